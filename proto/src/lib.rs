@@ -1,5 +1,5 @@
 //! The gRPC API of the whole system, generated from the files under `proto/proto`, which are its
-//! documentation. Only the item names of Matyan 0.3 and one constant are written by hand. This is a
+//! documentation. Only one constant is written by hand. This is a
 //! separate crate so that the edge can depend on the API without depending on any service.
 
 #![allow(
@@ -12,10 +12,6 @@
 
 /// Descriptor set of all files, for gRPC reflection.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
-
-mod message_type;
-
-pub use message_type::{MESSAGE_TYPES, MessageCounts, message_type};
 
 /// Table of limits: the defaults of `matyan.common.v1.Limits`.
 pub mod limits {

@@ -46,16 +46,6 @@ pub const MAX_EXTRA_BYTES: usize = 64 << 10;
 /// concurrently.
 pub type Append = Pin<Box<dyn Future<Output = Result<Vec<Position>>> + Send>>;
 
-/// Encoding of new records in the ingestion topic. Workers read both formats.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum RecordFormat {
-    /// One `LogEntry` per batch.
-    #[default]
-    Protobuf,
-    /// One JSON envelope per item, as Matyan 0.3 writes and reads them.
-    Json,
-}
-
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewRecord {
     /// Records with the same key go to the same partition, in order. An empty key may go to

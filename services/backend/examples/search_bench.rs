@@ -3,19 +3,20 @@
 
 use std::{io::Write, sync::Arc, time::Duration, time::Instant};
 
-use matyan_backend::{Backend, Context, Metrics, UriKey};
+use matyan_backend::{Backend, Deps, Metrics, UriKey};
 use matyan_blob::{UrlSigner, fs::FsBlobs};
-use matyan_log::{RecordFormat, embedded::EmbeddedLog};
+use matyan_log::embedded::EmbeddedLog;
 use matyan_model::{
     ids::{Project, RunId},
     run::run_create,
-    value::{Map, Value},
 };
 use matyan_proto::{
     runs::v1::RunParts,
     search::v1::{Query, RunsRequest, Sort, SortField, search_service_client::SearchServiceClient, sort::By},
 };
+use matyan_record::ingestion::RecordFormat;
 use matyan_store::{Commit, Store, Transaction, embedded::EmbeddedStore};
+use matyan_value::{Map, Value};
 use tonic::service::Routes;
 
 type Result<T, E = Box<dyn std::error::Error>> = std::result::Result<T, E>;
@@ -41,7 +42,7 @@ async fn fill(store: &EmbeddedStore, runs: u64) -> Result<()> {
     let mut at = 0;
     while at < runs {
         let mut transaction = Transaction::new(store.snapshot().await?);
-        transaction.buffered();
+        transaction.set_buffered();
         for run in at..runs.min(at + AT_ONCE) {
             let id = RunId::new(format!("{run:032x}"));
             let created_us = 1_700_000_000_000_000 + run.cast_signed();
@@ -117,7 +118,7 @@ async fn main() -> Result<()> {
     writeln!(out, "created {runs} runs of {PARAMS} params in {:.1} s", start.elapsed().as_secs_f64())?;
     let clock: matyan_backend::Clock = Arc::new(|| 1_800_000_000_000_000);
     let signer = UrlSigner::new(b"secret", Duration::from_secs(60), clock.clone());
-    let backend = Backend::new(Context {
+    let backend = Backend::new(Deps {
         store,
         log: Arc::new(EmbeddedLog::open(directory.path().join("log"), Default::default()).await?),
         log_format: RecordFormat::Protobuf,
@@ -126,7 +127,7 @@ async fn main() -> Result<()> {
         uri_key: UriKey::new(b"secret"),
         clock,
         new_id: Arc::new(String::new),
-        params_kept: Duration::from_secs(30),
+        params_cache_ttl: Duration::from_secs(30),
         metrics: Metrics::new(&prometheus::Registry::new())?,
     });
     let mut client = SearchServiceClient::new(backend.into_routes()).max_decoding_message_size(usize::MAX);

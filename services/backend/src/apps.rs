@@ -2,20 +2,21 @@
 //! survives a round trip.
 
 use bytes::Bytes;
-use matyan_model::{cbor, entity::App};
+use matyan_model::entity::App;
 use matyan_proto::{
     apps::v1::{self as pb, app_service_server::AppService},
     limits,
 };
+use matyan_value::cbor;
 use tonic::{Request, Response, Status};
 
 use crate::{
     Backend,
     call::Call,
     convert,
-    entities::{self, Plain, bounded},
+    entities::{self, PlainListing, bounded_text},
     error::{Error, Result},
-    stream::Answers,
+    stream::ResponseStream,
 };
 
 fn view(id: String, app: App) -> pb::App {
@@ -30,7 +31,7 @@ fn view(id: String, app: App) -> pb::App {
 
 /// Checks that a state can be read back; empty input is an empty state.
 fn state(encoded: &Bytes) -> Result<Vec<u8>> {
-    convert::at_most("state", encoded.len(), limits::DOCUMENT_BYTES)?;
+    convert::check_limit("state", encoded.len(), limits::DOCUMENT_BYTES)?;
     let map = if encoded.is_empty() { Ok(Default::default()) } else { cbor::decode_map(encoded) };
     map.map(|map| cbor::encode_map(&map))
         .map_err(|error| Error::field("state", format!("is not a map: {error}")))
@@ -38,11 +39,11 @@ fn state(encoded: &Bytes) -> Result<Vec<u8>> {
 
 #[tonic::async_trait]
 impl AppService for Backend {
-    type ListStream = Answers<pb::ListResponse>;
+    type ListStream = ResponseStream<pb::ListResponse>;
 
     async fn list(&self, request: Request<pb::ListRequest>) -> Result<Response<Self::ListStream>, Status> {
-        let call = Call::begin(&self.context, request.metadata()).await?;
-        let list = Plain {
+        let call = Call::begin(&self.deps, request.metadata()).await?;
+        let list = PlainListing {
             created_us: |app: &App| app.created_us,
             view: |id, app| Some(view(id, app)),
             answer: |apps| pb::ListResponse { apps },
@@ -51,9 +52,9 @@ impl AppService for Backend {
     }
 
     async fn get(&self, request: Request<pb::GetRequest>) -> Result<Response<pb::GetResponse>, Status> {
-        let call = Call::begin(&self.context, request.metadata()).await?;
+        let call = Call::begin(&self.deps, request.metadata()).await?;
         let id = request.into_inner().id;
-        let app = entities::get(&self.context, &call, &id).await?;
+        let app = entities::get(&self.deps, &call, &id).await?;
         Ok(Response::new(pb::GetResponse { app: Some(view(id, app)) }))
     }
 
@@ -61,17 +62,17 @@ impl AppService for Backend {
         &self,
         request: Request<pb::CreateRequest>,
     ) -> Result<Response<pb::CreateResponse>, Status> {
-        let call = Call::begin(&self.context, request.metadata()).await?;
+        let call = Call::begin(&self.deps, request.metadata()).await?;
         let request = request.into_inner();
-        let now = (self.context.clock)();
+        let now = (self.deps.clock)();
         let app = App {
             created_us: now,
             updated_us: now,
-            app_type: bounded("type", &request.r#type, limits::NAME_BYTES)?,
+            app_type: bounded_text("type", &request.r#type, limits::NAME_BYTES)?,
             state: state(&request.state)?,
             dashboard_id: None,
         };
-        let id = entities::create(&self.context, &call, &app).await?;
+        let id = entities::create(&self.deps, &call, &app).await?;
         Ok(Response::new(pb::CreateResponse { app: Some(view(id, app)) }))
     }
 
@@ -79,15 +80,15 @@ impl AppService for Backend {
         &self,
         request: Request<pb::UpdateRequest>,
     ) -> Result<Response<pb::UpdateResponse>, Status> {
-        let call = Call::begin(&self.context, request.metadata()).await?;
+        let call = Call::begin(&self.deps, request.metadata()).await?;
         let request = request.into_inner();
-        let app_type = entities::new_text("type", request.r#type, limits::NAME_BYTES)?;
+        let app_type = entities::optional_text("type", request.r#type, limits::NAME_BYTES)?;
         let state = request.state.as_ref().map(state).transpose()?;
-        let now = (self.context.clock)();
-        let changed = entities::update(&self.context, &call, &request.id, |app: &mut App| {
+        let now = (self.deps.clock)();
+        let changed = entities::update(&self.deps, &call, &request.id, |app: &mut App| {
             app.updated_us = now;
-            entities::set(&mut app.app_type, app_type.as_ref());
-            entities::set(&mut app.state, state.as_ref());
+            entities::set_if_some(&mut app.app_type, app_type.as_ref());
+            entities::set_if_some(&mut app.state, state.as_ref());
         });
         let app = Some(view(request.id.clone(), changed.await?));
         Ok(Response::new(pb::UpdateResponse { app }))
@@ -97,8 +98,8 @@ impl AppService for Backend {
         &self,
         request: Request<pb::DeleteRequest>,
     ) -> Result<Response<pb::DeleteResponse>, Status> {
-        let call = Call::begin(&self.context, request.metadata()).await?;
-        entities::delete::<App>(&self.context, &call, &request.into_inner().id, None).await?;
+        let call = Call::begin(&self.deps, request.metadata()).await?;
+        entities::delete::<App>(&self.deps, &call, &request.into_inner().id, None).await?;
         Ok(Response::new(pb::DeleteResponse {}))
     }
 }

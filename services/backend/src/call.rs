@@ -6,17 +6,14 @@ use matyan_model::{
     position::LogPosition,
     project::project_find,
 };
+use matyan_record::headers::{AFTER, CALLER, PROJECT};
 use tokio::sync::OnceCell;
 use tonic::metadata::MetadataMap;
 
 use crate::{
-    Context,
+    Deps,
     error::{Error, Result},
 };
-
-const PROJECT: &str = "matyan-project";
-const CALLER: &str = "matyan-caller";
-const AFTER: &str = "matyan-after";
 
 /// A call whose metadata has been read, and which has waited for the positions it named.
 pub(crate) struct Call {
@@ -30,37 +27,37 @@ pub(crate) struct Call {
 }
 
 impl Call {
-    pub(crate) async fn begin(context: &Context, metadata: &MetadataMap) -> Result<Self> {
-        let project_name = text(metadata, PROJECT)?.unwrap_or_default().to_owned();
-        let project = project(context, &project_name).await?;
-        let caller = text(metadata, CALLER)?.unwrap_or_default().to_owned();
-        for position in after(metadata)? {
-            context.wait_applied(position).await?;
+    pub(crate) async fn begin(deps: &Deps, metadata: &MetadataMap) -> Result<Self> {
+        let project_name = metadata_text(metadata, PROJECT)?.unwrap_or_default().to_owned();
+        let project = project(deps, &project_name).await?;
+        let caller = metadata_text(metadata, CALLER)?.unwrap_or_default().to_owned();
+        for position in required_positions(metadata)? {
+            deps.wait_applied(position).await?;
         }
         Ok(Self { project, project_name, caller, log_end: OnceCell::new() })
     }
 
-    pub(crate) fn named(&self) -> NamedProject {
+    pub(crate) fn named_project(&self) -> NamedProject {
         NamedProject { number: self.project, name: self.project_name.clone() }
     }
 }
 
-fn text<'m>(metadata: &'m MetadataMap, key: &'static str) -> Result<Option<&'m str>> {
+fn metadata_text<'m>(metadata: &'m MetadataMap, key: &'static str) -> Result<Option<&'m str>> {
     let read = |value: &'m tonic::metadata::AsciiMetadataValue| {
         value.to_str().map_err(|_| Error::InvalidRequest(format!("the metadata `{key}` is not ASCII text")))
     };
     metadata.get(key).map(read).transpose()
 }
 
-async fn project(context: &Context, name: &str) -> Result<Project> {
+async fn project(deps: &Deps, name: &str) -> Result<Project> {
     if name.is_empty() {
         return Ok(Project::default());
     }
-    let snapshot = context.store.snapshot().await?;
+    let snapshot = deps.store.snapshot().await?;
     project_find(snapshot.as_ref(), name).await?.ok_or_else(|| Error::not_found("project", name))
 }
 
-fn after(metadata: &MetadataMap) -> Result<Vec<LogPosition>> {
+fn required_positions(metadata: &MetadataMap) -> Result<Vec<LogPosition>> {
     let wrong = || {
         let wanted = "the metadata `matyan-after` must be `log/partition/offset`, three decimal numbers";
         Error::InvalidRequest(wanted.into())

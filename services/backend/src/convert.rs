@@ -1,16 +1,17 @@
 //! Conversion of requests into model types. All limits are checked here, one error per field.
 
-use matyan_model::{context::Context as SeriesContext, series::StepRange};
+use matyan_model::series::StepRange;
 use matyan_proto::{
     common::v1::{SeriesKey, StepRange as HalfOpen},
     limits,
     runs::v1::RunParts,
 };
+use matyan_value::Context;
 
 use crate::error::{Error, Result};
 
 /// Converts a half-open range to a closed one, which can express every step.
-pub(crate) fn steps(range: Option<&HalfOpen>) -> StepRange {
+pub(crate) fn step_range(range: Option<&HalfOpen>) -> StepRange {
     let (start, stop) = range.map_or((None, None), |range| (range.start, range.stop));
     let first = start.unwrap_or(i64::MIN);
     match stop.map(|stop| stop.checked_sub(1)) {
@@ -20,22 +21,22 @@ pub(crate) fn steps(range: Option<&HalfOpen>) -> StepRange {
     }
 }
 
-pub(crate) fn context(key: &SeriesKey) -> Result<SeriesContext> {
+pub(crate) fn context(key: &SeriesKey) -> Result<Context> {
     if key.context.len() > limits::CONTEXT_BYTES {
         let size = key.context.len();
         return Err(Error::TooLarge { field: "context", size, limit: limits::CONTEXT_BYTES });
     }
-    SeriesContext::parse(&key.context).map_err(|error| Error::field("context", error.to_string()))
+    Context::parse(&key.context).map_err(|error| Error::field("context", error.to_string()))
 }
 
 /// Table columns, or series names, in one call.
-const PLACES: usize = 1_000;
+const MAX_COLUMNS: usize = 1_000;
 
 /// The requested parts of runs. Param paths are sorted, so that each run is traversed once.
 pub(crate) fn parts(parts: Option<RunParts>) -> Result<RunParts> {
     let mut parts = parts.unwrap_or_default();
-    at_most("param_paths", parts.param_paths.len(), PLACES)?;
-    at_most("series_names", parts.series_names.len(), PLACES)?;
+    check_limit("param_paths", parts.param_paths.len(), MAX_COLUMNS)?;
+    check_limit("series_names", parts.series_names.len(), MAX_COLUMNS)?;
     if parts.param_paths.iter().any(|path| path.segments.is_empty()) {
         return Err(Error::field("param_paths", "contains an empty path: give at least one key"));
     }
@@ -44,6 +45,6 @@ pub(crate) fn parts(parts: Option<RunParts>) -> Result<RunParts> {
 }
 
 /// Checks that a count does not exceed its limit.
-pub(crate) fn at_most(field: &'static str, size: usize, limit: usize) -> Result<()> {
+pub(crate) fn check_limit(field: &'static str, size: usize, limit: usize) -> Result<()> {
     if size > limit { Err(Error::TooLarge { field, size, limit }) } else { Ok(()) }
 }

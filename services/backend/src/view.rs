@@ -5,16 +5,14 @@ use std::{borrow::Cow, collections::HashMap};
 use bytes::Bytes;
 use matyan_blob::BlobKey;
 use matyan_model::{
-    artifact::{artifacts_page, is_of_sequence},
-    cbor,
-    context::Context as SeriesContext,
+    artifact::{artifacts_page, is_sequence_upload},
     entity::{Experiment, NoteOwner, Tag, entity_get, notes_count},
     ids::{Project, RunNumber, SeriesNumber},
     keys,
     metric::metric_series_list,
     object::{ObjectHeader, object_series_list},
-    run::{Document, Props, params_get_bytes, run_id_of},
-    series::{Header, RunPlace, RunSeries, Summary},
+    run::{Document, Props, params_get_bytes, run_id_get},
+    series::{MetricHeader, RunRef, RunSeries, Summary},
 };
 use matyan_proto::{
     artifacts::v1::Artifact,
@@ -23,12 +21,13 @@ use matyan_proto::{
     runs::v1::{self as pb, RunParts, SeriesInfo},
 };
 use matyan_store::Snapshot;
+use matyan_value::{Context, cbor};
 use prost::Message;
 
 use crate::{
-    Context,
+    Deps,
     call::Call,
-    context::Found,
+    deps::FoundRun,
     error::{Error, Result},
 };
 
@@ -36,14 +35,14 @@ use crate::{
 const SYSTEM_PARAMS: &str = "__system_params";
 
 /// Names of experiments and tags, each read once per response.
-pub(crate) struct Names {
+pub(crate) struct EntityNames {
     project: Project,
     project_name: String,
     experiments: HashMap<String, Option<pb::ExperimentRef>>,
     tags: HashMap<String, Option<pb::TagRef>>,
 }
 
-impl Names {
+impl EntityNames {
     pub(crate) fn new(call: &Call) -> Self {
         Self {
             project: call.project,
@@ -83,18 +82,18 @@ impl Names {
 
 /// The run with the requested parts.
 pub(crate) async fn run_view(
-    context: &Context,
-    names: &mut Names,
-    found: &Found,
+    deps: &Deps,
+    names: &mut EntityNames,
+    found: &FoundRun,
     parts: &RunParts,
 ) -> Result<pb::Run> {
-    run_parts(context, names, found.snapshot.as_ref(), found.number, &found.document, parts).await
+    run_parts(deps, names, found.snapshot.as_ref(), found.number, &found.document, parts).await
 }
 
 /// The view of a run found in a snapshot along with others.
 pub(crate) async fn run_parts(
-    context: &Context,
-    names: &mut Names,
+    deps: &Deps,
+    names: &mut EntityNames,
     snapshot: &dyn Snapshot,
     number: RunNumber,
     document: &Document,
@@ -109,11 +108,11 @@ pub(crate) async fn run_parts(
         let params = params_get_bytes(snapshot, names.project, number, document).await?;
         run.params = params_view(params, parts)?;
     }
-    let place = RunPlace { project: names.project, number };
+    let place = RunRef { project: names.project, number };
     run.series =
         series_view(snapshot, place, &parts.series_types().collect::<Vec<_>>(), &parts.series_names).await?;
     if parts.artifacts {
-        artifacts_of(context, snapshot, names, number, &mut run).await?;
+        add_artifacts(deps, snapshot, names, number, &mut run).await?;
     }
     if parts.note_count {
         let count = notes_count(snapshot, names.project, &NoteOwner::Run(number.0)).await?;
@@ -160,7 +159,7 @@ pub(crate) fn first_piece(run: pb::Run) -> pb::Run {
     in_pieces(run).swap_remove(0)
 }
 
-async fn props_view(snapshot: &dyn Snapshot, names: &mut Names, props: &Props) -> Result<pb::Props> {
+async fn props_view(snapshot: &dyn Snapshot, names: &mut EntityNames, props: &Props) -> Result<pb::Props> {
     let experiment = match &props.experiment {
         Some(id) => names.experiment(snapshot, id).await?,
         None => None,
@@ -170,7 +169,7 @@ async fn props_view(snapshot: &dyn Snapshot, names: &mut Names, props: &Props) -
         tags.extend(names.tag(snapshot, id).await?);
     }
     let parent = match props.parent {
-        Some(parent) => run_id_of(snapshot, names.project, RunNumber(parent.number))
+        Some(parent) => run_id_get(snapshot, names.project, RunNumber(parent.number))
             .await?
             .map(|id| pb::Parent { run_id: id.as_str().to_owned(), step: parent.step.unwrap_or_default() }),
         None => None,
@@ -232,7 +231,7 @@ pub(crate) fn object_type(dtype: &str) -> Option<SeriesType> {
 /// The requested series of a run, in the order of the API.
 pub(crate) async fn series_view(
     snapshot: &dyn Snapshot,
-    place: RunPlace,
+    place: RunRef,
     types: &[SeriesType],
     names: &[String],
 ) -> Result<Vec<SeriesInfo>> {
@@ -248,16 +247,16 @@ pub(crate) async fn series_view(
         let shown = headers.into_iter().filter(|(_, header)| wanted(&header.name)).filter_map(object_info);
         series.extend(shown.filter(|info| types.contains(&info.r#type())));
     }
-    sort(&mut series);
+    sort_series(&mut series);
     Ok(series)
 }
 
 /// Sorts by type, then stored context id (signed), then name bytes.
-fn sort(series: &mut [SeriesInfo]) {
+fn sort_series(series: &mut [SeriesInfo]) {
     let mut ids: HashMap<String, i64> = HashMap::new();
     for info in series.iter() {
         if !ids.contains_key(&info.context) {
-            let id = SeriesContext::from_canonical(info.context.clone()).id();
+            let id = Context::from_canonical(info.context.clone()).id();
             ids.insert(info.context.clone(), i64::from(id));
         }
     }
@@ -284,8 +283,8 @@ pub(crate) fn object_info((number, header): (SeriesNumber, ObjectHeader)) -> Opt
 
 pub(crate) async fn metrics_view(
     snapshot: &dyn Snapshot,
-    place: RunPlace,
-    headers: Vec<(SeriesNumber, Header)>,
+    place: RunRef,
+    headers: Vec<(SeriesNumber, MetricHeader)>,
 ) -> Result<Vec<SeriesInfo>> {
     if headers.is_empty() {
         return Ok(Vec::new());
@@ -300,7 +299,11 @@ pub(crate) async fn metrics_view(
     Ok(series)
 }
 
-pub(crate) fn metric_info(number: SeriesNumber, header: Header, summary: Option<&Summary>) -> SeriesInfo {
+pub(crate) fn metric_info(
+    number: SeriesNumber,
+    header: MetricHeader,
+    summary: Option<&Summary>,
+) -> SeriesInfo {
     // A series without finite values has no minimum or maximum.
     let finite = summary.filter(|summary| summary.finite() > 0);
     SeriesInfo {
@@ -320,10 +323,10 @@ pub(crate) fn metric_info(number: SeriesNumber, header: Header, summary: Option<
 }
 
 /// Adds the run's first page of artifacts, for which a message has room.
-async fn artifacts_of(
-    context: &Context,
+async fn add_artifacts(
+    deps: &Deps,
     snapshot: &dyn Snapshot,
-    names: &Names,
+    names: &EntityNames,
     number: RunNumber,
     run: &mut pb::Run,
 ) -> Result<()> {
@@ -332,23 +335,23 @@ async fn artifacts_of(
     while let Some(range) = rest.take_if(|_| run.artifacts.is_empty()) {
         let (page, next) = artifacts_page(snapshot, names.project, number, &range).await?;
         rest = next;
-        run.artifacts = artifacts_view(context, &names.project_name, page);
+        run.artifacts = artifacts_view(deps, &names.project_name, page);
     }
     run.more_artifacts = rest.is_some();
     Ok(())
 }
 
 /// The uploaded artifacts, without the blobs of sequences.
-pub(crate) fn artifacts_view(context: &Context, project_name: &str, page: Uploaded) -> Vec<Artifact> {
-    let shown = page.into_iter().filter(|(path, _)| !is_of_sequence(path));
-    shown.map(|(path, artifact)| artifact_view(context, project_name, path, artifact)).collect()
+pub(crate) fn artifacts_view(deps: &Deps, project_name: &str, page: ArtifactPage) -> Vec<Artifact> {
+    let shown = page.into_iter().filter(|(path, _)| !is_sequence_upload(path));
+    shown.map(|(path, artifact)| artifact_view(deps, project_name, path, artifact)).collect()
 }
 
 /// Artifacts by path.
-pub(crate) type Uploaded = Vec<(String, matyan_model::artifact::Artifact)>;
+pub(crate) type ArtifactPage = Vec<(String, matyan_model::artifact::Artifact)>;
 
 pub(crate) fn artifact_view(
-    context: &Context,
+    deps: &Deps,
     project_name: &str,
     path: String,
     artifact: matyan_model::artifact::Artifact,
@@ -358,7 +361,7 @@ pub(crate) fn artifact_view(
     let key = key.map_or(artifact.blob_key, |key| key.to_string());
     Artifact {
         path,
-        uri: format!("{}/{key}", context.blob_uri),
+        uri: format!("{}/{key}", deps.blob_uri),
         content_type: artifact.content_type,
         size: artifact.size,
         content_hash: Bytes::from(artifact.hash.map(|hash| hash.to_vec()).unwrap_or_default()),

@@ -29,9 +29,9 @@ pub(crate) use secret::Secret;
 pub(crate) use source::Environment;
 
 use matyan_edge::UiSettings;
-use matyan_log::RecordFormat;
+use matyan_record::ingestion::RecordFormat;
 
-use crate::cli::Asked;
+use crate::cli::ServerArguments;
 use reader::Reader;
 use source::Sources;
 
@@ -133,7 +133,7 @@ pub(crate) struct Settings {
     /// False if HTTP requests are not counted.
     pub(crate) metrics_enabled: bool,
     /// Maximum age of cached summaries of all params of a project.
-    pub(crate) params_kept: Duration,
+    pub(crate) params_cache_ttl: Duration,
     /// Runs without data for this long are finished; they become active again when more
     /// arrives.
     pub(crate) finish_stale: Option<Duration>,
@@ -142,14 +142,14 @@ pub(crate) struct Settings {
     /// Format in which the frontier writes records.
     pub(crate) message_format: RecordFormat,
     /// Variables of Matyan 0.3 that are set but have no effect any more.
-    pub(crate) unread: Vec<&'static str>,
+    pub(crate) unused: Vec<&'static str>,
 }
 
 /// Settings of `topics create`.
 #[derive(Debug)]
 pub(crate) struct TopicsSettings {
     pub(crate) kafka: matyan_log::kafka::Settings,
-    pub(crate) wanted: matyan_log::kafka::CreateTopics,
+    pub(crate) topics: matyan_log::kafka::CreateTopics,
 }
 
 impl TopicsSettings {
@@ -160,20 +160,19 @@ impl TopicsSettings {
         let mut reader = Reader::default();
         let sources = Sources::open(flags, environment, &mut reader);
         let kafka = distributed::kafka(&sources, &mut reader);
-        let wanted = kafka::read_topics(&sources, &mut reader);
-        reader.finish(Self { kafka, wanted })
+        let topics = kafka::read_topics(&sources, &mut reader);
+        reader.finish(Self { kafka, topics })
     }
 }
 
 impl Settings {
     /// Returns the settings, or all violations.
-    pub(crate) fn resolve(asked: Asked, environment: Environment) -> Result<Self, Violations> {
+    pub(crate) fn resolve(arguments: ServerArguments, environment: Environment) -> Result<Self, Violations> {
         let mut reader = Reader::default();
-        let sources = Sources::open(asked.flags, environment, &mut reader);
-        let settings = Self::read(asked.role, &sources, &mut reader);
+        let sources = Sources::open(arguments.flags, environment, &mut reader);
+        let settings = Self::read(arguments.role, &sources, &mut reader);
         if settings.role == Role::Up && settings.port == settings.frontier_port && settings.port != 0 {
-            reader
-                .refuse(names::FRONTIER_PORT.variables[0], "same as PORT; set two different ports");
+            reader.refuse(names::FRONTIER_PORT.variables[0], "same as PORT; set two different ports");
         }
         reader.finish(settings)
     }
@@ -249,8 +248,8 @@ impl Settings {
                 parse::upload_bytes,
             ),
             cors_origins: reader.parse(from, names::CORS_ORIGINS, parse::CORS_DEFAULT, parse::origins),
-            metrics_enabled: reader.parse(from, names::METRICS_ENABLED, "true", parse::truth),
-            params_kept: reader.parse(from, names::PROJECT_PARAMS_CACHE_TTL, "30", parse::seconds),
+            metrics_enabled: reader.parse(from, names::METRICS_ENABLED, "true", parse::boolean),
+            params_cache_ttl: reader.parse(from, names::PROJECT_PARAMS_CACHE_TTL, "30", parse::seconds),
             finish_stale: reader.parse(from, names::FINISH_STALE_HOURS, "24", parse::hours_or_never),
             ui: Self::read_ui(role, from, reader),
             message_format: reader.parse(
@@ -259,7 +258,7 @@ impl Settings {
                 "protobuf",
                 parse::message_format,
             ),
-            unread: from.unread(),
+            unused: from.unused(),
         }
     }
 }

@@ -21,7 +21,7 @@ use crate::settings::{LogFormat, Settings};
 
 /// Libraries whose info messages are of interest only to their authors. A filter that names
 /// them overrides this.
-const TALKATIVE: &str = "fjall=warn,lsm_tree=warn,h2=warn,hyper=warn";
+const NOISY_LIBRARIES: &str = "fjall=warn,lsm_tree=warn,h2=warn,hyper=warn";
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
@@ -44,12 +44,12 @@ impl Telemetry {
             settings.otlp_endpoint.as_deref().map(|endpoint| provider(settings, endpoint)).transpose()?;
         match &spans {
             Some(provider) => Registry::default()
-                .with(exported(provider))
-                .with(lines(settings.log_format, &settings.log_level))
+                .with(export_layer(provider))
+                .with(log_layer(settings.log_format, &settings.log_level))
                 .init(),
             // Not `Option<Layer>`: with a layer that is `None`, the registry would
             // create every span, filtered out or not.
-            None => Registry::default().with(lines(settings.log_format, &settings.log_level)).init(),
+            None => Registry::default().with(log_layer(settings.log_format, &settings.log_level)).init(),
         }
         Ok(Self { spans })
     }
@@ -74,7 +74,7 @@ fn provider(settings: &Settings, endpoint: &str) -> Result<SdkTracerProvider, Er
     Ok(SdkTracerProvider::builder().with_batch_exporter(exporter).with_resource(resource).build())
 }
 
-fn exported<S>(provider: &SdkTracerProvider) -> impl Layer<S>
+fn export_layer<S>(provider: &SdkTracerProvider) -> impl Layer<S>
 where
     S: Subscriber + for<'span> LookupSpan<'span>,
 {
@@ -90,7 +90,7 @@ fn is_exported(metadata: &Metadata<'_>) -> bool {
     is_ours && metadata.name() != "connection" && *metadata.level() <= LevelFilter::INFO
 }
 
-fn lines<S>(format: LogFormat, level: &str) -> Box<dyn Layer<S> + Send + Sync>
+fn log_layer<S>(format: LogFormat, level: &str) -> Box<dyn Layer<S> + Send + Sync>
 where
     S: Subscriber + for<'span> LookupSpan<'span>,
 {
@@ -107,7 +107,7 @@ where
 /// The more specific directive wins. `Targets` filters by target alone, so entering a span
 /// needs no lookup.
 fn filter(log_level: &str) -> Targets {
-    let directives = format!("{TALKATIVE},{}=off,{log_level}", matyan_trace::TARGET);
+    let directives = format!("{NOISY_LIBRARIES},{}=off,{log_level}", matyan_record::trace::TARGET);
     directives.parse().expect("directives are validated with the settings")
 }
 
@@ -119,15 +119,15 @@ mod tests {
 
     #[test]
     fn libraries_are_quiet_unless_named_in_the_filter() {
-        let is_told = |log_level, target| filter(log_level).would_enable(target, &Level::INFO);
-        assert!(is_told("info", "matyan_worker"));
-        assert!(!is_told("info", "fjall") && !is_told("info", "h2"));
-        assert!(is_told("debug,fjall=trace", "fjall") && !is_told("debug,fjall=trace", "lsm_tree"));
+        let is_enabled = |log_level, target| filter(log_level).would_enable(target, &Level::INFO);
+        assert!(is_enabled("info", "matyan_worker"));
+        assert!(!is_enabled("info", "fjall") && !is_enabled("info", "h2"));
+        assert!(is_enabled("debug,fjall=trace", "fjall") && !is_enabled("debug,fjall=trace", "lsm_tree"));
     }
 
     /// The span of a frame, and the span of its connection.
     fn spans() -> (Span, Span) {
-        let frame = tracing::info_span!(target: matyan_trace::TARGET, "frame");
+        let frame = tracing::info_span!(target: matyan_record::trace::TARGET, "frame");
         (frame, tracing::info_span!("connection"))
     }
 
@@ -135,14 +135,14 @@ mod tests {
     /// process.
     #[test]
     fn frame_spans_are_exported_and_connection_spans_are_logged() {
-        with_default(Registry::default().with(lines(LogFormat::Text, "info")), || {
+        with_default(Registry::default().with(log_layer(LogFormat::Text, "info")), || {
             let (frame, connection) = spans();
             assert!(frame.is_disabled());
             assert!(!connection.is_disabled(), "log lines carry it");
         });
         let exporter = opentelemetry_sdk::trace::InMemorySpanExporter::default();
         let provider = SdkTracerProvider::builder().with_simple_exporter(exporter.clone()).build();
-        with_default(Registry::default().with(exported(&provider)), || drop(spans()));
+        with_default(Registry::default().with(export_layer(&provider)), || drop(spans()));
         let names = exporter.get_finished_spans().unwrap().into_iter().map(|span| span.name);
         assert_eq!(names.collect::<Vec<_>>(), ["frame"]);
     }

@@ -8,26 +8,27 @@
 //! new run with the same id.
 
 mod blobs;
-mod envelope;
 mod outbox;
 
-pub(crate) use blobs::tell as blobs_told;
-use envelope::Event;
 #[cfg(test)]
-pub(crate) use {blobs::delete_run, envelope::Deleted};
+pub(crate) use blobs::delete_run;
 
 use std::{collections::BTreeMap, time::Duration};
 
 use matyan_log::{Delivery, Record, Subscription, Topic};
 use matyan_model::{
     keys::{self, LogTopic},
-    position::{Applied, LastRecord, LogState, applied_get, applied_put, log_get, log_put},
+    position::{AppliedPosition, LastRecord, LogState, applied_get, applied_put, log_get, log_put},
 };
+use matyan_record::control::{self, ControlNotice};
 use matyan_store::{Transaction, transact};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::{deps::Deps, error::Error, heartbeat::Heartbeat, ingest::digest, jobs::Jobs, metrics::Metrics};
+use crate::{
+    deps::Deps, error::Error, heartbeat::Heartbeat, ingest::digest, job_scheduler::JobScheduler,
+    metrics::Metrics,
+};
 
 /// Bounds of the wait between attempts while a dependency is unavailable; it doubles from the
 /// first to the last.
@@ -44,7 +45,7 @@ pub struct ControlSettings {
     pub finish_stale: Option<Duration>,
 }
 
-pub struct Control {
+pub struct ControlWorker {
     deps: Deps,
     settings: ControlSettings,
     metrics: Metrics,
@@ -57,12 +58,12 @@ pub struct Control {
     publishing: Heartbeat,
 }
 
-impl Control {
+impl ControlWorker {
     pub async fn new(deps: Deps, settings: ControlSettings, metrics: Metrics) -> Result<Self, Error> {
         let subscription = deps.log_reader.subscribe(Topic::Control).await?;
         let (expected, leads) = (BTreeMap::new(), watch::Sender::new(false));
-        let heartbeat = Heartbeat::at_work("the control worker");
-        let publishing = Heartbeat::at_work("publishing control events");
+        let heartbeat = Heartbeat::for_long_rounds("the control worker");
+        let publishing = Heartbeat::for_long_rounds("publishing control events");
         Ok(Self { deps, settings, metrics, subscription, expected, leads, heartbeat, publishing })
     }
 
@@ -73,35 +74,40 @@ impl Control {
 
     /// Runs until it is stopped.
     pub async fn run(self, stop: CancellationToken) -> Result<(), Error> {
-        let jobs = Jobs::new(self.deps.clone(), self.metrics.clone(), self.settings.finish_stale);
+        let jobs = JobScheduler::new(self.deps.clone(), self.metrics.clone(), self.settings.finish_stale);
         // Boxed, because the future of the jobs is large, and this task would be moved
         // with it.
-        let leading =
-            Box::pin(lead(self.deps.clone(), jobs, self.leads.subscribe(), self.publishing.clone(), &stop));
-        let beside = async {
+        let leading = Box::pin(run_as_leader(
+            self.deps.clone(),
+            jobs,
+            self.leads.subscribe(),
+            self.publishing.clone(),
+            &stop,
+        ));
+        let other_loops = async {
             // All loops share one task, so while one of them blocks, no heartbeat
             // advances.
             leading.await;
             Ok(())
         };
         // `try_join`, so that a permanent read failure ends the jobs as well.
-        tokio::try_join!(self.read(&stop), beside).map(|((), ())| ())
+        tokio::try_join!(self.read(&stop), other_loops).map(|((), ())| ())
     }
 
     async fn read(mut self, stop: &CancellationToken) -> Result<(), Error> {
         let mut wait = FIRST_WAIT;
         loop {
-            let next = self.heartbeat.beside(self.subscription.next());
+            let next = self.heartbeat.beat_during(self.subscription.next());
             let Some(delivery) = stop.run_until_cancelled(next).await else { return Ok(()) };
             let taken = match delivery {
-                Ok(delivery) => self.take(delivery, stop).await,
-                Err(error) => self.survive(error, stop).await,
+                Ok(delivery) => self.handle_delivery(delivery, stop).await,
+                Err(error) => self.handle_read_error(error, stop).await,
             };
             match taken {
                 Ok(()) => wait = FIRST_WAIT,
                 Err(error) if error.is_temporary() => {
                     tracing::warn!(%error, "failed to read the control topic; will retry");
-                    stop.run_until_cancelled(self.heartbeat.beside(tokio::time::sleep(wait))).await;
+                    stop.run_until_cancelled(self.heartbeat.beat_during(tokio::time::sleep(wait))).await;
                     wait = LAST_WAIT.min(wait * 2);
                 }
                 Err(error) => return Err(error),
@@ -111,22 +117,26 @@ impl Control {
 
     /// Restarts a partition whose topic was recreated or trimmed past the position; other
     /// errors are returned.
-    async fn survive(&mut self, error: matyan_log::Error, stop: &CancellationToken) -> Result<(), Error> {
+    async fn handle_read_error(
+        &mut self,
+        error: matyan_log::Error,
+        stop: &CancellationToken,
+    ) -> Result<(), Error> {
         match error {
             matyan_log::Error::Trimmed { partition, .. } | matyan_log::Error::Replaced { partition, .. } => {
                 tracing::warn!(partition, %error, "restarting the partition of the control topic");
-                self.take(Delivery::Assigned { partition }, stop).await
+                self.handle_delivery(Delivery::Assigned { partition }, stop).await
             }
             error => Err(error.into()),
         }
     }
 
-    async fn take(&mut self, delivery: Delivery, stop: &CancellationToken) -> Result<(), Error> {
+    async fn handle_delivery(&mut self, delivery: Delivery, stop: &CancellationToken) -> Result<(), Error> {
         match delivery {
             Delivery::Assigned { partition } => {
                 self.leads.send_if_modified(|leads| partition == LEADER && !std::mem::replace(leads, true));
-                let mut patience = Patience::new(stop, &self.heartbeat, "start reading the control topic");
-                while !patience.is_over(self.begin(partition)).await {}
+                let mut retry = Retry::new(stop, &self.heartbeat, "start reading the control topic");
+                while !retry.is_done(self.begin(partition)).await {}
                 Ok(())
             }
             Delivery::Revoked { partition } => {
@@ -141,9 +151,9 @@ impl Control {
                             partition,
                             "the control topic was recreated; restarting from its beginning"
                         );
-                        let mut patience =
-                            Patience::new(stop, &self.heartbeat, "restart reading the control topic");
-                        while !patience.is_over(self.begin_anew(partition)).await {}
+                        let mut retry =
+                            Retry::new(stop, &self.heartbeat, "restart reading the control topic");
+                        while !retry.is_done(self.restart(partition)).await {}
                         return Ok(());
                     }
                     records.remove(0);
@@ -152,14 +162,14 @@ impl Control {
                     if stop.is_cancelled() {
                         return Ok(());
                     }
-                    self.take_record(partition, &record, stop).await?;
+                    self.handle_record(partition, &record, stop).await?;
                 }
                 Ok(())
             }
         }
     }
 
-    async fn take_record(
+    async fn handle_record(
         &self,
         partition: u32,
         record: &Record,
@@ -167,11 +177,11 @@ impl Control {
     ) -> Result<(), Error> {
         self.metrics.events_consumed.inc();
         let started = tokio::time::Instant::now();
-        match envelope::decode(record) {
+        match control::decode(&record.value, &record.headers) {
             Ok(event) => {
                 let kind = kind_name(&event.kind);
-                let mut patience = Patience::new(stop, &self.heartbeat, kind);
-                while !patience.is_over(self.handle_counted(&event)).await {}
+                let mut retry = Retry::new(stop, &self.heartbeat, kind);
+                while !retry.is_done(self.handle_and_count(&event)).await {}
                 if stop.is_cancelled() {
                     return Ok(());
                 }
@@ -183,8 +193,8 @@ impl Control {
             }
         }
         self.metrics.event_seconds.observe(started.elapsed().as_secs_f64());
-        let mut patience = Patience::new(stop, &self.heartbeat, "commit the position in the control topic");
-        while !patience.is_over(tell(&self.deps, partition, record)).await {}
+        let mut retry = Retry::new(stop, &self.heartbeat, "commit the position in the control topic");
+        while !retry.is_done(position_commit(&self.deps, partition, record)).await {}
         Ok(())
     }
 
@@ -196,13 +206,13 @@ impl Control {
         Ok(())
     }
 
-    async fn begin_anew(&mut self, partition: u32) -> Result<(), Error> {
+    async fn restart(&mut self, partition: u32) -> Result<(), Error> {
         let info = self.deps.log_writer.describe(Topic::Control).await?;
         let first = info.partitions.get(partition as usize).map_or(0, |bounds| bounds.first);
         Ok(self.subscription.start(partition, first).await?)
     }
 
-    async fn handle_counted(&self, event: &Event) -> Result<(), Error> {
+    async fn handle_and_count(&self, event: &ControlNotice) -> Result<(), Error> {
         let handled = self.handle(event).await;
         if let Err(error) = &handled {
             self.metrics.event_errors.with_label_values(&[error_name(error)]).inc();
@@ -220,7 +230,7 @@ impl Control {
 
     /// Handles an event. Only deletes of runs need work: the effect of other kinds was
     /// stored before they were published, and they exist for external consumers.
-    async fn handle(&self, event: &Event) -> Result<(), Error> {
+    async fn handle(&self, event: &ControlNotice) -> Result<(), Error> {
         match &event.deleted {
             Some(deleted) => {
                 let beat = || self.heartbeat.beat();
@@ -234,14 +244,14 @@ impl Control {
 /// Retries one action, with a longer wait each time, until it succeeds or the worker is
 /// stopped. Errors that need an operator are retried as well, and logged as errors, because
 /// skipping the event would only move the failure to the next one.
-struct Patience<'a> {
+struct Retry<'a> {
     stop: &'a CancellationToken,
     heartbeat: Heartbeat,
     what: &'a str,
     wait: Duration,
 }
 
-impl<'a> Patience<'a> {
+impl<'a> Retry<'a> {
     fn new(stop: &'a CancellationToken, heartbeat: &Heartbeat, what: &'a str) -> Self {
         Self { stop, heartbeat: heartbeat.clone(), what, wait: FIRST_WAIT }
     }
@@ -249,7 +259,7 @@ impl<'a> Patience<'a> {
     /// Returns true once the attempt has succeeded or the worker is stopped. Stopping
     /// interrupts an attempt anywhere: deleting the blobs of a large run takes minutes, and
     /// restarts with the process.
-    async fn is_over(&mut self, attempt: impl Future<Output = Result<(), Error>>) -> bool {
+    async fn is_done(&mut self, attempt: impl Future<Output = Result<(), Error>>) -> bool {
         let what = self.what;
         self.heartbeat.beat();
         match self.stop.run_until_cancelled(attempt).await {
@@ -261,7 +271,7 @@ impl<'a> Patience<'a> {
                 tracing::error!(%error, what, "attempt failed and may need an operator; will retry")
             }
         }
-        let wait = self.heartbeat.beside(tokio::time::sleep(self.wait));
+        let wait = self.heartbeat.beat_during(tokio::time::sleep(self.wait));
         let waited = self.stop.run_until_cancelled(wait).await;
         self.wait = LAST_WAIT.min(self.wait * 2);
         waited.is_none()
@@ -270,25 +280,27 @@ impl<'a> Patience<'a> {
 
 /// Publishes events and runs jobs as long as this process leads. Its work may be interrupted
 /// anywhere.
-async fn lead(
+async fn run_as_leader(
     deps: Deps,
-    jobs: Jobs,
+    jobs: JobScheduler,
     mut leads: watch::Receiver<bool>,
     publishing: Heartbeat,
     stop: &CancellationToken,
 ) {
-    while stop.run_until_cancelled(publishing.beside(becomes(&mut leads, true))).await == Some(true) {
+    while stop.run_until_cancelled(publishing.beat_during(leadership_becomes(&mut leads, true))).await
+        == Some(true)
+    {
         tracing::info!("became the leading control worker; publishing events and running jobs");
         let work = async { tokio::join!(outbox::run(&deps, &publishing, stop), jobs.run(stop)) };
         tokio::select! {
             ((), ()) = work => {}
-            true = becomes(&mut leads, false) => tracing::info!("lost the lead to another control worker"),
+            true = leadership_becomes(&mut leads, false) => tracing::info!("lost the lead to another control worker"),
         }
     }
 }
 
 /// Waits for the given state. Returns false if the sender is dropped.
-async fn becomes(leads: &mut watch::Receiver<bool>, wanted: bool) -> bool {
+async fn leadership_becomes(leads: &mut watch::Receiver<bool>, wanted: bool) -> bool {
     leads.wait_for(|leads| *leads == wanted).await.is_ok()
 }
 
@@ -316,9 +328,9 @@ async fn begin(deps: &Deps, partition: u32) -> Result<(u64, Option<LastRecord>),
     Ok((bounds.first, None))
 }
 
-async fn tell(deps: &Deps, partition: u32, record: &Record) -> Result<(), Error> {
+async fn position_commit(deps: &Deps, partition: u32, record: &Record) -> Result<(), Error> {
     let last = LastRecord { offset: record.offset, digest: digest(record), appended_us: record.appended_us };
-    let applied = Applied { log: 0, next: record.offset + 1, last: Some(last) };
+    let applied = AppliedPosition { log: 0, next: record.offset + 1, last: Some(last) };
     transact(&*deps.store, async |mut transaction: Transaction| {
         transaction.get(&keys::applied(LogTopic::Control, partition)).await?;
         applied_put(transaction.batch(), LogTopic::Control, partition, &applied);

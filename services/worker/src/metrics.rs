@@ -1,11 +1,11 @@
 //! All metrics of the workers. Names of Matyan 0.3 are kept where the meaning is the same.
 
-use matyan_proto::{MESSAGE_TYPES, MessageCounts};
+use matyan_record::{MessageCounts, MessageType};
 use prometheus::{
     Gauge, GaugeVec, Histogram, HistogramOpts, IntCounter, IntCounterVec, Opts, Registry, core::Collector,
 };
 
-use crate::apply::{Applied, Failure};
+use crate::apply::{ApplyFailure, ApplyOutcome};
 
 const RECORDS: [f64; 8] = [1.0, 5.0, 10.0, 25.0, 50.0, 100.0, 200.0, 500.0];
 const BYTES: [f64; 7] = [1e5, 5e5, 1e6, 2e6, 4e6, 8e6, 1e7];
@@ -16,7 +16,7 @@ pub struct Metrics {
     pub(crate) records: IntCounter,
     pub(crate) batch_records: Histogram,
     pub(crate) turn_seconds: Histogram,
-    pub(crate) transactions: Transactions,
+    pub(crate) transactions: TransactionMetrics,
     pub(crate) lag_records: GaugeVec,
     pub(crate) oldest_unapplied_seconds: Gauge,
     skipped: IntCounter,
@@ -37,8 +37,8 @@ pub struct Metrics {
 
 /// Metrics that writers update while they work.
 #[derive(Clone)]
-pub(crate) struct Transactions {
-    processed: [IntCounter; MESSAGE_TYPES.len()],
+pub(crate) struct TransactionMetrics {
+    processed: [IntCounter; MessageType::ALL.len()],
     errors: IntCounterVec,
     retries: IntCounter,
     conflicts: IntCounter,
@@ -54,7 +54,7 @@ pub(crate) struct JobMetrics {
 impl Metrics {
     /// Creates and registers the metrics; fails if the registry already has them.
     pub fn new(registry: &Registry) -> prometheus::Result<Self> {
-        let new = New(registry);
+        let new = Registrar(registry);
         Ok(Self {
             records: new.counter("matyan_ingestion_messages_consumed_total", "Records taken from the log")?,
             batch_records: new.buckets("matyan_ingestion_batch_size", "Records taken at once", &RECORDS)?,
@@ -62,7 +62,7 @@ impl Metrics {
                 "matyan_ingestion_batch_processing_seconds",
                 "Time to apply the queued records of a run in one turn",
             )?,
-            transactions: Transactions::new(&new)?,
+            transactions: TransactionMetrics::new(&new)?,
             lag_records: new.gauges(
                 "matyan_ingestion_lag_records",
                 "Records in the log that are not applied yet",
@@ -116,21 +116,22 @@ impl Metrics {
         })
     }
 
-    pub(crate) fn applied(&self, applied: &Applied) {
+    pub(crate) fn applied(&self, applied: &ApplyOutcome) {
         self.skipped.inc_by(applied.skipped_records);
         self.parked.inc_by(applied.parked);
     }
 }
 
-impl Transactions {
-    fn new(new: &New<'_>) -> prometheus::Result<Self> {
+impl TransactionMetrics {
+    fn new(new: &Registrar<'_>) -> prometheus::Result<Self> {
         let processed = new.counters(
             "matyan_ingestion_messages_processed_total",
             "Items applied",
-            ("message_type", &MESSAGE_TYPES),
+            ("message_type", &MessageType::NAMES),
         )?;
         Ok(Self {
-            processed: MESSAGE_TYPES.map(|message_type| processed.with_label_values(&[message_type])),
+            processed: MessageType::ALL
+                .map(|message_type| processed.with_label_values(&[message_type.name()])),
             errors: new.counters(
                 "matyan_ingestion_processing_errors_total",
                 "Failed attempts at a transaction",
@@ -160,26 +161,26 @@ impl Transactions {
     }
 
     /// Counts a transaction that has to be retried, as a whole or in parts.
-    pub(crate) fn failed(&self, failure: &Failure) {
+    pub(crate) fn failed(&self, failure: &ApplyFailure) {
         let error = match failure {
-            Failure::Conflict => {
+            ApplyFailure::Conflict => {
                 self.conflicts.inc();
                 return self.retries.inc();
             }
-            Failure::Store(_) => {
+            ApplyFailure::Store(_) => {
                 self.retries.inc();
                 "fdb"
             }
-            Failure::Blob(_) => "blob_storage",
-            Failure::Slow => "txn_too_large_split",
-            Failure::Poison(_) => "validation",
+            ApplyFailure::Blob(_) => "blob_storage",
+            ApplyFailure::Slow => "txn_too_large_split",
+            ApplyFailure::Poison(_) => "validation",
         };
         self.errors.with_label_values(&[error]).inc();
     }
 }
 
 impl JobMetrics {
-    fn new(new: &New<'_>) -> prometheus::Result<Self> {
+    fn new(new: &Registrar<'_>) -> prometheus::Result<Self> {
         Ok(Self {
             runs: new.counters("matyan_job_runs_total", "Completed rounds of periodic jobs", (TASK, &[]))?,
             success: new.gauges(
@@ -191,13 +192,13 @@ impl JobMetrics {
     }
 
     /// Starts reporting the last success of a job.
-    pub(crate) fn begun(&self, job: &str, last_us: i64) {
+    pub(crate) fn set_last_success(&self, job: &str, last_us: i64) {
         self.success.with_label_values(&[job]).set(last_us as f64 / 1e6);
     }
 
-    pub(crate) fn done(&self, job: &str, now_us: i64) {
+    pub(crate) fn succeeded(&self, job: &str, now_us: i64) {
         self.runs.with_label_values(&[job]).inc();
-        self.begun(job, now_us);
+        self.set_last_success(job, now_us);
     }
 }
 
@@ -216,9 +217,9 @@ const APPLY_ERRORS: Label =
     ("error_type", &["validation", "fdb", "blob_storage", "txn_too_large_split", "unknown"]);
 
 /// Creates and registers metrics.
-struct New<'a>(&'a Registry);
+struct Registrar<'a>(&'a Registry);
 
-impl New<'_> {
+impl Registrar<'_> {
     fn add<M: Collector + Clone + 'static>(&self, metric: M) -> prometheus::Result<M> {
         self.0.register(Box::new(metric.clone()))?;
         Ok(metric)
@@ -266,10 +267,10 @@ mod tests {
         let families = registry.gather();
         let family = families.iter().find(|it| it.name() == "matyan_ingestion_processing_errors_total");
         let series = family.unwrap().get_metric().iter();
-        let mut told: Vec<_> =
+        let mut found: Vec<_> =
             series.map(|it| (it.get_label()[0].value(), it.get_counter().get_value())).collect();
-        told.sort_by_key(|(error, _)| *error);
+        found.sort_by_key(|(error, _)| *error);
         let expected = ["blob_storage", "fdb", "txn_too_large_split", "unknown", "validation"];
-        assert_eq!(told, expected.map(|error| (error, 0.0)));
+        assert_eq!(found, expected.map(|error| (error, 0.0)));
     }
 }

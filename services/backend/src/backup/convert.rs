@@ -3,22 +3,21 @@
 
 use matyan_model::{
     artifact::Artifact,
-    cbor,
-    context::Context as SeriesContext,
     ids::ProducerId,
     logs::LogRecord,
     object::{Object, ObjectHeader},
     producer::{Definition, Mark, dictionary_pages},
     run::Props,
-    series::{ABSENT, Header, Points},
+    series::{ABSENT, MetricHeader, Points},
 };
 use matyan_proto::{
     backup::v1::{self as pb, piece::Content},
     limits,
 };
+use matyan_value::{Context, cbor};
 
 use crate::{
-    convert::at_most,
+    convert::check_limit,
     error::{Error, Result},
 };
 
@@ -44,8 +43,8 @@ pub(super) fn head_view(props: &Props) -> pb::RunHead {
 
 /// The props without links to other runs and entities.
 pub(super) fn props(run_id: &str, head: &pb::RunHead) -> Result<Props> {
-    at_most("head.name", head.name.len(), limits::NAME_BYTES)?;
-    at_most("head.description", head.description.len(), limits::DESCRIPTION_BYTES)?;
+    check_limit("head.name", head.name.len(), limits::NAME_BYTES)?;
+    check_limit("head.description", head.description.len(), limits::DESCRIPTION_BYTES)?;
     Ok(Props {
         run_id: run_id.to_owned(),
         name: head.name.clone(),
@@ -70,19 +69,19 @@ pub(super) fn source(bytes: &[u8]) -> Result<[u8; 32]> {
     bytes.try_into().map_err(|_| Error::field("source", "does not have 32 bytes"))
 }
 
-fn context(text: &str) -> Result<SeriesContext> {
-    at_most("context", text.len(), limits::CONTEXT_BYTES)?;
-    SeriesContext::parse(text).map_err(|error| Error::field("context", error.to_string()))
+fn context(text: &str) -> Result<Context> {
+    check_limit("context", text.len(), limits::CONTEXT_BYTES)?;
+    Context::parse(text).map_err(|error| Error::field("context", error.to_string()))
 }
 
 /// Validates name, context and type of a series.
-pub(super) fn series(name: &str, context_text: &str, dtype: &str) -> Result<SeriesContext> {
-    at_most("name", name.len(), limits::NAME_BYTES)?;
-    at_most("dtype", dtype.len(), limits::DTYPE_BYTES)?;
+pub(super) fn series(name: &str, context_text: &str, dtype: &str) -> Result<Context> {
+    check_limit("name", name.len(), limits::NAME_BYTES)?;
+    check_limit("dtype", dtype.len(), limits::DTYPE_BYTES)?;
     context(context_text)
 }
 
-pub(super) fn points_view(header: &Header, points: Points) -> Content {
+pub(super) fn points_view(header: &MetricHeader, points: Points) -> Content {
     let column = |column: Vec<i64>| match column.iter().all(|value| *value == ABSENT) {
         true => Vec::new(),
         false => column,
@@ -132,7 +131,7 @@ pub(super) fn object_view(header: &ObjectHeader, object: &Object, value: bytes::
 }
 
 pub(super) fn object_check(object: &pb::Object) -> Result<()> {
-    at_most("object.value", object.value.len(), limits::BATCH_BYTES)?;
+    check_limit("object.value", object.value.len(), limits::BATCH_BYTES)?;
     let decoded = cbor::decode(&object.value).map(drop);
     decoded.map_err(|error| Error::field("object.value", error.to_string()))
 }
@@ -153,7 +152,7 @@ pub(super) fn log_record(record: pb::LogRecord) -> Result<LogRecord> {
         cbor::decode(value).map_err(|error| Error::field(field, error.to_string()))?;
     }
     let size = record.message.len() + record.logger_info.len() + record.extra_args.len();
-    at_most("record", size, limits::LOG_BYTES)?;
+    check_limit("record", size, limits::LOG_BYTES)?;
     Ok(LogRecord {
         message: record.message,
         level: record.level,
@@ -178,9 +177,9 @@ pub(super) fn artifact(artifact: pb::Artifact) -> Result<(String, Artifact)> {
     if artifact.path.is_empty() {
         return Err(Error::field("artifact.path", "is empty"));
     }
-    at_most("artifact.path", artifact.path.len(), limits::ARTIFACT_PATH_BYTES)?;
-    at_most("artifact.blob_key", artifact.blob_key.len(), limits::BLOB_REFERENCE_BYTES)?;
-    at_most("artifact.content_type", artifact.content_type.len(), limits::CONTENT_TYPE_BYTES)?;
+    check_limit("artifact.path", artifact.path.len(), limits::ARTIFACT_PATH_BYTES)?;
+    check_limit("artifact.blob_key", artifact.blob_key.len(), limits::BLOB_REFERENCE_BYTES)?;
+    check_limit("artifact.content_type", artifact.content_type.len(), limits::CONTENT_TYPE_BYTES)?;
     let stored = Artifact {
         blob_key: artifact.blob_key,
         content_type: artifact.content_type,
@@ -230,7 +229,7 @@ pub(super) fn dictionary_view(
 pub(super) fn dictionary(dictionary: pb::Dictionary) -> Result<(ProducerId, u32, Vec<Definition>)> {
     let producer = producer_id(&dictionary.producer)?;
     let end = (dictionary.first as usize).saturating_add(dictionary.definitions.len());
-    at_most("dictionary.definitions", end, limits::SERIES_PER_RUN)?;
+    check_limit("dictionary.definitions", end, limits::SERIES_PER_RUN)?;
     let definition = |one: pb::Definition| {
         let pb::Definition { name, context, dtype } = one;
         Definition { name, context, dtype }

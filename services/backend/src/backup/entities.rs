@@ -2,7 +2,6 @@
 //! same id or unique name, a run id that has a head, and settings that a user has made.
 
 use matyan_model::{
-    cbor,
     entity::{
         App, Dashboard, Entity, EntityError, Experiment, Note, NoteOwner, Report, Tag, entity_create,
         entity_get,
@@ -18,110 +17,109 @@ use matyan_proto::{
     limits,
 };
 use matyan_store::{Transaction, transact};
+use matyan_value::cbor;
 use prost::Message;
 
-use super::{convert, cut, finish::found, stage};
+use super::{convert, finish::find_linked, log_positions, stage};
 use crate::{
-    Context,
+    Deps,
     call::Call,
-    convert::at_most,
+    convert::check_limit,
     entities,
     error::{Error, Result},
 };
 
 /// Maximum number of entities and tombstones in a call.
-const PER_CALL: usize = 10_000;
+const MAX_PER_CALL: usize = 10_000;
 
 pub(super) async fn restore(
-    context: &Context,
+    deps: &Deps,
     call: &Call,
     request: pb::RestoreProjectRequest,
 ) -> Result<pb::RestoreProjectResponse> {
-    at_most("entities", request.entities.len() + request.tombstones.len(), PER_CALL)?;
+    check_limit("entities", request.entities.len() + request.tombstones.len(), MAX_PER_CALL)?;
     let mut answer = pb::RestoreProjectResponse::default();
     // Positions come first, as tombstones are translated by them.
     if let Some(cut) = &request.cut {
-        (answer.cut_taken, answer.records_lost) = cut::take(context, cut).await?;
+        (answer.cut_taken, answer.records_lost) = log_positions::adopt_if_fresh(deps, cut).await?;
     }
     for entity in request.entities {
-        match entity_restore(context, call, entity).await? {
+        match entity_restore(deps, call, entity).await? {
             true => answer.entities_made += 1,
             false => answer.entities_kept += 1,
         }
     }
     if let Some(cut) = &request.cut {
         for tombstone in &request.tombstones {
-            answer.tombstones_made += u32::from(tombstone_restore(context, call, tombstone, cut).await?);
+            answer.tombstones_made += u32::from(tombstone_restore(deps, call, tombstone, cut).await?);
         }
     }
     if let Some(settings) = &request.settings {
-        answer.settings_set = settings_restore(context, call, settings).await?;
+        answer.settings_set = settings_restore(deps, call, settings).await?;
     }
     Ok(answer)
 }
 
 /// Restores an entity; returns true if it was created.
-async fn entity_restore(context: &Context, call: &Call, entity: pb::Entity) -> Result<bool> {
+async fn entity_restore(deps: &Deps, call: &Call, entity: pb::Entity) -> Result<bool> {
     if entity.id.is_empty() {
         return Err(Error::field("entity.id", "is empty"));
     }
-    at_most("entity.id", entity.id.len(), limits::NAME_BYTES)?;
+    check_limit("entity.id", entity.id.len(), limits::NAME_BYTES)?;
     let (created_us, updated_us, id) = (entity.created_us, entity.updated_us, entity.id.as_str());
-    match entity.kind.ok_or_else(|| Error::field("entity.kind", "is missing or not supported by this server"))? {
-        Kind::Experiment(of) => {
-            let name = entities::bounded("experiment.name", &of.name, limits::NAME_BYTES)?;
-            let description = text("experiment.description", of.description)?;
+    match entity
+        .kind
+        .ok_or_else(|| Error::field("entity.kind", "is missing or not supported by this server"))?
+    {
+        Kind::Experiment(fields) => {
+            let name = entities::bounded_text("experiment.name", &fields.name, limits::NAME_BYTES)?;
+            let description = text("experiment.description", fields.description)?;
             make(
-                context,
+                deps,
                 call,
                 id,
-                &Experiment { created_us, updated_us, name, description, archived: of.archived },
+                &Experiment { created_us, updated_us, name, description, archived: fields.archived },
             )
             .await
         }
-        Kind::Tag(of) => {
-            let name = entities::bounded("tag.name", &of.name, limits::NAME_BYTES)?;
-            let color = entities::bounded("tag.color", &of.color, limits::NAME_BYTES)?;
-            let description = text("tag.description", of.description)?;
-            let archived = of.archived;
-            make(context, call, id, &Tag { created_us, updated_us, name, color, description, archived }).await
+        Kind::Tag(fields) => {
+            let name = entities::bounded_text("tag.name", &fields.name, limits::NAME_BYTES)?;
+            let color = entities::bounded_text("tag.color", &fields.color, limits::NAME_BYTES)?;
+            let description = text("tag.description", fields.description)?;
+            let archived = fields.archived;
+            make(deps, call, id, &Tag { created_us, updated_us, name, color, description, archived }).await
         }
-        Kind::Dashboard(of) => {
-            let name = entities::bounded("dashboard.name", &of.name, limits::NAME_BYTES)?;
-            let description = text("dashboard.description", of.description)?;
-            let (archived, app_id) = (of.archived, of.app_id);
-            make(
-                context,
-                call,
-                id,
-                &Dashboard { created_us, updated_us, name, description, archived, app_id },
-            )
-            .await
+        Kind::Dashboard(fields) => {
+            let name = entities::bounded_text("dashboard.name", &fields.name, limits::NAME_BYTES)?;
+            let description = text("dashboard.description", fields.description)?;
+            let (archived, app_id) = (fields.archived, fields.app_id);
+            make(deps, call, id, &Dashboard { created_us, updated_us, name, description, archived, app_id })
+                .await
         }
-        Kind::App(of) => {
-            at_most("app.state", of.state.len(), limits::DOCUMENT_BYTES)?;
-            let state =
-                cbor::decode_map(&of.state).map_err(|error| Error::field("app.state", error.to_string()))?;
-            let app_type = entities::bounded("app.type", &of.r#type, limits::NAME_BYTES)?;
-            let (state, dashboard_id) = (cbor::encode_map(&state), of.dashboard_id);
-            make(context, call, id, &App { created_us, updated_us, app_type, state, dashboard_id }).await
+        Kind::App(fields) => {
+            check_limit("app.state", fields.state.len(), limits::DOCUMENT_BYTES)?;
+            let state = cbor::decode_map(&fields.state)
+                .map_err(|error| Error::field("app.state", error.to_string()))?;
+            let app_type = entities::bounded_text("app.type", &fields.r#type, limits::NAME_BYTES)?;
+            let (state, dashboard_id) = (cbor::encode_map(&state), fields.dashboard_id);
+            make(deps, call, id, &App { created_us, updated_us, app_type, state, dashboard_id }).await
         }
-        Kind::Report(of) => {
-            let name = entities::bounded("report.name", &of.name, limits::NAME_BYTES)?;
-            let code = entities::bounded("report.code", &of.code, limits::DOCUMENT_BYTES)?;
-            let description = text("report.description", of.description)?;
-            make(context, call, id, &Report { created_us, updated_us, name, code, description }).await
+        Kind::Report(fields) => {
+            let name = entities::bounded_text("report.name", &fields.name, limits::NAME_BYTES)?;
+            let code = entities::bounded_text("report.code", &fields.code, limits::DOCUMENT_BYTES)?;
+            let description = text("report.description", fields.description)?;
+            make(deps, call, id, &Report { created_us, updated_us, name, code, description }).await
         }
-        Kind::Note(of) => note(context, call, id, of, (created_us, updated_us)).await,
+        Kind::Note(fields) => note(deps, call, id, fields, (created_us, updated_us)).await,
     }
 }
 
 fn text(field: &'static str, text: String) -> Result<String> {
-    at_most(field, text.len(), limits::DESCRIPTION_BYTES).map(|()| text)
+    check_limit(field, text.len(), limits::DESCRIPTION_BYTES).map(|()| text)
 }
 
-async fn make<E: Entity>(context: &Context, call: &Call, id: &str, entity: &E) -> Result<bool> {
-    let (made, _) = transact(context.store.as_ref(), async |mut transaction: Transaction| {
+async fn make<E: Entity>(deps: &Deps, call: &Call, id: &str, entity: &E) -> Result<bool> {
+    let (made, _) = transact(deps.store.as_ref(), async |mut transaction: Transaction| {
         // A checked read, so that two concurrent restores create it once.
         let first = keys::entity_piece(call.project, E::KIND, id, 0);
         if transaction.get(&first).await?.is_some() {
@@ -130,7 +128,7 @@ async fn make<E: Entity>(context: &Context, call: &Call, id: &str, entity: &E) -
         match entity_create(&mut transaction, call.project, id, entity).await {
             Ok(()) => Ok((transaction, true)),
             Err(EntityError::NameTaken { .. }) => Ok((transaction, false)),
-            Err(error) => Err(entities::failed(E::KIND)(error)),
+            Err(error) => Err(entities::entity_error(E::KIND)(error)),
         }
     })
     .await?;
@@ -138,47 +136,47 @@ async fn make<E: Entity>(context: &Context, call: &Call, id: &str, entity: &E) -
 }
 
 async fn note(
-    context: &Context,
+    deps: &Deps,
     call: &Call,
     id: &str,
     note: pb::Note,
     (created_us, updated_us): (i64, i64),
 ) -> Result<bool> {
-    let content = entities::bounded("note.content", &note.content, limits::DOCUMENT_BYTES)?;
+    let content = entities::bounded_text("note.content", &note.content, limits::DOCUMENT_BYTES)?;
     let owner = match note.owner.ok_or_else(|| Error::field("note.owner", "is missing"))? {
-        Owner::RunId(run_id) => NoteOwner::Run(context.run(call, &run_id).await?.number.0),
+        Owner::RunId(run_id) => NoteOwner::Run(deps.find_run(call, &run_id).await?.number.0),
         Owner::Experiment(link) => {
-            let transaction = Transaction::new(context.store.snapshot().await?);
-            let found = found::<Experiment>(&transaction, call, &link).await?;
+            let transaction = Transaction::new(deps.store.snapshot().await?);
+            let found = find_linked::<Experiment>(&transaction, call, &link).await?;
             NoteOwner::Experiment(found.ok_or_else(|| entities::not_found(Experiment::KIND, &link.id))?)
         }
     };
-    let snapshot = context.store.snapshot().await?;
+    let snapshot = deps.store.snapshot().await?;
     if entity_get::<Note>(snapshot.as_ref(), call.project, id).await?.is_some() {
         return Ok(false);
     }
     drop(snapshot);
-    make(context, call, id, &Note { created_us, updated_us, content, owner }).await
+    make(deps, call, id, &Note { created_us, updated_us, content, owner }).await
 }
 
 /// Restores a tombstone; returns true if it was created. With a different log, no record could
 /// bring the run back.
 async fn tombstone_restore(
-    context: &Context,
+    deps: &Deps,
     call: &Call,
     tombstone: &pb::Tombstone,
     cut: &pb::Cut,
 ) -> Result<bool> {
     let id = stage::run_id(&tombstone.run_id)?;
-    let (made, _) = transact(context.store.as_ref(), async |mut transaction: Transaction| {
-        let number = cut::number(transaction.unchecked(), cut).await?;
+    let (made, _) = transact(deps.store.as_ref(), async |mut transaction: Transaction| {
+        let number = log_positions::log_number(transaction.unchecked(), cut).await?;
         let is_free = transaction.get(&keys::head(call.project, &id)).await?.is_none();
         let Some(number) = number.filter(|_| is_free) else { return Ok((transaction, false)) };
-        let at = tombstone.at.and_then(|at| cut::position(at, cut, number));
+        let at = tombstone.at.and_then(|at| log_positions::position(at, cut, number));
         let at = at.unwrap_or_default();
-        let deleted = Tombstone { number: None, at, deleted_us: tombstone.deleted_us, blobs_gone: true };
+        let deleted = Tombstone { number: None, at, deleted_us: tombstone.deleted_us, blobs_deleted: true };
         tombstone_put(transaction.batch(), call.project, &id, deleted);
-        let cursor = tombstone.cursor.as_ref().and_then(|cursor| cut::cursor(cursor, cut, number));
+        let cursor = tombstone.cursor.as_ref().and_then(|cursor| log_positions::cursor(cursor, cut, number));
         if let Some(cursor) = cursor {
             cursor_put(transaction.batch(), call.project, &id, cursor);
         }
@@ -189,18 +187,18 @@ async fn tombstone_restore(
 }
 
 /// Restores the settings; returns true if they were set.
-async fn settings_restore(context: &Context, call: &Call, settings: &pb::Settings) -> Result<bool> {
-    at_most("settings.pinned", settings.pinned.len(), limits::PINNED_SEQUENCES)?;
+async fn settings_restore(deps: &Deps, call: &Call, settings: &pb::Settings) -> Result<bool> {
+    check_limit("settings.pinned", settings.pinned.len(), limits::PINNED_SEQUENCES)?;
     for pinned in &settings.pinned {
         let decoded = SeriesKey::decode(pinned.as_ref())
             .map_err(|_| Error::field("settings.pinned", "is not a valid `SeriesKey` message"))?;
-        at_most("settings.pinned.name", decoded.name.len(), limits::NAME_BYTES)?;
+        check_limit("settings.pinned.name", decoded.name.len(), limits::NAME_BYTES)?;
         convert::series(&decoded.name, &decoded.context, "")?;
     }
-    let name = entities::bounded("settings.name", &settings.name, limits::NAME_BYTES)?;
+    let name = entities::bounded_text("settings.name", &settings.name, limits::NAME_BYTES)?;
     let info = ProjectInfo { name, description: text("settings.description", settings.description.clone())? };
     let pinned: Vec<Vec<u8>> = settings.pinned.iter().map(|one| one.to_vec()).collect();
-    let (set, _) = transact(context.store.as_ref(), async |mut transaction: Transaction| {
+    let (set, _) = transact(deps.store.as_ref(), async |mut transaction: Transaction| {
         let is_new = project_info_load(&transaction, call.project).await? == ProjectInfo::default()
             && pinned_get(transaction.unchecked(), call.project).await?.is_empty();
         if is_new {

@@ -2,69 +2,70 @@
 //! with everything in its head.
 
 use matyan_model::{
-    cbor,
     change::change_put,
     entity::{Entity, Experiment, Tag, entity_find, entity_get},
     ids::RunId,
     position::{Cursor, cursor_get, cursor_put},
     run::{
         Head, Parent, Props, StagedProducers, head_get, origin_get, staged_get, staged_link,
-        staged_producers, staged_producers_link, writing_get, writing_put,
+        staged_producers_link, staged_producers_prepare, writing_get, writing_put,
     },
-    value::Map,
 };
 use matyan_proto::{backup::v1 as pb, limits};
 use matyan_store::{Snapshot, Transaction, transact};
+use matyan_value::{Map, cbor};
 
 use super::{
-    convert, cut,
-    stage::{self, Open},
+    convert, log_positions,
+    stage::{self, OpenRestore},
     write::fold,
 };
 use crate::{
-    Context,
+    Deps,
     call::Call,
-    convert::at_most,
+    convert::check_limit,
     error::{Error, Result},
 };
 
 pub(super) async fn finish(
-    context: &Context,
+    deps: &Deps,
     call: &Call,
     request: pb::FinishRunRequest,
 ) -> Result<pb::FinishRunResponse> {
     let head = request.head.ok_or_else(|| Error::field("head", "is missing"))?;
     let params = params(&head)?;
-    let open = match stage::open(context, call, &request.run_id, &request.source).await {
+    let open = match stage::open(deps, call, &request.run_id, &request.source).await {
         Ok(open) => open,
         // A repeated call succeeds, as the response to the first one may have been lost.
-        Err(error) if is_finished(context, call, &request.run_id, &request.source).await? => {
+        Err(error) if is_finished(deps, call, &request.run_id, &request.source).await? => {
             tracing::debug!(%error, "run is already restored");
             return Ok(pb::FinishRunResponse::default());
         }
         Err(error) => return Err(error),
     };
-    fold(context, call, &open, true).await?;
-    let store = context.store.as_ref();
+    fold(deps, call, &open, true).await?;
+    let store = deps.store.as_ref();
     loop {
         // Copying the producers may take many transactions, and so longer than a
         // snapshot lives.
-        let producers = staged_producers(store, call.project, &open.id, &open.staged).await?;
+        let producers = staged_producers_prepare(store, call.project, &open.id, &open.staged).await?;
         let (linked, _) = transact(store, async |transaction: Transaction| {
-            let said = (&head, &params, request.cut.as_ref());
-            link(context, call, transaction, &open, producers.clone(), said).await
+            let input = (&head, &params, request.cut.as_ref());
+            link(deps, call, transaction, &open, producers.clone(), input).await
         })
         .await?;
         match linked {
-            Linked::Done { links_lost } => return Ok(pb::FinishRunResponse { links_lost }),
-            Linked::Taken => return Err(stage::taken(store, call.project, &open.id, &open.staged).await?),
-            Linked::Moved => {}
+            LinkOutcome::Done { links_lost } => return Ok(pb::FinishRunResponse { links_lost }),
+            LinkOutcome::Taken => {
+                return Err(stage::discard_taken(store, call.project, &open.id, &open.staged).await?);
+            }
+            LinkOutcome::Moved => {}
         }
     }
 }
 
 /// Outcome of the transaction that makes a run live.
-enum Linked {
+enum LinkOutcome {
     Done {
         links_lost: u32,
     },
@@ -75,7 +76,7 @@ enum Linked {
 }
 
 fn params(head: &pb::RunHead) -> Result<Map> {
-    at_most("head.params", head.params.len(), limits::RUN_PARAMS_BYTES)?;
+    check_limit("head.params", head.params.len(), limits::RUN_PARAMS_BYTES)?;
     if head.params.is_empty() {
         return Ok(Map::new());
     }
@@ -84,9 +85,9 @@ fn params(head: &pb::RunHead) -> Result<Map> {
 
 /// Whether the run is live and was made from this source, as when the response to an earlier
 /// call was lost.
-async fn is_finished(context: &Context, call: &Call, run_id: &str, source: &[u8]) -> Result<bool> {
+async fn is_finished(deps: &Deps, call: &Call, run_id: &str, source: &[u8]) -> Result<bool> {
     let (id, source) = (stage::run_id(run_id)?, convert::source(source)?);
-    let snapshot = context.store.snapshot().await?;
+    let snapshot = deps.store.snapshot().await?;
     let Some(Head::Live(number)) = head_get(snapshot.as_ref(), call.project, &id).await? else {
         return Ok(false);
     };
@@ -94,29 +95,29 @@ async fn is_finished(context: &Context, call: &Call, run_id: &str, source: &[u8]
 }
 
 async fn link(
-    context: &Context,
+    deps: &Deps,
     call: &Call,
     mut transaction: Transaction,
-    open: &Open,
+    open: &OpenRestore,
     producers: Option<StagedProducers>,
     (head, params, cut): (&pb::RunHead, &Map, Option<&pb::Cut>),
-) -> Result<(Transaction, Linked)> {
+) -> Result<(Transaction, LinkOutcome)> {
     let (project, id, number) = (call.project, &open.id, open.staged.number);
     if transaction.get(&matyan_model::keys::head(project, id)).await?.is_some() {
-        return Ok((transaction, Linked::Taken));
+        return Ok((transaction, LinkOutcome::Taken));
     }
     let is_open = staged_get(transaction.unchecked(), project, id).await? == Some(open.staged);
     if !is_open {
-        return Err(stage::not_begun());
+        return Err(stage::not_started());
     }
     // The marks of the producers have moved since they were read, or while their definitions
     // were copied.
-    let Some(producers) = producers else { return Ok((transaction, Linked::Moved)) };
+    let Some(producers) = producers else { return Ok((transaction, LinkOutcome::Moved)) };
     if !staged_producers_link(&mut transaction, project, id, number, producers).await? {
-        return Ok((transaction, Linked::Moved));
+        return Ok((transaction, LinkOutcome::Moved));
     }
     let mut props = convert::props(id.as_str(), head)?;
-    let links_lost = links(&transaction, call, head, &mut props).await?;
+    let links_lost = resolve_links(&transaction, call, head, &mut props).await?;
     let mut writing = writing_get(transaction.unchecked(), project, number).await?;
     writing.last_data_us = head.last_data_us;
     let mut cursor = cursor(transaction.unchecked(), call, id, head, cut).await?;
@@ -128,11 +129,11 @@ async fn link(
     staged_link(&mut transaction, project, id, &open.staged, (props, params.clone())).await?;
     let batch = transaction.batch();
     writing_put(batch, project, number, &writing);
-    change_put(batch, project, number, (context.clock)(), &call.caller);
+    change_put(batch, project, number, (deps.clock)(), &call.caller);
     if let Some(cursor) = cursor {
         cursor_put(batch, project, id, cursor);
     }
-    Ok((transaction, Linked::Done { links_lost }))
+    Ok((transaction, LinkOutcome::Done { links_lost }))
 }
 
 /// The cursor for the run's next records: never earlier than the existing one.
@@ -144,24 +145,29 @@ async fn cursor(
     cut: Option<&pb::Cut>,
 ) -> Result<Option<Cursor>> {
     let (Some(stored), Some(cut)) = (&head.cursor, cut) else { return Ok(None) };
-    let Some(number) = cut::number(snapshot, cut).await? else { return Ok(None) };
-    let Some(cursor) = cut::cursor(stored, cut, number) else { return Ok(None) };
-    let place = |cursor: &Cursor| (cursor.position.log, cursor.position.offset, cursor.item);
+    let Some(number) = log_positions::log_number(snapshot, cut).await? else { return Ok(None) };
+    let Some(cursor) = log_positions::cursor(stored, cut, number) else { return Ok(None) };
+    let order = |cursor: &Cursor| (cursor.position.log, cursor.position.offset, cursor.item);
     let own = cursor_get(snapshot, call.project, id).await?;
-    Ok(own.is_none_or(|own| place(&own) < place(&cursor)).then_some(cursor))
+    Ok(own.is_none_or(|own| order(&own) < order(&cursor)).then_some(cursor))
 }
 
 /// Links experiment, tags and parent by their ids in this store; returns the number that do not
 /// exist.
-async fn links(transaction: &Transaction, call: &Call, head: &pb::RunHead, props: &mut Props) -> Result<u32> {
+async fn resolve_links(
+    transaction: &Transaction,
+    call: &Call,
+    head: &pb::RunHead,
+    props: &mut Props,
+) -> Result<u32> {
     let mut lost = 0;
     if let Some(link) = &head.experiment {
-        props.experiment = found::<Experiment>(transaction, call, link).await?;
+        props.experiment = find_linked::<Experiment>(transaction, call, link).await?;
         lost += u32::from(props.experiment.is_none());
     }
-    at_most("head.tags", head.tags.len(), limits::RUNS_PER_CALL)?;
+    check_limit("head.tags", head.tags.len(), limits::RUNS_PER_CALL)?;
     for link in &head.tags {
-        match found::<Tag>(transaction, call, link).await? {
+        match find_linked::<Tag>(transaction, call, link).await? {
             Some(id) => props.tags.push(id),
             None => lost += 1,
         }
@@ -179,7 +185,7 @@ async fn links(transaction: &Transaction, call: &Call, head: &pb::RunHead, props
 }
 
 /// The entity with this id, or otherwise the one with this name.
-pub(super) async fn found<E: Entity>(
+pub(super) async fn find_linked<E: Entity>(
     transaction: &Transaction,
     call: &Call,
     link: &pb::Link,

@@ -6,67 +6,67 @@ use std::collections::HashMap;
 use matyan_blob::{BlobKey, RunFolder};
 use matyan_model::{
     artifact::artifact_put,
-    context::Context as SeriesContext,
     ids::{RunNumber, SeriesNumber},
     keys,
     logs::{log_record_put, terminal_line_put},
     metric::{metric_series_create, metric_series_find},
     object::{
         BlobRef, INLINE_BYTES, Object, ObjectHeader, ObjectValue, object_get, object_header_put, object_put,
-        object_series_create, object_series_find, singular,
+        object_series_create, object_series_find, singular_dtype,
     },
-    run::{Writing, staged_definitions_put, staged_mark_put, writing_get, writing_put},
-    series::{Header, Written},
+    run::{WritingState, staged_definitions_put, staged_mark_put, writing_get, writing_put},
+    series::{MetricHeader, WrittenPoints},
 };
 use matyan_proto::{
     backup::v1::{self as pb, piece::Content},
     limits,
 };
 use matyan_store::{Batch, Snapshot};
+use matyan_value::Context;
 
 use super::{
     convert,
-    stage::{self, Open},
+    stage::{self, OpenRestore},
 };
 use crate::{
-    Context,
+    Deps,
     call::Call,
-    convert::at_most,
+    convert::check_limit,
     error::{Error, Result},
 };
 
 /// A series by its name and the digest of its context.
-type Name = (String, [u8; 16]);
+type SeriesName = (String, [u8; 16]);
 
-pub(super) struct Writer<'c> {
-    context: &'c Context,
+pub(super) struct RunWriter<'c> {
+    deps: &'c Deps,
     call: &'c Call,
-    open: Open,
-    writing: Writing,
-    metrics: HashMap<Name, SeriesNumber>,
-    objects: HashMap<Name, (SeriesNumber, ObjectHeader)>,
+    open: OpenRestore,
+    writing: WritingState,
+    metrics: HashMap<SeriesName, SeriesNumber>,
+    objects: HashMap<SeriesName, (SeriesNumber, ObjectHeader)>,
     pub(super) unfolded_bytes: usize,
     pub(super) unfolded_blocks: usize,
 }
 
 /// The rows and counters of one message.
-struct Message {
+struct MessageBatch {
     batch: Batch,
     snapshot: Box<dyn Snapshot>,
-    written: Written,
-    dirty: Vec<Name>,
+    written: WrittenPoints,
+    changed_headers: Vec<SeriesName>,
     records: Vec<[u8; 16]>,
 }
 
-impl<'c> Writer<'c> {
-    pub(super) async fn load(context: &'c Context, call: &'c Call, open: Open) -> Result<Self> {
-        let snapshot = context.store.snapshot().await?;
+impl<'c> RunWriter<'c> {
+    pub(super) async fn load(deps: &'c Deps, call: &'c Call, open: OpenRestore) -> Result<Self> {
+        let snapshot = deps.store.snapshot().await?;
         let writing = writing_get(snapshot.as_ref(), call.project, open.staged.number).await?;
         let (metrics, objects) = (HashMap::new(), HashMap::new());
-        Ok(Self { context, call, open, writing, metrics, objects, unfolded_bytes: 0, unfolded_blocks: 0 })
+        Ok(Self { deps, call, open, writing, metrics, objects, unfolded_bytes: 0, unfolded_blocks: 0 })
     }
 
-    pub(super) fn open(&self) -> &Open {
+    pub(super) fn open(&self) -> &OpenRestore {
         &self.open
     }
 
@@ -74,7 +74,7 @@ impl<'c> Writer<'c> {
         self.open.position
     }
 
-    pub(super) fn folded(&mut self) {
+    pub(super) fn reset_unfolded(&mut self) {
         (self.unfolded_bytes, self.unfolded_blocks) = (0, 0);
     }
 
@@ -85,27 +85,27 @@ impl<'c> Writer<'c> {
     /// Stores the content and the position atomically.
     pub(super) async fn write(&mut self, pieces: Vec<pb::Piece>, position: u64) -> Result<()> {
         // The project's counters change by the difference that this message makes.
-        let counted = self.writing.project_counters();
+        let counters = self.writing.project_counters();
         // Payloads are uploaded before the snapshot is taken, as a snapshot is
         // short-lived.
         let pieces = self.move_payloads(pieces).await?;
-        let mut message = Message {
+        let mut message = MessageBatch {
             batch: self.open.batch(self.call.project, position),
-            snapshot: self.context.store.snapshot().await?,
-            written: Written::default(),
-            dirty: Vec::new(),
+            snapshot: self.deps.store.snapshot().await?,
+            written: WrittenPoints::default(),
+            changed_headers: Vec::new(),
             records: Vec::new(),
         };
         for (content, value) in pieces {
             self.piece(&mut message, content, value).await?;
         }
         self.finish(&mut message);
-        for ((counter, before), (_, after)) in counted.into_iter().zip(self.writing.project_counters()) {
+        for ((counter, before), (_, after)) in counters.into_iter().zip(self.writing.project_counters()) {
             if before != after {
                 message.batch.add(keys::project_counter(self.call.project, counter), after - before);
             }
         }
-        stage::commit(self.context, message.batch).await?;
+        stage::commit(self.deps, message.batch).await?;
         self.open.position = position;
         Ok(())
     }
@@ -114,7 +114,10 @@ impl<'c> Writer<'c> {
         let mut moved = Vec::with_capacity(pieces.len());
         for piece in pieces {
             let Some(mut content) = piece.content else {
-                return Err(Error::field("pieces", "contains a piece of a kind not supported by this server"));
+                return Err(Error::field(
+                    "pieces",
+                    "contains a piece of a kind not supported by this server",
+                ));
             };
             let value = match &mut content {
                 Content::Object(object) => Some(self.payload(object).await?),
@@ -136,13 +139,13 @@ impl<'c> Writer<'c> {
         let reference = folder.payload_reference(&hash);
         let key = BlobKey::in_project(&self.call.project_name, &reference)?;
         let content = futures::stream::once(async move { Ok(value) });
-        self.context.blobs.put(&key, "application/cbor", Some(size), Box::pin(content)).await?;
+        self.deps.blobs.put(&key, "application/cbor", Some(size), Box::pin(content)).await?;
         Ok(ObjectValue::Blob(BlobRef { key: reference, size, hash: *hash.as_bytes() }))
     }
 
     async fn piece(
         &mut self,
-        message: &mut Message,
+        message: &mut MessageBatch,
         content: Content,
         value: Option<ObjectValue>,
     ) -> Result<()> {
@@ -171,9 +174,9 @@ impl<'c> Writer<'c> {
         }
     }
 
-    async fn points(&mut self, message: &mut Message, points: pb::Points) -> Result<()> {
+    async fn points(&mut self, message: &mut MessageBatch, points: pb::Points) -> Result<()> {
         let context = convert::series(&points.name, &points.context, &points.dtype)?;
-        let header = Header {
+        let header = MetricHeader {
             name: points.name.clone(),
             context: context.stored().to_owned(),
             dtype: points.dtype.clone(),
@@ -190,9 +193,9 @@ impl<'c> Writer<'c> {
 
     async fn metric(
         &mut self,
-        message: &mut Message,
-        header: Header,
-        context: &SeriesContext,
+        message: &mut MessageBatch,
+        header: MetricHeader,
+        context: &Context,
     ) -> Result<SeriesNumber> {
         let name = (header.name.clone(), context.digest());
         if let Some(series) = self.metrics.get(&name) {
@@ -204,7 +207,7 @@ impl<'c> Writer<'c> {
             Some(series) => series,
             None => {
                 let series = SeriesNumber(self.writing.series);
-                at_most("series", series.0 as usize + 1, limits::SERIES_PER_RUN)?;
+                check_limit("series", series.0 as usize + 1, limits::SERIES_PER_RUN)?;
                 self.writing.series += 1;
                 metric_series_create(&mut message.batch, project, number, series, &header, &name.1);
                 series
@@ -214,7 +217,12 @@ impl<'c> Writer<'c> {
         Ok(series)
     }
 
-    async fn object(&mut self, message: &mut Message, object: pb::Object, value: ObjectValue) -> Result<()> {
+    async fn object(
+        &mut self,
+        message: &mut MessageBatch,
+        object: pb::Object,
+        value: ObjectValue,
+    ) -> Result<()> {
         let context = convert::series(&object.name, &object.context, &object.dtype)?;
         let name = (object.name.clone(), context.digest());
         let (project, number) = (self.call.project, self.number());
@@ -224,7 +232,7 @@ impl<'c> Writer<'c> {
         let is_new = header.count == 0
             || object.step > header.last_step
             || object_get(message.snapshot.as_ref(), project, number, *series, object.step).await?.is_none();
-        header.add(object.step, singular(&object.dtype), is_new);
+        header.add(object.step, singular_dtype(&object.dtype), is_new);
         self.writing.bytes += match &value {
             ObjectValue::Inline(value) => value.len() as u64,
             ObjectValue::Blob(blob) => blob.size,
@@ -233,17 +241,17 @@ impl<'c> Writer<'c> {
         let row = Object { step: object.step, epoch, time_us, value };
         object_put(&mut message.batch, project, number, *series, &row);
         // Objects of a series are usually adjacent; a repeated name is harmless.
-        if message.dirty.last() != Some(&name) {
-            message.dirty.push(name);
+        if message.changed_headers.last() != Some(&name) {
+            message.changed_headers.push(name);
         }
         Ok(())
     }
 
     async fn object_series(
         &mut self,
-        message: &mut Message,
-        name: &Name,
-        context: &SeriesContext,
+        message: &mut MessageBatch,
+        name: &SeriesName,
+        context: &Context,
     ) -> Result<()> {
         if self.objects.contains_key(name) {
             return Ok(());
@@ -254,7 +262,7 @@ impl<'c> Writer<'c> {
             Some(found) => found,
             None => {
                 let series = SeriesNumber(self.writing.object_series);
-                at_most("object series", series.0 as usize + 1, limits::SERIES_PER_RUN)?;
+                check_limit("object series", series.0 as usize + 1, limits::SERIES_PER_RUN)?;
                 self.writing.object_series += 1;
                 let header = ObjectHeader::new(&name.0, context.stored());
                 object_series_create(&mut message.batch, project, number, series, &header, &name.1);
@@ -265,8 +273,8 @@ impl<'c> Writer<'c> {
         Ok(())
     }
 
-    fn line(&mut self, message: &mut Message, line: &pb::TerminalLine) -> Result<()> {
-        at_most("line.text", line.text.len(), limits::LOG_BYTES)?;
+    fn line(&mut self, message: &mut MessageBatch, line: &pb::TerminalLine) -> Result<()> {
+        check_limit("line.text", line.text.len(), limits::LOG_BYTES)?;
         let (project, number, sequence) = (self.call.project, self.number(), self.writing.next_line);
         let bytes = terminal_line_put(&mut message.batch, project, number, sequence, line.number, &line.text);
         self.writing.next_line += 1;
@@ -274,7 +282,7 @@ impl<'c> Writer<'c> {
         Ok(())
     }
 
-    async fn record(&mut self, message: &mut Message, record: pb::LogRecord) -> Result<()> {
+    async fn record(&mut self, message: &mut MessageBatch, record: pb::LogRecord) -> Result<()> {
         let record = convert::log_record(record)?;
         let (project, number, digest) = (self.call.project, self.number(), record.digest());
         let seen = keys::log_record_seen(project, number, &digest);
@@ -289,10 +297,10 @@ impl<'c> Writer<'c> {
         Ok(())
     }
 
-    fn finish(&mut self, message: &mut Message) {
+    fn finish(&mut self, message: &mut MessageBatch) {
         let (project, number) = (self.call.project, self.number());
         // A header is written once per message, however many objects it got.
-        for name in std::mem::take(&mut message.dirty) {
+        for name in std::mem::take(&mut message.changed_headers) {
             if let Some((series, header)) = self.objects.get(&name) {
                 object_header_put(&mut message.batch, project, number, *series, header);
             }

@@ -5,29 +5,26 @@
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
 use matyan_blob::BlobKey;
-use matyan_model::{
-    cbor,
-    object::{Object, ObjectValue},
-    value::{Map, Value},
-};
+use matyan_model::object::{Object, ObjectValue};
 use matyan_proto::{
     common::v1::SeriesType,
     objects::v1::{Audio, Distribution, Figure, Image, Object as Item, Selection, Text, object::Kind},
 };
+use matyan_value::{Map, Value, cbor};
 
 use crate::{
-    Context,
+    Deps,
     error::{Error, Result},
 };
 
 /// The objects of one step: usually one, or a list.
 pub(crate) async fn items(
-    context: &Context,
+    deps: &Deps,
     project_name: &str,
-    of: SeriesType,
+    series_type: SeriesType,
     object: &Object,
 ) -> Result<Vec<Item>> {
-    let values = match value(context, project_name, &object.value).await {
+    let values = match value(deps, project_name, &object.value).await {
         Ok(Some(encoded)) => cbor::decode(&encoded).map_err(|error| error.to_string()),
         Ok(None) => Err("payload is missing".to_owned()),
         // The reference will never be a valid key, so retrying would not help.
@@ -38,32 +35,32 @@ pub(crate) async fn items(
         Ok(Value::List(values)) => values,
         Ok(value) => vec![value],
         Err(reason) => {
-            tracing::warn!(step = object.step, reason, "failed to read objects of step; sent without objects");
+            tracing::warn!(
+                step = object.step,
+                reason,
+                "failed to read objects of step; sent without objects"
+            );
             return Ok(Vec::new());
         }
     };
     let item = |(index, value): (u32, Value)| {
         let map = if let Value::Map(map) = value { map } else { Map::new() };
-        Some(Item { index, kind: Some(kind(context, project_name, of, map)?) })
+        Some(Item { index, kind: Some(kind(deps, project_name, series_type, map)?) })
     };
     Ok((0..).zip(values).filter_map(item).collect())
 }
 
 /// An encoded value, stored inline or in a blob; `None` if the blob is missing.
-pub(crate) async fn value(
-    context: &Context,
-    project_name: &str,
-    value: &ObjectValue,
-) -> Result<Option<Bytes>> {
+pub(crate) async fn value(deps: &Deps, project_name: &str, value: &ObjectValue) -> Result<Option<Bytes>> {
     match value {
         ObjectValue::Inline(encoded) => Ok(Some(encoded.clone())),
-        ObjectValue::Blob(blob) => payload(context, &BlobKey::in_project(project_name, &blob.key)?).await,
+        ObjectValue::Blob(blob) => payload(deps, &BlobKey::in_project(project_name, &blob.key)?).await,
     }
 }
 
 /// Reads a value that was too large for a row.
-async fn payload(context: &Context, key: &BlobKey) -> Result<Option<Bytes>> {
-    let Some((_, mut content)) = context.blobs.read(key, None).await? else { return Ok(None) };
+async fn payload(deps: &Deps, key: &BlobKey) -> Result<Option<Bytes>> {
+    let Some((_, mut content)) = deps.blobs.read(key, None).await? else { return Ok(None) };
     let mut whole = BytesMut::new();
     while let Some(piece) = content.next().await {
         whole.extend_from_slice(&piece?);
@@ -71,20 +68,20 @@ async fn payload(context: &Context, key: &BlobKey) -> Result<Option<Bytes>> {
     Ok(Some(whole.freeze()))
 }
 
-fn kind(context: &Context, project_name: &str, of: SeriesType, mut map: Map) -> Option<Kind> {
-    Some(match of {
+fn kind(deps: &Deps, project_name: &str, series_type: SeriesType, mut map: Map) -> Option<Kind> {
+    Some(match series_type {
         SeriesType::Images => Kind::Image(Image {
             caption: text(&mut map, "caption"),
             width: natural(&map, "width"),
             height: natural(&map, "height"),
             format: format(&mut map, "png"),
-            blob_uri: uri(context, project_name, &mut map),
+            blob_uri: uri(deps, project_name, &mut map),
         }),
         SeriesType::Audios => Kind::Audio(Audio {
             caption: text(&mut map, "caption"),
             rate: natural(&map, "rate"),
             format: format(&mut map, "wav"),
-            blob_uri: uri(context, project_name, &mut map),
+            blob_uri: uri(deps, project_name, &mut map),
         }),
         SeriesType::Texts => Kind::Text(Text { data: text(&mut map, "data") }),
         SeriesType::Distributions => Kind::Distribution(distribution(&map)),
@@ -113,9 +110,9 @@ fn natural(map: &Map, key: &str) -> Option<u32> {
 }
 
 /// The URI of the object's blob; empty if the client gave no valid key.
-fn uri(context: &Context, project_name: &str, map: &mut Map) -> String {
+fn uri(deps: &Deps, project_name: &str, map: &mut Map) -> String {
     match BlobKey::in_project(project_name, &text(map, "s3_key")) {
-        Ok(key) => context.uri_key.uri(&key),
+        Ok(key) => deps.uri_key.uri(&key),
         Err(_) => String::new(),
     }
 }
@@ -173,7 +170,7 @@ pub(crate) fn select(items: Vec<Item>, selection: &Selection) -> Vec<Item> {
     if density == 1 {
         return inside.into_iter().take(1).collect();
     }
-    let place =
+    let index_at =
         |index: usize| (index as f64 * (inside.len() - 1) as f64 / (density - 1) as f64).round_ties_even();
-    (0..density).map(|index| inside[place(index) as usize].clone()).collect()
+    (0..density).map(|index| inside[index_at(index) as usize].clone()).collect()
 }

@@ -9,27 +9,26 @@ use std::{
 
 use bytes::Bytes;
 use matyan_model::{
-    cbor,
     ids::{Project, RunNumber, SeriesNumber},
     keys::{self, SeriesKind},
     metric::{metric_headers_get, series_contexts},
     object::object_series_list,
     run::{Document, params_get, runs_list},
-    value::{Map, Value},
 };
 use matyan_proto::{
     common::v1::SeriesType,
     project::v1::{ParamsResponse, SequenceName, TypeNames},
 };
 use matyan_store::{Error as StoreError, Range, Scan, Snapshot};
+use matyan_value::{Map, Value, cbor};
 use tokio::{sync::OnceCell, time::Instant};
 
 use crate::{
-    Context,
+    Deps,
     call::Call,
     error::{Error, Result},
     series::ALL_TYPES,
-    stream::{End, MESSAGE_BYTES, Sender},
+    stream::{MESSAGE_BYTES, Sender, StreamEnd},
     view::object_type,
 };
 
@@ -38,37 +37,36 @@ const PAGE: Scan = Scan { rows: 256, bytes: 1 << 20, reverse: false };
 
 /// Top-level keys left out of the merged params: system params have a reader of their own, and
 /// blobs are not params.
-const LEFT_OUT: [&str; 2] = ["__system_params", "__blobs__"];
+const EXCLUDED_KEYS: [&str; 2] = ["__system_params", "__blobs__"];
 
 /// The merged params and series names of a project.
-pub(crate) struct Merged {
+pub(crate) struct MergedParams {
     params: Bytes,
-    names: HashMap<SeriesType, Names>,
+    names: HashMap<SeriesType, SequenceNames>,
 }
 
-type Answer = Arc<OnceCell<Arc<Merged>>>;
+type SharedResult = Arc<OnceCell<Arc<MergedParams>>>;
 
 /// One result per project, with the time its computation started.
 #[derive(Clone, Default)]
-pub(crate) struct Cache(Arc<Mutex<HashMap<Project, (Instant, Answer)>>>);
+pub(crate) struct ParamsCache(Arc<Mutex<HashMap<Project, (Instant, SharedResult)>>>);
 
-impl Cache {
-    pub(crate) async fn merged(&self, context: &Context, call: &Call) -> Result<Arc<Merged>> {
-        let merged = self.entry(call.project, context.params_kept);
-        let merged =
-            merged.get_or_try_init(async || merge(context, call.project).await.map(Arc::new)).await?;
+impl ParamsCache {
+    pub(crate) async fn merged(&self, deps: &Deps, call: &Call) -> Result<Arc<MergedParams>> {
+        let merged = self.entry(call.project, deps.params_cache_ttl);
+        let merged = merged.get_or_try_init(async || merge(deps, call.project).await.map(Arc::new)).await?;
         Ok(merged.clone())
     }
 
-    fn entry(&self, project: Project, kept: Duration) -> Answer {
+    fn entry(&self, project: Project, kept: Duration) -> SharedResult {
         let mut answers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
         answers.retain(|_, (begun, _)| now.duration_since(*begun) < kept);
-        answers.entry(project).or_insert_with(|| (now, Answer::default())).1.clone()
+        answers.entry(project).or_insert_with(|| (now, SharedResult::default())).1.clone()
     }
 }
 
-impl Merged {
+impl MergedParams {
     /// Sends the params, if wanted, and then the names of the given types, or of all six if
     /// none is given.
     pub(crate) async fn send(
@@ -76,7 +74,7 @@ impl Merged {
         with_params: bool,
         types: Vec<SeriesType>,
         sender: &Sender<ParamsResponse>,
-    ) -> Result<(), End> {
+    ) -> Result<(), StreamEnd> {
         let mut params = if with_params { self.params.clone() } else { Bytes::new() };
         while !params.is_empty() {
             let params = params.split_to(params.len().min(MESSAGE_BYTES));
@@ -86,7 +84,7 @@ impl Merged {
         let (mut gathered, mut bytes) = (Vec::new(), 0);
         for of in types {
             gathered.push(TypeNames { r#type: of.into(), names: Vec::new() });
-            for (name, context) in self.names.get(&of).into_iter().flat_map(Names::pairs) {
+            for (name, context) in self.names.get(&of).into_iter().flat_map(SequenceNames::pairs) {
                 if bytes >= MESSAGE_BYTES {
                     let next = vec![TypeNames { r#type: of.into(), names: Vec::new() }];
                     let types = std::mem::replace(&mut gathered, next);
@@ -112,22 +110,22 @@ fn add(names: &mut Vec<SequenceName>, name: &str, context: &str) -> usize {
 
 /// Names in the order of first appearance, each with its contexts.
 #[derive(Default)]
-struct Names {
+struct SequenceNames {
     order: Vec<SequenceName>,
-    places: HashMap<String, usize>,
+    indexes: HashMap<String, usize>,
     seen: HashSet<(String, String)>,
 }
 
-impl Names {
+impl SequenceNames {
     fn add(&mut self, name: String, context: String) {
         if !self.seen.insert((name.clone(), context.clone())) {
             return;
         }
-        let place = *self.places.entry(name.clone()).or_insert_with(|| {
+        let index = *self.indexes.entry(name.clone()).or_insert_with(|| {
             self.order.push(SequenceName { name, contexts: Vec::new() });
             self.order.len() - 1
         });
-        self.order[place].contexts.push(context);
+        self.order[index].contexts.push(context);
     }
 
     fn pairs(&self) -> impl Iterator<Item = (&str, &str)> {
@@ -136,29 +134,30 @@ impl Names {
 }
 
 /// The result of the merge so far.
-struct Merging {
+struct ParamsMerge {
     project: Project,
     tree: Map,
-    names: HashMap<SeriesType, Names>,
+    names: HashMap<SeriesType, SequenceNames>,
     /// Metrics found in an earlier run, whose headers need not be read again.
     metrics: HashSet<(String, [u8; 16])>,
 }
 
-async fn merge(context: &Context, project: Project) -> Result<Merged> {
-    let mut merging = Merging { project, tree: Map::new(), names: HashMap::new(), metrics: HashSet::new() };
+async fn merge(deps: &Deps, project: Project) -> Result<MergedParams> {
+    let mut merging =
+        ParamsMerge { project, tree: Map::new(), names: HashMap::new(), metrics: HashSet::new() };
     let mut rest = Some(keys::documents(project));
     while let Some(range) = rest {
-        let snapshot = context.store.snapshot().await?;
+        let snapshot = deps.store.snapshot().await?;
         let page = runs_list(snapshot.as_ref(), project, &range, PAGE).await?;
         rest = page.rest;
-        for (place, (number, document)) in page.runs.into_iter().enumerate() {
+        for (index, (number, document)) in page.runs.into_iter().enumerate() {
             if document.props.pending_delete {
                 continue;
             }
             match merging.run(snapshot.as_ref(), number, &document).await {
                 // The page outlasted its snapshot: continue with this run in a
                 // new one.
-                Err(Error::Store(StoreError::SnapshotTooOld)) if place > 0 => {
+                Err(Error::Store(StoreError::SnapshotTooOld)) if index > 0 => {
                     rest = Some(Range::new(keys::document(project, number), range.end));
                     break;
                 }
@@ -166,13 +165,13 @@ async fn merge(context: &Context, project: Project) -> Result<Merged> {
             }
         }
     }
-    Ok(Merged { params: cbor::encode_map(&merging.tree).into(), names: merging.names })
+    Ok(MergedParams { params: cbor::encode_map(&merging.tree).into(), names: merging.names })
 }
 
-impl Merging {
+impl ParamsMerge {
     async fn run(&mut self, snapshot: &dyn Snapshot, number: RunNumber, document: &Document) -> Result<()> {
         for (key, value) in params_get(snapshot, self.project, number, document).await? {
-            if !LEFT_OUT.contains(&key.as_str()) {
+            if !EXCLUDED_KEYS.contains(&key.as_str()) {
                 insert(&mut self.tree, key, value);
             }
         }
@@ -218,7 +217,7 @@ fn insert(tree: &mut Map, key: String, value: Value) {
 
 #[cfg(test)]
 mod tests {
-    use matyan_model::json;
+    use matyan_value::json;
 
     use super::*;
 
@@ -246,7 +245,7 @@ mod tests {
 
     #[test]
     fn names_and_contexts_keep_the_order_of_first_appearance() {
-        let mut names = Names::default();
+        let mut names = SequenceNames::default();
         for (name, context) in [("b", "{}"), ("a", r#"{"x":1}"#), ("b", r#"{"x":1.0}"#), ("b", "{}")] {
             names.add(name.into(), context.into());
         }

@@ -1,34 +1,32 @@
 //! Deletion of a run's params by path.
 
-use matyan_model::{
-    keys,
-    value::{Map, Value},
-};
+use matyan_model::keys;
 use matyan_proto::{limits, runs::v1::DeleteParamsRequest};
 use matyan_store::{Scan, Transaction, transact};
+use matyan_value::{Map, Value};
 
 use super::change::{load, write};
 use crate::{
-    Context,
+    Deps,
     call::Call,
     convert,
     error::{Error, Result},
 };
 
 /// Maximum number of paths in one call.
-const PATHS: usize = 1_000;
+const MAX_PATHS: usize = 1_000;
 
 /// The key that belongs to the system and is kept when all params are deleted.
-const KEPT: &str = "__blobs__";
+const SYSTEM_KEY: &str = "__blobs__";
 
-pub(super) async fn delete(context: &Context, call: &Call, request: &DeleteParamsRequest) -> Result<()> {
-    convert::at_most("paths", request.paths.len(), PATHS)?;
+pub(super) async fn delete(deps: &Deps, call: &Call, request: &DeleteParamsRequest) -> Result<()> {
+    convert::check_limit("paths", request.paths.len(), MAX_PATHS)?;
     for path in &request.paths {
-        convert::at_most("segments", path.segments.len(), limits::VALUE_DEPTH)?;
+        convert::check_limit("segments", path.segments.len(), limits::VALUE_DEPTH)?;
     }
-    let number = context.run(call, &request.run_id).await?.number;
-    let now = (context.clock)();
-    transact(context.store.as_ref(), async |mut transaction: Transaction| {
+    let number = deps.find_run(call, &request.run_id).await?.number;
+    let now = (deps.clock)();
+    transact(deps.store.as_ref(), async |mut transaction: Transaction| {
         let mut edit = load(&transaction, call, number, &request.run_id).await?;
         // Large params are in rows of their own, which may change without the document.
         transaction.scan(&keys::params(call.project, number), Scan::default()).await?;
@@ -49,7 +47,7 @@ pub(super) async fn delete(context: &Context, call: &Call, request: &DeleteParam
 fn remove(tree: &mut Map, path: &[String]) -> bool {
     let Some((last, parents)) = path.split_last() else {
         let before = tree.len();
-        tree.retain(|key, _| key == KEPT);
+        tree.retain(|key, _| key == SYSTEM_KEY);
         return tree.len() < before;
     };
     let mut node = tree;
@@ -64,7 +62,7 @@ fn remove(tree: &mut Map, path: &[String]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use matyan_model::json;
+    use matyan_value::json;
 
     use super::*;
 

@@ -6,14 +6,16 @@ use std::{borrow::Cow, sync::Arc};
 
 use bytes::Bytes;
 use matyan_model::{
-    cbor::{self, Leaf},
     ids::{RunNumber, SeriesNumber},
     object::ObjectHeader,
     run::Document,
-    series::Header,
-    value::{Map, Value},
+    series::MetricHeader,
 };
 use matyan_ql::{Datum, KeyPath, RunView, SequenceSummary, SequenceView};
+use matyan_value::{
+    Map, Value,
+    cbor::{self, CborLeaf},
+};
 
 /// A run to be evaluated against a query.
 pub(crate) struct Candidate {
@@ -36,7 +38,7 @@ pub(crate) struct Sequence {
 }
 
 pub(crate) enum SequenceHeader {
-    Metric(Header),
+    Metric(MetricHeader),
     Object(ObjectHeader),
 }
 
@@ -141,11 +143,11 @@ impl SequenceView for Sequence {
 
 fn encoded(bytes: &[u8]) -> Result<Datum<'_>, cbor::CborError> {
     Ok(match cbor::leaf(bytes)? {
-        Some(Leaf::Null) => Datum::None,
-        Some(Leaf::Bool(value)) => Datum::Bool(value),
-        Some(Leaf::Integer(value)) => Datum::Int(value),
-        Some(Leaf::Float(value)) => Datum::Float(value),
-        Some(Leaf::Text(text)) => Datum::Text(Cow::Borrowed(text)),
+        Some(CborLeaf::Null) => Datum::None,
+        Some(CborLeaf::Bool(value)) => Datum::Bool(value),
+        Some(CborLeaf::Integer(value)) => Datum::Int(value),
+        Some(CborLeaf::Float(value)) => Datum::Float(value),
+        Some(CborLeaf::Text(text)) => Datum::Text(Cow::Borrowed(text)),
         None => owned(cbor::decode(bytes)?),
     })
 }
@@ -211,7 +213,7 @@ mod tests {
     #[test]
     fn encoded_and_decoded_values_are_equal() {
         for text in ["null", "true", "-7", "1.5", r#""x""#, r#"[1,{"a":[]}]"#, r#"{"a":{"b":"c"}}"#] {
-            let value = matyan_model::json::parse(text).unwrap();
+            let value = matyan_value::json::parse(text).unwrap();
             assert_eq!(encoded(&cbor::encode(&value)).unwrap(), datum(&value), "{text}");
         }
         for (text, negative, magnitude) in [

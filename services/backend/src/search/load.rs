@@ -9,19 +9,17 @@ use std::{
 
 use bytes::Bytes;
 use matyan_model::{
-    context::Context as SeriesContext,
     entity::{Experiment, Tag, entity_get},
     ids::{Project, RunNumber, SeriesNumber},
-    json,
     keys::SeriesKind,
     metric::{metric_headers_get, metric_series_list, series_named},
     object::{ObjectHeader, object_headers_get, object_series_list},
     run::{Document, params_get_bytes},
-    series::{RunPlace, RunSeries},
-    value::{Map, Value},
+    series::{RunRef, RunSeries},
 };
 use matyan_ql::{Endpoint, Interval, NeedSet, Query, SequenceSummary, SequenceView};
 use matyan_store::Snapshot;
+use matyan_value::{Context, Map, Value, json};
 
 use super::candidate::{Candidate, Sequence, SequenceContext, SequenceHeader};
 use crate::error::Result;
@@ -29,22 +27,22 @@ use crate::error::Result;
 /// Contexts cached for later runs: about 10 MB at worst.
 const CONTEXTS: usize = 1_000;
 
-pub(crate) struct Loader {
+pub(crate) struct CandidateLoader {
     project: Project,
     query: Arc<Query>,
-    names: Names,
+    names: SequenceNames,
     experiments: HashMap<String, Option<Arc<str>>>,
     tags: HashMap<String, Option<Arc<str>>>,
     contexts: HashMap<String, Arc<SequenceContext>>,
 }
 
 /// The sequences of a run to load.
-enum Names {
+enum SequenceNames {
     All,
     These(BTreeSet<Box<str>>),
 }
 
-impl Loader {
+impl CandidateLoader {
     pub(crate) fn new(project: Project, query: Arc<Query>, narrowed: Option<&[Interval<Box<str>>]>) -> Self {
         let names = names(&query, narrowed);
         let (experiments, tags, contexts) = (HashMap::new(), HashMap::new(), HashMap::new());
@@ -101,14 +99,14 @@ impl Loader {
         number: RunNumber,
         query: &Query,
     ) -> Result<Vec<Sequence>> {
-        if matches!(&self.names, Names::These(names) if names.is_empty()) {
+        if matches!(&self.names, SequenceNames::These(names) if names.is_empty()) {
             return Ok(Vec::new());
         }
         let named = !query.needs().sequences.is_nothing();
         let endpoint = query.options().endpoint;
         let mut sequences = Vec::new();
         if named || endpoint == Endpoint::Metric {
-            let place = RunPlace { project: self.project, number };
+            let place = RunRef { project: self.project, number };
             sequences.extend(metrics(snapshot, place, &self.names, query.needs().summaries).await?);
         }
         if named || endpoint != Endpoint::Metric {
@@ -138,7 +136,7 @@ impl Loader {
             Ok(Value::Map(map)) => map,
             _ => Map::new(),
         };
-        let id = SeriesContext::from_canonical(text.to_owned()).id();
+        let id = Context::from_canonical(text.to_owned()).id();
         let context = Arc::new(SequenceContext { id, values });
         if self.contexts.len() >= CONTEXTS {
             self.contexts.clear();
@@ -149,19 +147,19 @@ impl Loader {
 }
 
 /// The sequences named in the query and, in a search of sequences, those that can match.
-fn names(query: &Query, narrowed: Option<&[Interval<Box<str>>]>) -> Names {
-    let NeedSet::Only(named) = &query.needs().sequences else { return Names::All };
+fn names(query: &Query, narrowed: Option<&[Interval<Box<str>>]>) -> SequenceNames {
+    let NeedSet::Only(named) = &query.needs().sequences else { return SequenceNames::All };
     let mut names = named.clone();
     if query.options().endpoint != Endpoint::Run {
-        let Some(narrowed) = narrowed else { return Names::All };
+        let Some(narrowed) = narrowed else { return SequenceNames::All };
         for interval in narrowed {
             match single(interval) {
                 Some(name) => names.insert(name.into()),
-                None => return Names::All,
+                None => return SequenceNames::All,
             };
         }
     }
-    Names::These(names)
+    SequenceNames::These(names)
 }
 
 fn single(names: &Interval<Box<str>>) -> Option<&str> {
@@ -171,18 +169,18 @@ fn single(names: &Interval<Box<str>>) -> Option<&str> {
     }
 }
 
-type Found = (SeriesNumber, SequenceHeader, SequenceSummary);
+type LoadedSequence = (SeriesNumber, SequenceHeader, SequenceSummary);
 
 async fn metrics(
     snapshot: &dyn Snapshot,
-    place: RunPlace,
-    names: &Names,
+    place: RunRef,
+    names: &SequenceNames,
     with_summaries: bool,
-) -> Result<Vec<Found>> {
-    let RunPlace { project, number } = place;
+) -> Result<Vec<LoadedSequence>> {
+    let RunRef { project, number } = place;
     let headers = match names {
-        Names::All => metric_series_list(snapshot, project, number).await?,
-        Names::These(names) => {
+        SequenceNames::All => metric_series_list(snapshot, project, number).await?,
+        SequenceNames::These(names) => {
             let mut numbers = Vec::new();
             for name in names {
                 numbers.extend(series_named(snapshot, project, number, SeriesKind::Metric, name).await?);
@@ -196,15 +194,15 @@ async fn metrics(
         let opened = RunSeries::open(snapshot, place).await?;
         let numbers: Vec<SeriesNumber> = headers.iter().map(|(number, _)| *number).collect();
         let views = opened.views(snapshot, &numbers).await?;
-        for (told, view) in summaries.iter_mut().zip(views) {
-            *told = view.summary(snapshot).await?.as_ref().map(summary).unwrap_or_default();
+        for (summary, view) in summaries.iter_mut().zip(views) {
+            *summary = view.summary(snapshot).await?.as_ref().map(metric_summary).unwrap_or_default();
         }
     }
     let found = headers.into_iter().zip(summaries);
     Ok(found.map(|((number, header), summary)| (number, SequenceHeader::Metric(header), summary)).collect())
 }
 
-fn summary(points: &matyan_model::series::Summary) -> SequenceSummary {
+fn metric_summary(points: &matyan_model::series::Summary) -> SequenceSummary {
     let finite = points.finite() > 0;
     SequenceSummary {
         first: Some(points.first.value),
@@ -220,11 +218,11 @@ async fn objects(
     snapshot: &dyn Snapshot,
     project: Project,
     number: RunNumber,
-    names: &Names,
-) -> Result<Vec<Found>> {
+    names: &SequenceNames,
+) -> Result<Vec<LoadedSequence>> {
     let headers = match names {
-        Names::All => object_series_list(snapshot, project, number).await?,
-        Names::These(names) => {
+        SequenceNames::All => object_series_list(snapshot, project, number).await?,
+        SequenceNames::These(names) => {
             let mut numbers = Vec::new();
             for name in names {
                 numbers.extend(series_named(snapshot, project, number, SeriesKind::Object, name).await?);
@@ -233,7 +231,7 @@ async fn objects(
             numbers.into_iter().zip(headers).filter_map(|(it, header)| Some((it, header?))).collect()
         }
     };
-    let told = |(number, header): (SeriesNumber, ObjectHeader)| {
+    let loaded = |(number, header): (SeriesNumber, ObjectHeader)| {
         // Objects have no value to compare; users expect 0.
         let summary = SequenceSummary {
             last: Some(0.0),
@@ -243,5 +241,5 @@ async fn objects(
         };
         (number, SequenceHeader::Object(header), summary)
     };
-    Ok(headers.into_iter().map(told).collect())
+    Ok(headers.into_iter().map(loaded).collect())
 }

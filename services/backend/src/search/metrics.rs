@@ -3,10 +3,9 @@
 use std::sync::Arc;
 
 use matyan_model::{
-    context::Context as SeriesContext,
     ids::SeriesNumber,
     metric::metric_series_find,
-    series::{Points as Columns, RunPlace, RunSeries, SeriesView, StepRange},
+    series::{Points as Columns, RunRef, RunSeries, SeriesView, StepRange},
 };
 use matyan_proto::{
     limits,
@@ -16,45 +15,48 @@ use matyan_proto::{
 };
 use matyan_ql::Endpoint;
 use matyan_store::{Snapshot, Version};
+use matyan_value::Context;
 use prost::Message;
 
 use super::{
     candidate::{Sequence, SequenceHeader},
-    sequences::{About, Kind, SequenceSearch},
-    text,
+    query_text,
+    sequences::{MessageStatus, SequenceKind, SequenceSearch},
 };
 use crate::{
-    Context,
+    Deps,
     call::Call,
     convert,
     error::{Error, Result},
-    series::{Axis, Whole, at_once, bucket_columns, chart, columnar, sample, whole_columns, x_axis},
+    series::{
+        AllPoints, AxisReader, batch_size, bucket_columns, chart, columnar, full_columns, sample, x_axis,
+    },
     view,
 };
 
 /// The data requested for each series.
-pub(super) struct Metrics {
+pub(super) struct MetricSequences {
     steps: StepRange,
-    wanted: NeedSet,
+    output: MetricOutput,
 }
 
-enum NeedSet {
+enum MetricOutput {
     /// Every point, in pieces.
-    Whole {
+    All {
         columns: PointColumns,
         x_axis: Option<String>,
     },
-    Short(Short),
+    Reduced(ReducedOutput),
 }
 
 /// Data that fits into one piece, however long the series is.
-enum Short {
+enum ReducedOutput {
     Points { density: u32, columns: PointColumns, x_axis: Option<String> },
     Buckets { pixels: usize, columns: Vec<BucketColumn> },
     Info,
 }
 
-impl Short {
+impl ReducedOutput {
     /// Maximum number of points or buckets per series.
     fn points(&self) -> usize {
         match self {
@@ -72,57 +74,59 @@ pub(super) enum Piece {
 }
 
 pub(super) fn search(
-    context: Arc<Context>,
+    deps: Arc<Deps>,
     call: Call,
     request: MetricsRequest,
-) -> Result<(SequenceSearch, Metrics)> {
-    let steps = convert::steps(request.steps.as_ref());
+) -> Result<(SequenceSearch, MetricSequences)> {
+    let steps = convert::step_range(request.steps.as_ref());
     let bucket_columns = bucket_columns(request.bucket_columns());
-    let wanted = match request.points {
+    let output = match request.points {
         Some(Points::Density(density)) => {
-            convert::at_most("density", density as usize, limits::POINTS_PER_SERIES)?;
-            let columns = request.columns.unwrap_or(crate::series::VALUES);
+            convert::check_limit("density", density as usize, limits::POINTS_PER_SERIES)?;
+            let columns = request.columns.unwrap_or(crate::series::DEFAULT_COLUMNS);
             if let Some(name) = &request.x_axis {
-                convert::at_most("x_axis", name.len(), limits::NAME_BYTES)?;
+                convert::check_limit("x_axis", name.len(), limits::NAME_BYTES)?;
             }
             match density {
-                0 => NeedSet::Whole { columns, x_axis: request.x_axis },
-                density => NeedSet::Short(Short::Points { density, columns, x_axis: request.x_axis }),
+                0 => MetricOutput::All { columns, x_axis: request.x_axis },
+                density => {
+                    MetricOutput::Reduced(ReducedOutput::Points { density, columns, x_axis: request.x_axis })
+                }
             }
         }
         Some(Points::Pixels(0)) => return Err(Error::field("pixels", "is 0: give at least 1")),
         Some(Points::Pixels(pixels)) => {
-            convert::at_most("pixels", pixels as usize, limits::POINTS_PER_SERIES)?;
-            NeedSet::Short(Short::Buckets { pixels: pixels as usize, columns: bucket_columns })
+            convert::check_limit("pixels", pixels as usize, limits::POINTS_PER_SERIES)?;
+            MetricOutput::Reduced(ReducedOutput::Buckets { pixels: pixels as usize, columns: bucket_columns })
         }
-        Some(Points::None(_)) | None => NeedSet::Short(Short::Info),
+        Some(Points::None(_)) | None => MetricOutput::Reduced(ReducedOutput::Info),
     };
-    let compiled = text::compiled(&context, request.query, Endpoint::Metric)?;
-    let search = SequenceSearch::new(context, call, compiled, request.parts, request.limit)?;
-    Ok((search, Metrics { steps, wanted }))
+    let compiled = query_text::compile_query(&deps, request.query, Endpoint::Metric)?;
+    let search = SequenceSearch::new(deps, call, compiled, request.parts, request.limit)?;
+    Ok((search, MetricSequences { steps, output }))
 }
 
-impl Kind for Metrics {
+impl SequenceKind for MetricSequences {
     type Message = MetricsResponse;
     type Row = RunMetrics;
     type Piece = Piece;
-    type Open = Open;
+    type State = ReadState;
 
     async fn read(
         &self,
-        _: &Context,
+        _: &Deps,
         _: &Call,
         snapshot: &dyn Snapshot,
-        run: RunPlace,
+        run: RunRef,
         sequences: &[Sequence],
-        open: &mut Open,
+        open: &mut ReadState,
     ) -> Result<(Vec<Piece>, usize)> {
-        match &self.wanted {
-            NeedSet::Whole { columns, x_axis } => {
+        match &self.output {
+            MetricOutput::All { columns, x_axis } => {
                 let Some(sequence) = sequences.first() else { return Ok((Vec::new(), 0)) };
                 // An open series was not sent completely by the previous call.
                 if open.series.is_none() {
-                    let opened = opened(&mut open.run, snapshot, run).await?;
+                    let opened = open_run(&mut open.run, snapshot, run).await?;
                     open.series = self.open(snapshot, opened, run, sequence, x_axis.as_deref()).await?;
                 }
                 let Some(series) = &mut open.series else { return Ok((Vec::new(), 1)) };
@@ -134,15 +138,15 @@ impl Kind for Metrics {
                 let pieces = piece.map(|piece| Piece::Points(Box::new(piece)));
                 Ok((pieces.into_iter().collect(), usize::from(is_read)))
             }
-            NeedSet::Short(short) => {
-                let sequences = &sequences[..sequences.len().min(at_once(short.points()))];
-                let opened = opened(&mut open.run, snapshot, run).await?;
-                Ok((self.short(snapshot, opened, run, sequences, short).await?, sequences.len()))
+            MetricOutput::Reduced(reduced) => {
+                let sequences = &sequences[..sequences.len().min(batch_size(reduced.points()))];
+                let opened = open_run(&mut open.run, snapshot, run).await?;
+                Ok((self.reduced(snapshot, opened, run, sequences, reduced).await?, sequences.len()))
             }
         }
     }
 
-    fn is_inside(open: &Open) -> bool {
+    fn is_partial(open: &ReadState) -> bool {
         open.series.is_some()
     }
 
@@ -166,19 +170,19 @@ impl Kind for Metrics {
         row
     }
 
-    fn message(runs: Vec<RunMetrics>, about: About) -> MetricsResponse {
-        let About { progress, warnings, done } = about;
+    fn message(runs: Vec<RunMetrics>, about: MessageStatus) -> MetricsResponse {
+        let MessageStatus { progress, warnings, done } = about;
         MetricsResponse { runs, progress, warnings, done }
     }
 }
 
-impl Metrics {
+impl MetricSequences {
     /// Opens a series; `None` if it is not a metric.
     async fn open(
         &self,
         snapshot: &dyn Snapshot,
         opened: &RunSeries,
-        run: RunPlace,
+        run: RunRef,
         sequence: &Sequence,
         x_axis: Option<&str>,
     ) -> Result<Option<OpenSeries>> {
@@ -189,22 +193,22 @@ impl Metrics {
             None => None,
         };
         let axis = match axis {
-            Some(axis) => Some(Axis::new(axis.scan(snapshot, self.steps).await?)),
+            Some(axis) => Some(AxisReader::new(axis.scan(snapshot, self.steps).await?)),
             None => None,
         };
         let summary = view.summary(snapshot).await?;
         let info = Some(view::metric_info(sequence.number, header.clone(), summary.as_ref()));
-        let whole = Whole::new(view.scan(snapshot, self.steps).await?);
+        let whole = AllPoints::new(view.scan(snapshot, self.steps).await?);
         Ok(Some(OpenSeries { info, whole, axis, points: None }))
     }
 
-    async fn short(
+    async fn reduced(
         &self,
         snapshot: &dyn Snapshot,
         opened: &RunSeries,
-        run: RunPlace,
+        run: RunRef,
         sequences: &[Sequence],
-        short: &Short,
+        reduced: &ReducedOutput,
     ) -> Result<Vec<Piece>> {
         let numbers: Vec<SeriesNumber> = sequences.iter().map(|sequence| sequence.number).collect();
         let views = opened.views(snapshot, &numbers).await?;
@@ -213,14 +217,14 @@ impl Metrics {
             let SequenceHeader::Metric(header) = &sequence.header else { continue };
             let summary = series.summary(snapshot).await?;
             let info = view::metric_info(sequence.number, header.clone(), summary.as_ref());
-            pieces.push(match short {
-                Short::Info => Piece::Info(info),
-                Short::Buckets { pixels, columns } => {
+            pieces.push(match reduced {
+                ReducedOutput::Info => Piece::Info(info),
+                ReducedOutput::Buckets { pixels, columns } => {
                     let mut buckets = chart(snapshot, &series, self.steps, *pixels, columns).await?;
                     buckets.info = Some(info);
                     Piece::Buckets(Box::new(buckets))
                 }
-                Short::Points { density, columns, x_axis } => {
+                ReducedOutput::Points { density, columns, x_axis } => {
                     let axis = match x_axis {
                         Some(name) => axis(snapshot, opened, run, name, &header.context).await?,
                         None => None,
@@ -253,16 +257,20 @@ impl Metrics {
 
 /// State of a run kept between reads.
 #[derive(Default)]
-pub(super) struct Open {
-    run: Opened,
+pub(super) struct ReadState {
+    run: CachedRun,
     series: Option<OpenSeries>,
 }
 
 /// The unfolded points of a run as of a version: reading them again for each series would
 /// dominate the time.
-type Opened = Option<(Version, RunSeries)>;
+type CachedRun = Option<(Version, RunSeries)>;
 
-async fn opened<'o>(opened: &'o mut Opened, snapshot: &dyn Snapshot, run: RunPlace) -> Result<&'o RunSeries> {
+async fn open_run<'o>(
+    opened: &'o mut CachedRun,
+    snapshot: &dyn Snapshot,
+    run: RunRef,
+) -> Result<&'o RunSeries> {
     let version = snapshot.version();
     if opened.as_ref().is_none_or(|(of, _)| *of != version) {
         *opened = Some((version, RunSeries::open(snapshot, run).await?));
@@ -274,8 +282,8 @@ async fn opened<'o>(opened: &'o mut Opened, snapshot: &dyn Snapshot, run: RunPla
 struct OpenSeries {
     /// Sent with the first piece.
     info: Option<SeriesInfo>,
-    whole: Whole,
-    axis: Option<Axis>,
+    whole: AllPoints,
+    axis: Option<AxisReader>,
     /// Points already read whose x axis has not been read yet.
     points: Option<(Columns, bool)>,
 }
@@ -286,7 +294,7 @@ impl OpenSeries {
             self.points = self.whole.next(snapshot).await?;
         }
         let Some((points, more)) = &self.points else { return Ok(None) };
-        let mut piece = SeriesPoints { more: *more, ..whole_columns(points, columns) };
+        let mut piece = SeriesPoints { more: *more, ..full_columns(points, columns) };
         if let Some(axis) = &mut self.axis {
             (piece.x_places, piece.x_values) = axis.values(snapshot, &points.steps).await?;
         }
@@ -299,11 +307,11 @@ impl OpenSeries {
 async fn axis(
     snapshot: &dyn Snapshot,
     opened: &RunSeries,
-    run: RunPlace,
+    run: RunRef,
     name: &str,
     context: &str,
 ) -> Result<Option<SeriesView>> {
-    let digest = SeriesContext::from_canonical(context.to_owned()).digest();
+    let digest = Context::from_canonical(context.to_owned()).digest();
     match metric_series_find(snapshot, run.project, run.number, name, &digest).await? {
         Some(number) => Ok(Some(opened.view(snapshot, number).await?)),
         None => Ok(None),

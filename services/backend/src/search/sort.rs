@@ -4,15 +4,12 @@
 use std::{cmp::Ordering, collections::HashMap, sync::Arc};
 
 use matyan_model::{
-    cbor,
-    context::Context as SeriesContext,
     entity::{Experiment, entity_get},
     ids::{Project, RunNumber},
     index::Scalar,
     metric::metric_series_find,
     run::{Document, params_get_bytes},
-    series::{RunPlace, RunSeries},
-    value::Value,
+    series::{RunRef, RunSeries},
 };
 use matyan_proto::{
     common::v1::SeriesKey,
@@ -20,6 +17,7 @@ use matyan_proto::{
     search::v1::{Sort, SortField, sort::By},
 };
 use matyan_store::{Error as StoreError, Snapshot};
+use matyan_value::{Context, Value, cbor};
 
 use crate::{
     convert,
@@ -27,12 +25,12 @@ use crate::{
 };
 
 /// Memory limit of the sort keys: about 300,000 runs with one or two names.
-const KEY_BYTES: usize = 64 << 20;
+const MAX_KEY_BYTES: usize = 64 << 20;
 /// Maximum number of keys in a sort order.
-const KEYS: usize = 16;
+const MAX_KEYS: usize = 16;
 
 /// One validated key of a request.
-pub(super) struct Key {
+pub(super) struct SortKey {
     by: KeyBy,
     descending: bool,
 }
@@ -41,11 +39,11 @@ enum KeyBy {
     Field(SortField),
     Param(Vec<String>),
     /// The last value of a metric.
-    Metric(String, SeriesContext),
+    Metric(String, Context),
 }
 
-pub(super) fn keys(sort: Vec<Sort>) -> Result<Vec<Key>> {
-    convert::at_most("sort", sort.len(), KEYS)?;
+pub(super) fn parse_keys(sort: Vec<Sort>) -> Result<Vec<SortKey>> {
+    convert::check_limit("sort", sort.len(), MAX_KEYS)?;
     let key = |Sort { by, descending }: Sort| {
         let by = match by.ok_or_else(|| Error::field("sort", "is missing a key to sort by"))? {
             By::Field(field) => match SortField::try_from(field) {
@@ -60,28 +58,28 @@ pub(super) fn keys(sort: Vec<Sort>) -> Result<Vec<Key>> {
             By::Param(path) => KeyBy::Param(path.segments),
             By::Metric(key) => metric(key)?,
         };
-        Ok(Key { by, descending })
+        Ok(SortKey { by, descending })
     };
     sort.into_iter().map(key).collect()
 }
 
 /// Whether the newest runs come first, if runs are sorted by creation time only.
-pub(super) fn date(keys: &[Key]) -> Option<bool> {
+pub(super) fn created_order(keys: &[SortKey]) -> Option<bool> {
     match keys {
-        [Key { by: KeyBy::Field(SortField::Created), descending }] => Some(*descending),
+        [SortKey { by: KeyBy::Field(SortField::Created), descending }] => Some(*descending),
         _ => None,
     }
 }
 
 fn metric(key: SeriesKey) -> Result<KeyBy> {
-    convert::at_most("name", key.name.len(), limits::NAME_BYTES)?;
+    convert::check_limit("name", key.name.len(), limits::NAME_BYTES)?;
     let context = convert::context(&key)?;
     Ok(KeyBy::Metric(key.name, context))
 }
 
 /// The value of one sort key for a run.
 #[derive(Debug, PartialEq)]
-enum Term {
+enum SortTerm {
     Absent,
     Integer(i64),
     Float(f64),
@@ -90,34 +88,34 @@ enum Term {
 
 /// A run to be sorted.
 #[derive(Debug)]
-pub(super) struct Entry {
-    terms: Box<[Term]>,
+pub(super) struct SortEntry {
+    terms: Box<[SortTerm]>,
     pub(super) run_id: String,
     pub(super) number: RunNumber,
 }
 
-impl Entry {
+impl SortEntry {
     fn bytes(&self) -> usize {
-        let text = |term: &Term| if let Term::Text(text) = term { text.capacity() } else { 0 };
+        let text = |term: &SortTerm| if let SortTerm::Text(text) = term { text.capacity() } else { 0 };
         size_of::<Self>()
             + self.run_id.capacity()
-            + self.terms.iter().map(|term| size_of::<Term>() + text(term)).sum::<usize>()
+            + self.terms.iter().map(|term| size_of::<SortTerm>() + text(term)).sum::<usize>()
     }
 }
 
 /// Collects runs as they are found, and sorts them at the end.
 pub(super) struct Sorter {
-    keys: Arc<[Key]>,
+    keys: Arc<[SortKey]>,
     /// Names of experiments, each read once.
     experiments: HashMap<String, Option<String>>,
-    entries: Vec<Entry>,
+    entries: Vec<SortEntry>,
     bytes: usize,
     /// The current time, for the duration of active runs.
     now_us: i64,
 }
 
 impl Sorter {
-    pub(super) fn new(keys: Vec<Key>, now_us: i64) -> Self {
+    pub(super) fn new(keys: Vec<SortKey>, now_us: i64) -> Self {
         let (keys, experiments) = (keys.into(), HashMap::new());
         Self { keys, experiments, entries: Vec::new(), bytes: 0, now_us }
     }
@@ -140,15 +138,15 @@ impl Sorter {
                 KeyBy::Field(field) => self.field(snapshot, project, *field, document).await?,
                 KeyBy::Param(path) => param(snapshot, project, number, document, path).await?,
                 KeyBy::Metric(name, context) => {
-                    last_value(snapshot, RunPlace { project, number }, name, context).await?
+                    last_value(snapshot, RunRef { project, number }, name, context).await?
                 }
             });
         }
         let run_id = document.props.run_id.clone();
-        let entry = Entry { terms: terms.into(), run_id, number };
+        let entry = SortEntry { terms: terms.into(), run_id, number };
         self.bytes += entry.bytes();
-        if self.bytes > KEY_BYTES {
-            return Err(Error::SortTooLarge { limit: KEY_BYTES });
+        if self.bytes > MAX_KEY_BYTES {
+            return Err(Error::SortTooLarge { limit: MAX_KEY_BYTES });
         }
         self.entries.push(entry);
         Ok(())
@@ -160,31 +158,33 @@ impl Sorter {
         project: Project,
         field: SortField,
         document: &Document,
-    ) -> Result<Term> {
+    ) -> Result<SortTerm> {
         let props = &document.props;
         Ok(match field {
-            SortField::Unspecified => Term::Absent,
-            SortField::Created => Term::Integer(props.created_us),
+            SortField::Unspecified => SortTerm::Absent,
+            SortField::Created => SortTerm::Integer(props.created_us),
             SortField::Duration => {
                 let ended = if props.active { Some(self.now_us) } else { props.ended_us() };
-                ended.map_or(Term::Absent, |ended| Term::Integer(ended.saturating_sub(props.created_us)))
+                ended.map_or(SortTerm::Absent, |ended| {
+                    SortTerm::Integer(ended.saturating_sub(props.created_us))
+                })
             }
-            SortField::Name => Term::Text(props.name.clone()),
-            SortField::RunId => Term::Text(props.run_id.clone()),
-            SortField::Description => Term::Text(props.description.clone()),
+            SortField::Name => SortTerm::Text(props.name.clone()),
+            SortField::RunId => SortTerm::Text(props.run_id.clone()),
+            SortField::Description => SortTerm::Text(props.description.clone()),
             SortField::Experiment => {
-                let Some(id) = &props.experiment else { return Ok(Term::Absent) };
+                let Some(id) = &props.experiment else { return Ok(SortTerm::Absent) };
                 if !self.experiments.contains_key(id) {
                     let found = entity_get::<Experiment>(snapshot, project, id).await?;
                     self.experiments.insert(id.clone(), found.map(|experiment| experiment.name));
                 }
-                self.experiments[id].clone().map_or(Term::Absent, Term::Text)
+                self.experiments[id].clone().map_or(SortTerm::Absent, SortTerm::Text)
             }
         })
     }
 
     /// The runs in order, by the most significant key first.
-    pub(super) fn sorted(self) -> Vec<Entry> {
+    pub(super) fn sorted(self) -> Vec<SortEntry> {
         let Self { keys, mut entries, .. } = self;
         entries.sort_unstable_by(|a, b| {
             let terms = keys.iter().zip(a.terms.iter().zip(&b.terms));
@@ -196,30 +196,30 @@ impl Sorter {
     }
 }
 
-fn compare(a: &Term, b: &Term, descending: bool) -> Ordering {
+fn compare(a: &SortTerm, b: &SortTerm, descending: bool) -> Ordering {
     let ascending = match (a, b) {
-        (Term::Absent, Term::Absent) => return Ordering::Equal,
-        (Term::Absent, _) => return Ordering::Greater,
-        (_, Term::Absent) => return Ordering::Less,
-        (Term::Text(a), Term::Text(b)) => a.cmp(b),
-        (Term::Text(_), _) => Ordering::Greater,
-        (_, Term::Text(_)) => Ordering::Less,
-        (Term::Integer(a), Term::Integer(b)) => a.cmp(b),
-        (Term::Float(a), Term::Float(b)) => float(*a, *b),
-        (Term::Integer(a), Term::Float(b)) => mixed(*a, *b),
-        (Term::Float(a), Term::Integer(b)) => mixed(*b, *a).reverse(),
+        (SortTerm::Absent, SortTerm::Absent) => return Ordering::Equal,
+        (SortTerm::Absent, _) => return Ordering::Greater,
+        (_, SortTerm::Absent) => return Ordering::Less,
+        (SortTerm::Text(a), SortTerm::Text(b)) => a.cmp(b),
+        (SortTerm::Text(_), _) => Ordering::Greater,
+        (_, SortTerm::Text(_)) => Ordering::Less,
+        (SortTerm::Integer(a), SortTerm::Integer(b)) => a.cmp(b),
+        (SortTerm::Float(a), SortTerm::Float(b)) => compare_floats(*a, *b),
+        (SortTerm::Integer(a), SortTerm::Float(b)) => compare_mixed(*a, *b),
+        (SortTerm::Float(a), SortTerm::Integer(b)) => compare_mixed(*b, *a).reverse(),
     };
     if descending { ascending.reverse() } else { ascending }
 }
 
 /// Compares numbers that are not NaN; both zeros are equal.
-fn float(a: f64, b: f64) -> Ordering {
+fn compare_floats(a: f64, b: f64) -> Ordering {
     (a + 0.0).total_cmp(&(b + 0.0))
 }
 
 /// Compares exactly: integers beyond 2^53 have no exact float.
-fn mixed(integer: i64, other: f64) -> Ordering {
-    match float(integer as f64, other) {
+fn compare_mixed(integer: i64, other: f64) -> Ordering {
+    match compare_floats(integer as f64, other) {
         // Both are whole numbers here, and fit into the wider type.
         Ordering::Equal => i128::from(integer).cmp(&(other as i128)),
         ordering => ordering,
@@ -232,32 +232,32 @@ async fn param(
     number: RunNumber,
     document: &Document,
     path: &[String],
-) -> Result<Term> {
+) -> Result<SortTerm> {
     let params = params_get_bytes(snapshot, project, number, document).await?;
     let corrupt = |error: cbor::CborError| {
         Error::Internal(StoreError::corrupt(format!("invalid params of run {number}: {error}")))
     };
-    let Some(found) = cbor::find(&params, path).map_err(corrupt)? else { return Ok(Term::Absent) };
+    let Some(found) = cbor::find(&params, path).map_err(corrupt)? else { return Ok(SortTerm::Absent) };
     let value = cbor::decode(found).map_err(corrupt)?;
-    Ok(match (Scalar::of(&value), &value) {
-        (Some(Scalar::Number(_)), Value::Integer(integer)) => Term::Integer(*integer),
-        (Some(Scalar::Number(number)), _) => Term::Float(number),
-        (Some(Scalar::Text(text)), _) => Term::Text(text.to_owned()),
-        (Some(Scalar::Null) | None, _) => Term::Absent,
+    Ok(match (Scalar::from_value(&value), &value) {
+        (Some(Scalar::Number(_)), Value::Integer(integer)) => SortTerm::Integer(*integer),
+        (Some(Scalar::Number(number)), _) => SortTerm::Float(number),
+        (Some(Scalar::Text(text)), _) => SortTerm::Text(text.to_owned()),
+        (Some(Scalar::Null) | None, _) => SortTerm::Absent,
     })
 }
 
 async fn last_value(
     snapshot: &dyn Snapshot,
-    place: RunPlace,
+    place: RunRef,
     name: &str,
-    context: &SeriesContext,
-) -> Result<Term> {
+    context: &Context,
+) -> Result<SortTerm> {
     let found = metric_series_find(snapshot, place.project, place.number, name, &context.digest()).await?;
-    let Some(series) = found else { return Ok(Term::Absent) };
+    let Some(series) = found else { return Ok(SortTerm::Absent) };
     let view = RunSeries::open(snapshot, place).await?.view(snapshot, series).await?;
     let last = view.summary(snapshot).await?.map(|summary| summary.last.value);
-    Ok(last.filter(|value| !value.is_nan()).map_or(Term::Absent, Term::Float))
+    Ok(last.filter(|value| !value.is_nan()).map_or(SortTerm::Absent, SortTerm::Float))
 }
 
 #[cfg(test)]
@@ -266,17 +266,17 @@ mod tests {
 
     #[test]
     fn terms_are_ordered_with_absent_ones_last() {
-        let text = |text: &str| Term::Text(text.into());
+        let text = |text: &str| SortTerm::Text(text.into());
         let rising = [
-            Term::Float(f64::NEG_INFINITY),
-            Term::Integer(-1),
-            Term::Float(-0.5),
-            Term::Integer(0),
-            Term::Float(9_007_199_254_740_992.0),
-            Term::Integer(9_007_199_254_740_993),
-            Term::Integer(i64::MAX),
-            Term::Float(9_223_372_036_854_775_808.0),
-            Term::Float(f64::INFINITY),
+            SortTerm::Float(f64::NEG_INFINITY),
+            SortTerm::Integer(-1),
+            SortTerm::Float(-0.5),
+            SortTerm::Integer(0),
+            SortTerm::Float(9_007_199_254_740_992.0),
+            SortTerm::Integer(9_007_199_254_740_993),
+            SortTerm::Integer(i64::MAX),
+            SortTerm::Float(9_223_372_036_854_775_808.0),
+            SortTerm::Float(f64::INFINITY),
             text(""),
             text("Z"),
             text("a"),
@@ -288,21 +288,21 @@ mod tests {
                 assert_eq!(compare(a, b, true), other.cmp(&place), "{a:?} {b:?}");
             }
             for descending in [false, true] {
-                assert_eq!(compare(a, &Term::Absent, descending), Ordering::Less);
-                assert_eq!(compare(&Term::Absent, a, descending), Ordering::Greater);
+                assert_eq!(compare(a, &SortTerm::Absent, descending), Ordering::Less);
+                assert_eq!(compare(&SortTerm::Absent, a, descending), Ordering::Greater);
             }
         }
-        assert_eq!(compare(&Term::Float(-0.0), &Term::Integer(0), false), Ordering::Equal);
+        assert_eq!(compare(&SortTerm::Float(-0.0), &SortTerm::Integer(0), false), Ordering::Equal);
     }
 
     #[test]
     fn invalid_orders_are_rejected() {
         let sort = |by| Sort { by, descending: false };
         for wrong in [None, Some(By::Field(0)), Some(By::Field(99)), Some(By::Param(Default::default()))] {
-            assert!(keys(vec![sort(wrong)]).is_err());
+            assert!(parse_keys(vec![sort(wrong)]).is_err());
         }
         let field = Some(By::Field(SortField::Name.into()));
-        assert!(keys(vec![sort(field.clone()); KEYS]).is_ok());
-        assert!(keys(vec![sort(field); KEYS + 1]).is_err());
+        assert!(parse_keys(vec![sort(field.clone()); MAX_KEYS]).is_ok());
+        assert!(parse_keys(vec![sort(field); MAX_KEYS + 1]).is_err());
     }
 }

@@ -1,52 +1,53 @@
 //! Lookup of the series that a request names.
 
 use matyan_model::{
-    context::Context as SeriesContext,
     ids::SeriesNumber,
-    json,
     keys::SeriesKind,
     metric::{metric_headers_get, metric_series_find_many, series_named},
-    series::{Header, RunPlace},
-    value::Value,
+    series::{MetricHeader, RunRef},
 };
 use matyan_proto::{common::v1::SeriesKey, limits, series::v1::RunSelection};
 use matyan_store::Snapshot;
+use matyan_value::{Context, Value, json};
 
-use super::reading::Reading;
+use super::run_reader::RunReader;
 use crate::{convert, error::Result};
 
 /// Series looked up at a time: each may take a read of its own, and a snapshot lives for five
 /// seconds.
-const AT_ONCE: usize = 256;
+const LOOKUPS_PER_READ: usize = 256;
 
 /// A series that was requested and exists.
-pub(crate) struct Selected {
+pub(crate) struct SelectedSeries {
     /// Index among the requested series of the run.
     pub(crate) place: u32,
     pub(crate) number: SeriesNumber,
-    pub(crate) header: Header,
+    pub(crate) header: MetricHeader,
 }
 
-pub(super) type Found = (SeriesNumber, Header);
+pub(super) type FoundSeries = (SeriesNumber, MetricHeader);
 
 pub(crate) fn check(runs: &[RunSelection]) -> Result<()> {
-    convert::at_most("runs", runs.len(), limits::RUNS_PER_CALL)?;
+    convert::check_limit("runs", runs.len(), limits::RUNS_PER_CALL)?;
     let series = runs.iter().map(|run| run.numbers.len() + run.keys.len()).sum();
-    convert::at_most("series", series, limits::SERIES_PER_CALL)
+    convert::check_limit("series", series, limits::SERIES_PER_CALL)
 }
 
 /// The requested series that exist, in the order of the request.
-pub(super) async fn series(reading: &mut Reading<'_>, selection: &RunSelection) -> Result<Vec<Selected>> {
-    let mut found = numbered(reading, &selection.numbers).await?;
-    found.extend(named(reading, &selection.keys).await?);
+pub(super) async fn series(
+    reading: &mut RunReader<'_>,
+    selection: &RunSelection,
+) -> Result<Vec<SelectedSeries>> {
+    let mut found = find_by_numbers(reading, &selection.numbers).await?;
+    found.extend(find_by_keys(reading, &selection.keys).await?);
     let places = (0..).zip(found);
     let present = places.filter_map(|(place, found)| found.map(|(number, header)| (place, number, header)));
-    Ok(present.map(|(place, number, header)| Selected { place, number, header }).collect())
+    Ok(present.map(|(place, number, header)| SelectedSeries { place, number, header }).collect())
 }
 
-async fn numbered(reading: &mut Reading<'_>, numbers: &[u32]) -> Result<Vec<Option<Found>>> {
+async fn find_by_numbers(reading: &mut RunReader<'_>, numbers: &[u32]) -> Result<Vec<Option<FoundSeries>>> {
     let mut found = Vec::with_capacity(numbers.len());
-    for numbers in numbers.chunks(AT_ONCE) {
+    for numbers in numbers.chunks(LOOKUPS_PER_READ) {
         let numbers: Vec<SeriesNumber> = numbers.iter().copied().map(SeriesNumber).collect();
         let place = reading.place;
         let headers = loop {
@@ -56,7 +57,7 @@ async fn numbered(reading: &mut Reading<'_>, numbers: &[u32]) -> Result<Vec<Opti
                 Err(error) => reading.renew(error.into())?,
             }
         };
-        reading.has_served();
+        reading.mark_used();
         found.extend(numbers.into_iter().zip(headers).map(|(number, header)| Some((number, header?))));
     }
     Ok(found)
@@ -64,9 +65,12 @@ async fn numbered(reading: &mut Reading<'_>, numbers: &[u32]) -> Result<Vec<Opti
 
 /// For each key, the series with exactly this context; otherwise the one whose context is equal
 /// when numbers are compared by value.
-pub(super) async fn named(reading: &mut Reading<'_>, keys: &[SeriesKey]) -> Result<Vec<Option<Found>>> {
+pub(super) async fn find_by_keys(
+    reading: &mut RunReader<'_>,
+    keys: &[SeriesKey],
+) -> Result<Vec<Option<FoundSeries>>> {
     let mut found = Vec::with_capacity(keys.len());
-    for keys in keys.chunks(AT_ONCE) {
+    for keys in keys.chunks(LOOKUPS_PER_READ) {
         let contexts = keys.iter().map(convert::context).collect::<Result<Vec<_>>>()?;
         let place = reading.place;
         found.extend(loop {
@@ -75,18 +79,18 @@ pub(super) async fn named(reading: &mut Reading<'_>, keys: &[SeriesKey]) -> Resu
                 Err(error) => reading.renew(error)?,
             }
         });
-        reading.has_served();
+        reading.mark_used();
     }
     Ok(found)
 }
 
 async fn find(
     snapshot: &dyn Snapshot,
-    place: RunPlace,
+    place: RunRef,
     keys: &[SeriesKey],
-    contexts: &[SeriesContext],
-) -> Result<Vec<Option<Found>>> {
-    let RunPlace { project, number } = place;
+    contexts: &[Context],
+) -> Result<Vec<Option<FoundSeries>>> {
+    let RunRef { project, number } = place;
     let names = keys.iter().zip(contexts).map(|(key, context)| (key.name.clone(), context.digest()));
     let names: Vec<_> = names.collect();
     let exact = metric_series_find_many(snapshot, project, number, &names).await?;
@@ -96,18 +100,18 @@ async fn find(
     for ((key, context), exact) in keys.iter().zip(contexts).zip(exact) {
         found.push(match exact {
             Some(number) => headers.next().flatten().map(|header| (number, header)),
-            None => alike(snapshot, place, &key.name, context).await?,
+            None => find_equal_context(snapshot, place, &key.name, context).await?,
         });
     }
     Ok(found)
 }
 
-async fn alike(
+async fn find_equal_context(
     snapshot: &dyn Snapshot,
-    RunPlace { project, number }: RunPlace,
+    RunRef { project, number }: RunRef,
     name: &str,
-    context: &SeriesContext,
-) -> Result<Option<Found>> {
+    context: &Context,
+) -> Result<Option<FoundSeries>> {
     let mut numbers = series_named(snapshot, project, number, SeriesKind::Metric, name).await?;
     numbers.sort_unstable();
     let headers = metric_headers_get(snapshot, project, number, &numbers).await?;
@@ -117,7 +121,7 @@ async fn alike(
 
 /// Whether two contexts are equal when 1 and 1.0 are the same value; a boolean never equals a
 /// number.
-pub(crate) fn contexts_match(asked: &SeriesContext, stored: &str) -> bool {
+pub(crate) fn contexts_match(asked: &Context, stored: &str) -> bool {
     match (json::parse(asked.canonical()), json::parse(stored)) {
         (Ok(asked), Ok(stored)) => values_match(&asked, &stored),
         _ => false,

@@ -11,7 +11,7 @@ use matyan_proto::{
 };
 use tonic::service::Routes;
 
-use crate::world::{World, all, create, not_found};
+use crate::harness::{Harness, all, create, not_found};
 
 type Client = ArtifactServiceClient<Routes>;
 
@@ -24,8 +24,8 @@ fn uploaded(path: &str, key: &str) -> Kind {
     })
 }
 
-async fn get(world: &World, request: GetRequest) -> (Artifact, Vec<u8>) {
-    let answers = all(Client::new(world.routes()).get(request).await.unwrap()).await;
+async fn get(harness: &Harness, request: GetRequest) -> (Artifact, Vec<u8>) {
+    let answers = all(Client::new(harness.routes()).get(request).await.unwrap()).await;
     let mut messages = answers.into_iter().map(|answer| answer.message.unwrap());
     let Some(Message::Artifact(artifact)) = messages.next() else { panic!("the artifact must come first") };
     let mut bytes = Vec::new();
@@ -36,22 +36,22 @@ async fn get(world: &World, request: GetRequest) -> (Artifact, Vec<u8>) {
     (artifact, bytes)
 }
 
-async fn zip(world: &World, run: &str) -> zip::ZipArchive<Cursor<Vec<u8>>> {
+async fn zip(harness: &Harness, run: &str) -> zip::ZipArchive<Cursor<Vec<u8>>> {
     let request = ZipRequest { run_id: run.into() };
-    let chunks = all(Client::new(world.routes()).zip(request).await.unwrap()).await;
+    let chunks = all(Client::new(harness.routes()).zip(request).await.unwrap()).await;
     let bytes: Vec<u8> = chunks.iter().flat_map(|answer| answer.chunk.iter().copied()).collect();
     zip::ZipArchive::new(Cursor::new(bytes)).unwrap()
 }
 
 #[tokio::test]
 async fn artifacts_are_read_individually_in_ranges_and_as_an_archive() {
-    let world = World::new().await;
-    let mut client = Client::new(world.routes());
+    let harness = Harness::new().await;
+    let mut client = Client::new(harness.routes());
     let large: Vec<u8> = (0..3_000_000_u32).map(|number| number as u8).collect();
-    world.put_blob("r/a/large.bin", &large).await;
-    world.put_blob("r/empty", b"").await;
-    world.put_blob("r/odd", "größe".as_bytes()).await;
-    world.put_blob("r/seq/x/0.png", b"payload").await;
+    harness.put_blob("r/a/large.bin", &large).await;
+    harness.put_blob("r/empty", b"").await;
+    harness.put_blob("r/odd", "größe".as_bytes()).await;
+    harness.put_blob("r/seq/x/0.png", b"payload").await;
     let events = [
         create(),
         uploaded("a/large.bin", "r/a/large.bin"),
@@ -60,27 +60,27 @@ async fn artifacts_are_read_individually_in_ranges_and_as_an_archive() {
         uploaded("gone.txt", "r/gone.txt"),
         uploaded("seq/x/0.png", "r/seq/x/0.png"),
     ];
-    world.log("r", events).await;
-    world.applied().await;
+    harness.log("r", events).await;
+    harness.applied().await;
     let listed = all(client.list(ListRequest { run_id: "r".into() }).await.unwrap()).await;
     let listed: Vec<_> = listed.into_iter().flat_map(|message| message.artifacts).collect();
     let paths: Vec<_> = listed.iter().map(|artifact| artifact.path.as_str()).collect();
     assert_eq!(paths, ["../../odd ü.txt", "a/large.bin", "empty", "gone.txt"]);
 
     let whole = GetRequest { run_id: "r".into(), path: "a/large.bin".into(), ..Default::default() };
-    let (artifact, bytes) = get(&world, whole.clone()).await;
+    let (artifact, bytes) = get(&harness, whole.clone()).await;
     assert!(artifact.size == Some(3_000_000) && bytes == large);
     let range = GetRequest { offset: 1_000_000, length: Some(500), ..whole.clone() };
-    assert_eq!(get(&world, range).await.1, large[1_000_000..1_000_500]);
+    assert_eq!(get(&harness, range).await.1, large[1_000_000..1_000_500]);
     let behind = GetRequest { offset: 2_999_999, length: Some(u64::MAX), ..whole.clone() };
-    assert_eq!(get(&world, behind).await.1, large[2_999_999..]);
+    assert_eq!(get(&harness, behind).await.1, large[2_999_999..]);
     let other = |path: &str| GetRequest { path: path.to_owned(), ..whole.clone() };
     for path in ["", "no", &"x".repeat(20_000)] {
         not_found(client.get(other(path)).await, "artifact", path);
     }
     not_found(client.get(other("gone.txt")).await, "blob", "r/gone.txt");
 
-    let mut archive = zip(&world, "r").await;
+    let mut archive = zip(&harness, "r").await;
     let names: Vec<_> = archive.file_names().map(|name| name.unwrap().into_owned()).collect();
     assert_eq!(names, ["odd ü.txt", "a/large.bin", "empty"]);
     assert!(String::from_utf8_lossy(archive.comment()).contains("gone.txt"));
@@ -93,21 +93,21 @@ async fn artifacts_are_read_individually_in_ranges_and_as_an_archive() {
         assert!(bytes == content, "{name}");
     }
     not_found(client.zip(ZipRequest { run_id: "missing".into() }).await, "run", "missing");
-    world.create(&["without"]).await;
+    harness.create(&["without"]).await;
     not_found(client.zip(ZipRequest { run_id: "without".into() }).await, "artifact", "without");
-    world.end().await;
+    harness.end().await;
 }
 
 #[tokio::test]
 async fn payload_uris_cannot_be_forged() {
-    let world = World::new().await;
-    let mut of_objects = objects::object_service_client::ObjectServiceClient::new(world.routes());
+    let harness = Harness::new().await;
+    let mut of_objects = objects::object_service_client::ObjectServiceClient::new(harness.routes());
     let (first, second) = (vec![1; 2_000_000], vec![2; 10]);
-    world.put_blob("r/seq/one.png", &first).await;
-    world.put_blob("r/seq/two.png", &second).await;
+    harness.put_blob("r/seq/one.png", &first).await;
+    harness.put_blob("r/seq/two.png", &second).await;
     let image = |step, key: &str| {
         let value = format!(r#"{{"format":"png","s3_key":"{key}"}}"#);
-        let value = matyan_model::cbor::encode(&matyan_model::json::parse(&value).unwrap());
+        let value = matyan_value::cbor::encode(&matyan_value::json::parse(&value).unwrap());
         Kind::LogObject(pb::LogObject {
             name: "i".into(),
             dtype: "image".into(),
@@ -117,8 +117,8 @@ async fn payload_uris_cannot_be_forged() {
         })
     };
     let events = [create(), image(0, "r/seq/one.png"), image(1, "r/seq/two.png"), image(2, "r/seq/gone.png")];
-    world.log("r", events).await;
-    world.applied().await;
+    harness.log("r", events).await;
+    harness.applied().await;
     let request = objects::BatchRequest {
         run_id: "r".into(),
         r#type: SeriesType::Images.into(),
@@ -140,7 +140,7 @@ async fn payload_uris_cannot_be_forged() {
     let wrong =
         [forged, uris[0][..20].into(), format!("{}AA", uris[0]), "r/seq/one.png".into(), String::new()];
     let asked: Vec<String> = wrong.into_iter().chain(uris).collect();
-    let mut client = Client::new(world.routes());
+    let mut client = Client::new(harness.routes());
     let answers = all(client.blobs(BlobsRequest { uris: asked }).await.unwrap()).await;
     let mut found = std::collections::BTreeMap::<u32, (Vec<u8>, bool)>::new();
     for answer in answers {
@@ -150,5 +150,5 @@ async fn payload_uris_cannot_be_forged() {
     }
     let expected = [(5, (first, true)), (6, (second, true)), (7, (Vec::new(), true))];
     assert!(found == expected.into(), "forged URIs are skipped, and a missing payload is empty");
-    world.end().await;
+    harness.end().await;
 }

@@ -1,7 +1,7 @@
 //! Backup and restore through their rpcs: everything read is restored, wherever a restore is
 //! interrupted.
 
-mod meanwhile;
+mod concurrent_creation;
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use matyan_proto::{
     admin::v1::{FinishStaleRequest, admin_service_client::AdminServiceClient},
     backup::v1::{
         self as pb, RunState, backup_service_client::BackupServiceClient, piece::Content,
-        read_project_response::Content as Of,
+        read_project_response::Content as ProjectContent,
     },
     ingest::v1::{self as ingest, Event, IngestionBatch, Points, SeriesDef, event::Kind},
     limits,
@@ -18,26 +18,27 @@ use matyan_proto::{
 };
 use tonic::{Code, service::Routes};
 
-use crate::world::{World, all, create, experiment, failure, finish, line, not_found, params, tag};
+use crate::harness::{Harness, all, create, experiment, failure, finish, line, not_found, params, tag};
 
 type Client = BackupServiceClient<Routes>;
 
-fn client(world: &World) -> Client {
-    BackupServiceClient::new(world.routes())
+fn client(harness: &Harness) -> Client {
+    BackupServiceClient::new(harness.routes())
 }
 
 /// The content of a run as read for a backup.
 #[derive(Clone, Debug, PartialEq)]
-struct Read {
+struct RunContent {
     head: pb::RunHead,
     pieces: Vec<pb::Piece>,
     blobs: Vec<pb::Blob>,
 }
 
-async fn read(world: &World, run_id: &str) -> Read {
+async fn read(harness: &Harness, run_id: &str) -> RunContent {
     let answers =
-        all(client(world).read_run(pb::ReadRunRequest { run_id: run_id.into() }).await.unwrap()).await;
-    let mut read = Read { head: answers[0].head.clone().unwrap(), pieces: Vec::new(), blobs: Vec::new() };
+        all(client(harness).read_run(pb::ReadRunRequest { run_id: run_id.into() }).await.unwrap()).await;
+    let mut read =
+        RunContent { head: answers[0].head.clone().unwrap(), pieces: Vec::new(), blobs: Vec::new() };
     for answer in answers {
         read.pieces.extend(answer.pieces);
         read.blobs.extend(answer.blobs);
@@ -46,14 +47,14 @@ async fn read(world: &World, run_id: &str) -> Read {
 }
 
 /// The part visible to users, without how it was ingested and when it was folded.
-fn seen(read: &Read) -> Read {
-    let mut seen = read.clone();
-    seen.head.cursor = None;
-    let of_people =
+fn visible(read: &RunContent) -> RunContent {
+    let mut visible = read.clone();
+    visible.head.cursor = None;
+    let is_visible =
         |piece: &pb::Piece| !matches!(piece.content, Some(Content::Producer(_) | Content::Dictionary(_)));
-    seen.pieces.retain(of_people);
-    seen.pieces = joined(seen.pieces);
-    seen
+    visible.pieces.retain(is_visible);
+    visible.pieces = joined(visible.pieces);
+    visible
 }
 
 /// Joins adjacent points of a series, however they were split into pieces.
@@ -76,36 +77,38 @@ fn joined(pieces: Vec<pb::Piece>) -> Vec<pb::Piece> {
 }
 
 /// Exact bytes, as messages containing NaN do not equal themselves.
-fn bits(read: &Read) -> Vec<Vec<u8>> {
-    seen(read).pieces.iter().map(prost::Message::encode_to_vec).collect()
+fn bits(read: &RunContent) -> Vec<Vec<u8>> {
+    visible(read).pieces.iter().map(prost::Message::encode_to_vec).collect()
 }
 
-async fn project(world: &World) -> Vec<Of> {
-    let answers = all(client(world).read_project(pb::ReadProjectRequest {}).await.unwrap()).await;
+async fn project(harness: &Harness) -> Vec<ProjectContent> {
+    let answers = all(client(harness).read_project(pb::ReadProjectRequest {}).await.unwrap()).await;
     answers.into_iter().map(|answer| answer.content.unwrap()).collect()
 }
 
-fn cut(project: &[Of]) -> pb::Cut {
+fn cut(project: &[ProjectContent]) -> pb::Cut {
     match &project[0] {
-        Of::Cut(cut) => cut.clone(),
+        ProjectContent::Cut(cut) => cut.clone(),
         other => panic!("{other:?} came before the cut"),
     }
 }
 
-fn entities(project: &[Of]) -> Vec<pb::Entity> {
-    let entity = |content: &Of| if let Of::Entity(entity) = content { Some(entity.clone()) } else { None };
+fn entities(project: &[ProjectContent]) -> Vec<pb::Entity> {
+    let entity = |content: &ProjectContent| {
+        if let ProjectContent::Entity(entity) = content { Some(entity.clone()) } else { None }
+    };
     project.iter().filter_map(entity).collect()
 }
 
 const SOURCE: &[u8] = &[5; 32];
 
-fn begin(read: &Read, source: &'static [u8]) -> pb::BeginRunRequest {
+fn begin(read: &RunContent, source: &'static [u8]) -> pb::BeginRunRequest {
     let (run_id, created_us) = (read.head.run_id.clone(), read.head.created_us);
     pb::BeginRunRequest { run_id, source: source.into(), created_us, dry_run: false }
 }
 
 /// Messages of three pieces each, numbered by position.
-fn messages(read: &Read, source: &'static [u8]) -> Vec<pb::WriteRunRequest> {
+fn messages(read: &RunContent, source: &'static [u8]) -> Vec<pb::WriteRunRequest> {
     let message = |(pieces, position): (&[pb::Piece], u64)| pb::WriteRunRequest {
         run_id: if position == 1 { read.head.run_id.clone() } else { String::new() },
         source: if position == 1 { source.into() } else { Default::default() },
@@ -115,20 +118,20 @@ fn messages(read: &Read, source: &'static [u8]) -> Vec<pb::WriteRunRequest> {
     read.pieces.chunks(3).zip(1..).map(message).collect()
 }
 
-fn end(read: &Read, cut: Option<&pb::Cut>, source: &'static [u8]) -> pb::FinishRunRequest {
+fn end(read: &RunContent, cut: Option<&pb::Cut>, source: &'static [u8]) -> pb::FinishRunRequest {
     let (run_id, head) = (read.head.run_id.clone(), Some(read.head.clone()));
     pb::FinishRunRequest { run_id, source: source.into(), head, cut: cut.cloned() }
 }
 
-async fn put(world: &World, read: &Read, cut: Option<&pb::Cut>) {
-    let begun = client(world).begin_run(begin(read, SOURCE)).await.unwrap().into_inner();
+async fn put(harness: &Harness, read: &RunContent, cut: Option<&pb::Cut>) {
+    let begun = client(harness).begin_run(begin(read, SOURCE)).await.unwrap().into_inner();
     assert_eq!((begun.state(), begun.position), (RunState::Open, 0));
-    client(world).write_run(futures::stream::iter(messages(read, SOURCE))).await.unwrap();
-    client(world).finish_run(end(read, cut, SOURCE)).await.unwrap();
+    client(harness).write_run(futures::stream::iter(messages(read, SOURCE))).await.unwrap();
+    client(harness).finish_run(end(read, cut, SOURCE)).await.unwrap();
 }
 
 fn object(name: &str, step: Option<i64>, json: &str) -> Kind {
-    let value = matyan_model::cbor::encode(&matyan_model::json::parse(json).unwrap());
+    let value = matyan_value::cbor::encode(&matyan_value::json::parse(json).unwrap());
     Kind::LogObject(ingest::LogObject {
         name: name.into(),
         context: r#"{"subset": "val"}"#.into(),
@@ -149,17 +152,17 @@ fn record(message: &str) -> Kind {
 }
 
 /// Logs points of a metric without steps.
-async fn track(world: &World, run: &str, values: &[f64]) {
+async fn track(harness: &Harness, run: &str, values: &[f64]) {
     let batch = IngestionBatch {
         series: vec![SeriesDef { name: "loss".into(), context: r#"{"a":1}"#.into(), dtype: "int".into() }],
         points: vec![Points { series: vec![0; values.len()], values: values.to_vec(), ..Points::default() }],
         ..IngestionBatch::default()
     };
-    world.append_entry(run, batch, LogEntry::default()).await;
+    harness.append_entry(run, batch, LogEntry::default()).await;
 }
 
 /// Logs some content of every kind, like a client that sets no steps itself.
-async fn fill(world: &World, run: &str) {
+async fn fill(harness: &Harness, run: &str) {
     let large = format!(r#"{{"type":"text","data":"{}"}}"#, "x".repeat(100_000));
     let events = [
         create(),
@@ -179,25 +182,25 @@ async fn fill(world: &World, run: &str) {
             content_hash: vec![3; 32].into(),
         }),
     ];
-    world.log(run, events).await;
-    track(world, run, &[1.0, f64::NAN, f64::INFINITY, -0.0]).await;
-    world.put_blob(&format!("{run}/model.bin"), b"content").await;
+    harness.log(run, events).await;
+    track(harness, run, &[1.0, f64::NAN, f64::INFINITY, -0.0]).await;
+    harness.put_blob(&format!("{run}/model.bin"), b"content").await;
 }
 
 #[tokio::test]
 async fn a_run_is_restored_completely_and_restoring_it_again_changes_nothing() {
-    let world = World::new().await;
-    fill(&world, "r").await;
-    world.log("r", [finish()]).await;
-    world.applied().await;
-    let (before, of_project) = (read(&world, "r").await, project(&world).await);
+    let harness = Harness::new().await;
+    fill(&harness, "r").await;
+    harness.log("r", [finish()]).await;
+    harness.applied().await;
+    let (before, of_project) = (read(&harness, "r").await, project(&harness).await);
     assert_eq!(before.blobs.iter().map(|blob| blob.path.as_str()).collect::<Vec<_>>(), ["model.bin"]);
-    let other = World::new().await;
+    let other = Harness::new().await;
     let request = pb::RestoreProjectRequest { entities: entities(&of_project), ..Default::default() };
     let made = client(&other).restore_project(request.clone()).await.unwrap().into_inner();
     assert_eq!((made.entities_made, made.entities_kept), (2, 0));
     put(&other, &before, None).await;
-    assert_eq!(seen(&read(&other, "r").await).head, seen(&before).head);
+    assert_eq!(visible(&read(&other, "r").await).head, visible(&before).head);
     assert_eq!(bits(&read(&other, "r").await), bits(&before));
     // Restored again: nothing is created and nothing changes.
     let again = client(&other).restore_project(request).await.unwrap().into_inner();
@@ -211,60 +214,60 @@ async fn a_run_is_restored_completely_and_restoring_it_again_changes_nothing() {
     let (code, reason, _) = failure(written);
     assert_eq!((code, reason.as_str()), (Code::FailedPrecondition, "OUT_OF_SEQUENCE"));
     other.end().await;
-    world.end().await;
+    harness.end().await;
 }
 
 /// A restored run continues as it would have in the original store.
 #[tokio::test]
 async fn a_run_that_was_given_up_resumes_where_it_is_restored() {
-    let (world, other) = (World::new().await, World::new().await);
-    world.log("r", [create(), line(0, "w")]).await;
-    world.applied().await;
-    world.pass(3_600);
+    let (harness, other) = (Harness::new().await, Harness::new().await);
+    harness.log("r", [create(), line(0, "w")]).await;
+    harness.applied().await;
+    harness.advance_clock(3_600);
     let stale = FinishStaleRequest { idle_s: 600, dry_run: false };
-    all(AdminServiceClient::new(world.routes()).finish_stale(stale).await.unwrap()).await;
-    let before = read(&world, "r").await;
+    all(AdminServiceClient::new(harness.routes()).finish_stale(stale).await.unwrap()).await;
+    let before = read(&harness, "r").await;
     assert!(before.head.given_up && !before.head.active);
     put(&other, &before, None).await;
-    assert_eq!(seen(&read(&other, "r").await).head, seen(&before).head);
+    assert_eq!(visible(&read(&other, "r").await).head, visible(&before).head);
     other.log("r", [line(1, "x")]).await;
     other.applied().await;
     let after = read(&other, "r").await.head;
     assert_eq!((after.active, after.given_up, after.finalized_us), (true, false, None));
     other.end().await;
-    world.end().await;
+    harness.end().await;
 }
 
 #[tokio::test]
 async fn artifacts_with_long_names_are_restored_and_lost_ones_are_reported_in_parts() {
-    let (world, other) = (World::new().await, World::new().await);
+    let (harness, other) = (Harness::new().await, Harness::new().await);
     let run = "r".repeat(limits::RUN_ID_BYTES);
     let lost = |number| {
         let path = format!("{number:03}{}", "p".repeat(limits::ARTIFACT_PATH_BYTES - 3));
         Kind::BlobRef(ingest::BlobRef { key: format!("{run}/{path}"), path, ..Default::default() })
     };
-    world.log(&run, [create()].into_iter().chain((0..1_000).map(lost))).await;
-    world.applied().await;
+    harness.log(&run, [create()].into_iter().chain((0..1_000).map(lost))).await;
+    harness.applied().await;
     let request = pb::ReadRunRequest { run_id: run.clone() };
-    let answers = all(client(&world).read_run(request).await.unwrap()).await;
+    let answers = all(client(&harness).read_run(request).await.unwrap()).await;
     assert_eq!(answers.iter().map(|answer| answer.lost.len()).sum::<usize>(), 1_000);
     assert!(answers.iter().all(|answer| prost::Message::encoded_len(answer) < 1 << 20));
-    let before = read(&world, &run).await;
+    let before = read(&harness, &run).await;
     put(&other, &before, None).await;
     assert_eq!(bits(&read(&other, &run).await), bits(&before));
     other.end().await;
-    world.end().await;
+    harness.end().await;
 }
 
 #[tokio::test]
 async fn a_run_is_invisible_until_its_restore_ends_wherever_it_was_interrupted() {
-    let world = World::new().await;
-    fill(&world, "r").await;
-    track(&world, "r", &(0..5_000).map(f64::from).collect::<Vec<_>>()).await;
-    world.applied().await;
-    let before = read(&world, "r").await;
+    let harness = Harness::new().await;
+    fill(&harness, "r").await;
+    track(&harness, "r", &(0..5_000).map(f64::from).collect::<Vec<_>>()).await;
+    harness.applied().await;
+    let before = read(&harness, "r").await;
     let all_messages = messages(&before, SOURCE);
-    let other = World::new().await;
+    let other = Harness::new().await;
     for position in 0..all_messages.len() as u64 {
         let begun = client(&other).begin_run(begin(&before, SOURCE)).await.unwrap().into_inner();
         assert_eq!((begun.state(), begun.position), (RunState::Open, position));
@@ -282,42 +285,42 @@ async fn a_run_is_invisible_until_its_restore_ends_wherever_it_was_interrupted()
     let after = read(&other, "r").await;
     assert!(bits(&after) == bits(&before), "nothing is duplicated");
     other.end().await;
-    world.end().await;
+    harness.end().await;
 }
 
-async fn listed(world: &World) -> Vec<String> {
-    let answers = all(client(world).list_runs(pb::ListRunsRequest::default()).await.unwrap()).await;
+async fn listed(harness: &Harness) -> Vec<String> {
+    let answers = all(client(harness).list_runs(pb::ListRunsRequest::default()).await.unwrap()).await;
     answers.into_iter().flat_map(|answer| answer.run_ids).collect()
 }
 
 #[tokio::test]
 async fn a_parent_that_is_not_live_is_counted_as_lost() {
-    let world = World::new().await;
+    let harness = Harness::new().await;
     let run = |run_id: &str, parent: Option<&str>| {
         let parent = parent.map(|parent| pb::Parent { run_id: parent.into(), step: Some(7) });
         let head = pb::RunHead { run_id: run_id.into(), parent, ..Default::default() };
-        Read { head, pieces: Vec::new(), blobs: Vec::new() }
+        RunContent { head, pieces: Vec::new(), blobs: Vec::new() }
     };
     for (run_id, parent, lost) in [("early", Some("p"), 1), ("p", None, 0), ("late", Some("p"), 0)] {
         let run = run(run_id, parent);
-        client(&world).begin_run(begin(&run, SOURCE)).await.unwrap();
-        let finished = client(&world).finish_run(end(&run, None, SOURCE)).await.unwrap().into_inner();
+        client(&harness).begin_run(begin(&run, SOURCE)).await.unwrap();
+        let finished = client(&harness).finish_run(end(&run, None, SOURCE)).await.unwrap().into_inner();
         assert_eq!(finished.links_lost, lost, "{run_id}");
     }
-    assert_eq!(read(&world, "early").await.head.parent, None);
+    assert_eq!(read(&harness, "early").await.head.parent, None);
     let parent = pb::Parent { run_id: "p".into(), step: Some(7) };
-    assert_eq!(read(&world, "late").await.head.parent, Some(parent));
-    world.end().await;
+    assert_eq!(read(&harness, "late").await.head.parent, Some(parent));
+    harness.end().await;
 }
 
 #[tokio::test]
 async fn an_invalid_piece_is_reported_and_nothing_of_its_message_is_stored() {
-    let world = World::new().await;
+    let harness = Harness::new().await;
     let points = |points| pb::Piece { content: Some(Content::Points(points)) };
     let good = pb::Points { name: "m".into(), steps: vec![1], values: vec![1.0], ..Default::default() };
     let head = pb::RunHead { run_id: "r".into(), ..Default::default() };
-    let read = |pieces| Read { head: head.clone(), pieces, blobs: Vec::new() };
-    client(&world).begin_run(begin(&read(vec![]), SOURCE)).await.unwrap();
+    let read = |pieces| RunContent { head: head.clone(), pieces, blobs: Vec::new() };
+    client(&harness).begin_run(begin(&read(vec![]), SOURCE)).await.unwrap();
     let object = pb::Object { name: "o".into(), value: vec![0xff].into(), ..Default::default() };
     let producer = pb::Producer { id: vec![1].into(), ..Default::default() };
     for (bad, field) in [
@@ -330,12 +333,12 @@ async fn an_invalid_piece_is_reported_and_nothing_of_its_message_is_stored() {
         (pb::Piece { content: None }, "pieces"),
     ] {
         let sent = messages(&read(vec![points(good.clone()), bad]), SOURCE);
-        let (_, _, metadata) = failure(client(&world).write_run(futures::stream::iter(sent)).await);
+        let (_, _, metadata) = failure(client(&harness).write_run(futures::stream::iter(sent)).await);
         assert!(metadata.contains(&("field".into(), field.into())), "{field}: {metadata:?}");
     }
-    let begun = client(&world).begin_run(begin(&read(vec![]), SOURCE)).await.unwrap().into_inner();
+    let begun = client(&harness).begin_run(begin(&read(vec![]), SOURCE)).await.unwrap().into_inner();
     assert_eq!(begun.position, 0);
-    world.end().await;
+    harness.end().await;
 }
 
 /// A record of a producer that refers to its series by number.
@@ -353,18 +356,18 @@ fn produced(sequence: u64, defines: bool, value: f64) -> (IngestionBatch, LogEnt
 }
 
 /// Appends data that is numbered when it is applied, so that applying it twice is visible.
-async fn more(world: &World, run: &str, sequences: std::ops::Range<u64>) {
+async fn more(harness: &Harness, run: &str, sequences: std::ops::Range<u64>) {
     for sequence in sequences {
-        track(world, run, &[sequence as f64]).await;
-        world.log(run, [object("texts", None, r#"{"type":"text","data":"more"}"#), record("again")]).await;
+        track(harness, run, &[sequence as f64]).await;
+        harness.log(run, [object("texts", None, r#"{"type":"text","data":"more"}"#), record("again")]).await;
         let (batch, entry) = produced(sequence, sequence == 1, sequence as f64);
-        world.append_entry(run, batch, entry).await;
+        harness.append_entry(run, batch, entry).await;
     }
 }
 
 /// The data restored before a replay.
 #[derive(PartialEq)]
-enum Restores {
+enum RestoredParts {
     All,
     /// An archive of one run.
     One,
@@ -373,32 +376,34 @@ enum Restores {
 
 /// Restores a backup into a new store whose log still has every record, and lets the worker
 /// replay it.
-async fn replayed(restores: &Restores) -> (BTreeMap<String, Read>, BTreeMap<String, Read>) {
-    let world = World::keeping().await;
+async fn replayed(restores: &RestoredParts) -> (BTreeMap<String, RunContent>, BTreeMap<String, RunContent>) {
+    let harness = Harness::with_untrimmed_log().await;
     for run in ["a", "b"] {
-        fill(&world, run).await;
-        more(&world, run, 1..4).await;
+        fill(&harness, run).await;
+        more(&harness, run, 1..4).await;
     }
-    world.create(&["deleted"]).await;
+    harness.create(&["deleted"]).await;
     let delete = runs::DeleteRequest { run_id: "deleted".into() };
-    RunServiceClient::new(world.routes()).delete(delete).await.unwrap();
-    world.applied().await;
-    let of_project = project(&world).await;
-    let archive = [read(&world, "a").await, read(&world, "b").await];
+    RunServiceClient::new(harness.routes()).delete(delete).await.unwrap();
+    harness.applied().await;
+    let of_project = project(&harness).await;
+    let archive = [read(&harness, "a").await, read(&harness, "b").await];
     for run in ["a", "b"] {
-        more(&world, run, 4..7).await;
+        more(&harness, run, 4..7).await;
     }
-    world.create(&["c"]).await;
-    world.applied().await;
+    harness.create(&["c"]).await;
+    harness.applied().await;
     let mut before = BTreeMap::new();
-    for run in listed(&world).await {
-        before.insert(run.clone(), seen(&read(&world, &run).await));
+    for run in listed(&harness).await {
+        before.insert(run.clone(), visible(&read(&harness, &run).await));
     }
-    let mut other = World::beside(world).await;
-    let takes_cut = *restores != Restores::WithoutPositions;
-    let filtered = *restores == Restores::One;
+    let mut other = Harness::with_log_of(harness).await;
+    let takes_cut = *restores != RestoredParts::WithoutPositions;
+    let filtered = *restores == RestoredParts::One;
     let cut = Some(pb::Cut { filtered, ..cut(&of_project) }).filter(|_| takes_cut);
-    let tombstone = |content: &Of| if let Of::Tombstone(it) = content { Some(it.clone()) } else { None };
+    let tombstone = |content: &ProjectContent| {
+        if let ProjectContent::Tombstone(it) = content { Some(it.clone()) } else { None }
+    };
     let tombstones = of_project.iter().filter_map(tombstone).collect();
     let first = pb::RestoreProjectRequest {
         entities: entities(&of_project),
@@ -415,7 +420,7 @@ async fn replayed(restores: &Restores) -> (BTreeMap<String, Read>, BTreeMap<Stri
     other.applied().await;
     let mut after = BTreeMap::new();
     for run in listed(&other).await {
-        after.insert(run.clone(), seen(&read(&other, &run).await));
+        after.insert(run.clone(), visible(&read(&other, &run).await));
     }
     other.end().await;
     (before, after)
@@ -423,17 +428,17 @@ async fn replayed(restores: &Restores) -> (BTreeMap<String, Read>, BTreeMap<Stri
 
 #[tokio::test]
 async fn rule_36_restore_and_replay_duplicate_nothing_and_lose_nothing() {
-    assert_replayed(&replayed(&Restores::All).await);
+    assert_replayed(&replayed(&RestoredParts::All).await);
 }
 
 /// The other runs exist only in the log, so it is replayed from the start, without duplicating
 /// the restored run.
 #[tokio::test]
 async fn rule_36_a_replay_after_restoring_some_runs_creates_the_others() {
-    assert_replayed(&replayed(&Restores::One).await);
+    assert_replayed(&replayed(&RestoredParts::One).await);
 }
 
-fn assert_replayed((before, after): &(BTreeMap<String, Read>, BTreeMap<String, Read>)) {
+fn assert_replayed((before, after): &(BTreeMap<String, RunContent>, BTreeMap<String, RunContent>)) {
     assert_eq!(before.keys().collect::<Vec<_>>(), after.keys().collect::<Vec<_>>());
     for (run, before) in before {
         let after = &after[run];
@@ -446,8 +451,8 @@ fn assert_replayed((before, after): &(BTreeMap<String, Read>, BTreeMap<String, R
 /// time.
 #[tokio::test]
 async fn rule_36_without_positions_a_replay_duplicates() {
-    let (before, after) = replayed(&Restores::WithoutPositions).await;
-    let points = |read: &Read| match read.pieces.iter().find_map(|piece| piece.content.as_ref()) {
+    let (before, after) = replayed(&RestoredParts::WithoutPositions).await;
+    let points = |read: &RunContent| match read.pieces.iter().find_map(|piece| piece.content.as_ref()) {
         Some(_) => joined(read.pieces.clone())
             .iter()
             .filter_map(|piece| {
@@ -462,11 +467,11 @@ async fn rule_36_without_positions_a_replay_duplicates() {
 /// The positions of a store are meaningless for another log.
 #[tokio::test]
 async fn rule_36_positions_are_not_adopted_with_another_log() {
-    let world = World::new().await;
-    fill(&world, "r").await;
-    world.applied().await;
-    let (before, of_project) = (read(&world, "r").await, project(&world).await);
-    let other = World::new().await;
+    let harness = Harness::new().await;
+    fill(&harness, "r").await;
+    harness.applied().await;
+    let (before, of_project) = (read(&harness, "r").await, project(&harness).await);
+    let other = Harness::new().await;
     let cut = cut(&of_project);
     let first = pb::RestoreProjectRequest { cut: Some(cut.clone()), ..Default::default() };
     let answer = client(&other).restore_project(first).await.unwrap().into_inner();
@@ -475,7 +480,7 @@ async fn rule_36_positions_are_not_adopted_with_another_log() {
     assert_eq!(read(&other, "r").await.head.cursor, None);
     track(&other, "r", &[2.0]).await;
     other.applied().await;
-    let points = |read: &Read| {
+    let points = |read: &RunContent| {
         joined(read.pieces.clone())
             .iter()
             .filter_map(|piece| match &piece.content {
@@ -486,5 +491,5 @@ async fn rule_36_positions_are_not_adopted_with_another_log() {
     };
     assert_eq!(points(&read(&other, "r").await), points(&before) + 1, "new records are applied");
     other.end().await;
-    world.end().await;
+    harness.end().await;
 }

@@ -2,9 +2,7 @@
 //! lists, but imported runs contain them.
 
 use matyan_model::{
-    cbor,
     ids::{Project, RunId, SeriesNumber},
-    json,
     object::{Object as Row, ObjectValue, object_put},
     run::head_live,
 };
@@ -14,16 +12,17 @@ use matyan_proto::{
     objects::v1::{object::Kind, object_service_client::ObjectServiceClient, *},
 };
 use matyan_store::{Error, Transaction, transact};
+use matyan_value::{cbor, json};
 
-use crate::world::{World, all, create};
+use crate::harness::{Harness, all, create};
 
 fn encoded(text: &str) -> Vec<u8> {
     cbor::encode(&json::parse(text).unwrap())
 }
 
 /// A run with texts: one at step 0, and the given ones at step 1.
-async fn world(texts: &[&str]) -> World {
-    let world = World::new().await;
+async fn harness(texts: &[&str]) -> Harness {
+    let harness = Harness::new().await;
     let text = |step| {
         let value = encoded(r#"{"data":"alone"}"#).into();
         event::Kind::LogObject(LogObject {
@@ -34,11 +33,11 @@ async fn world(texts: &[&str]) -> World {
             ..LogObject::default()
         })
     };
-    world.log("r", [create(), text(0), text(1)]).await;
-    world.applied().await;
+    harness.log("r", [create(), text(0), text(1)]).await;
+    harness.applied().await;
     let objects: Vec<_> = texts.iter().map(|text| format!(r#"{{"data":"{text}"}}"#)).collect();
     let value = ObjectValue::Inline(encoded(&format!("[{}]", objects.join(","))).into());
-    transact(&*world.store, async |mut transaction: Transaction| {
+    transact(&*harness.store, async |mut transaction: Transaction| {
         let run = head_live(transaction.unchecked(), Project::default(), &RunId::new("r")).await.unwrap();
         let row = Row { step: 1, epoch: None, time_us: 0, value: value.clone() };
         object_put(transaction.batch(), Project::default(), run.unwrap(), SeriesNumber(0), &row);
@@ -46,7 +45,7 @@ async fn world(texts: &[&str]) -> World {
     })
     .await
     .unwrap();
-    world
+    harness
 }
 
 fn shown(step: &Step) -> Vec<(u32, &str)> {
@@ -61,8 +60,8 @@ fn shown(step: &Step) -> Vec<(u32, &str)> {
 
 #[tokio::test]
 async fn objects_of_a_list_are_read_by_range_and_density() {
-    let world = world(&["a", "b", "c", "d", "e"]).await;
-    let mut client = ObjectServiceClient::new(world.routes());
+    let harness = harness(&["a", "b", "c", "d", "e"]).await;
+    let mut client = ObjectServiceClient::new(harness.routes());
     let key = SeriesKey { name: "txt".into(), ..SeriesKey::default() };
     let asked = |start, stop, index_density| Selection {
         index_range: Some(IndexRange { start, stop }),
@@ -107,13 +106,13 @@ async fn objects_of_a_list_are_read_by_range_and_density() {
         assert_eq!(steps.iter().map(|step| step.object_count).collect::<Vec<_>>(), [1, 5]);
         assert_eq!(shown(steps[1]), expected, "{selection:?}");
     }
-    world.end().await;
+    harness.end().await;
 }
 
 /// The response of the old backend, as recorded for the first two of three texts at step 1.
 #[tokio::test]
 async fn step_range_and_index_range_apply_independently() {
-    let world = world(&["a", "b", "c"]).await;
+    let harness = harness(&["a", "b", "c"]).await;
     let selection = Selection {
         record_range: Some(StepRange { start: Some(1), stop: Some(2) }),
         record_density: 50,
@@ -126,11 +125,11 @@ async fn step_range_and_index_range_apply_independently() {
         sequences: vec![SeriesKey { name: "txt".into(), ..SeriesKey::default() }],
         selection: Some(selection),
     };
-    let answers = all(ObjectServiceClient::new(world.routes()).batch(request).await.unwrap()).await;
+    let answers = all(ObjectServiceClient::new(harness.routes()).batch(request).await.unwrap()).await;
     let sequence = answers[0].sequence.as_ref().unwrap();
     assert_eq!(sequence.steps.iter().map(|step| step.step).collect::<Vec<_>>(), [1]);
     assert_eq!(shown(&sequence.steps[0]), [(0, "a"), (1, "b")]);
     assert_eq!(sequence.index_total, 3);
     assert_eq!(sequence.record_range_total, Some(StepRange { start: Some(0), stop: Some(2) }));
-    world.end().await;
+    harness.end().await;
 }

@@ -8,7 +8,7 @@ use matyan_proto::{
 };
 use tonic::service::Routes;
 
-use crate::world::{BEGIN_US, World, create, experiment, params, wrong_field};
+use crate::harness::{BEGIN_US, Harness, create, experiment, params, wrong_field};
 
 type Client = ProjectServiceClient<Routes>;
 
@@ -38,8 +38,8 @@ async fn merged(client: &mut Client, request: ParamsRequest) -> ParamsResponse {
 
 #[tokio::test]
 async fn a_project_has_a_name_and_pinned_sequences() {
-    let world = World::new().await;
-    let mut client = Client::new(world.routes());
+    let harness = Harness::new().await;
+    let mut client = Client::new(harness.routes());
     let info = client.get(GetRequest {}).await.unwrap().into_inner();
     assert_eq!((info.name.as_str(), info.description.as_str()), ("My project", ""));
     let update = UpdateRequest { name: Some("ours".into()), description: None };
@@ -63,26 +63,26 @@ async fn a_project_has_a_name_and_pinned_sequences() {
     assert_eq!(client.get_pinned_sequences(get).await.unwrap().into_inner().sequences, stored);
     assert!(client.set_pinned_sequences(set(Vec::new())).await.unwrap().into_inner().sequences.is_empty());
     assert!(client.status(StatusRequest {}).await.unwrap().into_inner().up_to_date);
-    world.end().await;
+    harness.end().await;
 }
 
 #[tokio::test]
 async fn activity_is_counted_and_params_are_merged() {
-    let world = World::new().await;
-    let mut client = Client::new(world.routes());
-    world.log("r1", [create(), experiment("e"), params(r#"{"h":{"lr":1,"bs":null}}"#)]).await;
-    world.log_points("r1", &[("loss", r#"{"x":1}"#, &[1.0]), ("acc", "", &[1.0])]).await;
-    world.applied().await;
-    world
+    let harness = Harness::new().await;
+    let mut client = Client::new(harness.routes());
+    harness.log("r1", [create(), experiment("e"), params(r#"{"h":{"lr":1,"bs":null}}"#)]).await;
+    harness.log_points("r1", &[("loss", r#"{"x":1}"#, &[1.0]), ("acc", "", &[1.0])]).await;
+    harness.applied().await;
+    harness
         .log(
             "r2",
             [create(), params(r#"{"h":{"lr":0.5,"z":[1]}}"#), params(r#"{"__system_params":{"a":1}}"#)],
         )
         .await;
-    world.log_points("r2", &[("loss", r#"{"x":1}"#, &[1.0]), ("loss", r#"{"x":true}"#, &[1.0])]).await;
-    world.log("gone", [create(), params(r#"{"gone":1}"#)]).await;
-    world.applied().await;
-    let mut of_runs = runs::run_service_client::RunServiceClient::new(world.routes());
+    harness.log_points("r2", &[("loss", r#"{"x":1}"#, &[1.0]), ("loss", r#"{"x":true}"#, &[1.0])]).await;
+    harness.log("gone", [create(), params(r#"{"gone":1}"#)]).await;
+    harness.applied().await;
+    let mut of_runs = runs::run_service_client::RunServiceClient::new(harness.routes());
     of_runs.delete(runs::DeleteRequest { run_id: "gone".into() }).await.unwrap();
     let archive = runs::ArchiveBatchRequest { run_ids: vec!["r1".into()], archived: true };
     of_runs.archive_batch(archive).await.unwrap();
@@ -95,7 +95,7 @@ async fn activity_is_counted_and_params_are_merged() {
 
     let merged = merged(&mut client, ParamsRequest::default()).await;
     let text = r#"{"h":{"bs":null,"lr":0.5,"z":[1]}}"#;
-    assert_eq!(merged.params, matyan_model::cbor::encode(&matyan_model::json::parse(text).unwrap()));
+    assert_eq!(merged.params, matyan_value::cbor::encode(&matyan_value::json::parse(text).unwrap()));
     assert_eq!(merged.types.len(), 6);
     let metrics = &merged.types[0];
     assert_eq!(metrics.r#type(), SeriesType::Metric);
@@ -106,5 +106,5 @@ async fn activity_is_counted_and_params_are_merged() {
     let figures = self::merged(&mut client, request).await;
     assert!(figures.params.is_empty() && figures.types.len() == 1 && figures.types[0].names.is_empty());
     wrong_field(client.params(ParamsRequest { types: vec![99], exclude_params: true }).await, "types");
-    world.end().await;
+    harness.end().await;
 }

@@ -15,7 +15,7 @@ use matyan_proto::{
 use matyan_store::{Batch, Store};
 use tonic::Request;
 
-use crate::world::{World, all, create, not_found};
+use crate::harness::{Harness, all, create, not_found};
 
 const OTHER: &str = "other";
 
@@ -28,8 +28,8 @@ fn of<T>(project: &str, message: T) -> Request<T> {
 }
 
 /// Uploads like a client, and returns the reference for the run.
-async fn upload(world: &World, project: &str, path: &str, content: &[u8]) -> String {
-    let mut client = world.ingest_client();
+async fn upload(harness: &Harness, project: &str, path: &str, content: &[u8]) -> String {
+    let mut client = harness.ingest_client();
     let wanted =
         pb::PresignRequest { run_id: "r".into(), artifact_path: path.into(), content_type: String::new() };
     let answer = client.presign(of(project, wanted)).await.unwrap().into_inner();
@@ -47,7 +47,7 @@ async fn upload(world: &World, project: &str, path: &str, content: &[u8]) -> Str
 }
 
 fn object(name: &str, value: &str) -> Kind {
-    let value = matyan_model::cbor::encode(&matyan_model::json::parse(value).unwrap());
+    let value = matyan_value::cbor::encode(&matyan_value::json::parse(value).unwrap());
     let (name, dtype) = (name.to_owned(), name.to_owned());
     Kind::LogObject(pb::LogObject { name, dtype, step: Some(0), value: value.into(), ..Default::default() })
 }
@@ -57,9 +57,9 @@ fn text_of(project: &str) -> String {
     format!("text of {project}").repeat(10_000)
 }
 
-async fn log(world: &World, project: &str) {
-    let artifact = upload(world, project, "a.txt", format!("artifact of {project}").as_bytes()).await;
-    let image = upload(world, project, "seq/image/0.png", format!("image of {project}").as_bytes()).await;
+async fn log(harness: &Harness, project: &str) {
+    let artifact = upload(harness, project, "a.txt", format!("artifact of {project}").as_bytes()).await;
+    let image = upload(harness, project, "seq/image/0.png", format!("image of {project}").as_bytes()).await;
     assert_eq!((artifact.as_str(), image.as_str()), ("r/a.txt", "r/seq/image/0.png"));
     let events = [
         create(),
@@ -67,16 +67,16 @@ async fn log(world: &World, project: &str) {
         object("image", &format!(r#"{{"format":"png","s3_key":"{image}"}}"#)),
         object("text", &format!(r#"{{"data":"{}"}}"#, text_of(project))),
     ];
-    world.log_in(project, "r", events).await;
-    world.applied().await;
+    harness.log_in(project, "r", events).await;
+    harness.applied().await;
 }
 
 fn wanted() -> artifacts::GetRequest {
     artifacts::GetRequest { run_id: "r".into(), path: "a.txt".into(), ..Default::default() }
 }
 
-async fn artifact(world: &World, project: &str) -> (String, String) {
-    let mut client = ArtifactServiceClient::new(world.routes());
+async fn artifact(harness: &Harness, project: &str) -> (String, String) {
+    let mut client = ArtifactServiceClient::new(harness.routes());
     let (mut uri, mut content) = (String::new(), Vec::new());
     for answer in all(client.get(of(project, wanted())).await.unwrap()).await {
         match answer.message.unwrap() {
@@ -87,50 +87,50 @@ async fn artifact(world: &World, project: &str) -> (String, String) {
     (uri, String::from_utf8(content).unwrap())
 }
 
-async fn first_object(world: &World, project: &str, of_type: SeriesType, name: &str) -> object::Kind {
+async fn first_object(harness: &Harness, project: &str, of_type: SeriesType, name: &str) -> object::Kind {
     let request = objects::BatchRequest {
         run_id: "r".into(),
         r#type: of_type.into(),
         sequences: vec![SeriesKey { name: name.into(), context: String::new() }],
         ..Default::default()
     };
-    let mut client = ObjectServiceClient::new(world.routes());
+    let mut client = ObjectServiceClient::new(harness.routes());
     let answers = all(client.batch(of(project, request)).await.unwrap()).await;
     let mut steps = answers.into_iter().flat_map(|answer| answer.sequence.unwrap().steps);
     steps.next().unwrap().objects.remove(0).kind.unwrap()
 }
 
-async fn check_readable(world: &World, project: &str, folder: &str) {
-    let (uri, content) = artifact(world, project).await;
+async fn check_readable(harness: &Harness, project: &str, folder: &str) {
+    let (uri, content) = artifact(harness, project).await;
     assert_eq!(uri, format!("file:///blobs/{folder}r/a.txt"));
     assert_eq!(content, format!("artifact of {project}"));
-    let mut client = ArtifactServiceClient::new(world.routes());
+    let mut client = ArtifactServiceClient::new(harness.routes());
     let zipped =
         all(client.zip(of(project, artifacts::ZipRequest { run_id: "r".into() })).await.unwrap()).await;
     let zipped: Vec<u8> = zipped.into_iter().flat_map(|answer| answer.chunk).collect();
     assert!(zipped.windows(content.len()).any(|bytes| bytes == content.as_bytes()));
 
-    let object::Kind::Image(image) = first_object(world, project, SeriesType::Images, "image").await else {
+    let object::Kind::Image(image) = first_object(harness, project, SeriesType::Images, "image").await else {
         panic!("expected an image")
     };
     let request = artifacts::BlobsRequest { uris: vec![image.blob_uri] };
     let answers = all(client.blobs(of(project, request)).await.unwrap()).await;
     let bytes: Vec<u8> = answers.into_iter().flat_map(|answer| answer.chunk).collect();
     assert_eq!(bytes, format!("image of {project}").as_bytes());
-    let object::Kind::Text(text) = first_object(world, project, SeriesType::Texts, "text").await else {
+    let object::Kind::Text(text) = first_object(harness, project, SeriesType::Texts, "text").await else {
         panic!("expected a text")
     };
     assert_eq!(text.data, text_of(project));
 }
 
-async fn blobs_below(world: &World, folder: &str) -> usize {
-    world.blobs.list(folder, None).await.unwrap().blobs.len()
+async fn blobs_below(harness: &Harness, folder: &str) -> usize {
+    harness.blobs.list(folder, None).await.unwrap().blobs.len()
 }
 
 /// Waits for the control worker, with a hang guard.
-async fn emptied(world: &World, folder: &str) {
+async fn emptied(harness: &Harness, folder: &str) {
     let wait = async {
-        while blobs_below(world, folder).await > 0 {
+        while blobs_below(harness, folder).await > 0 {
             tokio::task::yield_now().await;
         }
     };
@@ -139,31 +139,34 @@ async fn emptied(world: &World, folder: &str) {
 
 #[tokio::test]
 async fn rule_37_blobs_of_projects_are_separate() {
-    let world = World::new().await;
+    let harness = Harness::new().await;
     let mut batch = Batch::default();
     batch.set(matyan_model::keys::project_by_name(OTHER), vec![1, 7]);
-    world.store.commit(batch).await.unwrap();
-    log(&world, "").await;
-    log(&world, OTHER).await;
-    assert_eq!((blobs_below(&world, "r/").await, blobs_below(&world, ".projects/other/r/").await), (3, 3));
-    check_readable(&world, "", "").await;
-    check_readable(&world, OTHER, ".projects/other/").await;
+    harness.store.commit(batch).await.unwrap();
+    log(&harness, "").await;
+    log(&harness, OTHER).await;
+    assert_eq!(
+        (blobs_below(&harness, "r/").await, blobs_below(&harness, ".projects/other/r/").await),
+        (3, 3)
+    );
+    check_readable(&harness, "", "").await;
+    check_readable(&harness, OTHER, ".projects/other/").await;
 
-    let mut runs = RunServiceClient::new(world.routes());
+    let mut runs = RunServiceClient::new(harness.routes());
     runs.delete(of(OTHER, DeleteRequest { run_id: "r".into() })).await.unwrap();
-    emptied(&world, ".projects/").await;
-    let mut client = ArtifactServiceClient::new(world.routes());
+    emptied(&harness, ".projects/").await;
+    let mut client = ArtifactServiceClient::new(harness.routes());
     not_found(client.get(of(OTHER, wanted())).await, "run", "r");
-    check_readable(&world, "", "").await;
+    check_readable(&harness, "", "").await;
 
     // Blobs uploaded after the delete, one in each project.
-    world.put_blob(".projects/other/r/late", b"late").await;
-    world.put_blob("r/late", b"late").await;
-    let mut admin = AdminServiceClient::new(world.routes());
+    harness.put_blob(".projects/other/r/late", b"late").await;
+    harness.put_blob("r/late", b"late").await;
+    let mut admin = AdminServiceClient::new(harness.routes());
     let request = CleanupOrphanBlobsRequest::default();
     let cleaned = all(admin.cleanup_orphan_blobs(of(OTHER, request)).await.unwrap()).await;
     let keys: Vec<_> = cleaned.into_iter().flat_map(|answer| answer.keys).collect();
     assert_eq!(keys, [".projects/other/r/late"]);
-    assert_eq!(blobs_below(&world, "r/").await, 4);
-    world.end().await;
+    assert_eq!(blobs_below(&harness, "r/").await, 4);
+    harness.end().await;
 }

@@ -7,7 +7,7 @@ use matyan_proto::{
 };
 use tonic::{Code, service::Routes};
 
-use crate::world::{World, all, create, failure, finish, not_found, params, wrong_field};
+use crate::harness::{Harness, all, create, failure, finish, not_found, params, wrong_field};
 
 type Client = RunServiceClient<Routes>;
 
@@ -32,30 +32,30 @@ async fn pages(client: &mut Client, request: ListRequest) -> Vec<Vec<String>> {
 /// with its next record.
 #[tokio::test]
 async fn rule_12_a_run_whose_delete_is_not_in_the_log_is_not_hidden() {
-    let world = World::new().await;
-    world.create(&["r"]).await;
-    world.applied().await;
-    world.log_close().await;
-    let mut client = Client::new(world.routes());
+    let harness = Harness::new().await;
+    harness.create(&["r"]).await;
+    harness.applied().await;
+    harness.log_close().await;
+    let mut client = Client::new(harness.routes());
     client.delete(DeleteRequest { run_id: "r".into() }).await.unwrap_err();
     let all = ListRequest { page_size: 9, parts: props(), ..ListRequest::default() };
     assert_eq!(pages(&mut client, all).await.concat(), ["r"]);
-    world.end().await;
+    harness.end().await;
 }
 
 #[tokio::test]
 async fn runs_are_listed_in_pages_newest_first() {
-    let world = World::new().await;
-    let mut client = Client::new(world.routes());
+    let harness = Harness::new().await;
+    let mut client = Client::new(harness.routes());
     let ids: Vec<String> = (0..7).map(|number| format!("r{number}")).collect();
-    world.create(&ids.iter().map(String::as_str).collect::<Vec<_>>()).await;
-    world.log("r1", [finish()]).await;
-    world.applied().await;
+    harness.create(&ids.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    harness.log("r1", [finish()]).await;
+    harness.applied().await;
     client.delete(DeleteRequest { run_id: "r5".into() }).await.unwrap();
     let archive = ArchiveBatchRequest { run_ids: vec!["r2".into(), "r3".into()], archived: true };
     client.archive_batch(archive).await.unwrap();
     let three = ListRequest { page_size: 3, parts: props(), ..ListRequest::default() };
-    let flat = async |request| pages(&mut Client::new(world.routes()), request).await.concat();
+    let flat = async |request| pages(&mut Client::new(harness.routes()), request).await.concat();
     assert_eq!(
         pages(&mut client, three.clone()).await,
         [vec!["r6", "r4", "r3"], vec!["r2", "r1", "r0"], vec![]]
@@ -70,22 +70,22 @@ async fn runs_are_listed_in_pages_newest_first() {
     assert_eq!(flat(both).await, ["r6", "r4", "r0"]);
     wrong_field(client.list(ListRequest { page_token: "zz".into(), ..three.clone() }).await, "page_token");
     wrong_field(client.list(ListRequest { page_size: 1_001, ..three }).await, "page_size");
-    world.end().await;
+    harness.end().await;
 }
 
 #[tokio::test]
 async fn params_are_deleted_by_path() {
-    let world = World::new().await;
-    let mut client = Client::new(world.routes());
-    world
+    let harness = Harness::new().await;
+    let mut client = Client::new(harness.routes());
+    harness
         .log("r", [create(), params(r#"{"h":{"lr":1,"x.y":2,"deep":{"a":1,"b":2}}}"#), params(r#"{"t":1}"#)])
         .await;
-    world.applied().await;
+    harness.applied().await;
     let read = async || {
         let parts = Some(RunParts { params: true, ..RunParts::default() });
         let request = GetRequest { run_id: "r".into(), parts };
-        let run = Client::new(world.routes()).get(request).await.unwrap().into_inner().run.unwrap();
-        matyan_model::cbor::decode(&run.params).unwrap()
+        let run = Client::new(harness.routes()).get(request).await.unwrap().into_inner().run.unwrap();
+        matyan_value::cbor::decode(&run.params).unwrap()
     };
     let delete = |paths: &[&[&str]]| DeleteParamsRequest {
         run_id: "r".into(),
@@ -94,7 +94,7 @@ async fn params_are_deleted_by_path() {
             .map(|path| ParamPath { segments: path.iter().map(|one| (*one).to_owned()).collect() })
             .collect(),
     };
-    let json = |text| matyan_model::json::parse(text).unwrap();
+    let json = |text| matyan_value::json::parse(text).unwrap();
     client
         .delete_params(delete(&[&["h", "x.y"], &["h", "deep", "a"], &["h", "lr", "no"], &["no"]]))
         .await
@@ -108,15 +108,15 @@ async fn params_are_deleted_by_path() {
     wrong_field(client.delete_params(many).await, "paths");
     let missing = DeleteParamsRequest { run_id: "missing".into(), paths: Vec::new() };
     not_found(client.delete_params(missing).await, "run", "missing");
-    world.end().await;
+    harness.end().await;
 }
 
 #[tokio::test]
 async fn concurrent_changes_are_all_kept() {
-    let world = World::new().await;
-    world.create(&["r"]).await;
+    let harness = Harness::new().await;
+    harness.create(&["r"]).await;
     let update = async |request: UpdateRequest| {
-        Client::new(world.routes()).update(UpdateRequest { run_id: "r".into(), ..request }).await.unwrap()
+        Client::new(harness.routes()).update(UpdateRequest { run_id: "r".into(), ..request }).await.unwrap()
     };
     let changes = [
         UpdateRequest { name: Some("n".into()), ..Default::default() },
@@ -127,20 +127,20 @@ async fn concurrent_changes_are_all_kept() {
     ];
     futures::future::join_all(changes.map(update)).await;
     let request = GetRequest { run_id: "r".into(), parts: props() };
-    let run = Client::new(world.routes()).get(request).await.unwrap().into_inner().run.unwrap();
+    let run = Client::new(harness.routes()).get(request).await.unwrap().into_inner().run.unwrap();
     let props = run.props.unwrap();
     assert_eq!((props.name.as_str(), props.description.as_str()), ("n", "d"));
     assert!(props.archived && !props.active && props.ended_us.is_some());
     assert_eq!(props.experiment.unwrap().name, "e");
     assert!(run.version > 0);
-    world.end().await;
+    harness.end().await;
 }
 
 #[tokio::test]
 async fn batches_ignore_unknown_ids() {
-    let world = World::new().await;
-    let mut client = Client::new(world.routes());
-    world.create(&["r1", "r2"]).await;
+    let harness = Harness::new().await;
+    let mut client = Client::new(harness.routes());
+    harness.create(&["r1", "r2"]).await;
     let long = "x".repeat(20_000);
     let ids = || vec!["r1".to_owned(), "missing".into(), String::new(), long.clone()];
     let unknown = vec!["missing".to_owned(), String::new(), long.clone()];
@@ -158,36 +158,36 @@ async fn batches_ignore_unknown_ids() {
     assert_eq!(failure(client.archive_batch(many).await).0, Code::ResourceExhausted);
     let parts = Some(RunParts { series_names: vec!["x".into(); 1_001], ..Default::default() });
     wrong_field(client.get(GetRequest { run_id: "r2".into(), parts }).await, "series_names");
-    world.end().await;
+    harness.end().await;
 }
 
 /// One wait covers all missing ids, as it applies everything that was in the log when the call
 /// arrived.
 #[tokio::test]
 async fn a_call_waits_only_once_for_a_lagging_log() {
-    let mut world = World::lagging().await;
-    let mut client = Client::new(world.routes());
-    world.log("late", [create()]).await;
+    let mut harness = Harness::with_idle_workers().await;
+    let mut client = Client::new(harness.routes());
+    harness.log("late", [create()]).await;
     let ids = || ["missing", "late", "neither"].map(str::to_owned).to_vec();
     let unknown = ["missing", "neither"];
     let mut archiving = client.clone();
     let archived = tokio::spawn(async move {
         archiving.archive_batch(ArchiveBatchRequest { run_ids: ids(), archived: true }).await
     });
-    while world.describes() == 0 {
+    while harness.describes() == 0 {
         tokio::task::yield_now().await;
     }
-    world.start_workers().await;
+    harness.start_workers().await;
     assert_eq!(archived.await.unwrap().unwrap().into_inner().unknown, unknown);
-    assert_eq!(world.describes(), 1);
+    assert_eq!(harness.describes(), 1);
     let answer = client.finish_batch(FinishBatchRequest { run_ids: ids() }).await.unwrap();
-    assert_eq!((answer.into_inner().unknown, world.describes()), (unknown.map(str::to_owned).to_vec(), 2));
+    assert_eq!((answer.into_inner().unknown, harness.describes()), (unknown.map(str::to_owned).to_vec(), 2));
     let selection = |run_id| RunSelection { run_id, ..RunSelection::default() };
     let runs = ids().into_iter().map(selection).collect();
     let request = BucketsRequest { runs, pixels: 9, ..BucketsRequest::default() };
-    all(SeriesServiceClient::new(world.routes()).buckets(request).await.unwrap()).await;
-    assert_eq!(world.describes(), 3);
+    all(SeriesServiceClient::new(harness.routes()).buckets(request).await.unwrap()).await;
+    assert_eq!(harness.describes(), 3);
     let answer = client.delete_batch(DeleteBatchRequest { run_ids: ids() }).await.unwrap().into_inner();
-    assert_eq!((answer.unknown, world.describes()), (unknown.map(str::to_owned).to_vec(), 4));
-    world.end().await;
+    assert_eq!((answer.unknown, harness.describes()), (unknown.map(str::to_owned).to_vec(), 4));
+    harness.end().await;
 }

@@ -4,13 +4,10 @@
 use matyan_blob::{BlobKey, Blobs};
 use matyan_model::{
     artifact::{Artifact, artifact_put},
-    cbor,
-    context::Context as SeriesContext,
     ids::{RunNumber, SeriesNumber},
     metric::metric_series_create,
     object::{BlobRef, Object, ObjectHeader, ObjectValue, object_header_put, object_put},
-    series::Header,
-    value::Value,
+    series::MetricHeader,
 };
 use matyan_proto::{
     artifacts::v1::artifact_service_client::ArtifactServiceClient,
@@ -25,21 +22,22 @@ use matyan_proto::{
         series_service_client::SeriesServiceClient,
     },
 };
+use matyan_value::{Context as SeriesContext, Value, cbor};
 
-use crate::world::{self, P, Sequence, Spec, World, map, spec};
+use crate::harness::{self, Harness, P, RunSpec, Sequence, map, spec};
 
 fn sequence(name: &str, dtype: &str, points: Vec<(i64, f64)>) -> Sequence {
     Sequence { name: name.into(), context: map("{}"), dtype: dtype.into(), points }
 }
 
 /// Adds 20 MB of series whose names are a kilobyte each.
-async fn widen(world: &World, number: RunNumber) {
+async fn widen(harness: &Harness, number: RunNumber) {
     for part in 0..20 {
-        world
+        harness
             .transact(async |transaction| {
                 for at in part * 1_000..(part + 1) * 1_000 {
                     let context = SeriesContext::new(&map("{}"));
-                    let header = Header {
+                    let header = MetricHeader {
                         name: format!("{at:05}{}", "n".repeat(995)),
                         context: context.stored().to_owned(),
                         dtype: "float".into(),
@@ -55,13 +53,14 @@ async fn widen(world: &World, number: RunNumber) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_wide_run_does_not_hide_others() {
-    let world = World::new().await;
-    world.create(&spec("small", 1)).await;
-    let number = world.create(&spec("wide", 2)).await;
-    widen(&world, number).await;
-    world.create(&spec("last", 3)).await;
-    let request = matyan_proto::search::v1::RunsRequest { parts: world::all_parts(), ..world::of("") };
-    let mut client = world.search().max_decoding_message_size(MESSAGE_BYTES);
+    let harness = Harness::new().await;
+    harness.create(&spec("small", 1)).await;
+    let number = harness.create(&spec("wide", 2)).await;
+    widen(&harness, number).await;
+    harness.create(&spec("last", 3)).await;
+    let request =
+        matyan_proto::search::v1::RunsRequest { parts: harness::all_parts(), ..harness::runs_request("") };
+    let mut client = harness.search().max_decoding_message_size(MESSAGE_BYTES);
     let mut messages = client.runs(request).await.unwrap().into_inner();
     let (mut ids, mut series, mut is_open) = (Vec::new(), 0, false);
     while let Some(message) = messages.message().await.unwrap() {
@@ -75,12 +74,12 @@ async fn one_wide_run_does_not_hide_others() {
         }
     }
     assert_eq!((ids, series, is_open), (vec!["last".into(), "wide".into(), "small".into()], 20_000, false));
-    let client = RunServiceClient::new(world.backend.clone().into_routes());
+    let client = RunServiceClient::new(harness.backend.clone().into_routes());
     let mut client = client.max_decoding_message_size(MESSAGE_BYTES);
-    let request = GetRequest { run_id: "wide".into(), parts: world::all_parts() };
+    let request = GetRequest { run_id: "wide".into(), parts: harness::all_parts() };
     let run = client.get(request).await.unwrap().into_inner().run.unwrap();
     assert!(run.more_series && !run.series.is_empty());
-    let request = ListRequest { parts: world::all_parts(), ..ListRequest::default() };
+    let request = ListRequest { parts: harness::all_parts(), ..ListRequest::default() };
     assert_eq!(
         client.list(request).await.unwrap().into_inner().runs.len(),
         2,
@@ -88,7 +87,7 @@ async fn one_wide_run_does_not_hide_others() {
     );
 }
 
-fn long() -> Spec {
+fn long() -> RunSpec {
     let mut run = spec("long", 1);
     run.sequences.push(sequence(
         "loss",
@@ -130,19 +129,19 @@ fn check(whole: &SeriesPoints) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_long_series_is_sent_completely_in_pieces() {
-    let world = World::new().await;
-    world.create(&long()).await;
+    let harness = Harness::new().await;
+    harness.create(&long()).await;
     let request = MetricsRequest {
-        query: world::query("metric.name == 'loss'"),
+        query: harness::query("metric.name == 'loss'"),
         points: Some(Points::Density(0)),
         x_axis: Some("x".into()),
         ..MetricsRequest::default()
     };
-    let row = world.metrics(request).await.unwrap().remove(0);
+    let row = harness.metrics(request).await.unwrap().remove(0);
     assert!(row.points.len() > 2);
     check(&joined(row.points));
     let runs = || RunSelection { run_id: "long".into(), numbers: vec![0], ..RunSelection::default() };
-    let mut client = SeriesServiceClient::new(world.backend.clone().into_routes());
+    let mut client = SeriesServiceClient::new(harness.backend.clone().into_routes());
     let request = SampleRequest { runs: vec![runs()], x_axis: Some("x".into()), ..SampleRequest::default() };
     let mut messages = client.sample(request).await.unwrap().into_inner();
     let mut pieces = Vec::new();
@@ -165,17 +164,21 @@ async fn a_long_series_is_sent_completely_in_pieces() {
     let (steps, values, epochs) =
         (of(|it| it.steps.len()), of(|it| it.values.len()), of(|it| it.epochs.len()));
     assert_eq!((steps.2, values.2, epochs.2), (200_000, 200_000, 200_000));
-    assert_eq!((steps.0, values.0, epochs.0), (0, steps.1, 2 * steps.1), "columns are sent one after the other");
+    assert_eq!(
+        (steps.0, values.0, epochs.0),
+        (0, steps.1, 2 * steps.1),
+        "columns are sent one after the other"
+    );
 }
 
 /// Odd steps have no epoch, and the first pieces contain only odd steps.
 #[tokio::test(flavor = "multi_thread")]
 async fn columns_of_pieces_can_be_joined() {
-    let world = World::new().await;
+    let harness = Harness::new().await;
     let odd = (0..100_000).map(|at| (2 * at + 1, 0.5));
     let even = (100_000..200_000).map(|at| (2 * at, 0.5));
     let sequences = vec![sequence("loss", "float", odd.chain(even).collect())];
-    world.create(&Spec { sequences, ..spec("long", 1) }).await;
+    harness.create(&RunSpec { sequences, ..spec("long", 1) }).await;
     let columns = Some(PointColumns { values: true, epochs: true, times: true });
     let check = |pieces: Vec<SeriesPoints>| {
         assert!(pieces.len() > 2);
@@ -185,18 +188,18 @@ async fn columns_of_pieces_can_be_joined() {
         assert!(whole.steps.iter().zip(&whole.epochs).all(known));
     };
     let points = Some(Points::Density(0));
-    let request = MetricsRequest { query: world::query(""), points, columns, ..MetricsRequest::default() };
-    check(world.metrics(request).await.unwrap().remove(0).points);
+    let request = MetricsRequest { query: harness::query(""), points, columns, ..MetricsRequest::default() };
+    check(harness.metrics(request).await.unwrap().remove(0).points);
     let run = || RunSelection { run_id: "long".into(), numbers: vec![0], ..RunSelection::default() };
     let request = SampleRequest { runs: vec![run()], columns, ..SampleRequest::default() };
-    let mut messages = world.series().sample(request).await.unwrap().into_inner();
+    let mut messages = harness.series().sample(request).await.unwrap().into_inner();
     let mut pieces = Vec::new();
     while let Some(message) = messages.message().await.unwrap() {
         pieces.extend(message.series);
     }
     check(pieces);
     let request = PointsRequest { run: Some(run()), columns, ..PointsRequest::default() };
-    let mut messages = world.series().points(request).await.unwrap().into_inner();
+    let mut messages = harness.series().points(request).await.unwrap().into_inner();
     let mut pieces = Vec::new();
     while let Some(message) = messages.message().await.unwrap() {
         pieces.extend(message.points);
@@ -206,7 +209,7 @@ async fn columns_of_pieces_can_be_joined() {
     let steps = Some(StepRange { start: None, stop: Some(1_000) });
     let request =
         SampleRequest { runs: vec![run()], columns, density: 10, steps, ..SampleRequest::default() };
-    let mut messages = world.series().sample(request).await.unwrap().into_inner();
+    let mut messages = harness.series().sample(request).await.unwrap().into_inner();
     let sampled = messages.message().await.unwrap().unwrap().series.remove(0);
     assert_eq!((sampled.steps.len(), sampled.epochs.len(), sampled.times_us.len()), (10, 0, 10));
 }
@@ -214,14 +217,14 @@ async fn columns_of_pieces_can_be_joined() {
 /// 40 MB of texts in one sequence, including a missing payload.
 #[tokio::test(flavor = "multi_thread")]
 async fn large_objects_come_in_pieces() {
-    let world = World::new().await;
-    let run = Spec { sequences: vec![sequence("t", "text", vec![(0, 1.0)])], ..spec("r", 1) };
-    let number = world.create(&run).await;
+    let harness = Harness::new().await;
+    let run = RunSpec { sequences: vec![sequence("t", "text", vec![(0, 1.0)])], ..spec("r", 1) };
+    let number = harness.create(&run).await;
     let mut header = ObjectHeader::new("t", "{}");
     header.add(0, "text", true);
     for part in 0..20 {
         let mut next = header.clone();
-        world
+        harness
             .transact(async |transaction| {
                 next = header.clone();
                 for step in part * 100 + 1..=part * 100 + 100 {
@@ -248,7 +251,7 @@ async fn large_objects_come_in_pieces() {
             sequences: vec![SeriesKey { name: "t".into(), context: String::new() }],
             selection,
         };
-        let mut client = ObjectServiceClient::new(world.backend.clone().into_routes());
+        let mut client = ObjectServiceClient::new(harness.backend.clone().into_routes());
         let mut messages = client.batch(request).await.unwrap().into_inner();
         let (mut steps, mut is_last) = (Vec::new(), false);
         while let Some(message) = messages.message().await.unwrap() {
@@ -257,12 +260,12 @@ async fn large_objects_come_in_pieces() {
         }
         assert!(is_last && steps.is_sorted() && steps.len() == wanted, "{} steps", steps.len());
         let request = ObjectsRequest {
-            query: world::query(""),
+            query: harness::query(""),
             r#type: SeriesType::Texts.into(),
             selection,
             ..ObjectsRequest::default()
         };
-        let row = world.objects(request).await.unwrap().remove(0);
+        let row = harness.objects(request).await.unwrap().remove(0);
         assert!(row.sequences.len() > 10 && !row.sequences.last().unwrap().more);
         let found = row.sequences.iter().flat_map(|sequence| &sequence.steps);
         assert_eq!(found.map(|step| step.step).collect::<Vec<_>>(), steps);
@@ -270,14 +273,14 @@ async fn large_objects_come_in_pieces() {
 }
 
 /// Stores a distribution that takes 20 MB in a response.
-async fn put_distribution(world: &World, number: RunNumber, step: i64) {
+async fn put_distribution(harness: &Harness, number: RunNumber, step: i64) {
     let weights = (0..2_500_000).map(|at| Value::Integer(at % 20)).collect();
     let value = cbor::encode_map(&[("data".to_owned(), Value::List(weights))].into());
     let key = format!("r/.matyan/{step}");
     let size = value.len() as u64;
     let content = futures::stream::iter([Ok(value.into())]);
-    world.blobs.put(&BlobKey::new(&key).unwrap(), "", None, Box::pin(content)).await.unwrap();
-    world
+    harness.blobs.put(&BlobKey::new(&key).unwrap(), "", None, Box::pin(content)).await.unwrap();
+    harness
         .transact(async |transaction| {
             let blob = BlobRef { key: key.clone(), size, hash: [0; 32] };
             let object = Object { step, epoch: None, time_us: step, value: ObjectValue::Blob(blob) };
@@ -291,41 +294,41 @@ async fn put_distribution(world: &World, number: RunNumber, step: i64) {
 /// must still be sent.
 #[tokio::test]
 async fn an_object_larger_than_a_message_does_not_hide_others() {
-    let world = World::new().await;
+    let harness = Harness::new().await;
     let sequences = vec![sequence("d", "distribution", vec![(0, 1.0), (2, 3.0)])];
-    let number = world.create(&Spec { sequences, ..spec("r", 1) }).await;
-    put_distribution(&world, number, 1).await;
+    let number = harness.create(&RunSpec { sequences, ..spec("r", 1) }).await;
+    put_distribution(&harness, number, 1).await;
     let request = BatchRequest {
         run_id: "r".into(),
         r#type: SeriesType::Distributions.into(),
         sequences: vec![SeriesKey { name: "d".into(), context: String::new() }],
         selection: None,
     };
-    let client = ObjectServiceClient::new(world.backend.clone().into_routes());
+    let client = ObjectServiceClient::new(harness.backend.clone().into_routes());
     let mut messages =
         client.max_decoding_message_size(MESSAGE_BYTES).batch(request).await.unwrap().into_inner();
-    let mut told = Vec::new();
+    let mut reported = Vec::new();
     while let Some(message) = messages.message().await.unwrap() {
         let steps = message.sequence.unwrap().steps;
-        told.extend(steps.into_iter().map(|step| (step.step, step.objects.len(), step.object_count)));
+        reported.extend(steps.into_iter().map(|step| (step.step, step.objects.len(), step.object_count)));
     }
-    assert_eq!(told, [(0, 1, 1), (1, 0, 1), (2, 1, 1)]);
+    assert_eq!(reported, [(0, 1, 1), (1, 0, 1), (2, 1, 1)]);
 }
 
 /// Params of 8 MB and an object of 12 MB: each fits into a message, but not both.
 #[tokio::test]
 async fn large_params_and_a_large_object_are_sent_separately() {
-    let world = World::new().await;
+    let harness = Harness::new().await;
     let sequences = vec![sequence("t", "text", vec![(0, 1.0)])];
     let params = [("text".to_owned(), Value::Text("p".repeat(8 << 20)))].into();
-    let number = world.create(&Spec { params, sequences, ..spec("r", 2) }).await;
-    world.create(&spec("small", 1)).await;
+    let number = harness.create(&RunSpec { params, sequences, ..spec("r", 2) }).await;
+    harness.create(&spec("small", 1)).await;
     let data = Value::Text("x".repeat(12 << 20));
     let value = cbor::encode_map(&[("data".to_owned(), data)].into());
     let content = futures::stream::iter([Ok(value.into())]);
     let key = "r/.matyan/t";
-    world.blobs.put(&BlobKey::new(key).unwrap(), "", None, Box::pin(content)).await.unwrap();
-    world
+    harness.blobs.put(&BlobKey::new(key).unwrap(), "", None, Box::pin(content)).await.unwrap();
+    harness
         .transact(async |transaction| {
             let blob = BlobRef { key: key.into(), size: 1, hash: [0; 32] };
             let object = Object { step: 1, epoch: None, time_us: 1, value: ObjectValue::Blob(blob) };
@@ -334,12 +337,12 @@ async fn large_params_and_a_large_object_are_sent_separately() {
         })
         .await;
     let request = ObjectsRequest {
-        query: world::query(""),
+        query: harness::query(""),
         r#type: SeriesType::Texts.into(),
-        parts: world::all_parts(),
+        parts: harness::all_parts(),
         ..ObjectsRequest::default()
     };
-    let row = world.objects(request).await.unwrap().remove(0);
+    let row = harness.objects(request).await.unwrap().remove(0);
     assert!(row.run.unwrap().params.len() > 8 << 20);
     let steps = row.sequences.iter().flat_map(|sequence| &sequence.steps);
     assert_eq!(steps.map(|step| (step.step, step.objects.len())).collect::<Vec<_>>(), [(0, 1), (1, 1)]);
@@ -348,11 +351,11 @@ async fn large_params_and_a_large_object_are_sent_separately() {
 /// 20 MB of artifacts.
 #[tokio::test]
 async fn a_run_with_very_many_artifacts_can_be_read() {
-    let world = World::new().await;
-    let number = world.create(&spec("r", 1)).await;
+    let harness = Harness::new().await;
+    let number = harness.create(&spec("r", 1)).await;
     let path = |at: usize| format!("{at:05}{}", "p".repeat(995));
     for part in 0..10 {
-        world
+        harness
             .transact(async |transaction| {
                 for at in part * 1_000..(part + 1) * 1_000 {
                     let artifact = Artifact { blob_key: format!("r/{}", path(at)), ..Artifact::default() };
@@ -363,32 +366,32 @@ async fn a_run_with_very_many_artifacts_can_be_read() {
             .await;
     }
     let parts = Some(RunParts { artifacts: true, ..RunParts::default() });
-    let client = RunServiceClient::new(world.backend.clone().into_routes());
+    let client = RunServiceClient::new(harness.backend.clone().into_routes());
     let mut client = client.max_decoding_message_size(MESSAGE_BYTES);
     let request = GetRequest { run_id: "r".into(), parts };
     let run = client.get(request).await.unwrap().into_inner().run.unwrap();
     assert!(run.more_artifacts && !run.artifacts.is_empty());
-    let mut client = ArtifactServiceClient::new(world.backend.clone().into_routes());
+    let mut client = ArtifactServiceClient::new(harness.backend.clone().into_routes());
     let request = matyan_proto::artifacts::v1::ListRequest { run_id: "r".into() };
     let mut messages = client.list(request).await.unwrap().into_inner();
     let mut paths = Vec::new();
     while let Some(message) = messages.message().await.unwrap() {
         paths.extend(message.artifacts.into_iter().map(|artifact| artifact.path));
     }
-    assert!(paths.iter().zip(0..).all(|(told, at)| *told == path(at)) && paths.len() == 10_000);
+    assert!(paths.iter().zip(0..).all(|(reported, at)| *reported == path(at)) && paths.len() == 10_000);
 }
 
 /// 21 MB of params, and as many bytes of names.
 #[tokio::test(flavor = "multi_thread")]
 async fn merged_params_and_names_come_in_pieces() {
-    let world = World::new().await;
+    let harness = Harness::new().await;
     for at in 0..3 {
         let params = [(format!("k{at}"), Value::Text("p".repeat(7 << 20)))].into();
-        world.create(&Spec { params, ..spec(&format!("r{at}"), at) }).await;
+        harness.create(&RunSpec { params, ..spec(&format!("r{at}"), at) }).await;
     }
-    let number = world.create(&spec("wide", 9)).await;
-    widen(&world, number).await;
-    let mut client = ProjectServiceClient::new(world.backend.clone().into_routes());
+    let number = harness.create(&spec("wide", 9)).await;
+    widen(&harness, number).await;
+    let mut client = ProjectServiceClient::new(harness.backend.clone().into_routes());
     let mut messages = client.params(ParamsRequest::default()).await.unwrap().into_inner();
     let (mut params, mut types, mut names) = (Vec::new(), Vec::new(), 0);
     while let Some(message) = messages.message().await.unwrap() {
@@ -403,10 +406,10 @@ async fn merged_params_and_names_come_in_pieces() {
 
 #[tokio::test]
 async fn an_unreadable_payload_does_not_hide_others() {
-    let world = World::new().await;
-    let run = Spec { sequences: vec![sequence("t", "text", vec![(0, 1.0), (2, 3.0)])], ..spec("r", 1) };
-    let number = world.create(&run).await;
-    world
+    let harness = Harness::new().await;
+    let run = RunSpec { sequences: vec![sequence("t", "text", vec![(0, 1.0), (2, 3.0)])], ..spec("r", 1) };
+    let number = harness.create(&run).await;
+    harness
         .transact(async |transaction| {
             let blob = |key: &str| ObjectValue::Blob(BlobRef { key: key.into(), size: 1, hash: [0; 32] });
             let no_cbor = ObjectValue::Inline(vec![0xff].into());
@@ -418,11 +421,12 @@ async fn an_unreadable_payload_does_not_hide_others() {
         })
         .await;
     let request = ObjectsRequest {
-        query: world::query(""),
+        query: harness::query(""),
         r#type: SeriesType::Texts.into(),
         ..ObjectsRequest::default()
     };
-    let row = world.objects(request).await.unwrap().remove(0);
-    let told: Vec<_> = row.sequences[0].steps.iter().map(|step| (step.step, step.objects.len())).collect();
-    assert_eq!(told, [(0, 1), (1, 0), (2, 1), (3, 0), (4, 0)]);
+    let row = harness.objects(request).await.unwrap().remove(0);
+    let reported: Vec<_> =
+        row.sequences[0].steps.iter().map(|step| (step.step, step.objects.len())).collect();
+    assert_eq!(reported, [(0, 1), (1, 0), (2, 1), (3, 0), (4, 0)]);
 }

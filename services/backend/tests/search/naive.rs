@@ -3,18 +3,15 @@
 
 use std::borrow::Cow;
 
-use matyan_model::{
-    context::Context as SeriesContext,
-    value::{Map, Value},
-};
 use matyan_ql::{
     Datum, Endpoint, Evaluator, KeyPath, Outcome, QueryLimits, QueryOptions, RunView, SequenceSummary,
     SequenceView, compile,
 };
+use matyan_value::{Context as SeriesContext, Map, Value};
 
-use crate::world::{NOW_US, Sequence, Spec, is_object};
+use crate::harness::{NOW_US, RunSpec, Sequence, is_object};
 
-struct View<'a>(&'a Spec);
+struct View<'a>(&'a RunSpec);
 
 fn datum(value: &Value) -> Datum<'_> {
     match value {
@@ -107,11 +104,11 @@ impl SequenceView for Sequence {
     }
 }
 
-pub(crate) struct Naive {
+pub(crate) struct NaiveSearch {
     query: matyan_ql::Query,
 }
 
-impl Naive {
+impl NaiveSearch {
     pub(crate) fn new(text: &str, endpoint: Endpoint) -> Self {
         let options = QueryOptions { endpoint, offset_minutes: 0, now: NOW_US as f64 / 1e6 };
         Self { query: compile(text, options).unwrap_or_else(|error| panic!("{text}: {error}")) }
@@ -121,19 +118,19 @@ impl Naive {
         self.query.evaluator(QueryLimits::default())
     }
 
-    pub(crate) fn matches(&self, run: &Spec) -> bool {
+    pub(crate) fn matches(&self, run: &RunSpec) -> bool {
         !run.pending_delete && self.evaluator().run(&View(run)).unwrap() == Outcome::Match
     }
 
     /// The matching runs, newest first.
-    pub(crate) fn runs<'a>(&self, runs: impl IntoIterator<Item = &'a Spec>) -> Vec<&'a Spec> {
-        let mut found: Vec<&Spec> = runs.into_iter().filter(|run| self.matches(run)).collect();
+    pub(crate) fn runs<'a>(&self, runs: impl IntoIterator<Item = &'a RunSpec>) -> Vec<&'a RunSpec> {
+        let mut found: Vec<&RunSpec> = runs.into_iter().filter(|run| self.matches(run)).collect();
         found.sort_by_key(|run| std::cmp::Reverse(run.created_us));
         found
     }
 
     /// The matching sequences of a run, by context id and name.
-    pub(crate) fn sequences<'a>(&self, run: &'a Spec) -> Vec<&'a Sequence> {
+    pub(crate) fn sequences<'a>(&self, run: &'a RunSpec) -> Vec<&'a Sequence> {
         let endpoint = self.query.options().endpoint;
         let mut evaluator = self.evaluator();
         let asked = run.sequences.iter().filter(|it| !run.pending_delete && endpoint.accepts(&it.dtype));

@@ -1,7 +1,6 @@
 //! Random projects: regardless of indexes, pages and snapshots, a search finds exactly the runs
 //! that evaluating every run finds.
 
-use matyan_model::value::{Map, Value};
 use matyan_proto::{
     common::v1::{SeriesKey, SeriesType},
     runs::v1::{ParamPath, RunParts},
@@ -11,10 +10,11 @@ use matyan_proto::{
     },
 };
 use matyan_ql::Endpoint;
+use matyan_value::{Map, Value};
 
 use crate::{
-    naive::Naive,
-    world::{self, Sequence, Spec, World, map, spec},
+    harness::{self, Harness, RunSpec, Sequence, map, spec},
+    naive::NaiveSearch,
 };
 
 /// A deterministic pseudorandom generator.
@@ -59,7 +59,7 @@ const VALUES: [&str; 14] = [
     "[1,2]",
 ];
 
-pub(crate) fn run(random: &mut Random, at: u64) -> Spec {
+pub(crate) fn run(random: &mut Random, at: u64) -> RunSpec {
     let created_us = 1_700_000_000_000_000 + at as i64 * 1_000_000;
     let mut run = spec(&format!("run-{at:05}"), created_us);
     if random.one_in(2) {
@@ -174,34 +174,40 @@ fn expression(random: &mut Random, depth: u64) -> String {
     }
 }
 
-async fn project(random: &mut Random, count: u64) -> (World, Vec<Spec>) {
-    let world = World::new().await;
+async fn project(random: &mut Random, count: u64) -> (Harness, Vec<RunSpec>) {
+    let harness = Harness::new().await;
     let mut runs = Vec::new();
     for at in 0..count {
         let run = run(random, at);
-        world.create(&run).await;
+        harness.create(&run).await;
         runs.push(run);
     }
-    (world, runs)
+    (harness, runs)
 }
 
 #[tokio::test]
 async fn searches_of_runs_match_the_naive_evaluation() {
     let mut random = Random(1);
-    let (world, runs) = project(&mut random, 400).await;
+    let (harness, runs) = project(&mut random, 400).await;
     let mut queries: Vec<String> = ATOMS.iter().map(ToString::to_string).collect();
     queries.extend(["".into(), "run.archived == True or run.archived == False".into()]);
     queries.extend((0..150).map(|_| expression(&mut random, 3)));
     let (mut narrowed, mut found) = (0, 0);
     for text in &queries {
-        let expected: Vec<&str> =
-            Naive::new(text, Endpoint::Run).runs(&runs).into_iter().map(|run| run.id.as_str()).collect();
-        let answer = world.runs(world::of(text)).await.unwrap_or_else(|status| panic!("{text}: {status}"));
+        let expected: Vec<&str> = NaiveSearch::new(text, Endpoint::Run)
+            .runs(&runs)
+            .into_iter()
+            .map(|run| run.id.as_str())
+            .collect();
+        let answer = harness
+            .runs(harness::runs_request(text))
+            .await
+            .unwrap_or_else(|status| panic!("{text}: {status}"));
         assert_eq!(answer.ids(), expected, "{text}");
         assert_eq!(answer.match_count, expected.len() as u64, "{text}");
         found += expected.len();
-        let request = ExplainRequest { kind: SearchKind::Runs.into(), query: world::query(text) };
-        let explained = world.search().explain(request).await.unwrap().into_inner();
+        let request = ExplainRequest { kind: SearchKind::Runs.into(), query: harness::query(text) };
+        let explained = harness.search().explain(request).await.unwrap().into_inner();
         assert!(explained.candidates >= expected.len() as u64, "{text}: {explained:?}");
         narrowed += usize::from(!explained.full_scan);
     }
@@ -210,7 +216,7 @@ async fn searches_of_runs_match_the_naive_evaluation() {
 }
 
 /// The sort key of a spec: absent last, numbers before texts.
-fn term(run: &Spec, sort: &Sort) -> (u8, f64, String) {
+fn term(run: &RunSpec, sort: &Sort) -> (u8, f64, String) {
     let text = |text: &str| (1, 0.0, text.to_owned());
     let number = |number: f64| (0, number, String::new());
     let value = match sort.by.as_ref().unwrap() {
@@ -221,7 +227,7 @@ fn term(run: &Spec, sort: &Sort) -> (u8, f64, String) {
             SortField::RunId => Some(text(&run.id)),
             SortField::Description => Some(text(&run.description)),
             SortField::Duration => {
-                let end = if run.active { Some(world::NOW_US) } else { run.finalized_us };
+                let end = if run.active { Some(harness::NOW_US) } else { run.finalized_us };
                 end.map(|end| number((end - run.created_us) as f64))
             }
             SortField::Unspecified => panic!("not used by the test"),
@@ -239,8 +245,9 @@ fn term(run: &Spec, sort: &Sort) -> (u8, f64, String) {
         }
         By::Metric(key) => {
             let context = map(if key.context.is_empty() { "{}" } else { &key.context });
-            let of =
-                |it: &&Sequence| it.name == key.name && it.context == context && !world::is_object(&it.dtype);
+            let of = |it: &&Sequence| {
+                it.name == key.name && it.context == context && !harness::is_object(&it.dtype)
+            };
             run.sequences.iter().find(of).and_then(|it| it.points.last()).map(|it| number(it.1))
         }
     };
@@ -250,7 +257,7 @@ fn term(run: &Spec, sort: &Sort) -> (u8, f64, String) {
 #[tokio::test]
 async fn runs_are_sorted_by_their_keys() {
     let mut random = Random(2);
-    let (world, runs) = project(&mut random, 150).await;
+    let (harness, runs) = project(&mut random, 150).await;
     let field = |field: SortField| By::Field(field.into());
     let param =
         |path: &[&str]| By::Param(ParamPath { segments: path.iter().map(ToString::to_string).collect() });
@@ -269,7 +276,7 @@ async fn runs_are_sorted_by_their_keys() {
         metric(""),
         metric(r#"{"subset": "train"}"#),
     ];
-    let matching = Naive::new("", Endpoint::Run).runs(&runs);
+    let matching = NaiveSearch::new("", Endpoint::Run).runs(&runs);
     for first in &keys {
         for descending in [false, true] {
             let second = random.of(&keys).clone();
@@ -287,8 +294,8 @@ async fn runs_are_sorted_by_their_keys() {
                 });
                 differing.fold(std::cmp::Ordering::Equal, |all, next| all.then(next)).then(a.id.cmp(&b.id))
             });
-            let request = RunsRequest { sort: sort.clone(), ..world::of("") };
-            let answer = world.runs(request).await.unwrap();
+            let request = RunsRequest { sort: sort.clone(), ..harness::runs_request("") };
+            let answer = harness.runs(request).await.unwrap();
             let expected: Vec<&str> = expected.iter().map(|run| run.id.as_str()).collect();
             assert_eq!(answer.ids(), expected, "{sort:?}");
             assert_eq!(answer.places, (1..=expected.len() as u64).collect::<Vec<_>>());
@@ -318,21 +325,21 @@ const SEQUENCE_ATOMS: [&str; 12] = [
 ];
 
 /// The identity of a sequence within its run.
-fn told(sequence: &Sequence) -> (String, String) {
-    (sequence.name.clone(), matyan_model::context::Context::new(&sequence.context).canonical().to_owned())
+fn reported(sequence: &Sequence) -> (String, String) {
+    (sequence.name.clone(), matyan_value::Context::new(&sequence.context).canonical().to_owned())
 }
 
 #[tokio::test]
 async fn searches_of_sequences_match_the_naive_evaluation() {
     let mut random = Random(3);
-    let (world, runs) = project(&mut random, 200).await;
+    let (harness, runs) = project(&mut random, 200).await;
     let kinds = [
         (Endpoint::Metric, SeriesType::Metric, "metric"),
         (Endpoint::Images, SeriesType::Images, "images"),
         (Endpoint::Texts, SeriesType::Texts, "texts"),
     ];
     let mut found = 0;
-    for (endpoint, of, word) in kinds {
+    for (endpoint, series_type, word) in kinds {
         for round in 0..40 {
             let atom = |at: usize| SEQUENCE_ATOMS[at].replace('X', word);
             let text = match round {
@@ -347,35 +354,35 @@ async fn searches_of_sequences_match_the_naive_evaluation() {
                     }
                 }
             };
-            let naive = Naive::new(&text, endpoint);
+            let naive = NaiveSearch::new(&text, endpoint);
             let mut expected: Vec<(String, Vec<(String, String)>)> = Vec::new();
             for run in runs.iter().rev() {
-                let matching: Vec<_> = naive.sequences(run).into_iter().map(told).collect();
+                let matching: Vec<_> = naive.sequences(run).into_iter().map(reported).collect();
                 if !matching.is_empty() {
                     expected.push((run.id.clone(), matching));
                 }
             }
             found += expected.len();
-            assert_eq!(answer(&world, &text, of).await, expected, "{text}");
+            assert_eq!(answer(&harness, &text, series_type).await, expected, "{text}");
         }
     }
     assert!(found > 1_000);
 }
 
-async fn answer(world: &World, text: &str, of: SeriesType) -> Vec<(String, Vec<(String, String)>)> {
+async fn answer(harness: &Harness, text: &str, of: SeriesType) -> Vec<(String, Vec<(String, String)>)> {
     let id = |run: Option<matyan_proto::runs::v1::Run>| run.unwrap_or_default().run_id;
     if of == SeriesType::Metric {
         let points = Some(Points::None(true));
-        let request = MetricsRequest { query: world::query(text), points, ..MetricsRequest::default() };
-        let rows = world.metrics(request).await.unwrap_or_else(|status| panic!("{text}: {status}"));
+        let request = MetricsRequest { query: harness::query(text), points, ..MetricsRequest::default() };
+        let rows = harness.metrics(request).await.unwrap_or_else(|status| panic!("{text}: {status}"));
         let keys = |row: &matyan_proto::search::v1::RunMetrics| {
             row.series.iter().map(|it| (it.name.clone(), canonical(&it.context))).collect()
         };
         return rows.into_iter().map(|row| (id(row.run.clone()), keys(&row))).collect();
     }
     let request =
-        ObjectsRequest { query: world::query(text), r#type: of.into(), ..ObjectsRequest::default() };
-    let rows = world.objects(request).await.unwrap_or_else(|status| panic!("{text}: {status}"));
+        ObjectsRequest { query: harness::query(text), r#type: of.into(), ..ObjectsRequest::default() };
+    let rows = harness.objects(request).await.unwrap_or_else(|status| panic!("{text}: {status}"));
     let keys = |row: &matyan_proto::search::v1::RunObjects| {
         row.sequences.iter().map(|it| (it.name.clone(), canonical(&it.context))).collect()
     };
@@ -390,18 +397,18 @@ fn canonical(context: &str) -> String {
 #[tokio::test]
 async fn matching_series_come_with_the_requested_points() {
     let mut random = Random(4);
-    let (world, runs) = project(&mut random, 60).await;
+    let (harness, runs) = project(&mut random, 60).await;
     let text = "metric.name == 'loss'";
-    let naive = Naive::new(text, Endpoint::Metric);
+    let naive = NaiveSearch::new(text, Endpoint::Metric);
     for points in [Points::Density(0), Points::Density(3), Points::Pixels(100)] {
         let request = MetricsRequest {
-            query: world::query(text),
+            query: harness::query(text),
             points: Some(points),
             x_axis: Some("acc".into()),
             parts: Some(RunParts { props: true, ..RunParts::default() }),
             ..MetricsRequest::default()
         };
-        let rows = world.metrics(request).await.unwrap();
+        let rows = harness.metrics(request).await.unwrap();
         let mut rows = rows.into_iter();
         for run in runs.iter().rev() {
             let matching = naive.sequences(run);
@@ -437,9 +444,9 @@ async fn matching_series_come_with_the_requested_points() {
                             .zip(&found.steps)
                             .filter_map(|(at, step)| Some((at, value(step)?)))
                             .collect();
-                        let told: Vec<(u32, f64)> =
+                        let reported: Vec<(u32, f64)> =
                             found.x_places.iter().copied().zip(found.x_values.iter().copied()).collect();
-                        assert_eq!(told, x);
+                        assert_eq!(reported, x);
                     }
                     Points::None(_) => panic!("not used by the test"),
                 }

@@ -13,7 +13,6 @@ use async_trait::async_trait;
 use matyan_model::{
     ids::{RunNumber, SeriesNumber},
     object::{Object, ObjectValue, object_put},
-    value::Value,
 };
 use matyan_proto::{
     common::v1::{SeriesKey, SeriesType, StepRange},
@@ -24,15 +23,16 @@ use matyan_proto::{
 use matyan_store::{
     Batch, Commit, Key, Page, Range, Result, Scan, Snapshot, Store, Version, embedded::EmbeddedStore,
 };
+use matyan_value::Value;
 
 use crate::{
-    naive::Naive,
+    harness::{self, Harness, RunSpec, Sequence, map, spec},
+    naive::NaiveSearch,
     random::{self, Random},
-    world::{self, Sequence, Spec, World, map, spec},
 };
 
 /// A store that counts the bytes read and the open snapshots.
-struct Counting {
+struct CountingStore {
     store: Arc<EmbeddedStore>,
     counts: Arc<Counts>,
 }
@@ -55,7 +55,7 @@ impl Drop for CountingSnapshot {
 }
 
 #[async_trait]
-impl Store for Counting {
+impl Store for CountingStore {
     async fn snapshot(&self) -> Result<Box<dyn Snapshot>> {
         self.counts.held.fetch_add(1, Ordering::Relaxed);
         let snapshot = self.store.snapshot().await?;
@@ -106,16 +106,16 @@ impl Snapshot for CountingSnapshot {
     }
 }
 
-async fn counting() -> (World, Arc<Counts>) {
+async fn counting() -> (Harness, Arc<Counts>) {
     let directory = tempfile::tempdir().unwrap();
     let store = EmbeddedStore::open(directory.path().join("store"), Default::default()).await.unwrap();
     let (store, counts) = (Arc::new(store), Arc::new(Counts::default()));
-    let layer = Arc::new(Counting { store: store.clone(), counts: counts.clone() });
-    (World::over(store, layer, directory).await, counts)
+    let layer = Arc::new(CountingStore { store: store.clone(), counts: counts.clone() });
+    (Harness::over(store, layer, directory).await, counts)
 }
 
 /// A run with params of about 12 kB, which are stored in the document.
-fn heavy(id: &str, at: i64) -> Spec {
+fn heavy(id: &str, at: i64) -> RunSpec {
     let mut run = spec(id, at);
     run.params = map(&format!(r#"{{"at":{at},"text":"{}"}}"#, "x".repeat(12_000)));
     run
@@ -123,7 +123,7 @@ fn heavy(id: &str, at: i64) -> Spec {
 
 /// Waits until reading has stopped with more than `least` bytes read and no snapshot open;
 /// returns the bytes read.
-async fn rest(counts: &Counts, least: u64) -> u64 {
+async fn reading_stopped(counts: &Counts, least: u64) -> u64 {
     let (began, mut read) = (std::time::Instant::now(), 0);
     loop {
         tokio::time::sleep(std::time::Duration::from_millis(100)).await;
@@ -139,16 +139,18 @@ async fn rest(counts: &Counts, least: u64) -> u64 {
 /// 20 MB of runs, of which a reader takes one message and then pauses.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_slow_reader_uses_little_memory() {
-    let (world, counts) = counting().await;
+    let (harness, counts) = counting().await;
     for at in 0..1_700 {
-        world.create(&heavy(&format!("r{at:04}"), at)).await;
+        harness.create(&heavy(&format!("r{at:04}"), at)).await;
     }
-    let request =
-        matyan_proto::search::v1::RunsRequest { parts: world::all_parts(), ..world::of("run.at >= 0") };
-    let mut messages = world.search().runs(request).await.unwrap().into_inner();
+    let request = matyan_proto::search::v1::RunsRequest {
+        parts: harness::all_parts(),
+        ..harness::runs_request("run.at >= 0")
+    };
+    let mut messages = harness.search().runs(request).await.unwrap().into_inner();
     let first = messages.message().await.unwrap().unwrap();
     assert!(!first.runs.is_empty());
-    let read = rest(&counts, 512 << 10).await;
+    let read = reading_stopped(&counts, 512 << 10).await;
     assert!(read < 10 << 20, "{read} bytes were read ahead");
     let mut ids: Vec<String> = first.runs.iter().map(|run| run.run_id.clone()).collect();
     while let Some(message) = messages.message().await.unwrap() {
@@ -161,18 +163,19 @@ async fn a_slow_reader_uses_little_memory() {
 /// the next message.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reader_that_always_pauses_costs_little() {
-    let (world, counts) = counting().await;
+    let (harness, counts) = counting().await;
     for at in 0..200 {
-        world.create(&heavy(&format!("r{at:04}"), at)).await;
+        harness.create(&heavy(&format!("r{at:04}"), at)).await;
     }
     let before = counts.bytes.load(Ordering::Relaxed);
-    let request = matyan_proto::search::v1::RunsRequest { parts: world::all_parts(), ..world::of("") };
-    let mut messages = world.search().runs(request).await.unwrap().into_inner();
+    let request =
+        matyan_proto::search::v1::RunsRequest { parts: harness::all_parts(), ..harness::runs_request("") };
+    let mut messages = harness.search().runs(request).await.unwrap().into_inner();
     let mut ids = Vec::new();
     while let Some(message) = messages.message().await.unwrap() {
         ids.extend(message.runs.into_iter().map(|run| run.run_id));
         if ids.len() < 200 {
-            rest(&counts, before).await;
+            reading_stopped(&counts, before).await;
         }
     }
     assert_eq!(ids, (0..200).rev().map(|at| format!("r{at:04}")).collect::<Vec<_>>());
@@ -185,13 +188,13 @@ async fn a_reader_that_always_pauses_costs_little() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_page_by_date_reads_little() {
     use matyan_proto::search::v1::{RunsRequest, Sort, SortField, sort::By};
-    let (world, counts) = counting().await;
+    let (harness, counts) = counting().await;
     for at in 0..1_700 {
-        world.create(&heavy(&format!("r{at:04}"), at)).await;
+        harness.create(&heavy(&format!("r{at:04}"), at)).await;
     }
     let before = counts.bytes.load(Ordering::Relaxed);
     let sort = vec![Sort { by: Some(By::Field(SortField::Created.into())), descending: false }];
-    let found = world.runs(RunsRequest { sort, limit: 45, ..world::of("") }).await.unwrap();
+    let found = harness.runs(RunsRequest { sort, limit: 45, ..harness::runs_request("") }).await.unwrap();
     assert_eq!(found.ids(), (0..45).map(|at| format!("r{at:04}")).collect::<Vec<_>>());
     let read = counts.bytes.load(Ordering::Relaxed) - before;
     assert!(read < 6 << 20, "{read} bytes of 20 MB");
@@ -201,15 +204,18 @@ async fn a_page_by_date_reads_little() {
 /// On a busy machine the snapshot may be dropped once, so the test makes several attempts.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_steady_reader_causes_no_second_read() {
-    let (world, counts) = counting().await;
+    let (harness, counts) = counting().await;
     for at in 0..1_700 {
-        world.create(&heavy(&format!("r{at:04}"), at)).await;
+        harness.create(&heavy(&format!("r{at:04}"), at)).await;
     }
     let mut read = Vec::new();
     for _ in 0..10 {
         let before = counts.bytes.load(Ordering::Relaxed);
-        let request = matyan_proto::search::v1::RunsRequest { parts: world::all_parts(), ..world::of("") };
-        let found = world.runs(request).await.unwrap();
+        let request = matyan_proto::search::v1::RunsRequest {
+            parts: harness::all_parts(),
+            ..harness::runs_request("")
+        };
+        let found = harness.runs(request).await.unwrap();
         assert_eq!(found.runs.len(), 1_700);
         read.push(counts.bytes.load(Ordering::Relaxed) - before);
         if read.last().is_some_and(|read| *read < 24 << 20) {
@@ -222,18 +228,18 @@ async fn a_steady_reader_causes_no_second_read() {
 /// 10 MB of texts, all of which are requested.
 #[tokio::test(flavor = "multi_thread")]
 async fn objects_are_read_once() {
-    let (world, counts) = counting().await;
+    let (harness, counts) = counting().await;
     let points = (0..500).map(|step| (step, 0.5)).collect();
     let text = Sequence { name: "t".into(), context: map("{}"), dtype: "text".into(), points };
-    let number = world.create(&Spec { sequences: vec![text], ..spec("r", 1) }).await;
+    let number = harness.create(&RunSpec { sequences: vec![text], ..spec("r", 1) }).await;
     let data = [("data".to_owned(), Value::Text("x".repeat(20_000)))].into();
-    let value = ObjectValue::Inline(matyan_model::cbor::encode_map(&data).into());
+    let value = ObjectValue::Inline(matyan_value::cbor::encode_map(&data).into());
     for part in 0..5 {
-        world
+        harness
             .transact(async |transaction| {
                 for step in part * 100..(part + 1) * 100 {
                     let object = Object { step, epoch: None, time_us: step, value: value.clone() };
-                    object_put(transaction.batch(), world::P, number, SeriesNumber(0), &object);
+                    object_put(transaction.batch(), harness::P, number, SeriesNumber(0), &object);
                 }
                 Ok(())
             })
@@ -248,9 +254,9 @@ async fn objects_are_read_once() {
         [(selection(500, None), 500, 12 << 20), (selection(0, Some(100)), 400, 10 << 20)]
     {
         let before = counts.bytes.load(Ordering::Relaxed);
-        let (query, of) = (world::query(""), SeriesType::Texts.into());
+        let (query, of) = (harness::query(""), SeriesType::Texts.into());
         let request = ObjectsRequest { query, r#type: of, selection, ..ObjectsRequest::default() };
-        let row = world.objects(request).await.unwrap().remove(0);
+        let row = harness.objects(request).await.unwrap().remove(0);
         assert_eq!(row.sequences.iter().map(|it| it.steps.len()).sum::<usize>(), steps);
         let read = counts.bytes.load(Ordering::Relaxed) - before;
         assert!(read < most, "{read} bytes for {steps} steps");
@@ -260,21 +266,21 @@ async fn objects_are_read_once() {
 /// Looks up missing names in a run with 4,000 series.
 #[tokio::test(flavor = "multi_thread")]
 async fn missing_series_cost_no_listing() {
-    let (world, counts) = counting().await;
+    let (harness, counts) = counting().await;
     let sequence = |at: i64| {
         let (kind, dtype) = if at % 2 == 0 { ("m", "float") } else { ("t", "text") };
         let name = format!("{kind}{at}");
         Sequence { name, context: map("{}"), dtype: dtype.into(), points: vec![(0, 1.0)] }
     };
     let sequences: Vec<Sequence> = (0..4_000).map(sequence).collect();
-    world.create(&Spec { sequences, ..spec("r", 1) }).await;
+    harness.create(&RunSpec { sequences, ..spec("r", 1) }).await;
     let there = |name: &str| SeriesKey { name: name.into(), context: String::new() };
     let key = |at: usize| there(&format!("missing {at}"));
     let keys: Vec<SeriesKey> = (0..50).map(key).chain([there("m2")]).collect();
     let before = counts.bytes.load(Ordering::Relaxed);
     let run = RunSelection { run_id: "r".into(), keys: keys.clone(), ..RunSelection::default() };
     let request = SampleRequest { runs: vec![run], density: 10, ..SampleRequest::default() };
-    let mut messages = world.series().sample(request).await.unwrap().into_inner();
+    let mut messages = harness.series().sample(request).await.unwrap().into_inner();
     let mut places = Vec::new();
     while let Some(message) = messages.message().await.unwrap() {
         places.extend(message.series.into_iter().map(|series| series.place.unwrap().series));
@@ -283,7 +289,7 @@ async fn missing_series_cost_no_listing() {
     let sequences = keys.into_iter().chain([there("t3")]).collect();
     let (run_id, of) = ("r".into(), SeriesType::Texts.into());
     let request = BatchRequest { run_id, r#type: of, sequences, selection: None };
-    let mut client = ObjectServiceClient::new(world.backend.clone().into_routes());
+    let mut client = ObjectServiceClient::new(harness.backend.clone().into_routes());
     let mut messages = client.batch(request).await.unwrap().into_inner();
     let message = messages.message().await.unwrap().unwrap();
     assert_eq!(message.sequence.unwrap().name, "t3");
@@ -294,33 +300,33 @@ async fn missing_series_cost_no_listing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reader_that_disconnects_stops_the_search() {
-    let (world, counts) = counting().await;
+    let (harness, counts) = counting().await;
     for at in 0..1_700 {
-        world.create(&heavy(&format!("r{at:04}"), at)).await;
+        harness.create(&heavy(&format!("r{at:04}"), at)).await;
     }
     let before = counts.bytes.load(Ordering::Relaxed);
     // One run matches and is sent; no index shows that no other does.
     let text = "len(run.text) < 0 or run.at + 1 == 1700";
-    let mut messages = world.search().runs(world::of(text)).await.unwrap().into_inner();
+    let mut messages = harness.search().runs(harness::runs_request(text)).await.unwrap().into_inner();
     assert_eq!(messages.message().await.unwrap().unwrap().runs.len(), 1);
     drop(messages);
-    let read = rest(&counts, before).await - before;
+    let read = reading_stopped(&counts, before).await - before;
     assert!(read < 10 << 20, "{read} bytes were read after the disconnect");
 }
 
 /// The reader takes one message of a long series, and then pauses.
 #[tokio::test(flavor = "multi_thread")]
 async fn rule_23_a_slow_reader_of_points_holds_no_snapshot() {
-    let (world, counts) = counting().await;
+    let (harness, counts) = counting().await;
     let points = (0..400_000).map(|step| (step, step as f64)).collect();
     let loss = Sequence { name: "loss".into(), context: map("{}"), dtype: "float".into(), points };
-    world.create(&Spec { sequences: vec![loss], ..spec("r", 1) }).await;
+    harness.create(&RunSpec { sequences: vec![loss], ..spec("r", 1) }).await;
     let run =
         matyan_proto::series::v1::RunSelection { run_id: "r".into(), numbers: vec![0], ..Default::default() };
     let request = matyan_proto::series::v1::PointsRequest { run: Some(run), ..Default::default() };
-    let mut messages = world.series().points(request).await.unwrap().into_inner();
+    let mut messages = harness.series().points(request).await.unwrap().into_inner();
     let mut points = messages.message().await.unwrap().unwrap().points.unwrap().steps.len();
-    rest(&counts, 0).await;
+    reading_stopped(&counts, 0).await;
     while let Some(message) = messages.message().await.unwrap() {
         points += message.points.unwrap().steps.len();
     }
@@ -331,13 +337,13 @@ async fn rule_23_a_slow_reader_of_points_holds_no_snapshot() {
 /// found if and only if it matches; a touched one is found only in a state in which it matched.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_search_sees_each_run_as_of_one_snapshot() {
-    let world = World::new().await;
+    let harness = Harness::new().await;
     let mut random = Random(9);
     let mut runs = Vec::new();
     let mut numbers: Vec<RunNumber> = Vec::new();
     for at in 0..600 {
         let run = random::run(&mut random, at);
-        numbers.push(world.create(&run).await);
+        numbers.push(harness.create(&run).await);
         runs.push(run);
     }
     for (round, text) in
@@ -345,11 +351,14 @@ async fn a_search_sees_each_run_as_of_one_snapshot() {
             .into_iter()
             .enumerate()
     {
-        let request = matyan_proto::search::v1::RunsRequest { parts: world::all_parts(), ..world::of(text) };
-        let mut messages = world.search().runs(request).await.unwrap().into_inner();
-        let naive = Naive::new(text, matyan_ql::Endpoint::Run);
+        let request = matyan_proto::search::v1::RunsRequest {
+            parts: harness::all_parts(),
+            ..harness::runs_request(text)
+        };
+        let mut messages = harness.search().runs(request).await.unwrap().into_inner();
+        let naive = NaiveSearch::new(text, matyan_ql::Endpoint::Run);
         let mut touched: HashSet<usize> = HashSet::new();
-        let mut moments: Vec<Vec<Spec>> = runs.iter().map(|run| vec![run.clone()]).collect();
+        let mut moments: Vec<Vec<RunSpec>> = runs.iter().map(|run| vec![run.clone()]).collect();
         let mut found = Vec::new();
         loop {
             for _ in 0..20 {
@@ -361,11 +370,11 @@ async fn a_search_sees_each_run_as_of_one_snapshot() {
                 let mut changed = random::run(&mut random, at as u64);
                 changed.id.clone_from(&runs[at].id);
                 changed.sequences.clone_from(&runs[at].sequences);
-                world.change(numbers[at], &changed).await;
+                harness.change(numbers[at], &changed).await;
                 moments[at].push(changed.clone());
                 runs[at] = changed;
             }
-            world.create(&random::run(&mut random, 10_000 + round as u64 * 100 + found.len() as u64)).await;
+            harness.create(&random::run(&mut random, 10_000 + round as u64 * 100 + found.len() as u64)).await;
             match messages.message().await.unwrap() {
                 Some(message) => found.extend(message.runs),
                 None => break,
@@ -376,7 +385,7 @@ async fn a_search_sees_each_run_as_of_one_snapshot() {
         for run in &found {
             let Some(at) = moments.iter().position(|moments| moments[0].id == run.run_id) else { continue };
             let props = run.props.as_ref().unwrap();
-            let params = matyan_model::cbor::decode_map(&run.params).unwrap();
+            let params = matyan_value::cbor::decode_map(&run.params).unwrap();
             let is_whole = moments[at].iter().any(|moment| {
                 let experiment = props.experiment.as_ref().map(|experiment| &experiment.name);
                 naive.matches(moment)
@@ -397,15 +406,16 @@ async fn a_search_sees_each_run_as_of_one_snapshot() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn runs_deleted_during_a_search_are_left_out() {
-    let world = World::new().await;
+    let harness = Harness::new().await;
     for at in 0..800 {
-        world.create(&heavy(&format!("r{at:04}"), at)).await;
+        harness.create(&heavy(&format!("r{at:04}"), at)).await;
     }
-    let request = matyan_proto::search::v1::RunsRequest { parts: world::all_parts(), ..world::of("") };
-    let mut messages = world.search().runs(request).await.unwrap().into_inner();
+    let request =
+        matyan_proto::search::v1::RunsRequest { parts: harness::all_parts(), ..harness::runs_request("") };
+    let mut messages = harness.search().runs(request).await.unwrap().into_inner();
     let first = messages.message().await.unwrap().unwrap();
-    world.delete("r0001").await;
-    world.delete("r0000").await;
+    harness.delete("r0001").await;
+    harness.delete("r0000").await;
     let mut ids: Vec<String> = first.runs.into_iter().map(|run| run.run_id).collect();
     while let Some(message) = messages.message().await.unwrap() {
         ids.extend(message.runs.into_iter().map(|run| run.run_id));
@@ -417,7 +427,7 @@ async fn runs_deleted_during_a_search_are_left_out() {
 /// it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_run_with_very_many_series_comes_in_pieces() {
-    let (world, counts) = counting().await;
+    let (harness, counts) = counting().await;
     let mut run = spec("wide", 2);
     for at in 0..5_000 {
         run.sequences.push(Sequence {
@@ -427,11 +437,11 @@ async fn a_run_with_very_many_series_comes_in_pieces() {
             points: (0..60).map(|step| (step, at as f64)).collect(),
         });
     }
-    world.create(&run).await;
-    world.create(&Spec { sequences: run.sequences[..1].to_vec(), ..spec("small", 1) }).await;
+    harness.create(&run).await;
+    harness.create(&RunSpec { sequences: run.sequences[..1].to_vec(), ..spec("small", 1) }).await;
     let points = Some(Points::Density(50));
-    let request = MetricsRequest { query: world::query(""), points, ..MetricsRequest::default() };
-    let mut messages = world.search().metrics(request.clone()).await.unwrap().into_inner();
+    let request = MetricsRequest { query: harness::query(""), points, ..MetricsRequest::default() };
+    let mut messages = harness.search().metrics(request.clone()).await.unwrap().into_inner();
     let (mut pieces, mut open) = (0, false);
     while let Some(message) = messages.message().await.unwrap() {
         for row in &message.runs {
@@ -440,11 +450,11 @@ async fn a_run_with_very_many_series_comes_in_pieces() {
         }
         if open {
             // The search has dropped its snapshot in the middle of the run.
-            rest(&counts, 0).await;
+            reading_stopped(&counts, 0).await;
         }
     }
     assert!(pieces >= 1 && !open, "{pieces} pieces");
-    let rows = world.metrics(request).await.unwrap();
+    let rows = harness.metrics(request).await.unwrap();
     assert_eq!(rows.len(), 2);
     let names: Vec<&str> = rows[0].points.iter().map(|it| it.info.as_ref().unwrap().name.as_str()).collect();
     assert_eq!(names, run.sequences.iter().map(|it| it.name.as_str()).collect::<Vec<_>>());
@@ -455,27 +465,28 @@ async fn a_run_with_very_many_series_comes_in_pieces() {
 /// warning.
 #[tokio::test]
 async fn errors_in_a_query_are_reported() {
-    let world = World::new().await;
+    let harness = Harness::new().await;
     for at in 0..3 {
-        world.create(&heavy(&format!("r{at}"), at)).await;
+        harness.create(&heavy(&format!("r{at}"), at)).await;
     }
-    let dear = "sum(len([y for y in range(1000)]) for x in range(1000) for z in range(1000)) > run.at";
-    let status = world.runs(world::of(dear)).await.expect_err("the query exceeds its budget");
+    let expensive = "sum(len([y for y in range(1000)]) for x in range(1000) for z in range(1000)) > run.at";
+    let status =
+        harness.runs(harness::runs_request(expensive)).await.expect_err("the query exceeds its budget");
     assert_eq!(status.code(), tonic::Code::ResourceExhausted, "{status:?}");
-    let found = world.runs(world::of("run.text > 3")).await.unwrap();
+    let found = harness.runs(harness::runs_request("run.text > 3")).await.unwrap();
     assert!(found.runs.is_empty());
     assert!(found.warnings.iter().any(|it| it.contains("fails for everything")), "{:?}", found.warnings);
-    let found = world.runs(world::of("experiment == 'x'")).await.unwrap();
+    let found = harness.runs(harness::runs_request("experiment == 'x'")).await.unwrap();
     assert!(found.warnings.iter().any(|it| it.contains("'experiment'")), "{:?}", found.warnings);
-    assert!(world.runs(world::of("run.at == 0")).await.unwrap().warnings.is_empty());
+    assert!(harness.runs(harness::runs_request("run.at == 0")).await.unwrap().warnings.is_empty());
     // Warnings are in the first message, before any match, so that they can go into the head
     // of an HTTP response.
-    let query = world::of("run.at >= 0 or experiment == 'x'");
+    let query = harness::runs_request("run.at >= 0 or experiment == 'x'");
     let first =
-        world.search().runs(query.clone()).await.unwrap().into_inner().message().await.unwrap().unwrap();
+        harness.search().runs(query.clone()).await.unwrap().into_inner().message().await.unwrap().unwrap();
     assert_eq!((first.warnings.len(), first.runs.len(), first.done), (1, 0, false), "{first:?}");
     let request = MetricsRequest { query: query.query, ..MetricsRequest::default() };
-    let mut stream = world.search().metrics(request).await.unwrap().into_inner();
+    let mut stream = harness.search().metrics(request).await.unwrap().into_inner();
     let first = stream.message().await.unwrap().unwrap();
     assert_eq!((first.warnings.len(), first.runs.len(), first.done), (1, 0, false), "{first:?}");
 }

@@ -3,15 +3,15 @@
 
 use std::{collections::BTreeSet, path::PathBuf};
 
-use matyan_model::value::Map;
 use matyan_proto::{
     common::v1::SeriesType,
     search::v1::{MetricsRequest, ObjectsRequest, Query, RunsRequest, metrics_request::Points},
 };
+use matyan_value::Map;
 use serde_json::Value;
 use tonic::Status;
 
-use crate::world::{Sequence, Spec, World, map, spec};
+use crate::harness::{Harness, RunSpec, Sequence, map, spec};
 
 fn files() -> Vec<(String, Value)> {
     let own = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../tests/vectors");
@@ -42,10 +42,10 @@ fn object(value: &Value) -> Map {
     if value.is_null() { Map::new() } else { map(&value.to_string()) }
 }
 
-fn run(value: &Value) -> Spec {
+fn run(value: &Value) -> RunSpec {
     let text = |key: &str| value[key].as_str().unwrap_or_default().to_owned();
     let sequences = value["sequences"].as_array().unwrap().iter().filter(|it| it["dtype"] != "logs");
-    Spec {
+    RunSpec {
         name: text("name"),
         description: text("description"),
         experiment: value["experiment"].as_str().map(str::to_owned),
@@ -85,7 +85,7 @@ fn id(value: &Value) -> String {
     }
 }
 
-async fn answer(world: &World, vector: &Value) -> Result<BTreeSet<String>, Status> {
+async fn answer(harness: &Harness, vector: &Value) -> Result<BTreeSet<String>, Status> {
     let query = Some(Query {
         text: vector["q"].as_str().unwrap().to_owned(),
         timezone_offset_min: vector["tz_offset_min"].as_i64().unwrap_or(0) as i32,
@@ -98,13 +98,13 @@ async fn answer(world: &World, vector: &Value) -> Result<BTreeSet<String>, Statu
     };
     let of = match vector["mode"].as_str().unwrap() {
         "run" => {
-            let found = world.runs(RunsRequest { query, ..RunsRequest::default() }).await?;
+            let found = harness.runs(RunsRequest { query, ..RunsRequest::default() }).await?;
             return Ok(found.ids().into_iter().map(|run| id(&Value::from(run))).collect());
         }
         "metric" => {
             let request =
                 MetricsRequest { query, points: Some(Points::None(true)), ..MetricsRequest::default() };
-            let rows = world.metrics(request).await?;
+            let rows = harness.metrics(request).await?;
             let names = rows.iter().flat_map(|row| {
                 let run = row.run.as_ref().unwrap();
                 row.series.iter().map(|it| triple(&run.run_id, &it.name, &it.context))
@@ -119,7 +119,7 @@ async fn answer(world: &World, vector: &Value) -> Result<BTreeSet<String>, Statu
         other => panic!("unknown mode {other}"),
     };
     let request = ObjectsRequest { query, r#type: of.into(), ..ObjectsRequest::default() };
-    let rows = world.objects(request).await?;
+    let rows = harness.objects(request).await?;
     let names = rows.iter().flat_map(|row| {
         let run = row.run.as_ref().unwrap();
         row.sequences.iter().map(|it| triple(&run.run_id, &it.name, &it.context))
@@ -154,16 +154,16 @@ fn is_always_known(query: &str) -> bool {
 async fn vectors_matyanql_through_the_backend() {
     let (mut wrong, mut count) = (Vec::new(), 0);
     for (file, content) in files() {
-        let world = World::new().await;
+        let harness = Harness::new().await;
         for value in content["fixture"]["runs"].as_array().unwrap() {
-            world.create(&run(value)).await;
+            harness.create(&run(value)).await;
         }
         for vector in content["vectors"].as_array().unwrap() {
             if is_always_known(vector["q"].as_str().unwrap()) {
                 continue;
             }
             count += 1;
-            let answer = answer(&world, vector).await;
+            let answer = answer(&harness, vector).await;
             let expected = vector.get("recommended").unwrap_or(&vector["expect"]);
             let accepted = vector.get("also_accept");
             if !fits(&answer, expected) && !accepted.is_some_and(|accepted| fits(&answer, accepted)) {

@@ -1,23 +1,51 @@
 //! Terminal lines and log records of a run, as stored and as they arrive.
 
+use clap::Args;
 use matyan_proto::{
     logs::v1::{LinesRequest, Record, RecordsRequest, log_service_client::LogServiceClient},
     runs::v1::{GetRequest, run_service_client::RunServiceClient},
 };
+use matyan_value::json::{self, JsonStyle};
 use serde_json::{Value, json};
 use tonic::transport::Channel;
 
 use super::{
-    Error, about_run, client, connect,
-    flags::LogsFlags,
+    Error, client, connect,
+    flags::ClientFlags,
     output::{Output, cell, moment, readable},
+    run_error,
 };
 
-pub(super) async fn run(flags: LogsFlags, out: &mut Output) -> Result<(), Error> {
+const LOGS_EXAMPLES: &str = "\
+Examples:
+  matyan logs 3fd1c0                the last 200 terminal lines
+  matyan logs 3fd1c0 -f             also new lines, until the run ends
+  matyan logs 3fd1c0 --records      what the script logged, with levels
+  matyan logs 3fd1c0 --tail 5 --json";
+
+#[derive(Debug, Args)]
+#[command(after_help = LOGS_EXAMPLES)]
+pub(crate) struct LogsFlags {
+    run: String,
+    /// Print new lines as they arrive, until the run ends
+    #[arg(long, short)]
+    follow: bool,
+    /// Number of most recent steps to start with
+    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..))]
+    tail: u32,
+    /// Show log records instead of terminal lines
+    #[arg(long)]
+    records: bool,
+    #[command(flatten)]
+    client: ClientFlags,
+}
+
+pub(super) async fn run(flags: LogsFlags) -> Result<(), Error> {
+    let out = &mut Output::new(flags.client.json);
     let channel = connect(&flags.client.server).await?;
     // An unknown run has an empty log; a misspelled one should not look like a silent one.
     let request = GetRequest { run_id: flags.run.clone(), parts: None };
-    client!(RunServiceClient, channel.clone()).get(request).await.map_err(about_run(&flags.run))?;
+    client!(RunServiceClient, channel.clone()).get(request).await.map_err(run_error(&flags.run))?;
     match flags.records {
         true => records(channel, flags, out).await,
         false => lines(channel, flags, out).await,
@@ -76,7 +104,7 @@ async fn records(channel: Channel, flags: LogsFlags, out: &mut Output) -> Result
 
 /// Decodes a value of a record; null if it is absent.
 fn value(cbor: &[u8]) -> Result<Value, Error> {
-    if cbor.is_empty() { Ok(Value::Null) } else { readable(matyan_edge::params_json(cbor), "a log record") }
+    if cbor.is_empty() { Ok(Value::Null) } else { readable(json::cbor_text(cbor, JsonStyle::STRICT).ok(), "a log record") }
 }
 
 /// Level names of Python's logging module.

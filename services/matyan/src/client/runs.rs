@@ -1,5 +1,7 @@
 //! Listing, searching, showing, deleting and archiving runs.
 
+mod flags;
+
 use std::io::{self, BufRead, IsTerminal};
 
 use matyan_proto::{
@@ -15,16 +17,21 @@ use matyan_proto::{
     },
     series::v1::{self as series, series_service_client::SeriesServiceClient},
 };
+use matyan_value::json::{self, JsonStyle};
 use serde_json::{Map, Value, json};
 use tonic::{Code, transport::Channel};
 
 use super::{
-    Error, about_run, client, connect,
-    flags::{RunsCommand, RunsFlags, SearchFlags, SortKey},
+    Error, client, connect,
     output::{Output, cell, duration, moment, number, readable},
+    run_error,
 };
 
-pub(super) async fn run(flags: RunsFlags, out: &mut Output) -> Result<(), Error> {
+pub(crate) use flags::RunsFlags;
+use flags::{RunsCommand, SearchFlags, SortKey};
+
+pub(super) async fn run(flags: RunsFlags) -> Result<(), Error> {
+    let out = &mut Output::new(flags.client.json);
     if let RunsCommand::Rm { runs, yes: false } = &flags.command {
         confirm(runs, out)?;
     }
@@ -82,7 +89,7 @@ async fn list(
     let mut messages = match search.runs(request).await {
         Ok(messages) => messages.into_inner(),
         Err(status) if status.code() == Code::InvalidArgument => {
-            return Err(wrong_query(channel, text, status).await);
+            return Err(query_error(channel, text, status).await);
         }
         Err(status) => return Err(status.into()),
     };
@@ -92,7 +99,7 @@ async fn list(
             Ok(Some(message)) => message,
             Ok(None) => break,
             Err(status) if status.code() == Code::InvalidArgument => {
-                return Err(wrong_query(channel, text, status).await);
+                return Err(query_error(channel, text, status).await);
             }
             Err(status) => return Err(status.into()),
         };
@@ -110,27 +117,27 @@ async fn list(
     }
     match is_complete {
         true => Ok(()),
-        false => Err(Error::Told("the response ended early: try again".to_owned())),
+        false => Err(Error::Message("the response ended early: try again".to_owned())),
     }
 }
 
 /// Error for an invalid query, with a mark below the position that the server's explanation
 /// gives.
-async fn wrong_query(channel: Channel, text: &str, status: tonic::Status) -> Error {
+async fn query_error(channel: Channel, text: &str, status: tonic::Status) -> Error {
     let request = ExplainRequest { kind: SearchKind::Runs.into(), query: Some(query(text)) };
     let explained = client!(SearchServiceClient, channel).explain(request).await;
     match explained.ok().and_then(|explained| explained.into_inner().error) {
-        Some(error) => Error::Told(format!(
+        Some(error) => Error::Message(format!(
             "invalid query: {}{}\nSee `matyan runs search --help` for examples",
             error.message,
-            place(text, &error)
+            error_marker(text, &error)
         )),
         None => status.into(),
     }
 }
 
 /// The line of the query, and below it a mark with what was expected.
-fn place(text: &str, error: &QueryError) -> String {
+fn error_marker(text: &str, error: &QueryError) -> String {
     let Some(shown) = text.lines().nth((error.line as usize).wrapping_sub(1)) else { return String::new() };
     let blank = " ".repeat((error.column as usize).saturating_sub(1));
     let mark = "^".repeat((error.end_column.saturating_sub(error.column) as usize).max(1));
@@ -183,9 +190,9 @@ async fn explain(channel: Channel, text: String, out: &mut Output) -> Result<(),
     let request = ExplainRequest { kind: SearchKind::Runs.into(), query: Some(query(&text)) };
     let answer = client!(SearchServiceClient, channel).explain(request).await?.into_inner();
     if let Some(error) = &answer.error {
-        let place = place(&text, error);
-        return Err(Error::Told(format!(
-            "invalid query: {}{place}\nSee `matyan runs search --help` for examples",
+        let marker = error_marker(&text, error);
+        return Err(Error::Message(format!(
+            "invalid query: {}{marker}\nSee `matyan runs search --help` for examples",
             error.message
         )));
     }
@@ -193,7 +200,7 @@ async fn explain(channel: Channel, text: String, out: &mut Output) -> Result<(),
         return Ok(out.object(&explained_json(&answer))?);
     }
     out.line(format!("query     {}", answer.normalized))?;
-    out.line(format!("answered  {}", how(&answer)))?;
+    out.line(format!("answered  {}", execution_summary(&answer)))?;
     out.line("plan")?;
     for line in answer.plan.lines() {
         out.line(format!("  {line}"))?;
@@ -204,7 +211,7 @@ async fn explain(channel: Channel, text: String, out: &mut Output) -> Result<(),
     Ok(())
 }
 
-fn how(answer: &ExplainResponse) -> String {
+fn execution_summary(answer: &ExplainResponse) -> String {
     let candidates = answer.candidates;
     match (answer.full_scan, answer.exact) {
         (true, _) => "by scanning all runs: no index narrows the search".to_owned(),
@@ -257,10 +264,10 @@ async fn show(channel: Channel, run_id: String, system: bool, out: &mut Output) 
         ..RunParts::default()
     };
     let request = GetRequest { run_id: run_id.clone(), parts: Some(parts) };
-    let answer = client!(RunServiceClient, channel.clone()).get(request).await.map_err(about_run(&run_id))?;
+    let answer = client!(RunServiceClient, channel.clone()).get(request).await.map_err(run_error(&run_id))?;
     let mut run = answer.into_inner().run.unwrap_or_default();
     complete(&mut run, channel).await?;
-    let params = readable(matyan_edge::params_json(&run.params), "the params")?;
+    let params = readable(json::cbor_text(&run.params, JsonStyle::STRICT).ok(), "the params")?;
     if out.json {
         let mut shown = run_json(&run);
         shown["params"] = params;
@@ -328,7 +335,7 @@ fn series_type(series: &SeriesInfo) -> String {
 }
 
 pub(super) fn series_json(series: &SeriesInfo) -> Value {
-    let context = readable(matyan_edge::context_json(&series.context), "a context")
+    let context = readable(json::rewrite(&series.context, JsonStyle::STRICT).ok(), "a context")
         .unwrap_or_else(|_| Value::Object(Map::new()));
     let mut shown = json!({
         "name": series.name,
@@ -361,7 +368,7 @@ pub(super) fn series_row(series: &SeriesInfo) -> [String; 6] {
 
 /// Asks for confirmation on the terminal. A script must pass --yes instead.
 fn confirm(runs: &[String], out: &mut Output) -> Result<(), Error> {
-    let refused = |why: &str| Err(Error::Told(format!("nothing was deleted: {why}")));
+    let refused = |why: &str| Err(Error::Message(format!("nothing was deleted: {why}")));
     if !io::stdin().is_terminal() {
         return refused("pass --yes when there is no terminal");
     }
@@ -374,7 +381,7 @@ fn confirm(runs: &[String], out: &mut Output) -> Result<(), Error> {
 async fn remove(channel: Channel, run_ids: Vec<String>, out: &mut Output) -> Result<(), Error> {
     let request = DeleteBatchRequest { run_ids: run_ids.clone() };
     let answer = client!(RunServiceClient, channel).delete_batch(request).await?.into_inner();
-    tell_changed(&run_ids, &answer.unknown, "deleted", out)
+    print_changed(&run_ids, &answer.unknown, "deleted", out)
 }
 
 async fn archive(
@@ -386,11 +393,11 @@ async fn archive(
     let request = ArchiveBatchRequest { run_ids: run_ids.clone(), archived };
     let answer = client!(RunServiceClient, channel).archive_batch(request).await?.into_inner();
     let done = if archived { "archived" } else { "unarchived" };
-    tell_changed(&run_ids, &answer.unknown, done, out)
+    print_changed(&run_ids, &answer.unknown, done, out)
 }
 
 /// Prints each run that was changed. Unknown runs make the command fail.
-fn tell_changed(run_ids: &[String], unknown: &[String], done: &str, out: &mut Output) -> Result<(), Error> {
+fn print_changed(run_ids: &[String], unknown: &[String], done: &str, out: &mut Output) -> Result<(), Error> {
     for run_id in run_ids.iter().filter(|run_id| !unknown.contains(run_id)) {
         match out.json {
             true => out.object(&json!({"run_id": run_id, "status": done}))?,
@@ -399,7 +406,7 @@ fn tell_changed(run_ids: &[String], unknown: &[String], done: &str, out: &mut Ou
     }
     match unknown {
         [] => Ok(()),
-        unknown => Err(Error::Told(format!(
+        unknown => Err(Error::Message(format!(
             "run `{}` does not exist: `matyan runs ls` lists all runs",
             unknown.join("`, `")
         ))),
@@ -415,7 +422,7 @@ mod tests {
         let check = |text: &str, (line, column, end_column), expected: Option<&str>, marked: &str| {
             let expected = expected.map(str::to_owned);
             let error = QueryError { line, column, end_column, expected, ..QueryError::default() };
-            assert_eq!(place(text, &error), marked);
+            assert_eq!(error_marker(text, &error), marked);
         };
         check("run.x ==", (1, 7, 9), None, "\n  run.x ==\n        ^^");
         check("a and\nb b", (2, 3, 3), Some("an operator"), "\n  b b\n    ^ expected an operator");

@@ -9,7 +9,7 @@ use std::{
 
 use tracing_subscriber::filter::Targets;
 
-use matyan_log::RecordFormat;
+use matyan_record::ingestion::RecordFormat;
 
 use super::LogFormat;
 
@@ -110,7 +110,7 @@ pub(super) fn message_format(text: &str) -> Result<RecordFormat, String> {
 }
 
 /// Parses a boolean, with the spellings that Matyan 0.3 accepts.
-pub(super) fn truth(text: &str) -> Result<bool, String> {
+pub(super) fn boolean(text: &str) -> Result<bool, String> {
     match text.to_lowercase().as_str() {
         "true" | "1" | "yes" | "on" => Ok(true),
         "false" | "0" | "no" | "off" => Ok(false),
@@ -194,7 +194,7 @@ pub(super) fn is_virtual_host(text: &str) -> Result<bool, String> {
 }
 
 /// Parses the source of S3 credentials: the keys in these settings, or AWS's default chain.
-pub(super) fn is_found_by_amazon(text: &str) -> Result<bool, String> {
+pub(super) fn uses_aws_chain(text: &str) -> Result<bool, String> {
     match text {
         "keys" => Ok(false),
         "aws" => Ok(true),

@@ -3,20 +3,20 @@
 
 use matyan_model::{
     artifact::{Artifact, artifact_put},
-    cbor,
-    entity::{Entity, Experiment, Tag, entity_find, entity_named},
+    entity::{Entity, Experiment, Tag, entity_find, entity_find_or_create},
     ids::RunId,
     keys,
     logs::{LogRecord, log_record_put, terminal_line_put},
-    object::singular,
+    object::singular_dtype,
     run::{Deletion, Head, Parent, head_get, run_delete},
 };
 use matyan_proto::{
     ingest::v1::{self as pb, Event, event::Kind},
     limits,
 };
+use matyan_value::cbor;
 
-use super::{Failure, decoded::Record, state::LiveState, step::Step};
+use super::{ApplyFailure, decode_queue::DecodedRecord, run_state::LiveState, step::Step};
 use crate::record::Entry;
 
 /// `Err` holds the reason for parking the item.
@@ -25,10 +25,10 @@ pub(super) type Verdict = Result<(), String>;
 impl Step<'_> {
     pub(super) async fn apply_event(
         &mut self,
-        record: &Record,
+        record: &DecodedRecord,
         event: &Event,
         item: u32,
-    ) -> Result<Verdict, Failure> {
+    ) -> Result<Verdict, ApplyFailure> {
         let entry = &record.entry;
         let time_us = event.client_time_us.unwrap_or(entry.received_us);
         let Some(kind) = &event.kind else {
@@ -54,11 +54,11 @@ impl Step<'_> {
         entry: &Entry,
         create: &pb::CreateRun,
         client_time_us: Option<i64>,
-    ) -> Result<Verdict, Failure> {
+    ) -> Result<Verdict, ApplyFailure> {
         let parent = self.parent(create).await?;
         let edit = self.edit(entry.received_us).await?;
         let props = &mut edit.props;
-        props.announced(entry.received_us);
+        props.set_created(entry.received_us);
         (props.active, props.is_given_up) = (true, false);
         props.finalized_us = None;
         props.duration_us = None;
@@ -71,7 +71,7 @@ impl Step<'_> {
 
     /// A missing parent is ignored: it may have been deleted while the message was in
     /// transit.
-    async fn parent(&self, create: &pb::CreateRun) -> Result<Option<Parent>, Failure> {
+    async fn parent(&self, create: &pb::CreateRun) -> Result<Option<Parent>, ApplyFailure> {
         if create.parent_run_id.is_empty() {
             return Ok(None);
         }
@@ -87,7 +87,7 @@ impl Step<'_> {
         &mut self,
         entry: &Entry,
         client_time_us: Option<i64>,
-    ) -> Result<Verdict, Failure> {
+    ) -> Result<Verdict, ApplyFailure> {
         let props = &mut self.edit(entry.received_us).await?.props;
         (props.active, props.is_given_up) = (false, false);
         let start_us = props.first_start_us.or(props.client_start_us);
@@ -100,7 +100,11 @@ impl Step<'_> {
         Ok(Ok(()))
     }
 
-    async fn set_property(&mut self, entry: &Entry, set: &pb::SetRunProperty) -> Result<Verdict, Failure> {
+    async fn set_property(
+        &mut self,
+        entry: &Entry,
+        set: &pb::SetRunProperty,
+    ) -> Result<Verdict, ApplyFailure> {
         self.live(entry.received_us).await?;
         let experiment = match &set.experiment {
             Some(name) => {
@@ -112,7 +116,7 @@ impl Step<'_> {
             None => None,
         };
         let props = &mut self.edit(entry.received_us).await?.props;
-        props.announced(entry.received_us);
+        props.set_created(entry.received_us);
         props.name = set.name.clone().unwrap_or_else(|| std::mem::take(&mut props.name));
         props.description = set.description.clone().unwrap_or_else(|| std::mem::take(&mut props.description));
         props.archived = set.archived.unwrap_or(props.archived);
@@ -121,19 +125,19 @@ impl Step<'_> {
         Ok(Ok(()))
     }
 
-    async fn add_tag(&mut self, entry: &Entry, name: &str) -> Result<Verdict, Failure> {
+    async fn add_tag(&mut self, entry: &Entry, name: &str) -> Result<Verdict, ApplyFailure> {
         self.live(entry.received_us).await?;
         let (created_us, updated_us) = (entry.received_us, entry.received_us);
         let tag = Tag { name: name.to_owned(), created_us, updated_us, ..Tag::default() };
         let id = self.named(&tag).await?;
         let edit = self.edit(entry.received_us).await?;
-        edit.props.announced(entry.received_us);
+        edit.props.set_created(entry.received_us);
         edit.tag_add(&id);
         edit.props.updated_us = entry.received_us;
         Ok(Ok(()))
     }
 
-    async fn remove_tag(&mut self, entry: &Entry, name: &str) -> Result<Verdict, Failure> {
+    async fn remove_tag(&mut self, entry: &Entry, name: &str) -> Result<Verdict, ApplyFailure> {
         // A tag created by this transaction is not visible in its snapshot.
         let made_here = self.entities.get(&(Tag::KIND, name.to_owned())).cloned();
         let id = match made_here {
@@ -158,19 +162,19 @@ impl Step<'_> {
     }
 
     /// Returns the id of a tag or an experiment by its name, creating it if it is missing.
-    async fn named<E: Entity>(&mut self, entity: &E) -> Result<String, Failure> {
+    async fn named<E: Entity>(&mut self, entity: &E) -> Result<String, ApplyFailure> {
         let name = entity.unique_name().expect("tags and experiments have unique names");
         let key = (E::KIND, name.to_owned());
         if let Some(id) = self.entities.get(&key) {
             return Ok(id.clone());
         }
         let new_id = self.deps.new_id();
-        let id = entity_named(&mut self.transaction, self.run.project, entity, &new_id).await?;
+        let id = entity_find_or_create(&mut self.transaction, self.run.project, entity, &new_id).await?;
         self.entities.insert(key, id.clone());
         Ok(id)
     }
 
-    async fn log_params(&mut self, entry: &Entry, value: &[u8]) -> Result<Verdict, Failure> {
+    async fn log_params(&mut self, entry: &Entry, value: &[u8]) -> Result<Verdict, ApplyFailure> {
         let message = match cbor::decode_map(value) {
             Ok(message) => message,
             Err(error) => return Ok(Err(format!("`value` of the params is not a map: {error}"))),
@@ -188,7 +192,7 @@ impl Step<'_> {
         Ok(merged.map_err(|bytes| format!("the run's params would have {bytes} bytes; the limit is {limit}")))
     }
 
-    async fn log_line(&mut self, entry: &Entry, line: &pb::LogTerminalLine) -> Result<Verdict, Failure> {
+    async fn log_line(&mut self, entry: &Entry, line: &pb::LogTerminalLine) -> Result<Verdict, ApplyFailure> {
         let number = self.live(entry.received_us).await?;
         let batch = self.transaction.batch();
         let writing = &mut self.state.live.writing;
@@ -201,7 +205,7 @@ impl Step<'_> {
 
     /// Stores a log record, unless the run already has the same one, for example because a
     /// client resent it.
-    async fn log_record(&mut self, entry: &Entry, record: &pb::LogRecord) -> Result<Verdict, Failure> {
+    async fn log_record(&mut self, entry: &Entry, record: &pb::LogRecord) -> Result<Verdict, ApplyFailure> {
         for (name, value) in [("logger_info", &record.logger_info), ("extra_args", &record.extra_args)] {
             if !value.is_empty()
                 && let Err(error) = cbor::decode(value)
@@ -235,7 +239,7 @@ impl Step<'_> {
         entry: &Entry,
         blob: &pb::BlobRef,
         time_us: i64,
-    ) -> Result<Verdict, Failure> {
+    ) -> Result<Verdict, ApplyFailure> {
         if blob.path.is_empty() || blob.path.len() > limits::ARTIFACT_PATH_BYTES {
             return Ok(Err(format!(
                 "`path` has {} bytes; it must have 1 to {}",
@@ -260,7 +264,7 @@ impl Step<'_> {
         Ok(Ok(()))
     }
 
-    async fn delete_run(&mut self, entry: &Entry) -> Result<Verdict, Failure> {
+    async fn delete_run(&mut self, entry: &Entry) -> Result<Verdict, ApplyFailure> {
         let deletion = Deletion {
             at: entry.position,
             time_us: entry.received_us,
@@ -277,6 +281,6 @@ impl Step<'_> {
     }
 
     pub(super) fn object_dtype(dtype: &str) -> &str {
-        if dtype.is_empty() { "custom" } else { singular(dtype) }
+        if dtype.is_empty() { "custom" } else { singular_dtype(dtype) }
     }
 }

@@ -5,8 +5,6 @@ use std::collections::hash_map::Entry as Slot;
 
 use bytes::Bytes;
 use matyan_model::{
-    cbor,
-    context::Context,
     ids::{RunNumber, SeriesNumber},
     object::{
         BlobRef, INLINE_BYTES, Object, ObjectHeader, ObjectValue, object_get, object_put,
@@ -14,8 +12,9 @@ use matyan_model::{
     },
 };
 use matyan_proto::{ingest::v1 as pb, limits};
+use matyan_value::{Context, cbor};
 
-use super::{Failure, event::Verdict, payloads::blob_put, step::Step};
+use super::{ApplyFailure, event::Verdict, payloads::blob_put, step::Step};
 use crate::record::Entry;
 
 impl Step<'_> {
@@ -25,8 +24,8 @@ impl Step<'_> {
         object: &pb::LogObject,
         blob: Option<&BlobRef>,
         time_us: i64,
-    ) -> Result<Verdict, Failure> {
-        let context = match checked(object) {
+    ) -> Result<Verdict, ApplyFailure> {
+        let context = match object_check(object) {
             Ok(context) => context,
             Err(reason) => return Ok(Err(reason)),
         };
@@ -70,7 +69,7 @@ impl Step<'_> {
         number: RunNumber,
         name: &str,
         context: &Context,
-    ) -> Result<Option<(SeriesNumber, ObjectHeader)>, Failure> {
+    ) -> Result<Option<(SeriesNumber, ObjectHeader)>, ApplyFailure> {
         let slot = match self.state.live.objects.entry((name.to_owned(), context.digest())) {
             Slot::Occupied(known) => return Ok(Some(known.get().clone())),
             Slot::Vacant(slot) => slot,
@@ -93,7 +92,7 @@ impl Step<'_> {
 
     /// A value in its stored form. A large value is usually uploaded ahead, except after
     /// skipped repeats that the upload could not foresee.
-    async fn payload(&self, value: &Bytes, blob: Option<&BlobRef>) -> Result<ObjectValue, Failure> {
+    async fn payload(&self, value: &Bytes, blob: Option<&BlobRef>) -> Result<ObjectValue, ApplyFailure> {
         if value.len() <= INLINE_BYTES {
             return Ok(ObjectValue::Inline(value.clone()));
         }
@@ -105,7 +104,7 @@ impl Step<'_> {
 }
 
 /// Returns the parsed context if the object can be stored at all.
-fn checked(object: &pb::LogObject) -> Result<Context, String> {
+fn object_check(object: &pb::LogObject) -> Result<Context, String> {
     if object.name.len() > limits::NAME_BYTES {
         return Err(format!("`name` has {} bytes; the limit is {}", object.name.len(), limits::NAME_BYTES));
     }

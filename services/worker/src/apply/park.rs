@@ -7,23 +7,23 @@ use std::ops::Range;
 use bytes::Bytes;
 use matyan_model::{
     keys::ItemPosition,
-    parked::{Parked, parked_put},
+    parked::{ParkedItem, parked_put},
 };
 use matyan_proto::ingest::v1::{Event, IngestionBatch, Points, SeriesDef};
 use prost::Message;
 
 use super::{
-    Failure,
-    decoded::Record,
+    ApplyFailure,
+    decode_queue::DecodedRecord,
     dictionary::Dictionary,
     payloads::blob_put,
-    step::{Mode, Step},
+    step::{Step, StepMode},
 };
-use crate::record::BATCH_TYPE;
+use matyan_record::headers::BATCH_TYPE;
 
-/// A parked item, for the dead-letter topic.
+/// A parked item as copied to the dead-letter topic.
 #[derive(Clone, Debug)]
-pub(super) struct ParkedItem {
+pub(super) struct DeadLetter {
     pub(super) reason: String,
     pub(super) item: Bytes,
     pub(super) content_type: &'static str,
@@ -40,11 +40,11 @@ const INLINE_BYTES: usize = 1 << 20;
 impl Step<'_> {
     pub(super) async fn park_event(
         &mut self,
-        record: &Record,
+        record: &DecodedRecord,
         event: &Event,
         item: u32,
         reason: &str,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), ApplyFailure> {
         let batch = IngestionBatch { events: vec![event.clone()], ..IngestionBatch::default() };
         self.park(record, item, (batch.encode_to_vec().into(), BATCH_TYPE), reason).await
     }
@@ -53,13 +53,13 @@ impl Step<'_> {
     /// definition if they share one.
     pub(super) async fn park_points(
         &mut self,
-        record: &Record,
+        record: &DecodedRecord,
         dictionary: &Dictionary,
         group: &Points,
         range: Range<usize>,
         item: u32,
         reason: &str,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), ApplyFailure> {
         let reference = group.series[range.start];
         let is_one_series = group.series[range.clone()].iter().all(|own| *own == reference);
         let mut points = slice(group, range);
@@ -78,21 +78,25 @@ impl Step<'_> {
     }
 
     /// Parks a record whose batch cannot be decoded.
-    pub(super) async fn park_record(&mut self, record: &Record, reason: &str) -> Result<(), Failure> {
+    pub(super) async fn park_record(
+        &mut self,
+        record: &DecodedRecord,
+        reason: &str,
+    ) -> Result<(), ApplyFailure> {
         self.items += 1;
         self.park(record, 0, (record.entry.raw(), record.entry.content_type()), reason).await
     }
 
     async fn park(
         &mut self,
-        record: &Record,
+        record: &DecodedRecord,
         item: u32,
         (bytes, content_type): (Bytes, &'static str),
         reason: &str,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), ApplyFailure> {
         let at = Self::item_position(record, item);
         tracing::warn!(run = self.run.id.as_str(), ?at, reason, "parked an item that cannot be applied");
-        self.outcome.parked.push(ParkedItem {
+        self.outcome.parked.push(DeadLetter {
             reason: reason.to_owned(),
             item: bytes.clone(),
             content_type,
@@ -101,10 +105,10 @@ impl Step<'_> {
             trace: record.entry.trace.clone(),
         });
         let (bytes, reason) = match self.mode {
-            Mode::Park { is_bare: true, .. } => (Bytes::new(), without(&bytes, reason)),
-            Mode::Park { .. } | Mode::Apply { .. } => (bytes, reason.to_owned()),
+            StepMode::Park { digest_only: true, .. } => (Bytes::new(), reason_without_item(&bytes, reason)),
+            StepMode::Park { .. } | StepMode::Apply { .. } => (bytes, reason.to_owned()),
         };
-        let mut parked = Parked {
+        let mut parked = ParkedItem {
             run_id: self.run.id.clone(),
             at,
             reason,
@@ -122,7 +126,7 @@ impl Step<'_> {
 }
 
 /// The reason stored for an item whose bytes could not be kept either.
-fn without(bytes: &[u8], reason: &str) -> String {
+fn reason_without_item(bytes: &[u8], reason: &str) -> String {
     let (count, digest) = (bytes.len(), blake3::hash(bytes).to_hex());
     format!("{reason}; its {count} bytes (BLAKE3 {digest}) could not be kept")
 }

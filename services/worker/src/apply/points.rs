@@ -9,21 +9,21 @@ use std::ops::Range;
 
 use bytes::Bytes;
 use matyan_model::{
-    context::Context,
     ids::{RunNumber, SeriesNumber},
     keys,
     metric::{metric_header_put, metric_headers_get, metric_series_create, metric_series_find_many},
     producer::Definition,
-    series::{ABSENT, Header, RunPlace, RunSeries},
+    series::{ABSENT, MetricHeader, RunRef, RunSeries},
 };
 use matyan_proto::{ingest::v1::Points, limits};
+use matyan_value::Context;
 
 use super::{
-    Failure,
-    decoded::Record,
+    ApplyFailure,
+    decode_queue::DecodedRecord,
     dictionary::{Dictionary, REFUSED, UNRESOLVED},
-    state::{DEFAULT_DTYPE, Dtypes, Series},
-    step::{Mode, Step, TRANSACTION_BYTES},
+    run_state::{DEFAULT_DTYPE, Dtypes, SeriesState},
+    step::{Step, StepMode, TRANSACTION_BYTES},
 };
 
 /// Approximate bytes that a point writes; packing makes it less.
@@ -38,10 +38,10 @@ impl Step<'_> {
     /// Takes the points of a record from this item on; returns `false` if some are left.
     pub(super) async fn take_points(
         &mut self,
-        record: &Record,
+        record: &DecodedRecord,
         dictionary: &mut Dictionary,
         item: &mut u32,
-    ) -> Result<bool, Failure> {
+    ) -> Result<bool, ApplyFailure> {
         let batch = record.batch.as_ref().expect("only records with a batch have points");
         let mut start = batch.items.events.len() as u32;
         for group in &batch.items.points {
@@ -63,14 +63,14 @@ impl Step<'_> {
     /// Takes points of a group from `first` on, as many as fit, and returns how many.
     async fn take_group(
         &mut self,
-        record: &Record,
+        record: &DecodedRecord,
         dictionary: &mut Dictionary,
         group: &Points,
         first: usize,
         item: u32,
-    ) -> Result<usize, Failure> {
+    ) -> Result<usize, ApplyFailure> {
         let most = group.series.len().min(first.saturating_add(self.items_left() as usize));
-        if let Mode::Park { reason, .. } = &self.mode {
+        if let StepMode::Park { reason, .. } = &self.mode {
             let reason = reason.clone();
             self.park_points(record, dictionary, group, first..first + 1, item, &reason).await?;
             return Ok(1);
@@ -88,7 +88,7 @@ impl Step<'_> {
             let good = self.append(dictionary, group, at..end, record.entry.received_us);
             at += good;
             if at < end {
-                let bad = refused(dictionary, group, at..end);
+                let bad = refused_run_length(dictionary, group, at..end);
                 let reason = self.refusal(dictionary, group.series[at]);
                 self.park_points(
                     record,
@@ -141,7 +141,7 @@ impl Step<'_> {
         number: RunNumber,
         dictionary: &mut Dictionary,
         unresolved: Vec<u32>,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), ApplyFailure> {
         if unresolved.is_empty() {
             return Ok(());
         }
@@ -177,7 +177,7 @@ impl Step<'_> {
         &mut self,
         number: RunNumber,
         found: &[Option<SeriesNumber>],
-    ) -> Result<(), Failure> {
+    ) -> Result<(), ApplyFailure> {
         let mut strange: Vec<SeriesNumber> = found.iter().flatten().copied().collect();
         strange.retain(|series| self.series(series.0).dtype == Dtypes::UNKNOWN);
         let headers =
@@ -204,7 +204,7 @@ impl Step<'_> {
         let series = live.writing.series;
         live.writing.series += 1;
         let dtype = live.dtypes.number(&definition.dtype);
-        *self.series(series) = Series { dtype, is_complete: true, highest: None };
+        *self.series(series) = SeriesState { dtype, is_complete: true, highest: None };
         let header = header(definition, context);
         let batch = self.transaction.batch();
         metric_series_create(batch, self.run.project, number, SeriesNumber(series), &header, &name.1);
@@ -212,10 +212,10 @@ impl Step<'_> {
         Some(series)
     }
 
-    fn series(&mut self, number: u32) -> &mut Series {
+    fn series(&mut self, number: u32) -> &mut SeriesState {
         let series = &mut self.state.live.series;
         if series.len() <= number as usize {
-            series.resize(number as usize + 1, Series::default());
+            series.resize(number as usize + 1, SeriesState::default());
         }
         &mut series[number as usize]
     }
@@ -227,7 +227,7 @@ impl Step<'_> {
         dictionary: &Dictionary,
         group: &Points,
         range: Range<usize>,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), ApplyFailure> {
         if !has_open_steps(group, range.clone()) {
             return Ok(());
         }
@@ -242,9 +242,9 @@ impl Step<'_> {
         if incomplete.is_empty() {
             return Ok(());
         }
-        let place = RunPlace { project: self.run.project, number };
+        let run = RunRef { project: self.run.project, number };
         let snapshot = self.transaction.unchecked();
-        let stored = RunSeries::open(snapshot, place).await?;
+        let stored = RunSeries::open(snapshot, run).await?;
         let highest = stored.highest_steps(snapshot, &incomplete).await?;
         for (series, highest) in incomplete.iter().zip(highest) {
             let known = &mut self.series(series.0).highest;
@@ -343,9 +343,13 @@ fn over_limit(definition: &Definition) -> Option<String> {
     over.map(|(name, _, limit)| format!("`{name}` has more than {limit} bytes"))
 }
 
-fn header(definition: &Definition, context: &Context) -> Header {
+fn header(definition: &Definition, context: &Context) -> MetricHeader {
     let dtype = if definition.dtype.is_empty() { DEFAULT_DTYPE } else { &definition.dtype };
-    Header { name: definition.name.clone(), context: context.stored().to_owned(), dtype: dtype.to_owned() }
+    MetricHeader {
+        name: definition.name.clone(),
+        context: context.stored().to_owned(),
+        dtype: dtype.to_owned(),
+    }
 }
 
 fn next_step(highest: Option<i64>) -> Option<i64> {
@@ -391,7 +395,7 @@ fn malformed(group: &Points) -> Option<String> {
 
 /// Number of points from the start of the range that share a reference, and thus the reason for
 /// refusal; at least one.
-fn refused(dictionary: &Dictionary, group: &Points, range: Range<usize>) -> usize {
+fn refused_run_length(dictionary: &Dictionary, group: &Points, range: Range<usize>) -> usize {
     let reference = group.series[range.start];
     // The series itself is fine, so only this point is refused, for its step.
     if dictionary.numbers.get(reference as usize).is_some_and(|number| *number < REFUSED) {

@@ -10,21 +10,18 @@ use matyan_model::{
     object::object_header_put,
     position::Cursor,
     producer::{DICTIONARY_KEPT_US, MARK_KEPT_US, Mark, mark_get, mark_put},
-    run::{RunEdit, Writing, run_create, writing_put},
-    series::{Header, Written},
+    run::{RunEdit, WritingState, run_create, writing_put},
+    series::{MetricHeader, WrittenPoints},
 };
-use matyan_proto::{
-    MessageCounts,
-    ingest::v1::{Event, event::Kind},
-    message_type,
-};
+use matyan_proto::ingest::v1::{Event, event::Kind};
+use matyan_record::{MessageCounts, MessageType};
 use matyan_store::{Batch as StoreBatch, Mutation, Transaction};
 
 use super::{
-    Failure, RunKey,
-    decoded::Record,
-    park::ParkedItem,
-    state::{LiveState, Producer, State},
+    ApplyFailure, RunKey,
+    decode_queue::DecodedRecord,
+    park::DeadLetter,
+    run_state::{LiveState, ProducerState, RunState},
 };
 use crate::{deps::Deps, record::Entry};
 
@@ -35,17 +32,17 @@ const EVENT_EXTRA_BYTES: usize = 256;
 
 /// How a step treats its items.
 #[derive(Clone, Debug)]
-pub(super) enum Mode {
+pub(super) enum StepMode {
     /// Applies at most this number of items.
     Apply { items: u32 },
-    /// Parks the first item for this reason, then ends. If `is_bare`, only the digest of
+    /// Parks the first item for this reason, then ends. If `digest_only`, only the digest of
     /// the item is kept.
-    Park { reason: String, is_bare: bool },
+    Park { reason: String, digest_only: bool },
 }
 
 /// Blocks written by a transaction, for the compaction.
 #[derive(Clone, Debug)]
-pub(crate) struct Blocks {
+pub(crate) struct WrittenBlocks {
     pub(crate) number: RunNumber,
     pub(crate) blocks: Vec<Bytes>,
     /// Number of the run's next block.
@@ -56,9 +53,9 @@ pub(crate) struct Blocks {
 
 /// Effects of a committed step outside of the store.
 #[derive(Debug, Default)]
-pub(super) struct Outcome {
-    pub(super) blocks: Option<Blocks>,
-    pub(super) parked: Vec<ParkedItem>,
+pub(super) struct StepOutcome {
+    pub(super) blocks: Option<WrittenBlocks>,
+    pub(super) parked: Vec<DeadLetter>,
     pub(super) applied: MessageCounts,
     /// Estimated size of the transaction.
     pub(super) bytes: usize,
@@ -68,9 +65,9 @@ pub(super) struct Outcome {
 pub(super) struct Step<'a> {
     pub(super) deps: &'a Deps,
     pub(super) run: &'a RunKey,
-    pub(super) state: &'a mut State,
+    pub(super) state: &'a mut RunState,
     pub(super) transaction: Transaction,
-    pub(super) mode: Mode,
+    pub(super) mode: StepMode,
     /// Number of items taken so far.
     pub(super) items: u32,
     /// Estimated bytes to be written, including those that are added to the transaction
@@ -85,17 +82,17 @@ pub(super) struct Step<'a> {
     pub(super) objects: HashMap<(SeriesNumber, i64), Option<i64>>,
     pub(super) dirty_objects: HashSet<(String, [u8; 16])>,
     pub(super) log_records: HashSet<[u8; 16]>,
-    pub(super) written: Written,
+    pub(super) written: WrittenPoints,
     /// Series created in this transaction, by name and context digest.
     pub(super) created: HashMap<(String, [u8; 16]), u32>,
-    pub(super) dirty_headers: BTreeMap<u32, Header>,
+    pub(super) dirty_headers: BTreeMap<u32, MetricHeader>,
     /// The run's share of the project's counters as stored.
-    counted: Writing,
+    counted: WritingState,
     is_ended: bool,
     is_deleted: bool,
     last_received_us: i64,
     caller: String,
-    pub(super) outcome: Outcome,
+    pub(super) outcome: StepOutcome,
 }
 
 /// Incremental size of a growing batch: counts each mutation once.
@@ -117,11 +114,11 @@ impl<'a> Step<'a> {
     pub(super) async fn begin(
         deps: &'a Deps,
         run: &'a RunKey,
-        state: &'a mut State,
-        mode: Mode,
-    ) -> Result<Self, Failure> {
+        state: &'a mut RunState,
+        mode: StepMode,
+    ) -> Result<Self, ApplyFailure> {
         let mut transaction = Transaction::new(deps.store.snapshot().await?);
-        transaction.buffered();
+        transaction.set_buffered();
         let batch = transaction.batch();
         batch.expect(keys::cursor(run.project, &run.id), state.cursor_value.clone());
         batch.expect(keys::head(run.project, &run.id), state.head_value.clone());
@@ -141,19 +138,19 @@ impl<'a> Step<'a> {
             objects: HashMap::new(),
             dirty_objects: HashSet::new(),
             log_records: HashSet::new(),
-            written: Written::default(),
+            written: WrittenPoints::default(),
             created: HashMap::new(),
             dirty_headers: BTreeMap::new(),
             is_ended: false,
             is_deleted: false,
             last_received_us: 0,
             caller: String::new(),
-            outcome: Outcome::default(),
+            outcome: StepOutcome::default(),
         })
     }
 
     /// Takes as many records as fit, and returns how many of them are done.
-    pub(super) async fn take(&mut self, records: &[Record]) -> Result<usize, Failure> {
+    pub(super) async fn take(&mut self, records: &[DecodedRecord]) -> Result<usize, ApplyFailure> {
         for (at, record) in records.iter().enumerate() {
             let position = record.entry.position;
             // Already applied, by an earlier delivery or in an older log.
@@ -164,15 +161,15 @@ impl<'a> Step<'a> {
             if is_behind || self.is_full() || !self.take_record(record, item).await? {
                 return Ok(at);
             }
-            self.state.cursor = self.state.cursor.moved_behind(position);
+            self.state.cursor = self.state.cursor.advanced_past(position);
         }
         Ok(records.len())
     }
 
     pub(super) fn is_full(&mut self) -> bool {
         let items = match self.mode {
-            Mode::Apply { items } => items,
-            Mode::Park { .. } => 1,
+            StepMode::Apply { items } => items,
+            StepMode::Park { .. } => 1,
         };
         self.items >= items || self.bytes() >= TRANSACTION_BYTES || self.is_deleted
     }
@@ -185,16 +182,16 @@ impl<'a> Step<'a> {
     /// Number of items that may still be taken.
     pub(super) fn items_left(&self) -> u32 {
         match self.mode {
-            Mode::Apply { items } => items - self.items,
-            Mode::Park { .. } => 1 - self.items,
+            StepMode::Apply { items } => items - self.items,
+            StepMode::Park { .. } => 1 - self.items,
         }
     }
 
     /// Takes a record from this item on; returns `false` if some of it is left.
-    async fn take_record(&mut self, record: &Record, mut item: u32) -> Result<bool, Failure> {
+    async fn take_record(&mut self, record: &DecodedRecord, mut item: u32) -> Result<bool, ApplyFailure> {
         let entry = &record.entry;
         self.load_producer(entry).await?;
-        let mark = match self.moved_mark(entry) {
+        let mark = match self.next_mark(entry) {
             Ok(mark) => mark,
             Err(()) if item == 0 => {
                 self.outcome.skipped_records += 1;
@@ -233,10 +230,10 @@ impl<'a> Step<'a> {
 
     /// Returns the producer's next mark; `Err` if the record does not continue its
     /// producer's sequence.
-    fn moved_mark(&self, entry: &Entry) -> Result<Option<Mark>, ()> {
+    fn next_mark(&self, entry: &Entry) -> Result<Option<Mark>, ()> {
         let Some(sent) = &entry.sent else { return Ok(None) };
         let mark = self.state.producers.get(&sent.producer).map(|producer| producer.mark).unwrap_or_default();
-        mark.moved_by(sent, entry.received_us).map(Some).ok_or(())
+        mark.advanced_by(sent, entry.received_us).map(Some).ok_or(())
     }
 
     /// Whether the producer was silent for so long that a sweep may have removed the
@@ -248,7 +245,7 @@ impl<'a> Step<'a> {
         })
     }
 
-    async fn load_producer(&mut self, entry: &Entry) -> Result<(), Failure> {
+    async fn load_producer(&mut self, entry: &Entry) -> Result<(), ApplyFailure> {
         let Some(sent) = &entry.sent else { return Ok(()) };
         if self.is_stale(entry) {
             self.state.producers.remove(&sent.producer);
@@ -257,13 +254,13 @@ impl<'a> Step<'a> {
             let snapshot = self.transaction.unchecked();
             let mark = mark_get(snapshot, self.run.project, &self.run.id, sent.producer).await?;
             let producer =
-                Producer { mark: mark.unwrap_or_default(), is_known: mark.is_some(), dictionary: None };
+                ProducerState { mark: mark.unwrap_or_default(), is_known: mark.is_some(), dictionary: None };
             self.state.producers.insert(sent.producer, producer);
         }
         Ok(())
     }
 
-    async fn take_items(&mut self, record: &Record, item: &mut u32) -> Result<bool, Failure> {
+    async fn take_items(&mut self, record: &DecodedRecord, item: &mut u32) -> Result<bool, ApplyFailure> {
         let batch = match &record.batch {
             Ok(batch) => batch,
             Err(reason) => {
@@ -294,13 +291,18 @@ impl<'a> Step<'a> {
         done
     }
 
-    async fn take_event(&mut self, record: &Record, event: &Event, item: u32) -> Result<(), Failure> {
+    async fn take_event(
+        &mut self,
+        record: &DecodedRecord,
+        event: &Event,
+        item: u32,
+    ) -> Result<(), ApplyFailure> {
         self.items += 1;
         self.bytes += prost::Message::encoded_len(event) + EVENT_EXTRA_BYTES;
         let reason = match &self.mode {
-            Mode::Park { reason, .. } => Some(reason.clone()),
-            Mode::Apply { .. } if self.state.is_dead() => None,
-            Mode::Apply { .. } => {
+            StepMode::Park { reason, .. } => Some(reason.clone()),
+            StepMode::Apply { .. } if self.state.is_dead() => None,
+            StepMode::Apply { .. } => {
                 self.is_ended |= matches!(event.kind, Some(Kind::FinishRun(_)));
                 self.apply_event(record, event, item).await?.err()
             }
@@ -310,7 +312,7 @@ impl<'a> Step<'a> {
             None => {
                 self.is_deleted |= is_delete(event);
                 if let Some(kind) = &event.kind {
-                    self.outcome.applied[message_type(kind)] += 1;
+                    self.outcome.applied[MessageType::of_event(kind) as usize] += 1;
                 }
                 Ok(())
             }
@@ -318,7 +320,7 @@ impl<'a> Step<'a> {
     }
 
     /// Returns the live run, creating it if the id is free.
-    pub(super) async fn live(&mut self, received_us: i64) -> Result<RunNumber, Failure> {
+    pub(super) async fn live(&mut self, received_us: i64) -> Result<RunNumber, ApplyFailure> {
         if let Some(number) = self.state.live_number() {
             return Ok(number);
         }
@@ -327,13 +329,13 @@ impl<'a> Step<'a> {
         self.edit = Some(edit);
         self.state.head = Some(matyan_model::run::Head::Live(number));
         self.state.live = LiveState::default();
-        self.counted = Writing::default();
+        self.counted = WritingState::default();
         self.unresolve();
         Ok(number)
     }
 
     /// Returns the live run's document for editing.
-    pub(super) async fn edit(&mut self, received_us: i64) -> Result<&mut RunEdit, Failure> {
+    pub(super) async fn edit(&mut self, received_us: i64) -> Result<&mut RunEdit, ApplyFailure> {
         let number = self.live(received_us).await?;
         if self.edit.is_none() {
             let edit = RunEdit::load(&self.transaction, self.run.project, number).await?;
@@ -344,13 +346,13 @@ impl<'a> Step<'a> {
         Ok(self.edit.as_mut().expect("the edit was loaded above"))
     }
 
-    pub(super) fn item_position(record: &Record, item: u32) -> ItemPosition {
+    pub(super) fn item_position(record: &DecodedRecord, item: u32) -> ItemPosition {
         let position = record.entry.position;
         ItemPosition { log: position.log, partition: position.partition, offset: position.offset, item }
     }
 
     /// Returns the transaction with the combined effect of its items.
-    pub(super) fn finish(mut self) -> (StoreBatch, Outcome) {
+    pub(super) fn finish(mut self) -> (StoreBatch, StepOutcome) {
         let mut outcome = std::mem::take(&mut self.outcome);
         outcome.bytes = self.bytes();
         let (project, id) = (self.run.project, &self.run.id);
@@ -368,7 +370,7 @@ impl<'a> Step<'a> {
         (self.transaction.into_batch(), outcome)
     }
 
-    fn finish_run(&mut self, number: RunNumber) -> Option<Blocks> {
+    fn finish_run(&mut self, number: RunNumber) -> Option<WrittenBlocks> {
         let project = self.run.project;
         let blocks = self.finish_points(number);
         let counted = self.counted.project_counters();
@@ -394,7 +396,7 @@ impl<'a> Step<'a> {
             }
         }
         let (next_block, is_ended) = (live.writing.next_block, self.is_ended);
-        (!blocks.is_empty() || is_ended).then_some(Blocks { number, blocks, next_block, is_ended })
+        (!blocks.is_empty() || is_ended).then_some(WrittenBlocks { number, blocks, next_block, is_ended })
     }
 }
 

@@ -5,36 +5,36 @@
 use std::{panic::AssertUnwindSafe, time::Duration};
 
 use futures::FutureExt as _;
+use matyan_record::trace::TARGET;
 use matyan_store::Commit;
-use matyan_trace::TARGET;
 use tokio_util::sync::CancellationToken;
 use tracing::Span;
 
 use super::{
-    Blocks, DeadLetters, Failure, RunKey,
-    decoded::{Ahead, Record},
+    ApplyFailure, DeadLetterQueue, RunKey, WrittenBlocks,
+    decode_queue::{DecodeQueue, DecodedRecord},
     payloads::payloads_move,
-    state::State,
-    step::{Mode, Outcome, Step},
+    run_state::RunState,
+    step::{Step, StepMode, StepOutcome},
 };
-use crate::{deps::Deps, metrics::Transactions, record::Entry};
+use crate::{deps::Deps, metrics::TransactionMetrics, record::Entry};
 
 /// Writes one run. A process has at most one active writer per run; conflicts reveal a second
 /// process.
 pub(crate) struct RunWriter {
     deps: Deps,
     run: RunKey,
-    dead_letters: DeadLetters,
-    metrics: Transactions,
-    state: Option<State>,
+    dead_letters: DeadLetterQueue,
+    metrics: TransactionMetrics,
+    state: Option<RunState>,
 }
 
 /// Result of applying the entries of a turn.
 #[derive(Debug, Default)]
-pub(crate) struct Applied {
+pub(crate) struct ApplyOutcome {
     /// Whether all of them are applied; false if the writer was stopped.
     pub(crate) is_complete: bool,
-    pub(crate) blocks: Vec<Blocks>,
+    pub(crate) blocks: Vec<WrittenBlocks>,
     pub(crate) items: u64,
     pub(crate) skipped_records: u64,
     pub(crate) parked: u64,
@@ -47,23 +47,28 @@ const FIRST_WAIT: Duration = Duration::from_millis(50);
 const LAST_WAIT: Duration = Duration::from_secs(5);
 
 impl RunWriter {
-    pub(crate) fn new(deps: Deps, run: RunKey, dead_letters: DeadLetters, metrics: Transactions) -> Self {
+    pub(crate) fn new(
+        deps: Deps,
+        run: RunKey,
+        dead_letters: DeadLetterQueue,
+        metrics: TransactionMetrics,
+    ) -> Self {
         Self { deps, run, dead_letters, metrics, state: None }
     }
 
     /// Approximate memory kept for the next entries.
     pub(crate) fn bytes(&self) -> usize {
-        self.state.as_ref().map_or(0, State::bytes)
+        self.state.as_ref().map_or(0, RunState::bytes)
     }
 
     /// Applies entries in order. Returns early only when it is stopped, between two
     /// transactions or during a wait.
-    pub(crate) async fn apply(&mut self, entries: Vec<Entry>, stop: &CancellationToken) -> Applied {
-        let mut ahead = Ahead::new(entries);
-        let mut applied = Applied::default();
-        let (mut mode, mut wait) = (Mode::Apply { items: u32::MAX }, FIRST_WAIT);
+    pub(crate) async fn apply(&mut self, entries: Vec<Entry>, stop: &CancellationToken) -> ApplyOutcome {
+        let mut queue = DecodeQueue::new(entries);
+        let mut applied = ApplyOutcome::default();
+        let (mut mode, mut wait) = (StepMode::Apply { items: u32::MAX }, FIRST_WAIT);
         loop {
-            let records = ahead.next().await;
+            let records = queue.next().await;
             if records.is_empty() {
                 applied.is_complete = true;
                 return applied;
@@ -75,18 +80,18 @@ impl RunWriter {
             };
             match stepped {
                 Ok(done) => {
-                    ahead.done(done);
+                    queue.done(done);
                     wait = FIRST_WAIT;
-                    mode = wider(&mode);
+                    mode = widened_mode(&mode);
                 }
-                Err(Failure::Conflict) => {
-                    self.metrics.failed(&Failure::Conflict);
+                Err(ApplyFailure::Conflict) => {
+                    self.metrics.failed(&ApplyFailure::Conflict);
                     applied.conflicts += 1;
                 }
                 Err(failure) => {
                     self.metrics.failed(&failure);
                     tracing::warn!(run = self.run.id.as_str(), error = %failure, ?mode, "failed to apply items; will retry");
-                    if let Some(narrower) = self.narrower(records, &mode, &failure) {
+                    if let Some(narrower) = self.narrowed_mode(records, &mode, &failure) {
                         mode = narrower;
                         continue;
                     }
@@ -100,37 +105,38 @@ impl RunWriter {
     }
 
     /// Does the slow work before the snapshot of a transaction begins to age.
-    async fn prepare(&mut self, records: &mut [Record], mode: &Mode) -> Result<(), Failure> {
+    async fn prepare(&mut self, records: &mut [DecodedRecord], mode: &StepMode) -> Result<(), ApplyFailure> {
         let state = match &mut self.state {
             Some(state) => state,
-            empty => empty.insert(State::load(&*self.deps.store.snapshot().await?, &self.run).await?),
+            empty => empty.insert(RunState::load(&*self.deps.store.snapshot().await?, &self.run).await?),
         };
         let moved = payloads_move(&self.deps, &self.run, state, records, mode);
         AssertUnwindSafe(moved)
             .catch_unwind()
             .await
-            .unwrap_or_else(|panic| Err(Failure::Poison(message(&*panic))))
+            .unwrap_or_else(|panic| Err(ApplyFailure::Poison(panic_message(&*panic))))
     }
 
     /// Runs one transaction and returns how many records it completed. The state survives
     /// only a commit.
     async fn step(
         &mut self,
-        records: &[Record],
-        mode: &Mode,
-        applied: &mut Applied,
-    ) -> Result<usize, Failure> {
+        records: &[DecodedRecord],
+        mode: &StepMode,
+        applied: &mut ApplyOutcome,
+    ) -> Result<usize, ApplyFailure> {
         let mut state = self.state.take().expect("`prepare` has loaded the state");
         let built = self.build(&mut state, records, mode.clone());
         // A panic is a failure of the items like any other. The possibly half-changed
         // state is dropped.
         let built = AssertUnwindSafe(built).catch_unwind().await;
-        let (done, batch, outcome) = built.unwrap_or_else(|panic| Err(Failure::Poison(message(&*panic))))?;
+        let (done, batch, outcome) =
+            built.unwrap_or_else(|panic| Err(ApplyFailure::Poison(panic_message(&*panic))))?;
         if !batch.mutations.is_empty() {
-            let _commits = commits(&records[..done.max(1)]);
+            let _commit_spans = commit_spans(&records[..done.max(1)]);
             match self.deps.store.commit(batch).await? {
                 Commit::Done { .. } => {}
-                Commit::Conflict => return Err(Failure::Conflict),
+                Commit::Conflict => return Err(ApplyFailure::Conflict),
             }
         }
         self.state = Some(state);
@@ -145,10 +151,10 @@ impl RunWriter {
 
     async fn build(
         &self,
-        state: &mut State,
-        records: &[Record],
-        mode: Mode,
-    ) -> Result<(usize, matyan_store::Batch, Outcome), Failure> {
+        state: &mut RunState,
+        records: &[DecodedRecord],
+        mode: StepMode,
+    ) -> Result<(usize, matyan_store::Batch, StepOutcome), ApplyFailure> {
         let mut step = Step::begin(&self.deps, &self.run, state, mode).await?;
         let done = step.take(records).await?;
         let (batch, outcome) = step.finish();
@@ -158,47 +164,52 @@ impl RunWriter {
     /// The next mode after a failure that waiting cannot fix: half as many items, then
     /// parking the item that failed alone, and finally keeping only its digest. `None`
     /// means to wait.
-    fn narrower(&self, records: &[Record], failed: &Mode, failure: &Failure) -> Option<Mode> {
+    fn narrowed_mode(
+        &self,
+        records: &[DecodedRecord],
+        failed: &StepMode,
+        failure: &ApplyFailure,
+    ) -> Option<StepMode> {
         match (failed, failure) {
-            (_, Failure::Store(_) | Failure::Blob(_) | Failure::Conflict) => None,
-            (Mode::Apply { items }, _) if *items > 1 => {
+            (_, ApplyFailure::Store(_) | ApplyFailure::Blob(_) | ApplyFailure::Conflict) => None,
+            (StepMode::Apply { items }, _) if *items > 1 => {
                 let left: u64 = records.iter().map(|record| u64::from(record.items())).sum();
                 let tried = left.min(u64::from(*items)) as u32;
-                Some(Mode::Apply { items: (tried / 2).max(1) })
+                Some(StepMode::Apply { items: (tried / 2).max(1) })
             }
-            (Mode::Apply { .. }, Failure::Poison(reason)) => {
-                Some(Mode::Park { reason: reason.clone(), is_bare: false })
+            (StepMode::Apply { .. }, ApplyFailure::Poison(reason)) => {
+                Some(StepMode::Park { reason: reason.clone(), digest_only: false })
             }
-            (Mode::Park { reason, is_bare: false }, Failure::Poison(_)) => {
-                Some(Mode::Park { reason: reason.clone(), is_bare: true })
+            (StepMode::Park { reason, digest_only: false }, ApplyFailure::Poison(_)) => {
+                Some(StepMode::Park { reason: reason.clone(), digest_only: true })
             }
-            (Mode::Park { is_bare: true, .. }, Failure::Poison(_)) => {
+            (StepMode::Park { digest_only: true, .. }, ApplyFailure::Poison(_)) => {
                 tracing::error!(
                     run = self.run.id.as_str(),
                     "failed to park an item that cannot be applied; will retry"
                 );
                 None
             }
-            (_, Failure::Slow) => None,
+            (_, ApplyFailure::Slow) => None,
         }
     }
 }
 
 /// Opens a commit span in each of the traces that the records belong to.
-fn commits(records: &[Record]) -> Vec<Span> {
+fn commit_spans(records: &[DecodedRecord]) -> Vec<Span> {
     let spans = records.iter().map(|record| &record.entry.span).filter(|span| !span.is_disabled());
     spans.map(|span| tracing::info_span!(target: TARGET, parent: span, "commit")).collect()
 }
 
 /// The mode after a success: tries more items again.
-fn wider(mode: &Mode) -> Mode {
+fn widened_mode(mode: &StepMode) -> StepMode {
     match mode {
-        Mode::Apply { items } => Mode::Apply { items: items.saturating_mul(2) },
-        Mode::Park { .. } => Mode::Apply { items: 1 },
+        StepMode::Apply { items } => StepMode::Apply { items: items.saturating_mul(2) },
+        StepMode::Park { .. } => StepMode::Apply { items: 1 },
     }
 }
 
-fn message(panic: &(dyn std::any::Any + Send)) -> String {
+fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().map(String::as_str);
     let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
     format!("applying the item panicked: {}", text.unwrap_or("without a message"))

@@ -2,23 +2,23 @@
 //! failures are counted, and reported when all have been tried.
 
 use matyan_blob::{BlobKey, RunFolder};
-use matyan_maintenance::{Deleted, Folder, tombstone_number};
+use matyan_maintenance::{DeletedRunBlobs, deleted_run_number};
 use matyan_model::{
     ids::{NamedProject, RunId, RunNumber},
     project::project_find,
-    run::blobs_gone_put,
+    run::blobs_deleted_put,
 };
 use matyan_proto::limits;
+use matyan_record::control::DeletedRun;
 use matyan_store::{Transaction, transact};
 
-use super::envelope;
 use crate::{deps::Deps, error::Error, metrics::Metrics};
 
 pub(crate) async fn delete_run(
     deps: &Deps,
     metrics: &Metrics,
     project: &str,
-    deleted: &envelope::Deleted,
+    deleted: &DeletedRun,
     beat: &(dyn Fn() + Sync),
 ) -> Result<(), Error> {
     if deleted.run_id.is_empty() {
@@ -39,8 +39,8 @@ pub(crate) async fn delete_run(
     // Events of Matyan 0.3 have no run number: they mean any run that was deleted under the
     // id.
     let number = match deleted.number {
-        Some(number) => number,
-        None => match tombstone_number(&*deps.store, project.number, &id).await? {
+        Some(number) => RunNumber(number),
+        None => match deleted_run_number(&*deps.store, project.number, &id).await? {
             Some(number) => number,
             None => return Ok(()),
         },
@@ -50,12 +50,15 @@ pub(crate) async fn delete_run(
         let folder = RunFolder::new(&project.name, id.as_str())?;
         let keys = deleted.blob_keys.iter().filter_map(|key| BlobKey::in_project(&project.name, key).ok());
         let keys: Vec<_> = keys.filter(|key| folder.reference_of(key).is_some()).collect();
-        let dead = tombstone_number(&*deps.store, project.number, &id).await?;
+        let dead = deleted_run_number(&*deps.store, project.number, &id).await?;
         if dead != Some(number) || keys.is_empty() {
             return Ok(());
         }
         let left = deps.blobs.delete(&keys).await?;
-        tell(metrics, (keys.len() - left.len()) as u64, &left);
+        for (key, error) in &left {
+            tracing::warn!(%key, %error, "failed to delete blob of a deleted run");
+        }
+        count_deletions(metrics, keys.len(), &left);
         return none_left(left);
     }
     delete_folder(deps, metrics, &project, &id, number, beat).await
@@ -72,29 +75,25 @@ async fn delete_folder(
     number: RunNumber,
     beat: &(dyn Fn() + Sync),
 ) -> Result<(), Error> {
-    let mut folder = Folder::new(&*deps.store, &*deps.blobs, project, id, number)?;
+    let mut blobs = DeletedRunBlobs::new(deps.maintenance(), project, id, number)?;
     let mut all_left = Vec::new();
-    while let Some(Deleted { count, left }) = folder.delete_page().await? {
+    while let Some(page) = blobs.next_page().await? {
         beat();
-        tell(metrics, count, &left);
-        all_left.extend(left);
+        count_deletions(metrics, page.blobs.len(), &page.failed);
+        all_left.extend(page.failed);
     }
     none_left(all_left)?;
     transact(&*deps.store, async |mut transaction: Transaction| {
-        blobs_gone_put(&mut transaction, project.number, id, number).await?;
+        blobs_deleted_put(&mut transaction, project.number, id, number).await?;
         Ok::<_, Error>((transaction, ()))
     })
     .await?;
     Ok(())
 }
 
-/// Counts deleted blobs and failures.
-pub(crate) fn tell(metrics: &Metrics, deleted: u64, left: &[(BlobKey, matyan_blob::Error)]) {
-    metrics.blobs_deleted.inc_by(deleted);
+fn count_deletions(metrics: &Metrics, blobs: usize, left: &[(BlobKey, matyan_blob::Error)]) {
+    metrics.blobs_deleted.inc_by((blobs - left.len()) as u64);
     metrics.blob_failures.inc_by(left.len() as u64);
-    for (key, error) in left {
-        tracing::warn!(%key, %error, "failed to delete blob of a deleted run");
-    }
 }
 
 /// Fails if blobs are left, with a temporary error if one of them has one, so that the event is

@@ -3,20 +3,21 @@
 
 use std::time::Duration;
 
-use matyan_log::Topic;
+use bytes::Bytes;
+use matyan_log::{NewRecord, Topic};
 use matyan_model::events::events_list;
+use matyan_record::control;
 use matyan_store::Batch;
 use tokio_util::sync::CancellationToken;
 
-use super::envelope;
 use crate::{deps::Deps, error::Error, heartbeat::Heartbeat};
 
 /// Number of events published in one append.
 const PAGE: usize = 100;
 /// Interval between polls of the outbox.
-const LOOK_EVERY: Duration = Duration::from_millis(200);
+const POLL_INTERVAL: Duration = Duration::from_millis(200);
 /// Wait after a failure.
-const WAIT: Duration = Duration::from_secs(2);
+const FAILURE_WAIT: Duration = Duration::from_secs(2);
 
 pub(super) async fn run(deps: &Deps, heartbeat: &Heartbeat, stop: &CancellationToken) {
     loop {
@@ -24,10 +25,10 @@ pub(super) async fn run(deps: &Deps, heartbeat: &Heartbeat, stop: &CancellationT
         let wait = match stop.run_until_cancelled(publish(deps)).await {
             None => return,
             Some(Ok(PAGE..)) => Duration::ZERO,
-            Some(Ok(_)) => LOOK_EVERY,
+            Some(Ok(_)) => POLL_INTERVAL,
             Some(Err(error)) => {
                 tracing::warn!(%error, "failed to publish control events; will retry");
-                WAIT
+                FAILURE_WAIT
             }
         };
         if stop.run_until_cancelled(tokio::time::sleep(wait)).await.is_none() {
@@ -42,7 +43,8 @@ pub(crate) async fn publish(deps: &Deps) -> Result<usize, Error> {
     if events.is_empty() {
         return Ok(0);
     }
-    let records = events.iter().filter_map(|(_, event)| envelope::encode(event)).collect();
+    let record = |(value, headers)| NewRecord { key: Bytes::new(), value, headers };
+    let records = events.iter().filter_map(|(_, event)| control::encode(event).map(record)).collect();
     deps.log_writer.append(Topic::Control, records).await?;
     let mut batch = Batch::buffered();
     for (key, _) in &events {

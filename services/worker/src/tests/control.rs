@@ -1,7 +1,7 @@
 //! Tests of the control worker and its jobs: events from the outbox, blobs of deleted runs,
 //! sweeps.
 
-mod leading;
+mod leader_election;
 mod sweeps;
 
 use std::{
@@ -27,9 +27,9 @@ use matyan_model::{
     events::events_list,
     ids::RunId,
     keys::{self, Counter, EntityKind},
-    lock::{lock_held, lock_take},
+    lock::{lock_holder, lock_take},
     project::project_count,
-    run::{Clearing, Head, tombstone_clear},
+    run::{ClearOutcome, Head, tombstone_clear},
 };
 use matyan_proto::ingest::v1::{self as pb, event::Kind};
 use matyan_store::{Transaction, transact};
@@ -39,28 +39,28 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     eventually,
-    harness::{P, World, record},
-    ingest::Gate,
+    harness::{P, TestEnv, record},
+    ingest::GatedBlobs,
 };
-use crate::{Control, ControlSettings, Error, Heartbeat, Metrics, jobs};
+use crate::{ControlSettings, ControlWorker, Error, Heartbeat, Metrics, job_scheduler};
 
-struct Controlling {
+struct RunningControlWorker {
     stop: CancellationToken,
     task: JoinHandle<Result<(), Error>>,
     metrics: Metrics,
 }
 
-impl World {
-    async fn control(&self) -> Controlling {
+impl TestEnv {
+    async fn control(&self) -> RunningControlWorker {
         let (stop, metrics) = (CancellationToken::new(), Metrics::new(&Registry::new()).unwrap());
         let settings = ControlSettings { finish_stale: Some(Duration::from_secs(24 * 3_600)) };
-        let control = Control::new(self.deps.clone(), settings, metrics.clone()).await.unwrap();
+        let control = ControlWorker::new(self.deps.clone(), settings, metrics.clone()).await.unwrap();
         let task = tokio::spawn(control.run(stop.clone()));
-        Controlling { stop, task, metrics }
+        RunningControlWorker { stop, task, metrics }
     }
 
     /// Publishes an event about a deleted run, as an external service would.
-    async fn tell_deleted(&self, run: &str) {
+    async fn publish_run_deleted(&self, run: &str) {
         let value = format!(
             r#"{{"type":"run_deleted","timestamp":"2024-01-02T03:04:05Z","payload":{{"run_id":"{run}"}}}}"#
         );
@@ -77,11 +77,11 @@ impl World {
         self.blobs().describe(&BlobKey::new(key).unwrap()).await.unwrap().is_some()
     }
 
-    async fn blobs_are_gone(&self) -> bool {
-        matches!(self.head().await, Some(Head::Tombstone(tombstone)) if tombstone.blobs_gone)
+    async fn blobs_are_deleted(&self) -> bool {
+        matches!(self.head().await, Some(Head::Tombstone(tombstone)) if tombstone.blobs_deleted)
     }
 
-    async fn clear(&self) -> Clearing {
+    async fn clear(&self) -> ClearOutcome {
         let id = RunId::new("r");
         let clear = async |mut transaction: Transaction| {
             let clearing = tombstone_clear(&mut transaction, P, &id).await?;
@@ -91,7 +91,7 @@ impl World {
     }
 }
 
-impl Controlling {
+impl RunningControlWorker {
     async fn stop(self) {
         self.stop.cancel();
         self.task.await.unwrap().unwrap();
@@ -100,35 +100,35 @@ impl Controlling {
 
 #[tokio::test]
 async fn rule_15_only_the_blobs_of_the_deleted_run_are_deleted() {
-    let world = World::new().await;
+    let env = TestEnv::new().await;
     let gone: Vec<String> = (0..30).map(|at| format!("r/seq/image {at}.png")).collect();
     for key in gone.iter().map(String::as_str).chain(["r2/a", "q/r/a"]) {
-        world.put_blob(key).await;
+        env.put_blob(key).await;
     }
-    world.apply(vec![record(0).create(), record(1).delete()]).await;
-    assert_eq!(world.clear().await, Clearing::Waiting, "rule 12: its blobs still exist");
-    let control = world.control().await;
-    eventually("a mark that the blobs are deleted", || world.blobs_are_gone()).await;
+    env.apply(vec![record(0).create(), record(1).delete()]).await;
+    assert_eq!(env.clear().await, ClearOutcome::Waiting, "rule 12: its blobs still exist");
+    let control = env.control().await;
+    eventually("a mark that the blobs are deleted", || env.blobs_are_deleted()).await;
     for key in &gone {
-        assert!(!world.has_blob(key).await, "{key}");
+        assert!(!env.has_blob(key).await, "{key}");
     }
-    assert!(world.has_blob("r2/a").await && world.has_blob("q/r/a").await);
+    assert!(env.has_blob("r2/a").await && env.has_blob("q/r/a").await);
     assert_eq!(control.metrics.blobs_deleted.get(), 30);
-    let outbox = events_list(&*world.store().snapshot().await.unwrap(), 9).await.unwrap();
+    let outbox = events_list(&*env.store().snapshot().await.unwrap(), 9).await.unwrap();
     assert!(outbox.is_empty());
     control.stop().await;
-    assert_eq!(world.clear().await, Clearing::Free);
-    assert_eq!(world.head().await, None);
+    assert_eq!(env.clear().await, ClearOutcome::Free);
+    assert_eq!(env.head().await, None);
 }
 
 /// Waiting for events may take any time; an event whose handler gets no answer may not.
 #[tokio::test]
 async fn a_control_worker_hangs_only_when_its_work_hangs() {
     const LONG: Duration = Duration::from_secs(400);
-    let world = World::new().await;
+    let env = TestEnv::new().await;
     let (stop, metrics) = (CancellationToken::new(), Metrics::new(&Registry::new()).unwrap());
     let control =
-        Control::new(world.deps.clone(), ControlSettings::default(), metrics.clone()).await.unwrap();
+        ControlWorker::new(env.deps.clone(), ControlSettings::default(), metrics.clone()).await.unwrap();
     let heartbeats = control.heartbeats();
     let task = tokio::spawn(control.run(stop.clone()));
     let hangs = || heartbeats.iter().filter_map(Heartbeat::problem).collect::<Vec<_>>();
@@ -137,76 +137,76 @@ async fn a_control_worker_hangs_only_when_its_work_hangs() {
     assert!(hangs().is_empty(), "{:?}", hangs());
     tokio::time::resume();
 
-    world.faults.crash();
+    env.faults.crash();
     let value = br#"{"type":"run_deleted","timestamp":"2024-01-02T03:04:05Z","payload":{"run_id":"r"}}"#;
     let record = NewRecord { key: Bytes::new(), value: Bytes::from_static(value), headers: Vec::new() };
-    world.log.append(Topic::Control, vec![record]).await.unwrap();
+    env.log.append(Topic::Control, vec![record]).await.unwrap();
     eventually("the event is taken", || async { metrics.events_consumed.get() > 0 }).await;
     tokio::time::pause();
     tokio::time::sleep(LONG).await;
-    let told = hangs();
-    assert_eq!(told.len(), 2, "{told:?}");
-    assert!(told[0].starts_with("the control worker has not made progress for "), "{told:?}");
+    let found = hangs();
+    assert_eq!(found.len(), 2, "{found:?}");
+    assert!(found[0].starts_with("the control worker has not made progress for "), "{found:?}");
     stop.cancel();
     task.await.unwrap().unwrap();
 }
 
 #[tokio::test]
 async fn rule_15_a_late_event_does_not_touch_a_recreated_run() {
-    let world = World::new().await;
-    world.apply(vec![record(0).create(), record(1).delete()]).await;
-    let control = world.control().await;
-    eventually("a mark that the blobs are deleted", || world.blobs_are_gone()).await;
+    let env = TestEnv::new().await;
+    env.apply(vec![record(0).create(), record(1).delete()]).await;
+    let control = env.control().await;
+    eventually("a mark that the blobs are deleted", || env.blobs_are_deleted()).await;
     control.stop().await;
     // The topic is read from its beginning again, when the run is live once more.
-    assert_eq!(world.clear().await, Clearing::Free);
-    world.apply(vec![record(2).create()]).await;
-    world.put_blob("r/new").await;
+    assert_eq!(env.clear().await, ClearOutcome::Free);
+    env.apply(vec![record(2).create()]).await;
+    env.put_blob("r/new").await;
     let mut batch = matyan_store::Batch::default();
     batch.clear(keys::applied(keys::LogTopic::Control, 0)).clear(keys::log(keys::LogTopic::Control));
-    world.store().commit(batch).await.unwrap();
-    world.tell_deleted("r").await;
-    let control = world.control().await;
+    env.store().commit(batch).await.unwrap();
+    env.publish_run_deleted("r").await;
+    let control = env.control().await;
     let consumed = control.metrics.events_consumed.clone();
     eventually("the late event", || async { consumed.get() > 0 }).await;
     control.stop().await;
-    assert!(world.has_blob("r/new").await);
+    assert!(env.has_blob("r/new").await);
 }
 
 #[tokio::test]
 async fn rule_15_an_event_waits_in_the_outbox_until_the_blobs_can_be_deleted() {
-    let mut world = World::new().await;
+    let mut env = TestEnv::new().await;
     let is_broken = Arc::new(AtomicBool::new(true));
     let plan = is_broken.clone();
-    let faulty = FaultBlobs::new(world.deps.blobs.clone(), move |_| {
+    let faulty = FaultBlobs::new(env.deps.blobs.clone(), move |_| {
         if plan.load(Ordering::Relaxed) { BlobFault::Refuse } else { BlobFault::None }
     });
-    world.put_blob("r/a").await;
-    world.deps.blobs = Arc::new(faulty);
-    world.apply(vec![record(0).create(), record(1).delete()]).await;
-    let control = world.control().await;
+    env.put_blob("r/a").await;
+    env.deps.blobs = Arc::new(faulty);
+    env.apply(vec![record(0).create(), record(1).delete()]).await;
+    let control = env.control().await;
     let errors = control.metrics.event_errors.with_label_values(&["blob_storage"]);
     eventually("a failed attempt", || async { errors.get() > 0 }).await;
-    assert!(!world.blobs_are_gone().await);
+    assert!(!env.blobs_are_deleted().await);
     is_broken.store(false, Ordering::Relaxed);
-    eventually("a mark that the blobs are deleted", || world.blobs_are_gone()).await;
-    assert!(!world.has_blob("r/a").await);
+    eventually("a mark that the blobs are deleted", || env.blobs_are_deleted()).await;
+    assert!(!env.has_blob("r/a").await);
     control.stop().await;
 }
 
 /// A log that reports each partition once as replaced.
-struct MadeAnew(Arc<dyn LogReader>);
+struct ReplacedLog(Arc<dyn LogReader>);
 
-struct MadeAnewSubscription {
+struct ReplacedLogSubscription {
     inner: Box<dyn Subscription>,
-    told: bool,
+    found: bool,
 }
 
 #[async_trait]
-impl LogReader for MadeAnew {
+impl LogReader for ReplacedLog {
     async fn subscribe(&self, topic: Topic) -> matyan_log::Result<Box<dyn Subscription>> {
         let inner = self.0.subscribe(topic).await?;
-        Ok(Box::new(MadeAnewSubscription { inner, told: false }))
+        Ok(Box::new(ReplacedLogSubscription { inner, found: false }))
     }
 
     async fn trim(&self, topic: Topic, partition: u32, offset: u64) -> matyan_log::Result<()> {
@@ -215,14 +215,14 @@ impl LogReader for MadeAnew {
 }
 
 #[async_trait]
-impl Subscription for MadeAnewSubscription {
+impl Subscription for ReplacedLogSubscription {
     async fn next(&mut self) -> matyan_log::Result<Delivery> {
         let delivery = self.inner.next().await?;
         match delivery {
-            Delivery::Records { partition, ref records } if !self.told => {
-                self.told = true;
-                let asked = records[0].offset;
-                Err(matyan_log::Error::Replaced { partition, asked, end: 0 })
+            Delivery::Records { partition, ref records } if !self.found => {
+                self.found = true;
+                let requested = records[0].offset;
+                Err(matyan_log::Error::Replaced { partition, requested, end: 0 })
             }
             delivery => Ok(delivery),
         }
@@ -235,18 +235,18 @@ impl Subscription for MadeAnewSubscription {
 
 #[tokio::test]
 async fn a_recreated_control_topic_is_read_from_its_beginning() {
-    let mut world = World::new().await;
-    world.deps.log_reader = Arc::new(MadeAnew(world.log.clone()));
-    world.put_blob("r/a").await;
-    world.apply(vec![record(0).create(), record(1).delete()]).await;
-    let control = world.control().await;
-    eventually("a mark that the blobs are deleted", || world.blobs_are_gone()).await;
+    let mut env = TestEnv::new().await;
+    env.deps.log_reader = Arc::new(ReplacedLog(env.log.clone()));
+    env.put_blob("r/a").await;
+    env.apply(vec![record(0).create(), record(1).delete()]).await;
+    let control = env.control().await;
+    eventually("a mark that the blobs are deleted", || env.blobs_are_deleted()).await;
     control.stop().await;
 }
 
 #[tokio::test]
 async fn rule_11_only_the_rows_of_the_dead_run_are_swept() {
-    let world = World::new().await;
+    let env = TestEnv::new().await;
     let names: Vec<String> = (0..3_000).map(|at| format!("metric {at}")).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     let mut large = record(0)
@@ -259,13 +259,13 @@ async fn rule_11_only_the_rows_of_the_dead_run_are_swept() {
         large = large.points(series, &[(Some(0), 1.0)]);
     }
     let keep = record(1).run("keep").create().define(0, &names[..1]).points(0, &[(Some(0), 1.0)]);
-    world.apply_with(&mut world.writer("keep"), vec![keep]).await;
-    world.apply(vec![large]).await;
-    let dead = world.read().await.unwrap().number;
-    world.apply(vec![record(2).delete()]).await;
-    jobs::sweep_runs(&world.deps, &CancellationToken::new()).await.unwrap();
+    env.apply_with(&mut env.writer("keep"), vec![keep]).await;
+    env.apply(vec![large]).await;
+    let dead = env.read().await.unwrap().number;
+    env.apply(vec![record(2).delete()]).await;
+    matyan_maintenance::sweep_dead_runs(env.deps.maintenance(), &CancellationToken::new()).await.unwrap();
 
-    let snapshot = world.store().snapshot().await.unwrap();
+    let snapshot = env.store().snapshot().await.unwrap();
     let rows = snapshot.scan(&keys::run_rows(P, dead), Default::default()).await.unwrap().rows;
     assert!(rows.is_empty(), "{} rows are left", rows.len());
     for kind in [keys::SeriesKind::Metric, keys::SeriesKind::Object] {
@@ -275,33 +275,31 @@ async fn rule_11_only_the_rows_of_the_dead_run_are_swept() {
     assert!(snapshot.get(&keys::dead_run(P, dead)).await.unwrap().is_none());
     assert_eq!(project_count(&*snapshot, P, Counter::Series).await.unwrap(), 1);
     assert_eq!(project_count(&*snapshot, P, Counter::Points).await.unwrap(), 1);
-    assert_eq!(world.read_run("keep").await.unwrap().metrics.len(), 1);
+    assert_eq!(env.read_run("keep").await.unwrap().metrics.len(), 1);
     assert!(snapshot.get(&keys::number(P, dead)).await.unwrap().is_some(), "a number is never reused");
 }
 
 #[tokio::test]
 async fn rule_26_links_of_a_deleted_tag_are_swept() {
-    let world = World::new().await;
+    let env = TestEnv::new().await;
     for run in ["a", "b", "c"] {
         let record = record(0).run(run).create().tag("t").tag("u");
-        world.apply_with(&mut world.writer(run), vec![record]).await;
+        env.apply_with(&mut env.writer(run), vec![record]).await;
     }
-    let id = entity_find(&*world.store().snapshot().await.unwrap(), P, EntityKind::Tag, "t")
-        .await
-        .unwrap()
-        .unwrap();
-    transact(world.store(), async |mut transaction: Transaction| {
+    let id =
+        entity_find(&*env.store().snapshot().await.unwrap(), P, EntityKind::Tag, "t").await.unwrap().unwrap();
+    transact(env.store(), async |mut transaction: Transaction| {
         entity_delete::<Tag>(&mut transaction, P, &id).await.unwrap();
         Ok::<_, Error>((transaction, ()))
     })
     .await
     .unwrap();
-    jobs::sweep_entities(&world.deps, &CancellationToken::new()).await.unwrap();
+    matyan_maintenance::sweep_dead_entities(env.deps.maintenance(), &CancellationToken::new()).await.unwrap();
     for run in ["a", "b", "c"] {
-        let props = world.read_run(run).await.unwrap().props;
-        assert_eq!(world.tags(&props).await, [("u".to_owned(), 3)]);
+        let props = env.read_run(run).await.unwrap().props;
+        assert_eq!(env.tags(&props).await, [("u".to_owned(), 3)]);
     }
-    let snapshot = world.store().snapshot().await.unwrap();
+    let snapshot = env.store().snapshot().await.unwrap();
     assert_eq!(runs_counts(&*snapshot, P, EntityKind::Tag).await.unwrap().len(), 1);
     assert!(snapshot.get(&keys::dead_entity(P, EntityKind::Tag, &id)).await.unwrap().is_none());
     let (changes, _) = matyan_model::change::changes_list(&*snapshot, P, None, 100).await.unwrap();
@@ -310,12 +308,12 @@ async fn rule_26_links_of_a_deleted_tag_are_swept() {
 
 #[tokio::test]
 async fn rule_26_notes_of_a_deleted_experiment_are_swept() {
-    let world = World::new().await;
-    world.apply(vec![record(0).create()]).await;
+    let env = TestEnv::new().await;
+    env.apply(vec![record(0).create()]).await;
     let owner = NoteOwner::Experiment("e".into());
     let experiment = Experiment { name: "e".into(), ..Experiment::default() };
     let note = Note { owner: owner.clone(), ..Note::default() };
-    transact(world.store(), async |mut transaction: Transaction| {
+    transact(env.store(), async |mut transaction: Transaction| {
         entity_create(&mut transaction, P, "e", &experiment).await.unwrap();
         for at in 0..2_001 {
             entity_create(&mut transaction, P, &format!("{at:04}"), &note).await.unwrap();
@@ -324,72 +322,72 @@ async fn rule_26_notes_of_a_deleted_experiment_are_swept() {
     })
     .await
     .unwrap();
-    transact(world.store(), async |mut transaction: Transaction| {
+    transact(env.store(), async |mut transaction: Transaction| {
         entity_delete::<Experiment>(&mut transaction, P, "e").await.unwrap();
         Ok::<_, Error>((transaction, ()))
     })
     .await
     .unwrap();
-    let left = async || notes_count(&*world.store().snapshot().await.unwrap(), P, &owner).await.unwrap();
+    let left = async || notes_count(&*env.store().snapshot().await.unwrap(), P, &owner).await.unwrap();
     assert_eq!(left().await, 1);
-    jobs::sweep_entities(&world.deps, &CancellationToken::new()).await.unwrap();
+    matyan_maintenance::sweep_dead_entities(env.deps.maintenance(), &CancellationToken::new()).await.unwrap();
     assert_eq!(left().await, 0);
 }
 
 #[tokio::test]
 async fn rule_13_a_tombstone_is_kept_until_nothing_can_bring_the_run_back() {
-    let world = World::new().await;
+    let env = TestEnv::new().await;
     let day = 24 * 3_600_000_000;
     let metrics = Metrics::new(&Registry::new()).unwrap();
-    let sweep = async || jobs::sweep_tombstones(&world.deps, &metrics).await.unwrap();
-    world.append([record(0).create(), record(0).delete()]).await;
-    let worker = world.work().await;
-    world.applied(0, 1).await;
+    let sweep = async || job_scheduler::sweep_tombstones(&env.deps, &metrics).await.unwrap();
+    env.append([record(0).create(), record(0).delete()]).await;
+    let worker = env.work().await;
+    env.applied(0, 1).await;
     worker.stop().await.unwrap();
     // Old enough and passed by the log, but its blobs were never deleted: that happens now,
     // and the tombstone is kept.
-    world.put_blob("r/a").await;
-    world.now_us.store(40 * day, Ordering::Relaxed);
+    env.put_blob("r/a").await;
+    env.now_us.store(40 * day, Ordering::Relaxed);
     sweep().await;
-    assert!(world.blobs_are_gone().await && !world.has_blob("r/a").await);
-    world.now_us.store(29 * day, Ordering::Relaxed);
+    assert!(env.blobs_are_deleted().await && !env.has_blob("r/a").await);
+    env.now_us.store(29 * day, Ordering::Relaxed);
     sweep().await;
-    assert!(world.head().await.is_some(), "it is younger than the longest client spool");
+    assert!(env.head().await.is_some(), "it is younger than the longest client spool");
     // Uploaded with a URL that was issued before the run was deleted.
-    world.put_blob("r/late").await;
-    world.now_us.store(31 * day, Ordering::Relaxed);
+    env.put_blob("r/late").await;
+    env.now_us.store(31 * day, Ordering::Relaxed);
     sweep().await;
-    assert_eq!(world.head().await, None);
-    assert!(!world.has_blob("r/late").await, "no later sweep would find it");
+    assert_eq!(env.head().await, None);
+    assert!(!env.has_blob("r/late").await, "no later sweep would find it");
 }
 
 #[tokio::test]
 async fn rule_13_a_tombstone_is_kept_while_the_log_holds_the_delete() {
-    let world = World::new().await;
+    let env = TestEnv::new().await;
     let metrics = Metrics::new(&Registry::new()).unwrap();
-    world.append([record(0).create(), record(0).delete()]).await;
-    world.apply(vec![record(0).create(), record(1).delete()]).await;
-    world.now_us.store(100 * 24 * 3_600_000_000, Ordering::Relaxed);
+    env.append([record(0).create(), record(0).delete()]).await;
+    env.apply(vec![record(0).create(), record(1).delete()]).await;
+    env.now_us.store(100 * 24 * 3_600_000_000, Ordering::Relaxed);
     for _ in 0..2 {
-        jobs::sweep_tombstones(&world.deps, &metrics).await.unwrap();
+        job_scheduler::sweep_tombstones(&env.deps, &metrics).await.unwrap();
     }
-    assert!(world.blobs_are_gone().await);
+    assert!(env.blobs_are_deleted().await);
 }
 
 /// The lock is taken over while the sweep lists blobs: it deletes blobs of the dead run, but
 /// records nothing.
 #[tokio::test]
 async fn rule_14_a_sweep_that_lost_its_lock_records_nothing() {
-    let mut world = World::new().await;
-    world.append([record(0).create(), record(0).delete()]).await;
-    world.apply(vec![record(0).create(), record(1).delete()]).await;
-    world.now_us.store(100 * 24 * 3_600_000_000, Ordering::Relaxed);
-    let gate = Gate::closed(world.deps.blobs.clone());
-    world.deps.blobs = gate.clone();
+    let mut env = TestEnv::new().await;
+    env.append([record(0).create(), record(0).delete()]).await;
+    env.apply(vec![record(0).create(), record(1).delete()]).await;
+    env.now_us.store(100 * 24 * 3_600_000_000, Ordering::Relaxed);
+    let gate = GatedBlobs::closed(env.deps.blobs.clone());
+    env.deps.blobs = gate.clone();
     let metrics = Metrics::new(&Registry::new()).unwrap();
     let take_over = async {
         eventually("the sweep at its list", || async { gate.is_reached.load(Ordering::Relaxed) }).await;
-        transact(world.store(), async |mut transaction: Transaction| {
+        transact(env.store(), async |mut transaction: Transaction| {
             let taken = lock_take(&mut transaction, "cleanup-tombstones", [9; 16], 1, 0).await?;
             assert!(taken.is_some(), "the job has another name");
             Ok::<_, Error>((transaction, ()))
@@ -398,107 +396,107 @@ async fn rule_14_a_sweep_that_lost_its_lock_records_nothing() {
         .unwrap();
         gate.opened.add_permits(1_000);
     };
-    let (swept, ()) = tokio::join!(jobs::sweep_tombstones(&world.deps, &metrics), take_over);
+    let (swept, ()) = tokio::join!(job_scheduler::sweep_tombstones(&env.deps, &metrics), take_over);
     assert!(matches!(swept, Err(Error::Busy("cleanup-tombstones"))), "the sweep must fail");
-    assert!(!world.blobs_are_gone().await);
-    let held = lock_held(&*world.store().snapshot().await.unwrap(), "cleanup-tombstones").await.unwrap();
+    assert!(!env.blobs_are_deleted().await);
+    let held = lock_holder(&*env.store().snapshot().await.unwrap(), "cleanup-tombstones").await.unwrap();
     assert_eq!(held.unwrap().owner, [9; 16], "the sweep must not release the lock of another owner");
 }
 
 /// For example a blob under an object lock of the bucket.
 #[tokio::test]
 async fn rule_15_a_blob_that_cannot_be_deleted_blocks_neither_other_blobs_nor_other_events() {
-    let mut world = World::new().await;
+    let mut env = TestEnv::new().await;
     for key in ["a/1", "a/2", "a/3", "b/1"] {
-        world.put_blob(key).await;
+        env.put_blob(key).await;
     }
     for run in ["a", "b"] {
         let deleted = vec![record(0).run(run).create(), record(1).run(run).delete()];
-        world.apply_with(&mut world.writer(run), deleted).await;
+        env.apply_with(&mut env.writer(run), deleted).await;
     }
     let deletes = AtomicU64::new(0);
-    world.deps.blobs = Arc::new(FaultBlobs::new(world.deps.blobs.clone(), move |call| match call {
+    env.deps.blobs = Arc::new(FaultBlobs::new(env.deps.blobs.clone(), move |call| match call {
         BlobCall::Delete if deletes.fetch_add(1, Ordering::Relaxed) == 0 => BlobFault::Lock,
         _ => BlobFault::None,
     }));
-    let control = world.control().await;
+    let control = env.control().await;
     let gone = async |run: &str| {
-        let (snapshot, run) = (world.store().snapshot().await.unwrap(), RunId::new(run));
+        let (snapshot, run) = (env.store().snapshot().await.unwrap(), RunId::new(run));
         let head = matyan_model::run::head_get(&*snapshot, P, &run).await.unwrap();
-        matches!(head, Some(Head::Tombstone(tombstone)) if tombstone.blobs_gone)
+        matches!(head, Some(Head::Tombstone(tombstone)) if tombstone.blobs_deleted)
     };
     eventually("a mark that the blobs of the other run are deleted", || gone("b")).await;
     assert!(!gone("a").await, "one of its blobs still exists");
     assert_eq!((control.metrics.blobs_deleted.get(), control.metrics.blob_failures.get()), (3, 1));
     assert_eq!(control.metrics.event_errors.with_label_values(&["blob_storage"]).get(), 1);
     control.stop().await;
-    let left = world.blobs().list("", None).await.unwrap().blobs;
+    let left = env.blobs().list("", None).await.unwrap().blobs;
     assert_eq!(left.iter().map(|(key, _)| key.as_str()).collect::<Vec<_>>(), ["a/1"]);
     // The sweep deletes it once the object lock is removed.
-    world.now_us.store(100 * 24 * 3_600_000_000, Ordering::Relaxed);
-    jobs::sweep_tombstones(&world.deps, &Metrics::new(&Registry::new()).unwrap()).await.unwrap();
-    assert!(gone("a").await && !world.has_blob("a/1").await);
+    env.now_us.store(100 * 24 * 3_600_000_000, Ordering::Relaxed);
+    job_scheduler::sweep_tombstones(&env.deps, &Metrics::new(&Registry::new()).unwrap()).await.unwrap();
+    assert!(gone("a").await && !env.has_blob("a/1").await);
 }
 
 /// A blob that cannot be deleted keeps only its own tombstone.
 #[tokio::test]
 async fn rule_13_one_run_whose_blobs_remain_does_not_block_others() {
-    let mut world = World::new().await;
+    let mut env = TestEnv::new().await;
     for run in ["a", "b", "c"] {
         let deleted = vec![record(0).run(run).create(), record(1).run(run).delete()];
-        world.apply_with(&mut world.writer(run), deleted).await;
+        env.apply_with(&mut env.writer(run), deleted).await;
     }
-    world.now_us.store(100 * 24 * 3_600_000_000, Ordering::Relaxed);
+    env.now_us.store(100 * 24 * 3_600_000_000, Ordering::Relaxed);
     let calls = AtomicU64::new(0);
-    world.deps.blobs = Arc::new(FaultBlobs::new(world.deps.blobs.clone(), move |_| {
+    env.deps.blobs = Arc::new(FaultBlobs::new(env.deps.blobs.clone(), move |_| {
         if calls.fetch_add(1, Ordering::Relaxed) == 0 { BlobFault::Refuse } else { BlobFault::None }
     }));
     let metrics = Metrics::new(&Registry::new()).unwrap();
-    jobs::sweep_tombstones(&world.deps, &metrics).await.unwrap();
-    let snapshot = world.store().snapshot().await.unwrap();
+    job_scheduler::sweep_tombstones(&env.deps, &metrics).await.unwrap();
+    let snapshot = env.store().snapshot().await.unwrap();
     let (tombstones, _) =
         matyan_model::run::tombstones_list(&*snapshot, P, &keys::tombstones(P)).await.unwrap();
-    let gone: Vec<bool> = tombstones.iter().map(|(_, tombstone)| tombstone.blobs_gone).collect();
+    let gone: Vec<bool> = tombstones.iter().map(|(_, tombstone)| tombstone.blobs_deleted).collect();
     assert_eq!(gone, [false, true, true]);
 }
 
 #[tokio::test]
 async fn stopping_does_not_wait_for_blobs() {
-    let mut world = World::new().await;
-    world.apply(vec![record(0).create(), record(1).delete()]).await;
-    let gate = Gate::closed(world.deps.blobs.clone());
-    world.deps.blobs = gate.clone();
-    let control = world.control().await;
+    let mut env = TestEnv::new().await;
+    env.apply(vec![record(0).create(), record(1).delete()]).await;
+    let gate = GatedBlobs::closed(env.deps.blobs.clone());
+    env.deps.blobs = gate.clone();
+    let control = env.control().await;
     eventually("the event at its list", || async { gate.is_reached.load(Ordering::Relaxed) }).await;
     super::ends("stopping", control.stop()).await;
-    assert!(!world.blobs_are_gone().await);
+    assert!(!env.blobs_are_deleted().await);
     // The event is handled after the next start.
     gate.opened.add_permits(1_000);
-    let control = world.control().await;
-    eventually("a mark that the blobs are deleted", || world.blobs_are_gone()).await;
+    let control = env.control().await;
+    eventually("a mark that the blobs are deleted", || env.blobs_are_deleted()).await;
     control.stop().await;
 }
 
 #[tokio::test]
 async fn only_blobs_of_the_run_that_an_event_names_are_deleted() {
-    let world = World::new().await;
-    world.apply(vec![record(0).create(), record(1).delete()]).await;
-    let Some(Head::Tombstone(tombstone)) = world.head().await else { panic!("there is no tombstone") };
+    let env = TestEnv::new().await;
+    env.apply(vec![record(0).create(), record(1).delete()]).await;
+    let Some(Head::Tombstone(tombstone)) = env.head().await else { panic!("there is no tombstone") };
     for key in ["r/a", "r2/a", "s/r/a"] {
-        world.put_blob(key).await;
+        env.put_blob(key).await;
     }
     let metrics = Metrics::new(&Registry::new()).unwrap();
-    let deleted = |blob_keys: &[&str]| crate::control::Deleted {
+    let deleted = |blob_keys: &[&str]| matyan_record::control::DeletedRun {
         run_id: "r".into(),
-        number: Some(matyan_model::ids::RunNumber(tombstone.number.unwrap())),
+        number: Some(tombstone.number.unwrap()),
         blob_keys: blob_keys.iter().map(|key| (*key).to_owned()).collect(),
     };
     let delete = async |project: &str, keys: &[&str]| {
-        crate::control::delete_run(&world.deps, &metrics, project, &deleted(keys), &|| {}).await.unwrap();
+        crate::control::delete_run(&env.deps, &metrics, project, &deleted(keys), &|| {}).await.unwrap();
     };
     delete("no number", &["r/a"]).await;
     delete(&"x".repeat(20_000), &["r/a"]).await;
-    assert!(world.has_blob("r/a").await, "the project of the event is unknown");
+    assert!(env.has_blob("r/a").await, "the project of the event is unknown");
     delete("", &["r/a", "r2/a", "s/r/a"]).await;
-    assert!(!world.has_blob("r/a").await && world.has_blob("r2/a").await && world.has_blob("s/r/a").await);
+    assert!(!env.has_blob("r/a").await && env.has_blob("r2/a").await && env.has_blob("s/r/a").await);
 }

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use matyan_blob::{Blobs, UrlSigner, fs::FsBlobs};
 use matyan_log::{
     Append, LogWriter, NewRecord, Record, Topic, TopicInfo,
-    embedded::{Components, EmbeddedLog},
+    embedded::{Deps as LogDeps, EmbeddedLog},
 };
 use matyan_model::ids::{Project, RunId};
 use matyan_proto::{
@@ -31,7 +31,7 @@ use prost::Message;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    apply::{Applied, Copier, DeadLetters, RunKey, RunWriter},
+    apply::{ApplyOutcome, DeadLetterQueue, DeadLetterTask, RunKey, RunWriter},
     deps::Deps,
     metrics::Metrics,
     record::Entry,
@@ -39,20 +39,20 @@ use crate::{
 
 pub(crate) const P: Project = Project(0);
 
-pub(crate) struct World {
+pub(crate) struct TestEnv {
     pub(crate) deps: Deps,
     /// The store without faults, which tests use directly; workers use it through `faults`.
     inner: Arc<EmbeddedStore>,
     pub(crate) faults: Arc<FaultStore>,
     pub(crate) now_us: Arc<AtomicI64>,
     pub(super) log: Arc<EmbeddedLog>,
-    pub(super) dead_letters: DeadLetters,
+    pub(super) dead_letters: DeadLetterQueue,
     metrics: Metrics,
-    _copier: Copier,
+    _dead_letter_task: DeadLetterTask,
     directory: tempfile::TempDir,
 }
 
-impl World {
+impl TestEnv {
     pub(crate) async fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let store = EmbeddedStore::open(directory.path().join("store"), Default::default()).await.unwrap();
@@ -79,9 +79,9 @@ impl World {
                 id
             }),
         };
-        let (dead_letters, _copier) = DeadLetters::start(log.clone(), dropped());
+        let (dead_letters, _dead_letter_task) = DeadLetterQueue::start(log.clone(), dropped());
         let metrics = Metrics::new(&prometheus::Registry::new()).unwrap();
-        Self { deps, inner, faults, now_us, log, dead_letters, metrics, _copier, directory }
+        Self { deps, inner, faults, now_us, log, dead_letters, metrics, _dead_letter_task, directory }
     }
 
     /// Replaces the log by another one, with offsets from 0.
@@ -111,18 +111,18 @@ impl World {
     }
 
     /// Applies records to run `r` with a new writer.
-    pub(crate) async fn apply(&self, records: Vec<TestRecord>) -> Applied {
+    pub(crate) async fn apply(&self, records: Vec<TestRecord>) -> ApplyOutcome {
         self.apply_with(&mut self.writer("r"), records).await
     }
 
-    pub(crate) async fn apply_with(&self, writer: &mut RunWriter, records: Vec<TestRecord>) -> Applied {
+    pub(crate) async fn apply_with(&self, writer: &mut RunWriter, records: Vec<TestRecord>) -> ApplyOutcome {
         let applied =
             writer.apply(records.iter().map(TestRecord::entry).collect(), &CancellationToken::new()).await;
         assert!(applied.is_complete);
         applied
     }
 
-    pub(super) async fn apply_entries(&self, run: &str, entries: Vec<Entry>) -> Applied {
+    pub(super) async fn apply_entries(&self, run: &str, entries: Vec<Entry>) -> ApplyOutcome {
         self.writer(run).apply(entries, &CancellationToken::new()).await
     }
 
@@ -138,7 +138,7 @@ pub(super) fn dropped() -> IntCounter {
 }
 
 async fn open_log(path: &Path, number: u8) -> Arc<EmbeddedLog> {
-    let components = Components { clock: Arc::new(|| 7), new_identity: [number; 16] };
+    let components = LogDeps { clock: Arc::new(|| 7), new_identity: [number; 16] };
     Arc::new(EmbeddedLog::open_with(path, Default::default(), components).await.unwrap())
 }
 
@@ -197,17 +197,17 @@ impl TestRecord {
     }
 
     pub(super) fn params(self, json: &str) -> Self {
-        let value = matyan_model::cbor::encode(&matyan_model::json::parse(json).unwrap());
+        let value = matyan_value::cbor::encode(&matyan_value::json::parse(json).unwrap());
         self.event(Kind::LogParams(pb::LogParams { value: value.into() }))
     }
 
     pub(super) fn object(self, name: &str, step: Option<i64>, text: &str) -> Self {
-        let value = [("data".to_owned(), matyan_model::value::Value::Text(text.to_owned()))].into();
+        let value = [("data".to_owned(), matyan_value::Value::Text(text.to_owned()))].into();
         self.event(Kind::LogObject(pb::LogObject {
             name: name.to_owned(),
             dtype: "text".into(),
             step,
-            value: matyan_model::cbor::encode_map(&value).into(),
+            value: matyan_value::cbor::encode_map(&value).into(),
             ..pb::LogObject::default()
         }))
     }
@@ -251,10 +251,10 @@ impl TestRecord {
 }
 
 /// A log that accepts nothing and never answers, like one without a leader.
-pub(crate) struct Silent;
+pub(crate) struct SilentLog;
 
 #[async_trait::async_trait]
-impl LogWriter for Silent {
+impl LogWriter for SilentLog {
     fn append(&self, _: Topic, _: Vec<NewRecord>) -> Append {
         Box::pin(std::future::pending())
     }
@@ -265,10 +265,10 @@ impl LogWriter for Silent {
 }
 
 /// A log without an identity, like Kafka.
-pub(crate) struct Nameless(pub(crate) Arc<dyn LogWriter>);
+pub(crate) struct LogWithoutIdentity(pub(crate) Arc<dyn LogWriter>);
 
 #[async_trait::async_trait]
-impl LogWriter for Nameless {
+impl LogWriter for LogWithoutIdentity {
     fn append(&self, topic: Topic, records: Vec<NewRecord>) -> Append {
         self.0.append(topic, records)
     }

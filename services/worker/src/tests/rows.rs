@@ -4,7 +4,7 @@
 use matyan_proto::ingest::v1::{self as pb, event::Kind};
 use matyan_store::{Key, Range, Scan, Store, Value};
 
-use super::harness::{World, record};
+use super::harness::{TestEnv, record};
 
 /// All rows of a store.
 async fn rows(store: &dyn Store) -> Vec<(Key, Value)> {
@@ -21,7 +21,7 @@ async fn rows(store: &dyn Store) -> Vec<(Key, Value)> {
 #[tokio::test]
 async fn rule_09_points_write_no_row_per_series() {
     const SERIES: u32 = 1_000;
-    let world = World::new().await;
+    let env = TestEnv::new().await;
     let names: Vec<String> = (0..SERIES).map(|number| format!("metric-{number}")).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     let step = |offset: u64| {
@@ -29,29 +29,29 @@ async fn rule_09_points_write_no_row_per_series() {
         let known = if offset == 0 { known.define(0, &names) } else { known };
         (0..SERIES).fold(known, |record, series| record.points(series, &[(None, f64::from(series))]))
     };
-    world.apply(vec![step(0)]).await;
-    let before = rows(world.store()).await;
-    world.apply(vec![step(1)]).await;
-    let after = rows(world.store()).await;
+    env.apply(vec![step(0)]).await;
+    let before = rows(env.store()).await;
+    env.apply(vec![step(1)]).await;
+    let after = rows(env.store()).await;
     let changed = after.iter().filter(|row| !before.contains(row)).count();
     assert!(before.len() > SERIES as usize, "a new series has a row");
     assert!((1..20).contains(&changed), "{changed} rows were written for one more point of {SERIES} series");
-    assert_eq!(world.points("metric-7").await, [(0, 7.0), (1, 7.0)]);
+    assert_eq!(env.points("metric-7").await, [(0, 7.0), (1, 7.0)]);
 }
 
 #[tokio::test]
 async fn rule_22_contexts_with_the_same_id_stay_apart() {
     // Found by search: both have the id 8e3265b9.
     let contexts = [r#"{"n":7335}"#, r#"{"n":13654}"#];
-    let ids = contexts.map(|context| matyan_model::context::Context::parse(context).unwrap().id());
+    let ids = contexts.map(|context| matyan_value::Context::parse(context).unwrap().id());
     assert_eq!(ids, [0x8e32_65b9; 2]);
-    let world = World::new().await;
+    let env = TestEnv::new().await;
     let mut both = record(0).define(0, &["loss", "loss"]).points(0, &[(None, 1.0)]).points(1, &[(None, 2.0)]);
     for (series, context) in both.batch.series.iter_mut().zip(contexts) {
         series.context = context.to_owned();
     }
-    world.apply(vec![both]).await;
-    let run = world.read().await.unwrap();
+    env.apply(vec![both]).await;
+    let run = env.read().await.unwrap();
     let found: Vec<_> =
         run.metrics.iter().map(|(header, points)| (header.context.clone(), points.values.clone())).collect();
     assert_eq!(found.len(), 2, "{found:?}");
@@ -62,7 +62,7 @@ async fn rule_22_contexts_with_the_same_id_stay_apart() {
 
 #[tokio::test]
 async fn rule_34_references_carry_size_and_hash_where_they_are_known() {
-    let world = World::new().await;
+    let env = TestEnv::new().await;
     let reference = |path: &str, size, content_hash: &[u8]| {
         Kind::BlobRef(pb::BlobRef {
             key: format!("r/{path}"),
@@ -72,13 +72,13 @@ async fn rule_34_references_carry_size_and_hash_where_they_are_known() {
             ..pb::BlobRef::default()
         })
     };
-    let told = record(0).event(reference("told", Some(5), &[7; 32])).event(reference("untold", None, &[]));
-    world.apply(vec![told.object("o", None, &"x".repeat(100_000))]).await;
-    let run = world.read().await.unwrap();
+    let found = record(0).event(reference("full", Some(5), &[7; 32])).event(reference("bare", None, &[]));
+    env.apply(vec![found.object("o", None, &"x".repeat(100_000))]).await;
+    let run = env.read().await.unwrap();
     let found: Vec<_> =
         run.artifacts.iter().map(|(path, artifact)| (path.as_str(), artifact.size, artifact.hash)).collect();
-    assert_eq!(found, [("told", Some(5), Some([7; 32])), ("untold", None, None)]);
+    assert_eq!(found, [("full", Some(5), Some([7; 32])), ("bare", None, None)]);
     // The worker itself uploaded this payload, so it knows both; reading the value compares
     // them.
-    world.value(&run.objects[0].1[0]).await;
+    env.value(&run.objects[0].1[0]).await;
 }

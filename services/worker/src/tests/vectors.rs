@@ -6,17 +6,13 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use futures::StreamExt as _;
 use matyan_log::Record;
-use matyan_model::{
-    index::runs_proposed,
-    json, keys,
-    run::Head,
-    value::{Map, Value},
-};
+use matyan_model::{index::index_runs_page, keys, run::Head};
+use matyan_value::{Map, Value, json};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    harness::{P, World},
-    read::{RunRead, context_id},
+    harness::{P, TestEnv},
+    run_reader::{StoredRun, context_id},
 };
 use crate::record::Entry;
 
@@ -30,7 +26,7 @@ fn files(prefix: &str) -> Vec<PathBuf> {
 }
 
 /// Number of concurrent test stores: opening one waits for the disk.
-const WORLDS: usize = 16;
+const CONCURRENT_CASES: usize = 16;
 
 #[tokio::test]
 async fn vectors_ingest_apply() {
@@ -38,15 +34,16 @@ async fn vectors_ingest_apply() {
     let files: Vec<Value> = files("ingest_apply").into_iter().map(parse).collect();
     let cases: Vec<&Map> = files.iter().flat_map(|file| list(&map(file)["cases"])).map(map).collect();
     assert!(!cases.is_empty());
-    let problems: Vec<Vec<String>> = futures::stream::iter(cases).map(play).buffered(WORLDS).collect().await;
+    let problems: Vec<Vec<String>> =
+        futures::stream::iter(cases).map(play).buffered(CONCURRENT_CASES).collect().await;
     let problems = problems.concat();
     assert!(problems.is_empty(), "{} problems\n{}", problems.len(), problems.join("\n"));
 }
 
 async fn play(case: &Map) -> Vec<String> {
-    let world = World::new().await;
+    let env = TestEnv::new().await;
     let run = word(&case["run_id"]);
-    let (mut writer, mut offset) = (world.writer(run), 0);
+    let (mut writer, mut offset) = (env.writer(run), 0);
     for (at, batch) in list(&case["batches"]).iter().enumerate() {
         let mut entries = Vec::new();
         for message in list(batch) {
@@ -55,11 +52,11 @@ async fn play(case: &Map) -> Vec<String> {
         }
         assert!(writer.apply(entries, &CancellationToken::new()).await.is_complete);
     }
-    let mut actual = state(&world, run).await;
+    let mut actual = state(&env, run).await;
     let reference = map(&case["reference_state"]);
     let better = case.get("expected_instead").and_then(Value::as_map);
     let mut problems: Vec<String> =
-        world.parked().await.iter().map(|parked| format!("parked: {}", parked.reason)).collect();
+        env.parked().await.iter().map(|parked| format!("parked: {}", parked.reason)).collect();
     let verdict = word(&case["verdict"]);
     if verdict == "match_or_better" && better.is_none() && map(&reference["meta"]).is_empty() {
         // Matyan 0.3 stored data without a run here; now there is a run.
@@ -117,7 +114,7 @@ fn write_json(out: &mut String, value: &Value) {
         }
         scalar => {
             let map = Map::from([("x".to_owned(), scalar.clone())]);
-            let text = matyan_model::context::Context::new(&map).canonical().to_owned();
+            let text = matyan_value::Context::new(&map).canonical().to_owned();
             out.push_str(&text[5..text.len() - 1]);
         }
     }
@@ -147,16 +144,16 @@ fn by_rule(case: &str, actual: &Map) -> Vec<String> {
     if is_good { Vec::new() } else { vec![format!("the rule of this case is violated: {actual:?}")] }
 }
 
-async fn state(world: &World, id: &str) -> Map {
-    let snapshot = world.store().snapshot().await.unwrap();
+async fn state(env: &TestEnv, id: &str) -> Map {
+    let snapshot = env.store().snapshot().await.unwrap();
     let head = matyan_model::run::head_get(&*snapshot, P, &matyan_model::ids::RunId::new(id)).await.unwrap();
-    let run = world.read_run(id).await;
-    let listed = async |range| runs_proposed(&*snapshot, &range, usize::MAX).await.unwrap().0;
+    let run = env.read_run(id).await;
+    let listed = async |range| index_runs_page(&*snapshot, &range, usize::MAX).await.unwrap().0;
     let number = run.as_ref().map(|run| run.number);
     let is_listed = |numbers: Vec<_>| Value::Bool(number.is_some_and(|number| numbers.contains(&number)));
     let mut state = Map::from([
         ("tombstoned".to_owned(), Value::Bool(matches!(head, Some(Head::Tombstone(_))))),
-        ("times_listed".to_owned(), Value::Integer(world.listed().await.len() as i64)),
+        ("times_listed".to_owned(), Value::Integer(env.listed().await.len() as i64)),
         ("listed_active".to_owned(), is_listed(listed(keys::index_active_all(P, true)).await)),
         ("listed_finished".to_owned(), is_listed(listed(keys::index_active_all(P, false)).await)),
         ("listed_archived".to_owned(), is_listed(listed(keys::index_archived_all(P, true)).await)),
@@ -169,18 +166,18 @@ async fn state(world: &World, id: &str) -> Map {
         ("experiment".to_owned(), Value::Null),
     ]);
     if let Some(run) = run {
-        add_run(&mut state, world, run).await;
+        add_run(&mut state, env, run).await;
     }
     state
 }
 
-async fn add_run(state: &mut Map, world: &World, run: RunRead) {
+async fn add_run(state: &mut Map, env: &TestEnv, run: StoredRun) {
     let named = |name: String, count: i64| {
         object([("name", Value::Text(name)), ("run_count", Value::Integer(count))])
     };
-    let tags = world.tags(&run.props).await.into_iter().map(|(name, count)| named(name, count)).collect();
+    let tags = env.tags(&run.props).await.into_iter().map(|(name, count)| named(name, count)).collect();
     state.insert("tags".into(), Value::List(tags));
-    if let Some((name, count)) = world.experiment(&run.props).await {
+    if let Some((name, count)) = env.experiment(&run.props).await {
         state.insert("experiment".into(), named(name, count));
     }
     state.insert("meta".into(), meta(&run));
@@ -202,7 +199,7 @@ async fn add_run(state: &mut Map, world: &World, run: RunRead) {
     for (header, objects) in &run.objects {
         let mut values = Vec::new();
         for object in objects {
-            values.push(world.value(object).await);
+            values.push(env.value(object).await);
         }
         sequences.push(Sequence {
             name: header.name.clone(),
@@ -276,7 +273,7 @@ impl Sequence {
     }
 }
 
-fn meta(run: &RunRead) -> Value {
+fn meta(run: &StoredRun) -> Value {
     let time =
         |time_us: Option<i64>| time_us.map_or(Value::Null, |time_us| Value::Float(time_us as f64 / 1e6));
     let props = &run.props;
@@ -293,7 +290,7 @@ fn meta(run: &RunRead) -> Value {
     ])
 }
 
-fn attrs(run: &RunRead) -> Value {
+fn attrs(run: &StoredRun) -> Value {
     let mut attrs = run.params.clone();
     if !run.artifacts.is_empty() {
         let blobs = run.artifacts.iter().map(|(path, artifact)| {
@@ -311,7 +308,7 @@ fn attrs(run: &RunRead) -> Value {
 fn log_record(record: &matyan_model::logs::LogRecord) -> Value {
     let decoded = |bytes: &[u8]| match bytes {
         [] => Value::Null,
-        bytes => matyan_model::cbor::decode(bytes).unwrap(),
+        bytes => matyan_value::cbor::decode(bytes).unwrap(),
     };
     object([
         ("message", Value::Text(record.message.clone())),

@@ -33,28 +33,28 @@ use super::*;
 use crate::wire::clock;
 
 /// A backend and two workers, with fault layers over what they share.
-struct World {
+struct TestSystem {
     edges: [Edge; 3],
     store: Arc<FaultStore>,
     log: Arc<LogFaults>,
-    blobs_are_away: Arc<AtomicBool>,
+    blobs_unavailable: Arc<AtomicBool>,
     _directory: TempDir,
 }
 
-impl World {
+impl TestSystem {
     async fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let place = |name| directory.path().join(name);
-        let store = Arc::new(EmbeddedStore::open(place("store"), Default::default()).await.unwrap());
+        let data_path = |name| directory.path().join(name);
+        let store = Arc::new(EmbeddedStore::open(data_path("store"), Default::default()).await.unwrap());
         let store = Arc::new(FaultStore::new(store, StoreFaults::script([])));
-        let inner = Arc::new(EmbeddedLog::open(place("log"), Default::default()).await.unwrap());
+        let inner = Arc::new(EmbeddedLog::open(data_path("log"), Default::default()).await.unwrap());
         let log = Arc::new(LogFaults::scripted(Duration::from_secs(1)));
         let signer = UrlSigner::new(b"secret", Duration::from_secs(60), clock::now_us());
-        let blobs = Arc::new(FsBlobs::open(&place("blobs"), signer, clock::now_us()).unwrap());
-        let blobs_are_away = Arc::new(AtomicBool::default());
+        let blobs = Arc::new(FsBlobs::open(&data_path("blobs"), signer, clock::now_us()).unwrap());
+        let blobs_unavailable = Arc::new(AtomicBool::default());
         let plan = {
-            let away = blobs_are_away.clone();
-            move |_| if away.load(Ordering::Relaxed) { BlobFault::Refuse } else { BlobFault::None }
+            let unavailable = blobs_unavailable.clone();
+            move |_| if unavailable.load(Ordering::Relaxed) { BlobFault::Refuse } else { BlobFault::None }
         };
         let deps = Deps {
             store: store.clone(),
@@ -67,7 +67,7 @@ impl World {
         let backend = Backend::new(matyan_backend::Deps {
             store: store.clone(),
             log: deps.log_writer.clone(),
-            log_format: matyan_log::RecordFormat::Protobuf,
+            log_format: matyan_record::ingestion::RecordFormat::Protobuf,
             blobs: deps.blobs.clone(),
             blob_uri: "blobs:/".to_owned(),
             uri_key: UriKey::new(b"secret"),
@@ -84,12 +84,12 @@ impl World {
         let backend = Transport::new(backend.into_routes().prepare());
         let query = matyan_edge::query(Default::default(), metrics(), backend, None);
         let edges = [query, worker("ingest-worker"), worker("control-worker")];
-        Self { edges, store, log, blobs_are_away, _directory: directory }
+        Self { edges, store, log, blobs_unavailable, _directory: directory }
     }
 
     /// The response of each port: its status and its checks.
     async fn ready(&self) -> [(u16, Value); 3] {
-        let ask = async |edge: &Edge| {
+        let request_readiness = async |edge: &Edge| {
             let request = Request::get("/health/ready/").body(Body::empty()).unwrap();
             let answer = Box::pin(edge.answer(request)).await;
             let status = answer.status().as_u16();
@@ -97,7 +97,7 @@ impl World {
             (status, serde_json::from_slice::<Value>(&body).unwrap()["checks"].clone())
         };
         let [query, ingest, control] = &self.edges;
-        tokio::join!(ask(query), ask(ingest), ask(control)).into()
+        tokio::join!(request_readiness(query), request_readiness(ingest), request_readiness(control)).into()
     }
 }
 
@@ -112,17 +112,18 @@ fn worker(fdb: &str, log: &str, blob: &str) -> Value {
 #[tokio::test]
 async fn only_the_unavailable_backend_is_reported() {
     const LATE: &str = "no answer within 2 s";
-    let world = World::new().await;
-    let well = [(200, query("ok", true)), (200, worker("ok", "ok", "ok")), (200, worker("ok", "ok", "ok"))];
-    assert_eq!(world.ready().await, well);
+    let system = TestSystem::new().await;
+    let healthy =
+        [(200, query("ok", true)), (200, worker("ok", "ok", "ok")), (200, worker("ok", "ok", "ok"))];
+    assert_eq!(system.ready().await, healthy);
 
-    world.log.stop();
+    system.log.stop();
     let without_log = (503, worker("ok", LATE, "ok"));
-    assert_eq!(world.ready().await, [(503, query("ok", false)), without_log.clone(), without_log]);
-    world.log.resume();
+    assert_eq!(system.ready().await, [(503, query("ok", false)), without_log.clone(), without_log]);
+    system.log.resume();
 
-    world.store.set_faults(StoreFaults::errors(1, 1.0));
-    let [backend, ingest, control] = world.ready().await;
+    system.store.set_faults(StoreFaults::errors(1, 1.0));
+    let [backend, ingest, control] = system.ready().await;
     let reason = backend.1["fdb"].as_str().unwrap().to_owned();
     assert!(reason != "ok", "{reason}");
     let without_store = (503, worker(&reason, "ok", "ok"));
@@ -130,15 +131,15 @@ async fn only_the_unavailable_backend_is_reported() {
         [backend, ingest, control],
         [(503, query(&reason, true)), without_store.clone(), without_store]
     );
-    world.store.set_faults(StoreFaults::script([]));
+    system.store.set_faults(StoreFaults::script([]));
 
-    world.blobs_are_away.store(true, Ordering::Relaxed);
-    let [backend, ingest, control] = world.ready().await;
+    system.blobs_unavailable.store(true, Ordering::Relaxed);
+    let [backend, ingest, control] = system.ready().await;
     let reason = ingest.1["blob"].as_str().unwrap().to_owned();
     assert!(reason != "ok", "{reason}");
     let without_blobs = (503, worker("ok", "ok", &reason));
     // The query side stays ready without blobs: runs can be viewed without them.
     assert_eq!([backend, ingest, control], [(200, query("ok", true)), without_blobs.clone(), without_blobs]);
-    world.blobs_are_away.store(false, Ordering::Relaxed);
-    assert_eq!(world.ready().await, well);
+    system.blobs_unavailable.store(false, Ordering::Relaxed);
+    assert_eq!(system.ready().await, healthy);
 }

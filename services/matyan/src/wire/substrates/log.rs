@@ -3,7 +3,8 @@
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use matyan_log::{LogReader, LogWriter, RecordFormat, embedded::EmbeddedLog, kafka::KafkaLog};
+use matyan_log::{LogReader, LogWriter, embedded::EmbeddedLog, kafka::KafkaLog};
+use matyan_record::ingestion::RecordFormat;
 
 use crate::{
     settings::{self, Settings},
@@ -11,7 +12,7 @@ use crate::{
 };
 
 /// Consumer group of the Matyan 0.3 workers, which can only read JSON.
-const OLD_GROUP: &str = "ingestion-workers";
+const MATYAN_0_3_GROUP: &str = "ingestion-workers";
 
 pub(crate) enum Log {
     Embedded(Arc<EmbeddedLog>),
@@ -19,10 +20,13 @@ pub(crate) enum Log {
 }
 
 impl Log {
-    pub(super) async fn open(settings: &Settings, place: impl Fn(&str) -> PathBuf) -> Result<Self, Error> {
+    pub(super) async fn open(
+        settings: &Settings,
+        data_path: impl Fn(&str) -> PathBuf,
+    ) -> Result<Self, Error> {
         let kafka = match &settings.log {
             settings::Log::Embedded => {
-                let log = EmbeddedLog::open(place("log"), Default::default()).await?;
+                let log = EmbeddedLog::open(data_path("log"), Default::default()).await?;
                 return Ok(Self::Embedded(Arc::new(log)));
             }
             settings::Log::Kafka(kafka) => kafka,
@@ -78,8 +82,8 @@ impl Log {
 /// Fails while workers of Matyan 0.3 are running: they skip records that they cannot read, and
 /// would lose them.
 async fn refuse_old_readers(log: &KafkaLog) -> Result<(), Error> {
-    match log.group_members(OLD_GROUP).await? {
+    match log.group_members(MATYAN_0_3_GROUP).await? {
         0 => Ok(()),
-        members => Err(Error::OldReaders { group: OLD_GROUP, members }),
+        members => Err(Error::OldReaders { group: MATYAN_0_3_GROUP, members }),
     }
 }

@@ -3,10 +3,10 @@
 
 use std::time::Duration;
 
-use matyan_maintenance::{Job, oldest_unapplied_us};
+use matyan_maintenance::{JobLock, oldest_unapplied_us};
 
 use super::*;
-use crate::tests::harness::{Nameless, TestRecord};
+use crate::tests::harness::{LogWithoutIdentity, TestRecord};
 
 const HOUR_US: i64 = 3_600_000_000;
 
@@ -18,12 +18,12 @@ fn received(mut record: TestRecord, received_us: i64) -> TestRecord {
 /// The clock is far ahead when the record arrives; only what the log has delivered counts.
 #[tokio::test]
 async fn a_run_is_finished_when_it_is_silent_but_never_because_a_worker_lags() {
-    let world = World::new().await;
+    let env = TestEnv::new().await;
     let day = Duration::from_secs(24 * 3_600);
     let active = async || {
         let mut active = Vec::new();
         for run in ["silent", "logs"] {
-            let props = world.read_run(run).await.unwrap().props;
+            let props = env.read_run(run).await.unwrap().props;
             if props.active {
                 active.push(run);
             } else {
@@ -33,25 +33,25 @@ async fn a_run_is_finished_when_it_is_silent_but_never_because_a_worker_lags() {
         active
     };
     let apply = async |records: Vec<TestRecord>, last: u64| {
-        world.append(records).await;
-        let worker = world.work().await;
-        world.applied(0, last).await;
+        env.append(records).await;
+        let worker = env.work().await;
+        env.applied(0, last).await;
         worker.stop().await.unwrap();
     };
     let created = [("logs", 0), ("silent", 30)];
     let created = created.map(|(run, hours)| received(record(0).run(run).create(), hours * HOUR_US));
     apply(created.to_vec(), 1).await;
-    world.now_us.store(100 * HOUR_US, Ordering::Relaxed);
+    env.now_us.store(100 * HOUR_US, Ordering::Relaxed);
     let logged = received(record(0).run("logs").line(0, "x"), 40 * HOUR_US);
-    world.append([logged]).await;
-    jobs::end_stale(&world.deps, day).await.unwrap();
+    env.append([logged]).await;
+    job_scheduler::finish_stale_runs(&env.deps, day).await.unwrap();
     assert_eq!(active().await, ["silent", "logs"], "unapplied records may belong to either");
     apply(Vec::new(), 2).await;
-    world.now_us.store(54 * HOUR_US, Ordering::Relaxed);
-    jobs::end_stale(&world.deps, day).await.unwrap();
+    env.now_us.store(54 * HOUR_US, Ordering::Relaxed);
+    job_scheduler::finish_stale_runs(&env.deps, day).await.unwrap();
     assert_eq!(active().await, ["silent", "logs"], "the day has not passed yet");
-    world.now_us.store(54 * HOUR_US + 1, Ordering::Relaxed);
-    jobs::end_stale(&world.deps, day).await.unwrap();
+    env.now_us.store(54 * HOUR_US + 1, Ordering::Relaxed);
+    job_scheduler::finish_stale_runs(&env.deps, day).await.unwrap();
     assert_eq!(active().await, ["logs"]);
 }
 
@@ -59,53 +59,51 @@ async fn a_run_is_finished_when_it_is_silent_but_never_because_a_worker_lags() {
 /// records have no effect.
 #[tokio::test]
 async fn new_data_resumes_a_run_that_was_given_up() {
-    let world = World::new().await;
-    let mut writer = world.writer("r");
+    let env = TestEnv::new().await;
+    let mut writer = env.writer("r");
     let give_up = async || {
-        world.now_us.fetch_add(100 * HOUR_US, Ordering::Relaxed);
-        jobs::end_stale(&world.deps, Duration::from_secs(24 * 3_600)).await.unwrap();
+        env.now_us.fetch_add(100 * HOUR_US, Ordering::Relaxed);
+        job_scheduler::finish_stale_runs(&env.deps, Duration::from_secs(24 * 3_600)).await.unwrap();
     };
-    let props = async || world.read_run("r").await.unwrap().props;
-    world.apply_with(&mut writer, vec![record(0).create(), record(1).sent(1, 1, 0).line(0, "x")]).await;
+    let props = async || env.read_run("r").await.unwrap().props;
+    env.apply_with(&mut writer, vec![record(0).create(), record(1).sent(1, 1, 0).line(0, "x")]).await;
     give_up().await;
     assert_eq!((props().await.active, props().await.finalized_us), (false, Some(1_000_000)));
-    let again = world.apply_with(&mut writer, vec![record(2).sent(1, 1, 0).line(0, "x")]).await;
+    let again = env.apply_with(&mut writer, vec![record(2).sent(1, 1, 0).line(0, "x")]).await;
     assert_eq!((again.conflicts, again.skipped_records, props().await.active), (1, 1, false));
     // Like a frame whose items were all rejected.
-    world.apply_with(&mut writer, vec![record(3)]).await;
+    env.apply_with(&mut writer, vec![record(3)]).await;
     assert!(!props().await.active, "the record had no items");
-    let more = world.apply_with(&mut writer, vec![record(4).sent(1, 2, 0).line(1, "y")]).await;
+    let more = env.apply_with(&mut writer, vec![record(4).sent(1, 2, 0).line(1, "y")]).await;
     assert_eq!((more.conflicts, props().await.active, props().await.finalized_us), (0, true, None));
     // With a new writer, with points, and with a regular finish.
     give_up().await;
     assert!(!props().await.active);
-    world.apply(vec![record(5).define(0, &["loss"]).points(0, &[(None, 1.0)])]).await;
+    env.apply(vec![record(5).define(0, &["loss"]).points(0, &[(None, 1.0)])]).await;
     assert!(props().await.active);
     give_up().await;
-    world
-        .apply(vec![record(6).event(Kind::FinishRun(pb::FinishRun::default())), record(7).line(2, "z")])
-        .await;
+    env.apply(vec![record(6).event(Kind::FinishRun(pb::FinishRun::default())), record(7).line(2, "z")]).await;
     assert_eq!((props().await.active, props().await.finalized_us), (false, Some(6_000_000)));
 }
 
 /// A run whose values cannot be read keeps its blobs; other runs are swept.
 #[tokio::test]
 async fn rule_16_an_unreadable_run_does_not_block_others() {
-    let mut world = World::new().await;
+    let mut env = TestEnv::new().await;
     let metrics = Metrics::new(&Registry::new()).unwrap();
     let large = "x".repeat(100_000);
     for run in ["a", "b", "c"] {
-        world.append([record(0).run(run).create().object("o", None, &large)]).await;
-        world.put_blob(&format!("{run}/orphan")).await;
+        env.append([record(0).run(run).create().object("o", None, &large)]).await;
+        env.put_blob(&format!("{run}/orphan")).await;
     }
-    let worker = world.work().await;
-    world.applied(0, 2).await;
+    let worker = env.work().await;
+    env.applied(0, 2).await;
     worker.stop().await.unwrap();
-    world.now_us.store(1_000_000_000 + 8 * 24 * HOUR_US, Ordering::Relaxed);
-    let inner = world.deps.blobs.clone();
-    let faulty = |call: Call| {
+    env.now_us.store(1_000_000_000 + 8 * 24 * HOUR_US, Ordering::Relaxed);
+    let inner = env.deps.blobs.clone();
+    let faulty = |call: BlobCall| {
         let calls = AtomicU64::new(0);
-        Arc::new(Faulty::new(inner.clone(), move |made| {
+        Arc::new(FaultBlobs::new(inner.clone(), move |made| {
             let is_first = made == call && calls.fetch_add(1, Ordering::Relaxed) == 0;
             if is_first { BlobFault::Refuse } else { BlobFault::None }
         }))
@@ -116,14 +114,16 @@ async fn rule_16_an_unreadable_run_does_not_block_others() {
     };
     // The first of three runs fails, so only its blob remains; then the same with other
     // calls.
-    for (call, remain) in [(Call::Read, 1), (Call::List, 1), (Call::Describe, 1), (Call::Delete, 1)] {
-        world.deps.blobs = faulty(call);
-        jobs::sweep_orphans(&world.deps, &metrics, &CancellationToken::new()).await.unwrap();
+    for (call, remain) in
+        [(BlobCall::Read, 1), (BlobCall::List, 1), (BlobCall::Describe, 1), (BlobCall::Delete, 1)]
+    {
+        env.deps.blobs = faulty(call);
+        job_scheduler::delete_orphaned_blobs(&env.deps, &metrics, &CancellationToken::new()).await.unwrap();
         assert_eq!(left().await, remain, "{call:?}");
     }
     assert_eq!(metrics.blob_failures.get(), 3, "an unreadable object is not a failure of the bucket");
-    world.deps.blobs = inner.clone();
-    jobs::sweep_orphans(&world.deps, &metrics, &CancellationToken::new()).await.unwrap();
+    env.deps.blobs = inner.clone();
+    job_scheduler::delete_orphaned_blobs(&env.deps, &metrics, &CancellationToken::new()).await.unwrap();
     assert_eq!(left().await, 0);
 }
 
@@ -131,29 +131,29 @@ async fn rule_16_an_unreadable_run_does_not_block_others() {
 /// directly.
 #[tokio::test]
 async fn rule_16_unreadable_runs_do_not_end_the_round() {
-    let mut world = World::new().await;
-    let (bad, large) = (jobs::IN_A_ROW + 1, "x".repeat(100_000));
+    let mut env = TestEnv::new().await;
+    let (bad, large) = (job_scheduler::MAX_BUCKET_FAILURES + 1, "x".repeat(100_000));
     let unreadable = (0..bad).map(|at| record(0).run(&format!("bad{at}")).create().object("o", None, &large));
     let sweepable = |run| record(0).run(run).create();
-    world.append([sweepable("first")]).await;
-    world.append(unreadable).await;
-    world.append([sweepable("last")]).await;
-    let worker = world.work().await;
-    world.applied(0, u64::from(bad) + 1).await;
+    env.append([sweepable("first")]).await;
+    env.append(unreadable).await;
+    env.append([sweepable("last")]).await;
+    let worker = env.work().await;
+    env.applied(0, u64::from(bad) + 1).await;
     worker.stop().await.unwrap();
     for run in (0..bad).map(|at| format!("bad{at}")).chain(["first".into(), "last".into()]) {
-        world.put_blob(&format!("{run}/orphan")).await;
+        env.put_blob(&format!("{run}/orphan")).await;
     }
-    world.now_us.store(1_000_000_000 + 8 * 24 * HOUR_US, Ordering::Relaxed);
-    let inner = world.deps.blobs.clone();
-    world.deps.blobs = Arc::new(Faulty::new(inner, |call| match call {
-        Call::Read => BlobFault::Refuse,
+    env.now_us.store(1_000_000_000 + 8 * 24 * HOUR_US, Ordering::Relaxed);
+    let inner = env.deps.blobs.clone();
+    env.deps.blobs = Arc::new(FaultBlobs::new(inner, |call| match call {
+        BlobCall::Read => BlobFault::Refuse,
         _ => BlobFault::None,
     }));
     let metrics = Metrics::new(&Registry::new()).unwrap();
-    jobs::sweep_orphans(&world.deps, &metrics, &CancellationToken::new()).await.unwrap();
+    job_scheduler::delete_orphaned_blobs(&env.deps, &metrics, &CancellationToken::new()).await.unwrap();
     for (run, is_kept) in [("first", false), ("bad0", true), ("last", false)] {
-        assert_eq!(world.has_blob(&format!("{run}/orphan")).await, is_kept, "{run}");
+        assert_eq!(env.has_blob(&format!("{run}/orphan")).await, is_kept, "{run}");
     }
 }
 
@@ -161,41 +161,41 @@ async fn rule_16_unreadable_runs_do_not_end_the_round() {
 /// them.
 #[tokio::test]
 async fn rule_16_a_round_fails_if_the_bucket_is_unavailable() {
-    let mut world = World::new().await;
-    for run in 0..2 * jobs::IN_A_ROW {
-        world.append([record(0).run(&format!("r{run}")).create()]).await;
+    let mut env = TestEnv::new().await;
+    for run in 0..2 * job_scheduler::MAX_BUCKET_FAILURES {
+        env.append([record(0).run(&format!("r{run}")).create()]).await;
     }
-    let worker = world.work().await;
-    world.applied(0, u64::from(2 * jobs::IN_A_ROW) - 1).await;
+    let worker = env.work().await;
+    env.applied(0, u64::from(2 * job_scheduler::MAX_BUCKET_FAILURES) - 1).await;
     worker.stop().await.unwrap();
     let lists = Arc::new(AtomicU64::new(0));
     let counted = lists.clone();
-    world.deps.blobs = Arc::new(Faulty::new(world.deps.blobs.clone(), move |_| {
+    env.deps.blobs = Arc::new(FaultBlobs::new(env.deps.blobs.clone(), move |_| {
         counted.fetch_add(1, Ordering::Relaxed);
         BlobFault::Refuse
     }));
     let metrics = Metrics::new(&Registry::new()).unwrap();
-    jobs::sweep_orphans(&world.deps, &metrics, &CancellationToken::new()).await.unwrap_err();
-    assert_eq!(lists.load(Ordering::Relaxed), u64::from(jobs::IN_A_ROW));
+    job_scheduler::delete_orphaned_blobs(&env.deps, &metrics, &CancellationToken::new()).await.unwrap_err();
+    assert_eq!(lists.load(Ordering::Relaxed), u64::from(job_scheduler::MAX_BUCKET_FAILURES));
 }
 
 /// The lock of a long sweep is not taken over, and a process that fails to get it has not done
 /// the job.
 #[tokio::test]
 async fn rule_14_a_sweep_renews_its_lock() {
-    let mut world = World::new().await;
+    let mut env = TestEnv::new().await;
     for run in ["a", "b", "c"] {
         let deleted = vec![record(0).run(run).create(), record(1).run(run).delete()];
-        world.apply_with(&mut world.writer(run), deleted).await;
+        env.apply_with(&mut env.writer(run), deleted).await;
     }
-    let now_us = world.now_us.clone();
+    let now_us = env.now_us.clone();
     now_us.store(100 * 24 * HOUR_US, Ordering::Relaxed);
-    let gate = Gate::closed(world.deps.blobs.clone());
+    let gate = GatedBlobs::closed(env.deps.blobs.clone());
     gate.opened.add_permits(1);
     let (slow, lists) = (gate.clone(), AtomicU64::new(0));
     // Each directory takes four minutes, and the last one blocks.
-    world.deps.blobs = Arc::new(Faulty::new(gate.clone(), move |call| {
-        if call == Call::List {
+    env.deps.blobs = Arc::new(FaultBlobs::new(gate.clone(), move |call| {
+        if call == BlobCall::List {
             now_us.fetch_add(240_000_000, Ordering::Relaxed);
             if lists.fetch_add(1, Ordering::Relaxed) == 2 {
                 slow.opened.forget_permits(1);
@@ -206,38 +206,41 @@ async fn rule_14_a_sweep_renews_its_lock() {
     let metrics = Metrics::new(&Registry::new()).unwrap();
     let besides = async {
         eventually("the last directory", async || gate.opened.available_permits() == 0).await;
-        let taken = Job::begin(world.store(), &*world.deps.clock, "cleanup-tombstones", [9; 16]).await;
+        let taken = JobLock::acquire(env.store(), &*env.deps.clock, "cleanup-tombstones", [9; 16]).await;
         assert!(matches!(taken, Err(matyan_maintenance::Error::Busy { .. })));
-        let round = jobs::sweep_tombstones(&world.deps, &metrics).await;
+        let round = job_scheduler::sweep_tombstones(&env.deps, &metrics).await;
         assert!(matches!(round, Err(Error::Busy("cleanup-tombstones"))));
         gate.opened.add_permits(1);
     };
-    let (swept, ()) = tokio::join!(jobs::sweep_tombstones(&world.deps, &metrics), besides);
+    let (swept, ()) = tokio::join!(job_scheduler::sweep_tombstones(&env.deps, &metrics), besides);
     swept.unwrap();
-    let jobs = matyan_model::lock::jobs_list(&*world.store().snapshot().await.unwrap()).await.unwrap();
+    let jobs = matyan_model::lock::jobs_list(&*env.store().snapshot().await.unwrap()).await.unwrap();
     let job = jobs["cleanup-tombstones"];
-    assert!(job.held.is_none() && job.last_success_us.is_some());
+    assert!(job.holder.is_none() && job.last_success_us.is_some());
 }
 
 /// A recreated topic that no worker has seen yet holds less than was applied of the old one.
 #[tokio::test]
 async fn rule_16_nothing_is_known_about_a_recreated_log() {
-    let mut world = World::new().await;
-    world.append((0..3).map(|_| record(0).create())).await;
-    let worker = world.work().await;
-    world.applied(0, 2).await;
+    let mut env = TestEnv::new().await;
+    env.append((0..3).map(|_| record(0).create())).await;
+    let worker = env.work().await;
+    env.applied(0, 2).await;
     worker.stop().await.unwrap();
-    assert_eq!(oldest_unapplied_us(world.store(), &*world.log).await.unwrap(), i64::MAX);
-    world.replace_log(1).await;
-    world.append([record(0).create()]).await;
-    assert_eq!(oldest_unapplied_us(world.store(), &Nameless(world.log.clone())).await.unwrap(), i64::MIN);
-    assert_eq!(oldest_unapplied_us(world.store(), &*world.log).await.unwrap(), i64::MIN);
+    assert_eq!(oldest_unapplied_us(env.store(), &*env.log).await.unwrap(), i64::MAX);
+    env.replace_log(1).await;
+    env.append([record(0).create()]).await;
+    assert_eq!(
+        oldest_unapplied_us(env.store(), &LogWithoutIdentity(env.log.clone())).await.unwrap(),
+        i64::MIN
+    );
+    assert_eq!(oldest_unapplied_us(env.store(), &*env.log).await.unwrap(), i64::MIN);
 }
 
 /// Marks of producers in a quiet partition are swept as well, and return with the producer.
 #[tokio::test]
 async fn producers_of_a_quiet_log_are_swept_and_listed_again() {
-    let world = World::new().await;
+    let env = TestEnv::new().await;
     let hour = 3_600_000_000;
     let batch = |sequence: u64, received_us: i64| {
         let mut sent = record(sequence - 1).sent(1, sequence, 0).line(0, "x");
@@ -246,78 +249,78 @@ async fn producers_of_a_quiet_log_are_swept_and_listed_again() {
     };
     let marks = async || {
         let key = keys::mark(P, &RunId::new("r"), matyan_model::ids::ProducerId([1; 16]));
-        world.store().snapshot().await.unwrap().get(&key).await.unwrap().is_some()
+        env.store().snapshot().await.unwrap().get(&key).await.unwrap().is_some()
     };
-    let mut writer = world.writer("r");
-    world.apply_with(&mut writer, vec![batch(1, hour)]).await;
-    world.now_us.store(hour + hour / 2, Ordering::Relaxed);
-    jobs::sweep_producers(&world.deps).await.unwrap();
+    let mut writer = env.writer("r");
+    env.apply_with(&mut writer, vec![batch(1, hour)]).await;
+    env.now_us.store(hour + hour / 2, Ordering::Relaxed);
+    matyan_maintenance::sweep_producers(env.deps.maintenance()).await.unwrap();
     assert!(marks().await, "it has not been silent for long");
     // An unapplied record may belong to this producer.
-    world.now_us.store(4 * hour, Ordering::Relaxed);
-    world.append([batch(1, hour)]).await;
-    jobs::sweep_producers(&world.deps).await.unwrap();
+    env.now_us.store(4 * hour, Ordering::Relaxed);
+    env.append([batch(1, hour)]).await;
+    matyan_maintenance::sweep_producers(env.deps.maintenance()).await.unwrap();
     assert!(marks().await, "the log is not fully applied");
-    let worker = world.work().await;
-    world.applied(0, 0).await;
+    let worker = env.work().await;
+    env.applied(0, 0).await;
     worker.stop().await.unwrap();
-    jobs::sweep_producers(&world.deps).await.unwrap();
+    matyan_maintenance::sweep_producers(env.deps.maintenance()).await.unwrap();
     assert!(!marks().await);
     // The writer's cache still has the producer.
-    world.apply_with(&mut writer, vec![batch(2, 4 * hour)]).await;
+    env.apply_with(&mut writer, vec![batch(2, 4 * hour)]).await;
     assert!(marks().await);
-    world.now_us.store(6 * hour, Ordering::Relaxed);
-    jobs::sweep_producers(&world.deps).await.unwrap();
+    env.now_us.store(6 * hour, Ordering::Relaxed);
+    matyan_maintenance::sweep_producers(env.deps.maintenance()).await.unwrap();
     assert!(!marks().await, "the returned producer was not listed for the sweep");
 }
 
 /// A writer that has cached the run does not rely on rows that the sweep has removed.
 #[tokio::test]
 async fn a_swept_dictionary_is_not_continued_from_the_cache() {
-    let world = World::new().await;
+    let env = TestEnv::new().await;
     let month = 31 * 24 * HOUR_US;
     let batch = |sequence: u64, received_us: i64| {
         let mut sent = received(record(sequence - 1).sent(1, sequence, sequence - 1), received_us);
         sent.entry.ephemeral_producer = true;
         sent
     };
-    let mut writer = world.writer("r");
-    world.apply_with(&mut writer, vec![batch(1, HOUR_US).define(0, &["a"]).points(0, &[(None, 1.0)])]).await;
-    world.now_us.store(HOUR_US + month, Ordering::Relaxed);
-    jobs::sweep_producers(&world.deps).await.unwrap();
-    jobs::sweep_producers(&world.deps).await.unwrap();
+    let mut writer = env.writer("r");
+    env.apply_with(&mut writer, vec![batch(1, HOUR_US).define(0, &["a"]).points(0, &[(None, 1.0)])]).await;
+    env.now_us.store(HOUR_US + month, Ordering::Relaxed);
+    matyan_maintenance::sweep_producers(env.deps.maintenance()).await.unwrap();
+    matyan_maintenance::sweep_producers(env.deps.maintenance()).await.unwrap();
     let late = batch(2, HOUR_US + month).define(1, &["b"]).points(1, &[(None, 2.0)]);
-    world.apply_with(&mut writer, vec![late]).await;
+    env.apply_with(&mut writer, vec![late]).await;
     // A writer with an empty cache can continue.
     let next = batch(3, HOUR_US + month).points(0, &[(None, 3.0)]);
-    crate::tests::ends("it is applied", world.apply(vec![next])).await;
+    crate::tests::ends("it is applied", env.apply(vec![next])).await;
 }
 
 /// A lagging worker may find both sides of a long silence in one delivery.
 #[tokio::test]
 async fn a_dictionary_is_continued_after_a_silence_within_one_delivery() {
-    let world = World::new().await;
+    let env = TestEnv::new().await;
     let month = 31 * 24 * HOUR_US;
     let before = received(record(0).sent(1, 1, 0).define(0, &["a"]).points(0, &[(None, 1.0)]), HOUR_US);
     let behind =
         record(1).sent(1, 2, 1).define(1, &["b"]).points(0, &[(None, 2.0)]).points(1, &[(None, 3.0)]);
-    world.apply(vec![before, received(behind, HOUR_US + month)]).await;
-    assert!(world.parked().await.is_empty());
+    env.apply(vec![before, received(behind, HOUR_US + month)]).await;
+    assert!(env.parked().await.is_empty());
     let lengths =
-        world.read().await.unwrap().metrics.iter().map(|(_, points)| points.steps.len()).collect::<Vec<_>>();
+        env.read().await.unwrap().metrics.iter().map(|(_, points)| points.steps.len()).collect::<Vec<_>>();
     assert_eq!(lengths, [2, 1]);
 }
 
 #[tokio::test]
 async fn rule_14_a_job_that_lost_its_lock_cannot_write() {
     use matyan_model::lock::{lock_check, lock_release};
-    let world = World::new().await;
+    let env = TestEnv::new().await;
     let take = async |owner: u8, now_us: i64, stale_after_us: u64| {
         let step = async |mut transaction: Transaction| {
             let lock = lock_take(&mut transaction, "job", [owner; 16], now_us, stale_after_us).await?;
             Ok::<_, Error>((transaction, lock))
         };
-        transact(world.store(), step).await.unwrap().0
+        transact(env.store(), step).await.unwrap().0
     };
     let first = take(1, 10, 0).await.unwrap();
     assert!(take(2, 11, 2).await.is_none(), "it is not stale");
@@ -330,7 +333,7 @@ async fn rule_14_a_job_that_lost_its_lock_cannot_write() {
             lock_check(&mut batch, lock)
         }
         batch.set(keys::project_info(P), Vec::new());
-        world.store().commit(batch).await.unwrap()
+        env.store().commit(batch).await.unwrap()
     };
     assert_eq!(commit(&first, false).await, matyan_store::Commit::Conflict);
     assert_eq!(commit(&first, true).await, matyan_store::Commit::Conflict);
@@ -342,7 +345,7 @@ async fn rule_14_a_job_that_lost_its_lock_cannot_write() {
 
 #[tokio::test]
 async fn rule_16_only_orphaned_blobs_are_deleted() {
-    let world = World::new().await;
+    let env = TestEnv::new().await;
     let metrics = Metrics::new(&Registry::new()).unwrap();
     let blob_ref = |path: &str| {
         let (key, path) = (format!("r/{path}"), path.to_owned());
@@ -351,15 +354,15 @@ async fn rule_16_only_orphaned_blobs_are_deleted() {
     let large = format!("{}{}", "x".repeat(100_000), "end");
     let known =
         record(0).event(blob_ref("artifact")).object("o", None, "r/image.png").object("o", None, &large);
-    world.append([known.clone()]).await;
-    let worker = world.work().await;
-    world.applied(0, 0).await;
+    env.append([known.clone()]).await;
+    let worker = env.work().await;
+    env.applied(0, 0).await;
     worker.stop().await.unwrap();
     for key in ["r/artifact", "r/image.png", "r/orphan", "stranger/orphan"] {
-        world.put_blob(key).await;
+        env.put_blob(key).await;
     }
     let left = async || {
-        let listing = world.blobs().list("", None).await.unwrap();
+        let listing = env.blobs().list("", None).await.unwrap();
         listing
             .blobs
             .into_iter()
@@ -367,63 +370,65 @@ async fn rule_16_only_orphaned_blobs_are_deleted() {
             .filter(|key| !key.contains("/.matyan/"))
             .collect::<Vec<_>>()
     };
-    let sweep = async || jobs::sweep_orphans(&world.deps, &metrics, &CancellationToken::new()).await.unwrap();
+    let sweep = async || {
+        job_scheduler::delete_orphaned_blobs(&env.deps, &metrics, &CancellationToken::new()).await.unwrap()
+    };
     sweep().await;
     assert_eq!(left().await.len(), 4, "all of them are too young");
     // An unapplied record may hold a reference: it is younger than the last applied one.
-    world.now_us.store(1_000_000_000 + 8 * 24 * 3_600_000_000, Ordering::Relaxed);
-    world.append([record(0).event(blob_ref("orphan"))]).await;
+    env.now_us.store(1_000_000_000 + 8 * 24 * 3_600_000_000, Ordering::Relaxed);
+    env.append([record(0).event(blob_ref("orphan"))]).await;
     sweep().await;
     assert_eq!(left().await.len(), 4, "the log is not fully applied");
-    let worker = world.work().await;
-    world.applied(0, 1).await;
+    let worker = env.work().await;
+    env.applied(0, 1).await;
     worker.stop().await.unwrap();
     sweep().await;
     assert_eq!(left().await.len(), 4, "the blob is referenced now");
-    world.put_blob("r/second orphan").await;
-    world.now_us.store(1_000_000_000 + 20 * 24 * 3_600_000_000, Ordering::Relaxed);
+    env.put_blob("r/second orphan").await;
+    env.now_us.store(1_000_000_000 + 20 * 24 * 3_600_000_000, Ordering::Relaxed);
     sweep().await;
     assert_eq!(left().await, ["r/artifact", "r/image.png", "r/orphan", "stranger/orphan"]);
-    let objects = &world.read().await.unwrap().objects[0].1;
-    world.value(&objects[1]).await;
+    let objects = &env.read().await.unwrap().objects[0].1;
+    env.value(&objects[1]).await;
 
     // A missing value may have held a reference, so nothing of the run is swept.
-    let listing = world.blobs().list("r/.matyan/", None).await.unwrap();
+    let listing = env.blobs().list("r/.matyan/", None).await.unwrap();
     let payloads: Vec<_> = listing.blobs.into_iter().map(|(key, _)| key).collect();
-    assert!(!payloads.is_empty() && world.blobs().delete(&payloads).await.unwrap().is_empty());
-    world.put_blob("r/third orphan").await;
-    world.now_us.store(1_000_000_000 + 40 * 24 * 3_600_000_000, Ordering::Relaxed);
+    assert!(!payloads.is_empty() && env.blobs().delete(&payloads).await.unwrap().is_empty());
+    env.put_blob("r/third orphan").await;
+    env.now_us.store(1_000_000_000 + 40 * 24 * 3_600_000_000, Ordering::Relaxed);
     sweep().await;
-    assert!(world.has_blob("r/third orphan").await);
+    assert!(env.has_blob("r/third orphan").await);
 }
 
 /// The references of an unreadable value are unknown.
 #[tokio::test]
 async fn rule_16_a_run_with_an_unreadable_value_keeps_its_blobs() {
-    let world = World::new().await;
+    let env = TestEnv::new().await;
     let metrics = Metrics::new(&Registry::new()).unwrap();
-    world.append([record(0).create().object("o", None, &"x".repeat(100_000))]).await;
-    let worker = world.work().await;
-    world.applied(0, 0).await;
+    env.append([record(0).create().object("o", None, &"x".repeat(100_000))]).await;
+    let worker = env.work().await;
+    env.applied(0, 0).await;
     worker.stop().await.unwrap();
-    let listing = world.blobs().list("", None).await.unwrap();
+    let listing = env.blobs().list("", None).await.unwrap();
     let [(moved, _)] = &listing.blobs[..] else { panic!("{listing:?}") };
     // Overwrite the payload with something else.
-    world.put_blob(moved.as_str()).await;
-    world.put_blob("r/orphan").await;
-    world.now_us.store(1_000_000_000 + 8 * 24 * 3_600_000_000, Ordering::Relaxed);
-    jobs::sweep_orphans(&world.deps, &metrics, &CancellationToken::new()).await.unwrap();
-    assert!(world.has_blob("r/orphan").await);
+    env.put_blob(moved.as_str()).await;
+    env.put_blob("r/orphan").await;
+    env.now_us.store(1_000_000_000 + 8 * 24 * 3_600_000_000, Ordering::Relaxed);
+    job_scheduler::delete_orphaned_blobs(&env.deps, &metrics, &CancellationToken::new()).await.unwrap();
+    assert!(env.has_blob("r/orphan").await);
 }
 
 /// The same run id in two projects, each with an artifact, a large payload, and blobs without a
 /// reference in that project.
 #[tokio::test]
 async fn rule_37_sweeps_and_deletes_do_not_cross_projects() {
-    let world = World::new().await;
+    let env = TestEnv::new().await;
     let mut batch = matyan_store::Batch::default();
     batch.set(keys::project_by_name("other"), vec![1, 7]);
-    world.store().commit(batch).await.unwrap();
+    env.store().commit(batch).await.unwrap();
     let large = "x".repeat(300_000);
     let logged = |project: &str, offset: u64, paths: &[&str]| {
         let mut logged = record(offset).object("o", None, &large);
@@ -438,28 +443,27 @@ async fn rule_37_sweeps_and_deletes_do_not_cross_projects() {
         BlobKey::in_project(project, &format!("r/{path}")).unwrap().as_str().to_owned()
     };
     let payload = {
-        let value = [("data".to_owned(), matyan_model::value::Value::Text(large.clone()))].into();
-        format!(".matyan/{}", blake3::hash(&matyan_model::cbor::encode_map(&value)).to_hex())
+        let value = [("data".to_owned(), matyan_value::Value::Text(large.clone()))].into();
+        format!(".matyan/{}", blake3::hash(&matyan_value::cbor::encode_map(&value)).to_hex())
     };
     for project in ["", "other"] {
         for path in ["artifact", "only the default refers to it", "orphan"] {
-            world.put_blob(&place(project, path)).await;
+            env.put_blob(&place(project, path)).await;
         }
     }
-    world
-        .append([
-            logged("", 0, &["artifact", "only the default refers to it"]),
-            logged("other", 1, &["artifact"]),
-        ])
-        .await;
-    let worker = world.work().await;
-    world.applied(0, 1).await;
+    env.append([
+        logged("", 0, &["artifact", "only the default refers to it"]),
+        logged("other", 1, &["artifact"]),
+    ])
+    .await;
+    let worker = env.work().await;
+    env.applied(0, 1).await;
 
-    world.now_us.store(1_000_000_000 + 20 * 24 * 3_600_000_000, Ordering::Relaxed);
+    env.now_us.store(1_000_000_000 + 20 * 24 * 3_600_000_000, Ordering::Relaxed);
     let metrics = Metrics::new(&Registry::new()).unwrap();
-    jobs::sweep_orphans(&world.deps, &metrics, &CancellationToken::new()).await.unwrap();
+    job_scheduler::delete_orphaned_blobs(&env.deps, &metrics, &CancellationToken::new()).await.unwrap();
     let left = async || {
-        let listing = world.blobs().list("", None).await.unwrap();
+        let listing = env.blobs().list("", None).await.unwrap();
         listing.blobs.into_iter().map(|(key, _)| key.to_string()).collect::<Vec<_>>()
     };
     let of_default = [place("", &payload), place("", "artifact"), place("", "only the default refers to it")];
@@ -468,10 +472,10 @@ async fn rule_37_sweeps_and_deletes_do_not_cross_projects() {
 
     let mut delete = record(2).delete();
     delete.entry.project = "other".to_owned();
-    world.append([delete]).await;
-    let control = world.control().await;
+    env.append([delete]).await;
+    let control = env.control().await;
     eventually("the end of the other project's blobs", async || left().await == of_default).await;
     control.stop().await;
     worker.stop().await.unwrap();
-    assert!(world.read().await.is_some(), "the run of the default project is live");
+    assert!(env.read().await.is_some(), "the run of the default project is live");
 }

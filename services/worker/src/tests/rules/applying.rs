@@ -6,7 +6,7 @@ use crate::tests::ends;
 
 #[tokio::test]
 async fn rule_07_a_record_larger_than_a_transaction_is_applied_in_parts() {
-    let world = World::new().await;
+    let env = TestEnv::new().await;
     let names: Vec<String> = (0..6_000).map(|at| format!("{at:0200}")).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     let mut large = record(0).sent(1, 1, 0).define(0, &names);
@@ -18,35 +18,35 @@ async fn rule_07_a_record_larger_than_a_transaction_is_applied_in_parts() {
     }
     // The store fails several times in between.
     let faults = (0..60).map(|call| if call % 7 == 3 { Fault::Error } else { Fault::None });
-    world.faults.set_faults(Faults::script(faults));
-    let applied = world.apply(vec![large.clone(), record(1).sent(1, 2, 0).points(7, &[(None, 9.0)])]).await;
+    env.faults.set_faults(Faults::script(faults));
+    let applied = env.apply(vec![large.clone(), record(1).sent(1, 2, 0).points(7, &[(None, 9.0)])]).await;
     assert!(applied.blocks.len() > 1, "one transaction was enough");
-    let run = world.read().await.unwrap();
+    let run = env.read().await.unwrap();
     assert_eq!((run.metrics.len(), run.lines.len()), (6_000, 30));
     assert_eq!(run.lines[29].text.len(), 100_000);
     for (at, (header, points)) in run.metrics.iter().enumerate() {
         let expected = if at == 7 { vec![0, 1, 2] } else { vec![0, 1] };
         assert_eq!((header.name.as_str(), &points.steps), (names[at], &expected));
     }
-    assert_eq!(world.apply(vec![large]).await.items, 0);
-    assert!(world.parked().await.is_empty());
+    assert_eq!(env.apply(vec![large]).await.items, 0);
+    assert!(env.parked().await.is_empty());
 }
 
 #[tokio::test]
 async fn rule_07_an_interrupted_record_continues_at_the_next_item() {
-    let world = World::new().await;
+    let env = TestEnv::new().await;
     let mut large = record(0);
     for at in 0..40 {
         large = large.line(at, &"x".repeat(60_000)).object("o", None, "small");
     }
     // The process dies at its third commit, and a new writer continues.
-    let mut writer = world.writer("r");
-    let dying = stopped_after(&world, &mut writer, large.clone(), 3).await;
+    let mut writer = env.writer("r");
+    let dying = stopped_after(&env, &mut writer, large.clone(), 3).await;
     assert!(!dying, "all of it was applied");
-    let at = cursor(&world).await.unwrap();
+    let at = cursor(&env).await.unwrap();
     assert!(at.item > 0 && at.position.offset == 0, "{at:?}");
-    world.apply(vec![large]).await;
-    let run = world.read().await.unwrap();
+    env.apply(vec![large]).await;
+    let run = env.read().await.unwrap();
     assert_eq!((run.lines.len(), run.objects[0].1.len()), (40, 40));
     let steps: Vec<i64> = run.objects[0].1.iter().map(|object| object.step).collect();
     assert_eq!(steps, (0..40).collect::<Vec<_>>());
@@ -54,40 +54,40 @@ async fn rule_07_an_interrupted_record_continues_at_the_next_item() {
 
 /// Lets the store fail after this number of calls, and stops the writer that waits for it.
 /// Returns whether the writer completed.
-async fn stopped_after(world: &World, writer: &mut RunWriter, record: TestRecord, calls: usize) -> bool {
+async fn stopped_after(env: &TestEnv, writer: &mut RunWriter, record: TestRecord, calls: usize) -> bool {
     let alive = std::iter::repeat_n(Fault::None, calls);
-    world.faults.set_faults(Faults::script(alive.chain(std::iter::repeat_n(Fault::Error, 1_000))));
+    env.faults.set_faults(Faults::script(alive.chain(std::iter::repeat_n(Fault::Error, 1_000))));
     let stop = tokio_util::sync::CancellationToken::new();
     let apply = writer.apply(vec![record.entry()], &stop);
     let cancel = async {
-        crate::tests::eventually("a first part", || async { cursor(world).await.is_some() }).await;
+        crate::tests::eventually("a first part", || async { cursor(env).await.is_some() }).await;
         stop.cancel();
     };
     let (applied, ()) = tokio::join!(apply, cancel);
-    world.faults.set_faults(Faults::script([]));
+    env.faults.set_faults(Faults::script([]));
     applied.is_complete
 }
 
 #[tokio::test]
 async fn rule_07_large_payloads_are_stored_in_the_blob_store() {
-    let world = World::new().await;
+    let env = TestEnv::new().await;
     let text = "x".repeat(300_000);
-    world.apply(vec![record(0).object("o", Some(0), &text).object("o", Some(1), "small")]).await;
-    let run = world.read().await.unwrap();
+    env.apply(vec![record(0).object("o", Some(0), &text).object("o", Some(1), "small")]).await;
+    let run = env.read().await.unwrap();
     let objects = &run.objects[0].1;
     assert!(matches!(&objects[0].value, ObjectValue::Blob(blob) if blob.key.starts_with("r/.matyan/")));
     assert!(matches!(&objects[1].value, ObjectValue::Inline(_)));
-    let value = world.value(&objects[0]).await;
-    assert_eq!(value.as_map().unwrap()["data"], matyan_model::value::Value::Text(text));
+    let value = env.value(&objects[0]).await;
+    assert_eq!(value.as_map().unwrap()["data"], matyan_value::Value::Text(text));
 }
 
 /// Together the uploads take longer than a snapshot lasts.
 #[tokio::test]
 async fn rule_07_slow_blobs_do_not_outlast_the_snapshot() {
-    let mut world = World::new().await;
+    let mut env = TestEnv::new().await;
     let puts = Arc::new(AtomicU64::new(0));
     let counted = puts.clone();
-    world.deps.blobs = Arc::new(FaultBlobs::new(world.deps.blobs.clone(), move |call| match call {
+    env.deps.blobs = Arc::new(FaultBlobs::new(env.deps.blobs.clone(), move |call| match call {
         BlobCall::Put if counted.fetch_add(1, Ordering::Relaxed) == 7 => BlobFault::Refuse,
         BlobCall::Put => BlobFault::Delay(Duration::from_millis(400)),
         _ => BlobFault::None,
@@ -96,9 +96,9 @@ async fn rule_07_slow_blobs_do_not_outlast_the_snapshot() {
     for at in 0..32 {
         large = large.object("o", Some(at), &format!("{at}{}", "x".repeat(70_000)));
     }
-    let applied = crate::tests::ends("applying", world.apply(vec![large])).await;
+    let applied = crate::tests::ends("applying", env.apply(vec![large])).await;
     assert_eq!((applied.items, applied.parked), (33, 0));
-    assert_eq!(world.read().await.unwrap().objects[0].1.len(), 32);
+    assert_eq!(env.read().await.unwrap().objects[0].1.len(), 32);
     assert_eq!(puts.load(Ordering::Relaxed), 33, "only the refused upload was repeated");
 }
 
@@ -106,40 +106,40 @@ async fn rule_07_slow_blobs_do_not_outlast_the_snapshot() {
 /// use.
 #[tokio::test]
 async fn rule_07_slow_blobs_after_repeats_are_halved() {
-    let mut world = World::new().await;
+    let mut env = TestEnv::new().await;
     let objects = |offset, sequence| {
         let large = record(offset).sent(1, sequence, 0);
         (0..16).fold(large, |large, at| {
             large.object("o", Some(at), &format!("{sequence} {at}{}", "x".repeat(70_000)))
         })
     };
-    world.apply(vec![objects(0, 1)]).await;
+    env.apply(vec![objects(0, 1)]).await;
     let slow = |call| {
         if call == BlobCall::Put { BlobFault::Delay(Duration::from_millis(400)) } else { BlobFault::None }
     };
-    world.deps.blobs = Arc::new(FaultBlobs::new(world.deps.blobs.clone(), slow));
-    let applied = crate::tests::ends("applying", world.apply(vec![objects(1, 1), objects(2, 2)])).await;
+    env.deps.blobs = Arc::new(FaultBlobs::new(env.deps.blobs.clone(), slow));
+    let applied = crate::tests::ends("applying", env.apply(vec![objects(1, 1), objects(2, 2)])).await;
     assert_eq!((applied.items, applied.skipped_records), (16, 1));
 }
 
 #[tokio::test]
 async fn rule_07_four_mib_of_params_are_stored_and_read_back() {
-    let world = World::new().await;
+    let env = TestEnv::new().await;
     let tree: Vec<String> =
         (0..40_000).map(|at| format!(r#""key {at:06}":{{"v":"{at:080}","w":{at}}}"#)).collect();
     let json = format!(r#"{{"big":{{{}}}}}"#, tree.join(","));
     assert!(json.len() > 4 << 20);
-    world.apply(vec![record(0).params(&json), record(1).params(r#"{"big":{"key 000007":{"w":-1}}}"#)]).await;
-    let run = world.read().await.unwrap();
+    env.apply(vec![record(0).params(&json), record(1).params(r#"{"big":{"key 000007":{"w":-1}}}"#)]).await;
+    let run = env.read().await.unwrap();
     let big = run.params["big"].as_map().unwrap();
     assert_eq!(big.len(), 40_000);
-    assert_eq!(big["key 000007"].as_map().unwrap()["w"], matyan_model::value::Value::Integer(-1));
-    let snapshot = world.store().snapshot().await.unwrap();
+    assert_eq!(big["key 000007"].as_map().unwrap()["w"], matyan_value::Value::Integer(-1));
+    let snapshot = env.store().snapshot().await.unwrap();
     assert!(snapshot.get(&keys::index_partial(P, run.number)).await.unwrap().is_some());
-    world.apply(vec![record(2).params(r#"{"big":1}"#)]).await;
-    let run = world.read().await.unwrap();
-    assert_eq!(run.params["big"], matyan_model::value::Value::Integer(1));
-    let snapshot = world.store().snapshot().await.unwrap();
+    env.apply(vec![record(2).params(r#"{"big":1}"#)]).await;
+    let run = env.read().await.unwrap();
+    assert_eq!(run.params["big"], matyan_value::Value::Integer(1));
+    let snapshot = env.store().snapshot().await.unwrap();
     let left = snapshot.scan(&keys::params(P, run.number), Default::default()).await.unwrap();
     assert!(left.rows.is_empty());
     assert!(snapshot.get(&keys::index_partial(P, run.number)).await.unwrap().is_none());
@@ -148,21 +148,21 @@ async fn rule_07_four_mib_of_params_are_stored_and_read_back() {
 /// Each message is within the limit of a message, but together they exceed that of a run.
 #[tokio::test]
 async fn rule_08_params_over_the_limit_of_a_run_are_parked() {
-    let world = World::new().await;
+    let env = TestEnv::new().await;
     let message = |key: &str| format!(r#"{{"{key}":"{}"}}"#, "x".repeat(7 << 19));
     let records = [message("a"), message("b"), message("a"), r#"{"c":1}"#.to_owned()];
     let records = records.iter().zip(0..).map(|(params, offset)| record(offset).params(params));
-    assert_eq!(world.apply(records.collect()).await.parked, 1);
-    let run = world.read().await.unwrap();
+    assert_eq!(env.apply(records.collect()).await.parked, 1);
+    let run = env.read().await.unwrap();
     assert_eq!(run.params.keys().collect::<Vec<_>>(), ["a", "c"]);
-    let parked = world.parked().await;
+    let parked = env.parked().await;
     assert_eq!(parked[0].at.offset, 1);
     assert!(parked[0].reason.starts_with("the run's params would have 73"), "{}", parked[0].reason);
 }
 
 #[tokio::test]
 async fn rule_08_bad_items_are_parked_with_their_reasons_without_affecting_others() {
-    let world = World::new().await;
+    let env = TestEnv::new().await;
     let bad_params = Kind::LogParams(pb::LogParams { value: vec![0xff].into() });
     let bad_object = Kind::LogObject(pb::LogObject { value: vec![0x01].into(), ..pb::LogObject::default() });
     let bad_path = Kind::BlobRef(pb::BlobRef { path: "x".repeat(2_000), ..pb::BlobRef::default() });
@@ -178,12 +178,12 @@ async fn rule_08_bad_items_are_parked_with_their_reasons_without_affecting_other
         .points(9, &[(Some(0), 4.0)])
         .points(0, &[(Some(1), 5.0)]);
     mixed = mixed.points(2, &[(Some(0), 6.0)]);
-    let applied = world.apply(vec![mixed]).await;
+    let applied = env.apply(vec![mixed]).await;
     assert_eq!(applied.parked, 7);
-    let run = world.read().await.unwrap();
-    assert_eq!(world.points("good").await, [(0, 1.0), (1, 5.0)]);
+    let run = env.read().await.unwrap();
+    assert_eq!(env.points("good").await, [(0, 1.0), (1, 5.0)]);
     assert_eq!((run.lines.len(), run.props.tags.len(), run.metrics.len()), (1, 1, 1));
-    let parked = world.parked().await;
+    let parked = env.parked().await;
     let found: Vec<_> = parked.iter().map(|parked| (parked.at.item, parked.reason.as_str())).collect();
     let expected = [
         (1, "`value` of the params is not a map"),
@@ -212,14 +212,14 @@ async fn rule_08_bad_items_are_parked_with_their_reasons_without_affecting_other
 async fn rule_07_a_record_whose_definitions_fill_a_transaction_makes_progress() {
     use matyan_model::{
         ids::{ProducerId, RunId},
-        producer::{Definition, dictionary_cut, dictionary_pages, dictionary_put},
+        producer::{Definition, dictionary_pages, dictionary_put, dictionary_truncate},
     };
     let (producer, id) = (ProducerId([1; 16]), RunId::new("r"));
     let stored = |names: &[String]| {
         let definitions: Vec<_> =
             names.iter().map(|name| Definition { name: name.clone(), ..Definition::default() }).collect();
         let (mut batch, mut rest) = (matyan_store::Batch::buffered(), &definitions[..]);
-        dictionary_cut(&mut batch, P, &id, producer, 0);
+        dictionary_truncate(&mut batch, P, &id, producer, 0);
         for (page, count) in dictionary_pages(0, &definitions) {
             let (own, behind) = rest.split_at(count);
             dictionary_put(&mut batch, P, &id, producer, page, own);
@@ -237,22 +237,22 @@ async fn rule_07_a_record_whose_definitions_fill_a_transaction_makes_progress() 
         stored(&[&names[..], &[last]].concat()) == full
     });
     names.push("x".repeat(fills.expect("some length fills the transaction to the byte")));
-    let world = World::new().await;
+    let env = TestEnv::new().await;
     let texts: Vec<&str> = names.iter().map(String::as_str).collect();
     let full = record(0).sent(1, 1, 0).define(0, &texts).points(0, &[(None, 0.5)]);
-    ends("it is applied", world.apply(vec![full])).await;
-    assert_eq!(world.read().await.unwrap().metrics.len(), 1);
+    ends("it is applied", env.apply(vec![full])).await;
+    assert_eq!(env.read().await.unwrap().metrics.len(), 1);
 }
 
 #[tokio::test]
 async fn rule_08_a_record_without_a_readable_batch_is_parked_as_one_item() {
-    let world = World::new().await;
+    let env = TestEnv::new().await;
     let mut broken = record(0);
     broken.entry.producer_id = vec![1; 3].into();
-    let applied = world.apply(vec![broken, record(1).line(0, "good")]).await;
+    let applied = env.apply(vec![broken, record(1).line(0, "good")]).await;
     assert_eq!(applied.parked, 1);
-    assert_eq!(world.read().await.unwrap().lines.len(), 1);
-    assert_eq!(world.parked().await[0].reason, "its producer id has not 16 bytes");
+    assert_eq!(env.read().await.unwrap().lines.len(), 1);
+    assert_eq!(env.parked().await[0].reason, "its producer id has not 16 bytes");
 }
 
 /// A text that is too long for index rows and entity rows, so that the store rejects the
@@ -263,7 +263,7 @@ fn unstorable() -> Kind {
 
 #[tokio::test]
 async fn rule_08_items_that_the_store_rejects_are_found_by_halving() {
-    let world = World::new().await;
+    let env = TestEnv::new().await;
     let mut mixed = record(0).create();
     for at in 0..50 {
         mixed = mixed.line(at, "good");
@@ -271,12 +271,12 @@ async fn rule_08_items_that_the_store_rejects_are_found_by_halving() {
             mixed = mixed.event(unstorable());
         }
     }
-    let applied = world.apply(vec![mixed, auto(1, 3)]).await;
+    let applied = env.apply(vec![mixed, auto(1, 3)]).await;
     assert_eq!(applied.parked, 3);
-    let items: Vec<u32> = world.parked().await.iter().map(|parked| parked.at.item).collect();
+    let items: Vec<u32> = env.parked().await.iter().map(|parked| parked.at.item).collect();
     assert_eq!(items, [19, 21, 44]);
-    assert_eq!(world.read().await.unwrap().lines.len(), 50);
-    assert_eq!(world.points("loss").await.len(), 3);
+    assert_eq!(env.read().await.unwrap().lines.len(), 50);
+    assert_eq!(env.points("loss").await.len(), 3);
 }
 
 /// A blob store that answers every upload with the same error or panic.
@@ -319,51 +319,51 @@ impl Blobs for BadBlobs {
 
 #[tokio::test]
 async fn rule_08_a_panic_is_handled_like_any_bad_item() {
-    let mut world = World::new().await;
-    world.deps.blobs = panicking();
+    let mut env = TestEnv::new().await;
+    env.deps.blobs = panicking();
     let large = "x".repeat(100_000);
     let mut mixed = record(0).create();
     for at in 0..20 {
         mixed = mixed.line(at, "good");
     }
     mixed = mixed.object("o", Some(0), &large).object("o", Some(1), "small");
-    let applied = world.apply(vec![mixed, auto(1, 2).sent(1, 1, 0), auto(2, 2).sent(1, 2, 0)]).await;
+    let applied = env.apply(vec![mixed, auto(1, 2).sent(1, 1, 0), auto(2, 2).sent(1, 2, 0)]).await;
     assert_eq!(applied.parked, 1);
-    let parked = world.parked().await;
+    let parked = env.parked().await;
     assert!(
         parked[0].reason.starts_with("applying the item panicked: no room for r/"),
         "{}",
         parked[0].reason
     );
-    let run = world.read().await.unwrap();
-    assert_eq!((run.lines.len(), run.objects[0].1.len(), world.points("loss").await.len()), (20, 1, 4));
+    let run = env.read().await.unwrap();
+    assert_eq!((run.lines.len(), run.objects[0].1.len(), env.points("loss").await.len()), (20, 1, 4));
 }
 
 #[tokio::test]
 async fn rule_08_dead_letters_are_copies() {
-    let world = World::new().await;
-    world.apply(vec![record(0).event(unstorable())]).await;
+    let env = TestEnv::new().await;
+    env.apply(vec![record(0).event(unstorable())]).await;
     crate::tests::eventually("the copy", || async {
-        let info = world.log.describe(Topic::DeadLetters).await.unwrap();
+        let info = env.log.describe(Topic::DeadLetters).await.unwrap();
         info.partitions.iter().map(|partition| partition.end).sum::<u64>() == 1
     })
     .await;
     // A closed log does not block anything: the store has the item.
-    world.log.close().await.unwrap();
-    let applied = world.apply(vec![record(1).event(unstorable()).line(0, "good")]).await;
-    assert_eq!((applied.parked, world.parked().await.len()), (1, 2));
-    assert_eq!(world.read().await.unwrap().lines.len(), 1);
+    env.log.close().await.unwrap();
+    let applied = env.apply(vec![record(1).event(unstorable()).line(0, "good")]).await;
+    assert_eq!((applied.parked, env.parked().await.len()), (1, 2));
+    assert_eq!(env.read().await.unwrap().lines.len(), 1);
 }
 
 #[tokio::test]
 async fn rule_08_a_dead_letter_topic_that_never_answers_blocks_nothing() {
-    let mut world = World::new().await;
-    let (dead_letters, _copier) =
-        DeadLetters::start(Arc::new(crate::tests::harness::Silent), crate::tests::harness::dropped());
-    world.dead_letters = dead_letters;
+    let mut env = TestEnv::new().await;
+    let (dead_letters, _dead_letter_task) =
+        DeadLetterQueue::start(Arc::new(crate::tests::harness::SilentLog), crate::tests::harness::dropped());
+    env.dead_letters = dead_letters;
     let records = (0..20).map(|at| record(at).event(unstorable()).line(at as i64, "good")).collect();
-    let applied = crate::tests::ends("applying", world.apply(records)).await;
-    assert_eq!((applied.parked, world.read().await.unwrap().lines.len()), (20, 20));
+    let applied = crate::tests::ends("applying", env.apply(records)).await;
+    assert_eq!((applied.parked, env.read().await.unwrap().lines.len()), (20, 20));
 }
 
 /// A record that cannot be decoded.
@@ -374,17 +374,17 @@ fn garbage(offset: u64, key: &'static str, size: usize) -> Entry {
 
 #[tokio::test]
 async fn rule_08_an_item_that_cannot_even_be_stored_leaves_its_digest() {
-    let mut world = World::new().await;
+    let mut env = TestEnv::new().await;
     let bad_type: fn(&BlobKey) -> _ = |_| matyan_blob::Error::BadContentType { reason: "bad" };
     for (blobs, run) in [(panicking(), "a"), (Arc::new(BadBlobs(bad_type)), "b")] {
-        world.deps.blobs = blobs;
+        env.deps.blobs = blobs;
         let large = record(0).run(run).object("o", None, &"x".repeat(100_000)).line(0, "good");
         let entries = vec![large.entry(), garbage(1, run, 2 << 20)];
-        let applied = crate::tests::ends("applying", world.apply_entries(run, entries)).await;
+        let applied = crate::tests::ends("applying", env.apply_entries(run, entries)).await;
         assert_eq!((applied.is_complete, applied.parked), (true, 2), "{run}");
-        assert_eq!(world.read_run(run).await.unwrap().lines.len(), 1, "{run}");
+        assert_eq!(env.read_run(run).await.unwrap().lines.len(), 1, "{run}");
     }
-    let parked = world.parked().await;
+    let parked = env.parked().await;
     let kept: Vec<(usize, bool)> = parked
         .iter()
         .map(|parked| (parked.item.len(), parked.reason.contains("could not be kept")))
@@ -397,16 +397,16 @@ async fn rule_08_an_item_that_cannot_even_be_stored_leaves_its_digest() {
 /// Services other than the frontier write to the topic as well, with any run ids.
 #[tokio::test]
 async fn rule_08_a_run_id_that_is_not_a_valid_directory_name_is_accepted() {
-    let world = World::new().await;
+    let env = TestEnv::new().await;
     let text = "x".repeat(300_000);
     for (run, at) in ["..", ".", "a/../b", "/", "a//b", "a\nb", ".projects"].into_iter().zip(0..) {
         let entries = vec![record(0).run(run).object("o", None, &text).entry(), garbage(1, run, 2 << 20)];
-        let applied = crate::tests::ends("applying", world.apply_entries(run, entries)).await;
+        let applied = crate::tests::ends("applying", env.apply_entries(run, entries)).await;
         assert_eq!((applied.is_complete, applied.parked), (true, 1), "{run:?}");
-        let object = &world.read_run(run).await.unwrap().objects[0].1[0];
-        let value = world.value(object).await;
-        assert_eq!(value.as_map().unwrap()["data"], matyan_model::value::Value::Text(text.clone()));
-        let parked = world.parked().await;
+        let object = &env.read_run(run).await.unwrap().objects[0].1[0];
+        let value = env.value(object).await;
+        assert_eq!(value.as_map().unwrap()["data"], matyan_value::Value::Text(text.clone()));
+        let parked = env.parked().await;
         assert_eq!(parked.len(), at + 1);
         assert!(parked.iter().all(|parked| parked.blob.is_some()), "{run:?}");
     }

@@ -1,18 +1,18 @@
-//! A gRPC server with a span for each call, which goes on with the caller's trace and lasts until the last answer is sent.
+//! A gRPC server with a span for each call, which continues the caller's trace and lasts until the last answer is sent.
 
 use http::{Request, Response};
+use matyan_record::{
+    headers::{REQUEST_ID, TRACEPARENT},
+    trace::{follow, stamp},
+};
 use tonic::body::Body;
 use tower::{Service, ServiceBuilder};
 use tower_http::trace::TraceLayer;
 use tracing::Span;
 
-use crate::{TRACEPARENT, follow, stamp};
-
-/// What the edge calls a request, and all lines of the log that belong to it.
-pub const REQUEST_ID: &str = "x-request-id";
 
 /// Wraps a server.
-pub fn served<S>(
+pub(super) fn trace_calls<S>(
     server: S,
 ) -> impl Service<Request<Body>, Response = Response<Body>, Error = S::Error, Future: Send> + Clone + Send + Sync
 where
@@ -20,7 +20,7 @@ where
     S::Future: Send,
     S::Error: std::fmt::Display + 'static,
 {
-    // What failed is told by who answers it; here it would be told twice.
+    // Failures are logged where they are answered; here they would be logged twice.
     let spans = TraceLayer::new_for_grpc()
         .make_span_with(span)
         .on_request(())
@@ -29,7 +29,7 @@ where
         .on_eos(())
         .on_failure(());
     let body = |response: Response<_>| response.map(Body::new);
-    // Whatever the call leads to comes behind the call.
+    // Spans of the work that the call causes are children of the call.
     let stamped = |mut request: Request<Body>| {
         stamp(request.headers_mut());
         request
