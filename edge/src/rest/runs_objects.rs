@@ -20,7 +20,6 @@ use super::runs_search::{query, search_error, write_context, write_params, write
 use super::shared::{SERIES_KEYS, density, index_range, seconds, series_keys, step_range, texts, write_pair};
 use super::stream_response::{self, EntryWriter, ProgressWriter};
 use super::table::{Answer, Operation, Output, Parameter, ParameterKind};
-use super::values;
 use crate::services::Services;
 use crate::stream::Encoder;
 
@@ -327,6 +326,7 @@ fn write_object(object: &Object, encoder: &mut Encoder) {
         Some(ObjectKind::Figure(figure)) => {
             let data = json::cbor_text(&figure.data, JsonStyle::SPACED).unwrap_or_else(|error| {
                 tracing::error!(error = &error as &dyn std::error::Error, "failed to convert figure to JSON");
+                // An empty figure keeps the rest of the response readable.
                 r#"{"data": [], "layout": {}}"#.to_owned()
             });
             encoder.member("data", |it| it.text(&data));
@@ -489,6 +489,7 @@ impl EntryWriter for BlobWriter {
         let Some(uri) = self.uris.get(message.index as usize).filter(|_| !self.is_inconsistent) else {
             return;
         };
+        // Nothing remains of the previous payload, so this is the first chunk of the next.
         let is_first = self.remaining == 0;
         let bytes = message.chunk.len() as u64;
         if is_first {

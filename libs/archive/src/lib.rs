@@ -25,7 +25,6 @@ mod checksums;
 mod durable;
 mod entities;
 mod fields;
-mod json;
 mod lines;
 mod pack;
 mod run_files;

@@ -7,12 +7,6 @@ pub mod keys;
 
 mod rows;
 
-pub mod value;
-
-pub mod cbor;
-pub mod context;
-pub mod json;
-
 pub mod position;
 
 pub mod params;

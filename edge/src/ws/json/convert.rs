@@ -38,10 +38,9 @@ pub(super) fn float(token: &JsonToken<'_>) -> Result<f64, Reason> {
         },
         JsonKind::True => Ok(1.0),
         JsonKind::False => Ok(0.0),
-        JsonKind::Text | JsonKind::EscapedText => token.decode()
-            .trim()
-            .parse()
-            .map_err(|_| "expected a number, found non-numeric text".into()),
+        JsonKind::Text | JsonKind::EscapedText => {
+            token.decode().trim().parse().map_err(|_| "expected a number, found non-numeric text".into())
+        }
         JsonKind::Null | JsonKind::Array | JsonKind::Object => mismatch("a number", token),
     }
 }
@@ -133,7 +132,9 @@ pub(super) fn time_us(token: &JsonToken<'_>) -> Result<i64, Reason> {
 pub(super) fn context<'a>(token: &JsonToken<'a>) -> Result<Cow<'a, str>, Reason> {
     match token.kind {
         JsonKind::Object if token.text == "{}" => Ok("".into()),
-        JsonKind::Object if usize::from(token.depth) > MAX_DEPTH => Err(JsonError::TooDeep.to_string().into()),
+        JsonKind::Object if usize::from(token.depth) > MAX_DEPTH => {
+            Err(JsonError::TooDeep.to_string().into())
+        }
         JsonKind::Object => Ok(json::without_lone_surrogates(token.text)),
         _ => mismatch("an object", token),
     }

@@ -3,6 +3,7 @@
 use matyan_proto::{
     ingest::v1::{self as pb, event::Kind},
     limits,
+    log::v1::LogEntry,
 };
 
 use super::*;
@@ -36,8 +37,13 @@ fn an_entry_is_read() {
     let entry = Entry::read(1, 2, record([vec![1], entry.encode_to_vec()].concat(), &[]));
     assert_eq!(entry.position, LogPosition { log: 1, partition: 2, offset: 7 });
     assert_eq!((entry.run_id.as_str(), entry.caller.as_str(), entry.received_us), ("r", "me", 5));
-    let sent =
-        Sent { producer: ProducerId([1; 16]), sequence: 2, part: None, acknowledged: 1, is_ephemeral: true };
+    let sent = BatchOrigin {
+        producer: ProducerId([1; 16]),
+        sequence: 2,
+        part: None,
+        acknowledged: 1,
+        is_ephemeral: true,
+    };
     assert_eq!(entry.sent, Some(sent));
     let read = entry.batch().unwrap();
     assert_eq!(read.items, batch);
@@ -59,7 +65,7 @@ fn an_envelope_is_read_with_its_headers() {
     let entry = Entry::read(0, 0, record(value, &headers));
     assert_eq!((entry.run_id.as_str(), entry.caller.as_str()), ("r", "me"));
     assert_eq!(entry.received_us, 1_704_164_645_000_001);
-    assert_eq!(entry.sent.unwrap().part, Some(Part { first: 1, count: 1, of: 2 }));
+    assert_eq!(entry.sent.unwrap().part, Some(BatchPart { first: 1, count: 1, total: 2 }));
     let batch = entry.batch().unwrap();
     assert!(batch.has_own_dictionary);
     assert_eq!(batch.items.series[0].context, r#"{"a":2,"b":1}"#);
@@ -76,7 +82,7 @@ fn every_type_of_envelope_is_an_event() {
         ("add_tag", r#"{"tag_name":"t"}"#),
         ("remove_tag", r#"{"tag_name":"t"}"#),
         ("log_hparams", r#"{"value":{"a":1}}"#),
-        ("log_custom_object", r#"{"name":"o","value":{"type":"text"},"step":null,"dtype":"texts"}"#),
+        ("log_custom_object", r#"{"name":"o","value":{"type":"text"},"step":null,"dtype":"text"}"#),
         ("log_metric", r#"{"name":"o","value":{"type":"text"},"step":1,"dtype":"text"}"#),
         ("log_terminal_line", r#"{"line":"x","step":1}"#),
         ("log_record", r#"{"message":"m","level":20,"timestamp":1.5,"logger_info":["f",1]}"#),
