@@ -16,20 +16,20 @@ use crate::{
     wire::clock,
 };
 
-pub(crate) fn make(flags: BTreeMap<String, String>) -> ExitCode {
+pub(crate) fn create(flags: BTreeMap<String, String>) -> ExitCode {
     let cloud = match Settings::resolve_blobs(flags, Environment::of_process()) {
         Ok(BlobStore::Cloud(cloud)) => cloud,
         Ok(BlobStore::Embedded | BlobStore::Directory(_)) => {
-            return told("blobs are stored in a directory, which needs no bucket");
+            return print_result("blobs are stored in a directory, which needs no bucket");
         }
         Err(violations) => {
             eprintln!("{violations}");
             return ExitCode::from(BAD_SETTINGS);
         }
     };
-    match created(&cloud) {
-        Ok(BucketCreation::Created) => told(&format!("created {}", cloud.uri())),
-        Ok(BucketCreation::AlreadyExists) => told(&format!("{} already exists", cloud.uri())),
+    match create_bucket(&cloud) {
+        Ok(BucketCreation::Created) => print_result(&format!("created {}", cloud.uri())),
+        Ok(BucketCreation::AlreadyExists) => print_result(&format!("{} already exists", cloud.uri())),
         Err(error) => {
             eprintln!("matyan: {}", chain(&*error));
             ExitCode::FAILURE
@@ -37,12 +37,12 @@ pub(crate) fn make(flags: BTreeMap<String, String>) -> ExitCode {
     }
 }
 
-fn created(cloud: &Cloud) -> Result<BucketCreation, Box<dyn std::error::Error>> {
+fn create_bucket(cloud: &Cloud) -> Result<BucketCreation, Box<dyn std::error::Error>> {
     let runtime = Builder::new_current_thread().enable_all().build()?;
     Ok(runtime.block_on(cloud.create_bucket(clock::now_us()))?)
 }
 
-fn told(text: &str) -> ExitCode {
+fn print_result(text: &str) -> ExitCode {
     match writeln!(io::stdout(), "{text}") {
         Ok(()) => ExitCode::SUCCESS,
         Err(_) => ExitCode::FAILURE,

@@ -5,13 +5,7 @@ use std::collections::BTreeMap;
 
 use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use crate::{
-    client::flags::{
-        BackupFlags, Command as Question, JobsFlags, LogsFlags, MetricsFlags, ParkedFlags, PartitionsFlags,
-        ProjectFlags, RestoreFlags, RunsFlags, StatusFlags,
-    },
-    settings::Role,
-};
+use crate::{client::ClientCommand, settings::Role};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -51,26 +45,8 @@ pub(crate) enum Command {
     /// Create the topics for a log on Apache Kafka
     #[command(subcommand)]
     Topics(TopicsCommand),
-    /// List, search, show, archive and delete runs
-    Runs(RunsFlags),
-    /// Show the terminal output or the log records of a run
-    Logs(LogsFlags),
-    /// Show metrics of a run, as numbers or as a plot
-    Metrics(MetricsFlags),
-    /// Back up a project to an archive
-    Backup(BackupFlags),
-    /// Restore an archive to a server
-    Restore(RestoreFlags),
-    /// Show whether a server is up and ready
-    Status(StatusFlags),
-    /// Show how much of the log is applied, or skip lost records of a partition
-    Partitions(PartitionsFlags),
-    /// List or delete items that could not be applied, with the reason for each
-    Parked(ParkedFlags),
-    /// Show or change the name and description of the project
-    Project(ProjectFlags),
-    /// List background jobs, or start one manually
-    Jobs(JobsFlags),
+    #[command(flatten)]
+    Client(ClientCommand),
 }
 
 #[derive(Debug, Subcommand)]
@@ -239,50 +215,41 @@ struct BucketCreateFlags {
 
 /// A parsed command line.
 #[derive(Debug)]
-pub(crate) enum Line {
+pub(crate) enum Invocation {
     /// Run a server, or one of its services.
-    Serve(Asked),
-    /// Create the bucket for blobs; flags as in `Asked`.
-    MakeBucket(BTreeMap<String, String>),
+    Serve(ServerArguments),
+    /// Create the bucket for blobs; flags as in `ServerArguments`.
+    CreateBucket(BTreeMap<String, String>),
     /// Create topics, with these flags.
     CreateTopics(BTreeMap<String, String>),
     /// Query a running server.
-    Ask(Question),
+    Client(ClientCommand),
 }
 
-/// The server to run, and its flags.
+/// Arguments of a server command.
 #[derive(Debug)]
-pub(crate) struct Asked {
+pub(crate) struct ServerArguments {
     pub(crate) role: Role,
     /// By flag name, without leading dashes.
     pub(crate) flags: BTreeMap<String, String>,
 }
 
 /// Parses the command line. Exits the process after `--help`, `--version` and usage errors.
-pub(crate) fn parse() -> Line {
-    line(&Cli::command().get_matches())
+pub(crate) fn parse() -> Invocation {
+    invocation(&Cli::command().get_matches())
 }
 
-fn line(matches: &ArgMatches) -> Line {
+fn invocation(matches: &ArgMatches) -> Invocation {
     let cli = Cli::from_arg_matches(matches).unwrap_or_else(|error| error.exit());
     let role = match cli.command {
-        Command::Backup(flags) => return Line::Ask(Question::Backup(flags)),
-        Command::Restore(flags) => return Line::Ask(Question::Restore(flags)),
+        Command::Client(command) => return Invocation::Client(command),
         Command::Topics(TopicsCommand::Create(_)) => {
             let topics = matches.subcommand().and_then(|(_, topics)| topics.subcommand());
-            return Line::CreateTopics(topics.map(|(_, create)| flags(create)).unwrap_or_default());
+            return Invocation::CreateTopics(topics.map(|(_, create)| flags(create)).unwrap_or_default());
         }
-        Command::Runs(flags) => return Line::Ask(Question::Runs(flags)),
-        Command::Logs(flags) => return Line::Ask(Question::Logs(flags)),
-        Command::Metrics(flags) => return Line::Ask(Question::Metrics(flags)),
-        Command::Status(flags) => return Line::Ask(Question::Status(flags)),
-        Command::Partitions(flags) => return Line::Ask(Question::Partitions(flags)),
-        Command::Parked(flags) => return Line::Ask(Question::Parked(flags)),
-        Command::Project(flags) => return Line::Ask(Question::Project(flags)),
-        Command::Jobs(flags) => return Line::Ask(Question::Jobs(flags)),
         Command::Bucket(BucketFlags { command: BucketCommand::Create(_) }) => {
             let made = matches.subcommand().and_then(|(_, bucket)| bucket.subcommand());
-            return Line::MakeBucket(made.map(|(_, matches)| flags(matches)).unwrap_or_default());
+            return Invocation::CreateBucket(made.map(|(_, matches)| flags(matches)).unwrap_or_default());
         }
         Command::Up(_) => Role::Up,
         Command::Frontier(_) => Role::Frontier,
@@ -291,7 +258,7 @@ fn line(matches: &ArgMatches) -> Line {
         Command::ControlWorker(_) => Role::ControlWorker,
     };
     let flags = matches.subcommand().map(|(_, matches)| flags(matches)).unwrap_or_default();
-    Line::Serve(Asked { role, flags })
+    Invocation::Serve(ServerArguments { role, flags })
 }
 
 /// Flags that were given, by name. The ids include those of argument groups, which hold no
@@ -307,9 +274,11 @@ mod tests {
 
     fn check(words: &[&str], role: Role, expected: &[(&str, &str)]) {
         let matches = Cli::command().try_get_matches_from([&["matyan"], words].concat()).unwrap();
-        let Line::Serve(asked) = line(&matches) else { panic!("{words:?} asks") };
+        let Invocation::Serve(serve) = invocation(&matches) else {
+            panic!("not parsed as a server: {words:?}")
+        };
         let expected = expected.iter().map(|(flag, value)| (flag.to_string(), value.to_string())).collect();
-        assert_eq!((asked.role, asked.flags), (role, expected));
+        assert_eq!((serve.role, serve.flags), (role, expected));
     }
 
     #[test]
@@ -328,7 +297,9 @@ mod tests {
     fn bucket_create_has_its_own_flags() {
         let words = ["matyan", "bucket", "create", "--blobs", "s3://b"];
         let matches = Cli::command().try_get_matches_from(words).unwrap();
-        let Line::MakeBucket(flags) = line(&matches) else { panic!("not parsed as `bucket create`") };
+        let Invocation::CreateBucket(flags) = invocation(&matches) else {
+            panic!("not parsed as `bucket create`")
+        };
         assert_eq!(flags, BTreeMap::from([("blobs".to_owned(), "s3://b".to_owned())]));
         assert!(Cli::command().try_get_matches_from(["matyan", "bucket"]).is_err());
     }
@@ -336,7 +307,9 @@ mod tests {
     #[test]
     fn topics_create_has_its_own_flags() {
         let words = ["matyan", "topics", "create", "--partitions", "12", "--log=kafka://a:1"];
-        let Line::CreateTopics(flags) = line(&Cli::command().try_get_matches_from(words).unwrap()) else {
+        let Invocation::CreateTopics(flags) =
+            invocation(&Cli::command().try_get_matches_from(words).unwrap())
+        else {
             panic!("not parsed as `topics create`")
         };
         let expected = [("log", "kafka://a:1"), ("partitions", "12")];
@@ -363,7 +336,7 @@ mod tests {
         ] {
             let words = ["matyan"].into_iter().chain(words.split(' '));
             let matches = Cli::command().try_get_matches_from(words).unwrap();
-            assert!(matches!(line(&matches), Line::Ask(_)), "{matches:?}");
+            assert!(matches!(invocation(&matches), Invocation::Client(_)), "{matches:?}");
         }
         for words in [
             "runs",
@@ -385,10 +358,10 @@ mod tests {
 
     #[test]
     fn unknown_commands_and_flags_are_rejected() {
-        for line in
+        for words in
             [&["ingest-worker", "--port", "1"][..], &["frontier", "--frontier-port", "1"], &["down"], &[]]
         {
-            assert!(Cli::command().try_get_matches_from([&["matyan"], line].concat()).is_err(), "{line:?}");
+            assert!(Cli::command().try_get_matches_from([&["matyan"], words].concat()).is_err(), "{words:?}");
         }
     }
 }

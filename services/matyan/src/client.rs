@@ -3,7 +3,7 @@
 //! as JSON lines; errors go to standard error, each with the next step.
 
 mod backup;
-pub(crate) mod flags;
+mod flags;
 mod jobs;
 mod logs;
 mod metrics;
@@ -19,6 +19,7 @@ mod status;
 
 use std::{io, path::PathBuf, time::Duration};
 
+use clap::Subcommand;
 use matyan_proto::limits::MESSAGE_BYTES;
 use tokio::runtime::Builder;
 use tonic::{
@@ -26,12 +27,35 @@ use tonic::{
     transport::{Channel, ClientTlsConfig},
 };
 
-use flags::Command;
-use output::Output;
-
 const FAILED: u8 = 1;
 /// Exit code for work that is done, except for what had been lost before.
 const INCOMPLETE: u8 = 3;
+
+// A command that queries a running server. To add one, write a module with its flags and its `run`, and list it below
+// as a module, as a variant, and in `run`. This is not a doc comment, as clap would use that as the program's description.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ClientCommand {
+    /// List, search, show, archive and delete runs
+    Runs(runs::RunsFlags),
+    /// Show the terminal output or the log records of a run
+    Logs(logs::LogsFlags),
+    /// Show metrics of a run, as numbers or as a plot
+    Metrics(metrics::MetricsFlags),
+    /// Back up a project to an archive
+    Backup(backup::BackupFlags),
+    /// Restore an archive to a server
+    Restore(restore::RestoreFlags),
+    /// Show whether a server is up and ready
+    Status(status::StatusFlags),
+    /// Show how much of the log is applied, or skip lost records of a partition
+    Partitions(partitions::PartitionsFlags),
+    /// List or delete items that could not be applied, with the reason for each
+    Parked(parked::ParkedFlags),
+    /// Show or change the name and description of the project
+    Project(project::ProjectFlags),
+    /// List background jobs, or start one manually
+    Jobs(jobs::JobsFlags),
+}
 
 /// Why a command failed, and what to do about it.
 #[derive(Debug, thiserror::Error)]
@@ -47,7 +71,7 @@ pub(crate) enum Error {
     #[error("no server answers at {server}: start one with `matyan up`, or specify another with --server")]
     Unreachable { server: String, source: tonic::transport::Error },
     #[error("{0}")]
-    Told(String),
+    Message(String),
     #[error(transparent)]
     Archive(#[from] matyan_archive::Error),
     #[error(
@@ -82,12 +106,16 @@ impl Error {
 impl From<Status> for Error {
     fn from(status: Status) -> Self {
         let message = status.message();
-        Self::Told(match status.code() {
+        Self::Message(match status.code() {
             Code::Unavailable | Code::DeadlineExceeded => {
-                format!("the server cannot answer now ({message}): run `matyan status` to see why, or try again")
+                format!(
+                    "the server cannot answer now ({message}): run `matyan status` to see why, or try again"
+                )
             }
             Code::Unimplemented => {
-                format!("the server does not support this ({message}): run `matyan status` to see its version")
+                format!(
+                    "the server does not support this ({message}): run `matyan status` to see its version"
+                )
             }
             Code::InvalidArgument | Code::FailedPrecondition | Code::ResourceExhausted | Code::NotFound => {
                 format!("the server rejected the request: {message}")
@@ -101,7 +129,7 @@ impl From<Status> for Error {
 #[derive(Debug)]
 enum Failure {
     Server(Status),
-    Own(Error),
+    Client(Error),
 }
 
 impl From<Status> for Failure {
@@ -112,7 +140,7 @@ impl From<Status> for Failure {
 
 impl From<matyan_archive::Error> for Failure {
     fn from(error: matyan_archive::Error) -> Self {
-        Self::Own(error.into())
+        Self::Client(error.into())
     }
 }
 
@@ -120,43 +148,44 @@ impl From<Failure> for Error {
     fn from(failure: Failure) -> Self {
         match failure {
             Failure::Server(status) => status.into(),
-            Failure::Own(error) => error,
+            Failure::Client(error) => error,
         }
     }
 }
 
 /// Converts a status to an error, with a hint if the run does not exist.
-fn about_run(run_id: &str) -> impl Fn(Status) -> Error + '_ {
+fn run_error(run_id: &str) -> impl Fn(Status) -> Error + '_ {
     move |status| match status.code() {
-        Code::NotFound => Error::Told(format!("run `{run_id}` does not exist: `matyan runs ls` lists all runs")),
+        Code::NotFound => {
+            Error::Message(format!("run `{run_id}` does not exist: `matyan runs ls` lists all runs"))
+        }
         _ => status.into(),
     }
 }
 
-/// Runs `command` to its end.
-pub(crate) fn run(command: Command) -> Result<(), Error> {
+/// Runs a client command.
+pub(crate) fn run(command: ClientCommand) -> Result<(), Error> {
     let runtime = Builder::new_current_thread().enable_all().build().map_err(Error::SetUp)?;
     runtime.block_on(async {
-        let out = &mut Output::new(command.client().json);
         match command {
-            Command::Backup(flags) => backup::run(flags, out).await,
-            Command::Restore(flags) => restore::run(flags, out).await,
-            Command::Runs(flags) => runs::run(flags, out).await,
-            Command::Logs(flags) => logs::run(flags, out).await,
-            Command::Metrics(flags) => metrics::run(flags, out).await,
-            Command::Status(flags) => status::run(flags, out).await,
-            Command::Partitions(flags) => partitions::run(flags, out).await,
-            Command::Parked(flags) => parked::run(flags, out).await,
-            Command::Project(flags) => project::run(flags, out).await,
-            Command::Jobs(flags) => jobs::run(flags, out).await,
+            ClientCommand::Runs(flags) => runs::run(flags).await,
+            ClientCommand::Logs(flags) => logs::run(flags).await,
+            ClientCommand::Metrics(flags) => metrics::run(flags).await,
+            ClientCommand::Backup(flags) => backup::run(flags).await,
+            ClientCommand::Restore(flags) => restore::run(flags).await,
+            ClientCommand::Status(flags) => status::run(flags).await,
+            ClientCommand::Partitions(flags) => partitions::run(flags).await,
+            ClientCommand::Parked(flags) => parked::run(flags).await,
+            ClientCommand::Project(flags) => project::run(flags).await,
+            ClientCommand::Jobs(flags) => jobs::run(flags).await,
         }
     })
 }
 
 /// A silent connection is probed with keep-alive pings, so that no command waits for a server
 /// that has vanished.
-const ASKED_AFTER: Duration = Duration::from_secs(30);
-const ANSWERED_WITHIN: Duration = Duration::from_secs(20);
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(30);
+const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 
 async fn connect(server: &str) -> Result<Channel, Error> {
     let endpoint = Channel::from_shared(server.to_owned()).map_err(|_| Error::Address(server.to_owned()))?;
@@ -169,8 +198,8 @@ async fn connect(server: &str) -> Result<Channel, Error> {
         _ => return Err(Error::Address(server.to_owned())),
     };
     let endpoint = endpoint
-        .http2_keep_alive_interval(ASKED_AFTER)
-        .keep_alive_timeout(ANSWERED_WITHIN)
+        .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
+        .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
         .keep_alive_while_idle(true);
     endpoint.connect().await.map_err(|source| Error::Unreachable { server: server.to_owned(), source })
 }

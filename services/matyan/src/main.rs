@@ -11,7 +11,7 @@ mod wire;
 
 use std::{collections::BTreeMap, error::Error, process::ExitCode};
 
-use cli::{Asked, Line};
+use cli::{Invocation, ServerArguments};
 use settings::{Environment, Settings, TopicsSettings};
 
 #[global_allocator]
@@ -29,10 +29,10 @@ pub(crate) const BAD_SETTINGS: u8 = 2;
 
 fn main() -> ExitCode {
     match cli::parse() {
-        Line::Serve(asked) => serve(asked),
-        Line::MakeBucket(flags) => bucket::make(flags),
-        Line::CreateTopics(flags) => topics_create(flags),
-        Line::Ask(question) => match client::run(question) {
+        Invocation::Serve(arguments) => serve(arguments),
+        Invocation::CreateBucket(flags) => bucket::create(flags),
+        Invocation::CreateTopics(flags) => create_topics(flags),
+        Invocation::Client(command) => match client::run(command) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) if error.is_closed_pipe() => ExitCode::SUCCESS,
             Err(error) => {
@@ -43,8 +43,8 @@ fn main() -> ExitCode {
     }
 }
 
-fn serve(asked: Asked) -> ExitCode {
-    let settings = match Settings::resolve(asked, Environment::of_process()) {
+fn serve(arguments: ServerArguments) -> ExitCode {
+    let settings = match Settings::resolve(arguments, Environment::of_process()) {
         Ok(settings) => settings,
         Err(violations) => {
             eprintln!("{violations}");
@@ -60,7 +60,7 @@ fn serve(asked: Asked) -> ExitCode {
     }
 }
 
-fn topics_create(flags: BTreeMap<String, String>) -> ExitCode {
+fn create_topics(flags: BTreeMap<String, String>) -> ExitCode {
     let settings = match TopicsSettings::resolve(flags, Environment::of_process()) {
         Ok(settings) => settings,
         Err(violations) => {

@@ -4,7 +4,7 @@
 
 use std::io::{self, Write};
 
-use matyan_log::kafka::{FoundTopic, topics_create};
+use matyan_log::kafka::{TopicStatus, topics_create};
 
 use crate::settings::TopicsSettings;
 
@@ -18,12 +18,12 @@ pub(crate) enum Error {
 
 pub(crate) fn create(settings: &TopicsSettings) -> Result<(), Error> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Error::SetUp)?;
-    let found = runtime.block_on(topics_create(&settings.kafka, settings.wanted))?;
+    let found = runtime.block_on(topics_create(&settings.kafka, settings.topics))?;
     let mut out = io::stdout().lock();
     found.iter().try_for_each(|topic| writeln!(out, "{}", line(topic))).map_err(Error::SetUp)
 }
 
-fn line(FoundTopic { name, partitions, is_new }: &FoundTopic) -> String {
+fn line(TopicStatus { name, partitions, is_new }: &TopicStatus) -> String {
     let what = if *is_new { "created" } else { "exists" };
     let plural = if *partitions == 1 { "" } else { "s" };
     format!("{what:<7}  {name}  {partitions} partition{plural}")

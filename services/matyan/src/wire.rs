@@ -1,15 +1,16 @@
 //! The only composition root: opens backends, wires up the services of a process, and shuts
 //! them down in order. Read it top to bottom: `run` shows everything that happens.
 
-mod announce;
+mod announcement;
 pub(crate) mod clock;
 mod data_dir;
 mod health;
 mod listeners;
-mod parts;
+mod services;
 mod signals;
 mod substrates;
 mod tasks;
+mod traced_server;
 mod workers;
 
 use std::{io, io::Write, net::SocketAddr, path::PathBuf, thread, time::Duration};
@@ -22,10 +23,10 @@ use crate::{
     settings::{Secret, Settings},
     telemetry::{self, Telemetry},
 };
-use announce::Announcement;
+use announcement::Announcement;
 use data_dir::DataDir;
 use listeners::Listeners;
-use parts::Parts;
+use services::Services;
 use signals::Signals;
 use substrates::{Network, Substrates};
 
@@ -35,11 +36,11 @@ const BLOCKING_THREADS: usize = 64;
 
 /// Time that a pending read of a network store may take to notice at shutdown that it is no
 /// longer wanted.
-const LAST_READERS: Duration = Duration::from_secs(5);
+const READER_SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Minimum number of runtime threads. With one, a task that computes for a moment would delay
 /// every connection.
-const LEAST_WORKERS: usize = 2;
+const MIN_WORKER_THREADS: usize = 2;
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
@@ -70,10 +71,10 @@ pub(crate) enum Error {
     Metrics(#[from] prometheus::Error),
     #[error("failed to write the file {}", path.display())]
     ReadyFile { path: PathBuf, source: io::Error },
-    #[error("{part} failed")]
-    Part { part: &'static str, source: matyan_worker::Error },
-    #[error("{part} ended unexpectedly")]
-    PartEnded { part: &'static str },
+    #[error("{service} failed")]
+    Service { service: &'static str, source: matyan_worker::Error },
+    #[error("{service} ended unexpectedly")]
+    ServiceEnded { service: &'static str },
     #[error("a task panicked")]
     Panicked(#[source] tokio::task::JoinError),
 }
@@ -87,9 +88,9 @@ pub(crate) fn run(settings: &Settings) -> Result<(), Error> {
         let _entered = runtime.enter();
         Telemetry::start(settings)?
     };
-    open_files::raise();
-    if !settings.unread.is_empty() {
-        let variables = settings.unread.join(", ");
+    open_files::raise_limit();
+    if !settings.unused.is_empty() {
+        let variables = settings.unused.join(", ");
         tracing::warn!(variables, "ignoring settings of Matyan 0.3 that are no longer used");
     }
     let ended = runtime.block_on(serve(settings, &network));
@@ -98,14 +99,14 @@ pub(crate) fn run(settings: &Settings) -> Result<(), Error> {
     // only for its disk, but a read of a network store must end before the network is
     // stopped.
     match network.is_used() {
-        true => runtime.shutdown_timeout(LAST_READERS),
+        true => runtime.shutdown_timeout(READER_SHUTDOWN_TIMEOUT),
         false => runtime.shutdown_background(),
     }
     ended
 }
 
 fn runtime() -> io::Result<Runtime> {
-    let workers = thread::available_parallelism()?.get().max(LEAST_WORKERS);
+    let workers = thread::available_parallelism()?.get().max(MIN_WORKER_THREADS);
     let mut builder = Builder::new_multi_thread();
     builder.worker_threads(workers).max_blocking_threads(BLOCKING_THREADS).thread_name("matyan").enable_all();
     builder.build()
@@ -136,7 +137,7 @@ async fn serve(settings: &Settings, network: &Network) -> Result<(), Error> {
 
 /// A running process. Fields are dropped in this order: the data directory is unlocked last.
 struct Process {
-    parts: Parts,
+    services: Services,
     substrates: Substrates,
     _data_dir: Option<DataDir>,
 }
@@ -158,22 +159,22 @@ impl Process {
             has_tls: tls.is_some(),
             has_ui: ui.is_some(),
         };
-        let parts = Parts::start(settings, &substrates, &secret, listeners, (tls, ui)).await?;
+        let services = Services::start(settings, &substrates, &secret, listeners, (tls, ui)).await?;
         announce(settings, &announcement)?;
-        Ok(Self { parts, substrates, _data_dir: data_dir })
+        Ok(Self { services, substrates, _data_dir: data_dir })
     }
 
     /// Waits until the process cannot continue because an essential task or thread has
     /// ended, and returns the reason. Cancel-safe.
     async fn ended(&mut self) -> Error {
         tokio::select! {
-            error = self.parts.ended() => error,
+            error = self.services.ended() => error,
             error = self.substrates.ended() => error,
         }
     }
 
     async fn stop(self, settings: &Settings) -> Result<(), Error> {
-        self.parts.stop(settings.shutdown_timeout).await;
+        self.services.stop(settings.shutdown_timeout).await;
         self.substrates.close(settings.shutdown_timeout).await?;
         tracing::info!("stopped");
         Ok(())

@@ -28,7 +28,7 @@ fn matyan(arguments: &[&str], folder: &Path) -> Command {
     command
 }
 
-fn refused(command: &mut Command, code: i32) -> String {
+fn refusal(command: &mut Command, code: i32) -> String {
     let Output { status, stdout, stderr } = command.output().expect("the binary starts");
     let stderr = String::from_utf8_lossy(&stderr).into_owned();
     assert_eq!(status.code(), Some(code), "{stderr}");
@@ -70,7 +70,12 @@ impl Running {
         let mut running = Self { process, folder, addresses: Value::Null };
         let path = running.folder.path().join("ready");
         running.addresses = eventually("the server is ready", || {
-            assert_eq!(running.process.try_wait().unwrap(), None, "the server exited: {}", running.said().1);
+            assert_eq!(
+                running.process.try_wait().unwrap(),
+                None,
+                "the server exited: {}",
+                running.output().1
+            );
             serde_json::from_str(&fs::read_to_string(&path).ok()?).ok()
         });
         running
@@ -90,7 +95,7 @@ impl Running {
     }
 
     /// Standard output and standard error of a process that has exited.
-    fn said(&mut self) -> (String, String) {
+    fn output(&mut self) -> (String, String) {
         let (mut output, mut error) = (String::new(), String::new());
         self.process.stdout.take().unwrap().read_to_string(&mut output).unwrap();
         self.process.stderr.take().unwrap().read_to_string(&mut error).unwrap();
@@ -130,7 +135,7 @@ fn it_prints_its_addresses_and_exits_on_a_signal() {
         }
         running.signal(signal);
         assert_eq!(running.code(), Some(0));
-        let (banner, _) = running.said();
+        let (banner, _) = running.output();
         for side in ["query", "ingest"] {
             assert!(banner.contains(running.address(side)), "{banner}");
         }
@@ -157,7 +162,7 @@ fn it_restarts_on_its_data_after_a_kill_and_after_a_clean_exit() {
 #[test]
 fn a_second_process_on_the_same_data_directory_is_refused() {
     let running = Running::up(&[]);
-    let stderr = refused(&mut matyan(UP, running.folder.path()), 1);
+    let stderr = refusal(&mut matyan(UP, running.folder.path()), 1);
     assert!(stderr.contains(&format!("in use by process {}", running.process.id())), "{stderr}");
     assert!(stderr.contains("--data-dir"), "{stderr}");
 }
@@ -168,7 +173,7 @@ fn a_port_in_use_is_reported_with_its_flag() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap();
     let arguments = ["up", "--port", "0", "--frontier-port", &address.port().to_string()];
-    let stderr = refused(&mut matyan(&arguments, folder.path()), 1);
+    let stderr = refusal(&mut matyan(&arguments, folder.path()), 1);
     assert!(stderr.contains(&address.to_string()) && stderr.contains("--frontier-port"), "{stderr}");
 }
 
@@ -176,7 +181,7 @@ fn a_port_in_use_is_reported_with_its_flag() {
 fn all_invalid_settings_are_reported_before_anything_is_created() {
     let folder = tempfile::tempdir().unwrap();
     let mut command = matyan(&["up", "--port", "x"], folder.path());
-    let stderr = refused(command.envs([("LOG_LEVEL", "loud"), ("S3_SECRET_KEY", "hunter2")]), 2);
+    let stderr = refusal(command.envs([("LOG_LEVEL", "loud"), ("S3_SECRET_KEY", "hunter2")]), 2);
     assert!(
         stderr.contains("PORT: ") && stderr.contains("LOG_LEVEL: ") && !stderr.contains("hunter2"),
         "{stderr}"
@@ -190,7 +195,7 @@ fn a_request_that_does_not_end_is_closed_in_time() {
     let _stream = endless_request(running.address("ingest"));
     running.signal("-TERM");
     assert_eq!(running.code(), Some(0));
-    assert!(running.said().1.contains("connections did not end in time"));
+    assert!(running.output().1.contains("connections did not end in time"));
 }
 
 #[test]
@@ -210,7 +215,7 @@ fn an_unused_setting_is_reported_once() {
     let mut running = Running::up(&[("INGEST_BATCH_SIZE", "200"), ("LOG_LEVEL", "warn")]);
     running.signal("-TERM");
     assert_eq!(running.code(), Some(0));
-    let (_, log) = running.said();
+    let (_, log) = running.output();
     assert_eq!(log.matches("INGEST_BATCH_SIZE").count(), 1, "{log}");
     assert_eq!(log.matches("LOG_LEVEL").count(), 0, "{log}");
 }
@@ -220,7 +225,7 @@ fn logs_can_be_json() {
     let mut running = Running::up(&[("LOG_FORMAT", "json")]);
     running.signal("-TERM");
     assert_eq!(running.code(), Some(0));
-    let (_, log) = running.said();
+    let (_, log) = running.output();
     let lines: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert!(
         lines.iter().any(|line| line["message"] == "ready" && line["query"] == running.address("query")),

@@ -1,8 +1,12 @@
 //! `matyan backup`: reads a project from a running server into an archive. It proceeds run by
 //! run, so that memory stays small and an interrupted backup can resume with the next run.
 
-use std::{collections::BTreeSet, path::Path};
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
 
+use clap::Args;
 use futures::{StreamExt, TryStreamExt, stream};
 use matyan_archive::{
     pack,
@@ -18,17 +22,52 @@ use serde_json::json;
 use time::{OffsetDateTime, PrimitiveDateTime, format_description::well_known::Iso8601};
 use tonic::{Code, Status, transport::Channel};
 
-use super::{Error, Failure, client, connect, flags::BackupFlags, output::Output, progress::Progress};
+use super::{Error, Failure, client, connect, flags::ClientFlags, output::Output, progress::Progress};
 
 type Client = BackupServiceClient<Channel>;
 
 /// Blobs read concurrently: enough to hide the latency of a remote blob store.
-const BLOBS_AT_ONCE: usize = 8;
+const CONCURRENT_BLOBS: usize = 8;
 /// Attempts at reading a run, as one that is written to at the same time may have to be read
 /// again.
 const ATTEMPTS: usize = 5;
 
-pub(super) async fn run(flags: BackupFlags, out: &mut Output) -> Result<(), Error> {
+const BACKUP_EXAMPLES: &str = "\
+Examples:
+  matyan backup /backups                                     creates a directory matyan-backup-20260131-120000 in /backups
+  matyan backup /backups --compress                          one file instead
+  matyan backup . --runs 3fd1c0,77aa01 --no-blobs
+  matyan backup . --experiment gpt --since 2026-01-01
+
+An interrupted backup resumes when the same command is given again. The exit code is 3 if blobs that runs refer to are
+missing from the blob store: everything else is in the archive, and the missing ones are listed in runs/*/lost.jsonl.";
+
+#[derive(Debug, Args)]
+#[command(after_help = BACKUP_EXAMPLES)]
+pub(crate) struct BackupFlags {
+    /// Directory in which the archive is created
+    output: PathBuf,
+    /// Only these runs
+    #[arg(long, value_name = "RUN,RUN", value_delimiter = ',')]
+    runs: Vec<String>,
+    /// Only the runs of this experiment
+    #[arg(long, value_name = "NAME")]
+    experiment: Option<String>,
+    /// Only runs created at or after this date or time
+    #[arg(long, value_name = "ISO")]
+    since: Option<String>,
+    /// Omit the contents of artifacts, images and audio
+    #[arg(long)]
+    no_blobs: bool,
+    /// Pack the archive into one `.tar.gz`
+    #[arg(long)]
+    compress: bool,
+    #[command(flatten)]
+    client: ClientFlags,
+}
+
+pub(super) async fn run(flags: BackupFlags) -> Result<(), Error> {
+    let out = &mut Output::new(flags.client.json);
     let filters = BackupFilters {
         runs: flags.runs.clone(),
         experiment: flags.experiment.clone(),
@@ -37,24 +76,24 @@ pub(super) async fn run(flags: BackupFlags, out: &mut Output) -> Result<(), Erro
     };
     let since_us = flags.since.as_deref().map(since).transpose()?;
     let mut client = client!(BackupServiceClient, connect(&flags.client.server).await?);
-    let origin = origin(&mut client, &flags.client.server).await?;
+    let origin = read_origin(&mut client, &flags.client.server).await?;
     let mut archive = match ArchiveWriter::resume(&flags.output, &filters, &origin)? {
         Some(archive) => archive,
         None => create(&flags.output, &filters, &origin)?,
     };
-    let runs = list(&mut client, &filters, since_us).await?;
+    let runs = list_runs(&mut client, &filters, since_us).await?;
     let progress = Progress::new(runs.len() as u64, "runs", out.json);
     let mut skipped = 0_u64;
     for run_id in runs {
         if !archive.has_run(&run_id) {
-            match Box::pin(read(&mut client, &archive, &run_id, &progress)).await? {
+            match Box::pin(read_run(&mut client, &archive, &run_id, &progress)).await? {
                 true => archive.mark_run_done(&run_id),
                 false => skipped += 1,
             }
         }
-        progress.one();
+        progress.increment();
     }
-    let (settings, entities, tombstones) = project(&mut client).await?;
+    let (settings, entities, tombstones) = read_project_state(&mut client).await?;
     let is_resumed = archive.is_resumed;
     let (root, contents) = archive.finish(&settings, &entities, &tombstones)?;
     progress.finish();
@@ -62,14 +101,14 @@ pub(super) async fn run(flags: BackupFlags, out: &mut Output) -> Result<(), Erro
         true => pack(&root).map_err(|source| Error::Unpacked { root, source })?,
         false => root,
     };
-    tell(out, &path, &contents, skipped, is_resumed)?;
+    print_summary(out, &path, &contents, skipped, is_resumed)?;
     match contents.lost {
         0 => Ok(()),
         lost => Err(Error::Incomplete { lost }),
     }
 }
 
-fn tell(
+fn print_summary(
     out: &mut Output,
     path: &Path,
     contents: &ArchiveContents,
@@ -106,8 +145,9 @@ fn tell(
 
 /// Parses a date, or a date and a time, in UTC unless it has an offset.
 fn since(text: &str) -> Result<i64, Error> {
-    let wrong =
-        || Error::Told(format!("invalid date `{text}`: use one such as 2026-01-31 or 2026-01-31T12:00:00Z"));
+    let wrong = || {
+        Error::Message(format!("invalid date `{text}`: use one such as 2026-01-31 or 2026-01-31T12:00:00Z"))
+    };
     let moment = OffsetDateTime::parse(text, &Iso8601::DEFAULT)
         .or_else(|_| PrimitiveDateTime::parse(text, &Iso8601::DEFAULT).map(PrimitiveDateTime::assume_utc))
         .or_else(|_| time::Date::parse(text, &Iso8601::DEFAULT).map(|date| date.midnight().assume_utc()))
@@ -116,11 +156,11 @@ fn since(text: &str) -> Result<i64, Error> {
 }
 
 /// Where the backup comes from. The log positions come first, before any run is read.
-async fn origin(client: &mut Client, server: &str) -> Result<BackupOrigin, Error> {
+async fn read_origin(client: &mut Client, server: &str) -> Result<BackupOrigin, Error> {
     let mut messages = client.read_project(ReadProjectRequest {}).await?.into_inner();
     let first = messages.message().await?.and_then(|message| message.content);
     let Some(Content::Cut(cut)) = first else {
-        return Err(Error::Told(
+        return Err(Error::Message(
             "the server sent no log positions: run `matyan status` to see its version".into(),
         ));
     };
@@ -139,7 +179,7 @@ fn create(output: &Path, filters: &BackupFilters, origin: &BackupOrigin) -> Resu
     }
 }
 
-async fn list(
+async fn list_runs(
     client: &mut Client,
     filters: &BackupFilters,
     since_us: Option<i64>,
@@ -155,14 +195,14 @@ async fn list(
 }
 
 /// Reads a run into the archive. Returns false if the run has been deleted.
-async fn read(
+async fn read_run(
     client: &mut Client,
     archive: &ArchiveWriter,
     run_id: &str,
     progress: &Progress,
 ) -> Result<bool, Error> {
     for attempt in 1.. {
-        match Box::pin(read_once(client, archive, run_id, progress)).await {
+        match Box::pin(read_run_once(client, archive, run_id, progress)).await {
             Ok(()) => return Ok(true),
             Err(Failure::Server(status)) if status.code() == Code::NotFound => return Ok(false),
             Err(Failure::Server(status)) if status.code() == Code::OutOfRange && attempt < ATTEMPTS => {}
@@ -172,7 +212,7 @@ async fn read(
     Ok(false)
 }
 
-async fn read_once(
+async fn read_run_once(
     client: &mut Client,
     archive: &ArchiveWriter,
     run_id: &str,
@@ -185,7 +225,7 @@ async fn read_once(
     let mut run = archive.begin_run(head)?;
     let mut blobs = Vec::new();
     while let Some(message) = messages.message().await? {
-        progress.bytes(prost_len(&message));
+        progress.add_bytes(prost_len(&message));
         for piece in message.pieces {
             run.add(piece)?;
         }
@@ -210,12 +250,12 @@ async fn read_blobs(
     blobs: Vec<Blob>,
     progress: &Progress,
 ) -> Result<(), Failure> {
-    let (place, paths) = (run.folder(), blobs.into_iter().map(|blob| blob.path).collect());
+    let (directory, paths) = (run.folder(), blobs.into_iter().map(|blob| blob.path).collect());
     let reads = BTreeSet::iter(&paths).map(|path| {
         let request = ReadBlobRequest { run_id: run_id.to_owned(), path: path.clone() };
-        read_blob(client.clone(), request, (place.as_path(), &paths), progress)
+        read_blob(client.clone(), request, (directory.as_path(), &paths), progress)
     });
-    let mut done = std::pin::pin!(stream::iter(reads).buffered(BLOBS_AT_ONCE));
+    let mut done = std::pin::pin!(stream::iter(reads).buffered(CONCURRENT_BLOBS));
     while let Some(file) = done.try_next().await? {
         run.finish_blob(file)?;
     }
@@ -225,15 +265,15 @@ async fn read_blobs(
 async fn read_blob(
     mut client: Client,
     request: ReadBlobRequest,
-    (place, paths): (&Path, &BTreeSet<String>),
+    (directory, paths): (&Path, &BTreeSet<String>),
     progress: &Progress,
 ) -> Result<BlobFile, Failure> {
-    let mut messages = client.read_blob(request).await.map_err(gone)?.into_inner();
+    let mut messages = client.read_blob(request).await.map_err(changed_while_read)?.into_inner();
     let first = messages.message().await?.and_then(|message| message.blob);
     let first = first.ok_or_else(|| Status::internal("the server sent a blob without a name"))?;
-    let mut file = BlobFile::create(place, first, paths)?;
+    let mut file = BlobFile::create(directory, first, paths)?;
     while let Some(message) = messages.message().await? {
-        progress.bytes(message.chunk.len() as u64);
+        progress.add_bytes(message.chunk.len() as u64);
         file.write(&message.chunk)?;
     }
     Ok(file)
@@ -241,7 +281,7 @@ async fn read_blob(
 
 /// Maps a missing blob to `OUT_OF_RANGE`: it was listed, so it has been deleted or replaced
 /// since, and its run must be read again.
-fn gone(status: Status) -> Status {
+fn changed_while_read(status: Status) -> Status {
     match status.code() {
         Code::NotFound => Status::out_of_range(format!("changed while it was read: {}", status.message())),
         _ => status,
@@ -250,12 +290,12 @@ fn gone(status: Status) -> Status {
 
 /// Reads settings, entities and tombstones. This comes last, so that it includes everything
 /// that runs refer to.
-async fn project(client: &mut Client) -> Result<(Settings, Vec<Entity>, Vec<Tombstone>), Error> {
+async fn read_project_state(client: &mut Client) -> Result<(Settings, Vec<Entity>, Vec<Tombstone>), Error> {
     let mut messages = client.read_project(ReadProjectRequest {}).await?.into_inner();
     let (mut settings, mut entities, mut tombstones) = (Settings::default(), Vec::new(), Vec::new());
     while let Some(message) = messages.message().await? {
         match message.content {
-            Some(Content::Settings(of)) => settings = of,
+            Some(Content::Settings(found)) => settings = found,
             Some(Content::Entity(entity)) => entities.push(entity),
             Some(Content::Tombstone(tombstone)) => tombstones.push(tombstone),
             Some(Content::Cut(_)) | None => {}
@@ -270,8 +310,8 @@ mod tests {
 
     #[test]
     fn a_run_is_read_again_when_one_of_its_blobs_is_missing() {
-        assert_eq!(gone(Status::not_found("the blob")).code(), Code::OutOfRange);
-        assert_eq!(gone(Status::unavailable("the store")).code(), Code::Unavailable);
+        assert_eq!(changed_while_read(Status::not_found("the blob")).code(), Code::OutOfRange);
+        assert_eq!(changed_while_read(Status::unavailable("the store")).code(), Code::Unavailable);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 
 use std::io;
 
+use clap::{Args, Subcommand};
 use matyan_proto::admin::v1::{
     CleanupOrphanBlobsRequest, CleanupOrphanBlobsResponse, CleanupTombstonesRequest,
     CleanupTombstonesResponse, FinishStaleRequest, FinishStaleResponse, Job, JobProgress, ListJobsRequest,
@@ -14,56 +15,123 @@ use tonic::{Response, Status, Streaming};
 
 use super::{
     Error, client, connect,
-    flags::{JobsCommand, JobsFlags},
+    flags::ClientFlags,
     output::{Output, moment},
     progress::Progress,
 };
 
 /// A progress message of a job. The last message of a stream carries the result.
-trait Told {
+trait JobReport {
     /// What the progress counts, in the plural.
-    const COUNTED: &'static str;
+    const UNIT: &'static str;
     /// The kind of items that are reported one by one, if any, and their key in JSON.
-    const FOUND: Option<(&'static str, &'static str)>;
+    const ITEMS: Option<(&'static str, &'static str)>;
 
     fn progress(&self) -> JobProgress;
-    fn found(&self) -> &[String];
+    fn items(&self) -> &[String];
     /// An additional count of this job, with its name.
-    fn figure(&self) -> Option<(&'static str, u64)>;
+    fn extra_count(&self) -> Option<(&'static str, u64)>;
 }
 
-macro_rules! told {
-    ($($message:ident: $counted:literal, $kind:expr, $found:expr, $figure:expr;)*) => {$(
-        impl Told for $message {
-            const COUNTED: &'static str = $counted;
-            const FOUND: Option<(&'static str, &'static str)> = $kind;
+macro_rules! job_reports {
+    ($($message:ident: $counted:literal, $kind:expr, $items:expr, $count:expr;)*) => {$(
+        impl JobReport for $message {
+            const UNIT: &'static str = $counted;
+            const ITEMS: Option<(&'static str, &'static str)> = $kind;
 
             fn progress(&self) -> JobProgress {
                 self.progress.unwrap_or_default()
             }
 
-            fn found(&self) -> &[String] {
-                let found: fn(&Self) -> &[String] = $found;
-                found(self)
+            fn items(&self) -> &[String] {
+                let items: fn(&Self) -> &[String] = $items;
+                items(self)
             }
 
-            fn figure(&self) -> Option<(&'static str, u64)> {
-                let figure: fn(&Self) -> Option<(&'static str, u64)> = $figure;
-                figure(self)
+            fn extra_count(&self) -> Option<(&'static str, u64)> {
+                let count: fn(&Self) -> Option<(&'static str, u64)> = $count;
+                count(self)
             }
         }
     )*};
 }
 
-told! {
-    ReindexResponse: "runs", None, |_| &[], |told| Some(("rows", told.rows));
-    FinishStaleResponse: "active runs", Some(("stale ones", "run_id")), |told| &told.run_ids, |_| None;
-    CleanupOrphanBlobsResponse: "runs", Some(("orphan blobs", "key")), |told| &told.keys,
-        |told| Some(("deleted_bytes", told.deleted_bytes));
-    CleanupTombstonesResponse: "deleted runs", Some(("old tombstones", "run_id")), |told| &told.run_ids, |_| None;
+job_reports! {
+    ReindexResponse: "runs", None, |_| &[], |report| Some(("rows", report.rows));
+    FinishStaleResponse: "active runs", Some(("stale ones", "run_id")), |report| &report.run_ids, |_| None;
+    CleanupOrphanBlobsResponse: "runs", Some(("orphan blobs", "key")), |report| &report.keys,
+        |report| Some(("deleted_bytes", report.deleted_bytes));
+    CleanupTombstonesResponse: "deleted runs", Some(("old tombstones", "run_id")), |report| &report.run_ids, |_| None;
 }
 
-pub(super) async fn run(flags: JobsFlags, out: &mut Output) -> Result<(), Error> {
+const JOBS_EXAMPLES: &str = "\
+Examples:
+  matyan jobs ls                                            list the jobs, and when each last succeeded
+  matyan jobs finish-stale --timeout-hours 48 --dry-run     which runs would be finished
+  matyan jobs cleanup-orphan-blobs --unreferenced
+  matyan jobs reindex --json
+
+`matyan up` and control workers also clean up automatically, and finish runs that were silent for MATYAN_FINISH_STALE_HOURS
+(24; 0: never). A run becomes active again when it logs more, and an interrupted job resumes when it is started again.";
+
+#[derive(Debug, Args)]
+#[command(after_help = JOBS_EXAMPLES)]
+pub(crate) struct JobsFlags {
+    #[command(subcommand)]
+    command: JobsCommand,
+    #[command(flatten)]
+    client: ClientFlags,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum JobsCommand {
+    /// List jobs, who runs each, and when it last succeeded
+    Ls,
+    /// Repair the indexes in place, and recount experiments and tags
+    Reindex {
+        /// Only count what would be repaired
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Finish active runs that have sent nothing for some time
+    FinishStale {
+        /// Time without data
+        #[arg(long, value_name = "HOURS", default_value = "24", value_parser = hours)]
+        timeout_hours: f64,
+        /// Only list the runs
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Delete blobs of deleted runs
+    CleanupOrphanBlobs {
+        /// Number of deleted runs to check; 0: all
+        #[arg(long, value_name = "COUNT", default_value_t = 0)]
+        limit: u32,
+        /// Also delete blobs that no run refers to, if they are older than a week
+        #[arg(long)]
+        unreferenced: bool,
+        /// Only list the blobs
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Remove tombstones of deleted runs that are no longer needed
+    CleanupTombstones {
+        /// Minimum age; at least the 720 hours for which clients keep unsent data,
+        /// unless --force is given [default: 720]
+        #[arg(long, value_name = "HOURS", value_parser = hours)]
+        older_than_hours: Option<f64>,
+        /// Allow less than 720 hours: data that a client still has to send can then
+        /// recreate a run
+        #[arg(long)]
+        force: bool,
+        /// Only list the tombstones
+        #[arg(long)]
+        dry_run: bool,
+    },
+}
+
+pub(super) async fn run(flags: JobsFlags) -> Result<(), Error> {
+    let out = &mut Output::new(flags.client.json);
     let mut admin = client!(AdminServiceClient, connect(&flags.client.server).await?);
     match flags.command {
         JobsCommand::Ls => {
@@ -71,22 +139,29 @@ pub(super) async fn run(flags: JobsFlags, out: &mut Output) -> Result<(), Error>
             Ok(list(&listed.jobs, out)?)
         }
         JobsCommand::Reindex { dry_run } => {
-            let told = admin.reindex(ReindexRequest { dry_run }).await;
-            follow("reindex", dry_run, told, out).await
+            let reports = admin.reindex(ReindexRequest { dry_run }).await;
+            follow("reindex", dry_run, reports, out).await
         }
         JobsCommand::FinishStale { timeout_hours, dry_run } => {
-            let asked = FinishStaleRequest { idle_s: seconds(timeout_hours), dry_run };
-            follow("finish-stale", dry_run, admin.finish_stale(asked).await, out).await
+            let request = FinishStaleRequest { idle_s: seconds(timeout_hours), dry_run };
+            follow("finish-stale", dry_run, admin.finish_stale(request).await, out).await
         }
         JobsCommand::CleanupOrphanBlobs { limit, unreferenced, dry_run } => {
-            let asked = CleanupOrphanBlobsRequest { dry_run, limit, unreferenced };
-            follow("cleanup-orphan-blobs", dry_run, admin.cleanup_orphan_blobs(asked).await, out).await
+            let request = CleanupOrphanBlobsRequest { dry_run, limit, unreferenced };
+            follow("cleanup-orphan-blobs", dry_run, admin.cleanup_orphan_blobs(request).await, out).await
         }
         JobsCommand::CleanupTombstones { older_than_hours, force, dry_run } => {
             let older_than_s = older_than_hours.map_or(0, seconds);
-            let asked = CleanupTombstonesRequest { older_than_s, dry_run, force };
-            follow("cleanup-tombstones", dry_run, admin.cleanup_tombstones(asked).await, out).await
+            let request = CleanupTombstonesRequest { older_than_s, dry_run, force };
+            follow("cleanup-tombstones", dry_run, admin.cleanup_tombstones(request).await, out).await
         }
+    }
+}
+
+fn hours(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(hours) if hours.is_finite() && hours > 0.0 => Ok(hours),
+        _ => Err("must be a number of hours above 0, such as 24 or 0.5".to_owned()),
     }
 }
 
@@ -100,62 +175,62 @@ fn seconds(hours: f64) -> u64 {
     ((hours * 3_600.0) as u64).max(1)
 }
 
-async fn follow<T: Told>(
+async fn follow<T: JobReport>(
     job: &str,
     is_dry: bool,
-    told: Result<Response<Streaming<T>>, Status>,
+    reports: Result<Response<Streaming<T>>, Status>,
     out: &mut Output,
 ) -> Result<(), Error> {
-    let mut messages = told?.into_inner();
-    let bar = Progress::new(0, T::COUNTED, out.json);
+    let mut messages = reports?.into_inner();
+    let bar = Progress::new(0, T::UNIT, out.json);
     let (mut found, mut last) = (0, (JobProgress::default(), None));
     while let Some(message) = messages.message().await? {
-        last = (message.progress(), message.figure());
-        bar.at(last.0.done, last.0.total);
-        found += message.found().len();
-        bar.aside(|| message.found().iter().try_for_each(|one| tell::<T>(one, out)))?;
+        last = (message.progress(), message.extra_count());
+        bar.set(last.0.done, last.0.total);
+        found += message.items().len();
+        bar.suspend(|| message.items().iter().try_for_each(|item| print_item::<T>(item, out)))?;
     }
     bar.finish();
-    let (JobProgress { done, failed, .. }, figure) = last;
-    sum::<T>(job, is_dry, (done, found, failed), figure, out)?;
+    let (JobProgress { done, failed, .. }, extra_count) = last;
+    print_summary::<T>(job, is_dry, (done, found, failed), extra_count, out)?;
     match failed {
         0 => Ok(()),
-        _ => Err(Error::Told(format!(
+        _ => Err(Error::Message(format!(
             "{failed} failed and were skipped: see the server log, then run the command again"
         ))),
     }
 }
 
-fn tell<T: Told>(one: &str, out: &mut Output) -> io::Result<()> {
-    let (_, key) = T::FOUND.expect("only jobs with a kind of items report items");
-    if out.json { out.object(&json!({ key: one })) } else { out.line(super::output::cell(one)) }
+fn print_item<T: JobReport>(item: &str, out: &mut Output) -> io::Result<()> {
+    let (_, key) = T::ITEMS.expect("only jobs with a kind of items report items");
+    if out.json { out.object(&json!({ key: item })) } else { out.line(super::output::cell(item)) }
 }
 
-fn sum<T: Told>(
+fn print_summary<T: JobReport>(
     job: &str,
     is_dry: bool,
     (done, found, failed): (u64, usize, u64),
-    figure: Option<(&str, u64)>,
+    extra_count: Option<(&str, u64)>,
     out: &mut Output,
 ) -> io::Result<()> {
     if out.json {
-        let mut sum = json!({ "job": job, "dry_run": is_dry, "done": done, "failed": failed });
-        if T::FOUND.is_some() {
-            sum["found"] = found.into();
+        let mut summary = json!({ "job": job, "dry_run": is_dry, "done": done, "failed": failed });
+        if T::ITEMS.is_some() {
+            summary["found"] = found.into();
         }
-        if let Some((name, value)) = figure {
-            sum[name] = value.into();
+        if let Some((name, value)) = extra_count {
+            summary[name] = value.into();
         }
-        return out.object(&sum);
+        return out.object(&summary);
     }
-    let mut told = format!("{job}: checked {done} {}", T::COUNTED);
-    if let Some((what, _)) = T::FOUND {
-        told += &format!(", found {found} {what}");
+    let mut text = format!("{job}: checked {done} {}", T::UNIT);
+    if let Some((what, _)) = T::ITEMS {
+        text += &format!(", found {found} {what}");
     }
-    if let Some((name, value)) = figure {
-        told += &format!(", {value} {}", name.replace('_', " "));
+    if let Some((name, value)) = extra_count {
+        text += &format!(", {value} {}", name.replace('_', " "));
     }
-    out.line(if is_dry { told + "; dry run, nothing was changed" } else { told })
+    out.line(if is_dry { text + "; dry run, nothing was changed" } else { text })
 }
 
 fn list(jobs: &[Job], out: &mut Output) -> io::Result<()> {

@@ -104,7 +104,11 @@ async fn records(channel: Channel, flags: LogsFlags, out: &mut Output) -> Result
 
 /// Decodes a value of a record; null if it is absent.
 fn value(cbor: &[u8]) -> Result<Value, Error> {
-    if cbor.is_empty() { Ok(Value::Null) } else { readable(json::cbor_text(cbor, JsonStyle::STRICT).ok(), "a log record") }
+    if cbor.is_empty() {
+        Ok(Value::Null)
+    } else {
+        readable(json::cbor_text(cbor, JsonStyle::STRICT).ok(), "a log record")
+    }
 }
 
 /// Level names of Python's logging module.

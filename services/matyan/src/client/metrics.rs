@@ -1,5 +1,6 @@
 //! Metrics of a run: the list of series, samples of their points, and plots.
 
+use clap::Args;
 use matyan_proto::{
     common::v1::{SeriesKey, SeriesType},
     runs::v1::SeriesInfo,
@@ -12,14 +13,48 @@ use serde_json::json;
 use tonic::{Code, Status, transport::Channel};
 
 use super::{
-    Error, about_run, client, connect,
-    flags::MetricsFlags,
+    Error, client, connect,
+    flags::ClientFlags,
     output::{Output, cell, number},
     plot::{Column, Plot},
+    run_error,
     runs::{series_json, series_row},
 };
 
-pub(super) async fn run(flags: MetricsFlags, out: &mut Output) -> Result<(), Error> {
+const METRICS_EXAMPLES: &str = "\
+Examples:
+  matyan metrics 3fd1c0                                      list the metrics
+  matyan metrics 3fd1c0 loss                                 twenty points, spread over all steps
+  matyan metrics 3fd1c0 loss --points 0 --json               every point
+  matyan metrics 3fd1c0 loss --context '{\"subset\":\"val\"}' --plot";
+
+#[derive(Debug, Args)]
+#[command(after_help = METRICS_EXAMPLES)]
+pub(crate) struct MetricsFlags {
+    run: String,
+    /// Name of a metric; without it, all metrics are listed
+    name: Option<String>,
+    /// Only the series of this context
+    #[arg(long, value_name = "JSON", requires = "name")]
+    context: Option<String>,
+    /// Draw a plot
+    #[arg(long, requires = "name", conflicts_with = "json")]
+    plot: bool,
+    /// Maximum number of points, spread over all steps; 0: every point
+    #[arg(long, default_value_t = 20)]
+    points: u32,
+    /// Width of a plot in columns
+    #[arg(long, env = "COLUMNS", default_value_t = 80, value_parser = clap::value_parser!(u16).range(30..=1_000))]
+    width: u16,
+    /// Height of a plot in lines
+    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u16).range(4..=200))]
+    height: u16,
+    #[command(flatten)]
+    client: ClientFlags,
+}
+
+pub(super) async fn run(flags: MetricsFlags) -> Result<(), Error> {
+    let out = &mut Output::new(flags.client.json);
     let channel = connect(&flags.client.server).await?;
     let series = series(channel.clone(), &flags).await?;
     let Some(name) = &flags.name else { return list(&series, out) };
@@ -31,7 +66,7 @@ pub(super) async fn run(flags: MetricsFlags, out: &mut Output) -> Result<(), Err
     if shown == 0 {
         let (name, run) = (cell(name), cell(&flags.run));
         let context = if flags.context.is_some() { " with this context" } else { "" };
-        return Err(Error::Told(format!(
+        return Err(Error::Message(format!(
             "run `{run}` has no metric `{name}`{context}: `matyan metrics {run}` lists its metrics"
         )));
     }
@@ -45,10 +80,10 @@ async fn series(channel: Channel, flags: &MetricsFlags) -> Result<Vec<SeriesInfo
         types: vec![SeriesType::Metric.into()],
         names: flags.name.iter().cloned().collect(),
     };
-    let answer = client!(SeriesServiceClient, channel).list(request).await.map_err(about_run(&flags.run))?;
+    let answer = client!(SeriesServiceClient, channel).list(request).await.map_err(run_error(&flags.run))?;
     let mut messages = answer.into_inner();
     let mut found = Vec::new();
-    while let Some(message) = messages.message().await.map_err(about_run(&flags.run))? {
+    while let Some(message) = messages.message().await.map_err(run_error(&flags.run))? {
         found.extend(message.series);
     }
     Ok(found)
@@ -82,7 +117,7 @@ fn selection(flags: &MetricsFlags, series: &[SeriesInfo]) -> RunSelection {
 /// this time.
 fn refused(flags: &MetricsFlags) -> impl Fn(Status) -> Error {
     |status| match &flags.context {
-        Some(context) if status.code() == Code::InvalidArgument => Error::Told(format!(
+        Some(context) if status.code() == Code::InvalidArgument => Error::Message(format!(
             "invalid context `{context}` ({}): use an object such as '{{\"subset\":\"val\"}}'",
             status.message()
         )),

@@ -54,7 +54,8 @@ impl Output {
 
 /// Parses JSON text in a response; `what` names it in the error.
 pub(super) fn readable(json: Option<String>, what: &str) -> Result<Value, Error> {
-    let unreadable = || Error::Told(format!("cannot read {what}: the server may be newer than this command"));
+    let unreadable =
+        || Error::Message(format!("cannot read {what}: the server may be newer than this command"));
     serde_json::from_str(&json.ok_or_else(unreadable)?).map_err(|_| unreadable())
 }
 

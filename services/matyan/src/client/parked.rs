@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use clap::{Args, Subcommand};
 use matyan_proto::admin::v1::{
     DeleteParkedItemsRequest, ListParkedItemsRequest, ListParkedItemsResponse, ParkedItem,
     admin_service_client::AdminServiceClient,
@@ -11,11 +12,48 @@ use tonic::transport::Channel;
 
 use super::{
     Error, client, connect,
-    flags::{ParkedCommand, ParkedFlags},
+    flags::ClientFlags,
     output::{Output, cell, moment},
 };
 
-pub(super) async fn run(flags: ParkedFlags, out: &mut Output) -> Result<(), Error> {
+const PARKED_EXAMPLES: &str = "\
+Examples:
+  matyan parked ls                          the newest items, with the reason for each
+  matyan parked ls --run 3fd1c0 --json
+  matyan parked rm 1/3/1042/0/3fd1c0        once its cause is known and fixed
+
+A worker sets aside what it cannot apply, and continues with the next item. Most often the client that sent it is at fault.";
+
+#[derive(Debug, Args)]
+#[command(after_help = PARKED_EXAMPLES)]
+pub(crate) struct ParkedFlags {
+    #[command(subcommand)]
+    command: ParkedCommand,
+    #[command(flatten)]
+    client: ClientFlags,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ParkedCommand {
+    /// List parked items, newest first
+    Ls {
+        /// Only items of this run
+        #[arg(long)]
+        run: Option<String>,
+        /// Maximum number of items; 0: all
+        #[arg(long, default_value_t = 20)]
+        limit: u32,
+    },
+    /// Delete parked items
+    Rm {
+        /// Item ids, as shown by `matyan parked ls`
+        #[arg(required = true, value_name = "ITEM")]
+        items: Vec<String>,
+    },
+}
+
+pub(super) async fn run(flags: ParkedFlags) -> Result<(), Error> {
+    let out = &mut Output::new(flags.client.json);
     let mut admin = client!(AdminServiceClient, connect(&flags.client.server).await?);
     match flags.command {
         ParkedCommand::Ls { run, limit } => list(admin, run.unwrap_or_default(), limit, out).await,
@@ -29,8 +67,9 @@ pub(super) async fn run(flags: ParkedFlags, out: &mut Output) -> Result<(), Erro
             }
             if deleted < given {
                 let unknown = given - deleted;
-                let told = format!("{unknown} of {given} items do not exist: `matyan parked ls` lists parked items");
-                return Err(Error::Told(told));
+                let message =
+                    format!("{unknown} of {given} items do not exist: `matyan parked ls` lists parked items");
+                return Err(Error::Message(message));
             }
             Ok(())
         }
@@ -38,7 +77,7 @@ pub(super) async fn run(flags: ParkedFlags, out: &mut Output) -> Result<(), Erro
 }
 
 /// Maximum number of items per page of the server.
-const PAGE: u32 = 1_000;
+const PAGE_SIZE: u32 = 1_000;
 
 /// Lists items, newest first: for programs as they arrive; for people as a table, followed by
 /// the number of items not shown.
@@ -50,8 +89,8 @@ async fn list(
 ) -> Result<(), Error> {
     let (mut rows, mut shown, mut page_token) = (Vec::new(), 0, String::new());
     loop {
-        let left = if limit == 0 { PAGE } else { (limit - shown).min(PAGE) };
-        let request = ListParkedItemsRequest { run_id: run_id.clone(), page_size: left, page_token };
+        let page_size = if limit == 0 { PAGE_SIZE } else { (limit - shown).min(PAGE_SIZE) };
+        let request = ListParkedItemsRequest { run_id: run_id.clone(), page_size, page_token };
         let page = admin.list_parked_items(request).await?.into_inner();
         let ListParkedItemsResponse { items, next_page_token, total } = page;
         shown += items.len() as u32;

@@ -1,17 +1,40 @@
 //! Progress of the workers for each partition, and the command that skips lost records.
 
+use clap::{Args, Subcommand};
 use matyan_proto::admin::v1::{
     ListPartitionsRequest, Partition, SkipLostRecordsRequest, admin_service_client::AdminServiceClient,
 };
 use serde_json::{Value, json};
 
-use super::{
-    Error, client, connect,
-    flags::{PartitionsCommand, PartitionsFlags},
-    output::Output,
-};
+use super::{Error, client, connect, flags::ClientFlags, output::Output};
 
-pub(super) async fn run(flags: PartitionsFlags, out: &mut Output) -> Result<(), Error> {
+const PARTITIONS_EXAMPLES: &str = "\
+Examples:
+  matyan partitions ls              how much of each partition is written, and how much applied
+  matyan partitions ls --json
+  matyan partitions skip 3          when `partitions ls` shows that partition 3 lost records
+
+Workers stop at records that were deleted from the log before they were applied, so that no loss goes unnoticed.";
+
+#[derive(Debug, Args)]
+#[command(after_help = PARTITIONS_EXAMPLES)]
+pub(crate) struct PartitionsFlags {
+    #[command(subcommand)]
+    command: PartitionsCommand,
+    #[command(flatten)]
+    client: ClientFlags,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum PartitionsCommand {
+    /// List partitions, and how much of each is applied
+    Ls,
+    /// Skip the lost records of a partition, so that it can continue
+    Skip { partition: u32 },
+}
+
+pub(super) async fn run(flags: PartitionsFlags) -> Result<(), Error> {
+    let out = &mut Output::new(flags.client.json);
     let mut admin = client!(AdminServiceClient, connect(&flags.client.server).await?);
     match flags.command {
         PartitionsCommand::Ls => {
@@ -20,7 +43,7 @@ pub(super) async fn run(flags: PartitionsFlags, out: &mut Output) -> Result<(), 
         }
         PartitionsCommand::Skip { partition } => {
             let skipped = admin.skip_lost_records(SkipLostRecordsRequest { partition }).await?.into_inner();
-            Ok(told(partition, skipped.records, out)?)
+            Ok(print_skipped(partition, skipped.records, out)?)
         }
     }
 }
@@ -67,7 +90,7 @@ fn object(partition: &Partition) -> Value {
     })
 }
 
-fn told(partition: u32, records: u64, out: &mut Output) -> std::io::Result<()> {
+fn print_skipped(partition: u32, records: u64, out: &mut Output) -> std::io::Result<()> {
     if out.json {
         return out.object(&json!({"partition": partition, "records_given_up": records}));
     }

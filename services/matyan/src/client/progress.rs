@@ -19,39 +19,39 @@ impl Progress {
         bar.enable_steady_tick(Duration::from_millis(200));
         // This bar only counts; its position is shown in the message of the other one.
         let progress = Self { what: what.to_owned(), bar, bytes: ProgressBar::hidden() };
-        progress.of(total);
+        progress.set_total(total);
         progress
     }
 
     /// Sets the total: a bar if it is known, a spinner with a count until then.
-    fn of(&self, total: u64) {
-        let (shape, of) = if total > 0 { ("{bar:30} ", "/{len}") } else { ("{spinner} ", "") };
-        let template = format!("{shape}{{pos}}{of} {}  {{msg}}  {{elapsed}}", self.what);
+    fn set_total(&self, total: u64) {
+        let (shape, suffix) = if total > 0 { ("{bar:30} ", "/{len}") } else { ("{spinner} ", "") };
+        let template = format!("{shape}{{pos}}{suffix} {}  {{msg}}  {{elapsed}}", self.what);
         if let Ok(style) = ProgressStyle::with_template(&template) {
             self.bar.set_style(style);
         }
         self.bar.set_length(total);
     }
 
-    pub(super) fn one(&self) {
+    pub(super) fn increment(&self) {
         self.bar.inc(1);
     }
 
-    pub(super) fn at(&self, done: u64, of: u64) {
-        if self.bar.length() != Some(of) {
-            self.of(of);
+    pub(super) fn set(&self, done: u64, total: u64) {
+        if self.bar.length() != Some(total) {
+            self.set_total(total);
         }
         self.bar.set_position(done);
     }
 
     /// Adds to the number of bytes transferred.
-    pub(super) fn bytes(&self, bytes: u64) {
+    pub(super) fn add_bytes(&self, bytes: u64) {
         self.bytes.inc(bytes);
         self.bar.set_message(indicatif::HumanBytes(self.bytes.position()).to_string());
     }
 
     /// Writes to standard output while the bar is hidden.
-    pub(super) fn aside<T>(&self, write: impl FnOnce() -> T) -> T {
+    pub(super) fn suspend<T>(&self, write: impl FnOnce() -> T) -> T {
         self.bar.suspend(write)
     }
 

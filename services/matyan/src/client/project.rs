@@ -1,15 +1,48 @@
 //! Name and description of the project.
 
+use clap::{Args, Subcommand};
 use matyan_proto::project::v1::{GetRequest, UpdateRequest, project_service_client::ProjectServiceClient};
 use serde_json::json;
 
 use super::{
     Error, client, connect,
-    flags::{ProjectCommand, ProjectFlags},
+    flags::ClientFlags,
     output::{Output, cell},
 };
 
-pub(super) async fn run(flags: ProjectFlags, out: &mut Output) -> Result<(), Error> {
+const PROJECT_EXAMPLES: &str = "\
+Examples:
+  matyan project show
+  matyan project set --name 'speech models'
+  matyan project set --description '' --json       clear the description";
+
+#[derive(Debug, Args)]
+#[command(after_help = PROJECT_EXAMPLES)]
+pub(crate) struct ProjectFlags {
+    #[command(subcommand)]
+    command: ProjectCommand,
+    #[command(flatten)]
+    client: ClientFlags,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ProjectCommand {
+    /// Show the name and description
+    Show,
+    /// Change the name, the description, or both
+    #[command(group = clap::ArgGroup::new("given").required(true).multiple(true))]
+    Set {
+        /// Name shown in the UI
+        #[arg(long, group = "given")]
+        name: Option<String>,
+        /// Description; may be empty
+        #[arg(long, group = "given")]
+        description: Option<String>,
+    },
+}
+
+pub(super) async fn run(flags: ProjectFlags) -> Result<(), Error> {
+    let out = &mut Output::new(flags.client.json);
     let mut project = client!(ProjectServiceClient, connect(&flags.client.server).await?);
     let (name, description) = match flags.command {
         ProjectCommand::Show => {

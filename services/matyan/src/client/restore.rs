@@ -6,13 +6,14 @@ use std::{
     collections::HashMap,
     fs::File,
     io::Read,
-    path::Path,
+    path::{Path, PathBuf},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
 };
 
+use clap::Args;
 use futures::{StreamExt, stream};
 use matyan_archive::reader::{ArchiveReader, RunReader, RunStep};
 use matyan_proto::{
@@ -27,7 +28,7 @@ use prost::Message;
 use serde_json::json;
 use tonic::{Code, Status, transport::Channel};
 
-use super::{Error, Failure, client, connect, flags::RestoreFlags, output::Output, progress::Progress};
+use super::{Error, Failure, client, connect, flags::ClientFlags, output::Output, progress::Progress};
 
 type Client = BackupServiceClient<Channel>;
 
@@ -37,10 +38,10 @@ const CALL_BYTES: usize = 4 << 20;
 
 /// Counts of what was restored.
 #[derive(Debug, Default)]
-struct Told {
+struct RestoreSummary {
     restored: u64,
     /// Runs already restored from the same archive.
-    again: u64,
+    restored_before: u64,
     kept: Vec<String>,
     entities_made: u64,
     entities_kept: u64,
@@ -63,105 +64,133 @@ struct Positions {
     filtered: bool,
 }
 
-pub(super) async fn run(flags: RestoreFlags, out: &mut Output) -> Result<(), Error> {
+const RESTORE_EXAMPLES: &str = "\
+Examples:
+  matyan restore /backups/matyan-backup-20260131-120000
+  matyan restore matyan-backup-20260131-120000.tar.gz --dry-run
+
+Existing data is left unchanged. An interrupted restore resumes when the same command is given again.";
+
+#[derive(Debug, Args)]
+#[command(after_help = RESTORE_EXAMPLES)]
+pub(crate) struct RestoreFlags {
+    /// Archive to restore: a directory or a `.tar.gz`
+    path: PathBuf,
+    /// Check the whole archive and show what would be restored, without changing anything
+    #[arg(long)]
+    dry_run: bool,
+    /// Omit experiments, tags, dashboards, reports and notes; runs keep their links to
+    /// existing ones
+    #[arg(long)]
+    skip_entities: bool,
+    /// Omit the contents of artifacts, images and audio
+    #[arg(long)]
+    skip_blobs: bool,
+    #[command(flatten)]
+    client: ClientFlags,
+}
+
+pub(super) async fn run(flags: RestoreFlags) -> Result<(), Error> {
+    let out = &mut Output::new(flags.client.json);
     let mut archive = ArchiveReader::open(&flags.path)?;
     let checking = Progress::new(0, "files", out.json);
-    archive.check(flags.dry_run, |checked| checking.at(checked.files, checked.total))?;
+    archive.check(flags.dry_run, |checked| checking.set(checked.files, checked.total))?;
     checking.finish();
     let mut client = client!(BackupServiceClient, connect(&flags.client.server).await?)
         .max_encoding_message_size(limits::MESSAGE_BYTES);
-    let told = Told { blobs_lost: archive.blobs_lost()?, ..Told::default() };
-    let mut restore = Restore { archive: &archive, flags: &flags, client: &mut client, told };
+    let summary = RestoreSummary { blobs_lost: archive.blobs_lost()?, ..RestoreSummary::default() };
+    let mut restore = RestoreSession { archive: &archive, flags: &flags, client: &mut client, summary };
     let (cut, runs) = (archive.cut()?, archive.parents_first()?);
     let notes = restore.project(cut.as_ref()).await?;
     let progress = Progress::new(runs.len() as u64, "runs", out.json);
     for folder in &runs {
         Box::pin(restore.run(folder, cut.as_ref(), &progress)).await?;
-        progress.one();
+        progress.increment();
     }
     restore.notes(notes).await?;
     progress.finish();
-    let told = restore.told;
-    Ok(tell(out, &flags, &told)?)
+    let summary = restore.summary;
+    Ok(print_summary(out, &flags, &summary)?)
 }
 
-fn tell(out: &mut Output, flags: &RestoreFlags, told: &Told) -> std::io::Result<()> {
+fn print_summary(out: &mut Output, flags: &RestoreFlags, summary: &RestoreSummary) -> std::io::Result<()> {
     if out.json {
-        let positions = told.positions.unwrap_or_default();
+        let positions = summary.positions.unwrap_or_default();
         return out.object(&json!({
             "dry_run": flags.dry_run,
-            "runs_restored": told.restored,
-            "runs_restored_before": told.again,
-            "runs_kept": told.kept,
-            "entities_made": told.entities_made,
-            "entities_kept": told.entities_kept,
-            "tombstones": told.tombstones,
-            "blobs": told.blobs,
-            "blobs_lost": told.blobs_lost,
-            "objects_lost": told.objects_lost,
-            "links_lost": told.links_lost,
-            "notes_lost": told.notes_lost,
+            "runs_restored": summary.restored,
+            "runs_restored_before": summary.restored_before,
+            "runs_kept": summary.kept,
+            "entities_made": summary.entities_made,
+            "entities_kept": summary.entities_kept,
+            "tombstones": summary.tombstones,
+            "blobs": summary.blobs,
+            "blobs_lost": summary.blobs_lost,
+            "objects_lost": summary.objects_lost,
+            "links_lost": summary.links_lost,
+            "notes_lost": summary.notes_lost,
             "log_positions_taken": positions.taken,
             "log_records_lost": positions.records_lost,
         }));
     }
-    let (would, restored, again) = (if flags.dry_run { "would be " } else { "" }, told.restored, told.again);
+    let (would, restored, restored_before) =
+        (if flags.dry_run { "would be " } else { "" }, summary.restored, summary.restored_before);
     out.line(format!(
-        "{restored} runs {would}restored with {} blobs; {again} had been restored before",
-        told.blobs
+        "{restored} runs {would}restored with {} blobs; {restored_before} had been restored before",
+        summary.blobs
     ))?;
-    let (made, kept) = (told.entities_made, told.entities_kept);
+    let (made, kept) = (summary.entities_made, summary.entities_kept);
     out.line(format!("{made} entities {would}created; {kept} already exist"))?;
-    if !told.kept.is_empty() {
+    if !summary.kept.is_empty() {
         out.line(format!(
             "{} runs already exist and {would}left unchanged: {}",
-            told.kept.len(),
-            told.kept.join(" ")
+            summary.kept.len(),
+            summary.kept.join(" ")
         ))?;
     }
-    if told.links_lost + told.notes_lost > 0 {
-        let (links, notes) = (told.links_lost, told.notes_lost);
+    if summary.links_lost + summary.notes_lost > 0 {
+        let (links, notes) = (summary.links_lost, summary.notes_lost);
         out.line(format!("{links} links and {notes} notes refer to runs or entities that exist neither here nor in the archive"))?;
     }
-    if told.blobs_lost > 0 {
+    if summary.blobs_lost > 0 {
         out.line(format!(
             "{} blobs were missing when the backup was made: see runs/*/lost.jsonl",
-            told.blobs_lost
+            summary.blobs_lost
         ))?;
     }
-    if told.objects_lost > 0 {
+    if summary.objects_lost > 0 {
         out.line(format!(
             "{} steps of images and other objects have no object in the archive",
-            told.objects_lost
+            summary.objects_lost
         ))?;
     }
-    match told.positions.filter(|positions| positions.taken) {
-        Some(positions) => out.line(log_goes_on(positions)),
+    match summary.positions.filter(|positions| positions.taken) {
+        Some(positions) => out.line(log_position_message(positions)),
         None => Ok(()),
     }
 }
 
-fn log_goes_on(positions: Positions) -> String {
-    let goes_on = match positions.filtered {
+fn log_position_message(positions: Positions) -> String {
+    let message = match positions.filtered {
         true => {
             "workers read the log from its start, and skip records that the archive already has for its runs"
         }
         false => "the log continues from the backup position",
     };
     match positions.records_lost {
-        0 => goes_on.to_owned(),
-        lost => format!("{goes_on}; {lost} records after it have been deleted from the log"),
+        0 => message.to_owned(),
+        lost => format!("{message}; {lost} records after it have been deleted from the log"),
     }
 }
 
-struct Restore<'a> {
+struct RestoreSession<'a> {
     archive: &'a ArchiveReader,
     flags: &'a RestoreFlags,
     client: &'a mut Client,
-    told: Told,
+    summary: RestoreSummary,
 }
 
-impl Restore<'_> {
+impl RestoreSession<'_> {
     /// Restores everything that runs refer to. Returns the notes, which refer to runs.
     async fn project(&mut self, cut: Option<&Cut>) -> Result<Vec<Entity>, Error> {
         let mut entities = self.archive.entities(now_us())?;
@@ -169,7 +198,7 @@ impl Restore<'_> {
         let (notes, others): (Vec<_>, Vec<_>) =
             entities.into_iter().partition(|entity| matches!(entity.kind, Some(Kind::Note(_))));
         if self.flags.dry_run {
-            self.told.entities_made +=
+            self.summary.entities_made +=
                 if self.flags.skip_entities { 0 } else { (others.len() + notes.len()) as u64 };
             return Ok(Vec::new());
         }
@@ -177,19 +206,19 @@ impl Restore<'_> {
         let settings = self.archive.settings()?.filter(|_| !self.flags.skip_entities);
         let first = RestoreProjectRequest { settings, cut: cut.cloned(), ..Default::default() };
         let answer = self.send(first).await?;
-        self.told.positions = cut.map(|cut| Positions {
+        self.summary.positions = cut.map(|cut| Positions {
             taken: answer.cut_taken,
             records_lost: answer.records_lost,
             filtered: cut.filtered,
         });
-        for tombstones in in_calls(self.archive.tombstones()?) {
+        for tombstones in split_into_calls(self.archive.tombstones()?) {
             let cut = cut.cloned();
             self.send(RestoreProjectRequest { tombstones, cut, ..Default::default() }).await?;
         }
         if self.flags.skip_entities {
             return Ok(Vec::new());
         }
-        for entities in in_calls(others) {
+        for entities in split_into_calls(others) {
             self.send(RestoreProjectRequest { entities, ..Default::default() }).await?;
         }
         Ok(notes)
@@ -197,9 +226,9 @@ impl Restore<'_> {
 
     async fn send(&mut self, request: RestoreProjectRequest) -> Result<RestoreProjectResponse, Status> {
         let answer = self.client.restore_project(request).await?.into_inner();
-        self.told.entities_made += u64::from(answer.entities_made);
-        self.told.entities_kept += u64::from(answer.entities_kept);
-        self.told.tombstones += u64::from(answer.tombstones_made);
+        self.summary.entities_made += u64::from(answer.entities_made);
+        self.summary.entities_kept += u64::from(answer.entities_kept);
+        self.summary.tombstones += u64::from(answer.tombstones_made);
         Ok(answer)
     }
 
@@ -209,7 +238,7 @@ impl Restore<'_> {
         for note in notes {
             match self.send(RestoreProjectRequest { entities: vec![note], ..Default::default() }).await {
                 Ok(_) => {}
-                Err(status) if status.code() == Code::NotFound => self.told.notes_lost += 1,
+                Err(status) if status.code() == Code::NotFound => self.summary.notes_lost += 1,
                 Err(status) => return Err(status.into()),
             }
         }
@@ -228,20 +257,20 @@ impl Restore<'_> {
         });
         let begun = begun.await?.into_inner();
         match begun.state() {
-            RunState::Restored => self.told.again += 1,
-            RunState::Live => self.told.kept.push(head.run_id),
+            RunState::Restored => self.summary.restored_before += 1,
+            RunState::Live => self.summary.kept.push(head.run_id),
             RunState::Open | RunState::Unspecified if self.flags.dry_run => {
-                self.told.restored += 1;
-                self.told.blobs += self.archive.open_run(folder, with_blobs, begun.position)?.blobs();
+                self.summary.restored += 1;
+                self.summary.blobs += self.archive.open_run(folder, with_blobs, begun.position)?.blobs();
             }
             RunState::Open | RunState::Unspecified => {
                 let run = self.archive.open_run(folder, with_blobs, begun.position)?;
                 let run_id = head.run_id.clone();
-                match self.whole(run, (head, source, cut.cloned()), progress).await {
-                    Ok(()) => self.told.restored += 1,
+                match self.write_run_and_finish(run, (head, source, cut.cloned()), progress).await {
+                    Ok(()) => self.summary.restored += 1,
                     // The run was created here while it was being restored.
                     Err(Failure::Server(status)) if status.code() == Code::AlreadyExists => {
-                        self.told.kept.push(run_id);
+                        self.summary.kept.push(run_id);
                     }
                     Err(failure) => return Err(failure.into()),
                 }
@@ -250,49 +279,60 @@ impl Restore<'_> {
         Ok(())
     }
 
-    async fn whole(
+    async fn write_run_and_finish(
         &mut self,
         run: RunReader,
         (head, source, cut): (RunHead, bytes::Bytes, Option<Cut>),
         progress: &Progress,
     ) -> Result<(), Failure> {
-        let target = Target { run_id: head.run_id.clone(), source: source.clone() };
+        let target = RunTarget { run_id: head.run_id.clone(), source: source.clone() };
         self.content(run, &target, progress).await?;
         let finish = FinishRunRequest { run_id: target.run_id, source, head: Some(head), cut };
         let answer = self.client.finish_run(finish).await?.into_inner();
-        self.told.links_lost += u64::from(answer.links_lost);
+        self.summary.links_lost += u64::from(answer.links_lost);
         Ok(())
     }
 
-    async fn content(&mut self, run: RunReader, target: &Target, progress: &Progress) -> Result<(), Failure> {
+    async fn content(
+        &mut self,
+        run: RunReader,
+        target: &RunTarget,
+        progress: &Progress,
+    ) -> Result<(), Failure> {
         let mut run = run;
         let mut next = run.next_step()?;
         while let Some(RunStep::Blob { blob, file, position }) = next {
-            progress.bytes(blob.size);
+            progress.add_bytes(blob.size);
             self.blob(target, blob, &file, position).await?;
-            self.told.blobs += 1;
+            self.summary.blobs += 1;
             next = run.next_step()?;
         }
         let Some(RunStep::Pieces { pieces, position }) = next else {
-            self.told.objects_lost += run.objects_lost;
+            self.summary.objects_lost += run.objects_lost;
             return Ok(());
         };
         let (run_id, source) = (target.run_id.clone(), target.source.clone());
         let first = WriteRunRequest { run_id, source, pieces, position };
-        let ended = Arc::new(Ended::default());
+        let ended = Arc::new(ReadOutcome::default());
         let sent = self.client.write_run(stream::iter([first]).chain(steps(run, ended.clone()))).await;
-        self.told.objects_lost += ended.objects_lost.load(Ordering::Relaxed);
+        self.summary.objects_lost += ended.objects_lost.load(Ordering::Relaxed);
         ended.result(sent)
     }
 
-    async fn blob(&mut self, target: &Target, blob: Blob, file: &Path, position: u64) -> Result<(), Failure> {
+    async fn blob(
+        &mut self,
+        target: &RunTarget,
+        blob: Blob,
+        file: &Path,
+        position: u64,
+    ) -> Result<(), Failure> {
         let failed = |source| matyan_archive::Error::File { path: file.to_owned(), source };
         let mut opened = File::open(file).map_err(failed)?;
         let (run_id, source) = (target.run_id.clone(), target.source.clone());
         let first = WriteBlobRequest { run_id, source, blob: Some(blob), position, ..Default::default() };
         // If the file becomes unreadable the stream ends early, and the server discards
         // the blob.
-        let (ended, path) = (Arc::new(Ended::default()), file.to_owned());
+        let (ended, path) = (Arc::new(ReadOutcome::default()), file.to_owned());
         let chunks = std::iter::from_fn({
             let ended = ended.clone();
             move || {
@@ -314,7 +354,7 @@ impl Restore<'_> {
 }
 
 /// The run that is being restored.
-struct Target {
+struct RunTarget {
     run_id: String,
     source: bytes::Bytes,
 }
@@ -322,12 +362,12 @@ struct Target {
 /// The outcome of reading a run or blob from the archive, shared between the stream that reads
 /// and the call that sends.
 #[derive(Default)]
-struct Ended {
+struct ReadOutcome {
     error: Mutex<Option<matyan_archive::Error>>,
     objects_lost: AtomicU64,
 }
 
-impl Ended {
+impl ReadOutcome {
     fn fail(&self, error: matyan_archive::Error) {
         *self.error.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
     }
@@ -345,7 +385,7 @@ impl Ended {
 /// The remaining pieces of a run, as messages. An error ends the stream.
 fn steps(
     mut run: RunReader,
-    ended: Arc<Ended>,
+    ended: Arc<ReadOutcome>,
 ) -> impl futures::Stream<Item = WriteRunRequest> + Send + 'static {
     stream::iter(std::iter::from_fn(move || {
         let step = run.next_step();
@@ -384,18 +424,18 @@ fn name_experiments(entities: &mut [Entity]) {
 }
 
 /// Splits messages into calls within the limits, with at least one message each.
-fn in_calls<M: Message>(messages: Vec<M>) -> Vec<Vec<M>> {
+fn split_into_calls<M: Message>(messages: Vec<M>) -> Vec<Vec<M>> {
     let (mut calls, mut bytes): (Vec<Vec<M>>, _) = (Vec::new(), 0);
     for message in messages {
-        let own = message.encoded_len();
+        let size = message.encoded_len();
         match calls.last_mut() {
-            Some(call) if call.len() < CALL_ENTITIES && bytes + own <= CALL_BYTES => {
+            Some(call) if call.len() < CALL_ENTITIES && bytes + size <= CALL_BYTES => {
                 call.push(message);
-                bytes += own;
+                bytes += size;
             }
             _ => {
                 calls.push(vec![message]);
-                bytes = own;
+                bytes = size;
             }
         }
     }
@@ -414,7 +454,7 @@ mod tests {
     /// Sizes of the calls for `count` entities of `bytes` bytes.
     fn calls(count: usize, bytes: usize) -> Vec<usize> {
         let entity = Entity { id: "x".repeat(bytes), ..Entity::default() };
-        in_calls(vec![entity; count]).iter().map(Vec::len).collect()
+        split_into_calls(vec![entity; count]).iter().map(Vec::len).collect()
     }
 
     #[test]
@@ -427,9 +467,10 @@ mod tests {
 
     #[test]
     fn an_archive_of_some_runs_does_not_move_log_positions() {
-        let told = |filtered, records_lost| log_goes_on(Positions { taken: true, records_lost, filtered });
-        assert_eq!(told(false, 0), "the log continues from the backup position");
-        assert!(told(true, 0).contains("read the log from its start"));
-        assert!(told(false, 7).ends_with("; 7 records after it have been deleted from the log"));
+        let text =
+            |filtered, records_lost| log_position_message(Positions { taken: true, records_lost, filtered });
+        assert_eq!(text(false, 0), "the log continues from the backup position");
+        assert!(text(true, 0).contains("read the log from its start"));
+        assert!(text(false, 7).ends_with("; 7 records after it have been deleted from the log"));
     }
 }

@@ -1,5 +1,6 @@
 //! `matyan status`: whether a server is up and ready.
 
+use clap::Args;
 use matyan_proto::system::v1::{
     Check, ReadinessRequest, VersionRequest, system_service_client::SystemServiceClient,
 };
@@ -7,11 +8,26 @@ use serde_json::json;
 
 use super::{
     Error, client, connect,
-    flags::StatusFlags,
+    flags::ClientFlags,
     output::{Output, cell},
 };
 
-pub(super) async fn run(flags: StatusFlags, out: &mut Output) -> Result<(), Error> {
+const STATUS_EXAMPLES: &str = "\
+Examples:
+  matyan status
+  matyan status --server http://tracker.lan:53800 --json
+
+The exit code is 1 if the server is not ready.";
+
+#[derive(Debug, Args)]
+#[command(after_help = STATUS_EXAMPLES)]
+pub(crate) struct StatusFlags {
+    #[command(flatten)]
+    client: ClientFlags,
+}
+
+pub(super) async fn run(flags: StatusFlags) -> Result<(), Error> {
+    let out = &mut Output::new(flags.client.json);
     let server = flags.client.server;
     let mut system = client!(SystemServiceClient, connect(&server).await?);
     let version = system.version(VersionRequest {}).await?.into_inner();
@@ -37,6 +53,6 @@ pub(super) async fn run(flags: StatusFlags, out: &mut Output) -> Result<(), Erro
     }
     match readiness.ready {
         true => Ok(()),
-        false => Err(Error::Told("the server is not ready: see the checks above, and its log".to_owned())),
+        false => Err(Error::Message("the server is not ready: see the checks above, and its log".to_owned())),
     }
 }

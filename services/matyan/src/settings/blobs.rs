@@ -71,23 +71,29 @@ fn s3(
         endpoint: reader.parse(from, names::S3_ENDPOINT, DEVELOPMENT_S3_ENDPOINT, parse::web_url),
         public_endpoint: reader.optional(from, names::S3_PUBLIC_ENDPOINT, parse::web_url),
         credentials: s3_credentials(from, reader),
-        bucket: named(bucket, names::S3_BUCKET, "bucket", from, reader),
+        bucket: bucket_name(bucket, names::S3_BUCKET, "bucket", from, reader),
         region: reader.parse(from, names::S3_REGION, "us-east-1", parse::text),
         virtual_host: reader.parse(from, names::S3_ADDRESSING_STYLE, "path", parse::is_virtual_host),
         lifetime,
     };
     if production {
-        development(names::S3_ENDPOINT, &settings.endpoint, DEVELOPMENT_S3_ENDPOINT, "endpoint", reader);
+        refuse_development_value(
+            names::S3_ENDPOINT,
+            &settings.endpoint,
+            DEVELOPMENT_S3_ENDPOINT,
+            "endpoint",
+            reader,
+        );
         if let s3::Credentials::Keys { access_key, secret_key } = &settings.credentials {
-            development(names::S3_ACCESS_KEY, access_key, DEVELOPMENT_S3_KEY, "own", reader);
-            development(names::S3_SECRET_KEY, secret_key, DEVELOPMENT_S3_KEY, "own", reader);
+            refuse_development_value(names::S3_ACCESS_KEY, access_key, DEVELOPMENT_S3_KEY, "own", reader);
+            refuse_development_value(names::S3_SECRET_KEY, secret_key, DEVELOPMENT_S3_KEY, "own", reader);
         }
     }
     settings
 }
 
 fn s3_credentials(from: &Sources, reader: &mut Reader) -> s3::Credentials {
-    if reader.parse(from, names::S3_CREDENTIALS, "keys", parse::is_found_by_amazon) {
+    if reader.parse(from, names::S3_CREDENTIALS, "keys", parse::uses_aws_chain) {
         return s3::Credentials::Default;
     }
     s3::Credentials::Keys {
@@ -96,7 +102,7 @@ fn s3_credentials(from: &Sources, reader: &mut Reader) -> s3::Credentials {
     }
 }
 
-fn development(name: Name, value: &str, published: &str, what: &str, reader: &mut Reader) {
+fn refuse_development_value(name: Name, value: &str, published: &str, what: &str, reader: &mut Reader) {
     if value == published {
         let problem = format!("blank or the development value; set your {what}");
         reader.refuse(name.variables[0], problem);
@@ -105,7 +111,7 @@ fn development(name: Name, value: &str, published: &str, what: &str, reader: &mu
 
 fn gcs(bucket: &str, lifetime: Duration, from: &Sources, reader: &mut Reader) -> gcs::Settings {
     gcs::Settings {
-        bucket: named(bucket, names::GCS_BUCKET, "bucket", from, reader),
+        bucket: bucket_name(bucket, names::GCS_BUCKET, "bucket", from, reader),
         project: reader.parse(from, names::GOOGLE_CLOUD_PROJECT, "", parse::text),
         credentials: reader.optional(from, names::GOOGLE_APPLICATION_CREDENTIALS, parse::text),
         emulator: reader.optional(from, names::STORAGE_EMULATOR_HOST, parse::emulator),
@@ -115,7 +121,7 @@ fn gcs(bucket: &str, lifetime: Duration, from: &Sources, reader: &mut Reader) ->
 }
 
 fn azure(container: &str, lifetime: Duration, from: &Sources, reader: &mut Reader) -> azure::Settings {
-    let container = named(container, names::AZURE_CONTAINER, "container", from, reader);
+    let container = bucket_name(container, names::AZURE_CONTAINER, "container", from, reader);
     let account = [names::AZURE_CONN_STR, names::AZURE_ACCOUNT_URL];
     if account.iter().all(|name| from.find(*name).is_none()) {
         let problem = "neither this nor AZURE_ACCOUNT_URL is set; set one of them";
@@ -136,7 +142,7 @@ fn azure(container: &str, lifetime: Duration, from: &Sources, reader: &mut Reade
 }
 
 /// The bucket in the URI if it has one, else the one in the variable.
-fn named(in_uri: &str, name: Name, what: &str, from: &Sources, reader: &mut Reader) -> String {
+fn bucket_name(in_uri: &str, name: Name, what: &str, from: &Sources, reader: &mut Reader) -> String {
     if !in_uri.is_empty() {
         return in_uri.to_owned();
     }

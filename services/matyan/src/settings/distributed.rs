@@ -39,10 +39,10 @@ pub(super) fn read(role: Role, from: &Sources, reader: &mut Reader) -> (Store, L
         refuse_embedded(role, from, reader);
     }
     let store = match role.has_store() {
-        true => store_read(&uri(role, from, names::STORE), production, from, reader),
+        true => read_store(&uri(role, from, names::STORE), production, from, reader),
         false => Store::Embedded,
     };
-    (store, log_read(&uri(role, from, names::LOG), production, from, reader))
+    (store, read_log(&uri(role, from, names::LOG), production, from, reader))
 }
 
 /// Refuses embedded backends for single services: they belong to one process, so the service
@@ -62,7 +62,7 @@ pub(super) fn kafka(from: &Sources, reader: &mut Reader) -> matyan_log::kafka::S
     let production = is_production(from, reader);
     let uri = from.find(names::LOG).map_or_else(|| "kafka:".to_owned(), |found| found.value);
     if scheme(&uri) != "kafka" {
-        unknown(names::LOG, &uri, "kafka://host:port", reader);
+        refuse_uri(names::LOG, &uri, "kafka://host:port", reader);
     }
     kafka::read(&uri, production, from, reader)
 }
@@ -98,10 +98,8 @@ pub(super) fn secret(role: Role, from: &Sources, reader: &mut Reader) -> Option<
         Some(found)
             if found.value == DEVELOPMENT_BLOB_SECRET && is_production(from, &mut Reader::default()) =>
         {
-            reader.refuse(
-                variable(names::BLOB_URI_SECRET),
-                "the published development key; set a random text",
-            );
+            reader
+                .refuse(variable(names::BLOB_URI_SECRET), "the published development key; set a random text");
         }
         _ => {}
     }
@@ -143,7 +141,7 @@ fn variable(name: Name) -> &'static str {
     name.variables[0]
 }
 
-fn store_read(uri: &str, production: bool, from: &Sources, reader: &mut Reader) -> Store {
+fn read_store(uri: &str, production: bool, from: &Sources, reader: &mut Reader) -> Store {
     match scheme(uri) {
         "fdb" if uri == "fdb:" || uri.starts_with("fdb:///") => {
             if !cfg!(feature = "fdb") {
@@ -155,21 +153,21 @@ fn store_read(uri: &str, production: bool, from: &Sources, reader: &mut Reader) 
             return Store::Fdb(fdb::read(uri, production, from, reader));
         }
         "embedded" if uri == EMBEDDED => {}
-        _ => unknown(names::STORE, uri, "embedded: or fdb:///path/to/fdb.cluster", reader),
+        _ => refuse_uri(names::STORE, uri, "embedded: or fdb:///path/to/fdb.cluster", reader),
     }
     Store::Embedded
 }
 
-fn log_read(uri: &str, production: bool, from: &Sources, reader: &mut Reader) -> Log {
+fn read_log(uri: &str, production: bool, from: &Sources, reader: &mut Reader) -> Log {
     match scheme(uri) {
         "kafka" => return Log::Kafka(Box::new(kafka::read(uri, production, from, reader))),
         "embedded" if uri == EMBEDDED => {}
-        _ => unknown(names::LOG, uri, "embedded: or kafka://host:port", reader),
+        _ => refuse_uri(names::LOG, uri, "embedded: or kafka://host:port", reader),
     }
     Log::Embedded
 }
 
-fn unknown(name: Name, uri: &str, known: &str, reader: &mut Reader) {
+fn refuse_uri(name: Name, uri: &str, known: &str, reader: &mut Reader) {
     let problem = format!("invalid {} URI `{uri}`: use --{} {known}", name.key, name.key);
     reader.refuse(variable(name), problem);
 }

@@ -110,7 +110,7 @@ names! {
 
 /// Variables of Matyan 0.3 that are no longer used; `docs/operations/replacing-matyan-0.3.md`
 /// says why.
-pub(super) const UNREAD: &[&str] = &[
+pub(super) const UNUSED: &[&str] = &[
     "INGEST_BATCH_SIZE",
     "INGEST_BATCH_TIMEOUT_MS",
     "INGEST_MAX_MESSAGES_PER_TXN",

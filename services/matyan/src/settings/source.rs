@@ -45,7 +45,7 @@ impl FromIterator<(String, String)> for Environment {
 
 /// A value, and a description of where it was found.
 #[derive(Clone, Debug)]
-pub(super) struct Found {
+pub(super) struct FoundValue {
     pub(super) value: String,
     pub(super) origin: String,
 }
@@ -65,17 +65,17 @@ impl Sources {
         environment: Environment,
         reader: &mut Reader,
     ) -> Self {
-        let dotenv = environment.dotenv.map_or_else(BTreeMap::new, |path| dotenv_read(&path, reader));
+        let dotenv = environment.dotenv.map_or_else(BTreeMap::new, |path| read_dotenv(&path, reader));
         let mut sources = Self { flags, variables: environment.variables, dotenv, ..Self::default() };
         if let Some(found) = sources.find(names::CONFIG) {
-            sources.file = file_read(&found.value, reader);
+            sources.file = read_file(&found.value, reader);
             sources.file_path = found.value;
         }
         sources
     }
 
     /// The effective value. A blank one counts as absent.
-    pub(super) fn find(&self, name: Name) -> Option<Found> {
+    pub(super) fn find(&self, name: Name) -> Option<FoundValue> {
         self.find_even_blank(name).filter(|found| !found.value.is_empty())
     }
 
@@ -85,16 +85,16 @@ impl Sources {
     }
 
     /// Variables that are set but no longer used.
-    pub(super) fn unread(&self) -> Vec<&'static str> {
+    pub(super) fn unused(&self) -> Vec<&'static str> {
         let is_set = |name: &&&str| {
             let value = self.variables.get(**name).or_else(|| self.dotenv.get(**name));
             value.is_some_and(|value| !value.trim().is_empty())
         };
-        names::UNREAD.iter().filter(is_set).copied().collect()
+        names::UNUSED.iter().filter(is_set).copied().collect()
     }
 
-    fn find_even_blank(&self, name: Name) -> Option<Found> {
-        let found = |value: &String, origin: String| Found { value: value.trim().to_owned(), origin };
+    fn find_even_blank(&self, name: Name) -> Option<FoundValue> {
+        let found = |value: &String, origin: String| FoundValue { value: value.trim().to_owned(), origin };
         let flag = name.key.replace('_', "-");
         if let Some(value) = self.flags.get(&flag) {
             return Some(found(value, format!("--{flag}")));
@@ -111,7 +111,7 @@ impl Sources {
     }
 }
 
-fn dotenv_read(path: &Path, reader: &mut Reader) -> BTreeMap<String, String> {
+fn read_dotenv(path: &Path, reader: &mut Reader) -> BTreeMap<String, String> {
     let variables = match dotenvy::from_path_iter(path) {
         Ok(variables) => variables.collect::<Result<Vec<_>, _>>(),
         Err(error) => Err(error),
@@ -122,10 +122,7 @@ fn dotenv_read(path: &Path, reader: &mut Reader) -> BTreeMap<String, String> {
         // The message of the parse error would repeat the line, which may contain a
         // secret.
         Err(dotenvy::Error::LineParse(_, column)) => {
-            reader.refuse(
-                ".env",
-                format!("cannot parse a line from character {column}; write NAME=value"),
-            );
+            reader.refuse(".env", format!("cannot parse a line from character {column}; write NAME=value"));
             BTreeMap::new()
         }
         Err(error) => {
@@ -135,7 +132,7 @@ fn dotenv_read(path: &Path, reader: &mut Reader) -> BTreeMap<String, String> {
     }
 }
 
-fn file_read(path: &str, reader: &mut Reader) -> BTreeMap<String, String> {
+fn read_file(path: &str, reader: &mut Reader) -> BTreeMap<String, String> {
     let text = match std::fs::read_to_string(path) {
         Ok(text) => text,
         Err(error) => {

@@ -13,7 +13,7 @@ fn map<T: FromIterator<(String, String)>>(pairs: Pairs<'_>) -> T {
 
 fn resolve(role: Role, flags: Pairs<'_>, variables: Pairs<'_>) -> Result<Settings, Violations> {
     let flags: BTreeMap<String, String> = map(flags);
-    Settings::resolve(Asked { role, flags }, map(variables))
+    Settings::resolve(ServerArguments { role, flags }, map(variables))
 }
 
 /// Checks that the violations begin with the expected texts, and that there are no others.
@@ -97,7 +97,7 @@ fn the_environment_overrides_a_dotenv_file() {
     fs::write(&dotenv, "# comment\nport=5\nLOG_LEVEL='debug'\nSOMETHING_ELSE=1\n").unwrap();
     let resolve = |variables: Pairs<'_>| {
         let environment = map::<Environment>(variables).with_dotenv(dotenv.clone());
-        Settings::resolve(Asked { role: Role::Up, flags: BTreeMap::new() }, environment)
+        Settings::resolve(ServerArguments { role: Role::Up, flags: BTreeMap::new() }, environment)
     };
     let settings = resolve(&[("LOG_LEVEL", "error")]).unwrap();
     assert_eq!((settings.port, settings.log_level.as_str()), (5, "error"));
@@ -188,12 +188,7 @@ fn fdb_is_configured_by_cluster_file_and_its_settings_are_checked() {
     ];
     check_but_for_the_build(Role::Up, &store, &wrong, &wrong.map(|(name, _)| name));
     check_but_for_the_build(Role::Up, &store, &[("FDB_API_VERSION", "730")], &[]);
-    check_refused(
-        Role::Up,
-        &[("store", "fdb:/x")],
-        &[],
-        &["MATYAN_STORE: invalid store URI `fdb:/x`: use"],
-    );
+    check_refused(Role::Up, &[("store", "fdb:/x")], &[], &["MATYAN_STORE: invalid store URI `fdb:/x`: use"]);
     // A frontier does not use the store setting.
     resolve(Role::Frontier, &[("store", "fdb:/x"), ("log", "embedded:"), ("blobs", "embedded:")], &[])
         .unwrap();
@@ -331,14 +326,14 @@ fn resolve_topics(flags: Pairs<'_>, variables: Pairs<'_>) -> Result<TopicsSettin
 #[test]
 fn topics_create_settings_are_applied() {
     let made = resolve_topics(&[], &[]).unwrap();
-    assert_eq!((made.wanted.ingestion_partitions, made.wanted.replication), (6, 1));
+    assert_eq!((made.topics.ingestion_partitions, made.topics.replication), (6, 1));
     assert_eq!(
-        (made.wanted.min_insync_replicas, made.kafka.bootstrap_servers.as_str()),
+        (made.topics.min_insync_replicas, made.kafka.bootstrap_servers.as_str()),
         (1, "localhost:9092")
     );
     let made = resolve_topics(&[("replication", "3"), ("partitions", "9")], &[("MATYAN_LOG", "kafka://a:1")]);
     let made = made.unwrap();
-    assert_eq!((made.wanted.ingestion_partitions, made.wanted.min_insync_replicas), (9, 2));
+    assert_eq!((made.topics.ingestion_partitions, made.topics.min_insync_replicas), (9, 2));
     assert_eq!(made.kafka.bootstrap_servers, "a:1");
     let refused = resolve_topics(&[("log", "embedded:"), ("min-insync-replicas", "2")], &[]).unwrap_err();
     assert!(
@@ -400,8 +395,8 @@ fn production_checks_effective_values_from_any_source() {
         ("S3_CREDENTIALS", "aws"),
     ];
     for uri in ["kafka://localhost:9092", "kafka://k.example:9092, localhost:9092"] {
-        let told = ["MATYAN_LOG: blank or the development value; set"];
-        check_refused(Role::Frontier, &[("log", uri)], &variables, &told);
+        let expected = ["MATYAN_LOG: blank or the development value; set"];
+        check_refused(Role::Frontier, &[("log", uri)], &variables, &expected);
     }
     let alone = ["MATYAN_LOG: `embedded:` only works within one process; use --log kafka://"];
     check_refused(Role::Frontier, &[("log", "embedded:")], &variables, &alone);
@@ -414,10 +409,10 @@ fn production_checks_effective_values_from_any_source() {
 
 #[test]
 fn unused_settings_of_matyan_0_3_are_reported() {
-    let unread = |variables| resolve(Role::Up, &[], variables).unwrap().unread;
-    assert!(unread(&[("LOG_LEVEL", "debug"), ("QUERY_TIMING_ENABLED", " ")]).is_empty());
+    let unused = |variables| resolve(Role::Up, &[], variables).unwrap().unused;
+    assert!(unused(&[("LOG_LEVEL", "debug"), ("QUERY_TIMING_ENABLED", " ")]).is_empty());
     let set = [("ingest_batch_size", "200"), ("SERVER_URL", "http://x"), ("MATYAN_UI_PORT", "8000")];
-    assert_eq!(unread(&set), ["INGEST_BATCH_SIZE", "SERVER_URL", "MATYAN_UI_PORT"]);
+    assert_eq!(unused(&set), ["INGEST_BATCH_SIZE", "SERVER_URL", "MATYAN_UI_PORT"]);
 }
 
 /// Debug text of the blob store of a frontier with an embedded log.
@@ -442,21 +437,13 @@ fn a_cloud_is_selected_by_uri_or_by_variables_of_matyan_0_3() {
     assert_eq!(format!("{:?}", up.blobs), "Cloud(s3://own)");
 
     let wrong = [("blobs", "s3://a/b"), ("log", "embedded:")];
-    check_refused(
-        Role::Frontier,
-        &wrong,
-        &[],
-        &["MATYAN_BLOBS: invalid blob store URI `s3://a/b`: use"],
-    );
+    check_refused(Role::Frontier, &wrong, &[], &["MATYAN_BLOBS: invalid blob store URI `s3://a/b`: use"]);
     let style = [("S3_ADDRESSING_STYLE", "host"), ("S3_ENDPOINT", "s3.example"), ("S3_CREDENTIALS", "role")];
-    let told = ["S3_ENDPOINT: `s3.example`", "S3_CREDENTIALS: `role`", "S3_ADDRESSING_STYLE: `host`"];
-    check_refused(Role::Up, &[("blobs", "s3:")], &style, &told);
+    let expected = ["S3_ENDPOINT: `s3.example`", "S3_CREDENTIALS: `role`", "S3_ADDRESSING_STYLE: `host`"];
+    check_refused(Role::Up, &[("blobs", "s3:")], &style, &expected);
     let secret = [("blobs", "azure:"), ("log", "embedded:")];
     let text = resolve(Role::Frontier, &secret, &[("AZURE_CONTAINER", "")]).unwrap_err().to_string();
-    assert!(
-        text.contains("AZURE_CONTAINER: blank") && text.contains("AZURE_CONN_STR: neither"),
-        "{text}"
-    );
+    assert!(text.contains("AZURE_CONTAINER: blank") && text.contains("AZURE_CONN_STR: neither"), "{text}");
 }
 
 #[test]
@@ -499,15 +486,15 @@ fn ui_settings_are_passed_to_the_page() {
     let ui = resolve(Role::Up, &[("ui-dir", "/ui")], &[]).unwrap().ui.unwrap();
     assert_eq!((ui.dir.to_str(), ui.base_path.as_str()), (Some("/ui"), ""));
     assert_eq!((ui.api_base_path.as_str(), ui.api_host_base.as_str()), ("/api/v1", ""));
-    let told: Pairs<'_> = &[
+    let expected: Pairs<'_> = &[
         ("MATYAN_UI_DIR", "/ui"),
         ("MATYAN_UI_BASE_PATH", "/team/matyan/"),
         ("MATYAN_UI_API_HOST_BASE", "https://api.example:8/"),
         ("MATYAN_UI_API_AUTH_TOKEN", "a.b-c="),
     ];
-    let ui = resolve(Role::Backend, &[], told).unwrap_err().to_string();
+    let ui = resolve(Role::Backend, &[], expected).unwrap_err().to_string();
     assert!(!ui.contains("MATYAN_UI"), "only store, log and blobs are missing: {ui}");
-    let ui = resolve(Role::Up, &[], told).unwrap().ui.unwrap();
+    let ui = resolve(Role::Up, &[], expected).unwrap().ui.unwrap();
     assert_eq!((ui.base_path.as_str(), ui.api_host_base.as_str()), ("/team/matyan", "https://api.example:8"));
     assert_eq!(ui.api_auth_token, "a.b-c=");
 

@@ -42,7 +42,7 @@ pub(crate) struct DataDir {
 impl DataDir {
     pub(crate) fn open(path: &Path) -> Result<Self, Error> {
         let unusable = |what| move |source| Error::Unusable { path: path.to_owned(), what, source };
-        directory_make(path).map_err(unusable("creating it"))?;
+        create_dir_synced(path).map_err(unusable("creating it"))?;
         let path = path.canonicalize().map_err(unusable("resolving its path"))?;
         let lock_path = path.join("lock");
         let mut lock = OpenOptions::new()
@@ -69,7 +69,8 @@ impl DataDir {
     /// The secret of this directory. It is created and synced before its first use.
     pub(crate) fn secret(&self) -> Result<Secret, Error> {
         let path = self.path.join("secret");
-        let unusable = |source| Error::Unusable { path: self.path.clone(), what: "accessing its secret", source };
+        let unusable =
+            |source| Error::Unusable { path: self.path.clone(), what: "accessing its secret", source };
         match fs::read_to_string(&path) {
             Ok(text) => match text.trim() {
                 secret if secret.len() == 64 && secret.bytes().all(|byte| byte.is_ascii_hexdigit()) => {
@@ -78,13 +79,13 @@ impl DataDir {
                 _ => Err(Error::BadSecret(path)),
             },
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                self.secret_make(&path).map_err(unusable)
+                self.create_secret(&path).map_err(unusable)
             }
             Err(error) => Err(unusable(error)),
         }
     }
 
-    fn secret_make(&self, path: &Path) -> io::Result<Secret> {
+    fn create_secret(&self, path: &Path) -> io::Result<Secret> {
         let secret = new_secret();
         // A temporary file is readable only by its owner.
         let mut file = NamedTempFile::new_in(&self.path)?;
@@ -103,12 +104,12 @@ pub(crate) fn new_secret() -> String {
 
 /// Creates a directory and its missing parents, and syncs each parent from the top, so that a
 /// power loss cannot remove the directory together with its contents.
-fn directory_make(path: &Path) -> io::Result<()> {
+fn create_dir_synced(path: &Path) -> io::Result<()> {
     if path.is_dir() {
         return Ok(());
     }
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    directory_make(parent)?;
+    create_dir_synced(parent)?;
     match fs::create_dir(path) {
         // Another process may have created it first.
         Err(error) if !path.is_dir() => return Err(error),

@@ -11,15 +11,15 @@ use tokio_util::sync::CancellationToken;
 use tonic_health::{ServingStatus, server::HealthReporter};
 
 /// Interval between readiness checks.
-const LOOK_EVERY: Duration = Duration::from_secs(5);
+const CHECK_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Reports the combined readiness of the services until stopped, and then that they are not
 /// serving.
-pub(super) async fn tell(mut reporter: HealthReporter, services: Vec<Transport>, stop: CancellationToken) {
-    let mut looks = interval(LOOK_EVERY);
-    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    while stop.run_until_cancelled(looks.tick()).await.is_some() {
-        let Some(()) = stop.run_until_cancelled(look(&reporter, &services)).await else { break };
+pub(super) async fn report(mut reporter: HealthReporter, services: Vec<Transport>, stop: CancellationToken) {
+    let mut ticks = interval(CHECK_INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    while stop.run_until_cancelled(ticks.tick()).await.is_some() {
+        let Some(()) = stop.run_until_cancelled(check(&reporter, &services)).await else { break };
     }
     reporter.set_service_status("", ServingStatus::NotServing).await;
     // Ends the streams of clients that watch, which would otherwise keep their connections
@@ -27,7 +27,7 @@ pub(super) async fn tell(mut reporter: HealthReporter, services: Vec<Transport>,
     reporter.clear_service_status("").await;
 }
 
-pub(super) async fn look(reporter: &HealthReporter, services: &[Transport]) {
+pub(super) async fn check(reporter: &HealthReporter, services: &[Transport]) {
     let is_ready = async |service: &Transport| {
         let answer = SystemServiceClient::new(service.clone()).readiness(ReadinessRequest::default()).await;
         answer.is_ok_and(|answer| answer.into_inner().ready)

@@ -50,9 +50,8 @@ impl Services {
             false => None,
         };
         let (reporter, health_server) = health_reporter();
-        let in_process = |routes: Routes| {
-            Transport::new(trace_calls(routes.add_service(health_server.clone()).prepare()))
-        };
+        let in_process =
+            |routes: Routes| Transport::new(trace_calls(routes.add_service(health_server.clone()).prepare()));
         let to_frontier = frontier.as_ref().map(|frontier| in_process(frontier_routes(frontier)));
         let backend = match role.has_backend() {
             true => Some(backend(settings, substrates, secret, &registry)?),

@@ -19,7 +19,7 @@ pub(crate) use log::Log;
 pub(crate) use store::{Network, Store};
 
 /// Time limit for creating the bucket at startup.
-const BUCKET_WITHIN: Duration = Duration::from_secs(5);
+const BUCKET_TIMEOUT: Duration = Duration::from_secs(5);
 
 pub(crate) struct Substrates {
     pub(crate) log: Log,
@@ -41,11 +41,12 @@ impl Substrates {
         data_dir: Option<&Path>,
         secret: &Secret,
     ) -> Result<Self, Error> {
-        let place = |folder: &str| data_dir.expect("embedded backends have a data directory").join(folder);
+        let data_path =
+            |folder: &str| data_dir.expect("embedded backends have a data directory").join(folder);
         let (log, store, blobs) = tokio::try_join!(
-            Log::open(settings, place),
-            Store::open(settings, network, place),
-            blobs_open(settings, place, secret),
+            Log::open(settings, data_path),
+            Store::open(settings, network, data_path),
+            open_blobs(settings, data_path, secret),
         )?;
         let OpenBlobs { blobs, uri: blob_uri, signer } = blobs;
         Ok(Self { log, store, blobs, blob_uri, signer })
@@ -60,8 +61,8 @@ impl Substrates {
             }
         };
         tokio::select! {
-            () = store => Error::PartEnded { part: "the writer thread of the store" },
-            () = self.log.ended() => Error::PartEnded { part: "the writer thread of the log" },
+            () = store => Error::ServiceEnded { service: "the writer thread of the store" },
+            () = self.log.ended() => Error::ServiceEnded { service: "the writer thread of the log" },
         }
     }
 
@@ -81,16 +82,16 @@ struct OpenBlobs {
     signer: Option<UrlSigner>,
 }
 
-async fn blobs_open(
+async fn open_blobs(
     settings: &Settings,
-    place: impl Fn(&str) -> PathBuf,
+    data_path: impl Fn(&str) -> PathBuf,
     secret: &Secret,
 ) -> Result<OpenBlobs, Error> {
     let path = match &settings.blobs {
-        BlobStore::Embedded => place("blobs"),
+        BlobStore::Embedded => data_path("blobs"),
         BlobStore::Directory(path) => path.clone(),
         BlobStore::Cloud(cloud) => {
-            bucket_make(settings, cloud).await;
+            create_bucket(settings, cloud).await;
             let blobs = cloud.open(clock::now_us()).await?;
             return Ok(OpenBlobs { blobs, uri: cloud.uri(), signer: None });
         }
@@ -109,11 +110,11 @@ async fn blobs_open(
 /// Creates a missing bucket of Google or container of Azure, as the frontier of Matyan 0.3 did.
 /// Buckets of S3 are created by the operator. On failure the process starts anyway: training
 /// does not depend on blobs.
-async fn bucket_make(settings: &Settings, cloud: &Cloud) {
+async fn create_bucket(settings: &Settings, cloud: &Cloud) {
     if !settings.role.has_frontier() || matches!(cloud, Cloud::S3(_)) {
         return;
     }
-    match timeout(BUCKET_WITHIN, cloud.create_bucket(clock::now_us())).await {
+    match timeout(BUCKET_TIMEOUT, cloud.create_bucket(clock::now_us())).await {
         Ok(Ok(created)) => tracing::info!(bucket = cloud.uri(), ?created, "blob bucket is ready"),
         Ok(Err(error)) => tracing::warn!(bucket = cloud.uri(), %error, "failed to create the blob bucket"),
         Err(_) => tracing::warn!(bucket = cloud.uri(), "timed out while creating the blob bucket"),

@@ -8,28 +8,28 @@ use tokio_util::sync::CancellationToken;
 use super::Error;
 
 /// The name of a task, and its result.
-type Ended = (&'static str, Result<(), WorkerError>);
+type TaskResult = (&'static str, Result<(), WorkerError>);
 
 #[derive(Default)]
 pub(crate) struct Tasks {
     stop: CancellationToken,
-    tasks: JoinSet<Ended>,
+    tasks: JoinSet<TaskResult>,
 }
 
 impl Tasks {
     /// Starts a task that ends when its token is canceled, or when it fails.
-    pub(crate) fn spawn<F>(&mut self, part: &'static str, task: impl FnOnce(CancellationToken) -> F)
+    pub(crate) fn spawn<F>(&mut self, service: &'static str, task: impl FnOnce(CancellationToken) -> F)
     where
         F: Future<Output = Result<(), WorkerError>> + Send + 'static,
     {
         let task = task(self.stop.clone());
-        self.tasks.spawn(async move { (part, task.await) });
+        self.tasks.spawn(async move { (service, task.await) });
     }
 
     /// Waits for the first task that ends without being stopped. Cancel-safe.
     pub(crate) async fn ended(&mut self) -> Error {
         match self.tasks.join_next().await {
-            Some(ended) => error(ended).unwrap_or_else(|part| Error::PartEnded { part }),
+            Some(ended) => error(ended).unwrap_or_else(|service| Error::ServiceEnded { service }),
             None => std::future::pending().await,
         }
     }
@@ -44,20 +44,17 @@ impl Tasks {
         self.stop.cancel();
         while let Some(ended) = self.tasks.join_next().await {
             if let Ok(error) = error(ended) {
-                tracing::error!(
-                    error = &error as &dyn std::error::Error,
-                    "task failed while stopping"
-                );
+                tracing::error!(error = &error as &dyn std::error::Error, "task failed while stopping");
             }
         }
     }
 }
 
 /// The error of a task, or the name of a task that ended without one.
-fn error(ended: Result<Ended, JoinError>) -> Result<Error, &'static str> {
+fn error(ended: Result<TaskResult, JoinError>) -> Result<Error, &'static str> {
     match ended {
-        Ok((part, Ok(()))) => Err(part),
-        Ok((part, Err(source))) => Ok(Error::Part { part, source }),
+        Ok((service, Ok(()))) => Err(service),
+        Ok((service, Err(source))) => Ok(Error::Service { service, source }),
         Err(source) => Ok(Error::Panicked(source)),
     }
 }
@@ -71,7 +68,7 @@ mod tests {
     #[tokio::test]
     async fn a_task_that_ignores_its_token_is_aborted() {
         let mut tasks = Tasks::default();
-        tasks.spawn("a part", |_| std::future::pending());
+        tasks.spawn("a service", |_| std::future::pending());
         tasks.spawn("another", |stop| async move {
             stop.cancelled().await;
             Ok(())

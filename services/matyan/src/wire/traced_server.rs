@@ -10,7 +10,6 @@ use tower::{Service, ServiceBuilder};
 use tower_http::trace::TraceLayer;
 use tracing::Span;
 
-
 /// Wraps a server.
 pub(super) fn trace_calls<S>(
     server: S,

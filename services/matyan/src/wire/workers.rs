@@ -4,7 +4,9 @@
 use std::{sync::Arc, time::Duration};
 
 use matyan_proto::system::v1::system_service_server::SystemServiceServer;
-use matyan_worker::{Control, ControlSettings, Deps, FoldThread, Heartbeat, Ingestion, Metrics, System};
+use matyan_worker::{
+    ControlSettings, ControlWorker, Deps, FoldThread, Heartbeat, IngestionWorker, Metrics, System,
+};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
@@ -17,7 +19,7 @@ use crate::settings::{Role, Settings};
 
 /// Time limit for stopping workers: longer than a transaction may take, and more than a healthy
 /// worker needs. The store is closed afterwards.
-const PATIENCE: Duration = Duration::from_secs(8);
+const STOP_TIMEOUT: Duration = Duration::from_secs(8);
 
 pub(crate) struct Workers {
     tasks: Tasks,
@@ -44,16 +46,18 @@ impl Workers {
             let (notices, thread) = fold.map_err(Error::SetUp)?;
             workers.heartbeats.push(thread.heartbeat());
             workers.fold = Some((thread, stop_fold));
-            let ingestion = Ingestion::new(deps.clone(), Default::default(), notices, metrics.clone());
-            let ingestion =
-                ingestion.await.map_err(|source| Error::Part { part: "the ingestion worker", source })?;
+            let ingestion = IngestionWorker::new(deps.clone(), Default::default(), notices, metrics.clone());
+            let ingestion = ingestion
+                .await
+                .map_err(|source| Error::Service { service: "the ingestion worker", source })?;
             workers.heartbeats.push(ingestion.heartbeat());
             workers.tasks.spawn("the ingestion worker", |stop| ingestion.run(stop));
         }
         if role.has_control_worker() {
             let control_settings = ControlSettings { finish_stale: settings.finish_stale };
-            let control = Control::new(deps, control_settings, metrics).await;
-            let control = control.map_err(|source| Error::Part { part: "the control worker", source })?;
+            let control = ControlWorker::new(deps, control_settings, metrics).await;
+            let control =
+                control.map_err(|source| Error::Service { service: "the control worker", source })?;
             workers.heartbeats.extend(control.heartbeats());
             workers.tasks.spawn("the control worker", |stop| control.run(stop));
         }
@@ -81,7 +85,7 @@ impl Workers {
         };
         tokio::select! {
             error = self.tasks.ended() => error,
-            () = folding => Error::PartEnded { part: "the fold thread" },
+            () = folding => Error::ServiceEnded { service: "the fold thread" },
         }
     }
 
@@ -89,14 +93,14 @@ impl Workers {
     /// as ingestion sends it work. A worker that does not stop in time is aborted: its
     /// current work has not been acknowledged, and will be repeated.
     pub(crate) async fn stop(&mut self) {
-        if timeout(PATIENCE, self.tasks.stop()).await.is_err() {
-            tracing::warn!(?PATIENCE, "workers did not stop in time; aborting them");
+        if timeout(STOP_TIMEOUT, self.tasks.stop()).await.is_err() {
+            tracing::warn!(?STOP_TIMEOUT, "workers did not stop in time; aborting them");
             self.tasks.abort().await;
         }
         if let Some((thread, stop)) = self.fold.take() {
             stop.cancel();
-            if timeout(PATIENCE, thread.finish()).await.is_err() {
-                tracing::warn!(?PATIENCE, "the fold thread did not stop in time; abandoning it");
+            if timeout(STOP_TIMEOUT, thread.finish()).await.is_err() {
+                tracing::warn!(?STOP_TIMEOUT, "the fold thread did not stop in time; abandoning it");
             }
         }
     }
@@ -108,7 +112,7 @@ impl Workers {
 pub(crate) async fn log_number(substrates: &Substrates) -> Result<Option<u32>, Error> {
     let (Some(store), Log::Embedded(log)) = (&substrates.store, &substrates.log) else { return Ok(None) };
     let number = matyan_worker::log_number(&*store.shared(), &**log).await;
-    number.map(Some).map_err(|source| Error::Part { part: "the ingestion log", source })
+    number.map(Some).map_err(|source| Error::Service { service: "the ingestion log", source })
 }
 
 fn deps(substrates: &Substrates) -> Option<Deps> {

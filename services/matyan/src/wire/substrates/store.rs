@@ -56,15 +56,16 @@ impl Store {
     /// Opens the store. None if the process may not access state.
     pub(super) async fn open(
         settings: &Settings,
-        #[cfg_attr(not(feature = "fdb"), expect(unused_variables, reason = "only used with FoundationDB"))] network: &Network,
-        place: impl Fn(&str) -> PathBuf,
+        #[cfg_attr(not(feature = "fdb"), expect(unused_variables, reason = "only used with FoundationDB"))]
+        network: &Network,
+        data_path: impl Fn(&str) -> PathBuf,
     ) -> Result<Option<Self>, Error> {
         if !settings.role.has_store() {
             return Ok(None);
         }
         let store = match &settings.store {
             settings::Store::Embedded => {
-                Self::Embedded(Arc::new(EmbeddedStore::open(place("store"), Default::default()).await?))
+                Self::Embedded(Arc::new(EmbeddedStore::open(data_path("store"), Default::default()).await?))
             }
             #[cfg(feature = "fdb")]
             settings::Store::Fdb(fdb) => {
