@@ -1,0 +1,94 @@
+//! Command line of `matyan runs`.
+
+use clap::{Args, Subcommand, ValueEnum};
+
+use crate::client::flags::ClientFlags;
+
+const RUNS_EXAMPLES: &str = "\
+Examples:
+  matyan runs ls                                            the newest twenty
+  matyan runs ls --active --json
+  matyan runs search 'run.hparams.lr < 0.01 and \"best\" in run.tags'
+  matyan runs search 'run.experiment == \"gpt\"' --sort duration --limit 5
+  matyan runs search 'run.hparams.lr < 0.01' --explain      how the query would be executed
+  matyan runs show 3fd1c0
+  matyan runs show 3fd1c0 --system                          also the machine, packages and git state of the run
+  matyan runs archive 3fd1c0 77aa01
+  matyan runs rm 3fd1c0 --yes";
+
+#[derive(Debug, Args)]
+#[command(after_help = RUNS_EXAMPLES)]
+pub(crate) struct RunsFlags {
+    #[command(subcommand)]
+    pub(super) command: RunsCommand,
+    #[command(flatten)]
+    pub(super) client: ClientFlags,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum RunsCommand {
+    /// List runs, newest first
+    Ls {
+        /// Maximum number of runs; 0: all
+        #[arg(long, default_value_t = 20)]
+        limit: u32,
+        /// Only active runs
+        #[arg(long)]
+        active: bool,
+        /// Only archived runs, which are otherwise omitted
+        #[arg(long)]
+        archived: bool,
+    },
+    /// Search runs with a MatyanQL query
+    Search(SearchFlags),
+    /// Show a run: properties, params, series, artifacts
+    Show {
+        run: String,
+        /// Also show what the client reported about its system
+        #[arg(long)]
+        system: bool,
+    },
+    /// Delete runs
+    Rm {
+        #[arg(required = true, value_name = "RUN")]
+        runs: Vec<String>,
+        /// Do not ask for confirmation
+        #[arg(long, short)]
+        yes: bool,
+    },
+    /// Archive or unarchive runs
+    Archive {
+        #[arg(required = true, value_name = "RUN")]
+        runs: Vec<String>,
+        /// Unarchive the runs
+        #[arg(long)]
+        undo: bool,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SearchFlags {
+    /// An expression over `run`, such as 'run.hparams.lr < 0.01'
+    pub(super) query: String,
+    /// Maximum number of runs; 0: all
+    #[arg(long, default_value_t = 20)]
+    pub(super) limit: u32,
+    /// Sort key
+    #[arg(long, value_enum, default_value_t = SortKey::Created)]
+    pub(super) sort: SortKey,
+    /// Sort in ascending order
+    #[arg(long)]
+    pub(super) ascending: bool,
+    /// Show how the query would be executed, without executing it
+    #[arg(long)]
+    pub(super) explain: bool,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum SortKey {
+    Created,
+    Duration,
+    Name,
+    Experiment,
+    Id,
+}
