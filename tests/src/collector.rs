@@ -82,7 +82,7 @@ impl Collector {
             let spans = self.spans();
             let of = spans.iter().find(|(_, span)| has(span)).ok_or("no matching span has arrived")?;
             let of = of.1.trace_id.clone();
-            let chain = chain(spans.into_iter().filter(|(_, span)| span.trace_id == of).collect());
+            let chain = order_by_parent(spans.into_iter().filter(|(_, span)| span.trace_id == of).collect());
             let names: Vec<&str> = chain.iter().map(|(_, span)| span.name.as_str()).collect();
             if names == expected { Ok(chain) } else { Err(format!("{names:?}")) }
         })
@@ -91,7 +91,7 @@ impl Collector {
 }
 
 /// Orders spans so that each is the parent of the next. Empty while one is missing.
-fn chain(spans: Vec<ReceivedSpan>) -> Vec<ReceivedSpan> {
+fn order_by_parent(spans: Vec<ReceivedSpan>) -> Vec<ReceivedSpan> {
     let is_parent =
         |(_, parent): &ReceivedSpan, (_, child): &ReceivedSpan| parent.span_id == child.parent_span_id;
     let mut chain: Vec<ReceivedSpan> = Vec::new();

@@ -267,7 +267,7 @@ struct StoredItems {
     lines: Vec<i64>,
 }
 
-async fn found(reader: &Reader, run_id: &str) -> Result<StoredItems, Status> {
+async fn read_items(reader: &Reader, run_id: &str) -> Result<StoredItems, Status> {
     #[expect(clippy::cast_possible_truncation, reason = "the values are small whole numbers")]
     let values = |points: Vec<Point>| points.iter().map(|point| point.value as i64).collect();
     let number = |text: &String| text.parse::<i64>().expect("messages are numbers");
@@ -289,7 +289,7 @@ async fn found(reader: &Reader, run_id: &str) -> Result<StoredItems, Status> {
 /// What is stored for a run once its last acknowledged frame is applied.
 async fn applied(reader: &Reader, run_id: &str, last: i64) -> StoredItems {
     eventually("the last acknowledged frame is applied", async || {
-        let found = found(reader, run_id).await.map_err(|status| status.to_string())?;
+        let found = read_items(reader, run_id).await.map_err(|status| status.to_string())?;
         if found.explicit.contains(&last) { Ok(found) } else { Err(found.explicit.len().to_string()) }
     })
     .await

@@ -24,13 +24,13 @@ use tokio_tungstenite::tungstenite::Message;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig};
 
 /// A self-signed certificate, and the files that a server loads it from.
-struct Files {
+struct CertificateFiles {
     _folder: tempfile::TempDir,
     certificate: PathBuf,
     key: PathBuf,
 }
 
-impl Files {
+impl CertificateFiles {
     fn new() -> Self {
         let folder = tempfile::tempdir().expect("the temporary directory is writable");
         let (certificate, key) = (folder.path().join("tls.crt"), folder.path().join("tls.key"));
@@ -41,7 +41,7 @@ impl Files {
 
     /// Writes another certificate to the same files, as a renewal does.
     fn renew(&self) {
-        let CertifiedKey { cert, signing_key } = made();
+        let CertifiedKey { cert, signing_key } = new_certificate();
         replace(&self.certificate, &cert.pem());
         replace(&self.key, &signing_key.serialize_pem());
     }
@@ -56,7 +56,7 @@ impl Files {
     }
 }
 
-fn made() -> CertifiedKey<KeyPair> {
+fn new_certificate() -> CertifiedKey<KeyPair> {
     generate_simple_self_signed(["127.0.0.1".to_owned()]).expect("the name is valid")
 }
 
@@ -84,7 +84,7 @@ async fn connect(base: &str, root: &str) -> Result<TlsStream<TcpStream>, String>
 
 #[tokio::test]
 async fn every_protocol_speaks_tls() {
-    let files = Files::new();
+    let files = CertificateFiles::new();
     let server = files.server().await;
 
     let mut rest = connect(&server.query, &files.pem()).await.expect("the certificate is good");
@@ -135,7 +135,7 @@ async fn ask(base: &str, root: &str, request: &str, body: &str) -> Result<String
 
 #[tokio::test]
 async fn an_upload_url_uses_the_tls_port() {
-    let files = Files::new();
+    let files = CertificateFiles::new();
     let (server, root) = (files.server().await, files.pem());
     let body = json!({"run_id": "secured", "artifact_path": "a.txt", "content_type": "text/plain"});
     let presign = "POST /api/v1/rest/artifacts/presign/";
@@ -163,12 +163,12 @@ async fn an_upload_url_uses_the_tls_port() {
 
 #[tokio::test]
 async fn a_renewed_certificate_is_loaded_and_a_broken_one_is_not() {
-    let files = Files::new();
+    let files = CertificateFiles::new();
     let server = files.server().await;
     let first = files.pem();
     let mut before = connect(&server.query, &first).await.expect("the certificate is good");
 
-    replace(&files.key, &made().signing_key.serialize_pem());
+    replace(&files.key, &new_certificate().signing_key.serialize_pem());
     eventually("the server reports that the key does not match", async || {
         let log = server.log();
         if log.contains("failed to reload certificate; keeping the previous one") { Ok(()) } else { Err(log) }
@@ -191,7 +191,7 @@ async fn a_renewed_certificate_is_loaded_and_a_broken_one_is_not() {
 
 #[test]
 fn certificate_and_key_that_do_not_match_are_refused_with_the_file() {
-    let files = Files::new();
+    let files = CertificateFiles::new();
     let folder = tempfile::tempdir().expect("the temporary directory is writable");
     let refused = |certificate: Option<&Path>, key: Option<&Path>, expected: &str| {
         let mut command = Command::new(binary());
@@ -208,6 +208,6 @@ fn certificate_and_key_that_do_not_match_are_refused_with_the_file() {
     refused(Some(&files.key), Some(&files.key), "tls.key holds no certificate");
     refused(Some(&files.certificate), Some(&files.certificate), "tls.crt holds no private key");
     refused(Some(Path::new("/absent")), Some(&files.key), "/absent cannot be read");
-    replace(&files.key, &made().signing_key.serialize_pem());
+    replace(&files.key, &new_certificate().signing_key.serialize_pem());
     refused(Some(&files.certificate), Some(&files.key), "does not belong to");
 }

@@ -7,7 +7,7 @@ use matyan_tests::{Reader, Server, eventually, json::url, vectors};
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::{Message, protocol::CloseFrame};
 
-fn parsed(prefix: &str) -> Vec<Value> {
+fn parse_vectors(prefix: &str) -> Vec<Value> {
     let parse = |(path, text): (std::path::PathBuf, String)| {
         serde_json::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
     };
@@ -48,7 +48,7 @@ async fn answer(
 }
 
 /// True if a response is the one that the case expects.
-fn is_wanted(case: &Value, reference: &Value, answer: &Value) -> bool {
+fn is_expected(case: &Value, reference: &Value, answer: &Value) -> bool {
     let status = &answer["ack"]["status"];
     let named = answer["ack"]["error"].as_str().is_some_and(|error| !error.is_empty());
     if let Some(code) = reference["closed"]["code"].as_u64() {
@@ -81,11 +81,11 @@ fn points_written(case: &Value, name: &str) -> usize {
 async fn vectors_gateway_edge_cases_frames() {
     let server = Server::up().await;
     let reader = Reader::connect(&server.query).await;
-    let (mut played, mut left_out) = (0, 0);
-    for (file, recording) in parsed("gateway_edge_cases").iter().enumerate() {
+    let (mut played, mut skipped) = (0, 0);
+    for (file, recording) in parse_vectors("gateway_edge_cases").iter().enumerate() {
         for (number, case) in recording["ws"].as_array().expect("ws is a list").iter().enumerate() {
             if case["kafka_fails_on_finish_run"] == true {
-                left_out += 1; // log failures are tested with the fault layer, in the tests of the frontier
+                skipped += 1; // log failures are tested with the fault layer, in the tests of the frontier
                 continue;
             }
             let run_id = format!("{}-{file}-{number}", case["run_id_in_url"].as_str().expect("text"));
@@ -99,7 +99,7 @@ async fn vectors_gateway_edge_cases_frames() {
             played += 1;
         }
     }
-    println!("{played} cases played, {left_out} need a failing log");
+    println!("{played} cases played, {skipped} need a failing log");
     assert!(played > 0);
 }
 
@@ -113,7 +113,7 @@ async fn play(case: &Value, url: &str) {
         let sent = socket.send(frame(recorded.as_str().expect("a frame is text"))).await;
         let answer = answer(&mut socket).await;
         assert!(
-            is_wanted(case, reference, &answer),
+            is_expected(case, reference, &answer),
             "{}: wanted {reference}, got {answer} ({sent:?})",
             case["name"]
         );
@@ -125,7 +125,7 @@ async fn vectors_gateway_edge_cases_http() {
     let server = Server::up().await;
     let client =
         reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build().expect("a client");
-    for recording in parsed("gateway_edge_cases") {
+    for recording in parse_vectors("gateway_edge_cases") {
         for case in recording["http"].as_array().expect("http is a list") {
             exchange(&client, &server, case).await;
         }

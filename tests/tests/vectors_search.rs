@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 const REST: &str = "/api/v1/rest";
 
-fn parsed(prefix: &str) -> Vec<(String, Value)> {
+fn parse_vectors(prefix: &str) -> Vec<(String, Value)> {
     let parse = |(path, text): (std::path::PathBuf, String)| {
         let content =
             serde_json::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
@@ -148,7 +148,7 @@ fn record(value: &Value) -> Value {
 
 /// True for entries that may differ from the recorded ones: ids and times that the server
 /// assigns, and known defects of the recorded responses, by their numbers.
-fn is_left_out(case: &str, entry: &Entry) -> bool {
+fn is_excluded(case: &str, entry: &Entry) -> bool {
     let place = entry.path_text();
     let ends = |ends: &[&str]| ends.iter().any(|end| place.ends_with(end));
     let holds = |parts: &[&str]| parts.iter().any(|part| place.contains(part));
@@ -190,7 +190,7 @@ fn compared(case: &str, body: &[u8]) -> Vec<Entry> {
     let all = entries(body);
     let mut kept: Vec<Entry> = all
         .iter()
-        .filter(|entry| !is_left_out(case, entry) && !is_foreign_trace(case, &all, entry))
+        .filter(|entry| !is_excluded(case, entry) && !is_foreign_trace(case, &all, entry))
         .cloned()
         .collect();
     if case.starts_with("active") {
@@ -227,7 +227,7 @@ const ONLY_OF_A_LIST: &str = "texts_get_batch_ranges";
 #[tokio::test]
 async fn vectors_streaming_endpoints() {
     let (mut wrong, mut count) = (Vec::new(), 0);
-    for (file, recording) in parsed("streaming_endpoints") {
+    for (file, recording) in parse_vectors("streaming_endpoints") {
         let server = Server::up().await;
         load_project(&server, &recording["data"]).await;
         for case in list(&recording["cases"]) {
@@ -271,7 +271,7 @@ fn hex(text: &str) -> Vec<u8> {
 
 /// True for queries on times of runs, which the server assigns. They are tested in the backend,
 /// where runs can be dated.
-fn asks_for_times(query: &str) -> bool {
+fn uses_run_times(query: &str) -> bool {
     ["created_at", "creation_time", "end_time", "duration", "finalized_at"]
         .iter()
         .any(|word| query.contains(word))
@@ -317,7 +317,7 @@ async fn load_fixture(server: &Server, fixture: &Value) {
 }
 
 #[derive(Debug)]
-enum Found {
+enum SearchOutcome {
     /// Run ids, or combinations of run id, name and context.
     Matches(BTreeSet<String>),
     /// Status, and the error message.
@@ -369,7 +369,7 @@ fn tree<'e>(entries: impl Iterator<Item = (&'e [Key], &'e Coded)>) -> Value {
     root
 }
 
-fn found(mode: &str, body: &[u8]) -> BTreeSet<String> {
+fn matched_rows(mode: &str, body: &[u8]) -> BTreeSet<String> {
     let all = entries(body);
     let rows = all.iter().filter(|entry| !entry.is_progress());
     if mode == "run" {
@@ -390,7 +390,7 @@ fn found(mode: &str, body: &[u8]) -> BTreeSet<String> {
     traces.iter().map(triple).collect()
 }
 
-async fn ask(server: &Server, vector: &Value) -> Found {
+async fn ask(server: &Server, vector: &Value) -> SearchOutcome {
     let mode = text(vector, "mode");
     let url = format!("{}{REST}/runs/search/{mode}/", server.query);
     let client = reqwest::Client::new();
@@ -403,17 +403,17 @@ async fn ask(server: &Server, vector: &Value) -> Found {
     let body = response.bytes().await.unwrap_or_else(|error| panic!("{}: {error}", vector["q"]));
     if status != 200 {
         let body: Value = serde_json::from_slice(&body).expect("errors are JSON");
-        return Found::Refused(status, text(&body["error"], "message").to_owned());
+        return SearchOutcome::Refused(status, text(&body["error"], "message").to_owned());
     }
     let all = entries(&body);
     let last: Vec<&Coded> = all.iter().rev().take(2).map(|entry| &entry.value).collect();
     assert_eq!(last, [&Coded::Integer(0), &Coded::Integer(0)], "{}: incomplete response", vector["q"]);
-    Found::Matches(found(mode, &body))
+    SearchOutcome::Matches(matched_rows(mode, &body))
 }
 
-fn fits(answer: &Found, expected: &Value) -> bool {
+fn matches_expectation(answer: &SearchOutcome, expected: &Value) -> bool {
     let refused = |line: Option<u64>| match answer {
-        Found::Refused(400, message) => {
+        SearchOutcome::Refused(400, message) => {
             let place = line.is_none_or(|line| message.ends_with(&format!("(<query>, line {line})")));
             message.starts_with("Invalid query syntax: ") && place
         }
@@ -423,14 +423,14 @@ fn fits(answer: &Found, expected: &Value) -> bool {
         "match" => {
             let list = expected.get("runs").or(expected.get("triples")).and_then(Value::as_array);
             let expected = list.expect("a match names its runs or triples").iter().map(id).collect();
-            matches!(answer, Found::Matches(found) if *found == expected)
+            matches!(answer, SearchOutcome::Matches(found) if *found == expected)
         }
         "syntax_error" => refused(expected["line"].as_u64()),
         "rejected" | "internal_error" => refused(None),
         // Bounded time and memory, and no match.
         "resource_limit" | "not_executed" | "hang" => match answer {
-            Found::Matches(found) => found.is_empty(),
-            Found::Refused(status, _) => (400..500).contains(status),
+            SearchOutcome::Matches(found) => found.is_empty(),
+            SearchOutcome::Refused(status, _) => (400..500).contains(status),
         },
         other => panic!("unknown kind {other}"),
     }
@@ -438,25 +438,27 @@ fn fits(answer: &Found, expected: &Value) -> bool {
 
 #[tokio::test]
 async fn vectors_matyanql_through_the_server() {
-    let (mut wrong, mut count, mut left_out) = (Vec::new(), 0, 0);
-    for (file, content) in parsed("matyanql") {
+    let (mut wrong, mut count, mut skipped) = (Vec::new(), 0, 0);
+    for (file, content) in parse_vectors("matyanql") {
         let server = Server::up().await;
         load_fixture(&server, &content["fixture"]).await;
         for vector in list(&content["vectors"]) {
             let query = text(vector, "q");
-            if asks_for_times(query) || is_always_known(query) {
-                left_out += 1;
+            if uses_run_times(query) || is_always_known(query) {
+                skipped += 1;
                 continue;
             }
             count += 1;
             let answer = ask(&server, vector).await;
             let expected = vector.get("recommended").unwrap_or(&vector["expect"]);
             let accepted = vector.get("also_accept");
-            if !fits(&answer, expected) && !accepted.is_some_and(|accepted| fits(&answer, accepted)) {
+            if !matches_expectation(&answer, expected)
+                && !accepted.is_some_and(|accepted| matches_expectation(&answer, accepted))
+            {
                 wrong.push(format!("{file} {}: {}\n  {answer:?}", vector["id"], vector["q"]));
             }
         }
     }
-    println!("{count} queries, {left_out} skipped");
+    println!("{count} queries, {skipped} skipped");
     assert!(wrong.is_empty(), "{} of {count} wrong:\n{}", wrong.len(), wrong.join("\n"));
 }

@@ -195,8 +195,8 @@ impl Settings {
             dir,
             base_path: reader.parse(from, names::UI_BASE_PATH, "", parse::base_path),
             api_base_path: reader.parse(from, names::UI_API_BASE_PATH, "/api/v1", parse::base_path),
-            // The page and the API are on the same port, whatever host name the
-            // browser uses.
+            // The page and the API are on the same port, under any host name that
+            // the browser uses.
             api_host_base: reader.parse(from, names::UI_API_HOST_BASE, "", parse::api_host),
             api_auth_token: reader.parse(from, names::UI_API_AUTH_TOKEN, "", parse::token),
         })

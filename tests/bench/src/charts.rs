@@ -23,8 +23,8 @@ pub(crate) async fn rows(table: &mut Table) {
     let endpoint = Channel::from_shared(server.query.clone()).expect("the base is a URL");
     let channel = endpoint.connect().await.expect("the server listens");
     let mut client = SeriesServiceClient::new(channel).max_decoding_message_size(usize::MAX);
-    let selection = |place| RunSelection {
-        run_id: run_id(place),
+    let selection = |index| RunSelection {
+        run_id: run_id(index),
         numbers: (0..SERIES).collect(),
         ..RunSelection::default()
     };

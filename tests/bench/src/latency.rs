@@ -24,10 +24,10 @@ pub(crate) async fn rows(table: &mut Table, machine: &Machine, scale: usize) {
     let quiet_budget = f64::max(3.0, 2.0 * machine.sync_p99 + 1.0);
     let work = "acknowledgement p99 at 10k points/s (JSON, 8 connections, 10 messages a frame)";
     table
-        .row(work, Budget::AtMost(quiet_budget), Unit::Milliseconds, async || quiet(1_000 / scale).await)
+        .row(work, Budget::AtMost(quiet_budget), Unit::Milliseconds, async || light_load(1_000 / scale).await)
         .await;
     let work = "acknowledgement p99 at 3M points/s (binary, 8 connections, 2,000 points a batch)";
-    table.row(work, Budget::AtMost(20.0), Unit::Milliseconds, async || busy(800 / scale).await).await;
+    table.row(work, Budget::AtMost(20.0), Unit::Milliseconds, async || heavy_load(800 / scale).await).await;
 }
 
 /// The 99th percentile in milliseconds.
@@ -44,7 +44,7 @@ async fn gather(tasks: Vec<tokio::task::JoinHandle<Vec<Duration>>>) -> f64 {
     p99(times)
 }
 
-async fn quiet(frames: usize) -> f64 {
+async fn light_load(frames: usize) -> f64 {
     const PER_FRAME: usize = 10;
     let server = Server::up().await;
     let texts = Arc::new(load::json_frames(frames, PER_FRAME, 4));
@@ -53,7 +53,7 @@ async fn quiet(frames: usize) -> f64 {
         let (texts, base) = (texts.clone(), server.ingest.clone());
         tokio::spawn(async move {
             let mut writer =
-                JsonWriter::connect(&base, &format!("quiet-{connection}")).await.expect("listening");
+                JsonWriter::connect(&base, &format!("light-{connection}")).await.expect("listening");
             let mut clock = tokio::time::interval(pause);
             let mut times = Vec::with_capacity(texts.len());
             for text in texts.iter() {
@@ -68,7 +68,7 @@ async fn quiet(frames: usize) -> f64 {
     gather(tasks.collect()).await
 }
 
-async fn busy(batches: usize) -> f64 {
+async fn heavy_load(batches: usize) -> f64 {
     const POINTS: usize = 2_000;
     let server = Server::up().await;
     let load = Arc::new(load::binary_batches(batches, POINTS, 4));
@@ -76,7 +76,7 @@ async fn busy(batches: usize) -> f64 {
     let tasks = (0..CONNECTIONS).map(|connection| {
         let (load, base) = (load.clone(), server.ingest.clone());
         tokio::spawn(async move {
-            let mut writer = BinaryWriter::new(&format!("busy-{connection}"));
+            let mut writer = BinaryWriter::new(&format!("heavy-{connection}"));
             writer.connect(&base).await.expect("listening");
             let mut clock = tokio::time::interval(pause);
             let mut times = Vec::with_capacity(load.len());

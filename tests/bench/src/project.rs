@@ -57,8 +57,8 @@ impl Content {
 }
 
 /// Id of the run at an index of the project, from 0.
-pub(crate) fn run_id(place: u64) -> String {
-    format!("bench{place:027x}")
+pub(crate) fn run_id(index: u64) -> String {
+    format!("bench{index:027x}")
 }
 
 /// Returns the data directory of a project in the cache. It is generated if it is missing or

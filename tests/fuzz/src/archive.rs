@@ -47,9 +47,9 @@ pub(crate) fn read(text: &[u8]) {
 fn pack(text: &[u8], to: &Path) {
     let file = File::create(to).expect("a file can be created");
     let mut tar = tar::Builder::new(GzEncoder::new(file, Compression::fast()));
-    let files: Vec<_> = split(text).into_iter().map(named).collect();
+    let files: Vec<_> = split(text).into_iter().map(split_name).collect();
     for (name, content) in &files {
-        let list = name.strip_suffix(SUMS).map(|root| summed(root, content, &files));
+        let list = name.strip_suffix(SUMS).map(|root| with_checksums(root, content, &files));
         let content = list.as_deref().unwrap_or(content);
         let mut header = tar::Header::new_gnu();
         let field = &mut header.as_old_mut().name;
@@ -64,7 +64,7 @@ fn pack(text: &[u8], to: &Path) {
     tar.into_inner().and_then(GzEncoder::finish).expect("the archive is written");
 }
 
-fn named(section: &[u8]) -> (&[u8], &[u8]) {
+fn split_name(section: &[u8]) -> (&[u8], &[u8]) {
     match section.iter().position(|byte| *byte == b'\n') {
         Some(end) => (&section[..end], &section[end + 1..]),
         None => (section, &[]),
@@ -72,7 +72,7 @@ fn named(section: &[u8]) -> (&[u8], &[u8]) {
 }
 
 /// Corrects the checksums of the files that the list names. Other lines are unchanged.
-fn summed(root: &[u8], list: &[u8], files: &[(&[u8], &[u8])]) -> Vec<u8> {
+fn with_checksums(root: &[u8], list: &[u8], files: &[(&[u8], &[u8])]) -> Vec<u8> {
     let inside =
         |name: &&[u8]| name.strip_prefix(root).and_then(|name| name.strip_prefix(b"/")).map(<[u8]>::to_vec);
     let contents: BTreeMap<_, _> =
@@ -105,7 +105,7 @@ fn split(text: &[u8]) -> Vec<&[u8]> {
 /// A backup of one run: with its checksums, and without, like the archives of other tools.
 pub(crate) fn seeds() -> Vec<Vec<u8>> {
     let folder = tempfile::tempdir().expect("a directory can be created");
-    let root = written(folder.path()).expect("the archive is written");
+    let root = write_archive(folder.path()).expect("the archive is written");
     let (mut summed, mut plain) = (Vec::new(), Vec::new());
     gather(&root, Path::new("top"), &mut |name, content| {
         let section = [FILE, name.as_bytes(), b"\n", content].concat();
@@ -132,7 +132,7 @@ fn gather(folder: &Path, name: &Path, add: &mut impl FnMut(&str, &[u8])) {
     }
 }
 
-fn written(output: &Path) -> matyan_archive::Result<std::path::PathBuf> {
+fn write_archive(output: &Path) -> matyan_archive::Result<std::path::PathBuf> {
     let filters = BackupFilters { blobs: true, ..BackupFilters::default() };
     let mut archive =
         writer::ArchiveWriter::begin(output, &filters, &BackupOrigin::default(), OffsetDateTime::UNIX_EPOCH)?;

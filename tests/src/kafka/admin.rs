@@ -42,14 +42,14 @@ impl Admin {
 
     pub async fn delete(&self, topic: &str) {
         let deleted = self.client.delete_topics(&[topic], &AdminOptions::new()).await;
-        all_done(deleted.expect("the broker answers"));
+        expect_success(deleted.expect("the broker answers"));
         self.has_partitions(topic, 0).await;
     }
 
     pub async fn grow(&self, topic: &str, partitions: usize) {
         let grown = NewPartitions::new(topic, partitions);
         let grown = self.client.create_partitions([&grown], &AdminOptions::new()).await;
-        all_done(grown.expect("the broker answers"));
+        expect_success(grown.expect("the broker answers"));
         self.has_partitions(topic, partitions).await;
     }
 
@@ -180,7 +180,7 @@ fn config(servers: &str) -> ClientConfig {
     config
 }
 
-fn all_done<E: std::fmt::Debug>(results: Vec<Result<String, E>>) {
+fn expect_success<E: std::fmt::Debug>(results: Vec<Result<String, E>>) {
     for result in results {
         result.expect("the topic is changed");
     }

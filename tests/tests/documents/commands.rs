@@ -11,7 +11,7 @@ use super::{check, documents, spans};
 
 /// Help of each command; none for unknown commands.
 #[derive(Default)]
-struct Helps(BTreeMap<Vec<String>, Option<Help>>);
+struct HelpCache(BTreeMap<Vec<String>, Option<Help>>);
 
 #[derive(Clone)]
 struct Help {
@@ -19,7 +19,7 @@ struct Help {
     flags: BTreeSet<String>,
 }
 
-impl Helps {
+impl HelpCache {
     fn for_command(&mut self, command: &[String]) -> Option<Help> {
         self.0.entry(command.to_vec()).or_insert_with(|| run_help(command)).clone()
     }
@@ -131,7 +131,7 @@ fn in_list(line: &str) -> Option<String> {
 
 #[test]
 fn command_lines_are_valid() {
-    let mut helps = Helps::default();
+    let mut helps = HelpCache::default();
     let (mut problems, mut count) = (Vec::new(), 0);
     for (path, text) in documents() {
         for line in command_lines(&path, &text) {
@@ -153,14 +153,14 @@ fn the_chart_runs_commands_that_exist() {
         .filter_map(|line| line.split(':').next())
         .collect();
     assert_eq!(roles.len(), 4);
-    let mut helps = Helps::default();
+    let mut helps = HelpCache::default();
     let lines = roles.into_iter().chain(["topics create", "bucket create"]);
     check(lines.filter_map(|line| helps.problem(line)).collect());
 }
 
 #[test]
 fn unknown_commands_and_flags_are_detected() {
-    let mut helps = Helps::default();
+    let mut helps = HelpCache::default();
     for wrong in ["down", "up --prot 1", "runs find x", "runs search 'a --b' --explian", "backup --dry-run"] {
         assert!(helps.problem(wrong).is_some(), "{wrong}");
     }

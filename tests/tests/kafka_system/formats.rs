@@ -223,8 +223,8 @@ pub(crate) async fn recorded_envelopes_result_in_the_same_state_as_recorded_fram
             scene.wait_until_applied(&ours).await;
             wait_until_envelopes_applied(&scene, &theirs).await;
             let (ours, theirs) = (
-                renamed(stored(&scene, &ours).await, &ours),
-                renamed(stored(&scene, &theirs).await, &theirs),
+                with_neutral_run_id(stored(&scene, &ours).await, &ours),
+                with_neutral_run_id(stored(&scene, &theirs).await, &theirs),
             );
             assert_eq!(ours, theirs, "{}", case["name"]);
             compared += published.len();
@@ -311,6 +311,6 @@ fn remove_ids(value: &mut Value) {
     }
 }
 
-fn renamed(state: Value, run: &str) -> Value {
+fn with_neutral_run_id(state: Value, run: &str) -> Value {
     serde_json::from_str(&state.to_string().replace(run, "run")).expect("renaming keeps the JSON valid")
 }

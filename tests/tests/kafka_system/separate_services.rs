@@ -23,7 +23,7 @@ const WRITERS_PER_KIND: usize = 4;
 /// partitions.
 const ZOMBIE: Duration = Duration::from_secs(15);
 
-async fn two(scene: &Scene, role: &'static str, cluster: &Cluster) -> [Service; 2] {
+async fn start_two(scene: &Scene, role: &'static str, cluster: &Cluster) -> [Service; 2] {
     let mut services = [0, 1].map(|number| scene.add_service(role, &format!("{role}-{number}"), cluster));
     for service in &mut services {
         service.start().await;
@@ -43,7 +43,7 @@ pub(crate) async fn foundationdb_workers_are_killed_and_suspended_under_load(bro
     let mut random = seeded_random();
     let mut cluster = Cluster::start(Engine::Disk);
     let scene = Scene::start_separate(broker, "apart-workers", 4, &cluster).await;
-    let mut workers = two(&scene, "ingest-worker", &cluster).await;
+    let mut workers = start_two(&scene, "ingest-worker", &cluster).await;
     let load = Load::start_with_pauses(scene.ingest(), WRITERS_PER_KIND);
     for round in 0..rounds() {
         load.wait_for_acks(random.random_range(50..500)).await;
@@ -78,7 +78,7 @@ pub(crate) async fn foundationdb_either_of_two_control_workers_may_be_down(broke
     let scene = Scene::start_separate(broker, "apart-control", 2, &cluster).await;
     let mut worker = scene.add_service("ingest-worker", "ingest-worker", &cluster);
     worker.start().await;
-    let mut controls = two(&scene, "control-worker", &cluster).await;
+    let mut controls = start_two(&scene, "control-worker", &cluster).await;
     let (mut kept, mut deleted) = (BTreeSet::new(), BTreeSet::new());
     for round in 0..rounds().max(4) {
         for number in 0..4 {

@@ -6,7 +6,7 @@ use std::{path::PathBuf, time::Duration};
 use matyan_blob::{Cloud, azure, gcs, s3};
 
 use super::{
-    names::{self, Name},
+    names::{self, SettingName},
     parse,
     reader::Reader,
     source::Sources,
@@ -17,7 +17,7 @@ const DEVELOPMENT_S3_ENDPOINT: &str = "http://localhost:9000";
 const DEFAULT_BUCKET: &str = "matyan-artifacts";
 
 /// Settings of Azure's default credential chain that this program supports.
-const AZURE_CREDENTIALS: [Name; 5] = [
+const AZURE_CREDENTIALS: [SettingName; 5] = [
     names::AZURE_CLIENT_ID,
     names::AZURE_CLIENT_SECRET,
     names::AZURE_TENANT_ID,
@@ -102,7 +102,13 @@ fn s3_credentials(from: &Sources, reader: &mut Reader) -> s3::Credentials {
     }
 }
 
-fn refuse_development_value(name: Name, value: &str, published: &str, what: &str, reader: &mut Reader) {
+fn refuse_development_value(
+    name: SettingName,
+    value: &str,
+    published: &str,
+    what: &str,
+    reader: &mut Reader,
+) {
     if value == published {
         let problem = format!("blank or the development value; set your {what}");
         reader.refuse(name.variables[0], problem);
@@ -142,7 +148,7 @@ fn azure(container: &str, lifetime: Duration, from: &Sources, reader: &mut Reade
 }
 
 /// The bucket in the URI if it has one, else the one in the variable.
-fn bucket_name(in_uri: &str, name: Name, what: &str, from: &Sources, reader: &mut Reader) -> String {
+fn bucket_name(in_uri: &str, name: SettingName, what: &str, from: &Sources, reader: &mut Reader) -> String {
     if !in_uri.is_empty() {
         return in_uri.to_owned();
     }

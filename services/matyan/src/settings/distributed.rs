@@ -6,7 +6,7 @@ use super::{
     BlobStore, Role, Secret, blobs,
     fdb::{self, Fdb},
     kafka,
-    names::{self, Name},
+    names::{self, SettingName},
     reader::Reader,
     source::Sources,
 };
@@ -107,7 +107,7 @@ pub(super) fn secret(role: Role, from: &Sources, reader: &mut Reader) -> Option<
 }
 
 /// The given URI, or the default that the variables of Matyan 0.3 imply.
-fn uri(role: Role, from: &Sources, name: Name) -> String {
+fn uri(role: Role, from: &Sources, name: SettingName) -> String {
     if let Some(found) = from.find(name) {
         return found.value;
     }
@@ -137,7 +137,7 @@ fn scheme(uri: &str) -> &str {
     uri.split_once(':').map_or(uri, |(scheme, _)| scheme)
 }
 
-fn variable(name: Name) -> &'static str {
+fn variable(name: SettingName) -> &'static str {
     name.variables[0]
 }
 
@@ -167,7 +167,7 @@ fn read_log(uri: &str, production: bool, from: &Sources, reader: &mut Reader) ->
     Log::Embedded
 }
 
-fn refuse_uri(name: Name, uri: &str, known: &str, reader: &mut Reader) {
+fn refuse_uri(name: SettingName, uri: &str, known: &str, reader: &mut Reader) {
     let problem = format!("invalid {} URI `{uri}`: use --{} {known}", name.key, name.key);
     reader.refuse(variable(name), problem);
 }

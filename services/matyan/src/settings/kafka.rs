@@ -5,7 +5,7 @@
 use matyan_log::kafka::{CreateTopics, Security, Settings, TopicNames};
 
 use super::{
-    names::{self, Name},
+    names::{self, SettingName},
     parse,
     reader::Reader,
     source::Sources,
@@ -75,7 +75,7 @@ fn brokers(uri: &str, production: bool, from: &Sources, reader: &mut Reader) -> 
 }
 
 fn check_names(TopicNames { ingestion, control, dead_letters }: &TopicNames, reader: &mut Reader) {
-    let mut differ = |name: Name, topic: &String, others: &[&String]| {
+    let mut differ = |name: SettingName, topic: &String, others: &[&String]| {
         if others.contains(&topic) {
             let problem = format!("another topic has the name `{topic}` too; use different names");
             reader.refuse(name.variables[0], problem);
@@ -97,7 +97,7 @@ fn security(from: &Sources, reader: &mut Reader) -> Security {
     };
     let protocol = security.protocol.as_deref().unwrap_or("PLAINTEXT");
     let (has_login, has_tls) = (protocol.starts_with("SASL_"), protocol.ends_with("SSL"));
-    let is_set = |name: Name| from.find(name).is_some();
+    let is_set = |name: SettingName| from.find(name).is_some();
     for name in [names::KAFKA_SASL_MECHANISM, names::KAFKA_SASL_USERNAME, names::KAFKA_SASL_PASSWORD] {
         let problem = match (has_login, is_set(name)) {
             (true, false) => format!("not set, but required by the protocol {protocol}; set it"),

@@ -3,7 +3,7 @@
 //! used.
 
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Name {
+pub(super) struct SettingName {
     pub(super) key: &'static str,
     /// Environment variables, highest precedence first. Messages use the first one.
     pub(super) variables: &'static [&'static str],
@@ -11,19 +11,19 @@ pub(super) struct Name {
     pub(super) secret: bool,
 }
 
-const fn name(key: &'static str, variables: &'static [&'static str]) -> Name {
-    Name { key, variables, secret: false }
+const fn name(key: &'static str, variables: &'static [&'static str]) -> SettingName {
+    SettingName { key, variables, secret: false }
 }
 
-const fn secret(key: &'static str, variables: &'static [&'static str]) -> Name {
-    Name { key, variables, secret: true }
+const fn secret(key: &'static str, variables: &'static [&'static str]) -> SettingName {
+    SettingName { key, variables, secret: true }
 }
 
 macro_rules! names {
     ($($constant:ident = $make:ident($key:literal, $variables:expr);)*) => {
-        $(pub(super) const $constant: Name = $make($key, $variables);)*
+        $(pub(super) const $constant: SettingName = $make($key, $variables);)*
         /// All settings, which are also the keys allowed in a config file.
-        pub(super) const ALL: &[Name] = &[$($constant),*];
+        pub(super) const ALL: &[SettingName] = &[$($constant),*];
     };
 }
 

@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use super::{names::Name, source::Sources};
+use super::{names::SettingName, source::Sources};
 
 /// Violations, one per line: the name of the setting, the problem, the next step.
 #[derive(Debug, Default, thiserror::Error)]
@@ -27,7 +27,7 @@ impl Reader {
     pub(super) fn parse<T>(
         &mut self,
         from: &Sources,
-        name: Name,
+        name: SettingName,
         default: &str,
         parse: impl Fn(&str) -> Result<T, String>,
     ) -> T {
@@ -38,7 +38,7 @@ impl Reader {
     pub(super) fn optional<T>(
         &mut self,
         from: &Sources,
-        name: Name,
+        name: SettingName,
         parse: impl Fn(&str) -> Result<T, String>,
     ) -> Option<T> {
         let found = from.find(name)?;

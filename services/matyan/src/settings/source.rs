@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::{
-    names::{self, Name},
+    names::{self, SettingName},
     reader::Reader,
 };
 
@@ -75,12 +75,12 @@ impl Sources {
     }
 
     /// The effective value. A blank one counts as absent.
-    pub(super) fn find(&self, name: Name) -> Option<FoundValue> {
+    pub(super) fn find(&self, name: SettingName) -> Option<FoundValue> {
         self.find_even_blank(name).filter(|found| !found.value.is_empty())
     }
 
     /// True if the setting is given but blank.
-    pub(super) fn is_blank(&self, name: Name) -> bool {
+    pub(super) fn is_blank(&self, name: SettingName) -> bool {
         self.find_even_blank(name).is_some_and(|found| found.value.is_empty())
     }
 
@@ -93,7 +93,7 @@ impl Sources {
         names::UNUSED.iter().filter(is_set).copied().collect()
     }
 
-    fn find_even_blank(&self, name: Name) -> Option<FoundValue> {
+    fn find_even_blank(&self, name: SettingName) -> Option<FoundValue> {
         let found = |value: &String, origin: String| FoundValue { value: value.trim().to_owned(), origin };
         let flag = name.key.replace('_', "-");
         if let Some(value) = self.flags.get(&flag) {

@@ -67,7 +67,7 @@ impl Substrates {
     }
 
     /// Closes them; called when nothing uses them any more. The store goes first: the log
-    /// still has whatever the store loses.
+    /// still has everything that the store loses.
     pub(crate) async fn close(&self, patience: Duration) -> Result<(), Error> {
         if let Some(store) = &self.store {
             store.close().await?;

@@ -1,4 +1,5 @@
-//! A gRPC server with a span for each call, which continues the caller's trace and lasts until the last answer is sent.
+//! A gRPC server with a span for each call, which continues the caller's trace and lasts until the
+//! last answer is sent.
 
 use http::{Request, Response};
 use matyan_record::{

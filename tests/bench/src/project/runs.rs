@@ -19,18 +19,18 @@ const INTEGERS: usize = 50;
 const TEXTS: usize = 30;
 const BOOLS: usize = 20;
 
-pub(super) fn random(content: Content, place: u64) -> StdRng {
-    StdRng::seed_from_u64(content.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ place)
+pub(super) fn random(content: Content, index: u64) -> StdRng {
+    StdRng::seed_from_u64(content.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ index)
 }
 
-pub(super) fn created_us(place: u64) -> i64 {
-    FIRST_US + place.cast_signed() * APART_US
+pub(super) fn created_us(index: u64) -> i64 {
+    FIRST_US + index.cast_signed() * APART_US
 }
 
 /// 200 params: `hparams.seed` is the index of the run, `hparams.shard` is for index lookups.
-pub(super) fn params(content: Content, place: u64, random: &mut StdRng) -> Map {
+pub(super) fn params(content: Content, index: u64, random: &mut StdRng) -> Map {
     let mut hparams: Map = [
-        ("seed", Value::Integer(place.cast_signed())),
+        ("seed", Value::Integer(index.cast_signed())),
         ("shard", Value::Integer(random.random_range(0..content.shards()).cast_signed())),
         ("lr", Value::Float(10_f64.powf(random.random_range(-6.0..-1.0)))),
         ("batch_size", Value::Integer(1 << random.random_range(4..10))),
@@ -61,10 +61,10 @@ pub(super) fn series(number: u32) -> (String, &'static str) {
 }
 
 /// Falling curves with noise. All series are logged together.
-pub(super) fn points(content: Content, place: u64, random: &mut StdRng) -> WrittenPoints {
+pub(super) fn points(content: Content, index: u64, random: &mut StdRng) -> WrittenPoints {
     let mut written = WrittenPoints::default();
     for step in 0..i64::from(content.points) {
-        let time_us = created_us(place) + step * 10_000;
+        let time_us = created_us(index) + step * 10_000;
         for number in 0..SERIES {
             let noise = random.random::<f32>() * 0.1;
             let value = f64::from(2.0 / (1.0 + step as f32 / 500.0) + noise);
@@ -81,7 +81,7 @@ mod tests {
     #[test]
     fn a_run_is_a_function_of_seed_and_index() {
         let content = Content::of_runs(1_000);
-        let params = |content, place| super::params(content, place, &mut random(content, place));
+        let params = |content, index| super::params(content, index, &mut random(content, index));
         let (first, again) = (params(content, 7), params(content, 7));
         assert_eq!(first, again);
         assert_ne!(first, params(content, 8));

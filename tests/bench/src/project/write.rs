@@ -42,11 +42,11 @@ pub(super) async fn project(content: Content, directory: &Path) {
     format_open(&*store).await.expect("the store is writable");
     entities(&store).await;
     let starts = (0..content.runs).step_by(AT_ONCE as usize);
-    let parts = stream::iter(starts.map(|start| {
+    let writes = stream::iter(starts.map(|start| {
         let end = content.runs.min(start + AT_ONCE);
-        tokio::spawn(part(store.clone(), content, start, end))
+        tokio::spawn(write_runs(store.clone(), content, start, end))
     }));
-    let written = parts.buffered(AHEAD).try_for_each(async |end| {
+    let written = writes.buffered(AHEAD).try_for_each(async |end| {
         progress(end, content.runs);
         Ok(())
     });
@@ -95,12 +95,12 @@ async fn entities(store: &EmbeddedStore) {
 }
 
 /// Writes the runs from `start` to `end`, and returns `end`.
-async fn part(store: Arc<EmbeddedStore>, content: Content, start: u64, end: u64) -> u64 {
+async fn write_runs(store: Arc<EmbeddedStore>, content: Content, start: u64, end: u64) -> u64 {
     let mut transaction = begin(&store).await;
     let mut numbers = Vec::new();
-    let mut sum = Sum::default();
-    for place in start..end {
-        numbers.push(run(&mut transaction, content, place, &mut sum).await);
+    let mut sum = CounterIncrements::default();
+    for index in start..end {
+        numbers.push(run(&mut transaction, content, index, &mut sum).await);
         if content.points >= FOLDED_FROM {
             commit(&store, std::mem::replace(&mut transaction, begin(&store).await)).await;
         }
@@ -117,13 +117,13 @@ async fn part(store: Arc<EmbeddedStore>, content: Content, start: u64, end: u64)
 
 /// Increments for the counters of the project.
 #[derive(Default)]
-struct Sum {
+struct CounterIncrements {
     series: i64,
     points: i64,
     bytes: i64,
 }
 
-impl Sum {
+impl CounterIncrements {
     fn add_to(&self, batch: &mut Batch) {
         for (counter, count) in
             [(Counter::Series, self.series), (Counter::Points, self.points), (Counter::Bytes, self.bytes)]
@@ -133,21 +133,26 @@ impl Sum {
     }
 }
 
-async fn run(transaction: &mut Transaction, content: Content, place: u64, sum: &mut Sum) -> RunNumber {
-    let mut random = runs::random(content, place);
-    let created_us = runs::created_us(place);
-    let id = RunId::new(run_id(place));
+async fn run(
+    transaction: &mut Transaction,
+    content: Content,
+    index: u64,
+    sum: &mut CounterIncrements,
+) -> RunNumber {
+    let mut random = runs::random(content, index);
+    let created_us = runs::created_us(index);
+    let id = RunId::new(run_id(index));
     let mut edit = run_create(transaction, PROJECT, &id, created_us).await.expect("the store can be read");
     let number = edit.number();
     let params = edit.params(transaction.unchecked()).await.expect("a new run has none yet");
-    *params = runs::params(content, place, &mut random);
+    *params = runs::params(content, index, &mut random);
     edit.props.set_created(created_us);
-    edit.props.name = format!("run {place}");
+    edit.props.name = format!("run {index}");
     edit.props.active = false;
-    edit.props.archived = place.is_multiple_of(50);
+    edit.props.archived = index.is_multiple_of(50);
     edit.props.finalized_us = Some(created_us + 60_000_000);
-    edit.props.experiment = Some(experiment_id(place % EXPERIMENTS));
-    if place.is_multiple_of(10) {
+    edit.props.experiment = Some(experiment_id(index % EXPERIMENTS));
+    if index.is_multiple_of(10) {
         edit.tag_add(TAG);
     }
     let batch = transaction.batch();
@@ -158,23 +163,23 @@ async fn run(transaction: &mut Transaction, content: Content, place: u64, sum: &
         let header = MetricHeader { name, context: context.stored().to_owned(), dtype: "float".to_owned() };
         metric_series_create(batch, PROJECT, number, SeriesNumber(series), &header, &context.digest());
     }
-    points(batch, content, place, number, sum, &mut random);
+    points(batch, content, index, number, sum, &mut random);
     number
 }
 
 fn points(
     batch: &mut Batch,
     content: Content,
-    place: u64,
+    index: u64,
     number: RunNumber,
-    sum: &mut Sum,
+    sum: &mut CounterIncrements,
     random: &mut rand::rngs::StdRng,
 ) {
-    let written = runs::points(content, place, random);
+    let written = runs::points(content, index, random);
     let mut writing = WritingState {
         series: SERIES,
         points: written.len() as u64,
-        last_data_us: runs::created_us(place),
+        last_data_us: runs::created_us(index),
         ..WritingState::default()
     };
     for block in written.blocks() {
@@ -192,7 +197,7 @@ async fn fold(store: &EmbeddedStore, number: RunNumber) {
     let key = keys::document(PROJECT, number);
     let snapshot = store.snapshot().await.expect("the store can be read");
     let value = snapshot.get(&key).await.expect("the store can be read").expect("the run was just written");
-    let place = RunRef { project: PROJECT, number };
-    let folding = fold_run(store, place, &LiveRow { key, value }, true, &|| 0).await.expect("blocks fold");
+    let index = RunRef { project: PROJECT, number };
+    let folding = fold_run(store, index, &LiveRow { key, value }, true, &|| 0).await.expect("blocks fold");
     assert_eq!(folding, FoldStatus::Done, "there are no concurrent writers");
 }
