@@ -3,100 +3,134 @@
 //! delete, they are deleted again, because the control event may have been lost together with
 //! its topic.
 
-use matyan_blob::{BlobKey, Blobs};
-use matyan_log::LogWriter;
 use matyan_model::{
-    ids::{NamedProject, RunId, RunNumber},
-    run::{Clearing, Tombstone, blobs_gone_put, tombstone_clear},
+    ids::{NamedProject, RunId},
+    keys,
+    run::{ClearOutcome, Tombstone, blobs_deleted_put, tombstone_clear, tombstones_list},
 };
-use matyan_store::{Store, Transaction};
+use matyan_store::Transaction;
 
-use crate::{Error, Folder, Job, Partition, partitions};
+use crate::{
+    BlobEvent, BlobObserver, DeletedRunBlobs, Deps, Error, JobLock, PartitionProgress, partition_progress,
+    project_pages::ProjectPages, run_blobs::number,
+};
 
 /// Longest time that a client spools data.
-pub const SPOOL_US: i64 = 30 * 24 * 3_600_000_000;
+pub const LONGEST_SPOOL_US: i64 = 30 * 24 * 3_600_000_000;
 /// Time after which the control event of a delete counts as lost.
 const BLOBS_EXPECTED_US: i64 = 3_600_000_000;
 
-/// A sweep over tombstones, one at a time.
-pub struct Tombstones<'s> {
-    store: &'s dyn Store,
-    blobs: &'s dyn Blobs,
-    partitions: Vec<Partition>,
+/// A sweep over the tombstones of several projects.
+pub struct TombstoneSweep<'d> {
+    deps: Deps<'d>,
+    partitions: Vec<PartitionProgress>,
     now_us: i64,
     kept_us: i64,
+    pages: ProjectPages,
 }
 
-/// Result of sweeping one tombstone.
-#[derive(Default)]
-pub struct Swept {
-    pub is_gone: bool,
-    /// Number of blobs deleted from the run's directory.
-    pub deleted: u64,
-    /// Blobs that could not be deleted, each with the reason. The tombstone is then kept as
-    /// well.
-    pub left: Vec<(BlobKey, matyan_blob::Error)>,
+/// Result of sweeping one page of tombstones.
+pub struct TombstonePage {
+    /// Number of tombstones examined.
+    pub checked: u64,
+    /// Runs whose tombstones were removed, or may be removed.
+    pub run_ids: Vec<RunId>,
 }
 
-impl<'s> Tombstones<'s> {
+impl<'d> TombstoneSweep<'d> {
     /// Prepares a sweep of tombstones that are older than `kept_us`.
-    pub async fn new(
-        store: &'s dyn Store,
-        log: &dyn LogWriter,
-        blobs: &'s dyn Blobs,
-        now_us: i64,
-        kept_us: i64,
-    ) -> Result<Self, Error> {
-        let partitions = partitions(store, log).await?;
-        Ok(Self { store, blobs, partitions, now_us, kept_us })
+    pub async fn new(deps: Deps<'d>, projects: Vec<NamedProject>, kept_us: i64) -> Result<Self, Error> {
+        let now_us = deps.now_us();
+        let partitions = partition_progress(deps.store, deps.log).await?;
+        Ok(Self { deps, partitions, now_us, kept_us, pages: ProjectPages::new(projects, keys::tombstones) })
+    }
+
+    /// Finds the tombstones of the next page that may be removed, without changing them;
+    /// `None` after the last page.
+    pub async fn find_page(&mut self) -> Result<Option<TombstonePage>, Error> {
+        let Some((_, tombstones)) = self.list_page().await? else { return Ok(None) };
+        let checked = tombstones.len() as u64;
+        let removable = tombstones.into_iter().filter(|(_, tombstone)| self.is_removable(tombstone));
+        Ok(Some(TombstonePage { checked, run_ids: removable.map(|(id, _)| id).collect() }))
+    }
+
+    /// Sweeps the next page; `None` after the last page.
+    pub async fn sweep_page(
+        &mut self,
+        lock: &mut JobLock<'_>,
+        observe: &mut BlobObserver<'_>,
+    ) -> Result<Option<TombstonePage>, Error> {
+        let Some((project, tombstones)) = self.list_page().await? else { return Ok(None) };
+        let mut page = TombstonePage { checked: tombstones.len() as u64, run_ids: Vec::new() };
+        for (id, tombstone) in tombstones {
+            match self.sweep(lock, &project, &id, &tombstone, observe).await {
+                Ok(true) => page.run_ids.push(id),
+                Ok(false) => {}
+                // A failure for one run does not stop the cleanup of the others.
+                Err(Error::Blobs(error)) => {
+                    tracing::warn!(run = id.as_str(), %error, "failed to delete blobs of a deleted run; keeping its tombstone");
+                    observe(BlobEvent::RunFailed);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(Some(page))
+    }
+
+    async fn list_page(&mut self) -> Result<Option<(NamedProject, Vec<(RunId, Tombstone)>)>, Error> {
+        let Some((project, range)) = self.pages.next() else { return Ok(None) };
+        let snapshot = self.deps.store.snapshot().await?;
+        let (tombstones, rest) = tombstones_list(&*snapshot, project.number, &range).await?;
+        self.pages.give_back(&project, rest);
+        Ok(Some((project, tombstones)))
     }
 
     /// Whether the tombstone may be removed once the run's directory is empty.
-    pub fn may_go(&self, tombstone: &Tombstone) -> bool {
-        tombstone.blobs_gone && self.is_older(tombstone, self.kept_us) && self.is_passed(tombstone)
+    fn is_removable(&self, tombstone: &Tombstone) -> bool {
+        tombstone.blobs_deleted && self.is_older(tombstone, self.kept_us) && self.is_passed(tombstone)
     }
 
     /// Deletes the remaining blobs if the tombstone may be removed, or if the blobs should
-    /// be deleted by now. Then removes the tombstone itself, if it may be removed.
-    pub async fn sweep(
+    /// be deleted by now. Then removes the tombstone itself, if it may be removed, and
+    /// returns whether it did.
+    async fn sweep(
         &self,
-        job: &mut Job<'_>,
+        lock: &mut JobLock<'_>,
         project: &NamedProject,
         id: &RunId,
         tombstone: &Tombstone,
-    ) -> Result<Swept, Error> {
-        let mut swept = Swept::default();
-        let may_go = self.may_go(tombstone);
-        if !may_go && (tombstone.blobs_gone || !self.is_older(tombstone, BLOBS_EXPECTED_US)) {
-            return Ok(swept);
+        observe: &mut BlobObserver<'_>,
+    ) -> Result<bool, Error> {
+        let is_removable = self.is_removable(tombstone);
+        if !is_removable && (tombstone.blobs_deleted || !self.is_older(tombstone, BLOBS_EXPECTED_US)) {
+            return Ok(false);
         }
-        let number = RunNumber(tombstone.number.unwrap_or_default());
+        let number = number(tombstone);
         // Even if the blobs were deleted before: an upload URL issued before the delete
         // may have been used after it. By now all of those URLs have expired.
-        let mut folder = Folder::new(self.store, self.blobs, project, id, number)?;
+        let mut blobs = DeletedRunBlobs::new(self.deps, project, id, number)?;
+        let mut is_empty = true;
         loop {
-            job.renew().await?;
-            let Some(page) = folder.delete_page().await? else { break };
-            swept.deleted += page.count;
-            swept.left.extend(page.left);
+            lock.renew().await?;
+            let Some(page) = blobs.next_page().await? else { break };
+            page.deleted().for_each(|(key, blob)| observe(BlobEvent::Deleted { key, bytes: blob.size }));
+            page.failed.iter().for_each(|_| observe(BlobEvent::BlobFailed));
+            is_empty &= page.failed.is_empty();
         }
-        if swept.left.is_empty() {
-            swept.is_gone = job
-                .write(async |mut transaction: Transaction| {
-                    let is_gone = match may_go {
-                        true => {
-                            tombstone_clear(&mut transaction, project.number, id).await? == Clearing::Free
-                        }
-                        false => {
-                            blobs_gone_put(&mut transaction, project.number, id, number).await?;
-                            false
-                        }
-                    };
-                    Ok::<_, Error>((transaction, is_gone))
-                })
-                .await?;
+        if !is_empty {
+            return Ok(false);
         }
-        Ok(swept)
+        lock.write(async |mut transaction: Transaction| {
+            let is_removed = match is_removable {
+                true => tombstone_clear(&mut transaction, project.number, id).await? == ClearOutcome::Free,
+                false => {
+                    blobs_deleted_put(&mut transaction, project.number, id, number).await?;
+                    false
+                }
+            };
+            Ok::<_, Error>((transaction, is_removed))
+        })
+        .await
     }
 
     fn is_older(&self, tombstone: &Tombstone, age_us: i64) -> bool {
@@ -106,7 +140,7 @@ impl<'s> Tombstones<'s> {
     /// Whether nothing written before the delete is left in the log.
     fn is_passed(&self, Tombstone { at, .. }: &Tombstone) -> bool {
         match self.partitions.get(at.partition as usize) {
-            Some(Partition { log, bounds, .. }) => {
+            Some(PartitionProgress { log, bounds, .. }) => {
                 at.log < *log || (at.log == *log && at.offset < bounds.first)
             }
             // The current topic has fewer partitions, so it must be a newer one than

@@ -10,8 +10,8 @@ use std::time::Instant;
 use matyan_model::ids::{Project, RunNumber, SeriesNumber};
 use matyan_model::keys;
 use matyan_model::series::{
-    ABSENT, Block, Live, Point, Points, RunPlace, RunSeries, Sampling, StepRange, Written, exponent_for,
-    fold_run,
+    ABSENT, Block, LiveRow, Point, Points, RunRef, RunSeries, Sampling, StepRange, WrittenPoints,
+    exponent_for, fold_run,
 };
 use matyan_store::embedded::{EmbeddedStore, Settings};
 use matyan_store::{Batch, Range, Scan, Store};
@@ -28,12 +28,12 @@ const PIXELS: usize = 1000;
 
 /// Values similar to those of a training run, with a clock that ticks about ten times per
 /// second.
-struct Source {
+struct PointSource {
     random: StdRng,
     time_us: i64,
 }
 
-impl Source {
+impl PointSource {
     fn new() -> Self {
         Self { random: StdRng::seed_from_u64(1), time_us: 1_700_000_000_000_000 }
     }
@@ -60,7 +60,7 @@ impl Source {
     }
 }
 
-fn blocks(name: &str, written: &Written) -> Result<()> {
+fn blocks(name: &str, written: &WrittenPoints) -> Result<()> {
     let rounds = 4_000_000 / written.len();
     let start = Instant::now();
     let mut encoded = Vec::new();
@@ -93,45 +93,45 @@ fn blocks(name: &str, written: &Written) -> Result<()> {
 }
 
 fn all_blocks() -> Result<()> {
-    let mut source = Source::new();
-    let mut together = Written::default();
+    let mut source = PointSource::new();
+    let mut together = WrittenPoints::default();
     for series in 0..10_000 {
         let point = Point { step: 7, epoch: ABSENT, time_us: 5, ..source.point(7, true) };
         together.push(SeriesNumber(series), point);
     }
     blocks("10,000 series × 1 step, shared time, float32", &together)?;
-    let mut apart = Written::default();
+    let mut apart = WrittenPoints::default();
     for step in 0..100 {
         (0..100).for_each(|series| apart.push(SeriesNumber(series), source.point(step, false)));
     }
     blocks("100 series × 100 steps, own times, float64", &apart)?;
-    let mut single = Written::default();
+    let mut single = WrittenPoints::default();
     (0..10_000).for_each(|step| single.push(SeriesNumber(3), source.point(step, true)));
     blocks("1 series × 10,000 steps, float32", &single)
 }
 
-struct Run {
+struct BenchRun {
     store: EmbeddedStore,
-    place: RunPlace,
-    live: Live,
+    run_ref: RunRef,
+    live: LiveRow,
     next_block: u64,
 }
 
-impl Run {
+impl BenchRun {
     async fn open(directory: &Path, number: u64) -> Result<Self> {
         let store = EmbeddedStore::open(directory, Settings::default()).await?;
-        let place = RunPlace { project: Project(0), number: RunNumber(number) };
-        let live = Live { key: keys::document(place.project, place.number), value: "alive".into() };
+        let run_ref = RunRef { project: Project(0), number: RunNumber(number) };
+        let live = LiveRow { key: keys::document(run_ref.project, run_ref.number), value: "alive".into() };
         let mut batch = Batch::buffered();
         batch.set(live.key.clone(), live.value.clone());
         store.commit(batch).await?;
-        Ok(Self { store, place, live, next_block: 0 })
+        Ok(Self { store, run_ref, live, next_block: 0 })
     }
 
-    async fn write(&mut self, written: &Written) -> Result<()> {
+    async fn write(&mut self, written: &WrittenPoints) -> Result<()> {
         let mut batch = Batch::buffered();
         for block in written.blocks() {
-            batch.set(keys::block(self.place.project, self.place.number, self.next_block), block);
+            batch.set(keys::block(self.run_ref.project, self.run_ref.number, self.next_block), block);
             self.next_block += 1;
         }
         self.store.commit(batch).await?;
@@ -141,7 +141,7 @@ impl Run {
     /// Folds the run, and returns how long that took, in seconds.
     async fn fold(&self, ended: bool) -> Result<f64> {
         let start = Instant::now();
-        fold_run(&self.store, self.place, &self.live, ended, &|| 0).await?;
+        fold_run(&self.store, self.run_ref, &self.live, ended, &|| 0).await?;
         Ok(start.elapsed().as_secs_f64())
     }
 
@@ -159,7 +159,7 @@ impl Run {
     }
 
     async fn sizes(&self, name: &str, points: i64, folding: f64) -> Result<()> {
-        let (project, number, series) = (self.place.project, self.place.number, SeriesNumber(0));
+        let (project, number, series) = (self.run_ref.project, self.run_ref.number, SeriesNumber(0));
         let garbage = self.garbage_bytes().await?;
         let chunks = self.bytes(keys::chunks(project, number, series)).await? - garbage;
         let list = self.bytes(keys::chunk_list(project, number, series)).await?;
@@ -179,13 +179,13 @@ impl Run {
     /// Size of the chunks that were replaced and not cleared yet.
     async fn garbage_bytes(&self) -> Result<usize> {
         let snapshot = self.store.snapshot().await?;
-        let prefix = keys::garbage_prefix(self.place.project);
-        let due = keys::garbage_due(self.place.project, i64::MAX);
+        let prefix = keys::garbage_prefix(self.run_ref.project);
+        let due = keys::garbage_due(self.run_ref.project, i64::MAX);
         let page = snapshot.scan(&due, Scan { bytes: usize::MAX, ..Scan::default() }).await?;
         let mut bytes = 0;
         for (key, _) in &page.rows {
             let (_, run, series, chunk): (i64, u64, u32, u64) = keys::tail(&prefix, key)?;
-            let key = keys::chunk(self.place.project, RunNumber(run), SeriesNumber(series), chunk);
+            let key = keys::chunk(self.run_ref.project, RunNumber(run), SeriesNumber(series), chunk);
             bytes += snapshot.get(&key).await?.map_or(0, |value| key.len() + value.len());
         }
         Ok(bytes)
@@ -193,12 +193,12 @@ impl Run {
 }
 
 async fn long_series(directory: &Path, narrow: bool) -> Result<()> {
-    let mut run = Run::open(directory, 1).await?;
-    let mut source = Source::new();
+    let mut run = BenchRun::open(directory, 1).await?;
+    let mut source = PointSource::new();
     let (mut folding, mut writing) = (0.0, 0.0);
     for start in (0..LONG).step_by(500_000) {
         for batch in (start..start + 500_000).step_by(10_000) {
-            let mut written = Written::default();
+            let mut written = WrittenPoints::default();
             (batch..batch + 10_000)
                 .for_each(|step| written.push(SeriesNumber(0), source.point(step, narrow)));
             let started = Instant::now();
@@ -216,7 +216,7 @@ async fn long_series(directory: &Path, narrow: bool) -> Result<()> {
 
 async fn chart(directory: &Path) -> Result<()> {
     for round in ["cold", "warm"] {
-        let run = Run::open(directory, 1).await?;
+        let run = BenchRun::open(directory, 1).await?;
         for (name, steps) in [
             ("whole", StepRange::ALL),
             ("a tenth", StepRange::new(3_333_333, 4_333_333)),
@@ -225,15 +225,15 @@ async fn chart(directory: &Path) -> Result<()> {
             let start = Instant::now();
             let snapshot = run.store.snapshot().await?;
             let snapshot = snapshot.as_ref();
-            let view = RunSeries::open(snapshot, run.place).await?.view(snapshot, SeriesNumber(0)).await?;
-            let wanted = view.span().map_or(steps, |span| span.cut(&steps));
+            let view = RunSeries::open(snapshot, run.run_ref).await?.view(snapshot, SeriesNumber(0)).await?;
+            let wanted = view.span().map_or(steps, |span| span.intersection(&steps));
             let buckets = view.buckets(snapshot, wanted, exponent_for(&wanted, PIXELS)).await?;
             let millis = start.elapsed().as_secs_f64() * 1e3;
             println!("chart {round}, {name}, of 10M points: {} buckets in {millis:.2} ms", buckets.len());
         }
         let snapshot = run.store.snapshot().await?;
         let snapshot = snapshot.as_ref();
-        let view = RunSeries::open(snapshot, run.place).await?.view(snapshot, SeriesNumber(0)).await?;
+        let view = RunSeries::open(snapshot, run.run_ref).await?.view(snapshot, SeriesNumber(0)).await?;
         let start = Instant::now();
         let sample = view.sample(snapshot, StepRange::ALL, Sampling::Spread(500)).await?;
         println!("sample {round}: {} points in {:.2} ms", sample.len(), start.elapsed().as_secs_f64() * 1e3);
@@ -250,13 +250,13 @@ async fn chart(directory: &Path) -> Result<()> {
 }
 
 async fn many_series(directory: &Path) -> Result<()> {
-    let mut run = Run::open(directory, 2).await?;
-    let mut source = Source::new();
+    let mut run = BenchRun::open(directory, 2).await?;
+    let mut source = PointSource::new();
     let (series, steps) = (10_000, 256);
     let start = Instant::now();
     for step in 0..steps {
         let time_us = source.tick();
-        let mut written = Written::default();
+        let mut written = WrittenPoints::default();
         for number in 0..series {
             let value = source.curve(step);
             written.push(SeriesNumber(number), Point { step, value, epoch: ABSENT, time_us });
@@ -270,7 +270,7 @@ async fn many_series(directory: &Path) -> Result<()> {
         let start = Instant::now();
         let snapshot = run.store.snapshot().await?;
         let views =
-            RunSeries::open(snapshot.as_ref(), run.place).await?.views(snapshot.as_ref(), &numbers).await?;
+            RunSeries::open(snapshot.as_ref(), run.run_ref).await?.views(snapshot.as_ref(), &numbers).await?;
         let mut count = 0;
         for view in views {
             count += view.points(snapshot.as_ref(), StepRange::ALL).await?.len();

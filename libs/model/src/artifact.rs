@@ -44,7 +44,7 @@ pub async fn artifact_get(
 }
 
 /// About one megabyte of uploads by path, starting at `range` (`keys::artifacts` for the first
-/// page), and the range of the rest. Use `is_of_sequence` to leave out uploads that are not
+/// page), and the range of the rest. Use `is_sequence_upload` to leave out uploads that are not
 /// artifacts to a reader.
 pub async fn artifacts_page(
     snapshot: &dyn Snapshot,
@@ -54,7 +54,7 @@ pub async fn artifacts_page(
 ) -> Result<(Vec<(String, Artifact)>, Option<Range>)> {
     let page = snapshot.scan(range, Scan::default()).await?;
     let rest = page.rows.last().filter(|_| page.more).map(|(last, _)| range.after(last));
-    Ok((decoded(&keys::artifacts(project, number), &page.rows)?, rest))
+    Ok((decode_rows(&keys::artifacts(project, number), &page.rows)?, rest))
 }
 
 /// All uploads of a run, by path.
@@ -64,10 +64,10 @@ pub async fn artifacts_list(
     number: RunNumber,
 ) -> Result<Vec<(String, Artifact)>> {
     let range = keys::artifacts(project, number);
-    decoded(&range, &rows::scan_all(snapshot, &range).await?)
+    decode_rows(&range, &rows::scan_all(snapshot, &range).await?)
 }
 
-fn decoded(all: &Range, rows: &[(Key, Value)]) -> Result<Vec<(String, Artifact)>> {
+fn decode_rows(all: &Range, rows: &[(Key, Value)]) -> Result<Vec<(String, Artifact)>> {
     let row = |(key, value): &(Key, Value)| {
         let (path,) = keys::tail(&all.start, key)?;
         Ok((path, rows::decode(key, value)?))
@@ -75,6 +75,6 @@ fn decoded(all: &Range, rows: &[(Key, Value)]) -> Result<Vec<(String, Artifact)>
     rows.iter().map(row).collect()
 }
 
-pub fn is_of_sequence(path: &str) -> bool {
+pub fn is_sequence_upload(path: &str) -> bool {
     path.starts_with(SEQUENCES)
 }

@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// How long changes are kept, in microseconds.
-pub const KEPT_US: i64 = 3_600_000_000;
+pub const RETENTION_US: i64 = 3_600_000_000;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
@@ -49,13 +49,13 @@ pub async fn changes_list(
 ) -> Result<(Vec<Change>, bool)> {
     let all = keys::changes(project);
     let range = match after {
-        Some(stamp) => Range::new(keys::change_behind(project, stamp), all.end),
+        Some(stamp) => Range::new(keys::change_end(project, stamp), all.end),
         None => all,
     };
     let page = snapshot.scan(&range, Scan { rows, ..Scan::default() }).await?;
     let mut changes = Vec::with_capacity(page.rows.len());
     for (key, value) in &page.rows {
-        let (stamp, number) = keys::change_of(project, key)?;
+        let (stamp, number) = keys::decode_change(project, key)?;
         let ChangeRow { time_us, caller } = rows::decode(key, value)?;
         changes.push(Change { stamp, number, time_us, caller });
     }
@@ -112,7 +112,7 @@ pub async fn changes_trim(
     let old = changes.iter().take_while(|change| !kept.contains(&change.time_us)).last();
     let Some(last) = old else { return Ok(false) };
     let start = keys::changes(project).start;
-    batch.clear_range(Range::new(start, keys::change_behind(project, last.stamp)));
+    batch.clear_range(Range::new(start, keys::change_end(project, last.stamp)));
     batch.set(keys::changes_trimmed(project), rows::with_format(&last.stamp.0));
     Ok(true)
 }

@@ -9,11 +9,11 @@ mod note;
 mod store;
 mod types;
 
-pub use note::{notes_clear, notes_count, notes_of, notes_page};
-pub(crate) use store::count;
+pub use note::{notes_clear, notes_count, notes_page, notes_range};
+pub(crate) use store::decode_counter;
 pub use store::{
-    EntityError, entity_create, entity_delete, entity_find, entity_get, entity_list, entity_load,
-    entity_named, entity_page, entity_put, runs_count, runs_counts,
+    EntityError, entity_create, entity_delete, entity_find, entity_find_or_create, entity_get, entity_list,
+    entity_load, entity_page, entity_put, runs_count, runs_counts,
 };
 pub use types::{App, Dashboard, Entity, Experiment, Note, NoteOwner, Report, Tag};
 

@@ -86,12 +86,12 @@
 
 mod feed;
 mod index;
-mod parts;
+mod run_parts;
 mod system;
 
 pub use feed::*;
 pub use index::*;
-pub use parts::*;
+pub use run_parts::*;
 pub use system::*;
 
 use foundationdb_tuple::{Bytes as TupleBytes, TuplePack, TupleUnpack, pack, unpack};
@@ -110,7 +110,7 @@ enum System {
     Outbox = 5,
     IdleProducer = 6,
     Job = 7,
-    Cut = 8,
+    AdoptedPositions = 8,
 }
 
 /// Kinds of project rows, after the project number.
@@ -210,22 +210,22 @@ pub enum LogTopic {
 }
 
 fn system<T: TuplePack>(row: System, rest: T) -> Key {
-    joined(pack(&((), row as u16)), rest)
+    join_key(pack(&((), row as u16)), rest)
 }
 
 fn project<T: TuplePack>(project: Project, space: Space, rest: T) -> Key {
-    joined(pack(&(project.0, space as u16)), rest)
+    join_key(pack(&(project.0, space as u16)), rest)
 }
 
 fn run_id<T: TuplePack>(project: Project, id: &RunId, part: RunIdPart, rest: T) -> Key {
-    joined(pack(&(project.0, Space::RunId as u16, id.as_str(), part as u16)), rest)
+    join_key(pack(&(project.0, Space::RunId as u16, id.as_str(), part as u16)), rest)
 }
 
 fn run<T: TuplePack>(project: Project, number: RunNumber, part: RunPart, rest: T) -> Key {
-    joined(pack(&(project.0, Space::Run as u16, number.0, part as u16)), rest)
+    join_key(pack(&(project.0, Space::Run as u16, number.0, part as u16)), rest)
 }
 
-fn joined<T: TuplePack>(mut key: Vec<u8>, rest: T) -> Key {
+fn join_key<T: TuplePack>(mut key: Vec<u8>, rest: T) -> Key {
     rest.pack_root(&mut key).expect("writing to memory does not fail");
     key.into()
 }
@@ -233,7 +233,7 @@ fn joined<T: TuplePack>(mut key: Vec<u8>, rest: T) -> Key {
 /// The keys of all tuples that continue `prefix`. This is not every key with the bytes of
 /// `prefix`: the key of "a\0" begins with the bytes of the key of "a", but is a different
 /// tuple.
-fn below(prefix: Key) -> Range {
+fn subtree(prefix: Key) -> Range {
     let mut end = Vec::with_capacity(prefix.len() + 1);
     end.extend_from_slice(&prefix);
     // No tuple element is encoded with 0xff as its first byte.
@@ -266,12 +266,12 @@ pub fn mark(project: Project, id: &RunId, producer: ProducerId) -> Key {
     run_id(project, id, RunIdPart::Mark, (TupleBytes::from(&producer.0[..]),))
 }
 
-/// Marks of all producers; decode the tail with `mark_producer`.
+/// Marks of all producers; decode the tail with `decode_mark_producer`.
 pub fn marks(project: Project, id: &RunId) -> Range {
-    below(run_id(project, id, RunIdPart::Mark, ()))
+    subtree(run_id(project, id, RunIdPart::Mark, ()))
 }
 
-pub fn mark_producer(range: &Range, key: &Key) -> Result<ProducerId> {
+pub fn decode_mark_producer(range: &Range, key: &Key) -> Result<ProducerId> {
     let (producer,): (TupleBytes<'_>,) = tail(&range.start, key)?;
     producer.as_ref().try_into().map(ProducerId).map_err(|_| corrupt(key))
 }
@@ -283,7 +283,7 @@ pub fn dictionary_page(project: Project, id: &RunId, producer: ProducerId, first
 
 /// All pages in order; the tail is (first: u32).
 pub fn dictionary(project: Project, id: &RunId, producer: ProducerId) -> Range {
-    below(run_id(project, id, RunIdPart::Dictionary, (TupleBytes::from(&producer.0[..]),)))
+    subtree(run_id(project, id, RunIdPart::Dictionary, (TupleBytes::from(&producer.0[..]),)))
 }
 
 // Runs that are being restored.
@@ -298,16 +298,16 @@ pub fn staged_progress(project: Project, id: &RunId) -> Key {
 
 /// Both rows of every restore; the tail is (run id: String, row: u16).
 pub fn staged_all(project: Project) -> Range {
-    below(self::project(project, Space::Staged, ()))
+    subtree(self::project(project, Space::Staged, ()))
 }
 
 pub fn staged_mark(project: Project, number: RunNumber, producer: ProducerId) -> Key {
     run(project, number, RunPart::StagedMark, (TupleBytes::from(&producer.0[..]),))
 }
 
-/// Staged marks of all producers; decode the tail with `mark_producer`.
+/// Staged marks of all producers; decode the tail with `decode_mark_producer`.
 pub fn staged_marks(project: Project, number: RunNumber) -> Range {
-    below(run(project, number, RunPart::StagedMark, ()))
+    subtree(run(project, number, RunPart::StagedMark, ()))
 }
 
 pub fn staged_page(project: Project, number: RunNumber, producer: ProducerId, first: u32) -> Key {
@@ -316,12 +316,12 @@ pub fn staged_page(project: Project, number: RunNumber, producer: ProducerId, fi
 
 /// All pages in order; the tail is (first: u32).
 pub fn staged_dictionary(project: Project, number: RunNumber, producer: ProducerId) -> Range {
-    below(run(project, number, RunPart::StagedDictionary, (TupleBytes::from(&producer.0[..]),)))
+    subtree(run(project, number, RunPart::StagedDictionary, (TupleBytes::from(&producer.0[..]),)))
 }
 
 /// Staged dictionaries of all producers.
 pub fn staged_dictionaries(project: Project, number: RunNumber) -> Range {
-    below(run(project, number, RunPart::StagedDictionary, ()))
+    subtree(run(project, number, RunPart::StagedDictionary, ()))
 }
 
 // Documents and lists of runs.
@@ -332,7 +332,7 @@ pub fn document(project: Project, number: RunNumber) -> Key {
 
 /// All documents by run number, and thus roughly by creation time; the tail is (number: u64).
 pub fn documents(project: Project) -> Range {
-    below(self::project(project, Space::Document, ()))
+    subtree(self::project(project, Space::Document, ()))
 }
 
 pub fn number(project: Project, number: RunNumber) -> Key {
@@ -345,7 +345,7 @@ pub fn tombstone(project: Project, id: &RunId) -> Key {
 
 /// The tail is (run id: String).
 pub fn tombstones(project: Project) -> Range {
-    below(self::project(project, Space::Tombstone, ()))
+    subtree(self::project(project, Space::Tombstone, ()))
 }
 
 pub fn dead_run(project: Project, number: RunNumber) -> Key {
@@ -354,7 +354,7 @@ pub fn dead_run(project: Project, number: RunNumber) -> Key {
 
 /// The tail is (number: u64).
 pub fn dead_runs(project: Project) -> Range {
-    below(self::project(project, Space::DeadRun, ()))
+    subtree(self::project(project, Space::DeadRun, ()))
 }
 
 pub fn unfolded(project: Project, number: RunNumber) -> Key {
@@ -363,7 +363,7 @@ pub fn unfolded(project: Project, number: RunNumber) -> Key {
 
 /// The tail is (number: u64).
 pub fn unfolded_all(project: Project) -> Range {
-    below(self::project(project, Space::Unfolded, ()))
+    subtree(self::project(project, Space::Unfolded, ()))
 }
 
 // Entities and the project.
@@ -374,12 +374,12 @@ pub fn entity_piece(project: Project, kind: EntityKind, id: &str, piece: u32) ->
 
 /// The tail is (piece: u32).
 pub fn entity(project: Project, kind: EntityKind, id: &str) -> Range {
-    below(self::project(project, Space::Entity, (kind as u16, id)))
+    subtree(self::project(project, Space::Entity, (kind as u16, id)))
 }
 
 /// The tail is (id: String, piece: u32).
 pub fn entities(project: Project, kind: EntityKind) -> Range {
-    below(self::project(project, Space::Entity, (kind as u16,)))
+    subtree(self::project(project, Space::Entity, (kind as u16,)))
 }
 
 pub fn entity_name(project: Project, kind: EntityKind, name: &str) -> Key {
@@ -392,7 +392,7 @@ pub fn entity_counter(project: Project, kind: EntityKind, id: &str, counter: Cou
 
 /// The tail is (id: String, counter: u16).
 pub fn entity_counters(project: Project, kind: EntityKind) -> Range {
-    below(self::project(project, Space::EntityCounter, (kind as u16,)))
+    subtree(self::project(project, Space::EntityCounter, (kind as u16,)))
 }
 
 pub fn dead_entity(project: Project, kind: EntityKind, id: &str) -> Key {
@@ -401,7 +401,7 @@ pub fn dead_entity(project: Project, kind: EntityKind, id: &str) -> Key {
 
 /// The tail is (id: String).
 pub fn dead_entities(project: Project, kind: EntityKind) -> Range {
-    below(self::project(project, Space::DeadEntity, (kind as u16,)))
+    subtree(self::project(project, Space::DeadEntity, (kind as u16,)))
 }
 
 pub fn project_info(project: Project) -> Key {
@@ -413,7 +413,7 @@ pub fn project_pinned_piece(project: Project, piece: u32) -> Key {
 }
 
 pub fn project_pinned(project: Project) -> Range {
-    below(self::project(project, Space::ProjectInfo, (1_u16,)))
+    subtree(self::project(project, Space::ProjectInfo, (1_u16,)))
 }
 
 pub fn project_counter(project: Project, counter: Counter) -> Key {
@@ -426,7 +426,7 @@ pub fn experiment_note(project: Project, experiment: &str, note: &str) -> Key {
 
 /// The tail is (note id: String).
 pub fn experiment_notes(project: Project, experiment: &str) -> Range {
-    below(self::project(project, Space::ExperimentNote, (experiment,)))
+    subtree(self::project(project, Space::ExperimentNote, (experiment,)))
 }
 
 #[cfg(test)]

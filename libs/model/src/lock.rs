@@ -59,13 +59,13 @@ pub fn lock_release(batch: &mut Batch, lock: &Lock) {
 }
 
 /// Releases the lock and records that the job succeeded.
-pub fn lock_release_done(batch: &mut Batch, lock: &Lock, now_us: i64) {
+pub fn lock_release_success(batch: &mut Batch, lock: &Lock, now_us: i64) {
     lock_release(batch, lock);
-    job_done(batch, &lock.job, now_us);
+    job_success_put(batch, &lock.job, now_us);
 }
 
 /// Records that a job succeeded.
-pub fn job_done(batch: &mut Batch, job: &str, now_us: i64) {
+pub fn job_success_put(batch: &mut Batch, job: &str, now_us: i64) {
     batch.set(keys::job(job), rows::encode(&now_us));
 }
 
@@ -76,31 +76,31 @@ pub async fn job_last_success(snapshot: &dyn Snapshot, job: &str) -> Result<Opti
 
 /// The current owner of a job's lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Held {
+pub struct LockHolder {
     pub owner: [u8; 16],
     pub taken_us: i64,
 }
 
-pub async fn lock_held(snapshot: &dyn Snapshot, job: &str) -> Result<Option<Held>> {
+pub async fn lock_holder(snapshot: &dyn Snapshot, job: &str) -> Result<Option<LockHolder>> {
     let row: Option<LockRow> = rows::get(snapshot, &keys::lock(job)).await?;
-    Ok(row.map(|LockRow { owner, taken_us }| Held { owner, taken_us }))
+    Ok(row.map(|LockRow { owner, taken_us }| LockHolder { owner, taken_us }))
 }
 
 /// The state of a job.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Job {
-    pub held: Option<Held>,
+pub struct JobState {
+    pub holder: Option<LockHolder>,
     pub last_success_us: Option<i64>,
 }
 
 /// Every job that is running or has ever succeeded, by name.
-pub async fn jobs_list(snapshot: &dyn Snapshot) -> Result<BTreeMap<String, Job>> {
-    let mut jobs: BTreeMap<String, Job> = BTreeMap::new();
+pub async fn jobs_list(snapshot: &dyn Snapshot) -> Result<BTreeMap<String, JobState>> {
+    let mut jobs: BTreeMap<String, JobState> = BTreeMap::new();
     let locks = keys::locks();
     for (key, value) in rows::scan_all(snapshot, &locks).await? {
         let (name,): (String,) = keys::tail(&locks.start, &key)?;
         let LockRow { owner, taken_us } = rows::decode(&key, &value)?;
-        jobs.entry(name).or_default().held = Some(Held { owner, taken_us });
+        jobs.entry(name).or_default().holder = Some(LockHolder { owner, taken_us });
     }
     let done = keys::jobs();
     for (key, value) in rows::scan_all(snapshot, &done).await? {

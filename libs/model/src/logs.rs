@@ -170,7 +170,7 @@ where
     N: for<'b> foundationdb_tuple::TupleUnpack<'b> + PartialEq,
 {
     let mut rest = range;
-    let mut entries: Vec<Entry<N>> = Vec::new();
+    let mut entries: Vec<LogEntry<N>> = Vec::new();
     let mut bytes = 0;
     loop {
         let page = snapshot.scan(&rest, Scan { reverse: scan.last, ..Scan::default() }).await?;
@@ -180,7 +180,7 @@ where
                 if entries.len() == scan.count || (bytes >= scan.bytes && !entries.is_empty()) {
                     return finish(entries, scan.last);
                 }
-                entries.push(Entry { key: key.clone(), number, pieces: Vec::new() });
+                entries.push(LogEntry { key: key.clone(), number, pieces: Vec::new() });
             }
             bytes += value.len();
             let last = entries.last_mut().expect("an entry was pushed above");
@@ -195,13 +195,13 @@ where
     }
 }
 
-struct Entry<N> {
+struct LogEntry<N> {
     key: Key,
     number: N,
     pieces: Vec<(u32, Bytes)>,
 }
 
-fn finish<N>(mut entries: Vec<Entry<N>>, reversed: bool) -> Result<Vec<(Key, N, Vec<u8>)>> {
+fn finish<N>(mut entries: Vec<LogEntry<N>>, reversed: bool) -> Result<Vec<(Key, N, Vec<u8>)>> {
     if reversed {
         entries.reverse();
     }
@@ -212,7 +212,7 @@ fn finish<N>(mut entries: Vec<Entry<N>>, reversed: bool) -> Result<Vec<(Key, N, 
     joined.collect()
 }
 
-fn join<N>(entry: &Entry<N>) -> Result<Vec<u8>> {
+fn join<N>(entry: &LogEntry<N>) -> Result<Vec<u8>> {
     let mut pieces = entry.pieces.clone();
     // A backward scan has returned them in reverse.
     pieces.sort_by_key(|(piece, _)| *piece);

@@ -7,7 +7,7 @@ use crate::{
     ids::{Project, RunNumber, SeriesNumber},
     keys::{self, SeriesKind},
     rows,
-    series::Header,
+    series::MetricHeader,
 };
 
 /// Creates a metric series: its row by name and context, its index row, and its header.
@@ -16,7 +16,7 @@ pub fn metric_series_create(
     project: Project,
     number: RunNumber,
     series: SeriesNumber,
-    header: &Header,
+    header: &MetricHeader,
     digest: &[u8; 16],
 ) {
     let by_name = keys::series_by_name(project, number, SeriesKind::Metric, &header.name, digest);
@@ -30,7 +30,7 @@ pub fn metric_header_put(
     project: Project,
     number: RunNumber,
     series: SeriesNumber,
-    header: &Header,
+    header: &MetricHeader,
 ) {
     batch.set(keys::series_header(project, number, series), header.encode());
 }
@@ -87,7 +87,7 @@ pub async fn series_contexts(
     let rows = rows::scan_all(snapshot, &range).await?;
     rows.iter()
         .map(|(key, value)| {
-            let (name, digest) = keys::series_context_of(&range, key)?;
+            let (name, digest) = keys::decode_series_context(&range, key)?;
             Ok((name, digest, SeriesNumber(rows::decode(key, value)?)))
         })
         .collect()
@@ -99,10 +99,10 @@ pub async fn metric_headers_get(
     project: Project,
     number: RunNumber,
     series: &[SeriesNumber],
-) -> Result<Vec<Option<Header>>> {
+) -> Result<Vec<Option<MetricHeader>>> {
     let keys: Vec<_> = series.iter().map(|series| keys::series_header(project, number, *series)).collect();
     let values = snapshot.get_many(&keys).await?;
-    values.into_iter().map(|value| value.map(|value| Ok(Header::decode(&value)?)).transpose()).collect()
+    values.into_iter().map(|value| value.map(|value| Ok(MetricHeader::decode(&value)?)).transpose()).collect()
 }
 
 pub async fn metric_header_get(
@@ -110,9 +110,9 @@ pub async fn metric_header_get(
     project: Project,
     number: RunNumber,
     series: SeriesNumber,
-) -> Result<Option<Header>> {
+) -> Result<Option<MetricHeader>> {
     let value = snapshot.get(&keys::series_header(project, number, series)).await?;
-    value.map(|value| Ok(Header::decode(&value)?)).transpose()
+    value.map(|value| Ok(MetricHeader::decode(&value)?)).transpose()
 }
 
 /// All metric series of a run, by number.
@@ -120,13 +120,13 @@ pub async fn metric_series_list(
     snapshot: &dyn Snapshot,
     project: Project,
     number: RunNumber,
-) -> Result<Vec<(SeriesNumber, Header)>> {
+) -> Result<Vec<(SeriesNumber, MetricHeader)>> {
     let range = keys::series_headers(project, number);
     let rows = rows::scan_all(snapshot, &range).await?;
     rows.iter()
         .map(|(key, value)| {
             let (series,) = keys::tail(&range.start, key)?;
-            Ok((SeriesNumber(series), Header::decode(value)?))
+            Ok((SeriesNumber(series), MetricHeader::decode(value)?))
         })
         .collect()
 }

@@ -56,12 +56,12 @@ impl ObjectHeader {
         self.first_step = if is_first { step } else { self.first_step.min(step) };
         self.last_step = if is_first { step } else { self.last_step.max(step) };
         self.count += u64::from(is_new);
-        self.dtype = singular(dtype).to_owned();
+        self.dtype = singular_dtype(dtype).to_owned();
     }
 }
 
 /// Converts an object type to the singular, in which it is stored. Archives use the plural.
-pub fn singular(dtype: &str) -> &str {
+pub fn singular_dtype(dtype: &str) -> &str {
     match dtype {
         "images" => "image",
         "texts" => "text",

@@ -14,7 +14,7 @@ use crate::{
 };
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Parked {
+pub struct ParkedItem {
     pub run_id: RunId,
     pub at: ItemPosition,
     pub reason: String,
@@ -39,8 +39,8 @@ struct ParkedRow {
 }
 
 /// Parks an item. Returns the number of bytes written.
-pub fn parked_put(batch: &mut Batch, project: Project, parked: &Parked) -> usize {
-    let Parked { run_id, at, .. } = parked;
+pub fn parked_put(batch: &mut Batch, project: Project, parked: &ParkedItem) -> usize {
+    let ParkedItem { run_id, at, .. } = parked;
     let row = ParkedRow {
         reason: parked.reason.clone(),
         received_us: parked.received_us,
@@ -63,14 +63,14 @@ pub async fn parked_list(
     project: Project,
     range: &Range,
     count: usize,
-) -> Result<(Vec<Parked>, Option<Range>)> {
+) -> Result<(Vec<ParkedItem>, Option<Range>)> {
     let prefix = keys::parked(project).start;
     let mut rest = range.clone();
-    let mut list: Vec<(Parked, Vec<u8>)> = Vec::new();
+    let mut list: Vec<(ParkedItem, Vec<u8>)> = Vec::new();
     loop {
         let page = snapshot.scan(&rest, Scan { rows: count.max(1), ..Scan::default() }).await?;
         for (key, value) in &page.rows {
-            let (run_id, at, piece) = keys::parked_of(&prefix, key)?;
+            let (run_id, at, piece) = keys::decode_parked(&prefix, key)?;
             // The pieces of an item may begin on an earlier page than they end.
             if piece > 0 {
                 if let Some((_, item)) = list.last_mut() {
@@ -82,7 +82,7 @@ pub async fn parked_list(
                 return Ok((finish(list), Some(Range::new(key.clone(), range.end.clone()))));
             }
             let ParkedRow { reason, received_us, blob } = rows::decode(key, value)?;
-            list.push((Parked { run_id, at, reason, received_us, item: Bytes::new(), blob }, Vec::new()));
+            list.push((ParkedItem { run_id, at, reason, received_us, item: Bytes::new(), blob }, Vec::new()));
         }
         match page.rows.last() {
             Some((last, _)) if page.more => rest = rest.after(last),
@@ -91,8 +91,8 @@ pub async fn parked_list(
     }
 }
 
-fn finish(list: Vec<(Parked, Vec<u8>)>) -> Vec<Parked> {
-    list.into_iter().map(|(parked, item)| Parked { item: item.into(), ..parked }).collect()
+fn finish(list: Vec<(ParkedItem, Vec<u8>)>) -> Vec<ParkedItem> {
+    list.into_iter().map(|(parked, item)| ParkedItem { item: item.into(), ..parked }).collect()
 }
 
 /// Reads one parked item.
@@ -101,7 +101,7 @@ pub async fn parked_get(
     project: Project,
     run_id: &RunId,
     at: ItemPosition,
-) -> Result<Option<Parked>> {
+) -> Result<Option<ParkedItem>> {
     let range = keys::parked_item(project, run_id, at);
     Ok(parked_list(snapshot, project, &range, 1).await?.0.pop())
 }
@@ -116,7 +116,7 @@ pub async fn parked_newest(
     let prefix = keys::parked_by_time_all(project).start;
     let page = snapshot.scan(range, Scan { rows: count, reverse: true, ..Scan::default() }).await?;
     let named = page.rows.iter().map(|(key, _)| {
-        let (_, run_id, at) = keys::parked_by_time_of(&prefix, key)?;
+        let (_, run_id, at) = keys::decode_parked_by_time(&prefix, key)?;
         Ok((run_id, at))
     });
     let rest = page.rows.last().filter(|_| page.more).map(|(key, _)| range.before(key));

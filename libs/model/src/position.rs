@@ -47,13 +47,13 @@ pub struct Cursor {
 
 impl Cursor {
     /// The cursor after the whole record at `position`.
-    pub fn behind(position: LogPosition) -> Self {
-        Self::default().moved_behind(position)
+    pub fn after(position: LogPosition) -> Self {
+        Self::default().advanced_past(position)
     }
 
     /// Moves the cursor past the whole record at `position`, keeping the other fields.
     #[must_use]
-    pub fn moved_behind(self, position: LogPosition) -> Self {
+    pub fn advanced_past(self, position: LogPosition) -> Self {
         Self { position: LogPosition { offset: position.offset + 1, ..position }, item: 0, ..self }
     }
 
@@ -61,8 +61,8 @@ impl Cursor {
     /// of them were. A run is in one partition of each log, so positions compare by log and
     /// offset.
     pub fn next_item(&self, position: LogPosition) -> Option<u32> {
-        let (own, other) = (self.position, position);
-        match (own.log, own.offset).cmp(&(other.log, other.offset)) {
+        let (next, other) = (self.position, position);
+        match (next.log, next.offset).cmp(&(other.log, other.offset)) {
             std::cmp::Ordering::Less => Some(0),
             std::cmp::Ordering::Equal => Some(self.item),
             std::cmp::Ordering::Greater => None,
@@ -110,7 +110,7 @@ pub fn log_put(batch: &mut Batch, topic: LogTopic, state: &LogState) {
 /// How far a partition has been applied.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
 #[cbor(array)]
-pub struct Applied {
+pub struct AppliedPosition {
     #[n(0)]
     pub log: u32,
     /// The lowest offset that has not been applied.
@@ -120,7 +120,7 @@ pub struct Applied {
     pub last: Option<LastRecord>,
 }
 
-/// The last record before `Applied::next`.
+/// The last record before `AppliedPosition::next`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 #[cbor(array)]
 pub struct LastRecord {
@@ -132,7 +132,7 @@ pub struct LastRecord {
     pub appended_us: i64,
 }
 
-impl Applied {
+impl AppliedPosition {
     pub fn covers(&self, position: LogPosition) -> bool {
         self.log > position.log || (self.log == position.log && self.next > position.offset)
     }
@@ -142,12 +142,12 @@ pub async fn applied_get(
     snapshot: &dyn Snapshot,
     topic: LogTopic,
     partition: u32,
-) -> Result<Option<Applied>> {
+) -> Result<Option<AppliedPosition>> {
     rows::get(snapshot, &keys::applied(topic, partition)).await
 }
 
 /// How far each partition has been applied, for those that have a row.
-pub async fn applied_all(snapshot: &dyn Snapshot, topic: LogTopic) -> Result<BTreeMap<u32, Applied>> {
+pub async fn applied_all(snapshot: &dyn Snapshot, topic: LogTopic) -> Result<BTreeMap<u32, AppliedPosition>> {
     let range = keys::applied_all(topic);
     let rows = rows::scan_all(snapshot, &range).await?;
     rows.iter()
@@ -158,7 +158,7 @@ pub async fn applied_all(snapshot: &dyn Snapshot, topic: LogTopic) -> Result<BTr
         .collect()
 }
 
-pub fn applied_put(batch: &mut Batch, topic: LogTopic, partition: u32, applied: &Applied) {
+pub fn applied_put(batch: &mut Batch, topic: LogTopic, partition: u32, applied: &AppliedPosition) {
     batch.set(keys::applied(topic, partition), rows::encode(applied));
 }
 
@@ -167,7 +167,7 @@ pub fn applied_put(batch: &mut Batch, topic: LogTopic, partition: u32, applied: 
 /// has, and `end` is the offset of its next record.
 pub fn partition_log(
     known: Option<LogState>,
-    applied: Option<Applied>,
+    applied: Option<AppliedPosition>,
     identity: Option<[u8; 16]>,
     end: u64,
 ) -> u32 {
@@ -191,13 +191,13 @@ pub fn partition_log(
 }
 
 /// The digest of the log positions that were adopted from an archive.
-pub async fn cut_get(snapshot: &dyn Snapshot) -> Result<Option<[u8; 32]>> {
-    let cut: Option<minicbor::bytes::ByteArray<32>> = rows::get(snapshot, &keys::cut()).await?;
+pub async fn adopted_positions_get(snapshot: &dyn Snapshot) -> Result<Option<[u8; 32]>> {
+    let cut: Option<minicbor::bytes::ByteArray<32>> = rows::get(snapshot, &keys::adopted_positions()).await?;
     Ok(cut.map(Into::into))
 }
 
-pub fn cut_put(batch: &mut Batch, digest: [u8; 32]) {
-    batch.set(keys::cut(), rows::encode(&minicbor::bytes::ByteArray::from(digest)));
+pub fn adopted_positions_put(batch: &mut Batch, digest: [u8; 32]) {
+    batch.set(keys::adopted_positions(), rows::encode(&minicbor::bytes::ByteArray::from(digest)));
 }
 
 /// Waits until the record at `position` has been applied. The caller limits the wait by
@@ -207,7 +207,7 @@ pub async fn applied_wait(store: &dyn Store, topic: LogTopic, position: LogPosit
     loop {
         let seen = store.snapshot().await?.get(&key).await?;
         if let Some(value) = &seen
-            && rows::decode::<Applied>(&key, value)?.covers(position)
+            && rows::decode::<AppliedPosition>(&key, value)?.covers(position)
         {
             return Ok(());
         }
@@ -229,14 +229,14 @@ mod tests {
         assert_eq!(cursor.next_item(at(1, 9)), None);
         assert_eq!(cursor.next_item(at(1, 10)), Some(4));
         assert_eq!(cursor.next_item(at(1, 11)), Some(0));
-        assert_eq!(Cursor::behind(at(1, 10)).next_item(at(1, 10)), None);
+        assert_eq!(Cursor::after(at(1, 10)).next_item(at(1, 10)), None);
     }
 
     #[test]
     fn rule_01_offsets_of_a_new_log_do_not_count_as_applied() {
-        let cursor = Cursor::behind(at(0, 50_000));
+        let cursor = Cursor::after(at(0, 50_000));
         assert_eq!(cursor.next_item(at(1, 0)), Some(0));
-        assert_eq!(Cursor::behind(at(1, 0)).next_item(at(0, 60_000)), None);
+        assert_eq!(Cursor::after(at(1, 0)).next_item(at(0, 60_000)), None);
     }
 
     #[test]
@@ -244,7 +244,7 @@ mod tests {
         const ID: Option<[u8; 16]> = Some([1; 16]);
         let state = |number, identity| Some(LogState { number, identity, partitions: 1 });
         let last = LastRecord { offset: 6, digest: [9; 16], appended_us: 0 };
-        let applied = |log| Some(Applied { log, next: 7, last: Some(last) });
+        let applied = |log| Some(AppliedPosition { log, next: 7, last: Some(last) });
         for (known, applied, identity, end, expected) in [
             (None, None, ID, 0, 0),
             (state(4, ID), applied(4), ID, 9, 4),
@@ -263,7 +263,7 @@ mod tests {
             (state(5, None), applied(4), None, 6, 5),
             // Another partition has a new log, but this one has kept its own.
             (state(5, None), applied(4), None, 9, 4),
-            (state(5, None), Some(Applied { log: 4, next: 7, last: None }), None, 9, 5),
+            (state(5, None), Some(AppliedPosition { log: 4, next: 7, last: None }), None, 9, 5),
         ] {
             assert_eq!(partition_log(known, applied, identity, end), expected, "{known:?} {applied:?} {end}");
         }
@@ -271,7 +271,7 @@ mod tests {
 
     #[test]
     fn applied_covers_the_positions_before_it() {
-        let applied = Applied { log: 1, next: 5, last: None };
+        let applied = AppliedPosition { log: 1, next: 5, last: None };
         for (position, covered) in [(at(1, 4), true), (at(1, 5), false), (at(0, 9), true), (at(2, 0), false)]
         {
             assert_eq!(applied.covers(position), covered, "{position:?}");

@@ -39,11 +39,11 @@ pub struct Mark {
 
 /// The producer of a record, and the position of the record in its sequence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Sent {
+pub struct BatchOrigin {
     pub producer: ProducerId,
     pub sequence: u64,
     /// Which items of the batch this record carries; `None` if it carries all of them.
-    pub part: Option<Part>,
+    pub part: Option<BatchPart>,
     /// All sequence numbers up to this one have been acknowledged to the producer.
     pub acknowledged: u64,
     /// The frontier created this producer for a connection.
@@ -51,17 +51,17 @@ pub struct Sent {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Part {
+pub struct BatchPart {
     pub first: u32,
     pub count: u32,
-    pub of: u32,
+    pub total: u32,
 }
 
 impl Mark {
     /// The mark after a record, or `None` if the record does not continue its producer's
     /// sequence: then it is a repeat, or it follows a gap. A record after a gap was never
     /// acknowledged, so it will be sent again.
-    pub fn moved_by(self, sent: &Sent, seen_us: i64) -> Option<Self> {
+    pub fn advanced_by(self, sent: &BatchOrigin, seen_us: i64) -> Option<Self> {
         let first = sent.part.map_or(0, |part| part.first);
         let is_behind =
             |sequence: u64, items| sequence.checked_add(1) == Some(sent.sequence) && items == first;
@@ -79,7 +79,7 @@ impl Mark {
             sent.sequence > sent.acknowledged && first == 0
         };
         continues.then(|| match sent.part {
-            Some(part) if part.first + part.count < part.of => {
+            Some(part) if part.first + part.count < part.total => {
                 Self { sequence: sent.sequence - 1, items: part.first + part.count, seen_us }
             }
             _ => Self { sequence: sent.sequence, items: 0, seen_us },
@@ -97,7 +97,14 @@ pub async fn mark_get(
 }
 
 /// Writes a mark. A new, ephemeral producer is also scheduled for the sweep.
-pub fn mark_put(batch: &mut Batch, project: Project, id: &RunId, sent: &Sent, mark: &Mark, is_new: bool) {
+pub fn mark_put(
+    batch: &mut Batch,
+    project: Project,
+    id: &RunId,
+    sent: &BatchOrigin,
+    mark: &Mark,
+    is_new: bool,
+) {
     if is_new && sent.is_ephemeral {
         batch
             .set(keys::idle_producer(SweepStage::Mark, mark.seen_us, project, id, sent.producer), Vec::new());
@@ -128,7 +135,7 @@ pub async fn marks_list(
     let range = keys::marks(project, id);
     let rows = rows::scan_all(snapshot, &range).await?;
     rows.iter()
-        .map(|(key, value)| Ok((keys::mark_producer(&range, key)?, rows::decode(key, value)?)))
+        .map(|(key, value)| Ok((keys::decode_mark_producer(&range, key)?, rows::decode(key, value)?)))
         .collect()
 }
 
@@ -172,7 +179,13 @@ pub fn dictionary_pages(first: u32, definitions: &[Definition]) -> Vec<(u32, usi
 const DEFINITION_EXTRA_BYTES: usize = 16;
 
 /// Deletes the definitions from number `first` on, which a batch is about to define again.
-pub fn dictionary_cut(batch: &mut Batch, project: Project, id: &RunId, producer: ProducerId, first: u32) {
+pub fn dictionary_truncate(
+    batch: &mut Batch,
+    project: Project,
+    id: &RunId,
+    producer: ProducerId,
+    first: u32,
+) {
     let end = keys::dictionary(project, id, producer).end;
     batch.clear_range(Range::new(keys::dictionary_page(project, id, producer, first), end));
 }
@@ -221,7 +234,7 @@ pub async fn producers_sweep(transaction: &mut Transaction, now_us: i64) -> Resu
         let range = keys::idle_producers(stage, now_us.saturating_sub(kept_us));
         let scan = Scan { rows: SWEEP_PRODUCERS, ..Scan::default() };
         for (key, _) in transaction.unchecked().scan(&range, scan).await?.rows {
-            let (_, project, id, producer) = keys::idle_producer_tail(&range, &key)?;
+            let (_, project, id, producer) = keys::decode_idle_producer(&range, &key)?;
             sweep_one(transaction, stage, kept_us, now_us, (project, &id, producer)).await?;
             transaction.batch().clear(key);
             found = true;

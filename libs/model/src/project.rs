@@ -22,7 +22,6 @@ pub async fn format_open(store: &dyn Store) -> Result<()> {
         let format = match transaction.get(&key).await? {
             Some(value) => rows::decode(&key, &value)?,
             None => {
-                // An empty store gets the format of this program.
                 transaction.batch().set(key, rows::encode(&FORMAT));
                 FORMAT
             }
@@ -108,7 +107,12 @@ pub async fn projects_list(snapshot: &dyn Snapshot) -> Result<Vec<NamedProject>>
 /// The value of a project counter, such as the number of runs or points.
 pub async fn project_count(snapshot: &dyn Snapshot, project: Project, counter: Counter) -> Result<i64> {
     let key = keys::project_counter(project, counter);
-    Ok(snapshot.get(&key).await?.map(|value| entity::count(&key, &value)).transpose()?.unwrap_or_default())
+    Ok(snapshot
+        .get(&key)
+        .await?
+        .map(|value| entity::decode_counter(&key, &value))
+        .transpose()?
+        .unwrap_or_default())
 }
 
 #[cfg(test)]

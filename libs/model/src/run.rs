@@ -7,29 +7,29 @@
 //! that control writes and ingestion rarely conflict.
 
 mod edit;
-mod life;
+mod lifecycle;
 mod read;
 mod staged_producers;
 mod staging;
 mod writing;
 
 pub use edit::RunEdit;
-pub use life::{
-    Clearing, Deletion, Head, Tombstone, blobs_gone_put, dead_runs_list, delete_pending_put, head_get,
-    head_live, run_create, run_delete, sweep_step, tombstone_clear, tombstone_put, tombstones_list,
+pub use lifecycle::{
+    ClearOutcome, Deletion, Head, Tombstone, blobs_deleted_put, dead_runs_list, head_get, head_live,
+    pending_delete_put, run_create, run_delete, sweep_step, tombstone_clear, tombstone_put, tombstones_list,
 };
 pub use read::{
-    ListPage, document_get, documents_get, params_get, params_get_bytes, run_find, run_id_of, run_ids_of,
+    RunPage, document_get, documents_get, params_get, params_get_bytes, run_find, run_id_get, run_ids_get,
     runs_list,
 };
 pub use staged_producers::{
-    StagedProducers, staged_definitions_put, staged_mark_put, staged_producers, staged_producers_link,
+    StagedProducers, staged_definitions_put, staged_mark_put, staged_producers_link, staged_producers_prepare,
 };
 pub use staging::{
-    RESTORE_KEPT_US, Staged, origin_get, staged_begin, staged_drop, staged_drop_old, staged_get, staged_link,
-    staged_position, staged_position_put,
+    RESTORE_KEPT_US, StagedRun, origin_get, staged_begin, staged_drop, staged_drop_old, staged_get,
+    staged_link, staged_progress_get, staged_progress_put,
 };
-pub use writing::{RunSeen, Writing, run_changed, run_seen, writing_get, writing_put};
+pub use writing::{RunVersion, WritingState, run_change_wait, run_version, writing_get, writing_put};
 
 use bytes::Bytes;
 use matyan_store::{Key, Result, Value};
@@ -115,7 +115,7 @@ impl Props {
 
     /// Records that the run was created explicitly. The first such time replaces the time
     /// of the first data.
-    pub fn announced(&mut self, created_us: i64) {
+    pub fn set_created(&mut self, created_us: i64) {
         if std::mem::take(&mut self.is_implicit) {
             self.created_us = created_us;
         }

@@ -1,17 +1,17 @@
 //! Metric series: their points are written as blocks, folded into chunks, summarized in a
 //! pyramid, and read back as one sequence.
 //!
-//! The life of a point: `Written` collects the points of an applied transaction and encodes
+//! The life of a point: `WrittenPoints` collects the points of an applied transaction and encodes
 //! them as blocks, which are ordered by time. `Fold` turns the blocks of a run into chunks,
 //! which are ordered by series, and builds the pyramid over the full ones. `RunSeries` reads
 //! folded and unfolded points alike. Each file that stores something describes its format at
 //! the top.
 //!
 //! Values are stored exactly, to the bit; steps, epochs, and times are integers. Deliberately
-//! absent: object series, the names of series (callers keep the `Header`s and the rows by
-//! name), and the scheduling of folds beyond `Unfolded::is_due`.
+//! absent: object series, the names of series (callers keep the `MetricHeader`s and the rows by
+//! name), and the scheduling of folds beyond `UnfoldedBlocks::is_due`.
 
-mod stored;
+mod series_rows;
 
 mod block;
 mod chunk;
@@ -30,17 +30,17 @@ mod column;
 mod packed;
 mod wire;
 
-pub use block::{BLOCK_BYTES, Block, Written};
-pub use fold::{Fold, Folding, Live, Unfolded, fold_run};
+pub use block::{BLOCK_BYTES, Block, WrittenPoints};
+pub use fold::{Fold, FoldStatus, LiveRow, UnfoldedBlocks, fold_run};
 pub use garbage::garbage_clear;
-pub use header::Header;
+pub use header::MetricHeader;
 pub use packed::ABSENT;
 pub use points::{Point, Points, StepRange};
 pub use pyramid::exponent_for;
 pub use read::{PointScan, RunSeries, Sampling, SeriesView};
-pub use stored::RunPlace;
+pub use series_rows::RunRef;
 pub use summary::Summary;
-pub use wire::Malformed;
+pub use wire::FormatError;
 
 #[cfg(test)]
 mod tests;

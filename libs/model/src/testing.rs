@@ -6,12 +6,12 @@ use std::ops::Deref;
 use matyan_store::{Commit, Error, Store, Transaction};
 
 #[cfg(not(feature = "fdb"))]
-type Tested = matyan_store::embedded::EmbeddedStore;
+type InnerStore = matyan_store::embedded::EmbeddedStore;
 #[cfg(feature = "fdb")]
-type Tested = matyan_store::fdb::FdbStore;
+type InnerStore = matyan_store::fdb::FdbStore;
 
 pub(crate) struct TestStore {
-    store: Tested,
+    store: InnerStore,
     #[cfg(not(feature = "fdb"))]
     _directory: tempfile::TempDir,
 }
@@ -20,7 +20,7 @@ impl TestStore {
     #[cfg(not(feature = "fdb"))]
     pub(crate) async fn open() -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let store = Tested::open(directory.path(), Default::default()).await.unwrap();
+        let store = InnerStore::open(directory.path(), Default::default()).await.unwrap();
         Self { store, _directory: directory }
     }
 
@@ -45,9 +45,9 @@ impl TestStore {
 }
 
 impl Deref for TestStore {
-    type Target = Tested;
+    type Target = InnerStore;
 
-    fn deref(&self) -> &Tested {
+    fn deref(&self) -> &InnerStore {
         &self.store
     }
 }

@@ -1,12 +1,12 @@
 //! Operator calls: repairs, jobs, parked items, and worker progress. A job is a stream: it runs
 //! as long as its client reads, under a lock that each of its transactions checks.
 
-mod blobs;
-mod finish;
 mod job;
+mod orphaned_blobs;
 mod parked;
 mod partitions;
 mod reindex;
+mod stale_runs;
 mod tombstones;
 mod usage;
 
@@ -20,25 +20,25 @@ use crate::{
     Backend,
     call::Call,
     error::{Error, Result},
-    stream::Answers,
+    stream::ResponseStream,
 };
 
 #[tonic::async_trait]
 impl AdminService for Backend {
-    type ReindexStream = Answers<pb::ReindexResponse>;
-    type FinishStaleStream = Answers<pb::FinishStaleResponse>;
-    type CleanupOrphanBlobsStream = Answers<pb::CleanupOrphanBlobsResponse>;
-    type CleanupTombstonesStream = Answers<pb::CleanupTombstonesResponse>;
+    type ReindexStream = ResponseStream<pb::ReindexResponse>;
+    type FinishStaleStream = ResponseStream<pb::FinishStaleResponse>;
+    type CleanupOrphanBlobsStream = ResponseStream<pb::CleanupOrphanBlobsResponse>;
+    type CleanupTombstonesStream = ResponseStream<pb::CleanupTombstonesResponse>;
 
     async fn reindex(
         &self,
         request: Request<pb::ReindexRequest>,
     ) -> Result<Response<Self::ReindexStream>, Status> {
-        let call = Call::begin(&self.context, request.metadata()).await?;
+        let call = Call::begin(&self.deps, request.metadata()).await?;
         let request = request.into_inner();
-        let context = self.context.clone();
+        let deps = self.deps.clone();
         Ok(Response::new(
-            self.answers(async move |sender| reindex::run(&context, &call, request, &sender).await),
+            self.respond(async move |sender| reindex::run(&deps, &call, request, &sender).await),
         ))
     }
 
@@ -46,12 +46,12 @@ impl AdminService for Backend {
         &self,
         request: Request<pb::FinishStaleRequest>,
     ) -> Result<Response<Self::FinishStaleStream>, Status> {
-        let call = Call::begin(&self.context, request.metadata()).await?;
+        let call = Call::begin(&self.deps, request.metadata()).await?;
         let request = request.into_inner();
-        finish::check(&request)?;
-        let context = self.context.clone();
+        stale_runs::check(&request)?;
+        let deps = self.deps.clone();
         Ok(Response::new(
-            self.answers(async move |sender| finish::run(&context, &call, request, &sender).await),
+            self.respond(async move |sender| stale_runs::run(&deps, &call, request, &sender).await),
         ))
     }
 
@@ -59,11 +59,11 @@ impl AdminService for Backend {
         &self,
         request: Request<pb::CleanupOrphanBlobsRequest>,
     ) -> Result<Response<Self::CleanupOrphanBlobsStream>, Status> {
-        let call = Call::begin(&self.context, request.metadata()).await?;
+        let call = Call::begin(&self.deps, request.metadata()).await?;
         let request = request.into_inner();
-        let context = self.context.clone();
+        let deps = self.deps.clone();
         Ok(Response::new(
-            self.answers(async move |sender| blobs::run(&context, &call, request, &sender).await),
+            self.respond(async move |sender| orphaned_blobs::run(&deps, &call, request, &sender).await),
         ))
     }
 
@@ -71,12 +71,12 @@ impl AdminService for Backend {
         &self,
         request: Request<pb::CleanupTombstonesRequest>,
     ) -> Result<Response<Self::CleanupTombstonesStream>, Status> {
-        let call = Call::begin(&self.context, request.metadata()).await?;
+        let call = Call::begin(&self.deps, request.metadata()).await?;
         let request = request.into_inner();
         tombstones::check(&request)?;
-        let context = self.context.clone();
+        let deps = self.deps.clone();
         Ok(Response::new(
-            self.answers(async move |sender| tombstones::run(&context, &call, request, &sender).await),
+            self.respond(async move |sender| tombstones::run(&deps, &call, request, &sender).await),
         ))
     }
 
@@ -84,16 +84,16 @@ impl AdminService for Backend {
         &self,
         request: Request<pb::ListParkedItemsRequest>,
     ) -> Result<Response<pb::ListParkedItemsResponse>, Status> {
-        let call = Call::begin(&self.context, request.metadata()).await?;
-        Ok(Response::new(parked::list(&self.context, &call, &request.into_inner()).await?))
+        let call = Call::begin(&self.deps, request.metadata()).await?;
+        Ok(Response::new(parked::list(&self.deps, &call, &request.into_inner()).await?))
     }
 
     async fn delete_parked_items(
         &self,
         request: Request<pb::DeleteParkedItemsRequest>,
     ) -> Result<Response<pb::DeleteParkedItemsResponse>, Status> {
-        let call = Call::begin(&self.context, request.metadata()).await?;
-        let deleted = parked::delete(&self.context, &call, &request.into_inner().ids).await?;
+        let call = Call::begin(&self.deps, request.metadata()).await?;
+        let deleted = parked::delete(&self.deps, &call, &request.into_inner().ids).await?;
         Ok(Response::new(pb::DeleteParkedItemsResponse { deleted }))
     }
 
@@ -101,16 +101,16 @@ impl AdminService for Backend {
         &self,
         request: Request<pb::ListPartitionsRequest>,
     ) -> Result<Response<pb::ListPartitionsResponse>, Status> {
-        Call::begin(&self.context, request.metadata()).await?;
-        Ok(Response::new(pb::ListPartitionsResponse { partitions: partitions::list(&self.context).await? }))
+        Call::begin(&self.deps, request.metadata()).await?;
+        Ok(Response::new(pb::ListPartitionsResponse { partitions: partitions::list(&self.deps).await? }))
     }
 
     async fn skip_lost_records(
         &self,
         request: Request<pb::SkipLostRecordsRequest>,
     ) -> Result<Response<pb::SkipLostRecordsResponse>, Status> {
-        Call::begin(&self.context, request.metadata()).await?;
-        let records = partitions::skip_lost(&self.context, request.into_inner().partition).await?;
+        Call::begin(&self.deps, request.metadata()).await?;
+        let records = partitions::skip_lost(&self.deps, request.into_inner().partition).await?;
         Ok(Response::new(pb::SkipLostRecordsResponse { records }))
     }
 
@@ -118,21 +118,21 @@ impl AdminService for Backend {
         &self,
         request: Request<pb::ListJobsRequest>,
     ) -> Result<Response<pb::ListJobsResponse>, Status> {
-        Call::begin(&self.context, request.metadata()).await?;
-        let snapshot = self.context.store.snapshot().await.map_err(Error::from)?;
+        Call::begin(&self.deps, request.metadata()).await?;
+        let snapshot = self.deps.store.snapshot().await.map_err(Error::from)?;
         let jobs = jobs_list(snapshot.as_ref()).await.map_err(Error::from)?;
         let jobs = jobs.into_iter().map(|(name, job)| pb::Job {
             name,
-            holder: job.held.map(|held| hex::encode(held.owner)).unwrap_or_default(),
-            started_us: job.held.map(|held| held.taken_us),
+            holder: job.holder.map(|held| hex::encode(held.owner)).unwrap_or_default(),
+            started_us: job.holder.map(|held| held.taken_us),
             last_success_us: job.last_success_us,
         });
         Ok(Response::new(pb::ListJobsResponse { jobs: jobs.collect() }))
     }
 
     async fn usage(&self, request: Request<pb::UsageRequest>) -> Result<Response<pb::UsageResponse>, Status> {
-        let call = Call::begin(&self.context, request.metadata()).await?;
+        let call = Call::begin(&self.deps, request.metadata()).await?;
         let largest = request.into_inner().largest_runs;
-        Ok(Response::new(usage::usage(&self.context, &call, largest).await?))
+        Ok(Response::new(usage::usage(&self.deps, &call, largest).await?))
     }
 }

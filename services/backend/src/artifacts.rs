@@ -7,7 +7,7 @@ use bytes::Bytes;
 use futures::StreamExt;
 use matyan_blob::BlobKey;
 use matyan_model::{
-    artifact::{artifact_get, artifacts_list, artifacts_page, is_of_sequence},
+    artifact::{artifact_get, artifacts_list, artifacts_page, is_sequence_upload},
     keys,
 };
 use matyan_proto::{
@@ -17,33 +17,33 @@ use matyan_proto::{
 use tonic::{Request, Response, Status};
 
 use crate::{
-    Backend, Context,
+    Backend, Deps,
     call::Call,
     convert,
     error::Error,
-    stream::{Answers, End, Sender},
+    stream::{ResponseStream, Sender, StreamEnd},
     view,
 };
 
 #[tonic::async_trait]
 impl ArtifactService for Backend {
-    type ListStream = Answers<pb::ListResponse>;
-    type GetStream = Answers<pb::GetResponse>;
-    type ZipStream = Answers<pb::ZipResponse>;
-    type BlobsStream = Answers<pb::BlobsResponse>;
+    type ListStream = ResponseStream<pb::ListResponse>;
+    type GetStream = ResponseStream<pb::GetResponse>;
+    type ZipStream = ResponseStream<pb::ZipResponse>;
+    type BlobsStream = ResponseStream<pb::BlobsResponse>;
 
     async fn list(&self, request: Request<pb::ListRequest>) -> Result<Response<Self::ListStream>, Status> {
-        let call = Call::begin(&self.context, request.metadata()).await?;
-        let run = self.context.run(&call, &request.into_inner().run_id).await?.number;
-        let context = self.context.clone();
-        Ok(Response::new(self.answers(async move |sender| {
+        let call = Call::begin(&self.deps, request.metadata()).await?;
+        let run = self.deps.find_run(&call, &request.into_inner().run_id).await?.number;
+        let deps = self.deps.clone();
+        Ok(Response::new(self.respond(async move |sender| {
             let mut rest = Some(keys::artifacts(call.project, run));
             while let Some(range) = rest {
-                let snapshot = context.store.snapshot().await?;
+                let snapshot = deps.store.snapshot().await?;
                 let (page, next) = artifacts_page(snapshot.as_ref(), call.project, run, &range).await?;
                 drop(snapshot);
                 rest = next;
-                let artifacts = view::artifacts_view(&context, &call.project_name, page);
+                let artifacts = view::artifacts_view(&deps, &call.project_name, page);
                 sender.send(pb::ListResponse { artifacts }).await?;
             }
             Ok(())
@@ -51,9 +51,9 @@ impl ArtifactService for Backend {
     }
 
     async fn get(&self, request: Request<pb::GetRequest>) -> Result<Response<Self::GetStream>, Status> {
-        let call = Call::begin(&self.context, request.metadata()).await?;
+        let call = Call::begin(&self.deps, request.metadata()).await?;
         let request = request.into_inner();
-        let found = self.context.run(&call, &request.run_id).await?;
+        let found = self.deps.find_run(&call, &request.run_id).await?;
         if request.path.len() > limits::ARTIFACT_PATH_BYTES {
             return Err(Error::not_found("artifact", request.path).into());
         }
@@ -67,12 +67,12 @@ impl ArtifactService for Backend {
         // An invalid key cannot refer to a blob.
         let key = BlobKey::in_project(&call.project_name, &stored.blob_key)
             .map_err(|_| Error::not_found("blob", &stored.blob_key))?;
-        let read = self.context.blobs.read(&key, Some(request.offset..end)).await.map_err(Error::from)?;
+        let read = self.deps.blobs.read(&key, Some(request.offset..end)).await.map_err(Error::from)?;
         let (meta, mut content) = read.ok_or_else(|| Error::not_found("blob", key.as_str()))?;
-        let mut artifact = view::artifact_view(&self.context, &call.project_name, request.path, stored);
+        let mut artifact = view::artifact_view(&self.deps, &call.project_name, request.path, stored);
         // The size in the blob store is certain; the client may not have logged one.
         artifact.size = Some(meta.size);
-        Ok(Response::new(self.answers(async move |sender| {
+        Ok(Response::new(self.respond(async move |sender| {
             sender.send(pb::GetResponse { message: Some(Message::Artifact(artifact)) }).await?;
             while let Some(chunk) = content.next().await {
                 sender.send(pb::GetResponse { message: Some(Message::Chunk(chunk?)) }).await?;
@@ -82,31 +82,29 @@ impl ArtifactService for Backend {
     }
 
     async fn zip(&self, request: Request<pb::ZipRequest>) -> Result<Response<Self::ZipStream>, Status> {
-        let call = Call::begin(&self.context, request.metadata()).await?;
+        let call = Call::begin(&self.deps, request.metadata()).await?;
         let run_id = request.into_inner().run_id;
-        let found = self.context.run(&call, &run_id).await?;
+        let found = self.deps.find_run(&call, &run_id).await?;
         let listed = artifacts_list(found.snapshot.as_ref(), call.project, found.number).await;
         let mut artifacts = listed.map_err(Error::from)?;
         drop(found);
-        artifacts.retain(|(path, _)| !is_of_sequence(path));
+        artifacts.retain(|(path, _)| !is_sequence_upload(path));
         if artifacts.is_empty() {
             return Err(Error::not_found("artifact", run_id).into());
         }
-        let context = self.context.clone();
-        Ok(Response::new(
-            self.answers(async move |sender| zip::send(&context, &call, artifacts, &sender).await),
-        ))
+        let deps = self.deps.clone();
+        Ok(Response::new(self.respond(async move |sender| zip::send(&deps, &call, artifacts, &sender).await)))
     }
 
     async fn blobs(&self, request: Request<pb::BlobsRequest>) -> Result<Response<Self::BlobsStream>, Status> {
-        Call::begin(&self.context, request.metadata()).await?;
+        Call::begin(&self.deps, request.metadata()).await?;
         let uris = request.into_inner().uris;
-        convert::at_most("uris", uris.len(), limits::BLOBS_PER_CALL)?;
-        let context = self.context.clone();
-        Ok(Response::new(self.answers(async move |sender| {
+        convert::check_limit("uris", uris.len(), limits::BLOBS_PER_CALL)?;
+        let deps = self.deps.clone();
+        Ok(Response::new(self.respond(async move |sender| {
             for (index, uri) in (0..).zip(&uris) {
-                if let Some(key) = context.uri_key.blob(uri) {
-                    send_blob(&context, index, &key, &sender).await?;
+                if let Some(key) = deps.uri_key.blob(uri) {
+                    send_blob(&deps, index, &key, &sender).await?;
                 }
             }
             Ok(())
@@ -117,13 +115,13 @@ impl ArtifactService for Backend {
 /// Sends the chunks of one payload and marks the last; a missing payload is a single empty
 /// chunk.
 async fn send_blob(
-    context: &Context,
+    deps: &Deps,
     index: u32,
     key: &BlobKey,
     sender: &Sender<pb::BlobsResponse>,
-) -> Result<(), End> {
+) -> Result<(), StreamEnd> {
     let (mut waiting, mut size) = (Bytes::new(), 0);
-    if let Some((meta, mut content)) = context.blobs.read(key, None).await? {
+    if let Some((meta, mut content)) = deps.blobs.read(key, None).await? {
         size = meta.size;
         while let Some(piece) = content.next().await {
             // One chunk is held back, as the last one has to be marked.

@@ -6,7 +6,7 @@ mod follow;
 use matyan_model::{
     ids::RunNumber,
     logs::{LogScan, TerminalLine, log_records_list, terminal_lines_list},
-    run::{Writing, writing_get},
+    run::{WritingState, writing_get},
     series::StepRange,
 };
 use matyan_proto::logs::v1::{self as pb, log_service_server::LogService};
@@ -14,43 +14,41 @@ use matyan_store::Snapshot;
 use tonic::{Request, Response, Status};
 
 use crate::{
-    Backend, Context,
+    Backend, Deps,
     call::Call,
     convert,
     error::Error,
-    stream::{Answers, End, Sender},
+    stream::{ResponseStream, Sender, StreamEnd},
 };
-use follow::{Follower, Read};
+use follow::{BacklogRange, Follower};
 
 /// Lines or records sent when the request gives no range.
-const TAIL: u32 = 200;
+const DEFAULT_TAIL: u32 = 200;
 
 /// Limits of one message: about 1 MB.
-const PIECE: LogScan = LogScan { count: 10_000, bytes: 1 << 20, last: false };
+const MESSAGE_SCAN: LogScan = LogScan { count: 10_000, bytes: 1 << 20, last: false };
 
 #[tonic::async_trait]
 impl LogService for Backend {
-    type LinesStream = Answers<pb::LinesResponse>;
-    type RecordsStream = Answers<pb::RecordsResponse>;
+    type LinesStream = ResponseStream<pb::LinesResponse>;
+    type RecordsStream = ResponseStream<pb::RecordsResponse>;
 
     async fn lines(&self, request: Request<pb::LinesRequest>) -> Result<Response<Self::LinesStream>, Status> {
-        let call = Call::begin(&self.context, request.metadata()).await?;
+        let call = Call::begin(&self.deps, request.metadata()).await?;
         let request = request.into_inner();
-        let context = self.context.clone();
-        Ok(Response::new(
-            self.answers(async move |sender| send_lines(&context, &call, &request, &sender).await),
-        ))
+        let deps = self.deps.clone();
+        Ok(Response::new(self.respond(async move |sender| send_lines(&deps, &call, &request, &sender).await)))
     }
 
     async fn records(
         &self,
         request: Request<pb::RecordsRequest>,
     ) -> Result<Response<Self::RecordsStream>, Status> {
-        let call = Call::begin(&self.context, request.metadata()).await?;
+        let call = Call::begin(&self.deps, request.metadata()).await?;
         let request = request.into_inner();
-        let context = self.context.clone();
+        let deps = self.deps.clone();
         Ok(Response::new(
-            self.answers(async move |sender| send_records(&context, &call, &request, &sender).await),
+            self.respond(async move |sender| send_records(&deps, &call, &request, &sender).await),
         ))
     }
 }
@@ -63,12 +61,12 @@ fn line(line: TerminalLine) -> pb::Line {
 /// independent of each other. A follower gets the lines present when the call arrived, and then
 /// those written since.
 async fn send_lines(
-    context: &Context,
+    deps: &Deps,
     call: &Call,
     request: &pb::LinesRequest,
     sender: &Sender<pb::LinesResponse>,
-) -> Result<(), End> {
-    let Some(found) = context.run_if_there(call, &request.run_id).await? else {
+) -> Result<(), StreamEnd> {
+    let Some(found) = deps.try_find_run(call, &request.run_id).await? else {
         sender.send(pb::LinesResponse::default()).await?;
         return Ok(());
     };
@@ -78,14 +76,14 @@ async fn send_lines(
     let number = found.number;
     drop(found);
     // A range without bounds is the same as no range.
-    let asked = request.steps.filter(|steps| steps.start.is_some() || steps.stop.is_some());
-    let asked_steps = asked.map(|steps| convert::steps(Some(&steps)));
-    let mut backlog = match (asked_steps, last_step) {
+    let requested = request.steps.filter(|steps| steps.start.is_some() || steps.stop.is_some());
+    let requested_steps = requested.map(|steps| convert::step_range(Some(&steps)));
+    let mut backlog = match (requested_steps, last_step) {
         (Some(steps), _) => steps,
         (None, Some(last)) => StepRange::new(last.saturating_sub(tail(request.tail) - 1), last),
         (None, None) => StepRange::ALL,
     };
-    let wanted = asked_steps.unwrap_or(StepRange::ALL);
+    let wanted = requested_steps.unwrap_or(StepRange::ALL);
     let mut follower = Follower::new(call.project, number, wanted, written, last_step);
     if request.follow {
         // Lines written from now on are sent while following.
@@ -94,13 +92,13 @@ async fn send_lines(
     let mut rest = Some(backlog);
     let mut is_first = true;
     while let Some(steps) = rest {
-        let (listed, writes) = read_lines(context, call, number, steps).await?;
+        let (listed, writes) = read_lines(deps, call, number, steps).await?;
         rest = listed
             .last()
             .filter(|line| line.number < steps.last)
             .map(|line| StepRange { first: line.number + 1, last: steps.last });
         let read_to = rest.map_or(steps.last, |rest| rest.first - 1);
-        follower.has_read(Read { first: steps.first, last: read_to, writes });
+        follower.add_backlog(BacklogRange { first: steps.first, last: read_to, writes });
         // The first message is sent even without lines, as it contains the last step.
         if is_first || !listed.is_empty() {
             let lines = listed.into_iter().map(line).collect();
@@ -108,28 +106,28 @@ async fn send_lines(
         }
         is_first = false;
     }
-    if request.follow { follower.lines(context, sender).await } else { Ok(()) }
+    if request.follow { follower.lines(deps, sender).await } else { Ok(()) }
 }
 
 /// A piece of the lines, with the number of writes at the time of reading.
 async fn read_lines(
-    context: &Context,
+    deps: &Deps,
     call: &Call,
     number: RunNumber,
     steps: StepRange,
 ) -> Result<(Vec<TerminalLine>, u64), Error> {
-    let snapshot = context.store.snapshot().await?;
+    let snapshot = deps.store.snapshot().await?;
     let writes = writing_get(snapshot.as_ref(), call.project, number).await?.next_line;
     if steps.is_empty() {
         return Ok((Vec::new(), writes));
     }
     let range = (steps.first, steps.last);
-    let lines = terminal_lines_list(snapshot.as_ref(), call.project, number, range, PIECE).await?;
+    let lines = terminal_lines_list(snapshot.as_ref(), call.project, number, range, MESSAGE_SCAN).await?;
     Ok((lines, writes))
 }
 
-fn tail(asked: u32) -> i64 {
-    i64::from(if asked == 0 { TAIL } else { asked })
+fn tail(requested: u32) -> i64 {
+    i64::from(if requested == 0 { DEFAULT_TAIL } else { requested })
 }
 
 async fn last_line(snapshot: &dyn Snapshot, call: &Call, number: RunNumber) -> Result<Option<i64>, Error> {
@@ -141,28 +139,28 @@ async fn last_line(snapshot: &dyn Snapshot, call: &Call, number: RunNumber) -> R
 /// Sends records like `send_lines`. They are numbered from 0 without gaps and never change, so
 /// the number alone identifies what is new.
 async fn send_records(
-    context: &Context,
+    deps: &Deps,
     call: &Call,
     request: &pb::RecordsRequest,
     sender: &Sender<pb::RecordsResponse>,
-) -> Result<(), End> {
-    let Some(found) = context.run_if_there(call, &request.run_id).await? else {
+) -> Result<(), StreamEnd> {
+    let Some(found) = deps.try_find_run(call, &request.run_id).await? else {
         sender.send(pb::RecordsResponse::default()).await?;
         return Ok(());
     };
-    let writing: Writing = writing_get(found.snapshot.as_ref(), call.project, found.number).await?;
+    let writing: WritingState = writing_get(found.snapshot.as_ref(), call.project, found.number).await?;
     let number = found.number;
     drop(found);
     let sequence = |step: i64| u64::try_from(step).unwrap_or_default();
-    let asked = request.steps.filter(|steps| steps.start.is_some() || steps.stop.is_some());
-    let wanted = match asked.map(|steps| convert::steps(Some(&steps))) {
+    let requested = request.steps.filter(|steps| steps.start.is_some() || steps.stop.is_some());
+    let wanted = match requested.map(|steps| convert::step_range(Some(&steps))) {
         Some(steps) if steps.is_empty() => 0..0,
         Some(steps) => sequence(steps.first)..sequence(steps.last.saturating_add(1)),
         None => writing.next_log_record.saturating_sub(sequence(tail(request.tail)))..u64::MAX,
     };
     let backlog = wanted.start..wanted.end.min(writing.next_log_record);
     follow::send_records(
-        context,
+        deps,
         (call.project, number),
         backlog.clone(),
         writing.next_log_record,
@@ -172,18 +170,18 @@ async fn send_records(
     .await?;
     if request.follow {
         let next = wanted.start.max(writing.next_log_record)..wanted.end;
-        return follow::records(context, (call.project, number), next, sender).await;
+        return follow::records(deps, (call.project, number), next, sender).await;
     }
     Ok(())
 }
 
 async fn read_records(
-    context: &Context,
-    (project, number): follow::Place,
+    deps: &Deps,
+    (project, number): follow::RunKey,
     range: std::ops::Range<u64>,
 ) -> Result<Vec<pb::Record>, Error> {
-    let snapshot = context.store.snapshot().await?;
-    let listed = log_records_list(snapshot.as_ref(), project, number, range, PIECE).await?;
+    let snapshot = deps.store.snapshot().await?;
+    let listed = log_records_list(snapshot.as_ref(), project, number, range, MESSAGE_SCAN).await?;
     Ok(listed.into_iter().map(record).collect())
 }
 

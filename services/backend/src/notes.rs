@@ -5,7 +5,7 @@ use matyan_model::{
     change::change_put,
     entity::{
         Entity, Experiment, Note, NoteOwner, entity_create, entity_delete, entity_get, entity_load,
-        entity_put, notes_of, notes_page,
+        entity_put, notes_page, notes_range,
     },
     ids::RunNumber,
     run::RunEdit,
@@ -18,11 +18,11 @@ use matyan_store::{Range, Snapshot, Transaction, transact};
 use tonic::{Request, Response, Status};
 
 use crate::{
-    Backend, Context,
+    Backend, Deps,
     call::Call,
-    entities::{self, Listing, Page},
+    entities::{self, EntityPage, Listing},
     error::{Error, Result},
-    stream::Answers,
+    stream::ResponseStream,
 };
 
 fn view(owner: &pb::Owner, id: String, note: Note) -> pb::Note {
@@ -40,11 +40,11 @@ fn kind(owner: &pb::Owner) -> Result<&Kind> {
 }
 
 /// The stored form of the owner in a request.
-async fn find(context: &Context, call: &Call, owner: &pb::Owner) -> Result<NoteOwner> {
+async fn find_owner(deps: &Deps, call: &Call, owner: &pb::Owner) -> Result<NoteOwner> {
     Ok(match kind(owner)? {
-        Kind::RunId(run_id) => NoteOwner::Run(context.run(call, run_id).await?.number.0),
+        Kind::RunId(run_id) => NoteOwner::Run(deps.find_run(call, run_id).await?.number.0),
         Kind::ExperimentId(id) => {
-            entities::get::<Experiment>(context, call, id).await?;
+            entities::get::<Experiment>(deps, call, id).await?;
             NoteOwner::Experiment(id.clone())
         }
     })
@@ -52,8 +52,8 @@ async fn find(context: &Context, call: &Call, owner: &pb::Owner) -> Result<NoteO
 
 /// Fails the transaction unless the owner still exists; marks a run that gets a note as
 /// changed.
-async fn touch(
-    context: &Context,
+async fn touch_owner(
+    deps: &Deps,
     call: &Call,
     transaction: &mut Transaction,
     owner: &pb::Owner,
@@ -67,47 +67,47 @@ async fn touch(
                 let Kind::RunId(run_id) = kind(owner)? else { return Ok(()) };
                 return Err(Error::not_found("run", run_id));
             }
-            change_put(transaction.batch(), call.project, number, (context.clock)(), &call.caller);
+            change_put(transaction.batch(), call.project, number, (deps.clock)(), &call.caller);
         }
         NoteOwner::Experiment(id) => {
             let loaded = entity_load::<Experiment>(transaction, call.project, id).await;
-            loaded.map_err(entities::failed(Experiment::KIND))?;
+            loaded.map_err(entities::entity_error(Experiment::KIND))?;
         }
     }
     Ok(())
 }
 
 /// Loads a note that must belong to this owner.
-async fn own(transaction: &Transaction, call: &Call, id: &str, owner: &NoteOwner) -> Result<Note> {
+async fn load_owned(transaction: &Transaction, call: &Call, id: &str, owner: &NoteOwner) -> Result<Note> {
     let note: Note =
-        entity_load(transaction, call.project, id).await.map_err(entities::failed(Note::KIND))?;
+        entity_load(transaction, call.project, id).await.map_err(entities::entity_error(Note::KIND))?;
     if note.owner == *owner { Ok(note) } else { Err(entities::not_found(Note::KIND, id)) }
 }
 
 fn content(text: &str) -> Result<String> {
-    entities::bounded("content", text.trim(), limits::DOCUMENT_BYTES)
+    entities::bounded_text("content", text.trim(), limits::DOCUMENT_BYTES)
 }
 
-fn owner_of(owner: Option<pb::Owner>) -> pb::Owner {
+fn owner_or_default(owner: Option<pb::Owner>) -> pb::Owner {
     owner.unwrap_or_default()
 }
 
 /// The notes of one owner.
-struct Notes {
+struct NoteListing {
     owner: pb::Owner,
     stored: NoteOwner,
 }
 
-impl Listing for Notes {
+impl Listing for NoteListing {
     type Entity = Note;
-    type Shown = pb::Note;
+    type View = pb::Note;
     type Answer = pb::ListResponse;
 
     fn created_us(&self, note: &Note) -> i64 {
         note.created_us
     }
 
-    async fn show(&mut self, _: &Context, _: &Call, id: String, note: Note) -> Result<Option<pb::Note>> {
+    async fn view(&mut self, _: &Deps, _: &Call, id: String, note: Note) -> Result<Option<pb::Note>> {
         Ok((note.owner == self.stored).then(|| view(&self.owner, id, note)))
     }
 
@@ -116,47 +116,47 @@ impl Listing for Notes {
     }
 
     fn range(&self, call: &Call) -> Range {
-        notes_of(call.project, &self.stored)
+        notes_range(call.project, &self.stored)
     }
 
-    async fn page(&self, snapshot: &dyn Snapshot, call: &Call, range: &Range) -> Result<Page<Note>> {
+    async fn page(&self, snapshot: &dyn Snapshot, call: &Call, range: &Range) -> Result<EntityPage<Note>> {
         Ok(notes_page(snapshot, call.project, &self.stored, range).await?)
     }
 }
 
 #[tonic::async_trait]
 impl NoteService for Backend {
-    type ListStream = Answers<pb::ListResponse>;
+    type ListStream = ResponseStream<pb::ListResponse>;
 
     async fn list(&self, request: Request<pb::ListRequest>) -> Result<Response<Self::ListStream>, Status> {
-        let call = Call::begin(&self.context, request.metadata()).await?;
-        let owner = owner_of(request.into_inner().owner);
-        let stored = match find(&self.context, &call, &owner).await {
+        let call = Call::begin(&self.deps, request.metadata()).await?;
+        let owner = owner_or_default(request.into_inner().owner);
+        let stored = match find_owner(&self.deps, &call, &owner).await {
             Ok(stored) => stored,
             // A missing run has no notes; only a missing experiment is an error.
             Err(Error::NotFound { resource: "run", .. }) => {
-                return Ok(Response::new(self.answers(async |_| Ok(()))));
+                return Ok(Response::new(self.respond(async |_| Ok(()))));
             }
             Err(error) => return Err(error.into()),
         };
-        Ok(Response::new(self.list_all(call, Notes { owner, stored })))
+        Ok(Response::new(self.list_all(call, NoteListing { owner, stored })))
     }
 
     async fn create(
         &self,
         request: Request<pb::CreateRequest>,
     ) -> Result<Response<pb::CreateResponse>, Status> {
-        let call = Call::begin(&self.context, request.metadata()).await?;
+        let call = Call::begin(&self.deps, request.metadata()).await?;
         let request = request.into_inner();
         let content = content(&request.content)?;
-        let owner = owner_of(request.owner);
-        let stored = find(&self.context, &call, &owner).await?;
-        let (id, now) = ((self.context.new_id)(), (self.context.clock)());
+        let owner = owner_or_default(request.owner);
+        let stored = find_owner(&self.deps, &call, &owner).await?;
+        let (id, now) = ((self.deps.new_id)(), (self.deps.clock)());
         let note = Note { created_us: now, updated_us: now, content, owner: stored };
-        transact(self.context.store.as_ref(), async |mut transaction: Transaction| {
-            touch(&self.context, &call, &mut transaction, &owner, &note.owner).await?;
+        transact(self.deps.store.as_ref(), async |mut transaction: Transaction| {
+            touch_owner(&self.deps, &call, &mut transaction, &owner, &note.owner).await?;
             let made = entity_create(&mut transaction, call.project, &id, &note).await;
-            made.map_err(entities::failed(Note::KIND))?;
+            made.map_err(entities::entity_error(Note::KIND))?;
             Ok::<_, Error>((transaction, ()))
         })
         .await?;
@@ -164,12 +164,12 @@ impl NoteService for Backend {
     }
 
     async fn get(&self, request: Request<pb::GetRequest>) -> Result<Response<pb::GetResponse>, Status> {
-        let call = Call::begin(&self.context, request.metadata()).await?;
+        let call = Call::begin(&self.deps, request.metadata()).await?;
         let request = request.into_inner();
         entities::check_id(Note::KIND, &request.id)?;
-        let owner = owner_of(request.owner);
-        let stored = find(&self.context, &call, &owner).await?;
-        let snapshot = self.context.store.snapshot().await.map_err(Error::from)?;
+        let owner = owner_or_default(request.owner);
+        let stored = find_owner(&self.deps, &call, &owner).await?;
+        let snapshot = self.deps.store.snapshot().await.map_err(Error::from)?;
         let note: Option<Note> =
             entity_get(snapshot.as_ref(), call.project, &request.id).await.map_err(Error::from)?;
         let note = note.filter(|note| note.owner == stored);
@@ -181,22 +181,22 @@ impl NoteService for Backend {
         &self,
         request: Request<pb::UpdateRequest>,
     ) -> Result<Response<pb::UpdateResponse>, Status> {
-        let call = Call::begin(&self.context, request.metadata()).await?;
+        let call = Call::begin(&self.deps, request.metadata()).await?;
         let request = request.into_inner();
         entities::check_id(Note::KIND, &request.id)?;
         let content = content(&request.content)?;
-        let owner = owner_of(request.owner);
-        let stored = find(&self.context, &call, &owner).await?;
-        let now = (self.context.clock)();
-        let (note, _) = transact(self.context.store.as_ref(), async |mut transaction: Transaction| {
-            own(&transaction, &call, &request.id, &stored).await?;
-            touch(&self.context, &call, &mut transaction, &owner, &stored).await?;
+        let owner = owner_or_default(request.owner);
+        let stored = find_owner(&self.deps, &call, &owner).await?;
+        let now = (self.deps.clock)();
+        let (note, _) = transact(self.deps.store.as_ref(), async |mut transaction: Transaction| {
+            load_owned(&transaction, &call, &request.id, &stored).await?;
+            touch_owner(&self.deps, &call, &mut transaction, &owner, &stored).await?;
             let change = |note: &mut Note| {
                 note.updated_us = now;
                 note.content.clone_from(&content);
             };
             let changed = entity_put(&mut transaction, call.project, &request.id, change).await;
-            let note = changed.map_err(entities::failed(Note::KIND))?;
+            let note = changed.map_err(entities::entity_error(Note::KIND))?;
             Ok::<_, Error>((transaction, note))
         })
         .await?;
@@ -207,16 +207,16 @@ impl NoteService for Backend {
         &self,
         request: Request<pb::DeleteRequest>,
     ) -> Result<Response<pb::DeleteResponse>, Status> {
-        let call = Call::begin(&self.context, request.metadata()).await?;
+        let call = Call::begin(&self.deps, request.metadata()).await?;
         let request = request.into_inner();
         entities::check_id(Note::KIND, &request.id)?;
-        let owner = owner_of(request.owner);
-        let stored = find(&self.context, &call, &owner).await?;
-        transact(self.context.store.as_ref(), async |mut transaction: Transaction| {
-            own(&transaction, &call, &request.id, &stored).await?;
-            touch(&self.context, &call, &mut transaction, &owner, &stored).await?;
+        let owner = owner_or_default(request.owner);
+        let stored = find_owner(&self.deps, &call, &owner).await?;
+        transact(self.deps.store.as_ref(), async |mut transaction: Transaction| {
+            load_owned(&transaction, &call, &request.id, &stored).await?;
+            touch_owner(&self.deps, &call, &mut transaction, &owner, &stored).await?;
             let deleted = entity_delete::<Note>(&mut transaction, call.project, &request.id).await;
-            deleted.map_err(entities::failed(Note::KIND))?;
+            deleted.map_err(entities::entity_error(Note::KIND))?;
             Ok::<_, Error>((transaction, ()))
         })
         .await?;

@@ -3,10 +3,10 @@
 mod activity;
 mod params;
 
-pub(crate) use params::Cache as ParamsCache;
+pub(crate) use params::ParamsCache;
 
 use matyan_model::{
-    lock::lock_held,
+    lock::lock_holder,
     project::{ProjectInfo, pinned_get, pinned_put, project_info_get, project_info_load, project_info_put},
 };
 use matyan_proto::{
@@ -24,12 +24,12 @@ use crate::{
     call::Call,
     convert, entities,
     error::{Error, Result},
-    stream::Answers,
+    stream::ResponseStream,
 };
 
 /// The stored form of a pinned sequence: its message, with the context in canonical form.
 fn encode_pinned(key: &SeriesKey) -> Result<Vec<u8>> {
-    convert::at_most("name", key.name.len(), limits::NAME_BYTES)?;
+    convert::check_limit("name", key.name.len(), limits::NAME_BYTES)?;
     let context = convert::context(key)?.canonical().to_owned();
     Ok(SeriesKey { name: key.name.clone(), context }.encode_to_vec())
 }
@@ -42,11 +42,11 @@ fn decode_pinned(stored: &[Vec<u8>]) -> Result<Vec<SeriesKey>> {
 
 #[tonic::async_trait]
 impl ProjectService for Backend {
-    type ParamsStream = Answers<pb::ParamsResponse>;
+    type ParamsStream = ResponseStream<pb::ParamsResponse>;
 
     async fn get(&self, request: Request<pb::GetRequest>) -> Result<Response<pb::GetResponse>, Status> {
-        let call = Call::begin(&self.context, request.metadata()).await?;
-        let snapshot = self.context.store.snapshot().await.map_err(Error::from)?;
+        let call = Call::begin(&self.deps, request.metadata()).await?;
+        let snapshot = self.deps.store.snapshot().await.map_err(Error::from)?;
         let info = project_info_get(snapshot.as_ref(), call.project).await.map_err(Error::from)?;
         Ok(Response::new(pb::GetResponse { name: info.name, description: info.description }))
     }
@@ -55,14 +55,15 @@ impl ProjectService for Backend {
         &self,
         request: Request<pb::UpdateRequest>,
     ) -> Result<Response<pb::UpdateResponse>, Status> {
-        let call = Call::begin(&self.context, request.metadata()).await?;
+        let call = Call::begin(&self.deps, request.metadata()).await?;
         let request = request.into_inner();
-        let name = entities::new_text("name", request.name, limits::NAME_BYTES)?;
-        let description = entities::new_text("description", request.description, limits::DESCRIPTION_BYTES)?;
-        let (info, _) = transact(self.context.store.as_ref(), async |mut transaction: Transaction| {
+        let name = entities::optional_text("name", request.name, limits::NAME_BYTES)?;
+        let description =
+            entities::optional_text("description", request.description, limits::DESCRIPTION_BYTES)?;
+        let (info, _) = transact(self.deps.store.as_ref(), async |mut transaction: Transaction| {
             let mut info: ProjectInfo = project_info_load(&transaction, call.project).await?;
-            entities::set(&mut info.name, name.as_ref());
-            entities::set(&mut info.description, description.as_ref());
+            entities::set_if_some(&mut info.name, name.as_ref());
+            entities::set_if_some(&mut info.description, description.as_ref());
             project_info_put(transaction.batch(), call.project, &info);
             Ok::<_, Error>((transaction, info))
         })
@@ -74,24 +75,24 @@ impl ProjectService for Backend {
         &self,
         request: Request<pb::ActivityRequest>,
     ) -> Result<Response<pb::ActivityResponse>, Status> {
-        let call = Call::begin(&self.context, request.metadata()).await?;
+        let call = Call::begin(&self.deps, request.metadata()).await?;
         let offset = request.into_inner().timezone_offset_min;
-        Ok(Response::new(activity::activity(&self.context, &call, offset).await?))
+        Ok(Response::new(activity::activity(&self.deps, &call, offset).await?))
     }
 
     async fn params(
         &self,
         request: Request<pb::ParamsRequest>,
     ) -> Result<Response<Self::ParamsStream>, Status> {
-        let call = Call::begin(&self.context, request.metadata()).await?;
+        let call = Call::begin(&self.deps, request.metadata()).await?;
         let request = request.into_inner();
         let types: Vec<SeriesType> = request.types().collect();
         if types.contains(&SeriesType::Unspecified) || types.len() < request.types.len() {
             return Err(Error::field("types", "contains an unknown type").into());
         }
-        let merged = self.params.merged(&self.context, &call).await?;
+        let merged = self.params.merged(&self.deps, &call).await?;
         Ok(Response::new(
-            self.answers(async move |sender| merged.send(!request.exclude_params, types, &sender).await),
+            self.respond(async move |sender| merged.send(!request.exclude_params, types, &sender).await),
         ))
     }
 
@@ -99,8 +100,8 @@ impl ProjectService for Backend {
         &self,
         request: Request<pb::GetPinnedSequencesRequest>,
     ) -> Result<Response<pb::GetPinnedSequencesResponse>, Status> {
-        let call = Call::begin(&self.context, request.metadata()).await?;
-        let snapshot = self.context.store.snapshot().await.map_err(Error::from)?;
+        let call = Call::begin(&self.deps, request.metadata()).await?;
+        let snapshot = self.deps.store.snapshot().await.map_err(Error::from)?;
         let pinned = pinned_get(snapshot.as_ref(), call.project).await.map_err(Error::from)?;
         Ok(Response::new(pb::GetPinnedSequencesResponse { sequences: decode_pinned(&pinned)? }))
     }
@@ -109,15 +110,15 @@ impl ProjectService for Backend {
         &self,
         request: Request<pb::SetPinnedSequencesRequest>,
     ) -> Result<Response<pb::SetPinnedSequencesResponse>, Status> {
-        let call = Call::begin(&self.context, request.metadata()).await?;
+        let call = Call::begin(&self.deps, request.metadata()).await?;
         let sequences = request.into_inner().sequences;
-        convert::at_most("sequences", sequences.len(), limits::PINNED_SEQUENCES)?;
+        convert::check_limit("sequences", sequences.len(), limits::PINNED_SEQUENCES)?;
         let pinned = sequences.iter().map(encode_pinned).collect::<Result<Vec<_>>>()?;
         // The whole list is replaced regardless of its previous value, so no check is
         // needed.
         let mut batch = Batch::default();
         pinned_put(&mut batch, call.project, &pinned);
-        self.context.store.commit(batch).await.map_err(Error::from)?;
+        self.deps.store.commit(batch).await.map_err(Error::from)?;
         Ok(Response::new(pb::SetPinnedSequencesResponse { sequences: decode_pinned(&pinned)? }))
     }
 
@@ -125,9 +126,9 @@ impl ProjectService for Backend {
         &self,
         request: Request<pb::StatusRequest>,
     ) -> Result<Response<pb::StatusResponse>, Status> {
-        Call::begin(&self.context, request.metadata()).await?;
-        let snapshot = self.context.store.snapshot().await.map_err(Error::from)?;
-        let held = lock_held(snapshot.as_ref(), REINDEX).await.map_err(Error::from)?;
+        Call::begin(&self.deps, request.metadata()).await?;
+        let snapshot = self.deps.store.snapshot().await.map_err(Error::from)?;
+        let held = lock_holder(snapshot.as_ref(), REINDEX).await.map_err(Error::from)?;
         Ok(Response::new(pb::StatusResponse { up_to_date: held.is_none() }))
     }
 }

@@ -1,20 +1,20 @@
 //! Metric series: listing, charts from the pyramid, samples, and all points.
 
 mod align;
+mod all_points;
 mod charts;
 mod points;
-mod reading;
+mod run_reader;
 mod select;
-mod whole;
 
+pub(crate) use all_points::{AllPoints, AxisReader};
 pub(crate) use charts::{bucket_columns, chart};
-pub(crate) use points::{VALUES, columnar, sample, whole_columns, x_axis};
-pub(crate) use reading::at_once;
+pub(crate) use points::{DEFAULT_COLUMNS, columnar, full_columns, sample, x_axis};
+pub(crate) use run_reader::batch_size;
 pub(crate) use select::contexts_match;
-pub(crate) use whole::{Axis, Whole};
 
-use self::reading::Reading;
-use matyan_model::series::RunPlace;
+use self::run_reader::RunReader;
+use matyan_model::series::RunRef;
 use matyan_proto::{
     common::v1::SeriesType,
     limits,
@@ -22,7 +22,7 @@ use matyan_proto::{
 };
 use tonic::{Request, Response, Status};
 
-use crate::{Backend, call::Call, convert, error::Error, stream::Answers, view};
+use crate::{Backend, call::Call, convert, error::Error, stream::ResponseStream, view};
 
 /// Maximum number of series in a message of a list: about 100 kB.
 const LISTED: usize = 1_000;
@@ -38,21 +38,21 @@ pub(crate) const ALL_TYPES: [SeriesType; 6] = [
 
 #[tonic::async_trait]
 impl SeriesService for Backend {
-    type ListStream = Answers<pb::ListResponse>;
-    type BucketsStream = Answers<pb::BucketsResponse>;
-    type SampleStream = Answers<pb::SampleResponse>;
-    type PointsStream = Answers<pb::PointsResponse>;
-    type AlignStream = Answers<pb::AlignResponse>;
+    type ListStream = ResponseStream<pb::ListResponse>;
+    type BucketsStream = ResponseStream<pb::BucketsResponse>;
+    type SampleStream = ResponseStream<pb::SampleResponse>;
+    type PointsStream = ResponseStream<pb::PointsResponse>;
+    type AlignStream = ResponseStream<pb::AlignResponse>;
 
     async fn list(&self, request: Request<pb::ListRequest>) -> Result<Response<Self::ListStream>, Status> {
-        let call = Call::begin(&self.context, request.metadata()).await?;
+        let call = Call::begin(&self.deps, request.metadata()).await?;
         let request = request.into_inner();
-        let found = self.context.run(&call, &request.run_id).await?;
-        let place = RunPlace { project: call.project, number: found.number };
+        let found = self.deps.find_run(&call, &request.run_id).await?;
+        let place = RunRef { project: call.project, number: found.number };
         let asked: Vec<SeriesType> = request.types().collect();
         let types = if asked.is_empty() { ALL_TYPES.to_vec() } else { asked };
         let listed = view::series_view(found.snapshot.as_ref(), place, &types, &request.names).await?;
-        Ok(Response::new(self.answers(async move |sender| {
+        Ok(Response::new(self.respond(async move |sender| {
             let mut listed = listed.into_iter();
             loop {
                 let series: Vec<_> = listed.by_ref().take(LISTED).collect();
@@ -68,16 +68,16 @@ impl SeriesService for Backend {
         &self,
         request: Request<pb::BucketsRequest>,
     ) -> Result<Response<Self::BucketsStream>, Status> {
-        let call = Call::begin(&self.context, request.metadata()).await?;
+        let call = Call::begin(&self.deps, request.metadata()).await?;
         let request = request.into_inner();
         select::check(&request.runs)?;
         if request.pixels == 0 {
             return Err(Error::field("pixels", "is 0: give at least 1").into());
         }
-        convert::at_most("pixels", request.pixels as usize, limits::POINTS_PER_SERIES)?;
-        let context = self.context.clone();
+        convert::check_limit("pixels", request.pixels as usize, limits::POINTS_PER_SERIES)?;
+        let deps = self.deps.clone();
         Ok(Response::new(
-            self.answers(async move |sender| charts::send(&context, &call, request, &sender).await),
+            self.respond(async move |sender| charts::send(&deps, &call, request, &sender).await),
         ))
     }
 
@@ -85,13 +85,13 @@ impl SeriesService for Backend {
         &self,
         request: Request<pb::SampleRequest>,
     ) -> Result<Response<Self::SampleStream>, Status> {
-        let call = Call::begin(&self.context, request.metadata()).await?;
+        let call = Call::begin(&self.deps, request.metadata()).await?;
         let request = request.into_inner();
         select::check(&request.runs)?;
-        convert::at_most("density", request.density as usize, limits::POINTS_PER_SERIES)?;
-        let context = self.context.clone();
+        convert::check_limit("density", request.density as usize, limits::POINTS_PER_SERIES)?;
+        let deps = self.deps.clone();
         Ok(Response::new(
-            self.answers(async move |sender| points::send_samples(&context, &call, request, &sender).await),
+            self.respond(async move |sender| points::send_samples(&deps, &call, request, &sender).await),
         ))
     }
 
@@ -99,30 +99,26 @@ impl SeriesService for Backend {
         &self,
         request: Request<pb::PointsRequest>,
     ) -> Result<Response<Self::PointsStream>, Status> {
-        let call = Call::begin(&self.context, request.metadata()).await?;
+        let call = Call::begin(&self.deps, request.metadata()).await?;
         let request = request.into_inner();
         let selection = request.run.clone().ok_or_else(|| Error::field("run", "is missing"))?;
         select::check(std::slice::from_ref(&selection))?;
-        let found = self.context.run(&call, &selection.run_id).await?;
-        let mut reading = Reading::new(&self.context, &call, found);
+        let found = self.deps.find_run(&call, &selection.run_id).await?;
+        let mut reading = RunReader::new(&self.deps, &call, found);
         let selected = select::series(&mut reading, &selection).await?;
         let run = reading.place;
         drop(reading);
-        let context = self.context.clone();
+        let deps = self.deps.clone();
         Ok(Response::new(
-            self.answers(async move |sender| {
-                points::send_all(&context, run, selected, &request, &sender).await
-            }),
+            self.respond(async move |sender| points::send_all(&deps, run, selected, &request, &sender).await),
         ))
     }
 
     async fn align(&self, request: Request<pb::AlignRequest>) -> Result<Response<Self::AlignStream>, Status> {
-        let call = Call::begin(&self.context, request.metadata()).await?;
+        let call = Call::begin(&self.deps, request.metadata()).await?;
         let request = request.into_inner();
         align::check(&request)?;
-        let context = self.context.clone();
-        Ok(Response::new(
-            self.answers(async move |sender| align::send(&context, &call, request, &sender).await),
-        ))
+        let deps = self.deps.clone();
+        Ok(Response::new(self.respond(async move |sender| align::send(&deps, &call, request, &sender).await)))
     }
 }

@@ -3,7 +3,7 @@
 //!
 //! A transaction takes items until it is full, from several records or from a part of one, and
 //! moves the cursor of the run id past the last of them. It expects the cursor and the head
-//! that this writer knows, so everything that a writer keeps in memory (`State`) is valid
+//! that this writer knows, so everything that a writer keeps in memory (`RunState`) is valid
 //! exactly as long as its transactions commit; a conflict discards it. That one check covers
 //! redelivery, a worker that has lost its partition, and a crash between two transactions.
 //!
@@ -13,20 +13,20 @@
 //! halved as well.
 
 mod dead_letters;
-mod decoded;
+mod decode_queue;
 mod dictionary;
 mod event;
 mod object;
 mod park;
 mod payloads;
 mod points;
-mod state;
+mod run_state;
 mod step;
 mod writer;
 
-pub(crate) use dead_letters::{Copier, DeadLetters};
-pub(crate) use step::Blocks;
-pub(crate) use writer::{Applied, RunWriter};
+pub(crate) use dead_letters::{DeadLetterQueue, DeadLetterTask};
+pub(crate) use step::WrittenBlocks;
+pub(crate) use writer::{ApplyOutcome, RunWriter};
 
 use std::sync::Arc;
 
@@ -50,7 +50,7 @@ impl RunKey {
 
 /// Reason why a transaction was not committed.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum Failure {
+pub(crate) enum ApplyFailure {
     /// Wait, then retry.
     #[error(transparent)]
     Store(matyan_store::Error),
@@ -68,7 +68,7 @@ pub(crate) enum Failure {
     Poison(String),
 }
 
-impl From<matyan_store::Error> for Failure {
+impl From<matyan_store::Error> for ApplyFailure {
     fn from(error: matyan_store::Error) -> Self {
         match error {
             matyan_store::Error::TooLarge { .. } | matyan_store::Error::BadKey { .. } => {
@@ -80,7 +80,7 @@ impl From<matyan_store::Error> for Failure {
     }
 }
 
-impl From<matyan_blob::Error> for Failure {
+impl From<matyan_blob::Error> for ApplyFailure {
     fn from(error: matyan_blob::Error) -> Self {
         match error {
             matyan_blob::Error::BadKey { .. } | matyan_blob::Error::BadContentType { .. } => {

@@ -26,8 +26,8 @@ use matyan_model::{
     ids::{NamedProject, Project, RunId, RunNumber},
     keys,
     project::projects_list,
-    run::{Head, document_get, run_id_of, writing_get},
-    series::{Fold, Folding, Live, RunPlace, RunSeries, Unfolded},
+    run::{Head, document_get, run_id_get, writing_get},
+    series::{Fold, FoldStatus, LiveRow, RunRef, RunSeries, UnfoldedBlocks},
 };
 use matyan_store::{Commit, Scan, Transaction};
 use tokio::{
@@ -37,10 +37,10 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    apply::{Blocks, RunKey},
+    apply::{RunKey, WrittenBlocks},
     deps::Deps,
     error::Error,
-    heartbeat::{BEAT_EVERY, Heartbeat},
+    heartbeat::{BEAT_INTERVAL, Heartbeat},
     metrics::Metrics,
 };
 
@@ -48,45 +48,45 @@ use crate::{
 const ROOM: usize = 1_024;
 const ROOM_UNIT_BYTES: usize = 32 << 10;
 /// Interval between searches for silent runs.
-const LOOK_EVERY: Duration = Duration::from_secs(30);
+const SCAN_INTERVAL: Duration = Duration::from_secs(30);
 /// Time without a write after which a run is folded as if it had ended.
 const SILENT_US: i64 = 300_000_000;
 /// Interval between reads of the list of runs with blocks.
-const LIST_EVERY_US: u64 = 300_000_000;
+const LIST_INTERVAL_US: u64 = 300_000_000;
 
-struct Notice {
+struct FoldNotice {
     run: RunKey,
-    blocks: Vec<Blocks>,
+    blocks: Vec<WrittenBlocks>,
     /// Released once the notice is handled.
-    _room: Room,
+    _room: FoldPermit,
 }
 
 /// Permission to write some bytes, held until they are folded as far as necessary.
-pub(crate) struct Room {
+pub(crate) struct FoldPermit {
     _permits: OwnedSemaphorePermit,
 }
 
 /// Handle through which writers announce their blocks.
 #[derive(Clone)]
 pub struct FoldNotices {
-    sender: mpsc::Sender<Notice>,
+    sender: mpsc::Sender<FoldNotice>,
     room: Arc<Semaphore>,
     missed: Arc<AtomicBool>,
 }
 
 impl FoldNotices {
     /// Waits until about this number of bytes may be written.
-    pub(crate) async fn room(&self, bytes: usize) -> Room {
+    pub(crate) async fn reserve(&self, bytes: usize) -> FoldPermit {
         let units = (bytes / ROOM_UNIT_BYTES + 1).min(ROOM) as u32;
         let permits = self.room.clone().acquire_many_owned(units).await;
-        Room { _permits: permits.expect("the semaphore is never closed") }
+        FoldPermit { _permits: permits.expect("the semaphore is never closed") }
     }
 
-    pub(crate) fn notice(&self, run: &RunKey, blocks: Vec<Blocks>, room: Room) {
+    pub(crate) fn send(&self, run: &RunKey, blocks: Vec<WrittenBlocks>, room: FoldPermit) {
         // Each notice holds at least one permit, so the channel is never full: sending
         // fails only if the thread has ended.
         if !blocks.is_empty()
-            && self.sender.try_send(Notice { run: run.clone(), blocks, _room: room }).is_err()
+            && self.sender.try_send(FoldNotice { run: run.clone(), blocks, _room: room }).is_err()
         {
             self.missed.store(true, Ordering::Relaxed);
         }
@@ -109,13 +109,13 @@ impl FoldThread {
         stop: CancellationToken,
     ) -> std::io::Result<(FoldNotices, Self)> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
-        let (notices, folder) = Folder::new(deps, metrics);
-        let heartbeat = folder.heartbeat.clone();
+        let (notices, task) = FoldTask::new(deps, metrics);
+        let heartbeat = task.heartbeat.clone();
         let thread = std::thread::Builder::new().name("fold".to_owned());
         let (held, running) = watch::channel(());
         let thread = thread.spawn(move || {
             let _held = held;
-            runtime.block_on(folder.run(stop));
+            runtime.block_on(task.run(stop));
         })?;
         Ok((notices, Self { thread, heartbeat, running }))
     }
@@ -140,69 +140,69 @@ impl FoldThread {
     }
 }
 
-struct Folder {
+struct FoldTask {
     deps: Deps,
     metrics: Metrics,
     heartbeat: Heartbeat,
-    notices: mpsc::Receiver<Notice>,
+    notices: mpsc::Receiver<FoldNotice>,
     missed: Arc<AtomicBool>,
     /// Time at which the list was last read.
     listed_us: i64,
-    pending: HashMap<(Project, RunNumber), Pending>,
+    pending: HashMap<(Project, RunNumber), PendingRun>,
 }
 
 /// A run with blocks.
-struct Pending {
+struct PendingRun {
     id: RunId,
     /// Counts of unfolded blocks, as far as this process knows.
-    unfolded: Unfolded,
+    unfolded: UnfoldedBlocks,
     is_ended: bool,
     /// Number of its next block when it was last touched.
     next_block: u64,
     touched_us: i64,
 }
 
-impl Folder {
+impl FoldTask {
     fn new(deps: Deps, metrics: Metrics) -> (FoldNotices, Self) {
         let (sender, notices) = mpsc::channel(ROOM);
         let missed = Arc::new(AtomicBool::new(true));
-        let heartbeat = Heartbeat::at_work("folding");
+        let heartbeat = Heartbeat::for_long_rounds("folding");
         let (room, pending) = (Arc::new(Semaphore::new(ROOM)), HashMap::new());
-        let folder =
+        let task =
             Self { deps, metrics, heartbeat, notices, missed: missed.clone(), listed_us: i64::MIN, pending };
-        (FoldNotices { sender, room, missed }, folder)
+        (FoldNotices { sender, room, missed }, task)
     }
 
     async fn run(mut self, stop: CancellationToken) {
-        let mut looks = tokio::time::interval(LOOK_EVERY);
-        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut beats = tokio::time::interval(BEAT_EVERY);
+        let mut scans = tokio::time::interval(SCAN_INTERVAL);
+        scans.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut beats = tokio::time::interval(BEAT_INTERVAL);
         beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
                 _ = beats.tick() => self.heartbeat.beat(),
-                _ = looks.tick() => self.look(&stop).await,
-                Some(notice) = self.notices.recv() => self.take(notice, &stop).await,
+                _ = scans.tick() => self.fold_due_runs(&stop).await,
+                Some(notice) = self.notices.recv() => self.handle(notice, &stop).await,
             }
         }
     }
 
-    async fn take(&mut self, notice: Notice, stop: &CancellationToken) {
-        let Notice { run, blocks, _room } = notice;
+    async fn handle(&mut self, notice: FoldNotice, stop: &CancellationToken) {
+        let FoldNotice { run, blocks, _room } = notice;
         for blocks in blocks {
-            let key = self.count(&run, blocks);
+            let key = self.count_blocks(&run, blocks);
             self.fold_if_due(key, stop).await;
         }
     }
 
-    fn count(&mut self, run: &RunKey, blocks: Blocks) -> (Project, RunNumber) {
+    fn count_blocks(&mut self, run: &RunKey, blocks: WrittenBlocks) -> (Project, RunNumber) {
         let key = (run.project, blocks.number);
         let touched_us = self.deps.now_us();
-        let pending = self.pending.entry(key).or_insert_with(|| Pending {
+        let pending = self.pending.entry(key).or_insert_with(|| PendingRun {
             id: run.id.clone(),
-            unfolded: Unfolded::default(),
+            unfolded: UnfoldedBlocks::default(),
             is_ended: false,
             next_block: 0,
             touched_us,
@@ -220,11 +220,11 @@ impl Folder {
     /// Reads the list in the store if a notice was missed or the interval has passed, and
     /// folds runs that are due or silent. A run that cannot be folded does not stop the
     /// others.
-    async fn look(&mut self, stop: &CancellationToken) {
+    async fn fold_due_runs(&mut self, stop: &CancellationToken) {
         let is_missed = self.missed.swap(false, Ordering::Relaxed);
         let now_us = self.deps.now_us();
-        if is_missed || now_us.abs_diff(self.listed_us) >= LIST_EVERY_US {
-            match self.read_list(is_missed).await {
+        if is_missed || now_us.abs_diff(self.listed_us) >= LIST_INTERVAL_US {
+            match self.read_unfolded_list(is_missed).await {
                 Ok(()) => self.listed_us = now_us,
                 Err(error) => {
                     tracing::warn!(%error, "failed to list runs to fold; will retry");
@@ -244,7 +244,7 @@ impl Folder {
     /// Marks silent runs as ended, and drops those that another process is writing.
     async fn end_silent(&mut self) -> Result<(), Error> {
         let silent_before = self.deps.now_us().saturating_sub(SILENT_US);
-        let is_silent = |pending: &Pending| !pending.is_ended && pending.touched_us < silent_before;
+        let is_silent = |pending: &PendingRun| !pending.is_ended && pending.touched_us < silent_before;
         let silent: Vec<_> =
             self.pending.iter().filter(|(_, pending)| is_silent(pending)).map(|(key, _)| *key).collect();
         for key in silent {
@@ -269,7 +269,7 @@ impl Folder {
 
     /// Adds the runs in the list. After a missed notice the blocks of each run are counted;
     /// otherwise new runs are only watched for silence.
-    async fn read_list(&mut self, is_missed: bool) -> Result<(), Error> {
+    async fn read_unfolded_list(&mut self, is_missed: bool) -> Result<(), Error> {
         let projects = projects_list(&*self.deps.store.snapshot().await?).await?;
         for NamedProject { number: project, .. } in projects {
             let mut range = keys::unfolded_all(project);
@@ -305,11 +305,11 @@ impl Folder {
         }
         let (project, number) = key;
         let snapshot = self.deps.store.snapshot().await?;
-        let Some(id) = run_id_of(&*snapshot, project, number).await? else { return Ok(()) };
-        let (mut unfolded, mut is_ended) = (Unfolded::default(), false);
+        let Some(id) = run_id_get(&*snapshot, project, number).await? else { return Ok(()) };
+        let (mut unfolded, mut is_ended) = (UnfoldedBlocks::default(), false);
         if is_missed {
             let document = document_get(&*snapshot, project, number).await?;
-            let series = RunSeries::open(&*snapshot, RunPlace { project, number }).await?;
+            let series = RunSeries::open(&*snapshot, RunRef { project, number }).await?;
             is_ended = series.is_folding() || document.is_some_and(|document| !document.props.active);
             unfolded = series.unfolded()?;
         }
@@ -317,7 +317,7 @@ impl Folder {
             Some(known) => known,
             None => (writing_get(&*snapshot, project, number).await?.next_block, self.deps.now_us()),
         };
-        self.pending.insert(key, Pending { id, unfolded, is_ended, next_block, touched_us });
+        self.pending.insert(key, PendingRun { id, unfolded, is_ended, next_block, touched_us });
         Ok(())
     }
 
@@ -341,14 +341,14 @@ impl Folder {
             let started = tokio::time::Instant::now();
             let (id, is_ended) = (pending.id.clone(), pending.is_ended);
             match self.fold(key, &id, is_ended, stop).await? {
-                Folding::Under => return Ok(()),
-                Folding::Gone => {
+                FoldStatus::InProgress => return Ok(()),
+                FoldStatus::RunDead => {
                     self.pending.remove(&key);
                 }
-                Folding::Done | Folding::Superseded => {
+                FoldStatus::Done | FoldStatus::Superseded => {
                     self.metrics.folds.inc();
                     self.metrics.fold_seconds.observe(started.elapsed().as_secs_f64());
-                    self.settle(key).await?;
+                    self.finish_fold(key).await?;
                 }
             }
         }
@@ -361,19 +361,19 @@ impl Folder {
         id: &RunId,
         is_ended: bool,
         stop: &CancellationToken,
-    ) -> Result<Folding, Error> {
-        let live = Live { key: keys::head(project, id), value: Head::Live(number).encode() };
+    ) -> Result<FoldStatus, Error> {
+        let live = LiveRow { key: keys::head(project, id), value: Head::Live(number).encode() };
         let snapshot = self.deps.store.snapshot().await?;
-        let begun = Fold::begin(&*snapshot, RunPlace { project, number }, is_ended).await?;
+        let begun = Fold::begin(&*snapshot, RunRef { project, number }, is_ended).await?;
         drop(snapshot);
-        let Some(mut fold) = begun else { return Ok(Folding::Done) };
+        let Some(mut fold) = begun else { return Ok(FoldStatus::Done) };
         loop {
             if stop.is_cancelled() {
-                return Ok(Folding::Under);
+                return Ok(FoldStatus::InProgress);
             }
             self.heartbeat.beat();
             match fold.step(&*self.deps.store, &live, self.deps.now_us()).await? {
-                Folding::Under => tokio::task::yield_now().await,
+                FoldStatus::InProgress => tokio::task::yield_now().await,
                 end => return Ok(end),
             }
         }
@@ -381,10 +381,10 @@ impl Folder {
 
     /// Cleans up after a fold: removes the run from the list if it has no blocks left;
     /// otherwise recounts them.
-    async fn settle(&mut self, key: (Project, RunNumber)) -> Result<(), Error> {
+    async fn finish_fold(&mut self, key: (Project, RunNumber)) -> Result<(), Error> {
         let (project, number) = key;
         let mut transaction = Transaction::new(self.deps.store.snapshot().await?);
-        transaction.buffered();
+        transaction.set_buffered();
         let blocks =
             transaction.scan(&keys::blocks(project, number), Scan { rows: 1, ..Scan::default() }).await?;
         if blocks.rows.is_empty() {
@@ -395,7 +395,7 @@ impl Folder {
             }
         }
         let snapshot = self.deps.store.snapshot().await?;
-        let series = RunSeries::open(&*snapshot, RunPlace { project, number }).await?;
+        let series = RunSeries::open(&*snapshot, RunRef { project, number }).await?;
         let (unfolded, is_folding) = (series.unfolded()?, series.is_folding());
         if let Some(pending) = self.pending.get_mut(&key) {
             pending.unfolded = unfolded;

@@ -16,14 +16,14 @@ const PAGE: Scan = Scan { rows: 16, bytes: 1 << 20, reverse: false };
 const CLEARED: usize = 2_000;
 
 /// The rows that list the notes of an owner, by note id.
-pub fn notes_of(project: Project, owner: &NoteOwner) -> Range {
+pub fn notes_range(project: Project, owner: &NoteOwner) -> Range {
     match owner {
         NoteOwner::Run(number) => keys::run_notes(project, RunNumber(*number)),
         NoteOwner::Experiment(id) => keys::experiment_notes(project, id),
     }
 }
 
-/// One page of the notes of an owner by id, starting at `range` (`notes_of` for the first
+/// One page of the notes of an owner by id, starting at `range` (`notes_range` for the first
 /// page), and the range of the rest.
 pub async fn notes_page(
     snapshot: &dyn Snapshot,
@@ -31,7 +31,7 @@ pub async fn notes_page(
     owner: &NoteOwner,
     range: &Range,
 ) -> Result<(Vec<(String, Note)>, Option<Range>)> {
-    let prefix = notes_of(project, owner).start;
+    let prefix = notes_range(project, owner).start;
     let page = snapshot.scan(range, PAGE).await?;
     let mut notes = Vec::with_capacity(page.rows.len());
     for (key, _) in &page.rows {
@@ -44,12 +44,12 @@ pub async fn notes_page(
 }
 
 pub async fn notes_count(snapshot: &dyn Snapshot, project: Project, owner: &NoteOwner) -> Result<usize> {
-    Ok(rows::scan_all(snapshot, &notes_of(project, owner)).await?.len())
+    Ok(rows::scan_all(snapshot, &notes_range(project, owner)).await?.len())
 }
 
 /// Clears one page of the notes of an owner. Returns `true` when none are left.
 pub async fn notes_clear(transaction: &mut Transaction, project: Project, owner: &NoteOwner) -> Result<bool> {
-    let range = notes_of(project, owner);
+    let range = notes_range(project, owner);
     let page = transaction.scan(&range, Scan { rows: CLEARED, ..Scan::default() }).await?;
     for (key, _) in &page.rows {
         let (id,): (String,) = keys::tail(&range.start, key)?;

@@ -88,7 +88,7 @@ pub async fn entity_find(
 
 /// The id of the entity with this name, which is created if it does not exist. Two concurrent
 /// calls return the same id.
-pub async fn entity_named<E: Entity>(
+pub async fn entity_find_or_create<E: Entity>(
     transaction: &mut Transaction,
     project: Project,
     entity: &E,
@@ -110,7 +110,7 @@ pub async fn entity_create<E: Entity>(
     id: &str,
     entity: &E,
 ) -> Result<(), EntityError> {
-    name_free(transaction, project, id, entity).await?;
+    check_name_is_free(transaction, project, id, entity).await?;
     put(transaction, project, id, entity, None);
     Ok(())
 }
@@ -126,7 +126,7 @@ pub async fn entity_put<E: Entity>(
     let mut after = before.clone();
     change(&mut after);
     if after.unique_name() != before.unique_name() {
-        name_free(transaction, project, id, &after).await?;
+        check_name_is_free(transaction, project, id, &after).await?;
     }
     put(transaction, project, id, &after, Some(&before));
     Ok(after)
@@ -163,7 +163,7 @@ pub async fn runs_count(
     id: &str,
 ) -> Result<i64> {
     let key = keys::entity_counter(project, kind, id, Counter::Runs);
-    Ok(snapshot.get(&key).await?.map(|value| count(&key, &value)).transpose()?.unwrap_or_default())
+    Ok(snapshot.get(&key).await?.map(|value| decode_counter(&key, &value)).transpose()?.unwrap_or_default())
 }
 
 /// The number of runs of every experiment or tag that has any.
@@ -176,13 +176,13 @@ pub async fn runs_counts(
     let rows = rows::scan_all(snapshot, &range).await?;
     let counts = rows.iter().map(|(key, value)| {
         let (id, _counter): (String, u16) = keys::tail(&range.start, key)?;
-        Ok((id, count(key, value)?))
+        Ok((id, decode_counter(key, value)?))
     });
     counts.collect()
 }
 
 /// Decodes a counter, which the store keeps as a little-endian integer.
-pub(crate) fn count(key: &Key, value: &[u8]) -> Result<i64> {
+pub(crate) fn decode_counter(key: &Key, value: &[u8]) -> Result<i64> {
     value.try_into().map(i64::from_le_bytes).map_err(|_| rows::corrupt(key, &"a counter has 8 bytes"))
 }
 
@@ -203,7 +203,7 @@ pub async fn entity_load<E: Entity>(
     Ok(rows::decode(&range.start, &bytes)?)
 }
 
-async fn name_free<E: Entity>(
+async fn check_name_is_free<E: Entity>(
     transaction: &Transaction,
     project: Project,
     id: &str,

@@ -53,7 +53,10 @@ async fn rule_26_a_rename_frees_the_old_name() {
 async fn concurrent_lookups_of_a_new_name_create_one_entity() {
     let store = TestStore::open().await;
     let named = async |id: &str| {
-        store.run(async |transaction| entity_named(transaction, P, &tag("new"), id).await).await.unwrap()
+        store
+            .run(async |transaction| entity_find_or_create(transaction, P, &tag("new"), id).await)
+            .await
+            .unwrap()
     };
     let (first, second) = tokio::join!(named("1"), named("2"));
     assert_eq!(first, second);
@@ -130,7 +133,7 @@ async fn notes_are_listed_by_owner_and_deleted_with_their_experiment() {
     }
     let ids = async |owner: &NoteOwner| {
         let snapshot = store.snapshot().await.unwrap();
-        let (notes, rest) = notes_page(&*snapshot, P, owner, &notes_of(P, owner)).await.unwrap();
+        let (notes, rest) = notes_page(&*snapshot, P, owner, &notes_range(P, owner)).await.unwrap();
         assert!(rest.is_none());
         notes.into_iter().map(|(id, _)| id).collect::<Vec<_>>()
     };

@@ -7,13 +7,13 @@ use std::{
 
 use matyan_store::{Key, Range, Result, Scan, Snapshot, Transaction};
 
-use super::{EMPTY, Rows, params_rows, props_rows};
+use super::{EMPTY, IndexRows, params_rows, props_rows};
 use crate::{
     entity,
     ids::{Project, RunNumber},
     keys::{self, Counter, EntityKind, SeriesKind},
     rows,
-    run::{RunEdit, run_id_of, staged_get},
+    run::{RunEdit, run_id_get, staged_get},
 };
 
 /// Adds the index rows of a run that are missing or wrong, and returns how many were written.
@@ -22,24 +22,24 @@ pub async fn index_repair(
     project: Project,
     number: RunNumber,
 ) -> Result<usize> {
-    let Some(mut wanted) = document_rows(transaction, project, number).await? else { return Ok(0) };
+    let Some(mut expected) = document_rows(transaction, project, number).await? else { return Ok(0) };
     for kind in SERIES {
         let range = keys::series_names(project, number, kind);
         for (key, _) in rows::scan_all(transaction.unchecked(), &range).await? {
-            let name = keys::series_name_of(&range, &key)?;
-            wanted.insert(keys::index_series_name(project, kind, &name, number), EMPTY);
+            let name = keys::decode_series_name(&range, &key)?;
+            expected.insert(keys::index_series_name(project, kind, &name, number), EMPTY);
         }
     }
-    let (keys, values): (Vec<Key>, Vec<&[u8]>) = wanted.into_iter().unzip();
+    let (keys, values): (Vec<Key>, Vec<&[u8]>) = expected.into_iter().unzip();
     let found = transaction.unchecked().get_many(&keys).await?;
-    let mut mended = 0;
+    let mut repaired = 0;
     for ((key, value), found) in keys.into_iter().zip(values).zip(found) {
         if found.as_deref() != Some(value) {
             transaction.batch().set(key, value);
-            mended += 1;
+            repaired += 1;
         }
     }
-    Ok(mended)
+    Ok(repaired)
 }
 
 const SERIES: [SeriesKind; 2] = [SeriesKind::Metric, SeriesKind::Object];
@@ -50,7 +50,7 @@ async fn document_rows(
     transaction: &Transaction,
     project: Project,
     number: RunNumber,
-) -> Result<Option<Rows>> {
+) -> Result<Option<IndexRows>> {
     let Some(mut edit) = RunEdit::load(transaction, project, number).await? else { return Ok(None) };
     // Large params are stored in rows of their own, which may change without the document.
     transaction.scan(&keys::params(project, number), Scan { rows: 1, ..Scan::default() }).await?;
@@ -63,7 +63,7 @@ async fn document_rows(
 /// Caches which index rows the documents call for, as hashes, because an index names the same
 /// runs many times.
 #[derive(Debug, Default)]
-pub struct Wanted {
+pub struct DocumentRows {
     /// Sorted hashes of the rows of each run; `None` if the run does not exist.
     runs: HashMap<RunNumber, Option<Vec<u64>>>,
     hashes: usize,
@@ -72,8 +72,8 @@ pub struct Wanted {
 /// Maximum number of cached hashes: 32 MB.
 const REMEMBERED: usize = 4 << 20;
 
-impl Wanted {
-    async fn has(&mut self, transaction: &Transaction, project: Project, key: &Key) -> Result<bool> {
+impl DocumentRows {
+    async fn contains(&mut self, transaction: &Transaction, project: Project, key: &Key) -> Result<bool> {
         let number = keys::index_run(key)?;
         if !self.runs.contains_key(&number) {
             let hashes = match document_rows(transaction, project, number).await? {
@@ -97,7 +97,7 @@ impl Wanted {
     }
 }
 
-fn hashes(rows: &Rows) -> Vec<u64> {
+fn hashes(rows: &IndexRows) -> Vec<u64> {
     let mut hashes: Vec<u64> = rows.keys().map(hash).collect();
     hashes.sort_unstable();
     hashes
@@ -115,36 +115,40 @@ fn is_of_series(project: Project, key: &Key) -> bool {
 }
 
 async fn is_staged(snapshot: &dyn Snapshot, project: Project, number: RunNumber) -> Result<bool> {
-    let Some(id) = run_id_of(snapshot, project, number).await? else { return Ok(false) };
+    let Some(id) = run_id_get(snapshot, project, number).await? else { return Ok(false) };
     Ok(staged_get(snapshot, project, &id).await?.is_some_and(|staged| staged.number == number))
 }
 
 /// The rows of one index page that the documents do not call for, according to the cache, and
 /// the range of the rest.
-pub async fn rows_doubted(
+pub async fn stale_rows_find(
     transaction: &Transaction,
-    wanted: &mut Wanted,
+    documents: &mut DocumentRows,
     project: Project,
     range: &Range,
     count: usize,
 ) -> Result<(Vec<Key>, Option<Range>)> {
     let page = transaction.unchecked().scan(range, Scan { rows: count, ..Scan::default() }).await?;
-    let mut doubted = Vec::new();
+    let mut stale = Vec::new();
     for (key, _) in &page.rows {
-        if !wanted.has(transaction, project, key).await? {
-            doubted.push(key.clone());
+        if !documents.contains(transaction, project, key).await? {
+            stale.push(key.clone());
         }
     }
     let rest = page.rows.last().filter(|_| page.more).map(|(key, _)| range.after(key));
-    Ok((doubted, rest))
+    Ok((stale, rest))
 }
 
 /// Clears those of the rows that the current documents do not call for: rows of missing runs,
 /// of outdated values, and beyond the indexing limits. Returns how many were cleared.
-pub async fn rows_clear(transaction: &mut Transaction, project: Project, doubted: &[Key]) -> Result<usize> {
-    let (mut wanted, mut cleared) = (Wanted::default(), 0);
-    for key in doubted {
-        if !wanted.has(transaction, project, key).await? {
+pub async fn stale_rows_clear(
+    transaction: &mut Transaction,
+    project: Project,
+    stale: &[Key],
+) -> Result<usize> {
+    let (mut documents, mut cleared) = (DocumentRows::default(), 0);
+    for key in stale {
+        if !documents.contains(transaction, project, key).await? {
             transaction.batch().clear(key.clone());
             cleared += 1;
         }
@@ -154,7 +158,7 @@ pub async fn rows_clear(transaction: &mut Transaction, project: Project, doubted
 
 /// Sets the run counter of a tag or an experiment to the number of index rows. Returns whether
 /// it was wrong.
-pub async fn link_count(
+pub async fn run_count_repair(
     transaction: &mut Transaction,
     project: Project,
     kind: EntityKind,
@@ -175,7 +179,7 @@ pub async fn link_count(
     }
     let key = keys::entity_counter(project, kind, id, Counter::Runs);
     let counted = transaction.unchecked().get(&key).await?;
-    let counted = counted.map(|value| entity::count(&key, &value)).transpose()?.unwrap_or_default();
+    let counted = counted.map(|value| entity::decode_counter(&key, &value)).transpose()?.unwrap_or_default();
     if counted != linked {
         // Linking a run adds to the counter and also changes the range, which this
         // transaction checks.

@@ -4,7 +4,7 @@
 use foundationdb_tuple::{pack, unpack};
 use matyan_store::{Key, Range, Result, Stamp};
 
-use super::{RunPart, Space, below, corrupt, run, tail};
+use super::{RunPart, Space, corrupt, run, subtree, tail};
 use crate::ids::{Project, RunId, RunNumber};
 
 /// The part of a change key before its stamp.
@@ -24,14 +24,14 @@ pub fn changes(project: Project) -> Range {
 }
 
 /// The first key after all changes of this commit.
-pub fn change_behind(project: Project, stamp: Stamp) -> Key {
+pub fn change_end(project: Project, stamp: Stamp) -> Key {
     let mut key = change_prefix(project).to_vec();
     key.extend_from_slice(&stamp.0);
     key.push(0xff);
     key.into()
 }
 
-pub fn change_of(project: Project, key: &Key) -> Result<(Stamp, RunNumber)> {
+pub fn decode_change(project: Project, key: &Key) -> Result<(Stamp, RunNumber)> {
     let rest = key.strip_prefix(change_prefix(project).as_ref()).ok_or_else(|| corrupt(key))?;
     let (stamp, suffix) = rest.split_first_chunk().ok_or_else(|| corrupt(key))?;
     let (number,) = unpack(suffix).map_err(|_| corrupt(key))?;
@@ -54,20 +54,20 @@ pub fn parked_piece(project: Project, id: &RunId, at: ItemPosition, piece: u32) 
 
 /// All parked items.
 pub fn parked(project: Project) -> Range {
-    below(super::project(project, Space::Parked, ()))
+    subtree(super::project(project, Space::Parked, ()))
 }
 
 pub fn parked_run(project: Project, id: &RunId) -> Range {
-    below(super::project(project, Space::Parked, (id.as_str(),)))
+    subtree(super::project(project, Space::Parked, (id.as_str(),)))
 }
 
 pub fn parked_item(project: Project, id: &RunId, at: ItemPosition) -> Range {
     let rest = (id.as_str(), at.log, at.partition, at.offset, at.item);
-    below(super::project(project, Space::Parked, rest))
+    subtree(super::project(project, Space::Parked, rest))
 }
 
 /// The run id, item, and piece of a key of a parked item; `prefix` is the start of `parked`.
-pub fn parked_of(prefix: &Key, key: &Key) -> Result<(RunId, ItemPosition, u32)> {
+pub fn decode_parked(prefix: &Key, key: &Key) -> Result<(RunId, ItemPosition, u32)> {
     let (id, log, partition, offset, item, piece): (String, u32, u32, u64, u32, u32) = tail(prefix, key)?;
     Ok((RunId::new(id), ItemPosition { log, partition, offset, item }, piece))
 }
@@ -101,11 +101,11 @@ pub fn parked_by_time(project: Project, received_us: i64, id: &RunId, at: ItemPo
 
 /// Oldest first.
 pub fn parked_by_time_all(project: Project) -> Range {
-    below(super::project(project, Space::ParkedByTime, ()))
+    subtree(super::project(project, Space::ParkedByTime, ()))
 }
 
 /// The time, run id, and item of a key; `prefix` is the start of `parked_by_time_all`.
-pub fn parked_by_time_of(prefix: &Key, key: &Key) -> Result<(i64, RunId, ItemPosition)> {
+pub fn decode_parked_by_time(prefix: &Key, key: &Key) -> Result<(i64, RunId, ItemPosition)> {
     let (time_us, id, log, partition, offset, item): (i64, String, u32, u32, u64, u32) = tail(prefix, key)?;
     Ok((time_us, RunId::new(id), ItemPosition { log, partition, offset, item }))
 }

@@ -7,7 +7,7 @@ use std::{borrow::Cow, ops::Bound};
 use foundationdb_tuple::{Bytes as TupleBytes, Element, TuplePack, pack, unpack};
 use matyan_store::{Key, Range, Result};
 
-use super::{SeriesKind, Space, below, corrupt, joined};
+use super::{SeriesKind, Space, corrupt, join_key, subtree};
 use crate::ids::{Project, RunNumber};
 
 /// The indexes of a project.
@@ -26,12 +26,12 @@ enum Index {
 }
 
 fn index<T: TuplePack>(project: Project, index: Index, rest: T) -> Key {
-    joined(pack(&(project.0, Space::Index as u16, index as u16)), rest)
+    join_key(pack(&(project.0, Space::Index as u16, index as u16)), rest)
 }
 
 /// The run number that ends a key of any index.
 pub fn index_run(key: &Key) -> Result<RunNumber> {
-    if let Some(number) = ending_number(key) {
+    if let Some(number) = trailing_number(key) {
         return Ok(RunNumber(number));
     }
     // The end is ambiguous: decode the whole tuple.
@@ -46,7 +46,7 @@ pub fn index_run(key: &Key) -> Result<RunNumber> {
 /// which takes a hundred times as long. A packed number follows a code that gives its length in
 /// bytes. If the bytes of a number look like such a code, the end is ambiguous and the result
 /// is `None`.
-fn ending_number(key: &[u8]) -> Option<u64> {
+fn trailing_number(key: &[u8]) -> Option<u64> {
     const ZERO: u8 = 0x14;
     let mut found = None;
     for count in 1..=size_of::<u64>() {
@@ -64,7 +64,7 @@ fn ending_number(key: &[u8]) -> Option<u64> {
 
 /// All rows of all indexes.
 pub fn indexes(project: Project) -> Range {
-    below(super::project(project, Space::Index, ()))
+    subtree(super::project(project, Space::Index, ()))
 }
 
 pub fn index_created(project: Project, created_us: i64, number: RunNumber) -> Key {
@@ -79,7 +79,7 @@ pub fn index_created_between(project: Project, first_us: i64, end_us: i64) -> Ra
 }
 
 /// Creation time of the run of a key in `index_created_between`.
-pub fn index_created_of(project: Project, key: &Key) -> Result<i64> {
+pub fn decode_index_created(project: Project, key: &Key) -> Result<i64> {
     let (created_us, _number): (i64, u64) = super::tail(&index(project, Index::Created, ()), key)?;
     Ok(created_us)
 }
@@ -118,7 +118,7 @@ pub fn index_names_within(project: Project, low: Bound<&str>, high: Bound<&str>)
         return None;
     }
     let name = |name: &str| index(project, Index::Name, (name,));
-    Some(within(below(index(project, Index::Name, ())), low.map(name), high.map(name)))
+    Some(clip_range(subtree(index(project, Index::Name, ())), low.map(name), high.map(name)))
 }
 
 pub fn index_experiment(project: Project, experiment: &str, number: RunNumber) -> Key {
@@ -126,7 +126,7 @@ pub fn index_experiment(project: Project, experiment: &str, number: RunNumber) -
 }
 
 pub fn index_experiment_all(project: Project, experiment: &str) -> Range {
-    below(index(project, Index::Experiment, (experiment,)))
+    subtree(index(project, Index::Experiment, (experiment,)))
 }
 
 pub fn index_tag(project: Project, tag: &str, number: RunNumber) -> Key {
@@ -134,7 +134,7 @@ pub fn index_tag(project: Project, tag: &str, number: RunNumber) -> Key {
 }
 
 pub fn index_tag_all(project: Project, tag: &str) -> Range {
-    below(index(project, Index::Tag, (tag,)))
+    subtree(index(project, Index::Tag, (tag,)))
 }
 
 pub fn index_archived(project: Project, archived: bool, number: RunNumber) -> Key {
@@ -142,7 +142,7 @@ pub fn index_archived(project: Project, archived: bool, number: RunNumber) -> Ke
 }
 
 pub fn index_archived_all(project: Project, archived: bool) -> Range {
-    below(index(project, Index::Archived, (archived,)))
+    subtree(index(project, Index::Archived, (archived,)))
 }
 
 pub fn index_active(project: Project, active: bool, number: RunNumber) -> Key {
@@ -150,7 +150,7 @@ pub fn index_active(project: Project, active: bool, number: RunNumber) -> Key {
 }
 
 pub fn index_active_all(project: Project, active: bool) -> Range {
-    below(index(project, Index::Active, (active,)))
+    subtree(index(project, Index::Active, (active,)))
 }
 
 /// `path` holds the keys from the root of the tree; `value` is the key of an `index::Scalar`.
@@ -160,18 +160,18 @@ pub fn index_param(project: Project, path: &[Cow<'_, str>], value: &[u8], number
 
 /// Every run that has a scalar at this path; the tail is (value: bytes, number: u64).
 pub fn index_param_path(project: Project, path: &[Cow<'_, str>]) -> Range {
-    below(index(project, Index::Param, (path,)))
+    subtree(index(project, Index::Param, (path,)))
 }
 
 /// The value and the run of a key in `index_param_path`.
-pub(crate) fn index_param_of<'k>(range: &Range, key: &'k Key) -> Result<(TupleBytes<'k>, RunNumber)> {
+pub(crate) fn decode_index_param<'k>(range: &Range, key: &'k Key) -> Result<(TupleBytes<'k>, RunNumber)> {
     let (value, number): (TupleBytes<'k>, u64) = super::tail(&range.start, key)?;
     Ok((value, RunNumber(number)))
 }
 
 /// The rows of one path with values from `low` to `high`, both included.
 pub fn index_param_between(project: Project, path: &[Cow<'_, str>], low: &[u8], high: &[u8]) -> Range {
-    let end = below(index(project, Index::Param, (path, TupleBytes::from(high)))).end;
+    let end = subtree(index(project, Index::Param, (path, TupleBytes::from(high)))).end;
     Range::new(index(project, Index::Param, (path, TupleBytes::from(low))), end)
 }
 
@@ -183,19 +183,19 @@ pub fn index_param_within(
     high: Bound<&[u8]>,
 ) -> Range {
     let value = |value: &[u8]| index(project, Index::Param, (path, TupleBytes::from(value)));
-    within(index_param_path(project, path), low.map(value), high.map(value))
+    clip_range(index_param_path(project, path), low.map(value), high.map(value))
 }
 
 /// The part of `all` between two bounds. An excluded lower bound also excludes every key that
 /// it is a prefix of.
-fn within(all: Range, low: Bound<Key>, high: Bound<Key>) -> Range {
+fn clip_range(all: Range, low: Bound<Key>, high: Bound<Key>) -> Range {
     let start = match low {
         Bound::Included(key) => key,
-        Bound::Excluded(key) => below(key).end,
+        Bound::Excluded(key) => subtree(key).end,
         Bound::Unbounded => all.start,
     };
     let end = match high {
-        Bound::Included(key) => below(key).end,
+        Bound::Included(key) => subtree(key).end,
         Bound::Excluded(key) => key,
         Bound::Unbounded => all.end,
     };
@@ -207,12 +207,12 @@ pub fn index_series_name(project: Project, kind: SeriesKind, name: &str, number:
 }
 
 pub fn index_series_name_all(project: Project, kind: SeriesKind, name: &str) -> Range {
-    below(index(project, Index::SeriesName, (kind as u16, name)))
+    subtree(index(project, Index::SeriesName, (kind as u16, name)))
 }
 
 /// All series names of a kind; the tail is (name: String, number: u64).
 pub fn index_series_names(project: Project, kind: SeriesKind) -> Range {
-    below(index(project, Index::SeriesName, (kind as u16,)))
+    subtree(index(project, Index::SeriesName, (kind as u16,)))
 }
 
 /// The rows of a kind with names between two bounds.
@@ -223,7 +223,7 @@ pub fn index_series_names_within(
     high: Bound<&str>,
 ) -> Range {
     let name = |name: &str| index(project, Index::SeriesName, (kind as u16, name));
-    within(index_series_names(project, kind), low.map(name), high.map(name))
+    clip_range(index_series_names(project, kind), low.map(name), high.map(name))
 }
 
 /// Lists a run that has params beyond the indexing limits. Every query that uses the param
@@ -233,5 +233,5 @@ pub fn index_partial(project: Project, number: RunNumber) -> Key {
 }
 
 pub fn index_partial_all(project: Project) -> Range {
-    below(index(project, Index::Partial, ()))
+    subtree(index(project, Index::Partial, ()))
 }

@@ -3,7 +3,7 @@
 use foundationdb_tuple::Bytes as TupleBytes;
 use matyan_store::{Key, Range, Result};
 
-use super::{LogTopic, System, below, corrupt, system, tail};
+use super::{LogTopic, System, corrupt, subtree, system, tail};
 use crate::ids::{ProducerId, Project, RunId};
 
 pub fn format() -> Key {
@@ -20,7 +20,7 @@ pub fn applied(topic: LogTopic, partition: u32) -> Key {
 
 /// Rows of every partition; the tail is (partition: u32).
 pub fn applied_all(topic: LogTopic) -> Range {
-    below(system(System::Applied, (topic as u16,)))
+    subtree(system(System::Applied, (topic as u16,)))
 }
 
 pub fn lock(job: &str) -> Key {
@@ -34,16 +34,16 @@ pub fn job(job: &str) -> Key {
 
 /// The tail is (job: String).
 pub fn jobs() -> Range {
-    below(system(System::Job, ()))
+    subtree(system(System::Job, ()))
 }
 
 /// The tail is (job: String).
 pub fn locks() -> Range {
-    below(system(System::Lock, ()))
+    subtree(system(System::Lock, ()))
 }
 
-pub fn cut() -> Key {
-    system(System::Cut, ())
+pub fn adopted_positions() -> Key {
+    system(System::AdoptedPositions, ())
 }
 
 pub fn project_by_name(name: &str) -> Key {
@@ -52,7 +52,7 @@ pub fn project_by_name(name: &str) -> Key {
 
 /// The tail is (name: String).
 pub fn projects() -> Range {
-    below(system(System::Project, ()))
+    subtree(system(System::Project, ()))
 }
 
 /// The part of an outbox key before its stamp.
@@ -85,13 +85,13 @@ pub fn idle_producer(
 }
 
 /// Producers last seen before `before_us`, longest idle first; decode the tail with
-/// `idle_producer_tail`.
+/// `decode_idle_producer`.
 pub fn idle_producers(stage: SweepStage, before_us: i64) -> Range {
     let start = system(System::IdleProducer, (stage as u16,));
     Range::new(start, system(System::IdleProducer, (stage as u16, before_us)))
 }
 
-pub fn idle_producer_tail(range: &Range, key: &Key) -> Result<(i64, Project, RunId, ProducerId)> {
+pub fn decode_idle_producer(range: &Range, key: &Key) -> Result<(i64, Project, RunId, ProducerId)> {
     let (seen_us, project, id, producer): (i64, u32, String, TupleBytes<'_>) = tail(&range.start, key)?;
     let producer = producer.as_ref().try_into().map_err(|_| corrupt(key))?;
     Ok((seen_us, Project(project), RunId::new(id), ProducerId(producer)))

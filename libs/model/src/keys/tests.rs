@@ -113,7 +113,7 @@ fn an_idle_producer_key_is_decoded() {
     let key = idle_producer(SweepStage::Mark, 9, Project(3), &id, producer);
     assert!(range.contains(&key));
     assert!(!range.contains(&idle_producer(SweepStage::Mark, 10, Project(3), &id, producer)));
-    assert_eq!(idle_producer_tail(&range, &key).unwrap(), (9, Project(3), id, producer));
+    assert_eq!(decode_idle_producer(&range, &key).unwrap(), (9, Project(3), id, producer));
 }
 
 #[test]

@@ -10,7 +10,7 @@ const P: Project = Project(0);
 #[tokio::test]
 async fn items_are_listed_in_pages_and_deleted() {
     let store = TestStore::open().await;
-    let parked = |run: &str, item: u32, bytes: usize| Parked {
+    let parked = |run: &str, item: u32, bytes: usize| ParkedItem {
         run_id: RunId::new(run),
         at: ItemPosition { log: 1, partition: 2, offset: 3, item },
         reason: "why".into(),

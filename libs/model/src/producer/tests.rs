@@ -9,8 +9,8 @@ use crate::testing::TestStore;
 const P: Project = Project(0);
 const PRODUCER: ProducerId = ProducerId([7; 16]);
 
-fn sent(sequence: u64, acknowledged: u64) -> Sent {
-    Sent { producer: PRODUCER, sequence, part: None, acknowledged, is_ephemeral: true }
+fn sent(sequence: u64, acknowledged: u64) -> BatchOrigin {
+    BatchOrigin { producer: PRODUCER, sequence, part: None, acknowledged, is_ephemeral: true }
 }
 
 #[test]
@@ -35,7 +35,7 @@ fn rule_05_only_a_record_that_continues_the_sequence_is_applied() {
         (u64::MAX, 0, 0, false),
     ] {
         let mark = Mark { sequence: applied, ..Mark::default() };
-        let moved = mark.moved_by(&sent(sequence, acknowledged), 7);
+        let moved = mark.advanced_by(&sent(sequence, acknowledged), 7);
         let expected = expected.then_some(Mark { sequence, items: 0, seen_us: 7 });
         assert_eq!(moved, expected, "{applied} {sequence} {acknowledged}");
     }
@@ -43,20 +43,21 @@ fn rule_05_only_a_record_that_continues_the_sequence_is_applied() {
 
 #[test]
 fn rule_05_records_of_one_batch_continue_each_other() {
-    let part = |first, of| Sent { part: Some(Part { first, count: 1, of }), ..sent(1, 0) };
+    let part = |first, total| BatchOrigin { part: Some(BatchPart { first, count: 1, total }), ..sent(1, 0) };
     let start = Mark::default();
-    assert_eq!(start.moved_by(&part(1, 3), 0), None);
-    let first = start.moved_by(&part(0, 3), 0).unwrap();
+    assert_eq!(start.advanced_by(&part(1, 3), 0), None);
+    let first = start.advanced_by(&part(0, 3), 0).unwrap();
     assert_eq!(first, Mark { sequence: 0, items: 1, seen_us: 0 });
-    assert_eq!(first.moved_by(&part(0, 3), 0), None);
-    assert_eq!(first.moved_by(&sent(1, 0), 0), None);
-    let last = first.moved_by(&part(1, 3), 0).unwrap().moved_by(&part(2, 3), 0).unwrap();
+    assert_eq!(first.advanced_by(&part(0, 3), 0), None);
+    assert_eq!(first.advanced_by(&sent(1, 0), 0), None);
+    let last = first.advanced_by(&part(1, 3), 0).unwrap().advanced_by(&part(2, 3), 0).unwrap();
     assert_eq!(last, Mark { sequence: 1, items: 0, seen_us: 0 });
     // After the log has lost records, a batch still counts only from its first item on.
     let lost = Mark { sequence: 5, ..Mark::default() };
-    let of = |first| Sent { part: Some(Part { first, count: 1, of: 3 }), ..sent(9, 7) };
-    assert_eq!(lost.moved_by(&of(1), 0), None);
-    assert_eq!(lost.moved_by(&of(0), 0), Some(Mark { sequence: 8, items: 1, seen_us: 0 }));
+    let part_of_lost =
+        |first| BatchOrigin { part: Some(BatchPart { first, count: 1, total: 3 }), ..sent(9, 7) };
+    assert_eq!(lost.advanced_by(&part_of_lost(1), 0), None);
+    assert_eq!(lost.advanced_by(&part_of_lost(0), 0), Some(Mark { sequence: 8, items: 1, seen_us: 0 }));
 }
 
 fn definition(name: String) -> Definition {
@@ -87,7 +88,7 @@ async fn definitions_are_read_back_and_replaced_from_a_number_on() {
     let mut batch = Batch::default();
     dictionary_put(&mut batch, P, &id, PRODUCER, 0, &names(&["a", "b"]));
     dictionary_put(&mut batch, P, &id, PRODUCER, 2, &names(&["c"]));
-    dictionary_cut(&mut batch, P, &id, PRODUCER, 1);
+    dictionary_truncate(&mut batch, P, &id, PRODUCER, 1);
     dictionary_put(&mut batch, P, &id, PRODUCER, 1, &names(&["d", "e"]));
     store.commit(batch).await.unwrap();
     let read = dictionary_get(&*store.snapshot().await.unwrap(), P, &id, PRODUCER).await.unwrap();

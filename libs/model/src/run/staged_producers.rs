@@ -5,11 +5,11 @@
 
 use matyan_store::{Batch, Commit, Mutation, Result, Snapshot, Store, Transaction, Value};
 
-use super::Staged;
+use super::StagedRun;
 use crate::{
     ids::{ProducerId, Project, RunId, RunNumber},
     keys::{self, SweepStage},
-    producer::{Definition, Mark, dictionary_cut, dictionary_pages, mark_restore},
+    producer::{Definition, Mark, dictionary_pages, dictionary_truncate, mark_restore},
     rows,
 };
 
@@ -53,19 +53,19 @@ async fn staged_marks(
     let range = keys::staged_marks(project, number);
     let rows = rows::scan_all(snapshot, &range).await?;
     rows.iter()
-        .map(|(key, value)| Ok((keys::mark_producer(&range, key)?, rows::decode(key, value)?)))
+        .map(|(key, value)| Ok((keys::decode_mark_producer(&range, key)?, rows::decode(key, value)?)))
         .collect()
 }
 
 /// Whether the live mark is at least as far as the archived one. A producer outlives its runs,
 /// so a mark here that is further along is kept.
-fn is_further(own: Option<Mark>, staged: &Mark) -> bool {
+fn is_further_along(own: Option<Mark>, staged: &Mark) -> bool {
     own.is_some_and(|own| (own.sequence, own.items) >= (staged.sequence, staged.items))
 }
 
 /// A producer of a restore, with its current state under the run id.
 #[derive(Clone, Debug)]
-struct Pair {
+struct ProducerPair {
     producer: ProducerId,
     staged: Mark,
     /// The mark row under the run id when the definitions were chosen.
@@ -77,7 +77,7 @@ struct Pair {
 /// run.
 #[derive(Clone, Debug)]
 pub struct StagedProducers {
-    pairs: Vec<Pair>,
+    pairs: Vec<ProducerPair>,
     definitions: Vec<Mutation>,
 }
 
@@ -85,11 +85,11 @@ pub struct StagedProducers {
 /// transaction can hold, they are written in earlier transactions, which only succeed while the
 /// run id is free and its producers are unchanged. Returns `None` if one of them fails, or if
 /// the restore has ended.
-pub async fn staged_producers(
+pub async fn staged_producers_prepare(
     store: &dyn Store,
     project: Project,
     id: &RunId,
-    staged: &Staged,
+    staged: &StagedRun,
 ) -> Result<Option<StagedProducers>> {
     let (mut pairs, mut batch) = (Vec::new(), Batch::buffered());
     // Index of the first pair whose definitions are in the batch.
@@ -99,18 +99,18 @@ pub async fn staged_producers(
         let snapshot = store.snapshot().await?;
         let key = keys::mark(project, id, producer);
         let own = snapshot.get(&key).await?;
-        let is_taken = !is_further(own.as_ref().map(|own| rows::decode(&key, own)).transpose()?, &mark);
-        pairs.push(Pair { producer, staged: mark, own, is_taken });
+        let is_taken = !is_further_along(own.as_ref().map(|own| rows::decode(&key, own)).transpose()?, &mark);
+        pairs.push(ProducerPair { producer, staged: mark, own, is_taken });
         if !is_taken {
             continue;
         }
-        dictionary_cut(&mut batch, project, id, producer, 0);
+        dictionary_truncate(&mut batch, project, id, producer, 0);
         let range = keys::staged_dictionary(project, staged.number, producer);
         for (page, value) in rows::scan_all(snapshot.as_ref(), &range).await? {
             let (number,): (u32,) = keys::tail(&range.start, &page)?;
             batch.set(keys::dictionary_page(project, id, producer, number), value);
             if batch.bytes() > LINKED_BYTES {
-                go_ahead(&mut batch, project, id, staged, &pairs[first..]);
+                add_checks(&mut batch, project, id, staged, &pairs[first..]);
                 if store.commit(std::mem::replace(&mut batch, Batch::buffered())).await? == Commit::Conflict {
                     return Ok(None);
                 }
@@ -124,7 +124,7 @@ pub async fn staged_producers(
 /// Adds the checks to a batch of definitions that is committed before the run is linked. Also
 /// schedules the producers for the sweep, which clears the definitions if the restore never
 /// finishes.
-fn go_ahead(batch: &mut Batch, project: Project, id: &RunId, staged: &Staged, pairs: &[Pair]) {
+fn add_checks(batch: &mut Batch, project: Project, id: &RunId, staged: &StagedRun, pairs: &[ProducerPair]) {
     staged.expect(batch, project, id);
     batch.expect(keys::head(project, id), None);
     for pair in pairs.iter().filter(|pair| pair.is_taken) {
@@ -178,8 +178,8 @@ mod tests {
         (0..count).map(definition).collect()
     }
 
-    async fn stage(store: &TestStore, id: &RunId, mark: &Mark, definitions: &[Definition]) -> Staged {
-        let begin = async |transaction: &mut Transaction| -> Result<Staged> {
+    async fn stage(store: &TestStore, id: &RunId, mark: &Mark, definitions: &[Definition]) -> StagedRun {
+        let begin = async |transaction: &mut Transaction| -> Result<StagedRun> {
             staged_begin(transaction, P, id, [1; 32], (1_000, 1_000)).await
         };
         let staged = store.run(begin).await.unwrap();
@@ -192,12 +192,18 @@ mod tests {
         staged
     }
 
-    async fn link(store: &TestStore, id: &RunId, staged: &Staged) {
-        let producers = staged_producers(&**store, P, id, staged).await.unwrap().expect("the id is free");
+    async fn link(store: &TestStore, id: &RunId, staged: &StagedRun) {
+        let producers =
+            staged_producers_prepare(&**store, P, id, staged).await.unwrap().expect("the id is free");
         assert!(link_seen(store, id, staged, &producers).await);
     }
 
-    async fn link_seen(store: &TestStore, id: &RunId, staged: &Staged, producers: &StagedProducers) -> bool {
+    async fn link_seen(
+        store: &TestStore,
+        id: &RunId,
+        staged: &StagedRun,
+        producers: &StagedProducers,
+    ) -> bool {
         let link = async |transaction: &mut Transaction| -> Result<bool> {
             staged_producers_link(transaction, P, id, staged.number, producers.clone()).await
         };
@@ -232,7 +238,7 @@ mod tests {
         let mut batch = Batch::default();
         batch.set(keys::head(P, &id), Head::Live(RunNumber(7)).encode());
         store.commit(batch).await.unwrap();
-        assert!(staged_producers(&*store, P, &id, &staged).await.unwrap().is_none());
+        assert!(staged_producers_prepare(&*store, P, &id, &staged).await.unwrap().is_none());
         assert_eq!(linked(&store, &id).await, (vec![], vec![]));
     }
 
@@ -266,7 +272,7 @@ mod tests {
         let (store, id) = (TestStore::open().await, RunId::new("r"));
         let mark = Mark { sequence: 9, items: 1, seen_us: 3 };
         let staged = stage(&store, &id, &mark, &definitions(2, "staged")).await;
-        let seen = staged_producers(&*store, P, &id, &staged).await.unwrap().unwrap();
+        let seen = staged_producers_prepare(&*store, P, &id, &staged).await.unwrap().unwrap();
         let own = Mark { sequence: 10, ..mark };
         let mut batch = Batch::default();
         batch.set(keys::mark(P, &id, PRODUCER), rows::encode(&own));
@@ -283,7 +289,7 @@ mod tests {
     async fn definitions_of_an_unfinished_restore_are_swept() {
         let (store, id) = (TestStore::open().await, RunId::new("r"));
         let staged = stage(&store, &id, &Mark::default(), &definitions(500, &"x".repeat(1_000))).await;
-        staged_producers(&*store, P, &id, &staged).await.unwrap().unwrap();
+        staged_producers_prepare(&*store, P, &id, &staged).await.unwrap().unwrap();
         let pages = async || {
             let range = keys::dictionary(P, &id, PRODUCER);
             rows::scan_all(&*store.snapshot().await.unwrap(), &range).await.unwrap().len()

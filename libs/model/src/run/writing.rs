@@ -12,7 +12,7 @@ use crate::{
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
 #[cbor(array)]
-pub struct Writing {
+pub struct WritingState {
     /// Number of metric series, which is also the next series number.
     #[n(0)]
     pub series: u32,
@@ -37,7 +37,7 @@ pub struct Writing {
     pub next_line: u64,
 }
 
-impl Writing {
+impl WritingState {
     /// The share of this run in the counters of its project.
     pub fn project_counters(&self) -> [(Counter, i64); 3] {
         let series = i64::from(self.series) + i64::from(self.object_series);
@@ -50,22 +50,26 @@ impl Writing {
     }
 }
 
-pub async fn writing_get(snapshot: &dyn Snapshot, project: Project, number: RunNumber) -> Result<Writing> {
+pub async fn writing_get(
+    snapshot: &dyn Snapshot,
+    project: Project,
+    number: RunNumber,
+) -> Result<WritingState> {
     Ok(rows::get(snapshot, &keys::writing(project, number)).await?.unwrap_or_default())
 }
 
-pub fn writing_put(batch: &mut Batch, project: Project, number: RunNumber, writing: &Writing) {
+pub fn writing_put(batch: &mut Batch, project: Project, number: RunNumber, writing: &WritingState) {
     batch.set(keys::writing(project, number), rows::encode(writing));
 }
 
 /// The rows that change when ingestion or a control message touches a run, as last read.
-pub struct RunSeen {
+pub struct RunVersion {
     document: Option<Value>,
     writing: Option<Value>,
 }
 
-pub async fn run_seen(snapshot: &dyn Snapshot, project: Project, number: RunNumber) -> Result<RunSeen> {
-    Ok(RunSeen {
+pub async fn run_version(snapshot: &dyn Snapshot, project: Project, number: RunNumber) -> Result<RunVersion> {
+    Ok(RunVersion {
         document: snapshot.get(&keys::document(project, number)).await?,
         writing: snapshot.get(&keys::writing(project, number)).await?,
     })
@@ -73,11 +77,11 @@ pub async fn run_seen(snapshot: &dyn Snapshot, project: Project, number: RunNumb
 
 /// Waits until the run differs from `seen`. May also return without a change. The caller limits
 /// the wait by dropping the future.
-pub async fn run_changed(
+pub async fn run_change_wait(
     store: &dyn Store,
     project: Project,
     number: RunNumber,
-    seen: &RunSeen,
+    seen: &RunVersion,
 ) -> Result<()> {
     let (document, writing) = (keys::document(project, number), keys::writing(project, number));
     let documents = std::pin::pin!(store.changed(&document, seen.document.as_ref()));

@@ -18,9 +18,9 @@
 
 use std::ops::Range;
 
-use super::packed::{Floats, Integers, Optionals, put_floats, put_integers, put_optionals};
+use super::packed::{Floats, Integers, OptionalIntegers, put_floats, put_integers, put_optionals};
 use super::points::{Point, Points};
-use super::wire::{Input, Malformed, put_varint};
+use super::wire::{FormatError, Input, put_varint};
 use crate::ids::SeriesNumber;
 
 const FORMAT: u8 = 1;
@@ -34,12 +34,12 @@ const FIRST_TRY: usize = 16 * 1024;
 
 /// Points of one run in the order of writing. Both columns have the same length.
 #[derive(Clone, Debug, Default)]
-pub struct Written {
+pub struct WrittenPoints {
     pub series: Vec<SeriesNumber>,
     pub points: Points,
 }
 
-impl Written {
+impl WrittenPoints {
     pub fn push(&mut self, series: SeriesNumber, point: Point) {
         self.series.push(series);
         self.points.push(point);
@@ -73,7 +73,7 @@ impl Written {
     }
 }
 
-fn encode(written: &Written, range: Range<usize>) -> Vec<u8> {
+fn encode(written: &WrittenPoints, range: Range<usize>) -> Vec<u8> {
     let order = order_by_series(&written.series[range.clone()]);
     let points = &written.points;
     let mut out = Vec::with_capacity(BLOCK_BYTES);
@@ -88,11 +88,11 @@ fn encode(written: &Written, range: Range<usize>) -> Vec<u8> {
     match rows {
         Some(rows) => {
             put_stamps(&mut out, points, || rows.firsts.iter().copied());
-            put_integers(&mut out, &gathered(&rows.of_points, || order.iter().map(|key| place(*key))));
+            put_integers(&mut out, &gather(&rows.row_of_point, || order.iter().map(|key| point_index(*key))));
         }
-        None => put_stamps(&mut out, points, || order.iter().map(|key| range.start + place(*key))),
+        None => put_stamps(&mut out, points, || order.iter().map(|key| range.start + point_index(*key))),
     }
-    let values: Vec<f64> = order.iter().map(|key| points.values[range.start + place(*key)]).collect();
+    let values: Vec<f64> = order.iter().map(|key| points.values[range.start + point_index(*key)]).collect();
     put_floats(&mut out, &values);
     out
 }
@@ -101,14 +101,14 @@ fn encode(written: &Written, range: Range<usize>) -> Vec<u8> {
 /// by the order of writing.
 fn order_by_series(series: &[SeriesNumber]) -> Vec<u64> {
     let mut order: Vec<u64> =
-        series.iter().enumerate().map(|(place, series)| u64::from(series.0) << 32 | place as u64).collect();
+        series.iter().enumerate().map(|(index, series)| u64::from(series.0) << 32 | index as u64).collect();
     // The stable sort takes advantage of the ascending runs of metrics that were logged
     // together.
     order.sort();
     order
 }
 
-fn place(key: u64) -> usize {
+fn point_index(key: u64) -> usize {
     (key & u64::from(u32::MAX)) as usize
 }
 
@@ -126,37 +126,37 @@ fn directory(order: &[u64]) -> (Vec<i64>, Vec<i64>) {
 }
 
 /// Steps, epochs, and times that several points share.
-struct Rows {
+struct SharedRows {
     /// Index of the first point of each row.
     firsts: Vec<usize>,
     /// The row of each point, in the order of writing.
-    of_points: Vec<i64>,
+    row_of_point: Vec<i64>,
 }
 
 /// The shared rows; `None` if a row has less than two points on average.
-fn shared_rows(points: &Points, range: Range<usize>) -> Option<Rows> {
-    let stamp = |place: usize| (points.steps[place], points.times_us[place], points.epochs[place]);
-    let mut rows = Rows { firsts: Vec::new(), of_points: Vec::with_capacity(range.len()) };
-    for place in range.clone() {
-        if rows.firsts.last().is_none_or(|first| stamp(*first) != stamp(place)) {
-            rows.firsts.push(place);
+fn shared_rows(points: &Points, range: Range<usize>) -> Option<SharedRows> {
+    let stamp = |index: usize| (points.steps[index], points.times_us[index], points.epochs[index]);
+    let mut rows = SharedRows { firsts: Vec::new(), row_of_point: Vec::with_capacity(range.len()) };
+    for index in range.clone() {
+        if rows.firsts.last().is_none_or(|first| stamp(*first) != stamp(index)) {
+            rows.firsts.push(index);
             if rows.firsts.len() * 2 > range.len() {
                 return None;
             }
         }
-        rows.of_points.push(rows.firsts.len() as i64 - 1);
+        rows.row_of_point.push(rows.firsts.len() as i64 - 1);
     }
     Some(rows)
 }
 
-fn put_stamps<I: Iterator<Item = usize>>(out: &mut Vec<u8>, points: &Points, places: impl Fn() -> I) {
-    put_integers(out, &gathered(&points.steps, &places));
-    put_optionals(out, &gathered(&points.epochs, &places), put_integers);
-    put_optionals(out, &gathered(&points.times_us, &places), put_integers);
+fn put_stamps<I: Iterator<Item = usize>>(out: &mut Vec<u8>, points: &Points, indexes: impl Fn() -> I) {
+    put_integers(out, &gather(&points.steps, &indexes));
+    put_optionals(out, &gather(&points.epochs, &indexes), put_integers);
+    put_optionals(out, &gather(&points.times_us, &indexes), put_integers);
 }
 
-fn gathered<I: Iterator<Item = usize>>(column: &[i64], places: impl Fn() -> I) -> Vec<i64> {
-    places().map(|place| column[place]).collect()
+fn gather<I: Iterator<Item = usize>>(column: &[i64], indexes: impl Fn() -> I) -> Vec<i64> {
+    indexes().map(|index| column[index]).collect()
 }
 
 /// A block opened for reading. Columns are decoded only when they are read.
@@ -168,15 +168,15 @@ pub struct Block<'a> {
     series: Integers<'a>,
     starts: Integers<'a>,
     steps: Integers<'a>,
-    epochs: Optionals<'a>,
-    times_us: Optionals<'a>,
+    epochs: OptionalIntegers<'a>,
+    times_us: OptionalIntegers<'a>,
     rows: Option<Integers<'a>>,
     values: Floats<'a>,
 }
 
 impl<'a> Block<'a> {
-    pub fn open(bytes: &'a [u8]) -> Result<Self, Malformed> {
-        let mut input = Input::of_format(bytes, FORMAT)?;
+    pub fn open(bytes: &'a [u8]) -> Result<Self, FormatError> {
+        let mut input = Input::with_format(bytes, FORMAT)?;
         let points = input.count(BLOCK_POINTS)?;
         let series_count = input.count(points)?;
         let row_count = input.count(points)?;
@@ -188,8 +188,8 @@ impl<'a> Block<'a> {
             series: Integers::open(&mut input, series_count)?,
             starts: Integers::open(&mut input, series_count)?,
             steps: Integers::open(&mut input, stamps)?,
-            epochs: Optionals::open(&mut input, stamps)?,
-            times_us: Optionals::open(&mut input, stamps)?,
+            epochs: OptionalIntegers::open(&mut input, stamps)?,
+            times_us: OptionalIntegers::open(&mut input, stamps)?,
             rows: if row_count == 0 { None } else { Some(Integers::open(&mut input, points)?) },
             values: Floats::open(&mut input, points)?,
         };
@@ -225,7 +225,7 @@ impl<'a> Block<'a> {
     }
 
     /// Appends the points of the series at `index` to `out`, in the order of writing.
-    pub fn read(&self, index: usize, out: &mut Points) -> Result<(), Malformed> {
+    pub fn read(&self, index: usize, out: &mut Points) -> Result<(), FormatError> {
         let range = self.range(index)?;
         match &self.rows {
             None => {
@@ -247,24 +247,24 @@ impl<'a> Block<'a> {
     }
 
     /// The number of points of the series at `index`.
-    pub fn points_of(&self, index: usize) -> Result<usize, Malformed> {
+    pub fn point_count(&self, index: usize) -> Result<usize, FormatError> {
         self.range(index).map(|range| range.len())
     }
 
-    fn range(&self, index: usize) -> Result<Range<usize>, Malformed> {
+    fn range(&self, index: usize) -> Result<Range<usize>, FormatError> {
         let start = self.starts.get(index) as usize;
         let end =
             if index + 1 == self.series_count { self.points } else { self.starts.get(index + 1) as usize };
         if start <= end && end <= self.points {
             Ok(start..end)
         } else {
-            Err(Malformed("positions out of order"))
+            Err(FormatError("positions out of order"))
         }
     }
 
-    fn row(&self, rows: &Integers<'_>, position: usize) -> Result<usize, Malformed> {
+    fn row(&self, rows: &Integers<'_>, position: usize) -> Result<usize, FormatError> {
         let row = rows.get(position) as usize;
-        if row < self.row_count { Ok(row) } else { Err(Malformed("row out of bounds")) }
+        if row < self.row_count { Ok(row) } else { Err(FormatError("row out of bounds")) }
     }
 }
 

@@ -24,7 +24,7 @@ use super::column::{
 use super::points::{Points, StepRange};
 use super::pyramid::MAX_LEVEL;
 use super::summary::{Summary, put_summary, summary};
-use super::wire::{Input, Malformed, put_varint};
+use super::wire::{FormatError, Input, put_varint};
 
 const FORMAT: u8 = 1;
 pub(crate) const CHUNK_POINTS: usize = 16 * 1024;
@@ -44,8 +44,8 @@ pub(crate) fn encode(points: &Points) -> Vec<u8> {
     out
 }
 
-pub(crate) fn decode(bytes: &[u8]) -> Result<Points, Malformed> {
-    let mut input = Input::of_format(bytes, FORMAT)?;
+pub(crate) fn decode(bytes: &[u8]) -> Result<Points, FormatError> {
+    let mut input = Input::with_format(bytes, FORMAT)?;
     let count = input.count(CHUNK_POINTS)?;
     let points = Points {
         steps: integer_column(&mut input, count)?,
@@ -57,13 +57,13 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Points, Malformed> {
     if points.steps.is_sorted_by(|left, right| left < right) {
         Ok(points)
     } else {
-        Err(Malformed("steps out of order"))
+        Err(FormatError("steps out of order"))
     }
 }
 
 /// One row of a series' chunk list.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Entry {
+pub(crate) struct ChunkEntry {
     pub(crate) id: u64,
     pub(crate) bytes: u64,
     /// The lowest pyramid level that includes the chunk; `None` if it is unsealed.
@@ -71,7 +71,7 @@ pub(crate) struct Entry {
     pub(crate) summary: Summary,
 }
 
-impl Entry {
+impl ChunkEntry {
     pub(crate) fn encode(&self) -> Bytes {
         let mut out = Vec::with_capacity(128);
         out.push(FORMAT);
@@ -82,12 +82,12 @@ impl Entry {
         out.into()
     }
 
-    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
-        let mut input = Input::of_format(bytes, FORMAT)?;
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, FormatError> {
+        let mut input = Input::with_format(bytes, FORMAT)?;
         let (id, size) = (input.varint()?, input.varint()?);
         let base = input.byte()?.checked_sub(1);
         if base > Some(MAX_LEVEL) {
-            return Err(Malformed("base above the highest level"));
+            return Err(FormatError("base above the highest level"));
         }
         let summary = summary(&mut input)?;
         input.end()?;
@@ -109,7 +109,7 @@ impl Entry {
 
 /// Assigns `steps`, which must be ascending, to chunks: steps before the first chunk to the
 /// first one, every other step to the last chunk that begins at or before it.
-pub(crate) fn groups(entries: &[Entry], steps: &[i64]) -> Vec<Range<usize>> {
+pub(crate) fn group_by_chunk(entries: &[ChunkEntry], steps: &[i64]) -> Vec<Range<usize>> {
     let mut end = steps.len();
     let mut groups: Vec<Range<usize>> = Vec::with_capacity(entries.len());
     for (index, entry) in entries.iter().enumerate().rev() {

@@ -13,10 +13,10 @@ use pco::standalone::{simple_compress, simple_decompress_into};
 use pco::{ChunkConfig, DeltaSpec, ModeSpec};
 
 use super::packed::{
-    ABSENT, Floats, Integers, Presence, fit_float32, integers_width, narrowed, put_floats, put_integers,
-    put_optionals, widened,
+    ABSENT, Floats, Integers, Presence, fit_float32, integers_width, narrow_float, put_floats, put_integers,
+    put_optionals, widen_float,
 };
-use super::wire::{Input, Malformed, put_varint};
+use super::wire::{FormatError, Input, put_varint};
 
 const LEVEL: usize = 4;
 const PCO_FROM: usize = 64;
@@ -50,7 +50,7 @@ pub(crate) fn put_float_column(out: &mut Vec<u8>, values: &[f64]) {
         out.push(PACKED);
         put_floats(out, values);
     } else if fit_float32(values) {
-        let narrow: Vec<f32> = values.iter().map(|value| narrowed(*value)).collect();
+        let narrow: Vec<f32> = values.iter().map(|value| narrow_float(*value)).collect();
         put_compressed(out, PCO_NARROW, &compress(&narrow, float_config(values)));
     } else {
         put_compressed(out, PCO_WIDE, &compress(values, float_config(values)));
@@ -75,19 +75,19 @@ fn put_compressed(out: &mut Vec<u8>, form: u8, compressed: &[u8]) {
     out.extend_from_slice(compressed);
 }
 
-pub(crate) fn integer_column(input: &mut Input<'_>, count: usize) -> Result<Vec<i64>, Malformed> {
+pub(crate) fn integer_column(input: &mut Input<'_>, count: usize) -> Result<Vec<i64>, FormatError> {
     match input.byte()? {
         PACKED => {
             let mut values = Vec::with_capacity(count);
             Integers::open(input, count)?.read(0..count, &mut values);
             Ok(values)
         }
-        PCO_NARROW => decompressed(input, count),
-        _ => Err(Malformed("unknown form of integer column")),
+        PCO_NARROW => decompress(input, count),
+        _ => Err(FormatError("unknown form of integer column")),
     }
 }
 
-pub(crate) fn optional_column(input: &mut Input<'_>, count: usize) -> Result<Vec<i64>, Malformed> {
+pub(crate) fn optional_column(input: &mut Input<'_>, count: usize) -> Result<Vec<i64>, FormatError> {
     let presence = Presence::open(input, count)?;
     if matches!(presence, Presence::None) {
         return Ok(vec![ABSENT; count]);
@@ -104,26 +104,26 @@ pub(crate) fn optional_column(input: &mut Input<'_>, count: usize) -> Result<Vec
     Ok(values)
 }
 
-pub(crate) fn float_column(input: &mut Input<'_>, count: usize) -> Result<Vec<f64>, Malformed> {
+pub(crate) fn float_column(input: &mut Input<'_>, count: usize) -> Result<Vec<f64>, FormatError> {
     match input.byte()? {
         PACKED => {
             let mut values = Vec::with_capacity(count);
             Floats::open(input, count)?.read(0..count, &mut values);
             Ok(values)
         }
-        PCO_NARROW => Ok(decompressed::<f32>(input, count)?.into_iter().map(widened).collect()),
-        PCO_WIDE => decompressed(input, count),
-        _ => Err(Malformed("unknown form of float column")),
+        PCO_NARROW => Ok(decompress::<f32>(input, count)?.into_iter().map(widen_float).collect()),
+        PCO_WIDE => decompress(input, count),
+        _ => Err(FormatError("unknown form of float column")),
     }
 }
 
-fn decompressed<T: Number + Default>(input: &mut Input<'_>, count: usize) -> Result<Vec<T>, Malformed> {
+fn decompress<T: Number + Default>(input: &mut Input<'_>, count: usize) -> Result<Vec<T>, FormatError> {
     let length = input.count(usize::MAX)?;
     let bytes = input.take(length)?;
     let mut values = vec![T::default(); count];
     match simple_decompress_into(bytes, &mut values) {
         Ok(progress) if progress.finished && progress.n_processed == count => Ok(values),
-        _ => Err(Malformed("compressed column does not match its length")),
+        _ => Err(FormatError("compressed column does not match its length")),
     }
 }
 

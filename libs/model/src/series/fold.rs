@@ -20,7 +20,7 @@
 //! Deliberately absent: the thread. Folding is CPU-bound between its awaits, so run it off the
 //! async threads.
 
-mod part;
+mod fold_part;
 mod policy;
 mod rewrite;
 
@@ -30,11 +30,11 @@ use bytes::Bytes;
 use futures::future::try_join_all;
 use matyan_store::{Batch, Error, Key, Result, Snapshot, Store, Transaction, Value, transact};
 
-use self::part::{Part, Pending};
-pub use self::policy::Unfolded;
-use self::rewrite::Rewrite;
-use super::stored::RunPlace;
-use super::wire::{Input, Malformed, put_signed, put_varint};
+use self::fold_part::{FoldPart, PendingSeries};
+pub use self::policy::UnfoldedBlocks;
+use self::rewrite::SeriesRewrite;
+use super::series_rows::RunRef;
+use super::wire::{FormatError, Input, put_signed, put_varint};
 use crate::ids::SeriesNumber;
 use crate::keys;
 
@@ -74,18 +74,18 @@ impl FoldRow {
         out.into()
     }
 
-    pub(crate) fn decode(value: Option<&Value>) -> Result<Self, Malformed> {
+    pub(crate) fn decode(value: Option<&Value>) -> Result<Self, FormatError> {
         let Some(value) = value else { return Ok(Self::default()) };
-        let mut input = Input::of_format(value, FORMAT)?;
+        let mut input = Input::with_format(value, FORMAT)?;
         let end = input.varint()?;
         let position = match input.byte()? {
             0 => None,
             1 => {
                 let series =
-                    u32::try_from(input.varint()?).map_err(|_| Malformed("series number over 32 bits"))?;
+                    u32::try_from(input.varint()?).map_err(|_| FormatError("series number over 32 bits"))?;
                 Some((series, input.signed()?))
             }
-            _ => return Err(Malformed("unknown form of fold row")),
+            _ => return Err(FormatError("unknown form of fold row")),
         };
         input.end()?;
         Ok(Self { end, position })
@@ -107,30 +107,30 @@ impl FoldRow {
 
 /// The row that exists while the run is live under its number, and its value for that time.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Live {
+pub struct LiveRow {
     pub key: Key,
     pub value: Value,
 }
 
 /// Outcome of a step of a fold, or of a whole fold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Folding {
+pub enum FoldStatus {
     /// More steps are needed.
-    Under,
+    InProgress,
     /// The blocks are folded and cleared.
     Done,
     /// The run is dead, or its id has a new run. Drop the fold.
-    Gone,
+    RunDead,
     /// Another fold has advanced the run. Drop this one; start a new one if needed.
     Superseded,
 }
 
 /// A fold of one run, in progress.
 pub struct Fold {
-    run: RunPlace,
+    run: RunRef,
     /// The fold row as stored; the next transaction expects it.
     row: FoldRow,
-    part: Part,
+    part: FoldPart,
     /// Blocks after the part.
     later: VecDeque<(u64, Bytes)>,
     /// The run has ended, so the unsealed chunks of each series are merged into one.
@@ -139,31 +139,32 @@ pub struct Fold {
 
 impl Fold {
     /// Resumes the fold in progress, or starts a new one if there are blocks.
-    pub async fn begin(snapshot: &dyn Snapshot, run: RunPlace, ended: bool) -> Result<Option<Self>> {
+    pub async fn begin(snapshot: &dyn Snapshot, run: RunRef, ended: bool) -> Result<Option<Self>> {
         let row = run.fold_row(snapshot).await?;
         let resumed = row.position.is_some();
         // A resumed fold must process the blocks that it began with, and no others.
         let (end, room) = if resumed { (row.end, usize::MAX) } else { (u64::MAX, FOLD_BYTES) };
         let mut later: VecDeque<_> = run.blocks(snapshot, end, room).await?.into();
-        let part = if resumed { Part::whole(&mut later, row.end)? } else { Part::next(&mut later)? };
+        let part =
+            if resumed { FoldPart::resumed(&mut later, row.end)? } else { FoldPart::next(&mut later)? };
         Ok(part.map(|part| Self { run, row, part, later, ended }))
     }
 
     /// Folds a slice of series in one transaction. `now_us` dates the replaced chunks.
-    pub async fn step(&mut self, store: &dyn Store, live: &Live, now_us: i64) -> Result<Folding> {
+    pub async fn step(&mut self, store: &dyn Store, live: &LiveRow, now_us: i64) -> Result<FoldStatus> {
         let fold = &*self;
         let ((row, folding), _) = transact(store, async |mut transaction: Transaction| {
-            transaction.buffered();
+            transaction.set_buffered();
             let answer = fold.slice(&mut transaction, live, now_us).await?;
             Ok::<_, Error>((transaction, answer))
         })
         .await?;
         self.row = row;
-        if folding == Folding::Done
-            && let Some(next) = Part::next(&mut self.later)?
+        if folding == FoldStatus::Done
+            && let Some(next) = FoldPart::next(&mut self.later)?
         {
             self.part = next;
-            return Ok(Folding::Under);
+            return Ok(FoldStatus::InProgress);
         }
         Ok(folding)
     }
@@ -171,15 +172,15 @@ impl Fold {
     async fn slice(
         &self,
         transaction: &mut Transaction,
-        live: &Live,
+        live: &LiveRow,
         now_us: i64,
-    ) -> Result<(FoldRow, Folding)> {
+    ) -> Result<(FoldRow, FoldStatus)> {
         let key = keys::fold(self.run.project, self.run.number);
         if transaction.get(&live.key).await?.as_ref() != Some(&live.value) {
-            return Ok((self.row, Folding::Gone));
+            return Ok((self.row, FoldStatus::RunDead));
         }
         if FoldRow::decode(transaction.get(&key).await?.as_ref())? != self.row {
-            return Ok((self.row, Folding::Superseded));
+            return Ok((self.row, FoldStatus::Superseded));
         }
         // A separate batch, as the transaction is borrowed for reading at the same time.
         let mut batch = Batch::default();
@@ -190,7 +191,7 @@ impl Fold {
         let row = FoldRow { end: self.part.end, position };
         batch.set(key, row.encode());
         transaction.batch().mutations.append(&mut batch.mutations);
-        Ok((row, if position.is_none() { Folding::Done } else { Folding::Under }))
+        Ok((row, if position.is_none() { FoldStatus::Done } else { FoldStatus::InProgress }))
     }
 
     /// Folds series until the transaction is full. Returns the position to continue from;
@@ -231,10 +232,15 @@ impl Fold {
         Ok(position)
     }
 
-    async fn rewrite(&self, snapshot: &dyn Snapshot, pending: Pending) -> Result<(usize, Rewrite)> {
-        let place = self.run.series(self.part.series[pending.index]);
+    async fn rewrite(
+        &self,
+        snapshot: &dyn Snapshot,
+        pending: PendingSeries,
+    ) -> Result<(usize, SeriesRewrite)> {
+        let series_ref = self.run.series(self.part.series[pending.index]);
         let rewrite =
-            Rewrite::compute(snapshot, place, pending.points, self.ended && self.later.is_empty()).await?;
+            SeriesRewrite::compute(snapshot, series_ref, pending.points, self.ended && self.later.is_empty())
+                .await?;
         Ok((pending.index, rewrite))
     }
 }
@@ -243,21 +249,21 @@ impl Fold {
 /// the clock.
 pub async fn fold_run(
     store: &dyn Store,
-    run: RunPlace,
-    live: &Live,
+    run: RunRef,
+    live: &LiveRow,
     ended: bool,
     now_us: &(dyn Fn() -> i64 + Sync),
-) -> Result<Folding> {
+) -> Result<FoldStatus> {
     loop {
         let snapshot = store.snapshot().await?;
         let Some(mut fold) = Fold::begin(snapshot.as_ref(), run, ended).await? else {
-            return Ok(Folding::Done);
+            return Ok(FoldStatus::Done);
         };
         drop(snapshot);
         loop {
             match fold.step(store, live, now_us()).await? {
-                Folding::Under => {}
-                Folding::Done => break,
+                FoldStatus::InProgress => {}
+                FoldStatus::Done => break,
                 end => return Ok(end),
             }
         }

@@ -72,9 +72,9 @@ pub(crate) fn points(max: usize) -> impl Strategy<Value = Points> {
 }
 
 /// Points in ascending order of distinct steps.
-pub(crate) fn settled_points(max: usize) -> impl Strategy<Value = Points> {
+pub(crate) fn sorted_points(max: usize) -> impl Strategy<Value = Points> {
     points(max).prop_map(|mut points| {
-        points.settle();
+        points.sort_and_merge();
         points
     })
 }

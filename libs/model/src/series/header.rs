@@ -13,15 +13,15 @@
 
 use bytes::Bytes;
 
-use super::pyramid::{MAX_LEVEL, Sealed};
+use super::pyramid::{MAX_LEVEL, SealedSummary};
 use super::summary::{Summary, put_summary, summary};
-use super::wire::{Input, Malformed, put_text, put_varint};
+use super::wire::{FormatError, Input, put_text, put_varint};
 
 const FORMAT: u8 = 1;
 
 /// Identity and type of a metric series.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Header {
+pub struct MetricHeader {
     pub name: String,
     /// Canonical JSON text; empty for no context.
     pub context: String,
@@ -29,7 +29,7 @@ pub struct Header {
     pub dtype: String,
 }
 
-impl Header {
+impl MetricHeader {
     pub fn encode(&self) -> Bytes {
         let mut out = Vec::with_capacity(8 + self.name.len() + self.context.len() + self.dtype.len());
         out.push(FORMAT);
@@ -39,8 +39,8 @@ impl Header {
         out.into()
     }
 
-    pub fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
-        let mut input = Input::of_format(bytes, FORMAT)?;
+    pub fn decode(bytes: &[u8]) -> Result<Self, FormatError> {
+        let mut input = Input::with_format(bytes, FORMAT)?;
         let (name, context, dtype) = (input.text()?, input.text()?, input.text()?);
         input.end()?;
         Ok(Self { name: name.into(), context: context.into(), dtype: dtype.into() })
@@ -49,13 +49,13 @@ impl Header {
 
 /// Summary row: the state of the folded points of a series.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Folded {
+pub(crate) struct FoldedSummary {
     pub(crate) next_chunk: u64,
     pub(crate) total: Summary,
-    pub(crate) sealed: Option<Sealed>,
+    pub(crate) sealed: Option<SealedSummary>,
 }
 
-impl Folded {
+impl FoldedSummary {
     pub(crate) fn encode(&self) -> Bytes {
         let mut out = Vec::with_capacity(256);
         out.push(FORMAT);
@@ -71,27 +71,27 @@ impl Folded {
         out.into()
     }
 
-    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
-        let mut input = Input::of_format(bytes, FORMAT)?;
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, FormatError> {
+        let mut input = Input::with_format(bytes, FORMAT)?;
         let next_chunk = input.varint()?;
         let total = summary(&mut input)?;
         let sealed = match input.byte()? {
             0 => None,
             1 => Some(sealed(&mut input)?),
-            _ => return Err(Malformed("unknown form of summary row")),
+            _ => return Err(FormatError("unknown form of summary row")),
         };
         input.end()?;
         Ok(Self { next_chunk, total, sealed })
     }
 }
 
-fn sealed(input: &mut Input<'_>) -> Result<Sealed, Malformed> {
+fn sealed(input: &mut Input<'_>) -> Result<SealedSummary, FormatError> {
     let [lowest, highest, top] = input.array()?;
     let summary = summary(input)?;
     if lowest <= highest && highest <= top && top <= MAX_LEVEL {
-        Ok(Sealed { summary, lowest, highest, top })
+        Ok(SealedSummary { summary, lowest, highest, top })
     } else {
-        Err(Malformed("levels out of order"))
+        Err(FormatError("levels out of order"))
     }
 }
 
@@ -105,16 +105,16 @@ mod tests {
     proptest! {
         #[test]
         fn headers_survive_the_round_trip(name: String, context: String, dtype: String) {
-            let header = Header { name, context, dtype };
-            prop_assert_eq!(Header::decode(&header.encode()), Ok(header));
+            let header = MetricHeader { name, context, dtype };
+            prop_assert_eq!(MetricHeader::decode(&header.encode()), Ok(header));
         }
 
         #[test]
-        fn summary_rows_survive_the_round_trip(points in generate::settled_points(9), next_chunk: u64, levels in proptest::option::of([0..9_u8, 9..19, 19..MAX_LEVEL + 1])) {
-            let Some(total) = Summary::of(&points, 0..points.len()) else { return Ok(()) };
-            let sealed = levels.map(|[lowest, highest, top]| Sealed { summary: total, lowest, highest, top });
-            let folded = Folded { next_chunk, total, sealed };
-            let read = Folded::decode(&folded.encode()).unwrap();
+        fn summary_rows_survive_the_round_trip(points in generate::sorted_points(9), next_chunk: u64, levels in proptest::option::of([0..9_u8, 9..19, 19..MAX_LEVEL + 1])) {
+            let Some(total) = Summary::from_points(&points, 0..points.len()) else { return Ok(()) };
+            let sealed = levels.map(|[lowest, highest, top]| SealedSummary { summary: total, lowest, highest, top });
+            let folded = FoldedSummary { next_chunk, total, sealed };
+            let read = FoldedSummary::decode(&folded.encode()).unwrap();
             prop_assert_eq!(read.encode(), folded.encode());
             prop_assert_eq!(read.total.steps(), total.steps());
         }
@@ -122,8 +122,8 @@ mod tests {
         #[test]
         fn arbitrary_bytes_are_decoded_or_rejected(mut bytes: Vec<u8>) {
             bytes.insert(0, FORMAT);
-            let _: Result<Header, Malformed> = Header::decode(&bytes);
-            if let Ok(Folded { sealed: Some(sealed), .. }) = Folded::decode(&bytes) {
+            let _: Result<MetricHeader, FormatError> = MetricHeader::decode(&bytes);
+            if let Ok(FoldedSummary { sealed: Some(sealed), .. }) = FoldedSummary::decode(&bytes) {
                 prop_assert!(sealed.top <= MAX_LEVEL);
             }
         }

@@ -13,7 +13,7 @@
 //!   float32. 2: n float64. Little-endian. In a float32 column, NaN represents the bits
 //!   7ff8000000000000; a NaN with other bits requires a float64 column.
 
-use super::wire::{Input, Malformed, put_signed};
+use super::wire::{FormatError, Input, put_signed};
 
 /// Marks an absent epoch or time. The wire format has the same convention, so no client can
 /// send this value.
@@ -23,54 +23,54 @@ const NAN_BITS: u64 = 0x7ff8_0000_0000_0000;
 const NARROW_NAN_BITS: u32 = 0x7fc0_0000;
 
 pub(crate) fn put_integers(out: &mut Vec<u8>, values: &[i64]) {
-    let frame = Frame::of(values);
-    out.push(frame.width as u8);
-    put_signed(out, frame.base);
-    put_signed(out, frame.stride);
-    if frame.width > 0 {
-        put_residuals(out, values, &frame);
+    let fit = LinearFit::new(values);
+    out.push(fit.width as u8);
+    put_signed(out, fit.base);
+    put_signed(out, fit.stride);
+    if fit.width > 0 {
+        put_residuals(out, values, &fit);
     }
 }
 
 /// Writes eight bytes per value but advances by the width only, which is faster than copies of
 /// variable length.
-fn put_residuals(out: &mut Vec<u8>, values: &[i64], frame: &Frame) {
+fn put_residuals(out: &mut Vec<u8>, values: &[i64], fit: &LinearFit) {
     let start = out.len();
-    let end = start + values.len() * frame.width;
+    let end = start + values.len() * fit.width;
     out.resize(end + 8, 0);
-    let mut line = frame.base;
-    for (place, value) in (start..).step_by(frame.width).zip(values) {
+    let mut line = fit.base;
+    for (offset, value) in (start..).step_by(fit.width).zip(values) {
         let residual = value.wrapping_sub(line) as u64;
-        out[place..place + 8].copy_from_slice(&residual.to_le_bytes());
-        line = line.wrapping_add(frame.stride);
+        out[offset..offset + 8].copy_from_slice(&residual.to_le_bytes());
+        line = line.wrapping_add(fit.stride);
     }
     out.truncate(end);
 }
 
 /// A line below the values of a column, and the width in bytes of the largest residual.
-struct Frame {
+struct LinearFit {
     base: i64,
     stride: i64,
     width: usize,
 }
 
-impl Frame {
+impl LinearFit {
     /// Tries a flat line and a line from the first to the last value, and prefers the flat
     /// one unless it is wider.
-    fn of(values: &[i64]) -> Self {
+    fn new(values: &[i64]) -> Self {
         let (Some(first), Some(last)) = (values.first(), values.last()) else {
             return Self { base: 0, stride: 0, width: 0 };
         };
-        let flat = Self::along(values, 0);
+        let flat = Self::with_stride(values, 0);
         if flat.width == 0 {
             return flat;
         }
         let slope = last.wrapping_sub(*first) / (values.len() as i64 - 1);
-        let sloped = Self::along(values, slope);
+        let sloped = Self::with_stride(values, slope);
         if sloped.width < flat.width { sloped } else { flat }
     }
 
-    fn along(values: &[i64], stride: i64) -> Self {
+    fn with_stride(values: &[i64], stride: i64) -> Self {
         let (mut min, mut max, mut line) = (i64::MAX, i64::MIN, 0_i64);
         for value in values {
             let distance = value.wrapping_sub(line);
@@ -85,7 +85,7 @@ impl Frame {
 
 /// Size of the residuals that `put_integers` writes.
 pub(crate) fn integers_width(values: &[i64]) -> usize {
-    Frame::of(values).width * values.len()
+    LinearFit::new(values).width * values.len()
 }
 
 /// A packed integer column, checked to hold the number of values it was opened with.
@@ -98,13 +98,13 @@ pub(crate) struct Integers<'a> {
 }
 
 impl<'a> Integers<'a> {
-    pub(crate) fn open(input: &mut Input<'a>, count: usize) -> Result<Self, Malformed> {
+    pub(crate) fn open(input: &mut Input<'a>, count: usize) -> Result<Self, FormatError> {
         let width = usize::from(input.byte()?);
         if width > 8 {
-            return Err(Malformed("integer wider than 8 bytes"));
+            return Err(FormatError("integer wider than 8 bytes"));
         }
         let (base, stride) = (input.signed()?, input.signed()?);
-        let bytes = count.checked_mul(width).ok_or(Malformed("value ends early"))?;
+        let bytes = count.checked_mul(width).ok_or(FormatError("value ends early"))?;
         Ok(Self { base, stride, width, residuals: input.take(bytes)? })
     }
 
@@ -141,7 +141,7 @@ pub(crate) fn put_optionals(out: &mut Vec<u8>, values: &[i64], put: fn(&mut Vec<
     } else {
         out.push(2);
         put_bits(out, values);
-        put(out, &filled(values));
+        put(out, &fill_absent(values));
     }
 }
 
@@ -152,7 +152,7 @@ fn put_bits(out: &mut Vec<u8>, values: &[i64]) {
 }
 
 /// Replaces absent values by a neighbor, which packs best.
-fn filled(values: &[i64]) -> Vec<i64> {
+fn fill_absent(values: &[i64]) -> Vec<i64> {
     let mut last = values.iter().copied().find(|value| *value != ABSENT).unwrap_or(0);
     let fill = |value: &i64| {
         last = if *value == ABSENT { last } else { *value };
@@ -170,12 +170,12 @@ pub(crate) enum Presence<'a> {
 }
 
 impl<'a> Presence<'a> {
-    pub(crate) fn open(input: &mut Input<'a>, count: usize) -> Result<Self, Malformed> {
+    pub(crate) fn open(input: &mut Input<'a>, count: usize) -> Result<Self, FormatError> {
         match input.byte()? {
             0 => Ok(Self::None),
             1 => Ok(Self::All),
             2 => Ok(Self::Some(input.take(count.div_ceil(8))?)),
-            _ => Err(Malformed("unknown form of optional column")),
+            _ => Err(FormatError("unknown form of optional column")),
         }
     }
 
@@ -190,13 +190,13 @@ impl<'a> Presence<'a> {
 
 /// A packed optional column; `integers` is `None` if all values are absent.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Optionals<'a> {
+pub(crate) struct OptionalIntegers<'a> {
     presence: Presence<'a>,
     integers: Option<Integers<'a>>,
 }
 
-impl<'a> Optionals<'a> {
-    pub(crate) fn open(input: &mut Input<'a>, count: usize) -> Result<Self, Malformed> {
+impl<'a> OptionalIntegers<'a> {
+    pub(crate) fn open(input: &mut Input<'a>, count: usize) -> Result<Self, FormatError> {
         let presence = Presence::open(input, count)?;
         let integers = match presence {
             Presence::None => None,
@@ -225,17 +225,17 @@ impl<'a> Optionals<'a> {
 pub(crate) fn fit_float32(values: &[f64]) -> bool {
     // The inner loop has no branches, so that it is vectorized; the outer one can exit
     // early.
-    let fits = |value: &f64| widened(narrowed(*value)).to_bits() == value.to_bits();
+    let fits = |value: &f64| widen_float(narrow_float(*value)).to_bits() == value.to_bits();
     values.chunks(64).all(|block| block.iter().fold(true, |all, value| all & fits(value)))
 }
 
 /// Converts to float32. Conversions between float types may change the bits of a NaN, so NaN is
 /// handled explicitly in both directions.
-pub(crate) fn narrowed(value: f64) -> f32 {
+pub(crate) fn narrow_float(value: f64) -> f32 {
     if value.is_nan() { f32::from_bits(NARROW_NAN_BITS) } else { value as f32 }
 }
 
-pub(crate) fn widened(value: f32) -> f64 {
+pub(crate) fn widen_float(value: f32) -> f64 {
     if value.is_nan() { f64::from_bits(NAN_BITS) } else { f64::from(value) }
 }
 
@@ -248,7 +248,7 @@ pub(crate) fn put_floats(out: &mut Vec<u8>, values: &[f64]) {
         out.extend_from_slice(&first.to_le_bytes());
     } else if narrow {
         out.push(1);
-        out.extend(values.iter().flat_map(|value| narrowed(*value).to_le_bytes()));
+        out.extend(values.iter().flat_map(|value| narrow_float(*value).to_le_bytes()));
     } else {
         out.push(2);
         out.extend(values.iter().flat_map(|value| value.to_le_bytes()));
@@ -264,12 +264,12 @@ pub(crate) enum Floats<'a> {
 }
 
 impl<'a> Floats<'a> {
-    pub(crate) fn open(input: &mut Input<'a>, count: usize) -> Result<Self, Malformed> {
+    pub(crate) fn open(input: &mut Input<'a>, count: usize) -> Result<Self, FormatError> {
         match input.byte()? {
             0 => Ok(Self::Constant(f64::from_le_bytes(input.array()?))),
-            1 => Ok(Self::Narrow(floats_of(input, count)?)),
-            2 => Ok(Self::Wide(floats_of(input, count)?)),
-            _ => Err(Malformed("unknown form of float column")),
+            1 => Ok(Self::Narrow(take_floats(input, count)?)),
+            2 => Ok(Self::Wide(take_floats(input, count)?)),
+            _ => Err(FormatError("unknown form of float column")),
         }
     }
 
@@ -277,7 +277,7 @@ impl<'a> Floats<'a> {
     pub(crate) fn get(&self, index: usize) -> f64 {
         match self {
             Self::Constant(value) => *value,
-            Self::Narrow(values) => widened(f32::from_le_bytes(values[index])),
+            Self::Narrow(values) => widen_float(f32::from_le_bytes(values[index])),
             Self::Wide(values) => f64::from_le_bytes(values[index]),
         }
     }
@@ -286,15 +286,18 @@ impl<'a> Floats<'a> {
         match self {
             Self::Constant(value) => out.resize(out.len() + range.len(), *value),
             Self::Narrow(values) => {
-                out.extend(values[range].iter().map(|value| widened(f32::from_le_bytes(*value))))
+                out.extend(values[range].iter().map(|value| widen_float(f32::from_le_bytes(*value))))
             }
             Self::Wide(values) => out.extend(values[range].iter().map(|value| f64::from_le_bytes(*value))),
         }
     }
 }
 
-fn floats_of<'a, const N: usize>(input: &mut Input<'a>, count: usize) -> Result<&'a [[u8; N]], Malformed> {
-    let bytes = count.checked_mul(N).ok_or(Malformed("value ends early"))?;
+fn take_floats<'a, const N: usize>(
+    input: &mut Input<'a>,
+    count: usize,
+) -> Result<&'a [[u8; N]], FormatError> {
+    let bytes = count.checked_mul(N).ok_or(FormatError("value ends early"))?;
     Ok(input.take(bytes)?.as_chunks().0)
 }
 

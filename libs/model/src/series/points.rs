@@ -124,7 +124,7 @@ impl Points {
     }
 
     /// Sorts points from the order of writing by step, and merges repeated steps.
-    pub fn settle(&mut self) {
+    pub fn sort_and_merge(&mut self) {
         if self.steps.is_sorted_by(|left, right| left < right) {
             return;
         }
@@ -138,7 +138,7 @@ impl Points {
     }
 
     /// Merges `later` over `self`. Both must be in ascending order of distinct steps.
-    pub fn overlaid(&self, later: &Self) -> Self {
+    pub fn merged_with(&self, later: &Self) -> Self {
         let mut merged = Self::with_capacity(self.len() + later.len());
         if self.steps.last() < later.steps.first() {
             merged.extend(self, 0..self.len());
@@ -215,7 +215,7 @@ impl StepRange {
         self.first <= other.last && other.first <= self.last
     }
 
-    pub fn cut(&self, other: &Self) -> Self {
+    pub fn intersection(&self, other: &Self) -> Self {
         Self { first: self.first.max(other.first), last: self.last.min(other.last) }
     }
 }

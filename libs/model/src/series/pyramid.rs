@@ -26,7 +26,7 @@ use bytes::Bytes;
 use super::packed::{Integers, put_integers};
 use super::points::{Points, StepRange};
 use super::summary::{Summary, put_summaries, summaries};
-use super::wire::{Input, Malformed, put_varint};
+use super::wire::{FormatError, Input, put_varint};
 
 const FORMAT: u8 = 1;
 /// The highest level has buckets of 2^63 steps.
@@ -44,7 +44,7 @@ pub(crate) fn exponent(level: u8) -> u32 {
 }
 
 /// The highest level whose buckets nest in buckets of 2^exponent steps.
-pub(crate) fn level_within(exponent: u32) -> Option<u8> {
+pub(crate) fn level_for_exponent(exponent: u32) -> Option<u8> {
     exponent.checked_sub(1).map(|exponent| (exponent / 2) as u8)
 }
 
@@ -55,7 +55,7 @@ pub(crate) fn bucket_steps(index: i64, exponent: u32) -> StepRange {
 }
 
 /// The page that holds a bucket.
-pub(crate) fn page_of(bucket: i64) -> i64 {
+pub(crate) fn page_number(bucket: i64) -> i64 {
     bucket >> PAGE_EXPONENT
 }
 
@@ -79,7 +79,7 @@ fn buckets_between(steps: &StepRange, exponent: u32) -> u64 {
 
 /// The sealed points of a series, and the levels of the pyramid over them.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Sealed {
+pub(crate) struct SealedSummary {
     /// Summary of all points in sealed chunks.
     pub(crate) summary: Summary,
     /// No sealed chunk has a base below `lowest` or above `highest`.
@@ -89,7 +89,7 @@ pub(crate) struct Sealed {
     pub(crate) top: u8,
 }
 
-impl Sealed {
+impl SealedSummary {
     pub(crate) fn new(summary: Summary, lowest: u8, highest: u8) -> Self {
         let steps = summary.steps();
         let narrow = |level: &u8| buckets_between(&steps, exponent(*level)) < 1 << PAGE_EXPONENT;
@@ -103,31 +103,31 @@ pub(crate) type Page = BTreeMap<i64, Summary>;
 
 /// Encodes a page, which must have at least one bucket.
 pub(crate) fn encode_page(page: &Page) -> Bytes {
-    let places: Vec<i64> = page.keys().map(|bucket| bucket & ((1 << PAGE_EXPONENT) - 1)).collect();
+    let positions: Vec<i64> = page.keys().map(|bucket| bucket & ((1 << PAGE_EXPONENT) - 1)).collect();
     let summaries: Vec<Summary> = page.values().copied().collect();
     let mut out = Vec::with_capacity(64 * page.len());
     out.push(FORMAT);
-    put_varint(&mut out, places.len() as u64);
-    put_integers(&mut out, &places);
+    put_varint(&mut out, positions.len() as u64);
+    put_integers(&mut out, &positions);
     put_summaries(&mut out, &summaries);
     out.into()
 }
 
-pub(crate) fn decode_page(number: i64, bytes: &[u8]) -> Result<Vec<(i64, Summary)>, Malformed> {
-    let mut input = Input::of_format(bytes, FORMAT)?;
+pub(crate) fn decode_page(number: i64, bytes: &[u8]) -> Result<Vec<(i64, Summary)>, FormatError> {
+    let mut input = Input::with_format(bytes, FORMAT)?;
     let count = input.count(1 << PAGE_EXPONENT)?;
-    let places = Integers::open(&mut input, count)?;
+    let positions = Integers::open(&mut input, count)?;
     let summaries = summaries(&mut input, count)?;
     input.end()?;
-    let bucket = |(index, summary)| match places.get(index) {
-        place @ 0..256 => Ok(((number << PAGE_EXPONENT) | place, summary)),
-        _ => Err(Malformed("bucket outside its page")),
+    let bucket = |(index, summary)| match positions.get(index) {
+        position @ 0..256 => Ok(((number << PAGE_EXPONENT) | position, summary)),
+        _ => Err(FormatError("bucket outside its page")),
     };
     summaries.into_iter().enumerate().map(bucket).collect()
 }
 
 /// Summarizes points by buckets of 2^exponent steps.
-pub(crate) fn bucketed(
+pub(crate) fn bucket_summaries(
     points: &Points,
     range: Range<usize>,
     exponent: u32,
@@ -137,7 +137,7 @@ pub(crate) fn bucketed(
         let steps = points.steps.get(start..range.end).filter(|steps| !steps.is_empty())?;
         let bucket = steps[0] >> exponent;
         let end = start + steps.partition_point(|step| *step >> exponent == bucket);
-        let summary = Summary::of(points, start..end)?;
+        let summary = Summary::from_points(points, start..end)?;
         start = end;
         Some((bucket, summary))
     })

@@ -19,56 +19,56 @@ use matyan_store::{Result, Snapshot};
 pub use self::sample::Sampling;
 pub use self::scan::PointScan;
 use super::block::Block;
-use super::chunk::{Entry, groups};
-use super::fold::{FoldRow, Unfolded};
-use super::header::Folded;
+use super::chunk::{ChunkEntry, group_by_chunk};
+use super::fold::{FoldRow, UnfoldedBlocks};
+use super::header::FoldedSummary;
 use super::points::{Points, StepRange};
-use super::stored::{RunPlace, SeriesPlace};
+use super::series_rows::{RunRef, SeriesRef};
 use super::summary::Summary;
-use super::wire::Malformed;
+use super::wire::FormatError;
 use crate::ids::SeriesNumber;
 
 /// The unfolded points of a run, still encoded as blocks, as of one snapshot.
 pub struct RunSeries {
-    place: RunPlace,
+    run_ref: RunRef,
     fold: FoldRow,
     blocks: Vec<(u64, Bytes)>,
 }
 
 impl RunSeries {
-    pub async fn open(snapshot: &dyn Snapshot, place: RunPlace) -> Result<Self> {
-        let fold = place.fold_row(snapshot).await?;
-        let blocks = place.blocks(snapshot, u64::MAX, usize::MAX).await?;
-        Ok(Self { place, fold, blocks })
+    pub async fn open(snapshot: &dyn Snapshot, run_ref: RunRef) -> Result<Self> {
+        let fold = run_ref.fold_row(snapshot).await?;
+        let blocks = run_ref.blocks(snapshot, u64::MAX, usize::MAX).await?;
+        Ok(Self { run_ref, fold, blocks })
     }
 
     /// Views of several series, in the given order. The view of an unknown series is empty.
     pub async fn views(&self, snapshot: &dyn Snapshot, series: &[SeriesNumber]) -> Result<Vec<SeriesView>> {
-        let keys: Vec<_> = series.iter().map(|series| self.place.series(*series).summary_key()).collect();
+        let keys: Vec<_> = series.iter().map(|series| self.run_ref.series(*series).summary_key()).collect();
         let rows = snapshot.get_many(&keys).await?;
         let unfolded = self.unfolded_points(series)?;
         let view = |((series, row), unfolded): ((&SeriesNumber, Option<Bytes>), Points)| {
-            let folded = row.map(|row| Folded::decode(&row)).transpose()?;
-            Ok(SeriesView { place: self.place.series(*series), folded, unfolded })
+            let folded = row.map(|row| FoldedSummary::decode(&row)).transpose()?;
+            Ok(SeriesView { series_ref: self.run_ref.series(*series), folded, unfolded })
         };
         series.iter().zip(rows).zip(unfolded).map(view).collect()
     }
 
     pub async fn view(&self, snapshot: &dyn Snapshot, series: SeriesNumber) -> Result<SeriesView> {
-        let folded = self.place.series(series).folded(snapshot).await?;
+        let folded = self.run_ref.series(series).folded(snapshot).await?;
         let unfolded = self.unfolded_points(&[series])?.pop().unwrap_or_default();
-        Ok(SeriesView { place: self.place.series(series), folded, unfolded })
+        Ok(SeriesView { series_ref: self.run_ref.series(series), folded, unfolded })
     }
 
     /// Scans of all points of several series, in the given order. The chunk lists of the
     /// run are read in one pass, so this is fast even for many series.
     pub async fn scans(&self, snapshot: &dyn Snapshot, series: &[SeriesNumber]) -> Result<Vec<PointScan>> {
-        let mut lists = self.place.chunk_lists(snapshot).await?;
+        let mut lists = self.run_ref.chunk_lists(snapshot).await?;
         let views = self.views(snapshot, series).await?;
         let scan = |(view, series): (&SeriesView, &SeriesNumber)| {
             let entries = lists.remove(series).unwrap_or_default();
             let parts = view.parts_of(entries, StepRange::ALL);
-            PointScan::new(view.place, StepRange::ALL, snapshot.version(), parts)
+            PointScan::new(view.series_ref, StepRange::ALL, snapshot.version(), parts)
         };
         Ok(views.iter().zip(series).map(scan).collect())
     }
@@ -85,8 +85,8 @@ impl RunSeries {
     }
 
     /// The blocks that no fold has started on, as input for the fold policy.
-    pub fn unfolded(&self) -> Result<Unfolded> {
-        let mut unfolded = Unfolded::default();
+    pub fn unfolded(&self) -> Result<UnfoldedBlocks> {
+        let mut unfolded = UnfoldedBlocks::default();
         let begun = |sequence: u64| self.fold.position.is_some() && sequence < self.fold.end;
         for (_, bytes) in self.blocks.iter().filter(|(sequence, _)| !begun(*sequence)) {
             unfolded.add(bytes)?;
@@ -105,10 +105,10 @@ impl RunSeries {
     }
 
     /// The points of each series in the blocks, in the order of steps.
-    fn unfolded_points(&self, series: &[SeriesNumber]) -> Result<Vec<Points>, Malformed> {
+    fn unfolded_points(&self, series: &[SeriesNumber]) -> Result<Vec<Points>, FormatError> {
         let mut unfolded = vec![Points::default(); series.len()];
         let mut wanted: Vec<(SeriesNumber, usize)> =
-            series.iter().enumerate().map(|(place, series)| (*series, place)).collect();
+            series.iter().enumerate().map(|(position, series)| (*series, position)).collect();
         wanted.sort_unstable();
         for (sequence, bytes) in &self.blocks {
             let block = Block::open(bytes)?;
@@ -116,7 +116,7 @@ impl RunSeries {
             // block.
             let few = wanted.len() < block.series_count() / 8;
             let mut index = 0;
-            for (series, place) in &wanted {
+            for (series, position) in &wanted {
                 if few {
                     index = block.lower_bound(*series);
                 }
@@ -124,11 +124,11 @@ impl RunSeries {
                     index += 1;
                 }
                 if index < block.series_count() && block.series(index) == *series {
-                    self.read(&block, *sequence, index, &mut unfolded[*place])?;
+                    self.read(&block, *sequence, index, &mut unfolded[*position])?;
                 }
             }
         }
-        unfolded.iter_mut().for_each(Points::settle);
+        unfolded.iter_mut().for_each(Points::sort_and_merge);
         Ok(unfolded)
     }
 
@@ -139,7 +139,7 @@ impl RunSeries {
         sequence: u64,
         index: usize,
         out: &mut Points,
-    ) -> Result<(), Malformed> {
+    ) -> Result<(), FormatError> {
         match self.fold.first_unfolded(sequence, block.series(index)) {
             None => Ok(()),
             Some(i64::MIN) => block.read(index, out),
@@ -156,8 +156,8 @@ impl RunSeries {
 /// One series as of the snapshot on which its `RunSeries` was opened.
 #[derive(Clone, Debug)]
 pub struct SeriesView {
-    place: SeriesPlace,
-    folded: Option<Folded>,
+    series_ref: SeriesRef,
+    folded: Option<FoldedSummary>,
     /// In ascending order of distinct steps.
     unfolded: Points,
 }
@@ -181,11 +181,11 @@ impl SeriesView {
     pub async fn summary(&self, snapshot: &dyn Snapshot) -> Result<Option<Summary>> {
         let mut total = None;
         let Some(folded) = &self.folded else {
-            return Ok(Summary::of(&self.unfolded, 0..self.unfolded.len()));
+            return Ok(Summary::from_points(&self.unfolded, 0..self.unfolded.len()));
         };
         if self.unfolded.first().is_none_or(|first| first.step > folded.total.last.step) {
             total = Some(folded.total);
-            if let Some(unfolded) = Summary::of(&self.unfolded, 0..self.unfolded.len()) {
+            if let Some(unfolded) = Summary::from_points(&self.unfolded, 0..self.unfolded.len()) {
                 Summary::add(&mut total, &unfolded);
             }
             return Ok(total);
@@ -194,8 +194,8 @@ impl SeriesView {
             match (&part.entry, part.late.is_empty()) {
                 (Some(entry), true) => Summary::add(&mut total, &entry.summary),
                 _ => {
-                    let points = part.points(snapshot, &self.place).await?;
-                    if let Some(summary) = Summary::of(&points, 0..points.len()) {
+                    let points = part.points(snapshot, &self.series_ref).await?;
+                    if let Some(summary) = Summary::from_points(&points, 0..points.len()) {
                         Summary::add(&mut total, &summary);
                     }
                 }
@@ -207,7 +207,7 @@ impl SeriesView {
     /// The points in `steps`, to be read chunk by chunk.
     pub async fn scan(&self, snapshot: &dyn Snapshot, steps: StepRange) -> Result<PointScan> {
         let parts = self.parts(snapshot, steps).await?;
-        Ok(PointScan::new(self.place, steps, snapshot.version(), parts))
+        Ok(PointScan::new(self.series_ref, steps, snapshot.version(), parts))
     }
 
     /// All points in `steps`, which must be known to be a short range.
@@ -222,13 +222,13 @@ impl SeriesView {
 
     /// The chunks that overlap `steps`, each with the unfolded points in its range, and the
     /// unfolded points after them.
-    async fn parts(&self, snapshot: &dyn Snapshot, steps: StepRange) -> Result<Vec<Part>> {
+    async fn parts(&self, snapshot: &dyn Snapshot, steps: StepRange) -> Result<Vec<ChunkPart>> {
         if steps.is_empty() {
             return Ok(Vec::new());
         }
         let entries = match &self.folded {
             Some(folded) if folded.total.steps().overlaps(&steps) => {
-                self.place.entries(snapshot, steps).await?
+                self.series_ref.entries(snapshot, steps).await?
             }
             _ => Vec::new(),
         };
@@ -237,15 +237,15 @@ impl SeriesView {
 
     /// Distributes the unfolded points over `entries`, which must include all chunks around
     /// `steps`.
-    fn parts_of(&self, entries: Vec<Entry>, steps: StepRange) -> Vec<Part> {
+    fn parts_of(&self, entries: Vec<ChunkEntry>, steps: StepRange) -> Vec<ChunkPart> {
         let unfolded = self.unfolded.slice(self.unfolded.positions(&steps));
         let tail = entries
             .last()
             .map_or(0, |last| unfolded.positions(&StepRange::new(i64::MIN, last.steps().last)).end);
-        let late = groups(&entries, &unfolded.steps[..tail]);
-        let part = |(entry, group)| Part { entry: Some(entry), late: unfolded.slice(group) };
-        let mut parts: Vec<Part> = entries.into_iter().zip(late).map(part).collect();
-        parts.push(Part { entry: None, late: unfolded.slice(tail..unfolded.len()) });
+        let late = group_by_chunk(&entries, &unfolded.steps[..tail]);
+        let part = |(entry, group)| ChunkPart { entry: Some(entry), late: unfolded.slice(group) };
+        let mut parts: Vec<ChunkPart> = entries.into_iter().zip(late).map(part).collect();
+        parts.push(ChunkPart { entry: None, late: unfolded.slice(tail..unfolded.len()) });
         parts.retain(|part| {
             !part.late.is_empty() || part.entry.as_ref().is_some_and(|e| e.steps().overlaps(&steps))
         });
@@ -255,20 +255,20 @@ impl SeriesView {
 
 /// A chunk with the unfolded points in its range, or the unfolded points after all chunks.
 #[derive(Clone, Debug)]
-struct Part {
-    entry: Option<Entry>,
+struct ChunkPart {
+    entry: Option<ChunkEntry>,
     late: Points,
 }
 
-impl Part {
-    async fn points(&self, snapshot: &dyn Snapshot, place: &SeriesPlace) -> Result<Points> {
+impl ChunkPart {
+    async fn points(&self, snapshot: &dyn Snapshot, series_ref: &SeriesRef) -> Result<Points> {
         match &self.entry {
             None => Ok(self.late.clone()),
-            Some(entry) => Ok(self.over(place.listed_chunk(snapshot, entry).await?)),
+            Some(entry) => Ok(self.over(series_ref.listed_chunk(snapshot, entry).await?)),
         }
     }
 
     fn over(&self, chunk: Points) -> Points {
-        if self.late.is_empty() { chunk } else { chunk.overlaid(&self.late) }
+        if self.late.is_empty() { chunk } else { chunk.merged_with(&self.late) }
     }
 }

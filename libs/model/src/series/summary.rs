@@ -9,9 +9,9 @@
 //! minus first steps; first, last, min, max, and mean as floats; first epochs, last epochs,
 //! first times, and last times as optional integers; counts of NaN, +∞, and −∞.
 
-use super::packed::{Floats, Integers, Optionals, put_floats, put_integers, put_optionals};
+use super::packed::{Floats, Integers, OptionalIntegers, put_floats, put_integers, put_optionals};
 use super::points::{Point, Points, StepRange};
-use super::wire::{Input, Malformed};
+use super::wire::{FormatError, Input};
 
 /// Summary of one or more points.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -32,7 +32,7 @@ pub struct Summary {
 
 impl Summary {
     /// Summarizes points, which must be in the order of steps. `None` if there are none.
-    pub fn of(points: &Points, range: std::ops::Range<usize>) -> Option<Self> {
+    pub fn from_points(points: &Points, range: std::ops::Range<usize>) -> Option<Self> {
         let values = points.values.get(range.clone()).filter(|values| !values.is_empty())?;
         let mut summary = Self {
             count: values.len() as u64,
@@ -143,14 +143,16 @@ pub(crate) fn put_summaries(out: &mut Vec<u8>, summaries: &[Summary]) {
 }
 
 /// Reads `count` summaries. The caller limits `count`.
-pub(crate) fn summaries(input: &mut Input<'_>, count: usize) -> Result<Vec<Summary>, Malformed> {
+pub(crate) fn summaries(input: &mut Input<'_>, count: usize) -> Result<Vec<Summary>, FormatError> {
     let counts = Integers::open(input, count)?;
     let (first_steps, spans) = (Integers::open(input, count)?, Integers::open(input, count)?);
     let (first_values, last_values) = (Floats::open(input, count)?, Floats::open(input, count)?);
     let (mins, maxs, means) =
         (Floats::open(input, count)?, Floats::open(input, count)?, Floats::open(input, count)?);
-    let (first_epochs, last_epochs) = (Optionals::open(input, count)?, Optionals::open(input, count)?);
-    let (first_times, last_times) = (Optionals::open(input, count)?, Optionals::open(input, count)?);
+    let (first_epochs, last_epochs) =
+        (OptionalIntegers::open(input, count)?, OptionalIntegers::open(input, count)?);
+    let (first_times, last_times) =
+        (OptionalIntegers::open(input, count)?, OptionalIntegers::open(input, count)?);
     let nans = Integers::open(input, count)?;
     let (positives, negatives) = (Integers::open(input, count)?, Integers::open(input, count)?);
     let summary = |index| Summary {
@@ -181,8 +183,8 @@ pub(crate) fn put_summary(out: &mut Vec<u8>, summary: &Summary) {
     put_summaries(out, std::slice::from_ref(summary));
 }
 
-pub(crate) fn summary(input: &mut Input<'_>) -> Result<Summary, Malformed> {
-    summaries(input, 1)?.pop().ok_or(Malformed("no summary"))
+pub(crate) fn summary(input: &mut Input<'_>) -> Result<Summary, FormatError> {
+    summaries(input, 1)?.pop().ok_or(FormatError("no summary"))
 }
 
 #[cfg(test)]

@@ -1,15 +1,15 @@
 //! Reading and writing the primitives of stored values: bytes, varints, texts. Reading never
-//! panics: bytes that this code did not write yield `Malformed`.
+//! panics: bytes that this code did not write yield `FormatError`.
 
 use matyan_store::Error;
 
 /// A stored value is corrupt. Retrying does not help; an operator must intervene.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("malformed series data: {0}")]
-pub struct Malformed(pub &'static str);
+pub struct FormatError(pub &'static str);
 
-impl From<Malformed> for Error {
-    fn from(malformed: Malformed) -> Self {
+impl From<FormatError> for Error {
+    fn from(malformed: FormatError) -> Self {
         Self::corrupt(malformed.to_string())
     }
 }
@@ -37,9 +37,9 @@ pub(crate) struct Input<'a>(&'a [u8]);
 
 impl<'a> Input<'a> {
     /// Starts reading a value, whose first byte must be `format`.
-    pub(crate) fn of_format(bytes: &'a [u8], format: u8) -> Result<Self, Malformed> {
+    pub(crate) fn with_format(bytes: &'a [u8], format: u8) -> Result<Self, FormatError> {
         let mut input = Self(bytes);
-        if input.byte()? == format { Ok(input) } else { Err(Malformed("unknown format byte")) }
+        if input.byte()? == format { Ok(input) } else { Err(FormatError("unknown format byte")) }
     }
 
     #[cfg(test)]
@@ -47,23 +47,23 @@ impl<'a> Input<'a> {
         Self(bytes)
     }
 
-    pub(crate) fn byte(&mut self) -> Result<u8, Malformed> {
+    pub(crate) fn byte(&mut self) -> Result<u8, FormatError> {
         self.take(1).map(|bytes| bytes[0])
     }
 
-    pub(crate) fn take(&mut self, count: usize) -> Result<&'a [u8], Malformed> {
-        let (taken, rest) = self.0.split_at_checked(count).ok_or(Malformed("value ends early"))?;
+    pub(crate) fn take(&mut self, count: usize) -> Result<&'a [u8], FormatError> {
+        let (taken, rest) = self.0.split_at_checked(count).ok_or(FormatError("value ends early"))?;
         self.0 = rest;
         Ok(taken)
     }
 
-    pub(crate) fn array<const N: usize>(&mut self) -> Result<[u8; N], Malformed> {
-        let (taken, rest) = self.0.split_first_chunk().ok_or(Malformed("value ends early"))?;
+    pub(crate) fn array<const N: usize>(&mut self) -> Result<[u8; N], FormatError> {
+        let (taken, rest) = self.0.split_first_chunk().ok_or(FormatError("value ends early"))?;
         self.0 = rest;
         Ok(*taken)
     }
 
-    pub(crate) fn varint(&mut self) -> Result<u64, Malformed> {
+    pub(crate) fn varint(&mut self) -> Result<u64, FormatError> {
         let mut value = 0_u64;
         for shift in (0..64).step_by(7) {
             let byte = self.byte()?;
@@ -71,34 +71,34 @@ impl<'a> Input<'a> {
             if byte < 0x80 {
                 // The tenth byte has room for one bit only.
                 return if shift == 63 && byte > 1 {
-                    Err(Malformed("varint over 64 bits"))
+                    Err(FormatError("varint over 64 bits"))
                 } else {
                     Ok(value)
                 };
             }
         }
-        Err(Malformed("varint over 64 bits"))
+        Err(FormatError("varint over 64 bits"))
     }
 
-    pub(crate) fn signed(&mut self) -> Result<i64, Malformed> {
+    pub(crate) fn signed(&mut self) -> Result<i64, FormatError> {
         let value = self.varint()?;
         Ok((value >> 1) as i64 ^ -((value & 1) as i64))
     }
 
     /// Reads a count of at most `max`, which limits every allocation.
-    pub(crate) fn count(&mut self, max: usize) -> Result<usize, Malformed> {
-        let count = usize::try_from(self.varint()?).map_err(|_| Malformed("count out of bounds"))?;
-        if count > max { Err(Malformed("count out of bounds")) } else { Ok(count) }
+    pub(crate) fn count(&mut self, max: usize) -> Result<usize, FormatError> {
+        let count = usize::try_from(self.varint()?).map_err(|_| FormatError("count out of bounds"))?;
+        if count > max { Err(FormatError("count out of bounds")) } else { Ok(count) }
     }
 
-    pub(crate) fn text(&mut self) -> Result<&'a str, Malformed> {
+    pub(crate) fn text(&mut self) -> Result<&'a str, FormatError> {
         let length = self.count(self.0.len())?;
-        std::str::from_utf8(self.take(length)?).map_err(|_| Malformed("text is not UTF-8"))
+        std::str::from_utf8(self.take(length)?).map_err(|_| FormatError("text is not UTF-8"))
     }
 
     /// Checks that nothing is left.
-    pub(crate) fn end(self) -> Result<(), Malformed> {
-        if self.0.is_empty() { Ok(()) } else { Err(Malformed("bytes after the end")) }
+    pub(crate) fn end(self) -> Result<(), FormatError> {
+        if self.0.is_empty() { Ok(()) } else { Err(FormatError("bytes after the end")) }
     }
 }
 
@@ -124,14 +124,14 @@ mod tests {
 
         #[test]
         fn arbitrary_bytes_are_decoded_or_rejected(bytes: Vec<u8>) {
-            let read = |bytes: &[u8]| -> Result<(), Malformed> {
+            let read = |bytes: &[u8]| -> Result<(), FormatError> {
                 let mut input = Input(bytes);
                 input.varint()?;
                 input.signed()?;
                 input.text()?;
                 input.end()
             };
-            let _: Result<(), Malformed> = read(&bytes);
+            let _: Result<(), FormatError> = read(&bytes);
         }
     }
 

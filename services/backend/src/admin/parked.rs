@@ -4,18 +4,18 @@ use matyan_blob::BlobKey;
 use matyan_model::{
     ids::RunId,
     keys::{self, Counter, ItemPosition},
-    parked::{Parked, parked_clear, parked_get, parked_list, parked_newest},
+    parked::{ParkedItem, parked_clear, parked_get, parked_list, parked_newest},
     project::project_count,
 };
 use matyan_proto::{
-    admin::v1::{ListParkedItemsRequest, ListParkedItemsResponse, ParkedItem},
+    admin::v1::{ListParkedItemsRequest, ListParkedItemsResponse, ParkedItem as ParkedItemView},
     common::v1::LogPosition,
     limits,
 };
 use matyan_store::{Range, Transaction, transact};
 
 use crate::{
-    Context,
+    Deps,
     call::Call,
     convert,
     error::{Error, Result},
@@ -31,7 +31,7 @@ const CONTENT_BYTES: usize = 64 * 1024;
 const PAGE_BYTES: usize = 4 << 20;
 
 pub(super) async fn list(
-    context: &Context,
+    deps: &Deps,
     call: &Call,
     request: &ListParkedItemsRequest,
 ) -> Result<ListParkedItemsResponse> {
@@ -39,7 +39,7 @@ pub(super) async fn list(
     if size > MAX_SIZE {
         return Err(Error::field("page_size", format!("is {size}: use at most {MAX_SIZE}")));
     }
-    let snapshot = context.store.snapshot().await?;
+    let snapshot = deps.store.snapshot().await?;
     let snapshot = snapshot.as_ref();
     let total = project_count(snapshot, call.project, Counter::Parked).await?;
     let total = u64::try_from(total).unwrap_or_default();
@@ -52,14 +52,14 @@ pub(super) async fn list(
             };
             parked_newest(snapshot, call.project, &range, size as usize).await?.0
         }
-        run_id => of_run(context, call, run_id, request, size as usize).await?,
+        run_id => list_for_run(deps, call, run_id, request, size as usize).await?,
     };
     let (mut items, mut bytes, mut last_us) = (Vec::new(), 0, 0);
     let count = names.len();
     for (run_id, at) in names {
         let Some(parked) = parked_get(snapshot, call.project, &run_id, at).await? else { continue };
         last_us = parked.received_us;
-        let item = view(context, call, parked).await?;
+        let item = item_view(deps, call, parked).await?;
         bytes += item.content.len() + item.reason.len();
         items.push((item, run_id, at));
         if bytes >= PAGE_BYTES {
@@ -80,8 +80,8 @@ pub(super) async fn list(
 
 /// The items of one run after the token, newest first. A run has few of them, as items that
 /// fail tend to fail alike.
-async fn of_run(
-    context: &Context,
+async fn list_for_run(
+    deps: &Deps,
     call: &Call,
     run_id: &str,
     request: &ListParkedItemsRequest,
@@ -94,7 +94,7 @@ async fn of_run(
     let end = decode_end(&request.page_token, &keys::parked_by_time_all(call.project))?;
     let (mut found, mut rest) = (Vec::new(), Some(keys::parked_run(call.project, &id)));
     while let Some(range) = rest {
-        let snapshot = context.store.snapshot().await?;
+        let snapshot = deps.store.snapshot().await?;
         let (listed, next) = parked_list(snapshot.as_ref(), call.project, &range, size).await?;
         rest = next;
         found.extend(listed.into_iter().map(|parked| {
@@ -117,14 +117,14 @@ fn decode_end(token: &str, all: &Range) -> Result<Option<matyan_store::Key>> {
     key.map(|key| Some(key.into())).ok_or_else(wrong)
 }
 
-async fn view(context: &Context, call: &Call, parked: Parked) -> Result<ParkedItem> {
+async fn item_view(deps: &Deps, call: &Call, parked: ParkedItem) -> Result<ParkedItemView> {
     let mut content = match &parked.blob {
         None => parked.item.clone(),
-        Some(blob) => first_bytes(context, call, &blob.key).await?,
+        Some(blob) => first_bytes(deps, call, &blob.key).await?,
     };
     content.truncate(CONTENT_BYTES);
     let at = parked.at;
-    Ok(ParkedItem {
+    Ok(ParkedItemView {
         id: id(&parked.run_id, at),
         run_id: parked.run_id.as_str().to_owned(),
         position: Some(LogPosition { log: at.log, partition: at.partition, offset: at.offset }),
@@ -136,11 +136,11 @@ async fn view(context: &Context, call: &Call, parked: Parked) -> Result<ParkedIt
 }
 
 /// The first bytes of a blob; empty if the blob is missing.
-async fn first_bytes(context: &Context, call: &Call, reference: &str) -> Result<bytes::Bytes> {
+async fn first_bytes(deps: &Deps, call: &Call, reference: &str) -> Result<bytes::Bytes> {
     let Ok(key) = BlobKey::in_project(&call.project_name, reference) else {
         return Ok(bytes::Bytes::new());
     };
-    let Some((_, content)) = context.blobs.read(&key, Some(0..CONTENT_BYTES as u64)).await? else {
+    let Some((_, content)) = deps.blobs.read(&key, Some(0..CONTENT_BYTES as u64)).await? else {
         return Ok(bytes::Bytes::new());
     };
     Ok(futures::TryStreamExt::try_collect::<Vec<_>>(content).await?.concat().into())
@@ -165,11 +165,11 @@ fn parse_id(id: &str) -> Option<(RunId, ItemPosition)> {
 }
 
 /// Deletes items in one transaction each; malformed ids are ignored.
-pub(super) async fn delete(context: &Context, call: &Call, ids: &[String]) -> Result<u64> {
-    convert::at_most("ids", ids.len(), limits::RUNS_PER_CALL)?;
+pub(super) async fn delete(deps: &Deps, call: &Call, ids: &[String]) -> Result<u64> {
+    convert::check_limit("ids", ids.len(), limits::RUNS_PER_CALL)?;
     let mut deleted = 0;
     for (run_id, at) in ids.iter().filter_map(|id| parse_id(id)) {
-        let (cleared, _) = transact(context.store.as_ref(), async |mut transaction: Transaction| {
+        let (cleared, _) = transact(deps.store.as_ref(), async |mut transaction: Transaction| {
             let cleared = parked_clear(&mut transaction, call.project, &run_id, at).await?;
             Ok::<_, Error>((transaction, cleared))
         })

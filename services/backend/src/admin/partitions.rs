@@ -3,29 +3,30 @@
 //! loss does not go unnoticed.
 
 use matyan_log::Topic;
-use matyan_maintenance::{Partition, partitions};
+use matyan_maintenance::{PartitionProgress, partition_progress};
 use matyan_model::{
     keys::{self, LogTopic},
-    position::{Applied, applied_get, applied_put, log_get, partition_log},
+    position::{AppliedPosition, applied_get, applied_put, log_get, partition_log},
 };
 use matyan_proto::admin::v1 as pb;
 use matyan_store::{Transaction, transact};
 
 use crate::{
-    Context,
+    Deps,
     error::{Error, Result},
 };
 
 const TOPIC: LogTopic = LogTopic::Ingestion;
 
-pub(super) async fn list(context: &Context) -> Result<Vec<pb::Partition>> {
+pub(super) async fn list(deps: &Deps) -> Result<Vec<pb::Partition>> {
     let mut views = Vec::new();
-    for (number, mut partition) in (0..).zip(partitions(context.store.as_ref(), context.log.as_ref()).await?)
+    for (number, mut partition) in
+        (0..).zip(partition_progress(deps.store.as_ref(), deps.log.as_ref()).await?)
     {
         if partition.applied.is_some_and(|applied| applied.next < partition.bounds.first) {
-            // It may have been applied, and the log then trimmed, since `partitions`
+            // It may have been applied, and the log then trimmed, since `partition_progress`
             // read the position.
-            let applied = applied_get(context.store.snapshot().await?.as_ref(), TOPIC, number).await?;
+            let applied = applied_get(deps.store.snapshot().await?.as_ref(), TOPIC, number).await?;
             partition.applied = applied.filter(|applied| applied.log == partition.log);
         }
         views.push(view(number, partition));
@@ -33,7 +34,7 @@ pub(super) async fn list(context: &Context) -> Result<Vec<pb::Partition>> {
     Ok(views)
 }
 
-fn view(partition: u32, Partition { bounds, log, applied: own }: Partition) -> pb::Partition {
+fn view(partition: u32, PartitionProgress { bounds, log, applied: own }: PartitionProgress) -> pb::Partition {
     let applied = own.map_or(bounds.first, |own| own.next);
     let last = own.and_then(|own| own.last);
     pb::Partition {
@@ -47,12 +48,14 @@ fn view(partition: u32, Partition { bounds, log, applied: own }: Partition) -> p
 }
 
 /// Returns the number of records skipped.
-pub(super) async fn skip_lost(context: &Context, partition: u32) -> Result<u64> {
-    let info = context.log.describe(Topic::Ingestion).await?;
+pub(super) async fn skip_lost(deps: &Deps, partition: u32) -> Result<u64> {
+    let info = deps.log.describe(Topic::Ingestion).await?;
     let count = info.partitions.len();
     let bounds = info.partitions.get(partition as usize);
-    let bounds = bounds.ok_or_else(|| Error::field("partition", format!("is out of range: the log has {count}, numbered from 0")))?;
-    let (lost, _) = transact(context.store.as_ref(), async |mut transaction: Transaction| {
+    let bounds = bounds.ok_or_else(|| {
+        Error::field("partition", format!("is out of range: the log has {count}, numbered from 0"))
+    })?;
+    let (lost, _) = transact(deps.store.as_ref(), async |mut transaction: Transaction| {
         // A checked read: a worker may be applying records concurrently.
         transaction.get(&keys::applied(TOPIC, partition)).await?;
         let snapshot = transaction.unchecked();
@@ -64,7 +67,7 @@ pub(super) async fn skip_lost(context: &Context, partition: u32) -> Result<u64> 
         };
         // The last record is kept: it identifies the log for this partition after
         // another partition finds a new log.
-        let behind = Applied { next: bounds.first, ..applied };
+        let behind = AppliedPosition { next: bounds.first, ..applied };
         applied_put(transaction.batch(), TOPIC, partition, &behind);
         Ok((transaction, bounds.first - applied.next))
     })

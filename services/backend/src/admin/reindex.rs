@@ -2,10 +2,10 @@
 //! and recounts. Searches can run concurrently, because an index proposes and the document
 //! decides. Correct indexes cause no writes.
 
-use matyan_maintenance::Job;
+use matyan_maintenance::JobLock;
 use matyan_model::{
     entity::{Entity, Experiment, Tag, entity_list},
-    index::{Wanted, index_repair, link_count, rows_clear, rows_doubted},
+    index::{DocumentRows, index_repair, run_count_repair, stale_rows_clear, stale_rows_find},
     keys,
     run::runs_list,
 };
@@ -14,10 +14,10 @@ use matyan_store::{Scan, Transaction};
 
 use super::job;
 use crate::{
-    Context,
+    Deps,
     call::Call,
     error::{Error, Result},
-    stream::{End, Sender},
+    stream::{Sender, StreamEnd},
 };
 
 pub(crate) const JOB: &str = "reindex";
@@ -26,19 +26,19 @@ pub(crate) const JOB: &str = "reindex";
 const PAGE: Scan = Scan { rows: 256, bytes: 1 << 20, reverse: false };
 
 pub(super) async fn run(
-    context: &Context,
+    deps: &Deps,
     call: &Call,
     request: ReindexRequest,
     sender: &Sender<ReindexResponse>,
-) -> Result<(), End> {
-    let mut job = job::begin(context, JOB).await?.dry(request.dry_run);
-    let mut reindex = Reindex { context, call, dry_run: request.dry_run, done: 0, rows: 0 };
-    let result = reindex.all(&mut job, sender).await;
-    job.end(result).await
+) -> Result<(), StreamEnd> {
+    let mut lock = job::lock(deps, JOB).await?.dry(request.dry_run);
+    let mut reindex = Reindex { deps, call, dry_run: request.dry_run, done: 0, rows: 0 };
+    let result = reindex.repair_all(&mut lock, sender).await;
+    lock.release(result).await
 }
 
 struct Reindex<'c> {
-    context: &'c Context,
+    deps: &'c Deps,
     call: &'c Call,
     dry_run: bool,
     /// Runs processed.
@@ -51,72 +51,72 @@ impl Reindex<'_> {
         ReindexResponse { progress: Some(JobProgress { done: self.done, total, failed: 0 }), rows: self.rows }
     }
 
-    async fn all(&mut self, job: &mut Job<'_>, sender: &Sender<ReindexResponse>) -> Result<(), End> {
+    async fn repair_all(
+        &mut self,
+        lock: &mut JobLock<'_>,
+        sender: &Sender<ReindexResponse>,
+    ) -> Result<(), StreamEnd> {
         let mut rest = Some(keys::documents(self.call.project));
         while let Some(range) = rest {
-            let snapshot = self.context.store.snapshot().await?;
+            let snapshot = self.deps.store.snapshot().await?;
             let page = runs_list(snapshot.as_ref(), self.call.project, &range, PAGE).await?;
             drop(snapshot);
             rest = page.rest;
             for (number, _) in page.runs {
                 let repair = async |mut transaction: Transaction| {
                     let rows = index_repair(&mut transaction, self.call.project, number).await?;
-                    Ok::<_, Error>((self.kept(transaction).await?, rows))
+                    Ok::<_, Error>((self.to_commit(transaction).await?, rows))
                 };
-                let rows = job.write(repair).await?;
+                let rows = lock.write(repair).await?;
                 self.rows += rows as u64;
                 self.done += 1;
             }
             sender.send(self.answer(0)).await?;
         }
-        self.clear_unwanted(job, sender).await?;
-        self.count::<Experiment>(job).await?;
-        self.count::<Tag>(job).await?;
+        self.clear_unwanted(lock, sender).await?;
+        self.recount::<Experiment>(lock).await?;
+        self.recount::<Tag>(lock).await?;
         sender.send(self.answer(self.done)).await?;
         Ok(())
     }
 
     /// The transaction to commit: an empty one in a dry run.
-    async fn kept(&self, transaction: Transaction) -> Result<Transaction> {
-        if self.dry_run {
-            Ok(Transaction::new(self.context.store.snapshot().await?))
-        } else {
-            Ok(transaction)
-        }
+    async fn to_commit(&self, transaction: Transaction) -> Result<Transaction> {
+        if self.dry_run { Ok(Transaction::new(self.deps.store.snapshot().await?)) } else { Ok(transaction) }
     }
 
     async fn clear_unwanted(
         &mut self,
-        job: &mut Job<'_>,
+        lock: &mut JobLock<'_>,
         sender: &Sender<ReindexResponse>,
-    ) -> Result<(), End> {
+    ) -> Result<(), StreamEnd> {
         let project = self.call.project;
-        let (mut wanted, mut rest) = (Wanted::default(), Some(keys::indexes(project)));
+        let (mut wanted, mut rest) = (DocumentRows::default(), Some(keys::indexes(project)));
         while let Some(range) = rest {
-            let page = Transaction::new(self.context.store.snapshot().await?);
-            let (doubted, next) = rows_doubted(&page, &mut wanted, project, &range, PAGE.rows).await?;
+            let page = Transaction::new(self.deps.store.snapshot().await?);
+            let (doubted, next) = stale_rows_find(&page, &mut wanted, project, &range, PAGE.rows).await?;
             drop(page);
             rest = next;
             let clear = async |mut transaction: Transaction| {
-                let cleared = rows_clear(&mut transaction, project, &doubted).await?;
-                Ok::<_, Error>((self.kept(transaction).await?, cleared))
+                let cleared = stale_rows_clear(&mut transaction, project, &doubted).await?;
+                Ok::<_, Error>((self.to_commit(transaction).await?, cleared))
             };
-            self.rows += job.write(clear).await? as u64;
+            self.rows += lock.write(clear).await? as u64;
             sender.send(self.answer(0)).await?;
         }
         Ok(())
     }
 
-    async fn count<E: Entity>(&mut self, job: &mut Job<'_>) -> Result<()> {
-        let snapshot = self.context.store.snapshot().await?;
+    async fn recount<E: Entity>(&mut self, lock: &mut JobLock<'_>) -> Result<()> {
+        let snapshot = self.deps.store.snapshot().await?;
         let listed = entity_list::<E>(snapshot.as_ref(), self.call.project).await?;
         drop(snapshot);
         for (id, _) in listed {
             let count = async |mut transaction: Transaction| {
-                let changed = link_count(&mut transaction, self.call.project, E::KIND, &id).await?;
-                Ok::<_, Error>((self.kept(transaction).await?, changed))
+                let changed = run_count_repair(&mut transaction, self.call.project, E::KIND, &id).await?;
+                Ok::<_, Error>((self.to_commit(transaction).await?, changed))
             };
-            let changed = job.write(count).await?;
+            let changed = lock.write(count).await?;
             self.rows += u64::from(changed);
         }
         Ok(())

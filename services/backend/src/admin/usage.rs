@@ -5,13 +5,13 @@ use std::{cmp::Reverse, collections::BinaryHeap};
 use matyan_model::{
     keys::{self, Counter},
     project::project_count,
-    run::{Writing, runs_list, writing_get},
+    run::{WritingState, runs_list, writing_get},
 };
 use matyan_proto::admin::v1::{RunUsage, Usage, UsageResponse};
 use matyan_store::Scan;
 
 use crate::{
-    Context,
+    Deps,
     call::Call,
     error::{Error, Result},
 };
@@ -21,11 +21,11 @@ const MAX_RUNS: u32 = 1_000;
 /// Documents read from one snapshot.
 const PAGE: Scan = Scan { rows: 256, bytes: 1 << 20, reverse: false };
 
-pub(super) async fn usage(context: &Context, call: &Call, largest: u32) -> Result<UsageResponse> {
+pub(super) async fn usage(deps: &Deps, call: &Call, largest: u32) -> Result<UsageResponse> {
     if largest > MAX_RUNS {
         return Err(Error::field("largest_runs", format!("is {largest}: use at most {MAX_RUNS}")));
     }
-    let snapshot = context.store.snapshot().await?;
+    let snapshot = deps.store.snapshot().await?;
     let mut total = Usage::default();
     for (counter, field) in [
         (Counter::Runs, &mut total.runs),
@@ -37,41 +37,41 @@ pub(super) async fn usage(context: &Context, call: &Call, largest: u32) -> Resul
         *field = u64::try_from(count).unwrap_or_default();
     }
     drop(snapshot);
-    Ok(UsageResponse { total: Some(total), runs: largest_runs(context, call, largest as usize).await? })
+    Ok(UsageResponse { total: Some(total), runs: largest_runs(deps, call, largest as usize).await? })
 }
 
 /// The runs with the most bytes, largest first.
-async fn largest_runs(context: &Context, call: &Call, count: usize) -> Result<Vec<RunUsage>> {
+async fn largest_runs(deps: &Deps, call: &Call, count: usize) -> Result<Vec<RunUsage>> {
     // A min-heap, whose top is the smallest of the largest runs so far.
-    let mut largest: BinaryHeap<Reverse<(u64, String, Held)>> = BinaryHeap::new();
+    let mut largest: BinaryHeap<Reverse<(u64, String, RunSize)>> = BinaryHeap::new();
     let mut rest = Some(keys::documents(call.project)).filter(|_| count > 0);
     while let Some(range) = rest {
-        let snapshot = context.store.snapshot().await?;
+        let snapshot = deps.store.snapshot().await?;
         let page = runs_list(snapshot.as_ref(), call.project, &range, PAGE).await?;
         rest = page.rest;
         for (number, document) in page.runs {
             let writing = writing_get(snapshot.as_ref(), call.project, number).await?;
-            largest.push(Reverse((writing.bytes, document.props.run_id, Held::of(&writing))));
+            largest.push(Reverse((writing.bytes, document.props.run_id, RunSize::new(&writing))));
             if largest.len() > count {
                 largest.pop();
             }
         }
     }
-    let runs = largest.into_sorted_vec().into_iter().map(|Reverse((bytes, run_id, held))| RunUsage {
+    let runs = largest.into_sorted_vec().into_iter().map(|Reverse((bytes, run_id, size))| RunUsage {
         run_id,
-        usage: Some(Usage { runs: 1, series: held.series, points: held.points, bytes }),
+        usage: Some(Usage { runs: 1, series: size.series, points: size.points, bytes }),
     });
     Ok(runs.collect())
 }
 
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
-struct Held {
+struct RunSize {
     series: u64,
     points: u64,
 }
 
-impl Held {
-    fn of(writing: &Writing) -> Self {
+impl RunSize {
+    fn new(writing: &WritingState) -> Self {
         Self { series: u64::from(writing.series) + u64::from(writing.object_series), points: writing.points }
     }
 }

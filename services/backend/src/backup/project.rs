@@ -8,36 +8,36 @@ use matyan_model::{
     keys,
     position::cursor_get,
     project::{pinned_get, project_info_get},
-    run::{Tombstone, head_live, run_id_of, tombstones_list},
+    run::{Tombstone, head_live, run_id_get, tombstones_list},
 };
 use matyan_proto::backup::v1::{self as pb, entity::Kind, read_project_response::Content};
 use matyan_store::{Range, Snapshot};
 
-use super::cut;
+use super::log_positions;
 use crate::{
-    Context,
+    Deps,
     call::Call,
     error::Result,
-    stream::{End, Left, Sender},
+    stream::{ClientDisconnect, Sender, StreamEnd},
 };
 
-type Out = Sender<pb::ReadProjectResponse>;
+type ProjectSender = Sender<pb::ReadProjectResponse>;
 
-pub(super) async fn send(context: &Context, call: &Call, sender: &Out) -> Result<(), End> {
-    let cut = cut::read(context.store.snapshot().await?.as_ref()).await?;
-    one(sender, Content::Cut(cut)).await?;
-    let settings = settings(context.store.snapshot().await?.as_ref(), call).await?;
-    one(sender, Content::Settings(settings)).await?;
-    all(context, call, sender, experiment).await?;
-    all(context, call, sender, tag).await?;
-    all(context, call, sender, app).await?;
-    all(context, call, sender, dashboard).await?;
-    all(context, call, sender, report).await?;
-    notes(context, call, sender).await?;
-    tombstones(context, call, sender).await
+pub(super) async fn send(deps: &Deps, call: &Call, sender: &ProjectSender) -> Result<(), StreamEnd> {
+    let cut = log_positions::read(deps.store.snapshot().await?.as_ref()).await?;
+    send_content(sender, Content::Cut(cut)).await?;
+    let settings = settings(deps.store.snapshot().await?.as_ref(), call).await?;
+    send_content(sender, Content::Settings(settings)).await?;
+    send_entities(deps, call, sender, experiment).await?;
+    send_entities(deps, call, sender, tag).await?;
+    send_entities(deps, call, sender, app).await?;
+    send_entities(deps, call, sender, dashboard).await?;
+    send_entities(deps, call, sender, report).await?;
+    notes(deps, call, sender).await?;
+    tombstones(deps, call, sender).await
 }
 
-async fn one(sender: &Out, content: Content) -> Result<(), Left> {
+async fn send_content(sender: &ProjectSender, content: Content) -> Result<(), ClientDisconnect> {
     sender.send(pb::ReadProjectResponse { content: Some(content) }).await
 }
 
@@ -51,17 +51,21 @@ async fn settings(snapshot: &dyn Snapshot, call: &Call) -> Result<pb::Settings> 
     })
 }
 
-async fn all<E: Entity>(
-    context: &Context,
+async fn send_entities<E: Entity>(
+    deps: &Deps,
     call: &Call,
-    sender: &Out,
+    sender: &ProjectSender,
     view: impl Fn(E) -> (i64, i64, Kind),
-) -> Result<(), End> {
+) -> Result<(), StreamEnd> {
     let mut rest = Some(keys::entities(call.project, E::KIND));
-    while let Some(page) = next_page::<E>(context, call, &mut rest).await? {
+    while let Some(page) = next_page::<E>(deps, call, &mut rest).await? {
         for (id, entity) in page {
             let (created_us, updated_us, kind) = view(entity);
-            one(sender, Content::Entity(pb::Entity { id, created_us, updated_us, kind: Some(kind) })).await?;
+            send_content(
+                sender,
+                Content::Entity(pb::Entity { id, created_us, updated_us, kind: Some(kind) }),
+            )
+            .await?;
         }
     }
     Ok(())
@@ -70,26 +74,27 @@ async fn all<E: Entity>(
 /// A page of about a megabyte, from a snapshot of its own: a slow client may read for longer
 /// than a snapshot lives.
 async fn next_page<E: Entity>(
-    context: &Context,
+    deps: &Deps,
     call: &Call,
     rest: &mut Option<Range>,
 ) -> Result<Option<Vec<(String, E)>>> {
     let Some(range) = rest.take() else { return Ok(None) };
-    let (page, behind) = entity_page(context.store.snapshot().await?.as_ref(), call.project, &range).await?;
-    *rest = behind;
+    let (page, next) = entity_page(deps.store.snapshot().await?.as_ref(), call.project, &range).await?;
+    *rest = next;
     Ok(Some(page))
 }
 
 /// Sends the notes, except those of deleted runs and experiments, whose rows await removal.
-async fn notes(context: &Context, call: &Call, sender: &Out) -> Result<(), End> {
+async fn notes(deps: &Deps, call: &Call, sender: &ProjectSender) -> Result<(), StreamEnd> {
     let mut rest = Some(keys::entities(call.project, Note::KIND));
-    while let Some(page) = next_page::<Note>(context, call, &mut rest).await? {
+    while let Some(page) = next_page::<Note>(deps, call, &mut rest).await? {
         for (id, note) in page {
-            let owner = owner(context.store.snapshot().await?.as_ref(), call, &note.owner).await?;
+            let owner = owner(deps.store.snapshot().await?.as_ref(), call, &note.owner).await?;
             if let Some(owner) = owner {
                 let kind = Some(Kind::Note(pb::Note { content: note.content, owner: Some(owner) }));
                 let (created_us, updated_us) = (note.created_us, note.updated_us);
-                one(sender, Content::Entity(pb::Entity { id, created_us, updated_us, kind })).await?;
+                send_content(sender, Content::Entity(pb::Entity { id, created_us, updated_us, kind }))
+                    .await?;
             }
         }
     }
@@ -100,7 +105,7 @@ async fn owner(snapshot: &dyn Snapshot, call: &Call, owner: &NoteOwner) -> Resul
     match owner {
         NoteOwner::Run(number) => {
             let number = RunNumber(*number);
-            let Some(id) = run_id_of(snapshot, call.project, number).await? else { return Ok(None) };
+            let Some(id) = run_id_get(snapshot, call.project, number).await? else { return Ok(None) };
             let is_live = head_live(snapshot, call.project, &id).await? == Some(number);
             Ok(is_live.then(|| pb::note::Owner::RunId(id.as_str().to_owned())))
         }
@@ -112,20 +117,20 @@ async fn owner(snapshot: &dyn Snapshot, call: &Call, owner: &NoteOwner) -> Resul
     }
 }
 
-async fn tombstones(context: &Context, call: &Call, sender: &Out) -> Result<(), End> {
+async fn tombstones(deps: &Deps, call: &Call, sender: &ProjectSender) -> Result<(), StreamEnd> {
     let mut rest = Some(keys::tombstones(call.project));
     while let Some(range) = rest {
-        let snapshot = context.store.snapshot().await?;
-        let (found, behind) = tombstones_list(snapshot.as_ref(), call.project, &range).await?;
+        let snapshot = deps.store.snapshot().await?;
+        let (found, next) = tombstones_list(snapshot.as_ref(), call.project, &range).await?;
         let mut views = Vec::with_capacity(found.len());
         for (id, tombstone) in &found {
             views.push(view(snapshot.as_ref(), call, id, tombstone).await?);
         }
         drop(snapshot);
         for tombstone in views {
-            one(sender, Content::Tombstone(tombstone)).await?;
+            send_content(sender, Content::Tombstone(tombstone)).await?;
         }
-        rest = behind;
+        rest = next;
     }
     Ok(())
 }
@@ -139,9 +144,9 @@ async fn view(
     let cursor = cursor_get(snapshot, call.project, id).await?;
     Ok(pb::Tombstone {
         run_id: id.as_str().to_owned(),
-        at: Some(cut::position_view(tombstone.at)),
+        at: Some(log_positions::position_view(tombstone.at)),
         deleted_us: tombstone.deleted_us,
-        cursor: cursor.map(cut::cursor_view),
+        cursor: cursor.map(log_positions::cursor_view),
     })
 }
 

@@ -14,20 +14,20 @@ use matyan_model::{
     object::{BlobRef, ObjectHeader, ObjectValue, object_series_list, objects_between, objects_list},
     position::cursor_get,
     producer::{dictionary_get, marks_list},
-    run::{Props, head_live, params_get_bytes, run_id_of, writing_get},
-    series::{Header, PointScan, RunPlace, RunSeries},
+    run::{Props, head_live, params_get_bytes, run_id_get, writing_get},
+    series::{MetricHeader, PointScan, RunRef, RunSeries},
 };
 use matyan_proto::backup::v1::{self as pb, lost_blob::What, piece::Content};
 use matyan_store::{Scan, Snapshot};
 
-use super::{blobs, convert, cut};
+use super::{blobs, convert, log_positions};
 use crate::{
-    Context,
+    Deps,
     call::Call,
-    context::Found,
+    deps::FoundRun,
     error::{Error, Result},
     objects,
-    stream::{End, Sender},
+    stream::{Sender, StreamEnd},
 };
 
 /// Target size of the content in a message.
@@ -37,27 +37,27 @@ const MESSAGE_PIECES: usize = 4_096;
 
 /// A run as of one snapshot.
 pub(super) struct OpenRun {
-    place: RunPlace,
+    place: RunRef,
     project_name: String,
     id: RunId,
     head: pb::RunHead,
     /// Artifacts and producers.
     pieces: Vec<pb::Piece>,
-    metrics: Vec<(Header, PointScan)>,
+    metrics: Vec<(MetricHeader, PointScan)>,
     objects: Vec<(SeriesNumber, ObjectHeader)>,
     last_line: Option<i64>,
     log_records: u64,
 }
 
-pub(super) async fn open(context: &Context, call: &Call, run_id: &str) -> Result<OpenRun> {
-    let Found { snapshot, number, document } = context.run(call, run_id).await?;
+pub(super) async fn open(deps: &Deps, call: &Call, run_id: &str) -> Result<OpenRun> {
+    let FoundRun { snapshot, number, document } = deps.find_run(call, run_id).await?;
     let (snapshot, project, id) = (snapshot.as_ref(), call.project, RunId::new(run_id));
-    let place = RunPlace { project, number };
+    let place = RunRef { project, number };
     let writing = writing_get(snapshot, project, number).await?;
     let mut head = head(snapshot, call, &document.props).await?;
     head.params = params_get_bytes(snapshot, project, number, &document).await?;
     head.last_data_us = writing.last_data_us;
-    head.cursor = cursor_get(snapshot, project, &id).await?.map(cut::cursor_view);
+    head.cursor = cursor_get(snapshot, project, &id).await?.map(log_positions::cursor_view);
     let (series, headers): (Vec<_>, Vec<_>) =
         metric_series_list(snapshot, project, number).await?.into_iter().unzip();
     let scans = RunSeries::open(snapshot, place).await?.scans(snapshot, &series).await?;
@@ -92,7 +92,7 @@ async fn head(snapshot: &dyn Snapshot, call: &Call, props: &Props) -> Result<pb:
         }
     }
     if let Some(parent) = props.parent {
-        let run_id = run_id_of(snapshot, call.project, RunNumber(parent.number)).await?;
+        let run_id = run_id_get(snapshot, call.project, RunNumber(parent.number)).await?;
         let parent = |id: RunId| pb::Parent { run_id: id.as_str().to_owned(), step: parent.step };
         head.parent = run_id.map(parent);
     }
@@ -123,14 +123,14 @@ fn piece(content: Content) -> pb::Piece {
 impl OpenRun {
     pub(super) async fn send(
         self,
-        context: &Context,
+        deps: &Deps,
         sender: &Sender<pb::ReadRunResponse>,
-    ) -> Result<(), End> {
+    ) -> Result<(), StreamEnd> {
         let Self { place, project_name, id, head, pieces, metrics, objects, last_line, log_records } = self;
         sender.send(pb::ReadRunResponse { head: Some(head), ..Default::default() }).await?;
-        let mut awaited = blobs::Awaited::new(&project_name, &id, &pieces)?;
-        let mut out = Out {
-            context,
+        let mut unlisted = blobs::UnlistedBlobs::new(&project_name, &id, &pieces)?;
+        let mut buffer = MessageBuffer {
+            deps,
             project_name: &project_name,
             place,
             sender,
@@ -139,40 +139,40 @@ impl OpenRun {
             bytes: 0,
         };
         for piece in pieces {
-            out.push(piece.content).await?;
+            buffer.push(piece.content).await?;
         }
         for (header, scan) in metrics {
-            out.points(&header, scan).await?;
+            buffer.points(&header, scan).await?;
         }
         for (series, header) in objects {
-            out.objects(series, &header).await?;
+            buffer.objects(series, &header).await?;
         }
-        out.lines(last_line).await?;
-        out.log_records(log_records).await?;
-        out.flush().await?;
+        buffer.lines(last_line).await?;
+        buffer.log_records(log_records).await?;
+        buffer.flush().await?;
         let mut from = None;
         loop {
-            let (blobs, next) = blobs::list(context, &project_name, &id, from.as_ref()).await?;
-            awaited.seen(&blobs);
+            let (blobs, next) = blobs::list(deps, &project_name, &id, from.as_ref()).await?;
+            unlisted.remove_listed(&blobs);
             sender.send(pb::ReadRunResponse { blobs, ..Default::default() }).await?;
             from = match next {
                 Some(next) => Some(next),
                 None => break,
             };
         }
-        for lost in awaited.lost(context).await? {
-            out.lose(lost).await?;
+        for lost in unlisted.into_lost(deps).await? {
+            buffer.push_lost(lost).await?;
         }
-        out.flush().await?;
-        check_live(context, place, &id).await?;
+        buffer.flush().await?;
+        check_live(deps, place, &id).await?;
         Ok(())
     }
 }
 
 /// Checks that the run is still live: if it was deleted during the read, some of its rows may
 /// be missing.
-async fn check_live(context: &Context, place: RunPlace, id: &RunId) -> Result<()> {
-    let snapshot = context.store.snapshot().await?;
+async fn check_live(deps: &Deps, place: RunRef, id: &RunId) -> Result<()> {
+    let snapshot = deps.store.snapshot().await?;
     match head_live(snapshot.as_ref(), place.project, id).await? == Some(place.number) {
         true => Ok(()),
         false => Err(Error::PositionExpired),
@@ -180,36 +180,36 @@ async fn check_live(context: &Context, place: RunPlace, id: &RunId) -> Result<()
 }
 
 /// Collects the next message. No snapshot is open while it is sent.
-struct Out<'c> {
-    context: &'c Context,
+struct MessageBuffer<'c> {
+    deps: &'c Deps,
     project_name: &'c str,
-    place: RunPlace,
+    place: RunRef,
     sender: &'c Sender<pb::ReadRunResponse>,
     pieces: Vec<pb::Piece>,
     lost: Vec<pb::LostBlob>,
     bytes: usize,
 }
 
-impl Out<'_> {
-    async fn push(&mut self, content: Option<Content>) -> Result<(), End> {
+impl MessageBuffer<'_> {
+    async fn push(&mut self, content: Option<Content>) -> Result<(), StreamEnd> {
         let piece = pb::Piece { content };
         self.bytes += prost::Message::encoded_len(&piece);
         self.pieces.push(piece);
         self.flush_if_full().await
     }
 
-    async fn lose(&mut self, lost: pb::LostBlob) -> Result<(), End> {
+    async fn push_lost(&mut self, lost: pb::LostBlob) -> Result<(), StreamEnd> {
         self.bytes += prost::Message::encoded_len(&lost);
         self.lost.push(lost);
         self.flush_if_full().await
     }
 
-    async fn flush_if_full(&mut self) -> Result<(), End> {
+    async fn flush_if_full(&mut self) -> Result<(), StreamEnd> {
         let is_full = self.bytes >= MESSAGE_BYTES || self.pieces.len() + self.lost.len() >= MESSAGE_PIECES;
         if is_full { self.flush().await } else { Ok(()) }
     }
 
-    async fn flush(&mut self) -> Result<(), End> {
+    async fn flush(&mut self) -> Result<(), StreamEnd> {
         self.bytes = 0;
         let (pieces, lost) = (std::mem::take(&mut self.pieces), std::mem::take(&mut self.lost));
         if !pieces.is_empty() || !lost.is_empty() {
@@ -218,10 +218,10 @@ impl Out<'_> {
         Ok(())
     }
 
-    async fn points(&mut self, header: &Header, mut scan: PointScan) -> Result<(), End> {
+    async fn points(&mut self, header: &MetricHeader, mut scan: PointScan) -> Result<(), StreamEnd> {
         loop {
-            let snapshot = self.context.store.snapshot().await?;
-            let points = scan.next(snapshot.as_ref()).await.map_err(outdated)?;
+            let snapshot = self.deps.store.snapshot().await?;
+            let points = scan.next(snapshot.as_ref()).await.map_err(expired_error)?;
             // Dropped before sending, as the client may be slow.
             drop(snapshot);
             let Some(points) = points else { return Ok(()) };
@@ -229,39 +229,39 @@ impl Out<'_> {
         }
     }
 
-    async fn objects(&mut self, series: SeriesNumber, header: &ObjectHeader) -> Result<(), End> {
-        let RunPlace { project, number } = self.place;
+    async fn objects(&mut self, series: SeriesNumber, header: &ObjectHeader) -> Result<(), StreamEnd> {
+        let RunRef { project, number } = self.place;
         let range = objects_between(project, number, series, header.first_step, header.last_step);
         let mut rest = Some(range).filter(|_| header.count > 0);
         while let Some(range) = rest {
-            let snapshot = self.context.store.snapshot().await?;
-            let (page, behind) =
+            let snapshot = self.deps.store.snapshot().await?;
+            let (page, next) =
                 objects_list(snapshot.as_ref(), project, number, series, &range, Scan::default()).await?;
             drop(snapshot);
             for object in page {
-                let value = objects::value(self.context, self.project_name, &object.value).await?;
+                let value = objects::value(self.deps, self.project_name, &object.value).await?;
                 match (value, &object.value) {
                     (Some(value), _) => {
                         self.push(Some(convert::object_view(header, &object, value))).await?;
                     }
                     (None, ObjectValue::Blob(blob)) => {
-                        self.lose(lost_payload(header, object.step, blob)).await?
+                        self.push_lost(lost_payload(header, object.step, blob)).await?
                     }
                     (None, ObjectValue::Inline(_)) => return Err(Error::Broken.into()),
                 }
             }
-            rest = behind;
+            rest = next;
         }
         Ok(())
     }
 
-    async fn lines(&mut self, last: Option<i64>) -> Result<(), End> {
+    async fn lines(&mut self, last: Option<i64>) -> Result<(), StreamEnd> {
         let Some(last) = last else { return Ok(()) };
         let mut next = Some(i64::MIN);
         while let Some(first) = next.filter(|first| *first <= last) {
             let scan = LogScan { count: MESSAGE_PIECES, bytes: MESSAGE_BYTES, last: false };
-            let snapshot = self.context.store.snapshot().await?;
-            let RunPlace { project, number } = self.place;
+            let snapshot = self.deps.store.snapshot().await?;
+            let RunRef { project, number } = self.place;
             let lines = terminal_lines_list(snapshot.as_ref(), project, number, (first, last), scan).await?;
             drop(snapshot);
             next = lines.last().and_then(|line| line.number.checked_add(1));
@@ -273,12 +273,12 @@ impl Out<'_> {
         Ok(())
     }
 
-    async fn log_records(&mut self, end: u64) -> Result<(), End> {
+    async fn log_records(&mut self, end: u64) -> Result<(), StreamEnd> {
         let mut next = Some(0);
         while let Some(first) = next.filter(|first| *first < end) {
             let scan = LogScan { count: MESSAGE_PIECES, bytes: MESSAGE_BYTES, last: false };
-            let snapshot = self.context.store.snapshot().await?;
-            let RunPlace { project, number } = self.place;
+            let snapshot = self.deps.store.snapshot().await?;
+            let RunRef { project, number } = self.place;
             let records = log_records_list(snapshot.as_ref(), project, number, first..end, scan).await?;
             drop(snapshot);
             next = records.last().map(|(sequence, _)| sequence + 1);
@@ -297,7 +297,7 @@ fn lost_payload(header: &ObjectHeader, step: i64, blob: &BlobRef) -> pb::LostBlo
 
 /// Replacements of the run's chunks are in newer chunk lists, so the run has to be read from
 /// the beginning.
-fn outdated(error: matyan_store::Error) -> Error {
+fn expired_error(error: matyan_store::Error) -> Error {
     match error {
         matyan_store::Error::SnapshotTooOld => Error::PositionExpired,
         other => other.into(),

@@ -18,10 +18,10 @@ use prost::Message;
 
 use super::{
     item,
-    read::{Selected, sequence},
+    sequence_lookup::{SelectedSequence, sequence},
 };
 use crate::{
-    Context,
+    Deps,
     call::Call,
     convert,
     error::{Error, Result},
@@ -36,57 +36,74 @@ const PIECE_BYTES: usize = 1 << 20;
 /// Maximum size of a step: with the steps before it in its piece, it still fits into a message.
 const STEP_BYTES: usize = limits::MESSAGE_BYTES - 3 * PIECE_BYTES;
 
-pub(crate) struct Cursor {
+pub(crate) struct ObjectCursor {
     project: NamedProject,
-    selected: Selected,
+    selected: SelectedSequence,
     selection: Selection,
-    ahead: Ahead,
+    remaining: RemainingSteps,
     /// Objects that have been read but not sent yet.
     objects: VecDeque<Object>,
 }
 
-enum Ahead {
+enum RemainingSteps {
     /// Every step of a range.
     All(Option<Range>),
     Steps(VecDeque<i64>),
 }
 
-impl Cursor {
+impl ObjectCursor {
     pub(crate) async fn new(
-        context: &Context,
+        deps: &Deps,
         call: &Call,
-        selected: Selected,
+        selected: SelectedSequence,
         selection: &Selection,
     ) -> Result<Self> {
-        let steps = convert::steps(selection.record_range.as_ref());
-        let Selected { run, number, .. } = selected;
+        let steps = convert::step_range(selection.record_range.as_ref());
+        let SelectedSequence { run, number, .. } = selected;
         let range = objects_between(call.project, run, number, steps.first, steps.last);
         let density = selection.record_density as usize;
-        let ahead = if steps.is_empty() {
-            Ahead::All(None)
+        let remaining = if steps.is_empty() {
+            RemainingSteps::All(None)
         } else if density == 0 || selected.header.count <= density as u64 {
-            Ahead::All(Some(range))
+            RemainingSteps::All(Some(range))
         } else {
-            let all = all_steps(context, call.project, &selected, range.clone()).await?;
-            let places = Sampling::Spread(density).places(&all);
+            let all = all_steps(deps, call.project, &selected, range.clone()).await?;
+            let indexes = Sampling::Spread(density).positions(&all);
             // If all steps are wanted, reading the range takes fewer requests than
             // looking up each.
-            match places.len() == all.len() {
-                true => Ahead::All(Some(range)),
-                false => Ahead::Steps(places.into_iter().map(|place| all[place]).collect()),
+            match indexes.len() == all.len() {
+                true => RemainingSteps::All(Some(range)),
+                false => RemainingSteps::Steps(indexes.into_iter().map(|index| all[index]).collect()),
             }
         };
-        Ok(Self { project: call.named(), selected, selection: *selection, ahead, objects: VecDeque::new() })
+        Ok(Self {
+            project: call.named_project(),
+            selected,
+            selection: *selection,
+            remaining,
+            objects: VecDeque::new(),
+        })
     }
 
     /// A cursor over a single step.
-    pub(crate) fn of_step(call: &Call, selected: Selected, step: i64, selection: &Selection) -> Self {
-        let ahead = Ahead::Steps([step].into());
-        Self { project: call.named(), selected, selection: *selection, ahead, objects: VecDeque::new() }
+    pub(crate) fn for_step(
+        call: &Call,
+        selected: SelectedSequence,
+        step: i64,
+        selection: &Selection,
+    ) -> Self {
+        let remaining = RemainingSteps::Steps([step].into());
+        Self {
+            project: call.named_project(),
+            selected,
+            selection: *selection,
+            remaining,
+            objects: VecDeque::new(),
+        }
     }
 
     /// The next piece, with `more` set if others follow. May be retried after an error.
-    pub(crate) async fn piece(&mut self, context: &Context, snapshot: &dyn Snapshot) -> Result<Sequence> {
+    pub(crate) async fn piece(&mut self, deps: &Deps, snapshot: &dyn Snapshot) -> Result<Sequence> {
         let (mut steps, mut bytes): (Vec<Step>, usize) = (Vec::new(), 0);
         while bytes < PIECE_BYTES {
             if self.objects.is_empty() {
@@ -94,51 +111,51 @@ impl Cursor {
                     // Reading payloads may have taken long. The caller
                     // passes a newer snapshot for the next piece.
                     Err(Error::Store(StoreError::SnapshotTooOld)) if !steps.is_empty() => break,
-                    read => read?,
+                    result => result?,
                 }
             }
             let Some(object) = self.objects.front() else { break };
-            let step = self.step(context, object).await?;
+            let step = self.step(deps, object).await?;
             self.objects.pop_front();
             bytes += step.encoded_len();
             steps.push(step);
         }
-        let more = !self.objects.is_empty() || !self.is_read();
+        let more = !self.objects.is_empty() || !self.is_exhausted();
         Ok(Sequence { more, ..sequence(&self.selected, steps) })
     }
 
-    fn is_read(&self) -> bool {
-        match &self.ahead {
-            Ahead::All(rest) => rest.is_none(),
-            Ahead::Steps(steps) => steps.is_empty(),
+    fn is_exhausted(&self) -> bool {
+        match &self.remaining {
+            RemainingSteps::All(rest) => rest.is_none(),
+            RemainingSteps::Steps(steps) => steps.is_empty(),
         }
     }
 
     /// Reads until at least one object is buffered or the end is reached.
     async fn read(&mut self, snapshot: &dyn Snapshot) -> Result<()> {
-        let Selected { run, number, .. } = self.selected;
-        while self.objects.is_empty() && !self.is_read() {
-            match &mut self.ahead {
-                Ahead::All(rest) => {
+        let SelectedSequence { run, number, .. } = self.selected;
+        while self.objects.is_empty() && !self.is_exhausted() {
+            match &mut self.remaining {
+                RemainingSteps::All(rest) => {
                     let Some(range) = rest.as_ref() else { break };
                     let (page, next) =
                         objects_list(snapshot, self.project.number, run, number, range, PAGE).await?;
                     (self.objects, *rest) = (page.into(), next);
                 }
-                Ahead::Steps(steps) => {
-                    let asked: Vec<i64> = steps.iter().take(STEPS).copied().collect();
-                    let found = objects_get(snapshot, self.project.number, run, number, &asked).await?;
+                RemainingSteps::Steps(steps) => {
+                    let wanted: Vec<i64> = steps.iter().take(STEPS).copied().collect();
+                    let found = objects_get(snapshot, self.project.number, run, number, &wanted).await?;
                     // Objects that were deleted in the meantime are skipped.
                     self.objects.extend(found.into_iter().flatten());
-                    steps.drain(..asked.len());
+                    steps.drain(..wanted.len());
                 }
             }
         }
         Ok(())
     }
 
-    async fn step(&self, context: &Context, object: &Object) -> Result<Step> {
-        let items = item::items(context, &self.project.name, self.selected.of, object).await?;
+    async fn step(&self, deps: &Deps, object: &Object) -> Result<Step> {
+        let items = item::items(deps, &self.project.name, self.selected.series_type, object).await?;
         let mut step = Step {
             step: object.step,
             epoch: object.epoch,
@@ -160,14 +177,14 @@ impl Cursor {
 }
 
 async fn all_steps(
-    context: &Context,
+    deps: &Deps,
     project: Project,
-    selected: &Selected,
+    selected: &SelectedSequence,
     range: Range,
 ) -> Result<Vec<i64>> {
     let (mut steps, mut rest) = (Vec::new(), Some(range));
     while let Some(range) = rest {
-        let snapshot = context.store.snapshot().await?;
+        let snapshot = deps.store.snapshot().await?;
         let place = (project, selected.run, selected.number);
         let (page, next) = objects_list(snapshot.as_ref(), place.0, place.1, place.2, &range, PAGE).await?;
         steps.extend(page.into_iter().map(|object| object.step));

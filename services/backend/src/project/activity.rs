@@ -7,23 +7,23 @@ use matyan_model::{
 use matyan_proto::project::v1::ActivityResponse;
 use matyan_store::{Key, Range, Scan};
 
-use crate::{Context, call::Call, error::Result, linked::Hours};
+use crate::{Deps, call::Call, error::Result, indexed_runs::ActivityHours};
 
 /// Index rows read from one snapshot: about 300 kB.
 const PAGE: Scan = Scan { rows: 10_000, bytes: 1 << 20, reverse: false };
 
-pub(super) async fn activity(context: &Context, call: &Call, offset_min: i32) -> Result<ActivityResponse> {
+pub(super) async fn activity(deps: &Deps, call: &Call, offset_min: i32) -> Result<ActivityResponse> {
     let project = call.project;
-    let mut hours = Hours::new(offset_min);
+    let mut hours = ActivityHours::new(offset_min);
     let all = keys::index_created_between(project, i64::MIN, i64::MAX);
     let mut created = Vec::new();
-    let run_count = each(context, &all, |key| created.push(keys::index_created_of(project, key))).await?;
+    let run_count = each(deps, &all, |key| created.push(keys::decode_index_created(project, key))).await?;
     for created_us in created {
         hours.add(created_us?);
     }
-    let archived_run_count = each(context, &keys::index_archived_all(project, true), |_| {}).await?;
-    let active_run_count = each(context, &keys::index_active_all(project, true), |_| {}).await?;
-    let snapshot = context.store.snapshot().await?;
+    let archived_run_count = each(deps, &keys::index_archived_all(project, true), |_| {}).await?;
+    let active_run_count = each(deps, &keys::index_active_all(project, true), |_| {}).await?;
+    let snapshot = deps.store.snapshot().await?;
     let experiments = entity_list::<Experiment>(snapshot.as_ref(), project).await?;
     Ok(ActivityResponse {
         experiment_count: u32::try_from(experiments.len()).unwrap_or(u32::MAX),
@@ -35,10 +35,10 @@ pub(super) async fn activity(context: &Context, call: &Call, offset_min: i32) ->
 }
 
 /// Visits every key of a range, page by page, and counts them.
-async fn each(context: &Context, range: &Range, mut visit: impl FnMut(&Key)) -> Result<u32> {
+async fn each(deps: &Deps, range: &Range, mut visit: impl FnMut(&Key)) -> Result<u32> {
     let (mut count, mut rest) = (0_u32, range.clone());
     loop {
-        let page = context.store.snapshot().await?.scan(&rest, PAGE).await?;
+        let page = deps.store.snapshot().await?.scan(&rest, PAGE).await?;
         for (key, _) in &page.rows {
             count = count.saturating_add(1);
             visit(key);

@@ -3,7 +3,7 @@
 
 use matyan_model::{
     change::change_put,
-    entity::{Experiment, Tag, entity_get, entity_named},
+    entity::{Experiment, Tag, entity_find_or_create, entity_get},
     events::event_put,
     ids::RunNumber,
     keys::EntityKind,
@@ -17,20 +17,20 @@ use matyan_proto::{
 use matyan_store::{Transaction, transact};
 
 use crate::{
-    Context,
+    Deps,
     call::Call,
     convert, entities,
     error::{Error, Result},
 };
 
-pub(crate) async fn update(context: &Context, call: &Call, request: &UpdateRequest) -> Result<()> {
+pub(crate) async fn update(deps: &Deps, call: &Call, request: &UpdateRequest) -> Result<()> {
     check(request)?;
-    let found = context.run(call, &request.run_id).await?;
+    let found = deps.find_run(call, &request.run_id).await?;
     let number = found.number;
     drop(found);
-    let now = (context.clock)();
-    let new_experiment = (context.new_id)();
-    transact(context.store.as_ref(), async |mut transaction: Transaction| {
+    let now = (deps.clock)();
+    let new_experiment = (deps.new_id)();
+    transact(deps.store.as_ref(), async |mut transaction: Transaction| {
         let mut edit = load(&transaction, call, number, &request.run_id).await?;
         let before = edit.props.clone();
         if let Some(name) = &request.experiment {
@@ -58,9 +58,9 @@ pub(crate) async fn update(context: &Context, call: &Call, request: &UpdateReque
 
 fn check(request: &UpdateRequest) -> Result<()> {
     let size = |text: &Option<String>| text.as_ref().map_or(0, String::len);
-    convert::at_most("name", size(&request.name), limits::NAME_BYTES)?;
-    convert::at_most("description", size(&request.description), limits::DESCRIPTION_BYTES)?;
-    convert::at_most("experiment", size(&request.experiment), limits::NAME_BYTES)
+    convert::check_limit("name", size(&request.name), limits::NAME_BYTES)?;
+    convert::check_limit("description", size(&request.description), limits::DESCRIPTION_BYTES)?;
+    convert::check_limit("experiment", size(&request.experiment), limits::NAME_BYTES)
 }
 
 fn set(edit: &mut RunEdit, request: &UpdateRequest, now: i64) {
@@ -112,19 +112,19 @@ async fn experiment(
 ) -> Result<String> {
     let entity =
         Experiment { created_us: now, updated_us: now, name: name.to_owned(), ..Experiment::default() };
-    Ok(entity_named(transaction, call.project, &entity, new_id).await?)
+    Ok(entity_find_or_create(transaction, call.project, &entity, new_id).await?)
 }
 
 /// Applies an update to many runs in one transaction each; returns the ids of unknown runs.
 pub(crate) async fn update_all(
-    context: &Context,
+    deps: &Deps,
     call: &Call,
     run_ids: Vec<String>,
     request: impl Fn(String) -> UpdateRequest,
 ) -> Result<Vec<String>> {
     let mut unknown = Vec::new();
     for run_id in run_ids {
-        match update(context, call, &request(run_id.clone())).await {
+        match update(deps, call, &request(run_id.clone())).await {
             Ok(()) => {}
             Err(Error::NotFound { .. }) => unknown.push(run_id),
             Err(error) => return Err(error),
@@ -134,14 +134,14 @@ pub(crate) async fn update_all(
 }
 
 /// Adds a tag by name, creating it if it does not exist; returns its id.
-pub(crate) async fn tag_add(context: &Context, call: &Call, run_id: &str, name: &str) -> Result<String> {
-    let name = &entities::name("name", name)?;
-    let number = context.run(call, run_id).await?.number;
-    let now = (context.clock)();
-    let new_id = (context.new_id)();
+pub(crate) async fn tag_add(deps: &Deps, call: &Call, run_id: &str, name: &str) -> Result<String> {
+    let name = &entities::required_name("name", name)?;
+    let number = deps.find_run(call, run_id).await?.number;
+    let now = (deps.clock)();
+    let new_id = (deps.new_id)();
     let entity = Tag { created_us: now, updated_us: now, name: name.to_owned(), ..Tag::default() };
-    let (id, _) = transact(context.store.as_ref(), async |mut transaction: Transaction| {
-        let id = entity_named(&mut transaction, call.project, &entity, &new_id).await?;
+    let (id, _) = transact(deps.store.as_ref(), async |mut transaction: Transaction| {
+        let id = entity_find_or_create(&mut transaction, call.project, &entity, &new_id).await?;
         let mut edit = load(&transaction, call, number, run_id).await?;
         if !edit.props.tags.contains(&id) {
             edit.tag_add(&id);
@@ -155,16 +155,16 @@ pub(crate) async fn tag_add(context: &Context, call: &Call, run_id: &str, name: 
 }
 
 /// Removes a tag from a run; returns whether the run had it.
-pub(crate) async fn tag_remove(context: &Context, call: &Call, run_id: &str, tag_id: &str) -> Result<bool> {
+pub(crate) async fn tag_remove(deps: &Deps, call: &Call, run_id: &str, tag_id: &str) -> Result<bool> {
     entities::check_id(EntityKind::Tag, tag_id)?;
-    let found = context.run(call, run_id).await?;
+    let found = deps.find_run(call, run_id).await?;
     if entity_get::<Tag>(found.snapshot.as_ref(), call.project, tag_id).await?.is_none() {
         return Err(Error::not_found("tag", tag_id));
     }
     let number = found.number;
     drop(found);
-    let now = (context.clock)();
-    let (removed, _) = transact(context.store.as_ref(), async |mut transaction: Transaction| {
+    let now = (deps.clock)();
+    let (removed, _) = transact(deps.store.as_ref(), async |mut transaction: Transaction| {
         let mut edit = load(&transaction, call, number, run_id).await?;
         let had = edit.props.tags.iter().any(|id| id == tag_id);
         if had {

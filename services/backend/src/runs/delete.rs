@@ -8,7 +8,7 @@ use matyan_model::{
     ids::{RunId, RunNumber},
     keys::LogTopic,
     position::log_get,
-    run::{Clearing, Head, delete_pending_put, head_get, tombstone_clear},
+    run::{ClearOutcome, Head, head_get, pending_delete_put, tombstone_clear},
 };
 use matyan_proto::{common::v1::LogPosition, runs::v1::DeleteBatchResponse};
 use matyan_store::{Transaction, transact};
@@ -16,52 +16,52 @@ use std::{collections::BTreeMap, time::Duration};
 
 use super::deletion::deletion;
 use crate::{
-    Context,
+    Deps,
     call::Call,
-    context::is_run_id,
+    deps::is_run_id,
     error::{Error, Result},
 };
 
 /// The longest time that clearing a tombstone waits for the deletion to complete.
-const CLEARED_WITHIN: Duration = Duration::from_secs(10);
+const CLEAR_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Interval between checks of a deletion in progress.
-const LOOK_EVERY: Duration = Duration::from_millis(20);
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
-pub(crate) async fn delete(context: &Context, call: &Call, run_id: &str) -> Result<LogPosition> {
+pub(crate) async fn delete(deps: &Deps, call: &Call, run_id: &str) -> Result<LogPosition> {
     if !is_run_id(run_id) {
         return Err(Error::not_found("run", run_id));
     }
     let id = RunId::new(run_id);
-    let number = match context.run(call, run_id).await {
+    let number = match deps.find_run(call, run_id).await {
         Ok(found) => Some(found.number),
         // Repeating a delete succeeds, even if the run is already deleted.
-        Err(Error::NotFound { .. }) if is_known(context, call, &id).await? => None,
+        Err(Error::NotFound { .. }) if is_known(deps, call, &id).await? => None,
         Err(error) => return Err(error),
     };
-    let position = append(context, call, run_id).await?;
+    let position = append(deps, call, run_id).await?;
     if let Some(number) = number {
-        hide(context, call, &id, number).await?;
+        hide(deps, call, &id, number).await?;
     }
     Ok(position)
 }
 
-async fn is_known(context: &Context, call: &Call, id: &RunId) -> Result<bool> {
-    let snapshot = context.store.snapshot().await?;
+async fn is_known(deps: &Deps, call: &Call, id: &RunId) -> Result<bool> {
+    let snapshot = deps.store.snapshot().await?;
     Ok(matches!(
         head_get(snapshot.as_ref(), call.project, id).await?,
         Some(Head::Live(_) | Head::Tombstone(_))
     ))
 }
 
-async fn append(context: &Context, call: &Call, run_id: &str) -> Result<LogPosition> {
-    let record = deletion(context.log_format, call, run_id, (context.clock)());
-    let positions = context.log.append(Topic::Ingestion, vec![record]).await?;
+async fn append(deps: &Deps, call: &Call, run_id: &str) -> Result<LogPosition> {
+    let record = deletion(deps.log_format, call, run_id, (deps.clock)());
+    let positions = deps.log.append(Topic::Ingestion, vec![record]).await?;
     let at = positions.first().copied().ok_or_else(|| {
         let source = matyan_store::Error::corrupt("the log accepted a record but returned no position");
         Error::Internal(source)
     })?;
-    let snapshot = context.store.snapshot().await?;
+    let snapshot = deps.store.snapshot().await?;
     let known = log_get(snapshot.as_ref(), LogTopic::Ingestion).await?;
     // A log without an identity may have been recreated since a worker last checked it.
     let log = known.filter(|known| known.identity.is_some()).map(|known| known.number);
@@ -71,11 +71,11 @@ async fn append(context: &Context, call: &Call, run_id: &str) -> Result<LogPosit
 
 /// Hides the run from all readers, unless the id has been given to another run since the delete
 /// was written.
-async fn hide(context: &Context, call: &Call, id: &RunId, number: RunNumber) -> Result<()> {
-    transact(context.store.as_ref(), async |mut transaction: Transaction| {
-        let hidden = delete_pending_put(&mut transaction, call.project, id, number).await?;
+async fn hide(deps: &Deps, call: &Call, id: &RunId, number: RunNumber) -> Result<()> {
+    transact(deps.store.as_ref(), async |mut transaction: Transaction| {
+        let hidden = pending_delete_put(&mut transaction, call.project, id, number).await?;
         if hidden {
-            change_put(transaction.batch(), call.project, number, (context.clock)(), &call.caller);
+            change_put(transaction.batch(), call.project, number, (deps.clock)(), &call.caller);
         }
         Ok::<_, Error>((transaction, hidden))
     })
@@ -84,14 +84,14 @@ async fn hide(context: &Context, call: &Call, id: &RunId, number: RunNumber) -> 
 }
 
 pub(crate) async fn delete_batch(
-    context: &Context,
+    deps: &Deps,
     call: &Call,
     run_ids: Vec<String>,
 ) -> Result<DeleteBatchResponse> {
     let mut unknown = Vec::new();
     let mut highest: BTreeMap<u32, LogPosition> = BTreeMap::new();
     for run_id in run_ids {
-        match delete(context, call, &run_id).await {
+        match delete(deps, call, &run_id).await {
             Ok(position) => {
                 // Offsets ascend, so the last position of a partition is its
                 // highest.
@@ -106,25 +106,25 @@ pub(crate) async fn delete_batch(
 
 /// Makes a deleted run id available again; returns whether it had a tombstone. Waits until the
 /// deletion is applied and the blobs are deleted.
-pub(crate) async fn clear_tombstone(context: &Context, call: &Call, run_id: &str) -> Result<bool> {
+pub(crate) async fn clear_tombstone(deps: &Deps, call: &Call, run_id: &str) -> Result<bool> {
     if !is_run_id(run_id) {
         return Ok(false);
     }
     let id = RunId::new(run_id);
     let cleared = async {
         loop {
-            let (clearing, stamp) = transact(context.store.as_ref(), async |mut transaction: Transaction| {
+            let (clearing, stamp) = transact(deps.store.as_ref(), async |mut transaction: Transaction| {
                 let clearing = tombstone_clear(&mut transaction, call.project, &id).await?;
                 Ok::<_, Error>((transaction, clearing))
             })
             .await?;
             match clearing {
-                Clearing::Free => return Ok(stamp.is_some()),
-                Clearing::Live => return Ok(false),
-                Clearing::Waiting => tokio::time::sleep(LOOK_EVERY).await,
+                ClearOutcome::Free => return Ok(stamp.is_some()),
+                ClearOutcome::Live => return Ok(false),
+                ClearOutcome::Waiting => tokio::time::sleep(POLL_INTERVAL).await,
             }
         }
     };
-    let waited = tokio::time::timeout(CLEARED_WITHIN, cleared).await;
+    let waited = tokio::time::timeout(CLEAR_TIMEOUT, cleared).await;
     waited.unwrap_or(Err(Error::Waiting("the deletion of the run is not complete yet")))
 }

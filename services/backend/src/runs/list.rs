@@ -3,7 +3,7 @@
 
 use matyan_model::{
     ids::RunNumber,
-    index::runs_proposed_last,
+    index::index_runs_page_reverse,
     keys,
     run::{Document, Props, documents_get, runs_list},
 };
@@ -12,11 +12,11 @@ use matyan_store::{Error as StoreError, Range, Scan, Snapshot};
 use prost::Message;
 
 use crate::{
-    Context,
+    Deps,
     call::Call,
     convert,
     error::{Error, Result},
-    view::{Names, first_piece, run_parts},
+    view::{EntityNames, first_piece, run_parts},
 };
 
 const DEFAULT_SIZE: u32 = 100;
@@ -27,9 +27,9 @@ const MAX_SIZE: u32 = 1_000;
 const PAGE_BYTES: usize = 2 << 20;
 
 /// Documents read at a time.
-const READ: usize = 256;
+const DOCUMENTS_PER_READ: usize = 256;
 
-pub(super) async fn list(context: &Context, call: &Call, request: ListRequest) -> Result<ListResponse> {
+pub(super) async fn list(deps: &Deps, call: &Call, request: ListRequest) -> Result<ListResponse> {
     let size = match request.page_size {
         0 => DEFAULT_SIZE,
         size => size,
@@ -40,18 +40,18 @@ pub(super) async fn list(context: &Context, call: &Call, request: ListRequest) -
     let parts = convert::parts(request.parts.clone())?;
     let mut last = match request.page_token.as_str() {
         "" => None,
-        token => Some(parse(token)?),
+        token => Some(parse_token(token)?),
     };
-    let (mut names, mut runs, mut bytes) = (Names::new(call), Vec::new(), 0);
+    let (mut names, mut runs, mut bytes) = (EntityNames::new(call), Vec::new(), 0);
     let mut source = Source::new(call, &request, last);
     'pages: loop {
-        let Some((snapshot, page)) = source.next(context, call).await? else {
+        let Some((snapshot, page)) = source.next(deps, call).await? else {
             return Ok(ListResponse { runs, next_page_token: String::new() });
         };
         for (place, (number, document)) in page.into_iter().enumerate() {
             if matches(&request, &document.props) {
                 let snapshot = snapshot.as_ref();
-                match run_parts(context, &mut names, snapshot, number, &document, &parts).await {
+                match run_parts(deps, &mut names, snapshot, number, &document, &parts).await {
                     // The page outlasted its snapshot: the rest of it is
                     // read again.
                     Err(Error::Store(StoreError::SnapshotTooOld)) if place > 0 => {
@@ -81,7 +81,7 @@ fn token(number: RunNumber) -> String {
     format!("{:x}", number.0)
 }
 
-fn parse(token: &str) -> Result<RunNumber> {
+fn parse_token(token: &str) -> Result<RunNumber> {
     let number = u64::from_str_radix(token, 16).map(RunNumber).ok();
     // Only the exact text that `token` returns: no sign, no other spelling of the same
     // number.
@@ -120,19 +120,20 @@ impl Source {
     }
 
     /// The next documents, with the snapshot they were read from.
-    async fn next(&mut self, context: &Context, call: &Call) -> Result<Option<Page>> {
+    async fn next(&mut self, deps: &Deps, call: &Call) -> Result<Option<Page>> {
         let (Self::Documents(rest) | Self::Index(rest)) = self;
         let Some(range) = rest.take() else { return Ok(None) };
-        let snapshot = context.store.snapshot().await?;
+        let snapshot = deps.store.snapshot().await?;
         let found = match self {
             Self::Documents(rest) => {
-                let scan = Scan { rows: READ, reverse: true, ..Scan::default() };
+                let scan = Scan { rows: DOCUMENTS_PER_READ, reverse: true, ..Scan::default() };
                 let page = runs_list(snapshot.as_ref(), call.project, &range, scan).await?;
                 *rest = page.rest;
                 page.runs
             }
             Self::Index(rest) => {
-                let (numbers, left) = runs_proposed_last(snapshot.as_ref(), &range, READ).await?;
+                let (numbers, left) =
+                    index_runs_page_reverse(snapshot.as_ref(), &range, DOCUMENTS_PER_READ).await?;
                 let documents = documents_get(snapshot.as_ref(), call.project, &numbers).await?;
                 *rest = left;
                 let found = numbers.into_iter().zip(documents);
@@ -152,10 +153,10 @@ mod tests {
     #[test]
     fn only_generated_tokens_are_accepted() {
         for number in [0, 1, 0xabc, u64::MAX] {
-            assert_eq!(parse(&token(RunNumber(number))).unwrap(), RunNumber(number));
+            assert_eq!(parse_token(&token(RunNumber(number))).unwrap(), RunNumber(number));
         }
         for wrong in ["x", "+1", "01", "ABC", " 1", "10000000000000000"] {
-            assert!(parse(wrong).is_err(), "{wrong}");
+            assert!(parse_token(wrong).is_err(), "{wrong}");
         }
     }
 }

@@ -7,10 +7,10 @@
 
 mod feed;
 mod filter;
+mod pending_runs;
 mod resume;
-mod waiting;
 
-pub(crate) use feed::Feeds;
+pub(crate) use feed::ChangeFeeds;
 
 use std::{
     collections::{HashMap, HashSet},
@@ -22,7 +22,7 @@ use matyan_model::{
     change::Change,
     ids::{RunId, RunNumber},
     keys,
-    run::{document_get, documents_get, head_live, run_id_of, runs_list, writing_get},
+    run::{document_get, documents_get, head_live, run_id_get, runs_list, writing_get},
 };
 use matyan_proto::{
     limits,
@@ -33,26 +33,26 @@ use prost::Message;
 use tokio::time::{Instant, sleep_until};
 
 use crate::{
-    Backend, Context,
+    Backend, Deps,
     call::Call,
     convert,
     error::{Error, Result},
-    stream::{End, MESSAGE_BYTES, Sender},
-    view::{Names, first_piece, run_parts},
+    stream::{MESSAGE_BYTES, Sender, StreamEnd},
+    view::{EntityNames, first_piece, run_parts},
 };
-use feed::Feed;
-use filter::Filter;
-use waiting::Waiting;
+use feed::ChangeFeed;
+use filter::WatchFilter;
+use pending_runs::PendingRuns;
 
 const DEFAULT_SETTLE_MS: u32 = 200;
 const MAX_SETTLE_MS: u32 = 60_000;
 
 /// Interval of keep-alive messages to watchers.
-const SIGN_OF_LIFE: Duration = Duration::from_secs(10);
+const KEEP_ALIVE: Duration = Duration::from_secs(10);
 
 /// Maximum number of runs waiting to be sent; above it, no more changes are read until some are
 /// sent.
-const MAX_WAITING: usize = limits::RUNS_PER_CALL;
+const MAX_PENDING: usize = limits::RUNS_PER_CALL;
 
 /// Maximum number of runs in one message.
 const RUNS: usize = 100;
@@ -65,32 +65,32 @@ const REMEMBERED: usize = 100_000;
 const PAGE: Scan = Scan { rows: RUNS, bytes: 1 << 20, reverse: true };
 
 pub(super) struct Watch {
-    context: Arc<Context>,
+    deps: Arc<Deps>,
     call: Call,
     parts: RunParts,
     settle: Duration,
     with_snapshot: bool,
-    filter: Filter,
-    feed: Feed,
-    waiting: Waiting,
+    filter: WatchFilter,
+    feed: ChangeFeed,
+    pending: PendingRuns,
     /// The version as of which a run was sent, kept while earlier changes of it may still
     /// arrive.
     sent: HashMap<RunNumber, Version>,
     /// Runs already reported as having left the watch.
-    gone: HashSet<RunNumber>,
+    departed: HashSet<RunNumber>,
     /// Amount of data of each run when it was last sent.
     data: HashMap<RunNumber, u64>,
 }
 
 pub(super) async fn begin(backend: &Backend, call: Call, request: WatchRequest) -> Result<Watch> {
-    let context = backend.context.clone();
-    convert::at_most("run_ids", request.run_ids.len(), limits::RUNS_PER_CALL)?;
+    let deps = backend.deps.clone();
+    convert::check_limit("run_ids", request.run_ids.len(), limits::RUNS_PER_CALL)?;
     let parts = convert::parts(request.parts.clone())?;
     let settle_ms = request.settle_ms.unwrap_or(DEFAULT_SETTLE_MS);
     if settle_ms > MAX_SETTLE_MS {
         return Err(Error::field("settle_ms", format!("is {settle_ms}: use at most {MAX_SETTLE_MS}")));
     }
-    let now = feed::now(context.store.as_ref()).await?;
+    let now = feed::end_position(deps.store.as_ref()).await?;
     let position = match &request.resume {
         resume if resume.is_empty() || request.snapshot => now,
         resume => match resume::parse(resume)? {
@@ -100,19 +100,19 @@ pub(super) async fn begin(backend: &Backend, call: Call, request: WatchRequest) 
             position => position,
         },
     };
-    let filter = Filter::new(&context, &request)?;
-    let feed = backend.feeds.follow(&context.store, &backend.streams, call.project, position).await?;
+    let filter = WatchFilter::new(&deps, &request)?;
+    let feed = backend.feeds.follow(&deps.store, &backend.streams, call.project, position).await?;
     Ok(Watch {
-        context,
+        deps,
         call,
         parts,
         settle: Duration::from_millis(settle_ms.into()),
         with_snapshot: request.snapshot,
         filter,
         feed,
-        waiting: Waiting::default(),
+        pending: PendingRuns::default(),
         sent: HashMap::new(),
-        gone: HashSet::new(),
+        departed: HashSet::new(),
         data: HashMap::new(),
     })
 }
@@ -120,40 +120,40 @@ pub(super) async fn begin(backend: &Backend, call: Call, request: WatchRequest) 
 /// An event that a watch waits for.
 enum Event {
     Changes(Vec<Change>),
-    Due,
-    Silence,
+    RunsDue,
+    KeepAliveDue,
 }
 
 impl Watch {
-    pub(super) async fn run(mut self, sender: &Sender<WatchResponse>) -> Result<(), End> {
+    pub(super) async fn run(mut self, sender: &Sender<WatchResponse>) -> Result<(), StreamEnd> {
         if self.with_snapshot {
             self.send_snapshot(sender).await?;
         }
-        let mut spoken = Instant::now();
+        let mut last_sent = Instant::now();
         loop {
-            let due = self.waiting.due();
-            let takes_more = self.waiting.len() < MAX_WAITING;
+            let due = self.pending.due();
+            let takes_more = self.pending.len() < MAX_PENDING;
             let feed = &mut self.feed;
             let event = async {
                 tokio::select! {
                     biased;
                     // First, so that a steady flow of changes cannot delay
                     // runs that are due.
-                    () = sleep_until(due.unwrap_or(spoken)), if due.is_some() => Ok(Event::Due),
+                    () = sleep_until(due.unwrap_or(last_sent)), if due.is_some() => Ok(Event::RunsDue),
                     changes = feed.next(), if takes_more => changes.map(Event::Changes),
-                    () = sleep_until(spoken + SIGN_OF_LIFE) => Ok(Event::Silence),
+                    () = sleep_until(last_sent + KEEP_ALIVE) => Ok(Event::KeepAliveDue),
                 }
             };
             match sender.wait(event).await?? {
                 Event::Changes(changes) => self.collect(changes).await?,
-                Event::Due => {
+                Event::RunsDue => {
                     if self.send_due(sender).await? {
-                        spoken = Instant::now();
+                        last_sent = Instant::now();
                     }
                 }
-                Event::Silence => {
+                Event::KeepAliveDue => {
                     sender.send(self.answer(Vec::new())).await?;
-                    spoken = Instant::now();
+                    last_sent = Instant::now();
                 }
             }
         }
@@ -161,7 +161,7 @@ impl Watch {
 
     /// The position up to which everything was sent.
     fn position(&self) -> Stamp {
-        self.waiting.before_first().unwrap_or(self.feed.position())
+        self.pending.position_before_first().unwrap_or(self.feed.position())
     }
 
     fn answer(&self, changes: Vec<RunChange>) -> WatchResponse {
@@ -172,11 +172,11 @@ impl Watch {
     async fn collect(&mut self, changes: Vec<Change>) -> Result<()> {
         let due = Instant::now() + self.settle;
         for change in changes {
-            let shown = self.sent.get(&change.number);
-            if shown.is_none_or(|version| change.stamp.version() > *version)
-                && self.filter.may_want(&self.context, &self.call, change.number).await?
+            let sent_version = self.sent.get(&change.number);
+            if sent_version.is_none_or(|version| change.stamp.version() > *version)
+                && self.filter.may_want(&self.deps, &self.call, change.number).await?
             {
-                self.waiting.add(change.number, change.stamp, due);
+                self.pending.add(change.number, change.stamp, due);
             }
         }
         let position = self.feed.position().version();
@@ -186,19 +186,19 @@ impl Watch {
     }
 
     /// Sends the runs that are due; returns false if none of them had a change to report.
-    async fn send_due(&mut self, sender: &Sender<WatchResponse>) -> Result<bool, End> {
+    async fn send_due(&mut self, sender: &Sender<WatchResponse>) -> Result<bool, StreamEnd> {
         let mut has_sent = false;
         let now = Instant::now();
         loop {
             let before = resume::encode(self.position());
-            let numbers = self.waiting.take(now, RUNS);
+            let numbers = self.pending.take(now, RUNS);
             if numbers.is_empty() {
                 return Ok(has_sent);
             }
             let mut left = &numbers[..];
             while !left.is_empty() {
-                let (changes, told) = self.changes(left).await?;
-                left = &left[told..];
+                let (changes, processed) = self.changes(left).await?;
+                left = &left[processed..];
                 if !changes.is_empty() {
                     has_sent = true;
                     // The resume position may move past these runs only once
@@ -214,7 +214,7 @@ impl Watch {
     /// Changes of the first runs, as many as fit into a message, with the number of runs
     /// processed. A change committed after the snapshot is sent again later.
     async fn changes(&mut self, numbers: &[RunNumber]) -> Result<(Vec<RunChange>, usize)> {
-        let snapshot = self.context.store.snapshot().await?;
+        let snapshot = self.deps.store.snapshot().await?;
         let version = snapshot.version();
         let documents = documents_get(snapshot.as_ref(), self.call.project, numbers).await?;
         let found = numbers.iter().copied().zip(documents);
@@ -223,18 +223,18 @@ impl Watch {
         });
         let wanted = self.filter.matching(&self.call, snapshot.as_ref(), visible.collect()).await?;
         drop(snapshot);
-        let mut names = Names::new(&self.call);
-        let (mut changes, mut bytes, mut told) = (Vec::new(), 0, 0);
+        let mut names = EntityNames::new(&self.call);
+        let (mut changes, mut bytes, mut processed) = (Vec::new(), 0, 0);
         for number in numbers {
-            told += 1;
+            processed += 1;
             self.sent.insert(*number, version);
             let change = match wanted.contains(number) {
-                true => self.changed(&mut names, *number).await?,
+                true => self.changed_run(&mut names, *number).await?,
                 false => None,
             };
             let change = match change {
                 Some(change) => Some(change),
-                None => self.left(*number).await?,
+                None => self.departure(*number).await?,
             };
             bytes += change.as_ref().map_or(0, Message::encoded_len);
             changes.extend(change);
@@ -242,20 +242,20 @@ impl Watch {
                 break;
             }
         }
-        Ok((changes, told))
+        Ok((changes, processed))
     }
 
     /// The run with the requested parts, if it still exists.
-    async fn changed(&mut self, names: &mut Names, number: RunNumber) -> Result<Option<RunChange>> {
-        let snapshot = self.context.store.snapshot().await?;
+    async fn changed_run(&mut self, names: &mut EntityNames, number: RunNumber) -> Result<Option<RunChange>> {
+        let snapshot = self.deps.store.snapshot().await?;
         let document = document_get(snapshot.as_ref(), self.call.project, number).await?;
         let Some(document) = document.filter(|document| !document.props.pending_delete) else {
             return Ok(None);
         };
         let writing = writing_get(snapshot.as_ref(), self.call.project, number).await?;
-        let run = run_parts(&self.context, names, snapshot.as_ref(), number, &document, &self.parts).await?;
+        let run = run_parts(&self.deps, names, snapshot.as_ref(), number, &document, &self.parts).await?;
         let run = first_piece(run);
-        self.gone.remove(&number);
+        self.departed.remove(&number);
         if self.data.len() > REMEMBERED {
             self.data.clear();
         }
@@ -266,18 +266,18 @@ impl Watch {
     }
 
     /// Reports once that a run no longer exists or no longer matches the watch.
-    async fn left(&mut self, number: RunNumber) -> Result<Option<RunChange>> {
-        let snapshot = self.context.store.snapshot().await?;
-        let Some(id) = run_id_of(snapshot.as_ref(), self.call.project, number).await? else {
+    async fn departure(&mut self, number: RunNumber) -> Result<Option<RunChange>> {
+        let snapshot = self.deps.store.snapshot().await?;
+        let Some(id) = run_id_get(snapshot.as_ref(), self.call.project, number).await? else {
             return Ok(None);
         };
         // If the id now belongs to another run, that run has a change of its own.
         let live = head_live(snapshot.as_ref(), self.call.project, &id).await?;
         let is_replaced = live.is_some_and(|live| live != number);
-        if self.gone.len() > REMEMBERED {
-            self.gone.clear();
+        if self.departed.len() > REMEMBERED {
+            self.departed.clear();
         }
-        if is_replaced || !self.gone.insert(number) {
+        if is_replaced || !self.departed.insert(number) {
             return Ok(None);
         }
         let change = Some(run_change::Change::Left(true));
@@ -285,13 +285,13 @@ impl Watch {
     }
 
     /// Sends the current state of every watched run.
-    async fn send_snapshot(&mut self, sender: &Sender<WatchResponse>) -> Result<(), End> {
+    async fn send_snapshot(&mut self, sender: &Sender<WatchResponse>) -> Result<(), StreamEnd> {
         let mut source = Source::new(&self.call, &self.filter);
-        while let Some(numbers) = source.next(&self.context, &self.call).await? {
+        while let Some(numbers) = source.next(&self.deps, &self.call).await? {
             let mut left = &numbers[..];
             while !left.is_empty() {
-                let (mut changes, told) = self.changes(left).await?;
-                left = &left[told..];
+                let (mut changes, processed) = self.changes(left).await?;
+                left = &left[processed..];
                 // A snapshot contains only runs that exist and match.
                 changes.retain(|change| matches!(change.change, Some(run_change::Change::Run(_))));
                 if !changes.is_empty() {
@@ -311,15 +311,15 @@ enum Source {
 }
 
 impl Source {
-    fn new(call: &Call, filter: &Filter) -> Self {
+    fn new(call: &Call, filter: &WatchFilter) -> Self {
         match filter.run_ids() {
             Some(ids) => Self::Ids(ids.into_iter()),
             None => Self::Documents(Some(keys::documents(call.project))),
         }
     }
 
-    async fn next(&mut self, context: &Context, call: &Call) -> Result<Option<Vec<RunNumber>>> {
-        let snapshot = context.store.snapshot().await?;
+    async fn next(&mut self, deps: &Deps, call: &Call) -> Result<Option<Vec<RunNumber>>> {
+        let snapshot = deps.store.snapshot().await?;
         match self {
             Self::Documents(rest) => {
                 let Some(range) = rest.take() else { return Ok(None) };

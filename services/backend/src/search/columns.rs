@@ -9,30 +9,30 @@ use std::{borrow::Cow, cell::Cell, sync::Arc};
 
 use matyan_model::{
     ids::{Project, RunNumber},
-    index::{Column, Told, rows_proposed},
+    index::{IndexedValue, ParamColumn, index_rows_runs},
     keys,
 };
 use matyan_ql::{Datum, Endpoint, KeyPath, NeedSet, Outcome, Query, QueryLimits, RunView, SequenceView};
 use matyan_store::{Error as StoreError, Key, Range, Snapshot};
 
-use super::judge::Tally;
+use super::filter::VerdictCounts;
 use crate::error::{Error, Result};
 
 /// Maximum number of params in the query.
-const PATHS: usize = 4;
+const MAX_PATHS: usize = 4;
 /// Maximum number of their values in memory: 24 bytes each, plus texts.
-const VALUES: usize = 500_000;
+const MAX_VALUES: usize = 500_000;
 /// Scanning documents is cheaper than fetching one in this many.
 const FETCH_FROM: usize = 8;
 /// Number of runs after which the share of remaining runs is checked.
 const TRIED: usize = 1_000;
 
 /// The result of evaluating a scan on columns.
-pub(super) struct Sieved {
+pub(super) struct ColumnVerdicts {
     /// Runs to check against their documents, ascending.
-    pub(super) left: Vec<RunNumber>,
+    pub(super) remaining: Vec<RunNumber>,
     /// Verdicts on all other runs.
-    pub(super) tally: Tally,
+    pub(super) verdicts: VerdictCounts,
     pub(super) steps_left: u64,
 }
 
@@ -42,12 +42,12 @@ pub(super) fn paths(query: &Query) -> Option<Vec<KeyPath>> {
     let NeedSet::Only(paths) = &needs.params else { return None };
     let is_of_params = query.options().endpoint == Endpoint::Run
         && needs.sequences.is_nothing()
-        && (1..=PATHS).contains(&paths.len());
+        && (1..=MAX_PATHS).contains(&paths.len());
     is_of_params.then(|| paths.iter().cloned().collect())
 }
 
 /// The remainder of a scan of documents.
-pub(super) struct Scan {
+pub(super) struct RemainingScan {
     pub(super) project: Project,
     pub(super) query: Arc<Query>,
     /// The result of `paths`.
@@ -58,25 +58,25 @@ pub(super) struct Scan {
 }
 
 /// Evaluates the query on columns. Returns `None` if the documents have to be scanned.
-pub(super) async fn sieve(snapshot: &dyn Snapshot, scan: Scan) -> Result<Option<Sieved>> {
-    match sieved(snapshot, scan).await {
+pub(super) async fn evaluate(snapshot: &dyn Snapshot, scan: RemainingScan) -> Result<Option<ColumnVerdicts>> {
+    match try_evaluate(snapshot, scan).await {
         // There is too much data for one snapshot; documents can be read from many.
         Err(Error::Store(StoreError::SnapshotTooOld)) => Ok(None),
         sieved => sieved,
     }
 }
 
-async fn sieved(snapshot: &dyn Snapshot, scan: Scan) -> Result<Option<Sieved>> {
-    let Scan { project, query, paths, end, limits } = scan;
-    let most = VALUES / paths.len();
-    let columns = paths.iter().map(|path| column(snapshot, project, path, most));
+async fn try_evaluate(snapshot: &dyn Snapshot, scan: RemainingScan) -> Result<Option<ColumnVerdicts>> {
+    let RemainingScan { project, query, paths, end, limits } = scan;
+    let most = MAX_VALUES / paths.len();
+    let columns = paths.iter().map(|path| read_column(snapshot, project, path, most));
     let (columns, shown, archived) = futures::future::try_join3(
         futures::future::try_join_all(columns),
-        runs(snapshot, keys::index_archived_all(project, false)),
-        runs(snapshot, keys::index_archived_all(project, true)),
+        read_runs(snapshot, keys::index_archived_all(project, false)),
+        read_runs(snapshot, keys::index_archived_all(project, true)),
     )
     .await?;
-    let columns: Option<Vec<Column>> = columns.into_iter().collect();
+    let columns: Option<Vec<ParamColumn>> = columns.into_iter().collect();
     let (Some(columns), Some(shown), Some(archived)) = (columns, shown, archived) else { return Ok(None) };
     let columns = Arc::new(Columns { paths, columns });
     let mut all: Vec<(RunNumber, bool)> = shown.into_iter().map(|number| (number, false)).collect();
@@ -88,19 +88,19 @@ async fn sieved(snapshot: &dyn Snapshot, scan: Scan) -> Result<Option<Sieved>> {
     let limits = QueryLimits { steps_in_total: limits.steps_in_total / 2, ..limits };
     let half = |runs: Vec<(RunNumber, bool)>| {
         let (columns, query) = (columns.clone(), query.clone());
-        away(move || columns.sieve(&query, limits, &runs))
+        run_blocking(move || columns.evaluate(&query, limits, &runs))
     };
     let (first, second) = futures::future::try_join(half(all), half(second)).await?;
     Ok(first.zip(second).map(|(mut sieved, second)| {
-        sieved.left.extend(second.left);
-        sieved.tally.add(second.tally);
+        sieved.remaining.extend(second.remaining);
+        sieved.verdicts.add(second.verdicts);
         sieved.steps_left += second.steps_left;
         sieved
     }))
 }
 
 /// Runs work of a few milliseconds on a blocking thread.
-async fn away<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
+async fn run_blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
     match tokio::task::spawn_blocking(work).await {
         Ok(done) => Ok(done),
         // Anything but a panic means that the runtime is shutting down.
@@ -110,15 +110,15 @@ async fn away<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> R
 }
 
 /// A param's values for all runs; `None` if more than `most` runs have it.
-async fn column(
+async fn read_column(
     snapshot: &dyn Snapshot,
     project: Project,
     path: &KeyPath,
     most: usize,
-) -> Result<Option<Column>> {
+) -> Result<Option<ParamColumn>> {
     let path: Vec<Cow<'_, str>> = path.keys().iter().map(|key| Cow::Borrowed(&**key)).collect();
     let all = keys::index_param_path(project, &path);
-    let (mut column, mut rest) = (Column::default(), Some(all.clone()));
+    let (mut column, mut rest) = (ParamColumn::default(), Some(all.clone()));
     while let Some(range) = rest {
         let page = snapshot.scan(&range, matyan_store::Scan::default()).await?;
         rest = page.rows.last().filter(|_| page.more).map(|(last, _)| range.after(last));
@@ -126,9 +126,9 @@ async fn column(
             return Ok(None);
         }
         let all = all.clone();
-        column = away(move || column.add(&all, &page.rows).map(|()| column)).await??;
+        column = run_blocking(move || column.add(&all, &page.rows).map(|()| column)).await??;
     }
-    let sorted = away(move || {
+    let sorted = run_blocking(move || {
         column.sort();
         column
     });
@@ -136,74 +136,83 @@ async fn column(
 }
 
 /// The runs of an index range; `None` if there are too many.
-async fn runs(snapshot: &dyn Snapshot, range: Range) -> Result<Option<Vec<RunNumber>>> {
+async fn read_runs(snapshot: &dyn Snapshot, range: Range) -> Result<Option<Vec<RunNumber>>> {
     let (mut runs, mut rest) = (Vec::new(), Some(range));
     while let Some(range) = rest {
         let page = snapshot.scan(&range, matyan_store::Scan::default()).await?;
         rest = page.rows.last().filter(|_| page.more).map(|(last, _)| range.after(last));
-        if runs.len() + page.rows.len() > VALUES {
+        if runs.len() + page.rows.len() > MAX_VALUES {
             return Ok(None);
         }
-        runs.extend(away(move || rows_proposed(&page.rows)).await??);
+        runs.extend(run_blocking(move || index_rows_runs(&page.rows)).await??);
     }
     Ok(Some(runs))
 }
 
 struct Columns {
     paths: Vec<KeyPath>,
-    columns: Vec<Column>,
+    columns: Vec<ParamColumn>,
 }
 
 impl Columns {
     /// Returns `None` if too many runs remain, or the query exceeds its budget.
-    fn sieve(&self, query: &Query, limits: QueryLimits, runs: &[(RunNumber, bool)]) -> Option<Sieved> {
+    fn evaluate(
+        &self,
+        query: &Query,
+        limits: QueryLimits,
+        runs: &[(RunNumber, bool)],
+    ) -> Option<ColumnVerdicts> {
         let mut evaluator = query.evaluator(limits);
         let mut places: Vec<usize> = match runs.first() {
-            Some((first, _)) => self.columns.iter().map(|column| column.place(*first)).collect(),
+            Some((first, _)) => self.columns.iter().map(|column| column.position(*first)).collect(),
             None => Vec::new(),
         };
-        let (mut left, mut tally) = (Vec::new(), Tally::default());
+        let (mut remaining, mut verdicts) = (Vec::new(), VerdictCounts::default());
         let mut values = vec![None; self.paths.len()];
         for (at, (number, archived)) in runs.iter().enumerate() {
             // Fetching this many documents would cost more than scanning them all.
-            if at == TRIED && left.len() > TRIED / FETCH_FROM {
+            if at == TRIED && remaining.len() > TRIED / FETCH_FROM {
                 return None;
             }
             for ((value, column), place) in values.iter_mut().zip(&self.columns).zip(&mut places) {
-                *value = column.at(place, *number);
+                *value = column.value_at(place, *number);
             }
-            let row =
-                Row { paths: &self.paths, values: &values, archived: *archived, asked: Cell::new(false) };
+            let row = ColumnRow {
+                paths: &self.paths,
+                values: &values,
+                archived: *archived,
+                needs_document: Cell::new(false),
+            };
             let outcome = evaluator.run(&row).ok()?;
-            if row.asked.get() || outcome == Outcome::Match {
-                left.push(*number);
+            if row.needs_document.get() || outcome == Outcome::Match {
+                remaining.push(*number);
             } else {
-                tally.note(outcome);
+                verdicts.record(outcome);
             }
         }
-        let is_scan_cheaper = left.len() > (runs.len() / FETCH_FROM).max(TRIED / FETCH_FROM);
-        (!is_scan_cheaper).then(|| Sieved { left, tally, steps_left: evaluator.steps_left() })
+        let is_scan_cheaper = remaining.len() > (runs.len() / FETCH_FROM).max(TRIED / FETCH_FROM);
+        (!is_scan_cheaper).then(|| ColumnVerdicts { remaining, verdicts, steps_left: evaluator.steps_left() })
     }
 }
 
 /// A run as seen through the columns.
-struct Row<'c> {
+struct ColumnRow<'c> {
     paths: &'c [KeyPath],
-    values: &'c [Option<Told<'c>>],
+    values: &'c [Option<IndexedValue<'c>>],
     archived: bool,
     /// Set when the query reads a value that only the document has; the verdict is then
     /// void.
-    asked: Cell<bool>,
+    needs_document: Cell<bool>,
 }
 
-impl Row<'_> {
+impl ColumnRow<'_> {
     fn unknown<T: Default>(&self) -> T {
-        self.asked.set(true);
+        self.needs_document.set(true);
         T::default()
     }
 }
 
-impl RunView for Row<'_> {
+impl RunView for ColumnRow<'_> {
     fn hash(&self) -> &str {
         self.unknown()
     }
@@ -243,11 +252,11 @@ impl RunView for Row<'_> {
     fn param(&self, path: &KeyPath) -> Option<Datum<'_>> {
         let known = self.paths.iter().position(|known| known == path).and_then(|place| self.values[place]);
         match known {
-            Some(Told::Null) => Some(Datum::None),
-            Some(Told::Bool(value)) => Some(Datum::Bool(value)),
-            Some(Told::Integer(value)) => Some(Datum::Int(value)),
-            Some(Told::Float(value)) => Some(Datum::Float(value)),
-            Some(Told::Text(text)) => Some(Datum::Text(Cow::Borrowed(text))),
+            Some(IndexedValue::Null) => Some(Datum::None),
+            Some(IndexedValue::Bool(value)) => Some(Datum::Bool(value)),
+            Some(IndexedValue::Integer(value)) => Some(Datum::Int(value)),
+            Some(IndexedValue::Float(value)) => Some(Datum::Float(value)),
+            Some(IndexedValue::Text(text)) => Some(Datum::Text(Cow::Borrowed(text))),
             None => self.unknown(),
         }
     }

@@ -7,7 +7,7 @@ use std::{borrow::Cow, collections::VecDeque, ops::Bound};
 use matyan_model::{
     entity::entity_find,
     ids::{Project, RunId, RunNumber},
-    index::{MAX_TEXT_BYTES, Scalar, number_bounds, rows_counted, runs_proposed, text_bounds},
+    index::{MAX_TEXT_BYTES, Scalar, index_page_count, index_runs_page, number_bounds, text_bounds},
     keys::{self, Counter, EntityKind, SeriesKind},
     project::project_count,
     run::head_live,
@@ -15,7 +15,7 @@ use matyan_model::{
 use matyan_ql::{AccessPath, Interval, KeyPath, ParamKeys, Plan, Probe, Statistics};
 use matyan_store::{Range, Snapshot};
 
-use crate::{Context, error::Result};
+use crate::{Deps, error::Result};
 
 /// Rows counted in the first and second rounds; the first finds a very selective probe quickly.
 const COUNTED: [u64; 2] = [2_000, 10_000];
@@ -29,19 +29,19 @@ const PAGE: usize = 10_000;
 const MAX_KEY_BYTES: usize = 4_096;
 
 /// The rows that answer a probe.
-enum Rows {
+enum ProbeRows {
     /// Runs known without an index.
     Runs(Vec<RunNumber>),
     Ranges(Vec<Range>),
 }
 
 /// Row counts of the probes of a plan.
-pub(crate) struct Counts<'p> {
+pub(crate) struct ProbeCounts<'p> {
     runs: u64,
     counts: Vec<(&'p Probe, Option<u64>)>,
 }
 
-impl Statistics for Counts<'_> {
+impl Statistics for ProbeCounts<'_> {
     fn runs(&self) -> u64 {
         self.runs
     }
@@ -53,42 +53,42 @@ impl Statistics for Counts<'_> {
 
 /// Counts the rows of each probe, and continues only while a scan is the best known access and
 /// rows are left to count. A probe with uncounted rows is taken to propose all runs.
-pub(crate) async fn counts<'p>(
+pub(crate) async fn count_probes<'p>(
     snapshot: &dyn Snapshot,
     project: Project,
     plan: &'p Plan,
-) -> Result<Counts<'p>> {
+) -> Result<ProbeCounts<'p>> {
     let runs = project_count(snapshot, project, Counter::Runs).await?.max(0).cast_unsigned();
-    let mut counting = Vec::new();
+    let mut counters = Vec::new();
     for probe in plan.probes() {
-        counting.push(Counting::of(probe, rows_of(snapshot, project, probe).await?));
+        counters.push(ProbeCounter::new(probe, rows_of(snapshot, project, probe).await?));
     }
     for most in COUNTED.into_iter().chain([(runs / SCAN_FROM).max(COUNTED[1])]) {
         let mut left = COUNTED_IN_ALL.max(2 * most);
         // The default filter matches nearly all runs, so it is counted only if nothing
         // else is selective.
         for is_broad in [false, true] {
-            for one in counting.iter_mut().filter(|one| one.is_broad() == is_broad) {
-                one.go_on(snapshot, most.min(left)).await?;
+            for one in counters.iter_mut().filter(|one| one.is_broad() == is_broad) {
+                one.count_up_to(snapshot, most.min(left)).await?;
                 left -= one.count.unwrap_or(0).min(left);
             }
-            if plan.choose(&known(runs, &counting)).access != AccessPath::Scan {
-                return Ok(known(runs, &counting));
+            if plan.choose(&estimates(runs, &counters)).access != AccessPath::Scan {
+                return Ok(estimates(runs, &counters));
             }
         }
-        if counting.iter().all(|one| one.rest.is_empty()) {
+        if counters.iter().all(|one| one.rest.is_empty()) {
             break;
         }
     }
-    Ok(known(runs, &counting))
+    Ok(estimates(runs, &counters))
 }
 
-fn known<'p>(runs: u64, counting: &[Counting<'p>]) -> Counts<'p> {
-    Counts { runs, counts: counting.iter().map(|one| (one.probe, one.told(runs))).collect() }
+fn estimates<'p>(runs: u64, counters: &[ProbeCounter<'p>]) -> ProbeCounts<'p> {
+    ProbeCounts { runs, counts: counters.iter().map(|one| (one.probe, one.estimate(runs))).collect() }
 }
 
 /// A probe whose rows are being counted.
-struct Counting<'p> {
+struct ProbeCounter<'p> {
     probe: &'p Probe,
     /// Number of rows counted; `None` if no index answers the probe.
     count: Option<u64>,
@@ -96,12 +96,12 @@ struct Counting<'p> {
     rest: VecDeque<Range>,
 }
 
-impl<'p> Counting<'p> {
-    fn of(probe: &'p Probe, rows: Option<Rows>) -> Self {
+impl<'p> ProbeCounter<'p> {
+    fn new(probe: &'p Probe, rows: Option<ProbeRows>) -> Self {
         let (count, rest) = match rows {
             None => (None, VecDeque::new()),
-            Some(Rows::Runs(runs)) => (Some(runs.len() as u64), VecDeque::new()),
-            Some(Rows::Ranges(ranges)) => (Some(0), ranges.into()),
+            Some(ProbeRows::Runs(runs)) => (Some(runs.len() as u64), VecDeque::new()),
+            Some(ProbeRows::Ranges(ranges)) => (Some(0), ranges.into()),
         };
         Self { probe, count, rest }
     }
@@ -111,34 +111,35 @@ impl<'p> Counting<'p> {
     }
 
     /// Counts until there are `most` rows.
-    async fn go_on(&mut self, snapshot: &dyn Snapshot, most: u64) -> Result<()> {
+    async fn count_up_to(&mut self, snapshot: &dyn Snapshot, most: u64) -> Result<()> {
         let Some(count) = &mut self.count else { return Ok(()) };
         while *count < most
             && let Some(range) = self.rest.pop_front()
         {
             let wanted = usize::try_from(most - *count).unwrap_or(PAGE).min(PAGE);
-            let (found, next) = rows_counted(snapshot, &range, wanted).await?;
+            let (found, next) = index_page_count(snapshot, &range, wanted).await?;
             *count += found as u64;
             next.into_iter().for_each(|next| self.rest.push_front(next));
         }
         Ok(())
     }
 
-    fn told(&self, runs: u64) -> Option<u64> {
+    fn estimate(&self, runs: u64) -> Option<u64> {
         self.count.map(|count| if self.rest.is_empty() { count } else { runs.max(count) })
     }
 }
 
 /// The rows of a probe; `None` if no index answers it.
-async fn rows_of(snapshot: &dyn Snapshot, project: Project, probe: &Probe) -> Result<Option<Rows>> {
-    let ranges =
-        |ranges: Vec<Range>| Some(Rows::Ranges(ranges.into_iter().filter(|it| it.start < it.end).collect()));
-    let nothing = || Some(Rows::Runs(Vec::new()));
+async fn rows_of(snapshot: &dyn Snapshot, project: Project, probe: &Probe) -> Result<Option<ProbeRows>> {
+    let ranges = |ranges: Vec<Range>| {
+        Some(ProbeRows::Ranges(ranges.into_iter().filter(|it| it.start < it.end).collect()))
+    };
+    let nothing = || Some(ProbeRows::Runs(Vec::new()));
     Ok(match probe {
         Probe::Hash(hash) if hash.len() > matyan_proto::limits::RUN_ID_BYTES => nothing(),
         Probe::Hash(hash) => {
             let number = head_live(snapshot, project, &RunId::new(&**hash)).await?;
-            Some(Rows::Runs(number.into_iter().collect()))
+            Some(ProbeRows::Runs(number.into_iter().collect()))
         }
         Probe::Archived(value) => ranges(vec![keys::index_archived_all(project, *value)]),
         Probe::Active(value) => ranges(vec![keys::index_active_all(project, *value)]),
@@ -261,33 +262,33 @@ fn first_where(holds: impl Fn(f64) -> bool) -> i64 {
 
 /// The runs proposed by an access path plus those not fully indexed, ascending; `None` for
 /// every run.
-pub(crate) async fn proposed(
-    context: &Context,
+pub(crate) async fn propose_runs(
+    deps: &Deps,
     project: Project,
     access: &AccessPath<'_>,
 ) -> Result<Option<Vec<RunNumber>>> {
-    let mut reader = Reader { context, project, snapshot: context.store.snapshot().await? };
+    let mut reader = IndexReader { deps, project, snapshot: deps.store.snapshot().await? };
     let Some(found) = reader.runs(access).await? else { return Ok(None) };
-    let partial = reader.scanned(vec![keys::index_partial_all(project)]).await?;
+    let partial = reader.read_ranges(vec![keys::index_partial_all(project)]).await?;
     Ok(Some(union(found, partial)))
 }
 
 /// Reads index rows, from a single snapshot for as long as it lives.
-struct Reader<'a> {
-    context: &'a Context,
+struct IndexReader<'a> {
+    deps: &'a Deps,
     project: Project,
     snapshot: Box<dyn Snapshot>,
 }
 
-impl Reader<'_> {
+impl IndexReader<'_> {
     async fn runs(&mut self, access: &AccessPath<'_>) -> Result<Option<Vec<RunNumber>>> {
         Ok(match access {
             AccessPath::Scan => None,
             AccessPath::Nothing => Some(Vec::new()),
             AccessPath::Probe(probe) => match rows_of(self.snapshot.as_ref(), self.project, probe).await? {
                 None => None,
-                Some(Rows::Runs(runs)) => Some(runs),
-                Some(Rows::Ranges(ranges)) => Some(self.scanned(ranges).await?),
+                Some(ProbeRows::Runs(runs)) => Some(runs),
+                Some(ProbeRows::Ranges(ranges)) => Some(self.read_ranges(ranges).await?),
             },
             AccessPath::Intersect(parts) => {
                 let mut all: Option<Vec<RunNumber>> = None;
@@ -320,17 +321,17 @@ impl Reader<'_> {
         })
     }
 
-    async fn scanned(&mut self, ranges: Vec<Range>) -> Result<Vec<RunNumber>> {
+    async fn read_ranges(&mut self, ranges: Vec<Range>) -> Result<Vec<RunNumber>> {
         let mut numbers = Vec::new();
         for range in ranges {
             let mut rest = Some(range);
             while let Some(range) = rest {
-                let page = match runs_proposed(self.snapshot.as_ref(), &range, PAGE).await {
+                let page = match index_runs_page(self.snapshot.as_ref(), &range, PAGE).await {
                     // Rows only propose runs, so they may be read from
                     // several snapshots.
                     Err(matyan_store::Error::SnapshotTooOld) => {
-                        self.snapshot = self.context.store.snapshot().await?;
-                        runs_proposed(self.snapshot.as_ref(), &range, PAGE).await?
+                        self.snapshot = self.deps.store.snapshot().await?;
+                        index_runs_page(self.snapshot.as_ref(), &range, PAGE).await?
                     }
                     page => page?,
                 };

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use matyan_model::series::RunPlace;
+use matyan_model::series::RunRef;
 use matyan_proto::{
     common::v1::{SeriesType, StepRange},
     objects::v1::{Selection, Sequence as Answer},
@@ -15,29 +15,29 @@ use prost::Message;
 
 use super::{
     candidate::{Sequence, SequenceHeader},
-    sequences::{About, Kind, SequenceSearch},
-    text,
+    query_text,
+    sequences::{MessageStatus, SequenceKind, SequenceSearch},
 };
 use crate::{
-    Context,
+    Deps,
     call::Call,
     error::{Error, Result},
-    objects::{Cursor, Selected, is_list},
+    objects::{ObjectCursor, SelectedSequence, is_list},
 };
 
 /// The data requested for each sequence.
-pub(super) struct Objects {
-    of: SeriesType,
+pub(super) struct ObjectSequences {
+    series_type: SeriesType,
     selection: Selection,
 }
 
 pub(super) fn search(
-    context: Arc<Context>,
+    deps: Arc<Deps>,
     call: Call,
     request: ObjectsRequest,
-) -> Result<(SequenceSearch, Objects)> {
-    let of = request.r#type();
-    let endpoint = match of {
+) -> Result<(SequenceSearch, ObjectSequences)> {
+    let series_type = request.r#type();
+    let endpoint = match series_type {
         SeriesType::Images => Endpoint::Images,
         SeriesType::Texts => Endpoint::Texts,
         SeriesType::Distributions => Endpoint::Distributions,
@@ -47,36 +47,37 @@ pub(super) fn search(
             return Err(Error::field("type", "is not a type of objects: use images, texts or another"));
         }
     };
-    let compiled = text::compiled(&context, request.query, endpoint)?;
-    let search = SequenceSearch::new(context, call, compiled, request.parts, request.limit)?;
-    Ok((search, Objects { of, selection: request.selection.unwrap_or_default() }))
+    let compiled = query_text::compile_query(&deps, request.query, endpoint)?;
+    let search = SequenceSearch::new(deps, call, compiled, request.parts, request.limit)?;
+    Ok((search, ObjectSequences { series_type, selection: request.selection.unwrap_or_default() }))
 }
 
-impl Kind for Objects {
+impl SequenceKind for ObjectSequences {
     type Message = ObjectsResponse;
     type Row = RunObjects;
     type Piece = Answer;
-    type Open = Option<Cursor>;
+    type State = Option<ObjectCursor>;
 
     async fn read(
         &self,
-        context: &Context,
+        deps: &Deps,
         call: &Call,
         snapshot: &dyn Snapshot,
-        run: RunPlace,
+        run: RunRef,
         sequences: &[Sequence],
-        open: &mut Option<Cursor>,
+        open: &mut Option<ObjectCursor>,
     ) -> Result<(Vec<Answer>, usize)> {
         let Some(sequence) = sequences.first() else { return Ok((Vec::new(), 0)) };
         let SequenceHeader::Object(header) = &sequence.header else { return Ok((Vec::new(), 1)) };
         let mut cursor = match open.take() {
             Some(cursor) => cursor,
             None => {
-                let selected = Selected::new(run.number, sequence.number, header.clone(), self.of);
-                Cursor::new(context, call, selected, &self.selection).await?
+                let selected =
+                    SelectedSequence::new(run.number, sequence.number, header.clone(), self.series_type);
+                ObjectCursor::new(deps, call, selected, &self.selection).await?
             }
         };
-        let piece = cursor.piece(context, snapshot).await;
+        let piece = cursor.piece(deps, snapshot).await;
         // Kept even on an error, so that a retry continues at the same position.
         *open = Some(cursor);
         let piece = piece?;
@@ -87,7 +88,7 @@ impl Kind for Objects {
         Ok((vec![piece], 1))
     }
 
-    fn is_inside(open: &Option<Cursor>) -> bool {
+    fn is_partial(open: &Option<ObjectCursor>) -> bool {
         open.is_some()
     }
 
@@ -103,14 +104,14 @@ impl Kind for Objects {
         RunObjects {
             run: Some(run),
             record_range_total: start.map(|_| StepRange { start, stop }),
-            index_total: if is_list(self.of) { longest.max(1) } else { 0 },
+            index_total: if is_list(self.series_type) { longest.max(1) } else { 0 },
             sequences,
             more,
         }
     }
 
-    fn message(runs: Vec<RunObjects>, about: About) -> ObjectsResponse {
-        let About { progress, warnings, done } = about;
+    fn message(runs: Vec<RunObjects>, about: MessageStatus) -> ObjectsResponse {
+        let MessageStatus { progress, warnings, done } = about;
         ObjectsResponse { runs, progress, warnings, done }
     }
 }

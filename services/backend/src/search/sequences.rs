@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use matyan_model::series::RunPlace;
+use matyan_model::series::RunRef;
 use matyan_proto::{
     common::v1::Progress,
     runs::v1::{Run, RunParts},
@@ -14,20 +14,20 @@ use matyan_store::{Error as StoreError, Snapshot};
 
 use super::{
     candidate::{Candidate, Sequence},
-    delivery::{Delivery, Place},
-    judge::Matched,
-    pulse::Pulse,
+    delivery::{Delivery, Rank},
+    filter::MatchedRun,
+    keep_alive::KeepAlive,
+    query_text::CompiledQuery,
     runs::always_raised,
-    scan::Scanner,
-    text::Compiled,
+    scan::RunScanner,
 };
 use crate::{
-    Context,
+    Deps,
     call::Call,
     convert,
     error::{Error, Result},
-    stream::{End, MESSAGE_BYTES, Sender},
-    view::{Names, run_parts},
+    stream::{MESSAGE_BYTES, Sender, StreamEnd},
+    view::{EntityNames, run_parts},
 };
 
 /// Maximum size of a message that combines several pieces: the params of a run and a large
@@ -35,7 +35,7 @@ use crate::{
 const SHARED_BYTES: usize = 2 * MESSAGE_BYTES;
 
 /// The data sent for sequences of one kind.
-pub(super) trait Kind: Send + Sync {
+pub(super) trait SequenceKind: Send + Sync {
     type Message: Send;
     /// One run and some of its sequences.
     type Row: Send;
@@ -43,34 +43,34 @@ pub(super) trait Kind: Send + Sync {
     type Piece: Send;
     /// State of a run kept between two reads, including a partially read sequence: data too
     /// large for one message is sent in pieces.
-    type Open: Default + Send;
+    type State: Default + Send;
 
     /// Reads the requested data of the first sequences, in order, about as much as fits
     /// into a message. Returns how many of them were read to the end; the following one may
     /// be partially read. May be called again after an error.
     fn read(
         &self,
-        context: &Context,
+        deps: &Deps,
         call: &Call,
         snapshot: &dyn Snapshot,
-        run: RunPlace,
+        run: RunRef,
         sequences: &[Sequence],
-        open: &mut Self::Open,
+        open: &mut Self::State,
     ) -> impl Future<Output = Result<(Vec<Self::Piece>, usize)>> + Send;
 
     /// Whether the next sequence is partially read.
-    fn is_inside(open: &Self::Open) -> bool;
+    fn is_partial(open: &Self::State) -> bool;
 
     fn bytes(piece: &Self::Piece) -> usize;
 
     fn row(&self, run: Run, pieces: Vec<Self::Piece>, more: bool) -> Self::Row;
 
-    fn message(rows: Vec<Self::Row>, about: About) -> Self::Message;
+    fn message(rows: Vec<Self::Row>, about: MessageStatus) -> Self::Message;
 }
 
 /// The content of a message other than its rows.
 #[derive(Default)]
-pub(super) struct About {
+pub(super) struct MessageStatus {
     pub(super) progress: Option<Progress>,
     pub(super) warnings: Vec<Warning>,
     pub(super) done: bool,
@@ -78,9 +78,9 @@ pub(super) struct About {
 
 /// A validated request.
 pub(super) struct SequenceSearch {
-    pub(super) context: Arc<Context>,
+    pub(super) deps: Arc<Deps>,
     pub(super) call: Call,
-    pub(super) compiled: Compiled,
+    pub(super) compiled: CompiledQuery,
     pub(super) parts: RunParts,
     /// Maximum number of runs with a match; 0 for all.
     pub(super) limit: u32,
@@ -88,50 +88,56 @@ pub(super) struct SequenceSearch {
 
 impl SequenceSearch {
     pub(super) fn new(
-        context: Arc<Context>,
+        deps: Arc<Deps>,
         call: Call,
-        compiled: Compiled,
+        compiled: CompiledQuery,
         parts: Option<RunParts>,
         limit: u32,
     ) -> Result<Self> {
         let parts = convert::parts(parts)?;
-        Ok(Self { context, call, compiled, parts, limit })
+        Ok(Self { deps, call, compiled, parts, limit })
     }
 
-    pub(super) async fn send<K: Kind>(self, kind: K, sender: &Sender<K::Message>) -> Result<(), End> {
-        let mut pulse = Pulse::new(sender);
-        let opened = Scanner::new(self.context.clone(), self.call.project, &self.compiled);
-        let scanner = pulse.during(opened, || None).await??;
+    pub(super) async fn send<K: SequenceKind>(
+        self,
+        kind: K,
+        sender: &Sender<K::Message>,
+    ) -> Result<(), StreamEnd> {
+        let mut keep_alive = KeepAlive::new(sender);
+        let opened = RunScanner::new(self.deps.clone(), self.call.project, &self.compiled);
+        let scanner = keep_alive.during(opened, || None).await??;
         let warnings = self.compiled.warnings;
         if !warnings.is_empty() {
             // Sent before the search starts, as in a search of runs.
-            pulse.send(K::message(Vec::new(), About { warnings, ..About::default() })).await?;
+            keep_alive
+                .send(K::message(Vec::new(), MessageStatus { warnings, ..MessageStatus::default() }))
+                .await?;
         }
-        let out = Out {
-            pulse,
+        let sequences = SequenceSender {
+            keep_alive,
             scanner,
-            names: Names::new(&self.call),
+            names: EntityNames::new(&self.call),
             left: (self.limit > 0).then_some(self.limit),
             found: 0,
             rows: Vec::new(),
             bytes: 0,
             report_progress: self.compiled.report_progress,
-            context: self.context,
+            deps: self.deps,
             call: self.call,
             parts: self.parts,
             kind,
         };
-        out.run().await
+        sequences.run().await
     }
 }
 
-struct Out<'s, K: Kind> {
-    context: Arc<Context>,
+struct SequenceSender<'s, K: SequenceKind> {
+    deps: Arc<Deps>,
     call: Call,
     kind: K,
-    pulse: Pulse<'s, K::Message>,
-    scanner: Scanner,
-    names: Names,
+    keep_alive: KeepAlive<'s, K::Message>,
+    scanner: RunScanner,
+    names: EntityNames,
     parts: RunParts,
     report_progress: bool,
     left: Option<u32>,
@@ -144,29 +150,29 @@ struct Out<'s, K: Kind> {
 
 /// A run that has not been sent completely.
 struct OpenRun<S> {
-    place: RunPlace,
+    place: RunRef,
     /// Contains the requested parts until the first piece is sent.
     run: Run,
     sequences: Vec<Sequence>,
     read: usize,
-    kept: S,
+    state: S,
     /// Part of the run has been sent, so it cannot be restarted.
-    is_begun: bool,
+    is_partly_sent: bool,
     /// The snapshot for the rest of the run, once the first one was dropped.
     snapshot: Option<Box<dyn Snapshot>>,
 }
 
-impl<K: Kind> Out<'_, K> {
-    async fn run(mut self) -> Result<(), End> {
+impl<K: SequenceKind> SequenceSender<'_, K> {
+    async fn run(mut self) -> Result<(), StreamEnd> {
         while self.left != Some(0) {
-            let life = self.sign_of_life();
-            let Some(page) = self.pulse.during(self.scanner.next(), life).await?? else { break };
-            let mut delivery = Delivery::of_page(page, std::iter::repeat(0));
+            let message = self.keep_alive_message();
+            let Some(page) = self.keep_alive.during(self.scanner.next(), message).await?? else { break };
+            let mut delivery = Delivery::from_page(page, std::iter::repeat(0));
             while self.left != Some(0) {
-                let life = self.sign_of_life();
-                let next = self.pulse.during(delivery.next(&mut self.scanner), life).await??;
-                let Some((place, matched)) = next else { break };
-                self.one(&mut delivery, place, matched).await?;
+                let message = self.keep_alive_message();
+                let next = self.keep_alive.during(delivery.next(&mut self.scanner), message).await??;
+                let Some((rank, matched)) = next else { break };
+                self.send_run(&mut delivery, rank, matched).await?;
             }
             // Found rows are not held back while the scan continues.
             if !self.rows.is_empty() && !self.scanner.is_done() {
@@ -174,49 +180,60 @@ impl<K: Kind> Out<'_, K> {
             }
         }
         let message = self.message(true);
-        Ok(self.pulse.send(message).await?)
+        Ok(self.keep_alive.send(message).await?)
     }
 
     fn progress(&self) -> Option<Progress> {
         self.report_progress.then(|| self.scanner.progress(self.found))
     }
 
-    fn sign_of_life(&self) -> impl Fn() -> Option<K::Message> + use<K> {
+    fn keep_alive_message(&self) -> impl Fn() -> Option<K::Message> + use<K> {
         let progress = self.progress();
-        move || progress.map(|_| K::message(Vec::new(), About { progress, ..About::default() }))
+        move || {
+            progress.map(|_| K::message(Vec::new(), MessageStatus { progress, ..MessageStatus::default() }))
+        }
     }
 
-    async fn one(&mut self, delivery: &mut Delivery, place: Place, matched: Matched) -> Result<(), End> {
+    async fn send_run(
+        &mut self,
+        delivery: &mut Delivery,
+        rank: Rank,
+        matched: MatchedRun,
+    ) -> Result<(), StreamEnd> {
         let number = matched.candidate.number;
         match self.open(delivery, matched).await? {
             Ok(mut open) => {
                 if let Err(error) = self.pieces(delivery, &mut open).await? {
-                    delivery.take_back(number, place, error)?;
+                    delivery.take_back(number, rank, error)?;
                     return Ok(());
                 }
                 self.found += 1;
                 self.left = self.left.map(|left| left - 1);
             }
-            Err(error) => delivery.take_back(number, place, error)?,
+            Err(error) => delivery.take_back(number, rank, error)?,
         }
         Ok(())
     }
 
-    async fn open(&mut self, delivery: &Delivery, matched: Matched) -> Result<Result<OpenRun<K::Open>>, End> {
-        let Matched { candidate, sequences: matching } = matched;
+    async fn open(
+        &mut self,
+        delivery: &Delivery,
+        matched: MatchedRun,
+    ) -> Result<Result<OpenRun<K::State>>, StreamEnd> {
+        let MatchedRun { candidate, sequences: matching } = matched;
         let Candidate { number, document, sequences, .. } = candidate;
-        let (snapshot, life) = (delivery.snapshot(), self.sign_of_life());
-        let read = run_parts(&self.context, &mut self.names, snapshot, number, &document, &self.parts);
-        let run = match self.pulse.during(read, life).await? {
+        let (snapshot, message) = (delivery.snapshot(), self.keep_alive_message());
+        let read = run_parts(&self.deps, &mut self.names, snapshot, number, &document, &self.parts);
+        let run = match self.keep_alive.during(read, message).await? {
             Ok(run) => run,
             Err(error) => return Ok(Err(error)),
         };
         let mut matching = matching.into_iter().peekable();
-        let kept = sequences.into_iter().enumerate().filter(|(at, _)| matching.next_if_eq(at).is_some());
-        let sequences = kept.map(|(_, sequence)| sequence).collect();
-        let place = RunPlace { project: self.call.project, number };
-        let kept = K::Open::default();
-        Ok(Ok(OpenRun { place, run, sequences, read: 0, kept, is_begun: false, snapshot: None }))
+        let selected = sequences.into_iter().enumerate().filter(|(at, _)| matching.next_if_eq(at).is_some());
+        let sequences = selected.map(|(_, sequence)| sequence).collect();
+        let place = RunRef { project: self.call.project, number };
+        let state = K::State::default();
+        Ok(Ok(OpenRun { place, run, sequences, read: 0, state, is_partly_sent: false, snapshot: None }))
     }
 
     /// Sends the sequences of a run; an inner error means that nothing of the run was sent.
@@ -224,24 +241,24 @@ impl<K: Kind> Out<'_, K> {
     async fn pieces(
         &mut self,
         delivery: &mut Delivery,
-        open: &mut OpenRun<K::Open>,
-    ) -> Result<Result<()>, End> {
+        open: &mut OpenRun<K::State>,
+    ) -> Result<Result<()>, StreamEnd> {
         let mut pieces = Vec::new();
         while open.read < open.sequences.len() {
             let (read, done) = match self.read(delivery, open).await? {
                 Err(Error::Store(StoreError::SnapshotTooOld))
-                    if open.read > 0 || K::is_inside(&open.kept) =>
+                    if open.read > 0 || K::is_partial(&open.state) =>
                 {
-                    open.snapshot = Some(self.context.store.snapshot().await?);
+                    open.snapshot = Some(self.deps.store.snapshot().await?);
                     self.read(delivery, open).await??
                 }
-                Err(error) if open.is_begun => return Err(error.into()),
+                Err(error) if open.is_partly_sent => return Err(error.into()),
                 Err(error) => return Ok(Err(error)),
                 Ok(read) => read,
             };
             open.read += done;
             let bytes = read.iter().map(K::bytes).sum::<usize>();
-            let is_alone = self.rows.is_empty() && pieces.is_empty() && open.is_begun;
+            let is_alone = self.rows.is_empty() && pieces.is_empty() && open.is_partly_sent;
             // Large data is sent in a message of its own.
             if !is_alone && self.bytes + prost::Message::encoded_len(&open.run) + bytes > SHARED_BYTES {
                 self.send_piece(delivery, open, std::mem::take(&mut pieces)).await?;
@@ -263,14 +280,14 @@ impl<K: Kind> Out<'_, K> {
     async fn send_piece(
         &mut self,
         delivery: &mut Delivery,
-        open: &mut OpenRun<K::Open>,
+        open: &mut OpenRun<K::State>,
         pieces: Vec<K::Piece>,
-    ) -> Result<(), End> {
+    ) -> Result<(), StreamEnd> {
         self.push(open, pieces, true);
-        open.is_begun = true;
+        open.is_partly_sent = true;
         self.flush(delivery, &mut open.snapshot).await?;
-        if delivery.is_forgotten() && open.snapshot.is_none() {
-            open.snapshot = Some(self.context.store.snapshot().await?);
+        if delivery.has_no_snapshot() && open.snapshot.is_none() {
+            open.snapshot = Some(self.deps.store.snapshot().await?);
         }
         Ok(())
     }
@@ -278,17 +295,17 @@ impl<K: Kind> Out<'_, K> {
     async fn read(
         &mut self,
         delivery: &Delivery,
-        open: &mut OpenRun<K::Open>,
-    ) -> Result<Result<(Vec<K::Piece>, usize)>, End> {
-        let OpenRun { place, sequences, read, kept, snapshot, .. } = open;
+        open: &mut OpenRun<K::State>,
+    ) -> Result<Result<(Vec<K::Piece>, usize)>, StreamEnd> {
+        let OpenRun { place, sequences, read, state, snapshot, .. } = open;
         let snapshot = snapshot.as_deref().unwrap_or_else(|| delivery.snapshot());
-        let life = self.sign_of_life();
+        let message = self.keep_alive_message();
         let sequences = &sequences[*read..];
-        let read = self.kind.read(&self.context, &self.call, snapshot, *place, sequences, kept);
-        Ok(self.pulse.during(read, life).await?)
+        let read = self.kind.read(&self.deps, &self.call, snapshot, *place, sequences, state);
+        Ok(self.keep_alive.during(read, message).await?)
     }
 
-    fn push(&mut self, open: &mut OpenRun<K::Open>, pieces: Vec<K::Piece>, more: bool) {
+    fn push(&mut self, open: &mut OpenRun<K::State>, pieces: Vec<K::Piece>, more: bool) {
         let run_id = open.run.run_id.clone();
         let run = std::mem::replace(&mut open.run, Run { run_id, ..Run::default() });
         self.bytes += prost::Message::encoded_len(&run);
@@ -300,18 +317,18 @@ impl<K: Kind> Out<'_, K> {
         &mut self,
         delivery: &mut Delivery,
         newer: &mut Option<Box<dyn Snapshot>>,
-    ) -> Result<(), End> {
+    ) -> Result<(), StreamEnd> {
         let message = self.message(false);
-        let Err(message) = self.pulse.send_soon(message).await else { return Ok(()) };
-        delivery.forget();
+        let Err(message) = self.keep_alive.send_soon(message).await else { return Ok(()) };
+        delivery.drop_snapshot();
         *newer = None;
-        Ok(self.pulse.send(message).await?)
+        Ok(self.keep_alive.send(message).await?)
     }
 
     fn message(&mut self, done: bool) -> K::Message {
         self.bytes = 0;
         let progress = self.progress();
         let warnings = always_raised(&self.scanner).filter(|_| done).into_iter().collect();
-        K::message(std::mem::take(&mut self.rows), About { progress, warnings, done })
+        K::message(std::mem::take(&mut self.rows), MessageStatus { progress, warnings, done })
     }
 }

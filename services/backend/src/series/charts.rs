@@ -5,15 +5,15 @@ use matyan_proto::series::v1::{BucketColumn, BucketsRequest, BucketsResponse, Pl
 use matyan_store::Snapshot;
 
 use super::{
-    reading::{Reading, at_once},
-    select::{self, Selected},
+    run_reader::{RunReader, batch_size},
+    select::{self, SelectedSeries},
 };
 use crate::{
-    Context,
+    Deps,
     call::Call,
     convert,
     error::Result,
-    stream::{End, Sender},
+    stream::{Sender, StreamEnd},
     view,
 };
 
@@ -33,23 +33,23 @@ pub(crate) fn bucket_columns(asked: impl Iterator<Item = BucketColumn>) -> Vec<B
 }
 
 pub(crate) async fn send(
-    context: &Context,
+    deps: &Deps,
     call: &Call,
     request: BucketsRequest,
     sender: &Sender<BucketsResponse>,
-) -> Result<(), End> {
-    let wanted = Wanted {
-        steps: convert::steps(request.steps.as_ref()),
+) -> Result<(), StreamEnd> {
+    let options = ChartOptions {
+        steps: convert::step_range(request.steps.as_ref()),
         pixels: request.pixels as usize,
         columns: bucket_columns(request.columns()),
     };
     for (run, selection) in (0..).zip(&request.runs) {
-        let Some(found) = context.run_if_there(call, &selection.run_id).await? else { continue };
-        let mut reading = Reading::new(context, call, found);
+        let Some(found) = deps.try_find_run(call, &selection.run_id).await? else { continue };
+        let mut reading = RunReader::new(deps, call, found);
         let selected = select::series(&mut reading, selection).await?;
-        for selected in selected.chunks(at_once(wanted.pixels)) {
+        for selected in selected.chunks(batch_size(options.pixels)) {
             let series = loop {
-                match charts(&mut reading, run, selected, &wanted).await {
+                match charts(&mut reading, run, selected, &options).await {
                     Ok(series) => break series,
                     Err(error) => reading.renew(error)?,
                 }
@@ -60,24 +60,24 @@ pub(crate) async fn send(
     Ok(())
 }
 
-struct Wanted {
+struct ChartOptions {
     steps: StepRange,
     pixels: usize,
     columns: Vec<BucketColumn>,
 }
 
 async fn charts(
-    reading: &mut Reading<'_>,
+    reading: &mut RunReader<'_>,
     run: u32,
-    selected: &[Selected],
-    wanted: &Wanted,
+    selected: &[SelectedSeries],
+    options: &ChartOptions,
 ) -> Result<Vec<SeriesBuckets>> {
     let (snapshot, opened) = reading.run().await?;
     let numbers: Vec<_> = selected.iter().map(|series| series.number).collect();
     let mut charts = Vec::with_capacity(selected.len());
     for (series, opened) in selected.iter().zip(opened.views(snapshot, &numbers).await?) {
         let summary = opened.summary(snapshot).await?;
-        let mut chart = chart(snapshot, &opened, wanted.steps, wanted.pixels, &wanted.columns).await?;
+        let mut chart = chart(snapshot, &opened, options.steps, options.pixels, &options.columns).await?;
         chart.place = Some(Place { run, series: series.place });
         chart.info = Some(view::metric_info(series.number, series.header.clone(), summary.as_ref()));
         charts.push(chart);
@@ -94,7 +94,7 @@ pub(crate) async fn chart(
 ) -> Result<SeriesBuckets> {
     let Some(span) = series.span() else { return Ok(SeriesBuckets::default()) };
     // The width of buckets depends on the steps that the series really has.
-    let exponent = exponent_for(&steps.cut(&span), pixels);
+    let exponent = exponent_for(&steps.intersection(&span), pixels);
     let buckets = series.buckets(snapshot, steps, exponent).await?;
     Ok(columnar(&buckets, exponent, columns))
 }

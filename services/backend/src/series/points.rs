@@ -2,7 +2,7 @@
 
 use matyan_model::{
     ids::SeriesNumber,
-    series::{ABSENT, PointScan, Points, RunPlace, RunSeries, Sampling, SeriesView, StepRange},
+    series::{ABSENT, PointScan, Points, RunRef, RunSeries, Sampling, SeriesView, StepRange},
 };
 use matyan_proto::{
     common::v1::SeriesKey,
@@ -14,16 +14,16 @@ use matyan_proto::{
 use matyan_store::Snapshot;
 
 use super::{
-    reading::{Reading, at_once},
-    select::{self, Selected},
-    whole::{Axis, Whole},
+    all_points::{AllPoints, AxisReader},
+    run_reader::{RunReader, batch_size},
+    select::{self, SelectedSeries},
 };
 use crate::{
-    Context,
+    Deps,
     call::Call,
     convert,
     error::Result,
-    stream::{End, Sender},
+    stream::{Sender, StreamEnd},
     view,
 };
 
@@ -32,10 +32,10 @@ use crate::{
 const BUCKETED_FROM: u32 = 128;
 
 /// Columns sent if the request names none.
-pub(crate) const VALUES: PointColumns = PointColumns { values: true, epochs: false, times: false };
+pub(crate) const DEFAULT_COLUMNS: PointColumns = PointColumns { values: true, epochs: false, times: false };
 
 /// The data requested for each series.
-struct Wanted<'r> {
+struct SampleOptions<'r> {
     steps: StepRange,
     density: u32,
     columns: PointColumns,
@@ -43,33 +43,33 @@ struct Wanted<'r> {
 }
 
 pub(crate) async fn send_samples(
-    context: &Context,
+    deps: &Deps,
     call: &Call,
     request: SampleRequest,
     sender: &Sender<SampleResponse>,
-) -> Result<(), End> {
-    let wanted = Wanted {
-        steps: convert::steps(request.steps.as_ref()),
+) -> Result<(), StreamEnd> {
+    let options = SampleOptions {
+        steps: convert::step_range(request.steps.as_ref()),
         density: request.density,
-        columns: request.columns.unwrap_or(VALUES),
+        columns: request.columns.unwrap_or(DEFAULT_COLUMNS),
         x_axis: request.x_axis.as_deref(),
     };
     for (run, selection) in (0..).zip(&request.runs) {
-        let Some(found) = context.run_if_there(call, &selection.run_id).await? else { continue };
-        let mut reading = Reading::new(context, call, found);
+        let Some(found) = deps.try_find_run(call, &selection.run_id).await? else { continue };
+        let mut reading = RunReader::new(deps, call, found);
         let selected = select::series(&mut reading, selection).await?;
-        let axes = axes(&mut reading, &selected, wanted.x_axis).await?;
-        let asked: Vec<Asked> = selected.into_iter().zip(axes).collect();
-        match wanted.density {
+        let axes = axes(&mut reading, &selected, options.x_axis).await?;
+        let requested: Vec<RequestedSeries> = selected.into_iter().zip(axes).collect();
+        match options.density {
             0 => {
-                for asked in &asked {
-                    send_whole(&mut reading, run, asked, &wanted, sender).await?;
+                for requested in &requested {
+                    send_all_points(&mut reading, run, requested, &options, sender).await?;
                 }
             }
             density => {
-                for asked in asked.chunks(at_once(density as usize)) {
+                for requested in requested.chunks(batch_size(density as usize)) {
                     let series = loop {
-                        match samples(&mut reading, run, asked, &wanted).await {
+                        match samples(&mut reading, run, requested, &options).await {
                             Ok(series) => break series,
                             Err(error) => reading.renew(error)?,
                         }
@@ -83,32 +83,33 @@ pub(crate) async fn send_samples(
 }
 
 /// A series, and the series of its x axis.
-type Asked = (Selected, Option<SeriesNumber>);
+type RequestedSeries = (SelectedSeries, Option<SeriesNumber>);
 
 async fn axes(
-    reading: &mut Reading<'_>,
-    selected: &[Selected],
+    reading: &mut RunReader<'_>,
+    selected: &[SelectedSeries],
     name: Option<&str>,
 ) -> Result<Vec<Option<SeriesNumber>>> {
     let Some(name) = name else { return Ok(vec![None; selected.len()]) };
-    let key = |series: &Selected| SeriesKey { name: name.to_owned(), context: series.header.context.clone() };
+    let key =
+        |series: &SelectedSeries| SeriesKey { name: name.to_owned(), context: series.header.context.clone() };
     let keys: Vec<SeriesKey> = selected.iter().map(key).collect();
-    Ok(select::named(reading, &keys).await?.into_iter().map(|axis| Some(axis?.0)).collect())
+    Ok(select::find_by_keys(reading, &keys).await?.into_iter().map(|axis| Some(axis?.0)).collect())
 }
 
 async fn samples(
-    reading: &mut Reading<'_>,
+    reading: &mut RunReader<'_>,
     run: u32,
-    asked: &[Asked],
-    wanted: &Wanted<'_>,
+    requested: &[RequestedSeries],
+    options: &SampleOptions<'_>,
 ) -> Result<Vec<SeriesPoints>> {
     let (snapshot, opened) = reading.run().await?;
-    let numbers: Vec<_> = asked.iter().map(|(series, _)| series.number).collect();
+    let numbers: Vec<_> = requested.iter().map(|(series, _)| series.number).collect();
     let views = opened.views(snapshot, &numbers).await?;
-    let mut samples = Vec::with_capacity(asked.len());
-    for ((series, axis), view) in asked.iter().zip(views) {
-        let chosen = sample(snapshot, &view, wanted.steps, wanted.density).await?;
-        let mut answer = columnar(&chosen, wanted.columns);
+    let mut samples = Vec::with_capacity(requested.len());
+    for ((series, axis), view) in requested.iter().zip(views) {
+        let chosen = sample(snapshot, &view, options.steps, options.density).await?;
+        let mut answer = columnar(&chosen, options.columns);
         if let Some(axis) = axis {
             let axis = opened.view(snapshot, *axis).await?;
             (answer.x_places, answer.x_values) = x_axis(snapshot, &axis, &chosen).await?;
@@ -120,19 +121,23 @@ async fn samples(
     Ok(samples)
 }
 
-async fn info(snapshot: &dyn Snapshot, view: &SeriesView, series: &Selected) -> Result<SeriesInfo> {
+async fn info(snapshot: &dyn Snapshot, view: &SeriesView, series: &SelectedSeries) -> Result<SeriesInfo> {
     let summary = view.summary(snapshot).await?;
     Ok(view::metric_info(series.number, series.header.clone(), summary.as_ref()))
 }
 
 /// A series about to be read completely, with its description.
-struct Opened {
+struct OpenedSeries {
     info: SeriesInfo,
     scan: PointScan,
     axis: Option<PointScan>,
 }
 
-async fn opened(reading: &mut Reading<'_>, (series, axis): &Asked, steps: StepRange) -> Result<Opened> {
+async fn open_series(
+    reading: &mut RunReader<'_>,
+    (series, axis): &RequestedSeries,
+    steps: StepRange,
+) -> Result<OpenedSeries> {
     let open = async |snapshot: &dyn Snapshot, run: &RunSeries| {
         let view = run.view(snapshot, series.number).await?;
         let axis = match axis {
@@ -140,7 +145,7 @@ async fn opened(reading: &mut Reading<'_>, (series, axis): &Asked, steps: StepRa
             None => None,
         };
         let info = info(snapshot, &view, series).await?;
-        Ok(Opened { info, scan: view.scan(snapshot, steps).await?, axis })
+        Ok(OpenedSeries { info, scan: view.scan(snapshot, steps).await?, axis })
     };
     loop {
         let (snapshot, run) = reading.run().await?;
@@ -151,18 +156,18 @@ async fn opened(reading: &mut Reading<'_>, (series, axis): &Asked, steps: StepRa
     }
 }
 
-async fn send_whole(
-    reading: &mut Reading<'_>,
+async fn send_all_points(
+    reading: &mut RunReader<'_>,
     run: u32,
-    asked: &Asked,
-    wanted: &Wanted<'_>,
+    requested: &RequestedSeries,
+    options: &SampleOptions<'_>,
     sender: &Sender<SampleResponse>,
-) -> Result<(), End> {
-    let place = Some(Place { run, series: asked.0.place });
-    let Opened { info, scan, axis } = opened(reading, asked, wanted.steps).await?;
-    let (mut info, mut whole, mut axis) = (Some(info), Whole::new(scan), axis.map(Axis::new));
+) -> Result<(), StreamEnd> {
+    let place = Some(Place { run, series: requested.0.place });
+    let OpenedSeries { info, scan, axis } = open_series(reading, requested, options.steps).await?;
+    let (mut info, mut whole, mut axis) = (Some(info), AllPoints::new(scan), axis.map(AxisReader::new));
     while let Some((points, more)) = reading.next(&mut whole).await? {
-        let columns = whole_columns(&points, wanted.columns);
+        let columns = full_columns(&points, options.columns);
         let mut piece = SeriesPoints { place, info: info.take(), more, ..columns };
         if let Some(axis) = &mut axis {
             (piece.x_places, piece.x_values) = loop {
@@ -199,12 +204,12 @@ pub(crate) async fn x_axis(
         return Ok((Vec::new(), Vec::new()));
     };
     let scan = axis.scan(snapshot, StepRange::new(first.step, last.step)).await?;
-    Axis::new(scan).values(snapshot, &chosen.steps).await
+    AxisReader::new(scan).values(snapshot, &chosen.steps).await
 }
 
 /// The requested columns, without those that have no values.
 pub(crate) fn columnar(points: &Points, columns: PointColumns) -> SeriesPoints {
-    let mut columns = whole_columns(points, columns);
+    let mut columns = full_columns(points, columns);
     for column in [&mut columns.epochs, &mut columns.times_us] {
         if column.iter().all(|value| *value == ABSENT) {
             column.clear();
@@ -215,8 +220,8 @@ pub(crate) fn columnar(points: &Points, columns: PointColumns) -> SeriesPoints {
 
 /// The requested columns, each as long as the steps, so that the columns of several pieces can
 /// be concatenated.
-pub(crate) fn whole_columns(points: &Points, columns: PointColumns) -> SeriesPoints {
-    let integers = |wanted: bool, column: &[i64]| if wanted { column.to_vec() } else { Vec::new() };
+pub(crate) fn full_columns(points: &Points, columns: PointColumns) -> SeriesPoints {
+    let integers = |options: bool, column: &[i64]| if options { column.to_vec() } else { Vec::new() };
     SeriesPoints {
         steps: points.steps.clone(),
         values: if columns.values { points.values.clone() } else { Vec::new() },
@@ -228,30 +233,30 @@ pub(crate) fn whole_columns(points: &Points, columns: PointColumns) -> SeriesPoi
 
 /// Sends all points, series by series.
 pub(crate) async fn send_all(
-    context: &Context,
-    run: RunPlace,
-    selected: Vec<Selected>,
+    deps: &Deps,
+    run: RunRef,
+    selected: Vec<SelectedSeries>,
     request: &PointsRequest,
     sender: &Sender<PointsResponse>,
-) -> Result<(), End> {
-    let steps = convert::steps(request.steps.as_ref());
-    let columns = request.columns.unwrap_or(VALUES);
+) -> Result<(), StreamEnd> {
+    let steps = convert::step_range(request.steps.as_ref());
+    let columns = request.columns.unwrap_or(DEFAULT_COLUMNS);
     let of: Vec<fn(Points) -> SeriesPoints> = match request.by_column {
         false => Vec::new(),
         true => by_column(columns),
     };
-    let mut reading = Reading::of(context, run);
+    let mut reading = RunReader::for_run(deps, run);
     for series in selected {
         let place = Some(Place { run: 0, series: series.place });
-        let Opened { info, scan, .. } = opened(&mut reading, &(series, None), steps).await?;
+        let OpenedSeries { info, scan, .. } = open_series(&mut reading, &(series, None), steps).await?;
         let mut info = Some(info);
         // Without `by_column`, a single pass sends all columns together.
         for column in 0..of.len().max(1) {
-            let mut whole = Whole::new(scan.clone());
+            let mut whole = AllPoints::new(scan.clone());
             while let Some((points, more)) = reading.next(&mut whole).await? {
                 let piece = match of.get(column) {
                     Some(of) => of(points),
-                    None => whole_columns(&points, columns),
+                    None => full_columns(&points, columns),
                 };
                 let piece = SeriesPoints { place, info: info.take(), more, ..piece };
                 reading.send(sender, PointsResponse { points: Some(piece) }).await?;
@@ -272,5 +277,5 @@ fn by_column(columns: PointColumns) -> Vec<Column> {
         (columns.epochs, |points| SeriesPoints { epochs: points.epochs, ..SeriesPoints::default() }),
         (columns.times, |points| SeriesPoints { times_us: points.times_us, ..SeriesPoints::default() }),
     ];
-    all.into_iter().filter(|(wanted, _)| *wanted).map(|(_, column)| column).collect()
+    all.into_iter().filter(|(options, _)| *options).map(|(_, column)| column).collect()
 }

@@ -5,7 +5,7 @@ use matyan_model::{
     ids::Project,
     keys::{self, LogTopic},
     lock::lock_take,
-    position::{Applied, LogState, applied_put, log_put},
+    position::{AppliedPosition, LogState, applied_put, log_put},
 };
 use matyan_proto::{
     admin::v1::{admin_service_client::AdminServiceClient, *},
@@ -16,17 +16,17 @@ use matyan_proto::{
 use matyan_store::{Batch, Store, Transaction};
 use tonic::{Code, service::Routes};
 
-use crate::world::{World, all, create, experiment, tag, wrong_field};
+use crate::harness::{Harness, all, create, experiment, tag, wrong_field};
 
 type Client = AdminServiceClient<Routes>;
 
 #[tokio::test]
 async fn stale_runs_are_finished() {
-    let world = World::new().await;
-    let mut client = Client::new(world.routes());
-    world.create(&["old"]).await;
-    world.pass(3_600);
-    world.create(&["new"]).await;
+    let harness = Harness::new().await;
+    let mut client = Client::new(harness.routes());
+    harness.create(&["old"]).await;
+    harness.advance_clock(3_600);
+    harness.create(&["new"]).await;
     let request = |dry_run| FinishStaleRequest { idle_s: 600, dry_run };
     let ids =
         |answers: Vec<FinishStaleResponse>| answers.into_iter().flat_map(|it| it.run_ids).collect::<Vec<_>>();
@@ -35,59 +35,59 @@ async fn stale_runs_are_finished() {
     assert!(jobs.iter().all(|job| job.last_success_us.is_none()), "a dry run is not a success");
     assert_eq!(ids(all(client.finish_stale(request(false)).await.unwrap()).await), ["old"]);
     assert!(ids(all(client.finish_stale(request(false)).await.unwrap()).await).is_empty());
-    let mut of_runs = runs::run_service_client::RunServiceClient::new(world.routes());
+    let mut of_runs = runs::run_service_client::RunServiceClient::new(harness.routes());
     let parts = Some(runs::RunParts { props: true, ..Default::default() });
     let get = runs::GetRequest { run_id: "old".into(), parts };
     let props = of_runs.get(get).await.unwrap().into_inner().run.unwrap().props.unwrap();
     assert!(
-        !props.active && props.ended_us.unwrap() < world.now_us() - 3_000_000_000,
+        !props.active && props.ended_us.unwrap() < harness.now_us() - 3_000_000_000,
         "the run ended when it last sent data"
     );
     wrong_field(client.finish_stale(FinishStaleRequest::default()).await, "idle_s");
     let jobs = client.list_jobs(ListJobsRequest {}).await.unwrap().into_inner().jobs;
     let job = jobs.iter().find(|job| job.name == "finish-stale").unwrap();
     assert!(job.holder.is_empty() && job.last_success_us.is_some());
-    world.end().await;
+    harness.end().await;
 }
 
 #[tokio::test]
 async fn a_job_that_is_already_running_is_busy() {
-    let world = World::new().await;
-    let mut client = Client::new(world.routes());
+    let harness = Harness::new().await;
+    let mut client = Client::new(harness.routes());
     let take = async |now_us: i64| {
-        let mut transaction = Transaction::new(world.store.snapshot().await.unwrap());
+        let mut transaction = Transaction::new(harness.store.snapshot().await.unwrap());
         lock_take(&mut transaction, "reindex", [9; 16], now_us, 0).await.unwrap().unwrap();
-        world.store.commit(transaction.into_batch()).await.unwrap();
+        harness.store.commit(transaction.into_batch()).await.unwrap();
     };
-    take(world.now_us()).await;
+    take(harness.now_us()).await;
     let mut stream = client.reindex(ReindexRequest { dry_run: true }).await.unwrap().into_inner();
     let busy = stream.message().await.unwrap_err();
     assert_eq!(busy.code(), Code::FailedPrecondition);
     let mut project =
-        matyan_proto::project::v1::project_service_client::ProjectServiceClient::new(world.routes());
+        matyan_proto::project::v1::project_service_client::ProjectServiceClient::new(harness.routes());
     let status = project.status(matyan_proto::project::v1::StatusRequest {}).await.unwrap().into_inner();
     assert!(!status.up_to_date, "indexes are being rebuilt");
     let jobs = client.list_jobs(ListJobsRequest {}).await.unwrap().into_inner().jobs;
     assert_eq!(jobs[0].holder, "09".repeat(16));
-    world.pass(3_600);
+    harness.advance_clock(3_600);
     all(client.reindex(ReindexRequest { dry_run: true }).await.unwrap()).await;
-    world.end().await;
+    harness.end().await;
 }
 
 #[tokio::test]
 async fn reindex_repairs_indexes() {
-    let world = World::new().await;
-    let mut client = Client::new(world.routes());
-    world.log("r", [create(), tag("t"), experiment("e")]).await;
-    world.log_points("r", &[("loss", "", &[1.0])]).await;
-    world.applied().await;
+    let harness = Harness::new().await;
+    let mut client = Client::new(harness.routes());
+    harness.log("r", [create(), tag("t"), experiment("e")]).await;
+    harness.log_points("r", &[("loss", "", &[1.0])]).await;
+    harness.applied().await;
     let reindex = async |dry_run| {
         let answers =
-            all(Client::new(world.routes()).reindex(ReindexRequest { dry_run }).await.unwrap()).await;
+            all(Client::new(harness.routes()).reindex(ReindexRequest { dry_run }).await.unwrap()).await;
         answers.last().unwrap().rows
     };
     assert_eq!(reindex(false).await, 0, "indexes are correct");
-    let snapshot = world.store.snapshot().await.unwrap();
+    let snapshot = harness.store.snapshot().await.unwrap();
     let before = snapshot.scan(&keys::indexes(Project(0)), Default::default()).await.unwrap().rows;
     let mut batch = Batch::default();
     batch.clear_range(keys::indexes(Project(0)));
@@ -95,11 +95,11 @@ async fn reindex_repairs_indexes() {
     // A row of a live run for a value that the run does not have.
     let number = keys::index_run(&before[0].0).unwrap();
     batch.set(keys::index_param(Project(0), &["lr".into()], &[0], number), vec![0]);
-    world.store.commit(batch).await.unwrap();
+    harness.store.commit(batch).await.unwrap();
     let rows = before.len() as u64 + 2;
     assert_eq!(reindex(true).await, rows + 2, "two counts are wrong as well");
     assert!(reindex(false).await >= rows);
-    let snapshot = world.store.snapshot().await.unwrap();
+    let snapshot = harness.store.snapshot().await.unwrap();
     assert_eq!(snapshot.scan(&keys::indexes(Project(0)), Default::default()).await.unwrap().rows, before);
     assert_eq!(reindex(true).await, 0);
     let partitions = client.list_partitions(ListPartitionsRequest {}).await.unwrap().into_inner().partitions;
@@ -109,34 +109,34 @@ async fn reindex_repairs_indexes() {
     assert_eq!((total.runs, total.series, total.points), (1, 1, 1));
     assert_eq!(usage.runs[0].run_id, "r");
     wrong_field(client.usage(UsageRequest { largest_runs: 1_001 }).await, "largest_runs");
-    world.end().await;
+    harness.end().await;
 }
 
 /// A store whose positions are before the first record of its log, as after workers were down
 /// for longer than records are retained.
-async fn overtaken() -> World {
-    let world = World::keeping().await;
-    world.create(&["run"]).await;
-    let world = World::beside(world).await;
-    let info = world.log.describe(Topic::Ingestion).await.unwrap();
+async fn overtaken() -> Harness {
+    let harness = Harness::with_untrimmed_log().await;
+    harness.create(&["run"]).await;
+    let harness = Harness::with_log_of(harness).await;
+    let info = harness.log.describe(Topic::Ingestion).await.unwrap();
     let mut batch = Batch::default();
     let partitions = info.partitions.len() as u32;
     log_put(&mut batch, LogTopic::Ingestion, &LogState { number: 0, identity: info.identity, partitions });
     for (partition, bounds) in (0..).zip(info.partitions) {
-        let applied = Applied { log: 0, next: bounds.first, last: None };
+        let applied = AppliedPosition { log: 0, next: bounds.first, last: None };
         applied_put(&mut batch, LogTopic::Ingestion, partition, &applied);
-        world.log.trim(Topic::Ingestion, partition, bounds.end).await.unwrap();
+        harness.log.trim(Topic::Ingestion, partition, bounds.end).await.unwrap();
     }
-    world.store.commit(batch).await.unwrap();
-    world
+    harness.store.commit(batch).await.unwrap();
+    harness
 }
 
 #[tokio::test]
 async fn rule_03_a_partition_that_lost_records_continues_when_an_operator_skips_them() {
-    let mut world = overtaken().await;
-    let mut client = Client::new(world.routes());
+    let mut harness = overtaken().await;
+    let mut client = Client::new(harness.routes());
     let list = async || {
-        let mut client = Client::new(world.routes());
+        let mut client = Client::new(harness.routes());
         client.list_partitions(ListPartitionsRequest {}).await.unwrap().into_inner().partitions
     };
     let lost: Vec<_> = list().await.into_iter().filter(|one| one.applied < one.first).collect();
@@ -152,25 +152,25 @@ async fn rule_03_a_partition_that_lost_records_continues_when_an_operator_skips_
     assert!(list().await.iter().all(|one| one.applied == one.first));
     wrong_field(skip(&mut client, 1_000).await, "partition");
 
-    world.start_workers().await;
+    harness.start_workers().await;
     // The record goes to the same partition; `create` returns once it is applied.
-    world.create(&["run"]).await;
-    world.end().await;
+    harness.create(&["run"]).await;
+    harness.end().await;
 }
 
 #[tokio::test]
 async fn parked_items_are_listed_and_deleted() {
-    let world = World::new().await;
-    let mut client = Client::new(world.routes());
+    let harness = Harness::new().await;
+    let mut client = Client::new(harness.routes());
     let bad = || Kind::LogParams(pb::LogParams { value: bytes::Bytes::from_static(b"\xff") });
     for run in ["a", "b", "a"] {
-        world.log(run, [create(), bad()]).await;
-        world.applied().await;
+        harness.log(run, [create(), bad()]).await;
+        harness.applied().await;
     }
     let list = async |run: &str, size, token: &str| {
         let request =
             ListParkedItemsRequest { run_id: run.into(), page_size: size, page_token: token.into() };
-        Client::new(world.routes()).list_parked_items(request).await.unwrap().into_inner()
+        Client::new(harness.routes()).list_parked_items(request).await.unwrap().into_inner()
     };
     let all_items = list("", 0, "").await;
     let runs: Vec<_> = all_items.items.iter().map(|item| item.run_id.as_str()).collect();
@@ -198,18 +198,18 @@ async fn parked_items_are_listed_and_deleted() {
     let ids = vec![all_items.items[0].id.clone(), "forged".into(), all_items.items[0].id.clone()];
     let deleted = client.delete_parked_items(DeleteParkedItemsRequest { ids }).await.unwrap().into_inner();
     assert_eq!((deleted.deleted, list("", 0, "").await.total), (1, 2));
-    world.end().await;
+    harness.end().await;
 }
 
 #[tokio::test]
 async fn blobs_of_deleted_runs_are_cleaned_up() {
-    let world = World::new().await;
-    let mut client = Client::new(world.routes());
-    world.create(&["r"]).await;
-    let mut of_runs = runs::run_service_client::RunServiceClient::new(world.routes());
+    let harness = Harness::new().await;
+    let mut client = Client::new(harness.routes());
+    harness.create(&["r"]).await;
+    let mut of_runs = runs::run_service_client::RunServiceClient::new(harness.routes());
     of_runs.delete(runs::DeleteRequest { run_id: "r".into() }).await.unwrap();
-    world.applied().await;
-    world.put_blob("r/late.bin", b"12345").await;
+    harness.applied().await;
+    harness.put_blob("r/late.bin", b"12345").await;
     let clean = |dry_run| CleanupOrphanBlobsRequest { dry_run, ..Default::default() };
     let keys = |answers: &[CleanupOrphanBlobsResponse]| {
         answers.iter().flat_map(|answer| answer.keys.clone()).collect::<Vec<_>>()
@@ -218,24 +218,24 @@ async fn blobs_of_deleted_runs_are_cleaned_up() {
     let cleaned = all(client.cleanup_orphan_blobs(clean(false)).await.unwrap()).await;
     // The control worker may already have deleted it.
     assert!(keys(&looked).len() <= 1 && keys(&cleaned).len() <= 1);
-    let left = matyan_blob::Blobs::list(&*world.blobs, "r/", None).await.unwrap().blobs;
+    let left = matyan_blob::Blobs::list(&*harness.blobs, "r/", None).await.unwrap().blobs;
     assert!(left.is_empty());
-    world.end().await;
+    harness.end().await;
 }
 
 /// Data from a client's spool, and uploads by a URL issued earlier, may arrive long after a
 /// delete.
 #[tokio::test]
 async fn rule_13_a_tombstone_is_kept_as_long_as_its_run_may_come_back() {
-    let world = World::new().await;
-    let mut client = Client::new(world.routes());
-    world.create(&["r"]).await;
-    let mut of_runs = runs::run_service_client::RunServiceClient::new(world.routes());
+    let harness = Harness::new().await;
+    let mut client = Client::new(harness.routes());
+    harness.create(&["r"]).await;
+    let mut of_runs = runs::run_service_client::RunServiceClient::new(harness.routes());
     of_runs.delete(runs::DeleteRequest { run_id: "r".into() }).await.unwrap();
-    world.applied().await;
+    harness.applied().await;
     let clean = async |older_than_s, force| {
         let request = CleanupTombstonesRequest { older_than_s, force, dry_run: false };
-        let answers = Client::new(world.routes()).cleanup_tombstones(request).await?;
+        let answers = Client::new(harness.routes()).cleanup_tombstones(request).await?;
         let ids = all(answers).await.into_iter().flat_map(|answer| answer.run_ids);
         Ok::<Vec<String>, tonic::Status>(ids.collect())
     };
@@ -255,58 +255,58 @@ async fn rule_13_a_tombstone_is_kept_as_long_as_its_run_may_come_back() {
         }
         gone
     };
-    world.pass(3_600);
+    harness.advance_clock(3_600);
     assert_eq!(gone(600, true).await, ["r"], "`force` overrides the minimum age");
 
-    world.create(&["s"]).await;
+    harness.create(&["s"]).await;
     of_runs.delete(runs::DeleteRequest { run_id: "s".into() }).await.unwrap();
-    world.applied().await;
-    let listed = async || matyan_blob::Blobs::list(&*world.blobs, "s/", None).await.unwrap().blobs.len();
+    harness.applied().await;
+    let listed = async || matyan_blob::Blobs::list(&*harness.blobs, "s/", None).await.unwrap().blobs.len();
     let is_marked = async || {
-        let snapshot = world.store.snapshot().await.unwrap();
+        let snapshot = harness.store.snapshot().await.unwrap();
         let (listed, _) =
             matyan_model::run::tombstones_list(&*snapshot, Project(0), &keys::tombstones(Project(0)))
                 .await
                 .unwrap();
-        listed.iter().all(|(_, tombstone)| tombstone.blobs_gone)
+        listed.iter().all(|(_, tombstone)| tombstone.blobs_deleted)
     };
     while !is_marked().await {
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     }
-    world.put_blob("s/late.bin", b"12345").await;
-    world.pass(31 * 24 * 3_600);
+    harness.put_blob("s/late.bin", b"12345").await;
+    harness.advance_clock(31 * 24 * 3_600);
     assert_eq!(gone(0, false).await, ["s"]);
     assert_eq!(listed().await, 0, "the last pass must delete late blobs, as there is no other");
-    world.end().await;
+    harness.end().await;
 }
 
 /// Recent blobs are kept, as the record that refers to them may be on its way; so are
 /// referenced blobs, and folders that belong to no run.
 #[tokio::test]
 async fn rule_16_unreferenced_blobs_are_cleaned_up_on_request() {
-    let world = World::new().await;
+    let harness = Harness::new().await;
     let kept = pb::BlobRef { key: "r/kept.bin".into(), path: "kept.bin".into(), ..pb::BlobRef::default() };
-    world.log("r", [create(), Kind::BlobRef(kept)]).await;
-    world.applied().await;
+    harness.log("r", [create(), Kind::BlobRef(kept)]).await;
+    harness.applied().await;
     for key in ["r/kept.bin", "r/orphan.bin", "stranger/orphan.bin"] {
-        world.put_blob(key, b"12345").await;
+        harness.put_blob(key, b"12345").await;
     }
     let clean = async |dry_run, unreferenced| {
         let request = CleanupOrphanBlobsRequest { dry_run, unreferenced, ..Default::default() };
-        let answers = all(Client::new(world.routes()).cleanup_orphan_blobs(request).await.unwrap()).await;
+        let answers = all(Client::new(harness.routes()).cleanup_orphan_blobs(request).await.unwrap()).await;
         let keys: Vec<String> = answers.iter().flat_map(|answer| answer.keys.clone()).collect();
         (keys, answers.last().unwrap().deleted_bytes)
     };
     let nothing = (Vec::new(), 0);
     assert_eq!(clean(false, true).await, nothing, "the blob is too recent");
-    world.pass(8 * 24 * 3_600);
+    harness.advance_clock(8 * 24 * 3_600);
     assert_eq!(clean(false, false).await, nothing, "unreferenced blobs were not requested");
     assert_eq!(clean(true, true).await, (vec!["r/orphan.bin".to_owned()], 0));
     assert_eq!(clean(false, true).await, (vec!["r/orphan.bin".to_owned()], 5));
     assert_eq!(clean(false, true).await, nothing);
     for (folder, left) in [("r/", 1), ("stranger/", 1)] {
-        let listed = matyan_blob::Blobs::list(&*world.blobs, folder, None).await.unwrap().blobs;
+        let listed = matyan_blob::Blobs::list(&*harness.blobs, folder, None).await.unwrap().blobs;
         assert_eq!(listed.len(), left, "{folder}");
     }
-    world.end().await;
+    harness.end().await;
 }

@@ -4,14 +4,14 @@
 use matyan_model::{
     ids::ProducerId,
     keys,
-    producer::{Definition, dictionary_cut, dictionary_get, dictionary_pages, dictionary_put},
+    producer::{Definition, dictionary_get, dictionary_pages, dictionary_put, dictionary_truncate},
 };
 use matyan_proto::{ingest::v1::SeriesDef, limits};
 use matyan_store::{Batch, Commit};
 
 use super::{
-    Failure,
-    decoded::Record,
+    ApplyFailure,
+    decode_queue::DecodedRecord,
     step::{Step, TRANSACTION_BYTES},
 };
 
@@ -69,7 +69,7 @@ impl Step<'_> {
     /// Stores the definitions in a record, if its producer has a persistent dictionary. A
     /// record whose definitions leave a gap is ignored here, and its points refer to
     /// unknown series.
-    pub(super) async fn define(&mut self, record: &Record) -> Result<(), Failure> {
+    pub(super) async fn define(&mut self, record: &DecodedRecord) -> Result<(), ApplyFailure> {
         let (Ok(batch), Some(sent)) = (&record.batch, &record.entry.sent) else { return Ok(()) };
         if batch.has_own_dictionary || batch.items.series.is_empty() {
             return Ok(());
@@ -93,10 +93,10 @@ impl Step<'_> {
         producer: ProducerId,
         first: u32,
         definitions: &[Definition],
-    ) -> Result<(), Failure> {
+    ) -> Result<(), ApplyFailure> {
         let (project, id) = (self.run.project, &self.run.id);
         let mut batch = Batch::buffered();
-        dictionary_cut(&mut batch, project, id, producer, first);
+        dictionary_truncate(&mut batch, project, id, producer, first);
         let mut rest = definitions;
         for (page, count) in dictionary_pages(first, definitions) {
             let (own, behind) = rest.split_at(count);
@@ -113,17 +113,20 @@ impl Step<'_> {
         Ok(())
     }
 
-    async fn commit_ahead(&self, mut batch: Batch) -> Result<(), Failure> {
+    async fn commit_ahead(&self, mut batch: Batch) -> Result<(), ApplyFailure> {
         batch.expect(keys::cursor(self.run.project, &self.run.id), self.state.cursor_value.clone());
         match self.deps.store.commit(batch).await? {
             Commit::Done { .. } => Ok(()),
-            Commit::Conflict => Err(Failure::Conflict),
+            Commit::Conflict => Err(ApplyFailure::Conflict),
         }
     }
 
     /// Takes out the dictionary that a record's series numbers refer to, loading it if
     /// necessary.
-    pub(super) async fn take_dictionary(&mut self, record: &Record) -> Result<Dictionary, Failure> {
+    pub(super) async fn take_dictionary(
+        &mut self,
+        record: &DecodedRecord,
+    ) -> Result<Dictionary, ApplyFailure> {
         let batch = record.batch.as_ref().expect("only records with a batch have points");
         let Some(sent) = record.entry.sent.filter(|_| !batch.has_own_dictionary) else {
             return Ok(Dictionary::new(batch.items.series.iter().map(definition).collect()));
@@ -137,7 +140,7 @@ impl Step<'_> {
         Ok(Dictionary::new(stored))
     }
 
-    pub(super) fn put_dictionary_back(&mut self, record: &Record, dictionary: Dictionary) {
+    pub(super) fn put_dictionary_back(&mut self, record: &DecodedRecord, dictionary: Dictionary) {
         let is_own = record.batch.as_ref().is_ok_and(|batch| batch.has_own_dictionary);
         if let Some(sent) = record.entry.sent.filter(|_| !is_own) {
             self.state.producers.entry(sent.producer).or_default().dictionary = Some(dictionary);

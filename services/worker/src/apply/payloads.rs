@@ -10,10 +10,10 @@ use matyan_model::object::BlobRef;
 use matyan_proto::ingest::v1::event::Kind;
 
 use super::{
-    Failure, RunKey,
-    decoded::{Payload, Record},
-    state::State,
-    step::{Mode, TRANSACTION_BYTES},
+    ApplyFailure, RunKey,
+    decode_queue::{DecodedRecord, LargePayload},
+    run_state::RunState,
+    step::{StepMode, TRANSACTION_BYTES},
 };
 use crate::deps::Deps;
 
@@ -24,16 +24,16 @@ const UPLOADS: usize = 8;
 pub(super) async fn payloads_move(
     deps: &Deps,
     run: &RunKey,
-    state: &State,
-    records: &mut [Record],
-    mode: &Mode,
-) -> Result<(), Failure> {
-    let Mode::Apply { items } = *mode else { return Ok(()) };
+    state: &RunState,
+    records: &mut [DecodedRecord],
+    mode: &StepMode,
+) -> Result<(), ApplyFailure> {
+    let StepMode::Apply { items } = *mode else { return Ok(()) };
     if state.is_dead() || records.iter().all(|record| record.payloads.is_empty()) {
         return Ok(());
     }
-    let mut moves: Vec<BoxFuture<'_, Result<(), Failure>>> = Vec::new();
-    for (payload, content) in wanted(state, records, items) {
+    let mut moves: Vec<BoxFuture<'_, Result<(), ApplyFailure>>> = Vec::new();
+    for (payload, content) in pending_uploads(state, records, items) {
         moves.push(Box::pin(async move {
             payload.blob = Some(blob_put(deps, run, content, "application/cbor").await?);
             Ok(())
@@ -45,26 +45,30 @@ pub(super) async fn payloads_move(
 }
 
 /// Payloads among the next items that are not uploaded yet, up to the size of a transaction.
-fn wanted<'a>(state: &State, records: &'a mut [Record], items: u32) -> Vec<(&'a mut Payload, Bytes)> {
-    let (mut wanted, mut bytes, mut seen) = (Vec::new(), 0, 0);
+fn pending_uploads<'a>(
+    state: &RunState,
+    records: &'a mut [DecodedRecord],
+    items: u32,
+) -> Vec<(&'a mut LargePayload, Bytes)> {
+    let (mut pending, mut bytes, mut seen) = (Vec::new(), 0, 0);
     for record in records {
         let Some(first) = state.cursor.next_item(record.entry.position) else { continue };
         let own_items = record.items();
         let Ok(batch) = &record.batch else { continue };
         for payload in record.payloads.iter_mut().filter(|payload| payload.item >= first) {
             if bytes >= TRANSACTION_BYTES || seen + (payload.item - first) >= items {
-                return wanted;
+                return pending;
             }
             if payload.blob.is_none()
                 && let Some(Kind::LogObject(object)) = &batch.items.events[payload.item as usize].kind
             {
                 bytes += object.value.len();
-                wanted.push((payload, object.value.clone()));
+                pending.push((payload, object.value.clone()));
             }
         }
         seen = seen.saturating_add(own_items.saturating_sub(first));
     }
-    wanted
+    pending
 }
 
 /// Writes a blob under a name derived from its content, so that repeating it changes nothing.
@@ -73,7 +77,7 @@ pub(super) async fn blob_put(
     run: &RunKey,
     content: Bytes,
     content_type: &str,
-) -> Result<BlobRef, Failure> {
+) -> Result<BlobRef, ApplyFailure> {
     let hash = blake3::hash(&content);
     let size = content.len() as u64;
     let reference = run.folder()?.payload_reference(&hash);

@@ -4,15 +4,15 @@
 use std::collections::VecDeque;
 
 use matyan_log::Record;
-use matyan_model::position::{Applied, LastRecord, LogPosition};
+use matyan_model::position::{AppliedPosition, LastRecord, LogPosition};
 
-use super::identity::Begun;
+use super::log_identity::PartitionStart;
 
 pub(super) struct Partition {
-    begun: Begun,
+    start: PartitionStart,
     /// Taken records that are not yet below the applied position, in offset order. Adjacent
     /// ones that are done may be joined.
-    under_way: VecDeque<UnderWay>,
+    in_flight: VecDeque<InFlightRecord>,
     /// Length at which adjacent done records are joined. It bounds the queue while a single
     /// stuck run holds the position back.
     join_at: usize,
@@ -22,38 +22,38 @@ pub(super) struct Partition {
 
 const JOIN_FROM: usize = 1 << 16;
 
-struct UnderWay {
+struct InFlightRecord {
     record: LastRecord,
     is_done: bool,
 }
 
 /// Result of comparing the first record of a partition with the one that the store expects.
-pub(super) enum Verified {
-    Good(Vec<Record>),
+pub(super) enum FirstRecord {
+    Expected(Vec<Record>),
     OtherLog,
 }
 
 impl Partition {
-    pub(super) fn new(begun: Begun) -> Self {
-        Self { begun, under_way: VecDeque::new(), join_at: JOIN_FROM, next: begun.start }
+    pub(super) fn new(start: PartitionStart) -> Self {
+        Self { start, in_flight: VecDeque::new(), join_at: JOIN_FROM, next: start.offset }
     }
 
     pub(super) fn log(&self) -> u32 {
-        self.begun.log
+        self.start.log
     }
 
     /// Compares the re-read record with the last applied one, and removes it.
-    pub(super) fn verify(&mut self, mut records: Vec<Record>) -> Verified {
-        let Some(expected) = self.begun.expected.take() else { return Verified::Good(records) };
+    pub(super) fn verify(&mut self, mut records: Vec<Record>) -> FirstRecord {
+        let Some(expected) = self.start.expected.take() else { return FirstRecord::Expected(records) };
         let Some(first) = records.first() else {
-            self.begun.expected = Some(expected);
-            return Verified::Good(records);
+            self.start.expected = Some(expected);
+            return FirstRecord::Expected(records);
         };
         if first.offset != expected.offset || digest(first) != expected.digest {
-            return Verified::OtherLog;
+            return FirstRecord::OtherLog;
         }
         records.remove(0);
-        Verified::Good(records)
+        FirstRecord::Expected(records)
     }
 
     /// Starts tracking a record; returns false if it was taken before.
@@ -62,46 +62,46 @@ impl Partition {
             return false;
         }
         self.next = record.offset + 1;
-        let digest = if self.begun.has_identity { [0; 16] } else { digest(record) };
+        let digest = if self.start.has_identity { [0; 16] } else { digest(record) };
         let record = LastRecord { offset: record.offset, digest, appended_us: record.appended_us };
-        if self.under_way.len() >= self.join_at {
+        if self.in_flight.len() >= self.join_at {
             self.join_done();
         }
-        self.under_way.push_back(UnderWay { record, is_done: false });
+        self.in_flight.push_back(InFlightRecord { record, is_done: false });
         true
     }
 
     fn join_done(&mut self) {
-        let mut joined: VecDeque<UnderWay> = VecDeque::new();
-        for one in self.under_way.drain(..) {
+        let mut joined: VecDeque<InFlightRecord> = VecDeque::new();
+        for one in self.in_flight.drain(..) {
             match joined.back_mut() {
                 Some(last) if last.is_done && one.is_done => *last = one,
                 _ => joined.push_back(one),
             }
         }
         self.join_at = JOIN_FROM.max(2 * joined.len());
-        self.under_way = joined;
+        self.in_flight = joined;
     }
 
     /// Time at which the oldest taken and unapplied record was appended.
     pub(super) fn oldest_unapplied_us(&self) -> Option<i64> {
-        self.under_way.iter().find(|under_way| !under_way.is_done).map(|oldest| oldest.record.appended_us)
+        self.in_flight.iter().find(|in_flight| !in_flight.is_done).map(|oldest| oldest.record.appended_us)
     }
 
     /// Marks a record as applied and returns the new position if that moved it. Records of
     /// a previous log are ignored.
-    pub(super) fn done(&mut self, position: LogPosition) -> Option<Applied> {
-        if position.log != self.begun.log {
+    pub(super) fn complete(&mut self, position: LogPosition) -> Option<AppliedPosition> {
+        if position.log != self.start.log {
             return None;
         }
-        let offset = |under_way: &UnderWay| under_way.record.offset;
-        let place = self.under_way.binary_search_by_key(&position.offset, offset).ok()?;
-        self.under_way[place].is_done = true;
+        let offset = |in_flight: &InFlightRecord| in_flight.record.offset;
+        let index = self.in_flight.binary_search_by_key(&position.offset, offset).ok()?;
+        self.in_flight[index].is_done = true;
         let mut last = None;
-        while self.under_way.front().is_some_and(|front| front.is_done) {
-            last = self.under_way.pop_front().map(|front| front.record);
+        while self.in_flight.front().is_some_and(|front| front.is_done) {
+            last = self.in_flight.pop_front().map(|front| front.record);
         }
-        last.map(|last| Applied { log: self.begun.log, next: last.offset + 1, last: Some(last) })
+        last.map(|last| AppliedPosition { log: self.start.log, next: last.offset + 1, last: Some(last) })
     }
 }
 
@@ -135,7 +135,7 @@ mod tests {
     }
 
     fn partition(expected: Option<LastRecord>) -> Partition {
-        Partition::new(Begun { log: 3, start: 0, expected, has_identity: false })
+        Partition::new(PartitionStart { log: 3, offset: 0, expected, has_identity: false })
     }
 
     #[test]
@@ -143,11 +143,11 @@ mod tests {
         let mut partition = partition(None);
         assert!([4, 5, 9].into_iter().all(|offset| partition.take(&record(offset, "v"))));
         assert!(!partition.take(&record(5, "v")), "it is a redelivery");
-        assert_eq!(partition.done(at(9)), None);
-        assert_eq!(partition.done(LogPosition { log: 2, ..at(4) }), None, "it belongs to another log");
-        assert_eq!(partition.done(at(4)).map(|applied| (applied.log, applied.next)), Some((3, 5)));
-        assert_eq!(partition.done(at(7)), None, "it was never taken");
-        assert_eq!(partition.done(at(5)).map(|applied| applied.next), Some(10));
+        assert_eq!(partition.complete(at(9)), None);
+        assert_eq!(partition.complete(LogPosition { log: 2, ..at(4) }), None, "it belongs to another log");
+        assert_eq!(partition.complete(at(4)).map(|applied| (applied.log, applied.next)), Some((3, 5)));
+        assert_eq!(partition.complete(at(7)), None, "it was never taken");
+        assert_eq!(partition.complete(at(5)).map(|applied| applied.next), Some(10));
     }
 
     #[test]
@@ -156,10 +156,10 @@ mod tests {
         assert!(partition.take(&record(0, "v")));
         for offset in 1..4 * JOIN_FROM as u64 {
             assert!(partition.take(&record(offset, "v")));
-            assert_eq!(partition.done(at(offset)), None);
+            assert_eq!(partition.complete(at(offset)), None);
         }
-        assert!(partition.under_way.len() <= JOIN_FROM, "{}", partition.under_way.len());
-        assert_eq!(partition.done(at(0)).map(|applied| applied.next), Some(4 * JOIN_FROM as u64));
+        assert!(partition.in_flight.len() <= JOIN_FROM, "{}", partition.in_flight.len());
+        assert_eq!(partition.complete(at(0)).map(|applied| applied.next), Some(4 * JOIN_FROM as u64));
     }
 
     #[test]
@@ -167,8 +167,8 @@ mod tests {
         let applied = record(7, "a");
         let expected = LastRecord { offset: 7, digest: digest(&applied), appended_us: 0 };
         let verify = |records: Vec<Record>| match partition(Some(expected)).verify(records) {
-            Verified::Good(records) => Some(records.len()),
-            Verified::OtherLog => None,
+            FirstRecord::Expected(records) => Some(records.len()),
+            FirstRecord::OtherLog => None,
         };
         assert_eq!(verify(vec![applied.clone(), record(8, "b")]), Some(1));
         assert_eq!(verify(vec![record(7, "b")]), None);

@@ -10,7 +10,7 @@ use std::{
 use matyan_log::Topic;
 use matyan_model::{
     keys::{self, LogTopic},
-    position::{Applied, applied_get, applied_put},
+    position::{AppliedPosition, applied_get, applied_put},
 };
 use matyan_store::{Transaction, transact};
 use prometheus::GaugeVec;
@@ -25,7 +25,7 @@ struct Position {
     /// Offset at which reading started.
     start: u64,
     /// Position up to which everything read since then is applied.
-    applied: Option<Applied>,
+    applied: Option<AppliedPosition>,
 }
 
 impl Position {
@@ -36,7 +36,7 @@ impl Position {
 
 pub(super) struct Progress {
     deps: Deps,
-    told: watch::Receiver<Positions>,
+    reported: watch::Receiver<Positions>,
     written: Positions,
     trimmed: Positions,
     lag: GaugeVec,
@@ -45,7 +45,7 @@ pub(super) struct Progress {
 }
 
 pub(super) struct ProgressHandle {
-    tell: watch::Sender<Positions>,
+    sender: watch::Sender<Positions>,
     task: JoinHandle<()>,
 }
 
@@ -54,27 +54,27 @@ const WAIT: Duration = Duration::from_millis(500);
 
 impl ProgressHandle {
     pub(super) fn begin(&self, partition: u32, start: u64) {
-        self.tell.send_modify(|positions| {
+        self.sender.send_modify(|positions| {
             positions.insert(partition, Position { start, applied: None });
         });
     }
 
-    pub(super) fn tell(&self, partition: u32, applied: Applied) {
-        self.tell.send_modify(|positions| {
+    pub(super) fn report(&self, partition: u32, applied: AppliedPosition) {
+        self.sender.send_modify(|positions| {
             let start = positions.get(&partition).map_or(applied.next, |position| position.start);
             positions.insert(partition, Position { start, applied: Some(applied) });
         });
     }
 
     pub(super) fn forget(&self, partition: u32) {
-        self.tell.send_modify(|positions| {
+        self.sender.send_modify(|positions| {
             positions.remove(&partition);
         });
     }
 
     /// Writes and syncs the last reported progress.
     pub(super) async fn finish(self) {
-        drop(self.tell);
+        drop(self.sender);
         if let Err(error) = self.task.await {
             tracing::error!(%error, "the progress task panicked");
         }
@@ -83,10 +83,10 @@ impl ProgressHandle {
 
 impl Progress {
     pub(super) fn start(deps: Deps, trim_every: Duration, lag: GaugeVec) -> ProgressHandle {
-        let (tell, told) = watch::channel(Positions::new());
+        let (sender, reported) = watch::channel(Positions::new());
         let (written, trimmed, lagging) = Default::default();
-        let progress = Self { deps, told, written, trimmed, lag, lagging };
-        ProgressHandle { tell, task: tokio::spawn(progress.run(trim_every)) }
+        let progress = Self { deps, reported, written, trimmed, lag, lagging };
+        ProgressHandle { sender, task: tokio::spawn(progress.run(trim_every)) }
     }
 
     async fn run(mut self, trim_every: Duration) {
@@ -94,17 +94,17 @@ impl Progress {
         trims.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let is_open = tokio::select! {
-                changed = self.told.changed() => changed.is_ok(),
+                changed = self.reported.changed() => changed.is_ok(),
                 _ = trims.tick() => {
                     self.trim().await;
-                    self.tell_lag().await;
+                    self.report_lag().await;
                     continue;
                 }
             };
             // Retry while the store is unavailable, but do not delay a shutdown: the
             // log would redeliver everything.
-            while !self.write().await && self.told.has_changed().is_ok() {
-                self.tell_lag().await;
+            while !self.write().await && self.reported.has_changed().is_ok() {
+                self.report_lag().await;
                 tokio::time::sleep(WAIT).await;
             }
             if !is_open {
@@ -115,29 +115,29 @@ impl Progress {
 
     /// Writes the reported progress; returns true if all of it is in the store.
     async fn write(&mut self) -> bool {
-        let told = self.told.borrow_and_update().clone();
-        for (partition, position) in &told {
+        let reported = self.reported.borrow_and_update().clone();
+        for (partition, position) in &reported {
             let Some(applied) = &position.applied else { continue };
             if self.written.get(partition) == Some(position) {
                 continue;
             }
-            if let Err(error) = put(&self.deps, *partition, applied).await {
+            if let Err(error) = position_put(&self.deps, *partition, applied).await {
                 tracing::warn!(partition, %error, "failed to write progress; will retry");
                 return false;
             }
         }
-        self.written = told;
+        self.written = reported;
         true
     }
 
     /// Reports the lag of each assigned partition in records. Removes it for partitions
     /// that are no longer assigned, and for all while the log does not answer, because an
     /// outdated lag would hide that. A shutdown does not wait for the log.
-    async fn tell_lag(&mut self) {
-        let told = self.told.borrow().clone();
+    async fn report_lag(&mut self) {
+        let reported = self.reported.borrow().clone();
         let described = tokio::select! {
             described = self.deps.log_writer.describe(Topic::Ingestion) => described,
-            () = is_over(self.told.clone()) => return,
+            () = sender_dropped(self.reported.clone()) => return,
         };
         let known = match described {
             Ok(info) => info.partitions,
@@ -147,7 +147,7 @@ impl Progress {
             }
         };
         let before = std::mem::take(&mut self.lagging);
-        for (partition, position) in &told {
+        for (partition, position) in &reported {
             let Some(bounds) = known.get(*partition as usize) else { continue };
             let lag = bounds.end.saturating_sub(position.next().max(bounds.first));
             self.lag.with_label_values(&[&partition.to_string()]).set(lag as f64);
@@ -179,15 +179,15 @@ impl Progress {
 }
 
 /// Returns when the sender is dropped.
-async fn is_over(mut told: watch::Receiver<Positions>) {
-    while told.changed().await.is_ok() {}
+async fn sender_dropped(mut reported: watch::Receiver<Positions>) {
+    while reported.changed().await.is_ok() {}
 }
 
 /// Writes a position, but never moves it back: a worker that has lost the partition may be
 /// late.
-async fn put(deps: &Deps, partition: u32, applied: &Applied) -> Result<(), Error> {
+async fn position_put(deps: &Deps, partition: u32, applied: &AppliedPosition) -> Result<(), Error> {
     transact(&*deps.store, async |mut transaction: Transaction| {
-        transaction.buffered();
+        transaction.set_buffered();
         transaction.get(&keys::applied(LogTopic::Ingestion, partition)).await?;
         let stored = applied_get(transaction.unchecked(), LogTopic::Ingestion, partition).await?;
         if stored.is_none_or(|stored| (stored.log, stored.next) < (applied.log, applied.next)) {

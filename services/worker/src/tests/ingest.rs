@@ -13,7 +13,7 @@ use matyan_log::layers::{Faults as LogFaults, FaultyReader, Rates};
 use matyan_model::{
     ids::RunId,
     keys::LogTopic,
-    position::{Applied, LogPosition, applied_get, applied_wait},
+    position::{AppliedPosition, LogPosition, applied_get, applied_wait},
 };
 use matyan_proto::ingest::v1::event::Kind;
 use matyan_store::layers::{Fault, Faults};
@@ -21,30 +21,31 @@ use prometheus::Registry;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::harness::{Nameless, P, TestRecord, World, record};
-use crate::{Error, FoldThread, IngestSettings, Ingestion, Metrics};
+use super::harness::{LogWithoutIdentity, P, TestEnv, TestRecord, record};
+use crate::{Error, FoldThread, IngestSettings, IngestionWorker, Metrics};
 
 /// A running worker.
-pub(super) struct Working {
+pub(super) struct RunningWorker {
     stop: CancellationToken,
     task: JoinHandle<Result<(), Error>>,
     fold: FoldThread,
     pub(super) metrics: Metrics,
 }
 
-impl World {
-    pub(super) async fn work(&self) -> Working {
+impl TestEnv {
+    pub(super) async fn work(&self) -> RunningWorker {
         self.work_with(IngestSettings { trim_every: Duration::from_millis(20), ..IngestSettings::default() })
             .await
     }
 
-    pub(super) async fn work_with(&self, settings: IngestSettings) -> Working {
+    pub(super) async fn work_with(&self, settings: IngestSettings) -> RunningWorker {
         let stop = CancellationToken::new();
         let metrics = Metrics::new(&Registry::new()).unwrap();
         let (notices, fold) = FoldThread::start(self.deps.clone(), metrics.clone(), stop.clone()).unwrap();
-        let ingestion = Ingestion::new(self.deps.clone(), settings, notices, metrics.clone()).await.unwrap();
+        let ingestion =
+            IngestionWorker::new(self.deps.clone(), settings, notices, metrics.clone()).await.unwrap();
         let task = tokio::spawn(ingestion.run(stop.clone()));
-        Working { stop, task, fold, metrics }
+        RunningWorker { stop, task, fold, metrics }
     }
 
     /// Waits until the worker has reported this offset of the log as applied.
@@ -61,12 +62,12 @@ impl World {
         done.unwrap().unwrap();
     }
 
-    async fn progress(&self) -> Option<Applied> {
+    async fn progress(&self) -> Option<AppliedPosition> {
         applied_get(&*self.store().snapshot().await.unwrap(), LogTopic::Ingestion, 0).await.unwrap()
     }
 }
 
-impl Working {
+impl RunningWorker {
     pub(super) async fn stop(self) -> Result<(), Error> {
         self.stop.cancel();
         let worked = self.task.await.unwrap();
@@ -82,34 +83,34 @@ fn metric(steps: std::ops::Range<i64>) -> TestRecord {
 
 #[tokio::test]
 async fn a_worker_applies_reports_and_continues_after_a_restart() {
-    let world = World::new().await;
-    let worker = world.work().await;
-    world.append([record(0).create(), metric(0..10), record(0).run("s").create().tag("t")]).await;
-    world.applied(0, 2).await;
-    assert_eq!(world.points("loss").await.len(), 10);
-    assert_eq!(world.tags(&world.read_run("s").await.unwrap().props).await, [("t".to_owned(), 1)]);
+    let env = TestEnv::new().await;
+    let worker = env.work().await;
+    env.append([record(0).create(), metric(0..10), record(0).run("s").create().tag("t")]).await;
+    env.applied(0, 2).await;
+    assert_eq!(env.points("loss").await.len(), 10);
+    assert_eq!(env.tags(&env.read_run("s").await.unwrap().props).await, [("t".to_owned(), 1)]);
     worker.stop().await.unwrap();
 
-    world.append([metric(10..20)]).await;
-    let worker = world.work().await;
-    world.applied(0, 3).await;
-    assert_eq!(world.points("loss").await.len(), 20);
+    env.append([metric(10..20)]).await;
+    let worker = env.work().await;
+    env.applied(0, 3).await;
+    assert_eq!(env.points("loss").await.len(), 20);
     assert_eq!(worker.metrics.records.get(), 1, "applied records are not read again");
     worker.stop().await.unwrap();
 }
 
 #[tokio::test]
 async fn many_runs_are_applied_concurrently_in_a_small_window() {
-    let world = World::new().await;
+    let env = TestEnv::new().await;
     let settings = IngestSettings { window_bytes: 2_000, idle_bytes: 10_000, ..IngestSettings::default() };
-    let worker = world.work_with(settings).await;
+    let worker = env.work_with(settings).await;
     let runs: Vec<String> = (0..40).map(|number| format!("run-{number}")).collect();
     for round in 0..5 {
-        world.append(runs.iter().map(|run| metric(round * 3..round * 3 + 3).run(run))).await;
+        env.append(runs.iter().map(|run| metric(round * 3..round * 3 + 3).run(run))).await;
     }
-    world.applied(0, 199).await;
+    env.applied(0, 199).await;
     for run in &runs {
-        let read = world.read_run(run).await.unwrap();
+        let read = env.read_run(run).await.unwrap();
         assert_eq!(read.metrics[0].1.steps, (0..15).collect::<Vec<_>>(), "{run}");
     }
     worker.stop().await.unwrap();
@@ -117,49 +118,49 @@ async fn many_runs_are_applied_concurrently_in_a_small_window() {
 
 #[tokio::test]
 async fn rule_08_errors_of_the_store_are_retried() {
-    let world = World::new().await;
-    world.faults.set_faults(Faults::script(std::iter::repeat_n(Fault::Error, 12)));
-    world.append([record(0).create(), metric(0..3)]).await;
-    let worker = world.work().await;
-    world.applied(0, 1).await;
-    assert_eq!(world.points("loss").await.len(), 3);
-    assert!(world.parked().await.is_empty());
+    let env = TestEnv::new().await;
+    env.faults.set_faults(Faults::script(std::iter::repeat_n(Fault::Error, 12)));
+    env.append([record(0).create(), metric(0..3)]).await;
+    let worker = env.work().await;
+    env.applied(0, 1).await;
+    assert_eq!(env.points("loss").await.len(), 3);
+    assert!(env.parked().await.is_empty());
     worker.stop().await.unwrap();
 }
 
 #[tokio::test]
 async fn rule_08_errors_of_the_store_are_retried_when_looking_up_a_project() {
-    let world = World::new().await;
-    let worker = world.work().await;
-    world.append([record(0).create()]).await;
-    world.applied(0, 0).await;
-    world.faults.set_faults(Faults::errors(1, 1.0));
+    let env = TestEnv::new().await;
+    let worker = env.work().await;
+    env.append([record(0).create()]).await;
+    env.applied(0, 0).await;
+    env.faults.set_faults(Faults::errors(1, 1.0));
     let mut stranger = record(0).create();
-    stranger.entry.project = "nobody".into();
-    world.append([stranger]).await;
+    stranger.entry.project = "missing".into();
+    env.append([stranger]).await;
     let records = worker.metrics.records.clone();
     super::eventually("the record", || async { records.get() == 2 }).await;
-    world.faults.set_faults(Faults::script([]));
-    world.applied(0, 1).await;
-    assert_eq!(world.parked().await[0].reason, "project `nobody` does not exist");
+    env.faults.set_faults(Faults::script([]));
+    env.applied(0, 1).await;
+    assert_eq!(env.parked().await[0].reason, "project `missing` does not exist");
     worker.stop().await.unwrap();
 }
 
 /// Otherwise no alert would fire before the log drops records that were never applied.
 #[tokio::test]
 async fn the_age_of_waiting_records_is_reported_while_a_partition_cannot_start() {
-    let world = World::new().await;
-    world.append([record(0).create(), metric(0..3)]).await;
-    world.faults.set_faults(Faults::errors(1, 1.0));
-    let worker = world.work().await;
+    let env = TestEnv::new().await;
+    env.append([record(0).create(), metric(0..3)]).await;
+    env.faults.set_faults(Faults::errors(1, 1.0));
+    let worker = env.work().await;
     let age = worker.metrics.oldest_unapplied_seconds.clone();
     super::eventually("the age", async || {
-        world.now_us.fetch_add(10_000_000, Ordering::Relaxed);
+        env.now_us.fetch_add(10_000_000, Ordering::Relaxed);
         age.get() >= 60.0
     })
     .await;
-    world.faults.set_faults(Faults::script([]));
-    world.applied(0, 1).await;
+    env.faults.set_faults(Faults::script([]));
+    env.applied(0, 1).await;
     super::eventually("no age", async || age.get() == 0.0).await;
     worker.stop().await.unwrap();
 }
@@ -167,8 +168,8 @@ async fn the_age_of_waiting_records_is_reported_while_a_partition_cannot_start()
 /// Even if nothing of the partition has been applied since the start.
 #[tokio::test]
 async fn the_lag_is_reported_from_the_beginning() {
-    let world = World::new().await;
-    let worker = world.work().await;
+    let env = TestEnv::new().await;
+    let worker = env.work().await;
     let lag = worker.metrics.lag_records.clone();
     super::eventually("a lag", async || {
         !prometheus::core::Collector::collect(&lag)[0].get_metric().is_empty()
@@ -179,90 +180,90 @@ async fn the_lag_is_reported_from_the_beginning() {
 
 #[tokio::test]
 async fn rule_24_an_acknowledged_position_can_be_waited_for() {
-    let world = World::new().await;
+    let env = TestEnv::new().await;
     let position = LogPosition { log: 0, partition: 0, offset: 0 };
-    let early = applied_wait(world.store(), LogTopic::Ingestion, position);
+    let early = applied_wait(env.store(), LogTopic::Ingestion, position);
     assert!(tokio::time::timeout(Duration::from_millis(50), early).await.is_err(), "nothing is applied yet");
-    let worker = world.work().await;
-    world.append([record(0).create()]).await;
-    world.applied(0, 0).await;
-    assert!(world.read().await.is_some());
+    let worker = env.work().await;
+    env.append([record(0).create()]).await;
+    env.applied(0, 0).await;
+    assert!(env.read().await.is_some());
     worker.stop().await.unwrap();
 }
 
 #[tokio::test]
 async fn rule_30_the_log_is_trimmed_up_to_what_is_durable() {
-    let world = World::new().await;
-    let worker = world.work().await;
-    world.append([record(0).create(), metric(0..3)]).await;
-    world.applied(0, 1).await;
+    let env = TestEnv::new().await;
+    let worker = env.work().await;
+    env.append([record(0).create(), metric(0..3)]).await;
+    env.applied(0, 1).await;
     worker.stop().await.unwrap();
-    let info = matyan_log::LogWriter::describe(&*world.log, matyan_log::Topic::Ingestion).await.unwrap();
+    let info = matyan_log::LogWriter::describe(&*env.log, matyan_log::Topic::Ingestion).await.unwrap();
     assert_eq!(info.partitions[0].first, 2);
 }
 
 #[tokio::test]
 async fn rule_30_nothing_is_trimmed_while_the_store_cannot_be_synced() {
-    let world = World::new().await;
+    let env = TestEnv::new().await;
     let settings = IngestSettings { trim_every: Duration::from_secs(3_600), ..IngestSettings::default() };
-    let worker = world.work_with(settings).await;
-    world.append([record(0).create()]).await;
-    world.applied(0, 0).await;
-    world.faults.set_faults(Faults::errors(1, 1.0));
+    let worker = env.work_with(settings).await;
+    env.append([record(0).create()]).await;
+    env.applied(0, 0).await;
+    env.faults.set_faults(Faults::errors(1, 1.0));
     worker.stop().await.unwrap();
-    let info = matyan_log::LogWriter::describe(&*world.log, matyan_log::Topic::Ingestion).await.unwrap();
+    let info = matyan_log::LogWriter::describe(&*env.log, matyan_log::Topic::Ingestion).await.unwrap();
     assert_eq!(info.partitions[0].first, 0);
 }
 
 #[tokio::test]
 async fn rule_01_a_recreated_log_is_read_from_its_beginning() {
-    let mut world = World::new().await;
-    let worker = world.work().await;
-    world.append([record(0).create(), metric(0..5), metric(5..10)]).await;
-    world.applied(0, 2).await;
+    let mut env = TestEnv::new().await;
+    let worker = env.work().await;
+    env.append([record(0).create(), metric(0..5), metric(5..10)]).await;
+    env.applied(0, 2).await;
     worker.stop().await.unwrap();
 
-    world.replace_log(1).await;
-    let worker = world.work().await;
-    world.append([metric(10..12)]).await;
-    world.applied(1, 0).await;
-    assert_eq!(world.points("loss").await.len(), 12);
+    env.replace_log(1).await;
+    let worker = env.work().await;
+    env.append([metric(10..12)]).await;
+    env.applied(1, 0).await;
+    assert_eq!(env.points("loss").await.len(), 12);
     worker.stop().await.unwrap();
 }
 
 #[tokio::test]
 async fn rule_01_a_recreated_log_longer_than_the_old_one_is_recognized_by_its_records() {
-    let mut world = World::new().await;
-    world.deps.log_writer = Arc::new(Nameless(world.log.clone()));
-    let worker = world.work().await;
-    world.append([record(0).create(), metric(0..5)]).await;
-    world.applied(0, 1).await;
+    let mut env = TestEnv::new().await;
+    env.deps.log_writer = Arc::new(LogWithoutIdentity(env.log.clone()));
+    let worker = env.work().await;
+    env.append([record(0).create(), metric(0..5)]).await;
+    env.applied(0, 1).await;
     worker.stop().await.unwrap();
 
-    world.replace_log(1).await;
-    world.deps.log_writer = Arc::new(Nameless(world.log.clone()));
-    world.append((5..9).map(|step| metric(step..step + 1))).await;
-    let worker = world.work().await;
-    world.applied(1, 3).await;
-    assert_eq!(world.points("loss").await.len(), 9);
+    env.replace_log(1).await;
+    env.deps.log_writer = Arc::new(LogWithoutIdentity(env.log.clone()));
+    env.append((5..9).map(|step| metric(step..step + 1))).await;
+    let worker = env.work().await;
+    env.applied(1, 3).await;
+    assert_eq!(env.points("loss").await.len(), 9);
     worker.stop().await.unwrap();
 }
 
 #[tokio::test]
 async fn rule_01_a_log_has_its_number_before_any_worker_has_read_it() {
-    let mut world = World::new().await;
+    let mut env = TestEnv::new().await;
     for (number, offset) in [(0, 1), (1, 1)] {
         for _ in 0..2 {
-            assert_eq!(crate::log_number(world.store(), &*world.log).await.unwrap(), number);
+            assert_eq!(crate::log_number(env.store(), &*env.log).await.unwrap(), number);
         }
         let steps = i64::from(number) * 5;
-        world.append([record(0).create(), metric(steps..steps + 5)]).await;
-        let worker = world.work().await;
-        world.applied(number, offset).await;
+        env.append([record(0).create(), metric(steps..steps + 5)]).await;
+        let worker = env.work().await;
+        env.applied(number, offset).await;
         worker.stop().await.unwrap();
-        assert_eq!(world.points("loss").await.len() as i64, steps + 5);
+        assert_eq!(env.points("loss").await.len() as i64, steps + 5);
         if number == 0 {
-            world.replace_log(1).await;
+            env.replace_log(1).await;
         }
     }
 }
@@ -272,49 +273,49 @@ async fn rule_01_a_log_has_its_number_before_any_worker_has_read_it() {
 /// records arrive.
 #[tokio::test]
 async fn rule_01_a_log_that_lost_its_tail_continues_at_its_end() {
-    let mut world = World::new().await;
+    let mut env = TestEnv::new().await;
     let automatic = || record(0).define(0, &["loss"]).points(0, &[(None, 1.0)]);
-    let worker = world.work().await;
-    world.append([automatic(), automatic(), automatic()]).await;
-    world.applied(0, 2).await;
+    let worker = env.work().await;
+    env.append([automatic(), automatic(), automatic()]).await;
+    env.applied(0, 2).await;
     worker.stop().await.unwrap();
 
-    world.empty_log().await;
-    world.append([automatic()]).await;
+    env.empty_log().await;
+    env.append([automatic()]).await;
     for _ in 0..2 {
-        assert_eq!(crate::log_number(world.store(), &*world.log).await.unwrap(), 1);
+        assert_eq!(crate::log_number(env.store(), &*env.log).await.unwrap(), 1);
     }
-    let worker = world.work().await;
-    world.append([automatic()]).await;
-    world.applied(1, 1).await;
-    assert_eq!(world.points("loss").await.len(), 4);
+    let worker = env.work().await;
+    env.append([automatic()]).await;
+    env.applied(1, 1).await;
+    assert_eq!(env.points("loss").await.len(), 4);
     worker.stop().await.unwrap();
 }
 
 #[tokio::test]
 async fn runs_are_folded_while_they_are_written() {
-    let world = World::new().await;
-    let worker = world.work().await;
-    world.append([metric(0..50_000), metric(50_000..100_000)]).await;
-    world.applied(0, 1).await;
+    let env = TestEnv::new().await;
+    let worker = env.work().await;
+    env.append([metric(0..50_000), metric(50_000..100_000)]).await;
+    env.applied(0, 1).await;
     let folds = worker.metrics.folds.clone();
     super::eventually("a fold", || async { folds.get() > 0 }).await;
-    assert_eq!(world.points("loss").await.len(), 100_000);
+    assert_eq!(env.points("loss").await.len(), 100_000);
     worker.stop().await.unwrap();
 
-    let number = world.read().await.unwrap().number;
-    let snapshot = world.store().snapshot().await.unwrap();
+    let number = env.read().await.unwrap().number;
+    let snapshot = env.store().snapshot().await.unwrap();
     let unfolded = matyan_model::keys::unfolded(P, number);
     let blocks = snapshot.scan(&matyan_model::keys::blocks(P, number), Default::default()).await.unwrap();
     assert_eq!(snapshot.get(&unfolded).await.unwrap().is_some(), !blocks.rows.is_empty());
-    assert_eq!(world.points("loss").await.len(), 100_000);
-    assert!(matyan_model::run::run_id_of(&*snapshot, P, number).await.unwrap() == Some(RunId::new("r")));
+    assert_eq!(env.points("loss").await.len(), 100_000);
+    assert!(matyan_model::run::run_id_get(&*snapshot, P, number).await.unwrap() == Some(RunId::new("r")));
 }
 
 /// All silent runs are folded eventually, even those after a run that cannot be folded.
 #[tokio::test]
 async fn a_run_that_cannot_be_folded_does_not_block_others() {
-    let world = World::new().await;
+    let env = TestEnv::new().await;
     let runs = ["bad", "a", "b", "c", "d"];
     for (run, offset) in runs.into_iter().zip(0..) {
         let ended = record(offset)
@@ -322,17 +323,17 @@ async fn a_run_that_cannot_be_folded_does_not_block_others() {
             .define(0, &["loss"])
             .points(0, &[(Some(0), 1.0)])
             .event(Kind::FinishRun(Default::default()));
-        world.apply_with(&mut world.writer(run), vec![ended]).await;
+        env.apply_with(&mut env.writer(run), vec![ended]).await;
     }
-    let bad = world.read_run("bad").await.unwrap().number;
+    let bad = env.read_run("bad").await.unwrap().number;
     let mut batch = matyan_store::Batch::default();
     batch.set(matyan_model::keys::block(P, bad, 0), vec![0xff; 9]);
-    world.store().commit(batch).await.unwrap();
-    let worker = world.work().await;
+    env.store().commit(batch).await.unwrap();
+    let worker = env.work().await;
     for run in &runs[1..] {
-        let number = world.read_run(run).await.unwrap().number;
+        let number = env.read_run(run).await.unwrap().number;
         super::eventually(run, || async {
-            let snapshot = world.store().snapshot().await.unwrap();
+            let snapshot = env.store().snapshot().await.unwrap();
             snapshot.get(&matyan_model::keys::unfolded(P, number)).await.unwrap().is_none()
         })
         .await;
@@ -342,45 +343,45 @@ async fn a_run_that_cannot_be_folded_does_not_block_others() {
 
 #[tokio::test]
 async fn a_panic_of_the_fold_thread_is_noticed() {
-    let mut world = World::new().await;
-    world.deps.clock = Arc::new(|| panic!("the clock panics in this test"));
+    let mut env = TestEnv::new().await;
+    env.deps.clock = Arc::new(|| panic!("the clock panics in this test"));
     let (stop, metrics) = (CancellationToken::new(), Metrics::new(&Registry::new()).unwrap());
-    let (_notices, fold) = FoldThread::start(world.deps.clone(), metrics, stop).unwrap();
+    let (_notices, fold) = FoldThread::start(env.deps.clone(), metrics, stop).unwrap();
     super::ends("folding", fold.ended()).await;
     fold.finish().await;
 }
 
 #[tokio::test]
 async fn rule_37_projects_are_separate_and_records_of_unknown_projects_are_parked() {
-    let world = World::new().await;
+    let env = TestEnv::new().await;
     let mut batch = matyan_store::Batch::default();
     batch.set(matyan_model::keys::project_by_name("other"), vec![1, 7]);
-    matyan_store::Store::commit(world.store(), batch).await.unwrap();
+    matyan_store::Store::commit(env.store(), batch).await.unwrap();
     let of = |project: &str, record: TestRecord| {
         let mut record = record;
         record.entry.project = project.to_owned();
         record
     };
-    let worker = world.work().await;
-    world.append([of("other", metric(0..3)), of("nobody", metric(0..3)), of("other", metric(3..5))]).await;
-    world.applied(0, 2).await;
-    assert!(world.read().await.is_none(), "the default project has no such run");
-    let snapshot = world.store().snapshot().await.unwrap();
+    let worker = env.work().await;
+    env.append([of("other", metric(0..3)), of("missing", metric(0..3)), of("other", metric(3..5))]).await;
+    env.applied(0, 2).await;
+    assert!(env.read().await.is_none(), "the default project has no such run");
+    let snapshot = env.store().snapshot().await.unwrap();
     let other = matyan_model::ids::Project(7);
     let found = matyan_model::run::run_find(&*snapshot, other, &RunId::new("r")).await.unwrap();
     assert_eq!(found.unwrap().1.props.run_id, "r");
-    assert_eq!(world.parked().await[0].reason, "project `nobody` does not exist");
+    assert_eq!(env.parked().await[0].reason, "project `missing` does not exist");
     worker.stop().await.unwrap();
 }
 
 /// A blob store that blocks uploads and lists until it is opened.
-pub(super) struct Gate {
+pub(super) struct GatedBlobs {
     pub(super) inner: Arc<dyn Blobs>,
     pub(super) opened: tokio::sync::Semaphore,
     pub(super) is_reached: AtomicBool,
 }
 
-impl Gate {
+impl GatedBlobs {
     pub(super) fn closed(inner: Arc<dyn Blobs>) -> Arc<Self> {
         Arc::new(Self { inner, opened: tokio::sync::Semaphore::new(0), is_reached: AtomicBool::new(false) })
     }
@@ -392,7 +393,7 @@ impl Gate {
 }
 
 #[async_trait::async_trait]
-impl Blobs for Gate {
+impl Blobs for GatedBlobs {
     async fn presign(&self, key: &BlobKey, content_type: &str) -> matyan_blob::Result<PresignedUpload> {
         self.inner.presign(key, content_type).await
     }
@@ -432,33 +433,33 @@ impl Blobs for Gate {
 
 #[tokio::test]
 async fn rule_10_a_run_that_waits_does_not_block_others() {
-    let mut world = World::new().await;
-    let gate = Gate::closed(world.deps.blobs.clone());
-    world.deps.blobs = gate.clone();
-    let worker = world.work().await;
+    let mut env = TestEnv::new().await;
+    let gate = GatedBlobs::closed(env.deps.blobs.clone());
+    env.deps.blobs = gate.clone();
+    let worker = env.work().await;
     let stuck = record(0).run("stuck").object("o", None, &"x".repeat(100_000));
-    world.append([record(0).create(), stuck, metric(0..3), metric(3..6)]).await;
-    super::eventually("the other run", || async { world.points("loss").await.len() == 6 }).await;
-    assert!(world.read_run("stuck").await.is_none());
+    env.append([record(0).create(), stuck, metric(0..3), metric(3..6)]).await;
+    super::eventually("the other run", || async { env.points("loss").await.len() == 6 }).await;
+    assert!(env.read_run("stuck").await.is_none());
     super::eventually("progress up to the stuck record", || async {
-        world.progress().await.is_some_and(|applied| applied.next == 1)
+        env.progress().await.is_some_and(|applied| applied.next == 1)
     })
     .await;
     gate.opened.add_permits(1);
-    world.applied(0, 3).await;
-    assert!(world.read_run("stuck").await.is_some());
+    env.applied(0, 3).await;
+    assert!(env.read_run("stuck").await.is_some());
     worker.stop().await.unwrap();
 }
 
 /// Injects all kinds of faults from a seed: the log repeats records, revokes partitions, and
 /// fails; the store fails.
 async fn nothing_is_lost_or_doubled(seed: u64) {
-    let mut world = World::new().await;
+    let mut env = TestEnv::new().await;
     let rates = Rates { delivery_error: 0.2, repeat: 0.2, reassign: 0.2, ..Rates::default() };
     let faults = Arc::new(LogFaults::seeded(seed, rates, Duration::from_secs(1)));
-    world.deps.log_reader = Arc::new(FaultyReader::new(world.log.clone(), faults));
-    world.faults.set_faults(Faults::errors(seed, 0.1));
-    let worker = world.work().await;
+    env.deps.log_reader = Arc::new(FaultyReader::new(env.log.clone(), faults));
+    env.faults.set_faults(Faults::errors(seed, 0.1));
+    let worker = env.work().await;
     let runs = ["a", "b", "c"];
     for round in 0..30_u64 {
         let record = |run: &str| {
@@ -468,20 +469,20 @@ async fn nothing_is_lost_or_doubled(seed: u64) {
                 record(0).run(run).sent(1, round + 1, 0).points(0, &[(None, round as f64), (None, 0.5)]);
             if round == 0 { base.define(0, &["loss"]).tag("t") } else { base.object("o", None, "x").tag("t") }
         };
-        world.append(runs.iter().flat_map(|run| [record(run), record(run)])).await;
+        env.append(runs.iter().flat_map(|run| [record(run), record(run)])).await;
     }
-    world.applied(0, 179).await;
+    env.applied(0, 179).await;
     worker.stop().await.unwrap();
     for run in runs {
-        let read = world.read_run(run).await.unwrap();
+        let read = env.read_run(run).await.unwrap();
         let expected: Vec<f64> = (0..30).flat_map(|round| [f64::from(round), 0.5]).collect();
         assert_eq!(read.metrics[0].1.values, expected, "seed {seed}, run {run}");
         assert_eq!(read.metrics[0].1.steps, (0..60).collect::<Vec<_>>(), "seed {seed}, run {run}");
         let steps: Vec<i64> = read.objects[0].1.iter().map(|object| object.step).collect();
         assert_eq!(steps, (0..29).collect::<Vec<_>>(), "seed {seed}, run {run}");
-        assert_eq!(world.tags(&read.props).await, [("t".to_owned(), 3)], "seed {seed}");
+        assert_eq!(env.tags(&read.props).await, [("t".to_owned(), 3)], "seed {seed}");
     }
-    assert!(world.parked().await.is_empty(), "seed {seed}");
+    assert!(env.parked().await.is_empty(), "seed {seed}");
 }
 
 #[tokio::test]

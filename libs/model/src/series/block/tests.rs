@@ -8,7 +8,7 @@ use super::super::generate;
 use super::super::packed::ABSENT;
 use super::*;
 
-fn by_series(written: &Written) -> BTreeMap<SeriesNumber, Points> {
+fn by_series(written: &WrittenPoints) -> BTreeMap<SeriesNumber, Points> {
     let mut series = BTreeMap::<_, Points>::new();
     for (number, point) in written.series.iter().zip(written.points.iter()) {
         series.entry(*number).or_default().push(point);
@@ -24,7 +24,7 @@ fn read_all(blocks: &[Vec<u8>]) -> BTreeMap<SeriesNumber, Points> {
         for index in 0..block.series_count() {
             let points = series.entry(block.series(index)).or_default();
             block.read(index, points).unwrap();
-            count += block.points_of(index).unwrap();
+            count += block.point_count(index).unwrap();
             assert_eq!(block.lower_bound(block.series(index)), index);
         }
         assert_eq!(count, block.len());
@@ -33,22 +33,22 @@ fn read_all(blocks: &[Vec<u8>]) -> BTreeMap<SeriesNumber, Points> {
 }
 
 /// Points of a few series, either in arbitrary order or logged together step by step.
-fn written() -> impl Strategy<Value = Written> {
+fn written() -> impl Strategy<Value = WrittenPoints> {
     let numbers = prop_oneof![0..5_u32, any::<u32>()];
-    let anyhow =
+    let arbitrary =
         (generate::points(80), proptest::collection::vec(numbers, 80)).prop_map(|(points, numbers)| {
             let series = numbers.into_iter().take(points.len()).map(SeriesNumber).collect();
-            Written { series, points }
+            WrittenPoints { series, points }
         });
     let together =
         (1..30_u32, proptest::collection::vec(generate::point(), 0..6)).prop_map(|(series, points)| {
-            let mut written = Written::default();
+            let mut written = WrittenPoints::default();
             for point in points {
                 (0..series).for_each(|number| written.push(SeriesNumber(number), point));
             }
             written
         });
-    prop_oneof![anyhow, together]
+    prop_oneof![arbitrary, together]
 }
 
 proptest! {
@@ -60,12 +60,12 @@ proptest! {
     #[test]
     fn damaged_blocks_are_decoded_or_rejected(
         written in written(),
-        places in proptest::collection::vec((any::<proptest::sample::Index>(), any::<u8>()), 0..4),
+        positions in proptest::collection::vec((any::<proptest::sample::Index>(), any::<u8>()), 0..4),
     ) {
         for mut bytes in written.blocks() {
-            for (place, byte) in &places {
-                let place = place.index(bytes.len());
-                bytes[place] = *byte;
+            for (position, byte) in &positions {
+                let position = position.index(bytes.len());
+                bytes[position] = *byte;
             }
             read_or_refused(&bytes);
         }
@@ -83,7 +83,7 @@ fn read_or_refused(bytes: &[u8]) {
     for index in 0..block.series_count() {
         let mut points = Points::default();
         if block.read(index, &mut points).is_ok() {
-            assert_eq!(points.len(), block.points_of(index).unwrap());
+            assert_eq!(points.len(), block.point_count(index).unwrap());
         }
         block.lower_bound(block.series(index));
     }
@@ -91,7 +91,7 @@ fn read_or_refused(bytes: &[u8]) {
 
 #[test]
 fn ten_thousand_series_share_their_step_and_time() {
-    let mut written = Written::default();
+    let mut written = WrittenPoints::default();
     for series in 0..10_000 {
         let value = f64::from(series as f32 * 0.37);
         written.push(
@@ -107,7 +107,7 @@ fn ten_thousand_series_share_their_step_and_time() {
 
 #[test]
 fn blocks_do_not_exceed_their_maximum_size() {
-    let mut written = Written::default();
+    let mut written = WrittenPoints::default();
     let mut random = 1_u64;
     for index in 0..40_000_i64 {
         random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);

@@ -7,33 +7,33 @@ use super::*;
 
 proptest! {
     #[test]
-    fn chunks_survive_the_round_trip(points in generate::settled_points(400)) {
+    fn chunks_survive_the_round_trip(points in generate::sorted_points(400)) {
         prop_assert_eq!(decode(&encode(&points)).unwrap(), points);
     }
 
     #[test]
-    fn list_rows_survive_the_round_trip(points in generate::settled_points(5), id: u64, bytes: u64, base in proptest::option::of(0..=MAX_LEVEL)) {
-        let Some(summary) = Summary::of(&points, 0..points.len()) else { return Ok(()) };
-        let entry = Entry { id, bytes, base, summary };
-        let read = Entry::decode(&entry.encode()).unwrap();
+    fn list_rows_survive_the_round_trip(points in generate::sorted_points(5), id: u64, bytes: u64, base in proptest::option::of(0..=MAX_LEVEL)) {
+        let Some(summary) = Summary::from_points(&points, 0..points.len()) else { return Ok(()) };
+        let entry = ChunkEntry { id, bytes, base, summary };
+        let read = ChunkEntry::decode(&entry.encode()).unwrap();
         prop_assert_eq!((read.id, read.bytes, read.base, read.steps()), (id, bytes, base, entry.steps()));
         prop_assert_eq!(read.encode(), entry.encode());
     }
 
     #[test]
     fn damaged_values_are_decoded_or_rejected(
-        points in generate::settled_points(100),
-        places in proptest::collection::vec((any::<proptest::sample::Index>(), any::<u8>()), 1..4),
+        points in generate::sorted_points(100),
+        positions in proptest::collection::vec((any::<proptest::sample::Index>(), any::<u8>()), 1..4),
     ) {
         let mut bytes = encode(&points);
-        for (place, byte) in places {
-            let place = place.index(bytes.len());
-            bytes[place] = byte;
+        for (position, byte) in positions {
+            let position = position.index(bytes.len());
+            bytes[position] = byte;
         }
         if let Ok(read) = decode(&bytes) {
             prop_assert!(read.steps.is_sorted());
         }
-        let _: Result<Entry, Malformed> = Entry::decode(&bytes);
+        let _: Result<ChunkEntry, FormatError> = ChunkEntry::decode(&bytes);
     }
 
     #[test]
@@ -42,14 +42,14 @@ proptest! {
         if let Ok(read) = decode(&bytes) {
             prop_assert!(read.len() <= CHUNK_POINTS);
         }
-        let _: Result<Entry, Malformed> = Entry::decode(&bytes);
+        let _: Result<ChunkEntry, FormatError> = ChunkEntry::decode(&bytes);
     }
 
     #[test]
-    fn groups_cover_the_steps_in_order(points in generate::settled_points(30), firsts in generate::settled_points(6)) {
-        let entry = |point| Entry { id: 0, bytes: 0, base: None, summary: Summary::of(&[point].into_iter().collect(), 0..1).unwrap() };
-        let entries: Vec<Entry> = firsts.iter().map(entry).collect();
-        let groups = groups(&entries, &points.steps);
+    fn groups_cover_the_steps_in_order(points in generate::sorted_points(30), firsts in generate::sorted_points(6)) {
+        let entry = |point| ChunkEntry { id: 0, bytes: 0, base: None, summary: Summary::from_points(&[point].into_iter().collect(), 0..1).unwrap() };
+        let entries: Vec<ChunkEntry> = firsts.iter().map(entry).collect();
+        let groups = group_by_chunk(&entries, &points.steps);
         prop_assert_eq!(groups.len(), entries.len());
         let mut next = 0;
         for (index, group) in groups.iter().enumerate() {
@@ -75,5 +75,5 @@ fn an_unknown_format_is_rejected() {
 fn a_count_over_the_limit_is_rejected_before_any_allocation() {
     let mut bytes = vec![FORMAT];
     put_varint(&mut bytes, u64::MAX);
-    assert_eq!(decode(&bytes).err(), Some(Malformed("count out of bounds")));
+    assert_eq!(decode(&bytes).err(), Some(FormatError("count out of bounds")));
 }

@@ -40,7 +40,7 @@ proptest! {
     #[test]
     fn damaged_columns_are_decoded_or_rejected(
         values in (100..300_usize).prop_flat_map(generate::values),
-        places in proptest::collection::vec((any::<proptest::sample::Index>(), any::<u8>()), 0..4),
+        positions in proptest::collection::vec((any::<proptest::sample::Index>(), any::<u8>()), 0..4),
         cut in any::<proptest::sample::Index>(),
     ) {
         let integers: Vec<i64> = values.iter().map(|value| value.to_bits() as i64).collect();
@@ -48,9 +48,9 @@ proptest! {
         put_float_column(&mut floats, &values);
         put_integer_column(&mut whole, &integers);
         for out in [&mut floats, &mut whole] {
-            for (place, byte) in &places {
-                let place = place.index(out.len());
-                out[place] = *byte;
+            for (position, byte) in &positions {
+                let position = position.index(out.len());
+                out[position] = *byte;
             }
             out.truncate(cut.index(out.len() * 4).max(1));
             // The values are arbitrary, but there must be no panic, and as many
@@ -69,8 +69,8 @@ proptest! {
 #[test]
 fn nans_keep_their_bits_among_decimals() {
     let mut values: Vec<f64> = (0..2000).map(|index| f64::from(index % 97) * 0.01).collect();
-    for (place, payload) in (0..2000).step_by(31).zip(1..) {
-        values[place] = f64::from_bits(0x7ff8_0000_0000_0000 + payload);
+    for (position, payload) in (0..2000).step_by(31).zip(1..) {
+        values[position] = f64::from_bits(0x7ff8_0000_0000_0000 + payload);
     }
     let mut out = Vec::new();
     put_float_column(&mut out, &values);

@@ -2,7 +2,7 @@
 //! saves; folding late slows readers down.
 
 use super::super::block::Block;
-use super::super::wire::Malformed;
+use super::super::wire::FormatError;
 use crate::ids::SeriesNumber;
 
 /// Average number of points per touched series at which folding pays off. Folding 10,000 series
@@ -22,7 +22,7 @@ const MAX_SERIES: u32 = 1 << 20;
 
 /// The content of the blocks of a run that no fold has started on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Unfolded {
+pub struct UnfoldedBlocks {
     pub blocks: u64,
     pub bytes: u64,
     pub points: u64,
@@ -30,9 +30,9 @@ pub struct Unfolded {
     touched: Vec<u64>,
 }
 
-impl Unfolded {
+impl UnfoldedBlocks {
     /// Counts an encoded block.
-    pub fn add(&mut self, bytes: &[u8]) -> Result<(), Malformed> {
+    pub fn add(&mut self, bytes: &[u8]) -> Result<(), FormatError> {
         let block = Block::open(bytes)?;
         self.blocks += 1;
         self.bytes += bytes.len() as u64;
@@ -40,9 +40,9 @@ impl Unfolded {
         (0..block.series_count()).try_for_each(|index| self.touch(block.series(index)))
     }
 
-    fn touch(&mut self, series: SeriesNumber) -> Result<(), Malformed> {
+    fn touch(&mut self, series: SeriesNumber) -> Result<(), FormatError> {
         if series.0 >= MAX_SERIES {
-            return Err(Malformed("series number out of bounds"));
+            return Err(FormatError("series number out of bounds"));
         }
         let word = series.0 as usize / 64;
         if word >= self.touched.len() {
@@ -70,10 +70,10 @@ impl Unfolded {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::series::{ABSENT, Point, Written};
+    use crate::series::{ABSENT, Point, WrittenPoints};
 
     fn block(series: u32, points: i64) -> Vec<u8> {
-        let mut written = Written::default();
+        let mut written = WrittenPoints::default();
         for step in 0..points {
             for number in 0..series {
                 let point = Point { step, value: 0.5, epoch: ABSENT, time_us: step };
@@ -86,7 +86,7 @@ mod tests {
     #[test]
     fn rule_09_a_fold_waits_for_points_bytes_blocks_or_the_end() {
         let check = |blocks, bytes, series, points, ended, due| {
-            let mut unfolded = Unfolded { blocks, bytes, points, ..Unfolded::default() };
+            let mut unfolded = UnfoldedBlocks { blocks, bytes, points, ..UnfoldedBlocks::default() };
             (0..series).for_each(|number| unfolded.touch(SeriesNumber(number)).unwrap());
             assert_eq!(
                 unfolded.is_due(ended),
@@ -109,7 +109,7 @@ mod tests {
     #[test]
     fn blocks_are_counted_and_touched_series_counted_once() {
         let block = block(130, 2);
-        let mut unfolded = Unfolded::default();
+        let mut unfolded = UnfoldedBlocks::default();
         (0..3).for_each(|_| unfolded.add(&block).unwrap());
         assert_eq!((unfolded.series(), unfolded.blocks, unfolded.points), (130, 3, 780));
         assert_eq!(unfolded.bytes, 3 * block.len() as u64);

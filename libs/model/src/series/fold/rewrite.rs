@@ -12,98 +12,98 @@ use std::collections::HashMap;
 use bytes::Bytes;
 use matyan_store::{Batch, Result, Snapshot};
 
-use super::super::chunk::{self, CHUNK_BYTES, CHUNK_POINTS, Entry, groups};
-use super::super::header::Folded;
+use super::super::chunk::{self, CHUNK_BYTES, CHUNK_POINTS, ChunkEntry, group_by_chunk};
+use super::super::header::FoldedSummary;
 use super::super::points::{Points, StepRange};
-use super::super::pyramid::rebuild::{Pages, Rebuild};
-use super::super::pyramid::{Sealed, base_level, bucket_steps, encode_page, exponent};
-use super::super::stored::SeriesPlace;
+use super::super::pyramid::rebuild::{Pages, PyramidRebuild};
+use super::super::pyramid::{SealedSummary, base_level, bucket_steps, encode_page, exponent};
+use super::super::series_rows::SeriesRef;
 use super::super::summary::Summary;
 
 /// Maximum number of points of one series per transaction: about 1 MB of chunks, including
 /// those that are merged.
 const SERIES_POINTS: usize = 64 * 1024;
 /// Maximum number of sealed chunks of one series that a transaction rewrites.
-const REWRITTEN: usize = 8;
+const MAX_REWRITTEN_CHUNKS: usize = 8;
 /// Maximum number of chunks of one tier that are not merged.
 const TIER_CHUNKS: usize = 3;
 
 /// The changes made by folding some points of a series.
-pub(super) struct Rewrite {
+pub(super) struct SeriesRewrite {
     /// Number of points folded.
     pub(super) points: usize,
     /// First step that is left to the next transaction.
     pub(super) next_step: Option<i64>,
-    folded: Folded,
-    removed: Vec<Entry>,
-    added: Vec<(Entry, Bytes)>,
+    folded: FoldedSummary,
+    removed: Vec<ChunkEntry>,
+    added: Vec<(ChunkEntry, Bytes)>,
     pages: Pages,
 }
 
-impl Rewrite {
+impl SeriesRewrite {
     /// `points` must be in ascending order of distinct steps, and not empty.
     pub(super) async fn compute(
         snapshot: &dyn Snapshot,
-        place: SeriesPlace,
+        series_ref: SeriesRef,
         mut points: Points,
         ended: bool,
     ) -> Result<Self> {
-        let old = place.folded(snapshot).await?;
-        let mut series = Series::load(snapshot, place, old, &points).await?;
-        let next_step = series.limit(&mut points);
-        let late = series.late(&points);
+        let old = series_ref.folded(snapshot).await?;
+        let mut series = SeriesState::load(snapshot, series_ref, old, &points).await?;
+        let next_step = series.truncate(&mut points);
+        let late = series.late_count(&points);
         series.rewrite_sealed(&points.slice(0..late)).await?;
         series.extend_tail(points.slice(late..points.len()), ended).await?;
-        let (folded, pages) = series.summarised(late > 0).await?;
-        let Series { removed, added, .. } = series;
+        let (folded, pages) = series.summarize(late > 0).await?;
+        let SeriesState { removed, added, .. } = series;
         Ok(Self { points: points.len(), next_step, folded, removed, added, pages })
     }
 
     /// The mutations of this series.
-    pub(super) fn batch(self, place: &SeriesPlace, garbage_due_us: i64) -> Batch {
+    pub(super) fn batch(self, series_ref: &SeriesRef, garbage_due_us: i64) -> Batch {
         let mut batch = Batch::default();
         for entry in &self.removed {
-            batch.clear(place.entry_key(entry.steps().first));
-            batch.set(place.garbage_key(garbage_due_us, entry.id), Bytes::new());
+            batch.clear(series_ref.entry_key(entry.steps().first));
+            batch.set(series_ref.garbage_key(garbage_due_us, entry.id), Bytes::new());
         }
         for (entry, bytes) in self.added {
-            batch.set(place.entry_key(entry.steps().first), entry.encode());
-            batch.set(place.chunk_key(entry.id), bytes);
+            batch.set(series_ref.entry_key(entry.steps().first), entry.encode());
+            batch.set(series_ref.chunk_key(entry.id), bytes);
         }
         for ((level, number), page) in &self.pages {
-            let key = place.page_key(*level, *number);
+            let key = series_ref.page_key(*level, *number);
             if page.is_empty() {
                 batch.clear(key);
             } else {
                 batch.set(key, encode_page(page));
             }
         }
-        batch.set(place.summary_key(), self.folded.encode());
+        batch.set(series_ref.summary_key(), self.folded.encode());
         batch
     }
 }
 
 /// A series during a rewrite.
-struct Series<'a> {
+struct SeriesState<'a> {
     snapshot: &'a dyn Snapshot,
-    place: SeriesPlace,
-    old: Option<Folded>,
+    series_ref: SeriesRef,
+    old: Option<FoldedSummary>,
     /// The relevant part of the chunk list, with the changes so far.
-    entries: Vec<Entry>,
-    removed: Vec<Entry>,
-    added: Vec<(Entry, Bytes)>,
+    entries: Vec<ChunkEntry>,
+    removed: Vec<ChunkEntry>,
+    added: Vec<(ChunkEntry, Bytes)>,
     /// Points of added sealed chunks, by chunk id.
-    fresh: HashMap<u64, Points>,
+    new_points: HashMap<u64, Points>,
     next_chunk: u64,
 }
 
-impl<'a> Series<'a> {
+impl<'a> SeriesState<'a> {
     async fn load(
         snapshot: &'a dyn Snapshot,
-        place: SeriesPlace,
-        old: Option<Folded>,
+        series_ref: SeriesRef,
+        old: Option<FoldedSummary>,
         points: &Points,
-    ) -> Result<Series<'a>> {
+    ) -> Result<SeriesState<'a>> {
         let sealed = old.and_then(|old| old.sealed);
         let from = match (&sealed, points.first()) {
             // Late points change the summary of all sealed chunks, so all entries
@@ -117,32 +117,33 @@ impl<'a> Series<'a> {
             (None, _) => old.map(|_| i64::MIN),
         };
         let entries = match from {
-            Some(from) => place.entries(snapshot, StepRange::new(from, i64::MAX)).await?,
+            Some(from) => series_ref.entries(snapshot, StepRange::new(from, i64::MAX)).await?,
             None => Vec::new(),
         };
         let next_chunk = old.map_or(0, |old| old.next_chunk);
-        let (removed, added, fresh) = Default::default();
-        Ok(Self { snapshot, place, old, entries, removed, added, fresh, next_chunk })
+        let (removed, added, new_points) = Default::default();
+        Ok(Self { snapshot, series_ref, old, entries, removed, added, new_points, next_chunk })
     }
 
-    fn sealed_entries(&self) -> &[Entry] {
-        &self.entries[..self.entries.partition_point(Entry::sealed)]
+    fn sealed_entries(&self) -> &[ChunkEntry] {
+        &self.entries[..self.entries.partition_point(ChunkEntry::sealed)]
     }
 
     /// Number of points that are before the end of the sealed chunks.
-    fn late(&self, points: &Points) -> usize {
+    fn late_count(&self, points: &Points) -> usize {
         let last = self.old.and_then(|old| old.sealed).map(|sealed| sealed.summary.last.step);
         last.map_or(0, |last| points.positions(&StepRange::new(i64::MIN, last)).end)
     }
 
     /// Truncates the points to what a transaction takes. Returns the step of the first one
     /// removed.
-    fn limit(&self, points: &mut Points) -> Option<i64> {
-        let late = self.late(points);
-        let touched = groups(self.sealed_entries(), &points.steps[..late])
+    fn truncate(&self, points: &mut Points) -> Option<i64> {
+        let late = self.late_count(points);
+        let touched = group_by_chunk(self.sealed_entries(), &points.steps[..late])
             .into_iter()
             .filter(|group| !group.is_empty());
-        let end = touched.skip(REWRITTEN - 1).map(|group| group.end).next().filter(|end| *end < late);
+        let end =
+            touched.skip(MAX_REWRITTEN_CHUNKS - 1).map(|group| group.end).next().filter(|end| *end < late);
         let end = end.unwrap_or(points.len()).min(SERIES_POINTS);
         let next_step = points.steps.get(end).copied();
         *points = points.slice(0..end);
@@ -151,12 +152,12 @@ impl<'a> Series<'a> {
 
     async fn rewrite_sealed(&mut self, late: &Points) -> Result<()> {
         let touched = self.sealed_entries().to_vec();
-        for (entry, group) in touched.iter().zip(groups(&touched, &late.steps)) {
+        for (entry, group) in touched.iter().zip(group_by_chunk(&touched, &late.steps)) {
             if !group.is_empty() {
-                let points = self.place.listed_chunk(self.snapshot, entry).await?;
-                let rewritten = points.overlaid(&late.slice(group));
+                let points = self.series_ref.listed_chunk(self.snapshot, entry).await?;
+                let rewritten = points.merged_with(&late.slice(group));
                 self.remove(entry.steps().first);
-                for piece in cut(&rewritten, true) {
+                for piece in split(&rewritten, true) {
                     self.add(piece, true);
                 }
             }
@@ -167,13 +168,13 @@ impl<'a> Series<'a> {
     async fn extend_tail(&mut self, points: Points, ended: bool) -> Result<()> {
         let Some(first) = points.first() else { return Ok(()) };
         let tail = self.entries[self.sealed_entries().len()..].to_vec();
-        let mut from = if ended { 0 } else { absorbed(&tail, first.step, points.len()) };
-        let mut pieces = cut(&self.merged(&tail[from..], &points).await?, false);
+        let mut from = if ended { 0 } else { merge_start(&tail, first.step, points.len()) };
+        let mut pieces = split(&self.merge_tail(&tail[from..], &points).await?, false);
         if from > 0 && pieces.iter().any(|piece| piece.full) {
             // Sealed chunks must come before unsealed ones, so the whole tail is
             // merged.
             from = 0;
-            pieces = cut(&self.merged(&tail, &points).await?, false);
+            pieces = split(&self.merge_tail(&tail, &points).await?, false);
         }
         for entry in &tail[from..] {
             self.remove(entry.steps().first);
@@ -185,13 +186,13 @@ impl<'a> Series<'a> {
         Ok(())
     }
 
-    async fn merged(&self, tail: &[Entry], points: &Points) -> Result<Points> {
+    async fn merge_tail(&self, tail: &[ChunkEntry], points: &Points) -> Result<Points> {
         let mut merged = Points::default();
         for entry in tail {
-            let chunk = self.place.listed_chunk(self.snapshot, entry).await?;
+            let chunk = self.series_ref.listed_chunk(self.snapshot, entry).await?;
             merged.extend(&chunk, 0..chunk.len());
         }
-        Ok(merged.overlaid(points))
+        Ok(merged.merged_with(points))
     }
 
     fn remove(&mut self, first_step: i64) {
@@ -199,22 +200,22 @@ impl<'a> Series<'a> {
         self.removed.push(self.entries.remove(index));
     }
 
-    fn add(&mut self, piece: Piece, sealed: bool) {
-        let Some(summary) = Summary::of(&piece.points, 0..piece.points.len()) else { return };
+    fn add(&mut self, piece: NewChunk, sealed: bool) {
+        let Some(summary) = Summary::from_points(&piece.points, 0..piece.points.len()) else { return };
         let base = sealed.then(|| base_level(piece.points.len(), &summary.steps()));
-        let entry = Entry { id: self.next_chunk, bytes: piece.bytes.len() as u64, base, summary };
+        let entry = ChunkEntry { id: self.next_chunk, bytes: piece.bytes.len() as u64, base, summary };
         self.next_chunk += 1;
         let index = self.entries.partition_point(|other| other.steps().first < summary.first.step);
         self.entries.insert(index, entry.clone());
         if sealed {
-            self.fresh.insert(entry.id, piece.points);
+            self.new_points.insert(entry.id, piece.points);
         }
         self.added.push((entry, piece.bytes.into()));
     }
 
     /// The new summary row, and the pages over chunks that were sealed, rewritten, or
     /// replaced.
-    async fn summarised(&self, rewritten: bool) -> Result<(Folded, Pages)> {
+    async fn summarize(&self, rewritten: bool) -> Result<(FoldedSummary, Pages)> {
         let old = self.old.and_then(|old| old.sealed);
         let added = || self.added.iter().map(|(entry, _)| entry).filter(|entry| entry.sealed());
         let mut sum = if rewritten { None } else { old.map(|old| old.summary) };
@@ -226,32 +227,33 @@ impl<'a> Series<'a> {
         let bases = || added().filter_map(|entry| entry.base);
         let lowest = bases().chain(old.map(|old| old.lowest)).min();
         let highest = bases().chain(old.map(|old| old.highest)).max();
-        let new =
-            sum.zip(lowest.zip(highest)).map(|(sum, (lowest, highest))| Sealed::new(sum, lowest, highest));
+        let new = sum
+            .zip(lowest.zip(highest))
+            .map(|(sum, (lowest, highest))| SealedSummary::new(sum, lowest, highest));
         let pages = match new {
             Some(new) if added().next().is_some() => {
-                let changed: Vec<&Entry> =
+                let changed: Vec<&ChunkEntry> =
                     added().chain(self.removed.iter().filter(|entry| entry.sealed())).collect();
                 let entries = self.sealed_entries();
-                let (snapshot, place, fresh) = (self.snapshot, self.place, &self.fresh);
-                Rebuild { snapshot, place, old, new, entries, fresh }.pages(&changed).await?
+                let (snapshot, series_ref, new_points) = (self.snapshot, self.series_ref, &self.new_points);
+                PyramidRebuild { snapshot, series_ref, old, new, entries, new_points }.pages(&changed).await?
             }
             _ => Pages::new(),
         };
         let mut total = sum;
         let unsealed = self.entries.iter().filter(|entry| !entry.sealed());
         unsealed.for_each(|entry| Summary::add(&mut total, &entry.summary));
-        let total = total.ok_or(super::Malformed("folded series has no points"))?;
-        Ok((Folded { next_chunk: self.next_chunk, total, sealed: new }, pages))
+        let total = total.ok_or(super::FormatError("folded series has no points"))?;
+        Ok((FoldedSummary { next_chunk: self.next_chunk, total, sealed: new }, pages))
     }
 }
 
 /// Index of the first tail chunk that is merged with `count` new points beginning at step
 /// `first`.
-fn absorbed(tail: &[Entry], first: i64, count: usize) -> usize {
+fn merge_start(tail: &[ChunkEntry], first: i64, count: usize) -> usize {
     let tier = |count: usize| count.max(1).ilog(4);
     let mut from = tail.partition_point(|entry| entry.steps().last < first);
-    let mut count = count + tail[from..].iter().map(Entry::count).sum::<usize>();
+    let mut count = count + tail[from..].iter().map(ChunkEntry::count).sum::<usize>();
     loop {
         let before = &tail[..from];
         let lower = before.iter().rev().take_while(|entry| tier(entry.count()) < tier(count)).count();
@@ -261,13 +263,13 @@ fn absorbed(tail: &[Entry], first: i64, count: usize) -> usize {
         if lower == 0 && equal < TIER_CHUNKS {
             return if count < CHUNK_POINTS { from } else { 0 };
         }
-        count += before[from - taken..].iter().map(Entry::count).sum::<usize>();
+        count += before[from - taken..].iter().map(ChunkEntry::count).sum::<usize>();
         from -= taken;
     }
 }
 
 /// The points of a future chunk, and their encoding.
-struct Piece {
+struct NewChunk {
     points: Points,
     bytes: Vec<u8>,
     /// No more points fit.
@@ -276,7 +278,7 @@ struct Piece {
 
 /// Splits points into chunks within the limits: full ones and a remainder, or, if `even`,
 /// chunks of similar size.
-fn cut(points: &Points, even: bool) -> Vec<Piece> {
+fn split(points: &Points, even: bool) -> Vec<NewChunk> {
     let evened = |left: usize, size: usize| if even { left.div_ceil(left.div_ceil(size)) } else { size };
     let mut pieces = Vec::new();
     let (mut start, mut size) = (0, CHUNK_POINTS);
@@ -289,7 +291,7 @@ fn cut(points: &Points, even: bool) -> Vec<Piece> {
             // The target is a little below the limit, so that the next try fits.
             size = (count * (CHUNK_BYTES - CHUNK_BYTES / 16) / bytes.len()).max(1);
         } else {
-            pieces.push(Piece { points: part, bytes, full: count == size });
+            pieces.push(NewChunk { points: part, bytes, full: count == size });
             start += count;
         }
     }

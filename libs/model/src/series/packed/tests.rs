@@ -27,7 +27,7 @@ proptest! {
         let mut out = Vec::new();
         put_optionals(&mut out, &values, put_integers);
         let mut input = Input::all(&out);
-        let column = Optionals::open(&mut input, values.len()).unwrap();
+        let column = OptionalIntegers::open(&mut input, values.len()).unwrap();
         input.end().unwrap();
         let mut read = Vec::new();
         column.read(0..values.len(), &mut read);
@@ -55,7 +55,7 @@ proptest! {
         if let Ok(column) = Integers::open(&mut Input::all(&bytes), count) {
             column.read(0..count, &mut Vec::new());
         }
-        if let Ok(column) = Optionals::open(&mut Input::all(&bytes), count) {
+        if let Ok(column) = OptionalIntegers::open(&mut Input::all(&bytes), count) {
             column.read(0..count, &mut Vec::new());
         }
         if let Ok(column) = Floats::open(&mut Input::all(&bytes), count) {

@@ -8,9 +8,9 @@ use super::super::generate;
 use super::*;
 
 #[derive(Default)]
-struct Model(BTreeMap<i64, Point>);
+struct PointMap(BTreeMap<i64, Point>);
 
-impl Model {
+impl PointMap {
     fn write(&mut self, points: &Points) {
         for point in points.iter() {
             self.0
@@ -31,23 +31,23 @@ impl Model {
 
 proptest! {
     #[test]
-    fn settled_points_equal_those_in_a_map(mut points in generate::points(60)) {
-        let mut model = Model::default();
+    fn sorted_points_equal_those_in_a_map(mut points in generate::points(60)) {
+        let mut model = PointMap::default();
         model.write(&points);
-        points.settle();
+        points.sort_and_merge();
         prop_assert_eq!(points, model.points());
     }
 
     #[test]
-    fn an_overlay_equals_a_later_write(old in generate::settled_points(60), new in generate::settled_points(60)) {
-        let mut model = Model::default();
+    fn an_overlay_equals_a_later_write(old in generate::sorted_points(60), new in generate::sorted_points(60)) {
+        let mut model = PointMap::default();
         model.write(&old);
         model.write(&new);
-        prop_assert_eq!(old.overlaid(&new), model.points());
+        prop_assert_eq!(old.merged_with(&new), model.points());
     }
 
     #[test]
-    fn positions_match_the_step_range(points in generate::settled_points(40), first: i8, last: i8) {
+    fn positions_match_the_step_range(points in generate::sorted_points(40), first: i8, last: i8) {
         let range = StepRange::new(first.into(), last.into());
         let expected: Points = points.iter().filter(|point| range.contains(point.step)).collect();
         prop_assert_eq!(points.slice(points.positions(&range)), expected);
@@ -59,7 +59,7 @@ fn an_absent_value_does_not_replace_an_earlier_one() {
     let check = |first: (i64, i64), second: (i64, i64), epoch, time_us| {
         let point = |value, (epoch, time_us)| Point { step: 3, value, epoch, time_us };
         let mut points: Points = [point(1.0, first), point(2.0, second)].into_iter().collect();
-        points.settle();
+        points.sort_and_merge();
         assert_eq!(points, [point(2.0, (epoch, time_us))].into_iter().collect());
     };
     check((5, 50), (ABSENT, ABSENT), 5, 50);

@@ -4,35 +4,35 @@ use std::collections::{BTreeMap, HashMap};
 
 use matyan_store::{Result, Snapshot};
 
-use super::{Page, Sealed, bucket_steps, bucketed, exponent, page_of};
-use crate::series::chunk::Entry;
+use super::{Page, SealedSummary, bucket_steps, bucket_summaries, exponent, page_number};
+use crate::series::chunk::ChunkEntry;
 use crate::series::points::{Points, StepRange};
-use crate::series::stored::SeriesPlace;
+use crate::series::series_rows::SeriesRef;
 use crate::series::summary::Summary;
 
 /// The inputs of a rebuild.
-pub(crate) struct Rebuild<'a> {
+pub(crate) struct PyramidRebuild<'a> {
     pub(crate) snapshot: &'a dyn Snapshot,
-    pub(crate) place: SeriesPlace,
+    pub(crate) series_ref: SeriesRef,
     /// The pyramid before the change; `new` is the one after it.
-    pub(crate) old: Option<Sealed>,
-    pub(crate) new: Sealed,
+    pub(crate) old: Option<SealedSummary>,
+    pub(crate) new: SealedSummary,
     /// Sealed chunks after the change: at least all those in the buckets of the highest old
     /// level that contain the change.
-    pub(crate) entries: &'a [Entry],
+    pub(crate) entries: &'a [ChunkEntry],
     /// Points of chunks that have not been stored yet, by id.
-    pub(crate) fresh: &'a HashMap<u64, Points>,
+    pub(crate) new_points: &'a HashMap<u64, Points>,
 }
 
 /// New content of pages, by level and number; an empty page is to be cleared.
 pub(crate) type Pages = BTreeMap<(u8, i64), Page>;
 
-impl Rebuild<'_> {
+impl PyramidRebuild<'_> {
     /// The pages that change; `changed` holds every sealed chunk added or removed.
-    pub(crate) async fn pages(&self, changed: &[&Entry]) -> Result<Pages> {
+    pub(crate) async fn pages(&self, changed: &[&ChunkEntry]) -> Result<Pages> {
         let mut pages = Pages::new();
         for level in self.new.lowest..=self.new.top {
-            for (first, last) in self.outdated(changed, level) {
+            for (first, last) in self.outdated_ranges(changed, level) {
                 let buckets = self.buckets(&pages, level, first, last).await?;
                 self.replace(&mut pages, level, first, last, buckets).await?;
             }
@@ -42,7 +42,7 @@ impl Rebuild<'_> {
 
     /// Ranges of buckets to recompute at a level, in order: those over changed chunks, or
     /// all if the level is new.
-    fn outdated(&self, changed: &[&Entry], level: u8) -> Vec<(i64, i64)> {
+    fn outdated_ranges(&self, changed: &[&ChunkEntry], level: u8) -> Vec<(i64, i64)> {
         let exponent = exponent(level);
         let range = |steps: StepRange| (steps.first >> exponent, steps.last >> exponent);
         if self.old.is_none_or(|old| level > old.top) {
@@ -65,7 +65,8 @@ impl Rebuild<'_> {
     async fn buckets(&self, pages: &Pages, level: u8, first: i64, last: i64) -> Result<Page> {
         let mut buckets = BTreeMap::<i64, Option<Summary>>::new();
         if level > self.new.lowest {
-            for (bucket, summary) in self.current(pages, level - 1, first << 2, last << 2 | 3).await? {
+            for (bucket, summary) in self.current_buckets(pages, level - 1, first << 2, last << 2 | 3).await?
+            {
                 Summary::add(buckets.entry(bucket >> 2).or_default(), &summary);
             }
         }
@@ -75,14 +76,14 @@ impl Rebuild<'_> {
             self.entries.iter().filter(|entry| entry.base == Some(level) && entry.steps().overlaps(&steps))
         {
             let stored;
-            let points = match self.fresh.get(&entry.id) {
+            let points = match self.new_points.get(&entry.id) {
                 Some(points) => points,
                 None => {
-                    stored = self.place.listed_chunk(self.snapshot, entry).await?;
+                    stored = self.series_ref.listed_chunk(self.snapshot, entry).await?;
                     &stored
                 }
             };
-            for (bucket, summary) in bucketed(points, points.positions(&steps), exponent) {
+            for (bucket, summary) in bucket_summaries(points, points.positions(&steps), exponent) {
                 Summary::add(buckets.entry(bucket).or_default(), &summary);
             }
         }
@@ -90,21 +91,29 @@ impl Rebuild<'_> {
     }
 
     /// Buckets of a level, including the changes so far.
-    async fn current(&self, pages: &Pages, level: u8, first: i64, last: i64) -> Result<Vec<(i64, Summary)>> {
-        let mut buckets = self.stored(level, first, last).await?;
-        buckets.retain(|(bucket, _)| !pages.contains_key(&(level, page_of(*bucket))));
-        for page in pages.range((level, page_of(first))..=(level, page_of(last))).map(|(_, page)| page) {
+    async fn current_buckets(
+        &self,
+        pages: &Pages,
+        level: u8,
+        first: i64,
+        last: i64,
+    ) -> Result<Vec<(i64, Summary)>> {
+        let mut buckets = self.stored_buckets(level, first, last).await?;
+        buckets.retain(|(bucket, _)| !pages.contains_key(&(level, page_number(*bucket))));
+        for page in
+            pages.range((level, page_number(first))..=(level, page_number(last))).map(|(_, page)| page)
+        {
             buckets.extend(page.iter().map(|(bucket, summary)| (*bucket, *summary)));
         }
         buckets.retain(|(bucket, _)| (first..=last).contains(bucket));
         Ok(buckets)
     }
 
-    async fn stored(&self, level: u8, first: i64, last: i64) -> Result<Vec<(i64, Summary)>> {
+    async fn stored_buckets(&self, level: u8, first: i64, last: i64) -> Result<Vec<(i64, Summary)>> {
         if self.old.is_none_or(|old| level < old.lowest || level > old.top) {
             return Ok(Vec::new());
         }
-        self.place.buckets(self.snapshot, level, first, last).await
+        self.series_ref.buckets(self.snapshot, level, first, last).await
     }
 
     /// Replaces the buckets from `first` to `last` by `buckets`.
@@ -116,16 +125,18 @@ impl Rebuild<'_> {
         last: i64,
         buckets: Page,
     ) -> Result<()> {
-        let mut stored = self.stored(level, first, last).await?;
-        stored.retain(|(bucket, _)| !pages.contains_key(&(level, page_of(*bucket))));
+        let mut stored = self.stored_buckets(level, first, last).await?;
+        stored.retain(|(bucket, _)| !pages.contains_key(&(level, page_number(*bucket))));
         for (bucket, summary) in stored {
-            pages.entry((level, page_of(bucket))).or_default().insert(bucket, summary);
+            pages.entry((level, page_number(bucket))).or_default().insert(bucket, summary);
         }
-        for page in pages.range_mut((level, page_of(first))..=(level, page_of(last))).map(|(_, page)| page) {
+        for page in
+            pages.range_mut((level, page_number(first))..=(level, page_number(last))).map(|(_, page)| page)
+        {
             page.retain(|bucket, _| !(first..=last).contains(bucket));
         }
         for (bucket, summary) in buckets {
-            pages.entry((level, page_of(bucket))).or_default().insert(bucket, summary);
+            pages.entry((level, page_number(bucket))).or_default().insert(bucket, summary);
         }
         Ok(())
     }

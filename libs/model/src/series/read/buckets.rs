@@ -7,7 +7,7 @@ use matyan_store::{Result, Snapshot};
 
 use super::SeriesView;
 use crate::series::points::{Points, StepRange};
-use crate::series::pyramid::{Sealed, bucketed, level_within};
+use crate::series::pyramid::{SealedSummary, bucket_summaries, level_for_exponent};
 use crate::series::summary::Summary;
 
 impl SeriesView {
@@ -21,13 +21,17 @@ impl SeriesView {
         exponent: u32,
     ) -> Result<Vec<Summary>> {
         let Some(span) = self.span() else { return Ok(Vec::new()) };
-        let wanted = steps.cut(&span);
+        let wanted = steps.intersection(&span);
         if wanted.is_empty() {
             return Ok(Vec::new());
         }
         let exponent = exponent.min(63);
-        let mut sums =
-            Sums { wanted, exponent, read: self.to_read(wanted, span, exponent), buckets: BTreeMap::new() };
+        let mut sums = BucketSums {
+            wanted,
+            exponent,
+            read: self.buckets_to_read(wanted, span, exponent),
+            buckets: BTreeMap::new(),
+        };
         let pyramid = self.level(exponent);
         if let Some((level, _)) = pyramid {
             self.add_stored(snapshot, level, &mut sums).await?;
@@ -37,15 +41,15 @@ impl SeriesView {
     }
 
     /// The level to read, and the pyramid that it belongs to.
-    fn level(&self, exponent: u32) -> Option<(u8, Sealed)> {
+    fn level(&self, exponent: u32) -> Option<(u8, SealedSummary)> {
         let sealed = self.folded?.sealed?;
-        let level = level_within(exponent)?.min(sealed.top);
+        let level = level_for_exponent(exponent)?.min(sealed.top);
         (level >= sealed.lowest).then_some((level, sealed))
     }
 
     /// Buckets for which the pyramid does not have the right sum: those with unfolded
     /// points before the end of the chunks, and those that are partly outside of the range.
-    fn to_read(&self, wanted: StepRange, span: StepRange, exponent: u32) -> BTreeSet<i64> {
+    fn buckets_to_read(&self, wanted: StepRange, span: StepRange, exponent: u32) -> BTreeSet<i64> {
         let folded = self.folded.map_or(i64::MIN, |folded| folded.total.last.step);
         let late = self.unfolded.positions(&StepRange::new(wanted.first, wanted.last.min(folded)));
         let mut read: BTreeSet<i64> = self.unfolded.steps[late].iter().map(|step| step >> exponent).collect();
@@ -61,10 +65,10 @@ impl SeriesView {
         read
     }
 
-    async fn add_stored(&self, snapshot: &dyn Snapshot, level: u8, sums: &mut Sums) -> Result<()> {
+    async fn add_stored(&self, snapshot: &dyn Snapshot, level: u8, sums: &mut BucketSums) -> Result<()> {
         let level_exponent = crate::series::pyramid::exponent(level);
         let (first, last) = (sums.wanted.first >> level_exponent, sums.wanted.last >> level_exponent);
-        for (bucket, summary) in self.place.buckets(snapshot, level, first, last).await? {
+        for (bucket, summary) in self.series_ref.buckets(snapshot, level, first, last).await? {
             let wide = bucket >> (sums.exponent - level_exponent);
             if (first..=last).contains(&bucket) && !sums.read.contains(&wide) {
                 sums.add(wide, &summary);
@@ -78,8 +82,8 @@ impl SeriesView {
     async fn add_read(
         &self,
         snapshot: &dyn Snapshot,
-        pyramid: Option<(u8, Sealed)>,
-        sums: &mut Sums,
+        pyramid: Option<(u8, SealedSummary)>,
+        sums: &mut BucketSums,
     ) -> Result<()> {
         let mut steps = sums.wanted;
         if let Some((level, sealed)) = pyramid
@@ -101,7 +105,7 @@ impl SeriesView {
                 Some(entry) if !counted && part.late.is_empty() && sums.is_one_bucket(&entry.steps()) => {
                     sums.add(entry.steps().first >> sums.exponent, &entry.summary);
                 }
-                _ => sums.add_points(&part.points(snapshot, &self.place).await?, counted),
+                _ => sums.add_points(&part.points(snapshot, &self.series_ref).await?, counted),
             }
         }
         Ok(())
@@ -109,7 +113,7 @@ impl SeriesView {
 }
 
 /// The buckets summed so far.
-struct Sums {
+struct BucketSums {
     wanted: StepRange,
     exponent: u32,
     /// Buckets that are computed from points alone.
@@ -117,7 +121,7 @@ struct Sums {
     buckets: BTreeMap<i64, Summary>,
 }
 
-impl Sums {
+impl BucketSums {
     fn add(&mut self, bucket: i64, summary: &Summary) {
         self.buckets.entry(bucket).and_modify(|sum| *sum = sum.merged(summary)).or_insert(*summary);
     }
@@ -125,7 +129,7 @@ impl Sums {
     /// Adds the points of a part. If the pyramid includes the part, only points in buckets
     /// that are computed from points are added.
     fn add_points(&mut self, points: &Points, counted: bool) {
-        for (bucket, summary) in bucketed(points, points.positions(&self.wanted), self.exponent) {
+        for (bucket, summary) in bucket_summaries(points, points.positions(&self.wanted), self.exponent) {
             if !counted || self.read.contains(&bucket) {
                 self.add(bucket, &summary);
             }

@@ -37,7 +37,7 @@ impl Sampling {
     }
 
     /// The positions of the chosen `steps`, which must be ascending.
-    pub fn places(self, steps: &[i64]) -> Vec<usize> {
+    pub fn positions(self, steps: &[i64]) -> Vec<usize> {
         match self {
             _ if steps.len() <= 1 || self.limit() <= 1 => (0..steps.len().min(self.limit())).collect(),
             Self::Spread(_) => spread(steps, self.limit()),
@@ -47,7 +47,7 @@ impl Sampling {
 
     /// The chosen ones of `points`, which must be in the order of steps.
     pub fn choose(self, points: &Points) -> Points {
-        self.places(&points.steps).into_iter().map(|place| points.get(place)).collect()
+        self.positions(&points.steps).into_iter().map(|position| points.get(position)).collect()
     }
 }
 
@@ -58,20 +58,21 @@ fn spread(steps: &[i64], limit: usize) -> Vec<usize> {
     }
     let (first, last) = (i128::from(steps[0]), i128::from(steps[steps.len() - 1]));
     let parts = limit as i128 - 1;
-    let target = |index: usize| first + rounded(index as i128 * (last - first), parts);
-    let place = |index: usize| steps.partition_point(|step| i128::from(*step) < target(index));
-    let mut chosen: Vec<usize> = (0..limit).map(place).collect();
+    let target = |index: usize| first + divide_round_half_even(index as i128 * (last - first), parts);
+    let position = |index: usize| steps.partition_point(|step| i128::from(*step) < target(index));
+    let mut chosen: Vec<usize> = (0..limit).map(position).collect();
     chosen.dedup();
     if chosen.len() == limit {
         return chosen;
     }
     // There are more points than positions, so all positions are distinct.
-    let place = |index: usize| rounded(index as i128 * (steps.len() as i128 - 1), parts) as usize;
-    (0..limit).map(place).collect()
+    let position =
+        |index: usize| divide_round_half_even(index as i128 * (steps.len() as i128 - 1), parts) as usize;
+    (0..limit).map(position).collect()
 }
 
 /// Divides, rounding half to even; the numerator must not be negative.
-fn rounded(numerator: i128, denominator: i128) -> i128 {
+fn divide_round_half_even(numerator: i128, denominator: i128) -> i128 {
     let (quotient, rest) = (numerator / denominator, numerator % denominator);
     match (2 * rest).cmp(&denominator) {
         std::cmp::Ordering::Less => quotient,
@@ -87,11 +88,11 @@ fn buckets(steps: &[i64], limit: usize) -> Vec<usize> {
     let parts = limit as i128 - 2;
     let mut chosen = vec![0];
     let mut previous = None;
-    for (place, step) in steps.iter().enumerate().take(end).skip(1) {
+    for (position, step) in steps.iter().enumerate().take(end).skip(1) {
         let part = (i128::from(*step) - first - 1) * parts / (last - first - 1).max(1);
         let bucket = part.min(parts - 1);
         if parts > 0 && previous != Some(bucket) {
-            chosen.push(place);
+            chosen.push(position);
             previous = Some(bucket);
         }
     }
@@ -112,7 +113,7 @@ impl SeriesView {
         if folded + self.unfolded.len() as u64 <= EXACT_POINTS {
             return Ok(sampling.choose(&self.points(snapshot, steps).await?));
         }
-        let wanted = steps.cut(&span);
+        let wanted = steps.intersection(&span);
         if wanted.is_empty() {
             return Ok(Points::default());
         }

@@ -5,22 +5,27 @@ use std::collections::VecDeque;
 
 use matyan_store::{Error, Result, Snapshot, Version};
 
-use super::Part;
+use super::ChunkPart;
 use crate::series::points::{Points, StepRange};
-use crate::series::stored::SeriesPlace;
+use crate::series::series_rows::SeriesRef;
 
 /// A scan of a step range, in progress. It holds everything that it needs except the chunks.
 #[derive(Clone)]
 pub struct PointScan {
-    place: SeriesPlace,
+    series_ref: SeriesRef,
     steps: StepRange,
     opened: Version,
-    parts: VecDeque<Part>,
+    parts: VecDeque<ChunkPart>,
 }
 
 impl PointScan {
-    pub(super) fn new(place: SeriesPlace, steps: StepRange, opened: Version, parts: Vec<Part>) -> Self {
-        Self { place, steps, opened, parts: parts.into() }
+    pub(super) fn new(
+        series_ref: SeriesRef,
+        steps: StepRange,
+        opened: Version,
+        parts: Vec<ChunkPart>,
+    ) -> Self {
+        Self { series_ref, steps, opened, parts: parts.into() }
     }
 
     /// The next points in the order of steps, at least one; `None` at the end. Takes the
@@ -31,7 +36,7 @@ impl PointScan {
         while let Some(part) = self.parts.front() {
             let points = match &part.entry {
                 None => part.late.clone(),
-                Some(entry) => match self.place.chunk(snapshot, entry).await? {
+                Some(entry) => match self.series_ref.chunk(snapshot, entry).await? {
                     Some(chunk) => part.over(chunk),
                     // The chunk was cleared after the scan was opened.
                     None if snapshot.version() > self.opened => return Err(Error::SnapshotTooOld),

@@ -22,8 +22,8 @@ fn alike(left: &Summary, right: &Summary) -> bool {
 
 proptest! {
     #[test]
-    fn a_summary_describes_its_points(points in generate::settled_points(60)) {
-        let summary = Summary::of(&points, 0..points.len());
+    fn a_summary_describes_its_points(points in generate::sorted_points(60)) {
+        let summary = Summary::from_points(&points, 0..points.len());
         prop_assert_eq!(summary.is_none(), points.is_empty());
         let Some(summary) = summary else { return Ok(()) };
         let finite: Vec<f64> = points.values.iter().copied().filter(|value| value.is_finite()).collect();
@@ -45,19 +45,19 @@ proptest! {
     }
 
     #[test]
-    fn parts_merge_into_the_whole(points in generate::settled_points(60), at: proptest::sample::Index, swap: bool) {
+    fn parts_merge_into_the_whole(points in generate::sorted_points(60), at: proptest::sample::Index, swap: bool) {
         prop_assume!(points.len() >= 2);
         let middle = 1 + at.index(points.len() - 1);
-        let whole = Summary::of(&points, 0..points.len()).unwrap();
-        let left = Summary::of(&points, 0..middle).unwrap();
-        let right = Summary::of(&points, middle..points.len()).unwrap();
+        let whole = Summary::from_points(&points, 0..points.len()).unwrap();
+        let left = Summary::from_points(&points, 0..middle).unwrap();
+        let right = Summary::from_points(&points, middle..points.len()).unwrap();
         let merged = if swap { right.merged(&left) } else { left.merged(&right) };
         prop_assert!(alike(&merged, &whole), "{:?} is not {:?}", merged, whole);
     }
 
     #[test]
-    fn summaries_survive_the_round_trip(parts in proptest::collection::vec(generate::settled_points(9), 0..20)) {
-        let whole: Vec<Summary> = parts.iter().filter_map(|points| Summary::of(points, 0..points.len())).collect();
+    fn summaries_survive_the_round_trip(parts in proptest::collection::vec(generate::sorted_points(9), 0..20)) {
+        let whole: Vec<Summary> = parts.iter().filter_map(|points| Summary::from_points(points, 0..points.len())).collect();
         let mut out = Vec::new();
         put_summaries(&mut out, &whole);
         let mut input = Input::all(&out);
@@ -79,6 +79,6 @@ proptest! {
 fn a_mean_of_huge_values_is_finite() {
     let point = |step, value| Point { step, value, epoch: 0, time_us: 0 };
     let points: Points = [point(0, f64::MAX), point(1, f64::MAX), point(2, f64::MIN)].into_iter().collect();
-    let summary = Summary::of(&points, 0..3).unwrap();
+    let summary = Summary::from_points(&points, 0..3).unwrap();
     assert!((summary.mean / f64::MAX - 1.0 / 3.0).abs() < 1e-12, "{}", summary.mean);
 }

@@ -8,7 +8,7 @@ use super::harness::{Harness, PROJECT, series};
 use crate::ids::SeriesNumber;
 use crate::keys;
 use crate::series::chunk::{self, CHUNK_POINTS};
-use crate::series::{ABSENT, Fold, Folding, Point, RunSeries, StepRange, Written, garbage_clear};
+use crate::series::{ABSENT, Fold, FoldStatus, Point, RunSeries, StepRange, WrittenPoints, garbage_clear};
 use crate::testing::TestStore;
 
 const CLOCK_US: i64 = 1_000_000;
@@ -19,8 +19,8 @@ fn noise(index: i64) -> f64 {
     ((mixed ^ mixed >> 29).wrapping_mul(0xbf58_476d_1ce4_e5b9) >> 11) as f64 / (1_u64 << 53) as f64
 }
 
-fn noisy(number: u32, steps: impl IntoIterator<Item = i64>) -> Written {
-    let mut written = Written::default();
+fn noisy(number: u32, steps: impl IntoIterator<Item = i64>) -> WrittenPoints {
+    let mut written = WrittenPoints::default();
     for step in steps {
         written.push(
             series(number),
@@ -31,8 +31,8 @@ fn noisy(number: u32, steps: impl IntoIterator<Item = i64>) -> Written {
 }
 
 /// Incompressible points.
-fn bulky(number: u32, steps: std::ops::Range<i64>) -> Written {
-    let mut written = Written::default();
+fn bulky(number: u32, steps: std::ops::Range<i64>) -> WrittenPoints {
+    let mut written = WrittenPoints::default();
     for step in steps {
         let (epoch, time_us) = ((noise(step) * 1e18) as i64, (noise(-step) * 1e18) as i64);
         written.push(series(number), Point { step, value: noise(step), epoch, time_us });
@@ -52,7 +52,7 @@ async fn rule_17_a_fold_stopped_between_any_two_transactions_can_be_resumed() {
     for steps in 0..8 {
         harness.fold_step(false).await;
         harness.fold = None;
-        let run = RunSeries::open(harness.snapshot().await.as_ref(), harness.place).await.unwrap();
+        let run = RunSeries::open(harness.snapshot().await.as_ref(), harness.run_ref).await.unwrap();
         stopped += usize::from(run.is_folding());
         // Points of series that are folded, half folded, and not folded yet, including
         // late points.
@@ -75,8 +75,8 @@ async fn rule_17_a_fold_can_stop_within_a_series_with_many_late_points() {
     harness.write(&noisy(0, (0..160).map(|index| index * 1000))).await;
     harness.write(&noisy(0, (-20_000..-19_000).chain(170_000..171_000))).await;
     let mut inside = 0;
-    while harness.fold_step(false).await == Folding::Under {
-        let row = harness.place.fold_row(harness.snapshot().await.as_ref()).await.unwrap();
+    while harness.fold_step(false).await == FoldStatus::InProgress {
+        let row = harness.run_ref.fold_row(harness.snapshot().await.as_ref()).await.unwrap();
         inside += usize::from(row.position.is_some_and(|(_, step)| step > i64::MIN));
         harness.fold = None;
         harness.verify(&[(StepRange::ALL, 12), (StepRange::ALL, 5)]).await;
@@ -90,7 +90,7 @@ async fn rule_18_a_repeated_step_is_merged_column_by_column_across_chunks_and_bl
     let store = TestStore::open().await;
     let mut harness = Harness::new(&store).await;
     let write = async |harness: &mut Harness<'_>, value, epoch, time_us| {
-        let mut written = Written::default();
+        let mut written = WrittenPoints::default();
         written.push(series(0), Point { step: 4, value, epoch, time_us });
         harness.write(&written).await;
         harness.verify(&[]).await;
@@ -118,7 +118,7 @@ async fn rule_19_points_of_a_long_tail_are_rewritten_a_few_times() {
     let snapshot = harness.snapshot().await;
     let mut rewritten = 0;
     for id in harness.chunks(snapshot.as_ref(), series(0)).await {
-        let key = harness.place.series(series(0)).chunk_key(id);
+        let key = harness.run_ref.series(series(0)).chunk_key(id);
         rewritten += chunk::decode(&snapshot.get(&key).await.unwrap().unwrap()).unwrap().len();
     }
     // Tiers of 256, 1,024, and 4,096 points, and the sealed chunk.
@@ -159,7 +159,7 @@ async fn rule_21_late_steps_recompute_the_buckets_above() {
     harness.fold_all(false).await;
     let everywhere: Vec<_> = (0..=20).map(|exponent| (StepRange::ALL, exponent)).collect();
     harness.verify(&everywhere).await;
-    let mut written = Written::default();
+    let mut written = WrittenPoints::default();
     for (step, value) in [
         (2001, -5.0),
         (2001, 0.5),
@@ -177,7 +177,7 @@ async fn rule_21_late_steps_recompute_the_buckets_above() {
     // An overwritten minimum must disappear from every level.
     let lowest = Point { step: 60_000, value: -9.0, epoch: ABSENT, time_us: 1 };
     for value in [-9.0, 0.5] {
-        let mut written = Written::default();
+        let mut written = WrittenPoints::default();
         written.push(series(0), Point { value, ..lowest });
         harness.write(&written).await;
         harness.fold_all(false).await;
@@ -213,7 +213,7 @@ async fn rule_23_a_replaced_chunk_is_readable_for_ten_minutes() {
     harness.fold_all(false).await;
     let before = harness.points(series(0), StepRange::ALL);
     let snapshot = harness.snapshot().await;
-    let view = RunSeries::open(snapshot.as_ref(), harness.place)
+    let view = RunSeries::open(snapshot.as_ref(), harness.run_ref)
         .await
         .unwrap()
         .view(snapshot.as_ref(), series(0))
@@ -256,7 +256,7 @@ async fn an_ended_run_has_one_tail_chunk_per_series() {
     let snapshot = harness.snapshot().await;
     for number in 0..5 {
         let entries =
-            harness.place.series(series(number)).entries(snapshot.as_ref(), StepRange::ALL).await.unwrap();
+            harness.run_ref.series(series(number)).entries(snapshot.as_ref(), StepRange::ALL).await.unwrap();
         assert_eq!(entries.len(), 1);
     }
 }
@@ -269,13 +269,13 @@ async fn the_slower_of_two_concurrent_folds_gives_up() {
         harness.write(&noisy(number, 0..5000)).await;
     }
     let mut slower =
-        Fold::begin(harness.snapshot().await.as_ref(), harness.place, false).await.unwrap().unwrap();
-    assert_eq!(slower.step(store.deref(), &harness.live, CLOCK_US).await.unwrap(), Folding::Under);
+        Fold::begin(harness.snapshot().await.as_ref(), harness.run_ref, false).await.unwrap().unwrap();
+    assert_eq!(slower.step(store.deref(), &harness.live, CLOCK_US).await.unwrap(), FoldStatus::InProgress);
     harness.fold_step(false).await;
-    assert_eq!(slower.step(store.deref(), &harness.live, CLOCK_US).await.unwrap(), Folding::Superseded);
+    assert_eq!(slower.step(store.deref(), &harness.live, CLOCK_US).await.unwrap(), FoldStatus::Superseded);
     harness.verify(&[]).await;
     harness.fold_all(false).await;
-    assert_eq!(slower.step(store.deref(), &harness.live, CLOCK_US).await.unwrap(), Folding::Superseded);
+    assert_eq!(slower.step(store.deref(), &harness.live, CLOCK_US).await.unwrap(), FoldStatus::Superseded);
     harness.verify(&[]).await;
 }
 
@@ -287,11 +287,11 @@ async fn a_fold_of_a_dead_run_writes_nothing() {
     let mut batch = Batch::buffered();
     batch.set(harness.live.key.clone(), "another life");
     store.commit(batch).await.unwrap();
-    assert_eq!(harness.fold_step(false).await, Folding::Gone);
+    assert_eq!(harness.fold_step(false).await, FoldStatus::RunDead);
     harness.verify(&[]).await;
     let snapshot = harness.snapshot().await;
     assert!(harness.chunks(snapshot.as_ref(), series(0)).await.is_empty());
-    assert!(snapshot.get(&keys::fold(PROJECT, harness.place.number)).await.unwrap().is_none());
+    assert!(snapshot.get(&keys::fold(PROJECT, harness.run_ref.number)).await.unwrap().is_none());
 }
 
 /// Every fourth fold merges the tails of all series, which writes little and clears a lot.
@@ -300,7 +300,7 @@ async fn folds_of_many_small_series_fit_store_transactions() {
     let store = TestStore::open().await;
     let mut harness = Harness::new(&store).await;
     for step in 0..16 {
-        let mut written = Written::default();
+        let mut written = WrittenPoints::default();
         for number in 0..2_500 {
             written.push(series(number), Point { step, value: 0.5, epoch: ABSENT, time_us: step });
         }
@@ -321,7 +321,7 @@ async fn a_long_backlog_takes_several_folds() {
         harness.write(&bulky(0, part * 40_000..(part + 1) * 40_000)).await;
     }
     let unfolded = async |harness: &Harness<'_>| {
-        let run = RunSeries::open(harness.snapshot().await.as_ref(), harness.place).await.unwrap();
+        let run = RunSeries::open(harness.snapshot().await.as_ref(), harness.run_ref).await.unwrap();
         (run.unfolded().unwrap().bytes, run.is_folding(), run.next_block())
     };
     let (bytes, _, next_block) = unfolded(&harness).await;

@@ -8,10 +8,10 @@ use matyan_store::{Batch, Scan, Snapshot, Store};
 
 use crate::ids::{Project, RunNumber, SeriesNumber};
 use crate::keys;
-use crate::series::chunk::{CHUNK_BYTES, CHUNK_POINTS, Entry};
+use crate::series::chunk::{CHUNK_BYTES, CHUNK_POINTS, ChunkEntry};
 use crate::series::{
-    Fold, Folding, Live, Point, Points, RunPlace, RunSeries, Sampling, SeriesView, StepRange, Summary,
-    Written,
+    Fold, FoldStatus, LiveRow, Point, Points, RunRef, RunSeries, Sampling, SeriesView, StepRange, Summary,
+    WrittenPoints,
 };
 use crate::testing::TestStore;
 
@@ -27,8 +27,8 @@ const SERIES_OF_A_SNAPSHOT: usize = 32;
 
 pub(super) struct Harness<'a> {
     pub(super) store: &'a TestStore,
-    pub(super) place: RunPlace,
-    pub(super) live: Live,
+    pub(super) run_ref: RunRef,
+    pub(super) live: LiveRow,
     pub(super) model: BTreeMap<SeriesNumber, BTreeMap<i64, Point>>,
     pub(super) fold: Option<Fold>,
     next_block: u64,
@@ -40,12 +40,12 @@ impl<'a> Harness<'a> {
     /// Creates a run in a store that several tests share.
     pub(super) async fn new(store: &'a TestStore) -> Self {
         let number = RunNumber(NEXT_RUN.fetch_add(1, Ordering::Relaxed));
-        let live = Live { key: keys::document(PROJECT, number), value: "alive".into() };
+        let live = LiveRow { key: keys::document(PROJECT, number), value: "alive".into() };
         let mut batch = Batch::buffered();
         batch.set(live.key.clone(), live.value.clone());
         store.commit(batch).await.unwrap();
-        let place = RunPlace { project: PROJECT, number };
-        Self { store, place, live, model: BTreeMap::new(), fold: None, next_block: 0 }
+        let run_ref = RunRef { project: PROJECT, number };
+        Self { store, run_ref, live, model: BTreeMap::new(), fold: None, next_block: 0 }
     }
 
     pub(super) async fn snapshot(&self) -> Box<dyn Snapshot> {
@@ -53,10 +53,10 @@ impl<'a> Harness<'a> {
     }
 
     /// Writes points in one transaction, as a worker does.
-    pub(super) async fn write(&mut self, written: &Written) {
+    pub(super) async fn write(&mut self, written: &WrittenPoints) {
         let mut batch = Batch::buffered();
         for block in written.blocks() {
-            batch.set(keys::block(PROJECT, self.place.number, self.next_block), block);
+            batch.set(keys::block(PROJECT, self.run_ref.number, self.next_block), block);
             self.next_block += 1;
         }
         self.store.commit(batch).await.unwrap();
@@ -71,20 +71,20 @@ impl<'a> Harness<'a> {
     }
 
     /// Runs one transaction of the current fold, or of a new one.
-    pub(super) async fn fold_step(&mut self, ended: bool) -> Folding {
+    pub(super) async fn fold_step(&mut self, ended: bool) -> FoldStatus {
         if self.fold.is_none() {
-            self.fold = Fold::begin(self.snapshot().await.as_ref(), self.place, ended).await.unwrap();
+            self.fold = Fold::begin(self.snapshot().await.as_ref(), self.run_ref, ended).await.unwrap();
         }
-        let Some(fold) = &mut self.fold else { return Folding::Done };
+        let Some(fold) = &mut self.fold else { return FoldStatus::Done };
         let folding = fold.step(self.store.deref(), &self.live, 1_000_000).await.unwrap();
-        if folding != Folding::Under {
+        if folding != FoldStatus::InProgress {
             self.fold = None;
         }
         folding
     }
 
     pub(super) async fn fold_all(&mut self, ended: bool) {
-        while self.fold_step(ended).await == Folding::Under {}
+        while self.fold_step(ended).await == FoldStatus::InProgress {}
     }
 
     pub(super) fn points(&self, series: SeriesNumber, steps: StepRange) -> Points {
@@ -93,7 +93,7 @@ impl<'a> Harness<'a> {
     }
 
     pub(super) async fn views(&self, snapshot: &dyn Snapshot, numbers: &[SeriesNumber]) -> Vec<SeriesView> {
-        let run = RunSeries::open(snapshot, self.place).await.unwrap();
+        let run = RunSeries::open(snapshot, self.run_ref).await.unwrap();
         assert!(run.next_block() >= self.next_block || self.next_block == 0);
         run.views(snapshot, numbers).await.unwrap()
     }
@@ -141,7 +141,7 @@ impl<'a> Harness<'a> {
     async fn verify_rows(&self, snapshot: &dyn Snapshot, numbers: &[SeriesNumber]) {
         let garbage = self.garbage(snapshot).await;
         for series in numbers {
-            let entries = self.place.series(*series).entries(snapshot, StepRange::ALL).await.unwrap();
+            let entries = self.run_ref.series(*series).entries(snapshot, StepRange::ALL).await.unwrap();
             assert!(entries.windows(2).all(|pair| pair[0].steps().last < pair[1].steps().first));
             assert!(
                 entries.is_sorted_by_key(|entry| !entry.sealed()),
@@ -153,7 +153,7 @@ impl<'a> Harness<'a> {
                     .iter()
                     .all(|entry| entry.count() <= CHUNK_POINTS && entry.bytes <= CHUNK_BYTES as u64)
             );
-            let listed: BTreeSet<u64> = entries.iter().map(|entry: &Entry| entry.id).collect();
+            let listed: BTreeSet<u64> = entries.iter().map(|entry: &ChunkEntry| entry.id).collect();
             let replaced: BTreeSet<u64> =
                 garbage.iter().filter(|(number, _)| number == series).map(|(_, chunk)| *chunk).collect();
             assert_eq!(self.chunks(snapshot, *series).await, &listed | &replaced);
@@ -162,7 +162,7 @@ impl<'a> Harness<'a> {
     }
 
     pub(super) async fn chunks(&self, snapshot: &dyn Snapshot, series: SeriesNumber) -> BTreeSet<u64> {
-        let range = keys::chunks(PROJECT, self.place.number, series);
+        let range = keys::chunks(PROJECT, self.run_ref.number, series);
         let page = snapshot.scan(&range, Scan { bytes: usize::MAX, ..Scan::default() }).await.unwrap();
         page.rows.iter().map(|(key, _)| keys::tail::<(u64,)>(&range.start, key).unwrap().0).collect()
     }
@@ -172,7 +172,7 @@ impl<'a> Harness<'a> {
         let page = snapshot.scan(&range, Scan { bytes: usize::MAX, ..Scan::default() }).await.unwrap();
         let tail = |key| keys::tail::<(i64, u64, u32, u64)>(&keys::garbage_prefix(PROJECT), key).unwrap();
         let rows = page.rows.iter().map(|(key, _)| tail(key));
-        rows.filter(|row| row.1 == self.place.number.0).map(|row| (SeriesNumber(row.2), row.3)).collect()
+        rows.filter(|row| row.1 == self.run_ref.number.0).map(|row| (SeriesNumber(row.2), row.3)).collect()
     }
 }
 
@@ -183,7 +183,7 @@ fn brute_force(points: &Points, exponent: u32) -> Vec<Summary> {
         let bucket = if exponent > 63 { 0 } else { point.step >> exponent };
         buckets.entry(bucket).or_default().push(point);
     }
-    buckets.values().filter_map(|points| Summary::of(points, 0..points.len())).collect()
+    buckets.values().filter_map(|points| Summary::from_points(points, 0..points.len())).collect()
 }
 
 /// Asserts equality up to the rounding of means, which depends on the order of merging.

@@ -7,7 +7,7 @@ use proptest::test_runner::{Config, TestRunner};
 
 use super::harness::{Harness, SERIES};
 use crate::ids::SeriesNumber;
-use crate::series::{ABSENT, Point, StepRange, Written, generate};
+use crate::series::{ABSENT, Point, StepRange, WrittenPoints, generate};
 use crate::testing::TestStore;
 
 #[derive(Clone, Debug)]
@@ -68,10 +68,10 @@ fn ranges() -> impl Strategy<Value = Vec<(StepRange, u32)>> {
     vec(prop_oneof![any, aligned], 1..5)
 }
 
-fn appended(harness: &Harness<'_>, series: u32, count: usize, stride: i64, noisy: bool) -> Written {
+fn appended(harness: &Harness<'_>, series: u32, count: usize, stride: i64, noisy: bool) -> WrittenPoints {
     let points = harness.points(SeriesNumber(series), StepRange::ALL);
     let highest = points.last().map_or(0, |last| last.step);
-    let mut written = Written::default();
+    let mut written = WrittenPoints::default();
     let mut random = count as u64;
     for index in 1..=count as i64 {
         random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -94,14 +94,14 @@ async fn play(store: &TestStore, actions: Vec<Action>, ranges: Vec<(StepRange, u
                 harness.write(&written).await;
             }
             Action::Scatter { points, spread } => {
-                let mut written = Written::default();
+                let mut written = WrittenPoints::default();
                 for (series, step, value, epoch, time_us) in points {
                     written.push(SeriesNumber(series), Point { step: step % spread, value, epoch, time_us });
                 }
                 harness.write(&written).await;
             }
             Action::Anywhere { points } => {
-                let mut written = Written::default();
+                let mut written = WrittenPoints::default();
                 points.into_iter().for_each(|(series, point)| written.push(SeriesNumber(series), point));
                 harness.write(&written).await;
             }

@@ -8,17 +8,17 @@ use matyan_store::{Key, Page, Range, Result, Scan, Snapshot, Value, Version};
 use super::harness::{Harness, series};
 use crate::ids::SeriesNumber;
 use crate::series::chunk::CHUNK_POINTS;
-use crate::series::{ABSENT, Point, RunSeries, Sampling, StepRange, Written, exponent_for};
+use crate::series::{ABSENT, Point, RunSeries, Sampling, StepRange, WrittenPoints, exponent_for};
 use crate::testing::TestStore;
 
 /// Counts the rows and bytes that are read.
-struct Counting {
+struct CountingSnapshot {
     snapshot: Box<dyn Snapshot>,
     rows: AtomicUsize,
     bytes: AtomicUsize,
 }
 
-impl Counting {
+impl CountingSnapshot {
     fn new(snapshot: Box<dyn Snapshot>) -> Self {
         Self { snapshot, rows: AtomicUsize::new(0), bytes: AtomicUsize::new(0) }
     }
@@ -32,7 +32,7 @@ impl Counting {
 }
 
 #[async_trait]
-impl Snapshot for Counting {
+impl Snapshot for CountingSnapshot {
     async fn get(&self, key: &Key) -> Result<Option<Value>> {
         let value = self.snapshot.get(key).await?;
         self.count(value.iter());
@@ -56,8 +56,8 @@ impl Snapshot for Counting {
     }
 }
 
-fn curve(number: u32, steps: std::ops::Range<i64>) -> Written {
-    let mut written = Written::default();
+fn curve(number: u32, steps: std::ops::Range<i64>) -> WrittenPoints {
+    let mut written = WrittenPoints::default();
     for step in steps {
         let value = f64::from((step as f32 * 0.001).sin());
         written.push(series(number), Point { step, value, epoch: ABSENT, time_us: step * 1000 });
@@ -73,8 +73,8 @@ async fn a_chart_of_a_long_series_reads_as_much_as_of_a_short_one() {
         let mut harness = Harness::new(&store).await;
         harness.write(&curve(0, 0..length)).await;
         harness.fold_all(true).await;
-        let counting = Counting::new(harness.snapshot().await);
-        let view = RunSeries::open(&counting, harness.place)
+        let counting = CountingSnapshot::new(harness.snapshot().await);
+        let view = RunSeries::open(&counting, harness.run_ref)
             .await
             .unwrap()
             .view(&counting, series(0))
@@ -97,7 +97,7 @@ async fn a_scan_returns_one_chunk_at_a_time() {
     harness.fold_all(false).await;
     harness.write(&curve(0, 100_000..100_500)).await;
     let snapshot = harness.snapshot().await;
-    let run = RunSeries::open(snapshot.as_ref(), harness.place).await.unwrap();
+    let run = RunSeries::open(snapshot.as_ref(), harness.run_ref).await.unwrap();
     let view = run.view(snapshot.as_ref(), series(0)).await.unwrap();
     let mut scan = view.scan(snapshot.as_ref(), StepRange::new(10, 100_400)).await.unwrap();
     let mut next = 10;
@@ -114,15 +114,15 @@ async fn many_series_are_read_with_one_pass_over_the_blocks() {
     let store = TestStore::open().await;
     let mut harness = Harness::new(&store).await;
     for step in 0..5 {
-        let mut written = Written::default();
+        let mut written = WrittenPoints::default();
         for number in 0..5000 {
             let value = f64::from(number) + step as f64;
             written.push(series(number), Point { step, value, epoch: step, time_us: ABSENT });
         }
         harness.write(&written).await;
     }
-    let counting = Counting::new(harness.snapshot().await);
-    let run = RunSeries::open(&counting, harness.place).await.unwrap();
+    let counting = CountingSnapshot::new(harness.snapshot().await);
+    let run = RunSeries::open(&counting, harness.run_ref).await.unwrap();
     let blocks = counting.rows.load(Ordering::Relaxed);
     let wanted: Vec<SeriesNumber> = (0..300).rev().map(|index| SeriesNumber(index / 2 * 34)).collect();
     let views = run.views(&counting, &wanted).await.unwrap();
@@ -137,8 +137,8 @@ async fn many_series_are_read_with_one_pass_over_the_blocks() {
 
 /// Number of rows that a summary reads in addition to the run's blocks and the series' own row.
 async fn summary_rows(harness: &Harness<'_>, number: u32) -> usize {
-    let counting = Counting::new(harness.snapshot().await);
-    let run = RunSeries::open(&counting, harness.place).await.unwrap();
+    let counting = CountingSnapshot::new(harness.snapshot().await);
+    let run = RunSeries::open(&counting, harness.run_ref).await.unwrap();
     let view = run.view(&counting, series(number)).await.unwrap();
     let before = counting.rows.load(Ordering::Relaxed);
     view.summary(&counting).await.unwrap();
@@ -153,7 +153,7 @@ async fn rule_17_readers_skip_points_that_are_already_folded() {
         harness.write(&curve(number, 0..4000)).await;
     }
     harness.fold_step(false).await;
-    let run = RunSeries::open(harness.snapshot().await.as_ref(), harness.place).await.unwrap();
+    let run = RunSeries::open(harness.snapshot().await.as_ref(), harness.run_ref).await.unwrap();
     assert!(run.is_folding());
     // Folded points are not merged into their chunk again, so the chunk is not read.
     assert_eq!(summary_rows(&harness, 0).await, 0);
@@ -161,7 +161,7 @@ async fn rule_17_readers_skip_points_that_are_already_folded() {
     let mut harness = Harness::new(&store).await;
     harness.write(&curve(0, 0..200_000)).await;
     harness.fold_all(false).await;
-    let mut late = Written::default();
+    let mut late = WrittenPoints::default();
     let point = Point { step: 0, value: 0.5, epoch: ABSENT, time_us: ABSENT };
     (0..12).for_each(|chunk| late.push(series(0), Point { step: chunk * CHUNK_POINTS as i64, ..point }));
     harness.write(&late).await;
@@ -178,7 +178,8 @@ async fn rule_17_readers_skip_points_that_are_already_folded() {
 #[test]
 fn sampling_follows_the_rules() {
     let check = |sampling: Sampling, steps: &[i64], expected: &[i64]| {
-        let chosen: Vec<i64> = sampling.places(steps).into_iter().map(|place| steps[place]).collect();
+        let chosen: Vec<i64> =
+            sampling.positions(steps).into_iter().map(|position| steps[position]).collect();
         assert_eq!(chosen, expected, "{sampling:?} of {steps:?}");
     };
     let all: Vec<i64> = (0..100).collect();
@@ -192,7 +193,7 @@ fn sampling_follows_the_rules() {
     // Halves round to even: 0.5 to 0, 1.5 to 2.
     check(Sampling::Spread(3), &[0, 1, 2, 3], &[0, 2, 3]);
     check(Sampling::Spread(3), &[10, 11, 12, 15], &[10, 12, 15]);
-    // Targets in one gap are one step, so the places decide.
+    // Targets in one gap are one step, so positions decide.
     check(Sampling::Spread(4), &[0, 1, 2, 3, 1000], &[0, 1, 3, 1000]);
     check(Sampling::Spread(usize::MAX), &[0, 5, 6], &[0, 5, 6]);
     check(Sampling::Spread(3), &[i64::MIN, -2, -1, i64::MAX], &[i64::MIN, -1, i64::MAX]);

@@ -7,32 +7,32 @@ use std::{
 
 use matyan_model::{
     ids::RunNumber,
-    run::{Document, run_id_of},
+    run::{Document, run_id_get},
 };
 use matyan_proto::{runs::v1::WatchRequest, search::v1::Query as QueryText};
 use matyan_ql::{Endpoint, Query};
 use matyan_store::Snapshot;
 
 use crate::{
-    Context,
+    Deps,
     call::Call,
-    context::is_run_id,
+    deps::is_run_id,
     error::Result,
-    search::{Judge, Loader, compiled},
+    search::{CandidateLoader, QueryFilter, compile_query},
 };
 
 /// Maximum number of run numbers for which the result is remembered.
 const REMEMBERED: usize = 100_000;
 
-pub(super) struct Filter {
+pub(super) struct WatchFilter {
     /// `None` for all runs.
     ids: Option<HashSet<String>>,
     query: Option<Arc<Query>>,
     known: HashMap<RunNumber, bool>,
 }
 
-impl Filter {
-    pub(super) fn new(context: &Context, request: &WatchRequest) -> Result<Self> {
+impl WatchFilter {
+    pub(super) fn new(deps: &Deps, request: &WatchRequest) -> Result<Self> {
         let ids = request.run_ids.iter().filter(|id| is_run_id(id)).cloned().collect();
         let query = if request.query.trim().is_empty() {
             None
@@ -42,7 +42,7 @@ impl Filter {
                 timezone_offset_min: request.timezone_offset_min,
                 ..QueryText::default()
             };
-            Some(compiled(context, Some(text), Endpoint::Run)?.query)
+            Some(compile_query(deps, Some(text), Endpoint::Run)?.query)
         };
         Ok(Self { ids: (!request.run_ids.is_empty()).then_some(ids), query, known: HashMap::new() })
     }
@@ -53,18 +53,13 @@ impl Filter {
     }
 
     /// Whether the run has one of the ids. Cached, as the id of a run number never changes.
-    pub(super) async fn may_want(
-        &mut self,
-        context: &Context,
-        call: &Call,
-        number: RunNumber,
-    ) -> Result<bool> {
+    pub(super) async fn may_want(&mut self, deps: &Deps, call: &Call, number: RunNumber) -> Result<bool> {
         let Some(ids) = &self.ids else { return Ok(true) };
         if let Some(known) = self.known.get(&number) {
             return Ok(*known);
         }
-        let snapshot = context.store.snapshot().await?;
-        let id = run_id_of(snapshot.as_ref(), call.project, number).await?;
+        let snapshot = deps.store.snapshot().await?;
+        let id = run_id_get(snapshot.as_ref(), call.project, number).await?;
         let wanted = id.is_some_and(|id| ids.contains(id.as_str()));
         if self.known.len() >= REMEMBERED {
             self.known.clear();
@@ -85,12 +80,12 @@ impl Filter {
         };
         // A new loader and a new budget each time, as names may have changed since the
         // last one.
-        let mut loader = Loader::new(call.project, query.clone(), None);
+        let mut loader = CandidateLoader::new(call.project, query.clone(), None);
         let mut candidates = Vec::with_capacity(runs.len());
         for (number, document) in runs {
             candidates.push(loader.load(snapshot, number, document).await?);
         }
-        let matched = Judge::new(query.clone(), None).matching(candidates).await?;
+        let matched = QueryFilter::new(query.clone(), None).matching(candidates).await?;
         Ok(matched.into_iter().map(|matched| matched.candidate.number).collect())
     }
 }

@@ -4,12 +4,12 @@
 use foundationdb_tuple::Bytes as TupleBytes;
 use matyan_store::{Key, Range, Result};
 
-use super::{RunPart, SeriesKind, Space, below, corrupt, run, tail};
+use super::{RunPart, SeriesKind, Space, corrupt, run, subtree, tail};
 use crate::ids::{Project, RunNumber, SeriesNumber};
 
 /// Every row under a run number. The document and the index rows are elsewhere.
 pub fn run_rows(project: Project, number: RunNumber) -> Range {
-    below(super::project(project, Space::Run, (number.0,)))
+    subtree(super::project(project, Space::Run, (number.0,)))
 }
 
 pub fn writing(project: Project, number: RunNumber) -> Key {
@@ -22,7 +22,7 @@ pub fn block(project: Project, number: RunNumber, sequence: u64) -> Key {
 
 /// Blocks in the order in which they were applied; the tail is (sequence: u64).
 pub fn blocks(project: Project, number: RunNumber) -> Range {
-    below(run(project, number, RunPart::Block, ()))
+    subtree(run(project, number, RunPart::Block, ()))
 }
 
 /// The blocks from sequence `first` up to but excluding `end`.
@@ -40,7 +40,7 @@ pub fn series_header(project: Project, number: RunNumber, series: SeriesNumber) 
 
 /// The tail is (series: u32).
 pub fn series_headers(project: Project, number: RunNumber) -> Range {
-    below(run(project, number, RunPart::SeriesHeader, ()))
+    subtree(run(project, number, RunPart::SeriesHeader, ()))
 }
 
 /// The value is the series number. The key holds the digest of the context's canonical text.
@@ -56,12 +56,12 @@ pub fn series_by_name(
 
 /// All series with this name, in any context; the tail is (context digest: bytes).
 pub fn series_of_name(project: Project, number: RunNumber, kind: SeriesKind, name: &str) -> Range {
-    below(run(project, number, RunPart::SeriesByName, (kind as u16, name)))
+    subtree(run(project, number, RunPart::SeriesByName, (kind as u16, name)))
 }
 
 /// The tail is (name: String, context digest: bytes).
 pub fn series_names(project: Project, number: RunNumber, kind: SeriesKind) -> Range {
-    below(run(project, number, RunPart::SeriesByName, (kind as u16,)))
+    subtree(run(project, number, RunPart::SeriesByName, (kind as u16,)))
 }
 
 pub fn series_summary(project: Project, number: RunNumber, series: SeriesNumber) -> Key {
@@ -70,7 +70,7 @@ pub fn series_summary(project: Project, number: RunNumber, series: SeriesNumber)
 
 /// The tail is (series: u32).
 pub fn series_summaries(project: Project, number: RunNumber) -> Range {
-    below(run(project, number, RunPart::SeriesSummary, ()))
+    subtree(run(project, number, RunPart::SeriesSummary, ()))
 }
 
 pub fn chunk_entry(project: Project, number: RunNumber, series: SeriesNumber, first_step: i64) -> Key {
@@ -78,25 +78,25 @@ pub fn chunk_entry(project: Project, number: RunNumber, series: SeriesNumber, fi
 }
 
 /// The name in a key of `series_names`.
-pub fn series_name_of(range: &Range, key: &Key) -> Result<String> {
+pub fn decode_series_name(range: &Range, key: &Key) -> Result<String> {
     let (name, _digest): (String, TupleBytes<'_>) = tail(&range.start, key)?;
     Ok(name)
 }
 
 /// The name and the context digest in a key of `series_names`.
-pub fn series_context_of(range: &Range, key: &Key) -> Result<(String, [u8; 16])> {
+pub fn decode_series_context(range: &Range, key: &Key) -> Result<(String, [u8; 16])> {
     let (name, digest): (String, TupleBytes<'_>) = tail(&range.start, key)?;
     Ok((name, digest.as_ref().try_into().map_err(|_| corrupt(key))?))
 }
 
 /// Chunks in the order of their steps; the tail is (first step: i64).
 pub fn chunk_list(project: Project, number: RunNumber, series: SeriesNumber) -> Range {
-    below(run(project, number, RunPart::ChunkList, (series.0,)))
+    subtree(run(project, number, RunPart::ChunkList, (series.0,)))
 }
 
 /// The chunk lists of all series of a run; the tail is (series: u32, first step: i64).
 pub fn chunk_lists(project: Project, number: RunNumber) -> Range {
-    below(run(project, number, RunPart::ChunkList, ()))
+    subtree(run(project, number, RunPart::ChunkList, ()))
 }
 
 pub fn chunk(project: Project, number: RunNumber, series: SeriesNumber, chunk: u64) -> Key {
@@ -105,7 +105,7 @@ pub fn chunk(project: Project, number: RunNumber, series: SeriesNumber, chunk: u
 
 /// The tail is (chunk: u64).
 pub fn chunks(project: Project, number: RunNumber, series: SeriesNumber) -> Range {
-    below(run(project, number, RunPart::Chunk, (series.0,)))
+    subtree(run(project, number, RunPart::Chunk, (series.0,)))
 }
 
 /// Pages are numbered by step, so their numbers may be negative.
@@ -115,12 +115,12 @@ pub fn pyramid_page(project: Project, number: RunNumber, series: SeriesNumber, l
 
 /// One level of the pyramid of a series, by step; the tail is (page: i64).
 pub fn pyramid_level(project: Project, number: RunNumber, series: SeriesNumber, level: u8) -> Range {
-    below(run(project, number, RunPart::Pyramid, (series.0, u16::from(level))))
+    subtree(run(project, number, RunPart::Pyramid, (series.0, u16::from(level))))
 }
 
 /// The whole pyramid of a series; the tail is (level: u16, page: i64).
 pub fn pyramid(project: Project, number: RunNumber, series: SeriesNumber) -> Range {
-    below(run(project, number, RunPart::Pyramid, (series.0,)))
+    subtree(run(project, number, RunPart::Pyramid, (series.0,)))
 }
 
 pub fn garbage(project: Project, due_us: i64, number: RunNumber, series: SeriesNumber, chunk: u64) -> Key {
@@ -142,7 +142,7 @@ pub fn params_piece(project: Project, number: RunNumber, piece: u32) -> Key {
 }
 
 pub fn params(project: Project, number: RunNumber) -> Range {
-    below(run(project, number, RunPart::Params, ()))
+    subtree(run(project, number, RunPart::Params, ()))
 }
 
 pub fn object_header(project: Project, number: RunNumber, series: SeriesNumber) -> Key {
@@ -151,7 +151,7 @@ pub fn object_header(project: Project, number: RunNumber, series: SeriesNumber) 
 
 /// The tail is (series: u32).
 pub fn object_headers(project: Project, number: RunNumber) -> Range {
-    below(run(project, number, RunPart::ObjectHeader, ()))
+    subtree(run(project, number, RunPart::ObjectHeader, ()))
 }
 
 pub fn object(project: Project, number: RunNumber, series: SeriesNumber, step: i64) -> Key {
@@ -160,7 +160,7 @@ pub fn object(project: Project, number: RunNumber, series: SeriesNumber, step: i
 
 /// The tail is (step: i64).
 pub fn objects(project: Project, number: RunNumber, series: SeriesNumber) -> Range {
-    below(run(project, number, RunPart::Object, (series.0,)))
+    subtree(run(project, number, RunPart::Object, (series.0,)))
 }
 
 pub fn terminal_piece(project: Project, number: RunNumber, line: i64, piece: u32) -> Key {
@@ -169,12 +169,12 @@ pub fn terminal_piece(project: Project, number: RunNumber, line: i64, piece: u32
 
 /// All pieces of one line; the tail is (piece: u32).
 pub fn terminal_line(project: Project, number: RunNumber, line: i64) -> Range {
-    below(run(project, number, RunPart::TerminalLine, (line,)))
+    subtree(run(project, number, RunPart::TerminalLine, (line,)))
 }
 
 /// The tail is (line: i64, piece: u32).
 pub fn terminal_lines(project: Project, number: RunNumber) -> Range {
-    below(run(project, number, RunPart::TerminalLine, ()))
+    subtree(run(project, number, RunPart::TerminalLine, ()))
 }
 
 pub fn log_record_piece(project: Project, number: RunNumber, sequence: u64, piece: u32) -> Key {
@@ -183,7 +183,7 @@ pub fn log_record_piece(project: Project, number: RunNumber, sequence: u64, piec
 
 /// The tail is (sequence: u64, piece: u32).
 pub fn log_records(project: Project, number: RunNumber) -> Range {
-    below(run(project, number, RunPart::LogRecord, ()))
+    subtree(run(project, number, RunPart::LogRecord, ()))
 }
 
 pub fn log_record_seen(project: Project, number: RunNumber, digest: &[u8; 16]) -> Key {
@@ -196,7 +196,7 @@ pub fn artifact(project: Project, number: RunNumber, path: &str) -> Key {
 
 /// The tail is (path: String).
 pub fn artifacts(project: Project, number: RunNumber) -> Range {
-    below(run(project, number, RunPart::Artifact, ()))
+    subtree(run(project, number, RunPart::Artifact, ()))
 }
 
 pub fn origin(project: Project, number: RunNumber) -> Key {
@@ -209,5 +209,5 @@ pub fn run_note(project: Project, number: RunNumber, note: &str) -> Key {
 
 /// The tail is (note id: String).
 pub fn run_notes(project: Project, number: RunNumber) -> Range {
-    below(run(project, number, RunPart::Note, ()))
+    subtree(run(project, number, RunPart::Note, ()))
 }

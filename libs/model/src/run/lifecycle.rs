@@ -7,7 +7,7 @@ use matyan_proto::log::v1::{RunDeleted, control_event};
 use matyan_store::{Batch, Commit, Key, Range, Result, Scan, Snapshot, Store, Transaction, Value};
 use minicbor::{Decode, Encode};
 
-use super::{Props, RunEdit, Writing, document_get};
+use super::{Props, RunEdit, WritingState, document_get};
 use crate::{
     change,
     entity::{NoteOwner, notes_clear},
@@ -38,7 +38,7 @@ pub struct Tombstone {
     pub deleted_us: i64,
     /// The control worker has deleted all blobs under the run id.
     #[n(3)]
-    pub blobs_gone: bool,
+    pub blobs_deleted: bool,
 }
 
 #[derive(Encode, Decode)]
@@ -94,7 +94,7 @@ pub async fn run_create(
     id: &RunId,
     created_us: i64,
 ) -> Result<RunEdit> {
-    let number = number_take(transaction, project, id, created_us).await?;
+    let number = number_assign(transaction, project, id, created_us).await?;
     let batch = transaction.batch();
     batch.set(keys::head(project, id), Head::Live(number).encode());
     batch.add(keys::project_counter(project, Counter::Runs), 1);
@@ -102,7 +102,7 @@ pub async fn run_create(
 }
 
 /// Assigns an unused run number to a run id.
-pub(super) async fn number_take(
+pub(super) async fn number_assign(
     transaction: &mut Transaction,
     project: Project,
     id: &RunId,
@@ -192,7 +192,7 @@ pub async fn run_delete(
         number: number.map(|number| number.0),
         at: deletion.at,
         deleted_us: deletion.time_us,
-        blobs_gone: false,
+        blobs_deleted: false,
     };
     tombstone_put(batch, project, id, tombstone);
     Ok(Head::Tombstone(tombstone))
@@ -206,7 +206,7 @@ pub fn tombstone_put(batch: &mut Batch, project: Project, id: &RunId, tombstone:
 /// Hides a run whose delete has been appended to the log. Only the run number that was live at
 /// that time is hidden: a new run with the same id would stay hidden forever. Returns whether
 /// the run was hidden.
-pub async fn delete_pending_put(
+pub async fn pending_delete_put(
     transaction: &mut Transaction,
     project: Project,
     id: &RunId,
@@ -223,7 +223,7 @@ pub async fn delete_pending_put(
 
 /// Records that the blob store has nothing left under the id of a deleted run. Returns `false`
 /// if the id is live, or was deleted as another run number.
-pub async fn blobs_gone_put(
+pub async fn blobs_deleted_put(
     transaction: &mut Transaction,
     project: Project,
     id: &RunId,
@@ -235,13 +235,13 @@ pub async fn blobs_gone_put(
     if tombstone.number.unwrap_or_default() != number.0 {
         return Ok(false);
     }
-    tombstone_put(transaction.batch(), project, id, Tombstone { blobs_gone: true, ..tombstone });
+    tombstone_put(transaction.batch(), project, id, Tombstone { blobs_deleted: true, ..tombstone });
     Ok(true)
 }
 
 /// Result of a request to clear a tombstone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Clearing {
+pub enum ClearOutcome {
     /// The id is free: the next record creates a run.
     Free,
     /// The run is live and not pending deletion.
@@ -254,20 +254,20 @@ pub async fn tombstone_clear(
     transaction: &mut Transaction,
     project: Project,
     id: &RunId,
-) -> Result<Clearing> {
+) -> Result<ClearOutcome> {
     match head_checked(transaction, project, id).await? {
-        None => Ok(Clearing::Free),
+        None => Ok(ClearOutcome::Free),
         Some(Head::Live(number)) => {
             let document = document_get(transaction.unchecked(), project, number).await?;
             let is_pending = document.is_some_and(|document| document.props.pending_delete);
-            Ok(if is_pending { Clearing::Waiting } else { Clearing::Live })
+            Ok(if is_pending { ClearOutcome::Waiting } else { ClearOutcome::Live })
         }
-        Some(Head::Tombstone(tombstone)) if !tombstone.blobs_gone => Ok(Clearing::Waiting),
+        Some(Head::Tombstone(tombstone)) if !tombstone.blobs_deleted => Ok(ClearOutcome::Waiting),
         Some(Head::Tombstone(_)) => {
             let batch = transaction.batch();
             batch.clear(keys::head(project, id));
             batch.clear(keys::tombstone(project, id));
-            Ok(Clearing::Free)
+            Ok(ClearOutcome::Free)
         }
     }
 }
@@ -323,7 +323,7 @@ async fn sweep_batch(
     // transaction ensures that this happens once.
     let writing = keys::writing(project, number);
     if let Some(value) = transaction.get(&writing).await? {
-        let counted: Writing = rows::decode(&writing, &value)?;
+        let counted: WritingState = rows::decode(&writing, &value)?;
         let batch = transaction.batch();
         for (counter, count) in counted.project_counters() {
             batch.add(keys::project_counter(project, counter), -count);
@@ -340,7 +340,7 @@ async fn sweep_batch(
         let Some((last, _)) = page.rows.last() else { continue };
         let cleared = Range::new(range.start.clone(), range.after(last).start);
         for (key, _) in &page.rows {
-            let name = keys::series_name_of(&range, key)?;
+            let name = keys::decode_series_name(&range, key)?;
             transaction.batch().clear(keys::index_series_name(project, kind, &name, number));
         }
         transaction.batch().clear_range(cleared);

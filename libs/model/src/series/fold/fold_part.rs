@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::super::block::Block;
 use super::super::points::{Points, StepRange};
-use super::super::wire::Malformed;
+use super::super::wire::FormatError;
 use crate::ids::SeriesNumber;
 
 /// Number of points of one series that completes a part. With the points of its last block,
@@ -20,7 +20,7 @@ const GROUP_SERIES: usize = 16;
 const GROUP_POINTS: usize = 32 * 1024;
 
 /// Consecutive blocks, from the first block of a run.
-pub(super) struct Part {
+pub(super) struct FoldPart {
     /// The sequence number after the last block.
     pub(super) end: u64,
     /// All series of the blocks, in ascending order.
@@ -28,9 +28,9 @@ pub(super) struct Part {
     blocks: Vec<Bytes>,
 }
 
-impl Part {
+impl FoldPart {
     /// Takes as many blocks off the front as are folded together; `None` if there are none.
-    pub(super) fn next(blocks: &mut VecDeque<(u64, Bytes)>) -> Result<Option<Self>, Malformed> {
+    pub(super) fn next(blocks: &mut VecDeque<(u64, Bytes)>) -> Result<Option<Self>, FormatError> {
         let mut part = Self { end: 0, series: Vec::new(), blocks: Vec::new() };
         let (mut points, mut full) = (BTreeMap::new(), false);
         while !full && let Some((sequence, bytes)) = blocks.pop_front() {
@@ -43,7 +43,10 @@ impl Part {
     }
 
     /// Takes all blocks: those below `end`, of a fold that is resumed.
-    pub(super) fn whole(blocks: &mut VecDeque<(u64, Bytes)>, end: u64) -> Result<Option<Self>, Malformed> {
+    pub(super) fn resumed(
+        blocks: &mut VecDeque<(u64, Bytes)>,
+        end: u64,
+    ) -> Result<Option<Self>, FormatError> {
         let mut points = BTreeMap::new();
         let blocks: Vec<Bytes> = blocks.drain(..).map(|(_, bytes)| bytes).collect();
         for bytes in &blocks {
@@ -54,7 +57,7 @@ impl Part {
     }
 
     /// The series from a position on, with their points.
-    pub(super) fn slices(&self, position: Option<(u32, i64)>) -> Result<Slices<'_>, Malformed> {
+    pub(super) fn slices(&self, position: Option<(u32, i64)>) -> Result<SeriesSlices<'_>, FormatError> {
         let first = SeriesNumber(position.map_or(0, |(series, _)| series));
         let mut blocks = Vec::with_capacity(self.blocks.len());
         for bytes in &self.blocks {
@@ -62,31 +65,31 @@ impl Part {
             blocks.push((block, block.lower_bound(first)));
         }
         let index = self.series.partition_point(|series| *series < first);
-        Ok(Slices { series: &self.series, position, index, blocks })
+        Ok(SeriesSlices { series: &self.series, position, index, blocks })
     }
 }
 
 /// Adds the points of a block by series. Returns the highest count among its series.
-fn count(bytes: &Bytes, points: &mut BTreeMap<SeriesNumber, usize>) -> Result<usize, Malformed> {
+fn count(bytes: &Bytes, points: &mut BTreeMap<SeriesNumber, usize>) -> Result<usize, FormatError> {
     let block = Block::open(bytes)?;
     let mut most = 0;
     for index in 0..block.series_count() {
         let points = points.entry(block.series(index)).or_default();
-        *points += block.points_of(index)?;
+        *points += block.point_count(index)?;
         most = most.max(*points);
     }
     Ok(most)
 }
 
 /// One series of a part and its unfolded points, in the order of steps.
-pub(super) struct Pending {
+pub(super) struct PendingSeries {
     /// Index in the part's list of series.
     pub(super) index: usize,
     pub(super) points: Points,
 }
 
 /// Iterates over the series of a part in order, and over each block in parallel.
-pub(super) struct Slices<'a> {
+pub(super) struct SeriesSlices<'a> {
     series: &'a [SeriesNumber],
     position: Option<(u32, i64)>,
     index: usize,
@@ -94,15 +97,15 @@ pub(super) struct Slices<'a> {
     blocks: Vec<(Block<'a>, usize)>,
 }
 
-impl Slices<'_> {
+impl SeriesSlices<'_> {
     /// The next few series; empty at the end.
-    pub(super) fn next_group(&mut self) -> Result<Vec<Pending>, Malformed> {
+    pub(super) fn next_group(&mut self) -> Result<Vec<PendingSeries>, FormatError> {
         let (mut group, mut points) = (Vec::new(), 0);
         while group.len() < GROUP_SERIES
             && points < GROUP_POINTS
             && let Some(series) = self.series.get(self.index)
         {
-            let pending = Pending { index: self.index, points: self.take(*series)? };
+            let pending = PendingSeries { index: self.index, points: self.take(*series)? };
             points += pending.points.len();
             group.push(pending);
             self.index += 1;
@@ -110,7 +113,7 @@ impl Slices<'_> {
         Ok(group)
     }
 
-    fn take(&mut self, series: SeriesNumber) -> Result<Points, Malformed> {
+    fn take(&mut self, series: SeriesNumber) -> Result<Points, FormatError> {
         let mut points = Points::default();
         for (block, next) in &mut self.blocks {
             if *next < block.series_count() && block.series(*next) == series {
@@ -118,7 +121,7 @@ impl Slices<'_> {
                 *next += 1;
             }
         }
-        points.settle();
+        points.sort_and_merge();
         match self.position {
             Some((position, step)) if position == series.0 => {
                 let unfolded = points.positions(&StepRange::new(step, i64::MAX));

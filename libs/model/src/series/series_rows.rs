@@ -6,11 +6,11 @@ use std::collections::HashMap;
 use bytes::Bytes;
 use matyan_store::{Error, Key, Range, Result, Scan, Snapshot};
 
-use super::chunk::{self, Entry};
+use super::chunk::{self, ChunkEntry};
 use super::fold::FoldRow;
-use super::header::Folded;
+use super::header::FoldedSummary;
 use super::points::{Points, StepRange};
-use super::pyramid::{decode_page, page_of};
+use super::pyramid::{decode_page, page_number};
 use super::summary::Summary;
 use crate::ids::{Project, RunNumber, SeriesNumber};
 use crate::keys;
@@ -18,12 +18,12 @@ use crate::rows::scan_all;
 
 /// Identifies the run whose series are accessed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct RunPlace {
+pub struct RunRef {
     pub project: Project,
     pub number: RunNumber,
 }
 
-impl RunPlace {
+impl RunRef {
     pub(crate) async fn fold_row(&self, snapshot: &dyn Snapshot) -> Result<FoldRow> {
         let value = snapshot.get(&keys::fold(self.project, self.number)).await?;
         Ok(FoldRow::decode(value.as_ref())?)
@@ -58,29 +58,29 @@ impl RunPlace {
     pub(crate) async fn chunk_lists(
         &self,
         snapshot: &dyn Snapshot,
-    ) -> Result<HashMap<SeriesNumber, Vec<Entry>>> {
+    ) -> Result<HashMap<SeriesNumber, Vec<ChunkEntry>>> {
         let range = keys::chunk_lists(self.project, self.number);
-        let mut lists: HashMap<SeriesNumber, Vec<Entry>> = HashMap::new();
+        let mut lists: HashMap<SeriesNumber, Vec<ChunkEntry>> = HashMap::new();
         for (key, value) in scan_all(snapshot, &range).await? {
             let (series, _first_step): (u32, i64) = keys::tail(&range.start, &key)?;
-            lists.entry(SeriesNumber(series)).or_default().push(Entry::decode(&value)?);
+            lists.entry(SeriesNumber(series)).or_default().push(ChunkEntry::decode(&value)?);
         }
         Ok(lists)
     }
 
-    pub(crate) fn series(&self, series: SeriesNumber) -> SeriesPlace {
-        SeriesPlace { run: *self, series }
+    pub(crate) fn series(&self, series: SeriesNumber) -> SeriesRef {
+        SeriesRef { run: *self, series }
     }
 }
 
 /// Identifies one series of a run.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct SeriesPlace {
-    run: RunPlace,
+pub(crate) struct SeriesRef {
+    run: RunRef,
     series: SeriesNumber,
 }
 
-impl SeriesPlace {
+impl SeriesRef {
     pub(crate) fn summary_key(&self) -> Key {
         keys::series_summary(self.run.project, self.run.number, self.series)
     }
@@ -101,13 +101,13 @@ impl SeriesPlace {
         keys::garbage(self.run.project, due_us, self.run.number, self.series, id)
     }
 
-    pub(crate) async fn folded(&self, snapshot: &dyn Snapshot) -> Result<Option<Folded>> {
-        snapshot.get(&self.summary_key()).await?.map(|value| Ok(Folded::decode(&value)?)).transpose()
+    pub(crate) async fn folded(&self, snapshot: &dyn Snapshot) -> Result<Option<FoldedSummary>> {
+        snapshot.get(&self.summary_key()).await?.map(|value| Ok(FoldedSummary::decode(&value)?)).transpose()
     }
 
     /// The chunks that may contain steps in `steps`: those that begin in the range, and the
     /// one before.
-    pub(crate) async fn entries(&self, snapshot: &dyn Snapshot, steps: StepRange) -> Result<Vec<Entry>> {
+    pub(crate) async fn entries(&self, snapshot: &dyn Snapshot, steps: StepRange) -> Result<Vec<ChunkEntry>> {
         let all = keys::chunk_list(self.run.project, self.run.number, self.series);
         let from = self.entry_key(steps.first);
         let before = Range::new(all.start, from.clone());
@@ -117,16 +117,16 @@ impl SeriesPlace {
         end.push(0);
         let rows = scan_all(snapshot, &Range::new(from, end)).await?;
         let values = previous.rows.into_iter().take(1).chain(rows);
-        values.map(|(_, value)| Ok(Entry::decode(&value)?)).collect()
+        values.map(|(_, value)| Ok(ChunkEntry::decode(&value)?)).collect()
     }
 
-    pub(crate) async fn chunk(&self, snapshot: &dyn Snapshot, entry: &Entry) -> Result<Option<Points>> {
+    pub(crate) async fn chunk(&self, snapshot: &dyn Snapshot, entry: &ChunkEntry) -> Result<Option<Points>> {
         let value = snapshot.get(&self.chunk_key(entry.id)).await?;
         value.map(|bytes| decode_chunk(&bytes, entry)).transpose()
     }
 
     /// A chunk that is listed in this same snapshot.
-    pub(crate) async fn listed_chunk(&self, snapshot: &dyn Snapshot, entry: &Entry) -> Result<Points> {
+    pub(crate) async fn listed_chunk(&self, snapshot: &dyn Snapshot, entry: &ChunkEntry) -> Result<Points> {
         let missing = || Error::corrupt(format!("chunk {} is listed but missing", entry.id));
         self.chunk(snapshot, entry).await?.ok_or_else(missing)
     }
@@ -142,10 +142,11 @@ impl SeriesPlace {
     ) -> Result<Vec<(i64, Summary)>> {
         let all = keys::pyramid_level(self.run.project, self.run.number, self.series, level);
         // As in `entries`, the zero byte includes the last key.
-        let mut end = self.page_key(level, page_of(last)).to_vec();
+        let mut end = self.page_key(level, page_number(last)).to_vec();
         end.push(0);
         let mut buckets = Vec::new();
-        for (key, value) in scan_all(snapshot, &Range::new(self.page_key(level, page_of(first)), end)).await?
+        for (key, value) in
+            scan_all(snapshot, &Range::new(self.page_key(level, page_number(first)), end)).await?
         {
             let (page,): (i64,) = keys::tail(&all.start, &key)?;
             buckets.extend(decode_page(page, &value)?);
@@ -154,7 +155,7 @@ impl SeriesPlace {
     }
 }
 
-fn decode_chunk(bytes: &[u8], entry: &Entry) -> Result<Points> {
+fn decode_chunk(bytes: &[u8], entry: &ChunkEntry) -> Result<Points> {
     let points = chunk::decode(bytes)?;
     let steps = points.first().zip(points.last()).map(|(first, last)| StepRange::new(first.step, last.step));
     if points.len() == entry.count() && steps == Some(entry.steps()) {
