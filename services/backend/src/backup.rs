@@ -5,10 +5,10 @@
 
 mod blobs;
 mod convert;
-mod cut;
 mod entities;
 mod finish;
 mod list;
+mod log_positions;
 mod project;
 mod read;
 mod stage;
@@ -18,75 +18,75 @@ mod writer;
 use matyan_proto::backup::v1::{self as pb, backup_service_server::BackupService};
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::{Backend, call::Call, stream::Answers};
+use crate::{Backend, call::Call, stream::ResponseStream};
 
 #[tonic::async_trait]
 impl BackupService for Backend {
-    type ReadProjectStream = Answers<pb::ReadProjectResponse>;
-    type ListRunsStream = Answers<pb::ListRunsResponse>;
-    type ReadRunStream = Answers<pb::ReadRunResponse>;
-    type ReadBlobStream = Answers<pb::ReadBlobResponse>;
+    type ReadProjectStream = ResponseStream<pb::ReadProjectResponse>;
+    type ListRunsStream = ResponseStream<pb::ListRunsResponse>;
+    type ReadRunStream = ResponseStream<pb::ReadRunResponse>;
+    type ReadBlobStream = ResponseStream<pb::ReadBlobResponse>;
 
     async fn read_project(
         &self,
         request: Request<pb::ReadProjectRequest>,
     ) -> Result<Response<Self::ReadProjectStream>, Status> {
-        let call = Call::begin(&self.context, request.metadata()).await?;
-        let context = self.context.clone();
-        Ok(Response::new(self.answers(async move |sender| project::send(&context, &call, &sender).await)))
+        let call = Call::begin(&self.deps, request.metadata()).await?;
+        let deps = self.deps.clone();
+        Ok(Response::new(self.respond(async move |sender| project::send(&deps, &call, &sender).await)))
     }
 
     async fn list_runs(
         &self,
         request: Request<pb::ListRunsRequest>,
     ) -> Result<Response<Self::ListRunsStream>, Status> {
-        let call = Call::begin(&self.context, request.metadata()).await?;
-        let listing = list::Listing::begin(&self.context, &call, request.into_inner()).await?;
-        let context = self.context.clone();
-        Ok(Response::new(self.answers(async move |sender| listing.send(&context, &call, &sender).await)))
+        let call = Call::begin(&self.deps, request.metadata()).await?;
+        let listing = list::RunListing::begin(&self.deps, &call, request.into_inner()).await?;
+        let deps = self.deps.clone();
+        Ok(Response::new(self.respond(async move |sender| listing.send(&deps, &call, &sender).await)))
     }
 
     async fn read_run(
         &self,
         request: Request<pb::ReadRunRequest>,
     ) -> Result<Response<Self::ReadRunStream>, Status> {
-        let call = Call::begin(&self.context, request.metadata()).await?;
-        let run = Box::pin(read::open(&self.context, &call, &request.into_inner().run_id)).await?;
-        let context = self.context.clone();
-        Ok(Response::new(self.answers(async move |sender| run.send(&context, &sender).await)))
+        let call = Call::begin(&self.deps, request.metadata()).await?;
+        let run = Box::pin(read::open(&self.deps, &call, &request.into_inner().run_id)).await?;
+        let deps = self.deps.clone();
+        Ok(Response::new(self.respond(async move |sender| run.send(&deps, &sender).await)))
     }
 
     async fn read_blob(
         &self,
         request: Request<pb::ReadBlobRequest>,
     ) -> Result<Response<Self::ReadBlobStream>, Status> {
-        let call = Call::begin(&self.context, request.metadata()).await?;
-        let (blob, content) = blobs::open(&self.context, &call, &request.into_inner()).await?;
-        Ok(Response::new(self.answers(async move |sender| blobs::send(blob, content, &sender).await)))
+        let call = Call::begin(&self.deps, request.metadata()).await?;
+        let (blob, content) = blobs::open(&self.deps, &call, &request.into_inner()).await?;
+        Ok(Response::new(self.respond(async move |sender| blobs::send(blob, content, &sender).await)))
     }
 
     async fn restore_project(
         &self,
         request: Request<pb::RestoreProjectRequest>,
     ) -> Result<Response<pb::RestoreProjectResponse>, Status> {
-        let call = Call::begin(&self.context, request.metadata()).await?;
-        Ok(Response::new(entities::restore(&self.context, &call, request.into_inner()).await?))
+        let call = Call::begin(&self.deps, request.metadata()).await?;
+        Ok(Response::new(entities::restore(&self.deps, &call, request.into_inner()).await?))
     }
 
     async fn begin_run(
         &self,
         request: Request<pb::BeginRunRequest>,
     ) -> Result<Response<pb::BeginRunResponse>, Status> {
-        let call = Call::begin(&self.context, request.metadata()).await?;
-        Ok(Response::new(stage::begin(&self.context, &call, &request.into_inner()).await?))
+        let call = Call::begin(&self.deps, request.metadata()).await?;
+        Ok(Response::new(stage::begin(&self.deps, &call, &request.into_inner()).await?))
     }
 
     async fn write_run(
         &self,
         request: Request<Streaming<pb::WriteRunRequest>>,
     ) -> Result<Response<pb::WriteRunResponse>, Status> {
-        let call = Call::begin(&self.context, request.metadata()).await?;
-        let position = write::write(&self.context, &call, request.into_inner()).await?;
+        let call = Call::begin(&self.deps, request.metadata()).await?;
+        let position = write::write(&self.deps, &call, request.into_inner()).await?;
         Ok(Response::new(pb::WriteRunResponse { position }))
     }
 
@@ -94,8 +94,8 @@ impl BackupService for Backend {
         &self,
         request: Request<Streaming<pb::WriteBlobRequest>>,
     ) -> Result<Response<pb::WriteBlobResponse>, Status> {
-        let call = Call::begin(&self.context, request.metadata()).await?;
-        let position = blobs::write(&self.context, &call, request.into_inner()).await?;
+        let call = Call::begin(&self.deps, request.metadata()).await?;
+        let position = blobs::write(&self.deps, &call, request.into_inner()).await?;
         Ok(Response::new(pb::WriteBlobResponse { position }))
     }
 
@@ -103,7 +103,7 @@ impl BackupService for Backend {
         &self,
         request: Request<pb::FinishRunRequest>,
     ) -> Result<Response<pb::FinishRunResponse>, Status> {
-        let call = Call::begin(&self.context, request.metadata()).await?;
-        Ok(Response::new(Box::pin(finish::finish(&self.context, &call, request.into_inner())).await?))
+        let call = Call::begin(&self.deps, request.metadata()).await?;
+        Ok(Response::new(Box::pin(finish::finish(&self.deps, &call, request.into_inner())).await?))
     }
 }

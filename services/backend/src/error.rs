@@ -11,7 +11,7 @@ const DOMAIN: &str = "matyan";
 
 /// Maximum length of a caller's text repeated in an error: errors travel in headers, which are
 /// small.
-const TOLD_BYTES: usize = 1_024;
+const MAX_REPEATED_BYTES: usize = 1_024;
 
 pub(crate) type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -36,7 +36,7 @@ pub(crate) enum Error {
     #[error("the blob store is unavailable: retry")]
     Blobs(#[source] matyan_blob::Error),
     #[error("{} (<query>, line {})", error.message, error.line)]
-    InvalidQuery { error: Box<matyan_ql::QueryError>, place: crate::search::Place },
+    InvalidQuery { error: Box<matyan_ql::QueryError>, position: crate::search::TextPosition },
     #[error("{0}")]
     QueryTooExpensive(#[from] matyan_ql::BudgetError),
     #[error("sorting this many runs takes more than {limit} bytes: narrow the query, or omit the order")]
@@ -96,17 +96,17 @@ impl Error {
         match self {
             Self::InvalidField { field, .. } => pairs(&[("field", field)]),
             Self::TooLarge { field, limit, .. } => pairs(&[("field", field), ("limit", &limit.to_string())]),
-            Self::InvalidQuery { error, place } => {
-                let mut told: HashMap<String, String> = pairs(&[
+            Self::InvalidQuery { error, position } => {
+                let mut metadata: HashMap<String, String> = pairs(&[
                     ("statement", &error.statement),
-                    ("line", &place.line.to_string()),
-                    ("column", &place.column.to_string()),
-                    ("end_column", &place.end_column.to_string()),
+                    ("line", &position.line.to_string()),
+                    ("column", &position.column.to_string()),
+                    ("end_column", &position.end_column.to_string()),
                     ("offset", &error.wrapped_offset().to_string()),
                     ("end_offset", &error.wrapped_end_offset().to_string()),
                 ]);
-                told.extend(error.expected.clone().map(|expected| ("expected".to_owned(), expected)));
-                told
+                metadata.extend(error.expected.clone().map(|expected| ("expected".to_owned(), expected)));
+                metadata
             }
             Self::QueryTooExpensive(budget) => pairs(&[("limit", &format!("{budget:?}"))]),
             Self::SortTooLarge { limit } => pairs(&[("limit", &limit.to_string())]),
@@ -164,15 +164,15 @@ impl From<Error> for Status {
             tracing::warn!(error = &error as &dyn std::error::Error, "call failed");
         }
         let reason = code.as_str_name().trim_start_matches("CODE_");
-        let metadata = error.metadata().into_iter().map(|(key, value)| (key, told(value)));
+        let metadata = error.metadata().into_iter().map(|(key, value)| (key, truncated(value)));
         let details = ErrorDetails::with_error_info(reason, DOMAIN, metadata.collect::<HashMap<_, _>>());
-        Self::with_error_details(tonic::Code::from_i32(code.grpc()), told(error.to_string()), details)
+        Self::with_error_details(tonic::Code::from_i32(code.grpc()), truncated(error.to_string()), details)
     }
 }
 
-fn told(mut text: String) -> String {
-    if text.len() > TOLD_BYTES {
-        text.truncate(text.floor_char_boundary(TOLD_BYTES));
+fn truncated(mut text: String) -> String {
+    if text.len() > MAX_REPEATED_BYTES {
+        text.truncate(text.floor_char_boundary(MAX_REPEATED_BYTES));
         text.push('…');
     }
     text

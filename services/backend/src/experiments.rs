@@ -13,12 +13,12 @@ use matyan_proto::{
 use tonic::{Request, Response, Status};
 
 use crate::{
-    Backend, Context,
+    Backend, Deps,
     call::Call,
-    entities::{self, Counts, Plain, bounded},
+    entities::{self, PlainListing, RunCounts, bounded_text},
     error::Result,
-    linked::{Hours, Linked},
-    stream::Answers,
+    indexed_runs::{ActivityHours, IndexedRuns},
+    stream::ResponseStream,
     view::ended_us,
 };
 
@@ -45,25 +45,30 @@ fn run(props: Props) -> pb::ExperimentRun {
 }
 
 /// The experiment's view with its number of runs.
-async fn counted(context: &Context, call: &Call, id: &str, experiment: Experiment) -> Result<pb::Experiment> {
-    let snapshot = context.store.snapshot().await?;
+async fn view_with_runs(
+    deps: &Deps,
+    call: &Call,
+    id: &str,
+    experiment: Experiment,
+) -> Result<pb::Experiment> {
+    let snapshot = deps.store.snapshot().await?;
     let runs = runs_count(snapshot.as_ref(), call.project, Experiment::KIND, id).await?;
     Ok(view(id.to_owned(), experiment, runs))
 }
 
 #[tonic::async_trait]
 impl ExperimentService for Backend {
-    type ListStream = Answers<pb::ListResponse>;
-    type ListRunsStream = Answers<pb::ListRunsResponse>;
+    type ListStream = ResponseStream<pb::ListResponse>;
+    type ListRunsStream = ResponseStream<pb::ListRunsResponse>;
 
     async fn list(&self, request: Request<pb::ListRequest>) -> Result<Response<Self::ListStream>, Status> {
-        let call = Call::begin(&self.context, request.metadata()).await?;
+        let call = Call::begin(&self.deps, request.metadata()).await?;
         let part = request.into_inner().name_contains;
-        let counts = Counts::read::<Experiment>(&self.context, &call, part).await?;
-        let list = Plain {
+        let counts = RunCounts::read::<Experiment>(&self.deps, &call, part).await?;
+        let list = PlainListing {
             created_us: |experiment: &Experiment| experiment.created_us,
             view: move |id: String, experiment: Experiment| {
-                let runs = counts.of(&id, &experiment.name)?;
+                let runs = counts.runs(&id, &experiment.name)?;
                 Some(view(id, experiment, runs))
             },
             answer: |experiments| pb::ListResponse { experiments },
@@ -72,10 +77,10 @@ impl ExperimentService for Backend {
     }
 
     async fn get(&self, request: Request<pb::GetRequest>) -> Result<Response<pb::GetResponse>, Status> {
-        let call = Call::begin(&self.context, request.metadata()).await?;
+        let call = Call::begin(&self.deps, request.metadata()).await?;
         let id = request.into_inner().id;
-        let experiment = entities::get(&self.context, &call, &id).await?;
-        let experiment = counted(&self.context, &call, &id, experiment).await?;
+        let experiment = entities::get(&self.deps, &call, &id).await?;
+        let experiment = view_with_runs(&self.deps, &call, &id, experiment).await?;
         Ok(Response::new(pb::GetResponse { experiment: Some(experiment) }))
     }
 
@@ -83,17 +88,17 @@ impl ExperimentService for Backend {
         &self,
         request: Request<pb::CreateRequest>,
     ) -> Result<Response<pb::CreateResponse>, Status> {
-        let call = Call::begin(&self.context, request.metadata()).await?;
+        let call = Call::begin(&self.deps, request.metadata()).await?;
         let request = request.into_inner();
-        let now = (self.context.clock)();
+        let now = (self.deps.clock)();
         let experiment = Experiment {
             created_us: now,
             updated_us: now,
-            name: entities::name("name", &request.name)?,
-            description: bounded("description", &request.description, limits::DESCRIPTION_BYTES)?,
+            name: entities::required_name("name", &request.name)?,
+            description: bounded_text("description", &request.description, limits::DESCRIPTION_BYTES)?,
             archived: false,
         };
-        let id = entities::create(&self.context, &call, &experiment).await?;
+        let id = entities::create(&self.deps, &call, &experiment).await?;
         Ok(Response::new(pb::CreateResponse { experiment: Some(view(id, experiment, 0)) }))
     }
 
@@ -101,18 +106,18 @@ impl ExperimentService for Backend {
         &self,
         request: Request<pb::UpdateRequest>,
     ) -> Result<Response<pb::UpdateResponse>, Status> {
-        let call = Call::begin(&self.context, request.metadata()).await?;
+        let call = Call::begin(&self.deps, request.metadata()).await?;
         let pb::UpdateRequest { id, name, description, archived } = request.into_inner();
-        let name = entities::new_name("name", name.as_deref())?;
-        let description = entities::new_text("description", description, limits::DESCRIPTION_BYTES)?;
-        let now = (self.context.clock)();
-        let changed = entities::update(&self.context, &call, &id, |experiment: &mut Experiment| {
+        let name = entities::optional_name("name", name.as_deref())?;
+        let description = entities::optional_text("description", description, limits::DESCRIPTION_BYTES)?;
+        let now = (self.deps.clock)();
+        let changed = entities::update(&self.deps, &call, &id, |experiment: &mut Experiment| {
             experiment.updated_us = now;
-            entities::set(&mut experiment.name, name.as_ref());
-            entities::set(&mut experiment.description, description.as_ref());
+            entities::set_if_some(&mut experiment.name, name.as_ref());
+            entities::set_if_some(&mut experiment.description, description.as_ref());
             experiment.archived = archived.unwrap_or(experiment.archived);
         });
-        let experiment = counted(&self.context, &call, &id, changed.await?).await?;
+        let experiment = view_with_runs(&self.deps, &call, &id, changed.await?).await?;
         Ok(Response::new(pb::UpdateResponse { experiment: Some(experiment) }))
     }
 
@@ -120,10 +125,10 @@ impl ExperimentService for Backend {
         &self,
         request: Request<pb::DeleteRequest>,
     ) -> Result<Response<pb::DeleteResponse>, Status> {
-        let call = Call::begin(&self.context, request.metadata()).await?;
+        let call = Call::begin(&self.deps, request.metadata()).await?;
         let id = request.into_inner().id;
         let event = Kind::ExperimentDeleted(ExperimentDeleted { experiment_id: id.clone() });
-        entities::delete::<Experiment>(&self.context, &call, &id, Some(event)).await?;
+        entities::delete::<Experiment>(&self.deps, &call, &id, Some(event)).await?;
         Ok(Response::new(pb::DeleteResponse {}))
     }
 
@@ -131,17 +136,17 @@ impl ExperimentService for Backend {
         &self,
         request: Request<pb::ListRunsRequest>,
     ) -> Result<Response<Self::ListRunsStream>, Status> {
-        let call = Call::begin(&self.context, request.metadata()).await?;
+        let call = Call::begin(&self.deps, request.metadata()).await?;
         let pb::ListRunsRequest { id, limit, after_run_id } = request.into_inner();
-        entities::get::<Experiment>(&self.context, &call, &id).await?;
+        entities::get::<Experiment>(&self.deps, &call, &id).await?;
         let range = keys::index_experiment_all(call.project, &id);
         let row = |number| keys::index_experiment(call.project, &id, number);
-        let mut linked = Linked::behind(&self.context, &call, range, &after_run_id, row).await?;
-        let context = self.context.clone();
-        Ok(Response::new(self.answers(async move |sender| {
+        let mut indexed = IndexedRuns::after(&self.deps, &call, range, &after_run_id, row).await?;
+        let deps = self.deps.clone();
+        Ok(Response::new(self.respond(async move |sender| {
             let mut left = if limit == 0 { usize::MAX } else { limit as usize };
             while left > 0
-                && let Some(page) = linked.next(&context, &call).await?
+                && let Some(page) = indexed.next(&deps, &call).await?
             {
                 // Index rows may be outdated, so the document is checked.
                 let own =
@@ -160,13 +165,13 @@ impl ExperimentService for Backend {
         &self,
         request: Request<pb::ActivityRequest>,
     ) -> Result<Response<pb::ActivityResponse>, Status> {
-        let call = Call::begin(&self.context, request.metadata()).await?;
+        let call = Call::begin(&self.deps, request.metadata()).await?;
         let pb::ActivityRequest { id, timezone_offset_min } = request.into_inner();
-        entities::get::<Experiment>(&self.context, &call, &id).await?;
+        entities::get::<Experiment>(&self.deps, &call, &id).await?;
         let mut answer = pb::ActivityResponse::default();
-        let mut hours = Hours::new(timezone_offset_min);
-        let mut linked = Linked::all(keys::index_experiment_all(call.project, &id));
-        while let Some(page) = linked.next(&self.context, &call).await? {
+        let mut hours = ActivityHours::new(timezone_offset_min);
+        let mut indexed = IndexedRuns::all(keys::index_experiment_all(call.project, &id));
+        while let Some(page) = indexed.next(&self.deps, &call).await? {
             for (_, document) in page {
                 let props = document.props;
                 if props.experiment.as_ref() == Some(&id) {

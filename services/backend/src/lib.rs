@@ -2,8 +2,8 @@
 //! appends deletions to the log. It holds only a log writer, so it cannot read the log.
 
 mod call;
-mod context;
 mod convert;
+mod deps;
 mod error;
 mod metrics;
 
@@ -14,7 +14,7 @@ mod backup;
 mod dashboards;
 mod entities;
 mod experiments;
-mod linked;
+mod indexed_runs;
 mod logs;
 mod notes;
 mod objects;
@@ -29,7 +29,7 @@ mod tags;
 mod token;
 mod view;
 
-pub use context::{Clock, Context};
+pub use deps::{Clock, Deps};
 pub use metrics::Metrics;
 pub use token::UriKey;
 
@@ -54,25 +54,25 @@ use tonic::service::Routes;
 use call::Call;
 use entities::Listing;
 use project::ParamsCache;
-use runs::Feeds;
-use stream::{Answers, End, Sender, Streams};
+use runs::ChangeFeeds;
+use stream::{ResponseStream, Sender, StreamEnd, Streams};
 
 /// The services of the query side. Cheap to clone.
 #[derive(Clone)]
 pub struct Backend {
-    context: Arc<Context>,
+    deps: Arc<Deps>,
     streams: Streams,
     params: ParamsCache,
-    feeds: Feeds,
+    feeds: ChangeFeeds,
 }
 
 impl Backend {
-    pub fn new(context: Context) -> Self {
+    pub fn new(deps: Deps) -> Self {
         Self {
-            context: Arc::new(context),
+            deps: Arc::new(deps),
             streams: Streams::default(),
             params: ParamsCache::default(),
-            feeds: Feeds::default(),
+            feeds: ChangeFeeds::default(),
         }
     }
 
@@ -88,18 +88,18 @@ impl Backend {
     }
 
     /// Runs `answer` as the task of a stream.
-    fn answers<T, F>(&self, answer: impl FnOnce(Sender<T>) -> F) -> Answers<T>
+    fn respond<T, F>(&self, answer: impl FnOnce(Sender<T>) -> F) -> ResponseStream<T>
     where
         T: Send + 'static,
-        F: Future<Output = Result<(), End>> + Send + 'static,
+        F: Future<Output = Result<(), StreamEnd>> + Send + 'static,
     {
-        self.streams.answers(answer)
+        self.streams.respond(answer)
     }
 
     /// Streams a listing in messages.
-    fn list_all<L: Listing + 'static>(&self, call: Call, listing: L) -> Answers<L::Answer> {
-        let context = self.context.clone();
-        self.answers(async move |sender| listing.send(&context, &call, &sender).await)
+    fn list_all<L: Listing + 'static>(&self, call: Call, listing: L) -> ResponseStream<L::Answer> {
+        let deps = self.deps.clone();
+        self.respond(async move |sender| listing.send(&deps, &call, &sender).await)
     }
 
     /// Every service, as one tower service.

@@ -11,7 +11,7 @@ pub struct Metrics {
 
 /// The way a search finds its candidate runs.
 #[derive(Clone, Copy)]
-pub(crate) enum Planned {
+pub(crate) enum PlannerPath {
     /// Indexes give exactly the matching runs.
     Exact,
     /// Indexes give the matching runs and possibly others.
@@ -34,28 +34,28 @@ impl Metrics {
         // Created with value 0: alerts cannot distinguish a missing counter from one that does
         // not move.
         for endpoint in [Endpoint::Run, Endpoint::Metric, Endpoint::Images] {
-            for planned in [Planned::Exact, Planned::Superset, Planned::NoCandidates] {
+            for planned in [PlannerPath::Exact, PlannerPath::Superset, PlannerPath::NoCandidates] {
                 metrics.planner_path(endpoint, planned);
             }
         }
         Ok(metrics)
     }
 
-    pub(crate) fn planned(&self, endpoint: Endpoint, planned: Planned) {
+    pub(crate) fn count_search(&self, endpoint: Endpoint, planned: PlannerPath) {
         self.planner_path(endpoint, planned).inc();
     }
 
-    fn planner_path(&self, endpoint: Endpoint, planned: Planned) -> IntCounter {
+    fn planner_path(&self, endpoint: Endpoint, planned: PlannerPath) -> IntCounter {
         let endpoint = match endpoint {
             Endpoint::Run => "run_search",
             Endpoint::Metric => "metric_search",
             _ => "iter_matching_sequences",
         };
         let (path, reason) = match planned {
-            Planned::Exact => ("fast", "exact"),
-            Planned::Superset => ("fast", "superset"),
-            Planned::NoCandidates => ("lazy", "no_candidates"),
-            Planned::UnindexedSequence => ("lazy", "unindexed_sequence"),
+            PlannerPath::Exact => ("fast", "exact"),
+            PlannerPath::Superset => ("fast", "superset"),
+            PlannerPath::NoCandidates => ("lazy", "no_candidates"),
+            PlannerPath::UnindexedSequence => ("lazy", "unindexed_sequence"),
         };
         self.planner_paths.with_label_values(&[path, endpoint, reason])
     }

@@ -2,12 +2,12 @@
 
 mod cursor;
 mod item;
-mod read;
+mod sequence_lookup;
 
 pub(crate) use {
-    cursor::Cursor,
+    cursor::ObjectCursor,
     item::value,
-    read::{Selected, is_list},
+    sequence_lookup::{SelectedSequence, is_list},
 };
 
 use matyan_proto::{
@@ -16,27 +16,28 @@ use matyan_proto::{
 };
 use tonic::{Request, Response, Status};
 
-use crate::{Backend, call::Call, convert, stream::Answers};
+use crate::{Backend, call::Call, convert, stream::ResponseStream};
 
 #[tonic::async_trait]
 impl ObjectService for Backend {
-    type BatchStream = Answers<pb::BatchResponse>;
-    type StepStream = Answers<pb::StepResponse>;
+    type BatchStream = ResponseStream<pb::BatchResponse>;
+    type StepStream = ResponseStream<pb::StepResponse>;
 
     async fn batch(&self, request: Request<pb::BatchRequest>) -> Result<Response<Self::BatchStream>, Status> {
-        let call = Call::begin(&self.context, request.metadata()).await?;
+        let call = Call::begin(&self.deps, request.metadata()).await?;
         let request = request.into_inner();
-        convert::at_most("sequences", request.sequences.len(), limits::SERIES_PER_CALL)?;
-        let run = self.context.run(&call, &request.run_id).await?.number;
-        let context = self.context.clone();
-        let sequences = read::select(&context, &call, run, request.r#type(), &request.sequences).await?;
+        convert::check_limit("sequences", request.sequences.len(), limits::SERIES_PER_CALL)?;
+        let run = self.deps.find_run(&call, &request.run_id).await?.number;
+        let deps = self.deps.clone();
+        let sequences =
+            sequence_lookup::select(&deps, &call, run, request.r#type(), &request.sequences).await?;
         let selection = request.selection.unwrap_or_default();
-        Ok(Response::new(self.answers(async move |sender| {
+        Ok(Response::new(self.respond(async move |sender| {
             for sequence in sequences {
-                let mut cursor = Cursor::new(&context, &call, sequence, &selection).await?;
+                let mut cursor = ObjectCursor::new(&deps, &call, sequence, &selection).await?;
                 loop {
-                    let snapshot = context.store.snapshot().await?;
-                    let sequence = cursor.piece(&context, snapshot.as_ref()).await?;
+                    let snapshot = deps.store.snapshot().await?;
+                    let sequence = cursor.piece(&deps, snapshot.as_ref()).await?;
                     drop(snapshot);
                     let last = !sequence.more;
                     let sequence = Some(pb::Sequence { more: false, ..sequence });
@@ -51,23 +52,24 @@ impl ObjectService for Backend {
     }
 
     async fn step(&self, request: Request<pb::StepRequest>) -> Result<Response<Self::StepStream>, Status> {
-        let call = Call::begin(&self.context, request.metadata()).await?;
+        let call = Call::begin(&self.deps, request.metadata()).await?;
         let request = request.into_inner();
-        convert::at_most("sequences", request.sequences.len(), limits::SERIES_PER_CALL)?;
-        let run = self.context.run(&call, &request.run_id).await?.number;
-        let context = self.context.clone();
-        let sequences = read::select(&context, &call, run, request.r#type(), &request.sequences).await?;
+        convert::check_limit("sequences", request.sequences.len(), limits::SERIES_PER_CALL)?;
+        let run = self.deps.find_run(&call, &request.run_id).await?.number;
+        let deps = self.deps.clone();
+        let sequences =
+            sequence_lookup::select(&deps, &call, run, request.r#type(), &request.sequences).await?;
         let selection = pb::Selection {
             index_range: request.index_range,
             index_density: request.index_density,
             ..pb::Selection::default()
         };
-        Ok(Response::new(self.answers(async move |sender| {
+        Ok(Response::new(self.respond(async move |sender| {
             for sequence in sequences {
                 let step = request.step.unwrap_or(sequence.header.last_step);
-                let mut cursor = Cursor::of_step(&call, sequence, step, &selection);
-                let snapshot = context.store.snapshot().await?;
-                let sequence = cursor.piece(&context, snapshot.as_ref()).await?;
+                let mut cursor = ObjectCursor::for_step(&call, sequence, step, &selection);
+                let snapshot = deps.store.snapshot().await?;
+                let sequence = cursor.piece(&deps, snapshot.as_ref()).await?;
                 drop(snapshot);
                 if !sequence.steps.is_empty() {
                     sender.send(pb::StepResponse { sequence: Some(sequence) }).await?;

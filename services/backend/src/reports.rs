@@ -10,8 +10,8 @@ use tonic::{Request, Response, Status};
 use crate::{
     Backend,
     call::Call,
-    entities::{self, Plain, bounded},
-    stream::Answers,
+    entities::{self, PlainListing, bounded_text},
+    stream::ResponseStream,
 };
 
 fn view(id: String, report: Report) -> pb::Report {
@@ -27,11 +27,11 @@ fn view(id: String, report: Report) -> pb::Report {
 
 #[tonic::async_trait]
 impl ReportService for Backend {
-    type ListStream = Answers<pb::ListResponse>;
+    type ListStream = ResponseStream<pb::ListResponse>;
 
     async fn list(&self, request: Request<pb::ListRequest>) -> Result<Response<Self::ListStream>, Status> {
-        let call = Call::begin(&self.context, request.metadata()).await?;
-        let list = Plain {
+        let call = Call::begin(&self.deps, request.metadata()).await?;
+        let list = PlainListing {
             created_us: |report: &Report| report.created_us,
             view: |id, report| Some(view(id, report)),
             answer: |reports| pb::ListResponse { reports },
@@ -40,9 +40,9 @@ impl ReportService for Backend {
     }
 
     async fn get(&self, request: Request<pb::GetRequest>) -> Result<Response<pb::GetResponse>, Status> {
-        let call = Call::begin(&self.context, request.metadata()).await?;
+        let call = Call::begin(&self.deps, request.metadata()).await?;
         let id = request.into_inner().id;
-        let report = entities::get(&self.context, &call, &id).await?;
+        let report = entities::get(&self.deps, &call, &id).await?;
         Ok(Response::new(pb::GetResponse { report: Some(view(id, report)) }))
     }
 
@@ -50,17 +50,17 @@ impl ReportService for Backend {
         &self,
         request: Request<pb::CreateRequest>,
     ) -> Result<Response<pb::CreateResponse>, Status> {
-        let call = Call::begin(&self.context, request.metadata()).await?;
+        let call = Call::begin(&self.deps, request.metadata()).await?;
         let request = request.into_inner();
-        let now = (self.context.clock)();
+        let now = (self.deps.clock)();
         let report = Report {
             created_us: now,
             updated_us: now,
-            name: bounded("name", &request.name, limits::NAME_BYTES)?,
-            code: bounded("code", &request.code, limits::DOCUMENT_BYTES)?,
-            description: bounded("description", &request.description, limits::DESCRIPTION_BYTES)?,
+            name: bounded_text("name", &request.name, limits::NAME_BYTES)?,
+            code: bounded_text("code", &request.code, limits::DOCUMENT_BYTES)?,
+            description: bounded_text("description", &request.description, limits::DESCRIPTION_BYTES)?,
         };
-        let id = entities::create(&self.context, &call, &report).await?;
+        let id = entities::create(&self.deps, &call, &report).await?;
         Ok(Response::new(pb::CreateResponse { report: Some(view(id, report)) }))
     }
 
@@ -68,17 +68,17 @@ impl ReportService for Backend {
         &self,
         request: Request<pb::UpdateRequest>,
     ) -> Result<Response<pb::UpdateResponse>, Status> {
-        let call = Call::begin(&self.context, request.metadata()).await?;
+        let call = Call::begin(&self.deps, request.metadata()).await?;
         let pb::UpdateRequest { id, name, code, description } = request.into_inner();
-        let name = entities::new_text("name", name, limits::NAME_BYTES)?;
-        let code = entities::new_text("code", code, limits::DOCUMENT_BYTES)?;
-        let description = entities::new_text("description", description, limits::DESCRIPTION_BYTES)?;
-        let now = (self.context.clock)();
-        let changed = entities::update(&self.context, &call, &id, |report: &mut Report| {
+        let name = entities::optional_text("name", name, limits::NAME_BYTES)?;
+        let code = entities::optional_text("code", code, limits::DOCUMENT_BYTES)?;
+        let description = entities::optional_text("description", description, limits::DESCRIPTION_BYTES)?;
+        let now = (self.deps.clock)();
+        let changed = entities::update(&self.deps, &call, &id, |report: &mut Report| {
             report.updated_us = now;
-            entities::set(&mut report.name, name.as_ref());
-            entities::set(&mut report.code, code.as_ref());
-            entities::set(&mut report.description, description.as_ref());
+            entities::set_if_some(&mut report.name, name.as_ref());
+            entities::set_if_some(&mut report.code, code.as_ref());
+            entities::set_if_some(&mut report.description, description.as_ref());
         });
         let changed = changed.await?;
         Ok(Response::new(pb::UpdateResponse { report: Some(view(id, changed)) }))
@@ -88,8 +88,8 @@ impl ReportService for Backend {
         &self,
         request: Request<pb::DeleteRequest>,
     ) -> Result<Response<pb::DeleteResponse>, Status> {
-        let call = Call::begin(&self.context, request.metadata()).await?;
-        entities::delete::<Report>(&self.context, &call, &request.into_inner().id, None).await?;
+        let call = Call::begin(&self.deps, request.metadata()).await?;
+        entities::delete::<Report>(&self.deps, &call, &request.into_inner().id, None).await?;
         Ok(Response::new(pb::DeleteResponse {}))
     }
 }

@@ -8,7 +8,7 @@ mod params;
 mod watch;
 
 pub(crate) use delete::clear_tombstone;
-pub(crate) use watch::Feeds;
+pub(crate) use watch::ChangeFeeds;
 
 use matyan_proto::{
     limits,
@@ -20,35 +20,35 @@ use crate::{
     Backend,
     call::Call,
     convert,
-    stream::Answers,
-    view::{Names, first_piece, run_view},
+    stream::ResponseStream,
+    view::{EntityNames, first_piece, run_view},
 };
 
 #[tonic::async_trait]
 impl RunService for Backend {
-    type WatchStream = Answers<pb::WatchResponse>;
+    type WatchStream = ResponseStream<pb::WatchResponse>;
 
     async fn get(&self, request: Request<pb::GetRequest>) -> Result<Response<pb::GetResponse>, Status> {
-        let call = Call::begin(&self.context, request.metadata()).await?;
+        let call = Call::begin(&self.deps, request.metadata()).await?;
         let request = request.into_inner();
-        let found = self.context.run(&call, &request.run_id).await?;
+        let found = self.deps.find_run(&call, &request.run_id).await?;
         let parts = convert::parts(request.parts)?;
-        let run = run_view(&self.context, &mut Names::new(&call), &found, &parts).await?;
+        let run = run_view(&self.deps, &mut EntityNames::new(&call), &found, &parts).await?;
         Ok(Response::new(pb::GetResponse { run: Some(first_piece(run)) }))
     }
 
     async fn list(&self, request: Request<pb::ListRequest>) -> Result<Response<pb::ListResponse>, Status> {
-        let call = Call::begin(&self.context, request.metadata()).await?;
-        Ok(Response::new(list::list(&self.context, &call, request.into_inner()).await?))
+        let call = Call::begin(&self.deps, request.metadata()).await?;
+        Ok(Response::new(list::list(&self.deps, &call, request.into_inner()).await?))
     }
 
     async fn update(
         &self,
         request: Request<pb::UpdateRequest>,
     ) -> Result<Response<pb::UpdateResponse>, Status> {
-        let call = Call::begin(&self.context, request.metadata()).await?;
+        let call = Call::begin(&self.deps, request.metadata()).await?;
         let request = request.into_inner();
-        change::update(&self.context, &call, &request).await?;
+        change::update(&self.deps, &call, &request).await?;
         Ok(Response::new(pb::UpdateResponse {}))
     }
 
@@ -56,8 +56,8 @@ impl RunService for Backend {
         &self,
         request: Request<pb::DeleteParamsRequest>,
     ) -> Result<Response<pb::DeleteParamsResponse>, Status> {
-        let call = Call::begin(&self.context, request.metadata()).await?;
-        params::delete(&self.context, &call, &request.into_inner()).await?;
+        let call = Call::begin(&self.deps, request.metadata()).await?;
+        params::delete(&self.deps, &call, &request.into_inner()).await?;
         Ok(Response::new(pb::DeleteParamsResponse {}))
     }
 
@@ -65,9 +65,9 @@ impl RunService for Backend {
         &self,
         request: Request<pb::DeleteRequest>,
     ) -> Result<Response<pb::DeleteResponse>, Status> {
-        let call = Call::begin(&self.context, request.metadata()).await?;
+        let call = Call::begin(&self.deps, request.metadata()).await?;
         let run_id = request.into_inner().run_id;
-        let position = delete::delete(&self.context, &call, &run_id).await?;
+        let position = delete::delete(&self.deps, &call, &run_id).await?;
         Ok(Response::new(pb::DeleteResponse { position: Some(position) }))
     }
 
@@ -75,22 +75,22 @@ impl RunService for Backend {
         &self,
         request: Request<pb::DeleteBatchRequest>,
     ) -> Result<Response<pb::DeleteBatchResponse>, Status> {
-        let call = Call::begin(&self.context, request.metadata()).await?;
+        let call = Call::begin(&self.deps, request.metadata()).await?;
         let run_ids = request.into_inner().run_ids;
-        convert::at_most("run_ids", run_ids.len(), limits::RUNS_PER_CALL)?;
-        Ok(Response::new(delete::delete_batch(&self.context, &call, run_ids).await?))
+        convert::check_limit("run_ids", run_ids.len(), limits::RUNS_PER_CALL)?;
+        Ok(Response::new(delete::delete_batch(&self.deps, &call, run_ids).await?))
     }
 
     async fn archive_batch(
         &self,
         request: Request<pb::ArchiveBatchRequest>,
     ) -> Result<Response<pb::ArchiveBatchResponse>, Status> {
-        let call = Call::begin(&self.context, request.metadata()).await?;
+        let call = Call::begin(&self.deps, request.metadata()).await?;
         let pb::ArchiveBatchRequest { run_ids, archived } = request.into_inner();
-        convert::at_most("run_ids", run_ids.len(), limits::RUNS_PER_CALL)?;
+        convert::check_limit("run_ids", run_ids.len(), limits::RUNS_PER_CALL)?;
         let update =
             |run_id| pb::UpdateRequest { run_id, archived: Some(archived), ..pb::UpdateRequest::default() };
-        let unknown = change::update_all(&self.context, &call, run_ids, update).await?;
+        let unknown = change::update_all(&self.deps, &call, run_ids, update).await?;
         Ok(Response::new(pb::ArchiveBatchResponse { unknown }))
     }
 
@@ -98,12 +98,12 @@ impl RunService for Backend {
         &self,
         request: Request<pb::FinishBatchRequest>,
     ) -> Result<Response<pb::FinishBatchResponse>, Status> {
-        let call = Call::begin(&self.context, request.metadata()).await?;
+        let call = Call::begin(&self.deps, request.metadata()).await?;
         let run_ids = request.into_inner().run_ids;
-        convert::at_most("run_ids", run_ids.len(), limits::RUNS_PER_CALL)?;
+        convert::check_limit("run_ids", run_ids.len(), limits::RUNS_PER_CALL)?;
         let update =
             |run_id| pb::UpdateRequest { run_id, active: Some(false), ..pb::UpdateRequest::default() };
-        let unknown = change::update_all(&self.context, &call, run_ids, update).await?;
+        let unknown = change::update_all(&self.deps, &call, run_ids, update).await?;
         Ok(Response::new(pb::FinishBatchResponse { unknown }))
     }
 
@@ -111,9 +111,9 @@ impl RunService for Backend {
         &self,
         request: Request<pb::ClearTombstoneRequest>,
     ) -> Result<Response<pb::ClearTombstoneResponse>, Status> {
-        let call = Call::begin(&self.context, request.metadata()).await?;
+        let call = Call::begin(&self.deps, request.metadata()).await?;
         let run_id = request.into_inner().run_id;
-        let cleared = delete::clear_tombstone(&self.context, &call, &run_id).await?;
+        let cleared = delete::clear_tombstone(&self.deps, &call, &run_id).await?;
         Ok(Response::new(pb::ClearTombstoneResponse { cleared }))
     }
 
@@ -121,9 +121,9 @@ impl RunService for Backend {
         &self,
         request: Request<pb::AddTagRequest>,
     ) -> Result<Response<pb::AddTagResponse>, Status> {
-        let call = Call::begin(&self.context, request.metadata()).await?;
+        let call = Call::begin(&self.deps, request.metadata()).await?;
         let request = request.into_inner();
-        let tag_id = change::tag_add(&self.context, &call, &request.run_id, &request.name).await?;
+        let tag_id = change::tag_add(&self.deps, &call, &request.run_id, &request.name).await?;
         Ok(Response::new(pb::AddTagResponse { tag_id }))
     }
 
@@ -131,15 +131,15 @@ impl RunService for Backend {
         &self,
         request: Request<pb::RemoveTagRequest>,
     ) -> Result<Response<pb::RemoveTagResponse>, Status> {
-        let call = Call::begin(&self.context, request.metadata()).await?;
+        let call = Call::begin(&self.deps, request.metadata()).await?;
         let request = request.into_inner();
-        let removed = change::tag_remove(&self.context, &call, &request.run_id, &request.tag_id).await?;
+        let removed = change::tag_remove(&self.deps, &call, &request.run_id, &request.tag_id).await?;
         Ok(Response::new(pb::RemoveTagResponse { removed }))
     }
 
     async fn watch(&self, request: Request<pb::WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
-        let call = Call::begin(&self.context, request.metadata()).await?;
+        let call = Call::begin(&self.deps, request.metadata()).await?;
         let watch = watch::begin(self, call, request.into_inner()).await?;
-        Ok(Response::new(self.answers(async move |sender| watch.run(&sender).await)))
+        Ok(Response::new(self.respond(async move |sender| watch.run(&sender).await)))
     }
 }

@@ -26,7 +26,7 @@ const MESSAGES: usize = 2;
 
 /// Time to wait for a slow client while holding on to data already read: dropping it and
 /// reading it again costs more. Far shorter than the lifetime of a snapshot.
-const SOON: Duration = Duration::from_millis(50);
+const SEND_GRACE: Duration = Duration::from_millis(50);
 
 /// The tasks of all streams.
 #[derive(Clone, Default)]
@@ -35,25 +35,25 @@ pub(crate) struct Streams {
     /// Cancelled to end open-ended streams.
     closing: CancellationToken,
     /// Cancelled to end all other streams as well.
-    cut: CancellationToken,
+    aborting: CancellationToken,
 }
 
 impl Streams {
     /// Runs `answer` as the task of a stream. The task ends when it is finished, or at its
     /// next message after the client has disconnected.
-    pub(crate) fn answers<T, F>(&self, answer: impl FnOnce(Sender<T>) -> F) -> Answers<T>
+    pub(crate) fn respond<T, F>(&self, answer: impl FnOnce(Sender<T>) -> F) -> ResponseStream<T>
     where
         T: Send + 'static,
-        F: Future<Output = Result<(), End>> + Send + 'static,
+        F: Future<Output = Result<(), StreamEnd>> + Send + 'static,
     {
         let (sender, messages) = mpsc::channel(MESSAGES);
         let (ended, end) = oneshot::channel();
         let work = answer(Sender { messages: sender, closing: self.closing.clone() });
-        let cut = self.cut.clone();
+        let aborting = self.aborting.clone();
         let task = async move {
-            let result = match cut.run_until_cancelled_owned(work).await {
-                Some(Ok(()) | Err(End::Left)) => Ok(()),
-                Some(Err(End::Failed(error))) => Err(error.into()),
+            let result = match aborting.run_until_cancelled_owned(work).await {
+                Some(Ok(()) | Err(StreamEnd::Disconnected)) => Ok(()),
+                Some(Err(StreamEnd::Failed(error))) => Err(error.into()),
                 None => Err(Error::Stopping.into()),
             };
             // The receiver is dropped if the client has disconnected.
@@ -61,7 +61,7 @@ impl Streams {
         };
         // The span of the request, so that log lines of the task carry it.
         self.tasks.spawn(task.in_current_span());
-        Answers { messages, end: Some(end) }
+        ResponseStream { messages, end: Some(end) }
     }
 
     /// Spawns a task that serves streams but belongs to none of them. It ends when its
@@ -81,7 +81,7 @@ impl Streams {
     /// Ends all streams, and waits for their tasks.
     pub(crate) async fn stop(&self) {
         self.closing.cancel();
-        self.cut.cancel();
+        self.aborting.cancel();
         self.tasks.close();
         self.tasks.wait().await;
     }
@@ -95,35 +95,38 @@ pub(crate) struct Sender<T> {
 
 /// The client has disconnected, so the answer has no receiver.
 #[derive(Debug)]
-pub(crate) struct Left;
+pub(crate) struct ClientDisconnect;
 
 /// Reasons for a stream to end early.
 #[derive(Debug)]
-pub(crate) enum End {
-    Left,
+pub(crate) enum StreamEnd {
+    Disconnected,
     Failed(Error),
 }
 
-impl<E: Into<Error>> From<E> for End {
+impl<E: Into<Error>> From<E> for StreamEnd {
     fn from(error: E) -> Self {
         Self::Failed(error.into())
     }
 }
 
-impl From<Left> for End {
-    fn from(_: Left) -> Self {
-        Self::Left
+impl From<ClientDisconnect> for StreamEnd {
+    fn from(_: ClientDisconnect) -> Self {
+        Self::Disconnected
     }
 }
 
 impl<T> Sender<T> {
-    pub(crate) async fn send(&self, message: T) -> Result<(), Left> {
-        self.messages.send(message).await.map_err(|_| Left)
+    pub(crate) async fn send(&self, message: T) -> Result<(), ClientDisconnect> {
+        self.messages.send(message).await.map_err(|_| ClientDisconnect)
     }
 
-    /// Sends if the client has room within `SOON`; returns the message otherwise.
+    /// Sends if the client has room within `SEND_GRACE`; returns the message otherwise.
     pub(crate) async fn send_soon(&self, message: T) -> Result<(), T> {
-        self.messages.send_timeout(message, SOON).await.map_err(mpsc::error::SendTimeoutError::into_inner)
+        self.messages
+            .send_timeout(message, SEND_GRACE)
+            .await
+            .map_err(mpsc::error::SendTimeoutError::into_inner)
     }
 
     /// Sends if the client has room now; returns the message otherwise.
@@ -138,13 +141,13 @@ impl<T> Sender<T> {
 
     /// Waits for an event that may never happen; fails when the client disconnects or the
     /// server is about to stop.
-    pub(crate) async fn wait<O>(&self, event: impl Future<Output = O>) -> Result<O, End> {
+    pub(crate) async fn wait<O>(&self, event: impl Future<Output = O>) -> Result<O, StreamEnd> {
         tokio::select! {
             biased;
             // Checked first, so that a disconnect is noticed even if the event is
             // always ready.
-            () = self.messages.closed() => Err(End::Left),
-            () = self.closing.cancelled() => Err(End::Failed(Error::Stopping)),
+            () = self.messages.closed() => Err(StreamEnd::Disconnected),
+            () = self.closing.cancelled() => Err(StreamEnd::Failed(Error::Stopping)),
             happened = event => Ok(happened),
         }
     }
@@ -152,12 +155,12 @@ impl<T> Sender<T> {
 
 /// The stream a client reads. It ends without an error only if its task did: a task that
 /// panicked yields an error.
-pub struct Answers<T> {
+pub struct ResponseStream<T> {
     messages: mpsc::Receiver<T>,
     end: Option<oneshot::Receiver<Result<(), Status>>>,
 }
 
-impl<T> Stream for Answers<T> {
+impl<T> Stream for ResponseStream<T> {
     type Item = Result<T, Status>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
@@ -183,26 +186,26 @@ mod tests {
 
     use super::*;
 
-    async fn read(answers: Answers<u32>) -> Vec<Result<u32, tonic::Code>> {
+    async fn read(answers: ResponseStream<u32>) -> Vec<Result<u32, tonic::Code>> {
         answers.map(|answer| answer.map_err(|status| status.code())).collect().await
     }
 
     #[tokio::test]
     async fn a_stream_ends_as_its_task_does() {
         let streams = Streams::default();
-        let well = streams.answers(async move |sender| {
+        let well = streams.respond(async move |sender| {
             for number in 0..5 {
                 sender.send(number).await?;
             }
             Ok(())
         });
         assert_eq!(read(well).await, [Ok(0), Ok(1), Ok(2), Ok(3), Ok(4)]);
-        let badly = streams.answers(async move |sender| {
+        let badly = streams.respond(async move |sender| {
             sender.send(1).await?;
             Err(Error::not_found("run", "r").into())
         });
         assert_eq!(read(badly).await, [Ok(1), Err(tonic::Code::NotFound)]);
-        let panicked = streams.answers(async move |sender| {
+        let panicked = streams.respond(async move |sender| {
             sender.send(1).await?;
             panic!("on purpose");
         });
@@ -217,7 +220,7 @@ mod tests {
         let sender = Sender { messages, closing: CancellationToken::new() };
         sender.send_soon(1).await.unwrap();
         let late = async {
-            tokio::time::sleep(SOON / 2).await;
+            tokio::time::sleep(SEND_GRACE / 2).await;
             taken.recv().await
         };
         assert_eq!(tokio::join!(sender.send_soon(2), late), (Ok(()), Some(1)));
@@ -229,13 +232,13 @@ mod tests {
     #[tokio::test]
     async fn a_task_ends_when_its_client_disconnects() {
         let streams = Streams::default();
-        let sending = streams.answers(async move |sender| {
+        let sending = streams.respond(async move |sender| {
             loop {
                 sender.send(1).await?;
             }
         });
         let waiting =
-            streams.answers(async move |sender: Sender<u32>| sender.wait(std::future::pending()).await);
+            streams.respond(async move |sender: Sender<u32>| sender.wait(std::future::pending()).await);
         drop((sending, waiting));
         streams.tasks.close();
         streams.tasks.wait().await;
@@ -245,8 +248,8 @@ mod tests {
     async fn close_ends_waiting_streams_and_stop_ends_the_rest() {
         let streams = Streams::default();
         let waiting =
-            streams.answers(async move |sender: Sender<u32>| sender.wait(std::future::pending()).await);
-        let mut busy = streams.answers(async move |sender| {
+            streams.respond(async move |sender: Sender<u32>| sender.wait(std::future::pending()).await);
+        let mut busy = streams.respond(async move |sender| {
             loop {
                 sender.send(1).await?;
             }

@@ -11,16 +11,16 @@ use matyan_proto::{
 use tokio::time::timeout;
 use tonic::{Request, Response, Result};
 
-use crate::{Backend, Context};
+use crate::{Backend, Deps};
 
 /// The FoundationDB API version; clients of Matyan 0.3 print it for every store.
 const FDB_API_VERSION: u32 = 730;
 
 /// Longer than a healthy substrate takes, and shorter than a caller waits.
-const ANSWER: Duration = Duration::from_secs(2);
+const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The time limit for the blob store, whose state does not affect readiness.
-const BLOBS_ANSWER: Duration = Duration::from_millis(500);
+const BLOBS_CHECK_TIMEOUT: Duration = Duration::from_millis(500);
 
 #[tonic::async_trait]
 impl SystemService for Backend {
@@ -40,14 +40,14 @@ impl SystemService for Backend {
         if request.into_inner().itself_alone {
             return Ok(Response::new(pb::ReadinessResponse { ready: true, checks: Vec::new() }));
         }
-        let context = self.context.as_ref();
-        let store = async { context.store.snapshot().await?.get(&matyan_model::keys::format()).await };
+        let deps = self.deps.as_ref();
+        let store = async { deps.store.snapshot().await?.get(&matyan_model::keys::format()).await };
         // Checked concurrently, as the caller waits for all of them.
         let (store, log, control_log, blobs) = tokio::join!(
             problem(store),
-            problem(context.log.describe(Topic::Ingestion)),
-            problem(context.log.describe(Topic::Control)),
-            blobs_problem(context),
+            problem(deps.log.describe(Topic::Ingestion)),
+            problem(deps.log.describe(Topic::Control)),
+            blobs_problem(deps),
         );
         let checks = vec![
             check("store", store, true),
@@ -64,15 +64,15 @@ impl SystemService for Backend {
     }
 }
 
-async fn problem<T, E: std::fmt::Display>(asked: impl Future<Output = Result<T, E>>) -> Option<String> {
-    match timeout(ANSWER, asked).await {
+async fn problem<T, E: std::fmt::Display>(request: impl Future<Output = Result<T, E>>) -> Option<String> {
+    match timeout(CHECK_TIMEOUT, request).await {
         Ok(answer) => answer.err().map(|error| error.to_string()),
-        Err(_) => Some(format!("no answer within {} s", ANSWER.as_secs())),
+        Err(_) => Some(format!("no answer within {} s", CHECK_TIMEOUT.as_secs())),
     }
 }
 
-async fn blobs_problem(context: &Context) -> Option<String> {
-    let answer = timeout(BLOBS_ANSWER, matyan_blob::probe(&*context.blobs)).await;
+async fn blobs_problem(deps: &Deps) -> Option<String> {
+    let answer = timeout(BLOBS_CHECK_TIMEOUT, matyan_blob::probe(&*deps.blobs)).await;
     answer.unwrap_or_else(|_| Err("the blob store does not respond".to_owned())).err()
 }
 

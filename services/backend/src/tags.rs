@@ -15,12 +15,12 @@ use matyan_proto::{
 use tonic::{Request, Response, Status};
 
 use crate::{
-    Backend, Context,
+    Backend, Deps,
     call::Call,
-    entities::{self, Counts, Plain, bounded},
+    entities::{self, PlainListing, RunCounts, bounded_text},
     error::Result,
-    linked::Linked,
-    stream::Answers,
+    indexed_runs::IndexedRuns,
+    stream::ResponseStream,
     view::ended_us,
 };
 
@@ -38,8 +38,8 @@ fn view(id: String, tag: Tag, runs: i64) -> pb::Tag {
 }
 
 /// The tag's view with its number of runs.
-async fn counted(context: &Context, call: &Call, id: &str, tag: Tag) -> Result<pb::Tag> {
-    let snapshot = context.store.snapshot().await?;
+async fn view_with_runs(deps: &Deps, call: &Call, id: &str, tag: Tag) -> Result<pb::Tag> {
+    let snapshot = deps.store.snapshot().await?;
     let runs = runs_count(snapshot.as_ref(), call.project, Tag::KIND, id).await?;
     Ok(view(id.to_owned(), tag, runs))
 }
@@ -49,18 +49,18 @@ async fn counted(context: &Context, call: &Call, id: &str, tag: Tag) -> Result<p
 struct ExperimentNames(HashMap<String, Option<String>>);
 
 impl ExperimentNames {
-    async fn name(&mut self, context: &Context, call: &Call, id: &str) -> Result<Option<String>> {
+    async fn name(&mut self, deps: &Deps, call: &Call, id: &str) -> Result<Option<String>> {
         if !self.0.contains_key(id) {
-            let snapshot = context.store.snapshot().await?;
+            let snapshot = deps.store.snapshot().await?;
             let found: Option<Experiment> = entity_get(snapshot.as_ref(), call.project, id).await?;
             self.0.insert(id.to_owned(), found.map(|experiment| experiment.name));
         }
         Ok(self.0.get(id).cloned().flatten())
     }
 
-    async fn run(&mut self, context: &Context, call: &Call, props: Props) -> Result<pb::TagRun> {
+    async fn run(&mut self, deps: &Deps, call: &Call, props: Props) -> Result<pb::TagRun> {
         let experiment = match &props.experiment {
-            Some(id) => self.name(context, call, id).await?,
+            Some(id) => self.name(deps, call, id).await?,
             None => None,
         };
         Ok(pb::TagRun {
@@ -75,17 +75,17 @@ impl ExperimentNames {
 
 #[tonic::async_trait]
 impl TagService for Backend {
-    type ListStream = Answers<pb::ListResponse>;
-    type ListRunsStream = Answers<pb::ListRunsResponse>;
+    type ListStream = ResponseStream<pb::ListResponse>;
+    type ListRunsStream = ResponseStream<pb::ListRunsResponse>;
 
     async fn list(&self, request: Request<pb::ListRequest>) -> Result<Response<Self::ListStream>, Status> {
-        let call = Call::begin(&self.context, request.metadata()).await?;
+        let call = Call::begin(&self.deps, request.metadata()).await?;
         let part = request.into_inner().name_contains;
-        let counts = Counts::read::<Tag>(&self.context, &call, part).await?;
-        let list = Plain {
+        let counts = RunCounts::read::<Tag>(&self.deps, &call, part).await?;
+        let list = PlainListing {
             created_us: |tag: &Tag| tag.created_us,
             view: move |id: String, tag: Tag| {
-                let runs = counts.of(&id, &tag.name)?;
+                let runs = counts.runs(&id, &tag.name)?;
                 Some(view(id, tag, runs))
             },
             answer: |tags| pb::ListResponse { tags },
@@ -94,10 +94,10 @@ impl TagService for Backend {
     }
 
     async fn get(&self, request: Request<pb::GetRequest>) -> Result<Response<pb::GetResponse>, Status> {
-        let call = Call::begin(&self.context, request.metadata()).await?;
+        let call = Call::begin(&self.deps, request.metadata()).await?;
         let id = request.into_inner().id;
-        let tag = entities::get(&self.context, &call, &id).await?;
-        let tag = counted(&self.context, &call, &id, tag).await?;
+        let tag = entities::get(&self.deps, &call, &id).await?;
+        let tag = view_with_runs(&self.deps, &call, &id, tag).await?;
         Ok(Response::new(pb::GetResponse { tag: Some(tag) }))
     }
 
@@ -105,18 +105,18 @@ impl TagService for Backend {
         &self,
         request: Request<pb::CreateRequest>,
     ) -> Result<Response<pb::CreateResponse>, Status> {
-        let call = Call::begin(&self.context, request.metadata()).await?;
+        let call = Call::begin(&self.deps, request.metadata()).await?;
         let request = request.into_inner();
-        let now = (self.context.clock)();
+        let now = (self.deps.clock)();
         let tag = Tag {
             created_us: now,
             updated_us: now,
-            name: entities::name("name", &request.name)?,
-            color: bounded("color", request.color.trim(), limits::NAME_BYTES)?,
-            description: bounded("description", request.description.trim(), limits::DESCRIPTION_BYTES)?,
+            name: entities::required_name("name", &request.name)?,
+            color: bounded_text("color", request.color.trim(), limits::NAME_BYTES)?,
+            description: bounded_text("description", request.description.trim(), limits::DESCRIPTION_BYTES)?,
             archived: false,
         };
-        let id = entities::create(&self.context, &call, &tag).await?;
+        let id = entities::create(&self.deps, &call, &tag).await?;
         Ok(Response::new(pb::CreateResponse { tag: Some(view(id, tag, 0)) }))
     }
 
@@ -124,20 +124,20 @@ impl TagService for Backend {
         &self,
         request: Request<pb::UpdateRequest>,
     ) -> Result<Response<pb::UpdateResponse>, Status> {
-        let call = Call::begin(&self.context, request.metadata()).await?;
+        let call = Call::begin(&self.deps, request.metadata()).await?;
         let pb::UpdateRequest { id, name, color, description, archived } = request.into_inner();
-        let name = entities::new_name("name", name.as_deref())?;
-        let color = entities::new_text("color", color, limits::NAME_BYTES)?;
-        let description = entities::new_text("description", description, limits::DESCRIPTION_BYTES)?;
-        let now = (self.context.clock)();
-        let changed = entities::update(&self.context, &call, &id, |tag: &mut Tag| {
+        let name = entities::optional_name("name", name.as_deref())?;
+        let color = entities::optional_text("color", color, limits::NAME_BYTES)?;
+        let description = entities::optional_text("description", description, limits::DESCRIPTION_BYTES)?;
+        let now = (self.deps.clock)();
+        let changed = entities::update(&self.deps, &call, &id, |tag: &mut Tag| {
             tag.updated_us = now;
-            entities::set(&mut tag.name, name.as_ref());
-            entities::set(&mut tag.color, color.as_ref());
-            entities::set(&mut tag.description, description.as_ref());
+            entities::set_if_some(&mut tag.name, name.as_ref());
+            entities::set_if_some(&mut tag.color, color.as_ref());
+            entities::set_if_some(&mut tag.description, description.as_ref());
             tag.archived = archived.unwrap_or(tag.archived);
         });
-        let tag = counted(&self.context, &call, &id, changed.await?).await?;
+        let tag = view_with_runs(&self.deps, &call, &id, changed.await?).await?;
         Ok(Response::new(pb::UpdateResponse { tag: Some(tag) }))
     }
 
@@ -145,10 +145,10 @@ impl TagService for Backend {
         &self,
         request: Request<pb::DeleteRequest>,
     ) -> Result<Response<pb::DeleteResponse>, Status> {
-        let call = Call::begin(&self.context, request.metadata()).await?;
+        let call = Call::begin(&self.deps, request.metadata()).await?;
         let id = request.into_inner().id;
         let event = Kind::TagDeleted(TagDeleted { tag_id: id.clone() });
-        entities::delete::<Tag>(&self.context, &call, &id, Some(event)).await?;
+        entities::delete::<Tag>(&self.deps, &call, &id, Some(event)).await?;
         Ok(Response::new(pb::DeleteResponse {}))
     }
 
@@ -156,24 +156,24 @@ impl TagService for Backend {
         &self,
         request: Request<pb::ListRunsRequest>,
     ) -> Result<Response<Self::ListRunsStream>, Status> {
-        let call = Call::begin(&self.context, request.metadata()).await?;
+        let call = Call::begin(&self.deps, request.metadata()).await?;
         let pb::ListRunsRequest { id, limit, after_run_id } = request.into_inner();
-        entities::get::<Tag>(&self.context, &call, &id).await?;
+        entities::get::<Tag>(&self.deps, &call, &id).await?;
         let range = keys::index_tag_all(call.project, &id);
         let row = |number| keys::index_tag(call.project, &id, number);
-        let mut linked = Linked::behind(&self.context, &call, range, &after_run_id, row).await?;
-        let context = self.context.clone();
-        Ok(Response::new(self.answers(async move |sender| {
+        let mut indexed = IndexedRuns::after(&self.deps, &call, range, &after_run_id, row).await?;
+        let deps = self.deps.clone();
+        Ok(Response::new(self.respond(async move |sender| {
             let mut left = if limit == 0 { usize::MAX } else { limit as usize };
             let mut names = ExperimentNames::default();
             while left > 0
-                && let Some(page) = linked.next(&context, &call).await?
+                && let Some(page) = indexed.next(&deps, &call).await?
             {
                 let mut runs = Vec::new();
                 // Index rows may be outdated, so the document is checked.
                 let own = page.into_iter().filter(|(_, document)| document.props.tags.contains(&id));
                 for (_, document) in own.take(left) {
-                    runs.push(names.run(&context, &call, document.props).await?);
+                    runs.push(names.run(&deps, &call, document.props).await?);
                 }
                 left -= runs.len();
                 if !runs.is_empty() {

@@ -1,12 +1,21 @@
 //! Jobs started by operators, under the same lock as those of workers.
 
-use matyan_maintenance::Job;
+use matyan_maintenance::JobLock;
 
-use crate::{Context, error::Result};
+use crate::{Deps, error::Result};
 
 /// Takes the lock of the job, or fails with its current holder.
-pub(super) async fn begin<'c>(context: &'c Context, name: &'static str) -> Result<Job<'c>> {
-    let digest = blake3::hash((context.new_id)().as_bytes());
+pub(super) async fn lock<'d>(deps: &'d Deps, name: &'static str) -> Result<JobLock<'d>> {
+    let digest = blake3::hash((deps.new_id)().as_bytes());
     let owner = *digest.as_bytes().first_chunk().expect("a BLAKE3 digest has 32 bytes");
-    Ok(Job::begin(context.store.as_ref(), &*context.clock, name, owner).await?)
+    Ok(JobLock::acquire(deps.store.as_ref(), &*deps.clock, name, owner).await?)
+}
+
+pub(super) fn maintenance_deps(deps: &Deps) -> matyan_maintenance::Deps<'_> {
+    matyan_maintenance::Deps {
+        store: deps.store.as_ref(),
+        log: deps.log.as_ref(),
+        blobs: deps.blobs.as_ref(),
+        clock: &*deps.clock,
+    }
 }

@@ -19,10 +19,10 @@ use zip::{
 };
 
 use crate::{
-    Context,
+    Deps,
     call::Call,
     error::{Error, Result},
-    stream::{End, Sender},
+    stream::{Sender, StreamEnd},
 };
 
 /// Owner may read and write.
@@ -32,15 +32,15 @@ const MODE: u32 = 0o600;
 const COMMENT_BYTES: usize = 60_000;
 
 pub(super) async fn send(
-    context: &Context,
+    deps: &Deps,
     call: &Call,
     artifacts: Vec<(String, Artifact)>,
     sender: &Sender<ZipResponse>,
-) -> Result<(), End> {
-    let mut archive = Archive::new((context.clock)());
+) -> Result<(), StreamEnd> {
+    let mut archive = Archive::new((deps.clock)());
     let mut missing = Vec::new();
     for (path, artifact) in artifacts {
-        match read(context, call, &artifact.blob_key).await? {
+        match read(deps, call, &artifact.blob_key).await? {
             Some(content) => send_file(&mut archive, &path, content, sender).await?,
             None => missing.push(path),
         }
@@ -50,9 +50,9 @@ pub(super) async fn send(
 }
 
 /// The bytes of a blob, or `None` if it is missing. An invalid key cannot refer to a blob.
-async fn read(context: &Context, call: &Call, reference: &str) -> Result<Option<Content>> {
+async fn read(deps: &Deps, call: &Call, reference: &str) -> Result<Option<Content>> {
     let Ok(key) = BlobKey::in_project(&call.project_name, reference) else { return Ok(None) };
-    Ok(context.blobs.read(&key, None).await?.map(|(_, content)| content))
+    Ok(deps.blobs.read(&key, None).await?.map(|(_, content)| content))
 }
 
 async fn send_file(
@@ -60,7 +60,7 @@ async fn send_file(
     path: &str,
     mut content: Content,
     sender: &Sender<ZipResponse>,
-) -> Result<(), End> {
+) -> Result<(), StreamEnd> {
     archive.begin(path)?;
     while let Some(piece) = content.next().await {
         archive.write(&piece?)?;
@@ -69,7 +69,7 @@ async fn send_file(
     Ok(())
 }
 
-async fn send_all(sink: &Sink, sender: &Sender<ZipResponse>) -> Result<(), End> {
+async fn send_all(sink: &Sink, sender: &Sender<ZipResponse>) -> Result<(), StreamEnd> {
     let mut written = sink.take();
     while !written.is_empty() {
         let chunk = written.split_to(written.len().min(limits::CHUNK_BYTES));
@@ -119,12 +119,12 @@ impl Archive {
     }
 
     fn begin(&mut self, path: &str) -> Result<()> {
-        let name = unique(&mut self.names, safe(path));
-        self.writer.start_file(name, self.options).map_err(|error| failed(&error))
+        let name = unique_name(&mut self.names, safe_name(path));
+        self.writer.start_file(name, self.options).map_err(|error| build_error(&error))
     }
 
     fn write(&mut self, piece: &[u8]) -> Result<()> {
-        self.writer.write_all(piece).map_err(|error| failed(&error))
+        self.writer.write_all(piece).map_err(|error| build_error(&error))
     }
 
     fn finish(&mut self, missing: &[String]) -> Result<()> {
@@ -132,16 +132,16 @@ impl Archive {
             let mut comment =
                 format!("Not in this archive, because the blobs are missing: {}", missing.join(", "));
             comment.truncate(comment.floor_char_boundary(COMMENT_BYTES));
-            self.writer.set_comment(comment).map_err(|error| failed(&error))?;
+            self.writer.set_comment(comment).map_err(|error| build_error(&error))?;
         }
         // `finish` consumes the writer.
         let writer = std::mem::replace(&mut self.writer, ZipWriter::new_stream(Sink::default()));
-        writer.finish().map(drop).map_err(|error| failed(&error))
+        writer.finish().map(drop).map_err(|error| build_error(&error))
     }
 }
 
 /// Logs a failure. Writing to memory cannot fail, so any failure is a bug.
-fn failed(error: &(dyn std::error::Error + 'static)) -> Error {
+fn build_error(error: &(dyn std::error::Error + 'static)) -> Error {
     tracing::error!(error, "failed to build ZIP archive");
     Error::Broken
 }
@@ -165,7 +165,7 @@ fn date(now_us: i64) -> DateTime {
 }
 
 /// A name that stays within the directory the archive is extracted to.
-fn safe(path: &str) -> String {
+fn safe_name(path: &str) -> String {
     let plain =
         // Backslash and colon have a meaning in paths on Windows.
         |character: char| if character.is_control() || "\\:".contains(character) { '_' } else { character };
@@ -178,7 +178,7 @@ fn safe(path: &str) -> String {
 }
 
 /// Makes a name unique within an archive.
-fn unique(names: &mut HashSet<String>, name: String) -> String {
+fn unique_name(names: &mut HashSet<String>, name: String) -> String {
     let mut own = name.clone();
     let mut number = 1;
     while !names.insert(own.clone()) {
@@ -204,10 +204,10 @@ mod tests {
             ("a\nb", "a_b"),
             ("..", "_"),
         ] {
-            assert_eq!(safe(path), name, "{path}");
+            assert_eq!(safe_name(path), name, "{path}");
         }
         let mut names = HashSet::new();
-        let mut add = |name: &str| unique(&mut names, name.to_owned());
+        let mut add = |name: &str| unique_name(&mut names, name.to_owned());
         assert_eq!([add("a"), add("a"), add("a (2)"), add("b")], ["a", "a (2)", "a (2) (2)", "b"]);
     }
 

@@ -17,31 +17,31 @@ use matyan_proto::{
 use matyan_store::Store;
 use tonic::Streaming;
 
-use super::stage::{self, Open};
+use super::stage::{self, OpenRestore};
 use crate::{
-    Context,
+    Deps,
     call::Call,
-    convert::at_most,
+    convert::check_limit,
     error::{Error, Result},
-    stream::{End, Sender},
+    stream::{Sender, StreamEnd},
 };
 
 /// More than any object store accepts as one blob.
 const MAX_BYTES: u64 = 5 << 40;
 
 /// Concurrent lookups of blobs, which hide the latency of a remote store.
-const LOOKS_AT_ONCE: usize = 16;
+const CONCURRENT_LOOKUPS: usize = 16;
 
 /// One page of a run's blobs, and the key the next page starts after. Listings contain no
 /// content types.
 pub(super) async fn list(
-    context: &Context,
+    deps: &Deps,
     project_name: &str,
     id: &RunId,
     from: Option<&BlobKey>,
 ) -> Result<(Vec<pb::Blob>, Option<BlobKey>)> {
     let folder = RunFolder::new(project_name, id.as_str())?;
-    let page = context.blobs.list(folder.prefix(), from).await?;
+    let page = deps.blobs.list(folder.prefix(), from).await?;
     let mut found = Vec::with_capacity(page.blobs.len());
     for (key, listed) in page.blobs {
         let path = key.as_str().strip_prefix(folder.prefix());
@@ -52,13 +52,13 @@ pub(super) async fn list(
 }
 
 /// Artifacts whose blobs have not been listed yet, by expected key.
-pub(super) struct Awaited {
+pub(super) struct UnlistedBlobs {
     folder: RunFolder,
     project_name: String,
     lost: BTreeMap<String, pb::LostBlob>,
 }
 
-impl Awaited {
+impl UnlistedBlobs {
     pub(super) fn new(project_name: &str, id: &RunId, pieces: &[pb::Piece]) -> Result<Self> {
         let lost = pieces.iter().filter_map(|piece| {
             let Some(Piece::Artifact(artifact)) = &piece.content else { return None };
@@ -73,7 +73,7 @@ impl Awaited {
         Ok(Self { folder, project_name: project_name.to_owned(), lost: lost.collect() })
     }
 
-    pub(super) fn seen(&mut self, blobs: &[pb::Blob]) {
+    pub(super) fn remove_listed(&mut self, blobs: &[pb::Blob]) {
         for blob in blobs {
             self.lost.remove(&format!("{}{}", self.folder.prefix(), blob.path));
         }
@@ -81,37 +81,37 @@ impl Awaited {
 
     /// The blobs that do not exist anywhere: some may be in a folder other than the listed
     /// one.
-    pub(super) async fn lost(self, context: &Context) -> Result<Vec<pb::LostBlob>> {
+    pub(super) async fn into_lost(self, deps: &Deps) -> Result<Vec<pb::LostBlob>> {
         let project_name = self.project_name.as_str();
-        let looks = self.lost.into_values().map(|blob| async move {
-            let is_there = match BlobKey::in_project(project_name, &blob.blob_key) {
-                Ok(key) => context.blobs.describe(&key).await?.is_some(),
+        let lookups = self.lost.into_values().map(|blob| async move {
+            let exists = match BlobKey::in_project(project_name, &blob.blob_key) {
+                Ok(key) => deps.blobs.describe(&key).await?.is_some(),
                 // An invalid key cannot refer to a blob.
                 Err(_) => false,
             };
-            Ok::<_, Error>((!is_there).then_some(blob))
+            Ok::<_, Error>((!exists).then_some(blob))
         });
-        let looks = stream::iter(looks).buffered(LOOKS_AT_ONCE);
-        looks.try_filter_map(|lost| ready(Ok(lost))).try_collect().await
+        let lookups = stream::iter(lookups).buffered(CONCURRENT_LOOKUPS);
+        lookups.try_filter_map(|lost| ready(Ok(lost))).try_collect().await
     }
 }
 
-fn key(call: &Call, id: &RunId, path: &str) -> Result<BlobKey> {
-    at_most("blob.path", path.len(), limits::ARTIFACT_PATH_BYTES)?;
+fn blob_key(call: &Call, id: &RunId, path: &str) -> Result<BlobKey> {
+    check_limit("blob.path", path.len(), limits::ARTIFACT_PATH_BYTES)?;
     let folder = RunFolder::new(&call.project_name, id.as_str())?;
     let key = BlobKey::new(format!("{}{path}", folder.prefix()));
     key.map_err(|error| Error::field("blob.path", error.to_string()))
 }
 
 pub(super) async fn open(
-    context: &Context,
+    deps: &Deps,
     call: &Call,
     request: &pb::ReadBlobRequest,
 ) -> Result<(pb::Blob, Content)> {
-    let found = context.run(call, &request.run_id).await?;
+    let found = deps.find_run(call, &request.run_id).await?;
     drop(found);
-    let key = key(call, &RunId::new(request.run_id.as_str()), &request.path)?;
-    let read = context.blobs.read(&key, None).await?;
+    let key = blob_key(call, &RunId::new(request.run_id.as_str()), &request.path)?;
+    let read = deps.blobs.read(&key, None).await?;
     let (meta, content) = read.ok_or_else(|| Error::not_found("blob", &request.path))?;
     let blob = pb::Blob { path: request.path.clone(), content_type: meta.content_type, size: meta.size };
     Ok((blob, content))
@@ -121,7 +121,7 @@ pub(super) async fn send(
     blob: pb::Blob,
     mut content: Content,
     sender: &Sender<pb::ReadBlobResponse>,
-) -> Result<(), End> {
+) -> Result<(), StreamEnd> {
     sender.send(pb::ReadBlobResponse { blob: Some(blob), ..Default::default() }).await?;
     while let Some(chunk) = content.next().await {
         sender.send(pb::ReadBlobResponse { blob: None, chunk: chunk? }).await?;
@@ -132,7 +132,7 @@ pub(super) async fn send(
 /// Writes a blob and advances the position of the restore. A blob that was already written is
 /// not received again.
 pub(super) async fn write(
-    context: &Context,
+    deps: &Deps,
     call: &Call,
     mut requests: Streaming<pb::WriteBlobRequest>,
 ) -> Result<u64> {
@@ -143,24 +143,25 @@ pub(super) async fn write(
     if blob.size > MAX_BYTES {
         return Err(Error::field("blob.size", format!("is over the limit of {MAX_BYTES} bytes")));
     }
-    at_most("blob.content_type", blob.content_type.len(), limits::CONTENT_TYPE_BYTES)?;
-    let open = stage::open(context, call, &first.run_id, &first.source).await?;
-    let key = key(call, &open.id, &blob.path)?;
+    check_limit("blob.content_type", blob.content_type.len(), limits::CONTENT_TYPE_BYTES)?;
+    let open = stage::open(deps, call, &first.run_id, &first.source).await?;
+    let key = blob_key(call, &open.id, &blob.path)?;
     // An earlier call has stored this blob.
     if first.position <= open.position {
         return Ok(open.position);
     }
     let failure = Arc::new(OnceLock::new());
     let content = content(first.chunk, requests, failure.clone());
-    let content = guarded(content, blob.size, (context.store.clone(), call.project, &open), failure.clone());
-    let put = context.blobs.put(&key, &blob.content_type, Some(blob.size), content).await;
+    let content =
+        hold_last_chunk(content, blob.size, (deps.store.clone(), call.project, &open), failure.clone());
+    let put = deps.blobs.put(&key, &blob.content_type, Some(blob.size), content).await;
     // An error of the content stream comes back as one of the blob store; report the
     // original.
-    put.map_err(|error| failure.get().cloned().unwrap_or_else(|| failed(error)))?;
-    open.advance(context, call, first.position).await
+    put.map_err(|error| failure.get().cloned().unwrap_or_else(|| put_error(error)))?;
+    open.advance(deps, call, first.position).await
 }
 
-fn failed(error: matyan_blob::Error) -> Error {
+fn put_error(error: matyan_blob::Error) -> Error {
     match error {
         matyan_blob::Error::WrongLength { .. } => Error::UploadIncomplete(error.to_string()),
         matyan_blob::Error::BadContentType { .. } => Error::field("blob.content_type", error.to_string()),
@@ -176,7 +177,7 @@ fn content(
 ) -> Content {
     let rest = requests.map(move |request| {
         let chunk = match request {
-            Ok(request) => checked(request.chunk),
+            Ok(request) => check_chunk(request.chunk),
             Err(status) => Err(Error::UploadIncomplete(status.message().to_owned())),
         };
         chunk.map_err(|error| {
@@ -191,18 +192,18 @@ fn content(
 
 /// Holds back the last chunk until the run id is confirmed to be free: a completed blob belongs
 /// to whichever run has the id.
-fn guarded(
+fn hold_last_chunk(
     content: Content,
     size: u64,
-    (store, project, open): (Arc<dyn Store>, Project, &Open),
+    (store, project, open): (Arc<dyn Store>, Project, &OpenRestore),
     failure: Arc<OnceLock<Error>>,
 ) -> Content {
-    let (id, staged, mut left) = (open.id.clone(), open.staged, size);
+    let (id, staged, mut bytes_left) = (open.id.clone(), open.staged, size);
     let guarded = content.then(move |chunk| {
-        left = left.saturating_sub(chunk.as_ref().map_or(0, |chunk| chunk.len() as u64));
-        let (store, id, failure, is_last) = (store.clone(), id.clone(), failure.clone(), left == 0);
+        bytes_left = bytes_left.saturating_sub(chunk.as_ref().map_or(0, |chunk| chunk.len() as u64));
+        let (store, id, failure, is_last) = (store.clone(), id.clone(), failure.clone(), bytes_left == 0);
         async move {
-            if is_last && let Err(error) = stage::free(&*store, project, &id, &staged).await {
+            if is_last && let Err(error) = stage::check_id_free(&*store, project, &id, &staged).await {
                 let reason = error.to_string();
                 failure.get_or_init(|| error);
                 return Err(matyan_blob::Error::unavailable(reason));
@@ -213,6 +214,6 @@ fn guarded(
     guarded.boxed()
 }
 
-fn checked(chunk: bytes::Bytes) -> Result<bytes::Bytes> {
-    at_most("chunk", chunk.len(), limits::CHUNK_BYTES).map(|()| chunk)
+fn check_chunk(chunk: bytes::Bytes) -> Result<bytes::Bytes> {
+    check_limit("chunk", chunk.len(), limits::CHUNK_BYTES).map(|()| chunk)
 }

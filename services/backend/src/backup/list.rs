@@ -10,17 +10,17 @@ use matyan_proto::{backup::v1 as pb, limits};
 use matyan_store::Scan;
 
 use crate::{
-    Context,
+    Deps,
     call::Call,
     convert,
     error::{Error, Result},
-    stream::{End, Sender},
+    stream::{Sender, StreamEnd},
 };
 
 /// Documents in a page.
 const PAGE: Scan = Scan { rows: 1_000, bytes: 4 << 20, reverse: false };
 
-pub(super) struct Listing {
+pub(super) struct RunListing {
     named: Vec<String>,
     filter: Filter,
 }
@@ -31,7 +31,7 @@ struct Filter {
 }
 
 impl Filter {
-    fn takes(&self, document: &Document) -> bool {
+    fn matches(&self, document: &Document) -> bool {
         let props = &document.props;
         !props.pending_delete
             && self.experiment.as_ref().is_none_or(|id| props.experiment.as_ref() == Some(id))
@@ -39,19 +39,19 @@ impl Filter {
     }
 }
 
-impl Listing {
-    pub(super) async fn begin(context: &Context, call: &Call, request: pb::ListRunsRequest) -> Result<Self> {
-        convert::at_most("run_ids", request.run_ids.len(), limits::RUNS_PER_CALL)?;
+impl RunListing {
+    pub(super) async fn begin(deps: &Deps, call: &Call, request: pb::ListRunsRequest) -> Result<Self> {
+        convert::check_limit("run_ids", request.run_ids.len(), limits::RUNS_PER_CALL)?;
         let experiment = match request.experiment {
             name if name.is_empty() => None,
-            name => Some(experiment(context, call, name).await?),
+            name => Some(experiment(deps, call, name).await?),
         };
         let filter = Filter { experiment, since_us: request.since_us };
         let mut listing = Self { named: Vec::new(), filter };
         let is_named = !request.run_ids.is_empty();
         for run_id in request.run_ids {
-            let found = context.run(call, &run_id).await?;
-            if listing.filter.takes(&found.document) {
+            let found = deps.find_run(call, &run_id).await?;
+            if listing.filter.matches(&found.document) {
                 listing.named.push(run_id);
             }
         }
@@ -65,19 +65,19 @@ impl Listing {
 
     pub(super) async fn send(
         self,
-        context: &Context,
+        deps: &Deps,
         call: &Call,
         sender: &Sender<pb::ListRunsResponse>,
-    ) -> Result<(), End> {
+    ) -> Result<(), StreamEnd> {
         if !self.named.is_empty() {
             return Ok(sender.send(pb::ListRunsResponse { run_ids: self.named }).await?);
         }
         let mut rest = Some(keys::documents(call.project));
         while let Some(range) = rest {
-            let snapshot = context.store.snapshot().await?;
+            let snapshot = deps.store.snapshot().await?;
             let page = runs_list(snapshot.as_ref(), call.project, &range, PAGE).await?;
             drop(snapshot);
-            let taken = page.runs.into_iter().filter(|(_, document)| self.filter.takes(document));
+            let taken = page.runs.into_iter().filter(|(_, document)| self.filter.matches(document));
             let run_ids: Vec<_> = taken.map(|(_, document)| document.props.run_id).collect();
             if !run_ids.is_empty() {
                 sender.send(pb::ListRunsResponse { run_ids }).await?;
@@ -88,9 +88,9 @@ impl Listing {
     }
 }
 
-async fn experiment(context: &Context, call: &Call, name: String) -> Result<String> {
-    convert::at_most("experiment", name.len(), limits::NAME_BYTES)?;
-    let snapshot = context.store.snapshot().await?;
+async fn experiment(deps: &Deps, call: &Call, name: String) -> Result<String> {
+    convert::check_limit("experiment", name.len(), limits::NAME_BYTES)?;
+    let snapshot = deps.store.snapshot().await?;
     let found = entity_find(snapshot.as_ref(), call.project, Experiment::KIND, &name).await?;
     found.ok_or_else(|| Error::not_found("experiment", name))
 }

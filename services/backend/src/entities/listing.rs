@@ -11,36 +11,36 @@ use matyan_store::{Range, Snapshot};
 use prost::Message;
 
 use crate::{
-    Context,
+    Deps,
     call::Call,
     error::Result,
-    stream::{End, MESSAGE_BYTES, Sender},
+    stream::{MESSAGE_BYTES, Sender, StreamEnd},
 };
 
 /// Maximum size of the views kept in memory until the list is sorted.
-const KEPT_BYTES: usize = 4 << 20;
+const MAX_CACHED_BYTES: usize = 4 << 20;
 
 /// Entities by id, and the range of the next page.
-pub(crate) type Page<E> = (Vec<(String, E)>, Option<Range>);
+pub(crate) type EntityPage<E> = (Vec<(String, E)>, Option<Range>);
 
 /// A list of entities, and how it presents each of them.
 pub(crate) trait Listing: Send + Sized {
     type Entity: Entity;
-    type Shown: Message;
+    type View: Message;
     type Answer: Send;
 
     fn created_us(&self, entity: &Self::Entity) -> i64;
 
     /// The view of an entity, or `None` to leave it out.
-    fn show(
+    fn view(
         &mut self,
-        context: &Context,
+        deps: &Deps,
         call: &Call,
         id: String,
         entity: Self::Entity,
-    ) -> impl Future<Output = Result<Option<Self::Shown>>> + Send;
+    ) -> impl Future<Output = Result<Option<Self::View>>> + Send;
 
-    fn answer(&self, shown: Vec<Self::Shown>) -> Self::Answer;
+    fn answer(&self, shown: Vec<Self::View>) -> Self::Answer;
 
     /// The rows that list the entities.
     fn range(&self, call: &Call) -> Range {
@@ -54,22 +54,22 @@ pub(crate) trait Listing: Send + Sized {
         snapshot: &dyn Snapshot,
         call: &Call,
         range: &Range,
-    ) -> impl Future<Output = Result<Page<Self::Entity>>> + Send {
+    ) -> impl Future<Output = Result<EntityPage<Self::Entity>>> + Send {
         async move { Ok(entity_page(snapshot, call.project, range).await?) }
     }
 
     fn send(
         mut self,
-        context: &Context,
+        deps: &Deps,
         call: &Call,
         sender: &Sender<Self::Answer>,
-    ) -> impl Future<Output = Result<(), End>> + Send {
+    ) -> impl Future<Output = Result<(), StreamEnd>> + Send {
         async move {
             let (mut shown, mut bytes) = (Vec::new(), 0);
-            for (id, kept) in self.all(context, call).await? {
+            for (id, kept) in self.read_all(deps, call).await? {
                 let next = match kept {
                     Some(kept) => Some(kept),
-                    None => self.one(context, call, id).await?,
+                    None => self.reread(deps, call, id).await?,
                 };
                 bytes += next.as_ref().map_or(0, Message::encoded_len);
                 shown.extend(next);
@@ -83,24 +83,24 @@ pub(crate) trait Listing: Send + Sized {
     }
 
     /// Ids in order, with the views of as many entities as fit into memory.
-    fn all(
+    fn read_all(
         &mut self,
-        context: &Context,
+        deps: &Deps,
         call: &Call,
-    ) -> impl Future<Output = Result<Vec<(String, Option<Self::Shown>)>>> + Send {
+    ) -> impl Future<Output = Result<Vec<(String, Option<Self::View>)>>> + Send {
         async move {
             let (mut listed, mut bytes) = (Vec::new(), 0);
             let mut rest = Some(self.range(call));
             while let Some(range) = rest {
-                let snapshot = context.store.snapshot().await?;
+                let snapshot = deps.store.snapshot().await?;
                 let (page, next) = self.page(snapshot.as_ref(), call, &range).await?;
                 drop(snapshot);
                 rest = next;
                 for (id, entity) in page {
                     let created_us = self.created_us(&entity);
-                    if let Some(shown) = self.show(context, call, id.clone(), entity).await? {
+                    if let Some(shown) = self.view(deps, call, id.clone(), entity).await? {
                         bytes += shown.encoded_len();
-                        listed.push((created_us, id, (bytes <= KEPT_BYTES).then_some(shown)));
+                        listed.push((created_us, id, (bytes <= MAX_CACHED_BYTES).then_some(shown)));
                     }
                 }
             }
@@ -112,18 +112,18 @@ pub(crate) trait Listing: Send + Sized {
     }
 
     /// The view of one entity, unless it has been deleted in the meantime.
-    fn one(
+    fn reread(
         &mut self,
-        context: &Context,
+        deps: &Deps,
         call: &Call,
         id: String,
-    ) -> impl Future<Output = Result<Option<Self::Shown>>> + Send {
+    ) -> impl Future<Output = Result<Option<Self::View>>> + Send {
         async move {
-            let snapshot = context.store.snapshot().await?;
+            let snapshot = deps.store.snapshot().await?;
             let found = entity_get::<Self::Entity>(snapshot.as_ref(), call.project, &id).await?;
             drop(snapshot);
             match found {
-                Some(entity) => self.show(context, call, id, entity).await,
+                Some(entity) => self.view(deps, call, id, entity).await,
                 None => Ok(None),
             }
         }
@@ -131,13 +131,13 @@ pub(crate) trait Listing: Send + Sized {
 }
 
 /// A list whose views are made from the entities alone.
-pub(crate) struct Plain<E, S, A, V> {
+pub(crate) struct PlainListing<E, S, A, V> {
     pub(crate) created_us: fn(&E) -> i64,
     pub(crate) view: V,
     pub(crate) answer: fn(Vec<S>) -> A,
 }
 
-impl<E, S, A, V> Listing for Plain<E, S, A, V>
+impl<E, S, A, V> Listing for PlainListing<E, S, A, V>
 where
     E: Entity,
     S: Message,
@@ -145,14 +145,14 @@ where
     V: FnMut(String, E) -> Option<S> + Send,
 {
     type Entity = E;
-    type Shown = S;
+    type View = S;
     type Answer = A;
 
     fn created_us(&self, entity: &E) -> i64 {
         (self.created_us)(entity)
     }
 
-    async fn show(&mut self, _: &Context, _: &Call, id: String, entity: E) -> Result<Option<S>> {
+    async fn view(&mut self, _: &Deps, _: &Call, id: String, entity: E) -> Result<Option<S>> {
         Ok((self.view)(id, entity))
     }
 
@@ -162,20 +162,20 @@ where
 }
 
 /// Numbers of runs of the experiments or tags whose name contains a text.
-pub(crate) struct Counts {
+pub(crate) struct RunCounts {
     part: String,
     runs: HashMap<String, i64>,
 }
 
-impl Counts {
-    pub(crate) async fn read<E: Entity>(context: &Context, call: &Call, part: String) -> Result<Self> {
-        let snapshot = context.store.snapshot().await?;
+impl RunCounts {
+    pub(crate) async fn read<E: Entity>(deps: &Deps, call: &Call, part: String) -> Result<Self> {
+        let snapshot = deps.store.snapshot().await?;
         let runs = runs_counts(snapshot.as_ref(), call.project, E::KIND).await?;
         Ok(Self { part, runs: runs.into_iter().collect() })
     }
 
     /// The number of runs of an entity, if its name contains the text.
-    pub(crate) fn of(&self, id: &str, name: &str) -> Option<i64> {
+    pub(crate) fn runs(&self, id: &str, name: &str) -> Option<i64> {
         name_contains(name, &self.part).then(|| self.runs.get(id).copied().unwrap_or_default())
     }
 }

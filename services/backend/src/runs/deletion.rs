@@ -1,5 +1,5 @@
-//! The record that deletes a run, appended after everything that was written to it. It has the same format as the records of
-//! frontiers, because the same workers read it.
+//! The record that deletes a run, appended after everything that was written to it. It has the same
+//! format as the records of frontiers, because the same workers read it.
 
 use bytes::Bytes;
 use matyan_log::NewRecord;

@@ -8,22 +8,22 @@ use matyan_model::ids::RunNumber;
 use matyan_store::{Error as StoreError, Snapshot};
 
 use super::{
-    judge::Matched,
-    scan::{Page, Scanner},
+    filter::MatchedRun,
+    scan::{MatchPage, RunScanner},
 };
 use crate::error::{Error, Result};
 
 /// Bounds of the number of runs read again at a time: few at first, as a client that makes the
 /// server wait again wastes the work, then more and more.
-const AGAIN: [usize; 2] = [4, 64];
+const REREAD_RUNS: [usize; 2] = [4, 64];
 
 /// Rank of a run among all matches, starting at 1; 0 if the preceding matches were not counted.
-pub(crate) type Place = u64;
+pub(crate) type Rank = u64;
 
 pub(crate) struct Delivery {
-    pending: VecDeque<(RunNumber, Place)>,
+    pending: VecDeque<(RunNumber, Rank)>,
     /// A page as of one snapshot, and how many of the pending runs it covers; those that still match are in it.
-    page: Option<(Page, usize)>,
+    page: Option<(MatchPage, usize)>,
     /// The run that took longer to read than its snapshot lived.
     late: Option<RunNumber>,
     /// Number of runs to read next.
@@ -32,20 +32,20 @@ pub(crate) struct Delivery {
 
 impl Delivery {
     /// Delivers runs that have not been read yet.
-    pub(crate) fn of(numbers: impl IntoIterator<Item = (RunNumber, Place)>) -> Self {
-        Self { pending: numbers.into_iter().collect(), page: None, late: None, count: AGAIN[1] }
+    pub(crate) fn new(numbers: impl IntoIterator<Item = (RunNumber, Rank)>) -> Self {
+        Self { pending: numbers.into_iter().collect(), page: None, late: None, count: REREAD_RUNS[1] }
     }
 
     /// Delivers runs that were just read.
-    pub(crate) fn of_page(page: Page, places: impl IntoIterator<Item = Place>) -> Self {
+    pub(crate) fn from_page(page: MatchPage, ranks: impl IntoIterator<Item = Rank>) -> Self {
         let numbers = page.matched.iter().map(|matched| matched.candidate.number);
-        let pending: VecDeque<_> = numbers.zip(places).collect();
-        Self { page: Some((page, pending.len())), pending, late: None, count: AGAIN[1] }
+        let pending: VecDeque<_> = numbers.zip(ranks).collect();
+        Self { page: Some((page, pending.len())), pending, late: None, count: REREAD_RUNS[1] }
     }
 
     /// The next matching run.
-    pub(crate) async fn next(&mut self, scanner: &mut Scanner) -> Result<Option<(Place, Matched)>> {
-        while let Some(&(number, place)) = self.pending.front() {
+    pub(crate) async fn next(&mut self, scanner: &mut RunScanner) -> Result<Option<(Rank, MatchedRun)>> {
+        while let Some(&(number, rank)) = self.pending.front() {
             let Some((page, read)) = self.page.as_mut().filter(|(_, read)| *read > 0) else {
                 self.read(scanner).await?;
                 continue;
@@ -53,20 +53,20 @@ impl Delivery {
             self.pending.pop_front();
             *read -= 1;
             if let Some(matched) = page.matched.pop_front_if(|matched| matched.candidate.number == number) {
-                return Ok(Some((place, matched)));
+                return Ok(Some((rank, matched)));
             }
         }
         Ok(None)
     }
 
-    async fn read(&mut self, scanner: &mut Scanner) -> Result<()> {
+    async fn read(&mut self, scanner: &mut RunScanner) -> Result<()> {
         // A late run is read alone, as loading others with it may take longer than a
         // snapshot lives.
-        let is_late = |(number, _): &(RunNumber, Place)| Some(*number) == self.late;
+        let is_late = |(number, _): &(RunNumber, Rank)| Some(*number) == self.late;
         let count = if self.pending.front().is_some_and(is_late) { 1 } else { self.count };
-        self.count = AGAIN[1].min(2 * self.count);
+        self.count = REREAD_RUNS[1].min(2 * self.count);
         let numbers: Vec<RunNumber> = self.pending.iter().take(count).map(|(number, _)| *number).collect();
-        let page = scanner.again(&numbers).await?;
+        let page = scanner.reread(&numbers).await?;
         // Runs after the last one read are requested again; runs deleted in the meantime
         // are skipped.
         let unread = page.unread.first().and_then(|first| numbers.iter().position(|number| number == first));
@@ -81,24 +81,24 @@ impl Delivery {
     }
 
     /// Drops the snapshot before waiting for the client.
-    pub(crate) fn forget(&mut self) {
+    pub(crate) fn drop_snapshot(&mut self) {
         self.page = None;
-        self.count = AGAIN[0];
+        self.count = REREAD_RUNS[0];
     }
 
     /// Whether the snapshot was dropped, and nothing was read since.
-    pub(crate) fn is_forgotten(&self) -> bool {
+    pub(crate) fn has_no_snapshot(&self) -> bool {
         self.page.is_none()
     }
 
     /// Puts a run back if `error` says that its snapshot expired. This is allowed once per
     /// run: a run that takes longer than any snapshot lives cannot be read.
-    pub(crate) fn take_back(&mut self, number: RunNumber, place: Place, error: Error) -> Result<()> {
+    pub(crate) fn take_back(&mut self, number: RunNumber, rank: Rank, error: Error) -> Result<()> {
         match error {
             Error::Store(StoreError::SnapshotTooOld) if self.late != Some(number) => {
                 self.late = Some(number);
-                self.pending.push_front((number, place));
-                self.forget();
+                self.pending.push_front((number, rank));
+                self.drop_snapshot();
                 Ok(())
             }
             error => Err(error),

@@ -5,10 +5,10 @@ use matyan_ql::{AccessPath, Endpoint, Plan, Statistics};
 
 use super::{
     index,
-    text::{self, Place},
+    query_text::{self, TextPosition},
 };
 use crate::{
-    Context,
+    Deps,
     call::Call,
     error::{Error, Result},
 };
@@ -16,11 +16,7 @@ use crate::{
 /// Maximum number of candidates to report.
 const COUNTED: usize = 10_000;
 
-pub(super) async fn explain(
-    context: &Context,
-    call: &Call,
-    request: ExplainRequest,
-) -> Result<ExplainResponse> {
+pub(super) async fn explain(deps: &Deps, call: &Call, request: ExplainRequest) -> Result<ExplainResponse> {
     let endpoint = match request.kind() {
         SearchKind::Unspecified => return Err(Error::field("kind", "is missing: name a kind of search")),
         SearchKind::Runs => Endpoint::Run,
@@ -31,10 +27,10 @@ pub(super) async fn explain(
         SearchKind::Audios => Endpoint::Audios,
         SearchKind::Figures => Endpoint::Figures,
     };
-    let compiled = match text::compiled(context, request.query, endpoint) {
+    let compiled = match query_text::compile_query(deps, request.query, endpoint) {
         Ok(compiled) => compiled,
-        Err(Error::InvalidQuery { error, place }) => {
-            let Place { line, column, end_column } = place;
+        Err(Error::InvalidQuery { error, position }) => {
+            let TextPosition { line, column, end_column } = position;
             let matyan_ql::QueryError { message, expected, .. } = *error;
             let error = QueryError { message, line, column, end_column, expected };
             return Ok(ExplainResponse { error: Some(error), ..ExplainResponse::default() });
@@ -42,11 +38,11 @@ pub(super) async fn explain(
         Err(error) => return Err(error),
     };
     let plan = compiled.query.plan();
-    let snapshot = context.store.snapshot().await?;
-    let counts = index::counts(snapshot.as_ref(), call.project, &plan).await?;
+    let snapshot = deps.store.snapshot().await?;
+    let counts = index::count_probes(snapshot.as_ref(), call.project, &plan).await?;
     drop(snapshot);
     let choice = plan.choose(&counts);
-    let proposed = index::proposed(context, call.project, &choice.access).await?;
+    let proposed = index::propose_runs(deps, call.project, &choice.access).await?;
     let candidates = proposed.map_or(counts.runs(), |proposed| proposed.len() as u64);
     Ok(ExplainResponse {
         error: None,
@@ -64,11 +60,11 @@ fn lines(plan: &Plan, access: &AccessPath<'_>, counts: &dyn Statistics) -> Strin
     let mut text = String::new();
     write(&mut text, 0, access, counts);
     if let Some(names) = &plan.sequences {
-        let told = plan.to_string();
+        let plan_text = plan.to_string();
         let names = match names.is_empty() {
             true => "no sequences",
             // The text of a plan ends with the names of its sequences.
-            false => told.rsplit("; ").next().unwrap_or_default(),
+            false => plan_text.rsplit("; ").next().unwrap_or_default(),
         };
         text.push_str(names);
         text.push('\n');

@@ -14,15 +14,16 @@ use matyan_ql::{Endpoint, KeyPath, Plan};
 use matyan_store::{Error as StoreError, Range, Scan, Snapshot};
 
 use super::{
-    columns, index,
-    judge::{Judge, Matched},
-    load::Loader,
-    text::Compiled,
+    columns,
+    filter::{MatchedRun, QueryFilter},
+    index,
+    load::CandidateLoader,
+    query_text::CompiledQuery,
 };
 use crate::{
-    Context,
+    Deps,
     error::{Error, Result},
-    metrics::Planned,
+    metrics::PlannerPath,
 };
 
 /// Documents per page of a scan: few at first, to find something quickly, then enough that
@@ -39,19 +40,19 @@ const SCANNED_PART: u64 = 64;
 const SEQUENCES: usize = 4_096;
 
 /// Matching runs as of one snapshot.
-pub(crate) struct Page {
+pub(crate) struct MatchPage {
     pub(crate) snapshot: Box<dyn Snapshot>,
-    pub(crate) matched: VecDeque<Matched>,
+    pub(crate) matched: VecDeque<MatchedRun>,
     /// The last of the requested runs, for which the page had no room.
     pub(crate) unread: Vec<RunNumber>,
 }
 
-pub(crate) struct Scanner {
-    context: Arc<Context>,
+pub(crate) struct RunScanner {
+    deps: Arc<Deps>,
     project: Project,
-    ahead: Ahead,
-    loader: Loader,
-    judge: Judge,
+    queue: ScanQueue,
+    loader: CandidateLoader,
+    filter: QueryFilter,
     /// Params whose columns may replace the rest of a scan; taken once that has been tried.
     columns: Option<Vec<KeyPath>>,
     checked: u64,
@@ -62,57 +63,63 @@ pub(crate) struct Scanner {
 }
 
 /// The runs not examined yet.
-struct Ahead {
+struct ScanQueue {
     /// Sizes of the next page when fetching and scanning.
     fetched: usize,
     scanned: Scan,
     /// Runs read once and put back; they come first.
-    again: VecDeque<RunNumber>,
-    rest: Rest,
+    put_back: VecDeque<RunNumber>,
+    rest: RemainingRuns,
 }
 
-enum Rest {
+enum RemainingRuns {
     /// All runs in a range of documents.
     Scan(Option<Range>),
     /// These runs, ascending, taken from the end.
     Listed(Vec<RunNumber>),
 }
 
-impl Scanner {
+impl RunScanner {
     /// Reads from the indexes which runs may match.
-    pub(crate) async fn new(context: Arc<Context>, project: Project, compiled: &Compiled) -> Result<Self> {
+    pub(crate) async fn new(deps: Arc<Deps>, project: Project, compiled: &CompiledQuery) -> Result<Self> {
         let plan: Plan = compiled.query.plan();
-        let snapshot = context.store.snapshot().await?;
-        let counts = index::counts(snapshot.as_ref(), project, &plan).await?;
+        let snapshot = deps.store.snapshot().await?;
+        let counts = index::count_probes(snapshot.as_ref(), project, &plan).await?;
         drop(snapshot);
         let choice = plan.choose(&counts);
-        let (rest, total) = match index::proposed(&context, project, &choice.access).await? {
-            None => (Rest::Scan(Some(keys::documents(project))), matyan_ql::Statistics::runs(&counts)),
+        let (rest, total) = match index::propose_runs(&deps, project, &choice.access).await? {
+            None => {
+                (RemainingRuns::Scan(Some(keys::documents(project))), matyan_ql::Statistics::runs(&counts))
+            }
             Some(numbers) => {
                 let total = numbers.len() as u64;
-                (Rest::Listed(numbers), total)
+                (RemainingRuns::Listed(numbers), total)
             }
         };
         let endpoint = compiled.query.options().endpoint;
-        let is_listed = matches!(rest, Rest::Listed(_));
-        let planned = match is_listed {
-            true if choice.exact => Planned::Exact,
-            true => Planned::Superset,
-            false if endpoint != Endpoint::Run && plan.sequences.is_none() => Planned::UnindexedSequence,
-            false => Planned::NoCandidates,
+        let is_listed = matches!(rest, RemainingRuns::Listed(_));
+        let path = match is_listed {
+            true if choice.exact => PlannerPath::Exact,
+            true => PlannerPath::Superset,
+            false if endpoint != Endpoint::Run && plan.sequences.is_none() => PlannerPath::UnindexedSequence,
+            false => PlannerPath::NoCandidates,
         };
-        context.metrics.planned(endpoint, planned);
+        deps.metrics.count_search(endpoint, path);
         let is_dense = plan.exact && !is_listed;
         let narrowed = plan.sequences.clone();
         // If no sequence name can match, no run has to be read.
-        let rest = if narrowed.as_ref().is_some_and(Vec::is_empty) { Rest::Listed(Vec::new()) } else { rest };
+        let rest = if narrowed.as_ref().is_some_and(Vec::is_empty) {
+            RemainingRuns::Listed(Vec::new())
+        } else {
+            rest
+        };
         Ok(Self {
-            loader: Loader::new(project, compiled.query.clone(), narrowed.as_deref()),
-            judge: Judge::new(compiled.query.clone(), narrowed),
-            context,
+            loader: CandidateLoader::new(project, compiled.query.clone(), narrowed.as_deref()),
+            filter: QueryFilter::new(compiled.query.clone(), narrowed),
+            deps,
             project,
             columns: columns::paths(&compiled.query),
-            ahead: Ahead { fetched: FETCHED[0], scanned: SCANNED[0], again: VecDeque::new(), rest },
+            queue: ScanQueue { fetched: FETCHED[0], scanned: SCANNED[0], put_back: VecDeque::new(), rest },
             checked: 0,
             total,
             is_dense,
@@ -124,15 +131,15 @@ impl Scanner {
     }
 
     /// Counts runs examined outside of this scan.
-    pub(crate) fn count(&mut self, checked: usize) {
+    pub(crate) fn count_checked(&mut self, checked: usize) {
         self.checked += checked as u64;
     }
 
     pub(crate) fn is_done(&self) -> bool {
-        self.ahead.again.is_empty()
-            && match &self.ahead.rest {
-                Rest::Scan(rest) => rest.is_none(),
-                Rest::Listed(numbers) => numbers.is_empty(),
+        self.queue.put_back.is_empty()
+            && match &self.queue.rest {
+                RemainingRuns::Scan(rest) => rest.is_none(),
+                RemainingRuns::Listed(numbers) => numbers.is_empty(),
             }
     }
 
@@ -141,66 +148,68 @@ impl Scanner {
     }
 
     pub(crate) fn always_raised(&self) -> bool {
-        self.judge.always_raised()
+        self.filter.always_raised()
     }
 
     /// Continues with `number`, or with the next older candidate if it is not one.
     pub(crate) fn seek(&mut self, number: RunNumber) {
-        self.ahead.again.retain(|other| *other <= number);
-        match &mut self.ahead.rest {
-            Rest::Scan(rest) => {
+        self.queue.put_back.retain(|other| *other <= number);
+        match &mut self.queue.rest {
+            RemainingRuns::Scan(rest) => {
                 *rest = rest.take().map(|range| {
                     let end = range.after(&keys::document(self.project, number)).start;
                     Range::new(range.start.clone(), end.min(range.end))
                 });
             }
-            Rest::Listed(numbers) => numbers.truncate(numbers.partition_point(|other| *other <= number)),
+            RemainingRuns::Listed(numbers) => {
+                numbers.truncate(numbers.partition_point(|other| *other <= number))
+            }
         }
     }
 
     /// The next page; `None` when all candidates have been examined.
-    pub(crate) async fn next(&mut self) -> Result<Option<Page>> {
+    pub(crate) async fn next(&mut self) -> Result<Option<MatchPage>> {
         if self.is_done() {
             return Ok(None);
         }
-        self.sieve().await?;
-        let snapshot = self.context.store.snapshot().await?;
-        let documents = self.ahead.read(snapshot.as_ref(), self.project).await?;
+        self.apply_columns().await?;
+        let snapshot = self.deps.store.snapshot().await?;
+        let documents = self.queue.read(snapshot.as_ref(), self.project).await?;
         let read = documents.len();
         let mut page = self.page(snapshot, documents).await?;
         self.checked += (read - page.unread.len()) as u64;
-        self.ahead.put_back(std::mem::take(&mut page.unread));
+        self.queue.put_back(std::mem::take(&mut page.unread));
         Ok(Some(page))
     }
 
     /// Reduces a long scan to the runs that the columns do not rule out.
-    async fn sieve(&mut self) -> Result<()> {
-        let Rest::Scan(Some(range)) = &self.ahead.rest else { return Ok(()) };
+    async fn apply_columns(&mut self) -> Result<()> {
+        let RemainingRuns::Scan(Some(range)) = &self.queue.rest else { return Ok(()) };
         if self.checked == 0 || self.checked * SCANNED_PART < self.total {
             return Ok(());
         }
         let Some(paths) = self.columns.take() else { return Ok(()) };
-        let scan = columns::Scan {
+        let scan = columns::RemainingScan {
             project: self.project,
-            query: self.judge.query().clone(),
+            query: self.filter.query().clone(),
             paths,
             end: range.end.clone(),
-            limits: self.judge.limits(),
+            limits: self.filter.limits(),
         };
         // A snapshot of its own, as this may take the lifetime of one.
-        let snapshot = self.context.store.snapshot().await?;
-        if let Some(sieved) = columns::sieve(snapshot.as_ref(), scan).await? {
-            self.checked += sieved.tally.evaluated;
-            self.judge.count(sieved.tally, sieved.steps_left);
-            self.ahead.rest = Rest::Listed(sieved.left);
+        let snapshot = self.deps.store.snapshot().await?;
+        if let Some(result) = columns::evaluate(snapshot.as_ref(), scan).await? {
+            self.checked += result.verdicts.evaluated;
+            self.filter.add_verdicts(result.verdicts, result.steps_left);
+            self.queue.rest = RemainingRuns::Listed(result.remaining);
         }
         Ok(())
     }
 
     /// Reads the given runs again, in order: those that still exist and still match. Takes
     /// up to about a page of runs.
-    pub(crate) async fn again(&mut self, numbers: &[RunNumber]) -> Result<Page> {
-        let snapshot = self.context.store.snapshot().await?;
+    pub(crate) async fn reread(&mut self, numbers: &[RunNumber]) -> Result<MatchPage> {
+        let snapshot = self.deps.store.snapshot().await?;
         let documents = documents_get(snapshot.as_ref(), self.project, numbers).await?;
         let documents = numbers.iter().copied().zip(documents);
         let documents = documents.filter_map(|(number, document)| Some((number, document?))).collect();
@@ -211,7 +220,7 @@ impl Scanner {
         &mut self,
         snapshot: Box<dyn Snapshot>,
         documents: Vec<(RunNumber, Document)>,
-    ) -> Result<Page> {
+    ) -> Result<MatchPage> {
         let mut candidates = Vec::with_capacity(documents.len());
         let mut sequences = 0;
         let mut documents = documents.into_iter();
@@ -236,15 +245,15 @@ impl Scanner {
             }
         }
         unread.extend(documents.map(|(number, _)| number));
-        Ok(Page { snapshot, matched: self.judge.matching(candidates).await?.into(), unread })
+        Ok(MatchPage { snapshot, matched: self.filter.matching(candidates).await?.into(), unread })
     }
 }
 
-impl Ahead {
+impl ScanQueue {
     fn put_back(&mut self, numbers: Vec<RunNumber>) {
         // In reverse, so that the runs keep their order.
         for number in numbers.into_iter().rev() {
-            self.again.push_front(number);
+            self.put_back.push_front(number);
         }
     }
 
@@ -256,17 +265,17 @@ impl Ahead {
         let fetched = std::mem::replace(&mut self.fetched, FETCHED[1]);
         let scanned = std::mem::replace(&mut self.scanned, SCANNED[1]);
         let numbers: Vec<RunNumber> = match &mut self.rest {
-            _ if !self.again.is_empty() => {
-                let taken = self.again.len().min(fetched);
-                self.again.drain(..taken).collect()
+            _ if !self.put_back.is_empty() => {
+                let taken = self.put_back.len().min(fetched);
+                self.put_back.drain(..taken).collect()
             }
-            Rest::Scan(rest) => {
+            RemainingRuns::Scan(rest) => {
                 let Some(range) = rest.take() else { return Ok(Vec::new()) };
                 let page = runs_list(snapshot, project, &range, scanned).await?;
                 *rest = page.rest;
                 return Ok(page.runs);
             }
-            Rest::Listed(numbers) => {
+            RemainingRuns::Listed(numbers) => {
                 let from = numbers.len().saturating_sub(fetched);
                 numbers.drain(from..).rev().collect()
             }

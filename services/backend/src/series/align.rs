@@ -12,29 +12,29 @@ use matyan_proto::{
 };
 use matyan_store::Snapshot;
 
-use super::{reading::Reading, select, whole::Whole};
+use super::{all_points::AllPoints, run_reader::RunReader, select};
 use crate::{
-    Context,
+    Deps,
     call::Call,
     convert,
     error::{Error, Result},
-    stream::{End, Sender},
+    stream::{Sender, StreamEnd},
 };
 
 pub(super) fn check(request: &AlignRequest) -> Result<()> {
-    convert::at_most("runs", request.runs.len(), limits::RUNS_PER_CALL)?;
+    convert::check_limit("runs", request.runs.len(), limits::RUNS_PER_CALL)?;
     let series = request.runs.iter().map(|run| run.series.len()).sum();
-    convert::at_most("series", series, limits::SERIES_PER_CALL)?;
+    convert::check_limit("series", series, limits::SERIES_PER_CALL)?;
     match &request.axis {
-        Some(Axis::Metric(name)) => convert::at_most("metric", name.len(), limits::NAME_BYTES),
+        Some(Axis::Metric(name)) => convert::check_limit("metric", name.len(), limits::NAME_BYTES),
         Some(_) => Ok(()),
         None => Err(Error::field("axis", "is missing: name a metric, or request epochs or times")),
     }
 }
 
 /// A requested series whose axis may exist.
-struct Asked {
-    place: u32,
+struct RequestedSeries {
+    index: u32,
     steps: StepRange,
     own: SeriesNumber,
     /// The series with the x values: the requested one, or another metric.
@@ -42,15 +42,15 @@ struct Asked {
 }
 
 /// A series whose axis exists.
-struct Aligned {
-    place: u32,
+struct AlignedScan {
+    index: u32,
     scan: PointScan,
-    x: X,
+    x: XValue,
 }
 
 /// The x value of a point.
 #[derive(Clone, Copy)]
-enum X {
+enum XValue {
     Value,
     Epoch,
     /// Seconds since the given time.
@@ -66,30 +66,30 @@ struct Pass {
     steps: bool,
 }
 
-const AT_ONCE: [Pass; 1] = [Pass { values: true, steps: true }];
+const SINGLE_PASS: [Pass; 1] = [Pass { values: true, steps: true }];
 const BY_COLUMN: [Pass; 2] = [Pass { values: true, steps: false }, Pass { values: false, steps: true }];
 
 pub(super) async fn send(
-    context: &Context,
+    deps: &Deps,
     call: &Call,
     request: AlignRequest,
     sender: &Sender<AlignResponse>,
-) -> Result<(), End> {
+) -> Result<(), StreamEnd> {
     let axis = request.axis.unwrap_or(Axis::Time(true));
     for (run, of) in (0..).zip(&request.runs) {
-        let Some(found) = context.run_if_there(call, &of.run_id).await? else { continue };
-        let mut reading = Reading::new(context, call, found);
+        let Some(found) = deps.try_find_run(call, &of.run_id).await? else { continue };
+        let mut reading = RunReader::new(deps, call, found);
         let answer = |series| AlignResponse { run_id: of.run_id.clone(), run, series };
-        let mut is_told = false;
-        for asked in selected(&mut reading, &axis, &of.series).await? {
-            let Some(aligned) = opened(&mut reading, &axis, &asked).await? else { continue };
-            is_told = true;
+        let mut is_answered = false;
+        for requested in selected(&mut reading, &axis, &of.series).await? {
+            let Some(aligned) = open_aligned(&mut reading, &axis, &requested).await? else { continue };
+            is_answered = true;
             let count = match request.by_column {
                 true => count(&mut reading, &aligned).await?,
                 false => 0,
             };
-            for pass in if request.by_column { &BY_COLUMN[..] } else { &AT_ONCE[..] } {
-                let (mut whole, mut count) = (Whole::new(aligned.scan.clone()), Some(count));
+            for pass in if request.by_column { &BY_COLUMN[..] } else { &SINGLE_PASS[..] } {
+                let (mut whole, mut count) = (AllPoints::new(aligned.scan.clone()), Some(count));
                 while let Some((points, more)) = reading.next(&mut whole).await? {
                     let count = count.take().unwrap_or_default();
                     let piece = AlignedSeries { more, count, ..piece(&aligned, &points, *pass) };
@@ -98,7 +98,7 @@ pub(super) async fn send(
             }
         }
         // A run without aligned series still gets a response.
-        if !is_told {
+        if !is_answered {
             reading.send(sender, answer(Vec::new())).await?;
         }
     }
@@ -106,33 +106,42 @@ pub(super) async fn send(
 }
 
 /// The requested series that exist, and whose axis may exist.
-async fn selected(reading: &mut Reading<'_>, axis: &Axis, asked: &[AlignSeries]) -> Result<Vec<Asked>> {
-    let keys: Vec<SeriesKey> = asked.iter().map(|series| series.key.clone().unwrap_or_default()).collect();
-    let found = (0..).zip(asked).zip(select::named(reading, &keys).await?);
-    let found: Vec<_> = found.filter_map(|(asked, found)| Some((asked, found?))).collect();
-    let own = |((place, series), (own, _)): &((u32, &AlignSeries), select::Found)| Asked {
-        place: *place,
-        steps: convert::steps(series.steps.as_ref()),
+async fn selected(
+    reading: &mut RunReader<'_>,
+    axis: &Axis,
+    requested: &[AlignSeries],
+) -> Result<Vec<RequestedSeries>> {
+    let keys: Vec<SeriesKey> =
+        requested.iter().map(|series| series.key.clone().unwrap_or_default()).collect();
+    let found = (0..).zip(requested).zip(select::find_by_keys(reading, &keys).await?);
+    let found: Vec<_> = found.filter_map(|(requested, found)| Some((requested, found?))).collect();
+    let own = |((index, series), (own, _)): &((u32, &AlignSeries), select::FoundSeries)| RequestedSeries {
+        index: *index,
+        steps: convert::step_range(series.steps.as_ref()),
         own: *own,
         axis: *own,
     };
     let Axis::Metric(name) = axis else { return Ok(found.iter().map(own).collect()) };
-    let key = |(_, (_, header)): &(_, select::Found)| SeriesKey {
+    let key = |(_, (_, header)): &(_, select::FoundSeries)| SeriesKey {
         name: name.clone(),
         context: header.context.clone(),
     };
     let keys: Vec<SeriesKey> = found.iter().map(key).collect();
-    let axes = found.iter().map(own).zip(select::named(reading, &keys).await?);
-    Ok(axes.filter_map(|(asked, axis)| Some(Asked { axis: axis?.0, ..asked })).collect())
+    let axes = found.iter().map(own).zip(select::find_by_keys(reading, &keys).await?);
+    Ok(axes.filter_map(|(requested, axis)| Some(RequestedSeries { axis: axis?.0, ..requested })).collect())
 }
 
-async fn opened(reading: &mut Reading<'_>, axis: &Axis, asked: &Asked) -> Result<Option<Aligned>> {
+async fn open_aligned(
+    reading: &mut RunReader<'_>,
+    axis: &Axis,
+    requested: &RequestedSeries,
+) -> Result<Option<AlignedScan>> {
     loop {
         let (snapshot, run) = reading.run().await?;
-        match aligned(snapshot, run, axis, asked).await {
+        match align_series(snapshot, run, axis, requested).await {
             Err(error) => reading.renew(error)?,
             aligned => {
-                reading.has_served();
+                reading.mark_used();
                 return aligned;
             }
         }
@@ -140,40 +149,40 @@ async fn opened(reading: &mut Reading<'_>, axis: &Axis, asked: &Asked) -> Result
 }
 
 /// `None` if the axis is relative to the start of the series, and its start time is unknown.
-async fn aligned(
+async fn align_series(
     snapshot: &dyn Snapshot,
     run: &RunSeries,
     axis: &Axis,
-    asked: &Asked,
-) -> Result<Option<Aligned>> {
+    requested: &RequestedSeries,
+) -> Result<Option<AlignedScan>> {
     let x = match axis {
-        Axis::Metric(_) => X::Value,
-        Axis::Epoch(_) => X::Epoch,
-        Axis::Time(_) => X::Time { from_us: 0 },
+        Axis::Metric(_) => XValue::Value,
+        Axis::Epoch(_) => XValue::Epoch,
+        Axis::Time(_) => XValue::Time { from_us: 0 },
         Axis::RelativeTime(_) => {
-            let summary = run.view(snapshot, asked.own).await?.summary(snapshot).await?;
+            let summary = run.view(snapshot, requested.own).await?.summary(snapshot).await?;
             let Some(from_us) = summary.and_then(|summary| summary.first.time_us()) else { return Ok(None) };
-            X::Time { from_us }
+            XValue::Time { from_us }
         }
     };
-    let scan = run.view(snapshot, asked.axis).await?.scan(snapshot, asked.steps).await?;
-    Ok(Some(Aligned { place: asked.place, scan, x }))
+    let scan = run.view(snapshot, requested.axis).await?.scan(snapshot, requested.steps).await?;
+    Ok(Some(AlignedScan { index: requested.index, scan, x }))
 }
 
 /// Counts the points that have an x value.
-async fn count(reading: &mut Reading<'_>, series: &Aligned) -> Result<u64> {
-    let (mut whole, mut count) = (Whole::new(series.scan.clone()), 0);
+async fn count(reading: &mut RunReader<'_>, series: &AlignedScan) -> Result<u64> {
+    let (mut whole, mut count) = (AllPoints::new(series.scan.clone()), 0);
     while let Some((points, _)) = reading.next(&mut whole).await? {
-        count += (0..points.len()).filter(|at| series.x.of(&points, *at).is_some()).count() as u64;
+        count += (0..points.len()).filter(|at| series.x.at(&points, *at).is_some()).count() as u64;
     }
     Ok(count)
 }
 
 /// The points that have an x value.
-fn piece(series: &Aligned, points: &Points, pass: Pass) -> AlignedSeries {
-    let mut piece = AlignedSeries { series: series.place, ..AlignedSeries::default() };
+fn piece(series: &AlignedScan, points: &Points, pass: Pass) -> AlignedSeries {
+    let mut piece = AlignedSeries { series: series.index, ..AlignedSeries::default() };
     for at in 0..points.len() {
-        let Some(x) = series.x.of(points, at) else { continue };
+        let Some(x) = series.x.at(points, at) else { continue };
         if pass.values {
             piece.x_values.push(x);
         }
@@ -184,8 +193,8 @@ fn piece(series: &Aligned, points: &Points, pass: Pass) -> AlignedSeries {
     piece
 }
 
-impl X {
-    fn of(self, points: &Points, at: usize) -> Option<f64> {
+impl XValue {
+    fn at(self, points: &Points, at: usize) -> Option<f64> {
         let known = |column: &[i64]| Some(column[at]).filter(|value| *value != ABSENT);
         match self {
             Self::Value => Some(points.values[at]),

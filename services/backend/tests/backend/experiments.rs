@@ -8,7 +8,7 @@ use matyan_proto::{
 };
 use tonic::{Code, service::Routes};
 
-use crate::world::{BEGIN_US, World, all, create, experiment, failure, finish, not_found, wrong_field};
+use crate::harness::{BEGIN_US, Harness, all, create, experiment, failure, finish, not_found, wrong_field};
 
 type Client = ExperimentServiceClient<Routes>;
 
@@ -29,14 +29,14 @@ async fn runs_of(client: &mut Client, id: &str, limit: u32, after: &str) -> Vec<
 
 #[tokio::test]
 async fn experiments_are_created_listed_updated_and_deleted() {
-    let world = World::new().await;
-    let mut client = Client::new(world.routes());
+    let harness = Harness::new().await;
+    let mut client = Client::new(harness.routes());
     let made = make(&mut client, "  First näme ").await;
     assert_eq!((made.name.as_str(), made.run_count, made.archived), ("First näme", 0, false));
     assert_eq!(get(&mut client, &made.id).await, made);
     make(&mut client, "other").await;
     let list = async |part: &str| {
-        let mut client = Client::new(world.routes());
+        let mut client = Client::new(harness.routes());
         let request = ListRequest { name_contains: part.to_owned() };
         let found = all(client.list(request).await.unwrap()).await;
         found.into_iter().flat_map(|message| message.experiments).map(|one| one.name).collect::<Vec<_>>()
@@ -54,18 +54,22 @@ async fn experiments_are_created_listed_updated_and_deleted() {
     assert!(changed.archived && changed.updated_us > made.updated_us);
     let update = UpdateRequest { id: made.id.clone(), name: Some("new".into()), ..UpdateRequest::default() };
     let renamed = client.update(update).await.unwrap().into_inner().experiment.unwrap();
-    assert_eq!((renamed.name.as_str(), renamed.description.as_str()), ("new", "what it is"), "absent fields are kept");
+    assert_eq!(
+        (renamed.name.as_str(), renamed.description.as_str()),
+        ("new", "what it is"),
+        "absent fields are kept"
+    );
     client.delete(DeleteRequest { id: made.id.clone() }).await.unwrap();
     not_found(client.delete(DeleteRequest { id: made.id.clone() }).await, "experiment", &made.id);
     assert_eq!(list("").await, ["other"]);
     make(&mut client, "new").await;
-    world.end().await;
+    harness.end().await;
 }
 
 #[tokio::test]
 async fn invalid_requests_name_the_field() {
-    let world = World::new().await;
-    let mut client = Client::new(world.routes());
+    let harness = Harness::new().await;
+    let mut client = Client::new(harness.routes());
     let taken = make(&mut client, "taken").await;
     let create = |name: &str| CreateRequest { name: name.to_owned(), ..CreateRequest::default() };
     let (code, reason, metadata) = failure(client.create(create(" taken ")).await);
@@ -94,13 +98,13 @@ async fn invalid_requests_name_the_field() {
         let request = ActivityRequest { id: id.clone(), ..Default::default() };
         not_found(client.activity(request).await, "experiment", &id);
     }
-    world.end().await;
+    harness.end().await;
 }
 
 #[tokio::test]
 async fn of_two_concurrent_renames_to_one_name_one_wins() {
-    let world = World::new().await;
-    let mut client = Client::new(world.routes());
+    let harness = Harness::new().await;
+    let mut client = Client::new(harness.routes());
     for round in 0..10 {
         let ids = [
             make(&mut client, &format!("a{round}")).await.id,
@@ -109,7 +113,7 @@ async fn of_two_concurrent_renames_to_one_name_one_wins() {
         let rename = async |id: &str| {
             let name = Some(format!("wanted{round}"));
             let request = UpdateRequest { id: id.to_owned(), name, ..UpdateRequest::default() };
-            Client::new(world.routes()).update(request).await
+            Client::new(harness.routes()).update(request).await
         };
         let (first, second) = tokio::join!(rename(&ids[0]), rename(&ids[1]));
         assert_eq!(usize::from(first.is_ok()) + usize::from(second.is_ok()), 1);
@@ -118,24 +122,24 @@ async fn of_two_concurrent_renames_to_one_name_one_wins() {
     }
     let both = async || {
         let request = CreateRequest { name: "made concurrently".into(), ..CreateRequest::default() };
-        Client::new(world.routes()).create(request).await
+        Client::new(harness.routes()).create(request).await
     };
     let (first, second) = tokio::join!(both(), both());
     assert_eq!(usize::from(first.is_ok()) + usize::from(second.is_ok()), 1);
-    world.end().await;
+    harness.end().await;
 }
 
 #[tokio::test]
 async fn runs_are_listed_newest_first_and_counted() {
-    let world = World::new().await;
-    let mut client = Client::new(world.routes());
-    let mut run_client = runs::run_service_client::RunServiceClient::new(world.routes());
+    let harness = Harness::new().await;
+    let mut client = Client::new(harness.routes());
+    let mut run_client = runs::run_service_client::RunServiceClient::new(harness.routes());
     let runs = ["r1", "r2", "r3", "r4", "r5"];
     for run in runs {
-        world.log(run, [create(), experiment("e")]).await;
+        harness.log(run, [create(), experiment("e")]).await;
     }
-    world.log("r2", [finish()]).await;
-    world.applied().await;
+    harness.log("r2", [finish()]).await;
+    harness.applied().await;
     let id = all(client.list(ListRequest::default()).await.unwrap()).await[0].experiments[0].id.clone();
     assert_eq!(runs_of(&mut client, &id, 0, "").await, ["r5", "r4", "r3", "r2", "r1"]);
     assert_eq!(runs_of(&mut client, &id, 2, "").await, ["r5", "r4"]);
@@ -144,15 +148,23 @@ async fn runs_are_listed_newest_first_and_counted() {
     assert_eq!(get(&mut client, &id).await.run_count, 5);
 
     run_client.delete(runs::DeleteRequest { run_id: "r4".into() }).await.unwrap();
-    assert_eq!(runs_of(&mut client, &id, 2, "").await, ["r5", "r3"], "hidden runs do not count toward the limit");
-    assert_eq!(runs_of(&mut client, &id, 2, "r4").await, ["r3", "r2"], "a page can continue after a deleted run");
+    assert_eq!(
+        runs_of(&mut client, &id, 2, "").await,
+        ["r5", "r3"],
+        "hidden runs do not count toward the limit"
+    );
+    assert_eq!(
+        runs_of(&mut client, &id, 2, "r4").await,
+        ["r3", "r2"],
+        "a page can continue after a deleted run"
+    );
     assert_eq!(get(&mut client, &id).await.run_count, 4);
     let detach =
         runs::UpdateRequest { run_id: "r5".into(), experiment: Some(String::new()), ..Default::default() };
     run_client.update(detach).await.unwrap();
     assert_eq!(runs_of(&mut client, &id, 0, "").await, ["r3", "r2", "r1"]);
     assert_eq!(get(&mut client, &id).await.run_count, 3);
-    world.applied().await;
+    harness.applied().await;
     assert_eq!(get(&mut client, &id).await.run_count, 3, "an applied deletion is not counted again");
 
     let archive = runs::ArchiveBatchRequest { run_ids: vec!["r1".into(), "missing".into()], archived: true };
@@ -167,5 +179,5 @@ async fn runs_are_listed_newest_first_and_counted() {
     let parts = Some(runs::RunParts { props: true, ..Default::default() });
     let run = run_client.get(runs::GetRequest { run_id: "r1".into(), parts }).await.unwrap().into_inner().run;
     assert_eq!(run.unwrap().props.unwrap().experiment, None, "the run remains, without an experiment");
-    world.end().await;
+    harness.end().await;
 }

@@ -10,7 +10,7 @@ use matyan_proto::{
 };
 use tonic::{Code, Streaming, service::Routes};
 
-use crate::world::{World, all, create, finish, line, until};
+use crate::harness::{Harness, all, create, finish, line, until};
 
 type Client = LogServiceClient<Routes>;
 
@@ -18,9 +18,14 @@ fn record(message: &str) -> Kind {
     Kind::LogRecord(pb::LogRecord { message: message.to_owned(), level: 20, ..Default::default() })
 }
 
-async fn follow(world: &World, run: &str, steps: Option<StepRange>, tail: u32) -> Streaming<LinesResponse> {
+async fn follow(
+    harness: &Harness,
+    run: &str,
+    steps: Option<StepRange>,
+    tail: u32,
+) -> Streaming<LinesResponse> {
     let request = LinesRequest { run_id: run.to_owned(), steps, tail, follow: true };
-    Client::new(world.routes()).lines(request).await.unwrap().into_inner()
+    Client::new(harness.routes()).lines(request).await.unwrap().into_inner()
 }
 
 /// Collects lines until the stream ends without an error.
@@ -31,26 +36,26 @@ async fn rest(stream: Streaming<LinesResponse>) -> Vec<(i64, String)> {
 
 #[tokio::test]
 async fn followers_miss_and_duplicate_no_line_during_writes() {
-    let world = World::new().await;
-    world.log("r", [create()]).await;
+    let harness = Harness::new().await;
+    harness.log("r", [create()]).await;
     for step in 0..300 {
-        world.log("r", [line(step, &format!("line {step}"))]).await;
+        harness.log("r", [line(step, &format!("line {step}"))]).await;
     }
-    world.applied().await;
+    harness.applied().await;
     let writing = async {
         for step in 300..1_500 {
-            world.log("r", [line(step, &format!("line {step}"))]).await;
+            harness.log("r", [line(step, &format!("line {step}"))]).await;
             if step % 100 == 0 {
-                world.applied().await;
+                harness.applied().await;
             }
         }
-        world.log("r", [finish()]).await;
+        harness.log("r", [finish()]).await;
     };
     let from_start = Some(StepRange { start: Some(0), stop: None });
     let followers = async {
         let mut streams = Vec::new();
         for _ in 0..4 {
-            streams.push(follow(&world, "r", from_start, 0).await);
+            streams.push(follow(&harness, "r", from_start, 0).await);
             tokio::task::yield_now().await;
         }
         futures::future::join_all(streams.into_iter().map(rest)).await
@@ -61,20 +66,20 @@ async fn followers_miss_and_duplicate_no_line_during_writes() {
         lines.sort();
         assert_eq!(lines, expected);
     }
-    world.end().await;
+    harness.end().await;
 }
 
 #[tokio::test]
 async fn a_rewritten_line_is_sent_again() {
-    let world = World::new().await;
-    world.log("r", [create(), line(5, "a"), line(6, "10%")]).await;
-    world.applied().await;
-    let mut stream = follow(&world, "r", None, 1).await;
+    let harness = Harness::new().await;
+    harness.log("r", [create(), line(5, "a"), line(6, "10%")]).await;
+    harness.applied().await;
+    let mut stream = follow(&harness, "r", None, 1).await;
     let first = stream.message().await.unwrap().unwrap();
     assert_eq!((first.lines.len(), first.last_step), (1, Some(6)));
     let mut seen: BTreeMap<i64, String> = BTreeMap::new();
     for (step, text) in [(6, "50%"), (6, "100%"), (0, "resumed"), (9, "new")] {
-        world.log("r", [line(step, text)]).await;
+        harness.log("r", [line(step, text)]).await;
         until(&mut stream, |answer| {
             seen.extend(answer.lines.into_iter().map(|line| (line.step, line.text)));
             seen.get(&step).is_some_and(|seen| seen == text)
@@ -86,23 +91,23 @@ async fn a_rewritten_line_is_sent_again() {
         [0, 6, 9],
         "older lines outside of the tail are not sent"
     );
-    world.log("r", [line(9, "last"), finish()]).await;
+    harness.log("r", [line(9, "last"), finish()]).await;
     assert_eq!(rest(stream).await, [(9, "last".to_owned())]);
-    world.end().await;
+    harness.end().await;
 }
 
 #[tokio::test]
 async fn records_are_followed_until_the_run_ends() {
-    let world = World::new().await;
-    world.log("r", [create(), record("0"), record("1"), record("2")]).await;
-    world.applied().await;
+    let harness = Harness::new().await;
+    harness.log("r", [create(), record("0"), record("1"), record("2")]).await;
+    harness.applied().await;
     let request = RecordsRequest { run_id: "r".into(), steps: None, tail: 2, follow: true };
-    let stream = Client::new(world.routes()).records(request.clone()).await.unwrap();
+    let stream = Client::new(harness.routes()).records(request.clone()).await.unwrap();
     let writing = async {
         for number in 3..200 {
-            world.log("r", [record(&number.to_string())]).await;
+            harness.log("r", [record(&number.to_string())]).await;
         }
-        world.log("r", [finish()]).await;
+        harness.log("r", [finish()]).await;
     };
     let ((), answers) = tokio::join!(writing, all(stream));
     let messages: Vec<_> =
@@ -110,33 +115,33 @@ async fn records_are_followed_until_the_run_ends() {
     assert_eq!(messages, (1..200).map(|number| number.to_string()).collect::<Vec<_>>());
     let range = Some(StepRange { start: Some(198), stop: Some(500) });
     let again =
-        Client::new(world.routes()).records(RecordsRequest { steps: range, ..request }).await.unwrap();
+        Client::new(harness.routes()).records(RecordsRequest { steps: range, ..request }).await.unwrap();
     let answers = all(again).await;
     assert_eq!((answers[0].records.len(), answers[0].count), (2, 200));
-    world.end().await;
+    harness.end().await;
 }
 
 #[tokio::test]
 async fn following_ends_immediately_for_an_unknown_run_and_on_deletion_for_a_known_one() {
-    let world = World::new().await;
-    let answers = all(tonic::Response::new(follow(&world, "missing", None, 0).await)).await;
+    let harness = Harness::new().await;
+    let answers = all(tonic::Response::new(follow(&harness, "missing", None, 0).await)).await;
     assert_eq!(answers, [LinesResponse::default()]);
-    world.create(&["r"]).await;
-    let mut stream = follow(&world, "r", None, 0).await;
+    harness.create(&["r"]).await;
+    let mut stream = follow(&harness, "r", None, 0).await;
     assert!(stream.message().await.unwrap().unwrap().lines.is_empty(), "the first response is immediate");
-    let mut runs = matyan_proto::runs::v1::run_service_client::RunServiceClient::new(world.routes());
+    let mut runs = matyan_proto::runs::v1::run_service_client::RunServiceClient::new(harness.routes());
     runs.delete(matyan_proto::runs::v1::DeleteRequest { run_id: "r".into() }).await.unwrap();
     assert!(rest(stream).await.is_empty());
-    world.end().await;
+    harness.end().await;
 }
 
 #[tokio::test]
 async fn a_closing_server_disconnects_followers() {
-    let world = World::new().await;
-    world.create(&["r"]).await;
-    let mut stream = follow(&world, "r", None, 0).await;
+    let harness = Harness::new().await;
+    harness.create(&["r"]).await;
+    let mut stream = follow(&harness, "r", None, 0).await;
     stream.message().await.unwrap();
-    world.backend.close();
+    harness.backend.close();
     assert_eq!(stream.message().await.unwrap_err().code(), Code::Unavailable);
-    world.end().await;
+    harness.end().await;
 }

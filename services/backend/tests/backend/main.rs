@@ -2,19 +2,22 @@
 //! real store, log, blob store and worker in a directory of their own. Client data passes
 //! through the log and the worker, as in production.
 
-#![expect(clippy::unwrap_used, reason = "tests fail by panicking, and clippy does not recognize helpers as tests")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "tests fail by panicking, and clippy does not recognize helpers as tests"
+)]
 
 mod admin;
 mod artifacts;
 mod backup;
 mod experiments;
+mod harness;
 mod logs;
 mod notes;
 mod objects;
 mod project;
 mod projects;
 mod runs;
-mod saved;
 mod tags;
+mod ui_state;
 mod watch;
-mod world;

@@ -8,7 +8,7 @@ use matyan_proto::{
 };
 use tonic::service::Routes;
 
-use crate::world::{World, create, not_found, wrong_field};
+use crate::harness::{Harness, create, not_found, wrong_field};
 
 type Client = NoteServiceClient<Routes>;
 
@@ -34,9 +34,9 @@ async fn contents(client: &mut Client, owner: &Option<Owner>) -> Vec<String> {
 /// 20 MB of notes: more than fits into a message, or into memory while the list is sorted.
 #[tokio::test]
 async fn a_list_of_large_notes_comes_in_pieces() {
-    let world = World::new().await;
-    let mut client = Client::new(world.routes());
-    world.create(&["r", "other"]).await;
+    let harness = Harness::new().await;
+    let mut client = Client::new(harness.routes());
+    harness.create(&["r", "other"]).await;
     make(&mut client, &run("other"), "of another").await;
     let content = |at: usize| format!("{at:02} {}", "x".repeat(limits::DOCUMENT_BYTES - 3));
     for at in 0..20 {
@@ -45,16 +45,16 @@ async fn a_list_of_large_notes_comes_in_pieces() {
     let listed = contents(&mut client, &run("r")).await;
     assert!(listed.iter().zip(0..).all(|(listed, at)| *listed == content(at)));
     assert_eq!(listed.len(), 20);
-    world.end().await;
+    harness.end().await;
 }
 
 #[tokio::test]
 async fn notes_belong_to_one_owner() {
-    let world = World::new().await;
-    let mut client = Client::new(world.routes());
+    let harness = Harness::new().await;
+    let mut client = Client::new(harness.routes());
     let mut of_experiments =
-        experiments::experiment_service_client::ExperimentServiceClient::new(world.routes());
-    world.create(&["r", "other"]).await;
+        experiments::experiment_service_client::ExperimentServiceClient::new(harness.routes());
+    harness.create(&["r", "other"]).await;
     let request = experiments::CreateRequest { name: "e".into(), ..Default::default() };
     let id = of_experiments.create(request).await.unwrap().into_inner().experiment.unwrap().id;
     let experiment = Some(Owner { kind: Some(Kind::ExperimentId(id.clone())) });
@@ -77,15 +77,15 @@ async fn notes_belong_to_one_owner() {
     }
     of_experiments.delete(experiments::DeleteRequest { id: id.clone() }).await.unwrap();
     not_found(client.list(ListRequest { owner: experiment }).await, "experiment", &id);
-    world.end().await;
+    harness.end().await;
 }
 
 #[tokio::test]
 async fn notes_of_a_deleted_run_do_not_come_back_with_its_id() {
-    let world = World::new().await;
-    let mut client = Client::new(world.routes());
-    let mut runs = runs::run_service_client::RunServiceClient::new(world.routes());
-    world.create(&["r"]).await;
+    let harness = Harness::new().await;
+    let mut client = Client::new(harness.routes());
+    let mut runs = runs::run_service_client::RunServiceClient::new(harness.routes());
+    harness.create(&["r"]).await;
     make(&mut client, &run("r"), "old").await;
     let parts = Some(runs::RunParts { note_count: true, ..Default::default() });
     let found =
@@ -95,17 +95,17 @@ async fn notes_of_a_deleted_run_do_not_come_back_with_its_id() {
     assert!(contents(&mut client, &run("r")).await.is_empty());
     let request = runs::ClearTombstoneRequest { run_id: "r".into() };
     assert!(runs.clear_tombstone(request).await.unwrap().into_inner().cleared);
-    world.log("r", [create()]).await;
-    world.applied().await;
+    harness.log("r", [create()]).await;
+    harness.applied().await;
     assert!(contents(&mut client, &run("r")).await.is_empty());
-    world.end().await;
+    harness.end().await;
 }
 
 #[tokio::test]
 async fn invalid_requests_name_the_field() {
-    let world = World::new().await;
-    let mut client = Client::new(world.routes());
-    world.create(&["r"]).await;
+    let harness = Harness::new().await;
+    let mut client = Client::new(harness.routes());
+    harness.create(&["r"]).await;
     assert!(contents(&mut client, &run("missing")).await.is_empty());
     let request = |owner, content: String| CreateRequest { owner, content };
     not_found(client.create(request(run("missing"), "n".into())).await, "run", "missing");
@@ -117,5 +117,5 @@ async fn invalid_requests_name_the_field() {
         "note",
         &"x".repeat(20_000),
     );
-    world.end().await;
+    harness.end().await;
 }

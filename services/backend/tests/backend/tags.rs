@@ -6,7 +6,7 @@ use matyan_proto::{
 };
 use tonic::{Code, service::Routes};
 
-use crate::world::{World, all, create, experiment, failure, not_found, tag, wrong_field};
+use crate::harness::{Harness, all, create, experiment, failure, not_found, tag, wrong_field};
 
 type Client = TagServiceClient<Routes>;
 type Runs = runs::run_service_client::RunServiceClient<Routes>;
@@ -29,11 +29,11 @@ async fn names_on(runs: &mut Runs, run: &str) -> Vec<String> {
 
 #[tokio::test]
 async fn tags_are_put_on_runs_renamed_and_deleted() {
-    let world = World::new().await;
-    let (mut tags, mut runs) = (Client::new(world.routes()), Runs::new(world.routes()));
-    world.log("r1", [create(), tag("good"), experiment("e")]).await;
-    world.log("r2", [create()]).await;
-    world.applied().await;
+    let harness = Harness::new().await;
+    let (mut tags, mut runs) = (Client::new(harness.routes()), Runs::new(harness.routes()));
+    harness.log("r1", [create(), tag("good"), experiment("e")]).await;
+    harness.log("r2", [create()]).await;
+    harness.applied().await;
     let id = add(&mut runs, "r2", "  good ").await;
     assert_eq!(add(&mut runs, "r2", "good").await, id, "adding a tag twice is idempotent");
     assert_eq!(get(&mut tags, &id).await.run_count, 2);
@@ -65,13 +65,13 @@ async fn tags_are_put_on_runs_renamed_and_deleted() {
     assert!(names_on(&mut runs, "r2").await.is_empty());
     not_found(tags.delete(DeleteRequest { id: id.clone() }).await, "tag", &id);
     not_found(tags.get(GetRequest { id: id.clone() }).await, "tag", &id);
-    world.end().await;
+    harness.end().await;
 }
 
 #[tokio::test]
 async fn invalid_requests_name_the_field() {
-    let world = World::new().await;
-    let (mut tags, mut runs) = (Client::new(world.routes()), Runs::new(world.routes()));
+    let harness = Harness::new().await;
+    let (mut tags, mut runs) = (Client::new(harness.routes()), Runs::new(harness.routes()));
     let create = CreateRequest { name: " a ".into(), color: " red ".into(), description: " d ".into() };
     let made = tags.create(create.clone()).await.unwrap().into_inner().tag.unwrap();
     assert_eq!((made.name.as_str(), made.color.as_str(), made.description.as_str()), ("a", "red", "d"));
@@ -79,22 +79,22 @@ async fn invalid_requests_name_the_field() {
     wrong_field(tags.create(CreateRequest::default()).await, "name");
     let long = UpdateRequest { id: made.id, color: Some("x".repeat(2_000)), ..Default::default() };
     wrong_field(tags.update(long).await, "color");
-    world.create(&["r"]).await;
+    harness.create(&["r"]).await;
     let add = |run: &str, name: &str| runs::AddTagRequest { run_id: run.into(), name: name.into() };
     wrong_field(runs.add_tag(add("r", "  ")).await, "name");
     for run in ["", "missing", &"x".repeat(20_000)] {
         not_found(runs.add_tag(add(run, "a")).await, "run", run);
     }
-    world.end().await;
+    harness.end().await;
 }
 
 #[tokio::test]
 async fn concurrent_additions_of_one_name_create_one_tag() {
-    let world = World::new().await;
-    world.create(&["r"]).await;
-    let add = async || add(&mut Runs::new(world.routes()), "r", "same").await;
+    let harness = Harness::new().await;
+    harness.create(&["r"]).await;
+    let add = async || add(&mut Runs::new(harness.routes()), "r", "same").await;
     let ids = futures::future::join_all((0..8).map(|_| add())).await;
     assert!(ids.iter().all(|id| *id == ids[0]));
-    assert_eq!(get(&mut Client::new(world.routes()), &ids[0]).await.run_count, 1);
-    world.end().await;
+    assert_eq!(get(&mut Client::new(harness.routes()), &ids[0]).await.run_count, 1);
+    harness.end().await;
 }

@@ -9,7 +9,7 @@ use matyan_proto::{
 };
 use tonic::{Code, Streaming, service::Routes};
 
-use crate::world::{World, create, failure, finish, tag, until, wrong_field};
+use crate::harness::{Harness, create, failure, finish, tag, until, wrong_field};
 
 type Client = RunServiceClient<Routes>;
 
@@ -18,25 +18,25 @@ fn request() -> WatchRequest {
     WatchRequest { parts, settle_ms: Some(0), ..WatchRequest::default() }
 }
 
-async fn watch(world: &World, request: WatchRequest) -> Streaming<WatchResponse> {
-    Client::new(world.routes()).watch(request).await.unwrap().into_inner()
+async fn watch(harness: &Harness, request: WatchRequest) -> Streaming<WatchResponse> {
+    Client::new(harness.routes()).watch(request).await.unwrap().into_inner()
 }
 
 /// A watcher's state: the last version of each run, and all names reported for it.
 #[derive(Default)]
-struct Known {
+struct WatchedRuns {
     runs: HashMap<String, Run>,
-    told: HashMap<String, Vec<String>>,
+    reported: HashMap<String, Vec<String>>,
     resume: bytes::Bytes,
 }
 
-impl Known {
+impl WatchedRuns {
     fn take(&mut self, answer: WatchResponse) {
         for change in answer.changes {
             match change.change.unwrap() {
                 Change::Run(run) => {
                     let name = run.props.as_ref().unwrap().name.clone();
-                    self.told.entry(change.run_id.clone()).or_default().push(name);
+                    self.reported.entry(change.run_id.clone()).or_default().push(name);
                     self.runs.insert(change.run_id, run);
                 }
                 Change::Left(_) => {
@@ -54,13 +54,13 @@ impl Known {
     }
 }
 
-async fn rename(world: &World, run: &str, name: &str) {
+async fn rename(harness: &Harness, run: &str, name: &str) {
     let request = UpdateRequest { run_id: run.into(), name: Some(name.into()), ..Default::default() };
-    Client::new(world.routes()).update(request).await.unwrap();
+    Client::new(harness.routes()).update(request).await.unwrap();
 }
 
 /// Reads until a run has the given name.
-async fn named(stream: &mut Streaming<WatchResponse>, known: &mut Known, id: &str, name: &str) {
+async fn named(stream: &mut Streaming<WatchResponse>, known: &mut WatchedRuns, id: &str, name: &str) {
     until(stream, |answer| {
         known.take(answer);
         known.name(id) == name
@@ -70,11 +70,11 @@ async fn named(stream: &mut Streaming<WatchResponse>, known: &mut Known, id: &st
 
 #[tokio::test]
 async fn each_change_is_reported_once() {
-    let world = World::new().await;
-    world.create(&["old"]).await;
-    let mut stream = watch(&world, request()).await;
-    let mut known = Known::default();
-    world.log("new", [create()]).await;
+    let harness = Harness::new().await;
+    harness.create(&["old"]).await;
+    let mut stream = watch(&harness, request()).await;
+    let mut known = WatchedRuns::default();
+    harness.log("new", [create()]).await;
     until(&mut stream, |answer| {
         known.take(answer);
         known.runs.contains_key("new")
@@ -82,7 +82,7 @@ async fn each_change_is_reported_once() {
     .await;
     for number in 0..20 {
         let name = format!("name {number}");
-        rename(&world, "old", &name).await;
+        rename(&harness, "old", &name).await;
         until(&mut stream, |answer| {
             known.take(answer);
             known.name("old") == name
@@ -90,9 +90,9 @@ async fn each_change_is_reported_once() {
         .await;
     }
     let names: Vec<_> = (0..20).map(|number| format!("name {number}")).collect();
-    assert_eq!(known.told["old"], names, "each state is reported once, in order");
-    assert_eq!(known.told["new"].len(), 1);
-    let mut client = Client::new(world.routes());
+    assert_eq!(known.reported["old"], names, "each state is reported once, in order");
+    assert_eq!(known.reported["new"].len(), 1);
+    let mut client = Client::new(harness.routes());
     client.delete(DeleteRequest { run_id: "old".into() }).await.unwrap();
     until(&mut stream, |answer| {
         known.take(answer);
@@ -101,41 +101,41 @@ async fn each_change_is_reported_once() {
     .await;
     // Applying the deletion of a hidden run must not report a second departure, which `take`
     // would reject.
-    world.applied().await;
-    rename(&world, "new", "last").await;
+    harness.applied().await;
+    rename(&harness, "new", "last").await;
     named(&mut stream, &mut known, "new", "last").await;
-    world.end().await;
+    harness.end().await;
 }
 
 #[tokio::test]
 async fn changes_within_the_settle_time_are_merged_into_the_last_state() {
-    let world = World::new().await;
-    world.create(&["r"]).await;
-    let mut stream = watch(&world, WatchRequest { settle_ms: Some(500), ..request() }).await;
+    let harness = Harness::new().await;
+    harness.create(&["r"]).await;
+    let mut stream = watch(&harness, WatchRequest { settle_ms: Some(500), ..request() }).await;
     for number in 0..50 {
-        rename(&world, "r", &format!("{number}")).await;
+        rename(&harness, "r", &format!("{number}")).await;
     }
-    let mut known = Known::default();
+    let mut known = WatchedRuns::default();
     named(&mut stream, &mut known, "r", "49").await;
-    assert!(known.told["r"].len() < 25, "{:?}", known.told["r"]);
-    world.end().await;
+    assert!(known.reported["r"].len() < 25, "{:?}", known.reported["r"]);
+    harness.end().await;
 }
 
 #[tokio::test]
 async fn a_snapshot_is_sent_first_and_no_later_change_is_missed() {
-    let world = World::new().await;
+    let harness = Harness::new().await;
     let ids: Vec<String> = (0..250).map(|number| format!("r{number}")).collect();
     for id in &ids {
-        world.log(id, [create()]).await;
+        harness.log(id, [create()]).await;
     }
-    world.applied().await;
-    let mut stream = watch(&world, WatchRequest { snapshot: true, ..request() }).await;
+    harness.applied().await;
+    let mut stream = watch(&harness, WatchRequest { snapshot: true, ..request() }).await;
     let writing = async {
         for (number, id) in ids.iter().enumerate() {
-            rename(&world, id, &format!("new {number}")).await;
+            rename(&harness, id, &format!("new {number}")).await;
         }
     };
-    let mut known = Known::default();
+    let mut known = WatchedRuns::default();
     let mut has_snapshot = false;
     let reading = until(&mut stream, |answer| {
         has_snapshot |= answer.snapshot_done;
@@ -144,16 +144,16 @@ async fn a_snapshot_is_sent_first_and_no_later_change_is_missed() {
         has_snapshot && ids.iter().enumerate().all(is_new)
     });
     tokio::join!(writing, reading);
-    assert!(known.told.values().all(|names| names.len() <= 2), "only the old and the new state");
-    world.end().await;
+    assert!(known.reported.values().all(|names| names.len() <= 2), "only the old and the new state");
+    harness.end().await;
 }
 
 #[tokio::test]
 async fn a_disconnected_watcher_resumes_at_its_position() {
-    let world = World::new().await;
-    world.create(&["a", "b"]).await;
-    let mut known = Known::default();
-    let mut stream = watch(&world, WatchRequest { snapshot: true, ..request() }).await;
+    let harness = Harness::new().await;
+    harness.create(&["a", "b"]).await;
+    let mut known = WatchedRuns::default();
+    let mut stream = watch(&harness, WatchRequest { snapshot: true, ..request() }).await;
     until(&mut stream, |answer| {
         let done = answer.snapshot_done;
         known.take(answer);
@@ -161,36 +161,36 @@ async fn a_disconnected_watcher_resumes_at_its_position() {
     })
     .await;
     drop(stream);
-    rename(&world, "a", "while away").await;
-    world.log("c", [create()]).await;
-    world.applied().await;
-    let mut stream = watch(&world, WatchRequest { resume: known.resume.clone(), ..request() }).await;
+    rename(&harness, "a", "while away").await;
+    harness.log("c", [create()]).await;
+    harness.applied().await;
+    let mut stream = watch(&harness, WatchRequest { resume: known.resume.clone(), ..request() }).await;
     until(&mut stream, |answer| {
         known.take(answer);
         known.name("a") == "while away" && known.runs.contains_key("c")
     })
     .await;
-    assert_eq!(known.told["b"].len(), 1, "unchanged runs are not reported again");
+    assert_eq!(known.reported["b"].len(), 1, "unchanged runs are not reported again");
     // With a settle time, the position stays before the changes that have not been sent.
     let slow = WatchRequest { settle_ms: Some(60_000), resume: known.resume.clone(), ..request() };
-    let held = watch(&world, slow).await;
-    rename(&world, "a", "held back").await;
+    let held = watch(&harness, slow).await;
+    rename(&harness, "a", "held back").await;
     drop(held);
-    let mut stream = watch(&world, WatchRequest { resume: known.resume.clone(), ..request() }).await;
+    let mut stream = watch(&harness, WatchRequest { resume: known.resume.clone(), ..request() }).await;
     named(&mut stream, &mut known, "a", "held back").await;
-    world.end().await;
+    harness.end().await;
 }
 
 #[tokio::test]
 async fn only_watched_runs_are_reported() {
-    let world = World::new().await;
-    world.create(&["a", "b"]).await;
+    let harness = Harness::new().await;
+    harness.create(&["a", "b"]).await;
     let by_id = WatchRequest { run_ids: vec!["a".into(), "later".into()], ..request() };
     let by_query = WatchRequest { query: "'wanted' in run.tags".into(), snapshot: true, ..request() };
-    let (mut ids, mut query) = (watch(&world, by_id).await, watch(&world, by_query).await);
-    let (mut of_ids, mut of_query) = (Known::default(), Known::default());
-    world.log("b", [tag("wanted")]).await;
-    world.log("later", [create()]).await;
+    let (mut ids, mut query) = (watch(&harness, by_id).await, watch(&harness, by_query).await);
+    let (mut of_ids, mut of_query) = (WatchedRuns::default(), WatchedRuns::default());
+    harness.log("b", [tag("wanted")]).await;
+    harness.log("later", [create()]).await;
     until(&mut ids, |answer| {
         of_ids.take(answer);
         of_ids.runs.contains_key("later")
@@ -206,7 +206,7 @@ async fn only_watched_runs_are_reported() {
     })
     .await;
     assert_eq!(of_query.runs.len(), 1);
-    world
+    harness
         .log(
             "b",
             [matyan_proto::ingest::v1::event::Kind::RemoveTag(matyan_proto::ingest::v1::RemoveTag {
@@ -223,28 +223,28 @@ async fn only_watched_runs_are_reported() {
         of_query.runs.is_empty()
     })
     .await;
-    world.end().await;
+    harness.end().await;
 }
 
 #[tokio::test]
 async fn data_changes_are_distinguished_from_control_changes() {
-    let world = World::new().await;
-    world.create(&["r"]).await;
-    let mut stream = watch(&world, WatchRequest { snapshot: true, ..request() }).await;
+    let harness = Harness::new().await;
+    harness.create(&["r"]).await;
+    let mut stream = watch(&harness, WatchRequest { snapshot: true, ..request() }).await;
     until(&mut stream, |answer| answer.snapshot_done).await;
-    world.log_points("r", &[("loss", "", &[1.0, 2.0])]).await;
+    harness.log_points("r", &[("loss", "", &[1.0, 2.0])]).await;
     until(&mut stream, |answer| answer.changes.iter().any(|change| change.data)).await;
-    rename(&world, "r", "n").await;
+    rename(&harness, "r", "n").await;
     until(&mut stream, |answer| answer.changes.iter().any(|change| !change.data)).await;
-    world.log("r", [finish()]).await;
+    harness.log("r", [finish()]).await;
     until(&mut stream, |answer| !answer.changes.is_empty()).await;
-    world.end().await;
+    harness.end().await;
 }
 
 #[tokio::test]
 async fn invalid_requests_name_the_field() {
-    let world = World::new().await;
-    let mut client = Client::new(world.routes());
+    let harness = Harness::new().await;
+    let mut client = Client::new(harness.routes());
     let resume = |resume: &[u8]| WatchRequest { resume: bytes::Bytes::copy_from_slice(resume), ..request() };
     wrong_field(client.watch(resume(b"forged")).await, "resume");
     wrong_field(client.watch(WatchRequest { settle_ms: Some(60_001), ..request() }).await, "settle_ms");
@@ -255,17 +255,17 @@ async fn invalid_requests_name_the_field() {
     let future = [&[1][..], &[0xff; 10]].concat();
     let (code, reason, _) = failure(client.watch(resume(&future)).await);
     assert_eq!((code, reason.as_str()), (Code::OutOfRange, "POSITION_EXPIRED"));
-    world.end().await;
+    harness.end().await;
 }
 
 #[tokio::test]
 async fn an_expired_position_is_rejected() {
     use matyan_model::{change::changes_trim, ids::Project};
     use matyan_store::{Batch, Store};
-    let world = World::new().await;
-    world.create(&["r"]).await;
-    let mut stream = watch(&world, WatchRequest { snapshot: true, ..request() }).await;
-    let mut known = Known::default();
+    let harness = Harness::new().await;
+    harness.create(&["r"]).await;
+    let mut stream = watch(&harness, WatchRequest { snapshot: true, ..request() }).await;
+    let mut known = WatchedRuns::default();
     until(&mut stream, |answer| {
         let done = answer.snapshot_done;
         known.take(answer);
@@ -273,24 +273,24 @@ async fn an_expired_position_is_rejected() {
     })
     .await;
     drop(stream);
-    rename(&world, "r", "missed").await;
+    rename(&harness, "r", "missed").await;
     let mut batch = Batch::default();
-    let snapshot = world.store.snapshot().await.unwrap();
+    let snapshot = harness.store.snapshot().await.unwrap();
     assert!(changes_trim(&*snapshot, Project(0), 0..0, &mut batch).await.unwrap());
-    world.store.commit(batch).await.unwrap();
-    let mut stream = watch(&world, WatchRequest { resume: known.resume, ..request() }).await;
+    harness.store.commit(batch).await.unwrap();
+    let mut stream = watch(&harness, WatchRequest { resume: known.resume, ..request() }).await;
     assert_eq!(stream.message().await.unwrap_err().code(), Code::OutOfRange);
-    world.end().await;
+    harness.end().await;
 }
 
 #[tokio::test]
 async fn watchers_end_with_their_client_or_the_server() {
-    let world = World::new().await;
-    let stays = watch(&world, request()).await;
-    drop(watch(&world, request()).await);
-    world.backend.close();
-    let mut stays = stays;
-    assert_eq!(stays.message().await.unwrap_err().code(), Code::Unavailable);
+    let harness = Harness::new().await;
+    let remaining = watch(&harness, request()).await;
+    drop(watch(&harness, request()).await);
+    harness.backend.close();
+    let mut remaining = remaining;
+    assert_eq!(remaining.message().await.unwrap_err().code(), Code::Unavailable);
     // Waits for every task: one that did not end would hang here.
-    world.end().await;
+    harness.end().await;
 }

@@ -3,13 +3,13 @@
 
 #![cfg(test)]
 
+mod harness;
 mod naive;
-mod world;
 
 mod align;
 mod large;
 mod paging;
 mod random;
-mod short;
+mod short_snapshots;
 mod streaming;
 mod vectors;

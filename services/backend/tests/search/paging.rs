@@ -8,19 +8,19 @@ use matyan_proto::{
 };
 use tonic::Code;
 
-use crate::world::{self, Spec, World, spec};
+use crate::harness::{self, Harness, RunSpec, spec};
 
 /// More runs than are read at a time, so that later pages begin in the middle.
 const RUNS: i64 = 700;
 
-async fn project() -> World {
-    let world = World::new().await;
+async fn project() -> Harness {
+    let harness = Harness::new().await;
     for at in 0..RUNS {
         let mut run = spec(&format!("r{at:04}"), 1_000_000 + at);
         run.archived = at % 7 == 0;
-        world.create(&run).await;
+        harness.create(&run).await;
     }
-    world
+    harness
 }
 
 fn expected() -> Vec<String> {
@@ -28,7 +28,7 @@ fn expected() -> Vec<String> {
 }
 
 fn page(sort: &[Sort], limit: u32, after: &str) -> RunsRequest {
-    RunsRequest { sort: sort.to_vec(), limit, after_run_id: after.to_owned(), ..world::of("") }
+    RunsRequest { sort: sort.to_vec(), limit, after_run_id: after.to_owned(), ..harness::runs_request("") }
 }
 
 fn by_name() -> Vec<Sort> {
@@ -37,17 +37,21 @@ fn by_name() -> Vec<Sort> {
 
 #[tokio::test]
 async fn pages_add_up_to_the_whole_list() {
-    let world = project().await;
+    let harness = project().await;
     for (sort, limit) in [(vec![], 45), (vec![], 1_000), (by_name(), 45), (by_name(), 299)] {
         let mut all: Vec<String> = Vec::new();
         let mut made = 0;
         loop {
             let after = all.last().cloned().unwrap_or_default();
-            let found = world.runs(page(&sort, limit, &after)).await.unwrap();
+            let found = harness.runs(page(&sort, limit, &after)).await.unwrap();
             assert!(found.runs.len() <= limit as usize);
             let place = all.len() as u64 + 1 + made;
-            let told = found.places.iter().zip(place..);
-            assert!(told.clone().all(|(told, place)| *told == 0 || *told == place), "{:?}", found.places);
+            let reported = found.places.iter().zip(place..);
+            assert!(
+                reported.clone().all(|(reported, place)| *reported == 0 || *reported == place),
+                "{:?}",
+                found.places
+            );
             assert!(sort.is_empty() || found.places.first().is_none_or(|first| *first == place));
             all.extend(found.ids().iter().map(ToString::to_string));
             if found.runs.len() < limit as usize {
@@ -56,7 +60,7 @@ async fn pages_add_up_to_the_whole_list() {
             // New runs belong before all pages, and shift none of them.
             made += 1;
             let number = all.len() as i64;
-            world.create(&spec(&format!("z-{}-{limit}-{number}", sort.len()), 9_000_000 + number)).await;
+            harness.create(&spec(&format!("z-{}-{limit}-{number}", sort.len()), 9_000_000 + number)).await;
         }
         let all: Vec<String> = all.into_iter().filter(|id| !id.starts_with('z')).collect();
         assert_eq!(all, expected(), "{} {limit}", sort.len());
@@ -67,22 +71,28 @@ async fn pages_add_up_to_the_whole_list() {
 /// other code than its pages.
 #[tokio::test]
 async fn pages_by_date_add_up_to_the_whole_list() {
-    let world = World::new().await;
+    let harness = Harness::new().await;
     for at in 0..RUNS {
         let mut run = spec(&format!("r{:04}", at * 13 % RUNS), 1_000_000 + at / 300);
         run.archived = at % 7 == 0;
-        world.create(&run).await;
+        harness.create(&run).await;
     }
     for descending in [true, false] {
         let sort = [Sort { by: Some(By::Field(SortField::Created.into())), descending }];
-        let whole = world.runs(page(&sort, 0, "")).await.unwrap();
+        let whole = harness.runs(page(&sort, 0, "")).await.unwrap();
         assert_eq!((whole.runs.len(), whole.match_count), (600, 600));
         let (mut all, mut counted): (Vec<String>, u64) = (Vec::new(), 0);
         loop {
             let after = all.last().cloned().unwrap_or_default();
-            let found = world.runs(page(&sort, 45, &after)).await.unwrap();
+            let found = harness.runs(page(&sort, 45, &after)).await.unwrap();
             let place = all.len() as u64 + 1;
-            assert!(found.places.iter().zip(place..).all(|(told, place)| *told == 0 || *told == place));
+            assert!(
+                found
+                    .places
+                    .iter()
+                    .zip(place..)
+                    .all(|(reported, place)| *reported == 0 || *reported == place)
+            );
             counted = counted.max(found.match_count);
             all.extend(found.ids().iter().map(ToString::to_string));
             if found.runs.len() < 45 {
@@ -91,23 +101,23 @@ async fn pages_by_date_add_up_to_the_whole_list() {
         }
         assert_eq!(all, whole.ids(), "{descending}");
         assert_eq!(counted, 0, "the last page does not know the number of preceding runs");
-        let first = world.runs(page(&sort, 1_000, "")).await.unwrap();
+        let first = harness.runs(page(&sort, 1_000, "")).await.unwrap();
         assert_eq!((first.ids(), first.match_count), (whole.ids(), 600));
         for after in ["missing", "r0000"] {
-            assert!(world.runs(page(&sort, 10, after)).await.unwrap().runs.is_empty(), "{after}");
+            assert!(harness.runs(page(&sort, 10, after)).await.unwrap().runs.is_empty(), "{after}");
         }
     }
 }
 
 #[tokio::test]
 async fn a_page_continues_after_other_runs_are_deleted() {
-    let world = project().await;
-    let first = world.runs(page(&[], 100, "")).await.unwrap();
+    let harness = project().await;
+    let first = harness.runs(page(&[], 100, "")).await.unwrap();
     let after = first.ids()[99].to_owned();
     for id in [first.ids()[98], "r0500"] {
-        world.delete(id).await;
+        harness.delete(id).await;
     }
-    let next = world.runs(page(&[], 100, &after)).await.unwrap();
+    let next = harness.runs(page(&[], 100, &after)).await.unwrap();
     let expected: Vec<String> =
         expected().into_iter().skip(100).filter(|id| id != "r0500").take(100).collect();
     assert_eq!(next.ids(), expected);
@@ -117,61 +127,68 @@ async fn a_page_continues_after_other_runs_are_deleted() {
 /// Ids that no page ends with: unknown, deleted, not matching, malformed.
 #[tokio::test]
 async fn a_page_after_a_run_that_does_not_match_is_empty() {
-    let world = project().await;
-    world.delete("r0300").await;
+    let harness = project().await;
+    harness.delete("r0300").await;
     let long = "x".repeat(5_000);
     for after in ["missing", "r0300", "r0007", "r0693", "\u{0}", "../r0001", &long] {
         for sort in [vec![], by_name()] {
-            let found = world.runs(page(&sort, 10, after)).await.unwrap();
+            let found = harness.runs(page(&sort, 10, after)).await.unwrap();
             assert_eq!(found.ids(), Vec::<&str>::new(), "{after:?}");
         }
     }
-    let found = world.runs(page(&[], 10, "r0001")).await.unwrap();
+    let found = harness.runs(page(&[], 10, "r0001")).await.unwrap();
     assert_eq!(found.ids(), Vec::<&str>::new(), "there is no page after the last run");
 }
 
 #[tokio::test]
 async fn small_projects_report_ranks_and_totals_on_every_page() {
-    let world = World::new().await;
+    let harness = Harness::new().await;
     for at in 0..10 {
-        world.create(&spec(&format!("r{at}"), at)).await;
+        harness.create(&spec(&format!("r{at}"), at)).await;
     }
-    let found = world.runs(page(&[], 3, "r7")).await.unwrap();
+    let found = harness.runs(page(&[], 3, "r7")).await.unwrap();
     assert_eq!(found.ids(), ["r6", "r5", "r4"]);
     assert_eq!((&*found.places, found.match_count), (&[4, 5, 6][..], 10));
-    let nowhere = world.runs(page(&[], 3, "missing")).await.unwrap();
+    let nowhere = harness.runs(page(&[], 3, "missing")).await.unwrap();
     assert_eq!((nowhere.runs.len(), nowhere.match_count), (0, 10));
 }
 
 #[tokio::test]
 async fn invalid_requests_are_rejected() {
-    let world = World::new().await;
+    let harness = Harness::new().await;
     let refused = async |request: RunsRequest, code: Code, reason: &str| {
-        let status = world.search().runs(request).await.expect_err("the request is invalid");
+        let status = harness.search().runs(request).await.expect_err("the request is invalid");
         assert_eq!(status.code(), code, "{status:?}");
         assert!(status.message().contains(reason), "{status:?}");
     };
-    refused(world::of("run."), Code::InvalidArgument, "line 1").await;
-    refused(world::of("run.__class__"), Code::InvalidArgument, "__class__").await;
+    refused(harness::runs_request("run."), Code::InvalidArgument, "line 1").await;
+    refused(harness::runs_request("run.__class__"), Code::InvalidArgument, "__class__").await;
     refused(page(&[Sort::default()], 0, ""), Code::InvalidArgument, "sort").await;
     let parts = RunParts { series_names: vec![String::new(); 1_001], ..RunParts::default() };
-    refused(RunsRequest { parts: Some(parts), ..world::of("") }, Code::ResourceExhausted, "series_names")
-        .await;
+    refused(
+        RunsRequest { parts: Some(parts), ..harness::runs_request("") },
+        Code::ResourceExhausted,
+        "series_names",
+    )
+    .await;
 }
 
 /// More runs than are read at a time share one experiment and one tag; their lists can continue
 /// after any of them.
 #[tokio::test]
 async fn runs_of_an_experiment_and_of_a_tag_come_in_pieces() {
-    let world = World::new().await;
+    let harness = Harness::new().await;
     for at in 0..RUNS {
-        let run =
-            Spec { experiment: Some("e".into()), tags: vec!["t".into()], ..spec(&format!("r{at:04}"), at) };
-        world.create(&run).await;
+        let run = RunSpec {
+            experiment: Some("e".into()),
+            tags: vec!["t".into()],
+            ..spec(&format!("r{at:04}"), at)
+        };
+        harness.create(&run).await;
     }
     let expected: Vec<String> = (0..RUNS).rev().map(|at| format!("r{at:04}")).collect();
-    let mut experiments = ExperimentServiceClient::new(world.backend.clone().into_routes());
-    let mut tags = TagServiceClient::new(world.backend.clone().into_routes());
+    let mut experiments = ExperimentServiceClient::new(harness.backend.clone().into_routes());
+    let mut tags = TagServiceClient::new(harness.backend.clone().into_routes());
     for (limit, after, expected) in
         [(0, "", &expected[..]), (400, "r0650", &expected[50..450]), (0, "r0003", &expected[697..])]
     {

@@ -29,19 +29,19 @@ const PAGES: usize = 256;
 const ROWS: usize = 1_000;
 
 /// Interval between checks for a tail without watchers.
-const LOOK_EVERY: Duration = Duration::from_secs(30);
+const IDLE_CHECK_INTERVAL: Duration = Duration::from_secs(30);
 
 /// Delay before reading again after an error of the store.
-const WAIT: Duration = Duration::from_secs(1);
+const RETRY_DELAY: Duration = Duration::from_secs(1);
 
 type Page = Arc<[Change]>;
 type Senders = HashMap<Project, broadcast::Sender<Page>>;
 
 /// The tails of all watched projects.
 #[derive(Clone, Default)]
-pub(crate) struct Feeds(Arc<Mutex<Senders>>);
+pub(crate) struct ChangeFeeds(Arc<Mutex<Senders>>);
 
-impl Feeds {
+impl ChangeFeeds {
     fn senders(&self) -> MutexGuard<'_, Senders> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -53,29 +53,34 @@ impl Feeds {
         streams: &Streams,
         project: Project,
         position: Stamp,
-    ) -> Result<Feed> {
+    ) -> Result<ChangeFeed> {
         // A new tail starts before this watcher first reads from the store, so no change
         // is missed in between.
-        let begin = now(store.as_ref()).await?;
+        let begin = end_position(store.as_ref()).await?;
         let mut senders = self.senders();
         let pages = match senders.get(&project) {
             Some(sender) => sender.subscribe(),
             None => {
                 let (sender, pages) = broadcast::channel(PAGES);
                 senders.insert(project, sender.clone());
-                let tail =
-                    Tail { feeds: self.clone(), store: store.clone(), project, sender, position: begin };
+                let tail = ChangeTail {
+                    feeds: self.clone(),
+                    store: store.clone(),
+                    project,
+                    sender,
+                    position: begin,
+                };
                 streams.spawn(|stop| tail.run(stop));
                 pages
             }
         };
-        Ok(Feed { store: store.clone(), project, position, pages, is_behind: true })
+        Ok(ChangeFeed { store: store.clone(), project, position, pages, is_lagging: true })
     }
 }
 
 /// The task that reads the changes of a project.
-struct Tail {
-    feeds: Feeds,
+struct ChangeTail {
+    feeds: ChangeFeeds,
     store: Arc<dyn Store>,
     project: Project,
     sender: broadcast::Sender<Page>,
@@ -83,17 +88,17 @@ struct Tail {
     position: Stamp,
 }
 
-impl Tail {
+impl ChangeTail {
     async fn run(mut self, stop: CancellationToken) {
         while !self.is_idle() {
-            let page = tokio::time::timeout(LOOK_EVERY, self.next());
+            let page = tokio::time::timeout(IDLE_CHECK_INTERVAL, self.next());
             match stop.run_until_cancelled(page).await {
                 None => return,
                 Some(Err(_)) => {}
                 Some(Ok(Ok(page))) => drop(self.sender.send(page)),
                 Some(Ok(Err(error))) => {
                     tracing::warn!(%error, "failed to read run changes; will retry");
-                    if stop.run_until_cancelled(tokio::time::sleep(WAIT)).await.is_none() {
+                    if stop.run_until_cancelled(tokio::time::sleep(RETRY_DELAY)).await.is_none() {
                         return;
                     }
                 }
@@ -127,12 +132,12 @@ impl Tail {
 }
 
 /// The position after everything committed.
-pub(super) async fn now(store: &dyn Store) -> matyan_store::Result<Stamp> {
+pub(super) async fn end_position(store: &dyn Store) -> matyan_store::Result<Stamp> {
     Ok(store.snapshot().await?.version().stamp(u16::MAX))
 }
 
 /// All changes of a project after a position, in order and without duplicates.
-pub(super) struct Feed {
+pub(super) struct ChangeFeed {
     store: Arc<dyn Store>,
     project: Project,
     /// Everything up to here was returned.
@@ -140,10 +145,10 @@ pub(super) struct Feed {
     pages: broadcast::Receiver<Page>,
     /// The broadcast may start after changes that are still missing, which are read from
     /// the store.
-    is_behind: bool,
+    is_lagging: bool,
 }
 
-impl Feed {
+impl ChangeFeed {
     pub(super) fn position(&self) -> Stamp {
         self.position
     }
@@ -151,7 +156,7 @@ impl Feed {
     /// The next changes, waiting until there are some. Cancel-safe.
     pub(super) async fn next(&mut self) -> Result<Vec<Change>> {
         loop {
-            let changes = if self.is_behind { self.read().await? } else { self.receive().await };
+            let changes = if self.is_lagging { self.read().await? } else { self.receive().await };
             if let Some(last) = changes.last() {
                 self.position = last.stamp;
                 return Ok(changes);
@@ -169,7 +174,7 @@ impl Feed {
             changes_list(snapshot.as_ref(), self.project, Some(self.position), ROWS).await?;
         // Changes committed after this snapshot arrive as pages, to which this feed has
         // already subscribed.
-        self.is_behind = more;
+        self.is_lagging = more;
         Ok(changes)
     }
 
@@ -177,7 +182,7 @@ impl Feed {
         match self.pages.recv().await {
             Ok(page) => page.iter().filter(|change| change.stamp > self.position).cloned().collect(),
             Err(RecvError::Lagged(_)) => {
-                self.is_behind = true;
+                self.is_lagging = true;
                 Vec::new()
             }
             // The tail ends only when the server stops, and then this watcher's own

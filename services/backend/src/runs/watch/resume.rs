@@ -18,7 +18,9 @@ pub(super) fn parse(resume: &[u8]) -> Result<Stamp> {
         Some((&FORMAT, stamp)) => stamp.try_into().ok(),
         _ => None,
     };
-    stamp.map(Stamp).ok_or_else(|| Error::field("resume", "is invalid: use the value from a previous response"))
+    stamp
+        .map(Stamp)
+        .ok_or_else(|| Error::field("resume", "is invalid: use the value from a previous response"))
 }
 
 #[cfg(test)]

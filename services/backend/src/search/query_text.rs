@@ -7,20 +7,20 @@ use matyan_proto::search::v1::{self as pb};
 use matyan_ql::{Endpoint, Query, QueryError, QueryOptions, compile};
 
 use crate::{
-    Context,
+    Deps,
     error::{Error, Result},
 };
 
 /// A position in a text, counted from 1; columns count characters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Place {
+pub(crate) struct TextPosition {
     pub(crate) line: u32,
     pub(crate) column: u32,
     pub(crate) end_column: u32,
 }
 
-impl Place {
-    pub(crate) fn of(text: &str, bytes: &Range<usize>) -> Self {
+impl TextPosition {
+    pub(crate) fn locate(text: &str, bytes: &Range<usize>) -> Self {
         let (line, column) = position(text, bytes.start);
         let (end_line, end_column) = position(text, bytes.end);
         // Editors underline within a line, so a range over several lines ends with its
@@ -47,26 +47,30 @@ fn count(number: usize) -> u32 {
 }
 
 /// A compiled query.
-pub(crate) struct Compiled {
+pub(crate) struct CompiledQuery {
     pub(crate) query: Arc<Query>,
     pub(crate) warnings: Vec<pb::Warning>,
     pub(crate) report_progress: bool,
 }
 
-pub(crate) fn compiled(context: &Context, query: Option<pb::Query>, endpoint: Endpoint) -> Result<Compiled> {
+pub(crate) fn compile_query(
+    deps: &Deps,
+    query: Option<pb::Query>,
+    endpoint: Endpoint,
+) -> Result<CompiledQuery> {
     let pb::Query { text, timezone_offset_min, report_progress } = query.unwrap_or_default();
-    let now = (context.clock)() as f64 / 1e6;
+    let now = (deps.clock)() as f64 / 1e6;
     let options = QueryOptions { endpoint, offset_minutes: timezone_offset_min, now };
-    let query = compile(&text, options).map_err(|error| refused(&text, error))?;
+    let query = compile(&text, options).map_err(|error| invalid_query(&text, error))?;
     let warnings = query.warnings().iter().map(|warning| {
-        let Place { line, column, end_column } = Place::of(&text, &warning.typed);
+        let TextPosition { line, column, end_column } = TextPosition::locate(&text, &warning.typed);
         pb::Warning { message: warning.message.clone(), line, column, end_column }
     });
-    Ok(Compiled { warnings: warnings.collect(), query: Arc::new(query), report_progress })
+    Ok(CompiledQuery { warnings: warnings.collect(), query: Arc::new(query), report_progress })
 }
 
-fn refused(text: &str, error: QueryError) -> Error {
-    Error::InvalidQuery { place: Place::of(text, &error.typed), error: Box::new(error) }
+fn invalid_query(text: &str, error: QueryError) -> Error {
+    Error::InvalidQuery { position: TextPosition::locate(text, &error.typed), error: Box::new(error) }
 }
 
 #[cfg(test)]
@@ -81,11 +85,11 @@ mod tests {
         {
             let start = text.find(needle).unwrap();
             assert_eq!(
-                Place::of(text, &(start..start + needle.len())),
-                Place { line, column, end_column },
+                TextPosition::locate(text, &(start..start + needle.len())),
+                TextPosition { line, column, end_column },
                 "{needle}"
             );
         }
-        assert_eq!(Place::of("", &(0..0)), Place { line: 1, column: 1, end_column: 1 });
+        assert_eq!(TextPosition::locate("", &(0..0)), TextPosition { line: 1, column: 1, end_column: 1 });
     }
 }

@@ -4,38 +4,38 @@
 
 use matyan_model::{
     ids::{RunId, RunNumber},
-    index::runs_proposed_last,
+    index::index_runs_page_reverse,
     run::{Document, Head, documents_get, head_get},
 };
 use matyan_proto::common::v1::ActivityCount;
 use matyan_store::{Key, Range};
 use std::collections::BTreeMap;
 
-use crate::{Context, call::Call, context::is_run_id, error::Result};
+use crate::{Deps, call::Call, deps::is_run_id, error::Result};
 
 /// Documents read at a time: about 100 kB.
 const PAGE: usize = 256;
 
 /// Visible runs of an index range, newest first.
-pub(crate) struct Linked {
+pub(crate) struct IndexedRuns {
     rest: Option<Range>,
 }
 
-impl Linked {
+impl IndexedRuns {
     pub(crate) fn all(range: Range) -> Self {
         Self { rest: Some(range) }
     }
 
     /// The runs after this one, whose row in the index is, or was, `key`. All of them if
     /// the run is unknown.
-    pub(crate) async fn behind(
-        context: &Context,
+    pub(crate) async fn after(
+        deps: &Deps,
         call: &Call,
         range: Range,
         run_id: &str,
         key: impl Fn(RunNumber) -> Key,
     ) -> Result<Self> {
-        let number = if is_run_id(run_id) { run_number(context, call, run_id).await? } else { None };
+        let number = if is_run_id(run_id) { run_number(deps, call, run_id).await? } else { None };
         Ok(Self::all(match number {
             Some(number) => range.before(&key(number)),
             None => range,
@@ -45,12 +45,12 @@ impl Linked {
     /// The next page, which may be empty; `None` after the last.
     pub(crate) async fn next(
         &mut self,
-        context: &Context,
+        deps: &Deps,
         call: &Call,
     ) -> Result<Option<Vec<(RunNumber, Document)>>> {
         let Some(range) = self.rest.take() else { return Ok(None) };
-        let snapshot = context.store.snapshot().await?;
-        let (numbers, rest) = runs_proposed_last(snapshot.as_ref(), &range, PAGE).await?;
+        let snapshot = deps.store.snapshot().await?;
+        let (numbers, rest) = index_runs_page_reverse(snapshot.as_ref(), &range, PAGE).await?;
         let documents = documents_get(snapshot.as_ref(), call.project, &numbers).await?;
         self.rest = rest;
         let found = numbers.into_iter().zip(documents);
@@ -62,8 +62,8 @@ impl Linked {
 }
 
 /// The number of a live or deleted run.
-async fn run_number(context: &Context, call: &Call, run_id: &str) -> Result<Option<RunNumber>> {
-    let snapshot = context.store.snapshot().await?;
+async fn run_number(deps: &Deps, call: &Call, run_id: &str) -> Result<Option<RunNumber>> {
+    let snapshot = deps.store.snapshot().await?;
     Ok(match head_get(snapshot.as_ref(), call.project, &RunId::new(run_id)).await? {
         Some(Head::Live(number)) => Some(number),
         // A list can continue after a run that was deleted since the previous page.
@@ -74,12 +74,12 @@ async fn run_number(context: &Context, call: &Call, run_id: &str) -> Result<Opti
 
 /// Counts of runs by hour of creation, in the caller's local time.
 #[derive(Default)]
-pub(crate) struct Hours {
+pub(crate) struct ActivityHours {
     offset_s: i64,
     counts: BTreeMap<i64, u32>,
 }
 
-impl Hours {
+impl ActivityHours {
     /// `timezone_offset_min` is UTC minus local time.
     pub(crate) fn new(timezone_offset_min: i32) -> Self {
         Self { offset_s: i64::from(timezone_offset_min) * 60, counts: BTreeMap::new() }
@@ -102,7 +102,7 @@ mod tests {
     #[test]
     fn hours_are_in_the_callers_time_zone() {
         let check = |offset_min, created_s: i64, local_s: i64| {
-            let mut hours = Hours::new(offset_min);
+            let mut hours = ActivityHours::new(offset_min);
             hours.add(created_s * 1_000_000 + 999_999);
             hours.add(created_s * 1_000_000);
             assert_eq!(hours.into_counts(), [ActivityCount { local_s, runs: 2 }], "{offset_min} {created_s}");

@@ -5,19 +5,19 @@ use std::{pin::pin, time::Duration};
 
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 
-use crate::stream::{Left, Sender};
+use crate::stream::{ClientDisconnect, Sender};
 
 /// Maximum time between two messages to a client that reads progress.
-const SILENCE: Duration = Duration::from_millis(500);
+const INTERVAL: Duration = Duration::from_millis(500);
 
-pub(crate) struct Pulse<'s, T> {
+pub(crate) struct KeepAlive<'s, T> {
     sender: &'s Sender<T>,
     ticks: Interval,
 }
 
-impl<'s, T> Pulse<'s, T> {
+impl<'s, T> KeepAlive<'s, T> {
     pub(crate) fn new(sender: &'s Sender<T>) -> Self {
-        let mut ticks = interval_at(Instant::now() + SILENCE, SILENCE);
+        let mut ticks = interval_at(Instant::now() + INTERVAL, INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Self { sender, ticks }
     }
@@ -27,16 +27,16 @@ impl<'s, T> Pulse<'s, T> {
     pub(crate) async fn during<O>(
         &mut self,
         work: impl Future<Output = O>,
-        sign_of_life: impl Fn() -> Option<T>,
-    ) -> Result<O, Left> {
+        keep_alive_message: impl Fn() -> Option<T>,
+    ) -> Result<O, ClientDisconnect> {
         let mut work = pin!(work);
         loop {
             tokio::select! {
                 biased;
                 // Polled first, as it is usually ready.
                 done = &mut work => return Ok(done),
-                () = self.sender.closed() => return Err(Left),
-                _ = self.ticks.tick() => drop(sign_of_life().map(|message| self.sender.try_send(message))),
+                () = self.sender.closed() => return Err(ClientDisconnect),
+                _ = self.ticks.tick() => drop(keep_alive_message().map(|message| self.sender.try_send(message))),
             }
         }
     }
@@ -48,7 +48,7 @@ impl<'s, T> Pulse<'s, T> {
         Ok(())
     }
 
-    pub(crate) async fn send(&mut self, message: T) -> Result<(), Left> {
+    pub(crate) async fn send(&mut self, message: T) -> Result<(), ClientDisconnect> {
         self.sender.send(message).await?;
         self.ticks.reset();
         Ok(())

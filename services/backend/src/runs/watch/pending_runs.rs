@@ -6,19 +6,19 @@ use matyan_model::ids::RunNumber;
 use matyan_store::Stamp;
 use tokio::time::Instant;
 
-struct Entry {
+struct PendingRun {
     number: RunNumber,
     first: Stamp,
     due: Instant,
 }
 
 #[derive(Default)]
-pub(super) struct Waiting {
-    order: VecDeque<Entry>,
+pub(super) struct PendingRuns {
+    order: VecDeque<PendingRun>,
     numbers: HashSet<RunNumber>,
 }
 
-impl Waiting {
+impl PendingRuns {
     pub(super) fn len(&self) -> usize {
         self.order.len()
     }
@@ -26,7 +26,7 @@ impl Waiting {
     /// Adds a run. A run that is already waiting keeps the due time of its first change.
     pub(super) fn add(&mut self, number: RunNumber, first: Stamp, due: Instant) {
         if self.numbers.insert(number) {
-            self.order.push_back(Entry { number, first, due });
+            self.order.push_back(PendingRun { number, first, due });
         }
     }
 
@@ -47,12 +47,12 @@ impl Waiting {
     }
 
     /// The position immediately before the first unsent change.
-    pub(super) fn before_first(&self) -> Option<Stamp> {
-        self.order.front().map(|entry| before(entry.first))
+    pub(super) fn position_before_first(&self) -> Option<Stamp> {
+        self.order.front().map(|entry| predecessor(entry.first))
     }
 }
 
-fn before(Stamp(mut bytes): Stamp) -> Stamp {
+fn predecessor(Stamp(mut bytes): Stamp) -> Stamp {
     for byte in bytes.iter_mut().rev() {
         let (less, borrows) = byte.overflowing_sub(1);
         *byte = less;
@@ -75,28 +75,28 @@ mod tests {
 
     #[test]
     fn runs_are_taken_in_the_order_of_their_first_changes() {
-        let mut waiting = Waiting::default();
+        let mut pending = PendingRuns::default();
         let now = Instant::now();
         let later = now + Duration::from_secs(1);
         for (number, at, due) in [(1, 1, now), (2, 2, now), (1, 3, later), (3, 4, later)] {
-            waiting.add(RunNumber(number), stamp(at), due);
+            pending.add(RunNumber(number), stamp(at), due);
         }
-        assert_eq!((waiting.len(), waiting.before_first()), (3, Some(stamp(0))));
-        assert_eq!(waiting.take(now, 1), [RunNumber(1)]);
-        assert_eq!(waiting.before_first(), Some(stamp(1)));
-        assert_eq!(waiting.take(now, 9), [RunNumber(2)]);
-        assert_eq!(waiting.due(), Some(later));
-        waiting.add(RunNumber(1), stamp(5), later);
-        assert_eq!(waiting.take(later, 9), [RunNumber(3), RunNumber(1)]);
-        assert_eq!(waiting.before_first(), None);
+        assert_eq!((pending.len(), pending.position_before_first()), (3, Some(stamp(0))));
+        assert_eq!(pending.take(now, 1), [RunNumber(1)]);
+        assert_eq!(pending.position_before_first(), Some(stamp(1)));
+        assert_eq!(pending.take(now, 9), [RunNumber(2)]);
+        assert_eq!(pending.due(), Some(later));
+        pending.add(RunNumber(1), stamp(5), later);
+        assert_eq!(pending.take(later, 9), [RunNumber(3), RunNumber(1)]);
+        assert_eq!(pending.position_before_first(), None);
     }
 
     #[test]
     fn decrementing_a_stamp_borrows() {
         assert_eq!(
-            before(Stamp([1, 0, 0, 0, 0, 0, 0, 0, 0, 0])),
+            predecessor(Stamp([1, 0, 0, 0, 0, 0, 0, 0, 0, 0])),
             Stamp([0, 255, 255, 255, 255, 255, 255, 255, 255, 255])
         );
-        assert_eq!(before(stamp(7)), stamp(6));
+        assert_eq!(predecessor(stamp(7)), stamp(6));
     }
 }

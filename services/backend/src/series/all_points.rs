@@ -12,54 +12,54 @@ use crate::error::Result;
 /// Maximum number of points in a piece: about 2 MB.
 const PIECE: usize = 64 * 1024;
 
-pub(crate) struct Whole {
+pub(crate) struct AllPoints {
     scan: PointScan,
     /// Pieces that have been read ahead.
-    ahead: VecDeque<Points>,
-    is_begun: bool,
+    buffered: VecDeque<Points>,
+    is_started: bool,
     is_read: bool,
 }
 
-impl Whole {
+impl AllPoints {
     pub(crate) fn new(scan: PointScan) -> Self {
-        Self { scan, ahead: VecDeque::new(), is_begun: false, is_read: false }
+        Self { scan, buffered: VecDeque::new(), is_started: false, is_read: false }
     }
 
     /// The next piece, and whether more follow. A series without points yields one empty
     /// piece.
     pub(crate) async fn next(&mut self, snapshot: &dyn Snapshot) -> Result<Option<(Points, bool)>> {
-        while self.ahead.len() < 2 && !self.is_read {
+        while self.buffered.len() < 2 && !self.is_read {
             match self.scan.next(snapshot).await? {
                 None => self.is_read = true,
-                Some(points) if points.len() <= PIECE => self.ahead.push_back(points),
+                Some(points) if points.len() <= PIECE => self.buffered.push_back(points),
                 Some(points) => {
                     let starts = (0..points.len()).step_by(PIECE);
                     let pieces = starts.map(|start| points.slice(start..points.len().min(start + PIECE)));
-                    self.ahead.extend(pieces);
+                    self.buffered.extend(pieces);
                 }
             }
         }
-        let is_first = !std::mem::replace(&mut self.is_begun, true);
-        let piece = self.ahead.pop_front().or(is_first.then(Points::default));
-        Ok(piece.map(|piece| (piece, !self.ahead.is_empty())))
+        let is_first = !std::mem::replace(&mut self.is_started, true);
+        let piece = self.buffered.pop_front().or(is_first.then(Points::default));
+        Ok(piece.map(|piece| (piece, !self.buffered.is_empty())))
     }
 }
 
 /// An x axis, read in parallel with the steps of a series.
-pub(crate) struct Axis {
+pub(crate) struct AxisReader {
     scan: PointScan,
     /// The piece read last.
     points: Points,
     /// The number of steps looked up so far, with the results; kept so that a failed call
     /// can be repeated.
     at: usize,
-    places: Vec<u32>,
+    indexes: Vec<u32>,
     values: Vec<f64>,
 }
 
-impl Axis {
+impl AxisReader {
     pub(crate) fn new(scan: PointScan) -> Self {
-        Self { scan, points: Points::default(), at: 0, places: Vec::new(), values: Vec::new() }
+        Self { scan, points: Points::default(), at: 0, indexes: Vec::new(), values: Vec::new() }
     }
 
     /// The indexes of the steps that the axis has, and its values there. Steps must ascend,
@@ -77,13 +77,13 @@ impl Axis {
                 }
                 continue;
             }
-            if let Ok(found) = self.points.steps.binary_search(step) {
-                self.places.push(u32::try_from(self.at).unwrap_or(u32::MAX));
-                self.values.push(self.points.values[found]);
+            if let Ok(index) = self.points.steps.binary_search(step) {
+                self.indexes.push(u32::try_from(self.at).unwrap_or(u32::MAX));
+                self.values.push(self.points.values[index]);
             }
             self.at += 1;
         }
         self.at = 0;
-        Ok((std::mem::take(&mut self.places), std::mem::take(&mut self.values)))
+        Ok((std::mem::take(&mut self.indexes), std::mem::take(&mut self.values)))
     }
 }

@@ -3,15 +3,15 @@
 
 use std::time::Duration;
 
-use matyan_maintenance::{FINISH_STALE, Job, Stale};
+use matyan_maintenance::{FINISH_STALE, JobLock, StaleRuns};
 use matyan_proto::admin::v1::{FinishStaleRequest, FinishStaleResponse, JobProgress};
 
 use super::job;
 use crate::{
-    Context,
+    Deps,
     call::Call,
     error::{Error, Result},
-    stream::{End, Sender},
+    stream::{Sender, StreamEnd},
 };
 
 pub(super) fn check(request: &FinishStaleRequest) -> Result<()> {
@@ -22,31 +22,31 @@ pub(super) fn check(request: &FinishStaleRequest) -> Result<()> {
 }
 
 pub(super) async fn run(
-    context: &Context,
+    deps: &Deps,
     call: &Call,
     request: FinishStaleRequest,
     sender: &Sender<FinishStaleResponse>,
-) -> Result<(), End> {
-    let mut job = job::begin(context, FINISH_STALE).await?.dry(request.dry_run);
-    let result = finish(context, call, &request, &mut job, sender).await;
-    job.end(result).await
+) -> Result<(), StreamEnd> {
+    let mut lock = job::lock(deps, FINISH_STALE).await?.dry(request.dry_run);
+    let result = finish(deps, call, &request, &mut lock, sender).await;
+    lock.release(result).await
 }
 
 async fn finish(
-    context: &Context,
+    deps: &Deps,
     call: &Call,
     request: &FinishStaleRequest,
-    job: &mut Job<'_>,
+    lock: &mut JobLock<'_>,
     sender: &Sender<FinishStaleResponse>,
-) -> Result<(), End> {
-    let (store, log, now_us) = (context.store.as_ref(), context.log.as_ref(), (context.clock)());
-    let mut stale = Stale::new(store, log, call.project, now_us, Duration::from_secs(request.idle_s)).await?;
+) -> Result<(), StreamEnd> {
+    let idle = Duration::from_secs(request.idle_s);
+    let mut stale_runs = StaleRuns::new(job::maintenance_deps(deps), call.project, idle).await?;
     let mut done = 0;
     while let Some(page) = match request.dry_run {
-        true => stale.find().await?,
-        false => stale.end(job, &call.caller).await?,
+        true => stale_runs.find_page().await?,
+        false => stale_runs.finish_page(lock, &call.caller).await?,
     } {
-        done += page.looked_at;
+        done += page.checked;
         let progress = Some(JobProgress { done, total: 0, failed: 0 });
         sender.send(FinishStaleResponse { progress, run_ids: page.run_ids }).await?;
     }

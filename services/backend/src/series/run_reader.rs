@@ -1,59 +1,59 @@
 //! Reads one run: from a single snapshot as long as it lives and no slow client has to be
 //! waited for, then from a newer one.
 
-use matyan_model::series::{Points, RunPlace, RunSeries};
+use matyan_model::series::{Points, RunRef, RunSeries};
 use matyan_store::{Error as StoreError, Snapshot};
 
-use super::whole::Whole;
+use super::all_points::AllPoints;
 use crate::{
-    Context,
+    Deps,
     call::Call,
-    context::Found,
+    deps::FoundRun,
     error::{Error, Result},
-    stream::{Left, Sender},
+    stream::{ClientDisconnect, Sender},
 };
 
 /// Maximum number of points or buckets read before they are sent: a few MB.
-const POINTS: usize = 60_000;
+const MAX_POINTS: usize = 60_000;
 /// Maximum number of series read before they are sent, however short they are.
-const SERIES: usize = 1_000;
+const MAX_SERIES: usize = 1_000;
 
 /// The number of series to read at a time, each with the given number of points.
-pub(crate) fn at_once(points: usize) -> usize {
-    (POINTS / points.max(1)).clamp(1, SERIES)
+pub(crate) fn batch_size(points: usize) -> usize {
+    (MAX_POINTS / points.max(1)).clamp(1, MAX_SERIES)
 }
 
-pub(super) struct Reading<'c> {
-    context: &'c Context,
-    pub(super) place: RunPlace,
-    open: Option<Open>,
+pub(super) struct RunReader<'c> {
+    deps: &'c Deps,
+    pub(super) place: RunRef,
+    open: Option<OpenSnapshot>,
 }
 
-struct Open {
+struct OpenSnapshot {
     snapshot: Box<dyn Snapshot>,
     run: Option<RunSeries>,
     /// Data was read from this snapshot, so it may be old.
-    has_served: bool,
+    was_used: bool,
 }
 
-impl<'c> Reading<'c> {
+impl<'c> RunReader<'c> {
     /// Reads from a snapshot taken at the first read.
-    pub(super) fn of(context: &'c Context, place: RunPlace) -> Self {
-        Self { context, place, open: None }
+    pub(super) fn for_run(deps: &'c Deps, place: RunRef) -> Self {
+        Self { deps, place, open: None }
     }
 
     /// Reads from the snapshot in which the run was found.
-    pub(super) fn new(context: &'c Context, call: &Call, found: Found) -> Self {
-        let place = RunPlace { project: call.project, number: found.number };
+    pub(super) fn new(deps: &'c Deps, call: &Call, found: FoundRun) -> Self {
+        let place = RunRef { project: call.project, number: found.number };
         // The snapshot was used to find the run, so it may already be old.
-        let open = Open { snapshot: found.snapshot, run: None, has_served: true };
-        Self { context, place, open: Some(open) }
+        let open = OpenSnapshot { snapshot: found.snapshot, run: None, was_used: true };
+        Self { deps, place, open: Some(open) }
     }
 
-    async fn open(&mut self) -> Result<&mut Open> {
+    async fn open(&mut self) -> Result<&mut OpenSnapshot> {
         if self.open.is_none() {
-            let snapshot = self.context.store.snapshot().await?;
-            self.open = Some(Open { snapshot, run: None, has_served: false });
+            let snapshot = self.deps.store.snapshot().await?;
+            self.open = Some(OpenSnapshot { snapshot, run: None, was_used: false });
         }
         Ok(self.open.as_mut().expect("the snapshot was opened above"))
     }
@@ -73,12 +73,12 @@ impl<'c> Reading<'c> {
     }
 
     /// The next piece of a series, and whether more follow.
-    pub(super) async fn next(&mut self, whole: &mut Whole) -> Result<Option<(Points, bool)>> {
+    pub(super) async fn next(&mut self, whole: &mut AllPoints) -> Result<Option<(Points, bool)>> {
         loop {
             match whole.next(self.snapshot().await?).await {
                 Err(error) => self.renew(error)?,
                 piece => {
-                    self.has_served();
+                    self.mark_used();
                     return piece;
                 }
             }
@@ -87,9 +87,9 @@ impl<'c> Reading<'c> {
 
     /// Notes that data was read from the snapshot: if it expires now, a retry from a newer
     /// one makes progress.
-    pub(super) fn has_served(&mut self) {
+    pub(super) fn mark_used(&mut self) {
         if let Some(open) = &mut self.open {
-            open.has_served = true;
+            open.was_used = true;
         }
     }
 
@@ -97,14 +97,14 @@ impl<'c> Reading<'c> {
     /// retry, or returns the error.
     pub(super) fn renew(&mut self, error: Error) -> Result<()> {
         match (error, self.open.take()) {
-            (Error::Store(StoreError::SnapshotTooOld), Some(open)) if open.has_served => Ok(()),
+            (Error::Store(StoreError::SnapshotTooOld), Some(open)) if open.was_used => Ok(()),
             (error, _) => Err(error),
         }
     }
 
     /// Sends a message, and drops the snapshot while waiting for a slow client.
-    pub(super) async fn send<T>(&mut self, sender: &Sender<T>, message: T) -> Result<(), Left> {
-        self.has_served();
+    pub(super) async fn send<T>(&mut self, sender: &Sender<T>, message: T) -> Result<(), ClientDisconnect> {
+        self.mark_used();
         match sender.send_soon(message).await {
             Ok(()) => Ok(()),
             Err(message) => {

@@ -9,8 +9,8 @@ use matyan_log::{Topic, TopicInfo};
 use matyan_model::{
     keys::LogTopic,
     position::{
-        Applied, Cursor, LastRecord, LogPosition, LogState, applied_all, applied_put, cut_get, cut_put,
-        log_get, log_put,
+        AppliedPosition, Cursor, LastRecord, LogPosition, LogState, adopted_positions_get,
+        adopted_positions_put, applied_all, applied_put, log_get, log_put,
     },
 };
 use matyan_proto::{backup::v1 as pb, common::v1 as common};
@@ -18,7 +18,7 @@ use matyan_store::{Batch, Snapshot, Transaction, transact};
 use prost::Message;
 
 use crate::{
-    Context,
+    Deps,
     error::{Error, Result},
 };
 
@@ -35,7 +35,7 @@ pub(super) async fn read(snapshot: &dyn Snapshot) -> Result<pb::Cut> {
     })
 }
 
-fn applied_view(partition: u32, applied: Applied) -> pb::Applied {
+fn applied_view(partition: u32, applied: AppliedPosition) -> pb::Applied {
     let last = applied.last.as_ref();
     pb::Applied {
         partition,
@@ -47,9 +47,9 @@ fn applied_view(partition: u32, applied: Applied) -> pb::Applied {
     }
 }
 
-fn applied_of(applied: &pb::Applied) -> Result<Applied> {
+fn parse_applied(applied: &pb::Applied) -> Result<AppliedPosition> {
     let last = applied.last_offset.map(|offset| last_record(applied, offset)).transpose()?;
-    Ok(Applied { log: applied.log, next: applied.next, last })
+    Ok(AppliedPosition { log: applied.log, next: applied.next, last })
 }
 
 fn last_record(applied: &pb::Applied, offset: u64) -> Result<LastRecord> {
@@ -75,24 +75,24 @@ const PARTITIONS: usize = 10_000;
 
 /// Adopts the positions if the store has none. Returns whether they are valid here, and how
 /// many later records are lost.
-pub(super) async fn take(context: &Context, cut: &pb::Cut) -> Result<(bool, u64)> {
-    crate::convert::at_most("cut.applied", cut.applied.len(), PARTITIONS)?;
-    let info = context.log.describe(Topic::Ingestion).await?;
-    let (taken, _) = transact(context.store.as_ref(), async |mut transaction: Transaction| {
+pub(super) async fn adopt_if_fresh(deps: &Deps, cut: &pb::Cut) -> Result<(bool, u64)> {
+    crate::convert::check_limit("cut.applied", cut.applied.len(), PARTITIONS)?;
+    let info = deps.log.describe(Topic::Ingestion).await?;
+    let (taken, _) = transact(deps.store.as_ref(), async |mut transaction: Transaction| {
         // A checked read: a worker that starts concurrently writes this key.
         transaction.get(&matyan_model::keys::log(LogTopic::Ingestion)).await?;
         let snapshot = transaction.unchecked();
         let known = log_get(snapshot, LogTopic::Ingestion).await?;
         let is_fresh = applied_all(snapshot, LogTopic::Ingestion).await?.is_empty()
             && known.is_none_or(|known| known.number == cut.log);
-        let lost = match is_fresh && is_possible(cut, &info)? {
-            true => adopt(transaction.batch(), cut, &info)?,
+        let lost = match is_fresh && may_be_same_log(cut, &info)? {
+            true => write_positions(transaction.batch(), cut, &info)?,
             false => 0,
         };
         // A batch with mutations means that the positions were adopted just now.
         let holds = lost > 0
             || !transaction.batch().mutations.is_empty()
-            || number(transaction.unchecked(), cut).await?.is_some();
+            || log_number(transaction.unchecked(), cut).await?.is_some();
         Ok::<_, Error>((transaction, (holds, lost)))
     })
     .await?;
@@ -100,27 +100,27 @@ pub(super) async fn take(context: &Context, cut: &pb::Cut) -> Result<(bool, u64)
 }
 
 /// Whether the current log can be the one of the backup.
-fn is_possible(cut: &pb::Cut, info: &TopicInfo) -> Result<bool> {
+fn may_be_same_log(cut: &pb::Cut, info: &TopicInfo) -> Result<bool> {
     let identity = identity(cut)?;
     // Where positions are adopted, a worker checks that the record before them is unchanged.
-    let is_unseen = cut.filtered && identity.is_none();
+    let is_unverified = cut.filtered && identity.is_none();
     let is_short = |applied: &pb::Applied| {
         applied.log == cut.log
             && info.partitions.get(applied.partition as usize).is_none_or(|bounds| bounds.end < applied.next)
     };
     Ok(cut.partitions as usize == info.partitions.len()
         && identity == info.identity
-        && !(is_unseen && cut.applied.iter().any(is_short)))
+        && !(is_unverified && cut.applied.iter().any(is_short)))
 }
 
 /// Writes the positions; returns the number of later records that the log no longer contains.
-fn adopt(batch: &mut Batch, cut: &pb::Cut, info: &TopicInfo) -> Result<u64> {
+fn write_positions(batch: &mut Batch, cut: &pb::Cut, info: &TopicInfo) -> Result<u64> {
     let state = LogState { number: cut.log, identity: identity(cut)?, partitions: cut.partitions };
     log_put(batch, LogTopic::Ingestion, &state);
-    cut_put(batch, digest(cut));
+    adopted_positions_put(batch, digest(cut));
     let mut lost = 0;
     for stored in &cut.applied {
-        let mut applied = applied_of(stored)?;
+        let mut applied = parse_applied(stored)?;
         let first = info.partitions.get(stored.partition as usize).map_or(0, |bounds| bounds.first);
         if applied.log == cut.log && applied.next < first {
             // These records have been trimmed from the log and cannot be replayed.
@@ -136,8 +136,8 @@ fn adopt(batch: &mut Batch, cut: &pb::Cut, info: &TopicInfo) -> Result<u64> {
 }
 
 /// This store's number for the log of a backup; `None` if its log is a different one.
-pub(super) async fn number(snapshot: &dyn Snapshot, cut: &pb::Cut) -> Result<Option<u32>> {
-    if cut_get(snapshot).await? == Some(digest(cut)) {
+pub(super) async fn log_number(snapshot: &dyn Snapshot, cut: &pb::Cut) -> Result<Option<u32>> {
+    if adopted_positions_get(snapshot).await? == Some(digest(cut)) {
         return Ok(Some(cut.log));
     }
     let known = log_get(snapshot, LogTopic::Ingestion).await?;
@@ -148,8 +148,8 @@ pub(super) async fn number(snapshot: &dyn Snapshot, cut: &pb::Cut) -> Result<Opt
 /// Translates a position from an archive to this store. A position in an older log remains
 /// older than all positions here.
 pub(super) fn position(at: common::LogPosition, cut: &pb::Cut, number: u32) -> Option<LogPosition> {
-    let behind = cut.log.checked_sub(at.log)?;
-    let log = number.checked_sub(behind)?;
+    let logs_ago = cut.log.checked_sub(at.log)?;
+    let log = number.checked_sub(logs_ago)?;
     Some(LogPosition { log, partition: at.partition, offset: at.offset })
 }
 
@@ -184,12 +184,12 @@ mod tests {
             let partition = PartitionInfo { first: 3, end };
             TopicInfo { partitions: vec![partition, partition], identity }
         };
-        let is_possible = |cut: pb::Cut, log: TopicInfo| is_possible(&cut, &log).unwrap();
+        let may_be_same_log = |cut: pb::Cut, log: TopicInfo| may_be_same_log(&cut, &log).unwrap();
         for (end, possible) in [(9, false), (10, true), (11, true)] {
-            assert_eq!(is_possible(cut(&[], true), log(None, end)), possible, "{end}");
-            assert!(is_possible(cut(&[], false), log(None, end)), "a worker checks the record");
-            assert!(is_possible(cut(&[7; 16], true), log(Some([7; 16]), end)), "the identity matches");
+            assert_eq!(may_be_same_log(cut(&[], true), log(None, end)), possible, "{end}");
+            assert!(may_be_same_log(cut(&[], false), log(None, end)), "a worker checks the record");
+            assert!(may_be_same_log(cut(&[7; 16], true), log(Some([7; 16]), end)), "the identity matches");
         }
-        assert!(!is_possible(cut(&[7; 16], true), log(Some([8; 16]), 11)));
+        assert!(!may_be_same_log(cut(&[7; 16], true), log(Some([8; 16]), 11)));
     }
 }

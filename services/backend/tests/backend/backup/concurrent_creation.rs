@@ -6,12 +6,12 @@ use super::*;
 /// for repeats.
 #[tokio::test]
 async fn a_run_created_during_its_restore_is_not_modified() {
-    let world = World::new().await;
-    fill(&world, "r").await;
-    more(&world, "r", 1..6).await;
-    world.applied().await;
-    let before = read(&world, "r").await;
-    let other = World::new().await;
+    let harness = Harness::new().await;
+    fill(&harness, "r").await;
+    more(&harness, "r", 1..6).await;
+    harness.applied().await;
+    let before = read(&harness, "r").await;
+    let other = Harness::new().await;
     client(&other).begin_run(begin(&before, SOURCE)).await.unwrap();
     client(&other).write_run(futures::stream::iter(messages(&before, SOURCE))).await.unwrap();
     more(&other, "r", 1..4).await;
@@ -24,11 +24,11 @@ async fn a_run_created_during_its_restore_is_not_modified() {
     other.applied().await;
     assert_eq!(counted(&read(&other, "r").await, "numbered"), 4, "the run continues undisturbed");
     other.end().await;
-    world.end().await;
+    harness.end().await;
 }
 
 /// Counts the points of the series with this name.
-fn counted(read: &Read, name: &str) -> usize {
+fn counted(read: &RunContent, name: &str) -> usize {
     let points = |piece: &pb::Piece| match &piece.content {
         Some(Content::Points(points)) if points.name == name => points.steps.len(),
         _ => 0,
@@ -48,9 +48,9 @@ fn blob_messages(position: u64, chunks: &[&'static [u8]]) -> Vec<pb::WriteBlobRe
 /// More than is buffered ahead of the reader.
 const LARGE: &[u8] = &[b'x'; 64 << 10];
 
-async fn blob(world: &World) -> Vec<u8> {
+async fn blob(harness: &Harness) -> Vec<u8> {
     let request = pb::ReadBlobRequest { run_id: "r".into(), path: "model.bin".into() };
-    all(client(world).read_blob(request).await.unwrap())
+    all(client(harness).read_blob(request).await.unwrap())
         .await
         .iter()
         .flat_map(|it| it.chunk.to_vec())
@@ -60,8 +60,8 @@ async fn blob(world: &World) -> Vec<u8> {
 #[tokio::test]
 async fn blobs_of_a_run_created_during_its_restore_are_not_modified() {
     let head = pb::RunHead { run_id: "r".into(), ..Default::default() };
-    let empty = Read { head, pieces: Vec::new(), blobs: Vec::new() };
-    let other = World::new().await;
+    let empty = RunContent { head, pieces: Vec::new(), blobs: Vec::new() };
+    let other = Harness::new().await;
     client(&other).begin_run(begin(&empty, SOURCE)).await.unwrap();
     let written =
         client(&other).write_blob(futures::stream::iter(blob_messages(1, &[b"old"]))).await.unwrap();
@@ -101,8 +101,8 @@ async fn blobs_of_a_run_created_during_its_restore_are_not_modified() {
 async fn nothing_is_written_to_a_run_created_during_its_restore() {
     let piece = pb::Piece { content: Some(Content::Line(pb::TerminalLine { number: 1, text: "x".into() })) };
     let head = pb::RunHead { run_id: "r".into(), ..Default::default() };
-    let one = Read { head, pieces: vec![piece], blobs: Vec::new() };
-    let other = World::new().await;
+    let one = RunContent { head, pieces: vec![piece], blobs: Vec::new() };
+    let other = Harness::new().await;
     client(&other).begin_run(begin(&one, SOURCE)).await.unwrap();
     other.create(&["r"]).await;
     other.put_blob("r/model.bin", b"new").await;

@@ -12,41 +12,46 @@ use matyan_proto::{
 };
 use matyan_store::Snapshot;
 
-use crate::{Context, call::Call, convert, error::Result, series::contexts_match, view::object_type};
+use crate::{Deps, call::Call, convert, error::Result, series::contexts_match, view::object_type};
 
 /// A sequence that was requested and exists.
-pub(crate) struct Selected {
+pub(crate) struct SelectedSequence {
     pub(super) run: RunNumber,
     pub(super) number: SeriesNumber,
     pub(super) header: ObjectHeader,
-    pub(super) of: SeriesType,
+    pub(super) series_type: SeriesType,
 }
 
-impl Selected {
-    pub(crate) fn new(run: RunNumber, number: SeriesNumber, header: ObjectHeader, of: SeriesType) -> Self {
-        Self { run, number, header, of }
+impl SelectedSequence {
+    pub(crate) fn new(
+        run: RunNumber,
+        number: SeriesNumber,
+        header: ObjectHeader,
+        series_type: SeriesType,
+    ) -> Self {
+        Self { run, number, header, series_type }
     }
 }
 
 /// Sequences looked up in one snapshot: each may take several reads, and a snapshot lives for
 /// five seconds.
-const AT_ONCE: usize = 256;
+const LOOKUPS_PER_SNAPSHOT: usize = 256;
 
 pub(super) async fn select(
-    context: &Context,
+    deps: &Deps,
     call: &Call,
     run: RunNumber,
-    of: SeriesType,
+    series_type: SeriesType,
     keys: &[SeriesKey],
-) -> Result<Vec<Selected>> {
+) -> Result<Vec<SelectedSequence>> {
     let mut selected = Vec::with_capacity(keys.len());
-    for keys in keys.chunks(AT_ONCE) {
-        let snapshot = context.store.snapshot().await?;
+    for keys in keys.chunks(LOOKUPS_PER_SNAPSHOT) {
+        let snapshot = deps.store.snapshot().await?;
         for key in keys {
-            if let Some((number, header)) = named(snapshot.as_ref(), call.project, run, key).await?
-                && object_type(&header.dtype) == Some(of)
+            if let Some((number, header)) = find_by_key(snapshot.as_ref(), call.project, run, key).await?
+                && object_type(&header.dtype) == Some(series_type)
             {
-                selected.push(Selected { run, number, header, of });
+                selected.push(SelectedSequence { run, number, header, series_type });
             }
         }
     }
@@ -55,7 +60,7 @@ pub(super) async fn select(
 
 /// The sequence with exactly this context; otherwise the one whose context is equal when
 /// numbers are compared by value.
-async fn named(
+async fn find_by_key(
     snapshot: &dyn Snapshot,
     project: Project,
     run: RunNumber,
@@ -74,7 +79,7 @@ async fn named(
 }
 
 /// The sequence with the given steps.
-pub(super) fn sequence(selected: &Selected, steps: Vec<Step>) -> Sequence {
+pub(super) fn sequence(selected: &SelectedSequence, steps: Vec<Step>) -> Sequence {
     let header = &selected.header;
     let used = steps.first().zip(steps.last()).map(|(first, last)| half_open(first.step, last.step));
     let longest = steps.iter().map(|step| step.object_count).max().unwrap_or_default();
@@ -83,15 +88,15 @@ pub(super) fn sequence(selected: &Selected, steps: Vec<Step>) -> Sequence {
         context: header.context.clone(),
         record_range_total: Some(half_open(header.first_step, header.last_step)),
         record_range_used: used,
-        index_total: if is_list(selected.of) { longest } else { 0 },
+        index_total: if is_list(selected.series_type) { longest } else { 0 },
         steps,
         more: false,
     }
 }
 
 /// Whether a step may hold several objects.
-pub(crate) fn is_list(of: SeriesType) -> bool {
-    !matches!(of, SeriesType::Distributions | SeriesType::Figures)
+pub(crate) fn is_list(series_type: SeriesType) -> bool {
+    !matches!(series_type, SeriesType::Distributions | SeriesType::Figures)
 }
 
 fn half_open(first: i64, last: i64) -> HalfOpen {
