@@ -1,24 +1,86 @@
-//! Cleanup jobs that run both periodically in the workers and on request of an operator through
-//! the backend. They are shared here because neither service may depend on the other. This
-//! crate decides what may be deleted; the caller decides when, and reports the progress.
+//! Maintenance jobs: cleanup after deletes, and removal of data with a limited lifetime.
+//!
+//! Workers run the jobs periodically, and operators request some of them through the backend.
+//! The jobs are here because neither service may depend on the other. This crate decides what
+//! is deleted, holds the locks, and reads and writes page by page; the worker decides when a
+//! job runs, and the backend streams its progress.
+//!
+//! Jobs under a lock (`JobLock`) need it because operators and workers run them concurrently.
+//! The others may run in several processes at the same time, because each of their
+//! transactions checks what it read.
 
-mod folder;
-mod job;
-mod orphans;
-mod partitions;
-mod stale;
+mod dead_entities;
+mod dead_runs;
+mod expired_rows;
+mod lock;
+mod log_progress;
+mod orphaned_blobs;
+mod project_pages;
+mod run_blobs;
+mod stale_runs;
 mod tombstones;
 
-pub use folder::{Deleted, Folder, tombstone_number};
-pub use job::Job;
-pub use orphans::Orphans;
-pub use partitions::{Partition, oldest_unapplied_us, partitions};
-pub use stale::{Stale, StalePage};
-pub use tombstones::{SPOOL_US, Swept, Tombstones};
+pub use dead_entities::sweep_dead_entities;
+pub use dead_runs::sweep_dead_runs;
+pub use expired_rows::{clear_garbage, drop_abandoned_restores, sweep_producers, trim_changes};
+pub use lock::JobLock;
+pub use log_progress::{PartitionProgress, oldest_unapplied_us, partition_progress};
+pub use orphaned_blobs::OrphanedBlobs;
+pub use run_blobs::{BlobPage, DeletedRunBlobs, LeftoverBlobs, deleted_run_number};
+pub use stale_runs::{StaleRuns, StaleRunsPage, finish_stale_runs};
+pub use tombstones::{LONGEST_SPOOL_US, TombstonePage, TombstoneSweep};
+
+use matyan_blob::{BlobKey, Blobs};
+use matyan_log::LogWriter;
+use matyan_model::{ids::NamedProject, project::projects_list};
+use matyan_store::Store;
 
 /// Names of jobs, which are also the names of their locks.
 pub const FINISH_STALE: &str = "finish-stale";
 pub const CLEANUP_TOMBSTONES: &str = "cleanup-tombstones";
+pub const CLEANUP_ORPHAN_BLOBS: &str = "cleanup-orphan-blobs";
+
+/// Microseconds since the Unix epoch.
+type Clock = dyn Fn() -> i64 + Send + Sync;
+
+/// Dependencies of the jobs.
+#[derive(Clone, Copy)]
+pub struct Deps<'d> {
+    pub store: &'d dyn Store,
+    pub log: &'d dyn LogWriter,
+    pub blobs: &'d dyn Blobs,
+    pub clock: &'d Clock,
+}
+
+impl Deps<'_> {
+    fn now_us(&self) -> i64 {
+        (self.clock)()
+    }
+
+    pub async fn projects(&self) -> Result<Vec<NamedProject>, Error> {
+        Ok(projects_list(&*self.store.snapshot().await?).await?)
+    }
+}
+
+/// Outcome of a job for a blob or a run. It is reported immediately, so that an interrupted job
+/// loses no counts.
+pub enum BlobEvent<'e> {
+    /// An orphaned blob was found in a dry run.
+    Found {
+        key: &'e BlobKey,
+    },
+    Deleted {
+        key: &'e BlobKey,
+        bytes: u64,
+    },
+    /// A blob could not be deleted.
+    BlobFailed,
+    /// The blobs of a run could not be listed or read.
+    RunFailed,
+}
+
+/// Receives the events of a job.
+pub type BlobObserver<'o> = dyn FnMut(BlobEvent<'_>) + Send + 'o;
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {

@@ -29,6 +29,15 @@ impl Deps {
         uuid::Builder::from_random_bytes((self.random)()).into_uuid().to_string()
     }
 
+    pub(crate) fn maintenance(&self) -> matyan_maintenance::Deps<'_> {
+        matyan_maintenance::Deps {
+            store: &*self.store,
+            log: &*self.log_writer,
+            blobs: &*self.blobs,
+            clock: &*self.clock,
+        }
+    }
+
     pub(crate) fn now_us(&self) -> i64 {
         (self.clock)()
     }

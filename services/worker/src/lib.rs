@@ -14,16 +14,16 @@ mod ingest;
 
 mod control;
 mod fold;
-mod jobs;
+mod job_scheduler;
 
 mod system;
 
-pub use control::{Control, ControlSettings};
+pub use control::{ControlSettings, ControlWorker};
 pub use deps::{Clock, Deps, Random};
 pub use error::Error;
 pub use fold::{FoldNotices, FoldThread};
 pub use heartbeat::Heartbeat;
-pub use ingest::{IngestSettings, Ingestion, log_number};
+pub use ingest::{IngestSettings, IngestionWorker, log_number};
 pub use metrics::Metrics;
 pub use system::System;
 

@@ -67,8 +67,8 @@ pub(super) async fn skip_lost(deps: &Deps, partition: u32) -> Result<u64> {
         };
         // The last record is kept: it identifies the log for this partition after
         // another partition finds a new log.
-        let behind = AppliedPosition { next: bounds.first, ..applied };
-        applied_put(transaction.batch(), TOPIC, partition, &behind);
+        let skipped = AppliedPosition { next: bounds.first, ..applied };
+        applied_put(transaction.batch(), TOPIC, partition, &skipped);
         Ok((transaction, bounds.first - applied.next))
     })
     .await?;

@@ -4,22 +4,25 @@
 use matyan_log::{LogWriter, PartitionInfo, Topic};
 use matyan_model::{
     keys::LogTopic,
-    position::{Applied, applied_all, log_get, partition_log},
+    position::{AppliedPosition, applied_all, log_get, partition_log},
 };
 use matyan_store::Store;
 
 use crate::Error;
 
 #[derive(Clone, Copy, Debug)]
-pub struct Partition {
+pub struct PartitionProgress {
     pub bounds: PartitionInfo,
     pub log: u32,
     /// `None` if no record of this log has been applied.
-    pub applied: Option<Applied>,
+    pub applied: Option<AppliedPosition>,
 }
 
 /// The partitions in order, as of one moment; progress made during the call is not visible.
-pub async fn partitions(store: &dyn Store, log: &dyn LogWriter) -> Result<Vec<Partition>, Error> {
+pub async fn partition_progress(
+    store: &dyn Store,
+    log: &dyn LogWriter,
+) -> Result<Vec<PartitionProgress>, Error> {
     // The snapshot is taken before the log is described, so that the applied positions are
     // never past the ends.
     let snapshot = store.snapshot().await?;
@@ -29,7 +32,7 @@ pub async fn partitions(store: &dyn Store, log: &dyn LogWriter) -> Result<Vec<Pa
     let found = (0..).zip(info.partitions).map(|(partition, bounds)| {
         let applied = applied.get(&partition).copied();
         let log = partition_log(known, applied, info.identity, bounds.end);
-        Partition { bounds, log, applied: applied.filter(|applied| applied.log == log) }
+        PartitionProgress { bounds, log, applied: applied.filter(|applied| applied.log == log) }
     });
     Ok(found.collect())
 }
@@ -38,14 +41,14 @@ pub async fn partitions(store: &dyn Store, log: &dyn LogWriter) -> Result<Vec<Pa
 /// one are younger than it. For a partition that has pending records but no applied one, for
 /// example after the topic was recreated, nothing is known, and the result is `i64::MIN`.
 pub async fn oldest_unapplied_us(store: &dyn Store, log: &dyn LogWriter) -> Result<i64, Error> {
-    let has_more = |partition: &Partition| {
+    let has_more = |partition: &PartitionProgress| {
         let next = partition.applied.map_or(0, |applied| applied.next);
         partition.bounds.end > next.max(partition.bounds.first)
     };
-    let last_us = |partition: Partition| {
+    let last_us = |partition: PartitionProgress| {
         let last = partition.applied.and_then(|applied| applied.last);
         last.map_or(i64::MIN, |last| last.appended_us)
     };
-    let behind = partitions(store, log).await?.into_iter().filter(has_more);
+    let behind = partition_progress(store, log).await?.into_iter().filter(has_more);
     Ok(behind.map(last_us).min().unwrap_or(i64::MAX))
 }

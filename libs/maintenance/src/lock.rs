@@ -1,18 +1,15 @@
-//! A job that runs under a lock in the store. Only the holder of the lock can write: each
+//! Locks of jobs in the store. Only the holder of the lock can write: each
 //! commit checks the lock, so a job that has lost it cannot write, even if its clock is wrong.
 
-use matyan_model::lock::{Lock, lock_check, lock_held, lock_release, lock_release_done, lock_take};
+use matyan_model::lock::{Lock, lock_check, lock_holder, lock_release, lock_release_success, lock_take};
 use matyan_store::{Batch, Commit, Store, Transaction, transact};
 
-use crate::Error;
+use crate::{Clock, Error};
 
 /// Age after which a lock that was not renewed may be taken over.
 const STALE_US: u64 = 300_000_000;
 
-/// Microseconds since the Unix epoch.
-type Clock = dyn Fn() -> i64 + Send + Sync;
-
-pub struct Job<'s> {
+pub struct JobLock<'s> {
     store: &'s dyn Store,
     clock: &'s Clock,
     name: &'static str,
@@ -22,10 +19,10 @@ pub struct Job<'s> {
     is_dry: bool,
 }
 
-impl<'s> Job<'s> {
+impl<'s> JobLock<'s> {
     /// Takes the lock, or fails with its current holder. `owner` must be unique to this
     /// job.
-    pub async fn begin(
+    pub async fn acquire(
         store: &'s dyn Store,
         clock: &'s Clock,
         name: &'static str,
@@ -83,7 +80,7 @@ impl<'s> Job<'s> {
 
     /// Fails if the lock has been taken over.
     async fn check(&self) -> Result<(), Error> {
-        let held = lock_held(&*self.store.snapshot().await?, self.name).await?;
+        let held = lock_holder(&*self.store.snapshot().await?, self.name).await?;
         match held {
             Some(held) if held.owner == self.owner => Ok(()),
             held => Err(Error::Busy { job: self.name, holder: held.map(|held| held.owner) }),
@@ -92,13 +89,13 @@ impl<'s> Job<'s> {
 
     /// Releases the lock. A conflict means that it has been taken over, so there is nothing
     /// left to release.
-    pub async fn end<T, E>(self, result: Result<T, E>) -> Result<T, E>
+    pub async fn release<T, E>(self, result: Result<T, E>) -> Result<T, E>
     where
         E: From<matyan_store::Error>,
     {
         let mut batch = Batch::default();
         match &result {
-            Ok(_) if !self.is_dry => lock_release_done(&mut batch, &self.lock, self.now_us()),
+            Ok(_) if !self.is_dry => lock_release_success(&mut batch, &self.lock, self.now_us()),
             Ok(_) | Err(_) => lock_release(&mut batch, &self.lock),
         }
         self.store.commit(batch).await?;
@@ -115,7 +112,7 @@ async fn take(store: &dyn Store, job: &'static str, owner: [u8; 16], now_us: i64
     match taken {
         Some(lock) => Ok(lock),
         None => {
-            let held = lock_held(&*store.snapshot().await?, job).await?;
+            let held = lock_holder(&*store.snapshot().await?, job).await?;
             Err(Error::Busy { job, holder: held.map(|held| held.owner) })
         }
     }

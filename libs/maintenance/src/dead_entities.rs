@@ -6,21 +6,21 @@ use matyan_model::{
     change::change_put,
     entity::{NoteOwner, notes_clear},
     ids::{NamedProject, Project},
-    index::runs_proposed,
+    index::index_runs_page,
     keys::{self, Counter, EntityKind},
     run::RunEdit,
 };
 use matyan_store::{Commit, Range, Scan, Transaction, transact};
 use tokio_util::sync::CancellationToken;
 
-use super::projects;
-use crate::{deps::Deps, error::Error};
+use crate::{Deps, Error};
 
 /// Number of runs looked up per query.
 const PAGE: usize = 500;
 
-pub(crate) async fn sweep(deps: &Deps, stop: &CancellationToken) -> Result<(), Error> {
-    for NamedProject { number: project, .. } in projects(deps).await? {
+/// Removes what is left of deleted tags and experiments.
+pub async fn sweep_dead_entities(deps: Deps<'_>, stop: &CancellationToken) -> Result<(), Error> {
+    for NamedProject { number: project, .. } in deps.projects().await? {
         for kind in [EntityKind::Tag, EntityKind::Experiment] {
             let range = keys::dead_entities(project, kind);
             let page =
@@ -42,7 +42,7 @@ fn links(project: Project, kind: EntityKind, id: &str) -> Range {
 }
 
 async fn unlink_all(
-    deps: &Deps,
+    deps: Deps<'_>,
     project: Project,
     kind: EntityKind,
     id: &str,
@@ -54,7 +54,7 @@ async fn unlink_all(
     let range = links(project, kind, id);
     while !stop.is_cancelled() {
         let mut transaction = Transaction::new(deps.store.snapshot().await?);
-        let (runs, _) = runs_proposed(transaction.unchecked(), &range, PAGE).await?;
+        let (runs, _) = index_runs_page(transaction.unchecked(), &range, PAGE).await?;
         if runs.is_empty() {
             transaction.scan(&range, Scan { rows: 1, ..Scan::default() }).await?;
             let batch = transaction.batch();
@@ -66,7 +66,7 @@ async fn unlink_all(
             }
         }
         for number in runs {
-            transact(&*deps.store, async |mut transaction: Transaction| {
+            transact(deps.store, async |mut transaction: Transaction| {
                 match RunEdit::load(&transaction, project, number).await? {
                     Some(mut edit) => {
                         edit.tag_remove(id);
@@ -90,14 +90,14 @@ async fn unlink_all(
 
 /// Returns false if it was stopped before the last note.
 async fn clear_notes(
-    deps: &Deps,
+    deps: Deps<'_>,
     project: Project,
     experiment: &str,
     stop: &CancellationToken,
 ) -> Result<bool, Error> {
     let owner = NoteOwner::Experiment(experiment.to_owned());
     while !stop.is_cancelled() {
-        let (is_done, _) = transact(&*deps.store, async |mut transaction: Transaction| {
+        let (is_done, _) = transact(deps.store, async |mut transaction: Transaction| {
             let is_done = notes_clear(&mut transaction, project, &owner).await?;
             Ok::<_, Error>((transaction, is_done))
         })

@@ -5,84 +5,81 @@
 
 use std::time::Duration;
 
-use matyan_log::LogWriter;
 use matyan_model::{
     change::change_put,
-    ids::{Project, RunId, RunNumber},
-    index::runs_proposed_last,
+    ids::{NamedProject, Project, RunId, RunNumber},
+    index::index_runs_page_reverse,
     keys,
     position::Cursor,
-    run::{Document, Props, RunEdit, Writing, documents_get, writing_get},
+    run::{Document, Props, RunEdit, WritingState, documents_get, writing_get},
 };
 use matyan_store::{Range, Store, Transaction};
 
-use crate::{Error, Job, oldest_unapplied_us};
+use crate::{Deps, Error, FINISH_STALE, JobLock, oldest_unapplied_us};
 
 /// Documents read in one page: about 100 kB.
 const PAGE: usize = 256;
 
 /// A search for the stale runs of one project.
-pub struct Stale<'s> {
-    store: &'s dyn Store,
+pub struct StaleRuns<'d> {
+    store: &'d dyn Store,
     project: Project,
     /// Runs with no data since this time are stale.
     before_us: i64,
     rest: Option<Range>,
 }
 
-pub struct StalePage {
+pub struct StaleRunsPage {
     /// Number of active runs checked.
-    pub looked_at: u64,
+    pub checked: u64,
     /// Ids of the stale runs among them.
     pub run_ids: Vec<String>,
 }
 
-impl<'s> Stale<'s> {
-    pub async fn new(
-        store: &'s dyn Store,
-        log: &dyn LogWriter,
-        project: Project,
-        now_us: i64,
-        idle: Duration,
-    ) -> Result<Self, Error> {
-        let log_time_us = now_us.min(oldest_unapplied_us(store, log).await?);
+impl<'d> StaleRuns<'d> {
+    pub async fn new(deps: Deps<'d>, project: Project, idle: Duration) -> Result<Self, Error> {
+        let log_time_us = deps.now_us().min(oldest_unapplied_us(deps.store, deps.log).await?);
         let idle_us = i64::try_from(idle.as_micros()).unwrap_or(i64::MAX);
         let rest = Some(keys::index_active_all(project, true));
-        Ok(Self { store, project, before_us: log_time_us.saturating_sub(idle_us), rest })
+        Ok(Self { store: deps.store, project, before_us: log_time_us.saturating_sub(idle_us), rest })
     }
 
     /// Finds the stale runs of the next page without changing them; `None` after the last
     /// page.
-    pub async fn find(&mut self) -> Result<Option<StalePage>, Error> {
-        let Some(page) = self.next().await? else { return Ok(None) };
-        let (looked_at, mut run_ids) = (page.len() as u64, Vec::new());
+    pub async fn find_page(&mut self) -> Result<Option<StaleRunsPage>, Error> {
+        let Some(page) = self.next_candidates().await? else { return Ok(None) };
+        let (checked, mut run_ids) = (page.len() as u64, Vec::new());
         for (number, document) in page {
             let writing = writing_get(&*self.store.snapshot().await?, self.project, number).await?;
-            if heard_us(&document.props, &writing) < self.before_us {
+            if last_activity_us(&document.props, &writing) < self.before_us {
                 run_ids.push(document.props.run_id);
             }
         }
-        Ok(Some(StalePage { looked_at, run_ids }))
+        Ok(Some(StaleRunsPage { checked, run_ids }))
     }
 
     /// Finishes the stale runs of the next page on behalf of `caller`; `None` after the
     /// last page.
-    pub async fn end(&mut self, job: &mut Job<'_>, caller: &str) -> Result<Option<StalePage>, Error> {
-        let Some(page) = self.next().await? else { return Ok(None) };
-        let (looked_at, mut run_ids) = (page.len() as u64, Vec::new());
+    pub async fn finish_page(
+        &mut self,
+        lock: &mut JobLock<'_>,
+        caller: &str,
+    ) -> Result<Option<StaleRunsPage>, Error> {
+        let Some(page) = self.next_candidates().await? else { return Ok(None) };
+        let (checked, mut run_ids) = (page.len() as u64, Vec::new());
         for (number, document) in page {
-            if self.end_one(job, number, caller).await? {
+            if self.finish_run(lock, number, caller).await? {
                 run_ids.push(document.props.run_id);
             }
         }
-        Ok(Some(StalePage { looked_at, run_ids }))
+        Ok(Some(StaleRunsPage { checked, run_ids }))
     }
 
     /// The next page of runs that may be active.
-    async fn next(&mut self) -> Result<Option<Vec<(RunNumber, Document)>>, Error> {
+    async fn next_candidates(&mut self) -> Result<Option<Vec<(RunNumber, Document)>>, Error> {
         let Some(range) = self.rest.take() else { return Ok(None) };
         let snapshot = self.store.snapshot().await?;
-        let (numbers, rest) = runs_proposed_last(&*snapshot, &range, PAGE).await?;
+        let (numbers, rest) = index_runs_page_reverse(&*snapshot, &range, PAGE).await?;
         let documents = documents_get(&*snapshot, self.project, &numbers).await?;
         self.rest = rest;
         let found = numbers.into_iter().zip(documents);
@@ -93,9 +90,14 @@ impl<'s> Stale<'s> {
     }
 
     /// Finishes the run, unless data has arrived in the meantime.
-    async fn end_one(&self, job: &mut Job<'_>, number: RunNumber, caller: &str) -> Result<bool, Error> {
-        let now_us = job.now_us();
-        job.write(async |mut transaction: Transaction| {
+    async fn finish_run(
+        &self,
+        lock: &mut JobLock<'_>,
+        number: RunNumber,
+        caller: &str,
+    ) -> Result<bool, Error> {
+        let now_us = lock.now_us();
+        lock.write(async |mut transaction: Transaction| {
             let Some(mut edit) = RunEdit::load(&transaction, self.project, number).await? else {
                 return Ok((transaction, false));
             };
@@ -105,7 +107,7 @@ impl<'s> Stale<'s> {
             let cursor = transaction.get(&key).await?;
             let cursor = cursor.map(|value| Cursor::decode(&key, &value)).transpose()?.unwrap_or_default();
             let writing = writing_get(transaction.unchecked(), self.project, number).await?;
-            let last_us = heard_us(&edit.props, &writing);
+            let last_us = last_activity_us(&edit.props, &writing);
             if !edit.props.active || edit.props.pending_delete || last_us >= self.before_us {
                 return Ok((transaction, false));
             }
@@ -121,6 +123,25 @@ impl<'s> Stale<'s> {
 }
 
 /// Time of the run's last sign of life.
-fn heard_us(props: &Props, writing: &Writing) -> i64 {
+fn last_activity_us(props: &Props, writing: &WritingState) -> i64 {
     writing.last_data_us.max(props.created_us).max(props.reopened_us.unwrap_or(i64::MIN))
+}
+
+/// Finishes the stale runs of all projects, under the lock of the job.
+pub async fn finish_stale_runs(deps: Deps<'_>, owner: [u8; 16], idle: Duration) -> Result<(), Error> {
+    let mut lock = JobLock::acquire(deps.store, deps.clock, FINISH_STALE, owner).await?;
+    let result = finish_in_all_projects(deps, idle, &mut lock).await;
+    lock.release(result).await
+}
+
+async fn finish_in_all_projects(deps: Deps<'_>, idle: Duration, lock: &mut JobLock<'_>) -> Result<(), Error> {
+    for NamedProject { number: project, .. } in deps.projects().await? {
+        let mut stale_runs = StaleRuns::new(deps, project, idle).await?;
+        while let Some(page) = stale_runs.finish_page(lock, "").await? {
+            for run in page.run_ids {
+                tracing::info!(run, "finished stale run");
+            }
+        }
+    }
+    Ok(())
 }

@@ -1,0 +1,63 @@
+//! Removal of rows with a limited lifetime.
+
+use matyan_model::{
+    change::{RETENTION_US, changes_trim},
+    ids::NamedProject,
+    producer::producers_sweep,
+    run::{RESTORE_KEPT_US, staged_drop_old},
+    series::garbage_clear,
+};
+use matyan_store::{Batch, Transaction, transact};
+
+use crate::{Deps, Error, oldest_unapplied_us};
+
+/// Drops changes that are too old for any reader to resume from.
+pub async fn trim_changes(deps: Deps<'_>) -> Result<(), Error> {
+    let now_us = deps.now_us();
+    let kept = now_us.saturating_sub(RETENTION_US)..now_us.saturating_add(RETENTION_US);
+    for NamedProject { number: project, .. } in deps.projects().await? {
+        loop {
+            let mut batch = Batch::buffered();
+            if !changes_trim(&*deps.store.snapshot().await?, project, kept.clone(), &mut batch).await? {
+                break;
+            }
+            deps.store.commit(batch).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Drops the staged rows of restores that were interrupted and never resumed.
+pub async fn drop_abandoned_restores(deps: Deps<'_>) -> Result<(), Error> {
+    let before_us = deps.now_us().saturating_sub(RESTORE_KEPT_US);
+    for NamedProject { number: project, .. } in deps.projects().await? {
+        let dropped = staged_drop_old(deps.store, project, before_us).await?;
+        if dropped > 0 {
+            tracing::info!(dropped, "dropped unfinished restores");
+        }
+    }
+    Ok(())
+}
+
+/// Clears data that folds have replaced.
+pub async fn clear_garbage(deps: Deps<'_>) -> Result<(), Error> {
+    for NamedProject { number: project, .. } in deps.projects().await? {
+        while garbage_clear(deps.store, project, deps.now_us()).await? > 0 {}
+    }
+    Ok(())
+}
+
+/// Forgets silent producers. Silence is measured in log time, not by this clock: while records
+/// wait to be applied, no producer that was active after them is forgotten.
+pub async fn sweep_producers(deps: Deps<'_>) -> Result<(), Error> {
+    // Read the clock first, so that records appended from now on are not older than it.
+    let now_us = deps.now_us();
+    let log_time_us = now_us.min(oldest_unapplied_us(deps.store, deps.log).await?);
+    let step = async |mut transaction: Transaction| {
+        transaction.set_buffered();
+        let more = producers_sweep(&mut transaction, log_time_us).await?;
+        Ok::<_, Error>((transaction, more))
+    };
+    while transact(deps.store, step).await?.0 {}
+    Ok(())
+}

@@ -1,0 +1,216 @@
+//! Scheduler of the periodic maintenance jobs, which are in `matyan_maintenance`. Each job is a
+//! separate loop. The time of its last success is in the store, so that the schedule survives
+//! restarts.
+
+use std::time::Duration;
+
+use matyan_maintenance::{
+    BlobEvent, CLEANUP_TOMBSTONES, FINISH_STALE, JobLock, LONGEST_SPOOL_US, OrphanedBlobs, TombstoneSweep,
+    clear_garbage, drop_abandoned_restores, sweep_dead_entities, sweep_dead_runs, sweep_producers,
+    trim_changes,
+};
+use matyan_model::lock::{job_last_success, job_success_put};
+use matyan_store::Batch;
+use tokio_util::sync::CancellationToken;
+
+use crate::{deps::Deps, error::Error, metrics::Metrics};
+
+/// Interval for deleted runs: short, because users watch the counts.
+const DEAD_RUNS_INTERVAL: Duration = Duration::from_secs(1);
+/// Interval for rows that are kept for minutes or hours.
+const MINUTELY: Duration = Duration::from_secs(60);
+/// Interval for rows that are kept for days, and for runs that are silent for as long.
+const HOURLY: Duration = Duration::from_secs(3_600);
+/// Interval for blobs that nothing refers to.
+const DAILY: Duration = Duration::from_secs(24 * 3_600);
+
+/// Minimum wait before an overdue job, after a start or a failed round.
+const MIN_WAIT: Duration = Duration::from_secs(60);
+/// Number of failures after which the wait no longer doubles.
+const MAX_DOUBLINGS: u32 = 12;
+/// Time that clients are given to reconnect after an outage. Until then, runs may be silent
+/// only because no server accepted their data.
+const RECONNECT_TIME: Duration = Duration::from_secs(15 * 60);
+
+/// Minimum interval between records of a job's success in the store.
+const RECORD_INTERVAL_US: i64 = 60_000_000;
+
+/// Number of consecutive runs with bucket failures after which the bucket counts as unavailable,
+/// and the search for orphaned blobs fails.
+pub(crate) const MAX_BUCKET_FAILURES: u32 = 5;
+
+pub(crate) struct JobScheduler {
+    deps: Deps,
+    metrics: Metrics,
+    /// Idle time after which a run is finished; `None` disables this job.
+    finish_stale: Option<Duration>,
+}
+
+impl JobScheduler {
+    pub(crate) fn new(deps: Deps, metrics: Metrics, finish_stale: Option<Duration>) -> Self {
+        Self { deps, metrics, finish_stale }
+    }
+
+    /// Runs until it is stopped. A round may be interrupted anywhere: the next one
+    /// continues with what is left.
+    pub(crate) async fn run(&self, stop: &CancellationToken) {
+        let (deps, metrics) = (&self.deps, &self.metrics);
+        let jobs = deps.maintenance();
+        let stale = async {
+            if let Some(idle) = self.finish_stale {
+                self.repeat(HOURLY, RECONNECT_TIME, FINISH_STALE, stop, || finish_stale_runs(deps, idle))
+                    .await;
+            }
+        };
+        tokio::join!(
+            self.repeat(DEAD_RUNS_INTERVAL, MIN_WAIT, "dead-runs", stop, || sweep_dead_runs(jobs, stop)),
+            self.repeat(MINUTELY, MIN_WAIT, "dead-entities", stop, || sweep_dead_entities(jobs, stop)),
+            self.repeat(MINUTELY, MIN_WAIT, "changes", stop, || trim_changes(jobs)),
+            self.repeat(MINUTELY, MIN_WAIT, "garbage", stop, || clear_garbage(jobs)),
+            self.repeat(MINUTELY, MIN_WAIT, "producers", stop, || sweep_producers(jobs)),
+            self.repeat(MINUTELY, MIN_WAIT, "restores", stop, || drop_abandoned_restores(jobs)),
+            stale,
+            self.repeat(HOURLY, MIN_WAIT, CLEANUP_TOMBSTONES, stop, || sweep_tombstones(deps, metrics)),
+            self.repeat(DAILY, MIN_WAIT, "orphans", stop, || delete_orphaned_blobs(deps, metrics, stop)),
+        );
+    }
+
+    async fn repeat<E: std::fmt::Display, F: Future<Output = Result<(), E>>>(
+        &self,
+        interval: Duration,
+        min_wait: Duration,
+        name: &'static str,
+        stop: &CancellationToken,
+        job: impl Fn() -> F,
+    ) {
+        let mut last_us = self.last_success(name).await;
+        let (mut recorded_us, mut failures) = (last_us, 0);
+        // A job that never succeeded counts as late from now on.
+        self.metrics.jobs.set_last_success(name, last_us.unwrap_or_else(|| self.deps.now_us()));
+        loop {
+            // Back off after failures, because a round may have done a lot of work
+            // before it failed.
+            let wait = wait_until_due(interval, min_wait, last_us, self.deps.now_us());
+            let wait = wait.saturating_mul(1 << failures).min(interval);
+            if stop.run_until_cancelled(tokio::time::sleep(wait)).await.is_none() {
+                return;
+            }
+            match stop.run_until_cancelled(job()).await {
+                None => return,
+                Some(Ok(())) => {
+                    let now_us = self.deps.now_us();
+                    self.metrics.jobs.succeeded(name, now_us);
+                    (last_us, failures) = (Some(now_us), 0);
+                    if recorded_us
+                        .is_none_or(|recorded_us| now_us.saturating_sub(recorded_us) >= RECORD_INTERVAL_US)
+                    {
+                        self.record_success(name, now_us).await;
+                        recorded_us = last_us;
+                    }
+                }
+                Some(Err(error)) => {
+                    tracing::warn!(job = name, %error, "job failed; will retry in its next round");
+                    failures = MAX_DOUBLINGS.min(failures + 1);
+                }
+            }
+        }
+    }
+
+    /// Time of the last success in any process.
+    async fn last_success(&self, name: &str) -> Option<i64> {
+        let last = async { job_last_success(&*self.deps.store.snapshot().await?, name).await };
+        last.await.unwrap_or_else(|error| {
+            tracing::warn!(job = name, %error, "failed to read when the job last succeeded");
+            None
+        })
+    }
+
+    async fn record_success(&self, name: &str, now_us: i64) {
+        let mut batch = Batch::buffered();
+        job_success_put(&mut batch, name, now_us);
+        if let Err(error) = self.deps.store.commit(batch).await {
+            tracing::warn!(job = name, %error, "failed to record job completion");
+        }
+    }
+}
+
+/// The wait until the next round, at least `min_wait`.
+fn wait_until_due(interval: Duration, min_wait: Duration, last_us: Option<i64>, now_us: i64) -> Duration {
+    let since = last_us.map_or(Duration::MAX, |last_us| {
+        Duration::from_micros(u64::try_from(now_us.saturating_sub(last_us)).unwrap_or_default())
+    });
+    interval.saturating_sub(since).max(interval.min(min_wait))
+}
+
+/// Finishes active runs that have sent nothing for the configured time.
+pub(crate) async fn finish_stale_runs(deps: &Deps, idle: Duration) -> Result<(), Error> {
+    Ok(matyan_maintenance::finish_stale_runs(deps.maintenance(), (deps.random)(), idle).await?)
+}
+
+/// Removes tombstones that are no longer needed, and blobs left over from deleted runs.
+pub(crate) async fn sweep_tombstones(deps: &Deps, metrics: &Metrics) -> Result<(), Error> {
+    let job_deps = deps.maintenance();
+    let owner = (deps.random)();
+    let mut lock = JobLock::acquire(&*deps.store, &*deps.clock, CLEANUP_TOMBSTONES, owner).await?;
+    let result = async {
+        let projects = job_deps.projects().await?;
+        let mut sweep = TombstoneSweep::new(job_deps, projects, LONGEST_SPOOL_US).await?;
+        let mut observe = |event: BlobEvent<'_>| match event {
+            BlobEvent::Deleted { .. } => metrics.blobs_deleted.inc(),
+            BlobEvent::BlobFailed => metrics.blob_failures.inc(),
+            BlobEvent::Found { .. } | BlobEvent::RunFailed => {}
+        };
+        while sweep.sweep_page(&mut lock, &mut observe).await?.is_some() {}
+        Ok(())
+    };
+    let result = result.await;
+    lock.release(result).await
+}
+
+/// Deletes blobs of live runs that nothing refers to.
+pub(crate) async fn delete_orphaned_blobs(
+    deps: &Deps,
+    metrics: &Metrics,
+    stop: &CancellationToken,
+) -> Result<(), Error> {
+    let deps = deps.maintenance();
+    let orphaned_blobs = OrphanedBlobs::new(deps, deps.projects().await?).await?;
+    let mut orphaned_blobs = orphaned_blobs.max_failures(MAX_BUCKET_FAILURES);
+    let mut observe = |event: BlobEvent<'_>| match event {
+        BlobEvent::Deleted { key, .. } => {
+            tracing::info!(%key, "deleted orphaned blob");
+            metrics.blobs_deleted.inc();
+        }
+        BlobEvent::BlobFailed | BlobEvent::RunFailed => metrics.blob_failures.inc(),
+        BlobEvent::Found { .. } => {}
+    };
+    while !stop.is_cancelled() && orphaned_blobs.next_page(None, &mut observe).await?.is_some() {}
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_round_is_due_by_the_last_success_of_any_process() {
+        let (minute, day) = (Duration::from_secs(60), DAILY);
+        let day_us = day.as_micros() as i64;
+        let check = |interval, last_us, now_us, expected| {
+            assert_eq!(
+                wait_until_due(interval, MIN_WAIT, last_us, now_us),
+                expected,
+                "{interval:?} {last_us:?} {now_us}"
+            );
+        };
+        check(day, None, 0, minute);
+        check(day, Some(5), 5, day);
+        check(day, Some(0), day_us - 3_600_000_000, Duration::from_secs(3_600));
+        check(day, Some(0), 3 * day_us, minute);
+        // The clock was set back.
+        check(day, Some(3 * day_us), 0, day);
+        check(DEAD_RUNS_INTERVAL, None, 0, DEAD_RUNS_INTERVAL);
+        check(DEAD_RUNS_INTERVAL, Some(0), day_us, DEAD_RUNS_INTERVAL);
+        assert_eq!(wait_until_due(HOURLY, RECONNECT_TIME, Some(0), day_us), RECONNECT_TIME);
+    }
+}
