@@ -8,7 +8,7 @@ use std::{
 
 use bytes::Bytes;
 use matyan_blob::{UrlSigner, fs::FsBlobs};
-use matyan_frontier::{Components, Frontier, Metrics, Settings};
+use matyan_frontier::{Deps, Frontier, Metrics, Settings};
 use matyan_log::{
     Append, LogWriter, NewRecord, Position, Result, Topic, TopicInfo,
     embedded::{EmbeddedLog, Settings as LogSettings},
@@ -81,7 +81,7 @@ fn frontier(log: Arc<dyn LogWriter>, directory: &std::path::Path) -> Frontier {
     let signer = UrlSigner::new(b"secret", SECONDS, clock.clone());
     let blobs =
         FsBlobs::open(&directory.join("blobs"), signer, clock.clone()).expect("the blob store can be opened");
-    let components = Components {
+    let deps = Deps {
         log,
         blobs: Arc::new(blobs),
         uploads: None,
@@ -89,7 +89,7 @@ fn frontier(log: Arc<dyn LogWriter>, directory: &std::path::Path) -> Frontier {
         new_id: Arc::new(|| [1; 16]),
         metrics: Metrics::new(&prometheus::Registry::new()).expect("the registry is empty"),
     };
-    Frontier::new(components, Settings { run_bytes_per_second: 1 << 40, ..Settings::default() })
+    Frontier::new(deps, Settings { run_bytes_per_second: 1 << 40, ..Settings::default() })
 }
 
 /// Points as an SDK sends them: 50 series, varying values and times, consecutive steps.

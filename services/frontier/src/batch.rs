@@ -5,12 +5,11 @@
 //! counted before they are decoded, because two bytes on the wire can decode to hundreds.
 //! Deliberately absent: any check that depends on stored data.
 
-mod cbor;
-mod context;
 mod dictionary;
 mod event;
 mod points;
 mod rejections;
+mod values;
 
 use bytes::{Buf, Bytes};
 use matyan_proto::{ingest::v1 as pb, limits};
@@ -19,8 +18,6 @@ use prost::{
     encoding::{DecodeContext, WireType, decode_key, skip_field},
 };
 
-pub(crate) use cbor::{write_float as float_to_json, write_json as cbor_to_json, write_text as text_to_json};
-pub(crate) use context::write_json as context_to_json;
 pub(crate) use dictionary::Dictionary;
 pub(crate) use rejections::Rejections;
 
@@ -48,7 +45,7 @@ impl Problem {
 
 /// Result of checking a batch: the valid items, and the rejections.
 #[derive(Debug)]
-pub(crate) struct Checked {
+pub(crate) struct CheckedBatch {
     /// Encoded valid items; empty if there are none.
     pub(crate) bytes: Bytes,
     /// The same items, decoded.
@@ -64,12 +61,12 @@ pub(crate) type EventCheck = fn(&pb::Event) -> Result<(), Problem>;
 pub(crate) fn check(
     run: &RunId,
     dictionary: &mut Dictionary,
-    also: EventCheck,
+    extra_check: EventCheck,
     bytes: Bytes,
-) -> Result<Checked> {
+) -> Result<CheckedBatch> {
     let mut batch = match decode(&bytes) {
         Ok(batch) => batch,
-        Err(problem) => return Ok(rejected_whole(&problem)),
+        Err(problem) => return Ok(rejected_batch(&problem)),
     };
     let (base, len) = (batch.series_base as usize, dictionary.len());
     if !batch.series.is_empty() && base != len {
@@ -79,16 +76,16 @@ pub(crate) fn check(
     let mut rejections = Rejections::default();
     let has_all_definitions = dictionary.extend(&mut batch);
     items_check(&mut batch, dictionary, &mut rejections, |event| {
-        event::check(run, event).and_then(|()| also(event))
+        event::check(run, event).and_then(|()| extra_check(event))
     });
-    let is_whole = has_all_definitions && rejections.total() == 0;
-    Ok(Checked { bytes: if is_whole { bytes } else { encode(&batch) }, batch, rejections })
+    let is_unchanged = has_all_definitions && rejections.total() == 0;
+    Ok(CheckedBatch { bytes: if is_unchanged { bytes } else { encode(&batch) }, batch, rejections })
 }
 
-fn rejected_whole(problem: &Problem) -> Checked {
+fn rejected_batch(problem: &Problem) -> CheckedBatch {
     let mut rejections = Rejections::default();
     rejections.push(0, problem);
-    Checked { bytes: Bytes::new(), batch: pb::IngestionBatch::default(), rejections }
+    CheckedBatch { bytes: Bytes::new(), batch: pb::IngestionBatch::default(), rejections }
 }
 
 fn encode(batch: &pb::IngestionBatch) -> Bytes {

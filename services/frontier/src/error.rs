@@ -88,7 +88,7 @@ impl From<matyan_blob::Error> for Error {
             Blob::BadKey { reason, .. } => Self::field("key", format!("is not valid: {reason}")),
             Blob::BadContentType { reason } => Self::field("content_type", format!("is not valid: {reason}")),
             Blob::BadToken { .. } => Self::PermissionDenied(error.to_string()),
-            Blob::Length { .. } => Self::UploadIncomplete(error.to_string()),
+            Blob::WrongLength { .. } => Self::UploadIncomplete(error.to_string()),
             Blob::NoBucket { .. } => Self::Blobs(error),
             Blob::Setup { .. } => Self::Internal(error),
         }

@@ -58,7 +58,7 @@ pub type NewId = Arc<dyn Fn() -> [u8; 16] + Send + Sync>;
 const HEAVY_CHECKS: usize = 4;
 
 /// Dependencies of the frontier.
-pub struct Components {
+pub struct Deps {
     pub log: Arc<dyn LogWriter>,
     pub blobs: Arc<dyn Blobs>,
     /// Signer of the upload URLs, if uploads go through this server because the blob store
@@ -103,8 +103,8 @@ pub fn batch_check(run_id: &str, batch: Bytes) -> Option<Bytes> {
 }
 
 impl Frontier {
-    pub fn new(components: Components, settings: Settings) -> Self {
-        let Components { log, blobs, uploads, clock, new_id, metrics } = components;
+    pub fn new(deps: Deps, settings: Settings) -> Self {
+        let Deps { log, blobs, uploads, clock, new_id, metrics } = deps;
         let shared = Shared {
             log,
             blobs,

@@ -32,7 +32,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
 /// A batch to be appended.
 #[derive(Debug)]
-pub(crate) struct Frame {
+pub(crate) struct LogBatch {
     pub(crate) sequence: u64,
     /// The log records; at least one.
     pub(crate) records: Vec<NewRecord>,
@@ -40,7 +40,7 @@ pub(crate) struct Frame {
     /// Size of the batch as received.
     pub(crate) bytes: usize,
     /// Memory that the records take until they are in the log.
-    pub(crate) held: usize,
+    pub(crate) held_bytes: usize,
     pub(crate) received: Instant,
     /// Span that ends when the batch may be acknowledged.
     pub(crate) _span: Span,
@@ -48,7 +48,7 @@ pub(crate) struct Frame {
 
 /// A durable batch that may be acknowledged.
 #[derive(Debug)]
-pub(crate) struct Appended {
+pub(crate) struct AppendedBatch {
     pub(crate) sequence: u64,
     /// Position of its last record.
     pub(crate) position: Position,
@@ -59,23 +59,23 @@ pub(crate) struct Pipeline {
     shared: Arc<Shared>,
     project: String,
     run: String,
-    queue: VecDeque<Pending>,
+    queue: VecDeque<QueuedBatch>,
     bytes: usize,
     /// What the first batch in the queue waits for.
-    mode: Mode,
+    front_state: FrontState,
     pause: Duration,
     /// Error of the last failed append of the first batch.
     last_error: Option<matyan_log::Error>,
 }
 
-struct Pending {
-    frame: Frame,
+struct QueuedBatch {
+    batch: LogBatch,
     /// Its share of the memory budget.
     _share: OwnedSemaphorePermit,
     append: MaybeDone<Append>,
 }
 
-enum Mode {
+enum FrontState {
     Append,
     Pause(Pin<Box<Sleep>>),
     /// The first batch is appended, and will be acknowledged after a delay.
@@ -90,7 +90,7 @@ impl Pipeline {
             run: run.to_owned(),
             queue: VecDeque::new(),
             bytes: 0,
-            mode: Mode::Append,
+            front_state: FrontState::Append,
             pause: FIRST_PAUSE,
             last_error: None,
         }
@@ -106,17 +106,17 @@ impl Pipeline {
     }
 
     /// Appends a batch after all others.
-    pub(crate) fn push(&mut self, frame: Frame, mut share: OwnedSemaphorePermit) {
-        self.shared.share_set(&mut share, frame.held);
-        self.bytes += frame.held;
-        self.shared.metrics.in_flight_bytes.add(frame.held as i64);
+    pub(crate) fn push(&mut self, batch: LogBatch, mut share: OwnedSemaphorePermit) {
+        self.shared.resize_share(&mut share, batch.held_bytes);
+        self.bytes += batch.held_bytes;
+        self.shared.metrics.in_flight_bytes.add(batch.held_bytes as i64);
         // While the log is failing, starting an append would only mean to repeat it
         // later.
-        let append = match self.mode {
-            Mode::Append | Mode::Delay(..) => start(&self.shared, &frame),
-            Mode::Pause(_) => MaybeDone::Gone,
+        let append = match self.front_state {
+            FrontState::Append | FrontState::Delay(..) => start_append(&self.shared, &batch),
+            FrontState::Pause(_) => MaybeDone::Gone,
         };
-        self.queue.push_back(Pending { frame, _share: share, append });
+        self.queue.push_back(QueuedBatch { batch, _share: share, append });
     }
 
     /// Drops all unacknowledged batches.
@@ -128,9 +128,9 @@ impl Pipeline {
 
     /// Returns the next batch in order; pending forever if there is none. Cancel-safe: all
     /// state is kept here.
-    pub(crate) async fn next(&mut self) -> Result<Appended> {
+    pub(crate) async fn next(&mut self) -> Result<AppendedBatch> {
         let Some(front) = self.queue.front() else { return std::future::pending().await };
-        let deadline = front.frame.received + self.shared.settings.hold;
+        let deadline = front.batch.received + self.shared.settings.hold;
         let position = match timeout_at(deadline, self.front_position()).await {
             Ok(position) => position,
             Err(_) => return Err(self.last_error.take().map_or(Error::LogSilent, Error::Log)),
@@ -142,9 +142,9 @@ impl Pipeline {
     /// Waits until the first batch is in the log and returns its position.
     async fn front_position(&mut self) -> Position {
         loop {
-            match &mut self.mode {
-                Mode::Delay(_, position) => return *position,
-                Mode::Append => {
+            match &mut self.front_state {
+                FrontState::Delay(_, position) => return *position,
+                FrontState::Append => {
                     let front =
                         self.queue.front_mut().expect("the caller has checked that the queue is not empty");
                     let mut append = Pin::new(&mut front.append);
@@ -154,75 +154,75 @@ impl Pipeline {
                         .expect("the append has completed, and its output is taken once")
                     {
                         Ok(positions) => return *positions.last().expect("a batch has at least one record"),
-                        Err(error) => self.failed(error),
+                        Err(error) => self.schedule_retry(error),
                     }
                 }
-                Mode::Pause(pause) => {
+                FrontState::Pause(pause) => {
                     pause.await;
                     for pending in &mut self.queue {
-                        pending.ended().await;
+                        pending.append_ended().await;
                     }
                     for pending in &mut self.queue {
-                        pending.append = start(&self.shared, &pending.frame);
+                        pending.append = start_append(&self.shared, &pending.batch);
                     }
-                    self.mode = Mode::Append;
+                    self.front_state = FrontState::Append;
                 }
             }
         }
     }
 
-    fn failed(&mut self, error: matyan_log::Error) {
+    fn schedule_retry(&mut self, error: matyan_log::Error) {
         self.shared.metrics.append_failures.inc();
-        self.shared.log_health.failed(Instant::now());
+        self.shared.log_health.record_failure(Instant::now());
         let (run, batches, cause) = (&self.run, self.queue.len(), &error as &dyn std::error::Error);
         tracing::warn!(run, batches, error = cause, "failed to append batch; will retry");
         self.last_error = Some(error);
-        self.mode = Mode::Pause(Box::pin(sleep(self.pause)));
+        self.front_state = FrontState::Pause(Box::pin(sleep(self.pause)));
         self.pause = LONGEST_PAUSE.min(self.pause * 2);
     }
 
     /// Waits until the run may send more.
     async fn delay(&mut self, position: Position) {
-        if matches!(self.mode, Mode::Append) {
-            let frame = &self.queue.front().expect("the caller has appended the front").frame;
-            let due = self.shared.throttle.charge(&self.project, &self.run, frame.bytes, Instant::now());
+        if matches!(self.front_state, FrontState::Append) {
+            let batch = &self.queue.front().expect("the caller has appended the front").batch;
+            let due = self.shared.throttle.charge(&self.project, &self.run, batch.bytes, Instant::now());
             let Some(due) = due else { return };
-            let latest = frame.received + self.shared.settings.hold;
+            let latest = batch.received + self.shared.settings.hold;
             self.shared.metrics.delayed_acks.inc();
-            self.mode = Mode::Delay(Box::pin(sleep_until(due.min(latest))), position);
+            self.front_state = FrontState::Delay(Box::pin(sleep_until(due.min(latest))), position);
         }
-        if let Mode::Delay(delay, _) = &mut self.mode {
+        if let FrontState::Delay(delay, _) = &mut self.front_state {
             delay.await;
         }
-        self.mode = Mode::Append;
+        self.front_state = FrontState::Append;
     }
 
-    fn pop(&mut self, position: Position) -> Appended {
-        let frame = self.queue.pop_front().expect("the caller has appended the front").frame;
-        self.bytes -= frame.held;
+    fn pop(&mut self, position: Position) -> AppendedBatch {
+        let batch = self.queue.pop_front().expect("the caller has appended the front").batch;
+        self.bytes -= batch.held_bytes;
         self.pause = FIRST_PAUSE;
         self.last_error = None;
-        self.shared.log_health.succeeded();
+        self.shared.log_health.record_success();
         let metrics = &self.shared.metrics;
-        metrics.in_flight_bytes.sub(frame.held as i64);
+        metrics.in_flight_bytes.sub(batch.held_bytes as i64);
         metrics.batches.inc();
-        metrics.batch_bytes.inc_by(frame.bytes as u64);
-        metrics.ack_seconds.observe(frame.received.elapsed().as_secs_f64());
-        Appended { sequence: frame.sequence, position, rejections: frame.rejections }
+        metrics.batch_bytes.inc_by(batch.bytes as u64);
+        metrics.ack_seconds.observe(batch.received.elapsed().as_secs_f64());
+        AppendedBatch { sequence: batch.sequence, position, rejections: batch.rejections }
     }
 }
 
-impl Pending {
+impl QueuedBatch {
     /// Waits until its append is no longer in flight.
-    async fn ended(&mut self) {
+    async fn append_ended(&mut self) {
         if let MaybeDone::Future(append) = &mut self.append {
             self.append = MaybeDone::Done(append.await);
         }
     }
 }
 
-fn start(shared: &Shared, frame: &Frame) -> MaybeDone<Append> {
-    maybe_done(shared.log.append(Topic::Ingestion, frame.records.clone()))
+fn start_append(shared: &Shared, batch: &LogBatch) -> MaybeDone<Append> {
+    maybe_done(shared.log.append(Topic::Ingestion, batch.records.clone()))
 }
 
 impl Drop for Pipeline {

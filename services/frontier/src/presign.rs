@@ -2,9 +2,9 @@
 
 use matyan_proto::ingest::v1 as pb;
 
-use crate::{Shared, convert::Presign, error::Result};
+use crate::{Shared, convert::PresignCommand, error::Result};
 
-pub(crate) async fn presign(shared: &Shared, request: Presign) -> Result<pb::PresignResponse> {
+pub(crate) async fn presign(shared: &Shared, request: PresignCommand) -> Result<pb::PresignResponse> {
     let upload = shared.blobs.presign(&request.key, &request.content_type).await?;
     shared.metrics.presigns.inc();
     Ok(pb::PresignResponse {

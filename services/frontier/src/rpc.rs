@@ -8,7 +8,7 @@ use tonic::{Request, Response, Result, Streaming};
 
 use crate::{
     Frontier,
-    convert::{Caller, Presign, Publish},
+    convert::{Caller, PresignCommand, PublishCommand},
     presign, publish, stream, upload,
 };
 
@@ -20,7 +20,7 @@ const ANSWERS: usize = 4;
 impl IngestService for Frontier {
     async fn publish(&self, request: Request<pb::PublishRequest>) -> Result<Response<pb::PublishResponse>> {
         let caller = Caller::parse(request.metadata())?;
-        let publish = Publish::parse(request.into_inner(), || (self.shared.new_id)())?;
+        let publish = PublishCommand::parse(request.into_inner(), || (self.shared.new_id)())?;
         Ok(Response::new(self.shared.call(publish::publish(&self.shared, caller, publish)).await?))
     }
 
@@ -38,7 +38,7 @@ impl IngestService for Frontier {
 
     async fn presign(&self, request: Request<pb::PresignRequest>) -> Result<Response<pb::PresignResponse>> {
         let caller = Caller::parse(request.metadata())?;
-        let presign = Presign::parse(&caller, request.into_inner())?;
+        let presign = PresignCommand::parse(&caller, request.into_inner())?;
         Ok(Response::new(self.shared.call(presign::presign(&self.shared, presign)).await?))
     }
 

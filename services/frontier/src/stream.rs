@@ -21,10 +21,10 @@ use tonic::Status;
 
 use crate::{
     Shared,
-    compose::{Arrival, Composer},
-    convert::{Caller, Open, traceparent},
+    compose::{Composer, ReceivedBatch},
+    convert::{Caller, OpenCommand, traceparent},
     error::{Error, Result},
-    pipeline::{Appended, Pipeline},
+    pipeline::{AppendedBatch, Pipeline},
     record::Author,
 };
 
@@ -53,7 +53,7 @@ async fn run(
     mut requests: impl Stream<Item = Result<pb::StreamRequest, Status>> + Unpin,
     answers: Answers,
 ) {
-    let _counted = Counted::new(shared.metrics.streams.clone());
+    let _counted = OpenStreamGauge::new(shared.metrics.streams.clone());
     let ended = match open(&shared, &mut requests).await {
         Ok(Some(open)) => Session::new(shared.clone(), caller, open).run(requests, &answers).await,
         Ok(None) => Ok(()),
@@ -66,16 +66,16 @@ async fn run(
 }
 
 /// Counts an open stream until it is dropped.
-struct Counted(IntGauge);
+struct OpenStreamGauge(IntGauge);
 
-impl Counted {
+impl OpenStreamGauge {
     fn new(gauge: IntGauge) -> Self {
         gauge.inc();
         Self(gauge)
     }
 }
 
-impl Drop for Counted {
+impl Drop for OpenStreamGauge {
     fn drop(&mut self) {
         self.0.dec();
     }
@@ -85,7 +85,7 @@ impl Drop for Counted {
 async fn open(
     shared: &Shared,
     requests: &mut (impl Stream<Item = Result<pb::StreamRequest, Status>> + Unpin),
-) -> Result<Option<Open>> {
+) -> Result<Option<OpenCommand>> {
     let request = tokio::select! {
         () = shared.stopping.cancelled() => return Err(Error::Stopping),
         request = requests.next() => request,
@@ -93,7 +93,7 @@ async fn open(
     match request {
         None | Some(Err(_)) => Ok(None),
         Some(Ok(pb::StreamRequest { message: Some(Message::Open(open)) })) => {
-            Open::parse(open, || (shared.new_id)()).map(Some)
+            OpenCommand::parse(open, || (shared.new_id)()).map(Some)
         }
         Some(Ok(_)) => Err(Error::field("open", "must be the first message")),
     }
@@ -106,7 +106,7 @@ struct Session {
     pipeline: Pipeline,
     /// A batch that waits for its share of the memory budget. It is kept encoded, because
     /// decoded it takes several times as much memory.
-    waiting: Option<Waiting>,
+    waiting: Option<WaitingBatch>,
     /// Answers to be sent to the client.
     outbox: VecDeque<pb::StreamResponse>,
     trace: Option<bytes::Bytes>,
@@ -117,17 +117,17 @@ struct Session {
     durable_position: Option<LogPosition>,
     /// Set once reading has stopped, with the result of the stream.
     end: Option<Result<()>>,
-    client_is_gone: bool,
+    is_disconnected: bool,
 }
 
-struct Waiting {
-    arrival: Arrival,
+struct WaitingBatch {
+    received: ReceivedBatch,
     share: Pin<Box<dyn Future<Output = OwnedSemaphorePermit> + Send>>,
 }
 
 impl Session {
-    fn new(shared: Arc<Shared>, caller: Caller, open: Open) -> Self {
-        let Open { run, producer, series, acknowledged } = open;
+    fn new(shared: Arc<Shared>, caller: Caller, open: OpenCommand) -> Self {
+        let OpenCommand { run, producer, series, acknowledged } = open;
         let pipeline = Pipeline::new(shared.clone(), &caller.project, run.as_str());
         let trace = caller.trace.clone();
         let composer = Composer::new(shared.settings.format, Author { run, producer, caller }, series);
@@ -142,7 +142,7 @@ impl Session {
             durable: acknowledged,
             durable_position: None,
             end: None,
-            client_is_gone: false,
+            is_disconnected: false,
         }
     }
 
@@ -153,41 +153,41 @@ impl Session {
     ) -> Result<()> {
         let stopping = self.shared.stopping.clone();
         loop {
-            let reads = self.reads();
+            let can_read = self.can_read();
             tokio::select! {
                 biased;
                 permit = answers.reserve(), if !self.outbox.is_empty() => match permit {
                     Ok(permit) => permit.send(Ok(self.outbox.pop_front().expect("the branch requires an answer"))),
-                    Err(_) => self.client_gone(),
+                    Err(_) => self.handle_disconnect(),
                 },
                 appended = self.pipeline.next(), if !self.pipeline.is_empty() => match appended {
                     Ok(appended) => self.acknowledge(appended),
-                    Err(error) => self.log_failed(error),
+                    Err(error) => self.fail(error),
                 },
-                share = share(&mut self.waiting), if self.waiting.is_some() => self.admit(share).await,
+                share = wait_for_share(&mut self.waiting), if self.waiting.is_some() => self.admit(share).await,
                 () = stopping.cancelled(), if self.end.is_none() => self.end = Some(Err(Error::Stopping)),
-                request = requests.next(), if reads => self.take(request).await,
+                request = requests.next(), if can_read => self.take(request).await,
                 // Nothing is in flight, and reading has stopped.
                 else => return self.end.unwrap_or(Ok(())),
             }
         }
     }
 
-    fn reads(&self) -> bool {
+    fn can_read(&self) -> bool {
         self.end.is_none()
             && self.waiting.is_none()
             && self.pipeline.has_room()
             && self.outbox.len() < WAITING_ANSWERS
     }
 
-    fn client_gone(&mut self) {
-        self.client_is_gone = true;
+    fn handle_disconnect(&mut self) {
+        self.is_disconnected = true;
         self.outbox.clear();
         self.end.get_or_insert(Ok(()));
     }
 
     /// Drops everything that is not durable; what is durable is still acknowledged.
-    fn log_failed(&mut self, error: Error) {
+    fn fail(&mut self, error: Error) {
         self.pipeline.clear();
         self.waiting = None;
         self.end = Some(Err(error));
@@ -229,14 +229,14 @@ impl Session {
             true => self.trace.clone(),
             false => traceparent(batch.traceparent.as_bytes()),
         };
-        let arrival = Arrival::new(&self.shared, sequence, trace, batch.batch);
-        let bytes = arrival.bytes();
-        match self.shared.share_now(bytes) {
-            Some(share) => self.append(arrival, share).await,
+        let received = ReceivedBatch::new(&self.shared, sequence, trace, batch.batch);
+        let bytes = received.bytes();
+        match self.shared.try_share(bytes) {
+            Some(share) => self.append(received, share).await,
             None => {
                 let shared = self.shared.clone();
                 let share = Box::pin(async move { shared.share(bytes).await });
-                self.waiting = Some(Waiting { arrival, share });
+                self.waiting = Some(WaitingBatch { received, share });
                 Ok(())
             }
         }
@@ -244,23 +244,23 @@ impl Session {
 
     async fn admit(&mut self, share: OwnedSemaphorePermit) {
         let waiting = self.waiting.take().expect("its share has just been awaited");
-        if let Err(error) = self.append(waiting.arrival, share).await {
+        if let Err(error) = self.append(waiting.received, share).await {
             self.end = Some(Err(error));
         }
     }
 
-    async fn append(&mut self, arrival: Arrival, share: OwnedSemaphorePermit) -> Result<()> {
+    async fn append(&mut self, received: ReceivedBatch, share: OwnedSemaphorePermit) -> Result<()> {
         let composer = self.composer.take().expect("the composer is put back after each batch");
-        let (composer, frame) = composer.frame(&self.shared, arrival, self.durable).await;
+        let (composer, composed) = composer.compose_batch(&self.shared, received, self.durable).await;
         self.composer = Some(composer);
-        self.pipeline.push(frame?, share);
+        self.pipeline.push(composed?, share);
         self.expected += 1;
         Ok(())
     }
 
-    fn acknowledge(&mut self, appended: Appended) {
+    fn acknowledge(&mut self, appended: AppendedBatch) {
         self.durable = appended.sequence;
-        self.durable_position = Some(position(&self.shared, appended.position));
+        self.durable_position = Some(log_position(&self.shared, appended.position));
         let (rejections, rejected_items) = appended.rejections.into_parts();
         self.answer(appended.sequence, rejections, rejected_items);
     }
@@ -268,7 +268,7 @@ impl Session {
     /// Queues an answer. Acknowledgements are cumulative, so a waiting one is replaced,
     /// unless it has rejections.
     fn answer(&mut self, sequence: u64, rejections: Vec<pb::Rejection>, rejected_items: u32) {
-        if self.client_is_gone {
+        if self.is_disconnected {
             return;
         }
         if self.outbox.back().is_some_and(|last| last.rejected_items == 0) {
@@ -279,12 +279,12 @@ impl Session {
     }
 }
 
-async fn share(waiting: &mut Option<Waiting>) -> OwnedSemaphorePermit {
+async fn wait_for_share(waiting: &mut Option<WaitingBatch>) -> OwnedSemaphorePermit {
     let waiting = waiting.as_mut().expect("the branch requires a waiting batch");
     waiting.share.as_mut().await
 }
 
-pub(crate) fn position(shared: &Shared, position: Position) -> LogPosition {
+pub(crate) fn log_position(shared: &Shared, position: Position) -> LogPosition {
     let log = shared.settings.log_number.unwrap_or(LogPosition::UNKNOWN_LOG);
     LogPosition { log, partition: position.partition, offset: position.offset }
 }

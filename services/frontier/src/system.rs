@@ -35,11 +35,11 @@ const BLOBS_ANSWER: Duration = Duration::from_millis(500);
 pub(crate) struct LogHealth(Mutex<Option<Instant>>);
 
 impl LogHealth {
-    pub(crate) fn failed(&self, now: Instant) {
+    pub(crate) fn record_failure(&self, now: Instant) {
         *self.last_failure() = Some(now);
     }
 
-    pub(crate) fn succeeded(&self) {
+    pub(crate) fn record_success(&self) {
         *self.last_failure() = None;
     }
 

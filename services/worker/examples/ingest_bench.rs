@@ -20,7 +20,7 @@ use matyan_proto::{
     log::v1::LogEntry,
 };
 use matyan_store::embedded::EmbeddedStore;
-use matyan_worker::{Deps, FoldThread, IngestSettings, Ingestion, Metrics};
+use matyan_worker::{Deps, FoldThread, IngestSettings, IngestionWorker, Metrics};
 use prost::Message;
 use tokio_util::sync::CancellationToken;
 
@@ -92,7 +92,7 @@ async fn play(directory: &Path, load: &Load) -> Result<(), Box<dyn std::error::E
     let stop = CancellationToken::new();
     let metrics = Metrics::new(&prometheus::Registry::new())?;
     let (notices, fold) = FoldThread::start(deps.clone(), metrics.clone(), stop.clone())?;
-    let worker = Ingestion::new(deps, IngestSettings::default(), notices, metrics).await?;
+    let worker = IngestionWorker::new(deps, IngestSettings::default(), notices, metrics).await?;
     let worker = tokio::spawn(worker.run(stop.clone()));
 
     // Encoded in advance, because in production clients do that.

@@ -9,7 +9,7 @@ use tokio::{
 };
 
 /// Maximum time that a loop waits without a beat.
-pub(crate) const BEAT_EVERY: Duration = Duration::from_secs(1);
+pub(crate) const BEAT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Silence after which a loop counts as hanging: far more than a round takes on an overloaded
 /// machine.
@@ -17,22 +17,22 @@ const SILENCE: Duration = Duration::from_secs(60);
 
 /// The same for loops whose rounds do work: a transaction is retried for as long as the store
 /// is unavailable.
-const SILENCE_AT_WORK: Duration = Duration::from_secs(300);
+const SILENCE_OF_LONG_ROUNDS: Duration = Duration::from_secs(300);
 
 #[derive(Clone, Debug)]
 pub struct Heartbeat {
-    what: &'static str,
+    name: &'static str,
     silence: Duration,
     last: Arc<watch::Sender<Instant>>,
 }
 
 impl Heartbeat {
-    pub(crate) fn new(what: &'static str) -> Self {
-        Self { what, silence: SILENCE, last: Arc::new(watch::Sender::new(Instant::now())) }
+    pub(crate) fn new(name: &'static str) -> Self {
+        Self { name, silence: SILENCE, last: Arc::new(watch::Sender::new(Instant::now())) }
     }
 
-    pub(crate) fn at_work(what: &'static str) -> Self {
-        Self { silence: SILENCE_AT_WORK, ..Self::new(what) }
+    pub(crate) fn for_long_rounds(name: &'static str) -> Self {
+        Self { silence: SILENCE_OF_LONG_ROUNDS, ..Self::new(name) }
     }
 
     pub(crate) fn beat(&self) {
@@ -40,12 +40,12 @@ impl Heartbeat {
     }
 
     /// Beats during a wait of any length.
-    pub(crate) async fn beside<T>(&self, wait: impl Future<Output = T>) -> T {
+    pub(crate) async fn beat_during<T>(&self, wait: impl Future<Output = T>) -> T {
         let mut wait = pin!(wait);
         loop {
             self.beat();
-            if let Ok(come) = timeout(BEAT_EVERY, &mut wait).await {
-                return come;
+            if let Ok(output) = timeout(BEAT_INTERVAL, &mut wait).await {
+                return output;
             }
         }
     }
@@ -54,7 +54,7 @@ impl Heartbeat {
     pub(crate) fn problem(&self) -> Option<String> {
         let silent = self.last.borrow().elapsed();
         (silent > self.silence)
-            .then(|| format!("{} has not made progress for {} s", self.what, silent.as_secs()))
+            .then(|| format!("{} has not made progress for {} s", self.name, silent.as_secs()))
     }
 }
 
@@ -67,7 +67,7 @@ mod tests {
         let heartbeat = Heartbeat::new("the test");
         tokio::time::advance(SILENCE).await;
         assert_eq!(heartbeat.problem(), None);
-        tokio::time::advance(BEAT_EVERY).await;
+        tokio::time::advance(BEAT_INTERVAL).await;
         assert_eq!(heartbeat.problem().unwrap(), "the test has not made progress for 61 s");
         heartbeat.beat();
         assert_eq!(heartbeat.problem(), None);

@@ -10,11 +10,11 @@
 //! Shutdown: stop taking records, let writers finish their transaction, write and sync the
 //! progress.
 
-mod age;
-mod identity;
+mod log_identity;
 mod pace;
 mod partition;
 mod progress;
+mod unapplied_age;
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
@@ -31,20 +31,20 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    apply::{Applied, Copier, DeadLetters, RunKey, RunWriter},
+    apply::{ApplyOutcome, DeadLetterQueue, DeadLetterTask, RunKey, RunWriter},
     deps::Deps,
     error::Error,
     fold::FoldNotices,
-    heartbeat::{BEAT_EVERY, Heartbeat},
+    heartbeat::{BEAT_INTERVAL, Heartbeat},
     metrics::Metrics,
     record::{Content, Entry},
 };
-use age::Age;
-pub use identity::log_number;
+pub use log_identity::log_number;
 use pace::Pace;
 use partition::Partition;
 pub(crate) use partition::digest;
 use progress::{Progress, ProgressHandle};
+use unapplied_age::UnappliedAge;
 
 #[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -69,7 +69,7 @@ const TURN_BYTES: usize = 4 << 20;
 const WAIT: Duration = Duration::from_millis(500);
 
 /// A run that is, or recently was, being written.
-struct Slot {
+struct ActiveRun {
     queue: VecDeque<Entry>,
     /// `None` while the writer is at work.
     writer: Option<RunWriter>,
@@ -79,30 +79,30 @@ struct Slot {
 }
 
 /// Result of one turn of a writer.
-struct Turn {
+struct TurnResult {
     key: RunKey,
     writer: RunWriter,
     /// Positions of its entries.
     positions: Vec<LogPosition>,
     bytes: usize,
-    applied: Applied,
+    applied: ApplyOutcome,
 }
 
-pub struct Ingestion {
+pub struct IngestionWorker {
     deps: Deps,
     settings: IngestSettings,
     folds: FoldNotices,
     metrics: Metrics,
     subscription: Box<dyn Subscription>,
     partitions: BTreeMap<u32, Partition>,
-    runs: HashMap<RunKey, Slot>,
-    writers: JoinSet<Turn>,
+    runs: HashMap<RunKey, ActiveRun>,
+    writers: JoinSet<TurnResult>,
     stop_writers: CancellationToken,
     progress: ProgressHandle,
-    dead_letters: DeadLetters,
-    copier: Copier,
+    dead_letters: DeadLetterQueue,
+    dead_letter_task: DeadLetterTask,
     heartbeat: Heartbeat,
-    age: Arc<Age>,
+    age: Arc<UnappliedAge>,
     projects: HashMap<Arc<str>, Project>,
     pace: Pace,
     /// Bytes of records that are taken and not yet applied.
@@ -111,7 +111,7 @@ pub struct Ingestion {
     uses: u64,
 }
 
-impl Ingestion {
+impl IngestionWorker {
     pub async fn new(
         deps: Deps,
         settings: IngestSettings,
@@ -121,9 +121,10 @@ impl Ingestion {
         let subscription = deps.log_reader.subscribe(Topic::Ingestion).await?;
         let lag = metrics.lag_records.clone();
         let progress = Progress::start(deps.clone(), settings.trim_every, lag);
-        let (dead_letters, copier) =
-            DeadLetters::start(deps.log_writer.clone(), metrics.dead_letters_dropped.clone());
-        let age = Arc::new(Age::new(Arc::clone(&deps.clock), metrics.oldest_unapplied_seconds.clone()));
+        let (dead_letters, dead_letter_task) =
+            DeadLetterQueue::start(deps.log_writer.clone(), metrics.dead_letters_dropped.clone());
+        let age =
+            Arc::new(UnappliedAge::new(Arc::clone(&deps.clock), metrics.oldest_unapplied_seconds.clone()));
         Ok(Self {
             deps,
             settings,
@@ -136,7 +137,7 @@ impl Ingestion {
             stop_writers: CancellationToken::new(),
             progress,
             dead_letters,
-            copier,
+            dead_letter_task,
             heartbeat: Heartbeat::new("the ingestion worker"),
             age,
             projects: HashMap::from([("".into(), Project::default())]),
@@ -158,7 +159,7 @@ impl Ingestion {
         let age = Arc::clone(&self.age);
         let worked = tokio::select! {
             worked = self.work(&stop) => worked,
-            never = age.tell() => match never {},
+            never = age.report() => match never {},
         };
         self.stop_writers.cancel();
         while let Some(turn) = self.writers.join_next().await {
@@ -167,14 +168,14 @@ impl Ingestion {
             }
         }
         self.progress.finish().await;
-        // Dropping the last handles of the dead letters ends the copier.
+        // Dropping the last handles of the dead letters ends their task.
         drop((self.runs, self.dead_letters));
-        self.copier.finish().await;
+        self.dead_letter_task.finish().await;
         worked
     }
 
     async fn work(&mut self, stop: &CancellationToken) -> Result<(), Error> {
-        let mut beats = interval(BEAT_EVERY);
+        let mut beats = interval(BEAT_INTERVAL);
         loop {
             let has_room = self.window < self.settings.window_bytes;
             self.metrics.unapplied_bytes.set(self.window as f64);
@@ -187,8 +188,8 @@ impl Ingestion {
                 }
                 Some(turn) = self.writers.join_next() => self.finish_turn(turn)?,
                 delivery = self.pace.next(&mut *self.subscription), if has_room => match delivery {
-                    Ok(delivery) => self.take(delivery, stop).await?,
-                    Err(error) => self.survive(error, stop).await?,
+                    Ok(delivery) => self.handle_delivery(delivery, stop).await?,
+                    Err(error) => self.handle_read_error(error, stop).await?,
                 },
             }
         }
@@ -197,10 +198,14 @@ impl Ingestion {
     /// Handles an error of the log. Temporary errors are waited out. A partition overtaken
     /// by retention raises an alarm, and the others continue; one whose log was recreated
     /// restarts. Records already taken are still applied, as they were acknowledged.
-    async fn survive(&mut self, error: matyan_log::Error, stop: &CancellationToken) -> Result<(), Error> {
-        self.age.wait();
+    async fn handle_read_error(
+        &mut self,
+        error: matyan_log::Error,
+        stop: &CancellationToken,
+    ) -> Result<(), Error> {
+        self.age.set_waiting();
         match error {
-            matyan_log::Error::Trimmed { partition, .. } => self.lost(partition, &error),
+            matyan_log::Error::Trimmed { partition, .. } => self.drop_lost_partition(partition, &error),
             matyan_log::Error::Replaced { partition, .. } => {
                 tracing::warn!(partition, %error, "log was replaced; restarting partition");
                 self.partitions.remove(&partition);
@@ -213,14 +218,14 @@ impl Ingestion {
         Ok(())
     }
 
-    fn lost(&mut self, partition: u32, error: &matyan_log::Error) {
+    fn drop_lost_partition(&mut self, partition: u32, error: &matyan_log::Error) {
         tracing::error!(partition, %error, "records were deleted before they were applied; dropping partition");
         if self.partitions.remove(&partition).is_some() {
             self.metrics.partitions_lost.inc();
         }
     }
 
-    async fn take(&mut self, delivery: Delivery, stop: &CancellationToken) -> Result<(), Error> {
+    async fn handle_delivery(&mut self, delivery: Delivery, stop: &CancellationToken) -> Result<(), Error> {
         match delivery {
             Delivery::Assigned { partition } => self.assign(partition, stop).await,
             Delivery::Revoked { partition } => {
@@ -235,27 +240,27 @@ impl Ingestion {
     /// partition that has lost unapplied records raises an alarm and is skipped, and the
     /// others continue.
     async fn assign(&mut self, number: u32, stop: &CancellationToken) -> Result<(), Error> {
-        self.age.wait();
+        self.age.set_waiting();
         loop {
             self.heartbeat.beat();
-            let begun = identity::begin(&self.deps, number).await;
-            let started = match begun {
-                Ok(begun) => match self.subscription.start(number, begun.start).await {
-                    Ok(()) => Ok(begun),
+            let start = log_identity::begin(&self.deps, number).await;
+            let started = match start {
+                Ok(start) => match self.subscription.start(number, start.offset).await {
+                    Ok(()) => Ok(start),
                     Err(error) => Err(error.into()),
                 },
                 Err(error) => Err(error),
             };
             match started {
-                Ok(begun) => {
-                    self.progress.begin(number, begun.start);
+                Ok(start) => {
+                    self.progress.begin(number, start.offset);
                     tracing::info!(
                         partition = number,
-                        log = begun.log,
-                        offset = begun.start,
+                        log = start.log,
+                        offset = start.offset,
                         "started reading partition"
                     );
-                    self.partitions.insert(number, Partition::new(begun));
+                    self.partitions.insert(number, Partition::new(start));
                     return Ok(());
                 }
                 Err(Error::Log(error @ matyan_log::Error::Trimmed { .. })) => {
@@ -281,14 +286,14 @@ impl Ingestion {
     fn revoke(&mut self, number: u32) {
         self.partitions.remove(&number);
         self.progress.forget(number);
-        for slot in self.runs.values_mut() {
-            let dropped: usize = slot
+        for run in self.runs.values_mut() {
+            let dropped: usize = run
                 .queue
                 .iter()
                 .filter(|entry| entry.position.partition == number)
                 .map(|entry| entry.bytes)
                 .sum();
-            slot.queue.retain(|entry| entry.position.partition != number);
+            run.queue.retain(|entry| entry.position.partition != number);
             self.window -= dropped;
         }
     }
@@ -301,13 +306,14 @@ impl Ingestion {
     ) -> Result<(), Error> {
         let Some(partition) = self.partitions.get_mut(&number) else { return Ok(()) };
         let records = match partition.verify(records) {
-            partition::Verified::Good(records) => records,
-            partition::Verified::OtherLog => {
-                self.age.wait();
+            partition::FirstRecord::Expected(records) => records,
+            partition::FirstRecord::OtherLog => {
+                self.age.set_waiting();
                 let (deps, log) = (&self.deps, partition.log());
-                let replaced = patiently(stop, &self.heartbeat, "assign a number to a new log", || {
-                    identity::replace(deps, number, log)
-                });
+                let replaced =
+                    retry_until_done(stop, &self.heartbeat, "assign a number to a new log", || {
+                        log_identity::replace(deps, number, log)
+                    });
                 if replaced.await?.is_none() {
                     return Ok(());
                 }
@@ -328,11 +334,11 @@ impl Ingestion {
             let (project, project_name) = project;
             let key = RunKey { project, project_name, id: entry.run_id.clone() };
             self.window += entry.bytes;
-            let slot = self.slot(&key);
-            if slot.queue.is_empty() && slot.writer.is_some() {
+            let run = self.active_run(&key);
+            if run.queue.is_empty() && run.writer.is_some() {
                 touched.push(key);
             }
-            slot.queue.push_back(entry);
+            run.queue.push_back(entry);
         }
         touched.into_iter().for_each(|key| self.dispatch(key));
         Ok(())
@@ -348,9 +354,9 @@ impl Ingestion {
         if let Some((name, project)) = self.projects.get_key_value(entry.project.as_str()) {
             return Ok(Some((*project, name.clone())));
         }
-        self.age.wait();
+        self.age.set_waiting();
         let (deps, name) = (&self.deps, &entry.project);
-        let found = patiently(stop, &self.heartbeat, "look up a project", || async {
+        let found = retry_until_done(stop, &self.heartbeat, "look up a project", || async {
             Ok(project_find(&*deps.store.snapshot().await?, name).await?)
         });
         Ok(match found.await? {
@@ -369,7 +375,7 @@ impl Ingestion {
         })
     }
 
-    fn slot(&mut self, key: &RunKey) -> &mut Slot {
+    fn active_run(&mut self, key: &RunKey) -> &mut ActiveRun {
         self.uses += 1;
         if !self.runs.contains_key(key) {
             let writer = Some(RunWriter::new(
@@ -378,59 +384,59 @@ impl Ingestion {
                 self.dead_letters.clone(),
                 self.metrics.transactions.clone(),
             ));
-            self.runs.insert(key.clone(), Slot { queue: VecDeque::new(), writer, bytes: 0, used: 0 });
+            self.runs.insert(key.clone(), ActiveRun { queue: VecDeque::new(), writer, bytes: 0, used: 0 });
         }
-        let slot = self.runs.get_mut(key).expect("the slot was inserted above");
-        slot.used = self.uses;
-        slot
+        let run = self.runs.get_mut(key).expect("the run was inserted above");
+        run.used = self.uses;
+        run
     }
 
     /// Starts a turn of the run's writer with the queued entries, if it is idle.
     fn dispatch(&mut self, key: RunKey) {
-        let Some(slot) = self.runs.get_mut(&key) else { return };
-        if slot.queue.is_empty() {
+        let Some(run) = self.runs.get_mut(&key) else { return };
+        if run.queue.is_empty() {
             return;
         }
-        let Some(mut writer) = slot.writer.take() else { return };
+        let Some(mut writer) = run.writer.take() else { return };
         let (mut entries, mut bytes) = (Vec::new(), 0);
-        while let Some(entry) = slot.queue.front()
+        while let Some(entry) = run.queue.front()
             && (entries.is_empty() || bytes + entry.bytes <= TURN_BYTES)
         {
             bytes += entry.bytes;
-            entries.extend(slot.queue.pop_front());
+            entries.extend(run.queue.pop_front());
         }
-        self.idle_bytes -= std::mem::take(&mut slot.bytes);
+        self.idle_bytes -= std::mem::take(&mut run.bytes);
         let positions = entries.iter().map(|entry: &Entry| entry.position).collect();
         let stop = self.stop_writers.clone();
         let folds = self.folds.clone();
         let seconds = self.metrics.turn_seconds.clone();
         self.writers.spawn(async move {
-            let room = folds.room(bytes).await;
+            let room = folds.reserve(bytes).await;
             let _timer = seconds.start_timer();
             let mut applied = writer.apply(entries, &stop).await;
-            folds.notice(&key, std::mem::take(&mut applied.blocks), room);
-            Turn { key, writer, positions, bytes, applied }
+            folds.send(&key, std::mem::take(&mut applied.blocks), room);
+            TurnResult { key, writer, positions, bytes, applied }
         });
     }
 
-    fn finish_turn(&mut self, turn: Result<Turn, JoinError>) -> Result<(), Error> {
-        let Turn { key, writer, positions, bytes, applied } =
+    fn finish_turn(&mut self, turn: Result<TurnResult, JoinError>) -> Result<(), Error> {
+        let TurnResult { key, writer, positions, bytes, applied } =
             turn.map_err(|error| Error::Writer(error.to_string()))?;
         self.window -= bytes;
         self.metrics.applied(&applied);
         if applied.is_complete {
             for position in positions {
                 if let Some(partition) = self.partitions.get_mut(&position.partition)
-                    && let Some(applied) = partition.done(position)
+                    && let Some(applied) = partition.complete(position)
                 {
-                    self.progress.tell(position.partition, applied);
+                    self.progress.report(position.partition, applied);
                 }
             }
         }
         let bytes = writer.bytes();
-        if let Some(slot) = self.runs.get_mut(&key) {
-            slot.bytes = bytes;
-            slot.writer = Some(writer);
+        if let Some(run) = self.runs.get_mut(&key) {
+            run.bytes = bytes;
+            run.writer = Some(writer);
         }
         self.idle_bytes += bytes;
         if applied.is_complete {
@@ -444,18 +450,17 @@ impl Ingestion {
 
     /// Evicts the less recently written half of the idle runs.
     fn forget_idle(&mut self) {
-        let is_idle = |slot: &Slot| slot.queue.is_empty() && slot.writer.is_some();
-        let mut uses: Vec<u64> =
-            self.runs.values().filter(|slot| is_idle(slot)).map(|slot| slot.used).collect();
+        let is_idle = |run: &ActiveRun| run.queue.is_empty() && run.writer.is_some();
+        let mut uses: Vec<u64> = self.runs.values().filter(|run| is_idle(run)).map(|run| run.used).collect();
         if uses.is_empty() {
             return;
         }
         uses.sort_unstable();
         let middle = uses[uses.len() / 2];
-        self.runs.retain(|_, slot| {
-            let keep = !is_idle(slot) || slot.used > middle;
+        self.runs.retain(|_, run| {
+            let keep = !is_idle(run) || run.used > middle;
             if !keep {
-                self.idle_bytes -= slot.bytes;
+                self.idle_bytes -= run.bytes;
             }
             keep
         });
@@ -464,7 +469,7 @@ impl Ingestion {
 
 /// Retries until the attempt succeeds, or fails in a way that waiting does not fix. `None` once
 /// it is stopped.
-async fn patiently<T, F>(
+async fn retry_until_done<T, F>(
     stop: &CancellationToken,
     heartbeat: &Heartbeat,
     what: &str,

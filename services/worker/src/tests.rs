@@ -2,7 +2,7 @@
 //! scenario for each rule.
 
 pub(crate) mod harness;
-mod read;
+mod run_reader;
 
 mod control;
 mod ingest;

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 
 use matyan_proto::{ingest::v1 as pb, limits};
 
-use super::{Problem, context};
+use super::{Problem, values};
 
 #[derive(Debug, Default)]
 pub(crate) struct Dictionary {
@@ -113,7 +113,7 @@ impl Dictionary {
         if dtype.len() > limits::DTYPE_BYTES {
             return Err(Problem::too_long("dtype", dtype.len(), limits::DTYPE_BYTES));
         }
-        context::check(context)?;
+        values::check_context(context)?;
         let bytes = name.len() + context.len() + dtype.len();
         if self.bytes + bytes > limits::DICTIONARY_BYTES {
             let reason = format!(

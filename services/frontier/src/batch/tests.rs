@@ -11,11 +11,11 @@ fn bytes(batch: &pb::IngestionBatch) -> Bytes {
     batch.encode_to_vec().into()
 }
 
-fn check_with(dictionary: &mut Dictionary, batch: &pb::IngestionBatch) -> Checked {
+fn check_with(dictionary: &mut Dictionary, batch: &pb::IngestionBatch) -> CheckedBatch {
     check(&run(), dictionary, |_| Ok(()), bytes(batch)).unwrap()
 }
 
-fn check_alone(batch: &pb::IngestionBatch) -> Checked {
+fn check_alone(batch: &pb::IngestionBatch) -> CheckedBatch {
     check_with(&mut Dictionary::default(), batch)
 }
 
@@ -41,7 +41,7 @@ fn points_only(series: &[u32]) -> pb::IngestionBatch {
     pb::IngestionBatch { points: vec![points(series)], ..Default::default() }
 }
 
-fn rejected(checked: Checked) -> Vec<(u32, u32, String)> {
+fn rejected(checked: CheckedBatch) -> Vec<(u32, u32, String)> {
     let (entries, total) = checked.rejections.into_parts();
     assert_eq!(total, entries.iter().map(|entry| entry.count).sum::<u32>());
     entries.into_iter().map(|entry| (entry.item, entry.count, entry.field)).collect()

@@ -29,19 +29,20 @@ fn run_ids() {
 #[test]
 fn reserved_run_ids_are_refused_by_every_request() {
     let run_id = || "progress_1".to_owned();
-    let opened = Open::parse(pb::StreamOpen { run_id: run_id(), ..Default::default() }, || [7; 16]);
-    let published = Publish::parse(pb::PublishRequest { run_id: run_id(), ..Default::default() }, || [7; 16]);
+    let opened = OpenCommand::parse(pb::StreamOpen { run_id: run_id(), ..Default::default() }, || [7; 16]);
+    let published =
+        PublishCommand::parse(pb::PublishRequest { run_id: run_id(), ..Default::default() }, || [7; 16]);
     let presigned = presign("", "progress_1", "a.png");
     for refused in [opened.unwrap_err(), published.unwrap_err(), presigned.unwrap_err()] {
         assert_eq!(refused.to_string(), "`run_id` begins with `progress`, which is reserved: choose another");
     }
 }
 
-fn presign(project: &str, run_id: &str, path: &str) -> Result<Presign> {
+fn presign(project: &str, run_id: &str, path: &str) -> Result<PresignCommand> {
     let caller = Caller { project: project.into(), ..Caller::default() };
     let request =
         pb::PresignRequest { run_id: run_id.into(), artifact_path: path.into(), content_type: String::new() };
-    Presign::parse(&caller, request)
+    PresignCommand::parse(&caller, request)
 }
 
 fn check_path_refused(path: &str) {
@@ -91,14 +92,14 @@ fn metadata_identifies_the_caller() {
     assert_eq!(caller("traceparent", "00-zz").unwrap().trace, None);
 }
 
-fn open(producer_id: &'static [u8], acknowledged: u64) -> Result<Open> {
+fn open(producer_id: &'static [u8], acknowledged: u64) -> Result<OpenCommand> {
     let open = pb::StreamOpen {
         run_id: "run".into(),
         producer_id: Bytes::from_static(producer_id),
         acknowledged,
         ..Default::default()
     };
-    Open::parse(open, || [7; 16])
+    OpenCommand::parse(open, || [7; 16])
 }
 
 #[test]
@@ -112,7 +113,7 @@ fn producers() {
         producer_id: Bytes::from_static(&[1; 16]),
         ..Default::default()
     };
-    let open = Open::parse(pb::StreamOpen { ephemeral: true, ..of_a_connection }, || [7; 16]).unwrap();
+    let open = OpenCommand::parse(pb::StreamOpen { ephemeral: true, ..of_a_connection }, || [7; 16]).unwrap();
     assert_eq!(open.producer, Producer { id: [1; 16], ephemeral: true });
 }
 
@@ -125,18 +126,18 @@ fn a_dictionary_needs_a_batch_that_defined_it() {
         dictionary: Bytes::from_static(&[0x0a, 0x00]),
         ..Default::default()
     };
-    assert!(Open::parse(open(0), || [7; 16]).is_err());
-    assert_eq!(Open::parse(open(1), || [7; 16]).unwrap().series.len(), 1);
+    assert!(OpenCommand::parse(open(0), || [7; 16]).is_err());
+    assert_eq!(OpenCommand::parse(open(1), || [7; 16]).unwrap().series.len(), 1);
 }
 
-fn publish(producer_id: &'static [u8], sequence: u64) -> Result<Publish> {
+fn publish(producer_id: &'static [u8], sequence: u64) -> Result<PublishCommand> {
     let request = pb::PublishRequest {
         run_id: "run".into(),
         producer_id: Bytes::from_static(producer_id),
         sequence,
         batch: Bytes::new(),
     };
-    Publish::parse(request, || [7; 16])
+    PublishCommand::parse(request, || [7; 16])
 }
 
 #[test]

@@ -30,12 +30,12 @@ fn vector_files(name: &str) -> Vec<PathBuf> {
 }
 
 /// The batch that a client must have sent to produce this envelope.
-struct Sent {
+struct SentMessage {
     batch: pb::IngestionBatch,
     envelope: Value,
 }
 
-impl Sent {
+impl SentMessage {
     fn new(mut envelope: Value) -> Self {
         // The key of a blob is now always built from the run and the path; Matyan 0.3
         // accepted any.
@@ -181,7 +181,8 @@ async fn vectors_gateway_edge_cases_are_published_as_before() {
         let vectors: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
         for case in vectors["ws"].as_array().unwrap() {
             let published = case["reference_published"].as_array().unwrap();
-            let sent: Vec<Sent> = published.iter().map(|record| Sent::new(record["value"].clone())).collect();
+            let sent: Vec<SentMessage> =
+                published.iter().map(|record| SentMessage::new(record["value"].clone())).collect();
             check_published(case["name"].as_str().unwrap(), &sent).await;
             compared += sent.len();
         }
@@ -190,18 +191,18 @@ async fn vectors_gateway_edge_cases_are_published_as_before() {
     assert!(compared > 20);
 }
 
-async fn check_published(name: &str, sent: &[Sent]) {
-    let world = World::json().await;
+async fn check_published(name: &str, sent: &[SentMessage]) {
+    let env = TestEnv::json().await;
     for sent in sent {
         let request = pb::PublishRequest {
             run_id: sent.envelope["run_id"].as_str().unwrap().to_owned(),
             batch: prost::Message::encode_to_vec(&sent.batch).into(),
             ..Default::default()
         };
-        let answer = world.client().publish(request).await.unwrap().into_inner();
+        let answer = env.client().publish(request).await.unwrap().into_inner();
         assert_eq!(answer.rejections, [], "{name}");
     }
-    let records = world.all_records().await;
+    let records = env.all_records().await;
     assert_eq!(records.len(), sent.len(), "{name}");
     for (record, sent) in records.iter().zip(sent) {
         let mut envelope: Value = serde_json::from_slice(&record.value).unwrap();
@@ -214,14 +215,14 @@ async fn check_published(name: &str, sent: &[Sent]) {
 
 #[tokio::test]
 async fn a_stream_names_series_that_earlier_batches_defined() {
-    let world = World::json().await;
-    let mut stream = world.stream_open(open_producer(0), &[]).await;
+    let env = TestEnv::json().await;
+    let mut stream = env.stream_open(open_producer(0), &[]).await;
     stream.send(1, &points(0, &["a"], &[0])).await;
     stream.send(2, &points(1, &["b"], &[1, 0])).await;
     stream.acknowledged(2).await;
     stream.hang_up();
     let reopened = pb::StreamOpen { dictionary: dictionary(&["a", "b"]), ..open_producer(2) };
-    let mut stream = world.stream_open(reopened, &[]).await;
+    let mut stream = env.stream_open(reopened, &[]).await;
     stream.send(3, &points(2, &["c"], &[2, 0, 1])).await;
     stream.acknowledged(3).await;
 
@@ -236,7 +237,7 @@ async fn a_stream_names_series_that_earlier_batches_defined() {
             format!("{}:{}/{}", header("matyan-sequence"), header("matyan-item"), header("matyan-items"));
         (envelope["payload"]["name"].as_str().unwrap().to_owned(), place)
     };
-    let names: Vec<_> = world.all_records().await.iter().map(name).collect();
+    let names: Vec<_> = env.all_records().await.iter().map(name).collect();
     let expected =
         [("a", "1:0/1"), ("b", "2:0/2"), ("a", "2:1/2"), ("c", "3:0/3"), ("a", "3:1/3"), ("b", "3:2/3")];
     assert_eq!(names, expected.map(|(name, place)| (name.to_owned(), place.to_owned())));
@@ -244,8 +245,8 @@ async fn a_stream_names_series_that_earlier_batches_defined() {
 
 #[tokio::test]
 async fn only_the_item_that_is_too_large_as_json_is_rejected() {
-    let world = World::json().await;
-    let mut stream = world.stream().await;
+    let env = TestEnv::json().await;
+    let mut stream = env.stream().await;
     let object = |text: &str| {
         let value = to_cbor(&serde_json::json!({"data": text}));
         Kind::LogObject(pb::LogObject { name: "o".into(), value, ..Default::default() })
@@ -255,5 +256,5 @@ async fn only_the_item_that_is_too_large_as_json_is_rejected() {
     stream.send(1, &pb::IngestionBatch { events, ..Default::default() }).await;
     let answer = stream.acknowledged(1).await;
     assert_eq!((answer.rejected_items, answer.rejections[0].item), (1, 0));
-    assert_eq!(world.record_count().await, 1);
+    assert_eq!(env.record_count().await, 1);
 }

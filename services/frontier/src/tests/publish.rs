@@ -14,8 +14,8 @@ fn request(batch: &pb::IngestionBatch) -> pb::PublishRequest {
 
 #[tokio::test]
 async fn a_batch_is_durable_once_it_is_answered() {
-    let world = World::new().await;
-    let mut client = world.client();
+    let env = TestEnv::new().await;
+    let mut client = env.client();
     let batch = points(0, &["loss"], &[0, 0, 5]);
     let answer = client.publish(request(&batch)).await.unwrap().into_inner();
     assert_eq!(answer.position.unwrap().offset, 0);
@@ -23,36 +23,36 @@ async fn a_batch_is_durable_once_it_is_answered() {
     let answer = client.publish(request(&tag("t"))).await.unwrap().into_inner();
     assert_eq!((answer.position.unwrap().offset, answer.rejected_items), (1, 0));
 
-    let entries = world.entries().await;
+    let entries = env.entries().await;
     assert!(entries.iter().all(|entry| entry.ephemeral_producer && entry.sequence == 1));
     assert_ne!(entries[0].producer_id, entries[1].producer_id, "each call has its own producer");
 }
 
 #[tokio::test]
 async fn calls_of_a_producer_are_numbered() {
-    let world = World::new().await;
+    let env = TestEnv::new().await;
     for sequence in 1..=2 {
         let producer_id = Bytes::from_static(&[9; 16]);
         let request = pb::PublishRequest { producer_id, sequence, ..request(&points(0, &["loss"], &[0])) };
-        world.client().publish(request).await.unwrap();
+        env.client().publish(request).await.unwrap();
     }
     let marks: Vec<_> =
-        world.entries().await.iter().map(|entry| (entry.sequence, entry.acknowledged)).collect();
+        env.entries().await.iter().map(|entry| (entry.sequence, entry.acknowledged)).collect();
     assert_eq!(marks, [(1, 0), (2, 1)]);
 }
 
 #[tokio::test]
 async fn a_call_is_retried_without_duplication() {
-    let world = World::new().await;
-    world.faults.script_appends([Some(AppendFault::ErrorAfter)]);
-    world.client().publish(request(&tag("t"))).await.unwrap();
-    let entries = world.entries().await;
+    let env = TestEnv::new().await;
+    env.faults.script_appends([Some(AppendFault::ErrorAfter)]);
+    env.client().publish(request(&tag("t"))).await.unwrap();
+    let entries = env.entries().await;
     assert_eq!((entries.len(), &entries[0]), (2, &entries[1]));
 }
 
 #[tokio::test]
 async fn wrong_requests_are_refused() {
-    let world = World::new().await;
+    let env = TestEnv::new().await;
     let good = request(&tag("t"));
     for (request, code, word) in [
         (pb::PublishRequest { run_id: "..".into(), ..good.clone() }, Code::InvalidArgument, "run_id"),
@@ -64,9 +64,9 @@ async fn wrong_requests_are_refused() {
         ),
         (request(&points(3, &["a"], &[3])), Code::FailedPrecondition, "series_base"),
     ] {
-        let status = world.client().publish(request).await.unwrap_err();
+        let status = env.client().publish(request).await.unwrap_err();
         assert_eq!(status.code(), code, "{status}");
         assert!(status.message().contains(word), "{status}");
     }
-    assert_eq!(world.record_count().await, 0);
+    assert_eq!(env.record_count().await, 0);
 }

@@ -12,17 +12,17 @@ use super::harness::*;
 
 #[tokio::test]
 async fn a_batch_is_written_to_the_log_unchanged() {
-    let world = World::new().await;
+    let env = TestEnv::new().await;
     let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
     let metadata = [("matyan-project", "team"), ("matyan-caller", "ann"), ("traceparent", trace)];
-    let mut stream = world.stream_open(open_producer(0), &metadata).await;
+    let mut stream = env.stream_open(open_producer(0), &metadata).await;
     let batch = points(0, &["loss", "acc"], &[0, 1, 1]);
     stream.send(1, &batch).await;
     let answer = stream.acknowledged(1).await;
     let position = answer.position.unwrap();
     assert_eq!((position.log, position.partition, position.offset), (LogPosition::UNKNOWN_LOG, 0, 0));
 
-    let records = world.all_records().await;
+    let records = env.all_records().await;
     assert_eq!(records.len(), 1);
     assert_eq!(records[0].key, "run");
     let content_type = "application/x-protobuf;type=matyan.log.v1.LogEntry";
@@ -45,29 +45,29 @@ async fn a_batch_is_written_to_the_log_unchanged() {
 
 #[tokio::test]
 async fn a_batch_may_have_its_own_trace() {
-    let world = World::new().await;
+    let env = TestEnv::new().await;
     let trace = |digit: &str| format!("00-{}-{}-01", digit.repeat(32), digit.repeat(16));
-    let mut stream = world.stream_open(open(), &[("traceparent", &trace("a"))]).await;
+    let mut stream = env.stream_open(open(), &[("traceparent", &trace("a"))]).await;
     for (sequence, traceparent) in [(1, String::new()), (2, trace("b")), (3, "nonsense".to_owned())] {
         let batch = tag("t").encode_to_vec().into();
         stream.send_message(Message::Batch(pb::StreamBatch { sequence, batch, traceparent })).await;
     }
     stream.acknowledged(3).await;
     let headers = |record: &matyan_log::Record| record.headers.get(1).map(|(_, value)| value.clone());
-    let traces: Vec<_> = world.all_records().await.iter().map(headers).collect();
+    let traces: Vec<_> = env.all_records().await.iter().map(headers).collect();
     assert_eq!(traces, [Some(trace("a").into()), Some(trace("b").into()), None]);
 }
 
 #[tokio::test]
 async fn a_client_without_ids_gets_a_producer_for_the_stream() {
-    let world = World::new().await;
+    let env = TestEnv::new().await;
     for _ in 0..2 {
-        let mut stream = world.stream().await;
+        let mut stream = env.stream().await;
         stream.send(1, &tag("t")).await;
         stream.acknowledged(1).await;
         assert_eq!(stream.finish().await.1.ok(), Some(()));
     }
-    let entries = world.entries().await;
+    let entries = env.entries().await;
     assert!(entries.iter().all(|entry| entry.ephemeral_producer && entry.sequence == 1));
     assert_ne!(entries[0].producer_id, entries[1].producer_id);
 }
@@ -75,8 +75,8 @@ async fn a_client_without_ids_gets_a_producer_for_the_stream() {
 #[tokio::test]
 async fn acknowledgements_are_cumulative_and_in_order() {
     const BATCHES: u64 = 2_000;
-    let world = World::new().await;
-    let stream = world.stream().await;
+    let env = TestEnv::new().await;
+    let stream = env.stream().await;
     let sender = stream.sender();
     let send = tokio::spawn(async move {
         for sequence in 1..=BATCHES {
@@ -98,7 +98,7 @@ async fn acknowledgements_are_cumulative_and_in_order() {
         last = answer;
     }
     send.await.unwrap();
-    let entries = world.entries().await;
+    let entries = env.entries().await;
     assert!(entries.iter().map(|entry| entry.sequence).eq(1..=BATCHES));
     assert!(entries.iter().all(|entry| entry.acknowledged < entry.sequence));
     assert!(entries.is_sorted_by_key(|entry| entry.acknowledged));
@@ -107,8 +107,8 @@ async fn acknowledgements_are_cumulative_and_in_order() {
 
 #[tokio::test]
 async fn bad_items_are_rejected_and_the_rest_is_published() {
-    let world = World::new().await;
-    let mut stream = world.stream().await;
+    let env = TestEnv::new().await;
+    let mut stream = env.stream().await;
     let long = "x".repeat(2_000);
     let mut batch = points(0, &["loss", &long], &[0, 1, 0]);
     batch.events = [tag(&long).events, tag("good").events].concat();
@@ -122,18 +122,18 @@ async fn bad_items_are_rejected_and_the_rest_is_published() {
     assert!(answer.rejections[1].reason.contains("series 1"), "{answer:?}");
     assert_eq!(stream.acknowledged(2).await.rejections[0].item, 1);
 
-    let entries = world.entries().await;
+    let entries = env.entries().await;
     let first = pb::IngestionBatch::decode(entries[0].batch.clone()).unwrap();
     assert_eq!((first.events, first.points[0].series.as_slice()), (tag("good").events, &[0, 0][..]));
     assert_eq!(first.series, [series("loss"), pb::SeriesDef::default()]);
-    assert_eq!(world.metric("matyan_ingest_rejected_items_total"), 3.0);
-    assert_eq!(world.metric("matyan_ws_messages_total"), 4.0);
+    assert_eq!(env.metric("matyan_ingest_rejected_items_total"), 3.0);
+    assert_eq!(env.metric("matyan_ws_messages_total"), 4.0);
 }
 
 #[tokio::test]
 async fn a_batch_rejected_as_a_whole_continues_the_sequence() {
-    let world = World::new().await;
-    let mut stream = world.stream().await;
+    let env = TestEnv::new().await;
+    let mut stream = env.stream().await;
     stream.send(1, &points(0, &["loss"], &[0])).await;
     stream.send_bytes(2, Bytes::from_static(b"{\"type\":\"create_run\"}")).await;
     stream.send_bytes(3, vec![0; (16 << 20) + 1].into()).await;
@@ -144,25 +144,25 @@ async fn a_batch_rejected_as_a_whole_continues_the_sequence() {
         assert_eq!((answer.rejections[0].field.as_str(), answer.rejected_items), (field, 1));
     }
     stream.acknowledged(5).await;
-    let entries = world.entries().await;
+    let entries = env.entries().await;
     assert!(entries.iter().map(|entry| entry.sequence).eq(1..=5));
     assert!(entries[1..4].iter().all(|entry| entry.batch.is_empty()));
 }
 
 #[tokio::test]
 async fn a_batch_of_the_largest_size_passes() {
-    let world = World::new().await;
-    let mut stream = world.stream().await;
+    let env = TestEnv::new().await;
+    let mut stream = env.stream().await;
     let batch = heavy((16 << 20) - 128);
     stream.send(1, &batch).await;
     stream.acknowledged(1).await;
-    assert_eq!(world.entries().await[0].batch, batch.encode_to_vec());
+    assert_eq!(env.entries().await[0].batch, batch.encode_to_vec());
 }
 
 #[tokio::test]
 async fn a_durable_batch_is_acknowledged_again_but_not_appended_again() {
-    let world = World::new().await;
-    let mut stream = world.stream_open(open_producer(0), &[]).await;
+    let env = TestEnv::new().await;
+    let mut stream = env.stream_open(open_producer(0), &[]).await;
     stream.send(1, &tag("a")).await;
     stream.send(2, &tag("b")).await;
     let first = stream.acknowledged(2).await;
@@ -170,13 +170,13 @@ async fn a_durable_batch_is_acknowledged_again_but_not_appended_again() {
     assert_eq!(stream.answer().await.unwrap().unwrap(), first);
     stream.send(3, &tag("c")).await;
     stream.acknowledged(3).await;
-    assert!(world.entries().await.iter().map(|entry| entry.sequence).eq(1..=3));
+    assert!(env.entries().await.iter().map(|entry| entry.sequence).eq(1..=3));
 }
 
 #[tokio::test]
 async fn a_reopened_stream_continues_where_its_client_is() {
-    let world = World::new().await;
-    let mut stream = world.stream_open(open_producer(0), &[]).await;
+    let env = TestEnv::new().await;
+    let mut stream = env.stream_open(open_producer(0), &[]).await;
     stream.send(1, &points(0, &["a"], &[0])).await;
     stream.send(2, &points(1, &["b"], &[1])).await;
     stream.acknowledged(2).await;
@@ -185,14 +185,14 @@ async fn a_reopened_stream_continues_where_its_client_is() {
     // The client has not seen the second acknowledgement, so it resends that batch
     // unchanged.
     let open = pb::StreamOpen { dictionary: dictionary(&["a"]), ..open_producer(1) };
-    let mut stream = world.stream_open(open, &[]).await;
+    let mut stream = env.stream_open(open, &[]).await;
     stream.send(1, &tag("long acknowledged")).await;
     assert_eq!(stream.answer().await.unwrap().unwrap().sequence, 1);
     stream.send(2, &points(1, &["b"], &[1])).await;
     stream.send(3, &points(2, &["c"], &[0, 1, 2])).await;
     stream.acknowledged(3).await;
 
-    let entries = world.entries().await;
+    let entries = env.entries().await;
     let sequences: Vec<_> = entries.iter().map(|entry| (entry.sequence, entry.acknowledged)).collect();
     assert_eq!(sequences[2], (2, 1));
     assert_eq!(sequences.iter().map(|(sequence, _)| *sequence).collect::<Vec<_>>(), [1, 2, 2, 3]);
@@ -209,27 +209,27 @@ fn check_end(ended: (u64, Result<(), tonic::Status>), durable: u64, code: Code, 
 
 #[tokio::test]
 async fn a_gap_ends_the_stream_after_the_good_batches() {
-    let world = World::new().await;
-    let stream = world.stream().await;
+    let env = TestEnv::new().await;
+    let stream = env.stream().await;
     stream.send(1, &tag("a")).await;
     stream.send(3, &tag("c")).await;
     check_end(stream.finish().await, 1, Code::FailedPrecondition, "OUT_OF_SEQUENCE", "2 was expected");
-    assert_eq!(world.record_count().await, 1);
+    assert_eq!(env.record_count().await, 1);
 }
 
 #[tokio::test]
 async fn a_mismatched_dictionary_ends_the_stream() {
-    let world = World::new().await;
-    let stream = world.stream().await;
+    let env = TestEnv::new().await;
+    let stream = env.stream().await;
     stream.send(1, &points(0, &["a"], &[0])).await;
     stream.send(2, &points(0, &["b"], &[0])).await;
     check_end(stream.finish().await, 1, Code::FailedPrecondition, "OUT_OF_SEQUENCE", "series_base");
-    assert_eq!(world.record_count().await, 1);
+    assert_eq!(env.record_count().await, 1);
 }
 
 #[tokio::test]
 async fn wrong_messages_end_the_stream() {
-    let world = World::new().await;
+    let env = TestEnv::new().await;
     let batch = |sequence| {
         Some(Message::Batch(pb::StreamBatch {
             sequence,
@@ -250,54 +250,54 @@ async fn wrong_messages_end_the_stream() {
         (Some(Message::Open(open())), Some(Message::Open(open())), "batch"),
         (Some(Message::Open(open())), batch(0), "sequence"),
     ] {
-        let stream = world.stream_with(first, &[]).await;
+        let stream = env.stream_with(first, &[]).await;
         if let Some(second) = second {
             stream.send_message(second).await;
         }
         check_end(stream.finish().await, 0, Code::InvalidArgument, "INVALID_FIELD", word);
     }
-    assert_eq!(world.record_count().await, 0);
+    assert_eq!(env.record_count().await, 0);
 }
 
 #[tokio::test]
 async fn bad_metadata_is_refused() {
-    let world = World::new().await;
+    let env = TestEnv::new().await;
     let mut request = tonic::Request::new(tokio_stream::empty());
     request.metadata_mut().insert("matyan-project", "a/b".parse().unwrap());
-    let status = world.client().stream(request).await.unwrap_err();
+    let status = env.client().stream(request).await.unwrap_err();
     assert_eq!((status.code(), reason(&status).as_str()), (Code::InvalidArgument, "INVALID_FIELD"));
 }
 
 #[tokio::test]
 async fn all_batches_of_an_ended_stream_are_acknowledged() {
-    let world = World::new().await;
-    let stream = world.stream().await;
+    let env = TestEnv::new().await;
+    let stream = env.stream().await;
     for sequence in 1..=50 {
         stream.send(sequence, &tag("t")).await;
     }
     let (last, ended) = stream.finish().await;
     ended.unwrap();
     assert_eq!(last, 50);
-    world.until("matyan_ingest_streams_active", |streams| streams == 0.0).await;
-    assert_eq!(world.metric("matyan_ingest_in_flight_bytes"), 0.0);
+    env.until("matyan_ingest_streams_active", |streams| streams == 0.0).await;
+    assert_eq!(env.metric("matyan_ingest_in_flight_bytes"), 0.0);
 }
 
 #[tokio::test]
 async fn an_empty_stream_ends_without_an_error() {
-    let world = World::new().await;
-    let stream = world.stream().await;
+    let env = TestEnv::new().await;
+    let stream = env.stream().await;
     assert_eq!(stream.finish().await.1.ok(), Some(()));
 }
 
 /// A client that never reads its answers blocks nothing: they are merged.
 #[tokio::test]
 async fn answers_that_are_not_read_are_merged() {
-    let world = World::new().await;
-    let stream = world.stream().await;
+    let env = TestEnv::new().await;
+    let stream = env.stream().await;
     for sequence in 1..=1_000 {
         stream.send(sequence, &tag("t")).await;
     }
-    world.until("matyan_ingest_batches_total", |batches| batches == 1_000.0).await;
+    env.until("matyan_ingest_batches_total", |batches| batches == 1_000.0).await;
     let (last, ended) = stream.finish().await;
     ended.unwrap();
     assert_eq!(last, 1_000);

@@ -15,49 +15,49 @@ use tokio::time::Instant;
 use super::harness::*;
 use crate::Frontier;
 
-fn client(world: &World) -> SystemServiceClient<SystemServiceServer<Frontier>> {
-    SystemServiceClient::new(world.frontier.system_server())
+fn client(env: &TestEnv) -> SystemServiceClient<SystemServiceServer<Frontier>> {
+    SystemServiceClient::new(env.frontier.system_server())
 }
 
-async fn readiness(world: &World) -> (bool, Vec<(String, bool)>) {
-    let answer = client(world).readiness(pb::ReadinessRequest::default()).await.unwrap().into_inner();
+async fn readiness(env: &TestEnv) -> (bool, Vec<(String, bool)>) {
+    let answer = client(env).readiness(pb::ReadinessRequest::default()).await.unwrap().into_inner();
     (answer.ready, answer.checks.into_iter().map(|check| (check.name, check.ok)).collect())
 }
 
 #[tokio::test]
 async fn it_is_ready_while_the_log_takes_records() {
-    let world = World::new().await;
+    let env = TestEnv::new().await;
     let checks = |log| vec![("log".to_owned(), log), ("blobs".to_owned(), true)];
-    assert_eq!(readiness(&world).await, (true, checks(true)));
+    assert_eq!(readiness(&env).await, (true, checks(true)));
 
-    world.faults.script_appends([const { Some(AppendFault::ErrorBefore) }; 3]);
-    let mut stream = world.stream().await;
+    env.faults.script_appends([const { Some(AppendFault::ErrorBefore) }; 3]);
+    let mut stream = env.stream().await;
     stream.send(1, &tag("t")).await;
-    world.until("matyan_ingest_append_failures_total", |failures| failures > 0.0).await;
-    assert_eq!(readiness(&world).await, (false, checks(false)));
+    env.until("matyan_ingest_append_failures_total", |failures| failures > 0.0).await;
+    assert_eq!(readiness(&env).await, (false, checks(false)));
     stream.acknowledged(1).await;
-    assert_eq!(readiness(&world).await, (true, checks(true)));
+    assert_eq!(readiness(&env).await, (true, checks(true)));
 
     stream.hang_up();
-    world.frontier.drain().await;
-    assert_eq!(readiness(&world).await, (false, checks(false)));
+    env.frontier.drain().await;
+    assert_eq!(readiness(&env).await, (false, checks(false)));
 }
 
 #[tokio::test]
 async fn a_hanging_log_is_reported() {
-    let world = World::new().await;
-    world.faults.stop();
+    let env = TestEnv::new().await;
+    env.faults.stop();
     tokio::time::pause();
-    let answer = client(&world).readiness(pb::ReadinessRequest::default()).await.unwrap().into_inner();
+    let answer = client(&env).readiness(pb::ReadinessRequest::default()).await.unwrap().into_inner();
     assert!(!answer.ready, "{answer:?}");
     assert_eq!(answer.checks[0].message, "no answer within 2 s");
 }
 
 #[tokio::test]
 async fn a_hanging_blob_store_is_reported_before_the_caller_gives_up() {
-    let world = World::new().await;
-    let hanging = FaultBlobs::new(world.blobs.clone(), |_| BlobFault::Delay(Duration::from_secs(3_600)));
-    let frontier = world.with_blobs(Arc::new(hanging));
+    let env = TestEnv::new().await;
+    let hanging = FaultBlobs::new(env.blobs.clone(), |_| BlobFault::Delay(Duration::from_secs(3_600)));
+    let frontier = env.with_blobs(Arc::new(hanging));
     let mut client = SystemServiceClient::new(frontier.system_server());
     tokio::time::pause();
     let asked = Instant::now();
@@ -70,10 +70,10 @@ async fn a_hanging_blob_store_is_reported_before_the_caller_gives_up() {
 
 #[tokio::test]
 async fn it_reports_version_and_limits() {
-    let world = World::new().await;
-    let version = client(&world).version(pb::VersionRequest {}).await.unwrap().into_inner();
+    let env = TestEnv::new().await;
+    let version = client(&env).version(pb::VersionRequest {}).await.unwrap().into_inner();
     assert_eq!((version.component.as_str(), version.version.is_empty()), ("frontier", false));
-    let answer = client(&world).limits(pb::LimitsRequest {}).await.unwrap().into_inner().limits.unwrap();
+    let answer = client(&env).limits(pb::LimitsRequest {}).await.unwrap().into_inner().limits.unwrap();
     assert_eq!(answer.run_id_bytes, Some(256));
     assert_eq!(answer.batch_bytes(), limits::BATCH_BYTES as u32);
 }

@@ -12,17 +12,17 @@ use tonic::{Code, Status};
 use super::harness::*;
 use crate::Settings;
 
-async fn presign(world: &World, path: &str) -> pb::PresignResponse {
+async fn presign(env: &TestEnv, path: &str) -> pb::PresignResponse {
     let request = pb::PresignRequest {
         run_id: "run".into(),
         artifact_path: path.into(),
         content_type: "text/plain".into(),
     };
-    world.client().presign(request).await.unwrap().into_inner()
+    env.client().presign(request).await.unwrap().into_inner()
 }
 
-async fn open(world: &World, path: &str) -> pb::UploadOpen {
-    let url = presign(world, path).await.upload_url;
+async fn open(env: &TestEnv, path: &str) -> pb::UploadOpen {
+    let url = presign(env, path).await.upload_url;
     let (_, token) = url.split_once('?').unwrap();
     pb::UploadOpen {
         key: format!("run/{path}"),
@@ -32,9 +32,9 @@ async fn open(world: &World, path: &str) -> pb::UploadOpen {
     }
 }
 
-async fn upload(world: &World, messages: Vec<Message>) -> Result<u64, Status> {
+async fn upload(env: &TestEnv, messages: Vec<Message>) -> Result<u64, Status> {
     let requests = messages.into_iter().map(|message| pb::UploadRequest { message: Some(message) });
-    let answer = world.client().upload(tokio_stream::iter(requests.collect::<Vec<_>>())).await?;
+    let answer = env.client().upload(tokio_stream::iter(requests.collect::<Vec<_>>())).await?;
     Ok(answer.into_inner().size)
 }
 
@@ -42,8 +42,8 @@ fn chunk(text: &str) -> Message {
     Message::Chunk(text.to_owned().into())
 }
 
-async fn content(world: &World, key: &str) -> Option<String> {
-    let (_, mut content) = world.blobs.read(&BlobKey::new(key).unwrap(), None).await.unwrap()?;
+async fn content(env: &TestEnv, key: &str) -> Option<String> {
+    let (_, mut content) = env.blobs.read(&BlobKey::new(key).unwrap(), None).await.unwrap()?;
     let mut bytes = Vec::new();
     while let Some(piece) = content.next().await {
         bytes.extend_from_slice(&piece.unwrap());
@@ -53,73 +53,72 @@ async fn content(world: &World, key: &str) -> Option<String> {
 
 #[tokio::test]
 async fn a_url_is_for_one_artifact_of_the_run() {
-    let world = World::new().await;
-    let answer = presign(&world, "a/b c.txt").await;
+    let env = TestEnv::new().await;
+    let answer = presign(&env, "a/b c.txt").await;
     assert!(answer.upload_url.starts_with("/api/v1/rest/blobs/run/a/b%20c.txt?expires="), "{answer:?}");
     assert_eq!((answer.key.as_str(), answer.expires_s), ("run/a/b c.txt", 60));
-    assert_eq!(world.metric("matyan_presign_total"), 1.0);
-    assert_eq!(world.record_count().await, 0, "the log is not touched");
+    assert_eq!(env.metric("matyan_presign_total"), 1.0);
+    assert_eq!(env.record_count().await, 0, "the log is not touched");
 
     for (run_id, path) in [("run", "../x"), ("run", ""), ("", "x"), ("a/b", "x"), ("run", "/x")] {
         let request =
             pb::PresignRequest { run_id: run_id.into(), artifact_path: path.into(), ..Default::default() };
-        let status = world.client().presign(request).await.unwrap_err();
+        let status = env.client().presign(request).await.unwrap_err();
         assert_eq!((status.code(), reason(&status).as_str()), (Code::InvalidArgument, "INVALID_FIELD"));
     }
 }
 
 #[tokio::test]
 async fn an_upload_is_stored() {
-    let world = World::new().await;
-    let known = pb::UploadOpen { content_length: Some(6), ..open(&world, "known").await };
-    assert_eq!(upload(&world, vec![Message::Open(known), chunk("abc"), chunk("def")]).await.unwrap(), 6);
-    assert_eq!(content(&world, "run/known").await.unwrap(), "abcdef");
+    let env = TestEnv::new().await;
+    let known = pb::UploadOpen { content_length: Some(6), ..open(&env, "known").await };
+    assert_eq!(upload(&env, vec![Message::Open(known), chunk("abc"), chunk("def")]).await.unwrap(), 6);
+    assert_eq!(content(&env, "run/known").await.unwrap(), "abcdef");
 
-    let unknown = open(&world, "unknown").await;
+    let unknown = open(&env, "unknown").await;
     assert_eq!(
-        upload(&world, vec![Message::Open(unknown), chunk("abc"), Message::Done(true)]).await.unwrap(),
+        upload(&env, vec![Message::Open(unknown), chunk("abc"), Message::Done(true)]).await.unwrap(),
         3
     );
-    let empty = open(&world, "empty").await;
-    assert_eq!(upload(&world, vec![Message::Open(empty), Message::Done(true)]).await.unwrap(), 0);
-    assert_eq!((world.metric("matyan_uploads_total"), world.metric("matyan_upload_bytes_total")), (3.0, 9.0));
+    let empty = open(&env, "empty").await;
+    assert_eq!(upload(&env, vec![Message::Open(empty), Message::Done(true)]).await.unwrap(), 0);
+    assert_eq!((env.metric("matyan_uploads_total"), env.metric("matyan_upload_bytes_total")), (3.0, 9.0));
 }
 
 #[tokio::test]
 async fn an_interrupted_upload_leaves_nothing() {
-    let world = World::new().await;
-    let short = pb::UploadOpen { content_length: Some(6), ..open(&world, "x").await };
-    let long = pb::UploadOpen { content_length: Some(2), ..open(&world, "x").await };
-    let unknown = open(&world, "x").await;
+    let env = TestEnv::new().await;
+    let short = pb::UploadOpen { content_length: Some(6), ..open(&env, "x").await };
+    let long = pb::UploadOpen { content_length: Some(2), ..open(&env, "x").await };
+    let unknown = open(&env, "x").await;
     for messages in [
         vec![Message::Open(short), chunk("abc")],
         vec![Message::Open(long), chunk("abc")],
         vec![Message::Open(unknown), chunk("abc")],
     ] {
-        let status = upload(&world, messages).await.unwrap_err();
+        let status = upload(&env, messages).await.unwrap_err();
         assert_eq!(
             (status.code(), reason(&status).as_str()),
             (Code::Aborted, "UPLOAD_INCOMPLETE"),
             "{status}"
         );
     }
-    assert_eq!(content(&world, "run/x").await, None);
-    assert_eq!(world.metric("matyan_uploads_total"), 0.0);
+    assert_eq!(content(&env, "run/x").await, None);
+    assert_eq!(env.metric("matyan_uploads_total"), 0.0);
 }
 
 #[tokio::test]
 async fn the_size_of_uploads_is_limited() {
-    let world = World::with(Settings { max_upload_bytes: 6, ..Settings::default() }).await;
-    let fits =
-        vec![Message::Open(open(&world, "fits").await), chunk("abc"), chunk("def"), Message::Done(true)];
-    assert_eq!(upload(&world, fits).await.unwrap(), 6);
-    let announced = pb::UploadOpen { content_length: Some(7), ..open(&world, "x").await };
-    let unknown = open(&world, "x").await;
+    let env = TestEnv::with(Settings { max_upload_bytes: 6, ..Settings::default() }).await;
+    let fits = vec![Message::Open(open(&env, "fits").await), chunk("abc"), chunk("def"), Message::Done(true)];
+    assert_eq!(upload(&env, fits).await.unwrap(), 6);
+    let announced = pb::UploadOpen { content_length: Some(7), ..open(&env, "x").await };
+    let unknown = open(&env, "x").await;
     for messages in [
         vec![Message::Open(announced)],
         vec![Message::Open(unknown), chunk("abc"), chunk("defg"), Message::Done(true)],
     ] {
-        let status = upload(&world, messages).await.unwrap_err();
+        let status = upload(&env, messages).await.unwrap_err();
         assert_eq!(
             (status.code(), reason(&status).as_str()),
             (Code::ResourceExhausted, "TOO_LARGE"),
@@ -127,28 +126,28 @@ async fn the_size_of_uploads_is_limited() {
         );
         assert!(status.message().contains("6 bytes"), "{status}");
     }
-    assert_eq!(content(&world, "run/x").await, None);
+    assert_eq!(content(&env, "run/x").await, None);
 }
 
 #[tokio::test]
 async fn a_token_is_valid_for_its_own_blob_until_it_expires() {
-    let world = World::new().await;
-    let mine = open(&world, "mine").await;
+    let env = TestEnv::new().await;
+    let mine = open(&env, "mine").await;
     let other = pb::UploadOpen { key: "run/other".into(), ..mine.clone() };
     let none = pb::UploadOpen { token: String::new(), ..mine.clone() };
     for open in [other, none] {
-        let status = upload(&world, vec![Message::Open(open), Message::Done(true)]).await.unwrap_err();
+        let status = upload(&env, vec![Message::Open(open), Message::Done(true)]).await.unwrap_err();
         assert_eq!((status.code(), reason(&status).as_str()), (Code::PermissionDenied, "PERMISSION_DENIED"));
     }
-    world.now_us.fetch_add(61_000_000, Ordering::Relaxed);
-    let status = upload(&world, vec![Message::Open(mine), Message::Done(true)]).await.unwrap_err();
+    env.now_us.fetch_add(61_000_000, Ordering::Relaxed);
+    let status = upload(&env, vec![Message::Open(mine), Message::Done(true)]).await.unwrap_err();
     assert_eq!(status.code(), Code::PermissionDenied);
 }
 
 #[tokio::test]
 async fn wrong_messages_are_refused() {
-    let world = World::new().await;
-    let good = open(&world, "x").await;
+    let env = TestEnv::new().await;
+    let good = open(&env, "x").await;
     let too_large = Message::Chunk(vec![0; (1 << 20) + 1].into());
     for (messages, code) in [
         (vec![], Code::InvalidArgument),
@@ -164,24 +163,24 @@ async fn wrong_messages_are_refused() {
         ),
         (vec![Message::Open(good), too_large], Code::ResourceExhausted),
     ] {
-        assert_eq!(upload(&world, messages).await.unwrap_err().code(), code);
+        assert_eq!(upload(&env, messages).await.unwrap_err().code(), code);
     }
-    assert_eq!(content(&world, "run/x").await, None);
+    assert_eq!(content(&env, "run/x").await, None);
 }
 
 #[tokio::test]
 async fn other_blob_stores_accept_no_uploads() {
-    let world = World::build(Settings::default(), false, Faults::scripted(std::time::Duration::ZERO)).await;
-    let open = open(&world, "x").await;
-    let status = upload(&world, vec![Message::Open(open)]).await.unwrap_err();
+    let env = TestEnv::build(Settings::default(), false, Faults::scripted(std::time::Duration::ZERO)).await;
+    let open = open(&env, "x").await;
+    let status = upload(&env, vec![Message::Open(open)]).await.unwrap_err();
     assert_eq!((status.code(), reason(&status).as_str()), (Code::Unimplemented, "UNIMPLEMENTED"));
 }
 
 #[tokio::test]
 async fn an_unavailable_blob_store_is_reported() {
-    let world = World::new().await;
-    let away = FaultBlobs::new(world.blobs.clone(), |_| matyan_blob::layers::BlobFault::Refuse);
-    let frontier = world.with_blobs(Arc::new(away));
+    let env = TestEnv::new().await;
+    let away = FaultBlobs::new(env.blobs.clone(), |_| matyan_blob::layers::BlobFault::Refuse);
+    let frontier = env.with_blobs(Arc::new(away));
     let request =
         pb::PresignRequest { run_id: "run".into(), artifact_path: "x".into(), ..Default::default() };
     let mut client = pb::ingest_service_client::IngestServiceClient::new(frontier.ingest_server());

@@ -5,18 +5,18 @@ use matyan_model::run::run_find;
 use super::*;
 use crate::{
     apply::RunWriter,
-    tests::harness::{P, TestRecord, World, record},
+    tests::harness::{P, TestEnv, TestRecord, record},
 };
 
-fn folder(world: &World) -> (FoldNotices, Folder) {
-    Folder::new(world.deps.clone(), Metrics::new(&prometheus::Registry::new()).unwrap())
+fn fold_task(env: &TestEnv) -> (FoldNotices, FoldTask) {
+    FoldTask::new(env.deps.clone(), Metrics::new(&prometheus::Registry::new()).unwrap())
 }
 
 /// Whether the folder's heartbeat reports a problem after a while.
-async fn hangs(world: &World) -> bool {
-    let (_notices, folder) = folder(world);
-    let (heartbeat, stop) = (folder.heartbeat.clone(), CancellationToken::new());
-    let folding = tokio::spawn(folder.run(stop.clone()));
+async fn hangs(env: &TestEnv) -> bool {
+    let (_notices, task) = fold_task(env);
+    let (heartbeat, stop) = (task.heartbeat.clone(), CancellationToken::new());
+    let folding = tokio::spawn(task.run(stop.clone()));
     tokio::time::pause();
     tokio::time::sleep(Duration::from_secs(400)).await;
     folding.abort();
@@ -25,37 +25,37 @@ async fn hangs(world: &World) -> bool {
 
 #[tokio::test]
 async fn folding_hangs_only_while_the_store_hangs() {
-    let world = World::new().await;
-    assert!(!hangs(&world).await);
+    let env = TestEnv::new().await;
+    assert!(!hangs(&env).await);
     tokio::time::resume();
-    world.faults.crash();
-    assert!(hangs(&world).await);
+    env.faults.crash();
+    assert!(hangs(&env).await);
 }
 
 /// An ingestion worker, which folds what it applies.
 struct Worker {
     notices: FoldNotices,
-    folder: Folder,
+    task: FoldTask,
     stop: CancellationToken,
 }
 
 impl Worker {
-    fn new(world: &World) -> Self {
-        let (notices, folder) = folder(world);
-        Self { notices, folder, stop: CancellationToken::new() }
+    fn new(env: &TestEnv) -> Self {
+        let (notices, task) = fold_task(env);
+        Self { notices, task, stop: CancellationToken::new() }
     }
 
-    async fn apply(&mut self, world: &World, writer: &mut RunWriter, record: TestRecord) {
+    async fn apply(&mut self, env: &TestEnv, writer: &mut RunWriter, record: TestRecord) {
         let run = RunKey { project: P, project_name: "".into(), id: RunId::new(&record.entry.run_id) };
-        let applied = world.apply_with(writer, vec![record]).await;
-        self.notices.notice(&run, applied.blocks, self.notices.room(1).await);
-        let notice = self.folder.notices.recv().await.unwrap();
-        self.folder.take(notice, &self.stop).await;
+        let applied = env.apply_with(writer, vec![record]).await;
+        self.notices.send(&run, applied.blocks, self.notices.reserve(1).await);
+        let notice = self.task.notices.recv().await.unwrap();
+        self.task.handle(notice, &self.stop).await;
     }
 
-    async fn look(&mut self) -> u64 {
-        self.folder.look(&self.stop).await;
-        self.folder.metrics.folds.get()
+    async fn fold_due_runs(&mut self) -> u64 {
+        self.task.fold_due_runs(&self.stop).await;
+        self.task.metrics.folds.get()
     }
 }
 
@@ -64,8 +64,8 @@ fn point(offset: u64, run: &str) -> TestRecord {
 }
 
 /// Number of unfolded blocks of a run.
-async fn blocks(world: &World, run: &str) -> usize {
-    let snapshot = world.store().snapshot().await.unwrap();
+async fn blocks(env: &TestEnv, run: &str) -> usize {
+    let snapshot = env.store().snapshot().await.unwrap();
     let (number, _) = run_find(&*snapshot, P, &RunId::new(run)).await.unwrap().unwrap();
     let listed = snapshot.get(&keys::unfolded(P, number)).await.unwrap().is_some();
     let found = snapshot.scan(&keys::blocks(P, number), Scan::default()).await.unwrap().rows.len();
@@ -77,28 +77,28 @@ async fn blocks(world: &World, run: &str) -> usize {
 /// writes.
 #[tokio::test]
 async fn a_run_is_folded_by_its_writer_or_by_any_worker_once_silent() {
-    let world = World::new().await;
-    let (mut one, mut other) = (Worker::new(&world), Worker::new(&world));
-    let (mut writer, mut lost) = (world.writer("live"), world.writer("lost"));
-    one.apply(&world, &mut writer, point(0, "live")).await;
-    let minutes = |count: i64| world.now_us.fetch_add(count * 60_000_000, Ordering::Relaxed);
+    let env = TestEnv::new().await;
+    let (mut one, mut other) = (Worker::new(&env), Worker::new(&env));
+    let (mut writer, mut lost) = (env.writer("live"), env.writer("lost"));
+    one.apply(&env, &mut writer, point(0, "live")).await;
+    let minutes = |count: i64| env.now_us.fetch_add(count * 60_000_000, Ordering::Relaxed);
     for offset in 1..20 {
-        assert_eq!((one.look().await, other.look().await), (0, 0), "at {offset}");
+        assert_eq!((one.fold_due_runs().await, other.fold_due_runs().await), (0, 0), "at {offset}");
         minutes(2);
-        one.apply(&world, &mut writer, point(offset, "live")).await;
-        assert!(one.folder.pending.len() <= 1 && other.folder.pending.len() <= 1);
+        one.apply(&env, &mut writer, point(offset, "live")).await;
+        assert!(one.task.pending.len() <= 1 && other.task.pending.len() <= 1);
     }
-    assert_eq!(blocks(&world, "live").await, 20);
+    assert_eq!(blocks(&env, "live").await, 20);
     // Neither worker gets a notice of this run, and its writer has stopped.
-    world.apply_with(&mut lost, vec![point(0, "lost")]).await;
+    env.apply_with(&mut lost, vec![point(0, "lost")]).await;
     drop(one);
     for _ in 0..8 {
         minutes(2);
-        other.look().await;
+        other.fold_due_runs().await;
     }
-    assert_eq!((blocks(&world, "live").await, blocks(&world, "lost").await), (0, 0));
-    assert!(other.folder.pending.is_empty());
-    let read = world.read_run("live").await.unwrap();
+    assert_eq!((blocks(&env, "live").await, blocks(&env, "lost").await), (0, 0));
+    assert!(other.task.pending.is_empty());
+    let read = env.read_run("live").await.unwrap();
     assert_eq!(read.metrics[0].1.steps, (0..20).collect::<Vec<_>>());
 }
 
@@ -106,24 +106,24 @@ async fn a_run_is_folded_by_its_writer_or_by_any_worker_once_silent() {
 #[tokio::test]
 async fn rule_17_two_processes_may_fold_the_same_silent_run() {
     const SERIES: u32 = 300;
-    let world = World::new().await;
+    let env = TestEnv::new().await;
     let names: Vec<_> = (0..SERIES).map(|series| format!("s{series}")).collect();
     let names: Vec<_> = names.iter().map(String::as_str).collect();
     let steps: Vec<_> = (0..1_000).map(|step| (Some(step), 0.5)).collect();
     let wide = (0..SERIES).fold(record(0).define(0, &names), |record, series| record.points(series, &steps));
-    world.apply(vec![wide]).await;
-    let mut workers = [Worker::new(&world), Worker::new(&world)];
+    env.apply(vec![wide]).await;
+    let mut workers = [Worker::new(&env), Worker::new(&env)];
     for worker in &mut workers {
-        worker.folder.read_list(false).await.unwrap();
+        worker.task.read_unfolded_list(false).await.unwrap();
     }
-    world.now_us.fetch_add(SILENT_US + 1, Ordering::Relaxed);
+    env.now_us.fetch_add(SILENT_US + 1, Ordering::Relaxed);
     let [one, other] = &mut workers;
-    tokio::join!(one.look(), other.look());
+    tokio::join!(one.fold_due_runs(), other.fold_due_runs());
     // The one that lost notices in its next search that nothing is left.
-    tokio::join!(one.look(), other.look());
-    assert!(one.folder.pending.is_empty() && other.folder.pending.is_empty());
-    assert_eq!(blocks(&world, "r").await, 0);
-    let read = world.read_run("r").await.unwrap();
+    tokio::join!(one.fold_due_runs(), other.fold_due_runs());
+    assert!(one.task.pending.is_empty() && other.task.pending.is_empty());
+    assert_eq!(blocks(&env, "r").await, 0);
+    let read = env.read_run("r").await.unwrap();
     let expected: Vec<_> = (0..1_000).collect();
     let whole = read.metrics.iter().filter(|(_, points)| points.steps == expected);
     assert_eq!(whole.count(), SERIES as usize);

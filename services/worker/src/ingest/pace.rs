@@ -12,17 +12,17 @@ use matyan_log::{Delivery, Result, Subscription};
 use tokio::time::{Instant, sleep_until};
 
 /// Minimum interval between log polls; bounds read-your-writes latency.
-const REST: Duration = Duration::from_millis(5);
+const MIN_POLL_INTERVAL: Duration = Duration::from_millis(5);
 /// Size from which a delivery does not count as a trickle.
 const LARGE_BYTES: usize = 256 << 10;
 
 pub(super) struct Pace {
-    rested: Instant,
+    next_poll: Instant,
 }
 
 impl Pace {
     pub(super) fn new() -> Self {
-        Self { rested: Instant::now() }
+        Self { next_poll: Instant::now() }
     }
 
     /// Returns the next delivery. Cancel-safe: no delivery is lost.
@@ -30,10 +30,10 @@ impl Pace {
         if let Some(delivery) = subscription.next().now_or_never() {
             return delivery;
         }
-        sleep_until(self.rested).await;
+        sleep_until(self.next_poll).await;
         let delivery = subscription.next().await;
         if !delivery.as_ref().is_ok_and(is_large) {
-            self.rested = Instant::now() + REST;
+            self.next_poll = Instant::now() + MIN_POLL_INTERVAL;
         }
         delivery
     }
@@ -59,10 +59,10 @@ mod tests {
     use super::*;
 
     /// A subscription that delivers what is sent to the channel.
-    struct Given(mpsc::UnboundedReceiver<Delivery>);
+    struct ChannelSubscription(mpsc::UnboundedReceiver<Delivery>);
 
     #[async_trait::async_trait]
-    impl Subscription for Given {
+    impl Subscription for ChannelSubscription {
         async fn next(&mut self) -> Result<Delivery> {
             match self.0.recv().await {
                 Some(delivery) => Ok(delivery),
@@ -83,37 +83,37 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn trickling_records_are_taken_together_and_single_ones_immediately() {
-        let (give, given) = mpsc::unbounded_channel();
-        let (mut given, mut pace) = (Given(given), Pace::new());
+        let (sender, subscription) = mpsc::unbounded_channel();
+        let (mut subscription, mut pace) = (ChannelSubscription(subscription), Pace::new());
         let start = Instant::now();
-        let mut taken = async |given: &mut Given| {
-            pace.next(given).await.unwrap();
+        let mut taken = async |subscription: &mut ChannelSubscription| {
+            pace.next(subscription).await.unwrap();
             start.elapsed()
         };
-        let give_in = |bytes: usize, millis: u64| {
-            let give = give.clone();
+        let send_in = |bytes: usize, millis: u64| {
+            let sender = sender.clone();
             tokio::spawn(async move {
                 tokio::time::sleep(Duration::from_millis(millis)).await;
-                give.send(delivery(bytes)).unwrap();
+                sender.send(delivery(bytes)).unwrap();
             })
         };
         let millis = Duration::from_millis;
         // A single record and an empty log: immediately.
-        give_in(1, 20);
-        assert_eq!(taken(&mut given).await, millis(20));
+        send_in(1, 20);
+        assert_eq!(taken(&mut subscription).await, millis(20));
         // Two more follow soon: both after the interval.
-        give_in(1, 1);
-        give_in(1, 2);
-        assert_eq!(taken(&mut given).await, millis(20) + REST);
-        assert_eq!(taken(&mut given).await, millis(20) + REST);
+        send_in(1, 1);
+        send_in(1, 2);
+        assert_eq!(taken(&mut subscription).await, millis(20) + MIN_POLL_INTERVAL);
+        assert_eq!(taken(&mut subscription).await, millis(20) + MIN_POLL_INTERVAL);
         // A page from the disk, directly followed by the next one.
-        give_in(LARGE_BYTES, 20);
-        assert_eq!(taken(&mut given).await, millis(40) + REST);
-        give_in(1, 1);
-        assert_eq!(taken(&mut given).await, millis(41) + REST);
+        send_in(LARGE_BYTES, 20);
+        assert_eq!(taken(&mut subscription).await, millis(40) + MIN_POLL_INTERVAL);
+        send_in(1, 1);
+        assert_eq!(taken(&mut subscription).await, millis(41) + MIN_POLL_INTERVAL);
         // Cancelled during the interval, it polls the log before it waits further.
-        assert!(tokio::time::timeout(millis(1), taken(&mut given)).await.is_err());
-        give.send(delivery(1)).unwrap();
-        assert_eq!(taken(&mut given).await, millis(42) + REST);
+        assert!(tokio::time::timeout(millis(1), taken(&mut subscription)).await.is_err());
+        sender.send(delivery(1)).unwrap();
+        assert_eq!(taken(&mut subscription).await, millis(42) + MIN_POLL_INTERVAL);
     }
 }

@@ -16,27 +16,27 @@ use tokio::sync::Notify;
 
 use super::{
     eventually,
-    harness::{World, record},
-    ingest::Working,
+    harness::{TestEnv, record},
+    ingest::RunningWorker,
 };
 use crate::{IngestSettings, Metrics};
 
 /// A log whose only partition is revoked on a signal.
-struct Leaving {
+struct RevokedLog {
     inner: Arc<dyn LogReader>,
     leave: Arc<Notify>,
 }
 
-struct LeavingSubscription {
+struct RevokedLogSubscription {
     inner: Box<dyn Subscription>,
     leave: Arc<Notify>,
 }
 
 #[async_trait]
-impl LogReader for Leaving {
+impl LogReader for RevokedLog {
     async fn subscribe(&self, topic: Topic) -> matyan_log::Result<Box<dyn Subscription>> {
         let inner = self.inner.subscribe(topic).await?;
-        Ok(Box::new(LeavingSubscription { inner, leave: self.leave.clone() }))
+        Ok(Box::new(RevokedLogSubscription { inner, leave: self.leave.clone() }))
     }
 
     async fn trim(&self, topic: Topic, partition: u32, offset: u64) -> matyan_log::Result<()> {
@@ -45,7 +45,7 @@ impl LogReader for Leaving {
 }
 
 #[async_trait]
-impl Subscription for LeavingSubscription {
+impl Subscription for RevokedLogSubscription {
     async fn next(&mut self) -> matyan_log::Result<Delivery> {
         tokio::select! {
             delivery = self.inner.next() => delivery,
@@ -58,28 +58,29 @@ impl Subscription for LeavingSubscription {
     }
 }
 
-async fn partitions_are_told_of(metrics: &Metrics, count: usize) {
-    let told = || metrics.lag_records.collect().iter().map(|family| family.get_metric().len()).sum::<usize>();
-    eventually("the lag", async || told() == count).await;
+async fn wait_for_lag_of(metrics: &Metrics, count: usize) {
+    let found =
+        || metrics.lag_records.collect().iter().map(|family| family.get_metric().len()).sum::<usize>();
+    eventually("the lag", async || found() == count).await;
 }
 
 #[tokio::test]
 async fn a_worker_without_partitions_reports_no_lag() {
-    let mut world = World::new().await;
+    let mut env = TestEnv::new().await;
     let leave = Arc::new(Notify::new());
-    world.deps.log_reader = Arc::new(Leaving { inner: world.log.clone(), leave: leave.clone() });
+    env.deps.log_reader = Arc::new(RevokedLog { inner: env.log.clone(), leave: leave.clone() });
     let settings = IngestSettings { trim_every: Duration::from_millis(5), ..IngestSettings::default() };
-    let worker = world.work_with(settings).await;
-    world.append([record(0).create()]).await;
-    world.applied(0, 0).await;
-    partitions_are_told_of(&worker.metrics, 1).await;
+    let worker = env.work_with(settings).await;
+    env.append([record(0).create()]).await;
+    env.applied(0, 0).await;
+    wait_for_lag_of(&worker.metrics, 1).await;
     leave.notify_one();
-    partitions_are_told_of(&worker.metrics, 0).await;
+    wait_for_lag_of(&worker.metrics, 0).await;
     worker.stop().await.unwrap();
 }
 
 /// A log whose `describe` can be made to fail or to hang.
-struct Falling {
+struct FailingLog {
     inner: Arc<dyn LogWriter>,
     is_away: AtomicBool,
     is_silent: AtomicBool,
@@ -88,7 +89,7 @@ struct Falling {
 }
 
 #[async_trait]
-impl LogWriter for Falling {
+impl LogWriter for FailingLog {
     fn append(&self, topic: Topic, records: Vec<NewRecord>) -> Append {
         self.inner.append(topic, records)
     }
@@ -106,14 +107,14 @@ impl LogWriter for Falling {
 }
 
 /// A worker that queries such a log all the time.
-async fn working() -> (World, Arc<Falling>, Working) {
-    let mut world = World::new().await;
+async fn working() -> (TestEnv, Arc<FailingLog>, RunningWorker) {
+    let mut env = TestEnv::new().await;
     let (is_away, is_silent, unanswered) = Default::default();
-    let log = Arc::new(Falling { inner: world.log.clone(), is_away, is_silent, unanswered });
-    world.deps.log_writer = log.clone();
+    let log = Arc::new(FailingLog { inner: env.log.clone(), is_away, is_silent, unanswered });
+    env.deps.log_writer = log.clone();
     let settings = IngestSettings { trim_every: Duration::from_millis(5), ..IngestSettings::default() };
-    let worker = world.work_with(settings).await;
-    (world, log, worker)
+    let worker = env.work_with(settings).await;
+    (env, log, worker)
 }
 
 /// Otherwise a worker that cannot reach a broker would keep showing an old lag, and no alert
@@ -121,20 +122,20 @@ async fn working() -> (World, Arc<Falling>, Working) {
 #[tokio::test]
 async fn a_worker_that_cannot_reach_the_log_reports_no_lag() {
     let (_world, log, worker) = working().await;
-    partitions_are_told_of(&worker.metrics, 1).await;
+    wait_for_lag_of(&worker.metrics, 1).await;
     log.is_away.store(true, Ordering::Relaxed);
-    partitions_are_told_of(&worker.metrics, 0).await;
+    wait_for_lag_of(&worker.metrics, 0).await;
     log.is_away.store(false, Ordering::Relaxed);
-    partitions_are_told_of(&worker.metrics, 1).await;
+    wait_for_lag_of(&worker.metrics, 1).await;
     worker.stop().await.unwrap();
 }
 
 #[tokio::test]
 async fn stopping_does_not_wait_for_the_lag() {
-    let (world, log, worker) = working().await;
-    world.append([record(0).create()]).await;
-    world.applied(0, 0).await;
-    partitions_are_told_of(&worker.metrics, 1).await;
+    let (env, log, worker) = working().await;
+    env.append([record(0).create()]).await;
+    env.applied(0, 0).await;
+    wait_for_lag_of(&worker.metrics, 1).await;
     log.is_silent.store(true, Ordering::Relaxed);
     eventually("a question", async || log.unanswered.load(Ordering::Relaxed) > 0).await;
     tokio::time::timeout(Duration::from_secs(60), worker.stop()).await.unwrap().unwrap();

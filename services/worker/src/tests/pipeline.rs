@@ -5,7 +5,7 @@
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use matyan_frontier::{Components, Frontier, Settings as FrontierSettings};
+use matyan_frontier::{Deps, Frontier, Settings as FrontierSettings};
 use matyan_log::layers::{AppendFault, Faults as LogFaults, FaultyReader, FaultyWriter, Rates};
 use matyan_proto::ingest::v1::{
     self as pb, ingest_service_client::IngestServiceClient, stream_request::Message,
@@ -16,7 +16,7 @@ use prost::Message as _;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
-use super::harness::{World, record};
+use super::harness::{TestEnv, record};
 
 const BATCHES: u64 = 40;
 const OUTSTANDING: usize = 8;
@@ -97,20 +97,20 @@ impl Client {
     }
 }
 
-fn frontier(world: &World, faults: Arc<LogFaults>) -> Frontier {
-    let components = Components {
-        log: Arc::new(FaultyWriter::new(world.log.clone(), faults)),
-        blobs: world.deps.blobs.clone(),
+fn frontier(env: &TestEnv, faults: Arc<LogFaults>) -> Frontier {
+    let deps = Deps {
+        log: Arc::new(FaultyWriter::new(env.log.clone(), faults)),
+        blobs: env.deps.blobs.clone(),
         uploads: None,
-        clock: world.deps.clock.clone(),
-        new_id: world.deps.random.clone(),
+        clock: env.deps.clock.clone(),
+        new_id: env.deps.random.clone(),
         metrics: matyan_frontier::Metrics::new(&Registry::new()).unwrap(),
     };
-    Frontier::new(components, FrontierSettings { hold: HOLD, ..FrontierSettings::default() })
+    Frontier::new(deps, FrontierSettings { hold: HOLD, ..FrontierSettings::default() })
 }
 
 async fn everything_arrives_once(seed: u64) {
-    let mut world = World::new().await;
+    let mut env = TestEnv::new().await;
     let late = Duration::from_millis(5);
     let writing = Rates { error_before: 0.03, error_after: 0.03, delay_up_to: late, ..Rates::default() };
     let reading =
@@ -119,11 +119,11 @@ async fn everything_arrives_once(seed: u64) {
     // Some appends are made but never answered: the streams that wait for them fail after a
     // while.
     answers_late.script_appends((0..60).map(|at| (at % 20 == 7).then_some(AppendFault::NoAnswer)));
-    let frontier = frontier(&world, Arc::new(answers_late));
+    let frontier = frontier(&env, Arc::new(answers_late));
     let reading = LogFaults::seeded(seed, reading, Duration::from_secs(1));
-    world.deps.log_reader = Arc::new(FaultyReader::new(world.log.clone(), Arc::new(reading)));
-    world.faults.set_faults(Faults::seeded(seed, 0.05, late));
-    let worker = world.work().await;
+    env.deps.log_reader = Arc::new(FaultyReader::new(env.log.clone(), Arc::new(reading)));
+    env.faults.set_faults(Faults::seeded(seed, 0.05, late));
+    let worker = env.work().await;
 
     let runs = ["a", "b", "c"];
     let mut clients: Vec<Client> = (1..)
@@ -142,18 +142,18 @@ async fn everything_arrives_once(seed: u64) {
     let streams: u32 = clients.iter().map(|client| client.streams).sum();
     assert!(streams > 3, "seed {seed}: no stream failed");
 
-    let info = matyan_log::LogWriter::describe(&*world.log, matyan_log::Topic::Ingestion).await.unwrap();
-    world.applied(0, info.partitions[0].end - 1).await;
+    let info = matyan_log::LogWriter::describe(&*env.log, matyan_log::Topic::Ingestion).await.unwrap();
+    env.applied(0, info.partitions[0].end - 1).await;
     worker.stop().await.unwrap();
     for run in runs {
-        let read = world.read_run(run).await.unwrap();
+        let read = env.read_run(run).await.unwrap();
         let expected: Vec<f64> = (1..=BATCHES).flat_map(|sequence| [sequence as f64, 0.5]).collect();
         assert_eq!(read.metrics[0].1.values, expected, "seed {seed}, run {run}");
         assert_eq!(read.metrics[0].1.steps, (0..2 * BATCHES as i64).collect::<Vec<_>>(), "seed {seed}");
         let steps: Vec<i64> = read.objects[0].1.iter().map(|object| object.step).collect();
         assert_eq!(steps, (0..BATCHES as i64).collect::<Vec<_>>(), "seed {seed}, run {run}");
     }
-    assert!(world.parked().await.is_empty(), "seed {seed}");
+    assert!(env.parked().await.is_empty(), "seed {seed}");
     println!(
         "seed {seed}: {} batches over {streams} streams became {} records; 0 lost, 0 duplicated",
         BATCHES * 3,

@@ -16,34 +16,34 @@ use tokio::sync::watch;
 
 pub(crate) struct Zombie {
     is_asleep: watch::Receiver<bool>,
-    held: Held,
+    held: HeldRecords,
 }
 
 /// Number of records held.
 #[derive(Clone, Default)]
-pub(crate) struct Held(Arc<AtomicUsize>);
+pub(crate) struct HeldRecords(Arc<AtomicUsize>);
 
 pub(crate) struct ZombieReader {
     zombie: Zombie,
     inner: Arc<dyn LogReader>,
 }
 
-struct Sleeper {
+struct SleepingSubscription {
     inner: Box<dyn Subscription>,
     is_asleep: watch::Receiver<bool>,
-    held: Held,
+    held: HeldRecords,
     deliveries: VecDeque<Delivery>,
 }
 
-impl Held {
+impl HeldRecords {
     pub(crate) fn records(&self) -> usize {
         self.0.load(Ordering::Relaxed)
     }
 }
 
 impl Zombie {
-    pub(crate) fn new(is_asleep: watch::Receiver<bool>) -> (Self, Held) {
-        let held = Held::default();
+    pub(crate) fn new(is_asleep: watch::Receiver<bool>) -> (Self, HeldRecords) {
+        let held = HeldRecords::default();
         (Self { is_asleep, held: held.clone() }, held)
     }
 
@@ -58,7 +58,7 @@ impl LogReader for ZombieReader {
         let inner = self.inner.subscribe(topic).await?;
         let Zombie { is_asleep, held } = &self.zombie;
         let (is_asleep, held) = (is_asleep.clone(), held.clone());
-        Ok(Box::new(Sleeper { inner, is_asleep, held, deliveries: VecDeque::new() }))
+        Ok(Box::new(SleepingSubscription { inner, is_asleep, held, deliveries: VecDeque::new() }))
     }
 
     async fn trim(&self, topic: Topic, partition: u32, offset: u64) -> Result<()> {
@@ -67,7 +67,7 @@ impl LogReader for ZombieReader {
 }
 
 #[async_trait]
-impl Subscription for Sleeper {
+impl Subscription for SleepingSubscription {
     async fn next(&mut self) -> Result<Delivery> {
         loop {
             if !*self.is_asleep.borrow_and_update()

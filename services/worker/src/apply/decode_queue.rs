@@ -19,20 +19,20 @@ const LARGE_BYTES: usize = 256 << 10;
 const POINT_BYTES: usize = 36;
 
 /// An entry with its batch, or the reason why it cannot be decoded.
-pub(super) struct Record {
+pub(super) struct DecodedRecord {
     pub(super) entry: Entry,
     pub(super) batch: Result<Batch, String>,
     /// Values that are too large for a row, by item.
-    pub(super) payloads: Vec<Payload>,
+    pub(super) payloads: Vec<LargePayload>,
 }
 
-pub(super) struct Payload {
+pub(super) struct LargePayload {
     pub(super) item: u32,
     /// Location of the payload once it is uploaded.
     pub(super) blob: Option<BlobRef>,
 }
 
-impl Record {
+impl DecodedRecord {
     fn new(entry: Entry) -> Self {
         let batch = entry.batch();
         let payloads = batch.as_ref().map(|batch| payloads(&batch.items.events)).unwrap_or_default();
@@ -78,30 +78,30 @@ fn points(batch: &Batch) -> usize {
     batch.items.points.iter().map(|points| points.series.len()).sum()
 }
 
-fn payloads(events: &[Event]) -> Vec<Payload> {
+fn payloads(events: &[Event]) -> Vec<LargePayload> {
     let is_large = |event: &Event| matches!(&event.kind, Some(Kind::LogObject(object)) if object.value.len() > INLINE_BYTES);
     let large = events.iter().zip(0..).filter(|(event, _)| is_large(event));
-    large.map(|(_, item)| Payload { item, blob: None }).collect()
+    large.map(|(_, item)| LargePayload { item, blob: None }).collect()
 }
 
 /// The entries of a turn, of which the first are decoded.
-pub(super) struct Ahead {
+pub(super) struct DecodeQueue {
     entries: VecDeque<Entry>,
-    records: VecDeque<Record>,
+    records: VecDeque<DecodedRecord>,
     bytes: usize,
 }
 
-impl Ahead {
+impl DecodeQueue {
     pub(super) fn new(entries: Vec<Entry>) -> Self {
         Self { entries: entries.into(), records: VecDeque::new(), bytes: 0 }
     }
 
     /// Decodes ahead and returns the next records; empty when all entries are done.
-    pub(super) async fn next(&mut self) -> &mut [Record] {
+    pub(super) async fn next(&mut self) -> &mut [DecodedRecord] {
         while self.bytes < AHEAD_BYTES
             && let Some(entry) = self.entries.pop_front()
         {
-            let record = Record::decode(entry).await;
+            let record = DecodedRecord::decode(entry).await;
             self.bytes += record.memory();
             self.records.push_back(record);
         }
@@ -137,17 +137,17 @@ mod tests {
     async fn small_events_are_counted_by_their_decoded_size() {
         let entries: Vec<Entry> = (0..40).map(|offset| entry(offset, 20_000)).collect();
         assert!(entries.iter().map(|entry| entry.bytes).sum::<usize>() < 4 << 20, "a turn takes all of them");
-        let mut ahead = Ahead::new(entries);
+        let mut queue = DecodeQueue::new(entries);
         let (mut seen, mut most) = (0, 0);
         loop {
-            let records = ahead.next().await;
+            let records = queue.next().await;
             let Some(first) = records.first() else { break };
             assert_eq!(first.entry.position.offset, seen);
             seen += 1;
-            most = most.max(records.iter().map(Record::memory).sum::<usize>());
-            ahead.done(1);
+            most = most.max(records.iter().map(DecodedRecord::memory).sum::<usize>());
+            queue.done(1);
         }
-        assert_eq!((seen, ahead.bytes), (40, 0));
+        assert_eq!((seen, queue.bytes), (40, 0));
         assert!(most < 2 * AHEAD_BYTES, "{most} bytes were decoded at once");
     }
 }

@@ -9,14 +9,14 @@ use matyan_model::{
     object::ObjectHeader,
     position::Cursor,
     producer::Mark,
-    run::{Head, Writing, writing_get},
+    run::{Head, WritingState, writing_get},
 };
 use matyan_store::{Snapshot, Value};
 
-use super::{Failure, RunKey, dictionary::Dictionary};
+use super::{ApplyFailure, RunKey, dictionary::Dictionary};
 
 #[derive(Debug, Default)]
-pub(super) struct State {
+pub(super) struct RunState {
     pub(super) cursor: Cursor,
     /// The stored row, which the next transaction expects.
     pub(super) cursor_value: Option<Value>,
@@ -24,14 +24,14 @@ pub(super) struct State {
     pub(super) head_value: Option<Value>,
     /// State of the live run; reset after each delete.
     pub(super) live: LiveState,
-    pub(super) producers: HashMap<ProducerId, Producer>,
+    pub(super) producers: HashMap<ProducerId, ProducerState>,
 }
 
 #[derive(Debug, Default)]
 pub(super) struct LiveState {
-    pub(super) writing: Writing,
+    pub(super) writing: WritingState,
     /// By series number; series that are new to this writer are unknown.
-    pub(super) series: Vec<Series>,
+    pub(super) series: Vec<SeriesState>,
     pub(super) dtypes: Dtypes,
     /// By name and context digest.
     pub(super) objects: HashMap<(String, [u8; 16]), (SeriesNumber, ObjectHeader)>,
@@ -39,7 +39,7 @@ pub(super) struct LiveState {
 
 /// Cached facts about a metric series.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Series {
+pub(super) struct SeriesState {
     /// Type in the header, including pending changes.
     pub(super) dtype: u16,
     /// Whether `highest` includes steps stored before this writer first used the series.
@@ -47,7 +47,7 @@ pub(super) struct Series {
     pub(super) highest: Option<i64>,
 }
 
-impl Default for Series {
+impl Default for SeriesState {
     fn default() -> Self {
         Self { dtype: Dtypes::UNKNOWN, is_complete: false, highest: None }
     }
@@ -82,7 +82,7 @@ impl Dtypes {
 pub(super) const DEFAULT_DTYPE: &str = "float";
 
 #[derive(Debug, Default)]
-pub(super) struct Producer {
+pub(super) struct ProducerState {
     pub(super) mark: Mark,
     /// Whether the mark has a row in the store.
     pub(super) is_known: bool,
@@ -93,8 +93,8 @@ pub(super) struct Producer {
 /// come back.
 const MAX_PRODUCERS: usize = 64;
 
-impl State {
-    pub(super) async fn load(snapshot: &dyn Snapshot, run: &RunKey) -> Result<Self, Failure> {
+impl RunState {
+    pub(super) async fn load(snapshot: &dyn Snapshot, run: &RunKey) -> Result<Self, ApplyFailure> {
         let (cursor_key, head_key) = (keys::cursor(run.project, &run.id), keys::head(run.project, &run.id));
         let mut values = snapshot.get_many(&[cursor_key.clone(), head_key.clone()]).await?;
         let head_value = values.pop().flatten();
@@ -135,6 +135,6 @@ impl State {
         let dictionaries = self.producers.values().filter_map(|producer| producer.dictionary.as_ref());
         let dictionaries: usize = dictionaries.map(Dictionary::bytes).sum();
         let objects: usize = self.live.objects.keys().map(|(name, _)| 2 * name.len() + 128).sum();
-        size_of::<Self>() + self.live.series.capacity() * size_of::<Series>() + dictionaries + objects
+        size_of::<Self>() + self.live.series.capacity() * size_of::<SeriesState>() + dictionaries + objects
     }
 }

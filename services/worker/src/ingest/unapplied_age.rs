@@ -9,18 +9,18 @@ use std::{
 
 use prometheus::Gauge;
 
-use crate::{deps::Clock, heartbeat::BEAT_EVERY};
+use crate::{deps::Clock, heartbeat::BEAT_INTERVAL};
 
 /// No record is waiting.
 const NOTHING: i64 = i64::MAX;
 
-pub(super) struct Age {
+pub(super) struct UnappliedAge {
     oldest_us: AtomicI64,
     clock: Clock,
     gauge: Gauge,
 }
 
-impl Age {
+impl UnappliedAge {
     pub(super) fn new(clock: Clock, gauge: Gauge) -> Self {
         Self { oldest_us: AtomicI64::new(NOTHING), clock, gauge }
     }
@@ -31,18 +31,18 @@ impl Age {
     }
 
     /// Records that no more records can be taken: a new one waits from now on.
-    pub(super) fn wait(&self) {
+    pub(super) fn set_waiting(&self) {
         self.oldest_us.fetch_min((self.clock)(), Ordering::Relaxed);
     }
 
-    pub(super) async fn tell(&self) -> Infallible {
+    pub(super) async fn report(&self) -> Infallible {
         loop {
             let age_us = match self.oldest_us.load(Ordering::Relaxed) {
                 NOTHING => 0,
                 oldest_us => (self.clock)().saturating_sub(oldest_us).max(0),
             };
             self.gauge.set(age_us as f64 / 1e6);
-            tokio::time::sleep(BEAT_EVERY).await;
+            tokio::time::sleep(BEAT_INTERVAL).await;
         }
     }
 }

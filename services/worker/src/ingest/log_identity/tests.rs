@@ -9,22 +9,22 @@ fn state(number: u32, identity: Option<[u8; 16]>) -> LogState {
     LogState { number, identity, partitions: 2 }
 }
 
-fn applied(log: u32, next: u64) -> Option<Applied> {
+fn applied(log: u32, next: u64) -> Option<AppliedPosition> {
     let last = LastRecord { offset: next - 1, digest: [9; 16], appended_us: 0 };
-    Some(Applied { log, next, last: Some(last) })
+    Some(AppliedPosition { log, next, last: Some(last) })
 }
 
 fn check(
     known: Option<LogState>,
-    applied: Option<Applied>,
+    applied: Option<AppliedPosition>,
     identity: Option<[u8; 16]>,
     (bounds_first, end): (u64, u64),
-    (number, log, start, is_verified): (u32, u32, u64, bool),
+    (number, log, offset, is_verified): (u32, u32, u64, bool),
 ) {
     let bounds = PartitionInfo { first: bounds_first, end };
-    let (state, begun) = decide(known, applied, identity, 2, bounds).unwrap();
-    let found = (state.number, begun.log, begun.start, begun.expected.is_some());
-    assert_eq!(found, (number, log, start, is_verified), "{known:?} {applied:?}");
+    let (state, start) = decide(known, applied, identity, 2, bounds).unwrap();
+    let found = (state.number, start.log, start.offset, start.expected.is_some());
+    assert_eq!(found, (number, log, offset, is_verified), "{known:?} {applied:?}");
     assert_eq!(state.identity, identity);
 }
 

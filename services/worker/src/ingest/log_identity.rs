@@ -8,7 +8,9 @@
 use matyan_log::{LogWriter, PartitionInfo, Topic};
 use matyan_model::{
     keys::{self, LogTopic},
-    position::{Applied, LastRecord, LogState, applied_get, applied_put, log_get, log_put, partition_log},
+    position::{
+        AppliedPosition, LastRecord, LogState, applied_get, applied_put, log_get, log_put, partition_log,
+    },
 };
 use matyan_store::{Store, Transaction, transact};
 
@@ -16,10 +18,10 @@ use crate::{deps::Deps, error::Error};
 
 /// Starting point of a partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Begun {
+pub(super) struct PartitionStart {
     /// Number of the log.
     pub(super) log: u32,
-    pub(super) start: u64,
+    pub(super) offset: u64,
     /// The record that must come first; otherwise this is another log.
     pub(super) expected: Option<LastRecord>,
     pub(super) has_identity: bool,
@@ -36,14 +38,14 @@ pub async fn log_number(store: &dyn Store, log: &dyn LogWriter) -> Result<u32, E
     Ok(number)
 }
 
-pub(super) async fn begin(deps: &Deps, partition: u32) -> Result<Begun, Error> {
+pub(super) async fn begin(deps: &Deps, partition: u32) -> Result<PartitionStart, Error> {
     begin_in(&*deps.store, &*deps.log_writer, partition).await
 }
 
 /// Decides where a partition begins. Repeating it gives the same answer, because the decision
 /// is stored.
-async fn begin_in(store: &dyn Store, log: &dyn LogWriter, partition: u32) -> Result<Begun, Error> {
-    let (begun, _) = transact(store, async |mut transaction: Transaction| {
+async fn begin_in(store: &dyn Store, log: &dyn LogWriter, partition: u32) -> Result<PartitionStart, Error> {
+    let (start, _) = transact(store, async |mut transaction: Transaction| {
         // Described after the snapshot: the previous owner may still apply records, and
         // none that the snapshot shows may be past the end.
         let info = log.describe(Topic::Ingestion).await?;
@@ -54,7 +56,7 @@ async fn begin_in(store: &dyn Store, log: &dyn LogWriter, partition: u32) -> Res
         let snapshot = transaction.unchecked();
         let known = log_get(snapshot, LogTopic::Ingestion).await?;
         let applied = applied_get(snapshot, LogTopic::Ingestion, partition).await?;
-        let (state, begun) = decide(known, applied, identity, partitions, bounds)?;
+        let (state, start) = decide(known, applied, identity, partitions, bounds)?;
         if known != Some(state) {
             // A checked read, so that two workers that find the same new log assign
             // the same number.
@@ -62,13 +64,13 @@ async fn begin_in(store: &dyn Store, log: &dyn LogWriter, partition: u32) -> Res
             log_put(transaction.batch(), LogTopic::Ingestion, &state);
         }
         if is_shortened(known, state) {
-            let applied = Applied { log: state.number, next: begun.start, last: None };
+            let applied = AppliedPosition { log: state.number, next: start.offset, last: None };
             applied_put(transaction.batch(), LogTopic::Ingestion, partition, &applied);
         }
-        Ok::<_, Error>((transaction, begun))
+        Ok::<_, Error>((transaction, start))
     })
     .await?;
-    Ok(begun)
+    Ok(start)
 }
 
 /// Assigns the next number to a log that is not number `known`, unless that was done already,
@@ -89,7 +91,7 @@ pub(super) async fn replace(deps: &Deps, partition: u32, known: u32) -> Result<(
         }
         let applied = applied_get(transaction.unchecked(), LogTopic::Ingestion, partition).await?;
         if applied.is_some_and(|applied| applied.log == known) {
-            let applied = Applied { log: state.number, next, last: None };
+            let applied = AppliedPosition { log: state.number, next, last: None };
             applied_put(transaction.batch(), LogTopic::Ingestion, partition, &applied);
         }
         Ok::<_, Error>((transaction, ()))
@@ -100,11 +102,11 @@ pub(super) async fn replace(deps: &Deps, partition: u32, known: u32) -> Result<(
 
 fn decide(
     known: Option<LogState>,
-    applied: Option<Applied>,
+    applied: Option<AppliedPosition>,
     identity: Option<[u8; 16]>,
     partitions: u32,
     bounds: PartitionInfo,
-) -> Result<(LogState, Begun), Error> {
+) -> Result<(LogState, PartitionStart), Error> {
     let number = partition_log(known, applied, identity, bounds.end);
     let has_identity = identity.is_some();
     let state = match known {
@@ -116,7 +118,8 @@ fn decide(
         }
         _ => LogState { number, identity, partitions },
     };
-    let begin = |start, expected| (state, Begun { log: number, start, expected, has_identity });
+    let begin =
+        |start, expected| (state, PartitionStart { log: number, offset: start, expected, has_identity });
     let Some(applied) = applied.filter(|_| known.is_some()) else { return Ok(begin(bounds.first, None)) };
     Ok(if applied.log != number {
         // Everything left in a log that lost its tail is already applied, and everything

@@ -1,12 +1,12 @@
 //! Tests of leader election among control workers, of the stored times of job rounds, and of
 //! where workers start to read.
 
-use matyan_model::lock::{job_done, jobs_list};
+use matyan_model::lock::{job_success_put, jobs_list};
 
 use super::*;
-use crate::tests::harness::Nameless;
+use crate::tests::harness::LogWithoutIdentity;
 
-impl Controlling {
+impl RunningControlWorker {
     fn rounds(&self, job: &str) -> u64 {
         self.metrics.jobs.runs.with_label_values(&[job]).get()
     }
@@ -18,40 +18,40 @@ impl Controlling {
 
 #[tokio::test]
 async fn only_one_of_two_control_workers_publishes_and_runs_jobs_until_it_ends() {
-    let world = World::new().await;
-    let first = world.control().await;
+    let env = TestEnv::new().await;
+    let first = env.control().await;
     eventually("a round of the first", async || first.rounds("dead-runs") > 0).await;
-    let second = world.control().await;
+    let second = env.control().await;
     for run in 0..20 {
         let run = format!("run {run}");
         let deleted = vec![record(0).run(&run).create(), record(1).run(&run).delete()];
-        world.apply_with(&mut world.writer(&run), deleted).await;
+        env.apply_with(&mut env.writer(&run), deleted).await;
     }
     let before = first.rounds("dead-runs");
     eventually("more rounds of the first", async || first.rounds("dead-runs") > before + 2).await;
     assert_eq!(second.rounds("dead-runs"), 0, "the second waits");
-    let told = || matyan_log::LogWriter::describe(&*world.log, Topic::Control);
-    eventually("every event", async || told().await.unwrap().partitions[0].end >= 20).await;
-    assert_eq!(told().await.unwrap().partitions[0].end, 20, "each event is published once");
+    let found = || matyan_log::LogWriter::describe(&*env.log, Topic::Control);
+    eventually("every event", async || found().await.unwrap().partitions[0].end >= 20).await;
+    assert_eq!(found().await.unwrap().partitions[0].end, 20, "each event is published once");
 
     // Aborted anywhere, without a chance to announce it.
     first.task.abort();
     assert!(first.task.await.unwrap_err().is_cancelled());
     eventually("a round of the second", async || second.rounds("dead-runs") > 0).await;
-    world.apply(vec![record(0).create(), record(1).delete()]).await;
-    eventually("the next event", async || told().await.unwrap().partitions[0].end == 21).await;
+    env.apply(vec![record(0).create(), record(1).delete()]).await;
+    eventually("the next event", async || found().await.unwrap().partitions[0].end == 21).await;
     second.stop().await;
 }
 
 #[tokio::test]
 async fn the_time_of_a_jobs_last_success_outlives_its_process() {
-    let world = World::new().await;
+    let env = TestEnv::new().await;
     let mut batch = matyan_store::Batch::default();
-    job_done(&mut batch, "orphans", 5_000_000);
-    world.store().commit(batch).await.unwrap();
-    let control = world.control().await;
+    job_success_put(&mut batch, "orphans", 5_000_000);
+    env.store().commit(batch).await.unwrap();
+    let control = env.control().await;
     let last_success = async || {
-        let jobs = jobs_list(&*world.store().snapshot().await.unwrap()).await.unwrap();
+        let jobs = jobs_list(&*env.store().snapshot().await.unwrap()).await.unwrap();
         jobs.get("dead-runs").and_then(|job| job.last_success_us)
     };
     eventually("a recorded success", async || last_success().await == Some(1_000_000_000)).await;
@@ -64,30 +64,29 @@ async fn the_time_of_a_jobs_last_success_outlives_its_process() {
 
 #[tokio::test]
 async fn a_recreated_control_topic_with_as_many_events_is_read_from_its_beginning() {
-    let mut world = World::new().await;
-    world.deps.log_writer = Arc::new(Nameless(world.log.clone()));
-    let consumed = async |world: &World, count: u64| {
-        let control = world.control().await;
+    let mut env = TestEnv::new().await;
+    env.deps.log_writer = Arc::new(LogWithoutIdentity(env.log.clone()));
+    let consumed = async |env: &TestEnv, count: u64| {
+        let control = env.control().await;
         eventually("the events", async || control.metrics.events_consumed.get() >= count).await;
         let position = async || {
-            let snapshot = world.store().snapshot().await.unwrap();
+            let snapshot = env.store().snapshot().await.unwrap();
             matyan_model::position::applied_get(&*snapshot, keys::LogTopic::Control, 0).await.unwrap()
         };
-        let end =
-            matyan_log::LogWriter::describe(&*world.log, Topic::Control).await.unwrap().partitions[0].end;
+        let end = matyan_log::LogWriter::describe(&*env.log, Topic::Control).await.unwrap().partitions[0].end;
         eventually("the position", async || position().await.is_some_and(|applied| applied.next == end))
             .await;
         let seen = control.metrics.events_consumed.get();
         control.stop().await;
         seen
     };
-    world.tell_deleted("a").await;
-    assert_eq!(consumed(&world, 1).await, 1);
-    world.tell_deleted("b").await;
-    assert_eq!(consumed(&world, 1).await, 1, "the first was already handled");
-    world.replace_log(1).await;
-    world.deps.log_writer = Arc::new(Nameless(world.log.clone()));
-    world.tell_deleted("c").await;
-    world.tell_deleted("d").await;
-    assert_eq!(consumed(&world, 2).await, 2);
+    env.publish_run_deleted("a").await;
+    assert_eq!(consumed(&env, 1).await, 1);
+    env.publish_run_deleted("b").await;
+    assert_eq!(consumed(&env, 1).await, 1, "the first was already handled");
+    env.replace_log(1).await;
+    env.deps.log_writer = Arc::new(LogWithoutIdentity(env.log.clone()));
+    env.publish_run_deleted("c").await;
+    env.publish_run_deleted("d").await;
+    assert_eq!(consumed(&env, 2).await, 2);
 }
