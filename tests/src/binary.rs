@@ -76,6 +76,7 @@ impl BinaryWriter {
             ..StreamOpen::default()
         };
         self.write(stream_request::Message::Open(open)).await?;
+        // The server ignores those that it has already stored, by their numbers.
         for batch in self.unacknowledged.clone() {
             self.write(stream_request::Message::Batch(batch)).await?;
         }

@@ -85,6 +85,7 @@ fn piece<'b>(body: &mut &'b [u8]) -> &'b [u8] {
 fn path(mut bytes: &[u8]) -> Vec<Key> {
     let mut keys = Vec::new();
     while let Some(first) = bytes.first() {
+        // 0xfe starts an integer key, and ends every key.
         if *first == 0xfe {
             take(&mut bytes, 1);
             keys.push(Key::Integer(i64::from_be_bytes(take(&mut bytes, 8).try_into().expect("eight bytes"))));

@@ -209,6 +209,7 @@ async fn write_json(state: Arc<LoadState>, run_id: String) -> Vec<FrameOutcome> 
             match outcome {
                 FrameOutcome::Acknowledged => state.count(1),
                 FrameOutcome::Refused => {}
+                // The connection is broken: reconnect.
                 FrameOutcome::Unknown => break,
             }
         }

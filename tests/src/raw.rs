@@ -97,7 +97,9 @@ pub fn encoded(message: stream_request::Message) -> Vec<u8> {
 
 /// A complete frame as a client encodes it.
 pub fn frame(kind: Kind, payload: &[u8]) -> Vec<u8> {
+    // Clients must mask their frames.
     const MASK: [u8; 4] = [0x5a, 0x00, 0xff, 0x17];
+    // The FIN bit, and the opcode for text or binary.
     let mut frame = vec![if kind == Kind::Text { 0x81 } else { 0x82 }];
     match payload.len() {
         short @ 0..=125 => frame.push(0x80 | short as u8),

@@ -52,6 +52,7 @@ pub fn binary() -> PathBuf {
 fn next_to_this_test() -> PathBuf {
     let test = std::env::current_exe().expect("a running program has a path");
     let directory = test.parent().expect("an executable is in a directory");
+    // Test programs are in `deps`, one level below the binary.
     let profile = if directory.ends_with("deps") { directory.parent() } else { Some(directory) };
     profile.expect("cargo's directories are nested").join("matyan")
 }
@@ -146,6 +147,7 @@ impl Server {
     /// ready.
     pub async fn start(&mut self) {
         let ready = self.path().join("ready.json");
+        // The file of the previous start has outdated addresses.
         if ready.exists() {
             std::fs::remove_file(&ready).expect("the ready file can be removed");
         }

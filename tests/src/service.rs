@@ -79,6 +79,7 @@ impl Service {
     /// Starts on new ports, and waits until the service is ready.
     pub async fn start(&mut self) {
         let ready = self.file("ready");
+        // The file of the previous start has outdated addresses.
         if ready.exists() {
             std::fs::remove_file(&ready).expect("the ready file can be removed");
         }

@@ -46,6 +46,7 @@ fn json_frame(bytes: usize) -> String {
         }
         frame = format!("{frame},{}", record(RECORD - shorter));
     }
+    // The last record fills the frame to its exact length.
     let rest = bytes - frame.len() - record(0).len() - 2;
     format!("{frame},{}]", record(rest))
 }

@@ -38,6 +38,7 @@ async fn separate_services_work_like_one_process() {
     drop(writer);
     stop(frontier).await;
 
+    // Each service stops before the next one starts: the data directory has one user at a time.
     let values = eventually("the points are applied", async || {
         stop(start("ingest-worker", folder.path()).await).await;
         let backend = start("backend", folder.path()).await;

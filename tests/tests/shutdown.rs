@@ -87,6 +87,7 @@ async fn sigterm_under_load_acknowledges_or_refuses_everything() {
         let runs: Vec<String> = (0..GRPC_WRITERS).map(|number| format!("grpc-{round}-{number}")).collect();
         let writers: Vec<JoinHandle<_>> =
             runs.iter().map(|run| tokio::spawn(write_grpc(server.ingest.clone(), run.clone()))).collect();
+        // A random moment under load.
         load.wait_for_acks(100).await;
         tokio::time::sleep(Duration::from_millis(rand::rng().random_range(0..300))).await;
         let status = server.terminate().await;

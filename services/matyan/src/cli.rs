@@ -244,6 +244,7 @@ fn invocation(matches: &ArgMatches) -> Invocation {
     let role = match cli.command {
         Command::Client(command) => return Invocation::Client(command),
         Command::Topics(TopicsCommand::Create(_)) => {
+            // Flags are passed on as text, so they are taken from the matches.
             let topics = matches.subcommand().and_then(|(_, topics)| topics.subcommand());
             return Invocation::CreateTopics(topics.map(|(_, create)| flags(create)).unwrap_or_default());
         }

@@ -165,6 +165,7 @@ fn run_error(run_id: &str) -> impl Fn(Status) -> Error + '_ {
 
 /// Runs a client command.
 pub(crate) fn run(command: ClientCommand) -> Result<(), Error> {
+    // One thread is enough: a command mostly waits for the server.
     let runtime = Builder::new_current_thread().enable_all().build().map_err(Error::SetUp)?;
     runtime.block_on(async {
         match command {

@@ -34,6 +34,7 @@ fn main() -> ExitCode {
         Invocation::CreateTopics(flags) => create_topics(flags),
         Invocation::Client(command) => match client::run(command) {
             Ok(()) => ExitCode::SUCCESS,
+            // The reader of the output, such as `head`, has seen enough.
             Err(error) if error.is_closed_pipe() => ExitCode::SUCCESS,
             Err(error) => {
                 eprintln!("matyan: {}", chain(&error));

@@ -80,6 +80,7 @@ where
 {
     let layer = tracing_opentelemetry::layer().with_tracer(provider.tracer("matyan"));
     let ours = filter_fn(is_exported).with_max_level_hint(LevelFilter::INFO);
+    // Locations and threads would add attributes to every span.
     layer.with_location(false).with_threads(false).with_filter(ours)
 }
 

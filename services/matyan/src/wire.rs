@@ -113,6 +113,7 @@ fn runtime() -> io::Result<Runtime> {
 }
 
 async fn serve(settings: &Settings, network: &Network) -> Result<(), Error> {
+    // Installed first, so that a signal during startup is handled as well.
     let mut signals = Signals::install().map_err(Error::SetUp)?;
     let mut process = tokio::select! {
         started = Process::start(settings, network) => started?,
@@ -129,6 +130,7 @@ async fn serve(settings: &Settings, network: &Network) -> Result<(), Error> {
         }
         error = process.ended() => Err(error),
     };
+    // A second signal cuts the shutdown short.
     tokio::select! {
         stopped = process.stop(settings) => ended.and(stopped),
         never = signals.exit_on_next() => never,

@@ -68,6 +68,7 @@ impl Table {
 
     /// Prints figures that were measured together with those of other rows.
     pub(crate) fn print(&mut self, work: &str, budget: Budget, unit: Unit, mut figures: Vec<f64>) {
+        // The median ignores outliers of a noisy machine.
         figures.sort_by(f64::total_cmp);
         let median = figures[figures.len() / 2];
         let (budget, kept) = match budget {

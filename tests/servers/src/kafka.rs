@@ -213,6 +213,7 @@ fn properties(directory: &Path, Ports { plain, login, certified, controller }: P
 fn java(memory: &str) -> Command {
     let jars = jars().unwrap_or_else(|reason| panic!("no Kafka broker: {reason}"));
     let mut java = Command::new("java");
+    // Only the fast compiler: the processes are short-lived.
     java.args([format!("-Xmx{memory}"), "-XX:TieredStopAtLevel=1".to_owned()]);
     java.args(["-cp".to_owned(), format!("{}/*", jars.display())]);
     java

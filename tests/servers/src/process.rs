@@ -134,6 +134,7 @@ impl Drop for Process {
             eprintln!("end of the server's log:");
             log.lines().skip(skipped).for_each(|line| eprintln!("{line}"));
         }
+        // A running server is ended by its guard, which also removes the directory.
         match self.running.take() {
             Some(running) => running.end(""),
             None => fs::remove_dir_all(&self.directory).expect("the directory of the server can be removed"),

@@ -173,6 +173,7 @@ pub fn header(message: &OwnedMessage, name: &str) -> Option<String> {
 
 fn config(servers: &str) -> ClientConfig {
     let mut config = ClientConfig::new();
+    // The partitioner of the Java clients, so that keys go to the same partitions.
     config
         .set("bootstrap.servers", servers)
         .set("partitioner", "murmur2_random")

@@ -243,6 +243,7 @@ pub(crate) async fn rule_08_poison_records_and_a_missing_dead_letter_topic(broke
         assert_eq!(header(copy, "matyan-project"), None, "the default project has no header");
     }
 
+    // Without the topic, copies are dropped and counted, and ingestion continues.
     scene.admin.delete(&scene.dead_letters).await;
     for (key, value) in &poison[..2] {
         scene.admin.write(&scene.ingestion, key, value, &[]).await;

@@ -102,6 +102,7 @@ pub(super) async fn run(flags: BackupFlags) -> Result<(), Error> {
         false => root,
     };
     print_summary(out, &path, &contents, skipped, is_resumed)?;
+    // Lost blobs do not invalidate the archive, but the exit code must show them.
     match contents.lost {
         0 => Ok(()),
         lost => Err(Error::Incomplete { lost }),
@@ -205,6 +206,7 @@ async fn read_run(
         match Box::pin(read_run_once(client, archive, run_id, progress)).await {
             Ok(()) => return Ok(true),
             Err(Failure::Server(status)) if status.code() == Code::NotFound => return Ok(false),
+            // The run changed while it was read: start over.
             Err(Failure::Server(status)) if status.code() == Code::OutOfRange && attempt < ATTEMPTS => {}
             Err(failure) => return Err(failure.into()),
         }

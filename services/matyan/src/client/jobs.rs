@@ -185,6 +185,7 @@ async fn follow<T: JobReport>(
     let bar = Progress::new(0, T::UNIT, out.json);
     let (mut found, mut last) = (0, (JobProgress::default(), None));
     while let Some(message) = messages.message().await? {
+        // Only the last message has the result.
         last = (message.progress(), message.extra_count());
         bar.set(last.0.done, last.0.total);
         found += message.items().len();

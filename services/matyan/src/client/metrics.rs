@@ -63,6 +63,7 @@ pub(super) async fn run(flags: MetricsFlags) -> Result<(), Error> {
         true => plot(channel, &flags, &series, out).await?,
         false => points(channel, &flags, &series, out).await?,
     };
+    // A misspelled name should not look like a metric without points.
     if shown == 0 {
         let (name, run) = (cell(name), cell(&flags.run));
         let context = if flags.context.is_some() { " with this context" } else { "" };

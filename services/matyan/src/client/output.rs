@@ -99,6 +99,7 @@ pub(super) fn number(value: f64) -> String {
         return value.to_string();
     }
     if !plain {
+        // Very large and very small numbers would need too many digits.
         return format!("{value:.4e}");
     }
     let places = (5 - value.abs().log10().max(0.0).floor() as i32).max(0) as usize;

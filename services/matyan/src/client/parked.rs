@@ -58,6 +58,7 @@ pub(super) async fn run(flags: ParkedFlags) -> Result<(), Error> {
     match flags.command {
         ParkedCommand::Ls { run, limit } => list(admin, run.unwrap_or_default(), limit, out).await,
         ParkedCommand::Rm { items } => {
+            // An id that is given twice counts once.
             let given = items.iter().collect::<HashSet<_>>().len() as u64;
             let request = DeleteParkedItemsRequest { ids: items };
             let deleted = admin.delete_parked_items(request).await?.into_inner().deleted;

@@ -63,6 +63,7 @@ impl Plot {
                 (values.dot(column.min)..=values.dot(column.max)).for_each(|y| canvas.set(x, y));
             }
             let middle = values.dot(f64::midpoint(column.min, column.max));
+            // Connects the middle of neighboring columns.
             if let Some(end) = before.replace([dots[1], middle]) {
                 canvas.line(end, [dots[0], middle]);
             }

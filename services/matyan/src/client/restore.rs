@@ -258,6 +258,7 @@ impl RestoreSession<'_> {
         let begun = begun.await?.into_inner();
         match begun.state() {
             RunState::Restored => self.summary.restored_before += 1,
+            // Existing runs are never overwritten.
             RunState::Live => self.summary.kept.push(head.run_id),
             RunState::Open | RunState::Unspecified if self.flags.dry_run => {
                 self.summary.restored += 1;

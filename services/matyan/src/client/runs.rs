@@ -103,6 +103,7 @@ async fn list(
             }
             Err(status) => return Err(status.into()),
         };
+        // On standard error, so that the output can still be parsed.
         message.warnings.iter().for_each(|warning| eprintln!("warning: {}", warning.message));
         for run in &message.runs {
             match out.json {
@@ -254,6 +255,7 @@ async fn complete(run: &mut Run, channel: Channel) -> Result<(), Error> {
 }
 
 async fn show(channel: Channel, run_id: String, system: bool, out: &mut Output) -> Result<(), Error> {
+    // All series types that this version knows.
     let types = (1..).map_while(|number| SeriesType::try_from(number).ok()).map(i32::from).collect();
     let parts = RunParts {
         props: true,

@@ -23,6 +23,7 @@ pub(crate) struct Environment {
 impl Environment {
     /// The environment of this process, with the `.env` file in its working directory.
     pub(crate) fn of_process() -> Self {
+        // Variables that are not valid Unicode are ignored: no setting needs them.
         let variables = std::env::vars_os()
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
         Self { dotenv: Some(".env".into()), ..variables.collect() }
@@ -95,6 +96,7 @@ impl Sources {
 
     fn find_even_blank(&self, name: SettingName) -> Option<FoundValue> {
         let found = |value: &String, origin: String| FoundValue { value: value.trim().to_owned(), origin };
+        // In order of precedence: flag, environment, `.env`, config file.
         let flag = name.key.replace('_', "-");
         if let Some(value) = self.flags.get(&flag) {
             return Some(found(value, format!("--{flag}")));
@@ -157,6 +159,7 @@ fn read_file(path: &str, reader: &mut Reader) -> BTreeMap<String, String> {
 }
 
 fn file_entry(path: &str, key: String, value: &toml::Value, reader: &mut Reader) -> Option<(String, String)> {
+    // A config file must not name another one.
     if key == names::CONFIG.key || !names::ALL.iter().any(|name| name.key == key) {
         reader.refuse(&key, format!("not a valid key in `{path}`; correct or remove it"));
         return None;

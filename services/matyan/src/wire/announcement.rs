@@ -53,6 +53,7 @@ impl Announcement<'_> {
     /// for it to exist.
     pub(crate) fn write_file(&self, path: &Path) -> io::Result<()> {
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        // In the same directory, so that it can be renamed atomically.
         let mut file = NamedTempFile::new_in(folder)?;
         let [query, ingest, metrics] =
             [self.query, self.ingest, self.metrics].map(|address| address.map(|address| self.url(address)));

@@ -47,6 +47,7 @@ impl DataDir {
         let lock_path = path.join("lock");
         let mut lock = OpenOptions::new()
             .create(true)
+            // Truncated only once it is locked: until then it contains the process id of the holder.
             .truncate(false)
             .write(true)
             .open(&lock_path)
@@ -91,6 +92,7 @@ impl DataDir {
         let mut file = NamedTempFile::new_in(&self.path)?;
         writeln!(file, "{secret}")?;
         file.as_file().sync_all()?;
+        // An existing secret is never replaced.
         file.persist_noclobber(path)?;
         File::open(&self.path)?.sync_all()?;
         Ok(Secret::new(secret))

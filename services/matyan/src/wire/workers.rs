@@ -41,6 +41,7 @@ impl Workers {
         };
         let metrics = Metrics::new(registry)?;
         if role.has_ingest_worker() {
+            // A separate token, as the fold thread stops after ingestion.
             let stop_fold = CancellationToken::new();
             let fold = FoldThread::start(deps.clone(), metrics.clone(), stop_fold.clone());
             let (notices, thread) = fold.map_err(Error::SetUp)?;
