@@ -110,6 +110,7 @@ const DOES_IO: &[(&str, &[&str])] = &[
 const NO_IO_AT_ALL: &[(&str, &[&str])] = &[
     ("matyan-ql", &["tokio", "tonic", "tracing"]),
     ("matyan-value", &["tokio", "tonic", "tracing"]),
+    ("matyan-record", &["tokio", "tonic"]),
     ("matyan-model", &["tokio", "tonic"]),
 ];
 

@@ -1,5 +1,5 @@
-//! Free-form values in answers: as strict JSON text, and as entries of the streaming codec. Both are written while CBOR is
-//! read: a thousand runs of 200 params are never built as trees.
+//! Free-form values in answers: as strict JSON text, and as entries of the streaming codec. Both
+//! are written while CBOR is read: a thousand runs of 200 params are never built as trees.
 
 use std::borrow::Cow;
 
@@ -158,7 +158,8 @@ mod tests {
 
     #[test]
     fn values_of_every_encoding_are_read() {
-        // An indefinite map with an indefinite text, an indefinite list, a half float, bytes and a tagged date.
+        // An indefinite map with an indefinite text, an indefinite list, a half float, bytes and a
+        // tagged date.
         let value = [
             0xbf, 0x61, b'a', 0x7f, 0x61, b'x', 0x61, b'y', 0xff, 0x61, b'b', 0x9f, 0xf9, 0x3c, 0x00, 0xf7,
             0xff, 0x61, b'c', 0x42, 0x01, 0xff, 0x61, b'd', 0xc0, 0x61, b't', 0xff,

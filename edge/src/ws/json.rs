@@ -1,11 +1,11 @@
 //! The JSON dialect of the Python client: decodes a frame into metrics, events, and rejections.
-//! Each item is validated independently.
-//! A message costs one pass of the scanner of `matyan-value`, and no allocation.
+//! Each item is validated independently. A message costs one pass of the scanner of `matyan-value`,
+//! and no allocation.
 //!
-//! A frame is one object or an array of objects. Invalid JSON rejects the whole frame; any
-//! other problem rejects only its item. Duplicate keys: the last one wins. Nothing is rounded:
-//! numbers keep their bits, free-form values keep integers and floats apart, and contexts are
-//! passed on as the original text.
+//! A frame is one object or an array of objects. Invalid JSON rejects the whole frame; any other
+//! problem rejects only its item. Duplicate keys: the last one wins. Nothing is rounded: numbers
+//! keep their bits, free-form values keep integers and floats apart, and contexts are passed on as
+//! the original text.
 
 mod convert;
 mod item;
@@ -20,8 +20,8 @@ use matyan_value::json::{JsonScanner, JsonSyntaxError};
 
 use item::Fields;
 
-/// Maximum number of rejections kept with their reason. Others are only counted, so that a
-/// frame of garbage costs no memory.
+/// Maximum number of rejections kept with their reason. Others are only counted, so that a frame of
+/// garbage costs no memory.
 pub const MAX_REASONS: usize = 100;
 
 /// Marks a missing step or epoch in a column.
@@ -93,8 +93,8 @@ impl Rejections {
         self.list(rejection);
     }
 
-    /// Keeps the reason of a rejection that is counted elsewhere. Returns false once no
-    /// more are kept.
+    /// Keeps the reason of a rejection that is counted elsewhere. Returns false once no more are
+    /// kept.
     pub(super) fn list(&mut self, rejection: Rejection) -> bool {
         let has_room = self.reasons.len() < MAX_REASONS;
         if has_room {

@@ -1,5 +1,6 @@
-//! Records of the control topic: the JSON envelope of Matyan 0.3, `{"type","timestamp","payload"}`, without a key. Facts that it
-//! lacks travel in headers, which others ignore: the id of the event, project, caller, and the number of a deleted run.
+//! Records of the control topic: the JSON envelope of Matyan 0.3, `{"type","timestamp","payload"}`,
+//! without a key. Facts that it lacks travel in headers, which others ignore: the id of the event,
+//! project, caller, and the number of a deleted run.
 
 use bytes::Bytes;
 use matyan_proto::log::v1::{ControlEvent, control_event::Kind};
@@ -40,7 +41,8 @@ pub struct DeletedRun {
 /// use matyan_record::control;
 ///
 /// let kind = Kind::TagDeleted(TagDeleted { tag_id: "t".to_owned() });
-/// let (value, headers) = control::encode(&ControlEvent { kind: Some(kind), ..ControlEvent::default() }).unwrap();
+/// let event = ControlEvent { kind: Some(kind), ..ControlEvent::default() };
+/// let (value, headers) = control::encode(&event).unwrap();
 /// assert_eq!(value, r#"{"type":"tag_deleted","timestamp":"1970-01-01T00:00:00.000000Z","payload":{"tag_id":"t"}}"#);
 /// assert_eq!(control::decode(&value, &headers).unwrap().kind, "tag_deleted");
 /// ```

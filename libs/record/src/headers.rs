@@ -1,4 +1,5 @@
-//! Names of headers and content types, of log records and of gRPC calls alike. Matyan 0.3 ignores all of them.
+//! Names of headers and content types, of log records and of gRPC calls alike. Matyan 0.3 ignores
+//! all of them.
 
 use bytes::Bytes;
 

@@ -1,7 +1,8 @@
-//! The records of the log: everything that two processes must agree on when one writes a record and another reads it.
+//! The records of the log: everything that two processes must agree on when one writes a record and
+//! another reads it.
 //!
-//! Each format is written and read here and nowhere else. It is pure: a log is never touched, only the keys, values, and
-//! headers of its records.
+//! Each format is written and read here and nowhere else. It is pure: a log is never touched, only
+//! the keys, values, and headers of its records.
 
 pub mod headers;
 pub mod message_type;

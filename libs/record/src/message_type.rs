@@ -1,5 +1,5 @@
-//! The types of messages by the names that Matyan 0.3 gave them. Clients write these names, envelopes carry them, and
-//! dashboards know them as labels of metrics.
+//! The types of messages by the names that Matyan 0.3 gave them. Clients write these names,
+//! envelopes carry them, and dashboards know them as labels of metrics.
 
 use matyan_proto::ingest::v1::event::Kind;
 

@@ -1,6 +1,7 @@
-//! Propagation of traces across process boundaries: out of a span into a header, and out of a header into a span. Every hop
-//! (edge to service, service to log, log to worker) uses these functions, so that one trace runs from a frame to the commit
-//! of its contents. Where nothing is exported, spans of `TARGET` are disabled and cost a branch.
+//! Propagation of traces across process boundaries: out of a span into a header, and out of a
+//! header into a span. Every hop (edge to service, service to log, log to worker) uses these
+//! functions, so that one trace runs from a frame to the commit of its contents. Where nothing is
+//! exported, spans of `TARGET` are disabled and cost a branch.
 
 use std::collections::HashMap;
 
@@ -12,10 +13,12 @@ use tracing_opentelemetry::OpenTelemetrySpanExt;
 
 use crate::headers::TRACEPARENT;
 
-/// Target of the spans of single frames, batches, and records. They are for export only: no log line shows them.
+/// Target of the spans of single frames, batches, and records. They are for export only: no log
+/// line shows them.
 pub const TARGET: &str = "matyan_trace";
 
-/// Returns the trace context of a span, for the header of a hop; `None` if the span is not exported.
+/// Returns the trace context of a span, for the header of a hop; `None` if the span is not
+/// exported.
 ///
 /// ```
 /// assert_eq!(matyan_record::trace::traceparent(&tracing::Span::none()), None);
@@ -36,7 +39,8 @@ pub fn stamp(headers: &mut HeaderMap) {
     }
 }
 
-/// Makes `span`, which must be new, continue the trace of `traceparent`. With any other text it begins a trace of its own.
+/// Makes `span`, which must be new, continue the trace of `traceparent`. With any other text it
+/// begins a trace of its own.
 pub fn follow(span: &Span, traceparent: &[u8]) {
     let Ok(traceparent) = std::str::from_utf8(traceparent) else { return };
     if span.is_disabled() || traceparent.is_empty() {

@@ -1,5 +1,5 @@
-//! Integers of any size as CBOR's bignums hold them, and their decimal digits.
-//! Conversion costs the square of the digits, which `MAX_DIGITS` bounds for everything that clients send.
+//! Integers of any size as CBOR's bignums hold them, and their decimal digits. Conversion costs the
+//! square of the digits, which `MAX_DIGITS` bounds for everything that clients send.
 
 use std::cmp::Ordering;
 
@@ -103,8 +103,8 @@ pub(crate) fn decimal(negative: bool, magnitude: &[u8]) -> String {
     digits
 }
 
-/// Returns decimal digits as a big-endian number without leading zeros, one less if `less_one`, which takes a number
-/// above zero.
+/// Returns decimal digits as a big-endian number without leading zeros, one less if `less_one`,
+/// which takes a number above zero.
 pub(crate) fn magnitude(digits: &str, less_one: bool) -> Vec<u8> {
     let mut limbs: Vec<u64> = Vec::with_capacity(digits.len() / GROUP_DIGITS + 1);
     for group in digits.as_bytes().chunks(GROUP_DIGITS) {

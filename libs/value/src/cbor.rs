@@ -1,8 +1,10 @@
-//! Values as CBOR (RFC 8949), on the wire and in the store. Our writer has one form: definite lengths, keys in byte order,
-//! shortest integers, floats always as 64 bits. The reader takes any CBOR that a `Value` can hold.
+//! Values as CBOR (RFC 8949), on the wire and in the store. Our writer has one form: definite
+//! lengths, keys in byte order, shortest integers, floats always as 64 bits. The reader takes any
+//! CBOR that a `Value` can hold.
 //!
-//! `CborReader` pulls item after item and borrows from the bytes; everything that has no need of a tree works on it. `find`,
-//! `pick`, and `without` take parts out of maps that our writer made, at the cost of a scan.
+//! `CborReader` pulls item after item and borrows from the bytes; everything that has no need of a
+//! tree works on it. `find`, `pick`, and `without` take parts out of maps that our writer made, at
+//! the cost of a scan.
 
 mod head;
 mod path;

@@ -1,7 +1,9 @@
-//! Contexts of series: from JSON text to one canonical text, and from that to a name of 32 bits and a key of 128.
+//! Contexts of series: from JSON text to one canonical text, and from that to a name of 32 bits and
+//! a key of 128.
 //!
-//! The 32-bit id is what clients and the UI know; two contexts of one run may share it. The digest is what keys hold.
-//! Both are parts of the SHA-256 of the canonical text. An absent context and the empty object are the same, with id 0.
+//! The 32-bit id is what clients and the UI know; two contexts of one run may share it. The digest
+//! is what keys hold. Both are parts of the SHA-256 of the canonical text. An absent context and
+//! the empty object are the same, with id 0.
 
 use sha2::{Digest, Sha256};
 

@@ -1,11 +1,12 @@
 //! Times in microseconds since the Unix epoch, and their text.
 //!
-//! Clients write ISO 8601 with or without a zone, a date alone, or Unix seconds. A time without a zone is UTC, and digits
-//! after the microsecond are dropped. The system itself writes UTC.
+//! Clients write ISO 8601 with or without a zone, a date alone, or Unix seconds. A time without a
+//! zone is UTC, and digits after the microsecond are dropped. The system itself writes UTC.
 
 use std::fmt::Arguments;
 
-/// Numbers beyond this are milliseconds, not seconds: as seconds they would be later than the year 2600.
+/// Numbers beyond this are milliseconds, not seconds: as seconds they would be later than the year
+/// 2600.
 const MILLISECONDS_FROM: f64 = 2e10;
 
 /// The end of the year 9999 in seconds: no calendar of a client goes further.
@@ -94,7 +95,8 @@ fn number(digits: &[u8]) -> Option<i64> {
         .try_fold(0, |value, byte| byte.is_ascii_digit().then(|| value * 10 + i64::from(byte - b'0')))
 }
 
-/// Days since the Unix epoch of a date of the Gregorian calendar. Years count from March, which puts the leap day last.
+/// Days since the Unix epoch of a date of the Gregorian calendar. Years count from March, which
+/// puts the leap day last.
 fn days_from_date(year: i64, month: i64, day: i64) -> Option<i64> {
     let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
     let length = match month {
@@ -175,7 +177,8 @@ impl UtcTime {
         self.text(format_args!(".{:06}Z", self.microsecond))
     }
 
-    /// Returns the text of Python's `isoformat`, which leaves out microseconds of zero: `2026-01-02T03:04:05+00:00`.
+    /// Returns the text of Python's `isoformat`, which leaves out microseconds of zero:
+    /// `2026-01-02T03:04:05+00:00`.
     pub fn isoformat(self) -> String {
         match self.microsecond {
             0 => self.text(format_args!("+00:00")),

@@ -1,8 +1,9 @@
-//! JSON in the dialect that Python writes: bare NaN and Infinity, integers of any size, lone surrogates. The last of equal
-//! keys wins. No strict parser reads it.
+//! JSON in the dialect that Python writes: bare NaN and Infinity, integers of any size, lone
+//! surrogates. The last of equal keys wins. No strict parser reads it.
 //!
-//! Everything is built on one scanner, which borrows from the text and checks the grammar in one pass. Frames of metrics stop
-//! there; a tree, or CBOR without a tree, costs what it holds. The writer has a style for each reader.
+//! Everything is built on one scanner, which borrows from the text and checks the grammar in one
+//! pass. Frames of metrics stop there; a tree, or CBOR without a tree, costs what it holds. The
+//! writer has a style for each reader.
 
 mod scan;
 mod text;

@@ -1,7 +1,9 @@
-//! Free-form values, series contexts, and dates: one reader and one writer of each format that clients send or receive.
+//! Free-form values, series contexts, and dates: one reader and one writer of each format that
+//! clients send or receive.
 //!
-//! Every crate that touches such a format uses this one, from the edge to the archives, so that a value has one meaning
-//! everywhere. It is pure: it computes on bytes that the caller holds, and knows nothing of the system but its limits.
+//! Every crate that touches such a format uses this one, from the edge to the archives, so that a
+//! value has one meaning everywhere. It is pure: it computes on bytes that the caller holds, and
+//! knows nothing of the system but its limits.
 //!
 //! ```
 //! use matyan_value::{cbor, json::{self, JsonStyle}};

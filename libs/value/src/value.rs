@@ -1,5 +1,5 @@
-//! The tree of a free-form value: params, objects, log arguments, and contexts.
-//! It holds everything that clients can say in JSON or CBOR: integers of any size, and floats to the bit.
+//! The tree of a free-form value: params, objects, log arguments, and contexts. It holds everything
+//! that clients can say in JSON or CBOR: integers of any size, and floats to the bit.
 
 use std::collections::BTreeMap;
 
@@ -8,8 +8,8 @@ use crate::bigint::{self, BigInteger, MAX_DIGITS};
 /// The members of a map, ordered by the bytes of their keys.
 pub type Map = BTreeMap<String, Value>;
 
-/// A free-form value. Two values are equal if they agree to the bit: NaN equals itself, 0.0 and -0.0 differ, 1 and 1.0
-/// differ.
+/// A free-form value. Two values are equal if they agree to the bit: NaN equals itself, 0.0 and
+/// -0.0 differ, 1 and 1.0 differ.
 #[derive(Clone, Debug)]
 pub enum Value {
     /// JSON's `null`, and CBOR's `undefined`.
@@ -41,8 +41,8 @@ impl Value {
         }
     }
 
-    /// Returns the integer `magnitude`, or `-1 - magnitude` if `negative`, in its smallest form. The magnitude is
-    /// big-endian.
+    /// Returns the integer `magnitude`, or `-1 - magnitude` if `negative`, in its smallest form.
+    /// The magnitude is big-endian.
     pub fn integer(negative: bool, magnitude: &[u8]) -> Self {
         let first = magnitude.iter().position(|byte| *byte != 0).unwrap_or(magnitude.len());
         let magnitude = &magnitude[first..];
@@ -56,7 +56,8 @@ impl Value {
         Self::Big(BigInteger::new(negative, magnitude.to_vec()))
     }
 
-    /// Reads decimal digits with an optional `-`. Returns `None` for other characters and for more than `MAX_DIGITS`.
+    /// Reads decimal digits with an optional `-`. Returns `None` for other characters and for more
+    /// than `MAX_DIGITS`.
     ///
     /// ```
     /// # use matyan_value::Value;

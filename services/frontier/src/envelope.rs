@@ -1,5 +1,5 @@
-//! The log records of a batch for a running Matyan 0.3: one JSON envelope per item. `matyan-record` knows their form; this
-//! bounds their size, as an envelope is many times larger than its item.
+//! The log records of a batch for a running Matyan 0.3: one JSON envelope per item. `matyan-record`
+//! knows their form; this bounds their size, as an envelope is many times larger than its item.
 
 use bytes::Bytes;
 use matyan_log::{MAX_RECORD_BYTES, NewRecord};
@@ -21,7 +21,8 @@ pub(crate) const GROWTH: usize = 100;
 /// Bound on an envelope without its payload: names, a run id, and a time.
 const FRAME_BYTES: usize = 4 << 10;
 
-/// Limit for the records of one batch, keys and values together. Logs take much more at once, but not from every client.
+/// Limit for the records of one batch, keys and values together. Logs take much more at once, but
+/// not from every client.
 const MAX_BYTES: usize = 64 << 20;
 
 /// An event below this cannot grow beyond a record: a byte of CBOR becomes at most six of JSON.
@@ -42,8 +43,8 @@ pub(crate) fn check(event: &pb::Event) -> Result<(), Problem> {
     }
 }
 
-/// Returns the records of a checked batch, at least one, as a sequence may not have gaps. Refuses a batch that grows too
-/// large.
+/// Returns the records of a checked batch, at least one, as a sequence may not have gaps. Refuses a
+/// batch that grows too large.
 pub(crate) fn encode(
     author: &Author,
     stamp: &Stamp,

@@ -1,7 +1,8 @@
-//! A decoded record of the ingestion log: run, origin, and the batch in it. Both formats are read, whatever a frontier is set
-//! to.
+//! A decoded record of the ingestion log: run, origin, and the batch in it. Both formats are read,
+//! whatever a frontier is set to.
 //!
-//! The batch itself is decoded later, next to the batches of other runs. Unreadable records are kept as they are, to be parked.
+//! The batch itself is decoded later, next to the batches of other runs. Unreadable records are
+//! kept as they are, to be parked.
 
 use bytes::Bytes;
 use matyan_log::Record;
@@ -87,7 +88,8 @@ impl Entry {
         }
     }
 
-    /// Returns why a text is longer than any key takes. Other writers of the log are held to the limits of frontiers.
+    /// Returns why a text is longer than any key takes. Other writers of the log are held to the
+    /// limits of frontiers.
     fn too_long(&self) -> Option<String> {
         let run_id = self.run_id.as_str();
         if run_id.is_empty() {
@@ -149,7 +151,8 @@ fn span(record: &Record, run_id: &RunId, position: LogPosition) -> Span {
     span
 }
 
-/// Returns the run under which a record without a readable run id is parked: its key, if that can be a run id.
+/// Returns the run under which a record without a readable run id is parked: its key, if that can
+/// be a run id.
 fn run_of_key(key: &Bytes) -> RunId {
     match std::str::from_utf8(key) {
         Ok(id) if (1..=limits::RUN_ID_BYTES).contains(&id.len()) => RunId::new(id),

@@ -8,7 +8,10 @@ use matyan_blob::{BlobKey, UrlSigner};
 use matyan_model::series::Block;
 use matyan_proto::log::v1::LogEntry;
 use matyan_ql::{Datum, Endpoint, KeyPath, QueryLimits, QueryOptions, RunView, SequenceView};
-use matyan_value::{Context, cbor, json};
+use matyan_value::{
+    Context, cbor,
+    json::{self, JsonStyle},
+};
 use prost::Message;
 
 pub struct Target {
@@ -61,6 +64,8 @@ fn json_value(bytes: &[u8]) {
     if let Ok(value) = json::parse(text) {
         let encoded = cbor::encode(&value);
         assert_eq!(cbor::decode(&encoded).as_ref(), Ok(&value), "a value changed in a CBOR round trip");
+        let transcoded = json::to_cbor(text).expect("text that is a tree is CBOR");
+        assert_eq!(cbor::decode(&transcoded).as_ref(), Ok(&value), "tree and transcoder disagree");
     }
     if let Ok(context) = Context::parse(text) {
         let again = Context::parse(context.canonical()).expect("canonical text is JSON");
@@ -71,6 +76,9 @@ fn json_value(bytes: &[u8]) {
 fn cbor_value(bytes: &[u8]) {
     if let Ok(value) = cbor::decode(bytes) {
         assert_eq!(cbor::decode(&cbor::encode(&value)).as_ref(), Ok(&value));
+    }
+    if cbor::check(bytes).is_ok() {
+        assert!(cbor::decode(bytes).is_ok() && json::cbor_text(bytes, JsonStyle::STRICT).is_ok());
     }
     // As above, errors are valid results.
     let _found_or_not = cbor::find(bytes, &["hparams", "lr"]);

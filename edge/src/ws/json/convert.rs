@@ -1,6 +1,5 @@
-//! Lenient conversions of tokens, as in the validator that clients were written against.
-//! The error of a failed conversion says what was expected; the caller adds the field and the
-//! item.
+//! Lenient conversions of tokens, as in the validator that clients were written against. The error
+//! of a failed conversion says what was expected; the caller adds the field and the item.
 
 use std::borrow::Cow;
 
@@ -27,8 +26,8 @@ pub(super) fn owned_text(token: &JsonToken<'_>) -> Result<String, Reason> {
     text(token).map(Cow::into_owned)
 }
 
-/// Converts numbers, numeric text, and booleans. Integers must be in the range of floats; a
-/// float beyond the range becomes infinite.
+/// Converts numbers, numeric text, and booleans. Integers must be in the range of floats; a float
+/// beyond the range becomes infinite.
 pub(super) fn float(token: &JsonToken<'_>) -> Result<f64, Reason> {
     match token.kind {
         JsonKind::Float => Ok(parse_float(token.text)),
@@ -86,8 +85,8 @@ fn integer_from_float(value: f64) -> Result<i64, Reason> {
     }
 }
 
-/// Converts a step or an epoch. The smallest integer means "none" in a column, so clients may
-/// not use it.
+/// Converts a step or an epoch. The smallest integer means "none" in a column, so clients may not
+/// use it.
 pub(super) fn step(token: &JsonToken<'_>) -> Result<i64, Reason> {
     match integer(token)? {
         ABSENT => Err("the smallest 64-bit integer is reserved".into()),

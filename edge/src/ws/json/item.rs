@@ -1,5 +1,5 @@
-//! One message: its members collected by name, then read by its type.
-//! The type may stand anywhere, so members are kept as tokens until the object ends; a repeated key replaces the earlier one.
+//! One message: its members collected by name, then read by its type. The type may stand anywhere,
+//! so members are kept as tokens until the object ends; a repeated key replaces the earlier one.
 
 use std::borrow::Cow;
 
@@ -39,12 +39,14 @@ fields! {
     ArtifactPath "artifact_path", ContentType "content_type",
 }
 
-/// The members of one message. Made once per frame: `seen` says which of the tokens belong to the current message.
+/// The members of one message. Made once per frame: `seen` says which of the tokens belong to the
+/// current message.
 pub(super) struct Fields<'a> {
     tokens: [JsonToken<'a>; Field::COUNT],
     seen: u32,
-    /// Keys of the message before, each with its quotes and colon, in their order. Messages of a frame are mostly alike:
-    /// comparing with what is expected is several times quicker than reading a key.
+    /// Keys of the message before, each with its quotes and colon, in their order. Messages of a
+    /// frame are mostly alike: comparing with what is expected is several times quicker than
+    /// reading a key.
     expected: Vec<(&'a str, Option<Field>)>,
 }
 
@@ -180,7 +182,8 @@ fn shortened(name: &str) -> &str {
     &name[..name.floor_char_boundary(LONGEST)]
 }
 
-/// The replay of an archive sends objects as metrics: a `log_metric` whose value is an object of a known kind.
+/// The replay of an archive sends objects as metrics: a `log_metric` whose value is an object of a
+/// known kind.
 fn is_object_of_metric(fields: &Fields<'_>) -> Result<bool, Invalid> {
     const SINGULAR: [&str; 5] = ["image", "text", "distribution", "audio", "figure"];
     if fields.get(Field::Value).is_none_or(|token| token.kind != JsonKind::Object) {

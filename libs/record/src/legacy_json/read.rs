@@ -1,5 +1,5 @@
-//! The reader of envelopes: one item each, as a batch of its own. A type that is not known is an empty batch: it is skipped, as
-//! Matyan 0.3 does.
+//! The reader of envelopes: one item each, as a batch of its own. A type that is not known is an
+//! empty batch: it is skipped, as Matyan 0.3 does.
 
 use bytes::Bytes;
 use matyan_proto::{
@@ -179,7 +179,8 @@ fn optional_text(map: &mut Map, name: &str) -> Result<Option<String>, String> {
     }
 }
 
-/// Truncates a long text: the frontier of Matyan 0.3 knew no limits, and its clients do not wait for a rejection.
+/// Truncates a long text: the frontier of Matyan 0.3 knew no limits, and its clients do not wait
+/// for a rejection.
 fn limited_text(run: &str, map: &mut Map, name: &str, most: usize) -> Result<Option<String>, String> {
     let mut text = optional_text(map, name)?;
     if let Some(long) = text.as_mut().filter(|text| text.len() > most) {

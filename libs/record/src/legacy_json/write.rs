@@ -1,5 +1,5 @@
-//! The writer of envelopes. Points refer to series by number, and an envelope names them, so the writer keeps the part of the
-//! payload that all points of a series share.
+//! The writer of envelopes. Points refer to series by number, and an envelope names them, so the
+//! writer keeps the part of the payload that all points of a series share.
 
 use bytes::Bytes;
 use matyan_proto::ingest::v1::{self as pb, event::Kind};
@@ -115,7 +115,8 @@ impl EnvelopeWriter {
         })
     }
 
-    /// Returns an envelope without an item, for a batch without items: its sequence may not be missing.
+    /// Returns an envelope without an item, for a batch without items: its sequence may not be
+    /// missing.
     pub fn nothing(&self) -> Bytes {
         self.envelope(NOTHING, |_| {})
     }

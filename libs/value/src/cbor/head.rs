@@ -1,4 +1,5 @@
-//! The head of a data item: its major type and its argument, which is a number, a length, or a count.
+//! The head of a data item: its major type and its argument, which is a number, a length, or a
+//! count.
 
 pub(crate) const UNSIGNED: u8 = 0;
 pub(crate) const NEGATIVE: u8 = 1;
@@ -12,7 +13,8 @@ pub(crate) const TAG: u8 = 6;
 pub(crate) const POSITIVE_BIGNUM: u64 = 2;
 pub(crate) const NEGATIVE_BIGNUM: u64 = 3;
 
-/// Reads major type, argument, and size of a head whose length is definite. `None` for any other, and at the end.
+/// Reads major type, argument, and size of a head whose length is definite. `None` for any other,
+/// and at the end.
 #[inline]
 pub(crate) fn read(bytes: &[u8]) -> Option<(u8, u64, usize)> {
     let (first, rest) = bytes.split_first()?;

@@ -1,5 +1,6 @@
-//! Parts of encoded maps that our writer made, at their paths: borrowed or copied as they are. A search reads a few params
-//! of many thousands of runs, so everything else is skipped by its length alone.
+//! Parts of encoded maps that our writer made, at their paths: borrowed or copied as they are. A
+//! search reads a few params of many thousands of runs, so everything else is skipped by its length
+//! alone.
 
 use std::{borrow::Cow, cmp::Ordering};
 
@@ -46,7 +47,8 @@ pub fn find<'b>(mut bytes: &'b [u8], path: &[impl AsRef<str>]) -> Result<Option<
 const MALFORMED: CborError =
     CborError::Syntax { at: 0, reason: "it is cut off, or not in the form that is stored" };
 
-/// Returns the scalar that an encoded value is, or `None` for anything larger, which `decode` reads.
+/// Returns the scalar that an encoded value is, or `None` for anything larger, which `decode`
+/// reads.
 pub fn leaf(bytes: &[u8]) -> Result<Option<CborLeaf<'_>>, CborError> {
     Ok(match stored_leaf(bytes) {
         Some((CborLeaf::Null, _)) => Some(CborLeaf::Null),
@@ -105,8 +107,8 @@ fn find_key<'b>(bytes: &'b [u8], wanted: &[u8]) -> Option<Option<&'b [u8]>> {
     Some(None)
 }
 
-/// Bytes of a value by its first byte, where that is enough: numbers and short texts, which nearly all values are. 0 for
-/// others.
+/// Bytes of a value by its first byte, where that is enough: numbers and short texts, which nearly
+/// all values are. 0 for others.
 const SCALAR_BYTES: [u8; 256] = {
     let mut bytes = [0; 256];
     let mut first = 0;
@@ -175,15 +177,16 @@ fn without_key<'b>(bytes: &'b [u8], key: &[u8]) -> Option<Cow<'b, [u8]>> {
     Some(bytes.into())
 }
 
-/// Returns a map of only the values at some paths. The paths are sorted and have at least one key; those that lead to nothing
-/// are left out.
+/// Returns a map of only the values at some paths. The paths are sorted and have at least one key;
+/// those that lead to nothing are left out.
 pub fn pick(bytes: &[u8], paths: &[&[String]]) -> Result<Vec<u8>, CborError> {
     let mut out = Vec::new();
     pick_into(bytes, paths, 0, &mut out).ok_or(MALFORMED)?;
     Ok(out)
 }
 
-/// Does the same for paths that have the first `depth` keys in common. Returns the number of entries that it wrote.
+/// Does the same for paths that have the first `depth` keys in common. Returns the number of
+/// entries that it wrote.
 fn pick_into(bytes: &[u8], mut paths: &[&[String]], depth: usize, out: &mut Vec<u8>) -> Option<u64> {
     let mut entries = MapEntries::new(bytes)?;
     let (start, mut count) = (out.len(), 0);
@@ -221,7 +224,8 @@ fn pick_into(bytes: &[u8], mut paths: &[&[String]], depth: usize, out: &mut Vec<
     Some(count)
 }
 
-/// The entries of an encoded map; none for anything else. After a key its value is skipped before the next key is read.
+/// The entries of an encoded map; none for anything else. After a key its value is skipped before
+/// the next key is read.
 struct MapEntries<'b> {
     bytes: &'b [u8],
     left: u64,

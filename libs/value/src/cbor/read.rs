@@ -1,8 +1,9 @@
-//! The reader of CBOR: a pull reader that borrows from the bytes, and the tree and the check that are built on it.
+//! The reader of CBOR: a pull reader that borrows from the bytes, and the tree and the check that
+//! are built on it.
 //!
-//! Readable is well-formed CBOR whose map keys are text, nested no deeper than `MAX_DEPTH`. Tags other than those of big
-//! integers only annotate what they enclose: they count as a level of nesting and are dropped. No announced length is
-//! trusted with memory.
+//! Readable is well-formed CBOR whose map keys are text, nested no deeper than `MAX_DEPTH`. Tags
+//! other than those of big integers only annotate what they enclose: they count as a level of
+//! nesting and are dropped. No announced length is trusted with memory.
 
 use std::borrow::Cow;
 
@@ -138,8 +139,9 @@ impl<'b> CborReader<'b> {
         }
     }
 
-    /// Reads the next scalar if it has the form in which nearly all are stored, and text that is valid UTF-8. `None` reads
-    /// nothing: `item` takes everything else, and reports faults. It is several times quicker.
+    /// Reads the next scalar if it has the form in which nearly all are stored, and text that is
+    /// valid UTF-8. `None` reads nothing: `item` takes everything else, and reports faults. It is
+    /// several times quicker.
     #[inline]
     pub fn stored_leaf(&mut self) -> Option<CborLeaf<'b, [u8]>> {
         let (leaf, length) = stored_leaf(self.bytes.get(self.at..)?)?;
@@ -152,7 +154,8 @@ impl<'b> CborReader<'b> {
         Some(leaf)
     }
 
-    /// Steps to the next member of a container; false at its end. Every container must be read to its end.
+    /// Steps to the next member of a container; false at its end. Every container must be read to
+    /// its end.
     pub fn more(&mut self, members: &mut CborMembers) -> Result<bool, CborError> {
         let more = match members.left {
             Some(left) => {
@@ -301,6 +304,7 @@ impl<'b> CborReader<'b> {
     fn byte_string(&mut self) -> Result<Cow<'b, [u8]>, CborError> {
         match self.bytes.get(self.at).map(|first| (first >> 5, first & INDEFINITE)) {
             Some((BYTES, INDEFINITE)) => {
+                self.at += 1;
                 let mut bytes = Vec::new();
                 while let Some(length) = self.piece(BYTES)? {
                     bytes.extend_from_slice(self.take(length)?);
@@ -315,7 +319,9 @@ impl<'b> CborReader<'b> {
         }
     }
 
+    /// Reads text of indefinite length, whose opening is next.
     fn text_pieces(&mut self) -> Result<Cow<'b, str>, CborError> {
+        self.at += 1;
         let mut text = String::new();
         while let Some(length) = self.piece(TEXT)? {
             text.push_str(self.text(length)?);
@@ -323,11 +329,8 @@ impl<'b> CborReader<'b> {
         Ok(text.into())
     }
 
-    /// Length of the next piece of a string, of which the first call skips the opening; `None` at the end mark.
+    /// Length of the next piece of a string; `None` at the end mark.
     fn piece(&mut self, major: u8) -> Result<Option<u64>, CborError> {
-        if self.bytes.get(self.at) == Some(&(major << 5 | INDEFINITE)) {
-            self.at += 1;
-        }
         if self.bytes.get(self.at) == Some(&BREAK) {
             self.at += 1;
             return Ok(None);

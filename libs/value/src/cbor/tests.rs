@@ -169,8 +169,18 @@ fn unsound_values_are_refused() {
     assert_eq!(super::check(&unhex("a10101")), Err(CborError::Key { at: 1 }));
     assert_eq!(super::check(&unhex("a000")), Err(CborError::Trailing { at: 1 }));
     // The last one announces more entries than memory has.
-    for hex in ["a1", "a16161", "a161ff01", "bf6161", "a16161f8ff", "ff", "1c", "a161619bffffffffffffffff00"]
-    {
+    for hex in [
+        "a1",
+        "a16161",
+        "a161ff01",
+        "bf6161",
+        "a16161f8ff",
+        "ff",
+        "1c",
+        "7f7f6161ffff",
+        "5f6161ff",
+        "a161619bffffffffffffffff00",
+    ] {
         assert!(matches!(super::check(&unhex(hex)), Err(CborError::Syntax { .. })), "{hex}");
     }
     super::check(&bignum(&[1; INTEGER_BYTES])).unwrap();

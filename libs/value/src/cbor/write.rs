@@ -63,7 +63,8 @@ pub(crate) fn write_integer(out: &mut Vec<u8>, integer: i64) {
     }
 }
 
-/// Writes an integer outside of `i64`. Integers that fit CBOR's plain form take it, as the shortest one.
+/// Writes an integer outside of `i64`. Integers that fit CBOR's plain form take it, as the shortest
+/// one.
 pub(crate) fn write_big(out: &mut Vec<u8>, negative: bool, magnitude: &[u8]) {
     if magnitude.len() > size_of::<u64>() {
         head::write(out, TAG, if negative { NEGATIVE_BIGNUM } else { POSITIVE_BIGNUM });

@@ -13,7 +13,8 @@ use crate::{
 ///
 /// ```
 /// # use matyan_value::{Value, json};
-/// assert_eq!(json::parse("[1, -Infinity]"), Ok(Value::List(vec![Value::Integer(1), Value::Float(f64::NEG_INFINITY)])));
+/// let list = vec![Value::Integer(1), Value::Float(f64::NEG_INFINITY)];
+/// assert_eq!(json::parse("[1, -Infinity]"), Ok(Value::List(list)));
 /// assert_eq!(json::parse("[1").unwrap_err().to_string(), "not valid JSON at byte 2: expected `,` or `]`");
 /// ```
 pub fn parse(text: &str) -> Result<Value, JsonError> {
@@ -64,8 +65,8 @@ fn scalar(token: &JsonToken<'_>) -> Result<Value, JsonError> {
     })
 }
 
-/// Returns the number of a float token. The scanner's numbers are a part of what `f64` reads; beyond its range they become
-/// infinite, as they do in Python.
+/// Returns the number of a float token. The scanner's numbers are a part of what `f64` reads;
+/// beyond its range they become infinite, as they do in Python.
 pub(super) fn float(token: &JsonToken<'_>) -> f64 {
     token.text.parse().unwrap_or(f64::NAN)
 }

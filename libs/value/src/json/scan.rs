@@ -1,6 +1,7 @@
-//! A pull scanner over JSON text: one pass, no recursion, no allocation but the stack of open brackets. It checks the whole
-//! grammar, so that everything that uses it may rely on well-formed text. Beyond strict JSON it takes NaN, Infinity, and
-//! -Infinity, as Python writes them; like Python it refuses control characters in strings.
+//! A pull scanner over JSON text: one pass, no recursion, no allocation but the stack of open
+//! brackets. It checks the whole grammar, so that everything that uses it may rely on well-formed
+//! text. Beyond strict JSON it takes NaN, Infinity, and -Infinity, as Python writes them; like
+//! Python it refuses control characters in strings.
 
 use super::JsonSyntaxError;
 
@@ -42,7 +43,8 @@ impl JsonKind {
     }
 }
 
-/// One value. `text` is the inside of the quotes of a string, and the whole text of everything else.
+/// One value. `text` is the inside of the quotes of a string, and the whole text of everything
+/// else.
 #[derive(Clone, Copy, Debug)]
 pub struct JsonToken<'a> {
     /// Kind of the value.
@@ -124,7 +126,8 @@ impl<'a> JsonScanner<'a> {
         here
     }
 
-    /// Skips what follows an element: true for a comma and another element, false for the `closer` of the list.
+    /// Skips what follows an element: true for a comma and another element, false for the `closer`
+    /// of the list.
     #[inline]
     pub fn next_or_close(&mut self, closer: u8) -> Result<bool, JsonSyntaxError> {
         self.blank();
@@ -331,11 +334,13 @@ impl<'a> JsonScanner<'a> {
     }
 }
 
-/// Bytes before the first quote, backslash or control character. Eight at a time: this is where most of a frame is read.
+/// Bytes before the first quote, backslash or control character. Eight at a time: this is where
+/// most of a frame is read.
 fn plain_length(bytes: &[u8]) -> usize {
     const ONES: u64 = 0x0101_0101_0101_0101;
     const HIGHS: u64 = 0x8080_8080_8080_8080;
-    // The highest bit of each byte of `word` that is below `limit`; exact up to the first such byte.
+    // The highest bit of each byte of `word` that is below `limit`; exact up to the first such
+    // byte.
     let below = |word: u64, limit: u64| word.wrapping_sub(ONES * limit) & !word & HIGHS;
 
     let (chunks, rest) = bytes.as_chunks::<8>();

@@ -1,5 +1,5 @@
-//! Text of string tokens. Escapes are well-formed here, as the scanner has checked them. Half a surrogate pair, which Python
-//! writes and UTF-8 cannot hold, becomes U+FFFD.
+//! Text of string tokens. Escapes are well-formed here, as the scanner has checked them. Half a
+//! surrogate pair, which Python writes and UTF-8 cannot hold, becomes U+FFFD.
 
 use std::borrow::Cow;
 
@@ -60,7 +60,8 @@ fn unit(text: &str) -> Option<u32> {
     u32::from_str_radix(digits, 16).ok()
 }
 
-/// Returns well-formed JSON text in which every half surrogate pair is replaced by U+FFFD, for readers that know no halves.
+/// Returns well-formed JSON text in which every half surrogate pair is replaced by U+FFFD, for
+/// readers that know no halves.
 pub fn without_lone_surrogates(json: &str) -> Cow<'_, str> {
     if !json.contains("\\u") {
         return Cow::Borrowed(json);

@@ -1,4 +1,5 @@
-//! The writer of JSON text. Its readers agree on the grammar and differ in the details: a style names each.
+//! The writer of JSON text. Its readers agree on the grammar and differ in the details: a style
+//! names each.
 
 use std::fmt::Write as _;
 
@@ -64,14 +65,15 @@ impl JsonStyle {
     /// Strict JSON with a space after commas and colons, as Python writes it.
     pub const SPACED: Self = Self { comma: ", ", colon: ": ", ..Self::STRICT };
 
-    /// Strict JSON for the Aim bundle, which reads numbers that are not finite as the texts `NaN`, `inf`, and `-inf`.
+    /// Strict JSON for the Aim bundle, which reads numbers that are not finite as the texts `NaN`,
+    /// `inf`, and `-inf`.
     pub const AIM: Self = Self { non_finite: NonFinite::Texts, ..Self::STRICT };
 
     /// Strict JSON as Matyan 0.3 writes it into its log: bytes are base64.
     pub const ENVELOPE: Self = Self { bytes: BytesForm::Base64, ..Self::STRICT };
 
-    /// Python's `json.dumps` with sorted keys and without spaces: ASCII only. Contexts are compared and hashed in it. Bytes,
-    /// which no context holds that came as JSON, are lists of numbers.
+    /// Python's `json.dumps` with sorted keys and without spaces: ASCII only. Contexts are compared
+    /// and hashed in it. Bytes, which no context holds that came as JSON, are lists of numbers.
     pub const CANONICAL: Self = Self {
         non_finite: NonFinite::Names,
         floats: FloatDigits::Python,

@@ -1,4 +1,5 @@
-//! The checks of free-form fields: values in CBOR, and contexts in JSON. Nothing is built in memory.
+//! The checks of free-form fields: values in CBOR, and contexts in JSON. Nothing is built in
+//! memory.
 
 use matyan_proto::limits;
 use matyan_value::{
