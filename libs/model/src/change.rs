@@ -9,7 +9,7 @@ use crate::{
     keys, rows,
 };
 
-/// How long changes are kept, in microseconds.
+/// Retention of changes, in microseconds.
 pub const RETENTION_US: i64 = 3_600_000_000;
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -107,7 +107,7 @@ pub fn log_put(batch: &mut Batch, topic: LogTopic, state: &LogState) {
     batch.set(keys::log(topic), rows::encode(state));
 }
 
-/// How far a partition has been applied.
+/// The position up to which a partition has been applied.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
 #[cbor(array)]
 pub struct AppliedPosition {
@@ -146,7 +146,7 @@ pub async fn applied_get(
     rows::get(snapshot, &keys::applied(topic, partition)).await
 }
 
-/// How far each partition has been applied, for those that have a row.
+/// The applied position of each partition that has one.
 pub async fn applied_all(snapshot: &dyn Snapshot, topic: LogTopic) -> Result<BTreeMap<u32, AppliedPosition>> {
     let range = keys::applied_all(topic);
     let rows = rows::scan_all(snapshot, &range).await?;

@@ -21,8 +21,8 @@ pub const MARK_KEPT_US: i64 = 3_600_000_000;
 /// Log time after which a silent producer with a dictionary is swept.
 pub const DICTIONARY_KEPT_US: i64 = 30 * 24 * 3_600_000_000;
 
-/// How far a producer has been applied. A batch is one record, or one record per item if it was
-/// sent as JSON envelopes.
+/// The position up to which a producer has been applied. A batch is one record, or one record
+/// per item if it was sent as JSON envelopes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
 #[cbor(array)]
 pub struct Mark {

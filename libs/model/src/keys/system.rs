@@ -65,8 +65,8 @@ pub fn outbox() -> Range {
     Range::prefix(outbox_prefix())
 }
 
-/// How long an idle producer is kept: for an hour if it only has a mark, for a month if it has
-/// a dictionary.
+/// Stage of the sweep of idle producers: one with only a mark is kept for an hour, one with a
+/// dictionary for a month.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum SweepStage {
     Mark = 0,

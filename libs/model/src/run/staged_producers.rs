@@ -1,6 +1,6 @@
 //! Producers of a run that is being restored. Their marks and dictionaries are first stored
-//! under its run number, because the rows under the run id belong to whatever run is live
-//! there: if a mark from an archive were stored there, records of a run created in the meantime
+//! under its run number, because the rows under the run id belong to the live run, if there is
+//! one: if a mark from an archive were stored there, records of a run created in the meantime
 //! would look like repeats.
 
 use matyan_store::{Batch, Commit, Mutation, Result, Snapshot, Store, Transaction, Value};

@@ -15,8 +15,8 @@ use crate::{
 };
 use matyan_value::Map;
 
-/// How long an interrupted restore can be resumed, in microseconds. The sweep of orphaned blobs
-/// must wait longer than that.
+/// Time for which an interrupted restore can be resumed, in microseconds. The sweep of orphaned
+/// blobs must wait longer than that.
 pub const RESTORE_KEPT_US: i64 = 3 * 24 * 3_600 * 1_000_000;
 
 /// A restore in progress.

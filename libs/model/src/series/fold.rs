@@ -46,10 +46,10 @@ const FOLD_BYTES: usize = 16 << 20;
 const TRANSACTION_BYTES: usize = 3 << 20;
 /// Number of points from blocks at which a transaction ends: well below a second of work.
 const TRANSACTION_POINTS: usize = 256 * 1024;
-/// How long a replaced chunk is kept for readers that have an older chunk list.
+/// Time for which a replaced chunk is kept for readers that have an older chunk list.
 const GARBAGE_US: i64 = 600 * 1_000_000;
 
-/// How far a run is folded.
+/// The position up to which a run is folded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct FoldRow {
     /// Blocks below this sequence number are being folded, or have been cleared.

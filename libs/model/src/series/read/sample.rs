@@ -16,8 +16,8 @@ const EXACT_POINTS: u64 = 64 * 1024;
 /// Number of candidates per chosen point of a long range.
 const CANDIDATES: usize = 4;
 
-/// How to choose at most `n` points of a range, including the first and the last one (only the
-/// first one if n = 1).
+/// Rule for choosing at most `n` points of a range, including the first and the last one (only
+/// the first one if n = 1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sampling {
     /// The first points at or after n evenly spaced steps; if fewer than n points result,
