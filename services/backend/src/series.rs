@@ -49,8 +49,8 @@ impl SeriesService for Backend {
         let request = request.into_inner();
         let found = self.deps.find_run(&call, &request.run_id).await?;
         let place = RunRef { project: call.project, number: found.number };
-        let asked: Vec<SeriesType> = request.types().collect();
-        let types = if asked.is_empty() { ALL_TYPES.to_vec() } else { asked };
+        let requested: Vec<SeriesType> = request.types().collect();
+        let types = if requested.is_empty() { ALL_TYPES.to_vec() } else { requested };
         let listed = view::series_view(found.snapshot.as_ref(), place, &types, &request.names).await?;
         Ok(Response::new(self.respond(async move |sender| {
             let mut listed = listed.into_iter();
@@ -104,10 +104,10 @@ impl SeriesService for Backend {
         let selection = request.run.clone().ok_or_else(|| Error::field("run", "is missing"))?;
         select::check(std::slice::from_ref(&selection))?;
         let found = self.deps.find_run(&call, &selection.run_id).await?;
-        let mut reading = RunReader::new(&self.deps, &call, found);
-        let selected = select::series(&mut reading, &selection).await?;
-        let run = reading.place;
-        drop(reading);
+        let mut reader = RunReader::new(&self.deps, &call, found);
+        let selected = select::series(&mut reader, &selection).await?;
+        let run = reader.place;
+        drop(reader);
         let deps = self.deps.clone();
         Ok(Response::new(
             self.respond(async move |sender| points::send_all(&deps, run, selected, &request, &sender).await),

@@ -40,7 +40,7 @@ pub(crate) trait Listing: Send + Sized {
         entity: Self::Entity,
     ) -> impl Future<Output = Result<Option<Self::View>>> + Send;
 
-    fn answer(&self, shown: Vec<Self::View>) -> Self::Answer;
+    fn answer(&self, views: Vec<Self::View>) -> Self::Answer;
 
     /// The rows that list the entities.
     fn range(&self, call: &Call) -> Range {
@@ -65,20 +65,20 @@ pub(crate) trait Listing: Send + Sized {
         sender: &Sender<Self::Answer>,
     ) -> impl Future<Output = Result<(), StreamEnd>> + Send {
         async move {
-            let (mut shown, mut bytes) = (Vec::new(), 0);
+            let (mut views, mut bytes) = (Vec::new(), 0);
             for (id, kept) in self.read_all(deps, call).await? {
                 let next = match kept {
                     Some(kept) => Some(kept),
                     None => self.reread(deps, call, id).await?,
                 };
                 bytes += next.as_ref().map_or(0, Message::encoded_len);
-                shown.extend(next);
+                views.extend(next);
                 if bytes >= MESSAGE_BYTES {
-                    sender.send(self.answer(std::mem::take(&mut shown))).await?;
+                    sender.send(self.answer(std::mem::take(&mut views))).await?;
                     bytes = 0;
                 }
             }
-            Ok(sender.send(self.answer(shown)).await?)
+            Ok(sender.send(self.answer(views)).await?)
         }
     }
 
@@ -98,16 +98,16 @@ pub(crate) trait Listing: Send + Sized {
                 rest = next;
                 for (id, entity) in page {
                     let created_us = self.created_us(&entity);
-                    if let Some(shown) = self.view(deps, call, id.clone(), entity).await? {
-                        bytes += shown.encoded_len();
-                        listed.push((created_us, id, (bytes <= MAX_CACHED_BYTES).then_some(shown)));
+                    if let Some(view) = self.view(deps, call, id.clone(), entity).await? {
+                        bytes += view.encoded_len();
+                        listed.push((created_us, id, (bytes <= MAX_CACHED_BYTES).then_some(view)));
                     }
                 }
             }
             // The sort is stable, so entities created at the same time remain
             // ordered by id.
             listed.sort_by_key(|(created_us, ..)| *created_us);
-            Ok(listed.into_iter().map(|(_, id, shown)| (id, shown)).collect())
+            Ok(listed.into_iter().map(|(_, id, view)| (id, view)).collect())
         }
     }
 
@@ -156,8 +156,8 @@ where
         Ok((self.view)(id, entity))
     }
 
-    fn answer(&self, shown: Vec<S>) -> A {
-        (self.answer)(shown)
+    fn answer(&self, views: Vec<S>) -> A {
+        (self.answer)(views)
     }
 }
 

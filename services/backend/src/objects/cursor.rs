@@ -68,7 +68,7 @@ impl ObjectCursor {
             RemainingSteps::All(Some(range))
         } else {
             let all = all_steps(deps, call.project, &selected, range.clone()).await?;
-            let indexes = Sampling::Spread(density).positions(&all);
+            let indexes = Sampling::Spread(density).positions(&all, &[]);
             // If all steps are wanted, reading the range takes fewer requests than
             // looking up each.
             match indexes.len() == all.len() {

@@ -61,11 +61,11 @@ pub(crate) async fn value(deps: &Deps, project_name: &str, value: &ObjectValue) 
 /// Reads a value that was too large for a row.
 async fn payload(deps: &Deps, key: &BlobKey) -> Result<Option<Bytes>> {
     let Some((_, mut content)) = deps.blobs.read(key, None).await? else { return Ok(None) };
-    let mut whole = BytesMut::new();
+    let mut payload = BytesMut::new();
     while let Some(piece) = content.next().await {
-        whole.extend_from_slice(&piece?);
+        payload.extend_from_slice(&piece?);
     }
-    Ok(Some(whole.freeze()))
+    Ok(Some(payload.freeze()))
 }
 
 fn kind(deps: &Deps, project_name: &str, series_type: SeriesType, mut map: Map) -> Option<Kind> {

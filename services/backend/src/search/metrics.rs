@@ -198,8 +198,8 @@ impl MetricSequences {
         };
         let summary = view.summary(snapshot).await?;
         let info = Some(view::metric_info(sequence.number, header.clone(), summary.as_ref()));
-        let whole = AllPoints::new(view.scan(snapshot, self.steps).await?);
-        Ok(Some(OpenSeries { info, whole, axis, points: None }))
+        let all_points = AllPoints::new(view.scan(snapshot, self.steps).await?);
+        Ok(Some(OpenSeries { info, all_points, axis, points: None }))
     }
 
     async fn reduced(
@@ -282,7 +282,7 @@ async fn open_run<'o>(
 struct OpenSeries {
     /// Sent with the first piece.
     info: Option<SeriesInfo>,
-    whole: AllPoints,
+    all_points: AllPoints,
     axis: Option<AxisReader>,
     /// Points already read whose x axis has not been read yet.
     points: Option<(Columns, bool)>,
@@ -291,7 +291,7 @@ struct OpenSeries {
 impl OpenSeries {
     async fn next(&mut self, snapshot: &dyn Snapshot, columns: PointColumns) -> Result<Option<SeriesPoints>> {
         if self.points.is_none() {
-            self.points = self.whole.next(snapshot).await?;
+            self.points = self.all_points.next(snapshot).await?;
         }
         let Some((points, more)) = &self.points else { return Ok(None) };
         let mut piece = SeriesPoints { more: *more, ..full_columns(points, columns) };

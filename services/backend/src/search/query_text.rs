@@ -38,8 +38,8 @@ fn position(text: &str, offset: usize) -> (u32, u32) {
 }
 
 fn rest_of_line(text: &str, offset: usize) -> u32 {
-    let behind = &text[text.floor_char_boundary(offset)..];
-    count(behind.lines().next().unwrap_or_default().chars().count())
+    let rest = &text[text.floor_char_boundary(offset)..];
+    count(rest.lines().next().unwrap_or_default().chars().count())
 }
 
 fn count(number: usize) -> u32 {

@@ -78,28 +78,28 @@ pub(super) async fn send(
     let axis = request.axis.unwrap_or(Axis::Time(true));
     for (run, of) in (0..).zip(&request.runs) {
         let Some(found) = deps.try_find_run(call, &of.run_id).await? else { continue };
-        let mut reading = RunReader::new(deps, call, found);
+        let mut reader = RunReader::new(deps, call, found);
         let answer = |series| AlignResponse { run_id: of.run_id.clone(), run, series };
         let mut is_answered = false;
-        for requested in selected(&mut reading, &axis, &of.series).await? {
-            let Some(aligned) = open_aligned(&mut reading, &axis, &requested).await? else { continue };
+        for requested in selected(&mut reader, &axis, &of.series).await? {
+            let Some(aligned) = open_aligned(&mut reader, &axis, &requested).await? else { continue };
             is_answered = true;
             let count = match request.by_column {
-                true => count(&mut reading, &aligned).await?,
+                true => count(&mut reader, &aligned).await?,
                 false => 0,
             };
             for pass in if request.by_column { &BY_COLUMN[..] } else { &SINGLE_PASS[..] } {
-                let (mut whole, mut count) = (AllPoints::new(aligned.scan.clone()), Some(count));
-                while let Some((points, more)) = reading.next(&mut whole).await? {
+                let (mut all_points, mut count) = (AllPoints::new(aligned.scan.clone()), Some(count));
+                while let Some((points, more)) = reader.next(&mut all_points).await? {
                     let count = count.take().unwrap_or_default();
                     let piece = AlignedSeries { more, count, ..piece(&aligned, &points, *pass) };
-                    reading.send(sender, answer(vec![piece])).await?;
+                    reader.send(sender, answer(vec![piece])).await?;
                 }
             }
         }
         // A run without aligned series still gets a response.
         if !is_answered {
-            reading.send(sender, answer(Vec::new())).await?;
+            reader.send(sender, answer(Vec::new())).await?;
         }
     }
     Ok(())
@@ -107,13 +107,13 @@ pub(super) async fn send(
 
 /// The requested series that exist, and whose axis may exist.
 async fn selected(
-    reading: &mut RunReader<'_>,
+    reader: &mut RunReader<'_>,
     axis: &Axis,
     requested: &[AlignSeries],
 ) -> Result<Vec<RequestedSeries>> {
     let keys: Vec<SeriesKey> =
         requested.iter().map(|series| series.key.clone().unwrap_or_default()).collect();
-    let found = (0..).zip(requested).zip(select::find_by_keys(reading, &keys).await?);
+    let found = (0..).zip(requested).zip(select::find_by_keys(reader, &keys).await?);
     let found: Vec<_> = found.filter_map(|(requested, found)| Some((requested, found?))).collect();
     let own = |((index, series), (own, _)): &((u32, &AlignSeries), select::FoundSeries)| RequestedSeries {
         index: *index,
@@ -127,21 +127,21 @@ async fn selected(
         context: header.context.clone(),
     };
     let keys: Vec<SeriesKey> = found.iter().map(key).collect();
-    let axes = found.iter().map(own).zip(select::find_by_keys(reading, &keys).await?);
+    let axes = found.iter().map(own).zip(select::find_by_keys(reader, &keys).await?);
     Ok(axes.filter_map(|(requested, axis)| Some(RequestedSeries { axis: axis?.0, ..requested })).collect())
 }
 
 async fn open_aligned(
-    reading: &mut RunReader<'_>,
+    reader: &mut RunReader<'_>,
     axis: &Axis,
     requested: &RequestedSeries,
 ) -> Result<Option<AlignedScan>> {
     loop {
-        let (snapshot, run) = reading.run().await?;
+        let (snapshot, run) = reader.run().await?;
         match align_series(snapshot, run, axis, requested).await {
-            Err(error) => reading.renew(error)?,
+            Err(error) => reader.renew(error)?,
             aligned => {
-                reading.mark_used();
+                reader.mark_used();
                 return aligned;
             }
         }
@@ -170,9 +170,9 @@ async fn align_series(
 }
 
 /// Counts the points that have an x value.
-async fn count(reading: &mut RunReader<'_>, series: &AlignedScan) -> Result<u64> {
-    let (mut whole, mut count) = (AllPoints::new(series.scan.clone()), 0);
-    while let Some((points, _)) = reading.next(&mut whole).await? {
+async fn count(reader: &mut RunReader<'_>, series: &AlignedScan) -> Result<u64> {
+    let (mut all_points, mut count) = (AllPoints::new(series.scan.clone()), 0);
+    while let Some((points, _)) = reader.next(&mut all_points).await? {
         count += (0..points.len()).filter(|at| series.x.at(&points, *at).is_some()).count() as u64;
     }
     Ok(count)

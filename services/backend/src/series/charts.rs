@@ -27,9 +27,9 @@ const DEFAULT: [BucketColumn; 5] = [
 ];
 
 /// The requested columns, or the default ones.
-pub(crate) fn bucket_columns(asked: impl Iterator<Item = BucketColumn>) -> Vec<BucketColumn> {
-    let asked: Vec<BucketColumn> = asked.collect();
-    if asked.is_empty() { DEFAULT.to_vec() } else { asked }
+pub(crate) fn bucket_columns(requested: impl Iterator<Item = BucketColumn>) -> Vec<BucketColumn> {
+    let requested: Vec<BucketColumn> = requested.collect();
+    if requested.is_empty() { DEFAULT.to_vec() } else { requested }
 }
 
 pub(crate) async fn send(
@@ -45,16 +45,16 @@ pub(crate) async fn send(
     };
     for (run, selection) in (0..).zip(&request.runs) {
         let Some(found) = deps.try_find_run(call, &selection.run_id).await? else { continue };
-        let mut reading = RunReader::new(deps, call, found);
-        let selected = select::series(&mut reading, selection).await?;
+        let mut reader = RunReader::new(deps, call, found);
+        let selected = select::series(&mut reader, selection).await?;
         for selected in selected.chunks(batch_size(options.pixels)) {
             let series = loop {
-                match charts(&mut reading, run, selected, &options).await {
+                match charts(&mut reader, run, selected, &options).await {
                     Ok(series) => break series,
-                    Err(error) => reading.renew(error)?,
+                    Err(error) => reader.renew(error)?,
                 }
             };
-            reading.send(sender, BucketsResponse { series }).await?;
+            reader.send(sender, BucketsResponse { series }).await?;
         }
     }
     Ok(())
@@ -67,12 +67,12 @@ struct ChartOptions {
 }
 
 async fn charts(
-    reading: &mut RunReader<'_>,
+    reader: &mut RunReader<'_>,
     run: u32,
     selected: &[SelectedSeries],
     options: &ChartOptions,
 ) -> Result<Vec<SeriesBuckets>> {
-    let (snapshot, opened) = reading.run().await?;
+    let (snapshot, opened) = reader.run().await?;
     let numbers: Vec<_> = selected.iter().map(|series| series.number).collect();
     let mut charts = Vec::with_capacity(selected.len());
     for (series, opened) in selected.iter().zip(opened.views(snapshot, &numbers).await?) {

@@ -56,25 +56,25 @@ pub(crate) async fn send_samples(
     };
     for (run, selection) in (0..).zip(&request.runs) {
         let Some(found) = deps.try_find_run(call, &selection.run_id).await? else { continue };
-        let mut reading = RunReader::new(deps, call, found);
-        let selected = select::series(&mut reading, selection).await?;
-        let axes = axes(&mut reading, &selected, options.x_axis).await?;
+        let mut reader = RunReader::new(deps, call, found);
+        let selected = select::series(&mut reader, selection).await?;
+        let axes = axes(&mut reader, &selected, options.x_axis).await?;
         let requested: Vec<RequestedSeries> = selected.into_iter().zip(axes).collect();
         match options.density {
             0 => {
                 for requested in &requested {
-                    send_all_points(&mut reading, run, requested, &options, sender).await?;
+                    send_all_points(&mut reader, run, requested, &options, sender).await?;
                 }
             }
             density => {
                 for requested in requested.chunks(batch_size(density as usize)) {
                     let series = loop {
-                        match samples(&mut reading, run, requested, &options).await {
+                        match samples(&mut reader, run, requested, &options).await {
                             Ok(series) => break series,
-                            Err(error) => reading.renew(error)?,
+                            Err(error) => reader.renew(error)?,
                         }
                     };
-                    reading.send(sender, SampleResponse { series }).await?;
+                    reader.send(sender, SampleResponse { series }).await?;
                 }
             }
         }
@@ -86,7 +86,7 @@ pub(crate) async fn send_samples(
 type RequestedSeries = (SelectedSeries, Option<SeriesNumber>);
 
 async fn axes(
-    reading: &mut RunReader<'_>,
+    reader: &mut RunReader<'_>,
     selected: &[SelectedSeries],
     name: Option<&str>,
 ) -> Result<Vec<Option<SeriesNumber>>> {
@@ -94,16 +94,16 @@ async fn axes(
     let key =
         |series: &SelectedSeries| SeriesKey { name: name.to_owned(), context: series.header.context.clone() };
     let keys: Vec<SeriesKey> = selected.iter().map(key).collect();
-    Ok(select::find_by_keys(reading, &keys).await?.into_iter().map(|axis| Some(axis?.0)).collect())
+    Ok(select::find_by_keys(reader, &keys).await?.into_iter().map(|axis| Some(axis?.0)).collect())
 }
 
 async fn samples(
-    reading: &mut RunReader<'_>,
+    reader: &mut RunReader<'_>,
     run: u32,
     requested: &[RequestedSeries],
     options: &SampleOptions<'_>,
 ) -> Result<Vec<SeriesPoints>> {
-    let (snapshot, opened) = reading.run().await?;
+    let (snapshot, opened) = reader.run().await?;
     let numbers: Vec<_> = requested.iter().map(|(series, _)| series.number).collect();
     let views = opened.views(snapshot, &numbers).await?;
     let mut samples = Vec::with_capacity(requested.len());
@@ -134,7 +134,7 @@ struct OpenedSeries {
 }
 
 async fn open_series(
-    reading: &mut RunReader<'_>,
+    reader: &mut RunReader<'_>,
     (series, axis): &RequestedSeries,
     steps: StepRange,
 ) -> Result<OpenedSeries> {
@@ -148,36 +148,36 @@ async fn open_series(
         Ok(OpenedSeries { info, scan: view.scan(snapshot, steps).await?, axis })
     };
     loop {
-        let (snapshot, run) = reading.run().await?;
+        let (snapshot, run) = reader.run().await?;
         match open(snapshot, run).await {
-            Err(error) => reading.renew(error)?,
+            Err(error) => reader.renew(error)?,
             opened => return opened,
         }
     }
 }
 
 async fn send_all_points(
-    reading: &mut RunReader<'_>,
+    reader: &mut RunReader<'_>,
     run: u32,
     requested: &RequestedSeries,
     options: &SampleOptions<'_>,
     sender: &Sender<SampleResponse>,
 ) -> Result<(), StreamEnd> {
     let place = Some(Place { run, series: requested.0.place });
-    let OpenedSeries { info, scan, axis } = open_series(reading, requested, options.steps).await?;
-    let (mut info, mut whole, mut axis) = (Some(info), AllPoints::new(scan), axis.map(AxisReader::new));
-    while let Some((points, more)) = reading.next(&mut whole).await? {
+    let OpenedSeries { info, scan, axis } = open_series(reader, requested, options.steps).await?;
+    let (mut info, mut all_points, mut axis) = (Some(info), AllPoints::new(scan), axis.map(AxisReader::new));
+    while let Some((points, more)) = reader.next(&mut all_points).await? {
         let columns = full_columns(&points, options.columns);
         let mut piece = SeriesPoints { place, info: info.take(), more, ..columns };
         if let Some(axis) = &mut axis {
             (piece.x_places, piece.x_values) = loop {
-                match axis.values(reading.snapshot().await?, &points.steps).await {
-                    Err(error) => reading.renew(error)?,
+                match axis.values(reader.snapshot().await?, &points.steps).await {
+                    Err(error) => reader.renew(error)?,
                     values => break values?,
                 }
             };
         }
-        reading.send(sender, SampleResponse { series: vec![piece] }).await?;
+        reader.send(sender, SampleResponse { series: vec![piece] }).await?;
     }
     Ok(())
 }
@@ -245,21 +245,21 @@ pub(crate) async fn send_all(
         false => Vec::new(),
         true => by_column(columns),
     };
-    let mut reading = RunReader::for_run(deps, run);
+    let mut reader = RunReader::for_run(deps, run);
     for series in selected {
         let place = Some(Place { run: 0, series: series.place });
-        let OpenedSeries { info, scan, .. } = open_series(&mut reading, &(series, None), steps).await?;
+        let OpenedSeries { info, scan, .. } = open_series(&mut reader, &(series, None), steps).await?;
         let mut info = Some(info);
         // Without `by_column`, a single pass sends all columns together.
         for column in 0..of.len().max(1) {
-            let mut whole = AllPoints::new(scan.clone());
-            while let Some((points, more)) = reading.next(&mut whole).await? {
+            let mut all_points = AllPoints::new(scan.clone());
+            while let Some((points, more)) = reader.next(&mut all_points).await? {
                 let piece = match of.get(column) {
                     Some(of) => of(points),
                     None => full_columns(&points, columns),
                 };
                 let piece = SeriesPoints { place, info: info.take(), more, ..piece };
-                reading.send(sender, PointsResponse { points: Some(piece) }).await?;
+                reader.send(sender, PointsResponse { points: Some(piece) }).await?;
             }
         }
     }

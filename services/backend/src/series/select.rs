@@ -35,29 +35,29 @@ pub(crate) fn check(runs: &[RunSelection]) -> Result<()> {
 
 /// The requested series that exist, in the order of the request.
 pub(super) async fn series(
-    reading: &mut RunReader<'_>,
+    reader: &mut RunReader<'_>,
     selection: &RunSelection,
 ) -> Result<Vec<SelectedSeries>> {
-    let mut found = find_by_numbers(reading, &selection.numbers).await?;
-    found.extend(find_by_keys(reading, &selection.keys).await?);
+    let mut found = find_by_numbers(reader, &selection.numbers).await?;
+    found.extend(find_by_keys(reader, &selection.keys).await?);
     let places = (0..).zip(found);
     let present = places.filter_map(|(place, found)| found.map(|(number, header)| (place, number, header)));
     Ok(present.map(|(place, number, header)| SelectedSeries { place, number, header }).collect())
 }
 
-async fn find_by_numbers(reading: &mut RunReader<'_>, numbers: &[u32]) -> Result<Vec<Option<FoundSeries>>> {
+async fn find_by_numbers(reader: &mut RunReader<'_>, numbers: &[u32]) -> Result<Vec<Option<FoundSeries>>> {
     let mut found = Vec::with_capacity(numbers.len());
     for numbers in numbers.chunks(LOOKUPS_PER_READ) {
         let numbers: Vec<SeriesNumber> = numbers.iter().copied().map(SeriesNumber).collect();
-        let place = reading.place;
+        let place = reader.place;
         let headers = loop {
-            let snapshot = reading.snapshot().await?;
+            let snapshot = reader.snapshot().await?;
             match metric_headers_get(snapshot, place.project, place.number, &numbers).await {
                 Ok(headers) => break headers,
-                Err(error) => reading.renew(error.into())?,
+                Err(error) => reader.renew(error.into())?,
             }
         };
-        reading.mark_used();
+        reader.mark_used();
         found.extend(numbers.into_iter().zip(headers).map(|(number, header)| Some((number, header?))));
     }
     Ok(found)
@@ -66,20 +66,20 @@ async fn find_by_numbers(reading: &mut RunReader<'_>, numbers: &[u32]) -> Result
 /// For each key, the series with exactly this context; otherwise the one whose context is equal
 /// when numbers are compared by value.
 pub(super) async fn find_by_keys(
-    reading: &mut RunReader<'_>,
+    reader: &mut RunReader<'_>,
     keys: &[SeriesKey],
 ) -> Result<Vec<Option<FoundSeries>>> {
     let mut found = Vec::with_capacity(keys.len());
     for keys in keys.chunks(LOOKUPS_PER_READ) {
         let contexts = keys.iter().map(convert::context).collect::<Result<Vec<_>>>()?;
-        let place = reading.place;
+        let place = reader.place;
         found.extend(loop {
-            match find(reading.snapshot().await?, place, keys, &contexts).await {
+            match find(reader.snapshot().await?, place, keys, &contexts).await {
                 Ok(found) => break found,
-                Err(error) => reading.renew(error)?,
+                Err(error) => reader.renew(error)?,
             }
         });
-        reading.mark_used();
+        reader.mark_used();
     }
     Ok(found)
 }
@@ -94,8 +94,8 @@ async fn find(
     let names = keys.iter().zip(contexts).map(|(key, context)| (key.name.clone(), context.digest()));
     let names: Vec<_> = names.collect();
     let exact = metric_series_find_many(snapshot, project, number, &names).await?;
-    let there: Vec<SeriesNumber> = exact.iter().flatten().copied().collect();
-    let mut headers = metric_headers_get(snapshot, project, number, &there).await?.into_iter();
+    let present: Vec<SeriesNumber> = exact.iter().flatten().copied().collect();
+    let mut headers = metric_headers_get(snapshot, project, number, &present).await?.into_iter();
     let mut found = Vec::with_capacity(keys.len());
     for ((key, context), exact) in keys.iter().zip(contexts).zip(exact) {
         found.push(match exact {
@@ -121,9 +121,9 @@ async fn find_equal_context(
 
 /// Whether two contexts are equal when 1 and 1.0 are the same value; a boolean never equals a
 /// number.
-pub(crate) fn contexts_match(asked: &Context, stored: &str) -> bool {
-    match (json::parse(asked.canonical()), json::parse(stored)) {
-        (Ok(asked), Ok(stored)) => values_match(&asked, &stored),
+pub(crate) fn contexts_match(requested: &Context, stored: &str) -> bool {
+    match (json::parse(requested.canonical()), json::parse(stored)) {
+        (Ok(requested), Ok(stored)) => values_match(&requested, &stored),
         _ => false,
     }
 }

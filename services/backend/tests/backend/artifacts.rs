@@ -72,8 +72,8 @@ async fn artifacts_are_read_individually_in_ranges_and_as_an_archive() {
     assert!(artifact.size == Some(3_000_000) && bytes == large);
     let range = GetRequest { offset: 1_000_000, length: Some(500), ..whole.clone() };
     assert_eq!(get(&harness, range).await.1, large[1_000_000..1_000_500]);
-    let behind = GetRequest { offset: 2_999_999, length: Some(u64::MAX), ..whole.clone() };
-    assert_eq!(get(&harness, behind).await.1, large[2_999_999..]);
+    let past_end = GetRequest { offset: 2_999_999, length: Some(u64::MAX), ..whole.clone() };
+    assert_eq!(get(&harness, past_end).await.1, large[2_999_999..]);
     let other = |path: &str| GetRequest { path: path.to_owned(), ..whole.clone() };
     for path in ["", "no", &"x".repeat(20_000)] {
         not_found(client.get(other(path)).await, "artifact", path);
@@ -139,9 +139,9 @@ async fn payload_uris_cannot_be_forged() {
     forged.push_str(&uris[1][28..]);
     let wrong =
         [forged, uris[0][..20].into(), format!("{}AA", uris[0]), "r/seq/one.png".into(), String::new()];
-    let asked: Vec<String> = wrong.into_iter().chain(uris).collect();
+    let requested: Vec<String> = wrong.into_iter().chain(uris).collect();
     let mut client = Client::new(harness.routes());
-    let answers = all(client.blobs(BlobsRequest { uris: asked }).await.unwrap()).await;
+    let answers = all(client.blobs(BlobsRequest { uris: requested }).await.unwrap()).await;
     let mut found = std::collections::BTreeMap::<u32, (Vec<u8>, bool)>::new();
     for answer in answers {
         let entry = found.entry(answer.index).or_default();

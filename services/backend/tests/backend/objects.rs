@@ -63,7 +63,7 @@ async fn objects_of_a_list_are_read_by_range_and_density() {
     let harness = harness(&["a", "b", "c", "d", "e"]).await;
     let mut client = ObjectServiceClient::new(harness.routes());
     let key = SeriesKey { name: "txt".into(), ..SeriesKey::default() };
-    let asked = |start, stop, index_density| Selection {
+    let selection = |start, stop, index_density| Selection {
         index_range: Some(IndexRange { start, stop }),
         index_density,
         ..Selection::default()
@@ -71,16 +71,16 @@ async fn objects_of_a_list_are_read_by_range_and_density() {
     // Objects keep their index in the whole list.
     for (selection, expected) in [
         (Selection::default(), vec![(0, "a"), (1, "b"), (2, "c"), (3, "d"), (4, "e")]),
-        (asked(Some(1), Some(4), 0), vec![(1, "b"), (2, "c"), (3, "d")]),
-        (asked(Some(3), None, 0), vec![(3, "d"), (4, "e")]),
-        (asked(None, Some(2), 5), vec![(0, "a"), (1, "b")]),
-        (asked(Some(2), Some(2), 0), vec![]),
-        (asked(Some(9), None, 3), vec![]),
-        (asked(None, None, 3), vec![(0, "a"), (2, "c"), (4, "e")]),
-        (asked(None, None, 2), vec![(0, "a"), (4, "e")]),
-        (asked(Some(1), None, 1), vec![(1, "b")]),
+        (selection(Some(1), Some(4), 0), vec![(1, "b"), (2, "c"), (3, "d")]),
+        (selection(Some(3), None, 0), vec![(3, "d"), (4, "e")]),
+        (selection(None, Some(2), 5), vec![(0, "a"), (1, "b")]),
+        (selection(Some(2), Some(2), 0), vec![]),
+        (selection(Some(9), None, 3), vec![]),
+        (selection(None, None, 3), vec![(0, "a"), (2, "c"), (4, "e")]),
+        (selection(None, None, 2), vec![(0, "a"), (4, "e")]),
+        (selection(Some(1), None, 1), vec![(1, "b")]),
         // Halves are rounded to even.
-        (asked(Some(1), None, 3), vec![(1, "b"), (3, "d"), (4, "e")]),
+        (selection(Some(1), None, 3), vec![(1, "b"), (3, "d"), (4, "e")]),
     ] {
         let request = StepRequest {
             run_id: "r".into(),

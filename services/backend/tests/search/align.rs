@@ -36,10 +36,10 @@ fn series(name: &str, context: &str, stop: Option<i64>) -> AlignSeries {
 async fn align(harness: &Harness, axis: Axis, series: Vec<AlignSeries>) -> Vec<AlignResponse> {
     let run = |run_id: &str, series| AlignRun { run_id: run_id.into(), series };
     let runs = vec![run("r", series.clone()), run("missing", series.clone()), run("empty", series)];
-    asked(harness, AlignRequest { axis: Some(axis), runs, by_column: false }).await
+    align_responses(harness, AlignRequest { axis: Some(axis), runs, by_column: false }).await
 }
 
-async fn asked(harness: &Harness, request: AlignRequest) -> Vec<AlignResponse> {
+async fn align_responses(harness: &Harness, request: AlignRequest) -> Vec<AlignResponse> {
     let mut messages = harness.series().align(request).await.unwrap().into_inner();
     let mut answers = Vec::new();
     while let Some(message) = messages.message().await.unwrap() {
@@ -59,10 +59,10 @@ fn of(answers: &[AlignResponse], run: u32) -> Axes {
 #[tokio::test]
 async fn axes_are_metrics_epochs_and_times() {
     let harness = project().await;
-    let asked =
+    let requested =
         || vec![series("loss", "", None), series("nothing", "", None), series("loss", r#"{"a": 1}"#, None)];
     let check = async |axis: Axis, expected: Axes| {
-        let answers = align(&harness, axis.clone(), asked()).await;
+        let answers = align(&harness, axis.clone(), requested()).await;
         assert_eq!(of(&answers, 0), expected, "{axis:?}");
         let runs: Vec<(u32, &str)> = answers.iter().map(|it| (it.run, it.run_id.as_str())).collect();
         assert!(runs.contains(&(2, "empty")) && !runs.iter().any(|it| it.0 == 1), "{runs:?}");
@@ -97,7 +97,8 @@ async fn axes_can_be_sent_by_column() {
     let of = vec![series("loss", "", None), series("nothing", "", None), series("long", "", None)];
     let runs = vec![AlignRun { run_id: "r".into(), series: of }];
     let request = AlignRequest { axis: Some(Axis::Epoch(true)), runs, by_column: true };
-    let pieces: Vec<_> = asked(&harness, request).await.into_iter().flat_map(|it| it.series).collect();
+    let pieces: Vec<_> =
+        align_responses(&harness, request).await.into_iter().flat_map(|it| it.series).collect();
     // Every second step of the long series has an epoch.
     for (place, expected) in [(0, vec![0, 10, 12]), (2, (0..150_000).step_by(2).collect::<Vec<i64>>())] {
         let of: Vec<_> = pieces.iter().filter(|it| it.series == place).collect();

@@ -133,9 +133,9 @@ impl NaiveSearch {
     pub(crate) fn sequences<'a>(&self, run: &'a RunSpec) -> Vec<&'a Sequence> {
         let endpoint = self.query.options().endpoint;
         let mut evaluator = self.evaluator();
-        let asked = run.sequences.iter().filter(|it| !run.pending_delete && endpoint.accepts(&it.dtype));
+        let candidates = run.sequences.iter().filter(|it| !run.pending_delete && endpoint.accepts(&it.dtype));
         let mut found: Vec<&Sequence> =
-            asked.filter(|it| evaluator.sequence(&View(run), *it).unwrap() == Outcome::Match).collect();
+            candidates.filter(|it| evaluator.sequence(&View(run), *it).unwrap() == Outcome::Match).collect();
         found.sort_by_key(|it| (SeriesContext::new(&it.context).id(), it.name.clone()));
         found
     }

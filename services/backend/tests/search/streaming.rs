@@ -274,9 +274,9 @@ async fn missing_series_cost_no_listing() {
     };
     let sequences: Vec<Sequence> = (0..4_000).map(sequence).collect();
     harness.create(&RunSpec { sequences, ..spec("r", 1) }).await;
-    let there = |name: &str| SeriesKey { name: name.into(), context: String::new() };
-    let key = |at: usize| there(&format!("missing {at}"));
-    let keys: Vec<SeriesKey> = (0..50).map(key).chain([there("m2")]).collect();
+    let key_of = |name: &str| SeriesKey { name: name.into(), context: String::new() };
+    let key = |at: usize| key_of(&format!("missing {at}"));
+    let keys: Vec<SeriesKey> = (0..50).map(key).chain([key_of("m2")]).collect();
     let before = counts.bytes.load(Ordering::Relaxed);
     let run = RunSelection { run_id: "r".into(), keys: keys.clone(), ..RunSelection::default() };
     let request = SampleRequest { runs: vec![run], density: 10, ..SampleRequest::default() };
@@ -286,7 +286,7 @@ async fn missing_series_cost_no_listing() {
         places.extend(message.series.into_iter().map(|series| series.place.unwrap().series));
     }
     assert_eq!(places, [50]);
-    let sequences = keys.into_iter().chain([there("t3")]).collect();
+    let sequences = keys.into_iter().chain([key_of("t3")]).collect();
     let (run_id, of) = ("r".into(), SeriesType::Texts.into());
     let request = BatchRequest { run_id, r#type: of, sequences, selection: None };
     let mut client = ObjectServiceClient::new(harness.backend.clone().into_routes());

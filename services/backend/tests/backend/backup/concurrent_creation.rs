@@ -70,16 +70,16 @@ async fn blobs_of_a_run_created_during_its_restore_are_not_modified() {
     // been read.
     let mut chunks = blob_messages(2, &[LARGE, b"the last"]);
     let last = chunks.pop().unwrap();
-    let (asked, is_asked) = tokio::sync::oneshot::channel();
+    let (last_requested, is_last_requested) = tokio::sync::oneshot::channel();
     let (made, is_made) = tokio::sync::oneshot::channel();
     let last = futures::stream::once(async move {
-        asked.send(()).unwrap();
+        last_requested.send(()).unwrap();
         is_made.await.unwrap();
         last
     });
     let requests = futures::StreamExt::chain(futures::stream::iter(chunks), last);
     let make = async {
-        is_asked.await.unwrap();
+        is_last_requested.await.unwrap();
         other.create(&["r"]).await;
         other.put_blob("r/model.bin", b"new").await;
         made.send(()).unwrap();
