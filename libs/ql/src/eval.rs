@@ -26,9 +26,9 @@ use std::cell::{Cell, RefCell};
 use bumpalo::Bump;
 use num_traits::ToPrimitive;
 
-use crate::QueryOptions;
 use crate::limits::{BudgetError, MAX_ACTIVE_LEVELS, MAX_FOLD_STEPS, MAX_FOLDED_BYTES, QueryLimits};
-use crate::tree::{BigConstant, Chain, Compare, Comparison, Constant, Lookup, Node};
+use crate::options::{Endpoint, QueryOptions};
+use crate::tree::{BigConstant, Chain, Compare, Comparison, Constant, Lookup, Node, Program};
 use crate::value::{Environment, Slots, Value};
 use crate::view::{RunView, SequenceView};
 use integer::Number;
@@ -110,7 +110,8 @@ impl Workspace {
     /// Returns whether a query is true for a candidate.
     pub(crate) fn truth(
         &mut self,
-        query: &crate::Query,
+        program: &Program,
+        options: &QueryOptions,
         run: &dyn RunView,
         sequence: Option<&dyn SequenceView>,
     ) -> Result<bool> {
@@ -120,19 +121,19 @@ impl Workspace {
             bump: &self.bump,
             run,
             sequence,
-            now: query.options().now,
-            offset_minutes: query.options().offset_minutes,
+            now: options.now,
+            offset_minutes: options.offset_minutes,
             steps: Cell::new(granted),
             // The smaller of the two limits decides which error is reported.
             out_of_steps: match granted == self.limits.steps_per_candidate {
                 true => BudgetError::CandidateSteps,
                 false => BudgetError::TotalSteps,
             },
-            levels: Cell::new(query.height()),
-            height: query.height(),
+            levels: Cell::new(program.height),
+            height: program.height,
             containers: RefCell::default(),
         };
-        let result = machine.query(query).map(|value| value.truth());
+        let result = machine.run(program).map(|value| value.truth());
         let used = granted - machine.steps.get();
         self.steps_left -= used;
         result
@@ -176,7 +177,7 @@ pub(crate) fn truth(constant: &Constant) -> bool {
 
 /// Returns whether an expression of constants is true, or `None` if it raises.
 pub(crate) fn condition(node: &Node) -> Option<bool> {
-    let options = QueryOptions { endpoint: crate::Endpoint::Run, offset_minutes: 0, now: 0.0 };
+    let options = QueryOptions { endpoint: Endpoint::Run, offset_minutes: 0, now: 0.0 };
     let mut steps = MAX_FOLD_STEPS;
     match constant(node, &options, &mut steps) {
         Ok(Some(constant)) => Some(truth(&constant)),
@@ -279,9 +280,9 @@ impl<'a> Machine<'a> {
         Ok(Some(self.alloc(Slots { values, outer })?))
     }
 
-    fn query(&self, query: &'a crate::Query) -> Result<Value<'a>> {
-        let environment = self.new_environment(query.slots(), None)?;
-        self.eval(environment, query.root())
+    fn run(&self, program: &'a Program) -> Result<Value<'a>> {
+        let environment = self.new_environment(program.slots, None)?;
+        self.eval(environment, &program.root)
     }
 
     pub(crate) fn eval(&self, environment: Environment<'a>, node: &'a Node) -> Result<Value<'a>> {

@@ -11,9 +11,9 @@ use ruff_python_ast as ast;
 use ruff_python_ast::Expr;
 use ruff_text_size::{Ranged, TextRange};
 
-use crate::QueryOptions;
 use crate::error::Fault;
 use crate::names::{Builtin, Property};
+use crate::options::QueryOptions;
 use crate::tree::{
     Assign, Binary, Chain, Clause, Collect, Compare, Comparison, Comprehension, Constant, Display, Item,
     Lambda, Node, Operator, Parameter, Target, Unary,

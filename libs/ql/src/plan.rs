@@ -7,6 +7,7 @@ mod derive;
 mod interval;
 mod leaf;
 mod names;
+mod run_set;
 
 use std::fmt;
 

@@ -11,64 +11,12 @@ use crate::eval::{EvalError, Exception, Workspace};
 use crate::limits::{BudgetError, QueryLimits};
 use crate::lower::{LoweredQuery, lower, not_archived};
 use crate::needs::Needs;
+use crate::options::QueryOptions;
 use crate::plan::{self, Plan};
 use crate::source::Source;
-use crate::tree::Node;
+use crate::tree::Program;
 use crate::view::{RunView, SequenceView};
 use crate::{check, parse};
-
-/// The kind of search, which determines the names that a query has in addition to `run`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Endpoint {
-    Run,
-    Metric,
-    Images,
-    Texts,
-    Distributions,
-    Audios,
-    Figures,
-}
-
-impl Endpoint {
-    /// Returns the name of the sequence under evaluation; `None` in a run search.
-    pub fn variable(self) -> Option<&'static str> {
-        match self {
-            Endpoint::Run => None,
-            Endpoint::Metric => Some("metric"),
-            Endpoint::Images => Some("images"),
-            Endpoint::Texts => Some("texts"),
-            Endpoint::Distributions => Some("distributions"),
-            Endpoint::Audios => Some("audios"),
-            Endpoint::Figures => Some("figures"),
-        }
-    }
-
-    /// Whether sequences of this dtype are candidates. A dtype that is neither an object
-    /// nor a log is a metric.
-    pub fn accepts(self, dtype: &str) -> bool {
-        let of_dtype = match dtype {
-            "image" => Some(Endpoint::Images),
-            "text" => Some(Endpoint::Texts),
-            "distribution" => Some(Endpoint::Distributions),
-            "audio" => Some(Endpoint::Audios),
-            "figure" => Some(Endpoint::Figures),
-            "logs" | "log_records" => None,
-            _ => Some(Endpoint::Metric),
-        };
-        of_dtype == Some(self)
-    }
-}
-
-/// Parameters of a query in addition to its text.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct QueryOptions {
-    pub endpoint: Endpoint,
-    /// Minutes to add to the caller's local time to get UTC: the unmodified header
-    /// `X-Timezone-Offset`.
-    pub offset_minutes: i32,
-    /// Result of `datetime.now()` in Unix seconds.
-    pub now: f64,
-}
 
 /// A construct that is valid by contract but probably a mistake.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -88,9 +36,7 @@ pub struct Query {
     statement: String,
     normalized: String,
     options: QueryOptions,
-    root: Node,
-    slots: u16,
-    height: u32,
+    program: Program,
     needs: Needs,
     warnings: Vec<Warning>,
 }
@@ -118,9 +64,7 @@ pub fn compile(text: &str, options: QueryOptions) -> Result<Query, QueryError> {
         options,
         warnings: warnings.collect(),
         needs: Needs::for_query(&lowered.root),
-        root: lowered.root,
-        slots: lowered.slots,
-        height,
+        program: Program { root: lowered.root, slots: lowered.slots, height },
     })
 }
 
@@ -188,23 +132,11 @@ impl Query {
 
     /// Returns what indexes can answer about the query.
     pub fn plan(&self) -> Plan {
-        plan::derive(&self.root, self.options.endpoint)
+        plan::derive(&self.program.root, self.options.endpoint)
     }
 
     pub fn evaluator(&self, limits: QueryLimits) -> Evaluator<'_> {
         Evaluator { query: self, workspace: Workspace::new(limits) }
-    }
-
-    pub(crate) fn root(&self) -> &Node {
-        &self.root
-    }
-
-    pub(crate) fn slots(&self) -> u16 {
-        self.slots
-    }
-
-    pub(crate) fn height(&self) -> u32 {
-        self.height
     }
 }
 
@@ -257,7 +189,7 @@ impl Evaluator<'_> {
         run: &dyn RunView,
         sequence: Option<&dyn SequenceView>,
     ) -> Result<Outcome, BudgetError> {
-        match self.workspace.truth(self.query, run, sequence) {
+        match self.workspace.truth(&self.query.program, &self.query.options, run, sequence) {
             Ok(true) => Ok(Outcome::Match),
             Ok(false) => Ok(Outcome::NoMatch),
             Err(EvalError::Exception(raise)) => Ok(Outcome::Raised(raise)),

@@ -6,6 +6,16 @@ mod walk;
 use crate::names::{Builtin, Member, Property, SequenceField};
 use crate::view::KeyPath;
 
+/// A query ready for evaluation.
+#[derive(Debug)]
+pub(crate) struct Program {
+    pub(crate) root: Node,
+    /// Slots of the query's own environment.
+    pub(crate) slots: u16,
+    /// Stack levels that an evaluation takes.
+    pub(crate) height: u32,
+}
+
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Constant {
     None,

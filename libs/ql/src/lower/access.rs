@@ -2,9 +2,9 @@
 //! once, at compile time. All others keep Python's general form and are resolved on values.
 
 use super::Lowering;
-use crate::Endpoint;
 use crate::error::Fault;
 use crate::names::{self, Builtin, Member, Property, SequenceField};
+use crate::options::Endpoint;
 use crate::tree::{
     Arguments, Attribute, Call, Constant, Display, Item, Lookup, MethodCall, Metric, Node, PathStep,
 };

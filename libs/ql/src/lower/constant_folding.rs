@@ -4,10 +4,10 @@
 
 use ruff_text_size::TextRange;
 
-use crate::QueryOptions;
 use crate::error::{ErrorKind, Fault};
 use crate::eval;
 use crate::limits::MAX_FOLD_STEPS;
+use crate::options::QueryOptions;
 use crate::tree::{Arguments, Item, Node};
 
 pub(super) struct ConstantFolder<'o> {

@@ -1,7 +1,7 @@
 //! Knowledge of indexes about a single comparison, call or bare value: the leaves of every plan.
 //! Absent values follow Python's rules: an absent value compares like None.
 
-use super::derive::{RunSet, TruthSets, union};
+use super::run_set::{RunSet, TruthSets, union};
 use super::{Interval, ParamKeys, Probe, Proposal};
 use crate::eval;
 use crate::names::{Builtin, Member, Property};
