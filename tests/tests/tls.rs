@@ -205,9 +205,9 @@ fn certificate_and_key_that_do_not_match_are_refused_with_the_file() {
     };
     refused(Some(&files.certificate), None, "TLS_KEY_FILE");
     refused(None, Some(&files.key), "TLS_CERT_FILE");
-    refused(Some(&files.key), Some(&files.key), "tls.key holds no certificate");
-    refused(Some(&files.certificate), Some(&files.certificate), "tls.crt holds no private key");
-    refused(Some(Path::new("/absent")), Some(&files.key), "/absent cannot be read");
+    refused(Some(&files.key), Some(&files.key), "tls.key contains no certificate");
+    refused(Some(&files.certificate), Some(&files.certificate), "tls.crt contains no private key");
+    refused(Some(Path::new("/absent")), Some(&files.key), "failed to read /absent");
     replace(&files.key, &new_certificate().signing_key.serialize_pem());
     refused(Some(&files.certificate), Some(&files.key), "does not belong to");
 }

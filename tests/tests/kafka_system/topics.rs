@@ -66,7 +66,7 @@ pub(crate) async fn topics_are_created_once_and_checked_at_every_start(broker: &
         assert!(!service.run_to_exit().await.success());
         let output = service.log();
         assert!(
-            output.contains("`checked-ingestion` takes 1048588 bytes: set its `max.message.bytes`"),
+            output.contains("`checked-ingestion` accepts only 1048588 bytes: set its `max.message.bytes`"),
             "{output}"
         );
         assert!(
