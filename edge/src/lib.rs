@@ -21,6 +21,7 @@ pub mod stream;
 mod tls;
 mod transport;
 mod ui;
+mod uri_path;
 pub mod ws;
 
 pub use edge::Edge;

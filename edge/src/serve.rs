@@ -22,7 +22,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::edge::Edge;
 use crate::first_byte_timeout::FirstByteTimeout;
-use crate::tls::Tls;
+use crate::tls::{SecureConnection, Tls};
 
 /// Time limit for each step of a client that starts a request: the TLS handshake, its first
 /// bytes, the head of a request.
@@ -37,10 +37,6 @@ const MAX_STREAMS: u32 = 1_000;
 /// Pause after a failed accept, for example when no file descriptors are left; without it the
 /// loop would spin.
 const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(50);
-
-/// Request extension that marks requests received over this server's own TLS.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct SecureConnection;
 
 /// Serves until `stop` is cancelled and everything under way has ended.
 pub async fn serve(listener: TcpListener, tls: Option<Tls>, edge: Edge, stop: CancellationToken) {

@@ -47,41 +47,61 @@ struct Frontier {
     sockets: Sockets,
 }
 
-/// A client for each service of the backend. Cloned for each call, which is cheap.
-pub(crate) struct Backend {
-    pub(crate) apps: AppServiceClient<Transport>,
-    pub(crate) artifacts: ArtifactServiceClient<Transport>,
-    pub(crate) dashboards: DashboardServiceClient<Transport>,
-    pub(crate) experiments: ExperimentServiceClient<Transport>,
-    pub(crate) logs: LogServiceClient<Transport>,
-    pub(crate) notes: NoteServiceClient<Transport>,
-    pub(crate) objects: ObjectServiceClient<Transport>,
-    pub(crate) project: ProjectServiceClient<Transport>,
-    pub(crate) reports: ReportServiceClient<Transport>,
-    pub(crate) runs: RunServiceClient<Transport>,
-    pub(crate) search: SearchServiceClient<Transport>,
-    pub(crate) series: SeriesServiceClient<Transport>,
-    pub(crate) tags: TagServiceClient<Transport>,
-}
+/// Clients of the backend's services. A client is little more than a transport, so it is created
+/// for each call.
+pub(crate) struct Backend(Transport);
 
 impl Backend {
-    fn new(transport: &Transport) -> Self {
-        let transport = || transport.clone();
-        Backend {
-            apps: client!(AppServiceClient<Transport>, transport()),
-            artifacts: client!(ArtifactServiceClient<Transport>, transport()),
-            dashboards: client!(DashboardServiceClient<Transport>, transport()),
-            experiments: client!(ExperimentServiceClient<Transport>, transport()),
-            logs: client!(LogServiceClient<Transport>, transport()),
-            notes: client!(NoteServiceClient<Transport>, transport()),
-            objects: client!(ObjectServiceClient<Transport>, transport()),
-            project: client!(ProjectServiceClient<Transport>, transport()),
-            reports: client!(ReportServiceClient<Transport>, transport()),
-            runs: client!(RunServiceClient<Transport>, transport()),
-            search: client!(SearchServiceClient<Transport>, transport()),
-            series: client!(SeriesServiceClient<Transport>, transport()),
-            tags: client!(TagServiceClient<Transport>, transport()),
-        }
+    pub(crate) fn apps(&self) -> AppServiceClient<Transport> {
+        client!(AppServiceClient<Transport>, self.0.clone())
+    }
+
+    pub(crate) fn artifacts(&self) -> ArtifactServiceClient<Transport> {
+        client!(ArtifactServiceClient<Transport>, self.0.clone())
+    }
+
+    pub(crate) fn dashboards(&self) -> DashboardServiceClient<Transport> {
+        client!(DashboardServiceClient<Transport>, self.0.clone())
+    }
+
+    pub(crate) fn experiments(&self) -> ExperimentServiceClient<Transport> {
+        client!(ExperimentServiceClient<Transport>, self.0.clone())
+    }
+
+    pub(crate) fn logs(&self) -> LogServiceClient<Transport> {
+        client!(LogServiceClient<Transport>, self.0.clone())
+    }
+
+    pub(crate) fn notes(&self) -> NoteServiceClient<Transport> {
+        client!(NoteServiceClient<Transport>, self.0.clone())
+    }
+
+    pub(crate) fn objects(&self) -> ObjectServiceClient<Transport> {
+        client!(ObjectServiceClient<Transport>, self.0.clone())
+    }
+
+    pub(crate) fn project(&self) -> ProjectServiceClient<Transport> {
+        client!(ProjectServiceClient<Transport>, self.0.clone())
+    }
+
+    pub(crate) fn reports(&self) -> ReportServiceClient<Transport> {
+        client!(ReportServiceClient<Transport>, self.0.clone())
+    }
+
+    pub(crate) fn runs(&self) -> RunServiceClient<Transport> {
+        client!(RunServiceClient<Transport>, self.0.clone())
+    }
+
+    pub(crate) fn search(&self) -> SearchServiceClient<Transport> {
+        client!(SearchServiceClient<Transport>, self.0.clone())
+    }
+
+    pub(crate) fn series(&self) -> SeriesServiceClient<Transport> {
+        client!(SeriesServiceClient<Transport>, self.0.clone())
+    }
+
+    pub(crate) fn tags(&self) -> TagServiceClient<Transport> {
+        client!(TagServiceClient<Transport>, self.0.clone())
     }
 }
 
@@ -102,7 +122,7 @@ impl Services {
             Frontier { ingest, sockets }
         });
         let system = client!(SystemServiceClient<Transport>, own.clone());
-        Services { port_kind, settings, metrics, system, frontier, backend: backend.map(Backend::new) }
+        Services { port_kind, settings, metrics, system, frontier, backend: backend.cloned().map(Backend) }
     }
 
     pub(crate) fn port_kind(&self) -> PortKind {

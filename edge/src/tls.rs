@@ -20,6 +20,10 @@ use tokio_util::sync::CancellationToken;
 /// Interval between checks for a new certificate.
 const CHECK_INTERVAL: Duration = Duration::from_secs(5);
 
+/// Request extension that marks requests received over this server's own TLS.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SecureConnection;
+
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     #[error("failed to read {}", path.display())]

@@ -20,9 +20,9 @@ use cap_std::fs::Dir;
 use http::request::Parts;
 use http::{HeaderValue, Method, Request, Uri, header};
 
-use crate::edge::with_path;
 use crate::error::ApiError;
 use crate::rest::table::PathTemplate;
+use crate::uri_path::with_path;
 
 /// Path prefix under which pages of the bundle find its files.
 const FILES_PREFIX: &str = "/static-files/";

@@ -45,7 +45,7 @@ pub(crate) fn operations() -> Vec<Operation> {
 async fn download(services: Arc<Services>, call: Call) -> Answer {
     let path = call.text("path").unwrap_or_default().to_owned();
     let request = GetRequest { run_id: call.path("id"), path, ..Default::default() };
-    let mut messages = services.backend().artifacts.clone().get(request).await?.into_inner();
+    let mut messages = services.backend().artifacts().get(request).await?.into_inner();
     let Some(Message::Artifact(artifact)) = messages.message().await?.and_then(|it| it.message) else {
         tracing::error!("first message of an artifact has no description");
         return Err(ApiError::new(http::StatusCode::INTERNAL_SERVER_ERROR, "Internal server error"));
@@ -94,7 +94,7 @@ fn attachment(name: &str) -> HeaderValue {
 async fn download_all(services: Arc<Services>, call: Call) -> Answer {
     let run_id = call.path("id");
     let request = ZipRequest { run_id: run_id.clone() };
-    let mut messages = services.backend().artifacts.clone().zip(request).await?.into_inner();
+    let mut messages = services.backend().artifacts().zip(request).await?.into_inner();
     // The first message is awaited before the status line, so that an unknown run is a 404.
     let first = messages.message().await?.map(|it| it.chunk).unwrap_or_default();
     let first = stream::iter([Ok::<_, io::Error>(first)]);

@@ -166,7 +166,7 @@ mod dashboard {
     }
 
     pub(super) async fn list(services: Arc<Services>, _: Call) -> Answer {
-        let messages = services.backend().dashboards.clone().list(ListRequest {}).await?.into_inner();
+        let messages = services.backend().dashboards().list(ListRequest {}).await?.into_inner();
         let write = |message: ListResponse, items: &mut JsonItems| {
             message.dashboards.iter().for_each(|it| items.push(&show(it)));
             Ok(())
@@ -180,26 +180,26 @@ mod dashboard {
             description: text(&call, "description").unwrap_or_default(),
             app_id: text(&call, "app_id").unwrap_or_default(),
         };
-        let answer = services.backend().dashboards.clone().create(request).await?.into_inner();
+        let answer = services.backend().dashboards().create(request).await?.into_inner();
         Ok(created(show(&answer.dashboard.unwrap_or_default())))
     }
 
     pub(super) async fn get(services: Arc<Services>, call: Call) -> Answer {
         let request = GetRequest { id: call.path("id") };
-        let answer = services.backend().dashboards.clone().get(request).await?.into_inner();
+        let answer = services.backend().dashboards().get(request).await?.into_inner();
         Ok(Json(show(&answer.dashboard.unwrap_or_default())).into_response())
     }
 
     pub(super) async fn update(services: Arc<Services>, call: Call) -> Answer {
         let (name, description) = (text(&call, "name"), text(&call, "description"));
         let request = UpdateRequest { id: call.path("id"), name, description };
-        let answer = services.backend().dashboards.clone().update(request).await?.into_inner();
+        let answer = services.backend().dashboards().update(request).await?.into_inner();
         Ok(Json(show(&answer.dashboard.unwrap_or_default())).into_response())
     }
 
     pub(super) async fn delete(services: Arc<Services>, call: Call) -> Answer {
         let request = DeleteRequest { id: call.path("id") };
-        services.backend().dashboards.clone().delete(request).await?;
+        services.backend().dashboards().delete(request).await?;
         Ok(deleted(&call))
     }
 }
@@ -244,7 +244,7 @@ mod app {
     }
 
     pub(super) async fn list(services: Arc<Services>, _: Call) -> Answer {
-        let messages = services.backend().apps.clone().list(ListRequest {}).await?.into_inner();
+        let messages = services.backend().apps().list(ListRequest {}).await?.into_inner();
         let write = |message: ListResponse, items: &mut JsonItems| {
             message.apps.iter().try_for_each(|it| {
                 items.push(&show(it)?);
@@ -259,24 +259,24 @@ mod app {
             r#type: text(&call, "type").unwrap_or_default(),
             state: state(&call)?.unwrap_or_default(),
         };
-        let answer = services.backend().apps.clone().create(request).await?.into_inner();
+        let answer = services.backend().apps().create(request).await?.into_inner();
         Ok((StatusCode::CREATED, Json(show(&answer.app.unwrap_or_default())?)).into_response())
     }
 
     pub(super) async fn get(services: Arc<Services>, call: Call) -> Answer {
-        let answer = services.backend().apps.clone().get(GetRequest { id: call.path("id") }).await?;
+        let answer = services.backend().apps().get(GetRequest { id: call.path("id") }).await?;
         Ok(Json(show(&answer.into_inner().app.unwrap_or_default())?).into_response())
     }
 
     pub(super) async fn update(services: Arc<Services>, call: Call) -> Answer {
         let request =
             UpdateRequest { id: call.path("id"), r#type: text(&call, "type"), state: state(&call)? };
-        let answer = services.backend().apps.clone().update(request).await?.into_inner();
+        let answer = services.backend().apps().update(request).await?.into_inner();
         Ok(Json(show(&answer.app.unwrap_or_default())?).into_response())
     }
 
     pub(super) async fn delete(services: Arc<Services>, call: Call) -> Answer {
-        services.backend().apps.clone().delete(DeleteRequest { id: call.path("id") }).await?;
+        services.backend().apps().delete(DeleteRequest { id: call.path("id") }).await?;
         Ok(deleted(&call))
     }
 }
@@ -297,7 +297,7 @@ mod report {
     }
 
     pub(super) async fn list(services: Arc<Services>, _: Call) -> Answer {
-        let messages = services.backend().reports.clone().list(ListRequest {}).await?.into_inner();
+        let messages = services.backend().reports().list(ListRequest {}).await?.into_inner();
         let write = |message: ListResponse, items: &mut JsonItems| {
             message.reports.iter().for_each(|it| items.push(&show(it)));
             Ok(())
@@ -311,12 +311,12 @@ mod report {
             code: text(&call, "code").unwrap_or_default(),
             description: text(&call, "description").unwrap_or_default(),
         };
-        let answer = services.backend().reports.clone().create(request).await?.into_inner();
+        let answer = services.backend().reports().create(request).await?.into_inner();
         Ok(created(show(&answer.report.unwrap_or_default())))
     }
 
     pub(super) async fn get(services: Arc<Services>, call: Call) -> Answer {
-        let answer = services.backend().reports.clone().get(GetRequest { id: call.path("id") }).await?;
+        let answer = services.backend().reports().get(GetRequest { id: call.path("id") }).await?;
         Ok(Json(show(&answer.into_inner().report.unwrap_or_default())).into_response())
     }
 
@@ -327,12 +327,12 @@ mod report {
             code: text(&call, "code"),
             description: text(&call, "description"),
         };
-        let answer = services.backend().reports.clone().update(request).await?.into_inner();
+        let answer = services.backend().reports().update(request).await?.into_inner();
         Ok(Json(show(&answer.report.unwrap_or_default())).into_response())
     }
 
     pub(super) async fn delete(services: Arc<Services>, call: Call) -> Answer {
-        services.backend().reports.clone().delete(DeleteRequest { id: call.path("id") }).await?;
+        services.backend().reports().delete(DeleteRequest { id: call.path("id") }).await?;
         Ok(deleted(&call))
     }
 }

@@ -120,7 +120,7 @@ fn show(experiment: &Experiment) -> Value {
 
 async fn list(services: Arc<Services>, call: Call) -> Answer {
     let request = ListRequest { name_contains: call.text("q").unwrap_or_default().to_owned() };
-    let messages = services.backend().experiments.clone().list(request).await?.into_inner();
+    let messages = services.backend().experiments().list(request).await?.into_inner();
     let write = |message: ListResponse, items: &mut JsonItems| {
         message.experiments.iter().for_each(|experiment| items.push(&show(experiment)));
         Ok(())
@@ -131,12 +131,12 @@ async fn list(services: Arc<Services>, call: Call) -> Answer {
 async fn create(services: Arc<Services>, call: Call) -> Answer {
     let name = call.member("name").unwrap_or_default().to_owned();
     let request = CreateRequest { name, ..Default::default() };
-    let answer = services.backend().experiments.clone().create(request).await?.into_inner();
+    let answer = services.backend().experiments().create(request).await?.into_inner();
     Ok(Json(json!({"id": answer.experiment.unwrap_or_default().id, "status": "OK"})).into_response())
 }
 
 async fn get(services: Arc<Services>, call: Call) -> Answer {
-    let answer = services.backend().experiments.clone().get(GetRequest { id: call.path("id") }).await?;
+    let answer = services.backend().experiments().get(GetRequest { id: call.path("id") }).await?;
     Ok(Json(show(&answer.into_inner().experiment.unwrap_or_default())).into_response())
 }
 
@@ -149,12 +149,12 @@ async fn update(services: Arc<Services>, call: Call) -> Answer {
         description: text("description"),
         archived: call.json.get("archived").and_then(Value::as_bool),
     };
-    services.backend().experiments.clone().update(request).await?;
+    services.backend().experiments().update(request).await?;
     Ok(Json(json!({"id": id, "status": "OK"})).into_response())
 }
 
 async fn delete(services: Arc<Services>, call: Call) -> Answer {
-    services.backend().experiments.clone().delete(DeleteRequest { id: call.path("id") }).await?;
+    services.backend().experiments().delete(DeleteRequest { id: call.path("id") }).await?;
     Ok(Json(json!({"status": "OK"})).into_response())
 }
 
@@ -165,7 +165,7 @@ async fn runs(services: Arc<Services>, call: Call) -> Answer {
         limit: u32::try_from(call.int("limit").unwrap_or(0).max(0)).unwrap_or(u32::MAX),
         after_run_id: call.text("offset").unwrap_or_default().to_owned(),
     };
-    let messages = services.backend().experiments.clone().list_runs(request).await?.into_inner();
+    let messages = services.backend().experiments().list_runs(request).await?.into_inner();
     let write = |message: ListRunsResponse, items: &mut JsonItems| {
         message.runs.iter().for_each(|run| items.push(&show_run(run)));
         Ok(())
@@ -186,7 +186,7 @@ fn show_run(run: &ExperimentRun) -> Value {
 
 async fn activity(services: Arc<Services>, call: Call) -> Answer {
     let request = ActivityRequest { id: call.path("id"), timezone_offset_min: call.timezone() };
-    let answer = services.backend().experiments.clone().activity(request).await?.into_inner();
+    let answer = services.backend().experiments().activity(request).await?.into_inner();
     Ok(Json(json!({
         "num_runs": answer.run_count,
         "num_archived_runs": answer.archived_run_count,

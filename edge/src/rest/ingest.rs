@@ -24,8 +24,8 @@ use super::request_schema::{Member, RequestSchema};
 use super::response_schema::ResponseSchema;
 use super::table::{Answer, BasePath, Operation, Parameter, ParameterKind};
 use crate::error::{ApiError, Problem, blamed_field};
-use crate::serve::SecureConnection;
 use crate::services::Services;
+use crate::tls::SecureConnection;
 
 /// Path of uploads to a blob store without upload URLs.
 pub(crate) const BLOBS: &str = "/api/v1/rest/blobs/";

@@ -28,7 +28,7 @@ pub(super) async fn all_points(
 ) -> Answer {
     let run = Some(selection(run_id, keys));
     let request = PointsRequest { run, steps, columns: VALUES, by_column: true };
-    let messages = services.backend().series.clone().points(request).await?.into_inner();
+    let messages = services.backend().series().points(request).await?.into_inner();
     // True while the steps of the current series are written and its values are still to
     // come.
     let mut has_steps = false;
@@ -51,12 +51,12 @@ pub(super) async fn sampled_points(
 ) -> Answer {
     let runs = vec![selection(run_id.clone(), keys)];
     let request = SampleRequest { runs, steps, density, columns: VALUES, x_axis: None };
-    let mut messages = services.backend().series.clone().sample(request).await?.into_inner();
+    let mut messages = services.backend().series().sample(request).await?.into_inner();
     let first = messages.message().await?;
     if first.is_none() {
         // An empty result may mean that the run does not exist; this call then fails
         // with NOT_FOUND.
-        services.backend().runs.clone().get(GetRequest { run_id, parts: None }).await?;
+        services.backend().runs().get(GetRequest { run_id, parts: None }).await?;
     }
     json_list::answer_from(
         "[",

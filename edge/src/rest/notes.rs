@@ -103,7 +103,7 @@ fn content(call: &Call) -> String {
 
 async fn list(services: Arc<Services>, call: Call, owner: NoteOwner) -> Answer {
     let request = ListRequest { owner: owner_message(&call, owner) };
-    let messages = services.backend().notes.clone().list(request).await?.into_inner();
+    let messages = services.backend().notes().list(request).await?.into_inner();
     json_list::answer("[", messages, write, "]").await
 }
 
@@ -127,14 +127,14 @@ fn write(message: ListResponse, items: &mut JsonItems) -> Result<(), ApiError> {
 
 async fn create(services: Arc<Services>, call: Call, owner: NoteOwner) -> Answer {
     let request = CreateRequest { owner: owner_message(&call, owner), content: content(&call) };
-    let note = services.backend().notes.clone().create(request).await?.into_inner().note.unwrap_or_default();
+    let note = services.backend().notes().create(request).await?.into_inner().note.unwrap_or_default();
     let created = json!({"id": note.id, "created_at": iso(note.created_us)});
     Ok((StatusCode::CREATED, Json(created)).into_response())
 }
 
 async fn get(services: Arc<Services>, call: Call, owner: NoteOwner) -> Answer {
     let request = GetRequest { owner: owner_message(&call, owner), id: call.path("note_id") };
-    let answer = services.backend().notes.clone().get(request).await?.into_inner();
+    let answer = services.backend().notes().get(request).await?.into_inner();
     Ok(Json(show(&answer.note.unwrap_or_default())).into_response())
 }
 
@@ -144,7 +144,7 @@ async fn update(services: Arc<Services>, call: Call, owner: NoteOwner) -> Answer
         id: call.path("note_id"),
         content: content(&call),
     };
-    let answer = services.backend().notes.clone().update(request).await?.into_inner();
+    let answer = services.backend().notes().update(request).await?.into_inner();
     Ok(Json(show(&answer.note.unwrap_or_default())).into_response())
 }
 
@@ -154,6 +154,6 @@ fn show(note: &Note) -> Value {
 
 async fn delete(services: Arc<Services>, call: Call, owner: NoteOwner) -> Answer {
     let request = DeleteRequest { owner: owner_message(&call, owner), id: call.path("note_id") };
-    services.backend().notes.clone().delete(request).await?;
+    services.backend().notes().delete(request).await?;
     Ok(Json(json!({"status": "OK"})).into_response())
 }

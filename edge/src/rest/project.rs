@@ -95,7 +95,7 @@ pub(crate) fn operations() -> Vec<Operation> {
 }
 
 async fn project(services: Arc<Services>, _: Call) -> Answer {
-    let project = services.backend().project.clone().get(GetRequest {}).await?.into_inner();
+    let project = services.backend().project().get(GetRequest {}).await?.into_inner();
     Ok(Json(json!({
         "name": project.name,
         "path": "",
@@ -109,7 +109,7 @@ async fn project(services: Arc<Services>, _: Call) -> Answer {
 
 async fn activity(services: Arc<Services>, call: Call) -> Answer {
     let request = ActivityRequest { timezone_offset_min: call.timezone() };
-    let answer = services.backend().project.clone().activity(request).await?.into_inner();
+    let answer = services.backend().project().activity(request).await?.into_inner();
     let key = match call.dialect {
         Dialect::Matyan => day_key,
         Dialect::Aim => hour_key,
@@ -128,7 +128,7 @@ async fn params(services: Arc<Services>, call: Call) -> Answer {
     let types = requested_types(call.texts("sequence"))?;
     let exclude_params = call.bool("exclude_params");
     let request = ParamsRequest { types: types.iter().map(|it| (*it).into()).collect(), exclude_params };
-    let mut messages = services.backend().project.clone().params(request).await?.into_inner();
+    let mut messages = services.backend().project().params(request).await?.into_inner();
     let mut all = Vec::new();
     let mut names: HashMap<i32, Map<String, Value>> = HashMap::new();
     while let Some(message) = messages.message().await? {
@@ -173,13 +173,13 @@ fn context(text: &str) -> Result<Value, ApiError> {
 
 async fn pinned(services: Arc<Services>, _: Call) -> Answer {
     let request = GetPinnedSequencesRequest {};
-    let answer = services.backend().project.clone().get_pinned_sequences(request).await?.into_inner();
+    let answer = services.backend().project().get_pinned_sequences(request).await?.into_inner();
     show_pinned(&answer.sequences)
 }
 
 async fn set_pinned(services: Arc<Services>, call: Call) -> Answer {
     let request = SetPinnedSequencesRequest { sequences: series_keys(&call.json["sequences"]) };
-    let answer = services.backend().project.clone().set_pinned_sequences(request).await?.into_inner();
+    let answer = services.backend().project().set_pinned_sequences(request).await?.into_inner();
     show_pinned(&answer.sequences)
 }
 
@@ -190,7 +190,7 @@ fn show_pinned(sequences: &[SeriesKey]) -> Answer {
 }
 
 async fn status(services: Arc<Services>, _: Call) -> Answer {
-    let answer = services.backend().project.clone().status(StatusRequest {}).await?.into_inner();
+    let answer = services.backend().project().status(StatusRequest {}).await?.into_inner();
     let word = if answer.up_to_date { "up-to-date" } else { "needs-update" };
     Ok(Json(word).into_response())
 }

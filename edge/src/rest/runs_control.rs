@@ -105,13 +105,13 @@ async fn update(services: Arc<Services>, call: Call) -> Answer {
         active: flag("active"),
         experiment: text("experiment"),
     };
-    services.backend().runs.clone().update(request).await?;
+    services.backend().runs().update(request).await?;
     Ok(Json(json!({"id": run_id, "status": "OK"})).into_response())
 }
 
 async fn delete(services: Arc<Services>, call: Call) -> Answer {
     let run_id = call.path("id");
-    services.backend().runs.clone().delete(DeleteRequest { run_id: run_id.clone() }).await?;
+    services.backend().runs().delete(DeleteRequest { run_id: run_id.clone() }).await?;
     Ok(Json(json!({"id": run_id, "status": "OK"})).into_response())
 }
 
@@ -126,7 +126,7 @@ fn ok() -> Answer {
 
 async fn delete_batch(services: Arc<Services>, call: Call) -> Answer {
     for run_ids in batches(&call) {
-        services.backend().runs.clone().delete_batch(DeleteBatchRequest { run_ids }).await?;
+        services.backend().runs().delete_batch(DeleteBatchRequest { run_ids }).await?;
     }
     ok()
 }
@@ -134,21 +134,21 @@ async fn delete_batch(services: Arc<Services>, call: Call) -> Answer {
 async fn archive_batch(services: Arc<Services>, call: Call) -> Answer {
     let archived = call.bool("archive");
     for run_ids in batches(&call) {
-        services.backend().runs.clone().archive_batch(ArchiveBatchRequest { run_ids, archived }).await?;
+        services.backend().runs().archive_batch(ArchiveBatchRequest { run_ids, archived }).await?;
     }
     ok()
 }
 
 async fn finish_batch(services: Arc<Services>, call: Call) -> Answer {
     for run_ids in batches(&call) {
-        services.backend().runs.clone().finish_batch(FinishBatchRequest { run_ids }).await?;
+        services.backend().runs().finish_batch(FinishBatchRequest { run_ids }).await?;
     }
     ok()
 }
 
 async fn clear_tombstone(services: Arc<Services>, call: Call) -> Answer {
     let request = ClearTombstoneRequest { run_id: call.path("id") };
-    services.backend().runs.clone().clear_tombstone(request).await?;
+    services.backend().runs().clear_tombstone(request).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
@@ -156,13 +156,13 @@ async fn add_tag(services: Arc<Services>, call: Call) -> Answer {
     let run_id = call.path("id");
     let name = call.member("tag_name").unwrap_or_default().to_owned();
     let request = AddTagRequest { run_id: run_id.clone(), name };
-    let answer = services.backend().runs.clone().add_tag(request).await?.into_inner();
+    let answer = services.backend().runs().add_tag(request).await?.into_inner();
     Ok(Json(json!({"id": run_id, "tag_id": answer.tag_id, "status": "OK"})).into_response())
 }
 
 async fn remove_tag(services: Arc<Services>, call: Call) -> Answer {
     let run_id = call.path("id");
     let request = RemoveTagRequest { run_id: run_id.clone(), tag_id: call.path("tag_id") };
-    let answer = services.backend().runs.clone().remove_tag(request).await?.into_inner();
+    let answer = services.backend().runs().remove_tag(request).await?.into_inner();
     Ok(Json(json!({"id": run_id, "removed": answer.removed, "status": "OK"})).into_response())
 }

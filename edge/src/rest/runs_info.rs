@@ -96,7 +96,7 @@ async fn info(services: Arc<Services>, call: Call) -> Answer {
         ..Default::default()
     };
     let request = GetRequest { run_id: call.path("id"), parts: Some(parts) };
-    let answer = services.backend().runs.clone().get(request).await?.into_inner();
+    let answer = services.backend().runs().get(request).await?.into_inner();
     let mut run = answer.run.unwrap_or_default();
     if run.more_series {
         run.series = all_series(&services, &run.run_id, &types).await?;
@@ -121,7 +121,7 @@ async fn all_series(
 ) -> Result<Vec<SeriesInfo>, ApiError> {
     let types = types.iter().map(|it| (*it).into()).collect();
     let request = ListRequest { run_id: run_id.to_owned(), types, names: Vec::new() };
-    let mut messages = services.backend().series.clone().list(request).await?.into_inner();
+    let mut messages = services.backend().series().list(request).await?.into_inner();
     let mut series = Vec::new();
     while let Some(message) = messages.message().await? {
         series.extend(message.series);
@@ -132,7 +132,7 @@ async fn all_series(
 /// Fetches all artifacts of a run that has more than fit in one message.
 async fn all_artifacts(services: &Services, run_id: &str) -> Result<Vec<Artifact>, ApiError> {
     let request = artifacts::v1::ListRequest { run_id: run_id.to_owned() };
-    let mut messages = services.backend().artifacts.clone().list(request).await?.into_inner();
+    let mut messages = services.backend().artifacts().list(request).await?.into_inner();
     let mut artifacts = Vec::new();
     while let Some(message) = messages.message().await? {
         artifacts.extend(message.artifacts);

@@ -32,7 +32,7 @@ pub(crate) fn operations() -> Vec<Operation> {
 async fn lines(services: Arc<Services>, call: Call) -> Answer {
     let steps = step_range(&call)?;
     let request = LinesRequest { run_id: call.path("id"), steps, ..Default::default() };
-    let messages = services.backend().logs.clone().lines(request).await?.into_inner();
+    let messages = services.backend().logs().lines(request).await?.into_inner();
     stream_response::answer(messages, LineWriter).await
 }
 
@@ -55,7 +55,7 @@ impl EntryWriter for LineWriter {
 async fn records(services: Arc<Services>, call: Call) -> Answer {
     let steps = step_range(&call)?;
     let request = RecordsRequest { run_id: call.path("id"), steps, ..Default::default() };
-    let messages = services.backend().logs.clone().records(request).await?.into_inner();
+    let messages = services.backend().logs().records(request).await?.into_inner();
     stream_response::answer(messages, LogRecordWriter { has_count: false }).await
 }
 

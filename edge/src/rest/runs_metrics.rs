@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use http::Method;
 use matyan_proto::common::v1::StepRange;
-use matyan_proto::limits::POINTS_PER_SERIES;
 use matyan_proto::runs::v1::{Run, RunParts};
 use matyan_proto::search::v1::metrics_request::Points;
 use matyan_proto::search::v1::{MetricsRequest, MetricsResponse, RunMetrics, Warning};
@@ -78,7 +77,7 @@ async fn search(services: Arc<Services>, call: Call) -> Answer {
         let message = "Input should be greater than or equal to 1".to_owned();
         return Err(ApiError::validation(&[Problem { field: "p".to_owned(), message }]));
     }
-    let density = u32::try_from(points).unwrap_or(u32::MAX).min(POINTS_PER_SERIES as u32);
+    let density = u32::try_from(points).unwrap_or(u32::MAX);
     let parts = RunParts {
         props: true,
         params: true,
@@ -94,7 +93,7 @@ async fn search(services: Arc<Services>, call: Call) -> Answer {
         x_axis: x_axis.clone(),
         ..Default::default()
     };
-    let found = services.backend().search.clone().metrics(request).await;
+    let found = services.backend().search().metrics(request).await;
     let messages = found.map_err(|status| search_error(status, &call))?.into_inner();
     let writer = MetricSearchWriter {
         progress: ProgressWriter::new(call.bool("report_progress")),
@@ -198,7 +197,7 @@ async fn align(services: Arc<Services>, call: Call) -> Answer {
     let runs = requested.iter().map(align_run).collect();
     let axis = Axis::Metric(call.member("align_by").unwrap_or_default().to_owned());
     let request = AlignRequest { axis: Some(axis), runs, by_column: true };
-    let messages = services.backend().series.clone().align(request).await?.into_inner();
+    let messages = services.backend().series().align(request).await?.into_inner();
     stream_response::answer(
         messages,
         AlignWriter { requested, run: None, open: None, is_inconsistent: false },

@@ -129,7 +129,7 @@ async fn search(services: Arc<Services>, call: Call, series_type: SeriesType) ->
         parts: Some(parts),
         limit: 0,
     };
-    let found = services.backend().search.clone().objects(request).await;
+    let found = services.backend().search().objects(request).await;
     let messages = found.map_err(|status| search_error(status, &call))?.into_inner();
     let writer = ObjectSearchWriter {
         progress: ProgressWriter::new(call.bool("report_progress")),
@@ -344,7 +344,7 @@ async fn batch(services: Arc<Services>, call: Call, series_type: SeriesType) -> 
         sequences: series_keys(&call.json),
         selection: Some(selection),
     };
-    let messages = services.backend().objects.clone().batch(request).await?.into_inner();
+    let messages = services.backend().objects().batch(request).await?.into_inner();
     let writer = ObjectBatchWriter { series_type, index_range: selection.index_range, open: None };
     stream_response::answer(messages, writer).await
 }
@@ -381,7 +381,8 @@ impl EntryWriter for ObjectBatchWriter {
         write_list(encoder, "iters", &steps, |step, it| it.int(*step));
         let used =
             steps.first().zip(steps.last()).map_or((0, 0), |(first, last)| (*first, last.saturating_add(1)));
-        let longest = is_list(self.series_type).then_some(longest.into());
+        // At least 1, also for a range without steps: the UI offers indexes from 0 to one less.
+        let longest = is_list(self.series_type).then_some(i64::from(longest.max(1)));
         write_batch_ranges(encoder, used, sequence.record_range_total, self.index_range, longest);
     }
 
@@ -419,7 +420,7 @@ async fn step(services: Arc<Services>, call: Call, series_type: SeriesType) -> A
     let backend = services.backend();
     if requested < -1 {
         // No sequence has such a step, but an unknown run is still an error.
-        backend.runs.clone().get(GetRequest { run_id: call.path("id"), parts: None }).await?;
+        backend.runs().get(GetRequest { run_id: call.path("id"), parts: None }).await?;
         return Ok(stream_response::complete(Encoder::new()));
     }
     let request = StepRequest {
@@ -430,7 +431,7 @@ async fn step(services: Arc<Services>, call: Call, series_type: SeriesType) -> A
         index_range,
         index_density: density(call.int("index_density")),
     };
-    let messages = backend.objects.clone().step(request).await?.into_inner();
+    let messages = backend.objects().step(request).await?.into_inner();
     stream_response::answer(messages, ObjectStepWriter { series_type, index_range }).await
 }
 
@@ -462,7 +463,7 @@ impl EntryWriter for ObjectStepWriter {
 async fn blobs(services: Arc<Services>, call: Call) -> Answer {
     let uris = texts(&call.json);
     let request = BlobsRequest { uris: uris.clone() };
-    let messages = services.backend().artifacts.clone().blobs(request).await?.into_inner();
+    let messages = services.backend().artifacts().blobs(request).await?.into_inner();
     let mut answer =
         stream_response::answer(messages, BlobWriter { uris, remaining: 0, is_inconsistent: false })
             .await?

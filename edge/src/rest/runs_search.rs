@@ -80,7 +80,7 @@ async fn search(services: Arc<Services>, call: Call) -> Answer {
         after_run_id: call.text("offset").unwrap_or_default().to_owned(),
         parts: Some(parts),
     };
-    let found = services.backend().search.clone().runs(request).await;
+    let found = services.backend().search().runs(request).await;
     let messages = found.map_err(|status| search_error(status, &call))?.into_inner();
     let progress = ProgressWriter::new(call.bool("report_progress"));
     stream_response::answer(messages, RunSearchWriter::new(progress)).await
@@ -311,7 +311,7 @@ async fn active(services: Arc<Services>, call: Call) -> Answer {
     let query = Query { text: ACTIVE_RUNS_QUERY.to_owned(), report_progress: true, ..Default::default() };
     let parts = RunParts { props: true, series_types: metric_types_unless(false), ..Default::default() };
     let request = RunsRequest { query: Some(query), parts: Some(parts), ..Default::default() };
-    let messages = services.backend().search.clone().runs(request).await?.into_inner();
+    let messages = services.backend().search().runs(request).await?.into_inner();
     let progress = ProgressWriter::new(call.bool("report_progress"));
     let trees = RunTreeWriter::new(OverviewFields::Last);
     let writer = ActiveRunsWriter { progress, ranks: RankCounter::default(), trees, done: false };

@@ -2,7 +2,6 @@
 
 use http::StatusCode;
 use matyan_proto::common::v1::{IndexRange, SeriesKey, SeriesType, StepRange};
-use matyan_proto::limits::POINTS_PER_SERIES;
 use matyan_proto::runs::v1 as pb;
 use matyan_value::datetime::UtcTime;
 use serde::Serialize;
@@ -66,7 +65,7 @@ pub(crate) fn texts(list: &Value) -> Vec<String> {
 
 /// Requested number of points: 0 or less means all.
 pub(crate) fn density(requested: Option<i64>) -> u32 {
-    u32::try_from(requested.unwrap_or(0).max(0)).unwrap_or(u32::MAX).min(POINTS_PER_SERIES as u32)
+    u32::try_from(requested.unwrap_or(0).max(0)).unwrap_or(u32::MAX)
 }
 
 /// Start and stop, each optional.
@@ -263,12 +262,13 @@ mod tests {
     }
 
     #[test]
-    fn densities_are_bounded() {
+    fn densities_are_not_lowered() {
         let check = |requested, expected| assert_eq!(density(requested), expected);
         check(None, 0);
         check(Some(-5), 0);
         check(Some(50), 50);
-        check(Some(i64::MAX), 100_000);
+        check(Some(1_000_000), 1_000_000);
+        check(Some(i64::MAX), u32::MAX);
     }
 
     #[test]

@@ -98,7 +98,7 @@ fn show(tag: &Tag) -> Value {
 
 async fn list(services: Arc<Services>, call: Call) -> Answer {
     let request = ListRequest { name_contains: call.text("q").unwrap_or_default().to_owned() };
-    let messages = services.backend().tags.clone().list(request).await?.into_inner();
+    let messages = services.backend().tags().list(request).await?.into_inner();
     let write = |message: ListResponse, items: &mut JsonItems| {
         message.tags.iter().for_each(|tag| items.push(&show(tag)));
         Ok(())
@@ -110,12 +110,12 @@ async fn create(services: Arc<Services>, call: Call) -> Answer {
     let text = |name| call.member(name).unwrap_or_default().to_owned();
     let request =
         CreateRequest { name: text("name"), color: text("color"), description: text("description") };
-    let answer = services.backend().tags.clone().create(request).await?.into_inner();
+    let answer = services.backend().tags().create(request).await?.into_inner();
     Ok(Json(json!({"id": answer.tag.unwrap_or_default().id, "status": "OK"})).into_response())
 }
 
 async fn get(services: Arc<Services>, call: Call) -> Answer {
-    let answer = services.backend().tags.clone().get(GetRequest { id: call.path("id") }).await?;
+    let answer = services.backend().tags().get(GetRequest { id: call.path("id") }).await?;
     Ok(Json(show(&answer.into_inner().tag.unwrap_or_default())).into_response())
 }
 
@@ -129,19 +129,19 @@ async fn update(services: Arc<Services>, call: Call) -> Answer {
         description: text("description"),
         archived: call.json.get("archived").and_then(Value::as_bool),
     };
-    services.backend().tags.clone().update(request).await?;
+    services.backend().tags().update(request).await?;
     Ok(Json(json!({"id": id, "status": "OK"})).into_response())
 }
 
 async fn delete(services: Arc<Services>, call: Call) -> Answer {
-    services.backend().tags.clone().delete(DeleteRequest { id: call.path("id") }).await?;
+    services.backend().tags().delete(DeleteRequest { id: call.path("id") }).await?;
     Ok(Json(Value::Null).into_response())
 }
 
 async fn runs(services: Arc<Services>, call: Call) -> Answer {
     let id = call.path("id");
     let request = ListRunsRequest { id: id.clone(), ..Default::default() };
-    let messages = services.backend().tags.clone().list_runs(request).await?.into_inner();
+    let messages = services.backend().tags().list_runs(request).await?.into_inner();
     let write = |message: ListRunsResponse, items: &mut JsonItems| {
         message.runs.iter().for_each(|run| items.push(&show_run(run)));
         Ok(())
