@@ -49,8 +49,8 @@ pub fn pack(root: &Path) -> Result<PathBuf> {
     let synced = written.and_then(|file| file.into_inner()?.sync_all());
     synced.map_err(file_error(&part))?;
     part.persist_noclobber(&target).map_err(|error| file_error(&target)(error.error))?;
-    if let Some(beside) = target.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-        durable::sync(beside)?;
+    if let Some(parent) = target.parent().filter(|it| !it.as_os_str().is_empty()) {
+        durable::sync(parent)?;
     }
     fs::remove_dir_all(root).map_err(file_error(root))?;
     Ok(target)
@@ -60,10 +60,10 @@ pub fn pack(root: &Path) -> Result<PathBuf> {
 /// and the path of the archive inside it.
 pub fn unpack(path: &Path) -> Result<(TempDir, PathBuf)> {
     let packed = fs::metadata(path).map_err(file_error(path))?.len();
-    let beside = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let folder = tempfile::Builder::new().prefix(".matyan-restore-").tempdir_in(beside);
+    let parent = path.parent().filter(|it| !it.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder = tempfile::Builder::new().prefix(".matyan-restore-").tempdir_in(parent);
     // The directory of the archive may be read-only.
-    let folder = folder.or_else(|_| tempfile::tempdir()).map_err(file_error(beside))?;
+    let folder = folder.or_else(|_| tempfile::tempdir()).map_err(file_error(parent))?;
     let file = File::open(path).map_err(file_error(path))?;
     let meter = Rc::new(Cell::new(MAX_BETWEEN));
     let metered = MeteredReader { inner: MultiGzDecoder::new(BufReader::new(file)), left: meter.clone() };

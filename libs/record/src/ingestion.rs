@@ -1,6 +1,6 @@
 //! The record of the ingestion topic, as `matyan/log/v1/record.proto` describes it: a format byte,
-//! and a `LogEntry` that holds the bytes of a batch, encoded once. Instead, a server may be told to
-//! write the envelopes of `legacy_json`; workers read both, whatever servers are set to.
+//! and a `LogEntry` that holds the bytes of a batch, encoded once. A server can be configured to
+//! write the envelopes of `legacy_json` instead; workers read both formats in any case.
 
 use bytes::{BufMut, Bytes, BytesMut};
 use matyan_proto::log::v1::LogEntry;
