@@ -3,6 +3,7 @@
 //! Everything here works on text and syntax trees; nothing is compiled or run. The checks are in `tests/`, the table in
 //! `src/bin/metrics.rs`, and the lists of rejected words in `words/`.
 
+pub mod documents;
 pub mod imports;
 pub mod items;
 pub mod lexer;

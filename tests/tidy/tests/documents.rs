@@ -1,0 +1,190 @@
+//! Everything that documents name exists: paths, links with their anchors, types and functions in the checklists, and
+//! the words of the glossary.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use matyan_tidy::{
+    documents::{self, Tree, anchors, code_spans, identifier_words, links, resolve},
+    prose,
+    source::{Repository, SourceFile},
+};
+use proc_macro2::{TokenStream, TokenTree};
+
+const GLOSSARY: &str = "docs/glossary.md";
+
+fn documents() -> Vec<SourceFile> {
+    let mut files = Repository::own().files(&[".md"]);
+    files.retain(|file| file.path.starts_with("docs/") || !file.path.contains('/'));
+    assert!(files.len() > 30, "only {} documents were found", files.len());
+    files
+}
+
+fn check(problems: Vec<String>) {
+    assert!(problems.is_empty(), "\n{}\n{} problems", problems.join("\n"), problems.len());
+}
+
+fn path_problems(document: &SourceFile, tree: &Tree) -> Vec<String> {
+    let spans = code_spans(&document.text).into_iter().filter(|span| tree.is_path(&span.text));
+    let wrong = spans.filter(|span| !tree.contains(&span.text));
+    wrong
+        .map(|span| format!("{}:{}: the path `{}` does not exist", document.path, span.line, span.text))
+        .collect()
+}
+
+#[test]
+fn paths_exist() {
+    let tree = Tree::new(Repository::own().paths());
+    check(documents().iter().flat_map(|document| path_problems(document, &tree)).collect());
+}
+
+#[test]
+fn wrong_paths_are_reported() {
+    let tree = Tree::new(Repository::own().paths());
+    let text = "See `libs/store/src/lib.rs`, `worker/src/lib.rs`,\n`libs/{store,trace}/` and `services/*/src/lib.rs`.\n";
+    let document = SourceFile { path: "a.md".to_owned(), text: text.to_owned() };
+    let expected = [
+        "a.md:1: the path `worker/src/lib.rs` does not exist",
+        "a.md:2: the path `libs/{store,trace}/` does not exist",
+    ];
+    assert_eq!(path_problems(&document, &tree), expected);
+}
+
+#[test]
+fn links_have_targets() {
+    let repository = Repository::own();
+    let tree = Tree::new(repository.paths());
+    let mut problems = Vec::new();
+    for document in documents() {
+        for link in links(&document.text) {
+            let at = format!("{}:{}", document.path, link.line);
+            let target = resolve(&document.path, &link.text);
+            if !tree.contains(&target) {
+                problems.push(format!("{at}: the target `{}` does not exist", link.text));
+            } else if let Some((_, anchor)) = link.text.split_once('#')
+                && !anchors(&repository.text(&target)).contains(anchor)
+            {
+                problems.push(format!("{at}: `{target}` has no heading `{anchor}`"));
+            }
+        }
+    }
+    check(problems);
+}
+
+/// Whether a code span is the name of a type, a function, or an rpc.
+fn is_name(span: &str) -> bool {
+    let is_identifier = |c: char| c.is_ascii_alphanumeric() || "_:.".contains(c);
+    let has_lower = span.contains(|c: char| c.is_ascii_lowercase());
+    let is_type = span.starts_with(|c: char| c.is_ascii_uppercase());
+    has_lower && (is_type || span.contains('_')) && span.chars().all(is_identifier)
+}
+
+fn name_problems(document: &SourceFile, tree: &Tree, known: &BTreeSet<String>) -> Vec<String> {
+    let spans = code_spans(&document.text);
+    let names = spans.iter().filter(|span| is_name(&span.text) && !tree.is_path(&span.text));
+    let is_unknown =
+        |name: &str| name.split(['.', ':']).any(|part| !part.is_empty() && !known.contains(part));
+    let unknown = names.filter(|span| is_unknown(&span.text));
+    unknown
+        .map(|span| format!("{}:{}: `{}` is not in the source", document.path, span.line, span.text))
+        .collect()
+}
+
+/// Every identifier of the product.
+fn identifiers() -> BTreeSet<String> {
+    let files = Repository::own().files(&[".rs", ".proto", "Cargo.toml"]);
+    let is_separator = |c: char| !(c.is_ascii_alphanumeric() || c == '_');
+    let product = files.iter().filter(|file| !file.is_test());
+    product.flat_map(|file| file.text.split(is_separator)).map(str::to_owned).collect()
+}
+
+#[test]
+fn names_in_checklists_exist() {
+    let (tree, known) = (Tree::new(Repository::own().paths()), identifiers());
+    let mut pages = documents();
+    pages.retain(|page| page.path.starts_with("docs/contributing/") || page.path == "docs/architecture.md");
+    assert!(pages.len() > 5, "only {} pages were found", pages.len());
+    check(pages.iter().flat_map(|page| name_problems(page, &tree, &known)).collect());
+}
+
+#[test]
+fn unknown_names_are_reported() {
+    let (tree, known) = (Tree::new(Repository::own().paths()), identifiers());
+    let text =
+        "`LogWriter`, `LogEraser`, `TagService.ListRuns`\n`Batch::bytes`, `log_erase`, `up`, `Cargo.toml`\n";
+    let document = SourceFile { path: "a.md".to_owned(), text: text.to_owned() };
+    let expected = ["a.md:1: `LogEraser` is not in the source", "a.md:2: `log_erase` is not in the source"];
+    assert_eq!(name_problems(&document, &tree, &known), expected);
+}
+
+/// The words of the product's source, in order, each after a space.
+fn source_words() -> String {
+    let files = Repository::own().files(&[".rs", ".proto"]);
+    let product = files.iter().filter(|file| !file.is_test());
+    let mut all = String::new();
+    for word in product.flat_map(|file| identifier_words(&file.text)) {
+        all.push(' ');
+        all.push_str(&word);
+    }
+    all.push(' ');
+    all
+}
+
+#[test]
+fn words_of_the_glossary_are_used() {
+    let source = source_words();
+    let words = documents::rows(&Repository::own().text(GLOSSARY), "| word | meaning |");
+    assert!(words.len() > 50, "the glossary has only {} words", words.len());
+    let mut sorted: Vec<_> = words.iter().map(|(word, _)| word.clone()).collect();
+    sorted.sort();
+    sorted.dedup();
+    assert!(
+        words.iter().map(|(word, _)| word).eq(&sorted),
+        "the words are not sorted, or one is there twice"
+    );
+    let is_used = |word: &str| {
+        let phrase = identifier_words(word).join(" ");
+        ["", "s", "es", "ed"].iter().any(|end| source.contains(&format!(" {phrase}{end} ")))
+    };
+    let unused = words.iter().filter(|(word, _)| !is_used(word));
+    check(unused.map(|(word, _)| format!("{GLOSSARY}: `{word}` is not used in the source")).collect());
+}
+
+/// The identifiers in a file, without comments and literals.
+fn code_identifiers(file: &SourceFile) -> Vec<String> {
+    fn collect(tokens: TokenStream, found: &mut Vec<String>) {
+        for token in tokens {
+            match token {
+                TokenTree::Group(group) => collect(group.stream(), found),
+                TokenTree::Ident(name) => found.push(name.to_string()),
+                TokenTree::Punct(_) | TokenTree::Literal(_) => {}
+            }
+        }
+    }
+    let mut found = Vec::new();
+    let tokens = file.product_text().parse().unwrap_or_else(|error| panic!("{}: {error}", file.path));
+    collect(tokens, &mut found);
+    found
+}
+
+#[test]
+fn retired_words_are_not_used() {
+    let retired: BTreeMap<_, _> =
+        documents::rows(&Repository::own().text(GLOSSARY), "| retired | use |").into_iter().collect();
+    assert!(retired.len() > 5, "the glossary has only {} retired words", retired.len());
+    let mut problems = Vec::new();
+    let mut look = |path: &str, text: &str| {
+        for word in identifier_words(text) {
+            if let Some(better) = retired.get(&word) {
+                problems.push(format!("{path}: `{word}` in `{}`: use {better}", text.trim()));
+            }
+        }
+    };
+    for file in Repository::own().product_files() {
+        code_identifiers(&file).iter().for_each(|name| look(&file.path, name));
+        prose::passages(&file).iter().for_each(|passage| look(&file.path, &passage.text));
+    }
+    for document in documents().iter().filter(|document| document.path != GLOSSARY) {
+        prose::passages(document).iter().for_each(|passage| look(&document.path, &passage.text));
+    }
+    check(problems);
+}
