@@ -29,7 +29,7 @@ impl<'s> JobLock<'s> {
         owner: [u8; 16],
     ) -> Result<Self, Error> {
         let taken_us = clock();
-        let lock = take(store, name, owner, taken_us).await?;
+        let lock = acquire(store, name, owner, taken_us).await?;
         Ok(Self { store, clock, name, owner, lock, taken_us, is_dry: false })
     }
 
@@ -47,7 +47,7 @@ impl<'s> JobLock<'s> {
     pub async fn renew(&mut self) -> Result<(), Error> {
         let now_us = self.now_us();
         if now_us.abs_diff(self.taken_us) > STALE_US / 10 {
-            self.lock = take(self.store, self.name, self.owner, now_us).await?;
+            self.lock = acquire(self.store, self.name, self.owner, now_us).await?;
             self.taken_us = now_us;
         }
         Ok(())
@@ -103,7 +103,7 @@ impl<'s> JobLock<'s> {
     }
 }
 
-async fn take(store: &dyn Store, job: &'static str, owner: [u8; 16], now_us: i64) -> Result<Lock, Error> {
+async fn acquire(store: &dyn Store, job: &'static str, owner: [u8; 16], now_us: i64) -> Result<Lock, Error> {
     let (taken, _) = transact(store, async |mut transaction: Transaction| {
         let taken = lock_take(&mut transaction, job, owner, now_us, STALE_US).await?;
         Ok::<_, Error>((transaction, taken))

@@ -49,6 +49,6 @@ pub async fn oldest_unapplied_us(store: &dyn Store, log: &dyn LogWriter) -> Resu
         let last = partition.applied.and_then(|applied| applied.last);
         last.map_or(i64::MIN, |last| last.appended_us)
     };
-    let behind = partition_progress(store, log).await?.into_iter().filter(has_more);
-    Ok(behind.map(last_us).min().unwrap_or(i64::MAX))
+    let lagging = partition_progress(store, log).await?.into_iter().filter(has_more);
+    Ok(lagging.map(last_us).min().unwrap_or(i64::MAX))
 }

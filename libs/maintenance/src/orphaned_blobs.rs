@@ -3,7 +3,7 @@
 //!
 //! A reference may still be on its way, in the log or in the spool of a client. So a blob is
 //! deleted only if it is more than a week old and older than the oldest record that is not yet
-//! applied. Directories of unknown runs are left alone, because the bucket may be shared; those
+//! applied. Folders of unknown runs are left alone, because the bucket may be shared; those
 //! of deleted runs belong to the control worker.
 
 use std::collections::HashSet;
@@ -93,7 +93,7 @@ impl<'d> OrphanedBlobs<'d> {
             let id = RunId::new(document.props.run_id);
             match self.delete_in_run(&project, &id, number, observe).await {
                 Ok(()) => self.failures = 0,
-                // The failure of one directory says nothing about the next, unless the
+                // The failure of one folder says nothing about the next, unless the
                 // bucket itself is unavailable.
                 Err(Error::Blobs(error)) => {
                     tracing::warn!(run = id.as_str(), %error, "failed to search for orphaned blobs; keeping all blobs of the run");

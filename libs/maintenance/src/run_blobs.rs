@@ -27,7 +27,7 @@ impl BlobPage {
     }
 }
 
-/// Deletes the blob directory of one deleted run, page by page. Before each page it checks that
+/// Deletes the blob folder of one deleted run, page by page. Before each page it checks that
 /// the run id still carries the tombstone of that same delete, because the id may have been
 /// reused.
 pub struct DeletedRunBlobs<'d> {

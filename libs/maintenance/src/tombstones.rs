@@ -85,7 +85,7 @@ impl<'d> TombstoneSweep<'d> {
         Ok(Some((project, tombstones)))
     }
 
-    /// Whether the tombstone may be removed once the run's directory is empty.
+    /// Whether the tombstone may be removed once the run's folder is empty.
     fn is_removable(&self, tombstone: &Tombstone) -> bool {
         tombstone.blobs_deleted && self.is_older(tombstone, self.kept_us) && self.is_passed(tombstone)
     }

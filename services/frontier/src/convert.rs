@@ -199,7 +199,7 @@ pub(crate) fn artifact_path_check(path: &str) -> Result<(), String> {
         return Err(longer_than(limits::ARTIFACT_PATH_BYTES));
     }
     if is_reserved_path(path) {
-        return Err("begins with a reserved directory".into());
+        return Err("begins with a reserved folder".into());
     }
     match BlobKey::new(path) {
         Ok(_) => Ok(()),

@@ -155,6 +155,7 @@ impl Session {
         loop {
             let can_read = self.can_read();
             tokio::select! {
+                // Sending and acknowledging take precedence over reading more.
                 biased;
                 permit = answers.reserve(), if !self.outbox.is_empty() => match permit {
                     Ok(permit) => permit.send(Ok(self.outbox.pop_front().expect("the branch requires an answer"))),
@@ -166,7 +167,7 @@ impl Session {
                 },
                 share = wait_for_share(&mut self.waiting), if self.waiting.is_some() => self.admit(share).await,
                 () = stopping.cancelled(), if self.end.is_none() => self.end = Some(Err(Error::Stopping)),
-                request = requests.next(), if can_read => self.take(request).await,
+                request = requests.next(), if can_read => self.handle_request(request).await,
                 // Nothing is in flight, and reading has stopped.
                 else => return self.end.unwrap_or(Ok(())),
             }
@@ -193,7 +194,7 @@ impl Session {
         self.end = Some(Err(error));
     }
 
-    async fn take(&mut self, request: Option<Result<pb::StreamRequest, Status>>) {
+    async fn handle_request(&mut self, request: Option<Result<pb::StreamRequest, Status>>) {
         let taken = match request {
             // The client has ended the stream or has disconnected.
             None | Some(Err(_)) => return self.end = Some(Ok(())),

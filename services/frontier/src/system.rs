@@ -20,15 +20,15 @@ use crate::{Frontier, Shared};
 /// Time for which the log counts as not writable after a failed append, unless another one
 /// succeeds. It is limited, because without traffic nothing would ever show that the log has
 /// recovered.
-const FAILURE_COUNTS: Duration = Duration::from_secs(10);
+const FAILURE_PERIOD: Duration = Duration::from_secs(10);
 
 /// Timeout for describing the log: longer than a healthy one takes, and shorter than a probe's
 /// own timeout.
-const LOG_ANSWER: Duration = Duration::from_secs(2);
+const LOG_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Timeout for probing the blob store. Callers of readiness wait about a second, and must not
 /// mistake a hanging blob store for a hanging log.
-const BLOBS_ANSWER: Duration = Duration::from_millis(500);
+const BLOBS_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Result of the last append.
 #[derive(Default)]
@@ -44,7 +44,7 @@ impl LogHealth {
     }
 
     fn is_failing(&self, now: Instant) -> bool {
-        self.last_failure().is_some_and(|failure| now < failure + FAILURE_COUNTS)
+        self.last_failure().is_some_and(|failure| now < failure + FAILURE_PERIOD)
     }
 
     fn last_failure(&self) -> std::sync::MutexGuard<'_, Option<Instant>> {
@@ -86,16 +86,16 @@ async fn log_check(shared: &Shared) -> pb::Check {
     } else if shared.log_health.is_failing(Instant::now()) {
         Some("the last append failed".to_owned())
     } else {
-        match timeout(LOG_ANSWER, shared.log.describe(Topic::Ingestion)).await {
+        match timeout(LOG_TIMEOUT, shared.log.describe(Topic::Ingestion)).await {
             Ok(answer) => answer.err().map(|error| error.to_string()),
-            Err(_) => Some(format!("no answer within {} s", LOG_ANSWER.as_secs())),
+            Err(_) => Some(format!("no answer within {} s", LOG_TIMEOUT.as_secs())),
         }
     };
     check("log", problem, true)
 }
 
 async fn blobs_check(shared: &Shared) -> pb::Check {
-    let answer = timeout(BLOBS_ANSWER, matyan_blob::probe(&*shared.blobs)).await;
+    let answer = timeout(BLOBS_TIMEOUT, matyan_blob::probe(&*shared.blobs)).await;
     let answer = answer.unwrap_or_else(|_| Err("the blob store does not answer".to_owned()));
     check("blobs", answer.err(), false)
 }

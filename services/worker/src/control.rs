@@ -156,6 +156,8 @@ impl ControlWorker {
                         while !retry.is_done(self.restart(partition)).await {}
                         return Ok(());
                     }
+                    // This record was already handled; it was read again
+                    // only to recognize the topic.
                     records.remove(0);
                 }
                 for record in records {
@@ -218,7 +220,7 @@ impl ControlWorker {
             self.metrics.event_errors.with_label_values(&[error_name(error)]).inc();
         }
         match handled {
-            // The tombstone remains and its directory is swept every hour, so other
+            // The tombstone remains and its folder is swept every hour, so other
             // events need not wait.
             Err(error @ Error::BlobsLeft { .. }) if !error.is_temporary() => {
                 tracing::error!(%error, "failed to delete blobs of a deleted run; the tombstone sweep will retry");

@@ -102,7 +102,7 @@ pub struct FoldThread {
 }
 
 impl FoldThread {
-    /// Starts the thread. It ends when `stop` is cancelled, after the current transaction.
+    /// Starts the thread. It ends when `stop` is canceled, after the current transaction.
     pub fn start(
         deps: Deps,
         metrics: Metrics,
@@ -180,6 +180,7 @@ impl FoldTask {
         beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
+                // Stopping and heartbeats come first.
                 biased;
                 () = stop.cancelled() => return,
                 _ = beats.tick() => self.heartbeat.beat(),
@@ -364,9 +365,9 @@ impl FoldTask {
     ) -> Result<FoldStatus, Error> {
         let live = LiveRow { key: keys::head(project, id), value: Head::Live(number).encode() };
         let snapshot = self.deps.store.snapshot().await?;
-        let begun = Fold::begin(&*snapshot, RunRef { project, number }, is_ended).await?;
+        let started = Fold::begin(&*snapshot, RunRef { project, number }, is_ended).await?;
         drop(snapshot);
-        let Some(mut fold) = begun else { return Ok(FoldStatus::Done) };
+        let Some(mut fold) = started else { return Ok(FoldStatus::Done) };
         loop {
             if stop.is_cancelled() {
                 return Ok(FoldStatus::InProgress);

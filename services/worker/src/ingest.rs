@@ -180,6 +180,8 @@ impl IngestionWorker {
             let has_room = self.window < self.settings.window_bytes;
             self.metrics.unapplied_bytes.set(self.window as f64);
             tokio::select! {
+                // Stopping and heartbeats come first; finished turns make room
+                // before more is read.
                 biased;
                 () = stop.cancelled() => return Ok(()),
                 _ = beats.tick() => {
@@ -326,7 +328,7 @@ impl IngestionWorker {
         self.metrics.batch_records.observe(records.len() as f64);
         let mut touched = Vec::new();
         for record in records {
-            if !self.partitions.get_mut(&number).is_some_and(|partition| partition.take(&record)) {
+            if !self.partitions.get_mut(&number).is_some_and(|partition| partition.track(&record)) {
                 continue;
             }
             let mut entry = Entry::read(log, number, record);
@@ -411,6 +413,7 @@ impl IngestionWorker {
         let folds = self.folds.clone();
         let seconds = self.metrics.turn_seconds.clone();
         self.writers.spawn(async move {
+            // Wait in the task, so that a slow fold does not block the loop.
             let room = folds.reserve(bytes).await;
             let _timer = seconds.start_timer();
             let mut applied = writer.apply(entries, &stop).await;
@@ -424,6 +427,8 @@ impl IngestionWorker {
             turn.map_err(|error| Error::Writer(error.to_string()))?;
         self.window -= bytes;
         self.metrics.applied(&applied);
+        // A turn is incomplete only while stopping. Its records are redelivered after
+        // the restart.
         if applied.is_complete {
             for position in positions {
                 if let Some(partition) = self.partitions.get_mut(&position.partition)

@@ -16,7 +16,7 @@ use crate::{deps::Deps, heartbeat::Heartbeat};
 
 /// Timeout of a dependency check: longer than a healthy one takes, and shorter than the
 /// caller's own timeout.
-const ANSWER: Duration = Duration::from_secs(2);
+const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
 
 pub struct System {
     component: &'static str,
@@ -78,10 +78,10 @@ impl System {
     }
 }
 
-async fn problem<T, E: std::fmt::Display>(asked: impl Future<Output = Result<T, E>>) -> Option<String> {
-    match timeout(ANSWER, asked).await {
+async fn problem<T, E: std::fmt::Display>(query: impl Future<Output = Result<T, E>>) -> Option<String> {
+    match timeout(CHECK_TIMEOUT, query).await {
         Ok(answer) => answer.err().map(|error| error.to_string()),
-        Err(_) => Some(format!("no answer within {} s", ANSWER.as_secs())),
+        Err(_) => Some(format!("no answer within {} s", CHECK_TIMEOUT.as_secs())),
     }
 }
 

@@ -72,7 +72,7 @@ fn log_object(run: &RunId, object: &pb::LogObject) -> Result<(), Problem> {
 }
 
 /// Checks that a key stays inside the run. A key without a slash is harmless, because every
-/// blob is in the directory of a run.
+/// blob is in the folder of a run.
 fn payload_key(run: &RunId, key: &str) -> Result<(), Problem> {
     let mut segments = key.split('/');
     let is_inside = !key.contains('/') || segments.next() == Some(run.as_str());

@@ -388,7 +388,7 @@ fn objects_are_checked() {
         let value = map(&[("type", "image"), ("s3_key", key)]);
         check_refused(Kind::LogObject(pb::LogObject { value, ..object.clone() }), "s3_key");
     }
-    // Accepted like in Matyan 0.3; there are no blobs outside of a run's directory.
+    // Accepted like in Matyan 0.3; there are no blobs outside of a run's folder.
     check_accepted(Kind::LogObject(pb::LogObject { value: map(&[("s3_key", "k")]), ..object }));
 }
 

@@ -67,7 +67,7 @@ fn artifact_paths_stay_inside_the_run() {
 }
 
 #[test]
-fn other_projects_have_separate_directories() {
+fn other_projects_have_separate_folders() {
     let presigned = presign("team", "run", "a.png").unwrap();
     assert_eq!(presigned.key.as_str(), ".projects/team/run/a.png");
     assert_eq!(presigned.reference, "run/a.png");

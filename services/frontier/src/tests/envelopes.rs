@@ -12,11 +12,11 @@ use super::harness::*;
 
 /// Vector files in the repository, and in the directory named by `MATYAN_VECTORS_DIR`.
 fn vector_files(name: &str) -> Vec<PathBuf> {
-    let ours = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../tests/vectors");
+    let recorded = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../tests/vectors");
     #[expect(clippy::disallowed_methods, reason = "this is the only variable that tests read")]
     let others = std::env::var("MATYAN_VECTORS_DIR").ok().map(PathBuf::from);
     let mut files = Vec::new();
-    for folder in std::iter::once(ours).chain(others) {
+    for folder in std::iter::once(recorded).chain(others) {
         for entry in std::fs::read_dir(&folder).unwrap() {
             let path = entry.unwrap().path();
             let file = path.file_name().unwrap().to_str().unwrap();

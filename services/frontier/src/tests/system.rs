@@ -60,10 +60,10 @@ async fn a_hanging_blob_store_is_reported_before_the_caller_gives_up() {
     let frontier = env.with_blobs(Arc::new(hanging));
     let mut client = SystemServiceClient::new(frontier.system_server());
     tokio::time::pause();
-    let asked = Instant::now();
+    let started = Instant::now();
     let answer = client.readiness(pb::ReadinessRequest::default()).await.unwrap().into_inner();
     // The edge gives up after a second, measured here by the paused clock.
-    assert!(asked.elapsed() < Duration::from_secs(1), "{:?}", asked.elapsed());
+    assert!(started.elapsed() < Duration::from_secs(1), "{:?}", started.elapsed());
     assert!(answer.ready, "{answer:?}");
     assert_eq!(answer.checks[1].message, "the blob store does not answer");
 }

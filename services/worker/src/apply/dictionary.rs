@@ -99,9 +99,9 @@ impl Step<'_> {
         dictionary_truncate(&mut batch, project, id, producer, first);
         let mut rest = definitions;
         for (page, count) in dictionary_pages(first, definitions) {
-            let (own, behind) = rest.split_at(count);
+            let (own, remaining) = rest.split_at(count);
             dictionary_put(&mut batch, project, id, producer, page, own);
-            rest = behind;
+            rest = remaining;
             // Leave room for at least one item in the last transaction, or the
             // record would never make progress.
             if batch.bytes() >= TRANSACTION_BYTES {

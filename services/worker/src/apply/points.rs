@@ -178,11 +178,11 @@ impl Step<'_> {
         number: RunNumber,
         found: &[Option<SeriesNumber>],
     ) -> Result<(), ApplyFailure> {
-        let mut strange: Vec<SeriesNumber> = found.iter().flatten().copied().collect();
-        strange.retain(|series| self.series(series.0).dtype == Dtypes::UNKNOWN);
+        let mut unknown: Vec<SeriesNumber> = found.iter().flatten().copied().collect();
+        unknown.retain(|series| self.series(series.0).dtype == Dtypes::UNKNOWN);
         let headers =
-            metric_headers_get(self.transaction.unchecked(), self.run.project, number, &strange).await?;
-        for (series, header) in strange.iter().zip(headers) {
+            metric_headers_get(self.transaction.unchecked(), self.run.project, number, &unknown).await?;
+        for (series, header) in unknown.iter().zip(headers) {
             let dtype = self.state.live.dtypes.number(&header.map(|header| header.dtype).unwrap_or_default());
             self.series(series.0).dtype = dtype;
         }

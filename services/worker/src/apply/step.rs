@@ -118,6 +118,7 @@ impl<'a> Step<'a> {
         mode: StepMode,
     ) -> Result<Self, ApplyFailure> {
         let mut transaction = Transaction::new(deps.store.snapshot().await?);
+        // Not synced: the log keeps the records until a sync has covered this commit.
         transaction.set_buffered();
         let batch = transaction.batch();
         batch.expect(keys::cursor(run.project, &run.id), state.cursor_value.clone());
@@ -150,7 +151,7 @@ impl<'a> Step<'a> {
     }
 
     /// Takes as many records as fit, and returns how many of them are done.
-    pub(super) async fn take(&mut self, records: &[DecodedRecord]) -> Result<usize, ApplyFailure> {
+    pub(super) async fn take_records(&mut self, records: &[DecodedRecord]) -> Result<usize, ApplyFailure> {
         for (at, record) in records.iter().enumerate() {
             let position = record.entry.position;
             // Already applied, by an earlier delivery or in an older log.
@@ -270,6 +271,7 @@ impl<'a> Step<'a> {
         };
         let events = &batch.items.events;
         while let Some(event) = events.get(*item as usize) {
+            // A delete starts its own transaction.
             if self.is_full() || (is_delete(event) && self.items > 0) {
                 return Ok(false);
             }

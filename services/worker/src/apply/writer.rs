@@ -156,7 +156,7 @@ impl RunWriter {
         mode: StepMode,
     ) -> Result<(usize, matyan_store::Batch, StepOutcome), ApplyFailure> {
         let mut step = Step::begin(&self.deps, &self.run, state, mode).await?;
-        let done = step.take(records).await?;
+        let done = step.take_records(records).await?;
         let (batch, outcome) = step.finish();
         Ok((done, batch, outcome))
     }

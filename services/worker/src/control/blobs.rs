@@ -46,7 +46,7 @@ pub(crate) async fn delete_run(
         },
     };
     if !deleted.blob_keys.is_empty() {
-        // The event is not trusted: keys outside of the run's directory are ignored.
+        // The event is not trusted: keys outside of the run's folder are ignored.
         let folder = RunFolder::new(&project.name, id.as_str())?;
         let keys = deleted.blob_keys.iter().filter_map(|key| BlobKey::in_project(&project.name, key).ok());
         let keys: Vec<_> = keys.filter(|key| folder.reference_of(key).is_some()).collect();
@@ -64,7 +64,7 @@ pub(crate) async fn delete_run(
     delete_folder(deps, metrics, &project, &id, number, beat).await
 }
 
-/// Deletes the directory of a run and records that it is deleted. Does nothing if the run is
+/// Deletes the folder of a run and records that it is deleted. Does nothing if the run is
 /// live or was deleted another time. Calls `beat` for each page, because all of them may take
 /// minutes.
 async fn delete_folder(

@@ -46,6 +46,7 @@ pub(crate) async fn publish(deps: &Deps) -> Result<usize, Error> {
     let record = |(value, headers)| NewRecord { key: Bytes::new(), value, headers };
     let records = events.iter().filter_map(|(_, event)| control::encode(event).map(record)).collect();
     deps.log_writer.append(Topic::Control, records).await?;
+    // Not synced: if the clear is lost, the events are published twice, which is tolerated.
     let mut batch = Batch::buffered();
     for (key, _) in &events {
         batch.clear(key.clone());

@@ -12,7 +12,7 @@ fn fold_task(env: &TestEnv) -> (FoldNotices, FoldTask) {
     FoldTask::new(env.deps.clone(), Metrics::new(&prometheus::Registry::new()).unwrap())
 }
 
-/// Whether the folder's heartbeat reports a problem after a while.
+/// Whether the heartbeat of the task reports a problem after a while.
 async fn hangs(env: &TestEnv) -> bool {
     let (_notices, task) = fold_task(env);
     let (heartbeat, stop) = (task.heartbeat.clone(), CancellationToken::new());
@@ -125,6 +125,6 @@ async fn rule_17_two_processes_may_fold_the_same_silent_run() {
     assert_eq!(blocks(&env, "r").await, 0);
     let read = env.read_run("r").await.unwrap();
     let expected: Vec<_> = (0..1_000).collect();
-    let whole = read.metrics.iter().filter(|(_, points)| points.steps == expected);
-    assert_eq!(whole.count(), SERIES as usize);
+    let complete = read.metrics.iter().filter(|(_, points)| points.steps == expected);
+    assert_eq!(complete.count(), SERIES as usize);
 }

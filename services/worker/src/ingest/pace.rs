@@ -2,7 +2,7 @@
 //! per interval. Records that trickle in during the interval are then applied together; a
 //! single record is delivered immediately.
 //!
-//! A wait that is cancelled, mostly because a writer has finished its turn, starts again by
+//! A wait that is canceled, mostly because a writer has finished its turn, starts again by
 //! polling the log: the writer is free, and may immediately have what has arrived by now.
 
 use std::time::Duration;

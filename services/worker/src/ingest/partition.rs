@@ -52,12 +52,13 @@ impl Partition {
         if first.offset != expected.offset || digest(first) != expected.digest {
             return FirstRecord::OtherLog;
         }
+        // This record is already applied; it was read again only to recognize the log.
         records.remove(0);
         FirstRecord::Expected(records)
     }
 
     /// Starts tracking a record; returns false if it was taken before.
-    pub(super) fn take(&mut self, record: &Record) -> bool {
+    pub(super) fn track(&mut self, record: &Record) -> bool {
         if record.offset < self.next {
             return false;
         }
@@ -141,8 +142,8 @@ mod tests {
     #[test]
     fn rule_10_the_lowest_unapplied_offset_is_reported() {
         let mut partition = partition(None);
-        assert!([4, 5, 9].into_iter().all(|offset| partition.take(&record(offset, "v"))));
-        assert!(!partition.take(&record(5, "v")), "it is a redelivery");
+        assert!([4, 5, 9].into_iter().all(|offset| partition.track(&record(offset, "v"))));
+        assert!(!partition.track(&record(5, "v")), "it is a redelivery");
         assert_eq!(partition.complete(at(9)), None);
         assert_eq!(partition.complete(LogPosition { log: 2, ..at(4) }), None, "it belongs to another log");
         assert_eq!(partition.complete(at(4)).map(|applied| (applied.log, applied.next)), Some((3, 5)));
@@ -153,9 +154,9 @@ mod tests {
     #[test]
     fn little_is_kept_after_a_stuck_record() {
         let mut partition = partition(None);
-        assert!(partition.take(&record(0, "v")));
+        assert!(partition.track(&record(0, "v")));
         for offset in 1..4 * JOIN_FROM as u64 {
-            assert!(partition.take(&record(offset, "v")));
+            assert!(partition.track(&record(offset, "v")));
             assert_eq!(partition.complete(at(offset)), None);
         }
         assert!(partition.in_flight.len() <= JOIN_FROM, "{}", partition.in_flight.len());

@@ -72,12 +72,13 @@ async fn rule_34_references_carry_size_and_hash_where_they_are_known() {
             ..pb::BlobRef::default()
         })
     };
-    let found = record(0).event(reference("full", Some(5), &[7; 32])).event(reference("bare", None, &[]));
-    env.apply(vec![found.object("o", None, &"x".repeat(100_000))]).await;
+    let references =
+        record(0).event(reference("full", Some(5), &[7; 32])).event(reference("unknown", None, &[]));
+    env.apply(vec![references.object("o", None, &"x".repeat(100_000))]).await;
     let run = env.read().await.unwrap();
     let found: Vec<_> =
         run.artifacts.iter().map(|(path, artifact)| (path.as_str(), artifact.size, artifact.hash)).collect();
-    assert_eq!(found, [("full", Some(5), Some([7; 32])), ("bare", None, None)]);
+    assert_eq!(found, [("full", Some(5), Some([7; 32])), ("unknown", None, None)]);
     // The worker itself uploaded this payload, so it knows both; reading the value compares
     // them.
     env.value(&run.objects[0].1[0]).await;

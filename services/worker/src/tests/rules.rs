@@ -1,7 +1,7 @@
 //! Tests of the correctness rules on a single writer: records that are redelivered, out of
 //! order, too large, broken, or meant for a deleted run.
 
-mod applying;
+mod large_and_bad_records;
 
 use std::{
     sync::{

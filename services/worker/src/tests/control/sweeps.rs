@@ -193,7 +193,7 @@ async fn rule_14_a_sweep_renews_its_lock() {
     let gate = GatedBlobs::closed(env.deps.blobs.clone());
     gate.opened.add_permits(1);
     let (slow, lists) = (gate.clone(), AtomicU64::new(0));
-    // Each directory takes four minutes, and the last one blocks.
+    // Each folder takes four minutes, and the last one blocks.
     env.deps.blobs = Arc::new(FaultBlobs::new(gate.clone(), move |call| {
         if call == BlobCall::List {
             now_us.fetch_add(240_000_000, Ordering::Relaxed);
@@ -205,7 +205,7 @@ async fn rule_14_a_sweep_renews_its_lock() {
     }));
     let metrics = Metrics::new(&Registry::new()).unwrap();
     let besides = async {
-        eventually("the last directory", async || gate.opened.available_permits() == 0).await;
+        eventually("the last folder", async || gate.opened.available_permits() == 0).await;
         let taken = JobLock::acquire(env.store(), &*env.deps.clock, "cleanup-tombstones", [9; 16]).await;
         assert!(matches!(taken, Err(matyan_maintenance::Error::Busy { .. })));
         let round = job_scheduler::sweep_tombstones(&env.deps, &metrics).await;
@@ -302,9 +302,8 @@ async fn a_dictionary_is_continued_after_a_silence_within_one_delivery() {
     let env = TestEnv::new().await;
     let month = 31 * 24 * HOUR_US;
     let before = received(record(0).sent(1, 1, 0).define(0, &["a"]).points(0, &[(None, 1.0)]), HOUR_US);
-    let behind =
-        record(1).sent(1, 2, 1).define(1, &["b"]).points(0, &[(None, 2.0)]).points(1, &[(None, 3.0)]);
-    env.apply(vec![before, received(behind, HOUR_US + month)]).await;
+    let after = record(1).sent(1, 2, 1).define(1, &["b"]).points(0, &[(None, 2.0)]).points(1, &[(None, 3.0)]);
+    env.apply(vec![before, received(after, HOUR_US + month)]).await;
     assert!(env.parked().await.is_empty());
     let lengths =
         env.read().await.unwrap().metrics.iter().map(|(_, points)| points.steps.len()).collect::<Vec<_>>();

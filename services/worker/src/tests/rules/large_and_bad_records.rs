@@ -221,9 +221,9 @@ async fn rule_07_a_record_whose_definitions_fill_a_transaction_makes_progress() 
         let (mut batch, mut rest) = (matyan_store::Batch::buffered(), &definitions[..]);
         dictionary_truncate(&mut batch, P, &id, producer, 0);
         for (page, count) in dictionary_pages(0, &definitions) {
-            let (own, behind) = rest.split_at(count);
+            let (own, remaining) = rest.split_at(count);
             dictionary_put(&mut batch, P, &id, producer, page, own);
-            rest = behind;
+            rest = remaining;
         }
         batch.bytes()
     };
@@ -396,7 +396,7 @@ async fn rule_08_an_item_that_cannot_even_be_stored_leaves_its_digest() {
 
 /// Services other than the frontier write to the topic as well, with any run ids.
 #[tokio::test]
-async fn rule_08_a_run_id_that_is_not_a_valid_directory_name_is_accepted() {
+async fn rule_08_a_run_id_that_is_not_a_valid_folder_name_is_accepted() {
     let env = TestEnv::new().await;
     let text = "x".repeat(300_000);
     for (run, at) in ["..", ".", "a/../b", "/", "a//b", "a\nb", ".projects"].into_iter().zip(0..) {
