@@ -35,12 +35,13 @@ struct ChangeRow {
 pub fn change_put(batch: &mut Batch, project: Project, number: RunNumber, time_us: i64, caller: &str) {
     let row = ChangeRow { time_us, caller: caller.to_owned() };
     batch.set_stamped(keys::change_prefix(project), keys::change_suffix(number), rows::encode(&row));
-    // Watches wait for this counter, as a store can only wait for a single key to change.
+    // Watches wait for this counter, because a store can only wait for a single key to
+    // change.
     batch.add(keys::change_count(project), 1);
 }
 
-/// The changes of a project after `after`, oldest first, and whether there are more. A page
-/// does not end in the middle of a commit unless that commit alone is larger than a page.
+/// The changes of a project after `after`, oldest first, and whether more follow. A page does
+/// not end in the middle of a commit unless that commit alone is larger than a page.
 pub async fn changes_list(
     snapshot: &dyn Snapshot,
     project: Project,
@@ -98,8 +99,8 @@ pub async fn changes_trimmed(snapshot: &dyn Snapshot, project: Project) -> Resul
     }
 }
 
-/// Clears one page of the changes whose time is outside of `kept`: expired ones, and ones dated
-/// in the future by a wrong clock. Returns `false` if there were none.
+/// Clears one page of the changes whose time is outside `kept`: expired ones, and ones dated in
+/// the future by a wrong clock. Returns `false` if there were none.
 pub async fn changes_trim(
     snapshot: &dyn Snapshot,
     project: Project,

@@ -25,7 +25,7 @@ pub struct RunNumber(pub u64);
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SeriesNumber(pub u32);
 
-/// The id of a run, chosen by the client: any text of 1 to 256 bytes without `/`.
+/// The id of a run, chosen by the client: any string of 1 to 256 bytes without `/`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RunId(String);
 

@@ -23,7 +23,7 @@ use matyan_value::{Map, Value};
 
 /// Maximum number of indexed scalars per run. Runs with more are listed as not fully indexed.
 pub const MAX_PARAMS: usize = limits::INDEXED_PARAMS;
-/// Maximum size of an indexed text, in bytes.
+/// Maximum size of an indexed string, in bytes.
 pub const MAX_TEXT_BYTES: usize = limits::INDEXED_PARAM_BYTES;
 /// Maximum size of an indexed path, in bytes. It leaves room for the value within the store's
 /// key size limit.
@@ -59,7 +59,7 @@ impl<'a> Scalar<'a> {
         }
     }
 
-    /// Bytes that sort in the same order as the scalars: null, then numbers, then texts.
+    /// Bytes that sort in the same order as the scalars: null, then numbers, then strings.
     pub fn key(&self) -> Vec<u8> {
         match self {
             Self::Null => vec![NULL],

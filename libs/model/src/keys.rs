@@ -1,5 +1,5 @@
 //! Key layout: every key of the store, in one table. No other crate, and nothing in this one
-//! outside of this module, packs a key. Value formats are described next to the types that they
+//! outside this module, packs a key. Value formats are described next to the types that they
 //! encode. The table and the enums that select the kind of a row are kept in this one file,
 //! because only together do they show that no two keys can collide.
 //!

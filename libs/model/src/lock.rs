@@ -10,7 +10,7 @@ use minicbor::{Decode, Encode};
 
 use crate::{keys, rows};
 
-/// A lock that was taken, with the value of its row.
+/// A lock held by a job, with the value of its row.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lock {
     job: String,

@@ -37,7 +37,7 @@ pub struct LogRecord {
     /// An encoded array, or nothing.
     #[cbor(n(3), with = "minicbor::bytes")]
     pub logger_info: Vec<u8>,
-    /// An encoded map, or nothing.
+    /// An encoded map, or empty.
     #[cbor(n(4), with = "minicbor::bytes")]
     pub extra_args: Vec<u8>,
 }

@@ -1,4 +1,4 @@
-//! Object series: sequences of texts, images, audios, distributions, figures, and types that
+//! Object series: sequences of texts, images, audio, distributions, figures, and types that
 //! clients define.
 //!
 //! Like a metric series, an object series is identified by run, name, and context, but it is

@@ -162,9 +162,9 @@ pub fn applied_put(batch: &mut Batch, topic: LogTopic, partition: u32, applied: 
     batch.set(keys::applied(topic, partition), rows::encode(applied));
 }
 
-/// The number that the log of a partition has, or will get when a worker next checks it.
-/// `known` describes the topic, `applied` the partition; `identity` is the one that the log now
-/// has, and `end` is the offset of its next record.
+/// The number that identifies the log of a partition, or that it will get when a worker next
+/// checks it. `known` describes the topic, `applied` the partition; `identity` is the current
+/// identity of the log, and `end` is the offset of its next record.
 pub fn partition_log(
     known: Option<LogState>,
     applied: Option<AppliedPosition>,
@@ -248,9 +248,9 @@ mod tests {
         for (known, applied, identity, end, expected) in [
             (None, None, ID, 0, 0),
             (state(4, ID), applied(4), ID, 9, 4),
-            // Recreated, and not checked by a worker yet.
+            // Recreated, but not yet checked by a worker.
             (state(4, ID), applied(4), Some([2; 16]), 9, 5),
-            // Replaced by a log without an identity, and the reverse.
+            // Replaced by a log without an identity, and vice versa.
             (state(4, ID), applied(4), None, 9, 5),
             (state(4, None), applied(4), ID, 9, 5),
             // Truncated.

@@ -1,11 +1,11 @@
 //! Producers of batches: how far each has been applied, and what its series numbers mean.
 //!
-//! A mark is the last sequence number applied of a producer in one run. A dictionary holds the
-//! definitions that its batches have brought, because a record in the log carries only new
+//! A mark is the last sequence number of a producer that was applied in one run. A dictionary
+//! holds the definitions from all of its batches, because a record in the log carries only new
 //! ones. It does not store series numbers: they are looked up each time it is loaded, so it can
 //! outlive the run, as its producer does. Producers that the frontier created are swept after
 //! an hour of log time. Those with a dictionary are swept after a month, because a connection
-//! may be silent for long and then continue to use its numbers.
+//! may be silent for a long time and then use its numbers again.
 
 use matyan_store::{Batch, Range, Result, Scan, Snapshot, Transaction};
 use minicbor::{Decode, Encode};
@@ -29,7 +29,7 @@ pub struct Mark {
     /// The last sequence number that has been applied completely.
     #[n(0)]
     pub sequence: u64,
-    /// Number of items applied of the batch after it.
+    /// Number of items applied from the next batch.
     #[n(1)]
     pub items: u32,
     /// Receive time of the last record.
@@ -163,7 +163,7 @@ pub fn dictionary_pages(first: u32, definitions: &[Definition]) -> Vec<(u32, usi
             + definition.dtype.len()
             + DEFINITION_EXTRA_BYTES;
         let last = pages.last_mut().expect("there is a first page");
-        // A definition that is larger than a page gets a page of its own.
+        // A definition that is larger than a page gets its own page.
         if size + own > rows::PIECE_BYTES && last.1 > 0 {
             pages.push((number, 1));
             size = own;
@@ -178,7 +178,7 @@ pub fn dictionary_pages(first: u32, definitions: &[Definition]) -> Vec<(u32, usi
 /// Upper bound for the lengths and the array head of one encoded definition.
 const DEFINITION_EXTRA_BYTES: usize = 16;
 
-/// Deletes the definitions from number `first` on, which a batch is about to define again.
+/// Deletes the definitions from number `first` on, because a batch is about to redefine them.
 pub fn dictionary_truncate(
     batch: &mut Batch,
     project: Project,
@@ -252,7 +252,8 @@ async fn sweep_one(
 ) -> Result<()> {
     let key = keys::mark(project, id, producer);
     let dictionary = keys::dictionary(project, id, producer);
-    // This read is checked: if the producer becomes active meanwhile, the transaction fails.
+    // This read is checked: if the producer becomes active in the meantime, the transaction
+    // fails.
     let Some(value) = transaction.get(&key).await? else {
         if stage == SweepStage::Dictionary {
             // Left by a restore that never finished: definitions are written before

@@ -59,7 +59,7 @@ pub async fn project_info_get(snapshot: &dyn Snapshot, project: Project) -> Resu
     Ok(rows::get(snapshot, &keys::project_info(project)).await?.unwrap_or_default())
 }
 
-/// Like `project_info_get`, but the transaction fails if the row changes meanwhile.
+/// Like `project_info_get`, but the transaction fails if the row changes in the meantime.
 pub async fn project_info_load(transaction: &Transaction, project: Project) -> Result<ProjectInfo> {
     let key = keys::project_info(project);
     let stored = transaction.get(&key).await?;

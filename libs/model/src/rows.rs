@@ -6,7 +6,7 @@ use bytes::Bytes;
 use matyan_store::{Batch, Error, Key, Range, Result, Scan, Snapshot, Value};
 use minicbor::{Decode, Encode};
 
-/// First byte of every row except those of series, which have formats of their own.
+/// First byte of every row except those of series, which have their own formats.
 const FORMAT: u8 = 1;
 
 /// Maximum size of a piece: well below the store's limit, and cheap to rewrite.

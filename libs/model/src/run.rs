@@ -2,9 +2,9 @@
 //! what ingestion counts.
 //!
 //! A document is one row, so that listing runs is one scan. It holds the props, followed by the
-//! params unless they are large: large params are stored in pieces under the run number. What
-//! every applied record changes (cursor, counts, time of the last data) is kept elsewhere, so
-//! that control writes and ingestion rarely conflict.
+//! params unless they are large: large params are stored in pieces under the run number. State
+//! that changes with every applied record (cursor, counts, time of the last data) is kept
+//! elsewhere, so that control writes and ingestion rarely conflict.
 
 mod edit;
 mod lifecycle;

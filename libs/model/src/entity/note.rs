@@ -9,7 +9,7 @@ use crate::{
     rows,
 };
 
-/// Notes are read in small pages, as each may be as large as a document.
+/// Notes are read in small pages, because each may be as large as a document.
 const PAGE: Scan = Scan { rows: 16, bytes: 1 << 20, reverse: false };
 
 /// Maximum number of notes that one transaction clears: far from the store's limit.

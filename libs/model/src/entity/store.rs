@@ -186,7 +186,8 @@ pub(crate) fn decode_counter(key: &Key, value: &[u8]) -> Result<i64> {
     value.try_into().map(i64::from_le_bytes).map_err(|_| rows::corrupt(key, &"a counter has 8 bytes"))
 }
 
-/// Reads an entity that must exist. The transaction fails if the entity changes meanwhile.
+/// Reads an entity that must exist. The transaction fails if the entity changes in the
+/// meantime.
 pub async fn entity_load<E: Entity>(
     transaction: &Transaction,
     project: Project,

@@ -47,7 +47,7 @@ pub enum IndexedValue<'c> {
 #[derive(Debug, Default)]
 pub struct ParamColumn {
     cells: Vec<(RunNumber, Cell)>,
-    // One buffer for the texts of all cells, which refer to ranges of it.
+    // One buffer for the strings of all cells; the cells refer to ranges of it.
     texts: String,
 }
 

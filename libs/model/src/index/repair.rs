@@ -52,7 +52,7 @@ async fn document_rows(
     number: RunNumber,
 ) -> Result<Option<IndexRows>> {
     let Some(mut edit) = RunEdit::load(transaction, project, number).await? else { return Ok(None) };
-    // Large params are stored in rows of their own, which may change without the document.
+    // Large params are stored in separate rows, which may change without the document.
     transaction.scan(&keys::params(project, number), Scan { rows: 1, ..Scan::default() }).await?;
     let tree = edit.params(transaction.unchecked()).await?;
     let mut rows = params_rows(project, number, tree);
@@ -109,7 +109,8 @@ fn hash(key: &Key) -> u64 {
     hasher.finish()
 }
 
-/// Whether this is an index row of a series name. Those are kept as long as the run exists.
+/// Whether this is an index row of a series name. These rows are kept as long as the run
+/// exists.
 fn is_of_series(project: Project, key: &Key) -> bool {
     SERIES.iter().any(|kind| keys::index_series_names(project, *kind).contains(key))
 }
@@ -139,8 +140,8 @@ pub async fn stale_rows_find(
     Ok((stale, rest))
 }
 
-/// Clears those of the rows that the current documents do not call for: rows of missing runs,
-/// of outdated values, and beyond the indexing limits. Returns how many were cleared.
+/// Clears the rows that the current documents do not call for: rows of missing runs, of
+/// outdated values, and beyond the indexing limits. Returns how many were cleared.
 pub async fn stale_rows_clear(
     transaction: &mut Transaction,
     project: Project,

@@ -39,8 +39,8 @@ impl RunEdit {
         Self { project, number, before: None, props, params: None, params_bytes: None }
     }
 
-    /// The document of a live run number. The transaction fails if the document changes
-    /// meanwhile.
+    /// The document of a live run number. The transaction fails if the document changes in
+    /// the meantime.
     pub async fn load(
         transaction: &Transaction,
         project: Project,

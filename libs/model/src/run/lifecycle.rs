@@ -80,7 +80,7 @@ pub async fn head_live(snapshot: &dyn Snapshot, project: Project, id: &RunId) ->
     })
 }
 
-/// Like `head_get`, but the transaction fails if the head changes meanwhile.
+/// Like `head_get`, but the transaction fails if the head changes in the meantime.
 async fn head_checked(transaction: &Transaction, project: Project, id: &RunId) -> Result<Option<Head>> {
     let key = keys::head(project, id);
     transaction.get(&key).await?.map(|value| Head::decode(&key, &value)).transpose()
@@ -319,8 +319,8 @@ async fn sweep_batch(
     project: Project,
     number: RunNumber,
 ) -> Result<(Batch, bool)> {
-    // The first step takes the run out of the project counters. Clearing the row in the same
-    // transaction ensures that this happens once.
+    // The first step subtracts the run from the project counters. Clearing the row in the
+    // same transaction ensures that this happens once.
     let writing = keys::writing(project, number);
     if let Some(value) = transaction.get(&writing).await? {
         let counted: WritingState = rows::decode(&writing, &value)?;

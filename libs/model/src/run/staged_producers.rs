@@ -92,7 +92,7 @@ pub async fn staged_producers_prepare(
     staged: &StagedRun,
 ) -> Result<Option<StagedProducers>> {
     let (mut pairs, mut batch) = (Vec::new(), Batch::buffered());
-    // Index of the first pair whose definitions are in the batch.
+    // Index of the first pair whose definitions are written by this batch.
     let mut first = 0;
     let marks = staged_marks(store.snapshot().await?.as_ref(), project, staged.number).await?;
     for (producer, mark) in marks {
@@ -134,8 +134,8 @@ fn add_checks(batch: &mut Batch, project: Project, id: &RunId, staged: &StagedRu
     }
 }
 
-/// Links the producers to the run id. Returns `false` if one of them has changed; in that case
-/// nothing must be written.
+/// Moves the staged producers to the run id. Returns `false` if one of them has changed; in
+/// that case the caller must write nothing.
 pub async fn staged_producers_link(
     transaction: &mut Transaction,
     project: Project,

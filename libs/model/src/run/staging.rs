@@ -51,7 +51,7 @@ impl StagedRun {
         LiveRow { key: keys::staged(project, id), value: self.encode() }
     }
 
-    /// Makes the batch fail if the restore has ended meanwhile.
+    /// Makes the batch fail if the restore has ended in the meantime.
     pub fn expect(&self, batch: &mut Batch, project: Project, id: &RunId) {
         batch.expect(keys::staged(project, id), Some(self.encode()));
     }

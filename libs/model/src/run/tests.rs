@@ -1,5 +1,5 @@
-//! Tests of the lifecycle of runs on the embedded store: created, changed along with their
-//! indexes, hidden, deleted, swept.
+//! Tests of the lifecycle of runs on the embedded store: creating, changing (along with their
+//! indexes), hiding, deleting, and sweeping them.
 
 use matyan_store::Store;
 

@@ -64,8 +64,8 @@ impl WrittenPoints {
                 blocks.push(block);
                 start = end;
             } else {
-                // The target is a little below the limit, so that the next try
-                // fits.
+                // The target is a little below the limit, so that the next
+                // attempt fits.
                 size = ((end - start) * (BLOCK_BYTES - BLOCK_BYTES / 16) / block.len()).max(1);
             }
         }
@@ -133,7 +133,7 @@ struct SharedRows {
     row_of_point: Vec<i64>,
 }
 
-/// The shared rows; `None` if a row has less than two points on average.
+/// The shared rows; `None` if rows have fewer than two points on average.
 fn shared_rows(points: &Points, range: Range<usize>) -> Option<SharedRows> {
     let stamp = |index: usize| (points.steps[index], points.times_us[index], points.epochs[index]);
     let mut rows = SharedRows { firsts: Vec::new(), row_of_point: Vec::with_capacity(range.len()) };

@@ -2,7 +2,7 @@
 //!
 //! A fold takes the run's blocks below a sequence number and processes their series in
 //! ascending order, one slice per transaction of about 3 MB, as the store counts. Blocks with
-//! very many points of one series are divided into parts, which are folded one after another.
+//! too many points of one series are divided into parts, which are folded one after another.
 //! Every transaction checks the fold row and the row that says the run is live; it writes the
 //! chunks, lists, pages, and summaries of its slice, and advances the fold row. Readers skip
 //! what is already folded according to the fold row; the last transaction clears the blocks. So
@@ -182,7 +182,8 @@ impl Fold {
         if FoldRow::decode(transaction.get(&key).await?.as_ref())? != self.row {
             return Ok((self.row, FoldStatus::Superseded));
         }
-        // A separate batch, as the transaction is borrowed for reading at the same time.
+        // A separate batch, because the transaction is borrowed for reading at the same
+        // time.
         let mut batch = Batch::default();
         let position = self.fold_from(transaction.unchecked(), &mut batch, now_us).await?;
         if position.is_none() {
@@ -223,7 +224,8 @@ impl Fold {
                     return Ok(Some((series.0, step)));
                 }
                 position = self.part.series.get(index + 1).map(|series| (series.0, i64::MIN));
-                // The remaining series of the group are computed again for the next transaction.
+                // The remaining series of the group are recomputed for the next
+                // transaction.
                 if bytes >= TRANSACTION_BYTES {
                     break;
                 }
@@ -245,8 +247,8 @@ impl Fold {
     }
 }
 
-/// Folds until the run has no blocks left, for a run that is not written meanwhile. `now_us` is
-/// the clock.
+/// Folds until the run has no blocks left, for a run that is not written in the meantime.
+/// `now_us` is the clock.
 pub async fn fold_run(
     store: &dyn Store,
     run: RunRef,

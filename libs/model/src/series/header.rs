@@ -3,7 +3,7 @@
 //! They are separate so that ingestion, which writes the header when the series is new or its
 //! dtype changes, and folding, which writes the summary, never overwrite each other.
 //!
-//! Format of a header: the byte 1; name, canonical context, and dtype, as texts with their
+//! Format of a header: the byte 1; name, canonical context, and dtype, as strings with their
 //! lengths as varints.
 //!
 //! Format of a summary row: the byte 1; the next chunk id as varint; the summary of all folded

@@ -70,7 +70,7 @@ impl Summary {
             // If the sum overflows, values are divided before they are added.
             let parts = || values.iter().filter(|value| value.is_finite()).map(|value| value / finite).sum();
             let mean: f64 = if f64::is_finite(sum) { sum / finite } else { parts() };
-            // Rounding must not move the mean outside of the range of values.
+            // Rounding must not move the mean outside the range of values.
             self.mean = mean.clamp(min, max);
         }
     }

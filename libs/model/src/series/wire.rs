@@ -1,4 +1,4 @@
-//! Reading and writing the primitives of stored values: bytes, varints, texts. Reading never
+//! Reading and writing the primitives of stored values: bytes, varints, strings. Reading never
 //! panics: bytes that this code did not write yield `FormatError`.
 
 use matyan_store::Error;

@@ -56,8 +56,8 @@ impl UnfoldedBlocks {
         self.touched.iter().map(|word| u64::from(word.count_ones())).sum()
     }
 
-    /// Whether to fold now. A run that has ended is always folded, as there are no more
-    /// points to wait for.
+    /// Whether to fold now. A run that has ended is always folded, because there are no
+    /// more points to wait for.
     pub fn is_due(&self, ended: bool) -> bool {
         self.blocks > 0
             && (ended

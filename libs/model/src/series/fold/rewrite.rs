@@ -288,7 +288,7 @@ fn split(points: &Points, even: bool) -> Vec<NewChunk> {
         let part = points.slice(start..start + count);
         let bytes = chunk::encode(&part);
         if bytes.len() > CHUNK_BYTES {
-            // The target is a little below the limit, so that the next try fits.
+            // The target is a little below the limit, so that the next attempt fits.
             size = (count * (CHUNK_BYTES - CHUNK_BYTES / 16) / bytes.len()).max(1);
         } else {
             pieces.push(NewChunk { points: part, bytes, full: count == size });

@@ -13,7 +13,7 @@ use crate::series::summary::Summary;
 impl SeriesView {
     /// Summaries of the points in `steps`, one for each non-empty aligned bucket of
     /// 2^exponent steps (`exponent` is at most 63), in the order of steps. A bucket that is
-    /// partly outside of `steps` includes only the points inside.
+    /// partly outside `steps` includes only the points inside.
     pub async fn buckets(
         &self,
         snapshot: &dyn Snapshot,
@@ -48,7 +48,7 @@ impl SeriesView {
     }
 
     /// Buckets for which the pyramid does not have the right sum: those with unfolded
-    /// points before the end of the chunks, and those that are partly outside of the range.
+    /// points before the end of the chunks, and those that are partly outside the range.
     fn buckets_to_read(&self, wanted: StepRange, span: StepRange, exponent: u32) -> BTreeSet<i64> {
         let folded = self.folded.map_or(i64::MIN, |folded| folded.total.last.step);
         let late = self.unfolded.positions(&StepRange::new(wanted.first, wanted.last.min(folded)));
