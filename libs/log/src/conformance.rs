@@ -70,7 +70,7 @@ pub trait Fixture: Send + Sync + 'static {
     /// Prefix of the case names.
     fn name(&self) -> String;
 
-    /// The reason why cases with this need cannot run here, if so.
+    /// The reason cases with this need cannot run here, if any.
     fn missing_reason(&self, capability: Capability) -> Option<String>;
 
     /// Creates a new, empty log.
@@ -91,7 +91,7 @@ pub trait Instance: Send {
     /// Reopens the log, as a restart of the program does.
     async fn reopen(&mut self);
 
-    /// Makes appends of 64 KiB fail from now on, sooner or later.
+    /// From now on, makes appends of 64 KiB eventually fail.
     async fn obstruct(&mut self);
 
     async fn clear(&mut self);

@@ -1,7 +1,7 @@
 //! LOG on one machine: partitions in a dedicated engine, with one thread that writes and syncs.
 //!
-//! The engine is separate from the store's, so that a sync for an append never waits for the
-//! store. There is deliberately no retention by time.
+//! The engine is separate from the store's, so that syncing an append never waits for the
+//! store. There is deliberately no time-based retention.
 //!
 //! ```text
 //! {path}/lock      locked by the process that has the log open
@@ -10,7 +10,7 @@
 //!
 //! The path of a record: `append` puts it into the `queue`. The `committer` takes a group,
 //! writes it to the `engine`, syncs, publishes it to readers through its `partition`, and
-//! answers. A `subscription` reads it from there, or from the engine if the subscription has
+//! completes the append. A `subscription` reads it from there, or from the engine if it has
 //! fallen too far behind.
 
 mod committer;
@@ -112,7 +112,8 @@ impl Deps {
     }
 }
 
-/// The log in a directory. Dropping it closes it and blocks meanwhile, so call `close` instead.
+/// The log in a directory. Dropping it closes it and blocks in the meantime, so call `close`
+/// instead.
 pub struct EmbeddedLog {
     shared: Arc<Shared>,
     committer: Mutex<Option<JoinHandle<()>>>,
@@ -174,7 +175,7 @@ impl EmbeddedLog {
         while running.changed().await.is_ok() {}
     }
 
-    /// Accepts no more appends, writes and answers the pending ones, and closes the files.
+    /// Stops accepting appends, completes the pending ones, and closes the files.
     pub async fn close(&self) -> Result<()> {
         let Some(thread) = self.stop() else { return Ok(()) };
         tokio::task::spawn_blocking(move || thread.join())

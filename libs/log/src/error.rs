@@ -16,7 +16,8 @@ pub enum Error {
     /// Fix the input: no retry helps.
     #[error("a record of {size} bytes exceeds the log's limit of {max}")]
     TooLarge { size: usize, max: usize },
-    /// Stop this partition and call a human: records were deleted before they were applied.
+    /// Stop this partition and alert an operator: records were deleted before they were
+    /// applied.
     #[error("partition {partition} begins at offset {first}, but offset {requested} was requested")]
     Trimmed { partition: u32, requested: u64, first: u64 },
     /// Find out which log this is, then start the partition again: an offset already read
@@ -28,7 +29,7 @@ pub enum Error {
     /// Fix the setup: a topic is missing or has changed.
     #[error("{reason}")]
     Topic { reason: String },
-    /// Call a human: the data read is not the data written.
+    /// Alert an operator: the data read is not the data written.
     #[error("the log holds unreadable data: {reason}")]
     Corrupt {
         reason: String,

@@ -107,14 +107,14 @@ impl KafkaLog {
         }
     }
 
-    /// Ends all subscriptions, and waits until their groups are left and all appends are
-    /// answered, except copies of dead letters.
+    /// Ends all subscriptions, and waits until they have left their groups and all appends
+    /// are complete, except copies of dead letters.
     pub async fn close(&self) -> Result<()> {
         self.close_within(self.shared.settings.append_wait).await
     }
 
-    /// Like `close`, but waits at most for `patience`. Appends unanswered by then may be in
-    /// the log, but were not acknowledged.
+    /// Like `close`, but waits for at most `patience`. Appends still pending by then may be
+    /// in the log, but were not acknowledged.
     pub async fn close_within(&self, patience: Duration) -> Result<()> {
         let membership_threads = std::mem::take(&mut *self.shared.membership_threads());
         membership_threads.iter().for_each(MembershipThread::stop);
@@ -171,8 +171,8 @@ impl LogReader for KafkaLog {
 }
 
 impl Shared {
-    /// Queries all partitions in one request each for firsts and ends, as a request per
-    /// partition would take a second for a hundred of them. Blocks.
+    /// Queries all partitions in one request each for firsts and ends, because a request
+    /// per partition would take a second for a hundred of them. Blocks.
     fn bounds(&self, topic: Topic) -> Result<Vec<PartitionInfo>> {
         let firsts = self.offsets(topic, Offset::Beginning)?;
         let ends = self.offsets(topic, Offset::End)?;

@@ -42,7 +42,7 @@ pub const MAX_RECORD_BYTES: usize = 17 << 20;
 /// Maximum total size of a record's key and headers.
 pub const MAX_EXTRA_BYTES: usize = 64 << 10;
 
-/// The pending answer to an append. It borrows nothing, so many can be held and awaited
+/// The pending result of an append. It borrows nothing, so many can be held and awaited
 /// concurrently.
 pub type Append = Pin<Box<dyn Future<Output = Result<Vec<Position>>> + Send>>;
 
@@ -119,13 +119,13 @@ pub enum Delivery {
 ///
 /// It makes the following guarantees. Each is named after its conformance case:
 ///
-/// 1. *durable*: an answered append survives kill -9 and power loss.
-/// 2. *ordered*: appends with the same key, each started after the previous one was answered,
-///    have ascending offsets in one partition. The records of one append keep their order.
-///    Appends started in order by one caller keep that order; an append is started by the call
-///    itself, not by the first poll of the returned future.
+/// 1. *durable*: an acknowledged append survives kill -9 and power loss.
+/// 2. *ordered*: appends with the same key, each started after the previous one completed, have
+///    ascending offsets in one partition. The records of one append keep their order. Appends
+///    started in order by one caller keep that order; an append is started by the call itself,
+///    not by the first poll of the returned future.
 /// 3. *whole or unknown*: an error means that any prefix of the records may be in the log, or
-///    may still be added until the next append with the same key is answered. They are never
+///    may still be added until the next append with the same key completes. They are never
 ///    added later than that, and never without the preceding records of the same key.
 /// 4. *bounded*: if the log is full or slow, an append waits at most for the configured time
 ///    and then returns `Error::Unavailable`.
@@ -135,12 +135,13 @@ pub enum Delivery {
 #[async_trait]
 pub trait LogWriter: Send + Sync + 'static {
     /// Appends `records` and returns their positions in the same order. The call itself
-    /// never blocks. For several appends in flight, call again before the first is
-    /// answered. Dropping the answer leaves it unknown whether the records are in the log.
+    /// never blocks. To have several appends in flight, call it again before the first one
+    /// completes. If the returned future is dropped, it is unknown whether the records are
+    /// in the log.
     fn append(&self, topic: Topic, records: Vec<NewRecord>) -> Append;
 
-    /// The current first and end offset of every partition. `end` covers every append
-    /// answered before the call.
+    /// The current first and end offset of every partition. `end` covers every append that
+    /// completed before the call.
     async fn describe(&self, topic: Topic) -> Result<TopicInfo>;
 }
 

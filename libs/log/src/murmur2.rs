@@ -1,6 +1,6 @@
 //! Kafka's murmur2 hash, so that the Java client, librdkafka's `murmur2_random`, and the
-//! embedded log agree on the partition of a key. This is only the hash: each log has its own
-//! rule for records without a key.
+//! embedded log agree on the partition of a key. This module contains only the hash: each log
+//! has its own rule for records without a key.
 
 const SEED: u32 = 0x9747_b28c;
 const MULTIPLIER: u32 = 0x5bd1_e995;

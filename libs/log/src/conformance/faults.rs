@@ -1,4 +1,4 @@
-//! Guarantees 3, 4, and 6: the answers of a full or broken log, the records it then contains,
+//! Guarantees 3, 4, and 6: the errors of a full or broken log, the records it then contains,
 //! and its recovery.
 
 use std::{sync::Arc, time::Duration};
@@ -112,8 +112,8 @@ pub(super) async fn durable_through_an_obstruction(fixture: Arc<dyn Fixture>) {
     }
 }
 
-/// Appends consecutive numbers from `from` until one is refused. Returns the answered numbers
-/// and the error.
+/// Appends consecutive numbers from `from` until one is refused. Returns the acknowledged
+/// numbers and the error.
 async fn append_until_refused(log: &dyn Instance, from: u64) -> (Vec<u64>, Error) {
     let mut answered = Vec::new();
     let mut number = from;

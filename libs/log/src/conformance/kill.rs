@@ -18,7 +18,7 @@ const WRITERS: u64 = 8;
 const ROUNDS: u64 = 4;
 const KEY_PREFIX: &str = "writer-";
 
-/// An append that was answered before the kill.
+/// An append that was acknowledged before the kill.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AcknowledgedRecord {
     pub writer: u64,
@@ -26,7 +26,7 @@ pub struct AcknowledgedRecord {
     pub position: Position,
 }
 
-/// Writes with several concurrent writers, and reports each answer. Ends when appends fail, or
+/// Writes with several concurrent writers, and reports each result. Ends when appends fail, or
 /// when dropped.
 pub async fn write_until_killed(
     log: Arc<dyn LogWriter>,

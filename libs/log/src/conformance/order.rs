@@ -34,7 +34,7 @@ pub(super) async fn ordered_when_pipelined(fixture: Arc<dyn Fixture>) {
     let log = fixture.create(Shape::default()).await;
     let writer = log.writer();
     let started: Vec<_> = (0..2000).map(|n| writer.append(Topic::Ingestion, numbered("run", [n]))).collect();
-    // Answers may be awaited in any order; only the order of the calls matters.
+    // The results may be awaited in any order; only the order of the calls matters.
     for append in started.into_iter().rev() {
         append.await.expect("the append succeeds");
     }

@@ -5,9 +5,9 @@
 //! queues.
 //!
 //! If a group cannot be written, the engine is closed and reopened, and the group is written
-//! again. Its callers wait meanwhile, each until its own timeout. Records that were written but
-//! whose callers have given up are removed before anyone can read them. So an error means that
-//! nothing of the append is in the log, unless the process ended before the removal.
+//! again. Its callers wait in the meantime, each until its own timeout. Records that were
+//! written but whose callers have given up are removed before anyone can read them. So an error
+//! means that nothing of the append is in the log, unless the process ended before the removal.
 
 use std::{error::Error, fs::File, sync::Arc, time::Duration};
 
@@ -174,11 +174,12 @@ impl Committer {
         engine.commit(writes).and_then(|()| engine.sync()).map_err(engine::engine_error)
     }
 
-    /// Makes a group readable, and answers.
+    /// Makes a group readable, and completes its appends.
     fn publish(&self, group: Group, written: WrittenGroup) {
         let mut news: Vec<Vec<Record>> = self.shared.partitions.iter().map(|_| Vec::new()).collect();
         let mut ends = self.extents();
-        // `reached` advances over all records, `ends` only to the last one that was not removed.
+        // `reached` advances past all records, `ends` only past the last one that was
+        // not removed.
         let mut reached = ends.clone();
         let mut replies = Vec::with_capacity(group.appends.len());
         for (append, WrittenAppend { positions, is_removed }) in

@@ -32,11 +32,10 @@ use crate::{Error, Record, Result, error::Source};
 
 const FORMAT: u8 = 1;
 
-/// Size at which memtables are rotated, which keeps those of a busy log within the memory
-/// budget.
+/// Size at which memtables are rotated, so that a busy log stays within the memory budget.
 const MEMTABLE_BYTES: u64 = 8 << 20;
 
-/// A third sealed memtable would be one step away from fjall's own sleep.
+/// With a third sealed memtable, fjall is one step away from putting writers to sleep.
 const SEALED_MEMTABLES: usize = 2;
 
 /// The minimum that fjall accepts.
@@ -55,7 +54,7 @@ pub(super) struct Engine {
     identity: [u8; 16],
 }
 
-/// First and end of a slot, as stored in the engine.
+/// First offset and end offset of a slot, as stored in the engine.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Extent {
     pub(super) first: u64,
@@ -137,8 +136,8 @@ impl Engine {
         Ok(Self { db, meta, slots, names, identity })
     }
 
-    /// Reopens the engine after a failure, with its journal rewritten, as the failure may
-    /// have damaged it.
+    /// Reopens the engine after a failure. The journal is rewritten first, because the
+    /// failure may have damaged it.
     pub(super) fn reopen(path: &Path, layout: Layout) -> Result<Self> {
         journal::rewrite(path).map_err(|source| engine_error(source.into()))?;
         Self::open(path, layout)
@@ -291,7 +290,7 @@ fn meta_row<const BYTES: usize>(meta: &Keyspace, name: &str) -> Result<[u8; BYTE
 /// are already compressed where that pays off.
 fn keyspace_options() -> KeyspaceCreateOptions {
     KeyspaceCreateOptions::default()
-        // `rotate` seals memtables instead.
+        // Automatic rotation is off: `rotate` seals memtables instead.
         .max_memtable_size(u64::MAX)
         .manual_journal_persist(true)
         .data_block_size_policy(BlockSizePolicy::all(BLOCK_BYTES))

@@ -23,7 +23,7 @@ use crate::{Error, NewRecord, Position, Result, Topic};
 const GROUP_APPENDS: usize = 512;
 const GROUP_BYTES: usize = 4 << 20;
 
-/// Limits beyond which an append is refused immediately: 16 records of maximum size, or one
+/// Limits above which an append is refused immediately: 16 records of maximum size, or one
 /// small append from each of 64k connections.
 const QUEUE_BYTES: usize = 272 << 20;
 const QUEUE_APPENDS: usize = 1 << 16;
@@ -39,7 +39,7 @@ pub(super) struct PendingAppend {
 pub(super) struct PendingTrim {
     pub(super) slot: usize,
     pub(super) offset: u64,
-    /// None if the log itself requested the trim.
+    /// `None` if the log itself requested the trim.
     pub(super) reply: Option<oneshot::Sender<Result<()>>>,
 }
 
@@ -75,7 +75,7 @@ impl PendingAppend {
         Self { topic, records, bytes, reply }
     }
 
-    /// True if the caller no longer waits for the answer.
+    /// True if the caller no longer waits for the result.
     pub(super) fn is_abandoned(&self) -> bool {
         self.reply.is_closed()
     }
@@ -159,7 +159,7 @@ impl Queue {
     }
 }
 
-/// The answer to every request after `close`.
+/// The error returned for every request after `close`.
 pub(super) fn closed() -> Error {
     Error::unavailable("the log is closed")
 }

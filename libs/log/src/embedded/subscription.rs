@@ -19,7 +19,7 @@ pub(super) struct EmbeddedSubscription {
     id: u64,
     /// Indexed by partition.
     read_states: Vec<ReadState>,
-    /// The partition to be read next, in turn.
+    /// The partition to read next, in round-robin order.
     next_partition: usize,
     /// A read from the engine in progress. It is kept between calls, so that `next` makes
     /// progress even if it is repeatedly dropped.

@@ -42,7 +42,7 @@ impl BrokerTracker {
     }
 
     pub(super) fn record(&self, statistics: &Statistics) {
-        // The other sources are placeholders for brokers to be found through these.
+        // The other sources are placeholders for brokers that have yet to be discovered.
         let is_real = |source: &str| source == "configured" || source == "learned";
         let knows_any = statistics.brokers.values().any(|broker| is_real(&broker.source));
         let mut since = self.missing_since();

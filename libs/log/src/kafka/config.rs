@@ -28,8 +28,8 @@ const DEAD_LETTER_WAIT: Duration = Duration::from_secs(5);
 /// Size of a subscription's prefetch buffer.
 const PREFETCH_KIB: usize = 16 << 10;
 
-/// A dead worker loses its partitions after this time. If it is still running, its writes are
-/// rejected by the cursor check, independent of time.
+/// An unresponsive worker loses its partitions after this time. If it is still running, its
+/// writes are rejected by the cursor check, regardless of timing.
 const SESSION: Duration = Duration::from_secs(10);
 const HEARTBEAT: Duration = Duration::from_secs(1);
 
@@ -176,7 +176,7 @@ impl Settings {
             .set("message.timeout.ms", &wait)
             .set("message.max.bytes", MAX_BATCH_BYTES.to_string())
             // Limits the queue only by bytes: a batch of JSON envelopes may consist
-            // of very many records.
+            // of a very large number of records.
             .set("queue.buffering.max.messages", "0")
             .set("queue.buffering.max.kbytes", QUEUE_KIB.to_string())
             // Records that arrive during a request form the next batch; there is no

@@ -1,4 +1,4 @@
-//! Initial contact with the brokers. librdkafka retries forever, whatever the obstacle. Here a
+//! Initial contact with the brokers. librdkafka retries forever, whatever the error. Here a
 //! refused login fails immediately, because waiting does not fix it. TLS must fail twice,
 //! because a single failure occurs whenever a broker restarts.
 
@@ -16,7 +16,7 @@ use crate::{Error, Result};
 /// Interval between checks of the errors so far.
 const CHECK_INTERVAL: Duration = Duration::from_millis(250);
 
-/// Blocks until a broker has answered.
+/// Blocks until a broker has responded.
 pub(super) fn wait_for_broker(client: &BaseConsumer<ThrottledContext>, topic: &str) -> Result<()> {
     let start = Instant::now();
     let mut errors = ConnectErrors::default();
@@ -31,14 +31,14 @@ pub(super) fn wait_for_broker(client: &BaseConsumer<ThrottledContext>, topic: &s
     }
 }
 
-/// The obstacles met so far.
+/// Errors seen so far while connecting.
 #[derive(Default)]
 struct ConnectErrors {
     tls: Option<Error>,
 }
 
 impl ConnectErrors {
-    /// Records an error; fails if waiting does not fix it.
+    /// Records an error; fails if waiting cannot fix it.
     fn record(&mut self, source: KafkaError) -> Result<()> {
         if source.rdkafka_error_code() == Some(RDKafkaErrorCode::SSL) {
             const REASON: &str = "TLS with the brokers fails: check that their port uses TLS, and the certificates of both sides";

@@ -77,7 +77,7 @@ pub(super) fn error(error: &KafkaError, reason: &str) {
     }
 }
 
-/// Logs a problem that librdkafka retries on its own.
+/// Logs a problem that librdkafka retries automatically.
 pub(super) fn warn(what: &str, error: &(dyn Error + 'static)) {
     if let Some(kept_back) = due(&format!("{what}: {error:?}")) {
         tracing::warn!(error, kept_back, "{what}");

@@ -32,8 +32,8 @@ use tokio::sync::mpsc::{self, error::TrySendError};
 use super::{REQUEST_TIMEOUT, broker_tracker::BrokerTracker, config::Settings, error, log_throttle};
 use crate::{Error, Result, Topic};
 
-/// Number of assignments and revocations that may wait for the reader; the group waits if there
-/// are more.
+/// Number of assignments and revocations that may be queued for the reader; the group waits if
+/// there are more.
 const EVENT_CAPACITY: usize = 64;
 
 /// Interval at which the thread checks whether the subscription has ended.
@@ -113,7 +113,7 @@ impl Membership {
         Ok((Self { events, flags: flags.clone() }, MembershipThread { flags, thread }))
     }
 
-    /// Requests a check whether the topic exists, because a broker did not know it.
+    /// Requests a check of whether the topic exists, because a broker did not know it.
     pub(super) fn request_topic_check(&self) {
         self.flags.is_missing.store(true, Ordering::Relaxed);
     }
@@ -124,12 +124,12 @@ impl MembershipThread {
         self.thread.is_finished()
     }
 
-    /// Starts leaving the group, if that has not begun yet.
+    /// Starts leaving the group, unless that is already in progress.
     pub(super) fn stop(&self) {
         self.flags.has_ended.store(true, Ordering::Relaxed);
     }
 
-    /// Blocks until the group was left.
+    /// Blocks until the consumer has left the group.
     pub(super) fn join(self) -> std::thread::Result<()> {
         self.thread.join()
     }
@@ -281,7 +281,7 @@ impl MemberContext {
             return self.flags.is_missing.store(true, Ordering::Relaxed);
         }
         match error::request(failure) {
-            // librdkafka retries on its own.
+            // librdkafka retries automatically.
             temporary @ Error::Unavailable { .. } => {
                 log_throttle::warn("consumer group is unreachable", &temporary);
             }

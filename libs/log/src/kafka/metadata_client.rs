@@ -1,6 +1,6 @@
-//! Requests for metadata, which no record depends on. They are infrequent, so their client is
-//! not polled and its statistics are not read. Instead the client is replaced if all its
-//! requests have failed for a while.
+//! Metadata requests, which no record depends on. They are infrequent, so their client is not
+//! polled and its statistics are not read. Instead the client is replaced if all its requests
+//! have failed for a while.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard},
@@ -12,7 +12,7 @@ use rdkafka::{ClientConfig, consumer::BaseConsumer, error::KafkaError};
 use super::{error, log_throttle::ThrottledContext};
 use crate::Result;
 
-/// Time without an answer after which the client is replaced.
+/// Time without a response after which the client is replaced.
 const SILENT_WAIT: Duration = Duration::from_secs(30);
 
 pub(super) struct MetadataClient {
@@ -23,12 +23,12 @@ pub(super) struct MetadataClient {
 
 struct CurrentClient {
     client: Arc<BaseConsumer<ThrottledContext>>,
-    /// Start of the current period without answers.
+    /// Start of the current period without responses.
     silent_since: Option<Instant>,
 }
 
 impl MetadataClient {
-    /// `client` must already have received an answer from a broker; `config` is used to
+    /// `client` must already have received a response from a broker; `config` is used to
     /// replace it.
     pub(super) fn new(config: ClientConfig, client: BaseConsumer<ThrottledContext>) -> Self {
         let current = CurrentClient { client: Arc::new(client), silent_since: None };

@@ -49,8 +49,8 @@ pub(super) struct KafkaSubscription {
 }
 
 enum Interruption {
-    /// A requested offset no longer exists. A background task finds out which one,
-    /// unaffected by dropped calls of `next`.
+    /// A requested offset no longer exists. A background task finds out which one, and is
+    /// unaffected if the future of `next` is dropped.
     Overtaken(JoinHandle<Result<()>>),
     Failed(Error),
 }
@@ -190,7 +190,7 @@ impl KafkaSubscription {
                 Ok(None)
             }
             Err(source) => match error::request(source) {
-                // librdkafka retries on its own.
+                // librdkafka retries automatically.
                 temporary @ Error::Unavailable { .. } => {
                     log_throttle::warn("failed to read from Kafka", &temporary);
                     Ok(None)

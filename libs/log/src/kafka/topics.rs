@@ -30,7 +30,7 @@ type Admin = Arc<AdminClient<ThrottledContext>>;
 pub(super) struct PartitionCounts {
     /// Number of ingestion partitions in use.
     ingestion: u32,
-    /// Unused partitions after those, if the topic has grown.
+    /// Unused partitions after the ingestion partitions, if the topic has grown.
     pub(super) spare: Range<u32>,
     control: u32,
     dead_letters: u32,
@@ -76,7 +76,7 @@ pub struct TopicStatus {
 
 const ALL_TOPICS: [Topic; 3] = [Topic::Ingestion, Topic::Control, Topic::DeadLetters];
 
-/// Returns a client that has received an answer from a broker.
+/// Returns a client that has received a response from a broker.
 pub(super) async fn connect(settings: &Settings) -> Result<BaseConsumer<ThrottledContext>> {
     let client: BaseConsumer<ThrottledContext> =
         settings.client().create_with_context(ThrottledContext).map_err(error::client)?;

@@ -1,5 +1,5 @@
 //! Appends. Each record is passed to librdkafka within the call, which preserves the order; its
-//! delivery report is the answer.
+//! delivery report completes the append.
 //!
 //! A producer that has met a fatal error, or has lost all brokers, is replaced by the next
 //! append. Dead letters are copies that nothing waits for. They have a separate producer, so
@@ -29,7 +29,7 @@ type Report = oneshot::Receiver<Result<Position>>;
 pub(super) struct Writer {
     settings: Settings,
     /// Number of partitions of the ingestion topic when it was opened. It is fixed, so that
-    /// no key moves if the topic grows.
+    /// no key moves to a different partition if the topic grows.
     partitions: u32,
     producer: ReplaceableProducer,
     dead_letter_producer: ReplaceableProducer,
@@ -126,7 +126,7 @@ impl Writer {
         Ok((reports, None))
     }
 
-    /// Blocks until all appends are answered, except dead letters.
+    /// Blocks until all appends are acknowledged or have failed, except dead letters.
     pub(super) fn flush(&self, wait: Duration) -> Result<()> {
         let flushed = self.producer.get_or_replace()?.flush(Timeout::After(wait));
         flushed
@@ -157,7 +157,7 @@ impl ReplaceableProducer {
     }
 }
 
-/// Returns the reason why a producer is unusable, if it is.
+/// Returns the reason a producer is unusable, if it is.
 fn defect(producer: &ThreadedProducer<DeliveryReports>) -> Option<String> {
     if let Some((code, reason)) = producer.client().fatal_error() {
         return Some(format!("it met a fatal error: {reason} ({code})"));

@@ -2,7 +2,7 @@
 //! records again. Faults come from a script, and otherwise from a seed.
 //!
 //! It keeps the order of appends, like every log: they reach the inner log when they are
-//! called, and only the answers are delayed. It never loses or changes a record.
+//! called, and only the responses are delayed. It never loses or changes a record.
 
 mod reader;
 mod writer;
@@ -23,13 +23,13 @@ use crate::Error;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AppendFault {
-    /// Appends immediately, but answers late.
+    /// Appends immediately, but responds late.
     Delay(Duration),
-    /// Does not append, and answers `Unavailable`.
+    /// Does not append, and returns `Unavailable`.
     ErrorBefore,
-    /// Appends, but answers `Unavailable`, so the outcome is unknown to the caller.
+    /// Appends, but returns `Unavailable`, so the outcome is unknown to the caller.
     ErrorAfter,
-    /// Appends, but never answers.
+    /// Appends, but never responds.
     NoAnswer,
 }
 
@@ -52,7 +52,7 @@ pub struct Rates {
     pub delivery_error: f64,
     pub repeat: f64,
     pub reassign: f64,
-    /// Maximum delay of every answer and delivery.
+    /// Maximum delay of every response and delivery.
     pub delay_up_to: Duration,
 }
 
@@ -97,8 +97,8 @@ impl Faults {
         self.plan().deliveries.extend(faults);
     }
 
-    /// From now on nothing reaches the log and nothing is answered, as if its process had
-    /// crashed.
+    /// From now on nothing reaches the log and nothing gets a response, as if its process
+    /// had crashed.
     pub fn stop(&self) {
         self.is_stopped.send_replace(true);
     }

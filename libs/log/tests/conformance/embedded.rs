@@ -168,7 +168,7 @@ fn kill_writer(directory: &Path, count: usize) -> Vec<AcknowledgedRecord> {
     let mut acknowledged: Vec<_> =
         reports.by_ref().lines().take(count).map(|line| parse(&line.expect("the output is text"))).collect();
     writer.kill().expect("the writer can be killed");
-    // Later reports count as well; the very last line may be incomplete.
+    // Reports received later count as well; the last line may be incomplete.
     let mut rest = String::new();
     reports.read_to_string(&mut rest).expect("the output is text");
     let (whole, _) = rest.rsplit_once('\n').unwrap_or_default();

@@ -22,7 +22,7 @@ fn append(value: &'static str) -> (PendingAppend, Answer) {
     (PendingAppend::new(Topic::Ingestion, vec![(0, record)], reply), answer)
 }
 
-/// A group of appends, and the answers to those whose caller still waits.
+/// A group of appends, and the reply receivers of the callers that still wait.
 fn group(values: &[(&'static str, bool)]) -> (Group, Vec<Answer>) {
     let mut group = Group::default();
     let mut answers = Vec::new();

@@ -49,9 +49,9 @@ impl LogWriter for FaultyWriter {
     }
 }
 
-/// Waits for a stopped log, and fails at the latest after `append_wait`.
+/// Waits for a stopped log to resume, and fails after `append_wait` at the latest.
 async fn fail_after_wait<T>(faults: &Faults) -> Result<T> {
-    // The append fails even if the log resumed in time.
+    // The append fails even if the log resumes in time.
     drop(tokio::time::timeout(faults.append_wait, faults.until_resumed()).await);
     Err(injected_error("the log stopped"))
 }

@@ -179,7 +179,7 @@ async fn overtaken() {
     assert_eq!(records[0].offset, 63);
 }
 
-/// Two of three partitions lose unread records; the third continues.
+/// Two of three partitions lose unread records; the third one continues.
 async fn all_overtaken() {
     const PARTITIONS: u32 = 3;
     const LOST: [u32; 2] = [0, 2];
