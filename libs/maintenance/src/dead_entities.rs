@@ -1,6 +1,7 @@
 //! Cleanup of deleted tags and experiments. Their links stopped counting when the entity was
 //! deleted; this job removes the links from the run documents, one run at a time, and then the
-//! last rows of the entity, such as the notes of an experiment that had very many.
+//! last rows of the entity, such as the notes of an experiment with a very large number of
+//! them.
 
 use matyan_model::{
     change::change_put,
@@ -18,7 +19,7 @@ use crate::{Deps, Error};
 /// Number of runs looked up per query.
 const PAGE: usize = 500;
 
-/// Removes what is left of deleted tags and experiments.
+/// Removes the remains of deleted tags and experiments.
 pub async fn sweep_dead_entities(deps: Deps<'_>, stop: &CancellationToken) -> Result<(), Error> {
     for NamedProject { number: project, .. } in deps.projects().await? {
         for kind in [EntityKind::Tag, EntityKind::Experiment] {

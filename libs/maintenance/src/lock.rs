@@ -43,7 +43,7 @@ impl<'s> JobLock<'s> {
         (self.clock)()
     }
 
-    /// Renews the lock now and then, so that a long job is not taken over.
+    /// Renews the lock periodically, so that it is not taken over during a long job.
     pub async fn renew(&mut self) -> Result<(), Error> {
         let now_us = self.now_us();
         if now_us.abs_diff(self.taken_us) > STALE_US / 10 {
@@ -54,7 +54,7 @@ impl<'s> JobLock<'s> {
     }
 
     /// Commits what `decide` writes, provided that the lock is still held, and returns the
-    /// answer of `decide`.
+    /// result of `decide`.
     pub async fn write<T, E, F, D>(&mut self, mut decide: F) -> Result<T, E>
     where
         E: From<Error> + From<matyan_store::Error>,
@@ -72,7 +72,7 @@ impl<'s> JobLock<'s> {
             match self.store.commit(transaction.into_batch()).await? {
                 Commit::Done { .. } => return Ok(answer),
                 // Either the lock was lost, or something that `decide` read has
-                // changed: then it decides again.
+                // changed since, so `decide` runs again.
                 Commit::Conflict => self.check().await?,
             }
         }

@@ -18,7 +18,8 @@ pub struct PartitionProgress {
     pub applied: Option<AppliedPosition>,
 }
 
-/// The partitions in order, as of one moment; progress made during the call is not visible.
+/// The partitions in order, as of a single point in time; progress made during the call is not
+/// visible.
 pub async fn partition_progress(
     store: &dyn Store,
     log: &dyn LogWriter,
@@ -37,9 +38,10 @@ pub async fn partition_progress(
     Ok(found.collect())
 }
 
-/// Returns a time before which everything in the log is applied. Records after the last applied
-/// one are younger than it. For a partition that has pending records but no applied one, for
-/// example after the topic was recreated, nothing is known, and the result is `i64::MIN`.
+/// Returns a time before which everything in the log has been applied. Records after the last
+/// applied one are younger than it. For a partition that has pending records but no applied
+/// one, for example after the topic was recreated, nothing is known, and the result is
+/// `i64::MIN`.
 pub async fn oldest_unapplied_us(store: &dyn Store, log: &dyn LogWriter) -> Result<i64, Error> {
     let has_more = |partition: &PartitionProgress| {
         let next = partition.applied.map_or(0, |applied| applied.next);

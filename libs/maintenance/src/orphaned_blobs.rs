@@ -1,10 +1,10 @@
 //! Orphaned blobs: blobs of live runs that nothing refers to, such as uploads that were never
 //! reported, and content that a later upload replaced.
 //!
-//! A reference may still be on its way, in the log or in the spool of a client. So a blob is
+//! A reference may still be in flight, in the log or in the spool of a client. So a blob is
 //! deleted only if it is more than a week old and older than the oldest record that is not yet
-//! applied. Folders of unknown runs are left alone, because the bucket may be shared; those
-//! of deleted runs belong to the control worker.
+//! applied. Folders of unknown runs are left alone, because the bucket may be shared; those of
+//! deleted runs belong to the control worker.
 
 use std::collections::HashSet;
 
@@ -25,8 +25,8 @@ use crate::{
     BlobEvent, BlobObserver, Deps, Error, JobLock, oldest_unapplied_us, project_pages::ProjectPages,
 };
 
-/// Minimum age of a blob. Our clients check (and if necessary repeat) an upload before they
-/// send a reference to it that is more than a day old.
+/// Minimum age of a blob. Before clients send a reference that is more than a day old, they
+/// check its upload and repeat it if necessary.
 const KEPT_US: i64 = 7 * 24 * 3_600_000_000;
 
 /// Runs examined in one page.
@@ -65,8 +65,8 @@ impl<'d> OrphanedBlobs<'d> {
         Self { is_dry, ..self }
     }
 
-    /// Fails after this number of consecutive runs with failures of the bucket, which is
-    /// then considered unavailable.
+    /// Fails after bucket errors in this many consecutive runs; the bucket is then
+    /// considered unavailable.
     #[must_use]
     pub fn max_failures(self, runs: u32) -> Self {
         Self { max_failures: Some(runs), ..self }
@@ -82,7 +82,7 @@ impl<'d> OrphanedBlobs<'d> {
         let Some((project, range)) = self.pages.next() else { return Ok(None) };
         let snapshot = self.store.snapshot().await?;
         let page = runs_list(&*snapshot, project.number, &range, PAGE).await?;
-        // Dropped first, as deleting may take longer than a snapshot lives.
+        // Dropped first, because deleting may take longer than a snapshot lives.
         drop(snapshot);
         self.pages.give_back(&project, page.rest);
         let count = page.runs.len() as u64;
@@ -143,7 +143,7 @@ impl<'d> OrphanedBlobs<'d> {
         let folder = RunFolder::new(&project.name, id.as_str())?;
         let mut old = self.old_blobs(folder.prefix()).await?;
         if !old.is_empty() {
-            // Read after the blobs were listed, so that everything referred to by
+            // Read after the blobs were listed, so that every blob referenced by
             // then is kept.
             match self.references(project, id, number).await? {
                 Some(referred) => old.retain(|(key, _)| {
@@ -185,9 +185,9 @@ impl<'d> OrphanedBlobs<'d> {
         }
     }
 
-    /// Every reference that the run may hold. `None` if they cannot all be determined,
+    /// Every reference that the run may contain. `None` if they cannot all be determined,
     /// because the run has parked items, or one of its values is missing or unreadable and
-    /// may have held some.
+    /// may have contained some.
     async fn references(
         &self,
         NamedProject { number: project, name }: &NamedProject,
@@ -251,7 +251,8 @@ impl<'d> OrphanedBlobs<'d> {
                 match self.read(&key).await {
                     Ok(Some(bytes)) => bytes.into(),
                     Ok(None) => return Ok(None),
-                    // Not a failure of the bucket, which has just answered the listing, so the search continues with other runs.
+                    // Not a failure of the bucket, which has just returned
+                    // the listing, so the search continues with other runs.
                     Err(error) => {
                         tracing::warn!(key = key.as_str(), %error, "failed to read a referenced blob; keeping all blobs of the run");
                         return Ok(None);
@@ -268,8 +269,8 @@ impl<'d> OrphanedBlobs<'d> {
     }
 }
 
-/// Collects every text of an object: any of them may be a reference, and keeping too many blobs
-/// is harmless.
+/// Collects every string in an object: any of them may be a reference, and keeping too many
+/// blobs is harmless.
 fn texts(value: &Value, found: &mut HashSet<String>) {
     match value {
         Value::Text(text) => {

@@ -3,7 +3,7 @@
 use matyan_model::ids::{NamedProject, Project};
 use matyan_store::Range;
 
-/// The ranges of rows that are left to read.
+/// The ranges of rows still to be read.
 pub(crate) struct ProjectPages {
     projects: std::vec::IntoIter<NamedProject>,
     range_of: fn(Project) -> Range,
@@ -15,7 +15,8 @@ impl ProjectPages {
         Self { projects: projects.into_iter(), range_of, current: None }
     }
 
-    /// Returns the next range to read a page from. What is left of it must be given back.
+    /// Returns the next range to read a page from. The caller must return the unread rest
+    /// with `give_back`.
     pub(crate) fn next(&mut self) -> Option<(NamedProject, Range)> {
         self.current.take().or_else(|| {
             let project = self.projects.next()?;
@@ -24,7 +25,7 @@ impl ProjectPages {
         })
     }
 
-    /// Gives back the rest of a range after its first page.
+    /// Returns the rest of a range after its first page was read.
     pub(crate) fn give_back(&mut self, project: &NamedProject, rest: Option<Range>) {
         self.current = rest.map(|rest| (project.clone(), rest));
     }

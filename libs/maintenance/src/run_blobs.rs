@@ -55,7 +55,7 @@ impl<'d> DeletedRunBlobs<'d> {
     }
 
     /// Deletes the next page. Returns `None` after the last page, and if the run is live
-    /// again or was deleted another time.
+    /// again or has been deleted a second time.
     pub async fn next_page(&mut self) -> Result<Option<BlobPage>, Error> {
         let deleted = deleted_run_number(self.deps.store, self.project, &self.id).await?;
         if self.is_finished || deleted != Some(self.number) {
@@ -74,7 +74,7 @@ impl<'d> DeletedRunBlobs<'d> {
     }
 }
 
-/// The number of the deleted run; 0 if only its delete was ever recorded.
+/// The number of the deleted run; 0 if nothing but its delete was ever recorded.
 pub async fn deleted_run_number(
     store: &dyn Store,
     project: Project,
@@ -96,7 +96,7 @@ pub struct LeftoverBlobs<'d> {
     deps: Deps<'d>,
     project: NamedProject,
     is_dry: bool,
-    /// Tombstones that are left to read.
+    /// Tombstones still to be read.
     rest: Option<Range>,
     tombstones: VecDeque<(RunId, Tombstone)>,
     current: Option<CurrentRun<'d>>,
@@ -160,7 +160,7 @@ impl<'d> LeftoverBlobs<'d> {
         Ok(self.tombstones.pop_front())
     }
 
-    /// Marks the tombstone if no blob of the run is left.
+    /// Marks the tombstone if no blobs of the run remain.
     async fn finish_run(&mut self, lock: &mut JobLock<'_>) -> Result<(), Error> {
         let Some(CurrentRun { blobs, tombstone, has_failures }) = self.current.take() else { return Ok(()) };
         if has_failures || self.is_dry || tombstone.blobs_deleted {

@@ -1,7 +1,8 @@
-//! Stale runs: active runs that have received no data for some time, because their writer went
-//! away without finishing them. The time of a run's last data counts, and only as far as the
-//! log is applied, so a run is never finished because a worker lags. Finishing a run that was
-//! merely silent, or because of a wrong clock, does no lasting harm: new data resumes the run.
+//! Stale runs: active runs that have received no data for some time, because their writer
+//! disappeared without finishing them. Silence is measured against the log as far as it has
+//! been applied, so a run is never finished just because a worker lags. Finishing a run that
+//! was merely silent, or because of a wrong clock, does no lasting harm: new data resumes the
+//! run.
 
 use std::time::Duration;
 
@@ -101,7 +102,7 @@ impl<'d> StaleRuns<'d> {
             let Some(mut edit) = RunEdit::load(&transaction, self.project, number).await? else {
                 return Ok((transaction, false));
             };
-            // A checked read: a record applied in the meantime means that the run is
+            // A checked read: if a record was applied in the meantime, the run is
             // alive.
             let key = keys::cursor(self.project, &RunId::new(edit.props.run_id.as_str()));
             let cursor = transaction.get(&key).await?;

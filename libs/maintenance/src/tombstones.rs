@@ -17,7 +17,7 @@ use crate::{
 
 /// Longest time that a client spools data.
 pub const LONGEST_SPOOL_US: i64 = 30 * 24 * 3_600_000_000;
-/// Time after which the control event of a delete counts as lost.
+/// Time after which the control event of a delete is considered lost.
 const BLOBS_EXPECTED_US: i64 = 3_600_000_000;
 
 /// A sweep over the tombstones of several projects.
@@ -137,7 +137,7 @@ impl<'d> TombstoneSweep<'d> {
         tombstone.deleted_us < self.now_us.saturating_sub(age_us)
     }
 
-    /// Whether nothing written before the delete is left in the log.
+    /// Whether the log no longer contains anything written before the delete.
     fn is_passed(&self, Tombstone { at, .. }: &Tombstone) -> bool {
         match self.partitions.get(at.partition as usize) {
             Some(PartitionProgress { log, bounds, .. }) => {
