@@ -50,7 +50,7 @@ impl Edge {
         Edge { services, router, grpc, ui: None }
     }
 
-    /// Serves a browser UI as well, on every path without a route.
+    /// Also serves a browser UI, on every path without a route.
     pub fn with_ui(self, ui: Ui) -> Self {
         let fallback_ui = ui.clone();
         let fallback = move |request: Request<Body>| {
@@ -65,7 +65,8 @@ impl Edge {
     pub async fn answer(&self, mut request: Request<Body>) -> Response {
         let origins = &self.services.settings().cors_origins;
         let origin = request.headers().get(http::header::ORIGIN).cloned();
-        // A preflight is about a future request, and is answered the same for all paths.
+        // A preflight is about a future request, and gets the same response for all
+        // paths.
         if let Some(response) = cors::preflight(origins, request.method(), request.headers()) {
             return response;
         }
@@ -109,7 +110,7 @@ impl Edge {
         let response = routed.unwrap_or_else(|_| {
             ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "Internal server error").into_response()
         });
-        // WebSockets have metrics of their own.
+        // WebSockets have their own metrics.
         if self.services.settings().metrics_enabled && response.status() != StatusCode::SWITCHING_PROTOCOLS {
             self.record_metrics(method_label(&method), &response, start);
         }

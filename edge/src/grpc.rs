@@ -1,6 +1,6 @@
 //! Native gRPC and gRPC-web on the same port: a call is forwarded to the transport of its
-//! service without being decoded.
-//! Only reflection is answered here, from the descriptors that the edge is built with.
+//! service without being decoded. Only reflection is handled here, from the descriptors that
+//! the edge is built with.
 
 use std::convert::Infallible;
 use std::task::{Context, Poll};
@@ -35,7 +35,7 @@ pub(crate) struct Grpc {
 }
 
 impl Grpc {
-    /// `own` answers calls about the server itself.
+    /// `own` handles calls about the server itself.
     pub(crate) fn new(own: Transport, frontier: Option<Transport>, backend: Option<Transport>) -> Self {
         let builder = || {
             tonic_reflection::server::Builder::configure()

@@ -35,12 +35,12 @@ pub use ui::{Ui, UiError, UiSettings};
 use grpc::Grpc;
 use services::{PortKind, Services};
 
-/// Builds the port that training code writes to. With a backend it also answers queries.
+/// Builds the port that training code writes to. With a backend, it also serves queries.
 pub fn ingest(settings: Settings, metrics: Metrics, frontier: Transport, backend: Option<Transport>) -> Edge {
     build(PortKind::Ingest, settings, metrics, frontier.clone(), Some(frontier), backend)
 }
 
-/// Builds the port that people and programs read from. With a frontier it also accepts data.
+/// Builds the port that users and programs read from. With a frontier, it also accepts data.
 pub fn query(settings: Settings, metrics: Metrics, backend: Transport, frontier: Option<Transport>) -> Edge {
     build(PortKind::Query, settings, metrics, backend.clone(), frontier, Some(backend))
 }

@@ -25,7 +25,7 @@ use crate::settings::Settings;
 use crate::transport::{Transport, client};
 use crate::ws::{IngestClient, Sockets};
 
-/// The kind of port. It only determines which service answers about version and health.
+/// The kind of port. It only determines which service reports version and health.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum PortKind {
     Ingest,

@@ -6,9 +6,9 @@ use std::time::Duration;
 pub struct Settings {
     /// Origins whose pages may call the API from a browser.
     pub cors_origins: Vec<String>,
-    /// Whether HTTP requests are recorded in metrics. The metrics route exists in any case.
+    /// Whether HTTP requests are recorded in metrics. The metrics route always exists.
     pub metrics_enabled: bool,
-    /// Maximum number of open WebSockets; further ones get 503.
+    /// Maximum number of open WebSockets; additional ones are refused with 503.
     pub max_connections: usize,
     /// Memory budget in bytes for frames that are being read or processed, shared by all
     /// WebSockets of a port, in addition to two small frames for each. When it is

@@ -5,7 +5,7 @@
 //! An entry is a path and a value, each preceded by its length (unsigned 32-bit,
 //! little-endian). The path is the keys from the root, each followed by `fe`; an integer key is
 //! `fe`, eight bytes big-endian, `fe`. The value is a tag byte and a payload (little-endian).
-//! Non-empty maps have no entry of their own; lists and empty maps have a flag. `fe` never
+//! Non-empty maps have no entry for themselves; lists and empty maps have a flag. `fe` never
 //! occurs in UTF-8, so text needs no escaping. The empty text key has no encoding, so such
 //! members have to be omitted.
 

@@ -175,7 +175,8 @@ fn is_reading(method: &Method) -> bool {
     matches!(*method, Method::GET | Method::HEAD)
 }
 
-/// A URL with a `version` never changes its content: another version has another URL.
+/// The content of a URL with a `version` never changes: a different version has a different
+/// URL.
 fn is_versioned(uri: &Uri) -> bool {
     uri.query().is_some_and(|query| query.split('&').any(|pair| pair.starts_with("version=")))
 }

@@ -1,5 +1,5 @@
-//! Decodes a body into entries, for clients and tests; the edge itself only encodes.
-//! Strict on purpose: anything that the encoder never writes (short integers, trailing bytes)
+//! Decodes a body into entries, for clients and tests; the edge itself only encodes. It is
+//! deliberately strict: anything that the encoder never writes (short integers, trailing bytes)
 //! is an error.
 
 use super::{ARRAY, BOOL, BYTES, FLOAT, INT, KEY_END, NULL, OBJECT, TEXT};

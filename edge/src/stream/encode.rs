@@ -9,7 +9,7 @@ use super::{ARRAY, BOOL, BYTES, FLOAT, INT, KEY_END, NULL, OBJECT, TEXT};
 /// Size of the length that precedes a path.
 const LENGTH_BYTES: usize = 4;
 
-/// A cursor at a path; a value written becomes the entry of that path.
+/// A cursor at a path; a written value becomes the entry of that path.
 #[derive(Debug)]
 pub struct Encoder {
     out: Vec<u8>,

@@ -197,7 +197,7 @@ fn vectors_streaming_codec() {
     assert!(checked > 0);
 }
 
-/// A path is no complete body, so it is checked as the path of a null.
+/// A path is not a complete body, so it is checked as the path of a null.
 fn check_path(case: &Json) {
     let path = unhex(case["encoded_hex"].as_str().unwrap());
     let mut body = (path.len() as u32).to_le_bytes().to_vec();

@@ -79,8 +79,8 @@ pub(super) async fn answer(dir: &Arc<Dir>, request: FileRequest<'_>) -> Response
     }
 }
 
-/// The decoded name, if all its segments are plain. The directory confines access in any case;
-/// this check also hides dotfiles.
+/// The decoded name, if all its segments are plain. The directory handle confines access
+/// anyway; this check also hides dotfiles.
 fn checked_name(name: &str) -> Option<String> {
     let name = percent_decode_str(name).decode_utf8().ok()?;
     let is_plain =
@@ -144,7 +144,7 @@ fn is_absent(error: &io::Error) -> bool {
     matches!(error.kind(), NotFound | NotADirectory | PermissionDenied | InvalidFilename | InvalidInput)
 }
 
-/// An entity tag that changes with the file. Each encoding has a tag of its own.
+/// An entity tag that changes with the file. Each encoding has its own tag.
 fn entity_tag(metadata: &Metadata, encoding: Option<&str>) -> HeaderValue {
     let changed = metadata.modified().ok().and_then(|time| time.into_std().duration_since(UNIX_EPOCH).ok());
     let changed = changed.unwrap_or_default().as_nanos();

@@ -73,8 +73,8 @@ impl<S> MeteredConnection<S> {
         self.bytes
     }
 
-    /// True while reading is paused because the budget is exhausted; a silent peer is not
-    /// dead then.
+    /// True while reading is paused because the budget is exhausted; during that time, a
+    /// silent peer does not count as dead.
     pub(super) fn is_waiting(&self) -> bool {
         self.is_waiting
     }

@@ -6,8 +6,8 @@
 //!
 //! The client sends nothing new while it waits for an ack, resends the same bytes after 15 s,
 //! and gives up for good after 45 s. Therefore a frame equal to the unacknowledged frame before
-//! it is a repeat and gets no ack of its own. A frame that the log has not accepted within
-//! `hold` gets an error ack, because no response would be worse.
+//! it is a repeat and gets no separate ack. A frame that the log has not accepted within `hold`
+//! gets an error ack, because no response would be worse.
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
@@ -65,7 +65,7 @@ struct PendingFrame {
     received: Instant,
     state: FrameState,
     rejections: Rejections,
-    /// Locations of its items in the frame, once the frontier has rejected any.
+    /// Locations of its items in the frame; set once the frontier has rejected any.
     item_index: Option<ItemIndex>,
     /// Ends with the ack.
     span: Span,
@@ -76,7 +76,7 @@ enum FrameState {
     Unsent,
     /// Sent to the frontier as `batches`, starting with sequence `first`.
     Sent { first: u64, batches: Vec<ItemCounts> },
-    /// Ready to be acknowledged: with an error if there is a text or a rejection.
+    /// Ready to be acknowledged: with an error if there is a message or a rejection.
     Done(Option<Cow<'static, str>>),
 }
 
@@ -153,7 +153,7 @@ impl Connection {
     /// Returns whether to read the next frame. While a single frame is waiting, the next
     /// one is always read, regardless of size: it may be a repeat, which must not stay
     /// unread until it looks like new data, and the pings of a client that waits for an ack
-    /// must be answered.
+    /// must get a response.
     fn readable(&self) -> bool {
         let has_room = || {
             self.waiting.len() < MAX_WAITING_FRAMES
@@ -234,7 +234,7 @@ impl Connection {
     }
 
     /// Sends all unsent frames in order. If the producer is full or retired, they wait
-    /// until no frame uses it any more.
+    /// until no frame uses it.
     async fn send_unsent(&mut self) {
         for index in 0..self.waiting.len() {
             let PendingFrame { state: FrameState::Unsent, text: Some(text), .. } = &self.waiting[index]
@@ -330,8 +330,9 @@ impl Connection {
         let is_old = |frame: &&mut PendingFrame| !frame.is_done() && frame.received.elapsed() >= hold;
         for frame in self.waiting.iter_mut().filter(is_old) {
             if frame.is_sent() {
-                // Later frames depend on its batches, so these are kept. But
-                // anything that the client sends after the error is new data.
+                // Later frames depend on its batches, so the batches are kept.
+                // But anything that the client sends after the error is new
+                // data.
                 self.producer.retire();
             }
             let error = format!("not stored within {} s: {message}", hold.as_secs());

@@ -47,7 +47,7 @@ pub struct Metric<'a> {
     pub context: Cow<'a, str>,
     pub dtype: Cow<'a, str>,
     pub value: f64,
-    /// `ABSENT` if the server is to number it.
+    /// `ABSENT` if the server assigns the step.
     pub step: i64,
     /// `ABSENT` if it has none.
     pub epoch: i64,
@@ -93,8 +93,8 @@ impl Rejections {
         self.list(rejection);
     }
 
-    /// Keeps the reason of a rejection that is counted elsewhere. Returns false once no more are
-    /// kept.
+    /// Records the reason of a rejection that is counted elsewhere. Returns false once no
+    /// more are recorded.
     pub(super) fn list(&mut self, rejection: Rejection) -> bool {
         let has_room = self.reasons.len() < MAX_REASONS;
         if has_room {
@@ -104,7 +104,7 @@ impl Rejections {
     }
 }
 
-/// Decodes one text frame. Never panics, for any input.
+/// Decodes one text frame. Never panics, whatever the input.
 pub fn decode_frame(bytes: &[u8]) -> Result<Frame<'_>, FrameError> {
     let text = std::str::from_utf8(bytes).map_err(|error| FrameError::Utf8(error.valid_up_to()))?;
     decode_text(text)

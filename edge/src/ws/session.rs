@@ -20,7 +20,8 @@ pub(crate) type IngestClient = IngestServiceClient<Transport>;
 /// not read.
 pub(super) const MAX_WAITING_FRAMES: usize = 128;
 
-/// Maximum size of these frames, from the second frame on; one of 16 MiB may come on top.
+/// Maximum size of these frames, from the second frame on; one frame of up to 16 MiB may come
+/// in addition.
 pub(super) const MAX_WAITING_BYTES: usize = 4 << 20;
 
 /// Capacity of the channel for batches to the stream. Waiting frames make fewer: 128 of them,
@@ -66,8 +67,8 @@ impl IngestSession {
         }
     }
 
-    /// Returns whether another batch may be sent. Batches in the channel lead to an answer,
-    /// after which there is more room.
+    /// Returns whether another batch may be sent. Batches in the channel lead to a
+    /// response, after which there is more room.
     pub(super) fn has_room(&self) -> bool {
         self.requests.capacity() > 0
     }

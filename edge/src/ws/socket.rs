@@ -1,7 +1,7 @@
-//! One WebSocket: receiving and sending frames, keep-alive, and an orderly end.
-//! A framework's socket does not suffice for two reasons. A frame over the limit is answered
-//! with 1009, and the rest of it has to be read from the raw connection so that the answer
-//! arrives. And a slow peer is distinguished from a dead one by its bytes, not by its messages.
+//! One WebSocket: receiving and sending frames, keep-alive, and an orderly end. A framework's
+//! socket is not sufficient, for two reasons. A frame over the limit is rejected with 1009, and
+//! the rest of it must be read from the raw connection so that the close frame arrives. And a
+//! slow peer is distinguished from a dead one by its bytes, not by its messages.
 
 use std::time::Duration;
 
@@ -96,8 +96,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
                     Some(Ok(Message::Ping(payload) | Message::Pong(payload))) => {
                         self.inner.get_mut().control_ended(payload.len());
                     }
-                    // The answer to a close frame is already queued: the
-                    // next read sends it and ends.
+                    // The reply to a close frame is already queued: the next
+                    // read sends it and ends.
                     Some(Ok(_)) => {}
                     Some(Err(error)) => return Err(end_of_error(&error)),
                     None => return Err(SocketEnd::Disconnected),
@@ -118,8 +118,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
         self.send([Message::Ping(Bytes::new())]).await
     }
 
-    /// Restarts the keep-alive timer: while the server does not read, a silent peer is not
-    /// dead.
+    /// Restarts the keep-alive timer: while the server does not read, a silent peer does
+    /// not count as dead.
     pub(super) fn reset_keep_alive(&mut self) {
         self.ping_timer.reset();
         self.bytes_at_ping = None;
@@ -166,7 +166,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
         }
     }
 
-    /// Reads and discards data until the peer has closed. None of it can be answered, but a
+    /// Reads and discards data until the peer has closed. No response is possible, but a
     /// connection with unread bytes would be reset before the peer has read the close
     /// frame.
     async fn drain(&mut self) {

@@ -1,5 +1,6 @@
-//! One message: its members collected by name, then read by its type. The type may stand anywhere,
-//! so members are kept as tokens until the object ends; a repeated key replaces the earlier one.
+//! One message: its members collected by name, then read by its type. The type may appear
+//! anywhere, so members are kept as tokens until the object ends; a repeated key replaces the
+//! earlier one.
 
 use std::borrow::Cow;
 
@@ -176,7 +177,7 @@ fn unknown_type(name: &str) -> Invalid {
 /// Most items that the Python client puts into a frame.
 const USUAL_ITEMS: usize = 100;
 
-/// Truncates a name for an answer, which has to stay small.
+/// Truncates a name for a response, which has to stay small.
 fn shortened(name: &str) -> &str {
     const LONGEST: usize = 64;
     &name[..name.floor_char_boundary(LONGEST)]
@@ -247,7 +248,7 @@ fn event(fields: &Fields<'_>, message_type: MessageType) -> Result<pb::Event, In
         }),
         MessageType::LogRecord => EventKind::LogRecord(log_record(fields)?),
         MessageType::BlobRef => EventKind::BlobRef(blob_ref(fields)?),
-        // Servers write it; for clients there is a call.
+        // Only servers write it; clients have a call for it.
         MessageType::DeleteRun => return Err(unknown_type(message_type.name())),
     };
     Ok(pb::Event { client_time_us: time, kind: Some(kind) })
