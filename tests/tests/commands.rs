@@ -407,7 +407,7 @@ async fn an_unreachable_server_is_reported_with_advice() {
     let free =
         std::net::TcpListener::bind("127.0.0.1:0").and_then(|it| it.local_addr()).expect("a port is free");
     let gone = output(&format!("http://{free}"));
-    assert!(gone.contains("no server answers") && gone.contains("`matyan up`"), "{gone}");
+    assert!(gone.contains("no server is responding") && gone.contains("`matyan up`"), "{gone}");
     for wrong in ["nonsense", "ftp://a", "file:///a"] {
         assert!(output(wrong).contains("invalid server address"), "{wrong}");
     }

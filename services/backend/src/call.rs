@@ -1,5 +1,5 @@
 //! The metadata of a call: project, caller, and the log positions that must be applied before
-//! it is answered.
+//! it returns.
 
 use matyan_model::{
     ids::{NamedProject, Project},

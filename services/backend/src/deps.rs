@@ -127,7 +127,7 @@ impl Deps {
     }
 
     /// Waits for a bounded time until the records now in the log are applied. A timeout is
-    /// not an error: the caller then answers from the current state.
+    /// not an error: the caller then uses the current state.
     async fn wait_for_log_end(&self) -> Result<()> {
         tokio::time::timeout(APPLY_TIMEOUT, self.log_end_applied()).await.unwrap_or(Ok(()))
     }
@@ -146,14 +146,14 @@ impl Deps {
     }
 }
 
-/// Whether a run can have this id: it is not empty, and fits into a key.
+/// Whether a run can have this id: it is not empty and fits in a key.
 pub(crate) fn is_run_id(run_id: &str) -> bool {
     !run_id.is_empty() && run_id.len() <= limits::RUN_ID_BYTES
 }
 
 enum RunLookup {
     Found(Box<FoundRun>),
-    /// Deleted or about to be: no record in the log can bring it back.
+    /// Deleted or about to be: no record in the log can recreate it.
     Deleted,
     Unknown,
 }

@@ -1,5 +1,5 @@
 //! Runs listed by an index: those of an experiment, with a tag, or active. They are read in
-//! pages, each from a snapshot of its own, as a long list may outlast a snapshot. The index
+//! pages, each from its own snapshot, because a long list may outlast a snapshot. The index
 //! proposes and the document decides.
 
 use matyan_model::{

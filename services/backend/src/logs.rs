@@ -57,7 +57,7 @@ fn line(line: TerminalLine) -> pb::Line {
     pb::Line { step: line.number, text: line.text }
 }
 
-/// Sends the lines from `first` in pieces, each read from a snapshot of its own, as lines are
+/// Sends the lines from `first` in pieces, each read from its own snapshot, because lines are
 /// independent of each other. A follower gets the lines present when the call arrived, and then
 /// those written since.
 async fn send_lines(
@@ -99,7 +99,8 @@ async fn send_lines(
             .map(|line| StepRange { first: line.number + 1, last: steps.last });
         let read_to = rest.map_or(steps.last, |rest| rest.first - 1);
         follower.add_backlog(BacklogRange { first: steps.first, last: read_to, writes });
-        // The first message is sent even without lines, as it contains the last step.
+        // The first message is sent even without lines, because it contains the last
+        // step.
         if is_first || !listed.is_empty() {
             let lines = listed.into_iter().map(line).collect();
             sender.send(pb::LinesResponse { lines, last_step }).await?;

@@ -9,16 +9,16 @@ pub struct Metrics {
     planner_paths: IntCounterVec,
 }
 
-/// The way a search finds its candidate runs.
+/// How a search finds its candidate runs.
 #[derive(Clone, Copy)]
 pub(crate) enum PlannerPath {
     /// Indexes give exactly the matching runs.
     Exact,
     /// Indexes give the matching runs and possibly others.
     Superset,
-    /// All runs are candidates, as no index narrows the query.
+    /// All runs are candidates, because no index narrows the query.
     NoCandidates,
-    /// All runs are candidates, as any of their sequences may match.
+    /// All runs are candidates, because any of their sequences may match.
     UnindexedSequence,
 }
 
@@ -31,8 +31,8 @@ impl Metrics {
         )?;
         registry.register(Box::new(planner_paths.clone()))?;
         let metrics = Self { planner_paths };
-        // Created with value 0: alerts cannot distinguish a missing counter from one that does
-        // not move.
+        // Initialized to 0, because alerts cannot distinguish a missing counter from one
+        // that does not change.
         for endpoint in [Endpoint::Run, Endpoint::Metric, Endpoint::Images] {
             for planned in [PlannerPath::Exact, PlannerPath::Superset, PlannerPath::NoCandidates] {
                 metrics.planner_path(endpoint, planned);

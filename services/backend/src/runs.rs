@@ -1,4 +1,4 @@
-//! Runs: reading one, changing and deleting them.
+//! Runs: reading, changing, and deleting them.
 
 mod change;
 mod delete;

@@ -24,8 +24,8 @@ pub(crate) const MESSAGE_BYTES: usize = 128 << 10;
 /// flight.
 const MESSAGES: usize = 2;
 
-/// Time to wait for a slow client while holding on to data already read: dropping it and
-/// reading it again costs more. Far shorter than the lifetime of a snapshot.
+/// Time to wait for a slow client while keeping the data already read: dropping it and reading
+/// it again costs more. Far shorter than the lifetime of a snapshot.
 const SEND_GRACE: Duration = Duration::from_millis(50);
 
 /// The tasks of all streams.
@@ -34,13 +34,13 @@ pub(crate) struct Streams {
     tasks: TaskTracker,
     /// Cancelled to end open-ended streams.
     closing: CancellationToken,
-    /// Cancelled to end all other streams as well.
+    /// Canceled to end all other streams as well.
     aborting: CancellationToken,
 }
 
 impl Streams {
-    /// Runs `answer` as the task of a stream. The task ends when it is finished, or at its
-    /// next message after the client has disconnected.
+    /// Runs `answer` as the task of a stream. The task ends when it is finished, or when it
+    /// sends its next message after the client has disconnected.
     pub(crate) fn respond<T, F>(&self, answer: impl FnOnce(Sender<T>) -> F) -> ResponseStream<T>
     where
         T: Send + 'static,
@@ -59,7 +59,7 @@ impl Streams {
             // The receiver is dropped if the client has disconnected.
             drop(ended.send(result));
         };
-        // The span of the request, so that log lines of the task carry it.
+        // The span of the request, so that log lines of the task include it.
         self.tasks.spawn(task.in_current_span());
         ResponseStream { messages, end: Some(end) }
     }
@@ -93,7 +93,7 @@ pub(crate) struct Sender<T> {
     closing: CancellationToken,
 }
 
-/// The client has disconnected, so the answer has no receiver.
+/// The client has disconnected, so the response has no receiver.
 #[derive(Debug)]
 pub(crate) struct ClientDisconnect;
 
@@ -174,7 +174,7 @@ impl<T> Stream for ResponseStream<T> {
         Poll::Ready(match ended {
             Ok(Ok(())) => None,
             Ok(Err(status)) => Some(Err(status)),
-            // The task ended without a result, as it panicked.
+            // The task ended without a result, because it panicked.
             Err(_) => Some(Err(Error::Broken.into())),
         })
     }

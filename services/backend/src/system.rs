@@ -42,7 +42,7 @@ impl SystemService for Backend {
         }
         let deps = self.deps.as_ref();
         let store = async { deps.store.snapshot().await?.get(&matyan_model::keys::format()).await };
-        // Checked concurrently, as the caller waits for all of them.
+        // Checked concurrently, because the caller waits for all of them.
         let (store, log, control_log, blobs) = tokio::join!(
             problem(store),
             problem(deps.log.describe(Topic::Ingestion)),
@@ -67,7 +67,7 @@ impl SystemService for Backend {
 async fn problem<T, E: std::fmt::Display>(request: impl Future<Output = Result<T, E>>) -> Option<String> {
     match timeout(CHECK_TIMEOUT, request).await {
         Ok(answer) => answer.err().map(|error| error.to_string()),
-        Err(_) => Some(format!("no answer within {} s", CHECK_TIMEOUT.as_secs())),
+        Err(_) => Some(format!("no response within {} s", CHECK_TIMEOUT.as_secs())),
     }
 }
 

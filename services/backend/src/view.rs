@@ -121,8 +121,8 @@ pub(crate) async fn run_parts(
     Ok(run)
 }
 
-/// Maximum size of the series in one message: well below the limit of a message, as it also
-/// contains the params.
+/// Maximum size of the series in one message: well below the limit of a message, because it
+/// also contains the params.
 const SERIES_BYTES: usize = 4 << 20;
 
 /// A number of series that never exceeds `SERIES_BYTES`.

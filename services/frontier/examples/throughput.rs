@@ -113,7 +113,7 @@ fn definitions() -> Bytes {
     pb::IngestionBatch { series: (0..50).map(series).collect(), ..Default::default() }.encode_to_vec().into()
 }
 
-/// Returns the number of frames per second that one client gets acknowledged.
+/// Returns the number of frames per second that are acknowledged to one client.
 async fn stream(frontier: Frontier, frame: Bytes) -> f64 {
     let mut client = IngestServiceClient::new(frontier.ingest_server());
     let (requests, receiver) = mpsc::channel(256);

@@ -56,8 +56,8 @@ pub(crate) struct CheckedBatch {
 /// An additional check of events.
 pub(crate) type EventCheck = fn(&pb::Event) -> Result<(), Problem>;
 
-/// Checks a batch and adds its definitions to the dictionary. An error concerns the stream
-/// rather than the batch.
+/// Checks a batch and adds its definitions to the dictionary. An error affects the stream
+/// rather than just the batch.
 pub(crate) fn check(
     run: &RunId,
     dictionary: &mut Dictionary,

@@ -1,5 +1,6 @@
-//! The log records of a batch for a running Matyan 0.3: one JSON envelope per item. `matyan-record`
-//! knows their form; this bounds their size, as an envelope is many times larger than its item.
+//! The log records of a batch for a running Matyan 0.3: one JSON envelope per item.
+//! `matyan-record` knows their form; this module bounds their size, because an envelope is many
+//! times larger than its item.
 
 use bytes::Bytes;
 use matyan_log::{MAX_RECORD_BYTES, NewRecord};
@@ -15,17 +16,19 @@ use crate::{
     record::{Author, Stamp},
 };
 
-/// Growth of a batch in this form: a point of ten bytes becomes a record of about a thousand.
+/// Growth factor of a batch in this form: a point of ten bytes becomes a record of about a
+/// thousand.
 pub(crate) const GROWTH: usize = 100;
 
 /// Bound on an envelope without its payload: names, a run id, and a time.
 const FRAME_BYTES: usize = 4 << 10;
 
-/// Limit for the records of one batch, keys and values together. Logs take much more at once, but
-/// not from every client.
+/// Limit for the records of one batch, keys and values together. A log accepts much more at a
+/// time, but not from every client.
 const MAX_BYTES: usize = 64 << 20;
 
-/// An event below this cannot grow beyond a record: a byte of CBOR becomes at most six of JSON.
+/// An event below this size cannot outgrow a record: a byte of CBOR becomes at most six of
+/// JSON.
 const ALWAYS_FITS: usize = MAX_RECORD_BYTES / 8;
 
 /// Refuses the rare event that is too large only as JSON.
@@ -35,16 +38,15 @@ pub(crate) fn check(event: &pb::Event) -> Result<(), Problem> {
     }
     let bytes = legacy_json::payload_bytes(event);
     match bytes + FRAME_BYTES > MAX_RECORD_BYTES {
-        true => Err(Problem::new(
-            "event",
-            format!("has {bytes} bytes as JSON, and a record takes {MAX_RECORD_BYTES}"),
-        )),
+        true => {
+            Err(Problem::new("event", format!("has {bytes} bytes as JSON; the limit is {MAX_RECORD_BYTES}")))
+        }
         false => Ok(()),
     }
 }
 
-/// Returns the records of a checked batch, at least one, as a sequence may not have gaps. Refuses a
-/// batch that grows too large.
+/// Returns the records of a checked batch. There is at least one, because a sequence must not
+/// have gaps. Refuses a batch that grows too large.
 pub(crate) fn encode(
     author: &Author,
     stamp: &Stamp,

@@ -1,5 +1,5 @@
 //! Errors of calls to the frontier, and their conversion to a status, which is done only here.
-//! Bad items of a batch are not errors: they are answered as rejections, and the rest of the
+//! Bad items of a batch are not errors: they are reported as rejections, and the rest of the
 //! batch is published.
 
 use std::collections::HashMap;
@@ -37,7 +37,7 @@ pub(crate) enum Error {
     Stopping,
     #[error("failed to write to the log: retry")]
     Log(#[source] matyan_log::Error),
-    #[error("the log did not answer in time: retry")]
+    #[error("the log did not respond in time: retry")]
     LogSilent,
     #[error("the blob store is unavailable: retry")]
     Blobs(#[source] matyan_blob::Error),

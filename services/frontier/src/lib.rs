@@ -135,7 +135,7 @@ impl Frontier {
 
     /// Refuses new streams and calls, stops reading from open streams, and returns when
     /// everything that was read is acknowledged and every stream has ended. A client that
-    /// does not read its answers blocks it: limit the wait, then close its connection.
+    /// does not read its responses blocks it: limit the wait, then close its connection.
     pub async fn drain(&self) {
         self.shared.stopping.cancel();
         self.shared.calls.close();

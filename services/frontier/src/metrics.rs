@@ -1,5 +1,5 @@
-//! All metrics of the frontier. Labels are resolved once, here, so that counting a batch costs
-//! only some additions.
+//! All metrics of the frontier. Labels are resolved once, here, so that counting a batch takes
+//! only a few additions.
 
 use matyan_proto::ingest::v1 as pb;
 use matyan_record::{MessageCounts, MessageType};

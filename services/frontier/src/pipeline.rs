@@ -1,5 +1,5 @@
-//! The batches of one stream on their way to the log: appended as they arrive, acknowledged in
-//! order. It guarantees:
+//! The batches of one stream that are not yet in the log: appended as they arrive, acknowledged
+//! in order. It guarantees:
 //!
 //! - The order of batches is the order in the log. If an append fails, that batch and all later
 //!   ones are appended again, in order: a worker drops duplicates, and batches after a gap.
@@ -26,7 +26,7 @@ use crate::{
     error::{Error, Result},
 };
 
-/// Bounds of the pause between attempts, which doubles.
+/// Bounds on the pause between attempts, which doubles after each one.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 

@@ -24,7 +24,8 @@ pub(crate) async fn publish(
     let share = shared.share(received.bytes()).await;
     let author = Author { run, producer, caller };
     let mut pipeline = Pipeline::new(shared.clone(), &author.caller.project, author.run.as_str());
-    // Calls of one producer are sequential: each follows the answer to the previous one.
+    // Calls of one producer are sequential: each starts after the response to the previous
+    // one.
     let (_, composed) = Composer::new(shared.settings.format, author, Vec::new())
         .compose_batch(shared, received, sequence - 1)
         .await;

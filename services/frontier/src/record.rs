@@ -7,7 +7,7 @@ use matyan_record::ingestion;
 
 use crate::convert::{Caller, Producer, RunId};
 
-/// The facts that the records of one stream, or of one call, have in common.
+/// Metadata shared by all records of one stream or call.
 #[derive(Debug)]
 pub(crate) struct Author {
     pub(crate) run: RunId,
@@ -15,7 +15,7 @@ pub(crate) struct Author {
     pub(crate) caller: Caller,
 }
 
-/// The facts about one batch besides its items.
+/// Metadata of one batch.
 #[derive(Clone, Debug)]
 pub(crate) struct Stamp {
     pub(crate) received_us: i64,

@@ -12,7 +12,7 @@ use crate::{
     presign, publish, stream, upload,
 };
 
-/// Capacity for answers on their way to the transport. It is small, because waiting answers are
+/// Capacity for responses queued for the transport. It is small, because waiting responses are
 /// merged before they get here.
 const ANSWERS: usize = 4;
 

@@ -9,10 +9,10 @@ use matyan_record::ingestion::RecordFormat;
 pub struct Settings {
     pub format: RecordFormat,
     /// Number of the log in acknowledged positions, which increases when a topic is
-    /// recreated. `None` if that may happen unnoticed.
+    /// recreated. `None` if that cannot be detected.
     pub log_number: Option<u32>,
-    /// Time for which a batch that the log refuses is held and retried, from its receipt.
-    /// The published client gives up after 45 s.
+    /// Time after receipt for which a batch that the log refuses is held and retried. The
+    /// published client gives up after 45 s.
     pub hold: Duration,
     /// Maximum unacknowledged bytes of a stream, as records. A stream over the limit is not
     /// read. One batch is always accepted.

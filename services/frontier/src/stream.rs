@@ -28,8 +28,8 @@ use crate::{
     record::Author,
 };
 
-/// Maximum number of answers waiting for the client to read them, above which its stream is not
-/// read. Only answers with rejections wait; the others are merged.
+/// Maximum number of responses waiting for the client to read them. Above it, the client's
+/// stream is not read. Only responses with rejections wait; the others are merged.
 const WAITING_ANSWERS: usize = 16;
 
 type Answers = mpsc::Sender<Result<pb::StreamResponse, Status>>;
@@ -105,7 +105,7 @@ struct Session {
     composer: Option<Composer>,
     pipeline: Pipeline,
     /// A batch that waits for its share of the memory budget. It is kept encoded, because
-    /// decoded it takes several times as much memory.
+    /// decoded, it takes several times as much memory.
     waiting: Option<WaitingBatch>,
     /// Answers to be sent to the client.
     outbox: VecDeque<pb::StreamResponse>,
@@ -266,7 +266,7 @@ impl Session {
         self.answer(appended.sequence, rejections, rejected_items);
     }
 
-    /// Queues an answer. Acknowledgements are cumulative, so a waiting one is replaced,
+    /// Queues a response. Acknowledgements are cumulative, so a waiting one is replaced,
     /// unless it has rejections.
     fn answer(&mut self, sequence: u64, rejections: Vec<pb::Rejection>, rejected_items: u32) {
         if self.is_disconnected {

@@ -88,7 +88,7 @@ async fn log_check(shared: &Shared) -> pb::Check {
     } else {
         match timeout(LOG_TIMEOUT, shared.log.describe(Topic::Ingestion)).await {
             Ok(answer) => answer.err().map(|error| error.to_string()),
-            Err(_) => Some(format!("no answer within {} s", LOG_TIMEOUT.as_secs())),
+            Err(_) => Some(format!("no response within {} s", LOG_TIMEOUT.as_secs())),
         }
     };
     check("log", problem, true)

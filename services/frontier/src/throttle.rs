@@ -13,8 +13,8 @@ use tokio::time::Instant;
 /// Maximum burst after a pause, as time at the configured rate.
 const BURST: Duration = Duration::from_secs(1);
 
-/// Minimum table size for forgetting runs without debt, which happens whenever the table has
-/// doubled since the last time.
+/// Minimum table size for dropping runs that are within their rate. They are dropped each time
+/// the table has doubled in size.
 const SWEEP_FROM: usize = 1_024;
 
 pub(crate) struct Throttle {
@@ -23,7 +23,7 @@ pub(crate) struct Throttle {
 }
 
 struct Runs {
-    /// Time at which everything that the run has sent is paid for.
+    /// Time at which the configured rate has covered everything that the run has sent.
     paid_at: HashMap<(String, String), Instant>,
     sweep_at: usize,
 }
@@ -38,7 +38,7 @@ impl Throttle {
     /// if that is now.
     pub(crate) fn charge(&self, project: &str, run: &str, bytes: usize, now: Instant) -> Option<Instant> {
         let cost = Duration::from_secs_f64(bytes as f64 / self.bytes_per_second as f64);
-        // A panic under this lock leaves nothing half done.
+        // A panic while this lock is held leaves no partial change.
         let mut runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
         runs.sweep(now);
         let paid_at = runs.paid_at.entry((project.to_owned(), run.to_owned())).or_insert(now);

@@ -20,7 +20,7 @@ Examples:
 Every server flag is also an environment variable and a key of the file given by --config:
 `--log-level debug`, `LOG_LEVEL=debug`, `log_level = \"debug\"`. Flags override the environment, which overrides the file.";
 
-/// An experiment tracker: stores what training code logs, and serves it to people and programs.
+/// An experiment tracker: stores what training code logs, and serves it to users and programs.
 #[derive(Debug, Parser)]
 #[command(name = "matyan", version, after_help = EXAMPLES, arg_required_else_help = true)]
 pub(crate) struct Cli {
@@ -72,7 +72,7 @@ pub(crate) struct CreateTopicsFlags {
     #[arg(long, value_name = "COUNT")]
     replication: Option<String>,
     /// Number of replicas that must have a record before it is acknowledged [default: 2 for
-    /// a replication of 3 or more, else 1]
+    /// a replication of 3 or more, otherwise 1]
     #[arg(long, value_name = "COUNT")]
     min_insync_replicas: Option<String>,
     /// TOML file with settings
@@ -262,8 +262,8 @@ fn invocation(matches: &ArgMatches) -> Invocation {
     Invocation::Serve(ServerArguments { role, flags })
 }
 
-/// Flags that were given, by name. The ids include those of argument groups, which hold no
-/// text.
+/// Flags that were given, by name. The ids include those of argument groups, which have no
+/// value.
 fn flags(matches: &ArgMatches) -> BTreeMap<String, String> {
     let value = |id: &str| matches.try_get_one::<String>(id).ok().flatten().cloned();
     matches.ids().filter_map(|id| Some((id.as_str().replace('_', "-"), value(id.as_str())?))).collect()

@@ -1,4 +1,4 @@
-//! Commands that query a running server over its gRPC API: for people and scripts, without a
+//! Commands that query a running server over its gRPC API: for users and scripts, without a
 //! browser. They have no access to stores or logs. Results go to standard output, as tables or
 //! as JSON lines; errors go to standard error, each with the next step.
 
@@ -31,8 +31,9 @@ const FAILED: u8 = 1;
 /// Exit code for work that is done, except for what had been lost before.
 const INCOMPLETE: u8 = 3;
 
-// A command that queries a running server. To add one, write a module with its flags and its `run`, and list it below
-// as a module, as a variant, and in `run`. This is not a doc comment, as clap would use that as the program's description.
+// A command that queries a running server. To add one, write a module with its flags and its
+// `run`, and list it below as a module, as a variant, and in `run`. This is not a doc comment,
+// because clap would use that as the program's description.
 #[derive(Debug, Subcommand)]
 pub(crate) enum ClientCommand {
     /// List, search, show, archive and delete runs
@@ -62,13 +63,15 @@ pub(crate) enum ClientCommand {
 pub(crate) enum Error {
     #[error("failed to start the async runtime")]
     SetUp(#[source] io::Error),
-    #[error("invalid server address `{0}`: use one such as http://127.0.0.1:53800 with --server")]
+    #[error("invalid server address `{0}`: use an address such as http://127.0.0.1:53800 with --server")]
     Address(String),
     #[error(
         "failed to read the certificates that this machine trusts; set SSL_CERT_FILE to a file of certificates"
     )]
     Roots { source: tonic::transport::Error },
-    #[error("no server answers at {server}: start one with `matyan up`, or specify another with --server")]
+    #[error(
+        "no server is responding at {server}: start one with `matyan up`, or specify another with --server"
+    )]
     Unreachable { server: String, source: tonic::transport::Error },
     #[error("{0}")]
     Message(String),

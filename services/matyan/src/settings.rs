@@ -141,7 +141,7 @@ pub(crate) struct Settings {
     pub(crate) ui: Option<UiSettings>,
     /// Format in which the frontier writes records.
     pub(crate) message_format: RecordFormat,
-    /// Variables of Matyan 0.3 that are set but have no effect any more.
+    /// Variables of Matyan 0.3 that are set but no longer have any effect.
     pub(crate) unused: Vec<&'static str>,
 }
 

@@ -37,8 +37,8 @@ pub(crate) struct Telemetry {
 }
 
 impl Telemetry {
-    /// Starts telemetry for the whole process. Called once, before anything else, in the
-    /// runtime that the exporter will use.
+    /// Starts telemetry for the whole process. It must be called once, before anything
+    /// else, in the runtime that the exporter will use.
     pub(crate) fn start(settings: &Settings) -> Result<Self, Error> {
         let spans =
             settings.otlp_endpoint.as_deref().map(|endpoint| provider(settings, endpoint)).transpose()?;
@@ -132,8 +132,8 @@ mod tests {
         (frame, tracing::info_span!("connection"))
     }
 
-    /// Both in one test, as the interest in a span is cached for all subscribers of the
-    /// process.
+    /// Both in one test, because the interest in a span is cached for all subscribers of
+    /// the process.
     #[test]
     fn frame_spans_are_exported_and_connection_spans_are_logged() {
         with_default(Registry::default().with(log_layer(LogFormat::Text, "info")), || {

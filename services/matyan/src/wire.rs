@@ -34,12 +34,12 @@ use substrates::{Network, Substrates};
 /// handle in parallel, far fewer than would hurt.
 const BLOCKING_THREADS: usize = 64;
 
-/// Time that a pending read of a network store may take to notice at shutdown that it is no
-/// longer wanted.
+/// Time at shutdown for a pending read of a network store to notice that it is no longer
+/// needed.
 const READER_SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Minimum number of runtime threads. With one, a task that computes for a moment would delay
-/// every connection.
+/// Minimum number of runtime threads. With only one, a short CPU-bound task would delay every
+/// connection.
 const MIN_WORKER_THREADS: usize = 2;
 
 #[derive(Debug, thiserror::Error)]
@@ -119,13 +119,13 @@ async fn serve(settings: &Settings, network: &Network) -> Result<(), Error> {
         started = Process::start(settings, network) => started?,
         // Nothing has been accepted yet, so there is nothing to shut down in order.
         (signal, _) = signals.next() => {
-            tracing::info!(signal, "stopped while starting");
+            tracing::info!(signal, "stopped during startup");
             return Ok(());
         }
     };
     let ended = tokio::select! {
         (signal, _) = signals.next() => {
-            tracing::info!(signal, "stopping");
+            tracing::info!(signal, "received signal; shutting down");
             Ok(())
         }
         error = process.ended() => Err(error),
@@ -178,7 +178,7 @@ impl Process {
     async fn stop(self, settings: &Settings) -> Result<(), Error> {
         self.services.stop(settings.shutdown_timeout).await;
         self.substrates.close(settings.shutdown_timeout).await?;
-        tracing::info!("stopped");
+        tracing::info!("shut down cleanly");
         Ok(())
     }
 }

@@ -15,7 +15,7 @@ use std::{
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// Limit that keeps a broken run from hanging; no passing test waits for it.
+/// Limit that keeps a failing test from hanging; no passing test waits for it.
 const GUARD: Duration = Duration::from_secs(60);
 
 fn matyan(arguments: &[&str], folder: &Path) -> Command {

@@ -124,7 +124,7 @@ impl ControlWorker {
     ) -> Result<(), Error> {
         match error {
             matyan_log::Error::Trimmed { partition, .. } | matyan_log::Error::Replaced { partition, .. } => {
-                tracing::warn!(partition, %error, "restarting the partition of the control topic");
+                tracing::warn!(partition, %error, "control topic was recreated or trimmed; restarting partition");
                 self.handle_delivery(Delivery::Assigned { partition }, stop).await
             }
             error => Err(error.into()),
@@ -149,7 +149,7 @@ impl ControlWorker {
                     if records[0].offset != expected.offset || digest(&records[0]) != expected.digest {
                         tracing::warn!(
                             partition,
-                            "the control topic was recreated; restarting from its beginning"
+                            "control topic was recreated; restarting partition from its beginning"
                         );
                         let mut retry =
                             Retry::new(stop, &self.heartbeat, "restart reading the control topic");
@@ -258,19 +258,19 @@ impl<'a> Retry<'a> {
         Self { stop, heartbeat: heartbeat.clone(), what, wait: FIRST_WAIT }
     }
 
-    /// Returns true once the attempt has succeeded or the worker is stopped. Stopping
-    /// interrupts an attempt anywhere: deleting the blobs of a large run takes minutes, and
-    /// restarts with the process.
+    /// Returns true once the attempt has succeeded or the worker is stopped. Stopping can
+    /// interrupt an attempt at any point: deleting the blobs of a large run takes minutes,
+    /// and starts over after a restart.
     async fn is_done(&mut self, attempt: impl Future<Output = Result<(), Error>>) -> bool {
         let what = self.what;
         self.heartbeat.beat();
         match self.stop.run_until_cancelled(attempt).await {
             None | Some(Ok(())) => return true,
             Some(Err(error)) if error.is_temporary() => {
-                tracing::warn!(%error, what, "attempt failed; will retry")
+                tracing::warn!(%error, what, "operation failed; will retry")
             }
             Some(Err(error)) => {
-                tracing::error!(%error, what, "attempt failed and may need an operator; will retry")
+                tracing::error!(%error, what, "operation failed and may need operator action; will retry")
             }
         }
         let wait = self.heartbeat.beat_during(tokio::time::sleep(self.wait));
@@ -280,8 +280,8 @@ impl<'a> Retry<'a> {
     }
 }
 
-/// Publishes events and runs jobs as long as this process leads. Its work may be interrupted
-/// anywhere.
+/// Publishes events and runs jobs as long as this process leads. Its work may be interrupted at
+/// any point.
 async fn run_as_leader(
     deps: Deps,
     jobs: JobScheduler,
@@ -292,11 +292,11 @@ async fn run_as_leader(
     while stop.run_until_cancelled(publishing.beat_during(leadership_becomes(&mut leads, true))).await
         == Some(true)
     {
-        tracing::info!("became the leading control worker; publishing events and running jobs");
+        tracing::info!("became the leader; publishing events and running jobs");
         let work = async { tokio::join!(outbox::run(&deps, &publishing, stop), jobs.run(stop)) };
         tokio::select! {
             ((), ()) = work => {}
-            true = leadership_becomes(&mut leads, false) => tracing::info!("lost the lead to another control worker"),
+            true = leadership_becomes(&mut leads, false) => tracing::info!("lost leadership to another control worker"),
         }
     }
 }

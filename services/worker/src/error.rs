@@ -10,7 +10,7 @@ pub enum Error {
     Blob(#[from] matyan_blob::Error),
     /// Retried if the reason is temporary; otherwise an operator must remove the cause, and
     /// the tombstone sweep does the rest.
-    #[error("{count} blobs could not be deleted, `{key}` among them: {reason}")]
+    #[error("failed to delete {count} blobs, including `{key}`: {reason}")]
     BlobsLeft { count: usize, key: String, reason: matyan_blob::Error },
     /// Restore the topic name with the old number of partitions, or use a new topic with a new store.
     #[error(
@@ -37,7 +37,7 @@ impl From<matyan_maintenance::Error> for Error {
 }
 
 impl Error {
-    /// Whether the log was replaced by another one since it was last described.
+    /// Whether the log was replaced by a different one since it was last described.
     pub(crate) fn is_replaced(&self) -> bool {
         matches!(self, Self::Log(matyan_log::Error::Replaced { .. }))
     }

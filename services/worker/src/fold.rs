@@ -1,4 +1,4 @@
-//! Folds blocks into chunks, on a dedicated thread, because folding computes for tens of
+//! Folds blocks into chunks, on a dedicated thread, because folding is CPU-bound for tens of
 //! milliseconds at a time.
 //!
 //! Writers send the blocks that they have written. A run is folded when it has enough of them,
@@ -75,7 +75,7 @@ pub struct FoldNotices {
 }
 
 impl FoldNotices {
-    /// Waits until about this number of bytes may be written.
+    /// Waits until about this many bytes may be written.
     pub(crate) async fn reserve(&self, bytes: usize) -> FoldPermit {
         let units = (bytes / ROOM_UNIT_BYTES + 1).min(ROOM) as u32;
         let permits = self.room.clone().acquire_many_owned(units).await;
@@ -212,7 +212,7 @@ impl FoldTask {
         pending.is_ended |= blocks.is_ended;
         for block in &blocks.blocks {
             if let Err(error) = pending.unfolded.add(block) {
-                tracing::error!(run = pending.id.as_str(), %error, "failed to decode a block that was just written");
+                tracing::error!(run = pending.id.as_str(), %error, "failed to decode newly written block");
             }
         }
         key

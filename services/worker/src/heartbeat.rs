@@ -1,5 +1,5 @@
-//! Detects loops that hang. A loop beats in each round and during each wait, so only one that
-//! hangs falls silent.
+//! Detects loops that hang. A loop beats in each iteration and during each wait, so only a loop
+//! that hangs falls silent.
 
 use std::{pin::pin, sync::Arc, time::Duration};
 
@@ -15,7 +15,7 @@ pub(crate) const BEAT_INTERVAL: Duration = Duration::from_secs(1);
 /// machine.
 const SILENCE: Duration = Duration::from_secs(60);
 
-/// The same for loops whose rounds do work: a transaction is retried for as long as the store
+/// Same for loops whose iterations do work: a transaction is retried for as long as the store
 /// is unavailable.
 const SILENCE_OF_LONG_ROUNDS: Duration = Duration::from_secs(300);
 

@@ -71,7 +71,7 @@ const WAIT: Duration = Duration::from_millis(500);
 /// A run that is, or recently was, being written.
 struct ActiveRun {
     queue: VecDeque<Entry>,
-    /// `None` while the writer is at work.
+    /// `None` while the writer is in use.
     writer: Option<RunWriter>,
     bytes: usize,
     /// Time of last use as a sequence number; the lowest are evicted first.
@@ -199,7 +199,7 @@ impl IngestionWorker {
 
     /// Handles an error of the log. Temporary errors are waited out. A partition overtaken
     /// by retention raises an alarm, and the others continue; one whose log was recreated
-    /// restarts. Records already taken are still applied, as they were acknowledged.
+    /// restarts. Records already taken are still applied, because they were acknowledged.
     async fn handle_read_error(
         &mut self,
         error: matyan_log::Error,
@@ -347,7 +347,7 @@ impl IngestionWorker {
     }
 
     /// Looks up the project of an entry. The entry of an unknown project becomes
-    /// unreadable, so that it is parked. `None` if the worker was stopped meanwhile.
+    /// unreadable, so that it is parked. `None` if the worker was stopped in the meantime.
     async fn project(
         &mut self,
         entry: &mut Entry,
@@ -487,7 +487,9 @@ where
         heartbeat.beat();
         match attempt().await {
             Ok(done) => return Ok(Some(done)),
-            Err(error) if error.is_temporary() => tracing::warn!(%error, what, "attempt failed; will retry"),
+            Err(error) if error.is_temporary() => {
+                tracing::warn!(%error, what, "operation failed; will retry")
+            }
             Err(error) => return Err(error),
         }
         if stop.run_until_cancelled(tokio::time::sleep(WAIT)).await.is_none() {

@@ -109,7 +109,7 @@ impl JobScheduler {
                     }
                 }
                 Some(Err(error)) => {
-                    tracing::warn!(job = name, %error, "job failed; will retry in its next round");
+                    tracing::warn!(job = name, %error, "job failed; will retry in the next round");
                     failures = MAX_DOUBLINGS.min(failures + 1);
                 }
             }
@@ -120,7 +120,7 @@ impl JobScheduler {
     async fn last_success(&self, name: &str) -> Option<i64> {
         let last = async { job_last_success(&*self.deps.store.snapshot().await?, name).await };
         last.await.unwrap_or_else(|error| {
-            tracing::warn!(job = name, %error, "failed to read when the job last succeeded");
+            tracing::warn!(job = name, %error, "failed to read the time of the last job success; assuming none");
             None
         })
     }

@@ -88,8 +88,8 @@ impl Entry {
         }
     }
 
-    /// Returns why a text is longer than any key takes. Other writers of the log are held to the
-    /// limits of frontiers.
+    /// Explains which string is longer than any key allows, if one is. Other writers of the
+    /// log are held to the limits of frontiers.
     fn too_long(&self) -> Option<String> {
         let run_id = self.run_id.as_str();
         if run_id.is_empty() {
@@ -101,10 +101,10 @@ impl Entry {
             ("caller", &self.caller, limits::NAME_BYTES),
         ];
         let (what, text, limit) = texts.into_iter().find(|(_, text, limit)| text.len() > *limit)?;
-        Some(format!("its {what} has {} bytes, and {limit} are the most", text.len()))
+        Some(format!("its {what} has {} bytes; the limit is {limit}", text.len()))
     }
 
-    /// Decodes the batch, or returns the reason why it cannot be decoded.
+    /// Decodes the batch, or returns the reason it cannot be decoded.
     pub(crate) fn batch(&self) -> Result<Batch, String> {
         match &self.content {
             Content::Batch(bytes) => match IngestionBatch::decode(bytes.clone()) {
@@ -160,7 +160,7 @@ fn run_of_key(key: &Bytes) -> RunId {
     }
 }
 
-/// Memory of an entry besides its bytes.
+/// Memory used by an entry in addition to its bytes.
 const ENTRY_BYTES: usize = 256;
 
 fn read_entry(record: &Record) -> Result<Entry, String> {

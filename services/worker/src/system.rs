@@ -81,7 +81,7 @@ impl System {
 async fn problem<T, E: std::fmt::Display>(query: impl Future<Output = Result<T, E>>) -> Option<String> {
     match timeout(CHECK_TIMEOUT, query).await {
         Ok(answer) => answer.err().map(|error| error.to_string()),
-        Err(_) => Some(format!("no answer within {} s", CHECK_TIMEOUT.as_secs())),
+        Err(_) => Some(format!("no response within {} s", CHECK_TIMEOUT.as_secs())),
     }
 }
 

@@ -140,8 +140,8 @@ impl TestEnv {
         Worker { registry, stop, task, fold, log }
     }
 
-    /// Writes this number of records to every run. Each is one point without a step, so
-    /// that duplicates are visible.
+    /// Writes this many records to every run. Each is one point without a step, so that
+    /// duplicates are visible.
     async fn write(&mut self, rounds: u64) {
         for _ in 0..rounds {
             self.written += 1;
@@ -273,7 +273,8 @@ async fn a_zombie_changes_nothing(mut env: TestEnv) {
     let dead = env.worker(|log| Arc::new(zombie.over(log))).await;
     env.write(10).await;
     env.all_are_whole().await;
-    // From here on it learns nothing about its partitions, and does nothing with its records.
+    // From here on, it receives no updates about its partitions and does not process its
+    // records.
     asleep.send(true).expect("the zombie is listening");
     env.write(10).await;
     eventually("the zombie has records of every run", async || match held.records() {
@@ -283,7 +284,7 @@ async fn a_zombie_changes_nothing(mut env: TestEnv) {
     .await;
     let living = env.worker(|log| log).await;
     env.write(10).await;
-    // The living worker has taken over some partitions, and has passed what the zombie still
+    // The active worker has taken over some partitions, and has passed what the zombie still
     // holds.
     let moved = env.one_is_whole().await;
     asleep.send(false).expect("the zombie is listening");

@@ -1,5 +1,5 @@
 //! All artifacts of a run as one ZIP archive, built while it is sent, holding one chunk of one
-//! file at a time. Not compressed, ZIP64 throughout, with sizes and checksums after each file,
+//! file at a time. It is uncompressed and always ZIP64. Sizes and checksums follow each file,
 //! because they are not known earlier.
 
 use std::{

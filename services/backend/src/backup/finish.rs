@@ -36,7 +36,8 @@ pub(super) async fn finish(
     let params = params(&head)?;
     let open = match stage::open(deps, call, &request.run_id, &request.source).await {
         Ok(open) => open,
-        // A repeated call succeeds, as the response to the first one may have been lost.
+        // A repeated call succeeds, because the response to the first one may have been
+        // lost.
         Err(error) if is_finished(deps, call, &request.run_id, &request.source).await? => {
             tracing::debug!(%error, "run is already restored");
             return Ok(pb::FinishRunResponse::default());

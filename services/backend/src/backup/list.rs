@@ -1,5 +1,5 @@
-//! Lists the runs to back up: oldest first, one page at a time, each page from a snapshot of
-//! its own. Runs created in the meantime come last or not at all.
+//! Lists the runs to back up: oldest first, one page at a time, each page from its own
+//! snapshot. Runs created in the meantime come last or not at all.
 
 use matyan_model::{
     entity::{Entity, Experiment, entity_find},

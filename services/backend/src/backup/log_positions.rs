@@ -99,7 +99,7 @@ pub(super) async fn adopt_if_fresh(deps: &Deps, cut: &pb::Cut) -> Result<(bool, 
     Ok(taken)
 }
 
-/// Whether the current log can be the one of the backup.
+/// Whether the current log can be the log of the backup.
 fn may_be_same_log(cut: &pb::Cut, info: &TopicInfo) -> Result<bool> {
     let identity = identity(cut)?;
     // Where positions are adopted, a worker checks that the record before them is unchanged.
@@ -135,7 +135,7 @@ fn write_positions(batch: &mut Batch, cut: &pb::Cut, info: &TopicInfo) -> Result
     Ok(lost)
 }
 
-/// This store's number for the log of a backup; `None` if its log is a different one.
+/// This store's number for the log of a backup; `None` if this store has a different log.
 pub(super) async fn log_number(snapshot: &dyn Snapshot, cut: &pb::Cut) -> Result<Option<u32>> {
     if adopted_positions_get(snapshot).await? == Some(digest(cut)) {
         return Ok(Some(cut.log));
@@ -172,7 +172,7 @@ mod tests {
 
     use super::*;
 
-    /// With positions not adopted, no worker will check the record before them.
+    /// If the positions are not adopted, no worker checks the record before them.
     #[test]
     fn rule_36_a_log_that_ends_before_the_cut_of_some_runs_is_another() {
         let applied = pb::Applied { partition: 1, log: 4, next: 10, ..pb::Applied::default() };

@@ -71,8 +71,8 @@ async fn send_entities<E: Entity>(
     Ok(())
 }
 
-/// A page of about a megabyte, from a snapshot of its own: a slow client may read for longer
-/// than a snapshot lives.
+/// A page of about a megabyte, from its own snapshot: a slow client may read for longer than a
+/// snapshot lives.
 async fn next_page<E: Entity>(
     deps: &Deps,
     call: &Call,

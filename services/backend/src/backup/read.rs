@@ -104,7 +104,7 @@ async fn artifacts(snapshot: &dyn Snapshot, call: &Call, number: RunNumber) -> R
     Ok(listed.map(|(path, artifact)| piece(convert::artifact_view(path, artifact))).collect())
 }
 
-/// A producer's mark follows its dictionary, as the mark determines which definitions are
+/// A producer's mark follows its dictionary, because the mark determines which definitions are
 /// valid.
 async fn producers(snapshot: &dyn Snapshot, call: &Call, id: &RunId) -> Result<Vec<pb::Piece>> {
     let mut pieces = Vec::new();
@@ -222,7 +222,7 @@ impl MessageBuffer<'_> {
         loop {
             let snapshot = self.deps.store.snapshot().await?;
             let points = scan.next(snapshot.as_ref()).await.map_err(expired_error)?;
-            // Dropped before sending, as the client may be slow.
+            // Dropped before sending, because the client may be slow.
             drop(snapshot);
             let Some(points) = points else { return Ok(()) };
             self.push(Some(convert::points_view(header, points))).await?;

@@ -76,7 +76,7 @@ fn check_size(request: &pb::WriteRunRequest) -> Result<()> {
     }
 }
 
-/// Folds the blocks on a blocking thread, as this is CPU-bound.
+/// Folds the blocks on a blocking thread, because this is CPU-bound.
 pub(super) async fn fold(deps: &Deps, call: &Call, open: &OpenRestore, is_ended: bool) -> Result<()> {
     let place = RunRef { project: call.project, number: open.staged.number };
     let live = open.staged.live(call.project, &open.id);

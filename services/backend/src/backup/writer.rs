@@ -84,9 +84,9 @@ impl<'c> RunWriter<'c> {
 
     /// Stores the content and the position atomically.
     pub(super) async fn write(&mut self, pieces: Vec<pb::Piece>, position: u64) -> Result<()> {
-        // The project's counters change by the difference that this message makes.
+        // The project's counters are adjusted by the change that this message makes.
         let counters = self.writing.project_counters();
-        // Payloads are uploaded before the snapshot is taken, as a snapshot is
+        // Payloads are uploaded before the snapshot is taken, because a snapshot is
         // short-lived.
         let pieces = self.move_payloads(pieces).await?;
         let mut message = MessageBatch {

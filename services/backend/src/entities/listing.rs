@@ -130,7 +130,7 @@ pub(crate) trait Listing: Send + Sized {
     }
 }
 
-/// A list whose views are made from the entities alone.
+/// A list whose views are built from the entities alone.
 pub(crate) struct PlainListing<E, S, A, V> {
     pub(crate) created_us: fn(&E) -> i64,
     pub(crate) view: V,
@@ -161,7 +161,7 @@ where
     }
 }
 
-/// Numbers of runs of the experiments or tags whose name contains a text.
+/// Numbers of runs of the experiments or tags whose name contains a substring.
 pub(crate) struct RunCounts {
     part: String,
     runs: HashMap<String, i64>,
@@ -174,13 +174,13 @@ impl RunCounts {
         Ok(Self { part, runs: runs.into_iter().collect() })
     }
 
-    /// The number of runs of an entity, if its name contains the text.
+    /// The number of runs of an entity, if its name contains the substring.
     pub(crate) fn runs(&self, id: &str, name: &str) -> Option<i64> {
         name_contains(name, &self.part).then(|| self.runs.get(id).copied().unwrap_or_default())
     }
 }
 
-/// Whether a name contains a text, ignoring case.
+/// Whether a name contains a substring, ignoring case.
 fn name_contains(name: &str, part: &str) -> bool {
     name.to_lowercase().contains(&part.trim().to_lowercase())
 }

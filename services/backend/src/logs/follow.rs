@@ -31,7 +31,7 @@ const WRITES: usize = 1_000;
 
 pub(super) type RunKey = (Project, RunNumber);
 
-/// A range of steps, with the number of writes when it was read.
+/// A range of steps, with the number of writes at the time it was read.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct BacklogRange {
     pub(super) first: i64,
@@ -106,7 +106,7 @@ impl Follower {
         let writes = writing_get(snapshot, project, number).await?.next_line;
         let listed = lines_written_list(snapshot, project, number, self.next..writes, WRITES).await?;
         let (mut lines, mut bytes) = (Vec::new(), 0);
-        // No write is listed if the run was deleted; skip them all.
+        // No writes are listed if the run was deleted, so all of them are skipped.
         let mut next = if listed.is_empty() { writes.max(self.next + 1) } else { self.next };
         for (write, step) in listed {
             if bytes >= MESSAGE_BYTES {

@@ -1,6 +1,6 @@
 //! Reads the requested steps of a sequence in pieces of about a megabyte, however large its
-//! payloads are. The list of steps is read from snapshots of its own, the objects of a piece
-//! from the snapshot passed in.
+//! payloads are. The list of steps is read from separate snapshots, the objects of a piece from
+//! the snapshot passed in.
 
 use std::collections::VecDeque;
 
@@ -33,7 +33,8 @@ const PAGE: Scan = Scan { rows: 1_000, bytes: 1 << 20, reverse: false };
 const STEPS: usize = 16;
 /// A piece ends after the step that reaches this size.
 const PIECE_BYTES: usize = 1 << 20;
-/// Maximum size of a step: with the steps before it in its piece, it still fits into a message.
+/// Maximum size of a step: together with the earlier steps of its piece, it still fits in a
+/// message.
 const STEP_BYTES: usize = limits::MESSAGE_BYTES - 3 * PIECE_BYTES;
 
 pub(crate) struct ObjectCursor {

@@ -35,7 +35,7 @@ use crate::{
 /// Documents read from one snapshot.
 const PAGE: Scan = Scan { rows: 256, bytes: 1 << 20, reverse: false };
 
-/// Top-level keys left out of the merged params: system params have a reader of their own, and
+/// Top-level keys left out of the merged params: system params have a separate reader, and
 /// blobs are not params.
 const EXCLUDED_KEYS: [&str; 2] = ["__system_params", "__blobs__"];
 

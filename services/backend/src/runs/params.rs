@@ -28,7 +28,7 @@ pub(super) async fn delete(deps: &Deps, call: &Call, request: &DeleteParamsReque
     let now = (deps.clock)();
     transact(deps.store.as_ref(), async |mut transaction: Transaction| {
         let mut edit = load(&transaction, call, number, &request.run_id).await?;
-        // Large params are in rows of their own, which may change without the document.
+        // Large params are in separate rows, which may change without the document.
         transaction.scan(&keys::params(call.project, number), Scan::default()).await?;
         let tree = edit.params(transaction.unchecked()).await?;
         let removed = request.paths.iter().filter(|path| remove(tree, &path.segments)).count();

@@ -180,7 +180,7 @@ impl Watch {
             }
         }
         let position = self.feed.position().version();
-        // Changes before the position of the feed cannot arrive any more.
+        // Changes before the position of the feed can no longer arrive.
         self.sent.retain(|_, version| *version > position);
         Ok(())
     }
@@ -271,7 +271,7 @@ impl Watch {
         let Some(id) = run_id_get(snapshot.as_ref(), self.call.project, number).await? else {
             return Ok(None);
         };
-        // If the id now belongs to another run, that run has a change of its own.
+        // If the id now belongs to another run, that run has its own change.
         let live = head_live(snapshot.as_ref(), self.call.project, &id).await?;
         let is_replaced = live.is_some_and(|live| live != number);
         if self.departed.len() > REMEMBERED {

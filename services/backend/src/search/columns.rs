@@ -20,7 +20,7 @@ use crate::error::{Error, Result};
 
 /// Maximum number of params in the query.
 const MAX_PATHS: usize = 4;
-/// Maximum number of their values in memory: 24 bytes each, plus texts.
+/// Maximum number of their values in memory: 24 bytes each, plus strings.
 const MAX_VALUES: usize = 500_000;
 /// Scanning documents is cheaper than fetching one in this many.
 const FETCH_FROM: usize = 8;
@@ -36,7 +36,7 @@ pub(super) struct ColumnVerdicts {
     pub(super) steps_left: u64,
 }
 
-/// The params a query reads, if columns can answer it; `None` if it reads more than params.
+/// The params a query reads, if columns can evaluate it; `None` if it reads more than params.
 pub(super) fn paths(query: &Query) -> Option<Vec<KeyPath>> {
     let needs = query.needs();
     let NeedSet::Only(paths) = &needs.params else { return None };
@@ -52,7 +52,7 @@ pub(super) struct RemainingScan {
     pub(super) query: Arc<Query>,
     /// The result of `paths`.
     pub(super) paths: Vec<KeyPath>,
-    /// Only documents before this key are left.
+    /// Only documents before this key remain to be read.
     pub(super) end: Key,
     pub(super) limits: QueryLimits,
 }

@@ -1,4 +1,4 @@
-//! Matching runs on their way to a client. While the client keeps up, they are sent as of the
+//! Delivery of matching runs to a client. While the client keeps up, they are sent as of the
 //! snapshot they were evaluated in; after a wait, the rest is read and evaluated again. So each
 //! run is sent as of one snapshot, and no run outlives its snapshot.
 
@@ -13,8 +13,8 @@ use super::{
 };
 use crate::error::{Error, Result};
 
-/// Bounds of the number of runs read again at a time: few at first, as a client that makes the
-/// server wait again wastes the work, then more and more.
+/// Bounds on the number of runs reread at a time. It starts low, because the work is wasted if
+/// the client makes the server wait again, and then grows.
 const REREAD_RUNS: [usize; 2] = [4, 64];
 
 /// Rank of a run among all matches, starting at 1; 0 if the preceding matches were not counted.
@@ -22,9 +22,10 @@ pub(crate) type Rank = u64;
 
 pub(crate) struct Delivery {
     pending: VecDeque<(RunNumber, Rank)>,
-    /// A page as of one snapshot, and how many of the pending runs it covers; those that still match are in it.
+    /// A page as of one snapshot, and how many of the pending runs it covers. It contains
+    /// those that still match.
     page: Option<(MatchPage, usize)>,
-    /// The run that took longer to read than its snapshot lived.
+    /// The run that took longer to read than the lifetime of its snapshot.
     late: Option<RunNumber>,
     /// Number of runs to read next.
     count: usize,
@@ -60,8 +61,8 @@ impl Delivery {
     }
 
     async fn read(&mut self, scanner: &mut RunScanner) -> Result<()> {
-        // A late run is read alone, as loading others with it may take longer than a
-        // snapshot lives.
+        // A late run is read alone, because loading others with it may take longer than
+        // a snapshot lives.
         let is_late = |(number, _): &(RunNumber, Rank)| Some(*number) == self.late;
         let count = if self.pending.front().is_some_and(is_late) { 1 } else { self.count };
         self.count = REREAD_RUNS[1].min(2 * self.count);

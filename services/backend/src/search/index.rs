@@ -1,6 +1,6 @@
-//! The part of the planner that reads the store: which rows answer a probe, how many there are,
-//! and which runs they list. Index rows may belong to deleted or changed runs; the documents
-//! decide.
+//! The part of the planner that reads the store: which rows satisfy a probe, how many there
+//! are, and which runs they list. Index rows may belong to deleted or changed runs; the
+//! documents decide.
 
 use std::{borrow::Cow, collections::VecDeque, ops::Bound};
 
@@ -19,7 +19,8 @@ use crate::{Deps, error::Result};
 
 /// Rows counted in the first and second rounds; the first finds a very selective probe quickly.
 const COUNTED: [u64; 2] = [2_000, 10_000];
-/// Rows counted for all probes of a plan together, as a query may have thousands of probes.
+/// Rows counted for all probes of a plan together, because a query may have thousands of
+/// probes.
 const COUNTED_IN_ALL: u64 = 200_000;
 /// A scan is cheaper for more than one in this many runs, so counting stops there.
 const SCAN_FROM: u64 = 6;
@@ -28,7 +29,7 @@ const PAGE: usize = 10_000;
 /// Maximum length of a key, close to the limit of the store.
 const MAX_KEY_BYTES: usize = 4_096;
 
-/// The rows that answer a probe.
+/// The rows that satisfy a probe.
 enum ProbeRows {
     /// Runs known without an index.
     Runs(Vec<RunNumber>),
@@ -90,7 +91,7 @@ fn estimates<'p>(runs: u64, counters: &[ProbeCounter<'p>]) -> ProbeCounts<'p> {
 /// A probe whose rows are being counted.
 struct ProbeCounter<'p> {
     probe: &'p Probe,
-    /// Number of rows counted; `None` if no index answers the probe.
+    /// Number of rows counted; `None` if no index covers the probe.
     count: Option<u64>,
     /// Ranges not counted yet.
     rest: VecDeque<Range>,
@@ -129,7 +130,7 @@ impl<'p> ProbeCounter<'p> {
     }
 }
 
-/// The rows of a probe; `None` if no index answers it.
+/// The rows of a probe; `None` if no index covers it.
 async fn rows_of(snapshot: &dyn Snapshot, project: Project, probe: &Probe) -> Result<Option<ProbeRows>> {
     let ranges = |ranges: Vec<Range>| {
         Some(ProbeRows::Ranges(ranges.into_iter().filter(|it| it.start < it.end).collect()))

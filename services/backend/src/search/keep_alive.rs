@@ -33,7 +33,7 @@ impl<'s, T> KeepAlive<'s, T> {
         loop {
             tokio::select! {
                 biased;
-                // Polled first, as it is usually ready.
+                // Polled first, because it is usually ready.
                 done = &mut work => return Ok(done),
                 () = self.sender.closed() => return Err(ClientDisconnect),
                 _ = self.ticks.tick() => drop(keep_alive_message().map(|message| self.sender.try_send(message))),

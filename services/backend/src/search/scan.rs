@@ -43,7 +43,7 @@ const SEQUENCES: usize = 4_096;
 pub(crate) struct MatchPage {
     pub(crate) snapshot: Box<dyn Snapshot>,
     pub(crate) matched: VecDeque<MatchedRun>,
-    /// The last of the requested runs, for which the page had no room.
+    /// The last of the requested runs, which did not fit in the page.
     pub(crate) unread: Vec<RunNumber>,
 }
 
@@ -57,8 +57,8 @@ pub(crate) struct RunScanner {
     columns: Option<Vec<KeyPath>>,
     checked: u64,
     total: u64,
-    /// All runs are scanned although the indexes know the matches exactly, as most runs
-    /// match.
+    /// All runs are scanned although the indexes know the matches exactly, because most
+    /// runs match.
     is_dense: bool,
 }
 
@@ -130,7 +130,7 @@ impl RunScanner {
         self.is_dense
     }
 
-    /// Counts runs examined outside of this scan.
+    /// Counts runs examined outside this scan.
     pub(crate) fn count_checked(&mut self, checked: usize) {
         self.checked += checked as u64;
     }
@@ -196,7 +196,7 @@ impl RunScanner {
             end: range.end.clone(),
             limits: self.filter.limits(),
         };
-        // A snapshot of its own, as this may take the lifetime of one.
+        // A separate snapshot, because this may take the lifetime of one.
         let snapshot = self.deps.store.snapshot().await?;
         if let Some(result) = columns::evaluate(snapshot.as_ref(), scan).await? {
             self.checked += result.verdicts.evaluated;

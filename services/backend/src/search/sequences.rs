@@ -148,7 +148,7 @@ struct SequenceSender<'s, K: SequenceKind> {
     bytes: usize,
 }
 
-/// A run that has not been sent completely.
+/// A run that has been sent only partly.
 struct OpenRun<S> {
     place: RunRef,
     /// Contains the requested parts until the first piece is sent.
@@ -259,7 +259,7 @@ impl<K: SequenceKind> SequenceSender<'_, K> {
             open.read += done;
             let bytes = read.iter().map(K::bytes).sum::<usize>();
             let is_alone = self.rows.is_empty() && pieces.is_empty() && open.is_partly_sent;
-            // Large data is sent in a message of its own.
+            // Large data is sent in a separate message.
             if !is_alone && self.bytes + prost::Message::encoded_len(&open.run) + bytes > SHARED_BYTES {
                 self.send_piece(delivery, open, std::mem::take(&mut pieces)).await?;
             }
@@ -276,7 +276,7 @@ impl<K: SequenceKind> SequenceSender<'_, K> {
         Ok(Ok(()))
     }
 
-    /// Sends the pending rows, and the given pieces of a run that is not complete.
+    /// Sends the pending rows, and the given pieces of an incomplete run.
     async fn send_piece(
         &mut self,
         delivery: &mut Delivery,

@@ -13,7 +13,7 @@ use matyan_value::{Context, Value, json};
 use super::run_reader::RunReader;
 use crate::{convert, error::Result};
 
-/// Series looked up at a time: each may take a read of its own, and a snapshot lives for five
+/// Series looked up at a time: each may need a separate read, and a snapshot lives for five
 /// seconds.
 const LOOKUPS_PER_READ: usize = 256;
 

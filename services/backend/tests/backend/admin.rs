@@ -280,7 +280,7 @@ async fn rule_13_a_tombstone_is_kept_as_long_as_its_run_may_come_back() {
     harness.end().await;
 }
 
-/// Recent blobs are kept, as the record that refers to them may be on its way; so are
+/// Recent blobs are kept, because the record that refers to them may be in flight; so are
 /// referenced blobs, and folders that belong to no run.
 #[tokio::test]
 async fn rule_16_unreferenced_blobs_are_cleaned_up_on_request() {

@@ -464,7 +464,7 @@ async fn rule_36_without_positions_a_replay_duplicates() {
     assert!(points(&after["a"]) > points(&before["a"]));
 }
 
-/// The positions of a store are meaningless for another log.
+/// The positions of a store are meaningless for a different log.
 #[tokio::test]
 async fn rule_36_positions_are_not_adopted_with_another_log() {
     let harness = Harness::new().await;

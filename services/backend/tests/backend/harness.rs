@@ -396,7 +396,7 @@ pub(crate) fn not_found<T>(answer: Result<T, Status>, resource: &str, id: &str) 
     let (code, reason, metadata) = failure(answer);
     let pair = |key: &str, value: &str| (key.to_owned(), value.to_owned());
     assert_eq!((code, reason.as_str()), (Code::NotFound, "NOT_FOUND"));
-    // Errors repeat only the beginning of a long id, as they travel in headers.
+    // Errors repeat only the beginning of a long id, because they travel in headers.
     let repeated = if id.len() > 1_024 { format!("{}…", &id[..1_024]) } else { id.to_owned() };
     assert_eq!(metadata, [pair("id", &repeated), pair("resource", resource)]);
 }

@@ -1,6 +1,6 @@
 //! Tests of the backend's services through generated clients, over an in-process transport: a
-//! real store, log, blob store and worker in a directory of their own. Client data passes
-//! through the log and the worker, as in production.
+//! real store, log, blob store and worker in a separate directory. Client data passes through
+//! the log and the worker, as in production.
 
 #![expect(
     clippy::unwrap_used,

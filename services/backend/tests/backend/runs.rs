@@ -28,7 +28,7 @@ async fn pages(client: &mut Client, request: ListRequest) -> Vec<Vec<String>> {
     }
 }
 
-/// If a run were hidden before its delete is in the log, it would disappear and then come back
+/// If a run were hidden before its delete is in the log, it would disappear and then reappear
 /// with its next record.
 #[tokio::test]
 async fn rule_12_a_run_whose_delete_is_not_in_the_log_is_not_hidden() {
@@ -161,8 +161,8 @@ async fn batches_ignore_unknown_ids() {
     harness.end().await;
 }
 
-/// One wait covers all missing ids, as it applies everything that was in the log when the call
-/// arrived.
+/// One wait covers all missing ids, because it applies everything that was in the log when the
+/// call arrived.
 #[tokio::test]
 async fn a_call_waits_only_once_for_a_lagging_log() {
     let mut harness = Harness::with_idle_workers().await;

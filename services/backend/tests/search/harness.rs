@@ -1,4 +1,4 @@
-//! A backend over an embedded store in a directory of its own, with runs written from specs.
+//! A backend over an embedded store in its own directory, with runs written from specs.
 
 use std::{sync::Arc, time::Duration};
 

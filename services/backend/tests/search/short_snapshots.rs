@@ -86,7 +86,7 @@ impl Snapshot for ShortLivedSnapshot {
     }
 }
 
-/// A harness whose snapshots allow the given number of reads each, once that is set.
+/// A harness whose snapshots each allow the given number of reads, once that number is set.
 async fn short_lived() -> (Harness, Arc<AtomicU64>) {
     let directory = tempfile::tempdir().unwrap();
     let store = EmbeddedStore::open(directory.path().join("store"), Default::default()).await.unwrap();
@@ -95,7 +95,7 @@ async fn short_lived() -> (Harness, Arc<AtomicU64>) {
     (Harness::over(store, layer, directory).await, reads)
 }
 
-/// A run whose params are stored in rows of their own.
+/// A run whose params are stored in separate rows.
 fn large(id: &str, at: i64) -> RunSpec {
     let mut run = spec(id, at);
     let (seed, text) = (at % 7, "x".repeat(20_000));
@@ -273,7 +273,7 @@ struct ChangingStore {
 
 impl ChangingStore {
     /// The state of the run in a round. Its params are alternately in the document and in
-    /// rows of their own.
+    /// separate rows.
     fn at(round: u64) -> RunSpec {
         let at = round.cast_signed();
         let mut run = RunSpec { name: format!("name {round}"), ..large("r", at) };
@@ -297,7 +297,7 @@ impl ChangingStore {
 impl Store for ChangingStore {
     async fn snapshot(&self) -> Result<Box<dyn Snapshot>> {
         let round = self.round.fetch_add(1, Ordering::Relaxed);
-        // Blocks, as the compiler cannot prove that this future is `Send`.
+        // Blocks, because the compiler cannot prove that this future is `Send`.
         let change = || Handle::current().block_on(self.harness.change(self.number, &Self::at(round)));
         tokio::task::block_in_place(change);
         self.store.snapshot().await

@@ -249,7 +249,7 @@ async fn objects_are_read_once() {
         let record_range = Some(StepRange { start, stop: None });
         Some(Selection { record_density, record_range, ..Selection::default() })
     };
-    // The density is not less than the number of objects, so all of them are read.
+    // The density is at least the number of objects, so all of them are read.
     for (selection, steps, most) in
         [(selection(500, None), 500, 12 << 20), (selection(0, Some(100)), 400, 10 << 20)]
     {

@@ -99,7 +99,7 @@ impl Dictionary {
             return Problem::new(problem.field, format!("of series {number} {}", problem.reason));
         }
         let reason = match (number as usize) < self.len {
-            true => format!("{number} is over the limit of {} series per run", limits::SERIES_PER_RUN),
+            true => format!("{number} exceeds the limit of {} series per run", limits::SERIES_PER_RUN),
             false => format!("{number} is not defined: the dictionary has {} entries", self.len),
         };
         Problem::new("series", reason)

@@ -1,5 +1,5 @@
 //! The rejected items of a batch. Adjacent items with the same problem share an entry, and only
-//! the first entries are kept, so that an answer stays small whatever a client sends.
+//! the first entries are kept, so that a response stays small no matter what a client sends.
 
 use matyan_proto::ingest::v1 as pb;
 
@@ -50,7 +50,7 @@ impl Rejections {
         self.total
     }
 
-    /// Converts to the fields of an answer: the first entries, and the total number of
+    /// Converts to the fields of a response: the first entries, and the total number of
     /// items.
     pub(crate) fn into_parts(self) -> (Vec<pb::Rejection>, u32) {
         (self.entries, self.total as u32)

@@ -47,7 +47,8 @@ fn rejected(checked: CheckedBatch) -> Vec<(u32, u32, String)> {
     entries.into_iter().map(|entry| (entry.item, entry.count, entry.field)).collect()
 }
 
-/// Checks that the event is refused with this field, and that a good event after it is kept.
+/// Checks that the event is refused with an error for the given field, and that a good event
+/// after it is kept.
 #[track_caller]
 fn check_refused(kind: Kind, field: &str) {
     let batch = pb::IngestionBatch { events: vec![event(kind), tag("good")], ..Default::default() };
@@ -388,7 +389,7 @@ fn objects_are_checked() {
         let value = map(&[("type", "image"), ("s3_key", key)]);
         check_refused(Kind::LogObject(pb::LogObject { value, ..object.clone() }), "s3_key");
     }
-    // Accepted like in Matyan 0.3; there are no blobs outside of a run's folder.
+    // Accepted, as in Matyan 0.3; there are no blobs outside a run's folder.
     check_accepted(Kind::LogObject(pb::LogObject { value: map(&[("s3_key", "k")]), ..object }));
 }
 

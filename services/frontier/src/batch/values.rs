@@ -27,7 +27,7 @@ pub(super) fn check_list(field: &'static str, bytes: &[u8]) -> Result<(), Proble
 fn check(field: &'static str, bytes: &[u8]) -> Result<(), Problem> {
     cbor::check(bytes).map_err(|error| match error {
         CborError::Trailing { .. } => Problem::new(field, "has bytes after its value"),
-        error => Problem::new(field, format!("is not sound CBOR: {error}")),
+        error => Problem::new(field, format!("is not valid CBOR: {error}")),
     })
 }
 
@@ -46,7 +46,7 @@ pub(super) fn check_context(text: &str) -> Result<(), Problem> {
         }
         Ok(JsonToken { kind: JsonKind::Object | JsonKind::Null, .. }) => Ok(()),
         Ok(_) => Err(Problem::new(FIELD, "is not an object")),
-        Err(error) => Err(Problem::new(FIELD, format!("is not JSON at byte {}", error.at))),
+        Err(error) => Err(Problem::new(FIELD, format!("is not valid JSON at byte {}", error.at))),
     }
 }
 
@@ -81,12 +81,12 @@ mod tests {
     #[test]
     fn unsound_values_are_refused() {
         for (cbor, reason) in [
-            ("a1", "not sound"),
+            ("a1", "not valid CBOR"),
             ("a10101", "not text"),
-            ("a161ff01", "not sound"),
-            ("bf6161", "not sound"),
+            ("a161ff01", "not valid CBOR"),
+            ("bf6161", "not valid CBOR"),
             ("a000", "after its value"),
-            ("a161619bffffffffffffffff00", "not sound"),
+            ("a161619bffffffffffffffff00", "not valid CBOR"),
         ] {
             check_refused(check_map("value", &hex::decode(cbor).unwrap()), reason);
         }

@@ -62,7 +62,7 @@ fn artifact_paths_stay_inside_the_run() {
         check_path_refused(path);
     }
     assert!(presign("", "run", "a/.matyan").is_ok() && presign("", "run", ".matyan2/x").is_ok());
-    // Short enough by itself, but not as part of a blob key.
+    // Short enough on its own, but not as part of a blob key.
     check_path_refused(&"x".repeat(1_022));
 }
 

@@ -21,7 +21,7 @@ use tonic::Code;
 use super::harness::*;
 use crate::Settings;
 
-/// A hold time within which the log of a busy machine still answers.
+/// A hold time within which the log of a busy machine still responds.
 const LONG_ENOUGH: Duration = Duration::from_secs(3);
 
 /// Sequences that a worker would apply: those that continue their producer's sequence.
@@ -142,7 +142,7 @@ async fn a_log_that_never_answers_ends_the_stream() {
     assert_eq!((last, ended.unwrap_err().code()), (0, Code::Unavailable));
 }
 
-/// The client has not read its answers when the log fails; none of them can be merged.
+/// The client has not read its responses when the log fails, and none of them can be merged.
 #[tokio::test]
 async fn durable_batches_are_acknowledged_before_the_stream_fails() {
     const DURABLE: usize = 10;
@@ -189,7 +189,7 @@ async fn a_repeated_batch_in_flight_is_not_appended_again() {
     assert!(env.entries().await.iter().map(|entry| entry.sequence).eq(1..=2));
 }
 
-/// Sends batches of this size in an endless loop, and counts them.
+/// Sends batches of the given size in an endless loop, and counts them.
 fn flood(stream: &Stream, bytes: usize) -> (Arc<AtomicUsize>, tokio::task::JoinHandle<()>) {
     let (sender, sent) = (stream.sender(), Arc::new(AtomicUsize::new(0)));
     let count = sent.clone();
@@ -206,8 +206,8 @@ fn flood(stream: &Stream, bytes: usize) -> (Arc<AtomicUsize>, tokio::task::JoinH
     (sent, task)
 }
 
-/// Lets all tasks run until nothing changes any more: they share one thread, and the log does
-/// not answer.
+/// Lets all tasks run until nothing changes: they share one thread, and the log does not
+/// respond.
 async fn settle() {
     for _ in 0..10_000 {
         tokio::task::yield_now().await;
@@ -304,8 +304,8 @@ async fn batches_that_grow_as_json_are_counted_at_their_grown_size() {
     assert_eq!(env.metric("matyan_ingest_in_flight_bytes"), 0.0);
 }
 
-/// A batch that may outgrow the whole budget waits for some room, but not until all other
-/// batches are done.
+/// A batch that may outgrow the whole budget waits for some room, but not for all other batches
+/// to finish.
 #[tokio::test]
 async fn a_large_batch_as_json_is_held_together_with_others() {
     let total_bytes = 4 << 20;
@@ -324,7 +324,8 @@ async fn a_large_batch_as_json_is_held_together_with_others() {
 
 #[tokio::test]
 async fn acknowledgements_of_a_run_that_sends_too_fast_are_delayed() {
-    // The first batch uses up the burst; the second is due when it is paid for.
+    // The first batch uses up the burst; the second is acknowledged once the rate allows for
+    // it.
     let bytes = heavy(10_000).encoded_len() as u64;
     let env = TestEnv::with(Settings { run_bytes_per_second: bytes, ..Settings::default() }).await;
     let start = tokio::time::Instant::now();

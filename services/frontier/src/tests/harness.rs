@@ -216,7 +216,7 @@ impl Stream {
         self.answers.message().await
     }
 
-    /// Reads answers until this sequence is acknowledged, and returns that answer.
+    /// Reads responses until this sequence is acknowledged, and returns that response.
     pub(super) async fn acknowledged(&mut self, sequence: u64) -> pb::StreamResponse {
         loop {
             let answer = self.answer().await.unwrap().expect("the stream has not ended");
@@ -227,13 +227,13 @@ impl Stream {
         }
     }
 
-    /// Reads answers until at least this sequence is acknowledged.
+    /// Reads responses until at least this sequence is acknowledged.
     pub(super) async fn reached(&mut self, sequence: u64) {
         while self.answer().await.unwrap().expect("the stream has not ended").sequence < sequence {}
     }
 
-    /// Stops sending, reads all answers, and returns the last acknowledged sequence and the
-    /// stream's result.
+    /// Stops sending, reads all responses, and returns the last acknowledged sequence and
+    /// the stream's result.
     pub(super) async fn finish(self) -> (u64, Result<(), Status>) {
         let Self { requests, mut answers } = self;
         drop(requests);

@@ -289,7 +289,7 @@ async fn an_empty_stream_ends_without_an_error() {
     assert_eq!(stream.finish().await.1.ok(), Some(()));
 }
 
-/// A client that never reads its answers blocks nothing: they are merged.
+/// A client that never reads its responses blocks nothing: they are merged.
 #[tokio::test]
 async fn answers_that_are_not_read_are_merged() {
     let env = TestEnv::new().await;

@@ -50,7 +50,7 @@ async fn a_hanging_log_is_reported() {
     tokio::time::pause();
     let answer = client(&env).readiness(pb::ReadinessRequest::default()).await.unwrap().into_inner();
     assert!(!answer.ready, "{answer:?}");
-    assert_eq!(answer.checks[0].message, "no answer within 2 s");
+    assert_eq!(answer.checks[0].message, "no response within 2 s");
 }
 
 #[tokio::test]

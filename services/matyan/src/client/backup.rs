@@ -28,8 +28,7 @@ type Client = BackupServiceClient<Channel>;
 
 /// Blobs read concurrently: enough to hide the latency of a remote blob store.
 const CONCURRENT_BLOBS: usize = 8;
-/// Attempts at reading a run, as one that is written to at the same time may have to be read
-/// again.
+/// Maximum attempts at reading a run: a run that is being written to may have to be read again.
 const ATTEMPTS: usize = 5;
 
 const BACKUP_EXAMPLES: &str = "\
@@ -147,7 +146,9 @@ fn print_summary(
 /// Parses a date, or a date and a time, in UTC unless it has an offset.
 fn since(text: &str) -> Result<i64, Error> {
     let wrong = || {
-        Error::Message(format!("invalid date `{text}`: use one such as 2026-01-31 or 2026-01-31T12:00:00Z"))
+        Error::Message(format!(
+            "invalid date `{text}`: use a date such as 2026-01-31 or 2026-01-31T12:00:00Z"
+        ))
     };
     let moment = OffsetDateTime::parse(text, &Iso8601::DEFAULT)
         .or_else(|_| PrimitiveDateTime::parse(text, &Iso8601::DEFAULT).map(PrimitiveDateTime::assume_utc))
@@ -156,7 +157,7 @@ fn since(text: &str) -> Result<i64, Error> {
     i64::try_from(moment.unix_timestamp_nanos() / 1_000).map_err(|_| wrong())
 }
 
-/// Where the backup comes from. The log positions come first, before any run is read.
+/// The origin of the backup. The log positions come first, before any run is read.
 async fn read_origin(client: &mut Client, server: &str) -> Result<BackupOrigin, Error> {
     let mut messages = client.read_project(ReadProjectRequest {}).await?.into_inner();
     let first = messages.message().await?.and_then(|message| message.content);

@@ -93,7 +93,7 @@ pub(crate) enum JobsCommand {
         #[arg(long)]
         dry_run: bool,
     },
-    /// Finish active runs that have sent nothing for some time
+    /// Finish active runs that have not sent any data for some time
     FinishStale {
         /// Time without data
         #[arg(long, value_name = "HOURS", default_value = "24", value_parser = hours)]
@@ -104,7 +104,7 @@ pub(crate) enum JobsCommand {
     },
     /// Delete blobs of deleted runs
     CleanupOrphanBlobs {
-        /// Number of deleted runs to check; 0: all
+        /// Number of deleted runs to check; 0 means all
         #[arg(long, value_name = "COUNT", default_value_t = 0)]
         limit: u32,
         /// Also delete blobs that no run refers to, if they are older than a week
@@ -165,7 +165,7 @@ fn hours(text: &str) -> Result<f64, String> {
     }
 }
 
-/// Hours in seconds, at least 1, as 0 means the default.
+/// Hours in seconds, at least 1, because 0 means the default.
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,

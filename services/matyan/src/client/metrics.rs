@@ -40,7 +40,7 @@ pub(crate) struct MetricsFlags {
     /// Draw a plot
     #[arg(long, requires = "name", conflicts_with = "json")]
     plot: bool,
-    /// Maximum number of points, spread over all steps; 0: every point
+    /// Maximum number of points, spread over all steps; 0 means every point
     #[arg(long, default_value_t = 20)]
     points: u32,
     /// Width of a plot in columns
@@ -98,8 +98,8 @@ fn list(series: &[SeriesInfo], out: &mut Output) -> Result<(), Error> {
     Ok(out.table(["METRIC", "CONTEXT", "TYPE", "POINTS", "LAST STEP", "LAST"], &rows)?)
 }
 
-/// Selects the series to read. A context is left for the server to resolve, as only it knows
-/// which contexts are equal.
+/// Selects the series to read. Contexts are resolved by the server, because only it knows which
+/// ones are equal.
 fn selection(flags: &MetricsFlags, series: &[SeriesInfo]) -> RunSelection {
     let run_id = flags.run.clone();
     match (&flags.name, &flags.context) {

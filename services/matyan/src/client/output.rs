@@ -45,7 +45,7 @@ impl Output {
         Ok(())
     }
 
-    /// Prints the beginning of a question: without a line end, and flushed.
+    /// Prints the beginning of a question without a newline, and flushes it.
     pub(super) fn prompt(&mut self, text: &str) -> io::Result<()> {
         write!(self.out, "{text}")?;
         self.out.flush()

@@ -40,7 +40,7 @@ pub(crate) enum ParkedCommand {
         /// Only items of this run
         #[arg(long)]
         run: Option<String>,
-        /// Maximum number of items; 0: all
+        /// Maximum number of items; 0 means all
         #[arg(long, default_value_t = 20)]
         limit: u32,
     },

@@ -12,7 +12,7 @@ pub(super) struct Progress {
 }
 
 impl Progress {
-    /// A bar over `total` items, named by `what`; 0 if the total is not yet known.
+    /// A bar over `total` items, labeled with `what`; 0 if the total is not yet known.
     pub(super) fn new(total: u64, what: &str, is_quiet: bool) -> Self {
         let target = if is_quiet { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
         let bar = ProgressBar::with_draw_target(None, target);

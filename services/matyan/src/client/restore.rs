@@ -55,12 +55,12 @@ struct RestoreSummary {
     positions: Option<Positions>,
 }
 
-/// How the server took the log positions of the archive.
+/// How the server handled the log positions of the archive.
 #[derive(Clone, Copy, Debug, Default)]
 struct Positions {
     taken: bool,
     records_lost: u64,
-    /// The archive holds only some of the runs.
+    /// The archive contains only some of the runs.
     filtered: bool,
 }
 
@@ -232,8 +232,8 @@ impl RestoreSession<'_> {
         Ok(answer)
     }
 
-    /// Restores notes one by one, as the run of a note may exist neither here nor in the
-    /// archive.
+    /// Restores notes one by one, because the run of a note may exist neither here nor in
+    /// the archive.
     async fn notes(&mut self, notes: Vec<Entity>) -> Result<(), Error> {
         for note in notes {
             match self.send(RestoreProjectRequest { entities: vec![note], ..Default::default() }).await {
@@ -405,7 +405,7 @@ fn steps(
 }
 
 /// Fills in the names of experiments in notes, which have only their ids: an experiment may get
-/// another id where it is restored.
+/// a different id when it is restored.
 fn name_experiments(entities: &mut [Entity]) {
     let names: HashMap<String, String> = entities
         .iter()

@@ -122,8 +122,8 @@ async fn list(
     }
 }
 
-/// Error for an invalid query, with a mark below the position that the server's explanation
-/// gives.
+/// Error for an invalid query, with a marker below the position given in the server's
+/// explanation.
 async fn query_error(channel: Channel, text: &str, status: tonic::Status) -> Error {
     let request = ExplainRequest { kind: SearchKind::Runs.into(), query: Some(query(text)) };
     let explained = client!(SearchServiceClient, channel).explain(request).await;
@@ -137,7 +137,7 @@ async fn query_error(channel: Channel, text: &str, status: tonic::Status) -> Err
     }
 }
 
-/// The line of the query, and below it a mark with what was expected.
+/// The line of the query, with a marker below it that shows what was expected.
 fn error_marker(text: &str, error: &QueryError) -> String {
     let Some(shown) = text.lines().nth((error.line as usize).wrapping_sub(1)) else { return String::new() };
     let blank = " ".repeat((error.column as usize).saturating_sub(1));
@@ -232,7 +232,7 @@ fn explained_json(answer: &ExplainResponse) -> Value {
     })
 }
 
-/// Fetches the series and artifacts that did not fit into the message of a run.
+/// Fetches the series and artifacts that did not fit in the message of a run.
 async fn complete(run: &mut Run, channel: Channel) -> Result<(), Error> {
     let run_id = || run.run_id.clone();
     if run.more_series {
@@ -255,7 +255,7 @@ async fn complete(run: &mut Run, channel: Channel) -> Result<(), Error> {
 }
 
 async fn show(channel: Channel, run_id: String, system: bool, out: &mut Output) -> Result<(), Error> {
-    // All series types that this version knows.
+    // All series types that this version supports.
     let types = (1..).map_while(|number| SeriesType::try_from(number).ok()).map(i32::from).collect();
     let parts = RunParts {
         props: true,

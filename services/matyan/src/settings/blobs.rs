@@ -147,7 +147,7 @@ fn azure(container: &str, lifetime: Duration, from: &Sources, reader: &mut Reade
     }
 }
 
-/// The bucket in the URI if it has one, else the one in the variable.
+/// The bucket named in the URI, or otherwise the one in the variable.
 fn bucket_name(in_uri: &str, name: SettingName, what: &str, from: &Sources, reader: &mut Reader) -> String {
     if !in_uri.is_empty() {
         return in_uri.to_owned();

@@ -92,14 +92,16 @@ pub(super) fn secret(role: Role, from: &Sources, reader: &mut Reader) -> Option<
         None if signs && !has_data_dir(role, from) => {
             reader.refuse(
                 variable(names::BLOB_URI_SECRET),
-                "not set; set the same random text for every backend and frontier",
+                "not set; use the same random string for every backend and frontier",
             );
         }
         Some(found)
             if found.value == DEVELOPMENT_BLOB_SECRET && is_production(from, &mut Reader::default()) =>
         {
-            reader
-                .refuse(variable(names::BLOB_URI_SECRET), "the published development key; set a random text");
+            reader.refuse(
+                variable(names::BLOB_URI_SECRET),
+                "set to the published development key; use a random string",
+            );
         }
         _ => {}
     }

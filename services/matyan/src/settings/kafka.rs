@@ -77,7 +77,7 @@ fn brokers(uri: &str, production: bool, from: &Sources, reader: &mut Reader) -> 
 fn check_names(TopicNames { ingestion, control, dead_letters }: &TopicNames, reader: &mut Reader) {
     let mut differ = |name: SettingName, topic: &String, others: &[&String]| {
         if others.contains(&topic) {
-            let problem = format!("another topic has the name `{topic}` too; use different names");
+            let problem = format!("another topic is also named `{topic}`; use different names");
             reader.refuse(name.variables[0], problem);
         }
     };

@@ -35,8 +35,9 @@ pub(super) fn address(text: &str) -> Result<IpAddr, String> {
     if text == "localhost" {
         return Ok(Ipv4Addr::LOCALHOST.into());
     }
-    text.parse()
-        .map_err(|_| "is not an IP address; use one such as 127.0.0.1, or 0.0.0.0 for every interface".into())
+    text.parse().map_err(|_| {
+        "is not an IP address; use an address such as 127.0.0.1, or 0.0.0.0 for every interface".into()
+    })
 }
 
 pub(super) fn port(text: &str) -> Result<u16, String> {
@@ -47,9 +48,8 @@ pub(super) fn port(text: &str) -> Result<u16, String> {
 pub(super) fn port_or_none(text: &str) -> Result<u16, String> {
     match text.parse::<i64>() {
         Ok(..=0) => Ok(0),
-        Ok(port) => {
-            u16::try_from(port).map_err(|_| "is not a port; use one from 1 to 65535, or 0 for none".into())
-        }
+        Ok(port) => u16::try_from(port)
+            .map_err(|_| "is not a port; use a number from 1 to 65535, or 0 for none".into()),
         Err(_) => Err("is not a port; use a number from 1 to 65535, or 0 for none".into()),
     }
 }
@@ -89,7 +89,8 @@ pub(super) fn endpoint(text: &str) -> Result<String, String> {
     match uri {
         Some(_) => Ok(text.to_owned()),
         None => {
-            Err("is not a collector address; use one such as http://127.0.0.1:4317, its gRPC port".into())
+            Err("is not a collector address; use an address such as http://127.0.0.1:4317, its gRPC port"
+                .into())
         }
     }
 }
@@ -128,7 +129,7 @@ pub(super) fn lifetime(text: &str) -> Result<Duration, String> {
 pub(super) fn connections(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(count @ 1..=MAX_CONNECTIONS) => Ok(count),
-        _ => Err(format!("is not a number of connections; use one from 1 to {MAX_CONNECTIONS}")),
+        _ => Err(format!("is not a number of connections; use a number from 1 to {MAX_CONNECTIONS}")),
     }
 }
 
@@ -159,7 +160,9 @@ pub(super) fn origins(text: &str) -> Result<Vec<String>, String> {
     let origins = match serde_json::from_str::<Vec<String>>(text) {
         Ok(origins) => origins,
         Err(_) if text.starts_with('[') => {
-            return Err("is not a JSON array of strings; use one such as [\"https://ui.example\"]".into());
+            return Err(
+                "is not a JSON array of strings; use an array such as [\"https://ui.example\"]".into()
+            );
         }
         Err(_) => text.split(',').map(|origin| origin.trim().to_owned()).collect(),
     };
@@ -219,7 +222,7 @@ pub(super) fn base_path(text: &str) -> Result<String, String> {
     match path.strip_prefix('/') {
         Some(rest) if rest.split('/').all(is_plain) => Ok(path.to_owned()),
         None if path.is_empty() => Ok(String::new()),
-        _ => Err("is not a path; use one such as /matyan".into()),
+        _ => Err("is not a path; use a path such as /matyan".into()),
     }
 }
 
@@ -291,7 +294,7 @@ pub(super) fn fdb_api_version(text: &str) -> Result<(), String> {
 pub(super) fn attempts(text: &str) -> Result<u32, String> {
     match text.parse() {
         Ok(count @ 1..=MAX_ATTEMPTS) => Ok(count),
-        _ => Err(format!("is not a number of attempts; use one from 1 to {MAX_ATTEMPTS}")),
+        _ => Err(format!("is not a number of attempts; use a number from 1 to {MAX_ATTEMPTS}")),
     }
 }
 
@@ -309,14 +312,14 @@ pub(super) fn delay(text: &str) -> Result<Duration, String> {
 pub(super) fn partitions(text: &str) -> Result<u32, String> {
     match text.parse() {
         Ok(count @ 1..=MAX_PARTITIONS) => Ok(count),
-        _ => Err(format!("is not a number of partitions; use one from 1 to {MAX_PARTITIONS}")),
+        _ => Err(format!("is not a number of partitions; use a number from 1 to {MAX_PARTITIONS}")),
     }
 }
 
 pub(super) fn replicas(text: &str) -> Result<u16, String> {
     match text.parse() {
         Ok(count @ 1..=MAX_REPLICAS) => Ok(count),
-        _ => Err(format!("is not a number of replicas; use one from 1 to {MAX_REPLICAS}")),
+        _ => Err(format!("is not a number of replicas; use a number from 1 to {MAX_REPLICAS}")),
     }
 }
 

@@ -1,5 +1,5 @@
 //! A secret text that is never printed: not in log lines, errors, or `{:?}`. Deliberately
-//! absent: wiping it from memory, as the same bytes are also in the environment.
+//! absent: wiping it from memory, because the same bytes are also in the environment.
 
 use std::fmt;
 

@@ -297,7 +297,7 @@ fn all_violations_of_kafka_settings_are_reported_together() {
         ],
         &[
             "KAFKA_DATA_INGESTION_TOPIC: `a b` (from KAFKA_DATA_INGESTION_TOPIC in the environment) is not a valid Kafka name",
-            "KAFKA_DEAD_LETTERS_TOPIC: another topic has the name `same` too; use",
+            "KAFKA_DEAD_LETTERS_TOPIC: another topic is also named `same`; use",
             "KAFKA_DATA_INGESTION_PARTITIONS: `0` (from KAFKA_DATA_INGESTION_PARTITIONS in the environment) is not a number",
             "KAFKA_SASL_MECHANISM: `GSSAPI` (from KAFKA_SASL_MECHANISM in the environment) is not supported; use",
             "KAFKA_CA_FILE: `/nowhere` (from KAFKA_CA_FILE in the environment) cannot be read",

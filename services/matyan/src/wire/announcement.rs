@@ -1,5 +1,5 @@
-//! Announcement that everything is ready, for people and for waiting programs: the banner, and
-//! the file of `--ready-file`.
+//! Announces that everything is ready, to users and to waiting programs: the banner, and the
+//! file given with `--ready-file`.
 
 use std::{
     io::{self, Write},

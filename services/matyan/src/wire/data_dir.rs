@@ -34,7 +34,7 @@ pub(crate) enum Error {
 #[derive(Debug)]
 pub(crate) struct DataDir {
     path: PathBuf,
-    /// Locked until it is dropped; the operating system releases the lock however the
+    /// Locked until it is dropped; the operating system releases the lock no matter how the
     /// process ends.
     _lock: File,
 }

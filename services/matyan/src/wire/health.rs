@@ -1,5 +1,5 @@
 //! The gRPC health service, which reports readiness: clients that watch it need not poll, and
-//! learn of a shutdown before their connection is closed.
+//! see a shutdown before their connection is closed.
 
 use std::time::Duration;
 

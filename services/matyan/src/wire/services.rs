@@ -91,7 +91,7 @@ impl Services {
             edges.push(edge.clone());
             start_port(&mut ports, "the metrics port", listener, tls.clone(), edge);
         }
-        // Health must be correct before the ports are announced.
+        // Health must be accurate before the ports are announced.
         health::check(&reporter, &services).await;
         let mut health = Tasks::default();
         health.spawn("the health reporter", |stop| async move {
@@ -116,9 +116,9 @@ impl Services {
     pub(crate) async fn stop(mut self, patience: Duration) {
         self.health.stop().await;
         let drained = async {
-            // Sockets end first, as what they have read still goes to the frontier.
-            // Frontier streams come next, which would keep their connections open.
-            // After that the ports wait only for short calls.
+            // Sockets end first, because what they have read still goes to the
+            // frontier. Frontier streams come next, which would keep their
+            // connections open. After that the ports wait only for short calls.
             join_all(self.edges.iter().map(Edge::drain)).await;
             if let Some(frontier) = &self.frontier {
                 frontier.drain().await;
@@ -130,7 +130,7 @@ impl Services {
             self.ports.stop().await;
         };
         if timeout(patience, drained).await.is_err() {
-            tracing::warn!(?patience, "connections did not end in time; closing them");
+            tracing::warn!(?patience, "timed out waiting for connections to end; closing them");
         }
         if let Some(backend) = &self.backend {
             backend.stop().await;

@@ -32,7 +32,7 @@ impl Signals {
     /// Acknowledged data is safe even then.
     pub(crate) async fn exit_on_next(&mut self) -> ! {
         let (name, kind) = self.next().await;
-        tracing::warn!(signal = name, "second signal; exiting immediately");
+        tracing::warn!(signal = name, "received second signal; exiting immediately");
         std::process::exit(EXIT_BASE + kind.as_raw_value());
     }
 }

@@ -34,7 +34,7 @@ pub(crate) struct Substrates {
 }
 
 impl Substrates {
-    /// Opens all three concurrently, as each waits for the disk.
+    /// Opens all three concurrently, because each waits for the disk.
     pub(crate) async fn open(
         settings: &Settings,
         network: &Network,
@@ -66,8 +66,8 @@ impl Substrates {
         }
     }
 
-    /// Closes them; called when nothing uses them any more. The store goes first: the log
-    /// still has everything that the store loses.
+    /// Closes them; called once nothing uses them. The store is closed first: the log still
+    /// has everything that the store might lose.
     pub(crate) async fn close(&self, patience: Duration) -> Result<(), Error> {
         if let Some(store) = &self.store {
             store.close().await?;
@@ -117,6 +117,6 @@ async fn create_bucket(settings: &Settings, cloud: &Cloud) {
     match timeout(BUCKET_TIMEOUT, cloud.create_bucket(clock::now_us())).await {
         Ok(Ok(created)) => tracing::info!(bucket = cloud.uri(), ?created, "blob bucket is ready"),
         Ok(Err(error)) => tracing::warn!(bucket = cloud.uri(), %error, "failed to create the blob bucket"),
-        Err(_) => tracing::warn!(bucket = cloud.uri(), "timed out while creating the blob bucket"),
+        Err(_) => tracing::warn!(bucket = cloud.uri(), "timed out creating the blob bucket"),
     }
 }

@@ -1,5 +1,5 @@
-//! A gRPC server with a span for each call, which continues the caller's trace and lasts until the
-//! last answer is sent.
+//! A gRPC server with a span for each call, which continues the caller's trace and lasts until
+//! the last response is sent.
 
 use http::{Request, Response};
 use matyan_record::{
@@ -20,7 +20,8 @@ where
     S::Future: Send,
     S::Error: std::fmt::Display + 'static,
 {
-    // Failures are logged where they are answered; here they would be logged twice.
+    // Failures are logged where the response is built; logging them here as well would
+    // duplicate them.
     let spans = TraceLayer::new_for_grpc()
         .make_span_with(span)
         .on_request(())

@@ -17,8 +17,8 @@ use super::{
 };
 use crate::settings::{Role, Settings};
 
-/// Time limit for stopping workers: longer than a transaction may take, and more than a healthy
-/// worker needs. The store is closed afterwards.
+/// Time limit for stopping workers: longer than a transaction may take, and longer than a
+/// healthy worker needs. The store is closed afterwards.
 const STOP_TIMEOUT: Duration = Duration::from_secs(8);
 
 pub(crate) struct Workers {
@@ -41,7 +41,7 @@ impl Workers {
         };
         let metrics = Metrics::new(registry)?;
         if role.has_ingest_worker() {
-            // A separate token, as the fold thread stops after ingestion.
+            // A separate token, because the fold thread stops after ingestion.
             let stop_fold = CancellationToken::new();
             let fold = FoldThread::start(deps.clone(), metrics.clone(), stop_fold.clone());
             let (notices, thread) = fold.map_err(Error::SetUp)?;
@@ -95,13 +95,13 @@ impl Workers {
     /// current work has not been acknowledged, and will be repeated.
     pub(crate) async fn stop(&mut self) {
         if timeout(STOP_TIMEOUT, self.tasks.stop()).await.is_err() {
-            tracing::warn!(?STOP_TIMEOUT, "workers did not stop in time; aborting them");
+            tracing::warn!(?STOP_TIMEOUT, "timed out stopping workers; aborting them");
             self.tasks.abort().await;
         }
         if let Some((thread, stop)) = self.fold.take() {
             stop.cancel();
             if timeout(STOP_TIMEOUT, thread.finish()).await.is_err() {
-                tracing::warn!(?STOP_TIMEOUT, "the fold thread did not stop in time; abandoning it");
+                tracing::warn!(?STOP_TIMEOUT, "timed out stopping the fold thread; abandoning it");
             }
         }
     }

@@ -14,8 +14,8 @@ use tokio::{
 
 use super::{RunKey, park::DeadLetter};
 
-/// Capacity for waiting copies: 16 MiB in units of 4 KiB, at least one per copy. A larger item
-/// takes all of it.
+/// Capacity for waiting copies: 16 MiB in units of 4 KiB, at least one unit per copy. A larger
+/// item takes all of it.
 const ROOM: usize = 4_096;
 const ROOM_UNIT_BYTES: usize = 4 << 10;
 /// Timeout for one append, during which later copies wait; also the timeout for draining at
@@ -49,9 +49,9 @@ impl DeadLetterQueue {
                 match tokio::time::timeout(WAIT, log.append(Topic::DeadLetters, records)).await {
                     Ok(Ok(_)) => continue,
                     Ok(Err(error)) => {
-                        tracing::warn!(%error, "failed to copy dead letters; the store still has them")
+                        tracing::warn!(%error, "failed to copy dead letters; they remain in the store")
                     }
-                    Err(_) => tracing::warn!("timed out copying dead letters; the store still has them"),
+                    Err(_) => tracing::warn!("timed out copying dead letters; they remain in the store"),
                 }
                 lost.inc_by(count as u64);
             }
@@ -69,7 +69,7 @@ impl DeadLetterQueue {
         let Ok(room) = self.room.clone().try_acquire_many_owned(units) else {
             self.dropped.inc_by(parked.len() as u64);
             return tracing::warn!(
-                "dropped copies of dead letters: the queue is full; the store still has them"
+                "dropped copies of dead letters because the queue is full; they remain in the store"
             );
         };
         let copy = |item: &DeadLetter| NewRecord {
@@ -100,9 +100,7 @@ impl DeadLetterTask {
             Ok(Err(error)) => tracing::error!(%error, "the dead-letter task panicked"),
             Err(_) => {
                 self.0.abort();
-                tracing::warn!(
-                    "timed out draining dead letters; some were not copied, the store still has them"
-                );
+                tracing::warn!("timed out draining dead letters; uncopied ones remain in the store");
             }
         }
     }

@@ -12,13 +12,13 @@ use crate::record::{Batch, Entry};
 /// Memory for records decoded ahead: more than two transactions' worth, so that none is cut
 /// short for lack of items.
 const AHEAD_BYTES: usize = 8 << 20;
-/// Batches above this size are decoded off the async threads, as decoding them takes half a
-/// millisecond or more.
+/// Batches above this size are decoded off the async threads, because decoding them takes half
+/// a millisecond or more.
 const LARGE_BYTES: usize = 256 << 10;
 /// Memory of a decoded point across its columns.
 const POINT_BYTES: usize = 36;
 
-/// An entry with its batch, or the reason why it cannot be decoded.
+/// An entry with its batch, or the reason it cannot be decoded.
 pub(super) struct DecodedRecord {
     pub(super) entry: Entry,
     pub(super) batch: Result<Batch, String>,

@@ -49,7 +49,7 @@ impl Dictionary {
         self.dtypes.resize(self.definitions.len(), 0);
     }
 
-    /// Forgets the resolved series, because the run was replaced by another one.
+    /// Forgets the resolved series, because the run was replaced by a new one.
     fn unresolve(&mut self) {
         self.numbers.fill(UNRESOLVED);
     }
@@ -155,8 +155,8 @@ impl Step<'_> {
     }
 }
 
-/// Truncates texts that are too long to just above their limits: they then fit a row, and are
-/// still rejected later.
+/// Truncates strings that are too long to just above their limits: they then fit in a row, and
+/// are still rejected later.
 fn definition(series: &SeriesDef) -> Definition {
     let cut = |text: &str, limit: usize| text[..text.ceil_char_boundary(limit + 1)].to_owned();
     Definition {

@@ -1,5 +1,5 @@
 //! The effect of each event on a run. Every function returns a verdict: `Err` holds the reason
-//! why the event can never be applied, and is returned before anything is changed.
+//! the event can never be applied, and is returned before anything is changed.
 
 use matyan_model::{
     artifact::{Artifact, artifact_put},

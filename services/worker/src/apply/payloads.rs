@@ -1,5 +1,5 @@
 //! Payloads that are too large for a row. They are uploaded to the blob store before the
-//! transaction that refers to them, several concurrently, and outside of its snapshot, which
+//! transaction that refers to them, several concurrently, and outside its snapshot, which
 //! expires after five seconds however slow the blob store is. Uploads survive a failed attempt:
 //! the next one uploads only what is missing.
 

@@ -35,7 +35,7 @@ const SERIES_EXTRA_BYTES: usize = 1_536;
 const SERIES_NAMES: usize = 7;
 
 impl Step<'_> {
-    /// Takes the points of a record from this item on; returns `false` if some are left.
+    /// Takes the points of a record from this item on; returns `false` if some remain.
     pub(super) async fn take_points(
         &mut self,
         record: &DecodedRecord,

@@ -37,7 +37,7 @@ pub(super) struct LiveState {
     pub(super) objects: HashMap<(String, [u8; 16]), (SeriesNumber, ObjectHeader)>,
 }
 
-/// Cached facts about a metric series.
+/// Cached properties of a metric series.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct SeriesState {
     /// Type in the header, including pending changes.
@@ -89,8 +89,8 @@ pub(super) struct ProducerState {
     pub(super) dictionary: Option<Dictionary>,
 }
 
-/// Maximum number of producers kept per run: each connection is a new one, and old ones rarely
-/// come back.
+/// Maximum number of producers cached per run: each connection is a new one, and old ones
+/// rarely return.
 const MAX_PRODUCERS: usize = 64;
 
 impl RunState {

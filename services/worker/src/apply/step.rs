@@ -33,7 +33,7 @@ const EVENT_EXTRA_BYTES: usize = 256;
 /// How a step treats its items.
 #[derive(Clone, Debug)]
 pub(super) enum StepMode {
-    /// Applies at most this number of items.
+    /// Applies at most this many items.
     Apply { items: u32 },
     /// Parks the first item for this reason, then ends. If `digest_only`, only the digest of
     /// the item is kept.
@@ -51,7 +51,7 @@ pub(crate) struct WrittenBlocks {
     pub(crate) is_ended: bool,
 }
 
-/// Effects of a committed step outside of the store.
+/// Effects of a committed step outside the store.
 #[derive(Debug, Default)]
 pub(super) struct StepOutcome {
     pub(super) blocks: Option<WrittenBlocks>,
@@ -188,7 +188,7 @@ impl<'a> Step<'a> {
         }
     }
 
-    /// Takes a record from this item on; returns `false` if some of it is left.
+    /// Takes a record from this item on; returns `false` if part of it remains.
     async fn take_record(&mut self, record: &DecodedRecord, mut item: u32) -> Result<bool, ApplyFailure> {
         let entry = &record.entry;
         self.load_producer(entry).await?;

@@ -117,8 +117,8 @@ impl RunWriter {
             .unwrap_or_else(|panic| Err(ApplyFailure::Poison(panic_message(&*panic))))
     }
 
-    /// Runs one transaction and returns how many records it completed. The state survives
-    /// only a commit.
+    /// Runs one transaction and returns how many records it completed. The state is kept
+    /// only after a commit.
     async fn step(
         &mut self,
         records: &[DecodedRecord],
@@ -212,5 +212,5 @@ fn widened_mode(mode: &StepMode) -> StepMode {
 fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().map(String::as_str);
     let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
-    format!("applying the item panicked: {}", text.unwrap_or("without a message"))
+    format!("applying the item panicked: {}", text.unwrap_or("no panic message"))
 }

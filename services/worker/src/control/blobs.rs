@@ -1,5 +1,5 @@
 //! Deletes the blobs of a deleted run. A blob that cannot be deleted does not stop the others:
-//! failures are counted, and reported when all have been tried.
+//! failures are counted, and reported after all have been tried.
 
 use matyan_blob::{BlobKey, RunFolder};
 use matyan_maintenance::{DeletedRunBlobs, deleted_run_number};
@@ -46,7 +46,7 @@ pub(crate) async fn delete_run(
         },
     };
     if !deleted.blob_keys.is_empty() {
-        // The event is not trusted: keys outside of the run's folder are ignored.
+        // The event is not trusted: keys outside the run's folder are ignored.
         let folder = RunFolder::new(&project.name, id.as_str())?;
         let keys = deleted.blob_keys.iter().filter_map(|key| BlobKey::in_project(&project.name, key).ok());
         let keys: Vec<_> = keys.filter(|key| folder.reference_of(key).is_some()).collect();
@@ -64,8 +64,8 @@ pub(crate) async fn delete_run(
     delete_folder(deps, metrics, &project, &id, number, beat).await
 }
 
-/// Deletes the folder of a run and records that it is deleted. Does nothing if the run is
-/// live or was deleted another time. Calls `beat` for each page, because all of them may take
+/// Deletes the folder of a run and records that it is deleted. Does nothing if the run is live
+/// or has been deleted a second time. Calls `beat` for each page, because all of them may take
 /// minutes.
 async fn delete_folder(
     deps: &Deps,
@@ -96,8 +96,8 @@ fn count_deletions(metrics: &Metrics, blobs: usize, left: &[(BlobKey, matyan_blo
     metrics.blob_failures.inc_by(left.len() as u64);
 }
 
-/// Fails if blobs are left, with a temporary error if one of them has one, so that the event is
-/// retried.
+/// Fails if blobs remain, with a temporary error if one of them failed with one, so that the
+/// event is retried.
 fn none_left(mut left: Vec<(BlobKey, matyan_blob::Error)>) -> Result<(), Error> {
     let count = left.len();
     left.sort_by_key(|(_, error)| !error.is_temporary());

@@ -119,7 +119,7 @@ async fn rule_17_two_processes_may_fold_the_same_silent_run() {
     env.now_us.fetch_add(SILENT_US + 1, Ordering::Relaxed);
     let [one, other] = &mut workers;
     tokio::join!(one.fold_due_runs(), other.fold_due_runs());
-    // The one that lost notices in its next search that nothing is left.
+    // The task that lost the race notices in its next search that nothing remains.
     tokio::join!(one.fold_due_runs(), other.fold_due_runs());
     assert!(one.task.pending.is_empty() && other.task.pending.is_empty());
     assert_eq!(blocks(&env, "r").await, 0);

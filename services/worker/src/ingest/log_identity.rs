@@ -2,8 +2,8 @@
 //! and a partition is read only after its number is known.
 //!
 //! A log with an identity is recognized by it. For one without (Kafka), the last applied record
-//! is read again: a different record there, or a position past the end, means another log. If
-//! retention has deleted the record, the log is assumed to be the same.
+//! is read again: a different record there, or a position past the end, means a different log.
+//! If retention has deleted the record, the log is assumed to be the same.
 
 use matyan_log::{LogWriter, PartitionInfo, Topic};
 use matyan_model::{
@@ -22,7 +22,7 @@ pub(super) struct PartitionStart {
     /// Number of the log.
     pub(super) log: u32,
     pub(super) offset: u64,
-    /// The record that must come first; otherwise this is another log.
+    /// The record that must come first; otherwise this is a different log.
     pub(super) expected: Option<LastRecord>,
     pub(super) has_identity: bool,
 }
@@ -42,7 +42,7 @@ pub(super) async fn begin(deps: &Deps, partition: u32) -> Result<PartitionStart,
     begin_in(&*deps.store, &*deps.log_writer, partition).await
 }
 
-/// Decides where a partition begins. Repeating it gives the same answer, because the decision
+/// Decides where a partition begins. Repeating it gives the same result, because the decision
 /// is stored.
 async fn begin_in(store: &dyn Store, log: &dyn LogWriter, partition: u32) -> Result<PartitionStart, Error> {
     let (start, _) = transact(store, async |mut transaction: Transaction| {
@@ -75,9 +75,9 @@ async fn begin_in(store: &dyn Store, log: &dyn LogWriter, partition: u32) -> Res
 
 /// Assigns the next number to a log that is not number `known`, unless that was done already,
 /// and makes the partition start with it. Without the latter, the stored last record would
-/// identify it as another log every time.
+/// identify it as a different log every time.
 pub(super) async fn replace(deps: &Deps, partition: u32, known: u32) -> Result<(), Error> {
-    tracing::warn!(partition, log = known, "the log was recreated; assigning it a new number");
+    tracing::warn!(partition, log = known, "log was recreated; assigning it a new number");
     let info = deps.log_writer.describe(Topic::Ingestion).await?;
     let partitions = info.partitions.len() as u32;
     let next = info.partitions.get(partition as usize).map_or(0, |bounds| bounds.first);

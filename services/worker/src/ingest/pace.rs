@@ -39,8 +39,8 @@ impl Pace {
     }
 }
 
-/// Whether the delivery is large. Such a delivery also needs a wait, as it comes from a disk,
-/// but more is ready after it.
+/// Whether the delivery is large. Such a delivery also needs a wait, because it comes from a
+/// disk, but more is ready after it.
 fn is_large(delivery: &Delivery) -> bool {
     match delivery {
         Delivery::Records { records, .. } => {
@@ -106,7 +106,7 @@ mod tests {
         send_in(1, 2);
         assert_eq!(taken(&mut subscription).await, millis(20) + MIN_POLL_INTERVAL);
         assert_eq!(taken(&mut subscription).await, millis(20) + MIN_POLL_INTERVAL);
-        // A page from the disk, directly followed by the next one.
+        // A page from the disk, immediately followed by the next one.
         send_in(LARGE_BYTES, 20);
         assert_eq!(taken(&mut subscription).await, millis(40) + MIN_POLL_INTERVAL);
         send_in(1, 1);

@@ -131,7 +131,7 @@ impl Progress {
     }
 
     /// Reports the lag of each assigned partition in records. Removes it for partitions
-    /// that are no longer assigned, and for all while the log does not answer, because an
+    /// that are no longer assigned, and for all while the log does not respond, because an
     /// outdated lag would hide that. A shutdown does not wait for the log.
     async fn report_lag(&mut self) {
         let reported = self.reported.borrow().clone();

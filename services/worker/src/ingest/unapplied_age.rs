@@ -1,6 +1,6 @@
 //! Age of the oldest unapplied record. It is reported every second, whatever the ingestion loop
 //! is waiting for, so it grows while the store is unavailable. If the log itself does not
-//! answer, the age of its records is unknown; the missing lag metric shows that case.
+//! respond, the age of its records is unknown; the missing lag metric shows that case.
 
 use std::{
     convert::Infallible,
@@ -25,12 +25,12 @@ impl UnappliedAge {
         Self { oldest_us: AtomicI64::new(NOTHING), clock, gauge }
     }
 
-    /// Sets when the oldest taken and unapplied record was appended.
+    /// Sets the append time of the oldest record that was taken but not yet applied.
     pub(super) fn set(&self, oldest_us: Option<i64>) {
         self.oldest_us.store(oldest_us.unwrap_or(NOTHING), Ordering::Relaxed);
     }
 
-    /// Records that no more records can be taken: a new one waits from now on.
+    /// Notes that no more records can be taken, so that new ones wait from now on.
     pub(super) fn set_waiting(&self) {
         self.oldest_us.fetch_min((self.clock)(), Ordering::Relaxed);
     }

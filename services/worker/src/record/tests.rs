@@ -187,9 +187,9 @@ fn texts_that_no_key_takes_are_not_used() {
     };
     let entry = || LogEntry { run_id: "other".into(), ..LogEntry::default() };
     let project = refused(LogEntry { project: "x".repeat(20_000), ..entry() });
-    assert_eq!(project, "its project has 20000 bytes, and 256 are the most");
+    assert_eq!(project, "its project has 20000 bytes; the limit is 256");
     let caller = refused(LogEntry { caller: "x".repeat(200_000), ..entry() });
-    assert_eq!(caller, "its caller has 200000 bytes, and 1024 are the most");
+    assert_eq!(caller, "its caller has 200000 bytes; the limit is 1024");
     let long = "x".repeat(20_000);
     let envelope = r#"{"type":"delete_run","run_id":"r","payload":{}}"#;
     let read = Entry::read(0, 0, record(envelope, &[("matyan-project", &long)]));

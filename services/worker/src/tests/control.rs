@@ -121,7 +121,8 @@ async fn rule_15_only_the_blobs_of_the_deleted_run_are_deleted() {
     assert_eq!(env.head().await, None);
 }
 
-/// Waiting for events may take any time; an event whose handler gets no answer may not.
+/// Waiting for events may take arbitrarily long; handling one may not, even if its handler gets
+/// no response.
 #[tokio::test]
 async fn a_control_worker_hangs_only_when_its_work_hangs() {
     const LONG: Duration = Duration::from_secs(400);
@@ -344,8 +345,8 @@ async fn rule_13_a_tombstone_is_kept_until_nothing_can_bring_the_run_back() {
     let worker = env.work().await;
     env.applied(0, 1).await;
     worker.stop().await.unwrap();
-    // Old enough and passed by the log, but its blobs were never deleted: that happens now,
-    // and the tombstone is kept.
+    // Old enough, and the log is trimmed past it, but its blobs were never deleted. They are
+    // deleted now, and the tombstone is kept.
     env.put_blob("r/a").await;
     env.now_us.store(40 * day, Ordering::Relaxed);
     sweep().await;

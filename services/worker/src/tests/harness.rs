@@ -1,4 +1,4 @@
-//! Test harness: embedded substrates in a temporary directory, a clock that only tests move,
+//! Test harness: embedded substrates in a temporary directory, a clock that only tests advance,
 //! and sequential ids.
 
 use std::{
@@ -84,13 +84,13 @@ impl TestEnv {
         Self { deps, inner, faults, now_us, log, dead_letters, metrics, _dead_letter_task, directory }
     }
 
-    /// Replaces the log by another one, with offsets from 0.
+    /// Replaces the log with a different one whose offsets start at 0.
     pub(super) async fn replace_log(&mut self, number: u8) {
         let log = open_log(&self.directory.path().join(format!("log-{number}")), number).await;
         (self.deps.log_reader, self.deps.log_writer, self.log) = (log.clone(), log.clone(), log);
     }
 
-    /// Replaces the log by an empty one with the same identity, as after a disk that lost
+    /// Replaces the log with an empty one with the same identity, as after a disk that lost
     /// synced data.
     pub(super) async fn empty_log(&mut self) {
         let log = open_log(&self.directory.path().join("log-emptied"), 0).await;
@@ -250,7 +250,7 @@ impl TestRecord {
     }
 }
 
-/// A log that accepts nothing and never answers, like one without a leader.
+/// A log that accepts nothing and never responds, like one without a leader.
 pub(crate) struct SilentLog;
 
 #[async_trait::async_trait]

@@ -1,5 +1,5 @@
 //! Tests of the reported lag. Dashboards add up the lag of all workers, so a worker must not
-//! keep reporting a partition that now belongs to another one.
+//! keep reporting a partition that now belongs to another worker.
 
 use std::{
     sync::{
@@ -117,7 +117,7 @@ async fn working() -> (TestEnv, Arc<FailingLog>, RunningWorker) {
     (env, log, worker)
 }
 
-/// Otherwise a worker that cannot reach a broker would keep showing an old lag, and no alert
+/// Otherwise a worker that cannot reach a broker would keep reporting an old lag, and no alert
 /// would fire.
 #[tokio::test]
 async fn a_worker_that_cannot_reach_the_log_reports_no_lag() {

@@ -25,7 +25,8 @@ const OUTSTANDING: usize = 8;
 /// answers late.
 const HOLD: Duration = Duration::from_secs(2);
 
-/// A client with ids: it resends unacknowledged batches in a new stream after one has failed.
+/// A client with a producer id: it resends unacknowledged batches on a new stream after one has
+/// failed.
 struct Client {
     frontier: Frontier,
     run: String,
@@ -60,7 +61,7 @@ impl Client {
     async fn write(&mut self) -> Result<(), tonic::Status> {
         let (requests, receiver) = mpsc::channel(2 * OUTSTANDING + 1);
         let send = async |message| {
-            // A failed stream accepts nothing; its answers give the reason.
+            // A failed stream accepts nothing; its response gives the reason.
             requests.send(pb::StreamRequest { message: Some(message) }).await.ok();
         };
         send(Message::Open(self.open())).await;
@@ -116,8 +117,8 @@ async fn everything_arrives_once(seed: u64) {
     let reading =
         Rates { delivery_error: 0.1, repeat: 0.1, reassign: 0.1, delay_up_to: late, ..Rates::default() };
     let answers_late = LogFaults::seeded(seed, writing, HOLD * 100);
-    // Some appends are made but never answered: the streams that wait for them fail after a
-    // while.
+    // Some appends are made but never acknowledged: the streams that wait for them fail
+    // after a while.
     answers_late.script_appends((0..60).map(|at| (at % 20 == 7).then_some(AppendFault::NoAnswer)));
     let frontier = frontier(&env, Arc::new(answers_late));
     let reading = LogFaults::seeded(seed, reading, Duration::from_secs(1));

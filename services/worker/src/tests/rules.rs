@@ -141,7 +141,8 @@ async fn a_dictionary_grows_with_its_producer_and_survives_a_restart() {
     let env = TestEnv::new().await;
     env.apply(vec![record(0).sent(1, 1, 0).define(0, &["a", "b"]).points(1, &[(Some(0), 1.0)])]).await;
     env.apply(vec![record(1).sent(1, 2, 0).define(2, &["c"]).points(2, &[(Some(0), 2.0)])]).await;
-    // Only numbers, and a second producer whose numbers have other meanings.
+    // Only series numbers, and a second producer for which the numbers have different
+    // meanings.
     env.apply(vec![
         record(2).sent(1, 3, 0).points(0, &[(Some(0), 3.0)]).points(1, &[(Some(1), 4.0)]),
         record(3).sent(2, 1, 0).define(0, &["c"]).points(0, &[(Some(1), 5.0)]),

@@ -59,7 +59,7 @@ async fn play(case: &Map) -> Vec<String> {
         env.parked().await.iter().map(|parked| format!("parked: {}", parked.reason)).collect();
     let verdict = word(&case["verdict"]);
     if verdict == "match_or_better" && better.is_none() && map(&reference["meta"]).is_empty() {
-        // Matyan 0.3 stored data without a run here; now there is a run.
+        // Matyan 0.3 stored data without a run here; now the run is created.
         for key in ["meta", "times_listed", "listed_active"] {
             actual.insert(key.to_owned(), reference[key].clone());
         }

@@ -185,7 +185,7 @@ impl ChangeFeed {
                 self.is_lagging = true;
                 Vec::new()
             }
-            // The tail ends only when the server stops, and then this watcher's own
+            // The tail ends only when the server stops, and then this watcher's
             // stream ends as well.
             Err(RecvError::Closed) => std::future::pending().await,
         }

@@ -52,7 +52,8 @@ impl WatchFilter {
         self.ids.as_ref().map(|ids| ids.iter().cloned().collect())
     }
 
-    /// Whether the run has one of the ids. Cached, as the id of a run number never changes.
+    /// Whether the run has one of the ids. Cached, because the id of a run number never
+    /// changes.
     pub(super) async fn may_want(&mut self, deps: &Deps, call: &Call, number: RunNumber) -> Result<bool> {
         let Some(ids) = &self.ids else { return Ok(true) };
         if let Some(known) = self.known.get(&number) {

@@ -29,7 +29,7 @@ pub(crate) struct RunsFlags {
 pub(crate) enum RunsCommand {
     /// List runs, newest first
     Ls {
-        /// Maximum number of runs; 0: all
+        /// Maximum number of runs; 0 means all
         #[arg(long, default_value_t = 20)]
         limit: u32,
         /// Only active runs
@@ -70,7 +70,7 @@ pub(crate) enum RunsCommand {
 pub(crate) struct SearchFlags {
     /// An expression over `run`, such as 'run.hparams.lr < 0.01'
     pub(super) query: String,
-    /// Maximum number of runs; 0: all
+    /// Maximum number of runs; 0 means all
     #[arg(long, default_value_t = 20)]
     pub(super) limit: u32,
     /// Sort key

@@ -111,7 +111,7 @@ fn worker(fdb: &str, log: &str, blob: &str) -> Value {
 
 #[tokio::test]
 async fn only_the_unavailable_backend_is_reported() {
-    const LATE: &str = "no answer within 2 s";
+    const LATE: &str = "no response within 2 s";
     let system = TestSystem::new().await;
     let healthy =
         [(200, query("ok", true)), (200, worker("ok", "ok", "ok")), (200, worker("ok", "ok", "ok"))];

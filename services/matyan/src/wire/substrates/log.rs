@@ -70,7 +70,7 @@ impl Log {
                 if let Err(error) = log.close_within(patience).await {
                     tracing::warn!(
                         error = &error as &dyn std::error::Error,
-                        "the log did not close in time; abandoning it"
+                        "timed out closing the log; abandoning it"
                     );
                 }
             }

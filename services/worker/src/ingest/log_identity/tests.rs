@@ -48,7 +48,7 @@ fn rule_01_a_log_without_identity_is_recognized_by_the_last_record() {
     check(Some(state(4, None)), applied(4, 7), None, (3, 7), (4, 4, 6, true));
     // Retention has deleted the record: the same log.
     check(Some(state(4, None)), applied(4, 7), None, (7, 9), (4, 4, 7, false));
-    // Past the end: another log.
+    // Past the end: a different log.
     check(Some(state(4, None)), applied(4, 7), None, (0, 6), (5, 5, 0, false));
     check(Some(state(5, None)), applied(4, 7), None, (0, 6), (5, 5, 0, false));
     // Another partition found a new log; this one is still checked separately.

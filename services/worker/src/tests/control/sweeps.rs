@@ -1,4 +1,4 @@
-//! Tests of the jobs: what they sweep, what they leave, and that they write nothing after they
+//! Tests of the jobs: what they sweep, what they keep, and that they write nothing after they
 //! have lost their lock.
 
 use std::time::Duration;

@@ -52,8 +52,8 @@ async fn rule_07_an_interrupted_record_continues_at_the_next_item() {
     assert_eq!(steps, (0..40).collect::<Vec<_>>());
 }
 
-/// Lets the store fail after this number of calls, and stops the writer that waits for it.
-/// Returns whether the writer completed.
+/// Lets the store fail after this many calls, and stops the writer that waits for it. Returns
+/// whether the writer completed.
 async fn stopped_after(env: &TestEnv, writer: &mut RunWriter, record: TestRecord, calls: usize) -> bool {
     let alive = std::iter::repeat_n(Fault::None, calls);
     env.faults.set_faults(Faults::script(alive.chain(std::iter::repeat_n(Fault::Error, 1_000))));
@@ -279,7 +279,7 @@ async fn rule_08_items_that_the_store_rejects_are_found_by_halving() {
     assert_eq!(env.points("loss").await.len(), 3);
 }
 
-/// A blob store that answers every upload with the same error or panic.
+/// A blob store that fails every upload with the same error or panic.
 struct BadBlobs(fn(&BlobKey) -> matyan_blob::Error);
 
 fn panicking() -> Arc<BadBlobs> {
