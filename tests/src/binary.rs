@@ -76,7 +76,7 @@ impl BinaryWriter {
             ..StreamOpen::default()
         };
         self.write(stream_request::Message::Open(open)).await?;
-        // The server ignores those that it has already stored, by their numbers.
+        // The server ignores the ones it has already stored, by their sequence numbers.
         for batch in self.unacknowledged.clone() {
             self.write(stream_request::Message::Batch(batch)).await?;
         }

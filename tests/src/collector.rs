@@ -1,4 +1,4 @@
-//! An OpenTelemetry collector for tests: they wait for exported spans and inspect them.
+//! An OpenTelemetry collector with which tests wait for exported spans and inspect them.
 
 use std::sync::{Arc, Mutex};
 

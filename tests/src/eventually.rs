@@ -1,4 +1,4 @@
-//! Waits for a state, never for a fixed time. The guard only keeps a broken run from hanging;
+//! Waits for a state, never for a fixed time. The guard only keeps a failing test from hanging;
 //! it is not a performance limit.
 
 use std::{fmt::Debug, time::Duration};

@@ -1,5 +1,5 @@
 //! Writers that send continuously, and a comparison of what was acknowledged to them with what
-//! is stored: for tests that disturb the server meanwhile.
+//! is stored: for tests that disturb the server in the meantime.
 //!
 //! Half of the writers behave like the published client: no ids, and nothing is sent again. A
 //! frame without an acknowledgment may be stored or not, but never in part. The other half use
@@ -95,7 +95,8 @@ impl Load {
         Self::start_with(ingest, per_kind, Duration::ZERO)
     }
 
-    /// Like `start`, but writers pause after each frame, as the backlog of a stopped worker has to be read repeatedly.
+    /// Like `start`, but writers pause after each frame, because the backlog of a stopped
+    /// worker has to be read repeatedly.
     pub fn start_with_pauses(ingest: &str, per_kind: usize) -> Self {
         Self::start_with(ingest, per_kind, Duration::from_millis(20))
     }

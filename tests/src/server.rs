@@ -14,7 +14,7 @@ use crate::eventually;
 
 pub struct Server {
     directory: Directory,
-    /// Inside of the directory, unless the test provides one.
+    /// Inside the directory, unless the test provides one.
     data_dir: PathBuf,
     flags: Vec<String>,
     /// Limit on open files for the process, if it differs from that of the test.

@@ -21,7 +21,7 @@ pub struct Service {
 }
 
 impl Service {
-    /// A service that is not started yet. Its files go into the folder.
+    /// A service that has not been started yet. Its files are stored in the folder.
     pub fn new(role: &'static str, folder: &Path) -> Self {
         let (flags, variables) = Default::default();
         Self { role, folder: folder.to_owned(), flags, variables, process: None, addresses: Value::Null }
@@ -92,7 +92,7 @@ impl Service {
         .await;
     }
 
-    /// Starts a service that is expected to exit, and waits for that.
+    /// Starts a service that is expected to exit, and waits until it has.
     pub async fn run_to_exit(&mut self) -> ExitStatus {
         self.spawn();
         self.wait_for_exit().await
@@ -104,8 +104,8 @@ impl Service {
         process.try_wait().expect("a child can be polled").is_some()
     }
 
-    /// Waits until the service has exited. If it does not, it is killed with the test, as
-    /// it is still a child process.
+    /// Waits until the service has exited. If it does not, it is killed with the test,
+    /// because it is still a child process.
     pub async fn wait_for_exit(&mut self) -> ExitStatus {
         let status = eventually(&format!("{} exits", self.role), async || {
             let process = self.process.as_mut().expect("the service runs");
@@ -183,7 +183,7 @@ impl Service {
     }
 }
 
-/// A free port. A worker needs an explicit one, as its port 0 means none.
+/// A free port. A worker needs an explicit one, because its port 0 means none.
 fn free_port() -> u16 {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port is free");
     listener.local_addr().expect("the listener is bound").port()

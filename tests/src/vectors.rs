@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-/// Paths and texts of all files with this prefix and extension. Panics if there is none.
+/// Paths and contents of all files with this prefix and extension. Panics if there are none.
 pub fn files(prefix: &str, extension: &str) -> Vec<(PathBuf, String)> {
     let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("vectors");
     #[expect(

@@ -1,5 +1,5 @@
 //! Invalid or oversized input: the response names the item and the limit, other data is not
-//! affected, and a connection is closed only where no response could be understood any more.
+//! affected, and a connection is closed only where no response could be understood.
 
 use matyan_proto::{
     ingest::v1::{
@@ -21,7 +21,7 @@ use tonic::Code;
 /// Maximum frame size of the WebSocket contract.
 const FRAME: usize = 16 << 20;
 
-/// Paths that are not inside of a run's directory, or are not valid paths.
+/// Paths that are not inside a run's directory, or are not valid paths.
 const FOREIGN_PATHS: &[&str] =
     &["../x", "a/../../x", "..", "/etc/passwd", "", "a//b", "a/./b", "a\u{0}b", "a\nb"];
 
@@ -34,7 +34,7 @@ async fn stored(reader: &Reader, run_id: &str, least: usize) -> Vec<f64> {
     points.iter().map(|point| point.value).collect()
 }
 
-/// A frame of records with an exact total length. The records have different lengths, as
+/// A frame of records with an exact total length. The records have different lengths, because
 /// identical ones would be deduplicated.
 fn json_frame(bytes: usize) -> String {
     const RECORD: usize = 1 << 20;

@@ -53,7 +53,7 @@ fn megabytes(bytes: u64) -> String {
 async fn idle(ingest: String, run_id: String, stop: Arc<Notify>) {
     let mut socket = RawSocket::json(&ingest, &run_id).await;
     tokio::select! {
-        // Only pings are expected, which this answers.
+        // Only pings are expected, and this replies to them.
         came = socket.next() => panic!("{run_id}: {came:?}"),
         () = stop.notified() => {}
     }
@@ -61,7 +61,7 @@ async fn idle(ingest: String, run_id: String, stop: Arc<Notify>) {
     assert_eq!(socket.next().await, Ok(Frame::text(r#"{"status":"ok","error":null}"#)));
 }
 
-/// A frame whose records all differ, as identical ones would be deduplicated.
+/// A frame whose records all differ, because identical ones would be deduplicated.
 #[expect(clippy::cast_precision_loss, reason = "the numbers are small")]
 fn json_frame(number: usize) -> Frame {
     let record = |at: usize| log_record(&"x".repeat(RECORD_BYTES), (number * RECORDS + at) as f64);

@@ -1,6 +1,6 @@
-//! Connections that end inside of a frame, and frames that arrive more than once: a cut at
-//! every byte, with an orderly close and with a reset; the same sequence numbers again on the
-//! same connection, on a new one, and on two concurrently.
+//! Connections that end inside a frame, and frames that arrive more than once: a cut at every
+//! byte, with an orderly close and with a reset; the same sequence numbers again on the same
+//! connection, on a new one, and on two concurrently.
 
 use matyan_proto::ingest::v1::{
     IngestionBatch, Points, SeriesDef, StreamBatch, StreamOpen, stream_request::Message,

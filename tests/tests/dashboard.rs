@@ -15,7 +15,7 @@ const OF_HISTOGRAMS: [&str; 3] = ["_bucket", "_sum", "_count"];
 /// else.
 const OF_PROMETHEUS: [&str; 4] = ["job", "instance", "namespace", "pod"];
 
-/// The `matyan_` metrics that a text mentions.
+/// The `matyan_` metrics mentioned in a text.
 fn named(text: &str) -> BTreeSet<String> {
     let words = text.split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_');
     let ours = words.filter(|word| word.starts_with("matyan_"));

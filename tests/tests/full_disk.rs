@@ -18,8 +18,8 @@ const WRITERS_PER_KIND: usize = 4;
 /// Room for the initial files of both engines, and some data.
 const DISK: &str = "size=120m";
 
-/// How long the disk stays full after the server has noticed: long enough to retry and fail
-/// again.
+/// Time for which the disk stays full after the server has noticed: long enough to retry and
+/// fail again.
 const FULL: Duration = Duration::from_secs(3);
 
 struct SmallDisk(TempDir);

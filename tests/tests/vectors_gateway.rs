@@ -152,7 +152,7 @@ async fn exchange(client: &reqwest::Client, server: &Server, case: &Value) {
     let recorded = u16::try_from(case["status"].as_u64().expect("a number")).expect("a status");
     let path = case["request"]["json"]["artifact_path"].as_str().unwrap_or_default();
     // Both forms of a path, with and without a trailing slash, are answered directly; a path
-    // outside of its run is rejected.
+    // outside its run is rejected.
     let wanted = if path.contains("..") {
         422
     } else if recorded == 307 {

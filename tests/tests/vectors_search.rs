@@ -33,7 +33,8 @@ fn text<'v>(value: &'v Value, key: &str) -> &'v str {
     value[key].as_str().unwrap_or_default()
 }
 
-/// Sends a run as it was recorded. The creation time cannot be sent, as the server assigns it.
+/// Sends a run as it was recorded. The creation time cannot be sent, because the server assigns
+/// it.
 async fn send_run(server: &Server, run: &Value, items: Vec<Value>) {
     let mut all = vec![
         json!({"type": "create_run", "client_datetime": CLIENT_TIME, "force_resume": false}),
@@ -167,7 +168,7 @@ fn is_excluded(case: &str, entry: &Entry) -> bool {
         || case.starts_with("texts_") && holds(&["values/1", "iters/1", "epochs/1", "_range_"])
         // S7: with a density, the indices of objects are renumbered.
         || case.contains("index_density") && ends(&["/index"])
-        // Cannot be sent in the recorded form: a record that is only a text.
+        // Cannot be sent in the recorded form: a record that is just a string.
         || case == "log_records" && holds(&["1/timestamp", "1/args", "1/logger_info"])
 }
 

@@ -1,4 +1,4 @@
-//! A page of charts: very many series in one call, each at the width of its chart.
+//! A page of charts: a very large number of series in one call, each at the width of its chart.
 
 use std::time::Instant;
 

@@ -33,7 +33,7 @@ struct Options {
     /// Runs of each measurement; the median is printed.
     #[arg(long, default_value_t = 3)]
     runs: usize,
-    /// A tenth of the load, to see that everything works.
+    /// A tenth of the load, to check that everything works.
     #[arg(long)]
     quick: bool,
     #[command(subcommand)]

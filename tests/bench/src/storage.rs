@@ -45,7 +45,7 @@ async fn bytes_a_point(points: usize, value: fn(&mut StdRng, i64) -> f64) -> f64
     store.commit(batch).await.expect("the store takes a row");
     write(&store, points, value).await;
     fold_run(&store, RUN, &live, true, &|| 0).await.expect("blocks fold");
-    // Without replaced chunks, as they would be counted twice.
+    // Without replaced chunks, because they would be counted twice.
     while garbage_clear(&store, RUN.project, i64::MAX).await.expect("garbage clears") > 0 {}
     let mut bytes = 0;
     for range in

@@ -1,7 +1,8 @@
-//! An archive as one text: `\n== {path}\n` before the content of each file. This way mutations
-//! change names and contents, and not the checksums of tar or gzip, which would reject nearly
-//! all of them before the code under test runs. For the same reason the archive's own list of
-//! checksums is corrected: every existing file that it names gets its actual checksum.
+//! An archive as a single text: `\n== {path}\n` before the content of each file. That way,
+//! mutations change names and contents rather than the checksums of tar or gzip, which would
+//! reject nearly all of them before the code under test runs. For the same reason the archive's
+//! own list of checksums is corrected: every existing file that it names gets its actual
+//! checksum.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -23,7 +24,7 @@ const FILE: &[u8] = b"\n== ";
 const SUMS: &[u8] = b"/checksums.sha256";
 
 /// Packs the text, then opens and reads the archive to its last line, or has it rejected.
-/// Afterwards nothing may be left outside of it.
+/// Afterwards nothing may be left outside it.
 pub(crate) fn read(text: &[u8]) {
     let folder = tempfile::tempdir().expect("a directory can be created");
     // Two directories deeper, so that files that escape from it are detected.

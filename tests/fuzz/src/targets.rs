@@ -101,8 +101,8 @@ fn log_entry(bytes: &[u8]) {
     }
 }
 
-/// A query: it is rejected with a position inside of the text, or has a plan and ends within
-/// its budget.
+/// A query: it is rejected with a position inside the text, or has a plan and ends within its
+/// budget.
 fn query(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     let endpoint = if text.contains("metric") { Endpoint::Metric } else { Endpoint::Run };

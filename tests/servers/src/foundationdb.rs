@@ -15,7 +15,7 @@ pub const NAME: &str = "fdb";
 const SERVER: &str = "MATYAN_FDBSERVER";
 const CLI: &str = "MATYAN_FDBCLI";
 
-/// The reason why no cluster can be started here, if any; a failure with `REQUIRE=fdb`.
+/// The reason no cluster can be started here, if any; a failure with `REQUIRE=fdb`.
 pub fn unavailable_reason() -> Option<String> {
     let installed = [SERVER, CLI].into_iter().try_for_each(|name| program(name).map(drop));
     requirements::unavailable_reason(NAME, installed)

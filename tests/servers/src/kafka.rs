@@ -40,7 +40,7 @@ pub struct Broker {
     ports: Ports,
 }
 
-/// The reason why no broker can be started here, if any; a failure with `REQUIRE=kafka`.
+/// The reason no broker can be started here, if any; a failure with `REQUIRE=kafka`.
 pub fn unavailable_reason() -> Option<String> {
     requirements::unavailable_reason("kafka", jars())
 }
@@ -89,8 +89,8 @@ impl Broker {
         panic!("the ports of the broker stay in use");
     }
 
-    /// Checks that the broker responds. Uses a new client each time, as one that was given
-    /// an empty list of brokers may stop looking.
+    /// Checks that the broker responds. Uses a new client each time, because one that was
+    /// given an empty list of brokers may stop looking.
     fn probe(&self) -> Result<(), String> {
         let client: BaseConsumer = ClientConfig::new()
             .set("bootstrap.servers", self.address())
@@ -149,8 +149,8 @@ const FIRST_PORT: u16 = 1_024;
 /// Start of the ephemeral port range where the system does not report it.
 const FIRST_EPHEMERAL: u16 = 32_768;
 
-/// Ports below the ephemeral range: a killed broker finds its ports free again, as the system
-/// does not assign them.
+/// Ports below the ephemeral range: a killed broker finds its ports free again, because the
+/// system does not assign them.
 fn ports() -> Range<u16> {
     let range = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
     let first = range.split_whitespace().next().and_then(|first| first.parse().ok());
@@ -213,7 +213,7 @@ fn properties(directory: &Path, Ports { plain, login, certified, controller }: P
 fn java(memory: &str) -> Command {
     let jars = jars().unwrap_or_else(|reason| panic!("no Kafka broker: {reason}"));
     let mut java = Command::new("java");
-    // Only the fast compiler: the processes are short-lived.
+    // Only the fast JIT compiler, because the processes are short-lived.
     java.args([format!("-Xmx{memory}"), "-XX:TieredStopAtLevel=1".to_owned()]);
     java.args(["-cp".to_owned(), format!("{}/*", jars.display())]);
     java

@@ -63,8 +63,7 @@ impl Kind {
         }
     }
 
-    /// The reason why the server cannot be started, if any; a failure if `REQUIRE` names
-    /// it.
+    /// The reason the server cannot be started, if any; a failure if `REQUIRE` names it.
     pub fn unavailable_reason(self) -> Option<String> {
         requirements::unavailable_reason(self.name(), self.installed())
     }

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-/// The reason why the named server cannot be started, if any. Panics if the server is required.
+/// The reason the named server cannot be started, if any. Panics if the server is required.
 pub fn unavailable_reason<T>(name: &str, installed: Result<T, String>) -> Option<String> {
     let reason = installed.err()?;
     assert!(!is_required(name), "REQUIRE={name}, but the server is not available: {reason}");

@@ -13,7 +13,7 @@ use rdkafka::{
 
 use crate::{eventually, eventually_blocking};
 
-/// Timeout for requests that a working broker answers immediately.
+/// Timeout for requests to which a working broker responds immediately.
 const WAIT: Duration = Duration::from_secs(60);
 
 /// Timeout of one poll of a consumer.
@@ -106,7 +106,7 @@ impl Admin {
         self.client.inner().fetch_watermarks(topic, partition, WAIT).expect("the broker answers")
     }
 
-    /// Writes a record as any program may. Returns its partition and offset.
+    /// Writes a record directly, as any program could. Returns its partition and offset.
     pub async fn write(&self, topic: &str, key: &[u8], value: &[u8], headers: &[(&str, &str)]) -> (i32, i64) {
         let insert =
             |all: OwnedHeaders, (key, value): &(&str, &str)| all.insert(Header { key, value: Some(*value) });

@@ -53,8 +53,8 @@ fn every_value_has_a_row() {
     check(missing.chain(wrong).collect());
 }
 
-/// A chart cannot include files from outside of its directory, and symbolic links do not work on every machine, so it
-/// contains copies.
+/// A chart cannot include files from outside its directory, and symbolic links do not work on
+/// every machine, so it contains copies.
 #[test]
 fn the_chart_has_the_same_dashboard_and_alerts() {
     let pairs =

@@ -1,5 +1,5 @@
-//! A broker that becomes unavailable while eight writers write. Frames are held meanwhile;
-//! nothing is restarted.
+//! A broker that becomes unavailable while eight writers write. Frames are held in the
+//! meantime; nothing is restarted.
 
 use matyan_servers::kafka::Broker;
 use matyan_tests::{

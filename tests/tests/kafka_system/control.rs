@@ -78,8 +78,8 @@ pub(crate) async fn rule_15_deletes_survive_a_killed_control_worker(broker: &Bro
                 }
             };
         }
-        // A random moment: it may hit the record, its transaction, the event, its topic,
-        // or the blobs.
+        // A random moment: the kill may interrupt the record, its transaction, the
+        // event, its topic, or the blobs.
         tokio::time::sleep(Duration::from_millis(random.random_range(0..300))).await;
         scene.up.kill();
         scene.up.start().await;

@@ -259,8 +259,7 @@ async fn wait_until_envelopes_applied(scene: &Scene, run: &str) {
     .await;
 }
 
-/// Everything stored for a run, without the times and random ids that depend on when it was
-/// stored.
+/// Everything stored for a run, except for times and random ids, which differ each time.
 async fn stored(scene: &Scene, run: &str) -> Value {
     let reader = scene.reader().await;
     let url = format!("{}/api/v1/rest/runs/{run}/info/", scene.up.address("query"));

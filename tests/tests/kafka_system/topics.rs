@@ -94,7 +94,7 @@ pub(crate) async fn rule_01_a_recreated_topic_is_read_from_its_start(broker: &Br
     start(&mut scene).await;
     for run in ["a", "b", "c", "d"] {
         // In some partitions more records than before, in others fewer: both must be
-        // recognized as another log.
+        // recognized as a different log.
         write(&scene, run, 20..if run < "c" { 30 } else { 70 }).await;
     }
     for run in ["a", "b", "c", "d"] {
@@ -104,7 +104,8 @@ pub(crate) async fn rule_01_a_recreated_topic_is_read_from_its_start(broker: &Br
 }
 
 /// Nothing is stopped first. While the topic is missing the worker may exit with the reason,
-/// and is restarted as by any supervisor. It must detect that the topic is a different one.
+/// and is restarted, as a supervisor would do. It must detect that the topic is a different
+/// one.
 pub(crate) async fn rule_01_a_topic_is_recreated_under_a_running_system(broker: &Broker) {
     let mut scene = Scene::start(broker, "recreated-live", 1).await;
     write(&scene, "run", 0..20).await;

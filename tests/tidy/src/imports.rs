@@ -201,7 +201,8 @@ impl<'ast> Visit<'ast> for PathCollector {
     }
 
     fn visit_item_mod(&mut self, item: &'ast ItemMod) {
-        // `super` means something else inside of an inline module, and there are next to none.
+        // `super` means something else inside an inline module, and there are next to
+        // none.
         if item.content.is_none() && !is_for_tests(&item.attrs) {
             visit::visit_item_mod(self, item);
         }
