@@ -180,7 +180,7 @@ pub async fn index_runs_page_reverse(
     Ok((index_rows_runs(&rows)?, rest))
 }
 
-/// The run numbers that index rows propose.
+/// The run numbers listed by index rows.
 pub fn index_rows_runs(rows: &[(Key, Bytes)]) -> Result<Vec<RunNumber>> {
     rows.iter().map(|(key, _)| keys::index_run(key)).collect()
 }

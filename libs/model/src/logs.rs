@@ -67,7 +67,7 @@ pub fn terminal_line_put(
 }
 
 /// Adds a record under the next sequence number. Returns the number of bytes written. The
-/// caller has checked that its digest is not stored yet.
+/// caller must have checked that its digest is not stored yet.
 pub fn log_record_put(
     batch: &mut Batch,
     project: Project,

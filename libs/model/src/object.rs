@@ -44,8 +44,8 @@ impl ObjectHeader {
         Self { name: name.to_owned(), context: context.to_owned(), ..Self::default() }
     }
 
-    /// The step after the highest one, or 0 if there are no objects; `None` if no step is
-    /// left.
+    /// The step after the highest one, or 0 if there are no objects; `None` if no step
+    /// remains.
     pub fn next_step(&self) -> Option<i64> {
         if self.count == 0 { Some(0) } else { self.last_step.checked_add(1) }
     }

@@ -184,7 +184,8 @@ pub fn partition_log(
         Some(applied) if applied.next > end => known.number.max(applied.log + 1),
         // Without an identity, each partition is recognized by its own last record,
         // regardless of the other partitions. If retention has deleted that record, this
-        // is no evidence of a new log. If the log had an identity, no digest was stored.
+        // is not evidence of a new log. If the log had an identity, no digest was
+        // stored.
         Some(applied) if applied.last.is_some_and(|last| last.digest != [0; 16]) => applied.log,
         _ => known.number,
     }

@@ -79,7 +79,7 @@ impl ParamColumn {
             *from += 1;
         }
         let (_, cell) = self.cells.get(*from).filter(|(other, _)| *other == number)?;
-        // A run with two rows: one of them is stale.
+        // The run has two rows, so one of them is stale.
         if self.cells.get(*from + 1).is_some_and(|(other, _)| *other == number) {
             return None;
         }

@@ -13,7 +13,7 @@ use crate::{
     rows,
 };
 
-/// Size of the definitions that the transaction which links a run can hold in addition to the
+/// Size of the definitions that the transaction that links a run can hold in addition to the
 /// params. The rest is written in earlier transactions.
 const LINKED_BYTES: usize = 64 << 10;
 

@@ -125,7 +125,7 @@ impl SeriesRef {
         value.map(|bytes| decode_chunk(&bytes, entry)).transpose()
     }
 
-    /// A chunk that is listed in this same snapshot.
+    /// A chunk that is listed in the same snapshot.
     pub(crate) async fn listed_chunk(&self, snapshot: &dyn Snapshot, entry: &ChunkEntry) -> Result<Points> {
         let missing = || Error::corrupt(format!("chunk {} is listed but missing", entry.id));
         self.chunk(snapshot, entry).await?.ok_or_else(missing)

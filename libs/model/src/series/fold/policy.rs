@@ -8,7 +8,7 @@ use crate::ids::SeriesNumber;
 /// Average number of points per touched series at which folding pays off. Folding 10,000 series
 /// at 23 points each halved the throughput of ingestion.
 const POINTS_PER_SERIES: u64 = 256;
-/// Size of blocks that a reader of one series hardly notices, so folding less is not
+/// Size of blocks that barely affects a reader of one series, so folding less is not
 /// worthwhile. Without this limit, runs with few series would be folded every few frames,
 /// rewriting each point as often as its chunk grows.
 const READER_BYTES: u64 = 128 << 10;

@@ -61,7 +61,7 @@ fn ranges() -> impl Strategy<Value = Vec<(StepRange, u32)>> {
         (generate::integer(), generate::integer()).prop_map(|(first, last)| StepRange::new(first, last)),
     ];
     let any = (range, prop_oneof![0..20_u32, 0..=63_u32]);
-    // Whole buckets, so that the range cuts none of them.
+    // Whole buckets, so that the range does not cut any.
     let aligned = (6..14_u32, -2..40_i64, 0..40_i64).prop_map(|(exponent, first, count)| {
         (StepRange::new(first << exponent, ((first + count) << exponent) - 1), exponent)
     });
