@@ -25,7 +25,7 @@ use libtest_mimic::{Failed, Trial};
 
 use crate::{LogReader, LogWriter};
 
-/// Ends a case that hangs. No case normally takes even a tenth of this.
+/// Ends a case that hangs. Normally no case takes even a tenth of this.
 const HANG_GUARD: Duration = Duration::from_secs(300);
 
 /// Requirements of a case on its log.

@@ -60,8 +60,8 @@ pub struct Settings {
     pub max_unread_bytes: u64,
     /// Size limit of the dead letters, beyond which the older half is deleted.
     pub dead_letter_bytes: u64,
-    /// Memory per partition to hand new records directly to a subscriber that is slightly
-    /// behind.
+    /// Memory per partition for handing new records directly to a subscriber that lags
+    /// slightly.
     pub hand_off_bytes: usize,
     /// Time that an append waits before it fails because the log is unavailable.
     pub append_wait: Duration,
@@ -231,7 +231,7 @@ impl LogWriter for EmbeddedLog {
                 return answered.unwrap_or_else(|_| Err(queue::closed()));
             }
             // Closing the channel abandons the append: the committer removes its
-            // records, unless it has just answered.
+            // records, unless it has just completed it.
             answer.close();
             answer
                 .try_recv()

@@ -6,7 +6,7 @@ pub(crate) type Source = Arc<dyn std::error::Error + Send + Sync>;
 
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Error {
-    /// The log cannot be reached, is full, or is recovering. Wait and retry, with back-off.
+    /// The log cannot be reached, is full, or is recovering. Wait and retry, with backoff.
     #[error("the log is unavailable: {reason}")]
     Unavailable {
         reason: String,

@@ -1,18 +1,18 @@
 //! LOG on Apache Kafka, for multiple machines: topics are Kafka topics, and a consumer group
 //! distributes the partitions.
 //!
-//! Positions are never committed to Kafka, as workers store them with their data. Transactions
-//! and compaction are deliberately unused, and topics are never grown, because runs would move
-//! to other partitions (create a new topic instead).
+//! Positions are never committed to Kafka, because workers store them with their data.
+//! Transactions and compaction are deliberately unused, and topics are never grown, because
+//! runs would move to other partitions (create a new topic instead).
 //!
 //! Where Kafka falls short of the traits:
-//! - The timeout of an append is accurate to about a second, because librdkafka checks its
-//!   clock no more often.
+//! - The timeout of an append is accurate to about a second, because librdkafka does not check
+//!   its clock more often.
 //! - After a broker stall, records of an append with an unknown outcome may still be written
 //!   until the next append reaches the partition; the new epoch of the idempotent producer then
 //!   fences them off.
-//! - An append of several records to one partition may lose a suffix of them, but never an
-//!   earlier record alone.
+//! - An append of several records to one partition may lose a suffix of them, but never just an
+//!   earlier record.
 //! - Trimming deletes records only if enabled (`delete_trimmed`), because others may read the
 //!   same topics. Otherwise deletion is left to retention.
 

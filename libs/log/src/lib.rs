@@ -1,4 +1,4 @@
-//! LOG: a durable, partitioned log behind small traits.
+//! LOG: a durable, partitioned log with small traits as its interface.
 //!
 //! Writing and reading are separate traits, so that services that may only append (frontier,
 //! backend) cannot read. The log does not track consumer positions: a worker stores its cursor
@@ -42,7 +42,7 @@ pub const MAX_RECORD_BYTES: usize = 17 << 20;
 /// Maximum total size of a record's key and headers.
 pub const MAX_EXTRA_BYTES: usize = 64 << 10;
 
-/// The pending result of an append. It borrows nothing, so many can be held and awaited
+/// The pending result of an append. It borrows nothing, so a caller can hold many and await them
 /// concurrently.
 pub type Append = Pin<Box<dyn Future<Output = Result<Vec<Position>>> + Send>>;
 
@@ -127,7 +127,7 @@ pub enum Delivery {
 /// 3. *whole or unknown*: an error means that any prefix of the records may be in the log, or
 ///    may still be added until the next append with the same key completes. They are never
 ///    added later than that, and never without the preceding records of the same key.
-/// 4. *bounded*: if the log is full or slow, an append waits at most for the configured time
+/// 4. *bounded*: if the log is full or slow, an append waits for at most the configured time
 ///    and then returns `Error::Unavailable`.
 /// 5. *size*: a record over `MAX_RECORD_BYTES` or `MAX_EXTRA_BYTES` is refused, together with
 ///    all other records of the append.

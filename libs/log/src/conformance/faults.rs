@@ -16,7 +16,7 @@ fn obstructable() -> Shape {
     Shape { append_wait: APPEND_WAIT, is_obstructed: true, ..Shape::default() }
 }
 
-/// A record too large to fit into the slack of an almost full disk.
+/// A record too large to fit in the slack of an almost full disk.
 fn large(number: u64) -> NewRecord {
     record("run", [number.to_be_bytes().as_slice(), &[7; 64 << 10]].concat())
 }

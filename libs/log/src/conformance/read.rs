@@ -154,7 +154,7 @@ pub(super) async fn no_blocking_by_a_slow_subscriber(fixture: Arc<dyn Fixture>) 
     append(&*log, numbered("run", [0])).await;
     let mut reader = TestReader::new(&*log).await;
     reader.read_count(1).await;
-    // More than fits into any buffer between writer and reader.
+    // More than fits in any buffer between writer and reader.
     for number in 1..COUNT {
         let value = [number.to_be_bytes().as_slice(), &[0; 100_000]].concat();
         append(&*log, vec![record("run", value)]).await;

@@ -29,8 +29,8 @@ pub(super) async fn append(log: &dyn Instance, records: Vec<NewRecord>) -> Vec<P
     log.writer().append(Topic::Ingestion, records).await.expect("the append succeeds")
 }
 
-/// Describes the ingestion topic. Retries while the log is unavailable, as a restarted server
-/// may need a moment.
+/// Describes the ingestion topic. Retries while the log is unavailable, because a restarted
+/// server may need a moment.
 pub(super) async fn describe(log: &dyn Instance) -> TopicInfo {
     loop {
         match log.writer().describe(Topic::Ingestion).await {

@@ -37,7 +37,7 @@ pub(super) async fn trim_refuses_an_earlier_start(fixture: Arc<dyn Fixture>) {
 
 pub(super) async fn trim_keeps_later_records(fixture: Arc<dyn Fixture>) {
     let mut log = fixture.create(Shape::default()).await;
-    // Enough data to exercise every way in which a log may store it.
+    // Enough data to exercise every way a log may store it.
     for number in 0..40_u64 {
         append(&*log, vec![record("run", [number.to_be_bytes().as_slice(), &[0; 1 << 20]].concat())]).await;
     }

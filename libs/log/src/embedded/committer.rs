@@ -1,5 +1,5 @@
 //! The writer thread: it takes the queued appends, writes them, syncs once, makes them
-//! readable, and then answers.
+//! readable, and then replies.
 //!
 //! There is no artificial delay to collect larger groups: while one group syncs, the next one
 //! queues.
@@ -28,7 +28,7 @@ const FLUSH_POLL: Duration = Duration::from_millis(2);
 
 pub(super) struct Committer {
     shared: Arc<Shared>,
-    /// Held until the engine is closed for good.
+    /// Held until the engine is permanently closed.
     lock: File,
 }
 
@@ -140,7 +140,7 @@ impl Committer {
     }
 
     /// Resolves requested trims: offsets are clamped to the end, and trims that would move
-    /// backwards are dropped.
+    /// backward are dropped.
     fn resolve_trims(&self, engine: &Engine, requested: &[PendingTrim]) -> Result<Vec<AppliedTrim>> {
         let mut trims: Vec<AppliedTrim> = Vec::new();
         for PendingTrim { slot, offset, .. } in requested {

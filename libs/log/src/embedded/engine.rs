@@ -202,7 +202,7 @@ impl Engine {
         self.db.persist(PersistMode::Buffer)
     }
 
-    /// Seals large memtables, which fjall's own thread then flushes.
+    /// Seals large memtables, which fjall then flushes on its own thread.
     pub(super) fn rotate(&self) -> fjall::Result<()> {
         for slot in &self.slots {
             if slot.tree.active_memtable().size() >= MEMTABLE_BYTES {

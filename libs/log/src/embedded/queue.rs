@@ -2,7 +2,7 @@
 //! does not block another.
 //!
 //! The records of a waiting append are in memory in any case, so a line keeps those that do not
-//! yet fit into the log until their callers give up.
+//! yet fit in the log until their callers give up.
 
 use std::{
     collections::VecDeque,

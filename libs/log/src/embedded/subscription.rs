@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 use super::{Shared, partition::Lookup};
 use crate::{Delivery, Error, Record, Result, Subscription, Topic};
 
-/// Size of one read from the engine; the same as of one delivery from memory.
+/// Size of one read from the engine; the same as one delivery from memory.
 const PAGE_BYTES: usize = 1 << 20;
 
 pub(super) struct EmbeddedSubscription {
@@ -37,7 +37,7 @@ struct EngineRead {
 enum ReadState {
     Unassigned,
     Assigned,
-    /// Everything before this offset was delivered or skipped by `start`.
+    /// Everything before this offset has been delivered, or was skipped by `start`.
     ReadingFrom(u64),
 }
 

@@ -1,5 +1,5 @@
-//! Initial contact with the brokers. librdkafka retries forever, whatever the error. Here a
-//! refused login fails immediately, because waiting does not fix it. TLS must fail twice,
+//! Initial contact with the brokers. librdkafka retries forever, regardless of the error. Here
+//! a refused login fails immediately, because waiting does not fix it. TLS must fail twice,
 //! because a single failure occurs whenever a broker restarts.
 
 use std::time::{Duration, Instant};

@@ -1,5 +1,5 @@
 //! Checks of the topics at startup: they must exist, accept records of maximum size, and have
-//! the same number of partitions as ever. Every problem is described in a sentence that an
+//! their original number of partitions. Every problem is described in a sentence that an
 //! operator can act on.
 
 use std::{ops::Range, sync::Arc, time::Duration};

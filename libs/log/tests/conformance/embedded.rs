@@ -1,5 +1,5 @@
 //! The embedded log as a fixture: each log in a temporary directory, or on a small tmpfs for
-//! cases that fill the disk. Kills hit a child process, by its id.
+//! cases that fill the disk. Kills target a child process, by its id.
 
 use std::{
     io::{BufRead, BufReader, Read, Write},

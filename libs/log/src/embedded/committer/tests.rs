@@ -1,4 +1,4 @@
-//! Tests the moments between writing, syncing, and answering, which no caller can time, by
+//! Tests the moments between writing, syncing, and replying, which no caller can time, by
 //! running the committer without its thread.
 
 use bytes::Bytes;
