@@ -57,9 +57,9 @@ pub(crate) fn add_headers(allowed: &[String], origin: Option<&HeaderValue>, head
     }
 }
 
-/// Refuses writes from pages of other origins. For any page, browsers send plain POSTs and open
-/// WebSockets without a preflight, and so reach servers that only their user can reach. Clients
-/// other than browsers send no `Origin`.
+/// Refuses writes from pages of other origins. Browsers let any page send plain POSTs and open
+/// WebSockets without a preflight, so the page can reach servers that only its user can reach.
+/// Clients other than browsers send no `Origin`.
 pub(crate) fn check_origin<B>(allowed: &[String], request: &Request<B>) -> Result<(), ApiError> {
     let Some(origin) = request.headers().get(header::ORIGIN) else { return Ok(()) };
     if !may_have_side_effects(request) || is_allowed(allowed, origin) || is_same_origin(request, origin) {

@@ -1,6 +1,6 @@
-//! One port: every step of handling a request, from top to bottom.
-//! It is a plain function instead of a stack of layers, so that the order is visible, and each
-//! step sees the result of the previous one.
+//! One port: every step of handling a request, from top to bottom. It is a plain function
+//! instead of a stack of layers, so that the order is visible and each step sees the result of
+//! the previous one.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -33,7 +33,7 @@ const UNMATCHED_ROUTE: &str = "unmatched";
 /// Metric label for unusual methods: a client may send any token as a method.
 const OTHER_METHOD: &str = "other";
 
-/// Answers the requests of one port. Cheap to clone.
+/// Handles the requests of one port. Cheap to clone.
 #[derive(Clone)]
 pub struct Edge {
     services: Arc<Services>,

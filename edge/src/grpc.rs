@@ -48,7 +48,7 @@ impl Grpc {
         Grpc { own, frontier, backend, reflection: Transport::new(reflection) }
     }
 
-    /// Answers one call.
+    /// Handles one call.
     pub(crate) async fn answer(&self, mut request: Request<axum::body::Body>) -> Response {
         // Set only by the access layer.
         request.headers_mut().remove(CALLER);

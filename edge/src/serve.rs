@@ -24,8 +24,8 @@ use crate::edge::Edge;
 use crate::first_byte_timeout::FirstByteTimeout;
 use crate::tls::{SecureConnection, Tls};
 
-/// Time limit for each step of a client that starts a request: the TLS handshake, its first
-/// bytes, the head of a request.
+/// Time limit for each step of a client that starts a request: the TLS handshake, the first
+/// bytes, the request head.
 const REQUEST_START_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Idle time after which a keep-alive probe is sent to the peer.

@@ -1,6 +1,6 @@
 //! TLS for a port, with certificates reloaded from their files: to renew one, replace the
-//! files; open connections are unaffected. If a new pair is unusable, this is logged and the
-//! previous one is kept.
+//! files; open connections are unaffected. If a new pair is unusable, the error is logged and
+//! the previous pair is kept.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};

@@ -96,7 +96,7 @@ struct Bundle {
 
 impl Ui {
     /// Opens the bundle and renders the index page. Files that are replaced later are
-    /// served in their new version; the page is not.
+    /// served in their new version, but the page is not.
     pub fn open(settings: &UiSettings) -> Result<Self, UiError> {
         let unreadable = |source| UiError::Unreadable { dir: settings.dir.clone(), source };
         let dir = Dir::open_ambient_dir(&settings.dir, ambient_authority()).map_err(unreadable)?;

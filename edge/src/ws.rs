@@ -101,7 +101,7 @@ impl Sockets {
         self.tasks.wait().await;
     }
 
-    /// Answers a request on the path of a run's socket.
+    /// Handles a request on the path of a run's socket.
     pub(crate) async fn accept<B>(
         &self,
         run_id: String,

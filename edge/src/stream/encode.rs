@@ -178,8 +178,8 @@ impl Encoder {
     }
 }
 
-/// Leaf members with keys that are valid UTF-8 and not empty: the same result as `below` and a
-/// value, in one step.
+/// Leaf members with keys that are valid UTF-8 and not empty. The result is the same as `below`
+/// followed by a value, in one step.
 impl Encoder {
     pub(crate) fn null_member(&mut self, key: &[u8]) {
         self.fixed_member(key, null());

@@ -31,8 +31,9 @@ pub struct Dictionary {
     numbers: HashTable<u32>,
     hasher: DefaultHashBuilder,
     bytes: usize,
-    /// Number found last. Training logs its series in the same order each step, so the next
-    /// one is the best guess, and comparing is five times faster than hashing.
+    /// The number that was found last. Training code logs its series in the same order in
+    /// each step, so the next one is the best guess, and comparing is five times faster
+    /// than hashing.
     last: usize,
 }
 

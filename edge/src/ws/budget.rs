@@ -47,7 +47,7 @@ pub(super) struct MeteredConnection<S> {
     inner: S,
     /// Total number of bytes read.
     bytes: u64,
-    /// Number of bytes read since the last frame ended, which belong to a frame that has
+    /// Number of bytes read since the last frame ended; they belong to a frame that has
     /// begun. Bytes that arrived together with that end are not counted.
     frame_bytes: usize,
     budget: PollSemaphore,

@@ -1,11 +1,11 @@
 //! The JSON dialect of the Python client: decodes a frame into metrics, events, and rejections.
-//! Each item is validated independently. A message costs one pass of the scanner of `matyan-value`,
-//! and no allocation.
+//! Each item is validated independently. A message takes one pass of the `matyan-value`
+//! scanner, and no allocation.
 //!
-//! A frame is one object or an array of objects. Invalid JSON rejects the whole frame; any other
-//! problem rejects only its item. Duplicate keys: the last one wins. Nothing is rounded: numbers
-//! keep their bits, free-form values keep integers and floats apart, and contexts are passed on as
-//! the original text.
+//! A frame is one object or an array of objects. Invalid JSON rejects the whole frame; any
+//! other problem rejects only its item. Duplicate keys: the last one wins. Nothing is rounded:
+//! numbers keep their bits, free-form values keep integers and floats apart, and contexts are
+//! passed on in their original form.
 
 mod convert;
 mod item;
@@ -104,7 +104,7 @@ impl Rejections {
     }
 }
 
-/// Decodes one text frame. Never panics, whatever the input.
+/// Decodes one text frame. Never panics on any input.
 pub fn decode_frame(bytes: &[u8]) -> Result<Frame<'_>, FrameError> {
     let text = std::str::from_utf8(bytes).map_err(|error| FrameError::Utf8(error.valid_up_to()))?;
     decode_text(text)

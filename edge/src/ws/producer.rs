@@ -23,7 +23,7 @@ pub(super) struct Producer {
     acknowledged: u64,
     /// The batches after `acknowledged`, which are not yet durable.
     pending: VecDeque<Batch>,
-    /// Takes no more frames, because one of its frames was reported as failed.
+    /// Accepts no more frames, because one of its frames was reported as failed.
     is_retired: bool,
 }
 

@@ -25,8 +25,8 @@ pub(super) const MAX_WAITING_FRAMES: usize = 128;
 pub(super) const MAX_WAITING_BYTES: usize = 4 << 20;
 
 /// Capacity of the channel for batches to the stream. Waiting frames make fewer: 128 of them,
-/// and where large ones are split, no two neighbors fit into one batch: 145 more for each of
-/// two frames of 16 MiB, at 2.25 bytes of CBOR per byte of JSON.
+/// and where large ones are split, no two neighbors fit in one batch: 145 more for each of two
+/// frames of 16 MiB, at 2.25 bytes of CBOR per byte of JSON.
 const MAX_BATCHES: usize = 512;
 
 type Opening = Pin<Box<dyn Future<Output = Result<Response<Streaming<StreamResponse>>, Status>> + Send>>;
@@ -100,7 +100,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_session_fails_when_its_channel_overflows() {
-        // `answer` is not called, so the stream is never opened and takes nothing.
+        // `answer` is not called, so the stream is never opened and accepts nothing.
         let client = IngestClient::new(Transport::new(Routes::default()));
         let mut session = IngestSession::open(&client, StreamOpen::default());
         for _ in 0..MAX_BATCHES {

@@ -1,5 +1,5 @@
-//! Lenient conversions of tokens, as in the validator that clients were written against. The error
-//! of a failed conversion says what was expected; the caller adds the field and the item.
+//! Lenient conversions of tokens, matching the validator that clients were written against. The
+//! error of a failed conversion says what was expected; the caller adds the field and the item.
 
 use std::borrow::Cow;
 

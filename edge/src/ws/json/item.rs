@@ -40,14 +40,14 @@ fields! {
     ArtifactPath "artifact_path", ContentType "content_type",
 }
 
-/// The members of one message. Made once per frame: `seen` says which of the tokens belong to the
-/// current message.
+/// The members of one message. Created once per frame: `seen` marks the tokens that belong to
+/// the current message.
 pub(super) struct Fields<'a> {
     tokens: [JsonToken<'a>; Field::COUNT],
     seen: u32,
-    /// Keys of the message before, each with its quotes and colon, in their order. Messages of a
-    /// frame are mostly alike: comparing with what is expected is several times quicker than
-    /// reading a key.
+    /// Keys of the previous message, each with its quotes and colon, in order. Messages of
+    /// a frame are mostly alike: comparing with the expected key is several times faster
+    /// than reading one.
     expected: Vec<(&'a str, Option<Field>)>,
 }
 
@@ -88,7 +88,8 @@ impl<'a> Fields<'a> {
         Ok(())
     }
 
-    /// Which field the key here names, the one at `place` of its message.
+    /// The field named by the key at the scanner's position, which is number `place` in its
+    /// message.
     fn key(&mut self, scanner: &mut JsonScanner<'a>, place: usize) -> Result<Option<Field>, FrameError> {
         if let Some((text, field)) = self.expected.get(place)
             && scanner.skip(text)
@@ -274,7 +275,7 @@ fn log_object(fields: &Fields<'_>) -> Result<pb::LogObject, Invalid> {
     })
 }
 
-/// The same, with the members that a metric must have.
+/// Same as above, with the members that a metric must have.
 fn log_object_of_metric(fields: &Fields<'_>) -> Result<pb::LogObject, Invalid> {
     Ok(pb::LogObject {
         name: fields.required(Field::Name, convert::owned_text)?,
