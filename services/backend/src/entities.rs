@@ -20,7 +20,7 @@ use crate::{
     error::{Error, Result},
 };
 
-/// The name of a kind in errors.
+/// The name of a kind in error messages.
 fn resource(kind: EntityKind) -> &'static str {
     match kind {
         EntityKind::Experiment => "experiment",

@@ -159,7 +159,7 @@ impl From<matyan_maintenance::Error> for Error {
 impl From<Error> for Status {
     fn from(error: Error) -> Self {
         let code = error.code();
-        // All other errors are expected, and would only fill the log.
+        // All other errors are expected, and would only clutter the log.
         if matches!(code, Code::Unavailable | Code::Internal) {
             tracing::warn!(error = &error as &dyn std::error::Error, "call failed");
         }

@@ -1,6 +1,6 @@
 //! Runs listed by an index: those of an experiment, with a tag, or active. They are read in
 //! pages, each from its own snapshot, because a long list may outlast a snapshot. The index
-//! proposes and the document decides.
+//! only suggests runs; their documents decide.
 
 use matyan_model::{
     ids::{RunId, RunNumber},

@@ -9,7 +9,7 @@ pub struct Metrics {
     planner_paths: IntCounterVec,
 }
 
-/// How a search finds its candidate runs.
+/// Method by which a search finds its candidate runs.
 #[derive(Clone, Copy)]
 pub(crate) enum PlannerPath {
     /// Indexes give exactly the matching runs.

@@ -154,7 +154,7 @@ pub(crate) fn in_pieces(mut run: pb::Run) -> Vec<pb::Run> {
     }
 }
 
-/// The part of a run that fits into one message.
+/// The part of a run that fits in one message.
 pub(crate) fn first_piece(run: pb::Run) -> pb::Run {
     in_pieces(run).swap_remove(0)
 }

@@ -1,9 +1,9 @@
 //! Validation of one batch. Bad items are removed one by one, each with its number and a
 //! reason; the others are kept. A batch without bad items keeps its exact bytes.
 //!
-//! Memory use is proportional to the input, whatever the bytes are: events and groups are
-//! counted before they are decoded, because two bytes on the wire can decode to hundreds.
-//! Deliberately absent: any check that depends on stored data.
+//! Memory use is proportional to the input, no matter what it contains: events and groups are
+//! counted before they are decoded, because two bytes on the wire can decode to hundreds. There
+//! are deliberately no checks that depend on stored data.
 
 mod dictionary;
 mod event;

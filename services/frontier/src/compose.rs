@@ -127,8 +127,8 @@ impl Composer {
 }
 
 impl Shared {
-    /// Takes a batch's share of the memory budget of all streams, if it is available
-    /// without waiting.
+    /// Takes a batch's share of the memory budget of all streams, if available without
+    /// waiting.
     pub(crate) fn try_share(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
         self.budget.clone().try_acquire_many_owned(self.permits(bytes)).ok()
     }

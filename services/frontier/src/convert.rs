@@ -1,6 +1,6 @@
-//! Conversion of requests to domain types, with all checks of the fields around a batch; errors
-//! name the field. The content of a batch is checked in `batch`, because one bad item must not
-//! affect the others.
+//! Conversion of requests to domain types, with all checks of the fields other than the batch
+//! itself; errors name the field. The content of a batch is checked in `batch`, because one bad
+//! item must not affect the others.
 
 use std::fmt;
 
@@ -108,7 +108,7 @@ pub(crate) fn traceparent(text: &[u8]) -> Option<Bytes> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Producer {
     pub(crate) id: [u8; 16],
-    /// Whether the id was made for this connection, because the client has none.
+    /// Whether the id was generated for this connection, because the client has none.
     pub(crate) ephemeral: bool,
 }
 

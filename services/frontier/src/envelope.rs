@@ -90,7 +90,7 @@ fn headers(author: &Author, stamp: &Stamp, item: usize, items: usize) -> Vec<(St
     headers
 }
 
-/// Returns the approximate memory of a record.
+/// Returns the approximate memory used by a record.
 pub(crate) fn held(record: &NewRecord) -> usize {
     let parts = |(name, value): &(String, Bytes)| size_of::<(String, Bytes)>() + name.len() + value.len();
     let headers: usize = record.headers.iter().map(parts).sum();

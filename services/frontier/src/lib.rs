@@ -61,8 +61,8 @@ const HEAVY_CHECKS: usize = 4;
 pub struct Deps {
     pub log: Arc<dyn LogWriter>,
     pub blobs: Arc<dyn Blobs>,
-    /// Signer of the upload URLs, if uploads go through this server because the blob store
-    /// has no network address.
+    /// Signer of the upload URLs; set if uploads go through this server because the blob
+    /// store has no network address.
     pub uploads: Option<UrlSigner>,
     pub clock: Clock,
     pub new_id: NewId,

@@ -1,13 +1,12 @@
 //! The batches of one stream that are not yet in the log: appended as they arrive, acknowledged
 //! in order. It guarantees:
 //!
-//! - The order of batches is the order in the log. If an append fails, that batch and all later
-//!   ones are appended again, in order: a worker drops duplicates, and batches after a gap.
-//!   Before that, their first appends must have ended, so that the log's queue never holds a
-//!   batch twice.
+//! - Batches keep their order in the log. If an append fails, that batch and all later ones are
+//!   appended again, in order: a worker drops duplicates, and batches after a gap. Before that,
+//!   their first appends must have ended, so that the log's queue never holds a batch twice.
 //! - A batch is retried until its hold time is over; then the pipeline fails and cannot be used
-//!   any more.
-//! - A batch is acknowledged when it is durable, and, within its hold time, not before its run
+//!   again.
+//! - A batch is acknowledged when it is durable, but, within its hold time, not before its run
 //!   may send more (`throttle`).
 
 use std::{collections::VecDeque, pin::Pin, sync::Arc, time::Duration};
@@ -61,7 +60,7 @@ pub(crate) struct Pipeline {
     run: String,
     queue: VecDeque<QueuedBatch>,
     bytes: usize,
-    /// What the first batch in the queue waits for.
+    /// State of the first batch in the queue.
     front_state: FrontState,
     pause: Duration,
     /// Error of the last failed append of the first batch.
@@ -110,7 +109,7 @@ impl Pipeline {
         self.shared.resize_share(&mut share, batch.held_bytes);
         self.bytes += batch.held_bytes;
         self.shared.metrics.in_flight_bytes.add(batch.held_bytes as i64);
-        // While the log is failing, starting an append would only mean to repeat it
+        // While the log is failing, an append started now would only have to be repeated
         // later.
         let append = match self.front_state {
             FrontState::Append | FrontState::Delay(..) => start_append(&self.shared, &batch),

@@ -101,13 +101,13 @@ async fn open(
 
 struct Session {
     shared: Arc<Shared>,
-    /// `None` only while it is at work.
+    /// `None` only while a batch is being composed.
     composer: Option<Composer>,
     pipeline: Pipeline,
     /// A batch that waits for its share of the memory budget. It is kept encoded, because
     /// decoded, it takes several times as much memory.
     waiting: Option<WaitingBatch>,
-    /// Answers to be sent to the client.
+    /// Responses to be sent to the client.
     outbox: VecDeque<pb::StreamResponse>,
     trace: Option<bytes::Bytes>,
     /// Next sequence number.
@@ -187,7 +187,7 @@ impl Session {
         self.end.get_or_insert(Ok(()));
     }
 
-    /// Drops everything that is not durable; what is durable is still acknowledged.
+    /// Drops every batch that is not durable; durable ones are still acknowledged.
     fn fail(&mut self, error: Error) {
         self.pipeline.clear();
         self.waiting = None;

@@ -27,7 +27,7 @@ const FAILURE_PERIOD: Duration = Duration::from_secs(10);
 const LOG_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Timeout for probing the blob store. Callers of readiness wait about a second, and must not
-/// mistake a hanging blob store for a hanging log.
+/// mistake a hung blob store for a hung log.
 const BLOBS_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Result of the last append.

@@ -35,7 +35,7 @@ impl Throttle {
     }
 
     /// Counts the bytes of an appended batch. Returns when it may be acknowledged; `None`
-    /// if that is now.
+    /// means now.
     pub(crate) fn charge(&self, project: &str, run: &str, bytes: usize, now: Instant) -> Option<Instant> {
         let cost = Duration::from_secs_f64(bytes as f64 / self.bytes_per_second as f64);
         // A panic while this lock is held leaves no partial change.

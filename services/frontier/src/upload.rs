@@ -1,5 +1,5 @@
 //! Uploads through this server, for blob stores without a network address. Anyone with the
-//! token of a URL may write that one blob. Nothing is kept of an interrupted upload.
+//! token of a URL may write that one blob. Data of an interrupted upload is discarded.
 
 use std::sync::{Arc, OnceLock};
 
@@ -59,8 +59,8 @@ struct Chunks<R> {
     limit: u64,
 }
 
-/// Converts the chunks to a content stream. An error of the client is stored in `failure`, and
-/// ends the content with an error.
+/// Converts the chunks to a content stream. A client error is stored in `failure`, and ends the
+/// content with an error.
 fn content<R>(chunks: Chunks<R>, failure: Arc<OnceLock<Error>>) -> Content
 where
     R: Stream<Item = Result<pb::UploadRequest, Status>> + Send + Unpin + 'static,

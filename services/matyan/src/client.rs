@@ -28,7 +28,7 @@ use tonic::{
 };
 
 const FAILED: u8 = 1;
-/// Exit code for work that is done, except for what had been lost before.
+/// Exit code for a command that completed, although some data had already been lost.
 const INCOMPLETE: u8 = 3;
 
 // A command that queries a running server. To add one, write a module with its flags and its
@@ -186,8 +186,8 @@ pub(crate) fn run(command: ClientCommand) -> Result<(), Error> {
     })
 }
 
-/// A silent connection is probed with keep-alive pings, so that no command waits for a server
-/// that has vanished.
+/// Idle connections are probed with keep-alive pings, so that no command waits for a server
+/// that has disappeared.
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(30);
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 

@@ -24,7 +24,7 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 pub static ALLOCATOR_SETTINGS: &[u8; 63] =
     b"background_thread:true,dirty_decay_ms:1000,muzzy_decay_ms:1000\0";
 
-/// The conventional exit code of a shell command for wrong usage.
+/// The conventional exit code of a command for incorrect usage.
 pub(crate) const BAD_SETTINGS: u8 = 2;
 
 fn main() -> ExitCode {
@@ -34,7 +34,7 @@ fn main() -> ExitCode {
         Invocation::CreateTopics(flags) => create_topics(flags),
         Invocation::Client(command) => match client::run(command) {
             Ok(()) => ExitCode::SUCCESS,
-            // The reader of the output, such as `head`, has seen enough.
+            // The reader of the output, such as `head`, has exited.
             Err(error) if error.is_closed_pipe() => ExitCode::SUCCESS,
             Err(error) => {
                 eprintln!("matyan: {}", chain(&error));

@@ -104,7 +104,7 @@ pub(crate) struct Settings {
     pub(crate) metrics_port: u16,
     /// Certificate and key for every port; without them, ports are unencrypted.
     pub(crate) tls: Option<(PathBuf, PathBuf)>,
-    /// None if the process stores nothing on this machine.
+    /// `None` if the process stores nothing on this machine.
     pub(crate) data_dir: Option<PathBuf>,
     pub(crate) store: Store,
     pub(crate) log: Log,
@@ -184,7 +184,7 @@ impl Settings {
     ) -> Result<BlobStore, Violations> {
         let mut reader = Reader::default();
         let sources = Sources::open(flags, environment, &mut reader);
-        // As the services do, unlike `up`, which needs no bucket.
+        // Same as for the services, unlike `up`, which needs no bucket.
         let blobs = distributed::blobs(Role::Frontier, &sources, &mut reader);
         reader.finish(blobs)
     }
@@ -214,8 +214,8 @@ impl Settings {
     }
 
     fn read(role: Role, from: &Sources, reader: &mut Reader) -> Self {
-        // On a laptop, do not open a port to the network unasked; in a container, any
-        // other address would be unreachable.
+        // On a laptop, a port must not be open to the network by default; in a
+        // container, any other address would be unreachable.
         let host = if role == Role::Up { "127.0.0.1" } else { "0.0.0.0" };
         // A frontier's only port has the plain name.
         let frontier_port = if role == Role::Frontier { names::PORT } else { names::FRONTIER_PORT };

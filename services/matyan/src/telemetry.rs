@@ -65,7 +65,7 @@ impl Telemetry {
 fn provider(settings: &Settings, endpoint: &str) -> Result<SdkTracerProvider, Error> {
     let mut exporter = SpanExporter::builder().with_tonic().with_endpoint(endpoint);
     if endpoint.to_ascii_lowercase().starts_with("https:") {
-        // By default the exporter trusts no certificate authority.
+        // By default, the exporter trusts no certificate authority.
         exporter = exporter.with_tls_config(ClientTlsConfig::new().with_enabled_roots());
     }
     let exporter =

@@ -183,8 +183,8 @@ impl Process {
     }
 }
 
-/// The configured secret, or that of the data directory. A process with neither signs nothing
-/// that another process verifies.
+/// The configured secret, or the one in the data directory. A process with neither signs
+/// nothing that another process verifies.
 fn secret(settings: &Settings, data_dir: Option<&DataDir>) -> Result<Secret, Error> {
     match (&settings.secret, data_dir) {
         (Some(given), _) => Ok(given.clone()),

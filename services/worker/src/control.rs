@@ -1,11 +1,12 @@
 //! The control worker: publishes the outbox to the control topic, reads the topic, deletes the
-//! blobs of deleted runs, and runs the periodic jobs. Of several control workers, only the
-//! leader publishes and runs jobs: the one that reads the topic's first partition.
+//! blobs of deleted runs, and runs the periodic jobs. If there are several control workers,
+//! only the leader, the one that reads the topic's first partition, publishes events and runs
+//! jobs.
 //!
 //! An event is retried until it is handled, and only then is the position after it committed.
-//! Every step is idempotent and may be interrupted, so stopping waits for nothing. Handlers
-//! check before each page that the run is still the deleted one, so a late event cannot harm a
-//! new run with the same id.
+//! Every step is idempotent and may be interrupted, so stopping never waits. Handlers check
+//! before each page that the run is still the deleted one, so a late event cannot affect a new
+//! run with the same id.
 
 mod blobs;
 mod outbox;
@@ -30,8 +31,8 @@ use crate::{
     metrics::Metrics,
 };
 
-/// Bounds of the wait between attempts while a dependency is unavailable; it doubles from the
-/// first to the last.
+/// Bounds on the wait between attempts while a dependency is unavailable. It doubles from the
+/// minimum to the maximum.
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 const LAST_WAIT: Duration = Duration::from_secs(30);
 

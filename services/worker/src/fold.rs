@@ -125,7 +125,7 @@ impl FoldThread {
         self.heartbeat.clone()
     }
 
-    /// Returns when the thread has ended: it was stopped, or has panicked. Cancel-safe.
+    /// Returns when the thread has ended, because it was stopped or panicked. Cancel-safe.
     pub async fn ended(&self) {
         let mut running = self.running.clone();
         while running.changed().await.is_ok() {}
@@ -180,7 +180,7 @@ impl FoldTask {
         beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
-                // Stopping and heartbeats come first.
+                // Stopping and heartbeats take precedence.
                 biased;
                 () = stop.cancelled() => return,
                 _ = beats.tick() => self.heartbeat.beat(),

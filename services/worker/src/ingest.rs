@@ -4,7 +4,7 @@
 //! Runs of a partition are applied concurrently, in a window bounded in bytes. Records that
 //! queue up for a run while its writer is busy are applied together in the next turn. The
 //! lowest unapplied offset is written to the store (`progress`), and once that is durable, the
-//! log is trimmed up to it. Positions need no further care: every transaction carries the
+//! log is trimmed up to it. Positions need no further handling: every transaction carries the
 //! cursor of its run, so redelivered records have no effect.
 //!
 //! Shutdown: stop taking records, let writers finish their transaction, write and sync the
@@ -284,7 +284,7 @@ impl IngestionWorker {
     }
 
     /// Drops a partition that was reassigned to another worker. Entries that writers are
-    /// applying do no harm: they conflict.
+    /// still applying are harmless: they conflict.
     fn revoke(&mut self, number: u32) {
         self.partitions.remove(&number);
         self.progress.forget(number);

@@ -19,7 +19,7 @@ use crate::{deps::Deps, error::Error, metrics::Metrics};
 const DEAD_RUNS_INTERVAL: Duration = Duration::from_secs(1);
 /// Interval for rows that are kept for minutes or hours.
 const MINUTELY: Duration = Duration::from_secs(60);
-/// Interval for rows that are kept for days, and for runs that are silent for as long.
+/// Interval for rows that are kept for days, and for runs that have been silent for days.
 const HOURLY: Duration = Duration::from_secs(3_600);
 /// Interval for blobs that nothing refers to.
 const DAILY: Duration = Duration::from_secs(24 * 3_600);
@@ -35,8 +35,8 @@ const RECONNECT_TIME: Duration = Duration::from_secs(15 * 60);
 /// Minimum interval between records of a job's success in the store.
 const RECORD_INTERVAL_US: i64 = 60_000_000;
 
-/// Number of consecutive runs with bucket failures after which the bucket counts as unavailable,
-/// and the search for orphaned blobs fails.
+/// Number of consecutive runs with bucket failures after which the bucket is considered
+/// unavailable, and the search for orphaned blobs fails.
 pub(crate) const MAX_BUCKET_FAILURES: u32 = 5;
 
 pub(crate) struct JobScheduler {
@@ -85,7 +85,7 @@ impl JobScheduler {
     ) {
         let mut last_us = self.last_success(name).await;
         let (mut recorded_us, mut failures) = (last_us, 0);
-        // A job that never succeeded counts as late from now on.
+        // A job that has never succeeded counts as overdue from now on.
         self.metrics.jobs.set_last_success(name, last_us.unwrap_or_else(|| self.deps.now_us()));
         loop {
             // Back off after failures, because a round may have done a lot of work

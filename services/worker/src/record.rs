@@ -1,5 +1,5 @@
-//! A decoded record of the ingestion log: run, origin, and the batch in it. Both formats are read,
-//! whatever a frontier is set to.
+//! A decoded record of the ingestion log: run, origin, and the batch in it. Both formats are
+//! read, no matter how a frontier is configured.
 //!
 //! The batch itself is decoded later, next to the batches of other runs. Unreadable records are
 //! kept as they are, to be parked.
@@ -21,7 +21,7 @@ use matyan_record::{
 use prost::Message;
 use tracing::Span;
 
-/// A record, as far as it concerns its partition.
+/// A record of the ingestion log, with its batch still encoded.
 #[derive(Debug)]
 pub(crate) struct Entry {
     pub(crate) position: LogPosition,

@@ -78,8 +78,8 @@ pub(super) async fn list(
     Ok(ListParkedItemsResponse { items, next_page_token, total })
 }
 
-/// The items of one run after the token, newest first. A run has few of them, as items that
-/// fail tend to fail alike.
+/// The items of one run after the token, newest first. A run has few of them, because items
+/// that fail tend to fail alike.
 async fn list_for_run(
     deps: &Deps,
     call: &Call,

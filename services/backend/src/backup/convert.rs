@@ -208,7 +208,7 @@ pub(super) fn producer(producer: &pb::Producer) -> Result<(ProducerId, Mark)> {
     Ok((producer_id(&producer.id)?, mark))
 }
 
-/// Splits definitions into pieces that each fit into a row.
+/// Splits definitions into pieces that each fit in a row.
 pub(super) fn dictionary_view(
     producer: ProducerId,
     definitions: &[Definition],

@@ -39,7 +39,7 @@ pub(super) async fn restore(
 ) -> Result<pb::RestoreProjectResponse> {
     check_limit("entities", request.entities.len() + request.tombstones.len(), MAX_PER_CALL)?;
     let mut answer = pb::RestoreProjectResponse::default();
-    // Positions come first, as tombstones are translated by them.
+    // Positions come first, because tombstones are translated by them.
     if let Some(cut) = &request.cut {
         (answer.cut_taken, answer.records_lost) = log_positions::adopt_if_fresh(deps, cut).await?;
     }

@@ -228,7 +228,7 @@ impl<'c> RunWriter<'c> {
         let (project, number) = (self.call.project, self.number());
         self.object_series(message, &name, &context).await?;
         let (series, header) = self.objects.get_mut(&name).ok_or(Error::Broken)?;
-        // Archives are in step order; an object out of order is looked up.
+        // Archives are in step order; an object that is out of order is looked up.
         let is_new = header.count == 0
             || object.step > header.last_step
             || object_get(message.snapshot.as_ref(), project, number, *series, object.step).await?.is_none();

@@ -82,7 +82,7 @@ pub(crate) trait Listing: Send + Sized {
         }
     }
 
-    /// Ids in order, with the views of as many entities as fit into memory.
+    /// Ids in order, with the views of as many entities as fit in memory.
     fn read_all(
         &mut self,
         deps: &Deps,

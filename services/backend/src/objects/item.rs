@@ -166,7 +166,7 @@ pub(crate) fn select(items: Vec<Item>, selection: &Selection) -> Vec<Item> {
     if density == 0 || inside.len() <= density {
         return inside;
     }
-    // Would divide by zero below.
+    // This would divide by zero below.
     if density == 1 {
         return inside.into_iter().take(1).collect();
     }

@@ -1,4 +1,4 @@
-//! All params and series names, merged over all visible runs. As this reads every run, the
+//! All params and series names, merged over all visible runs. Because this reads every run, the
 //! result is cached for some time, and concurrent callers wait for a single computation.
 
 use std::{

@@ -22,8 +22,8 @@ use crate::{
 const DEFAULT_SIZE: u32 = 100;
 const MAX_SIZE: u32 = 1_000;
 
-/// A page ends once it has reached this size, regardless of its number of runs, as parts may be
-/// large.
+/// A page ends once it has reached this size, regardless of its number of runs, because parts
+/// may be large.
 const PAGE_BYTES: usize = 2 << 20;
 
 /// Documents read at a time.
@@ -89,7 +89,7 @@ fn parse_token(token: &str) -> Result<RunNumber> {
     number.ok_or_else(|| Error::field("page_token", "is invalid: use a token from a previous response"))
 }
 
-/// The rows that list the runs, with the range that is left.
+/// The rows that list the runs, with the range still to be read.
 enum Source {
     Documents(Option<Range>),
     Index(Option<Range>),

@@ -73,7 +73,7 @@ pub(super) struct Watch {
     filter: WatchFilter,
     feed: ChangeFeed,
     pending: PendingRuns,
-    /// The version as of which a run was sent, kept while earlier changes of it may still
+    /// The version as of which a run was sent; kept while earlier changes to it may still
     /// arrive.
     sent: HashMap<RunNumber, Version>,
     /// Runs already reported as having left the watch.
@@ -137,8 +137,8 @@ impl Watch {
             let event = async {
                 tokio::select! {
                     biased;
-                    // First, so that a steady flow of changes cannot delay
-                    // runs that are due.
+                    // Polled first, so that a steady flow of changes cannot
+                    // delay runs that are due.
                     () = sleep_until(due.unwrap_or(last_sent)), if due.is_some() => Ok(Event::RunsDue),
                     changes = feed.next(), if takes_more => changes.map(Event::Changes),
                     () = sleep_until(last_sent + KEEP_ALIVE) => Ok(Event::KeepAliveDue),
@@ -211,7 +211,7 @@ impl Watch {
         }
     }
 
-    /// Changes of the first runs, as many as fit into a message, with the number of runs
+    /// Changes of the first runs, as many as fit in a message, with the number of runs
     /// processed. A change committed after the snapshot is sent again later.
     async fn changes(&mut self, numbers: &[RunNumber]) -> Result<(Vec<RunChange>, usize)> {
         let snapshot = self.deps.store.snapshot().await?;

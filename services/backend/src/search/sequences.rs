@@ -45,9 +45,9 @@ pub(super) trait SequenceKind: Send + Sync {
     /// large for one message is sent in pieces.
     type State: Default + Send;
 
-    /// Reads the requested data of the first sequences, in order, about as much as fits
-    /// into a message. Returns how many of them were read to the end; the following one may
-    /// be partially read. May be called again after an error.
+    /// Reads the requested data of the first sequences, in order, about as much as fits in
+    /// a message. Returns how many of them were read to the end; the following one may be
+    /// partially read. May be called again after an error.
     fn read(
         &self,
         deps: &Deps,

@@ -57,7 +57,7 @@ fn visible(read: &RunContent) -> RunContent {
     visible
 }
 
-/// Joins adjacent points of a series, however they were split into pieces.
+/// Joins adjacent points of a series, no matter how they were split into pieces.
 fn joined(pieces: Vec<pb::Piece>) -> Vec<pb::Piece> {
     let mut joined: Vec<pb::Piece> = Vec::new();
     for piece in pieces {
@@ -76,7 +76,7 @@ fn joined(pieces: Vec<pb::Piece>) -> Vec<pb::Piece> {
     joined
 }
 
-/// Exact bytes, as messages containing NaN do not equal themselves.
+/// Exact bytes, because messages containing NaN do not equal themselves.
 fn bits(read: &RunContent) -> Vec<Vec<u8>> {
     visible(read).pieces.iter().map(prost::Message::encode_to_vec).collect()
 }
@@ -161,7 +161,7 @@ async fn track(harness: &Harness, run: &str, values: &[f64]) {
     harness.append_entry(run, batch, LogEntry::default()).await;
 }
 
-/// Logs some content of every kind, like a client that sets no steps itself.
+/// Logs some content of every kind, like a client that does not set steps.
 async fn fill(harness: &Harness, run: &str) {
     let large = format!(r#"{{"type":"text","data":"{}"}}"#, "x".repeat(100_000));
     let events = [

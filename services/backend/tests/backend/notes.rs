@@ -31,7 +31,7 @@ async fn contents(client: &mut Client, owner: &Option<Owner>) -> Vec<String> {
     contents
 }
 
-/// 20 MB of notes: more than fits into a message, or into memory while the list is sorted.
+/// 20 MB of notes: more than fits in a message, or into memory while the list is sorted.
 #[tokio::test]
 async fn a_list_of_large_notes_comes_in_pieces() {
     let harness = Harness::new().await;

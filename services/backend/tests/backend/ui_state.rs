@@ -67,7 +67,7 @@ async fn apps_keep_their_state() {
     harness.end().await;
 }
 
-/// More than fits into one message, or into memory while the list is sorted.
+/// More than fits in one message, or into memory while the list is sorted.
 #[tokio::test]
 async fn a_long_list_is_sent_completely() {
     let harness = Harness::new().await;

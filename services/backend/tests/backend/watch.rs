@@ -291,6 +291,6 @@ async fn watchers_end_with_their_client_or_the_server() {
     harness.backend.close();
     let mut remaining = remaining;
     assert_eq!(remaining.message().await.unwrap_err().code(), Code::Unavailable);
-    // Waits for every task: one that did not end would hang here.
+    // Waits for every task: a task that did not end would make the test hang here.
     harness.end().await;
 }

@@ -129,8 +129,8 @@ async fn runs_are_found_and_listed_with_short_lived_snapshots() {
         harness.create(&large(&format!("r{at:03}"), at)).await;
     }
     let all: Vec<String> = (0..400).rev().map(|at| format!("r{at:03}")).collect();
-    // Columns are read once the first documents had no match, and take six reads, the least
-    // that a snapshot allows here.
+    // Columns are read once the first documents had no match, and take six reads, the
+    // minimum that a snapshot allows here.
     for life in [6, 12, 40, 1_000] {
         reads.store(life, Ordering::Relaxed);
         assert_eq!(ids(&list(&harness, 100).await), all, "{life}");

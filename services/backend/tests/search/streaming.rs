@@ -423,8 +423,7 @@ async fn runs_deleted_during_a_search_are_left_out() {
     assert_eq!(ids, (2..800).rev().map(|at| format!("r{at:04}")).collect::<Vec<_>>());
 }
 
-/// A run with so many series that it comes in pieces, and a reader that pauses in the middle of
-/// it.
+/// A run with enough series to be sent in pieces, and a reader that pauses in the middle of it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_run_with_very_many_series_comes_in_pieces() {
     let (harness, counts) = counting().await;

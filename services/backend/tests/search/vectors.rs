@@ -145,7 +145,7 @@ fn fits(answer: &Result<BTreeSet<String>, Status>, expected: &Value) -> bool {
 }
 
 /// Whether a query tests for values that are always present here: the recorded system kept no
-/// first value, and some sequences of the fixture never got a step.
+/// first value, and some sequences of the fixture have no steps.
 fn is_always_known(query: &str) -> bool {
     query.contains(".first is None") || query.contains(".last_step is None")
 }

@@ -1,5 +1,5 @@
-//! The series that a producer has defined so far. For validation it is enough to know their
-//! number and which of them are bad; names are kept only where JSON envelopes need them.
+//! The series that a producer has defined so far. For validation, it is enough to know how many
+//! there are and which of them are bad; names are kept only where JSON envelopes need them.
 //!
 //! A bad definition keeps its number, because the client counts it too: the log gets an empty
 //! definition in its position, and points that refer to it are rejected. Definitions over the
@@ -32,7 +32,7 @@ impl Dictionary {
         self.len
     }
 
-    /// Number of its entries that are in the log.
+    /// Number of entries that are in the log.
     fn logged_len(&self) -> usize {
         self.len.min(limits::SERIES_PER_RUN)
     }
@@ -51,7 +51,7 @@ impl Dictionary {
         unchanged
     }
 
-    /// Returns true if all definitions were good.
+    /// Returns true if all definitions were valid.
     fn add_all(&mut self, series: &mut [pb::SeriesDef]) -> bool {
         let mut all_good = true;
         for definition in series {

@@ -37,7 +37,7 @@ impl Rejections {
         }
     }
 
-    /// Whether further problems are only counted, so that their text is not needed.
+    /// Whether further problems are only counted, so that their text need not be built.
     pub(super) fn is_full(&self) -> bool {
         self.entries.len() >= MAX_ENTRIES
     }

@@ -256,7 +256,7 @@ fn definitions_beyond_the_limit_are_left_out_of_the_log() {
     assert_eq!(checked.batch.points, [points(&[base])]);
     assert_eq!(rejected(checked), [(1, 1, "series".into())]);
 
-    // The client continues counting; the log does not.
+    // The client keeps counting; the log does not.
     let next = pb::IngestionBatch {
         series: vec![series("more")],
         series_base: limit + 1,

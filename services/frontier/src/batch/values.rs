@@ -31,7 +31,7 @@ fn check(field: &'static str, bytes: &[u8]) -> Result<(), Problem> {
     })
 }
 
-/// Checks a context. No context is the empty text, `null`, or `{}`.
+/// Checks a context. An absent context is the empty string, `null`, or `{}`.
 pub(super) fn check_context(text: &str) -> Result<(), Problem> {
     const FIELD: &str = "context";
     if text.is_empty() {

@@ -67,7 +67,8 @@ async fn after_a_failed_append_in_between_the_log_still_ends_in_order() {
 async fn a_batch_in_flight_is_not_appended_again_after_a_failure() {
     const UNDER_WAY: Duration = Duration::from_secs(2);
     let env = TestEnv::new().await;
-    // The other batches arrive while the first is in flight, however slow the machine is.
+    // The other batches arrive while the first is in flight, no matter how slow the machine
+    // is.
     let faults = [AppendFault::Delay(3 * UNDER_WAY), AppendFault::ErrorBefore, AppendFault::Delay(UNDER_WAY)];
     env.faults.script_appends(faults.map(Some));
     let start = tokio::time::Instant::now();

@@ -108,7 +108,7 @@ impl TestEnv {
             .max_decoding_message_size(matyan_proto::limits::MESSAGE_BYTES)
     }
 
-    /// Opens a stream like a client without ids.
+    /// Opens a stream as a client without a producer id does.
     pub(super) async fn stream(&self) -> Stream {
         self.stream_open(open(), &[]).await
     }

@@ -62,7 +62,7 @@ async fn a_hanging_blob_store_is_reported_before_the_caller_gives_up() {
     tokio::time::pause();
     let started = Instant::now();
     let answer = client.readiness(pb::ReadinessRequest::default()).await.unwrap().into_inner();
-    // The edge gives up after a second, measured here by the paused clock.
+    // The edge gives up after a second, which the paused clock measures here.
     assert!(started.elapsed() < Duration::from_secs(1), "{:?}", started.elapsed());
     assert!(answer.ready, "{answer:?}");
     assert_eq!(answer.checks[1].message, "the blob store does not answer");

@@ -22,7 +22,7 @@ use super::{
 
 /// A progress message of a job. The last message of a stream carries the result.
 trait JobReport {
-    /// What the progress counts, in the plural.
+    /// Unit in which progress is counted, in the plural.
     const UNIT: &'static str;
     /// The kind of items that are reported one by one, if any, and their key in JSON.
     const ITEMS: Option<(&'static str, &'static str)>;

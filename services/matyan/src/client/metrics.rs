@@ -144,8 +144,8 @@ async fn points(
     let (mut open, mut shown) = (SeriesPoints::default(), 0);
     while let Some(message) = messages.message().await.map_err(refused(flags))? {
         for piece in message.series {
-            // A long series comes in several messages, and only the first one has
-            // its description.
+            // A long series is sent in several messages, and only the first one
+            // contains its description.
             open.info = open.info.or(piece.info);
             open.steps.extend(piece.steps);
             open.values.extend(piece.values);

@@ -1,4 +1,4 @@
-//! Output formats: aligned tables for people, one JSON object per line for programs.
+//! Output formats: aligned tables for users, one JSON object per line for programs.
 
 use std::io::{self, Stdout, Write};
 

@@ -58,7 +58,7 @@ pub(super) async fn run(flags: ParkedFlags) -> Result<(), Error> {
     match flags.command {
         ParkedCommand::Ls { run, limit } => list(admin, run.unwrap_or_default(), limit, out).await,
         ParkedCommand::Rm { items } => {
-            // An id that is given twice counts once.
+            // An id given twice counts once.
             let given = items.iter().collect::<HashSet<_>>().len() as u64;
             let request = DeleteParkedItemsRequest { ids: items };
             let deleted = admin.delete_parked_items(request).await?.into_inner().deleted;
@@ -80,7 +80,7 @@ pub(super) async fn run(flags: ParkedFlags) -> Result<(), Error> {
 /// Maximum number of items per page of the server.
 const PAGE_SIZE: u32 = 1_000;
 
-/// Lists items, newest first: for programs as they arrive; for people as a table, followed by
+/// Lists items, newest first: for programs as they arrive, for users as a table, followed by
 /// the number of items not shown.
 async fn list(
     mut admin: AdminServiceClient<Channel>,

@@ -55,7 +55,7 @@ struct RestoreSummary {
     positions: Option<Positions>,
 }
 
-/// How the server handled the log positions of the archive.
+/// The server's handling of the log positions of the archive.
 #[derive(Clone, Copy, Debug, Default)]
 struct Positions {
     taken: bool,

@@ -73,8 +73,8 @@ fn query(text: &str) -> Query {
     Query { text: text.to_owned(), ..Query::default() }
 }
 
-/// Lists runs: for programs as they are found; for people as a table, whose column widths
-/// depend on all rows.
+/// Lists runs: for programs as they are found, for users as a table, whose column widths depend
+/// on all rows.
 async fn list(
     channel: Channel,
     text: &str,

@@ -46,7 +46,7 @@ pub(super) fn read(role: Role, from: &Sources, reader: &mut Reader) -> (Store, L
 }
 
 /// Refuses embedded backends for single services: they belong to one process, so the service
-/// could reach no other.
+/// could not reach any other.
 fn refuse_embedded(role: Role, from: &Sources, reader: &mut Reader) {
     let store = role.has_store().then_some((names::STORE, "fdb:///path/to/fdb.cluster"));
     for (name, other) in store.into_iter().chain([(names::LOG, "kafka://host:port")]) {

@@ -20,7 +20,7 @@ pub(super) const CORS_DEFAULT: &str = "http://localhost:3000,http://localhost:80
 /// More connections than a machine has ports.
 const MAX_CONNECTIONS: usize = 1_000_000;
 
-/// A number of partitions that a Kafka cluster handles easily.
+/// A number of partitions that a Kafka cluster can easily handle.
 const MAX_PARTITIONS: u32 = 10_000;
 const MAX_REPLICAS: u16 = 32;
 
@@ -214,8 +214,8 @@ pub(super) fn emulator(text: &str) -> Result<String, String> {
     }
 }
 
-/// Parses the path under which a proxy exposes the server, or the API is found. Trailing
-/// slashes are removed.
+/// Parses the path under which a proxy exposes the server, or under which the API is found.
+/// Trailing slashes are removed.
 pub(super) fn base_path(text: &str) -> Result<String, String> {
     let path = text.trim_end_matches('/');
     let is_plain = |segment: &str| !segment.is_empty() && segment.chars().all(is_harmless);

@@ -12,7 +12,7 @@ use super::{
     reader::Reader,
 };
 
-/// Environment variables by upper-case name, as names are not case-sensitive.
+/// Environment variables by upper-case name, because names are not case-sensitive.
 #[derive(Debug, Default)]
 pub(crate) struct Environment {
     variables: BTreeMap<String, String>,

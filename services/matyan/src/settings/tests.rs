@@ -342,7 +342,8 @@ fn topics_create_settings_are_applied() {
     );
 }
 
-/// The rows of the table of start-up checks. A build without FoundationDB reports that as well.
+/// The rows of the table of startup checks. A build without FoundationDB must report that as
+/// well.
 #[test]
 fn production_requires_each_service_to_set_what_it_uses() {
     let production = ("MATYAN_ENVIRONMENT", "production");
@@ -415,7 +416,7 @@ fn unused_settings_of_matyan_0_3_are_reported() {
     assert_eq!(unused(&set), ["INGEST_BATCH_SIZE", "SERVER_URL", "MATYAN_UI_PORT"]);
 }
 
-/// Debug text of the blob store of a frontier with an embedded log.
+/// Debug output of the blob store of a frontier with an embedded log.
 fn blobs(flags: Pairs<'_>, variables: Pairs<'_>) -> String {
     let flags = [&[("log", "embedded:")], flags].concat();
     format!("{:?}", resolve(Role::Frontier, &flags, variables).unwrap().blobs)

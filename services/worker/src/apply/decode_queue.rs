@@ -1,6 +1,6 @@
 //! Entries with their batches, decoded only as far ahead as the next transactions need. The
 //! smallest event takes fifty times as much memory once it is decoded, so the window's limit on
-//! encoded bytes would hardly bound memory.
+//! encoded bytes would not effectively bound memory.
 
 use std::{collections::VecDeque, panic::resume_unwind};
 

@@ -90,8 +90,8 @@ impl Step<'_> {
         Ok(Some(slot.insert((series, header)).clone()))
     }
 
-    /// A value in its stored form. A large value is usually uploaded ahead, except after
-    /// skipped repeats that the upload could not foresee.
+    /// A value in its stored form. A large value is usually uploaded in advance, except
+    /// after skipped repeats, which the upload could not foresee.
     async fn payload(&self, value: &Bytes, blob: Option<&BlobRef>) -> Result<ObjectValue, ApplyFailure> {
         if value.len() <= INLINE_BYTES {
             return Ok(ObjectValue::Inline(value.clone()));

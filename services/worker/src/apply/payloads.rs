@@ -1,7 +1,7 @@
 //! Payloads that are too large for a row. They are uploaded to the blob store before the
 //! transaction that refers to them, several concurrently, and outside its snapshot, which
-//! expires after five seconds however slow the blob store is. Uploads survive a failed attempt:
-//! the next one uploads only what is missing.
+//! expires after five seconds no matter how slow the blob store is. Uploads survive a failed
+//! attempt: the next one uploads only what is missing.
 
 use bytes::Bytes;
 use futures::{FutureExt as _, StreamExt as _, future::BoxFuture, stream};

@@ -332,7 +332,7 @@ impl Step<'_> {
     }
 }
 
-/// Returns an error text if a definition is over a limit.
+/// Returns an error message if a definition exceeds a limit.
 fn over_limit(definition: &Definition) -> Option<String> {
     let texts = [
         ("name", &definition.name, limits::NAME_BYTES),

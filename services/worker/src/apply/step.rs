@@ -30,7 +30,7 @@ pub(super) const TRANSACTION_BYTES: usize = 1 << 20;
 /// Bytes that an event writes in addition to its own: keys and index rows.
 const EVENT_EXTRA_BYTES: usize = 256;
 
-/// How a step treats its items.
+/// Mode of a step: what it does with its items.
 #[derive(Clone, Debug)]
 pub(super) enum StepMode {
     /// Applies at most this many items.

@@ -41,8 +41,8 @@ pub(crate) struct ApplyOutcome {
     pub(crate) conflicts: u64,
 }
 
-/// Bounds of the wait between attempts while the store or the blobs are unavailable; it doubles
-/// from the first to the last.
+/// Bounds on the wait between attempts while the store or the blobs are unavailable. It doubles
+/// from the minimum to the maximum.
 const FIRST_WAIT: Duration = Duration::from_millis(50);
 const LAST_WAIT: Duration = Duration::from_secs(5);
 
@@ -201,7 +201,7 @@ fn commit_spans(records: &[DecodedRecord]) -> Vec<Span> {
     spans.map(|span| tracing::info_span!(target: TARGET, parent: span, "commit")).collect()
 }
 
-/// The mode after a success: tries more items again.
+/// The mode after a success: more items again.
 fn widened_mode(mode: &StepMode) -> StepMode {
     match mode {
         StepMode::Apply { items } => StepMode::Apply { items: items.saturating_mul(2) },

@@ -12,7 +12,7 @@ fn fold_task(env: &TestEnv) -> (FoldNotices, FoldTask) {
     FoldTask::new(env.deps.clone(), Metrics::new(&prometheus::Registry::new()).unwrap())
 }
 
-/// Whether the heartbeat of the task reports a problem after a while.
+/// Whether the heartbeat of the task eventually reports a problem.
 async fn hangs(env: &TestEnv) -> bool {
     let (_notices, task) = fold_task(env);
     let (heartbeat, stop) = (task.heartbeat.clone(), CancellationToken::new());

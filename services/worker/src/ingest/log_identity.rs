@@ -28,7 +28,7 @@ pub(super) struct PartitionStart {
 }
 
 /// Returns the number of the ingestion log, for a process that accepts data from its start,
-/// possibly before any worker has looked at the log.
+/// possibly before any worker has checked the log.
 pub async fn log_number(store: &dyn Store, log: &dyn LogWriter) -> Result<u32, Error> {
     let partitions = log.describe(Topic::Ingestion).await?.partitions.len() as u32;
     let mut number = 0;

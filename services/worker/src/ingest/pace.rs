@@ -101,7 +101,7 @@ mod tests {
         // A single record and an empty log: immediately.
         send_in(1, 20);
         assert_eq!(taken(&mut subscription).await, millis(20));
-        // Two more follow soon: both after the interval.
+        // Two more follow shortly; both are delivered after the interval.
         send_in(1, 1);
         send_in(1, 2);
         assert_eq!(taken(&mut subscription).await, millis(20) + MIN_POLL_INTERVAL);

@@ -1,6 +1,6 @@
-//! Age of the oldest unapplied record. It is reported every second, whatever the ingestion loop
-//! is waiting for, so it grows while the store is unavailable. If the log itself does not
-//! respond, the age of its records is unknown; the missing lag metric shows that case.
+//! Age of the oldest unapplied record. It is reported every second, no matter what the
+//! ingestion loop is waiting for, so it grows while the store is unavailable. If the log itself
+//! does not respond, the age of its records is unknown; the missing lag metric shows that case.
 
 use std::{
     convert::Infallible,

@@ -159,7 +159,7 @@ async fn rule_15_a_late_event_does_not_touch_a_recreated_run() {
     let control = env.control().await;
     eventually("a mark that the blobs are deleted", || env.blobs_are_deleted()).await;
     control.stop().await;
-    // The topic is read from its beginning again, when the run is live once more.
+    // The topic is reread from its beginning after the run has become live again.
     assert_eq!(env.clear().await, ClearOutcome::Free);
     env.apply(vec![record(2).create()]).await;
     env.put_blob("r/new").await;
@@ -439,7 +439,7 @@ async fn rule_15_a_blob_that_cannot_be_deleted_blocks_neither_other_blobs_nor_ot
     assert!(gone("a").await && !env.has_blob("a/1").await);
 }
 
-/// A blob that cannot be deleted keeps only its own tombstone.
+/// A blob that cannot be deleted blocks only the removal of its own tombstone.
 #[tokio::test]
 async fn rule_13_one_run_whose_blobs_remain_does_not_block_others() {
     let mut env = TestEnv::new().await;

@@ -106,7 +106,7 @@ impl LogWriter for FailingLog {
     }
 }
 
-/// A worker that queries such a log all the time.
+/// A worker that queries such a log continuously.
 async fn working() -> (TestEnv, Arc<FailingLog>, RunningWorker) {
     let mut env = TestEnv::new().await;
     let (is_away, is_silent, unanswered) = Default::default();

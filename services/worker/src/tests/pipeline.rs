@@ -22,7 +22,7 @@ const BATCHES: u64 = 40;
 const OUTSTANDING: usize = 8;
 
 /// Time for which the frontier holds a batch while the log fails: long enough for a log that
-/// answers late.
+/// responds late.
 const HOLD: Duration = Duration::from_secs(2);
 
 /// A client with a producer id: it resends unacknowledged batches on a new stream after one has

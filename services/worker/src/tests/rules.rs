@@ -1,5 +1,5 @@
 //! Tests of the correctness rules on a single writer: records that are redelivered, out of
-//! order, too large, broken, or meant for a deleted run.
+//! order, too large, malformed, or meant for a deleted run.
 
 mod large_and_bad_records;
 

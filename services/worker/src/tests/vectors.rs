@@ -1,5 +1,5 @@
-//! Conformance with Matyan 0.3: recorded messages and the resulting state, which must be
-//! matched, or improved on where the file says so.
+//! Conformance with Matyan 0.3: recorded messages and the resulting state, which must match, or
+//! be an improvement where the file says so.
 
 use std::path::{Path, PathBuf};
 

@@ -79,8 +79,8 @@ impl WatchFilter {
         let Some(query) = &self.query else {
             return Ok(runs.into_iter().map(|(number, _)| number).collect());
         };
-        // A new loader and a new budget each time, as names may have changed since the
-        // last one.
+        // A new loader and a new budget each time, because names may have changed since
+        // the last one.
         let mut loader = CandidateLoader::new(call.project, query.clone(), None);
         let mut candidates = Vec::with_capacity(runs.len());
         for (number, document) in runs {

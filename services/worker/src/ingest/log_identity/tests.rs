@@ -44,7 +44,7 @@ fn rule_01_a_log_with_an_identity_is_recognized_by_it() {
 fn rule_01_a_log_without_identity_is_recognized_by_the_last_record() {
     check(None, None, None, (0, 0), (0, 0, 0, false));
     check(Some(state(4, None)), applied(4, 7), None, (3, 9), (4, 4, 6, true));
-    // At the end of the partition the last record is still read again.
+    // At the end of the partition, the last record is still reread.
     check(Some(state(4, None)), applied(4, 7), None, (3, 7), (4, 4, 6, true));
     // Retention has deleted the record: the same log.
     check(Some(state(4, None)), applied(4, 7), None, (7, 9), (4, 4, 7, false));

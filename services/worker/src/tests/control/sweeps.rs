@@ -219,7 +219,8 @@ async fn rule_14_a_sweep_renews_its_lock() {
     assert!(job.holder.is_none() && job.last_success_us.is_some());
 }
 
-/// A recreated topic that no worker has seen yet holds less than was applied of the old one.
+/// A recreated topic that no worker has seen yet contains fewer records than were applied from
+/// the old one.
 #[tokio::test]
 async fn rule_16_nothing_is_known_about_a_recreated_log() {
     let mut env = TestEnv::new().await;

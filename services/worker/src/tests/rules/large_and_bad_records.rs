@@ -206,8 +206,8 @@ async fn rule_08_bad_items_are_parked_with_their_reasons_without_affecting_other
     );
 }
 
-/// Definitions that fill a transaction to the byte must leave room for an item, or the record
-/// would be retried forever.
+/// Definitions that fill a transaction to the last byte must leave room for an item, or the
+/// record would be retried forever.
 #[tokio::test]
 async fn rule_07_a_record_whose_definitions_fill_a_transaction_makes_progress() {
     use matyan_model::{
@@ -255,7 +255,7 @@ async fn rule_08_a_record_without_a_readable_batch_is_parked_as_one_item() {
     assert_eq!(env.parked().await[0].reason, "its producer id has not 16 bytes");
 }
 
-/// A text that is too long for index rows and entity rows, so that the store rejects the
+/// A string that is too long for index rows and entity rows, so that the store rejects the
 /// transaction.
 fn unstorable() -> Kind {
     Kind::AddTag(pb::AddTag { name: "x".repeat(20_000) })
