@@ -288,7 +288,7 @@ async fn read_items(reader: &Reader, run_id: &str) -> Result<StoredItems, Status
     })
 }
 
-/// What is stored for a run once its last acknowledged frame is applied.
+/// Data stored for a run once its last acknowledged frame is applied.
 async fn applied(reader: &Reader, run_id: &str, last: i64) -> StoredItems {
     eventually("the last acknowledged frame is applied", async || {
         let found = read_items(reader, run_id).await.map_err(|status| status.to_string())?;

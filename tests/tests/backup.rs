@@ -1,4 +1,5 @@
-//! Damaged archives, and backups and restores that are interrupted anywhere: the real commands against real servers.
+//! Damaged archives, and backups and restores that are interrupted at any point: the real
+//! commands against real servers.
 
 #![expect(
     clippy::unwrap_used,

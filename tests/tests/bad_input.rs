@@ -98,7 +98,8 @@ async fn frames_of_16_mib_are_accepted_and_larger_ones_are_rejected_with_the_lim
     assert_eq!(largest.len(), FRAME);
     socket.send(Frame::text(largest)).await.expect("the frame is accepted");
     assert_eq!(socket.next().await, Ok(Frame::text(r#"{"status":"ok","error":null}"#)));
-    // A server that rejects a frame by its header may close before all of it was sent.
+    // A server that rejects a frame by its header may close the connection before all of it
+    // is sent.
     socket.send(Frame::text(json_frame(FRAME + 1))).await.ok();
     assert_too_large(&mut socket).await;
     let records = eventually("the frame is applied", async || {

@@ -1,6 +1,6 @@
 //! Recorded exchanges with the gateway of Matyan 0.3, replayed against this frontier: frames of
-//! the published client, odd frames, and HTTP calls. Where a recorded response was a defect,
-//! the correct response is expected.
+//! the published client, unusual frames, and HTTP calls. Where a recorded response was a
+//! defect, the correct response is expected.
 
 use futures::{SinkExt, StreamExt};
 use matyan_tests::{Reader, Server, eventually, json::url, vectors};

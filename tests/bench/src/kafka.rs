@@ -1,5 +1,5 @@
 //! The system over Apache Kafka, with a real broker on the same machine: a separate frontier
-//! takes frames, and workers apply them. Workers that share an embedded store must share a
+//! accepts frames, and workers apply them. Workers that share an embedded store must share a
 //! process, so the workers of the first rows run in this one.
 
 use std::{

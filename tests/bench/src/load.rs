@@ -1,9 +1,9 @@
 //! Frames and batches for the writers, built before the clock starts, so that generating load
-//! takes little CPU from the server.
+//! takes little CPU time from the server.
 
 use matyan_proto::ingest::v1::{IngestionBatch, Points, SeriesDef};
 
-/// A value like those of training: a falling curve with noise, originally float32.
+/// A value like those of a training run: a falling curve with noise, originally float32.
 pub(crate) fn curve(step: i64) -> f64 {
     let at = step as f64;
     let noise = ((step.wrapping_mul(2_654_435_761) & 0xffff) as f64 / 65_536.0 - 0.5) * 0.1;

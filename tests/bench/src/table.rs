@@ -1,7 +1,7 @@
 //! The table: a row is measured several times, and its median printed next to the budget as
 //! soon as it is known.
 
-/// Required bound of a figure.
+/// Required bound on a figure.
 #[derive(Clone, Copy)]
 pub(crate) enum Budget {
     AtLeast(f64),

@@ -1,8 +1,8 @@
 //! Fuzz targets: every parser of external bytes, as a function that must not panic on any
 //! input.
 //!
-//! The list is run in two ways: with mutations of recorded data on the stable toolchain, for
-//! some seconds each, as part of the normal tests; and guided by coverage with libFuzzer, for
+//! The list is run in two ways: with mutations of recorded data on the stable toolchain, for a
+//! few seconds each, as part of the normal tests; and with libFuzzer, guided by coverage, for
 //! any length of time.
 
 mod archive;

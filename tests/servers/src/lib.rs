@@ -1,6 +1,6 @@
 //! Real servers for tests: each is a process on loopback and on free ports, and ends with the
-//! test program however that ends. This crate depends on no Matyan crate, so that any of them
-//! may use it in tests.
+//! test program no matter how that ends. This crate depends on no Matyan crate, so that any of
+//! them may use it in tests.
 //!
 //! Nothing is installed here: `make` does that, and sets environment variables to where each
 //! server is installed. Tests of a server that is not installed are shown as ignored, with the

@@ -21,7 +21,7 @@ const OTHERS: [&str; 13] = [
     "FDB_TLS_VERIFY_PEERS",
     // Of tests on FoundationDB.
     "FDB_DIR",
-    // Of containers of other projects.
+    // Variables of containers of other projects.
     "KAFKA_HEAP_OPTS",
     "FDB_COORDINATOR",
     // Set by Kubernetes for a service called `metrics`.

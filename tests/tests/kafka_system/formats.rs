@@ -198,7 +198,7 @@ fn documented(kind: &str) -> Option<(&'static [&'static str], &'static [&'static
     })
 }
 
-/// What was sent to the gateway of Matyan 0.3, and what it published: the former goes through
+/// Messages sent to the gateway of Matyan 0.3, and what it published: the former goes through
 /// this frontier, the latter directly into the log.
 pub(crate) async fn recorded_envelopes_result_in_the_same_state_as_recorded_frames(broker: &Broker) {
     let scene = Scene::start(broker, "recorded", PARTITIONS).await;

@@ -55,7 +55,7 @@ pub(super) async fn project(content: Content, directory: &Path) {
     store.close().await.expect("the store closes");
 }
 
-/// Draws a progress bar on a terminal only: elsewhere each step would be a line.
+/// Draws a progress bar, but only on a terminal: elsewhere, each step would be a line.
 fn progress(done: u64, all: u64) {
     const WIDTH: u64 = 50;
     if !std::io::stderr().is_terminal() {

@@ -1,5 +1,5 @@
-//! Prints how the source of this repository measures: sizes, names, language, structure and commits. `make metrics` runs it.
-//! With a folder as its argument, another checkout is measured.
+//! Prints metrics of this repository's source: sizes, names, language, structure and commits.
+//! `make metrics` runs it. If given a directory, it measures another checkout.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -47,7 +47,7 @@ impl Table {
     }
 }
 
-/// Median, 90th and 99th percentile, and largest.
+/// Median, 90th and 99th percentile, and maximum.
 fn spread(mut values: Vec<usize>) -> String {
     values.sort_unstable();
     let at = |percent: usize| values.get((values.len() * percent / 100).min(values.len().saturating_sub(1)));
