@@ -1,5 +1,5 @@
-//! Identifiers of projects, runs, and series, as newtypes, so that they cannot be mixed up.
-//! Deliberately absent: the generation of ids; they are passed in.
+//! Identifiers of projects, runs, and series, as newtypes, so that they cannot be mixed up. Ids
+//! are deliberately not generated here; they are passed in.
 
 use std::fmt;
 

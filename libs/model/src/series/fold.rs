@@ -17,8 +17,8 @@
 //! the same with `end` 0), or 1, a series number as varint, and a step as signed varint: all
 //! points below that series, and below that step of that series, are folded.
 //!
-//! Deliberately absent: the thread. Folding is CPU-bound between its awaits, so run it off the
-//! async threads.
+//! This module deliberately has no thread. Folding is CPU-bound between its awaits, so run it
+//! off the async threads.
 
 mod fold_part;
 mod policy;
