@@ -60,7 +60,7 @@ impl Edge {
         Edge { router: self.router.fallback(fallback), ui: Some(ui), ..self }
     }
 
-    /// Answers one request. `Request` must come from a connection that can be upgraded;
+    /// Handles one request. `Request` must come from a connection that can be upgraded;
     /// otherwise WebSockets are refused.
     pub async fn answer(&self, mut request: Request<Body>) -> Response {
         let origins = &self.services.settings().cors_origins;
@@ -97,8 +97,8 @@ impl Edge {
     async fn answer_http(&self, mut request: Request<Body>) -> Response {
         let (method, start) = (request.method().clone(), Instant::now());
         if let Some(ui) = &self.ui {
-            // Proxies may have stripped the base path or not, so paths with and without it are
-            // accepted.
+            // Proxies may or may not strip the base path, so paths with and without
+            // it are accepted.
             *request.uri_mut() = ui.strip_base_path(request.uri());
             if ui.wants_metrics_page(&request) {
                 return ui.page();
@@ -147,8 +147,8 @@ impl Edge {
         metrics.http_seconds.with_label_values(&labels).observe(start.elapsed().as_secs_f64());
     }
 
-    /// Acknowledges everything that WebSockets have sent, then closes them and waits for
-    /// the last.
+    /// Acknowledges everything that WebSockets have sent, then closes them and waits until
+    /// all are closed.
     pub async fn drain(&self) {
         if let Some(sockets) = self.services.sockets() {
             sockets.drain().await;

@@ -1,6 +1,5 @@
 //! A stream with a time limit for the client's first bytes. hyper waits without limit for the
-//! bytes that distinguish HTTP/1 from HTTP/2; after those, each protocol has timeouts of its
-//! own.
+//! bytes that distinguish HTTP/1 from HTTP/2; after those, each protocol has its own timeouts.
 
 use std::io;
 use std::pin::Pin;

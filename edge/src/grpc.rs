@@ -1,4 +1,4 @@
-//! Native gRPC and gRPC-web on the same port: a call is forwarded to the transport of its
+//! Native gRPC and gRPC-web on the same port: calls are forwarded to the transport of their
 //! service without being decoded. Only reflection is handled here, from the descriptors that
 //! the edge is built with.
 

@@ -38,7 +38,7 @@ const MAX_STREAMS: u32 = 1_000;
 /// loop would spin.
 const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(50);
 
-/// Serves until `stop` is cancelled and everything under way has ended.
+/// Serves until `stop` is canceled and everything in progress has ended.
 pub async fn serve(listener: TcpListener, tls: Option<Tls>, edge: Edge, stop: CancellationToken) {
     let graceful = GracefulShutdown::new();
     let connections = TaskTracker::new();

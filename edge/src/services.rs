@@ -1,6 +1,6 @@
 //! Dependencies of the handlers: generated clients over the transports given to this edge, and
-//! the WebSockets.
-//! A frontier or a backend may be missing; then its routes do not exist.
+//! the WebSockets. A frontier or a backend may be missing, in which case its routes do not
+//! exist.
 
 use std::sync::Arc;
 

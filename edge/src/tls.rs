@@ -72,13 +72,14 @@ impl Tls {
         &self.acceptor
     }
 
-    /// Reloads the files whenever they change, until `stop` is cancelled.
+    /// Reloads the files whenever they change, until `stop` is canceled.
     pub async fn watch_files(self, stop: CancellationToken) {
         let mut seen = self.current.file_stamps();
         while stop.run_until_cancelled(sleep(CHECK_INTERVAL)).await.is_some() {
             let stamps = self.current.file_stamps();
             if stamps != seen {
-                // A broken pair is reported once, and read again only after the files have changed.
+                // A broken pair is reported once, and reread only after the
+                // files have changed.
                 seen = stamps;
                 self.current.reload();
             }

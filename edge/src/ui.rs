@@ -1,8 +1,7 @@
 //! A browser UI that was built elsewhere: its files, and its index page for every path without
-//! a route.
-//! The page is rendered once, when the process starts. Files are read on request, in chunks,
-//! and never from outside the directory: the operating system resolves paths relative to it, so
-//! that neither `..` nor a link leads out.
+//! a route. The page is rendered once, when the process starts. Files are read on request, in
+//! chunks, and never from outside the directory: the operating system resolves paths relative
+//! to it, so that neither `..` nor a link can escape it.
 
 mod file;
 mod template;

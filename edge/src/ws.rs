@@ -94,7 +94,7 @@ impl Sockets {
     }
 
     /// Stops reading frames, acknowledges those already read, closes every socket, and
-    /// waits for the last.
+    /// waits until all are closed.
     pub(crate) async fn drain(&self) {
         self.stop.cancel();
         self.tasks.close();

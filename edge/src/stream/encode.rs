@@ -154,7 +154,7 @@ impl Encoder {
         self.begin_bytes("blob", count.saturating_mul(8))
     }
 
-    /// Appends bytes of a member that was begun.
+    /// Appends bytes to a member begun earlier.
     pub fn append_raw(&mut self, bytes: &[u8]) {
         self.out.extend_from_slice(bytes);
     }
@@ -164,7 +164,7 @@ impl Encoder {
         self.out.extend_from_slice(payload);
     }
 
-    /// Writes all of an entry before its payload.
+    /// Writes everything that precedes the payload of an entry.
     fn head(&mut self, tag: u8, payload: usize) {
         self.fixed(head(tag, payload));
     }

@@ -208,7 +208,7 @@ fn check_path(case: &Json) {
     assert_eq!(encode_entry(&keys, &Value::Null), body, "{case}");
 }
 
-/// A value is no complete body, so it is checked as the entry of the root.
+/// A value is not a complete body, so it is checked as the entry of the root.
 fn check_value(case: &Json) {
     let value = unhex(case["encoded_hex"].as_str().unwrap());
     let mut body = vec![0; 4];

@@ -2,8 +2,8 @@
 //! log: memory is bounded in total, and not only per socket.
 //!
 //! The size of a frame is unknown before it is read. So once a frame has become large, it waits
-//! for room for the largest possible frame, and afterwards keeps only the part it needs. Small
-//! frames take their part after they have been read, and need none while they are the only
+//! for room for the largest possible frame, and afterwards keeps only the share it needs. Small
+//! frames take their share after they have been read, and need none while they are the only
 //! frame.
 
 use std::io;
@@ -23,7 +23,7 @@ const SMALL_BYTES: usize = 64 << 10;
 /// Size of the header of a control frame, including its mask.
 const CONTROL_HEADER_BYTES: usize = 6;
 
-/// A frame's part of the budget; `None` for a small frame that had none when it arrived.
+/// A frame's share of the budget; `None` for a small frame that had none when it arrived.
 pub(super) type BudgetShare = Option<OwnedSemaphorePermit>;
 
 #[derive(Clone)]
@@ -35,7 +35,7 @@ impl MemoryBudget {
         MemoryBudget(Arc::new(Semaphore::new(bytes.clamp(BATCH_BYTES, Semaphore::MAX_PERMITS))))
     }
 
-    /// Takes a share for a small frame; `None` if not enough is left.
+    /// Takes a share for a small frame; `None` if too little remains.
     pub(super) fn share(&self, bytes: usize) -> BudgetShare {
         self.0.clone().try_acquire_many_owned(u32::try_from(bytes).unwrap_or(u32::MAX)).ok()
     }

@@ -151,7 +151,7 @@ impl Connection {
     }
 
     /// Returns whether to read the next frame. While a single frame is waiting, the next
-    /// one is always read, regardless of size: it may be a repeat, which must not stay
+    /// one is always read, regardless of size: it may be a repeat, which must not remain
     /// unread until it looks like new data, and the pings of a client that waits for an ack
     /// must get a response.
     fn readable(&self) -> bool {
