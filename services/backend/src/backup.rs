@@ -1,7 +1,7 @@
 //! Backup and restore. Each run is read as of one snapshot, which is released before any data
 //! is sent. A restored run is written under a number that nothing links to, in transactions of
 //! about a megabyte that each advance its position, and is made live in a single transaction.
-//! Files and their formats are deliberately absent: they belong to the client.
+//! There are deliberately no files or file formats here: they belong to the client.
 
 mod blobs;
 mod convert;

@@ -24,7 +24,7 @@ struct AppTypes(HashMap<String, String>);
 
 impl AppTypes {
     /// The type of an app; empty if it does not exist. The app id of a dashboard is not
-    /// validated when it is stored, so it may not be an id at all.
+    /// validated when it is stored, so it may not even be an id.
     async fn app_type(&mut self, deps: &Deps, call: &Call, app_id: &str) -> Result<String> {
         if !self.0.contains_key(app_id) && app_id.len() <= limits::NAME_BYTES {
             let snapshot = deps.store.snapshot().await?;
@@ -157,7 +157,7 @@ impl DashboardService for Backend {
     ) -> Result<Response<pb::DeleteResponse>, Status> {
         let call = Call::begin(&self.deps, request.metadata()).await?;
         let id = request.into_inner().id;
-        // Only hidden from the list: `get` still returns it.
+        // It is only hidden from the list: `get` still returns it.
         entities::update(&self.deps, &call, &id, |dashboard: &mut Dashboard| dashboard.archived = true)
             .await?;
         Ok(Response::new(pb::DeleteResponse {}))

@@ -1,6 +1,6 @@
-//! Streaming responses: one task per stream, which reads ahead of a slow client by a message or
-//! two, holds no snapshot while it waits, and ends when the client disconnects. The server owns
-//! the tasks: it asks them to end, and awaits them.
+//! Streaming responses: one task per stream, which reads at most a message or two ahead of a
+//! slow client, holds no snapshot while it waits, and ends when the client disconnects. The
+//! server owns the tasks: it signals them to end, and awaits them.
 
 use std::{
     pin::Pin,
@@ -32,7 +32,7 @@ const SEND_GRACE: Duration = Duration::from_millis(50);
 #[derive(Clone, Default)]
 pub(crate) struct Streams {
     tasks: TaskTracker,
-    /// Cancelled to end open-ended streams.
+    /// Canceled to end open-ended streams.
     closing: CancellationToken,
     /// Canceled to end all other streams as well.
     aborting: CancellationToken,
@@ -65,7 +65,7 @@ impl Streams {
     }
 
     /// Spawns a task that serves streams but belongs to none of them. It ends when its
-    /// token is cancelled.
+    /// token is canceled.
     pub(crate) fn spawn<F>(&self, task: impl FnOnce(CancellationToken) -> F)
     where
         F: Future<Output = ()> + Send + 'static,
@@ -212,8 +212,8 @@ mod tests {
         assert_eq!(read(panicked).await, [Ok(1), Err(tonic::Code::Internal)]);
     }
 
-    /// A client that is slightly late gets the message; one that stops reading does not
-    /// block the sender.
+    /// A client that is slightly late gets the message; a client that stops reading does
+    /// not block the sender.
     #[tokio::test(start_paused = true)]
     async fn a_sender_waits_briefly_for_a_slow_client() {
         let (messages, mut taken) = mpsc::channel(1);

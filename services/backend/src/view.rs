@@ -125,7 +125,7 @@ pub(crate) async fn run_parts(
 /// also contains the params.
 const SERIES_BYTES: usize = 4 << 20;
 
-/// A number of series that never exceeds `SERIES_BYTES`.
+/// A number of series whose size never exceeds `SERIES_BYTES`.
 const FEW_SERIES: usize =
     SERIES_BYTES / (limits::NAME_BYTES + limits::CONTEXT_BYTES + limits::DTYPE_BYTES + 256);
 

@@ -1,9 +1,9 @@
-//! The limit on open files. Shells set a low one, and a thousand training runs are a thousand
-//! connections, so the process raises it to the maximum that the system allows.
+//! The limit on open files. Shells set a low limit, and a thousand training runs mean a
+//! thousand connections, so the process raises it to the maximum that the system allows.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Raises the limit as far as allowed. On failure the process works just as well, for fewer
+/// Raises the limit as far as allowed. On failure, the process still works, but with fewer
 /// connections.
 pub(crate) fn raise_limit() {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);

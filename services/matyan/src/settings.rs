@@ -2,8 +2,9 @@
 //! of precedence, and checked before anything starts. All violations are reported together,
 //! each with the setting's name and the next step; secrets are never printed.
 //!
-//! Environment variables keep the names of Matyan 0.3 where it had one. Deliberately absent:
-//! settings for values that were measured, which are constants of the crate that uses them.
+//! Environment variables keep the names of Matyan 0.3 where it had one. There are deliberately
+//! no settings for values that were determined by measurement: they are constants of the crate
+//! that uses them.
 
 mod blobs;
 mod distributed;
@@ -123,7 +124,7 @@ pub(crate) struct Settings {
     /// directory.
     pub(crate) secret: Option<Secret>,
     /// Time limit at shutdown, first for connections to end, and then for brokers to
-    /// answer.
+    /// respond.
     pub(crate) shutdown_timeout: Duration,
     /// Maximum number of WebSockets per port.
     pub(crate) max_connections: usize,

@@ -1,5 +1,5 @@
 //! Telemetry of the process: log lines on standard error, as text or JSON, and spans to a
-//! collector if one is configured. Standard output is reserved for what the user asked for (the
+//! collector if one is configured. Standard output is reserved for what the user requested (the
 //! banner, results of commands).
 
 use std::io::{self, IsTerminal};

@@ -31,7 +31,7 @@ use signals::Signals;
 use substrates::{Network, Substrates};
 
 /// Threads for work that waits for the disk, such as store reads and blobs. Far more than disks
-/// handle in parallel, far fewer than would hurt.
+/// can handle in parallel, and few enough to be harmless.
 const BLOCKING_THREADS: usize = 64;
 
 /// Time at shutdown for a pending read of a network store to notice that it is no longer
@@ -194,7 +194,7 @@ fn secret(settings: &Settings, data_dir: Option<&DataDir>) -> Result<Secret, Err
 }
 
 /// Writes the ready file and the banner. A program that waits for the file may connect right
-/// away, so everything must be up before.
+/// away, so everything must already be running.
 fn announce(settings: &Settings, announcement: &Announcement<'_>) -> Result<(), Error> {
     if let Some(path) = &settings.ready_file {
         announcement.write_file(path).map_err(|source| Error::ReadyFile { path: path.clone(), source })?;

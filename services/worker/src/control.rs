@@ -51,8 +51,8 @@ pub struct ControlWorker {
     settings: ControlSettings,
     metrics: Metrics,
     subscription: Box<dyn Subscription>,
-    /// For a partition that is starting: the record that must come first, or the topic was
-    /// recreated.
+    /// For partitions that are starting: the record that must come first; otherwise the
+    /// topic was recreated.
     expected: BTreeMap<u32, LastRecord>,
     leads: watch::Sender<bool>,
     heartbeat: Heartbeat,
@@ -157,8 +157,8 @@ impl ControlWorker {
                         while !retry.is_done(self.restart(partition)).await {}
                         return Ok(());
                     }
-                    // This record was already handled; it was read again
-                    // only to recognize the topic.
+                    // This record was already handled; it was reread only to
+                    // identify the topic.
                     records.remove(0);
                 }
                 for record in records {

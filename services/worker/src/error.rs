@@ -8,8 +8,8 @@ pub enum Error {
     Log(#[from] matyan_log::Error),
     #[error(transparent)]
     Blob(#[from] matyan_blob::Error),
-    /// Retried if the reason is temporary; otherwise an operator must remove the cause, and
-    /// the tombstone sweep does the rest.
+    /// Retried if the reason is temporary; otherwise an operator must fix the cause, after
+    /// which the tombstone sweep deletes the blobs.
     #[error("failed to delete {count} blobs, including `{key}`: {reason}")]
     BlobsLeft { count: usize, key: String, reason: matyan_blob::Error },
     /// Restore the topic name with the old number of partitions, or use a new topic with a new store.

@@ -44,7 +44,7 @@ use crate::{
     metrics::Metrics,
 };
 
-/// Capacity for notices, in units of which each takes at least one: 32 MiB of blocks in total.
+/// Capacity for notices, in units; each notice takes at least one. In total, 32 MiB of blocks.
 const ROOM: usize = 1_024;
 const ROOM_UNIT_BYTES: usize = 32 << 10;
 /// Interval between searches for silent runs.
@@ -61,7 +61,7 @@ struct FoldNotice {
     _room: FoldPermit,
 }
 
-/// Permission to write some bytes, held until they are folded as far as necessary.
+/// Permission to write some bytes, held until they are sufficiently folded.
 pub(crate) struct FoldPermit {
     _permits: OwnedSemaphorePermit,
 }
@@ -298,8 +298,8 @@ impl FoldTask {
     }
 
     async fn read_run(&mut self, key: (Project, RunNumber), is_missed: bool) -> Result<(), Error> {
-        // A known run keeps its time, so that reading the list does not delay its
-        // silence.
+        // A known run keeps its time, so that reading the list does not delay the moment
+        // when it counts as silent.
         let known = self.pending.get(&key).map(|pending| (pending.next_block, pending.touched_us));
         if known.is_some() && !is_missed {
             return Ok(());

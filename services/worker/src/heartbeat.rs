@@ -11,8 +11,8 @@ use tokio::{
 /// Maximum time that a loop waits without a beat.
 pub(crate) const BEAT_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Silence after which a loop counts as hanging: far more than a round takes on an overloaded
-/// machine.
+/// Silence after which a loop counts as hung: far longer than an iteration takes on an
+/// overloaded machine.
 const SILENCE: Duration = Duration::from_secs(60);
 
 /// Same for loops whose iterations do work: a transaction is retried for as long as the store

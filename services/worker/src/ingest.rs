@@ -197,8 +197,8 @@ impl IngestionWorker {
         }
     }
 
-    /// Handles an error of the log. Temporary errors are waited out. A partition overtaken
-    /// by retention raises an alarm, and the others continue; one whose log was recreated
+    /// Handles an error of the log. On temporary errors, it waits. A partition overtaken by
+    /// retention raises an alarm, and the others continue; one whose log was recreated
     /// restarts. Records already taken are still applied, because they were acknowledged.
     async fn handle_read_error(
         &mut self,
@@ -472,7 +472,7 @@ impl IngestionWorker {
     }
 }
 
-/// Retries until the attempt succeeds, or fails in a way that waiting does not fix. `None` once
+/// Retries until the attempt succeeds, or fails in a way that waiting cannot fix. `None` once
 /// it is stopped.
 async fn retry_until_done<T, F>(
     stop: &CancellationToken,

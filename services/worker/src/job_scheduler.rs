@@ -51,8 +51,8 @@ impl JobScheduler {
         Self { deps, metrics, finish_stale }
     }
 
-    /// Runs until it is stopped. A round may be interrupted anywhere: the next one
-    /// continues with what is left.
+    /// Runs until it is stopped. A round may be interrupted at any point: the next one
+    /// continues with the remaining work.
     pub(crate) async fn run(&self, stop: &CancellationToken) {
         let (deps, metrics) = (&self.deps, &self.metrics);
         let jobs = deps.maintenance();

@@ -1,6 +1,6 @@
 //! The workers: ingestion (log to store), control (events to blobs), and the jobs that keep the
-//! store tidy. Deliberately absent: any API except the health check. The results of a worker's
-//! work are visible in the store and in its metrics.
+//! store tidy. They deliberately have no API except the health check. The results of a worker
+//! are visible in the store and in its metrics.
 
 mod deps;
 mod error;

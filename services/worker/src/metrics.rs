@@ -204,7 +204,7 @@ impl JobMetrics {
 
 type Label = (&'static str, &'static [&'static str]);
 
-/// Not `job`, a label that Prometheus adds to every series itself.
+/// Not `job`, because Prometheus itself adds that label to every series.
 const TASK: &str = "task";
 
 const EVENTS: Label = (
@@ -230,7 +230,7 @@ impl Registrar<'_> {
     }
 
     /// Creates all label values immediately, because the first increment of a series that
-    /// did not exist before does not show in a rate.
+    /// did not exist before is not visible in a rate.
     fn counters(&self, name: &str, help: &str, (label, values): Label) -> prometheus::Result<IntCounterVec> {
         let counters = self.add(IntCounterVec::new(Opts::new(name, help), &[label])?)?;
         for value in values {

@@ -99,7 +99,7 @@ struct Worker {
 }
 
 impl TestEnv {
-    /// Creates a env with separate topics.
+    /// Creates an env with separate topics.
     async fn new(broker: &Broker, name: &str) -> Self {
         let topics = TopicNames {
             ingestion: format!("{name}-ingestion"),

@@ -2,8 +2,8 @@
 //! change: document, params, cursor, producers, headers, chunk lists, unfolded blocks, and the
 //! end of objects, lines and log records. The rest is read later from short-lived snapshots:
 //! chunks never change, and rows appended after the recorded bounds are left out. An object or
-//! line within the bounds that is rewritten in between carries its own position, so the record
-//! that rewrote it may safely be applied again.
+//! line within the bounds that is rewritten in the meantime carries its own position, so the
+//! record that rewrote it may safely be applied again.
 
 use matyan_model::{
     artifact::artifacts_list,

@@ -299,7 +299,7 @@ impl<'c> RunWriter<'c> {
 
     fn finish(&mut self, message: &mut MessageBatch) {
         let (project, number) = (self.call.project, self.number());
-        // A header is written once per message, however many objects it got.
+        // A header is written once per message, no matter how many objects were added.
         for name in std::mem::take(&mut message.changed_headers) {
             if let Some((series, header)) = self.objects.get(&name) {
                 object_header_put(&mut message.batch, project, number, *series, header);

@@ -109,8 +109,8 @@ impl ObjectCursor {
         while bytes < PIECE_BYTES {
             if self.objects.is_empty() {
                 match self.read(snapshot).await {
-                    // Reading payloads may have taken long. The caller
-                    // passes a newer snapshot for the next piece.
+                    // Reading payloads may have taken a long time. The
+                    // caller passes a newer snapshot for the next piece.
                     Err(Error::Store(StoreError::SnapshotTooOld)) if !steps.is_empty() => break,
                     result => result?,
                 }

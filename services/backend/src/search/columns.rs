@@ -2,8 +2,8 @@
 //! reads the params named by its query from their indexes, a hundredth of the bytes, and
 //! evaluates the query on those. Runs that do not match are dropped; the rest are checked
 //! against their documents, as after any index. A document is also needed if the query reads a
-//! value that no column has: the run's name, say, or a param that is a list. If that is true of
-//! many runs, the scan of documents continues instead.
+//! value that no column has, such as the run's name or a param that is a list. If that is true
+//! of many runs, the scan of documents continues instead.
 
 use std::{borrow::Cow, cell::Cell, sync::Arc};
 

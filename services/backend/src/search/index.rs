@@ -328,7 +328,7 @@ impl IndexReader<'_> {
             let mut rest = Some(range);
             while let Some(range) = rest {
                 let page = match index_runs_page(self.snapshot.as_ref(), &range, PAGE).await {
-                    // Rows only propose runs, so they may be read from
+                    // Rows only suggest runs, so they may be read from
                     // several snapshots.
                     Err(matyan_store::Error::SnapshotTooOld) => {
                         self.snapshot = self.deps.store.snapshot().await?;

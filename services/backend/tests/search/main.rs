@@ -1,5 +1,4 @@
-//! Tests of searches through the generated client, each over runs in an embedded store of its
-//! own.
+//! Tests of searches through the generated client, each over runs in its own embedded store.
 
 #![cfg(test)]
 

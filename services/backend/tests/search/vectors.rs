@@ -72,7 +72,7 @@ fn sequence(value: &Value) -> Sequence {
     }
 }
 
-/// A canonical text of a value, regardless of the order of keys.
+/// A canonical string for a value, regardless of the order of keys.
 fn id(value: &Value) -> String {
     match value {
         Value::Object(entries) => {

@@ -202,7 +202,7 @@ impl RestoreSession<'_> {
                 if self.flags.skip_entities { 0 } else { (others.len() + notes.len()) as u64 };
             return Ok(Vec::new());
         }
-        // Positions go first: from then on no worker starts before them.
+        // Positions are restored first: from then on, no worker starts before them.
         let settings = self.archive.settings()?.filter(|_| !self.flags.skip_entities);
         let first = RestoreProjectRequest { settings, cut: cut.cloned(), ..Default::default() };
         let answer = self.send(first).await?;

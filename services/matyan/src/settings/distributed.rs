@@ -1,6 +1,6 @@
-//! Which store, log and blob store a process uses. Each service reads only the settings that it
-//! needs. Settings of backends that this build lacks are checked like all others, and then the
-//! backend itself is refused.
+//! Choice of the store, log and blob store that a process uses. Each service reads only the
+//! settings that it needs. Settings of backends that this build lacks are checked like all
+//! others; then the backend itself is refused.
 
 use super::{
     BlobStore, Role, Secret, blobs,

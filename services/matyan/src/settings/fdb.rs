@@ -13,7 +13,7 @@ pub(crate) struct Fdb {
     pub(crate) cluster_file: PathBuf,
     /// Prefix of every key, so that other applications can share the cluster.
     pub(crate) prefix: Prefix,
-    /// Attempts at operations that certainly had no effect.
+    /// Maximum attempts at operations that definitely had no effect.
     pub(crate) attempts: u32,
     pub(crate) first_delay: Duration,
     pub(crate) longest_delay: Duration,

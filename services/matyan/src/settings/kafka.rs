@@ -51,8 +51,8 @@ pub(super) fn read_topics(from: &Sources, reader: &mut Reader) -> CreateTopics {
     }
 }
 
-/// Reads the brokers. In production none may be the development default, whichever setting
-/// names it.
+/// Reads the brokers. In production, none may be the development default, no matter which
+/// setting names it.
 fn brokers(uri: &str, production: bool, from: &Sources, reader: &mut Reader) -> String {
     let (name, brokers) = match uri.strip_prefix("kafka://") {
         Some(brokers) => {

@@ -259,7 +259,7 @@ fn web_host(url: &str) -> Option<&str> {
 /// Parses `host:port,host:port`.
 pub(super) fn brokers(text: &str) -> Result<String, String> {
     let is_broker = |broker: &str| {
-        // At the last colon, as IPv6 addresses contain more of them.
+        // At the last colon, because IPv6 addresses contain several.
         let (host, port) = broker.trim().rsplit_once(':')?;
         (!host.is_empty() && port.parse::<u16>().ok()? > 0).then_some(())
     };

@@ -1,5 +1,5 @@
-//! A secret text that is never printed: not in log lines, errors, or `{:?}`. Deliberately
-//! absent: wiping it from memory, because the same bytes are also in the environment.
+//! A secret string that is never printed: not in log lines, errors, or `{:?}`. It is
+//! deliberately not wiped from memory, because the same bytes are also in the environment.
 
 use std::fmt;
 

@@ -75,7 +75,7 @@ impl Sources {
         sources
     }
 
-    /// The effective value. A blank one counts as absent.
+    /// The effective value. A blank value counts as absent.
     pub(super) fn find(&self, name: SettingName) -> Option<FoundValue> {
         self.find_even_blank(name).filter(|found| !found.value.is_empty())
     }

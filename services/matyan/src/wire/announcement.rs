@@ -29,7 +29,7 @@ impl Announcement<'_> {
         url(if self.has_tls { "https" } else { "http" }, address)
     }
 
-    /// The banner on standard output, for people; the log is on standard error.
+    /// The banner on standard output, for users; the log is on standard error.
     pub(crate) fn banner(&self) -> String {
         let mut lines = vec![format!("matyan {} is ready\n", env!("CARGO_PKG_VERSION"))];
         if let Some(query) = self.query.map(|address| self.url(address)) {

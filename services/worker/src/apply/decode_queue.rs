@@ -9,8 +9,8 @@ use matyan_proto::ingest::v1::{Event, event::Kind};
 
 use crate::record::{Batch, Entry};
 
-/// Memory for records decoded ahead: more than two transactions' worth, so that none is cut
-/// short for lack of items.
+/// Memory for records decoded ahead: more than two transactions' worth, so that no transaction
+/// is cut short for lack of items.
 const AHEAD_BYTES: usize = 8 << 20;
 /// Batches above this size are decoded off the async threads, because decoding them takes half
 /// a millisecond or more.

@@ -49,7 +49,7 @@ impl Dictionary {
         self.dtypes.resize(self.definitions.len(), 0);
     }
 
-    /// Forgets the resolved series, because the run was replaced by a new one.
+    /// Discards the resolved series, because the run was replaced by a new one.
     fn unresolve(&mut self) {
         self.numbers.fill(UNRESOLVED);
     }
@@ -147,7 +147,8 @@ impl Step<'_> {
         }
     }
 
-    /// Forgets all resolved series numbers: definitions outlive a run, their series do not.
+    /// Discards all resolved series numbers: definitions outlive a run, but their series do
+    /// not.
     pub(super) fn unresolve(&mut self) {
         let dictionaries =
             self.state.producers.values_mut().filter_map(|producer| producer.dictionary.as_mut());

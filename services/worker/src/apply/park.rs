@@ -34,7 +34,7 @@ pub(super) struct DeadLetter {
     pub(super) trace: Option<Bytes>,
 }
 
-/// Larger items are moved to the blob store, so that parking always fits a transaction.
+/// Larger items are moved to the blob store, so that parking always fits in a transaction.
 const INLINE_BYTES: usize = 1 << 20;
 
 impl Step<'_> {
@@ -49,8 +49,8 @@ impl Step<'_> {
         self.park(record, item, (batch.encode_to_vec().into(), BATCH_TYPE), reason).await
     }
 
-    /// Parks adjacent points with the same reason as one item, together with their
-    /// definition if they share one.
+    /// Parks adjacent points that failed for the same reason as one item, together with
+    /// their definition if they share one.
     pub(super) async fn park_points(
         &mut self,
         record: &DecodedRecord,

@@ -1,7 +1,7 @@
 //! Points: translates columns with a producer's numbers into columns with series numbers, which
 //! form the blocks of the transaction.
 //!
-//! This is the hot path: 3 million points a second and more. A point costs one lookup in the
+//! This is the hot path: 3 million or more points per second. A point costs one lookup in the
 //! dictionary, one lookup of its series, and copies of its columns; names, contexts, and maps
 //! are touched only once for each series that is new to the writer.
 
@@ -26,7 +26,7 @@ use super::{
     step::{Step, StepMode, TRANSACTION_BYTES},
 };
 
-/// Approximate bytes that a point writes; packing makes it less.
+/// Approximate bytes that a point writes; packing reduces them.
 const POINT_BYTES: usize = 12;
 /// Bytes that a new series writes in addition to its name and context: three rows, by the
 /// store's accounting.
@@ -253,7 +253,8 @@ impl Step<'_> {
         Ok(())
     }
 
-    /// Adds points up to the first that has no series or no step left, and returns how many.
+    /// Adds points up to the first one without a series or an available step, and returns
+    /// how many were added.
     fn append(
         &mut self,
         dictionary: &Dictionary,

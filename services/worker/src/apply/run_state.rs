@@ -120,7 +120,7 @@ impl RunState {
         matches!(self.head, Some(Head::Tombstone(_)))
     }
 
-    /// Forgets the producers that were silent for longest, if there are too many.
+    /// Evicts the producers that have been silent the longest, if there are too many.
     pub(super) fn trim_producers(&mut self) {
         if self.producers.len() > MAX_PRODUCERS {
             let mut seen: Vec<i64> = self.producers.values().map(|producer| producer.mark.seen_us).collect();

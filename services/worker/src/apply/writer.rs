@@ -32,7 +32,7 @@ pub(crate) struct RunWriter {
 /// Result of applying the entries of a turn.
 #[derive(Debug, Default)]
 pub(crate) struct ApplyOutcome {
-    /// Whether all of them are applied; false if the writer was stopped.
+    /// Whether all of them were applied; false if the writer was stopped.
     pub(crate) is_complete: bool,
     pub(crate) blocks: Vec<WrittenBlocks>,
     pub(crate) items: u64,

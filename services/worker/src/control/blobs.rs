@@ -36,8 +36,8 @@ pub(crate) async fn delete_run(
     };
     let project = NamedProject { number: project_number, name: project.to_owned() };
     let id = RunId::new(deleted.run_id.as_str());
-    // Events of Matyan 0.3 have no run number: they mean any run that was deleted under the
-    // id.
+    // Events of Matyan 0.3 have no run number: they refer to any run that was deleted under
+    // the id.
     let number = match deleted.number {
         Some(number) => RunNumber(number),
         None => match deleted_run_number(&*deps.store, project.number, &id).await? {

@@ -2,8 +2,8 @@
 //! and a partition is read only after its number is known.
 //!
 //! A log with an identity is recognized by it. For one without (Kafka), the last applied record
-//! is read again: a different record there, or a position past the end, means a different log.
-//! If retention has deleted the record, the log is assumed to be the same.
+//! is reread: a different record there, or a position past the end, means a different log. If
+//! retention has deleted the record, the log is assumed to be the same.
 
 use matyan_log::{LogWriter, PartitionInfo, Topic};
 use matyan_model::{
@@ -122,8 +122,8 @@ fn decide(
         |start, expected| (state, PartitionStart { log: number, offset: start, expected, has_identity });
     let Some(applied) = applied.filter(|_| known.is_some()) else { return Ok(begin(bounds.first, None)) };
     Ok(if applied.log != number {
-        // Everything left in a log that lost its tail is already applied, and everything
-        // new is not.
+        // In a log that lost its tail, all remaining records have been applied, and all
+        // new ones have not.
         begin(if is_shortened(known, state) { bounds.end } else { bounds.first }, None)
     } else if has_identity {
         begin(applied.next, None)
@@ -133,8 +133,8 @@ fn decide(
     })
 }
 
-/// Whether this is the same log but its tail was lost. Its number alone does not say where to
-/// continue.
+/// Whether this is the same log but its tail was lost. The number alone does not determine
+/// where to continue.
 fn is_shortened(known: Option<LogState>, state: LogState) -> bool {
     let same = |known: LogState| known.identity == state.identity && known.number != state.number;
     state.identity.is_some() && known.is_some_and(same)

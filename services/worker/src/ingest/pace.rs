@@ -1,9 +1,9 @@
-//! Paces reads of the log: immediate while records are available, otherwise at most one wait
-//! per interval. Records that trickle in during the interval are then applied together; a
-//! single record is delivered immediately.
+//! Paces reads of the log: reads immediately while records are available, and otherwise waits
+//! at most once per interval. Records that trickle in during the interval are then applied
+//! together; a single record is delivered immediately.
 //!
-//! A wait that is canceled, mostly because a writer has finished its turn, starts again by
-//! polling the log: the writer is free, and may immediately have what has arrived by now.
+//! A wait that is canceled, usually because a writer has finished its turn, starts over by
+//! polling the log, so that the idle writer immediately gets whatever records have arrived.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep_until};
 
 /// Minimum interval between log polls; bounds read-your-writes latency.
 const MIN_POLL_INTERVAL: Duration = Duration::from_millis(5);
-/// Size from which a delivery does not count as a trickle.
+/// Minimum size of a delivery that does not count as a trickle.
 const LARGE_BYTES: usize = 256 << 10;
 
 pub(super) struct Pace {
@@ -111,7 +111,7 @@ mod tests {
         assert_eq!(taken(&mut subscription).await, millis(40) + MIN_POLL_INTERVAL);
         send_in(1, 1);
         assert_eq!(taken(&mut subscription).await, millis(41) + MIN_POLL_INTERVAL);
-        // Cancelled during the interval, it polls the log before it waits further.
+        // Canceled during the interval, it polls the log before it waits further.
         assert!(tokio::time::timeout(millis(1), taken(&mut subscription)).await.is_err());
         sender.send(delivery(1)).unwrap();
         assert_eq!(taken(&mut subscription).await, millis(42) + MIN_POLL_INTERVAL);

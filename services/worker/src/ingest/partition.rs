@@ -11,12 +11,12 @@ use super::log_identity::PartitionStart;
 pub(super) struct Partition {
     start: PartitionStart,
     /// Taken records that are not yet below the applied position, in offset order. Adjacent
-    /// ones that are done may be joined.
+    /// completed ones may be merged.
     in_flight: VecDeque<InFlightRecord>,
-    /// Length at which adjacent done records are joined. It bounds the queue while a single
-    /// stuck run holds the position back.
+    /// Length at which adjacent completed records are merged. This bounds the queue while a
+    /// single stuck run holds back the position.
     join_at: usize,
-    /// Offset after the last taken record.
+    /// Offset after the last record taken.
     next: u64,
 }
 
@@ -52,7 +52,7 @@ impl Partition {
         if first.offset != expected.offset || digest(first) != expected.digest {
             return FirstRecord::OtherLog;
         }
-        // This record is already applied; it was read again only to recognize the log.
+        // This record is already applied; it was reread only to identify the log.
         records.remove(0);
         FirstRecord::Expected(records)
     }
@@ -84,7 +84,7 @@ impl Partition {
         self.in_flight = joined;
     }
 
-    /// Time at which the oldest taken and unapplied record was appended.
+    /// Append time of the oldest record that was taken but not yet applied.
     pub(super) fn oldest_unapplied_us(&self) -> Option<i64> {
         self.in_flight.iter().find(|in_flight| !in_flight.is_done).map(|oldest| oldest.record.appended_us)
     }

@@ -1,4 +1,4 @@
-//! Both forms of a record, and what cannot be read.
+//! Tests of both forms of a record, and of unreadable records.
 
 use matyan_proto::{
     ingest::v1::{self as pb, event::Kind},

@@ -90,7 +90,7 @@ async fn rule_04_a_worker_that_lost_its_partition_cannot_number_steps_from_its_c
     let (mut zombie, mut heir) = (env.writer("r"), env.writer("r"));
     env.apply_with(&mut zombie, vec![auto(0, 2)]).await;
     env.apply_with(&mut heir, vec![auto(1, 2)]).await;
-    // The first writer still has records in hand, and a cache in which step 2 is next.
+    // The first writer still holds records, and a cache in which step 2 is next.
     let applied = env.apply_with(&mut zombie, vec![auto(1, 2), auto(2, 1)]).await;
     assert_eq!(applied.conflicts, 1);
     let applied = env.apply_with(&mut heir, vec![auto(2, 1), auto(3, 1)]).await;
@@ -119,7 +119,7 @@ async fn rule_05_resends_and_gaps_of_a_producer_are_dropped() {
     // A gap: the batch before it was never acknowledged, so both are sent again.
     let applied = env.apply(vec![batch(1, 3, 0), batch(2, 2, 0), batch(3, 3, 0)]).await;
     assert_eq!(applied.skipped_records, 1);
-    // Resent after a broken connection, at other offsets.
+    // Resent after a broken connection, at different offsets.
     let applied = env.apply(vec![batch(4, 2, 0), batch(5, 3, 0), batch(6, 4, 1)]).await;
     assert_eq!(applied.skipped_records, 2);
     assert_eq!(env.points("loss").await.len(), 4);

@@ -143,8 +143,8 @@ pub(super) struct ChangeFeed {
     /// Everything up to here was returned.
     position: Stamp,
     pages: broadcast::Receiver<Page>,
-    /// The broadcast may start after changes that are still missing, which are read from
-    /// the store.
+    /// True if the broadcast may start after changes that are still missing; those are read
+    /// from the store.
     is_lagging: bool,
 }
 

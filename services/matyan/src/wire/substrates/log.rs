@@ -79,8 +79,8 @@ impl Log {
     }
 }
 
-/// Fails while workers of Matyan 0.3 are running: they skip records that they cannot read, and
-/// would lose them.
+/// Fails while workers of Matyan 0.3 are running: they skip records that they cannot read, so
+/// these would be lost.
 async fn refuse_old_readers(log: &KafkaLog) -> Result<(), Error> {
     match log.group_members(MATYAN_0_3_GROUP).await? {
         0 => Ok(()),

@@ -34,7 +34,7 @@ async fn only_one_of_two_control_workers_publishes_and_runs_jobs_until_it_ends()
     eventually("every event", async || found().await.unwrap().partitions[0].end >= 20).await;
     assert_eq!(found().await.unwrap().partitions[0].end, 20, "each event is published once");
 
-    // Aborted anywhere, without a chance to announce it.
+    // Aborted at an arbitrary point, without a chance to announce it.
     first.task.abort();
     assert!(first.task.await.unwrap_err().is_cancelled());
     eventually("a round of the second", async || second.rounds("dead-runs") > 0).await;

@@ -55,7 +55,7 @@ async fn a_run_is_finished_when_it_is_silent_but_never_because_a_worker_lags() {
     assert_eq!(active().await, ["logs"]);
 }
 
-/// A writer that has cached the run, and does not know that it was finished, notices; repeated
+/// A writer that has cached the run detects that it was finished in the meantime; repeated
 /// records have no effect.
 #[tokio::test]
 async fn new_data_resumes_a_run_that_was_given_up() {
@@ -127,8 +127,8 @@ async fn rule_16_an_unreadable_run_does_not_block_others() {
     assert_eq!(left().await, 0);
 }
 
-/// Any number of them, for example if old objects are in a storage class that cannot be read
-/// directly.
+/// This applies to any number of runs, for example if old objects are in a storage class that
+/// cannot be read directly.
 #[tokio::test]
 async fn rule_16_unreadable_runs_do_not_end_the_round() {
     let mut env = TestEnv::new().await;

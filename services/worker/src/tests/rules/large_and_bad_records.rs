@@ -1,4 +1,4 @@
-//! Tests of rules 7 and 8: records that do not fit a transaction, and items that cannot be
+//! Tests of rules 7 and 8: records that do not fit in a transaction, and items that cannot be
 //! applied.
 
 use super::*;
@@ -394,7 +394,7 @@ async fn rule_08_an_item_that_cannot_even_be_stored_leaves_its_digest() {
     assert!(parked[1].reason.contains(digest.as_str()), "{}", parked[1].reason);
 }
 
-/// Services other than the frontier write to the topic as well, with any run ids.
+/// Services other than the frontier also write to the topic, with arbitrary run ids.
 #[tokio::test]
 async fn rule_08_a_run_id_that_is_not_a_valid_folder_name_is_accepted() {
     let env = TestEnv::new().await;
