@@ -54,7 +54,8 @@ impl ArtifactService for Backend {
         let call = Call::begin(&self.deps, request.metadata()).await?;
         let request = request.into_inner();
         let found = self.deps.find_run(&call, &request.run_id).await?;
-        if request.path.len() > limits::ARTIFACT_PATH_BYTES {
+        // Uploads of sequences are read through the objects that refer to them.
+        if request.path.len() > limits::ARTIFACT_PATH_BYTES || is_sequence_upload(&request.path) {
             return Err(Error::not_found("artifact", request.path).into());
         }
         let stored = artifact_get(found.snapshot.as_ref(), call.project, found.number, &request.path)

@@ -1,15 +1,17 @@
 //! Metric series: listing, charts from the pyramid, samples, and all points.
 
 mod align;
-mod all_points;
 mod charts;
+mod point_pieces;
 mod points;
 mod run_reader;
 mod select;
 
-pub(crate) use all_points::{AllPoints, AxisReader};
 pub(crate) use charts::{bucket_columns, chart};
-pub(crate) use points::{DEFAULT_COLUMNS, columnar, full_columns, sample, x_axis};
+pub(crate) use point_pieces::{AxisReader, PointPieces};
+pub(crate) use points::{
+    DEFAULT_COLUMNS, columnar, full_columns, is_sent_in_pieces, sample_for_search, x_axis,
+};
 pub(crate) use run_reader::batch_size;
 pub(crate) use select::contexts_match;
 
@@ -88,7 +90,6 @@ impl SeriesService for Backend {
         let call = Call::begin(&self.deps, request.metadata()).await?;
         let request = request.into_inner();
         select::check(&request.runs)?;
-        convert::check_limit("density", request.density as usize, limits::POINTS_PER_SERIES)?;
         let deps = self.deps.clone();
         Ok(Response::new(
             self.respond(async move |sender| points::send_samples(&deps, &call, request, &sender).await),

@@ -16,7 +16,7 @@ mod scan;
 use bytes::Bytes;
 use matyan_store::{Result, Snapshot};
 
-pub use self::sample::Sampling;
+pub use self::sample::{Sampling, evenly_spaced};
 pub use self::scan::PointScan;
 use super::block::Block;
 use super::chunk::{ChunkEntry, group_by_chunk};

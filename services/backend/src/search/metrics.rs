@@ -29,7 +29,8 @@ use crate::{
     convert,
     error::{Error, Result},
     series::{
-        AllPoints, AxisReader, batch_size, bucket_columns, chart, columnar, full_columns, sample, x_axis,
+        AxisReader, PointPieces, batch_size, bucket_columns, chart, columnar, full_columns,
+        is_sent_in_pieces, sample_for_search, x_axis,
     },
     view,
 };
@@ -41,8 +42,10 @@ pub(super) struct MetricSequences {
 }
 
 enum MetricOutput {
-    /// Every point, in pieces.
-    All {
+    /// Every point, or a sample too large for one piece.
+    Pieces {
+        /// 0: all points.
+        density: u32,
         columns: PointColumns,
         x_axis: Option<String>,
     },
@@ -82,16 +85,14 @@ pub(super) fn search(
     let bucket_columns = bucket_columns(request.bucket_columns());
     let output = match request.points {
         Some(Points::Density(density)) => {
-            convert::check_limit("density", density as usize, limits::POINTS_PER_SERIES)?;
             let columns = request.columns.unwrap_or(crate::series::DEFAULT_COLUMNS);
             if let Some(name) = &request.x_axis {
                 convert::check_limit("x_axis", name.len(), limits::NAME_BYTES)?;
             }
-            match density {
-                0 => MetricOutput::All { columns, x_axis: request.x_axis },
-                density => {
-                    MetricOutput::Reduced(ReducedOutput::Points { density, columns, x_axis: request.x_axis })
-                }
+            let x_axis = request.x_axis;
+            match is_sent_in_pieces(density) {
+                true => MetricOutput::Pieces { density, columns, x_axis },
+                false => MetricOutput::Reduced(ReducedOutput::Points { density, columns, x_axis }),
             }
         }
         Some(Points::Pixels(0)) => return Err(Error::field("pixels", "is 0: give at least 1")),
@@ -122,12 +123,13 @@ impl SequenceKind for MetricSequences {
         open: &mut ReadState,
     ) -> Result<(Vec<Piece>, usize)> {
         match &self.output {
-            MetricOutput::All { columns, x_axis } => {
+            MetricOutput::Pieces { density, columns, x_axis } => {
                 let Some(sequence) = sequences.first() else { return Ok((Vec::new(), 0)) };
                 // An open series was not sent completely by the previous call.
                 if open.series.is_none() {
                     let opened = open_run(&mut open.run, snapshot, run).await?;
-                    open.series = self.open(snapshot, opened, run, sequence, x_axis.as_deref()).await?;
+                    open.series =
+                        self.open(snapshot, opened, run, sequence, (*density, x_axis.as_deref())).await?;
                 }
                 let Some(series) = &mut open.series else { return Ok((Vec::new(), 1)) };
                 let piece = series.next(snapshot, *columns).await?;
@@ -184,7 +186,7 @@ impl MetricSequences {
         opened: &RunSeries,
         run: RunRef,
         sequence: &Sequence,
-        x_axis: Option<&str>,
+        (density, x_axis): (u32, Option<&str>),
     ) -> Result<Option<OpenSeries>> {
         let SequenceHeader::Metric(header) = &sequence.header else { return Ok(None) };
         let view = opened.view(snapshot, sequence.number).await?;
@@ -198,8 +200,8 @@ impl MetricSequences {
         };
         let summary = view.summary(snapshot).await?;
         let info = Some(view::metric_info(sequence.number, header.clone(), summary.as_ref()));
-        let all_points = AllPoints::new(view.scan(snapshot, self.steps).await?);
-        Ok(Some(OpenSeries { info, all_points, axis, points: None }))
+        let pieces = PointPieces::at_density(snapshot, &view, self.steps, density).await?;
+        Ok(Some(OpenSeries { info, pieces, axis, points: None }))
     }
 
     async fn reduced(
@@ -246,7 +248,7 @@ impl MetricSequences {
         columns: PointColumns,
         axis: Option<SeriesView>,
     ) -> Result<SeriesPoints> {
-        let chosen = sample(snapshot, series, self.steps, density).await?;
+        let chosen = sample_for_search(snapshot, series, self.steps, density).await?;
         let mut points = columnar(&chosen, columns);
         if let Some(axis) = axis {
             (points.x_places, points.x_values) = x_axis(snapshot, &axis, &chosen).await?;
@@ -278,11 +280,11 @@ async fn open_run<'o>(
     Ok(&opened.as_ref().expect("the series were opened above").1)
 }
 
-/// A series whose points are all sent.
+/// A series that is sent in pieces.
 struct OpenSeries {
     /// Sent with the first piece.
     info: Option<SeriesInfo>,
-    all_points: AllPoints,
+    pieces: PointPieces,
     axis: Option<AxisReader>,
     /// Points already read whose x axis has not been read yet.
     points: Option<(Columns, bool)>,
@@ -291,7 +293,7 @@ struct OpenSeries {
 impl OpenSeries {
     async fn next(&mut self, snapshot: &dyn Snapshot, columns: PointColumns) -> Result<Option<SeriesPoints>> {
         if self.points.is_none() {
-            self.points = self.all_points.next(snapshot).await?;
+            self.points = self.pieces.next(snapshot).await?;
         }
         let Some((points, more)) = &self.points else { return Ok(None) };
         let mut piece = SeriesPoints { more: *more, ..full_columns(points, columns) };

@@ -173,12 +173,13 @@ impl Sorter {
             SortField::RunId => SortTerm::Text(props.run_id.clone()),
             SortField::Description => SortTerm::Text(props.description.clone()),
             SortField::Experiment => {
-                let Some(id) = &props.experiment else { return Ok(SortTerm::Absent) };
+                // A run without an experiment sorts like one whose experiment has an empty name.
+                let Some(id) = &props.experiment else { return Ok(SortTerm::Text(String::new())) };
                 if !self.experiments.contains_key(id) {
                     let found = entity_get::<Experiment>(snapshot, project, id).await?;
                     self.experiments.insert(id.clone(), found.map(|experiment| experiment.name));
                 }
-                self.experiments[id].clone().map_or(SortTerm::Absent, SortTerm::Text)
+                SortTerm::Text(self.experiments[id].clone().unwrap_or_default())
             }
         })
     }

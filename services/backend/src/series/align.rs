@@ -12,7 +12,7 @@ use matyan_proto::{
 };
 use matyan_store::Snapshot;
 
-use super::{all_points::AllPoints, run_reader::RunReader, select};
+use super::{point_pieces::PointPieces, run_reader::RunReader, select};
 use crate::{
     Deps,
     call::Call,
@@ -89,8 +89,8 @@ pub(super) async fn send(
                 false => 0,
             };
             for pass in if request.by_column { &BY_COLUMN[..] } else { &SINGLE_PASS[..] } {
-                let (mut all_points, mut count) = (AllPoints::new(aligned.scan.clone()), Some(count));
-                while let Some((points, more)) = reader.next(&mut all_points).await? {
+                let (mut pieces, mut count) = (PointPieces::all(aligned.scan.clone()), Some(count));
+                while let Some((points, more)) = reader.next(&mut pieces).await? {
                     let count = count.take().unwrap_or_default();
                     let piece = AlignedSeries { more, count, ..piece(&aligned, &points, *pass) };
                     reader.send(sender, answer(vec![piece])).await?;
@@ -171,8 +171,8 @@ async fn align_series(
 
 /// Counts the points that have an x value.
 async fn count(reader: &mut RunReader<'_>, series: &AlignedScan) -> Result<u64> {
-    let (mut all_points, mut count) = (AllPoints::new(series.scan.clone()), 0);
-    while let Some((points, _)) = reader.next(&mut all_points).await? {
+    let (mut pieces, mut count) = (PointPieces::all(series.scan.clone()), 0);
+    while let Some((points, _)) = reader.next(&mut pieces).await? {
         count += (0..points.len()).filter(|at| series.x.at(&points, *at).is_some()).count() as u64;
     }
     Ok(count)

@@ -2,7 +2,7 @@
 
 use matyan_model::{
     ids::SeriesNumber,
-    series::{ABSENT, PointScan, Points, RunRef, RunSeries, Sampling, SeriesView, StepRange},
+    series::{ABSENT, Points, RunRef, RunSeries, Sampling, SeriesView, StepRange},
 };
 use matyan_proto::{
     common::v1::SeriesKey,
@@ -14,8 +14,8 @@ use matyan_proto::{
 use matyan_store::Snapshot;
 
 use super::{
-    all_points::{AllPoints, AxisReader},
-    run_reader::{RunReader, batch_size},
+    point_pieces::{AxisReader, PointPieces},
+    run_reader::{MAX_POINTS, RunReader, batch_size},
     select::{self, SelectedSeries},
 };
 use crate::{
@@ -27,8 +27,8 @@ use crate::{
     view,
 };
 
-/// Minimum density that is sampled from equal ranges of steps, on which charts of the published
-/// clients rely.
+/// Minimum density of a search that is sampled from equal ranges of steps, on which charts of the
+/// published clients rely.
 const BUCKETED_FROM: u32 = 128;
 
 /// Columns sent if the request names none.
@@ -60,26 +60,28 @@ pub(crate) async fn send_samples(
         let selected = select::series(&mut reader, selection).await?;
         let axes = axes(&mut reader, &selected, options.x_axis).await?;
         let requested: Vec<RequestedSeries> = selected.into_iter().zip(axes).collect();
-        match options.density {
-            0 => {
-                for requested in &requested {
-                    send_all_points(&mut reader, run, requested, &options, sender).await?;
-                }
+        if is_sent_in_pieces(options.density) {
+            for requested in &requested {
+                send_pieces(&mut reader, run, requested, &options, sender).await?;
             }
-            density => {
-                for requested in requested.chunks(batch_size(density as usize)) {
-                    let series = loop {
-                        match samples(&mut reader, run, requested, &options).await {
-                            Ok(series) => break series,
-                            Err(error) => reader.renew(error)?,
-                        }
-                    };
-                    reader.send(sender, SampleResponse { series }).await?;
+            continue;
+        }
+        for requested in requested.chunks(batch_size(options.density as usize)) {
+            let series = loop {
+                match samples(&mut reader, run, requested, &options).await {
+                    Ok(series) => break series,
+                    Err(error) => reader.renew(error)?,
                 }
-            }
+            };
+            reader.send(sender, SampleResponse { series }).await?;
         }
     }
     Ok(())
+}
+
+/// Whether the points of a series at this density are too many to be read before they are sent.
+pub(crate) fn is_sent_in_pieces(density: u32) -> bool {
+    density == 0 || density as usize > MAX_POINTS
 }
 
 /// A series, and the series of its x axis.
@@ -108,7 +110,8 @@ async fn samples(
     let views = opened.views(snapshot, &numbers).await?;
     let mut samples = Vec::with_capacity(requested.len());
     for ((series, axis), view) in requested.iter().zip(views) {
-        let chosen = sample(snapshot, &view, options.steps, options.density).await?;
+        let sampling = Sampling::Spread(options.density as usize);
+        let chosen = view.sample(snapshot, options.steps, sampling).await?;
         let mut answer = columnar(&chosen, options.columns);
         if let Some(axis) = axis {
             let axis = opened.view(snapshot, *axis).await?;
@@ -126,26 +129,30 @@ async fn info(snapshot: &dyn Snapshot, view: &SeriesView, series: &SelectedSerie
     Ok(view::metric_info(series.number, series.header.clone(), summary.as_ref()))
 }
 
-/// A series about to be read completely, with its description.
+/// A series about to be read in pieces, with its description.
 struct OpenedSeries {
     info: SeriesInfo,
-    scan: PointScan,
-    axis: Option<PointScan>,
+    pieces: PointPieces,
+    axis: Option<AxisReader>,
 }
 
 async fn open_series(
     reader: &mut RunReader<'_>,
     (series, axis): &RequestedSeries,
     steps: StepRange,
+    density: u32,
 ) -> Result<OpenedSeries> {
     let open = async |snapshot: &dyn Snapshot, run: &RunSeries| {
         let view = run.view(snapshot, series.number).await?;
         let axis = match axis {
-            Some(axis) => Some(run.view(snapshot, *axis).await?.scan(snapshot, steps).await?),
+            Some(axis) => {
+                Some(AxisReader::new(run.view(snapshot, *axis).await?.scan(snapshot, steps).await?))
+            }
             None => None,
         };
         let info = info(snapshot, &view, series).await?;
-        Ok(OpenedSeries { info, scan: view.scan(snapshot, steps).await?, axis })
+        let pieces = PointPieces::at_density(snapshot, &view, steps, density).await?;
+        Ok(OpenedSeries { info, pieces, axis })
     };
     loop {
         let (snapshot, run) = reader.run().await?;
@@ -156,7 +163,7 @@ async fn open_series(
     }
 }
 
-async fn send_all_points(
+async fn send_pieces(
     reader: &mut RunReader<'_>,
     run: u32,
     requested: &RequestedSeries,
@@ -164,9 +171,10 @@ async fn send_all_points(
     sender: &Sender<SampleResponse>,
 ) -> Result<(), StreamEnd> {
     let place = Some(Place { run, series: requested.0.place });
-    let OpenedSeries { info, scan, axis } = open_series(reader, requested, options.steps).await?;
-    let (mut info, mut all_points, mut axis) = (Some(info), AllPoints::new(scan), axis.map(AxisReader::new));
-    while let Some((points, more)) = reader.next(&mut all_points).await? {
+    let OpenedSeries { info, mut pieces, mut axis } =
+        open_series(reader, requested, options.steps, options.density).await?;
+    let mut info = Some(info);
+    while let Some((points, more)) = reader.next(&mut pieces).await? {
         let columns = full_columns(&points, options.columns);
         let mut piece = SeriesPoints { place, info: info.take(), more, ..columns };
         if let Some(axis) = &mut axis {
@@ -182,7 +190,8 @@ async fn send_all_points(
     Ok(())
 }
 
-pub(crate) async fn sample(
+/// The sample of a series for a search.
+pub(crate) async fn sample_for_search(
     snapshot: &dyn Snapshot,
     series: &SeriesView,
     steps: StepRange,
@@ -248,12 +257,12 @@ pub(crate) async fn send_all(
     let mut reader = RunReader::for_run(deps, run);
     for series in selected {
         let place = Some(Place { run: 0, series: series.place });
-        let OpenedSeries { info, scan, .. } = open_series(&mut reader, &(series, None), steps).await?;
+        let OpenedSeries { info, pieces, .. } = open_series(&mut reader, &(series, None), steps, 0).await?;
         let mut info = Some(info);
         // Without `by_column`, a single pass sends all columns together.
         for column in 0..of.len().max(1) {
-            let mut all_points = AllPoints::new(scan.clone());
-            while let Some((points, more)) = reader.next(&mut all_points).await? {
+            let mut pieces = pieces.clone();
+            while let Some((points, more)) = reader.next(&mut pieces).await? {
                 let piece = match of.get(column) {
                     Some(of) => of(points),
                     None => full_columns(&points, columns),

@@ -4,7 +4,7 @@
 use matyan_model::series::{Points, RunRef, RunSeries};
 use matyan_store::{Error as StoreError, Snapshot};
 
-use super::all_points::AllPoints;
+use super::point_pieces::PointPieces;
 use crate::{
     Deps,
     call::Call,
@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// Maximum number of points or buckets read before they are sent: a few MB.
-const MAX_POINTS: usize = 60_000;
+pub(crate) const MAX_POINTS: usize = 60_000;
 /// Maximum number of series read before they are sent, however short they are.
 const MAX_SERIES: usize = 1_000;
 
@@ -73,9 +73,9 @@ impl<'c> RunReader<'c> {
     }
 
     /// The next piece of a series, and whether more follow.
-    pub(super) async fn next(&mut self, whole: &mut AllPoints) -> Result<Option<(Points, bool)>> {
+    pub(super) async fn next(&mut self, pieces: &mut PointPieces) -> Result<Option<(Points, bool)>> {
         loop {
-            match whole.next(self.snapshot().await?).await {
+            match pieces.next(self.snapshot().await?).await {
                 Err(error) => self.renew(error)?,
                 piece => {
                     self.mark_used();

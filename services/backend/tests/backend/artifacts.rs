@@ -75,7 +75,7 @@ async fn artifacts_are_read_individually_in_ranges_and_as_an_archive() {
     let past_end = GetRequest { offset: 2_999_999, length: Some(u64::MAX), ..whole.clone() };
     assert_eq!(get(&harness, past_end).await.1, large[2_999_999..]);
     let other = |path: &str| GetRequest { path: path.to_owned(), ..whole.clone() };
-    for path in ["", "no", &"x".repeat(20_000)] {
+    for path in ["", "no", "seq/x/0.png", &"x".repeat(20_000)] {
         not_found(client.get(other(path)).await, "artifact", path);
     }
     not_found(client.get(other("gone.txt")).await, "blob", "r/gone.txt");

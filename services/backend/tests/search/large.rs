@@ -214,6 +214,60 @@ async fn columns_of_pieces_can_be_joined() {
     assert_eq!((sampled.steps.len(), sampled.epochs.len(), sampled.times_us.len()), (10, 0, 10));
 }
 
+/// The step of the `at`-th point, with gaps of all sizes.
+fn irregular(at: i64) -> i64 {
+    at * 3 + at % 7 + (at / 1_000) * 40_000
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn samples_have_all_points_or_exactly_the_requested_number() {
+    let harness = Harness::new().await;
+    let lengths = [("short", 5_000), ("long", 70_000)];
+    let points = |length| (0..length).map(|at| (irregular(at), at as f64)).collect();
+    let mut sequences: Vec<_> =
+        lengths.iter().map(|(name, length)| sequence(name, "float", points(*length))).collect();
+    // Dense at first, then sparse, as of a metric whose interval was raised.
+    let sparse = (0..100).chain((1..=300).map(|at| at * 1_000)).map(|step| (step, 0.5)).collect();
+    sequences.push(sequence("sparse", "float", sparse));
+    harness.create(&RunSpec { sequences, ..spec("r", 1) }).await;
+    let counts = [5_000_usize, 70_000, 400];
+    for density in [1, 2, 50, 127, 128, 300, 500, 4_999, 5_000, 50_000, 60_001, 69_999, 100_000, 1_000_000] {
+        let run = RunSelection { run_id: "r".into(), numbers: vec![0, 1, 2], ..RunSelection::default() };
+        let request = SampleRequest { runs: vec![run], density, ..SampleRequest::default() };
+        let mut messages = harness.series().sample(request).await.unwrap().into_inner();
+        let mut samples = vec![Vec::new(); counts.len()];
+        while let Some(message) = messages.message().await.unwrap() {
+            for series in message.series {
+                samples[series.place.unwrap().series as usize].extend(series.steps);
+            }
+        }
+        let request = MetricsRequest {
+            query: harness::query(""),
+            points: Some(Points::Density(density)),
+            ..MetricsRequest::default()
+        };
+        let found = harness.metrics(request).await.unwrap().remove(0).points;
+        let mut searched = vec![Vec::new(); counts.len()];
+        let mut name = String::new();
+        for piece in found {
+            name = piece.info.map_or(name, |info| info.name);
+            let series = ["short", "long", "sparse"].iter().position(|it| *it == name).unwrap();
+            searched[series].extend(piece.steps);
+        }
+        for (series, count) in counts.into_iter().enumerate() {
+            let expected = count.min(density as usize);
+            for steps in [&samples[series], &searched[series]] {
+                assert_eq!(steps.len(), expected, "series {series} at density {density}");
+                assert!(
+                    steps.is_sorted_by(|left, right| left < right),
+                    "series {series} at density {density}"
+                );
+                assert_eq!(steps.first(), Some(&0), "series {series} at density {density}");
+            }
+        }
+    }
+}
+
 /// 40 MB of texts in one sequence, including a missing payload.
 #[tokio::test(flavor = "multi_thread")]
 async fn large_objects_come_in_pieces() {

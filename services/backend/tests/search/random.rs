@@ -222,7 +222,7 @@ fn term(run: &RunSpec, sort: &Sort) -> (u8, f64, String) {
     let value = match sort.by.as_ref().unwrap() {
         By::Field(field) => match SortField::try_from(*field).unwrap() {
             SortField::Name => Some(text(&run.name)),
-            SortField::Experiment => run.experiment.as_deref().map(text),
+            SortField::Experiment => Some(text(run.experiment.as_deref().unwrap_or_default())),
             SortField::Created => Some(number(run.created_us as f64)),
             SortField::RunId => Some(text(&run.id)),
             SortField::Description => Some(text(&run.description)),

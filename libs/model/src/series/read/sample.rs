@@ -1,9 +1,11 @@
 //! Sampling: reduces a series to a limited number of points, by the rules that the charts of
 //! the published clients rely on.
 //!
-//! Short ranges follow the rules exactly. For long ones, the rules choose among the first
-//! points of fine buckets and the very last point. The result consists of logged points, in
-//! order, including the first and the last one, and does not require reading every chunk.
+//! A sample has all points if there are at most as many as the limit, and otherwise exactly as
+//! many as the limit. Short ranges follow the rules exactly. For long ones, the rules choose
+//! among the first points of fine buckets and the very last point. The result consists of logged
+//! points, in order, including the first and the last one, and rarely requires reading every
+//! chunk.
 
 use matyan_store::{Result, Snapshot};
 
@@ -16,15 +18,16 @@ const EXACT_POINTS: u64 = 64 * 1024;
 /// Number of candidates per chosen point of a long range.
 const CANDIDATES: usize = 4;
 
-/// Rule for choosing at most `n` points of a range, including the first and the last one (only
-/// the first one if n = 1).
+/// Rule for choosing `n` points of a range that has more, including the first and the last one
+/// (only the first one if n = 1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sampling {
     /// The first points at or after n evenly spaced steps; if fewer than n points result,
     /// points at evenly spaced positions.
     Spread(usize),
     /// The first point, the last point, and the first point in each of n − 2 equal parts of
-    /// the steps between.
+    /// the steps between. If parts without points leave room, it is filled with the smallest and
+    /// the largest value of each part, and then with points at evenly spaced positions.
     Buckets(usize),
 }
 
@@ -36,26 +39,26 @@ impl Sampling {
         }
     }
 
-    /// The positions of the chosen `steps`, which must be ascending.
-    pub fn positions(self, steps: &[i64]) -> Vec<usize> {
+    /// The positions of the chosen `steps`, which must be ascending. `values` belong to the steps;
+    /// without them, no smallest and largest ones are looked for.
+    pub fn positions(self, steps: &[i64], values: &[f64]) -> Vec<usize> {
+        let limit = self.limit();
         match self {
-            _ if steps.len() <= 1 || self.limit() <= 1 => (0..steps.len().min(self.limit())).collect(),
-            Self::Spread(_) => spread(steps, self.limit()),
-            Self::Buckets(_) => buckets(steps, self.limit()),
+            _ if steps.len() <= limit || limit <= 1 => (0..steps.len().min(limit)).collect(),
+            Self::Spread(_) => spread(steps, limit),
+            Self::Buckets(_) => fill(buckets(steps, limit), steps.len(), values, limit),
         }
     }
 
     /// The chosen ones of `points`, which must be in the order of steps.
     pub fn choose(self, points: &Points) -> Points {
-        self.positions(&points.steps).into_iter().map(|position| points.get(position)).collect()
+        let positions = self.positions(&points.steps, &points.values);
+        positions.into_iter().map(|position| points.get(position)).collect()
     }
 }
 
-/// Requires at least two steps and a limit of at least two.
+/// Requires more steps than the limit, and a limit of at least two.
 fn spread(steps: &[i64], limit: usize) -> Vec<usize> {
-    if steps.len() <= limit {
-        return (0..steps.len()).collect();
-    }
     let (first, last) = (i128::from(steps[0]), i128::from(steps[steps.len() - 1]));
     let parts = limit as i128 - 1;
     let target = |index: usize| first + divide_round_half_even(index as i128 * (last - first), parts);
@@ -65,10 +68,17 @@ fn spread(steps: &[i64], limit: usize) -> Vec<usize> {
     if chosen.len() == limit {
         return chosen;
     }
-    // There are more points than positions, so all positions are distinct.
-    let position =
-        |index: usize| divide_round_half_even(index as i128 * (steps.len() as i128 - 1), parts) as usize;
-    (0..limit).map(position).collect()
+    (0..limit).map(|index| evenly_spaced(index, limit, steps.len())).collect()
+}
+
+/// The position of the `index`-th of `limit` chosen items among `count`. The first and the last
+/// item are always chosen, except that a limit of one chooses only the first. All positions are
+/// distinct if there are at least as many items as are chosen.
+pub fn evenly_spaced(index: usize, limit: usize, count: usize) -> usize {
+    if limit <= 1 {
+        return 0;
+    }
+    divide_round_half_even(index as i128 * (count as i128 - 1), limit as i128 - 1) as usize
 }
 
 /// Divides, rounding half to even; the numerator must not be negative.
@@ -81,7 +91,7 @@ fn divide_round_half_even(numerator: i128, denominator: i128) -> i128 {
     }
 }
 
-/// Requires at least two steps and a limit of at least two.
+/// Requires more steps than the limit, and a limit of at least two.
 fn buckets(steps: &[i64], limit: usize) -> Vec<usize> {
     let end = steps.len() - 1;
     let (first, last) = (i128::from(steps[0]), i128::from(steps[end]));
@@ -100,8 +110,52 @@ fn buckets(steps: &[i64], limit: usize) -> Vec<usize> {
     chosen
 }
 
+/// Adds positions below `count` until `limit` are chosen: first the extremes between the chosen
+/// ones, then others.
+fn fill(mut chosen: Vec<usize>, count: usize, values: &[f64], limit: usize) -> Vec<usize> {
+    let extremes = if chosen.len() < limit { extremes(&chosen, values) } else { Vec::new() };
+    add_evenly(&mut chosen, extremes, limit);
+    if chosen.len() < limit {
+        let is_chosen = |position: &usize| chosen.binary_search(position).is_ok();
+        let others = (0..count).filter(|position| !is_chosen(position)).collect();
+        add_evenly(&mut chosen, others, limit);
+    }
+    chosen
+}
+
+/// Adds as many of `others` as there is room for.
+fn add_evenly(chosen: &mut Vec<usize>, others: Vec<usize>, limit: usize) {
+    let room = (limit - chosen.len()).min(others.len());
+    chosen.extend((0..room).map(|index| others[evenly_spaced(index, room, others.len())]));
+    chosen.sort_unstable();
+}
+
+/// The positions of the smallest and of the largest value between two chosen positions, where
+/// they are not chosen themselves. NaN is neither.
+fn extremes(chosen: &[usize], values: &[f64]) -> Vec<usize> {
+    let mut extremes = Vec::new();
+    for part in chosen.windows(2) {
+        let inside =
+            || (part[0]..part[1]).filter(|position| values.get(*position).is_some_and(|it| !it.is_nan()));
+        let by_value = |left: &usize, right: &usize| values[*left].total_cmp(&values[*right]);
+        let (smallest, largest) = (inside().min_by(by_value), inside().max_by(by_value));
+        let found = smallest.into_iter().chain(largest.filter(|_| smallest != largest));
+        extremes.extend(found.filter(|position| *position != part[0]));
+    }
+    extremes.sort_unstable();
+    extremes
+}
+
 impl SeriesView {
-    /// A sample of the logged points in `steps`.
+    /// Number of logged points in `steps`.
+    pub async fn count(&self, snapshot: &dyn Snapshot, steps: StepRange) -> Result<u64> {
+        // The widest buckets: at most two, whatever the range is.
+        let buckets = self.buckets(snapshot, steps, 63).await?;
+        Ok(buckets.iter().map(|bucket| bucket.count).sum())
+    }
+
+    /// A sample of the logged points in `steps`. The caller bounds the limit, because that many
+    /// points are held in memory.
     pub async fn sample(
         &self,
         snapshot: &dyn Snapshot,
@@ -109,24 +163,32 @@ impl SeriesView {
         sampling: Sampling,
     ) -> Result<Points> {
         let Some(span) = self.span() else { return Ok(Points::default()) };
+        let exact = EXACT_POINTS.max(sampling.limit() as u64);
         let folded = self.folded.map_or(0, |folded| folded.total.count);
-        if folded + self.unfolded.len() as u64 <= EXACT_POINTS {
+        if folded + self.unfolded.len() as u64 <= exact {
             return Ok(sampling.choose(&self.points(snapshot, steps).await?));
         }
         let wanted = steps.intersection(&span);
         if wanted.is_empty() {
             return Ok(Points::default());
         }
-        let exponent = exponent_for(&wanted, sampling.limit().saturating_mul(CANDIDATES));
-        let buckets = self.buckets(snapshot, wanted, exponent).await?;
-        // The range may have few points even if the series has many.
-        if buckets.iter().map(|bucket| bucket.count).sum::<u64>() <= EXACT_POINTS {
-            return Ok(sampling.choose(&self.points(snapshot, steps).await?));
+        let mut exponent = exponent_for(&wanted, sampling.limit().saturating_mul(CANDIDATES));
+        loop {
+            let buckets = self.buckets(snapshot, wanted, exponent).await?;
+            // The range may have few points even if the series has many.
+            if buckets.iter().map(|bucket| bucket.count).sum::<u64>() <= exact {
+                return Ok(sampling.choose(&self.points(snapshot, steps).await?));
+            }
+            let mut candidates: Points = buckets.iter().map(|bucket| bucket.first).collect();
+            if let Some(last) = buckets.last().filter(|last| last.count > 1) {
+                candidates.push(last.last);
+            }
+            // Steps with large gaps leave most buckets empty. Buckets a quarter as wide give at most
+            // four times as many candidates, and buckets of one step give every point.
+            if candidates.len() >= sampling.limit() || exponent == 0 {
+                return Ok(sampling.choose(&candidates));
+            }
+            exponent = exponent.saturating_sub(2);
         }
-        let mut candidates: Points = buckets.iter().map(|bucket| bucket.first).collect();
-        if let Some(last) = buckets.last().filter(|last| last.count > 1) {
-            candidates.push(last.last);
-        }
-        Ok(sampling.choose(&candidates))
     }
 }

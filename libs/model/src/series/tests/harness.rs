@@ -209,7 +209,7 @@ fn assert_sample(sample: &Points, points: &Points, sampling: Sampling) {
         assert_eq!(sample, &sampling.choose(points));
     }
     let (Sampling::Spread(limit) | Sampling::Buckets(limit)) = sampling;
-    assert!(sample.len() <= limit);
+    assert_eq!(sample.len(), limit.min(points.len()));
     assert!(sample.steps.is_sorted_by(|left, right| left < right));
     assert_eq!((sample.first(), sample.last()), (points.first(), points.last()));
     for point in sample.iter() {

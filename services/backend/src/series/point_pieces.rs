@@ -1,10 +1,10 @@
-//! All points of a series in pieces, and optionally the values of an x axis. Chunks never
-//! change in place, so each piece may be read from a newer snapshot than the previous one, and
-//! a failed read may be repeated.
+//! The points of a series in pieces, all of them or a large sample, and optionally the values of
+//! an x axis. Chunks never change in place, so each piece may be read from a newer snapshot than
+//! the previous one, and a failed read may be repeated.
 
 use std::collections::VecDeque;
 
-use matyan_model::series::{PointScan, Points};
+use matyan_model::series::{PointScan, Points, SeriesView, StepRange, evenly_spaced};
 use matyan_store::Snapshot;
 
 use crate::error::Result;
@@ -12,17 +12,37 @@ use crate::error::Result;
 /// Maximum number of points in a piece: about 2 MB.
 const PIECE: usize = 64 * 1024;
 
-pub(crate) struct AllPoints {
+#[derive(Clone)]
+pub(crate) struct PointPieces {
     scan: PointScan,
+    /// Chooses a sample of the points as they are read.
+    thinning: Option<Thinning>,
     /// Pieces that have been read ahead.
     buffered: VecDeque<Points>,
     is_started: bool,
     is_read: bool,
 }
 
-impl AllPoints {
-    pub(crate) fn new(scan: PointScan) -> Self {
-        Self { scan, buffered: VecDeque::new(), is_started: false, is_read: false }
+impl PointPieces {
+    pub(crate) fn all(scan: PointScan) -> Self {
+        Self { scan, thinning: None, buffered: VecDeque::new(), is_started: false, is_read: false }
+    }
+
+    /// All points if there are at most `density` (0: no limit), and otherwise that many at evenly
+    /// spaced positions. The sample may be of any size, as it is never in memory as a whole.
+    pub(crate) async fn at_density(
+        snapshot: &dyn Snapshot,
+        series: &SeriesView,
+        steps: StepRange,
+        density: u32,
+    ) -> Result<Self> {
+        let pieces = Self::all(series.scan(snapshot, steps).await?);
+        if density == 0 {
+            return Ok(pieces);
+        }
+        let count = series.count(snapshot, steps).await?;
+        let thinning = (count > u64::from(density)).then(|| Thinning::new(count, density));
+        Ok(Self { thinning, ..pieces })
     }
 
     /// The next piece, and whether more follow. A series without points yields one empty
@@ -31,6 +51,10 @@ impl AllPoints {
         while self.buffered.len() < 2 && !self.is_read {
             match self.scan.next(snapshot).await? {
                 None => self.is_read = true,
+                Some(points) if self.thinning.is_some() => {
+                    let chosen = self.thinning.as_mut().map(|thinning| thinning.choose(&points));
+                    self.buffered.extend(chosen.filter(|chosen| !chosen.is_empty()));
+                }
                 Some(points) if points.len() <= PIECE => self.buffered.push_back(points),
                 Some(points) => {
                     let starts = (0..points.len()).step_by(PIECE);
@@ -42,6 +66,39 @@ impl AllPoints {
         let is_first = !std::mem::replace(&mut self.is_started, true);
         let piece = self.buffered.pop_front().or(is_first.then(Points::default));
         Ok(piece.map(|piece| (piece, !self.buffered.is_empty())))
+    }
+}
+
+/// The choice of points at evenly spaced positions, in the order in which they are read.
+#[derive(Clone)]
+struct Thinning {
+    count: usize,
+    limit: usize,
+    /// Number of points read so far.
+    read: usize,
+    /// Number of points chosen so far.
+    chosen: usize,
+}
+
+impl Thinning {
+    fn new(count: u64, limit: u32) -> Self {
+        let count = usize::try_from(count).unwrap_or(usize::MAX);
+        Self { count, limit: limit as usize, read: 0, chosen: 0 }
+    }
+
+    fn choose(&mut self, points: &Points) -> Points {
+        let end = self.read + points.len();
+        let mut chosen = Points::default();
+        while self.chosen < self.limit {
+            let position = evenly_spaced(self.chosen, self.limit, self.count);
+            if position >= end {
+                break;
+            }
+            chosen.push(points.get(position - self.read));
+            self.chosen += 1;
+        }
+        self.read = end;
+        chosen
     }
 }
 
