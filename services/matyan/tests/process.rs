@@ -195,7 +195,7 @@ fn a_request_that_does_not_end_is_closed_in_time() {
     let _stream = endless_request(running.address("ingest"));
     running.signal("-TERM");
     assert_eq!(running.code(), Some(0));
-    assert!(running.output().1.contains("connections did not end in time"));
+    assert!(running.output().1.contains("timed out waiting for connections to end"));
 }
 
 #[test]

@@ -58,7 +58,7 @@ pub(crate) async fn a_frontier_stops_while_the_broker_is_unavailable(broker: &mu
     let status = scene.frontier.terminate().await;
     assert!(status.success(), "{status}");
     let output = scene.frontier.log();
-    assert!(output.contains("the log did not close in time; abandoning it"), "{output}");
+    assert!(output.contains("timed out closing the log; abandoning it"), "{output}");
     assert_ne!(unanswered.await.expect("the writer does not panic"), Ok(Ack::Ok));
     broker.resume();
     assert!(scene.up.terminate().await.success(), "{}", scene.up.log());

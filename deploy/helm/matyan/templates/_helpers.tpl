@@ -73,7 +73,7 @@ capabilities: {drop: [ALL]}
 {{- fail "kafka.bootstrapServers: set your brokers, host:port,host:port" -}}
 {{- end -}}
 {{- if not .Values.blobUri.existingSecret -}}
-{{- fail "blobUri.existingSecret: set the name of a secret with a random text" -}}
+{{- fail "blobUri.existingSecret: set the name of a secret with a random string" -}}
 {{- end -}}
 {{- $blobs := .Values.blobs -}}
 {{- if and (eq $blobs.type "s3") (not $blobs.s3.endpoint) -}}

@@ -92,7 +92,7 @@ pub(super) fn secret(role: Role, from: &Sources, reader: &mut Reader) -> Option<
         None if signs && !has_data_dir(role, from) => {
             reader.refuse(
                 variable(names::BLOB_URI_SECRET),
-                "not set; use the same random string for every backend and frontier",
+                "not set; set the same random string for every backend and frontier",
             );
         }
         Some(found)

@@ -1,4 +1,4 @@
-//! A reader that can sleep. It keeps all deliveries, including revocations, and hands them out
+//! A reader that can sleep. It keeps all deliveries, including revocations, and returns them
 //! when it wakes up, like a process that was suspended for longer than the session timeout of
 //! its group.
 
