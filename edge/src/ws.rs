@@ -8,6 +8,7 @@ pub mod batch;
 mod binary;
 mod budget;
 mod connection;
+mod connection_deps;
 mod item_index;
 pub mod json;
 mod producer;
@@ -37,7 +38,7 @@ use crate::request_id;
 use crate::settings::Settings;
 use crate::transport::Transport;
 use budget::MemoryBudget;
-use connection::ConnectionDeps;
+use connection_deps::ConnectionDeps;
 pub(crate) use session::IngestClient;
 use socket::Socket;
 

@@ -16,7 +16,7 @@ use tonic::{Code, Status};
 use tracing::Span;
 
 use super::budget::BudgetShare;
-use super::connection::ConnectionDeps;
+use super::connection_deps::ConnectionDeps;
 use super::session::{IngestSession, MAX_WAITING_BYTES, MAX_WAITING_FRAMES};
 use super::socket::{self, IncomingFrame, Socket, SocketEnd};
 use crate::error;

@@ -11,28 +11,25 @@
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::time::Duration;
 
 use matyan_proto::ingest::v1::StreamResponse;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep_until};
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
-use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status};
 use tracing::Span;
 
 use super::ack;
 use super::batch::{self, Batch, Dictionary, ItemCounts};
-use super::budget::{BudgetShare, MemoryBudget};
+use super::budget::BudgetShare;
+use super::connection_deps::ConnectionDeps;
 use super::item_index::ItemIndex;
 use super::json::{self, FrameError, Rejections};
 use super::producer::Producer;
-use super::session::{IngestClient, MAX_WAITING_BYTES, MAX_WAITING_FRAMES};
+use super::session::{MAX_WAITING_BYTES, MAX_WAITING_FRAMES};
 use super::socket::{self, IncomingFrame, Socket, SocketEnd};
-use crate::metrics::Metrics;
 
 /// Larger frames are decoded off the async threads: 256 KiB take half a millisecond.
 const LARGE_FRAME_BYTES: usize = 256 << 10;
@@ -43,18 +40,6 @@ const RESPONSE_GRACE: Duration = Duration::from_secs(2);
 
 const FIRST_RETRY_DELAY: Duration = Duration::from_millis(50);
 const MAX_RETRY_DELAY: Duration = Duration::from_secs(1);
-
-/// Dependencies of a connection.
-pub(super) struct ConnectionDeps {
-    pub(super) run_id: String,
-    pub(super) ingest: IngestClient,
-    pub(super) metrics: Metrics,
-    pub(super) budget: MemoryBudget,
-    /// Limits the number of large frames decoded at the same time, over all connections.
-    pub(super) large_decodes: Arc<Semaphore>,
-    pub(super) hold: Duration,
-    pub(super) stop: CancellationToken,
-}
 
 /// A frame that was read but is not yet acknowledged.
 struct PendingFrame {

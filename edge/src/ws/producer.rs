@@ -12,7 +12,7 @@ use tonic::Status;
 use uuid::Uuid;
 
 use super::batch::{Batch, Dictionary};
-use super::connection::ConnectionDeps;
+use super::connection_deps::ConnectionDeps;
 use super::session::IngestSession;
 
 pub(super) struct Producer {

@@ -6,6 +6,7 @@
 //! query language, `filter` evaluates, and `delivery` and `keep_alive` send the matches to a client.
 
 mod query_text;
+mod text_position;
 
 mod columns;
 mod index;
@@ -30,9 +31,7 @@ mod sequences;
 mod explain;
 
 pub(crate) use {
-    filter::QueryFilter,
-    load::CandidateLoader,
-    query_text::{TextPosition, compile_query},
+    filter::QueryFilter, load::CandidateLoader, query_text::compile_query, text_position::TextPosition,
 };
 
 use matyan_proto::search::v1::{self as pb, search_service_server::SearchService};

@@ -22,8 +22,8 @@ pub(crate) use dictionary::Dictionary;
 pub(crate) use rejections::Rejections;
 
 use crate::{
-    convert::RunId,
     error::{Error, Result},
+    run_id::RunId,
 };
 
 /// Reason why an item is refused: the field's name, and what is wrong with it.

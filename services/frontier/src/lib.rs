@@ -8,6 +8,7 @@
 mod rpc;
 
 mod convert;
+mod run_id;
 
 mod batch;
 mod compose;
@@ -97,7 +98,7 @@ struct Shared {
 /// Returns the valid part of a batch with a new dictionary, or `None` if the batch would end
 /// the stream. For fuzzing: it runs the same check as the services.
 pub fn batch_check(run_id: &str, batch: Bytes) -> Option<Bytes> {
-    let run = convert::RunId::parse(run_id.to_owned()).ok()?;
+    let run = run_id::RunId::parse(run_id.to_owned()).ok()?;
     let checked = batch::check(&run, &mut batch::Dictionary::default(), |_| Ok(()), batch);
     Some(checked.ok()?.bytes)
 }

@@ -5,7 +5,10 @@ use matyan_log::NewRecord;
 use matyan_proto::log::v1::LogEntry;
 use matyan_record::ingestion;
 
-use crate::convert::{Caller, Producer, RunId};
+use crate::{
+    convert::{Caller, Producer},
+    run_id::RunId,
+};
 
 /// Metadata shared by all records of one stream or call.
 #[derive(Debug)]

@@ -13,8 +13,10 @@ mod kafka;
 mod names;
 mod parse;
 mod reader;
+mod role;
 mod secret;
 mod source;
+mod violations;
 
 #[cfg(test)]
 mod tests;
@@ -25,9 +27,10 @@ pub(crate) use blobs::BlobStore;
 pub(crate) use distributed::{Log, Store};
 #[cfg(feature = "fdb")]
 pub(crate) use fdb::Fdb;
-pub(crate) use reader::Violations;
+pub(crate) use role::Role;
 pub(crate) use secret::Secret;
 pub(crate) use source::Environment;
+pub(crate) use violations::Violations;
 
 use matyan_edge::UiSettings;
 use matyan_record::ingestion::RecordFormat;
@@ -37,55 +40,6 @@ use reader::Reader;
 use source::Sources;
 
 const NO_PAIR: &str = "missing; set both a certificate and its key, or neither";
-
-/// The role of a process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Role {
-    /// All other roles in one process.
-    Up,
-    Frontier,
-    Backend,
-    IngestWorker,
-    ControlWorker,
-}
-
-impl Role {
-    pub(crate) fn has_frontier(self) -> bool {
-        matches!(self, Self::Up | Self::Frontier)
-    }
-
-    pub(crate) fn has_backend(self) -> bool {
-        matches!(self, Self::Up | Self::Backend)
-    }
-
-    pub(crate) fn has_ingest_worker(self) -> bool {
-        matches!(self, Self::Up | Self::IngestWorker)
-    }
-
-    pub(crate) fn has_control_worker(self) -> bool {
-        matches!(self, Self::Up | Self::ControlWorker)
-    }
-
-    fn service_name(self) -> &'static str {
-        match self {
-            Self::Up => "matyan",
-            Self::Frontier => "matyan-frontier",
-            Self::Backend => "matyan-backend",
-            Self::IngestWorker => "matyan-ingest-worker",
-            Self::ControlWorker => "matyan-control-worker",
-        }
-    }
-
-    /// True if its only port is the one for health checks and metrics.
-    pub(crate) fn is_worker(self) -> bool {
-        matches!(self, Self::IngestWorker | Self::ControlWorker)
-    }
-
-    /// True if it accesses state. The frontier never does.
-    pub(crate) fn has_store(self) -> bool {
-        self != Self::Frontier
-    }
-}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LogFormat {
@@ -159,7 +113,7 @@ impl TopicsSettings {
         environment: Environment,
     ) -> Result<Self, Violations> {
         let mut reader = Reader::default();
-        let sources = Sources::open(flags, environment, &mut reader);
+        let sources = Sources::open(flags, environment, reader.violations());
         let kafka = distributed::kafka(&sources, &mut reader);
         let topics = kafka::read_topics(&sources, &mut reader);
         reader.finish(Self { kafka, topics })
@@ -170,7 +124,7 @@ impl Settings {
     /// Returns the settings, or all violations.
     pub(crate) fn resolve(arguments: ServerArguments, environment: Environment) -> Result<Self, Violations> {
         let mut reader = Reader::default();
-        let sources = Sources::open(arguments.flags, environment, &mut reader);
+        let sources = Sources::open(arguments.flags, environment, reader.violations());
         let settings = Self::read(arguments.role, &sources, &mut reader);
         if settings.role == Role::Up && settings.port == settings.frontier_port && settings.port != 0 {
             reader.refuse(names::FRONTIER_PORT.variables[0], "same as PORT; set two different ports");
@@ -184,7 +138,7 @@ impl Settings {
         environment: Environment,
     ) -> Result<BlobStore, Violations> {
         let mut reader = Reader::default();
-        let sources = Sources::open(flags, environment, &mut reader);
+        let sources = Sources::open(flags, environment, reader.violations());
         // Same as for the services, unlike `up`, which needs no bucket.
         let blobs = distributed::blobs(Role::Frontier, &sources, &mut reader);
         reader.finish(blobs)

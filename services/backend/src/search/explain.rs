@@ -3,10 +3,7 @@
 use matyan_proto::search::v1::{ExplainRequest, ExplainResponse, QueryError, SearchKind};
 use matyan_ql::{AccessPath, Endpoint, Plan, Statistics};
 
-use super::{
-    index,
-    query_text::{self, TextPosition},
-};
+use super::{index, query_text, text_position::TextPosition};
 use crate::{
     Deps,
     call::Call,

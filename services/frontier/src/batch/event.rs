@@ -7,7 +7,10 @@ use matyan_proto::{
 };
 
 use super::{Problem, values};
-use crate::convert::{RunId, artifact_path_check, content_type_check};
+use crate::{
+    convert::{artifact_path_check, content_type_check},
+    run_id::RunId,
+};
 
 pub(super) fn check(run: &RunId, event: &pb::Event) -> Result<(), Problem> {
     match &event.kind {

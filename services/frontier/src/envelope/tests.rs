@@ -1,8 +1,12 @@
+use matyan_proto::ingest::v1::event::Kind;
 use minicbor::Encoder;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::convert::{Caller, Producer, RunId};
+use crate::{
+    convert::{Caller, Producer},
+    run_id::RunId,
+};
 
 const RECEIVED_US: i64 = 1_767_323_045_678_901;
 const CLIENT_US: i64 = 1_704_164_645_123_456;
@@ -15,9 +19,15 @@ fn author() -> Author {
     }
 }
 
+fn series_of(batch: &pb::IngestionBatch) -> EnvelopeSeries {
+    let mut series = EnvelopeSeries::default();
+    series.extend(&batch.series);
+    series
+}
+
 fn envelopes(batch: &pb::IngestionBatch) -> Vec<NewRecord> {
     let stamp = Stamp { received_us: RECEIVED_US, sequence: 7, acknowledged: 5, trace: None };
-    encode(&author(), &stamp, &Definitions::new(&batch.series), batch).unwrap()
+    encode(&author(), &stamp, &series_of(batch), batch).unwrap()
 }
 
 fn event(kind: Kind) -> pb::Event {
@@ -134,7 +144,7 @@ fn points_become_one_envelope_each() {
         points: vec![pb::Points {
             series: vec![0, 1, 1],
             values: vec![0.5, f64::NAN, 1.0],
-            steps: vec![3, NONE, -1],
+            steps: vec![3, i64::MIN, -1],
             epochs: vec![2],
             times_us: vec![CLIENT_US, 1_704_164_645_000_000, i64::MAX],
         }],
@@ -207,6 +217,6 @@ fn a_batch_that_comes_to_too_much_is_refused() {
     assert_eq!(envelopes(&batch(10)).len(), 10);
     let batch = batch(100_000);
     let stamp = Stamp { received_us: RECEIVED_US, sequence: 7, acknowledged: 5, trace: None };
-    let refused = encode(&author(), &stamp, &Definitions::new(&batch.series), &batch);
+    let refused = encode(&author(), &stamp, &series_of(&batch), &batch);
     assert!(matches!(refused, Err(Error::TooLargeAsJson { limit: MAX_BYTES })), "{refused:?}");
 }

@@ -3,18 +3,7 @@
 
 use std::fmt;
 
-use super::{names::SettingName, source::Sources};
-
-/// Violations, one per line: the name of the setting, the problem, the next step.
-#[derive(Debug, Default, thiserror::Error)]
-pub(crate) struct Violations(Vec<String>);
-
-impl fmt::Display for Violations {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("matyan cannot start with these settings:")?;
-        self.0.iter().try_for_each(|violation| write!(f, "\n  {violation}"))
-    }
-}
+use super::{names::SettingName, source::Sources, violations::Violations};
 
 #[derive(Debug, Default)]
 pub(super) struct Reader {
@@ -53,10 +42,15 @@ impl Reader {
     }
 
     pub(super) fn refuse(&mut self, name: &str, problem: impl fmt::Display) {
-        self.violations.0.push(format!("{name}: {problem}"));
+        self.violations.add(name, problem);
+    }
+
+    /// The violations found so far, for the sources, which are read before any setting.
+    pub(super) fn violations(&mut self) -> &mut Violations {
+        &mut self.violations
     }
 
     pub(super) fn finish<T>(self, settings: T) -> Result<T, Violations> {
-        if self.violations.0.is_empty() { Ok(settings) } else { Err(self.violations) }
+        if self.violations.is_empty() { Ok(settings) } else { Err(self.violations) }
     }
 }

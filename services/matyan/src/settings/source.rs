@@ -9,7 +9,7 @@ use std::{
 
 use super::{
     names::{self, SettingName},
-    reader::Reader,
+    violations::Violations,
 };
 
 /// Environment variables by upper-case name, because names are not case-sensitive.
@@ -64,12 +64,12 @@ impl Sources {
     pub(super) fn open(
         flags: BTreeMap<String, String>,
         environment: Environment,
-        reader: &mut Reader,
+        violations: &mut Violations,
     ) -> Self {
-        let dotenv = environment.dotenv.map_or_else(BTreeMap::new, |path| read_dotenv(&path, reader));
+        let dotenv = environment.dotenv.map_or_else(BTreeMap::new, |path| read_dotenv(&path, violations));
         let mut sources = Self { flags, variables: environment.variables, dotenv, ..Self::default() };
         if let Some(found) = sources.find(names::CONFIG) {
-            sources.file = read_file(&found.value, reader);
+            sources.file = read_file(&found.value, violations);
             sources.file_path = found.value;
         }
         sources
@@ -113,7 +113,7 @@ impl Sources {
     }
 }
 
-fn read_dotenv(path: &Path, reader: &mut Reader) -> BTreeMap<String, String> {
+fn read_dotenv(path: &Path, violations: &mut Violations) -> BTreeMap<String, String> {
     let variables = match dotenvy::from_path_iter(path) {
         Ok(variables) => variables.collect::<Result<Vec<_>, _>>(),
         Err(error) => Err(error),
@@ -124,21 +124,21 @@ fn read_dotenv(path: &Path, reader: &mut Reader) -> BTreeMap<String, String> {
         // The message of the parse error would repeat the line, which may contain a
         // secret.
         Err(dotenvy::Error::LineParse(_, column)) => {
-            reader.refuse(".env", format!("cannot parse a line from character {column}; write NAME=value"));
+            violations.add(".env", format!("cannot parse a line from character {column}; write NAME=value"));
             BTreeMap::new()
         }
         Err(error) => {
-            reader.refuse(".env", format!("cannot be read ({error}); fix or remove it"));
+            violations.add(".env", format!("cannot be read ({error}); fix or remove it"));
             BTreeMap::new()
         }
     }
 }
 
-fn read_file(path: &str, reader: &mut Reader) -> BTreeMap<String, String> {
+fn read_file(path: &str, violations: &mut Violations) -> BTreeMap<String, String> {
     let text = match std::fs::read_to_string(path) {
         Ok(text) => text,
         Err(error) => {
-            reader.refuse(
+            violations.add(
                 names::CONFIG.variables[0],
                 format!("`{path}` cannot be read ({error}); name a readable file"),
             );
@@ -147,27 +147,32 @@ fn read_file(path: &str, reader: &mut Reader) -> BTreeMap<String, String> {
     };
     match text.parse::<toml::Table>() {
         Ok(table) => {
-            table.into_iter().filter_map(|(key, value)| file_entry(path, key, &value, reader)).collect()
+            table.into_iter().filter_map(|(key, value)| file_entry(path, key, &value, violations)).collect()
         }
         Err(error) => {
             let line = error.span().map_or(0, |span| text[..span.start].lines().count());
             let problem = format!("line {line} of `{path}` is not valid TOML ({}); fix it", error.message());
-            reader.refuse(names::CONFIG.variables[0], problem);
+            violations.add(names::CONFIG.variables[0], problem);
             BTreeMap::new()
         }
     }
 }
 
-fn file_entry(path: &str, key: String, value: &toml::Value, reader: &mut Reader) -> Option<(String, String)> {
+fn file_entry(
+    path: &str,
+    key: String,
+    value: &toml::Value,
+    violations: &mut Violations,
+) -> Option<(String, String)> {
     // A config file must not name another one.
     if key == names::CONFIG.key || !names::ALL.iter().any(|name| name.key == key) {
-        reader.refuse(&key, format!("not a valid key in `{path}`; correct or remove it"));
+        violations.add(&key, format!("not a valid key in `{path}`; correct or remove it"));
         return None;
     }
     match value_text(value) {
         Some(value) => Some((key, value)),
         None => {
-            reader.refuse(
+            violations.add(
                 &key,
                 format!("not a plain value in `{path}`; use a string, a number or a list of strings"),
             );

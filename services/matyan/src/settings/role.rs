@@ -1,0 +1,50 @@
+//! The role of a process: the services that it runs.
+
+/// The role of a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// All other roles in one process.
+    Up,
+    Frontier,
+    Backend,
+    IngestWorker,
+    ControlWorker,
+}
+
+impl Role {
+    pub(crate) fn has_frontier(self) -> bool {
+        matches!(self, Self::Up | Self::Frontier)
+    }
+
+    pub(crate) fn has_backend(self) -> bool {
+        matches!(self, Self::Up | Self::Backend)
+    }
+
+    pub(crate) fn has_ingest_worker(self) -> bool {
+        matches!(self, Self::Up | Self::IngestWorker)
+    }
+
+    pub(crate) fn has_control_worker(self) -> bool {
+        matches!(self, Self::Up | Self::ControlWorker)
+    }
+
+    pub(super) fn service_name(self) -> &'static str {
+        match self {
+            Self::Up => "matyan",
+            Self::Frontier => "matyan-frontier",
+            Self::Backend => "matyan-backend",
+            Self::IngestWorker => "matyan-ingest-worker",
+            Self::ControlWorker => "matyan-control-worker",
+        }
+    }
+
+    /// True if its only port is the one for health checks and metrics.
+    pub(crate) fn is_worker(self) -> bool {
+        matches!(self, Self::IngestWorker | Self::ControlWorker)
+    }
+
+    /// True if it accesses state. The frontier never does.
+    pub(crate) fn has_store(self) -> bool {
+        self != Self::Frontier
+    }
+}
