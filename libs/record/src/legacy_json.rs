@@ -1,6 +1,6 @@
 //! Records as Matyan 0.3 writes and reads them: one JSON envelope
 //! `{"type","run_id","timestamp","payload"}` per item. Needed only to take over from a running
-//! Matyan 0.3; whatever JSON cannot hold is lost here, as it was there.
+//! Matyan 0.3; everything that JSON cannot hold is lost here, as it was there.
 //!
 //! Ids travel in headers, which Matyan 0.3 ignores.
 
