@@ -72,7 +72,7 @@ pub fn encode(event: &ControlEvent) -> Option<(Bytes, Headers)> {
     Some((value.into(), headers))
 }
 
-/// Reads the record of an event, of ours or of Matyan 0.3.
+/// Reads the record of an event, written by this project or by Matyan 0.3.
 pub fn decode(value: &[u8], headers: &Headers) -> Result<ControlNotice, UnreadableRecord> {
     let mut envelope = parse_object(value)?;
     let Some(Value::Text(kind)) = envelope.remove("type") else {

@@ -22,7 +22,7 @@ pub enum RecordFormat {
 }
 
 impl RecordFormat {
-    /// Tells the format of a record's value by its first byte.
+    /// Returns the format of a record's value, which its first byte shows.
     pub fn of_value(value: &[u8]) -> Result<Self, UnreadableRecord> {
         match value.first() {
             Some(&FORMAT) => Ok(Self::Protobuf),

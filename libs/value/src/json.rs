@@ -25,7 +25,7 @@ pub use write::{JsonStyle, is_lossy, map_text, value_text, write_float, write_te
 pub struct JsonSyntaxError {
     /// Position in bytes.
     pub at: usize,
-    /// What the grammar wants there.
+    /// Tokens that the grammar allows there.
     pub expected: &'static str,
 }
 

@@ -1,5 +1,5 @@
-//! Everything that documents and deployment files mention exists: command lines, settings, metrics, files. Versions and
-//! the like are the same in all files. After a rename these tests list what else has to change.
+//! Everything that documents and deployment files mention exists: command lines, settings, metrics, files. Versions are the
+//! same in all files. After a rename these tests list what else has to change.
 
 mod chart;
 mod commands;

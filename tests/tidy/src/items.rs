@@ -1,4 +1,5 @@
-//! The items of Rust files: types, functions, traits and implementations, without those of tests.
+//! The items of Rust files: types, functions, traits and implementations, excluding those of
+//! tests.
 
 use proc_macro2::Span;
 use syn::{

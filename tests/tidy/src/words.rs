@@ -1,4 +1,4 @@
-//! The lists of rejected words, and how text is held against them.
+//! The lists of rejected words, and how text is checked against them.
 
 use std::collections::BTreeSet;
 

@@ -1,22 +1,18 @@
-//! What a program can check of how the code is kept: which crate may know which, headers, sizes, versions.
-//! It runs with the tests, so that there is nothing else to remember.
+//! Which crate may depend on which, and the form of files and manifests.
 
-use std::{
-    collections::BTreeMap,
-    fs,
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::collections::BTreeMap;
 
+use matyan_tidy::source::{Repository, SourceFile};
 use serde_json::Value;
 
-/// Which crates of ours a crate may know. Who knows less can do less: the edge cannot reach a store, the frontier cannot
-/// write state, the language cannot do anything but compute.
+/// The crates of this workspace that each crate may depend on. A crate that knows less can do less:
+/// the edge cannot reach a store, the frontier cannot write state, the query language can only
+/// compute.
 const MAY_KNOW: &[(&str, &[&str])] = &[
     ("matyan-proto", &[]),
     ("matyan-value", &["matyan-proto"]),
     ("matyan-record", &["matyan-proto", "matyan-value"]),
-    // For the suite that it offers other crates.
+    // For the conformance suite, which other crates run too.
     ("matyan-store", &["matyan-servers"]),
     ("matyan-log", &[]),
     ("matyan-blob", &[]),
@@ -69,7 +65,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
             "matyan-tests",
         ],
     ),
-    // Whatever parses bytes from outside.
+    // Everything that parses bytes from outside.
     (
         "matyan-fuzz",
         &[
@@ -86,7 +82,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     ),
 ];
 
-/// Crates that speak to disk or network on their own; who may use them is written here, and nobody else may.
+/// Crates that access disk or network, and the only crates that may use them.
 const DOES_IO: &[(&str, &[&str])] = &[
     ("axum", &["matyan-edge"]),
     ("cap-std", &["matyan-blob", "matyan-edge"]),
@@ -100,13 +96,13 @@ const DOES_IO: &[(&str, &[&str])] = &[
     ("aws-smithy-http-client", &["matyan-blob"]),
     ("object_store", &["matyan-blob"]),
     ("rdkafka", &["matyan-log", "matyan-servers", "matyan-tests"]),
-    // In blobs only to choose what `object_store` uses.
+    // In the blob crate only to choose the TLS provider of `object_store`.
     ("reqwest", &["matyan-tests", "matyan-bench", "matyan-blob"]),
     ("tokio-rustls", &["matyan-edge", "matyan-tests"]),
     ("tokio-tungstenite", &["matyan-edge", "matyan-tests", "matyan-bench"]),
 ];
 
-/// Also through the back door of a runtime.
+/// Crates without any I/O, and the runtimes that they may not reach it through either.
 const NO_IO_AT_ALL: &[(&str, &[&str])] = &[
     ("matyan-ql", &["tokio", "tonic", "tracing"]),
     ("matyan-value", &["tokio", "tonic", "tracing"]),
@@ -114,64 +110,32 @@ const NO_IO_AT_ALL: &[(&str, &[&str])] = &[
     ("matyan-model", &["tokio", "tonic"]),
 ];
 
-/// What a crate's source may not name.
+/// Names that must not occur in the source of a crate.
 const MAY_NOT_NAME: &[(&str, &[&str])] = &[
     ("libs/ql/src", &["std::fs", "std::net", "std::process", "std::time::SystemTime"]),
     ("libs/value/src", &["std::fs", "std::net", "std::process", "std::time::SystemTime"]),
     ("libs/record/src", &["std::fs", "std::net", "std::process", "std::time::SystemTime"]),
     ("libs/model/src", &["std::fs", "std::net", "std::process", "std::time::SystemTime"]),
-    // They hold the writing half of the log.
+    // They may write to the log, and not read it.
     ("services/frontier/src", &["LogReader", "Subscription"]),
     ("services/backend/src", &["LogReader", "Subscription"]),
     ("libs/maintenance/src", &["LogReader", "Subscription"]),
 ];
 
-/// Lines of code of a file, tests not counted.
+/// Maximum number of lines of code in a file, tests not counted.
 const MAX_LINES: usize = 500;
 
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the crate lies in the workspace").to_owned()
-}
-
-fn output(program: &str, arguments: &[&str]) -> String {
-    let output =
-        Command::new(program).args(arguments).current_dir(root()).output().expect("it can be started");
-    assert!(output.status.success(), "{program} {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).expect("it writes text")
-}
-
-/// Every file that is, or would be, in the repository.
-fn files() -> Vec<String> {
-    let listed = output("git", &["ls-files", "--cached", "--others", "--exclude-standard"]);
-    listed.lines().filter(|path| root().join(path).is_file()).map(str::to_owned).collect()
-}
-
-fn text(path: &str) -> String {
-    String::from_utf8_lossy(&fs::read(root().join(path)).expect("a listed file can be read")).into_owned()
-}
-
-/// Path and text.
-fn rust_files() -> impl Iterator<Item = (String, String)> {
-    files().into_iter().filter(|path| path.ends_with(".rs")).map(|path| {
-        let text = text(&path);
-        (path, text)
-    })
-}
-
-/// Each package of the workspace and what it needs to run or to be built; tests may need more.
+/// Every package of the workspace with its dependencies, without those of its tests.
 fn dependencies() -> BTreeMap<String, Vec<String>> {
-    let metadata = output(env!("CARGO"), &["metadata", "--format-version", "1", "--no-deps"]);
+    let arguments = ["metadata", "--format-version", "1", "--no-deps"];
+    let metadata = Repository::own().output(env!("CARGO"), &arguments);
     let metadata: Value = serde_json::from_str(&metadata).expect("cargo writes JSON");
     let names = |package: &Value| {
         let all = package["dependencies"].as_array().expect("a list").clone();
         all.iter().filter(|one| one["kind"] != "dev").map(name).collect()
     };
-    metadata["packages"]
-        .as_array()
-        .expect("a list")
-        .iter()
-        .map(|package| (name(package), names(package)))
-        .collect()
+    let packages = metadata["packages"].as_array().expect("a list");
+    packages.iter().map(|package| (name(package), names(package))).collect()
 }
 
 fn name(value: &Value) -> String {
@@ -197,20 +161,18 @@ fn forbidden(package: &str, dependency: &str) -> bool {
 }
 
 #[test]
-fn crates_know_only_whom_they_may() {
+fn crates_depend_only_on_what_they_may() {
     let dependencies = dependencies();
-    assert!(dependencies.len() >= MAY_KNOW.len(), "cargo has told of {} packages", dependencies.len());
+    assert!(dependencies.len() >= MAY_KNOW.len(), "cargo reported only {} packages", dependencies.len());
     let edges = dependencies.iter().flat_map(|(package, all)| all.iter().map(move |one| (package, one)));
+    let problems = edges.filter(|(package, dependency)| forbidden(package, dependency));
     check(
-        edges
-            .filter(|(package, dependency)| forbidden(package, dependency))
-            .map(|(package, dependency)| format!("{package} may not depend on {dependency}"))
-            .collect(),
+        problems.map(|(package, dependency)| format!("{package} may not depend on {dependency}")).collect(),
     );
 }
 
 #[test]
-fn a_forbidden_edge_is_seen() {
+fn a_forbidden_dependency_is_reported() {
     for (package, dependency) in [
         ("matyan-edge", "matyan-store"),
         ("matyan-frontier", "matyan-model"),
@@ -227,67 +189,46 @@ fn a_forbidden_edge_is_seen() {
 #[test]
 fn sources_do_not_name_what_their_crate_may_not_do() {
     let mut problems = Vec::new();
-    for (path, text) in rust_files().filter(|(path, _)| !is_test(path)) {
-        let tables = MAY_NOT_NAME.iter().filter(|(folder, _)| path.starts_with(folder));
-        let named = tables.flat_map(|(_, banned)| *banned).filter(|banned| code(&text).contains(**banned));
-        problems.extend(named.map(|banned| format!("{path} names {banned}")));
+    for file in Repository::own().product_files() {
+        let tables = MAY_NOT_NAME.iter().filter(|(folder, _)| file.path.starts_with(folder));
+        let banned = tables.flat_map(|(_, banned)| *banned);
+        let named = banned.filter(|banned| file.product_text().contains(**banned));
+        problems.extend(named.map(|banned| format!("{} names {banned}", file.path)));
     }
     check(problems);
 }
 
+/// Reports every Rust file that `is_wrong` picks.
+fn check_files(is_wrong: fn(&SourceFile) -> bool, problem: &str) {
+    let files = Repository::own().rust_files().into_iter().filter(is_wrong);
+    check(files.map(|file| format!("{} {problem}", file.path)).collect());
+}
+
 #[test]
-fn every_file_says_what_it_is() {
-    let headless =
-        rust_files().filter(|(path, text)| !path.ends_with("/tests.rs") && !text.starts_with("//! "));
-    check(headless.map(|(path, _)| format!("{path} does not begin with a `//!` header")).collect());
+fn every_file_has_a_header() {
+    let is_wrong = |file: &SourceFile| !file.path.ends_with("/tests.rs") && !file.text.starts_with("//! ");
+    check_files(is_wrong, "does not begin with a `//!` header");
 }
 
 #[test]
 fn modules_are_not_called_mod() {
-    let named_mod = rust_files().filter(|(path, _)| path.ends_with("/mod.rs"));
-    check(named_mod.map(|(path, _)| format!("{path} should be named as its folder")).collect());
+    check_files(|file| file.path.ends_with("/mod.rs"), "should be named like its folder");
 }
 
 #[test]
 fn files_are_short() {
-    let long = rust_files().filter(|(path, _)| !is_test(path)).map(|(path, text)| (path, code_lines(&text)));
-    let long = long.filter(|(_, lines)| *lines > MAX_LINES);
-    check(
-        long.map(|(path, lines)| format!("{path} has {lines} lines of code, more than {MAX_LINES}"))
-            .collect(),
-    );
-}
-
-fn is_test(path: &str) -> bool {
-    path.contains("/tests/") || path.ends_with("/tests.rs") || path.contains("/conformance/")
-}
-
-/// Without the inline tests, which stand last.
-fn code(text: &str) -> &str {
-    text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default()
-}
-
-/// Lines that are neither blank nor comment.
-fn code_lines(text: &str) -> usize {
-    code(text).lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with("//")).count()
+    let is_wrong = |file: &SourceFile| !file.is_test() && file.code_lines() > MAX_LINES;
+    check_files(is_wrong, &format!("has more than {MAX_LINES} lines of code"));
 }
 
 #[test]
-fn lines_of_code_are_counted() {
-    assert_eq!(
-        code_lines("//! x\n\nfn a() {\n    // why\n    b();\n}\n\n#[cfg(test)]\nmod tests {\n    x\n}\n"),
-        3
-    );
-    assert_eq!(code_lines("#[cfg(test)]\nmod tests;\nfn a() {}\n"), 3);
-}
-
-#[test]
-fn versions_stand_once_in_the_root() {
+fn versions_are_only_in_the_root_manifest() {
     let mut problems = Vec::new();
-    for path in files().into_iter().filter(|path| path.ends_with("/Cargo.toml") && !path.contains("/fuzz/")) {
-        problems.extend(
-            own_versions(&text(&path)).map(|line| format!("{path}: {line}: write `workspace = true`")),
-        );
+    let mut manifests = Repository::own().files(&["/Cargo.toml"]);
+    manifests.retain(|file| !file.path.contains("/fuzz/"));
+    for file in manifests {
+        let lines = own_versions(&file.text);
+        problems.extend(lines.map(|line| format!("{}: {line}: write `workspace = true`", file.path)));
     }
     check(problems);
 }
@@ -303,7 +244,7 @@ fn own_versions(manifest: &str) -> impl Iterator<Item = &str> {
 }
 
 #[test]
-fn a_version_of_its_own_is_seen() {
+fn a_version_in_a_crate_is_reported() {
     let manifest = "[package]\nname = \"a\"\n\n[dev-dependencies]\nb = \"1\"\nc = { version = \"2\" }\nd.workspace = true\n";
     assert_eq!(own_versions(manifest).collect::<Vec<_>>(), ["b = \"1\"", "c = { version = \"2\" }"]);
 }

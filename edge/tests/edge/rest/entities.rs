@@ -26,7 +26,7 @@ async fn notes_belong_to_runs_and_experiments() {
         "in two messages"
     );
     backend.answers::<notes::v1::ListResponse>("notes.v1.NoteService/List", []);
-    assert_eq!(rest.json("GET", "/runs/nobody/note/", Value::Null).await, json!([]));
+    assert_eq!(rest.json("GET", "/runs/missing/note/", Value::Null).await, json!([]));
     let of_experiment = listed(notes::v1::owner::Kind::ExperimentId("e".into()));
     backend.answers("notes.v1.NoteService/List", [of_experiment]);
     assert_eq!(

@@ -1,4 +1,4 @@
-//! Sets of runs as far as indexes can tell, with their intersection and union.
+//! Sets of runs as far as indexes know them, with their intersection and union.
 
 use super::{Interval, ParamKeys, Probe, Proposal};
 

@@ -16,7 +16,7 @@ async fn fill(store: &dyn Store) -> Vec<(Key, Value)> {
         .collect();
     must_commit(store, batch(|b| rows.iter().fold(b, |b, (key, value)| b.set(key.clone(), value.clone()))))
         .await;
-    must_commit(store, batch(|b| b.set("row.", "before").set("row0", "behind"))).await;
+    must_commit(store, batch(|b| b.set("row.", "before").set("row0", "after"))).await;
     rows
 }
 

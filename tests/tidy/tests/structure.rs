@@ -1,0 +1,104 @@
+//! Objects stay small and files form no circles.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use matyan_tidy::{
+    imports,
+    items::items,
+    source::{Repository, SourceFile},
+};
+
+/// Most fields of a struct.
+const MAX_FIELDS: usize = 12;
+/// Most files with inherent methods of one type.
+const MAX_IMPL_FILES: usize = 3;
+
+/// Structs that may have more fields, with the reason.
+const MANY_FIELDS: &[(&str, &str, &str)] = &[
+    ("libs/model/src/run.rs", "Props", "the stored document of a run: its fields are its format"),
+    ("services/frontier/src/lib.rs", "Shared", "to be split by stream and upload"),
+    ("services/matyan/src/settings.rs", "Settings", "one field per setting; to be grouped by service"),
+    ("services/worker/src/apply/step.rs", "Step", "to be split into values with their own state"),
+    ("services/worker/src/ingest.rs", "IngestionWorker", "to be split by partition and progress"),
+    ("services/worker/src/metrics.rs", "Metrics", "one field per metric"),
+];
+
+/// Types that may have methods in more files, with the reason.
+const MANY_IMPL_FILES: &[(&str, &str, &str)] =
+    &[("services/worker", "Step", "to be split into values with their own state")];
+
+/// Circles that are still to be broken. No others may appear.
+const KNOWN_CIRCLES: &[&[&str]] = &[
+    &["libs/model/src/series/fold.rs", "libs/model/src/series/series_rows.rs"],
+    &["services/backend/src/call.rs", "services/backend/src/deps.rs"],
+    &[
+        "services/worker/src/apply/dictionary.rs",
+        "services/worker/src/apply/park.rs",
+        "services/worker/src/apply/payloads.rs",
+        "services/worker/src/apply/run_state.rs",
+        "services/worker/src/apply/step.rs",
+    ],
+    &["services/worker/src/apply/writer.rs", "services/worker/src/metrics.rs"],
+];
+
+fn check(problems: Vec<String>) {
+    assert!(problems.is_empty(), "\n{}", problems.join("\n"));
+}
+
+/// The problems that no exception covers, and the exceptions that cover no problem.
+fn uncovered(
+    found: &BTreeMap<(String, String), usize>,
+    exceptions: &[(&str, &str, &str)],
+    what: &str,
+) -> Vec<String> {
+    let excepted: BTreeSet<_> =
+        exceptions.iter().map(|(place, name, _)| ((*place).to_owned(), (*name).to_owned())).collect();
+    let new = found.iter().filter(|(key, _)| !excepted.contains(key));
+    let new = new.map(|((place, name), count)| format!("{place}: {name} has {count} {what}"));
+    let stale = excepted.iter().filter(|key| !found.contains_key(key));
+    new.chain(stale.map(|(place, name)| format!("{place}: the exception for {name} is no longer needed")))
+        .collect()
+}
+
+#[test]
+fn structs_have_few_fields() {
+    let mut large = BTreeMap::new();
+    for file in Repository::own().product_files() {
+        let types = items(&file).types.into_iter().filter(|item| item.fields > MAX_FIELDS);
+        large.extend(types.map(|item| ((file.path.clone(), item.name), item.fields)));
+    }
+    check(uncovered(&large, MANY_FIELDS, "fields"));
+}
+
+#[test]
+fn methods_of_a_type_are_in_few_files() {
+    let mut files: BTreeMap<(String, String), BTreeSet<String>> = BTreeMap::new();
+    for file in Repository::own().product_files() {
+        let Some((folder, _)) = file.path.split_once("/src/") else { continue };
+        for name in items(&file).inherent_impls {
+            files.entry((folder.to_owned(), name)).or_default().insert(file.path.clone());
+        }
+    }
+    let counts = files.into_iter().map(|(key, files)| (key, files.len()));
+    let many: BTreeMap<_, _> = counts.filter(|(_, count)| *count > MAX_IMPL_FILES).collect();
+    check(uncovered(&many, MANY_IMPL_FILES, "files with methods"));
+}
+
+#[test]
+fn files_form_no_circles() {
+    let files = Repository::own().product_files();
+    let files: Vec<&SourceFile> = files.iter().collect();
+    let circles = imports::circles(&files);
+    let new = circles.iter().filter(|circle| !KNOWN_CIRCLES.iter().any(|known| circle == known));
+    let new = new.map(|circle| format!("circle: {}", circle.join(", ")));
+    let broken = KNOWN_CIRCLES.iter().filter(|known| !circles.iter().any(|circle| circle == *known));
+    let broken = broken.map(|known| format!("no longer a circle: {}", known.join(", ")));
+    check(new.chain(broken).collect());
+}
+
+#[test]
+fn a_large_struct_and_a_stale_exception_are_reported() {
+    let found = BTreeMap::from([(("a.rs".to_owned(), "Large".to_owned()), 13)]);
+    let problems = uncovered(&found, &[("b.rs", "Small", "it was larger")], "fields");
+    assert_eq!(problems, ["a.rs: Large has 13 fields", "b.rs: the exception for Small is no longer needed"]);
+}
