@@ -194,9 +194,11 @@ $(KAFKA_JARS):
 		-DoutputDirectory=$@.part
 	mv $@.part $@
 
-# Unit tests, conformance suites, and the tests that run the binary from Rust.
+# Unit tests, conformance suites, the tests that run the binary from Rust, and the examples in
+# rustdoc. The programs in examples/ are benchmarks: clippy checks them, nothing here builds them.
 unit: build kafka clouds
-	$(CLOUDS) MATYAN_BIN=$(DEBUG_BIN) MATYAN_FUZZ_SECONDS=10 cargo test --workspace --quiet
+	$(CLOUDS) MATYAN_BIN=$(DEBUG_BIN) MATYAN_FUZZ_SECONDS=10 cargo test --workspace --quiet --tests
+	cargo test --workspace --quiet --doc
 
 # The published Python client against the binary. Skipped tests are listed with the reason (-rs).
 # The client's own logger is disabled, as it would continue to write after pytest has closed the
@@ -251,7 +253,8 @@ endif
 
 # Checked on every machine, as it needs neither the server nor the client library.
 clippy-fdb: $(LIBCLANG)
-	$(FDB_BUILD) cargo clippy --workspace --all-targets --features $(FDB_FEATURES) --quiet -- -D warnings
+	$(FDB_BUILD) cargo clippy -p matyan-store -p matyan-model -p matyan --all-targets --features $(FDB_FEATURES) --quiet -- \
+		-D warnings
 
 $(LIBCLANG):
 	rm -rf $@.part
