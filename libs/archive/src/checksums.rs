@@ -2,15 +2,18 @@
 //! the list also shows which runs are complete: those whose files are all listed.
 
 use std::{
-    collections::BTreeMap,
-    fs::{File, OpenOptions},
+    collections::{BTreeMap, BTreeSet},
+    fs::{self, File, OpenOptions},
     io::{self, Read, Write},
     path::{Path, PathBuf},
 };
 
 use sha2::{Digest, Sha256};
 
-use super::{CHECKSUMS, Result, damaged, durable, file_error};
+use super::{CHECKSUMS, Result, UNFINISHED, damaged, durable, file_error};
+
+/// Files next to the runs that the checksums do not cover.
+const NOT_CHECKSUMMED: [&str; 2] = [CHECKSUMS, UNFINISHED];
 
 /// Hexadecimal digests by path inside the archive.
 pub(super) type Checksums = BTreeMap<String, String>;
@@ -71,7 +74,7 @@ pub(super) fn write(root: &Path, sums: &Checksums) -> Result<()> {
 /// written when the backup was interrupted.
 pub(super) fn read(root: &Path) -> Result<Option<Checksums>> {
     let path = root.join(CHECKSUMS);
-    let text = match std::fs::read_to_string(&path) {
+    let text = match fs::read_to_string(&path) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(file_error(&path)(error)),
@@ -85,4 +88,25 @@ pub(super) fn read(root: &Path) -> Result<Option<Checksums>> {
         sums.insert(file.to_owned(), sum.to_owned());
     }
     Ok(Some(sums))
+}
+
+/// Collects every file that needs a checksum by its path inside the archive. Refuses links and other special files.
+pub(super) fn collect_files(root: &Path, inside: &Path, files: &mut BTreeSet<String>) -> Result<()> {
+    let folder = root.join(inside);
+    for entry in fs::read_dir(&folder).map_err(file_error(&folder))? {
+        let entry = entry.map_err(file_error(&folder))?;
+        let kind = entry.file_type().map_err(file_error(&folder))?;
+        let path = inside.join(entry.file_name());
+        let Some(name) = path.to_str() else {
+            return Err(damaged(&path, "has a name that is not valid UTF-8"));
+        };
+        if kind.is_dir() {
+            collect_files(root, &path, files)?;
+        } else if !kind.is_file() {
+            return Err(damaged(&path, "is neither a file nor a folder"));
+        } else if !NOT_CHECKSUMMED.contains(&name) {
+            files.insert(name.to_owned());
+        }
+    }
+    Ok(())
 }

@@ -29,7 +29,9 @@ mod lines;
 mod pack;
 mod run_files;
 mod run_reader;
+mod run_step;
 mod run_writer;
+mod sequences_file;
 mod series;
 #[cfg(test)]
 mod tests;

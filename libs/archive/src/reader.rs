@@ -12,15 +12,14 @@ use matyan_proto::backup::v1 as pb;
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
-pub use super::run_reader::{RunReader, RunStep};
 use super::{
     ENTITIES, Error, JsonObject, MANIFEST, PROJECT, RUNS, Result, TOMBSTONES, UNFINISHED, VERSION,
     checksums::{self, Checksums},
     damaged, entities, file_error,
     lines::{self, LineReader},
     run_folder, unpack,
-    writer::NOT_CHECKSUMMED,
 };
+pub use super::{run_reader::RunReader, run_step::RunStep};
 
 pub struct ArchiveReader {
     root: PathBuf,
@@ -81,7 +80,7 @@ impl ArchiveReader {
     /// set, by reading its whole content.
     pub fn check(&mut self, every_line: bool, mut progress: impl FnMut(CheckProgress)) -> Result<()> {
         let mut files = BTreeSet::new();
-        collect_files(&self.root, Path::new(""), &mut files)?;
+        checksums::collect_files(&self.root, Path::new(""), &mut files)?;
         let total = files.len() as u64;
         let mut found = Checksums::new();
         for (file, number) in files.iter().zip(1..) {
@@ -252,27 +251,6 @@ fn runs(root: &Path, manifest: &JsonObject) -> Result<Vec<String>> {
 /// others list run ids.
 fn named_folder(found: &BTreeSet<String>, run: &str) -> String {
     if found.contains(run) { run.to_owned() } else { run_folder(run) }
-}
-
-/// Collects every file by its path inside the archive. Refuses links and other special files.
-pub(super) fn collect_files(root: &Path, inside: &Path, files: &mut BTreeSet<String>) -> Result<()> {
-    let folder = root.join(inside);
-    for entry in fs::read_dir(&folder).map_err(file_error(&folder))? {
-        let entry = entry.map_err(file_error(&folder))?;
-        let kind = entry.file_type().map_err(file_error(&folder))?;
-        let path = inside.join(entry.file_name());
-        let Some(name) = path.to_str() else {
-            return Err(damaged(&path, "has a name that is not valid UTF-8"));
-        };
-        if kind.is_dir() {
-            collect_files(root, &path, files)?;
-        } else if !kind.is_file() {
-            return Err(damaged(&path, "is neither a file nor a folder"));
-        } else if !NOT_CHECKSUMMED.contains(&name) {
-            files.insert(name.to_owned());
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]

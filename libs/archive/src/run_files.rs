@@ -16,7 +16,7 @@ use super::{
     file_error,
     lines::{self, LineReader},
     run_folder,
-    run_reader::{BLOBS, PIECE_BYTES, RunStep, piece},
+    run_step::{BLOBS, PIECE_BYTES, RunStep, piece},
 };
 
 pub(super) fn head(run: &JsonObject, name: &str) -> Result<pb::RunHead> {

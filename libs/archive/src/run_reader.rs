@@ -5,7 +5,7 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    path::{Path, PathBuf},
+    path::Path,
 };
 
 use matyan_proto::backup::v1::{self as pb, piece::Content};
@@ -15,29 +15,18 @@ use super::{
     JsonObject, RUNS, Result,
     lines::{self, LineReader},
     run_files::{artifacts, blobs, head, log_record, params_of, payloads, producers, sanitised, traces},
+    run_step::{LINES, PIECE_BYTES, PIECES, RunStep, STAGE, piece},
     series::RunSeries,
 };
 
 const ABSENT: i64 = i64::MIN;
-pub(super) const BLOBS: u64 = 1 << 56;
-const PIECES: u64 = 2 << 56;
-const LINES: u64 = 3 << 56;
-const STAGE: u64 = 0xff << 56;
 
 /// Size limit of one message.
 const MESSAGE_BYTES: usize = 512 << 10;
-/// Approximate size of a point, and of an object in addition to its value, in a message.
+/// Approximate size of a point in a message.
 const POINT_BYTES: usize = 32;
-pub(super) const PIECE_BYTES: usize = 64;
 /// Most pieces per message: each may become a row.
 const MESSAGE_PIECES: usize = 2_048;
-
-/// A part of a run to be sent, with the position after it.
-#[derive(Debug)]
-pub enum RunStep {
-    Blob { blob: pb::Blob, file: PathBuf, position: u64 },
-    Pieces { pieces: Vec<pb::Piece>, position: u64 },
-}
 
 pub struct RunReader {
     pub head: pb::RunHead,
@@ -273,10 +262,6 @@ impl MessageBuilder {
         let Self { pieces, end, .. } = self;
         (!pieces.is_empty()).then_some(RunStep::Pieces { pieces, position: LINES | end })
     }
-}
-
-pub(super) fn piece(content: Content) -> pb::Piece {
-    pb::Piece { content: Some(content) }
 }
 
 /// Splits pieces that are already in memory into messages.

@@ -9,7 +9,7 @@ use time::OffsetDateTime;
 
 use super::{
     reader, run_folder,
-    run_reader::RunStep,
+    run_step::RunStep,
     writer::{self, BackupFilters, BackupOrigin},
 };
 

@@ -20,7 +20,6 @@ use super::{
     durable, entities, file_error,
     lines::{self, LineReader},
     pack::packed,
-    reader::collect_files,
     run_folder,
 };
 pub use super::{blob_file::BlobFile, run_writer::RunWriter};
@@ -295,7 +294,7 @@ fn complete_runs(root: &Path, listed: &Checksums) -> Result<(BTreeSet<String>, C
         let entry = entry.map_err(file_error(&folder))?;
         let run = entry.file_name().to_string_lossy().into_owned();
         let mut files = BTreeSet::new();
-        collect_files(root, &Path::new(RUNS).join(&run), &mut files)?;
+        checksums::collect_files(root, &Path::new(RUNS).join(&run), &mut files)?;
         let prefix = format!("{RUNS}/{run}/");
         let named = listed.range(prefix.clone()..).take_while(|(file, _)| file.starts_with(&prefix));
         if !files.is_empty() && files.iter().eq(named.clone().map(|(file, _)| file)) {
@@ -348,9 +347,6 @@ fn already_exists(root: &Path) -> Error {
 pub fn is_already_exists(error: &Error) -> bool {
     matches!(error, Error::File { source, .. } if source.kind() == io::ErrorKind::AlreadyExists)
 }
-
-/// Files next to the runs that the checksums do not cover.
-pub(super) const NOT_CHECKSUMMED: [&str; 2] = [CHECKSUMS, UNFINISHED];
 
 #[cfg(test)]
 mod tests;
