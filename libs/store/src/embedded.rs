@@ -5,10 +5,12 @@
 //! async threads. Reads use the most recently published snapshot. There is deliberately no
 //! second writer, and no direct reads from the engine.
 
+mod commit_mark;
 mod committer;
 mod directory_lock;
 mod effects;
 mod engine;
+mod evaluation;
 mod journal;
 mod page;
 mod recent_writes;
@@ -31,6 +33,7 @@ use tokio::sync::{OnceCell, Semaphore, oneshot, watch};
 use crate::{Batch, Commit, Error, Key, Result, Snapshot, Store, Value};
 use committer::{Committer, Reply, Request};
 use shared::Shared;
+use snapshot::EmbeddedSnapshot;
 
 /// Source of the current time; tests pass a clock that they can move.
 pub type Clock = Arc<dyn Fn() -> Instant + Send + Sync>;
@@ -116,7 +119,7 @@ impl EmbeddedStore {
 #[async_trait]
 impl Store for EmbeddedStore {
     async fn snapshot(&self) -> Result<Box<dyn Snapshot>> {
-        Ok(Box::new(self.shared.snapshot()?))
+        Ok(Box::new(EmbeddedSnapshot::take(&self.shared)?))
     }
 
     async fn commit(&self, batch: Batch) -> Result<Commit> {
@@ -134,7 +137,7 @@ impl Store for EmbeddedStore {
         // Watches before reading, so that no write in between is missed.
         let mut watch = self.shared.watches.watch(key);
         loop {
-            match self.shared.snapshot()?.get(key).await {
+            match EmbeddedSnapshot::take(&self.shared)?.get(key).await {
                 Ok(value) if value.as_ref() == seen => watch.wait().await,
                 // The engine may have been reopened meanwhile; callers expect spurious returns.
                 Ok(_) | Err(Error::SnapshotTooOld) => return Ok(()),

@@ -17,9 +17,11 @@ use std::time::Duration;
 
 use tokio::sync::{oneshot, watch};
 
+use super::commit_mark::CommitMark;
 use super::directory_lock::DirectoryLock;
-use super::effects::{Effects, checks_hold};
-use super::engine::{CommitMark, Engine};
+use super::effects::Effects;
+use super::engine::Engine;
+use super::evaluation::{checks_hold, evaluate};
 use super::recent_writes::RecentWrites;
 use super::shared::{self, Shared};
 use super::{Clock, Settings};
@@ -254,7 +256,7 @@ impl Committer {
         if !checks_hold(&batch, engine, &self.recent_writes)? {
             return Ok(None);
         }
-        Effects::evaluate(batch, version.stamp(0), engine).map(Some)
+        evaluate(batch, version.stamp(0), engine).map(Some)
     }
 
     fn close(self, engine: Engine, close: Option<Reply<()>>) {

@@ -19,6 +19,7 @@ use fjall::{
     OwnedWriteBatch, PersistMode, Readable,
 };
 
+use super::commit_mark::{CommitMark, VERSION_KEY};
 use super::effects::Effects;
 use super::page::{PageBuilder, ReadBudget, SEPARATE_BYTES};
 use super::sweep::{SWEEP_KEY, Sweep};
@@ -28,7 +29,6 @@ use crate::{Error, Key, Limits, Range, Result, Value, Version};
 /// Version of the layout described above. A store with a newer one is refused.
 const FORMAT: u32 = 1;
 const FORMAT_KEY: &[u8] = b"\xffformat";
-pub(super) const VERSION_KEY: &[u8] = b"\xffversion";
 
 /// Block and table size are fixed when a store is created. Blocks of 16 KiB suit documents that
 /// are read sequentially.
@@ -54,27 +54,6 @@ const ENTRY_BYTES: u64 = 100;
 /// The engine also blocks writers in such a loop at 30 tables in the first level.
 const FIRST_LEVEL_TABLES: usize = 24;
 const STALL_PAUSE: Duration = Duration::from_millis(1);
-
-/// Metadata that each commit writes: two u64 in big-endian.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct CommitMark {
-    pub(super) version: Version,
-    /// A sync had covered all commits up to this version before this commit was written.
-    pub(super) synced: Version,
-}
-
-impl CommitMark {
-    fn encode(self) -> [u8; 16] {
-        (u128::from(self.version.0) << 64 | u128::from(self.synced.0)).to_be_bytes()
-    }
-
-    pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
-        let (version, synced) = bytes.split_first_chunk()?;
-        let (synced, []) = synced.split_first_chunk()? else { return None };
-        let number = |bytes: &[u8; 8]| Version(u64::from_be_bytes(*bytes));
-        Some(Self { version: number(version), synced: number(synced) })
-    }
-}
 
 #[derive(Clone)]
 pub(super) struct Engine {
@@ -242,11 +221,14 @@ impl Engine {
 
     fn finish_sweep(&self) -> Result<()> {
         let Some(row) = self.get_latest(SWEEP_KEY)? else { return Ok(()) };
-        Sweep::decode(row)?.remove_in_chunks(self, |keys| {
-            let mut batch = self.batch(keys.len());
-            keys.iter().for_each(|key| batch.remove(&self.rows, key.as_ref()));
-            self.put(batch)
-        })?;
+        Sweep::decode(row)?.remove_in_chunks(
+            |range| self.keys_latest(range),
+            |keys| {
+                let mut batch = self.batch(keys.len());
+                keys.iter().for_each(|key| batch.remove(&self.rows, key.as_ref()));
+                self.put(batch)
+            },
+        )?;
         let mut batch = self.batch(1);
         batch.remove(&self.rows, SWEEP_KEY);
         self.put(batch)

@@ -35,7 +35,7 @@ use std::path::{Path, PathBuf};
 use bytes::Buf;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::engine::{CommitMark, VERSION_KEY};
+use super::commit_mark::{CommitMark, VERSION_KEY};
 use crate::Version;
 
 const START: u8 = 1;

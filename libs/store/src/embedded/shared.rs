@@ -8,7 +8,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use super::Clock;
 use super::engine::Engine;
-use super::snapshot::EmbeddedSnapshot;
 use super::watches::Watches;
 use crate::{Error, Result, Version};
 
@@ -49,9 +48,10 @@ impl Shared {
         self.engine.read().unwrap_or_else(PoisonError::into_inner).as_ref().map(|_| ()).map_err(Error::clone)
     }
 
-    pub(super) fn snapshot(self: &Arc<Self>) -> Result<EmbeddedSnapshot> {
+    /// Returns the state that a new snapshot reads.
+    pub(super) fn current(&self) -> Result<Arc<PublishedState>> {
         self.check_available()?;
-        Ok(EmbeddedSnapshot::new(self.clone(), self.published().clone(), (self.clock)()))
+        Ok(self.published().clone())
     }
 
     /// Calls `read` with the engine that a snapshot belongs to. The engine stays open until

@@ -27,8 +27,9 @@ pub(super) struct EmbeddedSnapshot {
 }
 
 impl EmbeddedSnapshot {
-    pub(super) fn new(shared: Arc<Shared>, published: Arc<PublishedState>, taken_at: Instant) -> Self {
-        Self { shared, published, taken_at }
+    pub(super) fn take(shared: &Arc<Shared>) -> Result<Self> {
+        let published = shared.current()?;
+        Ok(Self { shared: shared.clone(), published, taken_at: (shared.clock)() })
     }
 
     fn check_age(&self) -> Result<()> {

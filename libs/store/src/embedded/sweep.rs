@@ -10,7 +10,6 @@
 use bytes::{Buf, Bytes};
 
 use super::effects::Effects;
-use super::engine::Engine;
 use crate::{Error, Key, Range, Result};
 
 pub(super) const SWEEP_KEY: &[u8] = b"\xffsweep";
@@ -34,16 +33,17 @@ impl Sweep {
         Self { ranges: effects.swept.clone(), kept_keys }
     }
 
-    /// Passes all keys to be removed to `remove`, chunk by chunk.
-    pub(super) fn remove_in_chunks(
+    /// Passes all keys to be removed to `remove`, chunk by chunk. `keys_in` reads the present keys
+    /// of a range.
+    pub(super) fn remove_in_chunks<K: Iterator<Item = Result<Key>>>(
         &self,
-        engine: &Engine,
+        keys_in: impl Fn(&Range) -> K,
         mut remove: impl FnMut(Vec<Key>) -> Result<()>,
     ) -> Result<()> {
         for range in &self.ranges {
             let mut rest = range.clone();
             loop {
-                let mut keys = read_chunk(engine, &rest)?;
+                let mut keys = read_chunk(keys_in(&rest))?;
                 let Some(last) = keys.last() else { break };
                 rest = rest.after(last);
                 keys.retain(|key| self.kept_keys.binary_search(key).is_err());
@@ -83,10 +83,10 @@ impl Sweep {
     }
 }
 
-fn read_chunk(engine: &Engine, range: &Range) -> Result<Vec<Key>> {
+fn read_chunk(present: impl Iterator<Item = Result<Key>>) -> Result<Vec<Key>> {
     let mut keys = Vec::new();
     let mut bytes = 0;
-    for key in engine.keys_latest(range) {
+    for key in present {
         let key = key?;
         bytes += key.len();
         keys.push(key);

@@ -13,8 +13,9 @@
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
+use super::super::commit_mark::CommitMark;
 use super::super::effects::Effects;
-use super::super::engine::{CommitMark, Engine};
+use super::super::engine::Engine;
 use super::super::recent_writes::RecentWrites;
 use super::super::shared;
 use super::request::{PendingReplies, Reply};

@@ -1,7 +1,9 @@
 use std::path::Path;
 
 use super::super::Settings;
-use super::super::engine::CommitMark;
+use super::super::commit_mark::CommitMark;
+use super::super::engine::Engine;
+use super::super::evaluation::evaluate;
 use super::*;
 use crate::{Batch, Version};
 
@@ -12,7 +14,7 @@ fn open(directory: &Path) -> Engine {
 fn commit(engine: &Engine, version: u64, write: impl FnOnce(&mut Batch)) -> Effects {
     let mut batch = Batch::default();
     write(&mut batch);
-    let effects = Effects::evaluate(batch, Version(version).stamp(0), engine).unwrap();
+    let effects = evaluate(batch, Version(version).stamp(0), engine).unwrap();
     engine.write(&effects, CommitMark { version: Version(version), synced: Version(0) }).unwrap();
     effects
 }
