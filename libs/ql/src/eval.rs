@@ -2,10 +2,14 @@
 //! types, and a budget of steps and bytes. There is nothing to escape to: values are data,
 //! names are enums, and no operation has side effects.
 
+mod arena;
+mod arguments;
 mod arithmetic;
 mod attribute;
+mod budget;
 mod builtins;
 mod call;
+mod candidate;
 mod compare;
 mod convert;
 mod datum;
@@ -13,25 +17,31 @@ mod format;
 mod index;
 mod integer;
 mod iterate;
+mod lookup;
 mod math;
+mod membership;
 mod method;
-mod names;
 mod repr;
+mod tables;
 mod time;
 mod unicode;
 mod view;
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 
 use bumpalo::Bump;
 use num_traits::ToPrimitive;
 
 use crate::limits::{BudgetError, MAX_ACTIVE_LEVELS, MAX_FOLD_STEPS, MAX_FOLDED_BYTES, QueryLimits};
 use crate::options::{Endpoint, QueryOptions};
-use crate::tree::{BigConstant, Chain, Compare, Comparison, Constant, Lookup, Node, Program};
-use crate::value::{Environment, Slots, Value};
+use crate::tree::{BigConstant, Chain, Compare, Comparison, Constant, Node, Program};
+use crate::value::{Environment, Value};
 use crate::view::{RunView, SequenceView};
+use arena::Arena;
+use budget::StepBudget;
+use candidate::Candidate;
 use integer::Number;
+use time::Clock;
 
 /// The Python exception that made a query false for a candidate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,23 +80,36 @@ impl From<BudgetError> for EvalError {
 
 pub(crate) type Result<T> = std::result::Result<T, EvalError>;
 
-/// State of the evaluation of one candidate.
+/// Evaluates the nodes of a query for one candidate.
 pub(crate) struct Machine<'a> {
-    bump: &'a Bump,
-    run: &'a dyn RunView,
-    sequence: Option<&'a dyn SequenceView>,
-    now: f64,
-    /// Minutes to add to local time to get UTC.
-    offset_minutes: i32,
-    /// Steps left for this candidate, and the error to report when they run out.
-    steps: Cell<u64>,
-    out_of_steps: BudgetError,
-    /// Stack levels used by nested calls, and the most that one call may take.
+    arena: Arena<'a>,
+    candidate: Candidate<'a>,
+    clock: Clock,
+    depth: CallDepth,
+}
+
+/// Stack levels used by nested calls, and the most that one call may take.
+struct CallDepth {
     levels: Cell<u32>,
     height: u32,
-    /// Lists and objects of the run that were already built, keyed by the lookup in the
-    /// query that refers to them.
-    containers: RefCell<Vec<(&'a Lookup, Value<'a>)>>,
+}
+
+impl CallDepth {
+    fn new(levels: u32, height: u32) -> Self {
+        Self { levels: Cell::new(levels), height }
+    }
+
+    /// Runs a closure that evaluates a whole expression further down the stack.
+    fn nested<T>(&self, run: impl FnOnce() -> Result<T>) -> Result<T> {
+        let outer = self.levels.get();
+        if outer + self.height > MAX_ACTIVE_LEVELS {
+            return Err(BudgetError::Depth.into());
+        }
+        self.levels.set(outer + self.height.max(1));
+        let result = run();
+        self.levels.set(outer);
+        result
+    }
 }
 
 /// Evaluates one query for many candidates, reusing the arena between them.
@@ -117,24 +140,19 @@ impl Workspace {
     ) -> Result<bool> {
         self.bump.reset();
         let granted = self.limits.steps_per_candidate.min(self.steps_left);
+        // The smaller of the two limits decides which error is reported.
+        let exhausted = match granted == self.limits.steps_per_candidate {
+            true => BudgetError::CandidateSteps,
+            false => BudgetError::TotalSteps,
+        };
         let machine = Machine {
-            bump: &self.bump,
-            run,
-            sequence,
-            now: options.now,
-            offset_minutes: options.offset_minutes,
-            steps: Cell::new(granted),
-            // The smaller of the two limits decides which error is reported.
-            out_of_steps: match granted == self.limits.steps_per_candidate {
-                true => BudgetError::CandidateSteps,
-                false => BudgetError::TotalSteps,
-            },
-            levels: Cell::new(program.height),
-            height: program.height,
-            containers: RefCell::default(),
+            arena: Arena::new(&self.bump, StepBudget::new(granted, exhausted)),
+            candidate: Candidate::new(run, sequence),
+            clock: Clock { now: options.now, offset_minutes: options.offset_minutes },
+            depth: CallDepth::new(program.height, program.height),
         };
         let result = machine.run(program).map(|value| value.truth());
-        let used = granted - machine.steps.get();
+        let used = granted - machine.arena.steps_left();
         self.steps_left -= used;
         result
     }
@@ -150,19 +168,13 @@ pub(crate) fn constant(
     let bump = Bump::new();
     bump.set_allocation_limit(Some(QueryLimits::default().memory));
     let machine = Machine {
-        bump: &bump,
-        run: &NoRun,
-        sequence: None,
-        now: options.now,
-        offset_minutes: options.offset_minutes,
-        steps: Cell::new(*steps),
-        out_of_steps: BudgetError::CandidateSteps,
-        levels: Cell::new(0),
-        height: 1,
-        containers: RefCell::default(),
+        arena: Arena::new(&bump, StepBudget::new(*steps, BudgetError::CandidateSteps)),
+        candidate: Candidate::new(&NoRun, None),
+        clock: Clock { now: options.now, offset_minutes: options.offset_minutes },
+        depth: CallDepth::new(0, 1),
     };
-    let result = machine.eval(None, node);
-    *steps = machine.steps.get();
+    let result = machine.eval(Environment::EMPTY, node);
+    *steps = machine.arena.steps_left();
     match result {
         Ok(value) => Ok(to_constant(value)),
         Err(EvalError::Exception(_)) => Ok(None),
@@ -212,90 +224,22 @@ fn to_constant(value: Value<'_>) -> Option<Constant> {
 }
 
 impl<'a> Machine<'a> {
-    /// Takes steps from the budget.
-    pub(crate) fn spend(&self, steps: u64) -> Result<()> {
-        match self.steps.get().checked_sub(steps) {
-            Some(left) => {
-                self.steps.set(left);
-                Ok(())
-            }
-            None => {
-                self.steps.set(0);
-                Err(self.out_of_steps.into())
-            }
-        }
-    }
-
-    /// Takes the steps for processing this many bytes.
-    pub(crate) fn spend_bytes(&self, bytes: usize) -> Result<()> {
-        self.spend(bytes as u64 / 64)
-    }
-
-    /// Runs a closure that evaluates a whole expression further down the stack.
-    pub(crate) fn nested<T>(&self, run: impl FnOnce() -> Result<T>) -> Result<T> {
-        let outer = self.levels.get();
-        if outer + self.height > MAX_ACTIVE_LEVELS {
-            return Err(BudgetError::Depth.into());
-        }
-        self.levels.set(outer + self.height.max(1));
-        let result = run();
-        self.levels.set(outer);
-        result
-    }
-
-    pub(crate) fn alloc<T>(&self, value: T) -> Result<&'a T> {
-        self.bump.try_alloc(value).map(|value| &*value).map_err(|_| BudgetError::Memory.into())
-    }
-
-    pub(crate) fn alloc_values(&self, values: &[Value<'a>]) -> Result<&'a [Value<'a>]> {
-        self.bump.try_alloc_slice_copy(values).map(|values| &*values).map_err(|_| BudgetError::Memory.into())
-    }
-
-    pub(crate) fn alloc_bytes(&self, bytes: &[u8]) -> Result<&'a [u8]> {
-        self.bump.try_alloc_slice_copy(bytes).map(|bytes| &*bytes).map_err(|_| BudgetError::Memory.into())
-    }
-
-    pub(crate) fn text(&self, text: &str) -> Result<Value<'a>> {
-        let text = self.bump.try_alloc_str(text).map_err(|_| BudgetError::Memory)?;
-        Ok(Value::Text(text))
-    }
-
-    pub(crate) fn list(&self, values: &[Value<'a>]) -> Result<Value<'a>> {
-        self.alloc_values(values).map(Value::List)
-    }
-
-    pub(crate) fn tuple(&self, values: &[Value<'a>]) -> Result<Value<'a>> {
-        self.alloc_values(values).map(Value::Tuple)
-    }
-
-    /// Returns an environment of empty slots, or the outer environment for a scope without names.
-    pub(crate) fn new_environment(&self, slots: u16, outer: Environment<'a>) -> Result<Environment<'a>> {
-        if slots == 0 {
-            return Ok(outer);
-        }
-        let values = self
-            .bump
-            .try_alloc_slice_fill_with(usize::from(slots), |_| Cell::new(None))
-            .map_err(|_| BudgetError::Memory)?;
-        Ok(Some(self.alloc(Slots { values, outer })?))
-    }
-
     fn run(&self, program: &'a Program) -> Result<Value<'a>> {
-        let environment = self.new_environment(program.slots, None)?;
+        let environment = self.arena.new_environment(program.slots, Environment::EMPTY)?;
         self.eval(environment, &program.root)
     }
 
     pub(crate) fn eval(&self, environment: Environment<'a>, node: &'a Node) -> Result<Value<'a>> {
-        self.spend(1)?;
+        self.arena.spend(1)?;
         match node {
             Node::Const(constant) => Ok(Value::constant(constant)),
             Node::And(nodes) => self.logic(environment, nodes, false),
             Node::Or(nodes) => self.logic(environment, nodes, true),
             Node::Not(operand) => Ok(Value::Bool(!self.eval(environment, operand)?.truth())),
             Node::Compare(compare) => self.comparison(environment, compare),
-            Node::Property(property) => self.property(*property),
-            Node::Param(lookup) => self.param(lookup),
-            Node::SequenceField(field) => self.sequence_field(*field),
+            Node::Property(property) => Ok(view::property_of(self.candidate.run, *property)),
+            Node::Param(lookup) => lookup::param(self, lookup),
+            Node::SequenceField(field) => lookup::sequence_field(self, *field),
             Node::MethodCall(call) => self.method_call(environment, call),
             Node::Call(call) => self.call(environment, call),
             Node::If(parts) => {
@@ -313,31 +257,41 @@ impl<'a> Machine<'a> {
     fn eval_rare(&self, environment: Environment<'a>, node: &'a Node) -> Result<Value<'a>> {
         match node {
             Node::Chain(chain) => self.chain(environment, chain),
-            Node::Context(lookup) => self.context(lookup),
-            Node::ParamOr(lookup, property) => match self.run.param(&lookup.path) {
-                Some(datum) => self.datum(datum),
-                None => self.property(*property),
+            Node::Context(lookup) => lookup::context(self, lookup),
+            Node::ParamOr(lookup, property) => match self.candidate.run.param(&lookup.path) {
+                Some(datum) => datum::to_value(&self.arena, datum),
+                None => Ok(view::property_of(self.candidate.run, *property)),
             },
             Node::HasSequence(names) => {
-                Ok(Value::Bool(names.iter().any(|name| !self.run.sequences(name).is_empty())))
+                Ok(Value::Bool(names.iter().any(|name| !self.candidate.run.sequences(name).is_empty())))
             }
-            Node::Metric(metric) => self.metric(environment, metric),
-            Node::Run => Ok(Value::Run),
-            Node::Tags => Ok(Value::Tags),
-            Node::Metrics => Ok(Value::Metrics),
-            Node::Sequence => self.sequence.map(Value::Sequence).ok_or(Exception::NameError.into()),
-            Node::Builtin(builtin) => self.builtin(*builtin),
+            Node::Metric(metric) => lookup::metric(self, environment, metric),
+            Node::Run => Ok(Value::Run(self.candidate.run)),
+            Node::Tags => Ok(Value::Tags(self.candidate.run)),
+            Node::Metrics => Ok(Value::Metrics(self.candidate.run)),
+            Node::Sequence => self.candidate.sequence.map(Value::Sequence).ok_or(Exception::NameError.into()),
+            Node::Builtin(builtin) => attribute::builtin(*builtin),
             Node::Unknown => Err(Exception::NameError.into()),
-            Node::Local(local) => self.local(environment, local),
-            Node::Assign(assign) => self.assign(environment, assign),
+            Node::Local(local) => {
+                match (environment.variable(local.hops, local.slot).get(), &local.unbound) {
+                    (Some(value), _) => Ok(value),
+                    (None, Some(outside)) => self.eval(environment, outside),
+                    (None, None) => Err(Exception::NameError.into()),
+                }
+            }
+            Node::Assign(assign) => {
+                let value = self.eval(environment, &assign.value)?;
+                environment.variable(assign.hops, assign.slot).set(Some(value));
+                Ok(value)
+            }
             Node::Attribute(attribute) => {
                 let object = self.eval(environment, &attribute.object)?;
-                self.attribute(object, &attribute.name, attribute.member)
+                attribute::attribute(self, object, &attribute.name, attribute.member)
             }
             Node::Index(parts) => {
                 let (object, index) =
                     (self.eval(environment, &parts[0])?, self.eval(environment, &parts[1])?);
-                self.index(object, index)
+                index::index(&self.arena, object, index)
             }
             Node::Slice(parts) => {
                 let mut values = [Value::None; 3];
@@ -346,22 +300,22 @@ impl<'a> Machine<'a> {
                         *value = self.eval(environment, part)?;
                     }
                 }
-                self.alloc(values).map(Value::Slice)
+                self.arena.alloc(values).map(Value::Slice)
             }
             Node::Unary(operator, operand) => {
                 let operand = self.eval(environment, operand)?;
-                self.unary(*operator, operand)
+                arithmetic::unary(&self.arena, *operator, operand)
             }
             Node::Binary(binary) => {
                 let (left, right) =
                     (self.eval(environment, &binary.left)?, self.eval(environment, &binary.right)?);
-                self.binary(binary.operator, left, right)
+                arithmetic::binary(&self.arena, binary.operator, left, right)
             }
             Node::Display(kind, items) => self.display(environment, *kind, items),
             Node::Dict(items) => self.dict_display(environment, items),
             Node::Comprehension(comprehension) => self.comprehension(environment, comprehension),
             Node::Lambda(lambda) => self.lambda(environment, lambda),
-            Node::Format(pieces) => self.f_string(environment, pieces),
+            Node::Format(pieces) => format::f_string(self, environment, pieces),
             _ => unreachable!("`eval` handles all other nodes"),
         }
     }
@@ -383,12 +337,12 @@ impl<'a> Machine<'a> {
         let left = self.eval(environment, &compare.left)?;
         if let Comparison::In | Comparison::NotIn = compare.operator
             // A display of constants is searched without being built.
-            && let Some(found) = self.in_constants(left, &compare.right)?
+            && let Some(found) = membership::in_constants(&self.arena, left, &compare.right)?
         {
             return Ok(Value::Bool(found == (compare.operator == Comparison::In)));
         }
         let right = self.eval(environment, &compare.right)?;
-        self.compare(compare.operator, left, right).map(Value::Bool)
+        membership::compare(self, compare.operator, left, right).map(Value::Bool)
     }
 
     /// Evaluates a chained comparison. Each operand is evaluated at most once, and
@@ -397,7 +351,7 @@ impl<'a> Machine<'a> {
         let mut left = self.eval(environment, &chain.first)?;
         for (operator, node) in &chain.rest {
             let right = self.eval(environment, node)?;
-            if !self.compare(*operator, left, right)? {
+            if !membership::compare(self, *operator, left, right)? {
                 return Ok(Value::Bool(false));
             }
             left = right;

@@ -2,13 +2,15 @@
 //! reset before the next. Values are never dropped or reference-counted, so deep and cyclic
 //! ones are harmless; integers beyond 64 bits are slices of digits.
 
+mod environment;
 pub(crate) mod table;
 
 use std::cell::Cell;
 
 use crate::names::{Builtin, Member};
 use crate::tree::{Comprehension, Constant, Lambda};
-use crate::view::SequenceView;
+use crate::view::{RunView, SequenceView};
+pub(crate) use environment::{Environment, Scope, Variable};
 pub(crate) use table::{Dict, Set};
 
 #[derive(Clone, Copy)]
@@ -33,9 +35,9 @@ pub(crate) enum Value<'a> {
     Set(&'a Set<'a>),
     Range(&'a Range),
     Slice(&'a [Value<'a>; 3]),
-    Run,
-    Tags,
-    Metrics,
+    Run(&'a dyn RunView),
+    Tags(&'a dyn RunView),
+    Metrics(&'a dyn RunView),
     Sequence(&'a dyn SequenceView),
     /// `run.metrics[..]` of a sequence that the run does not have: false, and all members
     /// are None.
@@ -94,14 +96,6 @@ pub(crate) struct Closure<'a> {
     pub(crate) defaults: &'a [Value<'a>],
 }
 
-/// Variables of a scope. They are cells, because a closure sees later assignments.
-pub(crate) struct Slots<'a> {
-    pub(crate) values: &'a [Cell<Option<Value<'a>>>],
-    pub(crate) outer: Environment<'a>,
-}
-
-pub(crate) type Environment<'a> = Option<&'a Slots<'a>>;
-
 /// A lazy iterator. Each use walks it from the start and skips the elements taken before, which
 /// works because expressions have no side effects.
 pub(crate) struct LazyIterator<'a> {
@@ -150,6 +144,36 @@ impl<'a> Value<'a> {
             Value::Set(set) => !set.items().is_empty(),
             Value::Range(range) => range.len() > 0,
             _ => true,
+        }
+    }
+
+    /// Returns the name of a value's type; times count as floats, stored objects as dicts.
+    pub(crate) fn type_name(&self) -> &'static str {
+        match self {
+            Value::None => "NoneType",
+            Value::Bool(_) => "bool",
+            Value::Int(_) | Value::Big(_) => "int",
+            Value::Float(_) | Value::Time(_) | Value::Span(_) => "float",
+            Value::Complex(..) => "complex",
+            Value::Text(_) => "str",
+            Value::Bytes(_) => "bytes",
+            Value::List(_) => "list",
+            Value::Tuple(_) => "tuple",
+            Value::Dict(_) | Value::Object(_) => "dict",
+            Value::Set(set) if set.frozen => "frozenset",
+            Value::Set(_) => "set",
+            Value::Range(_) => "range",
+            Value::Slice(_) => "slice",
+            Value::Run(_) => "Run",
+            Value::Tags(_) => "Tags",
+            Value::Metrics(_) => "Metrics",
+            Value::Sequence(_) | Value::NoSequence => "Sequence",
+            Value::Builtin(Builtin::Class(_) | Builtin::Exception(_)) => "type",
+            Value::Builtin(Builtin::Module(_)) => "module",
+            Value::Builtin(_) | Value::BoundMethod(_) => "builtin_function_or_method",
+            Value::Closure(_) => "function",
+            Value::Iterator(lazy) => lazy.type_name(),
+            Value::Exception(_) => "Exception",
         }
     }
 

@@ -5,205 +5,213 @@
 use num_bigint::BigInt;
 use num_traits::{FromPrimitive, Num, ToPrimitive};
 
-use super::call::bind_arguments;
+use super::arguments::{Arguments, bind_arguments};
 use super::integer::Number;
-use super::names::Arguments;
-use super::{Exception, Machine, Result};
+use super::{Arena, Exception, Machine, Result, arithmetic, compare, iterate, repr, tables, time};
 use crate::limits::{MAX_INT_DIGITS, MAX_RANGE};
 use crate::names::Class;
 use crate::value::table::{TableBuilder, TableEntry};
 use crate::value::{Range, Value};
 
-impl<'a> Machine<'a> {
-    pub(super) fn construct(&self, class: Class, arguments: Arguments<'a>) -> Result<Value<'a>> {
-        match class {
-            Class::DateTime => return self.make_time(arguments),
-            Class::TimeDelta => return self.make_span(arguments),
-            Class::Dict => return self.make_dict(arguments),
-            Class::Enumerate => {
-                let [_, start] = bind_arguments(arguments, ["iterable", "start"], 1)?;
-                let start = start.map_or(Some(0), |start| start.small_int()).ok_or(Exception::TypeError)?;
-                return self.make_lazy(
-                    class,
-                    arguments.positional.get(..1).ok_or(Exception::TypeError)?,
-                    start,
-                );
-            }
-            Class::Complex => {
-                return match bind_arguments(arguments, ["real", "imag"], 0)? {
-                    [Some(Value::Text(text)), None] => {
-                        self.spend_bytes(text.len())?;
-                        parse_complex(&ascii_digits(text)).ok_or(Exception::ValueError.into())
-                    }
-                    [real, imaginary] => make_complex(real, imaginary),
-                };
-            }
-            Class::Int => {
-                let [value, base] = bind_arguments(arguments, ["", "base"], 0)?;
-                return self.make_int(value, base);
-            }
-            _ => {}
+pub(super) fn construct<'a>(
+    machine: &Machine<'a>,
+    class: Class,
+    arguments: Arguments<'a>,
+) -> Result<Value<'a>> {
+    match class {
+        Class::DateTime => return machine.clock.make_time(arguments),
+        Class::TimeDelta => return time::make_span(arguments),
+        Class::Dict => return make_dict(machine, arguments),
+        Class::Enumerate => {
+            let [_, start] = bind_arguments(arguments, ["iterable", "start"], 1)?;
+            let start = start.map_or(Some(0), |start| start.small_int()).ok_or(Exception::TypeError)?;
+            return iterate::make_lazy(
+                machine,
+                class,
+                arguments.positional.get(..1).ok_or(Exception::TypeError)?,
+                start,
+            );
         }
-        match (class, take_one(class, arguments)?) {
-            (Class::Zip | Class::Map | Class::Filter | Class::Reversed, _) => {
-                self.make_lazy(class, arguments.positional, 0)
-            }
-            (Class::Range, _) => self.make_range(arguments.positional),
-            (Class::Slice, _) => self.make_slice(arguments.positional),
-            (Class::Bool, value) => Ok(Value::Bool(value.is_some_and(|value| value.truth()))),
-            (Class::Str, None) => Ok(Value::Text("")),
-            (Class::Str, Some(value)) => self.str(value),
-            (Class::Bytes, value) => self.make_bytes(value),
-            (Class::Float, None) => Ok(Value::Float(0.0)),
-            (Class::Float, Some(value)) => self.make_float(value),
-            (Class::List, None) => self.list(&[]),
-            (Class::Tuple, None) => self.tuple(&[]),
-            (Class::List | Class::Tuple, Some(Value::Text(_))) => Err(Exception::TypeError.into()),
-            (Class::List, Some(value)) => self.list(&self.collect(value)?),
-            (Class::Tuple, Some(value)) => self.tuple(&self.collect(value)?),
-            (Class::Set | Class::FrozenSet, value) => match value {
-                Some(value) => self.collect_set(value, class == Class::FrozenSet),
-                None => self.set(TableBuilder::default(), class == Class::FrozenSet),
-            },
-            _ => Err(Exception::TypeError.into()),
+        Class::Complex => {
+            return match bind_arguments(arguments, ["real", "imag"], 0)? {
+                [Some(Value::Text(text)), None] => {
+                    machine.arena.spend_bytes(text.len())?;
+                    parse_complex(&ascii_digits(text)).ok_or(Exception::ValueError.into())
+                }
+                [real, imaginary] => make_complex(real, imaginary),
+            };
         }
+        Class::Int => {
+            let [value, base] = bind_arguments(arguments, ["", "base"], 0)?;
+            return make_int(&machine.arena, value, base);
+        }
+        _ => {}
     }
+    match (class, take_one(class, arguments)?) {
+        (Class::Zip | Class::Map | Class::Filter | Class::Reversed, _) => {
+            iterate::make_lazy(machine, class, arguments.positional, 0)
+        }
+        (Class::Range, _) => make_range(&machine.arena, arguments.positional),
+        (Class::Slice, _) => make_slice(&machine.arena, arguments.positional),
+        (Class::Bool, value) => Ok(Value::Bool(value.is_some_and(|value| value.truth()))),
+        (Class::Str, None) => Ok(Value::Text("")),
+        (Class::Str, Some(value)) => repr::to_str(&machine.arena, value),
+        (Class::Bytes, value) => make_bytes(machine, value),
+        (Class::Float, None) => Ok(Value::Float(0.0)),
+        (Class::Float, Some(value)) => make_float(&machine.arena, value),
+        (Class::List, None) => machine.arena.list(&[]),
+        (Class::Tuple, None) => machine.arena.tuple(&[]),
+        (Class::List | Class::Tuple, Some(Value::Text(_))) => Err(Exception::TypeError.into()),
+        (Class::List, Some(value)) => machine.arena.list(&machine.collect(value)?),
+        (Class::Tuple, Some(value)) => machine.arena.tuple(&machine.collect(value)?),
+        (Class::Set | Class::FrozenSet, value) => match value {
+            Some(value) => iterate::collect_set(machine, value, class == Class::FrozenSet),
+            None => machine.arena.set(TableBuilder::default(), class == Class::FrozenSet),
+        },
+        _ => Err(Exception::TypeError.into()),
+    }
+}
 
-    fn make_dict(&self, arguments: Arguments<'a>) -> Result<Value<'a>> {
-        let mut builder = TableBuilder::default();
-        match arguments.positional {
-            [] => {}
-            [Value::Dict(dict) | Value::Object(dict)] => {
-                dict.entries().iter().try_for_each(|entry| self.insert(&mut builder, *entry))?;
-            }
-            [pairs] => self.each(*pairs, &mut |pair| {
-                let [key, value] = self.collect(pair)?[..] else { return Err(Exception::ValueError.into()) };
-                self.insert(&mut builder, TableEntry { hash: self.hash(key)?, key, value })?;
+fn make_dict<'a>(machine: &Machine<'a>, arguments: Arguments<'a>) -> Result<Value<'a>> {
+    let mut builder = TableBuilder::default();
+    match arguments.positional {
+        [] => {}
+        [Value::Dict(dict) | Value::Object(dict)] => {
+            dict.entries()
+                .iter()
+                .try_for_each(|entry| tables::insert(&machine.arena, &mut builder, *entry))?;
+        }
+        [pairs] => machine.each(*pairs, &mut |pair| {
+            let [key, value] = machine.collect(pair)?[..] else { return Err(Exception::ValueError.into()) };
+            tables::insert(
+                &machine.arena,
+                &mut builder,
+                TableEntry { hash: compare::hash(&machine.arena, key)?, key, value },
+            )?;
+            Ok(true)
+        })?,
+        _ => return Err(Exception::TypeError.into()),
+    }
+    for &(name, value) in arguments.keywords {
+        let hash = super::compare::hash_text(name);
+        tables::insert(&machine.arena, &mut builder, TableEntry { hash, key: Value::Text(name), value })?;
+    }
+    machine.arena.dict(builder)
+}
+
+fn make_range<'a>(arena: &Arena<'a>, arguments: &[Value<'a>]) -> Result<Value<'a>> {
+    let integers: Option<Vec<i64>> = arguments.iter().map(Value::small_int).collect();
+    let range = match integers.ok_or(Exception::TypeError)?[..] {
+        [stop] => Range { start: 0, stop, step: 1 },
+        [start, stop] => Range { start, stop, step: 1 },
+        [_, _, 0] => return Err(Exception::ValueError.into()),
+        [start, stop, step] => Range { start, stop, step },
+        _ => return Err(Exception::TypeError.into()),
+    };
+    match range.len() <= MAX_RANGE {
+        true => arena.alloc(range).map(Value::Range),
+        false => Err(Exception::ValueError.into()),
+    }
+}
+
+fn make_slice<'a>(arena: &Arena<'a>, arguments: &[Value<'a>]) -> Result<Value<'a>> {
+    let parts = match *arguments {
+        [stop] => [Value::None, stop, Value::None],
+        [start, stop] => [start, stop, Value::None],
+        [start, stop, step] => [start, stop, step],
+        _ => return Err(Exception::TypeError.into()),
+    };
+    arena.alloc(parts).map(Value::Slice)
+}
+
+fn make_bytes<'a>(machine: &Machine<'a>, value: Option<Value<'a>>) -> Result<Value<'a>> {
+    match value {
+        None => Ok(Value::Bytes(&[])),
+        Some(Value::Bytes(bytes)) => Ok(Value::Bytes(bytes)),
+        Some(Value::Text(_)) => Err(Exception::TypeError.into()),
+        Some(length) if length.small_int().is_some() => {
+            let length = usize::try_from(length.small_int().unwrap_or_default());
+            let length = length.map_err(|_| Exception::ValueError)?;
+            machine.arena.check_size(length)?;
+            machine.arena.alloc_bytes(&vec![0; length]).map(Value::Bytes)
+        }
+        Some(items) => {
+            let mut bytes = Vec::new();
+            machine.each(items, &mut |item| {
+                let byte = u8::try_from(item.small_int().ok_or(Exception::TypeError)?);
+                bytes.push(byte.map_err(|_| Exception::ValueError)?);
                 Ok(true)
-            })?,
-            _ => return Err(Exception::TypeError.into()),
-        }
-        for &(name, value) in arguments.keywords {
-            let hash = super::compare::hash_text(name);
-            self.insert(&mut builder, TableEntry { hash, key: Value::Text(name), value })?;
-        }
-        self.dict(builder)
-    }
-
-    fn make_range(&self, arguments: &[Value<'a>]) -> Result<Value<'a>> {
-        let integers: Option<Vec<i64>> = arguments.iter().map(Value::small_int).collect();
-        let range = match integers.ok_or(Exception::TypeError)?[..] {
-            [stop] => Range { start: 0, stop, step: 1 },
-            [start, stop] => Range { start, stop, step: 1 },
-            [_, _, 0] => return Err(Exception::ValueError.into()),
-            [start, stop, step] => Range { start, stop, step },
-            _ => return Err(Exception::TypeError.into()),
-        };
-        match range.len() <= MAX_RANGE {
-            true => self.alloc(range).map(Value::Range),
-            false => Err(Exception::ValueError.into()),
+            })?;
+            machine.arena.alloc_bytes(&bytes).map(Value::Bytes)
         }
     }
+}
 
-    fn make_slice(&self, arguments: &[Value<'a>]) -> Result<Value<'a>> {
-        let parts = match *arguments {
-            [stop] => [Value::None, stop, Value::None],
-            [start, stop] => [start, stop, Value::None],
-            [start, stop, step] => [start, stop, step],
-            _ => return Err(Exception::TypeError.into()),
-        };
-        self.alloc(parts).map(Value::Slice)
-    }
-
-    fn make_bytes(&self, value: Option<Value<'a>>) -> Result<Value<'a>> {
-        match value {
-            None => Ok(Value::Bytes(&[])),
-            Some(Value::Bytes(bytes)) => Ok(Value::Bytes(bytes)),
-            Some(Value::Text(_)) => Err(Exception::TypeError.into()),
-            Some(length) if length.small_int().is_some() => {
-                let length = usize::try_from(length.small_int().unwrap_or_default());
-                let length = length.map_err(|_| Exception::ValueError)?;
-                self.check_size(length)?;
-                self.alloc_bytes(&vec![0; length]).map(Value::Bytes)
-            }
-            Some(items) => {
-                let mut bytes = Vec::new();
-                self.each(items, &mut |item| {
-                    let byte = u8::try_from(item.small_int().ok_or(Exception::TypeError)?);
-                    bytes.push(byte.map_err(|_| Exception::ValueError)?);
-                    Ok(true)
-                })?;
-                self.alloc_bytes(&bytes).map(Value::Bytes)
-            }
+fn make_int<'a>(arena: &Arena<'a>, value: Option<Value<'a>>, base: Option<Value<'a>>) -> Result<Value<'a>> {
+    let base = match base {
+        None => None,
+        Some(base) => Some(base.small_int().ok_or(Exception::TypeError)?),
+    };
+    match (value, base) {
+        (None, None) => Ok(Value::Int(0)),
+        (None, Some(_)) => Err(Exception::TypeError.into()),
+        (Some(Value::Text(text)), base) => parse_int(arena, text, base.unwrap_or(10)),
+        (Some(Value::Bytes(bytes)), base) => {
+            let text = std::str::from_utf8(bytes).map_err(|_| Exception::ValueError)?;
+            parse_int(arena, text, base.unwrap_or(10))
         }
+        (Some(_), Some(_)) => Err(Exception::TypeError.into()),
+        (Some(value), None) => match value.float() {
+            Some(float) => arena.truncated(float),
+            None => arithmetic::unary(arena, crate::tree::Unary::Plus, value).and_then(|value| match value {
+                Value::Complex(..) => Err(Exception::TypeError.into()),
+                value => Ok(value),
+            }),
+        },
     }
+}
 
-    fn make_int(&self, value: Option<Value<'a>>, base: Option<Value<'a>>) -> Result<Value<'a>> {
-        let base = match base {
-            None => None,
-            Some(base) => Some(base.small_int().ok_or(Exception::TypeError)?),
-        };
-        match (value, base) {
-            (None, None) => Ok(Value::Int(0)),
-            (None, Some(_)) => Err(Exception::TypeError.into()),
-            (Some(Value::Text(text)), base) => self.parse_int(text, base.unwrap_or(10)),
-            (Some(Value::Bytes(bytes)), base) => {
-                let text = std::str::from_utf8(bytes).map_err(|_| Exception::ValueError)?;
-                self.parse_int(text, base.unwrap_or(10))
-            }
-            (Some(_), Some(_)) => Err(Exception::TypeError.into()),
-            (Some(value), None) => match value.float() {
-                Some(float) => self.truncated(float),
-                None => self.unary(crate::tree::Unary::Plus, value).and_then(|value| match value {
-                    Value::Complex(..) => Err(Exception::TypeError.into()),
-                    value => Ok(value),
-                }),
-            },
+fn parse_int<'a>(arena: &Arena<'a>, text: &str, base: i64) -> Result<Value<'a>> {
+    arena.spend_bytes(text.len())?;
+    let digits = ascii_digits(text);
+    let (negative, digits) = sign(digits.trim());
+    let (radix, digits, prefixed) = radix(digits, base)?;
+    // As in CPython, the limit does not apply to bases that are powers of two.
+    if digits.len() > MAX_INT_DIGITS && !radix.is_power_of_two() {
+        return Err(Exception::ValueError.into());
+    }
+    // Parsing takes quadratic time.
+    arena.check_size(digits.len() * digits.len() / 16)?;
+    let plain = without_underscores(digits, prefixed).ok_or(Exception::ValueError)?;
+    let value = BigInt::from_str_radix(&plain, radix).map_err(|_| Exception::ValueError)?;
+    arena.integer(if negative { -value } else { value })
+}
+
+fn make_float<'a>(arena: &Arena<'a>, value: Value<'a>) -> Result<Value<'a>> {
+    match value {
+        Value::Text(text) => {
+            arena.spend_bytes(text.len())?;
+            parse_float(&ascii_digits(text)).map(Value::Float).ok_or(Exception::ValueError.into())
         }
-    }
-
-    fn parse_int(&self, text: &str, base: i64) -> Result<Value<'a>> {
-        self.spend_bytes(text.len())?;
-        let digits = ascii_digits(text);
-        let (negative, digits) = sign(digits.trim());
-        let (radix, digits, prefixed) = radix(digits, base)?;
-        // As in CPython, the limit does not apply to bases that are powers of two.
-        if digits.len() > MAX_INT_DIGITS && !radix.is_power_of_two() {
-            return Err(Exception::ValueError.into());
+        Value::Bytes(bytes) => {
+            let text = std::str::from_utf8(bytes).map_err(|_| Exception::ValueError)?;
+            parse_float(text).map(Value::Float).ok_or(Exception::ValueError.into())
         }
-        // Parsing takes quadratic time.
-        self.check_size(digits.len() * digits.len() / 16)?;
-        let plain = without_underscores(digits, prefixed).ok_or(Exception::ValueError)?;
-        let value = BigInt::from_str_radix(&plain, radix).map_err(|_| Exception::ValueError)?;
-        self.integer(if negative { -value } else { value })
+        value => Number::from_value(value).ok_or(Exception::TypeError)?.to_float().map(Value::Float),
     }
+}
 
-    fn make_float(&self, value: Value<'a>) -> Result<Value<'a>> {
-        match value {
-            Value::Text(text) => {
-                self.spend_bytes(text.len())?;
-                parse_float(&ascii_digits(text)).map(Value::Float).ok_or(Exception::ValueError.into())
-            }
-            Value::Bytes(bytes) => {
-                let text = std::str::from_utf8(bytes).map_err(|_| Exception::ValueError)?;
-                parse_float(text).map(Value::Float).ok_or(Exception::ValueError.into())
-            }
-            value => Number::from_value(value).ok_or(Exception::TypeError)?.to_float().map(Value::Float),
-        }
-    }
-
-    pub(super) fn round(&self, number: Value<'a>, digits: Value<'a>) -> Result<Value<'a>> {
-        let digits = match digits {
-            Value::None => None,
-            digits => Some(digits.small_int().ok_or(Exception::TypeError)?),
-        };
-        match (Number::from_value(number).ok_or(Exception::TypeError)?, digits) {
-            (Number::Float(value), None) => self.truncated(value.round_ties_even()),
-            (Number::Float(value), Some(digits)) => round_float(value, digits).map(Value::Float),
-            (integer, digits) => {
-                let value = integer.to_bigint().ok_or(Exception::TypeError)?;
-                self.integer(round_integer(value, digits.unwrap_or(0)))
-            }
+pub(super) fn round<'a>(arena: &Arena<'a>, number: Value<'a>, digits: Value<'a>) -> Result<Value<'a>> {
+    let digits = match digits {
+        Value::None => None,
+        digits => Some(digits.small_int().ok_or(Exception::TypeError)?),
+    };
+    match (Number::from_value(number).ok_or(Exception::TypeError)?, digits) {
+        (Number::Float(value), None) => arena.truncated(value.round_ties_even()),
+        (Number::Float(value), Some(digits)) => round_float(value, digits).map(Value::Float),
+        (integer, digits) => {
+            let value = integer.to_bigint().ok_or(Exception::TypeError)?;
+            arena.integer(round_integer(value, digits.unwrap_or(0)))
         }
     }
 }

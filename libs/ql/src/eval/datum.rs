@@ -6,73 +6,56 @@ use std::borrow::Cow;
 
 use num_bigint::{BigInt, Sign};
 
-use super::{EvalError, Exception, Machine, Result};
+use super::{Arena, EvalError, Exception, Result, tables};
 use crate::limits::{BudgetError, MAX_VALUE_DEPTH};
-use crate::tree::Lookup;
 use crate::value::Value;
 use crate::view::Datum;
 
-impl<'a> Machine<'a> {
-    /// Returns the list or object that this lookup has already built.
-    pub(super) fn cached_container(&self, lookup: &'a Lookup) -> Option<Value<'a>> {
-        let containers = self.containers.borrow();
-        containers.iter().find(|(known, _)| std::ptr::eq(*known, lookup)).map(|(_, value)| *value)
-    }
+/// Converts a stored value.
+pub(super) fn to_value<'a>(arena: &Arena<'a>, datum: Datum<'a>) -> Result<Value<'a>> {
+    Ok(match datum {
+        Datum::None => Value::None,
+        Datum::Bool(value) => Value::Bool(value),
+        Datum::Int(value) => Value::Int(value),
+        Datum::Float(value) => Value::Float(value),
+        Datum::Text(Cow::Borrowed(text)) => Value::Text(text),
+        datum => large_datum(arena, datum, 0).map_err(too_large)?,
+    })
+}
 
-    pub(super) fn build_container(&self, lookup: &'a Lookup, datum: Datum<'a>) -> Result<Value<'a>> {
-        let value = self.datum(datum)?;
-        if let Value::List(_) | Value::Object(_) = value {
-            self.containers.borrow_mut().push((lookup, value));
+fn large_datum<'a>(arena: &Arena<'a>, datum: Datum<'a>, depth: u32) -> Result<Value<'a>> {
+    if depth > MAX_VALUE_DEPTH {
+        return Err(BudgetError::Depth.into());
+    }
+    arena.spend(1)?;
+    Ok(match datum {
+        Datum::Text(Cow::Owned(text)) => arena.text(&text)?,
+        Datum::Bytes(Cow::Borrowed(bytes)) => Value::Bytes(bytes),
+        Datum::Bytes(Cow::Owned(bytes)) => Value::Bytes(arena.alloc_bytes(&bytes)?),
+        Datum::BigInt { negative, magnitude } => {
+            let sign = if negative { Sign::Minus } else { Sign::Plus };
+            arena.integer(BigInt::from_bytes_be(sign, &magnitude))?
         }
-        Ok(value)
-    }
-
-    /// Converts a stored value.
-    pub(super) fn datum(&self, datum: Datum<'a>) -> Result<Value<'a>> {
-        Ok(match datum {
-            Datum::None => Value::None,
-            Datum::Bool(value) => Value::Bool(value),
-            Datum::Int(value) => Value::Int(value),
-            Datum::Float(value) => Value::Float(value),
-            Datum::Text(Cow::Borrowed(text)) => Value::Text(text),
-            datum => self.large_datum(datum, 0).map_err(too_large)?,
-        })
-    }
-
-    fn large_datum(&self, datum: Datum<'a>, depth: u32) -> Result<Value<'a>> {
-        if depth > MAX_VALUE_DEPTH {
-            return Err(BudgetError::Depth.into());
+        Datum::List(items) => {
+            let items = items.into_iter().map(|item| large_datum(arena, item, depth + 1));
+            arena.list(&items.collect::<Result<Vec<_>>>()?)?
         }
-        self.spend(1)?;
-        Ok(match datum {
-            Datum::Text(Cow::Owned(text)) => self.text(&text)?,
-            Datum::Bytes(Cow::Borrowed(bytes)) => Value::Bytes(bytes),
-            Datum::Bytes(Cow::Owned(bytes)) => Value::Bytes(self.alloc_bytes(&bytes)?),
-            Datum::BigInt { negative, magnitude } => {
-                let sign = if negative { Sign::Minus } else { Sign::Plus };
-                self.integer(BigInt::from_bytes_be(sign, &magnitude))?
+        Datum::Object(entries) => {
+            let mut values = Vec::with_capacity(entries.len());
+            for (key, datum) in entries {
+                let key = match key {
+                    Cow::Borrowed(key) => key,
+                    Cow::Owned(key) => arena.text(&key)?.text().unwrap_or_default(),
+                };
+                values.push((key, large_datum(arena, datum, depth + 1)?));
             }
-            Datum::List(items) => {
-                let items = items.into_iter().map(|item| self.large_datum(item, depth + 1));
-                self.list(&items.collect::<Result<Vec<_>>>()?)?
+            match tables::text_dict(arena, &values)? {
+                Value::Dict(dict) => Value::Object(dict),
+                other => other,
             }
-            Datum::Object(entries) => {
-                let mut values = Vec::with_capacity(entries.len());
-                for (key, datum) in entries {
-                    let key = match key {
-                        Cow::Borrowed(key) => key,
-                        Cow::Owned(key) => self.text(&key)?.text().unwrap_or_default(),
-                    };
-                    values.push((key, self.large_datum(datum, depth + 1)?));
-                }
-                match self.text_dict(&values)? {
-                    Value::Dict(dict) => Value::Object(dict),
-                    other => other,
-                }
-            }
-            scalar => self.datum(scalar)?,
-        })
-    }
+        }
+        scalar => to_value(arena, scalar)?,
+    })
 }
 
 /// Turns a budget error into an exception: a single run with a huge value is no match, but must

@@ -6,8 +6,7 @@ use std::cmp::Ordering;
 use num_bigint::{BigInt, Sign};
 use num_traits::{FromPrimitive, ToPrimitive};
 
-use super::{Exception, Machine, Result};
-use crate::limits::{BudgetError, MAX_INT_BITS};
+use super::{Exception, Result};
 use crate::value::{BigInteger, Value};
 
 /// An operand of arithmetic: an integer or a float.
@@ -63,30 +62,6 @@ impl BigInteger<'_> {
 
     pub(super) fn sign(self) -> Ordering {
         if self.negative { Ordering::Less } else { Ordering::Greater }
-    }
-}
-
-impl<'a> Machine<'a> {
-    /// Converts an integer of any size to a value.
-    pub(super) fn integer(&self, value: BigInt) -> Result<Value<'a>> {
-        if let Some(small) = value.to_i64() {
-            return Ok(Value::Int(small));
-        }
-        if value.bits() > MAX_INT_BITS {
-            return Err(BudgetError::Memory.into());
-        }
-        let (sign, digits) = value.to_u32_digits();
-        let digits = self.bump.try_alloc_slice_copy(&digits).map_err(|_| BudgetError::Memory)?;
-        Ok(Value::Big(BigInteger { negative: sign == Sign::Minus, digits }))
-    }
-
-    /// Returns the integer part of a float.
-    pub(super) fn truncated(&self, value: f64) -> Result<Value<'a>> {
-        if value.is_nan() {
-            return Err(Exception::ValueError.into());
-        }
-        let integer = BigInt::from_f64(value).ok_or(Exception::OverflowError)?;
-        self.integer(integer)
     }
 }
 

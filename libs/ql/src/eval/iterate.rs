@@ -4,12 +4,11 @@
 
 use std::cell::Cell;
 
-use super::{EvalError, Exception, Machine, Result};
-use crate::limits::BudgetError;
+use super::{Arena, EvalError, Exception, Machine, Result, compare, tables};
 use crate::names::Class;
 use crate::tree::{Clause, Collect, Comprehension, Display, Item, Node, Target};
 use crate::value::table::{TableBuilder, TableEntry};
-use crate::value::{Environment, LazyIterator, LazyKind, Slots, Value};
+use crate::value::{Environment, LazyIterator, LazyKind, Value};
 
 /// Receives an element; returns whether more are wanted.
 pub(super) type Visit<'v, 'a> = &'v mut dyn FnMut(Value<'a>) -> Result<bool>;
@@ -18,31 +17,29 @@ impl<'a> Machine<'a> {
     /// Calls `visit` with each element until it returns false.
     pub(super) fn each(&self, value: Value<'a>, visit: Visit<'_, 'a>) -> Result<()> {
         match value {
-            Value::List(items) | Value::Tuple(items) => self.each_of(items.iter().copied(), visit),
+            Value::List(items) | Value::Tuple(items) => each_of(&self.arena, items.iter().copied(), visit),
             Value::Text(text) => {
                 let characters = text.char_indices();
-                self.each_of(characters.map(|(at, c)| Value::Text(&text[at..at + c.len_utf8()])), visit)
+                each_of(
+                    &self.arena,
+                    characters.map(|(at, c)| Value::Text(&text[at..at + c.len_utf8()])),
+                    visit,
+                )
             }
-            Value::Bytes(bytes) => self.each_of(bytes.iter().map(|byte| Value::Int(i64::from(*byte))), visit),
+            Value::Bytes(bytes) => {
+                each_of(&self.arena, bytes.iter().map(|byte| Value::Int(i64::from(*byte))), visit)
+            }
             Value::Dict(dict) | Value::Object(dict) => {
-                self.each_of(dict.entries().iter().map(|entry| entry.key), visit)
+                each_of(&self.arena, dict.entries().iter().map(|entry| entry.key), visit)
             }
-            Value::Set(set) => self.each_of(set.items().iter().map(|entry| entry.key), visit),
-            Value::Range(range) => self.each_of((0..range.len()).map(|at| Value::Int(range.at(at))), visit),
-            Value::Tags => self.each_of(self.run.tags().into_iter().map(Value::Text), visit),
+            Value::Set(set) => each_of(&self.arena, set.items().iter().map(|entry| entry.key), visit),
+            Value::Range(range) => {
+                each_of(&self.arena, (0..range.len()).map(|at| Value::Int(range.at(at))), visit)
+            }
+            Value::Tags(run) => each_of(&self.arena, run.tags().into_iter().map(Value::Text), visit),
             Value::Iterator(lazy) => self.each_lazy(lazy, visit),
             _ => Err(Exception::TypeError.into()),
         }
-    }
-
-    fn each_of(&self, values: impl Iterator<Item = Value<'a>>, visit: Visit<'_, 'a>) -> Result<()> {
-        for value in values {
-            self.spend(1)?;
-            if !visit(value)? {
-                break;
-            }
-        }
-        Ok(())
     }
 
     /// Resumes an iterator by walking it again and skipping the elements already taken.
@@ -61,7 +58,7 @@ impl<'a> Machine<'a> {
             stopped.set(!more);
             Ok(more)
         };
-        let walked = self.nested(|| self.walk(&lazy.kind, &mut next));
+        let walked = self.depth.nested(|| self.walk(&lazy.kind, &mut next));
         if !stopped.get() {
             lazy.finished.set(true);
         }
@@ -71,22 +68,24 @@ impl<'a> Machine<'a> {
     fn walk(&self, kind: &'a LazyKind<'a>, visit: Visit<'_, 'a>) -> Result<()> {
         match kind {
             LazyKind::Generator(comprehension, first, outer) => {
-                let environment = self.new_environment(comprehension.slots, *outer)?;
+                let environment = self.arena.new_environment(comprehension.slots, *outer)?;
                 self.clauses(comprehension, *first, environment, &mut |machine, environment| {
                     visit(machine.eval(environment, &comprehension.element)?)
                 })
             }
-            LazyKind::Zip(sources) => self.each_together(sources, &mut |items| visit(self.tuple(items)?)),
+            LazyKind::Zip(sources) => {
+                self.each_together(sources, &mut |items| visit(self.arena.tuple(items)?))
+            }
             LazyKind::Map(function, sources) => self.each_together(sources, &mut |items| {
-                let arguments = self.alloc_values(items)?;
-                visit(self.call_value(*function, super::names::Arguments::from_positional(arguments))?)
+                let arguments = self.arena.alloc_values(items)?;
+                visit(self.call_value(*function, super::arguments::Arguments::from_positional(arguments))?)
             }),
             LazyKind::Filter(function, source) => self.each(*source, &mut |item| {
                 let keep = match function {
                     Value::None => item.truth(),
                     function => {
-                        let arguments = self.alloc_values(&[item])?;
-                        self.call_value(*function, super::names::Arguments::from_positional(arguments))?
+                        let arguments = self.arena.alloc_values(&[item])?;
+                        self.call_value(*function, super::arguments::Arguments::from_positional(arguments))?
                             .truth()
                     }
                 };
@@ -95,12 +94,12 @@ impl<'a> Machine<'a> {
             LazyKind::Enumerate(source, start) => {
                 let mut count = *start;
                 self.each(*source, &mut |item| {
-                    let numbered = self.tuple(&[Value::Int(count), item])?;
+                    let numbered = self.arena.tuple(&[Value::Int(count), item])?;
                     count = count.checked_add(1).ok_or(Exception::OverflowError)?;
                     visit(numbered)
                 })
             }
-            LazyKind::Reversed(items) => self.each_of(items.iter().rev().copied(), visit),
+            LazyKind::Reversed(items) => each_of(&self.arena, items.iter().rev().copied(), visit),
         }
     }
 
@@ -117,7 +116,7 @@ impl<'a> Machine<'a> {
             let mut items = Vec::new();
             let end = self.each(*source, &mut |item| {
                 items.push(item);
-                self.check_items(items.len())?;
+                self.arena.check_items(items.len())?;
                 Ok(true)
             });
             if let Err(EvalError::Budget(budget)) = end {
@@ -137,7 +136,7 @@ impl<'a> Machine<'a> {
                     None => return *end,
                 }
             }
-            self.spend(1)?;
+            self.arena.spend(1)?;
             if !visit(&row)? {
                 break;
             }
@@ -149,43 +148,10 @@ impl<'a> Machine<'a> {
         let mut items = Vec::new();
         self.each(value, &mut |item| {
             items.push(item);
-            self.check_items(items.len())?;
+            self.arena.check_items(items.len())?;
             Ok(true)
         })?;
         Ok(items)
-    }
-
-    pub(super) fn check_items(&self, items: usize) -> Result<()> {
-        if items > self.most_items() { Err(BudgetError::Memory.into()) } else { Ok(()) }
-    }
-
-    /// Returns the number of values that the arena could hold.
-    pub(super) fn most_items(&self) -> usize {
-        self.bump.allocation_limit().unwrap_or(usize::MAX) / size_of::<Value<'_>>()
-    }
-
-    pub(super) fn collect_set(&self, value: Value<'a>, frozen: bool) -> Result<Value<'a>> {
-        let mut builder = TableBuilder::default();
-        self.each(value, &mut |item| {
-            self.insert_item(&mut builder, item)?;
-            Ok(true)
-        })?;
-        self.set(builder, frozen)
-    }
-
-    fn insert_item(&self, builder: &mut TableBuilder<'a>, item: Value<'a>) -> Result<()> {
-        self.check_items(builder.len() * 2)?;
-        self.insert(builder, TableEntry { hash: self.hash(item)?, key: item, value: Value::None })
-    }
-
-    /// Fails unless a value is iterable. Checked before a generator is created, as in
-    /// Python.
-    pub(super) fn check_iterable(&self, value: Value<'a>) -> Result<()> {
-        match value {
-            Value::List(_) | Value::Tuple(_) | Value::Text(_) | Value::Bytes(_) | Value::Dict(_) => Ok(()),
-            Value::Object(_) | Value::Set(_) | Value::Range(_) | Value::Tags | Value::Iterator(_) => Ok(()),
-            _ => Err(Exception::TypeError.into()),
-        }
     }
 
     /// Evaluates the items of a display or of positional arguments.
@@ -208,12 +174,14 @@ impl<'a> Machine<'a> {
     ) -> Result<Value<'a>> {
         let values = self.items(environment, items)?;
         match kind {
-            Display::List => self.list(&values),
-            Display::Tuple => self.tuple(&values),
+            Display::List => self.arena.list(&values),
+            Display::Tuple => self.arena.tuple(&values),
             Display::Set => {
                 let mut builder = TableBuilder::default();
-                values.into_iter().try_for_each(|value| self.insert_item(&mut builder, value))?;
-                self.set(builder, false)
+                values
+                    .into_iter()
+                    .try_for_each(|value| tables::insert_item(&self.arena, &mut builder, value))?;
+                self.arena.set(builder, false)
             }
         }
     }
@@ -228,19 +196,23 @@ impl<'a> Machine<'a> {
             match key {
                 Some(key) => {
                     let (key, value) = (self.eval(environment, key)?, self.eval(environment, value)?);
-                    self.insert(&mut builder, TableEntry { hash: self.hash(key)?, key, value })?;
+                    tables::insert(
+                        &self.arena,
+                        &mut builder,
+                        TableEntry { hash: compare::hash(&self.arena, key)?, key, value },
+                    )?;
                 }
                 None => match self.eval(environment, value)? {
                     Value::Dict(dict) | Value::Object(dict) => {
                         for entry in dict.entries() {
-                            self.insert(&mut builder, *entry)?;
+                            tables::insert(&self.arena, &mut builder, *entry)?;
                         }
                     }
                     _ => return Err(Exception::TypeError.into()),
                 },
             }
         }
-        self.dict(builder)
+        self.arena.dict(builder)
     }
 
     pub(super) fn comprehension(
@@ -249,36 +221,37 @@ impl<'a> Machine<'a> {
         comprehension: &'a Comprehension,
     ) -> Result<Value<'a>> {
         let first = self.eval(outer, &comprehension.first)?;
-        self.check_iterable(first)?;
+        check_iterable(first)?;
         if comprehension.collect == Collect::Generator {
             let lazy = LazyIterator::new(LazyKind::Generator(comprehension, first, outer));
-            return self.alloc(lazy).map(Value::Iterator);
+            return self.arena.alloc(lazy).map(Value::Iterator);
         }
-        let environment = self.new_environment(comprehension.slots, outer)?;
+        let environment = self.arena.new_environment(comprehension.slots, outer)?;
         let (mut list, mut builder) = (Vec::new(), TableBuilder::default());
         self.clauses(comprehension, first, environment, &mut |machine, environment| {
             let element = machine.eval(environment, &comprehension.element)?;
             match (comprehension.collect, &comprehension.value) {
-                (Collect::Set, _) => machine.insert_item(&mut builder, element)?,
+                (Collect::Set, _) => tables::insert_item(&machine.arena, &mut builder, element)?,
                 (Collect::Dict, Some(value)) => {
                     let value = machine.eval(environment, value)?;
-                    machine.check_items(builder.len() * 2)?;
-                    machine.insert(
+                    machine.arena.check_items(builder.len() * 2)?;
+                    tables::insert(
+                        &machine.arena,
                         &mut builder,
-                        TableEntry { hash: machine.hash(element)?, key: element, value },
+                        TableEntry { hash: compare::hash(&machine.arena, element)?, key: element, value },
                     )?;
                 }
                 _ => {
                     list.push(element);
-                    machine.check_items(list.len())?;
+                    machine.arena.check_items(list.len())?;
                 }
             }
             Ok(true)
         })?;
         match comprehension.collect {
-            Collect::Set => self.set(builder, false),
-            Collect::Dict => self.dict(builder),
-            _ => self.list(&list),
+            Collect::Set => self.arena.set(builder, false),
+            Collect::Dict => self.arena.dict(builder),
+            _ => self.arena.list(&list),
         }
     }
 
@@ -324,9 +297,7 @@ impl<'a> Machine<'a> {
     fn bind_target(&self, target: &'a Target, value: Value<'a>, environment: Environment<'a>) -> Result<()> {
         match target {
             Target::Slot(slot) => {
-                let slots: &'a Slots<'a> =
-                    environment.expect("a scope with loop variables has an environment");
-                slots.values[usize::from(*slot)].set(Some(value));
+                environment.variable(0, *slot).set(Some(value));
                 Ok(())
             }
             Target::Refused => Err(Exception::TypeError.into()),
@@ -343,7 +314,7 @@ impl<'a> Machine<'a> {
                     self.bind_target(target, *item, environment)?;
                 }
                 if let Some(star) = star {
-                    let middle = self.list(&items[before.len()..behind])?;
+                    let middle = self.arena.list(&items[before.len()..behind])?;
                     self.bind_target(star, middle, environment)?;
                 }
                 for (target, item) in after.iter().zip(&items[behind..]) {
@@ -353,40 +324,73 @@ impl<'a> Machine<'a> {
             }
         }
     }
+}
 
-    /// Creates the lazy iterator that a call of its class returns.
-    pub(super) fn make_lazy(
-        &self,
-        class: Class,
-        arguments: &'a [Value<'a>],
-        start: i64,
-    ) -> Result<Value<'a>> {
-        let kind = match (class, arguments) {
-            (Class::Zip, sources) => {
-                sources.iter().try_for_each(|source| self.check_iterable(*source))?;
-                LazyKind::Zip(sources)
-            }
-            (Class::Map, [function, sources @ ..]) if !sources.is_empty() => {
-                sources.iter().try_for_each(|source| self.check_iterable(*source))?;
-                LazyKind::Map(*function, sources)
-            }
-            (Class::Filter, [function, source]) => {
-                self.check_iterable(*source)?;
-                LazyKind::Filter(*function, *source)
-            }
-            (Class::Enumerate, [source]) => {
-                self.check_iterable(*source)?;
-                LazyKind::Enumerate(*source, start)
-            }
-            (Class::Reversed, [source]) => match source {
-                Value::Iterator(_) | Value::Set(_) => return Err(Exception::TypeError.into()),
-                source => {
-                    let items = self.collect(*source)?;
-                    LazyKind::Reversed(self.alloc_values(&items)?)
-                }
-            },
-            _ => return Err(Exception::TypeError.into()),
-        };
-        self.alloc(LazyIterator::new(kind)).map(Value::Iterator)
+fn each_of<'a>(
+    arena: &Arena<'a>,
+    values: impl Iterator<Item = Value<'a>>,
+    visit: Visit<'_, 'a>,
+) -> Result<()> {
+    for value in values {
+        arena.spend(1)?;
+        if !visit(value)? {
+            break;
+        }
     }
+    Ok(())
+}
+
+pub(super) fn collect_set<'a>(machine: &Machine<'a>, value: Value<'a>, frozen: bool) -> Result<Value<'a>> {
+    let mut builder = TableBuilder::default();
+    machine.each(value, &mut |item| {
+        tables::insert_item(&machine.arena, &mut builder, item)?;
+        Ok(true)
+    })?;
+    machine.arena.set(builder, frozen)
+}
+
+/// Fails unless a value is iterable. Checked before a generator is created, as in
+/// Python.
+pub(super) fn check_iterable(value: Value<'_>) -> Result<()> {
+    match value {
+        Value::List(_) | Value::Tuple(_) | Value::Text(_) | Value::Bytes(_) | Value::Dict(_) => Ok(()),
+        Value::Object(_) | Value::Set(_) | Value::Range(_) | Value::Tags(_) | Value::Iterator(_) => Ok(()),
+        _ => Err(Exception::TypeError.into()),
+    }
+}
+
+/// Creates the lazy iterator that a call of its class returns.
+pub(super) fn make_lazy<'a>(
+    machine: &Machine<'a>,
+    class: Class,
+    arguments: &'a [Value<'a>],
+    start: i64,
+) -> Result<Value<'a>> {
+    let kind = match (class, arguments) {
+        (Class::Zip, sources) => {
+            sources.iter().try_for_each(|source| check_iterable(*source))?;
+            LazyKind::Zip(sources)
+        }
+        (Class::Map, [function, sources @ ..]) if !sources.is_empty() => {
+            sources.iter().try_for_each(|source| check_iterable(*source))?;
+            LazyKind::Map(*function, sources)
+        }
+        (Class::Filter, [function, source]) => {
+            check_iterable(*source)?;
+            LazyKind::Filter(*function, *source)
+        }
+        (Class::Enumerate, [source]) => {
+            check_iterable(*source)?;
+            LazyKind::Enumerate(*source, start)
+        }
+        (Class::Reversed, [source]) => match source {
+            Value::Iterator(_) | Value::Set(_) => return Err(Exception::TypeError.into()),
+            source => {
+                let items = machine.collect(*source)?;
+                LazyKind::Reversed(machine.arena.alloc_values(&items)?)
+            }
+        },
+        _ => return Err(Exception::TypeError.into()),
+    };
+    machine.arena.alloc(LazyIterator::new(kind)).map(Value::Iterator)
 }

@@ -6,225 +6,229 @@ use num_bigint::BigInt;
 use num_integer::Integer;
 use num_traits::{One, Signed, ToPrimitive};
 
-use super::call::bind_arguments;
+use super::arguments::{Arguments, bind_arguments};
 use super::integer::Number;
-use super::names::Arguments;
-use super::{Exception, Machine, Result};
+use super::{Arena, Exception, Machine, Result, arithmetic};
 use crate::limits::{BudgetError, MAX_INT_BITS};
 use crate::names::MathFunction;
 use crate::tree::Operator;
 use crate::value::Value;
 
-impl<'a> Machine<'a> {
-    pub(super) fn math(&self, function: MathFunction, arguments: Arguments<'a>) -> Result<Value<'a>> {
-        match function {
-            MathFunction::IsClose => return self.is_close(arguments),
-            MathFunction::Prod => {
-                let [items, start] = bind_arguments(arguments, ["", "start"], 1)?;
-                let mut product = start.unwrap_or(Value::Int(1));
-                self.each(items.unwrap_or(Value::None), &mut |item| {
-                    product = self.binary(Operator::Multiply, product, item)?;
-                    Ok(true)
-                })?;
-                return Ok(product);
-            }
-            _ if !arguments.keywords.is_empty() => return Err(Exception::TypeError.into()),
-            _ => {}
+pub(super) fn call_math<'a>(
+    machine: &Machine<'a>,
+    function: MathFunction,
+    arguments: Arguments<'a>,
+) -> Result<Value<'a>> {
+    match function {
+        MathFunction::IsClose => return is_close(arguments),
+        MathFunction::Prod => {
+            let [items, start] = bind_arguments(arguments, ["", "start"], 1)?;
+            let mut product = start.unwrap_or(Value::Int(1));
+            machine.each(items.unwrap_or(Value::None), &mut |item| {
+                product = arithmetic::binary(&machine.arena, Operator::Multiply, product, item)?;
+                Ok(true)
+            })?;
+            return Ok(product);
         }
-        match (function, arguments.positional) {
-            (MathFunction::Ceil | MathFunction::Floor | MathFunction::Trunc, [value]) => {
-                match value.float() {
-                    Some(float) => self.truncated(match function {
-                        MathFunction::Ceil => float.ceil(),
-                        MathFunction::Floor => float.floor(),
-                        _ => float,
-                    }),
-                    None if matches!(value, Value::Complex(..)) => Err(Exception::TypeError.into()),
-                    None => self.unary(crate::tree::Unary::Plus, *value),
-                }
+        _ if !arguments.keywords.is_empty() => return Err(Exception::TypeError.into()),
+        _ => {}
+    }
+    match (function, arguments.positional) {
+        (MathFunction::Ceil | MathFunction::Floor | MathFunction::Trunc, [value]) => match value.float() {
+            Some(float) => machine.arena.truncated(match function {
+                MathFunction::Ceil => float.ceil(),
+                MathFunction::Floor => float.floor(),
+                _ => float,
+            }),
+            None if matches!(value, Value::Complex(..)) => Err(Exception::TypeError.into()),
+            None => arithmetic::unary(&machine.arena, crate::tree::Unary::Plus, *value),
+        },
+        (MathFunction::Gcd | MathFunction::Lcm, values) => gcd_or_lcm(&machine.arena, function, values),
+        (MathFunction::Factorial | MathFunction::Isqrt, [value]) => {
+            integer_function(&machine.arena, function, *value)
+        }
+        (MathFunction::Comb | MathFunction::Perm, [n, k]) => choose(&machine.arena, function, *n, *k),
+        (MathFunction::Perm, [n]) => integer_function(&machine.arena, MathFunction::Factorial, *n),
+        (MathFunction::Hypot, values) => {
+            let mut length = 0.0_f64;
+            for value in values {
+                length = length.hypot(real(*value)?);
             }
-            (MathFunction::Gcd | MathFunction::Lcm, values) => self.gcd_or_lcm(function, values),
-            (MathFunction::Factorial | MathFunction::Isqrt, [value]) => {
-                self.integer_function(function, *value)
+            Ok(Value::Float(length))
+        }
+        (MathFunction::Fsum, [items]) => exact_sum(machine, *items),
+        (MathFunction::Dist, [p, q]) => {
+            let (p, q) = (machine.collect(*p)?, machine.collect(*q)?);
+            if p.len() != q.len() {
+                return Err(Exception::ValueError.into());
             }
-            (MathFunction::Comb | MathFunction::Perm, [n, k]) => self.choose(function, *n, *k),
-            (MathFunction::Perm, [n]) => self.integer_function(MathFunction::Factorial, *n),
-            (MathFunction::Hypot, values) => {
-                let mut length = 0.0_f64;
-                for value in values {
-                    length = length.hypot(real(*value)?);
-                }
-                Ok(Value::Float(length))
+            let mut length = 0.0_f64;
+            for (p, q) in p.iter().zip(&q) {
+                length = length.hypot(real(*p)? - real(*q)?);
             }
-            (MathFunction::Fsum, [items]) => self.exact_sum(*items),
-            (MathFunction::Dist, [p, q]) => {
-                let (p, q) = (self.collect(*p)?, self.collect(*q)?);
-                if p.len() != q.len() {
-                    return Err(Exception::ValueError.into());
-                }
-                let mut length = 0.0_f64;
-                for (p, q) in p.iter().zip(&q) {
-                    length = length.hypot(real(*p)? - real(*q)?);
-                }
-                Ok(Value::Float(length))
+            Ok(Value::Float(length))
+        }
+        (MathFunction::SumProd, [p, q]) => {
+            let (p, q) = (machine.collect(*p)?, machine.collect(*q)?);
+            if p.len() != q.len() {
+                return Err(Exception::ValueError.into());
             }
-            (MathFunction::SumProd, [p, q]) => {
-                let (p, q) = (self.collect(*p)?, self.collect(*q)?);
-                if p.len() != q.len() {
-                    return Err(Exception::ValueError.into());
-                }
-                let mut total = Value::Int(0);
-                for (p, q) in p.iter().zip(&q) {
-                    total = self.binary(Operator::Add, total, self.binary(Operator::Multiply, *p, *q)?)?;
-                }
-                Ok(total)
+            let mut total = Value::Int(0);
+            for (p, q) in p.iter().zip(&q) {
+                total = arithmetic::binary(
+                    &machine.arena,
+                    Operator::Add,
+                    total,
+                    arithmetic::binary(&machine.arena, Operator::Multiply, *p, *q)?,
+                )?;
             }
-            (MathFunction::Log | MathFunction::Log2 | MathFunction::Log10, [Value::Big(big)]) => {
-                log_of_big(function, &big.to_bigint()).map(Value::Float)
-            }
-            (MathFunction::Frexp, [value]) => {
-                let (fraction, exponent) = libm::frexp(real(*value)?);
-                self.tuple(&[Value::Float(fraction), Value::Int(i64::from(exponent))])
-            }
-            (MathFunction::Modf, [value]) => {
-                let value = real(*value)?;
-                let fraction = if value.is_infinite() { 0.0 } else { value.fract() };
-                self.tuple(&[Value::Float(fraction.copysign(value)), Value::Float(value.trunc())])
-            }
-            (MathFunction::IsFinite, [value]) => Ok(Value::Bool(real(*value)?.is_finite())),
-            (MathFunction::IsInf, [value]) => Ok(Value::Bool(real(*value)?.is_infinite())),
-            (MathFunction::IsNan, [value]) => Ok(Value::Bool(real(*value)?.is_nan())),
-            (function, [value]) => unary_function(function, real(*value)?).map(Value::Float),
-            (function, [a, b]) => binary_function(function, *a, *b).map(Value::Float),
-            _ => Err(Exception::TypeError.into()),
+            Ok(total)
+        }
+        (MathFunction::Log | MathFunction::Log2 | MathFunction::Log10, [Value::Big(big)]) => {
+            log_of_big(function, &big.to_bigint()).map(Value::Float)
+        }
+        (MathFunction::Frexp, [value]) => {
+            let (fraction, exponent) = libm::frexp(real(*value)?);
+            machine.arena.tuple(&[Value::Float(fraction), Value::Int(i64::from(exponent))])
+        }
+        (MathFunction::Modf, [value]) => {
+            let value = real(*value)?;
+            let fraction = if value.is_infinite() { 0.0 } else { value.fract() };
+            machine.arena.tuple(&[Value::Float(fraction.copysign(value)), Value::Float(value.trunc())])
+        }
+        (MathFunction::IsFinite, [value]) => Ok(Value::Bool(real(*value)?.is_finite())),
+        (MathFunction::IsInf, [value]) => Ok(Value::Bool(real(*value)?.is_infinite())),
+        (MathFunction::IsNan, [value]) => Ok(Value::Bool(real(*value)?.is_nan())),
+        (function, [value]) => unary_function(function, real(*value)?).map(Value::Float),
+        (function, [a, b]) => binary_function(function, *a, *b).map(Value::Float),
+        _ => Err(Exception::TypeError.into()),
+    }
+}
+
+fn is_close<'a>(arguments: Arguments<'a>) -> Result<Value<'a>> {
+    let (mut relative, mut absolute) = (1e-9, 0.0);
+    for (name, value) in arguments.keywords {
+        match *name {
+            "rel_tol" => relative = real(*value)?,
+            "abs_tol" => absolute = real(*value)?,
+            _ => return Err(Exception::TypeError.into()),
         }
     }
-
-    fn is_close(&self, arguments: Arguments<'a>) -> Result<Value<'a>> {
-        let (mut relative, mut absolute) = (1e-9, 0.0);
-        for (name, value) in arguments.keywords {
-            match *name {
-                "rel_tol" => relative = real(*value)?,
-                "abs_tol" => absolute = real(*value)?,
-                _ => return Err(Exception::TypeError.into()),
-            }
-        }
-        let [a, b] = arguments.positional else { return Err(Exception::TypeError.into()) };
-        let (a, b) = (real(*a)?, real(*b)?);
-        if relative < 0.0 || absolute < 0.0 {
-            return Err(Exception::ValueError.into());
-        }
-        let difference = (a - b).abs();
-        let near = difference <= relative * a.abs().max(b.abs()) || difference <= absolute;
-        Ok(Value::Bool(a == b || !a.is_infinite() && !b.is_infinite() && near))
+    let [a, b] = arguments.positional else { return Err(Exception::TypeError.into()) };
+    let (a, b) = (real(*a)?, real(*b)?);
+    if relative < 0.0 || absolute < 0.0 {
+        return Err(Exception::ValueError.into());
     }
+    let difference = (a - b).abs();
+    let near = difference <= relative * a.abs().max(b.abs()) || difference <= absolute;
+    Ok(Value::Bool(a == b || !a.is_infinite() && !b.is_infinite() && near))
+}
 
-    fn gcd_or_lcm(&self, function: MathFunction, values: &[Value<'a>]) -> Result<Value<'a>> {
-        let mut result = BigInt::from(i32::from(function == MathFunction::Lcm));
-        for value in values {
-            let value = integer(*value)?;
-            self.spend((value.bits() / 64 + 1) * (result.bits() / 64 + 1))?;
-            result = match function {
-                MathFunction::Gcd => result.gcd(&value),
-                _ => result.lcm(&value),
-            };
-            if result.bits() > MAX_INT_BITS {
-                return Err(BudgetError::Memory.into());
-            }
-        }
-        self.integer(result.abs())
-    }
-
-    fn integer_function(&self, function: MathFunction, value: Value<'a>) -> Result<Value<'a>> {
-        let value = integer(value)?;
-        if value.is_negative() {
-            return Err(Exception::ValueError.into());
-        }
-        if function == MathFunction::Isqrt {
-            self.spend(value.bits() / 8)?;
-            return self.integer(value.sqrt());
-        }
-        self.product(BigInt::one(), &value)
-    }
-
-    /// Returns the product of the integers from `low` to `high`, inclusive.
-    fn product(&self, low: BigInt, high: &BigInt) -> Result<Value<'a>> {
-        let mut product = BigInt::one();
-        let mut factor = low.max(BigInt::one());
-        while &factor <= high {
-            self.spend(product.bits() / 64 + 1)?;
-            product *= &factor;
-            factor += 1;
-            if product.bits() > MAX_INT_BITS {
-                return Err(BudgetError::Memory.into());
-            }
-        }
-        self.integer(product)
-    }
-
-    fn choose(&self, function: MathFunction, n: Value<'a>, k: Value<'a>) -> Result<Value<'a>> {
-        let n = integer(n)?;
-        let k = match k {
-            Value::None if function == MathFunction::Perm => n.clone(),
-            k => integer(k)?,
+fn gcd_or_lcm<'a>(arena: &Arena<'a>, function: MathFunction, values: &[Value<'a>]) -> Result<Value<'a>> {
+    let mut result = BigInt::from(i32::from(function == MathFunction::Lcm));
+    for value in values {
+        let value = integer(*value)?;
+        arena.spend((value.bits() / 64 + 1) * (result.bits() / 64 + 1))?;
+        result = match function {
+            MathFunction::Gcd => result.gcd(&value),
+            _ => result.lcm(&value),
         };
-        if n.is_negative() || k.is_negative() {
-            return Err(Exception::ValueError.into());
+        if result.bits() > MAX_INT_BITS {
+            return Err(BudgetError::Memory.into());
         }
-        if k > n {
-            return Ok(Value::Int(0));
-        }
-        if function == MathFunction::Perm {
-            return self.product(&n - &k + 1, &n);
-        }
-        // Binomial coefficients are symmetric.
-        let k = k.clone().min(&n - &k);
-        let (mut result, mut step) = (BigInt::one(), BigInt::one());
-        while step <= k {
-            self.spend(result.bits() / 32 + 1)?;
-            result = result * (&n - &k + &step) / &step;
-            step += 1;
-            if result.bits() > MAX_INT_BITS {
-                return Err(BudgetError::Memory.into());
-            }
-        }
-        self.integer(result)
     }
+    arena.integer(result.abs())
+}
 
-    /// Shewchuk's algorithm: exact partial sums with a single rounding.
-    fn exact_sum(&self, items: Value<'a>) -> Result<Value<'a>> {
-        let mut partials: Vec<f64> = Vec::new();
-        let mut special = 0.0;
-        self.each(items, &mut |item| {
-            let mut term = real(item)?;
-            // Infinities and NaN would spoil the partial sums.
-            if !term.is_finite() {
-                special += term;
-                return Ok(true);
-            }
-            let mut kept = 0;
-            for at in 0..partials.len() {
-                let mut other = partials[at];
-                if term.abs() < other.abs() {
-                    std::mem::swap(&mut term, &mut other);
-                }
-                let high = term + other;
-                let low = other - (high - term);
-                if low != 0.0 {
-                    partials[kept] = low;
-                    kept += 1;
-                }
-                term = high;
-            }
-            partials.truncate(kept);
-            partials.push(term);
-            Ok(true)
-        })?;
-        if special != 0.0 || special.is_nan() {
-            return Ok(Value::Float(special));
-        }
-        Ok(Value::Float(rounded_sum(&partials)))
+fn integer_function<'a>(arena: &Arena<'a>, function: MathFunction, value: Value<'a>) -> Result<Value<'a>> {
+    let value = integer(value)?;
+    if value.is_negative() {
+        return Err(Exception::ValueError.into());
     }
+    if function == MathFunction::Isqrt {
+        arena.spend(value.bits() / 8)?;
+        return arena.integer(value.sqrt());
+    }
+    product(arena, BigInt::one(), &value)
+}
+
+/// Returns the product of the integers from `low` to `high`, inclusive.
+fn product<'a>(arena: &Arena<'a>, low: BigInt, high: &BigInt) -> Result<Value<'a>> {
+    let mut product = BigInt::one();
+    let mut factor = low.max(BigInt::one());
+    while &factor <= high {
+        arena.spend(product.bits() / 64 + 1)?;
+        product *= &factor;
+        factor += 1;
+        if product.bits() > MAX_INT_BITS {
+            return Err(BudgetError::Memory.into());
+        }
+    }
+    arena.integer(product)
+}
+
+fn choose<'a>(arena: &Arena<'a>, function: MathFunction, n: Value<'a>, k: Value<'a>) -> Result<Value<'a>> {
+    let n = integer(n)?;
+    let k = match k {
+        Value::None if function == MathFunction::Perm => n.clone(),
+        k => integer(k)?,
+    };
+    if n.is_negative() || k.is_negative() {
+        return Err(Exception::ValueError.into());
+    }
+    if k > n {
+        return Ok(Value::Int(0));
+    }
+    if function == MathFunction::Perm {
+        return product(arena, &n - &k + 1, &n);
+    }
+    // Binomial coefficients are symmetric.
+    let k = k.clone().min(&n - &k);
+    let (mut result, mut step) = (BigInt::one(), BigInt::one());
+    while step <= k {
+        arena.spend(result.bits() / 32 + 1)?;
+        result = result * (&n - &k + &step) / &step;
+        step += 1;
+        if result.bits() > MAX_INT_BITS {
+            return Err(BudgetError::Memory.into());
+        }
+    }
+    arena.integer(result)
+}
+
+/// Shewchuk's algorithm: exact partial sums with a single rounding.
+fn exact_sum<'a>(machine: &Machine<'a>, items: Value<'a>) -> Result<Value<'a>> {
+    let mut partials: Vec<f64> = Vec::new();
+    let mut special = 0.0;
+    machine.each(items, &mut |item| {
+        let mut term = real(item)?;
+        // Infinities and NaN would spoil the partial sums.
+        if !term.is_finite() {
+            special += term;
+            return Ok(true);
+        }
+        let mut kept = 0;
+        for at in 0..partials.len() {
+            let mut other = partials[at];
+            if term.abs() < other.abs() {
+                std::mem::swap(&mut term, &mut other);
+            }
+            let high = term + other;
+            let low = other - (high - term);
+            if low != 0.0 {
+                partials[kept] = low;
+                kept += 1;
+            }
+            term = high;
+        }
+        partials.truncate(kept);
+        partials.push(term);
+        Ok(true)
+    })?;
+    if special != 0.0 || special.is_nan() {
+        return Ok(Value::Float(special));
+    }
+    Ok(Value::Float(rounded_sum(&partials)))
 }
 
 /// Sums non-overlapping partials from the largest, correcting the last step if it is a tie.

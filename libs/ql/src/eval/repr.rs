@@ -4,117 +4,118 @@
 use num_bigint::BigInt;
 use num_traits::Signed;
 
-use super::{Exception, Machine, Result};
-use crate::limits::{BudgetError, MAX_INT_DIGITS, MAX_VALUE_DEPTH};
+use super::{Arena, Exception, Result};
+use crate::limits::{MAX_INT_DIGITS, MAX_VALUE_DEPTH};
 use crate::names::Builtin;
 use crate::value::{Set, Value};
 
-impl<'a> Machine<'a> {
-    pub(super) fn str(&self, value: Value<'a>) -> Result<Value<'a>> {
-        match value {
-            Value::Text(_) => Ok(value),
-            value => self.repr(value),
-        }
+pub(super) fn to_str<'a>(arena: &Arena<'a>, value: Value<'a>) -> Result<Value<'a>> {
+    match value {
+        Value::Text(_) => Ok(value),
+        value => repr(arena, value),
     }
+}
 
-    pub(super) fn repr(&self, value: Value<'a>) -> Result<Value<'a>> {
-        let mut text = String::new();
-        self.write_repr(&mut text, value, 0)?;
-        self.text(&text)
-    }
+pub(super) fn repr<'a>(arena: &Arena<'a>, value: Value<'a>) -> Result<Value<'a>> {
+    let mut text = String::new();
+    write_repr(arena, &mut text, value, 0)?;
+    arena.text(&text)
+}
 
-    pub(super) fn str_of(&self, value: Value<'a>) -> Result<String> {
-        let mut text = String::new();
-        match value {
-            Value::Text(plain) => text.push_str(plain),
-            value => self.write_repr(&mut text, value, 0)?,
-        }
-        Ok(text)
+pub(super) fn str_of<'a>(arena: &Arena<'a>, value: Value<'a>) -> Result<String> {
+    let mut text = String::new();
+    match value {
+        Value::Text(plain) => text.push_str(plain),
+        value => write_repr(arena, &mut text, value, 0)?,
     }
+    Ok(text)
+}
 
-    pub(super) fn write_repr(&self, text: &mut String, value: Value<'a>, depth: u32) -> Result<()> {
-        if depth > MAX_VALUE_DEPTH {
-            return Err(Exception::RecursionError.into());
-        }
-        self.spend(1)?;
-        if text.len() > self.bump.allocation_limit().unwrap_or(usize::MAX) {
-            return Err(BudgetError::Memory.into());
-        }
-        let depth = depth + 1;
-        match value {
-            Value::None => text.push_str("None"),
-            Value::Bool(value) => text.push_str(if value { "True" } else { "False" }),
-            Value::Int(value) => text.push_str(&value.to_string()),
-            Value::Big(big) => text.push_str(&decimal(&big.to_bigint())?),
-            Value::Float(value) | Value::Time(value) | Value::Span(value) => text.push_str(&float(value)),
-            Value::Complex(real, imaginary) => text.push_str(&complex(real, imaginary)),
-            Value::Text(value) => {
-                self.spend_bytes(value.len())?;
-                write_text(text, value);
-            }
-            Value::Bytes(value) => {
-                self.spend_bytes(value.len())?;
-                write_bytes(text, value);
-            }
-            Value::List(items) => self.write_items(text, ("[", "]"), items, depth)?,
-            Value::Tuple([item]) => {
-                text.push('(');
-                self.write_repr(text, *item, depth)?;
-                text.push_str(",)");
-            }
-            Value::Tuple(items) => self.write_items(text, ("(", ")"), items, depth)?,
-            Value::Dict(dict) | Value::Object(dict) => {
-                text.push('{');
-                for (position, entry) in dict.entries().iter().enumerate() {
-                    text.push_str(if position > 0 { ", " } else { "" });
-                    self.write_repr(text, entry.key, depth)?;
-                    text.push_str(": ");
-                    self.write_repr(text, entry.value, depth)?;
-                }
-                text.push('}');
-            }
-            Value::Set(set) => self.write_set(text, set, depth)?,
-            Value::Range(range) => {
-                let step = if range.step == 1 { String::new() } else { format!(", {}", range.step) };
-                text.push_str(&format!("range({}, {}{step})", range.start, range.stop));
-            }
-            Value::Slice(parts) => self.write_items(text, ("slice(", ")"), parts, depth)?,
-            Value::Tags => {
-                let tags: Vec<Value<'a>> = self.run.tags().into_iter().map(Value::Text).collect();
-                self.write_items(text, ("[", "]"), &tags, depth)?;
-            }
-            Value::Builtin(Builtin::Class(class)) => text.push_str(&format!("<class '{}'>", class.name())),
-            other => text.push_str(&format!("<{}>", super::builtins::type_name(other))),
-        }
-        Ok(())
+pub(super) fn write_repr<'a>(
+    arena: &Arena<'a>,
+    text: &mut String,
+    value: Value<'a>,
+    depth: u32,
+) -> Result<()> {
+    if depth > MAX_VALUE_DEPTH {
+        return Err(Exception::RecursionError.into());
     }
+    arena.spend(1)?;
+    arena.check_length(text.len())?;
+    let depth = depth + 1;
+    match value {
+        Value::None => text.push_str("None"),
+        Value::Bool(value) => text.push_str(if value { "True" } else { "False" }),
+        Value::Int(value) => text.push_str(&value.to_string()),
+        Value::Big(big) => text.push_str(&decimal(&big.to_bigint())?),
+        Value::Float(value) | Value::Time(value) | Value::Span(value) => text.push_str(&float(value)),
+        Value::Complex(real, imaginary) => text.push_str(&complex(real, imaginary)),
+        Value::Text(value) => {
+            arena.spend_bytes(value.len())?;
+            write_text(text, value);
+        }
+        Value::Bytes(value) => {
+            arena.spend_bytes(value.len())?;
+            write_bytes(text, value);
+        }
+        Value::List(items) => write_items(arena, text, ("[", "]"), items, depth)?,
+        Value::Tuple([item]) => {
+            text.push('(');
+            write_repr(arena, text, *item, depth)?;
+            text.push_str(",)");
+        }
+        Value::Tuple(items) => write_items(arena, text, ("(", ")"), items, depth)?,
+        Value::Dict(dict) | Value::Object(dict) => {
+            text.push('{');
+            for (position, entry) in dict.entries().iter().enumerate() {
+                text.push_str(if position > 0 { ", " } else { "" });
+                write_repr(arena, text, entry.key, depth)?;
+                text.push_str(": ");
+                write_repr(arena, text, entry.value, depth)?;
+            }
+            text.push('}');
+        }
+        Value::Set(set) => write_set(arena, text, set, depth)?,
+        Value::Range(range) => {
+            let step = if range.step == 1 { String::new() } else { format!(", {}", range.step) };
+            text.push_str(&format!("range({}, {}{step})", range.start, range.stop));
+        }
+        Value::Slice(parts) => write_items(arena, text, ("slice(", ")"), parts, depth)?,
+        Value::Tags(run) => {
+            let tags: Vec<Value<'a>> = run.tags().into_iter().map(Value::Text).collect();
+            write_items(arena, text, ("[", "]"), &tags, depth)?;
+        }
+        Value::Builtin(Builtin::Class(class)) => text.push_str(&format!("<class '{}'>", class.name())),
+        other => text.push_str(&format!("<{}>", other.type_name())),
+    }
+    Ok(())
+}
 
-    fn write_items(
-        &self,
-        text: &mut String,
-        (open, close): (&str, &str),
-        items: &[Value<'a>],
-        depth: u32,
-    ) -> Result<()> {
-        text.push_str(open);
-        for (position, item) in items.iter().enumerate() {
-            text.push_str(if position > 0 { ", " } else { "" });
-            self.write_repr(text, *item, depth)?;
-        }
-        text.push_str(close);
-        Ok(())
+fn write_items<'a>(
+    arena: &Arena<'a>,
+    text: &mut String,
+    (open, close): (&str, &str),
+    items: &[Value<'a>],
+    depth: u32,
+) -> Result<()> {
+    text.push_str(open);
+    for (position, item) in items.iter().enumerate() {
+        text.push_str(if position > 0 { ", " } else { "" });
+        write_repr(arena, text, *item, depth)?;
     }
+    text.push_str(close);
+    Ok(())
+}
 
-    fn write_set(&self, text: &mut String, set: &'a Set<'a>, depth: u32) -> Result<()> {
-        let items: Vec<Value<'a>> = set.items().iter().map(|entry| entry.key).collect();
-        match (set.frozen, items.is_empty()) {
-            (false, true) => text.push_str("set()"),
-            (true, true) => text.push_str("frozenset()"),
-            (false, false) => self.write_items(text, ("{", "}"), &items, depth)?,
-            (true, false) => self.write_items(text, ("frozenset({", "})"), &items, depth)?,
-        }
-        Ok(())
+fn write_set<'a>(arena: &Arena<'a>, text: &mut String, set: &'a Set<'a>, depth: u32) -> Result<()> {
+    let items: Vec<Value<'a>> = set.items().iter().map(|entry| entry.key).collect();
+    match (set.frozen, items.is_empty()) {
+        (false, true) => text.push_str("set()"),
+        (true, true) => text.push_str("frozenset()"),
+        (false, false) => write_items(arena, text, ("{", "}"), &items, depth)?,
+        (true, false) => write_items(arena, text, ("frozenset({", "})"), &items, depth)?,
     }
+    Ok(())
 }
 
 /// An integer in decimal, if it is not longer than CPython writes.

@@ -4,19 +4,28 @@
 
 use time::{Date, Duration, Month, OffsetDateTime, PrimitiveDateTime, Time};
 
-use super::call::bind_arguments;
+use super::arguments::{Arguments, bind_arguments};
+use super::arithmetic::floats;
 use super::integer::Number;
-use super::names::Arguments;
-use super::{Exception, Machine, Result};
+use super::{Arena, Exception, Result};
 use crate::names::{Member, TimeFunction};
 use crate::tree::Operator;
 use crate::value::Value;
 
 const MICROSECONDS: f64 = 1e6;
 
-impl<'a> Machine<'a> {
+/// The current time, and the caller's time zone.
+#[derive(Clone, Copy)]
+pub(super) struct Clock {
+    /// Unix seconds.
+    pub(super) now: f64,
+    /// Minutes to add to local time to get UTC.
+    pub(super) offset_minutes: i32,
+}
+
+impl Clock {
     /// `datetime(year, month, day, …)` in the caller's time zone.
-    pub(super) fn make_time(&self, arguments: Arguments<'a>) -> Result<Value<'a>> {
+    pub(super) fn make_time<'a>(&self, arguments: Arguments<'a>) -> Result<Value<'a>> {
         const NAMES: [&str; 9] =
             ["year", "month", "day", "hour", "minute", "second", "microsecond", "tzinfo", "fold"];
         let parts = bind_arguments(arguments, NAMES, 3)?;
@@ -33,7 +42,7 @@ impl<'a> Machine<'a> {
     }
 
     /// Converts a local time; UTC is local time plus the offset.
-    fn local_time(&self, local: PrimitiveDateTime) -> Result<Value<'a>> {
+    fn local_time<'a>(&self, local: PrimitiveDateTime) -> Result<Value<'a>> {
         shifted(local, i64::from(self.offset_minutes))
     }
 
@@ -50,7 +59,7 @@ impl<'a> Machine<'a> {
         Ok(PrimitiveDateTime::new(local.date(), local.time()))
     }
 
-    pub(super) fn time_function(
+    pub(super) fn time_function<'a>(
         &self,
         function: TimeFunction,
         arguments: Arguments<'a>,
@@ -74,58 +83,14 @@ impl<'a> Machine<'a> {
     }
 
     /// Parses ISO 8601: a date with an optional time and an optional UTC offset.
-    fn parse_iso(&self, text: &str) -> Result<Value<'a>> {
+    fn parse_iso<'a>(&self, text: &str) -> Result<Value<'a>> {
         match parse_iso(text).ok_or(Exception::ValueError)? {
             (local, None) => self.local_time(local),
             (local, Some(offset)) => shifted(local, -offset),
         }
     }
 
-    /// `timedelta(days, seconds, microseconds, milliseconds, minutes, hours, weeks)`, with
-    /// microsecond precision.
-    pub(super) fn make_span(&self, arguments: Arguments<'a>) -> Result<Value<'a>> {
-        const NAMES: [&str; 7] =
-            ["days", "seconds", "microseconds", "milliseconds", "minutes", "hours", "weeks"];
-        const UNITS: [f64; 7] = [86_400e6, 1e6, 1.0, 1e3, 60e6, 3_600e6, 604_800e6];
-        let mut microseconds = 0.0;
-        for (part, unit) in bind_arguments(arguments, NAMES, 0)?.into_iter().zip(UNITS) {
-            if let Some(part) = part {
-                microseconds += Number::from_value(part).ok_or(Exception::TypeError)?.to_float()? * unit;
-            }
-        }
-        match microseconds.is_nan() {
-            true => Err(Exception::ValueError.into()),
-            // The largest `timedelta` of Python.
-            false if microseconds.abs() > 999_999_999.0 * UNITS[0] => Err(Exception::OverflowError.into()),
-            false => Ok(Value::Span(microseconds.round_ties_even() / MICROSECONDS)),
-        }
-    }
-
-    pub(super) fn time_arithmetic(
-        &self,
-        operator: Operator,
-        left: Value<'a>,
-        right: Value<'a>,
-    ) -> Result<Value<'a>> {
-        let seconds = |value| Number::from_value(value).ok_or(Exception::TypeError)?.to_float();
-        let result = self.floats(operator, seconds(left)?, seconds(right)?)?;
-        let Value::Float(result) = result else { return Ok(result) };
-        Ok(match (operator, left, right) {
-            (Operator::Subtract, Value::Time(_), Value::Time(_)) => Value::Span(result),
-            (Operator::Add | Operator::Subtract, Value::Time(_), _) => Value::Time(result),
-            (Operator::Add, _, Value::Time(_)) => Value::Time(result),
-            (Operator::Add | Operator::Subtract | Operator::Modulo, Value::Span(_), Value::Span(_)) => {
-                Value::Span(result)
-            }
-            (Operator::Multiply | Operator::Divide, Value::Span(_), Value::Int(_) | Value::Float(_)) => {
-                Value::Span(result)
-            }
-            (Operator::Multiply, Value::Int(_) | Value::Float(_), Value::Span(_)) => Value::Span(result),
-            _ => Value::Float(result),
-        })
-    }
-
-    pub(super) fn time_field(&self, seconds: f64, member: Member) -> Result<Option<Value<'a>>> {
+    pub(super) fn time_field<'a>(&self, seconds: f64, member: Member) -> Result<Option<Value<'a>>> {
         let number = match member {
             Member::Year => i64::from(self.to_local(seconds)?.year()),
             Member::Month => i64::from(u8::from(self.to_local(seconds)?.month())),
@@ -141,8 +106,9 @@ impl<'a> Machine<'a> {
         Ok(Some(Value::Int(number)))
     }
 
-    pub(super) fn time_method(
+    pub(super) fn time_method<'a>(
         &self,
+        arena: &Arena<'a>,
         seconds: f64,
         member: Member,
         arguments: Arguments<'a>,
@@ -159,23 +125,23 @@ impl<'a> Machine<'a> {
                 Ok(Value::Int(i64::from(self.to_local(seconds)?.weekday().number_from_monday())))
             }
             (Member::Date, []) => self.local_time(self.to_local(seconds)?.replace_time(Time::MIDNIGHT)),
-            (Member::IsoFormat, []) => self.text(&iso(self.to_local(seconds)?, 'T')),
+            (Member::IsoFormat, []) => arena.text(&iso(self.to_local(seconds)?, 'T')),
             (Member::IsoFormat, [Value::Text(separator)]) => {
                 let mut characters = separator.chars();
                 match (characters.next(), characters.next()) {
-                    (Some(separator), None) => self.text(&iso(self.to_local(seconds)?, separator)),
+                    (Some(separator), None) => arena.text(&iso(self.to_local(seconds)?, separator)),
                     _ => Err(Exception::TypeError.into()),
                 }
             }
             (Member::StrfTime, [Value::Text(format)]) => {
-                let text = self.strftime(seconds, format)?;
-                self.text(&text)
+                let text = self.strftime(arena, seconds, format)?;
+                arena.text(&text)
             }
             _ => Err(Exception::TypeError.into()),
         }
     }
 
-    fn replace_time(&self, seconds: f64, arguments: Arguments<'a>) -> Result<Value<'a>> {
+    fn replace_time<'a>(&self, seconds: f64, arguments: Arguments<'a>) -> Result<Value<'a>> {
         const NAMES: [&str; 7] = ["year", "month", "day", "hour", "minute", "second", "microsecond"];
         let local = self.to_local(seconds)?;
         let mut parts = [
@@ -195,8 +161,8 @@ impl<'a> Machine<'a> {
         self.local_time(civil(parts).ok_or(Exception::ValueError)?)
     }
 
-    pub(super) fn strftime(&self, seconds: f64, format: &str) -> Result<String> {
-        self.spend_bytes(format.len())?;
+    pub(super) fn strftime(&self, arena: &Arena<'_>, seconds: f64, format: &str) -> Result<String> {
+        arena.spend_bytes(format.len())?;
         let local = self.to_local(seconds)?;
         let mut text = String::new();
         let mut characters = format.chars();
@@ -208,6 +174,48 @@ impl<'a> Machine<'a> {
         }
         Ok(text)
     }
+}
+
+/// `timedelta(days, seconds, microseconds, milliseconds, minutes, hours, weeks)`, with
+/// microsecond precision.
+pub(super) fn make_span<'a>(arguments: Arguments<'a>) -> Result<Value<'a>> {
+    const NAMES: [&str; 7] = ["days", "seconds", "microseconds", "milliseconds", "minutes", "hours", "weeks"];
+    const UNITS: [f64; 7] = [86_400e6, 1e6, 1.0, 1e3, 60e6, 3_600e6, 604_800e6];
+    let mut microseconds = 0.0;
+    for (part, unit) in bind_arguments(arguments, NAMES, 0)?.into_iter().zip(UNITS) {
+        if let Some(part) = part {
+            microseconds += Number::from_value(part).ok_or(Exception::TypeError)?.to_float()? * unit;
+        }
+    }
+    match microseconds.is_nan() {
+        true => Err(Exception::ValueError.into()),
+        // The largest `timedelta` of Python.
+        false if microseconds.abs() > 999_999_999.0 * UNITS[0] => Err(Exception::OverflowError.into()),
+        false => Ok(Value::Span(microseconds.round_ties_even() / MICROSECONDS)),
+    }
+}
+
+pub(super) fn time_arithmetic<'a>(
+    operator: Operator,
+    left: Value<'a>,
+    right: Value<'a>,
+) -> Result<Value<'a>> {
+    let seconds = |value| Number::from_value(value).ok_or(Exception::TypeError)?.to_float();
+    let result = floats(operator, seconds(left)?, seconds(right)?)?;
+    let Value::Float(result) = result else { return Ok(result) };
+    Ok(match (operator, left, right) {
+        (Operator::Subtract, Value::Time(_), Value::Time(_)) => Value::Span(result),
+        (Operator::Add | Operator::Subtract, Value::Time(_), _) => Value::Time(result),
+        (Operator::Add, _, Value::Time(_)) => Value::Time(result),
+        (Operator::Add | Operator::Subtract | Operator::Modulo, Value::Span(_), Value::Span(_)) => {
+            Value::Span(result)
+        }
+        (Operator::Multiply | Operator::Divide, Value::Span(_), Value::Int(_) | Value::Float(_)) => {
+            Value::Span(result)
+        }
+        (Operator::Multiply, Value::Int(_) | Value::Float(_), Value::Span(_)) => Value::Span(result),
+        _ => Value::Float(result),
+    })
 }
 
 fn strftime_part(text: &mut String, local: PrimitiveDateTime, seconds: f64, directive: Option<char>) {

@@ -2,34 +2,31 @@
 //! They have no ordering, floor division or remainder.
 
 use crate::eval::integer::Number;
-use crate::eval::{Exception, Machine, Result};
+use crate::eval::{Exception, Result};
 use crate::tree::Operator;
 use crate::value::Value;
 
 type Parts = (f64, f64);
 
-impl<'a> Machine<'a> {
-    pub(in crate::eval) fn complex(
-        &self,
-        operator: Operator,
-        left: Value<'a>,
-        right: Value<'a>,
-    ) -> Result<Value<'a>> {
-        let ((a, b), (c, d)) = (parts(left)?, parts(right)?);
-        let (real, imaginary) = match operator {
-            Operator::Add => (a + c, b + d),
-            Operator::Subtract => (a - c, b - d),
-            Operator::Multiply => multiply((a, b), (c, d)),
-            Operator::Divide if c == 0.0 && d == 0.0 => return Err(Exception::ZeroDivisionError.into()),
-            Operator::Divide => divide((a, b), (c, d)),
-            Operator::Power => power((a, b), (c, d))?,
-            _ => return Err(Exception::TypeError.into()),
-        };
-        let finite = [a, b, c, d].iter().all(|part| part.is_finite());
-        match finite && !(real.is_finite() && imaginary.is_finite()) && operator == Operator::Power {
-            true => Err(Exception::OverflowError.into()),
-            false => Ok(Value::Complex(real, imaginary)),
-        }
+pub(in crate::eval) fn complex<'a>(
+    operator: Operator,
+    left: Value<'a>,
+    right: Value<'a>,
+) -> Result<Value<'a>> {
+    let ((a, b), (c, d)) = (parts(left)?, parts(right)?);
+    let (real, imaginary) = match operator {
+        Operator::Add => (a + c, b + d),
+        Operator::Subtract => (a - c, b - d),
+        Operator::Multiply => multiply((a, b), (c, d)),
+        Operator::Divide if c == 0.0 && d == 0.0 => return Err(Exception::ZeroDivisionError.into()),
+        Operator::Divide => divide((a, b), (c, d)),
+        Operator::Power => power((a, b), (c, d))?,
+        _ => return Err(Exception::TypeError.into()),
+    };
+    let finite = [a, b, c, d].iter().all(|part| part.is_finite());
+    match finite && !(real.is_finite() && imaginary.is_finite()) && operator == Operator::Power {
+        true => Err(Exception::OverflowError.into()),
+        false => Ok(Value::Complex(real, imaginary)),
     }
 }
 

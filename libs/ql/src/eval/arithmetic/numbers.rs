@@ -6,130 +6,129 @@ use num_bigint::BigInt;
 use num_integer::Integer;
 use num_traits::{Signed, ToPrimitive, Zero};
 
+use super::complex;
 use crate::eval::integer::Number;
-use crate::eval::{Exception, Machine, Result};
+use crate::eval::{Arena, Exception, Result};
 use crate::limits::{BudgetError, MAX_INT_BITS};
 use crate::tree::Operator;
 use crate::value::Value;
 
-impl<'a> Machine<'a> {
-    pub(in crate::eval) fn arithmetic(
-        &self,
-        operator: Operator,
-        left: Value<'a>,
-        right: Value<'a>,
-    ) -> Result<Value<'a>> {
-        if let (Some(a), Some(b)) = (left.small_int(), right.small_int()) {
-            // Bitwise operators on two bools return a bool.
-            if let (Value::Bool(a), Value::Bool(b)) = (left, right) {
-                match operator {
-                    Operator::And => return Ok(Value::Bool(a & b)),
-                    Operator::Or => return Ok(Value::Bool(a | b)),
-                    Operator::Xor => return Ok(Value::Bool(a ^ b)),
-                    _ => {}
-                }
-            }
-            if let Some(value) = small(operator, a, b)? {
-                return Ok(value);
+pub(in crate::eval) fn arithmetic<'a>(
+    arena: &Arena<'a>,
+    operator: Operator,
+    left: Value<'a>,
+    right: Value<'a>,
+) -> Result<Value<'a>> {
+    if let (Some(a), Some(b)) = (left.small_int(), right.small_int()) {
+        // Bitwise operators on two bools return a bool.
+        if let (Value::Bool(a), Value::Bool(b)) = (left, right) {
+            match operator {
+                Operator::And => return Ok(Value::Bool(a & b)),
+                Operator::Or => return Ok(Value::Bool(a | b)),
+                Operator::Xor => return Ok(Value::Bool(a ^ b)),
+                _ => {}
             }
         }
-        let (Some(left), Some(right)) = (Number::from_value(left), Number::from_value(right)) else {
-            return Err(Exception::TypeError.into());
-        };
-        match (left.to_bigint(), right.to_bigint()) {
-            (Some(a), Some(b)) => self.integers(operator, &a, &b),
-            _ => self.floats(operator, left.to_float()?, right.to_float()?),
+        if let Some(value) = small(operator, a, b)? {
+            return Ok(value);
         }
     }
-
-    fn integers(&self, operator: Operator, a: &BigInt, b: &BigInt) -> Result<Value<'a>> {
-        // Proportional to the cost of a multiplication.
-        let words = (a.bits() / 64 + 1) * (b.bits() / 64 + 1);
-        self.spend(words / 8)?;
-        match operator {
-            Operator::Add => self.integer(a + b),
-            Operator::Subtract => self.integer(a - b),
-            Operator::Multiply => self.integer(a * b),
-            Operator::Divide => true_quotient(a, b).map(Value::Float),
-            Operator::FloorDivide if b.is_zero() => Err(Exception::ZeroDivisionError.into()),
-            Operator::Modulo if b.is_zero() => Err(Exception::ZeroDivisionError.into()),
-            Operator::FloorDivide => self.integer(a.div_floor(b)),
-            Operator::Modulo => self.integer(a.mod_floor(b)),
-            Operator::Power => self.integer_power(a, b),
-            Operator::ShiftLeft | Operator::ShiftRight => self.shift(operator, a, b),
-            Operator::And => self.integer(a & b),
-            Operator::Or => self.integer(a | b),
-            Operator::Xor => self.integer(a ^ b),
-            Operator::MatrixMultiply => Err(Exception::TypeError.into()),
-        }
+    let (Some(left), Some(right)) = (Number::from_value(left), Number::from_value(right)) else {
+        return Err(Exception::TypeError.into());
+    };
+    match (left.to_bigint(), right.to_bigint()) {
+        (Some(a), Some(b)) => integers(arena, operator, &a, &b),
+        _ => floats(operator, left.to_float()?, right.to_float()?),
     }
+}
 
-    fn integer_power(&self, base: &BigInt, exponent: &BigInt) -> Result<Value<'a>> {
-        // A negative exponent gives a float.
-        if exponent.is_negative() {
-            let (base, exponent) = (Number::Big(base.clone()), Number::Big(exponent.clone()));
-            return self.floats(Operator::Power, base.to_float()?, exponent.to_float()?);
-        }
-        if base.magnitude().bits() <= 1 {
-            // Powers of 0, 1 and -1 stay small for any exponent.
-            let odd = exponent.is_odd();
-            let value = if exponent.is_zero() { 1 } else { base.to_i64().unwrap_or_default() };
-            return Ok(Value::Int(if value == -1 && !odd { 1 } else { value }));
-        }
-        let exponent = exponent.to_u32().ok_or(BudgetError::Memory)?;
-        // A lower bound of the size of the result, checked before it is computed.
-        if (base.bits() - 1).saturating_mul(u64::from(exponent)) > MAX_INT_BITS {
-            return Err(BudgetError::Memory.into());
-        }
-        let power = base.pow(exponent);
-        self.spend(power.bits() * power.bits() / 65_536)?;
-        self.integer(power)
+fn integers<'a>(arena: &Arena<'a>, operator: Operator, a: &BigInt, b: &BigInt) -> Result<Value<'a>> {
+    // Proportional to the cost of a multiplication.
+    let words = (a.bits() / 64 + 1) * (b.bits() / 64 + 1);
+    arena.spend(words / 8)?;
+    match operator {
+        Operator::Add => arena.integer(a + b),
+        Operator::Subtract => arena.integer(a - b),
+        Operator::Multiply => arena.integer(a * b),
+        Operator::Divide => true_quotient(a, b).map(Value::Float),
+        Operator::FloorDivide if b.is_zero() => Err(Exception::ZeroDivisionError.into()),
+        Operator::Modulo if b.is_zero() => Err(Exception::ZeroDivisionError.into()),
+        Operator::FloorDivide => arena.integer(a.div_floor(b)),
+        Operator::Modulo => arena.integer(a.mod_floor(b)),
+        Operator::Power => integer_power(arena, a, b),
+        Operator::ShiftLeft | Operator::ShiftRight => shift(arena, operator, a, b),
+        Operator::And => arena.integer(a & b),
+        Operator::Or => arena.integer(a | b),
+        Operator::Xor => arena.integer(a ^ b),
+        Operator::MatrixMultiply => Err(Exception::TypeError.into()),
     }
+}
 
-    fn shift(&self, operator: Operator, a: &BigInt, b: &BigInt) -> Result<Value<'a>> {
-        if b.is_negative() {
-            return Err(Exception::ValueError.into());
-        }
-        match (operator, b.to_u64()) {
-            (Operator::ShiftLeft, _) if a.is_zero() => Ok(Value::Int(0)),
-            (Operator::ShiftLeft, Some(count)) if a.bits() + count.min(MAX_INT_BITS) <= MAX_INT_BITS => {
-                self.integer(a << count)
-            }
-            (Operator::ShiftLeft, _) => Err(BudgetError::Memory.into()),
-            (_, count) => self.integer(a >> count.unwrap_or(MAX_INT_BITS).min(MAX_INT_BITS)),
-        }
+fn integer_power<'a>(arena: &Arena<'a>, base: &BigInt, exponent: &BigInt) -> Result<Value<'a>> {
+    // A negative exponent gives a float.
+    if exponent.is_negative() {
+        let (base, exponent) = (Number::Big(base.clone()), Number::Big(exponent.clone()));
+        return floats(Operator::Power, base.to_float()?, exponent.to_float()?);
     }
-
-    pub(in crate::eval) fn floats(&self, operator: Operator, a: f64, b: f64) -> Result<Value<'a>> {
-        if b == 0.0 && matches!(operator, Operator::Divide | Operator::FloorDivide | Operator::Modulo) {
-            return Err(Exception::ZeroDivisionError.into());
-        }
-        Ok(Value::Float(match operator {
-            Operator::Add => a + b,
-            Operator::Subtract => a - b,
-            Operator::Multiply => a * b,
-            Operator::Divide => a / b,
-            Operator::FloorDivide => floor_divide(a, b).0,
-            Operator::Modulo => floor_divide(a, b).1,
-            Operator::Power => return self.float_power(a, b),
-            _ => return Err(Exception::TypeError.into()),
-        }))
+    if base.magnitude().bits() <= 1 {
+        // Powers of 0, 1 and -1 stay small for any exponent.
+        let odd = exponent.is_odd();
+        let value = if exponent.is_zero() { 1 } else { base.to_i64().unwrap_or_default() };
+        return Ok(Value::Int(if value == -1 && !odd { 1 } else { value }));
     }
+    let exponent = exponent.to_u32().ok_or(BudgetError::Memory)?;
+    // A lower bound of the size of the result, checked before it is computed.
+    if (base.bits() - 1).saturating_mul(u64::from(exponent)) > MAX_INT_BITS {
+        return Err(BudgetError::Memory.into());
+    }
+    let power = base.pow(exponent);
+    arena.spend(power.bits() * power.bits() / 65_536)?;
+    arena.integer(power)
+}
 
-    fn float_power(&self, a: f64, b: f64) -> Result<Value<'a>> {
-        if a == 0.0 && b < 0.0 && b.is_finite() {
-            return Err(Exception::ZeroDivisionError.into());
+fn shift<'a>(arena: &Arena<'a>, operator: Operator, a: &BigInt, b: &BigInt) -> Result<Value<'a>> {
+    if b.is_negative() {
+        return Err(Exception::ValueError.into());
+    }
+    match (operator, b.to_u64()) {
+        (Operator::ShiftLeft, _) if a.is_zero() => Ok(Value::Int(0)),
+        (Operator::ShiftLeft, Some(count)) if a.bits() + count.min(MAX_INT_BITS) <= MAX_INT_BITS => {
+            arena.integer(a << count)
         }
-        // A root of a negative number is complex.
-        if a < 0.0 && a.is_finite() && b.is_finite() && b.fract() != 0.0 {
-            return self.complex(Operator::Power, Value::Float(a), Value::Float(b));
+        (Operator::ShiftLeft, _) => Err(BudgetError::Memory.into()),
+        (_, count) => arena.integer(a >> count.unwrap_or(MAX_INT_BITS).min(MAX_INT_BITS)),
+    }
+}
+
+pub(in crate::eval) fn floats<'a>(operator: Operator, a: f64, b: f64) -> Result<Value<'a>> {
+    if b == 0.0 && matches!(operator, Operator::Divide | Operator::FloorDivide | Operator::Modulo) {
+        return Err(Exception::ZeroDivisionError.into());
+    }
+    Ok(Value::Float(match operator {
+        Operator::Add => a + b,
+        Operator::Subtract => a - b,
+        Operator::Multiply => a * b,
+        Operator::Divide => a / b,
+        Operator::FloorDivide => floor_divide(a, b).0,
+        Operator::Modulo => floor_divide(a, b).1,
+        Operator::Power => return float_power(a, b),
+        _ => return Err(Exception::TypeError.into()),
+    }))
+}
+
+fn float_power<'a>(a: f64, b: f64) -> Result<Value<'a>> {
+    if a == 0.0 && b < 0.0 && b.is_finite() {
+        return Err(Exception::ZeroDivisionError.into());
+    }
+    // A root of a negative number is complex.
+    if a < 0.0 && a.is_finite() && b.is_finite() && b.fract() != 0.0 {
+        return complex::complex(Operator::Power, Value::Float(a), Value::Float(b));
+    }
+    match a.powf(b) {
+        power if power.is_infinite() && a.is_finite() && b.is_finite() => {
+            Err(Exception::OverflowError.into())
         }
-        match a.powf(b) {
-            power if power.is_infinite() && a.is_finite() && b.is_finite() => {
-                Err(Exception::OverflowError.into())
-            }
-            power => Ok(Value::Float(power)),
-        }
+        power => Ok(Value::Float(power)),
     }
 }
 

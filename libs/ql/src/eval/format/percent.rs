@@ -7,7 +7,7 @@ use num_traits::Signed;
 use super::float;
 use super::spec::pad;
 use crate::eval::integer::Number;
-use crate::eval::{Exception, Machine, Result};
+use crate::eval::{Arena, Exception, Result, index, repr};
 use crate::limits::MAX_PRECISION;
 use crate::value::Value;
 
@@ -29,114 +29,116 @@ struct Template<'t, 'a> {
     next: usize,
 }
 
-impl<'a> Machine<'a> {
-    pub(in crate::eval) fn percent(&self, template: &str, values: Value<'a>) -> Result<Value<'a>> {
-        let mut text = String::new();
-        let mut template = Template { rest: template, values, next: 0 };
-        while let Some((literal, behind)) = template.rest.split_once('%') {
-            text.push_str(literal);
-            template.rest = behind;
-            self.directive(&mut template, &mut text)?;
-            self.check_size(text.len())?;
-        }
-        text.push_str(template.rest);
-        match template.all_used() {
-            true => self.text(&text),
-            false => Err(Exception::TypeError.into()),
-        }
+pub(in crate::eval) fn percent<'a>(
+    arena: &Arena<'a>,
+    template: &str,
+    values: Value<'a>,
+) -> Result<Value<'a>> {
+    let mut text = String::new();
+    let mut template = Template { rest: template, values, next: 0 };
+    while let Some((literal, behind)) = template.rest.split_once('%') {
+        text.push_str(literal);
+        template.rest = behind;
+        directive(arena, &mut template, &mut text)?;
+        arena.check_size(text.len())?;
     }
-
-    fn directive(&self, template: &mut Template<'_, 'a>, text: &mut String) -> Result<()> {
-        self.spend(1)?;
-        if let Some(rest) = template.rest.strip_prefix('%') {
-            template.rest = rest;
-            text.push('%');
-            return Ok(());
-        }
-        let named = match template.rest.strip_prefix('(') {
-            Some(behind) => {
-                let (name, rest) = behind.split_once(')').ok_or(Exception::ValueError)?;
-                template.rest = rest;
-                let name = self.text(name)?;
-                match template.values {
-                    Value::Dict(_) | Value::Object(_) => Some(self.index(template.values, name)?),
-                    _ => return Err(Exception::TypeError.into()),
-                }
-            }
-            None => None,
-        };
-        let mut directive = Directive::default();
-        template.flags(&mut directive);
-        if let Some(width) = template.size()? {
-            directive.left |= width < 0;
-            directive.width = usize::try_from(width.unsigned_abs()).unwrap_or(usize::MAX);
-        }
-        if let Some(rest) = template.rest.strip_prefix('.') {
-            template.rest = rest;
-            let precision = template.size()?.unwrap_or(0);
-            directive.precision = Some(usize::try_from(precision.max(0)).unwrap_or(usize::MAX));
-        }
-        self.check_size(directive.width.max(directive.precision.unwrap_or(0)))?;
-        // As in CPython, length modifiers of C are accepted and ignored.
-        template.rest = template.rest.trim_start_matches(['h', 'l', 'L']);
-        let kind = template.rest.chars().next().ok_or(Exception::ValueError)?;
-        template.rest = &template.rest[kind.len_utf8()..];
-        let value = match named {
-            Some(value) => value,
-            None => template.take()?,
-        };
-        text.push_str(&self.directed(&directive, kind, value)?);
-        Ok(())
+    text.push_str(template.rest);
+    match template.all_used() {
+        true => arena.text(&text),
+        false => Err(Exception::TypeError.into()),
     }
+}
 
-    fn directed(&self, directive: &Directive, kind: char, value: Value<'a>) -> Result<String> {
-        let cut = |text: String| match directive.precision {
-            Some(precision) => text.chars().take(precision).collect(),
-            None => text,
-        };
-        match kind {
-            's' => Ok(directive.padded("", &cut(self.str_of(value)?), false)),
-            'r' | 'a' => {
-                let mut repr = String::new();
-                self.write_repr(&mut repr, value, 0)?;
-                let repr = if kind == 'a' { crate::eval::repr::ascii(&repr) } else { repr };
-                Ok(directive.padded("", &cut(repr), false))
+fn directive<'a>(arena: &Arena<'a>, template: &mut Template<'_, 'a>, text: &mut String) -> Result<()> {
+    arena.spend(1)?;
+    if let Some(rest) = template.rest.strip_prefix('%') {
+        template.rest = rest;
+        text.push('%');
+        return Ok(());
+    }
+    let named = match template.rest.strip_prefix('(') {
+        Some(behind) => {
+            let (name, rest) = behind.split_once(')').ok_or(Exception::ValueError)?;
+            template.rest = rest;
+            let name = arena.text(name)?;
+            match template.values {
+                Value::Dict(_) | Value::Object(_) => Some(index::index(arena, template.values, name)?),
+                _ => return Err(Exception::TypeError.into()),
             }
-            'c' => match value {
-                Value::Text(text) if text.chars().count() == 1 => Ok(directive.padded("", text, false)),
-                value => {
-                    let code = value.small_int().ok_or(Exception::TypeError)?;
-                    let character = u32::try_from(code).ok().and_then(char::from_u32);
-                    Ok(directive.padded("", &character.ok_or(Exception::OverflowError)?.to_string(), false))
-                }
-            },
-            'd' | 'i' | 'u' => {
-                let integer = match value.float() {
-                    Some(float) => self.truncated(float)?,
-                    None => value,
-                };
-                let integer = integer_of(integer)?;
-                Ok(directive.integer(&integer, &crate::eval::repr::decimal(&integer.abs())?, ""))
-            }
-            'x' | 'X' | 'o' => {
-                let integer = integer_of(value)?;
-                let (radix, prefix) = if kind == 'o' { (8, "0o") } else { (16, "0x") };
-                let text = directive.integer(&integer, &integer.abs().to_str_radix(radix), prefix);
-                Ok(if kind == 'X' { text.to_uppercase() } else { text })
-            }
-            'e' | 'E' | 'f' | 'F' | 'g' | 'G' => {
-                let number = Number::from_value(value).ok_or(Exception::TypeError)?.to_float()?;
-                let precision = directive.precision.unwrap_or(6);
-                if precision > MAX_PRECISION {
-                    return Err(Exception::ValueError.into());
-                }
-                let text = float::by_kind(number.abs(), kind, precision, directive.alternate);
-                let text = if kind.is_uppercase() { text.to_uppercase() } else { text };
-                let negative = number.is_sign_negative() && !number.is_nan();
-                Ok(directive.padded(directive.sign(negative), &text, true))
-            }
-            _ => Err(Exception::ValueError.into()),
         }
+        None => None,
+    };
+    let mut directive = Directive::default();
+    template.flags(&mut directive);
+    if let Some(width) = template.size()? {
+        directive.left |= width < 0;
+        directive.width = usize::try_from(width.unsigned_abs()).unwrap_or(usize::MAX);
+    }
+    if let Some(rest) = template.rest.strip_prefix('.') {
+        template.rest = rest;
+        let precision = template.size()?.unwrap_or(0);
+        directive.precision = Some(usize::try_from(precision.max(0)).unwrap_or(usize::MAX));
+    }
+    arena.check_size(directive.width.max(directive.precision.unwrap_or(0)))?;
+    // As in CPython, length modifiers of C are accepted and ignored.
+    template.rest = template.rest.trim_start_matches(['h', 'l', 'L']);
+    let kind = template.rest.chars().next().ok_or(Exception::ValueError)?;
+    template.rest = &template.rest[kind.len_utf8()..];
+    let value = match named {
+        Some(value) => value,
+        None => template.take()?,
+    };
+    text.push_str(&directed(arena, &directive, kind, value)?);
+    Ok(())
+}
+
+fn directed<'a>(arena: &Arena<'a>, directive: &Directive, kind: char, value: Value<'a>) -> Result<String> {
+    let cut = |text: String| match directive.precision {
+        Some(precision) => text.chars().take(precision).collect(),
+        None => text,
+    };
+    match kind {
+        's' => Ok(directive.padded("", &cut(repr::str_of(arena, value)?), false)),
+        'r' | 'a' => {
+            let mut repr = String::new();
+            repr::write_repr(arena, &mut repr, value, 0)?;
+            let repr = if kind == 'a' { crate::eval::repr::ascii(&repr) } else { repr };
+            Ok(directive.padded("", &cut(repr), false))
+        }
+        'c' => match value {
+            Value::Text(text) if text.chars().count() == 1 => Ok(directive.padded("", text, false)),
+            value => {
+                let code = value.small_int().ok_or(Exception::TypeError)?;
+                let character = u32::try_from(code).ok().and_then(char::from_u32);
+                Ok(directive.padded("", &character.ok_or(Exception::OverflowError)?.to_string(), false))
+            }
+        },
+        'd' | 'i' | 'u' => {
+            let integer = match value.float() {
+                Some(float) => arena.truncated(float)?,
+                None => value,
+            };
+            let integer = integer_of(integer)?;
+            Ok(directive.integer(&integer, &crate::eval::repr::decimal(&integer.abs())?, ""))
+        }
+        'x' | 'X' | 'o' => {
+            let integer = integer_of(value)?;
+            let (radix, prefix) = if kind == 'o' { (8, "0o") } else { (16, "0x") };
+            let text = directive.integer(&integer, &integer.abs().to_str_radix(radix), prefix);
+            Ok(if kind == 'X' { text.to_uppercase() } else { text })
+        }
+        'e' | 'E' | 'f' | 'F' | 'g' | 'G' => {
+            let number = Number::from_value(value).ok_or(Exception::TypeError)?.to_float()?;
+            let precision = directive.precision.unwrap_or(6);
+            if precision > MAX_PRECISION {
+                return Err(Exception::ValueError.into());
+            }
+            let text = float::by_kind(number.abs(), kind, precision, directive.alternate);
+            let text = if kind.is_uppercase() { text.to_uppercase() } else { text };
+            let negative = number.is_sign_negative() && !number.is_nan();
+            Ok(directive.padded(directive.sign(negative), &text, true))
+        }
+        _ => Err(Exception::ValueError.into()),
     }
 }
 

@@ -3,9 +3,9 @@
 
 use num_bigint::BigInt;
 
+use crate::eval::arguments::Arguments;
 use crate::eval::integer::Number;
-use crate::eval::names::Arguments;
-use crate::eval::{Exception, Machine, Result};
+use crate::eval::{Arena, Exception, Result};
 use crate::names::Member;
 use crate::value::Value;
 
@@ -33,62 +33,60 @@ pub(super) fn has_time_method(member: Member) -> bool {
     )
 }
 
-impl<'a> Machine<'a> {
-    pub(super) fn int_method(
-        &self,
-        object: Value<'a>,
-        member: Member,
-        arguments: Arguments<'a>,
-    ) -> Result<Value<'a>> {
-        no_arguments(arguments)?;
-        let integer =
-            Number::from_value(object).and_then(|number| number.to_bigint()).ok_or(Exception::TypeError)?;
-        match member {
-            Member::BitLength => Ok(Value::Int(integer.bits().cast_signed())),
-            Member::BitCount => {
-                let ones: u32 = integer.magnitude().iter_u32_digits().map(u32::count_ones).sum();
-                Ok(Value::Int(i64::from(ones)))
-            }
-            Member::AsIntegerRatio => self.tuple(&[self.integer(integer)?, Value::Int(1)]),
-            Member::IsInteger => Ok(Value::Bool(true)),
-            _ => self.integer(integer),
+pub(super) fn int_method<'a>(
+    arena: &Arena<'a>,
+    object: Value<'a>,
+    member: Member,
+    arguments: Arguments<'a>,
+) -> Result<Value<'a>> {
+    no_arguments(arguments)?;
+    let integer =
+        Number::from_value(object).and_then(|number| number.to_bigint()).ok_or(Exception::TypeError)?;
+    match member {
+        Member::BitLength => Ok(Value::Int(integer.bits().cast_signed())),
+        Member::BitCount => {
+            let ones: u32 = integer.magnitude().iter_u32_digits().map(u32::count_ones).sum();
+            Ok(Value::Int(i64::from(ones)))
         }
+        Member::AsIntegerRatio => arena.tuple(&[arena.integer(integer)?, Value::Int(1)]),
+        Member::IsInteger => Ok(Value::Bool(true)),
+        _ => arena.integer(integer),
     }
+}
 
-    pub(super) fn float_method(
-        &self,
-        value: f64,
-        member: Member,
-        arguments: Arguments<'a>,
-    ) -> Result<Value<'a>> {
-        no_arguments(arguments)?;
-        match member {
-            Member::IsInteger => Ok(Value::Bool(value.is_finite() && value.fract() == 0.0)),
-            Member::AsIntegerRatio => self.ratio(value),
-            Member::Hex => self.text(&hex(value)),
-            _ => Ok(Value::Float(value)),
-        }
+pub(super) fn float_method<'a>(
+    arena: &Arena<'a>,
+    value: f64,
+    member: Member,
+    arguments: Arguments<'a>,
+) -> Result<Value<'a>> {
+    no_arguments(arguments)?;
+    match member {
+        Member::IsInteger => Ok(Value::Bool(value.is_finite() && value.fract() == 0.0)),
+        Member::AsIntegerRatio => ratio(arena, value),
+        Member::Hex => arena.text(&hex(value)),
+        _ => Ok(Value::Float(value)),
     }
+}
 
-    fn ratio(&self, value: f64) -> Result<Value<'a>> {
-        if value.is_nan() {
-            return Err(Exception::ValueError.into());
-        }
-        if value.is_infinite() {
-            return Err(Exception::OverflowError.into());
-        }
-        let (mut fraction, mut exponent) = libm::frexp(value);
-        // Ends after at most 53 rounds, as a float has no more significant bits.
-        while fraction.fract() != 0.0 {
-            fraction *= 2.0;
-            exponent -= 1;
-        }
-        let numerator = BigInt::from(fraction as i64);
-        let power = BigInt::from(1) << exponent.unsigned_abs();
-        match exponent >= 0 {
-            true => self.tuple(&[self.integer(numerator * power)?, Value::Int(1)]),
-            false => self.tuple(&[self.integer(numerator)?, self.integer(power)?]),
-        }
+fn ratio<'a>(arena: &Arena<'a>, value: f64) -> Result<Value<'a>> {
+    if value.is_nan() {
+        return Err(Exception::ValueError.into());
+    }
+    if value.is_infinite() {
+        return Err(Exception::OverflowError.into());
+    }
+    let (mut fraction, mut exponent) = libm::frexp(value);
+    // Ends after at most 53 rounds, as a float has no more significant bits.
+    while fraction.fract() != 0.0 {
+        fraction *= 2.0;
+        exponent -= 1;
+    }
+    let numerator = BigInt::from(fraction as i64);
+    let power = BigInt::from(1) << exponent.unsigned_abs();
+    match exponent >= 0 {
+        true => arena.tuple(&[arena.integer(numerator * power)?, Value::Int(1)]),
+        false => arena.tuple(&[arena.integer(numerator)?, arena.integer(power)?]),
     }
 }
 

@@ -1,10 +1,9 @@
 //! Searching and splitting of strings, and the methods of bytes. Positions count characters, so
 //! on non-ASCII strings they are converted to byte offsets and back.
 
-use crate::eval::call::bind_arguments;
-use crate::eval::names::Arguments;
+use crate::eval::arguments::{Arguments, bind_arguments};
 use crate::eval::unicode::is_space;
-use crate::eval::{Exception, Machine, Result};
+use crate::eval::{Arena, Exception, Result};
 use crate::names::Member;
 use crate::value::Value;
 
@@ -29,208 +28,227 @@ struct TextWindow<'t> {
     start: i64,
 }
 
-impl<'a> Machine<'a> {
-    /// Returns `text[start:stop]`, or `None` if the start is past the end.
-    fn window(&self, text: &'a str, bounds: &[Option<Value<'a>>]) -> Result<Option<TextWindow<'a>>> {
-        self.spend_bytes(text.len())?;
-        let bound = |at: usize| match bounds.get(at).copied().flatten() {
-            None | Some(Value::None) => Ok(None),
-            Some(value) => value.small_int().map(Some).ok_or(Exception::TypeError),
+/// Returns `text[start:stop]`, or `None` if the start is past the end.
+fn window<'a>(
+    arena: &Arena<'a>,
+    text: &'a str,
+    bounds: &[Option<Value<'a>>],
+) -> Result<Option<TextWindow<'a>>> {
+    arena.spend_bytes(text.len())?;
+    let bound = |at: usize| match bounds.get(at).copied().flatten() {
+        None | Some(Value::None) => Ok(None),
+        Some(value) => value.small_int().map(Some).ok_or(Exception::TypeError),
+    };
+    let (start, stop) = (bound(0)?, bound(1)?);
+    if start.is_none() && stop.is_none() {
+        return Ok(Some(TextWindow { text, start: 0 }));
+    }
+    let length = i64::try_from(text.chars().count()).unwrap_or(i64::MAX);
+    let clamp = |at: i64| if at < 0 { (at + length).max(0) } else { at };
+    let (start, stop) = (clamp(start.unwrap_or(0)), clamp(stop.unwrap_or(length)).min(length));
+    if start > stop {
+        return Ok(None);
+    }
+    let byte = |at: i64| text.char_indices().nth(at as usize).map_or(text.len(), |(byte, _)| byte);
+    Ok(Some(TextWindow { text: &text[byte(start)..byte(stop)], start }))
+}
+
+pub(super) fn find_text<'a>(
+    arena: &Arena<'a>,
+    text: &'a str,
+    member: Member,
+    arguments: Arguments<'a>,
+) -> Result<Value<'a>> {
+    let [part, bounds @ ..] = bind_arguments(arguments, ["", "", ""], 1)?;
+    let part = part.and_then(|part| part.text()).ok_or(Exception::TypeError)?;
+    let found = window(arena, text, &bounds)?.and_then(|window| {
+        let at = match member {
+            Member::Find | Member::Index => window.text.find(part),
+            _ => window.text.rfind(part),
         };
-        let (start, stop) = (bound(0)?, bound(1)?);
-        if start.is_none() && stop.is_none() {
-            return Ok(Some(TextWindow { text, start: 0 }));
-        }
-        let length = i64::try_from(text.chars().count()).unwrap_or(i64::MAX);
-        let clamp = |at: i64| if at < 0 { (at + length).max(0) } else { at };
-        let (start, stop) = (clamp(start.unwrap_or(0)), clamp(stop.unwrap_or(length)).min(length));
-        if start > stop {
-            return Ok(None);
-        }
-        let byte = |at: i64| text.char_indices().nth(at as usize).map_or(text.len(), |(byte, _)| byte);
-        Ok(Some(TextWindow { text: &text[byte(start)..byte(stop)], start }))
+        at.map(|at| window.start + window.text[..at].chars().count() as i64)
+    });
+    match (found, member) {
+        (Some(at), _) => Ok(Value::Int(at)),
+        (None, Member::Find | Member::Rfind) => Ok(Value::Int(-1)),
+        (None, _) => Err(Exception::ValueError.into()),
     }
+}
 
-    pub(super) fn find_text(
-        &self,
-        text: &'a str,
-        member: Member,
-        arguments: Arguments<'a>,
-    ) -> Result<Value<'a>> {
-        let [part, bounds @ ..] = bind_arguments(arguments, ["", "", ""], 1)?;
-        let part = part.and_then(|part| part.text()).ok_or(Exception::TypeError)?;
-        let found = self.window(text, &bounds)?.and_then(|window| {
-            let at = match member {
-                Member::Find | Member::Index => window.text.find(part),
-                _ => window.text.rfind(part),
-            };
-            at.map(|at| window.start + window.text[..at].chars().count() as i64)
-        });
-        match (found, member) {
-            (Some(at), _) => Ok(Value::Int(at)),
-            (None, Member::Find | Member::Rfind) => Ok(Value::Int(-1)),
-            (None, _) => Err(Exception::ValueError.into()),
-        }
+pub(super) fn count_text<'a>(
+    arena: &Arena<'a>,
+    text: &'a str,
+    arguments: Arguments<'a>,
+) -> Result<Value<'a>> {
+    let [part, bounds @ ..] = bind_arguments(arguments, ["", "", ""], 1)?;
+    let part = part.and_then(|part| part.text()).ok_or(Exception::TypeError)?;
+    let count = window(arena, text, &bounds)?.map_or(0, |window| window.text.matches(part).count());
+    Ok(Value::Int(i64::try_from(count).unwrap_or(i64::MAX)))
+}
+
+/// `startswith` and `endswith`, with one string or a tuple of them.
+pub(super) fn affix<'a>(
+    arena: &Arena<'a>,
+    text: &'a str,
+    member: Member,
+    arguments: Arguments<'a>,
+) -> Result<Value<'a>> {
+    if let ([Value::Text(affix)], []) = (arguments.positional, arguments.keywords) {
+        return has_affix(arena, text, affix, member).map(Value::Bool);
     }
-
-    pub(super) fn count_text(&self, text: &'a str, arguments: Arguments<'a>) -> Result<Value<'a>> {
-        let [part, bounds @ ..] = bind_arguments(arguments, ["", "", ""], 1)?;
-        let part = part.and_then(|part| part.text()).ok_or(Exception::TypeError)?;
-        let count = self.window(text, &bounds)?.map_or(0, |window| window.text.matches(part).count());
-        Ok(Value::Int(i64::try_from(count).unwrap_or(i64::MAX)))
-    }
-
-    /// `startswith` and `endswith`, with one string or a tuple of them.
-    pub(super) fn affix(&self, text: &'a str, member: Member, arguments: Arguments<'a>) -> Result<Value<'a>> {
-        if let ([Value::Text(affix)], []) = (arguments.positional, arguments.keywords) {
-            return self.has_affix(text, affix, member).map(Value::Bool);
+    let [affix, bounds @ ..] = bind_arguments(arguments, ["", "", ""], 1)?;
+    let window = window(arena, text, &bounds)?;
+    let test = |affix: Value<'a>| {
+        let affix = affix.text().ok_or(Exception::TypeError)?;
+        match &window {
+            Some(window) => has_affix(arena, window.text, affix, member),
+            None => Ok(false),
         }
-        let [affix, bounds @ ..] = bind_arguments(arguments, ["", "", ""], 1)?;
-        let window = self.window(text, &bounds)?;
-        let test = |affix: Value<'a>| {
-            let affix = affix.text().ok_or(Exception::TypeError)?;
-            match &window {
-                Some(window) => self.has_affix(window.text, affix, member),
-                None => Ok(false),
-            }
-        };
-        match affix.unwrap_or(Value::None) {
-            Value::Tuple(affixes) => {
-                for affix in affixes {
-                    if test(*affix)? {
-                        return Ok(Value::Bool(true));
-                    }
+    };
+    match affix.unwrap_or(Value::None) {
+        Value::Tuple(affixes) => {
+            for affix in affixes {
+                if test(*affix)? {
+                    return Ok(Value::Bool(true));
                 }
-                Ok(Value::Bool(false))
             }
-            affix => test(affix).map(Value::Bool),
+            Ok(Value::Bool(false))
         }
+        affix => test(affix).map(Value::Bool),
     }
+}
 
-    fn has_affix(&self, text: &str, affix: &str, member: Member) -> Result<bool> {
-        self.spend_bytes(affix.len().min(text.len()))?;
-        Ok(match member {
-            Member::StartsWith => text.starts_with(affix),
-            _ => text.ends_with(affix),
-        })
+fn has_affix(arena: &Arena<'_>, text: &str, affix: &str, member: Member) -> Result<bool> {
+    arena.spend_bytes(affix.len().min(text.len()))?;
+    Ok(match member {
+        Member::StartsWith => text.starts_with(affix),
+        _ => text.ends_with(affix),
+    })
+}
+
+pub(super) fn split<'a>(
+    arena: &Arena<'a>,
+    text: &'a str,
+    member: Member,
+    arguments: Arguments<'a>,
+) -> Result<Value<'a>> {
+    let [separator, limit] = bind_arguments(arguments, ["sep", "maxsplit"], 0)?;
+    let limit = limit.map_or(Some(-1), |limit| limit.small_int()).ok_or(Exception::TypeError)?;
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX - 1);
+    arena.spend_bytes(text.len() * 8)?;
+    // One part more than fits is enough to detect that the parts do not fit.
+    let most = arena.most_items() + 1;
+    let parts: Vec<&'a str> = match separator {
+        None | Some(Value::None) => split_blanks(text, member, limit, most),
+        Some(Value::Text("")) => return Err(Exception::ValueError.into()),
+        Some(Value::Text(separator)) => match member {
+            Member::Split => text.splitn(limit.saturating_add(1), separator).take(most).collect(),
+            _ => {
+                let parts = text.rsplitn(limit.saturating_add(1), separator).take(most);
+                let mut parts: Vec<_> = parts.collect();
+                parts.reverse();
+                parts
+            }
+        },
+        Some(_) => return Err(Exception::TypeError.into()),
+    };
+    texts(arena, parts)
+}
+
+fn texts<'a>(arena: &Arena<'a>, parts: Vec<&'a str>) -> Result<Value<'a>> {
+    arena.check_items(parts.len())?;
+    let parts: Vec<Value<'a>> = parts.into_iter().map(Value::Text).collect();
+    arena.list(&parts)
+}
+
+pub(super) fn partition<'a>(
+    arena: &Arena<'a>,
+    text: &'a str,
+    member: Member,
+    arguments: Arguments<'a>,
+) -> Result<Value<'a>> {
+    let [Value::Text(separator)] = arguments.positional else { return Err(Exception::TypeError.into()) };
+    if separator.is_empty() {
+        return Err(Exception::ValueError.into());
     }
+    arena.spend_bytes(text.len())?;
+    let (before, middle, after) = match member {
+        Member::Partition => match text.split_once(separator) {
+            Some((before, after)) => (before, *separator, after),
+            None => (text, "", ""),
+        },
+        _ => match text.rsplit_once(separator) {
+            Some((before, after)) => (before, *separator, after),
+            None => ("", "", text),
+        },
+    };
+    arena.tuple(&[Value::Text(before), Value::Text(middle), Value::Text(after)])
+}
 
-    pub(super) fn split(&self, text: &'a str, member: Member, arguments: Arguments<'a>) -> Result<Value<'a>> {
-        let [separator, limit] = bind_arguments(arguments, ["sep", "maxsplit"], 0)?;
-        let limit = limit.map_or(Some(-1), |limit| limit.small_int()).ok_or(Exception::TypeError)?;
-        let limit = usize::try_from(limit).unwrap_or(usize::MAX - 1);
-        self.spend_bytes(text.len() * 8)?;
-        // One part more than fits is enough to detect that the parts do not fit.
-        let most = self.most_items() + 1;
-        let parts: Vec<&'a str> = match separator {
-            None | Some(Value::None) => split_blanks(text, member, limit, most),
-            Some(Value::Text("")) => return Err(Exception::ValueError.into()),
-            Some(Value::Text(separator)) => match member {
-                Member::Split => text.splitn(limit.saturating_add(1), separator).take(most).collect(),
-                _ => {
-                    let parts = text.rsplitn(limit.saturating_add(1), separator).take(most);
-                    let mut parts: Vec<_> = parts.collect();
-                    parts.reverse();
-                    parts
-                }
-            },
-            Some(_) => return Err(Exception::TypeError.into()),
+pub(super) fn split_lines<'a>(
+    arena: &Arena<'a>,
+    text: &'a str,
+    arguments: Arguments<'a>,
+) -> Result<Value<'a>> {
+    let [keep] = bind_arguments(arguments, ["keepends"], 0)?;
+    let keep = keep.is_some_and(|keep| keep.truth());
+    arena.spend_bytes(text.len() * 8)?;
+    let mut lines = Vec::new();
+    let mut rest = text;
+    while !rest.is_empty() {
+        arena.check_items(lines.len())?;
+        let is_end = |c: char| {
+            matches!(
+                c,
+                '\n' | '\r' | '\u{b}' | '\u{c}' | '\u{1c}'..='\u{1e}' | '\u{85}' | '\u{2028}' | '\u{2029}'
+            )
         };
-        self.texts(parts)
-    }
-
-    fn texts(&self, parts: Vec<&'a str>) -> Result<Value<'a>> {
-        self.check_items(parts.len())?;
-        let parts: Vec<Value<'a>> = parts.into_iter().map(Value::Text).collect();
-        self.list(&parts)
-    }
-
-    pub(super) fn partition(
-        &self,
-        text: &'a str,
-        member: Member,
-        arguments: Arguments<'a>,
-    ) -> Result<Value<'a>> {
-        let [Value::Text(separator)] = arguments.positional else { return Err(Exception::TypeError.into()) };
-        if separator.is_empty() {
-            return Err(Exception::ValueError.into());
-        }
-        self.spend_bytes(text.len())?;
-        let (before, middle, after) = match member {
-            Member::Partition => match text.split_once(separator) {
-                Some((before, after)) => (before, *separator, after),
-                None => (text, "", ""),
-            },
-            _ => match text.rsplit_once(separator) {
-                Some((before, after)) => (before, *separator, after),
-                None => ("", "", text),
-            },
+        let Some(end) = rest.find(is_end) else {
+            lines.push(rest);
+            break;
         };
-        self.tuple(&[Value::Text(before), Value::Text(middle), Value::Text(after)])
+        let length = match rest[end..].starts_with("\r\n") {
+            true => 2,
+            false => rest[end..].chars().next().map_or(0, char::len_utf8),
+        };
+        lines.push(&rest[..if keep { end + length } else { end }]);
+        rest = &rest[end + length..];
     }
+    texts(arena, lines)
+}
 
-    pub(super) fn split_lines(&self, text: &'a str, arguments: Arguments<'a>) -> Result<Value<'a>> {
-        let [keep] = bind_arguments(arguments, ["keepends"], 0)?;
-        let keep = keep.is_some_and(|keep| keep.truth());
-        self.spend_bytes(text.len() * 8)?;
-        let mut lines = Vec::new();
-        let mut rest = text;
-        while !rest.is_empty() {
-            self.check_items(lines.len())?;
-            let is_end = |c: char| {
-                matches!(
-                    c,
-                    '\n' | '\r' | '\u{b}' | '\u{c}' | '\u{1c}'
-                        ..='\u{1e}' | '\u{85}' | '\u{2028}' | '\u{2029}'
-                )
-            };
-            let Some(end) = rest.find(is_end) else {
-                lines.push(rest);
-                break;
-            };
-            let length = match rest[end..].starts_with("\r\n") {
-                true => 2,
-                false => rest[end..].chars().next().map_or(0, char::len_utf8),
-            };
-            lines.push(&rest[..if keep { end + length } else { end }]);
-            rest = &rest[end + length..];
+pub(super) fn bytes_method<'a>(
+    arena: &Arena<'a>,
+    bytes: &'a [u8],
+    member: Member,
+    arguments: Arguments<'a>,
+) -> Result<Value<'a>> {
+    arena.spend_bytes(bytes.len())?;
+    match (member, arguments.positional) {
+        (Member::Decode, []) | (Member::Decode, [Value::Text("utf-8" | "utf8" | "UTF-8" | "ascii")]) => {
+            std::str::from_utf8(bytes).map(Value::Text).map_err(|_| Exception::ValueError.into())
         }
-        self.texts(lines)
-    }
-
-    pub(super) fn bytes_method(
-        &self,
-        bytes: &'a [u8],
-        member: Member,
-        arguments: Arguments<'a>,
-    ) -> Result<Value<'a>> {
-        self.spend_bytes(bytes.len())?;
-        match (member, arguments.positional) {
-            (Member::Decode, []) | (Member::Decode, [Value::Text("utf-8" | "utf8" | "UTF-8" | "ascii")]) => {
-                std::str::from_utf8(bytes).map(Value::Text).map_err(|_| Exception::ValueError.into())
-            }
-            (Member::Hex, []) => {
-                let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-                self.text(&hex)
-            }
-            (Member::IsAscii, []) => Ok(Value::Bool(bytes.is_ascii())),
-            (Member::Lower, []) => self.alloc_bytes(&bytes.to_ascii_lowercase()).map(Value::Bytes),
-            (Member::Upper, []) => self.alloc_bytes(&bytes.to_ascii_uppercase()).map(Value::Bytes),
-            (Member::StartsWith, [Value::Bytes(part)]) => Ok(Value::Bool(bytes.starts_with(part))),
-            (Member::EndsWith, [Value::Bytes(part)]) => Ok(Value::Bool(bytes.ends_with(part))),
-            (Member::Find, [Value::Bytes(part)]) => {
-                Ok(Value::Int(memchr::memmem::find(bytes, part).map_or(-1, |at| at as i64)))
-            }
-            (Member::Count, [byte]) if byte.small_int().is_some() => {
-                let is_byte = |known: &&u8| Some(i64::from(**known)) == byte.small_int();
-                Ok(Value::Int(bytes.iter().filter(is_byte).count() as i64))
-            }
-            (Member::Count, [Value::Bytes([])]) => Ok(Value::Int(bytes.len() as i64 + 1)),
-            (Member::Count, [Value::Bytes(part)]) => {
-                Ok(Value::Int(memchr::memmem::find_iter(bytes, part).count() as i64))
-            }
-            _ => Err(Exception::TypeError.into()),
+        (Member::Hex, []) => {
+            let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+            arena.text(&hex)
         }
+        (Member::IsAscii, []) => Ok(Value::Bool(bytes.is_ascii())),
+        (Member::Lower, []) => arena.alloc_bytes(&bytes.to_ascii_lowercase()).map(Value::Bytes),
+        (Member::Upper, []) => arena.alloc_bytes(&bytes.to_ascii_uppercase()).map(Value::Bytes),
+        (Member::StartsWith, [Value::Bytes(part)]) => Ok(Value::Bool(bytes.starts_with(part))),
+        (Member::EndsWith, [Value::Bytes(part)]) => Ok(Value::Bool(bytes.ends_with(part))),
+        (Member::Find, [Value::Bytes(part)]) => {
+            Ok(Value::Int(memchr::memmem::find(bytes, part).map_or(-1, |at| at as i64)))
+        }
+        (Member::Count, [byte]) if byte.small_int().is_some() => {
+            let is_byte = |known: &&u8| Some(i64::from(**known)) == byte.small_int();
+            Ok(Value::Int(bytes.iter().filter(is_byte).count() as i64))
+        }
+        (Member::Count, [Value::Bytes([])]) => Ok(Value::Int(bytes.len() as i64 + 1)),
+        (Member::Count, [Value::Bytes(part)]) => {
+            Ok(Value::Int(memchr::memmem::find_iter(bytes, part).count() as i64))
+        }
+        _ => Err(Exception::TypeError.into()),
     }
 }
 
