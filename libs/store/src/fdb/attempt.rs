@@ -1,15 +1,15 @@
 //! One attempt to commit a batch: a single transaction at one read version.
 
-use foundationdb::options::{ConflictRangeType, MutationType};
+use foundationdb::options::MutationType;
 use foundationdb::{FdbResult, Transaction};
 use futures::{StreamExt, TryStreamExt, stream};
 
-use super::Shared;
+use super::cluster::Cluster;
 use super::errors::{CommitFailure, call_error, too_large};
 use super::retry::with_timeout;
 use super::snapshot::CONCURRENT_READS;
 use super::token::{LaneGuard, Token};
-use crate::{Batch, Check, Error, Key, Mutation, Range, Result, Stamp, Value};
+use crate::{Batch, Check, Error, Key, Mutation, Result, Stamp, Value};
 
 /// Result of an attempt. Only `Applied` has written anything.
 pub(super) enum AttemptOutcome {
@@ -20,51 +20,51 @@ pub(super) enum AttemptOutcome {
     Conflict,
 }
 
-impl Shared {
+/// Attempts to commit a batch in a lane.
+pub(super) struct CommitAttempts<'c> {
+    pub(super) cluster: &'c Cluster,
+    pub(super) batch: &'c Batch,
+    pub(super) lane: LaneGuard,
+}
+
+impl CommitAttempts<'_> {
     /// Attempts the commit at the version `at`, or at the newest one if `None`.
-    pub(super) async fn attempt(
-        &self,
-        batch: &Batch,
-        at: Option<i64>,
-        lane: &mut LaneGuard,
-    ) -> Result<AttemptOutcome> {
+    pub(super) async fn run(&mut self, at: Option<i64>) -> Result<AttemptOutcome> {
         let mut attempt = 1;
         loop {
-            let transaction = self.begin()?;
+            let transaction = self.cluster.begin()?;
             match at {
                 Some(version) => {
-                    if !has_value_checks(batch) {
+                    if !has_value_checks(self.batch) {
                         // Without reads, the first waiting call would be
                         // the commit, which waits forever for an
                         // unreachable cluster. Reading a version first
                         // fails in time.
-                        self.read_version(&self.begin()?).await?;
+                        self.cluster.read_version(&self.cluster.begin()?).await?;
                     }
                     transaction.set_read_version(version);
                 }
-                None => drop(self.read_version(&transaction).await?),
+                None => drop(self.cluster.read_version(&transaction).await?),
             }
-            match self.values_are_expected(&transaction, batch).await {
+            match self.values_are_expected(&transaction).await {
                 Ok(true) => {}
                 Ok(false) => return Ok(AttemptOutcome::ValueMismatch),
                 // The version is too old to evaluate the checks.
                 Err(Error::SnapshotTooOld) => return Ok(AttemptOutcome::Conflict),
                 Err(error) => return Err(error),
             }
-            let token = lane.next_token(self);
-            self.add_operations(&transaction, batch)
-                .and_then(|()| token.write(&transaction))
-                .map_err(call_error)?;
+            let token = self.lane.next_token(&self.cluster.space);
+            self.add_operations(&transaction).and_then(|()| token.write(&transaction)).map_err(call_error)?;
             let error = match self.commit_with_token(transaction, &token).await {
                 Ok(stamp) => return Ok(AttemptOutcome::Applied(stamp)),
                 Err(error) => error,
             };
             match CommitFailure::from_error(error) {
                 CommitFailure::Conflict => return Ok(AttemptOutcome::Conflict),
-                CommitFailure::TooLarge => return Err(too_large(batch)),
+                CommitFailure::TooLarge => return Err(too_large(self.batch)),
                 CommitFailure::InvalidUse => return Err(call_error(error)),
-                _ if attempt >= self.retries.attempts => return Err(call_error(error)),
-                CommitFailure::Busy | CommitFailure::Unknown => self.retries.wait(attempt).await,
+                _ if attempt >= self.cluster.retries.attempts => return Err(call_error(error)),
+                CommitFailure::Busy | CommitFailure::Unknown => self.cluster.retries.wait(attempt).await,
             }
             attempt += 1;
         }
@@ -83,11 +83,11 @@ impl Shared {
             Err(error) if CommitFailure::from_error(*error) == CommitFailure::Unknown => *error,
             Err(error) => return Err(*error),
         };
-        self.resolve_outcome(token).await.ok_or(unknown)
+        token.resolve_outcome(self.cluster).await.ok_or(unknown)
     }
 
-    async fn values_are_expected(&self, transaction: &Transaction, batch: &Batch) -> Result<bool> {
-        let expected = batch.checks.iter().filter_map(|check| match check {
+    async fn values_are_expected(&self, transaction: &Transaction) -> Result<bool> {
+        let expected = self.batch.checks.iter().filter_map(|check| match check {
             Check::Value { key, expected } => Some((key, expected.as_ref())),
             Check::Unchanged { .. } => None,
         });
@@ -103,44 +103,36 @@ impl Shared {
         key: &Key,
         expected: Option<&Value>,
     ) -> Result<bool> {
-        let key = self.space.key(key);
+        let key = self.cluster.space.key(key);
         let read = || with_timeout(transaction.get(&key, false));
-        let value = self.retries.read(read).await?;
+        let value = self.cluster.retries.read(read).await?;
         Ok(value.as_deref() == expected.map(|value| &value[..]))
     }
 
-    fn add_operations(&self, transaction: &Transaction, batch: &Batch) -> FdbResult<()> {
-        for check in &batch.checks {
+    fn add_operations(&self, transaction: &Transaction) -> FdbResult<()> {
+        for check in &self.batch.checks {
             if let Check::Unchanged { range, .. } = check {
-                self.add_read_conflict(transaction, range)?;
+                self.cluster.add_read_conflict(transaction, range)?;
             }
         }
-        batch.mutations.iter().for_each(|mutation| self.mutate(transaction, mutation));
+        self.batch.mutations.iter().for_each(|mutation| self.mutate(transaction, mutation));
         Ok(())
-    }
-
-    /// Makes the transaction fail to commit if the range has changed by then.
-    pub(super) fn add_read_conflict(&self, transaction: &Transaction, range: &Range) -> FdbResult<()> {
-        match self.space.range(range) {
-            Some((start, end)) => transaction.add_conflict_range(&start, &end, ConflictRangeType::Read),
-            None => Ok(()),
-        }
     }
 
     fn mutate(&self, transaction: &Transaction, mutation: &Mutation) {
         match mutation {
-            Mutation::Set { key, value } => transaction.set(&self.space.key(key), value),
-            Mutation::Clear { key } => transaction.clear(&self.space.key(key)),
+            Mutation::Set { key, value } => transaction.set(&self.cluster.space.key(key), value),
+            Mutation::Clear { key } => transaction.clear(&self.cluster.space.key(key)),
             Mutation::ClearRange { range } => {
-                if let Some((start, end)) = self.space.range(range) {
+                if let Some((start, end)) = self.cluster.space.range(range) {
                     transaction.clear_range(&start, &end);
                 }
             }
             Mutation::Add { key, delta } => {
-                transaction.atomic_op(&self.space.key(key), &delta.to_le_bytes(), MutationType::Add);
+                transaction.atomic_op(&self.cluster.space.key(key), &delta.to_le_bytes(), MutationType::Add);
             }
             Mutation::SetStamped { prefix, suffix, value } => {
-                let key = stamped_key(&self.space.key(prefix), suffix);
+                let key = stamped_key(&self.cluster.space.key(prefix), suffix);
                 transaction.atomic_op(&key, value, MutationType::SetVersionstampedKey);
             }
         }

@@ -9,7 +9,7 @@ use foundationdb::{FdbResult, KeySelector, RangeOption, Transaction};
 use futures::{StreamExt, TryStreamExt, stream};
 use tokio::time::timeout;
 
-use super::Shared;
+use super::cluster::Cluster;
 use crate::batch::{validate_key, validate_range};
 use crate::{Error, Key, Limits, Page, Range, Result, Scan, Snapshot, Value, Version};
 
@@ -19,18 +19,18 @@ pub(super) const CONCURRENT_READS: usize = 64;
 const REQUEST_BYTES: usize = 1 << 20;
 
 pub(super) struct FdbSnapshot {
-    shared: Arc<Shared>,
+    cluster: Arc<Cluster>,
     transaction: Transaction,
     version: i64,
     taken_at: Instant,
 }
 
 impl FdbSnapshot {
-    pub(super) async fn take(shared: Arc<Shared>) -> Result<Self> {
+    pub(super) async fn take(cluster: Arc<Cluster>) -> Result<Self> {
         let taken_at = Instant::now();
-        let transaction = shared.begin()?;
-        let version = shared.read_version(&transaction).await?;
-        Ok(Self { shared, transaction, version, taken_at })
+        let transaction = cluster.begin()?;
+        let version = cluster.read_version(&transaction).await?;
+        Ok(Self { cluster, transaction, version, taken_at })
     }
 
     /// Bounds a read by the age of the snapshot. FoundationDB would forget the version at
@@ -41,11 +41,11 @@ impl FdbSnapshot {
                 Limits::SNAPSHOT_AGE.checked_sub(self.taken_at.elapsed()).ok_or(Error::SnapshotTooOld)?;
             timeout(left, call).await.map_err(|_| Error::SnapshotTooOld)
         };
-        self.shared.retries.read(|| before_expiry(call())).await
+        self.cluster.retries.read(|| before_expiry(call())).await
     }
 
     async fn get_checked(&self, key: &Key) -> Result<Option<Value>> {
-        let key = self.shared.space.key(key);
+        let key = self.cluster.space.key(key);
         let value = self.read(|| self.transaction.get(&key, true)).await?;
         Ok(value.map(|value| Value::copy_from_slice(&value)))
     }
@@ -67,7 +67,7 @@ impl Snapshot for FdbSnapshot {
     async fn scan(&self, range: &Range, scan: Scan) -> Result<Page> {
         validate_range(range)?;
         let mut page = PageBuilder::new(scan);
-        let Some((mut start, mut end)) = self.shared.space.range(range) else { return Ok(Page::default()) };
+        let Some((mut start, mut end)) = self.cluster.space.range(range) else { return Ok(Page::default()) };
         loop {
             let (limit, target_bytes) = page.remaining();
             let option = RangeOption {
@@ -81,7 +81,7 @@ impl Snapshot for FdbSnapshot {
             };
             let rows = self.read(|| self.transaction.get_range(&option, 1, true)).await?;
             for row in &rows {
-                page.push(self.shared.space.strip_prefix_of_store(row.key()), row.value());
+                page.push(self.cluster.space.strip_prefix_of_store(row.key()), row.value());
                 if page.is_full() {
                     return Ok(page.finish());
                 }

@@ -14,9 +14,10 @@ use foundationdb::{FdbResult, KeySelector, RangeOption, Transaction};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 use tokio::time::timeout;
 
+use super::cluster::Cluster;
 use super::errors::call_error;
 use super::retry::with_timeout;
-use super::{FdbStore, Shared};
+use super::space::KeySpace;
 use crate::{Error, Limits, Range, Result, Stamp, Version};
 
 /// Maximum number of concurrent commits; further callers wait for a limited time. Each holds a
@@ -78,6 +79,18 @@ impl TokenLanes {
     fn acquire_all(&self) -> Option<SemaphorePermit<'_>> {
         self.room.try_acquire_many(LANE_COUNT.into()).ok()
     }
+
+    /// Clears the tokens of all lanes.
+    pub(super) async fn clear_tokens(&self, cluster: &Cluster) -> Result<()> {
+        let closed = self.acquire_all();
+        let _closed = closed.ok_or_else(|| Error::unavailable("commits are still in flight"))?;
+        let own = [cluster.space.tokens(), &self.store].concat();
+        let Range { start, end } = Range::prefix(own);
+        let transaction = cluster.begin()?;
+        cluster.read_version(&transaction).await?;
+        transaction.clear_range(&start, &end);
+        transaction.commit().await.map(|_| ()).map_err(|error| call_error(*error))
+    }
 }
 
 impl Drop for LaneGuard {
@@ -99,9 +112,9 @@ pub(super) struct Token {
 
 impl LaneGuard {
     /// The token of the next attempt.
-    pub(super) fn next_token(&mut self, shared: &Shared) -> Token {
+    pub(super) fn next_token(&mut self, space: &KeySpace) -> Token {
         self.lane.attempts += 1;
-        let lane = [shared.space.tokens(), &self.store, &self.lane.number.to_be_bytes()].concat();
+        let lane = [space.tokens(), &self.store, &self.lane.number.to_be_bytes()].concat();
         Token { key: [&lane[..], &self.lane.attempts.to_be_bytes()].concat(), lane }
     }
 }
@@ -126,87 +139,72 @@ impl Token {
     pub(super) fn add_write_conflict(&self, transaction: &Transaction) -> FdbResult<()> {
         conflict_with(transaction, &self.key, ConflictRangeType::Write)
     }
+
+    /// Determines whether the attempt was applied; if not, it never will be. No
+    /// other answer is acceptable, so this continues until the cluster is available.
+    pub(super) async fn resolve_outcome(&self, cluster: &Cluster) -> Option<Stamp> {
+        let mut attempt = 1;
+        loop {
+            match self.find_or_fence(cluster).await {
+                Ok(outcome) => return outcome,
+                Err(error) => {
+                    tracing::warn!(%error, attempt, "failed to determine the outcome of a commit; will retry")
+                }
+            }
+            cluster.retries.wait(attempt).await;
+            attempt += 1;
+        }
+    }
+
+    async fn find_or_fence(&self, cluster: &Cluster) -> Result<Option<Stamp>> {
+        let transaction = cluster.begin()?;
+        cluster.read_version(&transaction).await?;
+        let found = with_timeout(transaction.get(&self.key, false)).await?.map_err(call_error)?;
+        if let Some(value) = found {
+            return Ok(value[..].try_into().ok().map(Stamp));
+        }
+        self.write_stamp(&transaction, FENCE_BYTES);
+        transaction.commit().await.map_err(|error| call_error(*error))?;
+        Ok(None)
+    }
 }
 
 fn conflict_with(transaction: &Transaction, key: &[u8], kind: ConflictRangeType) -> FdbResult<()> {
     transaction.add_conflict_range(key, &[key, &[0]].concat(), kind)
 }
 
-impl Shared {
-    /// Determines whether the attempt of a token was applied; if not, it never will be. No
-    /// other answer is acceptable, so this continues until the cluster is available.
-    pub(super) async fn resolve_outcome(&self, token: &Token) -> Option<Stamp> {
-        let mut attempt = 1;
-        loop {
-            match self.find_or_fence(token).await {
-                Ok(outcome) => return outcome,
-                Err(error) => {
-                    tracing::warn!(%error, attempt, "failed to determine the outcome of a commit; will retry")
-                }
-            }
-            self.retries.wait(attempt).await;
-            attempt += 1;
-        }
+/// Clears the tokens of stores that were not closed, and old ones of open stores, whose
+/// outcomes have long been known.
+pub(super) async fn clear_old(cluster: &Cluster) -> Result<()> {
+    let all = Range::prefix(cluster.space.tokens().to_vec());
+    let mut rest = Some(all);
+    while let Some(range) = rest {
+        rest = clear_old_page(cluster, range).await?;
     }
-
-    async fn find_or_fence(&self, token: &Token) -> Result<Option<Stamp>> {
-        let transaction = self.begin()?;
-        self.read_version(&transaction).await?;
-        let found = with_timeout(transaction.get(&token.key, false)).await?.map_err(call_error)?;
-        if let Some(value) = found {
-            return Ok(value[..].try_into().ok().map(Stamp));
-        }
-        token.write_stamp(&transaction, FENCE_BYTES);
-        transaction.commit().await.map_err(|error| call_error(*error))?;
-        Ok(None)
-    }
+    Ok(())
 }
 
-impl FdbStore {
-    /// Clears the tokens of stores that were not closed, and old ones of open stores, whose
-    /// outcomes have long been known.
-    pub(super) async fn clear_old_tokens(&self) -> Result<()> {
-        let all = Range::prefix(self.shared.space.tokens().to_vec());
-        let mut rest = Some(all);
-        while let Some(range) = rest {
-            rest = self.clear_old_tokens_page(range).await?;
+async fn clear_old_page(cluster: &Cluster, range: Range) -> Result<Option<Range>> {
+    let transaction = cluster.begin()?;
+    let now = cluster.read_version(&transaction).await?.unsigned_abs();
+    let option = RangeOption {
+        begin: KeySelector::first_greater_or_equal(&range.start[..]),
+        end: KeySelector::first_greater_or_equal(&range.end[..]),
+        limit: Some(TOKENS_PER_TRANSACTION),
+        ..RangeOption::default()
+    };
+    let rows = with_timeout(transaction.get_range(&option, 1, false)).await?.map_err(call_error)?;
+    let old = rows.iter().filter(|row| is_old(row.value(), Version(now)));
+    let cleared = old.map(|row| transaction.clear(row.key())).count();
+    if cleared > 0 {
+        // The commit fails if one of the tokens was rewritten meanwhile; the
+        // next store that opens tries again.
+        if let Err(error) = transaction.commit().await {
+            tracing::debug!(%error, "failed to clear old tokens");
         }
-        Ok(())
     }
-
-    async fn clear_old_tokens_page(&self, range: Range) -> Result<Option<Range>> {
-        let transaction = self.shared.begin()?;
-        let now = self.shared.read_version(&transaction).await?.unsigned_abs();
-        let option = RangeOption {
-            begin: KeySelector::first_greater_or_equal(&range.start[..]),
-            end: KeySelector::first_greater_or_equal(&range.end[..]),
-            limit: Some(TOKENS_PER_TRANSACTION),
-            ..RangeOption::default()
-        };
-        let rows = with_timeout(transaction.get_range(&option, 1, false)).await?.map_err(call_error)?;
-        let old = rows.iter().filter(|row| is_old(row.value(), Version(now)));
-        let cleared = old.map(|row| transaction.clear(row.key())).count();
-        if cleared > 0 {
-            // The commit fails if one of the tokens was rewritten meanwhile; the
-            // next store that opens tries again.
-            if let Err(error) = transaction.commit().await {
-                tracing::debug!(%error, "failed to clear old tokens");
-            }
-        }
-        let next = rows.last().filter(|_| rows.more());
-        Ok(next.map(|last| range.after(&last.key().to_vec().into())))
-    }
-
-    pub(super) async fn clear_own_tokens(&self) -> Result<()> {
-        let closed = self.lanes.acquire_all();
-        let _closed = closed.ok_or_else(|| Error::unavailable("commits are still in flight"))?;
-        let own = [self.shared.space.tokens(), &self.lanes.store].concat();
-        let Range { start, end } = Range::prefix(own);
-        let transaction = self.shared.begin()?;
-        self.shared.read_version(&transaction).await?;
-        transaction.clear_range(&start, &end);
-        transaction.commit().await.map(|_| ()).map_err(|error| call_error(*error))
-    }
+    let next = rows.last().filter(|_| rows.more());
+    Ok(next.map(|last| range.after(&last.key().to_vec().into())))
 }
 
 fn is_old(token: &[u8], now: Version) -> bool {

@@ -17,7 +17,7 @@ impl FdbStore {
         let stamp = stamp.await.expect("the commit has a stamp");
         for _ in 0..2 {
             assert_eq!(
-                self.shared.resolve_outcome(&token).await.map(|found| found.0.to_vec()),
+                token.resolve_outcome(&self.cluster).await.map(|found| found.0.to_vec()),
                 Some(stamp.to_vec())
             );
         }
@@ -28,7 +28,7 @@ impl FdbStore {
     pub async fn check_unapplied_commit_is_fenced(&self) {
         let (transaction, token) = self.prepare_commit().await;
         for _ in 0..2 {
-            assert_eq!(self.shared.resolve_outcome(&token).await, None);
+            assert_eq!(token.resolve_outcome(&self.cluster).await, None);
         }
         let late = transaction.commit().await.expect_err("the late commit conflicts with the token");
         assert!(late.is_retryable_not_committed(), "{late}");
@@ -50,10 +50,10 @@ impl FdbStore {
 
     /// A transaction with its writes and its token, not yet committed.
     async fn prepare_commit(&self) -> (foundationdb::Transaction, Token) {
-        let transaction = self.shared.begin().expect("a transaction can begin");
-        self.shared.read_version(&transaction).await.expect("the cluster gives a version");
-        transaction.set(&self.shared.space.key(KEY.as_bytes()), b"written");
-        let token = self.lanes.acquire().await.expect("a lane is free").next_token(&self.shared);
+        let transaction = self.cluster.begin().expect("a transaction can begin");
+        self.cluster.read_version(&transaction).await.expect("the cluster gives a version");
+        transaction.set(&self.cluster.space.key(KEY.as_bytes()), b"written");
+        let token = self.lanes.acquire().await.expect("a lane is free").next_token(&self.cluster.space);
         token.write(&transaction).expect("the token can be added");
         (transaction, token)
     }
@@ -68,8 +68,8 @@ impl FdbStore {
     }
 
     async fn count_tokens(&self) -> usize {
-        let Range { start, end } = Range::prefix(self.shared.space.tokens().to_vec());
-        let transaction = self.shared.begin().expect("a transaction can begin");
+        let Range { start, end } = Range::prefix(self.cluster.space.tokens().to_vec());
+        let transaction = self.cluster.begin().expect("a transaction can begin");
         let range = foundationdb::RangeOption::from((&start[..], &end[..]));
         transaction.get_range(&range, 1, true).await.expect("the tokens can be read").len()
     }
