@@ -6,10 +6,12 @@
 //! and swept later. Names of experiments and tags are unique within a project.
 
 mod note;
+mod note_rows;
 mod store;
 mod types;
 
-pub use note::{notes_clear, notes_count, notes_page, notes_range};
+pub use note::{notes_count, notes_page};
+pub use note_rows::{notes_clear, notes_range};
 pub(crate) use store::decode_counter;
 pub use store::{
     EntityError, entity_create, entity_delete, entity_find, entity_find_or_create, entity_get, entity_list,

@@ -7,6 +7,7 @@
 //! elsewhere, so that control writes and ingestion rarely conflict.
 
 mod edit;
+mod head;
 mod lifecycle;
 mod read;
 mod staged_producers;
@@ -14,9 +15,10 @@ mod staging;
 mod writing;
 
 pub use edit::RunEdit;
+pub use head::{Head, Tombstone, head_get, head_live};
 pub use lifecycle::{
-    ClearOutcome, Deletion, Head, Tombstone, blobs_deleted_put, dead_runs_list, head_get, head_live,
-    pending_delete_put, run_create, run_delete, sweep_step, tombstone_clear, tombstone_put, tombstones_list,
+    ClearOutcome, Deletion, blobs_deleted_put, dead_runs_list, pending_delete_put, run_create, run_delete,
+    sweep_step, tombstone_clear, tombstone_put, tombstones_list,
 };
 pub use read::{
     RunPage, document_get, documents_get, params_get, params_get_bytes, run_find, run_id_get, run_ids_get,

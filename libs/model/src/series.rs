@@ -16,6 +16,7 @@ mod series_rows;
 mod block;
 mod chunk;
 mod fold;
+mod fold_row;
 mod garbage;
 mod header;
 mod points;

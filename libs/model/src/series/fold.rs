@@ -12,11 +12,6 @@
 //! A replaced chunk is removed from the list immediately and from the store ten minutes later,
 //! so that readers can finish.
 //!
-//! Format of the fold row: the byte 1; the sequence number `end` as varint: blocks below it are
-//! being folded; then the byte 0 if none of their points are folded yet (a missing row means
-//! the same with `end` 0), or 1, a series number as varint, and a step as signed varint: all
-//! points below that series, and below that step of that series, are folded.
-//!
 //! This module deliberately has no thread. Folding is CPU-bound between its awaits, so run it
 //! off the async threads.
 
@@ -33,12 +28,11 @@ use matyan_store::{Batch, Error, Key, Result, Snapshot, Store, Transaction, Valu
 use self::fold_part::{FoldPart, PendingSeries};
 pub use self::policy::UnfoldedBlocks;
 use self::rewrite::SeriesRewrite;
+use super::fold_row::FoldRow;
 use super::series_rows::RunRef;
-use super::wire::{FormatError, Input, put_signed, put_varint};
-use crate::ids::SeriesNumber;
+use super::wire::FormatError;
 use crate::keys;
 
-const FORMAT: u8 = 1;
 /// Bytes of blocks that one fold takes. A longer backlog takes several folds.
 const FOLD_BYTES: usize = 16 << 20;
 /// Size at which a transaction ends, as the store counts. The last series may add as much
@@ -48,62 +42,6 @@ const TRANSACTION_BYTES: usize = 3 << 20;
 const TRANSACTION_POINTS: usize = 256 * 1024;
 /// Time for which a replaced chunk is kept for readers that have an older chunk list.
 const GARBAGE_US: i64 = 600 * 1_000_000;
-
-/// The position up to which a run is folded.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct FoldRow {
-    /// Blocks below this sequence number are being folded, or have been cleared.
-    pub(crate) end: u64,
-    /// Points of those blocks below this (series, step) are folded. `None` if no fold is in
-    /// progress.
-    pub(crate) position: Option<(u32, i64)>,
-}
-
-impl FoldRow {
-    fn encode(&self) -> Bytes {
-        let mut out = vec![FORMAT];
-        put_varint(&mut out, self.end);
-        match self.position {
-            None => out.push(0),
-            Some((series, step)) => {
-                out.push(1);
-                put_varint(&mut out, u64::from(series));
-                put_signed(&mut out, step);
-            }
-        }
-        out.into()
-    }
-
-    pub(crate) fn decode(value: Option<&Value>) -> Result<Self, FormatError> {
-        let Some(value) = value else { return Ok(Self::default()) };
-        let mut input = Input::with_format(value, FORMAT)?;
-        let end = input.varint()?;
-        let position = match input.byte()? {
-            0 => None,
-            1 => {
-                let series =
-                    u32::try_from(input.varint()?).map_err(|_| FormatError("series number over 32 bits"))?;
-                Some((series, input.signed()?))
-            }
-            _ => return Err(FormatError("unknown form of fold row")),
-        };
-        input.end()?;
-        Ok(Self { end, position })
-    }
-
-    /// The lowest step of a series in a block that is not folded yet; `None` if the whole
-    /// series is folded.
-    pub(crate) fn first_unfolded(&self, sequence: u64, series: SeriesNumber) -> Option<i64> {
-        match self.position {
-            Some((position, step)) if sequence < self.end => match series.0.cmp(&position) {
-                std::cmp::Ordering::Less => None,
-                std::cmp::Ordering::Equal => Some(step),
-                std::cmp::Ordering::Greater => Some(i64::MIN),
-            },
-            _ => Some(i64::MIN),
-        }
-    }
-}
 
 /// The row that exists while the run is live under its number, and its value for that time.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use matyan_store::{Error, Key, Range, Result, Scan, Snapshot};
 
 use super::chunk::{self, ChunkEntry};
-use super::fold::FoldRow;
+use super::fold_row::FoldRow;
 use super::header::FoldedSummary;
 use super::points::{Points, StepRange};
 use super::pyramid::{decode_page, page_number};
