@@ -4,6 +4,7 @@
 
 mod bucket;
 mod client;
+mod connection;
 mod delete;
 mod failure;
 mod multipart_upload;
@@ -15,6 +16,7 @@ use aws_sdk_s3::types::{BucketLocationConstraint, CreateBucketConfiguration};
 
 use crate::{Blobs, BucketCreation, Clock, Error, Result, bucket::BucketBlobs};
 use bucket::S3Bucket;
+use connection::BucketConnection;
 use failure::BucketLocation;
 
 /// Region whose buckets are created without a location constraint.
@@ -54,7 +56,8 @@ pub async fn open(settings: &Settings, clock: Clock) -> Result<Arc<dyn Blobs>> {
         |endpoint: &str| client::connect(settings, endpoint, settings.virtual_host, &credentials, &clock);
     let client = connect(&settings.endpoint);
     let signer = settings.public_endpoint.as_deref().map_or_else(|| client.clone(), connect);
-    let bucket = S3Bucket { client, signer, location: BucketLocation::new(settings), clock };
+    let connection = BucketConnection { client, location: BucketLocation::new(settings) };
+    let bucket = S3Bucket { connection, signer, clock };
     Ok(Arc::new(BucketBlobs::new(bucket, settings.lifetime)))
 }
 

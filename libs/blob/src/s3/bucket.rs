@@ -3,16 +3,14 @@
 use std::{ops::Range, time::Duration};
 
 use async_trait::async_trait;
-use aws_sdk_s3::{
-    Client, operation::get_object::builders::GetObjectFluentBuilder, presigning::PresigningConfig,
-    primitives::DateTime, types::Object,
-};
+use aws_sdk_s3::{Client, presigning::PresigningConfig, primitives::DateTime, types::Object};
 use bytes::Bytes;
 
 use super::{
     client::{self, system_time},
+    connection::BucketConnection,
     delete,
-    failure::{BucketLocation, refusal},
+    failure::refusal,
     multipart_upload::S3Upload,
     resumable_read::ResumableRead,
 };
@@ -21,29 +19,11 @@ use crate::{
     bucket::{Bucket, BucketPage, PartUpload, unavailable},
 };
 
-/// Clones share their connections.
-#[derive(Clone)]
 pub(super) struct S3Bucket {
-    pub(super) client: Client,
-    /// May use a different endpoint than `client` does.
+    pub(super) connection: BucketConnection,
+    /// May use a different endpoint than the connection does.
     pub(super) signer: Client,
-    pub(super) location: BucketLocation,
     pub(super) clock: Clock,
-}
-
-impl S3Bucket {
-    pub(super) fn get(&self, key: &BlobKey, range: Option<&Range<u64>>) -> GetObjectFluentBuilder {
-        let request = self.client.get_object().bucket(&self.location.bucket).key(key.as_str());
-        request.set_range(range.map(range_header))
-    }
-}
-
-fn range_header(Range { start, end }: &Range<u64>) -> String {
-    // Servers parse the end as a signed integer.
-    match i64::try_from(*end) {
-        Ok(end) => format!("bytes={start}-{}", end - 1),
-        Err(_) => format!("bytes={start}-"),
-    }
 }
 
 /// Truncated to seconds, the precision of some S3 responses.
@@ -83,19 +63,20 @@ impl Bucket for S3Bucket {
         let config = config.map_err(|error| Error::Setup {
             reason: format!("S3 signs no URL for that long: reduce S3_PRESIGN_EXPIRY: {error}"),
         })?;
-        let put = self.signer.put_object().bucket(&self.location.bucket).key(key.as_str());
+        let put = self.signer.put_object().bucket(&self.connection.location.bucket).key(key.as_str());
         let signed = put.presigned(config).await;
-        let signed = signed.map_err(|error| self.location.failure("signing an upload URL", error))?;
+        let signed =
+            signed.map_err(|error| self.connection.location.failure("signing an upload URL", error))?;
         Ok(PresignedUpload { url: signed.uri().to_owned(), headers: Vec::new(), expires: lifetime })
     }
 
     async fn get(&self, key: &BlobKey, range: Option<Range<u64>>) -> Result<Option<(BlobMeta, Content)>> {
-        let answer = match self.get(key, range.as_ref()).send().await {
+        let answer = match self.connection.get(key, range.as_ref()).send().await {
             Ok(answer) => answer,
             Err(error) if error.as_service_error().is_some_and(|error| error.is_no_such_key()) => {
                 return Ok(None);
             }
-            Err(error) => return Err(self.location.failure("reading a blob", error)),
+            Err(error) => return Err(self.connection.location.failure("reading a blob", error)),
         };
         let meta = BlobMeta {
             size: whole_size(answer.content_range(), answer.content_length())?,
@@ -105,13 +86,14 @@ impl Bucket for S3Bucket {
         // `ResumableRead` resumes by absolute offsets.
         let start = range.map_or(0, |range| range.start);
         let rest = start..start + length(answer.content_length())?;
-        let (bucket, key) = (self.clone(), key.clone());
+        let (bucket, key) = (self.connection.clone(), key.clone());
         let read = ResumableRead { bucket, key, version: answer.e_tag, body: answer.body, rest };
         Ok(Some((meta, read.content())))
     }
 
     async fn head(&self, key: &BlobKey) -> Result<Option<BlobMeta>> {
-        let head = self.client.head_object().bucket(&self.location.bucket).key(key.as_str());
+        let head =
+            self.connection.client.head_object().bucket(&self.connection.location.bucket).key(key.as_str());
         match head.send().await {
             Ok(answer) => Ok(Some(BlobMeta {
                 size: length(answer.content_length())?,
@@ -120,32 +102,39 @@ impl Bucket for S3Bucket {
             })),
             // A HEAD response has no body, so a missing bucket looks the same as a missing blob.
             Err(error) if refusal(&error).is_some_and(|refusal| refusal.status == 404) => Ok(None),
-            Err(error) => Err(self.location.failure("describing a blob", error)),
+            Err(error) => Err(self.connection.location.failure("describing a blob", error)),
         }
     }
 
     async fn put(&self, key: &BlobKey, content_type: &str, content: Bytes) -> Result<()> {
-        let put = self.client.put_object().bucket(&self.location.bucket).key(key.as_str());
+        let put =
+            self.connection.client.put_object().bucket(&self.connection.location.bucket).key(key.as_str());
         let sending = client::with_content_timeout(content.len());
         let put = put.set_content_type(non_empty(content_type)).body(content.into());
         let put = put.customize().config_override(sending).send().await;
-        put.map(drop).map_err(|error| self.location.failure("writing a blob", error))
+        put.map(drop).map_err(|error| self.connection.location.failure("writing a blob", error))
     }
 
     async fn put_parts(&self, key: &BlobKey, content_type: &str) -> Result<Box<dyn PartUpload>> {
-        let create = self.client.create_multipart_upload().bucket(&self.location.bucket).key(key.as_str());
+        let create = self
+            .connection
+            .client
+            .create_multipart_upload()
+            .bucket(&self.connection.location.bucket)
+            .key(key.as_str());
         let created = create.set_content_type(non_empty(content_type)).send().await;
-        let created = created.map_err(|error| self.location.failure("starting an upload", error))?;
+        let created =
+            created.map_err(|error| self.connection.location.failure("starting an upload", error))?;
         let id = created
             .upload_id
             .ok_or_else(|| Error::unavailable("starting an upload failed: the response has no upload id"))?;
-        Ok(Box::new(S3Upload::new(self.clone(), key.clone(), id)))
+        Ok(Box::new(S3Upload::new(self.connection.clone(), key.clone(), id)))
     }
 
     async fn delete(&self, keys: &[BlobKey]) -> Vec<(BlobKey, Error)> {
         let mut left = Vec::new();
         for page in keys.chunks(MAX_PAGE) {
-            left.extend(delete::delete(self, page).await);
+            left.extend(delete::delete(&self.connection, page).await);
         }
         left
     }
@@ -153,11 +142,15 @@ impl Bucket for S3Bucket {
     async fn list(&self, folder: &str, after: Option<&BlobKey>) -> Result<BucketPage> {
         let (mut page, mut token) = (BucketPage::default(), None);
         loop {
-            let list =
-                self.client.list_objects_v2().bucket(&self.location.bucket).set_prefix(non_empty(folder));
+            let list = self
+                .connection
+                .client
+                .list_objects_v2()
+                .bucket(&self.connection.location.bucket)
+                .set_prefix(non_empty(folder));
             let list = list.set_start_after(after.map(|key| key.as_str().to_owned()));
             let answer = list.set_continuation_token(token).send().await;
-            let answer = answer.map_err(|error| self.location.failure("listing blobs", error))?;
+            let answer = answer.map_err(|error| self.connection.location.failure("listing blobs", error))?;
             for object in answer.contents() {
                 match listed(object) {
                     Ok((key, listed)) if after.is_none_or(|after| key > *after) => {

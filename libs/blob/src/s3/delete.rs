@@ -10,13 +10,13 @@ use aws_sdk_s3::{
 use base64::{Engine, engine::general_purpose::STANDARD};
 use md5::{Digest, Md5};
 
-use super::{bucket::S3Bucket, client, failure::Refusal};
+use super::{client, connection::BucketConnection, failure::Refusal};
 use crate::{BlobKey, Error};
 
 const DOING: &str = "deleting";
 
 /// Returns each key that still exists, with the reason.
-pub(super) async fn delete(bucket: &S3Bucket, keys: &[BlobKey]) -> Vec<(BlobKey, Error)> {
+pub(super) async fn delete(bucket: &BucketConnection, keys: &[BlobKey]) -> Vec<(BlobKey, Error)> {
     let object = |key: &BlobKey| ObjectIdentifier::builder().key(key.as_str()).build();
     let objects: Result<_, _> = keys.iter().map(object).collect();
     let delete = Delete::builder().set_objects(Some(objects.expect("every object has a key")));

@@ -6,7 +6,7 @@ use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart};
 use bytes::Bytes;
 use tokio::task::JoinSet;
 
-use super::{bucket::S3Bucket, client, failure::refusal};
+use super::{client, connection::BucketConnection, failure::refusal};
 use crate::{
     BlobKey, Error, Result,
     bucket::{ATTEMPTS, CONCURRENT_PARTS, PartUpload},
@@ -15,7 +15,7 @@ use crate::{
 const DISCARDING: &str = "discarding an upload";
 
 pub(super) struct S3Upload {
-    bucket: S3Bucket,
+    bucket: BucketConnection,
     key: BlobKey,
     id: String,
     in_flight: JoinSet<Result<CompletedPart>>,
@@ -25,7 +25,7 @@ pub(super) struct S3Upload {
 }
 
 impl S3Upload {
-    pub(super) fn new(bucket: S3Bucket, key: BlobKey, id: String) -> Self {
+    pub(super) fn new(bucket: BucketConnection, key: BlobKey, id: String) -> Self {
         Self { bucket, key, id, in_flight: JoinSet::new(), done: Vec::new(), count: 0 }
     }
 

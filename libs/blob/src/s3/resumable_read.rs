@@ -7,7 +7,7 @@ use aws_sdk_s3::primitives::ByteStream;
 use bytes::Bytes;
 use futures::{StreamExt, stream};
 
-use super::bucket::S3Bucket;
+use super::connection::BucketConnection;
 use crate::{
     BlobKey, Content, Error, Result,
     bucket::{ATTEMPTS, unavailable},
@@ -16,7 +16,7 @@ use crate::{
 const DOING: &str = "reading a blob";
 
 pub(super) struct ResumableRead {
-    pub(super) bucket: S3Bucket,
+    pub(super) bucket: BucketConnection,
     pub(super) key: BlobKey,
     /// ETag of the version being read. Without one, a broken read is not resumed.
     pub(super) version: Option<String>,

@@ -129,7 +129,8 @@ impl ProvideCredentials for SingleSignOn {
 fn bucket_with(credentials: impl ProvideCredentials + 'static) -> S3Bucket {
     let (settings, credentials) = (settings(), SharedCredentialsProvider::new(credentials));
     let client = client::connect(&settings, &settings.endpoint, false, &credentials, &clock());
-    S3Bucket { signer: client.clone(), client, location: BucketLocation::new(&settings), clock: clock() }
+    let connection = BucketConnection { client: client.clone(), location: BucketLocation::new(&settings) };
+    S3Bucket { connection, signer: client, clock: clock() }
 }
 
 #[tokio::test]
