@@ -14,7 +14,7 @@ use matyan_value::Value;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339, macros::format_description};
 
 use super::{
-    CHECKSUMS, ENTITIES, Error, Fields, JsonObject, LOST, MANIFEST, PARTS, PROJECT, RUNS, Result, TOMBSTONES,
+    ENTITIES, Error, Fields, JsonObject, LOST, MANIFEST, PARTS, PROJECT, RUNS, Result, TOMBSTONES,
     UNFINISHED, VERSION,
     checksums::{self, Checksums},
     durable, entities, file_error,

@@ -3,7 +3,7 @@
 
 use matyan_proto::backup::v1::piece::Content;
 
-use super::super::reader;
+use super::super::{CHECKSUMS, reader};
 use super::*;
 
 fn origin() -> BackupOrigin {
