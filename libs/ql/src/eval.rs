@@ -238,6 +238,7 @@ impl<'a> Machine<'a> {
             Node::Not(operand) => Ok(Value::Bool(!self.eval(environment, operand)?.truth())),
             Node::Compare(compare) => self.comparison(environment, compare),
             Node::Property(property) => Ok(view::property_of(self.candidate.run, *property)),
+            Node::Tags => Ok(Value::Tags(self.candidate.run)),
             Node::Param(lookup) => lookup::param(self, lookup),
             Node::SequenceField(field) => lookup::sequence_field(self, *field),
             Node::MethodCall(call) => self.method_call(environment, call),
@@ -267,7 +268,6 @@ impl<'a> Machine<'a> {
             }
             Node::Metric(metric) => lookup::metric(self, environment, metric),
             Node::Run => Ok(Value::Run(self.candidate.run)),
-            Node::Tags => Ok(Value::Tags(self.candidate.run)),
             Node::Metrics => Ok(Value::Metrics(self.candidate.run)),
             Node::Sequence => self.candidate.sequence.map(Value::Sequence).ok_or(Exception::NameError.into()),
             Node::Builtin(builtin) => attribute::builtin(*builtin),

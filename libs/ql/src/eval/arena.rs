@@ -28,11 +28,13 @@ impl<'a> Arena<'a> {
     }
 
     /// Takes steps from the budget.
+    #[inline]
     pub(super) fn spend(&self, steps: u64) -> Result<()> {
         self.budget.spend(steps)
     }
 
     /// Takes the steps for processing this many bytes.
+    #[inline]
     pub(super) fn spend_bytes(&self, bytes: usize) -> Result<()> {
         self.spend(bytes as u64 / 64)
     }

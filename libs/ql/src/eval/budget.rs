@@ -21,6 +21,7 @@ impl StepBudget {
     }
 
     /// Takes steps from the budget.
+    #[inline]
     pub(super) fn spend(&self, steps: u64) -> Result<()> {
         match self.left.get().checked_sub(steps) {
             Some(left) => {

@@ -19,12 +19,14 @@ impl<'a> Candidate<'a> {
     }
 
     /// Returns the list or object that this lookup has already built.
+    #[inline]
     pub(super) fn built_container(&self, lookup: &'a Lookup) -> Option<Value<'a>> {
         let containers = self.containers.borrow();
         containers.iter().find(|(known, _)| std::ptr::eq(*known, lookup)).map(|(_, value)| *value)
     }
 
     /// Keeps the value of a lookup if it is a list or an object.
+    #[inline]
     pub(super) fn keep_container(&self, lookup: &'a Lookup, value: Value<'a>) {
         if let Value::List(_) | Value::Object(_) = value {
             self.containers.borrow_mut().push((lookup, value));

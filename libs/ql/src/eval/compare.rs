@@ -49,6 +49,7 @@ fn hash_float(value: f64) -> u64 {
     }
 }
 
+#[inline]
 pub(super) fn equal<'a>(arena: &Arena<'a>, left: Value<'a>, right: Value<'a>) -> Result<bool> {
     match (left, right) {
         (Value::Text(left), Value::Text(right)) => equal_bytes(arena, left.as_bytes(), right.as_bytes()),

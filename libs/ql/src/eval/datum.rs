@@ -12,6 +12,7 @@ use crate::value::Value;
 use crate::view::Datum;
 
 /// Converts a stored value.
+#[inline]
 pub(super) fn to_value<'a>(arena: &Arena<'a>, datum: Datum<'a>) -> Result<Value<'a>> {
     Ok(match datum {
         Datum::None => Value::None,

@@ -58,29 +58,17 @@ pub(super) fn call_math<'a>(
         }
         (MathFunction::Fsum, [items]) => exact_sum(machine, *items),
         (MathFunction::Dist, [p, q]) => {
-            let (p, q) = (machine.collect(*p)?, machine.collect(*q)?);
-            if p.len() != q.len() {
-                return Err(Exception::ValueError.into());
-            }
             let mut length = 0.0_f64;
-            for (p, q) in p.iter().zip(&q) {
-                length = length.hypot(real(*p)? - real(*q)?);
+            for (p, q) in collected_pairs(machine, *p, *q)? {
+                length = length.hypot(real(p)? - real(q)?);
             }
             Ok(Value::Float(length))
         }
         (MathFunction::SumProd, [p, q]) => {
-            let (p, q) = (machine.collect(*p)?, machine.collect(*q)?);
-            if p.len() != q.len() {
-                return Err(Exception::ValueError.into());
-            }
             let mut total = Value::Int(0);
-            for (p, q) in p.iter().zip(&q) {
-                total = arithmetic::binary(
-                    &machine.arena,
-                    Operator::Add,
-                    total,
-                    arithmetic::binary(&machine.arena, Operator::Multiply, *p, *q)?,
-                )?;
+            for (p, q) in collected_pairs(machine, *p, *q)? {
+                let product = arithmetic::binary(&machine.arena, Operator::Multiply, p, q)?;
+                total = arithmetic::binary(&machine.arena, Operator::Add, total, product)?;
             }
             Ok(total)
         }
@@ -102,6 +90,19 @@ pub(super) fn call_math<'a>(
         (function, [value]) => unary_function(function, real(*value)?).map(Value::Float),
         (function, [a, b]) => binary_function(function, *a, *b).map(Value::Float),
         _ => Err(Exception::TypeError.into()),
+    }
+}
+
+/// Collects two iterables, which must have the same length.
+fn collected_pairs<'a>(
+    machine: &Machine<'a>,
+    left: Value<'a>,
+    right: Value<'a>,
+) -> Result<impl Iterator<Item = (Value<'a>, Value<'a>)> + use<'a>> {
+    let (left, right) = (machine.collect(left)?, machine.collect(right)?);
+    match left.len() == right.len() {
+        true => Ok(left.into_iter().zip(right)),
+        false => Err(Exception::ValueError.into()),
     }
 }
 

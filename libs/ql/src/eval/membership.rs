@@ -9,6 +9,7 @@ use crate::value::Value;
 use crate::value::table::TableEntry;
 use crate::view::KeyPath;
 
+#[inline]
 pub(super) fn compare<'a>(
     machine: &Machine<'a>,
     operator: Comparison,

@@ -25,7 +25,7 @@ pub(super) struct Clock {
 
 impl Clock {
     /// `datetime(year, month, day, …)` in the caller's time zone.
-    pub(super) fn make_time<'a>(&self, arguments: Arguments<'a>) -> Result<Value<'a>> {
+    pub(super) fn make_time<'a>(self, arguments: Arguments<'a>) -> Result<Value<'a>> {
         const NAMES: [&str; 9] =
             ["year", "month", "day", "hour", "minute", "second", "microsecond", "tzinfo", "fold"];
         let parts = bind_arguments(arguments, NAMES, 3)?;
@@ -42,11 +42,11 @@ impl Clock {
     }
 
     /// Converts a local time; UTC is local time plus the offset.
-    fn local_time<'a>(&self, local: PrimitiveDateTime) -> Result<Value<'a>> {
+    fn local_time<'a>(self, local: PrimitiveDateTime) -> Result<Value<'a>> {
         shifted(local, i64::from(self.offset_minutes))
     }
 
-    fn to_local(&self, seconds: f64) -> Result<PrimitiveDateTime> {
+    fn to_local(self, seconds: f64) -> Result<PrimitiveDateTime> {
         let microseconds = (seconds * MICROSECONDS).round_ties_even();
         if !microseconds.is_finite() {
             return Err(Exception::ValueError.into());
@@ -60,7 +60,7 @@ impl Clock {
     }
 
     pub(super) fn time_function<'a>(
-        &self,
+        self,
         function: TimeFunction,
         arguments: Arguments<'a>,
     ) -> Result<Value<'a>> {
@@ -83,14 +83,14 @@ impl Clock {
     }
 
     /// Parses ISO 8601: a date with an optional time and an optional UTC offset.
-    fn parse_iso<'a>(&self, text: &str) -> Result<Value<'a>> {
+    fn parse_iso<'a>(self, text: &str) -> Result<Value<'a>> {
         match parse_iso(text).ok_or(Exception::ValueError)? {
             (local, None) => self.local_time(local),
             (local, Some(offset)) => shifted(local, -offset),
         }
     }
 
-    pub(super) fn time_field<'a>(&self, seconds: f64, member: Member) -> Result<Option<Value<'a>>> {
+    pub(super) fn time_field<'a>(self, seconds: f64, member: Member) -> Result<Option<Value<'a>>> {
         let number = match member {
             Member::Year => i64::from(self.to_local(seconds)?.year()),
             Member::Month => i64::from(u8::from(self.to_local(seconds)?.month())),
@@ -107,7 +107,7 @@ impl Clock {
     }
 
     pub(super) fn time_method<'a>(
-        &self,
+        self,
         arena: &Arena<'a>,
         seconds: f64,
         member: Member,
@@ -141,7 +141,7 @@ impl Clock {
         }
     }
 
-    fn replace_time<'a>(&self, seconds: f64, arguments: Arguments<'a>) -> Result<Value<'a>> {
+    fn replace_time<'a>(self, seconds: f64, arguments: Arguments<'a>) -> Result<Value<'a>> {
         const NAMES: [&str; 7] = ["year", "month", "day", "hour", "minute", "second", "microsecond"];
         let local = self.to_local(seconds)?;
         let mut parts = [
@@ -161,7 +161,7 @@ impl Clock {
         self.local_time(civil(parts).ok_or(Exception::ValueError)?)
     }
 
-    pub(super) fn strftime(&self, arena: &Arena<'_>, seconds: f64, format: &str) -> Result<String> {
+    pub(super) fn strftime(self, arena: &Arena<'_>, seconds: f64, format: &str) -> Result<String> {
         arena.spend_bytes(format.len())?;
         let local = self.to_local(seconds)?;
         let mut text = String::new();

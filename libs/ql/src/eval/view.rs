@@ -6,6 +6,7 @@ use crate::names::{Property, SequenceField};
 use crate::value::Value;
 use crate::view::{KeyPath, RunView, SequenceView};
 
+#[inline]
 pub(super) fn property_of<'a>(run: &'a dyn RunView, property: Property) -> Value<'a> {
     let text = |text: Option<&'a str>| text.map_or(Value::None, Value::Text);
     match property {

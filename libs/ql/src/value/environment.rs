@@ -28,10 +28,12 @@ impl<'a> Environment<'a> {
     }
 
     /// Returns a variable of the scope that is this many scopes further out.
+    #[inline]
     pub(crate) fn variable(self, hops: u16, slot: u16) -> &'a Variable<'a> {
         &self.scope(hops).variables[usize::from(slot)]
     }
 
+    #[inline]
     fn scope(self, hops: u16) -> &'a Scope<'a> {
         const BOUND: &str = "the scope of a bound name has an environment";
         let mut scope = self.0.expect(BOUND);
