@@ -9,14 +9,21 @@ use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 use matyan_proto::common::v1::Code as ProductCode;
-use serde_json::{Value, json};
+use schemars::JsonSchema;
+use serde::Serialize;
 use tonic::{Code, Status};
 use tonic_types::{ErrorInfo, StatusExt};
 
 /// Message for a body that is not JSON.
 pub(crate) const INVALID_JSON: &str = "JSON decode error";
 
+/// Name of query errors in the UIs.
+const SYNTAX_ERROR: &str = "SyntaxError";
+
 const DOMAIN: &str = "matyan";
+
+/// The outcome of a call.
+pub(crate) type ApiResult<T> = Result<T, ApiError>;
 
 /// An unsuccessful response.
 #[derive(Clone, Debug, PartialEq)]
@@ -30,7 +37,7 @@ pub(crate) struct ApiError {
 #[derive(Clone, Debug, Default, PartialEq)]
 struct ErrorExtras {
     /// Value of `detail`, instead of the message.
-    detail: Option<Value>,
+    detail: Option<ErrorDetail>,
     /// Value of the top-level `message`, instead of the message.
     title: Option<&'static str>,
     /// Methods that the path supports.
@@ -74,13 +81,62 @@ impl ApiError {
 
     /// Like `validation`, with `detail` as a list, for compatibility with the old gateway.
     pub(crate) fn validation_list(problems: &[Problem]) -> Self {
-        let entry = |problem: &Problem| {
-            let location: Vec<&str> = problem.field.split('.').collect();
-            json!({"type": "value_error", "loc": location, "msg": problem.message})
-        };
-        let detail = problems.iter().map(entry).collect();
+        let detail = ErrorDetail::Problems(problems.iter().map(ProblemDetail::from).collect());
         Self::validation(problems).with_extras(ErrorExtras { detail: Some(detail), ..Default::default() })
     }
+}
+
+/// The body of an unsuccessful response.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Error")]
+pub(crate) struct ErrorBody<'a> {
+    error: ErrorSummary<'a>,
+    detail: ErrorDetail,
+    message: &'a str,
+}
+
+#[derive(Serialize, JsonSchema)]
+struct ErrorSummary<'a> {
+    code: &'static str,
+    message: &'a str,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+#[serde(untagged)]
+enum ErrorDetail {
+    /// The message again.
+    Message(String),
+    /// The problems of a request, as the old gateway reported them.
+    Problems(Vec<ProblemDetail>),
+    QuerySyntax(SyntaxErrorDetail),
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+struct ProblemDetail {
+    r#type: &'static str,
+    /// The path of the field.
+    loc: Vec<String>,
+    msg: String,
+}
+
+impl From<&Problem> for ProblemDetail {
+    fn from(problem: &Problem) -> Self {
+        let loc = problem.field.split('.').map(str::to_owned).collect();
+        ProblemDetail { r#type: "value_error", loc, msg: problem.message.clone() }
+    }
+}
+
+/// The position of an error in a query, so that an editor can underline it.
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+struct SyntaxErrorDetail {
+    name: &'static str,
+    statement: Option<String>,
+    line: Option<u64>,
+    offset: Option<u64>,
+    end_offset: Option<u64>,
+    column: Option<u64>,
+    end_column: Option<u64>,
+    expected: Option<String>,
 }
 
 /// A problem with one field of a request.
@@ -114,12 +170,14 @@ impl IntoResponse for ApiError {
             _ => "error",
         };
         let extra = self.extra.map(|extra| *extra).unwrap_or_default();
-        let body = json!({
-            "error": {"code": code, "message": self.message},
-            "detail": extra.detail.unwrap_or_else(|| Value::from(self.message.as_str())),
-            "message": extra.title.unwrap_or(&self.message),
-        });
-        let mut response = Response::new(Body::from(body.to_string()));
+        let detail = extra.detail.unwrap_or_else(|| ErrorDetail::Message(self.message.clone()));
+        let body = ErrorBody {
+            error: ErrorSummary { code, message: &self.message },
+            detail,
+            message: extra.title.unwrap_or(&self.message),
+        };
+        let body = serde_json::to_string(&body).expect("map keys are text");
+        let mut response = Response::new(Body::from(body));
         *response.status_mut() = self.status;
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         if let Some(allow) = extra.allow {
@@ -180,7 +238,7 @@ impl From<Status> for ApiError {
                 _ => Self::new(http, status.message()),
             },
             _ if code == Some(ProductCode::InvalidQuery) => syntax_error(http, status.message(), get),
-            // Generated servers answer calls of unknown methods with an empty
+            // Generated servers reject calls of unknown methods with an empty
             // message.
             _ if status.message().is_empty() => Self::new(http, http.canonical_reason().unwrap_or_default()),
             _ => Self::new(http, status.message()),
@@ -195,7 +253,7 @@ impl ApiError {
     pub(crate) fn for_query(status: Status, query: &str) -> Self {
         let mut error = Self::from(status);
         let detail = error.extra.as_mut().and_then(|extra| extra.detail.as_mut());
-        if let Some(Value::String(statement)) = detail.and_then(|detail| detail.get_mut("statement"))
+        if let Some(ErrorDetail::QuerySyntax(SyntaxErrorDetail { statement: Some(statement), .. })) = detail
             && let Some(beginning) = statement.strip_suffix('…')
             && let Some(at) = query.find(beginning)
         {
@@ -205,20 +263,19 @@ impl ApiError {
     }
 }
 
-/// Includes the error's position, so that an editor can underline it.
 fn syntax_error<'a>(http: StatusCode, message: &str, get: impl Fn(&str) -> Option<&'a str>) -> ApiError {
     let number = |key: &str| get(key).and_then(|text| text.parse::<u64>().ok());
-    let detail = json!({
-        "name": "SyntaxError",
-        "statement": get("statement"),
-        "line": number("line"),
-        "offset": number("offset"),
-        "end_offset": number("end_offset"),
-        "column": number("column"),
-        "end_column": number("end_column"),
-        "expected": get("expected"),
+    let detail = ErrorDetail::QuerySyntax(SyntaxErrorDetail {
+        name: SYNTAX_ERROR,
+        statement: get("statement").map(str::to_owned),
+        line: number("line"),
+        offset: number("offset"),
+        end_offset: number("end_offset"),
+        column: number("column"),
+        end_column: number("end_column"),
+        expected: get("expected").map(str::to_owned),
     });
-    let extra = ErrorExtras { detail: Some(detail), title: Some("SyntaxError"), allow: None };
+    let extra = ErrorExtras { detail: Some(detail), title: Some(SYNTAX_ERROR), allow: None };
     ApiError::new(http, format!("Invalid query syntax: {message}")).with_extras(extra)
 }
 
@@ -248,6 +305,7 @@ fn http_status(code: Code) -> u16 {
 mod tests {
     use std::collections::HashMap;
 
+    use serde_json::{Value, json};
     use tonic_types::ErrorDetails;
 
     use super::*;

@@ -1,20 +1,24 @@
 //! REST: a projection of the gRPC API for the Python client, the browser UI, and curl.
-//! A single table of operations defines the routes, the validation of parameters and bodies,
-//! and the OpenAPI description. The handlers are in one file per section of the API contract;
-//! each of them decodes, makes one call, and encodes.
+//! A single table of operations defines the routes and the OpenAPI description. The handlers are
+//! in one file per section of the API contract; each of them makes one call. The types that a
+//! handler takes and returns define the parameters, the bodies, their validation, and their
+//! description.
 
+mod answer;
+mod apps;
 mod artifacts;
-pub(crate) mod call;
+mod call;
 mod dashboards;
 mod experiments;
 pub(crate) mod ingest;
+mod input_schema;
 mod json_list;
 mod metric_batch;
 mod notes;
 mod openapi;
+mod operation;
 mod project;
-mod request_schema;
-mod response_schema;
+mod reports;
 mod runs_control;
 mod runs_info;
 mod runs_logs;
@@ -26,9 +30,9 @@ mod stream_response;
 mod system;
 pub(crate) mod table;
 mod tags;
-pub(crate) mod values;
+mod values;
 
-use table::Operation;
+use operation::Operation;
 
 use crate::services::Services;
 
@@ -56,8 +60,27 @@ fn query_operations() -> impl Iterator<Item = Operation> {
         notes::operations(),
         experiments::operations(),
         tags::operations(),
+        apps::operations(),
         dashboards::operations(),
+        reports::operations(),
         project::operations(),
     ];
     sections.into_iter().flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn segments_of_a_path_are_parameters() {
+        let operations = query_operations().chain(ingest::operations()).chain(system::operations());
+        for operation in operations {
+            let parameters = &operation.inputs.parameters;
+            for segment in operation.path.split('/').filter_map(|it| it.strip_prefix('{')) {
+                let name = segment.trim_start_matches('*').trim_end_matches('}');
+                assert!(parameters.is_required(name), "{} has no parameter `{name}`", operation.path);
+            }
+        }
+    }
 }

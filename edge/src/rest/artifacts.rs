@@ -1,51 +1,70 @@
 //! Artifacts of a run: a single one, or all as an archive. Bytes are passed through as they
 //! arrive.
 
-use std::io;
-use std::sync::Arc;
-
 use axum::body::Body;
 use axum::response::Response;
 use bytes::Bytes;
 use futures::{StreamExt, stream};
-use http::{HeaderName, HeaderValue, Method, header};
+use http::{HeaderName, HeaderValue, header};
 use matyan_proto::artifacts::v1::get_response::Message;
 use matyan_proto::artifacts::v1::{Artifact, GetRequest, ZipRequest};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use schemars::JsonSchema;
+use serde::Deserialize;
+use std::io;
 use tonic::{Status, Streaming};
 
+use super::answer::Answer;
 use super::call::Call;
-use super::table::{Answer, Operation, Output, Parameter, ParameterKind};
-use crate::error::ApiError;
-use crate::services::Services;
+use super::operation::Operation;
+use super::shared::Id;
+use crate::error::{ApiError, ApiResult};
 
 /// Characters that are not escaped in an extended header value.
 const EXTENDED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 pub(crate) fn operations() -> Vec<Operation> {
     vec![
-        Operation::new(
-            Method::GET,
-            "/runs/{id}/artifacts/download",
-            "Download one artifact",
-            |services, call| Box::pin(download(services, call)),
-        )
-        .output(Output::File)
-        .query(&[Parameter::required("path", ParameterKind::Text)]),
-        Operation::new(
-            Method::GET,
+        Operation::get("/runs/{id}/artifacts/download", "Download one artifact", download),
+        Operation::get(
             "/runs/{id}/artifacts/download-all",
             "Download all artifacts of a run as a ZIP archive",
-            |services, call| Box::pin(download_all(services, call)),
-        )
-        .output(Output::Zip),
+            download_all,
+        ),
     ]
 }
 
-async fn download(services: Arc<Services>, call: Call) -> Answer {
-    let path = call.text("path").unwrap_or_default().to_owned();
-    let request = GetRequest { run_id: call.path("id"), path, ..Default::default() };
-    let mut messages = services.backend().artifacts().get(request).await?.into_inner();
+#[derive(Deserialize, JsonSchema)]
+struct ArtifactPath {
+    id: String,
+    path: String,
+}
+
+/// A file of any type.
+struct FileDownload(Response);
+
+impl Answer for FileDownload {
+    const MEDIA_TYPE: &str = "*/*";
+
+    fn into_response(self) -> Response {
+        self.0
+    }
+}
+
+struct ZipDownload(Response);
+
+impl Answer for ZipDownload {
+    const MEDIA_TYPE: &str = "application/zip";
+
+    fn into_response(self) -> Response {
+        self.0
+    }
+}
+
+async fn download(call: Call<ArtifactPath>) -> ApiResult<FileDownload> {
+    let ArtifactPath { id: run_id, path } = call.parameters;
+    let request = GetRequest { run_id, path, ..Default::default() };
+    let mut messages = call.services.backend().artifacts().get(request).await?.into_inner();
     let Some(Message::Artifact(artifact)) = messages.message().await?.and_then(|it| it.message) else {
         tracing::error!("first message of an artifact has no description");
         return Err(ApiError::new(http::StatusCode::INTERNAL_SERVER_ERROR, "Internal server error"));
@@ -61,7 +80,7 @@ async fn download(services: Arc<Services>, call: Call) -> Answer {
     if let Some(size) = artifact.size {
         set(header::CONTENT_LENGTH, size.into());
     }
-    Ok(response)
+    Ok(FileDownload(response))
 }
 
 fn content_type(artifact: &Artifact) -> HeaderValue {
@@ -91,19 +110,19 @@ fn attachment(name: &str) -> HeaderValue {
         .expect("the header is plain ASCII")
 }
 
-async fn download_all(services: Arc<Services>, call: Call) -> Answer {
-    let run_id = call.path("id");
+async fn download_all(call: Call<Id>) -> ApiResult<ZipDownload> {
+    let run_id = call.parameters.id;
     let request = ZipRequest { run_id: run_id.clone() };
-    let mut messages = services.backend().artifacts().zip(request).await?.into_inner();
+    let mut messages = call.services.backend().artifacts().zip(request).await?.into_inner();
     // The first message is awaited before the status line, so that an unknown run is a 404.
     let first = messages.message().await?.map(|it| it.chunk).unwrap_or_default();
     let first = stream::iter([Ok::<_, io::Error>(first)]);
     let body = Body::from_stream(first.chain(pieces(messages, |it| it.chunk)));
     let mut response = Response::new(body);
     let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/zip"));
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(ZipDownload::MEDIA_TYPE));
     headers.insert(header::CONTENT_DISPOSITION, attachment(&format!("{run_id}-artifacts.zip")));
-    Ok(response)
+    Ok(ZipDownload(response))
 }
 
 fn chunks<M: Send + 'static>(messages: Streaming<M>, chunk: fn(M) -> Bytes) -> Body {

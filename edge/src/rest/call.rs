@@ -1,11 +1,10 @@
-//! One REST call after validation: path, parameters, body, and the caller's time zone, in
-//! normalized form.
-//! A handler can only read what its operation declares; reading anything else is a bug.
+//! One REST call after validation: its parameters and body as the types that the handler takes.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Json;
 use axum::body::Body;
 use axum::extract::{FromRequestParts, RawPathParams};
 use bytes::{Bytes, BytesMut};
@@ -14,13 +13,15 @@ use http::request::Parts;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use matyan_proto::limits::BATCH_BYTES;
 use percent_encoding::percent_decode_str;
-use serde_json::Value;
-use serde_json::value::RawValue;
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
 use tokio::time::timeout;
 
-use super::request_schema::{parse_bool, parse_int};
-use super::table::{Input, Operation, ParameterKind};
-use crate::error::{ApiError, INVALID_JSON, Problem};
+use super::input_schema::InputSchema;
+use crate::error::{ApiError, ApiResult, INVALID_JSON, Problem};
+use crate::services::Services;
 
 /// Maximum size of a JSON body. The largest legitimate body is an app's state of 1 MiB; a batch
 /// of 10,000 series is smaller.
@@ -34,6 +35,7 @@ const BODY_VALUES: usize = 1_000_000;
 /// may produce a file while sending it.
 const BODY_IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// The only parameter that is a header.
 pub(crate) const TIMEZONE: &str = "x-timezone-offset";
 
 /// Family of the client. Both families share the routes, but get different responses in some
@@ -46,191 +48,191 @@ pub(crate) enum Dialect {
     Aim,
 }
 
-pub(crate) struct Call {
+/// The argument of a handler. `P` has a member for each parameter of the path and the query, and
+/// may include `TimeZone`; `B` is the body.
+pub(crate) struct Call<P = NoParameters, B = ()> {
+    pub(crate) services: Arc<Services>,
     pub(crate) dialect: Dialect,
-    pub(crate) parts: Parts,
-    /// The JSON body in normalized form; null if the operation takes none.
-    pub(crate) json: Value,
-    /// The JSON body as received.
-    body: Bytes,
-    /// The body as a stream, if the operation takes it that way. The lock only makes the
-    /// type `Sync`; it is never contended.
-    raw: Mutex<Body>,
-    path: HashMap<String, String>,
-    query: HashMap<&'static str, ParameterValue>,
-    timezone: i32,
+    pub(crate) head: Parts,
+    pub(crate) parameters: P,
+    pub(crate) body: B,
 }
 
-enum ParameterValue {
-    Text(String),
-    Int(i64),
-    Bool(bool),
-    Texts(Vec<String>),
+/// Parameters of an operation that takes none.
+#[derive(Deserialize, JsonSchema)]
+pub(crate) struct NoParameters {}
+
+/// Time zone of the caller, for dates in queries and answers.
+#[derive(Deserialize, JsonSchema)]
+pub(crate) struct TimeZone {
+    /// time zone in minutes, UTC minus local time: UTC+4 is -240
+    #[serde(default, rename = "x-timezone-offset")]
+    pub(crate) offset_min: i32,
 }
 
-impl Call {
-    /// Validates the request against the declaration of `operation`.
+/// The body that an operation takes: nothing, JSON, or a stream of bytes.
+pub(crate) trait RequestBody: Sized + 'static {
+    fn schema() -> BodySchema;
+
+    /// Only one of the two is not empty: normalized JSON, or the stream.
+    fn decode(json: &str, stream: Body) -> serde_json::Result<Self>;
+}
+
+#[derive(Debug)]
+pub(crate) enum BodySchema {
+    None,
+    Json(InputSchema),
+    Stream,
+}
+
+impl RequestBody for () {
+    fn schema() -> BodySchema {
+        BodySchema::None
+    }
+
+    fn decode(_: &str, _: Body) -> serde_json::Result<Self> {
+        Ok(())
+    }
+}
+
+impl<T: DeserializeOwned + JsonSchema + 'static> RequestBody for Json<T> {
+    fn schema() -> BodySchema {
+        BodySchema::Json(InputSchema::new::<T>())
+    }
+
+    fn decode(json: &str, _: Body) -> serde_json::Result<Self> {
+        serde_json::from_str(json).map(Json)
+    }
+}
+
+impl RequestBody for Body {
+    fn schema() -> BodySchema {
+        BodySchema::Stream
+    }
+
+    fn decode(_: &str, stream: Body) -> serde_json::Result<Self> {
+        Ok(stream)
+    }
+}
+
+/// Everything that an operation reads from requests.
+#[derive(Debug)]
+pub(crate) struct Inputs {
+    pub(crate) parameters: InputSchema,
+    pub(crate) body: BodySchema,
+    /// Whether problems of the request are reported as a list in `detail`.
+    pub(crate) lists_problems: bool,
+}
+
+/// A request with valid parameters and a valid body, both as normalized JSON.
+pub(crate) struct ValidRequest {
+    services: Arc<Services>,
+    dialect: Dialect,
+    head: Parts,
+    parameters: String,
+    json: String,
+    stream: Body,
+}
+
+impl Inputs {
+    pub(crate) fn new<P: JsonSchema, B: RequestBody>() -> Self {
+        Inputs { parameters: InputSchema::new::<P>(), body: B::schema(), lists_problems: false }
+    }
+
+    /// Validates a request.
     pub(crate) async fn read(
-        operation: &Operation,
+        &self,
+        services: Arc<Services>,
         dialect: Dialect,
-        mut parts: Parts,
+        mut head: Parts,
         body: Body,
-    ) -> Result<Self, ApiError> {
-        let path = path(&mut parts).await?;
+    ) -> ApiResult<ValidRequest> {
         let mut problems = Vec::new();
-        let query = read_query(operation, parts.uri.query().unwrap_or_default(), &mut problems);
-        let timezone = if operation.is_zoned { read_timezone(&parts, &mut problems) } else { 0 };
-        let (mut json, mut bytes, mut raw) = (Value::Null, Bytes::new(), Body::empty());
-        match &operation.input {
-            Input::None => {}
-            Input::Raw => raw = body,
-            Input::Json(schema) => {
-                bytes = read_body(body).await?;
+        let parameters = self.received_parameters(&mut head).await?.to_string();
+        let parameters = self.parameters.normalize(&parameters, "", &mut problems);
+        let (mut json, mut stream) = (String::new(), Body::empty());
+        match &self.body {
+            BodySchema::None => {}
+            BodySchema::Stream => stream = body,
+            BodySchema::Json(schema) => {
+                let bytes = read_body(body).await?;
                 check_values(&bytes)?;
-                match serde_json::from_slice(&bytes) {
-                    Ok(parsed) => {
-                        json = parsed;
-                        schema.check(&mut json, "body", &mut problems);
-                    }
-                    Err(_) => problems.push(Problem { field: "body".into(), message: INVALID_JSON.into() }),
+                match valid_json(&bytes) {
+                    Some(received) => json = schema.normalize(received, "body", &mut problems),
+                    None => problems.push(Problem { field: "body".into(), message: INVALID_JSON.into() }),
                 }
             }
         }
         if !problems.is_empty() {
-            let to_error =
-                if operation.lists_problems { ApiError::validation_list } else { ApiError::validation };
+            let to_error = if self.lists_problems { ApiError::validation_list } else { ApiError::validation };
             return Err(to_error(&problems));
         }
-        Ok(Call { dialect, parts, json, body: bytes, raw: Mutex::new(raw), path, query, timezone })
+        Ok(ValidRequest { services, dialect, head, parameters, json, stream })
     }
 
-    /// A decoded segment of the path.
-    pub(crate) fn path(&self, name: &str) -> String {
-        self.path.get(name).cloned().expect("handlers only read segments of their own path")
-    }
-
-    /// A text parameter; `None` if it is absent and has no default.
-    pub(crate) fn text(&self, name: &str) -> Option<&str> {
-        match self.query.get(name) {
-            Some(ParameterValue::Text(text)) => Some(text),
-            _ => None,
+    /// The parameters as an object of text.
+    async fn received_parameters(&self, head: &mut Parts) -> ApiResult<Value> {
+        let segments = RawPathParams::from_request_parts(head, &()).await;
+        // Segments that are not UTF-8 cannot name an existing resource.
+        let segments = segments.map_err(|_| ApiError::not_found())?;
+        let mut query = parse_query(head.uri.query().unwrap_or_default());
+        let mut received = Map::new();
+        for (name, schema) in self.parameters.members() {
+            let mut values = query.remove(name).unwrap_or_default();
+            let segment = segments.iter().find(|(segment, _)| segment == name);
+            let value = if let Some((_, value)) = segment {
+                Some(value.into())
+            } else if name == TIMEZONE {
+                head.headers.get(TIMEZONE).map(|it| String::from_utf8_lossy(it.as_bytes()).into())
+            } else if schema["type"] == "array" {
+                Some(values.into())
+            } else {
+                // The last of repeated parameters wins.
+                values.pop().map(Value::from)
+            };
+            received.extend(value.map(|value| (name.clone(), value)));
         }
-    }
-
-    pub(crate) fn int(&self, name: &str) -> Option<i64> {
-        match self.query.get(name) {
-            Some(ParameterValue::Int(int)) => Some(*int),
-            _ => None,
-        }
-    }
-
-    pub(crate) fn bool(&self, name: &str) -> bool {
-        matches!(self.query.get(name), Some(ParameterValue::Bool(true)))
-    }
-
-    pub(crate) fn texts(&self, name: &str) -> &[String] {
-        match self.query.get(name) {
-            Some(ParameterValue::Texts(texts)) => texts,
-            _ => &[],
-        }
-    }
-
-    /// Time zone in minutes: UTC minus local time.
-    pub(crate) fn timezone(&self) -> i32 {
-        self.timezone
-    }
-
-    /// Takes the body as a stream; a second call returns an empty body.
-    pub(crate) fn take_raw(&self) -> Body {
-        let mut raw = self.raw.lock().unwrap_or_else(PoisonError::into_inner);
-        std::mem::replace(&mut raw, Body::empty())
-    }
-
-    /// The JSON text of a member of the body, as received.
-    pub(crate) fn raw_member(&self, name: &str) -> Option<String> {
-        let members: HashMap<String, &RawValue> = serde_json::from_slice(&self.body).ok()?;
-        members.get(name).map(|raw| raw.get().to_owned())
-    }
-
-    /// A text member of the JSON body.
-    pub(crate) fn member(&self, name: &str) -> Option<&str> {
-        self.json.get(name)?.as_str()
+        Ok(received.into())
     }
 }
 
-async fn path(parts: &mut Parts) -> Result<HashMap<String, String>, ApiError> {
-    let params = RawPathParams::from_request_parts(parts, &()).await;
-    // Segments that are not UTF-8 cannot name an existing resource.
-    let params = params.map_err(|_| ApiError::not_found())?;
-    Ok(params.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect())
+impl ValidRequest {
+    pub(crate) fn decode<P: DeserializeOwned, B: RequestBody>(self) -> ApiResult<Call<P, B>> {
+        // The schemas were derived from the same types, so this cannot fail.
+        let invalid = |error: serde_json::Error| {
+            ApiError::validation(&[Problem { field: "request".to_owned(), message: error.to_string() }])
+        };
+        let ValidRequest { services, dialect, head, parameters, json, stream } = self;
+        let parameters = serde_json::from_str(&parameters).map_err(invalid)?;
+        let body = B::decode(&json, stream).map_err(invalid)?;
+        Ok(Call { services, dialect, head, parameters, body })
+    }
 }
 
-fn read_query(
-    operation: &Operation,
-    query: &str,
-    problems: &mut Vec<Problem>,
-) -> HashMap<&'static str, ParameterValue> {
-    let mut given: HashMap<String, Vec<String>> = HashMap::new();
+fn parse_query(query: &str) -> HashMap<String, Vec<String>> {
+    let mut values: HashMap<String, Vec<String>> = HashMap::new();
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        given.entry(decode(name)).or_default().push(decode(value));
+        values.entry(decode_query(name)).or_default().push(decode_query(value));
     }
-    let mut read = HashMap::new();
-    for parameter in &operation.query {
-        let values = given.remove(parameter.name).unwrap_or_default();
-        if let ParameterKind::Texts = parameter.kind {
-            read.insert(parameter.name, ParameterValue::Texts(values));
-            continue;
-        }
-        // The last of repeated parameters wins.
-        let Some(value) = values.into_iter().next_back().or_else(|| parameter.default.map(str::to_owned))
-        else {
-            if parameter.required {
-                problems.push(Problem { field: parameter.name.into(), message: "Field required".into() });
-            }
-            continue;
-        };
-        match parse(parameter.kind, value) {
-            Ok(value) => {
-                read.insert(parameter.name, value);
-            }
-            Err(message) => problems.push(Problem { field: parameter.name.into(), message: message.into() }),
-        }
-    }
-    read
-}
-
-fn parse(kind: ParameterKind, value: String) -> Result<ParameterValue, &'static str> {
-    match kind {
-        ParameterKind::Text => Ok(ParameterValue::Text(value)),
-        ParameterKind::Texts => Ok(ParameterValue::Texts(vec![value])),
-        ParameterKind::Int => {
-            parse_int(&value).map(ParameterValue::Int).ok_or("Input should be a valid integer")
-        }
-        ParameterKind::Bool => {
-            parse_bool(&value).map(ParameterValue::Bool).ok_or("Input should be a valid boolean")
-        }
-    }
+    values
 }
 
 /// Decodes `%XX` and `+`; invalid UTF-8 becomes U+FFFD.
-fn decode(text: &str) -> String {
+fn decode_query(text: &str) -> String {
     percent_decode_str(&text.replace('+', " ")).decode_utf8_lossy().into_owned()
 }
 
-fn read_timezone(parts: &Parts, problems: &mut Vec<Problem>) -> i32 {
-    let Some(value) = parts.headers.get(TIMEZONE) else { return 0 };
-    let minutes = value.to_str().ok().and_then(parse_int).and_then(|minutes| i32::try_from(minutes).ok());
-    minutes.unwrap_or_else(|| {
-        problems.push(Problem { field: TIMEZONE.into(), message: "Input should be a valid integer".into() });
-        0
-    })
+/// Returns a body if it is JSON in all its parts, including those that no handler reads.
+fn valid_json(bytes: &[u8]) -> Option<&str> {
+    serde_json::from_slice::<Value>(bytes).ok()?;
+    str::from_utf8(bytes).ok()
 }
 
 /// Rejects bodies with too many values before they are parsed: each value follows a comma or an
 /// opening bracket. Those also occur inside strings, so a long string of nothing else is
 /// rejected as well.
-fn check_values(json: &[u8]) -> Result<(), ApiError> {
+fn check_values(json: &[u8]) -> ApiResult<()> {
     let values = json.iter().filter(|byte| matches!(byte, b',' | b'[' | b'{')).count();
     if values <= BODY_VALUES {
         return Ok(());
@@ -239,7 +241,7 @@ fn check_values(json: &[u8]) -> Result<(), ApiError> {
     Err(ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, message))
 }
 
-async fn read_body(body: Body) -> Result<Bytes, ApiError> {
+async fn read_body(body: Body) -> ApiResult<Bytes> {
     let (mut body, mut bytes) = (Limited::new(body, BODY_BYTES), BytesMut::new());
     loop {
         let piece = timeout(BODY_IDLE_TIMEOUT, body.frame()).await.map_err(|_| body_timeout())?;

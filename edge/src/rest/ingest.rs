@@ -2,94 +2,84 @@
 //! URLs.
 //! Bytes are passed on as they arrive; uploads are never buffered.
 
-use std::sync::Arc;
-
 use axum::Json;
 use axum::body::Body;
-use axum::response::IntoResponse;
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
 use http::request::Parts;
-use http::{HeaderMap, Method, StatusCode, header};
+use http::{HeaderMap, StatusCode, header};
 use matyan_proto::ingest::v1::upload_request::Message;
 use matyan_proto::ingest::v1::{PresignRequest, UploadOpen, UploadRequest};
 use matyan_proto::limits::CHUNK_BYTES;
-use serde_json::{Value, json};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status};
 
-use super::call::Call;
-use super::request_schema::{Member, RequestSchema};
-use super::response_schema::ResponseSchema;
-use super::table::{Answer, BasePath, Operation, Parameter, ParameterKind};
-use crate::error::{ApiError, Problem, blamed_field};
-use crate::services::Services;
+use super::call::{Call, NoParameters};
+use super::operation::{BasePath, Operation};
+use crate::error::{ApiError, ApiResult, Problem, blamed_field};
 use crate::tls::SecureConnection;
 
 /// Path of uploads to a blob store without upload URLs.
 pub(crate) const BLOBS: &str = "/api/v1/rest/blobs/";
 
-const PRESIGN: RequestSchema = RequestSchema::Record(&[
-    Member::required("run_id", RequestSchema::Text),
-    Member::required("artifact_path", RequestSchema::Text),
-    Member::optional("content_type", RequestSchema::Text),
-]);
-
-const PRESIGNED: ResponseSchema = ResponseSchema::Record(&[
-    ("upload_url", ResponseSchema::Text),
-    ("s3_key", ResponseSchema::Text),
-    ("headers", ResponseSchema::MapOrNull(&ResponseSchema::Text)),
-]);
-
-const UPLOADED: ResponseSchema = ResponseSchema::Record(&[("size", ResponseSchema::Int)]);
-
 pub(crate) fn operations() -> Vec<Operation> {
     vec![
-        Operation::new(
-            Method::POST,
-            "/artifacts/presign",
-            "Get a URL to upload an artifact to",
-            |services, call| Box::pin(presign(services, call)),
-        )
-        .base(BasePath::Rest)
-        .json(&PRESIGN)
-        .answers(&PRESIGNED)
-        .listing_problems(),
-        Operation::new(
-            Method::PUT,
-            "/blobs/{*key}",
-            "Upload to a URL returned by presign",
-            |services, call| Box::pin(upload(services, call)),
-        )
-        .base(BasePath::Rest)
-        .query(&[
-            Parameter::new("expires", ParameterKind::Text, None),
-            Parameter::new("signature", ParameterKind::Text, None),
-        ])
-        .raw()
-        // 403: the URL was not presigned. 501: the blob store has upload URLs, so this
-        // route is unused.
-        .fails(&["403", "501"])
-        .answers(&UPLOADED),
+        Operation::post("/artifacts/presign", "Get a URL to upload an artifact to", presign)
+            .base(BasePath::Rest)
+            .listing_problems(),
+        Operation::put("/blobs/{*key}", "Upload to a URL returned by presign", upload)
+            .base(BasePath::Rest)
+            // 403: the URL was not presigned. 501: the blob store has upload URLs, so this
+            // route is unused.
+            .fails(&["403", "501"]),
     ]
 }
 
-async fn presign(services: Arc<Services>, call: Call) -> Answer {
-    let text = |name| call.member(name).unwrap_or_default().to_owned();
-    let request = PresignRequest {
-        run_id: text("run_id"),
-        artifact_path: text("artifact_path"),
-        content_type: text("content_type"),
-    };
-    let answer = services.ingest().presign(request).await.map_err(presign_error)?.into_inner();
+#[derive(Deserialize, JsonSchema)]
+struct NewArtifact {
+    run_id: String,
+    artifact_path: String,
+    #[serde(default)]
+    content_type: String,
+}
+
+#[derive(Serialize, JsonSchema)]
+struct PresignedUpload {
+    upload_url: String,
+    s3_key: String,
+    headers: Option<HashMap<String, String>>,
+}
+
+/// The whole query is passed on as the token, so its members are only described.
+#[derive(Deserialize, JsonSchema)]
+struct UploadParameters {
+    key: String,
+    #[serde(rename = "expires")]
+    _expires: Option<String>,
+    #[serde(rename = "signature")]
+    _signature: Option<String>,
+}
+
+#[derive(Serialize, JsonSchema)]
+struct UploadSize {
+    size: u64,
+}
+
+async fn presign(call: Call<NoParameters, Json<NewArtifact>>) -> ApiResult<Json<PresignedUpload>> {
+    let Json(NewArtifact { run_id, artifact_path, content_type }) = call.body;
+    let request = PresignRequest { run_id, artifact_path, content_type };
+    let answer = call.services.ingest().presign(request).await.map_err(presign_error)?.into_inner();
     let mut upload_url = answer.upload_url;
     // A relative URL points to this server, as seen by the caller.
     if upload_url.starts_with('/') {
-        upload_url.insert_str(0, &origin(&call.parts)?);
+        upload_url.insert_str(0, &origin(&call.head)?);
     }
-    let headers = if answer.headers.is_empty() { Value::Null } else { json!(answer.headers) };
-    Ok(Json(json!({"upload_url": upload_url, "s3_key": answer.key, "headers": headers})).into_response())
+    let headers = Some(answer.headers).filter(|it| !it.is_empty());
+    Ok(Json(PresignedUpload { upload_url, s3_key: answer.key, headers }))
 }
 
 /// Reports an invalid field as a list, as the old gateway did.
@@ -103,7 +93,7 @@ fn presign_error(status: Status) -> ApiError {
 
 /// Scheme and host under which the caller reached this server, so that the caller can reach it
 /// again. A proxy's header takes precedence over the connection's own scheme.
-fn origin(parts: &Parts) -> Result<String, ApiError> {
+fn origin(parts: &Parts) -> ApiResult<String> {
     let forwarded = header(&parts.headers, "x-forwarded-proto").and_then(|it| it.split(',').next());
     let was_forwarded_as = |scheme: &str| forwarded.is_some_and(|it| it.trim().eq_ignore_ascii_case(scheme));
     let is_tls = parts.extensions.get::<SecureConnection>().is_some();
@@ -119,19 +109,19 @@ fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name)?.to_str().ok()
 }
 
-async fn upload(services: Arc<Services>, call: Call) -> Answer {
-    let headers = &call.parts.headers;
+async fn upload(call: Call<UploadParameters, Body>) -> ApiResult<Json<UploadSize>> {
+    let headers = &call.head.headers;
     let open = UploadOpen {
-        key: call.path("key"),
-        token: call.parts.uri.query().unwrap_or_default().to_owned(),
+        key: call.parameters.key,
+        token: call.head.uri.query().unwrap_or_default().to_owned(),
         content_type: header(headers, header::CONTENT_TYPE.as_str()).unwrap_or_default().to_owned(),
         content_length: header(headers, header::CONTENT_LENGTH.as_str()).and_then(|it| it.parse().ok()),
     };
     // Capacity of one, so that the frontier's pace slows down the client.
     let (pieces, requests) = mpsc::channel(1);
-    let mut client = services.ingest();
+    let mut client = call.services.ingest();
     let uploading = client.upload(ReceiverStream::new(requests));
-    let sending = send(open, call.take_raw(), pieces);
+    let sending = send(open, call.body, pieces);
     tokio::pin!(uploading, sending);
     let answer = tokio::select! {
         answer = &mut uploading => answer,
@@ -141,7 +131,7 @@ async fn upload(services: Arc<Services>, call: Call) -> Answer {
             Err(BodyInterrupted) => return Err(ApiError::new(StatusCode::BAD_REQUEST, "the body ended early")),
         },
     };
-    Ok(Json(json!({"size": answer?.into_inner().size})).into_response())
+    Ok(Json(UploadSize { size: answer?.into_inner().size }))
 }
 
 /// The client disconnected before the end of its body.

@@ -4,18 +4,49 @@
 //! that aborts the connection.
 
 use std::io;
+use std::marker::PhantomData;
 
+use axum::Json;
 use axum::body::Body;
 use axum::response::Response;
 use bytes::Bytes;
 use futures::stream;
 use http::{HeaderValue, header};
+use schemars::{JsonSchema, SchemaGenerator};
 use serde::Serialize;
+use serde_json::Value;
 use tonic::Streaming;
 
+use super::answer::Answer;
 use super::stream_response::abort_error;
-use super::table::Answer;
-use crate::error::ApiError;
+use crate::error::ApiResult;
+
+/// An answer that ends with a list, which is written item by item.
+pub(super) trait Envelope: Serialize + JsonSchema {
+    type Item: Serialize;
+}
+
+impl<T: Serialize + JsonSchema> Envelope for Vec<T> {
+    type Item = T;
+}
+
+/// The JSON of an `E`, written piece by piece.
+pub(super) struct JsonStream<E> {
+    body: Body,
+    envelope: PhantomData<fn(E)>,
+}
+
+impl<E: Envelope> Answer for JsonStream<E> {
+    fn into_response(self) -> Response {
+        let mut response = Response::new(self.body);
+        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        response
+    }
+
+    fn schema(schemas: &mut SchemaGenerator) -> Value {
+        Json::<E>::schema(schemas)
+    }
+}
 
 /// JSON text under construction, which is taken piece by piece.
 #[derive(Debug, Default)]
@@ -55,58 +86,56 @@ impl JsonItems {
     }
 }
 
-/// Responds with the items of all messages, between `prefix` and `suffix`.
-pub(super) async fn answer<M, W>(
-    prefix: &str,
+/// Responds with `envelope`, whose list is empty, and the items of all messages in its list.
+pub(super) async fn answer<E: Envelope, M: Send + 'static>(
+    envelope: E,
     mut messages: Streaming<M>,
-    write: W,
-    suffix: &'static str,
-) -> Answer
-where
-    M: Send + 'static,
-    W: FnMut(M, &mut JsonItems) -> Result<(), ApiError> + Send + 'static,
-{
+    items: impl Fn(M) -> ApiResult<Vec<E::Item>> + Send + 'static,
+) -> ApiResult<JsonStream<E>> {
     let first = messages.message().await?;
-    answer_from(prefix, first, messages, write, suffix)
+    answer_from(&envelope, first, messages, move |message, out| {
+        items(message)?.iter().for_each(|item| out.push(item));
+        Ok(())
+    })
 }
 
-/// Like `answer`, for a stream whose first message, or end, has already been received.
-pub(super) fn answer_from<M, W>(
-    prefix: &str,
+/// Like `answer`, for a stream whose first message, or end, has already been received, and for
+/// items that may be written in several pieces.
+pub(super) fn answer_from<E: Envelope, M: Send + 'static>(
+    envelope: &E,
     first: Option<M>,
     messages: Streaming<M>,
-    write: W,
-    suffix: &'static str,
-) -> Answer
-where
-    M: Send + 'static,
-    W: FnMut(M, &mut JsonItems) -> Result<(), ApiError> + Send + 'static,
-{
-    let mut list = ListState { messages, write, suffix: Some(suffix), items: JsonItems::default() };
-    list.items.text(prefix);
+    write: impl FnMut(M, &mut JsonItems) -> ApiResult<()> + Send + 'static,
+) -> ApiResult<JsonStream<E>> {
+    let envelope = serde_json::to_string(envelope).expect("map keys are text");
+    let list_end = envelope.rfind(']').expect("an envelope ends with its list");
+    let suffix = Some(envelope[list_end..].to_owned());
+    let mut list = ListState { messages, write, suffix, items: JsonItems::default() };
+    list.items.text(&envelope[..list_end]);
     list.add(first)?;
-    Ok(json(Body::from_stream(stream::try_unfold(list, ListState::chunk))))
+    let body = Body::from_stream(stream::try_unfold(list, ListState::chunk));
+    Ok(JsonStream { body, envelope: PhantomData })
 }
 
 struct ListState<M, W> {
     messages: Streaming<M>,
     write: W,
     /// `None` once the last message has been received.
-    suffix: Option<&'static str>,
+    suffix: Option<String>,
     items: JsonItems,
 }
 
 impl<M, W> ListState<M, W>
 where
-    W: FnMut(M, &mut JsonItems) -> Result<(), ApiError>,
+    W: FnMut(M, &mut JsonItems) -> ApiResult<()>,
 {
     /// Writes the next message, or the end. Fails if the message cannot be converted to
     /// JSON.
-    fn add(&mut self, message: Option<M>) -> Result<(), ApiError> {
+    fn add(&mut self, message: Option<M>) -> ApiResult<()> {
         match message {
             Some(message) => (self.write)(message, &mut self.items),
             None => {
-                self.items.text(self.suffix.take().unwrap_or_default());
+                self.items.text(&self.suffix.take().unwrap_or_default());
                 Ok(())
             }
         }
@@ -121,10 +150,4 @@ where
         let chunk = self.items.take();
         Ok((!chunk.is_empty()).then_some((chunk, self)))
     }
-}
-
-fn json(body: Body) -> Response {
-    let mut response = Response::new(body);
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    response
 }

@@ -6,14 +6,25 @@ use matyan_proto::common::v1::{SeriesKey, StepRange};
 use matyan_proto::runs::v1::{GetRequest, SeriesInfo};
 use matyan_proto::series::v1::{PointColumns, PointsRequest, RunSelection, SampleRequest, SeriesPoints};
 use matyan_value::json::JsonStyle;
+use schemars::JsonSchema;
+use serde::Serialize;
 
-use super::json_list::{self, JsonItems};
-use super::table::Answer;
+use super::json_list::{self, JsonItems, JsonStream};
+use super::shared::JsonObject;
 use super::values;
-use crate::error::ApiError;
+use crate::error::ApiResult;
 use crate::services::Services;
 
 const VALUES: Option<PointColumns> = Some(PointColumns { values: true, epochs: false, times: false });
+
+/// Points of a metric. The lists come last and are written in pieces.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct MetricPoints {
+    name: String,
+    context: JsonObject,
+    iters: Vec<i64>,
+    values: Vec<Option<f64>>,
+}
 
 fn selection(run_id: String, keys: Vec<SeriesKey>) -> RunSelection {
     RunSelection { run_id, keys, ..Default::default() }
@@ -25,20 +36,17 @@ pub(super) async fn all_points(
     run_id: String,
     keys: Vec<SeriesKey>,
     steps: Option<StepRange>,
-) -> Answer {
+) -> ApiResult<JsonStream<Vec<MetricPoints>>> {
     let run = Some(selection(run_id, keys));
     let request = PointsRequest { run, steps, columns: VALUES, by_column: true };
-    let messages = services.backend().series().points(request).await?.into_inner();
+    let mut messages = services.backend().series().points(request).await?.into_inner();
+    let first = messages.message().await?;
     // True while the steps of the current series are written and its values are still to
     // come.
     let mut has_steps = false;
-    json_list::answer(
-        "[",
-        messages,
-        move |message, items| write_piece(items, &mut has_steps, &message.points.unwrap_or_default()),
-        "]",
-    )
-    .await
+    json_list::answer_from(&Vec::new(), first, messages, move |message, items| {
+        write_piece(items, &mut has_steps, &message.points.unwrap_or_default())
+    })
 }
 
 /// At most `density` points of each series.
@@ -48,7 +56,7 @@ pub(super) async fn sampled_points(
     keys: Vec<SeriesKey>,
     steps: Option<StepRange>,
     density: u32,
-) -> Answer {
+) -> ApiResult<JsonStream<Vec<MetricPoints>>> {
     let runs = vec![selection(run_id.clone(), keys)];
     let request = SampleRequest { runs, steps, density, columns: VALUES, x_axis: None };
     let mut messages = services.backend().series().sample(request).await?.into_inner();
@@ -58,17 +66,13 @@ pub(super) async fn sampled_points(
         // with NOT_FOUND.
         services.backend().runs().get(GetRequest { run_id, parts: None }).await?;
     }
-    json_list::answer_from(
-        "[",
-        first,
-        messages,
-        |message, items| message.series.iter().try_for_each(|points| write_series(items, points)),
-        "]",
-    )
+    json_list::answer_from(&Vec::new(), first, messages, |message, items| {
+        message.series.iter().try_for_each(|points| write_series(items, points))
+    })
 }
 
 /// Writes a series with all its columns.
-fn write_series(items: &mut JsonItems, points: &SeriesPoints) -> Result<(), ApiError> {
+fn write_series(items: &mut JsonItems, points: &SeriesPoints) -> ApiResult<()> {
     write_series_start(items, points.info.as_ref().unwrap_or(&SeriesInfo::default()))?;
     points.steps.iter().for_each(|step| items.push(step));
     items.text(VALUES_START);
@@ -78,7 +82,7 @@ fn write_series(items: &mut JsonItems, points: &SeriesPoints) -> Result<(), ApiE
 }
 
 /// Writes a piece of a column: first pieces of the steps, then pieces of the values.
-fn write_piece(items: &mut JsonItems, has_steps: &mut bool, points: &SeriesPoints) -> Result<(), ApiError> {
+fn write_piece(items: &mut JsonItems, has_steps: &mut bool, points: &SeriesPoints) -> ApiResult<()> {
     if let Some(info) = &points.info {
         write_series_start(items, info)?;
     }
@@ -95,13 +99,16 @@ fn write_piece(items: &mut JsonItems, has_steps: &mut bool, points: &SeriesPoint
     Ok(())
 }
 
+/// Text between the items of the two lists of `MetricPoints`, and after them.
 const VALUES_START: &str = "],\"values\":[";
 const SERIES_END: &str = "]}";
 
-fn write_series_start(items: &mut JsonItems, info: &SeriesInfo) -> Result<(), ApiError> {
-    let context = values::context_json(&info.context, JsonStyle::STRICT)?;
-    let name = serde_json::to_string(&info.name).expect("text is JSON");
+fn write_series_start(items: &mut JsonItems, info: &SeriesInfo) -> ApiResult<()> {
+    let context = JsonObject(values::context_json(&info.context, JsonStyle::STRICT)?);
+    let empty = MetricPoints { name: info.name.clone(), context, iters: Vec::new(), values: Vec::new() };
+    let text = serde_json::to_string(&empty).expect("text and lists are JSON");
+    let start = text.strip_suffix(SERIES_END).and_then(|it| it.strip_suffix(VALUES_START));
     items.comma();
-    items.text(&format!("{{\"name\":{name},\"context\":{},\"iters\":[", context.get()));
+    items.text(start.expect("the lists come last"));
     Ok(())
 }

@@ -1,159 +1,139 @@
 //! Notes on runs and experiments: the same operations for two kinds of owners.
 
-use std::sync::Arc;
-
 use axum::Json;
-use axum::response::IntoResponse;
-use http::{Method, StatusCode};
+use matyan_proto::notes::v1 as pb;
 use matyan_proto::notes::v1::owner::Kind as OwnerKind;
-use matyan_proto::notes::v1::{
-    CreateRequest, DeleteRequest, GetRequest, ListRequest, ListResponse, Note, Owner, UpdateRequest,
-};
-use serde_json::{Value, json};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
+use super::answer::{Acknowledgment, Creation};
 use super::call::Call;
-use super::json_list::{self, JsonItems};
-use super::request_schema::{Member, RequestSchema};
-use super::response_schema::{DONE, ResponseSchema};
-use super::shared::iso;
-use super::table::{Answer, Operation};
-use crate::error::ApiError;
-use crate::services::Services;
-
-const CONTENT: RequestSchema = RequestSchema::Record(&[Member::required("content", RequestSchema::Text)]);
-
-const NOTES: ResponseSchema = ResponseSchema::List(&ResponseSchema::Record(&[
-    ("id", ResponseSchema::Text),
-    ("content", ResponseSchema::Text),
-    ("created_at", ResponseSchema::Text),
-    ("run_hash", ResponseSchema::Optional(&ResponseSchema::Text)),
-    ("experiment_id", ResponseSchema::Optional(&ResponseSchema::Text)),
-    ("updated_at", ResponseSchema::Text),
-]));
-
-const CREATED: ResponseSchema =
-    ResponseSchema::Record(&[("id", ResponseSchema::Text), ("created_at", ResponseSchema::Text)]);
-
-const NOTE: ResponseSchema = ResponseSchema::Record(&[
-    ("id", ResponseSchema::Text),
-    ("content", ResponseSchema::Text),
-    ("updated_at", ResponseSchema::Text),
-]);
-
-/// The kind of owner in a path.
-#[derive(Clone, Copy)]
-enum NoteOwner {
-    Run,
-    Experiment,
-}
-
-/// Adds the operations for one kind of owner. Handlers are plain functions, so each kind needs
-/// its own.
-macro_rules! operations_of {
-    ($list:ident, $base:literal, $word:literal, $owner:expr) => {
-        let notes = concat!($base, "/{id}/note");
-        let note = concat!($base, "/{id}/note/{note_id}");
-        $list.extend([
-            Operation::new(Method::GET, notes, concat!("List the notes of ", $word), |s, call| {
-                Box::pin(list(s, call, $owner))
-            })
-            .answers(&NOTES),
-            Operation::new(Method::POST, notes, concat!("Add a note to ", $word), |s, call| {
-                Box::pin(create(s, call, $owner))
-            })
-            .success(201)
-            .json(&CONTENT)
-            .answers(&CREATED),
-            Operation::new(Method::GET, note, concat!("Get one note of ", $word), |s, call| {
-                Box::pin(get(s, call, $owner))
-            })
-            .answers(&NOTE),
-            Operation::new(Method::PUT, note, concat!("Change a note of ", $word), |s, call| {
-                Box::pin(update(s, call, $owner))
-            })
-            .json(&CONTENT)
-            .answers(&NOTE),
-            Operation::new(Method::DELETE, note, concat!("Delete a note of ", $word), |s, call| {
-                Box::pin(delete(s, call, $owner))
-            })
-            .answers(&DONE),
-        ]);
-    };
-}
+use super::json_list::{self, JsonStream};
+use super::operation::Operation;
+use super::shared::{Id, iso};
+use crate::error::ApiResult;
 
 pub(crate) fn operations() -> Vec<Operation> {
-    let mut operations = Vec::new();
-    operations_of!(operations, "/runs", "a run", NoteOwner::Run);
-    operations_of!(operations, "/experiments", "an experiment", NoteOwner::Experiment);
-    operations
+    let of_runs = operations_of("/runs", "a run", OwnerKind::RunId);
+    of_runs
+        .into_iter()
+        .chain(operations_of("/experiments", "an experiment", OwnerKind::ExperimentId))
+        .collect()
 }
 
-fn owner_message(call: &Call, owner: NoteOwner) -> Option<Owner> {
-    let id = call.path("id");
-    let kind = match owner {
-        NoteOwner::Run => OwnerKind::RunId(id),
-        NoteOwner::Experiment => OwnerKind::ExperimentId(id),
-    };
-    Some(Owner { kind: Some(kind) })
+/// Makes an owner of the id in the path.
+type OwnerMaker = fn(String) -> OwnerKind;
+
+fn owner(kind: OwnerMaker, id: String) -> Option<pb::Owner> {
+    Some(pb::Owner { kind: Some(kind(id)) })
 }
 
-fn content(call: &Call) -> String {
-    call.member("content").unwrap_or_default().to_owned()
+/// The operations for one kind of owner.
+fn operations_of(base: &str, noun: &str, kind: OwnerMaker) -> [Operation; 5] {
+    let (notes, note) = (format!("{base}/{{id}}/note"), format!("{base}/{{id}}/note/{{note_id}}"));
+    [
+        Operation::get(&notes, &format!("List the notes of {noun}"), move |call| list(call, kind)),
+        Operation::post(&notes, &format!("Add a note to {noun}"), move |call| create(call, kind)),
+        Operation::get(&note, &format!("Get one note of {noun}"), move |call| get(call, kind)),
+        Operation::put(&note, &format!("Change a note of {noun}"), move |call| update(call, kind)),
+        Operation::delete(&note, &format!("Delete a note of {noun}"), move |call| delete(call, kind)),
+    ]
 }
 
-async fn list(services: Arc<Services>, call: Call, owner: NoteOwner) -> Answer {
-    let request = ListRequest { owner: owner_message(&call, owner) };
-    let messages = services.backend().notes().list(request).await?.into_inner();
-    json_list::answer("[", messages, write, "]").await
+#[derive(Serialize, JsonSchema)]
+struct Note {
+    id: String,
+    content: String,
+    updated_at: String,
 }
 
-fn write(message: ListResponse, items: &mut JsonItems) -> Result<(), ApiError> {
-    for note in message.notes {
-        let (key, id) = match note.owner.and_then(|owner| owner.kind) {
-            Some(OwnerKind::ExperimentId(id)) => ("experiment_id", id),
-            Some(OwnerKind::RunId(id)) => ("run_hash", id),
-            None => ("run_hash", String::new()),
-        };
-        items.push(&json!({
-            "id": note.id,
-            "content": note.content,
-            "created_at": iso(note.created_us),
-            (key): id,
-            "updated_at": iso(note.updated_us),
-        }));
+impl From<pb::Note> for Note {
+    fn from(note: pb::Note) -> Self {
+        Note { id: note.id, content: note.content, updated_at: iso(note.updated_us) }
     }
-    Ok(())
 }
 
-async fn create(services: Arc<Services>, call: Call, owner: NoteOwner) -> Answer {
-    let request = CreateRequest { owner: owner_message(&call, owner), content: content(&call) };
-    let note = services.backend().notes().create(request).await?.into_inner().note.unwrap_or_default();
-    let created = json!({"id": note.id, "created_at": iso(note.created_us)});
-    Ok((StatusCode::CREATED, Json(created)).into_response())
+#[derive(Serialize, JsonSchema)]
+struct ListedNote {
+    id: String,
+    content: String,
+    created_at: String,
+    #[serde(flatten)]
+    owner: NoteOwner,
+    updated_at: String,
 }
 
-async fn get(services: Arc<Services>, call: Call, owner: NoteOwner) -> Answer {
-    let request = GetRequest { owner: owner_message(&call, owner), id: call.path("note_id") };
-    let answer = services.backend().notes().get(request).await?.into_inner();
-    Ok(Json(show(&answer.note.unwrap_or_default())).into_response())
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+enum NoteOwner {
+    RunHash(String),
+    ExperimentId(String),
 }
 
-async fn update(services: Arc<Services>, call: Call, owner: NoteOwner) -> Answer {
-    let request = UpdateRequest {
-        owner: owner_message(&call, owner),
-        id: call.path("note_id"),
-        content: content(&call),
-    };
-    let answer = services.backend().notes().update(request).await?.into_inner();
-    Ok(Json(show(&answer.note.unwrap_or_default())).into_response())
+impl From<pb::Note> for ListedNote {
+    fn from(note: pb::Note) -> Self {
+        let owner = match note.owner.and_then(|owner| owner.kind) {
+            Some(OwnerKind::ExperimentId(id)) => NoteOwner::ExperimentId(id),
+            Some(OwnerKind::RunId(id)) => NoteOwner::RunHash(id),
+            None => NoteOwner::RunHash(String::new()),
+        };
+        ListedNote {
+            id: note.id,
+            content: note.content,
+            created_at: iso(note.created_us),
+            owner,
+            updated_at: iso(note.updated_us),
+        }
+    }
 }
 
-fn show(note: &Note) -> Value {
-    json!({"id": note.id, "content": note.content, "updated_at": iso(note.updated_us)})
+#[derive(Serialize, JsonSchema)]
+struct CreatedNote {
+    id: String,
+    created_at: String,
 }
 
-async fn delete(services: Arc<Services>, call: Call, owner: NoteOwner) -> Answer {
-    let request = DeleteRequest { owner: owner_message(&call, owner), id: call.path("note_id") };
-    services.backend().notes().delete(request).await?;
-    Ok(Json(json!({"status": "OK"})).into_response())
+#[derive(Deserialize, JsonSchema)]
+struct NoteContent {
+    content: String,
+}
+
+#[derive(Deserialize, JsonSchema)]
+struct NotePath {
+    id: String,
+    note_id: String,
+}
+
+async fn list(call: Call<Id>, kind: OwnerMaker) -> ApiResult<JsonStream<Vec<ListedNote>>> {
+    let request = pb::ListRequest { owner: owner(kind, call.parameters.id) };
+    let messages = call.services.backend().notes().list(request).await?.into_inner();
+    let items = |message: pb::ListResponse| Ok(message.notes.into_iter().map(ListedNote::from).collect());
+    json_list::answer(Vec::new(), messages, items).await
+}
+
+async fn create(call: Call<Id, Json<NoteContent>>, kind: OwnerMaker) -> ApiResult<Creation<CreatedNote>> {
+    let Json(NoteContent { content }) = call.body;
+    let request = pb::CreateRequest { owner: owner(kind, call.parameters.id), content };
+    let note = call.services.backend().notes().create(request).await?.into_inner().note.unwrap_or_default();
+    Ok(Creation(CreatedNote { id: note.id, created_at: iso(note.created_us) }))
+}
+
+async fn get(call: Call<NotePath>, kind: OwnerMaker) -> ApiResult<Json<Note>> {
+    let NotePath { id, note_id } = call.parameters;
+    let request = pb::GetRequest { owner: owner(kind, id), id: note_id };
+    let answer = call.services.backend().notes().get(request).await?.into_inner();
+    Ok(Json(answer.note.unwrap_or_default().into()))
+}
+
+async fn update(call: Call<NotePath, Json<NoteContent>>, kind: OwnerMaker) -> ApiResult<Json<Note>> {
+    let (NotePath { id, note_id }, Json(NoteContent { content })) = (call.parameters, call.body);
+    let request = pb::UpdateRequest { owner: owner(kind, id), id: note_id, content };
+    let answer = call.services.backend().notes().update(request).await?.into_inner();
+    Ok(Json(answer.note.unwrap_or_default().into()))
+}
+
+async fn delete(call: Call<NotePath>, kind: OwnerMaker) -> ApiResult<Json<Acknowledgment>> {
+    let NotePath { id, note_id } = call.parameters;
+    call.services.backend().notes().delete(pb::DeleteRequest { owner: owner(kind, id), id: note_id }).await?;
+    Ok(Acknowledgment::new())
 }

@@ -6,29 +6,34 @@
 use std::fmt::Write;
 
 use http::Method;
+use schemars::SchemaGenerator;
+use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 
-use super::call::{Dialect, TIMEZONE};
-use super::response_schema::ResponseSchema;
-use super::stream_response::WARNINGS;
-use super::table::{BasePath, Input, Operation, Output, Parameter, ParameterKind};
+use super::call::{BodySchema, Dialect, TIMEZONE};
+use super::operation::{BasePath, Operation};
+use crate::error::ErrorBody;
 
 /// Generates the OpenAPI 3.1 description of `operations`.
-pub(crate) fn document(operations: &[Operation]) -> Value {
+pub(crate) fn document(operations: &[Operation]) -> Map<String, Value> {
+    let settings = SchemaSettings::draft2020_12().for_serialize();
+    let settings = settings.with(|it| it.definitions_path = "/components/schemas".into());
+    let mut schemas = settings.into_generator();
     let mut paths = Map::new();
     for operation in operations {
         for (path, dialect) in operation.paths() {
             let path = documented_path(&path);
             let item = paths.entry(path.clone()).or_insert_with(|| json!({}));
-            item[operation.method.as_str().to_lowercase()] = describe(operation, &path, dialect);
+            item[operation.method.as_str().to_lowercase()] =
+                describe(operation, &path, dialect, &mut schemas);
         }
     }
-    json!({
-        "openapi": "3.1.0",
-        "info": {"title": "Matyan", "version": env!("CARGO_PKG_VERSION")},
-        "paths": paths,
-        "components": {"schemas": {"Error": error_schema()}},
-    })
+    Map::from_iter([
+        ("openapi".to_owned(), "3.1.0".into()),
+        ("info".to_owned(), json!({"title": "Matyan", "version": env!("CARGO_PKG_VERSION")})),
+        ("paths".to_owned(), paths.into()),
+        ("components".to_owned(), json!({"schemas": schemas.take_definitions(true)})),
+    ])
 }
 
 /// Generates an HTML page that lists the operations.
@@ -36,7 +41,7 @@ pub(crate) fn page(operations: &[Operation]) -> String {
     let mut rows = String::new();
     for operation in operations {
         for (path, _) in operation.paths() {
-            let (method, summary) = (&operation.method, escape(operation.summary));
+            let (method, summary) = (&operation.method, escape(&operation.summary));
             // Writing to a string cannot fail.
             let _ = write!(
                 rows,
@@ -67,25 +72,20 @@ fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 
-fn describe(operation: &Operation, path: &str, dialect: Dialect) -> Value {
+fn describe(operation: &Operation, path: &str, dialect: Dialect, schemas: &mut SchemaGenerator) -> Value {
     let mut description = json!({
         "operationId": operation_id(operation, path),
-        "tags": [tag(operation.path)],
+        "tags": [tag(&operation.path)],
         "summary": operation.summary,
         "parameters": parameters(operation, path),
-        "responses": responses(operation, dialect),
+        "responses": responses(operation, dialect, schemas),
     });
-    match &operation.input {
-        Input::None => {}
-        Input::Json(schema) => {
-            description["requestBody"] =
-                json!({"required": true, "content": {"application/json": {"schema": schema.schema()}}});
-        }
-        Input::Raw => {
-            description["requestBody"] =
-                json!({"required": true, "content": {"application/octet-stream": {"schema": {}}}});
-        }
-    }
+    let (media_type, schema) = match &operation.inputs.body {
+        BodySchema::None => return description,
+        BodySchema::Json(schema) => ("application/json", schema.as_value().clone()),
+        BodySchema::Stream => ("application/octet-stream", json!({})),
+    };
+    description["requestBody"] = json!({"required": true, "content": {(media_type): {"schema": schema}}});
     description
 }
 
@@ -102,69 +102,32 @@ fn tag(path: &str) -> &str {
 }
 
 fn parameters(operation: &Operation, path: &str) -> Vec<Value> {
-    let names = path.split('/').filter_map(|segment| segment.strip_prefix('{')?.strip_suffix('}'));
-    let in_path =
-        names.map(|name| json!({"name": name, "in": "path", "required": true, "schema": {"type": "string"}}));
-    let zone = operation.is_zoned.then(|| {
-        json!({
-            "name": TIMEZONE,
-            "in": "header",
-            "description": "time zone in minutes, UTC minus local time: UTC+4 is -240",
-            "schema": {"type": "integer", "format": "int32", "default": 0},
-        })
-    });
-    in_path.chain(operation.query.iter().map(query_parameter)).chain(zone).collect()
+    let parameters = &operation.inputs.parameters;
+    let describe = |(name, schema): (&String, &Value)| {
+        let location = match name.as_str() {
+            TIMEZONE => "header",
+            name if path.contains(&format!("{{{name}}}")) => "path",
+            _ => "query",
+        };
+        let is_required = parameters.is_required(name);
+        let mut described = json!({"name": name, "in": location, "required": is_required, "schema": schema});
+        if let Some(text) = described["schema"].as_object_mut().and_then(|it| it.shift_remove("description"))
+        {
+            described["description"] = text;
+        }
+        described
+    };
+    parameters.members().map(describe).collect()
 }
 
-fn query_parameter(parameter: &Parameter) -> Value {
-    let mut schema = match parameter.kind {
-        ParameterKind::Text => json!({"type": "string"}),
-        ParameterKind::Int => json!({"type": "integer", "format": "int64"}),
-        ParameterKind::Bool => json!({"type": "boolean"}),
-        ParameterKind::Texts => json!({"type": "array", "items": {"type": "string"}}),
-    };
-    if let Some(default) = parameter.default {
-        schema["default"] = serde_json::from_str(default).unwrap_or_else(|_| default.into());
-    }
-    json!({"name": parameter.name, "in": "query", "required": parameter.required, "schema": schema})
-}
-
-fn responses(operation: &Operation, dialect: Dialect) -> Value {
-    let content = |media: &str, schema: Value| json!({"description": "success", "content": {(media): {"schema": schema}}});
-    let (status, success) = match operation.output {
-        Output::Json(schema) => (operation.success, content("application/json", schema.schema())),
-        Output::Bytes => (operation.success, content("application/octet-stream", json!({}))),
-        Output::SearchResults => {
-            let mut results = content("application/octet-stream", json!({}));
-            results["headers"] = json!({WARNINGS: {
-                "description": "warnings about the query: a JSON array of messages, in ASCII",
-                "schema": {"type": "string"},
-            }});
-            (operation.success, results)
-        }
-        Output::File => (operation.success, content("*/*", json!({}))),
-        Output::Zip => (operation.success, content("application/zip", json!({}))),
-        Output::Text => (operation.success, content("text/plain", json!({}))),
-        Output::Html => (operation.success, content("text/html", json!({}))),
-        Output::Deleted if dialect == Dialect::Aim => {
-            (200, content("application/json", ResponseSchema::Null.schema()))
-        }
-        Output::Nothing | Output::Deleted => {
-            (operation.success, json!({"description": "success, without a body"}))
-        }
-    };
+fn responses(operation: &Operation, dialect: Dialect, schemas: &mut SchemaGenerator) -> Value {
     let error = json!({
         "description": "an error",
-        "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}},
+        "content": {"application/json": {"schema": schemas.subschema_for::<ErrorBody<'_>>()}},
     });
-    let mut responses = Map::new();
-    for status in errors(operation).chain(operation.failures.iter().copied()) {
-        responses.insert(status.to_owned(), error.clone());
-    }
-    if operation.may_be_unready {
-        responses.insert("503".to_owned(), success.clone());
-    }
-    responses.insert(status.to_string(), success);
+    let errors = errors(operation).chain(operation.failures.iter().copied());
+    let mut responses: Map<String, Value> = errors.map(|status| (status.to_owned(), error.clone())).collect();
+    responses.extend((operation.describe_answers)(dialect, schemas));
     Value::Object(responses)
 }
 
@@ -175,22 +138,6 @@ fn errors(operation: &Operation) -> impl Iterator<Item = &'static str> {
         BasePath::Rest | BasePath::RestAndAim => &["400", "404", "405", "409", "413", "422", "503"],
     };
     let for_foreign_pages = (operation.method != Method::GET).then_some("403");
-    let for_slow_bodies = matches!(operation.input, Input::Json(_)).then_some("408");
+    let for_slow_bodies = matches!(operation.inputs.body, BodySchema::Json(_)).then_some("408");
     common.iter().copied().chain(for_foreign_pages).chain(for_slow_bodies)
-}
-
-fn error_schema() -> Value {
-    json!({
-        "type": "object",
-        "required": ["error", "detail", "message"],
-        "properties": {
-            "error": {
-                "type": "object",
-                "required": ["code", "message"],
-                "properties": {"code": {"type": "string"}, "message": {"type": "string"}},
-            },
-            "detail": {},
-            "message": {"type": "string"},
-        },
-    })
 }

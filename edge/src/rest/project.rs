@@ -1,196 +1,178 @@
 //! The project: its name, its contents, and the sequences pinned in the UI.
 
-use std::collections::HashMap;
-use std::sync::Arc;
-
 use axum::Json;
-use axum::response::IntoResponse;
-use http::Method;
 use matyan_proto::common::v1::SeriesKey;
-use matyan_proto::project::v1::{
-    ActivityRequest, GetPinnedSequencesRequest, GetRequest, ParamsRequest, SetPinnedSequencesRequest,
-    StatusRequest, TypeNames,
-};
+use matyan_proto::project::v1 as pb;
 use matyan_value::json::JsonStyle;
-use serde_json::value::RawValue;
-use serde_json::{Map, Value, json};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use std::collections::HashMap;
 
-use super::call::{Call, Dialect};
-use super::experiments::activity_map;
-use super::request_schema::{Member, RequestSchema};
-use super::response_schema::{ACTIVITY, ResponseSchema};
-use super::shared::{SERIES_KEYS, TYPES, day_key, hour_key, requested_types, series_keys};
-use super::table::{Answer, Operation, Parameter, ParameterKind};
+use super::call::{Call, Dialect, NoParameters, TimeZone};
+use super::experiments::{RunActivity, activity_map};
+use super::operation::Operation;
+use super::shared::{
+    JsonObject, SeriesByType, SeriesName, context_value, day_key, hour_key, requested_types,
+};
 use super::values;
-use crate::error::ApiError;
-use crate::services::Services;
-
-const PINNED: RequestSchema = RequestSchema::Record(&[Member::required("sequences", SERIES_KEYS)]);
-
-const PROJECT: ResponseSchema = ResponseSchema::Record(&[
-    ("name", ResponseSchema::Text),
-    ("path", ResponseSchema::Text),
-    ("description", ResponseSchema::Text),
-    ("telemetry_enabled", ResponseSchema::Int),
-    ("warn_index", ResponseSchema::Bool),
-    ("warn_runs", ResponseSchema::Bool),
-]);
-
-/// Map from names to contexts.
-const SEQUENCES: ResponseSchema =
-    ResponseSchema::Optional(&ResponseSchema::Map(&ResponseSchema::List(&ResponseSchema::AnyObject)));
-
-const PARAMS: ResponseSchema = ResponseSchema::Record(&[
-    ("params", ResponseSchema::Optional(&ResponseSchema::AnyObject)),
-    ("metric", SEQUENCES),
-    ("images", SEQUENCES),
-    ("texts", SEQUENCES),
-    ("distributions", SEQUENCES),
-    ("audios", SEQUENCES),
-    ("figures", SEQUENCES),
-]);
-
-const PINNED_SCHEMA: ResponseSchema = ResponseSchema::Record(&[(
-    "sequences",
-    ResponseSchema::List(&ResponseSchema::Record(&[
-        ("name", ResponseSchema::Text),
-        ("context", ResponseSchema::AnyObject),
-    ])),
-)]);
+use crate::error::{ApiError, ApiResult};
 
 pub(crate) fn operations() -> Vec<Operation> {
-    let get = |path, summary, handler| Operation::new(Method::GET, path, summary, handler);
     vec![
-        get("/projects", "Get the project", |s, call| Box::pin(project(s, call))).answers(&PROJECT),
-        get("/projects/activity", "Numbers of runs, in total and by creation time", |s, call| {
-            Box::pin(activity(s, call))
-        })
-        .zoned()
-        .answers(&ACTIVITY),
-        get("/projects/params", "Params and series names of all runs, merged", |s, call| {
-            Box::pin(params(s, call))
-        })
-        .query(&[
-            Parameter::new("sequence", ParameterKind::Texts, None),
-            Parameter::new("exclude_params", ParameterKind::Bool, Some("false")),
-        ])
-        .answers(&PARAMS),
-        get("/projects/pinned-sequences", "Sequences pinned to every run page", |s, call| {
-            Box::pin(pinned(s, call))
-        })
-        .answers(&PINNED_SCHEMA),
-        Operation::new(
-            Method::POST,
-            "/projects/pinned-sequences",
-            "Replace the pinned sequences",
-            |s, call| Box::pin(set_pinned(s, call)),
-        )
-        .json(&PINNED)
-        .answers(&PINNED_SCHEMA),
-        get("/projects/status", "Report whether the indexes are complete", |s, call| {
-            Box::pin(status(s, call))
-        })
-        .answers(&ResponseSchema::Text),
+        Operation::get("/projects", "Get the project", project),
+        Operation::get("/projects/activity", "Numbers of runs, in total and by creation time", activity),
+        Operation::get("/projects/params", "Params and series names of all runs, merged", params),
+        Operation::get("/projects/pinned-sequences", "Sequences pinned to every run page", pinned),
+        Operation::post("/projects/pinned-sequences", "Replace the pinned sequences", set_pinned),
+        Operation::get("/projects/status", "Report whether the indexes are complete", status),
     ]
 }
 
-async fn project(services: Arc<Services>, _: Call) -> Answer {
-    let project = services.backend().project().get(GetRequest {}).await?.into_inner();
-    Ok(Json(json!({
-        "name": project.name,
-        "path": "",
-        "description": project.description,
-        "telemetry_enabled": 0,
-        "warn_index": false,
-        "warn_runs": false,
-    }))
-    .into_response())
+/// The project. Some members only exist because the UI reads them.
+#[derive(Default, Serialize, JsonSchema)]
+struct Project {
+    name: String,
+    path: String,
+    description: String,
+    telemetry_enabled: u32,
+    warn_index: bool,
+    warn_runs: bool,
 }
 
-async fn activity(services: Arc<Services>, call: Call) -> Answer {
-    let request = ActivityRequest { timezone_offset_min: call.timezone() };
-    let answer = services.backend().project().activity(request).await?.into_inner();
+/// Numbers of experiments and runs.
+#[derive(Serialize, JsonSchema)]
+struct ProjectActivity {
+    num_experiments: u32,
+    #[serde(flatten)]
+    runs: RunActivity,
+}
+
+#[derive(Deserialize, JsonSchema)]
+struct ParamsParameters {
+    #[serde(default)]
+    sequence: Vec<String>,
+    #[serde(default)]
+    exclude_params: bool,
+}
+
+/// Params and sequences of all runs, merged.
+#[derive(Serialize, JsonSchema)]
+struct ProjectParams {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "JsonObject")]
+    params: Option<JsonObject>,
+    #[serde(flatten)]
+    sequences: SeriesByType<SequenceContexts>,
+}
+
+/// Names of sequences with the contexts of each.
+#[derive(Default, Serialize, JsonSchema)]
+#[serde(transparent)]
+struct SequenceContexts(#[schemars(with = "HashMap<String, Vec<JsonObject>>")] Map<String, Value>);
+
+impl SequenceContexts {
+    /// Adds names and their contexts. A name may already exist with other contexts.
+    fn add(&mut self, names: pb::TypeNames) -> ApiResult<()> {
+        for name in names.names {
+            let contexts = self.0.entry(name.name).or_insert_with(|| Value::Array(Vec::new()));
+            for text in &name.contexts {
+                let context = context_value(text, JsonStyle::STRICT)?;
+                contexts.as_array_mut().expect("entries are created as arrays").push(context);
+            }
+        }
+        Ok(())
+    }
+}
+
+#[derive(Deserialize, JsonSchema)]
+struct NewPinnedSequences {
+    sequences: Vec<SeriesName>,
+}
+
+#[derive(Serialize, JsonSchema)]
+struct PinnedSequences {
+    sequences: Vec<PinnedSequence>,
+}
+
+#[derive(Serialize, JsonSchema)]
+struct PinnedSequence {
+    name: String,
+    #[schemars(with = "JsonObject")]
+    context: Value,
+}
+
+impl TryFrom<Vec<SeriesKey>> for PinnedSequences {
+    type Error = ApiError;
+
+    fn try_from(sequences: Vec<SeriesKey>) -> ApiResult<Self> {
+        let sequence = |SeriesKey { name, context }| {
+            Ok(PinnedSequence { name, context: context_value(&context, JsonStyle::STRICT)? })
+        };
+        Ok(PinnedSequences {
+            sequences: sequences.into_iter().map(sequence).collect::<Result<_, ApiError>>()?,
+        })
+    }
+}
+
+async fn project(call: Call) -> ApiResult<Json<Project>> {
+    let pb::GetResponse { name, description } =
+        call.services.backend().project().get(pb::GetRequest {}).await?.into_inner();
+    Ok(Json(Project { name, description, ..Default::default() }))
+}
+
+async fn activity(call: Call<TimeZone>) -> ApiResult<Json<ProjectActivity>> {
+    let request = pb::ActivityRequest { timezone_offset_min: call.parameters.offset_min };
+    let answer = call.services.backend().project().activity(request).await?.into_inner();
     let key = match call.dialect {
         Dialect::Matyan => day_key,
         Dialect::Aim => hour_key,
     };
-    Ok(Json(json!({
-        "num_experiments": answer.experiment_count,
-        "num_runs": answer.run_count,
-        "num_archived_runs": answer.archived_run_count,
-        "num_active_runs": answer.active_run_count,
-        "activity_map": activity_map(&answer.hours, key),
-    }))
-    .into_response())
+    let runs = RunActivity {
+        num_runs: answer.run_count,
+        num_archived_runs: answer.archived_run_count,
+        num_active_runs: answer.active_run_count,
+        activity_map: activity_map(&answer.hours, key),
+    };
+    Ok(Json(ProjectActivity { num_experiments: answer.experiment_count, runs }))
 }
 
-async fn params(services: Arc<Services>, call: Call) -> Answer {
-    let types = requested_types(call.texts("sequence"))?;
-    let exclude_params = call.bool("exclude_params");
-    let request = ParamsRequest { types: types.iter().map(|it| (*it).into()).collect(), exclude_params };
-    let mut messages = services.backend().project().params(request).await?.into_inner();
-    let mut all = Vec::new();
-    let mut names: HashMap<i32, Map<String, Value>> = HashMap::new();
+async fn params(call: Call<ParamsParameters>) -> ApiResult<Json<ProjectParams>> {
+    let ParamsParameters { sequence, exclude_params } = call.parameters;
+    let types = requested_types(&sequence)?;
+    let request = pb::ParamsRequest { types: types.iter().map(|it| (*it).into()).collect(), exclude_params };
+    let mut messages = call.services.backend().project().params(request).await?.into_inner();
+    let mut params = Vec::new();
+    let mut names: HashMap<i32, SequenceContexts> = HashMap::new();
     while let Some(message) = messages.message().await? {
-        all.extend_from_slice(&message.params);
+        params.extend_from_slice(&message.params);
         // The names of one type may be split over several messages.
         for of_type in message.types {
-            add(names.entry(of_type.r#type).or_default(), of_type)?;
+            names.entry(of_type.r#type).or_default().add(of_type)?;
         }
     }
-    let mut types_json: Map<String, Value> = Map::new();
+    // The params are passed on as text, so that they are never built as a tree.
+    let params = (!exclude_params).then(|| values::json(&params, JsonStyle::STRICT)).transpose()?;
     // Every requested type is part of the response, even without any names.
-    for (series_type, name) in TYPES.iter().filter(|(series_type, _)| types.contains(series_type)) {
-        let of_type = names.remove(&i32::from(*series_type)).unwrap_or_default();
-        types_json.insert((*name).to_owned(), Value::Object(of_type));
-    }
-    let mut text = serde_json::to_string(&types_json).expect("a map of JSON values serializes");
-    if !exclude_params {
-        // The params come first, as text, so that they are never built as a tree.
-        let params = values::json(&all, JsonStyle::STRICT)?;
-        let comma = if types_json.is_empty() { "" } else { "," };
-        text = format!("{{\"params\":{}{comma}{}", params.get(), &text[1..]);
-    }
-    let answer = RawValue::from_string(text).expect("concatenated JSON members are valid JSON");
-    Ok(Json(answer).into_response())
+    let sequences = SeriesByType::new(&types, |it| Ok(names.remove(&it.into()).unwrap_or_default()))?;
+    Ok(Json(ProjectParams { params: params.map(JsonObject), sequences }))
 }
 
-/// Adds names and their contexts. A name may already exist with other contexts.
-fn add(known: &mut Map<String, Value>, names: TypeNames) -> Result<(), ApiError> {
-    for name in names.names {
-        let contexts = known.entry(name.name).or_insert_with(|| Value::Array(Vec::new()));
-        for text in &name.contexts {
-            contexts.as_array_mut().expect("entries are created as arrays").push(context(text)?);
-        }
-    }
-    Ok(())
+async fn pinned(call: Call) -> ApiResult<Json<PinnedSequences>> {
+    let request = pb::GetPinnedSequencesRequest {};
+    let answer = call.services.backend().project().get_pinned_sequences(request).await?.into_inner();
+    Ok(Json(answer.sequences.try_into()?))
 }
 
-fn context(text: &str) -> Result<Value, ApiError> {
-    let json = values::context_json(text, JsonStyle::STRICT)?;
-    Ok(serde_json::from_str(json.get()).expect("the context was serialized as JSON"))
+async fn set_pinned(call: Call<NoParameters, Json<NewPinnedSequences>>) -> ApiResult<Json<PinnedSequences>> {
+    let Json(NewPinnedSequences { sequences }) = call.body;
+    let request =
+        pb::SetPinnedSequencesRequest { sequences: sequences.into_iter().map(SeriesKey::from).collect() };
+    let answer = call.services.backend().project().set_pinned_sequences(request).await?.into_inner();
+    Ok(Json(answer.sequences.try_into()?))
 }
 
-async fn pinned(services: Arc<Services>, _: Call) -> Answer {
-    let request = GetPinnedSequencesRequest {};
-    let answer = services.backend().project().get_pinned_sequences(request).await?.into_inner();
-    show_pinned(&answer.sequences)
-}
-
-async fn set_pinned(services: Arc<Services>, call: Call) -> Answer {
-    let request = SetPinnedSequencesRequest { sequences: series_keys(&call.json["sequences"]) };
-    let answer = services.backend().project().set_pinned_sequences(request).await?.into_inner();
-    show_pinned(&answer.sequences)
-}
-
-fn show_pinned(sequences: &[SeriesKey]) -> Answer {
-    let show = |it: &SeriesKey| Ok::<_, ApiError>(json!({"name": it.name, "context": context(&it.context)?}));
-    let sequences = sequences.iter().map(show).collect::<Result<Vec<_>, _>>()?;
-    Ok(Json(json!({"sequences": sequences})).into_response())
-}
-
-async fn status(services: Arc<Services>, _: Call) -> Answer {
-    let answer = services.backend().project().status(StatusRequest {}).await?.into_inner();
-    let word = if answer.up_to_date { "up-to-date" } else { "needs-update" };
-    Ok(Json(word).into_response())
+async fn status(call: Call) -> ApiResult<Json<&'static str>> {
+    let answer = call.services.backend().project().status(pb::StatusRequest {}).await?.into_inner();
+    Ok(Json(if answer.up_to_date { "up-to-date" } else { "needs-update" }))
 }

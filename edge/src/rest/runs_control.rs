@@ -1,168 +1,132 @@
 //! Changes to runs: properties, deletion, batches, tags.
 
-use std::sync::Arc;
-
 use axum::Json;
-use axum::response::IntoResponse;
-use http::{Method, StatusCode};
 use matyan_proto::limits::RUNS_PER_CALL;
-use matyan_proto::runs::v1::{
-    AddTagRequest, ArchiveBatchRequest, ClearTombstoneRequest, DeleteBatchRequest, DeleteRequest,
-    FinishBatchRequest, RemoveTagRequest, UpdateRequest,
-};
-use serde_json::{Value, json};
+use matyan_proto::runs::v1 as pb;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
-use super::call::Call;
-use super::request_schema::{Member, RequestSchema};
-use super::response_schema::{CHANGED, DONE, ResponseSchema};
-use super::shared::texts;
-use super::table::{Answer, Operation, Output, Parameter, ParameterKind};
-use crate::services::Services;
-
-const RUN_IDS: RequestSchema = RequestSchema::List(&RequestSchema::Text);
-
-const CHANGES: RequestSchema = RequestSchema::Record(&[
-    Member::optional("name", RequestSchema::Text),
-    Member::optional("description", RequestSchema::Text),
-    Member::optional("archived", RequestSchema::Bool),
-    Member::optional("active", RequestSchema::Bool),
-    Member::optional("experiment", RequestSchema::Text),
-]);
-
-const TAGGED: ResponseSchema = ResponseSchema::Record(&[
-    ("id", ResponseSchema::Text),
-    ("tag_id", ResponseSchema::Text),
-    ("status", ResponseSchema::Text),
-]);
-
-const UNTAGGED: ResponseSchema = ResponseSchema::Record(&[
-    ("id", ResponseSchema::Text),
-    ("removed", ResponseSchema::Bool),
-    ("status", ResponseSchema::Text),
-]);
-
-const TAG: RequestSchema = RequestSchema::Record(&[Member::required("tag_name", RequestSchema::Text)]);
+use super::answer::{Acknowledgment, ChangedResource, NoContent};
+use super::call::{Call, NoParameters};
+use super::operation::Operation;
+use super::shared::{Id, yes};
+use crate::error::ApiResult;
 
 pub(crate) fn operations() -> Vec<Operation> {
     vec![
-        Operation::new(Method::PUT, "/runs/{id}", "Set properties of a run", |services, call| {
-            Box::pin(update(services, call))
-        })
-        .json(&CHANGES)
-        .answers(&CHANGED),
-        Operation::new(Method::DELETE, "/runs/{id}", "Delete a run", |services, call| {
-            Box::pin(delete(services, call))
-        })
-        .answers(&CHANGED),
-        Operation::new(Method::POST, "/runs/delete-batch", "Delete runs", |services, call| {
-            Box::pin(delete_batch(services, call))
-        })
-        .json(&RUN_IDS)
-        .answers(&DONE),
-        Operation::new(Method::POST, "/runs/archive-batch", "Archive or unarchive runs", |services, call| {
-            Box::pin(archive_batch(services, call))
-        })
-        .query(&[Parameter::new("archive", ParameterKind::Bool, Some("true"))])
-        .json(&RUN_IDS)
-        .answers(&DONE),
-        Operation::new(Method::POST, "/runs/finish-batch", "Finish active runs", |services, call| {
-            Box::pin(finish_batch(services, call))
-        })
-        .json(&RUN_IDS)
-        .answers(&DONE),
-        Operation::new(
-            Method::POST,
+        Operation::put("/runs/{id}", "Set properties of a run", update),
+        Operation::delete("/runs/{id}", "Delete a run", delete),
+        Operation::post("/runs/delete-batch", "Delete runs", delete_batch),
+        Operation::post("/runs/archive-batch", "Archive or unarchive runs", archive_batch),
+        Operation::post("/runs/finish-batch", "Finish active runs", finish_batch),
+        Operation::post(
             "/runs/{id}/clear-tombstone",
             "Allow the id of a deleted run to be reused",
-            |services, call| Box::pin(clear_tombstone(services, call)),
-        )
-        .success(204)
-        .output(Output::Nothing),
-        Operation::new(Method::POST, "/runs/{id}/tags/new", "Add a tag to a run", |services, call| {
-            Box::pin(add_tag(services, call))
-        })
-        .json(&TAG)
-        .answers(&TAGGED),
-        Operation::new(
-            Method::DELETE,
-            "/runs/{id}/tags/{tag_id}",
-            "Remove a tag from a run",
-            |services, call| Box::pin(remove_tag(services, call)),
-        )
-        .answers(&UNTAGGED),
+            clear_tombstone,
+        ),
+        Operation::post("/runs/{id}/tags/new", "Add a tag to a run", add_tag),
+        Operation::delete("/runs/{id}/tags/{tag_id}", "Remove a tag from a run", remove_tag),
     ]
 }
 
-async fn update(services: Arc<Services>, call: Call) -> Answer {
-    let run_id = call.path("id");
-    let text = |name| call.member(name).map(str::to_owned);
-    let flag = |name: &str| call.json.get(name).and_then(Value::as_bool);
-    let request = UpdateRequest {
-        run_id: run_id.clone(),
-        name: text("name"),
-        description: text("description"),
-        archived: flag("archived"),
-        active: flag("active"),
-        experiment: text("experiment"),
-    };
-    services.backend().runs().update(request).await?;
-    Ok(Json(json!({"id": run_id, "status": "OK"})).into_response())
+#[derive(Deserialize, JsonSchema)]
+struct RunChanges {
+    name: Option<String>,
+    description: Option<String>,
+    archived: Option<bool>,
+    active: Option<bool>,
+    experiment: Option<String>,
 }
 
-async fn delete(services: Arc<Services>, call: Call) -> Answer {
-    let run_id = call.path("id");
-    services.backend().runs().delete(DeleteRequest { run_id: run_id.clone() }).await?;
-    Ok(Json(json!({"id": run_id, "status": "OK"})).into_response())
+#[derive(Deserialize, JsonSchema)]
+struct ArchiveParameters {
+    #[serde(default = "yes")]
+    archive: bool,
+}
+
+#[derive(Deserialize, JsonSchema)]
+struct TagName {
+    tag_name: String,
+}
+
+#[derive(Serialize, JsonSchema)]
+struct AddedTag {
+    id: String,
+    tag_id: String,
+    status: &'static str,
+}
+
+#[derive(Deserialize, JsonSchema)]
+struct RunTagPath {
+    id: String,
+    tag_id: String,
+}
+
+#[derive(Serialize, JsonSchema)]
+struct RemovedTag {
+    id: String,
+    removed: bool,
+    status: &'static str,
+}
+
+async fn update(call: Call<Id, Json<RunChanges>>) -> ApiResult<Json<ChangedResource>> {
+    let run_id = call.parameters.id;
+    let Json(RunChanges { name, description, archived, active, experiment }) = call.body;
+    let request =
+        pb::UpdateRequest { run_id: run_id.clone(), name, description, archived, active, experiment };
+    call.services.backend().runs().update(request).await?;
+    Ok(ChangedResource::new(run_id))
+}
+
+async fn delete(call: Call<Id>) -> ApiResult<Json<ChangedResource>> {
+    let run_id = call.parameters.id;
+    call.services.backend().runs().delete(pb::DeleteRequest { run_id: run_id.clone() }).await?;
+    Ok(ChangedResource::new(run_id))
 }
 
 /// Run ids of a body, in batches of the maximum size of a call.
-fn batches(call: &Call) -> Vec<Vec<String>> {
-    texts(&call.json).chunks(RUNS_PER_CALL).map(<[String]>::to_vec).collect()
+fn batches(run_ids: &[String]) -> impl Iterator<Item = Vec<String>> {
+    run_ids.chunks(RUNS_PER_CALL).map(<[String]>::to_vec)
 }
 
-fn ok() -> Answer {
-    Ok(Json(json!({"status": "OK"})).into_response())
-}
-
-async fn delete_batch(services: Arc<Services>, call: Call) -> Answer {
-    for run_ids in batches(&call) {
-        services.backend().runs().delete_batch(DeleteBatchRequest { run_ids }).await?;
+async fn delete_batch(call: Call<NoParameters, Json<Vec<String>>>) -> ApiResult<Json<Acknowledgment>> {
+    for run_ids in batches(&call.body) {
+        call.services.backend().runs().delete_batch(pb::DeleteBatchRequest { run_ids }).await?;
     }
-    ok()
+    Ok(Acknowledgment::new())
 }
 
-async fn archive_batch(services: Arc<Services>, call: Call) -> Answer {
-    let archived = call.bool("archive");
-    for run_ids in batches(&call) {
-        services.backend().runs().archive_batch(ArchiveBatchRequest { run_ids, archived }).await?;
+async fn archive_batch(call: Call<ArchiveParameters, Json<Vec<String>>>) -> ApiResult<Json<Acknowledgment>> {
+    let archived = call.parameters.archive;
+    for run_ids in batches(&call.body) {
+        call.services.backend().runs().archive_batch(pb::ArchiveBatchRequest { run_ids, archived }).await?;
     }
-    ok()
+    Ok(Acknowledgment::new())
 }
 
-async fn finish_batch(services: Arc<Services>, call: Call) -> Answer {
-    for run_ids in batches(&call) {
-        services.backend().runs().finish_batch(FinishBatchRequest { run_ids }).await?;
+async fn finish_batch(call: Call<NoParameters, Json<Vec<String>>>) -> ApiResult<Json<Acknowledgment>> {
+    for run_ids in batches(&call.body) {
+        call.services.backend().runs().finish_batch(pb::FinishBatchRequest { run_ids }).await?;
     }
-    ok()
+    Ok(Acknowledgment::new())
 }
 
-async fn clear_tombstone(services: Arc<Services>, call: Call) -> Answer {
-    let request = ClearTombstoneRequest { run_id: call.path("id") };
-    services.backend().runs().clear_tombstone(request).await?;
-    Ok(StatusCode::NO_CONTENT.into_response())
+async fn clear_tombstone(call: Call<Id>) -> ApiResult<NoContent> {
+    let request = pb::ClearTombstoneRequest { run_id: call.parameters.id };
+    call.services.backend().runs().clear_tombstone(request).await?;
+    Ok(NoContent)
 }
 
-async fn add_tag(services: Arc<Services>, call: Call) -> Answer {
-    let run_id = call.path("id");
-    let name = call.member("tag_name").unwrap_or_default().to_owned();
-    let request = AddTagRequest { run_id: run_id.clone(), name };
-    let answer = services.backend().runs().add_tag(request).await?.into_inner();
-    Ok(Json(json!({"id": run_id, "tag_id": answer.tag_id, "status": "OK"})).into_response())
+async fn add_tag(call: Call<Id, Json<TagName>>) -> ApiResult<Json<AddedTag>> {
+    let (run_id, Json(TagName { tag_name: name })) = (call.parameters.id, call.body);
+    let request = pb::AddTagRequest { run_id: run_id.clone(), name };
+    let answer = call.services.backend().runs().add_tag(request).await?.into_inner();
+    Ok(Json(AddedTag { id: run_id, tag_id: answer.tag_id, status: "OK" }))
 }
 
-async fn remove_tag(services: Arc<Services>, call: Call) -> Answer {
-    let run_id = call.path("id");
-    let request = RemoveTagRequest { run_id: run_id.clone(), tag_id: call.path("tag_id") };
-    let answer = services.backend().runs().remove_tag(request).await?.into_inner();
-    Ok(Json(json!({"id": run_id, "removed": answer.removed, "status": "OK"})).into_response())
+async fn remove_tag(call: Call<RunTagPath>) -> ApiResult<Json<RemovedTag>> {
+    let RunTagPath { id, tag_id } = call.parameters;
+    let request = pb::RemoveTagRequest { run_id: id.clone(), tag_id };
+    let answer = call.services.backend().runs().remove_tag(request).await?.into_inner();
+    Ok(Json(RemovedTag { id, removed: answer.removed, status: "OK" }))
 }

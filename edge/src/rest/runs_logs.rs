@@ -1,38 +1,35 @@
 //! Terminal lines and log records of a run.
 
-use std::sync::Arc;
-
-use http::Method;
 use matyan_proto::logs::v1::{LinesRequest, LinesResponse, Record, RecordsRequest, RecordsResponse};
+use schemars::JsonSchema;
+use serde::Deserialize;
 
 use super::call::Call;
+use super::operation::Operation;
 use super::shared::step_range;
-use super::stream_response::{self, EntryWriter};
-use super::table::{Answer, Operation, Output, Parameter, ParameterKind};
+use super::stream_response::{self, Entries, EntryWriter};
 use super::values;
-use crate::services::Services;
+use crate::error::ApiResult;
 use crate::stream::Encoder;
 
-const RANGE: &[Parameter] = &[Parameter::new("record_range", ParameterKind::Text, Some(""))];
-
 pub(crate) fn operations() -> Vec<Operation> {
-    let get = |path, summary, handler| {
-        Operation::new(Method::GET, path, summary, handler).output(Output::Bytes).query(RANGE)
-    };
     vec![
-        get("/runs/{id}/logs", "Terminal lines of a run, as a stream", |services, call| {
-            Box::pin(lines(services, call))
-        }),
-        get("/runs/{id}/log-records", "Log records of a run, as a stream", |services, call| {
-            Box::pin(records(services, call))
-        }),
+        Operation::get("/runs/{id}/logs", "Terminal lines of a run, as a stream", lines),
+        Operation::get("/runs/{id}/log-records", "Log records of a run, as a stream", records),
     ]
 }
 
-async fn lines(services: Arc<Services>, call: Call) -> Answer {
-    let steps = step_range(&call)?;
-    let request = LinesRequest { run_id: call.path("id"), steps, ..Default::default() };
-    let messages = services.backend().logs().lines(request).await?.into_inner();
+#[derive(Deserialize, JsonSchema)]
+struct LogParameters {
+    id: String,
+    #[serde(default)]
+    record_range: String,
+}
+
+async fn lines(call: Call<LogParameters>) -> ApiResult<Entries> {
+    let LogParameters { id: run_id, record_range } = call.parameters;
+    let request = LinesRequest { run_id, steps: step_range(&record_range)?, ..Default::default() };
+    let messages = call.services.backend().logs().lines(request).await?.into_inner();
     stream_response::answer(messages, LineWriter).await
 }
 
@@ -52,10 +49,10 @@ impl EntryWriter for LineWriter {
     }
 }
 
-async fn records(services: Arc<Services>, call: Call) -> Answer {
-    let steps = step_range(&call)?;
-    let request = RecordsRequest { run_id: call.path("id"), steps, ..Default::default() };
-    let messages = services.backend().logs().records(request).await?.into_inner();
+async fn records(call: Call<LogParameters>) -> ApiResult<Entries> {
+    let LogParameters { id: run_id, record_range } = call.parameters;
+    let request = RecordsRequest { run_id, steps: step_range(&record_range)?, ..Default::default() };
+    let messages = call.services.backend().logs().records(request).await?.into_inner();
     stream_response::answer(messages, LogRecordWriter { has_count: false }).await
 }
 

@@ -1,107 +1,97 @@
 //! Search for metrics with their points, and the x axes of charts.
 
-use std::sync::Arc;
-
-use http::Method;
+use axum::Json;
 use matyan_proto::common::v1::StepRange;
-use matyan_proto::runs::v1::{Run, RunParts};
+use matyan_proto::runs::v1::Run;
 use matyan_proto::search::v1::metrics_request::Points;
 use matyan_proto::search::v1::{MetricsRequest, MetricsResponse, RunMetrics, Warning};
 use matyan_proto::series::v1::align_request::Axis;
 use matyan_proto::series::v1::{
     AlignRequest, AlignResponse, AlignRun, AlignSeries, AlignedSeries, PointColumns, SeriesPoints,
 };
-use serde_json::Value;
+use schemars::JsonSchema;
+use serde::Deserialize;
 
-use super::call::Call;
-use super::request_schema::{Member, RequestSchema};
-use super::runs_search::{query, search_error, write_context, write_params, write_props};
-use super::shared::series_key;
-use super::stream_response::{self, EntryWriter, ProgressWriter};
-use super::table::{Answer, Operation, Output, Parameter, ParameterKind};
-use crate::error::{ApiError, Problem};
-use crate::services::Services;
+use super::call::{Call, NoParameters, TimeZone};
+use super::operation::Operation;
+use super::runs_search::{SearchParameters, write_context, write_params, write_props};
+use super::shared::{SeriesName, int};
+use super::stream_response::{self, Entries, EntryWriter, ProgressWriter, SearchResults};
+use crate::error::{ApiError, ApiResult, Problem};
 use crate::stream::Encoder;
 
 /// Marks a missing value in a column of epochs or times.
 const ABSENT: i64 = i64::MIN;
 
-const ALIGN: RequestSchema = RequestSchema::Record(&[
-    Member::required("align_by", RequestSchema::Text),
-    Member::required("runs", RequestSchema::List(&ALIGN_RUN)),
-]);
-
-const ALIGN_RUN: RequestSchema = RequestSchema::Record(&[
-    Member::required("run_id", RequestSchema::Text),
-    Member::required("traces", RequestSchema::List(&ALIGN_TRACE)),
-]);
-
-const ALIGN_TRACE: RequestSchema = RequestSchema::Record(&[
-    Member::required("name", RequestSchema::Text),
-    Member::required("context", RequestSchema::AnyObject),
-    Member::required("slice", RequestSchema::Tuple(&RequestSchema::Int, 3)),
-]);
-
 pub(crate) fn operations() -> Vec<Operation> {
     vec![
-        Operation::new(
-            Method::GET,
+        Operation::get(
             "/runs/search/metric",
             "Metric series that match a query, with their points, as a stream",
-            |services, call| Box::pin(search(services, call)),
-        )
-        .zoned()
-        .output(Output::SearchResults)
-        .query(&[
-            Parameter::new("q", ParameterKind::Text, Some("")),
-            Parameter::new("p", ParameterKind::Int, Some("50")),
-            Parameter::new("x_axis", ParameterKind::Text, None),
-            Parameter::new("skip_system", ParameterKind::Bool, Some("true")),
-            Parameter::new("report_progress", ParameterKind::Bool, Some("true")),
-            Parameter::new("trace_chunk_size", ParameterKind::Int, Some("10")),
-        ]),
-        Operation::new(
-            Method::POST,
+            search,
+        ),
+        Operation::post(
             "/runs/search/metric/align",
             "X axis values of series from another metric, as a stream",
-            |services, call| Box::pin(align(services, call)),
-        )
-        .output(Output::Bytes)
-        .json(&ALIGN),
+            align,
+        ),
     ]
 }
 
-async fn search(services: Arc<Services>, call: Call) -> Answer {
-    let points = call.int("p").unwrap_or_default();
+#[derive(Deserialize, JsonSchema)]
+struct MetricSearchParameters {
+    #[serde(default = "int::<50>")]
+    p: i64,
+    x_axis: Option<String>,
+    #[serde(flatten)]
+    search: SearchParameters,
+    /// Accepted because clients send it, but without effect.
+    #[serde(default = "int::<10>", rename = "trace_chunk_size")]
+    _trace_chunk_size: i64,
+    #[serde(flatten)]
+    zone: TimeZone,
+}
+
+#[derive(Deserialize, JsonSchema)]
+struct Alignment {
+    align_by: String,
+    runs: Vec<AlignedRun>,
+}
+
+#[derive(Deserialize, JsonSchema)]
+struct AlignedRun {
+    run_id: String,
+    traces: Vec<AlignedTrace>,
+}
+
+/// A series with its first step, last step, and step size.
+#[derive(Deserialize, JsonSchema)]
+struct AlignedTrace {
+    #[serde(flatten)]
+    series: SeriesName,
+    slice: [i64; 3],
+}
+
+async fn search(call: Call<MetricSearchParameters>) -> ApiResult<SearchResults> {
+    let MetricSearchParameters { p: points, x_axis, search, zone, .. } = call.parameters;
     if points < 1 {
         let message = "Input should be greater than or equal to 1".to_owned();
         return Err(ApiError::validation(&[Problem { field: "p".to_owned(), message }]));
     }
     let density = u32::try_from(points).unwrap_or(u32::MAX);
-    let parts = RunParts {
-        props: true,
-        params: true,
-        system_params: !call.bool("skip_system"),
-        ..Default::default()
-    };
-    let x_axis = call.text("x_axis").map(str::to_owned);
+    let with_x_axis = x_axis.is_some();
     let request = MetricsRequest {
-        query: Some(query(&call)),
-        parts: Some(parts),
+        query: Some(search.query(&zone)),
+        parts: Some(search.parts()),
         points: Some(Points::Density(density)),
         columns: Some(PointColumns { values: true, epochs: true, times: true }),
-        x_axis: x_axis.clone(),
+        x_axis,
         ..Default::default()
     };
-    let found = services.backend().search().metrics(request).await;
-    let messages = found.map_err(|status| search_error(status, &call))?.into_inner();
-    let writer = MetricSearchWriter {
-        progress: ProgressWriter::new(call.bool("report_progress")),
-        with_x_axis: x_axis.is_some(),
-        open: None,
-        done: false,
-    };
-    stream_response::answer(messages, writer).await
+    let found = call.services.backend().search().metrics(request).await;
+    let messages = found.map_err(|status| search.error(status))?.into_inner();
+    let writer = MetricSearchWriter { progress: search.progress(), with_x_axis, open: None, done: false };
+    stream_response::search_results(messages, writer).await
 }
 
 struct MetricSearchWriter {
@@ -192,36 +182,33 @@ fn write_trace(points: &SeriesPoints, with_x_axis: bool, encoder: &mut Encoder) 
     }
 }
 
-async fn align(services: Arc<Services>, call: Call) -> Answer {
-    let requested = call.json["runs"].as_array().cloned().unwrap_or_default();
-    let runs = requested.iter().map(align_run).collect();
-    let axis = Axis::Metric(call.member("align_by").unwrap_or_default().to_owned());
-    let request = AlignRequest { axis: Some(axis), runs, by_column: true };
-    let messages = services.backend().series().align(request).await?.into_inner();
-    stream_response::answer(
-        messages,
-        AlignWriter { requested, run: None, open: None, is_inconsistent: false },
-    )
-    .await
+async fn align(call: Call<NoParameters, Json<Alignment>>) -> ApiResult<Entries> {
+    let Json(Alignment { align_by, runs }) = call.body;
+    let runs: Vec<AlignRun> = runs.into_iter().map(AlignRun::from).collect();
+    let request = AlignRequest { axis: Some(Axis::Metric(align_by)), runs: runs.clone(), by_column: true };
+    let messages = call.services.backend().series().align(request).await?.into_inner();
+    let writer = AlignWriter { requested: runs, run: None, open: None, is_inconsistent: false };
+    stream_response::answer(messages, writer).await
 }
 
-fn align_run(run: &Value) -> AlignRun {
-    let series = |trace: &Value| {
+impl From<AlignedRun> for AlignRun {
+    fn from(AlignedRun { run_id, traces }: AlignedRun) -> Self {
+        AlignRun { run_id, series: traces.into_iter().map(AlignSeries::from).collect() }
+    }
+}
+
+impl From<AlignedTrace> for AlignSeries {
+    fn from(AlignedTrace { series, slice: [_, stop, _] }: AlignedTrace) -> Self {
         // The stop of a slice is inclusive; 0 means no limit.
-        let stop = trace["slice"][1].as_i64().filter(|stop| *stop > 0);
-        let steps = stop.map(|stop| StepRange { start: None, stop: Some(stop.saturating_add(1)) });
-        AlignSeries { key: Some(series_key(trace)), steps }
-    };
-    AlignRun {
-        run_id: run["run_id"].as_str().unwrap_or_default().to_owned(),
-        series: run["traces"].as_array().into_iter().flatten().map(series).collect(),
+        let steps = (stop > 0).then(|| StepRange { start: None, stop: Some(stop.saturating_add(1)) });
+        AlignSeries { key: Some(series.into()), steps }
     }
 }
 
 /// An array of doubles is one entry, whose length precedes its bytes; the bytes are passed on
 /// as they arrive.
 struct AlignWriter {
-    requested: Vec<Value>,
+    requested: Vec<AlignRun>,
     /// Index of the run written last, and the number of its series written so far.
     run: Option<(u32, i64)>,
     /// The series being written.
@@ -287,13 +274,13 @@ impl AlignWriter {
     fn begin_column(&mut self, piece: &AlignedSeries, has_values: bool, encoder: &mut Encoder) -> u64 {
         let (run, written) = self.run.unwrap_or_default();
         let requested = &self.requested[run as usize];
-        let trace = &requested["traces"][piece.series as usize];
+        let key = requested.series[piece.series as usize].key.as_ref();
         let mut fits = false;
-        encoder.member(requested["run_id"].as_str().unwrap_or_default(), |it| {
+        encoder.member(&requested.run_id, |it| {
             it.element(written, |it| {
-                if !has_values {
-                    it.member("name", |it| it.text(trace["name"].as_str().unwrap_or_default()));
-                    it.member("context", |it| write_context(&trace["context"].to_string(), it));
+                if let Some(key) = key.filter(|_| !has_values) {
+                    it.member("name", |it| it.text(&key.name));
+                    it.member("context", |it| write_context(&key.context, it));
                 }
                 let column = if has_values { "x_axis_iters" } else { "x_axis_values" };
                 it.member(column, |it| fits = it.begin_doubles(piece.count));

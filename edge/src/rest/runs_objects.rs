@@ -1,103 +1,121 @@
 //! Objects: found by a query, or read by sequence and step; and their payloads.
 
-use std::sync::Arc;
-
-use axum::response::IntoResponse;
-use http::{HeaderValue, Method, header};
+use axum::Json;
+use axum::response::Response;
+use http::{HeaderValue, header};
 use matyan_proto::artifacts::v1::{BlobsRequest, BlobsResponse};
-use matyan_proto::common::v1::{IndexRange, SeriesType, StepRange};
+use matyan_proto::common::v1::{IndexRange, SeriesKey, SeriesType, StepRange};
 use matyan_proto::objects::v1::object::Kind as ObjectKind;
 use matyan_proto::objects::v1::{
     BatchRequest, BatchResponse, Object, Selection, Sequence, Step, StepRequest, StepResponse,
 };
-use matyan_proto::runs::v1::{GetRequest, Run, RunParts};
+use matyan_proto::runs::v1::{GetRequest, Run};
 use matyan_proto::search::v1::{ObjectsRequest, ObjectsResponse, RunObjects, Warning};
 use matyan_value::json::{self, JsonStyle};
+use schemars::JsonSchema;
+use serde::Deserialize;
 
-use super::call::Call;
-use super::request_schema::RequestSchema;
-use super::runs_search::{query, search_error, write_context, write_params, write_props};
-use super::shared::{SERIES_KEYS, density, index_range, seconds, series_keys, step_range, texts, write_pair};
-use super::stream_response::{self, EntryWriter, ProgressWriter};
-use super::table::{Answer, Operation, Output, Parameter, ParameterKind};
-use crate::services::Services;
+use super::answer::Answer;
+use super::call::{Call, NoParameters, TimeZone};
+use super::operation::Operation;
+use super::runs_search::{SearchParameters, write_context, write_params, write_props};
+use super::shared::{SeriesName, density, index_range, int, seconds, step_range, write_pair};
+use super::stream_response::{self, Entries, EntryWriter, ProgressWriter, SearchResults};
+use crate::error::{ApiError, ApiResult};
 use crate::stream::Encoder;
 
-const SEARCH: &[Parameter] = &[
-    Parameter::new("q", ParameterKind::Text, Some("")),
-    Parameter::new("skip_system", ParameterKind::Bool, Some("true")),
-    Parameter::new("report_progress", ParameterKind::Bool, Some("true")),
-    Parameter::new("record_range", ParameterKind::Text, Some("")),
-    Parameter::new("record_density", ParameterKind::Int, Some("50")),
-    Parameter::new("index_range", ParameterKind::Text, Some("")),
-    Parameter::new("index_density", ParameterKind::Int, Some("5")),
-];
-
-const BATCH: &[Parameter] = &[
-    Parameter::new("record_range", ParameterKind::Text, Some("")),
-    Parameter::new("record_density", ParameterKind::Int, Some("50")),
-    Parameter::new("index_range", ParameterKind::Text, Some("")),
-    Parameter::new("index_density", ParameterKind::Int, Some("5")),
-];
-
-const STEP: &[Parameter] = &[
-    Parameter::new("record_step", ParameterKind::Int, Some("-1")),
-    Parameter::new("index_range", ParameterKind::Text, Some("")),
-    Parameter::new("index_density", ParameterKind::Int, Some("5")),
-];
-
-const URIS: RequestSchema = RequestSchema::List(&RequestSchema::Text);
-
-/// Adds the operations of one type. Handlers are plain functions, so each type needs its own.
-macro_rules! operations_of {
-    ($list:ident, $name:literal, $series_type:expr) => {
-        $list.extend([
-            Operation::new(
-                Method::GET,
-                concat!("/runs/search/", $name),
-                concat!("Search for sequences of ", $name, ", as a stream"),
-                |services, call| Box::pin(search(services, call, $series_type)),
-            )
-            .zoned()
-            .output(Output::SearchResults)
-            .query(SEARCH),
-            Operation::new(
-                Method::POST,
-                concat!("/runs/{id}/", $name, "/get-batch"),
-                concat!("Steps of sequences of ", $name, " of one run, as a stream"),
-                |services, call| Box::pin(batch(services, call, $series_type)),
-            )
-            .output(Output::Bytes)
-            .query(BATCH)
-            .json(&SERIES_KEYS),
-            Operation::new(
-                Method::POST,
-                concat!("/runs/{id}/", $name, "/get-step"),
-                concat!("One step of sequences of ", $name, " of one run, as a stream"),
-                |services, call| Box::pin(step(services, call, $series_type)),
-            )
-            .output(Output::Bytes)
-            .query(STEP)
-            .json(&SERIES_KEYS),
-        ]);
-    };
-}
-
 pub(crate) fn operations() -> Vec<Operation> {
-    let mut operations = Vec::new();
-    operations_of!(operations, "images", SeriesType::Images);
-    operations_of!(operations, "texts", SeriesType::Texts);
-    operations_of!(operations, "distributions", SeriesType::Distributions);
-    operations_of!(operations, "audios", SeriesType::Audios);
-    operations_of!(operations, "figures", SeriesType::Figures);
+    let types = [
+        ("images", SeriesType::Images),
+        ("texts", SeriesType::Texts),
+        ("distributions", SeriesType::Distributions),
+        ("audios", SeriesType::Audios),
+        ("figures", SeriesType::Figures),
+    ];
+    let mut operations: Vec<_> = types.into_iter().flat_map(|(name, it)| operations_of(name, it)).collect();
     for path in ["/runs/images/get-batch", "/runs/audios/get-batch"] {
-        let payloads =
-            Operation::new(Method::POST, path, "Payloads by URI, as a stream", |services, call| {
-                Box::pin(blobs(services, call))
-            });
-        operations.push(payloads.output(Output::Bytes).json(&URIS));
+        operations.push(Operation::post(path, "Payloads by URI, as a stream", blobs));
     }
     operations
+}
+
+/// The operations of one type.
+fn operations_of(name: &str, series_type: SeriesType) -> [Operation; 3] {
+    [
+        Operation::get(
+            &format!("/runs/search/{name}"),
+            &format!("Search for sequences of {name}, as a stream"),
+            move |call| search(call, series_type),
+        ),
+        Operation::post(
+            &format!("/runs/{{id}}/{name}/get-batch"),
+            &format!("Steps of sequences of {name} of one run, as a stream"),
+            move |call| batch(call, series_type),
+        ),
+        Operation::post(
+            &format!("/runs/{{id}}/{name}/get-step"),
+            &format!("One step of sequences of {name} of one run, as a stream"),
+            move |call| step(call, series_type),
+        ),
+    ]
+}
+
+#[derive(Deserialize, JsonSchema)]
+struct ObjectSearchParameters {
+    #[serde(flatten)]
+    search: SearchParameters,
+    #[serde(flatten)]
+    selection: SelectionParameters,
+    #[serde(flatten)]
+    zone: TimeZone,
+}
+
+#[derive(Deserialize, JsonSchema)]
+struct BatchParameters {
+    id: String,
+    #[serde(flatten)]
+    selection: SelectionParameters,
+}
+
+#[derive(Deserialize, JsonSchema)]
+struct StepParameters {
+    id: String,
+    #[serde(default = "int::<-1>")]
+    record_step: i64,
+    #[serde(flatten)]
+    indexes: IndexParameters,
+}
+
+#[derive(Deserialize, JsonSchema)]
+struct SelectionParameters {
+    #[serde(default)]
+    record_range: String,
+    #[serde(default = "int::<50>")]
+    record_density: i64,
+    #[serde(flatten)]
+    indexes: IndexParameters,
+}
+
+#[derive(Deserialize, JsonSchema)]
+struct IndexParameters {
+    #[serde(default)]
+    index_range: String,
+    #[serde(default = "int::<5>")]
+    index_density: i64,
+}
+
+impl TryFrom<SelectionParameters> for Selection {
+    type Error = ApiError;
+
+    fn try_from(parameters: SelectionParameters) -> ApiResult<Self> {
+        let SelectionParameters { record_range, record_density, indexes } = parameters;
+        Ok(Selection {
+            record_range: step_range(&record_range)?,
+            record_density: density(record_density),
+            index_range: index_range(&indexes.index_range)?,
+            index_density: density(indexes.index_density),
+        })
+    }
 }
 
 /// Returns whether a step may have several objects of this type.
@@ -105,40 +123,21 @@ fn is_list(series_type: SeriesType) -> bool {
     matches!(series_type, SeriesType::Images | SeriesType::Texts | SeriesType::Audios)
 }
 
-fn selection(call: &Call) -> Result<Selection, crate::error::ApiError> {
-    Ok(Selection {
-        record_range: step_range(call)?,
-        record_density: density(call.int("record_density")),
-        index_range: index_range(call)?,
-        index_density: density(call.int("index_density")),
-    })
-}
-
-async fn search(services: Arc<Services>, call: Call, series_type: SeriesType) -> Answer {
-    let selection = selection(&call)?;
-    let parts = RunParts {
-        props: true,
-        params: true,
-        system_params: !call.bool("skip_system"),
-        ..Default::default()
-    };
+async fn search(call: Call<ObjectSearchParameters>, series_type: SeriesType) -> ApiResult<SearchResults> {
+    let ObjectSearchParameters { search, selection, zone } = call.parameters;
+    let selection = Selection::try_from(selection)?;
     let request = ObjectsRequest {
-        query: Some(query(&call)),
+        query: Some(search.query(&zone)),
         r#type: series_type.into(),
         selection: Some(selection),
-        parts: Some(parts),
+        parts: Some(search.parts()),
         limit: 0,
     };
-    let found = services.backend().search().objects(request).await;
-    let messages = found.map_err(|status| search_error(status, &call))?.into_inner();
-    let writer = ObjectSearchWriter {
-        progress: ProgressWriter::new(call.bool("report_progress")),
-        series_type,
-        selection,
-        open: None,
-        done: false,
-    };
-    stream_response::answer(messages, writer).await
+    let found = call.services.backend().search().objects(request).await;
+    let messages = found.map_err(|status| search.error(status))?.into_inner();
+    let progress = search.progress();
+    let writer = ObjectSearchWriter { progress, series_type, selection, open: None, done: false };
+    stream_response::search_results(messages, writer).await
 }
 
 struct ObjectSearchWriter {
@@ -336,15 +335,19 @@ fn write_object(object: &Object, encoder: &mut Encoder) {
     }
 }
 
-async fn batch(services: Arc<Services>, call: Call, series_type: SeriesType) -> Answer {
-    let selection = selection(&call)?;
+async fn batch(
+    call: Call<BatchParameters, Json<Vec<SeriesName>>>,
+    series_type: SeriesType,
+) -> ApiResult<Entries> {
+    let (BatchParameters { id, selection }, Json(sequences)) = (call.parameters, call.body);
+    let selection = Selection::try_from(selection)?;
     let request = BatchRequest {
-        run_id: call.path("id"),
+        run_id: id,
         r#type: series_type.into(),
-        sequences: series_keys(&call.json),
+        sequences: sequences.into_iter().map(SeriesKey::from).collect(),
         selection: Some(selection),
     };
-    let messages = services.backend().objects().batch(request).await?.into_inner();
+    let messages = call.services.backend().objects().batch(request).await?.into_inner();
     let writer = ObjectBatchWriter { series_type, index_range: selection.index_range, open: None };
     stream_response::answer(messages, writer).await
 }
@@ -414,22 +417,25 @@ fn write_batch_ranges(
     });
 }
 
-async fn step(services: Arc<Services>, call: Call, series_type: SeriesType) -> Answer {
-    let requested = call.int("record_step").unwrap_or(-1);
-    let index_range = index_range(&call)?;
-    let backend = services.backend();
-    if requested < -1 {
+async fn step(
+    call: Call<StepParameters, Json<Vec<SeriesName>>>,
+    series_type: SeriesType,
+) -> ApiResult<Entries> {
+    let (StepParameters { id, record_step, indexes }, Json(sequences)) = (call.parameters, call.body);
+    let index_range = index_range(&indexes.index_range)?;
+    let backend = call.services.backend();
+    if record_step < -1 {
         // No sequence has such a step, but an unknown run is still an error.
-        backend.runs().get(GetRequest { run_id: call.path("id"), parts: None }).await?;
-        return Ok(stream_response::complete(Encoder::new()));
+        backend.runs().get(GetRequest { run_id: id, parts: None }).await?;
+        return Ok(Entries::complete(Encoder::new()));
     }
     let request = StepRequest {
-        run_id: call.path("id"),
+        run_id: id,
         r#type: series_type.into(),
-        sequences: series_keys(&call.json),
-        step: (requested >= 0).then_some(requested),
+        sequences: sequences.into_iter().map(SeriesKey::from).collect(),
+        step: (record_step >= 0).then_some(record_step),
         index_range,
-        index_density: density(call.int("index_density")),
+        index_density: density(indexes.index_density),
     };
     let messages = backend.objects().step(request).await?.into_inner();
     stream_response::answer(messages, ObjectStepWriter { series_type, index_range }).await
@@ -460,16 +466,25 @@ impl EntryWriter for ObjectStepWriter {
     }
 }
 
-async fn blobs(services: Arc<Services>, call: Call) -> Answer {
-    let uris = texts(&call.json);
+/// Payloads, which the browser must not store.
+struct Payloads(Entries);
+
+impl Answer for Payloads {
+    const MEDIA_TYPE: &str = Entries::MEDIA_TYPE;
+
+    fn into_response(self) -> Response {
+        let mut response = self.0.into_response();
+        response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        response
+    }
+}
+
+async fn blobs(call: Call<NoParameters, Json<Vec<String>>>) -> ApiResult<Payloads> {
+    let Json(uris) = call.body;
     let request = BlobsRequest { uris: uris.clone() };
-    let messages = services.backend().artifacts().blobs(request).await?.into_inner();
-    let mut answer =
-        stream_response::answer(messages, BlobWriter { uris, remaining: 0, is_inconsistent: false })
-            .await?
-            .into_response();
-    answer.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    Ok(answer)
+    let messages = call.services.backend().artifacts().blobs(request).await?.into_inner();
+    let writer = BlobWriter { uris, remaining: 0, is_inconsistent: false };
+    Ok(Payloads(stream_response::answer(messages, writer).await?))
 }
 
 /// A payload is one entry, whose length precedes its bytes; the bytes are passed on as they

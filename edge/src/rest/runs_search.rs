@@ -1,22 +1,21 @@
 //! Run search and the list of active runs: one tree per run, in search order.
 
-use std::sync::Arc;
-
-use http::{Method, StatusCode};
+use http::StatusCode;
 use matyan_proto::common::v1::SeriesType;
 use matyan_proto::runs::v1::{Run, RunParts, SeriesInfo};
 use matyan_proto::search::v1::sort::By;
 use matyan_proto::search::v1::{Query, RunsRequest, RunsResponse, Sort, SortField, Warning};
+use schemars::JsonSchema;
+use serde::Deserialize;
 use serde_json::Value;
 use tonic::Status;
 
-use super::call::Call;
-use super::shared::Props;
-use super::stream_response::{self, EntryWriter, ProgressWriter};
-use super::table::{Answer, Operation, Output, Parameter, ParameterKind};
+use super::call::{Call, TimeZone};
+use super::operation::Operation;
+use super::shared::{self, yes};
+use super::stream_response::{self, Entries, EntryWriter, ProgressWriter, SearchResults};
 use super::values;
-use crate::error::{ApiError, Problem};
-use crate::services::Services;
+use crate::error::{ApiError, ApiResult, Problem};
 use crate::stream::Encoder;
 
 /// Query for all active runs, including archived ones.
@@ -24,66 +23,86 @@ const ACTIVE_RUNS_QUERY: &str = "run.active == True and (run.archived == True or
 
 pub(crate) fn operations() -> Vec<Operation> {
     vec![
-        Operation::new(Method::GET, "/runs/search/run", "Search for runs, as a stream", |services, call| {
-            Box::pin(search(services, call))
-        })
-        .zoned()
-        .output(Output::SearchResults)
-        .query(&[
-            Parameter::new("q", ParameterKind::Text, Some("")),
-            Parameter::new("limit", ParameterKind::Int, Some("0")),
-            Parameter::new("offset", ParameterKind::Text, Some("")),
-            Parameter::new("sort", ParameterKind::Text, Some("")),
-            Parameter::new("skip_system", ParameterKind::Bool, Some("true")),
-            Parameter::new("report_progress", ParameterKind::Bool, Some("true")),
-            Parameter::new("exclude_params", ParameterKind::Bool, Some("false")),
-            Parameter::new("exclude_traces", ParameterKind::Bool, Some("false")),
-        ]),
-        Operation::new(Method::GET, "/runs/active", "Active runs, as a stream", |services, call| {
-            Box::pin(active(services, call))
-        })
-        .output(Output::Bytes)
-        .query(&[Parameter::new("report_progress", ParameterKind::Bool, Some("true"))]),
+        Operation::get("/runs/search/run", "Search for runs, as a stream", search),
+        Operation::get("/runs/active", "Active runs, as a stream", active),
     ]
 }
 
-/// The query of a search call.
-pub(crate) fn query(call: &Call) -> Query {
-    Query {
-        text: call.text("q").unwrap_or_default().to_owned(),
-        timezone_offset_min: call.timezone(),
-        report_progress: call.bool("report_progress"),
+/// Parameters of all searches.
+#[derive(Deserialize, JsonSchema)]
+pub(crate) struct SearchParameters {
+    #[serde(default)]
+    q: String,
+    #[serde(default = "yes")]
+    skip_system: bool,
+    #[serde(default = "yes")]
+    report_progress: bool,
+}
+
+impl SearchParameters {
+    pub(crate) fn query(&self, zone: &TimeZone) -> Query {
+        Query {
+            text: self.q.clone(),
+            timezone_offset_min: zone.offset_min,
+            report_progress: self.report_progress,
+        }
+    }
+
+    /// Parts of a run that every result has.
+    pub(crate) fn parts(&self) -> RunParts {
+        RunParts { props: true, params: true, system_params: !self.skip_system, ..Default::default() }
+    }
+
+    pub(crate) fn progress(&self) -> ProgressWriter {
+        ProgressWriter::new(self.report_progress)
+    }
+
+    /// The error response for a failed search.
+    pub(crate) fn error(&self, status: Status) -> ApiError {
+        ApiError::for_query(status, &self.q)
     }
 }
 
-/// The error response for a failed search.
-pub(crate) fn search_error(status: Status, call: &Call) -> ApiError {
-    ApiError::for_query(status, call.text("q").unwrap_or_default())
+#[derive(Deserialize, JsonSchema)]
+struct RunSearchParameters {
+    #[serde(default)]
+    limit: i64,
+    #[serde(default)]
+    offset: String,
+    #[serde(default)]
+    sort: String,
+    #[serde(flatten)]
+    search: SearchParameters,
+    #[serde(default)]
+    exclude_params: bool,
+    #[serde(default)]
+    exclude_traces: bool,
+    #[serde(flatten)]
+    zone: TimeZone,
 }
 
-async fn search(services: Arc<Services>, call: Call) -> Answer {
-    let limit = u32::try_from(call.int("limit").unwrap_or_default()).map_err(|_| {
+async fn search(call: Call<RunSearchParameters>) -> ApiResult<SearchResults> {
+    let RunSearchParameters { limit, offset, sort, search, exclude_params, exclude_traces, zone } =
+        call.parameters;
+    let limit = u32::try_from(limit).map_err(|_| {
         let message = "Input should be greater than or equal to 0".to_owned();
         ApiError::validation(&[Problem { field: "limit".to_owned(), message }])
     })?;
     let parts = RunParts {
-        props: true,
-        params: !call.bool("exclude_params"),
-        system_params: !call.bool("skip_system"),
-        series_types: metric_types_unless(call.bool("exclude_traces")),
-        ..Default::default()
+        params: !exclude_params,
+        series_types: metric_types_unless(exclude_traces),
+        ..search.parts()
     };
     let request = RunsRequest {
-        query: Some(query(&call)),
-        sort: sort(call.text("sort").unwrap_or_default())?,
+        query: Some(search.query(&zone)),
+        sort: parse_sort(&sort)?,
         limit,
-        after_run_id: call.text("offset").unwrap_or_default().to_owned(),
+        after_run_id: offset,
         parts: Some(parts),
     };
-    let found = services.backend().search().runs(request).await;
-    let messages = found.map_err(|status| search_error(status, &call))?.into_inner();
-    let progress = ProgressWriter::new(call.bool("report_progress"));
-    stream_response::answer(messages, RunSearchWriter::new(progress)).await
+    let found = call.services.backend().search().runs(request).await;
+    let messages = found.map_err(|status| search.error(status))?.into_inner();
+    stream_response::search_results(messages, RunSearchWriter::new(search.progress())).await
 }
 
 fn metric_types_unless(excluded: bool) -> Vec<i32> {
@@ -91,7 +110,7 @@ fn metric_types_unless(excluded: bool) -> Vec<i32> {
 }
 
 /// Parses the `sort` parameter; valid JSON that is not an array is ignored.
-fn sort(text: &str) -> Result<Vec<Sort>, ApiError> {
+fn parse_sort(text: &str) -> ApiResult<Vec<Sort>> {
     let bad_request = |message: String| ApiError::new(StatusCode::BAD_REQUEST, message);
     if text.is_empty() {
         return Ok(Vec::new());
@@ -266,7 +285,7 @@ pub(crate) fn write_params(run: &Run, encoder: &mut Encoder) {
 
 pub(crate) fn write_props(run: &Run, encoder: &mut Encoder) {
     if let Some(props) = &run.props {
-        encoder.member("props", |it| Props::new(props, None).stream(it));
+        encoder.member("props", |it| shared::write_props(props, it));
     }
 }
 
@@ -307,12 +326,18 @@ fn write_overview(info: &SeriesInfo, encoder: &mut Encoder, values: OverviewFiel
     }
 }
 
-async fn active(services: Arc<Services>, call: Call) -> Answer {
+#[derive(Deserialize, JsonSchema)]
+struct ActiveParameters {
+    #[serde(default = "yes")]
+    report_progress: bool,
+}
+
+async fn active(call: Call<ActiveParameters>) -> ApiResult<Entries> {
     let query = Query { text: ACTIVE_RUNS_QUERY.to_owned(), report_progress: true, ..Default::default() };
     let parts = RunParts { props: true, series_types: metric_types_unless(false), ..Default::default() };
     let request = RunsRequest { query: Some(query), parts: Some(parts), ..Default::default() };
-    let messages = services.backend().search().runs(request).await?.into_inner();
-    let progress = ProgressWriter::new(call.bool("report_progress"));
+    let messages = call.services.backend().search().runs(request).await?.into_inner();
+    let progress = ProgressWriter::new(call.parameters.report_progress);
     let trees = RunTreeWriter::new(OverviewFields::Last);
     let writer = ActiveRunsWriter { progress, ranks: RankCounter::default(), trees, done: false };
     stream_response::answer(messages, writer).await
@@ -465,7 +490,7 @@ mod tests {
                 Some(By::Field(field)) => field,
                 _ => panic!("{it:?}"),
             };
-            sort(text).unwrap().iter().map(|it| (by(it), it.descending)).collect()
+            parse_sort(text).unwrap().iter().map(|it| (by(it), it.descending)).collect()
         };
         assert_eq!(fields(""), []);
         assert_eq!(fields("{}"), []);
@@ -474,7 +499,7 @@ mod tests {
             [(SortField::Name.into(), true), (SortField::Created.into(), false)]
         );
         let check = |text: &str, message: &str| {
-            let error = format!("{:?}", sort(text).unwrap_err());
+            let error = format!("{:?}", parse_sort(text).unwrap_err());
             assert!(error.contains(message), "{error}");
         };
         check("[", "Invalid sort JSON: ");

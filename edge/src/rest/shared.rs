@@ -4,25 +4,107 @@ use http::StatusCode;
 use matyan_proto::common::v1::{IndexRange, SeriesKey, SeriesType, StepRange};
 use matyan_proto::runs::v1 as pb;
 use matyan_value::datetime::UtcTime;
-use serde::Serialize;
-use serde_json::Value;
+use matyan_value::json::JsonStyle;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use serde_json::{Map, Value};
 
-use super::call::Call;
-use super::request_schema::{Member, RequestSchema};
-use super::response_schema::ResponseSchema;
-use crate::error::ApiError;
+use super::values;
+use crate::error::{ApiError, ApiResult};
 use crate::stream::Encoder;
 
-/// A list of `{"name", "context"}`.
-pub(crate) const SERIES_KEYS: RequestSchema = RequestSchema::List(&SERIES_KEY);
+/// The only parameter of many operations.
+#[derive(Deserialize, JsonSchema)]
+pub(crate) struct Id {
+    pub(crate) id: String,
+}
 
-pub(crate) const SERIES_KEY: RequestSchema = RequestSchema::Record(&[
-    Member::required("name", RequestSchema::Text),
-    Member::required("context", RequestSchema::AnyObject),
-]);
+/// The parameter of searches by name.
+#[derive(Deserialize, JsonSchema)]
+pub(crate) struct NamePart {
+    #[serde(default)]
+    pub(crate) q: String,
+}
 
-/// Types in the order of responses, with their names in URLs and keys.
-pub(crate) const TYPES: [(SeriesType, &str); 6] = [
+/// Default of parameters.
+pub(crate) fn yes() -> bool {
+    true
+}
+
+/// Default of parameters.
+pub(crate) fn int<const VALUE: i64>() -> i64 {
+    VALUE
+}
+
+/// A free-form object, as the text that was received or is sent.
+#[derive(Serialize, Deserialize, JsonSchema)]
+#[serde(transparent)]
+pub(crate) struct JsonObject(#[schemars(with = "Map<String, Value>")] pub(crate) Box<RawValue>);
+
+/// A series in a request.
+#[derive(Deserialize, JsonSchema)]
+pub(crate) struct SeriesName {
+    name: String,
+    context: Map<String, Value>,
+}
+
+impl From<SeriesName> for SeriesKey {
+    fn from(SeriesName { name, context }: SeriesName) -> Self {
+        // An empty object means no context.
+        let context = if context.is_empty() { String::new() } else { Value::Object(context).to_string() };
+        SeriesKey { name, context }
+    }
+}
+
+/// Parses a context for an answer.
+pub(crate) fn context_value(context: &str, style: JsonStyle) -> ApiResult<Value> {
+    let json = values::context_json(context, style)?;
+    Ok(serde_json::from_str(json.get()).expect("the context was serialized as JSON"))
+}
+
+/// Series of each requested type, in the order of the API contract.
+#[derive(Serialize, JsonSchema)]
+pub(crate) struct SeriesByType<T> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "T")]
+    metric: Option<T>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "T")]
+    images: Option<T>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "T")]
+    texts: Option<T>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "T")]
+    distributions: Option<T>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "T")]
+    audios: Option<T>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "T")]
+    figures: Option<T>,
+}
+
+impl<T> SeriesByType<T> {
+    pub(crate) fn new(
+        requested: &[SeriesType],
+        mut value: impl FnMut(SeriesType) -> ApiResult<T>,
+    ) -> ApiResult<Self> {
+        let mut value = |it: SeriesType| requested.contains(&it).then(|| value(it)).transpose();
+        Ok(SeriesByType {
+            metric: value(SeriesType::Metric)?,
+            images: value(SeriesType::Images)?,
+            texts: value(SeriesType::Texts)?,
+            distributions: value(SeriesType::Distributions)?,
+            audios: value(SeriesType::Audios)?,
+            figures: value(SeriesType::Figures)?,
+        })
+    }
+}
+
+/// Types with their names in parameters.
+const TYPES: [(SeriesType, &str); 6] = [
     (SeriesType::Metric, "metric"),
     (SeriesType::Images, "images"),
     (SeriesType::Texts, "texts"),
@@ -32,7 +114,7 @@ pub(crate) const TYPES: [(SeriesType, &str); 6] = [
 ];
 
 /// The types named by `sequence` parameters; all types if there are none.
-pub(crate) fn requested_types(names: &[String]) -> Result<Vec<SeriesType>, ApiError> {
+pub(crate) fn requested_types(names: &[String]) -> ApiResult<Vec<SeriesType>> {
     if names.is_empty() {
         return Ok(TYPES.map(|(series_type, _)| series_type).to_vec());
     }
@@ -44,36 +126,17 @@ pub(crate) fn requested_types(names: &[String]) -> Result<Vec<SeriesType>, ApiEr
     names.iter().map(|name| find(name).ok_or_else(|| unknown(name))).collect()
 }
 
-/// Series named by a validated body of `SERIES_KEYS`.
-pub(crate) fn series_keys(list: &Value) -> Vec<SeriesKey> {
-    list.as_array().into_iter().flatten().map(series_key).collect()
-}
-
-pub(crate) fn series_key(item: &Value) -> SeriesKey {
-    // An empty object means no context.
-    let context = item.get("context").filter(|context| context.as_object().is_some_and(|it| !it.is_empty()));
-    SeriesKey {
-        name: item["name"].as_str().unwrap_or_default().to_owned(),
-        context: context.map(Value::to_string).unwrap_or_default(),
-    }
-}
-
-/// Run ids named by a validated body.
-pub(crate) fn texts(list: &Value) -> Vec<String> {
-    list.as_array().into_iter().flatten().filter_map(|it| it.as_str().map(str::to_owned)).collect()
-}
-
 /// Requested number of points: 0 or less means all.
-pub(crate) fn density(requested: Option<i64>) -> u32 {
-    u32::try_from(requested.unwrap_or(0).max(0)).unwrap_or(u32::MAX)
+pub(crate) fn density(requested: i64) -> u32 {
+    u32::try_from(requested.max(0)).unwrap_or(u32::MAX)
 }
 
 /// Start and stop, each optional.
 type Range = (Option<i64>, Option<i64>);
 
 /// Parses the half-open range of a parameter; text without a colon means no range.
-fn range(call: &Call, name: &str) -> Result<Option<Range>, ApiError> {
-    let Some((start, stop)) = call.text(name).and_then(|text| text.split_once(':')) else { return Ok(None) };
+fn range(text: &str) -> ApiResult<Option<Range>> {
+    let Some((start, stop)) = text.split_once(':') else { return Ok(None) };
     let side = |text: &str| match text.trim() {
         "" => Ok(None),
         digits => digits.parse::<i64>().map(Some),
@@ -85,14 +148,14 @@ fn range(call: &Call, name: &str) -> Result<Option<Range>, ApiError> {
 }
 
 /// Steps selected by `record_range`.
-pub(crate) fn step_range(call: &Call) -> Result<Option<StepRange>, ApiError> {
-    Ok(range(call, "record_range")?.map(|(start, stop)| StepRange { start, stop }))
+pub(crate) fn step_range(record_range: &str) -> ApiResult<Option<StepRange>> {
+    Ok(range(record_range)?.map(|(start, stop)| StepRange { start, stop }))
 }
 
 /// Indexes selected by `index_range`.
-pub(crate) fn index_range(call: &Call) -> Result<Option<IndexRange>, ApiError> {
+pub(crate) fn index_range(text: &str) -> ApiResult<Option<IndexRange>> {
     let position = |value: i64| u32::try_from(value.max(0)).unwrap_or(u32::MAX);
-    let range = range(call, "index_range")?;
+    let range = range(text)?;
     Ok(range.map(|(start, stop)| IndexRange { start: start.map(position), stop: stop.map(position) }))
 }
 
@@ -120,82 +183,55 @@ fn wall_clock(local_s: i64) -> Option<UtcTime> {
     UtcTime::from_us(local_s.checked_mul(1_000_000)?)
 }
 
-/// Schema of `Props`.
-pub(crate) const PROPS: ResponseSchema = ResponseSchema::Record(&[
-    ("name", ResponseSchema::TextOrNull),
-    ("description", ResponseSchema::TextOrNull),
-    (
-        "experiment",
-        ResponseSchema::Record(&[
-            ("id", ResponseSchema::TextOrNull),
-            ("name", ResponseSchema::TextOrNull),
-            ("description", ResponseSchema::TextOrNull),
-        ]),
-    ),
-    ("tags", ResponseSchema::List(&TAG)),
-    ("creation_time", ResponseSchema::Number),
-    ("end_time", ResponseSchema::NumberOrNull),
-    ("archived", ResponseSchema::Bool),
-    ("active", ResponseSchema::Bool),
-    ("notes", ResponseSchema::Optional(&ResponseSchema::Int)),
-]);
-
-const TAG: ResponseSchema = ResponseSchema::Record(&[
-    ("id", ResponseSchema::Text),
-    ("name", ResponseSchema::Text),
-    ("color", ResponseSchema::TextOrNull),
-    ("description", ResponseSchema::TextOrNull),
-]);
-
-/// Properties of a run in JSON, in the order of the API contract.
-#[derive(Serialize)]
-pub(crate) struct Props<'a> {
-    name: &'a str,
-    description: &'a str,
-    experiment: Experiment<'a>,
-    tags: Vec<Tag<'a>>,
+/// Properties of a run, in the order of the API contract.
+#[derive(Serialize, JsonSchema)]
+pub(crate) struct Props {
+    name: String,
+    description: String,
+    experiment: RunExperiment,
+    tags: Vec<RunTag>,
     creation_time: f64,
     end_time: Option<f64>,
     archived: bool,
     active: bool,
+    /// Number of notes; only the bundle of Aim gets it.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "u32")]
     notes: Option<u32>,
 }
 
-#[derive(Default, Serialize)]
-struct Experiment<'a> {
-    id: Option<&'a str>,
-    name: Option<&'a str>,
-    description: Option<&'a str>,
+/// The experiment of a run; without one, all members are null.
+#[derive(Default, Serialize, JsonSchema)]
+struct RunExperiment {
+    id: Option<String>,
+    name: Option<String>,
+    description: Option<String>,
 }
 
-#[derive(Serialize)]
-struct Tag<'a> {
-    id: &'a str,
-    name: &'a str,
-    color: &'a str,
-    description: &'a str,
+#[derive(Serialize, JsonSchema)]
+struct RunTag {
+    id: String,
+    name: String,
+    color: String,
+    description: String,
 }
 
-impl<'a> Props<'a> {
-    /// `notes` is the number of notes, which only the bundle of Aim gets.
-    pub(crate) fn new(props: &'a pb::Props, notes: Option<u32>) -> Self {
-        let experiment = props.experiment.as_ref().map(|it| Experiment {
-            id: Some(&it.id),
-            name: Some(&it.name),
-            description: Some(&it.description),
+impl Props {
+    pub(crate) fn new(props: pb::Props, notes: Option<u32>) -> Self {
+        let experiment = props.experiment.map(|it| RunExperiment {
+            id: Some(it.id),
+            name: Some(it.name),
+            description: Some(it.description),
         });
-        let tag = |it: &'a pb::TagRef| Tag {
-            id: &it.id,
-            name: &it.name,
-            color: &it.color,
-            description: &it.description,
+        let tag = |it: pb::TagRef| {
+            let pb::TagRef { id, name, color, description } = it;
+            RunTag { id, name, color, description }
         };
         Props {
-            name: &props.name,
-            description: &props.description,
+            name: props.name,
+            description: props.description,
             experiment: experiment.unwrap_or_default(),
-            tags: props.tags.iter().map(tag).collect(),
+            tags: props.tags.into_iter().map(tag).collect(),
             creation_time: seconds(props.created_us),
             end_time: props.ended_us.map(seconds),
             archived: props.archived,
@@ -203,42 +239,44 @@ impl<'a> Props<'a> {
             notes,
         }
     }
+}
 
-    /// Writes the same properties as entries, at the path of `encoder`.
-    pub(crate) fn stream(&self, encoder: &mut Encoder) {
-        encoder.member("name", |it| it.text(self.name));
-        encoder.member("description", |it| it.text(self.description));
-        encoder.member("experiment", |it| {
-            for (key, value) in [
-                ("id", self.experiment.id),
-                ("name", self.experiment.name),
-                ("description", self.experiment.description),
-            ] {
-                it.member(key, |it| match value {
-                    Some(value) => it.text(value),
-                    None => it.null(),
-                });
-            }
-        });
-        encoder.member("tags", |it| {
-            it.array();
-            for (index, tag) in self.tags.iter().enumerate() {
-                it.element(index as i64, |it| {
-                    it.member("id", |it| it.text(tag.id));
-                    it.member("name", |it| it.text(tag.name));
-                    it.member("color", |it| it.text(tag.color));
-                    it.member("description", |it| it.text(tag.description));
-                });
-            }
-        });
-        encoder.member("creation_time", |it| it.float(self.creation_time));
-        encoder.member("end_time", |it| match self.end_time {
-            Some(time) => it.float(time),
-            None => it.null(),
-        });
-        encoder.member("archived", |it| it.bool(self.archived));
-        encoder.member("active", |it| it.bool(self.active));
-    }
+/// Writes the members of `Props`, without the number of notes, as entries. This is separate from
+/// their JSON, because a search writes them for every run straight from the message: a serializer
+/// of the codec for serde would be several times longer than this function.
+pub(crate) fn write_props(props: &pb::Props, encoder: &mut Encoder) {
+    encoder.member("name", |it| it.text(&props.name));
+    encoder.member("description", |it| it.text(&props.description));
+    encoder.member("experiment", |it| {
+        let mut member = |key, value: Option<&String>| {
+            it.member(key, |it| match value {
+                Some(value) => it.text(value),
+                None => it.null(),
+            });
+        };
+        let experiment = props.experiment.as_ref();
+        member("id", experiment.map(|it| &it.id));
+        member("name", experiment.map(|it| &it.name));
+        member("description", experiment.map(|it| &it.description));
+    });
+    encoder.member("tags", |it| {
+        it.array();
+        for (index, tag) in props.tags.iter().enumerate() {
+            it.element(index as i64, |it| {
+                it.member("id", |it| it.text(&tag.id));
+                it.member("name", |it| it.text(&tag.name));
+                it.member("color", |it| it.text(&tag.color));
+                it.member("description", |it| it.text(&tag.description));
+            });
+        }
+    });
+    encoder.member("creation_time", |it| it.float(seconds(props.created_us)));
+    encoder.member("end_time", |it| match props.ended_us {
+        Some(time) => it.float(seconds(time)),
+        None => it.null(),
+    });
+    encoder.member("archived", |it| it.bool(props.archived));
+    encoder.member("active", |it| it.bool(props.active));
 }
 
 /// Two integers as a list: a range, or progress.
@@ -264,11 +302,10 @@ mod tests {
     #[test]
     fn densities_are_not_lowered() {
         let check = |requested, expected| assert_eq!(density(requested), expected);
-        check(None, 0);
-        check(Some(-5), 0);
-        check(Some(50), 50);
-        check(Some(1_000_000), 1_000_000);
-        check(Some(i64::MAX), u32::MAX);
+        check(-5, 0);
+        check(50, 50);
+        check(1_000_000, 1_000_000);
+        check(i64::MAX, u32::MAX);
     }
 
     #[test]

@@ -10,14 +10,17 @@ use axum::body::Body;
 use axum::response::Response;
 use bytes::Bytes;
 use futures::stream;
-use http::{HeaderValue, header};
+use http::{HeaderName, HeaderValue, header};
 use matyan_proto::common::v1;
 use matyan_proto::search::v1::Warning;
-use serde_json::Value;
+use schemars::SchemaGenerator;
+use serde_json::{Map, Value, json};
 use tonic::{Status, Streaming};
 
+use super::answer::Answer;
+use super::call::Dialect;
 use super::shared::write_pair;
-use super::table::Answer;
+use crate::error::ApiResult;
 use crate::stream::Encoder;
 
 /// Header with warnings about a query.
@@ -41,17 +44,64 @@ pub(crate) trait EntryWriter: Send + 'static {
     fn finish(&mut self, encoder: &mut Encoder) -> bool;
 }
 
-/// Responds with the entries that `writer` makes of `messages`.
-pub(crate) async fn answer<R: EntryWriter>(messages: Streaming<R::Message>, writer: R) -> Answer {
-    answer_after(Bytes::new(), messages, writer).await
+/// An answer of entries of the codec.
+pub(crate) struct Entries(Body);
+
+impl Answer for Entries {
+    const MEDIA_TYPE: &str = "application/octet-stream";
+
+    fn into_response(self) -> Response {
+        let mut response = Response::new(self.0);
+        let octets = HeaderValue::from_static(Self::MEDIA_TYPE);
+        response.headers_mut().insert(header::CONTENT_TYPE, octets);
+        response
+    }
 }
 
-/// Like `answer`, after some entries that are already encoded.
-pub(crate) async fn answer_after<R: EntryWriter>(
-    before: Bytes,
+impl Entries {
+    /// Entries that are already complete.
+    pub(crate) fn complete(mut encoder: Encoder) -> Self {
+        Entries(Body::from(encoder.take()))
+    }
+}
+
+/// The entries found by a query, with a header for warnings about the query.
+pub(crate) struct SearchResults {
+    entries: Entries,
+    warnings: Option<HeaderValue>,
+}
+
+impl Answer for SearchResults {
+    const MEDIA_TYPE: &str = Entries::MEDIA_TYPE;
+
+    fn into_response(self) -> Response {
+        let mut response = self.entries.into_response();
+        response.headers_mut().extend(self.warnings.map(|it| (HeaderName::from_static(WARNINGS), it)));
+        response
+    }
+
+    fn describe(dialect: Dialect, schemas: &mut SchemaGenerator) -> Map<String, Value> {
+        let mut responses = Entries::describe(dialect, schemas);
+        for response in responses.values_mut() {
+            response["headers"] = json!({WARNINGS: {
+                "description": "warnings about the query: a JSON array of messages, in ASCII",
+                "schema": {"type": "string"},
+            }});
+        }
+        responses
+    }
+}
+
+/// Responds with the entries that `writer` makes of `messages`.
+pub(crate) async fn answer<R: EntryWriter>(messages: Streaming<R::Message>, writer: R) -> ApiResult<Entries> {
+    Ok(search_results(messages, writer).await?.entries)
+}
+
+/// Like `answer`, with the warnings of a search.
+pub(crate) async fn search_results<R: EntryWriter>(
     mut messages: Streaming<R::Message>,
     mut writer: R,
-) -> Answer {
+) -> ApiResult<SearchResults> {
     let mut encoder = Encoder::new();
     let mut first = messages.message().await?;
     let warnings = first.as_ref().and_then(|first| warnings(R::warnings(first)));
@@ -65,24 +115,7 @@ pub(crate) async fn answer_after<R: EntryWriter>(
     }
     let state = ResponseState { messages, writer, encoder, next: NextMessage::Message(first) };
     let chunks = stream::try_unfold(state, ResponseState::chunk);
-    let before = stream::iter((!before.is_empty()).then_some(Ok(before)));
-    let mut response = response(Body::from_stream(futures::StreamExt::chain(before, chunks)));
-    if let Some(warnings) = warnings {
-        response.headers_mut().insert(WARNINGS, warnings);
-    }
-    Ok(response)
-}
-
-/// Responds with entries that are already complete.
-pub(crate) fn complete(mut encoder: Encoder) -> Response {
-    response(Body::from(encoder.take()))
-}
-
-fn response(body: Body) -> Response {
-    let mut response = Response::new(body);
-    let octets = HeaderValue::from_static("application/octet-stream");
-    response.headers_mut().insert(header::CONTENT_TYPE, octets);
-    response
+    Ok(SearchResults { entries: Entries(Body::from_stream(chunks)), warnings })
 }
 
 /// The warnings as a JSON array in ASCII, as many as fit; `None` if there are none.

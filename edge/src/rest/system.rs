@@ -2,85 +2,146 @@
 //! Health checks keep the keys of 0.3 (`fdb`, `kafka`, `blob`) for any kind of store, log, and
 //! blob store, because dashboards read them.
 
-use std::sync::Arc;
-
 use axum::Json;
-use axum::response::{Html, IntoResponse};
-use http::{Method, StatusCode, header};
+use axum::response::{Html, IntoResponse, Response};
+use http::{StatusCode, header};
 use matyan_proto::system::v1::{Check, ReadinessRequest, ReadinessResponse, VersionRequest};
-use serde_json::{Value, json};
+use schemars::{JsonSchema, SchemaGenerator};
+use serde::Serialize;
+use serde_json::{Map, Value};
 
-use super::call::Call;
-use super::response_schema::{DONE, ResponseSchema};
-use super::table::{Answer, BasePath, Operation, Output};
+use super::answer::{Answer, by_status};
+use super::call::{Call, Dialect};
+use super::operation::{BasePath, Operation};
 use super::{openapi, operations as all_operations};
-use crate::error::ApiError;
-use crate::services::{PortKind, Services};
-
-const VERSION: ResponseSchema = ResponseSchema::Record(&[
-    ("version", ResponseSchema::Text),
-    ("component", ResponseSchema::Text),
-    ("fdb_api_version", ResponseSchema::Optional(&ResponseSchema::Int)),
-]);
-
-const READY: ResponseSchema =
-    ResponseSchema::Record(&[("status", ResponseSchema::Text), ("checks", ResponseSchema::AnyObject)]);
+use crate::error::{ApiError, ApiResult};
+use crate::services::PortKind;
 
 pub(crate) fn operations() -> Vec<Operation> {
-    let get = |path, summary, handler| Operation::new(Method::GET, path, summary, handler);
     vec![
-        get("/version", "Version of the product, and the component that answered", |services, call| {
-            Box::pin(version(services, call))
-        })
-        .answers(&VERSION),
-        get("/health/live", "Liveness; 503 if a worker hangs", |services, _| Box::pin(live(services)))
+        Operation::get("/version", "Version of the product, and the component that answered", version),
+        Operation::get("/health/live", "Liveness; 503 if a worker hangs", live)
             .base(BasePath::Root)
-            .fails(&["503"])
-            .answers(&DONE),
-        get("/health/ready", "Readiness; 503 if the server cannot do its work", |services, call| {
-            Box::pin(ready(services, call))
-        })
-        .base(BasePath::Root)
-        .maybe_unready()
-        .answers(&READY),
-        get("/metrics", "Prometheus metrics", |services, call| Box::pin(metrics(services, call)))
-            .base(BasePath::Root)
-            .output(Output::Text),
-        get("/docs", "This page", |services, call| Box::pin(docs(services, call)))
-            .base(BasePath::Root)
-            .output(Output::Html),
-        get("/openapi.json", "This API as an OpenAPI description", |services, call| {
-            Box::pin(description(services, call))
-        })
-        .base(BasePath::Root)
-        .answers(&ResponseSchema::AnyObject),
+            .fails(&["503"]),
+        Operation::get("/health/ready", "Readiness; 503 if the server cannot do its work", ready)
+            .base(BasePath::Root),
+        Operation::get("/metrics", "Prometheus metrics", metrics).base(BasePath::Root),
+        Operation::get("/docs", "This page", docs).base(BasePath::Root),
+        Operation::get("/openapi.json", "This API as an OpenAPI description", description)
+            .base(BasePath::Root),
     ]
 }
 
-async fn version(services: Arc<Services>, _: Call) -> Answer {
-    let version = services.system().version(VersionRequest {}).await?.into_inner();
-    let mut answer = json!({"version": version.version, "component": version.component});
-    if services.port_kind() == PortKind::Query {
-        answer["fdb_api_version"] = version.fdb_api_version.into();
-    }
-    Ok(Json(answer).into_response())
+#[derive(Serialize, JsonSchema)]
+struct Version {
+    version: String,
+    component: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "u32")]
+    fdb_api_version: Option<u32>,
+}
+
+async fn version(call: Call) -> ApiResult<Json<Version>> {
+    let version = call.services.system().version(VersionRequest {}).await?.into_inner();
+    let is_query = call.services.port_kind() == PortKind::Query;
+    let fdb_api_version = is_query.then_some(version.fdb_api_version);
+    Ok(Json(Version { version: version.version, component: version.component, fdb_api_version }))
+}
+
+#[derive(Serialize, JsonSchema)]
+struct Liveness {
+    status: &'static str,
 }
 
 /// A port that answers is alive, but in a worker, the main loop may hang independently of the
 /// port.
-async fn live(services: Arc<Services>) -> Answer {
-    if services.port_kind() == PortKind::Worker {
+async fn live(call: Call) -> ApiResult<Json<Liveness>> {
+    if call.services.port_kind() == PortKind::Worker {
         let request = ReadinessRequest { itself_alone: true };
-        let checks = services.system().readiness(request).await?.into_inner().checks;
+        let checks = call.services.system().readiness(request).await?.into_inner().checks;
         if let Some(hangs) = checks.into_iter().find(|check| check.name == "worker" && !check.ok) {
             return Err(ApiError::unavailable(hangs.message));
         }
     }
-    Ok(Json(json!({"status": "ok"})).into_response())
+    Ok(Json(Liveness { status: "ok" }))
 }
 
-async fn ready(services: Arc<Services>, _: Call) -> Answer {
-    let answer = match services.system().readiness(ReadinessRequest::default()).await {
+#[derive(Serialize, JsonSchema)]
+struct Readiness {
+    status: &'static str,
+    checks: Checks,
+}
+
+/// The checks under the names used by 0.3. Each kind of port has its own.
+#[derive(Serialize, JsonSchema)]
+#[serde(untagged)]
+enum Checks {
+    Ingest { kafka: String, blob: String },
+    Worker { worker: String, fdb: String, kafka: WorkerTopics, blob: String },
+    Query { fdb: String, kafka: Producers },
+}
+
+#[derive(Serialize, JsonSchema)]
+struct WorkerTopics {
+    control: String,
+    ingestion: String,
+}
+
+#[derive(Serialize, JsonSchema)]
+struct Producers {
+    control_producer: bool,
+    ingestion_producer: bool,
+}
+
+impl Checks {
+    fn new(port_kind: PortKind, checks: &[Check]) -> Self {
+        let find = |name: &str| checks.iter().find(|check| check.name == name);
+        let result = |name: &str| match find(name) {
+            Some(check) if !check.ok => check.message.clone(),
+            _ => "ok".to_owned(),
+        };
+        let ok = |name: &str| find(name).is_none_or(|check| check.ok);
+        match port_kind {
+            PortKind::Ingest => Checks::Ingest { kafka: result("log"), blob: result("blobs") },
+            PortKind::Worker => Checks::Worker {
+                worker: result("worker"),
+                fdb: result("store"),
+                kafka: WorkerTopics { control: result("control_log"), ingestion: result("log") },
+                blob: result("blobs"),
+            },
+            PortKind::Query => Checks::Query {
+                fdb: result("store"),
+                kafka: Producers { control_producer: ok("control_log"), ingestion_producer: ok("log") },
+            },
+        }
+    }
+}
+
+/// A 503 has the form of a successful answer.
+struct ReadinessAnswer {
+    is_ready: bool,
+    checks: Checks,
+}
+
+impl Answer for ReadinessAnswer {
+    fn into_response(self) -> Response {
+        let (code, status) = match self.is_ready {
+            true => (StatusCode::OK, "ok"),
+            false => (StatusCode::SERVICE_UNAVAILABLE, "degraded"),
+        };
+        (code, Json(Readiness { status, checks: self.checks })).into_response()
+    }
+
+    fn describe(dialect: Dialect, schemas: &mut SchemaGenerator) -> Map<String, Value> {
+        let mut answers = Json::<Readiness>::describe(dialect, schemas);
+        let degraded = answers.values().next().cloned().unwrap_or_default();
+        answers.extend(by_status(StatusCode::SERVICE_UNAVAILABLE, degraded));
+        answers
+    }
+}
+
+async fn ready(call: Call) -> ApiResult<ReadinessAnswer> {
+    let answer = match call.services.system().readiness(ReadinessRequest::default()).await {
         Ok(answer) => answer.into_inner(),
         Err(status) => {
             // If the service cannot be reached, none of its checks can succeed.
@@ -94,47 +155,32 @@ async fn ready(services: Arc<Services>, _: Call) -> Answer {
             ReadinessResponse { ready: false, checks }
         }
     };
-    let checks = checks(services.port_kind(), &answer.checks);
-    let (status, word) =
-        if answer.ready { (StatusCode::OK, "ok") } else { (StatusCode::SERVICE_UNAVAILABLE, "degraded") };
-    Ok((status, Json(json!({"status": word, "checks": checks}))).into_response())
+    let checks = Checks::new(call.services.port_kind(), &answer.checks);
+    Ok(ReadinessAnswer { is_ready: answer.ready, checks })
 }
 
-/// The checks under the names used by 0.3.
-fn checks(port_kind: PortKind, checks: &[Check]) -> Value {
-    let find = |name: &str| checks.iter().find(|check| check.name == name);
-    let result = |name: &str| match find(name) {
-        Some(check) if !check.ok => Value::from(check.message.as_str()),
-        _ => Value::from("ok"),
-    };
-    let ok = |name: &str| find(name).is_none_or(|check| check.ok);
-    match port_kind {
-        PortKind::Ingest => json!({"kafka": result("log"), "blob": result("blobs")}),
-        PortKind::Worker => json!({
-            "worker": result("worker"),
-            "fdb": result("store"),
-            "kafka": {"control": result("control_log"), "ingestion": result("log")},
-            "blob": result("blobs"),
-        }),
-        PortKind::Query => json!({
-            "fdb": result("store"),
-            "kafka": {"control_producer": ok("control_log"), "ingestion_producer": ok("log")},
-        }),
+struct MetricsText(String);
+
+impl Answer for MetricsText {
+    const MEDIA_TYPE: &str = "text/plain";
+
+    fn into_response(self) -> Response {
+        ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], self.0).into_response()
     }
 }
 
-async fn metrics(services: Arc<Services>, _: Call) -> Answer {
-    let text = services.metrics().text().map_err(|error| {
+async fn metrics(call: Call) -> ApiResult<MetricsText> {
+    let text = call.services.metrics().text().map_err(|error| {
         tracing::error!(%error, "failed to encode metrics");
         ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "Internal server error")
     })?;
-    Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response())
+    Ok(MetricsText(text))
 }
 
-async fn docs(services: Arc<Services>, _: Call) -> Answer {
-    Ok(Html(openapi::page(&all_operations(&services))).into_response())
+async fn docs(call: Call) -> ApiResult<Html<String>> {
+    Ok(Html(openapi::page(&all_operations(&call.services))))
 }
 
-async fn description(services: Arc<Services>, _: Call) -> Answer {
-    Ok(Json(openapi::document(&all_operations(&services))).into_response())
+async fn description(call: Call) -> ApiResult<Json<Map<String, Value>>> {
+    Ok(Json(openapi::document(&all_operations(&call.services))))
 }

@@ -1,0 +1,100 @@
+//! Apps: the state of an explorer of the UI, as the UI stored it.
+
+use axum::Json;
+use bytes::Bytes;
+use http::StatusCode;
+use matyan_proto::apps::v1 as pb;
+use matyan_value::json::{self, JsonStyle};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::answer::{Creation, Deletion};
+use super::call::{Call, NoParameters};
+use super::json_list::{self, JsonStream};
+use super::operation::Operation;
+use super::shared::{Id, JsonObject, iso};
+use super::values;
+use crate::error::{ApiError, ApiResult};
+
+pub(crate) fn operations() -> Vec<Operation> {
+    vec![
+        Operation::get("/apps", "List all apps", list),
+        Operation::post("/apps", "Create a new app", create),
+        Operation::get("/apps/{id}", "Get one app", get),
+        Operation::put("/apps/{id}", "Change a app", update),
+        Operation::delete("/apps/{id}", "Delete a app", delete),
+    ]
+}
+
+#[derive(Serialize, JsonSchema)]
+struct App {
+    id: String,
+    r#type: String,
+    updated_at: String,
+    created_at: String,
+    state: JsonObject,
+}
+
+impl TryFrom<pb::App> for App {
+    type Error = ApiError;
+
+    fn try_from(app: pb::App) -> ApiResult<Self> {
+        Ok(App {
+            id: app.id,
+            r#type: app.r#type,
+            updated_at: iso(app.updated_us),
+            created_at: iso(app.created_us),
+            state: JsonObject(values::json(&app.state, JsonStyle::STRICT)?),
+        })
+    }
+}
+
+#[derive(Deserialize, JsonSchema)]
+struct NewApp {
+    r#type: String,
+    state: JsonObject,
+}
+
+#[derive(Deserialize, JsonSchema)]
+struct AppChanges {
+    r#type: Option<String>,
+    state: Option<JsonObject>,
+}
+
+/// Encodes a state from its text, because parsing it into a tree would lose the types of numbers.
+fn encode_state(state: &JsonObject) -> ApiResult<Bytes> {
+    json::to_cbor(state.0.get())
+        .map(Bytes::from)
+        .map_err(|error| ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, format!("body.state: {error}")))
+}
+
+async fn list(call: Call) -> ApiResult<JsonStream<Vec<App>>> {
+    let messages = call.services.backend().apps().list(pb::ListRequest {}).await?.into_inner();
+    let items = |message: pb::ListResponse| message.apps.into_iter().map(App::try_from).collect();
+    json_list::answer(Vec::new(), messages, items).await
+}
+
+async fn create(call: Call<NoParameters, Json<NewApp>>) -> ApiResult<Creation<App>> {
+    let Json(NewApp { r#type, state }) = call.body;
+    let request = pb::CreateRequest { r#type, state: encode_state(&state)? };
+    let answer = call.services.backend().apps().create(request).await?.into_inner();
+    Ok(Creation(answer.app.unwrap_or_default().try_into()?))
+}
+
+async fn get(call: Call<Id>) -> ApiResult<Json<App>> {
+    let answer = call.services.backend().apps().get(pb::GetRequest { id: call.parameters.id }).await?;
+    Ok(Json(answer.into_inner().app.unwrap_or_default().try_into()?))
+}
+
+async fn update(call: Call<Id, Json<AppChanges>>) -> ApiResult<Json<App>> {
+    let Json(AppChanges { r#type, state }) = call.body;
+    let state = state.as_ref().map(encode_state).transpose()?;
+    let request = pb::UpdateRequest { id: call.parameters.id, r#type, state };
+    let answer = call.services.backend().apps().update(request).await?.into_inner();
+    Ok(Json(answer.app.unwrap_or_default().try_into()?))
+}
+
+async fn delete(call: Call<Id>) -> ApiResult<Deletion> {
+    call.services.backend().apps().delete(pb::DeleteRequest { id: call.parameters.id }).await?;
+    Ok(Deletion(call.dialect))
+}
