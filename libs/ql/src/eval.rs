@@ -238,7 +238,6 @@ impl<'a> Machine<'a> {
             Node::Not(operand) => Ok(Value::Bool(!self.eval(environment, operand)?.truth())),
             Node::Compare(compare) => self.comparison(environment, compare),
             Node::Property(property) => Ok(view::property_of(self.candidate.run, *property)),
-            Node::Tags => Ok(Value::Tags(self.candidate.run)),
             Node::Param(lookup) => lookup::param(self, lookup),
             Node::SequenceField(field) => lookup::sequence_field(self, *field),
             Node::MethodCall(call) => self.method_call(environment, call),
@@ -268,6 +267,7 @@ impl<'a> Machine<'a> {
             }
             Node::Metric(metric) => lookup::metric(self, environment, metric),
             Node::Run => Ok(Value::Run(self.candidate.run)),
+            Node::Tags => Ok(Value::Tags(self.candidate.run)),
             Node::Metrics => Ok(Value::Metrics(self.candidate.run)),
             Node::Sequence => self.candidate.sequence.map(Value::Sequence).ok_or(Exception::NameError.into()),
             Node::Builtin(builtin) => attribute::builtin(*builtin),
@@ -336,13 +336,24 @@ impl<'a> Machine<'a> {
     fn comparison(&self, environment: Environment<'a>, compare: &'a Compare) -> Result<Value<'a>> {
         let left = self.eval(environment, &compare.left)?;
         if let Comparison::In | Comparison::NotIn = compare.operator
-            // A display of constants is searched without being built.
-            && let Some(found) = membership::in_constants(&self.arena, left, &compare.right)?
+            && let Some(found) = self.found_in(left, &compare.right)?
         {
             return Ok(Value::Bool(found == (compare.operator == Comparison::In)));
         }
         let right = self.eval(environment, &compare.right)?;
         membership::compare(self, compare.operator, left, right).map(Value::Bool)
+    }
+
+    /// Searches the tags or a display of constants, without building a value of them. Returns
+    /// `None` for any other node.
+    fn found_in(&self, needle: Value<'a>, haystack: &'a Node) -> Result<Option<bool>> {
+        match haystack {
+            Node::Tags => {
+                self.arena.spend(1)?;
+                Ok(Some(needle.text().is_some_and(|name| self.candidate.run.has_tag(name))))
+            }
+            haystack => membership::in_constants(&self.arena, needle, haystack),
+        }
     }
 
     /// Evaluates a chained comparison. Each operand is evaluated at most once, and
