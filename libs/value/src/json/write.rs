@@ -192,7 +192,7 @@ fn write_python_float(out: &mut String, float: f64) {
     let exponent: i32 = exponent.parse().expect("an exponent is an integer");
     let written = match exponent {
         -4..16 => write!(out, "{float:?}"),
-        0.. => write!(out, "{digits}e+{exponent:02}"),
+        16.. => write!(out, "{digits}e+{exponent:02}"),
         _ => write!(out, "{digits}e-{:02}", -exponent),
     };
     written.expect("writing to memory does not fail");
