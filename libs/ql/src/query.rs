@@ -175,7 +175,7 @@ impl Evaluator<'_> {
     }
 
     /// Evaluates a sequence of a run. The caller must have checked its dtype with
-    /// [`Endpoint::accepts`].
+    /// [`crate::Endpoint::accepts`].
     pub fn sequence(
         &mut self,
         run: &dyn RunView,

@@ -16,7 +16,7 @@ const KEY_OUTSIDE_LEGAL_RANGE: i32 = 2003;
 const TRANSACTION_TOO_LARGE: i32 = 2101;
 const KEY_TOO_LARGE: i32 = 2102;
 
-/// What is known about a commit that was not acknowledged.
+/// The fate of a commit that was not acknowledged, as far as it is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum CommitFailure {
     /// Not applied, and never will be: data that it read or checked has changed, or its
