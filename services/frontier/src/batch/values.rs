@@ -128,7 +128,7 @@ mod tests {
             r#"{"a":nan}"#,
             " ",
         ] {
-            check_refused(check_context(text), "not JSON");
+            check_refused(check_context(text), "not valid JSON");
         }
         let deep = format!("{}{}", r#"{"a":"#.repeat(200), "}".repeat(200)).replace(":}", ":1}");
         check_refused(check_context(&deep), "deeper than 128");
