@@ -27,8 +27,9 @@ mod subscription;
 mod topics;
 mod writer;
 
-pub use config::{Security, Settings, TopicNames};
-pub use topics::{CreateTopics, TopicStatus, create as topics_create};
+pub use topics::{TopicStatus, create as topics_create};
+
+pub use crate::kafka_settings::{CreateTopics, Security, Settings, TopicNames};
 
 use std::{
     sync::{Arc, Mutex, MutexGuard},

@@ -10,6 +10,7 @@ mod murmur2;
 pub mod embedded;
 #[cfg(feature = "kafka")]
 pub mod kafka;
+pub mod kafka_settings;
 pub mod layers;
 
 #[cfg(feature = "conformance")]

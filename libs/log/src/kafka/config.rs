@@ -1,21 +1,15 @@
-//! Settings for Kafka, and their mapping to librdkafka's properties. Properties that the
-//! guarantees depend on are constants, not settings: partitioner, acknowledgements,
-//! idempotence, and the reset policy.
+//! Mapping of the settings to librdkafka's properties. Properties that the guarantees depend on
+//! are constants, not settings: partitioner, acknowledgements, idempotence, and the reset policy.
 
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use rdkafka::ClientConfig;
 
-use super::broker_tracker;
+use super::{Security, Settings, TopicNames, broker_tracker};
 use crate::{Error, MAX_EXTRA_BYTES, MAX_RECORD_BYTES, Result, Topic};
 
 /// Maximum batch size: one record of maximum size plus Kafka's overhead.
 pub(super) const MAX_BATCH_BYTES: usize = MAX_RECORD_BYTES + MAX_EXTRA_BYTES + (64 << 10);
-
-/// Three quarters of the time that the frontier waits for a frame. After a failure, the
-/// frontier starts nothing new until all appends in flight have ended, and then still needs
-/// time for that.
-const APPEND_WAIT: Duration = Duration::from_secs(30);
 
 /// Size of the producer's queue, the same as the embedded log's. Beyond it, appends are refused
 /// immediately.
@@ -33,56 +27,6 @@ const PREFETCH_KIB: usize = 16 << 10;
 const SESSION: Duration = Duration::from_secs(10);
 const HEARTBEAT: Duration = Duration::from_secs(1);
 
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Settings {
-    /// `host:port`, separated by commas.
-    pub bootstrap_servers: String,
-    pub topics: TopicNames,
-    /// Number of ingestion partitions to use. A topic with fewer is refused. If a topic has
-    /// more, only the first ones are used, and the others must be empty.
-    pub ingestion_partitions: Option<u32>,
-    /// Consumer groups are named `{group}-{topic}`.
-    pub group: String,
-    /// Time that an append waits before it fails because the log is unavailable.
-    pub append_wait: Duration,
-    /// Delete trimmed records. Enable this only if nothing else reads the topics.
-    pub delete_trimmed: bool,
-    pub security: Security,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TopicNames {
-    pub ingestion: String,
-    pub control: String,
-    pub dead_letters: String,
-}
-
-/// Connection security. Empty fields keep librdkafka's defaults, which is plain text.
-#[derive(Clone, Default, PartialEq, Eq)]
-pub struct Security {
-    /// `PLAINTEXT`, `SSL`, `SASL_PLAINTEXT` or `SASL_SSL`.
-    pub protocol: Option<String>,
-    /// `PLAIN`, `SCRAM-SHA-256` or `SCRAM-SHA-512`.
-    pub sasl_mechanism: Option<String>,
-    pub sasl_username: Option<String>,
-    pub sasl_password: Option<String>,
-    /// CA certificates to verify brokers with, instead of the system's.
-    pub ca_file: Option<PathBuf>,
-    /// Client certificate and its key, both PEM, for brokers that require one.
-    pub certificate_file: Option<PathBuf>,
-    pub key_file: Option<PathBuf>,
-}
-
-impl Default for TopicNames {
-    fn default() -> Self {
-        Self {
-            ingestion: "data-ingestion".into(),
-            control: "control-events".into(),
-            dead_letters: "dead-letters".into(),
-        }
-    }
-}
-
 impl TopicNames {
     pub(super) fn name(&self, topic: Topic) -> &str {
         match topic {
@@ -94,19 +38,6 @@ impl TopicNames {
 }
 
 impl Settings {
-    /// Default settings in plain text, with the topic names of Matyan 0.3.
-    pub fn new(bootstrap_servers: impl Into<String>, group: impl Into<String>) -> Self {
-        Self {
-            bootstrap_servers: bootstrap_servers.into(),
-            topics: TopicNames::default(),
-            ingestion_partitions: None,
-            group: group.into(),
-            append_wait: APPEND_WAIT,
-            delete_trimmed: false,
-            security: Security::default(),
-        }
-    }
-
     /// Number of partitions of a topic to use, if configured.
     pub(super) fn configured_partitions(&self, topic: Topic) -> Option<u32> {
         self.ingestion_partitions.filter(|_| topic == Topic::Ingestion)
@@ -235,18 +166,6 @@ impl Settings {
 fn with_statistics(mut config: ClientConfig) -> ClientConfig {
     config.set("statistics.interval.ms", broker_tracker::STATISTICS_INTERVAL.as_millis().to_string());
     config
-}
-
-impl std::fmt::Debug for Security {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Security")
-            .field("protocol", &self.protocol)
-            .field("sasl_mechanism", &self.sasl_mechanism)
-            .field("sasl_username", &self.sasl_username)
-            .field("ca_file", &self.ca_file)
-            .field("certificate_file", &self.certificate_file)
-            .finish_non_exhaustive()
-    }
 }
 
 #[cfg(test)]

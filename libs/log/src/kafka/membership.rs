@@ -29,7 +29,7 @@ use rdkafka::{
 };
 use tokio::sync::mpsc::{self, error::TrySendError};
 
-use super::{REQUEST_TIMEOUT, broker_tracker::BrokerTracker, config::Settings, error, log_throttle};
+use super::{REQUEST_TIMEOUT, Settings, broker_tracker::BrokerTracker, error, log_throttle};
 use crate::{Error, Result, Topic};
 
 /// Number of assignments and revocations that may be queued for the reader; the group waits if

@@ -13,9 +13,7 @@ use rdkafka::{
 use tokio::time::{Instant, sleep};
 
 use super::{
-    REQUEST_TIMEOUT, blocking,
-    config::{MAX_BATCH_BYTES, Settings},
-    error, initial_connect,
+    CreateTopics, REQUEST_TIMEOUT, Settings, blocking, config::MAX_BATCH_BYTES, error, initial_connect,
     log_throttle::ThrottledContext,
 };
 use crate::{Error, Result, Topic};
@@ -54,16 +52,6 @@ impl PartitionCounts {
             reason: format!("{topic:?} has only {count} partitions, so partition {partition} does not exist"),
         })
     }
-}
-
-/// Options for new topics. All topics accept records of maximum size.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct CreateTopics {
-    /// Number of partitions of the ingestion topic; the others have one.
-    pub ingestion_partitions: u32,
-    pub replication: u16,
-    /// Should be 2 with a replication factor of 3.
-    pub min_insync_replicas: u16,
 }
 
 /// An existing topic, created by the call or earlier.

@@ -21,7 +21,7 @@ use rdkafka::{
 };
 use tokio::sync::oneshot;
 
-use super::{broker_tracker::BrokerTracker, config::Settings, error, log_throttle};
+use super::{Settings, broker_tracker::BrokerTracker, error, log_throttle};
 use crate::{Append, Error, NewRecord, Position, Result, Topic, murmur2};
 
 type Report = oneshot::Receiver<Result<Position>>;

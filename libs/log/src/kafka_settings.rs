@@ -1,0 +1,96 @@
+//! Settings of a log on Apache Kafka: plain data, so that a build without the client can read and
+//! check them too.
+
+use std::{fmt, path::PathBuf, time::Duration};
+
+/// Three quarters of the time that the frontier waits for a frame. After a failure, the
+/// frontier starts nothing new until all appends in flight have ended, and then still needs
+/// time for that.
+const APPEND_WAIT: Duration = Duration::from_secs(30);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// `host:port`, separated by commas.
+    pub bootstrap_servers: String,
+    pub topics: TopicNames,
+    /// Number of ingestion partitions to use. A topic with fewer is refused. If a topic has
+    /// more, only the first ones are used, and the others must be empty.
+    pub ingestion_partitions: Option<u32>,
+    /// Consumer groups are named `{group}-{topic}`.
+    pub group: String,
+    /// Time that an append waits before it fails because the log is unavailable.
+    pub append_wait: Duration,
+    /// Delete trimmed records. Enable this only if nothing else reads the topics.
+    pub delete_trimmed: bool,
+    pub security: Security,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TopicNames {
+    pub ingestion: String,
+    pub control: String,
+    pub dead_letters: String,
+}
+
+/// Connection security. Empty fields keep librdkafka's defaults, which is plain text.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Security {
+    /// `PLAINTEXT`, `SSL`, `SASL_PLAINTEXT` or `SASL_SSL`.
+    pub protocol: Option<String>,
+    /// `PLAIN`, `SCRAM-SHA-256` or `SCRAM-SHA-512`.
+    pub sasl_mechanism: Option<String>,
+    pub sasl_username: Option<String>,
+    pub sasl_password: Option<String>,
+    /// CA certificates to verify brokers with, instead of the system's.
+    pub ca_file: Option<PathBuf>,
+    /// Client certificate and its key, both PEM, for brokers that require one.
+    pub certificate_file: Option<PathBuf>,
+    pub key_file: Option<PathBuf>,
+}
+
+impl Default for TopicNames {
+    fn default() -> Self {
+        Self {
+            ingestion: "data-ingestion".into(),
+            control: "control-events".into(),
+            dead_letters: "dead-letters".into(),
+        }
+    }
+}
+
+impl Settings {
+    /// Default settings in plain text, with the topic names of Matyan 0.3.
+    pub fn new(bootstrap_servers: impl Into<String>, group: impl Into<String>) -> Self {
+        Self {
+            bootstrap_servers: bootstrap_servers.into(),
+            topics: TopicNames::default(),
+            ingestion_partitions: None,
+            group: group.into(),
+            append_wait: APPEND_WAIT,
+            delete_trimmed: false,
+            security: Security::default(),
+        }
+    }
+}
+
+impl fmt::Debug for Security {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Security")
+            .field("protocol", &self.protocol)
+            .field("sasl_mechanism", &self.sasl_mechanism)
+            .field("sasl_username", &self.sasl_username)
+            .field("ca_file", &self.ca_file)
+            .field("certificate_file", &self.certificate_file)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Options for new topics. All topics accept records of maximum size.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CreateTopics {
+    /// Number of partitions of the ingestion topic; the others have one.
+    pub ingestion_partitions: u32,
+    pub replication: u16,
+    /// Should be 2 with a replication factor of 3.
+    pub min_insync_replicas: u16,
+}
