@@ -1,6 +1,31 @@
 //! BLOBS: large objects behind a one-page trait, and the signed URLs that let their content
 //! bypass our servers.
+//!
+//! ```
+//! use std::{sync::Arc, time::Duration};
+//!
+//! use futures::{StreamExt as _, TryStreamExt as _, stream};
+//! use matyan_blob::{BlobKey, Blobs as _, Clock, UrlSigner, fs::FsBlobs};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let directory = tempfile::tempdir()?;
+//! let clock: Clock = Arc::new(|| 1_767_225_600_000_000);
+//! let signer = UrlSigner::new(b"secret", Duration::from_secs(3600), clock.clone());
+//! let blobs = FsBlobs::open(directory.path(), signer, clock)?;
+//!
+//! let key = BlobKey::new("run-1/model.bin")?;
+//! let content = stream::once(async { Ok("weights".into()) }).boxed();
+//! assert_eq!(blobs.put(&key, "application/octet-stream", None, content).await?, 7);
+//! let (meta, content) = blobs.read(&key, Some(0..3)).await?.expect("it was just written");
+//! assert_eq!(meta.size, 7);
+//! assert_eq!(content.try_collect::<Vec<_>>().await?.concat(), b"wei");
+//! assert!(blobs.presign(&key, "").await?.url.contains("signature="));
+//! # Ok(())
+//! # }
+//! ```
 
+#[cfg(any(feature = "azure", feature = "gcs", feature = "s3"))]
 mod bucket;
 mod cloud;
 mod content_type;
@@ -10,17 +35,20 @@ mod key;
 mod key_layout;
 mod signer;
 
+#[cfg(feature = "azure")]
 pub mod azure;
+pub mod cloud_settings;
 pub mod fs;
+#[cfg(feature = "gcs")]
 pub mod gcs;
 pub mod layers;
+#[cfg(feature = "s3")]
 pub mod s3;
 
 #[cfg(feature = "conformance")]
 pub mod conformance;
 
-pub use bucket::BucketCreation;
-pub use cloud::Cloud;
+pub use cloud::{BucketCreation, Cloud};
 pub use error::Error;
 pub use health::probe;
 pub use key::BlobKey;

@@ -3,6 +3,30 @@
 //! Writing and reading are separate traits, so that services that may only append (frontier,
 //! backend) cannot read. The log does not track consumer positions: a worker stores its cursor
 //! in the same batch as the data.
+//!
+//! ```
+//! use matyan_log::{
+//!     Delivery, LogReader as _, LogWriter as _, NewRecord, Topic,
+//!     embedded::{EmbeddedLog, Settings},
+//! };
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let directory = tempfile::tempdir()?;
+//! let log = EmbeddedLog::open(directory.path(), Settings::default()).await?;
+//! let record = NewRecord { key: "run 1".into(), value: "loss = 0.5".into(), headers: Vec::new() };
+//! log.append(Topic::Ingestion, vec![record]).await?;
+//!
+//! let mut subscription = log.subscribe(Topic::Ingestion).await?;
+//! let Delivery::Assigned { partition } = subscription.next().await? else { unreachable!() };
+//! subscription.start(partition, 0).await?;
+//! let Delivery::Records { records, .. } = subscription.next().await? else { unreachable!() };
+//! assert_eq!(records[0].value, "loss = 0.5");
+//! # drop(subscription);
+//! log.close().await?;
+//! # Ok(())
+//! # }
+//! ```
 
 mod error;
 mod murmur2;

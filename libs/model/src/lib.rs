@@ -1,6 +1,27 @@
 //! Data model: how runs, params, series, entities, and indexes are stored. This is the only
 //! crate that knows the key layout. It deliberately does no I/O: every function reads a
 //! `Snapshot` or fills a `Batch`.
+//!
+//! ```
+//! use matyan_model::{ids::Project, project::{self, ProjectInfo}};
+//! use matyan_store::{Batch, Store as _, embedded::{EmbeddedStore, Settings}};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> matyan_store::Result<()> {
+//! # let directory = tempfile::tempdir().expect("a directory for the example");
+//! let store = EmbeddedStore::open(directory.path(), Settings::default()).await?;
+//! project::format_open(&store).await?;
+//!
+//! let info = ProjectInfo { name: "Vision".into(), description: String::new() };
+//! let mut batch = Batch::default();
+//! project::project_info_put(&mut batch, Project(0), &info);
+//! store.commit(batch).await?;
+//!
+//! let snapshot = store.snapshot().await?;
+//! assert_eq!(project::project_info_get(snapshot.as_ref(), Project(0)).await?, info);
+//! # store.close().await
+//! # }
+//! ```
 
 pub mod ids;
 pub mod keys;

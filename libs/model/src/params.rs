@@ -10,6 +10,21 @@ use std::borrow::Cow;
 use matyan_value::{Map, Value};
 
 /// Applies a message to `tree`. An empty message changes nothing.
+///
+/// ```
+/// use matyan_model::params::merge;
+/// use matyan_value::{Map, json};
+///
+/// fn map(text: &str) -> Map {
+///     json::parse(text).expect("valid JSON").as_map().expect("a map").clone()
+/// }
+///
+/// let mut tree = map(r#"{"hparams": {"lr": 0.1, "bs": 32}}"#);
+/// merge(&mut tree, map(r#"{"hparams": {"lr": 0.2}}"#));
+/// assert_eq!(tree, map(r#"{"hparams": {"lr": 0.2, "bs": 32}}"#), "one key: merged");
+/// merge(&mut tree, map(r#"{"hparams": {"lr": 0.3, "seed": 1}}"#));
+/// assert_eq!(tree, map(r#"{"hparams": {"lr": 0.3, "seed": 1}}"#), "two keys: replaced");
+/// ```
 pub fn merge(tree: &mut Map, message: Map) {
     for (key, value) in message {
         set(tree, key, value);

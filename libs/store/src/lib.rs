@@ -4,6 +4,25 @@
 //! at all. There are no interactive transactions, so a batch can be logged, replayed, and
 //! compared. `transact` owns the only retry loop. The crate deliberately knows nothing about
 //! the meaning of keys and values; that is the job of `matyan-model`.
+//!
+//! ```
+//! use matyan_store::{Batch, Commit, Store as _, embedded::{EmbeddedStore, Settings}};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let directory = tempfile::tempdir()?;
+//! let store = EmbeddedStore::open(directory.path(), Settings::default()).await?;
+//! let mut batch = Batch::default();
+//! batch.expect("runs/1", None).set("runs/1", "baseline").add("runs", 1);
+//! assert!(matches!(store.commit(batch.clone()).await?, Commit::Done { .. }));
+//! assert_eq!(store.commit(batch).await?, Commit::Conflict, "the run exists by now");
+//!
+//! let snapshot = store.snapshot().await?;
+//! assert_eq!(snapshot.get(&"runs/1".into()).await?, Some("baseline".into()));
+//! store.close().await?;
+//! # Ok(())
+//! # }
+//! ```
 
 mod batch;
 mod error;

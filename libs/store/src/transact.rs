@@ -101,6 +101,26 @@ const MAX_LONGEST_WAIT: Duration = Duration::from_secs(2);
 /// `decide` takes the transaction and returns it, because a future that borrowed it could not
 /// be sent between threads: `transact(store, async |mut transaction: Transaction| { …;
 /// Ok((transaction, answer)) })`.
+///
+/// ```
+/// use matyan_store::{Error, Transaction, embedded::{EmbeddedStore, Settings}, transact};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Error> {
+/// # let directory = tempfile::tempdir().expect("a directory for the example");
+/// let store = EmbeddedStore::open(directory.path(), Settings::default()).await?;
+/// let claim = async |mut transaction: Transaction| -> Result<_, Error> {
+///     let free = transaction.get(&"owner".into()).await?.is_none();
+///     if free {
+///         transaction.batch().set("owner", "worker 1");
+///     }
+///     Ok((transaction, free))
+/// };
+/// assert!(transact(&store, claim).await?.0);
+/// assert!(!transact(&store, claim).await?.0, "the first call has taken it");
+/// # store.close().await
+/// # }
+/// ```
 pub async fn transact<T, E, F, D>(store: &dyn Store, mut decide: F) -> Result<(T, Option<Stamp>), E>
 where
     E: From<Error>,
