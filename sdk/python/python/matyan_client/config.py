@@ -1,0 +1,77 @@
+"""Settings of the process, read once from the environment."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import os
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+_logger = logging.getLogger("matyan_client")
+
+_Value = TypeVar("_Value")
+
+_TRUE = frozenset({"1", "true", "t", "yes", "y", "on"})
+_FALSE = frozenset({"0", "false", "f", "no", "n", "off", ""})
+
+
+def _flag(value: str) -> bool:
+    lowered = value.strip().lower()
+    if lowered in _TRUE:
+        return True
+    if lowered in _FALSE:
+        return False
+    raise ValueError(value)
+
+
+def _url(value: str) -> str:
+    return value.strip().rstrip("/")
+
+
+def _from_environment(
+    name: str, convert: Callable[[str], _Value], default: _Value, expected: str
+) -> Any:
+    """Returns a dataclass field whose default is read from the variable `MATYAN_<name>`."""
+
+    def read() -> _Value:
+        variable = f"MATYAN_{name}"
+        given = os.environ.get(variable)
+        if given is None:
+            return default
+        try:
+            return convert(given)
+        except ValueError:
+            _logger.warning(
+                "%s=%r is not %s; using the default %r", variable, given, expected, default
+            )
+            return default
+
+    return dataclasses.field(default_factory=read)
+
+
+@dataclasses.dataclass
+class Settings:
+    """Settings with their environment variables, `MATYAN_` and the name in upper case.
+
+    A change of an attribute affects objects that are created afterwards. The core reads further
+    variables, which concern the spool and the sender.
+    """
+
+    backend_url: str = _from_environment("BACKEND_URL", _url, "http://localhost:53800", "a URL")
+    frontier_url: str = _from_environment("FRONTIER_URL", _url, "http://localhost:53801", "a URL")
+    quiet: bool = _from_environment("QUIET", _flag, False, "a boolean")
+
+    # Accepted because scripts for Matyan 0.3 set them. Batches, connections, and memory are
+    # limited by the core, so none of these has an effect.
+    ws_verbose: bool = _from_environment("WS_VERBOSE", _flag, False, "a boolean")
+    ws_queue_max_memory_mb: int = _from_environment(
+        "WS_QUEUE_MAX_MEMORY_MB", int, 512, "an integer"
+    )
+    ws_heartbeat_interval: int = _from_environment("WS_HEARTBEAT_INTERVAL", int, 10, "an integer")
+    ws_batch_interval_ms: int = _from_environment("WS_BATCH_INTERVAL_MS", int, 50, "an integer")
+    ws_batch_size: int = _from_environment("WS_BATCH_SIZE", int, 100, "an integer")
+    ws_retry_count: int = _from_environment("WS_RETRY_COUNT", int, 2, "an integer")
+
+
+SETTINGS = Settings()

@@ -1,0 +1,177 @@
+"""Capture of what the process writes to `sys.stdout` and `sys.stderr`.
+
+The `write` methods of both streams are replaced while at least one run captures. Each run cuts
+what was written into lines with a `LineCutter` of its own. There is no thread: a finished line is
+handed over within the call that finishes it, an unfinished one with a later write or at a flush.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import threading
+import time
+import weakref
+from collections.abc import Callable
+from typing import TextIO
+
+LineSink = Callable[[str, int], None]
+"""Receives a line and its number. A line that has grown is repeated with the same number."""
+
+# Sequences that move the cursor: `A` to `D` and `a` to `d`. Colors (`m`) are kept. The bytes 1
+# and 2 enclose invisible parts of readline prompts.
+_CURSOR_MOVEMENT = re.compile("\x01?\x1b\\[[0-9;]*[a-dA-D]\x02?")
+
+# An unfinished line is usually a progress bar, which is rewritten many times per second.
+_PARTIAL_LINE_INTERVAL = 1.0
+
+# A program that never ends its line must not fill the memory.
+_MAX_PARTIAL_LINE = 1 << 20
+
+
+class LineCutter:
+    """Cuts written text into numbered lines.
+
+    Of a line that contains carriage returns, only the part after the last one is kept, so that a
+    progress bar is a single line with its last state.
+    """
+
+    def __init__(self, sink: LineSink, first_line: int = 0) -> None:
+        self._sink = sink
+        self._line_number = first_line
+        self._partial = ""
+        self._reported_partial = ""
+        self._partial_due = 0.0
+        # Reentrant, as a signal handler may print within `write`.
+        self._lock = threading.RLock()
+
+    def write(self, data: str) -> None:
+        """Adds written text, and hands over the lines that it finishes."""
+        with self._lock:
+            *lines, rest = (self._partial + data).split("\n")
+            now = time.monotonic()
+            if lines or not self._partial:
+                # Most lines are written in several parts, which come right after each other.
+                self._reported_partial = ""
+                self._partial_due = now + _PARTIAL_LINE_INTERVAL
+            # Two parts are kept, as the last one is empty if a carriage return ends the text.
+            self._partial = "\r".join(rest.rsplit("\r", 2)[-2:])[-_MAX_PARTIAL_LINE:]
+            first = self._line_number
+            self._line_number += len(lines)
+            for number, line in enumerate(lines, first):
+                self._sink(_visible(line), number)
+            if self._partial and now >= self._partial_due:
+                self._partial_due = now + _PARTIAL_LINE_INTERVAL
+                self._report_partial()
+
+    def flush(self) -> None:
+        """Hands over the unfinished line, if it changed since it was last handed over."""
+        with self._lock:
+            self._report_partial()
+
+    def renew_lock(self) -> None:
+        """Replaces the lock, which another thread may have held when the process forked."""
+        self._lock = threading.RLock()
+
+    def _report_partial(self) -> None:
+        line = _visible(self._partial)
+        if line and line != self._reported_partial:
+            self._reported_partial = line
+            self._sink(line, self._line_number)
+
+
+def _visible(line: str) -> str:
+    """Returns what a terminal finally shows of a line, without cursor movements."""
+    # `print(..., end="\\r")` leaves the line on the screen, and so does an end of line of Windows.
+    line = line.removesuffix("\r")
+    return _CURSOR_MOVEMENT.sub("", line).rsplit("\r", 1)[-1]
+
+
+class _CapturedStream:
+    """Replaces the `write` method of one stream."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream = stream
+        self.original = stream.write
+        self._replaced_before = "write" in getattr(stream, "__dict__", {})
+        # Kept, because each access to a method makes another object.
+        self.replacement: Callable[[str], int] = self._write
+        stream.write = self.replacement  # type: ignore[method-assign]
+
+    def _write(self, data: str) -> int:
+        written = self.original(data)
+        _distribute(data)
+        return written
+
+    def restore(self) -> None:
+        """Restores the method, unless something else has been put in its place since."""
+        if self.stream.write is not self.replacement:
+            return
+        if self._replaced_before:
+            self.stream.write = self.original  # type: ignore[method-assign]
+        else:
+            del self.stream.write
+
+
+_lock = threading.RLock()
+_cutters: weakref.WeakSet[LineCutter] = weakref.WeakSet()
+_streams: list[_CapturedStream] = []
+_writer = threading.local()
+
+
+def start(cutter: LineCutter) -> None:
+    """Begins to pass everything written to `cutter`. It is held weakly."""
+    with _lock:
+        _cutters.add(cutter)
+        captured = {id(stream.stream) for stream in _streams}
+        for stream in (sys.stdout, sys.stderr):
+            # Without a console, as in a Windows service, the streams are None. Programs replace
+            # them with objects of their own, which may not allow a method to be replaced.
+            if stream is None or id(stream) in captured:
+                continue
+            try:
+                _streams.append(_CapturedStream(stream))
+                captured.add(id(stream))
+            except AttributeError:
+                continue
+
+
+def stop(cutter: LineCutter) -> None:
+    """Ends what `start` began, and hands over the unfinished line."""
+    with _lock:
+        _cutters.discard(cutter)
+        if not _cutters:
+            while _streams:
+                _streams.pop().restore()
+    _isolated(cutter.flush)
+
+
+def _distribute(data: object) -> None:
+    if isinstance(data, str):
+        for cutter in list(_cutters):
+            _isolated(cutter.write, data)
+
+
+def _isolated(function: Callable[..., None], *arguments: object) -> None:
+    # A sink that prints, or logs to the console, would call itself without end.
+    if getattr(_writer, "active", False):
+        return
+    _writer.active = True
+    try:
+        function(*arguments)
+    except Exception:  # noqa: BLE001, S110 - `print` must work whatever happens to its copy
+        pass
+    finally:
+        _writer.active = False
+
+
+def _renew_locks() -> None:
+    global _lock  # noqa: PLW0603 - the lock belongs to the module
+    _lock = threading.RLock()
+    for cutter in list(_cutters):
+        cutter.renew_lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_locks)
