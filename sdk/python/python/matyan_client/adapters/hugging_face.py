@@ -1,0 +1,134 @@
+"""Callback of the Hugging Face Trainer."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from difflib import SequenceMatcher
+from itertools import combinations
+from typing import Any
+
+from ._base import RunAdapter, RunOptions
+from ._exception_resistant import guarded
+from ._utils import DEFAULT_SYSTEM_TRACKING_INTERVAL, is_number
+
+try:
+    from transformers.trainer_callback import TrainerCallback
+except ImportError as error:
+    raise RuntimeError("transformers is not installed; run `pip install transformers`") from error
+
+__all__ = ["AimCallback", "MatyanCallback"]
+
+_log = logging.getLogger("matyan_client")
+
+SUBSETS = ("train", "eval", "test")
+
+
+class MatyanCallback(RunAdapter, TrainerCallback):
+    """Callback for `Trainer(callbacks=[...])`.
+
+    The prefixes `train_`, `eval_` and `test_` of log keys become the context `subset`. If the
+    trainer evaluates several named data sets, their name becomes the context `sub_dataset`.
+
+    Only the first process of a distributed training tracks.
+    """
+
+    def __init__(
+        self,
+        repo: str | None = None,
+        experiment: str | None = None,
+        system_tracking_interval: float | None = DEFAULT_SYSTEM_TRACKING_INTERVAL,
+        log_system_params: bool = True,
+        capture_terminal_logs: bool = True,
+    ) -> None:
+        super().__init__()
+        self._init_run(
+            RunOptions(
+                repo, experiment, system_tracking_interval, log_system_params, capture_terminal_logs
+            )
+        )
+        self._has_warned = False
+
+    @guarded
+    def setup(self, args: Any = None, state: Any = None, model: Any = None) -> None:
+        """Opens the run and records the training arguments and the configuration of the model."""
+        if state is not None and not state.is_world_process_zero:
+            return
+        self._open_run()
+        if args is not None:
+            self._set_params(args.to_sanitized_dict(), "hparams.")
+        config = getattr(model, "config", None)
+        if config is not None:
+            labels = getattr(model, "num_labels", None)
+            self._set_param("model", {**vars(config), "num_labels": labels})
+
+    def on_init_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.setup(state=state)
+
+    def on_train_begin(
+        self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any
+    ) -> None:
+        self.setup(args, state, model)
+
+    @guarded
+    def on_log(
+        self,
+        args: Any,
+        state: Any,
+        control: Any,
+        model: Any = None,
+        logs: Mapping[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        if not state.is_world_process_zero:
+            return
+        if self._session.run is None:
+            self.setup(args, state, model)
+        common = ""
+        if logs and any(key.count("_") > 1 for key in logs):
+            common = common_substring(logs)
+        for key, value in (logs or {}).items():
+            if not is_number(value):
+                self._warn_not_numeric(key, value)
+                continue
+            name, context = parse_log_key(key, common)
+            self._track(value, name, step=state.global_step, epoch=state.epoch, context=context)
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.is_world_process_zero:
+            self.close()
+
+    def _warn_not_numeric(self, key: str, value: object) -> None:
+        if not self._has_warned:
+            self._has_warned = True
+            _log.warning("skipped the log entry %r: %s is not a number", key, type(value).__name__)
+
+
+def parse_log_key(key: str, common: str) -> tuple[str, dict[str, str]]:
+    """Returns name and context of a log entry, for example of `eval_squad_loss`.
+
+    `common` is the longest text that most keys of the same log share; if it extends the prefix of
+    the subset, the extension is the name of the data set.
+    """
+    for subset in SUBSETS:
+        prefix = f"{subset}_"
+        if key.startswith(prefix):
+            name, context = key.removeprefix(prefix), {"subset": subset}
+            dataset = common.removeprefix(prefix)
+            if common.startswith(prefix) and dataset and name.startswith(f"{dataset}_"):
+                return name.removeprefix(f"{dataset}_"), {**context, "sub_dataset": dataset}
+            return name, context
+    return key, {}
+
+
+def common_substring(keys: Iterable[str]) -> str:
+    """Returns the longest common substring that occurs for most pairs of keys."""
+    counts: Counter[str] = Counter()
+    for first, second in combinations(keys, 2):
+        match = SequenceMatcher(None, first, second).find_longest_match()
+        counts[first[match.a : match.a + match.size]] += 1
+    return max(counts, key=counts.__getitem__).rstrip("_") if counts else ""
+
+
+AimCallback = MatyanCallback

@@ -1,0 +1,74 @@
+"""Callback of PaddlePaddle's high-level API."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ._base import RunAdapter, RunOptions
+from ._exception_resistant import guarded
+from ._utils import DEFAULT_SYSTEM_TRACKING_INTERVAL
+
+try:
+    from paddle.callbacks import Callback
+except ImportError as error:
+    raise RuntimeError("paddlepaddle is not installed; run `pip install paddlepaddle`") from error
+
+__all__ = ["AimCallback", "MatyanCallback"]
+
+
+class MatyanCallback(RunAdapter, Callback):
+    """Callback for `model.fit(callbacks=[...])`.
+
+    The logs of each training batch have the context `{"subset": "train"}` and the batch as step,
+    those of an evaluation `{"subset": "valid"}`. An entry with several values is tracked as
+    `<name>_<index>`.
+    """
+
+    def __init__(
+        self,
+        repo: str | None = None,
+        experiment_name: str | None = None,
+        system_tracking_interval: float | None = DEFAULT_SYSTEM_TRACKING_INTERVAL,
+        log_system_params: bool = True,
+        capture_terminal_logs: bool = True,
+    ) -> None:
+        super().__init__()
+        self._init_run(
+            RunOptions(
+                repo,
+                experiment_name,
+                system_tracking_interval,
+                log_system_params,
+                capture_terminal_logs,
+            )
+        )
+        self.epoch = 0
+
+    @guarded
+    def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
+        self.setup(self.params)
+
+    def on_epoch_begin(
+        self, epoch: int | None = None, logs: Mapping[str, Any] | None = None
+    ) -> None:
+        self.epoch = epoch or 0
+
+    @guarded
+    def on_train_batch_end(self, step: int, logs: Mapping[str, Any] | None = None) -> None:
+        self._track_logs(logs or {}, "train", step)
+
+    @guarded
+    def on_eval_end(self, logs: Mapping[str, Any] | None = None) -> None:
+        self._track_logs(logs or {}, "valid", None)
+
+    def _track_logs(self, logs: Mapping[str, Any], subset: str, step: int | None) -> None:
+        context = {"subset": subset}
+        for key, value in logs.items():
+            values = value if isinstance(value, (list, tuple)) else [value]
+            for index, item in enumerate(values):
+                name = key if len(values) == 1 else f"{key}_{index}"
+                self._track(item, name, step=step, epoch=self.epoch, context=context)
+
+
+AimCallback = MatyanCallback
