@@ -4,6 +4,7 @@
 //!
 //! Ids travel in headers, which Matyan 0.3 ignores.
 
+pub(crate) mod members;
 mod read;
 mod write;
 

@@ -4,8 +4,8 @@
 //! Each format is written and read here and nowhere else. It is pure: a log is never touched, only
 //! the keys, values, and headers of its records.
 
+pub mod event;
 pub mod headers;
-pub mod message_type;
 
 pub mod control;
 pub mod dead_letter;
@@ -14,7 +14,7 @@ pub mod legacy_json;
 
 pub mod trace;
 
-pub use message_type::{MessageCounts, MessageType};
+pub use event::{MessageCounts, MessageType};
 
 /// A record that cannot be read, with the reason; it is parked with it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
