@@ -71,7 +71,6 @@ class MatyanCallback(RunAdapter, TrainerCallback):
     ) -> None:
         self.setup(args, state, model)
 
-    @guarded
     def on_log(
         self,
         args: Any,
@@ -85,10 +84,14 @@ class MatyanCallback(RunAdapter, TrainerCallback):
             return
         if self._session.run is None:
             self.setup(args, state, model)
-        common = ""
-        if logs and any(key.count("_") > 1 for key in logs):
-            common = common_substring(logs)
-        for key, value in (logs or {}).items():
+        self._track_logs(logs or {}, state)
+
+    @guarded
+    def _track_logs(self, logs: Mapping[str, Any], state: Any) -> None:
+        # A key with the name of a data set has at least three parts.
+        named = any(key.count("_") > 1 for key in logs)
+        common = common_substring(logs) if named else ""
+        for key, value in logs.items():
             if not is_number(value):
                 self._warn_not_numeric(key, value)
                 continue
