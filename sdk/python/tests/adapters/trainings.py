@@ -24,6 +24,14 @@ def _adapter(name: str) -> Any:
     return importlib.import_module(f"matyan_client.adapters.{name}")
 
 
+def _close(adapter: Any) -> None:
+    # Some of the published adapters have no `close`.
+    close = getattr(adapter, "close", None)
+    if close is None:
+        close = adapter.experiment.close
+    close()
+
+
 def _named(options: Options) -> dict[str, Any]:
     """Options of the adapters whose argument is called `experiment_name`."""
     return {
@@ -120,8 +128,7 @@ def catboost(options: Options) -> Any:
             log_cout=logger,
             log_cerr=io.StringIO(),
         )
-        # The published adapter has no `close`.
-        logger.experiment.close()
+        _close(logger)
     return model.get_evals_result(), echo.getvalue()
 
 
@@ -368,7 +375,7 @@ def sb3(options: Options) -> Any:
         "MlpPolicy", "CartPole-v1", n_steps=64, batch_size=32, seed=1, device="cpu"
     )
     model.learn(128, callback=callback)
-    callback.experiment.close()
+    _close(callback)
     return model
 
 
@@ -383,7 +390,7 @@ def fastai(options: Options) -> Any:
     learner = synth_learner(n_trn=4, n_val=2, cbs=[callback])
     with learner.no_bar(), learner.no_logging():
         learner.fit(2)
-    callback.experiment.close()
+    _close(callback)
     return learner
 
 
@@ -394,7 +401,7 @@ def prophet(options: Options) -> Any:
     logger = _adapter("prophet").MatyanLogger(model, **options)
     logger.track_metrics({"mae": 0.5})
     logger.track_metrics({"mae": 0.25}, context={"subset": "test"})
-    logger.experiment.close()
+    _close(logger)
 
 
 def paddle(options: Options) -> Any:
@@ -408,7 +415,7 @@ def paddle(options: Options) -> Any:
     optimizer = paddle.optimizer.SGD(0.001, parameters=model.parameters())
     model.prepare(optimizer, paddle.nn.MSELoss())
     model.fit(rows, rows, batch_size=4, epochs=2, verbose=0, shuffle=False, callbacks=[callback])
-    callback.experiment.close()
+    _close(callback)
 
 
 TRAININGS: Mapping[str, Callable[[Options], Any]] = {

@@ -12,11 +12,11 @@ from ._exception_resistant import guarded
 from ._utils import DEFAULT_SYSTEM_TRACKING_INTERVAL, plain_params
 
 try:
-    from lightning.pytorch.loggers.logger import Logger, rank_zero_experiment
+    from lightning.pytorch.loggers.logger import DummyExperiment, Logger, rank_zero_experiment
     from lightning.pytorch.utilities import rank_zero_only
 except ImportError:
     try:
-        from pytorch_lightning.loggers.logger import Logger, rank_zero_experiment
+        from pytorch_lightning.loggers.logger import DummyExperiment, Logger, rank_zero_experiment
         from pytorch_lightning.utilities import rank_zero_only
     except ImportError as error:
         message = "lightning is not installed; run `pip install lightning`"
@@ -82,7 +82,8 @@ class MatyanLogger(RunAdapter, Logger):
     @rank_zero_experiment
     def experiment(self) -> Run:
         """The run in the process with rank 0; a placeholder without effects in all others."""
-        return self._open_named()
+        # The trainer itself reads this property, so that it must not raise.
+        return self._open_run_or_none() or DummyExperiment()
 
     @property
     def name(self) -> str | None:
@@ -134,11 +135,11 @@ class MatyanLogger(RunAdapter, Logger):
         super().finalize(status)
         self.close()
 
-    @guarded
     def _open_run(self) -> None:
-        self._open_named()
+        self._open_run_or_none()
 
-    def _open_named(self) -> Run:
+    @guarded
+    def _open_run_or_none(self) -> Run:
         is_closed = self._session.run is None
         run = self._session.open()
         if is_closed and self._run_name is not None:
