@@ -1,0 +1,203 @@
+//! Encoding of batches. The same records always make the same bytes, in every version of this
+//! library: a batch that is sent again must be the one that the server may have.
+//!
+//! An `IngestionBatch` is written field by field, as protobuf prescribes: new definitions and their
+//! base, the events as they were appended, then one group of points. Columns that the group can do
+//! without are left out: steps if the server assigns all of them, epochs if there are none.
+
+use bytes::BufMut as _;
+use matyan_proto::ingest::v1::{Event, SeriesDef, event::Kind};
+use prost::{
+    Message as _,
+    encoding::{self, WireType},
+};
+
+use crate::spool::record::Point;
+
+/// Field numbers of `IngestionBatch`.
+mod batch_field {
+    pub(super) const SERIES: u32 = 1;
+    pub(super) const SERIES_BASE: u32 = 2;
+    pub(super) const EVENTS: u32 = 3;
+    pub(super) const POINTS: u32 = 4;
+}
+
+/// Field numbers of `Points`.
+mod points_field {
+    pub(super) const SERIES: u32 = 1;
+    pub(super) const VALUES: u32 = 2;
+    pub(super) const STEPS: u32 = 3;
+    pub(super) const EPOCHS: u32 = 4;
+    pub(super) const TIMES_US: u32 = 5;
+}
+
+/// Bytes that a point has at most in practice: a value, a time, a small step and number.
+const POINT_BYTES: usize = 24;
+/// No step, or no epoch.
+const ABSENT: i64 = i64::MIN;
+
+/// Events and points of one batch.
+#[derive(Debug, Default)]
+pub(crate) struct BatchEncoder {
+    /// Encoded field `events`.
+    events: Vec<u8>,
+    event_count: u32,
+    series: Vec<u32>,
+    values: Vec<f64>,
+    steps: Vec<i64>,
+    epochs: Vec<i64>,
+    times_us: Vec<i64>,
+    has_steps: bool,
+    has_epochs: bool,
+    first_us: Option<i64>,
+}
+
+impl BatchEncoder {
+    /// Adds a point whose time is absolute.
+    #[inline]
+    pub(crate) fn add_point(&mut self, point: &Point, time_us: i64) {
+        self.series.push(point.series);
+        self.values.push(point.value);
+        self.steps.push(point.step);
+        self.epochs.push(point.epoch.unwrap_or(ABSENT));
+        self.times_us.push(time_us);
+        self.has_steps |= point.step != ABSENT;
+        self.has_epochs |= point.epoch.is_some();
+        self.first_us.get_or_insert(time_us);
+    }
+
+    /// Adds an encoded event. `first_line` is added to the step of a terminal line.
+    pub(crate) fn add_event(&mut self, event: &[u8], first_line: i64, time_us: i64) {
+        encoding::encode_key(batch_field::EVENTS, WireType::LengthDelimited, &mut self.events);
+        let shifted = if first_line == 0 { None } else { shifted_line(event, first_line) };
+        let event = shifted.as_deref().unwrap_or(event);
+        encoding::encode_varint(event.len() as u64, &mut self.events);
+        self.events.put_slice(event);
+        self.event_count += 1;
+        self.first_us.get_or_insert(time_us);
+    }
+
+    /// Approximate size when encoded, without definitions.
+    pub(crate) fn size(&self) -> usize {
+        self.events.len() + self.values.len() * POINT_BYTES
+    }
+
+    /// Number of events and points.
+    pub(crate) fn items(&self) -> u32 {
+        self.event_count + self.values.len() as u32
+    }
+
+    pub(crate) fn events(&self) -> u32 {
+        self.event_count
+    }
+
+    /// Time of the first item.
+    pub(crate) fn first_us(&self) -> Option<i64> {
+        self.first_us
+    }
+
+    /// Encodes the batch with new definitions, which are numbered from `base`.
+    pub(crate) fn encode(&self, base: u32, definitions: &[SeriesDef]) -> Vec<u8> {
+        let mut batch = Vec::with_capacity(self.size() + 64 * definitions.len() + 64);
+        encoding::message::encode_repeated(batch_field::SERIES, definitions, &mut batch);
+        if base != 0 && !definitions.is_empty() {
+            encoding::uint32::encode(batch_field::SERIES_BASE, &base, &mut batch);
+        }
+        batch.extend_from_slice(&self.events);
+        if !self.values.is_empty() {
+            let points = self.encode_points();
+            encoding::encode_key(batch_field::POINTS, WireType::LengthDelimited, &mut batch);
+            encoding::encode_varint(points.len() as u64, &mut batch);
+            batch.extend_from_slice(&points);
+        }
+        batch
+    }
+
+    fn encode_points(&self) -> Vec<u8> {
+        let mut points = Vec::with_capacity(self.values.len() * POINT_BYTES + 32);
+        encoding::uint32::encode_packed(points_field::SERIES, &self.series, &mut points);
+        encoding::double::encode_packed(points_field::VALUES, &self.values, &mut points);
+        if self.has_steps {
+            encoding::sint64::encode_packed(points_field::STEPS, &self.steps, &mut points);
+        }
+        if self.has_epochs {
+            encoding::sint64::encode_packed(points_field::EPOCHS, &self.epochs, &mut points);
+        }
+        encoding::sint64::encode_packed(points_field::TIMES_US, &self.times_us, &mut points);
+        points
+    }
+}
+
+/// Returns a terminal line with a later step, and `None` for any other event.
+fn shifted_line(event: &[u8], first_line: i64) -> Option<Vec<u8>> {
+    let mut event = Event::decode(event).ok()?;
+    let Some(Kind::LogTerminalLine(line)) = &mut event.kind else { return None };
+    line.step = line.step.saturating_add(first_line);
+    Some(event.encode_to_vec())
+}
+
+#[cfg(test)]
+mod tests {
+    use matyan_proto::ingest::v1::{AddTag, IngestionBatch, LogTerminalLine, Points};
+
+    use super::*;
+
+    fn point(series: u32, step: i64, epoch: Option<i64>) -> Point {
+        Point { series, value: 0.5, step, time: 0, epoch }
+    }
+
+    fn decode(encoder: &BatchEncoder, base: u32, definitions: &[SeriesDef]) -> IngestionBatch {
+        let bytes = encoder.encode(base, definitions);
+        let batch = IngestionBatch::decode(&*bytes).unwrap();
+        assert_eq!(batch.encode_to_vec(), bytes, "the fields are in canonical order");
+        batch
+    }
+
+    #[test]
+    fn a_batch_has_definitions_events_and_points() {
+        let event = Event { client_time_us: Some(1), kind: Some(Kind::AddTag(AddTag { name: "a".into() })) };
+        let definition = SeriesDef { name: "loss".into(), ..SeriesDef::default() };
+        let mut encoder = BatchEncoder::default();
+        encoder.add_point(&point(7, 3, None), 100);
+        encoder.add_event(&event.encode_to_vec(), 0, 101);
+        encoder.add_point(&point(8, 4, Some(2)), 102);
+        let batch = decode(&encoder, 7, std::slice::from_ref(&definition));
+        assert_eq!(
+            batch,
+            IngestionBatch {
+                series: vec![definition],
+                series_base: 7,
+                events: vec![event],
+                points: vec![Points {
+                    series: vec![7, 8],
+                    values: vec![0.5, 0.5],
+                    steps: vec![3, 4],
+                    epochs: vec![i64::MIN, 2],
+                    times_us: vec![100, 102],
+                }],
+            }
+        );
+        assert_eq!((encoder.items(), encoder.first_us()), (3, Some(100)));
+    }
+
+    #[test]
+    fn columns_without_values_are_left_out() {
+        let mut encoder = BatchEncoder::default();
+        encoder.add_point(&point(0, i64::MIN, None), 1);
+        let batch = decode(&encoder, 0, &[]);
+        assert!(batch.points[0].steps.is_empty() && batch.points[0].epochs.is_empty());
+    }
+
+    #[test]
+    fn only_terminal_lines_are_shifted() {
+        let line = |step| Event {
+            client_time_us: None,
+            kind: Some(Kind::LogTerminalLine(LogTerminalLine { line: "x".into(), step })),
+        };
+        let tag = Event { client_time_us: None, kind: Some(Kind::AddTag(AddTag { name: "a".into() })) };
+        let mut encoder = BatchEncoder::default();
+        encoder.add_event(&line(2).encode_to_vec(), 40, 1);
+        encoder.add_event(&tag.encode_to_vec(), 40, 1);
+        assert_eq!(decode(&encoder, 0, &[]).events, [line(42), tag]);
+    }
+}

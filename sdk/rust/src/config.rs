@@ -1,0 +1,178 @@
+//! Settings from the environment. A wrong value is reported and replaced by its default: a typo
+//! must not end a training script.
+
+use std::path::PathBuf;
+
+/// Backend URL if none is set.
+const BACKEND_URL: &str = "http://localhost:53800";
+/// Gateway URL if none is set.
+const GATEWAY_URL: &str = "http://localhost:53801";
+/// Most bytes of a spool.
+const SPOOL_BYTES: u64 = 8 << 30;
+
+/// How records get to disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SpoolMode {
+    /// Segments are mapped, so that what is appended survives the process at once.
+    Mapped,
+    /// The I/O thread writes what is new every 5 ms, for file systems where mapping is unsafe.
+    Written,
+}
+
+/// What happens to points when the spool is full.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SpoolFull {
+    /// They are dropped, counted and reported.
+    #[default]
+    Drop,
+    /// The caller waits.
+    Block,
+}
+
+/// Settings of this process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// `MATYAN_BACKEND_URL`: base of the REST API.
+    pub backend_url: String,
+    /// `MATYAN_FRONTIER_URL`: base of ingestion.
+    pub gateway_url: String,
+    /// Directories for spools, the best first. `MATYAN_SPOOL_DIR` replaces the list.
+    pub spool_dirs: Vec<PathBuf>,
+    /// `MATYAN_SPOOL_MODE`: chosen by the file system if absent.
+    pub spool_mode: Option<SpoolMode>,
+    /// `MATYAN_SPOOL_FULL`.
+    pub spool_full: SpoolFull,
+    /// `MATYAN_SPOOL_BYTES`: most bytes of one spool, which is also limited to four fifths of the
+    /// free space.
+    pub spool_bytes: u64,
+    /// `MATYAN_QUIET`: no output but errors.
+    pub quiet: bool,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self::from_environment(|_| None).0
+    }
+}
+
+impl Config {
+    /// Reads the environment of this process. Returns also what is wrong with it.
+    pub fn from_process() -> (Self, Vec<String>) {
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "the environment is the only way to configure a script"
+        )]
+        Self::from_environment(|name| std::env::var(name).ok())
+    }
+
+    /// Reads settings by name. Returns also what is wrong with them.
+    pub fn from_environment(get: impl Fn(&str) -> Option<String>) -> (Self, Vec<String>) {
+        let mut warnings = Vec::new();
+        let set = |name: &str| get(name).filter(|value| !value.is_empty());
+        let mut choice = |name: &str, known: &[&str]| {
+            let value = set(name)?;
+            let found = known.iter().position(|known| known.eq_ignore_ascii_case(&value));
+            if found.is_none() {
+                warnings.push(format!("{name}: expected one of {}, found `{value}`", known.join(", ")));
+            }
+            found
+        };
+        let spool_mode = choice("MATYAN_SPOOL_MODE", &["mapped", "written"]);
+        let spool_full = choice("MATYAN_SPOOL_FULL", &["drop", "block"]);
+        let quiet = choice("MATYAN_QUIET", &["0", "false", "no", "off", "1", "true", "yes", "on"]);
+        let spool_bytes = set("MATYAN_SPOOL_BYTES").and_then(|value| match value.parse() {
+            Ok(bytes) => Some(bytes),
+            Err(_) => {
+                warnings.push(format!("MATYAN_SPOOL_BYTES: expected a number of bytes, found `{value}`"));
+                None
+            }
+        });
+        let url = |name: &str, default: &str| {
+            let value = set(name).unwrap_or_else(|| default.to_owned());
+            value.trim_end_matches('/').to_owned()
+        };
+        let config = Self {
+            backend_url: url("MATYAN_BACKEND_URL", BACKEND_URL),
+            gateway_url: url("MATYAN_FRONTIER_URL", GATEWAY_URL),
+            spool_dirs: spool_dirs(set),
+            spool_mode: spool_mode.map(|at| [SpoolMode::Mapped, SpoolMode::Written][at]),
+            spool_full: spool_full.map_or(SpoolFull::Drop, |at| [SpoolFull::Drop, SpoolFull::Block][at]),
+            spool_bytes: spool_bytes.unwrap_or(SPOOL_BYTES),
+            quiet: quiet.is_some_and(|at| at >= 4),
+        };
+        (config, warnings)
+    }
+}
+
+fn spool_dirs(set: impl Fn(&str) -> Option<String>) -> Vec<PathBuf> {
+    if let Some(named) = set("MATYAN_SPOOL_DIR") {
+        return vec![named.into()];
+    }
+    let home = || set("HOME").map(|home| PathBuf::from(home).join(".local/state"));
+    let windows = || set("LOCALAPPDATA").map(PathBuf::from);
+    let state = set("XDG_STATE_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
+    let state = state.or_else(home).or_else(windows).map(|state| state.join("matyan/spool"));
+    state.into_iter().chain([temporary()]).collect()
+}
+
+/// A directory of this user next to those of others.
+fn temporary() -> PathBuf {
+    #[cfg(unix)]
+    let name = format!("matyan-spool-{}", rustix::process::getuid().as_raw());
+    #[cfg(not(unix))]
+    let name = "matyan-spool";
+    std::env::temp_dir().join(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(settings: &[(&str, &str)]) -> (Config, Vec<String>) {
+        let get = |name: &str| settings.iter().find(|(known, _)| *known == name);
+        Config::from_environment(|name| get(name).map(|(_, value)| (*value).to_owned()))
+    }
+
+    #[test]
+    fn settings_replace_defaults() {
+        let (config, warnings) = read(&[
+            ("MATYAN_FRONTIER_URL", "https://gateway.example/"),
+            ("MATYAN_SPOOL_DIR", "/scratch/spool"),
+            ("MATYAN_SPOOL_MODE", "written"),
+            ("MATYAN_SPOOL_FULL", "block"),
+            ("MATYAN_SPOOL_BYTES", "1000"),
+            ("MATYAN_QUIET", "1"),
+        ]);
+        assert_eq!(warnings, Vec::<String>::new());
+        assert_eq!(config.gateway_url, "https://gateway.example");
+        assert_eq!(config.backend_url, "http://localhost:53800");
+        assert_eq!(config.spool_dirs, [PathBuf::from("/scratch/spool")]);
+        assert_eq!(config.spool_mode, Some(SpoolMode::Written));
+        assert_eq!(config.spool_full, SpoolFull::Block);
+        assert_eq!(config.spool_bytes, 1000);
+        assert!(config.quiet);
+    }
+
+    #[test]
+    fn a_wrong_value_is_a_warning_and_the_default() {
+        let (config, warnings) = read(&[("MATYAN_SPOOL_MODE", "fast"), ("MATYAN_SPOOL_BYTES", "8 GiB")]);
+        assert_eq!(config.spool_mode, None);
+        assert_eq!(config.spool_bytes, SPOOL_BYTES);
+        assert_eq!(
+            warnings,
+            [
+                "MATYAN_SPOOL_MODE: expected one of mapped, written, found `fast`",
+                "MATYAN_SPOOL_BYTES: expected a number of bytes, found `8 GiB`",
+            ]
+        );
+    }
+
+    #[test]
+    fn spools_are_in_the_state_directory_and_never_in_the_working_directory() {
+        let dirs = |settings| read(settings).0.spool_dirs;
+        assert_eq!(dirs(&[("XDG_STATE_HOME", "/s")])[0], PathBuf::from("/s/matyan/spool"));
+        assert_eq!(dirs(&[("XDG_STATE_HOME", "relative")]).len(), 1);
+        assert_eq!(dirs(&[("HOME", "/home/u")])[0], PathBuf::from("/home/u/.local/state/matyan/spool"));
+        assert!(dirs(&[])[0].is_absolute());
+    }
+}

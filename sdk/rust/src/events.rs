@@ -1,0 +1,157 @@
+//! Everything that a script tracks besides points: params, properties, tags, logs and objects.
+
+use matyan_proto::{
+    ingest::v1::{
+        AddTag, BlobRef, LogObject, LogParams, LogRecord, LogTerminalLine, RemoveTag, SetRunProperty,
+        event::Kind,
+    },
+    limits,
+};
+use matyan_value::{Context, Map, Value, cbor};
+
+use crate::{error::ArgumentError, run::Run};
+
+/// Properties of a run; those that are absent stay as they are.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Properties {
+    pub name: Option<String>,
+    pub description: Option<String>,
+    pub archived: Option<bool>,
+    pub experiment: Option<String>,
+}
+
+/// A record of a script's logging.
+#[derive(Clone, Copy, Debug)]
+pub struct LoggingRecord<'a> {
+    pub message: &'a str,
+    /// 10 debug, 20 info, 30 warning, 40 error.
+    pub level: i64,
+    /// Unix seconds.
+    pub timestamp: f64,
+    /// File and line of the call.
+    pub logger_info: Option<(&'a str, i64)>,
+    pub extra_args: Option<&'a Map>,
+}
+
+/// An object of a sequence: text, image, audio, distribution, figure, or another type.
+#[derive(Clone, Debug)]
+pub struct Object<'a> {
+    pub name: &'a str,
+    pub context: &'a Context,
+    pub dtype: &'a str,
+    /// Absent: the next free step of the sequence.
+    pub step: Option<i64>,
+    pub epoch: Option<i64>,
+    pub value: &'a Map,
+}
+
+/// An artifact that is in the blob store already.
+#[derive(Clone, Copy, Debug)]
+pub struct UploadedArtifact<'a> {
+    /// Path within the run.
+    pub path: &'a str,
+    pub content_type: &'a str,
+    pub size: u64,
+    /// BLAKE3.
+    pub content_hash: [u8; 32],
+}
+
+impl Run {
+    /// Sets params. A map with one key is descended into, as long as its value is such a map; what
+    /// is there replaces the params at that path.
+    pub fn set_params(&self, params: &Map) -> Result<(), ArgumentError> {
+        let value = cbor::encode_map(params);
+        check_size("params", value.len(), limits::PARAMS_BYTES)?;
+        self.append_kind(Kind::LogParams(LogParams { value: value.into() }))
+    }
+
+    /// Sets properties of the run.
+    pub fn set_properties(&self, properties: Properties) -> Result<(), ArgumentError> {
+        let Properties { name, description, archived, experiment } = properties;
+        for (argument, text, most) in [
+            ("name", &name, limits::NAME_BYTES),
+            ("description", &description, limits::DESCRIPTION_BYTES),
+            ("experiment", &experiment, limits::NAME_BYTES),
+        ] {
+            ArgumentError::check_length(argument, text.as_deref().unwrap_or_default(), most)?;
+        }
+        self.append_kind(Kind::SetRunProperty(SetRunProperty { name, description, archived, experiment }))
+    }
+
+    /// Adds a tag, which is created if it does not exist.
+    pub fn add_tag(&self, name: &str) -> Result<(), ArgumentError> {
+        ArgumentError::check_length("tag", name, limits::NAME_BYTES)?;
+        self.append_kind(Kind::AddTag(AddTag { name: name.to_owned() }))
+    }
+
+    /// Removes a tag from the run.
+    pub fn remove_tag(&self, name: &str) -> Result<(), ArgumentError> {
+        ArgumentError::check_length("tag", name, limits::NAME_BYTES)?;
+        self.append_kind(Kind::RemoveTag(RemoveTag { name: name.to_owned() }))
+    }
+
+    /// Stores a record of the script's logging.
+    pub fn log_record(&self, record: LoggingRecord<'_>) -> Result<(), ArgumentError> {
+        let place = record.logger_info.map(|(file, line)| {
+            cbor::encode(&Value::List(vec![Value::Text(file.to_owned()), Value::Integer(line)]))
+        });
+        let extra_args = record.extra_args.map(cbor::encode_map).unwrap_or_default();
+        check_size("message", record.message.len() + extra_args.len(), limits::LOG_BYTES)?;
+        self.append_kind(Kind::LogRecord(LogRecord {
+            message: record.message.to_owned(),
+            level: record.level,
+            timestamp: record.timestamp,
+            logger_info: place.unwrap_or_default().into(),
+            extra_args: extra_args.into(),
+        }))
+    }
+
+    /// Stores a line of terminal output. `line` counts from 0 in this process; the same number
+    /// replaces the line.
+    pub fn terminal_line(&self, text: &str, line: i64) -> Result<(), ArgumentError> {
+        check_size("text", text.len(), limits::LOG_BYTES)?;
+        self.append_kind(Kind::LogTerminalLine(LogTerminalLine { line: text.to_owned(), step: line }))
+    }
+
+    /// Stores an object without a payload.
+    pub fn log_object(&self, object: &Object<'_>) -> Result<(), ArgumentError> {
+        self.append_kind(Kind::LogObject(object.to_event()?))
+    }
+
+    /// Announces an artifact that has been uploaded.
+    pub fn announce_artifact(&self, artifact: UploadedArtifact<'_>) -> Result<(), ArgumentError> {
+        ArgumentError::check_length("path", artifact.path, limits::ARTIFACT_PATH_BYTES)?;
+        ArgumentError::check_length("content_type", artifact.content_type, limits::CONTENT_TYPE_BYTES)?;
+        self.append_kind(Kind::BlobRef(BlobRef {
+            key: format!("{}/{}", self.id(), artifact.path),
+            path: artifact.path.to_owned(),
+            content_type: artifact.content_type.to_owned(),
+            size: Some(artifact.size),
+            content_hash: artifact.content_hash.to_vec().into(),
+        }))
+    }
+}
+
+impl Object<'_> {
+    /// Checks the object against the limits of the server.
+    pub(crate) fn to_event(&self) -> Result<LogObject, ArgumentError> {
+        ArgumentError::check_length("name", self.name, limits::NAME_BYTES)?;
+        ArgumentError::check_length("context", self.context.canonical(), limits::CONTEXT_BYTES)?;
+        ArgumentError::check_length("dtype", self.dtype, limits::DTYPE_BYTES)?;
+        Ok(LogObject {
+            name: self.name.to_owned(),
+            context: self.context.stored().to_owned(),
+            dtype: self.dtype.to_owned(),
+            step: self.step,
+            epoch: self.epoch,
+            value: cbor::encode_map(self.value).into(),
+        })
+    }
+}
+
+fn check_size(argument: &'static str, bytes: usize, most: usize) -> Result<(), ArgumentError> {
+    if bytes <= most {
+        return Ok(());
+    }
+    Err(ArgumentError::new(argument, format!("expected at most {most} bytes, found {bytes}")))
+}

@@ -1,0 +1,118 @@
+//! The I/O thread: one per process, which sends the spools of all runs, keeps house, and takes
+//! care of spools that other processes left. It never calls into the interpreter of a script.
+
+use std::{
+    io,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+
+use tokio::{
+    sync::Notify,
+    task::{self, LocalSet},
+    time,
+};
+
+use crate::{
+    config::Config,
+    notice::NoticeLevel,
+    orphans::OrphanScan,
+    per_process::PerProcess,
+    sender::{self, connection::Tls},
+    spool::{keeper, store::Spool},
+    sync::lock,
+    sys::signals,
+};
+
+/// Interval between two scans for spools that other processes left.
+const SCAN_INTERVAL: Duration = Duration::from_secs(2);
+
+static IO_THREAD: PerProcess<io::Result<IoThread>> = PerProcess::new();
+
+/// Handle of the I/O thread. Dropping it ends the thread, which happens only if two threads start
+/// one at the same time.
+struct IoThread(Arc<Inbox>);
+
+/// Requests to the I/O thread.
+#[derive(Default)]
+struct Inbox {
+    spools: Mutex<Vec<Arc<Spool>>>,
+    /// Settings by which spools of other processes are found; one for each set of directories.
+    configs: Mutex<Vec<Config>>,
+    wake: Notify,
+    is_stopped: AtomicBool,
+}
+
+/// Hands a spool to the I/O thread of this process, which is started if it does not run.
+pub(crate) fn serve(spool: Arc<Spool>, config: &Config) {
+    let thread = IO_THREAD.get_or_make(|_| true, IoThread::start);
+    match thread {
+        Ok(IoThread(inbox)) => {
+            inbox.add(spool, config);
+        }
+        Err(error) => {
+            let message = format!("no thread can be started; data stays in the spool: {error}");
+            spool.notices.push(NoticeLevel::Error, message);
+        }
+    }
+}
+
+impl IoThread {
+    fn start() -> io::Result<Self> {
+        let inbox = Arc::new(Inbox::default());
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let thread_inbox = inbox.clone();
+        thread::Builder::new().name("matyan-io".to_owned()).spawn(move || {
+            signals::block_in_this_thread();
+            LocalSet::new().block_on(&runtime, run(&thread_inbox));
+        })?;
+        Ok(Self(inbox))
+    }
+}
+
+impl Inbox {
+    fn add(&self, spool: Arc<Spool>, config: &Config) {
+        let mut configs = lock(&self.configs);
+        if configs.iter().all(|known| known.spool_dirs != config.spool_dirs) {
+            configs.push(config.clone());
+        }
+        drop(configs);
+        lock(&self.spools).push(spool);
+        self.wake.notify_one();
+    }
+}
+
+impl Drop for IoThread {
+    fn drop(&mut self) {
+        self.0.is_stopped.store(true, Ordering::Release);
+        self.0.wake.notify_one();
+    }
+}
+
+async fn run(inbox: &Inbox) {
+    let tls = Tls::default();
+    let mut scan = OrphanScan::default();
+    while !inbox.is_stopped.load(Ordering::Acquire) {
+        for spool in std::mem::take(&mut *lock(&inbox.spools)) {
+            start(&spool, &tls);
+        }
+        let configs = lock(&inbox.configs).clone();
+        for spool in scan.take_due(&configs) {
+            start(&spool, &tls);
+        }
+        // Woken or not: it is time to look.
+        let _woken = time::timeout(SCAN_INTERVAL, inbox.wake.notified()).await;
+    }
+}
+
+/// Starts the tasks of a spool.
+fn start(spool: &Arc<Spool>, tls: &Tls) {
+    task::spawn_local(keeper::run(spool.clone()));
+    if !spool.owner().is_offline {
+        task::spawn_local(sender::task::run(spool.clone(), tls.clone(), || 0));
+    }
+}

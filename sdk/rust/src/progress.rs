@@ -1,0 +1,56 @@
+//! Progress of sending, as callers wait for it and ask about it.
+
+use std::{
+    sync::{Condvar, Mutex},
+    time::{Duration, Instant},
+};
+
+use crate::{spool::record::Position, sync::lock};
+
+/// What the sender has achieved. Written by the I/O thread, read by callers.
+#[derive(Default)]
+pub(crate) struct Progress {
+    state: Mutex<Delivery>,
+    changed: Condvar,
+}
+
+/// State of the delivery of one spool.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Delivery {
+    /// Everything before is stored by the server.
+    pub(crate) stored: Position,
+    /// Number of events and points before it.
+    pub(crate) stored_items: u64,
+    /// Time of the first record after it, if one was seen.
+    pub(crate) oldest_us: Option<i64>,
+    pub(crate) is_connected: bool,
+    /// When the connection was lost, or has been missing since.
+    pub(crate) disconnected_at: Option<Instant>,
+    pub(crate) last_error: Option<String>,
+    /// Position in the server's log of the newest stored batch: log, partition, offset.
+    pub(crate) log_position: Option<(u32, u32, u64)>,
+    /// The sender has stopped, because the run is closed and stored.
+    pub(crate) is_finished: bool,
+}
+
+impl Progress {
+    pub(crate) fn delivery(&self) -> Delivery {
+        lock(&self.state).clone()
+    }
+
+    /// Changes the state, and wakes everyone who waits for a change.
+    pub(crate) fn update(&self, change: impl FnOnce(&mut Delivery)) {
+        change(&mut lock(&self.state));
+        self.changed.notify_all();
+    }
+
+    /// Waits until the state satisfies a condition, for at most a time. Returns whether it does.
+    pub(crate) fn wait_until(&self, timeout: Duration, condition: impl Fn(&Delivery) -> bool) -> bool {
+        let state = lock(&self.state);
+        match self.changed.wait_timeout_while(state, timeout, |state| !condition(state)) {
+            Ok((_, result)) => !result.timed_out(),
+            // A thread panicked while it held the lock; what it left is still true.
+            Err(poisoned) => condition(&poisoned.into_inner().0),
+        }
+    }
+}

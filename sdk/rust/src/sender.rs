@@ -1,0 +1,9 @@
+//! Sending of one spool, for as long as it takes: connect, send, and start over when the connection
+//! is lost. Nothing is ever given up.
+
+pub(crate) mod backoff;
+pub(crate) mod binary;
+pub(crate) mod connection;
+pub(crate) mod exchange;
+pub(crate) mod outbox;
+pub(crate) mod task;

@@ -1,0 +1,279 @@
+//! The batches of a spool on their way to the server: which are cut, sent and acknowledged. No
+//! network here: `exchange` takes batches from an outbox and reports what the server stored.
+
+use std::{collections::VecDeque, io, sync::Arc};
+
+use bytes::Bytes;
+use matyan_proto::ingest::v1::SeriesDef;
+
+use crate::{
+    batch::BatchEncoder,
+    notice::NoticeLevel,
+    spool::{
+        cuts::{Cut, Cuts, Mark, RecordedCuts},
+        directory::{self, ProducerId},
+        keeper,
+        reader::{BatchEnd, SpoolReader},
+        record::Position,
+        store::Spool,
+    },
+};
+
+/// Size at which a batch is cut, which the server advises.
+const BATCH_BYTES: usize = matyan_proto::limits::BATCH_ADVISED_BYTES;
+/// Most bytes of new definitions in one batch.
+const DEFINITION_BYTES: usize = 256 << 10;
+/// Most batches that are sent and not acknowledged. The ring of cuts has room for more.
+const MOST_BATCHES: usize = 32;
+/// Most bytes of them; enough for a few hundred milliseconds of a fast network.
+const MOST_BYTES: usize = 16 << 20;
+
+/// A batch that is not acknowledged.
+pub(crate) struct Frame {
+    pub(crate) cut: Cut,
+    /// The encoded `IngestionBatch`.
+    pub(crate) batch: Bytes,
+    first_us: Option<i64>,
+}
+
+/// Unacknowledged batches of one spool.
+pub(crate) struct Outbox {
+    spool: Arc<Spool>,
+    producer: ProducerId,
+    cuts: Cuts,
+    reader: SpoolReader,
+    /// Cuts of an earlier process, in order, whose batches are not encoded yet.
+    recorded: VecDeque<Cut>,
+    /// Encoded batches, in order. The first `sent` of them were sent on this connection.
+    frames: VecDeque<Frame>,
+    sent: usize,
+    bytes: usize,
+    /// A batch that is encoded, but whose cut could not be recorded.
+    unrecorded: Option<Frame>,
+    /// End of the last cut.
+    end: Mark,
+    /// Number that is added to terminal lines of batches that are cut from now on.
+    first_line: i64,
+}
+
+impl Outbox {
+    /// Continues where the last owner of the spool stopped.
+    pub(crate) fn open(spool: Arc<Spool>) -> io::Result<Self> {
+        let (path, producer) = (spool.path(), spool.producer());
+        let start = directory::segments(&path)?.first().map_or(1, |(number, _)| *number);
+        match Cuts::open(&path, producer) {
+            Ok(Some(recorded)) => Ok(Self::new(spool, producer, recorded)),
+            Ok(None) => {
+                let message =
+                    format!("the journal in {} is damaged: some data may be sent twice", path.display());
+                spool.notices.push(NoticeLevel::Error, message);
+                spool.with_writer(|writer| writer.directory_mut().replace_producer())?;
+                Ok(Self::start(spool, Mark::at_segment(start)))
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                Ok(Self::start(spool, Mark::at_segment(start)))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Starts a journal at a position.
+    fn start(spool: Arc<Spool>, start: Mark) -> Self {
+        let (path, producer) = (spool.path(), spool.producer());
+        let cuts = Cuts::create(&path, producer, start.position);
+        let start = Mark { series: 0, ..start };
+        Self::new(spool, producer, RecordedCuts { cuts, start, unacknowledged: Vec::new() })
+    }
+
+    fn new(spool: Arc<Spool>, producer: ProducerId, recorded: RecordedCuts) -> Self {
+        let RecordedCuts { cuts, start, unacknowledged } = recorded;
+        let first_line = unacknowledged.last().map_or(0, |cut| cut.first_line);
+        Self {
+            reader: SpoolReader::new(spool.clone(), start.position),
+            spool,
+            producer,
+            cuts,
+            recorded: unacknowledged.into(),
+            frames: VecDeque::new(),
+            sent: 0,
+            bytes: 0,
+            unrecorded: None,
+            end: start,
+            first_line,
+        }
+    }
+
+    pub(crate) fn spool(&self) -> &Arc<Spool> {
+        &self.spool
+    }
+
+    pub(crate) fn producer(&self) -> ProducerId {
+        self.producer
+    }
+
+    /// The last sequence that is acknowledged.
+    pub(crate) fn acknowledged(&self) -> u64 {
+        self.cuts.acknowledged()
+    }
+
+    /// Definitions that the server must know before the first batch that will be sent.
+    pub(crate) fn known_definitions(&self) -> Vec<SeriesDef> {
+        let first = self.frames.front().map(|frame| &frame.cut).or(self.recorded.front());
+        let known = first.map_or(self.end.series, |cut| cut.start.series);
+        self.spool.dictionary.range(0, known)
+    }
+
+    /// Forgets what was sent on the last connection.
+    pub(crate) fn reconnect(&mut self) {
+        self.sent = 0;
+    }
+
+    /// Whether another batch may be sent before an acknowledgement arrives.
+    pub(crate) fn has_room(&self) -> bool {
+        self.sent < MOST_BATCHES && (self.sent < self.frames.len() || self.bytes < MOST_BYTES)
+    }
+
+    /// Number of bytes that are sent and not acknowledged.
+    pub(crate) fn bytes_in_flight(&self) -> usize {
+        self.frames.iter().take(self.sent).map(|frame| frame.batch.len()).sum()
+    }
+
+    /// Returns the next batch to send. The caller sends it, or reconnects.
+    pub(crate) fn next_frame(&mut self) -> io::Result<Option<&Frame>> {
+        if self.sent == self.frames.len() && !self.cut()? {
+            return Ok(None);
+        }
+        self.sent += 1;
+        Ok(self.frames.get(self.sent - 1))
+    }
+
+    /// Makes sure that the oldest batch is cut, so that its age is known.
+    pub(crate) fn cut_first(&mut self) -> io::Result<()> {
+        if self.frames.is_empty() {
+            self.cut()?;
+        }
+        self.publish();
+        Ok(())
+    }
+
+    /// Cuts another batch. Returns false if there is nothing to send.
+    fn cut(&mut self) -> io::Result<bool> {
+        let frame = match self.unrecorded.take() {
+            Some(frame) => Some(frame),
+            None => match self.recorded.pop_front() {
+                Some(cut) => {
+                    let frame = self.encode(cut);
+                    self.push(frame);
+                    return Ok(true);
+                }
+                None => self.encode_next(),
+            },
+        };
+        let Some(frame) = frame else {
+            self.publish();
+            return Ok(false);
+        };
+        if let Err(error) = self.cuts.record(&frame.cut) {
+            // Sent without a record, it could be cut differently by the next process.
+            self.unrecorded = Some(frame);
+            return Err(error);
+        }
+        self.push(frame);
+        Ok(true)
+    }
+
+    fn push(&mut self, frame: Frame) {
+        self.end = frame.cut.end;
+        self.bytes += frame.batch.len();
+        self.frames.push_back(frame);
+    }
+
+    /// Encodes a batch that another process has cut.
+    fn encode(&mut self, cut: Cut) -> Frame {
+        let mut batch = BatchEncoder::default();
+        self.reader.fill(&mut batch, BatchEnd::At(cut.end.position), cut.first_line);
+        self.finish(&batch, cut)
+    }
+
+    /// Encodes what comes next.
+    fn encode_next(&mut self) -> Option<Frame> {
+        let sequence = self.frames.back().map_or(self.cuts.acknowledged(), |frame| frame.cut.sequence) + 1;
+        let start = Mark { position: self.reader.position(), series: self.end.series };
+        let (all, series) = self.spool.dictionary.end_of_range(start.series, DEFINITION_BYTES);
+        let mut batch = BatchEncoder::default();
+        let mut end = Mark { series, ..start };
+        // Records may refer to any definition, so they follow when all have been sent.
+        if series == all {
+            self.reader.fill(&mut batch, BatchEnd::Bytes(BATCH_BYTES), self.first_line);
+            // A record may refer to a definition that was added meanwhile.
+            end = Mark { position: self.reader.position(), series: self.spool.dictionary.len() };
+            if batch.items() == 0 {
+                return None;
+            }
+        }
+        let cut = Cut { sequence, start, end, first_line: self.first_line, items: batch.items() };
+        Some(self.finish(&batch, cut))
+    }
+
+    fn finish(&self, batch: &BatchEncoder, cut: Cut) -> Frame {
+        let definitions = self.spool.dictionary.range(cut.start.series, cut.end.series);
+        let encoded = batch.encode(cut.start.series, &definitions);
+        Frame { cut, batch: encoded.into(), first_us: batch.first_us() }
+    }
+
+    /// Handles the acknowledgement of every batch up to a sequence.
+    pub(crate) fn acknowledge(&mut self, sequence: u64, log_position: Option<(u32, u32, u64)>) {
+        let mut items = 0;
+        let mut last = None;
+        while let Some(frame) = self.frames.pop_front_if(|frame| frame.cut.sequence <= sequence) {
+            items += u64::from(frame.cut.items);
+            self.bytes -= frame.batch.len();
+            self.sent = self.sent.saturating_sub(1);
+            last = Some(frame.cut.sequence);
+        }
+        if let Some(last) = last
+            && let Err(error) = self.cuts.acknowledge(last)
+        {
+            // The batches would be sent again by the next process, which the server recognizes.
+            self.spool.notices.push(NoticeLevel::Warning, format!("failed to write to a journal: {error}"));
+        }
+        self.spool.progress.update(|delivery| {
+            delivery.stored_items += items;
+            delivery.log_position = log_position.or(delivery.log_position);
+        });
+        self.publish();
+    }
+
+    /// Everything before is acknowledged.
+    fn stored(&self) -> Position {
+        let first = self.frames.front().or(self.unrecorded.as_ref()).map(|frame| &frame.cut);
+        first.or(self.recorded.front()).map_or(self.reader.position(), |cut| cut.start.position)
+    }
+
+    /// Whether every record that was read is acknowledged.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.frames.is_empty() && self.recorded.is_empty() && self.unrecorded.is_none()
+    }
+
+    /// Position of the next record that will be read.
+    pub(crate) fn read_position(&self) -> Position {
+        self.reader.position()
+    }
+
+    /// Makes the progress visible, and frees segments that are not needed any more.
+    fn publish(&mut self) {
+        let stored = self.stored();
+        let oldest_us = self.frames.front().or(self.unrecorded.as_ref()).and_then(|frame| frame.first_us);
+        self.spool.progress.update(|delivery| (delivery.stored, delivery.oldest_us) = (stored, oldest_us));
+        keeper::release(&self.spool, stored.segment, &mut self.reader.read);
+    }
+
+    /// Continues under a new producer id, because the server refuses the old one. Everything that
+    /// is not acknowledged is cut again.
+    pub(crate) fn replace_producer(&mut self) -> io::Result<()> {
+        let start = Mark { position: self.stored(), series: 0 };
+        self.spool.with_writer(|writer| writer.directory_mut().replace_producer())?;
+        *self = Self::start(self.spool.clone(), start);
+        Ok(())
+    }
+}

@@ -1,0 +1,114 @@
+//! The task of the I/O thread that sends one spool.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tokio::time;
+
+use crate::{
+    notice::NoticeLevel,
+    sender::{
+        backoff::Backoff,
+        connection::{self, Protocol, Tls},
+        exchange::{self, ExchangeEnd},
+        outbox::Outbox,
+    },
+    spool::store::Spool,
+};
+
+/// Interval between attempts to read or write files that fail.
+const FILE_RETRY: Duration = Duration::from_secs(1);
+
+/// Sends a spool until it is closed and stored, then removes it.
+pub(crate) async fn run(spool: Arc<Spool>, tls: Tls, uploads: impl Fn() -> usize) {
+    let mut outbox = open(&spool).await;
+    let mut backoff = Backoff::default();
+    loop {
+        // A connection is only opened for something to send.
+        if let Err(error) = outbox.cut_first() {
+            fail(&spool, &format!("failed to write the journal: {error}"));
+            time::sleep(FILE_RETRY).await;
+            continue;
+        }
+        if outbox.is_empty() {
+            if spool.is_closed() && uploads() == 0 && spool.remove(outbox.read_position()) {
+                break;
+            }
+            wait_for_records(&spool, &outbox).await;
+            continue;
+        }
+        attempt(&spool, &mut outbox, &tls, &uploads, &mut backoff).await;
+    }
+    spool.progress.update(|delivery| (delivery.is_finished, delivery.is_connected) = (true, false));
+}
+
+/// Opens the journal. While that fails, nothing can be sent, and nothing is lost either.
+async fn open(spool: &Arc<Spool>) -> Outbox {
+    loop {
+        match Outbox::open(spool.clone()) {
+            Ok(outbox) => return outbox,
+            Err(error) => fail(spool, &format!("failed to read the spool: {error}")),
+        }
+        time::sleep(FILE_RETRY).await;
+    }
+}
+
+async fn wait_for_records(spool: &Spool, outbox: &Outbox) {
+    if spool.with_writer(|writer| writer.sleep_sender(outbox.read_position())) {
+        // The spool may have been closed before the sender slept, or an upload be done after.
+        let _woken = time::timeout(FILE_RETRY, spool.sender_wake.notified()).await;
+    }
+}
+
+/// Connects, and sends until the connection ends. Pauses after a failure.
+async fn attempt(
+    spool: &Spool,
+    outbox: &mut Outbox,
+    tls: &Tls,
+    uploads: &impl Fn() -> usize,
+    backoff: &mut Backoff,
+) {
+    let owner = spool.owner();
+    let socket = match connection::connect(&owner.gateway_url, &owner.run_id, tls).await {
+        Ok((socket, Protocol::Binary)) => socket,
+        Ok((_, Protocol::Json)) => {
+            fail(spool, "the server does not speak the protocol `matyan.v1.binary`");
+            return time::sleep(backoff.next_pause()).await;
+        }
+        Err(error) => {
+            fail(spool, &error.to_string());
+            return time::sleep(backoff.next_pause()).await;
+        }
+    };
+    spool.progress.update(|delivery| {
+        delivery.is_connected = true;
+        delivery.disconnected_at = None;
+    });
+    let (end, progressed) = exchange::run(socket, outbox, uploads).await;
+    if progressed {
+        backoff.reset();
+    }
+    match end {
+        ExchangeEnd::Finished => return,
+        ExchangeEnd::Lost(reason) | ExchangeEnd::Journal(reason) => fail(spool, &reason),
+        ExchangeEnd::Refused(reason) => {
+            let message = format!("{reason}; continuing as a new producer, some data may be stored twice");
+            spool.notices.push(NoticeLevel::Error, message);
+            match outbox.replace_producer() {
+                Ok(()) => fail(spool, &reason),
+                Err(error) => fail(spool, &format!("failed to change the producer: {error}")),
+            }
+        }
+    }
+    time::sleep(backoff.next_pause()).await;
+}
+
+fn fail(spool: &Spool, reason: &str) {
+    spool.progress.update(|delivery| {
+        delivery.is_connected = false;
+        delivery.disconnected_at.get_or_insert_with(Instant::now);
+        delivery.last_error = Some(reason.to_owned());
+    });
+}

@@ -1,0 +1,13 @@
+//! The spool of a run in this process: everything that is tracked, from the call until the server
+//! has stored it. It is the only queue: the sender reads what callers append, whether that was a
+//! moment ago or by a process that died last week.
+
+pub(crate) mod cuts;
+pub(crate) mod dictionary;
+pub(crate) mod directory;
+pub(crate) mod keeper;
+pub(crate) mod reader;
+pub(crate) mod record;
+pub(crate) mod segment;
+pub(crate) mod store;
+pub(crate) mod writer;

@@ -1,0 +1,284 @@
+//! The journal of cuts: which records make up each batch.
+//!
+//! A batch is never stored. Its cut is, before it is sent for the first time, and the same records
+//! always make the same bytes. So whoever sends a spool again, this process or another, sends
+//! exactly the batches that the server may already have, and the server recognizes them by producer
+//! and sequence.
+//!
+//! The file `cuts` has a fixed size that is reserved when the spool is created, so that a full disk
+//! cannot prevent sending, which frees space. It is a header of 64 bytes and a ring of slots of 64
+//! bytes; the cut with sequence n is in slot n modulo 256. Far fewer batches are unacknowledged at any time.
+//!
+//! | bytes of the header | |
+//! |---|---|
+//! | 4 | `MTYC` |
+//! | 4 | format, 1 |
+//! | 16 | producer id |
+//! | 4, 4 | segment and offset at which the first batch begins |
+//! | 20 | zeros |
+//! | 4 | CRC32C of the above |
+//! | 8 | the last acknowledged sequence, which is overwritten in place |
+//!
+//! | bytes of a slot | |
+//! |---|---|
+//! | 8 | sequence, from 1 |
+//! | 4, 4, 4 | segment and offset of the first record; size of the dictionary before the batch |
+//! | 4, 4, 4 | the same after the batch |
+//! | 8 | number that is added to the steps of terminal lines |
+//! | 4 | number of events and points |
+//! | 16 | zeros |
+//! | 4 | CRC32C of the above |
+
+use std::{
+    fs::{File, OpenOptions},
+    io,
+    path::{Path, PathBuf},
+};
+
+use crate::{
+    spool::{directory::ProducerId, record::Position, segment::HEADER_BYTES},
+    sys::files,
+};
+
+/// Name of the file.
+const FILE: &str = "cuts";
+const MAGIC: &[u8; 4] = b"MTYC";
+const FORMAT: u32 = 1;
+const ENTRY_BYTES: usize = 64;
+const SLOTS: u64 = 256;
+/// Offset of the acknowledged sequence.
+const ACKNOWLEDGED: u64 = 56;
+
+/// A place between two records, with the size of the dictionary there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Mark {
+    pub(crate) position: Position,
+    pub(crate) series: u32,
+}
+
+/// The records of one batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Cut {
+    pub(crate) sequence: u64,
+    pub(crate) start: Mark,
+    pub(crate) end: Mark,
+    /// Number that is added to the steps of terminal lines, because the run had lines before.
+    pub(crate) first_line: i64,
+    pub(crate) items: u32,
+}
+
+/// The journal of one spool.
+pub(crate) struct Cuts {
+    /// Absent if nothing can be written to disk: the journal then ends with the process.
+    file: Option<File>,
+    acknowledged: u64,
+}
+
+/// Content of a journal that was found.
+pub(crate) struct RecordedCuts {
+    pub(crate) cuts: Cuts,
+    /// Everything before is acknowledged.
+    pub(crate) start: Mark,
+    /// Cuts that are not acknowledged, in order and without gaps.
+    pub(crate) unacknowledged: Vec<Cut>,
+}
+
+impl Mark {
+    /// The beginning of a spool whose first segment has this number.
+    pub(crate) fn at_segment(segment: u32) -> Self {
+        Self { position: Position { segment, offset: HEADER_BYTES as u32 }, series: 0 }
+    }
+}
+
+impl Cuts {
+    /// Starts a journal for a producer that has sent nothing.
+    pub(crate) fn create(directory: &Path, producer: ProducerId, start: Position) -> Self {
+        let file = Self::create_file(directory, producer, start).ok();
+        Self { file, acknowledged: 0 }
+    }
+
+    fn create_file(directory: &Path, producer: ProducerId, start: Position) -> io::Result<File> {
+        let new = directory.join("cuts.new");
+        let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(&new)?;
+        let mut image = vec![0; ENTRY_BYTES * (SLOTS as usize + 1)];
+        image[..4].copy_from_slice(MAGIC);
+        image[4..8].copy_from_slice(&FORMAT.to_le_bytes());
+        image[8..24].copy_from_slice(&producer.bytes());
+        image[24..28].copy_from_slice(&start.segment.to_le_bytes());
+        image[28..32].copy_from_slice(&start.offset.to_le_bytes());
+        let crc = crc32c::crc32c(&image[..52]);
+        image[52..56].copy_from_slice(&crc.to_le_bytes());
+        files::write_at(&file, &image, 0)?;
+        // The journal replaces that of an earlier producer in one step.
+        std::fs::rename(new, path(directory))?;
+        Ok(file)
+    }
+
+    /// Reads the journal of a producer. Returns `None` if it is damaged or belongs to another one:
+    /// nobody knows then what was sent.
+    pub(crate) fn open(directory: &Path, producer: ProducerId) -> io::Result<Option<RecordedCuts>> {
+        let image = std::fs::read(path(directory))?;
+        let file = OpenOptions::new().read(true).write(true).open(path(directory))?;
+        let Some(header) = image.first_chunk::<ENTRY_BYTES>() else { return Ok(None) };
+        let is_valid = header.starts_with(MAGIC)
+            && u32_at(header, 4) == FORMAT
+            && header[8..24] == producer.bytes()
+            && u32_at(header, 52) == crc32c::crc32c(&header[..52]);
+        if !is_valid {
+            return Ok(None);
+        }
+        let acknowledged = u64_at(header, ACKNOWLEDGED as usize);
+        let slot = |sequence: u64| {
+            let offset = ENTRY_BYTES * (1 + (sequence % SLOTS) as usize);
+            let bytes = image.get(offset..)?.first_chunk()?;
+            read_cut(bytes).filter(|cut| cut.sequence == sequence)
+        };
+        let start = match acknowledged {
+            0 => {
+                let position = Position { segment: u32_at(header, 24), offset: u32_at(header, 28) };
+                Mark { position, series: 0 }
+            }
+            _ => match slot(acknowledged) {
+                Some(cut) => cut.end,
+                None => return Ok(None),
+            },
+        };
+        let unacknowledged = (acknowledged + 1..).map_while(slot).collect();
+        Ok(Some(RecordedCuts { cuts: Self { file: Some(file), acknowledged }, start, unacknowledged }))
+    }
+
+    /// The last sequence that is acknowledged.
+    pub(crate) fn acknowledged(&self) -> u64 {
+        self.acknowledged
+    }
+
+    /// Records a cut. Its batch may be sent afterwards.
+    pub(crate) fn record(&self, cut: &Cut) -> io::Result<()> {
+        let Some(file) = &self.file else { return Ok(()) };
+        files::write_at(file, &write_cut(cut), ENTRY_BYTES as u64 * (1 + cut.sequence % SLOTS))
+    }
+
+    /// Records that every batch up to this sequence is stored by the server.
+    pub(crate) fn acknowledge(&mut self, sequence: u64) -> io::Result<()> {
+        self.acknowledged = sequence;
+        let Some(file) = &self.file else { return Ok(()) };
+        files::write_at(file, &sequence.to_le_bytes(), ACKNOWLEDGED)
+    }
+}
+
+fn path(directory: &Path) -> PathBuf {
+    directory.join(FILE)
+}
+
+fn write_cut(cut: &Cut) -> [u8; ENTRY_BYTES] {
+    let mut bytes = [0; ENTRY_BYTES];
+    bytes[..8].copy_from_slice(&cut.sequence.to_le_bytes());
+    for (offset, mark) in [(8, cut.start), (20, cut.end)] {
+        bytes[offset..offset + 4].copy_from_slice(&mark.position.segment.to_le_bytes());
+        bytes[offset + 4..offset + 8].copy_from_slice(&mark.position.offset.to_le_bytes());
+        bytes[offset + 8..offset + 12].copy_from_slice(&mark.series.to_le_bytes());
+    }
+    bytes[32..40].copy_from_slice(&cut.first_line.to_le_bytes());
+    bytes[40..44].copy_from_slice(&cut.items.to_le_bytes());
+    let crc = crc32c::crc32c(&bytes[..ENTRY_BYTES - 4]);
+    bytes[ENTRY_BYTES - 4..].copy_from_slice(&crc.to_le_bytes());
+    bytes
+}
+
+fn read_cut(bytes: &[u8; ENTRY_BYTES]) -> Option<Cut> {
+    let mark = |offset| Mark {
+        position: Position { segment: u32_at(bytes, offset), offset: u32_at(bytes, offset + 4) },
+        series: u32_at(bytes, offset + 8),
+    };
+    let cut = Cut {
+        sequence: u64_at(bytes, 0),
+        start: mark(8),
+        end: mark(20),
+        first_line: u64_at(bytes, 32).cast_signed(),
+        items: u32_at(bytes, 40),
+    };
+    let crc = crc32c::crc32c(&bytes[..ENTRY_BYTES - 4]);
+    (u32_at(bytes, ENTRY_BYTES - 4) == crc).then_some(cut)
+}
+
+fn u32_at(bytes: &[u8; ENTRY_BYTES], offset: usize) -> u32 {
+    bytes[offset..].first_chunk().map_or(0, |chunk| u32::from_le_bytes(*chunk))
+}
+
+fn u64_at(bytes: &[u8; ENTRY_BYTES], offset: usize) -> u64 {
+    bytes[offset..].first_chunk().map_or(0, |chunk| u64::from_le_bytes(*chunk))
+}
+
+#[cfg(test)]
+mod tests {
+    use tempfile::TempDir;
+
+    use super::*;
+
+    const PRODUCER: ProducerId = ProducerId::new([3; 16]);
+
+    fn cut(sequence: u64) -> Cut {
+        let mark = |offset: u64| Mark {
+            position: Position { segment: 1, offset: (64 + 32 * offset) as u32 },
+            series: offset as u32,
+        };
+        Cut { sequence, start: mark(sequence - 1), end: mark(sequence), first_line: -1, items: 1 }
+    }
+
+    fn journal(directory: &TempDir, sequences: u64) -> Cuts {
+        let cuts = Cuts::create(directory.path(), PRODUCER, Mark::at_segment(1).position);
+        for sequence in 1..=sequences {
+            cuts.record(&cut(sequence)).unwrap();
+        }
+        cuts
+    }
+
+    fn open(directory: &TempDir) -> Option<RecordedCuts> {
+        Cuts::open(directory.path(), PRODUCER).unwrap()
+    }
+
+    #[test]
+    fn what_is_not_acknowledged_is_found_again() {
+        let directory = TempDir::new().unwrap();
+        let mut cuts = journal(&directory, 5);
+        let found = open(&directory).unwrap();
+        assert_eq!(found.start, Mark::at_segment(1));
+        assert_eq!(found.unacknowledged, (1..=5).map(cut).collect::<Vec<_>>());
+        cuts.acknowledge(3).unwrap();
+        let found = open(&directory).unwrap();
+        assert_eq!(found.start, cut(3).end);
+        assert_eq!(found.cuts.acknowledged(), 3);
+        assert_eq!(found.unacknowledged, [cut(4), cut(5)]);
+    }
+
+    #[test]
+    fn the_file_does_not_grow() {
+        let directory = TempDir::new().unwrap();
+        let mut cuts = journal(&directory, 10);
+        let size = || std::fs::metadata(path(directory.path())).unwrap().len();
+        let before = size();
+        for sequence in 11..2_000 {
+            cuts.acknowledge(sequence - 10).unwrap();
+            cuts.record(&cut(sequence)).unwrap();
+        }
+        assert_eq!(size(), before);
+        let found = open(&directory).unwrap();
+        assert_eq!(found.unacknowledged, (1_990..2_000).map(cut).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_torn_cut_was_never_sent() {
+        let directory = TempDir::new().unwrap();
+        let cuts = journal(&directory, 2);
+        let file = cuts.file.as_ref().unwrap();
+        files::write_at(file, &write_cut(&cut(3))[..32], ENTRY_BYTES as u64 * 4).unwrap();
+        assert_eq!(open(&directory).unwrap().unacknowledged, [cut(1), cut(2)]);
+    }
+
+    #[test]
+    fn the_journal_of_another_producer_is_refused() {
+        let directory = TempDir::new().unwrap();
+        journal(&directory, 1);
+        assert!(Cuts::open(directory.path(), ProducerId::new([4; 16])).unwrap().is_none());
+    }
+}

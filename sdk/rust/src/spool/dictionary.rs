@@ -1,0 +1,224 @@
+//! The dictionary of a spool: definitions of series, which records refer to by number.
+//!
+//! The file `series` is a sequence of entries: length of the definition (4), CRC32C of it (4), the
+//! encoded `SeriesDef`. An entry is written before the first record that refers to it, so a
+//! torn entry at the end is one that nothing refers to.
+
+use std::{
+    collections::HashMap,
+    fs::{File, OpenOptions},
+    io::{self, Write as _},
+    path::Path,
+    sync::Mutex,
+};
+
+use matyan_proto::{ingest::v1::SeriesDef, limits};
+use prost::Message as _;
+
+use crate::sync::lock;
+
+/// Name of the file.
+const FILE: &str = "series";
+const HEAD_BYTES: usize = 8;
+
+/// Definitions by number.
+pub(crate) struct Dictionary(Mutex<Definitions>);
+
+struct Definitions {
+    /// Absent if the file cannot be written.
+    file: Option<File>,
+    entries: Vec<SeriesDef>,
+    /// Numbers of definitions, by name, context and type.
+    numbers: HashMap<(String, String, String), u32>,
+    /// Numbers of step counters, by name and context: values of different types share steps.
+    counters: HashMap<(String, String), u32>,
+    bytes: usize,
+}
+
+/// Numbers of a series in one spool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SeriesNumbers {
+    pub(crate) series: u32,
+    pub(crate) counter: u32,
+}
+
+/// The reason why a series gets no number.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum DictionaryError {
+    #[error("a run cannot have more series: points of further series are dropped")]
+    Full,
+    #[error("failed to write the definition of a series: {0}")]
+    Write(#[from] io::Error),
+}
+
+impl Dictionary {
+    /// Starts an empty dictionary. A file that cannot be created makes every definition fail.
+    pub(crate) fn create(directory: &Path) -> Self {
+        let file = OpenOptions::new().append(true).create_new(true).open(directory.join(FILE)).ok();
+        Self(Mutex::new(Definitions::new(file, Vec::new())))
+    }
+
+    /// Reads a dictionary up to the first entry that is incomplete.
+    pub(crate) fn open(directory: &Path) -> io::Result<Self> {
+        let path = directory.join(FILE);
+        let bytes = std::fs::read(&path)?;
+        let mut rest = bytes.as_slice();
+        let entries: Vec<_> = std::iter::from_fn(|| read_entry(&mut rest)).collect();
+        let file = OpenOptions::new().append(true).open(path)?;
+        file.set_len((bytes.len() - rest.len()) as u64)?;
+        Ok(Self(Mutex::new(Definitions::new(Some(file), entries))))
+    }
+
+    /// Returns the numbers of a series, which is defined if it is new.
+    pub(crate) fn define(
+        &self,
+        name: &str,
+        context: &str,
+        dtype: &str,
+    ) -> Result<SeriesNumbers, DictionaryError> {
+        let mut definitions = lock(&self.0);
+        let definitions = &mut *definitions;
+        let key = (name.to_owned(), context.to_owned(), dtype.to_owned());
+        let series = match definitions.numbers.get(&key) {
+            Some(series) => *series,
+            None => definitions.append(key)?,
+        };
+        let next = definitions.counters.len() as u32;
+        let counter = *definitions.counters.entry((name.to_owned(), context.to_owned())).or_insert(next);
+        Ok(SeriesNumbers { series, counter })
+    }
+
+    pub(crate) fn len(&self) -> u32 {
+        lock(&self.0).entries.len() as u32
+    }
+
+    /// Returns the number of definitions, and the end of a range that starts at `from`, is not empty
+    /// unless it must be, and has at most about `most_bytes`.
+    pub(crate) fn end_of_range(&self, from: u32, most_bytes: usize) -> (u32, u32) {
+        let definitions = lock(&self.0);
+        let all = definitions.entries.len() as u32;
+        let mut bytes = 0;
+        let rest = definitions.entries.get(from as usize..).unwrap_or_default();
+        let is_beyond = |entry: &SeriesDef| {
+            bytes += entry.encoded_len();
+            bytes > most_bytes
+        };
+        let end = rest.iter().position(is_beyond).map_or(all, |at| from + at.max(1) as u32);
+        (all, end)
+    }
+
+    /// Returns the definitions with these numbers.
+    pub(crate) fn range(&self, from: u32, to: u32) -> Vec<SeriesDef> {
+        let definitions = lock(&self.0);
+        definitions.entries.get(from as usize..to as usize).unwrap_or_default().to_vec()
+    }
+}
+
+impl Definitions {
+    fn new(file: Option<File>, entries: Vec<SeriesDef>) -> Self {
+        let (numbers, counters) = (HashMap::new(), HashMap::new());
+        let mut definitions = Self { file, entries: Vec::new(), numbers, counters, bytes: 0 };
+        for entry in entries {
+            let key = (entry.name.clone(), entry.context.clone(), entry.dtype.clone());
+            definitions.insert(key, entry);
+        }
+        definitions
+    }
+
+    fn append(&mut self, key: (String, String, String)) -> Result<u32, DictionaryError> {
+        let (name, context, dtype) = key.clone();
+        let bytes = self.bytes + name.len() + context.len() + dtype.len();
+        if self.entries.len() >= limits::SERIES_PER_RUN || bytes > limits::DICTIONARY_BYTES {
+            return Err(DictionaryError::Full);
+        }
+        let entry = SeriesDef { name, context, dtype };
+        let Some(file) = &mut self.file else {
+            return Err(DictionaryError::Write(io::ErrorKind::NotFound.into()));
+        };
+        let end = file.metadata()?.len();
+        if let Err(error) = file.write_all(&write_entry(&entry)) {
+            // Half of an entry would hide all that follow.
+            file.set_len(end)?;
+            return Err(DictionaryError::Write(error));
+        }
+        Ok(self.insert(key, entry))
+    }
+
+    fn insert(&mut self, key: (String, String, String), entry: SeriesDef) -> u32 {
+        self.bytes += key.0.len() + key.1.len() + key.2.len();
+        let number = self.entries.len() as u32;
+        self.entries.push(entry);
+        self.numbers.insert(key, number);
+        number
+    }
+}
+
+fn write_entry(entry: &SeriesDef) -> Vec<u8> {
+    let definition = entry.encode_to_vec();
+    let mut bytes = Vec::with_capacity(HEAD_BYTES + definition.len());
+    bytes.extend((definition.len() as u32).to_le_bytes());
+    bytes.extend(crc32c::crc32c(&definition).to_le_bytes());
+    bytes.extend(definition);
+    bytes
+}
+
+fn read_entry(rest: &mut &[u8]) -> Option<SeriesDef> {
+    let (length, after) = rest.split_first_chunk::<4>()?;
+    let (crc, after) = after.split_first_chunk::<4>()?;
+    let (definition, after) = after.split_at_checked(u32::from_le_bytes(*length) as usize)?;
+    if crc32c::crc32c(definition) != u32::from_le_bytes(*crc) {
+        return None;
+    }
+    let entry = SeriesDef::decode(definition).ok()?;
+    *rest = after;
+    Some(entry)
+}
+
+#[cfg(test)]
+mod tests {
+    use tempfile::TempDir;
+
+    use super::*;
+
+    #[test]
+    fn definitions_are_numbered_once_and_found_again() {
+        let directory = TempDir::new().unwrap();
+        let dictionary = Dictionary::create(directory.path());
+        let numbers = |dictionary: &Dictionary, name, dtype| dictionary.define(name, "", dtype).unwrap();
+        assert_eq!(numbers(&dictionary, "a", "float"), SeriesNumbers { series: 0, counter: 0 });
+        assert_eq!(numbers(&dictionary, "b", "float"), SeriesNumbers { series: 1, counter: 1 });
+        assert_eq!(numbers(&dictionary, "a", "int"), SeriesNumbers { series: 2, counter: 0 });
+        assert_eq!(numbers(&dictionary, "a", "float"), SeriesNumbers { series: 0, counter: 0 });
+        let found = Dictionary::open(directory.path()).unwrap();
+        assert_eq!(found.range(0, 3), dictionary.range(0, 3));
+        assert_eq!(numbers(&found, "b", "float").series, 1);
+    }
+
+    #[test]
+    fn ranges_are_limited_but_not_empty() {
+        let directory = TempDir::new().unwrap();
+        let dictionary = Dictionary::create(directory.path());
+        assert_eq!(dictionary.end_of_range(0, 10), (0, 0));
+        for name in ["long".repeat(10), "a".into(), "b".into()] {
+            dictionary.define(&name, "", "").unwrap();
+        }
+        assert_eq!(dictionary.end_of_range(0, 10), (3, 1));
+        assert_eq!(dictionary.end_of_range(1, 3), (3, 2));
+        assert_eq!(dictionary.end_of_range(1, 6), (3, 3));
+        assert_eq!(dictionary.end_of_range(3, 6), (3, 3));
+    }
+
+    #[test]
+    fn a_torn_entry_is_cut_off() {
+        let directory = TempDir::new().unwrap();
+        Dictionary::create(directory.path()).define("a", "", "float").unwrap();
+        let path = directory.path().join(FILE);
+        let mut bytes = std::fs::read(&path).unwrap();
+        bytes.extend([9, 0, 0, 0, 1]);
+        std::fs::write(&path, bytes).unwrap();
+        let found = Dictionary::open(directory.path()).unwrap();
+        assert_eq!(found.len(), 1);
+        found.define("b", "", "float").unwrap();
+        assert_eq!(Dictionary::open(directory.path()).unwrap().len(), 2);
+    }
+}

@@ -1,0 +1,353 @@
+//! Directories of spools. Each producer has one, `<root>/<producer id>/`, which only this user can
+//! enter:
+//!
+//! | name | content |
+//! |---|---|
+//! | `owner` | JSON: the run, where to send it, and the process that created the spool |
+//! | `lock` | locked by the process that appends to the spool or sends it |
+//! | `NNNNNNNN.seg` | records |
+//! | `series` | the dictionary |
+//! | `cuts` | the journal of batches |
+//! | `uploads/` | files that are not uploaded yet |
+//!
+//! A spool without `owner` was never used. One whose lock can be taken has been left behind.
+
+use std::{
+    fs::{self, File, OpenOptions, TryLockError},
+    io,
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, Serialize};
+
+use crate::sys::{files, fork::ProcessLocal, process};
+
+/// Version of everything in the directory. One of another version is left alone.
+const FORMAT: u32 = 1;
+const OWNER: &str = "owner";
+const LOCK: &str = "lock";
+const UPLOADS: &str = "uploads";
+const SEGMENT_SUFFIX: &str = ".seg";
+
+/// Random identity of a producer, by which the server recognizes what is sent again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ProducerId([u8; 16]);
+
+/// Content of `owner`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Owner {
+    pub(crate) format: u32,
+    pub(crate) run_id: String,
+    /// Whether the run existed before, so that its terminal lines continue.
+    pub(crate) is_resumed: bool,
+    /// Whether only an explicit command sends it.
+    pub(crate) is_offline: bool,
+    pub(crate) gateway_url: String,
+    pub(crate) backend_url: String,
+    pub(crate) project: Option<String>,
+    pub(crate) created_us: i64,
+    pub(crate) process: OwnerProcess,
+}
+
+/// The process that created a spool.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct OwnerProcess {
+    pub(crate) pid: u32,
+    pub(crate) parent_pid: u32,
+    pub(crate) started: u64,
+    pub(crate) host: String,
+    pub(crate) boot_id: String,
+    /// Number of forks since the library was first used.
+    pub(crate) generation: u64,
+}
+
+/// A directory that this process owns.
+pub(crate) struct SpoolDirectory {
+    path: PathBuf,
+    producer: ProducerId,
+    _lock: ProcessLocal,
+}
+
+impl ProducerId {
+    #[cfg(test)]
+    pub(crate) const fn new(bytes: [u8; 16]) -> Self {
+        Self(bytes)
+    }
+
+    /// Draws an id from the randomness of the operating system: scripts seed every other one.
+    pub(crate) fn random() -> io::Result<Self> {
+        let mut bytes = [0; 16];
+        getrandom::fill(&mut bytes).map_err(io::Error::other)?;
+        Ok(Self(bytes))
+    }
+
+    pub(crate) fn bytes(self) -> [u8; 16] {
+        self.0
+    }
+
+    fn parse(name: &str) -> Option<Self> {
+        let mut bytes = [0; 16];
+        hex::decode_to_slice(name, &mut bytes).ok()?;
+        Some(Self(bytes))
+    }
+
+    fn name(self) -> String {
+        hex::encode(self.0)
+    }
+}
+
+impl Owner {
+    /// Describes a spool of this process.
+    pub(crate) fn of_this_process(
+        run_id: &str,
+        gateway_url: &str,
+        backend_url: &str,
+        created_us: i64,
+    ) -> Self {
+        Self {
+            format: FORMAT,
+            run_id: run_id.to_owned(),
+            is_resumed: false,
+            is_offline: false,
+            gateway_url: gateway_url.to_owned(),
+            backend_url: backend_url.to_owned(),
+            project: None,
+            created_us,
+            process: OwnerProcess {
+                pid: std::process::id(),
+                parent_pid: process::parent_id(),
+                started: process::started(),
+                host: process::host(),
+                boot_id: process::boot_id(),
+                generation: crate::sys::fork::generation(),
+            },
+        }
+    }
+
+    /// Whether the process runs for all that can be known here. The lock is the better evidence, but
+    /// some file systems only pretend to have locks.
+    pub(crate) fn is_running(&self) -> bool {
+        let owner = &self.process;
+        let is_here = owner.host == process::host() && owner.boot_id == process::boot_id();
+        is_here && owner.pid != std::process::id() && process::is_running(owner.pid, owner.started)
+    }
+
+    /// Whether the process ran on another machine, where it may still run.
+    pub(crate) fn is_elsewhere(&self) -> bool {
+        self.process.host != process::host()
+    }
+
+    /// Whether this process forked the owner.
+    pub(crate) fn is_child(&self) -> bool {
+        self.process.parent_pid == std::process::id() && self.process.boot_id == process::boot_id()
+    }
+}
+
+impl SpoolDirectory {
+    /// Creates the directory of a new producer, with everything but records.
+    pub(crate) fn create(root: &Path, owner: &Owner) -> io::Result<Self> {
+        let producer = ProducerId::random()?;
+        let path = root.join(producer.name());
+        files::create_private_directory(root)?;
+        check_privacy(root)?;
+        files::create_private_directory(&path.join(UPLOADS))?;
+        let Some(lock) = take_lock(&path)? else {
+            return Err(io::Error::other("the lock of a new spool is held"));
+        };
+        let new = path.join("owner.new");
+        fs::write(&new, serde_json::to_vec(owner)?)?;
+        fs::rename(new, path.join(OWNER))?;
+        Ok(Self { path, producer, _lock: lock })
+    }
+
+    /// Takes over a directory. Returns `None` if it is in use, was never used, or has another format.
+    pub(crate) fn claim(path: &Path) -> io::Result<Option<(Self, Owner)>> {
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let Some(producer) = ProducerId::parse(name) else { return Ok(None) };
+        let Some(owner) = read_owner(path)? else { return Ok(None) };
+        if owner.is_running() {
+            return Ok(None);
+        }
+        let Some(lock) = take_lock(path)? else { return Ok(None) };
+        // Its last owner may have removed it, or changed its name, before the lock was free.
+        Ok(read_owner(path)?.map(|owner| (Self { path: path.to_owned(), producer, _lock: lock }, owner)))
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(crate) fn producer(&self) -> ProducerId {
+        self.producer
+    }
+
+    pub(crate) fn uploads(&self) -> PathBuf {
+        self.path.join(UPLOADS)
+    }
+
+    /// Gives the spool to a new producer.
+    pub(crate) fn replace_producer(&mut self) -> io::Result<()> {
+        let producer = ProducerId::random()?;
+        let path = self.path.with_file_name(producer.name());
+        fs::rename(&self.path, &path)?;
+        (self.path, self.producer) = (path, producer);
+        Ok(())
+    }
+
+    /// Removes everything. The lock is held until `self` is dropped.
+    pub(crate) fn remove(&self) -> io::Result<()> {
+        // Without an owner, another process does not look further.
+        fs::remove_file(self.path.join(OWNER))?;
+        fs::remove_dir_all(&self.path)
+    }
+}
+
+/// Paths of all spools of a root.
+pub(crate) fn list(root: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(root).into_iter().flatten().filter_map(Result::ok);
+    let is_spool = |path: &PathBuf| {
+        path.file_name().and_then(|name| name.to_str()).and_then(ProducerId::parse).is_some()
+    };
+    entries.map(|entry| entry.path()).filter(is_spool).collect()
+}
+
+/// Reads `owner`. Returns `None` if there is none, or one of another format.
+pub(crate) fn read_owner(path: &Path) -> io::Result<Option<Owner>> {
+    let text = match fs::read(path.join(OWNER)) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    Ok(serde_json::from_slice(&text).ok().filter(|owner: &Owner| owner.format == FORMAT))
+}
+
+/// Path of a segment.
+pub(crate) fn segment_path(directory: &Path, number: u32) -> PathBuf {
+    directory.join(format!("{number:08}{SEGMENT_SUFFIX}"))
+}
+
+/// Numbers and sizes of the segments of a directory, in order.
+pub(crate) fn segments(directory: &Path) -> io::Result<Vec<(u32, u64)>> {
+    let mut segments = Vec::new();
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let number = name.to_str().and_then(|name| name.strip_suffix(SEGMENT_SUFFIX));
+        if let Some(number) = number.and_then(|number| number.parse().ok()) {
+            segments.push((number, entry.metadata()?.len()));
+        }
+    }
+    segments.sort_unstable();
+    Ok(segments)
+}
+
+fn take_lock(path: &Path) -> io::Result<Option<ProcessLocal>> {
+    let file = match OpenOptions::new().write(true).create(true).truncate(false).open(path.join(LOCK)) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    // From here on a fork closes the copy in the child.
+    match try_lock(&file) {
+        Ok(true) => Ok(Some(ProcessLocal::new(file))),
+        Ok(false) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn try_lock(file: &File) -> io::Result<bool> {
+    match file.try_lock() {
+        Ok(()) => Ok(true),
+        Err(TryLockError::WouldBlock) => Ok(false),
+        // Without locks, `Owner::is_running` decides.
+        Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => Ok(true),
+        Err(TryLockError::Error(error)) => Err(error),
+    }
+}
+
+/// Refuses a root that another user could have prepared, as its parent is writable by everybody.
+#[cfg(unix)]
+fn check_privacy(root: &Path) -> io::Result<()> {
+    use std::os::unix::fs::MetadataExt as _;
+    let parent = root.parent().map(fs::metadata).transpose()?;
+    if parent.is_none_or(|parent| parent.mode() & 0o002 == 0) {
+        return Ok(());
+    }
+    let metadata = fs::symlink_metadata(root)?;
+    let is_own = metadata.uid() == rustix::process::getuid().as_raw() && !metadata.file_type().is_symlink();
+    if !is_own || metadata.mode() & 0o022 != 0 {
+        let reason = format!("{} is a link, or other users can write to it", root.display());
+        return Err(io::Error::new(io::ErrorKind::PermissionDenied, reason));
+    }
+    Ok(())
+}
+
+#[cfg(not(unix))]
+fn check_privacy(_: &Path) -> io::Result<()> {
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use tempfile::TempDir;
+
+    use super::*;
+
+    fn owner() -> Owner {
+        Owner::of_this_process("run", "http://g", "http://b", 1)
+    }
+
+    #[test]
+    fn a_spool_has_one_owner_at_a_time() {
+        let root = TempDir::new().unwrap();
+        let directory = SpoolDirectory::create(root.path(), &owner()).unwrap();
+        let path = directory.path().to_owned();
+        assert!(SpoolDirectory::claim(&path).unwrap().is_none(), "it is locked");
+        drop(directory);
+        let (_claimed, found) = SpoolDirectory::claim(&path).unwrap().unwrap();
+        assert_eq!(found, owner());
+    }
+
+    #[test]
+    fn a_spool_without_owner_or_with_another_format_is_left_alone() {
+        let root = TempDir::new().unwrap();
+        let path = SpoolDirectory::create(root.path(), &Owner { format: 2, ..owner() }).unwrap().path;
+        assert!(SpoolDirectory::claim(&path).unwrap().is_none());
+        fs::remove_file(path.join(OWNER)).unwrap();
+        assert!(SpoolDirectory::claim(&path).unwrap().is_none());
+        assert_eq!(list(root.path()), [path]);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_directory_that_others_can_write_to_is_refused() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let shared = TempDir::new().unwrap();
+        let set_mode =
+            |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+        set_mode(shared.path(), 0o1777);
+        let root = shared.path().join("spool");
+        drop(SpoolDirectory::create(&root, &owner()).unwrap());
+        set_mode(&root, 0o777);
+        assert!(SpoolDirectory::create(&root, &owner()).is_err());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn only_this_user_can_enter() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let root = TempDir::new().unwrap();
+        let directory = SpoolDirectory::create(&root.path().join("a/b"), &owner()).unwrap();
+        for path in [root.path().join("a/b"), directory.path().to_owned(), directory.uploads()] {
+            assert_eq!(fs::metadata(path).unwrap().permissions().mode() & 0o777, 0o700);
+        }
+    }
+
+    #[test]
+    fn a_removed_spool_is_gone() {
+        let root = TempDir::new().unwrap();
+        let directory = SpoolDirectory::create(root.path(), &owner()).unwrap();
+        directory.remove().unwrap();
+        assert!(list(root.path()).is_empty());
+    }
+}

@@ -1,0 +1,155 @@
+//! Reading a spool from a position on, while it is appended to.
+
+use std::{collections::HashSet, sync::Arc};
+
+use crate::{
+    batch::BatchEncoder,
+    spool::{
+        record::{self, Position, Record},
+        segment::{HEADER_BYTES, Segment},
+        store::Spool,
+    },
+};
+
+/// Most events in a batch, well below what the server accepts.
+const MOST_EVENTS: u32 = 50_000;
+
+/// Where a batch ends.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum BatchEnd {
+    /// After about this many bytes, or where the spool ends.
+    Bytes(usize),
+    /// Exactly here, as recorded.
+    At(Position),
+}
+
+/// A place in the records of a spool.
+pub(crate) struct SpoolReader {
+    spool: Arc<Spool>,
+    position: Position,
+    /// Time that the next point refers to.
+    time_base: i64,
+    segment: Option<Arc<Segment>>,
+    /// Segments before it that have not been released, so that their memory can be used again.
+    pub(crate) read: Vec<Arc<Segment>>,
+}
+
+impl SpoolReader {
+    /// Starts at a position, which is the beginning of a record.
+    pub(crate) fn new(spool: Arc<Spool>, position: Position) -> Self {
+        let mut reader = Self { spool, position, time_base: 0, segment: None, read: Vec::new() };
+        if position.offset > HEADER_BYTES as u32 {
+            // Times before the position count from a record that is in the same segment.
+            reader.position.offset = HEADER_BYTES as u32;
+            reader.fill(&mut BatchEncoder::default(), BatchEnd::At(position), 0);
+            reader.position = position.max(reader.position);
+        }
+        reader
+    }
+
+    /// Position of the next record.
+    pub(crate) fn position(&self) -> Position {
+        self.position
+    }
+
+    /// Adds records to a batch until its end.
+    pub(crate) fn fill(&mut self, batch: &mut BatchEncoder, end: BatchEnd, first_line: i64) {
+        while let Some(segment) = self.current_segment() {
+            // A closed segment gets no more records; whether it is closed has to be known first.
+            let is_closed = self.spool.with_writer(|writer| {
+                let after = segment.number().saturating_add(1);
+                writer.segment_from(after).is_some() || writer.end().offset == u32::MAX
+            });
+            let is_full = self.fill_from(&segment, batch, end, first_line);
+            if is_full || !is_closed || !self.next_segment(&segment) {
+                return;
+            }
+        }
+    }
+
+    /// Adds records of one segment. Returns whether the end of the batch is reached.
+    fn fill_from(
+        &mut self,
+        segment: &Arc<Segment>,
+        batch: &mut BatchEncoder,
+        end: BatchEnd,
+        first_line: i64,
+    ) -> bool {
+        let bytes = segment.bytes();
+        loop {
+            let is_full = match end {
+                BatchEnd::Bytes(bytes) => batch.size() >= bytes || batch.events() >= MOST_EVENTS,
+                BatchEnd::At(position) => self.position >= position,
+            };
+            if is_full {
+                return true;
+            }
+            let rest = bytes.get(self.position.offset as usize..).unwrap_or_default();
+            match record::read(self.position, rest) {
+                Ok(None) => return false,
+                Ok(Some((record, len))) => {
+                    self.add(record, batch, first_line);
+                    self.position.offset += len as u32;
+                }
+                Err(record::DamagedRecord) => {
+                    self.spool.report_damage(segment.number(), "the checksum of a record is wrong");
+                    self.position.offset = u32::try_from(segment.len()).unwrap_or(u32::MAX);
+                }
+            }
+        }
+    }
+
+    #[inline]
+    fn add(&mut self, record: Record<'_>, batch: &mut BatchEncoder, first_line: i64) {
+        match record {
+            Record::Point(point) => batch.add_point(&point, self.time_base + i64::from(point.time)),
+            Record::Time(time_us) => self.time_base = time_us,
+            Record::Event { event, .. } => batch.add_event(event, first_line, self.time_base),
+            // Reported when the points were dropped.
+            Record::Drop(_) => {}
+        }
+    }
+
+    fn current_segment(&mut self) -> Option<Arc<Segment>> {
+        if self.segment.is_none() {
+            let segment = self.spool.segment_from(self.position.segment)?;
+            if segment.number() > self.position.segment {
+                self.position = Position { segment: segment.number(), offset: HEADER_BYTES as u32 };
+            }
+            self.position.offset = self.position.offset.max(HEADER_BYTES as u32);
+            self.segment = Some(segment);
+        }
+        self.segment.clone()
+    }
+
+    /// Moves on to the segment after a closed one. Returns false if there is none yet.
+    fn next_segment(&mut self, closed: &Segment) -> bool {
+        let Some(next) = closed.number().checked_add(1).and_then(|next| self.spool.segment_from(next)) else {
+            return false;
+        };
+        self.position = Position { segment: next.number(), offset: HEADER_BYTES as u32 };
+        self.read.extend(self.segment.replace(next));
+        true
+    }
+}
+
+/// Numbers of the uploads whose event is in the spool.
+pub(crate) fn announced_uploads(spool: &Spool) -> HashSet<u64> {
+    let mut announced = HashSet::new();
+    let mut number = 0;
+    while let Some(segment) = spool.segment_from(number) {
+        let mut offset = HEADER_BYTES;
+        let position = |offset| Position { segment: segment.number(), offset: offset as u32 };
+        while let Ok(Some((record, len))) =
+            record::read(position(offset), segment.bytes().get(offset..).unwrap_or_default())
+        {
+            if let Record::Event { upload: upload @ 1.., .. } = record {
+                announced.insert(upload);
+            }
+            offset += len;
+        }
+        let Some(next) = segment.number().checked_add(1) else { break };
+        number = next;
+    }
+    announced
+}

@@ -1,0 +1,221 @@
+//! Records of a segment: the format of everything that a script tracks, until it is stored.
+//!
+//! Integers are little-endian. A record begins at a multiple of eight bytes, and its length is one:
+//!
+//! | bytes | |
+//! |---|---|
+//! | 4 | head: kind in the low 8 bits, length of the payload in the others |
+//! | 4 | CRC32C of position, head and payload |
+//! | n | payload |
+//! | 0 to 7 | zeros |
+//!
+//! The head is stored last. A head of zero is the end of the segment. The position is the number of
+//! the segment and the offset of the record, so that a record of an earlier use of the file is
+//! never taken for one of this use. Payloads by kind:
+//!
+//! | kind | name | payload |
+//! |---|---|---|
+//! | 1 | point | value (8), step (8), time (4), series (4) |
+//! | 2 | point with epoch | the same, then epoch (8) |
+//! | 3 | time | microseconds since the Unix epoch (8) |
+//! | 4 | event | number of the upload (8), or 0; an encoded `Event` |
+//! | 5 | drop | number of points that were dropped here because the spool was full (8) |
+//!
+//! The time of a point is in microseconds after the last time record, and the first record of every
+//! segment is one. The series is a number in the spool's dictionary. `i64::MIN` as the step means
+//! that the server assigns the next free one.
+
+/// Bytes before the payload.
+pub(crate) const HEAD_BYTES: usize = 8;
+/// Largest event: the server accepts batches of 16 MiB, in which definitions need room too.
+pub(crate) const MOST_EVENT_BYTES: usize = 15 << 20;
+/// Bytes of an event's payload before the event.
+const UPLOAD_BYTES: usize = 8;
+
+/// Kinds of records; numbers are never used again.
+mod kind {
+    pub(super) const POINT: u8 = 1;
+    pub(super) const POINT_WITH_EPOCH: u8 = 2;
+    pub(super) const TIME: u8 = 3;
+    pub(super) const EVENT: u8 = 4;
+    pub(super) const DROP: u8 = 5;
+}
+
+/// Position of a record, or the end of one, in a spool. Positions are ordered as records were
+/// appended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Position {
+    pub(crate) segment: u32,
+    pub(crate) offset: u32,
+}
+
+/// A value of a series.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Point {
+    pub(crate) series: u32,
+    pub(crate) value: f64,
+    /// `i64::MIN`: the next free step.
+    pub(crate) step: i64,
+    /// Microseconds after the last time record.
+    pub(crate) time: u32,
+    pub(crate) epoch: Option<i64>,
+}
+
+/// What a reader finds.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Record<'a> {
+    Point(Point),
+    /// Base of the times that follow.
+    Time(i64),
+    /// An encoded `Event`, and the number of the upload that it announces, or 0.
+    Event {
+        upload: u64,
+        event: &'a [u8],
+    },
+    /// Number of points that are missing here.
+    Drop(u64),
+}
+
+/// A record whose bytes are not what was appended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct DamagedRecord;
+
+impl Position {
+    fn number(self) -> u64 {
+        u64::from(self.segment) << 32 | u64::from(self.offset)
+    }
+}
+
+/// Length of an event's record.
+pub(crate) fn event_len(event: &[u8]) -> usize {
+    (HEAD_BYTES + UPLOAD_BYTES + event.len()).next_multiple_of(8)
+}
+
+/// Whether an event is short enough for a record.
+pub(crate) fn fits(event: &[u8]) -> bool {
+    event.len() <= MOST_EVENT_BYTES
+}
+
+fn head(kind: u8, payload: usize) -> [u8; 4] {
+    // Callers keep payloads within 24 bits.
+    (u32::from(kind) | (payload as u32) << 8).to_le_bytes()
+}
+
+/// Builds a record of fixed size, of which the first eight bytes are filled in here.
+#[inline]
+fn seal<const N: usize>(position: Position, kind: u8, mut record: [u8; N]) -> [u8; N] {
+    record[..4].copy_from_slice(&head(kind, N - HEAD_BYTES));
+    let crc = checksum(position, &record);
+    record[4..HEAD_BYTES].copy_from_slice(&crc.to_le_bytes());
+    record
+}
+
+/// Checksum of a record, whose own field does not count.
+#[inline]
+fn checksum(position: Position, record: &[u8]) -> u32 {
+    let mut start = [0; 12];
+    start[..8].copy_from_slice(&position.number().to_le_bytes());
+    start[8..].copy_from_slice(&record[..4]);
+    crc32c::crc32c_append(crc32c::crc32c(&start), &record[HEAD_BYTES..])
+}
+
+/// Encodes a point without an epoch.
+#[inline]
+pub(crate) fn point(position: Position, point: &Point) -> [u8; 32] {
+    let mut record = [0; 32];
+    write_point(&mut record, point);
+    seal(position, kind::POINT, record)
+}
+
+/// Encodes a point with an epoch.
+pub(crate) fn point_with_epoch(position: Position, point: &Point, epoch: i64) -> [u8; 40] {
+    let mut record = [0; 40];
+    write_point(&mut record, point);
+    record[32..].copy_from_slice(&epoch.to_le_bytes());
+    seal(position, kind::POINT_WITH_EPOCH, record)
+}
+
+#[inline]
+fn write_point(record: &mut [u8], point: &Point) {
+    record[8..16].copy_from_slice(&point.value.to_bits().to_le_bytes());
+    record[16..24].copy_from_slice(&point.step.to_le_bytes());
+    record[24..28].copy_from_slice(&point.time.to_le_bytes());
+    record[28..32].copy_from_slice(&point.series.to_le_bytes());
+}
+
+/// Encodes a base of times.
+pub(crate) fn time(position: Position, time_us: i64) -> [u8; 16] {
+    number(position, kind::TIME, time_us.to_le_bytes())
+}
+
+/// Encodes a number of dropped points.
+pub(crate) fn drop(position: Position, points: u64) -> [u8; 16] {
+    number(position, kind::DROP, points.to_le_bytes())
+}
+
+fn number(position: Position, kind: u8, number: [u8; 8]) -> [u8; 16] {
+    let mut record = [0; 16];
+    record[HEAD_BYTES..].copy_from_slice(&number);
+    seal(position, kind, record)
+}
+
+/// Encodes an event that `fits`.
+pub(crate) fn event(position: Position, upload: u64, event: &[u8]) -> Vec<u8> {
+    let mut record = Vec::with_capacity(event_len(event));
+    record.extend(head(kind::EVENT, UPLOAD_BYTES + event.len()));
+    record.extend([0; 4]);
+    record.extend(upload.to_le_bytes());
+    record.extend(event);
+    let crc = checksum(position, &record);
+    record[4..HEAD_BYTES].copy_from_slice(&crc.to_le_bytes());
+    record.resize(event_len(event), 0);
+    record
+}
+
+/// Reads the record at a position, given the bytes from there on. Returns it with its length, or
+/// `None` at the end of the segment.
+pub(crate) fn read(position: Position, bytes: &[u8]) -> Result<Option<(Record<'_>, usize)>, DamagedRecord> {
+    let Some(head) = bytes.first_chunk::<4>().map(|head| u32::from_le_bytes(*head)) else { return Ok(None) };
+    if head == 0 {
+        return Ok(None);
+    }
+    let end = HEAD_BYTES + (head >> 8) as usize;
+    let record = bytes.get(..end).ok_or(DamagedRecord)?;
+    let crc = u32::from_le_bytes(chunk(record, 4)?);
+    if crc != checksum(position, record) {
+        return Err(DamagedRecord);
+    }
+    let payload = &record[HEAD_BYTES..];
+    let record = match (head & 0xff) as u8 {
+        kind::POINT => Record::Point(read_point(payload, None)?),
+        kind::POINT_WITH_EPOCH => {
+            Record::Point(read_point(payload, Some(i64::from_le_bytes(chunk(payload, 24)?)))?)
+        }
+        kind::TIME => Record::Time(i64::from_le_bytes(chunk(payload, 0)?)),
+        kind::EVENT => {
+            let event = payload.get(UPLOAD_BYTES..).ok_or(DamagedRecord)?;
+            Record::Event { upload: u64::from_le_bytes(chunk(payload, 0)?), event }
+        }
+        kind::DROP => Record::Drop(u64::from_le_bytes(chunk(payload, 0)?)),
+        // A later version wrote it: it cannot be sent, as damaged ones.
+        _ => return Err(DamagedRecord),
+    };
+    Ok(Some((record, end.next_multiple_of(8))))
+}
+
+fn read_point(payload: &[u8], epoch: Option<i64>) -> Result<Point, DamagedRecord> {
+    Ok(Point {
+        value: f64::from_bits(u64::from_le_bytes(chunk(payload, 0)?)),
+        step: i64::from_le_bytes(chunk(payload, 8)?),
+        time: u32::from_le_bytes(chunk(payload, 16)?),
+        series: u32::from_le_bytes(chunk(payload, 20)?),
+        epoch,
+    })
+}
+
+fn chunk<const N: usize>(bytes: &[u8], offset: usize) -> Result<[u8; N], DamagedRecord> {
+    bytes.get(offset..).and_then(|rest| rest.first_chunk()).copied().ok_or(DamagedRecord)
+}
+
+#[cfg(test)]
+mod tests;

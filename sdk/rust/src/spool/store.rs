@@ -1,0 +1,351 @@
+//! A spool as its users see it: callers append, the I/O thread reads, keeps house and says what is
+//! stored.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Condvar, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::sync::Notify;
+
+use crate::{
+    clock,
+    config::{Config, SpoolFull, SpoolMode},
+    notice::{NoticeLevel, Notices},
+    progress::Progress,
+    series::Series,
+    spool::{
+        dictionary::{Dictionary, SeriesNumbers},
+        directory::{self, Owner, ProducerId, SpoolDirectory},
+        record::{self, Position},
+        segment::Segment,
+        writer::{AppendResult, Sleepers, SpoolLimits, Totals, TrackedPoint, Writer},
+    },
+    sync::lock,
+    sys::files,
+};
+
+/// Points that are appended under one lock.
+const POINTS_PER_LOCK: usize = 1_000;
+/// Interval at which a caller that waits for space looks again.
+const SPACE_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Number of the next spool of this process, from 1. Forked children continue, so that a series
+/// never takes numbers of its parent's spool for its own.
+static NEXT_NUMBER: AtomicU32 = AtomicU32::new(1);
+
+/// A spool that this process owns.
+pub(crate) struct Spool {
+    number: u32,
+    owner: Owner,
+    writer: Mutex<Writer>,
+    pub(crate) dictionary: Dictionary,
+    full: SpoolFull,
+    /// Signals space to callers that wait for it.
+    space: Condvar,
+    pub(crate) sender_wake: Notify,
+    pub(crate) keeper_wake: Notify,
+    pub(crate) progress: Progress,
+    pub(crate) notices: Notices,
+    /// No caller holds it, so it is removed once it is stored.
+    is_closed: AtomicBool,
+    /// Cleared when it has been stored and removed.
+    is_usable: AtomicBool,
+}
+
+/// Columns of points of one series; all of the same length.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Columns<'a> {
+    pub values: &'a [f64],
+    /// Absent: the next steps of the series.
+    pub steps: Option<&'a [i64]>,
+    pub epochs: Option<&'a [i64]>,
+    /// Microseconds since the Unix epoch. Absent: now.
+    pub times_us: Option<&'a [i64]>,
+}
+
+impl Spool {
+    /// Creates a spool in the first directory where that is possible.
+    pub(crate) fn create(
+        config: &Config,
+        owner: Owner,
+        counts_steps: bool,
+        notices: Notices,
+    ) -> io::Result<Self> {
+        let mut failure = io::Error::new(io::ErrorKind::NotFound, "no directory for spools is known");
+        let last = config.spool_dirs.len().saturating_sub(1);
+        for (at, root) in config.spool_dirs.iter().enumerate() {
+            match SpoolDirectory::create(root, &owner) {
+                // A network is slow, but the only choice if it is the last one.
+                Ok(directory) if at < last && files::is_on_network(root) => directory.remove()?,
+                Ok(directory) => return Ok(Self::new(directory, config, owner, counts_steps, notices)),
+                Err(error) => failure = error,
+            }
+        }
+        Err(failure)
+    }
+
+    fn new(
+        directory: SpoolDirectory,
+        config: &Config,
+        owner: Owner,
+        counts_steps: bool,
+        notices: Notices,
+    ) -> Self {
+        let dictionary = Dictionary::create(directory.path());
+        let limits = SpoolLimits { counts_steps, ..limits(config, directory.path()) };
+        Self::with(Writer::new(directory, limits, &[]), dictionary, config, owner, notices)
+    }
+
+    /// Takes over a spool that another process left. Returns `None` if it is in use, was never used,
+    /// or has another format.
+    pub(crate) fn claim(path: &Path, config: &Config, notices: Notices) -> io::Result<Option<Self>> {
+        let Some((directory, owner)) = SpoolDirectory::claim(path)? else { return Ok(None) };
+        let existing = directory::segments(directory.path())?;
+        let dictionary = match Dictionary::open(directory.path()) {
+            Ok(dictionary) => dictionary,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Dictionary::create(directory.path()),
+            Err(error) => return Err(error),
+        };
+        let limits = limits(config, directory.path());
+        let spool = Self::with(Writer::new(directory, limits, &existing), dictionary, config, owner, notices);
+        spool.close();
+        Ok(Some(spool))
+    }
+
+    fn with(writer: Writer, dictionary: Dictionary, config: &Config, owner: Owner, notices: Notices) -> Self {
+        Self {
+            number: NEXT_NUMBER.fetch_add(1, Ordering::Relaxed),
+            owner,
+            writer: Mutex::new(writer),
+            dictionary,
+            full: config.spool_full,
+            space: Condvar::new(),
+            sender_wake: Notify::new(),
+            keeper_wake: Notify::new(),
+            progress: Progress::default(),
+            notices,
+            is_closed: AtomicBool::new(false),
+            is_usable: AtomicBool::new(true),
+        }
+    }
+
+    pub(crate) fn owner(&self) -> &Owner {
+        &self.owner
+    }
+
+    /// Whether records can still be appended.
+    #[inline]
+    pub(crate) fn is_usable(&self) -> bool {
+        self.is_usable.load(Ordering::Relaxed)
+    }
+
+    /// Lets the sender remove the spool once everything is stored.
+    pub(crate) fn close(&self) {
+        self.is_closed.store(true, Ordering::Release);
+        self.sender_wake.notify_one();
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.is_closed.load(Ordering::Acquire)
+    }
+
+    /// Appends a point. Returns false if the spool is not used any more.
+    #[inline]
+    pub(crate) fn track(&self, series: &Series, value: f64, step: Option<i64>, epoch: Option<i64>) -> bool {
+        let Some(numbers) = self.numbers(series) else { return true };
+        let point = TrackedPoint { series: numbers, value, step, epoch, time_us: clock::now_us() };
+        self.append(|writer| writer.append_point(&point))
+    }
+
+    /// Appends columns of points. Returns false if the spool is not used any more.
+    pub(crate) fn track_many(&self, series: &Series, columns: &Columns<'_>) -> bool {
+        let Some(numbers) = self.numbers(series) else { return true };
+        let now = clock::now_us();
+        let entry = |column: Option<&[i64]>, at: usize| column.map(|column| column[at]);
+        for start in (0..columns.values.len()).step_by(POINTS_PER_LOCK) {
+            let end = columns.values.len().min(start + POINTS_PER_LOCK);
+            let mut next = start;
+            let is_used = self.append(|writer| {
+                while next < end {
+                    let point = TrackedPoint {
+                        series: numbers,
+                        value: columns.values[next],
+                        step: entry(columns.steps, next),
+                        epoch: entry(columns.epochs, next),
+                        time_us: entry(columns.times_us, next).unwrap_or(now),
+                    };
+                    match writer.append_point(&point) {
+                        AppendResult::Appended => next += 1,
+                        full_or_retired => return full_or_retired,
+                    }
+                }
+                AppendResult::Appended
+            });
+            if !is_used {
+                return false;
+            }
+            // One is counted by `append`.
+            let missing = (end - next).saturating_sub(1);
+            if missing > 0 {
+                lock(&self.writer).count_dropped(missing as u64);
+            }
+        }
+        true
+    }
+
+    /// Appends an encoded event, with the number of its upload or 0. Returns false if the spool is
+    /// not used any more.
+    pub(crate) fn append_event(&self, time_us: i64, upload: u64, event: &[u8]) -> bool {
+        self.append(|writer| writer.append_event(time_us, upload, event))
+    }
+
+    #[inline]
+    fn append(&self, mut append: impl FnMut(&mut Writer) -> AppendResult) -> bool {
+        let mut writer = lock(&self.writer);
+        let mut result = append(&mut writer);
+        while result == AppendResult::Full && self.full == SpoolFull::Block {
+            // Only the sender makes space.
+            self.wake(writer.take_sleepers());
+            let waited = self.space.wait_timeout(writer, SPACE_INTERVAL);
+            writer = waited.unwrap_or_else(PoisonError::into_inner).0;
+            result = append(&mut writer);
+        }
+        if result == AppendResult::Full {
+            self.count_dropped(&mut writer);
+        }
+        let woken = writer.take_sleepers();
+        drop(writer);
+        self.wake(woken);
+        result != AppendResult::Retired
+    }
+
+    #[inline]
+    fn wake(&self, woken: Sleepers) {
+        if woken.sender {
+            self.sender_wake.notify_one();
+        }
+        if woken.keeper {
+            self.keeper_wake.notify_one();
+        }
+    }
+
+    #[cold]
+    fn count_dropped(&self, writer: &mut Writer) {
+        if writer.count_dropped(1) {
+            let path = writer.directory().path().display();
+            let message = format!("{path} is full: further data is dropped until the server has stored some");
+            self.notices.push(NoticeLevel::Warning, message);
+        }
+    }
+
+    #[inline]
+    fn numbers(&self, series: &Series) -> Option<SeriesNumbers> {
+        series.numbers_in(self.number).or_else(|| self.define(series))
+    }
+
+    #[cold]
+    fn define(&self, series: &Series) -> Option<SeriesNumbers> {
+        match self.dictionary.define(series.name(), series.context().stored(), series.dtype()) {
+            Ok(numbers) => {
+                series.set_numbers(self.number, numbers);
+                Some(numbers)
+            }
+            Err(error) => {
+                self.notices.push(NoticeLevel::Warning, error.to_string());
+                lock(&self.writer).count_dropped(1);
+                None
+            }
+        }
+    }
+}
+
+/// For callers who ask about the spool, and for the I/O thread.
+impl Spool {
+    pub(crate) fn path(&self) -> PathBuf {
+        lock(&self.writer).directory().path().to_owned()
+    }
+
+    pub(crate) fn producer(&self) -> ProducerId {
+        lock(&self.writer).directory().producer()
+    }
+
+    pub(crate) fn uploads(&self) -> PathBuf {
+        lock(&self.writer).directory().uploads()
+    }
+
+    /// Position after the last record, and the counts up to there.
+    pub(crate) fn end(&self) -> (Position, Totals) {
+        let writer = lock(&self.writer);
+        (writer.end(), writer.totals())
+    }
+
+    /// Calls a function while nothing can be appended.
+    pub(crate) fn with_writer<T>(&self, call: impl FnOnce(&mut Writer) -> T) -> T {
+        call(&mut lock(&self.writer))
+    }
+
+    /// Wakes callers that wait for space.
+    pub(crate) fn signal_space(&self) {
+        self.space.notify_all();
+    }
+
+    /// Returns the first segment with this number or a higher one. One that cannot be read is
+    /// skipped and reported.
+    pub(crate) fn segment_from(&self, mut number: u32) -> Option<Arc<Segment>> {
+        loop {
+            let (found, memory, path, mode) = self.with_writer(|writer| {
+                let (found, memory) = writer.segment_from(number)?;
+                Some((found, memory, writer.directory().path().to_owned(), writer.limits().mode))
+            })?;
+            if memory.is_some() {
+                return memory;
+            }
+            match Segment::open(&path, found, mode) {
+                Ok(Some(segment)) => return Some(Arc::new(segment)),
+                // A file that was never used, or the next one of a process that was killed.
+                Ok(None) if is_blank(&path, found) => {}
+                Ok(None) => self.report_damage(found, "its header is invalid"),
+                Err(error) => self.report_damage(found, &error.to_string()),
+            }
+            number = found.checked_add(1)?;
+        }
+    }
+
+    /// Reports records that cannot be read.
+    pub(crate) fn report_damage(&self, segment: u32, reason: &str) {
+        let path = directory::segment_path(&self.path(), segment);
+        let message = format!("{} is damaged, and what follows in it is lost: {reason}", path.display());
+        self.notices.push(NoticeLevel::Error, message);
+    }
+
+    /// Retires and removes the spool if all of it is stored.
+    pub(crate) fn remove(&self, stored: Position) -> bool {
+        let is_retired = self.with_writer(|writer| writer.retire(stored));
+        if is_retired {
+            self.is_usable.store(false, Ordering::Relaxed);
+            let removed = self.with_writer(|writer| writer.directory().remove());
+            if let Err(error) = removed {
+                self.notices.push(NoticeLevel::Warning, format!("failed to remove a spool: {error}"));
+            }
+        }
+        is_retired
+    }
+}
+
+fn limits(config: &Config, directory: &Path) -> SpoolLimits {
+    let by_file_system = if files::is_on_network(directory) { SpoolMode::Written } else { SpoolMode::Mapped };
+    let mode = config.spool_mode.unwrap_or(by_file_system);
+    SpoolLimits { mode, bytes: config.spool_bytes, counts_steps: false }
+}
+
+/// Whether a segment has no header yet.
+fn is_blank(directory: &Path, number: u32) -> bool {
+    let start = std::fs::read(directory::segment_path(directory, number));
+    start.is_ok_and(|bytes| bytes.iter().take(record::HEAD_BYTES).all(|byte| *byte == 0))
+}

@@ -1,0 +1,402 @@
+//! Appending to a spool. Everything here happens under one lock, which is held for a few dozen
+//! nanoseconds, except when a new segment is needed and none has been prepared.
+
+use std::{collections::VecDeque, mem, sync::Arc};
+
+use crate::{
+    config::SpoolMode,
+    spool::{
+        dictionary::SeriesNumbers,
+        directory::{self, SpoolDirectory},
+        record::{self, Point, Position},
+        segment::{HEADER_BYTES, SEGMENT_BYTES, Segment, SegmentWriter},
+    },
+    sys::files,
+};
+
+/// Size of time records and drop records.
+const NUMBER_RECORD: usize = 16;
+/// Size of a point with an epoch.
+const POINT_RECORD: usize = 40;
+/// Threads read the clock before they take the lock. A time that is earlier than the base by less
+/// is not a clock that was set back.
+const MOST_DISORDER_US: i64 = 1_000;
+/// Interval between attempts to get space.
+const RETRY_US: i64 = 1_000_000;
+/// Most segments that are memory of this process because they could not be written yet.
+const MOST_UNWRITTEN: usize = 16;
+
+/// Limits of a spool.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SpoolLimits {
+    pub(crate) mode: SpoolMode,
+    pub(crate) bytes: u64,
+    /// Whether the SDK assigns steps, because this process created the run.
+    pub(crate) counts_steps: bool,
+}
+
+/// A value of a series that a caller tracks.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct TrackedPoint {
+    pub(crate) series: SeriesNumbers,
+    pub(crate) value: f64,
+    pub(crate) step: Option<i64>,
+    pub(crate) epoch: Option<i64>,
+    pub(crate) time_us: i64,
+}
+
+/// What became of a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub(crate) enum AppendResult {
+    Appended,
+    /// There was no space. The caller may wait for some.
+    Full,
+    /// The spool has been sent completely and is not used any more.
+    Retired,
+}
+
+/// A segment that exists on disk.
+pub(crate) struct HeldSegment {
+    pub(crate) number: u32,
+    pub(crate) bytes: u64,
+    /// Present until it is closed and safe on disk.
+    pub(crate) memory: Option<Arc<Segment>>,
+}
+
+/// Tasks of the I/O thread that sleep until something is appended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Sleepers {
+    pub(crate) sender: bool,
+    pub(crate) keeper: bool,
+    /// There is a new segment, for the keeper.
+    has_rolled: bool,
+}
+
+/// Counts since the spool was created.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Totals {
+    /// Events and points.
+    pub(crate) items: u64,
+    pub(crate) dropped: u64,
+    /// Dropped points that no record mentions yet.
+    unrecorded: u64,
+}
+
+/// State of a spool that is appended to.
+pub(crate) struct Writer {
+    directory: SpoolDirectory,
+    limits: SpoolLimits,
+    current: Option<SegmentWriter>,
+    /// The next segment, prepared by the I/O thread.
+    spare: Option<SegmentWriter>,
+    last_number: u32,
+    /// In order; the last one is current.
+    segments: VecDeque<HeldSegment>,
+    /// Time that points of the current segment refer to.
+    time_base: i64,
+    /// Next step by counter.
+    steps: Vec<i64>,
+    totals: Totals,
+    /// No attempt to get space is made before this time.
+    full_until: i64,
+    sleepers: Sleepers,
+    is_retired: bool,
+}
+
+impl Writer {
+    /// Starts after the segments that exist.
+    pub(crate) fn new(directory: SpoolDirectory, limits: SpoolLimits, existing: &[(u32, u64)]) -> Self {
+        let held = |&(number, bytes): &(u32, u64)| HeldSegment { number, bytes, memory: None };
+        Self {
+            directory,
+            limits,
+            current: None,
+            spare: None,
+            last_number: existing.last().map_or(0, |(number, _)| *number),
+            segments: existing.iter().map(held).collect(),
+            time_base: 0,
+            steps: Vec::new(),
+            totals: Totals::default(),
+            full_until: i64::MIN,
+            sleepers: Sleepers::default(),
+            is_retired: false,
+        }
+    }
+
+    pub(crate) fn directory(&self) -> &SpoolDirectory {
+        &self.directory
+    }
+
+    pub(crate) fn directory_mut(&mut self) -> &mut SpoolDirectory {
+        &mut self.directory
+    }
+
+    pub(crate) fn limits(&self) -> SpoolLimits {
+        self.limits
+    }
+
+    pub(crate) fn totals(&self) -> Totals {
+        self.totals
+    }
+
+    pub(crate) fn is_retired(&self) -> bool {
+        self.is_retired
+    }
+
+    /// Position after the last record. Without a current segment, that of a full one.
+    pub(crate) fn end(&self) -> Position {
+        let last = self.segments.back().map_or(0, |held| held.number);
+        self.current.as_ref().map_or(Position { segment: last, offset: u32::MAX }, SegmentWriter::end)
+    }
+
+    /// Appends a point.
+    #[inline]
+    pub(crate) fn append_point(&mut self, tracked: &TrackedPoint) -> AppendResult {
+        if !self.is_ready(tracked.time_us, POINT_RECORD) {
+            match self.make_ready(tracked.time_us, POINT_RECORD) {
+                AppendResult::Appended => {}
+                failure => return failure,
+            }
+        }
+        let step = self.assign_step(tracked.series.counter, tracked.step);
+        let Some(current) = &mut self.current else { return AppendResult::Full };
+        let position = current.end();
+        let point = Point {
+            series: tracked.series.series,
+            value: tracked.value,
+            step,
+            // `is_ready` has checked the difference.
+            time: (tracked.time_us - self.time_base).max(0) as u32,
+            epoch: tracked.epoch,
+        };
+        let appended = match tracked.epoch {
+            None => current.append(&record::point(position, &point)),
+            Some(epoch) => current.append(&record::point_with_epoch(position, &point, epoch)),
+        };
+        debug_assert!(appended, "there was room");
+        self.totals.items += 1;
+        AppendResult::Appended
+    }
+
+    /// Appends an encoded event, and the number of its upload, or 0.
+    pub(crate) fn append_event(&mut self, time_us: i64, upload: u64, event: &[u8]) -> AppendResult {
+        let bytes = record::event_len(event);
+        if !self.is_ready(time_us, bytes) {
+            match self.make_ready(time_us, bytes) {
+                AppendResult::Appended => {}
+                failure => return failure,
+            }
+        }
+        let Some(current) = &mut self.current else { return AppendResult::Full };
+        let appended = current.append(&record::event(current.end(), upload, event));
+        debug_assert!(appended, "there was room");
+        self.totals.items += 1;
+        AppendResult::Appended
+    }
+
+    /// Counts points that no record will exist for. Returns whether they are the first.
+    pub(crate) fn count_dropped(&mut self, points: u64) -> bool {
+        let is_first = self.totals.dropped == 0;
+        self.totals.dropped += points;
+        self.totals.unrecorded += points;
+        is_first
+    }
+
+    #[inline]
+    fn is_ready(&self, time_us: i64, bytes: usize) -> bool {
+        let delta = time_us.wrapping_sub(self.time_base);
+        // Room for a record of time or drops is left, so that `make_ready` needs no second check.
+        self.current.as_ref().is_some_and(|current| current.has_room(bytes + 2 * NUMBER_RECORD))
+            && (-MOST_DISORDER_US..=i64::from(u32::MAX)).contains(&delta)
+            && self.totals.unrecorded == 0
+    }
+
+    /// Provides room for a record, and the records that have to precede it.
+    #[cold]
+    fn make_ready(&mut self, time_us: i64, bytes: usize) -> AppendResult {
+        if self.is_retired {
+            return AppendResult::Retired;
+        }
+        let bytes = bytes + 2 * NUMBER_RECORD;
+        if !self.current.as_ref().is_some_and(|current| current.has_room(bytes)) && !self.roll(time_us, bytes)
+        {
+            return AppendResult::Full;
+        }
+        let Some(current) = &mut self.current else { return AppendResult::Full };
+        let delta = time_us.wrapping_sub(self.time_base);
+        let is_first = current.end().offset == HEADER_BYTES as u32;
+        if is_first || !(-MOST_DISORDER_US..=i64::from(u32::MAX)).contains(&delta) {
+            current.append(&record::time(current.end(), time_us));
+            self.time_base = time_us;
+        }
+        if self.totals.unrecorded > 0 && current.append(&record::drop(current.end(), self.totals.unrecorded))
+        {
+            self.totals.unrecorded = 0;
+        }
+        AppendResult::Appended
+    }
+
+    #[inline]
+    fn assign_step(&mut self, counter: u32, step: Option<i64>) -> i64 {
+        if !self.limits.counts_steps {
+            return step.unwrap_or(i64::MIN);
+        }
+        let counter = counter as usize;
+        if counter >= self.steps.len() {
+            self.steps.resize(counter + 1, 0);
+        }
+        let next = &mut self.steps[counter];
+        let step = step.unwrap_or(*next);
+        *next = step.saturating_add(1).max(*next);
+        step
+    }
+
+    /// Makes a new segment current that has room for `bytes`. Returns false if there is no space.
+    fn roll(&mut self, time_us: i64, bytes: usize) -> bool {
+        if time_us < self.full_until && time_us > self.full_until - RETRY_US {
+            return false;
+        }
+        let size = (HEADER_BYTES + bytes).next_multiple_of(SEGMENT_BYTES);
+        let spare = if size == SEGMENT_BYTES { self.spare.take() } else { None };
+        let next = match spare {
+            Some(spare) => Some(spare),
+            None if self.has_space(size) => self.create(size),
+            None => None,
+        };
+        let Some(next) = next else {
+            self.full_until = time_us.saturating_add(RETRY_US);
+            return false;
+        };
+        let segment = next.segment();
+        let memory = Some(segment.clone());
+        self.segments.push_back(HeldSegment { number: segment.number(), bytes: size as u64, memory });
+        self.current = Some(next);
+        self.sleepers.has_rolled = true;
+        true
+    }
+
+    fn create(&mut self, size: usize) -> Option<SegmentWriter> {
+        if let Some(spare) = self.spare.take() {
+            // It is too small for a large event, and its number would be out of order afterwards. A
+            // file that stays is empty.
+            let path = directory::segment_path(self.directory.path(), spare.segment().number());
+            std::fs::remove_file(path).ok();
+        }
+        let number = self.take_number()?;
+        let (path, producer) = (self.directory.path(), self.directory.producer());
+        SegmentWriter::create(path, number, producer, size, self.limits.mode).ok()
+    }
+
+    fn take_number(&mut self) -> Option<u32> {
+        self.last_number = self.last_number.checked_add(1)?;
+        Some(self.last_number)
+    }
+
+    /// Whether another segment may be created.
+    fn has_space(&self, size: usize) -> bool {
+        let held: u64 = self.segments.iter().map(|held| held.bytes).sum();
+        let free = files::free_space(self.directory.path()).unwrap_or(u64::MAX);
+        let limit = self.limits.bytes.min(free.saturating_add(held) / 5 * 4);
+        let is_unwritten =
+            |held: &&HeldSegment| held.memory.as_ref().is_some_and(|memory| !memory.is_copied());
+        held + size as u64 <= limit && self.segments.iter().filter(is_unwritten).count() < MOST_UNWRITTEN
+    }
+
+    /// Returns the tasks to wake after an append.
+    #[inline]
+    pub(crate) fn take_sleepers(&mut self) -> Sleepers {
+        if !self.sleepers.sender && !self.sleepers.keeper {
+            return Sleepers::default();
+        }
+        let is_copied = || self.current.as_ref().is_some_and(SegmentWriter::needs_copying);
+        let has_work = self.sleepers.keeper && (self.sleepers.has_rolled || is_copied());
+        let woken = Sleepers { sender: self.sleepers.sender, keeper: has_work, has_rolled: false };
+        self.sleepers.sender = false;
+        self.sleepers.keeper &= !has_work;
+        woken
+    }
+}
+
+/// For the I/O thread.
+impl Writer {
+    /// Marks the sender as asleep, unless there are records after those that it has read.
+    pub(crate) fn sleep_sender(&mut self, read: Position) -> bool {
+        self.sleepers.sender = !self.has_records_after(read);
+        self.sleepers.sender
+    }
+
+    /// Marks the keeper as asleep, unless there is a new segment since the last call.
+    pub(crate) fn sleep_keeper(&mut self) -> bool {
+        self.sleepers.keeper = !mem::take(&mut self.sleepers.has_rolled);
+        self.sleepers.keeper
+    }
+
+    pub(crate) fn has_records_after(&self, position: Position) -> bool {
+        match &self.current {
+            Some(current) => current.end() > position,
+            None => self.segments.back().is_some_and(|last| last.number > position.segment),
+        }
+    }
+
+    /// Retires the spool if everything before `stored` is all there is.
+    pub(crate) fn retire(&mut self, stored: Position) -> bool {
+        self.is_retired |= !self.has_records_after(stored);
+        if self.is_retired {
+            (self.current, self.spare) = (None, None);
+        }
+        self.is_retired
+    }
+
+    /// The first segment with this number or a higher one, with its memory if that is not on disk.
+    pub(crate) fn segment_from(&self, number: u32) -> Option<(u32, Option<Arc<Segment>>)> {
+        let held = self.segments.iter().find(|held| held.number >= number)?;
+        Some((held.number, held.memory.clone()))
+    }
+
+    /// Segments that have to be copied to their files.
+    pub(crate) fn unwritten(&self) -> Vec<Arc<Segment>> {
+        let memory = self.segments.iter().filter_map(|held| held.memory.as_ref());
+        memory.filter(|memory| !memory.is_copied()).cloned().collect()
+    }
+
+    /// Memory of closed segments that are safe on disk. It is returned so that it can be given back
+    /// to the kernel, which takes long, without the lock.
+    pub(crate) fn take_safe_memory(&mut self) -> Vec<Arc<Segment>> {
+        let current = self.current.as_ref().map(|current| current.segment().number());
+        let closed = self.segments.iter_mut().filter(|held| Some(held.number) != current);
+        let safe = closed.filter(|held| held.memory.as_ref().is_some_and(|memory| memory.is_copied()));
+        safe.filter_map(|held| held.memory.take()).collect()
+    }
+
+    /// Forgets segments before the one with this number, which are not needed any more.
+    pub(crate) fn release(&mut self, before: u32) -> Vec<HeldSegment> {
+        let current = self.current.as_ref().map(|current| current.segment().number());
+        let is_needed = |held: &HeldSegment| held.number >= before || Some(held.number) == current;
+        let count = self.segments.iter().take_while(|held| !is_needed(held)).count();
+        if count > 0 {
+            self.full_until = i64::MIN;
+        }
+        self.segments.drain(..count).collect()
+    }
+
+    /// Number of the spare segment that should be prepared. A run that has not filled its first
+    /// segment does not need one.
+    pub(crate) fn wanted_spare(&mut self) -> Option<u32> {
+        let is_busy = self.current.as_ref().is_some_and(|current| current.segment().number() > 1);
+        let is_wanted = is_busy && self.spare.is_none() && self.limits.mode == SpoolMode::Mapped;
+        if is_wanted && self.has_space(SEGMENT_BYTES) { self.take_number() } else { None }
+    }
+
+    /// Keeps a prepared segment for later. Returns it if it has become useless, because one with a
+    /// higher number is in use.
+    pub(crate) fn keep_spare(&mut self, spare: SegmentWriter) -> Option<SegmentWriter> {
+        let number = spare.segment().number();
+        let is_late = self.segments.back().is_some_and(|last| last.number > number);
+        if is_late || self.is_retired || self.spare.is_some() {
+            return Some(spare);
+        }
+        self.spare = Some(spare);
+        None
+    }
+}

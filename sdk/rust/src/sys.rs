@@ -1,0 +1,7 @@
+//! Everything that is unsafe, or that differs between operating systems.
+
+pub(crate) mod files;
+pub(crate) mod fork;
+pub(crate) mod process;
+pub(crate) mod region;
+pub(crate) mod signals;

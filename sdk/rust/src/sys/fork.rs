@@ -1,0 +1,108 @@
+//! Detection of `fork`. A forked child has a copy of every handle, but neither the threads that
+//! serve them nor the right to write to their spools; locks may be copied while they are held.
+//!
+//! The hook that runs in the child does two things that are allowed there: it increments a
+//! number, and closes the descriptors of locks, as a lock is held until every copy of its
+//! descriptor is closed. Handles compare the number with theirs at every call.
+
+#![expect(unsafe_code, reason = "the operating system calls the hook")]
+
+use std::{
+    fs::File,
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+static GENERATION: AtomicU64 = AtomicU64::new(0);
+
+/// Number of forks between this process and the one that first used this library.
+#[inline]
+pub(crate) fn generation() -> u64 {
+    GENERATION.load(Ordering::Relaxed)
+}
+
+/// A file whose descriptor a forked child closes.
+pub(crate) struct ProcessLocal {
+    file: Option<File>,
+    generation: u64,
+}
+
+impl ProcessLocal {
+    pub(crate) fn new(file: File) -> Self {
+        hook::install();
+        hook::register(&file);
+        Self { file: Some(file), generation: generation() }
+    }
+}
+
+impl Drop for ProcessLocal {
+    fn drop(&mut self) {
+        let Some(file) = self.file.take() else { return };
+        if self.generation == generation() {
+            hook::unregister(&file);
+        } else {
+            // The hook has closed the descriptor, whose number may belong to another file by now.
+            std::mem::forget(file);
+        }
+    }
+}
+
+#[cfg(unix)]
+mod hook {
+    use std::{
+        fs::File,
+        os::fd::AsRawFd,
+        sync::atomic::{AtomicBool, AtomicI32, Ordering},
+    };
+
+    use super::GENERATION;
+
+    /// Locks that the hook closes; those of further spools stay open in children.
+    const SLOTS: usize = 1024;
+    const FREE: i32 = -1;
+
+    static DESCRIPTORS: [AtomicI32; SLOTS] = [const { AtomicI32::new(FREE) }; SLOTS];
+    static INSTALLED: AtomicBool = AtomicBool::new(false);
+
+    extern "C" fn run_in_child() {
+        GENERATION.fetch_add(1, Ordering::SeqCst);
+        for slot in &DESCRIPTORS {
+            let descriptor = slot.swap(FREE, Ordering::SeqCst);
+            if descriptor != FREE {
+                // SAFETY: the descriptor was open at the fork, and `ProcessLocal` forgets it in the
+                // child. `close` is safe to call after a fork.
+                unsafe { libc::close(descriptor) };
+            }
+        }
+    }
+
+    pub(super) fn install() {
+        if !INSTALLED.swap(true, Ordering::SeqCst) {
+            // SAFETY: the hook is a function that lives as long as the program, and does only what
+            // is allowed after a fork. If memory for it is exhausted, forks go unnoticed.
+            unsafe { libc::pthread_atfork(None, None, Some(run_in_child)) };
+        }
+    }
+
+    pub(super) fn register(file: &File) {
+        replace(FREE, file.as_raw_fd());
+    }
+
+    pub(super) fn unregister(file: &File) {
+        replace(file.as_raw_fd(), FREE);
+    }
+
+    fn replace(old: i32, new: i32) {
+        let swap = |slot: &AtomicI32| slot.compare_exchange(old, new, Ordering::SeqCst, Ordering::SeqCst);
+        // With every slot in use there is nothing better to do than to leave the lock open.
+        let _found = DESCRIPTORS.iter().any(|slot| swap(slot).is_ok());
+    }
+}
+
+#[cfg(not(unix))]
+mod hook {
+    use std::fs::File;
+
+    pub(super) fn install() {}
+    pub(super) fn register(_: &File) {}
+    pub(super) fn unregister(_: &File) {}
+}
