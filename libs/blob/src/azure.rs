@@ -6,6 +6,8 @@ mod account;
 mod container;
 mod sas;
 
+pub use crate::cloud_settings::azure::Settings;
+
 use std::{sync::Arc, time::Duration};
 
 use object_store::{
@@ -18,29 +20,17 @@ use object_store::{
 use crate::{
     Blobs, BucketCreation, Clock, Error, Result,
     bucket::{
-        BucketBlobs, SizedTimeoutConnector, client_options, retry_config, unavailable, without_retries,
+        BucketBlobs,
+        connect::{ATTEMPTS, unavailable},
+        object_store_client::{SizedTimeoutConnector, client_options},
     },
 };
 use account::Account;
 use container::{Container, UploadSigner};
 use sas::AccountKey;
 
-#[derive(Clone)]
-pub struct Settings {
-    /// Supplies the account name, key and endpoint. If empty, `account_url` is used.
-    pub connection_string: String,
-    /// `https://{account}.blob.core.windows.net` or a custom endpoint; credentials come
-    /// from the environment.
-    pub account_url: String,
-    pub container: String,
-    /// Endpoint used in upload URLs instead of the account's own.
-    pub public_endpoint: Option<String>,
-    /// Variables of Azure's default credential chain (`AZURE_CLIENT_ID`, ...) with their
-    /// values. If empty, the managed identity is used.
-    pub credentials: Vec<(String, String)>,
-    /// Validity of upload URLs.
-    pub lifetime: Duration,
-}
+/// No attempt begins later than this.
+const RETRY_TIMEOUT: Duration = Duration::from_secs(20);
 
 pub fn open(settings: &Settings, clock: Clock) -> Result<Arc<dyn Blobs>> {
     let account = account(settings)?;
@@ -94,6 +84,16 @@ fn client(
         .with_container_name(&settings.container)
         .build();
     built.map_err(|error| Error::Setup { reason: format!("invalid Azure settings: {error}") })
+}
+
+fn retry_config() -> RetryConfig {
+    let max_retries = ATTEMPTS as usize - 1;
+    RetryConfig { max_retries, retry_timeout: RETRY_TIMEOUT, ..RetryConfig::default() }
+}
+
+/// For requests that the caller retries.
+fn without_retries() -> RetryConfig {
+    RetryConfig { max_retries: 0, ..RetryConfig::default() }
 }
 
 /// Creates the container unless it exists.

@@ -9,15 +9,12 @@
 //! practice.
 
 mod abandoned_uploads;
-mod connect;
+pub(crate) mod connect;
 mod delete;
+#[cfg(any(feature = "azure", feature = "gcs"))]
+pub(crate) mod object_store_client;
 mod part_splitter;
 mod put;
-
-pub(crate) use connect::{
-    ATTEMPTS, CONCURRENT_PARTS, CONNECT_TIMEOUT, FIRST_BACKOFF, READ_TIMEOUT, SizedTimeoutConnector,
-    client_options, response_timeout, retry_config, unavailable, without_retries,
-};
 
 use std::{ops::Range, time::Duration};
 
@@ -33,13 +30,6 @@ use abandoned_uploads::AbandonedUploads;
 
 /// Largest piece of content yielded to a reader.
 const MAX_PIECE_BYTES: usize = 1 << 20;
-
-/// Whether a bucket had to be created.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BucketCreation {
-    Created,
-    AlreadyExists,
-}
 
 /// One bucket, in terms of its service's API.
 #[async_trait]

@@ -2,7 +2,17 @@
 
 use std::{fmt, sync::Arc};
 
-use crate::{Blobs, BucketCreation, Clock, Result, azure, gcs, s3};
+use crate::{
+    Blobs, Clock, Result,
+    cloud_settings::{azure, gcs, s3},
+};
+
+/// Whether a bucket had to be created.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BucketCreation {
+    Created,
+    AlreadyExists,
+}
 
 #[derive(Clone)]
 pub enum Cloud {
@@ -13,21 +23,44 @@ pub enum Cloud {
 
 impl Cloud {
     /// Opens the store without contacting it; a missing bucket shows on the first call.
+    #[cfg_attr(
+        not(any(feature = "azure", feature = "s3")),
+        expect(unused_variables, reason = "only Amazon's and Azure's clients sign with our clock")
+    )]
     pub async fn open(&self, clock: Clock) -> Result<Arc<dyn Blobs>> {
         match self {
-            Self::S3(settings) => s3::open(settings, clock).await,
-            Self::Gcs(settings) => gcs::open(settings),
-            Self::Azure(settings) => azure::open(settings, clock),
+            #[cfg(feature = "s3")]
+            Self::S3(settings) => crate::s3::open(settings, clock).await,
+            #[cfg(feature = "gcs")]
+            Self::Gcs(settings) => crate::gcs::open(settings),
+            #[cfg(feature = "azure")]
+            Self::Azure(settings) => crate::azure::open(settings, clock),
+            #[cfg(not(all(feature = "azure", feature = "gcs", feature = "s3")))]
+            _ => Err(self.missing_client()),
         }
     }
 
     /// Creates the bucket or container unless it exists.
+    #[cfg_attr(
+        not(feature = "s3"),
+        expect(unused_variables, reason = "only Amazon's client signs with our clock")
+    )]
     pub async fn create_bucket(&self, clock: Clock) -> Result<BucketCreation> {
         match self {
-            Self::S3(settings) => s3::create_bucket(settings, clock).await,
-            Self::Gcs(settings) => gcs::create_bucket(settings).await,
-            Self::Azure(settings) => azure::create_bucket(settings).await,
+            #[cfg(feature = "s3")]
+            Self::S3(settings) => crate::s3::create_bucket(settings, clock).await,
+            #[cfg(feature = "gcs")]
+            Self::Gcs(settings) => crate::gcs::create_bucket(settings).await,
+            #[cfg(feature = "azure")]
+            Self::Azure(settings) => crate::azure::create_bucket(settings).await,
+            #[cfg(not(all(feature = "azure", feature = "gcs", feature = "s3")))]
+            _ => Err(self.missing_client()),
         }
+    }
+
+    #[cfg(not(all(feature = "azure", feature = "gcs", feature = "s3")))]
+    fn missing_client(&self) -> crate::Error {
+        crate::Error::Setup { reason: format!("this build has no client for {}", self.uri()) }
     }
 
     /// Prefix of keys in the URIs shown to people.

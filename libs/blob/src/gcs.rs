@@ -8,6 +8,8 @@
 mod api;
 mod resumable_upload;
 
+pub use crate::cloud_settings::gcs::Settings;
+
 use std::{ops::Range, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
@@ -23,7 +25,10 @@ use serde_json::json;
 
 use crate::{
     BlobKey, BlobMeta, Blobs, BucketCreation, Content, Error, ListedBlob, MAX_PAGE, PresignedUpload, Result,
-    bucket::{Bucket, BucketBlobs, BucketPage, PartUpload, client_options, unavailable},
+    bucket::{
+        Bucket, BucketBlobs, BucketPage, PartUpload, connect::unavailable,
+        object_store_client::client_options,
+    },
 };
 use api::{Api, ApiRequest, SEGMENT};
 use resumable_upload::ResumableUpload;
@@ -32,22 +37,6 @@ const GOOGLE: &str = "https://storage.googleapis.com";
 
 /// Blobs deleted concurrently: each takes a request.
 const CONCURRENT_DELETES: usize = 16;
-
-#[derive(Clone)]
-pub struct Settings {
-    pub bucket: String,
-    /// Project in which a missing bucket is created.
-    pub project: String,
-    /// A file with a service account's key or with the credentials that `gcloud` stores. If
-    /// unset, Google's default locations are searched.
-    pub credentials: Option<String>,
-    /// Endpoint of an emulator, which needs no credentials.
-    pub emulator: Option<String>,
-    /// Endpoint used in upload URLs instead of Google's own.
-    pub public_endpoint: Option<String>,
-    /// Validity of upload URLs.
-    pub lifetime: Duration,
-}
 
 pub fn open(settings: &Settings) -> Result<Arc<dyn Blobs>> {
     Ok(Arc::new(BucketBlobs::new(Gcs::new(settings)?, settings.lifetime)))

@@ -10,7 +10,9 @@ mod failure;
 mod multipart_upload;
 mod resumable_read;
 
-use std::{sync::Arc, time::Duration};
+pub use crate::cloud_settings::s3::{Credentials, Settings};
+
+use std::sync::Arc;
 
 use aws_sdk_s3::types::{BucketLocationConstraint, CreateBucketConfiguration};
 
@@ -21,33 +23,6 @@ use failure::BucketLocation;
 
 /// Region whose buckets are created without a location constraint.
 const NO_CONSTRAINT: &str = "us-east-1";
-
-#[derive(Clone)]
-pub struct Settings {
-    /// `http://` or `https://`, with a host.
-    pub endpoint: String,
-    /// Endpoint used in upload URLs instead of `endpoint`.
-    pub public_endpoint: Option<String>,
-    pub credentials: Credentials,
-    pub bucket: String,
-    pub region: String,
-    /// The bucket is part of the host name, as Amazon prefers, instead of the path.
-    pub virtual_host: bool,
-    /// Validity of upload URLs.
-    pub lifetime: Duration,
-}
-
-#[derive(Clone)]
-pub enum Credentials {
-    Keys {
-        access_key: String,
-        secret_key: String,
-    },
-    /// The sources that Amazon's own tools use: `AWS_…` variables, `~/.aws`, a web
-    /// identity, the role of a container or a machine. Single sign-on and
-    /// `credential_process` are not supported.
-    Default,
-}
 
 /// Opens the store without contacting it.
 pub async fn open(settings: &Settings, clock: Clock) -> Result<Arc<dyn Blobs>> {

@@ -3,34 +3,20 @@
 //! functions, so that one trace runs from a frame to the commit of its contents. Where nothing is
 //! exported, spans of `TARGET` are disabled and cost a branch.
 
-use std::collections::HashMap;
+#[cfg(feature = "otlp")]
+mod propagation;
 
 use http::{HeaderMap, HeaderValue};
-use opentelemetry::propagation::TextMapPropagator;
-use opentelemetry_sdk::propagation::TraceContextPropagator;
 use tracing::Span;
-use tracing_opentelemetry::OpenTelemetrySpanExt;
+
+#[cfg(feature = "otlp")]
+pub use propagation::{follow, traceparent};
 
 use crate::headers::TRACEPARENT;
 
 /// Target of the spans of single frames, batches, and records. They are for export only: no log
 /// line shows them.
 pub const TARGET: &str = "matyan_trace";
-
-/// Returns the trace context of a span, for the header of a hop; `None` if the span is not
-/// exported.
-///
-/// ```
-/// assert_eq!(matyan_record::trace::traceparent(&tracing::Span::none()), None);
-/// ```
-pub fn traceparent(span: &Span) -> Option<String> {
-    if span.is_disabled() {
-        return None;
-    }
-    let mut headers = HashMap::new();
-    TraceContextPropagator::new().inject_context(&span.context(), &mut headers);
-    headers.remove(TRACEPARENT)
-}
 
 /// Adds the trace context of the current span to the headers of a call.
 pub fn stamp(headers: &mut HeaderMap) {
@@ -39,18 +25,15 @@ pub fn stamp(headers: &mut HeaderMap) {
     }
 }
 
-/// Makes `span`, which must be new, continue the trace of `traceparent`. With any other text it
-/// begins a trace of its own.
-pub fn follow(span: &Span, traceparent: &[u8]) {
-    let Ok(traceparent) = std::str::from_utf8(traceparent) else { return };
-    if span.is_disabled() || traceparent.is_empty() {
-        return;
-    }
-    let headers = HashMap::from([(TRACEPARENT.to_owned(), traceparent.to_owned())]);
-    let context = TraceContextPropagator::new().extract(&headers);
-    // This fails only where nothing exports the span.
-    span.set_parent(context).ok();
+/// Returns no trace context: a build without the feature `otlp` exports no spans.
+#[cfg(not(feature = "otlp"))]
+pub fn traceparent(_span: &Span) -> Option<String> {
+    None
 }
+
+/// Does nothing: a build without the feature `otlp` exports no spans.
+#[cfg(not(feature = "otlp"))]
+pub fn follow(_span: &Span, _traceparent: &[u8]) {}
 
 #[cfg(test)]
 mod tests {

@@ -17,7 +17,10 @@ use object_store::{
 
 use crate::{
     BlobKey, BlobMeta, Content, Error, ListedBlob, MAX_PAGE, PresignedUpload, Result,
-    bucket::{Bucket, BucketPage, CONCURRENT_PARTS, PartUpload, unavailable},
+    bucket::{
+        Bucket, BucketPage, PartUpload,
+        connect::{CONCURRENT_PARTS, unavailable},
+    },
 };
 
 /// Azure's error code for a missing container.

@@ -1,7 +1,10 @@
 //! Deletion of many blobs: temporary failures are retried with back-off, and the remaining ones
 //! are returned.
 
-use super::{ATTEMPTS, Bucket, FIRST_BACKOFF};
+use super::{
+    Bucket,
+    connect::{ATTEMPTS, FIRST_BACKOFF},
+};
 use crate::{BlobKey, Error};
 
 pub(super) async fn delete<B: Bucket>(bucket: &B, keys: &[BlobKey]) -> Vec<(BlobKey, Error)> {

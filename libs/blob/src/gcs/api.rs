@@ -17,7 +17,10 @@ use time::{
 
 use crate::{
     BlobMeta, Error, ListedBlob, Result,
-    bucket::{ATTEMPTS, FIRST_BACKOFF, SizedTimeoutConnector, client_options, unavailable},
+    bucket::{
+        connect::{ATTEMPTS, FIRST_BACKOFF, unavailable},
+        object_store_client::{SizedTimeoutConnector, client_options},
+    },
 };
 
 /// Unreserved characters of RFC 3986.

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     BlobKey, BlobMeta, Clock, Content, Error, ListedBlob, MAX_PAGE, PresignedUpload, Result,
-    bucket::{Bucket, BucketPage, PartUpload, unavailable},
+    bucket::{Bucket, BucketPage, PartUpload, connect::unavailable},
 };
 
 pub(super) struct S3Bucket {

@@ -26,7 +26,7 @@ use aws_smithy_http_client::{
 use super::{Credentials, Settings};
 use crate::{
     Clock,
-    bucket::{ATTEMPTS, CONNECT_TIMEOUT, FIRST_BACKOFF, READ_TIMEOUT, response_timeout},
+    bucket::connect::{ATTEMPTS, CONNECT_TIMEOUT, FIRST_BACKOFF, READ_TIMEOUT, response_timeout},
 };
 
 /// Credentials that expire sooner are renewed, as an upload URL expires with the credentials

@@ -9,7 +9,10 @@ use tokio::task::JoinSet;
 use super::{client, connection::BucketConnection, failure::refusal};
 use crate::{
     BlobKey, Error, Result,
-    bucket::{ATTEMPTS, CONCURRENT_PARTS, PartUpload},
+    bucket::{
+        PartUpload,
+        connect::{ATTEMPTS, CONCURRENT_PARTS},
+    },
 };
 
 const DISCARDING: &str = "discarding an upload";

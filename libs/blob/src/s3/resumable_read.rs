@@ -10,7 +10,7 @@ use futures::{StreamExt, stream};
 use super::connection::BucketConnection;
 use crate::{
     BlobKey, Content, Error, Result,
-    bucket::{ATTEMPTS, unavailable},
+    bucket::connect::{ATTEMPTS, unavailable},
 };
 
 const DOING: &str = "reading a blob";
