@@ -1,0 +1,272 @@
+//! Calls of the gRPC API over gRPC-web: unary, and streams from the server.
+//!
+//! Both ports serve gRPC-web next to REST, over HTTP/1.1 and through any proxy, so no second client
+//! is needed. A body is a sequence of frames: one byte of flags, the length as 32 bits in network
+//! order, then a message, or the trailers of the call if the highest bit of the flags is set.
+
+use std::marker::PhantomData;
+
+use bytes::{Buf, Bytes, BytesMut};
+use matyan_proto::common::v1::{Code, LogPosition};
+use object_store_http::{
+    Method,
+    header::{CONTENT_TYPE, HeaderName, HeaderValue},
+};
+use percent_encoding::percent_decode_str;
+use prost::Message;
+
+use crate::http::{BodyStream, HttpClient, HttpError, RestRequest, malformed};
+
+const WEB: HeaderValue = HeaderValue::from_static("application/grpc-web+proto");
+
+/// Metadata with the positions that an answer has to include.
+const AFTER: HeaderName = HeaderName::from_static("matyan-after");
+
+/// Flags and length.
+const HEAD_BYTES: usize = 5;
+
+const TRAILERS: u8 = 0x80;
+
+/// Largest message that is accepted; servers send at most a few MiB.
+const MESSAGE_BYTES: usize = 64 << 20;
+
+/// gRPC's number for success.
+const OK: i32 = 0;
+const NOT_FOUND: i32 = 5;
+const UNIMPLEMENTED: i32 = 12;
+
+/// Calls a unary method, such as `/matyan.runs.v1.RunService/Get`. The answer includes everything
+/// up to the positions of `after`.
+pub async fn unary<A: Message + Default>(
+    client: &HttpClient,
+    method: &str,
+    request: &impl Message,
+    after: &[LogPosition],
+) -> Result<A, HttpError> {
+    let limit = client.timeouts().request;
+    let call = async {
+        let mut stream = server_stream(client, method, request, after).await?;
+        let answer = stream.message().await?;
+        let answer = answer.ok_or_else(|| malformed(stream.body.url(), "a call without an answer"))?;
+        // Reads the status, which may still be an error.
+        while stream.message().await?.is_some() {}
+        Ok(answer)
+    };
+    let late = || HttpError::TimedOut { url: format!("{}{method}", client.base()), after: limit };
+    tokio::time::timeout(limit, call).await.map_err(|_| late())?
+}
+
+/// Calls a method that answers with a stream.
+pub async fn server_stream<A: Message + Default>(
+    client: &HttpClient,
+    method: &str,
+    request: &impl Message,
+    after: &[LogPosition],
+) -> Result<MessageStream<A>, HttpError> {
+    let mut call = RestRequest::new(Method::POST, method).body(WEB, framed(request));
+    for LogPosition { log, partition, offset } in after {
+        let position = HeaderValue::from_str(&format!("{log}/{partition}/{offset}"));
+        call = call.header(AFTER, position.expect("decimal numbers and slashes are valid in headers"));
+    }
+    let body = client.stream(&call).await.map_err(|error| without_grpc(method, error))?;
+    let content_type = body.headers().get(CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
+    if !content_type.starts_with(b"application/grpc-web") {
+        return Err(HttpError::Unsupported { call: method.to_owned() });
+    }
+    // A call that fails immediately has its status in the headers, and no body.
+    if let Some(status) = body.headers().get("grpc-status") {
+        let text = |name: &str| body.headers().get(name).and_then(|it| it.to_str().ok()).unwrap_or_default();
+        let status = status.to_str().unwrap_or_default();
+        outcome(method, status, text("grpc-message"), text("grpc-status-details-bin"))?;
+    }
+    Ok(MessageStream {
+        body,
+        received: BytesMut::new(),
+        is_complete: false,
+        method: method.to_owned(),
+        message: PhantomData,
+    })
+}
+
+/// A server without gRPC, such as Matyan 0.3, knows no such path.
+fn without_grpc(method: &str, error: HttpError) -> HttpError {
+    match error {
+        HttpError::NotFound { .. } | HttpError::Refused { status: 405 | 415, .. } => {
+            HttpError::Unsupported { call: method.to_owned() }
+        }
+        other => other,
+    }
+}
+
+fn framed(message: &impl Message) -> Bytes {
+    let payload = message.encode_to_vec();
+    let length = u32::try_from(payload.len()).expect("requests are smaller than 4 GiB");
+    let mut frame = Vec::with_capacity(HEAD_BYTES + payload.len());
+    frame.push(0);
+    frame.extend_from_slice(&length.to_be_bytes());
+    frame.extend_from_slice(&payload);
+    frame.into()
+}
+
+/// The messages of an answer. A stream that breaks off is an error, never an end.
+#[derive(Debug)]
+pub struct MessageStream<A> {
+    body: BodyStream,
+    received: BytesMut,
+    is_complete: bool,
+    method: String,
+    message: PhantomData<fn() -> A>,
+}
+
+impl<A: Message + Default> MessageStream<A> {
+    /// Returns the next message, or `None` after the last one.
+    pub async fn message(&mut self) -> Result<Option<A>, HttpError> {
+        if self.is_complete {
+            return Ok(None);
+        }
+        let Some((flags, payload)) = self.frame().await? else {
+            return Err(malformed(self.body.url(), "a call that ends without a status"));
+        };
+        if flags & TRAILERS == 0 {
+            let message = A::decode(payload);
+            return message.map(Some).map_err(|error| malformed(self.body.url(), error));
+        }
+        self.is_complete = true;
+        let trailers = String::from_utf8_lossy(&payload);
+        let [status, message, details] = trailer_values(&trailers);
+        outcome(&self.method, status, message, details)?;
+        Ok(None)
+    }
+
+    async fn frame(&mut self) -> Result<Option<(u8, Bytes)>, HttpError> {
+        loop {
+            if let Some(frame) = self.received_frame()? {
+                return Ok(Some(frame));
+            }
+            match self.body.chunk().await? {
+                Some(chunk) => self.received.extend_from_slice(&chunk),
+                None => return Ok(None),
+            }
+        }
+    }
+
+    fn received_frame(&mut self) -> Result<Option<(u8, Bytes)>, HttpError> {
+        let Some((&[flags, ref length @ ..], rest)) = self.received.split_first_chunk::<HEAD_BYTES>() else {
+            return Ok(None);
+        };
+        let length = u32::from_be_bytes(*length) as usize;
+        if length > MESSAGE_BYTES {
+            return Err(malformed(self.body.url(), format!("a message of {length} bytes")));
+        }
+        if rest.len() < length {
+            self.received.reserve(HEAD_BYTES + length);
+            return Ok(None);
+        }
+        self.received.advance(HEAD_BYTES);
+        Ok(Some((flags, self.received.split_to(length).freeze())))
+    }
+}
+
+/// Values of the three trailers that describe the outcome of a call.
+fn trailer_values(trailers: &str) -> [&str; 3] {
+    let value = |wanted: &str| {
+        let mut lines = trailers.lines().filter_map(|line| line.split_once(':'));
+        lines.find(|(name, _)| name.trim().eq_ignore_ascii_case(wanted)).map_or("", |(_, value)| value.trim())
+    };
+    [value("grpc-status"), value("grpc-message"), value("grpc-status-details-bin")]
+}
+
+/// Converts the status of a call. The code of the product, if present, determines the HTTP status
+/// of the error, so that callers handle REST and gRPC errors alike.
+fn outcome(method: &str, status: &str, message: &str, details: &str) -> Result<(), HttpError> {
+    let status: i32 = status.parse().unwrap_or(2);
+    let message = percent_decode_str(message).decode_utf8_lossy().into_owned();
+    match status {
+        OK => return Ok(()),
+        NOT_FOUND => return Err(HttpError::NotFound { message }),
+        UNIMPLEMENTED => return Err(HttpError::Unsupported { call: method.to_owned() }),
+        _ => {}
+    }
+    let reason = reason(details).unwrap_or_default();
+    let code = Code::from_str_name(&format!("CODE_{reason}"));
+    Err(HttpError::Refused {
+        status: code.map_or_else(|| http_status(status), Code::http),
+        code: reason,
+        message,
+    })
+}
+
+/// HTTP status of a gRPC status that comes without a code: from a proxy, for example.
+fn http_status(status: i32) -> u16 {
+    match status {
+        3 | 9 | 11 => 400,
+        6 | 10 => 409,
+        7 => 403,
+        8 => 429,
+        14 => 503,
+        4 => 504,
+        16 => 401,
+        _ => 500,
+    }
+}
+
+/// Reason in the `google.rpc.ErrorInfo` of a status.
+fn reason(details: &str) -> Option<String> {
+    use base64::{Engine as _, prelude::BASE64_STANDARD_NO_PAD};
+    let details = BASE64_STANDARD_NO_PAD.decode(details.trim_end_matches('=')).ok()?;
+    let details = StatusDetails::decode(details.as_slice()).ok()?.details;
+    let info = details.iter().find(|any| any.type_url.ends_with("/google.rpc.ErrorInfo"))?;
+    ErrorInfo::decode(info.value.as_slice()).ok().map(|info| info.reason)
+}
+
+/// `google.rpc.Status`, the part that is read.
+#[derive(Clone, PartialEq, Message)]
+struct StatusDetails {
+    #[prost(message, repeated, tag = "3")]
+    details: Vec<prost_types::Any>,
+}
+
+/// `google.rpc.ErrorInfo`, the part that is read.
+#[derive(Clone, PartialEq, Message)]
+struct ErrorInfo {
+    #[prost(string, tag = "1")]
+    reason: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use base64::{Engine as _, prelude::BASE64_STANDARD_NO_PAD};
+
+    use super::*;
+
+    #[test]
+    fn trailers_become_errors_with_the_status_of_their_code() {
+        let info = ErrorInfo { reason: "NOT_YET_APPLIED".into() }.encode_to_vec();
+        let any =
+            prost_types::Any { type_url: "type.googleapis.com/google.rpc.ErrorInfo".into(), value: info };
+        let details = BASE64_STANDARD_NO_PAD.encode(StatusDetails { details: vec![any] }.encode_to_vec());
+        let trailers =
+            format!("grpc-status:14\r\ngrpc-message: try%20again\r\nGrpc-Status-Details-Bin: {details}\r\n");
+        let [status, message, details] = trailer_values(&trailers);
+        let Err(HttpError::Refused { status, code, message }) = outcome("/s/M", status, message, details)
+        else {
+            panic!("not refused")
+        };
+        assert_eq!((status, code.as_str(), message.as_str()), (503, "NOT_YET_APPLIED", "try again"));
+    }
+
+    #[test]
+    fn a_status_without_details_has_an_http_status() {
+        let check = |grpc: &str, expected: u16| match outcome("/s/M", grpc, "", "") {
+            Err(HttpError::Refused { status, .. }) => assert_eq!(status, expected, "{grpc}"),
+            other => panic!("{grpc}: {other:?}"),
+        };
+        check("3", 400);
+        check("14", 503);
+        check("2", 500);
+        check("nonsense", 500);
+        assert!(outcome("/s/M", "0", "", "").is_ok());
+        assert!(matches!(outcome("/s/M", "5", "", ""), Err(HttpError::NotFound { .. })));
+        assert!(matches!(outcome("/s/M", "12", "", ""), Err(HttpError::Unsupported { .. })));
+    }
+}

@@ -1,0 +1,201 @@
+//! The blocking client of a backend, and its guarantee that a reader sees what it has written.
+
+use std::{
+    collections::BTreeMap,
+    future::Future,
+    sync::Mutex,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use matyan_proto::{
+    common::v1::LogPosition,
+    runs::v1::{GetRequest, GetResponse},
+};
+use prost::Message;
+use tokio::runtime::Handle;
+
+use super::wait::{self, BlockingBody, BlockingStream, InterruptCheck, StreamSink};
+use crate::{
+    grpc_web,
+    http::{HttpClient, HttpError, JsonText, RestRequest, Timeouts, clean_url},
+    per_process::PerProcess,
+    sync::lock,
+};
+
+/// Time that a reader waits for its own writes before it gives up.
+const APPLY_LIMIT: Duration = Duration::from_secs(30);
+
+/// Limits of a client, and where its requests run.
+#[derive(Clone, Copy, Debug)]
+pub struct BackendOptions {
+    /// Limits on the time that requests take.
+    pub timeouts: Timeouts,
+    /// Called every 100 ms by a thread that waits; `true` ends the wait.
+    pub interrupted: InterruptCheck,
+    /// Runtime on which requests run, which another thread drives: the one of the I/O thread of this
+    /// process.
+    pub runtime: fn() -> Result<Handle, HttpError>,
+}
+
+/// A blocking client of a backend. All calls may be used from any thread but the I/O thread, and
+/// after a fork.
+///
+/// ```no_run
+/// use matyan_sdk::reading::{BackendClient, BackendOptions, Search};
+/// # fn options() -> BackendOptions { unimplemented!() }
+///
+/// let backend = BackendClient::new("http://localhost:53800", options())?;
+/// for run in backend.search(&Search::runs("run.active"))? {
+///     println!("{}", run?.id);
+/// }
+/// # Ok::<(), matyan_sdk::http::HttpError>(())
+/// ```
+pub struct BackendClient {
+    base: String,
+    options: BackendOptions,
+    /// Connections cannot be shared with the parent of a fork.
+    client: PerProcess<HttpClient>,
+    unapplied: PerProcess<Mutex<Unapplied>>,
+}
+
+/// The highest acknowledged offset of each partition that no answer is known to include, with a run
+/// that was written there.
+type Unapplied = BTreeMap<(u32, u32), (u64, String)>;
+
+impl BackendClient {
+    /// A client of the backend at this URL, without connecting.
+    pub fn new(url: &str, options: BackendOptions) -> Result<Self, HttpError> {
+        let base = clean_url(url)?;
+        let client = PerProcess::new();
+        let first = HttpClient::new(&base, options.timeouts)?;
+        client.get_or_make(|_| true, || first.clone());
+        Ok(Self { base, options, client, unapplied: PerProcess::new() })
+    }
+
+    /// URL of the backend, without a slash at the end.
+    pub fn url(&self) -> &str {
+        &self.base
+    }
+
+    /// Makes every later answer include what was acknowledged at this position. A backend without
+    /// gRPC does not know positions, and answers with what it has.
+    pub fn include(&self, run_id: &str, position: LogPosition) {
+        let LogPosition { log, partition, offset } = position;
+        let mut unapplied = lock(self.unapplied.get_or_make(|_| true, Mutex::default));
+        let known = unapplied.entry((log, partition)).or_insert_with(|| (offset, run_id.to_owned()));
+        if known.0 < offset {
+            *known = (offset, run_id.to_owned());
+        }
+    }
+
+    /// Sends any REST request and returns its JSON answer; empty text if there is none.
+    pub fn send(&self, request: RestRequest) -> Result<JsonText, HttpError> {
+        self.wait_for_own_writes()?;
+        let client = self.http()?;
+        self.run(async move { client.json(&request).await })
+    }
+
+    /// Sends a REST request and returns the pieces of its answer.
+    pub fn open(&self, request: RestRequest) -> Result<BlockingBody, HttpError> {
+        self.wait_for_own_writes()?;
+        BlockingBody::open(&(self.options.runtime)()?, self.options.interrupted, self.http()?, request)
+    }
+
+    /// Calls a unary method of the gRPC API.
+    pub(super) fn call<A: Message + Default + 'static>(
+        &self,
+        method: &'static str,
+        request: impl Message + 'static,
+    ) -> Result<A, HttpError> {
+        self.wait_for_own_writes()?;
+        let client = self.http()?;
+        self.run(async move { grpc_web::unary(&client, method, &request, &[]).await })
+    }
+
+    /// Runs a task on the I/O thread, and returns what it sends.
+    pub(super) fn stream<T: Send + 'static, F>(
+        &self,
+        produce: impl FnOnce(HttpClient, StreamSink<T>) -> F,
+    ) -> Result<BlockingStream<T>, HttpError>
+    where
+        F: Future<Output = Result<(), HttpError>> + Send + 'static,
+    {
+        self.wait_for_own_writes()?;
+        let client = self.http()?;
+        Ok(wait::stream(&(self.options.runtime)()?, self.options.interrupted, |sink| produce(client, sink)))
+    }
+
+    fn run<T: Send + 'static>(
+        &self,
+        future: impl Future<Output = Result<T, HttpError>> + Send + 'static,
+    ) -> Result<T, HttpError> {
+        wait::run(&(self.options.runtime)()?, self.options.interrupted, future)
+    }
+
+    fn http(&self) -> Result<HttpClient, HttpError> {
+        // The URL was checked and TLS works, as the first client was made from the same options.
+        let make = || HttpClient::new(&self.base, self.options.timeouts).expect("made before");
+        Ok(self.client.get_or_make(|_| true, make).clone())
+    }
+
+    /// Waits until the backend has applied everything that was acknowledged. A call with positions
+    /// returns once they are applied; its answer is not needed. REST has no such parameter.
+    fn wait_for_own_writes(&self) -> Result<(), HttpError> {
+        let Some(unapplied) = self.unapplied.get() else { return Ok(()) };
+        let waiting = lock(unapplied).clone();
+        let Some((_, run_id)) = waiting.values().next().cloned() else { return Ok(()) };
+        let positions = waiting.iter().map(|((log, partition), (offset, _))| LogPosition {
+            log: *log,
+            partition: *partition,
+            offset: *offset,
+        });
+        let positions: Vec<_> = positions.collect();
+        let client = self.http()?;
+        self.run(async move { applied(&client, run_id, &positions).await })?;
+        let is_newer = |place: &(u32, u32), offset: &u64| waiting.get(place).is_none_or(|it| it.0 < *offset);
+        lock(unapplied).retain(|place, (offset, _)| is_newer(place, offset));
+        Ok(())
+    }
+}
+
+async fn applied(client: &HttpClient, run_id: String, positions: &[LogPosition]) -> Result<(), HttpError> {
+    let request = GetRequest { run_id, parts: None };
+    let started = Instant::now();
+    loop {
+        let call =
+            grpc_web::unary::<GetResponse>(client, "/matyan.runs.v1.RunService/Get", &request, positions);
+        return match call.await {
+            // A deleted run has been applied as well, and an older backend knows no positions.
+            Ok(_) | Err(HttpError::NotFound { .. } | HttpError::Unsupported { .. }) => Ok(()),
+            Err(HttpError::Refused { code, .. })
+                if code == "NOT_YET_APPLIED" && started.elapsed() < APPLY_LIMIT =>
+            {
+                continue;
+            }
+            Err(error) => Err(error),
+        };
+    }
+}
+
+/// JSON text of a list of texts.
+pub(super) fn text_list(texts: &[impl AsRef<str>]) -> Bytes {
+    use matyan_value::{
+        Value,
+        json::{JsonStyle, value_text},
+    };
+    let texts = texts.iter().map(|text| Value::Text(text.as_ref().to_owned())).collect();
+    value_text(&Value::List(texts), JsonStyle::STRICT).into()
+}
+
+/// JSON text of an object with text members; those without a value are left out.
+pub(super) fn text_members(members: &[(&str, Option<&str>)]) -> Bytes {
+    use matyan_value::{
+        Map, Value,
+        json::{JsonStyle, map_text},
+    };
+    let members = members
+        .iter()
+        .filter_map(|(key, value)| Some(((*key).to_owned(), Value::Text((*value)?.to_owned()))));
+    map_text(&members.collect::<Map>(), JsonStyle::STRICT).into()
+}
