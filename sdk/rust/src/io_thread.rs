@@ -12,6 +12,7 @@ use std::{
 };
 
 use tokio::{
+    runtime::Handle,
     sync::Notify,
     task::{self, LocalSet},
     time,
@@ -19,6 +20,7 @@ use tokio::{
 
 use crate::{
     config::Config,
+    http::HttpError,
     notice::NoticeLevel,
     orphans::OrphanScan,
     per_process::PerProcess,
@@ -26,6 +28,7 @@ use crate::{
     spool::{keeper, store::Spool},
     sync::lock,
     sys::signals,
+    upload,
 };
 
 /// Interval between two scans for spools that other processes left.
@@ -35,7 +38,7 @@ static IO_THREAD: PerProcess<io::Result<IoThread>> = PerProcess::new();
 
 /// Handle of the I/O thread. Dropping it ends the thread, which happens only if two threads start
 /// one at the same time.
-struct IoThread(Arc<Inbox>);
+struct IoThread(Arc<Inbox>, Handle);
 
 /// Requests to the I/O thread.
 #[derive(Default)]
@@ -51,7 +54,7 @@ struct Inbox {
 pub(crate) fn serve(spool: Arc<Spool>, config: &Config) {
     let thread = IO_THREAD.get_or_make(|_| true, IoThread::start);
     match thread {
-        Ok(IoThread(inbox)) => {
+        Ok(IoThread(inbox, _)) => {
             inbox.add(spool, config);
         }
         Err(error) => {
@@ -61,16 +64,26 @@ pub(crate) fn serve(spool: Arc<Spool>, config: &Config) {
     }
 }
 
+/// Returns the runtime of the I/O thread of this process, which is started if it does not run.
+/// Requests of other threads run there.
+pub fn io_runtime() -> Result<Handle, HttpError> {
+    match IO_THREAD.get_or_make(|_| true, IoThread::start) {
+        Ok(IoThread(_, handle)) => Ok(handle.clone()),
+        Err(_) => Err(HttpError::Stopped),
+    }
+}
+
 impl IoThread {
     fn start() -> io::Result<Self> {
         let inbox = Arc::new(Inbox::default());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let handle = runtime.handle().clone();
         let thread_inbox = inbox.clone();
         thread::Builder::new().name("matyan-io".to_owned()).spawn(move || {
             signals::block_in_this_thread();
             LocalSet::new().block_on(&runtime, run(&thread_inbox));
         })?;
-        Ok(Self(inbox))
+        Ok(Self(inbox, handle))
     }
 }
 
@@ -113,6 +126,9 @@ async fn run(inbox: &Inbox) {
 fn start(spool: &Arc<Spool>, tls: &Tls) {
     task::spawn_local(keeper::run(spool.clone()));
     if !spool.owner().is_offline {
-        task::spawn_local(sender::task::run(spool.clone(), tls.clone(), || 0));
+        task::spawn_local(upload::worker::run(spool.clone()));
+        let uploading = spool.clone();
+        let uploads = move || upload::worker::pending(&uploading);
+        task::spawn_local(sender::task::run(spool.clone(), tls.clone(), uploads));
     }
 }

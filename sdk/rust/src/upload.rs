@@ -1,0 +1,430 @@
+//! Uploads of files: artifacts, and the payloads of images and audio.
+//!
+//! A call writes what is to be uploaded next to the spool and returns. The I/O thread encodes it,
+//! uploads it, and only then appends the event that announces it, so that a record never refers to
+//! missing content. All of it survives the process: the next one that owns the spool continues.
+//! The appended event carries the number of the upload, so that an upload whose files could not be
+//! removed any more is not announced twice.
+
+mod manifest;
+
+mod media;
+mod transfer;
+
+pub(crate) mod worker;
+
+use std::{
+    fs::{self, File},
+    io::{self, Read as _},
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+use matyan_proto::limits;
+use matyan_value::{Context, Value};
+use prost::Message as _;
+
+use crate::{clock, error::ArgumentError, events::Object, run::Run, spool::store::Spool};
+use manifest::{Announcement, Encoding, Manifest, SampleKind, Source, data_path};
+
+/// Largest file that is copied at the call, so that it may be changed or deleted right after. The
+/// content of a larger one is that at the time of the upload.
+const COPIED_BYTES: u64 = 16 << 20;
+
+/// Longest readable part of a name in the path of a payload.
+const SLUG_BYTES: usize = 64;
+
+/// Numbers of uploads, never 0. Every spool of this process is written with different ones.
+static NEXT_NUMBER: AtomicU64 = AtomicU64::new(1);
+
+/// The reason why a call cannot accept an upload.
+#[derive(Debug, thiserror::Error)]
+pub enum UploadError {
+    /// An argument that no server would accept.
+    #[error(transparent)]
+    Argument(#[from] ArgumentError),
+    /// The file cannot be read, or the spool cannot be written.
+    #[error("cannot access {}: {source}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// The error of the operating system.
+        source: io::Error,
+    },
+}
+
+/// Content of an upload.
+#[derive(Clone, Copy, Debug)]
+pub enum Content<'a> {
+    /// A file. One of up to 16 MiB is copied at the call.
+    File(&'a Path),
+    /// Bytes that are uploaded as they are.
+    Bytes(&'a [u8]),
+}
+
+/// Samples of audio, frame by frame.
+#[derive(Clone, Copy, Debug)]
+pub enum Samples<'a> {
+    /// Samples of 16 bits.
+    I16(&'a [i16]),
+    /// Samples that are normalized by their peak.
+    F32(&'a [f32]),
+}
+
+/// Payload of an image or an audio clip.
+#[derive(Clone, Copy, Debug)]
+pub enum Payload<'a> {
+    /// Content in a format such as `PNG`.
+    Encoded {
+        /// The content.
+        content: Content<'a>,
+        /// Name of the format, which is also the extension.
+        format: &'a str,
+    },
+    /// Pixels of 8 bits per channel, row by row, which become a PNG.
+    Pixels {
+        /// The pixels.
+        bytes: &'a [u8],
+        /// Pixels per row.
+        width: u32,
+        /// Number of rows.
+        height: u32,
+        /// 1 gray, 2 gray and alpha, 3 RGB, 4 RGBA.
+        channels: u8,
+    },
+    /// Samples, which become a WAV file.
+    Audio {
+        /// The samples of all channels, interleaved.
+        samples: Samples<'a>,
+        /// Hertz.
+        rate: u32,
+        /// Number of channels.
+        channels: u16,
+    },
+}
+
+impl Run {
+    /// Uploads an artifact under a path within the run. The content type is guessed if it is absent.
+    ///
+    /// ```no_run
+    /// # fn log(run: &matyan_sdk::Run) -> Result<(), matyan_sdk::UploadError> {
+    /// use matyan_sdk::Content;
+    ///
+    /// run.log_artifact(Content::File("config.yaml".as_ref()), "run-config", None)?;
+    /// run.log_artifact(Content::Bytes(b"{}"), "empty.json", Some("application/json"))?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn log_artifact(
+        &self,
+        content: Content<'_>,
+        path: &str,
+        content_type: Option<&str>,
+    ) -> Result<(), UploadError> {
+        check_path(path)?;
+        let content_type = match content_type {
+            Some(content_type) => content_type.to_owned(),
+            // A path without an extension is described by that of the file, or by the content.
+            None => match media::content_type(path, &[]) {
+                "application/octet-stream" => guess(content)?,
+                known => known.to_owned(),
+            },
+        };
+        ArgumentError::check_length("content_type", &content_type, limits::CONTENT_TYPE_BYTES)?;
+        let draft = Draft { path: path.to_owned(), content_type, encoding: Encoding::Identity };
+        self.submit(draft, RawContent::Whole(content), Announcement::Artifact)
+    }
+
+    /// Stores an object whose payload is uploaded first. `index` is the place of the object among
+    /// those of the same step. The value gets the members `s3_key`, and `format`, `width`, `height`,
+    /// and `rate` as far as they are known and missing.
+    pub fn log_payload(
+        &self,
+        object: &Object<'_>,
+        index: u32,
+        payload: Payload<'_>,
+    ) -> Result<(), UploadError> {
+        let (format, encoding, raw) = payload.parts()?;
+        let extension = extension(&format);
+        let path = payload_path(object, index, &extension, &unique_place()?);
+        let mut value = object.value.clone();
+        value.insert("s3_key".to_owned(), Value::Text(format!("{}/{path}", self.id())));
+        let mut describe =
+            |key: &str, described: Value| drop(value.entry(key.to_owned()).or_insert(described));
+        describe("format", Value::Text(format.clone()));
+        match encoding {
+            Encoding::Identity => {}
+            Encoding::Png { width, height, .. } => {
+                describe("width", Value::Integer(width.into()));
+                describe("height", Value::Integer(height.into()));
+            }
+            Encoding::Wav { rate, .. } => describe("rate", Value::Integer(rate.into())),
+        }
+        let event = Object { value: &value, ..object.clone() }.to_event()?;
+        let content_type = media::content_type(&path, &[]).to_owned();
+        let announcement = Announcement::Object(hex::encode(event.encode_to_vec()));
+        self.submit(Draft { path, content_type, encoding }, raw, announcement)
+    }
+
+    /// Writes an upload to the spool of this process.
+    fn submit(
+        &self,
+        draft: Draft,
+        raw: RawContent<'_>,
+        announcement: Announcement,
+    ) -> Result<(), UploadError> {
+        let number = NEXT_NUMBER.fetch_add(1, Ordering::Relaxed);
+        let mut outcome = Ok(());
+        self.use_spool(|spool| {
+            outcome = draft.write(spool, number, &raw, &announcement);
+            // A spool that was removed meanwhile has no directory.
+            let is_missing = matches!(&outcome, Err(UploadError::File { source, .. }) if source.kind() == io::ErrorKind::NotFound);
+            !is_missing || spool.is_usable() || raw.is_missing()
+        });
+        worker::wake();
+        outcome
+    }
+}
+
+/// The parts of an upload that do not depend on its content.
+struct Draft {
+    path: String,
+    content_type: String,
+    encoding: Encoding,
+}
+
+impl Draft {
+    fn write(
+        &self,
+        spool: &Spool,
+        number: u64,
+        raw: &RawContent<'_>,
+        announcement: &Announcement,
+    ) -> Result<(), UploadError> {
+        let directory = spool.uploads();
+        let source = raw.store(&data_path(&directory, number))?;
+        let (path, content_type) = (self.path.clone(), self.content_type.clone());
+        let now = clock::now_us();
+        let manifest = Manifest::new(path, content_type, source, self.encoding, announcement.clone(), now);
+        let written = manifest.write(&directory, number);
+        written.map_err(|source| UploadError::File { path: directory, source })
+    }
+}
+
+/// Content before encoding.
+enum RawContent<'a> {
+    Whole(Content<'a>),
+    I16(&'a [i16]),
+    F32(&'a [f32]),
+}
+
+impl RawContent<'_> {
+    /// Whether it is a file that does not exist.
+    fn is_missing(&self) -> bool {
+        matches!(self, Self::Whole(Content::File(path)) if !path.exists())
+    }
+
+    /// Puts the content where it stays until it is uploaded.
+    fn store(&self, data: &Path) -> Result<Source, UploadError> {
+        let failed = |source| UploadError::File { path: data.to_owned(), source };
+        match self {
+            Self::Whole(Content::File(path)) => return store_file(path, data),
+            Self::Whole(Content::Bytes(bytes)) => fs::write(data, bytes),
+            Self::I16(samples) => {
+                let bytes: Vec<u8> = samples.iter().flat_map(|sample| sample.to_le_bytes()).collect();
+                fs::write(data, bytes)
+            }
+            Self::F32(samples) => {
+                let bytes: Vec<u8> = samples.iter().flat_map(|sample| sample.to_le_bytes()).collect();
+                fs::write(data, bytes)
+            }
+        }
+        .map_err(failed)?;
+        Ok(Source::Data)
+    }
+}
+
+fn store_file(path: &Path, data: &Path) -> Result<Source, UploadError> {
+    let failed = |source| UploadError::File { path: path.to_owned(), source };
+    let metadata = fs::metadata(path).map_err(failed)?;
+    if !metadata.is_file() {
+        return Err(failed(io::Error::new(io::ErrorKind::InvalidInput, "it is not a file")));
+    }
+    let absolute = std::path::absolute(path).map_err(failed)?;
+    // The manifest is JSON, which cannot hold every path.
+    if metadata.len() > COPIED_BYTES && absolute.to_str().is_some() {
+        // It must be readable now, because later nobody could correct the call.
+        File::open(path).map_err(failed)?;
+        return Ok(Source::File { path: absolute, size: metadata.len() });
+    }
+    fs::copy(path, data).map_err(failed)?;
+    Ok(Source::Data)
+}
+
+impl<'a> Payload<'a> {
+    /// Format, encoding, and content, after a check that they fit together.
+    fn parts(self) -> Result<(String, Encoding, RawContent<'a>), ArgumentError> {
+        match self {
+            Self::Encoded { content, format } => {
+                Ok((format.to_owned(), Encoding::Identity, RawContent::Whole(content)))
+            }
+            Self::Pixels { bytes, width, height, channels } => {
+                let expected = u64::from(width) * u64::from(height) * u64::from(channels);
+                if !(1..=4).contains(&channels) || expected == 0 || expected != bytes.len() as u64 {
+                    let found = bytes.len();
+                    let reason = format!(
+                        "expected 1 to 4 channels and one byte for each of {width} x {height} x {channels}, found {found} bytes"
+                    );
+                    return Err(ArgumentError::new("pixels", reason));
+                }
+                let encoding = Encoding::Png { width, height, channels };
+                Ok(("PNG".to_owned(), encoding, RawContent::Whole(Content::Bytes(bytes))))
+            }
+            Self::Audio { samples, rate, channels } => {
+                let (raw, kind, count) = match samples {
+                    Samples::I16(samples) => (RawContent::I16(samples), SampleKind::I16, samples.len()),
+                    Samples::F32(samples) => (RawContent::F32(samples), SampleKind::F32, samples.len()),
+                };
+                if rate == 0 || channels == 0 || !count.is_multiple_of(channels.into()) {
+                    let reason = format!(
+                        "expected a rate and whole frames of {channels} channels, found {count} samples"
+                    );
+                    return Err(ArgumentError::new("samples", reason));
+                }
+                Ok(("wav".to_owned(), Encoding::Wav { rate, channels, samples: kind }, raw))
+            }
+        }
+    }
+}
+
+/// Guesses the content type by the name of a file, or by the first bytes.
+fn guess(content: Content<'_>) -> Result<String, UploadError> {
+    let (name, start) = match content {
+        Content::Bytes(bytes) => (String::new(), bytes[..bytes.len().min(media::START_BYTES)].to_vec()),
+        Content::File(path) => {
+            let failed = |source| UploadError::File { path: path.to_owned(), source };
+            let mut start = Vec::new();
+            let file = File::open(path).map_err(failed)?;
+            // A directory can be opened; that it cannot be read is reported as what it is later.
+            drop(file.take(media::START_BYTES as u64).read_to_end(&mut start));
+            (path.to_string_lossy().into_owned(), start)
+        }
+    };
+    Ok(media::content_type(&name, &start).to_owned())
+}
+
+/// Checks the path of an artifact by the rules of the gateway.
+fn check_path(path: &str) -> Result<(), ArgumentError> {
+    ArgumentError::check_length("path", path, limits::ARTIFACT_PATH_BYTES)?;
+    let reason = if path.is_empty() {
+        "expected a relative path, found empty text"
+    } else if path.starts_with('/') {
+        "expected a relative path, found a leading `/`"
+    } else if path.split('/').any(|segment| segment == "..") {
+        "expected a path inside of the run, found `..`"
+    } else if path.chars().any(char::is_control) {
+        "expected no control characters"
+    } else {
+        return Ok(());
+    };
+    Err(ArgumentError::new("path", reason))
+}
+
+/// A format as a file extension.
+fn extension(format: &str) -> String {
+    let is_usable =
+        !format.is_empty() && format.len() <= 16 && format.bytes().all(|it| it.is_ascii_alphanumeric());
+    if is_usable { format.to_ascii_lowercase() } else { "bin".to_owned() }
+}
+
+/// A place for an object without a step, whose step the server assigns.
+fn unique_place() -> Result<String, UploadError> {
+    let mut bytes = [0; 8];
+    let filled = getrandom::fill(&mut bytes).map_err(io::Error::other);
+    filled.map_err(|source| UploadError::File { path: "/dev/urandom".into(), source })?;
+    Ok(hex::encode(bytes))
+}
+
+/// Path of a payload within the run: different for every context, name, step, and index. The readable
+/// part is for people who look into the blob store.
+fn payload_path(object: &Object<'_>, index: u32, extension: &str, unique: &str) -> String {
+    let sequence = sequence_id(object.name, object.context);
+    let is_plain = |it: &char| it.is_ascii_alphanumeric() || matches!(it, '-' | '_');
+    let slug: String =
+        object.name.chars().map(|it| if is_plain(&it) { it } else { '_' }).take(SLUG_BYTES).collect();
+    let place = object.step.map_or_else(|| unique.to_owned(), |step| step.to_string());
+    format!("seq/{slug}-{sequence}/{place}-{index}.{extension}")
+}
+
+fn sequence_id(name: &str, context: &Context) -> String {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(context.stored().as_bytes());
+    // No JSON text contains this byte, so no two pairs are alike.
+    hasher.update(&[0]);
+    hasher.update(name.as_bytes());
+    hex::encode(&hasher.finalize().as_bytes()[..8])
+}
+
+#[cfg(test)]
+mod tests {
+    use matyan_value::Map;
+
+    use super::*;
+
+    #[test]
+    fn payload_paths_differ_by_context_name_step_and_index() {
+        let value = Map::new();
+        let (train, none) = (Context::parse(r#"{"subset":"train"}"#).unwrap(), Context::default());
+        let path = |name: &str, context: &Context, step, index| {
+            let object = Object { name, context, dtype: "image", step, epoch: None, value: &value };
+            payload_path(&object, index, "png", "u")
+        };
+        let all = [
+            path("a", &none, Some(1), 0),
+            path("a", &train, Some(1), 0),
+            path("b", &none, Some(1), 0),
+            path("a", &none, Some(-1), 0),
+            path("a", &none, Some(1), 1),
+            path("a", &none, None, 0),
+            path("a/b", &none, Some(1), 0),
+            path("a.b", &none, Some(1), 0),
+        ];
+        let different: std::collections::BTreeSet<_> = all.iter().collect();
+        assert_eq!(different.len(), all.len(), "{all:?}");
+        assert!(path("../é", &none, Some(7), 2).starts_with("seq/____-"));
+        assert!(all.iter().all(|path| check_path(path).is_ok()));
+    }
+
+    #[test]
+    fn paths_that_the_gateway_refuses_are_refused_at_the_call() {
+        for path in ["", "/a", "../a", "a/../b", "a\nb", &"x".repeat(limits::ARTIFACT_PATH_BYTES + 1)] {
+            assert_eq!(check_path(path).unwrap_err().argument, "path", "{path}");
+        }
+        for path in ["a", "a/b.txt", "..a", "é ü"] {
+            assert!(check_path(path).is_ok(), "{path}");
+        }
+    }
+
+    #[test]
+    fn pixels_and_samples_have_to_fit() {
+        let pixels =
+            |bytes, channels| Payload::Pixels { bytes, width: 2, height: 1, channels }.parts().is_ok();
+        assert!(pixels(&[0; 6], 3));
+        assert!(!pixels(&[0; 5], 3));
+        assert!(!pixels(&[0; 10], 5));
+        let samples = |samples, channels| {
+            Payload::Audio { samples: Samples::I16(samples), rate: 8000, channels }.parts().is_ok()
+        };
+        assert!(samples(&[0; 4], 2));
+        assert!(!samples(&[0; 3], 2));
+        assert!(!samples(&[0; 3], 0));
+    }
+
+    #[test]
+    fn a_format_is_an_extension_if_it_can_be() {
+        assert_eq!(
+            ["PNG", "jpeg", "", "a/b", "x".repeat(20).as_str()].map(extension),
+            ["png", "jpeg", "bin", "bin", "bin"]
+        );
+    }
+}

@@ -1,0 +1,172 @@
+//! Files on disk of uploads that are not finished, in `uploads/` of a spool:
+//!
+//! | name | content |
+//! |---|---|
+//! | `N.json` | the manifest, which makes the upload exist: it appears and disappears in one step |
+//! | `N.data` | content that the caller gave, or a copy of a small file |
+//! | `N.encoded` | the content after encoding, written again after a crash |
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, Serialize};
+
+/// Version of the manifest. One of another version is left alone.
+const FORMAT: u32 = 1;
+
+const MANIFEST_SUFFIX: &str = ".json";
+
+/// Everything needed to upload a file and to announce it, in any process.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Manifest {
+    format: u32,
+    /// Path within the run.
+    pub(super) path: String,
+    pub(super) content_type: String,
+    pub(super) source: Source,
+    pub(super) encoding: Encoding,
+    pub(super) announcement: Announcement,
+    /// Time of the call in microseconds since the Unix epoch.
+    pub(super) time_us: i64,
+}
+
+/// The content before encoding.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Source {
+    /// `N.data`.
+    Data,
+    /// A large file of the user.
+    File { path: PathBuf, size: u64 },
+}
+
+/// What is done with the content before it is uploaded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Encoding {
+    Identity,
+    Png { width: u32, height: u32, channels: u8 },
+    Wav { rate: u32, channels: u16, samples: SampleKind },
+}
+
+/// Type of samples, in little-endian order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum SampleKind {
+    I16,
+    F32,
+}
+
+/// The event that makes the content visible.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Announcement {
+    /// A `BlobRef`, with the size and hash of the content.
+    Artifact,
+    /// An encoded `LogObject`, in hexadecimal.
+    Object(String),
+}
+
+impl Manifest {
+    pub(super) fn new(
+        path: String,
+        content_type: String,
+        source: Source,
+        encoding: Encoding,
+        announcement: Announcement,
+        time_us: i64,
+    ) -> Self {
+        Self { format: FORMAT, path, content_type, source, encoding, announcement, time_us }
+    }
+
+    /// Makes the upload exist. The data has to be complete.
+    pub(super) fn write(&self, directory: &Path, number: u64) -> io::Result<()> {
+        let new = directory.join(format!("{number}.new"));
+        fs::write(&new, serde_json::to_vec(self)?)?;
+        fs::rename(new, manifest_path(directory, number))
+    }
+
+    /// Reads a manifest. `None` if it has another format, or the upload does not exist.
+    pub(super) fn read(directory: &Path, number: u64) -> io::Result<Option<Self>> {
+        match fs::read(manifest_path(directory, number)) {
+            Ok(text) => {
+                Ok(serde_json::from_slice(&text).ok().filter(|manifest: &Self| manifest.format == FORMAT))
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+fn manifest_path(directory: &Path, number: u64) -> PathBuf {
+    directory.join(format!("{number}{MANIFEST_SUFFIX}"))
+}
+
+pub(super) fn data_path(directory: &Path, number: u64) -> PathBuf {
+    directory.join(format!("{number}.data"))
+}
+
+pub(super) fn encoded_path(directory: &Path, number: u64) -> PathBuf {
+    directory.join(format!("{number}.encoded"))
+}
+
+/// Numbers of the uploads that exist, in the order of the calls.
+pub(super) fn pending(directory: &Path) -> Vec<u64> {
+    let entries = fs::read_dir(directory).into_iter().flatten().filter_map(Result::ok);
+    let number = |name: &str| name.strip_suffix(MANIFEST_SUFFIX)?.parse().ok();
+    let mut numbers: Vec<u64> = entries.filter_map(|entry| number(entry.file_name().to_str()?)).collect();
+    numbers.sort_unstable();
+    numbers
+}
+
+/// Ends the existence of an upload, and removes its files.
+pub(super) fn remove(directory: &Path, number: u64) -> io::Result<()> {
+    fs::remove_file(manifest_path(directory, number))?;
+    for path in [data_path(directory, number), encoded_path(directory, number)] {
+        match fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn manifest() -> Manifest {
+        let source = Source::File { path: "/a b".into(), size: 3 };
+        let encoding = Encoding::Wav { rate: 1, channels: 2, samples: SampleKind::F32 };
+        Manifest::new("p".into(), "c".into(), source, encoding, Announcement::Object("00".into()), 5)
+    }
+
+    #[test]
+    fn an_upload_exists_from_its_manifest_to_its_removal() {
+        let directory = tempfile::tempdir().unwrap();
+        let directory = directory.path();
+        fs::write(data_path(directory, 2), "x").unwrap();
+        assert_eq!(pending(directory), []);
+        for number in [10, 2] {
+            manifest().write(directory, number).unwrap();
+        }
+        assert_eq!(pending(directory), [2, 10]);
+        assert_eq!(Manifest::read(directory, 2).unwrap(), Some(manifest()));
+        remove(directory, 2).unwrap();
+        assert_eq!(pending(directory), [10]);
+        assert_eq!(Manifest::read(directory, 2).unwrap(), None);
+        assert!(!data_path(directory, 2).exists());
+    }
+
+    #[test]
+    fn a_manifest_of_another_format_is_left_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        let other = Manifest { format: FORMAT + 1, ..manifest() };
+        other.write(directory.path(), 1).unwrap();
+        assert_eq!(Manifest::read(directory.path(), 1).unwrap(), None);
+        fs::write(manifest_path(directory.path(), 3), "{").unwrap();
+        assert_eq!(Manifest::read(directory.path(), 3).unwrap(), None);
+    }
+}

@@ -1,0 +1,278 @@
+//! The task of the I/O thread that uploads the files of one spool, four at a time, for as long as it
+//! takes.
+
+use std::{
+    collections::HashSet,
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use futures::{StreamExt as _, future::LocalBoxFuture, stream::FuturesUnordered};
+use matyan_proto::ingest::v1::{BlobRef, Event, LogObject, event::Kind};
+use prost::Message as _;
+use tokio::{sync::Notify, task, time};
+
+use crate::{
+    http::{HttpClient, HttpError, Timeouts},
+    notice::NoticeLevel,
+    per_process::PerProcess,
+    sender::backoff::Backoff,
+    spool::{reader, store::Spool},
+    sys::fork,
+    upload::{
+        manifest::{self, Announcement, Encoding, Manifest, Source, data_path, encoded_path},
+        media,
+        transfer::{self, UploadedContent},
+    },
+};
+
+/// Uploads that run at the same time.
+const PARALLEL: usize = 4;
+
+/// Interval at which a worker looks for uploads without being woken.
+const LOOK_UP: Duration = Duration::from_secs(1);
+
+/// Time after which an appended event is on disk in every mode of the spool.
+const WRITTEN: Duration = Duration::from_millis(50);
+
+/// Signals a new upload to the workers of all spools of this process.
+static SUBMITTED: PerProcess<Notify> = PerProcess::new();
+
+fn submitted() -> &'static Notify {
+    SUBMITTED.get_or_make(|_| true, Notify::new)
+}
+
+/// Wakes the workers.
+pub(super) fn wake() {
+    submitted().notify_waiters();
+}
+
+/// Number of files of a spool that will still announce themselves with an event.
+pub(crate) fn pending(spool: &Spool) -> usize {
+    manifest::pending(&spool.uploads()).len()
+}
+
+/// Uploads the files of a spool until it is closed and none is left.
+pub(crate) async fn run(spool: Arc<Spool>) {
+    let announced = announced(&spool).await;
+    let mut worker = Worker { spool, gateway: None, started: HashSet::new(), announced };
+    let mut running: FuturesUnordered<LocalBoxFuture<'static, u64>> = FuturesUnordered::new();
+    loop {
+        // Registered before the look at the directory, so that no upload is missed.
+        let woken = submitted().notified();
+        let waiting = worker.waiting();
+        for number in waiting.into_iter().take(PARALLEL - running.len()) {
+            if let Some(upload) = worker.start(number) {
+                running.push(upload);
+            }
+        }
+        if running.is_empty() && worker.is_done() {
+            return;
+        }
+        tokio::select! {
+            Some(number) = running.next() => drop(worker.started.remove(&number)),
+            () = woken => {}
+            () = time::sleep(LOOK_UP) => {}
+        }
+    }
+}
+
+/// Reads what the process that left a spool has announced.
+async fn announced(spool: &Arc<Spool>) -> HashSet<u64> {
+    let owner = &spool.owner().process;
+    let is_own = owner.pid == std::process::id() && owner.generation == fork::generation();
+    if is_own || pending(spool) == 0 {
+        return HashSet::new();
+    }
+    let left = spool.clone();
+    blocking(move || reader::announced_uploads(&left)).await.unwrap_or_default()
+}
+
+struct Worker {
+    spool: Arc<Spool>,
+    /// Made for the first upload.
+    gateway: Option<HttpClient>,
+    /// Uploads that run.
+    started: HashSet<u64>,
+    /// Uploads that an earlier process has announced.
+    announced: HashSet<u64>,
+}
+
+impl Worker {
+    /// Uploads that do not run yet, in the order of the calls.
+    fn waiting(&self) -> Vec<u64> {
+        let mut numbers = manifest::pending(&self.spool.uploads());
+        numbers.retain(|number| !self.started.contains(number));
+        numbers
+    }
+
+    fn is_done(&self) -> bool {
+        !self.spool.is_usable() || (self.spool.is_closed() && pending(&self.spool) == 0)
+    }
+
+    fn start(&mut self, number: u64) -> Option<LocalBoxFuture<'static, u64>> {
+        if self.gateway.is_none() {
+            self.gateway = self.connect();
+        }
+        let gateway = self.gateway.clone()?;
+        let is_announced = self.announced.contains(&number);
+        self.started.insert(number);
+        let task = Upload { spool: self.spool.clone(), gateway, number };
+        Some(Box::pin(async move {
+            task.run(is_announced).await;
+            number
+        }))
+    }
+
+    fn connect(&self) -> Option<HttpClient> {
+        match HttpClient::new(&self.spool.owner().gateway_url, Timeouts::default()) {
+            Ok(client) => Some(client),
+            Err(error) => {
+                self.spool.notices.push(NoticeLevel::Error, format!("files cannot be uploaded: {error}"));
+                None
+            }
+        }
+    }
+}
+
+/// One upload.
+struct Upload {
+    spool: Arc<Spool>,
+    gateway: HttpClient,
+    number: u64,
+}
+
+impl Upload {
+    async fn run(&self, is_announced: bool) {
+        // The process that announced it was killed before it could remove the files.
+        if !is_announced && !self.announce().await {
+            return;
+        }
+        time::sleep(WRITTEN).await;
+        if let Err(error) = manifest::remove(&self.directory(), self.number) {
+            self.report(NoticeLevel::Warning, &format!("failed to remove a file that was uploaded: {error}"));
+        }
+        // The sender of a closed spool waits for the last upload.
+        self.spool.sender_wake.notify_one();
+    }
+
+    /// The directory changes its name with the producer.
+    fn directory(&self) -> PathBuf {
+        self.spool.uploads()
+    }
+
+    /// Uploads, and appends the event. Returns whether the files are not needed any more.
+    async fn announce(&self) -> bool {
+        let manifest = match Manifest::read(&self.directory(), self.number) {
+            Ok(Some(manifest)) => manifest,
+            Ok(None) => return false,
+            Err(error) => {
+                self.report(NoticeLevel::Error, &format!("failed to read an upload: {error}"));
+                return false;
+            }
+        };
+        match self.upload(&manifest).await {
+            Ok(content) => self.append(&manifest, content).await,
+            // It can never be uploaded, and its record would refer to nothing.
+            Err(reason) => {
+                let message = format!("{} was not uploaded: {reason}", manifest.path);
+                self.report(NoticeLevel::Error, &message);
+            }
+        }
+        true
+    }
+
+    /// Uploads with as many attempts as it takes. An error is final.
+    async fn upload(&self, manifest: &Manifest) -> Result<UploadedContent, String> {
+        let mut backoff = Backoff::default();
+        let run_id = &self.spool.owner().run_id;
+        loop {
+            let file = self.content(manifest).await.map_err(|error| error.to_string())?;
+            let (path, content_type) = (&manifest.path, &manifest.content_type);
+            match transfer::upload(&self.gateway, run_id, path, content_type, &file).await {
+                Ok(content) => {
+                    self.note_change(manifest, content);
+                    return Ok(content);
+                }
+                Err(error @ HttpError::File { .. }) => return Err(with_source(&error)),
+                Err(error) if error.is_temporary() => time::sleep(backoff.next_pause()).await,
+                // An answer of a proxy, or of a gateway that is being replaced.
+                Err(HttpError::Malformed { .. }) => time::sleep(backoff.next_pause()).await,
+                Err(error) => return Err(error.to_string()),
+            }
+        }
+    }
+
+    fn note_change(&self, manifest: &Manifest, content: UploadedContent) {
+        if let Source::File { path, size } = &manifest.source
+            && *size != content.size
+        {
+            let message =
+                format!("{} was changed before it was uploaded; its new content is stored", path.display());
+            self.report(NoticeLevel::Warning, &message);
+        }
+    }
+
+    /// Path of the content, which is encoded first if necessary.
+    async fn content(&self, manifest: &Manifest) -> io::Result<PathBuf> {
+        let directory = self.directory();
+        let source = match &manifest.source {
+            Source::Data => data_path(&directory, self.number),
+            Source::File { path, .. } => path.clone(),
+        };
+        if manifest.encoding == Encoding::Identity {
+            return Ok(source);
+        }
+        let target = encoded_path(&directory, self.number);
+        let (encoding, encoded) = (manifest.encoding, target.clone());
+        blocking(move || media::encode(encoding, &source, &encoded)).await??;
+        Ok(target)
+    }
+
+    /// Appends the event. The spool may be full, and its other callers wait for this thread.
+    async fn append(&self, manifest: &Manifest, content: UploadedContent) {
+        let Some(kind) = event(manifest, content, &self.spool.owner().run_id) else {
+            return self.report(NoticeLevel::Error, "an upload has an invalid description");
+        };
+        let (spool, number, time_us) = (self.spool.clone(), self.number, manifest.time_us);
+        let event = Event { client_time_us: Some(time_us), kind: Some(kind) }.encode_to_vec();
+        let appended = blocking(move || spool.append_event(time_us, number, &event)).await;
+        if appended.is_err() {
+            self.report(NoticeLevel::Error, "failed to announce an upload");
+        }
+    }
+
+    fn report(&self, level: NoticeLevel, message: &str) {
+        self.spool.notices.push(level, message);
+    }
+}
+
+fn event(manifest: &Manifest, content: UploadedContent, run_id: &str) -> Option<Kind> {
+    match &manifest.announcement {
+        Announcement::Artifact => Some(Kind::BlobRef(BlobRef {
+            key: format!("{run_id}/{}", manifest.path),
+            path: manifest.path.clone(),
+            content_type: manifest.content_type.clone(),
+            size: Some(content.size),
+            content_hash: content.hash.to_vec().into(),
+        })),
+        Announcement::Object(encoded) => {
+            let object = LogObject::decode(hex::decode(encoded).ok()?.as_slice()).ok()?;
+            Some(Kind::LogObject(object))
+        }
+    }
+}
+
+/// Runs work that takes long, outside of the I/O thread.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
+    task::spawn_blocking(work).await.map_err(io::Error::other)
+}
+
+fn with_source(error: &dyn std::error::Error) -> String {
+    match error.source() {
+        Some(source) => format!("{error}: {source}"),
+        None => error.to_string(),
+    }
+}
