@@ -12,6 +12,7 @@ from matyan_client.adapters._utils import (
     DEFAULT_SYSTEM_TRACKING_INTERVAL,
     is_number,
     parse_context_prefix,
+    with_objects_as_text,
 )
 
 
@@ -75,3 +76,23 @@ def test_the_safe_mode_decides_what_noexcept_does(caplog: pytest.LogCaptureFixtu
         resistance.disable_safe_mode()
     with pytest.raises(LookupError):
         protected()
+
+
+def test_objects_of_frameworks_become_text() -> None:
+    class Model:
+        def __init__(self) -> None:
+            self.itself = self
+
+        def __repr__(self) -> str:
+            return "Model()"
+
+    class Scalar:
+        dtype, shape = "float32", ()
+
+    scalar = Scalar()
+    value = {"model": Model(), 1: [None, True, 2, 0.5, "x", (Model(),)], "array": scalar}
+    assert with_objects_as_text(value) == {
+        "model": "Model()",
+        "1": [None, True, 2, 0.5, "x", ["Model()"]],
+        "array": scalar,
+    }

@@ -14,7 +14,7 @@ from typing import Any
 from matyan_client import Run
 
 from ._exception_resistant import FailureCounter, guarded
-from ._utils import DEFAULT_SYSTEM_TRACKING_INTERVAL, text_keyed, whole_epoch
+from ._utils import DEFAULT_SYSTEM_TRACKING_INTERVAL, whole_epoch
 
 
 @dataclass(frozen=True)
@@ -148,4 +148,4 @@ class RunAdapter:
 
     @guarded
     def _set_param(self, key: Any, value: Any) -> None:
-        self._current_session().open()[key] = text_keyed(value)
+        self._current_session().open()[key] = value

@@ -48,13 +48,20 @@ def whole_epoch(epoch: Any) -> int | None:
     return math.floor(float(epoch))
 
 
-def text_keyed(value: Any) -> Any:
-    """Returns the value with the keys of all mappings as text, as params require."""
+def with_objects_as_text(value: Any) -> Any:
+    """Returns the value with each object of a framework as text.
+
+    A run would store the attributes of such an object, and a framework's objects refer to models
+    and data.
+    """
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
     if isinstance(value, Mapping):
-        return {str(key): text_keyed(item) for key, item in value.items()}
+        return {str(key): with_objects_as_text(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [text_keyed(item) for item in value]
-    return value
+        return [with_objects_as_text(item) for item in value]
+    is_array = hasattr(value, "dtype") and hasattr(value, "shape")
+    return value if is_array else str(value)
 
 
 def plain_params(params: Any) -> Any:

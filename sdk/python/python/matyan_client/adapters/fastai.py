@@ -8,7 +8,7 @@ from typing import Any
 
 from ._base import RunAdapter, RunOptions
 from ._exception_resistant import guarded
-from ._utils import DEFAULT_SYSTEM_TRACKING_INTERVAL
+from ._utils import DEFAULT_SYSTEM_TRACKING_INTERVAL, with_objects_as_text
 
 try:
     from fastai.callback.hook import total_params
@@ -122,7 +122,7 @@ def _arguments(value: Any) -> Any:
         return [_arguments(item) for item in value]
     stored = getattr(value, "__stored_args__", None)
     if stored is None:
-        return value
+        return with_objects_as_text(value)
     return {**_arguments(stored), "_name": str(value)}
 
 

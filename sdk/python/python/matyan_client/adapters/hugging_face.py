@@ -11,7 +11,7 @@ from typing import Any
 
 from ._base import RunAdapter, RunOptions
 from ._exception_resistant import guarded
-from ._utils import DEFAULT_SYSTEM_TRACKING_INTERVAL, is_number
+from ._utils import DEFAULT_SYSTEM_TRACKING_INTERVAL, is_number, with_objects_as_text
 
 try:
     from transformers.trainer_callback import TrainerCallback
@@ -61,7 +61,8 @@ class MatyanCallback(RunAdapter, TrainerCallback):
         config = getattr(model, "config", None)
         if config is not None:
             labels = getattr(model, "num_labels", None)
-            self._set_param("model", {**vars(config), "num_labels": labels})
+            values = with_objects_as_text({**vars(config), "num_labels": labels})
+            self._set_param("model", values)
 
     def on_init_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.setup(state=state)

@@ -7,7 +7,7 @@ from typing import Any
 
 from ._base import RunAdapter, RunOptions
 from ._exception_resistant import guarded
-from ._utils import DEFAULT_SYSTEM_TRACKING_INTERVAL
+from ._utils import DEFAULT_SYSTEM_TRACKING_INTERVAL, with_objects_as_text
 
 try:
     from paddle.callbacks import Callback
@@ -47,7 +47,7 @@ class MatyanCallback(RunAdapter, Callback):
 
     @guarded
     def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
-        self.setup(self.params)
+        self.setup(with_objects_as_text(self.params))
 
     def on_epoch_begin(
         self, epoch: int | None = None, logs: Mapping[str, Any] | None = None

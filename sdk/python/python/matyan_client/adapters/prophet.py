@@ -7,7 +7,7 @@ from typing import Any
 
 from ._base import RunAdapter, RunOptions
 from ._exception_resistant import guarded
-from ._utils import DEFAULT_SYSTEM_TRACKING_INTERVAL
+from ._utils import DEFAULT_SYSTEM_TRACKING_INTERVAL, with_objects_as_text
 
 __all__ = ["AimLogger", "MatyanLogger"]
 
@@ -29,7 +29,11 @@ class MatyanLogger(RunAdapter):
                 repo, experiment, system_tracking_interval, log_system_params, capture_terminal_logs
             )
         )
-        self.setup(vars(prophet_model))
+        self.setup(self._attributes(prophet_model))
+
+    @guarded
+    def _attributes(self, model: Any) -> Mapping[str, Any]:
+        return {name: with_objects_as_text(value) for name, value in vars(model).items()}
 
     @guarded
     def track_metrics(
