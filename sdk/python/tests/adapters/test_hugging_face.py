@@ -209,6 +209,23 @@ def test_one_process_of_each_node_reports(
     assert (reporter and reporter._worker) == expected
 
 
+@pytest.mark.parametrize(
+    ("main_addr", "expected"),
+    [
+        ("localhost", "127.0.0.1"),
+        ("127.0.0.1", "127.0.0.1"),
+        ("10.0.0.1", None),
+        ("node-0.cluster", None),
+    ],
+)
+def test_only_the_needed_addresses_are_bound(main_addr: str, expected: str | None) -> None:
+    from matyan_client.adapters._worker_metrics import listen
+
+    with listen(main_addr, 0) as server:
+        address = server.getsockname()[0]
+        assert address == expected or (expected is None and address in ("::", "0.0.0.0"))
+
+
 def test_packets_that_no_worker_sends_are_refused(opened: list[dict[str, object]]) -> None:
     from matyan_client.adapters.distributed_hugging_face import MatyanCallback
 

@@ -199,7 +199,7 @@ class WorkerReceiver:
         if self._thread is not None:
             return
         try:
-            server = socket.create_server(self._address)
+            server = listen(*self._address)
         except OSError as error:
             self._failures.record(f"binding of port {self._address[1]} for workers", error)
             return
@@ -256,11 +256,25 @@ class WorkerReceiver:
         return bool(data)
 
 
-def bind_host(main_addr: str) -> str:
-    """Returns the address to listen on: loopback if the workers connect by it, else all."""
-    if main_addr == "localhost":
-        return "127.0.0.1"
+def listen(main_addr: str, port: int) -> socket.socket:
+    """Returns a listening socket: on loopback if the workers connect by it, else on all addresses.
+
+    The name of the main process is not resolved here, because it may mean something else on its
+    own machine than on those of the workers.
+    """
+    host = "127.0.0.1" if main_addr == "localhost" else main_addr
+    if _is_loopback(host):
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        return socket.create_server((host, port), family=family)
+    if socket.has_dualstack_ipv6():
+        # IPv6 may be switched off although the socket can be made.
+        with contextlib.suppress(OSError):
+            return socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True)
+    return socket.create_server(("", port))
+
+
+def _is_loopback(host: str) -> bool:
     try:
-        return main_addr if ipaddress.ip_address(main_addr).is_loopback else ""
+        return ipaddress.ip_address(host).is_loopback
     except ValueError:
-        return ""
+        return False

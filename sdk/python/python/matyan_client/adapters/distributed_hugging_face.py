@@ -7,7 +7,7 @@ from typing import Any
 
 from ._exception_resistant import guarded
 from ._utils import DEFAULT_SYSTEM_TRACKING_INTERVAL
-from ._worker_metrics import Stat, Worker, WorkerReceiver, WorkerReporter, bind_host
+from ._worker_metrics import Stat, Worker, WorkerReceiver, WorkerReporter
 
 try:
     from accelerate.utils import get_cpu_distributed_information
@@ -65,7 +65,7 @@ class MatyanCallback(SingleProcessCallback):
         workers = distributed_information.world_size // processes_per_worker - 1
         if rank == 0 and workers > 0:
             self.metrics_receiver = WorkerReceiver(
-                (bind_host(main_addr), main_port), workers, connection_timeout, self._track_worker
+                (main_addr, main_port), workers, connection_timeout, self._track_worker
             )
             self.metrics_receiver.start()
         elif rank > 0 and is_worker:
