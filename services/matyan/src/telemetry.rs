@@ -17,7 +17,7 @@ use tracing_subscriber::{
     registry::LookupSpan,
 };
 
-use crate::settings::{LogFormat, Settings};
+use crate::settings::{LogFormat, TelemetrySettings};
 
 /// Libraries whose info messages are of interest only to their authors. A filter that names
 /// them overrides this.
@@ -39,7 +39,7 @@ pub(crate) struct Telemetry {
 impl Telemetry {
     /// Starts telemetry for the whole process. It must be called once, before anything
     /// else, in the runtime that the exporter will use.
-    pub(crate) fn start(settings: &Settings) -> Result<Self, Error> {
+    pub(crate) fn start(settings: &TelemetrySettings) -> Result<Self, Error> {
         let spans =
             settings.otlp_endpoint.as_deref().map(|endpoint| provider(settings, endpoint)).transpose()?;
         match &spans {
@@ -62,7 +62,7 @@ impl Telemetry {
     }
 }
 
-fn provider(settings: &Settings, endpoint: &str) -> Result<SdkTracerProvider, Error> {
+fn provider(settings: &TelemetrySettings, endpoint: &str) -> Result<SdkTracerProvider, Error> {
     let mut exporter = SpanExporter::builder().with_tonic().with_endpoint(endpoint);
     if endpoint.to_ascii_lowercase().starts_with("https:") {
         // By default, the exporter trusts no certificate authority.

@@ -60,6 +60,7 @@ pub(crate) enum Error {
     Store(#[from] matyan_store::Error),
     #[error(transparent)]
     Log(#[from] matyan_log::Error),
+    #[cfg(feature = "kafka")]
     #[error(
         "the consumer group `{group}` of Matyan 0.3 has {members} members, which can only read JSON: set \
          KAFKA_MESSAGE_FORMAT=json, or stop them first"
@@ -86,7 +87,7 @@ pub(crate) fn run(settings: &Settings) -> Result<(), Error> {
     let runtime = runtime().map_err(Error::SetUp)?;
     let telemetry = {
         let _entered = runtime.enter();
-        Telemetry::start(settings)?
+        Telemetry::start(&settings.telemetry)?
     };
     open_files::raise_limit();
     if !settings.unused.is_empty() {
@@ -146,9 +147,10 @@ struct Process {
 
 impl Process {
     async fn start(settings: &Settings, network: &Network) -> Result<Self, Error> {
-        let ui = settings.ui.as_ref().map(Ui::open).transpose()?;
-        let tls = settings.tls.clone().map(|(certificate, key)| Tls::open(certificate, key)).transpose()?;
-        let data_dir = settings.data_dir.as_deref().map(DataDir::open).transpose()?;
+        let ui = settings.backend.ui.as_ref().map(Ui::open).transpose()?;
+        let tls =
+            settings.listen.tls.clone().map(|(certificate, key)| Tls::open(certificate, key)).transpose()?;
+        let data_dir = settings.storage.data_dir.as_deref().map(DataDir::open).transpose()?;
         let listeners = Listeners::bind(settings).await?;
         let secret = secret(settings, data_dir.as_ref())?;
         let path = data_dir.as_ref().map(DataDir::path);
@@ -186,7 +188,7 @@ impl Process {
 /// The configured secret, or the one in the data directory. A process with neither signs
 /// nothing that another process verifies.
 fn secret(settings: &Settings, data_dir: Option<&DataDir>) -> Result<Secret, Error> {
-    match (&settings.secret, data_dir) {
+    match (&settings.storage.secret, data_dir) {
         (Some(given), _) => Ok(given.clone()),
         (None, Some(data_dir)) => Ok(data_dir.secret()?),
         (None, None) => Ok(Secret::new(data_dir::new_secret())),

@@ -41,7 +41,7 @@ fn is_variable(word: &str) -> bool {
 
 /// All settings: from the table, and from the flags of client commands.
 fn settings() -> BTreeSet<String> {
-    let table = text("services/matyan/src/settings/names.rs");
+    let table = text("services/matyan/src/settings/table.rs");
     let flags = text("services/matyan/src/client/flags.rs");
     let quoted = [&table, &flags].into_iter().flat_map(|text| text.split('"').skip(1).step_by(2));
     let known: BTreeSet<String> = quoted.filter(|word| is_variable(word)).map(str::to_owned).collect();

@@ -17,7 +17,6 @@ const MAX_IMPL_FILES: usize = 3;
 const MANY_FIELDS: &[(&str, &str, &str)] = &[
     ("libs/model/src/run.rs", "Props", "the stored document of a run: its fields are its format"),
     ("services/frontier/src/lib.rs", "Shared", "to be split by stream and upload"),
-    ("services/matyan/src/settings.rs", "Settings", "one field per setting; to be grouped by service"),
     ("services/worker/src/apply/step.rs", "Step", "to be split into values with their own state"),
     ("services/worker/src/ingest.rs", "IngestionWorker", "to be split by partition and progress"),
     ("services/worker/src/metrics.rs", "Metrics", "one field per metric"),

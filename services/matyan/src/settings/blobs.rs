@@ -3,26 +3,20 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use matyan_blob::{Cloud, azure, gcs, s3};
-
-use super::{
-    names::{self, SettingName},
-    parse,
-    reader::Reader,
-    source::Sources,
+use matyan_blob::{
+    Cloud,
+    cloud_settings::{azure, gcs, s3},
 };
 
-const DEVELOPMENT_S3_KEY: &str = "rustfsadmin";
-const DEVELOPMENT_S3_ENDPOINT: &str = "http://localhost:9000";
-const DEFAULT_BUCKET: &str = "matyan-artifacts";
+use super::{reader::Reader, setting::Setting, table};
 
 /// Settings of Azure's default credential chain that this program supports.
-const AZURE_CREDENTIALS: [SettingName; 5] = [
-    names::AZURE_CLIENT_ID,
-    names::AZURE_CLIENT_SECRET,
-    names::AZURE_TENANT_ID,
-    names::AZURE_FEDERATED_TOKEN_FILE,
-    names::AZURE_AUTHORITY_HOST,
+const AZURE_CREDENTIALS: [&Setting<String>; 5] = [
+    &table::AZURE_CLIENT_ID,
+    &table::AZURE_CLIENT_SECRET,
+    &table::AZURE_TENANT_ID,
+    &table::AZURE_FEDERATED_TOKEN_FILE,
+    &table::AZURE_AUTHORITY_HOST,
 ];
 
 #[derive(Clone, Debug)]
@@ -33,13 +27,20 @@ pub(crate) enum BlobStore {
     Cloud(Cloud),
 }
 
+/// Returns the given URI, or the default that the variables of Matyan 0.3 imply.
+pub(super) fn uri(reader: &mut Reader) -> String {
+    let cloud = match reader.read(&table::BLOB_BACKEND_TYPE).as_str() {
+        "gcs" => "gs:".to_owned(),
+        other => format!("{other}:"),
+    };
+    reader.read_or(&table::BLOBS, &cloud)
+}
+
 /// Parses `embedded:`, `file:///directory`, or a cloud with an optional bucket: `s3:` or
 /// `s3://bucket`.
-pub(super) fn read(uri: &str, production: bool, from: &Sources, reader: &mut Reader) -> BlobStore {
+pub(super) fn read(uri: &str, upload_lifetime: Duration, reader: &mut Reader) -> BlobStore {
     let (scheme, rest) = uri.split_once(':').unwrap_or((uri, ""));
     let bucket = rest.trim_start_matches('/').trim_end_matches('/');
-    // Violations of this setting are reported where it is read for directories.
-    let lifetime = Reader::default().parse(from, names::S3_PRESIGN_EXPIRY, "3600", parse::lifetime);
     match scheme {
         "embedded" if rest.is_empty() => return BlobStore::Embedded,
         "file" if rest.starts_with("///") => return BlobStore::Directory(rest[2..].into()),
@@ -49,112 +50,94 @@ pub(super) fn read(uri: &str, production: bool, from: &Sources, reader: &mut Rea
                 "invalid blob store URI `{uri}`: use --blobs embedded:, file:///directory, s3://bucket, \
                  gs://bucket or azure://container"
             );
-            reader.refuse(names::BLOBS.variables[0], problem);
+            reader.refuse(&table::BLOBS, problem);
             return BlobStore::Embedded;
         }
     }
     BlobStore::Cloud(match scheme {
-        "s3" => Cloud::S3(s3(bucket, lifetime, production, from, reader)),
-        "gs" => Cloud::Gcs(gcs(bucket, lifetime, from, reader)),
-        _ => Cloud::Azure(azure(bucket, lifetime, from, reader)),
+        "s3" => Cloud::S3(s3(bucket, upload_lifetime, reader)),
+        "gs" => Cloud::Gcs(gcs(bucket, upload_lifetime, reader)),
+        _ => Cloud::Azure(azure(bucket, upload_lifetime, reader)),
     })
 }
 
-fn s3(
-    bucket: &str,
-    lifetime: Duration,
-    production: bool,
-    from: &Sources,
-    reader: &mut Reader,
-) -> s3::Settings {
+fn s3(bucket: &str, lifetime: Duration, reader: &mut Reader) -> s3::Settings {
     let settings = s3::Settings {
-        endpoint: reader.parse(from, names::S3_ENDPOINT, DEVELOPMENT_S3_ENDPOINT, parse::web_url),
-        public_endpoint: reader.optional(from, names::S3_PUBLIC_ENDPOINT, parse::web_url),
-        credentials: s3_credentials(from, reader),
-        bucket: bucket_name(bucket, names::S3_BUCKET, "bucket", from, reader),
-        region: reader.parse(from, names::S3_REGION, "us-east-1", parse::text),
-        virtual_host: reader.parse(from, names::S3_ADDRESSING_STYLE, "path", parse::is_virtual_host),
+        endpoint: reader.read(&table::S3_ENDPOINT),
+        public_endpoint: reader.optional(&table::S3_PUBLIC_ENDPOINT),
+        credentials: s3_credentials(reader),
+        bucket: bucket_name(bucket, &table::S3_BUCKET, "bucket", reader),
+        region: reader.read(&table::S3_REGION),
+        virtual_host: reader.read(&table::S3_ADDRESSING_STYLE),
         lifetime,
     };
-    if production {
-        refuse_development_value(
-            names::S3_ENDPOINT,
-            &settings.endpoint,
-            DEVELOPMENT_S3_ENDPOINT,
-            "endpoint",
-            reader,
-        );
+    if reader.is_production() {
+        refuse_development_value(&table::S3_ENDPOINT, &settings.endpoint, "endpoint", reader);
         if let s3::Credentials::Keys { access_key, secret_key } = &settings.credentials {
-            refuse_development_value(names::S3_ACCESS_KEY, access_key, DEVELOPMENT_S3_KEY, "own", reader);
-            refuse_development_value(names::S3_SECRET_KEY, secret_key, DEVELOPMENT_S3_KEY, "own", reader);
+            refuse_development_value(&table::S3_ACCESS_KEY, access_key, "own", reader);
+            refuse_development_value(&table::S3_SECRET_KEY, secret_key, "own", reader);
         }
     }
     settings
 }
 
-fn s3_credentials(from: &Sources, reader: &mut Reader) -> s3::Credentials {
-    if reader.parse(from, names::S3_CREDENTIALS, "keys", parse::uses_aws_chain) {
+fn s3_credentials(reader: &mut Reader) -> s3::Credentials {
+    if reader.read(&table::S3_CREDENTIALS) {
         return s3::Credentials::Default;
     }
     s3::Credentials::Keys {
-        access_key: reader.parse(from, names::S3_ACCESS_KEY, DEVELOPMENT_S3_KEY, parse::text),
-        secret_key: reader.parse(from, names::S3_SECRET_KEY, DEVELOPMENT_S3_KEY, parse::text),
+        access_key: reader.read(&table::S3_ACCESS_KEY),
+        secret_key: reader.read(&table::S3_SECRET_KEY),
     }
 }
 
-fn refuse_development_value(
-    name: SettingName,
-    value: &str,
-    published: &str,
-    what: &str,
-    reader: &mut Reader,
-) {
-    if value == published {
-        let problem = format!("blank or the development value; set your {what}");
-        reader.refuse(name.variables[0], problem);
+/// Refuses a setting's default, which is only for development.
+fn refuse_development_value(setting: &Setting<String>, value: &str, what: &str, reader: &mut Reader) {
+    if setting.definition.default == Some(value) {
+        reader.refuse(setting, format!("blank or the development value; set your {what}"));
     }
 }
 
-fn gcs(bucket: &str, lifetime: Duration, from: &Sources, reader: &mut Reader) -> gcs::Settings {
+fn gcs(bucket: &str, lifetime: Duration, reader: &mut Reader) -> gcs::Settings {
     gcs::Settings {
-        bucket: bucket_name(bucket, names::GCS_BUCKET, "bucket", from, reader),
-        project: reader.parse(from, names::GOOGLE_CLOUD_PROJECT, "", parse::text),
-        credentials: reader.optional(from, names::GOOGLE_APPLICATION_CREDENTIALS, parse::text),
-        emulator: reader.optional(from, names::STORAGE_EMULATOR_HOST, parse::emulator),
-        public_endpoint: reader.optional(from, names::GCS_PUBLIC_ENDPOINT, parse::web_url),
+        bucket: bucket_name(bucket, &table::GCS_BUCKET, "bucket", reader),
+        project: reader.read(&table::GOOGLE_CLOUD_PROJECT),
+        credentials: reader.optional(&table::GOOGLE_APPLICATION_CREDENTIALS),
+        emulator: reader.optional(&table::STORAGE_EMULATOR_HOST),
+        public_endpoint: reader.optional(&table::GCS_PUBLIC_ENDPOINT),
         lifetime,
     }
 }
 
-fn azure(container: &str, lifetime: Duration, from: &Sources, reader: &mut Reader) -> azure::Settings {
-    let container = bucket_name(container, names::AZURE_CONTAINER, "container", from, reader);
-    let account = [names::AZURE_CONN_STR, names::AZURE_ACCOUNT_URL];
-    if account.iter().all(|name| from.find(*name).is_none()) {
+fn azure(container: &str, lifetime: Duration, reader: &mut Reader) -> azure::Settings {
+    let container = bucket_name(container, &table::AZURE_CONTAINER, "container", reader);
+    if !reader.is_set(&table::AZURE_CONN_STR) && !reader.is_set(&table::AZURE_ACCOUNT_URL) {
         let problem = "neither this nor AZURE_ACCOUNT_URL is set; set one of them";
-        reader.refuse(names::AZURE_CONN_STR.variables[0], problem);
+        reader.refuse(&table::AZURE_CONN_STR, problem);
     }
-    let credentials = AZURE_CREDENTIALS.iter().filter_map(|name| {
-        let found = from.find(*name)?;
-        Some((name.variables[0].to_owned(), found.value))
+    let credentials = AZURE_CREDENTIALS.iter().filter_map(|setting| {
+        let value = reader.optional(setting)?;
+        Some((setting.definition.variable().to_owned(), value))
     });
+    let credentials = credentials.collect();
     azure::Settings {
-        connection_string: reader.parse(from, names::AZURE_CONN_STR, "", parse::text),
-        account_url: reader.optional(from, names::AZURE_ACCOUNT_URL, parse::web_url).unwrap_or_default(),
+        connection_string: reader.read(&table::AZURE_CONN_STR),
+        account_url: reader.optional(&table::AZURE_ACCOUNT_URL).unwrap_or_default(),
         container,
-        public_endpoint: reader.optional(from, names::AZURE_PUBLIC_ENDPOINT, parse::web_url),
-        credentials: credentials.collect(),
+        public_endpoint: reader.optional(&table::AZURE_PUBLIC_ENDPOINT),
+        credentials,
         lifetime,
     }
 }
 
 /// The bucket named in the URI, or otherwise the one in the variable.
-fn bucket_name(in_uri: &str, name: SettingName, what: &str, from: &Sources, reader: &mut Reader) -> String {
+fn bucket_name(in_uri: &str, setting: &Setting<String>, what: &str, reader: &mut Reader) -> String {
     if !in_uri.is_empty() {
         return in_uri.to_owned();
     }
-    if from.is_blank(name) {
-        let problem = format!("blank; set the {what}, or unset it to use {DEFAULT_BUCKET}");
-        reader.refuse(name.variables[0], problem);
+    let name = reader.read(setting);
+    if reader.is_blank(setting) {
+        reader.refuse(setting, format!("blank; set the {what}, or unset it to use {name}"));
     }
-    reader.parse(from, name, DEFAULT_BUCKET, parse::text)
+    name
 }

@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Duration};
 
 use matyan_store::Prefix;
 
-use super::{names, parse, reader::Reader, source::Sources};
+use super::{reader::Reader, table};
 
 #[derive(Clone, Debug)]
 #[cfg_attr(not(feature = "fdb"), expect(dead_code, reason = "only used by builds with FoundationDB"))]
@@ -20,23 +20,22 @@ pub(crate) struct Fdb {
 }
 
 /// Reads the settings for a URI that begins with `fdb:`. Violations go to the reader.
-pub(super) fn read(uri: &str, production: bool, from: &Sources, reader: &mut Reader) -> Fdb {
+pub(super) fn read(uri: &str, reader: &mut Reader) -> Fdb {
     let cluster_file = match uri.strip_prefix("fdb://") {
         Some(path) => path.into(),
         None => {
-            if production && from.is_blank(names::FDB_CLUSTER_FILE) {
-                let name = names::FDB_CLUSTER_FILE.variables[0];
-                reader.refuse(name, "blank; set the path of the cluster file");
+            if reader.is_production() && reader.is_blank(&table::FDB_CLUSTER_FILE) {
+                reader.refuse(&table::FDB_CLUSTER_FILE, "blank; set the path of the cluster file");
             }
-            reader.parse(from, names::FDB_CLUSTER_FILE, "fdb.cluster", parse::path)
+            reader.read(&table::FDB_CLUSTER_FILE)
         }
     };
-    reader.optional(from, names::FDB_API_VERSION, parse::fdb_api_version);
+    reader.optional(&table::FDB_API_VERSION);
     Fdb {
         cluster_file,
-        prefix: reader.parse(from, names::FDB_KEY_PREFIX, "matyan", Prefix::new),
-        attempts: reader.parse(from, names::FDB_RETRY_MAX_ATTEMPTS, "5", parse::attempts),
-        first_delay: reader.parse(from, names::FDB_RETRY_INITIAL_DELAY, "0.05", parse::delay),
-        longest_delay: reader.parse(from, names::FDB_RETRY_MAX_DELAY, "2", parse::delay),
+        prefix: reader.read(&table::FDB_KEY_PREFIX),
+        attempts: reader.read(&table::FDB_RETRY_MAX_ATTEMPTS),
+        first_delay: reader.read(&table::FDB_RETRY_INITIAL_DELAY),
+        longest_delay: reader.read(&table::FDB_RETRY_MAX_DELAY),
     }
 }

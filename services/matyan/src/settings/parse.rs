@@ -11,11 +11,13 @@ use tracing_subscriber::filter::Targets;
 
 use matyan_record::ingestion::RecordFormat;
 
-use super::LogFormat;
+use super::secret::Secret;
 
-/// Origins of the Matyan 0.3 user interfaces during development, and of this server.
-pub(super) const CORS_DEFAULT: &str = "http://localhost:3000,http://localhost:8000,http://localhost:8080,\
-    http://127.0.0.1:8000,http://localhost:53800,http://127.0.0.1:53800";
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LogFormat {
+    Text,
+    Json,
+}
 
 /// More connections than a machine has ports.
 const MAX_CONNECTIONS: usize = 1_000_000;
@@ -30,6 +32,15 @@ const MAX_DELAY: Duration = Duration::from_secs(60);
 
 /// Maximum lifetime of signed URLs in S3 and GCS: a week.
 const MAX_LIFETIME_S: u64 = 7 * 24 * 3_600;
+
+/// Parses an environment: true if development values are refused.
+pub(super) fn is_production(text: &str) -> Result<bool, String> {
+    match text {
+        "production" => Ok(true),
+        "development" => Ok(false),
+        _ => Err("is not an environment; use development or production".into()),
+    }
+}
 
 pub(super) fn address(text: &str) -> Result<IpAddr, String> {
     if text == "localhost" {
@@ -184,6 +195,11 @@ pub(super) fn web_url(text: &str) -> Result<String, String> {
 #[expect(clippy::unnecessary_wraps, reason = "all parsers have the same signature")]
 pub(super) fn text(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "all parsers have the same signature")]
+pub(super) fn secret(text: &str) -> Result<Secret, String> {
+    Ok(Secret::new(text))
 }
 
 /// Parses an addressing style: whether the name of a bucket is part of the host name or of the

@@ -1,4 +1,38 @@
-//! The role of a process: the services that it runs.
+//! The programs that settings configure: servers, by the services that they run, and commands
+//! that prepare a server.
+
+/// A command that reads settings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Program {
+    Server(Role),
+    CreateTopics,
+    CreateBucket,
+}
+
+impl Program {
+    pub(crate) const ALL: [Self; 7] = [
+        Self::Server(Role::Up),
+        Self::Server(Role::Frontier),
+        Self::Server(Role::Backend),
+        Self::Server(Role::IngestWorker),
+        Self::Server(Role::ControlWorker),
+        Self::CreateTopics,
+        Self::CreateBucket,
+    ];
+
+    /// The words after `matyan` that start it.
+    pub(crate) fn command(self) -> &'static [&'static str] {
+        match self {
+            Self::Server(Role::Up) => &["up"],
+            Self::Server(Role::Frontier) => &["frontier"],
+            Self::Server(Role::Backend) => &["backend"],
+            Self::Server(Role::IngestWorker) => &["ingest-worker"],
+            Self::Server(Role::ControlWorker) => &["control-worker"],
+            Self::CreateTopics => &["topics", "create"],
+            Self::CreateBucket => &["bucket", "create"],
+        }
+    }
+}
 
 /// The role of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

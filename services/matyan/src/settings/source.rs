@@ -8,7 +8,8 @@ use std::{
 };
 
 use super::{
-    names::{self, SettingName},
+    setting::Definition,
+    table::{self, CONFIG},
     violations::Violations,
 };
 
@@ -68,7 +69,7 @@ impl Sources {
     ) -> Self {
         let dotenv = environment.dotenv.map_or_else(BTreeMap::new, |path| read_dotenv(&path, violations));
         let mut sources = Self { flags, variables: environment.variables, dotenv, ..Self::default() };
-        if let Some(found) = sources.find(names::CONFIG) {
+        if let Some(found) = sources.find(&CONFIG.definition) {
             sources.file = read_file(&found.value, violations);
             sources.file_path = found.value;
         }
@@ -76,13 +77,13 @@ impl Sources {
     }
 
     /// The effective value. A blank value counts as absent.
-    pub(super) fn find(&self, name: SettingName) -> Option<FoundValue> {
-        self.find_even_blank(name).filter(|found| !found.value.is_empty())
+    pub(super) fn find(&self, setting: &Definition) -> Option<FoundValue> {
+        self.find_even_blank(setting).filter(|found| !found.value.is_empty())
     }
 
     /// True if the setting is given but blank.
-    pub(super) fn is_blank(&self, name: SettingName) -> bool {
-        self.find_even_blank(name).is_some_and(|found| found.value.is_empty())
+    pub(super) fn is_blank(&self, setting: &Definition) -> bool {
+        self.find_even_blank(setting).is_some_and(|found| found.value.is_empty())
     }
 
     /// Variables that are set but no longer used.
@@ -91,25 +92,24 @@ impl Sources {
             let value = self.variables.get(**name).or_else(|| self.dotenv.get(**name));
             value.is_some_and(|value| !value.trim().is_empty())
         };
-        names::UNUSED.iter().filter(is_set).copied().collect()
+        table::UNUSED.iter().filter(is_set).copied().collect()
     }
 
-    fn find_even_blank(&self, name: SettingName) -> Option<FoundValue> {
+    fn find_even_blank(&self, setting: &Definition) -> Option<FoundValue> {
         let found = |value: &String, origin: String| FoundValue { value: value.trim().to_owned(), origin };
         // In order of precedence: flag, environment, `.env`, config file.
-        let flag = name.key.replace('_', "-");
-        if let Some(value) = self.flags.get(&flag) {
+        if let Some((flag, value)) = setting.flag.and_then(|flag| self.flags.get_key_value(flag.name)) {
             return Some(found(value, format!("--{flag}")));
         }
         for (variables, place) in [(&self.variables, "the environment"), (&self.dotenv, "the file .env")] {
             if let Some((variable, value)) =
-                name.variables.iter().find_map(|variable| variables.get_key_value(*variable))
+                setting.variables.iter().find_map(|variable| variables.get_key_value(*variable))
             {
                 return Some(found(value, format!("{variable} in {place}")));
             }
         }
-        let value = self.file.get(name.key)?;
-        Some(found(value, format!("`{}` in {}", name.key, self.file_path)))
+        let value = self.file.get(setting.key)?;
+        Some(found(value, format!("`{}` in {}", setting.key, self.file_path)))
     }
 }
 
@@ -139,7 +139,7 @@ fn read_file(path: &str, violations: &mut Violations) -> BTreeMap<String, String
         Ok(text) => text,
         Err(error) => {
             violations.add(
-                names::CONFIG.variables[0],
+                CONFIG.definition.variable(),
                 format!("`{path}` cannot be read ({error}); name a readable file"),
             );
             return BTreeMap::new();
@@ -152,7 +152,7 @@ fn read_file(path: &str, violations: &mut Violations) -> BTreeMap<String, String
         Err(error) => {
             let line = error.span().map_or(0, |span| text[..span.start].lines().count());
             let problem = format!("line {line} of `{path}` is not valid TOML ({}); fix it", error.message());
-            violations.add(names::CONFIG.variables[0], problem);
+            violations.add(CONFIG.definition.variable(), problem);
             BTreeMap::new()
         }
     }
@@ -165,7 +165,7 @@ fn file_entry(
     violations: &mut Violations,
 ) -> Option<(String, String)> {
     // A config file must not name another one.
-    if key == names::CONFIG.key || !names::ALL.iter().any(|name| name.key == key) {
+    if key == CONFIG.definition.key || !table::ALL.iter().any(|setting| setting.key == key) {
         violations.add(&key, format!("not a valid key in `{path}`; correct or remove it"));
         return None;
     }

@@ -1,6 +1,8 @@
 //! Precedence, every kind of violation, and that all are reported together without revealing
 //! secrets.
 
+mod reference;
+
 use std::{collections::BTreeMap, fs};
 
 use super::*;
@@ -13,7 +15,7 @@ fn map<T: FromIterator<(String, String)>>(pairs: Pairs<'_>) -> T {
 
 fn resolve(role: Role, flags: Pairs<'_>, variables: Pairs<'_>) -> Result<Settings, Violations> {
     let flags: BTreeMap<String, String> = map(flags);
-    Settings::resolve(ServerArguments { role, flags }, map(variables))
+    Settings::resolve(role, flags, map(variables))
 }
 
 /// Checks that the violations begin with the expected texts, and that there are no others.
@@ -26,7 +28,7 @@ fn check_refused(role: Role, flags: Pairs<'_>, variables: Pairs<'_>, expected: &
     }
 }
 
-const WITHOUT_FDB: &str = "MATYAN_STORE: this program was built without FoundationDB; build";
+const WITHOUT_FDB: &str = "MATYAN_STORE: this build does not include FoundationDB: build with";
 
 /// Like `check_refused`, but a build without FoundationDB also reports that.
 fn check_but_for_the_build(role: Role, flags: Pairs<'_>, variables: Pairs<'_>, expected: &[&str]) {
@@ -41,16 +43,22 @@ fn check_but_for_the_build(role: Role, flags: Pairs<'_>, variables: Pairs<'_>, e
 #[test]
 fn defaults() {
     let up = resolve(Role::Up, &[], &[]).unwrap();
-    assert_eq!((up.host.to_string().as_str(), up.port, up.frontier_port), ("127.0.0.1", 53800, 53801));
-    assert_eq!((up.log_level.as_str(), up.log_format), ("info", LogFormat::Text));
-    assert_eq!(up.upload_lifetime, Duration::from_secs(3600));
-    assert_eq!(up.cors_origins.len(), 6);
-    assert!(up.secret.is_none() && up.ready_file.is_none() && matches!(up.blobs, BlobStore::Embedded));
+    assert_eq!(
+        (up.listen.host.to_string().as_str(), up.listen.port, up.listen.frontier_port),
+        ("127.0.0.1", 53800, 53801)
+    );
+    assert_eq!((up.telemetry.log_level.as_str(), up.telemetry.log_format), ("info", LogFormat::Text));
+    assert_eq!(up.storage.upload_lifetime, Duration::from_secs(3600));
+    assert_eq!(up.edge.cors_origins.len(), 6);
+    assert!(up.storage.secret.is_none() && up.ready_file.is_none());
+    assert!(matches!(up.storage.blobs, BlobStore::Embedded));
 
     let embedded = [("log", "embedded:"), ("blobs", "file:///srv/blobs")];
     let frontier = resolve(Role::Frontier, &embedded, &[("PORT", "7")]).unwrap();
-    assert_eq!((frontier.host.to_string().as_str(), frontier.frontier_port), ("0.0.0.0", 7));
-    assert!(matches!(frontier.blobs, BlobStore::Directory(path) if path.to_str() == Some("/srv/blobs")));
+    assert_eq!((frontier.listen.host.to_string().as_str(), frontier.listen.frontier_port), ("0.0.0.0", 7));
+    assert!(
+        matches!(frontier.storage.blobs, BlobStore::Directory(path) if path.to_str() == Some("/srv/blobs"))
+    );
 }
 
 #[test]
@@ -62,6 +70,7 @@ fn silent_runs_are_finished_unless_set_to_never() {
             variables,
         )
         .unwrap()
+        .control
         .finish_stale
     };
     assert_eq!(resolved(&[]), Some(Duration::from_secs(24 * 3_600)));
@@ -82,12 +91,16 @@ fn flags_override_the_environment_which_overrides_the_file() {
 
     let settings =
         resolve(Role::Up, &[config, ("port", "3")], &[("Port", "2"), ("LOG_LEVEL", "WARNING")]).unwrap();
-    assert_eq!((settings.port, settings.host.to_string().as_str()), (3, "::1"));
-    assert_eq!(settings.log_level, "warn");
-    assert_eq!(settings.cors_origins, ["http://a", "http://b"]);
-    assert_eq!(resolve(Role::Up, &[config], &[("PORT", "2")]).unwrap().port, 2);
-    assert_eq!(resolve(Role::Up, &[config], &[("PORT", " ")]).unwrap().port, 53800, "blank counts as absent");
-    assert_eq!(resolve(Role::Up, &[], &[("MATYAN_CONFIG", config.1)]).unwrap().port, 1);
+    assert_eq!((settings.listen.port, settings.listen.host.to_string().as_str()), (3, "::1"));
+    assert_eq!(settings.telemetry.log_level, "warn");
+    assert_eq!(settings.edge.cors_origins, ["http://a", "http://b"]);
+    assert_eq!(resolve(Role::Up, &[config], &[("PORT", "2")]).unwrap().listen.port, 2);
+    assert_eq!(
+        resolve(Role::Up, &[config], &[("PORT", " ")]).unwrap().listen.port,
+        53800,
+        "blank counts as absent"
+    );
+    assert_eq!(resolve(Role::Up, &[], &[("MATYAN_CONFIG", config.1)]).unwrap().listen.port, 1);
 }
 
 #[test]
@@ -97,10 +110,10 @@ fn the_environment_overrides_a_dotenv_file() {
     fs::write(&dotenv, "# comment\nport=5\nLOG_LEVEL='debug'\nSOMETHING_ELSE=1\n").unwrap();
     let resolve = |variables: Pairs<'_>| {
         let environment = map::<Environment>(variables).with_dotenv(dotenv.clone());
-        Settings::resolve(ServerArguments { role: Role::Up, flags: BTreeMap::new() }, environment)
+        Settings::resolve(Role::Up, BTreeMap::new(), environment)
     };
     let settings = resolve(&[("LOG_LEVEL", "error")]).unwrap();
-    assert_eq!((settings.port, settings.log_level.as_str()), (5, "error"));
+    assert_eq!((settings.listen.port, settings.telemetry.log_level.as_str()), (5, "error"));
 
     fs::write(&dotenv, "S3_SECRET_KEY='hunter2\n").unwrap();
     let refused = resolve(&[]).unwrap_err().to_string();
@@ -133,20 +146,20 @@ fn all_violations_are_reported_together() {
         &[
             "MATYAN_ENVIRONMENT: `staging` (from ENVIRONMENT in the environment) is not an environment; use",
             "MATYAN_STORE: invalid store URI `redis://a`: use --store embedded:",
+            "S3_PRESIGN_EXPIRY: `0` (from S3_PRESIGN_EXPIRY in the environment) is not a lifetime; use",
+            "KAFKA_MESSAGE_FORMAT: `avro` (from KAFKA_MESSAGE_FORMAT in the environment) is not a message format; use",
             "HOST: `here` (from --host) is not an IP address; use",
             "PORT: `x` (from --port) is not a port; use",
             "FRONTIER_PORT: `65536` (from FRONTIER_PORT in the environment) is not a port; use",
             "LOG_LEVEL: `LOUD` (from LOG_LEVEL in the environment) is not a level; use",
             "LOG_FORMAT: `xml` (from --log-format) is not a format; use",
-            "S3_PRESIGN_EXPIRY: `0` (from S3_PRESIGN_EXPIRY in the environment) is not a lifetime; use",
-            "SHUTDOWN_FLUSH_TIMEOUT: `-1` (from SHUTDOWN_FLUSH_TIMEOUT in the environment) is not a duration; use",
             "MATYAN_MAX_CONNECTIONS: `0` (from MATYAN_MAX_CONNECTIONS in the environment) is not a number of connections; use",
-            "MATYAN_MAX_UPLOAD_BYTES: `1 GB` (from MATYAN_MAX_UPLOAD_BYTES in the environment) is not a size; use",
             "CORS_ORIGINS: `http://a,b` (from CORS_ORIGINS in the environment) contains `b`, which is not an origin; use",
             "METRICS_ENABLED: `perhaps` (from METRICS_ENABLED in the environment) is not a boolean; use",
+            "MATYAN_MAX_UPLOAD_BYTES: `1 GB` (from MATYAN_MAX_UPLOAD_BYTES in the environment) is not a size; use",
             "PROJECT_PARAMS_CACHE_TTL: `-1` (from PROJECT_PARAMS_CACHE_TTL in the environment) is not a duration; use",
             "MATYAN_FINISH_STALE_HOURS: `-1` (from MATYAN_FINISH_STALE_HOURS in the environment) is not a duration; use a number of hours",
-            "KAFKA_MESSAGE_FORMAT: `avro` (from KAFKA_MESSAGE_FORMAT in the environment) is not a message format; use",
+            "SHUTDOWN_FLUSH_TIMEOUT: `-1` (from SHUTDOWN_FLUSH_TIMEOUT in the environment) is not a duration; use",
         ],
     );
 }
@@ -210,8 +223,8 @@ fn services_have_the_default_backends_of_matyan_0_3() {
     check_refused(Role::Frontier, &[("log", "embedded:")], &[("BLOB_BACKEND_TYPE", "ftp")], &[other]);
 }
 
-fn kafka(settings: &Settings) -> &matyan_log::kafka::Settings {
-    match &settings.log {
+fn kafka(settings: &Settings) -> &matyan_log::kafka_settings::Settings {
+    match &settings.storage.log {
         Log::Kafka(kafka) => kafka,
         Log::Embedded => panic!("the log is embedded"),
     }
@@ -219,21 +232,21 @@ fn kafka(settings: &Settings) -> &matyan_log::kafka::Settings {
 
 #[test]
 fn any_log_can_be_combined_with_any_store() {
-    assert!(matches!(resolve(Role::Up, &[], &[]).unwrap().log, Log::Embedded));
+    assert!(matches!(resolve(Role::Up, &[], &[]).unwrap().storage.log, Log::Embedded));
     let up = resolve(Role::Up, &[("log", "kafka://a:1,b:2")], &[]).unwrap();
     assert_eq!(kafka(&up).bootstrap_servers, "a:1,b:2");
     assert_eq!(
         (kafka(&up).group.as_str(), kafka(&up).topics.ingestion.as_str()),
         ("matyan", "data-ingestion")
     );
-    assert!(up.data_dir.is_some());
+    assert!(up.storage.data_dir.is_some());
 
     let blobs = ("blobs", "file:///srv/blobs");
     let frontier =
         resolve(Role::Frontier, &[blobs], &[("KAFKA_BOOTSTRAP_SERVERS", "k:9"), ("BLOB_URI_SECRET", "s")]);
     let frontier = frontier.unwrap();
     assert_eq!(kafka(&frontier).bootstrap_servers, "k:9");
-    assert_eq!(frontier.data_dir, None, "the frontier stores nothing on this machine");
+    assert_eq!(frontier.storage.data_dir, None, "the frontier stores nothing on this machine");
     check_refused(Role::Frontier, &[blobs], &[], &["BLOB_URI_SECRET: not set; set"]);
 }
 
@@ -419,7 +432,7 @@ fn unused_settings_of_matyan_0_3_are_reported() {
 /// Debug output of the blob store of a frontier with an embedded log.
 fn blobs(flags: Pairs<'_>, variables: Pairs<'_>) -> String {
     let flags = [&[("log", "embedded:")], flags].concat();
-    format!("{:?}", resolve(Role::Frontier, &flags, variables).unwrap().blobs)
+    format!("{:?}", resolve(Role::Frontier, &flags, variables).unwrap().storage.blobs)
 }
 
 #[test]
@@ -435,7 +448,7 @@ fn a_cloud_is_selected_by_uri_or_by_variables_of_matyan_0_3() {
         "Cloud(gs://matyan-artifacts)"
     );
     let up = resolve(Role::Up, &[("blobs", "s3://own")], &[]).unwrap();
-    assert_eq!(format!("{:?}", up.blobs), "Cloud(s3://own)");
+    assert_eq!(format!("{:?}", up.storage.blobs), "Cloud(s3://own)");
 
     let wrong = [("blobs", "s3://a/b"), ("log", "embedded:")];
     check_refused(Role::Frontier, &wrong, &[], &["MATYAN_BLOBS: invalid blob store URI `s3://a/b`: use"]);
@@ -455,12 +468,12 @@ fn secrets_are_never_shown() {
 
     let settings = resolve(Role::Up, &[], &[("BLOB_URI_SECRET", "hunter2")]).unwrap();
     assert!(!format!("{settings:?}").contains("hunter2"));
-    assert_eq!(settings.secret.unwrap().reveal(), b"hunter2");
+    assert_eq!(settings.storage.secret.unwrap().reveal(), b"hunter2");
 
     let ui = [("MATYAN_UI_DIR", "/ui"), ("MATYAN_UI_API_AUTH_TOKEN", "hunter2")];
     let settings = resolve(Role::Up, &[], &ui).unwrap();
     assert!(!format!("{settings:?}").contains("hunter2"));
-    assert_eq!(settings.ui.unwrap().api_auth_token, "hunter2");
+    assert_eq!(settings.backend.ui.unwrap().api_auth_token, "hunter2");
 }
 
 fn check_origins(text: &str, expected: Option<&[&str]>) {
@@ -483,8 +496,8 @@ fn origins_are_a_json_array_or_comma_separated() {
 
 #[test]
 fn ui_settings_are_passed_to_the_page() {
-    assert!(resolve(Role::Up, &[], &[]).unwrap().ui.is_none());
-    let ui = resolve(Role::Up, &[("ui-dir", "/ui")], &[]).unwrap().ui.unwrap();
+    assert!(resolve(Role::Up, &[], &[]).unwrap().backend.ui.is_none());
+    let ui = resolve(Role::Up, &[("ui-dir", "/ui")], &[]).unwrap().backend.ui.unwrap();
     assert_eq!((ui.dir.to_str(), ui.base_path.as_str()), (Some("/ui"), ""));
     assert_eq!((ui.api_base_path.as_str(), ui.api_host_base.as_str()), ("/api/v1", ""));
     let expected: Pairs<'_> = &[
@@ -495,7 +508,7 @@ fn ui_settings_are_passed_to_the_page() {
     ];
     let ui = resolve(Role::Backend, &[], expected).unwrap_err().to_string();
     assert!(!ui.contains("MATYAN_UI"), "only store, log and blobs are missing: {ui}");
-    let ui = resolve(Role::Up, &[], expected).unwrap().ui.unwrap();
+    let ui = resolve(Role::Up, &[], expected).unwrap().backend.ui.unwrap();
     assert_eq!((ui.base_path.as_str(), ui.api_host_base.as_str()), ("/team/matyan", "https://api.example:8"));
     assert_eq!(ui.api_auth_token, "a.b-c=");
 

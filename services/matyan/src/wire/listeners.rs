@@ -8,7 +8,7 @@ use std::{
 use tokio::net::TcpListener;
 
 use super::Error;
-use crate::settings::Settings;
+use crate::settings::{ListenSettings, Settings};
 
 pub(crate) struct Listeners {
     pub(crate) query: Option<Listener>,
@@ -25,7 +25,8 @@ pub(crate) struct Listener {
 
 impl Listeners {
     pub(crate) async fn bind(settings: &Settings) -> Result<Self, Error> {
-        let Settings { role, host, port, frontier_port, metrics_port, .. } = settings;
+        let Settings { role, listen, .. } = settings;
+        let ListenSettings { host, port, frontier_port, metrics_port, .. } = listen;
         let frontier_flag = if role.has_backend() { "--frontier-port" } else { "--port" };
         Ok(Self {
             query: bind(role.has_backend(), *host, *port, "--port").await?,

@@ -67,7 +67,7 @@ impl Services {
                 Ok(())
             });
         }
-        let edge = edge_settings(settings);
+        let edge = settings.edge.clone();
         let metrics = matyan_edge::Metrics::register(&registry)?;
         if let (Some(listener), Some(frontier)) = (listeners.ingest, &to_frontier) {
             let edge =
@@ -151,7 +151,6 @@ async fn frontier(
     substrates: &Substrates,
     registry: &Registry,
 ) -> Result<Frontier, Error> {
-    let format = settings.message_format;
     let log_number = workers::log_number(substrates).await?;
     let components = matyan_frontier::Deps {
         log: substrates.log.writer(),
@@ -161,8 +160,7 @@ async fn frontier(
         new_id: clock::new_id(),
         metrics: matyan_frontier::Metrics::new(registry)?,
     };
-    let max_upload_bytes = settings.max_upload_bytes;
-    let settings = matyan_frontier::Settings { format, log_number, max_upload_bytes, ..Default::default() };
+    let settings = matyan_frontier::Settings { log_number, ..settings.frontier.clone() };
     Ok(Frontier::new(components, settings))
 }
 
@@ -181,23 +179,14 @@ fn backend(
     let deps = matyan_backend::Deps {
         store,
         log: substrates.log.writer(),
-        log_format: settings.message_format,
+        log_format: settings.storage.message_format,
         blobs: Arc::clone(&substrates.blobs),
         blob_uri: substrates.blob_uri.clone(),
         uri_key: UriKey::new(secret.reveal()),
         clock: clock::now_us(),
         new_id: clock::new_id_text(),
-        params_cache_ttl: settings.params_cache_ttl,
+        params_cache_ttl: settings.backend.params_cache_ttl,
         metrics: matyan_backend::Metrics::new(registry)?,
     };
     Ok(Backend::new(deps))
-}
-
-fn edge_settings(settings: &Settings) -> matyan_edge::Settings {
-    matyan_edge::Settings {
-        cors_origins: settings.cors_origins.clone(),
-        metrics_enabled: settings.metrics_enabled,
-        max_connections: settings.max_connections,
-        ..Default::default()
-    }
 }

@@ -87,7 +87,7 @@ async fn open_blobs(
     data_path: impl Fn(&str) -> PathBuf,
     secret: &Secret,
 ) -> Result<OpenBlobs, Error> {
-    let path = match &settings.blobs {
+    let path = match &settings.storage.blobs {
         BlobStore::Embedded => data_path("blobs"),
         BlobStore::Directory(path) => path.clone(),
         BlobStore::Cloud(cloud) => {
@@ -96,7 +96,7 @@ async fn open_blobs(
             return Ok(OpenBlobs { blobs, uri: cloud.uri(), signer: None });
         }
     };
-    let signer = UrlSigner::new(secret.reveal(), settings.upload_lifetime, clock::now_us());
+    let signer = UrlSigner::new(secret.reveal(), settings.storage.upload_lifetime, clock::now_us());
     let open = {
         let signer = signer.clone();
         move || FsBlobs::open(&path, signer, clock::now_us())

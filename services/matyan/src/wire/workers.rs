@@ -4,9 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use matyan_proto::system::v1::system_service_server::SystemServiceServer;
-use matyan_worker::{
-    ControlSettings, ControlWorker, Deps, FoldThread, Heartbeat, IngestionWorker, Metrics, System,
-};
+use matyan_worker::{ControlWorker, Deps, FoldThread, Heartbeat, IngestionWorker, Metrics, System};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
@@ -55,8 +53,7 @@ impl Workers {
             workers.tasks.spawn("the ingestion worker", |stop| ingestion.run(stop));
         }
         if role.has_control_worker() {
-            let control_settings = ControlSettings { finish_stale: settings.finish_stale };
-            let control = ControlWorker::new(deps, control_settings, metrics).await;
+            let control = ControlWorker::new(deps, settings.control, metrics).await;
             let control =
                 control.map_err(|source| Error::Service { service: "the control worker", source })?;
             workers.heartbeats.extend(control.heartbeats());

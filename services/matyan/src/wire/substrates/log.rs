@@ -24,7 +24,7 @@ impl Log {
         settings: &Settings,
         data_path: impl Fn(&str) -> PathBuf,
     ) -> Result<Self, Error> {
-        let kafka = match &settings.log {
+        let kafka = match &settings.storage.log {
             settings::Log::Embedded => {
                 let log = EmbeddedLog::open(data_path("log"), Default::default()).await?;
                 return Ok(Self::Embedded(Arc::new(log)));
@@ -32,7 +32,7 @@ impl Log {
             settings::Log::Kafka(kafka) => kafka,
         };
         let log = KafkaLog::open((**kafka).clone()).await?;
-        if !settings.role.is_worker() && settings.message_format == RecordFormat::Protobuf {
+        if !settings.role.is_worker() && settings.storage.message_format == RecordFormat::Protobuf {
             refuse_old_readers(&log).await?;
         }
         Ok(Self::Kafka(Arc::new(log)))

@@ -30,7 +30,8 @@ pub(crate) struct Network {
 impl Network {
     #[cfg(feature = "fdb")]
     pub(crate) fn start(settings: &Settings) -> Result<Self, Error> {
-        let is_needed = settings.role.has_store() && matches!(settings.store, settings::Store::Fdb(_));
+        let is_needed =
+            settings.role.has_store() && matches!(settings.storage.store, settings::Store::Fdb(_));
         Ok(Self { fdb: is_needed.then(fdb::Network::start).transpose()? })
     }
 
@@ -63,7 +64,7 @@ impl Store {
         if !settings.role.has_store() {
             return Ok(None);
         }
-        let store = match &settings.store {
+        let store = match &settings.storage.store {
             settings::Store::Embedded => {
                 Self::Embedded(Arc::new(EmbeddedStore::open(data_path("store"), Default::default()).await?))
             }

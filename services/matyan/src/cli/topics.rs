@@ -4,9 +4,20 @@
 
 use std::io::{self, Write};
 
+use clap::Subcommand;
 use matyan_log::kafka::{TopicStatus, topics_create};
 
 use crate::settings::TopicsSettings;
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum TopicsCommand {
+    /// Create missing topics and check existing ones; safe to repeat
+    ///
+    /// Topic names, brokers and credentials are the same settings as for every other
+    /// command: KAFKA_BOOTSTRAP_SERVERS, KAFKA_DATA_INGESTION_TOPIC,
+    /// KAFKA_CONTROL_EVENTS_TOPIC, KAFKA_DEAD_LETTERS_TOPIC, KAFKA_SECURITY_PROTOCOL, …
+    Create,
+}
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
@@ -16,7 +27,7 @@ pub(crate) enum Error {
     Log(#[from] matyan_log::Error),
 }
 
-pub(crate) fn create(settings: &TopicsSettings) -> Result<(), Error> {
+pub(super) fn create(settings: &TopicsSettings) -> Result<(), Error> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Error::SetUp)?;
     let found = runtime.block_on(topics_create(&settings.kafka, settings.topics))?;
     let mut out = io::stdout().lock();
