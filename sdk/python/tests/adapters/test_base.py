@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 import pickle
+import warnings
 from typing import Any
 
 import pytest
@@ -88,6 +89,21 @@ def test_a_failure_is_logged_once_and_counted(
     assert callback.tracking_failures == 3
     assert len(caplog.records) == 1
     assert stored(callback).values("loss") == [1.0]
+
+
+@pytest.mark.parametrize("action", ["always", "error"])
+def test_the_first_failure_is_shown_without_any_logging(
+    opened: list[dict[str, object]], action: Any
+) -> None:
+    callback = Callback()
+    with warnings.catch_warnings(record=True) as shown:
+        warnings.simplefilter(action)
+        callback.on_bug()
+        callback.on_bug()
+    # A filter that raises hides the warning, and the training continues.
+    assert len(shown) == (action == "always")
+    assert all("no such layer" in str(warning.message) for warning in shown)
+    assert callback.tracking_failures == 2
 
 
 def test_an_unusable_run_does_not_stop_the_training(

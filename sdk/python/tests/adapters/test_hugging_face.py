@@ -82,7 +82,8 @@ def test_values_that_are_no_numbers_are_skipped(
         for _call in range(2):
             callback.on_log(None, STATE, None, logs={"note": "warm", "loss": 0.5})
     callback.close()
-    assert [record.args[0] for record in caplog.records] == ["note"]
+    assert len(caplog.records) == 1
+    assert "'note'" in caplog.text
     assert callback.tracking_failures == 0
     assert tracking.run().steps("loss") == [5]
 

@@ -123,7 +123,6 @@ class RunAdapter:
     def _open_run(self) -> None:
         self._current_session().open()
 
-    @guarded
     def _track(
         self,
         value: Any,
@@ -133,19 +132,24 @@ class RunAdapter:
         epoch: Any = None,
         context: Mapping[str, Any] | None = None,
     ) -> None:
-        self._current_session().open().track(
-            value,
-            name=name,
-            step=step,
-            epoch=whole_epoch(epoch),
-            context=dict(context) if context else None,
-        )
+        try:
+            self._current_session().open().track(
+                value,
+                name=name,
+                step=step,
+                epoch=whole_epoch(epoch),
+                context=dict(context) if context else None,
+            )
+        except Exception as error:
+            self._failures.record(f"track {name!r}", error)
 
     def _set_params(self, params: Mapping[Any, Any], prefix: str = "") -> None:
         """Sets each entry as a param of its own, so that one bad value costs only itself."""
         for key, value in params.items():
             self._set_param(f"{prefix}{key}" if prefix else key, value)
 
-    @guarded
     def _set_param(self, key: Any, value: Any) -> None:
-        self._current_session().open()[key] = value
+        try:
+            self._current_session().open()[key] = value
+        except Exception as error:
+            self._failures.record(f"set the param {key!r}", error)

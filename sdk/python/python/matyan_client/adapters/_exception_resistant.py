@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import threading
+import warnings
 from collections.abc import Callable
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
@@ -12,6 +14,16 @@ _log = logging.getLogger("matyan_client")
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+
+def warn_user(message: str, error: BaseException | None = None) -> None:
+    """Logs a warning, with the traceback, and shows it as a `RuntimeWarning`."""
+    _log.warning(message, exc_info=error)
+    # The logger is silent in scripts that do not configure logging. A filter may turn the warning
+    # into an exception, and the text of the error may fail: neither may end a training.
+    with contextlib.suppress(Exception):
+        cause = "" if error is None else f" ({type(error).__name__}: {error})"
+        warnings.warn(f"{message}{cause}", RuntimeWarning, stacklevel=2)
 
 
 class FailureCounter:
@@ -22,15 +34,13 @@ class FailureCounter:
         self._lock = threading.Lock()
 
     def record(self, action: str, error: BaseException) -> None:
+        """Counts a failure to do `action`, which is a verb and its object."""
         with self._lock:
             self.count += 1
             first = self.count == 1
         if first:
-            _log.warning(
-                "failed to track in %s; training continues, further failures are only counted",
-                action,
-                exc_info=error,
-            )
+            consequence = "training continues, further failures are only counted"
+            warn_user(f"failed to {action}; {consequence}", error)
 
     def __getstate__(self) -> dict[str, int]:
         return {"count": self.count}
@@ -58,7 +68,7 @@ def guarded(method: Callable[Concatenate[S, P], T]) -> Callable[Concatenate[S, P
         try:
             return method(self, *args, **kwargs)
         except Exception as error:
-            self._failures.record(method.__name__, error)
+            self._failures.record(f"run {method.__qualname__}", error)
             return None
 
     return wrapper
@@ -84,7 +94,7 @@ def exception_resistant(
                 if silent:
                     failures.count += 1
                 else:
-                    failures.record(_name_of(function), error)
+                    failures.record(f"run {_name_of(function)}", error)
                 return None
 
         wrapper.failures = failures  # type: ignore[attr-defined]

@@ -10,7 +10,6 @@ import contextlib
 import importlib
 import ipaddress
 import json
-import logging
 import selectors
 import socket
 import threading
@@ -18,9 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from ._exception_resistant import FailureCounter
-
-_log = logging.getLogger("matyan_client")
+from ._exception_resistant import FailureCounter, warn_user
 
 HEADER_BYTES = 4
 # A packet of a machine with 16 GPUs has about 2 KiB. The limit keeps a stranger who connects to
@@ -150,12 +147,12 @@ class WorkerReporter:
                 try:
                     connection.sendall(encode_packet(sampler.sample(), self._worker))
                 except OSError as error:
-                    self._failures.record("sending of worker metrics", error)
+                    self._failures.record("send worker metrics", error)
                     connection.close()
                     connection = None
                 self._stop.wait(self._interval)
         except Exception as error:
-            self._failures.record("sampling of worker metrics", error)
+            self._failures.record("sample worker metrics", error)
         finally:
             if connection is not None:
                 connection.close()
@@ -201,7 +198,7 @@ class WorkerReceiver:
         try:
             server = listen(*self._address)
         except OSError as error:
-            self._failures.record(f"binding of port {self._address[1]} for workers", error)
+            self._failures.record(f"bind port {self._address[1]} for workers", error)
             return
         self._stop.clear()
         self._thread = threading.Thread(
@@ -230,16 +227,17 @@ class WorkerReceiver:
                         selector.unregister(key.fileobj)
                         key.data.socket.close()
                 if connected < self._workers and time.monotonic() > deadline:
-                    _log.warning(
-                        "%d of %d workers have not connected within %s s; waiting for them further",
-                        self._workers - connected,
-                        self._workers,
-                        self._connection_timeout,
-                    )
+                    self._warn_missing(self._workers - connected)
                     deadline = float("inf")
             for key in selector.get_map().values():
                 if key.data is not None:
                     key.data.socket.close()
+
+    def _warn_missing(self, missing: int) -> None:
+        warn_user(
+            f"{missing} of {self._workers} workers have not connected within "
+            f"{self._connection_timeout} s; waiting for them further"
+        )
 
     def _read(self, connection: WorkerConnection) -> bool:
         """Reads from a worker; returns False if the connection is over."""
@@ -251,7 +249,7 @@ class WorkerReceiver:
         except BlockingIOError:
             return True
         except Exception as error:
-            self._failures.record("receiving of worker metrics", error)
+            self._failures.record("receive worker metrics", error)
             return False
         return bool(data)
 

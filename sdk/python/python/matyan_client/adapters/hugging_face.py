@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from difflib import SequenceMatcher
@@ -10,7 +9,7 @@ from itertools import combinations
 from typing import Any
 
 from ._base import RunAdapter, RunOptions
-from ._exception_resistant import guarded
+from ._exception_resistant import guarded, warn_user
 from ._utils import DEFAULT_SYSTEM_TRACKING_INTERVAL, is_number, with_objects_as_text
 
 try:
@@ -19,8 +18,6 @@ except ImportError as error:
     raise RuntimeError("transformers is not installed; run `pip install transformers`") from error
 
 __all__ = ["AimCallback", "MatyanCallback"]
-
-_log = logging.getLogger("matyan_client")
 
 SUBSETS = ("train", "eval", "test")
 
@@ -106,7 +103,7 @@ class MatyanCallback(RunAdapter, TrainerCallback):
     def _warn_not_numeric(self, key: str, value: object) -> None:
         if not self._has_warned:
             self._has_warned = True
-            _log.warning("skipped the log entry %r: %s is not a number", key, type(value).__name__)
+            warn_user(f"skipped the log entry {key!r}: {type(value).__name__} is not a number")
 
 
 def parse_log_key(key: str, common: str) -> tuple[str, dict[str, str]]:
