@@ -7,25 +7,46 @@
 //! exactly as long as its transactions commit; a conflict discards it. That one check covers
 //! redelivery, a worker that has lost its partition, and a crash between two transactions.
 //!
+//! A `RunWriter` takes a run from step to step. A `Step` collects its writes in a
+//! `RunTransaction`, and updates the parts of the `RunState`: the cursor, the producers with
+//! their dictionaries, and the live run with its document, series, and log records. Each part
+//! writes its own rows.
+//!
 //! Errors of the store are retried with a backoff. A deterministic failure (a panic, or a
 //! transaction that the store rejects for its size) is narrowed down by halving the number of
 //! items, until the single culprit is parked. A transaction that outlasts its snapshot is
 //! halved as well.
 
-mod dead_letters;
 mod decode_queue;
-mod dictionary;
-mod event;
-mod object;
-mod park;
-mod payloads;
-mod points;
-mod run_state;
-mod step;
 mod writer;
 
+mod mode;
+mod payloads;
+mod step;
+
+mod event;
+mod points;
+
+mod columns;
+mod document;
+mod logs;
+mod object;
+mod series;
+
+mod cursor;
+mod dictionary;
+mod live_run;
+mod producers;
+mod run_state;
+
+mod dead_letters;
+mod park;
+
+mod payload_store;
+mod transaction;
+
 pub(crate) use dead_letters::{DeadLetterQueue, DeadLetterTask};
-pub(crate) use step::WrittenBlocks;
+pub(crate) use live_run::WrittenBlocks;
 pub(crate) use writer::{ApplyOutcome, RunWriter};
 
 use std::sync::Arc;
@@ -47,6 +68,9 @@ impl RunKey {
         RunFolder::new(&self.project_name, self.id.as_str())
     }
 }
+
+/// Result of an item; `Err` holds the reason for parking it.
+type Verdict = Result<(), String>;
 
 /// Reason why a transaction was not committed.
 #[derive(Debug, thiserror::Error)]

@@ -178,7 +178,7 @@ impl ControlWorker {
         record: &Record,
         stop: &CancellationToken,
     ) -> Result<(), Error> {
-        self.metrics.events_consumed.inc();
+        self.metrics.events.consumed.inc();
         let started = tokio::time::Instant::now();
         match control::decode(&record.value, &record.headers) {
             Ok(event) => {
@@ -188,14 +188,14 @@ impl ControlWorker {
                 if stop.is_cancelled() {
                     return Ok(());
                 }
-                self.metrics.events_processed.with_label_values(&[kind]).inc();
+                self.metrics.events.processed.with_label_values(&[kind]).inc();
             }
             Err(error) => {
                 tracing::warn!(offset = record.offset, %error, "skipped an undecodable control record");
-                self.metrics.event_errors.with_label_values(&["validation"]).inc();
+                self.metrics.events.errors.with_label_values(&["validation"]).inc();
             }
         }
-        self.metrics.event_seconds.observe(started.elapsed().as_secs_f64());
+        self.metrics.events.seconds.observe(started.elapsed().as_secs_f64());
         let mut retry = Retry::new(stop, &self.heartbeat, "commit the position in the control topic");
         while !retry.is_done(position_commit(&self.deps, partition, record)).await {}
         Ok(())
@@ -218,7 +218,7 @@ impl ControlWorker {
     async fn handle_and_count(&self, event: &ControlNotice) -> Result<(), Error> {
         let handled = self.handle(event).await;
         if let Err(error) = &handled {
-            self.metrics.event_errors.with_label_values(&[error_name(error)]).inc();
+            self.metrics.events.errors.with_label_values(&[error_name(error)]).inc();
         }
         match handled {
             // The tombstone remains and its folder is swept every hour, so other
@@ -237,7 +237,7 @@ impl ControlWorker {
         match &event.deleted {
             Some(deleted) => {
                 let beat = || self.heartbeat.beat();
-                blobs::delete_run(&self.deps, &self.metrics, &event.project, deleted, &beat).await
+                blobs::delete_run(&self.deps, &self.metrics.blobs, &event.project, deleted, &beat).await
             }
             None => Ok(()),
         }

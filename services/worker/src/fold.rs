@@ -41,7 +41,7 @@ use crate::{
     deps::Deps,
     error::Error,
     heartbeat::{BEAT_INTERVAL, Heartbeat},
-    metrics::Metrics,
+    metrics::{FoldMetrics, Metrics},
 };
 
 /// Capacity for notices, in units; each notice takes at least one. In total, 32 MiB of blocks.
@@ -109,7 +109,7 @@ impl FoldThread {
         stop: CancellationToken,
     ) -> std::io::Result<(FoldNotices, Self)> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
-        let (notices, task) = FoldTask::new(deps, metrics);
+        let (notices, task) = FoldTask::new(deps, metrics.folds);
         let heartbeat = task.heartbeat.clone();
         let thread = std::thread::Builder::new().name("fold".to_owned());
         let (held, running) = watch::channel(());
@@ -142,7 +142,7 @@ impl FoldThread {
 
 struct FoldTask {
     deps: Deps,
-    metrics: Metrics,
+    metrics: FoldMetrics,
     heartbeat: Heartbeat,
     notices: mpsc::Receiver<FoldNotice>,
     missed: Arc<AtomicBool>,
@@ -163,7 +163,7 @@ struct PendingRun {
 }
 
 impl FoldTask {
-    fn new(deps: Deps, metrics: Metrics) -> (FoldNotices, Self) {
+    fn new(deps: Deps, metrics: FoldMetrics) -> (FoldNotices, Self) {
         let (sender, notices) = mpsc::channel(ROOM);
         let missed = Arc::new(AtomicBool::new(true));
         let heartbeat = Heartbeat::for_long_rounds("folding");
@@ -347,8 +347,8 @@ impl FoldTask {
                     self.pending.remove(&key);
                 }
                 FoldStatus::Done | FoldStatus::Superseded => {
-                    self.metrics.folds.inc();
-                    self.metrics.fold_seconds.observe(started.elapsed().as_secs_f64());
+                    self.metrics.runs.inc();
+                    self.metrics.seconds.observe(started.elapsed().as_secs_f64());
                     self.finish_fold(key).await?;
                 }
             }

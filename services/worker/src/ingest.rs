@@ -12,39 +12,40 @@
 
 mod log_identity;
 mod pace;
+
+mod assigned_partitions;
 mod partition;
 mod progress;
 mod unapplied_age;
 
-use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
-    sync::Arc,
-    time::Duration,
-};
+mod active_runs;
+mod project_cache;
+mod writer_pool;
+
+use std::{sync::Arc, time::Duration};
 
 use matyan_log::{Delivery, Record, Subscription, Topic};
-use matyan_model::{ids::Project, position::LogPosition, project::project_find};
-use tokio::{
-    task::{JoinError, JoinSet},
-    time::interval,
-};
+use matyan_model::{ids::Project, project::project_find};
+use tokio::time::interval;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    apply::{ApplyOutcome, DeadLetterQueue, DeadLetterTask, RunKey, RunWriter},
+    apply::RunKey,
     deps::Deps,
     error::Error,
     fold::FoldNotices,
     heartbeat::{BEAT_INTERVAL, Heartbeat},
-    metrics::Metrics,
+    metrics::{IngestionMetrics, Metrics},
     record::{Content, Entry},
 };
+use assigned_partitions::AssignedPartitions;
 pub use log_identity::log_number;
 use pace::Pace;
-use partition::Partition;
 pub(crate) use partition::digest;
-use progress::{Progress, ProgressHandle};
+use progress::Progress;
+use project_cache::ProjectCache;
 use unapplied_age::UnappliedAge;
+use writer_pool::{AppliedTurn, WriterPool};
 
 #[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -63,52 +64,21 @@ impl Default for IngestSettings {
     }
 }
 
-/// Maximum bytes applied in one turn of a writer, so that progress is reported often.
-const TURN_BYTES: usize = 4 << 20;
 /// Wait before a retry while the log or the store is unavailable.
 const WAIT: Duration = Duration::from_millis(500);
 
-/// A run that is, or recently was, being written.
-struct ActiveRun {
-    queue: VecDeque<Entry>,
-    /// `None` while the writer is in use.
-    writer: Option<RunWriter>,
-    bytes: usize,
-    /// Time of last use as a sequence number; the lowest are evicted first.
-    used: u64,
-}
-
-/// Result of one turn of a writer.
-struct TurnResult {
-    key: RunKey,
-    writer: RunWriter,
-    /// Positions of its entries.
-    positions: Vec<LogPosition>,
-    bytes: usize,
-    applied: ApplyOutcome,
-}
-
 pub struct IngestionWorker {
     deps: Deps,
-    settings: IngestSettings,
-    folds: FoldNotices,
-    metrics: Metrics,
+    /// Maximum bytes of records taken and not yet applied.
+    max_window: usize,
     subscription: Box<dyn Subscription>,
-    partitions: BTreeMap<u32, Partition>,
-    runs: HashMap<RunKey, ActiveRun>,
-    writers: JoinSet<TurnResult>,
-    stop_writers: CancellationToken,
-    progress: ProgressHandle,
-    dead_letters: DeadLetterQueue,
-    dead_letter_task: DeadLetterTask,
+    pace: Pace,
+    partitions: AssignedPartitions,
+    projects: ProjectCache,
+    writers: WriterPool,
     heartbeat: Heartbeat,
     age: Arc<UnappliedAge>,
-    projects: HashMap<Arc<str>, Project>,
-    pace: Pace,
-    /// Bytes of records that are taken and not yet applied.
-    window: usize,
-    idle_bytes: usize,
-    uses: u64,
+    metrics: IngestionMetrics,
 }
 
 impl IngestionWorker {
@@ -119,32 +89,20 @@ impl IngestionWorker {
         metrics: Metrics,
     ) -> Result<Self, Error> {
         let subscription = deps.log_reader.subscribe(Topic::Ingestion).await?;
-        let lag = metrics.lag_records.clone();
+        let (lag, age) =
+            (metrics.ingestion.lag_records.clone(), metrics.ingestion.oldest_unapplied_seconds.clone());
         let progress = Progress::start(deps.clone(), settings.trim_every, lag);
-        let (dead_letters, dead_letter_task) =
-            DeadLetterQueue::start(deps.log_writer.clone(), metrics.dead_letters_dropped.clone());
-        let age =
-            Arc::new(UnappliedAge::new(Arc::clone(&deps.clock), metrics.oldest_unapplied_seconds.clone()));
         Ok(Self {
-            deps,
-            settings,
-            folds,
-            metrics,
+            max_window: settings.window_bytes,
             subscription,
-            partitions: BTreeMap::new(),
-            runs: HashMap::new(),
-            writers: JoinSet::new(),
-            stop_writers: CancellationToken::new(),
-            progress,
-            dead_letters,
-            dead_letter_task,
-            heartbeat: Heartbeat::new("the ingestion worker"),
-            age,
-            projects: HashMap::from([("".into(), Project::default())]),
             pace: Pace::new(),
-            window: 0,
-            idle_bytes: 0,
-            uses: 0,
+            partitions: AssignedPartitions::new(progress),
+            projects: ProjectCache::new(),
+            writers: WriterPool::new(deps.clone(), folds, settings.idle_bytes, &metrics),
+            heartbeat: Heartbeat::new("the ingestion worker"),
+            age: Arc::new(UnappliedAge::new(Arc::clone(&deps.clock), age)),
+            metrics: metrics.ingestion,
+            deps,
         })
     }
 
@@ -161,24 +119,22 @@ impl IngestionWorker {
             worked = self.work(&stop) => worked,
             never = age.report() => match never {},
         };
-        self.stop_writers.cancel();
-        while let Some(turn) = self.writers.join_next().await {
-            if let Err(error) = self.finish_turn(turn) {
+        self.writers.stop();
+        while let Some(turn) = self.writers.next_turn().await {
+            if let Err(error) = turn.map(|turn| self.count_turn(&turn)) {
                 tracing::error!(%error, "a writer failed while stopping");
             }
         }
-        self.progress.finish().await;
-        // Dropping the last handles of the dead letters ends their task.
-        drop((self.runs, self.dead_letters));
-        self.dead_letter_task.finish().await;
+        self.partitions.finish().await;
+        self.writers.finish().await;
         worked
     }
 
     async fn work(&mut self, stop: &CancellationToken) -> Result<(), Error> {
         let mut beats = interval(BEAT_INTERVAL);
         loop {
-            let has_room = self.window < self.settings.window_bytes;
-            self.metrics.unapplied_bytes.set(self.window as f64);
+            let has_room = self.writers.window() < self.max_window;
+            self.metrics.unapplied_bytes.set(self.writers.window() as f64);
             tokio::select! {
                 // Stopping and heartbeats come first; finished turns make room
                 // before more is read.
@@ -186,9 +142,9 @@ impl IngestionWorker {
                 () = stop.cancelled() => return Ok(()),
                 _ = beats.tick() => {
                     self.heartbeat.beat();
-                    self.age.set(self.partitions.values().filter_map(Partition::oldest_unapplied_us).min());
+                    self.age.set(self.partitions.oldest_unapplied_us());
                 }
-                Some(turn) = self.writers.join_next() => self.finish_turn(turn)?,
+                Some(turn) = self.writers.next_turn() => self.count_turn(&turn?),
                 delivery = self.pace.next(&mut *self.subscription), if has_room => match delivery {
                     Ok(delivery) => self.handle_delivery(delivery, stop).await?,
                     Err(error) => self.handle_read_error(error, stop).await?,
@@ -210,7 +166,7 @@ impl IngestionWorker {
             matyan_log::Error::Trimmed { partition, .. } => self.drop_lost_partition(partition, &error),
             matyan_log::Error::Replaced { partition, .. } => {
                 tracing::warn!(partition, %error, "log was replaced; restarting partition");
-                self.partitions.remove(&partition);
+                self.partitions.drop_unreadable(partition);
                 return self.assign(partition, stop).await;
             }
             error if error.is_temporary() => tracing::warn!(%error, "failed to read the log; will retry"),
@@ -222,7 +178,7 @@ impl IngestionWorker {
 
     fn drop_lost_partition(&mut self, partition: u32, error: &matyan_log::Error) {
         tracing::error!(partition, %error, "records were deleted before they were applied; dropping partition");
-        if self.partitions.remove(&partition).is_some() {
+        if self.partitions.drop_unreadable(partition) {
             self.metrics.partitions_lost.inc();
         }
     }
@@ -255,14 +211,13 @@ impl IngestionWorker {
             };
             match started {
                 Ok(start) => {
-                    self.progress.begin(number, start.offset);
                     tracing::info!(
                         partition = number,
                         log = start.log,
                         offset = start.offset,
                         "started reading partition"
                     );
-                    self.partitions.insert(number, Partition::new(start));
+                    self.partitions.begin(number, start);
                     return Ok(());
                 }
                 Err(Error::Log(error @ matyan_log::Error::Trimmed { .. })) => {
@@ -286,18 +241,8 @@ impl IngestionWorker {
     /// Drops a partition that was reassigned to another worker. Entries that writers are
     /// still applying are harmless: they conflict.
     fn revoke(&mut self, number: u32) {
-        self.partitions.remove(&number);
-        self.progress.forget(number);
-        for run in self.runs.values_mut() {
-            let dropped: usize = run
-                .queue
-                .iter()
-                .filter(|entry| entry.position.partition == number)
-                .map(|entry| entry.bytes)
-                .sum();
-            run.queue.retain(|entry| entry.position.partition != number);
-            self.window -= dropped;
-        }
+        self.partitions.revoke(number);
+        self.writers.drop_partition(number);
     }
 
     async fn take_records(
@@ -306,7 +251,7 @@ impl IngestionWorker {
         records: Vec<Record>,
         stop: &CancellationToken,
     ) -> Result<(), Error> {
-        let Some(partition) = self.partitions.get_mut(&number) else { return Ok(()) };
+        let Some(partition) = self.partitions.get_mut(number) else { return Ok(()) };
         let records = match partition.verify(records) {
             partition::FirstRecord::Expected(records) => records,
             partition::FirstRecord::OtherLog => {
@@ -319,7 +264,7 @@ impl IngestionWorker {
                 if replaced.await?.is_none() {
                     return Ok(());
                 }
-                self.partitions.remove(&number);
+                self.partitions.drop_unreadable(number);
                 return self.assign(number, stop).await;
             }
         };
@@ -328,21 +273,18 @@ impl IngestionWorker {
         self.metrics.batch_records.observe(records.len() as f64);
         let mut touched = Vec::new();
         for record in records {
-            if !self.partitions.get_mut(&number).is_some_and(|partition| partition.track(&record)) {
+            if !self.partitions.get_mut(number).is_some_and(|partition| partition.track(&record)) {
                 continue;
             }
             let mut entry = Entry::read(log, number, record);
             let Some(project) = self.project(&mut entry, stop).await? else { return Ok(()) };
             let (project, project_name) = project;
             let key = RunKey { project, project_name, id: entry.run_id.clone() };
-            self.window += entry.bytes;
-            let run = self.active_run(&key);
-            if run.queue.is_empty() && run.writer.is_some() {
+            if self.writers.push(&key, entry) {
                 touched.push(key);
             }
-            run.queue.push_back(entry);
         }
-        touched.into_iter().for_each(|key| self.dispatch(key));
+        touched.into_iter().for_each(|key| self.writers.dispatch(key));
         Ok(())
     }
 
@@ -353,8 +295,8 @@ impl IngestionWorker {
         entry: &mut Entry,
         stop: &CancellationToken,
     ) -> Result<Option<(Project, Arc<str>)>, Error> {
-        if let Some((name, project)) = self.projects.get_key_value(entry.project.as_str()) {
-            return Ok(Some((*project, name.clone())));
+        if let Some(known) = self.projects.get(&entry.project) {
+            return Ok(Some(known));
         }
         self.age.set_waiting();
         let (deps, name) = (&self.deps, &entry.project);
@@ -362,11 +304,7 @@ impl IngestionWorker {
             Ok(project_find(&*deps.store.snapshot().await?, name).await?)
         });
         Ok(match found.await? {
-            Some(Some(project)) => {
-                let name: Arc<str> = entry.project.as_str().into();
-                self.projects.insert(name.clone(), project);
-                Some((project, name))
-            }
+            Some(Some(project)) => Some(self.projects.insert(&entry.project, project)),
             Some(None) => {
                 let reason = format!("project `{}` does not exist", entry.project);
                 let (value, content_type) = (entry.raw(), entry.content_type());
@@ -377,98 +315,13 @@ impl IngestionWorker {
         })
     }
 
-    fn active_run(&mut self, key: &RunKey) -> &mut ActiveRun {
-        self.uses += 1;
-        if !self.runs.contains_key(key) {
-            let writer = Some(RunWriter::new(
-                self.deps.clone(),
-                key.clone(),
-                self.dead_letters.clone(),
-                self.metrics.transactions.clone(),
-            ));
-            self.runs.insert(key.clone(), ActiveRun { queue: VecDeque::new(), writer, bytes: 0, used: 0 });
+    /// Counts a finished turn, and reports its progress if it was not cut short.
+    fn count_turn(&mut self, turn: &AppliedTurn) {
+        self.metrics.skipped.inc_by(turn.outcome.skipped_records);
+        self.metrics.parked.inc_by(turn.outcome.parked);
+        if turn.outcome.is_complete {
+            self.partitions.complete(&turn.positions);
         }
-        let run = self.runs.get_mut(key).expect("the run was inserted above");
-        run.used = self.uses;
-        run
-    }
-
-    /// Starts a turn of the run's writer with the queued entries, if it is idle.
-    fn dispatch(&mut self, key: RunKey) {
-        let Some(run) = self.runs.get_mut(&key) else { return };
-        if run.queue.is_empty() {
-            return;
-        }
-        let Some(mut writer) = run.writer.take() else { return };
-        let (mut entries, mut bytes) = (Vec::new(), 0);
-        while let Some(entry) = run.queue.front()
-            && (entries.is_empty() || bytes + entry.bytes <= TURN_BYTES)
-        {
-            bytes += entry.bytes;
-            entries.extend(run.queue.pop_front());
-        }
-        self.idle_bytes -= std::mem::take(&mut run.bytes);
-        let positions = entries.iter().map(|entry: &Entry| entry.position).collect();
-        let stop = self.stop_writers.clone();
-        let folds = self.folds.clone();
-        let seconds = self.metrics.turn_seconds.clone();
-        self.writers.spawn(async move {
-            // Wait in the task, so that a slow fold does not block the loop.
-            let room = folds.reserve(bytes).await;
-            let _timer = seconds.start_timer();
-            let mut applied = writer.apply(entries, &stop).await;
-            folds.send(&key, std::mem::take(&mut applied.blocks), room);
-            TurnResult { key, writer, positions, bytes, applied }
-        });
-    }
-
-    fn finish_turn(&mut self, turn: Result<TurnResult, JoinError>) -> Result<(), Error> {
-        let TurnResult { key, writer, positions, bytes, applied } =
-            turn.map_err(|error| Error::Writer(error.to_string()))?;
-        self.window -= bytes;
-        self.metrics.applied(&applied);
-        // A turn is incomplete only while stopping. Its records are redelivered after
-        // the restart.
-        if applied.is_complete {
-            for position in positions {
-                if let Some(partition) = self.partitions.get_mut(&position.partition)
-                    && let Some(applied) = partition.complete(position)
-                {
-                    self.progress.report(position.partition, applied);
-                }
-            }
-        }
-        let bytes = writer.bytes();
-        if let Some(run) = self.runs.get_mut(&key) {
-            run.bytes = bytes;
-            run.writer = Some(writer);
-        }
-        self.idle_bytes += bytes;
-        if applied.is_complete {
-            self.dispatch(key);
-        }
-        if self.idle_bytes > self.settings.idle_bytes {
-            self.forget_idle();
-        }
-        Ok(())
-    }
-
-    /// Evicts the less recently written half of the idle runs.
-    fn forget_idle(&mut self) {
-        let is_idle = |run: &ActiveRun| run.queue.is_empty() && run.writer.is_some();
-        let mut uses: Vec<u64> = self.runs.values().filter(|run| is_idle(run)).map(|run| run.used).collect();
-        if uses.is_empty() {
-            return;
-        }
-        uses.sort_unstable();
-        let middle = uses[uses.len() / 2];
-        self.runs.retain(|_, run| {
-            let keep = !is_idle(run) || run.used > middle;
-            if !keep {
-                self.idle_bytes -= run.bytes;
-            }
-            keep
-        });
     }
 }
 

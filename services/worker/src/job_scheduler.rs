@@ -13,7 +13,11 @@ use matyan_model::lock::{job_last_success, job_success_put};
 use matyan_store::Batch;
 use tokio_util::sync::CancellationToken;
 
-use crate::{deps::Deps, error::Error, metrics::Metrics};
+use crate::{
+    deps::Deps,
+    error::Error,
+    metrics::{BlobMetrics, Metrics},
+};
 
 /// Interval for deleted runs: short, because users watch the counts.
 const DEAD_RUNS_INTERVAL: Duration = Duration::from_secs(1);
@@ -54,7 +58,7 @@ impl JobScheduler {
     /// Runs until it is stopped. A round may be interrupted at any point: the next one
     /// continues with the remaining work.
     pub(crate) async fn run(&self, stop: &CancellationToken) {
-        let (deps, metrics) = (&self.deps, &self.metrics);
+        let (deps, metrics) = (&self.deps, &self.metrics.blobs);
         let jobs = deps.maintenance();
         let stale = async {
             if let Some(idle) = self.finish_stale {
@@ -148,7 +152,7 @@ pub(crate) async fn finish_stale_runs(deps: &Deps, idle: Duration) -> Result<(),
 }
 
 /// Removes tombstones that are no longer needed, and blobs left over from deleted runs.
-pub(crate) async fn sweep_tombstones(deps: &Deps, metrics: &Metrics) -> Result<(), Error> {
+pub(crate) async fn sweep_tombstones(deps: &Deps, metrics: &BlobMetrics) -> Result<(), Error> {
     let job_deps = deps.maintenance();
     let owner = (deps.random)();
     let mut lock = JobLock::acquire(&*deps.store, &*deps.clock, CLEANUP_TOMBSTONES, owner).await?;
@@ -156,8 +160,8 @@ pub(crate) async fn sweep_tombstones(deps: &Deps, metrics: &Metrics) -> Result<(
         let projects = job_deps.projects().await?;
         let mut sweep = TombstoneSweep::new(job_deps, projects, LONGEST_SPOOL_US).await?;
         let mut observe = |event: BlobEvent<'_>| match event {
-            BlobEvent::Deleted { .. } => metrics.blobs_deleted.inc(),
-            BlobEvent::BlobFailed => metrics.blob_failures.inc(),
+            BlobEvent::Deleted { .. } => metrics.deleted.inc(),
+            BlobEvent::BlobFailed => metrics.failures.inc(),
             BlobEvent::Found { .. } | BlobEvent::RunFailed => {}
         };
         while sweep.sweep_page(&mut lock, &mut observe).await?.is_some() {}
@@ -170,7 +174,7 @@ pub(crate) async fn sweep_tombstones(deps: &Deps, metrics: &Metrics) -> Result<(
 /// Deletes blobs of live runs that nothing refers to.
 pub(crate) async fn delete_orphaned_blobs(
     deps: &Deps,
-    metrics: &Metrics,
+    metrics: &BlobMetrics,
     stop: &CancellationToken,
 ) -> Result<(), Error> {
     let deps = deps.maintenance();
@@ -179,9 +183,9 @@ pub(crate) async fn delete_orphaned_blobs(
     let mut observe = |event: BlobEvent<'_>| match event {
         BlobEvent::Deleted { key, .. } => {
             tracing::info!(%key, "deleted orphaned blob");
-            metrics.blobs_deleted.inc();
+            metrics.deleted.inc();
         }
-        BlobEvent::BlobFailed | BlobEvent::RunFailed => metrics.blob_failures.inc(),
+        BlobEvent::BlobFailed | BlobEvent::RunFailed => metrics.failures.inc(),
         BlobEvent::Found { .. } => {}
     };
     while !stop.is_cancelled() && orphaned_blobs.next_page(None, &mut observe).await?.is_some() {}

@@ -5,37 +5,37 @@ use prometheus::{
     Gauge, GaugeVec, Histogram, HistogramOpts, IntCounter, IntCounterVec, Opts, Registry, core::Collector,
 };
 
-use crate::apply::{ApplyFailure, ApplyOutcome};
-
 const RECORDS: [f64; 8] = [1.0, 5.0, 10.0, 25.0, 50.0, 100.0, 200.0, 500.0];
 const BYTES: [f64; 7] = [1e5, 5e5, 1e6, 2e6, 4e6, 8e6, 1e7];
 const SECONDS: [f64; 11] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 
+/// Every metric, by the part of a worker that reports it.
 #[derive(Clone)]
 pub struct Metrics {
-    pub(crate) records: IntCounter,
-    pub(crate) batch_records: Histogram,
-    pub(crate) turn_seconds: Histogram,
+    pub(crate) ingestion: IngestionMetrics,
     pub(crate) transactions: TransactionMetrics,
-    pub(crate) lag_records: GaugeVec,
-    pub(crate) oldest_unapplied_seconds: Gauge,
-    skipped: IntCounter,
-    parked: IntCounter,
-    pub(crate) dead_letters_dropped: IntCounter,
-    pub(crate) partitions_lost: IntCounter,
-    pub(crate) unapplied_bytes: Gauge,
-    pub(crate) folds: IntCounter,
-    pub(crate) fold_seconds: Histogram,
-    pub(crate) events_consumed: IntCounter,
-    pub(crate) events_processed: IntCounterVec,
-    pub(crate) event_errors: IntCounterVec,
-    pub(crate) event_seconds: Histogram,
-    pub(crate) blobs_deleted: IntCounter,
-    pub(crate) blob_failures: IntCounter,
+    pub(crate) folds: FoldMetrics,
+    pub(crate) events: EventMetrics,
+    pub(crate) blobs: BlobMetrics,
     pub(crate) jobs: JobMetrics,
 }
 
-/// Metrics that writers update while they work.
+/// Metrics of the ingestion worker: what it takes from the log, and what has become of it.
+#[derive(Clone)]
+pub(crate) struct IngestionMetrics {
+    pub(crate) records: IntCounter,
+    pub(crate) batch_records: Histogram,
+    pub(crate) turn_seconds: Histogram,
+    pub(crate) lag_records: GaugeVec,
+    pub(crate) oldest_unapplied_seconds: Gauge,
+    pub(crate) unapplied_bytes: Gauge,
+    pub(crate) skipped: IntCounter,
+    pub(crate) parked: IntCounter,
+    pub(crate) dead_letters_dropped: IntCounter,
+    pub(crate) partitions_lost: IntCounter,
+}
+
+/// Metrics that the writers of runs update while they work.
 #[derive(Clone)]
 pub(crate) struct TransactionMetrics {
     processed: [IntCounter; MessageType::ALL.len()],
@@ -43,6 +43,37 @@ pub(crate) struct TransactionMetrics {
     retries: IntCounter,
     conflicts: IntCounter,
     bytes: Histogram,
+}
+
+/// Reason why a transaction failed other than by a conflict.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TransactionError {
+    Store,
+    Blob,
+    Slow,
+    Invalid,
+}
+
+#[derive(Clone)]
+pub(crate) struct FoldMetrics {
+    pub(crate) runs: IntCounter,
+    pub(crate) seconds: Histogram,
+}
+
+/// Metrics of control events.
+#[derive(Clone)]
+pub(crate) struct EventMetrics {
+    pub(crate) consumed: IntCounter,
+    pub(crate) processed: IntCounterVec,
+    pub(crate) errors: IntCounterVec,
+    pub(crate) seconds: Histogram,
+}
+
+/// Metrics of blob deletion, by events and by jobs.
+#[derive(Clone)]
+pub(crate) struct BlobMetrics {
+    pub(crate) deleted: IntCounter,
+    pub(crate) failures: IntCounter,
 }
 
 #[derive(Clone)]
@@ -56,13 +87,35 @@ impl Metrics {
     pub fn new(registry: &Registry) -> prometheus::Result<Self> {
         let new = Registrar(registry);
         Ok(Self {
+            ingestion: IngestionMetrics::new(&new)?,
+            transactions: TransactionMetrics::new(&new)?,
+            folds: FoldMetrics {
+                runs: new.counter("matyan_fold_runs_total", "Completed folds of a run")?,
+                seconds: new.seconds("matyan_fold_seconds", "Duration of a fold of a run")?,
+            },
+            events: EventMetrics::new(&new)?,
+            blobs: BlobMetrics {
+                deleted: new
+                    .counter("matyan_blobs_deleted_total", "Deleted blobs: those of deleted runs, and orphaned ones")?,
+                failures: new.counter(
+                    "matyan_blob_delete_failures_total",
+                    "Blobs that could not be deleted, and runs whose blobs could not be listed, counted at each attempt",
+                )?,
+            },
+            jobs: JobMetrics::new(&new)?,
+        })
+    }
+}
+
+impl IngestionMetrics {
+    fn new(new: &Registrar<'_>) -> prometheus::Result<Self> {
+        Ok(Self {
             records: new.counter("matyan_ingestion_messages_consumed_total", "Records taken from the log")?,
             batch_records: new.buckets("matyan_ingestion_batch_size", "Records taken at once", &RECORDS)?,
             turn_seconds: new.seconds(
                 "matyan_ingestion_batch_processing_seconds",
                 "Time to apply the queued records of a run in one turn",
             )?,
-            transactions: TransactionMetrics::new(&new)?,
             lag_records: new.gauges(
                 "matyan_ingestion_lag_records",
                 "Records in the log that are not applied yet",
@@ -72,6 +125,8 @@ impl Metrics {
                 "matyan_ingestion_oldest_unapplied_seconds",
                 "Age of the oldest record that was taken and is not applied yet; 0 if there is none",
             )?,
+            unapplied_bytes: new
+                .gauge("matyan_ingestion_window_bytes", "Bytes of records taken and not yet applied")?,
             skipped: new.counter(
                 "matyan_ingestion_records_skipped_total",
                 "Records that repeat or do not continue their producer's sequence",
@@ -88,37 +143,28 @@ impl Metrics {
                 "matyan_ingestion_partitions_lost_total",
                 "Partitions whose unapplied records were trimmed",
             )?,
-            unapplied_bytes: new
-                .gauge("matyan_ingestion_window_bytes", "Bytes of records taken and not yet applied")?,
-            folds: new.counter("matyan_fold_runs_total", "Completed folds of a run")?,
-            fold_seconds: new.seconds("matyan_fold_seconds", "Duration of a fold of a run")?,
-            events_consumed: new
+        })
+    }
+}
+
+impl EventMetrics {
+    fn new(new: &Registrar<'_>) -> prometheus::Result<Self> {
+        Ok(Self {
+            consumed: new
                 .counter("matyan_control_events_consumed_total", "Control events taken from the log")?,
-            events_processed: new.counters(
+            processed: new.counters(
                 "matyan_control_events_processed_total",
                 "Control events handled",
                 EVENTS,
             )?,
-            event_errors: new.counters(
+            errors: new.counters(
                 "matyan_control_processing_errors_total",
                 "Failed attempts to handle a control event",
                 EVENT_ERRORS,
             )?,
-            event_seconds: new
+            seconds: new
                 .seconds("matyan_control_processing_duration_seconds", "Time to handle a control event")?,
-            blobs_deleted: new
-                .counter("matyan_blobs_deleted_total", "Deleted blobs: those of deleted runs, and orphaned ones")?,
-            blob_failures: new.counter(
-                "matyan_blob_delete_failures_total",
-                "Blobs that could not be deleted, and runs whose blobs could not be listed, counted at each attempt",
-            )?,
-            jobs: JobMetrics::new(&new)?,
         })
-    }
-
-    pub(crate) fn applied(&self, applied: &ApplyOutcome) {
-        self.skipped.inc_by(applied.skipped_records);
-        self.parked.inc_by(applied.parked);
     }
 }
 
@@ -160,22 +206,30 @@ impl TransactionMetrics {
         self.bytes.observe(bytes as f64);
     }
 
+    /// Counts a transaction that has to be retried because another process wrote the run.
+    pub(crate) fn conflicted(&self) {
+        self.conflicts.inc();
+        self.retries.inc();
+    }
+
     /// Counts a transaction that has to be retried, as a whole or in parts.
-    pub(crate) fn failed(&self, failure: &ApplyFailure) {
-        let error = match failure {
-            ApplyFailure::Conflict => {
-                self.conflicts.inc();
-                return self.retries.inc();
-            }
-            ApplyFailure::Store(_) => {
-                self.retries.inc();
-                "fdb"
-            }
-            ApplyFailure::Blob(_) => "blob_storage",
-            ApplyFailure::Slow => "txn_too_large_split",
-            ApplyFailure::Poison(_) => "validation",
-        };
-        self.errors.with_label_values(&[error]).inc();
+    pub(crate) fn failed(&self, error: TransactionError) {
+        if error == TransactionError::Store {
+            self.retries.inc();
+        }
+        self.errors.with_label_values(&[error.label()]).inc();
+    }
+}
+
+impl TransactionError {
+    /// Value of the label `error_type`.
+    fn label(self) -> &'static str {
+        match self {
+            Self::Store => "fdb",
+            Self::Blob => "blob_storage",
+            Self::Slow => "txn_too_large_split",
+            Self::Invalid => "validation",
+        }
     }
 }
 

@@ -1,113 +1,162 @@
-//! Objects: numbered like metric series, with large payloads in the blob store, and stored by
-//! step.
+//! The object series of a run: numbered like metric series, with large payloads in the blob
+//! store, and stored by step.
 
-use std::collections::hash_map::Entry as Slot;
+use std::collections::{HashMap, HashSet, hash_map::Entry as Slot};
 
 use bytes::Bytes;
 use matyan_model::{
     ids::{RunNumber, SeriesNumber},
     object::{
-        BlobRef, INLINE_BYTES, Object, ObjectHeader, ObjectValue, object_get, object_put,
-        object_series_create, object_series_find,
+        BlobRef, INLINE_BYTES, Object, ObjectHeader, ObjectValue, object_get, object_header_put, object_put,
+        object_series_create, object_series_find, singular_dtype,
     },
+    run::WritingState,
 };
-use matyan_proto::{ingest::v1 as pb, limits};
+use matyan_proto::{ingest::v1::LogObject, limits};
 use matyan_value::{Context, cbor};
 
-use super::{ApplyFailure, event::Verdict, payloads::blob_put, step::Step};
-use crate::record::Entry;
+use super::{ApplyFailure, Verdict, transaction::RunTransaction};
 
-impl Step<'_> {
-    pub(super) async fn log_object(
-        &mut self,
-        entry: &Entry,
-        object: &pb::LogObject,
-        blob: Option<&BlobRef>,
+/// Name and context digest of a series.
+type SeriesName = (String, [u8; 16]);
+
+#[derive(Debug, Default)]
+pub(super) struct ObjectSeries {
+    known: HashMap<SeriesName, (SeriesNumber, ObjectHeader)>,
+    /// Objects written in this transaction, with their final epochs.
+    written: HashMap<(SeriesNumber, i64), Option<i64>>,
+    dirty_headers: HashSet<SeriesName>,
+}
+
+/// An object to be written.
+pub(super) struct NewObject<'m> {
+    message: &'m LogObject,
+    context: Context,
+    /// Location of the value if it was uploaded in advance.
+    blob: Option<&'m BlobRef>,
+    time_us: i64,
+}
+
+impl<'m> NewObject<'m> {
+    /// Checks a message; `Err` holds the reason that it can never be stored.
+    pub(super) fn parse(
+        message: &'m LogObject,
+        blob: Option<&'m BlobRef>,
         time_us: i64,
+    ) -> Result<Self, String> {
+        if message.name.len() > limits::NAME_BYTES {
+            let (size, limit) = (message.name.len(), limits::NAME_BYTES);
+            return Err(format!("`name` has {size} bytes; the limit is {limit}"));
+        }
+        cbor::decode_map(&message.value).map_err(|error| format!("`value` is not a map: {error}"))?;
+        let context = Context::parse(&message.context).map_err(|error| error.to_string())?;
+        Ok(Self { message, context, blob, time_us })
+    }
+
+    fn dtype(&self) -> &str {
+        if self.message.dtype.is_empty() { "custom" } else { singular_dtype(&self.message.dtype) }
+    }
+}
+
+impl ObjectSeries {
+    pub(super) async fn write_object(
+        &mut self,
+        transaction: &mut RunTransaction<'_>,
+        number: RunNumber,
+        writing: &mut WritingState,
+        object: &NewObject<'_>,
     ) -> Result<Verdict, ApplyFailure> {
-        let context = match object_check(object) {
-            Ok(context) => context,
-            Err(reason) => return Ok(Err(reason)),
-        };
-        let number = self.live(entry.received_us).await?;
-        let Some((series, header)) = self.object_series(number, &object.name, &context).await? else {
+        let message = object.message;
+        let Some((series, header)) = self.series(transaction, number, writing, object).await? else {
             return Ok(Err(format!(
                 "the run has reached the limit of {} object series",
                 limits::SERIES_PER_RUN
             )));
         };
-        let Some(step) = object.step.or_else(|| header.next_step()) else {
+        let Some(step) = message.step.or_else(|| header.next_step()) else {
             return Ok(Err("no step is left after the last one".into()));
         };
-        let stored = match self.objects.get(&(series, step)) {
+        let project = transaction.project();
+        let stored = match self.written.get(&(series, step)) {
             Some(epoch) => Some(*epoch),
             None => {
-                let stored =
-                    object_get(self.transaction.unchecked(), self.run.project, number, series, step).await?;
+                let stored = object_get(transaction.snapshot(), project, number, series, step).await?;
                 stored.map(|object| object.epoch)
             }
         };
-        let epoch = object.epoch.or(stored.flatten());
-        let value = self.payload(&object.value, blob).await?;
-        let key = (object.name.clone(), context.digest());
-        let dtype = Self::object_dtype(&object.dtype);
-        if let Some((_, header)) = self.state.live.objects.get_mut(&key) {
-            header.add(step, dtype, stored.is_none());
+        let epoch = message.epoch.or(stored.flatten());
+        let value = stored_value(transaction, &message.value, object.blob).await?;
+        let key = (message.name.clone(), object.context.digest());
+        if let Some((_, header)) = self.known.get_mut(&key) {
+            header.add(step, object.dtype(), stored.is_none());
         }
-        self.dirty_objects.insert(key);
-        self.objects.insert((series, step), epoch);
-        self.state.live.writing.bytes += object.value.len() as u64;
-        let row = Object { step, epoch, time_us, value };
-        object_put(self.transaction.batch(), self.run.project, number, series, &row);
+        self.dirty_headers.insert(key);
+        self.written.insert((series, step), epoch);
+        writing.bytes += message.value.len() as u64;
+        let row = Object { step, epoch, time_us: object.time_us, value };
+        object_put(transaction.batch(), project, number, series, &row);
         Ok(Ok(()))
     }
 
-    /// Returns the series of this name and context, creating it if it is missing; `None` if
-    /// the run has too many.
-    async fn object_series(
+    /// Returns the series of an object, creating it if it is missing; `None` if the run has too
+    /// many.
+    async fn series(
         &mut self,
+        transaction: &mut RunTransaction<'_>,
         number: RunNumber,
-        name: &str,
-        context: &Context,
+        writing: &mut WritingState,
+        object: &NewObject<'_>,
     ) -> Result<Option<(SeriesNumber, ObjectHeader)>, ApplyFailure> {
-        let slot = match self.state.live.objects.entry((name.to_owned(), context.digest())) {
+        let (name, digest) = (&object.message.name, object.context.digest());
+        let slot = match self.known.entry((name.clone(), digest)) {
             Slot::Occupied(known) => return Ok(Some(known.get().clone())),
             Slot::Vacant(slot) => slot,
         };
-        let (snapshot, project) = (self.transaction.unchecked(), self.run.project);
-        let digest = context.digest();
-        if let Some(found) = object_series_find(snapshot, project, number, name, &digest).await? {
+        let project = transaction.project();
+        if let Some(found) =
+            object_series_find(transaction.snapshot(), project, number, name, &digest).await?
+        {
             return Ok(Some(slot.insert(found).clone()));
         }
-        let writing = &mut self.state.live.writing;
         if writing.object_series as usize >= limits::SERIES_PER_RUN {
             return Ok(None);
         }
         let series = SeriesNumber(writing.object_series);
         writing.object_series += 1;
-        let header = ObjectHeader::new(name, context.stored());
-        object_series_create(self.transaction.batch(), project, number, series, &header, &digest);
+        let header = ObjectHeader::new(name, object.context.stored());
+        object_series_create(transaction.batch(), project, number, series, &header, &digest);
         Ok(Some(slot.insert((series, header)).clone()))
     }
 
-    /// A value in its stored form. A large value is usually uploaded in advance, except
-    /// after skipped repeats, which the upload could not foresee.
-    async fn payload(&self, value: &Bytes, blob: Option<&BlobRef>) -> Result<ObjectValue, ApplyFailure> {
-        if value.len() <= INLINE_BYTES {
-            return Ok(ObjectValue::Inline(value.clone()));
+    /// Writes the headers that this transaction has changed.
+    pub(super) fn write_headers(&mut self, transaction: &mut RunTransaction<'_>, number: RunNumber) {
+        self.written = HashMap::new();
+        let project = transaction.project();
+        for name in std::mem::take(&mut self.dirty_headers) {
+            if let Some((series, header)) = self.known.get(&name) {
+                object_header_put(transaction.batch(), project, number, *series, header);
+            }
         }
-        Ok(ObjectValue::Blob(match blob {
-            Some(blob) => blob.clone(),
-            None => blob_put(self.deps, self.run, value.clone(), "application/cbor").await?,
-        }))
+    }
+
+    /// Approximate memory use between transactions.
+    pub(super) fn bytes(&self) -> usize {
+        self.known.keys().map(|(name, _)| 2 * name.len() + 128).sum()
     }
 }
 
-/// Returns the parsed context if the object can be stored at all.
-fn object_check(object: &pb::LogObject) -> Result<Context, String> {
-    if object.name.len() > limits::NAME_BYTES {
-        return Err(format!("`name` has {} bytes; the limit is {}", object.name.len(), limits::NAME_BYTES));
+/// A value in its stored form. A large value is usually uploaded in advance, except after
+/// skipped repeats, which the upload could not foresee.
+async fn stored_value(
+    transaction: &RunTransaction<'_>,
+    value: &Bytes,
+    blob: Option<&BlobRef>,
+) -> Result<ObjectValue, ApplyFailure> {
+    if value.len() <= INLINE_BYTES {
+        return Ok(ObjectValue::Inline(value.clone()));
     }
-    cbor::decode_map(&object.value).map_err(|error| format!("`value` is not a map: {error}"))?;
-    Context::parse(&object.context).map_err(|error| error.to_string())
+    Ok(ObjectValue::Blob(match blob {
+        Some(blob) => blob.clone(),
+        None => transaction.payloads().put(value.clone(), "application/cbor").await?,
+    }))
 }

@@ -10,16 +10,13 @@ use matyan_model::{
     parked::{ParkedItem, parked_put},
 };
 use matyan_proto::ingest::v1::{Event, IngestionBatch, Points, SeriesDef};
+use matyan_record::headers::BATCH_TYPE;
 use prost::Message;
 
 use super::{
-    ApplyFailure,
-    decode_queue::DecodedRecord,
-    dictionary::Dictionary,
-    payloads::blob_put,
-    step::{Step, StepMode},
+    ApplyFailure, columns, decode_queue::DecodedRecord, dictionary::Dictionary, mode::StepMode,
+    transaction::RunTransaction,
 };
-use matyan_record::headers::BATCH_TYPE;
 
 /// A parked item as copied to the dead-letter topic.
 #[derive(Clone, Debug)]
@@ -37,112 +34,121 @@ pub(super) struct DeadLetter {
 /// Larger items are moved to the blob store, so that parking always fits in a transaction.
 const INLINE_BYTES: usize = 1 << 20;
 
-impl Step<'_> {
-    pub(super) async fn park_event(
-        &mut self,
-        record: &DecodedRecord,
-        event: &Event,
-        item: u32,
-        reason: &str,
-    ) -> Result<(), ApplyFailure> {
-        let batch = IngestionBatch { events: vec![event.clone()], ..IngestionBatch::default() };
-        self.park(record, item, (batch.encode_to_vec().into(), BATCH_TYPE), reason).await
+/// Items parked by a step.
+pub(super) struct ParkedItems {
+    /// Reason to park the first item even if it is valid.
+    reason: Option<String>,
+    digest_only: bool,
+    letters: Vec<DeadLetter>,
+}
+
+impl ParkedItems {
+    pub(super) fn new(mode: StepMode) -> Self {
+        let (reason, digest_only) = match mode {
+            StepMode::Apply { .. } => (None, false),
+            StepMode::Park { reason, digest_only } => (Some(reason), digest_only),
+        };
+        Self { reason, digest_only, letters: Vec::new() }
     }
 
-    /// Parks adjacent points that failed for the same reason as one item, together with
-    /// their definition if they share one.
-    pub(super) async fn park_points(
+    /// Reason to park the next item without trying to apply it.
+    pub(super) fn imposed_reason(&self) -> Option<String> {
+        self.reason.clone()
+    }
+
+    /// Parks items of a record, the first of which has this number.
+    pub(super) async fn park(
         &mut self,
+        transaction: &mut RunTransaction<'_>,
         record: &DecodedRecord,
-        dictionary: &Dictionary,
-        group: &Points,
-        range: Range<usize>,
         item: u32,
+        batch: &IngestionBatch,
         reason: &str,
     ) -> Result<(), ApplyFailure> {
-        let reference = group.series[range.start];
-        let is_one_series = group.series[range.clone()].iter().all(|own| *own == reference);
-        let mut points = slice(group, range);
-        let mut batch = IngestionBatch::default();
-        if let Some(definition) = dictionary.definitions.get(reference as usize).filter(|_| is_one_series) {
-            let (name, context, dtype) = (&definition.name, &definition.context, &definition.dtype);
-            batch.series.push(SeriesDef {
-                name: name.clone(),
-                context: context.clone(),
-                dtype: dtype.clone(),
-            });
-            points.series.fill(0);
-        }
-        batch.points.push(points);
-        self.park(record, item, (batch.encode_to_vec().into(), BATCH_TYPE), reason).await
+        self.put(transaction, record, item, (batch.encode_to_vec().into(), BATCH_TYPE), reason).await
     }
 
     /// Parks a record whose batch cannot be decoded.
     pub(super) async fn park_record(
         &mut self,
+        transaction: &mut RunTransaction<'_>,
         record: &DecodedRecord,
         reason: &str,
     ) -> Result<(), ApplyFailure> {
-        self.items += 1;
-        self.park(record, 0, (record.entry.raw(), record.entry.content_type()), reason).await
+        let content = (record.entry.raw(), record.entry.content_type());
+        self.put(transaction, record, 0, content, reason).await
     }
 
-    async fn park(
+    async fn put(
         &mut self,
+        transaction: &mut RunTransaction<'_>,
         record: &DecodedRecord,
         item: u32,
         (bytes, content_type): (Bytes, &'static str),
         reason: &str,
     ) -> Result<(), ApplyFailure> {
-        let at = Self::item_position(record, item);
-        tracing::warn!(run = self.run.id.as_str(), ?at, reason, "parked an item that cannot be applied");
-        self.outcome.parked.push(DeadLetter {
+        let (entry, run) = (&record.entry, transaction.run());
+        let position = entry.position;
+        let at =
+            ItemPosition { log: position.log, partition: position.partition, offset: position.offset, item };
+        tracing::warn!(run = run.id.as_str(), ?at, reason, "parked an item that cannot be applied");
+        self.letters.push(DeadLetter {
             reason: reason.to_owned(),
             item: bytes.clone(),
             content_type,
             at,
-            project: record.entry.project.clone(),
-            trace: record.entry.trace.clone(),
+            project: entry.project.clone(),
+            trace: entry.trace.clone(),
         });
-        let (bytes, reason) = match self.mode {
-            StepMode::Park { digest_only: true, .. } => (Bytes::new(), reason_without_item(&bytes, reason)),
-            StepMode::Park { .. } | StepMode::Apply { .. } => (bytes, reason.to_owned()),
+        let (bytes, reason) = match self.digest_only {
+            true => (Bytes::new(), reason_without_item(&bytes, reason)),
+            false => (bytes, reason.to_owned()),
         };
         let mut parked = ParkedItem {
-            run_id: self.run.id.clone(),
+            run_id: run.id.clone(),
             at,
             reason,
-            received_us: record.entry.received_us,
+            received_us: entry.received_us,
             item: bytes,
             blob: None,
         };
         if parked.item.len() > INLINE_BYTES {
             let content = std::mem::take(&mut parked.item);
-            parked.blob = Some(blob_put(self.deps, self.run, content, "application/x-protobuf").await?);
+            parked.blob = Some(transaction.payloads().put(content, "application/x-protobuf").await?);
         }
-        self.bytes += parked_put(self.transaction.batch(), self.run.project, &parked);
+        let bytes = parked_put(transaction.batch(), run.project, &parked);
+        transaction.add_estimate(bytes);
         Ok(())
     }
+
+    /// The copies for the dead-letter topic.
+    pub(super) fn into_letters(self) -> Vec<DeadLetter> {
+        self.letters
+    }
+}
+
+/// A batch with just this event.
+pub(super) fn event_batch(event: &Event) -> IngestionBatch {
+    IngestionBatch { events: vec![event.clone()], ..IngestionBatch::default() }
+}
+
+/// A batch with just these adjacent points, and with their definition if they share one.
+pub(super) fn points_batch(dictionary: &Dictionary, group: &Points, range: Range<usize>) -> IngestionBatch {
+    let reference = group.series[range.start];
+    let is_one_series = group.series[range.clone()].iter().all(|own| *own == reference);
+    let mut points = columns::slice(group, range);
+    let mut batch = IngestionBatch::default();
+    if let Some(definition) = dictionary.definition(reference).filter(|_| is_one_series) {
+        let (name, context, dtype) = (&definition.name, &definition.context, &definition.dtype);
+        batch.series.push(SeriesDef { name: name.clone(), context: context.clone(), dtype: dtype.clone() });
+        points.series.fill(0);
+    }
+    batch.points.push(points);
+    batch
 }
 
 /// The reason stored for an item whose bytes could not be kept either.
 fn reason_without_item(bytes: &[u8], reason: &str) -> String {
     let (count, digest) = (bytes.len(), blake3::hash(bytes).to_hex());
     format!("{reason}; its {count} bytes (BLAKE3 {digest}) could not be kept")
-}
-
-/// The points of a range. A column with a single value applies to all points and is kept as it
-/// is.
-fn slice(group: &Points, range: Range<usize>) -> Points {
-    let count = group.series.len();
-    let cut = |column: &Vec<i64>| {
-        if column.len() == count { column[range.clone()].to_vec() } else { column.clone() }
-    };
-    Points {
-        series: group.series[range.clone()].to_vec(),
-        values: group.values.get(range.clone()).unwrap_or(&group.values).to_vec(),
-        steps: cut(&group.steps),
-        epochs: cut(&group.epochs),
-        times_us: cut(&group.times_us),
-    }
 }

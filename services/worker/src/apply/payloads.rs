@@ -4,38 +4,36 @@
 //! attempt: the next one uploads only what is missing.
 
 use bytes::Bytes;
-use futures::{FutureExt as _, StreamExt as _, future::BoxFuture, stream};
-use matyan_blob::BlobKey;
-use matyan_model::object::BlobRef;
+use futures::{StreamExt as _, future::BoxFuture, stream};
 use matyan_proto::ingest::v1::event::Kind;
 
 use super::{
-    ApplyFailure, RunKey,
+    ApplyFailure,
     decode_queue::{DecodedRecord, LargePayload},
+    mode::StepMode,
+    payload_store::PayloadStore,
     run_state::RunState,
-    step::{StepMode, TRANSACTION_BYTES},
+    transaction::TRANSACTION_BYTES,
 };
-use crate::deps::Deps;
 
 /// Concurrent uploads per run: enough to hide the latency of a remote blob store.
 const UPLOADS: usize = 8;
 
 /// Uploads the payloads that the next transaction may refer to.
 pub(super) async fn payloads_move(
-    deps: &Deps,
-    run: &RunKey,
+    store: PayloadStore<'_>,
     state: &RunState,
     records: &mut [DecodedRecord],
     mode: &StepMode,
 ) -> Result<(), ApplyFailure> {
     let StepMode::Apply { items } = *mode else { return Ok(()) };
-    if state.is_dead() || records.iter().all(|record| record.payloads.is_empty()) {
+    if state.is_deleted() || records.iter().all(|record| record.payloads.is_empty()) {
         return Ok(());
     }
     let mut moves: Vec<BoxFuture<'_, Result<(), ApplyFailure>>> = Vec::new();
     for (payload, content) in pending_uploads(state, records, items) {
         moves.push(Box::pin(async move {
-            payload.blob = Some(blob_put(deps, run, content, "application/cbor").await?);
+            payload.blob = Some(store.put(content, "application/cbor").await?);
             Ok(())
         }));
     }
@@ -69,20 +67,4 @@ fn pending_uploads<'a>(
         seen = seen.saturating_add(own_items.saturating_sub(first));
     }
     pending
-}
-
-/// Writes a blob under a name derived from its content, so that repeating it changes nothing.
-pub(super) async fn blob_put(
-    deps: &Deps,
-    run: &RunKey,
-    content: Bytes,
-    content_type: &str,
-) -> Result<BlobRef, ApplyFailure> {
-    let hash = blake3::hash(&content);
-    let size = content.len() as u64;
-    let reference = run.folder()?.payload_reference(&hash);
-    let key = BlobKey::in_project(&run.project_name, &reference)?;
-    let stream = futures::future::ready(Ok(content)).into_stream().boxed();
-    deps.blobs.put(&key, content_type, Some(size), stream).await?;
-    Ok(BlobRef { key: reference, size, hash: *hash.as_bytes() })
 }

@@ -1,140 +1,123 @@
 //! A writer's cache of its run between transactions. It holds only what no other process
 //! writes, and only as long as the cursor is unchanged.
 
-use std::collections::HashMap;
-
 use matyan_model::{
-    ids::{ProducerId, RunNumber, SeriesNumber},
     keys,
-    object::ObjectHeader,
     position::Cursor,
-    producer::Mark,
-    run::{Head, WritingState, writing_get},
+    run::{Deletion, Head, Tombstone, run_create, run_delete, writing_get},
 };
 use matyan_store::{Snapshot, Value};
 
-use super::{ApplyFailure, RunKey, dictionary::Dictionary};
+use super::{
+    ApplyFailure, RunKey,
+    cursor::RunCursor,
+    live_run::{Activity, LiveRun, WrittenBlocks},
+    producers::Producers,
+    transaction::RunTransaction,
+};
+use crate::deps::Deps;
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct RunState {
-    pub(super) cursor: Cursor,
-    /// The stored row, which the next transaction expects.
-    pub(super) cursor_value: Option<Value>,
-    pub(super) head: Option<Head>,
-    pub(super) head_value: Option<Value>,
-    /// State of the live run; reset after each delete.
-    pub(super) live: LiveState,
-    pub(super) producers: HashMap<ProducerId, ProducerState>,
+    pub(super) cursor: RunCursor,
+    live: Option<LiveRun>,
+    /// Set if the run was deleted.
+    tombstone: Option<Tombstone>,
+    /// The stored head, which the next transaction expects.
+    head_row: Option<Value>,
+    pub(super) producers: Producers,
 }
-
-#[derive(Debug, Default)]
-pub(super) struct LiveState {
-    pub(super) writing: WritingState,
-    /// By series number; series that are new to this writer are unknown.
-    pub(super) series: Vec<SeriesState>,
-    pub(super) dtypes: Dtypes,
-    /// By name and context digest.
-    pub(super) objects: HashMap<(String, [u8; 16]), (SeriesNumber, ObjectHeader)>,
-}
-
-/// Cached properties of a metric series.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct SeriesState {
-    /// Type in the header, including pending changes.
-    pub(super) dtype: u16,
-    /// Whether `highest` includes steps stored before this writer first used the series.
-    pub(super) is_complete: bool,
-    pub(super) highest: Option<i64>,
-}
-
-impl Default for SeriesState {
-    fn default() -> Self {
-        Self { dtype: Dtypes::UNKNOWN, is_complete: false, highest: None }
-    }
-}
-
-/// Interned type names, so that points compare numbers.
-#[derive(Debug, Default)]
-pub(super) struct Dtypes(Vec<String>);
-
-impl Dtypes {
-    pub(super) const UNKNOWN: u16 = u16::MAX;
-
-    /// Maximum number of interned names. If a run has more, its headers are rewritten more
-    /// often than they change, which is harmless.
-    const MAX: usize = 1_000;
-
-    pub(super) fn number(&mut self, dtype: &str) -> u16 {
-        let dtype = if dtype.is_empty() { DEFAULT_DTYPE } else { dtype };
-        let known = self.0.iter().position(|known| known == dtype);
-        let number = known.unwrap_or_else(|| {
-            if self.0.len() < Self::MAX {
-                self.0.push(dtype.to_owned());
-                self.0.len() - 1
-            } else {
-                usize::from(Self::UNKNOWN)
-            }
-        });
-        number as u16
-    }
-}
-
-pub(super) const DEFAULT_DTYPE: &str = "float";
-
-#[derive(Debug, Default)]
-pub(super) struct ProducerState {
-    pub(super) mark: Mark,
-    /// Whether the mark has a row in the store.
-    pub(super) is_known: bool,
-    pub(super) dictionary: Option<Dictionary>,
-}
-
-/// Maximum number of producers cached per run: each connection is a new one, and old ones
-/// rarely return.
-const MAX_PRODUCERS: usize = 64;
 
 impl RunState {
     pub(super) async fn load(snapshot: &dyn Snapshot, run: &RunKey) -> Result<Self, ApplyFailure> {
         let (cursor_key, head_key) = (keys::cursor(run.project, &run.id), keys::head(run.project, &run.id));
         let mut values = snapshot.get_many(&[cursor_key.clone(), head_key.clone()]).await?;
-        let head_value = values.pop().flatten();
-        let cursor_value = values.pop().flatten();
-        let cursor = cursor_value.as_ref().map(|value| Cursor::decode(&cursor_key, value)).transpose()?;
-        let head = head_value.as_ref().map(|value| Head::decode(&head_key, value)).transpose()?;
-        let mut state =
-            Self { cursor: cursor.unwrap_or_default(), cursor_value, head, head_value, ..Self::default() };
-        if let Some(number) = state.live_number() {
-            state.live.writing = writing_get(snapshot, run.project, number).await?;
+        let head_row = values.pop().flatten();
+        let cursor_row = values.pop().flatten();
+        let cursor = cursor_row.as_ref().map(|value| Cursor::decode(&cursor_key, value)).transpose()?;
+        let head = head_row.as_ref().map(|value| Head::decode(&head_key, value)).transpose()?;
+        let mut state = Self { cursor: RunCursor::stored(cursor, cursor_row), head_row, ..Self::default() };
+        match head {
+            Some(Head::Live(number)) => {
+                let writing = writing_get(snapshot, run.project, number).await?;
+                state.live = Some(LiveRun::stored(number, writing));
+            }
+            Some(Head::Tombstone(tombstone)) => state.tombstone = Some(tombstone),
+            None => {}
         }
         Ok(state)
     }
 
-    pub(super) fn live_number(&self) -> Option<RunNumber> {
-        match self.head {
-            Some(Head::Live(number)) => Some(number),
-            Some(Head::Tombstone(_)) | None => None,
+    /// Begins a transaction that commits only if this state is still current.
+    pub(super) async fn begin<'a>(
+        &self,
+        deps: &'a Deps,
+        run: &'a RunKey,
+        max_items: u32,
+    ) -> Result<RunTransaction<'a>, ApplyFailure> {
+        RunTransaction::begin(deps, run, self.cursor.row(), self.head_row.clone(), max_items).await
+    }
+
+    pub(super) fn is_live(&self) -> bool {
+        self.live.is_some()
+    }
+
+    pub(super) fn is_deleted(&self) -> bool {
+        self.tombstone.is_some()
+    }
+
+    /// Returns the live run, creating it if the id is free.
+    pub(super) async fn live(
+        &mut self,
+        transaction: &mut RunTransaction<'_>,
+        received_us: i64,
+    ) -> Result<&mut LiveRun, ApplyFailure> {
+        match &mut self.live {
+            Some(live) => Ok(live),
+            empty => {
+                let run = transaction.run();
+                let edit = run_create(transaction.checked(), run.project, &run.id, received_us).await?;
+                self.producers.unresolve();
+                Ok(empty.insert(LiveRun::created(edit)))
+            }
         }
     }
 
-    pub(super) fn is_dead(&self) -> bool {
-        matches!(self.head, Some(Head::Tombstone(_)))
+    /// Deletes the run, and leaves a tombstone even if there is none.
+    pub(super) async fn delete(
+        &mut self,
+        transaction: &mut RunTransaction<'_>,
+        deletion: Deletion<'_>,
+    ) -> Result<(), ApplyFailure> {
+        let (run, head) = (transaction.run(), self.head());
+        let head = run_delete(transaction.checked(), run.project, &run.id, head.as_ref(), deletion).await?;
+        if let Head::Tombstone(tombstone) = head {
+            (self.live, self.tombstone) = (None, Some(tombstone));
+            self.producers.unresolve();
+        }
+        Ok(())
     }
 
-    /// Evicts the producers that have been silent the longest, if there are too many.
-    pub(super) fn trim_producers(&mut self) {
-        if self.producers.len() > MAX_PRODUCERS {
-            let mut seen: Vec<i64> = self.producers.values().map(|producer| producer.mark.seen_us).collect();
-            seen.sort_unstable();
-            let middle = seen[seen.len() / 2];
-            self.producers.retain(|_, producer| producer.mark.seen_us > middle);
-        }
+    fn head(&self) -> Option<Head> {
+        let live = self.live.as_ref().map(|live| Head::Live(live.number));
+        live.or(self.tombstone.map(Head::Tombstone))
+    }
+
+    /// Completes a transaction, assuming that it will commit.
+    pub(super) fn finish(
+        &mut self,
+        transaction: &mut RunTransaction<'_>,
+        activity: &Activity,
+    ) -> Option<WrittenBlocks> {
+        let blocks = self.live.as_mut().and_then(|live| live.finish(transaction, activity));
+        self.cursor.write(transaction);
+        self.head_row = self.head().as_ref().map(Head::encode);
+        self.producers.trim();
+        blocks
     }
 
     /// Approximate memory use.
     pub(super) fn bytes(&self) -> usize {
-        let dictionaries = self.producers.values().filter_map(|producer| producer.dictionary.as_ref());
-        let dictionaries: usize = dictionaries.map(Dictionary::bytes).sum();
-        let objects: usize = self.live.objects.keys().map(|(name, _)| 2 * name.len() + 128).sum();
-        size_of::<Self>() + self.live.series.capacity() * size_of::<SeriesState>() + dictionaries + objects
+        size_of::<Self>() + self.live.as_ref().map_or(0, LiveRun::bytes) + self.producers.bytes()
     }
 }

@@ -13,11 +13,17 @@ use tracing::Span;
 use super::{
     ApplyFailure, DeadLetterQueue, RunKey, WrittenBlocks,
     decode_queue::{DecodeQueue, DecodedRecord},
+    mode::StepMode,
+    payload_store::PayloadStore,
     payloads::payloads_move,
     run_state::RunState,
-    step::{Step, StepMode, StepOutcome},
+    step::{Step, StepOutcome},
 };
-use crate::{deps::Deps, metrics::TransactionMetrics, record::Entry};
+use crate::{
+    deps::Deps,
+    metrics::{TransactionError, TransactionMetrics},
+    record::Entry,
+};
 
 /// Writes one run. A process has at most one active writer per run; conflicts reveal a second
 /// process.
@@ -66,7 +72,7 @@ impl RunWriter {
     pub(crate) async fn apply(&mut self, entries: Vec<Entry>, stop: &CancellationToken) -> ApplyOutcome {
         let mut queue = DecodeQueue::new(entries);
         let mut applied = ApplyOutcome::default();
-        let (mut mode, mut wait) = (StepMode::Apply { items: u32::MAX }, FIRST_WAIT);
+        let (mut mode, mut wait) = (StepMode::UNLIMITED, FIRST_WAIT);
         loop {
             let records = queue.next().await;
             if records.is_empty() {
@@ -78,22 +84,28 @@ impl RunWriter {
                 Some(Ok(())) => self.step(records, &mode, &mut applied).await,
                 Some(Err(failure)) => Err(failure),
             };
+            if let Err(failure) = &stepped {
+                self.count_failure(failure);
+            }
             match stepped {
                 Ok(done) => {
                     queue.done(done);
                     wait = FIRST_WAIT;
-                    mode = widened_mode(&mode);
+                    mode = mode.widened();
                 }
-                Err(ApplyFailure::Conflict) => {
-                    self.metrics.failed(&ApplyFailure::Conflict);
-                    applied.conflicts += 1;
-                }
+                Err(ApplyFailure::Conflict) => applied.conflicts += 1,
                 Err(failure) => {
-                    self.metrics.failed(&failure);
                     tracing::warn!(run = self.run.id.as_str(), error = %failure, ?mode, "failed to apply items; will retry");
-                    if let Some(narrower) = self.narrowed_mode(records, &mode, &failure) {
+                    let queued = records.iter().map(|record| u64::from(record.items())).sum();
+                    if let Some(narrower) = mode.narrowed(&failure, queued) {
                         mode = narrower;
                         continue;
+                    }
+                    if let (StepMode::Park { .. }, ApplyFailure::Poison(_)) = (&mode, &failure) {
+                        tracing::error!(
+                            run = self.run.id.as_str(),
+                            "failed to park an item that cannot be applied; will retry"
+                        );
                     }
                     if stop.run_until_cancelled(tokio::time::sleep(wait)).await.is_none() {
                         return applied;
@@ -110,7 +122,8 @@ impl RunWriter {
             Some(state) => state,
             empty => empty.insert(RunState::load(&*self.deps.store.snapshot().await?, &self.run).await?),
         };
-        let moved = payloads_move(&self.deps, &self.run, state, records, mode);
+        let store = PayloadStore::new(&*self.deps.blobs, &self.run);
+        let moved = payloads_move(store, state, records, mode);
         AssertUnwindSafe(moved)
             .catch_unwind()
             .await
@@ -149,6 +162,16 @@ impl RunWriter {
         Ok(done)
     }
 
+    fn count_failure(&self, failure: &ApplyFailure) {
+        match failure {
+            ApplyFailure::Conflict => self.metrics.conflicted(),
+            ApplyFailure::Store(_) => self.metrics.failed(TransactionError::Store),
+            ApplyFailure::Blob(_) => self.metrics.failed(TransactionError::Blob),
+            ApplyFailure::Slow => self.metrics.failed(TransactionError::Slow),
+            ApplyFailure::Poison(_) => self.metrics.failed(TransactionError::Invalid),
+        }
+    }
+
     async fn build(
         &self,
         state: &mut RunState,
@@ -160,53 +183,12 @@ impl RunWriter {
         let (batch, outcome) = step.finish();
         Ok((done, batch, outcome))
     }
-
-    /// The next mode after a failure that waiting cannot fix: half as many items, then
-    /// parking the item that failed alone, and finally keeping only its digest. `None`
-    /// means to wait.
-    fn narrowed_mode(
-        &self,
-        records: &[DecodedRecord],
-        failed: &StepMode,
-        failure: &ApplyFailure,
-    ) -> Option<StepMode> {
-        match (failed, failure) {
-            (_, ApplyFailure::Store(_) | ApplyFailure::Blob(_) | ApplyFailure::Conflict) => None,
-            (StepMode::Apply { items }, _) if *items > 1 => {
-                let left: u64 = records.iter().map(|record| u64::from(record.items())).sum();
-                let tried = left.min(u64::from(*items)) as u32;
-                Some(StepMode::Apply { items: (tried / 2).max(1) })
-            }
-            (StepMode::Apply { .. }, ApplyFailure::Poison(reason)) => {
-                Some(StepMode::Park { reason: reason.clone(), digest_only: false })
-            }
-            (StepMode::Park { reason, digest_only: false }, ApplyFailure::Poison(_)) => {
-                Some(StepMode::Park { reason: reason.clone(), digest_only: true })
-            }
-            (StepMode::Park { digest_only: true, .. }, ApplyFailure::Poison(_)) => {
-                tracing::error!(
-                    run = self.run.id.as_str(),
-                    "failed to park an item that cannot be applied; will retry"
-                );
-                None
-            }
-            (_, ApplyFailure::Slow) => None,
-        }
-    }
 }
 
 /// Opens a commit span in each of the traces that the records belong to.
 fn commit_spans(records: &[DecodedRecord]) -> Vec<Span> {
     let spans = records.iter().map(|record| &record.entry.span).filter(|span| !span.is_disabled());
     spans.map(|span| tracing::info_span!(target: TARGET, parent: span, "commit")).collect()
-}
-
-/// The mode after a success: more items again.
-fn widened_mode(mode: &StepMode) -> StepMode {
-    match mode {
-        StepMode::Apply { items } => StepMode::Apply { items: items.saturating_mul(2) },
-        StepMode::Park { .. } => StepMode::Apply { items: 1 },
-    }
 }
 
 fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {

@@ -12,11 +12,11 @@ use matyan_proto::limits;
 use matyan_record::control::DeletedRun;
 use matyan_store::{Transaction, transact};
 
-use crate::{deps::Deps, error::Error, metrics::Metrics};
+use crate::{deps::Deps, error::Error, metrics::BlobMetrics};
 
 pub(crate) async fn delete_run(
     deps: &Deps,
-    metrics: &Metrics,
+    metrics: &BlobMetrics,
     project: &str,
     deleted: &DeletedRun,
     beat: &(dyn Fn() + Sync),
@@ -69,7 +69,7 @@ pub(crate) async fn delete_run(
 /// minutes.
 async fn delete_folder(
     deps: &Deps,
-    metrics: &Metrics,
+    metrics: &BlobMetrics,
     project: &NamedProject,
     id: &RunId,
     number: RunNumber,
@@ -91,9 +91,9 @@ async fn delete_folder(
     Ok(())
 }
 
-fn count_deletions(metrics: &Metrics, blobs: usize, left: &[(BlobKey, matyan_blob::Error)]) {
-    metrics.blobs_deleted.inc_by((blobs - left.len()) as u64);
-    metrics.blob_failures.inc_by(left.len() as u64);
+fn count_deletions(metrics: &BlobMetrics, blobs: usize, left: &[(BlobKey, matyan_blob::Error)]) {
+    metrics.deleted.inc_by((blobs - left.len()) as u64);
+    metrics.failures.inc_by(left.len() as u64);
 }
 
 /// Fails if blobs remain, with a temporary error if one of them failed with one, so that the

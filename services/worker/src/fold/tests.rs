@@ -9,7 +9,7 @@ use crate::{
 };
 
 fn fold_task(env: &TestEnv) -> (FoldNotices, FoldTask) {
-    FoldTask::new(env.deps.clone(), Metrics::new(&prometheus::Registry::new()).unwrap())
+    FoldTask::new(env.deps.clone(), Metrics::new(&prometheus::Registry::new()).unwrap().folds)
 }
 
 /// Whether the heartbeat of the task eventually reports a problem.
@@ -55,7 +55,7 @@ impl Worker {
 
     async fn fold_due_runs(&mut self) -> u64 {
         self.task.fold_due_runs(&self.stop).await;
-        self.task.metrics.folds.get()
+        self.task.metrics.runs.get()
     }
 }
 

@@ -113,7 +113,7 @@ async fn rule_15_only_the_blobs_of_the_deleted_run_are_deleted() {
         assert!(!env.has_blob(key).await, "{key}");
     }
     assert!(env.has_blob("r2/a").await && env.has_blob("q/r/a").await);
-    assert_eq!(control.metrics.blobs_deleted.get(), 30);
+    assert_eq!(control.metrics.blobs.deleted.get(), 30);
     let outbox = events_list(&*env.store().snapshot().await.unwrap(), 9).await.unwrap();
     assert!(outbox.is_empty());
     control.stop().await;
@@ -142,7 +142,7 @@ async fn a_control_worker_hangs_only_when_its_work_hangs() {
     let value = br#"{"type":"run_deleted","timestamp":"2024-01-02T03:04:05Z","payload":{"run_id":"r"}}"#;
     let record = NewRecord { key: Bytes::new(), value: Bytes::from_static(value), headers: Vec::new() };
     env.log.append(Topic::Control, vec![record]).await.unwrap();
-    eventually("the event is taken", || async { metrics.events_consumed.get() > 0 }).await;
+    eventually("the event is taken", || async { metrics.events.consumed.get() > 0 }).await;
     tokio::time::pause();
     tokio::time::sleep(LONG).await;
     let found = hangs();
@@ -168,7 +168,7 @@ async fn rule_15_a_late_event_does_not_touch_a_recreated_run() {
     env.store().commit(batch).await.unwrap();
     env.publish_run_deleted("r").await;
     let control = env.control().await;
-    let consumed = control.metrics.events_consumed.clone();
+    let consumed = control.metrics.events.consumed.clone();
     eventually("the late event", || async { consumed.get() > 0 }).await;
     control.stop().await;
     assert!(env.has_blob("r/new").await);
@@ -186,7 +186,7 @@ async fn rule_15_an_event_waits_in_the_outbox_until_the_blobs_can_be_deleted() {
     env.deps.blobs = Arc::new(faulty);
     env.apply(vec![record(0).create(), record(1).delete()]).await;
     let control = env.control().await;
-    let errors = control.metrics.event_errors.with_label_values(&["blob_storage"]);
+    let errors = control.metrics.events.errors.with_label_values(&["blob_storage"]);
     eventually("a failed attempt", || async { errors.get() > 0 }).await;
     assert!(!env.blobs_are_deleted().await);
     is_broken.store(false, Ordering::Relaxed);
@@ -340,7 +340,7 @@ async fn rule_13_a_tombstone_is_kept_until_nothing_can_bring_the_run_back() {
     let env = TestEnv::new().await;
     let day = 24 * 3_600_000_000;
     let metrics = Metrics::new(&Registry::new()).unwrap();
-    let sweep = async || job_scheduler::sweep_tombstones(&env.deps, &metrics).await.unwrap();
+    let sweep = async || job_scheduler::sweep_tombstones(&env.deps, &metrics.blobs).await.unwrap();
     env.append([record(0).create(), record(0).delete()]).await;
     let worker = env.work().await;
     env.applied(0, 1).await;
@@ -370,7 +370,7 @@ async fn rule_13_a_tombstone_is_kept_while_the_log_holds_the_delete() {
     env.apply(vec![record(0).create(), record(1).delete()]).await;
     env.now_us.store(100 * 24 * 3_600_000_000, Ordering::Relaxed);
     for _ in 0..2 {
-        job_scheduler::sweep_tombstones(&env.deps, &metrics).await.unwrap();
+        job_scheduler::sweep_tombstones(&env.deps, &metrics.blobs).await.unwrap();
     }
     assert!(env.blobs_are_deleted().await);
 }
@@ -397,7 +397,7 @@ async fn rule_14_a_sweep_that_lost_its_lock_records_nothing() {
         .unwrap();
         gate.opened.add_permits(1_000);
     };
-    let (swept, ()) = tokio::join!(job_scheduler::sweep_tombstones(&env.deps, &metrics), take_over);
+    let (swept, ()) = tokio::join!(job_scheduler::sweep_tombstones(&env.deps, &metrics.blobs), take_over);
     assert!(matches!(swept, Err(Error::Busy("cleanup-tombstones"))), "the sweep must fail");
     assert!(!env.blobs_are_deleted().await);
     let held = lock_holder(&*env.store().snapshot().await.unwrap(), "cleanup-tombstones").await.unwrap();
@@ -428,14 +428,14 @@ async fn rule_15_a_blob_that_cannot_be_deleted_blocks_neither_other_blobs_nor_ot
     };
     eventually("a mark that the blobs of the other run are deleted", || gone("b")).await;
     assert!(!gone("a").await, "one of its blobs still exists");
-    assert_eq!((control.metrics.blobs_deleted.get(), control.metrics.blob_failures.get()), (3, 1));
-    assert_eq!(control.metrics.event_errors.with_label_values(&["blob_storage"]).get(), 1);
+    assert_eq!((control.metrics.blobs.deleted.get(), control.metrics.blobs.failures.get()), (3, 1));
+    assert_eq!(control.metrics.events.errors.with_label_values(&["blob_storage"]).get(), 1);
     control.stop().await;
     let left = env.blobs().list("", None).await.unwrap().blobs;
     assert_eq!(left.iter().map(|(key, _)| key.as_str()).collect::<Vec<_>>(), ["a/1"]);
     // The sweep deletes it once the object lock is removed.
     env.now_us.store(100 * 24 * 3_600_000_000, Ordering::Relaxed);
-    job_scheduler::sweep_tombstones(&env.deps, &Metrics::new(&Registry::new()).unwrap()).await.unwrap();
+    job_scheduler::sweep_tombstones(&env.deps, &Metrics::new(&Registry::new()).unwrap().blobs).await.unwrap();
     assert!(gone("a").await && !env.has_blob("a/1").await);
 }
 
@@ -453,7 +453,7 @@ async fn rule_13_one_run_whose_blobs_remain_does_not_block_others() {
         if calls.fetch_add(1, Ordering::Relaxed) == 0 { BlobFault::Refuse } else { BlobFault::None }
     }));
     let metrics = Metrics::new(&Registry::new()).unwrap();
-    job_scheduler::sweep_tombstones(&env.deps, &metrics).await.unwrap();
+    job_scheduler::sweep_tombstones(&env.deps, &metrics.blobs).await.unwrap();
     let snapshot = env.store().snapshot().await.unwrap();
     let (tombstones, _) =
         matyan_model::run::tombstones_list(&*snapshot, P, &keys::tombstones(P)).await.unwrap();
@@ -493,7 +493,7 @@ async fn only_blobs_of_the_run_that_an_event_names_are_deleted() {
         blob_keys: blob_keys.iter().map(|key| (*key).to_owned()).collect(),
     };
     let delete = async |project: &str, keys: &[&str]| {
-        crate::control::delete_run(&env.deps, &metrics, project, &deleted(keys), &|| {}).await.unwrap();
+        crate::control::delete_run(&env.deps, &metrics.blobs, project, &deleted(keys), &|| {}).await.unwrap();
     };
     delete("no number", &["r/a"]).await;
     delete(&"x".repeat(20_000), &["r/a"]).await;

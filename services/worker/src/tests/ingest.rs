@@ -95,7 +95,7 @@ async fn a_worker_applies_reports_and_continues_after_a_restart() {
     let worker = env.work().await;
     env.applied(0, 3).await;
     assert_eq!(env.points("loss").await.len(), 20);
-    assert_eq!(worker.metrics.records.get(), 1, "applied records are not read again");
+    assert_eq!(worker.metrics.ingestion.records.get(), 1, "applied records are not read again");
     worker.stop().await.unwrap();
 }
 
@@ -138,7 +138,7 @@ async fn rule_08_errors_of_the_store_are_retried_when_looking_up_a_project() {
     let mut stranger = record(0).create();
     stranger.entry.project = "missing".into();
     env.append([stranger]).await;
-    let records = worker.metrics.records.clone();
+    let records = worker.metrics.ingestion.records.clone();
     super::eventually("the record", || async { records.get() == 2 }).await;
     env.faults.set_faults(Faults::script([]));
     env.applied(0, 1).await;
@@ -153,7 +153,7 @@ async fn the_age_of_waiting_records_is_reported_while_a_partition_cannot_start()
     env.append([record(0).create(), metric(0..3)]).await;
     env.faults.set_faults(Faults::errors(1, 1.0));
     let worker = env.work().await;
-    let age = worker.metrics.oldest_unapplied_seconds.clone();
+    let age = worker.metrics.ingestion.oldest_unapplied_seconds.clone();
     super::eventually("the age", async || {
         env.now_us.fetch_add(10_000_000, Ordering::Relaxed);
         age.get() >= 60.0
@@ -170,7 +170,7 @@ async fn the_age_of_waiting_records_is_reported_while_a_partition_cannot_start()
 async fn the_lag_is_reported_from_the_beginning() {
     let env = TestEnv::new().await;
     let worker = env.work().await;
-    let lag = worker.metrics.lag_records.clone();
+    let lag = worker.metrics.ingestion.lag_records.clone();
     super::eventually("a lag", async || {
         !prometheus::core::Collector::collect(&lag)[0].get_metric().is_empty()
     })
@@ -298,7 +298,7 @@ async fn runs_are_folded_while_they_are_written() {
     let worker = env.work().await;
     env.append([metric(0..50_000), metric(50_000..100_000)]).await;
     env.applied(0, 1).await;
-    let folds = worker.metrics.folds.clone();
+    let folds = worker.metrics.folds.runs.clone();
     super::eventually("a fold", || async { folds.get() > 0 }).await;
     assert_eq!(env.points("loss").await.len(), 100_000);
     worker.stop().await.unwrap();

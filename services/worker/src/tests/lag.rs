@@ -59,8 +59,9 @@ impl Subscription for RevokedLogSubscription {
 }
 
 async fn wait_for_lag_of(metrics: &Metrics, count: usize) {
-    let found =
-        || metrics.lag_records.collect().iter().map(|family| family.get_metric().len()).sum::<usize>();
+    let found = || {
+        metrics.ingestion.lag_records.collect().iter().map(|family| family.get_metric().len()).sum::<usize>()
+    };
     eventually("the lag", async || found() == count).await;
 }
 

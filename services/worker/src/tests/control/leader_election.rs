@@ -68,7 +68,7 @@ async fn a_recreated_control_topic_with_as_many_events_is_read_from_its_beginnin
     env.deps.log_writer = Arc::new(LogWithoutIdentity(env.log.clone()));
     let consumed = async |env: &TestEnv, count: u64| {
         let control = env.control().await;
-        eventually("the events", async || control.metrics.events_consumed.get() >= count).await;
+        eventually("the events", async || control.metrics.events.consumed.get() >= count).await;
         let position = async || {
             let snapshot = env.store().snapshot().await.unwrap();
             matyan_model::position::applied_get(&*snapshot, keys::LogTopic::Control, 0).await.unwrap()
@@ -76,7 +76,7 @@ async fn a_recreated_control_topic_with_as_many_events_is_read_from_its_beginnin
         let end = matyan_log::LogWriter::describe(&*env.log, Topic::Control).await.unwrap().partitions[0].end;
         eventually("the position", async || position().await.is_some_and(|applied| applied.next == end))
             .await;
-        let seen = control.metrics.events_consumed.get();
+        let seen = control.metrics.events.consumed.get();
         control.stop().await;
         seen
     };

@@ -118,12 +118,14 @@ async fn rule_16_an_unreadable_run_does_not_block_others() {
         [(BlobCall::Read, 1), (BlobCall::List, 1), (BlobCall::Describe, 1), (BlobCall::Delete, 1)]
     {
         env.deps.blobs = faulty(call);
-        job_scheduler::delete_orphaned_blobs(&env.deps, &metrics, &CancellationToken::new()).await.unwrap();
+        job_scheduler::delete_orphaned_blobs(&env.deps, &metrics.blobs, &CancellationToken::new())
+            .await
+            .unwrap();
         assert_eq!(left().await, remain, "{call:?}");
     }
-    assert_eq!(metrics.blob_failures.get(), 3, "an unreadable object is not a failure of the bucket");
+    assert_eq!(metrics.blobs.failures.get(), 3, "an unreadable object is not a failure of the bucket");
     env.deps.blobs = inner.clone();
-    job_scheduler::delete_orphaned_blobs(&env.deps, &metrics, &CancellationToken::new()).await.unwrap();
+    job_scheduler::delete_orphaned_blobs(&env.deps, &metrics.blobs, &CancellationToken::new()).await.unwrap();
     assert_eq!(left().await, 0);
 }
 
@@ -151,7 +153,7 @@ async fn rule_16_unreadable_runs_do_not_end_the_round() {
         _ => BlobFault::None,
     }));
     let metrics = Metrics::new(&Registry::new()).unwrap();
-    job_scheduler::delete_orphaned_blobs(&env.deps, &metrics, &CancellationToken::new()).await.unwrap();
+    job_scheduler::delete_orphaned_blobs(&env.deps, &metrics.blobs, &CancellationToken::new()).await.unwrap();
     for (run, is_kept) in [("first", false), ("bad0", true), ("last", false)] {
         assert_eq!(env.has_blob(&format!("{run}/orphan")).await, is_kept, "{run}");
     }
@@ -175,7 +177,9 @@ async fn rule_16_a_round_fails_if_the_bucket_is_unavailable() {
         BlobFault::Refuse
     }));
     let metrics = Metrics::new(&Registry::new()).unwrap();
-    job_scheduler::delete_orphaned_blobs(&env.deps, &metrics, &CancellationToken::new()).await.unwrap_err();
+    job_scheduler::delete_orphaned_blobs(&env.deps, &metrics.blobs, &CancellationToken::new())
+        .await
+        .unwrap_err();
     assert_eq!(lists.load(Ordering::Relaxed), u64::from(job_scheduler::MAX_BUCKET_FAILURES));
 }
 
@@ -208,11 +212,11 @@ async fn rule_14_a_sweep_renews_its_lock() {
         eventually("the last folder", async || gate.opened.available_permits() == 0).await;
         let taken = JobLock::acquire(env.store(), &*env.deps.clock, "cleanup-tombstones", [9; 16]).await;
         assert!(matches!(taken, Err(matyan_maintenance::Error::Busy { .. })));
-        let round = job_scheduler::sweep_tombstones(&env.deps, &metrics).await;
+        let round = job_scheduler::sweep_tombstones(&env.deps, &metrics.blobs).await;
         assert!(matches!(round, Err(Error::Busy("cleanup-tombstones"))));
         gate.opened.add_permits(1);
     };
-    let (swept, ()) = tokio::join!(job_scheduler::sweep_tombstones(&env.deps, &metrics), besides);
+    let (swept, ()) = tokio::join!(job_scheduler::sweep_tombstones(&env.deps, &metrics.blobs), besides);
     swept.unwrap();
     let jobs = matyan_model::lock::jobs_list(&*env.store().snapshot().await.unwrap()).await.unwrap();
     let job = jobs["cleanup-tombstones"];
@@ -371,7 +375,9 @@ async fn rule_16_only_orphaned_blobs_are_deleted() {
             .collect::<Vec<_>>()
     };
     let sweep = async || {
-        job_scheduler::delete_orphaned_blobs(&env.deps, &metrics, &CancellationToken::new()).await.unwrap()
+        job_scheduler::delete_orphaned_blobs(&env.deps, &metrics.blobs, &CancellationToken::new())
+            .await
+            .unwrap()
     };
     sweep().await;
     assert_eq!(left().await.len(), 4, "all of them are too young");
@@ -417,7 +423,7 @@ async fn rule_16_a_run_with_an_unreadable_value_keeps_its_blobs() {
     env.put_blob(moved.as_str()).await;
     env.put_blob("r/orphan").await;
     env.now_us.store(1_000_000_000 + 8 * 24 * 3_600_000_000, Ordering::Relaxed);
-    job_scheduler::delete_orphaned_blobs(&env.deps, &metrics, &CancellationToken::new()).await.unwrap();
+    job_scheduler::delete_orphaned_blobs(&env.deps, &metrics.blobs, &CancellationToken::new()).await.unwrap();
     assert!(env.has_blob("r/orphan").await);
 }
 
@@ -461,7 +467,7 @@ async fn rule_37_sweeps_and_deletes_do_not_cross_projects() {
 
     env.now_us.store(1_000_000_000 + 20 * 24 * 3_600_000_000, Ordering::Relaxed);
     let metrics = Metrics::new(&Registry::new()).unwrap();
-    job_scheduler::delete_orphaned_blobs(&env.deps, &metrics, &CancellationToken::new()).await.unwrap();
+    job_scheduler::delete_orphaned_blobs(&env.deps, &metrics.blobs, &CancellationToken::new()).await.unwrap();
     let left = async || {
         let listing = env.blobs().list("", None).await.unwrap();
         listing.blobs.into_iter().map(|(key, _)| key.to_string()).collect::<Vec<_>>()

@@ -1,0 +1,76 @@
+//! The terminal lines and log records of a run.
+
+use std::collections::HashSet;
+
+use matyan_model::{
+    ids::RunNumber,
+    keys,
+    logs::{LogRecord, log_record_put, terminal_line_put},
+    run::WritingState,
+};
+use matyan_proto::ingest::v1 as pb;
+use matyan_value::cbor;
+
+use super::{ApplyFailure, transaction::RunTransaction};
+
+/// Digests of the log records written in this transaction.
+#[derive(Debug, Default)]
+pub(super) struct LogRecords(HashSet<[u8; 16]>);
+
+impl LogRecords {
+    /// Writes a log record, unless the run already has the same one, for example because a
+    /// client resent it.
+    pub(super) async fn write(
+        &mut self,
+        transaction: &mut RunTransaction<'_>,
+        number: RunNumber,
+        writing: &mut WritingState,
+        record: &LogRecord,
+    ) -> Result<(), ApplyFailure> {
+        let project = transaction.project();
+        let digest = record.digest();
+        let seen = keys::log_record_seen(project, number, &digest);
+        if !self.0.insert(digest) || transaction.snapshot().get(&seen).await?.is_some() {
+            return Ok(());
+        }
+        let sequence = writing.next_log_record;
+        let bytes = log_record_put(transaction.batch(), project, number, sequence, record);
+        writing.next_log_record += 1;
+        writing.bytes += bytes as u64;
+        Ok(())
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.0 = HashSet::new();
+    }
+}
+
+/// Checks a message; `Err` holds the reason that it can never be stored.
+pub(super) fn parse_log_record(record: &pb::LogRecord) -> Result<LogRecord, String> {
+    for (name, value) in [("logger_info", &record.logger_info), ("extra_args", &record.extra_args)] {
+        if !value.is_empty()
+            && let Err(error) = cbor::decode(value)
+        {
+            return Err(format!("`{name}` is {error}"));
+        }
+    }
+    Ok(LogRecord {
+        message: record.message.clone(),
+        level: record.level,
+        timestamp: record.timestamp,
+        logger_info: record.logger_info.to_vec(),
+        extra_args: record.extra_args.to_vec(),
+    })
+}
+
+pub(super) fn write_terminal_line(
+    transaction: &mut RunTransaction<'_>,
+    number: RunNumber,
+    writing: &mut WritingState,
+    line: &pb::LogTerminalLine,
+) {
+    let (project, sequence) = (transaction.project(), writing.next_line);
+    let bytes = terminal_line_put(transaction.batch(), project, number, sequence, line.step, &line.line);
+    writing.next_line += 1;
+    writing.bytes += bytes as u64;
+}

@@ -1,0 +1,190 @@
+//! The producers of a run: the mark up to which the records of each are applied, and its
+//! dictionary.
+
+use std::collections::{HashMap, hash_map::Entry as Slot};
+
+use matyan_model::{
+    ids::ProducerId,
+    producer::{
+        DICTIONARY_KEPT_US, Definition, MARK_KEPT_US, Mark, dictionary_get, dictionary_pages, dictionary_put,
+        dictionary_truncate, mark_get, mark_put,
+    },
+};
+use matyan_store::Batch;
+
+use super::{
+    ApplyFailure,
+    decode_queue::DecodedRecord,
+    dictionary::{Dictionary, definitions},
+    transaction::{RunTransaction, TRANSACTION_BYTES},
+};
+use crate::record::Entry;
+
+/// Maximum number of producers cached per run: each connection is a new one, and old ones
+/// rarely return.
+const MAX_PRODUCERS: usize = 64;
+
+#[derive(Debug, Default)]
+pub(super) struct Producers(HashMap<ProducerId, ProducerState>);
+
+#[derive(Debug, Default)]
+struct ProducerState {
+    mark: Mark,
+    /// Whether the mark has a row in the store.
+    is_known: bool,
+    dictionary: Option<Dictionary>,
+}
+
+impl Producers {
+    /// Whether the producer was silent for so long that a sweep may have removed the
+    /// dictionary that is cached here.
+    pub(super) fn is_stale(&self, entry: &Entry) -> bool {
+        let kept = entry.sent.as_ref().and_then(|sent| self.0.get(&sent.producer));
+        kept.is_some_and(|kept| {
+            kept.is_known && entry.received_us.saturating_sub(kept.mark.seen_us) >= DICTIONARY_KEPT_US / 2
+        })
+    }
+
+    /// Reads the mark of an entry's producer, unless it is cached.
+    pub(super) async fn load(
+        &mut self,
+        transaction: &RunTransaction<'_>,
+        entry: &Entry,
+    ) -> Result<(), ApplyFailure> {
+        let Some(sent) = &entry.sent else { return Ok(()) };
+        if self.is_stale(entry) {
+            self.0.remove(&sent.producer);
+        }
+        if let Slot::Vacant(slot) = self.0.entry(sent.producer) {
+            let run = transaction.run();
+            let mark = mark_get(transaction.snapshot(), run.project, &run.id, sent.producer).await?;
+            let is_known = mark.is_some();
+            slot.insert(ProducerState { mark: mark.unwrap_or_default(), is_known, dictionary: None });
+        }
+        Ok(())
+    }
+
+    /// Returns the producer's next mark; `Err` if the record does not continue its producer's
+    /// sequence.
+    pub(super) fn next_mark(&self, entry: &Entry) -> Result<Option<Mark>, ()> {
+        let Some(sent) = &entry.sent else { return Ok(None) };
+        let mark = self.0.get(&sent.producer).map(|producer| producer.mark).unwrap_or_default();
+        mark.advanced_by(sent, entry.received_us).map(Some).ok_or(())
+    }
+
+    /// Writes the mark of an entry's producer.
+    pub(super) fn put_mark(&mut self, transaction: &mut RunTransaction<'_>, entry: &Entry, mark: Mark) {
+        let Some(sent) = &entry.sent else { return };
+        let producer = self.0.entry(sent.producer).or_default();
+        // After a long silence the sweep may have removed its rows despite this cache: list it
+        // for the sweep again.
+        let silent_us = mark.seen_us.saturating_sub(producer.mark.seen_us);
+        let is_new = !std::mem::replace(&mut producer.is_known, true) || silent_us > MARK_KEPT_US / 2;
+        producer.mark = mark;
+        let run = transaction.run();
+        mark_put(transaction.batch(), run.project, &run.id, sent, &mark, is_new);
+    }
+
+    /// Stores the definitions in a record, if its producer has a persistent dictionary. A
+    /// record whose definitions leave a gap is ignored here, and its points refer to unknown
+    /// series.
+    pub(super) async fn define(
+        &mut self,
+        transaction: &mut RunTransaction<'_>,
+        record: &DecodedRecord,
+    ) -> Result<(), ApplyFailure> {
+        let (Ok(batch), Some(sent)) = (&record.batch, &record.entry.sent) else { return Ok(()) };
+        if batch.has_own_dictionary || batch.items.series.is_empty() {
+            return Ok(());
+        }
+        let mut dictionary = self.take_dictionary(transaction, record).await?;
+        let first = batch.items.series_base;
+        if first as usize <= dictionary.len() {
+            let definitions = definitions(&batch.items.series);
+            store_definitions(transaction, sent.producer, first, &definitions).await?;
+            dictionary.extend_from(first as usize, definitions);
+        }
+        self.put_dictionary_back(record, dictionary);
+        Ok(())
+    }
+
+    /// Takes out the dictionary that a record's series numbers refer to, loading it if
+    /// necessary.
+    pub(super) async fn take_dictionary(
+        &mut self,
+        transaction: &RunTransaction<'_>,
+        record: &DecodedRecord,
+    ) -> Result<Dictionary, ApplyFailure> {
+        let batch = record.batch.as_ref().expect("only records with a batch have points");
+        let Some(sent) = record.entry.sent.filter(|_| !batch.has_own_dictionary) else {
+            return Ok(Dictionary::new(definitions(&batch.items.series)));
+        };
+        let producer = self.0.entry(sent.producer).or_default();
+        if let Some(dictionary) = producer.dictionary.take() {
+            return Ok(dictionary);
+        }
+        let run = transaction.run();
+        let stored = dictionary_get(transaction.snapshot(), run.project, &run.id, sent.producer).await?;
+        Ok(Dictionary::new(stored))
+    }
+
+    pub(super) fn put_dictionary_back(&mut self, record: &DecodedRecord, dictionary: Dictionary) {
+        let is_own = record.batch.as_ref().is_ok_and(|batch| batch.has_own_dictionary);
+        if let Some(sent) = record.entry.sent.filter(|_| !is_own) {
+            self.0.entry(sent.producer).or_default().dictionary = Some(dictionary);
+        }
+    }
+
+    /// Discards all resolved series numbers: definitions outlive a run, but their series do
+    /// not.
+    pub(super) fn unresolve(&mut self) {
+        self.0
+            .values_mut()
+            .filter_map(|producer| producer.dictionary.as_mut())
+            .for_each(Dictionary::unresolve);
+    }
+
+    /// Evicts the producers that have been silent the longest, if there are too many.
+    pub(super) fn trim(&mut self) {
+        if self.0.len() > MAX_PRODUCERS {
+            let mut seen: Vec<i64> = self.0.values().map(|producer| producer.mark.seen_us).collect();
+            seen.sort_unstable();
+            let middle = seen[seen.len() / 2];
+            self.0.retain(|_, producer| producer.mark.seen_us > middle);
+        }
+    }
+
+    /// Approximate memory use.
+    pub(super) fn bytes(&self) -> usize {
+        let dictionaries = self.0.values().filter_map(|producer| producer.dictionary.as_ref());
+        dictionaries.map(Dictionary::bytes).sum()
+    }
+}
+
+/// Stores definitions, in separate transactions before the items if there are many. That is
+/// safe, because they have no effect until a point refers to them, and writing them twice is
+/// idempotent.
+async fn store_definitions(
+    transaction: &mut RunTransaction<'_>,
+    producer: ProducerId,
+    first: u32,
+    definitions: &[Definition],
+) -> Result<(), ApplyFailure> {
+    let run = transaction.run();
+    let mut batch = Batch::buffered();
+    dictionary_truncate(&mut batch, run.project, &run.id, producer, first);
+    let mut rest = definitions;
+    for (page, count) in dictionary_pages(first, definitions) {
+        let (own, remaining) = rest.split_at(count);
+        dictionary_put(&mut batch, run.project, &run.id, producer, page, own);
+        rest = remaining;
+        // Leave room for at least one item in the last transaction, or the record would never
+        // make progress.
+        if batch.bytes() >= TRANSACTION_BYTES {
+            transaction.commit_ahead(std::mem::replace(&mut batch, Batch::buffered())).await?;
+        }
+    }
+    transaction.add_estimate(batch.bytes());
+    transaction.batch().mutations.append(&mut batch.mutations);
+    Ok(())
+}

@@ -1,0 +1,149 @@
+//! The transaction of a step: its reads and writes, and how much still fits in it.
+
+use matyan_model::{ids::Project, keys};
+use matyan_store::{Batch, Commit, Mutation, Snapshot, Transaction, Value};
+
+use super::{ApplyFailure, RunKey, payload_store::PayloadStore};
+use crate::deps::Deps;
+
+/// Target size of a transaction, as FoundationDB recommends.
+pub(super) const TRANSACTION_BYTES: usize = 1 << 20;
+
+/// A growing transaction of one run.
+pub(super) struct RunTransaction<'a> {
+    deps: &'a Deps,
+    run: &'a RunKey,
+    transaction: Transaction,
+    /// The cursor row that it expects.
+    cursor: Option<Value>,
+    /// Number of items taken so far.
+    items: u32,
+    max_items: u32,
+    /// Estimated bytes to be written, including those that are added to the batch only at the
+    /// end.
+    estimate: usize,
+    /// Size of the batch so far, by the store's accounting.
+    batch_bytes: BatchBytes,
+}
+
+/// Incremental size of a growing batch: counts each mutation once.
+#[derive(Debug, Default)]
+struct BatchBytes {
+    mutations: usize,
+    bytes: usize,
+}
+
+impl BatchBytes {
+    fn count(&mut self, batch: &Batch) -> usize {
+        self.bytes += batch.mutations[self.mutations..].iter().map(Mutation::bytes).sum::<usize>();
+        self.mutations = batch.mutations.len();
+        self.bytes
+    }
+}
+
+impl<'a> RunTransaction<'a> {
+    /// Begins a transaction that commits only if the run's cursor and head have these values.
+    pub(super) async fn begin(
+        deps: &'a Deps,
+        run: &'a RunKey,
+        cursor: Option<Value>,
+        head: Option<Value>,
+        max_items: u32,
+    ) -> Result<Self, ApplyFailure> {
+        let mut transaction = Transaction::new(deps.store.snapshot().await?);
+        // Not synced: the log keeps the records until a sync has covered this commit.
+        transaction.set_buffered();
+        let batch = transaction.batch();
+        batch.expect(keys::cursor(run.project, &run.id), cursor.clone());
+        batch.expect(keys::head(run.project, &run.id), head);
+        let batch_bytes = BatchBytes::default();
+        Ok(Self { deps, run, transaction, cursor, items: 0, max_items, estimate: 0, batch_bytes })
+    }
+
+    pub(super) fn run(&self) -> &'a RunKey {
+        self.run
+    }
+
+    pub(super) fn project(&self) -> Project {
+        self.run.project
+    }
+
+    /// Reads that the commit does not check.
+    pub(super) fn snapshot(&self) -> &dyn Snapshot {
+        self.transaction.unchecked()
+    }
+
+    /// The underlying transaction, for functions that check what they read.
+    pub(super) fn checked(&mut self) -> &mut Transaction {
+        &mut self.transaction
+    }
+
+    /// The writes so far.
+    pub(super) fn batch(&mut self) -> &mut Batch {
+        self.transaction.batch()
+    }
+
+    pub(super) fn payloads(&self) -> PayloadStore<'a> {
+        PayloadStore::new(&*self.deps.blobs, self.run)
+    }
+
+    /// A new id for an entity.
+    pub(super) fn new_id(&self) -> String {
+        self.deps.new_id()
+    }
+
+    /// Commits writes before this transaction, unless the run was written by another process.
+    pub(super) async fn commit_ahead(&self, mut batch: Batch) -> Result<(), ApplyFailure> {
+        batch.expect(keys::cursor(self.run.project, &self.run.id), self.cursor.clone());
+        match self.deps.store.commit(batch).await? {
+            Commit::Done { .. } => Ok(()),
+            Commit::Conflict => Err(ApplyFailure::Conflict),
+        }
+    }
+
+    /// Counts items as taken.
+    pub(super) fn take_items(&mut self, count: u32) {
+        self.items += count;
+    }
+
+    pub(super) fn has_items(&self) -> bool {
+        self.items > 0
+    }
+
+    /// Number of items that may still be taken.
+    pub(super) fn items_left(&self) -> u32 {
+        self.max_items - self.items
+    }
+
+    /// Takes no more items.
+    pub(super) fn close(&mut self) {
+        self.max_items = self.items;
+    }
+
+    pub(super) fn is_full(&mut self) -> bool {
+        self.items >= self.max_items || self.bytes() >= TRANSACTION_BYTES
+    }
+
+    /// Adds to the estimate of the bytes to be written.
+    pub(super) fn add_estimate(&mut self, bytes: usize) {
+        self.estimate += bytes;
+    }
+
+    pub(super) fn estimate(&self) -> usize {
+        self.estimate
+    }
+
+    /// Size of the batch so far.
+    pub(super) fn batch_bytes(&mut self) -> usize {
+        self.batch_bytes.count(self.transaction.batch())
+    }
+
+    /// Current estimate of the transaction's size.
+    pub(super) fn bytes(&mut self) -> usize {
+        self.estimate.max(self.batch_bytes())
+    }
+
+    pub(super) fn into_batch(self) -> Batch {
+        self.transaction.into_batch()
+    }
+}
