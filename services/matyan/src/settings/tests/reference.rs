@@ -111,11 +111,10 @@ fn the_chart_sets_what_the_table_says() {
             }
             (Some(value), None) => problems.push(format!("{name}: no template sets it from `{value}`")),
             (Some(value), Some(context)) => {
-                // A file has a fixed path, and the value is used where it is mounted.
                 let leaf = format!(".{}", value.rsplit('.').next().unwrap_or_default());
-                if !context.contains(&leaf)
-                    && !(context.contains("value: /etc/") && templates.contains(&leaf))
-                {
+                // A file has a fixed path, and the value is used where it is mounted.
+                let is_file = context.contains("value: /etc/");
+                if !(context.contains(&leaf) || is_file && templates.contains(&leaf)) {
                     problems.push(format!("{name}: the template does not use `{value}`"));
                 }
             }
