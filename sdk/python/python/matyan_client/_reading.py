@@ -1,0 +1,269 @@
+"""The part of `Run` that reads from the server."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import json
+import logging
+import os
+import tempfile
+import zipfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from . import _core, errors, values
+from ._params import Key, NotLocalError, ParamsOverlay, lookup, path_of
+from .transport.http import HttpTransport
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_logger = logging.getLogger("matyan_client")
+
+_FRAME_COLUMNS = [
+    "run.hash",
+    "metric.name",
+    "metric.context",
+    "step",
+    "value",
+    "epoch",
+    "time",
+]
+
+
+class RunReader:
+    """Reads one run: its params, properties, series, and artifacts."""
+
+    _hash: str
+    _http: HttpTransport
+    _params: ParamsOverlay
+    # Local values of properties, which take precedence over those of the server.
+    _local: dict[str, Any]
+    _is_new: bool
+    _created: float
+    _ended: float | None
+
+    @property
+    def hash(self) -> str:
+        """Hash of the run, its unique name."""
+        return self._hash
+
+    @property
+    def creation_time(self) -> float:
+        """Time of creation in seconds since the Unix epoch."""
+        if self._is_new:
+            return self._created
+        stored = self.props.get("creation_time")
+        return self._created if stored is None else float(stored)
+
+    @property
+    def created_at(self) -> datetime.datetime:
+        """Time of creation."""
+        return datetime.datetime.fromtimestamp(self.creation_time, tz=datetime.timezone.utc)
+
+    @property
+    def end_time(self) -> float | None:
+        """Time of the end in seconds since the Unix epoch, or None for an active run."""
+        if self._is_new or self._ended is not None:
+            return self._ended
+        stored = self.props.get("end_time")
+        return None if stored is None else float(stored)
+
+    @property
+    def finalized_at(self) -> datetime.datetime | None:
+        """Time of the end, or None for an active run."""
+        end = self.end_time
+        return (
+            None if end is None else datetime.datetime.fromtimestamp(end, tz=datetime.timezone.utc)
+        )
+
+    @property
+    def duration(self) -> float | None:
+        """Seconds from the creation to the end, or None for an active run."""
+        end = self.end_time
+        return None if end is None else end - self.creation_time
+
+    @property
+    def tags(self) -> list[str]:
+        """Names of the tags; empty if no server can be reached."""
+        return [tag.get("name", "") for tag in self.props.get("tags", [])]
+
+    @property
+    def props(self) -> dict[str, Any]:
+        """Properties as the server has them; empty if it cannot be reached."""
+        return dict(self._info_or_empty().get("props", {}))
+
+    @property
+    def artifacts(self) -> list[dict[str, Any]]:
+        """Descriptions of the artifacts; empty if no server can be reached."""
+        return list(self._info_or_empty().get("artifacts", []))
+
+    def __getitem__(self, key: Key) -> Any:
+        """Returns a copy of the params at a key, or all of them for `...`."""
+        path = path_of(key)
+        with contextlib.suppress(NotLocalError):
+            return self._params.local(path)
+        try:
+            stored = self._info().get("params", {})
+        except errors.NotFoundError:
+            stored = {}
+        except errors.ServerError as error:
+            stored = {}
+            if not self._is_new:
+                raise errors.ParamsUnavailableError(
+                    f"cannot read {key!r} of run {self._hash}: {error}",
+                    status=error.status,
+                    code=error.code,
+                ) from error
+        try:
+            return lookup(self._params.merged(stored), path)
+        except KeyError:
+            raise KeyError(f"Key {key!r} not found for run {self._hash}") from None
+
+    def get(
+        self,
+        key: Key,
+        default: Any = None,
+        strict: bool = True,
+        resolve_objects: bool = False,
+    ) -> Any:
+        """Returns the params at a key, or `default` if there are none.
+
+        The last two arguments exist in Aim, and have no effect.
+        """
+        del strict, resolve_objects
+        try:
+            return self[key]
+        except KeyError:
+            return default
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """Returns name, context, and last value of each metric."""
+        return list(self._info_or_empty().get("traces", {}).get("metric", []))
+
+    def get_metric(self, name: str, context: dict[str, Any] | None = None) -> dict[str, Any] | None:
+        """Returns the entry of `metrics` with this name and context."""
+        wanted = values.plain(context or {})
+        for metric in self.metrics():
+            if metric.get("name") == name and metric.get("context", {}) == wanted:
+                return metric
+        return None
+
+    def iter_metrics_info(self) -> Iterator[tuple[str, dict[str, Any], Any]]:
+        """Yields name, context, and this run for each metric."""
+        for metric in self.metrics():
+            yield metric.get("name", ""), metric.get("context", {}), self
+
+    def collect_sequence_info(
+        self, sequence_types: str | tuple[str, ...] = ()
+    ) -> dict[str, list[dict[str, Any]]]:
+        """Returns overviews of the series of the given types, such as `metric` or `images`."""
+        types = (sequence_types,) if isinstance(sequence_types, str) else tuple(sequence_types)
+        try:
+            info = self._info(types)
+        except errors.ServerError:
+            return {}
+        return dict(info.get("traces", {}))
+
+    def series(
+        self,
+        name: str,
+        context: dict[str, Any] | None = None,
+        *,
+        first_step: int | None = None,
+        end_step: int | None = None,
+    ) -> _core.SeriesColumns | None:
+        """Returns all points of a metric, or None if it does not exist.
+
+        The columns are read by numpy, pandas, polars, and pyarrow without a copy.
+        """
+        self._wait_for_own_writes()
+        keys = [(name, json.dumps(values.plain(context or {})))]
+        found = self._http.series(self._hash, keys, first_step, end_step)
+        return found[0] if found else None
+
+    def dataframe(self) -> pd.DataFrame:
+        """Returns all points of all metrics as a data frame of pandas, one row for each point."""
+        self._wait_for_own_writes()
+        return series_frame(self._hash, self._http.series(self._hash, []))
+
+    def get_terminal_logs(self) -> list[str]:
+        """Returns all terminal lines."""
+        self._wait_for_own_writes()
+        return [line for _, line in self._http.get_run_logs(self._hash, "0:")]
+
+    def get_log_records(self) -> list[Any]:
+        """Returns all log records."""
+        self._wait_for_own_writes()
+        return [record for _, record in self._http.get_run_log_records(self._hash, "0:")[1]]
+
+    def get_artifact(self, name: str) -> bytes:
+        """Returns the content of an artifact."""
+        self._wait_for_own_writes()
+        return self._http.get_artifact(self._hash, name)
+
+    def download_artifact(self, name: str, dest: str | os.PathLike[str]) -> None:
+        """Saves an artifact as a file."""
+        self._wait_for_own_writes()
+        self._http.download_artifact(self._hash, name, dest)
+
+    def download_artifacts(self, dest_dir: str | os.PathLike[str]) -> list[Path]:
+        """Saves all artifacts in a directory, and returns their paths."""
+        self._wait_for_own_writes()
+        target = Path(dest_dir)
+        target.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory() as directory:
+            archive = Path(directory) / "artifacts.zip"
+            self._http.download_all_artifacts(self._hash, archive)
+            with zipfile.ZipFile(archive) as content:
+                return _unpack(content, target)
+
+    def _info(self, sequence_types: tuple[str, ...] = ()) -> dict[str, Any]:
+        self._wait_for_own_writes()
+        return self._http.get_run_info(self._hash, sequence_types)
+
+    def _info_or_empty(self) -> dict[str, Any]:
+        try:
+            return self._info()
+        except errors.ServerError as error:
+            _logger.debug("failed to read run %s: %s", self._hash, error)
+            return {}
+
+    def _wait_for_own_writes(self) -> None:
+        """Makes the next answer of the server include what this process has written."""
+
+
+def series_frame(run_hash: str, found: Iterable[_core.SeriesColumns]) -> pd.DataFrame:
+    """Returns series as a data frame of pandas, one row for each point."""
+    import numpy as np  # noqa: PLC0415 - optional
+    import pandas as pd  # noqa: PLC0415 - optional
+
+    frames = []
+    for series in found:
+        epochs, times = series.epochs, series.times_us
+        columns = {
+            "run.hash": run_hash,
+            "metric.name": series.name,
+            "metric.context": series.context_json,
+            "step": np.asarray(series.steps),
+            "value": np.asarray(series.values),
+            "epoch": np.nan if epochs is None else np.asarray(epochs),
+            "time": np.nan if times is None else np.asarray(times) / 1e6,
+        }
+        frames.append(pd.DataFrame(columns))
+    empty = pd.DataFrame(columns=_FRAME_COLUMNS)
+    joined: pd.DataFrame = pd.concat(frames, ignore_index=True) if frames else empty
+    return joined
+
+
+def _unpack(archive: zipfile.ZipFile, target: Path) -> list[Path]:
+    """Unpacks an archive whose members must stay inside of the target directory."""
+    root = target.resolve()
+    names = archive.namelist()
+    for name in names:
+        if not (root / name).resolve().is_relative_to(root):
+            raise ValueError(f"the archive contains {name!r}, which is outside of {target}")
+    archive.extractall(root)
+    return [target / name for name in names]

@@ -1,0 +1,266 @@
+"""Finding, reading, and deleting runs."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from . import errors
+from ._reading import series_frame
+from .config import SETTINGS
+from .run import Run
+from .transport.http import HttpTransport
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from typing_extensions import Self
+
+_logger = logging.getLogger("matyan_client")
+
+_SEQUENCE_TYPES = ["metric", "images", "figures", "texts", "audios", "distributions"]
+_PAGE_LIMIT = 50
+
+
+class QueryResult(list[dict[str, Any]]):
+    """Result of a query: a list of dicts, one for each run."""
+
+    def __init__(self, items: list[dict[str, Any]], repo: Repo) -> None:
+        super().__init__(items)
+        self._repo = repo
+
+    def iter_runs(self) -> Iterator[Run]:
+        """Yields the runs, to be read."""
+        for item in self:
+            yield Run(item["hash"], repo=self._repo, read_only=True)
+
+    def iter(self) -> Iterator[dict[str, Any]]:
+        """Yields each series with the hash of its run, or each run if it was a query for runs."""
+        for item in self:
+            traces = item.get("traces", {})
+            members = traces.values() if isinstance(traces, dict) else ()
+            if "metric" in traces or not traces:
+                yield item
+                continue
+            for trace in members:
+                yield {"hash": item["hash"], **trace}
+
+    def dataframe(self) -> pd.DataFrame:
+        """Returns all points of the found metrics as a data frame of pandas."""
+        import pandas as pd  # noqa: PLC0415 - optional
+
+        frames = []
+        for item in self:
+            traces = item.get("traces", {}).values()
+            keys = [(trace["name"], json.dumps(trace.get("context", {}))) for trace in traces]
+            frames.append(series_frame(item["hash"], self._repo.http.series(item["hash"], keys)))
+        return pd.concat(frames, ignore_index=True) if frames else series_frame("", [])
+
+
+class Repo:
+    """The runs of a server. Without a URL, `MATYAN_BACKEND_URL` is used.
+
+    No connection is opened before it is needed.
+
+    Usage::
+
+        repo = Repo("http://localhost:53800")
+        for run in repo.iter_runs():
+            print(run.hash, run.name)
+    """
+
+    def __init__(self, url: str | None = None) -> None:
+        if url is not None and not isinstance(url, str):
+            raise TypeError(f"`url`: expected a str, not {type(url).__name__}")
+        self._url = (url or SETTINGS.backend_url).rstrip("/")
+        self._http = HttpTransport(self._url)
+
+    @classmethod
+    def default_repo(cls, init: bool = False) -> Repo:
+        """Returns the runs of the default server. `init` exists in Aim, and has no effect."""
+        del init
+        return cls()
+
+    @classmethod
+    def from_path(cls, path: str, read_only: bool = True, init: bool = False) -> Repo:
+        """Returns the runs of the server at a URL. The other arguments have no effect."""
+        del read_only, init
+        return cls(path)
+
+    @staticmethod
+    def is_remote_path(path: str) -> bool:
+        """Reports whether a path is a URL."""
+        return path.startswith(("http://", "https://"))
+
+    @property
+    def is_remote_repo(self) -> bool:
+        """Always True: runs are on a server."""
+        return True
+
+    @property
+    def url(self) -> str:
+        """URL of the server."""
+        return self._url
+
+    @property
+    def http(self) -> HttpTransport:
+        """The REST API of the server."""
+        return self._http
+
+    def get_run(self, run_hash: str) -> Run | None:
+        """Returns a run to be read, or None if it does not exist."""
+        return self._read_only(run_hash) if self.run_exists(run_hash) else None
+
+    def run_exists(self, run_hash: str) -> bool:
+        """Reports whether a run exists and the server can be reached."""
+        try:
+            return bool(self._http.get_run_info(run_hash))
+        except errors.ServerError as error:
+            _logger.debug("failed to read run %s: %s", run_hash, error)
+            return False
+
+    def iter_runs(self) -> Iterator[Run]:
+        """Yields all runs that are not archived, newest first, to be read."""
+        for run_hash in self.list_all_runs():
+            yield self._read_only(run_hash)
+
+    def list_all_runs(self) -> list[str]:
+        """Returns the hashes of all runs that are not archived, newest first."""
+        return self._hashes("")
+
+    def list_active_runs(self) -> list[str]:
+        """Returns the hashes of all runs that have not ended."""
+        return self._hashes("run.active == True")
+
+    def total_runs_count(self) -> int:
+        """Returns the number of runs that are not archived."""
+        return len(self.list_all_runs())
+
+    def query_runs(
+        self,
+        query: str = "",
+        paginated: bool = False,
+        offset: str | None = None,
+        limit: int = _PAGE_LIMIT,
+    ) -> QueryResult | Iterator[list[dict[str, Any]]]:
+        """Returns the runs that match a query, or with `paginated` an iterator of pages of them.
+
+        `offset` is the hash of a run to begin after, `limit` the length of a page.
+        """
+        if paginated:
+            return self._pages(query, offset, limit)
+        return QueryResult(self._http.search_runs(query, offset=offset), self)
+
+    def query_metrics(self, query: str = "") -> QueryResult:
+        """Returns runs with the metrics that match a query, sampled to 50 points.
+
+        `dataframe` of the result has all points.
+        """
+        return self._query("metric", query)
+
+    def query_images(self, query: str = "") -> QueryResult:
+        """Returns runs with the sequences of images that match a query."""
+        return self._query("images", query)
+
+    def query_audios(self, query: str = "") -> QueryResult:
+        """Returns runs with the sequences of audio that match a query."""
+        return self._query("audios", query)
+
+    def query_figure_objects(self, query: str = "") -> QueryResult:
+        """Returns runs with the sequences of figures that match a query."""
+        return self._query("figures", query)
+
+    def query_distributions(self, query: str = "") -> QueryResult:
+        """Returns runs with the sequences of distributions that match a query."""
+        return self._query("distributions", query)
+
+    def query_texts(self, query: str = "") -> QueryResult:
+        """Returns runs with the sequences of texts that match a query."""
+        return self._query("texts", query)
+
+    def delete_run(self, run_hash: str) -> bool:
+        """Deletes a run. Returns False if that fails."""
+        try:
+            self._http.delete_run(run_hash)
+        except errors.ServerError as error:
+            _logger.warning("failed to delete run %s: %s", run_hash, error)
+            return False
+        return True
+
+    def delete_runs(self, run_hashes: list[str]) -> tuple[bool, list[str]]:
+        """Deletes runs. Returns whether all were deleted, and those that were not."""
+        failed = [run_hash for run_hash in run_hashes if not self.delete_run(run_hash)]
+        return not failed, failed
+
+    def delete_experiment(self, exp_id: str) -> bool:
+        """Deletes an experiment by id. Returns False if that fails."""
+        try:
+            self._http.delete_experiment(exp_id)
+        except errors.ServerError as error:
+            _logger.warning("failed to delete experiment %s: %s", exp_id, error)
+            return False
+        return True
+
+    def collect_sequence_info(
+        self, sequence_types: tuple[str, ...] = ("metric",)
+    ) -> dict[str, dict[str, list[dict[str, Any]]]]:
+        """Returns overviews of the series of each run by type. Runs without any are left out."""
+        collected: dict[str, dict[str, list[dict[str, Any]]]] = {}
+        for run in self.iter_runs():
+            traces = run.collect_sequence_info(sequence_types)
+            found = {kind: traces[kind] for kind in sequence_types if kind in traces}
+            if found:
+                collected[run.hash] = found
+        return collected
+
+    def collect_params_info(self) -> dict[str, dict[str, Any]]:
+        """Returns the params of each run."""
+        collected: dict[str, dict[str, Any]] = {}
+        for run in self.iter_runs():
+            try:
+                collected[run.hash] = run[...]
+            except KeyError:
+                _logger.debug("failed to read the params of run %s", run.hash)
+        return collected
+
+    @staticmethod
+    def available_sequence_types() -> list[str]:
+        """Returns the types of series that can be queried."""
+        return list(_SEQUENCE_TYPES)
+
+    def close(self) -> None:
+        """Does nothing: there is nothing to release."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"Repo(url={self._url!r})"
+
+    def _read_only(self, run_hash: str) -> Run:
+        return Run(run_hash, repo=self._url, read_only=True)
+
+    def _hashes(self, query: str) -> list[str]:
+        return [run["hash"] for run in self._http.search_runs(query)]
+
+    def _query(self, kind: str, query: str) -> QueryResult:
+        return QueryResult(self._http.search_sequence(kind, query), self)
+
+    def _pages(self, query: str, offset: str | None, limit: int) -> Iterator[list[dict[str, Any]]]:
+        while True:
+            page = self._http.search_runs(query, limit=limit, offset=offset)
+            if page:
+                yield page
+            if len(page) < limit:
+                return
+            offset = page[-1]["hash"]

@@ -1,0 +1,463 @@
+"""A run: what one training script records."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import os
+import time
+import weakref
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from . import _console, _core, _device, _lifecycle, terminal, values
+from ._params import Key, ParamsOverlay, nested, path_of
+from ._reading import RunReader
+from .config import SETTINGS
+from .transport.http import HttpTransport
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+    from .repo import Repo
+
+_logger = logging.getLogger("matyan_client")
+
+# Limits on the time that `close` takes, in seconds.
+_REACHABLE_LIMIT = 30.0
+_UNREACHABLE_LIMIT = 3.0
+
+# Time that a reader waits for the writes of its own run, in seconds.
+_OWN_WRITES_LIMIT = 5.0
+
+
+class Run(RunReader, _core.Run):
+    """A run that is written by this process, or a run that is only read.
+
+    Without a hash a new run is created, which takes no time and no server: everything that is
+    tracked is stored in a local spool first, and sent in the background. With the hash of an
+    existing run, the run is continued. `repo` is the URL of the backend or a `Repo`, and also that
+    of the gateway unless `frontier_url` is given. With `offline`, nothing is sent until
+    `matyan-client sync`.
+
+    Usage::
+
+        with Run(experiment="baseline") as run:
+            run["hparams"] = {"lr": 0.01, "batch_size": 32}
+            for step in range(100):
+                run.track(loss, name="loss", step=step, context={"subset": "train"})
+    """
+
+    def __init__(
+        self,
+        run_hash: str | None = None,
+        *,
+        repo: str | Repo | None = None,
+        frontier_url: str | None = None,
+        read_only: bool = False,
+        experiment: str | None = None,
+        force_resume: bool = False,
+        capture_terminal_logs: bool | None = True,
+        offline: bool = False,
+    ) -> None:
+        _checked("run_hash", run_hash)
+        _checked("experiment", experiment)
+        url = repo if repo is None or isinstance(repo, str) else repo.url
+        self._backend_url = (url or SETTINGS.backend_url).rstrip("/")
+        self._gateway_url = (frontier_url or url or SETTINGS.frontier_url).rstrip("/")
+        self._http = HttpTransport(self._backend_url)
+        self._read_only = bool(read_only)
+        self._is_new = run_hash is None and not self._read_only
+        self._created = time.time()
+        self._ended: float | None = None
+        self._is_closed = False
+        self._params = ParamsOverlay()
+        self._local: dict[str, Any] = {}
+        self._devices = _device.DeviceQueue()
+        self._cutter: terminal.LineCutter | None = None
+        self._process = os.getpid()
+        if self._read_only:
+            if run_hash is None:
+                raise ValueError("`run_hash`: required for a read-only run")
+            self._hash = run_hash
+            return
+        self._hash = self._open(
+            run_hash,
+            self._backend_url,
+            self._gateway_url,
+            experiment or None,
+            force_resume=bool(force_resume),
+            offline=bool(offline),
+        )
+        if experiment:
+            self._local["experiment"] = experiment
+        if not SETTINGS.quiet:
+            _console.say(f"matyan: run {self._hash} {self._backend_url}/runs/{self._hash}")
+        if capture_terminal_logs:
+            self._cutter = terminal.LineCutter(_line_sink(self))
+            terminal.start(self._cutter)
+        _lifecycle.opened(self)
+
+    @property
+    def name(self) -> str | None:
+        """Name of the run for people."""
+        return _text_or_none(self._property("name"))
+
+    @name.setter
+    def name(self, value: str) -> None:
+        self._set_property("name", value)
+
+    @property
+    def description(self) -> str | None:
+        """Description of the run."""
+        return _text_or_none(self._property("description"))
+
+    @description.setter
+    def description(self, value: str) -> None:
+        self._set_property("description", value)
+
+    @property
+    def experiment(self) -> str | None:
+        """Name of the experiment that the run belongs to."""
+        stored = self._property("experiment")
+        return _text_or_none(stored.get("name") if isinstance(stored, dict) else stored)
+
+    @experiment.setter
+    def experiment(self, value: str | None) -> None:
+        if value is None:
+            self._local["experiment"] = None
+        else:
+            self._set_property("experiment", value)
+
+    @property
+    def archived(self) -> bool:
+        """Whether the run is hidden from searches that do not ask for archived runs."""
+        return bool(self._property("archived"))
+
+    @archived.setter
+    def archived(self, value: bool) -> None:
+        self._local["archived"] = bool(value)
+        if not self._read_only:
+            self._set_properties(archived=bool(value))
+
+    @property
+    def active(self) -> bool:
+        """Whether the run has not ended."""
+        if self._read_only:
+            return bool(self.props.get("active", True))
+        return not self._is_closed
+
+    def __setitem__(self, key: Key, val: Any) -> None:
+        """Sets params. Every value is accepted, see `matyan_client.values.plain`."""
+        path = path_of(key)
+        value = values.plain(val)
+        if not path:
+            if not isinstance(value, dict):
+                raise TypeError(f"`val`: expected a dict, not {type(val).__name__}")
+            self._delete(path)
+        if path or value:
+            if not self._read_only:
+                self._set_params(nested(path, value))
+            self._params.set(path, value)
+        self._report_notices()
+
+    def __delitem__(self, key: Key) -> None:
+        """Deletes params, also on the server, which must be reachable for it."""
+        self._delete(path_of(key))
+
+    def set(self, key: Key, val: Any, strict: bool = True) -> None:
+        """Sets params, as `run[key] = val` does. `strict` exists in Aim, and has no effect."""
+        del strict
+        self[key] = val
+
+    def track_many(
+        self,
+        values: Any,
+        steps: Any = None,
+        *,
+        name: str,
+        context: dict[str, Any] | None = None,
+        epochs: Any = None,
+    ) -> None:
+        """Tracks whole columns: values, and for each of them a step and an epoch if given.
+
+        Columns are arrays or sequences of equal length.
+        """
+        _checked("name", name)
+        numbers = _column(values, "f8")
+        if numbers is None:
+            raise TypeError("`values`: expected numbers, not None")
+        steps, epochs = _column(steps, "i8"), _column(epochs, "i8")
+        self._track_columns(name, context, "float", numbers, steps, epochs)
+
+    def add_tag(self, value: str) -> None:
+        """Adds a tag, which is created if it does not exist."""
+        if not self._read_only:
+            self._add_tag(_required("value", value))
+
+    def remove_tag(self, tag_name: str) -> None:
+        """Removes a tag; one that the run does not have is ignored."""
+        if not self._read_only:
+            self._remove_tag(_required("tag_name", tag_name))
+
+    def log_debug(self, msg: str, **kwargs: Any) -> None:
+        """Stores a log record with level DEBUG. Keywords are stored as its arguments."""
+        self._log(logging.DEBUG, msg, kwargs)
+
+    def log_info(self, msg: str, **kwargs: Any) -> None:
+        """Stores a log record with level INFO. Keywords are stored as its arguments."""
+        self._log(logging.INFO, msg, kwargs)
+
+    def log_warning(self, msg: str, **kwargs: Any) -> None:
+        """Stores a log record with level WARNING. Keywords are stored as its arguments."""
+        self._log(logging.WARNING, msg, kwargs)
+
+    def log_error(self, msg: str, **kwargs: Any) -> None:
+        """Stores a log record with level ERROR. Keywords are stored as its arguments."""
+        self._log(logging.ERROR, msg, kwargs)
+
+    def log_artifact(self, path: str | os.PathLike[str], name: str | None = None) -> None:
+        """Stores a file under `name`, by default its own. It is read in the background."""
+        file = Path(path)
+        if not file.is_file():
+            raise FileNotFoundError(f"`path`: no file {os.fspath(path)!r}")
+        self._log_artifact(file.absolute(), name or file.name)
+
+    def log_artifacts(self, path: str | os.PathLike[str], name: str | None = None) -> None:
+        """Stores all files below a directory under their paths relative to it.
+
+        `name` is a prefix of the paths.
+        """
+        directory = Path(path)
+        if not directory.is_dir():
+            raise NotADirectoryError(f"`path`: no directory {os.fspath(path)!r}")
+        for file in sorted(directory.rglob("*")):
+            if file.is_file():
+                relative = file.relative_to(directory).as_posix()
+                self.log_artifact(file, f"{name}/{relative}" if name else relative)
+
+    def flush(self, timeout: float | None = None) -> bool:
+        """Waits until everything tracked so far is stored by the server.
+
+        Returns False if that takes longer than `timeout` seconds. Without a timeout, the limits
+        of `close` apply.
+        """
+        self._drain_devices(wait=True)
+        if self._cutter is not None:
+            self._cutter.flush()
+        is_stored = self._flush(_REACHABLE_LIMIT if timeout is None else timeout)
+        self._report_notices()
+        return is_stored
+
+    def close(self) -> None:
+        """Finishes the run, and waits until everything is stored.
+
+        The wait ends after 30 seconds, or after 3 while no server can be reached, or by Ctrl-C.
+        What is left stays in the spool, and is sent by the next run of the same user, or by
+        `matyan-client sync`.
+        """
+        if self._is_closed:
+            return
+        self._is_closed = True
+        self._ended = time.time()
+        _lifecycle.closed(self)
+        if self._read_only:
+            return
+        cutter, self._cutter = self._cutter, None
+        if cutter is not None:
+            terminal.stop(cutter)
+        self._drain_devices(wait=True)
+        bar = _console.ProgressBar(quiet=SETTINGS.quiet)
+        interruptions: list[BaseException] = []
+
+        def report(pending: int, total: int) -> bool:
+            try:
+                bar.update(pending, total)
+            except KeyboardInterrupt as interruption:
+                interruptions.append(interruption)
+                return False
+            return True
+
+        pending, spool = self._close(_REACHABLE_LIMIT, _UNREACHABLE_LIMIT, report)
+        bar.clear()
+        self._report_notices()
+        if pending and not SETTINGS.quiet:
+            _console.say(f"matyan: {pending} values of run {self._hash} are left in {spool}")
+        if interruptions:
+            raise interruptions[0]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Run):
+            return NotImplemented
+        return (self._hash, self._backend_url) == (other._hash, other._backend_url)
+
+    def __hash__(self) -> int:
+        return hash((self._hash, self._backend_url))
+
+    def __repr__(self) -> str:
+        return f"Run(hash={self._hash!r}, experiment={self._local.get('experiment')!r})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # The copy continues the same run in its process.
+        return _restored, (self._hash, self._backend_url, self._gateway_url, self._read_only)
+
+    def _property(self, name: str) -> Any:
+        if name in self._local or self._is_new:
+            return self._local.get(name)
+        return self.props.get(name)
+
+    def _set_property(self, name: str, value: str) -> None:
+        value = values.text(_required(name, value))
+        if not self._read_only:
+            self._set_properties(**{name: value})  # type: ignore[arg-type]
+        self._local[name] = value
+
+    def _delete(self, path: tuple[str, ...]) -> None:
+        if not self._read_only:
+            # The server may only delete what was written before.
+            self._wait_for_own_writes()
+            self._http.delete_params(self._hash, [list(path)])
+        self._params.delete(path)
+
+    def _wait_for_own_writes(self) -> None:
+        if self._read_only:
+            return
+        # Without a server there is nothing to wait for, and the read reports that.
+        if not self._is_closed and self.health.connected:
+            self._flush(_OWN_WRITES_LIMIT)
+        position = self._last_position()
+        if position is not None:
+            self._http.include(self._hash, position)
+
+    def _track_other(
+        self, value: Any, name: str, step: int | None, epoch: int | None, context: Any
+    ) -> None:
+        """Tracks what is not simply a number: objects, and tensors."""
+        self._drain_devices(wait=False)
+        if callable(getattr(value, "json", None)):
+            self._track_tracked_object(value, name, step, epoch, context)
+        elif hasattr(value, "detach"):
+            if value.numel() != 1:
+                raise ValueError(
+                    f"`value`: expected one element, found the shape {tuple(value.shape)}"
+                )
+            if _device.is_on_device(value):
+                self._devices.add(value, name, step, epoch, context)
+            else:
+                number = float(value)
+                self._track_number(number, name, step, epoch, context, type(value).__name__)
+        else:
+            raise TypeError(f"`value`: cannot track {type(value).__name__} as {name!r}")
+
+    def _track_tracked_object(
+        self, value: Any, name: str, step: int | None, epoch: int | None, context: Any
+    ) -> None:
+        media = None
+        if hasattr(value, "_payload"):
+            stored, media = value._payload()  # noqa: SLF001 - a class of the same package
+        else:
+            stored = value.json()
+            if not isinstance(stored, dict):
+                raise TypeError(f"`value`: json() must return a dict, not {type(stored).__name__}")
+        dtype = str(stored.get("type", type(value).__name__))
+        self._track_object(stored, media, name, step, epoch, context, dtype)
+
+    def _drain_devices(self, *, wait: bool) -> None:
+        """Tracks the device values that have arrived, with the times of their calls."""
+        for pending in self._devices.take(wait=wait):
+            number = float(pending.copy)
+            self._track_number(
+                number, pending.name, pending.step, pending.epoch, pending.context, "Tensor"
+            )
+
+    def _log(self, level: int, message: str, arguments: dict[str, Any]) -> None:
+        if self._read_only or self._is_closed:
+            return
+        frame = inspect.currentframe()
+        caller = frame.f_back.f_back if frame is not None and frame.f_back is not None else None
+        location = None if caller is None else (caller.f_code.co_filename, caller.f_lineno)
+        self._append_log_record(level, str(message), time.time(), location, arguments)
+
+    def _append_log_record(
+        self,
+        level: int,
+        message: str,
+        timestamp: float,
+        location: tuple[str, int] | None,
+        extra: dict[str, Any],
+    ) -> None:
+        if not self._is_closed:
+            self._log_record(level, message, timestamp, location, extra or None)
+
+    def _append_terminal_line(self, line: str, number: int) -> None:
+        self._terminal_line(line, number)
+
+    def _report_notices(self) -> None:
+        for level, message in self._notices():
+            _logger.log(level, "run %s: %s", self._hash, message)
+
+
+def _line_sink(run: Run) -> terminal.LineSink:
+    """Returns a sink that does not keep the run alive."""
+    reference = weakref.ref(run)
+
+    def sink(line: str, number: int) -> None:
+        target = reference()
+        if target is not None:
+            target._append_terminal_line(line, number)  # noqa: SLF001 - same module
+
+    return sink
+
+
+def _restored(run_hash: str, repo: str, frontier_url: str, read_only: bool) -> Run:
+    """Returns the copy of a run in another process, for `pickle`."""
+    return Run(
+        run_hash,
+        repo=repo,
+        frontier_url=frontier_url,
+        read_only=read_only,
+        capture_terminal_logs=False,
+    )
+
+
+def _column(column: Any, dtype: str) -> bytes | Sequence[Any] | None:
+    """Returns a column as the core reads it. Arrays are handed over as bytes."""
+    if column is None:
+        return None
+    if isinstance(column, Sequence) and not isinstance(column, (str, bytes, bytearray)):
+        return column
+    if values.is_array(column):
+        import numpy as np  # noqa: PLC0415 - optional
+
+        if hasattr(column, "detach"):
+            column = column.detach().cpu()
+        return np.ascontiguousarray(column, dtype=dtype).tobytes()
+    return list(column)
+
+
+def _checked(argument: str, value: Any) -> None:
+    if value is not None and not isinstance(value, str):
+        raise TypeError(f"`{argument}`: expected a str, not {type(value).__name__}")
+
+
+def _text_or_none(value: Any) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _required(argument: str, value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"`{argument}`: expected a str, not {type(value).__name__}")
+    return value

@@ -1,0 +1,274 @@
+"""The REST API of a server, call by call."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from typing import Any, TypeVar
+from urllib.parse import quote
+
+from matyan_client import _core, errors
+
+_Answer = TypeVar("_Answer")
+
+_REST = "/api/v1/rest"
+
+
+class HttpTransport:
+    """A client of one server. It connects with the first request.
+
+    Calls that fail raise an exception of `matyan_client.errors`.
+    """
+
+    def __init__(self, base_url: str, timeout: float = 30.0) -> None:
+        self._backend = _core.Backend(base_url, timeout)
+
+    def close(self) -> None:
+        """Does nothing: connections are closed by the server, or with the process."""
+
+    def include(self, run_hash: str, position: tuple[int, int, int]) -> None:
+        """Makes every later answer include what is stored at a position of the server's log."""
+        self._backend.include(run_hash, position)
+
+    def get(self, path: str, **params: Any) -> Any:
+        """Returns the JSON answer to a GET request. Lists become repeated parameters."""
+        return self._json("GET", path, params)
+
+    def put(self, path: str, json: Any = None) -> Any:
+        """Returns the JSON answer to a PUT request."""
+        return self._json("PUT", path, body=json or {})
+
+    def post(self, path: str, json: Any = None) -> Any:
+        """Returns the JSON answer to a POST request."""
+        return self._json("POST", path, body=json or {})
+
+    def post_no_content(self, path: str, json: Any = None) -> None:
+        """Sends a POST request whose answer is empty."""
+        self._backend.send(_call("POST", path, body=json))
+
+    def delete(self, path: str) -> Any:
+        """Returns the JSON answer to a DELETE request."""
+        return self._json("DELETE", path)
+
+    def get_version(self) -> dict[str, Any] | None:
+        """Returns version and component of the server, or None if it cannot be reached."""
+        try:
+            answer: dict[str, Any] = self.get(f"{_REST}/version/")
+        except errors.ServerError:
+            return None
+        return answer
+
+    def get_run_info(self, run_hash: str, sequence: Iterable[str] = ()) -> dict[str, Any]:
+        """Returns params, traces, props, and artifacts of a run."""
+        info: dict[str, Any] = self.get(_run_path(run_hash, "info/"), sequence=list(sequence))
+        return info
+
+    def update_run(self, run_hash: str, **fields: Any) -> dict[str, Any]:
+        """Sets properties of a run."""
+        answer: dict[str, Any] = self.put(_run_path(run_hash), json=fields)
+        return answer
+
+    def delete_run(self, run_hash: str) -> dict[str, Any]:
+        """Deletes a run."""
+        answer: dict[str, Any] = self.delete(_run_path(run_hash))
+        return answer
+
+    def delete_runs_batch(self, run_hashes: list[str]) -> dict[str, Any]:
+        """Deletes runs; unknown ones are ignored."""
+        call = _call("POST", f"{_REST}/runs/delete-batch/", body=run_hashes)
+        return _decoded(self._backend.send(call), dict)
+
+    def clear_run_tombstone(self, run_hash: str) -> None:
+        """Allows the hash of a deleted run to be used again."""
+        self.post_no_content(_run_path(run_hash, "clear-tombstone/"))
+
+    def delete_params(self, run_hash: str, paths: list[list[str]]) -> None:
+        """Removes paths from the params of a run; an empty path removes all of them."""
+        self._backend.delete_params(run_hash, paths)
+
+    def add_tag_to_run(self, run_hash: str, tag_name: str) -> dict[str, Any]:
+        """Adds a tag by name."""
+        answer: dict[str, Any] = self.post(
+            _run_path(run_hash, "tags/new/"), json={"tag_name": tag_name}
+        )
+        return answer
+
+    def remove_tag_from_run(self, run_hash: str, tag_id: str) -> dict[str, Any]:
+        """Removes a tag by id."""
+        answer: dict[str, Any] = self.delete(_run_path(run_hash, f"tags/{_segment(tag_id)}/"))
+        return answer
+
+    def get_run_logs(self, run_id: str, record_range: str = "") -> list[tuple[int, str]]:
+        """Returns terminal lines with their numbers. The range is `start:stop`."""
+        return self._backend.lines(run_id, record_range)
+
+    def get_run_log_records(
+        self, run_id: str, record_range: str = ""
+    ) -> tuple[int, list[tuple[int, Any]]]:
+        """Returns the number of all log records, and the records of a range."""
+        return self._backend.log_records(run_id, record_range)
+
+    def get_run_metric_batch(
+        self,
+        run_id: str,
+        traces: list[dict[str, Any]],
+        record_range: str = "",
+        record_density: int = 50,
+    ) -> list[dict[str, Any]]:
+        """Returns sampled points of metrics; a density of 0 means all of them."""
+        params: dict[str, Any] = {"record_density": record_density}
+        if record_range:
+            params["record_range"] = record_range
+        call = _call("POST", _run_path(run_id, "metric/get-batch/"), params, traces)
+        return _decoded(self._backend.send(call), list)
+
+    def get_blob_batch(self, seq_type: str, blob_uris: list[str]) -> dict[str, bytes]:
+        """Returns the contents of images or audios by URI. Unknown ones are left out."""
+        return self._backend.blobs(seq_type, blob_uris) if blob_uris else {}
+
+    def search_runs(
+        self, query: str = "", limit: int | None = None, offset: str | None = None
+    ) -> list[dict[str, Any]]:
+        """Returns the runs that match a query, newest first."""
+        params: dict[str, Any] = {"limit": limit, "offset": offset}
+        return self._search("run", query, params)
+
+    def search_metrics(self, query: str = "", **params: Any) -> list[dict[str, Any]]:
+        """Returns runs with the metrics that match a query."""
+        return self._search("metric", query, params)
+
+    def search_sequence(
+        self, seq_type: str, query: str = "", **params: Any
+    ) -> list[dict[str, Any]]:
+        """Returns runs with the sequences of a type that match a query."""
+        return self._search(seq_type, query, params)
+
+    def series(
+        self,
+        run_hash: str,
+        keys: list[tuple[str, str]],
+        first_step: int | None = None,
+        end_step: int | None = None,
+    ) -> list[_core.SeriesColumns]:
+        """Returns metrics at full resolution. A key is a name and a context as JSON text."""
+        return self._backend.series(run_hash, keys, first_step, end_step)
+
+    def list_experiments(self) -> list[dict[str, Any]]:
+        """Returns all experiments."""
+        return _checked(self.get(f"{_REST}/experiments/"), list)
+
+    def create_experiment(self, name: str) -> dict[str, Any]:
+        """Creates an experiment."""
+        return _checked(self.post(f"{_REST}/experiments/", json={"name": name}), dict)
+
+    def delete_experiment(self, uuid: str) -> dict[str, Any]:
+        """Deletes an experiment by id. Its runs stay."""
+        return _checked(self.delete(f"{_REST}/experiments/{_segment(uuid)}/"), dict)
+
+    def list_tags(self) -> list[dict[str, Any]]:
+        """Returns all tags."""
+        return _checked(self.get(f"{_REST}/tags/"), list)
+
+    def create_tag(
+        self, name: str, *, color: str | None = None, description: str | None = None
+    ) -> dict[str, Any]:
+        """Creates a tag."""
+        given = {"name": name, "color": color, "description": description}
+        body = {key: value for key, value in given.items() if value is not None}
+        return _checked(self.post(f"{_REST}/tags/", json=body), dict)
+
+    def get_project_info(self) -> dict[str, Any]:
+        """Returns name and description of the project."""
+        return _checked(self.get(f"{_REST}/projects/"), dict)
+
+    def get_artifact(self, run_id: str, path: str) -> bytes:
+        """Returns the content of an artifact."""
+        return self._backend.read(_call("GET", _artifact_path(run_id, "download"), {"path": path}))
+
+    def download_artifact(self, run_id: str, path: str, dest: str | os.PathLike[str]) -> None:
+        """Saves an artifact as a file, which appears when it is complete."""
+        call = _call("GET", _artifact_path(run_id, "download"), {"path": path})
+        self._backend.save(call, os.fspath(dest))
+
+    def download_all_artifacts(self, run_id: str, dest_file: str | os.PathLike[str]) -> None:
+        """Saves all artifacts of a run as a ZIP file."""
+        self._backend.save(
+            _call("GET", _artifact_path(run_id, "download-all")), os.fspath(dest_file)
+        )
+
+    def presign_artifact(
+        self,
+        frontier_url: str,
+        run_id: str,
+        artifact_path: str,
+        content_type: str = "application/octet-stream",
+    ) -> dict[str, Any]:
+        """Returns a URL to which an artifact can be uploaded."""
+        body = {"run_id": run_id, "artifact_path": artifact_path, "content_type": content_type}
+        gateway = HttpTransport(frontier_url)
+        return _checked(gateway.post(f"{_REST}/artifacts/presign", json=body), dict)
+
+    def _json(
+        self, method: str, path: str, params: dict[str, Any] | None = None, body: Any = None
+    ) -> Any:
+        return json.loads(self._backend.send(_call(method, path, params, body)))
+
+    def _search(self, target: str, query: str, params: dict[str, Any]) -> list[dict[str, Any]]:
+        parameters = _parameters(params)
+        try:
+            found = self._backend.search(target, query, parameters)
+        except errors.ServerError as error:
+            if error.status != _BAD_REQUEST:
+                raise
+            raise errors.QueryError(str(error), status=error.status, code=error.code) from None
+        for run_hash, content in found:
+            content["hash"] = run_hash
+        return [content for _, content in found]
+
+
+_BAD_REQUEST = 400
+
+
+def _call(
+    method: str, path: str, params: dict[str, Any] | None = None, body: Any = None
+) -> tuple[str, str, list[tuple[str, str]], str | None]:
+    """Returns a request as the core expects it."""
+    text = None if body is None else json.dumps(body)
+    return method, path, _parameters(params or {}), text
+
+
+def _parameters(params: dict[str, Any]) -> list[tuple[str, str]]:
+    parameters: list[tuple[str, str]] = []
+    for name, value in params.items():
+        items = value if isinstance(value, (list, tuple)) else [value]
+        parameters.extend((name, _parameter(item)) for item in items if item is not None)
+    return parameters
+
+
+def _parameter(value: object) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return str(value)
+
+
+def _segment(text: str) -> str:
+    return quote(str(text), safe="")
+
+
+def _run_path(run_hash: str, rest: str = "") -> str:
+    return f"{_REST}/runs/{_segment(run_hash)}/{rest}"
+
+
+def _artifact_path(run_id: str, action: str) -> str:
+    return _run_path(run_id, f"artifacts/{action}/")
+
+
+def _decoded(text: str, kind: type[_Answer]) -> _Answer:
+    return _checked(json.loads(text), kind)
+
+
+def _checked(answer: Any, kind: type[_Answer]) -> _Answer:
+    if not isinstance(answer, kind):
+        raise errors.ServerError(f"unexpected answer: {type(answer).__name__} for {kind.__name__}")
+    return answer

@@ -1,0 +1,199 @@
+//! The class `Backend`: requests to a server, whose paths and parameters are known in Python.
+
+use std::{cell::RefCell, path::PathBuf, sync::Arc, time::Duration};
+
+use matyan_proto::common::v1::LogPosition;
+use matyan_sdk::{
+    http::{Method, RestRequest, Timeouts},
+    reading::{BackendClient, BackendOptions, Search, SearchTarget, SeriesSelection},
+};
+use pyo3::{
+    exceptions::PyValueError,
+    prelude::*,
+    types::{PyBytes, PyDict},
+};
+
+use crate::{columns::Series, errors, tree};
+
+/// Query parameters.
+type Parameters = Vec<(String, String)>;
+
+/// A client of a backend. Connects with the first request.
+#[pyclass(frozen, module = "matyan_client._core")]
+pub(crate) struct Backend {
+    client: Arc<BackendClient>,
+}
+
+/// Arguments of a request.
+#[derive(FromPyObject)]
+struct Call {
+    #[pyo3(item(0))]
+    method: String,
+    #[pyo3(item(1))]
+    path: String,
+    #[pyo3(item(2))]
+    parameters: Parameters,
+    #[pyo3(item(3))]
+    body: Option<String>,
+}
+
+#[pymethods]
+impl Backend {
+    #[new]
+    fn new(url: &str, timeout: f64) -> PyResult<Self> {
+        let request = Duration::try_from_secs_f64(timeout)
+            .map_err(|_| PyValueError::new_err("`timeout`: expected a positive number of seconds"))?;
+        let options = BackendOptions {
+            timeouts: Timeouts { request, ..Timeouts::default() },
+            interrupted,
+            runtime: matyan_sdk::io_runtime,
+        };
+        let client = BackendClient::new(url, options).map_err(errors::http)?;
+        Ok(Self { client: Arc::new(client) })
+    }
+
+    #[getter]
+    fn url(&self) -> &str {
+        self.client.url()
+    }
+
+    /// Makes every later answer include what was stored at a position of the log.
+    fn include(&self, run_id: &str, position: (u32, u32, u64)) {
+        let (log, partition, offset) = position;
+        self.client.include(run_id, LogPosition { log, partition, offset });
+    }
+
+    /// Sends a request (method, path, parameters, and JSON body or None), and returns the text of the
+    /// answer.
+    fn send(&self, py: Python<'_>, call: Call) -> PyResult<String> {
+        let request = call.request()?;
+        let answer = py.detach(|| self.client.send(request));
+        answer.map(|json| json.as_str().to_owned()).map_err(errors::http)
+    }
+
+    /// Sends a request and returns the bytes of the answer, which may be large.
+    fn read<'py>(&self, py: Python<'py>, call: Call) -> PyResult<Bound<'py, PyBytes>> {
+        let request = call.request()?;
+        let content = py.detach(|| self.client.open(request)?.into_bytes()).map_err(errors::http)?;
+        Ok(PyBytes::new(py, &content))
+    }
+
+    /// Sends a request and writes the answer to a file, which appears when it is complete. Returns its
+    /// length.
+    fn save(&self, py: Python<'_>, call: Call, path: PathBuf) -> PyResult<u64> {
+        let request = call.request()?;
+        py.detach(|| self.client.open(request)?.save(&path)).map_err(errors::http)
+    }
+
+    /// Searches, and returns pairs of a run id and what was found of the run.
+    fn search<'py>(
+        &self,
+        py: Python<'py>,
+        target: &str,
+        query: &str,
+        parameters: Parameters,
+    ) -> PyResult<Vec<(String, Bound<'py, PyAny>)>> {
+        let unknown = || PyValueError::new_err(format!("`seq_type`: unknown type of sequence {target:?}"));
+        let search = Search::new(SearchTarget::from_name(target).ok_or_else(unknown)?, query);
+        let search = parameters.iter().fold(search, |search, (name, value)| search.parameter(name, value));
+        let found: Result<Vec<_>, _> =
+            py.detach(|| self.client.search(&search).and_then(|found| found.collect()));
+        let found = found.map_err(errors::http)?.into_iter();
+        found
+            .map(|run| {
+                // Lists are dicts with integer keys, as scripts expect them since Matyan 0.3.
+                let content = match run.content.published() {
+                    Some(content) => tree::object(py, &content)?,
+                    None => PyDict::new(py).into_any(),
+                };
+                Ok((run.id, content))
+            })
+            .collect()
+    }
+
+    /// Returns terminal lines with their numbers.
+    fn lines(&self, py: Python<'_>, run_id: &str, record_range: &str) -> PyResult<Vec<(i64, String)>> {
+        py.detach(|| self.client.lines(run_id, record_range).and_then(Iterator::collect))
+            .map_err(errors::http)
+    }
+
+    /// Returns the number of all log records, and records with their numbers.
+    fn log_records<'py>(
+        &self,
+        py: Python<'py>,
+        run_id: &str,
+        record_range: &str,
+    ) -> PyResult<(i64, Vec<(i64, Bound<'py, PyAny>)>)> {
+        let (count, records) = py
+            .detach(|| {
+                let (count, records) = self.client.log_records(run_id, record_range)?;
+                Ok((count, records.collect::<Result<Vec<_>, _>>()?))
+            })
+            .map_err(errors::http)?;
+        let records = records.iter().map(|(number, record)| Ok((*number, tree::object(py, record)?)));
+        Ok((count, records.collect::<PyResult<_>>()?))
+    }
+
+    /// Returns the contents of blobs by URI.
+    fn blobs<'py>(&self, py: Python<'py>, target: &str, uris: Vec<String>) -> PyResult<Bound<'py, PyDict>> {
+        let unknown = || PyValueError::new_err(format!("`seq_type`: unknown type of sequence {target:?}"));
+        let target = SearchTarget::from_name(target).ok_or_else(unknown)?;
+        let found: Result<Vec<_>, _> =
+            py.detach(|| self.client.blobs(target, &uris).and_then(|found| found.collect()));
+        let blobs = PyDict::new(py);
+        for (uri, content) in found.map_err(errors::http)? {
+            blobs.set_item(uri, PyBytes::new(py, &content))?;
+        }
+        Ok(blobs)
+    }
+
+    /// Removes paths from the params of a run.
+    fn delete_params(&self, py: Python<'_>, run_id: &str, paths: Vec<Vec<String>>) -> PyResult<()> {
+        py.detach(|| self.client.delete_params(run_id, paths)).map_err(errors::http)
+    }
+
+    /// Returns metrics at full resolution; all of the run if no keys (name and JSON context) are
+    /// given.
+    fn series(
+        &self,
+        py: Python<'_>,
+        run_id: String,
+        keys: Vec<(String, String)>,
+        first_step: Option<i64>,
+        end_step: Option<i64>,
+    ) -> PyResult<Vec<Series>> {
+        let selection = SeriesSelection { run_id, keys, first_step, end_step, epochs: true, times: true };
+        let found: Result<Vec<_>, _> =
+            py.detach(|| self.client.series(selection).and_then(|series| series.collect()));
+        Ok(found.map_err(errors::http)?.into_iter().map(Series::from).collect())
+    }
+}
+
+impl Call {
+    fn request(self) -> PyResult<RestRequest> {
+        let method = Method::from_bytes(self.method.as_bytes())
+            .map_err(|_| PyValueError::new_err("`method`: expected a method of HTTP"))?;
+        let request = match self.body {
+            Some(body) => RestRequest::json(method, self.path, body),
+            None => RestRequest::new(method, self.path),
+        };
+        Ok(self.parameters.iter().fold(request, |request, (name, value)| request.query(name, value)))
+    }
+}
+
+thread_local! {
+    /// The exception of a signal handler that ended a wait of this thread.
+    static INTERRUPTION: RefCell<Option<PyErr>> = const { RefCell::new(None) };
+}
+
+/// Runs Python's signal handlers. An exception, such as `KeyboardInterrupt`, ends the wait.
+fn interrupted() -> bool {
+    let Err(error) = Python::attach(|py| py.check_signals()) else { return false };
+    INTERRUPTION.set(Some(error));
+    true
+}
+
+/// Returns the exception that ended the wait.
+pub(crate) fn interruption() -> Option<PyErr> {
+    INTERRUPTION.take()
+}

@@ -1,0 +1,186 @@
+//! Series at full resolution as columns that other libraries use without a copy.
+
+use std::sync::Arc;
+
+use matyan_sdk::reading::SeriesColumns;
+use pyo3::{
+    IntoPyObjectExt,
+    exceptions::PyIndexError,
+    prelude::*,
+    types::{PyCapsule, PyDict, PyIterator, PyList, PySlice},
+};
+
+use crate::arrow;
+
+/// The epoch of a point that has none.
+const NO_EPOCH: i64 = i64::MIN;
+
+/// Numbers of a column. All have 8 bytes.
+#[derive(Clone, Debug)]
+pub(crate) enum Numbers {
+    /// Signed integers.
+    Integers(Arc<Vec<i64>>),
+    /// Floats.
+    Floats(Arc<Vec<f64>>),
+}
+
+/// A column of numbers, which cannot be changed.
+///
+/// It is a sequence, and `numpy.asarray` and everything that reads Arrow takes it without a copy.
+#[pyclass(frozen, sequence, module = "matyan_client._core")]
+#[derive(Clone, Debug)]
+pub(crate) struct Column {
+    numbers: Numbers,
+}
+
+/// A metric of a run: its identity, and its points in columns of equal length.
+#[pyclass(frozen, get_all, module = "matyan_client._core", name = "SeriesColumns")]
+#[derive(Clone, Debug)]
+pub(crate) struct Series {
+    /// Name of the metric.
+    name: String,
+    /// Context as JSON text.
+    context_json: String,
+    /// Name of the type that was tracked.
+    dtype: String,
+    /// Steps in ascending order.
+    steps: Column,
+    /// Values.
+    values: Column,
+    /// Epochs, or None if no point has one.
+    epochs: Option<Column>,
+    /// Times in microseconds since the Unix epoch, or None if the server has none.
+    times_us: Option<Column>,
+}
+
+#[pymethods]
+impl Column {
+    fn __len__(&self) -> usize {
+        self.numbers.len()
+    }
+
+    fn __getitem__<'py>(&self, py: Python<'py>, index: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        let length = self.numbers.len();
+        if let Ok(slice) = index.cast::<PySlice>() {
+            let indices = slice.indices(length as isize)?;
+            let positions = (0..indices.slicelength as isize).map(|at| indices.start + at * indices.step);
+            let items = positions.map(|at| self.numbers.item(py, at as usize));
+            return Ok(PyList::new(py, items.collect::<PyResult<Vec<_>>>()?)?.into_any());
+        }
+        let index: isize = index.extract()?;
+        let index = if index < 0 { index + length as isize } else { index };
+        if !(0..length as isize).contains(&index) {
+            return Err(PyIndexError::new_err("the column has no such row"));
+        }
+        self.numbers.item(py, index as usize)
+    }
+
+    fn __iter__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyIterator>> {
+        self.tolist(py)?.try_iter()
+    }
+
+    /// Returns the numbers as a list.
+    fn tolist<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        match &self.numbers {
+            Numbers::Integers(integers) => PyList::new(py, integers.iter()),
+            Numbers::Floats(floats) => PyList::new(py, floats.iter()),
+        }
+    }
+
+    /// The array interface of numpy, version 3. The array keeps this object alive.
+    #[getter]
+    fn __array_interface__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let (address, kind) = match &self.numbers {
+            Numbers::Integers(integers) => (integers.as_ptr() as usize, 'i'),
+            Numbers::Floats(floats) => (floats.as_ptr() as usize, 'f'),
+        };
+        let order = if cfg!(target_endian = "big") { '>' } else { '<' };
+        let interface = PyDict::new(py);
+        interface.set_item("version", 3)?;
+        interface.set_item("shape", (self.numbers.len(),))?;
+        interface.set_item("typestr", format!("{order}{kind}8"))?;
+        // The second item means that the memory must not be written.
+        interface.set_item("data", (address, true))?;
+        Ok(interface)
+    }
+
+    /// Returns the type of the column as a capsule of an `ArrowSchema`.
+    fn __arrow_c_schema__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyCapsule>> {
+        arrow::schema(py, &self.numbers)
+    }
+
+    /// Returns the column as capsules of an `ArrowSchema` and an `ArrowArray`. The requested type is
+    /// ignored, as the protocol allows.
+    #[pyo3(signature = (requested_schema=None))]
+    fn __arrow_c_array__<'py>(
+        &self,
+        py: Python<'py>,
+        requested_schema: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<(Bound<'py, PyCapsule>, Bound<'py, PyCapsule>)> {
+        let _ = requested_schema;
+        Ok((arrow::schema(py, &self.numbers)?, arrow::array(py, &self.numbers)?))
+    }
+
+    fn __repr__(&self) -> String {
+        let kind = match self.numbers {
+            Numbers::Integers(_) => "int64",
+            Numbers::Floats(_) => "float64",
+        };
+        format!("Column(dtype={kind}, length={})", self.numbers.len())
+    }
+}
+
+#[pymethods]
+impl Series {
+    fn __len__(&self) -> usize {
+        self.values.numbers.len()
+    }
+}
+
+impl Numbers {
+    /// Number of rows.
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Self::Integers(integers) => integers.len(),
+            Self::Floats(floats) => floats.len(),
+        }
+    }
+
+    fn item<'py>(&self, py: Python<'py>, index: usize) -> PyResult<Bound<'py, PyAny>> {
+        match self {
+            Self::Integers(integers) => integers[index].into_bound_py_any(py),
+            Self::Floats(floats) => floats[index].into_bound_py_any(py),
+        }
+    }
+}
+
+impl From<Vec<i64>> for Column {
+    fn from(integers: Vec<i64>) -> Self {
+        Self { numbers: Numbers::Integers(Arc::new(integers)) }
+    }
+}
+
+impl From<Vec<f64>> for Column {
+    fn from(floats: Vec<f64>) -> Self {
+        Self { numbers: Numbers::Floats(Arc::new(floats)) }
+    }
+}
+
+impl From<SeriesColumns> for Series {
+    fn from(series: SeriesColumns) -> Self {
+        let SeriesColumns { name, context, dtype, steps, values, epochs, times_us } = series;
+        let length = values.len();
+        let epochs = if epochs.iter().all(|epoch| *epoch == NO_EPOCH) {
+            None
+        } else if epochs.contains(&NO_EPOCH) {
+            // Only a float can say that a point has no epoch.
+            let float = |epoch: &i64| if *epoch == NO_EPOCH { f64::NAN } else { *epoch as f64 };
+            Some(epochs.iter().map(float).collect::<Vec<_>>().into())
+        } else {
+            Some(epochs.into())
+        };
+        let times_us = (times_us.len() == length).then(|| times_us.into());
+        let (steps, values) = (steps.into(), values.into());
+        Self { name, context_json: context, dtype, steps, values, epochs, times_us }
+    }
+}

@@ -1,0 +1,31 @@
+//! The extension module `matyan_client._core`: the part of the Python package that is written in
+//! Rust.
+//!
+//! It converts arguments and calls `matyan-sdk`. The public surface, with its types and
+//! documentation, is Python. Nothing here runs on a thread of its own, and the threads of
+//! `matyan-sdk` never touch Python.
+
+mod arrow;
+mod backend;
+mod columns;
+mod convert;
+mod errors;
+mod health;
+mod number;
+mod payload;
+mod run;
+mod series_cache;
+mod tree;
+
+use pyo3::prelude::*;
+
+#[pymodule]
+mod _core {
+    #[pymodule_export]
+    use crate::{
+        backend::Backend,
+        columns::{Column, Series},
+        health::Health,
+        run::CoreRun,
+    };
+}
