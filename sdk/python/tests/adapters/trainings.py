@@ -381,11 +381,10 @@ def sb3(options: Options) -> Any:
 
 def fastai(options: Options) -> Any:
     import fastai.callback.progress  # noqa: F401, which adds `no_bar` to the learner
-    import torch
     from fastai.test_utils import synth_learner
+    from fastai.torch_core import set_seed
 
-    torch.manual_seed(1)
-
+    set_seed(1)
     callback = _adapter("fastai").MatyanCallback(**_named(options))
     learner = synth_learner(n_trn=4, n_val=2, cbs=[callback])
     with learner.no_bar(), learner.no_logging():
