@@ -8,13 +8,13 @@ use matyan_record::{
     legacy_json::EnvelopeSeries,
     trace::{self, TARGET},
 };
-use tokio::{sync::OwnedSemaphorePermit, time::Instant};
+use tokio::time::Instant;
 
 use crate::{
-    Shared,
     batch::{self, Dictionary},
     envelope,
     error::Result,
+    ingestion::Ingestion,
     metrics::ItemCounts,
     pipeline::LogBatch,
     record::{self, Author, Stamp},
@@ -35,8 +35,8 @@ pub(crate) struct ReceivedBatch {
 }
 
 impl ReceivedBatch {
-    pub(crate) fn new(shared: &Shared, sequence: u64, trace: Option<Bytes>, batch: Bytes) -> Self {
-        Self { sequence, trace, batch, received_us: (shared.clock)(), received: Instant::now() }
+    pub(crate) fn new(ingestion: &Ingestion, sequence: u64, trace: Option<Bytes>, batch: Bytes) -> Self {
+        Self { sequence, trace, batch, received_us: (ingestion.clock)(), received: Instant::now() }
     }
 
     pub(crate) fn bytes(&self) -> usize {
@@ -68,7 +68,7 @@ impl Composer {
     /// Prepares a batch for the log. Everything up to `acknowledged` is durable.
     pub(crate) async fn compose_batch(
         mut self,
-        shared: &Shared,
+        ingestion: &Ingestion,
         received: ReceivedBatch,
         acknowledged: u64,
     ) -> (Self, Result<LogBatch>) {
@@ -76,7 +76,7 @@ impl Composer {
             let composed = self.compose(received, acknowledged);
             (self, composed)
         } else {
-            let _permit = shared.heavy_checks.acquire().await.expect("the semaphore is never closed");
+            let _permit = ingestion.heavy_checks.acquire().await.expect("the semaphore is never closed");
             let work = move || {
                 let composed = self.compose(received, acknowledged);
                 (self, composed)
@@ -92,8 +92,8 @@ impl Composer {
             }
         };
         let batch = composed.map(|(batch, items)| {
-            shared.metrics.count_items(items);
-            shared.metrics.rejected_items.inc_by(batch.rejections.total() as u64);
+            ingestion.metrics.count_items(items);
+            ingestion.metrics.rejected_items.inc_by(batch.rejections.total() as u64);
             batch
         });
         (composer, batch)
@@ -123,44 +123,5 @@ impl Composer {
         };
         let rejections = checked.rejections;
         Ok((LogBatch { sequence, records, rejections, bytes, held_bytes, received, _span: span }, items))
-    }
-}
-
-impl Shared {
-    /// Takes a batch's share of the memory budget of all streams, if available without
-    /// waiting.
-    pub(crate) fn try_share(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
-        self.budget.clone().try_acquire_many_owned(self.permits(bytes)).ok()
-    }
-
-    /// Waits for a batch's share of the memory budget.
-    pub(crate) async fn share(&self, bytes: usize) -> OwnedSemaphorePermit {
-        self.budget.clone().acquire_many_owned(self.permits(bytes)).await.expect("the budget is never closed")
-    }
-
-    /// The estimated share of a batch, which is corrected once its size is known. For a
-    /// format that grows, at most a quarter of the budget is reserved in advance, so that a
-    /// batch never waits for all others.
-    fn permits(&self, bytes: usize) -> u32 {
-        let total = self.settings.total_bytes;
-        let grown = match self.settings.format {
-            RecordFormat::Protobuf => bytes,
-            RecordFormat::Json => bytes.saturating_mul(envelope::GROWTH).min(total / 4).max(bytes),
-        };
-        grown.min(total) as u32
-    }
-
-    /// Adjusts a share to the actual size: returns the excess, or takes as much more as is
-    /// available.
-    pub(crate) fn resize_share(&self, share: &mut OwnedSemaphorePermit, held_bytes: usize) {
-        let has = share.num_permits();
-        if let Some(more) = held_bytes.checked_sub(has) {
-            let most = more.min(self.budget.available_permits()) as u32;
-            if let Ok(more) = self.budget.clone().try_acquire_many_owned(most) {
-                share.merge(more);
-            }
-        } else {
-            drop(share.split(has - held_bytes));
-        }
     }
 }

@@ -15,6 +15,9 @@ mod compose;
 mod envelope;
 mod record;
 
+mod ingestion;
+mod log_health;
+mod memory_budget;
 mod pipeline;
 mod throttle;
 
@@ -24,6 +27,7 @@ mod stream;
 mod presign;
 mod upload;
 
+mod calls;
 mod system;
 
 mod error;
@@ -42,21 +46,16 @@ use matyan_proto::{
     ingest::v1::ingest_service_server::IngestServiceServer, limits,
     system::v1::system_service_server::SystemServiceServer,
 };
-use tokio::sync::Semaphore;
-use tokio_util::{
-    sync::CancellationToken,
-    task::{TaskTracker, task_tracker::TaskTrackerToken},
-};
+
+use calls::Calls;
+use ingestion::Ingestion;
+use upload::Uploads;
 
 /// Microseconds since the Unix epoch.
 pub type Clock = Arc<dyn Fn() -> i64 + Send + Sync>;
 
 /// Sixteen bytes, unique for each call.
 pub type NewId = Arc<dyn Fn() -> [u8; 16] + Send + Sync>;
-
-/// Maximum number of batches over `compose::HEAVY_BYTES` that are checked concurrently: each
-/// takes about ten times its size in memory.
-const HEAVY_CHECKS: usize = 4;
 
 /// Dependencies of the frontier.
 pub struct Deps {
@@ -73,26 +72,9 @@ pub struct Deps {
 /// The services of one frontier. Clones share their state.
 #[derive(Clone)]
 pub struct Frontier {
-    shared: Arc<Shared>,
-}
-
-/// State shared by all streams and calls.
-struct Shared {
-    log: Arc<dyn LogWriter>,
-    blobs: Arc<dyn Blobs>,
-    uploads: Option<UrlSigner>,
-    clock: Clock,
-    new_id: NewId,
-    metrics: Metrics,
-    settings: Settings,
-    throttle: throttle::Throttle,
-    log_health: system::LogHealth,
-    /// Remaining memory budget, in bytes, for unacknowledged batches.
-    budget: Arc<Semaphore>,
-    heavy_checks: Semaphore,
-    stopping: CancellationToken,
-    /// Streams and calls in progress.
-    calls: TaskTracker,
+    ingestion: Arc<Ingestion>,
+    uploads: Arc<Uploads>,
+    calls: Calls,
 }
 
 /// Returns the valid part of a batch with a new dictionary, or `None` if the batch would end
@@ -105,23 +87,11 @@ pub fn batch_check(run_id: &str, batch: Bytes) -> Option<Bytes> {
 
 impl Frontier {
     pub fn new(deps: Deps, settings: Settings) -> Self {
-        let Deps { log, blobs, uploads, clock, new_id, metrics } = deps;
-        let shared = Shared {
-            log,
-            blobs,
-            uploads,
-            clock,
-            new_id,
-            metrics,
-            throttle: throttle::Throttle::new(settings.run_bytes_per_second),
-            log_health: system::LogHealth::default(),
-            budget: Arc::new(Semaphore::new(settings.total_bytes)),
-            heavy_checks: Semaphore::new(HEAVY_CHECKS),
-            stopping: CancellationToken::new(),
-            calls: TaskTracker::new(),
-            settings,
-        };
-        Self { shared: Arc::new(shared) }
+        let Deps { log, blobs, uploads: signer, clock, new_id, metrics } = deps;
+        let uploads =
+            Uploads { blobs, signer, max_bytes: settings.max_upload_bytes, metrics: metrics.uploads };
+        let ingestion = Ingestion::new(log, clock, new_id, settings, metrics.batches);
+        Self { ingestion: Arc::new(ingestion), uploads: Arc::new(uploads), calls: Calls::default() }
     }
 
     pub fn ingest_server(&self) -> IngestServiceServer<Self> {
@@ -138,24 +108,7 @@ impl Frontier {
     /// everything that was read is acknowledged and every stream has ended. A client that
     /// does not read its responses blocks it: limit the wait, then close its connection.
     pub async fn drain(&self) {
-        self.shared.stopping.cancel();
-        self.shared.calls.close();
-        self.shared.calls.wait().await;
-    }
-}
-
-impl Shared {
-    /// Registers a call for `drain` to wait for, unless draining has started.
-    fn begin(&self) -> error::Result<TaskTrackerToken> {
-        // Registered before the check, so that `drain` waits for every call that is not
-        // refused.
-        let counted = self.calls.token();
-        if self.stopping.is_cancelled() { Err(error::Error::Stopping) } else { Ok(counted) }
-    }
-
-    async fn call<T>(&self, call: impl Future<Output = error::Result<T>>) -> error::Result<T> {
-        let _counted = self.begin()?;
-        call.await
+        self.calls.drain().await;
     }
 }
 

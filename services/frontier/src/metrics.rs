@@ -27,7 +27,14 @@ impl ItemCounts {
     }
 }
 
+/// Every metric, by the part of the frontier that reports it.
 pub struct Metrics {
+    pub(crate) batches: BatchMetrics,
+    pub(crate) uploads: UploadMetrics,
+}
+
+/// Metrics of streams and published batches.
+pub(crate) struct BatchMetrics {
     messages: [IntCounter; MessageType::ALL.len()],
     pub(crate) rejected_items: IntCounter,
     pub(crate) streams: IntGauge,
@@ -37,14 +44,23 @@ pub struct Metrics {
     pub(crate) ack_seconds: Histogram,
     pub(crate) append_failures: IntCounter,
     pub(crate) delayed_acks: IntCounter,
+}
+
+pub(crate) struct UploadMetrics {
     pub(crate) presigns: IntCounter,
     pub(crate) uploads: IntCounter,
-    pub(crate) upload_bytes: IntCounter,
+    pub(crate) bytes: IntCounter,
 }
 
 impl Metrics {
     /// Creates and registers the metrics; fails if the registry already has them.
     pub fn new(registry: &Registry) -> prometheus::Result<Self> {
+        Ok(Self { batches: BatchMetrics::new(registry)?, uploads: UploadMetrics::new(registry)? })
+    }
+}
+
+impl BatchMetrics {
+    fn new(registry: &Registry) -> prometheus::Result<Self> {
         let messages = add(
             registry,
             IntCounterVec::new(
@@ -79,9 +95,6 @@ impl Metrics {
                 "matyan_ingest_delayed_acks_total",
                 "Acknowledgements delayed because their run sends too fast",
             )?,
-            presigns: counter("matyan_presign_total", "Upload URLs issued")?,
-            uploads: counter("matyan_uploads_total", "Completed uploads through this server")?,
-            upload_bytes: counter("matyan_upload_bytes_total", "Bytes of completed uploads")?,
         })
     }
 
@@ -89,6 +102,17 @@ impl Metrics {
         for (counter, count) in self.messages.iter().zip(items.0).filter(|(_, count)| *count > 0) {
             counter.inc_by(count);
         }
+    }
+}
+
+impl UploadMetrics {
+    fn new(registry: &Registry) -> prometheus::Result<Self> {
+        let counter = |name, help| add(registry, IntCounter::new(name, help)?);
+        Ok(Self {
+            presigns: counter("matyan_presign_total", "Upload URLs issued")?,
+            uploads: counter("matyan_uploads_total", "Completed uploads through this server")?,
+            bytes: counter("matyan_upload_bytes_total", "Bytes of completed uploads")?,
+        })
     }
 }
 

@@ -20,9 +20,9 @@ use tokio::{
 use tracing::Span;
 
 use crate::{
-    Shared,
     batch::Rejections,
     error::{Error, Result},
+    ingestion::Ingestion,
 };
 
 /// Bounds on the pause between attempts, which doubles after each one.
@@ -55,7 +55,7 @@ pub(crate) struct AppendedBatch {
 }
 
 pub(crate) struct Pipeline {
-    shared: Arc<Shared>,
+    ingestion: Arc<Ingestion>,
     project: String,
     run: String,
     queue: VecDeque<QueuedBatch>,
@@ -82,9 +82,9 @@ enum FrontState {
 }
 
 impl Pipeline {
-    pub(crate) fn new(shared: Arc<Shared>, project: &str, run: &str) -> Self {
+    pub(crate) fn new(ingestion: Arc<Ingestion>, project: &str, run: &str) -> Self {
         Self {
-            shared,
+            ingestion,
             project: project.to_owned(),
             run: run.to_owned(),
             queue: VecDeque::new(),
@@ -100,19 +100,19 @@ impl Pipeline {
     }
 
     pub(crate) fn has_room(&self) -> bool {
-        let settings = &self.shared.settings;
+        let settings = &self.ingestion.settings;
         self.bytes < settings.stream_bytes && self.queue.len() < settings.stream_batches
     }
 
     /// Appends a batch after all others.
     pub(crate) fn push(&mut self, batch: LogBatch, mut share: OwnedSemaphorePermit) {
-        self.shared.resize_share(&mut share, batch.held_bytes);
+        self.ingestion.budget.resize_share(&mut share, batch.held_bytes);
         self.bytes += batch.held_bytes;
-        self.shared.metrics.in_flight_bytes.add(batch.held_bytes as i64);
+        self.ingestion.metrics.in_flight_bytes.add(batch.held_bytes as i64);
         // While the log is failing, an append started now would only have to be repeated
         // later.
         let append = match self.front_state {
-            FrontState::Append | FrontState::Delay(..) => start_append(&self.shared, &batch),
+            FrontState::Append | FrontState::Delay(..) => start_append(&self.ingestion, &batch),
             FrontState::Pause(_) => MaybeDone::Gone,
         };
         self.queue.push_back(QueuedBatch { batch, _share: share, append });
@@ -120,7 +120,7 @@ impl Pipeline {
 
     /// Drops all unacknowledged batches.
     pub(crate) fn clear(&mut self) {
-        self.shared.metrics.in_flight_bytes.sub(self.bytes as i64);
+        self.ingestion.metrics.in_flight_bytes.sub(self.bytes as i64);
         self.bytes = 0;
         self.queue.clear();
     }
@@ -129,7 +129,7 @@ impl Pipeline {
     /// state is kept here.
     pub(crate) async fn next(&mut self) -> Result<AppendedBatch> {
         let Some(front) = self.queue.front() else { return std::future::pending().await };
-        let deadline = front.batch.received + self.shared.settings.hold;
+        let deadline = front.batch.received + self.ingestion.settings.hold;
         let position = match timeout_at(deadline, self.front_position()).await {
             Ok(position) => position,
             Err(_) => return Err(self.last_error.take().map_or(Error::LogSilent, Error::Log)),
@@ -162,7 +162,7 @@ impl Pipeline {
                         pending.append_ended().await;
                     }
                     for pending in &mut self.queue {
-                        pending.append = start_append(&self.shared, &pending.batch);
+                        pending.append = start_append(&self.ingestion, &pending.batch);
                     }
                     self.front_state = FrontState::Append;
                 }
@@ -171,8 +171,8 @@ impl Pipeline {
     }
 
     fn schedule_retry(&mut self, error: matyan_log::Error) {
-        self.shared.metrics.append_failures.inc();
-        self.shared.log_health.record_failure(Instant::now());
+        self.ingestion.metrics.append_failures.inc();
+        self.ingestion.log_health.record_failure(Instant::now());
         let (run, batches, cause) = (&self.run, self.queue.len(), &error as &dyn std::error::Error);
         tracing::warn!(run, batches, error = cause, "failed to append batch; will retry");
         self.last_error = Some(error);
@@ -184,10 +184,10 @@ impl Pipeline {
     async fn delay(&mut self, position: Position) {
         if matches!(self.front_state, FrontState::Append) {
             let batch = &self.queue.front().expect("the caller has appended the front").batch;
-            let due = self.shared.throttle.charge(&self.project, &self.run, batch.bytes, Instant::now());
+            let due = self.ingestion.throttle.charge(&self.project, &self.run, batch.bytes, Instant::now());
             let Some(due) = due else { return };
-            let latest = batch.received + self.shared.settings.hold;
-            self.shared.metrics.delayed_acks.inc();
+            let latest = batch.received + self.ingestion.settings.hold;
+            self.ingestion.metrics.delayed_acks.inc();
             self.front_state = FrontState::Delay(Box::pin(sleep_until(due.min(latest))), position);
         }
         if let FrontState::Delay(delay, _) = &mut self.front_state {
@@ -201,8 +201,8 @@ impl Pipeline {
         self.bytes -= batch.held_bytes;
         self.pause = FIRST_PAUSE;
         self.last_error = None;
-        self.shared.log_health.record_success();
-        let metrics = &self.shared.metrics;
+        self.ingestion.log_health.record_success();
+        let metrics = &self.ingestion.metrics;
         metrics.in_flight_bytes.sub(batch.held_bytes as i64);
         metrics.batches.inc();
         metrics.batch_bytes.inc_by(batch.bytes as u64);
@@ -220,8 +220,8 @@ impl QueuedBatch {
     }
 }
 
-fn start_append(shared: &Shared, batch: &LogBatch) -> MaybeDone<Append> {
-    maybe_done(shared.log.append(Topic::Ingestion, batch.records.clone()))
+fn start_append(ingestion: &Ingestion, batch: &LogBatch) -> MaybeDone<Append> {
+    maybe_done(ingestion.log.append(Topic::Ingestion, batch.records.clone()))
 }
 
 impl Drop for Pipeline {

@@ -2,11 +2,11 @@
 
 use matyan_proto::ingest::v1 as pb;
 
-use crate::{Shared, convert::PresignCommand, error::Result};
+use crate::{convert::PresignCommand, error::Result, upload::Uploads};
 
-pub(crate) async fn presign(shared: &Shared, request: PresignCommand) -> Result<pb::PresignResponse> {
-    let upload = shared.blobs.presign(&request.key, &request.content_type).await?;
-    shared.metrics.presigns.inc();
+pub(crate) async fn presign(uploads: &Uploads, request: PresignCommand) -> Result<pb::PresignResponse> {
+    let upload = uploads.blobs.presign(&request.key, &request.content_type).await?;
+    uploads.metrics.presigns.inc();
     Ok(pb::PresignResponse {
         upload_url: upload.url,
         key: request.reference,

@@ -20,8 +20,8 @@ const ANSWERS: usize = 4;
 impl IngestService for Frontier {
     async fn publish(&self, request: Request<pb::PublishRequest>) -> Result<Response<pb::PublishResponse>> {
         let caller = Caller::parse(request.metadata())?;
-        let publish = PublishCommand::parse(request.into_inner(), || (self.shared.new_id)())?;
-        Ok(Response::new(self.shared.call(publish::publish(&self.shared, caller, publish)).await?))
+        let publish = PublishCommand::parse(request.into_inner(), || (self.ingestion.new_id)())?;
+        Ok(Response::new(self.calls.run(publish::publish(&self.ingestion, caller, publish)).await?))
     }
 
     type StreamStream = ReceiverStream<Result<pb::StreamResponse>>;
@@ -32,20 +32,20 @@ impl IngestService for Frontier {
     ) -> Result<Response<Self::StreamStream>> {
         let caller = Caller::parse(request.metadata())?;
         let (answers, receiver) = mpsc::channel(ANSWERS);
-        stream::spawn(&self.shared, caller, request.into_inner(), answers)?;
+        stream::spawn(&self.ingestion, &self.calls, caller, request.into_inner(), answers)?;
         Ok(Response::new(ReceiverStream::new(receiver)))
     }
 
     async fn presign(&self, request: Request<pb::PresignRequest>) -> Result<Response<pb::PresignResponse>> {
         let caller = Caller::parse(request.metadata())?;
         let presign = PresignCommand::parse(&caller, request.into_inner())?;
-        Ok(Response::new(self.shared.call(presign::presign(&self.shared, presign)).await?))
+        Ok(Response::new(self.calls.run(presign::presign(&self.uploads, presign)).await?))
     }
 
     async fn upload(
         &self,
         request: Request<Streaming<pb::UploadRequest>>,
     ) -> Result<Response<pb::UploadResponse>> {
-        Ok(Response::new(self.shared.call(upload::upload(&self.shared, request.into_inner())).await?))
+        Ok(Response::new(self.calls.run(upload::upload(&self.uploads, request.into_inner())).await?))
     }
 }

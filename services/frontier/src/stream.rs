@@ -10,7 +10,6 @@
 use std::{collections::VecDeque, pin::Pin, sync::Arc};
 
 use futures::{Stream, StreamExt};
-use matyan_log::Position;
 use matyan_proto::{
     common::v1::LogPosition,
     ingest::v1::{self as pb, stream_request::Message},
@@ -20,10 +19,11 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tonic::Status;
 
 use crate::{
-    Shared,
+    calls::Calls,
     compose::{Composer, ReceivedBatch},
     convert::{Caller, OpenCommand, traceparent},
     error::{Error, Result},
+    ingestion::Ingestion,
     pipeline::{AppendedBatch, Pipeline},
     record::Author,
 };
@@ -36,26 +36,25 @@ type Answers = mpsc::Sender<Result<pb::StreamResponse, Status>>;
 
 /// Spawns the task of a stream, owned by the frontier.
 pub(crate) fn spawn(
-    shared: &Arc<Shared>,
+    ingestion: &Arc<Ingestion>,
+    calls: &Calls,
     caller: Caller,
     requests: impl Stream<Item = Result<pb::StreamRequest, Status>> + Send + Unpin + 'static,
     answers: Answers,
 ) -> Result<()> {
-    let _counted = shared.begin()?;
-    let task = run(shared.clone(), caller, requests, answers);
-    shared.calls.spawn(task);
-    Ok(())
+    calls.spawn(run(ingestion.clone(), calls.clone(), caller, requests, answers))
 }
 
 async fn run(
-    shared: Arc<Shared>,
+    ingestion: Arc<Ingestion>,
+    calls: Calls,
     caller: Caller,
     mut requests: impl Stream<Item = Result<pb::StreamRequest, Status>> + Unpin,
     answers: Answers,
 ) {
-    let _counted = OpenStreamGauge::new(shared.metrics.streams.clone());
-    let ended = match open(&shared, &mut requests).await {
-        Ok(Some(open)) => Session::new(shared.clone(), caller, open).run(requests, &answers).await,
+    let _counted = OpenStreamGauge::new(ingestion.metrics.streams.clone());
+    let ended = match open(&ingestion, &calls, &mut requests).await {
+        Ok(Some(open)) => Session::new(ingestion, caller, open).run(requests, &calls, &answers).await,
         Ok(None) => Ok(()),
         Err(error) => Err(error),
     };
@@ -83,24 +82,25 @@ impl Drop for OpenStreamGauge {
 
 /// Reads the first message; `None` if the stream ends before it.
 async fn open(
-    shared: &Shared,
+    ingestion: &Ingestion,
+    calls: &Calls,
     requests: &mut (impl Stream<Item = Result<pb::StreamRequest, Status>> + Unpin),
 ) -> Result<Option<OpenCommand>> {
     let request = tokio::select! {
-        () = shared.stopping.cancelled() => return Err(Error::Stopping),
+        () = calls.stopping() => return Err(Error::Stopping),
         request = requests.next() => request,
     };
     match request {
         None | Some(Err(_)) => Ok(None),
         Some(Ok(pb::StreamRequest { message: Some(Message::Open(open)) })) => {
-            OpenCommand::parse(open, || (shared.new_id)()).map(Some)
+            OpenCommand::parse(open, || (ingestion.new_id)()).map(Some)
         }
         Some(Ok(_)) => Err(Error::field("open", "must be the first message")),
     }
 }
 
 struct Session {
-    shared: Arc<Shared>,
+    ingestion: Arc<Ingestion>,
     /// `None` only while a batch is being composed.
     composer: Option<Composer>,
     pipeline: Pipeline,
@@ -126,13 +126,13 @@ struct WaitingBatch {
 }
 
 impl Session {
-    fn new(shared: Arc<Shared>, caller: Caller, open: OpenCommand) -> Self {
+    fn new(ingestion: Arc<Ingestion>, caller: Caller, open: OpenCommand) -> Self {
         let OpenCommand { run, producer, series, acknowledged } = open;
-        let pipeline = Pipeline::new(shared.clone(), &caller.project, run.as_str());
+        let pipeline = Pipeline::new(ingestion.clone(), &caller.project, run.as_str());
         let trace = caller.trace.clone();
-        let composer = Composer::new(shared.settings.format, Author { run, producer, caller }, series);
+        let composer = Composer::new(ingestion.settings.format, Author { run, producer, caller }, series);
         Self {
-            shared,
+            ingestion,
             composer: Some(composer),
             pipeline,
             waiting: None,
@@ -149,9 +149,9 @@ impl Session {
     async fn run(
         mut self,
         mut requests: impl Stream<Item = Result<pb::StreamRequest, Status>> + Unpin,
+        calls: &Calls,
         answers: &Answers,
     ) -> Result<()> {
-        let stopping = self.shared.stopping.clone();
         loop {
             let can_read = self.can_read();
             tokio::select! {
@@ -166,7 +166,7 @@ impl Session {
                     Err(error) => self.fail(error),
                 },
                 share = wait_for_share(&mut self.waiting), if self.waiting.is_some() => self.admit(share).await,
-                () = stopping.cancelled(), if self.end.is_none() => self.end = Some(Err(Error::Stopping)),
+                () = calls.stopping(), if self.end.is_none() => self.end = Some(Err(Error::Stopping)),
                 request = requests.next(), if can_read => self.handle_request(request).await,
                 // Nothing is in flight, and reading has stopped.
                 else => return self.end.unwrap_or(Ok(())),
@@ -230,13 +230,13 @@ impl Session {
             true => self.trace.clone(),
             false => traceparent(batch.traceparent.as_bytes()),
         };
-        let received = ReceivedBatch::new(&self.shared, sequence, trace, batch.batch);
+        let received = ReceivedBatch::new(&self.ingestion, sequence, trace, batch.batch);
         let bytes = received.bytes();
-        match self.shared.try_share(bytes) {
+        match self.ingestion.budget.try_share(bytes) {
             Some(share) => self.append(received, share).await,
             None => {
-                let shared = self.shared.clone();
-                let share = Box::pin(async move { shared.share(bytes).await });
+                let budget = self.ingestion.budget.clone();
+                let share = Box::pin(async move { budget.share(bytes).await });
                 self.waiting = Some(WaitingBatch { received, share });
                 Ok(())
             }
@@ -252,7 +252,7 @@ impl Session {
 
     async fn append(&mut self, received: ReceivedBatch, share: OwnedSemaphorePermit) -> Result<()> {
         let composer = self.composer.take().expect("the composer is put back after each batch");
-        let (composer, composed) = composer.compose_batch(&self.shared, received, self.durable).await;
+        let (composer, composed) = composer.compose_batch(&self.ingestion, received, self.durable).await;
         self.composer = Some(composer);
         self.pipeline.push(composed?, share);
         self.expected += 1;
@@ -261,7 +261,7 @@ impl Session {
 
     fn acknowledge(&mut self, appended: AppendedBatch) {
         self.durable = appended.sequence;
-        self.durable_position = Some(log_position(&self.shared, appended.position));
+        self.durable_position = Some(self.ingestion.log_position(appended.position));
         let (rejections, rejected_items) = appended.rejections.into_parts();
         self.answer(appended.sequence, rejections, rejected_items);
     }
@@ -283,9 +283,4 @@ impl Session {
 async fn wait_for_share(waiting: &mut Option<WaitingBatch>) -> OwnedSemaphorePermit {
     let waiting = waiting.as_mut().expect("the branch requires a waiting batch");
     waiting.share.as_mut().await
-}
-
-pub(crate) fn log_position(shared: &Shared, position: Position) -> LogPosition {
-    let log = shared.settings.log_number.unwrap_or(LogPosition::UNKNOWN_LOG);
-    LogPosition { log, partition: position.partition, offset: position.offset }
 }

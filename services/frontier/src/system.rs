@@ -1,12 +1,10 @@
 //! Version and health of this server. Ready means that batches can be published; the blob store
 //! is reported as well, but is not required, because training continues without it.
 
-use std::{
-    sync::{Mutex, PoisonError},
-    time::Duration,
-};
+use std::time::Duration;
 
 use async_trait::async_trait;
+use matyan_blob::Blobs;
 use matyan_log::Topic;
 use matyan_proto::{
     limits,
@@ -15,12 +13,7 @@ use matyan_proto::{
 use tokio::time::{Instant, timeout};
 use tonic::{Request, Response, Result};
 
-use crate::{Frontier, Shared};
-
-/// Time for which the log counts as not writable after a failed append, unless another one
-/// succeeds. It is limited, because without traffic nothing would ever show that the log has
-/// recovered.
-const FAILURE_PERIOD: Duration = Duration::from_secs(10);
+use crate::{Frontier, calls::Calls, ingestion::Ingestion};
 
 /// Timeout for describing the log: longer than a healthy one takes, and shorter than a probe's
 /// own timeout.
@@ -29,28 +22,6 @@ const LOG_TIMEOUT: Duration = Duration::from_secs(2);
 /// Timeout for probing the blob store. Callers of readiness wait about a second, and must not
 /// mistake a hung blob store for a hung log.
 const BLOBS_TIMEOUT: Duration = Duration::from_millis(500);
-
-/// Result of the last append.
-#[derive(Default)]
-pub(crate) struct LogHealth(Mutex<Option<Instant>>);
-
-impl LogHealth {
-    pub(crate) fn record_failure(&self, now: Instant) {
-        *self.last_failure() = Some(now);
-    }
-
-    pub(crate) fn record_success(&self) {
-        *self.last_failure() = None;
-    }
-
-    fn is_failing(&self, now: Instant) -> bool {
-        self.last_failure().is_some_and(|failure| now < failure + FAILURE_PERIOD)
-    }
-
-    fn last_failure(&self) -> std::sync::MutexGuard<'_, Option<Instant>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
 
 #[async_trait]
 impl SystemService for Frontier {
@@ -69,7 +40,8 @@ impl SystemService for Frontier {
         if request.into_inner().itself_alone {
             return Ok(Response::new(pb::ReadinessResponse { ready: true, checks: Vec::new() }));
         }
-        let (log, blobs) = tokio::join!(log_check(&self.shared), blobs_check(&self.shared));
+        let (log, blobs) =
+            tokio::join!(log_check(&self.ingestion, &self.calls), blobs_check(&*self.uploads.blobs));
         let checks = vec![log, blobs];
         let ready = checks.iter().all(|check| check.ok || !check.required);
         Ok(Response::new(pb::ReadinessResponse { ready, checks }))
@@ -80,13 +52,13 @@ impl SystemService for Frontier {
     }
 }
 
-async fn log_check(shared: &Shared) -> pb::Check {
-    let problem = if shared.stopping.is_cancelled() {
+async fn log_check(ingestion: &Ingestion, calls: &Calls) -> pb::Check {
+    let problem = if calls.is_stopping() {
         Some("the server is stopping".to_owned())
-    } else if shared.log_health.is_failing(Instant::now()) {
+    } else if ingestion.log_health.is_failing(Instant::now()) {
         Some("the last append failed".to_owned())
     } else {
-        match timeout(LOG_TIMEOUT, shared.log.describe(Topic::Ingestion)).await {
+        match timeout(LOG_TIMEOUT, ingestion.log.describe(Topic::Ingestion)).await {
             Ok(answer) => answer.err().map(|error| error.to_string()),
             Err(_) => Some(format!("no response within {} s", LOG_TIMEOUT.as_secs())),
         }
@@ -94,8 +66,8 @@ async fn log_check(shared: &Shared) -> pb::Check {
     check("log", problem, true)
 }
 
-async fn blobs_check(shared: &Shared) -> pb::Check {
-    let answer = timeout(BLOBS_TIMEOUT, matyan_blob::probe(&*shared.blobs)).await;
+async fn blobs_check(blobs: &dyn Blobs) -> pb::Check {
+    let answer = timeout(BLOBS_TIMEOUT, matyan_blob::probe(blobs)).await;
     let answer = answer.unwrap_or_else(|_| Err("the blob store does not answer".to_owned()));
     check("blobs", answer.err(), false)
 }

@@ -4,7 +4,7 @@
 use std::sync::{Arc, OnceLock};
 
 use futures::{Stream, StreamExt, stream};
-use matyan_blob::{BlobKey, Content};
+use matyan_blob::{BlobKey, Blobs, Content, UrlSigner};
 use matyan_proto::{
     ingest::v1::{self as pb, upload_request::Message},
     limits,
@@ -12,21 +12,30 @@ use matyan_proto::{
 use tonic::Status;
 
 use crate::{
-    Shared,
     convert::content_type_check,
     error::{Error, Result},
+    metrics::UploadMetrics,
 };
 
+/// The blob store that clients upload to.
+pub(crate) struct Uploads {
+    pub(crate) blobs: Arc<dyn Blobs>,
+    /// Signer of the URLs; `None` if uploads bypass this server.
+    pub(crate) signer: Option<UrlSigner>,
+    pub(crate) max_bytes: u64,
+    pub(crate) metrics: UploadMetrics,
+}
+
 pub(crate) async fn upload(
-    shared: &Shared,
+    uploads: &Uploads,
     mut requests: impl Stream<Item = Result<pb::UploadRequest, Status>> + Send + Unpin + 'static,
 ) -> Result<pb::UploadResponse> {
-    let signer = shared.uploads.as_ref().ok_or(Error::NoUploads)?;
+    let signer = uploads.signer.as_ref().ok_or(Error::NoUploads)?;
     let open = open(requests.next().await)?;
     let key = BlobKey::new(open.key)?;
     content_type_check(&open.content_type).map_err(|reason| Error::field("content_type", reason))?;
     signer.verify(&key, &open.token)?;
-    let limit = shared.settings.max_upload_bytes;
+    let limit = uploads.max_bytes;
     if open.content_length.is_some_and(|length| length > limit) {
         return Err(Error::UploadTooLarge { limit });
     }
@@ -34,12 +43,12 @@ pub(crate) async fn upload(
     let failure = Arc::new(OnceLock::new());
     let chunks = Chunks { requests, needs_done: open.content_length.is_none(), left: limit, limit };
     let content = content(chunks, failure.clone());
-    let put = shared.blobs.put(&key, &open.content_type, open.content_length, content).await;
+    let put = uploads.blobs.put(&key, &open.content_type, open.content_length, content).await;
     // The client's mistake is a better explanation than the resulting error of the blob
     // store.
     let size = put.map_err(|error| failure.get().cloned().unwrap_or_else(|| error.into()))?;
-    shared.metrics.uploads.inc();
-    shared.metrics.upload_bytes.inc_by(size);
+    uploads.metrics.uploads.inc();
+    uploads.metrics.bytes.inc_by(size);
     Ok(pb::UploadResponse { size })
 }
 
