@@ -149,16 +149,8 @@ impl Run {
         let path = payload_path(object, index, &extension, &unique_place()?);
         let mut value = object.value.clone();
         value.insert("s3_key".to_owned(), Value::Text(format!("{}/{path}", self.id())));
-        let mut describe =
-            |key: &str, described: Value| drop(value.entry(key.to_owned()).or_insert(described));
-        describe("format", Value::Text(format.clone()));
-        match encoding {
-            Encoding::Identity => {}
-            Encoding::Png { width, height, .. } => {
-                describe("width", Value::Integer(width.into()));
-                describe("height", Value::Integer(height.into()));
-            }
-            Encoding::Wav { rate, .. } => describe("rate", Value::Integer(rate.into())),
+        for (key, described) in encoding.description(format) {
+            value.entry(key.to_owned()).or_insert(described);
         }
         let event = Object { value: &value, ..object.clone() }.to_event()?;
         let content_type = media::content_type(&path, &[]).to_owned();
@@ -253,7 +245,7 @@ fn store_file(path: &Path, data: &Path) -> Result<Source, UploadError> {
     let absolute = std::path::absolute(path).map_err(failed)?;
     // The manifest is JSON, which cannot hold every path.
     if metadata.len() > COPIED_BYTES && absolute.to_str().is_some() {
-        // It must be readable now, because later nobody could correct the call.
+        // It must be readable now, because the call cannot be corrected later.
         File::open(path).map_err(failed)?;
         return Ok(Source::File { path: absolute, size: metadata.len() });
     }

@@ -152,7 +152,7 @@ def _plain_array(value: Any, depth: int) -> JsonValue:
 
 def _plain_config(value: Any, depth: int) -> JsonValue:
     """Returns a configuration of OmegaConf, with its interpolations resolved if possible."""
-    import omegaconf  # noqa: PLC0415 - already imported by whoever made the value
+    import omegaconf  # noqa: PLC0415 - already imported by the code that made the value
 
     if not omegaconf.OmegaConf.is_config(value):
         return text(str(value))

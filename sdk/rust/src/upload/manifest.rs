@@ -11,6 +11,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use matyan_value::Value;
 use serde::{Deserialize, Serialize};
 
 /// Version of the manifest. One of another version is left alone.
@@ -42,13 +43,29 @@ pub(super) enum Source {
     File { path: PathBuf, size: u64 },
 }
 
-/// What is done with the content before it is uploaded.
+/// Conversion of the content before it is uploaded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Encoding {
     Identity,
     Png { width: u32, height: u32, channels: u8 },
     Wav { rate: u32, channels: u16, samples: SampleKind },
+}
+
+impl Encoding {
+    /// Members that describe the encoded content in the value of its object.
+    pub(super) fn description(self, format: String) -> Vec<(&'static str, Value)> {
+        let mut members = vec![("format", Value::Text(format))];
+        match self {
+            Self::Identity => {}
+            Self::Png { width, height, .. } => {
+                members.push(("width", Value::Integer(width.into())));
+                members.push(("height", Value::Integer(height.into())));
+            }
+            Self::Wav { rate, .. } => members.push(("rate", Value::Integer(rate.into()))),
+        }
+        members
+    }
 }
 
 /// Type of samples, in little-endian order.
@@ -148,7 +165,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let directory = directory.path();
         fs::write(data_path(directory, 2), "x").unwrap();
-        assert_eq!(pending(directory), []);
+        assert!(pending(directory).is_empty());
         for number in [10, 2] {
             manifest().write(directory, number).unwrap();
         }

@@ -26,7 +26,7 @@ use tokio::{fs::File, io::AsyncReadExt as _};
 
 use crate::{
     http::{HttpClient, HttpError, RestRequest, malformed},
-    sync::lock,
+    locks::lock,
 };
 
 const PRESIGN: &str = "/api/v1/rest/artifacts/presign";
@@ -108,7 +108,7 @@ async fn put_file(
     Ok(UploadedContent { size, hash: *lock(&sent.hasher).finalize().as_bytes() })
 }
 
-/// What has been handed to the connection.
+/// Bytes that have been handed to the connection.
 #[derive(Default)]
 struct SentContent {
     hasher: Mutex<blake3::Hasher>,

@@ -126,7 +126,7 @@ class Image:
         return {"type": "image", **self._attributes()}, self._media
 
     def _encoded(self) -> Encoded:
-        # The result replaces the pixels: whoever needed the bytes once will need them again.
+        # The result replaces the pixels: a caller that needed the bytes once will need them again.
         media = encoded(self._media)
         self._media = media
         return media

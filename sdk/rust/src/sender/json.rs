@@ -1,0 +1,232 @@
+//! The JSON protocol of a server without the binary subprotocol, such as a Matyan 0.3 frontier.
+//!
+//! One frame is outstanding at a time. A batch becomes the same frames whenever it is encoded, so
+//! after a lost connection, or in the next process, the same bytes are sent again. An ack says
+//! either that all items of a frame are stored, or it is an error, which can mean three things:
+//!
+//! | error text | meaning | consequence |
+//! |---|---|---|
+//! | `item 3: value: …; item 7: …` | these items are invalid, all others are stored | they are reported |
+//! | of the validator of Matyan 0.3 | one item is invalid, and the rest of the frame is lost | the items are sent one by one |
+//! | anything else | the log could not be written | the frame is sent again, on a new connection |
+//!
+//! Data that was stored before an error is stored twice if it is sent again. That does no harm, except to
+//! log records, and to points for which the server assigns the steps.
+
+mod frame;
+
+use std::time::Duration;
+
+use futures::{Sink, SinkExt, Stream, StreamExt};
+use matyan_proto::ingest::v1::{IngestionBatch, Rejection, SeriesDef};
+use matyan_value::{Value, json};
+use tokio_tungstenite::tungstenite::{self, Message};
+
+use frame::{FrameWriter, JsonFrame};
+
+/// Time to wait for an ack. Servers hold a frame for up to 40 s while their log is away; one that
+/// says nothing for longer is gone.
+const ACK_LIMIT: Duration = Duration::from_secs(60);
+
+/// Words in every error of the validator of Matyan 0.3.
+const VALIDATOR: &str = "validation error";
+
+/// The reason why a connection cannot be used any more. The batch has to be sent again.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SessionError {
+    /// It broke, or the server closed it.
+    #[error("the connection was lost: {0}")]
+    Disconnected(String),
+    /// The server cannot store data now.
+    #[error("the server cannot store data: {0}")]
+    Unavailable(String),
+    /// No ack in time.
+    #[error("the server has not answered for {} s", ACK_LIMIT.as_secs())]
+    Silent,
+    /// An answer that is no ack.
+    #[error("unexpected answer: {0}")]
+    Unexpected(String),
+}
+
+/// Answer of the server to one frame.
+#[derive(Debug, PartialEq, Eq)]
+enum Ack {
+    Stored,
+    Refused(String),
+}
+
+/// An open connection that speaks JSON.
+pub(crate) struct JsonSession<S> {
+    socket: S,
+    ack_limit: Duration,
+}
+
+impl<S> JsonSession<S>
+where
+    S: Stream<Item = Result<Message, tungstenite::Error>> + Sink<Message, Error = tungstenite::Error> + Unpin,
+{
+    /// Uses a socket after its handshake.
+    pub(crate) fn new(socket: S) -> Self {
+        Self { socket, ack_limit: ACK_LIMIT }
+    }
+
+    /// Sends a batch and waits until it is stored. Returns the items that can never be accepted,
+    /// numbered as in the batch. `dictionary` holds all definitions up to and including those of the
+    /// batch.
+    pub(crate) async fn deliver(
+        &mut self,
+        batch: &IngestionBatch,
+        dictionary: &[SeriesDef],
+    ) -> Result<Vec<Rejection>, SessionError> {
+        let mut frames = FrameWriter::default();
+        frames.write_batch(batch, dictionary);
+        let (frames, mut rejections) = frames.finish();
+        for frame in &frames {
+            self.deliver_frame(frame, &mut rejections).await?;
+        }
+        rejections.sort_by_key(|rejection| rejection.item);
+        Ok(rejections)
+    }
+
+    async fn deliver_frame(
+        &mut self,
+        frame: &JsonFrame,
+        rejections: &mut Vec<Rejection>,
+    ) -> Result<(), SessionError> {
+        let Ack::Refused(error) = self.exchange(&frame.text()).await? else { return Ok(()) };
+        if let Some(refused) = refused_items(&error) {
+            let named = refused.into_iter().map(|refusal| refusal.rejection(frame));
+            rejections.extend(named);
+            return Ok(());
+        }
+        if !error.contains(VALIDATOR) {
+            return Err(SessionError::Unavailable(error));
+        }
+        for item in 0..frame.len() {
+            // Frames of one item are sent as a bare object, as the published client does.
+            if let Ack::Refused(error) = self.exchange(frame.item_text(item)).await? {
+                if !error.contains(VALIDATOR) {
+                    return Err(SessionError::Unavailable(error));
+                }
+                rejections.push(rejection(frame.item_number(item), 1, "", &error));
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends one frame and waits for its ack.
+    async fn exchange(&mut self, text: &str) -> Result<Ack, SessionError> {
+        let limit = self.ack_limit;
+        let exchange = async {
+            self.socket.send(Message::text(text)).await.map_err(lost)?;
+            self.ack().await
+        };
+        tokio::time::timeout(limit, exchange).await.map_err(|_| SessionError::Silent)?
+    }
+
+    async fn ack(&mut self) -> Result<Ack, SessionError> {
+        loop {
+            match self.socket.next().await {
+                Some(Ok(Message::Text(text))) => return parse_ack(&text),
+                // Reading answers pings.
+                Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => {}
+                Some(Ok(Message::Binary(_))) => {
+                    return Err(SessionError::Unexpected("a binary frame".into()));
+                }
+                Some(Ok(Message::Close(reason))) => {
+                    let reason =
+                        reason.map_or_else(|| "closed by the server".to_owned(), |it| it.to_string());
+                    return Err(SessionError::Disconnected(reason));
+                }
+                Some(Err(error)) => return Err(lost(error)),
+                None => return Err(SessionError::Disconnected("closed by the server".into())),
+            }
+        }
+    }
+
+    /// Reads while no ack is expected, so that pings are answered. Returns when the connection cannot
+    /// be used any more.
+    pub(crate) async fn idle(&mut self) -> SessionError {
+        match self.ack().await {
+            Ok(_) => SessionError::Unexpected("an ack without a frame".into()),
+            Err(error) => error,
+        }
+    }
+
+    /// Closes the connection.
+    pub(crate) async fn close(mut self) {
+        // Everything that was sent is acknowledged, so a failure loses nothing.
+        drop(self.socket.close().await);
+    }
+}
+
+fn lost(error: tungstenite::Error) -> SessionError {
+    SessionError::Disconnected(error.to_string())
+}
+
+fn parse_ack(text: &str) -> Result<Ack, SessionError> {
+    let unexpected = || SessionError::Unexpected(text[..text.floor_char_boundary(200)].to_owned());
+    let Ok(Value::Map(mut ack)) = json::parse(text) else { return Err(unexpected()) };
+    match (ack.remove("status"), ack.remove("error")) {
+        (Some(Value::Text(status)), _) if status == "ok" => Ok(Ack::Stored),
+        (Some(Value::Text(_)), Some(Value::Text(error))) => Ok(Ack::Refused(error)),
+        (Some(Value::Text(_)), _) => Ok(Ack::Refused(String::new())),
+        _ => Err(unexpected()),
+    }
+}
+
+fn rejection(item: u32, count: u32, field: &str, reason: &str) -> Rejection {
+    Rejection { item, count, field: field.to_owned(), reason: reason.to_owned() }
+}
+
+/// One item, or a number of further items, that an error ack names.
+#[derive(Debug, PartialEq, Eq)]
+struct RefusedItem<'a> {
+    /// Index in the frame; `None` for items that are only counted.
+    index: Option<usize>,
+    count: u32,
+    field: &'a str,
+    reason: &'a str,
+}
+
+impl RefusedItem<'_> {
+    fn rejection(&self, frame: &JsonFrame) -> Rejection {
+        // Items that are only counted are taken to be the last ones, as they are listed in order.
+        let last = frame.len().saturating_sub(self.count as usize);
+        let item = frame.item_number(self.index.unwrap_or(last));
+        rejection(item, self.count, self.field, self.reason)
+    }
+}
+
+/// Reads the error of our servers, `item 3: value: expected a number; item 7: …; and 5 more`.
+/// `None` if it is another text.
+fn refused_items(error: &str) -> Option<Vec<RefusedItem<'_>>> {
+    let mut rest = error.strip_prefix("item ")?;
+    let mut items = Vec::new();
+    loop {
+        let (item, next) = match rest.split_once("; item ") {
+            Some((item, next)) => (item, Some(next)),
+            None => (rest, None),
+        };
+        let (item, more) = match (next, item.rsplit_once("; and ")) {
+            (None, Some((item, more))) if more.ends_with(" more") => (item, more.strip_suffix(" more")),
+            _ => (item, None),
+        };
+        let (index, text) = item.split_once(": ")?;
+        // The rule about the whole item has no field.
+        let is_field = |field: &&str| field.bytes().all(|byte| byte == b'_' || byte.is_ascii_lowercase());
+        let named = text.split_once(": ").filter(|(field, _)| is_field(field));
+        let (field, reason) = named.unwrap_or(("", text));
+        items.push(RefusedItem { index: Some(index.parse().ok()?), count: 1, field, reason });
+        if let Some(count) = more.and_then(|count| count.parse().ok()) {
+            items.push(RefusedItem { index: None, count, field: "", reason: "not listed by the server" });
+        }
+        match next {
+            Some(next) => rest = next,
+            None => return Some(items),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

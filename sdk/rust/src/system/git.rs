@@ -1,0 +1,100 @@
+//! The revision that a script runs at, and what was changed since. By the `git` program, so that
+//! every repository format and configuration that the user has works.
+
+use std::{
+    io::Read as _,
+    path::Path,
+    process::{Command, Stdio},
+};
+
+use matyan_value::{Map, Value};
+
+use super::environment::without_credentials;
+
+/// Longest diff that is kept; generated files can make it enormous.
+const MAX_DIFF_BYTES: u64 = 8 << 20;
+
+/// Returns branch, remote, and commit; empty outside of a work tree or without git.
+pub(super) fn revision(directory: &Path) -> Map {
+    let Some(branch) = text_of(directory, &["rev-parse", "--abbrev-ref", "HEAD"]) else { return Map::new() };
+    let remote = text_of(directory, &["config", "--get", "remote.origin.url"]);
+    let shown = text_of(directory, &["log", "-1", "--format=%h%n%cI%n%an"]).unwrap_or_default();
+    let mut lines = shown.lines().map(|line| Value::Text(line.to_owned()));
+    let mut commit = Map::new();
+    for field in ["hash", "timestamp", "author"] {
+        commit.insert(field.to_owned(), lines.next().unwrap_or(Value::Null));
+    }
+    let remote = remote.map_or(Value::Null, |remote| Value::Text(without_credentials(&remote)));
+    Map::from([
+        ("branch".to_owned(), Value::Text(branch)),
+        ("remote_origin_url".to_owned(), remote),
+        ("commit".to_owned(), Value::Map(commit)),
+    ])
+}
+
+/// Returns the difference between the last commit and the work tree, at most 8 MiB of it; none if
+/// there is no difference or no repository.
+pub fn diff(directory: &Path) -> Option<Vec<u8>> {
+    let arguments = ["diff", "--no-color", "--no-ext-diff", "--no-textconv", "HEAD", "--"];
+    output_of(directory, &arguments).filter(|diff| !diff.is_empty())
+}
+
+fn text_of(directory: &Path, arguments: &[&str]) -> Option<String> {
+    let text = String::from_utf8_lossy(&output_of(directory, arguments)?).trim().to_owned();
+    Some(text).filter(|text| !text.is_empty())
+}
+
+fn output_of(directory: &Path, arguments: &[&str]) -> Option<Vec<u8>> {
+    let mut git = Command::new("git")
+        .arg("-C")
+        .arg(directory)
+        .args(arguments)
+        // Never write to the user's repository, and never wait for a password.
+        .env("GIT_OPTIONAL_LOCKS", "0")
+        .env("GIT_TERMINAL_PROMPT", "0")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .ok()?;
+    let mut output = Vec::new();
+    let read = git.stdout.take()?.take(MAX_DIFF_BYTES).read_to_end(&mut output);
+    let truncated = output.len() as u64 == MAX_DIFF_BYTES;
+    // The pipe is closed by now, so a git that still writes ends.
+    let success = git.wait().is_ok_and(|status| status.success());
+    (read.is_ok() && (success || truncated)).then_some(output)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn git(directory: &Path, arguments: &[&str]) {
+        let identity = ["-c", "user.name=Jane Doe", "-c", "user.email=jane@example.com"];
+        let status = Command::new("git").arg("-C").arg(directory).args(identity).args(arguments).status();
+        assert!(status.unwrap().success(), "{arguments:?}");
+    }
+
+    #[test]
+    fn a_repository_has_a_revision_and_a_diff() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path();
+        assert_eq!(revision(path), Map::new(), "not a repository");
+        git(path, &["init", "--quiet", "--initial-branch=trunk"]);
+        std::fs::write(path.join("train.py"), "lr = 0.1\n").unwrap();
+        git(path, &["add", "."]);
+        git(path, &["commit", "--quiet", "-m", "add training"]);
+        git(path, &["remote", "add", "origin", "https://me:secret@host/repo.git"]);
+        assert_eq!(diff(path), None);
+
+        std::fs::write(path.join("train.py"), "lr = 0.2\n").unwrap();
+        let changed = String::from_utf8(diff(path).unwrap()).unwrap();
+        assert!(changed.contains("-lr = 0.1\n+lr = 0.2\n"), "{changed}");
+        let revision = revision(path);
+        assert_eq!(revision["branch"], Value::Text("trunk".to_owned()));
+        assert_eq!(revision["remote_origin_url"], Value::Text("https://***@host/repo.git".to_owned()));
+        let commit = revision["commit"].as_map().unwrap();
+        assert_eq!(commit["author"], Value::Text("Jane Doe".to_owned()));
+        assert!(matches!(&commit["hash"], Value::Text(hash) if hash.len() >= 7), "{commit:?}");
+    }
+}
