@@ -8,6 +8,7 @@
 //! them.
 
 mod blobs;
+mod clients;
 mod fdb;
 mod flags;
 mod kafka;
@@ -23,6 +24,7 @@ mod table;
 mod violations;
 
 #[cfg(test)]
+#[cfg(feature = "full")]
 mod tests;
 
 use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, time::Duration};
@@ -86,8 +88,10 @@ pub(crate) struct TelemetrySettings {
     pub(crate) log_level: String,
     pub(crate) log_format: LogFormat,
     /// Collector that spans are sent to; without one, no spans are created.
+    #[cfg_attr(not(feature = "otlp"), expect(dead_code, reason = "only used by builds that export traces"))]
     pub(crate) otlp_endpoint: Option<String>,
     /// Name of this process in traces.
+    #[cfg_attr(not(feature = "otlp"), expect(dead_code, reason = "only used by builds that export traces"))]
     pub(crate) service_name: String,
 }
 
@@ -101,6 +105,7 @@ pub(crate) struct BackendSettings {
 
 /// Settings of `topics create`.
 #[derive(Debug)]
+#[cfg_attr(not(feature = "kafka"), expect(dead_code, reason = "only used by builds with Kafka"))]
 pub(crate) struct TopicsSettings {
     pub(crate) kafka: matyan_log::kafka_settings::Settings,
     pub(crate) topics: matyan_log::kafka_settings::CreateTopics,
@@ -190,10 +195,14 @@ impl ListenSettings {
 
 impl TelemetrySettings {
     fn read(role: Role, reader: &mut Reader) -> Self {
+        let otlp_endpoint = reader.optional(&table::OTLP_ENDPOINT);
+        if otlp_endpoint.is_some() {
+            reader.require(&table::OTLP_ENDPOINT, &clients::OTLP);
+        }
         Self {
             log_level: reader.read(&table::LOG_LEVEL),
             log_format: reader.read(&table::LOG_FORMAT),
-            otlp_endpoint: reader.optional(&table::OTLP_ENDPOINT),
+            otlp_endpoint,
             service_name: reader.read_or(&table::SERVICE_NAME, role.service_name()),
         }
     }

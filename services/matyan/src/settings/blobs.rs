@@ -8,7 +8,7 @@ use matyan_blob::{
     cloud_settings::{azure, gcs, s3},
 };
 
-use super::{reader::Reader, setting::Setting, table};
+use super::{clients, reader::Reader, setting::Setting, table};
 
 /// Settings of Azure's default credential chain that this program supports.
 const AZURE_CREDENTIALS: [&Setting<String>; 5] = [
@@ -54,11 +54,13 @@ pub(super) fn read(uri: &str, upload_lifetime: Duration, reader: &mut Reader) ->
             return BlobStore::Embedded;
         }
     }
-    BlobStore::Cloud(match scheme {
-        "s3" => Cloud::S3(s3(bucket, upload_lifetime, reader)),
-        "gs" => Cloud::Gcs(gcs(bucket, upload_lifetime, reader)),
-        _ => Cloud::Azure(azure(bucket, upload_lifetime, reader)),
-    })
+    let (client, cloud) = match scheme {
+        "s3" => (clients::S3, Cloud::S3(s3(bucket, upload_lifetime, reader))),
+        "gs" => (clients::GCS, Cloud::Gcs(gcs(bucket, upload_lifetime, reader))),
+        _ => (clients::AZURE, Cloud::Azure(azure(bucket, upload_lifetime, reader))),
+    };
+    reader.require(&table::BLOBS, &client);
+    BlobStore::Cloud(cloud)
 }
 
 fn s3(bucket: &str, lifetime: Duration, reader: &mut Reader) -> s3::Settings {

@@ -4,6 +4,7 @@
 use std::{collections::BTreeMap, fmt};
 
 use super::{
+    clients::Client,
     role::Program,
     setting::Setting,
     source::{Environment, Sources},
@@ -79,6 +80,13 @@ impl Reader {
 
     pub(super) fn refuse<T>(&mut self, setting: &Setting<T>, problem: impl fmt::Display) {
         self.violations.add(setting.definition.variable(), problem);
+    }
+
+    /// Refuses a setting that needs a client which this build lacks.
+    pub(super) fn require<T>(&mut self, setting: &Setting<T>, client: &Client) {
+        if let Some(problem) = client.problem() {
+            self.refuse(setting, problem);
+        }
     }
 
     pub(super) fn finish<T>(self, settings: T) -> Result<T, Violations> {

@@ -32,6 +32,7 @@ impl Environment {
 }
 
 #[cfg(test)]
+#[cfg(feature = "full")]
 impl Environment {
     pub(super) fn with_dotenv(self, path: PathBuf) -> Self {
         Self { dotenv: Some(path), ..self }

@@ -8,6 +8,7 @@ use matyan_record::ingestion::RecordFormat;
 
 use super::{
     blobs::{self, BlobStore},
+    clients,
     fdb::{self, Fdb},
     kafka,
     reader::Reader,
@@ -48,6 +49,7 @@ pub(crate) enum Store {
 #[derive(Clone, Debug)]
 pub(crate) enum Log {
     Embedded,
+    #[cfg_attr(not(feature = "kafka"), expect(dead_code, reason = "only used by builds with Kafka"))]
     Kafka(Box<matyan_log::kafka_settings::Settings>),
 }
 
@@ -112,6 +114,7 @@ pub(super) fn read_kafka(reader: &mut Reader) -> matyan_log::kafka_settings::Set
     if scheme(&uri) != "kafka" {
         refuse_uri(&table::LOG, &uri, "kafka://host:port", reader);
     }
+    reader.require(&table::LOG, &clients::KAFKA);
     kafka::read(&uri, reader)
 }
 
@@ -150,12 +153,7 @@ fn scheme(uri: &str) -> &str {
 fn read_store(uri: &str, reader: &mut Reader) -> Store {
     match scheme(uri) {
         "fdb" if uri == "fdb:" || uri.starts_with("fdb:///") => {
-            if !cfg!(feature = "fdb") {
-                reader.refuse(
-                    &table::STORE,
-                    "this program was built without FoundationDB; build it with `--features fdb`, or use --store embedded:",
-                );
-            }
+            reader.require(&table::STORE, &clients::FOUNDATION_DB);
             return Store::Fdb(fdb::read(uri, reader));
         }
         "embedded" if uri == EMBEDDED => {}
@@ -166,7 +164,10 @@ fn read_store(uri: &str, reader: &mut Reader) -> Store {
 
 fn read_log(uri: &str, reader: &mut Reader) -> Log {
     match scheme(uri) {
-        "kafka" => return Log::Kafka(Box::new(kafka::read(uri, reader))),
+        "kafka" => {
+            reader.require(&table::LOG, &clients::KAFKA);
+            return Log::Kafka(Box::new(kafka::read(uri, reader)));
+        }
         "embedded" if uri == EMBEDDED => {}
         _ => refuse_uri(&table::LOG, uri, "embedded: or kafka://host:port", reader),
     }

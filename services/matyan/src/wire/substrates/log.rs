@@ -3,7 +3,10 @@
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use matyan_log::{LogReader, LogWriter, embedded::EmbeddedLog, kafka::KafkaLog};
+#[cfg(feature = "kafka")]
+use matyan_log::kafka::KafkaLog;
+use matyan_log::{LogReader, LogWriter, embedded::EmbeddedLog};
+#[cfg(feature = "kafka")]
 use matyan_record::ingestion::RecordFormat;
 
 use crate::{
@@ -12,10 +15,12 @@ use crate::{
 };
 
 /// Consumer group of the Matyan 0.3 workers, which can only read JSON.
+#[cfg(feature = "kafka")]
 const MATYAN_0_3_GROUP: &str = "ingestion-workers";
 
 pub(crate) enum Log {
     Embedded(Arc<EmbeddedLog>),
+    #[cfg(feature = "kafka")]
     Kafka(Arc<KafkaLog>),
 }
 
@@ -24,23 +29,28 @@ impl Log {
         settings: &Settings,
         data_path: impl Fn(&str) -> PathBuf,
     ) -> Result<Self, Error> {
-        let kafka = match &settings.storage.log {
+        match &settings.storage.log {
             settings::Log::Embedded => {
                 let log = EmbeddedLog::open(data_path("log"), Default::default()).await?;
-                return Ok(Self::Embedded(Arc::new(log)));
+                Ok(Self::Embedded(Arc::new(log)))
             }
-            settings::Log::Kafka(kafka) => kafka,
-        };
-        let log = KafkaLog::open((**kafka).clone()).await?;
-        if !settings.role.is_worker() && settings.storage.message_format == RecordFormat::Protobuf {
-            refuse_old_readers(&log).await?;
+            #[cfg(feature = "kafka")]
+            settings::Log::Kafka(kafka) => {
+                let log = KafkaLog::open((**kafka).clone()).await?;
+                if !settings.role.is_worker() && settings.storage.message_format == RecordFormat::Protobuf {
+                    refuse_old_readers(&log).await?;
+                }
+                Ok(Self::Kafka(Arc::new(log)))
+            }
+            #[cfg(not(feature = "kafka"))]
+            settings::Log::Kafka(_) => unreachable!("the settings refuse backends that the build lacks"),
         }
-        Ok(Self::Kafka(Arc::new(log)))
     }
 
     pub(crate) fn writer(&self) -> Arc<dyn LogWriter> {
         match self {
             Self::Embedded(log) => log.clone(),
+            #[cfg(feature = "kafka")]
             Self::Kafka(log) => log.clone(),
         }
     }
@@ -48,6 +58,7 @@ impl Log {
     pub(crate) fn reader(&self) -> Arc<dyn LogReader> {
         match self {
             Self::Embedded(log) => log.clone(),
+            #[cfg(feature = "kafka")]
             Self::Kafka(log) => log.clone(),
         }
     }
@@ -57,15 +68,21 @@ impl Log {
         match self {
             Self::Embedded(log) => log.ended().await,
             // Its threads belong to librdkafka.
+            #[cfg(feature = "kafka")]
             Self::Kafka(_) => std::future::pending().await,
         }
     }
 
     /// Closes the log. Brokers get the same time limit as connections: records that they
     /// have not acknowledged were not acknowledged to clients either.
-    pub(super) async fn close(&self, patience: Duration) -> Result<(), Error> {
+    pub(super) async fn close(
+        &self,
+        #[cfg_attr(not(feature = "kafka"), expect(unused_variables, reason = "only used with Kafka"))]
+        patience: Duration,
+    ) -> Result<(), Error> {
         match self {
             Self::Embedded(log) => log.close().await?,
+            #[cfg(feature = "kafka")]
             Self::Kafka(log) => {
                 if let Err(error) = log.close_within(patience).await {
                     tracing::warn!(
@@ -81,6 +98,7 @@ impl Log {
 
 /// Fails while workers of Matyan 0.3 are running: they skip records that they cannot read, so
 /// these would be lost.
+#[cfg(feature = "kafka")]
 async fn refuse_old_readers(log: &KafkaLog) -> Result<(), Error> {
     match log.group_members(MATYAN_0_3_GROUP).await? {
         0 => Ok(()),

@@ -1,0 +1,110 @@
+//! Clients of other systems, each a cargo feature of this crate, so that a build may lack them.
+
+/// A client that some builds lack.
+pub(super) struct Client {
+    name: &'static str,
+    is_included: bool,
+    /// Commands that make a build with it.
+    remedy: &'static str,
+}
+
+pub(super) const AZURE: Client = Client {
+    name: "Azure Blob Storage",
+    is_included: cfg!(feature = "azure"),
+    remedy: "`make install` or `cargo build --release --features azure`",
+};
+
+pub(super) const FOUNDATION_DB: Client = Client {
+    name: "FoundationDB",
+    is_included: cfg!(feature = "fdb"),
+    remedy: "`cargo build --release --features fdb`",
+};
+
+pub(super) const GCS: Client = Client {
+    name: "Google Cloud Storage",
+    is_included: cfg!(feature = "gcs"),
+    remedy: "`make install` or `cargo build --release --features gcs`",
+};
+
+pub(super) const KAFKA: Client = Client {
+    name: "Kafka",
+    is_included: cfg!(feature = "kafka"),
+    remedy: "`make install` or `cargo build --release --features kafka`",
+};
+
+pub(super) const OTLP: Client = Client {
+    name: "the export of traces",
+    is_included: cfg!(feature = "otlp"),
+    remedy: "`make install` or `cargo build --release --features otlp`",
+};
+
+pub(super) const S3: Client = Client {
+    name: "S3",
+    is_included: cfg!(feature = "s3"),
+    remedy: "`make install` or `cargo build --release --features s3`",
+};
+
+impl Client {
+    /// The problem and the next step, if this build lacks the client.
+    pub(super) fn problem(&self) -> Option<String> {
+        let Self { name, is_included, remedy } = self;
+        (!is_included).then(|| format!("this build does not include {name}: build with {remedy}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::settings::{Environment, Role, Settings, TopicsSettings};
+
+    /// Expected refusals of a build that lacks the client.
+    const REFUSALS: [(Client, &str, &str, &str); 6] = [
+        (
+            KAFKA,
+            "log",
+            "kafka://a:1",
+            "MATYAN_LOG: this build does not include Kafka: build with `make install`",
+        ),
+        (S3, "blobs", "s3://b", "MATYAN_BLOBS: this build does not include S3: build with `make install`"),
+        (GCS, "blobs", "gs://b", "MATYAN_BLOBS: this build does not include Google Cloud Storage: build"),
+        (AZURE, "blobs", "azure://b", "MATYAN_BLOBS: this build does not include Azure Blob Storage: build"),
+        (
+            OTLP,
+            "otlp-endpoint",
+            "http://a:1",
+            "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: this build does not include the export of traces: build",
+        ),
+        (
+            FOUNDATION_DB,
+            "store",
+            "fdb:///a",
+            "MATYAN_STORE: this build does not include FoundationDB: build with `cargo build --release --features fdb`",
+        ),
+    ];
+
+    #[test]
+    fn a_build_refuses_what_needs_a_client_that_it_lacks() {
+        for (client, flag, value, expected) in REFUSALS {
+            if client.is_included {
+                continue;
+            }
+            let flags = BTreeMap::from([(flag.to_owned(), value.to_owned())]);
+            let refused = Settings::resolve(Role::Up, flags, Environment::default());
+            let refusal = refused.expect_err("the build lacks the client").to_string();
+            assert!(refusal.contains(expected), "{refusal}\nshould contain: {expected}");
+        }
+    }
+
+    #[test]
+    fn topics_are_created_by_builds_with_kafka() {
+        let resolved = TopicsSettings::resolve(BTreeMap::new(), Environment::default());
+        assert_eq!(resolved.is_ok(), KAFKA.is_included);
+    }
+
+    #[test]
+    fn every_build_runs_everything_in_one_process() {
+        Settings::resolve(Role::Up, BTreeMap::new(), Environment::default()).unwrap();
+    }
+}
