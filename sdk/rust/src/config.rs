@@ -10,7 +10,7 @@ const GATEWAY_URL: &str = "http://localhost:53801";
 /// Most bytes of a spool.
 const SPOOL_BYTES: u64 = 8 << 30;
 
-/// How records get to disk.
+/// Way of records to disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SpoolMode {
     /// Segments are mapped, so that what is appended survives the process at once.
@@ -19,7 +19,7 @@ pub enum SpoolMode {
     Written,
 }
 
-/// What happens to points when the spool is full.
+/// Treatment of points when the spool is full.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SpoolFull {
     /// They are dropped, counted and reported.

@@ -8,7 +8,6 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread,
-    time::Duration,
 };
 
 use tokio::{
@@ -21,18 +20,15 @@ use tokio::{
 use crate::{
     config::Config,
     http::HttpError,
+    locks::lock,
     notice::NoticeLevel,
     orphans::OrphanScan,
     per_process::PerProcess,
     sender::{self, connection::Tls},
-    spool::{keeper, store::Spool},
-    sync::lock,
+    spool::{maintenance, store::Spool},
     sys::signals,
-    upload,
+    upload::worker,
 };
-
-/// Interval between two scans for spools that other processes left.
-const SCAN_INTERVAL: Duration = Duration::from_secs(2);
 
 static IO_THREAD: PerProcess<io::Result<IoThread>> = PerProcess::new();
 
@@ -118,17 +114,17 @@ async fn run(inbox: &Inbox) {
             start(&spool, &tls);
         }
         // Woken or not: it is time to look.
-        let _woken = time::timeout(SCAN_INTERVAL, inbox.wake.notified()).await;
+        let _woken = time::timeout(scan.interval(), inbox.wake.notified()).await;
     }
 }
 
 /// Starts the tasks of a spool.
 fn start(spool: &Arc<Spool>, tls: &Tls) {
-    task::spawn_local(keeper::run(spool.clone()));
+    task::spawn_local(maintenance::run(spool.clone()));
     if !spool.owner().is_offline {
-        task::spawn_local(upload::worker::run(spool.clone()));
+        task::spawn_local(worker::run(spool.clone()));
         let uploading = spool.clone();
-        let uploads = move || upload::worker::pending(&uploading);
+        let uploads = move || worker::pending(&uploading);
         task::spawn_local(sender::task::run(spool.clone(), tls.clone(), uploads));
     }
 }

@@ -1,9 +1,28 @@
-//! The client of Matyan for training code.
+//! The client of Matyan for training code. What a script tracks is in a file when the call returns,
+//! and is stored by the server once, whatever happens to the script, the network and the server.
+//!
+//! ```no_run
+//! use matyan_sdk::{CloseLimits, Config, Context, Run, RunOptions};
+//!
+//! let (config, _warnings) = Config::from_process();
+//! let run = Run::new(RunOptions { config, ..RunOptions::default() })?;
+//! let loss = run.series("loss", &Context::parse(r#"{"subset": "train"}"#)?, "float")?;
+//! for step in 0..1_000 {
+//!     run.track(&loss, 1.0 / f64::from(step + 1), Some(i64::from(step)), None);
+//! }
+//! let report = run.close(CloseLimits::default(), |_| true);
+//! assert_eq!(report.pending, 0);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! Nothing that tracks waits for the network. One thread of the process sends the spools of all runs
+//! (`spool`, `sender`, `upload`), and takes over those that other processes left (`orphans`).
+//! `reading` asks a server for what is stored.
 
 mod clock;
+mod locks;
 mod per_process;
 mod progress;
-mod sync;
 mod sys;
 
 mod config;
@@ -18,6 +37,7 @@ mod sender;
 mod spool;
 
 mod events;
+mod left_spools;
 mod run;
 mod upload;
 
@@ -29,6 +49,8 @@ pub mod system;
 pub use config::{Config, SpoolFull, SpoolMode};
 pub use error::ArgumentError;
 pub use events::{LoggingRecord, Object, Properties, UploadedArtifact};
+pub use io_thread::io_runtime;
+pub use left_spools::{SpoolInfo, SpoolState, SyncProgress, spools, sync};
 pub use matyan_value::{Context, Map, Value};
 pub use notice::{Notice, NoticeLevel};
 pub use run::{CloseLimits, CloseProgress, CloseReport, Health, Run, RunOptions};

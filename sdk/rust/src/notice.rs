@@ -6,12 +6,12 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use crate::sync::lock;
+use crate::{locks::lock, per_process::PerProcess};
 
 /// Most notices that wait; the oldest are kept, because they name the cause.
 const MOST: usize = 100;
 
-/// How serious a notice is.
+/// Severity of a notice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum NoticeLevel {
     Info,
@@ -26,15 +26,15 @@ pub struct Notice {
     pub message: String,
 }
 
-/// A bounded queue of notices that any thread may add to.
+/// A bounded queue of notices that any thread may add to. A forked child has one of its own.
 #[derive(Clone, Default)]
-pub(crate) struct Notices(Arc<Mutex<VecDeque<Notice>>>);
+pub(crate) struct Notices(Arc<PerProcess<Mutex<VecDeque<Notice>>>>);
 
 impl Notices {
     /// Adds a notice, unless an equal one waits already.
     pub(crate) fn push(&self, level: NoticeLevel, message: impl Into<String>) {
         let notice = Notice { level, message: message.into() };
-        let mut queue = lock(&self.0);
+        let mut queue = lock(self.queue());
         if queue.len() < MOST && !queue.contains(&notice) {
             queue.push_back(notice);
         }
@@ -42,6 +42,10 @@ impl Notices {
 
     /// Takes all notices, the oldest first.
     pub(crate) fn take(&self) -> Vec<Notice> {
-        lock(&self.0).drain(..).collect()
+        lock(self.queue()).drain(..).collect()
+    }
+
+    fn queue(&self) -> &Mutex<VecDeque<Notice>> {
+        self.0.get_or_make(|_| true, Mutex::default)
     }
 }

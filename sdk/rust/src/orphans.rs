@@ -1,5 +1,5 @@
 //! Spools that other processes left: forked children that ended by `_exit`, and scripts that were
-//! killed. Whoever finds one sends it.
+//! killed. The process that finds one sends it.
 
 use std::{
     collections::HashMap,
@@ -12,18 +12,18 @@ use crate::{
     config::Config,
     notice::Notices,
     sender::backoff::random_below,
-    spool::{
-        directory::{self, Owner},
-        store::Spool,
-    },
-    sys::process,
+    spool::{directory, store::Spool},
 };
 
 /// Longest wait before the spool of a process that this one did not fork is taken, so that not
 /// every script of a user reads it at the same moment.
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
+/// Interval between two looks.
+const INTERVAL: Duration = Duration::from_secs(2);
+/// The same while more spools wait than are sent at the same time.
+const SHORT_INTERVAL: Duration = Duration::from_millis(50);
 /// Most spools of others that are sent at the same time.
-const MOST_SPOOLS: usize = 8;
+const MOST_SPOOLS: usize = 32;
 
 /// Repeated search for spools without a living owner.
 #[derive(Default)]
@@ -31,9 +31,16 @@ pub(crate) struct OrphanScan {
     /// When a spool may be taken.
     due: HashMap<PathBuf, Instant>,
     taken: Vec<Weak<Spool>>,
+    /// There was one more that could have been taken.
+    is_limited: bool,
 }
 
 impl OrphanScan {
+    /// Time until the next look.
+    pub(crate) fn interval(&self) -> Duration {
+        if self.is_limited { SHORT_INTERVAL } else { INTERVAL }
+    }
+
     /// Takes spools whose time has come.
     pub(crate) fn take_due(&mut self, configs: &[Config]) -> Vec<Arc<Spool>> {
         self.taken.retain(|spool| spool.upgrade().is_some_and(|spool| spool.is_usable()));
@@ -41,13 +48,16 @@ impl OrphanScan {
         let found: Vec<(&Config, PathBuf)> = configs.iter().flat_map(in_config).collect();
         self.due.retain(|path, _| found.iter().any(|(_, found)| found == path));
         let mut spools = Vec::new();
+        self.is_limited = false;
         for (config, path) in found {
+            if !self.is_due(&path) {
+                continue;
+            }
             if self.taken.len() >= MOST_SPOOLS {
+                self.is_limited = true;
                 break;
             }
-            if self.is_due(&path)
-                && let Ok(Some(spool)) = Spool::claim(&path, config, Notices::default())
-            {
+            if let Ok(Some(spool)) = Spool::claim(&path, config, Notices::default()) {
                 let spool = Arc::new(spool);
                 self.taken.push(Arc::downgrade(&spool));
                 spools.push(spool);
@@ -61,7 +71,7 @@ impl OrphanScan {
             return due.elapsed() > Duration::ZERO;
         }
         let Ok(Some(owner)) = directory::read_owner(path) else { return false };
-        if owner.is_offline || owner.is_elsewhere() || is_own(&owner) || owner.is_running() {
+        if owner.is_offline || owner.is_elsewhere() || owner.is_own() || owner.is_running() {
             return false;
         }
         let wait = if owner.is_child() { Duration::ZERO } else { random_below(LONGEST_WAIT) };
@@ -72,9 +82,4 @@ impl OrphanScan {
 
 fn spools_of(config: &Config) -> Vec<PathBuf> {
     config.spool_dirs.iter().flat_map(|root| directory::list(root)).collect()
-}
-
-/// Whether this process made the spool, which it still sends itself.
-fn is_own(owner: &Owner) -> bool {
-    owner.process.pid == std::process::id() && owner.process.started == process::started()
 }

@@ -11,11 +11,11 @@ use crate::sys::fork;
 /// a process has inherited is leaked, because its threads are missing and its files belong to the
 /// parent.
 pub(crate) struct PerProcess<T> {
-    own: OnceBox<Owned<T>>,
+    own: OnceBox<ProcessValue<T>>,
     next: OnceBox<PerProcess<T>>,
 }
 
-struct Owned<T> {
+struct ProcessValue<T> {
     generation: u64,
     /// Taken only on drop.
     value: Option<T>,
@@ -32,7 +32,10 @@ impl<T> PerProcess<T> {
         let generation = fork::generation();
         let mut link = self;
         loop {
-            let owned = link.own.get_or_init(|| Box::new(Owned { generation, value: Some(make()) }));
+            let owned = link.own.get_or_init(|| {
+                fork::watch();
+                Box::new(ProcessValue { generation, value: Some(make()) })
+            });
             if owned.generation == generation
                 && let Some(value) = owned.value.as_ref().filter(|value| is_usable(value))
             {
@@ -56,7 +59,13 @@ impl<T> PerProcess<T> {
     }
 }
 
-impl<T> Drop for Owned<T> {
+impl<T> Default for PerProcess<T> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<T> Drop for ProcessValue<T> {
     fn drop(&mut self) {
         if self.generation != fork::generation() {
             std::mem::forget(self.value.take());

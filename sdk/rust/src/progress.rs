@@ -5,9 +5,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{spool::record::Position, sync::lock};
+use crate::{locks::lock, spool::record::Position};
 
-/// What the sender has achieved. Written by the I/O thread, read by callers.
+/// Achievements of the sender. Written by the I/O thread, read by callers.
 #[derive(Default)]
 pub(crate) struct Progress {
     state: Mutex<Delivery>,

@@ -32,12 +32,16 @@ use crate::{
         store::{Columns, Spool},
     },
     sys::fork,
+    upload::worker,
 };
 
 /// Interval at which `close` reports its progress.
 const REPORT_INTERVAL: Duration = Duration::from_millis(100);
 
-/// How a run is opened.
+/// Interval at which `flush` looks whether files have been uploaded.
+const UPLOAD_INTERVAL: Duration = Duration::from_millis(20);
+
+/// Options for opening a run.
 #[derive(Clone, Debug, Default)]
 pub struct RunOptions {
     /// Absent: a new run.
@@ -63,7 +67,7 @@ pub struct Run {
     /// Number of forks at the time of creation.
     generation: u64,
     /// One for each process, and another if data is tracked after everything was stored.
-    spools: PerProcess<Option<Arc<Spool>>>,
+    spools: PerProcess<RunSpool>,
     /// Whether there was a spool, in this process or its parents.
     had_spool: AtomicBool,
     is_finished: AtomicBool,
@@ -71,6 +75,9 @@ pub struct Run {
     dropped: AtomicU64,
     notices: Notices,
 }
+
+/// The spool of a run, or none if no directory could take it. It is closed with its last handle.
+struct RunSpool(Option<Arc<Spool>>);
 
 /// State of the delivery of a run's data.
 #[derive(Clone, Debug, PartialEq)]
@@ -105,12 +112,14 @@ pub struct CloseProgress {
 }
 
 /// Outcome of `close`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CloseReport {
     /// Values that are not stored yet. They stay in the spool, and are sent as long as this process
     /// runs, and then by the next one.
     pub pending: u64,
+    /// Files that are not uploaded yet.
+    pub pending_uploads: usize,
     /// Directory of the spool if anything is left in it.
     pub spool: Option<PathBuf>,
 }
@@ -209,8 +218,8 @@ impl Run {
     #[inline]
     pub(crate) fn use_spool(&self, mut append: impl FnMut(&Spool) -> bool) {
         loop {
-            let is_usable = |spool: &Option<Arc<Spool>>| spool.as_ref().is_none_or(|spool| spool.is_usable());
-            let Some(spool) = self.spools.get_or_make(is_usable, || self.open_spool()) else {
+            let RunSpool(spool) = self.spools.get_or_make(RunSpool::is_usable, || self.open_spool());
+            let Some(spool) = spool else {
                 self.dropped.fetch_add(1, Ordering::Relaxed);
                 return;
             };
@@ -221,31 +230,31 @@ impl Run {
     }
 
     #[cold]
-    fn open_spool(&self) -> Option<Arc<Spool>> {
+    fn open_spool(&self) -> RunSpool {
         let config = &self.options.config;
         let is_first = !self.had_spool.swap(true, Ordering::Relaxed);
         let mut owner =
             Owner::of_this_process(&self.id, &config.gateway_url, &config.backend_url, clock::now_us());
-        owner.is_resumed = !self.is_new() || !is_first;
+        owner.is_resumed = !self.is_new() && is_first;
         owner.is_offline = self.options.offline;
         // Other processes may count steps of an existing run too, so the server does it.
         match Spool::create(config, owner, self.is_new() && is_first, self.notices.clone()) {
             Ok(spool) => {
                 let spool = Arc::new(spool);
                 io_thread::serve(spool.clone(), config);
-                Some(spool)
+                RunSpool(Some(spool))
             }
             Err(error) => {
                 let message = format!("failed to create a spool, nothing is tracked: {error}");
                 self.notices.push(NoticeLevel::Error, message);
-                None
+                RunSpool(None)
             }
         }
     }
 
     /// The spool of this process, if it has tracked anything.
     fn spool(&self) -> Option<&Arc<Spool>> {
-        self.spools.get().and_then(Option::as_ref)
+        self.spools.get().and_then(|RunSpool(spool)| spool.as_ref())
     }
 
     /// Marks the run as finished. Only the process that opened it can do that.
@@ -260,15 +269,28 @@ impl Run {
     /// if that takes longer.
     pub fn flush(&self, timeout: Duration) -> bool {
         let Some(spool) = self.spool() else { return true };
-        let (end, _) = spool.end();
-        spool.progress.wait_until(timeout, |delivery| delivery.is_finished || delivery.stored >= end)
+        let start = Instant::now();
+        loop {
+            let (end, _) = spool.end();
+            let is_stored = |delivery: &Delivery| delivery.is_finished || delivery.stored >= end;
+            // Uploads announce themselves with an event, which has to be stored too.
+            let uploads = worker::pending(spool);
+            let left = timeout.saturating_sub(start.elapsed());
+            if uploads == 0 {
+                return spool.progress.wait_until(left, is_stored);
+            }
+            if left.is_zero() || spool.progress.delivery().is_finished {
+                return left > Duration::ZERO;
+            }
+            spool.progress.wait_until(left.min(UPLOAD_INTERVAL), |_| false);
+        }
     }
 
     /// Finishes the run, and waits until everything is stored or a limit is reached. `report` is
     /// called every 100 ms; it returns false to stop waiting. Calling it again waits again.
     pub fn close(&self, limits: CloseLimits, mut report: impl FnMut(CloseProgress) -> bool) -> CloseReport {
         self.finish();
-        let Some(spool) = self.spool() else { return CloseReport { pending: 0, spool: None } };
+        let Some(spool) = self.spool() else { return CloseReport::default() };
         spool.close();
         let start = Instant::now();
         loop {
@@ -278,10 +300,14 @@ impl Run {
             let pending = if is_stored { 0 } else { totals.items.saturating_sub(delivery.stored_items) };
             let wants_more = report(CloseProgress { pending, total: totals.items });
             if is_stored {
-                return CloseReport { pending: 0, spool: None };
+                return CloseReport::default();
             }
             if self.options.offline || !wants_more || is_over(&delivery, limits, start) {
-                return CloseReport { pending, spool: Some(spool.path()) };
+                return CloseReport {
+                    pending,
+                    pending_uploads: worker::pending(spool),
+                    spool: Some(spool.path()),
+                };
             }
         }
     }
@@ -323,10 +349,22 @@ impl Run {
     }
 }
 
+impl RunSpool {
+    #[inline]
+    fn is_usable(&self) -> bool {
+        self.0.as_ref().is_none_or(|spool| spool.is_usable())
+    }
+}
+
 impl Drop for Run {
     fn drop(&mut self) {
         self.finish();
-        if let Some(spool) = self.spool() {
+    }
+}
+
+impl Drop for RunSpool {
+    fn drop(&mut self) {
+        if let Some(spool) = &self.0 {
             spool.close();
         }
     }

@@ -5,5 +5,8 @@ pub(crate) mod backoff;
 pub(crate) mod binary;
 pub(crate) mod connection;
 pub(crate) mod exchange;
+pub(crate) mod first_line;
+pub(crate) mod json;
 pub(crate) mod outbox;
+pub(crate) mod stop_and_wait;
 pub(crate) mod task;

@@ -5,7 +5,7 @@
 pub(crate) mod cuts;
 pub(crate) mod dictionary;
 pub(crate) mod directory;
-pub(crate) mod keeper;
+pub(crate) mod maintenance;
 pub(crate) mod reader;
 pub(crate) mod record;
 pub(crate) mod segment;

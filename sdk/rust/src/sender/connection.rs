@@ -44,7 +44,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Stream for S {}
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Protocol {
     Binary,
-    /// Of a server that does not know the subprotocol, such as Matyan 0.3.
+    /// The server does not know the subprotocol, as Matyan 0.3.
     Json,
 }
 

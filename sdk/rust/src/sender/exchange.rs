@@ -27,11 +27,13 @@ use crate::{
 };
 
 /// Interval of batches while little is tracked, and the delay of a point.
-const PACE: Duration = Duration::from_millis(10);
+pub(crate) const PACE: Duration = Duration::from_millis(10);
 /// Size below which the next batch waits for more records.
 const SMALL_BATCH: usize = 256 << 10;
 /// Interval at which a silent connection is examined.
 const EXAMINATION: Duration = Duration::from_secs(5);
+/// Interval at which the end of a closed run is looked for.
+const END_INTERVAL: Duration = Duration::from_millis(50);
 /// Silence after which a connection that owes acknowledgements is given up.
 const SILENCE: Duration = Duration::from_secs(20);
 /// The same for one that owes nothing, or so much that the server does not read pings: it pings
@@ -157,18 +159,14 @@ impl Exchange<'_> {
             () = self.acknowledged.notified() => true,
             () = spool.sender_wake.notified() => true,
             () = time::sleep(PACE), if has_records => true,
+            // The end of the last upload is not signaled.
+            () = time::sleep(END_INTERVAL), if spool.is_closed() => true,
             () = time::sleep(EXAMINATION) => self.owing_since.get().is_none(),
         }
     }
 
     fn is_finished(&self) -> bool {
-        let outbox = self.outbox.borrow();
-        let spool = outbox.spool();
-        // The number of uploads comes first: the last one appends its event before it is done.
-        spool.is_closed()
-            && (self.uploads)() == 0
-            && outbox.is_empty()
-            && !spool.with_writer(|writer| writer.has_records_after(outbox.read_position()))
+        self.outbox.borrow().is_finished(self.uploads)
     }
 
     async fn receive(&self, mut stream: SplitStream<Socket>) -> ExchangeEnd {
@@ -222,7 +220,8 @@ impl Exchange<'_> {
     }
 }
 
-fn report_rejections(outbox: &Outbox, items: u32, first: Option<&Rejection>) {
+/// Reports items that the server will never accept.
+pub(crate) fn report_rejections(outbox: &Outbox, items: u32, first: Option<&Rejection>) {
     let first =
         first.map_or_else(String::new, |first| format!("; the first: {}: {}", first.field, first.reason));
     let message = format!("the server rejected {items} values{first}");

@@ -12,7 +12,7 @@ use crate::{
     spool::{
         cuts::{Cut, Cuts, Mark, RecordedCuts},
         directory::{self, ProducerId},
-        keeper,
+        maintenance,
         reader::{BatchEnd, SpoolReader},
         record::Position,
         store::Spool,
@@ -52,8 +52,9 @@ pub(crate) struct Outbox {
     unrecorded: Option<Frame>,
     /// End of the last cut.
     end: Mark,
-    /// Number that is added to terminal lines of batches that are cut from now on.
-    first_line: i64,
+    /// Number that is added to terminal lines of batches that are cut from now on. Nothing is cut
+    /// before it is known.
+    first_line: Option<i64>,
 }
 
 impl Outbox {
@@ -82,12 +83,13 @@ impl Outbox {
         let (path, producer) = (spool.path(), spool.producer());
         let cuts = Cuts::create(&path, producer, start.position);
         let start = Mark { series: 0, ..start };
-        Self::new(spool, producer, RecordedCuts { cuts, start, unacknowledged: Vec::new() })
+        let recorded = RecordedCuts { cuts, start, unacknowledged: Vec::new(), first_line: None };
+        Self::new(spool, producer, recorded)
     }
 
     fn new(spool: Arc<Spool>, producer: ProducerId, recorded: RecordedCuts) -> Self {
-        let RecordedCuts { cuts, start, unacknowledged } = recorded;
-        let first_line = unacknowledged.last().map_or(0, |cut| cut.first_line);
+        let RecordedCuts { cuts, start, unacknowledged, first_line } = recorded;
+        let first_line = first_line.or((!spool.owner().is_resumed).then_some(0));
         Self {
             reader: SpoolReader::new(spool.clone(), start.position),
             spool,
@@ -116,11 +118,25 @@ impl Outbox {
         self.cuts.acknowledged()
     }
 
+    /// Whether the number of the first terminal line has to be found out.
+    pub(crate) fn needs_first_line(&self) -> bool {
+        self.first_line.is_none()
+    }
+
+    pub(crate) fn set_first_line(&mut self, first_line: i64) {
+        self.first_line = Some(first_line);
+    }
+
     /// Definitions that the server must know before the first batch that will be sent.
     pub(crate) fn known_definitions(&self) -> Vec<SeriesDef> {
         let first = self.frames.front().map(|frame| &frame.cut).or(self.recorded.front());
         let known = first.map_or(self.end.series, |cut| cut.start.series);
         self.spool.dictionary.range(0, known)
+    }
+
+    /// Definitions that a batch may refer to.
+    pub(crate) fn definitions_until(&self, cut: &Cut) -> Vec<SeriesDef> {
+        self.spool.dictionary.range(0, cut.end.series)
     }
 
     /// Forgets what was sent on the last connection.
@@ -197,6 +213,7 @@ impl Outbox {
 
     /// Encodes what comes next.
     fn encode_next(&mut self) -> Option<Frame> {
+        let first_line = self.first_line?;
         let sequence = self.frames.back().map_or(self.cuts.acknowledged(), |frame| frame.cut.sequence) + 1;
         let start = Mark { position: self.reader.position(), series: self.end.series };
         let (all, series) = self.spool.dictionary.end_of_range(start.series, DEFINITION_BYTES);
@@ -204,14 +221,14 @@ impl Outbox {
         let mut end = Mark { series, ..start };
         // Records may refer to any definition, so they follow when all have been sent.
         if series == all {
-            self.reader.fill(&mut batch, BatchEnd::Bytes(BATCH_BYTES), self.first_line);
+            self.reader.fill(&mut batch, BatchEnd::Bytes(BATCH_BYTES), first_line);
             // A record may refer to a definition that was added meanwhile.
             end = Mark { position: self.reader.position(), series: self.spool.dictionary.len() };
             if batch.items() == 0 {
                 return None;
             }
         }
-        let cut = Cut { sequence, start, end, first_line: self.first_line, items: batch.items() };
+        let cut = Cut { sequence, start, end, first_line, items: batch.items() };
         Some(self.finish(&batch, cut))
     }
 
@@ -255,6 +272,15 @@ impl Outbox {
         self.frames.is_empty() && self.recorded.is_empty() && self.unrecorded.is_none()
     }
 
+    /// Whether the spool is closed, and all of it is stored.
+    pub(crate) fn is_finished(&self, uploads: &dyn Fn() -> usize) -> bool {
+        // The number of uploads comes first: the last one appends its event before it is done.
+        self.spool.is_closed()
+            && self.is_empty()
+            && uploads() == 0
+            && !self.spool.with_writer(|writer| writer.has_records_after(self.read_position()))
+    }
+
     /// Position of the next record that will be read.
     pub(crate) fn read_position(&self) -> Position {
         self.reader.position()
@@ -265,7 +291,7 @@ impl Outbox {
         let stored = self.stored();
         let oldest_us = self.frames.front().or(self.unrecorded.as_ref()).and_then(|frame| frame.first_us);
         self.spool.progress.update(|delivery| (delivery.stored, delivery.oldest_us) = (stored, oldest_us));
-        keeper::release(&self.spool, stored.segment, &mut self.reader.read);
+        maintenance::release(&self.spool, stored.segment, &mut self.reader.read);
     }
 
     /// Continues under a new producer id, because the server refuses the old one. Everything that
@@ -273,7 +299,7 @@ impl Outbox {
     pub(crate) fn replace_producer(&mut self) -> io::Result<()> {
         let start = Mark { position: self.stored(), series: 0 };
         self.spool.with_writer(|writer| writer.directory_mut().replace_producer())?;
-        *self = Self::start(self.spool.clone(), start);
+        *self = Self { first_line: self.first_line, ..Self::start(self.spool.clone(), start) };
         Ok(())
     }
 }

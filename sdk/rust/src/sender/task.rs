@@ -13,7 +13,9 @@ use crate::{
         backoff::Backoff,
         connection::{self, Protocol, Tls},
         exchange::{self, ExchangeEnd},
+        first_line,
         outbox::Outbox,
+        stop_and_wait,
     },
     spool::store::Spool,
 };
@@ -25,6 +27,9 @@ const FILE_RETRY: Duration = Duration::from_secs(1);
 pub(crate) async fn run(spool: Arc<Spool>, tls: Tls, uploads: impl Fn() -> usize) {
     let mut outbox = open(&spool).await;
     let mut backoff = Backoff::default();
+    if outbox.needs_first_line() {
+        outbox.set_first_line(first_line::learn(spool.owner()).await);
+    }
     loop {
         // A connection is only opened for something to send.
         if let Err(error) = outbox.cut_first() {
@@ -71,12 +76,8 @@ async fn attempt(
     backoff: &mut Backoff,
 ) {
     let owner = spool.owner();
-    let socket = match connection::connect(&owner.gateway_url, &owner.run_id, tls).await {
-        Ok((socket, Protocol::Binary)) => socket,
-        Ok((_, Protocol::Json)) => {
-            fail(spool, "the server does not speak the protocol `matyan.v1.binary`");
-            return time::sleep(backoff.next_pause()).await;
-        }
+    let (socket, protocol) = match connection::connect(&owner.gateway_url, &owner.run_id, tls).await {
+        Ok(connection) => connection,
         Err(error) => {
             fail(spool, &error.to_string());
             return time::sleep(backoff.next_pause()).await;
@@ -86,7 +87,10 @@ async fn attempt(
         delivery.is_connected = true;
         delivery.disconnected_at = None;
     });
-    let (end, progressed) = exchange::run(socket, outbox, uploads).await;
+    let (end, progressed) = match protocol {
+        Protocol::Binary => exchange::run(socket, outbox, uploads).await,
+        Protocol::Json => stop_and_wait::run(socket, outbox, uploads).await,
+    };
     if progressed {
         backoff.reset();
     }

@@ -1,7 +1,7 @@
 //! The journal of cuts: which records make up each batch.
 //!
 //! A batch is never stored. Its cut is, before it is sent for the first time, and the same records
-//! always make the same bytes. So whoever sends a spool again, this process or another, sends
+//! always make the same bytes. So a process that sends a spool again, this one or another, sends
 //! exactly the batches that the server may already have, and the server recognizes them by producer
 //! and sequence.
 //!
@@ -81,6 +81,8 @@ pub(crate) struct RecordedCuts {
     pub(crate) start: Mark,
     /// Cuts that are not acknowledged, in order and without gaps.
     pub(crate) unacknowledged: Vec<Cut>,
+    /// Number that was added to terminal lines last, if there is a cut.
+    pub(crate) first_line: Option<i64>,
 }
 
 impl Mark {
@@ -115,7 +117,7 @@ impl Cuts {
     }
 
     /// Reads the journal of a producer. Returns `None` if it is damaged or belongs to another one:
-    /// nobody knows then what was sent.
+    /// it is unknown then what was sent.
     pub(crate) fn open(directory: &Path, producer: ProducerId) -> io::Result<Option<RecordedCuts>> {
         let image = std::fs::read(path(directory))?;
         let file = OpenOptions::new().read(true).write(true).open(path(directory))?;
@@ -133,18 +135,19 @@ impl Cuts {
             let bytes = image.get(offset..)?.first_chunk()?;
             read_cut(bytes).filter(|cut| cut.sequence == sequence)
         };
-        let start = match acknowledged {
-            0 => {
+        let last = slot(acknowledged);
+        let start = match (acknowledged, last) {
+            (0, _) => {
                 let position = Position { segment: u32_at(header, 24), offset: u32_at(header, 28) };
                 Mark { position, series: 0 }
             }
-            _ => match slot(acknowledged) {
-                Some(cut) => cut.end,
-                None => return Ok(None),
-            },
+            (_, Some(cut)) => cut.end,
+            (_, None) => return Ok(None),
         };
-        let unacknowledged = (acknowledged + 1..).map_while(slot).collect();
-        Ok(Some(RecordedCuts { cuts: Self { file: Some(file), acknowledged }, start, unacknowledged }))
+        let unacknowledged: Vec<Cut> = (acknowledged + 1..).map_while(slot).collect();
+        let first_line = unacknowledged.last().copied().or(last).map(|cut| cut.first_line);
+        let cuts = Self { file: Some(file), acknowledged };
+        Ok(Some(RecordedCuts { cuts, start, unacknowledged, first_line }))
     }
 
     /// The last sequence that is acknowledged.

@@ -15,7 +15,7 @@ use std::{
 use matyan_proto::{ingest::v1::SeriesDef, limits};
 use prost::Message as _;
 
-use crate::sync::lock;
+use crate::locks::lock;
 
 /// Name of the file.
 const FILE: &str = "series";

@@ -44,7 +44,6 @@ pub(crate) struct Owner {
     pub(crate) is_offline: bool,
     pub(crate) gateway_url: String,
     pub(crate) backend_url: String,
-    pub(crate) project: Option<String>,
     pub(crate) created_us: i64,
     pub(crate) process: OwnerProcess,
 }
@@ -111,7 +110,6 @@ impl Owner {
             is_offline: false,
             gateway_url: gateway_url.to_owned(),
             backend_url: backend_url.to_owned(),
-            project: None,
             created_us,
             process: OwnerProcess {
                 pid: std::process::id(),
@@ -135,6 +133,11 @@ impl Owner {
     /// Whether the process ran on another machine, where it may still run.
     pub(crate) fn is_elsewhere(&self) -> bool {
         self.process.host != process::host()
+    }
+
+    /// Whether this process made the spool, which it still sends itself.
+    pub(crate) fn is_own(&self) -> bool {
+        self.process.pid == std::process::id() && self.process.started == process::started()
     }
 
     /// Whether this process forked the owner.

@@ -61,7 +61,7 @@ pub(crate) struct Point {
     pub(crate) epoch: Option<i64>,
 }
 
-/// What a reader finds.
+/// Content of a record.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Record<'a> {
     Point(Point),

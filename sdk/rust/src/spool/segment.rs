@@ -1,6 +1,7 @@
 //! Segments: the files that records are appended to.
 //!
-//! A segment is `NNNNNNNN.seg`, 4 MiB unless one event is larger. Numbers increase, and may leave
+//! A segment is `NNNNNNNN.seg`. The first has 256 KiB, later ones 4 MiB, and one with a larger event
+//! has room for that. Numbers increase, and may leave
 //! gaps. It begins with a header of 64 bytes:
 //!
 //! | bytes | |
@@ -37,7 +38,9 @@ use crate::{
 
 /// Bytes before the first record.
 pub(crate) const HEADER_BYTES: usize = 64;
-/// Size of a segment without a large event.
+/// Size of the first segment. Most forked children track little, and there may be many.
+pub(crate) const FIRST_SEGMENT_BYTES: usize = 256 << 10;
+/// Size of later segments without a large event.
 pub(crate) const SEGMENT_BYTES: usize = 4 << 20;
 const MAGIC: &[u8; 4] = b"MTYS";
 const FORMAT: u32 = 1;

@@ -16,6 +16,7 @@ use tokio::sync::Notify;
 use crate::{
     clock,
     config::{Config, SpoolFull, SpoolMode},
+    locks::lock,
     notice::{NoticeLevel, Notices},
     progress::Progress,
     series::Series,
@@ -26,7 +27,6 @@ use crate::{
         segment::Segment,
         writer::{AppendResult, Sleepers, SpoolLimits, Totals, TrackedPoint, Writer},
     },
-    sync::lock,
     sys::files,
 };
 
@@ -49,7 +49,7 @@ pub(crate) struct Spool {
     /// Signals space to callers that wait for it.
     space: Condvar,
     pub(crate) sender_wake: Notify,
-    pub(crate) keeper_wake: Notify,
+    pub(crate) maintenance_wake: Notify,
     pub(crate) progress: Progress,
     pub(crate) notices: Notices,
     /// No caller holds it, so it is removed once it is stored.
@@ -127,7 +127,7 @@ impl Spool {
             full: config.spool_full,
             space: Condvar::new(),
             sender_wake: Notify::new(),
-            keeper_wake: Notify::new(),
+            maintenance_wake: Notify::new(),
             progress: Progress::default(),
             notices,
             is_closed: AtomicBool::new(false),
@@ -137,6 +137,11 @@ impl Spool {
 
     pub(crate) fn owner(&self) -> &Owner {
         &self.owner
+    }
+
+    /// Lets a spool be sent that was made offline.
+    pub(crate) fn send_if_offline(&mut self) {
+        self.owner.is_offline = false;
     }
 
     /// Whether records can still be appended.
@@ -230,8 +235,8 @@ impl Spool {
         if woken.sender {
             self.sender_wake.notify_one();
         }
-        if woken.keeper {
-            self.keeper_wake.notify_one();
+        if woken.maintenance {
+            self.maintenance_wake.notify_one();
         }
     }
 
@@ -295,9 +300,9 @@ impl Spool {
         self.space.notify_all();
     }
 
-    /// Returns the first segment with this number or a higher one. One that cannot be read is
-    /// skipped and reported.
-    pub(crate) fn segment_from(&self, mut number: u32) -> Option<Arc<Segment>> {
+    /// Returns the first segment with this number or a higher one. One whose content cannot be
+    /// trusted is reported and forgotten.
+    pub(crate) fn segment_from(&self, number: u32) -> Option<Arc<Segment>> {
         loop {
             let (found, memory, path, mode) = self.with_writer(|writer| {
                 let (found, memory) = writer.segment_from(number)?;
@@ -308,12 +313,21 @@ impl Spool {
             }
             match Segment::open(&path, found, mode) {
                 Ok(Some(segment)) => return Some(Arc::new(segment)),
-                // A file that was never used, or the next one of a process that was killed.
+                // Its process was killed while it prepared the file.
                 Ok(None) if is_blank(&path, found) => {}
                 Ok(None) => self.report_damage(found, "its header is invalid"),
-                Err(error) => self.report_damage(found, &error.to_string()),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    self.report_damage(found, "it is missing");
+                }
+                // Such as too many open files: the next attempt may succeed.
+                Err(error) => {
+                    let message = format!("failed to read from {}; will retry: {error}", path.display());
+                    self.notices.push(NoticeLevel::Warning, message);
+                    return None;
+                }
             }
-            number = found.checked_add(1)?;
+            // It would look like more to send.
+            self.with_writer(|writer| writer.forget_segment(found));
         }
     }
 
@@ -329,6 +343,7 @@ impl Spool {
         let is_retired = self.with_writer(|writer| writer.retire(stored));
         if is_retired {
             self.is_usable.store(false, Ordering::Relaxed);
+            self.maintenance_wake.notify_one();
             let removed = self.with_writer(|writer| writer.directory().remove());
             if let Err(error) = removed {
                 self.notices.push(NoticeLevel::Warning, format!("failed to remove a spool: {error}"));
@@ -349,3 +364,6 @@ fn is_blank(directory: &Path, number: u32) -> bool {
     let start = std::fs::read(directory::segment_path(directory, number));
     start.is_ok_and(|bytes| bytes.iter().take(record::HEAD_BYTES).all(|byte| *byte == 0))
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,7 +9,7 @@ use crate::{
         dictionary::SeriesNumbers,
         directory::{self, SpoolDirectory},
         record::{self, Point, Position},
-        segment::{HEADER_BYTES, SEGMENT_BYTES, Segment, SegmentWriter},
+        segment::{FIRST_SEGMENT_BYTES, HEADER_BYTES, SEGMENT_BYTES, Segment, SegmentWriter},
     },
     sys::files,
 };
@@ -45,7 +45,7 @@ pub(crate) struct TrackedPoint {
     pub(crate) time_us: i64,
 }
 
-/// What became of a record.
+/// Outcome of an append.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub(crate) enum AppendResult {
@@ -68,8 +68,8 @@ pub(crate) struct HeldSegment {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Sleepers {
     pub(crate) sender: bool,
-    pub(crate) keeper: bool,
-    /// There is a new segment, for the keeper.
+    pub(crate) maintenance: bool,
+    /// There is a new segment, which maintenance has to know.
     has_rolled: bool,
 }
 
@@ -138,10 +138,6 @@ impl Writer {
 
     pub(crate) fn totals(&self) -> Totals {
         self.totals
-    }
-
-    pub(crate) fn is_retired(&self) -> bool {
-        self.is_retired
     }
 
     /// Position after the last record. Without a current segment, that of a full one.
@@ -257,7 +253,8 @@ impl Writer {
         if time_us < self.full_until && time_us > self.full_until - RETRY_US {
             return false;
         }
-        let size = (HEADER_BYTES + bytes).next_multiple_of(SEGMENT_BYTES);
+        let usual = if self.last_number == 0 { FIRST_SEGMENT_BYTES } else { SEGMENT_BYTES };
+        let size = (HEADER_BYTES + bytes).next_multiple_of(usual);
         let spare = if size == SEGMENT_BYTES { self.spare.take() } else { None };
         let next = match spare {
             Some(spare) => Some(spare),
@@ -306,14 +303,14 @@ impl Writer {
     /// Returns the tasks to wake after an append.
     #[inline]
     pub(crate) fn take_sleepers(&mut self) -> Sleepers {
-        if !self.sleepers.sender && !self.sleepers.keeper {
+        if !self.sleepers.sender && !self.sleepers.maintenance {
             return Sleepers::default();
         }
         let is_copied = || self.current.as_ref().is_some_and(SegmentWriter::needs_copying);
-        let has_work = self.sleepers.keeper && (self.sleepers.has_rolled || is_copied());
-        let woken = Sleepers { sender: self.sleepers.sender, keeper: has_work, has_rolled: false };
+        let has_work = self.sleepers.maintenance && (self.sleepers.has_rolled || is_copied());
+        let woken = Sleepers { sender: self.sleepers.sender, maintenance: has_work, has_rolled: false };
         self.sleepers.sender = false;
-        self.sleepers.keeper &= !has_work;
+        self.sleepers.maintenance &= !has_work;
         woken
     }
 }
@@ -326,10 +323,10 @@ impl Writer {
         self.sleepers.sender
     }
 
-    /// Marks the keeper as asleep, unless there is a new segment since the last call.
-    pub(crate) fn sleep_keeper(&mut self) -> bool {
-        self.sleepers.keeper = !mem::take(&mut self.sleepers.has_rolled);
-        self.sleepers.keeper
+    /// Marks maintenance as asleep, unless there is a new segment since the last call.
+    pub(crate) fn sleep_maintenance(&mut self) -> bool {
+        self.sleepers.maintenance = !mem::take(&mut self.sleepers.has_rolled);
+        self.sleepers.maintenance
     }
 
     pub(crate) fn has_records_after(&self, position: Position) -> bool {
@@ -378,6 +375,11 @@ impl Writer {
             self.full_until = i64::MIN;
         }
         self.segments.drain(..count).collect()
+    }
+
+    /// Forgets a segment that cannot be read.
+    pub(crate) fn forget_segment(&mut self, number: u32) {
+        self.segments.retain(|held| held.number != number);
     }
 
     /// Number of the spare segment that should be prepared. A run that has not filled its first

@@ -20,6 +20,11 @@ pub(crate) fn generation() -> u64 {
     GENERATION.load(Ordering::Relaxed)
 }
 
+/// Makes sure that forks are noticed from now on.
+pub(crate) fn watch() {
+    hook::install();
+}
+
 /// A file whose descriptor a forked child closes.
 pub(crate) struct ProcessLocal {
     file: Option<File>,
@@ -28,7 +33,7 @@ pub(crate) struct ProcessLocal {
 
 impl ProcessLocal {
     pub(crate) fn new(file: File) -> Self {
-        hook::install();
+        watch();
         hook::register(&file);
         Self { file: Some(file), generation: generation() }
     }

@@ -1,0 +1,139 @@
+//! Spools that are on disk, and sending them on request: what `sync` and `spool ls` do.
+
+use std::{
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    config::Config,
+    io_thread,
+    notice::{Notice, Notices},
+    spool::{
+        directory::{self, Owner},
+        store::Spool,
+    },
+};
+
+/// Interval at which progress is reported.
+const REPORT_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Why a spool is on disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SpoolState {
+    /// Its process runs.
+    InUse,
+    /// Its process has ended, and the next one sends it.
+    Left,
+    /// It was made offline, and only `sync` sends it.
+    Offline,
+    /// Its process ran on another machine, and may still run there.
+    Elsewhere,
+}
+
+/// A spool on disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SpoolInfo {
+    pub path: PathBuf,
+    pub run_id: String,
+    pub gateway_url: String,
+    /// Microseconds since the Unix epoch.
+    pub created_us: i64,
+    /// Size of the records on disk, including space that is reserved.
+    pub bytes: u64,
+    pub state: SpoolState,
+}
+
+/// Progress of `sync`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SyncProgress {
+    /// Spools that are sent.
+    pub spools: usize,
+    /// Spools that are completely stored.
+    pub finished: usize,
+    /// Events and points that were stored so far.
+    pub stored: u64,
+}
+
+/// Lists the spools of all directories in the settings.
+pub fn spools(config: &Config) -> Vec<SpoolInfo> {
+    let paths = config.spool_dirs.iter().flat_map(|root| directory::list(root));
+    paths.filter_map(info).collect()
+}
+
+fn info(path: PathBuf) -> Option<SpoolInfo> {
+    let owner = directory::read_owner(&path).ok()??;
+    let segments = directory::segments(&path).unwrap_or_default();
+    Some(SpoolInfo {
+        bytes: segments.iter().map(|(_, bytes)| bytes).sum(),
+        state: state(&owner),
+        run_id: owner.run_id,
+        gateway_url: owner.gateway_url,
+        created_us: owner.created_us,
+        path,
+    })
+}
+
+fn state(owner: &Owner) -> SpoolState {
+    if owner.is_elsewhere() {
+        SpoolState::Elsewhere
+    } else if owner.is_running() || owner.is_own() {
+        SpoolState::InUse
+    } else if owner.is_offline {
+        SpoolState::Offline
+    } else {
+        SpoolState::Left
+    }
+}
+
+/// Sends all spools that no process uses, also those that were made offline, until they are stored
+/// or `report` returns false. It is called every 100 ms. What is not sent stays.
+///
+/// Spools of other machines are only sent if `elsewhere` is true: on a file system without working
+/// locks, nothing else shows that they are in use.
+pub fn sync(
+    config: &Config,
+    elsewhere: bool,
+    mut report: impl FnMut(SyncProgress) -> bool,
+) -> (SyncProgress, Vec<Notice>) {
+    let notices = Notices::default();
+    let wanted = spools(config).into_iter().filter(|found| match found.state {
+        SpoolState::InUse => false,
+        SpoolState::Left | SpoolState::Offline => true,
+        SpoolState::Elsewhere => elsewhere,
+    });
+    let claimed: Vec<Arc<Spool>> = wanted.filter_map(|found| claim(&found, config, &notices)).collect();
+    loop {
+        let progress = progress(&claimed);
+        if !report(progress) || progress.finished == progress.spools {
+            return (progress, notices.take());
+        }
+        let start = Instant::now();
+        for spool in &claimed {
+            let left = REPORT_INTERVAL.saturating_sub(start.elapsed());
+            spool.progress.wait_until(left, |delivery| delivery.is_finished);
+        }
+    }
+}
+
+fn claim(found: &SpoolInfo, config: &Config, notices: &Notices) -> Option<Arc<Spool>> {
+    // What another process takes first needs no attention.
+    let mut spool = Spool::claim(&found.path, config, notices.clone()).ok()??;
+    spool.send_if_offline();
+    let spool = Arc::new(spool);
+    io_thread::serve(spool.clone(), config);
+    Some(spool)
+}
+
+fn progress(spools: &[Arc<Spool>]) -> SyncProgress {
+    let mut progress = SyncProgress { spools: spools.len(), ..SyncProgress::default() };
+    for spool in spools {
+        let delivery = spool.progress.delivery();
+        progress.finished += usize::from(delivery.is_finished);
+        progress.stored += delivery.stored_items;
+    }
+    progress
+}

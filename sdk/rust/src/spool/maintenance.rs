@@ -1,0 +1,107 @@
+//! Housekeeping of a spool on the I/O thread: it prepares segments before they are needed, copies
+//! those that are not mapped to their files, and recycles those that are stored.
+
+use std::{io, sync::Arc, time::Duration};
+
+use crate::{
+    notice::NoticeLevel,
+    spool::{
+        directory,
+        segment::{Segment, SegmentWriter},
+        store::Spool,
+        writer::HeldSegment,
+    },
+};
+
+/// Interval at which memory is copied to files: what a killed process loses at most where segments
+/// are not mapped.
+const COPY_INTERVAL: Duration = Duration::from_millis(5);
+
+/// Keeps house until the spool is removed.
+pub(crate) async fn run(spool: Arc<Spool>) {
+    while spool.is_usable() {
+        let unwritten = spool.with_writer(|writer| writer.unwritten());
+        if copy(&spool, &unwritten) {
+            prepare_spare(&spool);
+        }
+        // Unmapping takes long, so it happens here, and without the lock.
+        drop(spool.with_writer(|writer| writer.take_safe_memory()));
+        if !unwritten.is_empty() {
+            tokio::time::sleep(COPY_INTERVAL).await;
+        } else if spool.with_writer(|writer| writer.sleep_maintenance()) {
+            spool.maintenance_wake.notified().await;
+        }
+    }
+}
+
+/// Copies segments to their files. Returns whether nothing failed.
+fn copy(spool: &Spool, segments: &[Arc<Segment>]) -> bool {
+    let copied: io::Result<()> = segments.iter().try_for_each(|segment| segment.copy_to_file());
+    if let Err(error) = &copied {
+        let path = spool.path();
+        let message = format!("failed to write to {}; will retry: {error}", path.display());
+        spool.notices.push(NoticeLevel::Warning, message);
+    }
+    copied.is_ok()
+}
+
+fn prepare_spare(spool: &Spool) {
+    let wanted = spool.with_writer(|writer| {
+        let number = writer.wanted_spare()?;
+        Some((number, writer.directory().path().to_owned(), writer.directory().producer()))
+    });
+    let Some((number, path, producer)) = wanted else { return };
+    // Without one, the next caller that needs a segment makes it, or finds out why not.
+    if let Ok(Some(spare)) = SegmentWriter::prepare(&path, number, producer) {
+        keep(spool, spare);
+    }
+}
+
+fn keep(spool: &Spool, spare: SegmentWriter) {
+    if let Some(useless) = spool.with_writer(|writer| writer.keep_spare(spare)) {
+        remove_file(spool, useless.segment().number());
+    }
+}
+
+/// Recycles or deletes the segments before the one with this number, given those that were read
+/// and may still be mapped.
+pub(crate) fn release(spool: &Spool, before: u32, read: &mut Vec<Arc<Segment>>) {
+    let released = spool.with_writer(|writer| writer.release(before));
+    if released.is_empty() {
+        return;
+    }
+    for HeldSegment { number, memory, .. } in released {
+        let at = read.iter().position(|segment| segment.number() == number);
+        let segment = at.map(|at| read.swap_remove(at)).or(memory.clone());
+        drop(memory);
+        if !segment.is_some_and(|segment| recycle(spool, segment)) {
+            remove_file(spool, number);
+        }
+    }
+    spool.signal_space();
+}
+
+/// Makes a segment the spare if there is none. Returns false if its file has to be deleted.
+fn recycle(spool: &Spool, segment: Arc<Segment>) -> bool {
+    let wanted = spool.with_writer(|writer| {
+        let number = writer.wanted_spare()?;
+        Some((number, writer.directory().path().to_owned(), writer.directory().producer()))
+    });
+    let Some((number, path, producer)) = wanted else { return false };
+    match Segment::recycle(segment, &path, number, producer) {
+        Ok(Some(spare)) => {
+            keep(spool, spare);
+            true
+        }
+        Ok(None) | Err(_) => false,
+    }
+}
+
+fn remove_file(spool: &Spool, number: u32) {
+    let removed = std::fs::remove_file(directory::segment_path(&spool.path(), number));
+    if let Err(error) = removed
+        && error.kind() != io::ErrorKind::NotFound
+    {
+        spool.notices.push(NoticeLevel::Warning, format!("failed to delete a segment: {error}"));
+    }
+}

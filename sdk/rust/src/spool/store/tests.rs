@@ -1,0 +1,59 @@
+use std::fs;
+
+use tempfile::TempDir;
+
+use super::*;
+use crate::{
+    batch::BatchEncoder,
+    spool::reader::{BatchEnd, SpoolReader},
+};
+
+fn config(root: &TempDir) -> Config {
+    Config { spool_dirs: vec![root.path().to_owned()], ..Config::default() }
+}
+
+/// A spool with some events, whose process has ended.
+fn left_spool(root: &TempDir, events: usize) -> PathBuf {
+    let owner = Owner::of_this_process("run", "http://g", "http://b", 1);
+    let spool = Spool::create(&config(root), owner, true, Notices::default()).unwrap();
+    (0..events).for_each(|_| assert!(spool.append_event(1, 0, &[8; 100])));
+    spool.path()
+}
+
+/// Number of events, whether that is all, and what was reported.
+fn read(root: &TempDir, path: &Path) -> (u32, bool, usize) {
+    let spool = Spool::claim(path, &config(root), Notices::default()).unwrap().unwrap();
+    let spool = Arc::new(spool);
+    let mut reader = SpoolReader::new(spool.clone(), Position { segment: 1, offset: 64 });
+    let mut batch = BatchEncoder::default();
+    reader.fill(&mut batch, BatchEnd::Bytes(usize::MAX), 0);
+    let is_all = !spool.with_writer(|writer| writer.has_records_after(reader.position()));
+    (batch.events(), is_all, spool.notices.take().len())
+}
+
+#[test]
+fn a_segment_that_was_being_prepared_is_not_waited_for() {
+    let root = TempDir::new().unwrap();
+    let path = left_spool(&root, 10);
+    assert_eq!(read(&root, &path), (10, true, 0));
+    fs::write(directory::segment_path(&path, 2), [0; 4096]).unwrap();
+    fs::write(directory::segment_path(&path, 3), []).unwrap();
+    assert_eq!(read(&root, &path), (10, true, 0));
+}
+
+#[test]
+fn a_segment_with_a_damaged_header_is_reported_and_skipped() {
+    let root = TempDir::new().unwrap();
+    // More than the first segment.
+    let path = left_spool(&root, 4_000);
+    let (all, ..) = read(&root, &path);
+    assert_eq!(all, 4_000);
+    let first = directory::segment_path(&path, 1);
+    let mut bytes = fs::read(&first).unwrap();
+    bytes[10] ^= 1;
+    fs::write(first, bytes).unwrap();
+    let (found, is_all, reports) = read(&root, &path);
+    assert!((1..4_000).contains(&found), "{found} events");
+    assert!(is_all);
+    assert_eq!(reports, 1);
+}

@@ -1,0 +1,62 @@
+//! Scripts as processes of their own: this test program started again, with one test that does what
+//! the environment says.
+
+use std::{
+    env,
+    path::Path,
+    process::{Child, Command, Stdio},
+};
+
+use matyan_sdk::{Run, RunOptions};
+
+use crate::scene::SpoolRoot;
+
+/// Description of a script.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Script<'a> {
+    /// One of those that `a_script` knows.
+    pub(crate) name: &'a str,
+    pub(crate) gateway_url: &'a str,
+    /// Base of the reading side, which is asked for the lines that the run has.
+    pub(crate) backend_url: &'a str,
+    pub(crate) run_id: &'a str,
+    /// File for results.
+    pub(crate) output: &'a Path,
+}
+
+impl Script<'_> {
+    pub(crate) fn start(&self, root: &SpoolRoot) -> Child {
+        Command::new(env::current_exe().expect("a running program has a path"))
+            .args(["--exact", "child::a_script", "--nocapture", "--test-threads=1"])
+            .env("MATYAN_TEST_SCRIPT", self.name)
+            .env("MATYAN_TEST_RUN", self.run_id)
+            .env("MATYAN_TEST_OUTPUT", self.output)
+            .env("MATYAN_FRONTIER_URL", self.gateway_url)
+            .env("MATYAN_BACKEND_URL", self.backend_url)
+            .env("MATYAN_SPOOL_DIR", root.path())
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("the test program can be started")
+    }
+}
+
+/// The script of a child process; nothing happens in the parent.
+#[test]
+fn a_script() {
+    #[expect(clippy::disallowed_methods, reason = "the parent test says what to do")]
+    let setting = |name: &str| env::var(name).ok();
+    let Some(script) = setting("MATYAN_TEST_SCRIPT") else { return };
+    let (config, warnings) = matyan_sdk::Config::from_process();
+    assert_eq!(warnings, Vec::<String>::new());
+    let run_id = setting("MATYAN_TEST_RUN");
+    let options = RunOptions { run_id, offline: script == "offline", config, ..RunOptions::default() };
+    let run = Run::new(options).expect("the options are valid");
+    let output = setting("MATYAN_TEST_OUTPUT").expect("the parent names a file");
+    match script.as_str() {
+        "count" => crate::kill::count_forever(&run, Path::new(&output)),
+        "share" | "offline" => crate::processes::share(&run, Path::new(&output)),
+        #[cfg(unix)]
+        "fork" => crate::processes::fork_while_tracking(&run, Path::new(&output)),
+        other => panic!("no script is called {other}"),
+    }
+}

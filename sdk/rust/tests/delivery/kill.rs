@@ -1,0 +1,98 @@
+//! Scripts that are killed: every call that returned counts, once.
+
+use std::{fs::File, os::unix::fs::FileExt as _, path::Path, time::Duration};
+
+use matyan_sdk::Run;
+use matyan_tests::{Reader, Server, eventually};
+
+use crate::{
+    child::Script,
+    recorder::Recorder,
+    scene::{SpoolRoot, series},
+};
+
+/// Kills of a test.
+const KILLS: u32 = 12;
+
+/// Tracks forever, and records the number of calls that have returned in a file.
+pub(crate) fn count_forever(run: &Run, output: &Path) {
+    let loss = series(run, "loss");
+    let file = File::create(output).expect("the file can be created");
+    for step in 0_u64.. {
+        run.track(&loss, step as f64, Some(step as i64), None);
+        file.write_all_at(&(step + 1).to_le_bytes(), 0).expect("the file can be written");
+    }
+}
+
+fn counted(output: &Path) -> usize {
+    let bytes = std::fs::read(output).unwrap_or_default();
+    bytes.first_chunk().map_or(0, |count| u64::from_le_bytes(*count) as usize)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_tracked_before_sigkill_is_stored_once() {
+    let (server, root) = (Server::up().await, SpoolRoot::new());
+    // This run only makes the process look for spools that others left.
+    let parent = root.run(&server.ingest);
+    let mut expected = Vec::new();
+    for round in 0..KILLS {
+        let (id, output) = (format!("killed-{round}"), root.path().with_extension(format!("{round}.count")));
+        let script = Script {
+            name: "count",
+            gateway_url: &server.ingest,
+            backend_url: &server.query,
+            run_id: &id,
+            output: &output,
+        };
+        let mut child = script.start(&root);
+        eventually("the script tracks", async || if counted(&output) > 0 { Ok(()) } else { Err(()) }).await;
+        tokio::time::sleep(Duration::from_millis(u64::from(round * 37 % 400))).await;
+        child.kill().expect("a child can be killed");
+        child.wait().expect("a killed child can be waited for");
+        expected.push((id, counted(&output)));
+        std::fs::remove_file(output).expect("the file exists");
+    }
+    drop(parent);
+    root.wait_until_empty().await;
+    let reader = Reader::connect(&server.query).await;
+    for (id, counted) in expected {
+        let points = eventually("the points can be read", async || {
+            let points = reader.points(&id, "loss", "").await.map_err(|status| status.to_string())?;
+            if points.len() >= counted { Ok(points) } else { Err(format!("{} of {counted}", points.len())) }
+        })
+        .await;
+        // The call that was interrupted may have happened.
+        assert!(points.len() <= counted + 1, "{} of {counted}", points.len());
+        assert!(points.iter().map(|point| point.step).eq(0..points.len() as i64), "in order, once each");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_process_sends_the_same_bytes() {
+    let (recorder, root) = (Recorder::start().await, SpoolRoot::new());
+    let output = root.path().with_extension("count");
+    let script = Script {
+        name: "count",
+        gateway_url: &recorder.url,
+        backend_url: &recorder.url,
+        run_id: "resent",
+        output: &output,
+    };
+    let mut child = script.start(&root);
+    // Nothing is acknowledged, and every connection ends after some batches.
+    recorder.wait_for_batches(20).await;
+    child.kill().expect("a child can be killed");
+    child.wait().expect("a killed child can be waited for");
+    let connections = recorder.connections();
+    let parent = root.run(&recorder.url);
+    recorder.wait_for_connections_of(&recorder.first_producer(), connections + 2).await;
+    recorder.acknowledge_all();
+    drop(parent);
+    root.wait_until_empty().await;
+    recorder.assert_same_bytes();
+    // Each number is in exactly one batch.
+    let steps = recorder.steps(&recorder.first_producer());
+    assert!(steps.len() >= counted(&output), "{} of {}", steps.len(), counted(&output));
+    assert!(steps.iter().copied().eq(0..steps.len() as i64));
+    std::fs::remove_file(output).expect("the file exists");
+}

@@ -1,0 +1,105 @@
+//! A proxy between a run and its server that a test cuts in several ways.
+
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+};
+
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream, tcp::OwnedReadHalf, tcp::OwnedWriteHalf},
+    sync::watch,
+};
+
+/// Treatment of bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fault {
+    None,
+    /// Connections end, and new ones are closed immediately.
+    Cut,
+    /// Connections stay open, and no byte passes.
+    Silence,
+    /// The answers of the server end.
+    HalfClose,
+}
+
+/// A proxy with an address that stays the same while the server moves.
+pub(crate) struct Proxy {
+    pub(crate) url: String,
+    target: Arc<Mutex<Option<SocketAddr>>>,
+    fault: watch::Sender<Fault>,
+}
+
+impl Proxy {
+    /// Starts without a server.
+    pub(crate) async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
+        let url = format!("http://{}", listener.local_addr().expect("it is bound"));
+        let target = Arc::new(Mutex::new(None));
+        let (fault, faults) = watch::channel(Fault::None);
+        tokio::spawn(accept(listener, target.clone(), faults));
+        Self { url, target, fault }
+    }
+
+    /// Passes connections from now on to the server with this URL.
+    pub(crate) fn set_target(&self, url: &str) {
+        let address = url.trim_start_matches("http://").parse().expect("a server has an address");
+        *self.target.lock().expect("nothing panics with the lock") = Some(address);
+    }
+
+    pub(crate) fn set_fault(&self, fault: Fault) {
+        self.fault.send_replace(fault);
+    }
+}
+
+async fn accept(
+    listener: TcpListener,
+    target: Arc<Mutex<Option<SocketAddr>>>,
+    faults: watch::Receiver<Fault>,
+) {
+    loop {
+        let Ok((client, _)) = listener.accept().await else { return };
+        let target = *target.lock().expect("nothing panics with the lock");
+        let Some(target) = target.filter(|_| *faults.borrow() != Fault::Cut) else { continue };
+        let faults = faults.clone();
+        tokio::spawn(async move {
+            let Ok(server) = TcpStream::connect(target).await else { return };
+            let ((from_client, to_client), (from_server, to_server)) =
+                (client.into_split(), server.into_split());
+            let upwards = pass(from_client, to_server, faults.clone(), false);
+            let downwards = pass(from_server, to_client, faults, true);
+            tokio::join!(upwards, downwards);
+        });
+    }
+}
+
+async fn pass(
+    mut from: OwnedReadHalf,
+    mut to: OwnedWriteHalf,
+    mut faults: watch::Receiver<Fault>,
+    is_downwards: bool,
+) {
+    let mut buffer = vec![0; 64 << 10];
+    loop {
+        let fault = *faults.borrow_and_update();
+        match fault {
+            Fault::None => {}
+            Fault::Silence => {
+                if faults.changed().await.is_err() {
+                    return;
+                }
+                continue;
+            }
+            Fault::Cut => return,
+            Fault::HalfClose if is_downwards => return,
+            Fault::HalfClose => {}
+        }
+        tokio::select! {
+            read = from.read(&mut buffer) => match read {
+                Ok(1..) if to.write_all(&buffer[..read.unwrap_or(0)]).await.is_ok() => {}
+                _ => return,
+            },
+            changed = faults.changed() => if changed.is_err() { return },
+        }
+    }
+}

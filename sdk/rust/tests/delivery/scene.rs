@@ -1,0 +1,86 @@
+//! A run with a spool in a directory of its own, and the comparison of what it tracked with what
+//! is stored.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use matyan_sdk::{CloseLimits, Config, Context, Run, RunOptions, Series};
+use matyan_tests::{Reader, eventually};
+use tempfile::TempDir;
+
+/// Longest wait for something that has to happen; a guard against hanging only.
+pub(crate) const GUARD: Duration = Duration::from_secs(120);
+
+/// Limits that only keep a failing test from hanging.
+pub(crate) const PATIENT: CloseLimits = CloseLimits { reachable: GUARD, unreachable: GUARD };
+
+/// Directory for spools that is removed with the test.
+pub(crate) struct SpoolRoot(TempDir);
+
+impl SpoolRoot {
+    pub(crate) fn new() -> Self {
+        Self(TempDir::new().expect("the temporary directory is writable"))
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    /// Settings of a run that keeps its spool here.
+    pub(crate) fn config(&self, gateway_url: &str) -> Config {
+        Config {
+            gateway_url: gateway_url.to_owned(),
+            spool_dirs: vec![self.path().to_owned()],
+            ..Config::default()
+        }
+    }
+
+    pub(crate) fn options(&self, gateway_url: &str) -> RunOptions {
+        RunOptions { config: self.config(gateway_url), ..RunOptions::default() }
+    }
+
+    pub(crate) fn run(&self, gateway_url: &str) -> Run {
+        Run::new(self.options(gateway_url)).expect("the options are valid")
+    }
+
+    pub(crate) fn spools(&self) -> Vec<PathBuf> {
+        let entries = std::fs::read_dir(self.path()).expect("the directory exists");
+        entries.map(|entry| entry.expect("the directory can be read").path()).collect()
+    }
+
+    /// Waits until no spool is left: everything is stored.
+    pub(crate) async fn wait_until_empty(&self) {
+        eventually("every spool is sent and removed", async || {
+            let spools = self.spools();
+            if spools.is_empty() { Ok(()) } else { Err(spools) }
+        })
+        .await;
+    }
+}
+
+pub(crate) fn series(run: &Run, name: &str) -> Arc<Series> {
+    run.series(name, &Context::default(), "float").expect("the name is short")
+}
+
+/// Waits until a run has this many points, then checks that a series has the steps from 0 on, once
+/// each, with values that equal them.
+pub(crate) async fn expect_count(query: &str, run_id: &str, name: &str, count: usize) {
+    let reader = Reader::connect(query).await;
+    let points = eventually("all points can be read", async || {
+        let points = reader.points(run_id, name, "").await.map_err(|status| status.to_string())?;
+        if points.len() >= count { Ok(points) } else { Err(format!("{} points", points.len())) }
+    })
+    .await;
+    assert_eq!(points.len(), count);
+    for (at, point) in points.iter().enumerate() {
+        assert_eq!((point.step, point.value), (at as i64, at as f64), "point {at}");
+    }
+}
+
+/// Calls a blocking function of the SDK without holding up the runtime of the test.
+pub(crate) async fn blocking<T: Send + 'static>(call: impl FnOnce() -> T + Send + 'static) -> T {
+    tokio::task::spawn_blocking(call).await.expect("the call does not panic")
+}

@@ -1,0 +1,116 @@
+//! Full and damaged spools.
+
+use std::{fs, os::unix::fs::FileExt as _, sync::Arc, time::Duration};
+
+use matyan_sdk::{Config, Run, RunOptions, SpoolFull, SpoolMode};
+use matyan_tests::{Reader, Server, eventually};
+
+use crate::{
+    proxy::Proxy,
+    scene::{PATIENT, SpoolRoot, blocking, expect_count, series},
+};
+
+/// Size of a segment.
+const SEGMENT: u64 = 4 << 20;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_spool_drops_what_is_new_and_says_so() {
+    let (proxy, root) = (Proxy::start().await, SpoolRoot::new());
+    let config = Config { spool_bytes: 2 * SEGMENT, ..root.config(&proxy.url) };
+    let run = Run::new(RunOptions { config, ..RunOptions::default() }).unwrap();
+    let loss = series(&run, "loss");
+    for step in 0..400_000 {
+        run.track(&loss, f64::from(step), Some(i64::from(step)), None);
+    }
+    let dropped = run.health().dropped;
+    assert!((1..400_000).contains(&dropped), "{dropped} points were dropped");
+    let notices = run.notices();
+    assert_eq!(notices.iter().filter(|notice| notice.message.contains("is full")).count(), 1, "{notices:?}");
+    let used: u64 =
+        fs::read_dir(&root.spools()[0]).unwrap().map(|entry| entry.unwrap().metadata().unwrap().len()).sum();
+    assert!(used < 3 * SEGMENT, "{used} bytes");
+
+    let server = Server::up().await;
+    proxy.set_target(&server.ingest);
+    let id = run.id().to_owned();
+    drop(run);
+    root.wait_until_empty().await;
+    expect_count(&server.query, &id, "loss", 400_000 - dropped as usize).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_spool_blocks_if_asked_to() {
+    let (proxy, root) = (Proxy::start().await, SpoolRoot::new());
+    let config = Config { spool_bytes: 2 * SEGMENT, spool_full: SpoolFull::Block, ..root.config(&proxy.url) };
+    let run = Run::new(RunOptions { config, ..RunOptions::default() }).unwrap();
+    let id = run.id().to_owned();
+    let tracking = std::thread::spawn(move || {
+        let loss = series(&run, "loss");
+        (0..600_000).for_each(|step| run.track(&loss, f64::from(step), None, None));
+        run.health().dropped
+    });
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    assert!(!tracking.is_finished(), "there is no space for all points");
+    let server = Server::up().await;
+    proxy.set_target(&server.ingest);
+    let dropped = blocking(move || tracking.join().expect("tracking does not panic")).await;
+    assert_eq!(dropped, 0);
+    root.wait_until_empty().await;
+    expect_count(&server.query, &id, "loss", 600_000).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn written_segments_deliver_the_same() {
+    let (server, root) = (Server::up().await, SpoolRoot::new());
+    let config = Config { spool_mode: Some(SpoolMode::Written), ..root.config(&server.ingest) };
+    let run = Run::new(RunOptions { config, ..RunOptions::default() }).unwrap();
+    let loss = series(&run, "loss");
+    for step in 0..300_000 {
+        run.track(&loss, f64::from(step), None, None);
+        if step % 1_000 == 0 {
+            std::thread::park_timeout(Duration::from_millis(1));
+        }
+    }
+    let (id, dropped) = (run.id().to_owned(), run.health().dropped);
+    drop(run);
+    root.wait_until_empty().await;
+    assert_eq!(dropped, 0);
+    expect_count(&server.query, &id, "loss", 300_000).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_segment_costs_its_rest_and_nothing_else() {
+    let (proxy, root) = (Proxy::start().await, SpoolRoot::new());
+    let run = Arc::new(root.run(&proxy.url));
+    let loss = series(&run, "loss");
+    // More than two segments.
+    for step in 0..300_000 {
+        run.track(&loss, f64::from(step), None, None);
+    }
+    let id = run.id().to_owned();
+    let segment = root.spools()[0].join("00000002.seg");
+    let file = fs::OpenOptions::new().write(true).open(segment).unwrap();
+    file.write_all_at(&[0xff; 8], SEGMENT / 2).unwrap();
+    let server = Server::up().await;
+    proxy.set_target(&server.ingest);
+    let closing = run.clone();
+    let report = blocking(move || closing.close(PATIENT, |_| true)).await;
+    assert_eq!(report.pending, 0);
+    let notices = run.notices();
+    assert!(notices.iter().any(|notice| notice.message.contains("is damaged")), "{notices:?}");
+
+    let reader = Reader::connect(&server.query).await;
+    let points = eventually("the last point can be read", async || {
+        let points = reader.points(&id, "loss", "").await.map_err(|status| status.to_string())?;
+        if points.last().is_some_and(|last| last.step == 299_999) {
+            Ok(points)
+        } else {
+            Err(points.len().to_string())
+        }
+    })
+    .await;
+    let lost = 300_000 - points.len();
+    // Half a segment of 32 bytes each.
+    assert!((60_000..70_000).contains(&lost), "{lost} points are lost");
+    assert!(points.iter().all(|point| point.value == point.step as f64));
+}
