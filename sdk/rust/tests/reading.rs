@@ -13,9 +13,9 @@ use matyan_tests::{
     json::{Ack, JsonWriter, create_run, finish_run, log_record, metric},
 };
 use serde_json::{Value as Json, json};
-use tokio::runtime::{Handle, Runtime};
+use tokio::runtime::Runtime;
 
-/// A runtime in another thread, as the I/O thread is.
+/// The runtime of the server and of the writers.
 fn runtime() -> &'static Runtime {
     static RUNTIME: OnceLock<Runtime> = OnceLock::new();
     RUNTIME.get_or_init(|| {
@@ -23,12 +23,8 @@ fn runtime() -> &'static Runtime {
     })
 }
 
-fn handle() -> Result<Handle, HttpError> {
-    Ok(runtime().handle().clone())
-}
-
 fn options() -> BackendOptions {
-    BackendOptions { timeouts: Timeouts::default(), interrupted: || false, runtime: handle }
+    BackendOptions { timeouts: Timeouts::default(), interrupted: || false, runtime: matyan_sdk::io_runtime }
 }
 
 /// A server, and a client of it.

@@ -19,8 +19,8 @@ use super::wait::{self, BlockingBody, BlockingStream, InterruptCheck, StreamSink
 use crate::{
     grpc_web,
     http::{HttpClient, HttpError, JsonText, RestRequest, Timeouts, clean_url},
+    locks::lock,
     per_process::PerProcess,
-    sync::lock,
 };
 
 /// Time that a reader waits for its own writes before it gives up.
@@ -42,10 +42,11 @@ pub struct BackendOptions {
 /// after a fork.
 ///
 /// ```no_run
-/// use matyan_sdk::reading::{BackendClient, BackendOptions, Search};
-/// # fn options() -> BackendOptions { unimplemented!() }
+/// use matyan_sdk::{http::Timeouts, reading::{BackendClient, BackendOptions, Search}};
 ///
-/// let backend = BackendClient::new("http://localhost:53800", options())?;
+/// let timeouts = Timeouts::default();
+/// let options = BackendOptions { timeouts, interrupted: || false, runtime: matyan_sdk::io_runtime };
+/// let backend = BackendClient::new("http://localhost:53800", options)?;
 /// for run in backend.search(&Search::runs("run.active"))? {
 ///     println!("{}", run?.id);
 /// }

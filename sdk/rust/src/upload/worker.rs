@@ -1,13 +1,7 @@
 //! The task of the I/O thread that uploads the files of one spool, four at a time, for as long as it
 //! takes.
 
-use std::{
-    collections::HashSet,
-    io,
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::HashSet, io, path::PathBuf, sync::Arc, time::Duration};
 
 use futures::{StreamExt as _, future::LocalBoxFuture, stream::FuturesUnordered};
 use matyan_proto::ingest::v1::{BlobRef, Event, LogObject, event::Kind};

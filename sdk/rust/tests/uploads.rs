@@ -1,0 +1,282 @@
+//! Uploads to a real server: through faults, and across the end of the process that began them.
+
+use std::{
+    io::{Read as _, Write as _},
+    net::{Shutdown, SocketAddr, TcpListener, TcpStream},
+    path::Path,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+
+use matyan_sdk::{
+    CloseLimits, Config, Content, Context, Map, NoticeLevel, Object, Payload, Run, RunOptions, Samples,
+    UploadError, Value,
+    http::{HttpError, Timeouts},
+    reading::{BackendClient, BackendOptions, SearchTarget, Tree},
+};
+use matyan_tests::{Server, eventually_blocking};
+use tempfile::TempDir;
+use tokio::runtime::Runtime;
+
+/// A guard against hanging only.
+const GUARD: Duration = Duration::from_secs(120);
+const PATIENT: CloseLimits = CloseLimits { reachable: GUARD, unreachable: GUARD };
+
+fn runtime() -> &'static Runtime {
+    static RUNTIME: OnceLock<Runtime> = OnceLock::new();
+    RUNTIME.get_or_init(|| Runtime::new().unwrap())
+}
+
+fn server() -> Server {
+    runtime().block_on(Server::up())
+}
+
+fn backend(server: &Server) -> BackendClient {
+    let options = BackendOptions {
+        timeouts: Timeouts::default(),
+        interrupted: || false,
+        runtime: matyan_sdk::io_runtime,
+    };
+    BackendClient::new(&server.query, options).unwrap()
+}
+
+fn options(gateway_url: &str, spools: &Path) -> RunOptions {
+    let config = Config {
+        gateway_url: gateway_url.to_owned(),
+        spool_dirs: vec![spools.to_owned()],
+        ..Config::default()
+    };
+    RunOptions { config, ..RunOptions::default() }
+}
+
+fn close(run: &Run) {
+    let report = run.close(PATIENT, |_| true);
+    assert_eq!(report.pending, 0, "{:?}", run.health());
+}
+
+/// An artifact, once it is applied.
+fn artifact(backend: &BackendClient, run_id: &str, path: &str) -> Vec<u8> {
+    eventually_blocking("the artifact", || {
+        let body = backend.artifact(run_id, path).and_then(|body| body.into_bytes());
+        body.map_err(|error: HttpError| error.to_string())
+    })
+}
+
+fn content(length: usize) -> Vec<u8> {
+    (0..length).map(|at| (at * 31 % 251) as u8).collect()
+}
+
+#[test]
+fn artifacts_of_every_size_arrive_with_their_type_and_hash() {
+    let (server, spools, files) = (server(), TempDir::new().unwrap(), TempDir::new().unwrap());
+    let run = Run::new(options(&server.ingest, spools.path())).unwrap();
+    // The largest one is uploaded from its own place.
+    let sizes = [0, 1, 300_000, 20 << 20];
+    for size in sizes {
+        let file = files.path().join(format!("{size}.bin"));
+        std::fs::write(&file, content(size)).unwrap();
+        run.log_artifact(Content::File(&file), &format!("sizes/{size}.bin"), None).unwrap();
+    }
+    let small = files.path().join("config.yaml");
+    std::fs::write(&small, "a: 1").unwrap();
+    run.log_artifact(Content::File(&small), "run-config", None).unwrap();
+    // What was logged is what the file was at the call.
+    std::fs::write(&small, "changed").unwrap();
+    close(&run);
+    let backend = backend(&server);
+    for size in sizes {
+        assert!(artifact(&backend, run.id(), &format!("sizes/{size}.bin")) == content(size), "{size}");
+    }
+    assert_eq!(artifact(&backend, run.id(), "run-config"), b"a: 1");
+    assert!(std::fs::read_dir(spools.path()).unwrap().next().is_none(), "nothing is left");
+    assert_eq!(run.notices(), []);
+}
+
+#[test]
+fn wrong_arguments_and_missing_files_fail_at_the_call() {
+    let spools = TempDir::new().unwrap();
+    let options = RunOptions { offline: true, ..options("http://127.0.0.1:9", spools.path()) };
+    let run = Run::new(options).unwrap();
+    let missing = run.log_artifact(Content::File("/does/not/exist".as_ref()), "a", None);
+    assert!(matches!(missing, Err(UploadError::File { .. })), "{missing:?}");
+    let directory = run.log_artifact(Content::File(spools.path()), "a", None);
+    assert!(matches!(directory, Err(UploadError::File { .. })), "{directory:?}");
+    let outside = run.log_artifact(Content::Bytes(b""), "../a", None);
+    assert!(matches!(outside, Err(UploadError::Argument(_))), "{outside:?}");
+}
+
+#[test]
+fn objects_appear_with_their_payloads() {
+    let (server, spools) = (server(), TempDir::new().unwrap());
+    let run = Run::new(options(&server.ingest, spools.path())).unwrap();
+    let contexts = [r#"{"subset":"train"}"#, r#"{"subset":"val"}"#].map(|text| Context::parse(text).unwrap());
+    let pixels: Vec<u8> = content(4 * 3 * 3);
+    for context in &contexts {
+        for step in 0..3 {
+            let value =
+                Map::from([("caption".to_owned(), Value::Text(format!("{} {step}", context.canonical())))]);
+            let object = Object {
+                name: "é/img",
+                context,
+                dtype: "image",
+                step: Some(step),
+                epoch: None,
+                value: &value,
+            };
+            let payload = Payload::Pixels { bytes: &pixels, width: 4, height: 3, channels: 3 };
+            run.log_payload(&object, 0, payload).unwrap();
+        }
+    }
+    let samples = [0.0, 0.5, -1.0, 0.25];
+    let value = Map::new();
+    let context = Context::default();
+    let object =
+        Object { name: "sound", context: &context, dtype: "audio", step: None, epoch: None, value: &value };
+    run.log_payload(&object, 0, Payload::Audio { samples: Samples::F32(&samples), rate: 8000, channels: 1 })
+        .unwrap();
+    close(&run);
+
+    let backend = backend(&server);
+    let traces = r#"[{"name": "é/img", "context": {"subset": "train"}}, {"name": "é/img", "context": {"subset": "val"}}]"#;
+    let found: Vec<Tree> = eventually_blocking("all images", || {
+        let found =
+            backend.object_batch(run.id(), SearchTarget::Images, traces, &[]).and_then(Iterator::collect);
+        let found: Vec<Tree> = found.map_err(|error: HttpError| error.to_string())?;
+        let is_complete =
+            |trace: &Tree| matches!(trace.member("values"), Some(Tree::List(steps)) if steps.len() == 3);
+        if found.len() == 2 && found.iter().all(is_complete) { Ok(found) } else { Err(format!("{found:?}")) }
+    });
+    let items = found.iter().flat_map(|trace| match trace.member("values") {
+        Some(Tree::List(steps)) => steps.clone(),
+        other => panic!("{other:?}"),
+    });
+    let items: Vec<Tree> = items
+        .map(|step| match step {
+            Tree::List(items) => items[0].clone(),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(items[0].member("width"), Some(&Tree::Integer(4)));
+    assert_eq!(items[0].member("format").and_then(Tree::as_text), Some("PNG"));
+    let uris: Vec<String> = items
+        .iter()
+        .map(|item| item.member("blob_uri").and_then(Tree::as_text).unwrap().to_owned())
+        .collect();
+    for blob in backend.blobs(SearchTarget::Images, &uris).unwrap() {
+        let (_, png) = blob.unwrap();
+        let mut reader = png::Decoder::new(std::io::Cursor::new(png)).read_info().unwrap();
+        let mut decoded = vec![0; reader.output_buffer_size().unwrap()];
+        reader.next_frame(&mut decoded).unwrap();
+        assert_eq!(decoded, pixels);
+    }
+    let sounds =
+        backend.object_batch(run.id(), SearchTarget::Audios, r#"[{"name": "sound", "context": {}}]"#, &[]);
+    assert_eq!(sounds.unwrap().count(), 1);
+}
+
+/// A proxy that cuts its first connections after a number of bytes.
+fn faulty_proxy(target: SocketAddr, faults: usize, bytes: usize) -> (String, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let connections = Arc::new(AtomicUsize::new(0));
+    let counter = connections.clone();
+    thread::spawn(move || {
+        for client in listener.incoming() {
+            let Ok(client) = client else { return };
+            let number = counter.fetch_add(1, Ordering::Relaxed);
+            let Ok(server) = TcpStream::connect(target) else { return };
+            let limit = if number < faults { bytes } else { usize::MAX };
+            let (from, to) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+            thread::spawn(move || copy(from, to, limit));
+            thread::spawn(move || copy(server, client, usize::MAX));
+        }
+    });
+    (format!("http://{address}"), connections)
+}
+
+fn copy(mut from: TcpStream, mut to: TcpStream, mut limit: usize) {
+    let mut buffer = vec![0; 64 << 10];
+    while let Ok(read @ 1..) = from.read(&mut buffer) {
+        let sent = read.min(limit);
+        if to.write_all(&buffer[..sent]).is_err() {
+            break;
+        }
+        limit -= sent;
+        if limit == 0 {
+            break;
+        }
+    }
+    // Either may be closed already.
+    drop(from.shutdown(Shutdown::Both));
+    drop(to.shutdown(Shutdown::Both));
+}
+
+#[test]
+fn a_broken_network_costs_only_time() {
+    let (server, spools) = (server(), TempDir::new().unwrap());
+    let target = server.ingest.strip_prefix("http://").unwrap().parse().unwrap();
+    let (gateway, connections) = faulty_proxy(target, 6, 100_000);
+    let run = Run::new(options(&gateway, spools.path())).unwrap();
+    for number in 0..6 {
+        run.log_artifact(Content::Bytes(&content(500_000 + number)), &format!("f/{number}"), None).unwrap();
+    }
+    close(&run);
+    assert!(connections.load(Ordering::Relaxed) > 6);
+    let backend = backend(&server);
+    for number in 0..6 {
+        assert!(artifact(&backend, run.id(), &format!("f/{number}")) == content(500_000 + number));
+    }
+}
+
+#[test]
+fn uploads_wait_for_an_absent_server() {
+    let (mut server, spools) = (server(), TempDir::new().unwrap());
+    // The port stays the same for the client.
+    let address = Arc::new(std::sync::Mutex::new(server.ingest.clone()));
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let gateway = format!("http://{}", listener.local_addr().unwrap());
+    let current = address.clone();
+    thread::spawn(move || {
+        for client in listener.incoming() {
+            let Ok(client) = client else { return };
+            let target: String = current.lock().unwrap().trim_start_matches("http://").to_owned();
+            let Ok(server) = TcpStream::connect(target) else { continue };
+            let (from, to) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+            thread::spawn(move || copy(from, to, usize::MAX));
+            thread::spawn(move || copy(server, client, usize::MAX));
+        }
+    });
+    server.kill();
+    let run = Run::new(options(&gateway, spools.path())).unwrap();
+    run.log_artifact(Content::Bytes(b"late"), "late.txt", None).unwrap();
+    eventually_blocking("the sender has failed", || run.health().last_error.ok_or("no error yet"));
+    runtime().block_on(server.start());
+    *address.lock().unwrap() = server.ingest.clone();
+    close(&run);
+    assert_eq!(artifact(&backend(&server), run.id(), "late.txt"), b"late");
+}
+
+#[test]
+fn an_upload_that_the_server_refuses_is_reported_and_holds_nothing_up() {
+    let (server, spools) = (server(), TempDir::new().unwrap());
+    // A path of this length is accepted by the client, and refused by no other rule than that of the
+    // content type.
+    let run = Run::new(options(&server.ingest, spools.path())).unwrap();
+    run.log_artifact(Content::Bytes(b"x"), "a.txt", Some("not\u{7}valid")).unwrap();
+    run.log_artifact(Content::Bytes(b"y"), "b.txt", None).unwrap();
+    close(&run);
+    let notices = run.notices();
+    assert!(
+        notices
+            .iter()
+            .any(|it| it.level == NoticeLevel::Error && it.message.starts_with("a.txt was not uploaded")),
+        "{notices:?}"
+    );
+    let backend = backend(&server);
+    assert_eq!(artifact(&backend, run.id(), "b.txt"), b"y");
+    assert!(matches!(backend.artifact(run.id(), "a.txt"), Err(HttpError::NotFound { .. })));
+}
