@@ -30,6 +30,7 @@ mod stream_response;
 mod system;
 pub(crate) mod table;
 mod tags;
+mod valid_json;
 mod values;
 
 use operation::Operation;

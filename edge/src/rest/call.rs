@@ -20,6 +20,7 @@ use serde_json::{Map, Value};
 use tokio::time::timeout;
 
 use super::input_schema::InputSchema;
+use super::valid_json::valid_json;
 use crate::error::{ApiError, ApiResult, INVALID_JSON, Problem};
 use crate::services::Services;
 
@@ -221,12 +222,6 @@ fn parse_query(query: &str) -> HashMap<String, Vec<String>> {
 /// Decodes `%XX` and `+`; invalid UTF-8 becomes U+FFFD.
 fn decode_query(text: &str) -> String {
     percent_decode_str(&text.replace('+', " ")).decode_utf8_lossy().into_owned()
-}
-
-/// Returns a body if it is JSON in all its parts, including those that no handler reads.
-fn valid_json(bytes: &[u8]) -> Option<&str> {
-    serde_json::from_slice::<Value>(bytes).ok()?;
-    str::from_utf8(bytes).ok()
 }
 
 /// Rejects bodies with too many values before they are parsed: each value follows a comma or an

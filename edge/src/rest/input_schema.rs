@@ -4,10 +4,13 @@
 //! integer, `1` for a boolean, `{}` for an empty list.
 
 use std::collections::HashMap;
+use std::fmt;
 
 use schemars::generate::SchemaSettings;
 use schemars::transform::RecursiveTransform;
 use schemars::{JsonSchema, Schema};
+use serde::Deserializer;
+use serde::de::{MapAccess, Visitor};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
@@ -45,11 +48,11 @@ impl InputSchema {
         is_required(&self.0, member)
     }
 
-    /// Returns valid JSON in the form that serde reads, and reports every problem with it.
-    /// `path` is its location.
+    /// Returns JSON in the form that serde reads, and reports every problem with it. `json` is
+    /// valid in all its parts and not surrounded by whitespace; `path` is its location.
     pub(crate) fn normalize(&self, json: &str, path: &str, problems: &mut Vec<Problem>) -> String {
         let mut normalizer = Normalizer { problems, json: String::with_capacity(json.len()) };
-        normalizer.write(&self.0, json, path);
+        normalizer.write(&self.0, json, &Path::Root(path));
         normalizer.json
     }
 }
@@ -82,7 +85,7 @@ struct Normalizer<'p> {
 }
 
 impl Normalizer<'_> {
-    fn write(&mut self, schema: &Value, json: &str, path: &str) {
+    fn write(&mut self, schema: &Value, json: &str, path: &Path<'_>) {
         match schema["type"].as_str() {
             Some("string") => {
                 let text = json.starts_with('"').then_some(json);
@@ -104,18 +107,18 @@ impl Normalizer<'_> {
         }
     }
 
-    fn push_or_report(&mut self, json: Option<&str>, path: &str, message: &str) {
+    fn push_or_report(&mut self, json: Option<&str>, path: &Path<'_>, message: &str) {
         match json {
             Some(json) => self.json.push_str(json),
             None => self.report(path, message),
         }
     }
 
-    fn report(&mut self, path: &str, message: impl Into<String>) {
-        self.problems.push(Problem { field: path.to_owned(), message: message.into() });
+    fn report(&mut self, path: &Path<'_>, message: impl Into<String>) {
+        self.problems.push(Problem { field: path.to_string(), message: message.into() });
     }
 
-    fn write_list(&mut self, schema: &Value, json: &str, path: &str) {
+    fn write_list(&mut self, schema: &Value, json: &str, path: &Path<'_>) {
         let Some(items) = parse_list(json) else { return self.report(path, "Input should be a valid list") };
         if let Some(length) = schema["minItems"].as_u64().filter(|length| *length != items.len() as u64) {
             return self.report(path, format!("List should have {length} items"));
@@ -128,33 +131,74 @@ impl Normalizer<'_> {
             if index > 0 {
                 self.json.push(',');
             }
-            self.write(&schema["items"], item.get(), &format!("{path}.{index}"));
+            self.write(&schema["items"], item.get(), &Path::Item(path, index));
         }
         self.json.push(']');
     }
 
-    fn write_object(&mut self, schema: &Value, json: &str, path: &str) {
-        let Ok(values) = serde_json::from_str::<HashMap<String, &RawValue>>(json) else {
+    fn write_object(&mut self, schema: &Value, json: &str, path: &Path<'_>) {
+        if !json.starts_with('{') {
             return self.report(path, "Input should be a valid dictionary");
-        };
+        }
         let Some(members) = members(schema) else { return self.json.push_str(json) };
+        let values = serde_json::Deserializer::from_str(json).deserialize_map(MemberValues(members));
+        let values = values.expect("valid JSON that starts with a brace is an object");
         let mut separator = '{';
-        for (name, schema_of_member) in members {
-            let member_path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
-            let is_required = is_required(schema, name);
-            match values.get(name).map(|value| value.get()) {
-                None if is_required => self.report(&member_path, "Field required"),
+        for ((name, schema_of_member), value) in members.iter().zip(values) {
+            let path = Path::Member(path, name);
+            match value.map(RawValue::get) {
+                None if is_required(schema, name) => self.report(&path, "Field required"),
                 None => {}
-                Some("null") if !is_required => {}
+                Some("null") if !is_required(schema, name) => {}
                 Some(value) => {
                     self.json.push(std::mem::replace(&mut separator, ','));
-                    self.json.push_str(&Value::from(name.as_str()).to_string());
-                    self.json.push(':');
-                    self.write(schema_of_member, value, &member_path);
+                    // Names of members need no escapes.
+                    self.json.extend(["\"", name.as_str(), "\":"]);
+                    self.write(schema_of_member, value, &path);
                 }
             }
         }
         self.json.push_str(if separator == '{' { "{}" } else { "}" });
+    }
+}
+
+/// Location of a value, which is written only if there is a problem: a body may have thousands of
+/// values.
+enum Path<'p> {
+    Root(&'p str),
+    Item(&'p Path<'p>, usize),
+    Member(&'p Path<'p>, &'p str),
+}
+
+impl fmt::Display for Path<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Path::Root(path) => formatter.write_str(path),
+            Path::Item(parent, index) => write!(formatter, "{parent}.{index}"),
+            Path::Member(Path::Root(""), name) => formatter.write_str(name),
+            Path::Member(parent, name) => write!(formatter, "{parent}.{name}"),
+        }
+    }
+}
+
+/// Reads the values of the members of an object, of which the last of duplicates wins.
+struct MemberValues<'s>(&'s Map<String, Value>);
+
+impl<'de> Visitor<'de> for MemberValues<'_> {
+    type Value = Vec<Option<&'de RawValue>>;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut received: A) -> Result<Self::Value, A::Error> {
+        let mut values = vec![None; self.0.len()];
+        while let Some((name, value)) = received.next_entry::<String, _>()? {
+            if let Some(index) = self.0.keys().position(|it| *it == name) {
+                values[index] = Some(value);
+            }
+        }
+        Ok(values)
     }
 }
 
