@@ -43,7 +43,7 @@ struct ArrowArray {
     private_data: *mut c_void,
 }
 
-/// What an array owns: its numbers, and the list of its buffers.
+/// Memory that an array owns: its numbers, and the list of its buffers.
 struct ArrayOwner {
     buffers: [*const c_void; 2],
     _numbers: Numbers,

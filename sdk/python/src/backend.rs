@@ -15,6 +15,9 @@ use pyo3::{
 
 use crate::{columns::Series, errors, tree};
 
+/// Log records with their numbers.
+type NumberedRecords<'py> = Vec<(i64, Bound<'py, PyAny>)>;
+
 /// Query parameters.
 type Parameters = Vec<(String, String)>;
 
@@ -123,7 +126,7 @@ impl Backend {
         py: Python<'py>,
         run_id: &str,
         record_range: &str,
-    ) -> PyResult<(i64, Vec<(i64, Bound<'py, PyAny>)>)> {
+    ) -> PyResult<(i64, NumberedRecords<'py>)> {
         let (count, records) = py
             .detach(|| {
                 let (count, records) = self.client.log_records(run_id, record_range)?;

@@ -2,8 +2,8 @@
 //! Rust.
 //!
 //! It converts arguments and calls `matyan-sdk`. The public surface, with its types and
-//! documentation, is Python. Nothing here runs on a thread of its own, and the threads of
-//! `matyan-sdk` never touch Python.
+//! documentation, is Python. What runs in the background runs on the I/O thread of `matyan-sdk`, and
+//! never touches Python.
 
 mod arrow;
 mod backend;
@@ -15,6 +15,8 @@ mod number;
 mod payload;
 mod run;
 mod series_cache;
+mod spools;
+mod system;
 mod tree;
 
 use pyo3::prelude::*;
@@ -27,5 +29,6 @@ mod _core {
         columns::{Column, Series},
         health::Health,
         run::CoreRun,
+        spools::{SpoolInfo, spools, sync},
     };
 }

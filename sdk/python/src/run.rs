@@ -12,7 +12,7 @@ use std::{
 
 use matyan_sdk::{
     CloseLimits, CloseProgress, Columns, Config, Content, LoggingRecord, Object, Properties, Run, RunOptions,
-    Series, SpoolFull,
+    Series, SpoolFull, system::SystemParamsInput,
 };
 use matyan_value::Map;
 use pyo3::{
@@ -28,6 +28,7 @@ use crate::{
     number,
     payload::{self, Media},
     series_cache::{SeriesCache, SeriesKey},
+    system::{self, PendingParams},
 };
 
 /// Interval between two looks for Ctrl-C, in seconds.
@@ -43,12 +44,16 @@ pub(crate) struct CoreRun {
 }
 
 struct RunState {
-    run: Run,
-    closed: AtomicBool,
+    run: Arc<Run>,
+    closed: Arc<AtomicBool>,
+    system_params: PendingParams,
     /// Whether `track` waits when the spool is full.
     may_wait: bool,
     cache: SeriesCache,
 }
+
+/// Name, context, and name of the type of the values of a series.
+type SeriesName<'py> = (Bound<'py, PyString>, Option<Bound<'py, PyAny>>, String);
 
 /// Arguments of `track` except for the value.
 struct Point<'a, 'py> {
@@ -68,25 +73,31 @@ impl CoreRun {
     }
 
     /// Begins to write, and returns the id of the run. Does not wait for a server.
-    #[pyo3(signature = (run_id, backend_url, gateway_url, experiment, *, force_resume, offline))]
+    #[pyo3(signature = (run_id, urls, experiment, *, force_resume, offline))]
     fn _open(
         &self,
         py: Python<'_>,
         run_id: Option<String>,
-        backend_url: String,
-        gateway_url: String,
+        urls: (String, String),
         experiment: Option<String>,
         force_resume: bool,
         offline: bool,
     ) -> PyResult<String> {
         // Wrong settings have been reported by the first run of the process.
         let (config, _) = Config::from_process();
+        let (backend_url, gateway_url) = urls;
         let config = Config { backend_url, gateway_url, ..config };
         let options = RunOptions { run_id, experiment, force_resume, offline, config };
         let run = py.detach(|| Run::new(options)).map_err(|error| argument(&error))?;
         let run_id = run.id().to_owned();
         let may_wait = run.config().spool_full == SpoolFull::Block;
-        let state = RunState { run, closed: AtomicBool::new(false), may_wait, cache: SeriesCache::default() };
+        let state = RunState {
+            run: Arc::new(run),
+            closed: Arc::default(),
+            system_params: PendingParams::default(),
+            may_wait,
+            cache: SeriesCache::default(),
+        };
         self.state.set(state).map_err(|_| PyRuntimeError::new_err("the run is already open"))?;
         Ok(run_id)
     }
@@ -117,16 +128,15 @@ impl CoreRun {
     /// Tracks a number whose type is given by name.
     fn _track_number(
         &self,
+        py: Python<'_>,
         number: f64,
-        name: &Bound<'_, PyString>,
+        series: SeriesName<'_>,
         step: Option<i64>,
         epoch: Option<i64>,
-        context: Option<&Bound<'_, PyAny>>,
-        dtype: &str,
     ) -> PyResult<()> {
         let state = self.live("track")?;
-        let series = state.series(name, context, dtype)?;
-        state.track(name.py(), &series, number, step, epoch);
+        let series = state.series(&series)?;
+        state.track(py, &series, number, step, epoch);
         Ok(())
     }
 
@@ -134,20 +144,19 @@ impl CoreRun {
     fn _track_columns(
         &self,
         py: Python<'_>,
-        name: &Bound<'_, PyString>,
-        context: Option<&Bound<'_, PyAny>>,
-        dtype: &str,
+        series: SeriesName<'_>,
         values: &Bound<'_, PyAny>,
         steps: Option<&Bound<'_, PyAny>>,
         epochs: Option<&Bound<'_, PyAny>>,
+        times_us: Option<Vec<i64>>,
     ) -> PyResult<()> {
         let state = self.live("track")?;
-        let series = state.series(name, context, dtype)?;
+        let series = state.series(&series)?;
         let values = payload::doubles("values", values)?;
         let steps = steps.map(|steps| payload::integers("steps", steps)).transpose()?;
         let epochs = epochs.map(|epochs| payload::integers("epochs", epochs)).transpose()?;
-        let columns =
-            Columns { values: &values, steps: steps.as_deref(), epochs: epochs.as_deref(), times_us: None };
+        let (steps, epochs, times_us) = (steps.as_deref(), epochs.as_deref(), times_us.as_deref());
+        let columns = Columns { values: &values, steps, epochs, times_us };
         py.detach(|| state.run.track_many(&series, &columns)).map_err(|error| argument(&error))
     }
 
@@ -157,16 +166,15 @@ impl CoreRun {
         py: Python<'_>,
         value: &Bound<'_, PyAny>,
         media: Option<&Bound<'_, PyAny>>,
-        name: &Bound<'_, PyString>,
+        series: SeriesName<'_>,
         step: Option<i64>,
         epoch: Option<i64>,
-        context: Option<&Bound<'_, PyAny>>,
-        dtype: &str,
     ) -> PyResult<()> {
         let state = self.live("track")?;
-        let (name, context) = (convert::text(name), convert::context(context)?);
+        let (name, context, dtype) = series;
+        let (name, context) = (convert::text(&name), convert::context(context.as_ref())?);
         let value = convert::map("value", value)?;
-        let object = Object { name: &name, context: &context, dtype, step, epoch, value: &value };
+        let object = Object { name: &name, context: &context, dtype: &dtype, step, epoch, value: &value };
         let Some(media) = media else {
             return py.detach(|| state.run.log_object(&object)).map_err(|error| argument(&error));
         };
@@ -230,6 +238,30 @@ impl CoreRun {
         self.live("log to")?.run.terminal_line(&convert::text(line), number).map_err(|error| argument(&error))
     }
 
+    /// Tracks the load of the machine at this interval in seconds.
+    fn _track_system_metrics(&self, interval: f64) -> PyResult<()> {
+        let state = self.live("track")?;
+        let interval = Duration::try_from_secs_f64(interval)
+            .map_err(|_| PyValueError::new_err("`interval`: expected a positive number of seconds"))?;
+        system::track_metrics(&state.run, &state.closed, interval);
+        Ok(())
+    }
+
+    /// Describes the machine in the params, in the background.
+    fn _log_system_params(
+        &self,
+        executable: String,
+        arguments: Vec<String>,
+        module_paths: Vec<PathBuf>,
+        directory: PathBuf,
+        environment: Vec<(String, String)>,
+    ) -> PyResult<()> {
+        let state = self.live("set params of")?;
+        let input = SystemParamsInput { executable, arguments, module_paths, directory, environment };
+        state.system_params.start(&state.run, input);
+        Ok(())
+    }
+
     /// Stores a file. A large one is read in the background.
     fn _log_artifact(&self, py: Python<'_>, path: PathBuf, name: &str) -> PyResult<()> {
         let state = self.live("log an artifact of")?;
@@ -239,6 +271,7 @@ impl CoreRun {
     /// Waits until everything tracked so far is stored; false if that takes longer than `timeout`.
     fn _flush(&self, py: Python<'_>, timeout: f64) -> PyResult<bool> {
         let Some(state) = self.state.get() else { return Ok(true) };
+        py.detach(|| state.system_params.wait());
         let mut remaining = timeout.max(0.0);
         // In pieces, so that Ctrl-C is noticed.
         loop {
@@ -266,6 +299,7 @@ impl CoreRun {
         progress: &Bound<'_, PyAny>,
     ) -> PyResult<(u64, Option<PathBuf>)> {
         let Some(state) = self.state.get() else { return Ok((0, None)) };
+        py.detach(|| state.system_params.wait());
         state.closed.store(true, Ordering::Relaxed);
         let limits = CloseLimits {
             reachable: Duration::from_secs_f64(reachable.max(0.0)),
@@ -324,13 +358,8 @@ impl RunState {
         }
     }
 
-    fn series(
-        &self,
-        name: &Bound<'_, PyString>,
-        context: Option<&Bound<'_, PyAny>>,
-        dtype: &str,
-    ) -> PyResult<Arc<Series>> {
-        let context = convert::context(context)?;
+    fn series(&self, (name, context, dtype): &SeriesName<'_>) -> PyResult<Arc<Series>> {
+        let context = convert::context(context.as_ref())?;
         self.run.series(&convert::text(name), &context, dtype).map_err(|error| argument(&error))
     }
 }
@@ -376,7 +405,7 @@ fn track_one<'py>(
         Some(series) => series,
         None => {
             let dtype = convert::text(&value.get_type().name()?);
-            let series = state.series(point.name, point.context, &dtype)?;
+            let series = state.series(&(point.name.clone(), point.context.cloned(), dtype))?;
             if let Some(key) = key {
                 state.cache.insert(key, Arc::clone(&series));
             }

@@ -129,7 +129,7 @@ fn is_same(left: &Bound<'_, PyAny>, right: &Bound<'_, PyAny>) -> bool {
     if let (Ok(left), Ok(right)) = (left.cast_exact::<PyFloat>(), right.cast_exact::<PyFloat>()) {
         return left.value().to_bits() == right.value().to_bits();
     }
-    left.get_type().is(&right.get_type()) && left.eq(right).unwrap_or(false)
+    left.get_type().is(right.get_type()) && left.eq(right).unwrap_or(false)
 }
 
 fn mix(hash: u64, value: isize) -> u64 {

@@ -1,12 +1,24 @@
 import os
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, TypeAlias, final, overload
 
 from typing_extensions import Self, disjoint_base
 
-__all__ = ["Backend", "Column", "Health", "Run", "SeriesColumns"]
+__all__ = [
+    "Backend",
+    "Column",
+    "Health",
+    "Run",
+    "SeriesColumns",
+    "SpoolInfo",
+    "spools",
+    "sync",
+]
 
 _Call: TypeAlias = tuple[str, str, list[tuple[str, str]], str | None]
+
+_SeriesName: TypeAlias = tuple[str, Any, str]
 
 @disjoint_base
 class Run:
@@ -25,40 +37,30 @@ class Run:
     def _open(
         self,
         run_id: str | None,
-        backend_url: str,
-        gateway_url: str,
+        urls: tuple[str, str],
         experiment: str | None,
         *,
         force_resume: bool,
         offline: bool,
     ) -> str: ...
     def _track_number(
-        self,
-        number: float,
-        name: str,
-        step: int | None,
-        epoch: int | None,
-        context: Any,
-        dtype: str,
+        self, number: float, series: _SeriesName, step: int | None, epoch: int | None
     ) -> None: ...
     def _track_columns(
         self,
-        name: str,
-        context: Any,
-        dtype: str,
+        series: _SeriesName,
         values: bytes | Sequence[float],
         steps: bytes | Sequence[int] | None,
         epochs: bytes | Sequence[int] | None,
+        times_us: list[int] | None,
     ) -> None: ...
     def _track_object(
         self,
         value: dict[str, Any],
         media: Any,
-        name: str,
+        series: _SeriesName,
         step: int | None,
         epoch: int | None,
-        context: Any,
-        dtype: str,
     ) -> None: ...
     def _set_params(self, params: dict[str, Any]) -> None: ...
     def _set_properties(
@@ -80,11 +82,20 @@ class Run:
         extra: dict[str, Any] | None,
     ) -> None: ...
     def _terminal_line(self, line: str, number: int) -> None: ...
+    def _track_system_metrics(self, interval: float) -> None: ...
+    def _log_system_params(
+        self,
+        executable: str,
+        arguments: list[str],
+        module_paths: list[str],
+        directory: str,
+        environment: list[tuple[str, str]],
+    ) -> None: ...
     def _log_artifact(self, path: str | os.PathLike[str], name: str) -> None: ...
     def _flush(self, timeout: float) -> bool: ...
     def _close(
         self, reachable: float, unreachable: float, progress: Callable[[int, int], bool]
-    ) -> tuple[int, str | None]: ...
+    ) -> tuple[int, Path | None]: ...
     def _last_position(self) -> tuple[int, int, int] | None: ...
     def _notices(self) -> list[tuple[int, str]]: ...
 
@@ -156,3 +167,23 @@ class SeriesColumns:
     def epochs(self) -> Column | None: ...
     @property
     def times_us(self) -> Column | None: ...
+
+@final
+class SpoolInfo:
+    @property
+    def path(self) -> Path: ...
+    @property
+    def run_id(self) -> str: ...
+    @property
+    def gateway_url(self) -> str: ...
+    @property
+    def created_us(self) -> int: ...
+    @property
+    def bytes(self) -> int: ...
+    @property
+    def state(self) -> str: ...
+
+def spools() -> list[SpoolInfo]: ...
+def sync(
+    elsewhere: bool, report: Callable[[int, int, int], bool]
+) -> tuple[int, int, int, list[tuple[int, str]]]: ...

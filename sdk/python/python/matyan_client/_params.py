@@ -79,12 +79,12 @@ class ParamsOverlay:
         covering = [at for at, (written, _) in enumerate(writes) if path[: len(written)] == written]
         if not covering:
             raise NotLocalError
-        return copy.deepcopy(lookup(_applied({}, writes[covering[-1] :]), path))
+        return lookup(_applied({}, writes[covering[-1] :]), path)
 
     def merged(self, tree: dict[str, Any]) -> dict[str, Any]:
         """Returns the params of the server with all writes on top. Changes `tree`."""
         with self._lock:
-            writes = copy.deepcopy(self._writes)
+            writes = list(self._writes)
         return _applied(tree, writes)
 
     def _record(self, path: Path, value: Any) -> None:

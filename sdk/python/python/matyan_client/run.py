@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from . import _console, _core, _device, _lifecycle, terminal, values
+from . import _console, _core, _device, _lifecycle, _system, terminal, values
 from ._params import Key, ParamsOverlay, nested, path_of
 from ._reading import RunReader
 from .config import SETTINGS
@@ -39,8 +39,11 @@ class Run(RunReader, _core.Run):
     Without a hash a new run is created, which takes no time and no server: everything that is
     tracked is stored in a local spool first, and sent in the background. With the hash of an
     existing run, the run is continued. `repo` is the URL of the backend or a `Repo`, and also that
-    of the gateway unless `frontier_url` is given. With `offline`, nothing is sent until
-    `matyan-client sync`.
+    of the gateway unless `frontier_url` is given.
+
+    `log_system_params` describes the machine, the packages, and the git revision in the params
+    `__system_params`, and `system_tracking_interval` tracks the load of the machine every so many
+    seconds (0.1 to 86400). With `offline`, nothing is sent until `matyan-client sync`.
 
     Usage::
 
@@ -59,6 +62,8 @@ class Run(RunReader, _core.Run):
         read_only: bool = False,
         experiment: str | None = None,
         force_resume: bool = False,
+        system_tracking_interval: float | None = None,
+        log_system_params: bool | None = False,
         capture_terminal_logs: bool | None = True,
         offline: bool = False,
     ) -> None:
@@ -85,14 +90,19 @@ class Run(RunReader, _core.Run):
             return
         self._hash = self._open(
             run_hash,
-            self._backend_url,
-            self._gateway_url,
+            (self._backend_url, self._gateway_url),
             experiment or None,
             force_resume=bool(force_resume),
             offline=bool(offline),
         )
         if experiment:
             self._local["experiment"] = experiment
+        if log_system_params:
+            self._log_system_params(**_system.script_facts())
+        if system_tracking_interval is not None and _system.is_valid_interval(
+            system_tracking_interval
+        ):
+            self._track_system_metrics(system_tracking_interval)
         if not SETTINGS.quiet:
             _console.say(f"matyan: run {self._hash} {self._backend_url}/runs/{self._hash}")
         if capture_terminal_logs:
@@ -190,7 +200,7 @@ class Run(RunReader, _core.Run):
         if numbers is None:
             raise TypeError("`values`: expected numbers, not None")
         steps, epochs = _column(steps, "i8"), _column(epochs, "i8")
-        self._track_columns(name, context, "float", numbers, steps, epochs)
+        self._track_columns((name, context, "float"), numbers, steps, epochs, None)
 
     def add_tag(self, value: str) -> None:
         """Adds a tag, which is created if it does not exist."""
@@ -358,7 +368,7 @@ class Run(RunReader, _core.Run):
                 self._devices.add(value, name, step, epoch, context)
             else:
                 number = float(value)
-                self._track_number(number, name, step, epoch, context, type(value).__name__)
+                self._track_number(number, (name, context, type(value).__name__), step, epoch)
         else:
             raise TypeError(f"`value`: cannot track {type(value).__name__} as {name!r}")
 
@@ -373,14 +383,17 @@ class Run(RunReader, _core.Run):
             if not isinstance(stored, dict):
                 raise TypeError(f"`value`: json() must return a dict, not {type(stored).__name__}")
         dtype = str(stored.get("type", type(value).__name__))
-        self._track_object(stored, media, name, step, epoch, context, dtype)
+        self._track_object(stored, media, (name, context, dtype), step, epoch)
 
     def _drain_devices(self, *, wait: bool) -> None:
         """Tracks the device values that have arrived, with the times of their calls."""
         for pending in self._devices.take(wait=wait):
-            number = float(pending.copy)
-            self._track_number(
-                number, pending.name, pending.step, pending.epoch, pending.context, "Tensor"
+            self._track_columns(
+                (pending.name, pending.context, "Tensor"),
+                [float(pending.copy)],
+                None if pending.step is None else [pending.step],
+                None if pending.epoch is None else [pending.epoch],
+                [pending.time_us],
             )
 
     def _log(self, level: int, message: str, arguments: dict[str, Any]) -> None:

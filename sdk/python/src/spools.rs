@@ -1,0 +1,69 @@
+//! Spools that other processes left, for the command line.
+
+use std::path::PathBuf;
+
+use matyan_sdk::{Config, SpoolState};
+use pyo3::prelude::*;
+
+use crate::health;
+
+/// A spool on this machine.
+#[pyclass(frozen, get_all, module = "matyan_client._core")]
+#[derive(Clone, Debug)]
+pub(crate) struct SpoolInfo {
+    /// Its directory.
+    path: PathBuf,
+    /// The run that its data belongs to.
+    run_id: String,
+    /// The server that its data is sent to.
+    gateway_url: String,
+    /// Time of creation in microseconds since the Unix epoch.
+    created_us: i64,
+    /// Size on disk.
+    bytes: u64,
+    /// `in use`, `left`, `offline`, or `elsewhere`.
+    state: &'static str,
+}
+
+/// Lists the spools of this user.
+#[pyfunction]
+pub(crate) fn spools(py: Python<'_>) -> Vec<SpoolInfo> {
+    let (config, _) = Config::from_process();
+    let found = py.detach(|| matyan_sdk::spools(&config));
+    let found = found.into_iter().map(|spool| SpoolInfo {
+        path: spool.path,
+        run_id: spool.run_id,
+        gateway_url: spool.gateway_url,
+        created_us: spool.created_us,
+        bytes: spool.bytes,
+        state: match spool.state {
+            SpoolState::InUse => "in use",
+            SpoolState::Left => "left",
+            SpoolState::Offline => "offline",
+            SpoolState::Elsewhere => "elsewhere",
+        },
+    });
+    found.collect()
+}
+
+/// Outcome of a `sync`: spools, finished spools, stored values, and problems as pairs of level and text.
+type SyncResult = (usize, usize, u64, Vec<(u8, String)>);
+
+/// Sends the spools that no process uses. `report` is called with the numbers of spools, finished
+/// spools, and stored values; it ends the work by returning false.
+#[pyfunction]
+pub(crate) fn sync(py: Python<'_>, elsewhere: bool, report: Py<PyAny>) -> SyncResult {
+    let (config, _) = Config::from_process();
+    let (progress, notices) = py.detach(|| {
+        matyan_sdk::sync(&config, elsewhere, |progress| {
+            Python::attach(|py| {
+                let numbers = (progress.spools, progress.finished, progress.stored);
+                let answer = report.call1(py, numbers);
+                answer.and_then(|answer| answer.extract(py)).unwrap_or(false)
+            })
+        })
+    });
+    let notices =
+        notices.into_iter().map(|notice| (health::logging_level(notice.level), notice.message)).collect();
+    (progress.spools, progress.finished, progress.stored, notices)
+}

@@ -1,0 +1,79 @@
+//! Load and description of the machine, gathered on the I/O side while the script runs.
+
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+        mpsc::{self, Receiver},
+    },
+    time::Duration,
+};
+
+use matyan_sdk::{
+    Map, Run, Value,
+    system::{self, MetricsSampler, SystemParamsInput},
+};
+use tokio::{
+    task,
+    time::{self, MissedTickBehavior},
+};
+
+/// Longest wait for the description of the machine when a run ends at once.
+const PARAMS_LIMIT: Duration = Duration::from_secs(5);
+
+/// The description of the machine while it is gathered: its sender is dropped when it is tracked.
+#[derive(Default)]
+pub(crate) struct PendingParams(Mutex<Option<Receiver<()>>>);
+
+impl PendingParams {
+    /// Begins to gather the description, and sets it as params of the run.
+    pub(crate) fn start(&self, run: &Arc<Run>, input: SystemParamsInput) {
+        let Ok(runtime) = matyan_sdk::io_runtime() else { return };
+        let (done, pending) = mpsc::channel();
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(pending);
+        let run = Arc::clone(run);
+        runtime.spawn_blocking(move || {
+            let params = Map::from([("__system_params".to_owned(), Value::Map(system::params(input)))]);
+            // Too large a description is left out, like any part that cannot be read.
+            run.set_params(&params).ok();
+            drop(done);
+        });
+    }
+
+    /// Waits until the description is tracked.
+    pub(crate) fn wait(&self) {
+        let pending = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(pending) = pending {
+            // Nothing is ever sent: the wait ends when the sender is dropped.
+            pending.recv_timeout(PARAMS_LIMIT).ok();
+        }
+    }
+}
+
+/// Tracks the load of the machine now and at every interval, until the run is closed or dropped.
+pub(crate) fn track_metrics(run: &Arc<Run>, closed: &Arc<AtomicBool>, interval: Duration) {
+    let Ok(runtime) = matyan_sdk::io_runtime() else { return };
+    let (run, closed) = (Arc::downgrade(run), Arc::clone(closed));
+    runtime.spawn(async move {
+        let mut sampler = None;
+        let mut ticks = time::interval(interval);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            let previous = sampler.take();
+            let sampling = task::spawn_blocking(move || {
+                let mut sampler = previous.unwrap_or_else(MetricsSampler::new);
+                let metrics = sampler.sample();
+                (sampler, metrics)
+            });
+            let Ok((returned, metrics)) = sampling.await else { return };
+            sampler = Some(returned);
+            let Some(run) = run.upgrade().filter(|_| !closed.load(Ordering::Relaxed)) else { return };
+            for metric in metrics {
+                if let Ok(series) = run.series(metric.name, &metric.context, "float") {
+                    run.track(&series, metric.value, None, None);
+                }
+            }
+        }
+    });
+}

@@ -1,0 +1,80 @@
+"""A real server for tests, the binary `MATYAN_BIN`, and a spool of their own."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import time
+
+import pytest
+
+
+def pytest_configure():
+    os.environ["MATYAN_QUIET"] = "1"
+
+
+class Server:
+    """A process of `matyan up` on free ports, which a test may stop and start again."""
+
+    def __init__(self, directory):
+        self.directory = directory
+        self.process = None
+        self.addresses = {"query": None, "ingest": None}
+
+    @property
+    def url(self):
+        return self.addresses["query"]
+
+    @property
+    def gateway(self):
+        return self.addresses["ingest"]
+
+    def start(self):
+        ready = self.directory / "ready.json"
+        ready.unlink(missing_ok=True)
+        ports = [(self.addresses[side] or ":0").rpartition(":")[2] for side in ("query", "ingest")]
+        command = [os.environ["MATYAN_BIN"], "up", "--port", ports[0], "--frontier-port", ports[1]]
+        files = ["--data-dir", str(self.directory / "data"), "--ready-file", str(ready)]
+        with (self.directory / "server.log").open("ab") as log:
+            self.process = subprocess.Popen([*command, *files], stdout=log, stderr=log)
+        end = time.monotonic() + 60
+        while not ready.exists() or not ready.read_text().strip():
+            assert self.process.poll() is None, (self.directory / "server.log").read_text()
+            assert time.monotonic() < end, "the server does not become ready"
+            time.sleep(0.02)
+        self.addresses = json.loads(ready.read_text())
+        return self
+
+    def stop(self, signal_number=signal.SIGTERM):
+        if self.process is not None:
+            self.process.send_signal(signal_number)
+            self.process.wait(30)
+            self.process = None
+
+
+@pytest.fixture(scope="session")
+def shared_server(tmp_path_factory):
+    if "MATYAN_BIN" not in os.environ:
+        pytest.skip("MATYAN_BIN does not name the server")
+    server = Server(tmp_path_factory.mktemp("server")).start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def own_server(tmp_path):
+    if "MATYAN_BIN" not in os.environ:
+        pytest.skip("MATYAN_BIN does not name the server")
+    directory = tmp_path / "server"
+    directory.mkdir()
+    server = Server(directory).start()
+    yield server
+    with contextlib.suppress(ProcessLookupError):
+        server.stop(signal.SIGKILL)
+
+
+@pytest.fixture(autouse=True)
+def spool(tmp_path, monkeypatch):
+    monkeypatch.setenv("MATYAN_SPOOL_DIR", str(tmp_path / "spool"))
+    return tmp_path / "spool"

@@ -1,0 +1,412 @@
+"""Runs without a server: everything goes into the spool."""
+
+import gc
+import json
+import logging
+import math
+import multiprocessing
+import os
+import pickle
+import subprocess
+import sys
+import threading
+import time
+import weakref
+
+import pytest
+
+from matyan_client import Distribution, Repo, Run, Text, cli
+from matyan_client._params import NotLocalError, ParamsOverlay
+from matyan_client.config import SETTINGS
+
+NOWHERE = "http://127.0.0.1:1"
+
+
+@pytest.fixture
+def run():
+    run = Run(repo=NOWHERE, offline=True, capture_terminal_logs=False)
+    yield run
+    run.close()
+
+
+def test_a_run_starts_at_once_and_without_a_server(spool):
+    Run(repo=NOWHERE, offline=True).close()
+    started = time.perf_counter()
+    run = Run(repo=NOWHERE, offline=True)
+    assert time.perf_counter() - started < 0.1
+    assert len(run.hash) == 32
+    assert (run.active, run.name, run.description, run.archived) == (True, None, None, False)
+    assert list(spool.iterdir())
+    run.close()
+    assert not run.active
+    assert run.end_time >= run.creation_time
+
+
+@pytest.mark.parametrize(
+    "value", [1, 0.5, True, "0.25", math.nan, math.inf, 2**60, Text("a"), {"x": 1, "y": {}.get}]
+)
+def test_every_kind_of_value_is_tracked_or_refused_at_the_call(run, value):
+    before = run.health.pending
+    if isinstance(value, dict):
+        with pytest.raises(TypeError):
+            run.track(value)
+    else:
+        run.track(value, name="m", step=1, epoch=2, context={"a": 1})
+    assert run.health.pending == before + 1
+
+
+def test_numbers_of_numpy_and_shapes(run):
+    np = pytest.importorskip("numpy")
+    before = run.health.pending
+    for value in (np.float32(1), np.float64(1), np.int8(1), np.bool_(True), np.array(1.5)):
+        run.track(value, name="m", step=np.int64(3), context={"a": np.float32(1)})
+    assert run.health.pending == before + 5
+    with pytest.raises(TypeError, match="value"):
+        run.track(np.zeros(3), name="m")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "text"),
+    [
+        (((), {"name": "m"}), TypeError, "value"),
+        ((([1],), {"name": "m"}), TypeError, "value"),
+        (((None,), {"name": "m"}), TypeError, "value"),
+        ((("text",), {"name": "m"}), ValueError, "value"),
+        (((1.0,), {}), ValueError, "name"),
+        (((1.0,), {"name": 5}), TypeError, "name"),
+        (((1.0,), {"name": "m", "step": "1"}), TypeError, "step"),
+        (((1.0,), {"name": "m", "step": 1.5}), TypeError, "step"),
+        (((1.0,), {"name": "m", "step": 2**64}), OverflowError, "step"),
+        (((1.0,), {"name": "m", "epoch": "x"}), TypeError, "epoch"),
+        (((1.0,), {"name": "m", "epoch": math.nan}), TypeError, "epoch"),
+        (((1.0,), {"name": "m", "context": [1]}), TypeError, "context"),
+        (((1.0,), {"name": "m" * 2000}), ValueError, "name"),
+        (((1.0,), {"name": "m", "context": {"a": "x" * 9000}}), ValueError, "context"),
+        (((10**400,), {"name": "m"}), OverflowError, "int"),
+    ],
+)
+def test_a_bad_argument_is_named_and_costs_nothing_else(run, arguments, error, text):
+    before = run.health.pending
+    positional, keywords = arguments
+    with pytest.raises(error, match=text):
+        run.track(*positional, **keywords)
+    assert run.health.pending == before
+    run.track(1.0, name="good")
+    assert run.health.pending == before + 1
+
+
+def test_odd_contexts_and_names_cost_nothing(run):
+    cycle = {}
+    cycle["self"] = cycle
+    for context in ({1: 2}, {"a": object()}, {"a": "\udc80"}, {"a": {1, 2}}, {"a": math.nan}):
+        run.track(1.0, name="m\udc80", context=context)
+        run.track(1.0, name="m\udc80", context=context)
+    with pytest.raises(ValueError, match="context"):
+        run.track(1.0, name="m", context={"x": "y" * 10_000})
+    run["odd"] = {"cycle": cycle, "bytes": b"x", "lone": "\udc80", 5: {1, 2}}
+    assert run["odd"]["5"] == [1, 2]
+
+
+def test_contexts_are_told_apart_by_type():
+    program = """
+import sys
+from matyan_client import Run
+run = Run(repo="http://127.0.0.1:1", offline=True, capture_terminal_logs=False)
+for _ in range(3):
+    for value in (1, 1.0, True, "1", None, 0.0, -0.0):
+        run.track(1.0, name="m", context={"v": value})
+run.close()
+"""
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_whole_columns(run):
+    np = pytest.importorskip("numpy")
+    before = run.health.pending
+    run.track_many([1.0, 2, 3.5], name="list")
+    run.track_many(np.arange(1000), steps=np.arange(1000) * 2, name="array", context={"a": 1})
+    run.track_many((value for value in (1.0, 2.0)), steps=range(2), epochs=[1, 1], name="iterator")
+    assert run.health.pending == before + 1005
+    with pytest.raises(ValueError, match="steps"):
+        run.track_many([1.0, 2.0], steps=[1], name="m")
+    with pytest.raises(TypeError, match="values"):
+        run.track_many(["a"], name="m")
+    with pytest.raises(TypeError, match="values"):
+        run.track_many(None, name="m")
+
+
+def test_objects_of_other_classes(run):
+    class Custom:
+        def json(self):
+            return {"type": "custom", "data": [1, 2]}
+
+    class Wrong:
+        def json(self):
+            return 5
+
+    run.track(Custom(), name="custom", step=1)
+    run.track(Distribution([1, 2]), name="d", context={"a": 1})
+    with pytest.raises(TypeError, match="json"):
+        run.track(Wrong(), name="custom")
+
+
+def test_params_of_this_process_are_consistent(run):
+    run["hparams"] = {"lr": 0.1, "layers": [1, 2]}
+    run["hparams.lr"] = 0.2
+    run["a", "b.c"] = 1
+    assert run["hparams"] == {"lr": 0.2, "layers": [1, 2]}
+    assert run["a", "b.c"] == 1
+    assert run.get("hparams.nothing", 5) == 5
+    run["hparams"]["lr"] = "changed copy"
+    assert run["hparams.lr"] == 0.2
+    assert run[...] == {"hparams": {"lr": 0.2, "layers": [1, 2]}, "a": {"b.c": 1}}
+    for key in (5, (), None):
+        with pytest.raises(TypeError, match="key"):
+            run[key]
+    with pytest.raises(KeyError):
+        run["missing"]
+
+
+def test_the_overlay_has_the_rules_of_the_server():
+    overlay = ParamsOverlay()
+    overlay.set(("h",), {"lr": 1})
+    with pytest.raises(NotLocalError):
+        overlay.local(("h",))
+    assert overlay.merged({"h": {"bs": 2}}) == {"h": {"bs": 2, "lr": 1}}
+    overlay.set(("h",), {"lr": 1, "x": 2})
+    assert overlay.merged({"h": {"bs": 2}}) == {"h": {"lr": 1, "x": 2}}
+    overlay.delete(("h", "x"))
+    with pytest.raises(KeyError):
+        overlay.local(("h", "x"))
+    assert overlay.local(("h",)) == {"lr": 1}
+    overlay.set((), {"a": 1, "b": {"c": 2}})
+    assert overlay.merged({"z": 1}) == {"z": 1, "h": {"lr": 1}, "a": 1, "b": {"c": 2}}
+    overlay.delete(())
+    assert overlay.merged({"z": 1}) == {}
+    overlay.set(("a",), 1)
+    overlay.set(("a", "b"), 2)
+    assert overlay.merged({"a": 0}) == {"a": {"b": 2}}
+
+
+def test_a_read_only_run_cannot_be_written():
+    reader = Run("some", repo=NOWHERE, read_only=True)
+    with pytest.raises(RuntimeError, match="read-only"):
+        reader.track(1.0, name="m")
+    with pytest.raises(RuntimeError, match="read-only"):
+        reader.track_many([1.0], name="m")
+    reader.add_tag("x")
+    reader.log_info("x")
+    assert (reader.tags, reader.props, reader.metrics()) == ([], {}, [])
+    with pytest.raises(KeyError):
+        reader["a"]
+    with pytest.raises(ConnectionError):
+        reader.series("m")
+    with pytest.raises(ValueError, match="run_hash"):
+        Run(repo=NOWHERE, read_only=True)
+    reader.close()
+
+
+def test_wrong_arguments_of_the_constructor():
+    for keywords in ({"run_hash": 5}, {"experiment": 5}, {"repo": 5}):
+        with pytest.raises((TypeError, AttributeError)):
+            Run(**{"repo": NOWHERE, **keywords})
+    with pytest.raises(ValueError, match="run_id"):
+        Run("a/b", repo=NOWHERE, offline=True)
+    assert Run("kept", repo=Repo(NOWHERE), offline=True).hash == "kept"
+
+
+def test_a_closed_run_refuses_points(run):
+    run.close()
+    run.close()
+    with pytest.raises(RuntimeError, match="WebSocket transport not initialized"):
+        run.track(1.0, name="m")
+    run.log_info("ignored")
+
+
+def test_a_context_manager_closes_and_passes_exceptions_on():
+    with pytest.raises(ZeroDivisionError), Run(repo=NOWHERE, offline=True) as run:
+        raise ZeroDivisionError
+    assert not run.active
+
+
+def test_a_dropped_run_is_collected_with_its_capture():
+    run = Run(repo=NOWHERE, offline=True)
+    run.track(1.0, name="m")
+    gone = weakref.ref(run)
+    del run
+    gc.collect()
+    assert gone() is None
+    print("nobody listens")
+
+
+def test_garbage_collection_in_every_call(run):
+    gc.set_threshold(1)
+    try:
+        for step in range(200):
+            run.track(step, name=f"m{step % 7}", context={"subset": "train", "n": step % 3})
+            run["step"] = {"n": step, "l": [step]}
+    finally:
+        gc.set_threshold(700, 10, 10)
+
+
+def test_a_run_can_be_pickled(run):
+    copy = pickle.loads(pickle.dumps(run))
+    assert (copy.hash, copy == run, hash(copy) == hash(run)) == (run.hash, True, True)
+    copy.track(1.0, name="m")
+
+
+def _track_and_exit(run):
+    run.track(1.0, name="child")
+    os._exit(0)
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_a_child_process_can_track(run, method, spool):
+    spools = len(list(spool.iterdir()))
+    context = multiprocessing.get_context(method)
+    child = context.Process(target=_track_and_exit, args=(run,))
+    child.start()
+    child.join(60)
+    assert child.exitcode == 0
+    assert len(list(spool.iterdir())) == spools + 1
+    run.track(1.0, name="parent")
+
+
+def test_a_forked_child_can_print_and_exit():
+    program = """
+import os, sys
+from matyan_client import Run
+run = Run(repo="http://127.0.0.1:1", offline=True)
+child = os.fork()
+if child == 0:
+    print("from the child")
+    run.track(1.0, name="m")
+    sys.exit(3)
+_, status = os.waitpid(child, 0)
+print(os.waitstatus_to_exitcode(status))
+"""
+    finished = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert finished.stdout.split("\n")[-2] == "3"
+
+
+def test_log_records_know_their_caller(run, monkeypatch):
+    records = []
+    monkeypatch.setattr(
+        Run, "_append_log_record", lambda self, *arguments: records.append(arguments)
+    )
+    run.log_warning("careful", key=1)
+    level, message, _, location, extra = records[0]
+    assert (level, message, extra) == (logging.WARNING, "careful", {"key": 1})
+    assert location[0] == __file__
+
+
+class DeviceTensor:
+    """A tensor on a device that counts how often it is waited for."""
+
+    is_cuda = True
+    ready = False
+    waits = 0
+
+    class cuda:  # noqa: N801
+        class Event:
+            def record(self):
+                pass
+
+            def query(self):
+                return DeviceTensor.ready
+
+            def synchronize(self):
+                DeviceTensor.waits += 1
+                DeviceTensor.ready = True
+
+    def __init__(self, value):
+        self._value = value
+
+    def numel(self):
+        return 1
+
+    def detach(self):
+        return self
+
+    def to(self, device, *, non_blocking):
+        assert (device, non_blocking) == ("cpu", True)
+        return self
+
+    def __float__(self):
+        assert DeviceTensor.ready, "read before the copy was complete"
+        return self._value
+
+
+def test_a_device_tensor_is_not_waited_for(run, monkeypatch):
+    monkeypatch.setitem(sys.modules, __name__.partition(".")[0], DeviceTensor)
+    monkeypatch.setattr(DeviceTensor, "ready", False)
+    monkeypatch.setattr(DeviceTensor, "waits", 0)
+    before = run.health.pending
+    for step in range(10):
+        run.track(DeviceTensor(0.5), name="loss", step=step)
+    assert (DeviceTensor.waits, run.health.pending) == (0, before)
+    DeviceTensor.ready = True
+    run.track(DeviceTensor(0.5), name="loss", step=10)
+    assert (DeviceTensor.waits, run.health.pending) == (0, before + 10)
+    DeviceTensor.ready = False
+    run.flush(0.01)
+    assert (DeviceTensor.waits, run.health.pending) == (1, before + 11)
+
+
+def test_threads_share_a_run(run):
+    before = run.health.pending
+    threads = [
+        threading.Thread(target=lambda: [run.track(1.0, name="m") for _ in range(100)])
+        for _ in range(50)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert run.health.pending == before + 5000
+
+
+def test_output_is_two_lines_at_most(spool):
+    program = """
+from matyan_client import Run
+run = Run(repo="http://127.0.0.1:1", offline=True)
+run.track(1.0, name="m")
+"""
+    for quiet, lines in (("0", 2), ("1", 0)):
+        finished = subprocess.run(
+            [sys.executable, "-c", program],
+            env={**os.environ, "MATYAN_QUIET": quiet},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=True,
+        )
+        assert finished.stdout == ""
+        assert len(finished.stderr.splitlines()) == lines, finished.stderr
+
+
+def test_import_is_light():
+    heavy = {"numpy", "PIL", "plotly", "matplotlib", "asyncio", "torch", "pandas"}
+    program = f"import sys, matyan_client; print(sorted({heavy!r} & set(sys.modules)))"
+    finished = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert finished.stdout == "[]\n"
+
+
+def test_the_command_lists_spools(run, capsys):
+    run.track(1.0, name="m")
+    assert cli.main(["spool", "ls", "--json"]) == 0
+    (spool,) = json.loads(capsys.readouterr().out)
+    assert (spool["run"], spool["state"], spool["gateway_url"]) == (run.hash, "in use", NOWHERE)
+    assert cli.main(["spool", "ls"]) == 0
+    assert run.hash in capsys.readouterr().out
+
+
+def test_the_status_of_absent_servers(monkeypatch, capsys):
+    monkeypatch.setattr(SETTINGS, "backend_url", NOWHERE)
+    monkeypatch.setattr(SETTINGS, "frontier_url", NOWHERE)
+    assert cli.main(["status"]) == 0
+    assert "  Backend    unreachable  -\n  Frontier   unreachable  -" in capsys.readouterr().out

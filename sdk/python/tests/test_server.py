@@ -1,0 +1,272 @@
+"""Runs that are stored by a real server."""
+
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from matyan_client import Image, Repo, Run, Text, cli, errors
+
+
+def eventually(check):
+    """Waits for what other handles wrote: only the own writes of a handle are visible at once."""
+    end = time.monotonic() + 20
+    while not check():
+        assert time.monotonic() < end, "timed out"
+        time.sleep(0.05)
+
+
+@pytest.fixture
+def run(shared_server):
+    with Run(repo=shared_server.url, capture_terminal_logs=False) as run:
+        yield run
+
+
+def test_columns_are_read_without_a_copy(run):
+    np = pytest.importorskip("numpy")
+    values = np.random.default_rng(1).normal(size=10_000)
+    values[5], values[6] = np.nan, np.inf
+    run.track_many(values, steps=np.arange(10_000) * 3, name="loss", context={"subset": "train"})
+    assert run.flush(20)
+    series = run.series("loss", {"subset": "train"})
+    assert (series.name, series.context_json, len(series)) == ("loss", '{"subset":"train"}', 10_000)
+    steps = np.asarray(series.steps)
+    assert steps.dtype == np.int64
+    assert not steps.flags.writeable
+    assert np.shares_memory(steps, np.asarray(series.steps))
+    assert (steps == np.arange(10_000) * 3).all()
+    assert np.array_equal(np.asarray(series.values), values, equal_nan=True)
+    assert (series.epochs, len(series.times_us)) == (None, 10_000)
+    assert series.values[:2] == values[:2].tolist()
+    assert series.steps[-1] == 29_997
+    assert list(series.steps)[:3] == [0, 3, 6]
+    with pytest.raises(IndexError):
+        series.steps[10_000]
+    assert run.series("loss") is None
+    tail = run.series("loss", {"subset": "train"}, first_step=29_990)
+    assert tail.steps.tolist() == [29_991, 29_994, 29_997]
+
+
+def test_columns_are_arrow_arrays(run):
+    pyarrow = pytest.importorskip("pyarrow")
+    run.track_many([1.0, 2.0, 3.0], name="m", epochs=[1, 1, 2])
+    assert run.flush(20)
+    series = run.series("m")
+    assert pyarrow.array(series.values).to_pylist() == [1.0, 2.0, 3.0]
+    assert pyarrow.array(series.steps).to_pylist() == [0, 1, 2]
+    assert pyarrow.array(series.epochs).type == pyarrow.int64()
+    array = pyarrow.array(series.values)
+    del series
+    assert array.to_pylist() == [1.0, 2.0, 3.0]
+    for _ in range(100):
+        run.series("m").values.__arrow_c_array__()
+
+
+def test_data_frames(run):
+    pytest.importorskip("pandas")
+    run.track(0.5, name="a", step=3, epoch=1, context={"subset": "val"})
+    run.track(1.5, name="b", step=4)
+    assert run.flush(20)
+    frame = run.dataframe().sort_values("metric.name")
+    assert frame["value"].tolist() == [0.5, 1.5]
+    assert frame["step"].tolist() == [3, 4]
+    assert frame["metric.context"].tolist() == ['{"subset":"val"}', "{}"]
+    found = Repo(run._backend_url).query_metrics(f"run.hash == '{run.hash}'")
+    assert sorted(found.dataframe()["value"]) == [0.5, 1.5]
+    assert [reader.hash for reader in found.iter_runs()] == [run.hash]
+    assert sorted(trace["name"] for trace in found.iter()) == ["a", "b"]
+
+
+def test_properties_of_a_stored_run_are_those_of_the_server(run, shared_server):
+    run.name, run.description, run.experiment = "n", "d", "e"
+    run.add_tag("t")
+    assert run.flush(20)
+    reader = Run(run.hash, repo=shared_server.url, read_only=True)
+    eventually(lambda: reader.tags == ["t"])
+    assert (reader.name, reader.description, reader.experiment) == ("n", "d", "e")
+    assert (reader.tags, reader.active, reader.end_time) == (["t"], True, None)
+    assert reader.creation_time == pytest.approx(run.creation_time, abs=30)
+    run.close()
+    eventually(lambda: not reader.active)
+    assert reader.end_time is not None
+
+
+def test_params_are_merged_replaced_and_deleted(run, shared_server):
+    run["h"] = {"lr": 1, "bs": 2}
+    run["h"] = {"lr": 3}
+    run["big"] = 2**100
+    run["a", "b.c"] = 1
+    assert run.flush(20)
+    reader = Run(run.hash, repo=shared_server.url, read_only=True)
+    eventually(lambda: reader[...].get("a") == {"b.c": 1})
+    assert reader["h"] == {"lr": 3, "bs": 2}
+    assert reader["big"] == 2**100
+    del run["h.bs"]
+    assert run["h"] == {"lr": 3}
+    assert reader["h"] == {"lr": 3}
+    run[...] = {"only": 1, "this": 2}
+    assert run[...] == {"only": 1, "this": 2}
+    run.close()
+    eventually(lambda: reader[...] == {"only": 1, "this": 2})
+
+
+def test_a_resumed_run_continues_its_steps(shared_server):
+    with Run(repo=shared_server.url, experiment="kept", capture_terminal_logs=False) as run:
+        run.name = "kept"
+        for value in range(3):
+            run.track(value, name="m")
+    with Run(run.hash, repo=shared_server.url, capture_terminal_logs=False) as again:
+        assert (again.name, again.experiment) == ("kept", "kept")
+        again.track(3, name="m")
+    assert again.series("m").steps.tolist() == [0, 1, 2, 3]
+
+
+def test_terminal_lines_continue_after_those_of_the_run_before(shared_server, capfd):
+    program = """
+import sys
+from matyan_client import Run
+run = Run(sys.argv[2] or None, repo=sys.argv[1])
+print("one")
+print("two")
+sys.__stderr__.write("HASH " + run.hash)
+run.close()
+"""
+
+    def script(run_hash):
+        finished = subprocess.run(
+            [sys.executable, "-c", program, shared_server.url, run_hash],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=True,
+        )
+        return finished.stderr.rpartition("HASH ")[2]
+
+    run_hash = script("")
+    assert script(run_hash) == run_hash
+    reader = Run(run_hash, repo=shared_server.url, read_only=True)
+    assert [line for line in reader.get_terminal_logs() if "HASH" not in line] == [
+        "one",
+        "two",
+        "one",
+        "two",
+    ]
+
+
+def test_system_metrics_and_params(shared_server):
+    with Run(
+        repo=shared_server.url,
+        system_tracking_interval=0.1,
+        log_system_params=True,
+        capture_terminal_logs=False,
+    ) as run:
+        time.sleep(0.5)
+    names = {metric["name"] for metric in run.metrics()}
+    assert {"__system__cpu", "__system__memory_percent", "__system__disk_percent"} <= names
+    params = run["__system_params"]
+    assert params["executable"] == sys.executable
+    assert "pytest" in params["packages"]
+    assert not any("token" in name.lower() for name in params["env_variables"])
+
+
+def test_images_and_artifacts(run, tmp_path):
+    np = pytest.importorskip("numpy")
+    pixels = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
+    for subset in ("train", "val"):
+        run.track(Image(pixels), name="image", step=0, context={"subset": subset})
+    run.track(Text("hello"), name="text")
+    source = tmp_path / "source"
+    (source / "sub").mkdir(parents=True)
+    (source / "sub" / "weights.bin").write_bytes(b"x" * 3_000_000)
+    (source / "config.json").write_text("{}")
+    run.log_artifacts(source, name="files")
+    assert run.flush(30)
+    assert sorted(item["path"] for item in run.artifacts) == [
+        "files/config.json",
+        "files/sub/weights.bin",
+    ]
+    assert len(run.get_artifact("files/sub/weights.bin")) == 3_000_000
+    paths = run.download_artifacts(tmp_path / "target")
+    assert all(path.exists() for path in paths)
+    with pytest.raises(errors.NotFoundError):
+        run.get_artifact("missing")
+    repo = Repo(run._backend_url)
+    traces = repo.query_images(f"run.hash == '{run.hash}'")[0]["traces"].values()
+    uris = [trace["values"][0][0]["blob_uri"] for trace in traces]
+    assert len(set(uris)) == 2
+    blobs = repo.http.get_blob_batch("images", uris)
+    assert (Image(blobs[uris[0]]).to_numpy() == pixels).all()
+
+
+def test_a_query_that_cannot_be_parsed(shared_server):
+    with pytest.raises(ValueError, match="query"):
+        Repo(shared_server.url).query_runs("run.")
+
+
+def test_a_server_that_is_killed_costs_nothing(own_server):
+    run = Run(repo=own_server.url, capture_terminal_logs=False)
+    for step in range(1000):
+        run.track(step, name="m", step=step)
+    own_server.stop(signal.SIGKILL)
+    for step in range(1000, 2000):
+        run.track(step, name="m", step=step)
+    assert not run.flush(0.5)
+    assert run.health.pending > 0
+    own_server.start()
+    assert run.flush(30)
+    run.close()
+    series = run.series("m")
+    assert series.steps.tolist() == list(range(2000))
+    assert series.values.tolist() == [float(step) for step in range(2000)]
+
+
+def test_a_script_that_is_killed_loses_nothing(own_server):
+    program = """
+import os, signal, sys
+from matyan_client import Run
+run = Run(repo=sys.argv[1], capture_terminal_logs=False)
+print(run.hash)
+for step in range(5000):
+    run.track(step, name="m", step=step)
+print("tracked", flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    finished = subprocess.run(
+        [sys.executable, "-c", program, own_server.url],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    run_hash, tracked = finished.stdout.split()
+    assert tracked == "tracked"
+    assert cli.main(["sync"]) == 0
+    reader = Run(run_hash, repo=own_server.url, read_only=True)
+    eventually(lambda: len(reader.metrics()) == 1 and len(reader.series("m")) == 5000)
+    assert reader.series("m").steps.tolist() == list(range(5000))
+
+
+def test_an_offline_run_is_sent_by_sync(own_server, capsys):
+    program = """
+import sys
+from matyan_client import Run
+with Run(repo=sys.argv[1], offline=True, capture_terminal_logs=False) as run:
+    run.track(1.5, name="m")
+print(run.hash)
+"""
+    command = [sys.executable, "-c", program, own_server.url]
+    run_hash = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    reader = Run(run_hash, repo=own_server.url, read_only=True)
+    assert reader.metrics() == []
+    assert cli.main(["sync", "--json"]) == 0
+    assert '"spools": 1, "finished": 1' in capsys.readouterr().out
+    eventually(reader.metrics)
+    assert reader.series("m").values.tolist() == [1.5]
+
+
+def test_status(shared_server, capsys):
+    urls = ["--backend-url", shared_server.url, "--frontier-url", shared_server.gateway]
+    assert cli.main(["status", *urls]) == 0
+    assert capsys.readouterr().out.count(" OK ") == 2
