@@ -5,14 +5,22 @@
 use std::{
     ffi::{CStr, c_char, c_void},
     ptr,
+    sync::Arc,
 };
 
 use pyo3::{prelude::*, types::PyCapsule};
 
-use crate::columns::Numbers;
-
 const SCHEMA_NAME: &CStr = c"arrow_schema";
 const ARRAY_NAME: &CStr = c"arrow_array";
+
+/// Numbers of a column. All have 8 bytes.
+#[derive(Clone, Debug)]
+pub(crate) enum Numbers {
+    /// Signed integers.
+    Integers(Arc<Vec<i64>>),
+    /// Floats.
+    Floats(Arc<Vec<f64>>),
+}
 
 /// `struct ArrowSchema`.
 #[repr(C)]
@@ -97,6 +105,16 @@ pub(crate) fn array<'py>(py: Python<'py>, numbers: &Numbers) -> PyResult<Bound<'
         private_data: owner.cast(),
     };
     PyCapsule::new_with_value(py, array, ARRAY_NAME)
+}
+
+impl Numbers {
+    /// Number of rows.
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Self::Integers(integers) => integers.len(),
+            Self::Floats(floats) => floats.len(),
+        }
+    }
 }
 
 impl Drop for ArrowArray {

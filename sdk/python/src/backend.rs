@@ -1,6 +1,6 @@
 //! The class `Backend`: requests to a server, whose paths and parameters are known in Python.
 
-use std::{cell::RefCell, path::PathBuf, sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use matyan_proto::common::v1::LogPosition;
 use matyan_sdk::{
@@ -13,7 +13,7 @@ use pyo3::{
     types::{PyBytes, PyDict},
 };
 
-use crate::{columns::Series, errors, tree};
+use crate::{columns::Series, errors, interruption::interrupted, tree};
 
 /// Log records with their numbers.
 type NumberedRecords<'py> = Vec<(i64, Bound<'py, PyAny>)>;
@@ -182,21 +182,4 @@ impl Call {
         };
         Ok(self.parameters.iter().fold(request, |request, (name, value)| request.query(name, value)))
     }
-}
-
-thread_local! {
-    /// The exception of a signal handler that ended a wait of this thread.
-    static INTERRUPTION: RefCell<Option<PyErr>> = const { RefCell::new(None) };
-}
-
-/// Runs Python's signal handlers. An exception, such as `KeyboardInterrupt`, ends the wait.
-fn interrupted() -> bool {
-    let Err(error) = Python::attach(|py| py.check_signals()) else { return false };
-    INTERRUPTION.set(Some(error));
-    true
-}
-
-/// Returns the exception that ended the wait.
-pub(crate) fn interruption() -> Option<PyErr> {
-    INTERRUPTION.take()
 }

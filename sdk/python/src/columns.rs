@@ -10,19 +10,10 @@ use pyo3::{
     types::{PyCapsule, PyDict, PyIterator, PyList, PySlice},
 };
 
-use crate::arrow;
+use crate::arrow::{self, Numbers};
 
 /// The epoch of a point that has none.
 const NO_EPOCH: i64 = i64::MIN;
-
-/// Numbers of a column. All have 8 bytes.
-#[derive(Clone, Debug)]
-pub(crate) enum Numbers {
-    /// Signed integers.
-    Integers(Arc<Vec<i64>>),
-    /// Floats.
-    Floats(Arc<Vec<f64>>),
-}
 
 /// A column of numbers, which cannot be changed.
 ///
@@ -64,7 +55,7 @@ impl Column {
         if let Ok(slice) = index.cast::<PySlice>() {
             let indices = slice.indices(length as isize)?;
             let positions = (0..indices.slicelength as isize).map(|at| indices.start + at * indices.step);
-            let items = positions.map(|at| self.numbers.item(py, at as usize));
+            let items = positions.map(|at| item(py, &self.numbers, at as usize));
             return Ok(PyList::new(py, items.collect::<PyResult<Vec<_>>>()?)?.into_any());
         }
         let index: isize = index.extract()?;
@@ -72,7 +63,7 @@ impl Column {
         if !(0..length as isize).contains(&index) {
             return Err(PyIndexError::new_err("the column has no such row"));
         }
-        self.numbers.item(py, index as usize)
+        item(py, &self.numbers, index as usize)
     }
 
     fn __iter__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyIterator>> {
@@ -137,23 +128,6 @@ impl Series {
     }
 }
 
-impl Numbers {
-    /// Number of rows.
-    pub(crate) fn len(&self) -> usize {
-        match self {
-            Self::Integers(integers) => integers.len(),
-            Self::Floats(floats) => floats.len(),
-        }
-    }
-
-    fn item<'py>(&self, py: Python<'py>, index: usize) -> PyResult<Bound<'py, PyAny>> {
-        match self {
-            Self::Integers(integers) => integers[index].into_bound_py_any(py),
-            Self::Floats(floats) => floats[index].into_bound_py_any(py),
-        }
-    }
-}
-
 impl From<Vec<i64>> for Column {
     fn from(integers: Vec<i64>) -> Self {
         Self { numbers: Numbers::Integers(Arc::new(integers)) }
@@ -182,5 +156,12 @@ impl From<SeriesColumns> for Series {
         let times_us = (times_us.len() == length).then(|| times_us.into());
         let (steps, values) = (steps.into(), values.into());
         Self { name, context_json: context, dtype, steps, values, epochs, times_us }
+    }
+}
+
+fn item<'py>(py: Python<'py>, numbers: &Numbers, index: usize) -> PyResult<Bound<'py, PyAny>> {
+    match numbers {
+        Numbers::Integers(integers) => integers[index].into_bound_py_any(py),
+        Numbers::Floats(floats) => floats[index].into_bound_py_any(py),
     }
 }

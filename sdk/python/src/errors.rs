@@ -8,7 +8,7 @@ use pyo3::{
     types::PyDict,
 };
 
-use crate::backend;
+use crate::interruption::interruption;
 
 /// A `TypeError` that names the argument.
 pub(crate) fn wrong_type(argument: &str, expected: &str, value: &Bound<'_, PyAny>) -> PyErr {
@@ -35,7 +35,7 @@ pub(crate) fn upload(error: UploadError) -> PyErr {
 pub(crate) fn http(error: HttpError) -> PyErr {
     let (class, status, code) = match &error {
         HttpError::Interrupted => {
-            return backend::interruption().unwrap_or_else(|| PyKeyboardInterrupt::new_err(()));
+            return interruption().unwrap_or_else(|| PyKeyboardInterrupt::new_err(()));
         }
         HttpError::InvalidUrl { .. } => return PyValueError::new_err(error.to_string()),
         HttpError::File { source, .. } => {

@@ -11,6 +11,7 @@ mod columns;
 mod convert;
 mod errors;
 mod health;
+mod interruption;
 mod number;
 mod payload;
 mod run;

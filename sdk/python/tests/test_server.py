@@ -11,7 +11,7 @@ from matyan_client import Image, Repo, Run, Text, cli, errors
 
 
 def eventually(check):
-    """Waits for what other handles wrote: only the own writes of a handle are visible at once."""
+    """Waits for what other processes wrote."""
     end = time.monotonic() + 20
     while not check():
         assert time.monotonic() < end, "timed out"
@@ -198,6 +198,18 @@ def test_images_and_artifacts(run, tmp_path):
     assert len(set(uris)) == 2
     blobs = repo.http.get_blob_batch("images", uris)
     assert (Image(blobs[uris[0]]).to_numpy() == pixels).all()
+
+
+def test_what_is_stored_is_found_at_once(shared_server):
+    repo = Repo(shared_server.url)
+    for number in range(10):
+        with Run(repo=shared_server.url, capture_terminal_logs=False) as run:
+            run["number"] = number
+            run.track(number, name="m")
+        (found,) = repo.query_runs(f"run.hash == '{run.hash}'")
+        assert found["params"] == {"number": number}
+        assert found["props"]["active"] is False
+        assert repo.get_run(run.hash).series("m").values.tolist() == [number]
 
 
 def test_a_query_that_cannot_be_parsed(shared_server):

@@ -7,8 +7,6 @@ import datetime
 import json
 import logging
 import os
-import tempfile
-import zipfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +16,8 @@ from ._params import Key, NotLocalError, ParamsOverlay, lookup, path_of
 from .transport.http import HttpTransport
 
 if TYPE_CHECKING:
+    import zipfile
+
     import pandas as pd
 
 _logger = logging.getLogger("matyan_client")
@@ -211,6 +211,9 @@ class RunReader:
 
     def download_artifacts(self, dest_dir: str | os.PathLike[str]) -> list[Path]:
         """Saves all artifacts in a directory, and returns their paths."""
+        import tempfile  # noqa: PLC0415 - rarely needed
+        import zipfile  # noqa: PLC0415 - rarely needed
+
         self._wait_for_own_writes()
         target = Path(dest_dir)
         target.mkdir(parents=True, exist_ok=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import os
 from collections.abc import Callable
@@ -29,28 +28,19 @@ def _url(value: str) -> str:
     return value.strip().rstrip("/")
 
 
-def _from_environment(
-    name: str, convert: Callable[[str], _Value], default: _Value, expected: str
-) -> Any:
-    """Returns a dataclass field whose default is read from the variable `MATYAN_<name>`."""
-
-    def read() -> _Value:
-        variable = f"MATYAN_{name}"
-        given = os.environ.get(variable)
-        if given is None:
-            return default
-        try:
-            return convert(given)
-        except ValueError:
-            _logger.warning(
-                "%s=%r is not %s; using the default %r", variable, given, expected, default
-            )
-            return default
-
-    return dataclasses.field(default_factory=read)
+def _read(name: str, convert: Callable[[str], _Value], default: _Value, expected: str) -> _Value:
+    """Returns the value of the variable `MATYAN_<name>`."""
+    variable = f"MATYAN_{name}"
+    given = os.environ.get(variable)
+    if given is None:
+        return default
+    try:
+        return convert(given)
+    except ValueError:
+        _logger.warning("%s=%r is not %s; using the default %r", variable, given, expected, default)
+        return default
 
 
-@dataclasses.dataclass
 class Settings:
     """Settings with their environment variables, `MATYAN_` and the name in upper case.
 
@@ -58,20 +48,26 @@ class Settings:
     variables, which concern the spool and the sender.
     """
 
-    backend_url: str = _from_environment("BACKEND_URL", _url, "http://localhost:53800", "a URL")
-    frontier_url: str = _from_environment("FRONTIER_URL", _url, "http://localhost:53801", "a URL")
-    quiet: bool = _from_environment("QUIET", _flag, False, "a boolean")
+    def __init__(self, **given: Any) -> None:
+        self.backend_url: str = _read("BACKEND_URL", _url, "http://localhost:53800", "a URL")
+        self.frontier_url: str = _read("FRONTIER_URL", _url, "http://localhost:53801", "a URL")
+        self.quiet: bool = _read("QUIET", _flag, False, "a boolean")
+        # Accepted because scripts for Matyan 0.3 set them. Batches, connections, and memory are
+        # limited by the core, so none of these has an effect.
+        self.ws_verbose: bool = _read("WS_VERBOSE", _flag, False, "a boolean")
+        self.ws_queue_max_memory_mb: int = _read("WS_QUEUE_MAX_MEMORY_MB", int, 512, "an integer")
+        self.ws_heartbeat_interval: int = _read("WS_HEARTBEAT_INTERVAL", int, 10, "an integer")
+        self.ws_batch_interval_ms: int = _read("WS_BATCH_INTERVAL_MS", int, 50, "an integer")
+        self.ws_batch_size: int = _read("WS_BATCH_SIZE", int, 100, "an integer")
+        self.ws_retry_count: int = _read("WS_RETRY_COUNT", int, 2, "an integer")
+        for name, value in given.items():
+            if name not in vars(self):
+                raise TypeError(f"`{name}`: there is no such setting")
+            setattr(self, name, value)
 
-    # Accepted because scripts for Matyan 0.3 set them. Batches, connections, and memory are
-    # limited by the core, so none of these has an effect.
-    ws_verbose: bool = _from_environment("WS_VERBOSE", _flag, False, "a boolean")
-    ws_queue_max_memory_mb: int = _from_environment(
-        "WS_QUEUE_MAX_MEMORY_MB", int, 512, "an integer"
-    )
-    ws_heartbeat_interval: int = _from_environment("WS_HEARTBEAT_INTERVAL", int, 10, "an integer")
-    ws_batch_interval_ms: int = _from_environment("WS_BATCH_INTERVAL_MS", int, 50, "an integer")
-    ws_batch_size: int = _from_environment("WS_BATCH_SIZE", int, 100, "an integer")
-    ws_retry_count: int = _from_environment("WS_RETRY_COUNT", int, 2, "an integer")
+    def __repr__(self) -> str:
+        settings = ", ".join(f"{name}={value!r}" for name, value in vars(self).items())
+        return f"Settings({settings})"
 
 
 SETTINGS = Settings()

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import inspect
 import logging
 import os
+import sys
 import time
 import weakref
 from collections.abc import Sequence
@@ -258,6 +258,7 @@ class Run(RunReader, _core.Run):
         if self._cutter is not None:
             self._cutter.flush()
         is_stored = self._flush(_REACHABLE_LIMIT if timeout is None else timeout)
+        self._note_position()
         self._report_notices()
         return is_stored
 
@@ -292,6 +293,7 @@ class Run(RunReader, _core.Run):
 
         pending, spool = self._close(_REACHABLE_LIMIT, _UNREACHABLE_LIMIT, report)
         bar.clear()
+        self._note_position()
         self._report_notices()
         if pending and not SETTINGS.quiet:
             _console.say(f"matyan: {pending} values of run {self._hash} are left in {spool}")
@@ -343,14 +345,16 @@ class Run(RunReader, _core.Run):
         self._params.delete(path)
 
     def _wait_for_own_writes(self) -> None:
-        if self._read_only:
-            return
-        # Without a server there is nothing to wait for, and the read reports that.
-        if not self._is_closed and self.health.connected:
+        if not self._read_only and not self._is_closed and self.health.connected:
+            # Without a server there is nothing to wait for, and the read reports that.
             self._flush(_OWN_WRITES_LIMIT)
+            self._note_position()
+
+    def _note_position(self) -> None:
+        """Makes this process see what it has stored."""
         position = self._last_position()
         if position is not None:
-            self._http.include(self._hash, position)
+            HttpTransport.include(self._backend_url, self._hash, position)
 
     def _track_other(
         self, value: Any, name: str, step: int | None, epoch: int | None, context: Any
@@ -399,9 +403,9 @@ class Run(RunReader, _core.Run):
     def _log(self, level: int, message: str, arguments: dict[str, Any]) -> None:
         if self._read_only or self._is_closed:
             return
-        frame = inspect.currentframe()
-        caller = frame.f_back.f_back if frame is not None and frame.f_back is not None else None
-        location = None if caller is None else (caller.f_code.co_filename, caller.f_lineno)
+        # The caller of `log_info` and its like.
+        caller = sys._getframe(2)  # noqa: SLF001 - `inspect` would slow down the import
+        location = (caller.f_code.co_filename, caller.f_lineno)
         self._append_log_record(level, str(message), time.time(), location, arguments)
 
     def _append_log_record(

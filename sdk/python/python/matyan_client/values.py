@@ -9,7 +9,6 @@ their attributes.
 from __future__ import annotations
 
 import base64
-import dataclasses
 import datetime
 import enum
 import os
@@ -113,9 +112,10 @@ def _plain_object(value: Any, depth: int) -> JsonValue:
         return value.isoformat()
     if isinstance(value, os.PathLike):
         return _plain(os.fsdecode(value), depth)
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        fields = dataclasses.fields(value)
-        return {field.name: _plain(getattr(value, field.name), depth + 1) for field in fields}
+    # As `dataclasses.is_dataclass` does, whose import would take longer than all of this package.
+    fields = getattr(type(value), "__dataclass_fields__", None)
+    if fields is not None:
+        return {name: _plain(getattr(value, name), depth + 1) for name in fields}
     if callable(value) and hasattr(value, "__qualname__"):
         # The usual text of a function contains its address, which differs in each process.
         return text(f"{value.__module__}.{value.__qualname__}")

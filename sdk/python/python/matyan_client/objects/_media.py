@@ -6,10 +6,9 @@ for tracked objects is not the caller's thread.
 
 from __future__ import annotations
 
-import dataclasses
 import struct
 import zlib
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 # Gray, gray with alpha, RGB, and RGBA.
@@ -33,8 +32,7 @@ CONTENT_TYPES = {
 }
 
 
-@dataclasses.dataclass(frozen=True)
-class Encoded:
+class Encoded(NamedTuple):
     """Bytes of an image or audio file."""
 
     data: bytes
@@ -46,8 +44,7 @@ class Encoded:
         return CONTENT_TYPES.get(self.format.lower(), "application/octet-stream")
 
 
-@dataclasses.dataclass(frozen=True)
-class Pixels:
+class Pixels(NamedTuple):
     """Rows of pixels with 1 to 4 channels of 8 bits, to be stored as PNG."""
 
     data: bytes
@@ -73,8 +70,7 @@ class Pixels:
         return Encoded(_PNG_SIGNATURE + b"".join(_png_chunk(*chunk) for chunk in chunks), "PNG")
 
 
-@dataclasses.dataclass(frozen=True)
-class Samples:
+class Samples(NamedTuple):
     """Interleaved samples of 16 bits, little-endian, to be stored as WAV."""
 
     data: bytes

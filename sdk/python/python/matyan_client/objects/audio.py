@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import io
 import os
-import wave
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -87,6 +86,8 @@ class Audio:
 
     def to_numpy(self) -> tuple[int, NDArray[np.generic]]:
         """Returns the rate and the samples of a WAV file with up to 32 bits."""
+        import wave  # noqa: PLC0415 - rarely needed
+
         import numpy as np  # noqa: PLC0415 - optional, and slow to import
 
         if self.format != "wav":

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeAlias, TypeVar
 from urllib.parse import quote
 
 from matyan_client import _core, errors
 
 _Answer = TypeVar("_Answer")
+
+_Position: TypeAlias = tuple[int, int, int]
 
 _REST = "/api/v1/rest"
 
@@ -21,15 +23,29 @@ class HttpTransport:
     Calls that fail raise an exception of `matyan_client.errors`.
     """
 
+    # Positions in the logs of servers, by URL and run: what runs of this process have stored.
+    _stored: ClassVar[dict[str, dict[str, _Position]]] = {}
+
     def __init__(self, base_url: str, timeout: float = 30.0) -> None:
-        self._backend = _core.Backend(base_url, timeout)
+        self._client = _core.Backend(base_url, timeout)
+        self._included: dict[str, _Position] = {}
+
+    @classmethod
+    def include(cls, base_url: str, run_hash: str, position: _Position) -> None:
+        """Makes every later answer of a server include what is stored at a position of its log."""
+        cls._stored.setdefault(base_url.rstrip("/"), {})[run_hash] = position
+
+    @property
+    def _backend(self) -> _core.Backend:
+        """The client, which waits for what runs of this process have stored."""
+        for run_hash, position in tuple(self._stored.get(self._client.url, {}).items()):
+            if self._included.get(run_hash) != position:
+                self._included[run_hash] = position
+                self._client.include(run_hash, position)
+        return self._client
 
     def close(self) -> None:
         """Does nothing: connections are closed by the server, or with the process."""
-
-    def include(self, run_hash: str, position: tuple[int, int, int]) -> None:
-        """Makes every later answer include what is stored at a position of the server's log."""
-        self._backend.include(run_hash, position)
 
     def get(self, path: str, **params: Any) -> Any:
         """Returns the JSON answer to a GET request. Lists become repeated parameters."""
