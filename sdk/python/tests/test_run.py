@@ -410,3 +410,31 @@ def test_the_status_of_absent_servers(monkeypatch, capsys):
     monkeypatch.setattr(SETTINGS, "frontier_url", NOWHERE)
     assert cli.main(["status"]) == 0
     assert "  Backend    unreachable  -\n  Frontier   unreachable  -" in capsys.readouterr().out
+
+
+def test_forks_while_another_thread_tracks():
+    program = """
+import os, threading
+from matyan_client import Run
+run = Run(repo="http://127.0.0.1:1", offline=True)
+stop = threading.Event()
+def work():
+    while not stop.is_set():
+        run.track(1.0, name="m", context={"subset": "train"})
+        run["p"] = {"a": 1, "b": 2}
+threads = [threading.Thread(target=work) for _ in range(3)]
+for thread in threads:
+    thread.start()
+for number in range(100):
+    child = os.fork()
+    if child == 0:
+        run.track(2.0, name="child", context={"number": number})
+        print("child")
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+stop.set()
+for thread in threads:
+    thread.join()
+run.close()
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=100, capture_output=True)
