@@ -1,9 +1,10 @@
 //! Uploads to a real server: through faults, and across the end of the process that began them.
 
 use std::{
-    io::{Read as _, Write as _},
+    io::{BufRead as _, BufReader, Read as _, Write as _},
     net::{Shutdown, SocketAddr, TcpListener, TcpStream},
     path::Path,
+    process::{Command, Stdio},
     sync::{
         Arc, OnceLock,
         atomic::{AtomicUsize, Ordering},
@@ -260,11 +261,84 @@ fn uploads_wait_for_an_absent_server() {
     assert_eq!(artifact(&backend(&server), run.id(), "late.txt"), b"late");
 }
 
+/// Variable by which this program knows that it is the script: gateway, directory, and run.
+const SCRIPT: &str = "MATYAN_SDK_UPLOADING_SCRIPT";
+/// Artifacts, and images, of each script.
+const FILES: usize = 6;
+
+/// Logs artifacts and images, reports that, and waits to be killed.
+fn script(gateway: &str, spools: &str, run_id: &str) -> ! {
+    let options = RunOptions { run_id: Some(run_id.to_owned()), ..options(gateway, spools.as_ref()) };
+    let run = Run::new(options).unwrap();
+    let (context, value) = (Context::default(), Map::new());
+    for number in 0..FILES {
+        run.log_artifact(Content::Bytes(&content(200_000 + number)), &format!("f/{number}"), None).unwrap();
+        let object =
+            Object { name: "img", context: &context, dtype: "image", step: None, epoch: None, value: &value };
+        let payload = Payload::Pixels { bytes: &content(30_000), width: 100, height: 100, channels: 3 };
+        run.log_payload(&object, 0, payload).unwrap();
+    }
+    println!("LOGGED");
+    loop {
+        thread::park();
+    }
+}
+
+#[test]
+fn a_killed_script_loses_no_upload_and_announces_none_twice() {
+    #[expect(clippy::disallowed_methods, reason = "the script is this program with another setting")]
+    if let Ok(setup) = std::env::var(SCRIPT) {
+        let [gateway, spools, run_id] = setup.split('|').collect::<Vec<_>>()[..] else { panic!("{setup}") };
+        script(gateway, spools, run_id);
+    }
+    let (server, spools) = (server(), TempDir::new().unwrap());
+    let name = "a_killed_script_loses_no_upload_and_announces_none_twice";
+    let runs: Vec<String> = (0..10).map(|number| format!("run-{number}")).collect();
+    for (number, run_id) in runs.iter().enumerate() {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", name, "--nocapture"])
+            .env(SCRIPT, format!("{}|{}|{run_id}", server.ingest, spools.path().display()))
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        assert!(lines.any(|line| line.unwrap().ends_with("LOGGED")));
+        // At another moment of the uploads each time.
+        thread::park_timeout(Duration::from_millis(12 * number as u64));
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    let config = options(&server.ingest, spools.path()).config;
+    let (progress, notices) = matyan_sdk::sync(&config, false, |_| true);
+    assert_eq!(progress.finished, progress.spools, "{notices:?}");
+    let backend = backend(&server);
+    for run_id in &runs {
+        for number in 0..FILES {
+            assert!(artifact(&backend, run_id, &format!("f/{number}")) == content(200_000 + number));
+        }
+        // The server assigns the steps, so a second announcement would be a seventh step.
+        let traces = r#"[{"name": "img", "context": {}}]"#;
+        let steps = eventually_blocking("all images", || {
+            let found =
+                backend.object_batch(run_id, SearchTarget::Images, traces, &[("record_density", "0")]);
+            let found: Result<Vec<Tree>, _> = found.and_then(Iterator::collect);
+            match found
+                .map_err(|error| error.to_string())?
+                .first()
+                .and_then(|trace| trace.member("iters").cloned())
+            {
+                Some(Tree::List(steps)) if steps.len() >= FILES => Ok(steps),
+                other => Err(format!("{other:?}")),
+            }
+        });
+        assert_eq!(steps.len(), FILES, "{run_id}");
+    }
+    assert!(std::fs::read_dir(spools.path()).unwrap().next().is_none(), "nothing is left");
+}
+
 #[test]
 fn an_upload_that_the_server_refuses_is_reported_and_holds_nothing_up() {
     let (server, spools) = (server(), TempDir::new().unwrap());
-    // A path of this length is accepted by the client, and refused by no other rule than that of the
-    // content type.
     let run = Run::new(options(&server.ingest, spools.path())).unwrap();
     run.log_artifact(Content::Bytes(b"x"), "a.txt", Some("not\u{7}valid")).unwrap();
     run.log_artifact(Content::Bytes(b"y"), "b.txt", None).unwrap();

@@ -18,10 +18,7 @@ use matyan_value::{
 };
 use object_store_http::Method;
 
-use super::{
-    backend::BackendClient,
-    wait::{BlockingStream, StreamSink},
-};
+use super::wait::{BlockingStream, StreamSink};
 use crate::{
     grpc_web,
     http::{HttpClient, HttpError, RestRequest, malformed, segment},
@@ -119,7 +116,7 @@ impl SeriesSelection {
 }
 
 /// The selected series, one after another. Unknown series are left out.
-pub struct SeriesIterator(BlockingStream<SeriesColumns>);
+pub struct SeriesIterator(pub(super) BlockingStream<SeriesColumns>);
 
 impl Iterator for SeriesIterator {
     type Item = Result<SeriesColumns, HttpError>;
@@ -129,14 +126,8 @@ impl Iterator for SeriesIterator {
     }
 }
 
-impl BackendClient {
-    /// Reads series at full resolution. An unknown run is an error of the first item.
-    pub fn series(&self, selection: SeriesSelection) -> Result<SeriesIterator, HttpError> {
-        self.stream(|client, sink| read(client, selection, sink)).map(SeriesIterator)
-    }
-}
-
-async fn read(
+/// Reads the selected series.
+pub(super) async fn read(
     client: HttpClient,
     selection: SeriesSelection,
     sink: StreamSink<SeriesColumns>,

@@ -10,6 +10,7 @@ use object_store_http::{
 
 use super::{
     backend::{BackendClient, text_list, text_members},
+    columns::{self, SeriesIterator, SeriesSelection},
     tree::{Tree, TreeFolder},
     tree_stream::Key,
     wait::BlockingBody,
@@ -322,6 +323,23 @@ impl BackendClient {
     pub fn remove_tag(&self, run_id: &str, tag_id: &str) -> Result<JsonText, HttpError> {
         let path = run_path(run_id, &format!("tags/{}/", segment(tag_id)));
         self.send(RestRequest::new(Method::DELETE, path))
+    }
+
+    /// Reads metric series at full resolution. An unknown run is an error of the first item.
+    ///
+    /// ```no_run
+    /// # fn read(backend: &matyan_sdk::reading::BackendClient) -> Result<(), matyan_sdk::http::HttpError> {
+    /// use matyan_sdk::reading::SeriesSelection;
+    ///
+    /// for series in backend.series(SeriesSelection::all("run").with_times())? {
+    ///     let series = series?;
+    ///     println!("{} {}: {} points", series.name, series.context, series.values.len());
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn series(&self, selection: SeriesSelection) -> Result<SeriesIterator, HttpError> {
+        self.stream(|client, sink| columns::read(client, selection, sink)).map(SeriesIterator)
     }
 
     /// Sampled points of metric series, as JSON; `density` 0 is every point. `traces` is the JSON text

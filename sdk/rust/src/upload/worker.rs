@@ -14,7 +14,7 @@ use crate::{
     per_process::PerProcess,
     sender::backoff::Backoff,
     spool::{reader, store::Spool},
-    sys::fork,
+    sys::{fork, process},
     upload::{
         manifest::{self, Announcement, Encoding, Manifest, Source, data_path, encoded_path},
         media,
@@ -76,7 +76,10 @@ pub(crate) async fn run(spool: Arc<Spool>) {
 /// Reads what the process that left a spool has announced.
 async fn announced(spool: &Arc<Spool>) -> HashSet<u64> {
     let owner = &spool.owner().process;
-    let is_own = owner.pid == std::process::id() && owner.generation == fork::generation();
+    // In containers, one process after another has the same id.
+    let is_own = owner.pid == std::process::id()
+        && owner.started == process::started()
+        && owner.generation == fork::generation();
     if is_own || pending(spool) == 0 {
         return HashSet::new();
     }

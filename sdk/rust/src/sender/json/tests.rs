@@ -356,12 +356,12 @@ async fn our_own_server_stores_what_it_gets_without_the_subprotocol() {
         Kind::SetRunProperty(SetRunProperty { name: Some("n".into()), ..Default::default() }),
         Kind::AddTag(AddTag { name: "t".into() }),
         Kind::LogTerminalLine(line),
-        Kind::BlobRef(BlobRef { key: "other/p".into(), path: "p".into(), ..Default::default() }),
+        Kind::AddTag(AddTag { name: "x".repeat(5000) }),
     ];
     batch.events = kinds.into_iter().map(event).collect();
     let rejections = session.deliver(&batch, &dictionary()).await.unwrap();
     session.close().await;
-    // A reference into another run is the only item that is refused.
+    // The name that is too long is the only item that is refused.
     let refused: Vec<_> = rejections.iter().map(|it| (it.item, it.count)).collect();
     assert_eq!(refused, [(5, 1)], "{rejections:?}");
     let info = matyan_tests::eventually("the run is complete", async || {
