@@ -7,8 +7,8 @@
 //! exactly as long as its transactions commit; a conflict discards it. That one check covers
 //! redelivery, a worker that has lost its partition, and a crash between two transactions.
 //!
-//! A `RunWriter` takes a run from step to step. A `Step` collects its writes in a
-//! `RunTransaction`, and updates the parts of the `RunState`: the cursor, the producers with
+//! A `RunWriter` makes one attempt at a transaction after another. An `Attempt` collects its writes in
+//! a `RunTransaction`, and updates the parts of the `RunState`: the cursor, the producers with
 //! their dictionaries, and the live run with its document, series, and log records. Each part
 //! writes its own rows.
 //!
@@ -20,9 +20,9 @@
 mod decode_queue;
 mod writer;
 
+mod attempt;
 mod mode;
 mod payloads;
-mod step;
 
 mod event;
 mod points;

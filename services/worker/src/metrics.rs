@@ -133,7 +133,7 @@ impl IngestionMetrics {
             )?,
             parked: new.counter(
                 "matyan_ingestion_items_parked_total",
-                "Items that could not be applied and were parked",
+                "Parked rows: an event, or adjacent points that cannot be applied for the same reason",
             )?,
             dead_letters_dropped: new.counter(
                 "matyan_ingestion_dead_letters_dropped_total",

@@ -37,7 +37,7 @@ pub(super) fn has_open_steps(group: &Points, range: Range<usize>) -> bool {
 pub(super) fn malformed(group: &Points) -> Option<String> {
     let count = group.series.len();
     if group.values.len() != count {
-        return Some(format!("{} values for {count} series numbers", group.values.len()));
+        return Some(format!("column `values` has {} values for {count} points", group.values.len()));
     }
     let columns = [("steps", &group.steps), ("epochs", &group.epochs), ("times_us", &group.times_us)];
     let wrong = columns.into_iter().find(|(_, column)| column.len() > 1 && column.len() != count);
@@ -83,6 +83,6 @@ mod tests {
         let steps = Points { steps: vec![1, 2, 3], ..good.clone() };
         assert_eq!(malformed(&steps).unwrap(), "column `steps` has 3 values for 2 points");
         let values = Points { values: vec![1.0], ..good };
-        assert_eq!(malformed(&values).unwrap(), "1 values for 2 series numbers");
+        assert_eq!(malformed(&values).unwrap(), "column `values` has 1 values for 2 points");
     }
 }

@@ -1,10 +1,10 @@
-//! Modes of a step: how many items it takes, and what it does with them.
+//! Modes of an attempt: how many items it takes, and what it does with them.
 
 use super::ApplyFailure;
 
-/// Mode of a step.
+/// Mode of an attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum StepMode {
+pub(super) enum AttemptMode {
     /// Applies at most this many items.
     Apply { items: u32 },
     /// Parks the first item for this reason, then ends. If `digest_only`, only the digest of
@@ -12,11 +12,11 @@ pub(super) enum StepMode {
     Park { reason: String, digest_only: bool },
 }
 
-impl StepMode {
+impl AttemptMode {
     /// Mode of a writer without failures.
     pub(super) const UNLIMITED: Self = Self::Apply { items: u32::MAX };
 
-    /// Maximum number of items of the step.
+    /// Maximum number of items of the attempt.
     pub(super) fn max_items(&self) -> u32 {
         match self {
             Self::Apply { items } => *items,
@@ -60,12 +60,12 @@ mod tests {
     #[test]
     fn a_failing_item_is_isolated_then_parked_then_reduced_to_its_digest() {
         let poison = ApplyFailure::Poison("bad".into());
-        let mut modes = vec![StepMode::UNLIMITED];
+        let mut modes = vec![AttemptMode::UNLIMITED];
         while let Some(narrower) = modes.last().and_then(|mode| mode.narrowed(&poison, 9)) {
             modes.push(narrower);
         }
-        let apply = |items| StepMode::Apply { items };
-        let park = |digest_only| StepMode::Park { reason: "bad".into(), digest_only };
+        let apply = |items| AttemptMode::Apply { items };
+        let park = |digest_only| AttemptMode::Park { reason: "bad".into(), digest_only };
         assert_eq!(modes, [apply(u32::MAX), apply(4), apply(2), apply(1), park(false), park(true)]);
         assert_eq!(park(true).widened(), apply(1));
         assert_eq!(apply(3).widened(), apply(6));
@@ -73,9 +73,9 @@ mod tests {
 
     #[test]
     fn slow_items_are_halved_but_never_parked() {
-        let narrowed = |items| StepMode::Apply { items }.narrowed(&ApplyFailure::Slow, 100);
-        assert_eq!(narrowed(40), Some(StepMode::Apply { items: 20 }));
+        let narrowed = |items| AttemptMode::Apply { items }.narrowed(&ApplyFailure::Slow, 100);
+        assert_eq!(narrowed(40), Some(AttemptMode::Apply { items: 20 }));
         assert_eq!(narrowed(1), None);
-        assert_eq!(StepMode::UNLIMITED.narrowed(&ApplyFailure::Conflict, 100), None);
+        assert_eq!(AttemptMode::UNLIMITED.narrowed(&ApplyFailure::Conflict, 100), None);
     }
 }

@@ -14,7 +14,7 @@ use matyan_record::headers::BATCH_TYPE;
 use prost::Message;
 
 use super::{
-    ApplyFailure, columns, decode_queue::DecodedRecord, dictionary::Dictionary, mode::StepMode,
+    ApplyFailure, columns, decode_queue::DecodedRecord, dictionary::Dictionary, mode::AttemptMode,
     transaction::RunTransaction,
 };
 
@@ -34,7 +34,7 @@ pub(super) struct DeadLetter {
 /// Larger items are moved to the blob store, so that parking always fits in a transaction.
 const INLINE_BYTES: usize = 1 << 20;
 
-/// Items parked by a step.
+/// Items parked by an attempt.
 pub(super) struct ParkedItems {
     /// Reason to park the first item even if it is valid.
     reason: Option<String>,
@@ -43,10 +43,10 @@ pub(super) struct ParkedItems {
 }
 
 impl ParkedItems {
-    pub(super) fn new(mode: StepMode) -> Self {
+    pub(super) fn new(mode: AttemptMode) -> Self {
         let (reason, digest_only) = match mode {
-            StepMode::Apply { .. } => (None, false),
-            StepMode::Park { reason, digest_only } => (Some(reason), digest_only),
+            AttemptMode::Apply { .. } => (None, false),
+            AttemptMode::Park { reason, digest_only } => (Some(reason), digest_only),
         };
         Self { reason, digest_only, letters: Vec::new() }
     }
@@ -135,7 +135,7 @@ pub(super) fn event_batch(event: &Event) -> IngestionBatch {
 /// A batch with just these adjacent points, and with their definition if they share one.
 pub(super) fn points_batch(dictionary: &Dictionary, group: &Points, range: Range<usize>) -> IngestionBatch {
     let reference = group.series[range.start];
-    let is_one_series = group.series[range.clone()].iter().all(|own| *own == reference);
+    let is_one_series = group.series[range.clone()].iter().all(|other| *other == reference);
     let mut points = columns::slice(group, range);
     let mut batch = IngestionBatch::default();
     if let Some(definition) = dictionary.definition(reference).filter(|_| is_one_series) {

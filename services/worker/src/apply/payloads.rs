@@ -10,7 +10,7 @@ use matyan_proto::ingest::v1::event::Kind;
 use super::{
     ApplyFailure,
     decode_queue::{DecodedRecord, LargePayload},
-    mode::StepMode,
+    mode::AttemptMode,
     payload_store::PayloadStore,
     run_state::RunState,
     transaction::TRANSACTION_BYTES,
@@ -24,9 +24,9 @@ pub(super) async fn payloads_move(
     store: PayloadStore<'_>,
     state: &RunState,
     records: &mut [DecodedRecord],
-    mode: &StepMode,
+    mode: &AttemptMode,
 ) -> Result<(), ApplyFailure> {
-    let StepMode::Apply { items } = *mode else { return Ok(()) };
+    let AttemptMode::Apply { items } = *mode else { return Ok(()) };
     if state.is_deleted() || records.iter().all(|record| record.payloads.is_empty()) {
         return Ok(());
     }

@@ -83,7 +83,7 @@ impl RunState {
         }
     }
 
-    /// Deletes the run, and leaves a tombstone even if there is none.
+    /// Deletes the run, and leaves a tombstone even if there is no run.
     pub(super) async fn delete(
         &mut self,
         transaction: &mut RunTransaction<'_>,

@@ -1,4 +1,4 @@
-//! The transaction of a step: its reads and writes, and how much still fits in it.
+//! The transaction of an attempt: its reads and writes, and how much still fits in it.
 
 use matyan_model::{ids::Project, keys};
 use matyan_store::{Batch, Commit, Mutation, Snapshot, Transaction, Value};
@@ -14,7 +14,7 @@ pub(super) struct RunTransaction<'a> {
     deps: &'a Deps,
     run: &'a RunKey,
     transaction: Transaction,
-    /// The cursor row that it expects.
+    /// The stored cursor row; the commit fails if it has changed.
     cursor: Option<Value>,
     /// Number of items taken so far.
     items: u32,
@@ -73,7 +73,7 @@ impl<'a> RunTransaction<'a> {
         self.transaction.unchecked()
     }
 
-    /// The underlying transaction, for functions that check what they read.
+    /// The underlying transaction. The commit fails if something read through it has changed.
     pub(super) fn checked(&mut self) -> &mut Transaction {
         &mut self.transaction
     }
@@ -102,7 +102,7 @@ impl<'a> RunTransaction<'a> {
     }
 
     /// Counts items as taken.
-    pub(super) fn take_items(&mut self, count: u32) {
+    pub(super) fn count_items(&mut self, count: u32) {
         self.items += count;
     }
 
@@ -138,7 +138,8 @@ impl<'a> RunTransaction<'a> {
         self.batch_bytes.count(self.transaction.batch())
     }
 
-    /// Current estimate of the transaction's size.
+    /// Current estimate of the transaction's size. The estimate includes blocks that are packed at
+    /// the end; the batch includes rows that were underestimated. The larger one counts.
     pub(super) fn bytes(&mut self) -> usize {
         self.estimate.max(self.batch_bytes())
     }

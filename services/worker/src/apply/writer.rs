@@ -1,4 +1,4 @@
-//! The loop around steps: after a commit it continues; after a conflict it reloads the stored
+//! The loop around attempts: after a commit it continues; after a conflict it reloads the stored
 //! state; after an error of the store it waits; and after a permanent failure it isolates the
 //! item and parks it.
 
@@ -12,12 +12,12 @@ use tracing::Span;
 
 use super::{
     ApplyFailure, DeadLetterQueue, RunKey, WrittenBlocks,
+    attempt::{Attempt, AttemptOutcome},
     decode_queue::{DecodeQueue, DecodedRecord},
-    mode::StepMode,
+    mode::AttemptMode,
     payload_store::PayloadStore,
     payloads::payloads_move,
     run_state::RunState,
-    step::{Step, StepOutcome},
 };
 use crate::{
     deps::Deps,
@@ -72,22 +72,22 @@ impl RunWriter {
     pub(crate) async fn apply(&mut self, entries: Vec<Entry>, stop: &CancellationToken) -> ApplyOutcome {
         let mut queue = DecodeQueue::new(entries);
         let mut applied = ApplyOutcome::default();
-        let (mut mode, mut wait) = (StepMode::UNLIMITED, FIRST_WAIT);
+        let (mut mode, mut wait) = (AttemptMode::UNLIMITED, FIRST_WAIT);
         loop {
             let records = queue.next().await;
             if records.is_empty() {
                 applied.is_complete = true;
                 return applied;
             }
-            let stepped = match stop.run_until_cancelled(self.prepare(records, &mode)).await {
+            let attempted = match stop.run_until_cancelled(self.prepare(records, &mode)).await {
                 None => return applied,
-                Some(Ok(())) => self.step(records, &mode, &mut applied).await,
+                Some(Ok(())) => self.attempt(records, &mode, &mut applied).await,
                 Some(Err(failure)) => Err(failure),
             };
-            if let Err(failure) = &stepped {
+            if let Err(failure) = &attempted {
                 self.count_failure(failure);
             }
-            match stepped {
+            match attempted {
                 Ok(done) => {
                     queue.done(done);
                     wait = FIRST_WAIT;
@@ -101,7 +101,7 @@ impl RunWriter {
                         mode = narrower;
                         continue;
                     }
-                    if let (StepMode::Park { .. }, ApplyFailure::Poison(_)) = (&mode, &failure) {
+                    if let (AttemptMode::Park { .. }, ApplyFailure::Poison(_)) = (&mode, &failure) {
                         tracing::error!(
                             run = self.run.id.as_str(),
                             "failed to park an item that cannot be applied; will retry"
@@ -117,7 +117,11 @@ impl RunWriter {
     }
 
     /// Does the slow work before the snapshot of a transaction begins to age.
-    async fn prepare(&mut self, records: &mut [DecodedRecord], mode: &StepMode) -> Result<(), ApplyFailure> {
+    async fn prepare(
+        &mut self,
+        records: &mut [DecodedRecord],
+        mode: &AttemptMode,
+    ) -> Result<(), ApplyFailure> {
         let state = match &mut self.state {
             Some(state) => state,
             empty => empty.insert(RunState::load(&*self.deps.store.snapshot().await?, &self.run).await?),
@@ -132,10 +136,10 @@ impl RunWriter {
 
     /// Runs one transaction and returns how many records it completed. The state is kept
     /// only after a commit.
-    async fn step(
+    async fn attempt(
         &mut self,
         records: &[DecodedRecord],
-        mode: &StepMode,
+        mode: &AttemptMode,
         applied: &mut ApplyOutcome,
     ) -> Result<usize, ApplyFailure> {
         let mut state = self.state.take().expect("`prepare` has loaded the state");
@@ -176,11 +180,11 @@ impl RunWriter {
         &self,
         state: &mut RunState,
         records: &[DecodedRecord],
-        mode: StepMode,
-    ) -> Result<(usize, matyan_store::Batch, StepOutcome), ApplyFailure> {
-        let mut step = Step::begin(&self.deps, &self.run, state, mode).await?;
-        let done = step.take_records(records).await?;
-        let (batch, outcome) = step.finish();
+        mode: AttemptMode,
+    ) -> Result<(usize, matyan_store::Batch, AttemptOutcome), ApplyFailure> {
+        let mut attempt = Attempt::begin(&self.deps, &self.run, state, mode).await?;
+        let done = attempt.take_records(records).await?;
+        let (batch, outcome) = attempt.finish();
         Ok((done, batch, outcome))
     }
 }

@@ -179,7 +179,7 @@ async fn rule_08_bad_items_are_parked_with_their_reasons_without_affecting_other
         .points(0, &[(Some(1), 5.0)]);
     mixed = mixed.points(2, &[(Some(0), 6.0)]);
     let applied = env.apply(vec![mixed]).await;
-    assert_eq!(applied.parked, 7);
+    assert_eq!((applied.items, applied.parked), (5, 7), "items that are parked are not applied");
     let run = env.read().await.unwrap();
     assert_eq!(env.points("good").await, [(0, 1.0), (1, 5.0)]);
     assert_eq!((run.lines.len(), run.props.tags.len(), run.metrics.len()), (1, 1, 1));

@@ -10,7 +10,7 @@ use super::{
     decode_queue::DecodedRecord,
     event::EventWriter,
     live_run::{Activity, WrittenBlocks},
-    mode::StepMode,
+    mode::AttemptMode,
     park::{DeadLetter, ParkedItems, event_batch},
     points::PointWriter,
     run_state::RunState,
@@ -23,7 +23,7 @@ const EVENT_EXTRA_BYTES: usize = 256;
 
 /// Effects of a committed step outside the store.
 #[derive(Debug, Default)]
-pub(super) struct StepOutcome {
+pub(super) struct AttemptOutcome {
     pub(super) blocks: Option<WrittenBlocks>,
     pub(super) parked: Vec<DeadLetter>,
     pub(super) applied: MessageCounts,
@@ -32,9 +32,9 @@ pub(super) struct StepOutcome {
     pub(super) skipped_records: u64,
 }
 
-pub(super) struct Step<'a> {
+pub(super) struct Attempt<'a> {
     transaction: RunTransaction<'a>,
-    /// Valid only if the transaction commits.
+    /// Changed while items are taken; the caller discards it unless the transaction commits.
     run: &'a mut RunState,
     parked: ParkedItems,
     activity: Activity,
@@ -42,12 +42,12 @@ pub(super) struct Step<'a> {
     skipped_records: u64,
 }
 
-impl<'a> Step<'a> {
+impl<'a> Attempt<'a> {
     pub(super) async fn begin(
         deps: &'a Deps,
         key: &'a RunKey,
         run: &'a mut RunState,
-        mode: StepMode,
+        mode: AttemptMode,
     ) -> Result<Self, ApplyFailure> {
         Ok(Self {
             transaction: run.begin(deps, key, mode.max_items()).await?,
@@ -63,10 +63,10 @@ impl<'a> Step<'a> {
     pub(super) async fn take_records(&mut self, records: &[DecodedRecord]) -> Result<usize, ApplyFailure> {
         for (at, record) in records.iter().enumerate() {
             let position = record.entry.position;
-            // Already applied, by an earlier delivery or in an older log.
+            // Already applied: delivered again, or left over in a log that was replaced.
             let Some(item) = self.run.cursor.next_item(position) else { continue };
-            // A stale producer is reloaded from the snapshot, which lacks what this
-            // step has written; end the step first.
+            // The rows of a producer that was silent for weeks may have been swept, so it is read
+            // again. The snapshot does not show this transaction's writes: commit them first.
             let is_behind = at > 0 && self.run.producers.is_stale(&record.entry);
             if is_behind || self.transaction.is_full() || !self.take_record(record, item).await? {
                 return Ok(at);
@@ -90,7 +90,9 @@ impl<'a> Step<'a> {
             Err(()) => None,
         };
         self.activity.received_us = self.activity.received_us.max(entry.received_us);
-        if record.items() > 0 && self.run.cursor.take_given_up() && self.run.is_live() {
+        // Data has arrived for a run that was ended because it was silent: reopen it.
+        let was_given_up = record.items() > 0 && self.run.cursor.take_given_up();
+        if was_given_up && self.run.is_live() {
             let live = self.run.live(&mut self.transaction, entry.received_us).await?;
             let edit = live.document.edit(&mut self.transaction, live.number).await?;
             edit.props.resume(entry.received_us);
@@ -113,14 +115,15 @@ impl<'a> Step<'a> {
         let batch = match &record.batch {
             Ok(batch) => batch,
             Err(reason) => {
-                self.transaction.take_items(1);
+                self.transaction.count_items(1);
                 self.parked.park_record(&mut self.transaction, record, reason).await?;
                 return Ok(true);
             }
         };
         let events = &batch.items.events;
         while let Some(event) = events.get(*item as usize) {
-            // A delete starts its own transaction.
+            // A delete is alone in its transaction: it drops the live run, and with it what
+            // earlier items have only collected.
             if self.transaction.is_full() || (is_delete(event) && self.transaction.has_items()) {
                 return Ok(false);
             }
@@ -131,8 +134,8 @@ impl<'a> Step<'a> {
             return Ok(true);
         }
         if self.run.is_deleted() {
-            // Points of a deleted run are dropped.
-            self.transaction.take_items(1);
+            // Points of a deleted run are dropped. Counted as one, as nothing is written for them.
+            self.transaction.count_items(1);
             *item = record.items();
             return Ok(true);
         }
@@ -161,11 +164,12 @@ impl<'a> Step<'a> {
         event: &Event,
         item: u32,
     ) -> Result<(), ApplyFailure> {
-        self.transaction.take_items(1);
+        self.transaction.count_items(1);
         self.transaction.add_estimate(prost::Message::encoded_len(event) + EVENT_EXTRA_BYTES);
         let reason = match self.parked.imposed_reason() {
             Some(reason) => Some(reason),
-            None if self.run.is_deleted() => None,
+            // Dropped, like points.
+            None if self.run.is_deleted() => return Ok(()),
             None => {
                 self.activity.is_ended |= matches!(event.kind, Some(Kind::FinishRun(_)));
                 let (transaction, entry) = (&mut self.transaction, &record.entry);
@@ -186,10 +190,10 @@ impl<'a> Step<'a> {
         Ok(())
     }
 
-    /// Returns the transaction with the combined effect of its items.
-    pub(super) fn finish(mut self) -> (Batch, StepOutcome) {
+    /// Returns the batch to commit, and the work that follows its commit.
+    pub(super) fn finish(mut self) -> (Batch, AttemptOutcome) {
         let bytes = self.transaction.bytes();
-        let outcome = StepOutcome {
+        let outcome = AttemptOutcome {
             blocks: self.run.finish(&mut self.transaction, &self.activity),
             parked: self.parked.into_letters(),
             applied: self.applied,
