@@ -290,8 +290,10 @@ impl Outbox {
     fn publish(&mut self) {
         let stored = self.stored();
         let oldest_us = self.frames.front().or(self.unrecorded.as_ref()).and_then(|frame| frame.first_us);
+        // A caller that waits for this may need the space.
+        maintenance::release(&self.spool, stored, &mut self.reader.read);
+        self.reader.forget_released();
         self.spool.progress.update(|delivery| (delivery.stored, delivery.oldest_us) = (stored, oldest_us));
-        maintenance::release(&self.spool, stored.segment, &mut self.reader.read);
     }
 
     /// Continues under a new producer id, because the server refuses the old one. Everything that

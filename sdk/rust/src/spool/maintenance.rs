@@ -7,6 +7,7 @@ use crate::{
     notice::NoticeLevel,
     spool::{
         directory,
+        record::Position,
         segment::{Segment, SegmentWriter},
         store::Spool,
         writer::HeldSegment,
@@ -23,6 +24,11 @@ pub(crate) async fn run(spool: Arc<Spool>) {
         let unwritten = spool.with_writer(|writer| writer.unwritten());
         if copy(&spool, &unwritten) {
             prepare_spare(&spool);
+        }
+        if spool.with_writer(|writer| writer.is_full()) {
+            release(&spool, spool.progress.delivery().stored, &mut Vec::new());
+            // The reader holds the memory of the last segment.
+            spool.sender_wake.notify_one();
         }
         // Unmapping takes long, so it happens here, and without the lock.
         drop(spool.with_writer(|writer| writer.take_safe_memory()));
@@ -63,10 +69,10 @@ fn keep(spool: &Spool, spare: SegmentWriter) {
     }
 }
 
-/// Recycles or deletes the segments before the one with this number, given those that were read
-/// and may still be mapped.
-pub(crate) fn release(spool: &Spool, before: u32, read: &mut Vec<Arc<Segment>>) {
-    let released = spool.with_writer(|writer| writer.release(before));
+/// Recycles or deletes the segments that are not needed any more, given that everything before a
+/// position is stored, and the segments that were read and may still be mapped.
+pub(crate) fn release(spool: &Spool, stored: Position, read: &mut Vec<Arc<Segment>>) {
+    let released = spool.with_writer(|writer| writer.release(stored));
     if released.is_empty() {
         return;
     }

@@ -52,8 +52,16 @@ impl SpoolReader {
         self.position
     }
 
+    /// Gives up the memory of a segment that has been released. Its space on disk is not free
+    /// before that.
+    pub(crate) fn forget_released(&mut self) {
+        let spool = &self.spool;
+        self.segment.take_if(|segment| !spool.with_writer(|writer| writer.holds(segment.number())));
+    }
+
     /// Adds records to a batch until its end.
     pub(crate) fn fill(&mut self, batch: &mut BatchEncoder, end: BatchEnd, first_line: i64) {
+        self.forget_released();
         while let Some(segment) = self.current_segment() {
             // A closed segment gets no more records; whether it is closed has to be known first.
             let is_closed = self.spool.with_writer(|writer| {

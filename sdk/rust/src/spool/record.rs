@@ -5,7 +5,7 @@
 //! | bytes | |
 //! |---|---|
 //! | 4 | head: kind in the low 8 bits, length of the payload in the others |
-//! | 4 | CRC32C of position, head and payload |
+//! | 4 | CRC32C of the position (8), the head, zeros (4), and the payload |
 //! | n | payload |
 //! | 0 to 7 | zeros |
 //!
@@ -27,6 +27,8 @@
 
 /// Bytes before the payload.
 pub(crate) const HEAD_BYTES: usize = 8;
+/// Bytes of a position, as it goes into the checksum.
+const POSITION_BYTES: usize = 8;
 /// Largest event: the server accepts batches of 16 MiB, in which definitions need room too.
 pub(crate) const MOST_EVENT_BYTES: usize = 15 << 20;
 /// Bytes of an event's payload before the event.
@@ -101,62 +103,75 @@ fn head(kind: u8, payload: usize) -> [u8; 4] {
     (u32::from(kind) | (payload as u32) << 8).to_le_bytes()
 }
 
-/// Builds a record of fixed size, of which the first eight bytes are filled in here.
-#[inline]
-fn seal<const N: usize>(position: Position, kind: u8, mut record: [u8; N]) -> [u8; N] {
-    record[..4].copy_from_slice(&head(kind, N - HEAD_BYTES));
-    let crc = checksum(position, &record);
-    record[4..HEAD_BYTES].copy_from_slice(&crc.to_le_bytes());
-    record
+/// A record of fixed size after eight bytes for its position, so that the checksum is computed in
+/// one pass over whole words.
+#[repr(align(8))]
+pub(crate) struct SealedRecord<const N: usize>([u8; N]);
+
+impl<const N: usize> SealedRecord<N> {
+    /// Fills in everything but the payload.
+    #[inline]
+    fn new(position: Position, kind: u8, mut bytes: [u8; N]) -> Self {
+        bytes[..POSITION_BYTES].copy_from_slice(&position.number().to_le_bytes());
+        bytes[8..12].copy_from_slice(&head(kind, N - POSITION_BYTES - HEAD_BYTES));
+        let mut sealed = Self(bytes);
+        let crc = crc32c::crc32c(&sealed.0);
+        sealed.0[12..16].copy_from_slice(&crc.to_le_bytes());
+        sealed
+    }
+
+    #[inline]
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.0[POSITION_BYTES..]
+    }
 }
 
-/// Checksum of a record, whose own field does not count.
-#[inline]
+/// Checksum of a record, whose own field counts as zero.
 fn checksum(position: Position, record: &[u8]) -> u32 {
-    let mut start = [0; 12];
-    start[..8].copy_from_slice(&position.number().to_le_bytes());
-    start[8..].copy_from_slice(&record[..4]);
+    let mut start = [0; POSITION_BYTES + HEAD_BYTES];
+    start[..POSITION_BYTES].copy_from_slice(&position.number().to_le_bytes());
+    start[8..12].copy_from_slice(&record[..4]);
     crc32c::crc32c_append(crc32c::crc32c(&start), &record[HEAD_BYTES..])
 }
 
 /// Encodes a point without an epoch.
 #[inline]
-pub(crate) fn point(position: Position, point: &Point) -> [u8; 32] {
-    let mut record = [0; 32];
+pub(crate) fn point(position: Position, point: &Point) -> SealedRecord<40> {
+    let mut record = [0; 40];
     write_point(&mut record, point);
-    seal(position, kind::POINT, record)
+    SealedRecord::new(position, kind::POINT, record)
 }
 
 /// Encodes a point with an epoch.
-pub(crate) fn point_with_epoch(position: Position, point: &Point, epoch: i64) -> [u8; 40] {
-    let mut record = [0; 40];
+pub(crate) fn point_with_epoch(position: Position, point: &Point, epoch: i64) -> SealedRecord<48> {
+    let mut record = [0; 48];
     write_point(&mut record, point);
-    record[32..].copy_from_slice(&epoch.to_le_bytes());
-    seal(position, kind::POINT_WITH_EPOCH, record)
+    record[40..].copy_from_slice(&epoch.to_le_bytes());
+    SealedRecord::new(position, kind::POINT_WITH_EPOCH, record)
 }
 
 #[inline]
 fn write_point(record: &mut [u8], point: &Point) {
-    record[8..16].copy_from_slice(&point.value.to_bits().to_le_bytes());
-    record[16..24].copy_from_slice(&point.step.to_le_bytes());
-    record[24..28].copy_from_slice(&point.time.to_le_bytes());
-    record[28..32].copy_from_slice(&point.series.to_le_bytes());
+    record[16..24].copy_from_slice(&point.value.to_bits().to_le_bytes());
+    record[24..32].copy_from_slice(&point.step.to_le_bytes());
+    record[32..36].copy_from_slice(&point.time.to_le_bytes());
+    record[36..40].copy_from_slice(&point.series.to_le_bytes());
 }
 
 /// Encodes a base of times.
-pub(crate) fn time(position: Position, time_us: i64) -> [u8; 16] {
+pub(crate) fn time(position: Position, time_us: i64) -> SealedRecord<24> {
     number(position, kind::TIME, time_us.to_le_bytes())
 }
 
 /// Encodes a number of dropped points.
-pub(crate) fn drop(position: Position, points: u64) -> [u8; 16] {
+pub(crate) fn drop(position: Position, points: u64) -> SealedRecord<24> {
     number(position, kind::DROP, points.to_le_bytes())
 }
 
-fn number(position: Position, kind: u8, number: [u8; 8]) -> [u8; 16] {
-    let mut record = [0; 16];
-    record[HEAD_BYTES..].copy_from_slice(&number);
-    seal(position, kind, record)
+fn number(position: Position, kind: u8, number: [u8; 8]) -> SealedRecord<24> {
+    let mut record = [0; 24];
+    record[16..].copy_from_slice(&number);
+    SealedRecord::new(position, kind, record)
 }
 
 /// Encodes an event that `fits`.

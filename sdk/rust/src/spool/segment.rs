@@ -237,9 +237,9 @@ mod tests {
         let directory = TempDir::new().unwrap();
         let mut writer = create(&directory, SpoolMode::Mapped);
         let record = record::time(writer.end(), 1);
-        assert!(writer.append(&record));
+        assert!(writer.append(record.bytes()));
         let found = Segment::open(directory.path(), 5, SpoolMode::Mapped).unwrap().unwrap();
-        assert_eq!(found.bytes()[HEADER_BYTES..][..16], record);
+        assert_eq!(found.bytes()[HEADER_BYTES..][..16], *record.bytes());
         assert_eq!(found.bytes()[HEADER_BYTES + 16..][..8], [0; 8]);
     }
 
@@ -247,7 +247,7 @@ mod tests {
     fn a_written_segment_is_in_its_file_once_it_is_copied() {
         let directory = TempDir::new().unwrap();
         let mut writer = create(&directory, SpoolMode::Written);
-        writer.append(&record::time(writer.end(), 1));
+        writer.append(record::time(writer.end(), 1).bytes());
         assert!(!writer.segment().is_copied());
         writer.segment().copy_to_file().unwrap();
         assert!(writer.segment().is_copied());
@@ -260,7 +260,7 @@ mod tests {
         let directory = TempDir::new().unwrap();
         let producer = ProducerId::new([1; 16]);
         let mut writer = create(&directory, SpoolMode::Mapped);
-        writer.append(&record::time(writer.end(), 1));
+        writer.append(record::time(writer.end(), 1).bytes());
         let segment = writer.segment().clone();
         assert!(
             Segment::recycle(segment.clone(), directory.path(), 6, producer).unwrap().is_none(),

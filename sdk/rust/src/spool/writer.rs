@@ -167,8 +167,8 @@ impl Writer {
             epoch: tracked.epoch,
         };
         let appended = match tracked.epoch {
-            None => current.append(&record::point(position, &point)),
-            Some(epoch) => current.append(&record::point_with_epoch(position, &point, epoch)),
+            None => current.append(record::point(position, &point).bytes()),
+            Some(epoch) => current.append(record::point_with_epoch(position, &point, epoch).bytes()),
         };
         debug_assert!(appended, "there was room");
         self.totals.items += 1;
@@ -223,10 +223,11 @@ impl Writer {
         let delta = time_us.wrapping_sub(self.time_base);
         let is_first = current.end().offset == HEADER_BYTES as u32;
         if is_first || !(-MOST_DISORDER_US..=i64::from(u32::MAX)).contains(&delta) {
-            current.append(&record::time(current.end(), time_us));
+            current.append(record::time(current.end(), time_us).bytes());
             self.time_base = time_us;
         }
-        if self.totals.unrecorded > 0 && current.append(&record::drop(current.end(), self.totals.unrecorded))
+        if self.totals.unrecorded > 0
+            && current.append(record::drop(current.end(), self.totals.unrecorded).bytes())
         {
             self.totals.unrecorded = 0;
         }
@@ -261,15 +262,17 @@ impl Writer {
             None if self.has_space(size) => self.create(size),
             None => None,
         };
+        // Maintenance also looks for space if there is none.
+        self.sleepers.has_rolled = true;
         let Some(next) = next else {
             self.full_until = time_us.saturating_add(RETRY_US);
             return false;
         };
+        self.full_until = i64::MIN;
         let segment = next.segment();
         let memory = Some(segment.clone());
         self.segments.push_back(HeldSegment { number: segment.number(), bytes: size as u64, memory });
         self.current = Some(next);
-        self.sleepers.has_rolled = true;
         true
     }
 
@@ -366,8 +369,22 @@ impl Writer {
         safe.filter_map(|held| held.memory.take()).collect()
     }
 
-    /// Forgets segments before the one with this number, which are not needed any more.
-    pub(crate) fn release(&mut self, before: u32) -> Vec<HeldSegment> {
+    /// Whether the last attempt to get a segment failed.
+    pub(crate) fn is_full(&self) -> bool {
+        self.full_until != i64::MIN
+    }
+
+    /// Forgets segments that are not needed any more, given that everything before a position is
+    /// stored. The current segment is one of them if it is used up and all of it is stored:
+    /// otherwise its space could not be used for the next one.
+    pub(crate) fn release(&mut self, stored: Position) -> Vec<HeldSegment> {
+        let mut before = stored.segment;
+        let has_room = |current: &SegmentWriter| current.has_room(POINT_RECORD + 2 * NUMBER_RECORD);
+        let is_used_up = |current: &SegmentWriter| self.is_full() || !has_room(current);
+        if self.current.as_ref().is_some_and(|current| current.end() <= stored && is_used_up(current)) {
+            self.current = None;
+            before = before.saturating_add(1);
+        }
         let current = self.current.as_ref().map(|current| current.segment().number());
         let is_needed = |held: &HeldSegment| held.number >= before || Some(held.number) == current;
         let count = self.segments.iter().take_while(|held| !is_needed(held)).count();
@@ -375,6 +392,10 @@ impl Writer {
             self.full_until = i64::MIN;
         }
         self.segments.drain(..count).collect()
+    }
+
+    pub(crate) fn holds(&self, number: u32) -> bool {
+        self.segments.iter().any(|held| held.number == number)
     }
 
     /// Forgets a segment that cannot be read.

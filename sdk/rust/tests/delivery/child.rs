@@ -24,10 +24,29 @@ pub(crate) struct Script<'a> {
     pub(crate) output: &'a Path,
 }
 
+/// Arguments that run `a_script` only.
+const ARGUMENTS: [&str; 4] = ["--exact", "child::a_script", "--nocapture", "--test-threads=1"];
+
 impl Script<'_> {
     pub(crate) fn start(&self, root: &SpoolRoot) -> Child {
-        Command::new(env::current_exe().expect("a running program has a path"))
-            .args(["--exact", "child::a_script", "--nocapture", "--test-threads=1"])
+        let program = env::current_exe().expect("a running program has a path");
+        self.spawn(Command::new(program).args(ARGUMENTS), root)
+    }
+
+    /// Starts with a file system of 6 MiB for spools, of which `used` are taken. Only the script
+    /// sees it.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn start_on_small_disk(&self, root: &SpoolRoot, used: &str) -> Child {
+        let program = env::current_exe().expect("a running program has a path");
+        let shell = "mount -t tmpfs -o size=6m,mode=700 tmpfs \"$0\" && \
+            { head -c \"$1\" /dev/zero > \"$0/other\"; shift; exec \"$@\"; }";
+        let mut command = Command::new("unshare");
+        command.args(["--map-root-user", "--mount", "sh", "-c", shell]).arg(root.path()).arg(used);
+        self.spawn(command.arg(program).args(ARGUMENTS), root)
+    }
+
+    fn spawn(&self, command: &mut Command, root: &SpoolRoot) -> Child {
+        command
             .env("MATYAN_TEST_SCRIPT", self.name)
             .env("MATYAN_TEST_RUN", self.run_id)
             .env("MATYAN_TEST_OUTPUT", self.output)
@@ -54,6 +73,7 @@ fn a_script() {
     let output = setting("MATYAN_TEST_OUTPUT").expect("the parent names a file");
     match script.as_str() {
         "count" => crate::kill::count_forever(&run, Path::new(&output)),
+        "fill" => crate::space::fill(&run, Path::new(&output)),
         "share" | "offline" => crate::processes::share(&run, Path::new(&output)),
         #[cfg(unix)]
         "fork" => crate::processes::fork_while_tracking(&run, Path::new(&output)),

@@ -1,13 +1,14 @@
 //! Full and damaged spools.
 
-use std::{fs, os::unix::fs::FileExt as _, sync::Arc, time::Duration};
+use std::{fs, os::unix::fs::FileExt as _, path::Path, sync::Arc, time::Duration};
 
 use matyan_sdk::{Config, Run, RunOptions, SpoolFull, SpoolMode};
 use matyan_tests::{Reader, Server, eventually};
 
 use crate::{
+    child::Script,
     proxy::Proxy,
-    scene::{PATIENT, SpoolRoot, blocking, expect_count, series},
+    scene::{GUARD, PATIENT, SpoolRoot, blocking, expect_count, series},
 };
 
 /// Size of a segment.
@@ -36,6 +37,50 @@ async fn a_full_spool_drops_what_is_new_and_says_so() {
     drop(run);
     root.wait_until_empty().await;
     expect_count(&server.query, &id, "loss", 400_000 - dropped as usize).await;
+}
+
+/// Tracks more than a small disk can hold, and records how many points were dropped once the others
+/// are stored.
+pub(crate) fn fill(run: &Run, output: &Path) {
+    let loss = series(run, "loss");
+    for step in 0..400_000 {
+        run.track(&loss, f64::from(step), Some(i64::from(step)), None);
+    }
+    fs::write(output.with_extension("filled"), "").expect("the file can be written");
+    // The end of the run needs space too.
+    run.flush(GUARD);
+    run.close(PATIENT, |_| true);
+    fs::write(output, run.health().dropped.to_string()).expect("the file can be written");
+}
+
+/// Runs `fill` without a server until it has tracked everything, and returns the number of points
+/// that were dropped.
+#[cfg(target_os = "linux")]
+async fn fill_small_disk(server: &Server, run_id: &str, used: &str) -> usize {
+    let (proxy, root, results) = (Proxy::start().await, SpoolRoot::new(), SpoolRoot::new());
+    let output = results.path().join("dropped");
+    let (gateway_url, backend_url) = (proxy.url.as_str(), server.query.as_str());
+    let script = Script { name: "fill", gateway_url, backend_url, run_id, output: &output };
+    let mut child = script.start_on_small_disk(&root, used);
+    eventually("the script has tracked everything", async || {
+        if output.with_extension("filled").exists() { Ok(()) } else { Err(child.try_wait()) }
+    })
+    .await;
+    proxy.set_target(&server.ingest);
+    let status = blocking(move || child.wait()).await.expect("a child can be waited for");
+    assert!(status.success(), "{status}");
+    fs::read_to_string(output).unwrap().parse().expect("a number")
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_costs_what_it_cannot_hold_and_nothing_else() {
+    let server = Server::up().await;
+    let dropped = fill_small_disk(&server, "small", "0").await;
+    assert!((1..400_000).contains(&dropped), "{dropped} points were dropped");
+    expect_count(&server.query, "small", "loss", 400_000 - dropped).await;
+    // Not even the first segment fits. The beginning and the end of the run count too.
+    assert_eq!(fill_small_disk(&server, "full", "6291456").await, 400_002);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -11,13 +11,15 @@ fn sample() -> Point {
 #[test]
 fn a_point_has_32_bytes_in_a_fixed_order() {
     let record = point(POSITION, &sample());
+    let record = record.bytes();
+    assert_eq!(record.len(), 32);
     assert_eq!(record[..4], [1, 24, 0, 0]);
     assert_eq!(record[8..16], 0.25_f64.to_le_bytes());
     assert_eq!(record[16..24], (-5_i64).to_le_bytes());
     assert_eq!(record[24..28], 1_000_u32.to_le_bytes());
     assert_eq!(record[28..], 3_u32.to_le_bytes());
     // The checksum is part of the format: spools outlive the version that wrote them.
-    assert_eq!(record[4..8], checksum(POSITION, &record).to_le_bytes());
+    assert_eq!(record[4..8], checksum(POSITION, record).to_le_bytes());
 }
 
 #[test]
@@ -29,8 +31,9 @@ fn zeros_are_the_end_of_a_segment() {
 #[test]
 fn a_record_at_another_position_is_damaged() {
     let record = point(POSITION, &sample());
+    assert!(read(POSITION, record.bytes()).is_ok());
     let elsewhere = Position { segment: 8, ..POSITION };
-    assert_eq!(read(elsewhere, &record), Err(DamagedRecord));
+    assert_eq!(read(elsewhere, record.bytes()), Err(DamagedRecord));
 }
 
 #[test]
@@ -44,8 +47,8 @@ fn any_record() -> impl Strategy<Value = (Vec<u8>, Option<Point>, Vec<u8>)> {
     let points = points.prop_map(|(series, value, step, time, epoch)| {
         let expected = Point { series, value: f64::from_bits(value), step, time, epoch };
         let record = match epoch {
-            None => point(POSITION, &expected).to_vec(),
-            Some(epoch) => point_with_epoch(POSITION, &expected, epoch).to_vec(),
+            None => point(POSITION, &expected).bytes().to_vec(),
+            Some(epoch) => point_with_epoch(POSITION, &expected, epoch).bytes().to_vec(),
         };
         (record, Some(expected), Vec::new())
     });
