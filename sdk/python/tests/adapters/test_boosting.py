@@ -72,6 +72,7 @@ def test_lightgbm_tracks_every_round_of_every_data_set(tracking: Tracking) -> No
 
 def test_lightgbm_tracks_mean_and_deviation_of_a_cross_validation(tracking: Tracking) -> None:
     pytest.importorskip("lightgbm")
+    pytest.importorskip("sklearn")
     history = trainings.lightgbm_cv(tracking.options)
     run = tracking.run()
     for suffix in ("mean", "stdv"):
