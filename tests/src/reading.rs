@@ -100,7 +100,8 @@ impl Reader {
     pub async fn lines(&self, run_id: &str) -> Result<Vec<(i64, String)>, Status> {
         let request =
             LinesRequest { run_id: run_id.into(), steps: Some(everything()), ..LinesRequest::default() };
-        let mut pieces = LogServiceClient::new(self.channel.clone()).lines(request).await?.into_inner();
+        let mut client = LogServiceClient::new(self.channel.clone()).max_decoding_message_size(usize::MAX);
+        let mut pieces = client.lines(request).await?.into_inner();
         let mut lines = Vec::new();
         while let Some(piece) = pieces.message().await? {
             lines.extend(piece.lines.into_iter().map(|line| (line.step, line.text)));

@@ -49,6 +49,9 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
         ],
     ),
     ("matyan-edge", &["matyan-proto", "matyan-value", "matyan-record"]),
+    // It shares formats with the server and nothing more.
+    ("matyan-sdk", &["matyan-proto", "matyan-value"]),
+    ("matyan-client-python", &["matyan-proto", "matyan-sdk", "matyan-value"]),
     ("matyan-servers", &[]),
     ("matyan-tests", &["matyan-proto", "matyan-servers"]),
     (
@@ -97,9 +100,9 @@ const DOES_IO: &[(&str, &[&str])] = &[
     ("object_store", &["matyan-blob"]),
     ("rdkafka", &["matyan-log", "matyan-servers", "matyan-tests"]),
     // In the blob crate only to choose the TLS provider of `object_store`.
-    ("reqwest", &["matyan-tests", "matyan-bench", "matyan-blob"]),
-    ("tokio-rustls", &["matyan-edge", "matyan-tests"]),
-    ("tokio-tungstenite", &["matyan-edge", "matyan-tests", "matyan-bench"]),
+    ("reqwest", &["matyan-tests", "matyan-bench", "matyan-blob", "matyan-sdk"]),
+    ("tokio-rustls", &["matyan-edge", "matyan-sdk", "matyan-tests"]),
+    ("tokio-tungstenite", &["matyan-edge", "matyan-sdk", "matyan-tests", "matyan-bench"]),
 ];
 
 /// Crates without any I/O, and the runtimes that they may not reach it through either.
