@@ -19,7 +19,7 @@ mod runs;
 
 pub use backend::{BackendClient, BackendOptions};
 pub use columns::{SeriesColumns, SeriesIterator, SeriesSelection};
-pub use runs::{FoundRun, FoundRuns, RunPages, Search, SearchTarget, TreeIterator};
+pub use runs::{FoundRun, FoundRuns, LogRecords, RunPages, Search, SearchTarget, TreeIterator};
 pub use tree::{Tree, TreeFolder};
 pub use tree_stream::{Key, Leaf, TreeDecoder, TreeEntry, TreeError};
 pub use wait::{BlockingBody, InterruptCheck};

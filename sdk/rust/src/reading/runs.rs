@@ -236,6 +236,21 @@ impl Iterator for FoundRuns {
     }
 }
 
+/// Log records with their numbers.
+pub struct LogRecords(TreeIterator);
+
+impl Iterator for LogRecords {
+    type Item = Result<(i64, Tree), HttpError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.0.find_map(|tree| match tree {
+            Ok((Key::Index(step), record)) => Some(Ok((step, record))),
+            Ok(_) => None,
+            Err(error) => Some(Err(error)),
+        })
+    }
+}
+
 /// Pages of a search for runs, until one is short.
 pub struct RunPages<'a> {
     backend: &'a BackendClient,
@@ -404,24 +419,14 @@ impl BackendClient {
 
     /// Number of all log records, and the records of a range with their numbers. `range` is as in
     /// `lines`.
-    pub fn log_records(
-        &self,
-        run_id: &str,
-        range: &str,
-    ) -> Result<(i64, impl Iterator<Item = Result<(i64, Tree), HttpError>> + Send + use<>), HttpError> {
+    pub fn log_records(&self, run_id: &str, range: &str) -> Result<(i64, LogRecords), HttpError> {
         let request = ranged(RestRequest::get(run_path(run_id, "log-records/")), range);
         let mut trees = TreeIterator::new(self.open(request)?);
         // The count is the first tree.
-        let count = match trees.next().transpose()? {
-            Some((Key::Text(_), Tree::Integer(count))) => count,
-            _ => return Err(malformed(trees.body.url(), "log records without their number")),
-        };
-        let records = trees.filter_map(|tree| match tree {
-            Ok((Key::Index(step), record)) => Some(Ok((step, record))),
-            Ok(_) => None,
-            Err(error) => Some(Err(error)),
-        });
-        Ok((count, records))
+        match trees.next().transpose()? {
+            Some((Key::Text(_), Tree::Integer(count))) => Ok((count, LogRecords(trees))),
+            _ => Err(malformed(trees.body.url(), "log records without their number")),
+        }
     }
 }
 
