@@ -1,7 +1,8 @@
 //! LOG on one machine: partitions in a dedicated engine, with one thread that writes and syncs.
 //!
-//! The engine is separate from the store's, so that syncing an append never waits for the
-//! store. There is deliberately no time-based retention.
+//! The log has a fjall database of its own: with one journal for the log and the store, appends
+//! would wait for the store's syncs. Records are deleted by `trim` only: retention by time would
+//! lose records that no worker has applied.
 //!
 //! ```text
 //! {path}/lock      locked by the process that has the log open
@@ -112,12 +113,11 @@ impl Deps {
     }
 }
 
-/// The log in a directory. Dropping it closes it and blocks in the meantime, so call `close`
-/// instead.
+/// The log in a directory. Dropping it blocks until it is closed; call `close` instead.
 pub struct EmbeddedLog {
     shared: Arc<Shared>,
     committer: Mutex<Option<JoinHandle<()>>>,
-    /// Remains open while the committer runs.
+    /// Nothing is sent: its sender is dropped when the committer ends.
     running: watch::Receiver<()>,
 }
 
@@ -230,12 +230,16 @@ impl LogWriter for EmbeddedLog {
             if let Ok(answered) = tokio::time::timeout_at(deadline, &mut answer).await {
                 return answered.unwrap_or_else(|_| Err(queue::closed()));
             }
-            // Closing the channel abandons the append: the committer removes its
-            // records, unless it has just completed it.
+            // Closing the channel abandons the append: the committer removes its records,
+            // unless the reply has just been sent.
             answer.close();
             answer
                 .try_recv()
-                .unwrap_or_else(|_| Err(Error::unavailable(format!("it wrote nothing within {wait:?}"))))
+                .unwrap_or_else(|_| {
+                Err(Error::unavailable(format!(
+                    "the append was not written within {wait:?}: check that workers are running and that the disk has space"
+                )))
+            })
         })
     }
 

@@ -39,9 +39,12 @@ pub enum MessageType {
     LogRecord,
     /// Registers an artifact.
     BlobRef,
-    /// Deletes the run. Servers write it, clients may not.
+    /// Deletes the run. Written by servers, rejected from clients. Stays the last one.
     DeleteRun,
 }
+
+// The compiler does not notice a type that is missing from `ALL`, which counts are indexed by.
+const _: () = assert!(MessageType::DeleteRun as usize + 1 == MessageType::ALL.len());
 
 /// A number for each type, indexed by `MessageType as usize`.
 pub type MessageCounts = [u64; MessageType::ALL.len()];
@@ -97,7 +100,7 @@ impl MessageType {
     /// ```
     /// # use matyan_record::MessageType;
     /// assert_eq!(MessageType::from_name("add_tag"), Some(MessageType::AddTag));
-    /// assert_eq!(MessageType::from_name("log_note"), None);
+    /// assert_eq!(MessageType::from_name("no_such_type"), None);
     /// ```
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|message_type| message_type.name() == name)

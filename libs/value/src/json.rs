@@ -2,7 +2,7 @@
 //! surrogates. The last of equal keys wins. No strict parser reads it.
 //!
 //! Everything is built on one scanner, which borrows from the text and checks the grammar in one
-//! pass. Frames of metrics stop there; a tree, or CBOR without a tree, costs what it holds. The
+//! pass. Metric frames use only the scanner; other callers build a `Value` or CBOR from it. The
 //! writer has a style for each reader.
 
 mod scan;

@@ -51,6 +51,9 @@ pub(super) struct Fields<'a> {
     expected: Vec<(&'a str, Option<Field>)>,
 }
 
+// One bit of `seen` for each field.
+const _: () = assert!(Field::COUNT <= u32::BITS as usize);
+
 /// Why a message is refused.
 struct Invalid {
     field: Field,

@@ -29,7 +29,7 @@ pub enum JsonKind {
 }
 
 impl JsonKind {
-    /// Returns the noun that messages have for it.
+    /// Returns its name in error messages.
     pub fn noun(self) -> &'static str {
         match self {
             JsonKind::Null => "null",

@@ -1,5 +1,6 @@
-//! JSON text into CBOR, and CBOR into JSON text, in one pass without a tree: an answer of a
-//! thousand runs of 200 params is never built in memory.
+//! JSON text to CBOR and back in one pass, without a `Value` tree, so that a response of a thousand
+//! runs needs no memory besides its bytes. `rewrite` is the exception: it sorts keys, so it builds a
+//! tree. Its inputs are contexts, which are short.
 //!
 //! Into CBOR, containers get definite lengths: the head is one byte until the count is known, and
 //! grows only past 23 members.
@@ -18,7 +19,7 @@ use crate::{
     cbor::{self, CborError, CborItem, CborReader},
 };
 
-/// Up to this many, members are compared in pairs, which is quicker than hashing.
+/// Members of maps with at most this many are compared in pairs, which is quicker than hashing.
 const FEW_MEMBERS: usize = 16;
 
 /// Returns JSON text as CBOR. Integers stay integers and floats stay floats, to the bit.
@@ -36,7 +37,7 @@ pub fn to_cbor(text: &str) -> Result<Vec<u8>, JsonError> {
     token_to_cbor(&value)
 }
 
-/// Returns a value that the scanner has read as CBOR.
+/// Converts a scanned value to CBOR.
 pub fn token_to_cbor(token: &JsonToken<'_>) -> Result<Vec<u8>, JsonError> {
     if usize::from(token.depth) > MAX_DEPTH {
         return Err(JsonError::TooDeep);
@@ -79,6 +80,7 @@ impl CborWriter {
             JsonKind::Integer => write_digits(out, token.text)?,
             JsonKind::Float => cbor::write_float(out, float(token)),
             JsonKind::Text | JsonKind::EscapedText => cbor::write_text(out, &token.decode()),
+            // Callers hand containers to `map` and `array`.
             JsonKind::Array | JsonKind::Object => return Err(JsonError::TooDeep),
         }
         Ok(())
@@ -177,7 +179,7 @@ fn remove(out: &mut Vec<u8>, ranges: impl Iterator<Item = Range<usize>>) {
     out.truncate(end);
 }
 
-/// Returns an encoded value as JSON text. No bytes are an empty object.
+/// Returns an encoded value as JSON text. Empty input is an empty object.
 ///
 /// ```
 /// # use matyan_value::json::{self, JsonStyle};
@@ -228,8 +230,8 @@ fn write_item(out: &mut String, reader: &mut CborReader<'_>, style: JsonStyle) -
     Ok(())
 }
 
-/// Returns JSON text of this dialect in another style, with sorted keys. No text is an empty
-/// object, as it is for contexts.
+/// Returns JSON text of this dialect in another style, with sorted keys. Empty text is an
+/// empty object, as it is for contexts.
 ///
 /// ```
 /// # use matyan_value::json::{self, JsonStyle};
@@ -257,7 +259,7 @@ pub fn write_strict(out: &mut String, text: &str) -> Result<(), JsonSyntaxError>
             b'"' => {
                 scanner.value()?;
             }
-            // Outside of strings, only these names have capital letters but E.
+            // Outside of strings, a capital N or I can only begin `NaN` or `Infinity`.
             b'N' | b'I' => {
                 scanner.value()?;
                 out.push_str(text[copied..start].trim_end_matches('-'));
