@@ -3,16 +3,9 @@
 use std::{fmt, sync::Arc};
 
 use crate::{
-    Blobs, Clock, Result,
+    Blobs, BucketCreation, Clock, Result,
     cloud_settings::{azure, gcs, s3},
 };
-
-/// Whether a bucket had to be created.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BucketCreation {
-    Created,
-    AlreadyExists,
-}
 
 #[derive(Clone)]
 pub enum Cloud {

@@ -27,6 +27,7 @@
 
 #[cfg(any(feature = "azure", feature = "gcs", feature = "s3"))]
 mod bucket;
+mod bucket_creation;
 mod cloud;
 mod content_type;
 mod error;
@@ -48,7 +49,8 @@ pub mod s3;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 
-pub use cloud::{BucketCreation, Cloud};
+pub use bucket_creation::BucketCreation;
+pub use cloud::Cloud;
 pub use error::Error;
 pub use health::probe;
 pub use key::BlobKey;
