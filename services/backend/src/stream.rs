@@ -39,16 +39,16 @@ pub(crate) struct Streams {
 }
 
 impl Streams {
-    /// Runs `answer` as the task of a stream. The task ends when it is finished, or when it
+    /// Runs `work` as the task of a stream. The task ends when it is finished, or when it
     /// sends its next message after the client has disconnected.
-    pub(crate) fn respond<T, F>(&self, answer: impl FnOnce(Sender<T>) -> F) -> ResponseStream<T>
+    pub(crate) fn respond<T, F>(&self, work: impl FnOnce(Sender<T>) -> F) -> ResponseStream<T>
     where
         T: Send + 'static,
         F: Future<Output = Result<(), StreamEnd>> + Send + 'static,
     {
         let (sender, messages) = mpsc::channel(MESSAGES);
         let (ended, end) = oneshot::channel();
-        let work = answer(Sender { messages: sender, closing: self.closing.clone() });
+        let work = work(Sender { messages: sender, closing: self.closing.clone() });
         let aborting = self.aborting.clone();
         let task = async move {
             let result = match aborting.run_until_cancelled_owned(work).await {
@@ -186,8 +186,8 @@ mod tests {
 
     use super::*;
 
-    async fn read(answers: ResponseStream<u32>) -> Vec<Result<u32, tonic::Code>> {
-        answers.map(|answer| answer.map_err(|status| status.code())).collect().await
+    async fn read(responses: ResponseStream<u32>) -> Vec<Result<u32, tonic::Code>> {
+        responses.map(|response| response.map_err(|status| status.code())).collect().await
     }
 
     #[tokio::test]

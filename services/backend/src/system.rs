@@ -66,14 +66,14 @@ impl SystemService for Backend {
 
 async fn problem<T, E: std::fmt::Display>(request: impl Future<Output = Result<T, E>>) -> Option<String> {
     match timeout(CHECK_TIMEOUT, request).await {
-        Ok(answer) => answer.err().map(|error| error.to_string()),
+        Ok(result) => result.err().map(|error| error.to_string()),
         Err(_) => Some(format!("no response within {} s", CHECK_TIMEOUT.as_secs())),
     }
 }
 
 async fn blobs_problem(deps: &Deps) -> Option<String> {
-    let answer = timeout(BLOBS_CHECK_TIMEOUT, matyan_blob::probe(&*deps.blobs)).await;
-    answer.unwrap_or_else(|_| Err("the blob store does not respond".to_owned())).err()
+    let result = timeout(BLOBS_CHECK_TIMEOUT, matyan_blob::probe(&*deps.blobs)).await;
+    result.unwrap_or_else(|_| Err("the blob store does not respond".to_owned())).err()
 }
 
 fn check(name: &str, problem: Option<String>, required: bool) -> pb::Check {

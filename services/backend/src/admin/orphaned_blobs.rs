@@ -44,7 +44,7 @@ impl Cleanup<'_> {
         }
         // The total is known only at the end.
         self.progress.total = self.progress.done;
-        sender.send(self.answer(Vec::new())).await?;
+        sender.send(self.response(Vec::new())).await?;
         Ok(())
     }
 
@@ -65,7 +65,7 @@ impl Cleanup<'_> {
                 self.deleted_bytes += page.deleted().map(|(_, blob)| blob.size).sum::<u64>();
             }
             let keys = page.blobs.iter().map(|(key, _)| key.as_str().to_owned()).collect();
-            sender.send(self.answer(keys)).await?;
+            sender.send(self.response(keys)).await?;
         }
         self.progress.done = leftover.runs();
         Ok(())
@@ -92,12 +92,12 @@ impl Cleanup<'_> {
             };
             let Some(runs) = orphaned_blobs.next_page(Some(lock), &mut observe).await? else { break };
             self.progress.done += runs;
-            sender.send(self.answer(keys)).await?;
+            sender.send(self.response(keys)).await?;
         }
         Ok(())
     }
 
-    fn answer(&self, keys: Vec<String>) -> CleanupOrphanBlobsResponse {
+    fn response(&self, keys: Vec<String>) -> CleanupOrphanBlobsResponse {
         CleanupOrphanBlobsResponse { progress: Some(self.progress), keys, deleted_bytes: self.deleted_bytes }
     }
 }

@@ -47,7 +47,7 @@ struct Reindex<'c> {
 }
 
 impl Reindex<'_> {
-    fn answer(&self, total: u64) -> ReindexResponse {
+    fn response(&self, total: u64) -> ReindexResponse {
         ReindexResponse { progress: Some(JobProgress { done: self.done, total, failed: 0 }), rows: self.rows }
     }
 
@@ -71,12 +71,12 @@ impl Reindex<'_> {
                 self.rows += rows as u64;
                 self.done += 1;
             }
-            sender.send(self.answer(0)).await?;
+            sender.send(self.response(0)).await?;
         }
         self.clear_unwanted(lock, sender).await?;
         self.recount::<Experiment>(lock).await?;
         self.recount::<Tag>(lock).await?;
-        sender.send(self.answer(self.done)).await?;
+        sender.send(self.response(self.done)).await?;
         Ok(())
     }
 
@@ -102,7 +102,7 @@ impl Reindex<'_> {
                 Ok::<_, Error>((self.to_commit(transaction).await?, cleared))
             };
             self.rows += lock.write(clear).await? as u64;
-            sender.send(self.answer(0)).await?;
+            sender.send(self.response(0)).await?;
         }
         Ok(())
     }

@@ -40,7 +40,7 @@ pub(super) struct BacklogRange {
 }
 
 pub(super) struct Follower {
-    place: RunKey,
+    run_key: RunKey,
     wanted: StepRange,
     /// The first write not processed yet.
     next: u64,
@@ -60,7 +60,7 @@ impl Follower {
         last_step: Option<i64>,
     ) -> Self {
         let (backlog, sent) = (Vec::new(), HashMap::new());
-        Self { place: (project, number), wanted, next, last_step, backlog, sent }
+        Self { run_key: (project, number), wanted, next, last_step, backlog, sent }
     }
 
     /// Records a range that was sent before following.
@@ -82,7 +82,7 @@ impl Follower {
         loop {
             // Activity and number of lines are from one snapshot, so an inactive run
             // has no later lines.
-            let state = RunState::read(deps, self.place).await?;
+            let state = RunState::read(deps, self.run_key).await?;
             while self.next < state.lines {
                 let lines = self.new_lines(deps).await?;
                 if !lines.is_empty() {
@@ -92,7 +92,7 @@ impl Follower {
             if !state.is_active {
                 return Ok(());
             }
-            if !state.wait(deps, self.place, sender).await? {
+            if !state.wait(deps, self.run_key, sender).await? {
                 sender.send(LinesResponse { lines: Vec::new(), last_step: self.last_step }).await?;
             }
         }
@@ -100,7 +100,7 @@ impl Follower {
 
     /// The lines of the next writes; advances past those writes.
     async fn new_lines(&mut self, deps: &Deps) -> Result<Vec<matyan_proto::logs::v1::Line>> {
-        let (project, number) = self.place;
+        let (project, number) = self.run_key;
         let snapshot = deps.store.snapshot().await?;
         let snapshot = snapshot.as_ref();
         let writes = writing_get(snapshot, project, number).await?.next_line;
@@ -118,8 +118,9 @@ impl Follower {
                 continue;
             }
             self.sent.insert(step, writes);
-            lines
-                .extend(one_line(snapshot, self.place, step).await?.inspect(|line| bytes += line.text.len()));
+            lines.extend(
+                one_line(snapshot, self.run_key, step).await?.inspect(|line| bytes += line.text.len()),
+            );
         }
         self.next = next;
         if next >= writes {
@@ -170,8 +171,8 @@ impl RunState {
     }
 
     /// Waits until the run has changed; returns false when a keep-alive is due.
-    async fn wait<T>(&self, deps: &Deps, place: RunKey, sender: &Sender<T>) -> Result<bool, StreamEnd> {
-        let changed = run_change_wait(deps.store.as_ref(), place.0, place.1, &self.seen);
+    async fn wait<T>(&self, deps: &Deps, run_key: RunKey, sender: &Sender<T>) -> Result<bool, StreamEnd> {
+        let changed = run_change_wait(deps.store.as_ref(), run_key.0, run_key.1, &self.seen);
         match sender.wait(tokio::time::timeout(KEEP_ALIVE, changed)).await? {
             Ok(changed) => {
                 changed?;
@@ -186,7 +187,7 @@ impl RunState {
 /// records.
 pub(super) async fn send_records(
     deps: &Deps,
-    place: RunKey,
+    run_key: RunKey,
     mut range: Range<u64>,
     count: u64,
     send_empty: bool,
@@ -194,7 +195,7 @@ pub(super) async fn send_records(
 ) -> Result<(), StreamEnd> {
     let mut sends_empty = send_empty;
     while sends_empty || range.start < range.end {
-        let records = read_records(deps, place, range.start..range.end.max(range.start)).await?;
+        let records = read_records(deps, run_key, range.start..range.end.max(range.start)).await?;
         range.start = match records.last() {
             Some(last) => u64::try_from(last.step).unwrap_or_default() + 1,
             None => range.end,
@@ -210,21 +211,21 @@ pub(super) async fn send_records(
 /// Sends the records of a range as they are written.
 pub(super) async fn records(
     deps: &Deps,
-    place: RunKey,
+    run_key: RunKey,
     mut range: Range<u64>,
     sender: &Sender<RecordsResponse>,
 ) -> Result<(), StreamEnd> {
     loop {
-        let state = RunState::read(deps, place).await?;
+        let state = RunState::read(deps, run_key).await?;
         let end = range.end.min(state.records);
         if range.start < end {
-            send_records(deps, place, range.start..end, state.records, false, sender).await?;
+            send_records(deps, run_key, range.start..end, state.records, false, sender).await?;
             range.start = end;
         }
         if !state.is_active {
             return Ok(());
         }
-        if !state.wait(deps, place, sender).await? {
+        if !state.wait(deps, run_key, sender).await? {
             sender.send(RecordsResponse { records: Vec::new(), count: state.records }).await?;
         }
     }

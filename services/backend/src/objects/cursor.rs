@@ -186,8 +186,8 @@ async fn all_steps(
     let (mut steps, mut rest) = (Vec::new(), Some(range));
     while let Some(range) = rest {
         let snapshot = deps.store.snapshot().await?;
-        let place = (project, selected.run, selected.number);
-        let (page, next) = objects_list(snapshot.as_ref(), place.0, place.1, place.2, &range, PAGE).await?;
+        let SelectedSequence { run, number, .. } = *selected;
+        let (page, next) = objects_list(snapshot.as_ref(), project, run, number, &range, PAGE).await?;
         steps.extend(page.into_iter().map(|object| object.step));
         rest = next;
     }

@@ -59,10 +59,10 @@ impl ParamsCache {
     }
 
     fn entry(&self, project: Project, kept: Duration) -> SharedResult {
-        let mut answers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut results = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
-        answers.retain(|_, (begun, _)| now.duration_since(*begun) < kept);
-        answers.entry(project).or_insert_with(|| (now, SharedResult::default())).1.clone()
+        results.retain(|_, (begun, _)| now.duration_since(*begun) < kept);
+        results.entry(project).or_insert_with(|| (now, SharedResult::default())).1.clone()
     }
 }
 

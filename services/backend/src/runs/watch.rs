@@ -152,7 +152,7 @@ impl Watch {
                     }
                 }
                 Event::KeepAliveDue => {
-                    sender.send(self.answer(Vec::new())).await?;
+                    sender.send(self.response(Vec::new())).await?;
                     last_sent = Instant::now();
                 }
             }
@@ -164,7 +164,7 @@ impl Watch {
         self.pending.position_before_first().unwrap_or(self.feed.position())
     }
 
-    fn answer(&self, changes: Vec<RunChange>) -> WatchResponse {
+    fn response(&self, changes: Vec<RunChange>) -> WatchResponse {
         WatchResponse { changes, resume: resume::encode(self.position()), snapshot_done: false }
     }
 
@@ -299,7 +299,7 @@ impl Watch {
                 }
             }
         }
-        sender.send(WatchResponse { snapshot_done: true, ..self.answer(Vec::new()) }).await?;
+        sender.send(WatchResponse { snapshot_done: true, ..self.response(Vec::new()) }).await?;
         Ok(())
     }
 }

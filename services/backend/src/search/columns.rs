@@ -41,7 +41,7 @@ pub(super) fn paths(query: &Query) -> Option<Vec<KeyPath>> {
     let needs = query.needs();
     let NeedSet::Only(paths) = &needs.params else { return None };
     let is_of_params = query.options().endpoint == Endpoint::Run
-        && needs.sequences.is_nothing()
+        && needs.sequences.is_empty()
         && (1..=MAX_PATHS).contains(&paths.len());
     is_of_params.then(|| paths.iter().cloned().collect())
 }
@@ -62,7 +62,7 @@ pub(super) async fn evaluate(snapshot: &dyn Snapshot, scan: RemainingScan) -> Re
     match try_evaluate(snapshot, scan).await {
         // There is too much data for one snapshot; documents can be read from many.
         Err(Error::Store(StoreError::SnapshotTooOld)) => Ok(None),
-        sieved => sieved,
+        verdicts => verdicts,
     }
 }
 
@@ -91,11 +91,11 @@ async fn try_evaluate(snapshot: &dyn Snapshot, scan: RemainingScan) -> Result<Op
         run_blocking(move || columns.evaluate(&query, limits, &runs))
     };
     let (first, second) = futures::future::try_join(half(all), half(second)).await?;
-    Ok(first.zip(second).map(|(mut sieved, second)| {
-        sieved.remaining.extend(second.remaining);
-        sieved.verdicts.add(second.verdicts);
-        sieved.steps_left += second.steps_left;
-        sieved
+    Ok(first.zip(second).map(|(mut first, second)| {
+        first.remaining.extend(second.remaining);
+        first.verdicts.add(second.verdicts);
+        first.steps_left += second.steps_left;
+        first
     }))
 }
 
@@ -163,7 +163,7 @@ impl Columns {
         runs: &[(RunNumber, bool)],
     ) -> Option<ColumnVerdicts> {
         let mut evaluator = query.evaluator(limits);
-        let mut places: Vec<usize> = match runs.first() {
+        let mut positions: Vec<usize> = match runs.first() {
             Some((first, _)) => self.columns.iter().map(|column| column.position(*first)).collect(),
             None => Vec::new(),
         };
@@ -174,8 +174,8 @@ impl Columns {
             if at == TRIED && remaining.len() > TRIED / FETCH_FROM {
                 return None;
             }
-            for ((value, column), place) in values.iter_mut().zip(&self.columns).zip(&mut places) {
-                *value = column.value_at(place, *number);
+            for ((value, column), position) in values.iter_mut().zip(&self.columns).zip(&mut positions) {
+                *value = column.value_at(position, *number);
             }
             let row = ColumnRow {
                 paths: &self.paths,
@@ -250,7 +250,8 @@ impl RunView for ColumnRow<'_> {
     }
 
     fn param(&self, path: &KeyPath) -> Option<Datum<'_>> {
-        let known = self.paths.iter().position(|known| known == path).and_then(|place| self.values[place]);
+        let known =
+            self.paths.iter().position(|known| known == path).and_then(|position| self.values[position]);
         match known {
             Some(IndexedValue::Null) => Some(Datum::None),
             Some(IndexedValue::Bool(value)) => Some(Datum::Bool(value)),

@@ -1,5 +1,5 @@
-//! Loads the data of a run that a query names, and nothing else. Names of experiments and tags,
-//! and contexts, are read once for all runs of a search.
+//! Loads the kinds of data that a query needs: all params of a run or none, names of tags and
+//! experiments, and the named sequences. Names and contexts are read once for all runs of a search.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -57,7 +57,7 @@ impl CandidateLoader {
     ) -> Result<Candidate> {
         let query = self.query.clone();
         let needs = query.needs();
-        let params = match needs.params.is_nothing() {
+        let params = match needs.params.is_empty() {
             true => Bytes::new(),
             false => params_get_bytes(snapshot, self.project, number, &document).await?,
         };
@@ -102,12 +102,12 @@ impl CandidateLoader {
         if matches!(&self.names, SequenceNames::These(names) if names.is_empty()) {
             return Ok(Vec::new());
         }
-        let named = !query.needs().sequences.is_nothing();
+        let named = !query.needs().sequences.is_empty();
         let endpoint = query.options().endpoint;
         let mut sequences = Vec::new();
         if named || endpoint == Endpoint::Metric {
-            let place = RunRef { project: self.project, number };
-            sequences.extend(metrics(snapshot, place, &self.names, query.needs().summaries).await?);
+            let run_ref = RunRef { project: self.project, number };
+            sequences.extend(metrics(snapshot, run_ref, &self.names, query.needs().summaries).await?);
         }
         if named || endpoint != Endpoint::Metric {
             sequences.extend(objects(snapshot, self.project, number, &self.names).await?);
@@ -173,11 +173,11 @@ type LoadedSequence = (SeriesNumber, SequenceHeader, SequenceSummary);
 
 async fn metrics(
     snapshot: &dyn Snapshot,
-    place: RunRef,
+    run_ref: RunRef,
     names: &SequenceNames,
     with_summaries: bool,
 ) -> Result<Vec<LoadedSequence>> {
-    let RunRef { project, number } = place;
+    let RunRef { project, number } = run_ref;
     let headers = match names {
         SequenceNames::All => metric_series_list(snapshot, project, number).await?,
         SequenceNames::These(names) => {
@@ -191,7 +191,7 @@ async fn metrics(
     };
     let mut summaries = vec![SequenceSummary::default(); headers.len()];
     if with_summaries && !headers.is_empty() {
-        let opened = RunSeries::open(snapshot, place).await?;
+        let opened = RunSeries::open(snapshot, run_ref).await?;
         let numbers: Vec<SeriesNumber> = headers.iter().map(|(number, _)| *number).collect();
         let views = opened.views(snapshot, &numbers).await?;
         for (summary, view) in summaries.iter_mut().zip(views) {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use matyan_model::series::RunRef;
 use matyan_proto::{
     common::v1::{SeriesType, StepRange},
-    objects::v1::{Selection, Sequence as Answer},
+    objects::v1::{Selection, Sequence as SequenceSteps},
     runs::v1::Run,
     search::v1::{ObjectsRequest, ObjectsResponse, RunObjects},
 };
@@ -55,7 +55,7 @@ pub(super) fn search(
 impl SequenceKind for ObjectSequences {
     type Message = ObjectsResponse;
     type Row = RunObjects;
-    type Piece = Answer;
+    type Piece = SequenceSteps;
     type State = Option<ObjectCursor>;
 
     async fn read(
@@ -66,7 +66,7 @@ impl SequenceKind for ObjectSequences {
         run: RunRef,
         sequences: &[Sequence],
         open: &mut Option<ObjectCursor>,
-    ) -> Result<(Vec<Answer>, usize)> {
+    ) -> Result<(Vec<SequenceSteps>, usize)> {
         let Some(sequence) = sequences.first() else { return Ok((Vec::new(), 0)) };
         let SequenceHeader::Object(header) = &sequence.header else { return Ok((Vec::new(), 1)) };
         let mut cursor = match open.take() {
@@ -92,11 +92,11 @@ impl SequenceKind for ObjectSequences {
         open.is_some()
     }
 
-    fn bytes(piece: &Answer) -> usize {
+    fn bytes(piece: &SequenceSteps) -> usize {
         piece.encoded_len()
     }
 
-    fn row(&self, run: Run, sequences: Vec<Answer>, more: bool) -> RunObjects {
+    fn row(&self, run: Run, sequences: Vec<SequenceSteps>, more: bool) -> RunObjects {
         let totals = || sequences.iter().filter_map(|sequence| sequence.record_range_total.as_ref());
         let start = totals().filter_map(|range| range.start).min();
         let stop = totals().filter_map(|range| range.stop).max();

@@ -150,7 +150,7 @@ struct SequenceSender<'s, K: SequenceKind> {
 
 /// A run that has been sent only partly.
 struct OpenRun<S> {
-    place: RunRef,
+    run_ref: RunRef,
     /// Contains the requested parts until the first piece is sent.
     run: Run,
     sequences: Vec<Sequence>,
@@ -231,9 +231,9 @@ impl<K: SequenceKind> SequenceSender<'_, K> {
         let mut matching = matching.into_iter().peekable();
         let selected = sequences.into_iter().enumerate().filter(|(at, _)| matching.next_if_eq(at).is_some());
         let sequences = selected.map(|(_, sequence)| sequence).collect();
-        let place = RunRef { project: self.call.project, number };
+        let run_ref = RunRef { project: self.call.project, number };
         let state = K::State::default();
-        Ok(Ok(OpenRun { place, run, sequences, read: 0, state, is_partly_sent: false, snapshot: None }))
+        Ok(Ok(OpenRun { run_ref, run, sequences, read: 0, state, is_partly_sent: false, snapshot: None }))
     }
 
     /// Sends the sequences of a run; an inner error means that nothing of the run was sent.
@@ -297,11 +297,11 @@ impl<K: SequenceKind> SequenceSender<'_, K> {
         delivery: &Delivery,
         open: &mut OpenRun<K::State>,
     ) -> Result<Result<(Vec<K::Piece>, usize)>, StreamEnd> {
-        let OpenRun { place, sequences, read, state, snapshot, .. } = open;
+        let OpenRun { run_ref, sequences, read, state, snapshot, .. } = open;
         let snapshot = snapshot.as_deref().unwrap_or_else(|| delivery.snapshot());
         let message = self.keep_alive_message();
         let sequences = &sequences[*read..];
-        let read = self.kind.read(&self.deps, &self.call, snapshot, *place, sequences, state);
+        let read = self.kind.read(&self.deps, &self.call, snapshot, *run_ref, sequences, state);
         Ok(self.keep_alive.during(read, message).await?)
     }
 

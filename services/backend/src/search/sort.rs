@@ -250,13 +250,14 @@ async fn param(
 
 async fn last_value(
     snapshot: &dyn Snapshot,
-    place: RunRef,
+    run_ref: RunRef,
     name: &str,
     context: &Context,
 ) -> Result<SortTerm> {
-    let found = metric_series_find(snapshot, place.project, place.number, name, &context.digest()).await?;
+    let found =
+        metric_series_find(snapshot, run_ref.project, run_ref.number, name, &context.digest()).await?;
     let Some(series) = found else { return Ok(SortTerm::Absent) };
-    let view = RunSeries::open(snapshot, place).await?.view(snapshot, series).await?;
+    let view = RunSeries::open(snapshot, run_ref).await?.view(snapshot, series).await?;
     let last = view.summary(snapshot).await?.map(|summary| summary.last.value);
     Ok(last.filter(|value| !value.is_nan()).map_or(SortTerm::Absent, SortTerm::Float))
 }
@@ -283,10 +284,10 @@ mod tests {
             text("a"),
             text("é"),
         ];
-        for (place, a) in rising.iter().enumerate() {
+        for (position, a) in rising.iter().enumerate() {
             for (other, b) in rising.iter().enumerate() {
-                assert_eq!(compare(a, b, false), place.cmp(&other), "{a:?} {b:?}");
-                assert_eq!(compare(a, b, true), other.cmp(&place), "{a:?} {b:?}");
+                assert_eq!(compare(a, b, false), position.cmp(&other), "{a:?} {b:?}");
+                assert_eq!(compare(a, b, true), other.cmp(&position), "{a:?} {b:?}");
             }
             for descending in [false, true] {
                 assert_eq!(compare(a, &SortTerm::Absent, descending), Ordering::Less);

@@ -79,11 +79,11 @@ pub(super) async fn send(
     for (run, of) in (0..).zip(&request.runs) {
         let Some(found) = deps.try_find_run(call, &of.run_id).await? else { continue };
         let mut reader = RunReader::new(deps, call, found);
-        let answer = |series| AlignResponse { run_id: of.run_id.clone(), run, series };
-        let mut is_answered = false;
+        let response = |series| AlignResponse { run_id: of.run_id.clone(), run, series };
+        let mut has_sent = false;
         for requested in selected(&mut reader, &axis, &of.series).await? {
             let Some(aligned) = open_aligned(&mut reader, &axis, &requested).await? else { continue };
-            is_answered = true;
+            has_sent = true;
             let count = match request.by_column {
                 true => count(&mut reader, &aligned).await?,
                 false => 0,
@@ -93,13 +93,13 @@ pub(super) async fn send(
                 while let Some((points, more)) = reader.next(&mut pieces).await? {
                     let count = count.take().unwrap_or_default();
                     let piece = AlignedSeries { more, count, ..piece(&aligned, &points, *pass) };
-                    reader.send(sender, answer(vec![piece])).await?;
+                    reader.send(sender, response(vec![piece])).await?;
                 }
             }
         }
         // A run without aligned series still gets a response.
-        if !is_answered {
-            reader.send(sender, answer(Vec::new())).await?;
+        if !has_sent {
+            reader.send(sender, response(Vec::new())).await?;
         }
     }
     Ok(())

@@ -28,8 +28,9 @@ async fn stale_runs_are_finished() {
     harness.advance_clock(3_600);
     harness.create(&["new"]).await;
     let request = |dry_run| FinishStaleRequest { idle_s: 600, dry_run };
-    let ids =
-        |answers: Vec<FinishStaleResponse>| answers.into_iter().flat_map(|it| it.run_ids).collect::<Vec<_>>();
+    let ids = |responses: Vec<FinishStaleResponse>| {
+        responses.into_iter().flat_map(|it| it.run_ids).collect::<Vec<_>>()
+    };
     assert_eq!(ids(all(client.finish_stale(request(true)).await.unwrap()).await), ["old"]);
     let jobs = client.list_jobs(ListJobsRequest {}).await.unwrap().into_inner().jobs;
     assert!(jobs.iter().all(|job| job.last_success_us.is_none()), "a dry run is not a success");
@@ -82,9 +83,9 @@ async fn reindex_repairs_indexes() {
     harness.log_points("r", &[("loss", "", &[1.0])]).await;
     harness.applied().await;
     let reindex = async |dry_run| {
-        let answers =
+        let responses =
             all(Client::new(harness.routes()).reindex(ReindexRequest { dry_run }).await.unwrap()).await;
-        answers.last().unwrap().rows
+        responses.last().unwrap().rows
     };
     assert_eq!(reindex(false).await, 0, "indexes are correct");
     let snapshot = harness.store.snapshot().await.unwrap();
@@ -142,8 +143,8 @@ async fn rule_03_a_partition_that_lost_records_continues_when_an_operator_skips_
     let lost: Vec<_> = list().await.into_iter().filter(|one| one.applied < one.first).collect();
     assert_eq!(lost.len(), 1, "only the run's partition lost records");
     let skip = async |client: &mut Client, partition| {
-        let answer = client.skip_lost_records(SkipLostRecordsRequest { partition }).await;
-        answer.map(|answer| answer.into_inner().records)
+        let response = client.skip_lost_records(SkipLostRecordsRequest { partition }).await;
+        response.map(|response| response.into_inner().records)
     };
     for one in list().await {
         assert_eq!(skip(&mut client, one.partition).await.unwrap(), one.first - one.applied);
@@ -211,8 +212,8 @@ async fn blobs_of_deleted_runs_are_cleaned_up() {
     harness.applied().await;
     harness.put_blob("r/late.bin", b"12345").await;
     let clean = |dry_run| CleanupOrphanBlobsRequest { dry_run, ..Default::default() };
-    let keys = |answers: &[CleanupOrphanBlobsResponse]| {
-        answers.iter().flat_map(|answer| answer.keys.clone()).collect::<Vec<_>>()
+    let keys = |responses: &[CleanupOrphanBlobsResponse]| {
+        responses.iter().flat_map(|response| response.keys.clone()).collect::<Vec<_>>()
     };
     let looked = all(client.cleanup_orphan_blobs(clean(true)).await.unwrap()).await;
     let cleaned = all(client.cleanup_orphan_blobs(clean(false)).await.unwrap()).await;
@@ -235,8 +236,8 @@ async fn rule_13_a_tombstone_is_kept_as_long_as_its_run_may_come_back() {
     harness.applied().await;
     let clean = async |older_than_s, force| {
         let request = CleanupTombstonesRequest { older_than_s, force, dry_run: false };
-        let answers = Client::new(harness.routes()).cleanup_tombstones(request).await?;
-        let ids = all(answers).await.into_iter().flat_map(|answer| answer.run_ids);
+        let responses = Client::new(harness.routes()).cleanup_tombstones(request).await?;
+        let ids = all(responses).await.into_iter().flat_map(|response| response.run_ids);
         Ok::<Vec<String>, tonic::Status>(ids.collect())
     };
     assert!(clean(0, false).await.unwrap().is_empty(), "the tombstone is too recent");
@@ -293,9 +294,9 @@ async fn rule_16_unreferenced_blobs_are_cleaned_up_on_request() {
     }
     let clean = async |dry_run, unreferenced| {
         let request = CleanupOrphanBlobsRequest { dry_run, unreferenced, ..Default::default() };
-        let answers = all(Client::new(harness.routes()).cleanup_orphan_blobs(request).await.unwrap()).await;
-        let keys: Vec<String> = answers.iter().flat_map(|answer| answer.keys.clone()).collect();
-        (keys, answers.last().unwrap().deleted_bytes)
+        let responses = all(Client::new(harness.routes()).cleanup_orphan_blobs(request).await.unwrap()).await;
+        let keys: Vec<String> = responses.iter().flat_map(|response| response.keys.clone()).collect();
+        (keys, responses.last().unwrap().deleted_bytes)
     };
     let nothing = (Vec::new(), 0);
     assert_eq!(clean(false, true).await, nothing, "the blob is too recent");

@@ -25,8 +25,8 @@ fn uploaded(path: &str, key: &str) -> Kind {
 }
 
 async fn get(harness: &Harness, request: GetRequest) -> (Artifact, Vec<u8>) {
-    let answers = all(Client::new(harness.routes()).get(request).await.unwrap()).await;
-    let mut messages = answers.into_iter().map(|answer| answer.message.unwrap());
+    let responses = all(Client::new(harness.routes()).get(request).await.unwrap()).await;
+    let mut messages = responses.into_iter().map(|response| response.message.unwrap());
     let Some(Message::Artifact(artifact)) = messages.next() else { panic!("the artifact must come first") };
     let mut bytes = Vec::new();
     for message in messages {
@@ -39,7 +39,7 @@ async fn get(harness: &Harness, request: GetRequest) -> (Artifact, Vec<u8>) {
 async fn zip(harness: &Harness, run: &str) -> zip::ZipArchive<Cursor<Vec<u8>>> {
     let request = ZipRequest { run_id: run.into() };
     let chunks = all(Client::new(harness.routes()).zip(request).await.unwrap()).await;
-    let bytes: Vec<u8> = chunks.iter().flat_map(|answer| answer.chunk.iter().copied()).collect();
+    let bytes: Vec<u8> = chunks.iter().flat_map(|response| response.chunk.iter().copied()).collect();
     zip::ZipArchive::new(Cursor::new(bytes)).unwrap()
 }
 
@@ -125,8 +125,8 @@ async fn payload_uris_cannot_be_forged() {
         sequences: vec![SeriesKey { name: "i".into(), context: String::new() }],
         ..Default::default()
     };
-    let answers = all(of_objects.batch(request).await.unwrap()).await;
-    let steps = answers.into_iter().flat_map(|answer| answer.sequence.unwrap().steps);
+    let responses = all(of_objects.batch(request).await.unwrap()).await;
+    let steps = responses.into_iter().flat_map(|response| response.sequence.unwrap().steps);
     let uris: Vec<String> = steps
         .map(|step| match step.objects[0].kind.clone().unwrap() {
             objects::object::Kind::Image(image) => image.blob_uri,
@@ -141,12 +141,12 @@ async fn payload_uris_cannot_be_forged() {
         [forged, uris[0][..20].into(), format!("{}AA", uris[0]), "r/seq/one.png".into(), String::new()];
     let requested: Vec<String> = wrong.into_iter().chain(uris).collect();
     let mut client = Client::new(harness.routes());
-    let answers = all(client.blobs(BlobsRequest { uris: requested }).await.unwrap()).await;
+    let responses = all(client.blobs(BlobsRequest { uris: requested }).await.unwrap()).await;
     let mut found = std::collections::BTreeMap::<u32, (Vec<u8>, bool)>::new();
-    for answer in answers {
-        let entry = found.entry(answer.index).or_default();
-        entry.0.extend_from_slice(&answer.chunk);
-        entry.1 = answer.last;
+    for response in responses {
+        let entry = found.entry(response.index).or_default();
+        entry.0.extend_from_slice(&response.chunk);
+        entry.1 = response.last;
     }
     let expected = [(5, (first, true)), (6, (second, true)), (7, (Vec::new(), true))];
     assert!(found == expected.into(), "forged URIs are skipped, and a missing payload is empty");

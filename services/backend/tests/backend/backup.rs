@@ -35,13 +35,13 @@ struct RunContent {
 }
 
 async fn read(harness: &Harness, run_id: &str) -> RunContent {
-    let answers =
+    let responses =
         all(client(harness).read_run(pb::ReadRunRequest { run_id: run_id.into() }).await.unwrap()).await;
     let mut read =
-        RunContent { head: answers[0].head.clone().unwrap(), pieces: Vec::new(), blobs: Vec::new() };
-    for answer in answers {
-        read.pieces.extend(answer.pieces);
-        read.blobs.extend(answer.blobs);
+        RunContent { head: responses[0].head.clone().unwrap(), pieces: Vec::new(), blobs: Vec::new() };
+    for response in responses {
+        read.pieces.extend(response.pieces);
+        read.blobs.extend(response.blobs);
     }
     read
 }
@@ -82,8 +82,8 @@ fn bits(read: &RunContent) -> Vec<Vec<u8>> {
 }
 
 async fn project(harness: &Harness) -> Vec<ProjectContent> {
-    let answers = all(client(harness).read_project(pb::ReadProjectRequest {}).await.unwrap()).await;
-    answers.into_iter().map(|answer| answer.content.unwrap()).collect()
+    let responses = all(client(harness).read_project(pb::ReadProjectRequest {}).await.unwrap()).await;
+    responses.into_iter().map(|response| response.content.unwrap()).collect()
 }
 
 fn cut(project: &[ProjectContent]) -> pb::Cut {
@@ -249,9 +249,9 @@ async fn artifacts_with_long_names_are_restored_and_lost_ones_are_reported_in_pa
     harness.log(&run, [create()].into_iter().chain((0..1_000).map(lost))).await;
     harness.applied().await;
     let request = pb::ReadRunRequest { run_id: run.clone() };
-    let answers = all(client(&harness).read_run(request).await.unwrap()).await;
-    assert_eq!(answers.iter().map(|answer| answer.lost.len()).sum::<usize>(), 1_000);
-    assert!(answers.iter().all(|answer| prost::Message::encoded_len(answer) < 1 << 20));
+    let responses = all(client(&harness).read_run(request).await.unwrap()).await;
+    assert_eq!(responses.iter().map(|response| response.lost.len()).sum::<usize>(), 1_000);
+    assert!(responses.iter().all(|response| prost::Message::encoded_len(response) < 1 << 20));
     let before = read(&harness, &run).await;
     put(&other, &before, None).await;
     assert_eq!(bits(&read(&other, &run).await), bits(&before));
@@ -289,8 +289,8 @@ async fn a_run_is_invisible_until_its_restore_ends_wherever_it_was_interrupted()
 }
 
 async fn listed(harness: &Harness) -> Vec<String> {
-    let answers = all(client(harness).list_runs(pb::ListRunsRequest::default()).await.unwrap()).await;
-    answers.into_iter().flat_map(|answer| answer.run_ids).collect()
+    let responses = all(client(harness).list_runs(pb::ListRunsRequest::default()).await.unwrap()).await;
+    responses.into_iter().flat_map(|response| response.run_ids).collect()
 }
 
 #[tokio::test]
@@ -411,8 +411,8 @@ async fn replayed(restores: &RestoredParts) -> (BTreeMap<String, RunContent>, BT
         cut: cut.clone(),
         ..Default::default()
     };
-    let answer = client(&other).restore_project(first).await.unwrap().into_inner();
-    assert_eq!((answer.cut_taken, answer.records_lost), (takes_cut, 0));
+    let response = client(&other).restore_project(first).await.unwrap().into_inner();
+    assert_eq!((response.cut_taken, response.records_lost), (takes_cut, 0));
     for run in &archive[..if filtered { 1 } else { 2 }] {
         put(&other, run, cut.as_ref()).await;
     }
@@ -474,8 +474,8 @@ async fn rule_36_positions_are_not_adopted_with_another_log() {
     let other = Harness::new().await;
     let cut = cut(&of_project);
     let first = pb::RestoreProjectRequest { cut: Some(cut.clone()), ..Default::default() };
-    let answer = client(&other).restore_project(first).await.unwrap().into_inner();
-    assert!(!answer.cut_taken);
+    let response = client(&other).restore_project(first).await.unwrap().into_inner();
+    assert!(!response.cut_taken);
     put(&other, &before, Some(&cut)).await;
     assert_eq!(read(&other, "r").await.head.cursor, None);
     track(&other, "r", &[2.0]).await;

@@ -383,8 +383,8 @@ pub(crate) async fn until<T>(stream: &mut Streaming<T>, mut enough: impl FnMut(T
 }
 
 /// The status code of a failed call, with its reason and metadata.
-pub(crate) fn failure<T>(answer: Result<T, Status>) -> (Code, String, Vec<(String, String)>) {
-    let Err(status) = answer else { panic!("the call succeeded") };
+pub(crate) fn failure<T>(response: Result<T, Status>) -> (Code, String, Vec<(String, String)>) {
+    let Err(status) = response else { panic!("the call succeeded") };
     let info = status.get_error_details().error_info().cloned().expect("every error has a reason");
     let mut metadata: Vec<_> = info.metadata.into_iter().collect();
     metadata.sort();
@@ -392,8 +392,8 @@ pub(crate) fn failure<T>(answer: Result<T, Status>) -> (Code, String, Vec<(Strin
 }
 
 /// Asserts that a call failed because a resource does not exist.
-pub(crate) fn not_found<T>(answer: Result<T, Status>, resource: &str, id: &str) {
-    let (code, reason, metadata) = failure(answer);
+pub(crate) fn not_found<T>(response: Result<T, Status>, resource: &str, id: &str) {
+    let (code, reason, metadata) = failure(response);
     let pair = |key: &str, value: &str| (key.to_owned(), value.to_owned());
     assert_eq!((code, reason.as_str()), (Code::NotFound, "NOT_FOUND"));
     // Errors repeat only the beginning of a long id, because they travel in headers.
@@ -402,8 +402,8 @@ pub(crate) fn not_found<T>(answer: Result<T, Status>, resource: &str, id: &str) 
 }
 
 /// Asserts that a call failed because of an invalid field.
-pub(crate) fn wrong_field<T>(answer: Result<T, Status>, field: &str) {
-    let (code, reason, metadata) = failure(answer);
+pub(crate) fn wrong_field<T>(response: Result<T, Status>, field: &str) {
+    let (code, reason, metadata) = failure(response);
     let is_known = [(Code::InvalidArgument, "INVALID_FIELD"), (Code::ResourceExhausted, "TOO_LARGE")]
         .contains(&(code, reason.as_str()));
     assert!(is_known, "{code:?} {reason}");

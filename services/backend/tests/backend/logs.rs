@@ -30,8 +30,8 @@ async fn follow(
 
 /// Collects lines until the stream ends without an error.
 async fn rest(stream: Streaming<LinesResponse>) -> Vec<(i64, String)> {
-    let answers = all(tonic::Response::new(stream)).await;
-    answers.into_iter().flat_map(|answer| answer.lines).map(|line| (line.step, line.text)).collect()
+    let responses = all(tonic::Response::new(stream)).await;
+    responses.into_iter().flat_map(|response| response.lines).map(|line| (line.step, line.text)).collect()
 }
 
 #[tokio::test]
@@ -80,8 +80,8 @@ async fn a_rewritten_line_is_sent_again() {
     let mut seen: BTreeMap<i64, String> = BTreeMap::new();
     for (step, text) in [(6, "50%"), (6, "100%"), (0, "resumed"), (9, "new")] {
         harness.log("r", [line(step, text)]).await;
-        until(&mut stream, |answer| {
-            seen.extend(answer.lines.into_iter().map(|line| (line.step, line.text)));
+        until(&mut stream, |response| {
+            seen.extend(response.lines.into_iter().map(|line| (line.step, line.text)));
             seen.get(&step).is_some_and(|seen| seen == text)
         })
         .await;
@@ -109,23 +109,23 @@ async fn records_are_followed_until_the_run_ends() {
         }
         harness.log("r", [finish()]).await;
     };
-    let ((), answers) = tokio::join!(writing, all(stream));
+    let ((), responses) = tokio::join!(writing, all(stream));
     let messages: Vec<_> =
-        answers.into_iter().flat_map(|answer| answer.records).map(|one| one.message).collect();
+        responses.into_iter().flat_map(|response| response.records).map(|one| one.message).collect();
     assert_eq!(messages, (1..200).map(|number| number.to_string()).collect::<Vec<_>>());
     let range = Some(StepRange { start: Some(198), stop: Some(500) });
     let again =
         Client::new(harness.routes()).records(RecordsRequest { steps: range, ..request }).await.unwrap();
-    let answers = all(again).await;
-    assert_eq!((answers[0].records.len(), answers[0].count), (2, 200));
+    let responses = all(again).await;
+    assert_eq!((responses[0].records.len(), responses[0].count), (2, 200));
     harness.end().await;
 }
 
 #[tokio::test]
 async fn following_ends_immediately_for_an_unknown_run_and_on_deletion_for_a_known_one() {
     let harness = Harness::new().await;
-    let answers = all(tonic::Response::new(follow(&harness, "missing", None, 0).await)).await;
-    assert_eq!(answers, [LinesResponse::default()]);
+    let responses = all(tonic::Response::new(follow(&harness, "missing", None, 0).await)).await;
+    assert_eq!(responses, [LinesResponse::default()]);
     harness.create(&["r"]).await;
     let mut stream = follow(&harness, "r", None, 0).await;
     assert!(stream.message().await.unwrap().unwrap().lines.is_empty(), "the first response is immediate");

@@ -90,8 +90,8 @@ async fn objects_of_a_list_are_read_by_range_and_density() {
             index_range: selection.index_range,
             index_density: selection.index_density,
         };
-        let answers = all(client.step(request).await.unwrap()).await;
-        let sequence = answers[0].sequence.as_ref().unwrap();
+        let responses = all(client.step(request).await.unwrap()).await;
+        let sequence = responses[0].sequence.as_ref().unwrap();
         assert_eq!(shown(&sequence.steps[0]), expected, "{selection:?}");
         assert_eq!((sequence.steps[0].object_count, sequence.index_total), (5, 5));
 
@@ -101,8 +101,8 @@ async fn objects_of_a_list_are_read_by_range_and_density() {
             sequences: vec![key.clone()],
             selection: Some(selection),
         };
-        let answers = all(client.batch(request).await.unwrap()).await;
-        let steps: Vec<_> = answers.iter().flat_map(|it| &it.sequence.as_ref().unwrap().steps).collect();
+        let responses = all(client.batch(request).await.unwrap()).await;
+        let steps: Vec<_> = responses.iter().flat_map(|it| &it.sequence.as_ref().unwrap().steps).collect();
         assert_eq!(steps.iter().map(|step| step.object_count).collect::<Vec<_>>(), [1, 5]);
         assert_eq!(shown(steps[1]), expected, "{selection:?}");
     }
@@ -125,8 +125,8 @@ async fn step_range_and_index_range_apply_independently() {
         sequences: vec![SeriesKey { name: "txt".into(), ..SeriesKey::default() }],
         selection: Some(selection),
     };
-    let answers = all(ObjectServiceClient::new(harness.routes()).batch(request).await.unwrap()).await;
-    let sequence = answers[0].sequence.as_ref().unwrap();
+    let responses = all(ObjectServiceClient::new(harness.routes()).batch(request).await.unwrap()).await;
+    let sequence = responses[0].sequence.as_ref().unwrap();
     assert_eq!(sequence.steps.iter().map(|step| step.step).collect::<Vec<_>>(), [1]);
     assert_eq!(shown(&sequence.steps[0]), [(0, "a"), (1, "b")]);
     assert_eq!(sequence.index_total, 3);

@@ -32,10 +32,10 @@ async fn upload(harness: &Harness, project: &str, path: &str, content: &[u8]) ->
     let mut client = harness.ingest_client();
     let wanted =
         pb::PresignRequest { run_id: "r".into(), artifact_path: path.into(), content_type: String::new() };
-    let answer = client.presign(of(project, wanted)).await.unwrap().into_inner();
-    let (_, token) = answer.upload_url.split_once('?').unwrap();
+    let response = client.presign(of(project, wanted)).await.unwrap().into_inner();
+    let (_, token) = response.upload_url.split_once('?').unwrap();
     let open = pb::UploadOpen {
-        key: BlobKey::in_project(project, &answer.key).unwrap().to_string(),
+        key: BlobKey::in_project(project, &response.key).unwrap().to_string(),
         token: token.to_owned(),
         content_length: Some(content.len() as u64),
         ..Default::default()
@@ -43,7 +43,7 @@ async fn upload(harness: &Harness, project: &str, path: &str, content: &[u8]) ->
     let messages = [Message::Open(open), Message::Chunk(content.to_vec().into())];
     let messages = messages.map(|message| pb::UploadRequest { message: Some(message) });
     client.upload(futures::stream::iter(messages)).await.unwrap();
-    answer.key
+    response.key
 }
 
 fn object(name: &str, value: &str) -> Kind {
@@ -78,8 +78,8 @@ fn wanted() -> artifacts::GetRequest {
 async fn artifact(harness: &Harness, project: &str) -> (String, String) {
     let mut client = ArtifactServiceClient::new(harness.routes());
     let (mut uri, mut content) = (String::new(), Vec::new());
-    for answer in all(client.get(of(project, wanted())).await.unwrap()).await {
-        match answer.message.unwrap() {
+    for response in all(client.get(of(project, wanted())).await.unwrap()).await {
+        match response.message.unwrap() {
             get_response::Message::Artifact(artifact) => uri = artifact.uri,
             get_response::Message::Chunk(chunk) => content.extend_from_slice(&chunk),
         }
@@ -95,8 +95,8 @@ async fn first_object(harness: &Harness, project: &str, of_type: SeriesType, nam
         ..Default::default()
     };
     let mut client = ObjectServiceClient::new(harness.routes());
-    let answers = all(client.batch(of(project, request)).await.unwrap()).await;
-    let mut steps = answers.into_iter().flat_map(|answer| answer.sequence.unwrap().steps);
+    let responses = all(client.batch(of(project, request)).await.unwrap()).await;
+    let mut steps = responses.into_iter().flat_map(|response| response.sequence.unwrap().steps);
     steps.next().unwrap().objects.remove(0).kind.unwrap()
 }
 
@@ -107,15 +107,15 @@ async fn check_readable(harness: &Harness, project: &str, folder: &str) {
     let mut client = ArtifactServiceClient::new(harness.routes());
     let zipped =
         all(client.zip(of(project, artifacts::ZipRequest { run_id: "r".into() })).await.unwrap()).await;
-    let zipped: Vec<u8> = zipped.into_iter().flat_map(|answer| answer.chunk).collect();
+    let zipped: Vec<u8> = zipped.into_iter().flat_map(|response| response.chunk).collect();
     assert!(zipped.windows(content.len()).any(|bytes| bytes == content.as_bytes()));
 
     let object::Kind::Image(image) = first_object(harness, project, SeriesType::Images, "image").await else {
         panic!("expected an image")
     };
     let request = artifacts::BlobsRequest { uris: vec![image.blob_uri] };
-    let answers = all(client.blobs(of(project, request)).await.unwrap()).await;
-    let bytes: Vec<u8> = answers.into_iter().flat_map(|answer| answer.chunk).collect();
+    let responses = all(client.blobs(of(project, request)).await.unwrap()).await;
+    let bytes: Vec<u8> = responses.into_iter().flat_map(|response| response.chunk).collect();
     assert_eq!(bytes, format!("image of {project}").as_bytes());
     let object::Kind::Text(text) = first_object(harness, project, SeriesType::Texts, "text").await else {
         panic!("expected a text")
@@ -165,7 +165,7 @@ async fn rule_37_blobs_of_projects_are_separate() {
     let mut admin = AdminServiceClient::new(harness.routes());
     let request = CleanupOrphanBlobsRequest::default();
     let cleaned = all(admin.cleanup_orphan_blobs(of(OTHER, request)).await.unwrap()).await;
-    let keys: Vec<_> = cleaned.into_iter().flat_map(|answer| answer.keys).collect();
+    let keys: Vec<_> = cleaned.into_iter().flat_map(|response| response.keys).collect();
     assert_eq!(keys, [".projects/other/r/late"]);
     assert_eq!(blobs_below(&harness, "r/").await, 4);
     harness.end().await;

@@ -144,12 +144,13 @@ async fn batches_ignore_unknown_ids() {
     let long = "x".repeat(20_000);
     let ids = || vec!["r1".to_owned(), "missing".into(), String::new(), long.clone()];
     let unknown = vec!["missing".to_owned(), String::new(), long.clone()];
-    let answer = client.archive_batch(ArchiveBatchRequest { run_ids: ids(), archived: true }).await.unwrap();
-    assert_eq!(answer.into_inner().unknown, unknown);
-    let answer = client.finish_batch(FinishBatchRequest { run_ids: ids() }).await.unwrap();
-    assert_eq!(answer.into_inner().unknown, unknown);
-    let answer = client.delete_batch(DeleteBatchRequest { run_ids: ids() }).await.unwrap().into_inner();
-    assert_eq!((answer.unknown, answer.positions.len()), (unknown, 1));
+    let response =
+        client.archive_batch(ArchiveBatchRequest { run_ids: ids(), archived: true }).await.unwrap();
+    assert_eq!(response.into_inner().unknown, unknown);
+    let response = client.finish_batch(FinishBatchRequest { run_ids: ids() }).await.unwrap();
+    assert_eq!(response.into_inner().unknown, unknown);
+    let response = client.delete_batch(DeleteBatchRequest { run_ids: ids() }).await.unwrap().into_inner();
+    assert_eq!((response.unknown, response.positions.len()), (unknown, 1));
     not_found(client.get(GetRequest { run_id: "r1".into(), parts: None }).await, "run", "r1");
     not_found(client.get(GetRequest { run_id: long.clone(), parts: None }).await, "run", &long);
     not_found(client.delete(DeleteRequest { run_id: long.clone() }).await, "run", &long);
@@ -180,14 +181,17 @@ async fn a_call_waits_only_once_for_a_lagging_log() {
     harness.start_workers().await;
     assert_eq!(archived.await.unwrap().unwrap().into_inner().unknown, unknown);
     assert_eq!(harness.describes(), 1);
-    let answer = client.finish_batch(FinishBatchRequest { run_ids: ids() }).await.unwrap();
-    assert_eq!((answer.into_inner().unknown, harness.describes()), (unknown.map(str::to_owned).to_vec(), 2));
+    let response = client.finish_batch(FinishBatchRequest { run_ids: ids() }).await.unwrap();
+    assert_eq!(
+        (response.into_inner().unknown, harness.describes()),
+        (unknown.map(str::to_owned).to_vec(), 2)
+    );
     let selection = |run_id| RunSelection { run_id, ..RunSelection::default() };
     let runs = ids().into_iter().map(selection).collect();
     let request = BucketsRequest { runs, pixels: 9, ..BucketsRequest::default() };
     all(SeriesServiceClient::new(harness.routes()).buckets(request).await.unwrap()).await;
     assert_eq!(harness.describes(), 3);
-    let answer = client.delete_batch(DeleteBatchRequest { run_ids: ids() }).await.unwrap().into_inner();
-    assert_eq!((answer.unknown, harness.describes()), (unknown.map(str::to_owned).to_vec(), 4));
+    let response = client.delete_batch(DeleteBatchRequest { run_ids: ids() }).await.unwrap().into_inner();
+    assert_eq!((response.unknown, harness.describes()), (unknown.map(str::to_owned).to_vec(), 4));
     harness.end().await;
 }

@@ -31,8 +31,8 @@ struct WatchedRuns {
 }
 
 impl WatchedRuns {
-    fn take(&mut self, answer: WatchResponse) {
-        for change in answer.changes {
+    fn take(&mut self, response: WatchResponse) {
+        for change in response.changes {
             match change.change.unwrap() {
                 Change::Run(run) => {
                     let name = run.props.as_ref().unwrap().name.clone();
@@ -44,8 +44,8 @@ impl WatchedRuns {
                 }
             }
         }
-        if !answer.resume.is_empty() {
-            self.resume = answer.resume;
+        if !response.resume.is_empty() {
+            self.resume = response.resume;
         }
     }
 
@@ -61,8 +61,8 @@ async fn rename(harness: &Harness, run: &str, name: &str) {
 
 /// Reads until a run has the given name.
 async fn named(stream: &mut Streaming<WatchResponse>, known: &mut WatchedRuns, id: &str, name: &str) {
-    until(stream, |answer| {
-        known.take(answer);
+    until(stream, |response| {
+        known.take(response);
         known.name(id) == name
     })
     .await;
@@ -75,16 +75,16 @@ async fn each_change_is_reported_once() {
     let mut stream = watch(&harness, request()).await;
     let mut known = WatchedRuns::default();
     harness.log("new", [create()]).await;
-    until(&mut stream, |answer| {
-        known.take(answer);
+    until(&mut stream, |response| {
+        known.take(response);
         known.runs.contains_key("new")
     })
     .await;
     for number in 0..20 {
         let name = format!("name {number}");
         rename(&harness, "old", &name).await;
-        until(&mut stream, |answer| {
-            known.take(answer);
+        until(&mut stream, |response| {
+            known.take(response);
             known.name("old") == name
         })
         .await;
@@ -94,8 +94,8 @@ async fn each_change_is_reported_once() {
     assert_eq!(known.reported["new"].len(), 1);
     let mut client = Client::new(harness.routes());
     client.delete(DeleteRequest { run_id: "old".into() }).await.unwrap();
-    until(&mut stream, |answer| {
-        known.take(answer);
+    until(&mut stream, |response| {
+        known.take(response);
         !known.runs.contains_key("old")
     })
     .await;
@@ -137,9 +137,9 @@ async fn a_snapshot_is_sent_first_and_no_later_change_is_missed() {
     };
     let mut known = WatchedRuns::default();
     let mut has_snapshot = false;
-    let reading = until(&mut stream, |answer| {
-        has_snapshot |= answer.snapshot_done;
-        known.take(answer);
+    let reading = until(&mut stream, |response| {
+        has_snapshot |= response.snapshot_done;
+        known.take(response);
         let is_new = |(number, id): (usize, &String)| known.name(id) == format!("new {number}");
         has_snapshot && ids.iter().enumerate().all(is_new)
     });
@@ -154,9 +154,9 @@ async fn a_disconnected_watcher_resumes_at_its_position() {
     harness.create(&["a", "b"]).await;
     let mut known = WatchedRuns::default();
     let mut stream = watch(&harness, WatchRequest { snapshot: true, ..request() }).await;
-    until(&mut stream, |answer| {
-        let done = answer.snapshot_done;
-        known.take(answer);
+    until(&mut stream, |response| {
+        let done = response.snapshot_done;
+        known.take(response);
         done
     })
     .await;
@@ -165,8 +165,8 @@ async fn a_disconnected_watcher_resumes_at_its_position() {
     harness.log("c", [create()]).await;
     harness.applied().await;
     let mut stream = watch(&harness, WatchRequest { resume: known.resume.clone(), ..request() }).await;
-    until(&mut stream, |answer| {
-        known.take(answer);
+    until(&mut stream, |response| {
+        known.take(response);
         known.name("a") == "while away" && known.runs.contains_key("c")
     })
     .await;
@@ -191,17 +191,17 @@ async fn only_watched_runs_are_reported() {
     let (mut of_ids, mut of_query) = (WatchedRuns::default(), WatchedRuns::default());
     harness.log("b", [tag("wanted")]).await;
     harness.log("later", [create()]).await;
-    until(&mut ids, |answer| {
-        of_ids.take(answer);
+    until(&mut ids, |response| {
+        of_ids.take(response);
         of_ids.runs.contains_key("later")
     })
     .await;
     assert_eq!(of_ids.runs.len(), 1);
-    until(&mut query, |mut answer| {
+    until(&mut query, |mut response| {
         // A run that changes without matching is reported as having left, even if it was
         // never reported.
-        answer.changes.retain(|change| matches!(change.change, Some(Change::Run(_))));
-        of_query.take(answer);
+        response.changes.retain(|change| matches!(change.change, Some(Change::Run(_))));
+        of_query.take(response);
         of_query.runs.contains_key("b")
     })
     .await;
@@ -214,11 +214,11 @@ async fn only_watched_runs_are_reported() {
             })],
         )
         .await;
-    until(&mut query, |answer| {
+    until(&mut query, |response| {
         of_query.runs.retain(|id, _| {
             let left =
                 |change: &RunChange| change.run_id == *id && matches!(change.change, Some(Change::Left(_)));
-            !answer.changes.iter().any(left)
+            !response.changes.iter().any(left)
         });
         of_query.runs.is_empty()
     })
@@ -231,13 +231,13 @@ async fn data_changes_are_distinguished_from_control_changes() {
     let harness = Harness::new().await;
     harness.create(&["r"]).await;
     let mut stream = watch(&harness, WatchRequest { snapshot: true, ..request() }).await;
-    until(&mut stream, |answer| answer.snapshot_done).await;
+    until(&mut stream, |response| response.snapshot_done).await;
     harness.log_points("r", &[("loss", "", &[1.0, 2.0])]).await;
-    until(&mut stream, |answer| answer.changes.iter().any(|change| change.data)).await;
+    until(&mut stream, |response| response.changes.iter().any(|change| change.data)).await;
     rename(&harness, "r", "n").await;
-    until(&mut stream, |answer| answer.changes.iter().any(|change| !change.data)).await;
+    until(&mut stream, |response| response.changes.iter().any(|change| !change.data)).await;
     harness.log("r", [finish()]).await;
-    until(&mut stream, |answer| !answer.changes.is_empty()).await;
+    until(&mut stream, |response| !response.changes.is_empty()).await;
     harness.end().await;
 }
 
@@ -266,9 +266,9 @@ async fn an_expired_position_is_rejected() {
     harness.create(&["r"]).await;
     let mut stream = watch(&harness, WatchRequest { snapshot: true, ..request() }).await;
     let mut known = WatchedRuns::default();
-    until(&mut stream, |answer| {
-        let done = answer.snapshot_done;
-        known.take(answer);
+    until(&mut stream, |response| {
+        let done = response.snapshot_done;
+        known.take(response);
         done
     })
     .await;

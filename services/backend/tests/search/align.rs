@@ -41,18 +41,18 @@ async fn align(harness: &Harness, axis: Axis, series: Vec<AlignSeries>) -> Vec<A
 
 async fn align_responses(harness: &Harness, request: AlignRequest) -> Vec<AlignResponse> {
     let mut messages = harness.series().align(request).await.unwrap().into_inner();
-    let mut answers = Vec::new();
+    let mut responses = Vec::new();
     while let Some(message) = messages.message().await.unwrap() {
-        answers.push(message);
+        responses.push(message);
     }
-    answers
+    responses
 }
 
 /// Index of the series, x values, steps.
 type Axes = Vec<(u32, Vec<f64>, Vec<i64>)>;
 
-fn of(answers: &[AlignResponse], run: u32) -> Axes {
-    let series = answers.iter().filter(|it| it.run == run).flat_map(|it| &it.series);
+fn of(responses: &[AlignResponse], run: u32) -> Axes {
+    let series = responses.iter().filter(|it| it.run == run).flat_map(|it| &it.series);
     series.map(|it| (it.series, it.x_values.clone(), it.steps.clone())).collect()
 }
 
@@ -62,9 +62,9 @@ async fn axes_are_metrics_epochs_and_times() {
     let requested =
         || vec![series("loss", "", None), series("nothing", "", None), series("loss", r#"{"a": 1}"#, None)];
     let check = async |axis: Axis, expected: Axes| {
-        let answers = align(&harness, axis.clone(), requested()).await;
-        assert_eq!(of(&answers, 0), expected, "{axis:?}");
-        let runs: Vec<(u32, &str)> = answers.iter().map(|it| (it.run, it.run_id.as_str())).collect();
+        let responses = align(&harness, axis.clone(), requested()).await;
+        assert_eq!(of(&responses, 0), expected, "{axis:?}");
+        let runs: Vec<(u32, &str)> = responses.iter().map(|it| (it.run, it.run_id.as_str())).collect();
         assert!(runs.contains(&(2, "empty")) && !runs.iter().any(|it| it.0 == 1), "{runs:?}");
     };
     let x = (0, vec![0.0, 0.5, 1.0, 1.5, 2.0, 5.0], vec![0, 1, 2, 3, 4, 10]);
@@ -80,8 +80,8 @@ async fn axes_are_metrics_epochs_and_times() {
 #[tokio::test]
 async fn long_axes_come_in_pieces_and_respect_step_ranges() {
     let harness = project().await;
-    let answers = align(&harness, Axis::Metric("long".into()), vec![series("loss", "", None)]).await;
-    let pieces = of(&answers, 0);
+    let responses = align(&harness, Axis::Metric("long".into()), vec![series("loss", "", None)]).await;
+    let pieces = of(&responses, 0);
     assert!(pieces.len() > 1 && pieces.iter().all(|it| it.1.len() <= 64 * 1024));
     let steps: Vec<i64> = pieces.into_iter().flat_map(|it| it.2).collect();
     assert_eq!(steps, (0..150_000).collect::<Vec<_>>());

@@ -146,9 +146,9 @@ impl Harness {
         loop {
             let mut transaction = Transaction::new(self.store.snapshot().await.unwrap());
             transaction.set_buffered();
-            let answer = change(&mut transaction).await.unwrap();
+            let response = change(&mut transaction).await.unwrap();
             if let Commit::Done { .. } = self.store.commit(transaction.into_batch()).await.unwrap() {
-                return answer;
+                return response;
             }
         }
     }

@@ -112,7 +112,7 @@ fn sequences(random: &mut Random) -> Vec<Sequence> {
     sequences
 }
 
-/// Conditions for every kind of index, and some that no index answers.
+/// Conditions for every kind of index, and some that no index responses.
 const ATOMS: [&str; 46] = [
     "run.hparams.lr < 0.01",
     "run.hparams.lr <= 0.01",
@@ -199,12 +199,12 @@ async fn searches_of_runs_match_the_naive_evaluation() {
             .into_iter()
             .map(|run| run.id.as_str())
             .collect();
-        let answer = harness
+        let response = harness
             .runs(harness::runs_request(text))
             .await
             .unwrap_or_else(|status| panic!("{text}: {status}"));
-        assert_eq!(answer.ids(), expected, "{text}");
-        assert_eq!(answer.match_count, expected.len() as u64, "{text}");
+        assert_eq!(response.ids(), expected, "{text}");
+        assert_eq!(response.match_count, expected.len() as u64, "{text}");
         found += expected.len();
         let request = ExplainRequest { kind: SearchKind::Runs.into(), query: harness::query(text) };
         let explained = harness.search().explain(request).await.unwrap().into_inner();
@@ -295,12 +295,12 @@ async fn runs_are_sorted_by_their_keys() {
                 differing.fold(std::cmp::Ordering::Equal, |all, next| all.then(next)).then(a.id.cmp(&b.id))
             });
             let request = RunsRequest { sort: sort.clone(), ..harness::runs_request("") };
-            let answer = harness.runs(request).await.unwrap();
+            let response = harness.runs(request).await.unwrap();
             let expected: Vec<&str> = expected.iter().map(|run| run.id.as_str()).collect();
-            assert_eq!(answer.ids(), expected, "{sort:?}");
-            assert_eq!(answer.places, (1..=expected.len() as u64).collect::<Vec<_>>());
+            assert_eq!(response.ids(), expected, "{sort:?}");
+            assert_eq!(response.places, (1..=expected.len() as u64).collect::<Vec<_>>());
             assert!(
-                answer
+                response
                     .messages
                     .iter()
                     .all(|it| it.runs.is_empty() || it.match_count == expected.len() as u64)
@@ -363,13 +363,13 @@ async fn searches_of_sequences_match_the_naive_evaluation() {
                 }
             }
             found += expected.len();
-            assert_eq!(answer(&harness, &text, series_type).await, expected, "{text}");
+            assert_eq!(response(&harness, &text, series_type).await, expected, "{text}");
         }
     }
     assert!(found > 1_000);
 }
 
-async fn answer(harness: &Harness, text: &str, of: SeriesType) -> Vec<(String, Vec<(String, String)>)> {
+async fn response(harness: &Harness, text: &str, of: SeriesType) -> Vec<(String, Vec<(String, String)>)> {
     let id = |run: Option<matyan_proto::runs::v1::Run>| run.unwrap_or_default().run_id;
     if of == SeriesType::Metric {
         let points = Some(Points::None(true));

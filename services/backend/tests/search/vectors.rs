@@ -85,7 +85,7 @@ fn id(value: &Value) -> String {
     }
 }
 
-async fn answer(harness: &Harness, vector: &Value) -> Result<BTreeSet<String>, Status> {
+async fn response(harness: &Harness, vector: &Value) -> Result<BTreeSet<String>, Status> {
     let query = Some(Query {
         text: vector["q"].as_str().unwrap().to_owned(),
         timezone_offset_min: vector["tz_offset_min"].as_i64().unwrap_or(0) as i32,
@@ -127,16 +127,16 @@ async fn answer(harness: &Harness, vector: &Value) -> Result<BTreeSet<String>, S
     Ok(names.collect())
 }
 
-fn fits(answer: &Result<BTreeSet<String>, Status>, expected: &Value) -> bool {
-    let refused = |code: tonic::Code| answer.as_ref().is_err_and(|status| status.code() == code);
+fn fits(response: &Result<BTreeSet<String>, Status>, expected: &Value) -> bool {
+    let refused = |code: tonic::Code| response.as_ref().is_err_and(|status| status.code() == code);
     match expected["kind"].as_str().unwrap() {
         "match" => {
             let list = expected.get("runs").or(expected.get("triples")).and_then(Value::as_array).unwrap();
-            answer.as_ref().is_ok_and(|found| *found == list.iter().map(id).collect())
+            response.as_ref().is_ok_and(|found| *found == list.iter().map(id).collect())
         }
         "syntax_error" | "rejected" | "internal_error" => refused(tonic::Code::InvalidArgument),
         // Time and memory are bounded, and nothing matches.
-        "resource_limit" | "not_executed" | "hang" => match answer {
+        "resource_limit" | "not_executed" | "hang" => match response {
             Ok(found) => found.is_empty(),
             Err(_) => refused(tonic::Code::InvalidArgument) || refused(tonic::Code::ResourceExhausted),
         },
@@ -163,11 +163,11 @@ async fn vectors_matyanql_through_the_backend() {
                 continue;
             }
             count += 1;
-            let answer = answer(&harness, vector).await;
+            let response = response(&harness, vector).await;
             let expected = vector.get("recommended").unwrap_or(&vector["expect"]);
             let accepted = vector.get("also_accept");
-            if !fits(&answer, expected) && !accepted.is_some_and(|accepted| fits(&answer, accepted)) {
-                wrong.push(format!("{file} {}: {}\n  {answer:?}", vector["id"], vector["q"]));
+            if !fits(&response, expected) && !accepted.is_some_and(|accepted| fits(&response, accepted)) {
+                wrong.push(format!("{file} {}: {}\n  {response:?}", vector["id"], vector["q"]));
             }
         }
     }
