@@ -192,6 +192,20 @@ pub enum EntityKind {
     Report = 5,
 }
 
+impl EntityKind {
+    /// The name of the kind in error messages.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Experiment => "experiment",
+            Self::Tag => "tag",
+            Self::Note => "note",
+            Self::Dashboard => "dashboard",
+            Self::App => "app",
+            Self::Report => "report",
+        }
+    }
+}
+
 /// Counters of a project, and of an entity (`Runs` only).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Counter {

@@ -14,14 +14,9 @@ pub(crate) use reindex::JOB as REINDEX;
 
 use matyan_model::lock::jobs_list;
 use matyan_proto::admin::v1::{self as pb, admin_service_server::AdminService};
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response};
 
-use crate::{
-    Backend,
-    call::Call,
-    error::{Error, Result},
-    stream::ResponseStream,
-};
+use crate::{Backend, RpcResult, error::Error, stream::ResponseStream};
 
 #[tonic::async_trait]
 impl AdminService for Backend {
@@ -30,12 +25,8 @@ impl AdminService for Backend {
     type CleanupOrphanBlobsStream = ResponseStream<pb::CleanupOrphanBlobsResponse>;
     type CleanupTombstonesStream = ResponseStream<pb::CleanupTombstonesResponse>;
 
-    async fn reindex(
-        &self,
-        request: Request<pb::ReindexRequest>,
-    ) -> Result<Response<Self::ReindexStream>, Status> {
-        let call = Call::begin(&self.deps, request.metadata()).await?;
-        let request = request.into_inner();
+    async fn reindex(&self, request: Request<pb::ReindexRequest>) -> RpcResult<Self::ReindexStream> {
+        let (call, request) = self.begin(request).await?;
         let deps = self.deps.clone();
         Ok(Response::new(
             self.respond(async move |sender| reindex::run(&deps, &call, request, &sender).await),
@@ -45,9 +36,8 @@ impl AdminService for Backend {
     async fn finish_stale(
         &self,
         request: Request<pb::FinishStaleRequest>,
-    ) -> Result<Response<Self::FinishStaleStream>, Status> {
-        let call = Call::begin(&self.deps, request.metadata()).await?;
-        let request = request.into_inner();
+    ) -> RpcResult<Self::FinishStaleStream> {
+        let (call, request) = self.begin(request).await?;
         stale_runs::check(&request)?;
         let deps = self.deps.clone();
         Ok(Response::new(
@@ -58,9 +48,8 @@ impl AdminService for Backend {
     async fn cleanup_orphan_blobs(
         &self,
         request: Request<pb::CleanupOrphanBlobsRequest>,
-    ) -> Result<Response<Self::CleanupOrphanBlobsStream>, Status> {
-        let call = Call::begin(&self.deps, request.metadata()).await?;
-        let request = request.into_inner();
+    ) -> RpcResult<Self::CleanupOrphanBlobsStream> {
+        let (call, request) = self.begin(request).await?;
         let deps = self.deps.clone();
         Ok(Response::new(
             self.respond(async move |sender| orphaned_blobs::run(&deps, &call, request, &sender).await),
@@ -70,9 +59,8 @@ impl AdminService for Backend {
     async fn cleanup_tombstones(
         &self,
         request: Request<pb::CleanupTombstonesRequest>,
-    ) -> Result<Response<Self::CleanupTombstonesStream>, Status> {
-        let call = Call::begin(&self.deps, request.metadata()).await?;
-        let request = request.into_inner();
+    ) -> RpcResult<Self::CleanupTombstonesStream> {
+        let (call, request) = self.begin(request).await?;
         tombstones::check(&request)?;
         let deps = self.deps.clone();
         Ok(Response::new(
@@ -83,42 +71,39 @@ impl AdminService for Backend {
     async fn list_parked_items(
         &self,
         request: Request<pb::ListParkedItemsRequest>,
-    ) -> Result<Response<pb::ListParkedItemsResponse>, Status> {
-        let call = Call::begin(&self.deps, request.metadata()).await?;
-        Ok(Response::new(parked::list(&self.deps, &call, &request.into_inner()).await?))
+    ) -> RpcResult<pb::ListParkedItemsResponse> {
+        let (call, request) = self.begin(request).await?;
+        Ok(Response::new(parked::list(&self.deps, &call, &request).await?))
     }
 
     async fn delete_parked_items(
         &self,
         request: Request<pb::DeleteParkedItemsRequest>,
-    ) -> Result<Response<pb::DeleteParkedItemsResponse>, Status> {
-        let call = Call::begin(&self.deps, request.metadata()).await?;
-        let deleted = parked::delete(&self.deps, &call, &request.into_inner().ids).await?;
+    ) -> RpcResult<pb::DeleteParkedItemsResponse> {
+        let (call, request) = self.begin(request).await?;
+        let deleted = parked::delete(&self.deps, &call, &request.ids).await?;
         Ok(Response::new(pb::DeleteParkedItemsResponse { deleted }))
     }
 
     async fn list_partitions(
         &self,
         request: Request<pb::ListPartitionsRequest>,
-    ) -> Result<Response<pb::ListPartitionsResponse>, Status> {
-        Call::begin(&self.deps, request.metadata()).await?;
+    ) -> RpcResult<pb::ListPartitionsResponse> {
+        self.begin(request).await?;
         Ok(Response::new(pb::ListPartitionsResponse { partitions: partitions::list(&self.deps).await? }))
     }
 
     async fn skip_lost_records(
         &self,
         request: Request<pb::SkipLostRecordsRequest>,
-    ) -> Result<Response<pb::SkipLostRecordsResponse>, Status> {
-        Call::begin(&self.deps, request.metadata()).await?;
-        let records = partitions::skip_lost(&self.deps, request.into_inner().partition).await?;
+    ) -> RpcResult<pb::SkipLostRecordsResponse> {
+        let (_, request) = self.begin(request).await?;
+        let records = partitions::skip_lost(&self.deps, request.partition).await?;
         Ok(Response::new(pb::SkipLostRecordsResponse { records }))
     }
 
-    async fn list_jobs(
-        &self,
-        request: Request<pb::ListJobsRequest>,
-    ) -> Result<Response<pb::ListJobsResponse>, Status> {
-        Call::begin(&self.deps, request.metadata()).await?;
+    async fn list_jobs(&self, request: Request<pb::ListJobsRequest>) -> RpcResult<pb::ListJobsResponse> {
+        self.begin(request).await?;
         let snapshot = self.deps.store.snapshot().await.map_err(Error::from)?;
         let jobs = jobs_list(snapshot.as_ref()).await.map_err(Error::from)?;
         let jobs = jobs.into_iter().map(|(name, job)| pb::Job {
@@ -130,9 +115,9 @@ impl AdminService for Backend {
         Ok(Response::new(pb::ListJobsResponse { jobs: jobs.collect() }))
     }
 
-    async fn usage(&self, request: Request<pb::UsageRequest>) -> Result<Response<pb::UsageResponse>, Status> {
-        let call = Call::begin(&self.deps, request.metadata()).await?;
-        let largest = request.into_inner().largest_runs;
+    async fn usage(&self, request: Request<pb::UsageRequest>) -> RpcResult<pb::UsageResponse> {
+        let (call, request) = self.begin(request).await?;
+        let largest = request.largest_runs;
         Ok(Response::new(usage::usage(&self.deps, &call, largest).await?))
     }
 }

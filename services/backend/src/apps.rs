@@ -8,30 +8,37 @@ use matyan_proto::{
     limits,
 };
 use matyan_value::cbor;
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response};
 
 use crate::{
-    Backend,
+    Backend, Deps, RpcResult,
     call::Call,
-    convert,
-    entities::{self, PlainListing, bounded_text},
+    convert::{bounded_text, check_limit, set_text},
+    entities::EntityApi,
     error::{Error, Result},
     stream::ResponseStream,
 };
 
-fn view(id: String, app: App) -> pb::App {
-    pb::App {
-        id,
-        r#type: app.app_type,
-        state: app.state.into(),
-        created_us: app.created_us,
-        updated_us: app.updated_us,
+struct Apps;
+
+impl EntityApi for Apps {
+    type Entity = App;
+    type View = pb::App;
+
+    async fn view(&mut self, _: &Deps, _: &Call, id: String, app: App) -> Result<pb::App> {
+        Ok(pb::App {
+            id,
+            r#type: app.app_type,
+            state: app.state.into(),
+            created_us: app.created_us,
+            updated_us: app.updated_us,
+        })
     }
 }
 
 /// Checks that a state can be read back; empty input is an empty state.
 fn state(encoded: &Bytes) -> Result<Vec<u8>> {
-    convert::check_limit("state", encoded.len(), limits::DOCUMENT_BYTES)?;
+    check_limit("state", encoded.len(), limits::DOCUMENT_BYTES)?;
     let map = if encoded.is_empty() { Ok(Default::default()) } else { cbor::decode_map(encoded) };
     map.map(|map| cbor::encode_map(&map))
         .map_err(|error| Error::field("state", format!("is not a map: {error}")))
@@ -41,65 +48,49 @@ fn state(encoded: &Bytes) -> Result<Vec<u8>> {
 impl AppService for Backend {
     type ListStream = ResponseStream<pb::ListResponse>;
 
-    async fn list(&self, request: Request<pb::ListRequest>) -> Result<Response<Self::ListStream>, Status> {
-        let call = Call::begin(&self.deps, request.metadata()).await?;
-        let list = PlainListing {
-            created_us: |app: &App| app.created_us,
-            view: |id, app| Some(view(id, app)),
-            answer: |apps| pb::ListResponse { apps },
-        };
-        Ok(Response::new(self.list_all(call, list)))
+    async fn list(&self, request: Request<pb::ListRequest>) -> RpcResult<Self::ListStream> {
+        let (call, _) = self.begin(request).await?;
+        Ok(Response::new(self.list_entities(call, Apps, |apps| pb::ListResponse { apps })))
     }
 
-    async fn get(&self, request: Request<pb::GetRequest>) -> Result<Response<pb::GetResponse>, Status> {
-        let call = Call::begin(&self.deps, request.metadata()).await?;
-        let id = request.into_inner().id;
-        let app = entities::get(&self.deps, &call, &id).await?;
-        Ok(Response::new(pb::GetResponse { app: Some(view(id, app)) }))
+    async fn get(&self, request: Request<pb::GetRequest>) -> RpcResult<pb::GetResponse> {
+        let (call, request) = self.begin(request).await?;
+        let app = Some(self.get_entity(&call, Apps, request.id).await?);
+        Ok(Response::new(pb::GetResponse { app }))
     }
 
-    async fn create(
-        &self,
-        request: Request<pb::CreateRequest>,
-    ) -> Result<Response<pb::CreateResponse>, Status> {
-        let call = Call::begin(&self.deps, request.metadata()).await?;
-        let request = request.into_inner();
+    async fn create(&self, request: Request<pb::CreateRequest>) -> RpcResult<pb::CreateResponse> {
+        let (call, request) = self.begin(request).await?;
         let now = (self.deps.clock)();
-        let app = App {
+        let new = App {
             created_us: now,
             updated_us: now,
             app_type: bounded_text("type", &request.r#type, limits::NAME_BYTES)?,
             state: state(&request.state)?,
             dashboard_id: None,
         };
-        let id = entities::create(&self.deps, &call, &app).await?;
-        Ok(Response::new(pb::CreateResponse { app: Some(view(id, app)) }))
+        let app = Some(self.create_entity(&call, Apps, new).await?);
+        Ok(Response::new(pb::CreateResponse { app }))
     }
 
-    async fn update(
-        &self,
-        request: Request<pb::UpdateRequest>,
-    ) -> Result<Response<pb::UpdateResponse>, Status> {
-        let call = Call::begin(&self.deps, request.metadata()).await?;
-        let request = request.into_inner();
-        let app_type = entities::optional_text("type", request.r#type, limits::NAME_BYTES)?;
-        let state = request.state.as_ref().map(state).transpose()?;
+    async fn update(&self, request: Request<pb::UpdateRequest>) -> RpcResult<pb::UpdateResponse> {
+        let (call, request) = self.begin(request).await?;
         let now = (self.deps.clock)();
-        let changed = entities::update(&self.deps, &call, &request.id, |app: &mut App| {
+        let state = request.state.as_ref().map(state).transpose()?;
+        let change = |app: &mut App| {
             app.updated_us = now;
-            entities::set_if_some(&mut app.app_type, app_type.as_ref());
-            entities::set_if_some(&mut app.state, state.as_ref());
-        });
-        let app = Some(view(request.id.clone(), changed.await?));
+            if let Some(state) = &state {
+                app.state.clone_from(state);
+            }
+            set_text(&mut app.app_type, "type", request.r#type.as_deref(), limits::NAME_BYTES)
+        };
+        let app = Some(self.update_entity(&call, Apps, request.id, change).await?);
         Ok(Response::new(pb::UpdateResponse { app }))
     }
 
-    async fn delete(
-        &self,
-        request: Request<pb::DeleteRequest>,
-    ) -> Result<Response<pb::DeleteResponse>, Status> {
-        let call = Call::begin(&self.deps, request.metadata()).await?;
-        entities::delete::<App>(&self.deps, &call, &request.into_inner().id, None).await?;
+    async fn delete(&self, request: Request<pb::DeleteRequest>) -> RpcResult<pb::DeleteResponse> {
+        let (call, request) = self.begin(request).await?;
+        self.delete_entity(&call, Apps, &request.id).await?;
         Ok(Response::new(pb::DeleteResponse {}))
     }
 }

@@ -14,12 +14,10 @@ use matyan_proto::{
     artifacts::v1::{self as pb, artifact_service_server::ArtifactService, get_response::Message},
     limits,
 };
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response};
 
 use crate::{
-    Backend, Deps,
-    call::Call,
-    convert,
+    Backend, Deps, RpcResult, convert,
     error::Error,
     stream::{ResponseStream, Sender, StreamEnd},
     view,
@@ -32,9 +30,9 @@ impl ArtifactService for Backend {
     type ZipStream = ResponseStream<pb::ZipResponse>;
     type BlobsStream = ResponseStream<pb::BlobsResponse>;
 
-    async fn list(&self, request: Request<pb::ListRequest>) -> Result<Response<Self::ListStream>, Status> {
-        let call = Call::begin(&self.deps, request.metadata()).await?;
-        let run = self.deps.find_run(&call, &request.into_inner().run_id).await?.number;
+    async fn list(&self, request: Request<pb::ListRequest>) -> RpcResult<Self::ListStream> {
+        let (call, request) = self.begin(request).await?;
+        let run = self.deps.find_run(&call, &request.run_id).await?.number;
         let deps = self.deps.clone();
         Ok(Response::new(self.respond(async move |sender| {
             let mut rest = Some(keys::artifacts(call.project, run));
@@ -50,9 +48,8 @@ impl ArtifactService for Backend {
         })))
     }
 
-    async fn get(&self, request: Request<pb::GetRequest>) -> Result<Response<Self::GetStream>, Status> {
-        let call = Call::begin(&self.deps, request.metadata()).await?;
-        let request = request.into_inner();
+    async fn get(&self, request: Request<pb::GetRequest>) -> RpcResult<Self::GetStream> {
+        let (call, request) = self.begin(request).await?;
         let found = self.deps.find_run(&call, &request.run_id).await?;
         // Uploads of sequences are read through the objects that refer to them.
         if request.path.len() > limits::ARTIFACT_PATH_BYTES || is_sequence_upload(&request.path) {
@@ -82,9 +79,9 @@ impl ArtifactService for Backend {
         })))
     }
 
-    async fn zip(&self, request: Request<pb::ZipRequest>) -> Result<Response<Self::ZipStream>, Status> {
-        let call = Call::begin(&self.deps, request.metadata()).await?;
-        let run_id = request.into_inner().run_id;
+    async fn zip(&self, request: Request<pb::ZipRequest>) -> RpcResult<Self::ZipStream> {
+        let (call, request) = self.begin(request).await?;
+        let run_id = request.run_id;
         let found = self.deps.find_run(&call, &run_id).await?;
         let listed = artifacts_list(found.snapshot.as_ref(), call.project, found.number).await;
         let mut artifacts = listed.map_err(Error::from)?;
@@ -97,9 +94,9 @@ impl ArtifactService for Backend {
         Ok(Response::new(self.respond(async move |sender| zip::send(&deps, &call, artifacts, &sender).await)))
     }
 
-    async fn blobs(&self, request: Request<pb::BlobsRequest>) -> Result<Response<Self::BlobsStream>, Status> {
-        Call::begin(&self.deps, request.metadata()).await?;
-        let uris = request.into_inner().uris;
+    async fn blobs(&self, request: Request<pb::BlobsRequest>) -> RpcResult<Self::BlobsStream> {
+        let (_, request) = self.begin(request).await?;
+        let uris = request.uris;
         convert::check_limit("uris", uris.len(), limits::BLOBS_PER_CALL)?;
         let deps = self.deps.clone();
         Ok(Response::new(self.respond(async move |sender| {

@@ -16,9 +16,9 @@ mod write;
 mod writer;
 
 use matyan_proto::backup::v1::{self as pb, backup_service_server::BackupService};
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Request, Response, Streaming};
 
-use crate::{Backend, call::Call, stream::ResponseStream};
+use crate::{Backend, RpcResult, stream::ResponseStream};
 
 #[tonic::async_trait]
 impl BackupService for Backend {
@@ -30,80 +30,65 @@ impl BackupService for Backend {
     async fn read_project(
         &self,
         request: Request<pb::ReadProjectRequest>,
-    ) -> Result<Response<Self::ReadProjectStream>, Status> {
-        let call = Call::begin(&self.deps, request.metadata()).await?;
+    ) -> RpcResult<Self::ReadProjectStream> {
+        let (call, _) = self.begin(request).await?;
         let deps = self.deps.clone();
         Ok(Response::new(self.respond(async move |sender| project::send(&deps, &call, &sender).await)))
     }
 
-    async fn list_runs(
-        &self,
-        request: Request<pb::ListRunsRequest>,
-    ) -> Result<Response<Self::ListRunsStream>, Status> {
-        let call = Call::begin(&self.deps, request.metadata()).await?;
-        let listing = list::RunListing::begin(&self.deps, &call, request.into_inner()).await?;
+    async fn list_runs(&self, request: Request<pb::ListRunsRequest>) -> RpcResult<Self::ListRunsStream> {
+        let (call, request) = self.begin(request).await?;
+        let listing = list::RunListing::begin(&self.deps, &call, request).await?;
         let deps = self.deps.clone();
         Ok(Response::new(self.respond(async move |sender| listing.send(&deps, &call, &sender).await)))
     }
 
-    async fn read_run(
-        &self,
-        request: Request<pb::ReadRunRequest>,
-    ) -> Result<Response<Self::ReadRunStream>, Status> {
-        let call = Call::begin(&self.deps, request.metadata()).await?;
-        let run = Box::pin(read::open(&self.deps, &call, &request.into_inner().run_id)).await?;
+    async fn read_run(&self, request: Request<pb::ReadRunRequest>) -> RpcResult<Self::ReadRunStream> {
+        let (call, request) = self.begin(request).await?;
+        let run = Box::pin(read::open(&self.deps, &call, &request.run_id)).await?;
         let deps = self.deps.clone();
         Ok(Response::new(self.respond(async move |sender| run.send(&deps, &sender).await)))
     }
 
-    async fn read_blob(
-        &self,
-        request: Request<pb::ReadBlobRequest>,
-    ) -> Result<Response<Self::ReadBlobStream>, Status> {
-        let call = Call::begin(&self.deps, request.metadata()).await?;
-        let (blob, content) = blobs::open(&self.deps, &call, &request.into_inner()).await?;
+    async fn read_blob(&self, request: Request<pb::ReadBlobRequest>) -> RpcResult<Self::ReadBlobStream> {
+        let (call, request) = self.begin(request).await?;
+        let (blob, content) = blobs::open(&self.deps, &call, &request).await?;
         Ok(Response::new(self.respond(async move |sender| blobs::send(blob, content, &sender).await)))
     }
 
     async fn restore_project(
         &self,
         request: Request<pb::RestoreProjectRequest>,
-    ) -> Result<Response<pb::RestoreProjectResponse>, Status> {
-        let call = Call::begin(&self.deps, request.metadata()).await?;
-        Ok(Response::new(entities::restore(&self.deps, &call, request.into_inner()).await?))
+    ) -> RpcResult<pb::RestoreProjectResponse> {
+        let (call, request) = self.begin(request).await?;
+        Ok(Response::new(entities::restore(&self.deps, &call, request).await?))
     }
 
-    async fn begin_run(
-        &self,
-        request: Request<pb::BeginRunRequest>,
-    ) -> Result<Response<pb::BeginRunResponse>, Status> {
-        let call = Call::begin(&self.deps, request.metadata()).await?;
-        Ok(Response::new(stage::begin(&self.deps, &call, &request.into_inner()).await?))
+    async fn begin_run(&self, request: Request<pb::BeginRunRequest>) -> RpcResult<pb::BeginRunResponse> {
+        let (call, request) = self.begin(request).await?;
+        Ok(Response::new(stage::begin(&self.deps, &call, &request).await?))
     }
 
     async fn write_run(
         &self,
         request: Request<Streaming<pb::WriteRunRequest>>,
-    ) -> Result<Response<pb::WriteRunResponse>, Status> {
-        let call = Call::begin(&self.deps, request.metadata()).await?;
-        let position = write::write(&self.deps, &call, request.into_inner()).await?;
+    ) -> RpcResult<pb::WriteRunResponse> {
+        let (call, request) = self.begin(request).await?;
+        let position = write::write(&self.deps, &call, request).await?;
         Ok(Response::new(pb::WriteRunResponse { position }))
     }
 
     async fn write_blob(
         &self,
         request: Request<Streaming<pb::WriteBlobRequest>>,
-    ) -> Result<Response<pb::WriteBlobResponse>, Status> {
-        let call = Call::begin(&self.deps, request.metadata()).await?;
-        let position = blobs::write(&self.deps, &call, request.into_inner()).await?;
+    ) -> RpcResult<pb::WriteBlobResponse> {
+        let (call, request) = self.begin(request).await?;
+        let position = blobs::write(&self.deps, &call, request).await?;
         Ok(Response::new(pb::WriteBlobResponse { position }))
     }
 
-    async fn finish_run(
-        &self,
-        request: Request<pb::FinishRunRequest>,
-    ) -> Result<Response<pb::FinishRunResponse>, Status> {
-        let call = Call::begin(&self.deps, request.metadata()).await?;
-        Ok(Response::new(Box::pin(finish::finish(&self.deps, &call, request.into_inner())).await?))
+    async fn finish_run(&self, request: Request<pb::FinishRunRequest>) -> RpcResult<pb::FinishRunResponse> {
+        let (call, request) = self.begin(request).await?;
+        Ok(Response::new(Box::pin(finish::finish(&self.deps, &call, request)).await?))
     }
 }

@@ -48,3 +48,40 @@ pub(crate) fn parts(parts: Option<RunParts>) -> Result<RunParts> {
 pub(crate) fn check_limit(field: &'static str, size: usize, limit: usize) -> Result<()> {
     if size > limit { Err(Error::TooLarge { field, size, limit }) } else { Ok(()) }
 }
+
+/// A text within its limit.
+pub(crate) fn bounded_text(field: &'static str, text: &str, limit: usize) -> Result<String> {
+    check_limit(field, text.len(), limit)?;
+    Ok(text.to_owned())
+}
+
+/// A required name, with surrounding whitespace trimmed.
+pub(crate) fn required_name(field: &'static str, text: &str) -> Result<String> {
+    let text = text.trim();
+    if text.is_empty() {
+        return Err(Error::field(field, "is blank: give a name"));
+    }
+    bounded_text(field, text, limits::NAME_BYTES)
+}
+
+/// Replaces a stored text if a new one is given.
+pub(crate) fn set_text(
+    stored: &mut String,
+    field: &'static str,
+    new: Option<&str>,
+    limit: usize,
+) -> Result<()> {
+    if let Some(new) = new {
+        check_limit(field, new.len(), limit)?;
+        new.clone_into(stored);
+    }
+    Ok(())
+}
+
+/// Replaces a stored name if a new one is given that is not blank.
+pub(crate) fn set_name(stored: &mut String, field: &'static str, new: Option<&str>) -> Result<()> {
+    if let Some(new) = new.filter(|new| !new.trim().is_empty()) {
+        *stored = required_name(field, new)?;
+    }
+    Ok(())
+}

@@ -1,89 +1,152 @@
-//! Operations common to all kinds of entities: reading one, listing all, and changing one in
-//! its own transaction. The fields of each kind are handled in its own module.
+//! The operations that all kinds of entities have in common, and what a kind adds to them.
+//! Each kind has its own module, which converts its messages.
 
 mod listing;
+mod run_counts;
 
-pub(crate) use listing::{EntityPage, Listing, PlainListing, RunCounts};
+pub(crate) use run_counts::{RunCounts, name_contains};
 
 use matyan_model::{
-    entity::{Entity, EntityError, entity_create, entity_delete, entity_get, entity_put},
+    entity::{Entity, entity_create, entity_delete, entity_get, entity_page, entity_put},
     events::event_put,
-    keys::EntityKind,
+    keys::{self, EntityKind},
 };
 use matyan_proto::{limits, log::v1::control_event::Kind};
-use matyan_store::{Transaction, transact};
+use matyan_store::{Range, Snapshot, Transaction, transact};
+use prost::Message;
 
 use crate::{
-    Deps,
+    Backend, Deps,
     call::Call,
-    convert,
     error::{Error, Result},
+    stream::ResponseStream,
 };
 
-/// The name of a kind in error messages.
-fn resource(kind: EntityKind) -> &'static str {
-    match kind {
-        EntityKind::Experiment => "experiment",
-        EntityKind::Tag => "tag",
-        EntityKind::Note => "note",
-        EntityKind::Dashboard => "dashboard",
-        EntityKind::App => "app",
-        EntityKind::Report => "report",
+/// Entities by id, and the range of the next page.
+pub(crate) type EntityPage<E> = (Vec<(String, E)>, Option<Range>);
+
+/// The entities of one kind that a call is about, and how it shows them. The value holds the
+/// data of other rows that the views of one response share.
+pub(crate) trait EntityApi: Send + Sync + Sized + 'static {
+    type Entity: Entity;
+    type View: Message;
+
+    fn view(
+        &mut self,
+        deps: &Deps,
+        call: &Call,
+        id: String,
+        entity: Self::Entity,
+    ) -> impl Future<Output = Result<Self::View>> + Send;
+
+    /// Whether the call may access an entity. All others do not exist for it.
+    fn contains(&self, _entity: &Self::Entity) -> bool {
+        true
+    }
+
+    /// Whether lists contain an entity.
+    fn is_listed(&self, entity: &Self::Entity) -> bool {
+        self.contains(entity)
+    }
+
+    /// The rows that list the entities.
+    fn range(&self, call: &Call) -> Range {
+        keys::entities(call.project, Self::Entity::KIND)
+    }
+
+    /// A page of entities from the start of the range.
+    fn page(
+        &self,
+        snapshot: &dyn Snapshot,
+        call: &Call,
+        range: &Range,
+    ) -> impl Future<Output = Result<EntityPage<Self::Entity>>> + Send {
+        async move { Ok(entity_page(snapshot, call.project, range).await?) }
+    }
+
+    /// Fails the transaction unless the owner of the entities exists, and marks it as changed.
+    /// Most kinds have no owner.
+    fn touch_owner(
+        &self,
+        _deps: &Deps,
+        _call: &Call,
+        _transaction: &mut Transaction,
+    ) -> impl Future<Output = Result<()>> + Send {
+        async { Ok(()) }
+    }
+
+    /// The event that reports a deletion, for kinds that runs refer to.
+    fn deletion(_id: &str) -> Option<Kind> {
+        None
     }
 }
 
-pub(crate) fn not_found(kind: EntityKind, id: &str) -> Error {
-    Error::not_found(resource(kind), id)
-}
-
-/// Rejects ids that are too long for a key. Generated ids are short.
-pub(crate) fn check_id(kind: EntityKind, id: &str) -> Result<()> {
-    if id.len() > limits::NAME_BYTES { Err(not_found(kind, id)) } else { Ok(()) }
-}
-
-pub(crate) fn entity_error(kind: EntityKind) -> impl Fn(EntityError) -> Error {
-    move |error| match error {
-        EntityError::Store(error) => error.into(),
-        EntityError::NameTaken { name, .. } => Error::AlreadyExists { resource: resource(kind), name },
-        EntityError::NotFound { id } => not_found(kind, &id),
+impl Backend {
+    pub(crate) async fn get_entity<A: EntityApi>(
+        &self,
+        call: &Call,
+        mut api: A,
+        id: String,
+    ) -> Result<A::View> {
+        let entity: A::Entity = get(&self.deps, call, &id).await?;
+        check_contains(&api, &id, &entity)?;
+        api.view(&self.deps, call, id, entity).await
     }
-}
 
-/// A required name, with surrounding whitespace trimmed.
-pub(crate) fn required_name(field: &'static str, text: &str) -> Result<String> {
-    let text = text.trim();
-    if text.is_empty() {
-        return Err(Error::field(field, "is blank: give a name"));
+    pub(crate) async fn create_entity<A: EntityApi>(
+        &self,
+        call: &Call,
+        mut api: A,
+        entity: A::Entity,
+    ) -> Result<A::View> {
+        let id = (self.deps.new_id)();
+        transact(self.deps.store.as_ref(), async |mut transaction: Transaction| {
+            api.touch_owner(&self.deps, call, &mut transaction).await?;
+            entity_create(&mut transaction, call.project, &id, &entity).await?;
+            Ok::<_, Error>((transaction, ()))
+        })
+        .await?;
+        api.view(&self.deps, call, id, entity).await
     }
-    bounded_text(field, text, limits::NAME_BYTES)
-}
 
-/// An optional new name; a blank one leaves the name unchanged.
-pub(crate) fn optional_name(field: &'static str, text: Option<&str>) -> Result<Option<String>> {
-    text.filter(|text| !text.trim().is_empty()).map(|text| required_name(field, text)).transpose()
-}
-
-pub(crate) fn bounded_text(field: &'static str, text: &str, limit: usize) -> Result<String> {
-    convert::check_limit(field, text.len(), limit)?;
-    Ok(text.to_owned())
-}
-
-/// An optional text within its limit.
-pub(crate) fn optional_text(
-    field: &'static str,
-    text: Option<String>,
-    limit: usize,
-) -> Result<Option<String>> {
-    if let Some(text) = &text {
-        convert::check_limit(field, text.len(), limit)?;
+    pub(crate) async fn update_entity<A: EntityApi>(
+        &self,
+        call: &Call,
+        mut api: A,
+        id: String,
+        change: impl Fn(&mut A::Entity) -> Result<()>,
+    ) -> Result<A::View> {
+        // Invalid fields are reported even if the entity does not exist.
+        change(&mut A::Entity::default())?;
+        let entity = update(&self.deps, call, &api, &id, change).await?;
+        api.view(&self.deps, call, id, entity).await
     }
-    Ok(text)
-}
 
-/// Sets a field if a new value is given.
-pub(crate) fn set_if_some<T: Clone>(field: &mut T, new: Option<&T>) {
-    if let Some(new) = new {
-        field.clone_from(new);
+    pub(crate) async fn delete_entity<A: EntityApi>(&self, call: &Call, api: A, id: &str) -> Result<()> {
+        check_id(A::Entity::KIND, id)?;
+        let now = (self.deps.clock)();
+        transact(self.deps.store.as_ref(), async |mut transaction: Transaction| {
+            api.touch_owner(&self.deps, call, &mut transaction).await?;
+            let deleted: A::Entity = entity_delete(&mut transaction, call.project, id).await?;
+            check_contains(&api, id, &deleted)?;
+            if let Some(event) = A::deletion(id) {
+                event_put(transaction.batch(), &call.project_name, now, &call.caller, event);
+            }
+            Ok::<_, Error>((transaction, ()))
+        })
+        .await?;
+        Ok(())
+    }
+
+    /// Streams all entities of a list, oldest first.
+    pub(crate) fn list_entities<A: EntityApi, R: Send + 'static>(
+        &self,
+        call: Call,
+        api: A,
+        response: fn(Vec<A::View>) -> R,
+    ) -> ResponseStream<R> {
+        let deps = self.deps.clone();
+        self.respond(async move |sender| listing::send(api, &deps, &call, &sender, response).await)
     }
 }
 
@@ -91,50 +154,36 @@ pub(crate) async fn get<E: Entity>(deps: &Deps, call: &Call, id: &str) -> Result
     check_id(E::KIND, id)?;
     let snapshot = deps.store.snapshot().await?;
     let found = entity_get(snapshot.as_ref(), call.project, id).await?;
-    found.ok_or_else(|| not_found(E::KIND, id))
-}
-
-/// Creates an entity and returns its id.
-pub(crate) async fn create<E: Entity>(deps: &Deps, call: &Call, entity: &E) -> Result<String> {
-    let id = (deps.new_id)();
-    transact(deps.store.as_ref(), async |mut transaction: Transaction| {
-        let made = entity_create(&mut transaction, call.project, &id, entity).await;
-        made.map_err(entity_error(E::KIND))?;
-        Ok::<_, Error>((transaction, ()))
-    })
-    .await?;
-    Ok(id)
+    found.ok_or_else(|| Error::not_found(E::KIND.name(), id))
 }
 
 /// Changes an entity and returns the result.
-pub(crate) async fn update<E: Entity>(
+pub(crate) async fn update<A: EntityApi>(
     deps: &Deps,
     call: &Call,
+    api: &A,
     id: &str,
-    change: impl Fn(&mut E),
-) -> Result<E> {
-    check_id(E::KIND, id)?;
+    change: impl Fn(&mut A::Entity) -> Result<()>,
+) -> Result<A::Entity> {
+    check_id(A::Entity::KIND, id)?;
     let (entity, _) = transact(deps.store.as_ref(), async |mut transaction: Transaction| {
-        let changed = entity_put(&mut transaction, call.project, id, &change).await;
-        let entity = changed.map_err(entity_error(E::KIND))?;
+        api.touch_owner(deps, call, &mut transaction).await?;
+        let change = |entity: &mut A::Entity| {
+            check_contains(api, id, entity)?;
+            change(entity)
+        };
+        let entity = entity_put(&mut transaction, call.project, id, change).await?;
         Ok::<_, Error>((transaction, entity))
     })
     .await?;
     Ok(entity)
 }
 
-/// Deletes an entity and records an event, if given.
-pub(crate) async fn delete<E: Entity>(deps: &Deps, call: &Call, id: &str, event: Option<Kind>) -> Result<()> {
-    check_id(E::KIND, id)?;
-    let now = (deps.clock)();
-    transact(deps.store.as_ref(), async |mut transaction: Transaction| {
-        let deleted = entity_delete::<E>(&mut transaction, call.project, id).await;
-        deleted.map_err(entity_error(E::KIND))?;
-        if let Some(event) = &event {
-            event_put(transaction.batch(), &call.project_name, now, &call.caller, event.clone());
-        }
-        Ok::<_, Error>((transaction, ()))
-    })
-    .await?;
-    Ok(())
+fn check_contains<A: EntityApi>(api: &A, id: &str, entity: &A::Entity) -> Result<()> {
+    if api.contains(entity) { Ok(()) } else { Err(Error::not_found(A::Entity::KIND.name(), id)) }
+}
+
+/// Rejects ids that are too long for a key. Generated ids are short.
+pub(crate) fn check_id(kind: EntityKind, id: &str) -> Result<()> {
+    if id.len() > limits::NAME_BYTES { Err(Error::not_found(kind.name(), id)) } else { Ok(()) }
 }

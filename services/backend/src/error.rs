@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use matyan_model::entity::EntityError;
 use matyan_proto::common::v1::Code;
 use tonic::Status;
 use tonic_types::{ErrorDetails, StatusExt};
@@ -127,6 +128,16 @@ impl From<matyan_store::Error> for Error {
             }
             error if error.is_temporary() => Self::Store(error),
             error => Self::Internal(error),
+        }
+    }
+}
+
+impl From<EntityError> for Error {
+    fn from(error: EntityError) -> Self {
+        match error {
+            EntityError::Store(error) => error.into(),
+            EntityError::NameTaken { kind, name, .. } => Self::AlreadyExists { resource: kind.name(), name },
+            EntityError::NotFound { kind, id } => Self::not_found(kind.name(), id),
         }
     }
 }

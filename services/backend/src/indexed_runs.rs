@@ -5,13 +5,13 @@
 use matyan_model::{
     ids::{RunId, RunNumber},
     index::index_runs_page_reverse,
-    run::{Document, Head, documents_get, head_get},
+    run::{Document, Head, Props, documents_get, head_get},
 };
 use matyan_proto::common::v1::ActivityCount;
 use matyan_store::{Key, Range};
 use std::collections::BTreeMap;
 
-use crate::{Deps, call::Call, deps::is_run_id, error::Result};
+use crate::{Deps, call::Call, error::Result, run_lookup::is_run_id};
 
 /// Documents read at a time: about 100 kB.
 const PAGE: usize = 256;
@@ -58,6 +58,37 @@ impl IndexedRuns {
             document.filter(|document| !document.props.pending_delete).map(|document| (number, document))
         });
         Ok(Some(visible.collect()))
+    }
+}
+
+/// The runs that an index links to an experiment or a tag, newest first. Its rows may be outdated,
+/// so the documents decide.
+pub(crate) struct LinkedRuns<F> {
+    indexed: IndexedRuns,
+    is_linked: F,
+    left: usize,
+}
+
+impl<F: Fn(&Props) -> bool> LinkedRuns<F> {
+    /// At most `limit` runs; 0 is no limit.
+    pub(crate) fn new(indexed: IndexedRuns, limit: u32, is_linked: F) -> Self {
+        let left = if limit == 0 { usize::MAX } else { limit as usize };
+        Self { indexed, is_linked, left }
+    }
+
+    /// The next runs, at least one; `None` after the last.
+    pub(crate) async fn next(&mut self, deps: &Deps, call: &Call) -> Result<Option<Vec<Props>>> {
+        while self.left > 0
+            && let Some(page) = self.indexed.next(deps, call).await?
+        {
+            let props = page.into_iter().map(|(_, document)| document.props);
+            let linked: Vec<_> = props.filter(&self.is_linked).take(self.left).collect();
+            self.left -= linked.len();
+            if !linked.is_empty() {
+                return Ok(Some(linked));
+            }
+        }
+        Ok(None)
     }
 }
 

@@ -20,6 +20,7 @@ mod notes;
 mod objects;
 mod project;
 mod reports;
+mod run_lookup;
 mod runs;
 mod search;
 mod series;
@@ -49,13 +50,15 @@ use matyan_proto::{
     series::v1::series_service_server::SeriesServiceServer,
     system::v1::system_service_server::SystemServiceServer, tags::v1::tag_service_server::TagServiceServer,
 };
-use tonic::service::Routes;
+use tonic::{Request, Response, Status, service::Routes};
 
 use call::Call;
-use entities::Listing;
 use project::ParamsCache;
 use runs::ChangeFeeds;
 use stream::{ResponseStream, Sender, StreamEnd, Streams};
+
+/// The result of an rpc.
+type RpcResult<T> = Result<Response<T>, Status>;
 
 /// The services of the query side. Cheap to clone.
 #[derive(Clone)]
@@ -87,19 +90,20 @@ impl Backend {
         self.streams.stop().await;
     }
 
-    /// Runs `answer` as the task of a stream.
-    fn respond<T, F>(&self, answer: impl FnOnce(Sender<T>) -> F) -> ResponseStream<T>
+    /// Begins a call: reads its metadata, and waits for the positions that it requires. Returns
+    /// it with the message of the request.
+    async fn begin<T>(&self, request: Request<T>) -> Result<(Call, T), Status> {
+        let (metadata, _, message) = request.into_parts();
+        Ok((Call::begin(&self.deps, &metadata).await?, message))
+    }
+
+    /// Runs `work` as the task of a stream.
+    fn respond<T, F>(&self, work: impl FnOnce(Sender<T>) -> F) -> ResponseStream<T>
     where
         T: Send + 'static,
         F: Future<Output = Result<(), StreamEnd>> + Send + 'static,
     {
-        self.streams.respond(answer)
-    }
-
-    /// Streams a listing in messages.
-    fn list_all<L: Listing + 'static>(&self, call: Call, listing: L) -> ResponseStream<L::Answer> {
-        let deps = self.deps.clone();
-        self.respond(async move |sender| listing.send(&deps, &call, &sender).await)
+        self.streams.respond(work)
     }
 
     /// Every service, as one tower service.

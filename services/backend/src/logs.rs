@@ -11,10 +11,10 @@ use matyan_model::{
 };
 use matyan_proto::logs::v1::{self as pb, log_service_server::LogService};
 use matyan_store::Snapshot;
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response};
 
 use crate::{
-    Backend, Deps,
+    Backend, Deps, RpcResult,
     call::Call,
     convert,
     error::Error,
@@ -33,19 +33,14 @@ impl LogService for Backend {
     type LinesStream = ResponseStream<pb::LinesResponse>;
     type RecordsStream = ResponseStream<pb::RecordsResponse>;
 
-    async fn lines(&self, request: Request<pb::LinesRequest>) -> Result<Response<Self::LinesStream>, Status> {
-        let call = Call::begin(&self.deps, request.metadata()).await?;
-        let request = request.into_inner();
+    async fn lines(&self, request: Request<pb::LinesRequest>) -> RpcResult<Self::LinesStream> {
+        let (call, request) = self.begin(request).await?;
         let deps = self.deps.clone();
         Ok(Response::new(self.respond(async move |sender| send_lines(&deps, &call, &request, &sender).await)))
     }
 
-    async fn records(
-        &self,
-        request: Request<pb::RecordsRequest>,
-    ) -> Result<Response<Self::RecordsStream>, Status> {
-        let call = Call::begin(&self.deps, request.metadata()).await?;
-        let request = request.into_inner();
+    async fn records(&self, request: Request<pb::RecordsRequest>) -> RpcResult<Self::RecordsStream> {
+        let (call, request) = self.begin(request).await?;
         let deps = self.deps.clone();
         Ok(Response::new(
             self.respond(async move |sender| send_records(&deps, &call, &request, &sender).await),

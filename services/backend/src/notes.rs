@@ -3,10 +3,7 @@
 
 use matyan_model::{
     change::change_put,
-    entity::{
-        Entity, Experiment, Note, NoteOwner, entity_create, entity_delete, entity_get, entity_load,
-        entity_put, notes_page, notes_range,
-    },
+    entity::{Experiment, Note, NoteOwner, entity_load, notes_page, notes_range},
     ids::RunNumber,
     run::RunEdit,
 };
@@ -14,105 +11,55 @@ use matyan_proto::{
     limits,
     notes::v1::{self as pb, note_service_server::NoteService, owner::Kind},
 };
-use matyan_store::{Range, Snapshot, Transaction, transact};
-use tonic::{Request, Response, Status};
+use matyan_store::{Range, Snapshot, Transaction};
+use tonic::{Request, Response};
 
 use crate::{
-    Backend, Deps,
+    Backend, Deps, RpcResult,
     call::Call,
-    entities::{self, EntityPage, Listing},
+    convert::bounded_text,
+    entities::{self, EntityApi, EntityPage},
     error::{Error, Result},
     stream::ResponseStream,
 };
 
-fn view(owner: &pb::Owner, id: String, note: Note) -> pb::Note {
-    pb::Note {
-        id,
-        owner: Some(owner.clone()),
-        content: note.content,
-        created_us: note.created_us,
-        updated_us: note.updated_us,
-    }
-}
-
-fn kind(owner: &pb::Owner) -> Result<&Kind> {
-    owner.kind.as_ref().ok_or_else(|| Error::field("owner", "is missing: name a run or an experiment"))
-}
-
-/// The stored form of the owner in a request.
-async fn find_owner(deps: &Deps, call: &Call, owner: &pb::Owner) -> Result<NoteOwner> {
-    Ok(match kind(owner)? {
-        Kind::RunId(run_id) => NoteOwner::Run(deps.find_run(call, run_id).await?.number.0),
-        Kind::ExperimentId(id) => {
-            entities::get::<Experiment>(deps, call, id).await?;
-            NoteOwner::Experiment(id.clone())
-        }
-    })
-}
-
-/// Fails the transaction unless the owner still exists; marks a run that gets a note as
-/// changed.
-async fn touch_owner(
-    deps: &Deps,
-    call: &Call,
-    transaction: &mut Transaction,
-    owner: &pb::Owner,
-    stored: &NoteOwner,
-) -> Result<()> {
-    match stored {
-        NoteOwner::Run(number) => {
-            let number = RunNumber(*number);
-            let edit = RunEdit::load(transaction, call.project, number).await?;
-            if edit.is_none_or(|edit| edit.props.pending_delete) {
-                let Kind::RunId(run_id) = kind(owner)? else { return Ok(()) };
-                return Err(Error::not_found("run", run_id));
-            }
-            change_put(transaction.batch(), call.project, number, (deps.clock)(), &call.caller);
-        }
-        NoteOwner::Experiment(id) => {
-            let loaded = entity_load::<Experiment>(transaction, call.project, id).await;
-            loaded.map_err(entities::entity_error(Experiment::KIND))?;
-        }
-    }
-    Ok(())
-}
-
-/// Loads a note that must belong to this owner.
-async fn load_owned(transaction: &Transaction, call: &Call, id: &str, owner: &NoteOwner) -> Result<Note> {
-    let note: Note =
-        entity_load(transaction, call.project, id).await.map_err(entities::entity_error(Note::KIND))?;
-    if note.owner == *owner { Ok(note) } else { Err(entities::not_found(Note::KIND, id)) }
-}
-
-fn content(text: &str) -> Result<String> {
-    entities::bounded_text("content", text.trim(), limits::DOCUMENT_BYTES)
-}
-
-fn owner_or_default(owner: Option<pb::Owner>) -> pb::Owner {
-    owner.unwrap_or_default()
-}
-
 /// The notes of one owner.
-struct NoteListing {
-    owner: pb::Owner,
+struct Notes {
+    owner: Kind,
     stored: NoteOwner,
 }
 
-impl Listing for NoteListing {
+impl Notes {
+    async fn find_owner(deps: &Deps, call: &Call, owner: Option<pb::Owner>) -> Result<Self> {
+        let owner = owner.and_then(|owner| owner.kind);
+        let owner = owner.ok_or_else(|| Error::field("owner", "is missing: name a run or an experiment"))?;
+        let stored = match &owner {
+            Kind::RunId(run_id) => NoteOwner::Run(deps.find_run(call, run_id).await?.number.0),
+            Kind::ExperimentId(id) => {
+                entities::get::<Experiment>(deps, call, id).await?;
+                NoteOwner::Experiment(id.clone())
+            }
+        };
+        Ok(Self { owner, stored })
+    }
+}
+
+impl EntityApi for Notes {
     type Entity = Note;
     type View = pb::Note;
-    type Answer = pb::ListResponse;
 
-    fn created_us(&self, note: &Note) -> i64 {
-        note.created_us
+    async fn view(&mut self, _: &Deps, _: &Call, id: String, note: Note) -> Result<pb::Note> {
+        Ok(pb::Note {
+            id,
+            owner: Some(pb::Owner { kind: Some(self.owner.clone()) }),
+            content: note.content,
+            created_us: note.created_us,
+            updated_us: note.updated_us,
+        })
     }
 
-    async fn view(&mut self, _: &Deps, _: &Call, id: String, note: Note) -> Result<Option<pb::Note>> {
-        Ok((note.owner == self.stored).then(|| view(&self.owner, id, note)))
-    }
-
-    fn answer(&self, notes: Vec<pb::Note>) -> pb::ListResponse {
-        pb::ListResponse { notes }
+    fn contains(&self, note: &Note) -> bool {
+        note.owner == self.stored
     }
 
     fn range(&self, call: &Call) -> Range {
@@ -122,104 +69,82 @@ impl Listing for NoteListing {
     async fn page(&self, snapshot: &dyn Snapshot, call: &Call, range: &Range) -> Result<EntityPage<Note>> {
         Ok(notes_page(snapshot, call.project, &self.stored, range).await?)
     }
+
+    async fn touch_owner(&self, deps: &Deps, call: &Call, transaction: &mut Transaction) -> Result<()> {
+        match &self.owner {
+            Kind::RunId(run_id) => {
+                let NoteOwner::Run(number) = self.stored else { return Ok(()) };
+                let number = RunNumber(number);
+                let edit = RunEdit::load(transaction, call.project, number).await?;
+                if edit.is_none_or(|edit| edit.props.pending_delete) {
+                    return Err(Error::not_found("run", run_id));
+                }
+                change_put(transaction.batch(), call.project, number, (deps.clock)(), &call.caller);
+            }
+            Kind::ExperimentId(id) => {
+                entity_load::<Experiment>(transaction, call.project, id).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn content(text: &str) -> Result<String> {
+    bounded_text("content", text.trim(), limits::DOCUMENT_BYTES)
 }
 
 #[tonic::async_trait]
 impl NoteService for Backend {
     type ListStream = ResponseStream<pb::ListResponse>;
 
-    async fn list(&self, request: Request<pb::ListRequest>) -> Result<Response<Self::ListStream>, Status> {
-        let call = Call::begin(&self.deps, request.metadata()).await?;
-        let owner = owner_or_default(request.into_inner().owner);
-        let stored = match find_owner(&self.deps, &call, &owner).await {
-            Ok(stored) => stored,
+    async fn list(&self, request: Request<pb::ListRequest>) -> RpcResult<Self::ListStream> {
+        let (call, request) = self.begin(request).await?;
+        let notes = match Notes::find_owner(&self.deps, &call, request.owner).await {
+            Ok(notes) => notes,
             // A missing run has no notes; only a missing experiment is an error.
             Err(Error::NotFound { resource: "run", .. }) => {
                 return Ok(Response::new(self.respond(async |_| Ok(()))));
             }
             Err(error) => return Err(error.into()),
         };
-        Ok(Response::new(self.list_all(call, NoteListing { owner, stored })))
+        Ok(Response::new(self.list_entities(call, notes, |notes| pb::ListResponse { notes })))
     }
 
-    async fn create(
-        &self,
-        request: Request<pb::CreateRequest>,
-    ) -> Result<Response<pb::CreateResponse>, Status> {
-        let call = Call::begin(&self.deps, request.metadata()).await?;
-        let request = request.into_inner();
+    async fn create(&self, request: Request<pb::CreateRequest>) -> RpcResult<pb::CreateResponse> {
+        let (call, request) = self.begin(request).await?;
         let content = content(&request.content)?;
-        let owner = owner_or_default(request.owner);
-        let stored = find_owner(&self.deps, &call, &owner).await?;
-        let (id, now) = ((self.deps.new_id)(), (self.deps.clock)());
-        let note = Note { created_us: now, updated_us: now, content, owner: stored };
-        transact(self.deps.store.as_ref(), async |mut transaction: Transaction| {
-            touch_owner(&self.deps, &call, &mut transaction, &owner, &note.owner).await?;
-            let made = entity_create(&mut transaction, call.project, &id, &note).await;
-            made.map_err(entities::entity_error(Note::KIND))?;
-            Ok::<_, Error>((transaction, ()))
-        })
-        .await?;
-        Ok(Response::new(pb::CreateResponse { note: Some(view(&owner, id, note)) }))
-    }
-
-    async fn get(&self, request: Request<pb::GetRequest>) -> Result<Response<pb::GetResponse>, Status> {
-        let call = Call::begin(&self.deps, request.metadata()).await?;
-        let request = request.into_inner();
-        entities::check_id(Note::KIND, &request.id)?;
-        let owner = owner_or_default(request.owner);
-        let stored = find_owner(&self.deps, &call, &owner).await?;
-        let snapshot = self.deps.store.snapshot().await.map_err(Error::from)?;
-        let note: Option<Note> =
-            entity_get(snapshot.as_ref(), call.project, &request.id).await.map_err(Error::from)?;
-        let note = note.filter(|note| note.owner == stored);
-        let note = note.ok_or_else(|| entities::not_found(Note::KIND, &request.id))?;
-        Ok(Response::new(pb::GetResponse { note: Some(view(&owner, request.id, note)) }))
-    }
-
-    async fn update(
-        &self,
-        request: Request<pb::UpdateRequest>,
-    ) -> Result<Response<pb::UpdateResponse>, Status> {
-        let call = Call::begin(&self.deps, request.metadata()).await?;
-        let request = request.into_inner();
-        entities::check_id(Note::KIND, &request.id)?;
-        let content = content(&request.content)?;
-        let owner = owner_or_default(request.owner);
-        let stored = find_owner(&self.deps, &call, &owner).await?;
+        let notes = Notes::find_owner(&self.deps, &call, request.owner).await?;
         let now = (self.deps.clock)();
-        let (note, _) = transact(self.deps.store.as_ref(), async |mut transaction: Transaction| {
-            load_owned(&transaction, &call, &request.id, &stored).await?;
-            touch_owner(&self.deps, &call, &mut transaction, &owner, &stored).await?;
-            let change = |note: &mut Note| {
-                note.updated_us = now;
-                note.content.clone_from(&content);
-            };
-            let changed = entity_put(&mut transaction, call.project, &request.id, change).await;
-            let note = changed.map_err(entities::entity_error(Note::KIND))?;
-            Ok::<_, Error>((transaction, note))
-        })
-        .await?;
-        Ok(Response::new(pb::UpdateResponse { note: Some(view(&owner, request.id, note)) }))
+        let new = Note { created_us: now, updated_us: now, content, owner: notes.stored.clone() };
+        let note = Some(self.create_entity(&call, notes, new).await?);
+        Ok(Response::new(pb::CreateResponse { note }))
     }
 
-    async fn delete(
-        &self,
-        request: Request<pb::DeleteRequest>,
-    ) -> Result<Response<pb::DeleteResponse>, Status> {
-        let call = Call::begin(&self.deps, request.metadata()).await?;
-        let request = request.into_inner();
-        entities::check_id(Note::KIND, &request.id)?;
-        let owner = owner_or_default(request.owner);
-        let stored = find_owner(&self.deps, &call, &owner).await?;
-        transact(self.deps.store.as_ref(), async |mut transaction: Transaction| {
-            load_owned(&transaction, &call, &request.id, &stored).await?;
-            touch_owner(&self.deps, &call, &mut transaction, &owner, &stored).await?;
-            let deleted = entity_delete::<Note>(&mut transaction, call.project, &request.id).await;
-            deleted.map_err(entities::entity_error(Note::KIND))?;
-            Ok::<_, Error>((transaction, ()))
-        })
-        .await?;
+    async fn get(&self, request: Request<pb::GetRequest>) -> RpcResult<pb::GetResponse> {
+        let (call, request) = self.begin(request).await?;
+        let notes = Notes::find_owner(&self.deps, &call, request.owner).await?;
+        let note = Some(self.get_entity(&call, notes, request.id).await?);
+        Ok(Response::new(pb::GetResponse { note }))
+    }
+
+    async fn update(&self, request: Request<pb::UpdateRequest>) -> RpcResult<pb::UpdateResponse> {
+        let (call, request) = self.begin(request).await?;
+        let content = content(&request.content)?;
+        let notes = Notes::find_owner(&self.deps, &call, request.owner).await?;
+        let now = (self.deps.clock)();
+        let change = |note: &mut Note| {
+            note.updated_us = now;
+            note.content.clone_from(&content);
+            Ok(())
+        };
+        let note = Some(self.update_entity(&call, notes, request.id, change).await?);
+        Ok(Response::new(pb::UpdateResponse { note }))
+    }
+
+    async fn delete(&self, request: Request<pb::DeleteRequest>) -> RpcResult<pb::DeleteResponse> {
+        let (call, request) = self.begin(request).await?;
+        let notes = Notes::find_owner(&self.deps, &call, request.owner).await?;
+        self.delete_entity(&call, notes, &request.id).await?;
         Ok(Response::new(pb::DeleteResponse {}))
     }
 }

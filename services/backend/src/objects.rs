@@ -14,18 +14,17 @@ use matyan_proto::{
     limits,
     objects::v1::{self as pb, object_service_server::ObjectService},
 };
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response};
 
-use crate::{Backend, call::Call, convert, stream::ResponseStream};
+use crate::{Backend, RpcResult, convert, stream::ResponseStream};
 
 #[tonic::async_trait]
 impl ObjectService for Backend {
     type BatchStream = ResponseStream<pb::BatchResponse>;
     type StepStream = ResponseStream<pb::StepResponse>;
 
-    async fn batch(&self, request: Request<pb::BatchRequest>) -> Result<Response<Self::BatchStream>, Status> {
-        let call = Call::begin(&self.deps, request.metadata()).await?;
-        let request = request.into_inner();
+    async fn batch(&self, request: Request<pb::BatchRequest>) -> RpcResult<Self::BatchStream> {
+        let (call, request) = self.begin(request).await?;
         convert::check_limit("sequences", request.sequences.len(), limits::SERIES_PER_CALL)?;
         let run = self.deps.find_run(&call, &request.run_id).await?.number;
         let deps = self.deps.clone();
@@ -51,9 +50,8 @@ impl ObjectService for Backend {
         })))
     }
 
-    async fn step(&self, request: Request<pb::StepRequest>) -> Result<Response<Self::StepStream>, Status> {
-        let call = Call::begin(&self.deps, request.metadata()).await?;
-        let request = request.into_inner();
+    async fn step(&self, request: Request<pb::StepRequest>) -> RpcResult<Self::StepStream> {
+        let (call, request) = self.begin(request).await?;
         convert::check_limit("sequences", request.sequences.len(), limits::SERIES_PER_CALL)?;
         let run = self.deps.find_run(&call, &request.run_id).await?.number;
         let deps = self.deps.clone();

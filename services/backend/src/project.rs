@@ -16,13 +16,12 @@ use matyan_proto::{
 };
 use matyan_store::{Batch, Transaction, transact};
 use prost::Message;
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response};
 
 use crate::{
-    Backend,
+    Backend, RpcResult,
     admin::REINDEX,
-    call::Call,
-    convert, entities,
+    convert::{self, set_text},
     error::{Error, Result},
     stream::ResponseStream,
 };
@@ -44,26 +43,24 @@ fn decode_pinned(stored: &[Vec<u8>]) -> Result<Vec<SeriesKey>> {
 impl ProjectService for Backend {
     type ParamsStream = ResponseStream<pb::ParamsResponse>;
 
-    async fn get(&self, request: Request<pb::GetRequest>) -> Result<Response<pb::GetResponse>, Status> {
-        let call = Call::begin(&self.deps, request.metadata()).await?;
+    async fn get(&self, request: Request<pb::GetRequest>) -> RpcResult<pb::GetResponse> {
+        let (call, _) = self.begin(request).await?;
         let snapshot = self.deps.store.snapshot().await.map_err(Error::from)?;
         let info = project_info_get(snapshot.as_ref(), call.project).await.map_err(Error::from)?;
         Ok(Response::new(pb::GetResponse { name: info.name, description: info.description }))
     }
 
-    async fn update(
-        &self,
-        request: Request<pb::UpdateRequest>,
-    ) -> Result<Response<pb::UpdateResponse>, Status> {
-        let call = Call::begin(&self.deps, request.metadata()).await?;
-        let request = request.into_inner();
-        let name = entities::optional_text("name", request.name, limits::NAME_BYTES)?;
-        let description =
-            entities::optional_text("description", request.description, limits::DESCRIPTION_BYTES)?;
+    async fn update(&self, request: Request<pb::UpdateRequest>) -> RpcResult<pb::UpdateResponse> {
+        let (call, pb::UpdateRequest { name, description }) = self.begin(request).await?;
         let (info, _) = transact(self.deps.store.as_ref(), async |mut transaction: Transaction| {
             let mut info: ProjectInfo = project_info_load(&transaction, call.project).await?;
-            entities::set_if_some(&mut info.name, name.as_ref());
-            entities::set_if_some(&mut info.description, description.as_ref());
+            set_text(&mut info.name, "name", name.as_deref(), limits::NAME_BYTES)?;
+            set_text(
+                &mut info.description,
+                "description",
+                description.as_deref(),
+                limits::DESCRIPTION_BYTES,
+            )?;
             project_info_put(transaction.batch(), call.project, &info);
             Ok::<_, Error>((transaction, info))
         })
@@ -71,21 +68,14 @@ impl ProjectService for Backend {
         Ok(Response::new(pb::UpdateResponse { name: info.name, description: info.description }))
     }
 
-    async fn activity(
-        &self,
-        request: Request<pb::ActivityRequest>,
-    ) -> Result<Response<pb::ActivityResponse>, Status> {
-        let call = Call::begin(&self.deps, request.metadata()).await?;
-        let offset = request.into_inner().timezone_offset_min;
+    async fn activity(&self, request: Request<pb::ActivityRequest>) -> RpcResult<pb::ActivityResponse> {
+        let (call, request) = self.begin(request).await?;
+        let offset = request.timezone_offset_min;
         Ok(Response::new(activity::activity(&self.deps, &call, offset).await?))
     }
 
-    async fn params(
-        &self,
-        request: Request<pb::ParamsRequest>,
-    ) -> Result<Response<Self::ParamsStream>, Status> {
-        let call = Call::begin(&self.deps, request.metadata()).await?;
-        let request = request.into_inner();
+    async fn params(&self, request: Request<pb::ParamsRequest>) -> RpcResult<Self::ParamsStream> {
+        let (call, request) = self.begin(request).await?;
         let types: Vec<SeriesType> = request.types().collect();
         if types.contains(&SeriesType::Unspecified) || types.len() < request.types.len() {
             return Err(Error::field("types", "contains an unknown type").into());
@@ -99,8 +89,8 @@ impl ProjectService for Backend {
     async fn get_pinned_sequences(
         &self,
         request: Request<pb::GetPinnedSequencesRequest>,
-    ) -> Result<Response<pb::GetPinnedSequencesResponse>, Status> {
-        let call = Call::begin(&self.deps, request.metadata()).await?;
+    ) -> RpcResult<pb::GetPinnedSequencesResponse> {
+        let (call, _) = self.begin(request).await?;
         let snapshot = self.deps.store.snapshot().await.map_err(Error::from)?;
         let pinned = pinned_get(snapshot.as_ref(), call.project).await.map_err(Error::from)?;
         Ok(Response::new(pb::GetPinnedSequencesResponse { sequences: decode_pinned(&pinned)? }))
@@ -109,9 +99,9 @@ impl ProjectService for Backend {
     async fn set_pinned_sequences(
         &self,
         request: Request<pb::SetPinnedSequencesRequest>,
-    ) -> Result<Response<pb::SetPinnedSequencesResponse>, Status> {
-        let call = Call::begin(&self.deps, request.metadata()).await?;
-        let sequences = request.into_inner().sequences;
+    ) -> RpcResult<pb::SetPinnedSequencesResponse> {
+        let (call, request) = self.begin(request).await?;
+        let sequences = request.sequences;
         convert::check_limit("sequences", sequences.len(), limits::PINNED_SEQUENCES)?;
         let pinned = sequences.iter().map(encode_pinned).collect::<Result<Vec<_>>>()?;
         // The whole list is replaced regardless of its previous value, so no check is
@@ -122,11 +112,8 @@ impl ProjectService for Backend {
         Ok(Response::new(pb::SetPinnedSequencesResponse { sequences: decode_pinned(&pinned)? }))
     }
 
-    async fn status(
-        &self,
-        request: Request<pb::StatusRequest>,
-    ) -> Result<Response<pb::StatusResponse>, Status> {
-        Call::begin(&self.deps, request.metadata()).await?;
+    async fn status(&self, request: Request<pb::StatusRequest>) -> RpcResult<pb::StatusResponse> {
+        self.begin(request).await?;
         let snapshot = self.deps.store.snapshot().await.map_err(Error::from)?;
         let held = lock_holder(snapshot.as_ref(), REINDEX).await.map_err(Error::from)?;
         Ok(Response::new(pb::StatusResponse { up_to_date: held.is_none() }))

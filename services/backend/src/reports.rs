@@ -5,23 +5,32 @@ use matyan_proto::{
     limits,
     reports::v1::{self as pb, report_service_server::ReportService},
 };
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response};
 
 use crate::{
-    Backend,
+    Backend, Deps, RpcResult,
     call::Call,
-    entities::{self, PlainListing, bounded_text},
+    convert::{bounded_text, set_text},
+    entities::EntityApi,
+    error::Result,
     stream::ResponseStream,
 };
 
-fn view(id: String, report: Report) -> pb::Report {
-    pb::Report {
-        id,
-        name: report.name,
-        code: report.code,
-        description: report.description,
-        created_us: report.created_us,
-        updated_us: report.updated_us,
+struct Reports;
+
+impl EntityApi for Reports {
+    type Entity = Report;
+    type View = pb::Report;
+
+    async fn view(&mut self, _: &Deps, _: &Call, id: String, report: Report) -> Result<pb::Report> {
+        Ok(pb::Report {
+            id,
+            name: report.name,
+            code: report.code,
+            description: report.description,
+            created_us: report.created_us,
+            updated_us: report.updated_us,
+        })
     }
 }
 
@@ -29,67 +38,47 @@ fn view(id: String, report: Report) -> pb::Report {
 impl ReportService for Backend {
     type ListStream = ResponseStream<pb::ListResponse>;
 
-    async fn list(&self, request: Request<pb::ListRequest>) -> Result<Response<Self::ListStream>, Status> {
-        let call = Call::begin(&self.deps, request.metadata()).await?;
-        let list = PlainListing {
-            created_us: |report: &Report| report.created_us,
-            view: |id, report| Some(view(id, report)),
-            answer: |reports| pb::ListResponse { reports },
-        };
-        Ok(Response::new(self.list_all(call, list)))
+    async fn list(&self, request: Request<pb::ListRequest>) -> RpcResult<Self::ListStream> {
+        let (call, _) = self.begin(request).await?;
+        Ok(Response::new(self.list_entities(call, Reports, |reports| pb::ListResponse { reports })))
     }
 
-    async fn get(&self, request: Request<pb::GetRequest>) -> Result<Response<pb::GetResponse>, Status> {
-        let call = Call::begin(&self.deps, request.metadata()).await?;
-        let id = request.into_inner().id;
-        let report = entities::get(&self.deps, &call, &id).await?;
-        Ok(Response::new(pb::GetResponse { report: Some(view(id, report)) }))
+    async fn get(&self, request: Request<pb::GetRequest>) -> RpcResult<pb::GetResponse> {
+        let (call, request) = self.begin(request).await?;
+        let report = Some(self.get_entity(&call, Reports, request.id).await?);
+        Ok(Response::new(pb::GetResponse { report }))
     }
 
-    async fn create(
-        &self,
-        request: Request<pb::CreateRequest>,
-    ) -> Result<Response<pb::CreateResponse>, Status> {
-        let call = Call::begin(&self.deps, request.metadata()).await?;
-        let request = request.into_inner();
+    async fn create(&self, request: Request<pb::CreateRequest>) -> RpcResult<pb::CreateResponse> {
+        let (call, request) = self.begin(request).await?;
         let now = (self.deps.clock)();
-        let report = Report {
+        let new = Report {
             created_us: now,
             updated_us: now,
             name: bounded_text("name", &request.name, limits::NAME_BYTES)?,
             code: bounded_text("code", &request.code, limits::DOCUMENT_BYTES)?,
             description: bounded_text("description", &request.description, limits::DESCRIPTION_BYTES)?,
         };
-        let id = entities::create(&self.deps, &call, &report).await?;
-        Ok(Response::new(pb::CreateResponse { report: Some(view(id, report)) }))
+        let report = Some(self.create_entity(&call, Reports, new).await?);
+        Ok(Response::new(pb::CreateResponse { report }))
     }
 
-    async fn update(
-        &self,
-        request: Request<pb::UpdateRequest>,
-    ) -> Result<Response<pb::UpdateResponse>, Status> {
-        let call = Call::begin(&self.deps, request.metadata()).await?;
-        let pb::UpdateRequest { id, name, code, description } = request.into_inner();
-        let name = entities::optional_text("name", name, limits::NAME_BYTES)?;
-        let code = entities::optional_text("code", code, limits::DOCUMENT_BYTES)?;
-        let description = entities::optional_text("description", description, limits::DESCRIPTION_BYTES)?;
+    async fn update(&self, request: Request<pb::UpdateRequest>) -> RpcResult<pb::UpdateResponse> {
+        let (call, pb::UpdateRequest { id, name, code, description }) = self.begin(request).await?;
         let now = (self.deps.clock)();
-        let changed = entities::update(&self.deps, &call, &id, |report: &mut Report| {
-            report.updated_us = now;
-            entities::set_if_some(&mut report.name, name.as_ref());
-            entities::set_if_some(&mut report.code, code.as_ref());
-            entities::set_if_some(&mut report.description, description.as_ref());
-        });
-        let changed = changed.await?;
-        Ok(Response::new(pb::UpdateResponse { report: Some(view(id, changed)) }))
+        let change = |it: &mut Report| {
+            it.updated_us = now;
+            set_text(&mut it.name, "name", name.as_deref(), limits::NAME_BYTES)?;
+            set_text(&mut it.code, "code", code.as_deref(), limits::DOCUMENT_BYTES)?;
+            set_text(&mut it.description, "description", description.as_deref(), limits::DESCRIPTION_BYTES)
+        };
+        let report = Some(self.update_entity(&call, Reports, id, change).await?);
+        Ok(Response::new(pb::UpdateResponse { report }))
     }
 
-    async fn delete(
-        &self,
-        request: Request<pb::DeleteRequest>,
-    ) -> Result<Response<pb::DeleteResponse>, Status> {
-        let call = Call::begin(&self.deps, request.metadata()).await?;
-        entities::delete::<Report>(&self.deps, &call, &request.into_inner().id, None).await?;
+    async fn delete(&self, request: Request<pb::DeleteRequest>) -> RpcResult<pb::DeleteResponse> {
+        let (call, request) = self.begin(request).await?;
+        self.delete_entity(&call, Reports, &request.id).await?;
         Ok(Response::new(pb::DeleteResponse {}))
     }
 }

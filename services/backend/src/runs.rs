@@ -14,12 +14,10 @@ use matyan_proto::{
     limits,
     runs::v1::{self as pb, run_service_server::RunService},
 };
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response};
 
 use crate::{
-    Backend,
-    call::Call,
-    convert,
+    Backend, RpcResult, convert,
     stream::ResponseStream,
     view::{EntityNames, first_piece, run_view},
 };
@@ -28,26 +26,21 @@ use crate::{
 impl RunService for Backend {
     type WatchStream = ResponseStream<pb::WatchResponse>;
 
-    async fn get(&self, request: Request<pb::GetRequest>) -> Result<Response<pb::GetResponse>, Status> {
-        let call = Call::begin(&self.deps, request.metadata()).await?;
-        let request = request.into_inner();
+    async fn get(&self, request: Request<pb::GetRequest>) -> RpcResult<pb::GetResponse> {
+        let (call, request) = self.begin(request).await?;
         let found = self.deps.find_run(&call, &request.run_id).await?;
         let parts = convert::parts(request.parts)?;
         let run = run_view(&self.deps, &mut EntityNames::new(&call), &found, &parts).await?;
         Ok(Response::new(pb::GetResponse { run: Some(first_piece(run)) }))
     }
 
-    async fn list(&self, request: Request<pb::ListRequest>) -> Result<Response<pb::ListResponse>, Status> {
-        let call = Call::begin(&self.deps, request.metadata()).await?;
-        Ok(Response::new(list::list(&self.deps, &call, request.into_inner()).await?))
+    async fn list(&self, request: Request<pb::ListRequest>) -> RpcResult<pb::ListResponse> {
+        let (call, request) = self.begin(request).await?;
+        Ok(Response::new(list::list(&self.deps, &call, request).await?))
     }
 
-    async fn update(
-        &self,
-        request: Request<pb::UpdateRequest>,
-    ) -> Result<Response<pb::UpdateResponse>, Status> {
-        let call = Call::begin(&self.deps, request.metadata()).await?;
-        let request = request.into_inner();
+    async fn update(&self, request: Request<pb::UpdateRequest>) -> RpcResult<pb::UpdateResponse> {
+        let (call, request) = self.begin(request).await?;
         change::update(&self.deps, &call, &request).await?;
         Ok(Response::new(pb::UpdateResponse {}))
     }
@@ -55,18 +48,15 @@ impl RunService for Backend {
     async fn delete_params(
         &self,
         request: Request<pb::DeleteParamsRequest>,
-    ) -> Result<Response<pb::DeleteParamsResponse>, Status> {
-        let call = Call::begin(&self.deps, request.metadata()).await?;
-        params::delete(&self.deps, &call, &request.into_inner()).await?;
+    ) -> RpcResult<pb::DeleteParamsResponse> {
+        let (call, request) = self.begin(request).await?;
+        params::delete(&self.deps, &call, &request).await?;
         Ok(Response::new(pb::DeleteParamsResponse {}))
     }
 
-    async fn delete(
-        &self,
-        request: Request<pb::DeleteRequest>,
-    ) -> Result<Response<pb::DeleteResponse>, Status> {
-        let call = Call::begin(&self.deps, request.metadata()).await?;
-        let run_id = request.into_inner().run_id;
+    async fn delete(&self, request: Request<pb::DeleteRequest>) -> RpcResult<pb::DeleteResponse> {
+        let (call, request) = self.begin(request).await?;
+        let run_id = request.run_id;
         let position = delete::delete(&self.deps, &call, &run_id).await?;
         Ok(Response::new(pb::DeleteResponse { position: Some(position) }))
     }
@@ -74,9 +64,9 @@ impl RunService for Backend {
     async fn delete_batch(
         &self,
         request: Request<pb::DeleteBatchRequest>,
-    ) -> Result<Response<pb::DeleteBatchResponse>, Status> {
-        let call = Call::begin(&self.deps, request.metadata()).await?;
-        let run_ids = request.into_inner().run_ids;
+    ) -> RpcResult<pb::DeleteBatchResponse> {
+        let (call, request) = self.begin(request).await?;
+        let run_ids = request.run_ids;
         convert::check_limit("run_ids", run_ids.len(), limits::RUNS_PER_CALL)?;
         Ok(Response::new(delete::delete_batch(&self.deps, &call, run_ids).await?))
     }
@@ -84,9 +74,8 @@ impl RunService for Backend {
     async fn archive_batch(
         &self,
         request: Request<pb::ArchiveBatchRequest>,
-    ) -> Result<Response<pb::ArchiveBatchResponse>, Status> {
-        let call = Call::begin(&self.deps, request.metadata()).await?;
-        let pb::ArchiveBatchRequest { run_ids, archived } = request.into_inner();
+    ) -> RpcResult<pb::ArchiveBatchResponse> {
+        let (call, pb::ArchiveBatchRequest { run_ids, archived }) = self.begin(request).await?;
         convert::check_limit("run_ids", run_ids.len(), limits::RUNS_PER_CALL)?;
         let update =
             |run_id| pb::UpdateRequest { run_id, archived: Some(archived), ..pb::UpdateRequest::default() };
@@ -97,9 +86,9 @@ impl RunService for Backend {
     async fn finish_batch(
         &self,
         request: Request<pb::FinishBatchRequest>,
-    ) -> Result<Response<pb::FinishBatchResponse>, Status> {
-        let call = Call::begin(&self.deps, request.metadata()).await?;
-        let run_ids = request.into_inner().run_ids;
+    ) -> RpcResult<pb::FinishBatchResponse> {
+        let (call, request) = self.begin(request).await?;
+        let run_ids = request.run_ids;
         convert::check_limit("run_ids", run_ids.len(), limits::RUNS_PER_CALL)?;
         let update =
             |run_id| pb::UpdateRequest { run_id, active: Some(false), ..pb::UpdateRequest::default() };
@@ -110,36 +99,28 @@ impl RunService for Backend {
     async fn clear_tombstone(
         &self,
         request: Request<pb::ClearTombstoneRequest>,
-    ) -> Result<Response<pb::ClearTombstoneResponse>, Status> {
-        let call = Call::begin(&self.deps, request.metadata()).await?;
-        let run_id = request.into_inner().run_id;
+    ) -> RpcResult<pb::ClearTombstoneResponse> {
+        let (call, request) = self.begin(request).await?;
+        let run_id = request.run_id;
         let cleared = delete::clear_tombstone(&self.deps, &call, &run_id).await?;
         Ok(Response::new(pb::ClearTombstoneResponse { cleared }))
     }
 
-    async fn add_tag(
-        &self,
-        request: Request<pb::AddTagRequest>,
-    ) -> Result<Response<pb::AddTagResponse>, Status> {
-        let call = Call::begin(&self.deps, request.metadata()).await?;
-        let request = request.into_inner();
+    async fn add_tag(&self, request: Request<pb::AddTagRequest>) -> RpcResult<pb::AddTagResponse> {
+        let (call, request) = self.begin(request).await?;
         let tag_id = change::tag_add(&self.deps, &call, &request.run_id, &request.name).await?;
         Ok(Response::new(pb::AddTagResponse { tag_id }))
     }
 
-    async fn remove_tag(
-        &self,
-        request: Request<pb::RemoveTagRequest>,
-    ) -> Result<Response<pb::RemoveTagResponse>, Status> {
-        let call = Call::begin(&self.deps, request.metadata()).await?;
-        let request = request.into_inner();
+    async fn remove_tag(&self, request: Request<pb::RemoveTagRequest>) -> RpcResult<pb::RemoveTagResponse> {
+        let (call, request) = self.begin(request).await?;
         let removed = change::tag_remove(&self.deps, &call, &request.run_id, &request.tag_id).await?;
         Ok(Response::new(pb::RemoveTagResponse { removed }))
     }
 
-    async fn watch(&self, request: Request<pb::WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
-        let call = Call::begin(&self.deps, request.metadata()).await?;
-        let watch = watch::begin(self, call, request.into_inner()).await?;
+    async fn watch(&self, request: Request<pb::WatchRequest>) -> RpcResult<Self::WatchStream> {
+        let (call, request) = self.begin(request).await?;
+        let watch = watch::begin(self, call, request).await?;
         Ok(Response::new(self.respond(async move |sender| watch.run(&sender).await)))
     }
 }

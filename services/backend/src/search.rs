@@ -35,9 +35,9 @@ pub(crate) use {
 };
 
 use matyan_proto::search::v1::{self as pb, search_service_server::SearchService};
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response};
 
-use crate::{Backend, call::Call, stream::ResponseStream};
+use crate::{Backend, RpcResult, stream::ResponseStream};
 
 #[tonic::async_trait]
 impl SearchService for Backend {
@@ -45,36 +45,27 @@ impl SearchService for Backend {
     type MetricsStream = ResponseStream<pb::MetricsResponse>;
     type ObjectsStream = ResponseStream<pb::ObjectsResponse>;
 
-    async fn runs(&self, request: Request<pb::RunsRequest>) -> Result<Response<Self::RunsStream>, Status> {
-        let call = Call::begin(&self.deps, request.metadata()).await?;
-        let search = runs::RunSearch::new(self.deps.clone(), call, request.into_inner())?;
+    async fn runs(&self, request: Request<pb::RunsRequest>) -> RpcResult<Self::RunsStream> {
+        let (call, request) = self.begin(request).await?;
+        let search = runs::RunSearch::new(self.deps.clone(), call, request)?;
         Ok(Response::new(self.respond(async move |sender| search.send(&sender).await)))
     }
 
-    async fn metrics(
-        &self,
-        request: Request<pb::MetricsRequest>,
-    ) -> Result<Response<Self::MetricsStream>, Status> {
-        let call = Call::begin(&self.deps, request.metadata()).await?;
-        let (search, metrics) = metrics::search(self.deps.clone(), call, request.into_inner())?;
+    async fn metrics(&self, request: Request<pb::MetricsRequest>) -> RpcResult<Self::MetricsStream> {
+        let (call, request) = self.begin(request).await?;
+        let (search, metrics) = metrics::search(self.deps.clone(), call, request)?;
         Ok(Response::new(self.respond(async move |sender| search.send(metrics, &sender).await)))
     }
 
-    async fn objects(
-        &self,
-        request: Request<pb::ObjectsRequest>,
-    ) -> Result<Response<Self::ObjectsStream>, Status> {
-        let call = Call::begin(&self.deps, request.metadata()).await?;
-        let (search, objects) = objects::search(self.deps.clone(), call, request.into_inner())?;
+    async fn objects(&self, request: Request<pb::ObjectsRequest>) -> RpcResult<Self::ObjectsStream> {
+        let (call, request) = self.begin(request).await?;
+        let (search, objects) = objects::search(self.deps.clone(), call, request)?;
         Ok(Response::new(self.respond(async move |sender| search.send(objects, &sender).await)))
     }
 
-    async fn explain(
-        &self,
-        request: Request<pb::ExplainRequest>,
-    ) -> Result<Response<pb::ExplainResponse>, Status> {
-        let call = Call::begin(&self.deps, request.metadata()).await?;
-        let explained = explain::explain(&self.deps, &call, request.into_inner()).await?;
+    async fn explain(&self, request: Request<pb::ExplainRequest>) -> RpcResult<pb::ExplainResponse> {
+        let (call, request) = self.begin(request).await?;
+        let explained = explain::explain(&self.deps, &call, request).await?;
         Ok(Response::new(explained))
     }
 }

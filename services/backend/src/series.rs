@@ -22,9 +22,9 @@ use matyan_proto::{
     limits,
     series::v1::{self as pb, series_service_server::SeriesService},
 };
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response};
 
-use crate::{Backend, call::Call, convert, error::Error, stream::ResponseStream, view};
+use crate::{Backend, RpcResult, convert, error::Error, stream::ResponseStream, view};
 
 /// Maximum number of series in a message of a list: about 100 kB.
 const LISTED: usize = 1_000;
@@ -46,14 +46,13 @@ impl SeriesService for Backend {
     type PointsStream = ResponseStream<pb::PointsResponse>;
     type AlignStream = ResponseStream<pb::AlignResponse>;
 
-    async fn list(&self, request: Request<pb::ListRequest>) -> Result<Response<Self::ListStream>, Status> {
-        let call = Call::begin(&self.deps, request.metadata()).await?;
-        let request = request.into_inner();
+    async fn list(&self, request: Request<pb::ListRequest>) -> RpcResult<Self::ListStream> {
+        let (call, request) = self.begin(request).await?;
         let found = self.deps.find_run(&call, &request.run_id).await?;
-        let place = RunRef { project: call.project, number: found.number };
+        let run_ref = RunRef { project: call.project, number: found.number };
         let requested: Vec<SeriesType> = request.types().collect();
         let types = if requested.is_empty() { ALL_TYPES.to_vec() } else { requested };
-        let listed = view::series_view(found.snapshot.as_ref(), place, &types, &request.names).await?;
+        let listed = view::series_view(found.snapshot.as_ref(), run_ref, &types, &request.names).await?;
         Ok(Response::new(self.respond(async move |sender| {
             let mut listed = listed.into_iter();
             loop {
@@ -66,12 +65,8 @@ impl SeriesService for Backend {
         })))
     }
 
-    async fn buckets(
-        &self,
-        request: Request<pb::BucketsRequest>,
-    ) -> Result<Response<Self::BucketsStream>, Status> {
-        let call = Call::begin(&self.deps, request.metadata()).await?;
-        let request = request.into_inner();
+    async fn buckets(&self, request: Request<pb::BucketsRequest>) -> RpcResult<Self::BucketsStream> {
+        let (call, request) = self.begin(request).await?;
         select::check(&request.runs)?;
         if request.pixels == 0 {
             return Err(Error::field("pixels", "is 0: give at least 1").into());
@@ -83,12 +78,8 @@ impl SeriesService for Backend {
         ))
     }
 
-    async fn sample(
-        &self,
-        request: Request<pb::SampleRequest>,
-    ) -> Result<Response<Self::SampleStream>, Status> {
-        let call = Call::begin(&self.deps, request.metadata()).await?;
-        let request = request.into_inner();
+    async fn sample(&self, request: Request<pb::SampleRequest>) -> RpcResult<Self::SampleStream> {
+        let (call, request) = self.begin(request).await?;
         select::check(&request.runs)?;
         let deps = self.deps.clone();
         Ok(Response::new(
@@ -96,18 +87,14 @@ impl SeriesService for Backend {
         ))
     }
 
-    async fn points(
-        &self,
-        request: Request<pb::PointsRequest>,
-    ) -> Result<Response<Self::PointsStream>, Status> {
-        let call = Call::begin(&self.deps, request.metadata()).await?;
-        let request = request.into_inner();
+    async fn points(&self, request: Request<pb::PointsRequest>) -> RpcResult<Self::PointsStream> {
+        let (call, request) = self.begin(request).await?;
         let selection = request.run.clone().ok_or_else(|| Error::field("run", "is missing"))?;
         select::check(std::slice::from_ref(&selection))?;
         let found = self.deps.find_run(&call, &selection.run_id).await?;
         let mut reader = RunReader::new(&self.deps, &call, found);
         let selected = select::series(&mut reader, &selection).await?;
-        let run = reader.place;
+        let run = reader.run_ref;
         drop(reader);
         let deps = self.deps.clone();
         Ok(Response::new(
@@ -115,9 +102,8 @@ impl SeriesService for Backend {
         ))
     }
 
-    async fn align(&self, request: Request<pb::AlignRequest>) -> Result<Response<Self::AlignStream>, Status> {
-        let call = Call::begin(&self.deps, request.metadata()).await?;
-        let request = request.into_inner();
+    async fn align(&self, request: Request<pb::AlignRequest>) -> RpcResult<Self::AlignStream> {
+        let (call, request) = self.begin(request).await?;
         align::check(&request)?;
         let deps = self.deps.clone();
         Ok(Response::new(self.respond(async move |sender| align::send(&deps, &call, request, &sender).await)))

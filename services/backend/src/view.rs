@@ -27,8 +27,8 @@ use prost::Message;
 use crate::{
     Deps,
     call::Call,
-    deps::FoundRun,
     error::{Error, Result},
+    run_lookup::FoundRun,
 };
 
 /// Params that are returned only on request.
@@ -52,15 +52,21 @@ impl EntityNames {
         }
     }
 
-    async fn experiment(&mut self, snapshot: &dyn Snapshot, id: &str) -> Result<Option<pb::ExperimentRef>> {
+    /// The experiment of a run.
+    pub(crate) async fn experiment(
+        &mut self,
+        snapshot: &dyn Snapshot,
+        props: &Props,
+    ) -> Result<Option<pb::ExperimentRef>> {
+        let Some(id) = &props.experiment else { return Ok(None) };
         if !self.experiments.contains_key(id) {
             let found = entity_get::<Experiment>(snapshot, self.project, id).await?;
             let named = found.map(|entity| pb::ExperimentRef {
-                id: id.to_owned(),
+                id: id.clone(),
                 name: entity.name,
                 description: entity.description,
             });
-            self.experiments.insert(id.to_owned(), named);
+            self.experiments.insert(id.clone(), named);
         }
         Ok(self.experiments.get(id).cloned().flatten())
     }
@@ -108,9 +114,10 @@ pub(crate) async fn run_parts(
         let params = params_get_bytes(snapshot, names.project, number, document).await?;
         run.params = params_view(params, parts)?;
     }
-    let place = RunRef { project: names.project, number };
+    let run_ref = RunRef { project: names.project, number };
     run.series =
-        series_view(snapshot, place, &parts.series_types().collect::<Vec<_>>(), &parts.series_names).await?;
+        series_view(snapshot, run_ref, &parts.series_types().collect::<Vec<_>>(), &parts.series_names)
+            .await?;
     if parts.artifacts {
         add_artifacts(deps, snapshot, names, number, &mut run).await?;
     }
@@ -160,10 +167,7 @@ pub(crate) fn first_piece(run: pb::Run) -> pb::Run {
 }
 
 async fn props_view(snapshot: &dyn Snapshot, names: &mut EntityNames, props: &Props) -> Result<pb::Props> {
-    let experiment = match &props.experiment {
-        Some(id) => names.experiment(snapshot, id).await?,
-        None => None,
-    };
+    let experiment = names.experiment(snapshot, props).await?;
     let mut tags = Vec::with_capacity(props.tags.len());
     for id in &props.tags {
         tags.extend(names.tag(snapshot, id).await?);
@@ -203,8 +207,8 @@ fn corrupt(error: &cbor::CborError) -> Error {
 /// The params, or the requested paths of them, in stored form.
 fn params_view(params: Bytes, parts: &RunParts) -> Result<Bytes> {
     if !parts.param_paths.is_empty() {
-        let places: Vec<&[String]> = parts.param_paths.iter().map(|path| &*path.segments).collect();
-        return Ok(cbor::pick(&params, &places).map_err(|error| corrupt(&error))?.into());
+        let paths: Vec<&[String]> = parts.param_paths.iter().map(|path| &*path.segments).collect();
+        return Ok(cbor::pick(&params, &paths).map_err(|error| corrupt(&error))?.into());
     }
     if parts.system_params {
         return Ok(params);
@@ -231,19 +235,19 @@ pub(crate) fn object_type(dtype: &str) -> Option<SeriesType> {
 /// The requested series of a run, in the order of the API.
 pub(crate) async fn series_view(
     snapshot: &dyn Snapshot,
-    place: RunRef,
+    run_ref: RunRef,
     types: &[SeriesType],
     names: &[String],
 ) -> Result<Vec<SeriesInfo>> {
     let wanted = |name: &str| names.is_empty() || names.iter().any(|wanted| wanted == name);
     let mut series = Vec::new();
     if types.contains(&SeriesType::Metric) {
-        let mut headers = metric_series_list(snapshot, place.project, place.number).await?;
+        let mut headers = metric_series_list(snapshot, run_ref.project, run_ref.number).await?;
         headers.retain(|(_, header)| wanted(&header.name));
-        series.extend(metrics_view(snapshot, place, headers).await?);
+        series.extend(metrics_view(snapshot, run_ref, headers).await?);
     }
     if types.iter().any(|of| *of != SeriesType::Metric) {
-        let headers = object_series_list(snapshot, place.project, place.number).await?;
+        let headers = object_series_list(snapshot, run_ref.project, run_ref.number).await?;
         let shown = headers.into_iter().filter(|(_, header)| wanted(&header.name)).filter_map(object_info);
         series.extend(shown.filter(|info| types.contains(&info.r#type())));
     }
@@ -283,13 +287,13 @@ pub(crate) fn object_info((number, header): (SeriesNumber, ObjectHeader)) -> Opt
 
 pub(crate) async fn metrics_view(
     snapshot: &dyn Snapshot,
-    place: RunRef,
+    run_ref: RunRef,
     headers: Vec<(SeriesNumber, MetricHeader)>,
 ) -> Result<Vec<SeriesInfo>> {
     if headers.is_empty() {
         return Ok(Vec::new());
     }
-    let run = RunSeries::open(snapshot, place).await?;
+    let run = RunSeries::open(snapshot, run_ref).await?;
     let numbers: Vec<SeriesNumber> = headers.iter().map(|(number, _)| *number).collect();
     let views = run.views(snapshot, &numbers).await?;
     let mut series = Vec::with_capacity(headers.len());

@@ -21,7 +21,7 @@ const MANY_FIELDS: &[(&str, &str, &str)] =
 const MANY_IMPL_FILES: &[(&str, &str, &str)] = &[];
 
 /// Circles that are still to be broken. No others may appear.
-const KNOWN_CIRCLES: &[&[&str]] = &[&["services/backend/src/call.rs", "services/backend/src/deps.rs"]];
+const KNOWN_CIRCLES: &[&[&str]] = &[];
 
 fn check(problems: Vec<String>) {
     assert!(problems.is_empty(), "\n{}", problems.join("\n"));

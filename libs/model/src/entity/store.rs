@@ -16,10 +16,10 @@ pub enum EntityError {
     #[error(transparent)]
     Store(#[from] Error),
     /// The caller can choose another name, or use the entity that has it.
-    #[error("the name `{name}` is already used by {id}")]
-    NameTaken { name: String, id: String },
-    #[error("no entity has the id {id}")]
-    NotFound { id: String },
+    #[error("the {} name `{name}` is already used by {id}", kind.name())]
+    NameTaken { kind: EntityKind, name: String, id: String },
+    #[error("there is no {} `{id}`", kind.name())]
+    NotFound { kind: EntityKind, id: String },
 }
 
 pub async fn entity_get<E: Entity>(snapshot: &dyn Snapshot, project: Project, id: &str) -> Result<Option<E>> {
@@ -116,15 +116,15 @@ pub async fn entity_create<E: Entity>(
 }
 
 /// Applies `change` to an entity, which may also rename it, and returns the result.
-pub async fn entity_put<E: Entity>(
+pub async fn entity_put<E: Entity, X: From<EntityError>>(
     transaction: &mut Transaction,
     project: Project,
     id: &str,
-    change: impl FnOnce(&mut E),
-) -> Result<E, EntityError> {
+    change: impl FnOnce(&mut E) -> Result<(), X>,
+) -> Result<E, X> {
     let before: E = entity_load(transaction, project, id).await?;
     let mut after = before.clone();
-    change(&mut after);
+    change(&mut after)?;
     if after.unique_name() != before.unique_name() {
         check_name_is_free(transaction, project, id, &after).await?;
     }
@@ -198,7 +198,7 @@ pub async fn entity_load<E: Entity>(
     // The first piece holds the time of the last change, so checking that piece covers all
     // of them.
     if transaction.get(&first).await?.is_none() {
-        return Err(EntityError::NotFound { id: id.to_owned() });
+        return Err(EntityError::NotFound { kind: E::KIND, id: id.to_owned() });
     }
     let bytes = rows::get_pieces(transaction.unchecked(), &range).await?.unwrap_or_default();
     Ok(rows::decode(&range.start, &bytes)?)
@@ -214,7 +214,10 @@ async fn check_name_is_free<E: Entity>(
     let key = keys::entity_name(project, E::KIND, name);
     let Some(value) = transaction.get(&key).await? else { return Ok(()) };
     let owner: String = rows::decode(&key, &value)?;
-    if owner == id { Ok(()) } else { Err(EntityError::NameTaken { name: name.to_owned(), id: owner }) }
+    if owner == id {
+        return Ok(());
+    }
+    Err(EntityError::NameTaken { kind: E::KIND, name: name.to_owned(), id: owner })
 }
 
 fn put<E: Entity>(transaction: &mut Transaction, project: Project, id: &str, entity: &E, before: Option<&E>) {

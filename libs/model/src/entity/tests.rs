@@ -38,7 +38,10 @@ async fn rule_26_a_rename_frees_the_old_name() {
     create(&store, "1", &tag("a")).await.unwrap();
     create(&store, "2", &tag("b")).await.unwrap();
     let rename = async |id: &str, name: &str| {
-        let change = |tag: &mut Tag| tag.name = name.to_owned();
+        let change = |tag: &mut Tag| {
+            tag.name = name.to_owned();
+            Ok::<_, EntityError>(())
+        };
         store.run(async |transaction| entity_put(transaction, P, id, change).await).await
     };
     assert!(matches!(rename("1", "b").await, Err(EntityError::NameTaken { .. })));
@@ -72,7 +75,10 @@ async fn a_large_report_can_shrink() {
     create(&store, "2", &Report::default()).await.unwrap();
     let list: Vec<(String, Report)> = entity_list(&*store.snapshot().await.unwrap(), P).await.unwrap();
     assert_eq!(list, [("1".to_owned(), large), ("2".to_owned(), Report::default())]);
-    let change = |report: &mut Report| (report.updated_us, report.code) = (1, "y".to_owned());
+    let change = |report: &mut Report| {
+        (report.updated_us, report.code) = (1, "y".to_owned());
+        Ok::<_, EntityError>(())
+    };
     store.run(async |transaction| entity_put(transaction, P, "1", change).await).await.unwrap();
     let small: Report = entity_get(&*store.snapshot().await.unwrap(), P, "1").await.unwrap().unwrap();
     assert_eq!(small.code, "y");

@@ -11,11 +11,15 @@ use crate::{
 };
 
 /// A kind of entity: which rows hold it, and whether its names are unique.
-pub trait Entity: Clone + Encode<()> + for<'b> Decode<'b, ()> + Send + Sync + 'static {
+pub trait Entity: Clone + Default + Encode<()> + for<'b> Decode<'b, ()> + Send + Sync + 'static {
     const KIND: EntityKind;
 
+    fn created_us(&self) -> i64;
+
     /// The name, if it must be unique within the kind.
-    fn unique_name(&self) -> Option<&str>;
+    fn unique_name(&self) -> Option<&str> {
+        None
+    }
 
     /// The row that lists the entity under its owner, if it has one.
     fn link(&self, _project: Project, _id: &str) -> Option<Key> {
@@ -41,6 +45,10 @@ pub struct Experiment {
 impl Entity for Experiment {
     const KIND: EntityKind = EntityKind::Experiment;
 
+    fn created_us(&self) -> i64 {
+        self.created_us
+    }
+
     fn unique_name(&self) -> Option<&str> {
         Some(&self.name)
     }
@@ -65,6 +73,10 @@ pub struct Tag {
 
 impl Entity for Tag {
     const KIND: EntityKind = EntityKind::Tag;
+
+    fn created_us(&self) -> i64 {
+        self.created_us
+    }
 
     fn unique_name(&self) -> Option<&str> {
         Some(&self.name)
@@ -104,8 +116,8 @@ impl Default for NoteOwner {
 impl Entity for Note {
     const KIND: EntityKind = EntityKind::Note;
 
-    fn unique_name(&self) -> Option<&str> {
-        None
+    fn created_us(&self) -> i64 {
+        self.created_us
     }
 
     fn link(&self, project: Project, id: &str) -> Option<Key> {
@@ -136,8 +148,8 @@ pub struct Dashboard {
 impl Entity for Dashboard {
     const KIND: EntityKind = EntityKind::Dashboard;
 
-    fn unique_name(&self) -> Option<&str> {
-        None
+    fn created_us(&self) -> i64 {
+        self.created_us
     }
 }
 
@@ -161,8 +173,8 @@ pub struct App {
 impl Entity for App {
     const KIND: EntityKind = EntityKind::App;
 
-    fn unique_name(&self) -> Option<&str> {
-        None
+    fn created_us(&self) -> i64 {
+        self.created_us
     }
 }
 
@@ -184,7 +196,7 @@ pub struct Report {
 impl Entity for Report {
     const KIND: EntityKind = EntityKind::Report;
 
-    fn unique_name(&self) -> Option<&str> {
-        None
+    fn created_us(&self) -> i64 {
+        self.created_us
     }
 }

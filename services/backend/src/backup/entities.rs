@@ -24,8 +24,7 @@ use super::{convert, finish::find_linked, log_positions, stage};
 use crate::{
     Deps,
     call::Call,
-    convert::check_limit,
-    entities,
+    convert::{bounded_text, check_limit},
     error::{Error, Result},
 };
 
@@ -38,26 +37,26 @@ pub(super) async fn restore(
     request: pb::RestoreProjectRequest,
 ) -> Result<pb::RestoreProjectResponse> {
     check_limit("entities", request.entities.len() + request.tombstones.len(), MAX_PER_CALL)?;
-    let mut answer = pb::RestoreProjectResponse::default();
+    let mut response = pb::RestoreProjectResponse::default();
     // Positions come first, because tombstones are translated by them.
     if let Some(cut) = &request.cut {
-        (answer.cut_taken, answer.records_lost) = log_positions::adopt_if_fresh(deps, cut).await?;
+        (response.cut_taken, response.records_lost) = log_positions::adopt_if_fresh(deps, cut).await?;
     }
     for entity in request.entities {
         match entity_restore(deps, call, entity).await? {
-            true => answer.entities_made += 1,
-            false => answer.entities_kept += 1,
+            true => response.entities_made += 1,
+            false => response.entities_kept += 1,
         }
     }
     if let Some(cut) = &request.cut {
         for tombstone in &request.tombstones {
-            answer.tombstones_made += u32::from(tombstone_restore(deps, call, tombstone, cut).await?);
+            response.tombstones_made += u32::from(tombstone_restore(deps, call, tombstone, cut).await?);
         }
     }
     if let Some(settings) = &request.settings {
-        answer.settings_set = settings_restore(deps, call, settings).await?;
+        response.settings_set = settings_restore(deps, call, settings).await?;
     }
-    Ok(answer)
+    Ok(response)
 }
 
 /// Restores an entity; returns true if it was created.
@@ -72,7 +71,7 @@ async fn entity_restore(deps: &Deps, call: &Call, entity: pb::Entity) -> Result<
         .ok_or_else(|| Error::field("entity.kind", "is missing or not supported by this server"))?
     {
         Kind::Experiment(fields) => {
-            let name = entities::bounded_text("experiment.name", &fields.name, limits::NAME_BYTES)?;
+            let name = bounded_text("experiment.name", &fields.name, limits::NAME_BYTES)?;
             let description = text("experiment.description", fields.description)?;
             make(
                 deps,
@@ -83,14 +82,14 @@ async fn entity_restore(deps: &Deps, call: &Call, entity: pb::Entity) -> Result<
             .await
         }
         Kind::Tag(fields) => {
-            let name = entities::bounded_text("tag.name", &fields.name, limits::NAME_BYTES)?;
-            let color = entities::bounded_text("tag.color", &fields.color, limits::NAME_BYTES)?;
+            let name = bounded_text("tag.name", &fields.name, limits::NAME_BYTES)?;
+            let color = bounded_text("tag.color", &fields.color, limits::NAME_BYTES)?;
             let description = text("tag.description", fields.description)?;
             let archived = fields.archived;
             make(deps, call, id, &Tag { created_us, updated_us, name, color, description, archived }).await
         }
         Kind::Dashboard(fields) => {
-            let name = entities::bounded_text("dashboard.name", &fields.name, limits::NAME_BYTES)?;
+            let name = bounded_text("dashboard.name", &fields.name, limits::NAME_BYTES)?;
             let description = text("dashboard.description", fields.description)?;
             let (archived, app_id) = (fields.archived, fields.app_id);
             make(deps, call, id, &Dashboard { created_us, updated_us, name, description, archived, app_id })
@@ -100,13 +99,13 @@ async fn entity_restore(deps: &Deps, call: &Call, entity: pb::Entity) -> Result<
             check_limit("app.state", fields.state.len(), limits::DOCUMENT_BYTES)?;
             let state = cbor::decode_map(&fields.state)
                 .map_err(|error| Error::field("app.state", error.to_string()))?;
-            let app_type = entities::bounded_text("app.type", &fields.r#type, limits::NAME_BYTES)?;
+            let app_type = bounded_text("app.type", &fields.r#type, limits::NAME_BYTES)?;
             let (state, dashboard_id) = (cbor::encode_map(&state), fields.dashboard_id);
             make(deps, call, id, &App { created_us, updated_us, app_type, state, dashboard_id }).await
         }
         Kind::Report(fields) => {
-            let name = entities::bounded_text("report.name", &fields.name, limits::NAME_BYTES)?;
-            let code = entities::bounded_text("report.code", &fields.code, limits::DOCUMENT_BYTES)?;
+            let name = bounded_text("report.name", &fields.name, limits::NAME_BYTES)?;
+            let code = bounded_text("report.code", &fields.code, limits::DOCUMENT_BYTES)?;
             let description = text("report.description", fields.description)?;
             make(deps, call, id, &Report { created_us, updated_us, name, code, description }).await
         }
@@ -128,7 +127,7 @@ async fn make<E: Entity>(deps: &Deps, call: &Call, id: &str, entity: &E) -> Resu
         match entity_create(&mut transaction, call.project, id, entity).await {
             Ok(()) => Ok((transaction, true)),
             Err(EntityError::NameTaken { .. }) => Ok((transaction, false)),
-            Err(error) => Err(entities::entity_error(E::KIND)(error)),
+            Err(error) => Err(Error::from(error)),
         }
     })
     .await?;
@@ -142,13 +141,13 @@ async fn note(
     note: pb::Note,
     (created_us, updated_us): (i64, i64),
 ) -> Result<bool> {
-    let content = entities::bounded_text("note.content", &note.content, limits::DOCUMENT_BYTES)?;
+    let content = bounded_text("note.content", &note.content, limits::DOCUMENT_BYTES)?;
     let owner = match note.owner.ok_or_else(|| Error::field("note.owner", "is missing"))? {
         Owner::RunId(run_id) => NoteOwner::Run(deps.find_run(call, &run_id).await?.number.0),
         Owner::Experiment(link) => {
             let transaction = Transaction::new(deps.store.snapshot().await?);
             let found = find_linked::<Experiment>(&transaction, call, &link).await?;
-            NoteOwner::Experiment(found.ok_or_else(|| entities::not_found(Experiment::KIND, &link.id))?)
+            NoteOwner::Experiment(found.ok_or_else(|| Error::not_found(Experiment::KIND.name(), &link.id))?)
         }
     };
     let snapshot = deps.store.snapshot().await?;
@@ -195,7 +194,7 @@ async fn settings_restore(deps: &Deps, call: &Call, settings: &pb::Settings) -> 
         check_limit("settings.pinned.name", decoded.name.len(), limits::NAME_BYTES)?;
         convert::series(&decoded.name, &decoded.context, "")?;
     }
-    let name = entities::bounded_text("settings.name", &settings.name, limits::NAME_BYTES)?;
+    let name = bounded_text("settings.name", &settings.name, limits::NAME_BYTES)?;
     let info = ProjectInfo { name, description: text("settings.description", settings.description.clone())? };
     let pinned: Vec<Vec<u8>> = settings.pinned.iter().map(|one| one.to_vec()).collect();
     let (set, _) = transact(deps.store.as_ref(), async |mut transaction: Transaction| {

@@ -24,9 +24,9 @@ use super::{blobs, convert, log_positions};
 use crate::{
     Deps,
     call::Call,
-    deps::FoundRun,
     error::{Error, Result},
     objects,
+    run_lookup::FoundRun,
     stream::{Sender, StreamEnd},
 };
 

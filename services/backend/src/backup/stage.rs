@@ -14,8 +14,8 @@ use super::convert;
 use crate::{
     Deps,
     call::Call,
-    deps::is_run_id,
     error::{Error, Result},
+    run_lookup::is_run_id,
     runs::clear_tombstone,
 };
 

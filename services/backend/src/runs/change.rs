@@ -135,7 +135,7 @@ pub(crate) async fn update_all(
 
 /// Adds a tag by name, creating it if it does not exist; returns its id.
 pub(crate) async fn tag_add(deps: &Deps, call: &Call, run_id: &str, name: &str) -> Result<String> {
-    let name = &entities::required_name("name", name)?;
+    let name = &convert::required_name("name", name)?;
     let number = deps.find_run(call, run_id).await?.number;
     let now = (deps.clock)();
     let new_id = (deps.new_id)();

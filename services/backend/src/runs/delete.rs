@@ -18,8 +18,8 @@ use super::deletion::deletion;
 use crate::{
     Deps,
     call::Call,
-    deps::is_run_id,
     error::{Error, Result},
+    run_lookup::is_run_id,
 };
 
 /// The longest time that clearing a tombstone waits for the deletion to complete.

@@ -78,7 +78,7 @@ async fn charts(
     for (series, opened) in selected.iter().zip(opened.views(snapshot, &numbers).await?) {
         let summary = opened.summary(snapshot).await?;
         let mut chart = chart(snapshot, &opened, options.steps, options.pixels, &options.columns).await?;
-        chart.place = Some(Place { run, series: series.place });
+        chart.place = Some(Place { run, series: series.position });
         chart.info = Some(view::metric_info(series.number, series.header.clone(), summary.as_ref()));
         charts.push(chart);
     }
@@ -103,8 +103,8 @@ fn columnar(buckets: &[Summary], exponent: u32, columns: &[BucketColumn]) -> Ser
     let Some(first) = buckets.first() else { return SeriesBuckets::default() };
     let origin = first.first.step >> exponent;
     let index = |bucket: &Summary| {
-        let place = (bucket.first.step >> exponent).wrapping_sub(origin) as u64;
-        u32::try_from(place).expect("a chart has at most as many buckets as pixels")
+        let column = (bucket.first.step >> exponent).wrapping_sub(origin) as u64;
+        u32::try_from(column).expect("a chart has at most as many buckets as pixels")
     };
     let mut chart = SeriesBuckets {
         width: 1 << exponent,

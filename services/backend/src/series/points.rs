@@ -112,14 +112,14 @@ async fn samples(
     for ((series, axis), view) in requested.iter().zip(views) {
         let sampling = Sampling::Spread(options.density as usize);
         let chosen = view.sample(snapshot, options.steps, sampling).await?;
-        let mut answer = columnar(&chosen, options.columns);
+        let mut sample = columnar(&chosen, options.columns);
         if let Some(axis) = axis {
             let axis = opened.view(snapshot, *axis).await?;
-            (answer.x_places, answer.x_values) = x_axis(snapshot, &axis, &chosen).await?;
+            (sample.x_places, sample.x_values) = x_axis(snapshot, &axis, &chosen).await?;
         }
-        answer.place = Some(Place { run, series: series.place });
-        answer.info = Some(info(snapshot, &view, series).await?);
-        samples.push(answer);
+        sample.place = Some(Place { run, series: series.position });
+        sample.info = Some(info(snapshot, &view, series).await?);
+        samples.push(sample);
     }
     Ok(samples)
 }
@@ -170,7 +170,7 @@ async fn send_pieces(
     options: &SampleOptions<'_>,
     sender: &Sender<SampleResponse>,
 ) -> Result<(), StreamEnd> {
-    let place = Some(Place { run, series: requested.0.place });
+    let place = Some(Place { run, series: requested.0.position });
     let OpenedSeries { info, mut pieces, mut axis } =
         open_series(reader, requested, options.steps, options.density).await?;
     let mut info = Some(info);
@@ -256,7 +256,7 @@ pub(crate) async fn send_all(
     };
     let mut reader = RunReader::for_run(deps, run);
     for series in selected {
-        let place = Some(Place { run: 0, series: series.place });
+        let place = Some(Place { run: 0, series: series.position });
         let OpenedSeries { info, pieces, .. } = open_series(&mut reader, &(series, None), steps, 0).await?;
         let mut info = Some(info);
         // Without `by_column`, a single pass sends all columns together.

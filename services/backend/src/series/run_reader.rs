@@ -8,8 +8,8 @@ use super::point_pieces::PointPieces;
 use crate::{
     Deps,
     call::Call,
-    deps::FoundRun,
     error::{Error, Result},
+    run_lookup::FoundRun,
     stream::{ClientDisconnect, Sender},
 };
 
@@ -25,7 +25,7 @@ pub(crate) fn batch_size(points: usize) -> usize {
 
 pub(super) struct RunReader<'c> {
     deps: &'c Deps,
-    pub(super) place: RunRef,
+    pub(super) run_ref: RunRef,
     open: Option<OpenSnapshot>,
 }
 
@@ -38,16 +38,16 @@ struct OpenSnapshot {
 
 impl<'c> RunReader<'c> {
     /// Reads from a snapshot taken at the first read.
-    pub(super) fn for_run(deps: &'c Deps, place: RunRef) -> Self {
-        Self { deps, place, open: None }
+    pub(super) fn for_run(deps: &'c Deps, run_ref: RunRef) -> Self {
+        Self { deps, run_ref, open: None }
     }
 
     /// Reads from the snapshot in which the run was found.
     pub(super) fn new(deps: &'c Deps, call: &Call, found: FoundRun) -> Self {
-        let place = RunRef { project: call.project, number: found.number };
+        let run_ref = RunRef { project: call.project, number: found.number };
         // The snapshot was used to find the run, so it may already be old.
         let open = OpenSnapshot { snapshot: found.snapshot, run: None, was_used: true };
-        Self { deps, place, open: Some(open) }
+        Self { deps, run_ref, open: Some(open) }
     }
 
     async fn open(&mut self) -> Result<&mut OpenSnapshot> {
@@ -64,10 +64,10 @@ impl<'c> RunReader<'c> {
 
     /// The snapshot, and the run's series as of it.
     pub(super) async fn run(&mut self) -> Result<(&dyn Snapshot, &RunSeries)> {
-        let place = self.place;
+        let run_ref = self.run_ref;
         let open = self.open().await?;
         if open.run.is_none() {
-            open.run = Some(RunSeries::open(open.snapshot.as_ref(), place).await?);
+            open.run = Some(RunSeries::open(open.snapshot.as_ref(), run_ref).await?);
         }
         Ok((open.snapshot.as_ref(), open.run.as_ref().expect("the run was opened above")))
     }

@@ -20,7 +20,7 @@ const LOOKUPS_PER_READ: usize = 256;
 /// A series that was requested and exists.
 pub(crate) struct SelectedSeries {
     /// Index among the requested series of the run.
-    pub(crate) place: u32,
+    pub(crate) position: u32,
     pub(crate) number: SeriesNumber,
     pub(crate) header: MetricHeader,
 }
@@ -40,19 +40,20 @@ pub(super) async fn series(
 ) -> Result<Vec<SelectedSeries>> {
     let mut found = find_by_numbers(reader, &selection.numbers).await?;
     found.extend(find_by_keys(reader, &selection.keys).await?);
-    let places = (0..).zip(found);
-    let present = places.filter_map(|(place, found)| found.map(|(number, header)| (place, number, header)));
-    Ok(present.map(|(place, number, header)| SelectedSeries { place, number, header }).collect())
+    let selected = (0..).zip(found).filter_map(|(position, found)| {
+        found.map(|(number, header)| SelectedSeries { position, number, header })
+    });
+    Ok(selected.collect())
 }
 
 async fn find_by_numbers(reader: &mut RunReader<'_>, numbers: &[u32]) -> Result<Vec<Option<FoundSeries>>> {
     let mut found = Vec::with_capacity(numbers.len());
     for numbers in numbers.chunks(LOOKUPS_PER_READ) {
         let numbers: Vec<SeriesNumber> = numbers.iter().copied().map(SeriesNumber).collect();
-        let place = reader.place;
+        let run_ref = reader.run_ref;
         let headers = loop {
             let snapshot = reader.snapshot().await?;
-            match metric_headers_get(snapshot, place.project, place.number, &numbers).await {
+            match metric_headers_get(snapshot, run_ref.project, run_ref.number, &numbers).await {
                 Ok(headers) => break headers,
                 Err(error) => reader.renew(error.into())?,
             }
@@ -72,9 +73,9 @@ pub(super) async fn find_by_keys(
     let mut found = Vec::with_capacity(keys.len());
     for keys in keys.chunks(LOOKUPS_PER_READ) {
         let contexts = keys.iter().map(convert::context).collect::<Result<Vec<_>>>()?;
-        let place = reader.place;
+        let run_ref = reader.run_ref;
         found.extend(loop {
-            match find(reader.snapshot().await?, place, keys, &contexts).await {
+            match find(reader.snapshot().await?, run_ref, keys, &contexts).await {
                 Ok(found) => break found,
                 Err(error) => reader.renew(error)?,
             }
@@ -86,11 +87,11 @@ pub(super) async fn find_by_keys(
 
 async fn find(
     snapshot: &dyn Snapshot,
-    place: RunRef,
+    run_ref: RunRef,
     keys: &[SeriesKey],
     contexts: &[Context],
 ) -> Result<Vec<Option<FoundSeries>>> {
-    let RunRef { project, number } = place;
+    let RunRef { project, number } = run_ref;
     let names = keys.iter().zip(contexts).map(|(key, context)| (key.name.clone(), context.digest()));
     let names: Vec<_> = names.collect();
     let exact = metric_series_find_many(snapshot, project, number, &names).await?;
@@ -100,7 +101,7 @@ async fn find(
     for ((key, context), exact) in keys.iter().zip(contexts).zip(exact) {
         found.push(match exact {
             Some(number) => headers.next().flatten().map(|header| (number, header)),
-            None => find_equal_context(snapshot, place, &key.name, context).await?,
+            None => find_equal_context(snapshot, run_ref, &key.name, context).await?,
         });
     }
     Ok(found)

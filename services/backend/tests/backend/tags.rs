@@ -77,8 +77,10 @@ async fn invalid_requests_name_the_field() {
     assert_eq!((made.name.as_str(), made.color.as_str(), made.description.as_str()), ("a", "red", "d"));
     assert_eq!(failure(tags.create(create).await).0, Code::AlreadyExists);
     wrong_field(tags.create(CreateRequest::default()).await, "name");
-    let long = UpdateRequest { id: made.id, color: Some("x".repeat(2_000)), ..Default::default() };
-    wrong_field(tags.update(long).await, "color");
+    for id in [made.id.as_str(), "missing"] {
+        let long = UpdateRequest { id: id.into(), color: Some("x".repeat(2_000)), ..Default::default() };
+        wrong_field(tags.update(long).await, "color");
+    }
     harness.create(&["r"]).await;
     let add = |run: &str, name: &str| runs::AddTagRequest { run_id: run.into(), name: name.into() };
     wrong_field(runs.add_tag(add("r", "  ")).await, "name");

@@ -16,8 +16,8 @@ use matyan_store::Snapshot;
 use crate::{
     Deps,
     call::Call,
-    deps::is_run_id,
     error::Result,
+    run_lookup::is_run_id,
     search::{CandidateLoader, QueryFilter, compile_query},
 };
 
