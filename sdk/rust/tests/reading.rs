@@ -311,3 +311,73 @@ fn an_absent_server_is_reported_and_an_interrupted_wait_ends() {
         other => panic!("{other:?}"),
     }
 }
+
+/// A backend that has only REST, such as Matyan 0.3. Answers every request of a connection.
+fn backend_without_grpc() -> String {
+    use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let answer = |line: &str| match line {
+        line if line.contains("/info/") => {
+            let overview = json!({"name": "loss", "context": {"b": 1, "a": 2}, "last_value": 0.5});
+            ("200 OK", json!({"params": {}, "traces": {"metric": [overview]}, "props": {}}))
+        }
+        line if line.contains("/metric/get-batch/?record_density=0") => {
+            let values = json!([0.5, null, 2]);
+            (
+                "200 OK",
+                json!([{"name": "loss", "context": {"a": 2, "b": 1}, "iters": [0, 1, 5], "values": values}]),
+            )
+        }
+        _ => ("404 Not Found", json!({"detail": "Not Found"})),
+    };
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = BufReader::new(stream.unwrap());
+            std::thread::spawn(move || {
+                loop {
+                    let (mut first, mut length) = (String::new(), 0);
+                    if stream.read_line(&mut first).unwrap_or(0) == 0 {
+                        return;
+                    }
+                    loop {
+                        let mut header = String::new();
+                        stream.read_line(&mut header).unwrap();
+                        if let Some(value) = header.to_ascii_lowercase().strip_prefix("content-length:") {
+                            length = value.trim().parse().unwrap();
+                        }
+                        if header.trim().is_empty() {
+                            break;
+                        }
+                    }
+                    stream.read_exact(&mut vec![0; length]).unwrap();
+                    let (status, body) = answer(&first);
+                    let body = body.to_string();
+                    let head = format!(
+                        "HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
+                        body.len()
+                    );
+                    stream.get_mut().write_all(format!("{head}{body}").as_bytes()).unwrap();
+                }
+            });
+        }
+    });
+    url
+}
+
+#[test]
+fn a_backend_without_grpc_is_read_through_rest() {
+    let client = BackendClient::new(&backend_without_grpc(), options()).unwrap();
+    // Such a backend knows no positions.
+    client.include("r", matyan_proto::common::v1::LogPosition { log: 0, partition: 0, offset: 5 });
+    for selection in [SeriesSelection::all("r"), SeriesSelection::series("r", "loss", r#"{"a":2,"b":1}"#)] {
+        let series: Result<Vec<_>, _> = client.series(selection).unwrap().collect();
+        let series = series.unwrap();
+        assert_eq!((series.len(), series[0].steps.as_slice()), (1, &[0, 1, 5][..]));
+        assert_eq!((series[0].name.as_str(), series[0].context.as_str()), ("loss", r#"{"a":2,"b":1}"#));
+        assert_eq!((series[0].values[0], series[0].values[2]), (0.5, 2.0));
+        assert!(series[0].values[1].is_nan());
+    }
+    let unsupported = client.delete_params("r", vec![Vec::new()]);
+    assert!(matches!(unsupported, Err(HttpError::Unsupported { .. })), "{unsupported:?}");
+}
