@@ -42,14 +42,20 @@ export MATYAN_KAFKA_JARS := $(KAFKA_JARS)
 DATA_DIR ?= data
 DEBUG_BIN := $(CARGO_TARGET_DIR)/debug/matyan
 RELEASE_BIN := $(CARGO_TARGET_DIR)/release/matyan
+QUICK_BIN := $(CARGO_TARGET_DIR)/quick/matyan
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
+# The build of the allocator would otherwise write debug information, and compile each file for a
+# second library that is not linked.
+QUICK_ENV := CFLAGS=-g0 MAKEFLAGS=STATIC_LIBS=lib/libjemalloc_pic.a
+
 up: ## Build and start everything in one process; data in ./data (DATA_DIR=…, ARGS=… for more flags)
-	cargo build --release -p matyan
+	@echo 'Building Matyan (about 6 minutes the first time, on two idle cores)'
+	$(QUICK_ENV) cargo build --profile quick -p matyan --no-default-features
 	@$(MAKE) --no-print-directory ui || echo 'make up: failed to download the browser UI; continuing without it'
-	exec $(RELEASE_BIN) up --data-dir $(DATA_DIR) $$(test -d $(UI_DIR) && echo --ui-dir $(UI_DIR)) $(ARGS)
+	exec $(QUICK_BIN) up --data-dir $(DATA_DIR) $$(test -d $(UI_DIR) && echo --ui-dir $(UI_DIR)) $(ARGS)
 
 PREFIX ?= $(HOME)/.local
 
@@ -74,9 +80,6 @@ lint: format clippy doc proto deny ## Run static checks: rustfmt, clippy, rustdo
 
 format:
 	cargo fmt --all --check
-
-clippy: clippy-fdb
-	cargo clippy --workspace --all-targets --quiet -- -D warnings
 
 doc:
 	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --quiet
@@ -163,8 +166,10 @@ $(HELM):
 $(COMPOSE):
 	GOBIN=$(dir $@) go install github.com/compose-spec/compose-go/v2/cmd@v$(COMPOSE_VERSION)
 
+# The tests and the binary that they run, with one set of features. `cargo build` would resolve
+# another one, without those of the tests, and compile most crates a second time.
 build:
-	cargo build --workspace --quiet
+	cargo test --workspace --tests --no-run --quiet
 
 clouds:
 	-$(MAKE) --no-print-directory $(S3PROXY)
@@ -221,7 +226,7 @@ browser: build $(PEERS_STAMP) $(UI_DIR) $(PYODIDE)
 $(PYODIDE):
 	npm install --silent --no-fund --no-audit --prefix $(CACHE)/pyodide-$(PYODIDE_VERSION) pyodide@$(PYODIDE_VERSION)
 
-.PHONY: fdb clippy-fdb
+.PHONY: fdb
 
 # FoundationDB: no registry has its server or client library, so both are searched for in FDB_DIR
 # and in the directories of its packages.
@@ -251,10 +256,11 @@ else
 	@case ",$$REQUIRE," in *,fdb,*) exit 1;; esac
 endif
 
-# Checked on every machine, as it needs neither the server nor the client library.
-clippy-fdb: $(LIBCLANG)
-	$(FDB_BUILD) cargo clippy -p matyan-store -p matyan-model -p matyan --all-targets --features $(FDB_FEATURES) --quiet -- \
-		-D warnings
+# With every feature, which needs neither FoundationDB's server nor its client library; then with
+# none, as in `make up`.
+clippy: $(LIBCLANG)
+	$(FDB_BUILD) cargo clippy --workspace --all-targets --features $(FDB_FEATURES) --quiet -- -D warnings
+	cargo check --quiet -p matyan --all-targets --no-default-features
 
 $(LIBCLANG):
 	rm -rf $@.part
