@@ -1,5 +1,7 @@
 //! Reading from a real server, from a thread that blocks.
 
+#![expect(clippy::unwrap_used, reason = "tests fail by panicking, and the lint also applies to helpers")]
+
 use std::sync::OnceLock;
 
 use matyan_proto::ingest::v1::{IngestionBatch, Points};

@@ -1,5 +1,7 @@
 //! Uploads to a real server: through faults, and across the end of the process that began them.
 
+#![expect(clippy::unwrap_used, reason = "tests fail by panicking, and the lint also applies to helpers")]
+
 use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::{Shutdown, SocketAddr, TcpListener, TcpStream},
@@ -267,6 +269,7 @@ const SCRIPT: &str = "MATYAN_SDK_UPLOADING_SCRIPT";
 const FILES: usize = 6;
 
 /// Logs artifacts and images, reports that, and waits to be killed.
+#[expect(clippy::print_stdout, reason = "the test reads it")]
 fn script(gateway: &str, spools: &str, run_id: &str) -> ! {
     let options = RunOptions { run_id: Some(run_id.to_owned()), ..options(gateway, spools.as_ref()) };
     let run = Run::new(options).unwrap();
