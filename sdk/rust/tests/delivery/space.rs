@@ -69,7 +69,7 @@ async fn fill_small_disk(server: &Server, run_id: &str, used: &str) -> usize {
     proxy.set_target(&server.ingest);
     let status = blocking(move || child.wait()).await.expect("a child can be waited for");
     assert!(status.success(), "{status}");
-    fs::read_to_string(output).unwrap().parse().expect("a number")
+    fs::read_to_string(output).expect("the script wrote it").parse().expect("a number")
 }
 
 #[cfg(target_os = "linux")]
