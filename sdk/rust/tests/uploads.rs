@@ -263,15 +263,16 @@ fn uploads_wait_for_an_absent_server() {
     assert_eq!(artifact(&backend(&server), run.id(), "late.txt"), b"late");
 }
 
-/// Variable by which this program knows that it is the script: gateway, directory, and run.
+/// Variable by which this program knows that it is the script: gateway, backend, directory, and run.
 const SCRIPT: &str = "MATYAN_SDK_UPLOADING_SCRIPT";
 /// Artifacts, and images, of each script.
 const FILES: usize = 6;
 
 /// Logs artifacts and images, reports that, and waits to be killed.
 #[expect(clippy::print_stdout, reason = "the test reads it")]
-fn script(gateway: &str, spools: &str, run_id: &str) -> ! {
-    let options = RunOptions { run_id: Some(run_id.to_owned()), ..options(gateway, spools.as_ref()) };
+fn script(gateway: &str, backend: &str, spools: &str, run_id: &str) -> ! {
+    let mut options = RunOptions { run_id: Some(run_id.to_owned()), ..options(gateway, spools.as_ref()) };
+    options.config.backend_url = backend.to_owned();
     let run = Run::new(options).unwrap();
     let (context, value) = (Context::default(), Map::new());
     for number in 0..FILES {
@@ -291,8 +292,10 @@ fn script(gateway: &str, spools: &str, run_id: &str) -> ! {
 fn a_killed_script_loses_no_upload_and_announces_none_twice() {
     #[expect(clippy::disallowed_methods, reason = "the script is this program with another setting")]
     if let Ok(setup) = std::env::var(SCRIPT) {
-        let [gateway, spools, run_id] = setup.split('|').collect::<Vec<_>>()[..] else { panic!("{setup}") };
-        script(gateway, spools, run_id);
+        let [gateway, backend, spools, run_id] = setup.split('|').collect::<Vec<_>>()[..] else {
+            panic!("{setup}")
+        };
+        script(gateway, backend, spools, run_id);
     }
     let (server, spools) = (server(), TempDir::new().unwrap());
     let name = "a_killed_script_loses_no_upload_and_announces_none_twice";
@@ -300,7 +303,7 @@ fn a_killed_script_loses_no_upload_and_announces_none_twice() {
     for (number, run_id) in runs.iter().enumerate() {
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", name, "--nocapture"])
-            .env(SCRIPT, format!("{}|{}|{run_id}", server.ingest, spools.path().display()))
+            .env(SCRIPT, format!("{}|{}|{}|{run_id}", server.ingest, server.query, spools.path().display()))
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
