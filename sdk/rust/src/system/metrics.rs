@@ -41,6 +41,7 @@ impl MetricsSampler {
         let since = match self.sampled.replace(Instant::now()) {
             Some(before) => Some(before.elapsed()),
             None => {
+                #[expect(clippy::disallowed_methods, reason = "a rate of use needs time to pass")]
                 std::thread::sleep(MINIMUM_CPU_UPDATE_INTERVAL);
                 None
             }
@@ -156,6 +157,7 @@ mod tests {
             None,
             "no rate before a second sample"
         );
+        #[expect(clippy::disallowed_methods, reason = "a rate needs time to pass")]
         std::thread::sleep(Duration::from_millis(20));
         let second = sampler.sample();
         assert!(value(&second, "__system__network_sent_bytes_per_s").is_some_and(|rate| rate >= 0.0));
