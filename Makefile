@@ -260,7 +260,7 @@ endif
 # none, as in `make up`.
 clippy: $(LIBCLANG)
 	$(FDB_BUILD) cargo clippy --workspace --all-targets --features $(FDB_FEATURES) --quiet -- -D warnings
-	cargo check --quiet -p matyan --all-targets --no-default-features
+	cargo clippy -p matyan -p matyan-model -p matyan-store --all-targets --no-default-features --quiet -- -D warnings
 
 $(LIBCLANG):
 	rm -rf $@.part
