@@ -1,6 +1,6 @@
-//! The data that a query will read from a view, so that a scan loads just that much before
-//! evaluation. It is an upper bound: a query that passes `run` around as a value needs
-//! everything.
+//! The data that a query may read from a view, besides the document of the run, so that a search
+//! loads no other kind of data before evaluation. It is an upper bound: a query that uses `run` as a
+//! value needs everything.
 
 use std::collections::BTreeSet;
 
@@ -8,7 +8,7 @@ use crate::names::{Property, SequenceField};
 use crate::tree::Node;
 use crate::view::KeyPath;
 
-/// A set that may comprise everything.
+/// Some items, or all.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NeedSet<T> {
     Only(BTreeSet<T>),
@@ -22,12 +22,13 @@ impl<T: Ord> NeedSet<T> {
         }
     }
 
-    pub fn is_nothing(&self) -> bool {
+    pub fn is_empty(&self) -> bool {
         matches!(self, NeedSet::Only(items) if items.is_empty())
     }
 }
 
-/// Data required in addition to the run's own document, which is always available.
+/// Data required in addition to the run's own document, which is always available but has only the
+/// ids of tags and of the experiment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Needs {
     /// The experiment's name.
@@ -38,8 +39,7 @@ pub struct Needs {
     pub params: NeedSet<KeyPath>,
     /// Sequences with these names, in addition to the sequence under evaluation.
     pub sequences: NeedSet<Box<str>>,
-    /// Whether point summaries are needed: of those sequences and of the one under
-    /// evaluation.
+    /// Whether summaries of these sequences, and of the evaluated one, are needed.
     pub summaries: bool,
 }
 
@@ -52,7 +52,7 @@ impl Needs {
     }
 
     fn add_node(&mut self, node: &Node) {
-        self.summaries |= reads_points(node);
+        self.summaries |= reads_summary(node);
         match node {
             // A sequence refers to its run: `metric.run`.
             Node::Run | Node::Sequence | Node::SequenceField(SequenceField::Run) => {
@@ -73,8 +73,9 @@ impl Needs {
     }
 }
 
-/// Whether a node gives access to the points of a sequence: a sequence held as a value does.
-fn reads_points(node: &Node) -> bool {
+/// Whether a node gives access to the summary of a sequence. A sequence used as a value may be
+/// queried for anything.
+fn reads_summary(node: &Node) -> bool {
     use SequenceField::{Context, Dtype, Name, Run};
     match node {
         Node::SequenceField(field) => !matches!(field, Name | Context | Dtype | Run),
