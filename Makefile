@@ -225,6 +225,62 @@ unit: build kafka clouds
 system: build kafka clouds $(PEERS_STAMP)
 	LOGURU_AUTOINIT=0 $(CLOUDS) MATYAN_BIN=$(DEBUG_BIN) $(VENV)/bin/python -m pytest -q -rs -p no:cacheprovider $(PEERS)
 
+# The browser UI, controlled by Chromium, against fifty runs. Without Chromium the tests are
+# skipped, with a message; REQUIRE=browser makes that a failure. Screenshots are kept in the
+# cache. The bundle re-renders while it loads, and occasionally during a click: clicks that time
+# out or have no visible effect are retried, and reported. Nothing else is retried: console errors
+# and failed requests fail immediately.
+browser: build $(PEERS_STAMP) $(UI_DIR) $(PYODIDE)
+	sh tests/browser/chromium.sh
+	LOGURU_AUTOINIT=0 PYTHONPATH=$(PEERS) MATYAN_BIN=$(DEBUG_BIN) MATYAN_UI_BUNDLE=$(UI_DIR) MATYAN_PYODIDE=$(PYODIDE) \
+		MATYAN_SCREENSHOTS=$(CACHE)/screenshots $(VENV)/bin/python -m pytest -q -rsR --reruns 2 --only-rerun '^TimeoutError: ' \
+		--only-rerun '^AssertionError: Locator expected' \
+		-p no:cacheprovider tests/browser
+
+$(PYODIDE):
+	npm install --silent --no-fund --no-audit --prefix $(CACHE)/pyodide-$(PYODIDE_VERSION) pyodide@$(PYODIDE_VERSION)
+
+.PHONY: fdb
+
+# FoundationDB: no registry has its server or client library, so both are searched for in FDB_DIR
+# and in the directories of its packages.
+FDB_DIR ?= $(CACHE)/foundationdb-7.3
+FDBSERVER := $(firstword $(wildcard $(FDB_DIR)/fdbserver /usr/sbin/fdbserver))
+FDBCLI := $(firstword $(wildcard $(FDB_DIR)/fdbcli /usr/bin/fdbcli))
+FDB_LIB := $(patsubst %/libfdb_c.so,%,$(firstword $(wildcard $(FDB_DIR)/libfdb_c.so /usr/lib/libfdb_c.so)))
+FDB_FEATURES := matyan/fdb,matyan-model/fdb
+# The crate parses the client's C header with libclang; the compiler's own headers come from the
+# compiler.
+LIBCLANG_VERSION := 18.1.1
+LIBCLANG := $(CACHE)/libclang-$(LIBCLANG_VERSION)
+FDB_BUILD = LIBCLANG_PATH=$(LIBCLANG)/clang/native BINDGEN_EXTRA_CLANG_ARGS=-I$(shell $(CC) -print-file-name=include) \
+	$(if $(FDB_LIB),LIBRARY_PATH=$(FDB_LIB))
+
+FDB_RUN = $(FDB_BUILD) LD_LIBRARY_PATH=$(FDB_LIB) MATYAN_FDBSERVER=$(FDBSERVER) MATYAN_FDBCLI=$(FDBCLI)
+
+fdb: $(LIBCLANG) ## Test the store, the model and the whole system on FoundationDB, if it is installed (FDB_DIR=…)
+ifneq ($(and $(FDBSERVER),$(FDBCLI),$(FDB_LIB)),)
+	$(FDB_RUN) cargo test --quiet -p matyan-store -p matyan-model -p matyan --features $(FDB_FEATURES)
+	$(FDB_RUN) cargo build --quiet --workspace --features $(FDB_FEATURES)
+	@$(MAKE) --no-print-directory kafka $(PEERS_STAMP)
+	$(FDB_RUN) MATYAN_BIN=$(DEBUG_BIN) cargo test --quiet --workspace --features $(FDB_FEATURES) --test kafka_system -- foundationdb_
+	$(FDB_RUN) LOGURU_AUTOINIT=0 MATYAN_BIN=$(DEBUG_BIN) $(VENV)/bin/python -m pytest -q -rs -p no:cacheprovider -k foundationdb $(PEERS)
+else
+	@echo 'make fdb: SKIPPED: fdbserver, fdbcli and libfdb_c.so are required in $(FDB_DIR) or installed; REQUIRE=fdb makes this a failure'
+	@case ",$$REQUIRE," in *,fdb,*) exit 1;; esac
+endif
+
+# With every feature, which needs neither FoundationDB's server nor its client library; then with
+# none, as in `make up`.
+clippy: $(LIBCLANG)
+	$(FDB_BUILD) cargo clippy --workspace --all-targets --features $(FDB_FEATURES) --quiet -- -D warnings
+	cargo clippy -p matyan -p matyan-model -p matyan-store --all-targets --no-default-features --quiet -- -D warnings
+
+$(LIBCLANG):
+	rm -rf $@.part
+	python3 -m pip install --quiet --disable-pip-version-check --no-deps --target $@.part libclang==$(LIBCLANG_VERSION)
+	mv $@.part $@
+
 $(PEERS_STAMP): $(PEERS)/requirements.txt
 	python3 -m venv $(VENV)
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check --requirement $<
