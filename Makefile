@@ -1,7 +1,7 @@
 # Development tasks. Targets build or install everything they need, outside of the working copy.
 
 .DEFAULT_GOAL := help
-.PHONY: help up install wheel ui test lint lint-deploy format clippy doc proto proto-baseline deny metrics hooks unit build kafka clouds system browser bench soak soak-faults soak-kafka soak-fuzz soak-scale
+.PHONY: help up install wheel ui test lint lint-deploy format clippy doc proto proto-baseline deny metrics hooks unit build kafka clouds system sdk browser bench soak soak-faults soak-kafka soak-fuzz soak-scale
 
 export CARGO_TARGET_DIR ?= $(HOME)/.cache/matyan/target
 export CARGO_TERM_COLOR ?= never
@@ -87,7 +87,7 @@ $(UI_DIR):
 	mv $@.part/aim_ui/build $@
 	rm -rf $@.part
 
-test: lint unit fdb system browser ## Run all checks and tests
+test: lint unit fdb system sdk browser ## Run all checks and tests
 	@echo "make test: all checks and tests passed"
 
 lint: format clippy doc proto deny ## Run static checks: rustfmt, clippy, rustdoc, buf, cargo-deny
@@ -225,6 +225,22 @@ unit: build kafka clouds
 system: build kafka clouds $(PEERS_STAMP)
 	LOGURU_AUTOINIT=0 $(CLOUDS) MATYAN_BIN=$(DEBUG_BIN) $(VENV)/bin/python -m pytest -q -rs -p no:cacheprovider $(PEERS)
 
+# The Python package in an environment without the published client.
+SDK := sdk/python
+SDK_VENV := $(CACHE)/sdk-venv
+SDK_STAMP := $(SDK_VENV)/installed-$(shell cksum < $(SDK)/tests/requirements.txt | cut -d' ' -f1)
+SDK_PACKAGES := $(CACHE)/sdk-packages
+SDK_PYTHON := PYTHONPATH=$(SDK_PACKAGES) $(SDK_VENV)/bin/python
+
+sdk: build $(SDK_STAMP) $(PEERS_STAMP) ## Check and test the Python package
+	cargo build --quiet -p matyan-client-python
+	rm -rf $(SDK_PACKAGES) && mkdir -p $(SDK_PACKAGES) && cp -r $(SDK)/python/matyan_client $(SDK_PACKAGES)
+	cp $(CARGO_TARGET_DIR)/debug/lib_core.so $(SDK_PACKAGES)/matyan_client/_core.abi3.so
+	cd $(SDK) && $(SDK_VENV)/bin/ruff check --quiet --no-cache && $(SDK_VENV)/bin/ruff format --quiet --no-cache --check
+	cd $(SDK) && $(SDK_VENV)/bin/mypy --cache-dir $(CACHE)/mypy
+	cd $(CACHE) && $(SDK_PYTHON) -m mypy.stubtest matyan_client._core
+	cd $(SDK) && MATYAN_BIN=$(DEBUG_BIN) MATYAN_PUBLISHED_PYTHON=$(VENV)/bin/python $(SDK_PYTHON) -m pytest -p no:cacheprovider
+
 # The browser UI, controlled by Chromium, against fifty runs. Without Chromium the tests are
 # skipped, with a message; REQUIRE=browser makes that a failure. Screenshots are kept in the
 # cache. The bundle re-renders while it loads, and occasionally during a click: clicks that time
@@ -280,6 +296,12 @@ $(LIBCLANG):
 	rm -rf $@.part
 	python3 -m pip install --quiet --disable-pip-version-check --no-deps --target $@.part libclang==$(LIBCLANG_VERSION)
 	mv $@.part $@
+
+$(SDK_STAMP): $(SDK)/tests/requirements.txt
+	rm -rf $(SDK_VENV)
+	python3 -m venv $(SDK_VENV)
+	$(SDK_VENV)/bin/pip install --quiet --disable-pip-version-check --requirement $<
+	touch $@
 
 $(PEERS_STAMP): $(PEERS)/requirements.txt
 	python3 -m venv $(VENV)
