@@ -6,9 +6,7 @@ use std::collections::BTreeSet;
 use super::{check, documents, text};
 
 /// Variables that look like settings but belong to other programs.
-const OTHERS: [&str; 13] = [
-    // Of the published client.
-    "MATYAN_FRONTIER_URL",
+const OTHERS: [&str; 12] = [
     // Read by the libraries of OpenTelemetry.
     "OTEL_RESOURCE_ATTRIBUTES",
     "OTEL_EXPORTER_OTLP_HEADERS",
@@ -39,11 +37,15 @@ fn is_variable(word: &str) -> bool {
     word.contains('_') && word.starts_with(|it: char| it.is_ascii_uppercase()) && word.chars().all(is_capital)
 }
 
-/// All settings: from the table, and from the flags of client commands.
+/// All settings: from the table, from the flags of client commands, and from the SDK.
 fn settings() -> BTreeSet<String> {
-    let table = text("services/matyan/src/settings/table.rs");
-    let flags = text("services/matyan/src/client/flags.rs");
-    let quoted = [&table, &flags].into_iter().flat_map(|text| text.split('"').skip(1).step_by(2));
+    let homes = [
+        "services/matyan/src/settings/table.rs",
+        "services/matyan/src/client/flags.rs",
+        "sdk/rust/src/config.rs",
+    ];
+    let texts = homes.map(text);
+    let quoted = texts.iter().flat_map(|text| text.split('"').skip(1).step_by(2));
     let known: BTreeSet<String> = quoted.filter(|word| is_variable(word)).map(str::to_owned).collect();
     assert!(known.len() > 40, "the table has only {} names", known.len());
     known
