@@ -9,11 +9,16 @@ import json
 import sys
 import time
 from collections.abc import Sequence
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from . import _core
+from . import _core, errors
 from .config import SETTINGS
+from .importing.sources import SOURCES
 from .transport.http import HttpTransport
+
+if TYPE_CHECKING:
+    from .importing import ImportReport
 
 _STATUS_TIMEOUT = 5.0
 _WATCH_INTERVAL = 2.0
@@ -53,6 +58,15 @@ def _parser() -> argparse.ArgumentParser:
     listing = actions.add_parser("ls", help="list spools with their runs and sizes")
     listing.add_argument("--json", action="store_true", help="print a JSON list")
     listing.set_defaults(run=_list_spools)
+
+    importer = commands.add_parser("import", help="import runs that other trackers recorded")
+    importer.add_argument("kind", choices=SOURCES, metavar="KIND", help=", ".join(SOURCES))
+    importer.add_argument("source", metavar="SOURCE", help="directory or file to read")
+    importer.add_argument("--repo", metavar="URL", help="default: MATYAN_BACKEND_URL")
+    importer.add_argument("--experiment", metavar="NAME", help="put all runs into an experiment")
+    importer.add_argument("--dry-run", action="store_true", help="only read and count")
+    importer.add_argument("--json", action="store_true", help="print the outcome as JSON")
+    importer.set_defaults(run=_import)
     return parser
 
 
@@ -134,6 +148,44 @@ def _described(spool: _core.SpoolInfo) -> dict[str, Any]:
         "gateway_url": spool.gateway_url,
         "path": str(spool.path),
     }
+
+
+def _import(options: argparse.Namespace) -> int:
+    from . import importing  # noqa: PLC0415 - not needed by the other commands
+
+    # The outcome names all runs; a line for each of them would repeat that.
+    SETTINGS.quiet = True
+    url = (options.repo or SETTINGS.backend_url).rstrip("/")
+    target = importing.Target(url, options.experiment, options.dry_run)
+    try:
+        runs = importing.open_source(options.kind, Path(options.source))
+        report = importing.import_runs(options.kind, runs, target)
+    except (importing.SourceError, errors.ServerError) as error:
+        print(f"matyan-client import: {error}", file=sys.stderr)
+        return 2
+    if options.json:
+        _say(json.dumps(report.described()))
+    else:
+        _report_import(report)
+    return 0 if report.is_complete else 1
+
+
+def _report_import(report: ImportReport) -> None:
+    for outcome in report.runs:
+        _say(
+            f"{outcome.run}  {outcome.state:<9}  {outcome.points:>10} points  "
+            f"{outcome.objects:>6} objects  {outcome.artifacts:>6} artifacts  {outcome.label}"
+        )
+        if outcome.replaced:
+            _say(f"  {outcome.replaced} points were replaced by later ones with the same step")
+        for note in outcome.notes:
+            _say(f"  {note}")
+    states = ", ".join(
+        f"{report.count(state)} {state}"
+        for state in ("imported", "unchanged", "failed", "counted")
+        if report.count(state)
+    )
+    _say(f"{len(report.runs)} runs: {states or 'nothing to import'}")
 
 
 def _client_version() -> str:

@@ -1,0 +1,298 @@
+"""Writing of imported runs to a server, the same for all sources.
+
+A run that is stored completely gets the params `__import`, with the fingerprint of its source.
+This is the only state of an import: it needs no local file, and also holds when the import is
+repeated from another machine.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from array import array
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from matyan_client import errors
+from matyan_client.run import Run
+from matyan_client.transport.http import HttpTransport
+
+from .model import ImportedRun, Item, Points, SourceError, TrackedObject
+from .progress import ProgressLine
+
+_logger = logging.getLogger("matyan_client")
+
+RECORD_KEY = "__import"
+
+# More than this is not left to the background: the spool of an import stays small.
+_MOST_PENDING = 500_000
+_FLUSH_PIECE = 1.0
+# An import waits this long for a server that cannot be reached, in seconds.
+_PATIENCE = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where runs are imported to. A dry run only counts."""
+
+    url: str
+    experiment: str | None = None
+    is_dry_run: bool = False
+
+
+@dataclass(slots=True)
+class RunOutcome:
+    """What happened to one run, and how much of it was read.
+
+    The state is `imported`, `unchanged`, `failed`, or `counted` in a dry run. `replaced` counts
+    points whose step occurs again later in their series: a series stores one point for each step.
+    """
+
+    run: str
+    label: str
+    state: str = "imported"
+    points: int = 0
+    replaced: int = 0
+    objects: int = 0
+    artifacts: int = 0
+    params: int = 0
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class ImportReport:
+    """Outcome of an import."""
+
+    source: str
+    runs: list[RunOutcome] = field(default_factory=list)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether no run failed."""
+        return all(outcome.state != "failed" for outcome in self.runs)
+
+    def total(self, what: str) -> int:
+        """Returns the sum of a count over all runs that were read."""
+        return sum(getattr(outcome, what) for outcome in self.runs)
+
+    def count(self, state: str) -> int:
+        """Returns the number of runs in a state."""
+        return sum(outcome.state == state for outcome in self.runs)
+
+    def described(self) -> dict[str, Any]:
+        """Returns the report as plain data."""
+        totals = {what: self.total(what) for what in ("points", "replaced", "objects", "artifacts")}
+        return {
+            "source": self.source,
+            "complete": self.is_complete,
+            **totals,
+            "runs": [asdict(outcome) for outcome in self.runs],
+        }
+
+
+def import_runs(source: str, runs: Iterable[ImportedRun], target: Target) -> ImportReport:
+    """Imports runs one after the other. A run that fails does not stop the others."""
+    report = ImportReport(source)
+    listed = list(runs)
+    backend = HttpTransport(target.url)
+    if not target.is_dry_run and backend.get_version() is None:
+        raise errors.TransportError(f"cannot reach the server at {target.url}")
+    with ProgressLine(len(listed)) as progress:
+        for number, imported in enumerate(listed):
+            outcome = RunOutcome(imported.run_hash, imported.label)
+            report.runs.append(outcome)
+            progress.start_run(number)
+            try:
+                _RunImport(source, imported, target, outcome, progress).proceed(backend)
+            except (errors.ServerError, SourceError, OSError, ValueError, TypeError) as error:
+                outcome.state = "failed"
+                outcome.notes.append(str(error))
+            outcome.notes = [*imported.facts.notes, *outcome.notes]
+    return report
+
+
+class _RunImport:
+    """The import of one run."""
+
+    def __init__(
+        self,
+        source: str,
+        imported: ImportedRun,
+        target: Target,
+        outcome: RunOutcome,
+        progress: ProgressLine,
+    ) -> None:
+        self._source = source
+        self._imported = imported
+        self._target = target
+        self._outcome = outcome
+        self._progress = progress
+        self._series: dict[tuple[str, str], _SeenSteps] = {}
+
+    def proceed(self, backend: HttpTransport) -> None:
+        """Reads the run, and writes it unless the server has it."""
+        if self._target.is_dry_run:
+            for item in self._imported.items():
+                self._count(item)
+            self._finish_counts()
+            self._outcome.state = "counted"
+            return
+        record = _stored_record(backend, self._imported.run_hash)
+        if record is not None and record.get("fingerprint") == self._imported.fingerprint:
+            self._outcome.state = "unchanged"
+            return
+        with _notices() as notices:
+            run = Run(
+                self._imported.run_hash,
+                repo=self._target.url,
+                experiment=self._target.experiment,
+                force_resume=True,
+                capture_terminal_logs=False,
+            )
+            try:
+                self._write(run, is_first=record is None)
+            finally:
+                run.close()
+        self._outcome.notes.extend(notice.getMessage() for notice in notices.records)
+
+    def _write(self, run: Run, *, is_first: bool) -> None:
+        for item in self._imported.items():
+            self._count(item)
+            _write_item(run, item)
+            if run.health.pending > _MOST_PENDING:
+                self._wait(run)
+        self._finish_counts()
+        self._write_facts(run, is_first=is_first)
+        self._wait(run)
+        # Only now: the record says that everything else is stored.
+        run[RECORD_KEY] = self._record()
+        self._wait(run)
+
+    def _write_facts(self, run: Run, *, is_first: bool) -> None:
+        facts = self._imported.facts
+        for key, value in facts.params.items():
+            # One by one, so that a dot in a name does not divide it.
+            run[(key,)] = value
+        for tag in facts.tags:
+            run.add_tag(tag)
+        if not is_first:
+            # Names may have been changed by people since.
+            return
+        if facts.name:
+            run.name = facts.name
+        if facts.description:
+            run.description = facts.description
+        if facts.experiment and not self._target.experiment:
+            run.experiment = facts.experiment
+        if facts.is_archived:
+            run.archived = True
+
+    def _wait(self, run: Run) -> None:
+        """Waits until everything is stored. A lasting lack of a server is an error."""
+        reached = time.monotonic()
+        while not run.flush(_FLUSH_PIECE):
+            self._progress.update(self._outcome)
+            health = run.health
+            if health.connected:
+                reached = time.monotonic()
+            elif time.monotonic() - reached > _PATIENCE:
+                raise errors.TransportError(f"the server cannot be reached: {health.last_error}")
+        if run.health.dropped:
+            raise errors.TransportError(
+                f"{run.health.dropped} points did not fit into the spool; free disk space and "
+                "repeat the import"
+            )
+
+    def _record(self) -> dict[str, Any]:
+        facts = self._imported.facts
+        record = {
+            "source": self._source,
+            "label": self._imported.label,
+            "fingerprint": self._imported.fingerprint,
+            "created": facts.created,
+            "ended": facts.ended,
+            "state": facts.state,
+        }
+        return {key: value for key, value in record.items() if value is not None}
+
+    def _count(self, item: Item) -> None:
+        outcome = self._outcome
+        if isinstance(item, Points):
+            outcome.points += len(item.values)
+            key = (item.name, repr(item.context))
+            self._series.setdefault(key, _SeenSteps()).add(item.steps)
+        elif isinstance(item, TrackedObject):
+            outcome.objects += 1
+        else:
+            outcome.artifacts += 1
+        self._progress.update(self._outcome)
+
+    def _finish_counts(self) -> None:
+        self._outcome.replaced = sum(seen.repeated() for seen in self._series.values())
+        self._outcome.params = _leaves(self._imported.facts.params)
+
+
+class _SeenSteps:
+    """Steps of a series, to count those that occur more than once."""
+
+    def __init__(self) -> None:
+        self._steps = array("q")
+
+    def add(self, steps: array[int]) -> None:
+        self._steps.extend(steps)
+
+    def repeated(self) -> int:
+        return len(self._steps) - len(set(self._steps))
+
+
+class _NoticeHandler(logging.Handler):
+    """Keeps what the SDK reports about a run, for the outcome."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.records: list[logging.LogRecord] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.records.append(record)
+
+
+@contextlib.contextmanager
+def _notices() -> Iterator[_NoticeHandler]:
+    handler = _NoticeHandler()
+    _logger.addHandler(handler)
+    try:
+        yield handler
+    finally:
+        _logger.removeHandler(handler)
+
+
+def _write_item(run: Run, item: Item) -> None:
+    if isinstance(item, Points):
+        run._track_columns(  # noqa: SLF001 - `track_many` does not take times
+            (item.name, item.context or None, "float"),
+            item.values.tobytes(),
+            item.steps.tobytes(),
+            None if item.epochs is None else item.epochs.tobytes(),
+            item.times_us.tolist(),
+        )
+    elif isinstance(item, TrackedObject):
+        run.track(item.value, name=item.name, step=item.step, context=item.context or None)
+    else:
+        run.log_artifact(item.file, item.path)
+
+
+def _stored_record(backend: HttpTransport, run_hash: str) -> dict[str, Any] | None:
+    """Returns the record of an import that is complete, if there is one."""
+    try:
+        record = backend.get_run_info(run_hash).get("params", {}).get(RECORD_KEY)
+    except errors.NotFoundError:
+        return None
+    return record if isinstance(record, dict) else None
+
+
+def _leaves(params: Any) -> int:
+    if isinstance(params, dict):
+        return sum(_leaves(value) for value in params.values())
+    return 1

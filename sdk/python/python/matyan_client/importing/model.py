@@ -1,0 +1,124 @@
+"""Runs as sources yield them, whatever format they were recorded in."""
+
+from __future__ import annotations
+
+import hashlib
+from array import array
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeAlias
+
+# Points of a series are handed over in pieces of this size, so that memory stays bounded.
+CHUNK_POINTS = 65_536
+
+
+class SourceError(Exception):
+    """A source that cannot be read. The text is shown to the user."""
+
+
+@dataclass(slots=True)
+class Points:
+    """A piece of a series of numbers, in columns of equal length."""
+
+    name: str
+    context: dict[str, Any] = field(default_factory=dict)
+    values: array[float] = field(default_factory=lambda: array("d"))
+    steps: array[int] = field(default_factory=lambda: array("q"))
+    times_us: array[int] = field(default_factory=lambda: array("q"))
+    epochs: array[int] | None = None
+
+    def add(self, value: float, step: int, time: float) -> None:
+        """Appends a point. The time is in seconds since the Unix epoch."""
+        self.values.append(value)
+        self.steps.append(step)
+        self.times_us.append(round(time * 1e6))
+
+
+@dataclass(frozen=True, slots=True)
+class TrackedObject:
+    """An image, text, or other object at a step of a series."""
+
+    value: Any
+    name: str
+    step: int
+    context: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """A file of the run, and its path in the run."""
+
+    file: Path
+    path: str
+
+
+Item: TypeAlias = "Points | TrackedObject | Artifact"
+
+
+@dataclass(slots=True)
+class RunFacts:
+    """What describes a run as a whole. Times are in seconds since the Unix epoch."""
+
+    name: str | None = None
+    description: str | None = None
+    experiment: str | None = None
+    tags: list[str] = field(default_factory=list)
+    params: dict[str, Any] = field(default_factory=dict)
+    created: float | None = None
+    ended: float | None = None
+    # As the source calls it, such as `finished` or `failed`.
+    state: str | None = None
+    is_archived: bool = False
+    # Data that cannot be imported, and damage that was found.
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class ImportedRun:
+    """A run of a source.
+
+    `items` reads the data. Many formats mix data and facts in one file, therefore `facts` are
+    complete only when `items` has ended.
+    """
+
+    run_hash: str
+    # Names the run for people, relative to its source.
+    label: str
+    # Changes when the source of the run does.
+    fingerprint: str
+    items: Callable[[], Iterator[Item]]
+    facts: RunFacts = field(default_factory=RunFacts)
+
+
+def derived_hash(*identity: str) -> str:
+    """Returns the hash of a run that is always the same for the same identity."""
+    return hashlib.sha256("\0".join(identity).encode("utf-8", "surrogateescape")).hexdigest()[:32]
+
+
+def files_fingerprint(files: list[Path]) -> str:
+    """Returns a text that changes when a file is added, removed, or grows."""
+    digest = hashlib.sha256()
+    for file in sorted(files):
+        digest.update(f"{file.name}\0{file.stat().st_size}\n".encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()[:32]
+
+
+class PointBuffer:
+    """Collects points that arrive one by one, and cuts them into pieces."""
+
+    def __init__(self) -> None:
+        self._open: dict[str, Points] = {}
+
+    def add(self, name: str, value: float, step: int, time: float) -> Points | None:
+        """Appends a point. Returns a piece of the series when it is complete."""
+        points = self._open.get(name)
+        if points is None:
+            points = self._open[name] = Points(name)
+        points.add(value, step, time)
+        return self._open.pop(name) if len(points.values) >= CHUNK_POINTS else None
+
+    def rest(self) -> Iterator[Points]:
+        """Yields what is left, and empties the buffer."""
+        while self._open:
+            yield self._open.popitem()[1]

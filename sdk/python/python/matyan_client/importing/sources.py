@@ -1,0 +1,28 @@
+"""Sources by name."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import cast
+
+from .model import ImportedRun, SourceError
+
+_Reader = Callable[[Path], list[ImportedRun]]
+
+# Modules with a function `runs`. They are imported when they are used, because some need
+# packages of their own.
+SOURCES = {
+    "tensorboard": "directory with event files of TensorBoard",
+}
+
+
+def open_source(name: str, path: Path) -> list[ImportedRun]:
+    """Returns the runs of a source. Their data is read later."""
+    if name not in SOURCES:
+        raise SourceError(f"unknown source {name!r}: use one of {', '.join(SOURCES)}")
+    if not path.exists():
+        raise SourceError(f"no file or directory {str(path)!r}")
+    reader = cast("_Reader", importlib.import_module(f".{name}", __package__).runs)
+    return reader(path)

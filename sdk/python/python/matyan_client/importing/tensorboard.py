@@ -1,0 +1,260 @@
+"""Event files of TensorBoard, read without TensorFlow.
+
+Each directory with event files is a run, as in TensorBoard. Its hash is derived from its path below
+the source and from the name of its first event file, which contains time and host, so it does not
+change when the logs are moved.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from matyan_client.objects import Audio, Distribution, Image, Text
+
+from . import tensors
+from .model import (
+    ImportedRun,
+    Item,
+    PointBuffer,
+    RunFacts,
+    TrackedObject,
+    derived_hash,
+    files_fingerprint,
+)
+from .protobuf import Message, ProtobufError
+from .tfrecord import records
+
+_PATTERN = "*tfevents*"
+_STATES = {1: "finished", 2: "failed", 3: "running"}
+# Plugins whose data describes the display, or a graph of operations, rather than a series.
+_WITHOUT_SERIES = frozenset({"graphs", "graph_run_metadata", "graph_keras_model", "custom_scalars"})
+
+
+def runs(source: Path) -> list[ImportedRun]:
+    """Returns a run for each directory with event files."""
+    directories: dict[Path, list[Path]] = {}
+    files = [source] if source.is_file() else sorted(source.rglob(_PATTERN))
+    for file in files:
+        if file.is_file():
+            directories.setdefault(file.parent, []).append(file)
+    root = source.parent if source.is_file() else source
+    return [_run(root, directory, files) for directory, files in sorted(directories.items())]
+
+
+def _run(root: Path, directory: Path, files: list[Path]) -> ImportedRun:
+    label = directory.relative_to(root).as_posix()
+    if label == ".":
+        label = root.resolve().name
+        path = ""
+    else:
+        path = label
+    facts = RunFacts(name=label, description="Imported from TensorBoard")
+    reader = _RunReader(files, facts)
+    return ImportedRun(
+        run_hash=derived_hash("tensorboard", path, files[0].name),
+        label=label,
+        fingerprint=files_fingerprint(files),
+        items=reader.items,
+        facts=facts,
+    )
+
+
+class _RunReader:
+    """Reads the event files of one run."""
+
+    def __init__(self, files: list[Path], facts: RunFacts) -> None:
+        self._files = files
+        self._facts = facts
+        self._points = PointBuffer()
+        # Plugins by tag: only the first value of a tag has this metadata.
+        self._plugins: dict[str, str] = {}
+        self._skipped: Counter[str] = Counter()
+
+    def items(self) -> Iterator[Item]:
+        """Yields points and objects in the order of the files."""
+        for file in self._files:
+            for record in records(file, self._facts.notes.append):
+                try:
+                    yield from self._event(Message(record))
+                except ProtobufError as error:
+                    self._facts.notes.append(f"{file.name}: left out an event: {error}")
+        yield from self._points.rest()
+        for plugin, count in sorted(self._skipped.items()):
+            self._facts.notes.append(f"{count} values of {plugin} cannot be imported")
+
+    def _event(self, event: Message) -> Iterator[Item]:
+        wall_time, step = event.double(1), event.integer(2)
+        if wall_time > 0:
+            created, ended = self._facts.created, self._facts.ended
+            self._facts.created = wall_time if created is None else min(created, wall_time)
+            self._facts.ended = wall_time if ended is None else max(ended, wall_time)
+        for value in event.message(5).messages(1):
+            yield from self._value(value, step, wall_time)
+
+    def _value(self, value: Message, step: int, wall_time: float) -> Iterator[Item]:
+        tag = value.text(1) or value.text(7)
+        plugin_data = value.message(9).message(1)
+        plugin = self._plugins.setdefault(tag, plugin_data.text(1))
+        if 2 in value:
+            yield from self._number(tag, value.single(2), step, wall_time)
+        elif 4 in value:
+            yield TrackedObject(Image(value.message(4).content(4)), tag, step)
+        elif 5 in value:
+            yield from self._histogram(tag, value.message(5), step)
+        elif 6 in value:
+            yield TrackedObject(_audio(value.message(6)), tag, step)
+        elif 8 in value:
+            yield from self._tensor(tag, plugin, value.message(8), step, wall_time)
+        elif plugin_data.text(1) == "hparams":
+            self._hparams(plugin_data.message(2))
+        elif plugin not in _WITHOUT_SERIES:
+            self._skipped[plugin or "an unknown kind"] += 1
+
+    def _tensor(
+        self, tag: str, plugin: str, proto: Message, step: int, wall_time: float
+    ) -> Iterator[Item]:
+        if plugin in _WITHOUT_SERIES:
+            return
+        tensor = tensors.decoded(proto)
+        if tensor is None:
+            self._skipped[f"{plugin or 'tensors'} with an unknown type of elements"] += 1
+        elif tensor.texts is not None:
+            yield from self._texts(tag, plugin, tensor.texts, step)
+        elif len(tensor.numbers) == 1:
+            yield from self._number(tag, tensor.numbers[0], step, wall_time)
+        elif plugin == "histograms" and tensor.shape[-1:] == [3]:
+            rows = [tensor.numbers[at : at + 3] for at in range(0, len(tensor.numbers), 3)]
+            bins = [(low, high, weight) for low, high, weight in rows]
+            if bins:
+                yield TrackedObject(distribution(bins), tag, step)
+        else:
+            self._skipped[plugin or "tensors with several elements"] += 1
+
+    def _texts(self, tag: str, plugin: str, texts: list[bytes], step: int) -> Iterator[Item]:
+        if plugin == "images":
+            # Width and height come first.
+            for index, content in enumerate(texts[2:]):
+                context = {"index": index} if len(texts) > 3 else {}
+                yield TrackedObject(Image(content), tag, step, context)
+        elif plugin == "audio":
+            # Rows of a recording and its label.
+            for index, content in enumerate(texts[::2]):
+                context = {"index": index} if len(texts) > 2 else {}
+                label = texts[2 * index + 1] if 2 * index + 1 < len(texts) else b""
+                audio = Audio(content, caption=label.decode("utf-8", "replace"))
+                yield TrackedObject(audio, tag, step, context)
+        elif plugin in ("text", ""):
+            text = "\n".join(text.decode("utf-8", "replace") for text in texts)
+            yield TrackedObject(Text(text), tag, step)
+        else:
+            self._skipped[plugin] += 1
+
+    def _histogram(self, tag: str, histogram: Message, step: int) -> Iterator[Item]:
+        limits, weights = histogram.floats(6, "d"), histogram.floats(7, "d")
+        lows = [histogram.double(1), *limits]
+        # The outermost bins are open; the smallest and largest sample close them.
+        largest = histogram.double(2)
+        bins = [
+            (low, min(high, largest), weight)
+            for low, high, weight in zip(lows, limits, weights, strict=False)
+            if weight or low < largest
+        ]
+        bins = [(min(low, high), high, weight) for low, high, weight in bins]
+        while bins and not bins[0][2]:
+            del bins[0]
+        while bins and not bins[-1][2]:
+            del bins[-1]
+        if bins:
+            first = (max(bins[0][0], histogram.double(1)), *bins[0][1:])
+            yield TrackedObject(distribution([first, *bins[1:]]), tag, step)
+
+    def _number(self, tag: str, value: float, step: int, wall_time: float) -> Iterator[Item]:
+        piece = self._points.add(tag, value, step, wall_time)
+        if piece is not None:
+            yield piece
+
+    def _hparams(self, data: Message) -> None:
+        start, end = data.message(3), data.message(4)
+        hparams: dict[str, Any] = self._facts.params.setdefault("hparams", {})
+        for entry in start.messages(1):
+            _set_nested(hparams, entry.text(1).split("/"), _parsed(_struct_value(entry.message(2))))
+        if not hparams:
+            del self._facts.params["hparams"]
+        if 3 in data:
+            self._facts.created = start.double(5) or self._facts.created
+        if 4 in data:
+            self._facts.state = _STATES.get(end.integer(1))
+
+
+def distribution(bins: list[tuple[float, float, float]]) -> Distribution:
+    """Returns bins of any width as a distribution, whose bins have the same width.
+
+    Bins of equal width stay as they are. Weights of others are divided in proportion to the
+    overlap with each new bin, so that their sum stays.
+    """
+    low, high = bins[0][0], bins[-1][1]
+    weights = [weight for _, _, weight in bins]
+    if high <= low:
+        return Distribution.from_histogram([sum(weights)], (low - 0.5, low + 0.5))
+    width = (high - low) / len(bins)
+    if all(abs(end - start - width) <= 1e-6 * width for start, end, _ in bins):
+        return Distribution.from_histogram(weights, (low, high))
+    count = max(64, min(len(bins), 512))
+    width = (high - low) / count
+    spread = [0.0] * count
+    for start, end, weight in bins:
+        first = min(max(int((start - low) / width), 0), count - 1)
+        if end <= start:
+            spread[first] += weight
+            continue
+        last = min(int((end - low) / width), count - 1)
+        for at in range(first, last + 1):
+            bound = high if at == count - 1 else low + (at + 1) * width
+            overlap = min(end, bound) - max(start, low + at * width)
+            spread[at] += weight * max(0.0, overlap) / (end - start)
+    return Distribution.from_histogram(spread, (low, high))
+
+
+def _audio(audio: Message) -> Audio:
+    return Audio(audio.content(4), rate=round(audio.single(1)) or None)
+
+
+def _struct_value(value: Message) -> Any:
+    """Returns a `google.protobuf.Value` as plain data."""
+    if 2 in value:
+        number = value.double(2)
+        return int(number) if number.is_integer() else number
+    if 3 in value:
+        return value.text(3)
+    if 4 in value:
+        return bool(value.integer(4))
+    if 5 in value:
+        fields = value.message(5).messages(1)
+        return {field.text(1): _struct_value(field.message(2)) for field in fields}
+    if 6 in value:
+        return [_struct_value(element) for element in value.message(6).messages(1)]
+    return None
+
+
+def _parsed(value: Any) -> Any:
+    """Returns the value of a text that is a literal of Python; frameworks write lists that way."""
+    if not isinstance(value, str):
+        return value
+    try:
+        literal = ast.literal_eval(value)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return value
+    return literal if isinstance(literal, (list, tuple, dict, bool, int, float)) else value
+
+
+def _set_nested(tree: dict[str, Any], path: list[str], value: Any) -> None:
+    for segment in path[:-1]:
+        below = tree.setdefault(segment, {})
+        if not isinstance(below, dict):
+            below = tree[segment] = {"": below}
+        tree = below
+    tree[path[-1]] = value

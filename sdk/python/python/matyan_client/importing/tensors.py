@@ -1,0 +1,81 @@
+"""Tensors in event files."""
+
+from __future__ import annotations
+
+import math
+import struct
+from dataclasses import dataclass, field
+
+from .protobuf import Message
+
+_STRING, _HALF, _BFLOAT16, _BOOL = 7, 19, 14, 10
+
+# Codes of `struct` for `tensor_content`, by type.
+_LAYOUTS = {
+    1: "f",
+    2: "d",
+    3: "i",
+    4: "B",
+    5: "h",
+    6: "b",
+    9: "q",
+    _BOOL: "?",
+    _BFLOAT16: "H",
+    17: "H",
+    _HALF: "e",
+    22: "I",
+    23: "Q",
+}
+# Fields for single elements, by type. Small integers share one.
+_INTEGER_FIELDS = {3: 7, 4: 7, 5: 7, 6: 7, 17: 7, 9: 10, _BOOL: 11, 22: 16, 23: 17}
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """Elements of a tensor in the order of rows: numbers, or texts as bytes."""
+
+    shape: list[int]
+    numbers: list[float] = field(default_factory=list)
+    texts: list[bytes] | None = None
+
+
+def decoded(proto: Message) -> Tensor | None:
+    """Returns a `TensorProto`, or None for complex numbers and types without numbers."""
+    kind = proto.integer(1)
+    shape = [dimension.integer(1) for dimension in proto.message(2).messages(2)]
+    if kind == _STRING:
+        return Tensor(shape, texts=proto.contents(8))
+    if kind not in _LAYOUTS:
+        return None
+    content = proto.content(4)
+    numbers = _from_content(kind, content) if content else _from_fields(kind, proto)
+    # A single element stands for all of them, and so does the last one of too few.
+    count = math.prod(shape)
+    if numbers and len(numbers) < count:
+        numbers.extend([numbers[-1]] * (count - len(numbers)))
+    return Tensor(shape, numbers)
+
+
+def _from_content(kind: int, content: bytes) -> list[float]:
+    layout = _LAYOUTS[kind]
+    count = len(content) // struct.calcsize(layout)
+    numbers = struct.unpack_from(f"<{count}{layout}", content)
+    return [_widened(number) if kind == _BFLOAT16 else float(number) for number in numbers]
+
+
+def _from_fields(kind: int, proto: Message) -> list[float]:
+    if kind == 1:
+        return list(proto.floats(5, "f"))
+    if kind == 2:
+        return list(proto.floats(6, "d"))
+    if kind == _HALF:
+        # Bits of the numbers.
+        return [struct.unpack("<e", struct.pack("<H", bits))[0] for bits in proto.integers(13)]
+    if kind == _BFLOAT16:
+        return [_widened(bits) for bits in proto.integers(13)]
+    return [float(number) for number in proto.integers(_INTEGER_FIELDS[kind])]
+
+
+def _widened(bits: int) -> float:
+    """Returns a bfloat16, which is the upper half of a float of 32 bits."""
+    return float(struct.unpack("<f", struct.pack("<I", bits << 16))[0])

@@ -1,0 +1,49 @@
+"""Reading of what an import has stored, and the command itself."""
+
+import json
+from pathlib import Path
+
+from matyan_client import Repo, cli
+
+FIXTURES = Path(__file__).parent / "fixtures"
+
+
+def import_source(capsys, kind, source, server, *options):
+    """Runs the command, and returns its report by label of the run."""
+    status = cli.main(
+        ["import", kind, str(source), "--repo", server.url, "--json", *options],
+    )
+    report = json.loads(capsys.readouterr().out)
+    assert status == (0 if report["complete"] else 1)
+    return {run["label"]: run for run in report["runs"]}
+
+
+def points(run):
+    """Returns all points of all metrics: step, value as text so that NaN is equal, and time."""
+    return {
+        (series.name, series.context_json): [
+            [step, repr(value), time / 1e6]
+            for step, value, time in zip(series.steps, series.values, series.times_us, strict=True)
+        ]
+        for series in run._http.series(run.hash, [])
+    }
+
+
+def objects(server, run_hash, kind):
+    """Returns the objects of a run by name of the series, as pairs of step and object.
+
+    Files are returned as their content in hexadecimal digits.
+    """
+    http = Repo(server.url).http
+    found = http.search_sequence(
+        kind, f"run.hash == '{run_hash}'", record_density=1000, index_density=100
+    )
+    stored = {}
+    for trace in found[0]["traces"].values() if found else ():
+        for at, value in trace["values"].items():
+            content = value if kind == "distributions" else value[0]
+            if "blob_uri" in content:
+                uri = content["blob_uri"]
+                content = http.get_blob_batch(kind, [uri])[uri].hex()
+            stored.setdefault(trace["name"], []).append([trace["iters"][at], content])
+    return {name: sorted(pairs, key=repr) for name, pairs in stored.items()}
