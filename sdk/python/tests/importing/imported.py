@@ -29,6 +29,11 @@ def points(run):
     }
 
 
+def last_of_each_step(found):
+    """Returns points as a series stores them: of those with the same step, the last."""
+    return sorted({point[0]: point for point in found}.values())
+
+
 def objects(server, run_hash, kind):
     """Returns the objects of a run by name of the series, as pairs of step and object.
 

@@ -9,7 +9,7 @@ import subprocess
 import sys
 
 import pytest
-from imported import FIXTURES, import_source, objects, points
+from imported import FIXTURES, import_source, last_of_each_step, objects, points
 
 from matyan_client import Run, cli
 from matyan_client.importing import tensorboard, tfrecord
@@ -26,10 +26,6 @@ def logs(tmp_path):
     for file in [*target.rglob("*tfevents*")]:
         file.rename(file.with_name(f"{file.name}.{os.urandom(4).hex()}"))
     return target
-
-
-def last_of_each_step(found):
-    return sorted({point[0]: point for point in found}.values())
 
 
 def test_everything_is_imported_exactly(shared_server, capsys):

@@ -15,6 +15,7 @@ _Reader = Callable[[Path], list[ImportedRun]]
 # packages of their own.
 SOURCES = {
     "tensorboard": "directory with event files of TensorBoard",
+    "mlflow": "directory `mlruns`, or the SQLite file, of MLflow",
 }
 
 

@@ -1,0 +1,77 @@
+"""The file store of MLflow: `<experiment>/<run>/{meta.yaml,params,metrics,tags,artifacts}`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+from .flat_yaml import flat_yaml
+from .mlflow_store import Metric, StoredRun, digest
+
+_META = "meta.yaml"
+_STATUS = {"1": "running", "2": "scheduled", "3": "finished", "4": "failed", "5": "killed"}
+
+
+def is_store(directory: Path) -> bool:
+    """Reports whether a directory has experiments of MLflow."""
+    return next(directory.glob(f"*/{_META}"), None) is not None
+
+
+def stored_runs(store: Path) -> list[StoredRun]:
+    """Returns the runs that are not in the trash."""
+    runs = []
+    for meta in sorted(store.glob(f"*/{_META}")):
+        experiment = flat_yaml(meta.read_text("utf-8"))
+        if experiment.get("lifecycle_stage") == "deleted":
+            continue
+        for run_meta in sorted(meta.parent.glob(f"*/{_META}")):
+            fields = flat_yaml(run_meta.read_text("utf-8"))
+            if "run_id" in fields and fields.get("lifecycle_stage") != "deleted":
+                runs.append(_run(run_meta.parent, experiment.get("name", ""), fields))
+    return runs
+
+
+def _run(directory: Path, experiment: str, fields: dict[str, str]) -> StoredRun:
+    files = _files(directory / "metrics")
+    status = fields.get("status", "")
+    return StoredRun(
+        run_id=fields["run_id"],
+        name=fields.get("run_name", ""),
+        experiment=experiment,
+        status=_STATUS.get(status, status),
+        start_ms=_milliseconds(fields.get("start_time")),
+        end_ms=_milliseconds(fields.get("end_time")),
+        params={name: file.read_bytes().decode() for name, file in _files(directory / "params")},
+        tags={name: file.read_bytes().decode() for name, file in _files(directory / "tags")},
+        artifact_uri=fields.get("artifact_uri", ""),
+        artifact_directories=[directory / "artifacts"],
+        metrics_fingerprint=digest([(name, file.stat().st_size) for name, file in files]),
+        metrics=partial(_metrics, files),
+    )
+
+
+def _files(directory: Path) -> list[tuple[str, Path]]:
+    """Returns files with their names, which may contain slashes."""
+    return [
+        (file.relative_to(directory).as_posix(), file)
+        for file in sorted(directory.rglob("*"))
+        if file.is_file()
+    ]
+
+
+def _metrics(files: list[tuple[str, Path]]) -> Iterator[Metric]:
+    for name, file in files:
+        metric = Metric(name)
+        with file.open(encoding="utf-8") as lines:
+            for line in lines:
+                fields = line.split()
+                # A process that was killed leaves a part of a line; old versions had no steps.
+                if line.endswith("\n") and len(fields) >= 2:
+                    step = int(fields[2]) if len(fields) > 2 else 0
+                    metric.add(int(fields[0]), step, float(fields[1]))
+        yield metric
+
+
+def _milliseconds(text: str | None) -> int | None:
+    return int(text) if text else None
