@@ -1,0 +1,495 @@
+"""The run object of W&B's interface."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
+
+from matyan_client import Run as MatyanRun
+from matyan_client import values
+
+from . import _open_runs
+from ._artifact import Artifact
+from ._config import Config
+from ._files import RunFiles
+from ._history import History
+from ._metrics import Metric, MetricTable, summary_kinds
+from ._notices import ignore_unknown, termwarn, warn_once
+from ._options import Options, Settings
+from ._summary import SummaryStore, SummaryView
+from ._target import Staging
+from .errors import CommError
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+    from ._watch import Watch
+
+_LEVELS = {"INFO": logging.INFO, "WARN": logging.WARNING, "ERROR": logging.ERROR}
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def _harmless(method: Callable[Concatenate[Run, P], T]) -> Callable[Concatenate[Run, P], T | None]:
+    """Decorator of a method whose failures are reported once, and never reach the training.
+
+    It does nothing after the end of the run.
+    """
+
+    @functools.wraps(method)
+    def wrapper(self: Run, /, *args: P.args, **kwargs: P.kwargs) -> T | None:
+        if self._is_finished:
+            warn_once(f"wandb.{method.__name__}: run {self.id} is finished; the call is ignored")
+            return None
+        try:
+            return method(self, *args, **kwargs)
+        except Exception as error:  # noqa: BLE001 - tracking must not end a training
+            warn_once(
+                f"wandb.{method.__name__} failed; training continues, later failures are silent",
+                error,
+            )
+            return None
+
+    return wrapper
+
+
+class Run:
+    """A run with the methods of W&B, which stores in a run of Matyan, `matyan_run`.
+
+    The project is the experiment; the config is stored in the params `hparams`, the summary in
+    `summary`, and what else W&B knows of a run in `wandb`. With mode "disabled" there is no run of
+    Matyan: config and summary work, and nothing is stored.
+    """
+
+    def __init__(self, options: Options, target: MatyanRun | None, run_id: str) -> None:
+        self._options = options
+        self._id = run_id
+        self.matyan_run = target
+        self.start_time = time.time()
+        # A forked child leaves the end of the run to its parent.
+        self.pid = os.getpid()
+        self.resumed = False
+        self._is_finished = False
+        staging = Staging()
+        self._metrics = MetricTable()
+        self._summary = SummaryStore(self._metrics, self._write_summary)
+        self._config = Config(self._write_config)
+        self._files = RunFiles(target, staging, options.directory, run_id)
+        self._history: History | None = None
+        if target is not None:
+            self._history = History(target, staging, self._metrics, self._summary)
+        self._watch: Watch | None = None
+
+    @property
+    def id(self) -> str:
+        """Id that was given to `init`, or else the hash of the run."""
+        return self._id
+
+    @property
+    def name(self) -> str:
+        """Name of the run; its id if it has none."""
+        return self._options.name or self._id
+
+    @name.setter
+    def name(self, value: str) -> None:
+        self._options.name = str(value)
+        if self.matyan_run is not None:
+            self.matyan_run.name = self._options.name
+
+    @property
+    def notes(self) -> str | None:
+        """Description of the run."""
+        return self._options.notes
+
+    @notes.setter
+    def notes(self, value: str) -> None:
+        self._options.notes = str(value)
+        if self.matyan_run is not None:
+            self.matyan_run.description = self._options.notes
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """Tags of the run."""
+        return self._options.tags
+
+    @tags.setter
+    def tags(self, value: Sequence[str]) -> None:
+        old, new = self._options.tags, tuple(dict.fromkeys(map(str, value)))
+        self._options.tags = new
+        if self.matyan_run is not None:
+            for tag in new:
+                if tag not in old:
+                    self.matyan_run.add_tag(tag)
+            for tag in old:
+                if tag not in new:
+                    self.matyan_run.remove_tag(tag)
+
+    @property
+    def config(self) -> Config:
+        """Config of the run."""
+        return self._config
+
+    @property
+    def summary(self) -> SummaryView:
+        """Summary of the run."""
+        return SummaryView(self._summary)
+
+    @property
+    def project(self) -> str | None:
+        """Project of the run, its experiment in Matyan."""
+        return self._options.project
+
+    @property
+    def entity(self) -> str | None:
+        """Entity that was given to `init`. It is recorded, and has no other meaning."""
+        return self._options.entity
+
+    @property
+    def group(self) -> str | None:
+        """Group of the run."""
+        return self._options.group
+
+    @property
+    def job_type(self) -> str | None:
+        """Type of the run's job."""
+        return self._options.job_type
+
+    @property
+    def settings(self) -> Settings:
+        """Settings that were given to `init`."""
+        return self._options.settings
+
+    @property
+    def mode(self) -> str:
+        """One of `online`, `offline`, and `disabled`."""
+        return self._options.mode
+
+    @property
+    def offline(self) -> bool:
+        """Whether nothing is sent until `matyan-client sync`."""
+        return self.mode == "offline"
+
+    @property
+    def disabled(self) -> bool:
+        """Whether nothing is stored."""
+        return self.matyan_run is None
+
+    @property
+    def step(self) -> int:
+        """Step of the next row."""
+        return 0 if self._history is None else self._history.step
+
+    @property
+    def dir(self) -> str:
+        """Directory whose files are stored when the run ends."""
+        return str(self._files.directory)
+
+    @property
+    def path(self) -> str:
+        """Entity, project, and id."""
+        return "/".join(part for part in (self.entity, self.project, self.id) if part)
+
+    @property
+    def url(self) -> str | None:
+        """Address of the run's page, or None unless it is sent."""
+        if self.matyan_run is None or self.offline:
+            return None
+        return f"{self.matyan_run._backend_url}/runs/{self.matyan_run.hash}"  # noqa: SLF001
+
+    def get_url(self) -> str | None:
+        """Returns `url`."""
+        return self.url
+
+    def log(
+        self,
+        data: Mapping[str, Any],
+        step: int | None = None,
+        commit: bool | None = None,
+        **keywords: Any,
+    ) -> None:
+        """Stores values in the row of a step.
+
+        Without `step` and `commit`, the row is complete and the next call begins a new one. With
+        `commit=False`, or with `step` alone, later calls add to the row. A step that is over is
+        ignored. Nested dicts become names that are joined by dots.
+        """
+        if not isinstance(data, Mapping):
+            raise TypeError(f"`data`: expected a dict, not {type(data).__name__}")
+        if self._history is not None:
+            ignore_unknown("log", {key: item for key, item in keywords.items() if key != "sync"})
+            self._log(data, step, commit)
+
+    @_harmless
+    def _log(self, data: Mapping[str, Any], step: int | None, commit: bool | None) -> None:
+        if self._history is not None:
+            self._history.log(data, None if step is None else int(step), commit)
+
+    @_harmless
+    def define_metric(
+        self,
+        /,
+        name: str,
+        step_metric: str | Metric | None = None,
+        step_sync: bool | None = None,
+        hidden: bool | None = None,
+        summary: str | None = None,
+        goal: str | None = None,
+        overwrite: bool | None = None,
+        **keywords: Any,
+    ) -> Metric:
+        """Defines a metric, or with `*` at the end of the name, all that begin with it.
+
+        `summary` names aggregates for the summary: min, max, mean, last, first, best, or none.
+        `step_metric` is another metric whose value every row with this one shall have.
+        """
+        ignore_unknown("define_metric", keywords)
+        step_name = step_metric.name if isinstance(step_metric, Metric) else step_metric
+        is_synced = True if step_sync is None else bool(step_sync)
+        kinds = summary_kinds(summary)
+        metric = Metric(str(name), step_name, is_synced, bool(hidden), kinds, goal)
+        metric = self._metrics.define(metric, overwrite=bool(overwrite))
+        described = metric.described()
+        if described and self.matyan_run is not None:
+            self.matyan_run["wandb", "metrics", metric.name] = described
+        return metric
+
+    @_harmless
+    def log_artifact(
+        self,
+        /,
+        artifact_or_path: Any,
+        name: str | None = None,
+        type: str | None = None,  # noqa: A002 - the name in W&B
+        aliases: list[str] | None = None,
+        **keywords: Any,
+    ) -> Artifact:
+        """Stores the files of an artifact, a directory, or a file."""
+        ignore_unknown("log_artifact", keywords)
+        artifact = artifact_or_path
+        if not isinstance(artifact, Artifact):
+            path = Path(artifact_or_path)
+            artifact = Artifact(name or f"run-{self.id}-{path.name}", type or "unspecified")
+            if path.is_dir():
+                artifact.add_dir(str(path))
+            else:
+                artifact.add_file(str(path))
+        return self._files.log_artifact(artifact, aliases)
+
+    def log_model(
+        self,
+        path: str,
+        name: str | None = None,
+        aliases: list[str] | None = None,
+    ) -> None:
+        """Stores a file or directory as an artifact of type `model`."""
+        self.log_artifact(path, name, "model", aliases)
+
+    def use_artifact(self, artifact_or_name: Any, *_arguments: Any, **_keywords: Any) -> Artifact:
+        """Returns an artifact of this process. Those of other runs are read through `Repo`."""
+        if isinstance(artifact_or_name, Artifact):
+            return artifact_or_name
+        raise CommError(
+            f"wandb.use_artifact: cannot find {artifact_or_name!r}, as artifacts belong to runs; "
+            "use matyan_client.Repo().get_run(HASH).download_artifact(PATH, DESTINATION)"
+        )
+
+    @_harmless
+    def save(
+        self,
+        glob_str: Any = None,
+        base_path: Any = None,
+        policy: str = "live",
+    ) -> list[str]:
+        """Stores files. With policy "live", they are stored again at the end if they change."""
+        if glob_str is None:
+            return []
+        base = None if base_path is None else str(base_path)
+        return self._files.save(str(glob_str), base, policy)
+
+    @_harmless
+    def log_code(self, root: str | None = ".", *_arguments: Any, **_keywords: Any) -> None:
+        """Stores the Python files below a directory, without hidden and environment folders."""
+        directory = Path(root or ".")
+        skipped = {"venv", "env", "node_modules", "site-packages", "__pycache__", "wandb"}
+        for path in sorted(directory.rglob("*.py")):
+            parts = path.relative_to(directory).parts
+            if not any(part.startswith(".") or part in skipped for part in parts):
+                self._store_code(path, "/".join(parts))
+
+    def _store_code(self, path: Path, name: str) -> None:
+        if self.matyan_run is not None:
+            self.matyan_run.log_artifact(path, f"code/{name}")
+
+    @_harmless
+    def watch(
+        self,
+        models: Any,
+        criterion: Any = None,
+        log: str | None = "gradients",
+        log_freq: int = 1000,
+        idx: int | None = None,
+        log_graph: bool = False,
+    ) -> None:
+        """Records distributions of a model's gradients, parameters, or all of them."""
+        del criterion, idx
+        if log_graph:
+            warn_once("wandb.watch: the graph of a model is not recorded")
+        if self._history is None:
+            return
+        if self._watch is None:
+            from ._watch import Watch  # noqa: PLC0415 - only for models of PyTorch
+
+            self._watch = Watch(self._history.moment, log_freq)
+        for model in models if isinstance(models, (list, tuple)) else (models,):
+            self._watch.add(model, log)
+
+    @_harmless
+    def unwatch(self, models: Any = None) -> None:
+        """Ends to watch models, or all of them."""
+        if self._watch is not None:
+            for model in models if isinstance(models, (list, tuple)) else (models,):
+                self._watch.remove(model)
+
+    @_harmless
+    def alert(
+        self, title: str, text: str = "", level: Any = None, wait_duration: Any = None
+    ) -> None:
+        """Stores a log record. Nothing is sent by mail or chat."""
+        del wait_duration
+        number = _LEVELS.get(str(getattr(level, "value", level) or "INFO").upper(), logging.INFO)
+        if self.matyan_run is not None:
+            location = _caller()
+            self.matyan_run._append_log_record(  # noqa: SLF001 - a class of the same package
+                number, f"{title}: {text}", time.time(), location, {"alert": str(title)}
+            )
+
+    def finish(self, exit_code: int | None = None, quiet: bool | None = None) -> None:
+        """Ends the run. An exit code other than 0 marks it as failed."""
+        del quiet
+        error = SystemExit(exit_code) if exit_code else None
+        self._end(error)
+
+    def complete(self) -> None:
+        """Records what is recorded at the end, while the run continues."""
+        if self._history is not None and not self._is_finished:
+            self._history.complete()
+            self._summary.complete()
+            self._files.complete()
+
+    def restore(self, params: Mapping[str, Any], next_step: int | None) -> None:
+        """Continues the run of an earlier process, from its params and steps."""
+        self.resumed = True
+        config, summary = params.get("hparams"), params.get("summary")
+        self._config.restore(config if isinstance(config, Mapping) else {})
+        self._summary.restore(summary if isinstance(summary, Mapping) else {})
+        if self._history is not None:
+            self._history.knows_steps = next_step is not None
+            self._history.step = next_step or 0
+
+    def status(self) -> Any:
+        """Returns the health of the run of Matyan."""
+        return None if self.matyan_run is None else self.matyan_run.health
+
+    def mark_preempting(self) -> None:
+        """Exists in W&B, and has no effect: what was logged survives the process anyway."""
+
+    def display(self, *_arguments: Any, **_keywords: Any) -> bool:
+        """Prints where the run is shown."""
+        termwarn(f"run {self.id}: {self.url or 'not sent'}")
+        return False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._end(error)
+
+    def __repr__(self) -> str:
+        return f"Run(id={self.id!r}, project={self.project!r}, mode={self.mode!r})"
+
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(
+            f"a run has no attribute {name!r} in matyan_client.wandb; "
+            "use `run.matyan_run` for what Matyan offers"
+        )
+
+    def _end(self, error: BaseException | None) -> None:
+        if self._is_finished:
+            return
+        try:
+            self.complete()
+        except Exception as failure:  # noqa: BLE001 - the run must be closed
+            warn_once("wandb.finish: failed to record the end of the run", failure)
+        self._is_finished = True
+        _open_runs.remove(self)
+        target = self.matyan_run
+        if target is not None:
+            if self._watch is not None:
+                self._watch.remove(None)
+            # It records with which outcome the script ended.
+            target.__exit__(None if error is None else type(error), error, None)
+            if not target.health.pending:
+                self._files.remove_copies()
+
+    def _write_config(self, key: str, value: Any) -> None:
+        self._write(("hparams", key), value)
+
+    def _write_summary(self, summary: dict[str, Any]) -> None:
+        self._write(("summary",), summary)
+
+    def _write(self, key: tuple[str, ...], value: Any) -> None:
+        if self.matyan_run is None or self._is_finished:
+            return
+        try:
+            self.matyan_run[key] = value
+        except Exception as error:  # noqa: BLE001 - tracking must not end a training
+            warn_once(f"wandb: failed to store {'.'.join(key)!r}; training continues", error)
+
+    def describe(self) -> None:
+        """Records the properties of the run, when it begins."""
+        target, options = self.matyan_run, self._options
+        if target is None:
+            return
+        if options.name:
+            target.name = options.name
+        if options.notes:
+            target.description = options.notes
+        for tag in options.tags:
+            target.add_tag(tag)
+        described = {
+            "id": self.id,
+            "project": options.project,
+            "entity": options.entity,
+            "group": options.group,
+            "job_type": options.job_type,
+        }
+        for key, value in described.items():
+            if value is not None:
+                target["wandb", key] = values.plain(value)
+
+    def store_script(self) -> None:
+        """Stores the file of the script."""
+        script = getattr(sys.modules.get("__main__"), "__file__", None)
+        if script and os.path.isfile(script):  # noqa: PTH113 - may be any text
+            self._store_code(Path(script), Path(script).name)
+
+
+def _caller() -> tuple[str, int]:
+    """Returns file and line of the script's call."""
+    frame = sys._getframe(1)  # noqa: SLF001 - `inspect` would slow down the import
+    while frame.f_back is not None and frame.f_globals.get("__package__") == __package__:
+        frame = frame.f_back
+    return frame.f_code.co_filename, frame.f_lineno
