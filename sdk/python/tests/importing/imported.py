@@ -46,7 +46,7 @@ def objects(server, run_hash, kind):
     stored = {}
     for trace in found[0]["traces"].values() if found else ():
         for at, value in trace["values"].items():
-            content = value if kind == "distributions" else value[0]
+            content = value if kind in ("distributions", "figures") else value[0]
             if "blob_uri" in content:
                 uri = content["blob_uri"]
                 content = http.get_blob_batch(kind, [uri])[uri].hex()

@@ -12,7 +12,7 @@ import pytest
 from imported import FIXTURES, import_source, last_of_each_step, objects, points
 
 from matyan_client import Run, cli
-from matyan_client.importing import tensorboard, tfrecord
+from matyan_client.importing import histograms, tfrecord
 
 LOGS = FIXTURES / "tensorboard" / "logs"
 EXPECTED = json.loads((FIXTURES / "tensorboard" / "expected.json").read_text())
@@ -178,11 +178,11 @@ def test_checksums():
 
 
 def test_bins_of_any_width_keep_their_weight():
-    uneven = tensorboard.distribution([(0.0, 1.0, 4.0), (1.0, 4.0, 6.0)])
+    uneven = histograms.distribution([(0.0, 1.0, 4.0), (1.0, 4.0, 6.0)])
     assert uneven.range == (0.0, 4.0)
     assert sum(uneven.weights) == pytest.approx(10)
     assert sum(uneven.weights[:16]) == pytest.approx(4)
-    single = tensorboard.distribution([(2.0, 2.0, 3.0)])
+    single = histograms.distribution([(2.0, 2.0, 3.0)])
     assert (single.range, single.weights) == ((1.5, 2.5), [3.0])
 
 

@@ -13,9 +13,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from matyan_client.objects import Audio, Distribution, Image, Text
+from matyan_client.objects import Audio, Image, Text
 
 from . import tensors
+from .histograms import distribution
 from .model import (
     ImportedRun,
     Item,
@@ -188,35 +189,6 @@ class _RunReader:
             self._facts.created = start.double(5) or self._facts.created
         if 4 in data:
             self._facts.state = _STATES.get(end.integer(1))
-
-
-def distribution(bins: list[tuple[float, float, float]]) -> Distribution:
-    """Returns bins of any width as a distribution, whose bins have the same width.
-
-    Bins of equal width stay as they are. Weights of others are divided in proportion to the
-    overlap with each new bin, so that their sum stays.
-    """
-    low, high = bins[0][0], bins[-1][1]
-    weights = [weight for _, _, weight in bins]
-    if high <= low:
-        return Distribution.from_histogram([sum(weights)], (low - 0.5, low + 0.5))
-    width = (high - low) / len(bins)
-    if all(abs(end - start - width) <= 1e-6 * width for start, end, _ in bins):
-        return Distribution.from_histogram(weights, (low, high))
-    count = max(64, min(len(bins), 512))
-    width = (high - low) / count
-    spread = [0.0] * count
-    for start, end, weight in bins:
-        first = min(max(int((start - low) / width), 0), count - 1)
-        if end <= start:
-            spread[first] += weight
-            continue
-        last = min(int((end - low) / width), count - 1)
-        for at in range(first, last + 1):
-            bound = high if at == count - 1 else low + (at + 1) * width
-            overlap = min(end, bound) - max(start, low + at * width)
-            spread[at] += weight * max(0.0, overlap) / (end - start)
-    return Distribution.from_histogram(spread, (low, high))
 
 
 def _audio(audio: Message) -> Audio:

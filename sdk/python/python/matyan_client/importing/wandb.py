@@ -1,0 +1,320 @@
+"""Runs of W&B from the directory `wandb`: `offline-run-*/run-*.wandb` and the files of each run.
+
+The result is what a script gets that imports `matyan_client.wandb`: the project is the experiment,
+the config is in the params `hparams`, and the summary in `summary`. Directories of the same run,
+which was resumed, become one run.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from matyan_client.objects import Audio, Figure, Image, Text
+
+from .histograms import distribution
+from .leveldb_log import records
+from .model import (
+    Artifact,
+    ImportedRun,
+    Item,
+    PointBuffer,
+    RunFacts,
+    TrackedObject,
+    derived_hash,
+    files_fingerprint,
+)
+from .protobuf import Message, ProtobufError
+
+# Fields of `Record` in wandb_internal.proto.
+_HISTORY, _SUMMARY, _CONFIG, _STATS, _ARTIFACT, _RUN, _EXIT = 2, 3, 5, 7, 8, 17, 18
+
+# Series of the load of the machine, as the SDK names its own.
+_SYSTEM_PREFIX = "__system__"
+
+
+def runs(source: Path) -> list[ImportedRun]:
+    """Returns a run for each id that has files of W&B below a directory."""
+    found = [source] if source.is_file() else source.rglob("run-*.wandb")
+    # `latest-run` is a link to one of the others.
+    files = sorted({file.resolve() for file in found})
+    by_identity: dict[tuple[str, ...], list[Path]] = {}
+    for file in files:
+        by_identity.setdefault(_identity(file), []).append(file)
+    return [_run(identity, files) for identity, files in by_identity.items()]
+
+
+def _identity(file: Path) -> tuple[str, ...]:
+    """Returns entity, project, and id of the run of a file."""
+    for record in records(file, lambda _: None):
+        message = Message(record)
+        if _RUN in message:
+            run = message.message(_RUN)
+            return run.text(2), run.text(3), run.text(1)
+    # The script ended before the run was described.
+    return "", "", file.stem.removeprefix("run-")
+
+
+def _run(identity: tuple[str, ...], files: list[Path]) -> ImportedRun:
+    facts = RunFacts(name=identity[-1])
+    reader = _RunReader(files, facts)
+    attached = [file for directory in reader.directories for file in _files(directory)]
+    return ImportedRun(
+        run_hash=derived_hash("wandb", *identity),
+        label="/".join(part for part in identity if part),
+        fingerprint=files_fingerprint([*files, *attached]),
+        items=reader.items,
+        facts=facts,
+    )
+
+
+def _files(directory: Path) -> list[Path]:
+    return sorted(file for file in directory.rglob("*") if file.is_file())
+
+
+class _RunReader:
+    """Reads the files of one run."""
+
+    def __init__(self, files: list[Path], facts: RunFacts) -> None:
+        self.directories = [file.parent / "files" for file in files]
+        self._files = files
+        self._facts = facts
+        self._points = PointBuffer()
+        self._system_steps: Counter[str] = Counter()
+        self._config: dict[str, Any] = {}
+        self._summary: dict[str, Any] = {}
+        self._shown: set[Path] = set()
+        self._missing: Counter[str] = Counter()
+
+    def items(self) -> Iterator[Item]:
+        """Yields points and objects in the order of the files, and then the files of the run."""
+        for file, directory in zip(self._files, self.directories, strict=True):
+            for record in records(file, self._facts.notes.append):
+                try:
+                    yield from self._record(Message(record), directory)
+                except (ProtobufError, json.JSONDecodeError) as error:
+                    self._facts.notes.append(f"{file.name}: left out a record: {error}")
+        yield from self._points.rest()
+        for directory in self.directories:
+            for file in _files(directory):
+                if file not in self._shown:
+                    yield Artifact(file, file.relative_to(directory).as_posix())
+        self._complete_facts()
+
+    def _record(self, record: Message, directory: Path) -> Iterator[Item]:
+        if _HISTORY in record:
+            yield from self._row(record.message(_HISTORY), directory)
+        elif _STATS in record:
+            yield from self._stats(record.message(_STATS))
+        elif _ARTIFACT in record:
+            yield from self._artifact(record.message(_ARTIFACT))
+        elif _SUMMARY in record:
+            _update(self._summary, record.message(_SUMMARY))
+        elif _CONFIG in record:
+            _update(self._config, record.message(_CONFIG))
+        elif _RUN in record:
+            self._description(record.message(_RUN))
+        elif _EXIT in record:
+            exit_code = record.message(_EXIT).integer(1)
+            self._facts.state = "failed" if exit_code else "finished"
+
+    def _description(self, run: Message) -> None:
+        facts = self._facts
+        facts.name = run.text(8) or facts.name
+        facts.description = run.text(9) or facts.description
+        facts.experiment = run.text(3) or facts.experiment
+        facts.tags = [tag.decode("utf-8", "replace") for tag in run.contents(10)]
+        if facts.created is None and 17 in run:
+            facts.created = _timestamp(run.message(17))
+        _update(self._config, run.message(4))
+        _update(self._summary, run.message(5))
+        names = {"entity": 2, "group": 6, "job_type": 7, "id": 1}
+        described = {name: run.text(number) for name, number in names.items()}
+        facts.params["wandb"] = {name: text for name, text in described.items() if text}
+
+    def _row(self, row: Message, directory: Path) -> Iterator[Item]:
+        values: dict[str, Any] = {}
+        for item in row.messages(1):
+            _set(values, _path(item), _json(item))
+        step = values.pop("_step", None)
+        if not isinstance(step, int):
+            step = row.message(2).integer(1)
+        time = values.pop("_timestamp", None)
+        if not isinstance(time, (int, float)):
+            time = (self._facts.created or 0.0) + float(values.get("_runtime", 0.0))
+        self._facts.ended = max(time, self._facts.ended or time)
+        for name, value in _leaves(values, ""):
+            # The names of W&B's own columns begin with an underscore.
+            if not name.startswith("_"):
+                yield from self._value(name, value, step, time, directory)
+
+    def _value(
+        self, name: str, value: Any, step: int, time: float, directory: Path
+    ) -> Iterator[Item]:
+        if isinstance(value, (bool, int, float)):
+            piece = self._points.add(name, float(value), step, time)
+            if piece is not None:
+                yield piece
+        elif isinstance(value, str):
+            yield TrackedObject(Text(value), name, step)
+        elif isinstance(value, dict) and "_type" in value:
+            yield from self._media(name, value, step, directory)
+        elif isinstance(value, list) and value and all(_is_media(member) for member in value):
+            for index, member in enumerate(value):
+                for item in self._media(name, member, step, directory):
+                    yield _with_index(item, index)
+        elif value is not None:
+            # Lists and empty dicts: no type of series shows them, but their text is kept.
+            yield TrackedObject(Text(json.dumps(value)), name, step)
+
+    def _media(
+        self, name: str, value: dict[str, Any], step: int, directory: Path
+    ) -> Iterator[Item]:
+        kind = value["_type"]
+        if kind == "histogram":
+            bins = _histogram_bins(value)
+            if bins:
+                yield TrackedObject(distribution(bins), name, step)
+        elif kind == "images/separated":
+            captions = value.get("captions") or []
+            for index, path in enumerate(value.get("filenames", [])):
+                file = self._media_file(directory, path)
+                if file is not None:
+                    caption = captions[index] if index < len(captions) else ""
+                    image = Image(file.read_bytes(), caption=str(caption or ""))
+                    yield TrackedObject(image, name, step, {"index": index})
+        elif kind in ("image-file", "audio-file", "plotly-file"):
+            file = self._media_file(directory, value.get("path", ""))
+            if file is not None:
+                yield TrackedObject(_media_object(kind, file, value), name, step)
+        # Tables, videos, and others stay artifacts.
+
+    def _media_file(self, directory: Path, path: str) -> Path | None:
+        """Returns a file of the run that an object is made of."""
+        file = directory / path
+        if not file.resolve().is_relative_to(directory.resolve()) or not file.is_file():
+            self._missing["media"] += 1
+            return None
+        self._shown.add(file)
+        return file
+
+    def _stats(self, stats: Message) -> Iterator[Item]:
+        time = _timestamp(stats.message(2))
+        for item in stats.messages(3):
+            value = _json(item)
+            if isinstance(value, (int, float)):
+                name = _SYSTEM_PREFIX + item.text(1)
+                piece = self._points.add(name, float(value), self._system_steps[name], time)
+                self._system_steps[name] += 1
+                if piece is not None:
+                    yield piece
+
+    def _artifact(self, artifact: Message) -> Iterator[Item]:
+        # The tables of the history, which are among the files of the run as well.
+        if artifact.text(4) == "run_table":
+            return
+        for entry in artifact.message(12).messages(4):
+            local = entry.text(6)
+            file = Path(local)
+            if local and file.is_file():
+                yield Artifact(file, f"{artifact.text(5)}/{entry.text(1)}")
+            else:
+                self._missing["artifacts"] += 1
+
+    def _complete_facts(self) -> None:
+        facts = self._facts
+        for kind, count in sorted(self._missing.items()):
+            facts.notes.append(f"{count} files of {kind} are not on this machine")
+        config = _without_internals(self._config)
+        if config:
+            facts.params["hparams"] = config
+        summary = _without_internals(self._summary)
+        if summary:
+            facts.params["summary"] = summary
+
+
+def _media_object(kind: str, file: Path, value: dict[str, Any]) -> Any:
+    caption = str(value.get("caption") or "")
+    if kind == "image-file":
+        return Image(file.read_bytes(), caption=caption)
+    if kind == "audio-file":
+        return Audio(file, caption=caption)
+    return Figure(json.loads(file.read_text("utf-8")))
+
+
+def _with_index(item: Item, index: int) -> Item:
+    if isinstance(item, TrackedObject):
+        return TrackedObject(item.value, item.name, item.step, {**item.context, "index": index})
+    return item
+
+
+def _histogram_bins(value: dict[str, Any]) -> list[tuple[float, float, float]]:
+    weights = value.get("values") or []
+    bounds = value.get("bins")
+    packed = value.get("packedBins")
+    if bounds is None and packed:
+        bounds = [packed["min"] + packed["size"] * index for index in range(packed["count"] + 1)]
+    return [
+        (float(low), float(high), float(weight))
+        for low, high, weight in zip(bounds or [], (bounds or [])[1:], weights, strict=False)
+    ]
+
+
+def _is_media(value: Any) -> bool:
+    return isinstance(value, dict) and "_type" in value
+
+
+def _update(tree: dict[str, Any], record: Message) -> None:
+    """Applies the changes of a config or summary."""
+    for item in record.messages(1):
+        _set(tree, _path(item), _json(item))
+    for item in record.messages(2):
+        path = _path(item)
+        node: Any = tree
+        for segment in path[:-1]:
+            node = node.get(segment) if isinstance(node, dict) else None
+        if isinstance(node, dict):
+            node.pop(path[-1], None)
+
+
+def _path(item: Message) -> list[str]:
+    """Returns the key of an item, which has segments if it is nested."""
+    return [key.decode("utf-8", "replace") for key in item.contents(2)] or [item.text(1)]
+
+
+def _json(item: Message) -> Any:
+    return json.loads(item.content(16) or b"null")
+
+
+def _set(tree: dict[str, Any], path: list[str], value: Any) -> None:
+    for segment in path[:-1]:
+        below = tree.get(segment)
+        if not isinstance(below, dict):
+            below = tree[segment] = {}
+        tree = below
+    tree[path[-1]] = value
+
+
+def _leaves(tree: dict[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+    """Yields values with their names. Media are dicts that are values."""
+    for key, value in tree.items():
+        if isinstance(value, dict) and value and "_type" not in value:
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _without_internals(tree: dict[str, Any]) -> dict[str, Any]:
+    """Returns a config or summary without what W&B adds, and without media."""
+    return {
+        key: value
+        for key, value in tree.items()
+        if not key.startswith("_") and not _is_media(value)
+    }
+
+
+def _timestamp(message: Message) -> float:
+    return message.integer(1) + message.integer(2) / 1e9
