@@ -19,7 +19,15 @@ from matyan_client import errors
 from matyan_client.run import Run
 from matyan_client.transport.http import HttpTransport
 
-from .model import ImportedRun, Item, Points, SourceError, TrackedObject
+from .model import (
+    Artifact,
+    ImportedRun,
+    Item,
+    Points,
+    SourceError,
+    TerminalLine,
+    TrackedObject,
+)
 from .progress import ProgressLine
 
 _logger = logging.getLogger("matyan_client")
@@ -57,6 +65,8 @@ class RunOutcome:
     replaced: int = 0
     objects: int = 0
     artifacts: int = 0
+    # Of the terminal and of logs.
+    lines: int = 0
     params: int = 0
     notes: list[str] = field(default_factory=list)
 
@@ -225,8 +235,10 @@ class _RunImport:
             self._series.setdefault(key, _SeenSteps()).add(item.steps)
         elif isinstance(item, TrackedObject):
             outcome.objects += 1
-        else:
+        elif isinstance(item, Artifact):
             outcome.artifacts += 1
+        else:
+            outcome.lines += 1
         self._progress.update(self._outcome)
 
     def _finish_counts(self) -> None:
@@ -279,8 +291,14 @@ def _write_item(run: Run, item: Item) -> None:
         )
     elif isinstance(item, TrackedObject):
         run.track(item.value, name=item.name, step=item.step, context=item.context or None)
-    else:
+    elif isinstance(item, Artifact):
         run.log_artifact(item.file, item.path)
+    elif isinstance(item, TerminalLine):
+        run._append_terminal_line(item.text, item.number)  # noqa: SLF001 - the same package
+    else:
+        run._append_log_record(  # noqa: SLF001 - the same package
+            item.level, item.message, item.time, None, item.arguments
+        )
 
 
 def _stored_record(backend: HttpTransport, run_hash: str) -> dict[str, Any] | None:

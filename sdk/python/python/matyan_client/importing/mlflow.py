@@ -15,8 +15,8 @@ from urllib.parse import unquote, urlsplit
 
 from . import mlflow_files, mlflow_sqlite
 from .literals import literal
-from .mlflow_store import StoredRun, digest
-from .model import Artifact, ImportedRun, Item, RunFacts, SourceError, derived_hash
+from .mlflow_store import StoredRun
+from .model import Artifact, ImportedRun, Item, RunFacts, SourceError, derived_hash, digest
 
 _RUN_ID = re.compile(r"[0-9a-f]{32}")
 _NOTE = "mlflow.note.content"

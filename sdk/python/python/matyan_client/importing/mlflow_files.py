@@ -7,7 +7,8 @@ from functools import partial
 from pathlib import Path
 
 from .flat_yaml import flat_yaml
-from .mlflow_store import Metric, StoredRun, digest
+from .mlflow_store import Metric, StoredRun
+from .model import digest
 
 _META = "meta.yaml"
 _STATUS = {"1": "running", "2": "scheduled", "3": "finished", "4": "failed", "5": "killed"}

@@ -11,8 +11,8 @@ from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
 
-from .mlflow_store import Metric, StoredRun, digest
-from .model import SourceError
+from .mlflow_store import Metric, StoredRun
+from .model import SourceError, digest
 
 # Written in the place of infinities, which not every database can store.
 _LARGEST = 1.7976931348623157e308

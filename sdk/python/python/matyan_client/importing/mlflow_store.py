@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from array import array
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -57,8 +56,3 @@ class Metric:
             steps=array("q", steps),
             times_us=array("q", (time_ms * 1000 for time_ms, _, _ in ordered)),
         )
-
-
-def digest(*parts: object) -> str:
-    """Returns a text that changes when any of the parts does."""
-    return hashlib.sha256(repr(parts).encode("utf-8", "surrogatepass")).hexdigest()[:32]

@@ -53,7 +53,25 @@ class Artifact:
     path: str
 
 
-Item: TypeAlias = "Points | TrackedObject | Artifact"
+@dataclass(frozen=True, slots=True)
+class TerminalLine:
+    """A line that the script printed."""
+
+    text: str
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class LoggingRecord:
+    """A message that the script logged."""
+
+    level: int
+    message: str
+    time: float
+    arguments: dict[str, Any]
+
+
+Item: TypeAlias = "Points | TrackedObject | Artifact | TerminalLine | LoggingRecord"
 
 
 @dataclass(slots=True)
@@ -102,6 +120,11 @@ def files_fingerprint(files: list[Path]) -> str:
     for file in sorted(files):
         digest.update(f"{file.name}\0{file.stat().st_size}\n".encode("utf-8", "surrogateescape"))
     return digest.hexdigest()[:32]
+
+
+def digest(*parts: object) -> str:
+    """Returns a text that changes when any of the parts does."""
+    return hashlib.sha256(repr(parts).encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
 class PointBuffer:

@@ -16,6 +16,7 @@ _Reader = Callable[[Path], list[ImportedRun]]
 SOURCES = {
     "tensorboard": "directory with event files of TensorBoard",
     "mlflow": "directory `mlruns`, or the SQLite file, of MLflow",
+    "aim": "directory with `.aim`; needs the package `aim`",
     "wandb": "directory `wandb` of W&B, with offline runs",
 }
 
