@@ -17,6 +17,7 @@ SOURCES = {
     "tensorboard": "directory with event files of TensorBoard",
     "mlflow": "directory `mlruns`, or the SQLite file, of MLflow",
     "aim": "directory with `.aim`; needs the package `aim`",
+    "neptune": "directory that Neptune's exporter wrote; needs the package `pyarrow`",
     "wandb": "directory `wandb` of W&B, with offline runs",
 }
 

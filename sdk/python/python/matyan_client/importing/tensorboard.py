@@ -28,6 +28,7 @@ from .model import (
 )
 from .protobuf import Message, ProtobufError
 from .tfrecord import records
+from .trees import set_nested
 
 _PATTERN = "*tfevents*"
 _STATES = {1: "finished", 2: "failed", 3: "running"}
@@ -182,7 +183,7 @@ class _RunReader:
         start, end = data.message(3), data.message(4)
         hparams: dict[str, Any] = self._facts.params.setdefault("hparams", {})
         for entry in start.messages(1):
-            _set_nested(hparams, entry.text(1).split("/"), _parsed(_struct_value(entry.message(2))))
+            set_nested(hparams, entry.text(1).split("/"), _parsed(_struct_value(entry.message(2))))
         if not hparams:
             del self._facts.params["hparams"]
         if 3 in data:
@@ -221,12 +222,3 @@ def _parsed(value: Any) -> Any:
     except (ValueError, SyntaxError, MemoryError, RecursionError):
         return value
     return literal if isinstance(literal, (list, tuple, dict, bool, int, float)) else value
-
-
-def _set_nested(tree: dict[str, Any], path: list[str], value: Any) -> None:
-    for segment in path[:-1]:
-        below = tree.setdefault(segment, {})
-        if not isinstance(below, dict):
-            below = tree[segment] = {"": below}
-        tree = below
-    tree[path[-1]] = value

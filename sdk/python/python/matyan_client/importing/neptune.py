@@ -1,0 +1,188 @@
+"""Runs of Neptune, from the Parquet files that its exporter writes.
+
+The source is the directory of the export, with `data` and `files`, or that of the data alone. Paths
+of attributes become nested params. Neptune counts steps in millionths; if a run has steps that are
+not whole, all of its steps are multiplied by the same power of ten.
+"""
+
+from __future__ import annotations
+
+import datetime
+import re
+from collections import Counter
+from collections.abc import Iterator
+from decimal import Decimal
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from matyan_client.objects import Image, Text
+
+from .histograms import distribution
+from .model import (
+    Artifact,
+    ImportedRun,
+    Item,
+    PointBuffer,
+    RunFacts,
+    SourceError,
+    TrackedObject,
+    derived_hash,
+    files_fingerprint,
+)
+from .trees import set_nested
+
+_PART = re.compile(r"(.*)_part_(\d+)\.parquet")
+_PARAMS = {
+    "float": "float_value",
+    "int": "int_value",
+    "string": "string_value",
+    "bool": "bool_value",
+    "datetime": "datetime_value",
+    "string_set": "string_set_value",
+}
+_IMAGES = frozenset({".png", ".jpg", ".jpeg", ".gif", ".bmp", ".webp"})
+_MOST_DIGITS = 6
+
+
+def runs(source: Path) -> list[ImportedRun]:
+    """Returns the runs of an export."""
+    try:
+        import pyarrow.parquet  # noqa: F401, PLC0415 - optional
+    except ImportError:
+        raise SourceError(
+            "the package `pyarrow` is needed to read exports of Neptune: pip install pyarrow"
+        ) from None
+    parts: dict[Path, list[tuple[int, Path]]] = {}
+    for file in sorted(source.rglob("*.parquet")):
+        match = _PART.fullmatch(file.name)
+        if match:
+            part = (int(match[2]), file)
+            parts.setdefault(file.with_name(match[1]), []).append(part)
+    roots = [source / "files", source.parent / "files", source]
+    return [
+        _run([file for _, file in sorted(numbered)], roots) for _, numbered in sorted(parts.items())
+    ]
+
+
+def _run(parts: list[Path], roots: list[Path]) -> ImportedRun:
+    first = next(_rows(parts[:1], ["project_id", "run_id"]), None)
+    if first is None:
+        raise SourceError(f"{str(parts[0])!r} has no rows")
+    project, run_id = str(first["project_id"]), str(first["run_id"])
+    # Paths of files are relative to one of these.
+    below = [root / parts[0].parent.name for root in roots]
+    facts = RunFacts(name=run_id, experiment=project)
+    return ImportedRun(
+        run_hash=derived_hash("neptune", project, run_id),
+        label=f"{project}/{run_id}",
+        fingerprint=files_fingerprint(parts),
+        items=partial(_items, parts, [*roots, *below], facts),
+        facts=facts,
+    )
+
+
+def _items(parts: list[Path], roots: list[Path], facts: RunFacts) -> Iterator[Item]:
+    scale = 10 ** _most_digits(parts)
+    if scale > 1:
+        facts.notes.append(f"steps are not whole, and were multiplied by {scale}")
+    points = PointBuffer()
+    skipped: Counter[str] = Counter()
+    for row in _rows(parts, None):
+        kind, path = row["attribute_type"], row["attribute_path"]
+        if kind in _PARAMS:
+            set_nested(facts.params, path.split("/"), _plain(row[_PARAMS[kind]]))
+            continue
+        step = int((row["step"] or 0) * scale)
+        if kind == "float_series":
+            time = row["timestamp"]
+            value = row["float_value"]
+            seconds = time.timestamp() if time else facts.created or 0.0
+            piece = points.add(path, float("nan") if value is None else value, step, seconds)
+            if piece is not None:
+                yield piece
+        elif kind == "string_series":
+            yield TrackedObject(Text(row["string_value"]), path, step)
+        elif kind == "histogram_series" and row["histogram_value"]:
+            yield from _histogram(path, row["histogram_value"], step)
+        elif kind in ("file", "file_series") and row["file_value"]:
+            place = _located(roots, row["file_value"]["path"])
+            if place is None:
+                skipped["files that are not in the export"] += 1
+            else:
+                yield from _files(path, place, None if kind == "file" else step)
+        else:
+            skipped[f"values of the type {kind}"] += 1
+    yield from points.rest()
+    facts.notes.extend(f"{count} {what} were left out" for what, count in sorted(skipped.items()))
+    _apply_system_attributes(facts)
+
+
+def _rows(parts: list[Path], columns: list[str] | None) -> Iterator[dict[str, Any]]:
+    import pyarrow.parquet  # noqa: PLC0415 - optional
+
+    for part in parts:
+        for batch in pyarrow.parquet.ParquetFile(part).iter_batches(columns=columns):
+            yield from batch.to_pylist()
+
+
+def _most_digits(parts: list[Path]) -> int:
+    """Returns how many digits after the point steps of a run need."""
+    most = 0
+    for row in _rows(parts, ["step"]):
+        step = row["step"]
+        if isinstance(step, Decimal) and step != step.to_integral_value():
+            exponent = step.normalize().as_tuple().exponent
+            most = max(most, -exponent if isinstance(exponent, int) else 0)
+    return min(most, _MOST_DIGITS)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, datetime.datetime):
+        return value.timestamp()
+    return sorted(value) if isinstance(value, (list, tuple)) else value
+
+
+def _histogram(path: str, histogram: dict[str, Any], step: int) -> Iterator[Item]:
+    edges, weights = histogram["edges"], histogram["values"]
+    bins = [
+        (float(low), float(high), float(weight))
+        for low, high, weight in zip(edges, edges[1:], weights, strict=False)
+    ]
+    if bins:
+        yield TrackedObject(distribution(bins), path, step)
+
+
+def _located(roots: list[Path], path: str) -> Path | None:
+    """Returns a file or directory of the export, which must be below one of the roots."""
+    for root in roots:
+        place = root / path
+        if place.exists() and place.resolve().is_relative_to(root.resolve()):
+            return place
+    return None
+
+
+def _files(path: str, place: Path, step: int | None) -> Iterator[Item]:
+    if place.is_dir():
+        for file in sorted(place.rglob("*")):
+            if file.is_file():
+                yield Artifact(file, f"{path}/{file.relative_to(place).as_posix()}")
+    elif step is None:
+        yield Artifact(place, path)
+    elif place.suffix.lower() in _IMAGES:
+        yield TrackedObject(Image(place.read_bytes()), path, step)
+    else:
+        yield Artifact(place, f"{path}/{step}{place.suffix}")
+
+
+def _apply_system_attributes(facts: RunFacts) -> None:
+    """Sets what Neptune keeps in attributes below `sys`."""
+    system = facts.params.get("sys", {})
+    facts.name = system.get("name") or facts.name
+    facts.description = system.get("description") or None
+    facts.tags = list(system.get("tags", []))
+    facts.created = system.get("creation_time", facts.created)
+    facts.ended = system.get("modification_time", facts.ended)
+    facts.is_archived = bool(system.get("archived") or system.get("trashed"))
+    state = system.get("state")
+    facts.state = "failed" if system.get("failed") else str(state).lower() if state else None
