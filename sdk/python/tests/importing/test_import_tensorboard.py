@@ -11,7 +11,7 @@ import sys
 import pytest
 from imported import FIXTURES, import_source, last_of_each_step, objects, points
 
-from matyan_client import Run, cli
+from matyan_client import Repo, Run, cli
 from matyan_client.importing import histograms, tfrecord
 
 LOGS = FIXTURES / "tensorboard" / "logs"
@@ -137,6 +137,14 @@ cli.main(["import", "tensorboard", sys.argv[1], "--repo", sys.argv[2]])
         assert points(run) == {
             (name, "{}"): last_of_each_step(found) for name, found in expected["scalars"].items()
         }
+
+
+def test_a_run_that_was_deleted_stays_deleted(shared_server, logs, capsys):
+    first = import_source(capsys, "tensorboard", logs, shared_server)["x"]
+    assert Repo(shared_server.url).delete_run(first["run"])
+    runs = import_source(capsys, "tensorboard", logs, shared_server)
+    assert (runs["x"]["state"], runs["nested/tensors"]["state"]) == ("failed", "unchanged")
+    assert runs["x"]["notes"][-1].startswith("the run was deleted on the server")
 
 
 def test_runs_go_into_the_experiment_of_the_command(shared_server, logs, capsys):

@@ -165,6 +165,10 @@ class _RunImport:
                 self._write(run, is_first=record is None)
             finally:
                 run.close()
+        stored = _stored_record(backend, self._imported.run_hash)
+        if stored is None or stored.get("fingerprint") != self._imported.fingerprint:
+            # Data of deleted runs is accepted and dropped, so that late data cannot revive them.
+            raise errors.ServerError("the run was deleted on the server, which keeps it deleted")
         self._outcome.notes.extend(notice.getMessage() for notice in notices.records)
 
     def _write(self, run: Run, *, is_first: bool) -> None:

@@ -26,13 +26,18 @@ class Message:
         self._fields: dict[int, list[Value]] = {}
         position, end = 0, len(data)
         while position < end:
-            key, position = _varint(data, position)
+            # Most keys and lengths have one byte, and most time is spent here.
+            key = data[position]
+            if key < 0x80:
+                position += 1
+            else:
+                key, position = _varint(data, position)
             number, kind = key >> 3, key & 7
             value: Value
             if kind == _VARINT:
                 value, position = _varint(data, position)
             elif kind == _BYTES:
-                length, position = _varint(data, position)
+                length, position = _length(data, position)
                 value, position = data[position : position + length], position + length
             elif kind == _FIXED64:
                 value, position = data[position : position + 8], position + 8
@@ -114,6 +119,12 @@ class Message:
     def _last(self, number: int) -> Value | None:
         values = self._fields.get(number)
         return values[-1] if values else None
+
+
+def _length(data: bytes, position: int) -> tuple[int, int]:
+    if position < len(data) and data[position] < 0x80:
+        return data[position], position + 1
+    return _varint(data, position)
 
 
 def _varint(data: bytes, position: int) -> tuple[int, int]:

@@ -99,11 +99,12 @@ class _RunReader:
 
     def _value(self, value: Message, step: int, wall_time: float) -> Iterator[Item]:
         tag = value.text(1) or value.text(7)
-        plugin_data = value.message(9).message(1)
-        plugin = self._plugins.setdefault(tag, plugin_data.text(1))
         if 2 in value:
             yield from self._number(tag, value.single(2), step, wall_time)
-        elif 4 in value:
+            return
+        plugin_data = value.message(9).message(1)
+        plugin = self._plugins.setdefault(tag, plugin_data.text(1))
+        if 4 in value:
             yield TrackedObject(Image(value.message(4).content(4)), tag, step)
         elif 5 in value:
             yield from self._histogram(tag, value.message(5), step)
