@@ -162,24 +162,30 @@ class _RunImport:
                 capture_terminal_logs=False,
             )
             try:
-                self._write(run, is_first=record is None)
+                self._write(run, notices, is_first=record is None)
             finally:
                 run.close()
+                self._outcome.notes.extend(notices.messages)
         stored = _stored_record(backend, self._imported.run_hash)
         if stored is None or stored.get("fingerprint") != self._imported.fingerprint:
             # Data of deleted runs is accepted and dropped, so that late data cannot revive them.
             raise errors.ServerError("the run was deleted on the server, which keeps it deleted")
-        self._outcome.notes.extend(notice.getMessage() for notice in notices.records)
 
-    def _write(self, run: Run, *, is_first: bool) -> None:
+    def _write(self, run: Run, notices: _NoticeHandler, *, is_first: bool) -> None:
         for item in self._imported.items():
             self._count(item)
-            _write_item(run, item)
+            try:
+                _write_item(run, item)
+            except (TypeError, ValueError) as error:
+                # A value that no server accepts must not cost the others.
+                self._outcome.notes.append(f"left out {_described(item)}: {error}")
             if run.health.pending > _MOST_PENDING:
                 self._wait(run)
         self._finish_counts()
         self._write_facts(run, is_first=is_first)
         self._wait(run)
+        if notices.has_errors:
+            raise errors.ServerError("the server has not stored all of the run")
         # Only now: the record says that everything else is stored.
         run[RECORD_KEY] = self._record()
         self._wait(run)
@@ -268,10 +274,12 @@ class _NoticeHandler(logging.Handler):
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
-        self.records: list[logging.LogRecord] = []
+        self.messages: list[str] = []
+        self.has_errors = False
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.records.append(record)
+        self.messages.append(record.getMessage())
+        self.has_errors = self.has_errors or record.levelno >= logging.ERROR
 
 
 @contextlib.contextmanager
@@ -303,6 +311,15 @@ def _write_item(run: Run, item: Item) -> None:
         run._append_log_record(  # noqa: SLF001 - the same package
             item.level, item.message, item.time, None, item.arguments
         )
+
+
+def _described(item: Item) -> str:
+    """Returns what a message calls an item."""
+    if isinstance(item, Points):
+        return f"{len(item.values)} points of {item.name!r}"
+    if isinstance(item, TrackedObject):
+        return f"{item.name!r} at step {item.step}"
+    return f"the artifact {item.path!r}" if isinstance(item, Artifact) else "a line"
 
 
 def _stored_record(backend: HttpTransport, run_hash: str) -> dict[str, Any] | None:

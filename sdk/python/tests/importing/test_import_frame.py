@@ -1,0 +1,74 @@
+"""The part that all importers have in common."""
+
+import logging
+
+from matyan_client import Run, Text
+from matyan_client.importing import ImportedRun, Points, Target, TrackedObject, import_runs
+from matyan_client.importing.model import derived_hash
+
+
+def imported(label, items):
+    return ImportedRun(derived_hash("test", label), label, "1", items)
+
+
+def points(name, count):
+    column = Points(name)
+    for step in range(count):
+        column.add(step / 2, step, 1_700_000_000 + step)
+    return column
+
+
+def test_a_value_that_no_server_accepts_is_left_out(shared_server):
+    def items():
+        yield points("before", 3)
+        yield TrackedObject(Text("x"), "n" * 100_000, 1)
+        yield points("after", 4)
+
+    (outcome,) = import_runs("test", [imported("long", items)], Target(shared_server.url)).runs
+    assert outcome.state == "imported"
+    (note,) = outcome.notes
+    assert note.startswith("left out 'nnn")
+    run = Run(outcome.run, repo=shared_server.url, read_only=True)
+    assert sorted(metric["name"] for metric in run.metrics()) == ["after", "before"]
+
+
+def test_what_the_server_refuses_is_a_failure_of_its_run_only(shared_server):
+    def refused():
+        yield points("m", 1)
+        # As the SDK reports data that the server has rejected.
+        logging.getLogger("matyan_client").error("1 value was rejected")
+
+    runs = [
+        imported("refused", refused),
+        imported("good", lambda: iter([points("m", 2)])),
+    ]
+    report = import_runs("test", runs, Target(shared_server.url))
+    assert [outcome.state for outcome in report.runs] == ["failed", "imported"]
+    assert "1 value was rejected" in report.runs[0].notes
+    assert not report.is_complete
+    runs[0].items = lambda: iter([points("m", 1)])
+    again = import_runs("test", runs, Target(shared_server.url))
+    assert [outcome.state for outcome in again.runs] == ["imported", "unchanged"]
+
+
+def test_the_next_run_of_a_source_is_read_after_an_error(shared_server):
+    def broken():
+        yield points("m", 1)
+        raise ValueError("line 7 has no value")
+
+    runs = [imported("broken", broken), imported("whole", lambda: iter([points("m", 2)]))]
+    report = import_runs("test", runs, Target(shared_server.url))
+    assert [outcome.state for outcome in report.runs] == ["failed", "imported"]
+    assert report.runs[0].notes == ["line 7 has no value"]
+
+
+def test_long_series_arrive_whole(shared_server):
+    pieces = [points("m", 0) for _ in range(10)]
+    for step in range(700_000):
+        pieces[step // 70_000].add(float(step), step, 1_700_000_000.0)
+    run = imported("long series", lambda: iter(pieces))
+    (outcome,) = import_runs("test", [run], Target(shared_server.url)).runs
+    assert (outcome.state, outcome.points, outcome.replaced) == ("imported", 700_000, 0)
+    series = Run(outcome.run, repo=shared_server.url, read_only=True).series("m")
+    assert series.steps.tolist() == list(range(700_000))
+    assert series.values.tolist() == [float(step) for step in range(700_000)]
