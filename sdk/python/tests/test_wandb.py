@@ -3,8 +3,10 @@
 import importlib
 import json
 import os
+import signal
 import subprocess
 import sys
+import threading
 import time
 import types
 import warnings
@@ -544,6 +546,50 @@ def test_watched_models(online):
         ("first.Layer", "data"),
         ("first.Layer", "gradients"),
     ]
+
+
+def test_a_process_may_fork_while_a_thread_holds_locks(offline):
+    run = wandb.init(settings=offline)
+    held, released = threading.Event(), threading.Event()
+
+    def hold():
+        with run._history._lock, run._summary._lock, _notices._lock:
+            held.set()
+            released.wait(60)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    assert held.wait(10)
+    child = os.fork()
+    if child == 0:
+        run.log({"child": 1})
+        run.summary["child"] = 1
+        wandb.termlog("child", repeat=False)
+        os._exit(0)
+    end = time.monotonic() + 20
+    while (status := os.waitpid(child, os.WNOHANG)) == (0, 0) and time.monotonic() < end:
+        time.sleep(0.01)
+    released.set()
+    thread.join()
+    if status == (0, 0):
+        os.kill(child, signal.SIGKILL)
+        status = os.waitpid(child, 0)
+    assert status == (child, 0)
+
+
+def test_models_and_registries(offline, tmp_path):
+    (tmp_path / "model.bin").write_bytes(b"one")
+    run = wandb.init(id=wandb.util.generate_id(), settings=offline)
+    assert len(run.id) == 8
+    run.link_model(str(tmp_path / "model.bin"), "registry/net", name="net")
+    artifact = wandb.Artifact("data", "dataset")
+    run.link_artifact(artifact, "registry/data")
+    assert (artifact.version, artifact.aliases) == ("v0", ["registry/data"])
+    for call in (run.restore, run.use_model, wandb.use_artifact):
+        with pytest.raises(wandb.CommError, match="download_artifact"):
+            call("net:latest")
+    with pytest.raises(AttributeError, match="matyan_run"):
+        _ = run.no_such_method
 
 
 def test_lines_for_the_terminal(capsys):

@@ -16,12 +16,13 @@ import enum
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from . import _open_runs, errors, plot
+from . import _open_runs, errors, plot, util
 from ._artifact import Artifact
 from ._config import Config
 from ._init import current_run, init
 from ._media import (
     Audio,
+    Classes,
     Histogram,
     Html,
     Image,
@@ -48,6 +49,7 @@ __all__ = [
     "AlertLevel",
     "Artifact",
     "Audio",
+    "Classes",
     "CommError",
     "Error",
     "Histogram",
@@ -71,8 +73,10 @@ __all__ = [
     "log_artifact",
     "log_model",
     "login",
+    "mark_preempting",
     "plot",
     "plot_table",
+    "require",
     "run",
     "save",
     "setup",
@@ -83,6 +87,7 @@ __all__ = [
     "termwarn",
     "unwatch",
     "use_artifact",
+    "util",
     "watch",
 ]
 
@@ -175,6 +180,14 @@ def login(*_arguments: Any, **_keywords: Any) -> bool:
     """Returns True. Matyan needs no login."""
     termlog("login is not needed: MATYAN_BACKEND_URL names the server", repeat=False)
     return True
+
+
+def mark_preempting() -> None:
+    """Exists in W&B, and has no effect, see `Run.mark_preempting`."""
+
+
+def require(*_arguments: Any, **_keywords: Any) -> None:
+    """Exists in W&B, and has no effect: there are no experimental features."""
 
 
 def setup(settings: Any = None) -> None:

@@ -60,6 +60,11 @@ class History:
         """Returns the current step of the run."""
         return Moment(self._run, self._staging, self.step if self.knows_steps else None, epoch)
 
+    def after_fork(self) -> None:
+        """Replaces the locks in a forked child."""
+        self._lock = threading.RLock()
+        self._staging.after_fork()
+
     def _move_to(self, step: int) -> bool:
         """Makes `step` the current row. Returns False if it is over."""
         if step < self.step:

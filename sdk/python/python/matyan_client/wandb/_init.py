@@ -132,7 +132,7 @@ def _begin(options: Options) -> Run:
     )
     run = Run(options, target, options.run_id or target.hash)
     if stored is not None:
-        run.restore(*stored)
+        run.continue_from(*stored)
     run.describe()
     return run
 

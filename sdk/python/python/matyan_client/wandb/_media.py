@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Audio",
+    "Classes",
     "Histogram",
     "Html",
     "Image",
@@ -104,6 +105,13 @@ class Image(_Tracked):
         for layer, mask in self._masks.items():
             data = mask.get("mask_data", mask.get("path")) if isinstance(mask, Mapping) else mask
             moment.track(objects.Image(data), name, {**context, "mask": str(layer)})
+
+
+class Classes:
+    """Names of the classes of boxes and masks. They are recorded with the boxes."""
+
+    def __init__(self, class_set: Any) -> None:
+        self.class_set = values.plain(class_set)
 
 
 class Audio(_Tracked):

@@ -19,6 +19,12 @@ def warn_once(message: str, error: BaseException | None = None, *, key: str | No
         warn_user(message, error)
 
 
+def after_fork() -> None:
+    """Replaces the lock in a forked child, as a thread of the parent may have held it."""
+    global _lock  # noqa: PLW0603 - once per process
+    _lock = threading.Lock()
+
+
 def ignore_unknown(function: str, keywords: dict[str, object]) -> None:
     """Warns once of each argument that has no effect."""
     for name in keywords:

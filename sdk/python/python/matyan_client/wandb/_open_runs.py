@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
+
+from . import _notices
 
 if TYPE_CHECKING:
     from ._run import Run
@@ -24,3 +27,13 @@ def remove(run: Run) -> None:
 def listed() -> list[Run]:
     """Returns the runs in the order of their beginning."""
     return list(_runs)
+
+
+def _after_fork() -> None:
+    _notices.after_fork()
+    for run in _runs:
+        run.after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

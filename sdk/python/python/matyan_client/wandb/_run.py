@@ -183,6 +183,11 @@ class Run:
         return self.matyan_run is None
 
     @property
+    def sweep_id(self) -> None:
+        """None, as there are no sweeps."""
+        return
+
+    @property
     def step(self) -> int:
         """Step of the next row."""
         return 0 if self._history is None else self._history.step
@@ -301,6 +306,31 @@ class Run:
             "use matyan_client.Repo().get_run(HASH).download_artifact(PATH, DESTINATION)"
         )
 
+    def link_artifact(self, artifact: Any, target_path: str = "", **_keywords: Any) -> None:
+        """Stores the artifact, with the path in a registry as an alias."""
+        if isinstance(artifact, Artifact) and artifact.version is None:
+            self.log_artifact(artifact, aliases=[target_path])
+        else:
+            warn_once("wandb.link_artifact: there is no registry; the artifact stays in its run")
+
+    def link_model(
+        self,
+        path: str,
+        registered_model_name: str = "",
+        name: str | None = None,
+        aliases: list[str] | None = None,
+    ) -> None:
+        """Stores a model, with its name in a registry as an alias."""
+        self.log_model(path, name, [*(aliases or ()), registered_model_name])
+
+    def restore(self, name: str, *_arguments: Any, **_keywords: Any) -> None:
+        """Raises `CommError`: files of runs are read through `Repo`."""
+        self.use_artifact(name)
+
+    def use_model(self, name: str) -> None:
+        """Raises `CommError`: models of runs are read through `Repo`."""
+        self.use_artifact(name)
+
     @_harmless
     def save(
         self,
@@ -384,7 +414,7 @@ class Run:
             self._summary.complete()
             self._files.complete()
 
-    def restore(self, params: Mapping[str, Any], next_step: int | None) -> None:
+    def continue_from(self, params: Mapping[str, Any], next_step: int | None) -> None:
         """Continues the run of an earlier process, from its params and steps."""
         self.resumed = True
         config, summary = params.get("hparams"), params.get("summary")
@@ -425,6 +455,12 @@ class Run:
             f"a run has no attribute {name!r} in matyan_client.wandb; "
             "use `run.matyan_run` for what Matyan offers"
         )
+
+    def after_fork(self) -> None:
+        """Replaces the locks in a forked child, as a thread of the parent may have held them."""
+        self._summary.after_fork()
+        if self._history is not None:
+            self._history.after_fork()
 
     def _end(self, error: BaseException | None) -> None:
         if self._is_finished:

@@ -167,6 +167,10 @@ class SummaryStore:
             self._resolve(self._items)
             self._write(self._items)
 
+    def after_fork(self) -> None:
+        """Replaces the lock in a forked child."""
+        self._lock = threading.RLock()
+
     def _resolve(self, items: dict[str, Any]) -> None:
         """Replaces tensors by their numbers, which is put off because it waits for a device."""
         for key, value in items.items():

@@ -45,6 +45,11 @@ class Staging:
         shutil.copyfile(path, copy)
         return copy
 
+    def after_fork(self) -> None:
+        """Leaves the directory to the parent, which deletes it, in a forked child."""
+        self._lock = threading.Lock()
+        self._directory = None
+
     def remove(self) -> None:
         """Deletes all files, which must have been sent."""
         with self._lock:
@@ -110,8 +115,9 @@ class Moment:
         if size == 1:
             if hasattr(value, "detach"):
                 # It may be on a device, which is not waited for.
+                value = value.detach()
                 self.track(value, name)
-                return value.detach()
+                return value
             number = values.plain(value)
             while isinstance(number, list):
                 number = number[0]
