@@ -428,6 +428,24 @@ def test_a_resumed_run_continues(online):
         wandb.init(resume="never", **options)
 
 
+def test_a_run_resumes_without_a_server(offline):
+    with pytest.warns(RuntimeWarning, match="the server numbers its steps"):
+        run = wandb.init(id="one", resume="must", mode="online", settings=offline)
+    wandb.log({"loss": 1})
+    wandb.log({"loss": 1}, step=7)
+    assert (run.resumed, run.step, run.summary["loss"]) == (True, 7, 1)
+    run.finish(exit_code=1)
+    assert run.matyan_run.health.pending
+
+
+def test_a_silent_run_prints_nothing(offline, monkeypatch, capfd):
+    settings = importlib.import_module("matyan_client.config").SETTINGS
+    monkeypatch.setattr(settings, "quiet", False)
+    with wandb.init(settings={"silent": True, **offline}):
+        wandb.log({"loss": 1})
+    assert capfd.readouterr().err == ""
+
+
 def test_a_killed_script_loses_no_value(online, shared_server):
     program = """
 import os, signal, sys

@@ -82,6 +82,19 @@ wandb.log({
 })
 wandb.log({"large": np.arange(100.0), "hist": wandb.Histogram([1, 2, 2, 3], num_bins=4)})
 """,
+    "definitions": """
+run = wandb.init(project="p")
+wandb.define_metric("val/*", summary="max")
+wandb.define_metric("mixed", summary="min")
+wandb.define_metric("twice", summary="min")
+wandb.define_metric("twice", summary="max")
+wandb.define_metric("replaced", summary="min")
+wandb.define_metric("replaced", summary="last", overwrite=True)
+for x in (2, 1, 3, 2):
+    wandb.log({"any": x, "val/a": x, "twice": x, "replaced": x, "mixed": x if x > 1 else "text"})
+wandb.log({"any": float("nan"), "flag": True})
+wandb.log({"nested": {"a": {"b": 1}, "text": "x", "empty": {}}})
+""",
     "several runs": """
 run = wandb.init(project="p", name="first")
 assert wandb.init(project="other").id == run.id

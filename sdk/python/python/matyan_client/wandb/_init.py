@@ -9,6 +9,7 @@ from typing import Any
 
 from matyan_client import Run as MatyanRun
 from matyan_client import errors as matyan_errors
+from matyan_client.config import SETTINGS
 
 from . import _open_runs
 from ._config import parsed
@@ -122,6 +123,8 @@ def _begin(options: Options) -> Run:
         stored = _stored_run(run_hash, options)
     settings = options.settings
     is_quiet = bool(settings.x_disable_stats or settings._disable_stats)  # noqa: SLF001 - W&B's
+    if settings.silent or settings.quiet or is_set("WANDB_SILENT") or is_set("WANDB_QUIET"):
+        SETTINGS.quiet = True
     target = MatyanRun(
         run_hash,
         experiment=options.project,

@@ -86,7 +86,10 @@ class MetricTable:
         return metric
 
     def find(self, name: str) -> Metric | None:
-        """Returns the definition for a metric, or None if it has none."""
+        """Returns the definition for a metric, or None if it has none.
+
+        Of several prefixes the longest counts. In W&B it is any of them.
+        """
         metric = self._exact.get(name)
         if metric is not None or not self._prefixes or name.startswith("_"):
             return metric

@@ -253,6 +253,7 @@ class Run:
         """Defines a metric, or with `*` at the end of the name, all that begin with it.
 
         `summary` names aggregates for the summary: min, max, mean, last, first, best, or none.
+        They leave out NaN. A value that is not a number is shown as it is, where W&B shows 0.
         `step_metric` is another metric whose value every row with this one shall have.
         """
         ignore_unknown("define_metric", keywords)
