@@ -80,7 +80,8 @@ def init(
         "mode": mode,
         "resume": resume,
     }
-    unknown = {key: item for key, item in keywords.items() if item is not None}
+    # Switching off what does not exist needs no warning.
+    unknown = {key: item for key, item in keywords.items() if item}
     ignore_unknown("init", {key: unknown[key] for key in unknown if key not in _WITHOUT_EFFECT})
     own_settings = Settings()
     own_settings.update(settings)
