@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,6 @@ def make(directory):
     os.environ |= {
         "WANDB_MODE": "offline",
         "WANDB_SILENT": "true",
-        "WANDB_CONSOLE": "off",
         "WANDB_DATA_DIR": str(directory / "data"),
         "WANDB_DIR": str(directory),
         "WANDB_DISABLE_GIT": "true",
@@ -62,7 +62,7 @@ def _first(directory):
         group="g",
         job_type="train",
         config={"lr": 0.1, "net": {"depth": 3, "sizes": [1, 2]}, "dotted.key": "x"},
-        settings=_settings(),
+        settings=_settings(console="off"),
     )
     points = {}
 
@@ -108,7 +108,11 @@ def _first(directory):
 def _second():
     import wandb  # noqa: PLC0415 - reads the environment
 
-    run = wandb.init(project="proj", id="second", settings=_settings())
+    run = wandb.init(project="proj", id="second", settings=_settings(console="wrap"))
+    print("first line\n10%\r100%")
+    print("last ä", end="", flush=True)
+    # Output is collected at intervals.
+    time.sleep(1)
     run.log({"loss": 2.5})
     run.finish(exit_code=3)
     return {"points": {"loss": [[0, "2.5"]]}, "files": {}}

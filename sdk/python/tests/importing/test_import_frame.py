@@ -4,7 +4,7 @@ import logging
 
 from matyan_client import Run, Text
 from matyan_client.importing import ImportedRun, Points, Target, TrackedObject, import_runs
-from matyan_client.importing.model import derived_hash
+from matyan_client.importing.model import LoggingRecord, TerminalLine, derived_hash
 
 
 def imported(label, items):
@@ -60,6 +60,27 @@ def test_the_next_run_of_a_source_is_read_after_an_error(shared_server):
     report = import_runs("test", runs, Target(shared_server.url))
     assert [outcome.state for outcome in report.runs] == ["failed", "imported"]
     assert report.runs[0].notes == ["line 7 has no value"]
+
+
+def test_lines_and_records_are_stored_once(shared_server):
+    def source(fingerprint, count):
+        def items():
+            for number in range(count):
+                yield TerminalLine(f"line {number}", number)
+                yield LoggingRecord(logging.INFO, f"record {number}", 1_700_000_000.0, {})
+
+        return ImportedRun(derived_hash("test", "lines"), "lines", fingerprint, items)
+
+    for fingerprint, count in (("1", 2), ("2", 5), ("3", 5)):
+        target = Target(shared_server.url)
+        (outcome,) = import_runs("test", [source(fingerprint, count)], target).runs
+        assert (outcome.state, outcome.lines) == ("imported", 2 * count)
+        run = Run(outcome.run, repo=shared_server.url, read_only=True)
+        assert run.get_terminal_logs() == [f"line {number}" for number in range(count)]
+        messages = [str(record) for record in run.get_log_records()]
+        assert len(messages) == count
+        for number in range(count):
+            assert any(f"record {number}" in message for message in messages)
 
 
 def test_long_series_arrive_whole(shared_server):

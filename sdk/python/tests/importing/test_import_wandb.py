@@ -41,6 +41,7 @@ def test_everything_is_imported_exactly(shared_server, made, capsys):
         }
         assert found == expected[name]["points"]
     assert runs["second"]["__import.state"] == "failed"
+    assert runs["second"].get_terminal_logs() == ["first line", "100%", "last ä"]
     check_facts(runs["first"])
     check_objects(shared_server, runs["first"], expected["first"]["files"])
     paths = {artifact["path"]: artifact["path"] for artifact in runs["first"].artifacts}

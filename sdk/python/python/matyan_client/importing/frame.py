@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from matyan_client import errors
+from matyan_client import _core, errors
 from matyan_client.run import Run
 from matyan_client.transport.http import HttpTransport
 
@@ -23,6 +23,7 @@ from .model import (
     Artifact,
     ImportedRun,
     Item,
+    LoggingRecord,
     Points,
     SourceError,
     TerminalLine,
@@ -109,6 +110,8 @@ def import_runs(source: str, runs: Iterable[ImportedRun], target: Target) -> Imp
     backend = HttpTransport(target.url)
     if not target.is_dry_run and backend.get_version() is None:
         raise errors.TransportError(f"cannot reach the server at {target.url}")
+    if not target.is_dry_run:
+        _send_leftovers(listed)
     with ProgressLine(len(listed)) as progress:
         for number, imported in enumerate(listed):
             outcome = RunOutcome(imported.run_hash, imported.label)
@@ -140,6 +143,9 @@ class _RunImport:
         self._outcome = outcome
         self._progress = progress
         self._series: dict[tuple[str, str], _SeenSteps] = {}
+        # What earlier imports of the run have stored. Unlike points, it would not be replaced.
+        self._stored_lines = 0
+        self._stored_records = 0
 
     def proceed(self, backend: HttpTransport) -> None:
         """Reads the run, and writes it unless the server has it."""
@@ -153,6 +159,7 @@ class _RunImport:
         if record is not None and record.get("fingerprint") == self._imported.fingerprint:
             self._outcome.state = "unchanged"
             return
+        self._stored_lines, self._stored_records = _stored_texts(backend, self._imported.run_hash)
         with _notices() as notices:
             run = Run(
                 self._imported.run_hash,
@@ -175,7 +182,7 @@ class _RunImport:
         for item in self._imported.items():
             self._count(item)
             try:
-                _write_item(run, item)
+                self._write_item(run, item)
             except (TypeError, ValueError) as error:
                 # A value that no server accepts must not cost the others.
                 self._outcome.notes.append(f"left out {_described(item)}: {error}")
@@ -189,6 +196,22 @@ class _RunImport:
         # Only now: the record says that everything else is stored.
         run[RECORD_KEY] = self._record()
         self._wait(run)
+
+    def _write_item(self, run: Run, item: Item) -> None:
+        if isinstance(item, TerminalLine):
+            # The lines of a continued run are numbered after those that are stored.
+            number = item.number - self._stored_lines
+            if number >= 0:
+                run._append_terminal_line(item.text, number)  # noqa: SLF001 - the same package
+        elif isinstance(item, LoggingRecord):
+            if self._stored_records:
+                self._stored_records -= 1
+            else:
+                run._append_log_record(  # noqa: SLF001 - the same package
+                    item.level, item.message, item.time, None, item.arguments
+                )
+        else:
+            _write_item(run, item)
 
     def _write_facts(self, run: Run, *, is_first: bool) -> None:
         facts = self._imported.facts
@@ -292,7 +315,7 @@ def _notices() -> Iterator[_NoticeHandler]:
         _logger.removeHandler(handler)
 
 
-def _write_item(run: Run, item: Item) -> None:
+def _write_item(run: Run, item: Points | TrackedObject | Artifact) -> None:
     if isinstance(item, Points):
         run._track_columns(  # noqa: SLF001 - `track_many` does not take times
             (item.name, item.context or None, "float"),
@@ -303,14 +326,24 @@ def _write_item(run: Run, item: Item) -> None:
         )
     elif isinstance(item, TrackedObject):
         run.track(item.value, name=item.name, step=item.step, context=item.context or None)
-    elif isinstance(item, Artifact):
-        run.log_artifact(item.file, item.path)
-    elif isinstance(item, TerminalLine):
-        run._append_terminal_line(item.text, item.number)  # noqa: SLF001 - the same package
     else:
-        run._append_log_record(  # noqa: SLF001 - the same package
-            item.level, item.message, item.time, None, item.arguments
-        )
+        run.log_artifact(item.file, item.path)
+
+
+def _send_leftovers(runs: list[ImportedRun]) -> None:
+    """Sends what an interrupted import of the same runs has left in its spools."""
+    hashes = {imported.run_hash for imported in runs}
+    if any(spool.state == "left" and spool.run_id in hashes for spool in _core.spools()):
+        _core.sync(False, lambda *_: True)
+
+
+def _stored_texts(backend: HttpTransport, run_hash: str) -> tuple[int, int]:
+    """Returns how many terminal lines and log records of a run are stored."""
+    try:
+        lines = backend.get_run_logs(run_hash, "0:")
+        return len(lines), backend.get_run_log_records(run_hash, "0:")[0]
+    except errors.NotFoundError:
+        return 0, 0
 
 
 def _described(item: Item) -> str:

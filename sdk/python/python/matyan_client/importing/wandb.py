@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from matyan_client.objects import Audio, Figure, Image, Text
+from matyan_client.terminal import LineCutter
 
 from .histograms import distribution
 from .leveldb_log import records
@@ -23,6 +24,7 @@ from .model import (
     Item,
     PointBuffer,
     RunFacts,
+    TerminalLine,
     TrackedObject,
     derived_hash,
     files_fingerprint,
@@ -30,7 +32,8 @@ from .model import (
 from .protobuf import Message, ProtobufError
 
 # Fields of `Record` in wandb_internal.proto.
-_HISTORY, _SUMMARY, _CONFIG, _STATS, _ARTIFACT, _RUN, _EXIT = 2, 3, 5, 7, 8, 17, 18
+_HISTORY, _SUMMARY, _CONFIG, _STATS, _ARTIFACT = 2, 3, 5, 7, 8
+_OUTPUT, _RUN, _EXIT = 13, 17, 18
 
 # Series of the load of the machine, as the SDK names its own.
 _SYSTEM_PREFIX = "__system__"
@@ -84,6 +87,8 @@ class _RunReader:
         self._facts = facts
         self._points = PointBuffer()
         self._system_steps: Counter[str] = Counter()
+        self._lines: list[TerminalLine] = []
+        self._cutter = LineCutter(lambda line, at: self._lines.append(TerminalLine(line, at)))
         self._config: dict[str, Any] = {}
         self._summary: dict[str, Any] = {}
         self._shown: set[Path] = set()
@@ -98,6 +103,8 @@ class _RunReader:
                 except (ProtobufError, json.JSONDecodeError) as error:
                     self._facts.notes.append(f"{file.name}: left out a record: {error}")
         yield from self._points.rest()
+        self._cutter.flush()
+        yield from self._printed()
         for directory in self.directories:
             for file in _files(directory):
                 if file not in self._shown:
@@ -111,6 +118,9 @@ class _RunReader:
             yield from self._stats(record.message(_STATS))
         elif _ARTIFACT in record:
             yield from self._artifact(record.message(_ARTIFACT))
+        elif _OUTPUT in record:
+            self._cutter.write(record.message(_OUTPUT).text(3))
+            yield from self._printed()
         elif _SUMMARY in record:
             _update(self._summary, record.message(_SUMMARY))
         elif _CONFIG in record:
@@ -223,6 +233,10 @@ class _RunReader:
                 yield Artifact(file, f"{artifact.text(5)}/{entry.text(1)}")
             else:
                 self._missing["artifacts"] += 1
+
+    def _printed(self) -> Iterator[TerminalLine]:
+        lines, self._lines = self._lines, []
+        yield from lines
 
     def _complete_facts(self) -> None:
         facts = self._facts
