@@ -1,5 +1,5 @@
 //! The gRPC API of the whole system, generated from the files under `proto/proto`, which are its
-//! documentation. Only one constant is written by hand. This is a
+//! documentation. Only a constant and the names of outcomes are written by hand. This is a
 //! separate crate so that the edge can depend on the API without depending on any service.
 
 #![allow(
@@ -46,6 +46,25 @@ pub mod common {
         impl LogPosition {
             /// Value of `log` if the writer of the record cannot know it.
             pub const UNKNOWN_LOG: u32 = u32::MAX;
+        }
+
+        impl OutcomeKind {
+            /// Returns the name that REST, queries and archives use. None if it is unspecified.
+            pub const fn name(self) -> Option<&'static str> {
+                match self {
+                    Self::Unspecified => None,
+                    Self::Finished => Some("finished"),
+                    Self::Failed => Some("failed"),
+                    Self::Interrupted => Some("interrupted"),
+                }
+            }
+
+            /// Returns the kind with this name.
+            pub fn from_name(name: &str) -> Option<Self> {
+                [Self::Finished, Self::Failed, Self::Interrupted]
+                    .into_iter()
+                    .find(|kind| kind.name() == Some(name))
+            }
         }
     }
 }

@@ -41,7 +41,7 @@ async fn a_frame_is_traced_to_its_commit() {
 async fn a_trace_started_by_a_client_continues() {
     let (collector, server) = traced().await;
     let mut client = IngestServiceClient::connect(server.ingest.clone()).await.expect("the server listens");
-    let event = Event { client_time_us: None, kind: Some(Kind::FinishRun(FinishRun {})) };
+    let event = Event { client_time_us: None, kind: Some(Kind::FinishRun(FinishRun::default())) };
     let batch = IngestionBatch { events: vec![event], ..Default::default() };
     let mut request = Request::new(PublishRequest {
         run_id: "begun".into(),

@@ -194,6 +194,14 @@ pub(crate) struct Props {
     end_time: Option<f64>,
     archived: bool,
     active: bool,
+    /// End of the run: `finished`, `failed` or `interrupted`. Absent if its client did not report it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
+    outcome: Option<&'static str>,
+    /// The text of the error, or another remark. Absent together with `outcome`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
+    outcome_message: Option<String>,
     /// Number of notes; only the bundle of Aim gets it.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "u32")]
@@ -236,6 +244,8 @@ impl Props {
             end_time: props.ended_us.map(seconds),
             archived: props.archived,
             active: props.active,
+            outcome: props.outcome.as_ref().and_then(|outcome| outcome.kind().name()),
+            outcome_message: props.outcome.map(|outcome| outcome.message),
             notes,
         }
     }
@@ -277,6 +287,10 @@ pub(crate) fn write_props(props: &pb::Props, encoder: &mut Encoder) {
     });
     encoder.member("archived", |it| it.bool(props.archived));
     encoder.member("active", |it| it.bool(props.active));
+    if let Some((outcome, name)) = props.outcome.as_ref().and_then(|it| Some((it, it.kind().name()?))) {
+        encoder.member("outcome", |it| it.text(name));
+        encoder.member("outcome_message", |it| it.text(&outcome.message));
+    }
 }
 
 /// Two integers as a list: a range, or progress.

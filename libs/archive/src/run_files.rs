@@ -7,7 +7,10 @@ use std::{
     path::Path,
 };
 
-use matyan_proto::backup::v1::{self as pb, piece::Content};
+use matyan_proto::{
+    backup::v1::{self as pb, piece::Content},
+    common::v1::{Outcome, OutcomeKind},
+};
 use matyan_value::{Map, Value, cbor};
 
 use super::{
@@ -18,6 +21,14 @@ use super::{
     run_folder,
     run_step::{BLOBS, PIECE_BYTES, RunStep, piece},
 };
+
+fn outcome(run: &JsonObject) -> Result<Option<Outcome>> {
+    let Some(name) = run.text("outcome")? else { return Ok(None) };
+    let Some(kind) = OutcomeKind::from_name(&name) else {
+        return Err(run.error(format!("`outcome` is unknown: `{name}`")));
+    };
+    Ok(Some(Outcome { kind: kind.into(), message: run.text("outcome_message")?.unwrap_or_default() }))
+}
 
 pub(super) fn head(run: &JsonObject, name: &str) -> Result<pb::RunHead> {
     let run_id = run.text("hash")?.unwrap_or_else(|| name.to_owned());
@@ -54,6 +65,7 @@ pub(super) fn head(run: &JsonObject, name: &str) -> Result<pb::RunHead> {
         given_up: run.bool("is_given_up")?.unwrap_or_default(),
         reopened_us: run.time("reopened_at")?,
         last_data_us: run.time("last_data_at")?.unwrap_or(updated_us),
+        outcome: outcome(run)?,
         cursor: run.inner("cursor")?.map(|at| cursor(&at)).transpose()?,
         run_id,
         ..pb::RunHead::default()

@@ -2,7 +2,7 @@
 
 use matyan_proto::{
     backup::v1::{self as pb, piece::Content},
-    common::v1::LogPosition,
+    common::v1::{LogPosition, Outcome, OutcomeKind},
 };
 use matyan_value::{Map, Value};
 use time::OffsetDateTime;
@@ -74,6 +74,7 @@ fn whole_head() -> pb::RunHead {
         cursor: Some(pb::Cursor { position: Some(position), item: 9 }),
         given_up: true,
         reopened_us: Some(1_700_000_000_000_010),
+        outcome: Some(Outcome { kind: OutcomeKind::Failed.into(), message: "diverged".to_owned() }),
     }
 }
 

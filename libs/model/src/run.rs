@@ -34,6 +34,7 @@ pub use staging::{
 pub use writing::{RunVersion, WritingState, run_change_wait, run_version, writing_get, writing_put};
 
 use bytes::Bytes;
+use matyan_proto::common::v1 as api;
 use matyan_store::{Key, Result, Value};
 use minicbor::{Decode, Encode};
 
@@ -91,6 +92,59 @@ pub struct Props {
     /// When the run was last reported as active by anything other than data.
     #[n(17)]
     pub reopened_us: Option<i64>,
+    /// End of the run, if its client reported it. None while the run is active.
+    #[n(18)]
+    pub outcome: Option<Outcome>,
+}
+
+/// End of a run, by its client's report.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct Outcome {
+    #[n(0)]
+    pub kind: OutcomeKind,
+    /// The text of the error, or another remark.
+    #[n(1)]
+    pub message: String,
+}
+
+/// The ways in which a run can end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(index_only)]
+pub enum OutcomeKind {
+    #[n(1)]
+    Finished,
+    #[n(2)]
+    Failed,
+    #[n(3)]
+    Interrupted,
+}
+
+impl Outcome {
+    /// Returns an outcome of the API as it is stored. None if its kind is unspecified or unknown.
+    pub fn from_api(outcome: &api::Outcome) -> Option<Self> {
+        let kind = match outcome.kind() {
+            api::OutcomeKind::Unspecified => return None,
+            api::OutcomeKind::Finished => OutcomeKind::Finished,
+            api::OutcomeKind::Failed => OutcomeKind::Failed,
+            api::OutcomeKind::Interrupted => OutcomeKind::Interrupted,
+        };
+        Some(Self { kind, message: outcome.message.clone() })
+    }
+
+    pub fn to_api(&self) -> api::Outcome {
+        api::Outcome { kind: self.kind.to_api().into(), message: self.message.clone() }
+    }
+}
+
+impl OutcomeKind {
+    pub fn to_api(self) -> api::OutcomeKind {
+        match self {
+            Self::Finished => api::OutcomeKind::Finished,
+            Self::Failed => api::OutcomeKind::Failed,
+            Self::Interrupted => api::OutcomeKind::Interrupted,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]

@@ -76,6 +76,9 @@ impl RunView for Run {
     fn active(&self) -> bool {
         false
     }
+    fn outcome(&self) -> Option<&str> {
+        None
+    }
     fn archived(&self) -> bool {
         false
     }

@@ -396,6 +396,9 @@ impl RunView for NoRun {
     fn active(&self) -> bool {
         false
     }
+    fn outcome(&self) -> Option<&str> {
+        None
+    }
     fn archived(&self) -> bool {
         false
     }

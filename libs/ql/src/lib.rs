@@ -40,6 +40,7 @@
 //!     fn created_at(&self) -> f64 { 1_704_067_200.0 }
 //!     fn end_time(&self) -> Option<f64> { None }
 //!     fn active(&self) -> bool { true }
+//!     fn outcome(&self) -> Option<&str> { None }
 //!     fn archived(&self) -> bool { false }
 //!     fn tags(&self) -> Vec<&str> { vec!["cv"] }
 //!     fn param(&self, path: &KeyPath) -> Option<Datum<'_>> {

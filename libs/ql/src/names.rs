@@ -33,6 +33,17 @@ named! {
         Active = "active",
         Archived = "archived",
         IsArchived = "is_archived",
+        Outcome = "outcome",
+    }
+}
+
+/// Returns the property that a param of this name hides, if the run has such a param: Aim has
+/// no such property.
+pub(crate) fn hidden_property(name: &str) -> Option<Property> {
+    match name {
+        "finalized_at" => Some(Property::EndTime),
+        "outcome" => Some(Property::Outcome),
+        _ => None,
     }
 }
 

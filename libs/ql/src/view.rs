@@ -18,6 +18,8 @@ pub trait RunView {
     /// In Unix seconds; `None` while the run is active.
     fn end_time(&self) -> Option<f64>;
     fn active(&self) -> bool;
+    /// End of the run, if its client reported it: `finished`, `failed` or `interrupted`.
+    fn outcome(&self) -> Option<&str>;
     fn archived(&self) -> bool;
     /// The names of the tags, in a stable order.
     fn tags(&self) -> Vec<&str>;

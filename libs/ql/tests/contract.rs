@@ -55,6 +55,7 @@ fn run() -> Run {
         end_time: Some(NEW_YEAR + 90.5),
         active: false,
         archived: false,
+        outcome: Some("failed".into()),
         params: json!({
             "hparams": {
                 "lr": 0.001, "batch": 32, "optimizer": "adam", "amp": true, "layers": [64, 128, 256], "none": null,
@@ -121,6 +122,7 @@ fn names_of_a_run() {
         ("run.active == False and run.active is False", True),
         ("run.archived == run.is_archived == False", True),
         ("run.finalized_at == run.end_time", True),
+        ("run.outcome == 'failed' and [r.outcome for r in [run]] == ['failed']", True),
         ("run.creator is None and run.created is None", True),
         ("run.score == 1", True),
         ("run.nothing is None", True),

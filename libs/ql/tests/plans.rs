@@ -122,6 +122,7 @@ fn runs() -> impl Strategy<Value = Run> {
             end_time: length.map(|length| created_at + length),
             active,
             archived,
+            outcome: None,
             params,
             sequences,
         },

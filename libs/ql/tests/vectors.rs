@@ -61,6 +61,7 @@ fn run(value: &Value) -> Run {
         tags: value["tags"].as_array().unwrap().iter().map(|tag| tag.as_str().unwrap().to_owned()).collect(),
         created_at: value["created_at"].as_f64().unwrap(),
         end_time: value["finalized_at"].as_f64(),
+        outcome: None,
         active: value["active"].as_bool().unwrap(),
         archived: value["archived"].as_bool().unwrap(),
         params: value["attrs"].clone(),

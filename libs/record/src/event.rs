@@ -4,14 +4,15 @@
 
 use bytes::Bytes;
 use matyan_proto::{
+    common::v1::{Outcome, OutcomeKind},
     ingest::v1::{self as pb, event::Kind},
     limits,
 };
 use matyan_value::{Map, Value, cbor, json};
 
 use crate::legacy_json::members::{
-    CHECKED, MemberWriter, STYLE, context, integer, limited_text, map_of, missing, optional_bool, text_of,
-    write_context_and_dtype,
+    CHECKED, MemberWriter, STYLE, context, integer, limited_text, map_of, missing, optional_bool,
+    optional_text, text_of, write_context_and_dtype,
 };
 
 /// The type of one item: a point, or an event of a run.
@@ -133,7 +134,13 @@ pub(crate) fn write_payload(event: &pb::Event, received_us: i64, out: &mut Strin
             object.time("client_datetime", time.unwrap_or(received_us), received_us);
             object.bool("force_resume", create.force_resume);
         }
-        Kind::FinishRun(_) => object.optional_time(time, received_us),
+        Kind::FinishRun(finish) => {
+            object.optional_time(time, received_us);
+            if let Some(outcome) = &finish.outcome {
+                object.optional_text("outcome", outcome.kind().name());
+                object.text("message", &outcome.message);
+            }
+        }
         Kind::SetRunProperty(set) => {
             object.optional_text("name", set.name.as_deref());
             object.optional_text("description", set.description.as_deref());
@@ -183,7 +190,7 @@ pub(crate) fn read_payload(run: &str, message_type: MessageType, payload: &mut M
             force_resume: matches!(payload.get("force_resume"), Some(Value::Bool(true))),
             ..pb::CreateRun::default()
         }),
-        MessageType::FinishRun => Kind::FinishRun(pb::FinishRun {}),
+        MessageType::FinishRun => Kind::FinishRun(pb::FinishRun { outcome: outcome(run, payload)? }),
         MessageType::SetRunProperty => Kind::SetRunProperty(pb::SetRunProperty {
             name: limited_text(run, payload, "name", limits::NAME_BYTES)?,
             description: limited_text(run, payload, "description", limits::DESCRIPTION_BYTES)?,
@@ -208,6 +215,14 @@ pub(crate) fn read_payload(run: &str, message_type: MessageType, payload: &mut M
         }),
         MessageType::DeleteRun => Kind::DeleteRun(pb::DeleteRun {}),
     })
+}
+
+/// Reads the outcome of a run, which Matyan 0.3 does not write.
+fn outcome(run: &str, payload: &mut Map) -> Result<Option<Outcome>, String> {
+    let Some(name) = optional_text(payload, "outcome")? else { return Ok(None) };
+    let kind = OutcomeKind::from_name(&name).ok_or_else(|| format!("`outcome` is unknown: `{name}`"))?;
+    let message = limited_text(run, payload, "message", limits::DESCRIPTION_BYTES)?.unwrap_or_default();
+    Ok(Some(Outcome { kind: kind.into(), message }))
 }
 
 /// Reads the name of a tag. It is truncated alike where it is added and where it is removed.

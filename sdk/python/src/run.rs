@@ -11,8 +11,8 @@ use std::{
 };
 
 use matyan_sdk::{
-    CloseLimits, CloseProgress, Columns, Config, Content, LoggingRecord, Object, Properties, Run, RunOptions,
-    Series, SpoolFull, system::SystemParamsInput,
+    CloseLimits, CloseProgress, Columns, Config, Content, LoggingRecord, Object, Outcome, Properties, Run,
+    RunOptions, Series, SpoolFull, system::SystemParamsInput,
 };
 use matyan_value::Map;
 use pyo3::{
@@ -287,8 +287,23 @@ impl CoreRun {
         }
     }
 
-    /// Finishes the run and waits until it is stored. `progress` is called with what is pending,
-    /// and ends the wait by returning false.
+    /// Marks the run as finished; only the first call counts. The error is that of a failed run.
+    fn _finish(&self, py: Python<'_>, outcome: &str, error: String) -> PyResult<()> {
+        let Some(state) = self.state.get() else { return Ok(()) };
+        let outcome = match outcome {
+            "finished" => Outcome::Finished,
+            "failed" => Outcome::Failed(error),
+            "interrupted" => Outcome::Interrupted,
+            other => return Err(PyValueError::new_err(format!("`outcome`: unknown: {other}"))),
+        };
+        py.detach(|| state.system_params.wait());
+        state.closed.store(true, Ordering::Relaxed);
+        state.run.finish(Some(&outcome));
+        Ok(())
+    }
+
+    /// Waits until a finished run is stored. `progress` is called with what is pending, and ends
+    /// the wait by returning false.
     ///
     /// Returns the number of values that are not stored yet, and the directory where they are.
     fn _close(
@@ -299,8 +314,6 @@ impl CoreRun {
         progress: &Bound<'_, PyAny>,
     ) -> PyResult<(u64, Option<PathBuf>)> {
         let Some(state) = self.state.get() else { return Ok((0, None)) };
-        py.detach(|| state.system_params.wait());
-        state.closed.store(true, Ordering::Relaxed);
         let limits = CloseLimits {
             reachable: Duration::from_secs_f64(reachable.max(0.0)),
             unreachable: Duration::from_secs_f64(unreachable.max(0.0)),

@@ -212,6 +212,48 @@ def test_what_is_stored_is_found_at_once(shared_server):
         assert repo.get_run(run.hash).series("m").values.tolist() == [number]
 
 
+@pytest.mark.parametrize(
+    ("end", "outcome", "message"),
+    [
+        ("run.close()", "finished", ""),
+        ("", "finished", ""),
+        ("import sys; sys.exit(0)", "finished", ""),
+        ("raise ValueError('diverged')", "failed", "ValueError: diverged"),
+        ("raise KeyboardInterrupt", "interrupted", ""),
+        ("with run: raise SystemExit(3)", "failed", "SystemExit: 3"),
+    ],
+)
+def test_the_outcome_of_a_script_is_recorded(shared_server, end, outcome, message):
+    script = f"""
+from matyan_client import Run
+run = Run(repo={shared_server.url!r}, capture_terminal_logs=False)
+print(run.hash, flush=True)
+{end}
+"""
+    ended = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False
+    )
+    run_hash = ended.stdout.strip()
+    repo = Repo(shared_server.url)
+    (found,) = repo.query_runs(f"run.hash == {run_hash!r} and run.outcome == {outcome!r}")
+    props = found["props"]
+    assert (props["active"], props["outcome"], props["outcome_message"]) == (
+        False,
+        outcome,
+        message,
+    )
+
+
+def test_a_run_that_is_dropped_has_no_outcome(shared_server):
+    run = Run(repo=shared_server.url, capture_terminal_logs=False)
+    run.track(1.0, name="m")
+    run_hash = run.hash
+    del run
+    repo = Repo(shared_server.url)
+    eventually(lambda: repo.get_run(run_hash).props.get("active") is False)
+    assert "outcome" not in repo.get_run(run_hash).props
+
+
 def test_a_query_that_cannot_be_parsed(shared_server):
     with pytest.raises(ValueError, match="query"):
         Repo(shared_server.url).query_runs("run.")

@@ -53,7 +53,7 @@ pub use io_thread::io_runtime;
 pub use left_spools::{SpoolInfo, SpoolState, SyncProgress, spools, sync};
 pub use matyan_value::{Context, Map, Value};
 pub use notice::{Notice, NoticeLevel};
-pub use run::{CloseLimits, CloseProgress, CloseReport, Health, Run, RunOptions};
+pub use run::{CloseLimits, CloseProgress, CloseReport, Health, Outcome, Run, RunOptions};
 pub use series::Series;
 pub use spool::store::Columns;
 pub use upload::{Content, Payload, Samples, UploadError};

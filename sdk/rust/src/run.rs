@@ -11,6 +11,7 @@ use std::{
 };
 
 use matyan_proto::{
+    common::v1 as api,
     ingest::v1::{CreateRun, Event, FinishRun, SetRunProperty, event::Kind},
     limits,
 };
@@ -91,6 +92,29 @@ pub struct Health {
     pub dropped: u64,
     pub connected: bool,
     pub last_error: Option<String>,
+}
+
+/// End of a run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// As planned.
+    Finished,
+    /// With an error, whose text is kept up to 64 KiB.
+    Failed(String),
+    /// By a person or a scheduler.
+    Interrupted,
+}
+
+impl Outcome {
+    fn to_api(&self) -> api::Outcome {
+        let (kind, message) = match self {
+            Self::Finished => (api::OutcomeKind::Finished, ""),
+            Self::Failed(error) => (api::OutcomeKind::Failed, error.as_str()),
+            Self::Interrupted => (api::OutcomeKind::Interrupted, ""),
+        };
+        let end = message.floor_char_boundary(limits::DESCRIPTION_BYTES.min(message.len()));
+        api::Outcome { kind: kind.into(), message: message[..end].to_owned() }
+    }
 }
 
 /// Limits on the time that `close` takes.
@@ -257,11 +281,12 @@ impl Run {
         self.spools.get().and_then(|RunSpool(spool)| spool.as_ref())
     }
 
-    /// Marks the run as finished. Only the process that opened it can do that.
-    pub fn finish(&self) {
+    /// Marks the run as finished, with the way in which it ended if that is known. Only the process
+    /// that opened the run can do that, and only the first call counts.
+    pub fn finish(&self, outcome: Option<&Outcome>) {
         if self.generation == fork::generation() && !self.is_finished.swap(true, Ordering::AcqRel) {
             // The event is small, so it is accepted.
-            self.append_kind(Kind::FinishRun(FinishRun {})).ok();
+            self.append_kind(Kind::FinishRun(FinishRun { outcome: outcome.map(Outcome::to_api) })).ok();
         }
     }
 
@@ -286,10 +311,10 @@ impl Run {
         }
     }
 
-    /// Finishes the run, and waits until everything is stored or a limit is reached. `report` is
-    /// called every 100 ms; it returns false to stop waiting. Calling it again waits again.
+    /// Finishes the run as planned, unless `finish` was called before, and waits until everything is
+    /// stored or a limit is reached. `report` is called every 100 ms; it returns false to stop waiting. Calling it again waits again.
     pub fn close(&self, limits: CloseLimits, mut report: impl FnMut(CloseProgress) -> bool) -> CloseReport {
-        self.finish();
+        self.finish(Some(&Outcome::Finished));
         let Some(spool) = self.spool() else { return CloseReport::default() };
         spool.close();
         let start = Instant::now();
@@ -358,7 +383,7 @@ impl RunSpool {
 
 impl Drop for Run {
     fn drop(&mut self) {
-        self.finish();
+        self.finish(None);
     }
 }
 

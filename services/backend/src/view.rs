@@ -11,7 +11,7 @@ use matyan_model::{
     keys,
     metric::metric_series_list,
     object::{ObjectHeader, object_series_list},
-    run::{Document, Props, params_get_bytes, run_id_get},
+    run::{Document, Outcome, Props, params_get_bytes, run_id_get},
     series::{MetricHeader, RunRef, RunSeries, Summary},
 };
 use matyan_proto::{
@@ -192,6 +192,7 @@ async fn props_view(snapshot: &dyn Snapshot, names: &mut EntityNames, props: &Pr
         client_started_us: props.client_start_us,
         duration_us: props.duration_us,
         parent,
+        outcome: props.outcome.as_ref().map(Outcome::to_api),
     })
 }
 

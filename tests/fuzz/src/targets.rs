@@ -145,6 +145,9 @@ impl RunView for FuzzedRun {
     fn active(&self) -> bool {
         false
     }
+    fn outcome(&self) -> Option<&str> {
+        None
+    }
     fn archived(&self) -> bool {
         false
     }

@@ -122,7 +122,7 @@ pub(crate) async fn large_frames_and_traces_in_both_formats(broker: &Broker) {
 
         let mut client =
             IngestServiceClient::connect(scene.ingest().to_owned()).await.expect("the frontier listens");
-        let event = Event { client_time_us: None, kind: Some(Kind::FinishRun(FinishRun {})) };
+        let event = Event { client_time_us: None, kind: Some(Kind::FinishRun(FinishRun::default())) };
         let batch = IngestionBatch { events: vec![event], ..Default::default() };
         let batch = batch.encode_to_vec().into();
         let mut request =

@@ -4,6 +4,7 @@
 use std::borrow::Cow;
 
 use bytes::Bytes;
+use matyan_proto::common::v1::OutcomeKind;
 use matyan_value::json::{self, JsonError, JsonKind, JsonToken};
 use matyan_value::{MAX_DEPTH, datetime};
 
@@ -115,6 +116,12 @@ pub(super) fn boolean(token: &JsonToken<'_>) -> Result<bool, Reason> {
         }
         _ => mismatch("true or false", token),
     }
+}
+
+/// Converts the name of an outcome.
+pub(super) fn outcome(token: &JsonToken<'_>) -> Result<OutcomeKind, Reason> {
+    OutcomeKind::from_name(&text(token)?)
+        .ok_or_else(|| "expected `finished`, `failed` or `interrupted`, found other text".into())
 }
 
 /// Converts to microseconds since the Unix epoch.

@@ -5,7 +5,10 @@
 use std::borrow::Cow;
 
 use bytes::Bytes;
-use matyan_proto::ingest::v1::{self as pb, event::Kind as EventKind};
+use matyan_proto::{
+    common::v1::Outcome,
+    ingest::v1::{self as pb, event::Kind as EventKind},
+};
 use matyan_record::MessageType;
 use matyan_value::json::{JsonKind, JsonScanner, JsonToken};
 
@@ -37,7 +40,7 @@ fields! {
     ClientDatetime "client_datetime", ForceResume "force_resume", Description "description", Archived "archived",
     Experiment "experiment", TagName "tag_name", Line "line", Message "message", Level "level",
     Timestamp "timestamp", LoggerInfo "logger_info", ExtraArgs "extra_args", S3Key "s3_key",
-    ArtifactPath "artifact_path", ContentType "content_type",
+    ArtifactPath "artifact_path", ContentType "content_type", Outcome "outcome",
 }
 
 /// The members of one message. Created once per frame: `seen` marks the tokens that belong to
@@ -233,7 +236,7 @@ fn event(fields: &Fields<'_>, message_type: MessageType) -> Result<pb::Event, In
             force_resume: fields.optional(Field::ForceResume, convert::boolean)?.unwrap_or(false),
             ..Default::default()
         }),
-        MessageType::FinishRun => EventKind::FinishRun(pb::FinishRun {}),
+        MessageType::FinishRun => EventKind::FinishRun(pb::FinishRun { outcome: outcome(fields)? }),
         MessageType::LogHparams => {
             EventKind::LogParams(pb::LogParams { value: fields.required(Field::Value, convert::map)? })
         }
@@ -256,6 +259,12 @@ fn event(fields: &Fields<'_>, message_type: MessageType) -> Result<pb::Event, In
         MessageType::DeleteRun => return Err(unknown_type(message_type.name())),
     };
     Ok(pb::Event { client_time_us: time, kind: Some(kind) })
+}
+
+fn outcome(fields: &Fields<'_>) -> Result<Option<Outcome>, Invalid> {
+    let Some(kind) = fields.optional_or_null(Field::Outcome, convert::outcome)? else { return Ok(None) };
+    let message = fields.optional_or_null(Field::Message, convert::owned_text)?.unwrap_or_default();
+    Ok(Some(Outcome { kind: kind.into(), message }))
 }
 
 fn set_run_property(fields: &Fields<'_>) -> Result<pb::SetRunProperty, Invalid> {

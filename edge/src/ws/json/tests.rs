@@ -5,7 +5,10 @@
 
 mod values;
 
-use matyan_proto::ingest::v1::event::Kind as EventKind;
+use matyan_proto::{
+    common::v1::{Outcome, OutcomeKind},
+    ingest::v1::event::Kind as EventKind,
+};
 use minicbor::data::{Token, Type};
 use proptest::prelude::*;
 use serde_json::Value as Json;
@@ -127,6 +130,13 @@ fn times_are_accepted_in_every_format() {
     check("1704164645250", seconds + 250_000);
     check(r#""1704164645""#, seconds);
     check("-1.5", -1_500_000);
+}
+
+#[test]
+fn an_unknown_outcome_is_rejected() {
+    let (item, field, reason) = only_rejection(r#"{"type": "finish_run", "outcome": "lost"}"#);
+    assert_eq!((item, field.as_str()), (0, "outcome"));
+    assert!(reason.contains("expected `finished`, `failed` or `interrupted`"), "{reason}");
 }
 
 #[test]
@@ -307,7 +317,15 @@ fn every_message_type_becomes_its_event() {
         r#"{"type": "create_run", "client_datetime": 0, "force_resume": "on"}"#,
         EventKind::CreateRun(pb::CreateRun { force_resume: true, ..Default::default() }),
     );
-    check(r#"{"type": "finish_run", "client_datetime": null}"#, EventKind::FinishRun(pb::FinishRun {}));
+    check(
+        r#"{"type": "finish_run", "client_datetime": null}"#,
+        EventKind::FinishRun(pb::FinishRun::default()),
+    );
+    let outcome = Outcome { kind: OutcomeKind::Failed.into(), message: "out of memory".into() };
+    check(
+        r#"{"type": "finish_run", "outcome": "failed", "message": "out of memory"}"#,
+        EventKind::FinishRun(pb::FinishRun { outcome: Some(outcome) }),
+    );
     check(
         r#"{"type": "set_run_property", "name": "n", "description": null, "archived": 0, "experiment": ""}"#,
         EventKind::SetRunProperty(pb::SetRunProperty {

@@ -1,10 +1,10 @@
 //! Attributes of any value. By contract, attribute access never fails: a missing attribute is
 //! None. On a stored object the keys come first and hide the methods of a dict.
 
-use super::{Arena, Exception, Machine, Result, arithmetic, method, view};
+use super::{Arena, Exception, Machine, Result, arithmetic, datum, method, view};
 use crate::names::{self, Builtin, Member, Property, SequenceField};
 use crate::value::{BoundMethod, Dict, Value};
-use crate::view::RunView;
+use crate::view::{KeyPath, RunView};
 
 pub(super) fn attribute<'a>(
     machine: &Machine<'a>,
@@ -31,9 +31,13 @@ fn run_attribute<'a>(arena: &Arena<'a>, run: &'a dyn RunView, name: &str) -> Res
     match name {
         "tags" => Ok(Value::Tags(run)),
         "metrics" => Ok(Value::Metrics(run)),
-        _ => match Property::find(name) {
-            Some(property) => Ok(view::property_of(run, property)),
-            None => view::param_of(arena, run, name),
+        _ => match (names::hidden_property(name), Property::find(name)) {
+            (Some(property), _) => match run.param(&KeyPath::new([name])) {
+                Some(datum) => datum::to_value(arena, datum),
+                None => Ok(view::property_of(run, property)),
+            },
+            (None, Some(property)) => Ok(view::property_of(run, property)),
+            (None, None) => view::param_of(arena, run, name),
         },
     }
 }

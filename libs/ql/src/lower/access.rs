@@ -12,9 +12,6 @@ use crate::view::KeyPath;
 use ruff_python_ast as ast;
 use ruff_python_ast::Expr;
 
-/// Aim's name for the end of a run.
-const FINALIZED_AT: &str = "finalized_at";
-
 impl Lowering<'_> {
     pub(super) fn attribute(&mut self, node: &ast::ExprAttribute) -> Result<Node, Fault> {
         let object = self.node(&node.value)?;
@@ -39,18 +36,13 @@ impl Lowering<'_> {
     }
 
     fn run_attribute(&mut self, name: &str) -> Node {
-        match Property::find(name) {
-            Some(property) => Node::Property(property),
-            None if name == "tags" => Node::Tags,
-            None if name == "metrics" => Node::Metrics,
-            None => {
-                let lookup =
-                    Box::new(Lookup { path: KeyPath::new([name]), steps: [PathStep::Lenient].into() });
-                match name == FINALIZED_AT {
-                    true => Node::ParamOr(lookup, Property::EndTime),
-                    false => Node::Param(lookup),
-                }
-            }
+        let lookup = || Box::new(Lookup { path: KeyPath::new([name]), steps: [PathStep::Lenient].into() });
+        match (names::hidden_property(name), Property::find(name)) {
+            (Some(property), _) => Node::ParamOr(lookup(), property),
+            (None, Some(property)) => Node::Property(property),
+            (None, None) if name == "tags" => Node::Tags,
+            (None, None) if name == "metrics" => Node::Metrics,
+            (None, None) => Node::Param(lookup()),
         }
     }
 

@@ -17,6 +17,7 @@ pub(crate) struct Run {
     pub(crate) end_time: Option<f64>,
     pub(crate) active: bool,
     pub(crate) archived: bool,
+    pub(crate) outcome: Option<String>,
     pub(crate) params: Value,
     pub(crate) sequences: Vec<Sequence>,
 }
@@ -50,6 +51,9 @@ impl RunView for Run {
     }
     fn active(&self) -> bool {
         self.active
+    }
+    fn outcome(&self) -> Option<&str> {
+        self.outcome.as_deref()
     }
     fn archived(&self) -> bool {
         self.archived

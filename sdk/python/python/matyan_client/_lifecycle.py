@@ -1,22 +1,50 @@
-"""End of runs: at interpreter exit, and when a process forks."""
+"""End of runs: with which outcome, at interpreter exit, and when a process forks."""
 
 from __future__ import annotations
 
 import atexit
 import logging
 import os
+import sys
 import threading
 import weakref
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 _logger = logging.getLogger("matyan_client")
+
+
+class Outcome(NamedTuple):
+    """How a run ended: `finished`, `failed` or `interrupted`."""
+
+    kind: str
+    error: str = ""
+
+
+FINISHED = Outcome("finished")
+INTERRUPTED = Outcome("interrupted")
+
+
+def outcome_of(error: BaseException | None) -> Outcome:
+    """Returns the outcome of code that ended with this exception, or without one."""
+    if error is None or (isinstance(error, SystemExit) and error.code in (None, 0)):
+        return FINISHED
+    if isinstance(error, KeyboardInterrupt):
+        return INTERRUPTED
+    return Outcome("failed", f"{type(error).__name__}: {error}")
+
+
+def _outcome_of_script() -> Outcome:
+    # The interpreter keeps the exception that ended a script. In an interactive session it keeps
+    # the last one that was shown, which says nothing about the session's end.
+    is_session = hasattr(sys, "ps1") or bool(sys.flags.interactive)
+    return outcome_of(None if is_session else getattr(sys, "last_value", None))
 
 
 class OpenRun(Protocol):
     """The part of a run that the exit hook needs."""
 
-    def close(self) -> None:
-        """Finishes the run."""
+    def _end(self, outcome: Outcome) -> None:
+        """Closes the run."""
         ...
 
 
@@ -45,9 +73,10 @@ def _close_all() -> None:
     with _lock:
         runs = list(_runs.values())
         _runs.clear()
+    outcome = _outcome_of_script()
     for run in runs:
         try:
-            run.close()
+            run._end(outcome)  # noqa: SLF001 - not for scripts
         except KeyboardInterrupt:
             # The user does not want to wait. Everything is in the spool.
             continue

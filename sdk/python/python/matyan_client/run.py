@@ -263,12 +263,16 @@ class Run(RunReader, _core.Run):
         return is_stored
 
     def close(self) -> None:
-        """Finishes the run, and waits until everything is stored.
+        """Finishes the run as planned, and waits until everything is stored.
 
         The wait ends after 30 seconds, or after 3 while no server can be reached, or by Ctrl-C.
         What is left stays in the spool, and is sent by the next run of the same user, or by
         `matyan-client sync`.
         """
+        self._end(_lifecycle.FINISHED)
+
+    def _end(self, outcome: _lifecycle.Outcome) -> None:
+        """Closes the run with an outcome."""
         if self._is_closed:
             return
         self._is_closed = True
@@ -280,6 +284,7 @@ class Run(RunReader, _core.Run):
         if cutter is not None:
             terminal.stop(cutter)
         self._drain_devices(wait=True)
+        self._finish(outcome.kind, outcome.error)
         bar = _console.ProgressBar(quiet=SETTINGS.quiet)
         interruptions: list[BaseException] = []
 
@@ -309,7 +314,7 @@ class Run(RunReader, _core.Run):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self.close()
+        self._end(_lifecycle.outcome_of(error))
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Run):

@@ -7,7 +7,7 @@ use matyan_model::{
     logs::LogRecord,
     object::{Object, ObjectHeader},
     producer::{Definition, Mark, dictionary_pages},
-    run::Props,
+    run::{Outcome, Props},
     series::{ABSENT, MetricHeader, Points},
 };
 use matyan_proto::{
@@ -37,6 +37,7 @@ pub(super) fn head_view(props: &Props) -> pb::RunHead {
         implicit: props.is_implicit,
         given_up: props.is_given_up,
         reopened_us: props.reopened_us,
+        outcome: props.outcome.as_ref().map(Outcome::to_api),
         ..pb::RunHead::default()
     }
 }
@@ -45,6 +46,8 @@ pub(super) fn head_view(props: &Props) -> pb::RunHead {
 pub(super) fn props(run_id: &str, head: &pb::RunHead) -> Result<Props> {
     check_limit("head.name", head.name.len(), limits::NAME_BYTES)?;
     check_limit("head.description", head.description.len(), limits::DESCRIPTION_BYTES)?;
+    let message = head.outcome.as_ref().map_or(0, |outcome| outcome.message.len());
+    check_limit("head.outcome.message", message, limits::DESCRIPTION_BYTES)?;
     Ok(Props {
         run_id: run_id.to_owned(),
         name: head.name.clone(),
@@ -60,6 +63,7 @@ pub(super) fn props(run_id: &str, head: &pb::RunHead) -> Result<Props> {
         is_implicit: head.implicit,
         is_given_up: head.given_up,
         reopened_us: head.reopened_us,
+        outcome: head.outcome.as_ref().and_then(Outcome::from_api),
         ..Props::default()
     })
 }

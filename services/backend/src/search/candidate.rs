@@ -83,6 +83,10 @@ impl RunView for Candidate {
         self.document.props.active
     }
 
+    fn outcome(&self) -> Option<&str> {
+        self.document.props.outcome.as_ref().and_then(|outcome| outcome.kind.to_api().name())
+    }
+
     fn archived(&self) -> bool {
         self.document.props.archived
     }

@@ -241,6 +241,10 @@ impl RunView for ColumnRow<'_> {
         self.unknown()
     }
 
+    fn outcome(&self) -> Option<&str> {
+        self.unknown()
+    }
+
     fn archived(&self) -> bool {
         self.archived
     }

@@ -57,6 +57,9 @@ impl RunView for View<'_> {
     fn active(&self) -> bool {
         self.0.active
     }
+    fn outcome(&self) -> Option<&str> {
+        None
+    }
     fn archived(&self) -> bool {
         self.0.archived
     }

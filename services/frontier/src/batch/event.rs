@@ -15,7 +15,7 @@ use crate::{
 pub(super) fn check(run: &RunId, event: &pb::Event) -> Result<(), Problem> {
     match &event.kind {
         Some(Kind::CreateRun(create)) => create_run(create),
-        Some(Kind::FinishRun(pb::FinishRun {})) => Ok(()),
+        Some(Kind::FinishRun(finish)) => finish_run(finish),
         Some(Kind::SetRunProperty(set)) => set_run_property(set),
         Some(Kind::AddTag(pb::AddTag { name }) | Kind::RemoveTag(pb::RemoveTag { name })) => {
             size("name", name, limits::NAME_BYTES)
@@ -48,6 +48,14 @@ fn create_run(create: &pb::CreateRun) -> Result<(), Problem> {
             Err(reason) => Err(Problem::new("parent_run_id", reason)),
         },
     }
+}
+
+fn finish_run(finish: &pb::FinishRun) -> Result<(), Problem> {
+    let Some(outcome) = &finish.outcome else { return Ok(()) };
+    if outcome.kind().name().is_none() {
+        return Err(Problem::new("outcome.kind", "must be finished, failed or interrupted"));
+    }
+    size("outcome.message", &outcome.message, limits::DESCRIPTION_BYTES)
 }
 
 fn set_run_property(set: &pb::SetRunProperty) -> Result<(), Problem> {

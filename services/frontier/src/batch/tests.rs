@@ -1,3 +1,4 @@
+use matyan_proto::common::v1::{Outcome, OutcomeKind};
 use proptest::prelude::*;
 
 use super::*;
@@ -78,7 +79,7 @@ fn map(entries: &[(&str, &str)]) -> Bytes {
 fn a_good_batch_keeps_its_exact_bytes() {
     let batch = pb::IngestionBatch {
         series: vec![series("loss"), series("")],
-        events: vec![tag("a"), event(Kind::FinishRun(pb::FinishRun {}))],
+        events: vec![tag("a"), event(Kind::FinishRun(pb::FinishRun::default()))],
         points: vec![
             points(&[0, 1, 0]),
             pb::Points { steps: vec![5], epochs: vec![1, 2], ..points(&[1, 1]) },
@@ -292,6 +293,9 @@ fn events_within_the_limits_are_accepted() {
         archived: Some(true),
         experiment: Some(String::new()),
     }));
+    let outcome = |kind: OutcomeKind, message| Outcome { kind: kind.into(), message };
+    let finish = |outcome| Kind::FinishRun(pb::FinishRun { outcome: Some(outcome) });
+    check_accepted(finish(outcome(OutcomeKind::Failed, text(limits::DESCRIPTION_BYTES))));
     check_accepted(Kind::AddTag(pb::AddTag { name: String::new() }));
     check_accepted(Kind::RemoveTag(pb::RemoveTag { name: text(limits::NAME_BYTES) }));
     check_accepted(Kind::LogParams(pb::LogParams { value: map(&[("lr", "x"), ("", "")]) }));

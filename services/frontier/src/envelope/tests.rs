@@ -1,4 +1,7 @@
-use matyan_proto::ingest::v1::event::Kind;
+use matyan_proto::{
+    common::v1::{Outcome, OutcomeKind},
+    ingest::v1::event::Kind,
+};
 use minicbor::Encoder;
 use serde_json::{Value, json};
 
@@ -58,7 +61,13 @@ fn events_become_the_documented_envelopes() {
         "create_run",
         json!({"client_datetime": time, "force_resume": true}),
     );
-    check_event(Kind::FinishRun(pb::FinishRun {}), "finish_run", json!({"client_datetime": time}));
+    check_event(Kind::FinishRun(pb::FinishRun::default()), "finish_run", json!({"client_datetime": time}));
+    let outcome = Outcome { kind: OutcomeKind::Failed.into(), message: "no \"GPU\"".into() };
+    check_event(
+        Kind::FinishRun(pb::FinishRun { outcome: Some(outcome) }),
+        "finish_run",
+        json!({"client_datetime": time, "outcome": "failed", "message": "no \"GPU\""}),
+    );
     check_event(Kind::SetRunProperty(pb::SetRunProperty::default()), "set_run_property", json!({}));
     check_event(
         Kind::SetRunProperty(pb::SetRunProperty {

@@ -91,7 +91,7 @@ fn event(kind: &str, payload: &Map<String, Value>) -> Kind {
             force_resume: payload["force_resume"].as_bool().unwrap(),
             ..Default::default()
         }),
-        "finish_run" => Kind::FinishRun(pb::FinishRun {}),
+        "finish_run" => Kind::FinishRun(pb::FinishRun::default()),
         "set_run_property" => Kind::SetRunProperty(pb::SetRunProperty {
             name: optional("name"),
             description: optional("description"),

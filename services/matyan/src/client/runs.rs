@@ -155,7 +155,10 @@ fn state(props: &Props) -> &'static str {
         (true, false) => "active",
         (true, true) => "active, archived",
         (false, true) => "archived",
-        (false, false) => "finished",
+        // Without a report, all that is known is that the run does not continue.
+        (false, false) => {
+            props.outcome.as_ref().and_then(|outcome| outcome.kind().name()).unwrap_or("finished")
+        }
     }
 }
 

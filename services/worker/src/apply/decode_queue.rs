@@ -123,7 +123,7 @@ mod tests {
     use super::*;
 
     fn entry(offset: u64, events: usize) -> Entry {
-        let event = Event { client_time_us: None, kind: Some(Kind::FinishRun(pb::FinishRun {})) };
+        let event = Event { client_time_us: None, kind: Some(Kind::FinishRun(pb::FinishRun::default())) };
         let batch = pb::IngestionBatch { events: vec![event; events], ..Default::default() };
         let entry =
             LogEntry { run_id: "r".into(), batch: batch.encode_to_vec().into(), ..Default::default() };

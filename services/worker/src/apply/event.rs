@@ -5,7 +5,7 @@ use matyan_model::{
     artifact::{Artifact, artifact_put},
     entity::{Entity, Experiment, Tag},
     ids::RunId,
-    run::{Deletion, Head, Parent, RunEdit, head_get},
+    run::{Deletion, Head, Outcome, Parent, RunEdit, head_get},
 };
 use matyan_proto::{
     ingest::v1::{self as pb, Event, event::Kind},
@@ -43,7 +43,7 @@ impl EventWriter<'_, '_> {
         };
         match kind {
             Kind::CreateRun(create) => self.create_run(create, event.client_time_us).await,
-            Kind::FinishRun(_) => self.finish_run(event.client_time_us).await,
+            Kind::FinishRun(finish) => self.finish_run(finish, event.client_time_us).await,
             Kind::SetRunProperty(set) => self.set_property(set).await,
             Kind::AddTag(add) => self.add_tag(&add.name).await,
             Kind::RemoveTag(remove) => self.remove_tag(&remove.name).await,
@@ -79,6 +79,7 @@ impl EventWriter<'_, '_> {
         (props.active, props.is_given_up) = (true, false);
         props.finalized_us = None;
         props.duration_us = None;
+        props.outcome = None;
         props.first_start_us = props.first_start_us.or(client_time_us);
         props.client_start_us = client_time_us.or(props.client_start_us);
         props.parent = props.parent.or(parent);
@@ -100,10 +101,15 @@ impl EventWriter<'_, '_> {
         })
     }
 
-    async fn finish_run(&mut self, client_time_us: Option<i64>) -> Result<Verdict, ApplyFailure> {
+    async fn finish_run(
+        &mut self,
+        finish: &pb::FinishRun,
+        client_time_us: Option<i64>,
+    ) -> Result<Verdict, ApplyFailure> {
         let received_us = self.entry.received_us;
         let props = &mut self.edit().await?.props;
         (props.active, props.is_given_up) = (false, false);
+        props.outcome = finish.outcome.as_ref().and_then(Outcome::from_api);
         let start_us = props.first_start_us.or(props.client_start_us);
         props.duration_us = start_us.zip(client_time_us).map(|(start, end)| end.saturating_sub(start).max(0));
         props.finalized_us = Some(match props.duration_us {

@@ -1,7 +1,10 @@
 //! Tests of the correctness rules about rows: their number, their uniqueness, and what they
 //! record about blobs.
 
-use matyan_proto::ingest::v1::{self as pb, event::Kind};
+use matyan_proto::{
+    common::v1::{Outcome, OutcomeKind},
+    ingest::v1::{self as pb, event::Kind},
+};
 use matyan_store::{Key, Range, Scan, Store, Value};
 
 use super::harness::{TestEnv, record};
@@ -37,6 +40,22 @@ async fn rule_09_points_write_no_row_per_series() {
     assert!(before.len() > SERIES as usize, "a new series has a row");
     assert!((1..20).contains(&changed), "{changed} rows were written for one more point of {SERIES} series");
     assert_eq!(env.points("metric-7").await, [(0, 7.0), (1, 7.0)]);
+}
+
+#[tokio::test]
+async fn an_outcome_is_kept_until_the_run_is_active_again() {
+    let env = TestEnv::new().await;
+    let finish = |outcome| Kind::FinishRun(pb::FinishRun { outcome });
+    let failed = Outcome { kind: OutcomeKind::Failed.into(), message: "diverged".into() };
+    env.apply(vec![record(0).create().event(finish(Some(failed.clone())))]).await;
+    let outcome = env.read().await.unwrap().props.outcome;
+    assert_eq!(outcome.map(|outcome| outcome.to_api()), Some(failed));
+    env.apply(vec![record(1).create()]).await;
+    assert_eq!(env.read().await.unwrap().props.outcome, None);
+    let unknown = Outcome { kind: 77, message: "from a newer client".into() };
+    env.apply(vec![record(2).event(finish(Some(unknown)))]).await;
+    let props = env.read().await.unwrap().props;
+    assert_eq!((props.active, props.outcome), (false, None));
 }
 
 #[tokio::test]
