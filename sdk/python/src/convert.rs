@@ -114,7 +114,9 @@ fn plain_integer(integer: &Bound<'_, PyInt>) -> PyResult<Value> {
     Ok(Value::integer(negative, bytes.cast::<PyBytes>()?.as_bytes()))
 }
 
-fn plain_function(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {
+/// Returns the conversion in Python, for what Rust does not convert. It is first called before any
+/// thread can track, see `prepare_for_forks`.
+pub(crate) fn plain_function(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {
     static PLAIN: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     PLAIN
         .get_or_try_init(py, || Ok(py.import("matyan_client.values")?.getattr("plain")?.unbind()))

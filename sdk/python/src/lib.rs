@@ -20,10 +20,30 @@ mod spools;
 mod system;
 mod tree;
 
-use pyo3::prelude::*;
+use pyo3::{
+    prelude::*,
+    types::{PyInt, PyMapping},
+};
+
+/// Makes what PyO3 keeps for the process and needs in `track`. It is made at its first use otherwise,
+/// while other threads may run: a child that one of them forks in that moment would wait for a
+/// thread that it does not have.
+fn prepare_for_forks(py: Python<'_>) -> PyResult<()> {
+    // The name `__name__`, and the class `collections.abc.Mapping`.
+    py.get_type::<PyInt>().name()?;
+    let _is_mapping = py.None().bind(py).cast::<PyMapping>().is_ok();
+    Ok(())
+}
 
 #[pymodule]
 mod _core {
+    use pyo3::prelude::*;
+
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        crate::prepare_for_forks(module.py())
+    }
+
     #[pymodule_export]
     use crate::{
         backend::Backend,

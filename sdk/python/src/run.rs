@@ -83,6 +83,7 @@ impl CoreRun {
         force_resume: bool,
         offline: bool,
     ) -> PyResult<String> {
+        convert::plain_function(py)?;
         // Wrong settings have been reported by the first run of the process.
         let (config, _) = Config::from_process();
         let (backend_url, gateway_url) = urls;

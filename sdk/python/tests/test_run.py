@@ -438,3 +438,26 @@ for thread in threads:
 run.close()
 """
     subprocess.run([sys.executable, "-c", program], check=True, timeout=100, capture_output=True)
+
+
+def test_forks_while_another_thread_tracks_for_the_first_time():
+    # What is made at the first call is copied half-made into a child, so each process tries once.
+    script = """
+import os, threading
+from matyan_client import Run
+run = Run(offline=True, capture_terminal_logs=False)
+def work():
+    while True:
+        run.track(1.0, name="m")
+threading.Thread(target=work, daemon=True).start()
+for _ in range(20):
+    child = os.fork()
+    if child == 0:
+        run.track(2.0, name="m")
+        os._exit(0)
+    os.waitpid(child, 0)
+os._exit(0)
+"""
+    for _ in range(5):
+        # The time is a guard against a child that waits for ever.
+        subprocess.run([sys.executable, "-c", script], check=True, timeout=120)
