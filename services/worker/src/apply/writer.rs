@@ -143,7 +143,8 @@ impl RunWriter {
         applied: &mut ApplyOutcome,
     ) -> Result<usize, ApplyFailure> {
         let mut state = self.state.take().expect("`prepare` has loaded the state");
-        let built = self.build(&mut state, records, mode.clone());
+        // Boxed, as its state would make every future around it large.
+        let built = Box::pin(self.build(&mut state, records, mode.clone()));
         // A panic is a failure of the items like any other. The possibly half-changed
         // state is dropped.
         let built = AssertUnwindSafe(built).catch_unwind().await;
