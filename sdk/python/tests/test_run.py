@@ -236,7 +236,7 @@ def test_a_dropped_run_is_collected_with_its_capture():
     del run
     gc.collect()
     assert gone() is None
-    print("nobody listens")
+    print("no listener")
 
 
 def test_garbage_collection_in_every_call(run):

@@ -120,7 +120,7 @@ pub fn sync(
 }
 
 fn claim(found: &SpoolInfo, config: &Config, notices: &Notices) -> Option<Arc<Spool>> {
-    // What another process takes first needs no attention.
+    // A spool that another process takes first is in good hands.
     let mut spool = Spool::claim(&found.path, config, notices.clone()).ok()??;
     spool.send_if_offline();
     let spool = Arc::new(spool);

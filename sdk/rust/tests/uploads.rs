@@ -87,7 +87,7 @@ fn artifacts_of_every_size_arrive_with_their_type_and_hash() {
     let small = files.path().join("config.yaml");
     std::fs::write(&small, "a: 1").unwrap();
     run.log_artifact(Content::File(&small), "run-config", None).unwrap();
-    // What was logged is what the file was at the call.
+    // The content is that of the file at the time of the call.
     std::fs::write(&small, "changed").unwrap();
     close(&run);
     let backend = backend(&server);

@@ -12,7 +12,7 @@ use matyan_value::{Map, Value};
 const HEADER_LINES: usize = 50;
 
 /// Returns the versions of all distributions in these directories (Python's `sys.path`) by name.
-/// Of two with one name, the first one counts, as it does for `import`.
+/// If two have the same name, the first one counts, as it does for `import`.
 pub(super) fn installed(directories: &[PathBuf]) -> Map {
     let mut packages = Map::new();
     for directory in directories {

@@ -68,7 +68,7 @@ async fn a_network_that_fails_in_every_way_delivers_everything_once() {
         proxy.set_fault(fault);
         tokio::time::sleep(Duration::from_millis(200)).await;
         if fault == Fault::Silence {
-            // What was silent ends, as a firewall ends it.
+            // Silent connections are cut, as a firewall cuts them.
             proxy.set_fault(Fault::Cut);
             tokio::time::sleep(Duration::from_millis(20)).await;
         }

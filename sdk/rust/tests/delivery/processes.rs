@@ -118,7 +118,7 @@ pub(crate) fn fork_while_tracking(run: &Run, output: &Path) {
         is_done.store(true, Ordering::Relaxed);
     });
     let report = run.close(PATIENT, |_| true);
-    // What the children left is sent by this process.
+    // This process sends the spools that its children left.
     while std::fs::read_dir(run.config().spool_dirs[0].as_path()).expect("it exists").count() > 0 {
         std::thread::park_timeout(std::time::Duration::from_millis(50));
     }
