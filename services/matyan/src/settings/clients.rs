@@ -3,52 +3,35 @@
 /// A client that some builds lack.
 pub(super) struct Client {
     name: &'static str,
+    /// The cargo feature that includes it.
+    feature: &'static str,
     is_included: bool,
-    /// Commands that make a build with it.
-    remedy: &'static str,
+    /// True if a build with the default features includes it.
+    is_default: bool,
 }
 
-pub(super) const AZURE: Client = Client {
-    name: "Azure Blob Storage",
-    is_included: cfg!(feature = "azure"),
-    remedy: "`make install` or `cargo build --release --features azure`",
-};
-
-pub(super) const FOUNDATION_DB: Client = Client {
-    name: "FoundationDB",
-    is_included: cfg!(feature = "fdb"),
-    remedy: "`cargo build --release --features fdb`",
-};
-
-pub(super) const GCS: Client = Client {
-    name: "Google Cloud Storage",
-    is_included: cfg!(feature = "gcs"),
-    remedy: "`make install` or `cargo build --release --features gcs`",
-};
-
-pub(super) const KAFKA: Client = Client {
-    name: "Kafka",
-    is_included: cfg!(feature = "kafka"),
-    remedy: "`make install` or `cargo build --release --features kafka`",
-};
-
-pub(super) const OTLP: Client = Client {
-    name: "the export of traces",
-    is_included: cfg!(feature = "otlp"),
-    remedy: "`make install` or `cargo build --release --features otlp`",
-};
-
-pub(super) const S3: Client = Client {
-    name: "S3",
-    is_included: cfg!(feature = "s3"),
-    remedy: "`make install` or `cargo build --release --features s3`",
-};
+pub(super) const AZURE: Client = Client::new("Azure Blob Storage", "azure", cfg!(feature = "azure"));
+pub(super) const FOUNDATION_DB: Client =
+    Client { is_default: false, ..Client::new("FoundationDB", "fdb", cfg!(feature = "fdb")) };
+pub(super) const GCS: Client = Client::new("Google Cloud Storage", "gcs", cfg!(feature = "gcs"));
+pub(super) const KAFKA: Client = Client::new("Kafka", "kafka", cfg!(feature = "kafka"));
+pub(super) const OTLP: Client = Client::new("the export of traces", "otlp", cfg!(feature = "otlp"));
+pub(super) const S3: Client = Client::new("S3", "s3", cfg!(feature = "s3"));
 
 impl Client {
+    const fn new(name: &'static str, feature: &'static str, is_included: bool) -> Self {
+        Self { name, feature, is_included, is_default: true }
+    }
+
     /// The problem and the next step, if this build lacks the client.
     pub(super) fn problem(&self) -> Option<String> {
-        let Self { name, is_included, remedy } = self;
-        (!is_included).then(|| format!("this build does not include {name}: build with {remedy}"))
+        let Self { name, feature, is_included, is_default } = self;
+        let install = if *is_default { "`make install` or " } else { "" };
+        (!is_included).then(|| {
+            format!(
+                "this build does not include {name}: build with {install}`cargo build --release --features {feature}`"
+            )
+        })
     }
 }
 
