@@ -1,7 +1,9 @@
 """Capture of terminal output, and its division into lines."""
 
+import functools
 import io
 import logging
+import subprocess
 import sys
 
 import pytest
@@ -140,6 +142,82 @@ def test_a_cutter_that_is_dropped_no_longer_receives_anything(monkeypatch):
     del cutter
     print("two")
     assert screen.text() == ["one"]
+
+
+class Shell:
+    """Replaces the method `write` of the output stream for each cell, as IPython does."""
+
+    def __init__(self):
+        self.events = self
+        self.callbacks = {"pre_run_cell": []}
+
+    def register(self, event, callback):
+        self.callbacks[event].append(callback)
+
+    def get_ipython(self):
+        return self
+
+    def run(self, cell):
+        stream, original = sys.stdout, sys.stdout.write
+        stream.write = functools.partial(original)
+        for callback in self.callbacks["pre_run_cell"]:
+            callback(None)
+        cell()
+        stream.write = original
+
+
+def test_every_cell_of_a_notebook_is_captured(monkeypatch):
+    stream = type("Stream", (io.StringIO,), {})()
+    monkeypatch.setattr(sys, "stdout", stream)
+    shell, screen = Shell(), Screen()
+    monkeypatch.setitem(sys.modules, "IPython", shell)
+    cutter = terminal.LineCutter(screen)
+
+    def first():
+        terminal.start(cutter)
+        print("first")
+
+    def last():
+        terminal.stop(cutter)
+        print("after the end")
+
+    for cell in (first, lambda: print("second"), lambda: print("third"), last):
+        shell.run(cell)
+    assert screen.text() == ["first", "second", "third"]
+    assert stream.getvalue() == "first\nsecond\nthird\nafter the end\n"
+
+
+def test_every_cell_of_ipython_is_captured():
+    pytest.importorskip("IPython")
+    cells = [
+        "import sys; from matyan_client import terminal; lines = []",
+        "cutter = terminal.LineCutter(lambda line, number: lines.append(line))",
+        "terminal.start(cutter); print('first')",
+        "print('second')",
+        "terminal.stop(cutter); print('after the end')",
+    ]
+    program = f"""
+from IPython.core.interactiveshell import InteractiveShell
+shell = InteractiveShell.instance()
+for cell in {cells!r}:
+    shell.run_cell(cell)
+assert shell.user_ns["lines"] == ["first", "second"], shell.user_ns["lines"]
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+
+
+def test_a_method_that_something_else_has_wrapped_is_captured_once(monkeypatch):
+    stream = type("Stream", (io.StringIO,), {})()
+    monkeypatch.setattr(sys, "stdout", stream)
+    screen = Screen()
+    cutter = terminal.LineCutter(screen)
+    terminal.start(cutter)
+    wrapped = stream.write
+    stream.write = functools.partial(wrapped)
+    terminal._capture_cell()
+    print("once")
+    terminal.stop(cutter)
+    assert screen.text() == ["once"]
 
 
 class Records:

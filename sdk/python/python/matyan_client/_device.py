@@ -13,6 +13,8 @@ import threading
 import time
 from typing import Any, NamedTuple
 
+from . import _forks
+
 # Values in flight. More than this means that the device is far behind; then it is waited for.
 _MAX_PENDING = 10_000
 
@@ -39,6 +41,12 @@ class DeviceQueue:
     def __init__(self) -> None:
         self._pending: collections.deque[PendingValue] = collections.deque()
         self._lock = threading.Lock()
+        _forks.watch(self)
+
+    def after_fork(self) -> None:
+        """Leaves the values to the parent, as a forked child cannot use its devices."""
+        self._lock = threading.Lock()
+        self._pending.clear()
 
     def __len__(self) -> int:
         return len(self._pending)

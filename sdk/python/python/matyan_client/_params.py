@@ -7,6 +7,8 @@ import threading
 from types import EllipsisType
 from typing import Any, TypeAlias
 
+from . import _forks
+
 Key: TypeAlias = "str | tuple[object, ...] | EllipsisType"
 Path: TypeAlias = tuple[str, ...]
 
@@ -54,6 +56,11 @@ class ParamsOverlay:
 
     def __init__(self) -> None:
         self._writes: list[tuple[Path, Any]] = []
+        self._lock = threading.Lock()
+        _forks.watch(self)
+
+    def after_fork(self) -> None:
+        """Replaces the lock in a forked child."""
         self._lock = threading.Lock()
 
     def set(self, path: Path, value: Any) -> None:

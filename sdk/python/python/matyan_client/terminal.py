@@ -16,6 +16,8 @@ import weakref
 from collections.abc import Callable
 from typing import TextIO
 
+from . import _forks
+
 LineSink = Callable[[str, int], None]
 """Receives a line and its number. A line that has grown is repeated with the same number."""
 
@@ -28,6 +30,18 @@ _PARTIAL_LINE_INTERVAL = 1.0
 
 # A program that never ends its line must not fill the memory.
 _MAX_PARTIAL_LINE = 1 << 20
+
+
+def weak_sink(method: LineSink) -> LineSink:
+    """Returns a sink that calls a method without keeping its object alive."""
+    reference = weakref.WeakMethod(method)
+
+    def sink(line: str, number: int) -> None:
+        target = reference()
+        if target is not None:
+            target(line, number)
+
+    return sink
 
 
 class LineCutter:
@@ -44,6 +58,11 @@ class LineCutter:
         self._reported_partial = ""
         self._partial_due = 0.0
         # Reentrant, as a signal handler may print within `write`.
+        self._lock = threading.RLock()
+        _forks.watch(self)
+
+    def after_fork(self) -> None:
+        """Replaces the lock in a forked child."""
         self._lock = threading.RLock()
 
     def write(self, data: str) -> None:
@@ -69,10 +88,6 @@ class LineCutter:
         """Hands over the unfinished line, if it changed since it was last handed over."""
         with self._lock:
             self._report_partial()
-
-    def renew_lock(self) -> None:
-        """Replaces the lock, which another thread may have held when the process forked."""
-        self._lock = threading.RLock()
 
     def _report_partial(self) -> None:
         line = _visible(self._partial)
@@ -100,13 +115,24 @@ class _CapturedStream:
         stream.write = self.replacement  # type: ignore[method-assign]
 
     def _write(self, data: str) -> int:
-        written = self.original(data)
+        if getattr(_writer, "data", None) is data:
+            # Something else has wrapped this method before it was replaced once more.
+            return self.original(data)
+        _writer.data = data
+        try:
+            written = self.original(data)
+        finally:
+            _writer.data = None
         _distribute(data)
         return written
 
+    def is_in_place(self) -> bool:
+        """Reports whether the stream still has this method."""
+        return self.stream.write is self.replacement
+
     def restore(self) -> None:
         """Restores the method, unless something else has been put in its place since."""
-        if self.stream.write is not self.replacement:
+        if not self.is_in_place():
             return
         if self._replaced_before:
             self.stream.write = self.original  # type: ignore[method-assign]
@@ -124,17 +150,38 @@ def start(cutter: LineCutter) -> None:
     """Begins to pass everything written to `cutter`. It is held weakly."""
     with _lock:
         _cutters.add(cutter)
-        captured = {id(stream.stream) for stream in _streams}
-        for stream in (sys.stdout, sys.stderr):
-            # Without a console, as in a Windows service, the streams are None. Programs replace
-            # them with objects of their own, which may not allow a method to be replaced.
-            if stream is None or id(stream) in captured:
-                continue
-            try:
-                _streams.append(_CapturedStream(stream))
-                captured.add(id(stream))
-            except AttributeError:
-                continue
+        _capture()
+        _watch_cells()
+
+
+def _capture() -> None:
+    captured = {id(stream.stream) for stream in _streams}
+    for stream in (sys.stdout, sys.stderr):
+        # Without a console, as in a Windows service, the streams are None. Programs replace
+        # them with objects of their own, which may not allow a method to be replaced.
+        if stream is None or id(stream) in captured:
+            continue
+        try:
+            _streams.append(_CapturedStream(stream))
+            captured.add(id(stream))
+        except AttributeError:
+            continue
+
+
+def _watch_cells() -> None:
+    """Makes a notebook call `_capture_cell` when a cell begins."""
+    notebook = sys.modules.get("IPython")
+    shell = notebook.get_ipython() if notebook is not None else None
+    if shell is not None and _capture_cell not in shell.events.callbacks["pre_run_cell"]:
+        shell.events.register("pre_run_cell", _capture_cell)
+
+
+def _capture_cell(*_: object) -> None:
+    """Captures again: IPython replaces the methods for each cell, and restores its own after it."""
+    with _lock:
+        _streams[:] = [stream for stream in _streams if stream.is_in_place()]
+        if _cutters:
+            _capture()
 
 
 def stop(cutter: LineCutter) -> None:
@@ -166,12 +213,10 @@ def _isolated(function: Callable[..., None], *arguments: object) -> None:
         _writer.active = False
 
 
-def _renew_locks() -> None:
+def _renew_lock() -> None:
     global _lock  # noqa: PLW0603 - the lock belongs to the module
     _lock = threading.RLock()
-    for cutter in list(_cutters):
-        cutter.renew_lock()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_renew_locks)
+    os.register_at_fork(after_in_child=_renew_lock)

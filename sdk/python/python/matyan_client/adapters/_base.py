@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from matyan_client import Run
+from matyan_client import Run, _forks
 
 from ._exception_resistant import FailureCounter, guarded
 from ._utils import DEFAULT_SYSTEM_TRACKING_INTERVAL, whole_epoch
@@ -39,6 +39,11 @@ class RunSession:
         self.options = options
         self.run_hash = run_hash
         self.run: Run | None = None
+        self._lock = threading.Lock()
+        _forks.watch(self)
+
+    def after_fork(self) -> None:
+        """Replaces the lock in a forked child."""
         self._lock = threading.Lock()
 
     def open(self) -> Run:

@@ -10,6 +10,8 @@ import warnings
 from collections.abc import Callable
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
+from matyan_client import _forks
+
 _log = logging.getLogger("matyan_client")
 
 P = ParamSpec("P")
@@ -31,6 +33,11 @@ class FailureCounter:
 
     def __init__(self) -> None:
         self.count = 0
+        self._lock = threading.Lock()
+        _forks.watch(self)
+
+    def after_fork(self) -> None:
+        """Replaces the lock in a forked child."""
         self._lock = threading.Lock()
 
     def record(self, action: str, error: BaseException) -> None:

@@ -17,6 +17,8 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from matyan_client import _forks
+
 from ._exception_resistant import FailureCounter, warn_user
 
 HEADER_BYTES = 4
@@ -118,6 +120,12 @@ class WorkerReporter:
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._failures = FailureCounter()
+        _forks.watch(self)
+
+    def after_fork(self) -> None:
+        """Leaves the thread to the parent."""
+        self._stop = threading.Event()
+        self._thread = None
 
     def start(self) -> None:
         if self._thread is None:
@@ -190,6 +198,12 @@ class WorkerReceiver:
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._failures = FailureCounter()
+        _forks.watch(self)
+
+    def after_fork(self) -> None:
+        """Leaves the thread to the parent."""
+        self._stop = threading.Event()
+        self._thread = None
 
     def start(self) -> None:
         """Binds the port, so that workers can connect, and begins to receive."""
