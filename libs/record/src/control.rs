@@ -1,6 +1,6 @@
 //! Records of the control topic: the JSON envelope of Matyan 0.3, `{"type","timestamp","payload"}`,
-//! without a key. Facts that it lacks travel in headers, which others ignore: the id of the event,
-//! project, caller, and the number of a deleted run.
+//! without a key. Everything that the envelope lacks is in headers, which Matyan 0.3 ignores: the
+//! id of the event, project, caller, and the number of a deleted run.
 
 use bytes::Bytes;
 use matyan_proto::log::v1::{ControlEvent, control_event::Kind};
@@ -12,29 +12,29 @@ use crate::{
     headers::{self, CONTENT_TYPE, EVENT, Headers, JSON_TYPE, PROJECT, RUN_NUMBER, header, push_author},
 };
 
-/// A control event, as far as a handler needs it.
+/// The part of a control event that its handler needs.
 #[derive(Debug, PartialEq, Eq)]
 pub struct ControlNotice {
     /// The type of the event by its name.
     pub kind: String,
     /// Name of the project; empty for the default one.
     pub project: String,
-    /// The run, if it is the deletion of one.
+    /// The deleted run, if the event is a deletion.
     pub deleted: Option<DeletedRun>,
 }
 
 /// The deletion of a run.
 #[derive(Debug, PartialEq, Eq)]
 pub struct DeletedRun {
-    /// The run.
+    /// Id of the run.
     pub run_id: String,
-    /// Its number; `None` if the event came from Matyan 0.3.
+    /// Number of the run; `None` in events of Matyan 0.3.
     pub number: Option<u64>,
-    /// The blobs to delete; empty for all blobs of the run.
+    /// Keys of the blobs to delete; empty for all blobs of the run.
     pub blob_keys: Vec<String>,
 }
 
-/// Returns value and headers of an event's record, or `None` for an event of no known kind.
+/// Returns value and headers of an event's record, or `None` if the kind of the event is unknown.
 ///
 /// ```
 /// use matyan_proto::log::v1::{ControlEvent, TagDeleted, control_event::Kind};
@@ -72,7 +72,7 @@ pub fn encode(event: &ControlEvent) -> Option<(Bytes, Headers)> {
     Some((value.into(), headers))
 }
 
-/// Reads the record of an event, written by this project or by Matyan 0.3.
+/// Reads an event's record of this version or of Matyan 0.3.
 pub fn decode(value: &[u8], headers: &Headers) -> Result<ControlNotice, UnreadableRecord> {
     let mut envelope = parse_object(value)?;
     let Some(Value::Text(kind)) = envelope.remove("type") else {
@@ -86,7 +86,7 @@ pub fn decode(value: &[u8], headers: &Headers) -> Result<ControlNotice, Unreadab
     Ok(ControlNotice { kind, project: headers::text(headers, PROJECT).unwrap_or_default(), deleted })
 }
 
-/// Reads a value that is a JSON object.
+/// Parses a value that is a JSON object.
 pub(crate) fn parse_object(value: &[u8]) -> Result<Map, UnreadableRecord> {
     let text = std::str::from_utf8(value)
         .map_err(|error| UnreadableRecord::new(format!("it is not UTF-8: {error}")))?;

@@ -1,15 +1,15 @@
 //! Records of the dead-letter topic: copies of items that could not be applied. The key is the run
-//! id, and the value is the item itself; the headers say where it came from.
+//! id, the value is the item, and the headers contain its origin and the reason.
 
 use bytes::Bytes;
 
 use crate::headers::{CONTENT_TYPE, Headers, POSITION, PROJECT, REASON, TRACEPARENT, header};
 
-/// The position of an item in the ingestion log: log, partition, offset, and number of the item in
-/// its record. Ids of `matyan parked ls` begin with it.
+/// Position of an item in the ingestion log: log, partition, offset, and number of the item in its
+/// record. The ids that `matyan parked ls` prints begin with it.
 pub type ItemPosition = (u32, u32, u64, u32);
 
-/// Returns the headers of a copy. An empty project is the default one.
+/// Returns the headers of a copy. An empty project means the default one.
 ///
 /// ```
 /// use matyan_record::{dead_letter, headers};

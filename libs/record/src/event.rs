@@ -1,6 +1,5 @@
-//! The types of messages by the names that Matyan 0.3 gave them, and the payload of each in an
-//! envelope. Clients write these names, envelopes carry them, and dashboards know them as labels of
-//! metrics.
+//! The types of messages with the names that Matyan 0.3 gave them, and their payloads in envelopes.
+//! The names occur in messages of clients, in envelopes, and as labels of metrics.
 
 use bytes::Bytes;
 use matyan_proto::{
@@ -40,18 +39,18 @@ pub enum MessageType {
     LogRecord,
     /// Registers an artifact.
     BlobRef,
-    /// Deletes the run. Written by servers, rejected from clients. Stays the last one.
+    /// Deletes the run. Only servers may send it. Must be the last variant.
     DeleteRun,
 }
 
-// The compiler does not notice a type that is missing from `ALL`, which counts are indexed by.
+// The compiler does not notice a type that is missing from `ALL`, by which counts are indexed.
 const _: () = assert!(MessageType::DeleteRun as usize + 1 == MessageType::ALL.len());
 
-/// A number for each type, indexed by `MessageType as usize`.
+/// Number of items of each type, indexed by `MessageType as usize`.
 pub type MessageCounts = [u64; MessageType::ALL.len()];
 
 impl MessageType {
-    /// Every type, in the order of `MessageCounts`.
+    /// All types, in the order of `MessageCounts`.
     pub const ALL: [Self; 12] = [
         Self::LogMetric,
         Self::CreateRun,
@@ -67,7 +66,7 @@ impl MessageType {
         Self::DeleteRun,
     ];
 
-    /// The name of every type, in the same order.
+    /// The names of all types, in the same order.
     pub const NAMES: [&'static str; Self::ALL.len()] = {
         let mut names = [""; Self::ALL.len()];
         let mut at = 0;
@@ -96,7 +95,7 @@ impl MessageType {
         }
     }
 
-    /// Returns the type with this name.
+    /// Returns the type with the given name.
     ///
     /// ```
     /// # use matyan_record::MessageType;
@@ -125,7 +124,7 @@ impl MessageType {
     }
 }
 
-/// Writes the members of an event's payload, without braces.
+/// Writes the members of an event's payload, without the braces.
 pub(crate) fn write_payload(event: &pb::Event, received_us: i64, out: &mut String) {
     let mut object = MemberWriter { out, is_empty: true };
     let time = event.client_time_us;
@@ -183,7 +182,7 @@ pub(crate) fn write_payload(event: &pb::Event, received_us: i64, out: &mut Strin
     }
 }
 
-/// Reads an event from the payload of this type. The reason names the member that is wrong.
+/// Reads an event from a payload of the given type. The error names the invalid member.
 pub(crate) fn read_payload(run: &str, message_type: MessageType, payload: &mut Map) -> Result<Kind, String> {
     Ok(match message_type {
         MessageType::CreateRun => Kind::CreateRun(pb::CreateRun {
@@ -225,7 +224,7 @@ fn outcome(run: &str, payload: &mut Map) -> Result<Option<Outcome>, String> {
     Ok(Some(Outcome { kind: kind.into(), message }))
 }
 
-/// Reads the name of a tag. It is truncated alike where it is added and where it is removed.
+/// Reads the name of a tag. Additions and removals truncate it alike.
 fn tag_name(run: &str, payload: &mut Map) -> Result<String, String> {
     limited_text(run, payload, "tag_name", limits::NAME_BYTES)?.ok_or_else(|| missing("tag_name"))
 }

@@ -1,20 +1,20 @@
-//! Names of headers and content types, of log records and of gRPC calls alike. Matyan 0.3 ignores
-//! all of them.
+//! Names of headers and content types of log records and gRPC calls. Matyan 0.3 ignores all of
+//! them.
 
 use bytes::Bytes;
 
 /// The headers of a record, in order.
 pub type Headers = Vec<(String, Bytes)>;
 
-/// The project by its name; absent for the default one. Of records and calls.
+/// Name of the project; absent for the default one. In records and calls.
 pub const PROJECT: &str = "matyan-project";
-/// The identity of the caller; absent if it is unknown. Of records and calls.
+/// Identity of the caller; absent if it is unknown. In records and calls.
 pub const CALLER: &str = "matyan-caller";
-/// The log positions that an answer must include. Of calls.
+/// Log positions that the response must include. In calls.
 pub const AFTER: &str = "matyan-after";
-/// The id of a request in the logs of all services. Of calls.
+/// Id of a request in the logs of all services. In calls.
 pub const REQUEST_ID: &str = "x-request-id";
-/// The trace context in W3C's form. Of records and calls.
+/// Trace context in the W3C format. In records and calls.
 pub const TRACEPARENT: &str = "traceparent";
 
 /// The content type of a record's value.
@@ -28,7 +28,7 @@ pub const REASON: &str = "matyan-reason";
 /// The position of the original of a dead letter: log, partition, offset, and item.
 pub const POSITION: &str = "matyan-position";
 
-/// The id of a producer, in hexadecimal digits. This and the next five are of envelopes.
+/// Id of a producer, in hexadecimal digits. This header and the next five are those of envelopes.
 pub const PRODUCER: &str = "matyan-producer";
 /// The number of the batch among those of its producer.
 pub const SEQUENCE: &str = "matyan-sequence";
@@ -38,16 +38,16 @@ pub const ACKNOWLEDGED: &str = "matyan-acknowledged";
 pub const ITEM: &str = "matyan-item";
 /// The number of items in the batch.
 pub const ITEMS: &str = "matyan-items";
-/// `1` for a producer that lives no longer than its connection.
+/// `1` if the producer ends with its connection.
 pub const EPHEMERAL: &str = "matyan-ephemeral";
 
 /// A format byte and a `LogEntry`.
 pub const LOG_ENTRY_TYPE: &str = "application/x-protobuf;type=matyan.log.v1.LogEntry";
-/// A batch on its own, as it is parked.
+/// A parked batch, without the rest of its log entry.
 pub const BATCH_TYPE: &str = "application/x-protobuf;type=matyan.ingest.v1.IngestionBatch";
 /// An envelope or a control event.
 pub const JSON_TYPE: &str = "application/json";
-/// Anything else.
+/// Any other content.
 pub const UNKNOWN_TYPE: &str = "application/octet-stream";
 
 /// Returns a header.
@@ -77,7 +77,7 @@ pub fn find<'h>(headers: &'h Headers, name: &str) -> Option<&'h Bytes> {
     headers.iter().find(|(known, _)| known == name).map(|(_, value)| value)
 }
 
-/// Returns the same as text. Bytes that are not UTF-8 are replaced.
+/// Like `find`, as text. Bytes that are not UTF-8 are replaced.
 pub fn text(headers: &Headers, name: &str) -> Option<String> {
     find(headers, name).map(|value| String::from_utf8_lossy(value).into_owned())
 }

@@ -1,6 +1,6 @@
-//! The record of the ingestion topic, as `matyan/log/v1/record.proto` describes it: a format byte,
-//! and a `LogEntry` that holds the bytes of a batch, encoded once. A server can be configured to
-//! write the envelopes of `legacy_json` instead; workers read both formats in any case.
+//! Records of the ingestion topic, as described in `matyan/log/v1/record.proto`: a format byte, and
+//! a `LogEntry` with the encoded batch. A server can be configured to write the envelopes of
+//! `legacy_json` instead; workers always read both formats.
 
 use bytes::{BufMut, Bytes, BytesMut};
 use matyan_proto::log::v1::LogEntry;
@@ -11,18 +11,18 @@ use crate::{
     headers::{CONTENT_TYPE, Headers, LOG_ENTRY_TYPE, TRACEPARENT, header},
 };
 
-/// The format of records of the ingestion topic.
+/// Format of the records of the ingestion topic.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum RecordFormat {
     /// One `LogEntry` per batch.
     #[default]
     Protobuf,
-    /// One JSON envelope per item, as Matyan 0.3 writes and reads them.
+    /// One JSON envelope per item, as in Matyan 0.3.
     Json,
 }
 
 impl RecordFormat {
-    /// Returns the format of a record's value, which its first byte shows.
+    /// Returns the format of a record's value by its first byte.
     pub fn of_value(value: &[u8]) -> Result<Self, UnreadableRecord> {
         match value.first() {
             Some(&FORMAT) => Ok(Self::Protobuf),
@@ -35,7 +35,7 @@ impl RecordFormat {
     }
 }
 
-/// The layout of everything after this byte.
+/// The format byte: version of the layout after it.
 const FORMAT: u8 = 1;
 
 /// Encodes a record's value.
@@ -56,7 +56,7 @@ pub fn encode(entry: &LogEntry) -> Bytes {
     value.freeze()
 }
 
-/// Decodes a value of the format `Protobuf`. The batch inside of it is not copied.
+/// Decodes a value of the format `Protobuf`, without copying the batch in it.
 pub fn decode(value: &Bytes) -> Result<LogEntry, UnreadableRecord> {
     LogEntry::decode(value.slice(1..))
         .map_err(|error| UnreadableRecord::new(format!("its entry cannot be decoded: {error}")))

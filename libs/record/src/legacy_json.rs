@@ -1,8 +1,8 @@
-//! Records as Matyan 0.3 writes and reads them: one JSON envelope
-//! `{"type","run_id","timestamp","payload"}` per item. Needed only to take over from a running
-//! Matyan 0.3; everything that JSON cannot hold is lost here, as it was there.
+//! Records in the format of Matyan 0.3: a JSON envelope `{"type","run_id","timestamp","payload"}`
+//! for each item. Needed only while a running Matyan 0.3 is replaced. As in Matyan 0.3, everything
+//! that JSON cannot represent is lost.
 //!
-//! Ids travel in headers, which Matyan 0.3 ignores.
+//! Ids are in headers, which Matyan 0.3 ignores.
 
 pub(crate) mod members;
 mod read;
@@ -18,20 +18,20 @@ use crate::{
 pub use read::Envelope;
 pub use write::{EnvelopeSeries, EnvelopeWriter, payload_bytes};
 
-/// The batch that an envelope is an item of.
+/// The batch to which the item of an envelope belongs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EnvelopeBatch {
-    /// Id of the producer.
+    /// Id of the batch's producer.
     pub producer: [u8; 16],
     /// Number of the batch among those of its producer.
     pub sequence: u64,
     /// The last batch that the client knows to be durable.
     pub acknowledged: u64,
-    /// Whether the producer lives no longer than its connection.
+    /// Whether the producer ends with its connection.
     pub is_ephemeral: bool,
     /// Number of the item in its batch.
     pub item: u32,
-    /// Items of the batch.
+    /// Number of items in the batch.
     pub items: u32,
 }
 
@@ -50,7 +50,7 @@ impl EnvelopeBatch {
         }
     }
 
-    /// Reads the headers of an item; `None` if a server without producers wrote it.
+    /// Reads the headers of an item; `None` if they have no producer, as in Matyan 0.3.
     pub fn from_headers(headers: &Headers) -> Result<Option<Self>, UnreadableRecord> {
         let Some(producer) = find(headers, PRODUCER) else { return Ok(None) };
         let mut id = [0; 16];

@@ -1,8 +1,7 @@
-//! The records of the log: everything that two processes must agree on when one writes a record and
-//! another reads it.
+//! Formats of the records of the log, on which the processes that write and read them must agree.
 //!
-//! Each format is written and read here and nowhere else. It is pure: a log is never touched, only
-//! the keys, values, and headers of its records.
+//! No other crate writes or reads these formats. This one performs no I/O: it handles the keys,
+//! values, and headers of records, but never a log.
 
 pub mod event;
 pub mod headers;
@@ -16,7 +15,7 @@ pub mod trace;
 
 pub use event::{MessageCounts, MessageType};
 
-/// A record that cannot be read, with the reason; it is parked with it.
+/// Reason why a record cannot be read; stored with the parked record.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct UnreadableRecord(String);

@@ -1,7 +1,7 @@
-//! Propagation of traces across process boundaries: out of a span into a header, and out of a
-//! header into a span. Every hop (edge to service, service to log, log to worker) uses these
-//! functions, so that one trace runs from a frame to the commit of its contents. Where nothing is
-//! exported, spans of `TARGET` are disabled and cost a branch.
+//! Propagation of traces across process boundaries, by a header. Every hop (edge to service,
+//! service to log, log to worker) uses these functions, so that a trace extends from a frame to the
+//! commit of its contents. If nothing is exported, spans of `TARGET` are disabled and cost a
+//! branch.
 
 #[cfg(feature = "otlp")]
 mod propagation;
@@ -14,8 +14,8 @@ pub use propagation::{follow, traceparent};
 
 use crate::headers::TRACEPARENT;
 
-/// Target of the spans of single frames, batches, and records. They are for export only: no log
-/// line shows them.
+/// Target of the spans of single frames, batches, and records, which are only exported, and never
+/// shown in log lines.
 pub const TARGET: &str = "matyan_trace";
 
 /// Adds the trace context of the current span to the headers of a call.
@@ -25,13 +25,13 @@ pub fn stamp(headers: &mut HeaderMap) {
     }
 }
 
-/// Returns no trace context: a build without the feature `otlp` exports no spans.
+/// Returns `None`, because a build without the feature `otlp` exports no spans.
 #[cfg(not(feature = "otlp"))]
 pub fn traceparent(_span: &Span) -> Option<String> {
     None
 }
 
-/// Does nothing: a build without the feature `otlp` exports no spans.
+/// Does nothing, because a build without the feature `otlp` exports no spans.
 #[cfg(not(feature = "otlp"))]
 pub fn follow(_span: &Span, _traceparent: &[u8]) {}
 
@@ -43,7 +43,7 @@ mod tests {
 
     use super::*;
 
-    /// Runs `work` where spans are exported, and returns name, trace, and parent of each.
+    /// Runs `work` with an exporter, and returns name, trace, and parent of each span.
     fn exported(work: impl FnOnce()) -> Vec<(String, String, String)> {
         let exporter = InMemorySpanExporter::default();
         let provider = SdkTracerProvider::builder().with_simple_exporter(exporter.clone()).build();

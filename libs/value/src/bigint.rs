@@ -1,16 +1,17 @@
-//! Integers of any size as CBOR's bignums hold them, and their decimal digits. Conversion costs the
-//! square of the digits, which `MAX_DIGITS` bounds for everything that clients send.
+//! Integers of any size, in the representation of CBOR's bignums, and their decimal digits. The
+//! cost of a conversion grows with the square of the number of digits, which `MAX_DIGITS` limits
+//! for everything that clients send.
 
 use std::cmp::Ordering;
 
-/// The most decimal digits that Python itself reads or writes by default.
+/// Maximum number of decimal digits that Python reads or writes by default.
 pub const MAX_DIGITS: usize = 4_300;
 
-/// Decimal digits that fit into one machine word, and the number just beyond them.
+/// Number of decimal digits that fit into a machine word, and that power of ten.
 const GROUP_DIGITS: usize = 18;
 const GROUP: u64 = 1_000_000_000_000_000_000;
 
-/// An integer outside of `i64`.
+/// An integer beyond the range of `i64`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct BigInteger {
     negative: bool,
@@ -23,7 +24,7 @@ impl BigInteger {
         Self { negative, magnitude }
     }
 
-    /// Returns true below zero.
+    /// Returns whether the number is negative.
     pub fn is_negative(&self) -> bool {
         self.negative
     }

@@ -1,10 +1,10 @@
-//! Values as CBOR (RFC 8949), on the wire and in the store. Our writer has one form: definite
-//! lengths, keys in byte order, shortest integers, floats always as 64 bits. The reader takes any
-//! CBOR that a `Value` can hold.
+//! Values as CBOR (RFC 8949), on the wire and in the store. The writer produces a single form:
+//! definite lengths, keys in byte order, integers as short as possible, floats always with 64 bits.
+//! The reader accepts any CBOR that a `Value` can represent.
 //!
-//! `CborReader` pulls item after item and borrows from the bytes; everything that has no need of a
-//! tree works on it. `find`, `pick`, and `without` take parts out of maps that our writer made, at
-//! the cost of a scan.
+//! `CborReader` pulls one item at a time and borrows from the bytes; everything that needs no tree
+//! is built on it. `find`, `pick`, and `without` extract parts of maps in the writer's form, and
+//! cost a scan of the bytes.
 
 mod head;
 mod path;
@@ -20,21 +20,21 @@ pub use read::{CborItem, CborMembers, CborReader, check, decode, decode_map, is_
 pub use write::{encode, encode_map};
 pub(crate) use write::{write_big, write_bool, write_float, write_integer, write_null, write_text};
 
-/// The reason why bytes are not a value.
+/// Reason why bytes are not a valid value.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CborError {
-    /// Not CBOR, or CBOR that no value holds.
+    /// Not CBOR, or CBOR that `Value` cannot represent.
     #[error("not valid CBOR at byte {at}: {reason}")]
     Syntax {
         /// Position in the bytes.
         at: usize,
-        /// The fault.
+        /// The violated rule.
         reason: &'static str,
     },
-    /// Too many maps and lists inside each other.
+    /// Maps and lists are nested too deep.
     #[error("nested deeper than {MAX_DEPTH} levels")]
     TooDeep,
-    /// A map key of another type.
+    /// A map key is not text.
     #[error("a map key at byte {at} is not text")]
     Key {
         /// Position in the bytes.
@@ -46,10 +46,10 @@ pub enum CborError {
         /// Position in the bytes.
         at: usize,
     },
-    /// A value of another type, where a map is required.
+    /// The value is not a map, and a map is required.
     #[error("a map was expected")]
     NotAMap,
-    /// An integer above the limit; only `check` refuses it.
+    /// An integer exceeds the limit; reported only by `check`.
     #[error("an integer has more than {INTEGER_BYTES} bytes")]
     LongInteger,
 }

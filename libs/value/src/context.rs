@@ -1,9 +1,8 @@
-//! Contexts of series: from JSON text to one canonical text, and from that to a name of 32 bits and
-//! a key of 128.
+//! Contexts of series: JSON text, its canonical form, and a 32-bit id and a 128-bit digest of that.
 //!
-//! The 32-bit id is what clients and the UI know; two contexts of one run may share it. The digest
-//! is what keys hold. Both are parts of the SHA-256 of the canonical text. An absent context and
-//! the empty object are the same, with id 0.
+//! Clients and the UI identify a context by the id, which two contexts of a run may share. Keys of
+//! the store contain the digest. Both are parts of the SHA-256 of the canonical text. An absent
+//! context equals the empty object, and has the id 0.
 
 use sha2::{Digest, Sha256};
 
@@ -19,13 +18,13 @@ pub struct Context {
     hash: [u8; 32],
 }
 
-/// The reason why a text is not a context.
+/// Reason why a text is not a valid context.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ContextError {
-    /// It is not JSON.
+    /// The text is not JSON.
     #[error("the context is {0}")]
     Json(#[from] JsonError),
-    /// It is JSON of another kind.
+    /// The text is JSON, but not an object.
     #[error("the context is neither an object nor null")]
     NotAnObject,
 }
@@ -51,12 +50,12 @@ impl Context {
         }
     }
 
-    /// Returns the context with these members.
+    /// Returns a context with the given members.
     pub fn new(map: &Map) -> Self {
         Self::from_canonical(json::map_text(map, JsonStyle::CANONICAL))
     }
 
-    /// Restores a context from a text that `canonical` or `stored` returned.
+    /// Restores a context from the result of `canonical` or `stored`.
     pub fn from_canonical(canonical: String) -> Self {
         if canonical.is_empty() || canonical == "{}" {
             return Self::default();
@@ -65,22 +64,23 @@ impl Context {
         Self { canonical, hash }
     }
 
-    /// Returns ASCII JSON with sorted keys; `{}` for no context.
+    /// Returns the context as ASCII JSON with sorted keys; `{}` if it is empty.
     pub fn canonical(&self) -> &str {
         &self.canonical
     }
 
-    /// Returns the form that headers of series store: the canonical text, but empty for no context.
+    /// Returns the form in which headers of series store it: the canonical text, or no text if the
+    /// context is empty.
     pub fn stored(&self) -> &str {
         if self.hash == [0; 32] { "" } else { &self.canonical }
     }
 
-    /// Returns the id that clients and the UI know.
+    /// Returns the id by which clients and the UI identify the context.
     pub fn id(&self) -> u32 {
         u32::from_be_bytes([self.hash[0], self.hash[1], self.hash[2], self.hash[3]])
     }
 
-    /// Returns the digest that keys hold.
+    /// Returns the digest that is part of keys.
     pub fn digest(&self) -> [u8; 16] {
         let mut digest = [0; 16];
         digest.copy_from_slice(&self.hash[..16]);

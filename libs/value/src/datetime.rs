@@ -1,24 +1,23 @@
 //! Times in microseconds since the Unix epoch, and their text.
 //!
-//! Clients write ISO 8601 with or without a zone, a date alone, or Unix seconds. A time without a
-//! zone is UTC, and digits after the microsecond are dropped. The system itself writes UTC.
+//! Clients write ISO 8601 with or without a time zone, only a date, or Unix seconds. A time without
+//! a zone is in UTC, and digits beyond microseconds are dropped. The server writes UTC.
 
 use std::fmt::Arguments;
 
-/// Numbers beyond this are milliseconds, not seconds: as seconds they would be later than the year
-/// 2600.
+/// Numbers above this are milliseconds: as seconds, they would be after the year 2600.
 const MILLISECONDS_FROM: f64 = 2e10;
 
-/// The end of the year 9999 in seconds: no calendar of a client goes further.
+/// End of the year 9999 in Unix seconds, the last year in the calendars of clients.
 const MAX_SECONDS: f64 = 253_402_300_800.0;
 
 const SECOND_US: i64 = 1_000_000;
 const DAY_S: i64 = 86_400;
 
-/// Days from the first of March of the year 0 to the Unix epoch.
+/// Number of days from March 1 of the year 0 to the Unix epoch.
 const EPOCH_DAY: i64 = 719_468;
 
-/// Reads a time as clients write it.
+/// Parses a time in any form that clients use.
 ///
 /// ```
 /// # use matyan_value::datetime;
@@ -31,7 +30,7 @@ pub fn parse(text: &str) -> Option<i64> {
     parse_iso(text.as_bytes()).or_else(|| from_number(text.parse().ok()?))
 }
 
-/// Reads Unix seconds, or milliseconds when the number is too large for seconds.
+/// Converts Unix seconds, or milliseconds if the number is too large for seconds.
 pub fn from_number(number: f64) -> Option<i64> {
     let seconds = if number.abs() > MILLISECONDS_FROM { number / 1e3 } else { number };
     (seconds.abs() < MAX_SECONDS).then(|| (seconds * 1e6).round() as i64)
@@ -49,7 +48,7 @@ fn parse_iso(text: &[u8]) -> Option<i64> {
     Some(midnight + of_day - offset(zone)? * 60 * SECOND_US)
 }
 
-/// Reads `HH:MM`, `HH:MM:SS` or `HH:MM:SS.f…` into microseconds, and returns the bytes that follow.
+/// Parses `HH:MM`, `HH:MM:SS` or `HH:MM:SS.f…` as microseconds, and returns the remaining bytes.
 fn time_of_day(text: &[u8]) -> Option<(i64, &[u8])> {
     let (&[h1, h2, b':', m1, m2], mut rest) = text.split_first_chunk::<5>()? else { return None };
     let (hour, minute) = (number(&[h1, h2])?, number(&[m1, m2])?);
@@ -73,7 +72,7 @@ fn time_of_day(text: &[u8]) -> Option<(i64, &[u8])> {
     Some((((hour * 60 + minute) * 60 + second) * SECOND_US + micros, rest))
 }
 
-/// Minutes by which the zone is ahead of UTC.
+/// Offset of a time zone from UTC in minutes.
 fn offset(zone: &[u8]) -> Option<i64> {
     let (sign, digits) = match zone {
         [] | b"Z" | b"z" => return Some(0),
@@ -95,8 +94,8 @@ fn number(digits: &[u8]) -> Option<i64> {
         .try_fold(0, |value, byte| byte.is_ascii_digit().then(|| value * 10 + i64::from(byte - b'0')))
 }
 
-/// Days since the Unix epoch of a date of the Gregorian calendar. Years count from March, which
-/// puts the leap day last.
+/// Days from the Unix epoch to a date of the Gregorian calendar. Years begin in March here, so that
+/// the leap day is the last one.
 fn days_from_date(year: i64, month: i64, day: i64) -> Option<i64> {
     let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
     let length = match month {
@@ -114,9 +113,9 @@ fn days_from_date(year: i64, month: i64, day: i64) -> Option<i64> {
     Some(days_before + of_year - EPOCH_DAY)
 }
 
-/// Year, month, and day of a number of days since the Unix epoch.
+/// Year, month, and day from days since the Unix epoch.
 fn date_from_days(days: i64) -> (i64, i64, i64) {
-    /// Days of 400 years, after which the calendar repeats.
+    /// Number of days in 400 years, the period of the calendar.
     const CYCLE: i64 = 146_097;
     let days = days + EPOCH_DAY;
     let of_cycle = days.rem_euclid(CYCLE);
@@ -128,7 +127,7 @@ fn date_from_days(days: i64) -> (i64, i64, i64) {
     if month < 10 { (year, month + 3, day) } else { (year + 1, month - 9, day) }
 }
 
-/// A moment in UTC by the calendar, with the years 1 to 9999 that Python has.
+/// Date and time in UTC, in the years 1 to 9999 that Python supports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UtcTime {
     date: (i64, i64, i64),
@@ -140,7 +139,7 @@ impl UtcTime {
     /// The Unix epoch.
     pub const EPOCH: Self = Self { date: (1970, 1, 1), second_of_day: 0, microsecond: 0 };
 
-    /// Returns `None` for a time that no calendar of a client goes to.
+    /// Returns `None` for a time outside of the years that clients support.
     pub fn from_us(us: i64) -> Option<Self> {
         let seconds = us.div_euclid(SECOND_US);
         let date = date_from_days(seconds.div_euclid(DAY_S));
@@ -151,7 +150,7 @@ impl UtcTime {
         })
     }
 
-    /// Returns the date: `2026-01-02`.
+    /// Returns the date, such as `2026-01-02`.
     pub fn date(self) -> String {
         let (year, month, day) = self.date;
         format!("{year:04}-{month:02}-{day:02}")
@@ -162,12 +161,12 @@ impl UtcTime {
         self.second_of_day / 3_600
     }
 
-    /// Returns RFC 3339 with milliseconds: `2026-01-02T03:04:05.678Z`.
+    /// Returns RFC 3339 text with milliseconds, such as `2026-01-02T03:04:05.678Z`.
     pub fn millis(self) -> String {
         self.text(format_args!(".{:03}Z", self.microsecond / 1_000))
     }
 
-    /// Returns RFC 3339 with microseconds: `2026-01-02T03:04:05.678901Z`.
+    /// Returns RFC 3339 text with microseconds, such as `2026-01-02T03:04:05.678901Z`.
     ///
     /// ```
     /// # use matyan_value::datetime::UtcTime;
@@ -177,7 +176,7 @@ impl UtcTime {
         self.text(format_args!(".{:06}Z", self.microsecond))
     }
 
-    /// Returns the text of Python's `isoformat`, which leaves out microseconds of zero:
+    /// Returns the text of Python's `isoformat`, which omits zero microseconds, such as
     /// `2026-01-02T03:04:05+00:00`.
     pub fn isoformat(self) -> String {
         match self.microsecond {
@@ -186,7 +185,7 @@ impl UtcTime {
         }
     }
 
-    /// Date and time to the second, and what follows it.
+    /// Date and time in seconds, followed by `rest`.
     fn text(self, end: Arguments<'_>) -> String {
         let ((year, month, day), of_day) = (self.date, self.second_of_day);
         let (hour, minute, second) = (of_day / 3_600, of_day / 60 % 60, of_day % 60);

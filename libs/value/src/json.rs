@@ -1,9 +1,9 @@
-//! JSON in the dialect that Python writes: bare NaN and Infinity, integers of any size, lone
-//! surrogates. The last of equal keys wins. No strict parser reads it.
+//! JSON in the dialect of Python: bare NaN and Infinity, integers of any size, and lone surrogates,
+//! which strict parsers reject. If a key occurs several times, the last value counts.
 //!
-//! Everything is built on one scanner, which borrows from the text and checks the grammar in one
-//! pass. Metric frames use only the scanner; other callers build a `Value` or CBOR from it. The
-//! writer has a style for each reader.
+//! Everything is built on one scanner, which borrows from the text and checks the grammar in a
+//! single pass. Metric frames use only the scanner; other callers build a `Value` or CBOR from its
+//! tokens. The writer has a style for each reader.
 
 mod scan;
 mod text;
@@ -19,7 +19,7 @@ pub use text::without_lone_surrogates;
 pub use transcode::{cbor_text, rewrite, to_cbor, token_to_cbor, write_cbor, write_strict};
 pub use write::{JsonStyle, is_lossy, map_text, value_text, write_float, write_text, write_value};
 
-/// The first byte that does not fit the grammar, as the scanner reports it.
+/// The first violation of the grammar.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not valid JSON at byte {at}: expected {expected}")]
 pub struct JsonSyntaxError {
@@ -29,16 +29,16 @@ pub struct JsonSyntaxError {
     pub expected: &'static str,
 }
 
-/// The reason why a text is not a value.
+/// Reason why a text is not a valid value.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum JsonError {
-    /// It does not fit the grammar.
+    /// The text is not JSON.
     #[error(transparent)]
     Syntax(#[from] JsonSyntaxError),
-    /// Too many arrays and objects inside each other.
+    /// Arrays and objects are nested too deep.
     #[error("nested deeper than {MAX_DEPTH}")]
     TooDeep,
-    /// An integer that Python itself would not read.
+    /// An integer has more digits than Python reads.
     #[error("an integer of more than {MAX_DIGITS} digits")]
     TooManyDigits,
 }

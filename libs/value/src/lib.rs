@@ -1,9 +1,9 @@
 //! Free-form values, series contexts, and dates: one reader and one writer of each format that
 //! clients send or receive.
 //!
-//! Every crate that touches such a format uses this one, from the edge to the archives, so that a
-//! value has one meaning everywhere. It is pure: it computes on bytes that the caller holds, and
-//! knows nothing of the system but its limits.
+//! Every crate that handles such a format uses this one, from the edge to the archives, so that a
+//! value means the same everywhere. The crate performs no I/O, and depends on nothing of the system
+//! except its limits.
 //!
 //! ```
 //! use matyan_value::{cbor, json::{self, JsonStyle}};
@@ -31,5 +31,5 @@ pub use bigint::{BigInteger, MAX_DIGITS};
 pub use context::{Context, ContextError};
 pub use value::{Map, Value};
 
-/// Deepest nesting of maps and lists in a value. Readers recurse, so every reader enforces it.
+/// Maximum nesting of maps and lists in a value. Enforced by every reader, because readers recurse.
 pub const MAX_DEPTH: usize = matyan_proto::limits::VALUE_DEPTH;

@@ -1,30 +1,31 @@
-//! The tree of a free-form value: params, objects, log arguments, and contexts. It holds everything
-//! that clients can say in JSON or CBOR: integers of any size, and floats to the bit.
+//! Free-form values as trees: params, objects, arguments of log records, and contexts. They
+//! represent everything that clients can express in JSON or CBOR, including integers of any size
+//! and the bits of floats.
 
 use std::collections::BTreeMap;
 
 use crate::bigint::{self, BigInteger, MAX_DIGITS};
 
-/// The members of a map, ordered by the bytes of their keys.
+/// Members of a map, in byte order of their keys.
 pub type Map = BTreeMap<String, Value>;
 
-/// A free-form value. Two values are equal if they agree to the bit: NaN equals itself, 0.0 and
-/// -0.0 differ, 1 and 1.0 differ.
+/// A free-form value. Equality is that of type and bits: NaN equals itself, while 0.0 and -0.0
+/// differ, and so do 1 and 1.0.
 #[derive(Clone, Debug)]
 pub enum Value {
     /// JSON's `null`, and CBOR's `undefined`.
     Null,
-    /// A boolean, which is no number here.
+    /// A boolean. Unlike in Python, it is not a number.
     Bool(bool),
-    /// An integer inside of `i64`.
+    /// An integer in the range of `i64`.
     Integer(i64),
-    /// An integer outside of `i64`.
+    /// An integer beyond the range of `i64`.
     Big(BigInteger),
     /// A 64-bit float, finite or not.
     Float(f64),
-    /// Text in UTF-8.
+    /// UTF-8 text.
     Text(String),
-    /// Bytes, which only CBOR can hold.
+    /// Bytes, which only CBOR can represent.
     Bytes(Vec<u8>),
     /// A list.
     List(Vec<Self>),
@@ -41,8 +42,8 @@ impl Value {
         }
     }
 
-    /// Returns the integer `magnitude`, or `-1 - magnitude` if `negative`, in its smallest form.
-    /// The magnitude is big-endian.
+    /// Returns the integer `magnitude`, or `-1 - magnitude` if `negative`, in the smallest variant
+    /// that can represent it. The magnitude is big-endian.
     pub fn integer(negative: bool, magnitude: &[u8]) -> Self {
         let first = magnitude.iter().position(|byte| *byte != 0).unwrap_or(magnitude.len());
         let magnitude = &magnitude[first..];
@@ -56,8 +57,8 @@ impl Value {
         Self::Big(BigInteger::new(negative, magnitude.to_vec()))
     }
 
-    /// Reads decimal digits with an optional `-`. Returns `None` for other characters and for more
-    /// than `MAX_DIGITS`.
+    /// Parses decimal digits with an optional `-`. Returns `None` for other characters, and for
+    /// more than `MAX_DIGITS` digits.
     ///
     /// ```
     /// # use matyan_value::Value;

@@ -1,5 +1,5 @@
-//! Members of the JSON objects in envelopes: how values are written, and how they are read with a
-//! reason for each that is missing or wrong.
+//! Members of the JSON objects in envelopes: a writer, and readers that name a member that is
+//! missing or invalid.
 
 use bytes::Bytes;
 use matyan_value::{
@@ -10,7 +10,7 @@ use matyan_value::{
 
 pub(crate) const STYLE: JsonStyle = JsonStyle::ENVELOPE;
 
-/// Why values can be written without a check.
+/// Reason why values can be written without a check.
 pub(crate) const CHECKED: &str = "a checked batch has no event without a kind, and no malformed value";
 
 /// Writes the members of a JSON object, without its braces.
@@ -65,7 +65,8 @@ impl MemberWriter<'_> {
         }
     }
 
-    /// Writes the text of Python's `isoformat`. A time beyond its years becomes `otherwise_us`.
+    /// Writes a time as Python's `isoformat` does, or `otherwise_us` if Python does not support its
+    /// year.
     pub(crate) fn time(&mut self, key: &str, us: i64, otherwise_us: i64) {
         self.key(key);
         let time = UtcTime::from_us(us).or_else(|| UtcTime::from_us(otherwise_us)).unwrap_or(UtcTime::EPOCH);
@@ -89,7 +90,7 @@ pub(crate) fn write_context_and_dtype(context: &str, dtype: &str, default_dtype:
     json::write_text(out, if dtype.is_empty() { default_dtype } else { dtype }, STYLE);
 }
 
-/// Reads ISO 8601, or Unix seconds as a number or as text.
+/// Reads a time in ISO 8601, or in Unix seconds as a number or text.
 pub(crate) fn microseconds(value: &Value) -> Option<i64> {
     match value {
         Value::Integer(seconds) => datetime::from_number(*seconds as f64),
@@ -115,8 +116,8 @@ pub(crate) fn optional_text(map: &mut Map, name: &str) -> Result<Option<String>,
     }
 }
 
-/// Truncates a long text: the frontier of Matyan 0.3 knew no limits, and its clients do not wait
-/// for a rejection.
+/// Reads a text, and truncates it to the limit: the frontier of Matyan 0.3 enforced no limits, and
+/// its clients do not wait for rejections.
 pub(crate) fn limited_text(
     run: &str,
     map: &mut Map,
@@ -155,7 +156,7 @@ pub(crate) fn map_of(map: &Map, name: &str) -> Result<Bytes, String> {
     }
 }
 
-/// Returns the canonical text, which a batch may carry as well as any other.
+/// Returns the canonical text of a context.
 pub(crate) fn context(map: &Map) -> Result<String, String> {
     match map.get("context") {
         None | Some(Value::Null) => Ok(String::new()),

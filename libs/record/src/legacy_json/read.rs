@@ -1,5 +1,5 @@
-//! The reader of envelopes: one item each, as a batch of its own. A type that is not known is an
-//! empty batch: it is skipped, as Matyan 0.3 does.
+//! The reader of envelopes, each of which becomes a batch with one item. An envelope of an unknown
+//! type becomes an empty batch, as Matyan 0.3 ignores it.
 
 use bytes::Bytes;
 use matyan_proto::ingest::v1::{self as pb, IngestionBatch};
@@ -15,18 +15,18 @@ use crate::{
 /// An envelope, of this version or of Matyan 0.3.
 #[derive(Debug)]
 pub struct Envelope {
-    /// The run.
+    /// Id of the run.
     pub run_id: String,
-    /// The time when the server received the item; `None` if it is unreadable.
+    /// Time when the server received the item; `None` if it is unreadable.
     pub received_us: Option<i64>,
-    /// The bytes of the record.
+    /// Bytes of the record.
     pub value: Bytes,
     name: String,
     payload: Map,
 }
 
 impl Envelope {
-    /// Reads a record's value, but not yet the item in it.
+    /// Parses a record's value, except for its item.
     pub fn parse(value: &Bytes) -> Result<Self, UnreadableRecord> {
         let mut envelope = parse_object(value)?;
         let name = text_of(&mut envelope, "type").map_err(UnreadableRecord)?;
@@ -40,7 +40,7 @@ impl Envelope {
         Ok(Self { run_id, received_us, value: value.clone(), name, payload })
     }
 
-    /// Returns the item as a batch that has a dictionary of its own.
+    /// Returns a batch with the item, and with a dictionary for it.
     pub fn batch(&self) -> Result<IngestionBatch, UnreadableRecord> {
         let Some(message_type) = MessageType::from_name(&self.name) else {
             tracing::debug!(kind = self.name, "skipped an envelope of an unknown type");
@@ -64,7 +64,7 @@ fn metric(payload: &mut Map) -> Result<IngestionBatch, String> {
         Some(Value::Integer(value)) => *value as f64,
         Some(Value::Big(value)) => value.to_f64(),
         Some(Value::Bool(value)) => f64::from(u8::from(*value)),
-        // Matyan 0.3 writes NaN and both infinities so.
+        // Matyan 0.3 writes NaN and the infinities as null.
         Some(Value::Null) => f64::NAN,
         _ => return Err("`value` is not a number".to_owned()),
     };

@@ -1,5 +1,5 @@
-//! The writer of envelopes. Points refer to series by number, and an envelope names them, so the
-//! writer keeps the part of the payload that all points of a series share.
+//! The writer of envelopes. Points of a batch refer to series by number, but each envelope contains
+//! name and context, so the writer keeps the part of the payload that all points of a series share.
 
 use bytes::Bytes;
 use matyan_proto::ingest::v1 as pb;
@@ -11,10 +11,10 @@ use crate::event::{MessageType, write_payload};
 /// Marks a missing step or epoch.
 const ABSENT: i64 = i64::MIN;
 
-/// The type of an envelope without an item. No reader knows it, so that all skip it.
+/// Type of an envelope without an item, which all readers ignore as an unknown type.
 const NOTHING: &str = "nothing";
 
-/// The beginnings and ends of the payloads of each series.
+/// Beginning and end of the payloads of each series.
 #[derive(Debug, Default)]
 pub struct EnvelopeSeries(Vec<SeriesText>);
 
@@ -27,7 +27,7 @@ struct SeriesText {
 }
 
 impl EnvelopeSeries {
-    /// Adds definitions that were checked, with invalid ones replaced by empty ones.
+    /// Adds checked definitions, in which empty ones replace those that were invalid.
     pub fn extend(&mut self, series: &[pb::SeriesDef]) {
         self.0.extend(series.iter().map(SeriesText::new));
     }
@@ -43,7 +43,7 @@ impl SeriesText {
     }
 }
 
-/// Returns the bytes of an event's payload, which may be more than a record takes.
+/// Returns the size of an event's payload, which may exceed that of a record.
 pub fn payload_bytes(event: &pb::Event) -> usize {
     let mut payload = String::new();
     write_payload(event, 0, &mut payload);
@@ -75,7 +75,7 @@ pub struct EnvelopeWriter {
 }
 
 impl EnvelopeWriter {
-    /// Returns a writer for a batch of this run that was received then.
+    /// Creates a writer for a batch of this run, received at the given time.
     pub fn new(run_id: &str, received_us: i64) -> Self {
         let mut middle = "\"run_id\":".to_owned();
         json::write_text(&mut middle, run_id, STYLE);
@@ -84,7 +84,7 @@ impl EnvelopeWriter {
         Self { middle, received_us }
     }
 
-    /// Returns the envelope of an event of a checked batch.
+    /// Returns the envelope of an event, which must have been checked.
     pub fn event(&self, event: &pb::Event) -> Bytes {
         let kind = event.kind.as_ref().expect(CHECKED);
         self.envelope(MessageType::of_event(kind).name(), |payload| {
@@ -99,8 +99,8 @@ impl EnvelopeWriter {
         })
     }
 
-    /// Returns an envelope without an item, for a batch without items: its sequence may not be
-    /// missing.
+    /// Returns an envelope without an item, for a batch without items, so that the sequence of its
+    /// producer has no gap.
     pub fn nothing(&self) -> Bytes {
         self.envelope(NOTHING, |_| {})
     }
@@ -132,7 +132,7 @@ fn write_point_payload(
     object.time("client_datetime", entry(&group.times_us, at).unwrap_or(received_us), received_us);
 }
 
-/// Returns the entry of a column that has one for each point, one for all, or none.
+/// Returns the entry for a point. A column has an entry for each point, one for all, or none.
 fn entry(column: &[i64], at: usize) -> Option<i64> {
     if column.len() == 1 { column.first().copied() } else { column.get(at).copied() }
 }

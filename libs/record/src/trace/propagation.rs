@@ -1,4 +1,4 @@
-//! Trace contexts as the W3C format writes them.
+//! Trace contexts in the W3C format.
 
 use std::collections::HashMap;
 
@@ -9,8 +9,7 @@ use tracing_opentelemetry::OpenTelemetrySpanExt;
 
 use crate::headers::TRACEPARENT;
 
-/// Returns the trace context of a span, for the header of a hop; `None` if the span is not
-/// exported.
+/// Returns the trace context of a span for a header; `None` if the span is not exported.
 ///
 /// ```
 /// assert_eq!(matyan_record::trace::traceparent(&tracing::Span::none()), None);
@@ -24,8 +23,8 @@ pub fn traceparent(span: &Span) -> Option<String> {
     headers.remove(TRACEPARENT)
 }
 
-/// Makes `span`, which must be new, continue the trace of `traceparent`. With any other text it
-/// begins a trace of its own.
+/// Makes `span`, which must be new, part of the trace in `traceparent`. If that is invalid, the
+/// span begins a new trace.
 pub fn follow(span: &Span, traceparent: &[u8]) {
     let Ok(traceparent) = std::str::from_utf8(traceparent) else { return };
     if span.is_disabled() || traceparent.is_empty() {
@@ -33,6 +32,6 @@ pub fn follow(span: &Span, traceparent: &[u8]) {
     }
     let headers = HashMap::from([(TRACEPARENT.to_owned(), traceparent.to_owned())]);
     let context = TraceContextPropagator::new().extract(&headers);
-    // This fails only where nothing exports the span.
+    // This fails only if no exporter is installed.
     span.set_parent(context).ok();
 }

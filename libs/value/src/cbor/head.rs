@@ -9,12 +9,12 @@ pub(crate) const LIST: u8 = 4;
 pub(crate) const MAP: u8 = 5;
 pub(crate) const TAG: u8 = 6;
 
-/// Tags of integers of any size.
+/// Tags of big integers.
 pub(crate) const POSITIVE_BIGNUM: u64 = 2;
 pub(crate) const NEGATIVE_BIGNUM: u64 = 3;
 
-/// Reads major type, argument, and size of a head whose length is definite. `None` for any other,
-/// and at the end.
+/// Reads major type, argument, and size of a head with a definite length. Returns `None` for other
+/// heads, and at the end of the bytes.
 #[inline]
 pub(crate) fn read(bytes: &[u8]) -> Option<(u8, u64, usize)> {
     let (first, rest) = bytes.split_first()?;
@@ -29,7 +29,7 @@ pub(crate) fn read(bytes: &[u8]) -> Option<(u8, u64, usize)> {
     Some((first >> 5, argument, size))
 }
 
-/// Writes a head with its argument in the shortest form.
+/// Writes a head, with its argument in the shortest form.
 #[inline]
 pub(crate) fn write(out: &mut Vec<u8>, major: u8, argument: u64) {
     let major = major << 5;

@@ -1,6 +1,6 @@
-//! Parts of encoded maps that our writer made, at their paths: borrowed or copied as they are. A
-//! search reads a few params of many thousands of runs, so everything else is skipped by its length
-//! alone.
+//! Parts of encoded maps by their paths, borrowed or copied without decoding. The maps must be in
+//! the writer's form. A search reads few params of many thousands of runs, so all other values are
+//! skipped by their lengths.
 
 use std::{borrow::Cow, cmp::Ordering};
 
@@ -9,14 +9,14 @@ use super::{
     head::{self, BYTES, LIST, MAP, NEGATIVE, TAG, TEXT, UNSIGNED},
 };
 
-/// A scalar inside of encoded bytes. Its text is UTF-8, as `str` or as the bytes of it.
+/// A scalar in encoded bytes. `T` is the type of its text: `str`, or its bytes.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum CborLeaf<'b, T: ?Sized = str> {
     /// `null`.
     Null,
     /// A boolean.
     Bool(bool),
-    /// An integer inside of `i64`.
+    /// An integer in the range of `i64`.
     Integer(i64),
     /// A float.
     Float(f64),
@@ -24,7 +24,7 @@ pub enum CborLeaf<'b, T: ?Sized = str> {
     Text(&'b T),
 }
 
-/// Returns the encoded value at a path of keys. Nothing else is decoded.
+/// Returns the encoded value at a path of keys, without decoding anything else.
 ///
 /// ```
 /// # use matyan_value::{cbor, json};
@@ -47,8 +47,7 @@ pub fn find<'b>(mut bytes: &'b [u8], path: &[impl AsRef<str>]) -> Result<Option<
 const MALFORMED: CborError =
     CborError::Syntax { at: 0, reason: "it is cut off, or not in the form that is stored" };
 
-/// Returns the scalar that an encoded value is, or `None` for anything larger, which `decode`
-/// reads.
+/// Decodes a scalar. Returns `None` for any other value; use `decode` for those.
 pub fn leaf(bytes: &[u8]) -> Result<Option<CborLeaf<'_>>, CborError> {
     Ok(match stored_leaf(bytes) {
         Some((CborLeaf::Null, _)) => Some(CborLeaf::Null),
@@ -62,7 +61,7 @@ pub fn leaf(bytes: &[u8]) -> Result<Option<CborLeaf<'_>>, CborError> {
     })
 }
 
-/// Reads a scalar in the form in which nearly all are stored, and its length. Text is not checked.
+/// Reads a scalar in the most common forms, and its length. Text is not checked to be UTF-8.
 #[inline]
 pub(super) fn stored_leaf(bytes: &[u8]) -> Option<(CborLeaf<'_, [u8]>, usize)> {
     Some(match *bytes {
@@ -93,7 +92,7 @@ pub(super) fn stored_leaf(bytes: &[u8]) -> Option<(CborLeaf<'_, [u8]>, usize)> {
     })
 }
 
-/// Returns the bytes from a key's value on. An outer `None` means malformed.
+/// Returns the bytes from a key's value to the end. An outer `None` means malformed bytes.
 fn find_key<'b>(bytes: &'b [u8], wanted: &[u8]) -> Option<Option<&'b [u8]>> {
     let mut entries = MapEntries::new(bytes)?;
     while let Some(entry) = entries.next()? {
@@ -107,8 +106,8 @@ fn find_key<'b>(bytes: &'b [u8], wanted: &[u8]) -> Option<Option<&'b [u8]>> {
     Some(None)
 }
 
-/// Bytes of a value by its first byte, where that is enough: numbers and short texts, which nearly
-/// all values are. 0 for others.
+/// Length of a value in bytes, by its first byte. 0 if more of it has to be read; nearly all values
+/// are numbers and short texts, for which the first byte is enough.
 const SCALAR_BYTES: [u8; 256] = {
     let mut bytes = [0; 256];
     let mut first = 0;
@@ -128,7 +127,7 @@ const SCALAR_BYTES: [u8; 256] = {
     bytes
 };
 
-/// Bytes of the value at the beginning of `bytes`.
+/// Length in bytes of the value at the beginning of `bytes`.
 fn length(bytes: &[u8]) -> Option<usize> {
     let (mut at, mut values) = (0_usize, 1_u64);
     while values > 0 {
@@ -177,16 +176,16 @@ fn without_key<'b>(bytes: &'b [u8], key: &[u8]) -> Option<Cow<'b, [u8]>> {
     Some(bytes.into())
 }
 
-/// Returns a map of only the values at some paths. The paths are sorted and have at least one key;
-/// those that lead to nothing are left out.
+/// Returns a map of only the values at the given paths, without those that do not exist. The paths
+/// must be sorted, and not empty.
 pub fn pick(bytes: &[u8], paths: &[&[String]]) -> Result<Vec<u8>, CborError> {
     let mut out = Vec::new();
     pick_into(bytes, paths, 0, &mut out).ok_or(MALFORMED)?;
     Ok(out)
 }
 
-/// Does the same for paths that have the first `depth` keys in common. Returns the number of
-/// entries that it wrote.
+/// Writes the entries at paths that have the first `depth` keys in common. Returns the number of
+/// entries written.
 fn pick_into(bytes: &[u8], mut paths: &[&[String]], depth: usize, out: &mut Vec<u8>) -> Option<u64> {
     let mut entries = MapEntries::new(bytes)?;
     let (start, mut count) = (out.len(), 0);
@@ -224,15 +223,15 @@ fn pick_into(bytes: &[u8], mut paths: &[&[String]], depth: usize, out: &mut Vec<
     Some(count)
 }
 
-/// The entries of an encoded map; none for anything else. After a key its value is skipped before
-/// the next key is read.
+/// Iterator over the entries of an encoded map; empty for any other value. A value is skipped only
+/// when the next key is read.
 struct MapEntries<'b> {
     bytes: &'b [u8],
     left: u64,
     at: usize,
 }
 
-/// Positions of an entry, and its key.
+/// An entry's key, and its positions in the bytes.
 struct MapEntry<'b> {
     key: &'b [u8],
     at: usize,

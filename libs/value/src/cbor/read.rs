@@ -1,9 +1,9 @@
-//! The reader of CBOR: a pull reader that borrows from the bytes, and the tree and the check that
+//! The reader of CBOR: a pull reader that borrows from the bytes, and a decoder and a check that
 //! are built on it.
 //!
-//! Readable is well-formed CBOR whose map keys are text, nested no deeper than `MAX_DEPTH`. Tags
-//! other than those of big integers only annotate what they enclose: they count as a level of
-//! nesting and are dropped. No announced length is trusted with memory.
+//! It accepts well-formed CBOR whose map keys are text, nested at most `MAX_DEPTH` levels deep.
+//! Tags other than those of big integers are dropped, but count as a level of nesting. Memory is
+//! never allocated by an announced length.
 
 use std::borrow::Cow;
 
@@ -19,52 +19,52 @@ use crate::{
     value::{Map, Value},
 };
 
-/// One item: a scalar, or the beginning of a list or map, whose members the reader yields next.
+/// A scalar, or the beginning of a list or map, whose members are read next.
 #[derive(Debug)]
 pub enum CborItem<'b> {
     /// `null` or `undefined`.
     Null,
     /// A boolean.
     Bool(bool),
-    /// An integer inside of `i64`.
+    /// An integer in the range of `i64`.
     Integer(i64),
-    /// The integer of a big-endian magnitude, or `-1 - magnitude`. Not normalized: it may be small.
+    /// A tagged integer: `magnitude`, or `-1 - magnitude`. It may be small enough for `Integer`.
     Big {
-        /// Whether the number is below zero.
+        /// Whether the number is negative.
         negative: bool,
         /// Big-endian, possibly with leading zeros.
         magnitude: Cow<'b, [u8]>,
     },
     /// A float of any width.
     Float(f64),
-    /// Text, in one piece or many.
+    /// Text, of definite or indefinite length.
     Text(Cow<'b, str>),
-    /// Bytes, in one piece or many.
+    /// Bytes, of definite or indefinite length.
     Bytes(Cow<'b, [u8]>),
     /// A list.
     List(CborMembers),
-    /// A map: each member is a key and an item.
+    /// A map, each of whose members is a key and an item.
     Map(CborMembers),
 }
 
 /// Progress through the members of a list or map.
 #[derive(Debug)]
 pub struct CborMembers {
-    /// `None` if only an end mark shows the end.
+    /// Number of members left; `None` if an end mark follows the last one.
     left: Option<u64>,
     taken: u64,
-    /// Nesting around the container.
+    /// Nesting level around the container.
     depth: usize,
 }
 
 impl CborMembers {
-    /// Returns true at the first member, before which a text format writes no separator.
+    /// Returns whether no member was read yet: text formats write no separator before the first.
     pub fn is_first(&self) -> bool {
         self.taken == 1
     }
 }
 
-/// A pull reader over encoded bytes.
+/// A pull reader of encoded bytes.
 ///
 /// ```
 /// use matyan_value::cbor::{CborError, CborItem, CborReader};
@@ -95,7 +95,7 @@ const INDEFINITE: u8 = 0x1f;
 const BREAK: u8 = 0xff;
 
 impl<'b> CborReader<'b> {
-    /// Starts at the first byte.
+    /// Creates a reader at the first byte.
     pub fn new(bytes: &'b [u8]) -> Self {
         Self { bytes, at: 0, depth: 0 }
     }
@@ -139,13 +139,13 @@ impl<'b> CborReader<'b> {
         }
     }
 
-    /// Reads the next scalar if it has the form in which nearly all are stored, and text that is
-    /// valid UTF-8. `None` reads nothing: `item` takes everything else, and reports faults. It is
-    /// several times quicker.
+    /// Reads the next item if it is a scalar in one of the most common forms; several times faster
+    /// than `item`. Reads nothing and returns `None` otherwise, also for invalid text: `item` reads
+    /// everything, and reports errors.
     #[inline]
     pub fn stored_leaf(&mut self) -> Option<CborLeaf<'b, [u8]>> {
         let (leaf, length) = stored_leaf(self.bytes.get(self.at..)?)?;
-        // Nearly all text is ASCII, which takes less time to see.
+        // Nearly all text is ASCII, which is faster to check than UTF-8.
         let is_sound = |text: &[u8]| text.is_ascii() || std::str::from_utf8(text).is_ok();
         if matches!(leaf, CborLeaf::Text(text) if !is_sound(text)) {
             return None;
@@ -154,8 +154,8 @@ impl<'b> CborReader<'b> {
         Some(leaf)
     }
 
-    /// Steps to the next member of a container; false at its end. Every container must be read to
-    /// its end.
+    /// Advances to the next member of a container. Returns false at its end, to which every
+    /// container must be read.
     pub fn more(&mut self, members: &mut CborMembers) -> Result<bool, CborError> {
         let more = match members.left {
             Some(left) => {
@@ -190,7 +190,7 @@ impl<'b> CborReader<'b> {
         }
     }
 
-    /// Reads an item to its end and drops it.
+    /// Skips an item, with all its members.
     pub fn skip(&mut self, item: CborItem<'b>) -> Result<(), CborError> {
         match item {
             CborItem::List(mut members) => {
@@ -319,7 +319,7 @@ impl<'b> CborReader<'b> {
         }
     }
 
-    /// Reads text of indefinite length, whose opening is next.
+    /// Reads text of indefinite length, beginning with its head.
     fn text_pieces(&mut self) -> Result<Cow<'b, str>, CborError> {
         self.at += 1;
         let mut text = String::new();
@@ -346,7 +346,7 @@ impl<'b> CborReader<'b> {
     }
 }
 
-/// A float of 16 bits. Its exponents 0 and 31 are special, as in wider floats.
+/// Converts a 16-bit float. The exponents 0 and 31 are special, as in wider floats.
 fn half_float(bits: u16) -> f64 {
     let (sign, exponent, fraction) = (bits >> 15, bits >> 10 & 0x1f, bits & 0x3ff);
     let size = match exponent {
@@ -374,7 +374,7 @@ pub fn decode_map(bytes: &[u8]) -> Result<Map, CborError> {
     }
 }
 
-/// Checks that the bytes are exactly one value within all limits. It builds nothing in memory.
+/// Checks that the bytes are exactly one value within all limits, without decoding it.
 ///
 /// ```
 /// # use matyan_value::cbor;
@@ -387,17 +387,18 @@ pub fn check(bytes: &[u8]) -> Result<(), CborError> {
     reader.end()
 }
 
-/// Returns whether the bytes begin like a map, without a tag.
+/// Returns whether the bytes begin with the head of a map, without a tag.
 pub fn is_map(bytes: &[u8]) -> bool {
     bytes.first().is_some_and(|first| first >> 5 == MAP)
 }
 
-/// Returns whether the bytes begin like a list, without a tag.
+/// Returns whether the bytes begin with the head of a list, without a tag.
 pub fn is_list(bytes: &[u8]) -> bool {
     bytes.first().is_some_and(|first| first >> 5 == LIST)
 }
 
-/// Returns the text at a key of an encoded map, in any form of CBOR. The last of equal keys counts.
+/// Returns the text at a key of an encoded map, in any form of CBOR. If the key occurs several
+/// times, the last value counts.
 pub fn map_text<'b>(bytes: &'b [u8], key: &str) -> Option<Cow<'b, str>> {
     let mut reader = CborReader::new(bytes);
     let CborItem::Map(mut members) = reader.item().ok()? else { return None };

@@ -1,4 +1,4 @@
-//! Tests of the codec: every value survives, and outside bytes never panic.
+//! Tests of the codec: every value survives a round trip, and arbitrary bytes never cause a panic.
 
 use proptest::prelude::*;
 
@@ -168,7 +168,7 @@ fn bignum(magnitude: &[u8]) -> Vec<u8> {
 fn unsound_values_are_refused() {
     assert_eq!(super::check(&unhex("a10101")), Err(CborError::Key { at: 1 }));
     assert_eq!(super::check(&unhex("a000")), Err(CborError::Trailing { at: 1 }));
-    // The last one announces more entries than memory has.
+    // The last one announces more entries than fit into memory.
     for hex in [
         "a1",
         "a16161",
@@ -193,7 +193,7 @@ fn nesting_has_a_limit() {
     super::check(&nested(MAX_DEPTH)).unwrap();
     assert_eq!(super::check(&nested(MAX_DEPTH + 1)), Err(CborError::TooDeep));
     assert_eq!(super::check(&vec![0xc1; 100_000]), Err(CborError::TooDeep));
-    // A container after a deep one begins at its own level again.
+    // A container after a deep one is not nested in it.
     let wide = [vec![0x82], nested(MAX_DEPTH - 1), nested(MAX_DEPTH - 1)].concat();
     super::check(&wide).unwrap();
 }

@@ -1,4 +1,5 @@
-//! The writer of CBOR: trees, and the parts that one pass over JSON text writes without a tree.
+//! The writer of CBOR: of values, and of the parts that the conversion from JSON writes without a
+//! value.
 
 use super::head::{self, BYTES, LIST, MAP, NEGATIVE, NEGATIVE_BIGNUM, POSITIVE_BIGNUM, TAG, TEXT, UNSIGNED};
 use crate::value::{Map, Value};
@@ -8,14 +9,14 @@ const TRUE: u8 = 0xf5;
 const NULL: u8 = 0xf6;
 const FLOAT64: u8 = 0xfb;
 
-/// Encodes a value in the one form that is stored.
+/// Encodes a value in the form that is stored.
 pub fn encode(value: &Value) -> Vec<u8> {
     let mut out = Vec::new();
     write(&mut out, value);
     out
 }
 
-/// Encodes a map in the one form that is stored.
+/// Encodes a map in the form that is stored.
 pub fn encode_map(map: &Map) -> Vec<u8> {
     let mut out = Vec::new();
     write_map(&mut out, map);
@@ -56,15 +57,15 @@ pub(crate) fn write_bool(out: &mut Vec<u8>, bool: bool) {
 }
 
 pub(crate) fn write_integer(out: &mut Vec<u8>, integer: i64) {
-    // CBOR counts negative numbers down from -1.
+    // CBOR encodes a negative number n as -1 - n.
     match u64::try_from(integer) {
         Ok(positive) => head::write(out, UNSIGNED, positive),
         Err(_) => head::write(out, NEGATIVE, !integer as u64),
     }
 }
 
-/// Writes an integer outside of `i64`. Integers that fit CBOR's plain form take it, as the shortest
-/// one.
+/// Writes an integer beyond the range of `i64`, without a tag if it fits into 64 bits, as that is
+/// shorter.
 pub(crate) fn write_big(out: &mut Vec<u8>, negative: bool, magnitude: &[u8]) {
     if magnitude.len() > size_of::<u64>() {
         head::write(out, TAG, if negative { NEGATIVE_BIGNUM } else { POSITIVE_BIGNUM });

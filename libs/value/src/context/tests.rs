@@ -1,10 +1,10 @@
-//! The recorded contexts, and cases that they do not cover.
+//! Recorded contexts, and cases that they do not cover.
 
 use std::path::{Path, PathBuf};
 
 use super::*;
 
-/// The recorded folder, and the one that a tester names.
+/// The folder of recordings, and another one that the environment may name.
 fn folders() -> Vec<PathBuf> {
     let recorded = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/vectors");
     std::iter::once(recorded).chain(std::env::var_os("MATYAN_VECTORS_DIR").map(PathBuf::from)).collect()

@@ -1,4 +1,4 @@
-//! The tree of a JSON text.
+//! The reader of JSON text.
 
 use super::{
     JsonError,
@@ -9,7 +9,7 @@ use crate::{
     value::{Map, Value},
 };
 
-/// Reads one value with nothing but white space around it.
+/// Parses one value, with only white space around it.
 ///
 /// ```
 /// # use matyan_value::{Value, json};
@@ -65,8 +65,8 @@ fn scalar(token: &JsonToken<'_>) -> Result<Value, JsonError> {
     })
 }
 
-/// Returns the number of a float token. The scanner's numbers are a part of what `f64` reads;
-/// beyond its range they become infinite, as they do in Python.
+/// Returns the number of a float token, all of which `f64` can parse. Numbers beyond its range
+/// become infinite, as in Python.
 pub(super) fn float(token: &JsonToken<'_>) -> f64 {
     token.text.parse().unwrap_or(f64::NAN)
 }

@@ -1,7 +1,6 @@
-//! A pull scanner over JSON text: one pass, no recursion, no allocation but the stack of open
-//! brackets. It checks the whole grammar, so that everything that uses it may rely on well-formed
-//! text. Beyond strict JSON it takes NaN, Infinity, and -Infinity, as Python writes them; like
-//! Python it refuses control characters in strings.
+//! A pull scanner of JSON text: a single pass without recursion, which allocates only the stack of
+//! open brackets. It checks the whole grammar, so that its callers can rely on well-formed text.
+//! Like Python, it accepts NaN, Infinity, and -Infinity, and rejects control characters in strings.
 
 use super::JsonSyntaxError;
 
@@ -16,20 +15,20 @@ pub enum JsonKind {
     False,
     /// A number without a fraction and an exponent.
     Integer,
-    /// Any other number, NaN and both infinities included.
+    /// Any other number, including NaN and the infinities.
     Float,
-    /// A string without an escape.
+    /// A string without escapes.
     Text,
     /// A string with at least one escape.
     EscapedText,
-    /// An array, with everything in it.
+    /// An array with its elements.
     Array,
-    /// An object, with everything in it.
+    /// An object with its members.
     Object,
 }
 
 impl JsonKind {
-    /// Returns its name in error messages.
+    /// Returns the name for error messages.
     pub fn noun(self) -> &'static str {
         match self {
             JsonKind::Null => "null",
@@ -43,20 +42,19 @@ impl JsonKind {
     }
 }
 
-/// One value. `text` is the inside of the quotes of a string, and the whole text of everything
-/// else.
+/// A value. `text` is its whole text, or that between the quotes of a string.
 #[derive(Clone, Copy, Debug)]
 pub struct JsonToken<'a> {
     /// Kind of the value.
     pub kind: JsonKind,
-    /// Nesting of an array or object, including itself; saturates.
+    /// Number of nested arrays and objects, including this one; saturates.
     pub depth: u16,
     /// Text of the value.
     pub text: &'a str,
 }
 
 impl<'a> JsonToken<'a> {
-    /// `null`, of no text in particular.
+    /// A `null` that stands for an absent value.
     pub const NULL: JsonToken<'static> = JsonToken { kind: JsonKind::Null, depth: 0, text: "null" };
 
     fn scalar(kind: JsonKind, text: &'a str) -> Self {
@@ -81,12 +79,12 @@ impl<'a> JsonToken<'a> {
 pub struct JsonScanner<'a> {
     text: &'a str,
     at: usize,
-    /// Closing brackets that are still expected, innermost last.
+    /// Closing brackets of the open arrays and objects, innermost last.
     open: Vec<u8>,
 }
 
 impl<'a> JsonScanner<'a> {
-    /// Starts at the first byte.
+    /// Creates a scanner at the first byte.
     pub fn new(text: &'a str) -> Self {
         JsonScanner { text, at: 0, open: Vec::new() }
     }
@@ -105,13 +103,13 @@ impl<'a> JsonScanner<'a> {
         }
     }
 
-    /// Refuses anything but white space.
+    /// Fails unless only white space is left.
     pub fn end(&mut self) -> Result<(), JsonSyntaxError> {
         self.blank();
         if self.peek().is_none() { Ok(()) } else { self.expected("the end") }
     }
 
-    /// Skips an opening bracket, which the caller has seen.
+    /// Skips an opening bracket, after the caller has peeked at it.
     #[inline]
     pub fn open(&mut self) {
         self.at += 1;
@@ -126,8 +124,7 @@ impl<'a> JsonScanner<'a> {
         here
     }
 
-    /// Skips what follows an element: true for a comma and another element, false for the `closer`
-    /// of the list.
+    /// Skips a comma or `closer` after an element. Returns true if another element follows.
     #[inline]
     pub fn next_or_close(&mut self, closer: u8) -> Result<bool, JsonSyntaxError> {
         self.blank();
@@ -141,7 +138,7 @@ impl<'a> JsonScanner<'a> {
         Ok(true)
     }
 
-    /// Reads a member's key and the colon after it.
+    /// Reads the key of a member, and skips the colon.
     pub fn key(&mut self) -> Result<JsonToken<'a>, JsonSyntaxError> {
         if self.peek() != Some(b'"') {
             return self.expected("a key in double quotes");
@@ -155,7 +152,7 @@ impl<'a> JsonScanner<'a> {
         Ok(key)
     }
 
-    /// Skips `text` if it is next, and the white space after it.
+    /// Skips `text` and the white space after it, if `text` is next.
     #[inline]
     pub fn skip(&mut self, text: &str) -> bool {
         let here = self.text.as_bytes()[self.at..].starts_with(text.as_bytes());
@@ -166,7 +163,7 @@ impl<'a> JsonScanner<'a> {
         here
     }
 
-    /// Skips one byte of a character in ASCII.
+    /// Skips one byte, which must be an ASCII character.
     #[inline]
     pub(super) fn step(&mut self) {
         self.at += 1;
@@ -178,13 +175,13 @@ impl<'a> JsonScanner<'a> {
         self.at
     }
 
-    /// Returns the text since the position `start`.
+    /// Returns the text from the position `start` to the current one.
     #[inline]
     pub fn read_since(&self, start: usize) -> &'a str {
         &self.text[start..self.at]
     }
 
-    /// Reads the next value, however large.
+    /// Reads the next value; of an array or object, all of it.
     #[inline]
     pub fn value(&mut self) -> Result<JsonToken<'a>, JsonSyntaxError> {
         match self.peek() {
@@ -203,7 +200,7 @@ impl<'a> JsonScanner<'a> {
             match self.peek() {
                 Some(bracket @ (b'{' | b'[')) => {
                     self.open();
-                    // `}` and `]` are two characters after their partners in ASCII.
+                    // In ASCII, `}` and `]` are two after `{` and `[`.
                     let closer = bracket + 2;
                     self.open.push(closer);
                     depth = depth.max(self.open.len());
@@ -334,8 +331,8 @@ impl<'a> JsonScanner<'a> {
     }
 }
 
-/// Bytes before the first quote, backslash or control character. Eight at a time: this is where
-/// most of a frame is read.
+/// Number of bytes before the first quote, backslash or control character. Checks eight bytes at a
+/// time, because most bytes of a frame are checked here.
 fn plain_length(bytes: &[u8]) -> usize {
     const ONES: u64 = 0x0101_0101_0101_0101;
     const HIGHS: u64 = 0x8080_8080_8080_8080;

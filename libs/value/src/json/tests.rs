@@ -1,4 +1,4 @@
-//! Tests of the dialect: what is read, what is refused, and each style of the writer.
+//! Tests of the dialect: accepted and rejected text, and each style of the writer.
 
 use proptest::prelude::*;
 

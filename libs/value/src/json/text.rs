@@ -1,12 +1,12 @@
-//! Text of string tokens. Escapes are well-formed here, as the scanner has checked them. Half a
-//! surrogate pair, which Python writes and UTF-8 cannot hold, becomes U+FFFD.
+//! Text of string tokens, whose escapes the scanner has checked. A lone surrogate, which Python
+//! writes and UTF-8 cannot represent, becomes U+FFFD.
 
 use std::borrow::Cow;
 
 use super::scan::{JsonKind, JsonToken};
 
 impl<'a> JsonToken<'a> {
-    /// Returns the text that a string token represents.
+    /// Returns the text of a string token, with escapes resolved.
     pub fn decode(&self) -> Cow<'a, str> {
         match self.kind {
             JsonKind::EscapedText => Cow::Owned(unescape(self.text)),
@@ -54,14 +54,14 @@ fn unicode_escape(text: &str) -> (char, usize) {
     }
 }
 
-/// Returns the UTF-16 unit of a `\uXXXX` at the beginning of `text`.
+/// Returns the UTF-16 code unit of a `\uXXXX` at the beginning of `text`.
 fn unit(text: &str) -> Option<u32> {
     let digits = text.strip_prefix("\\u")?.get(..4)?;
     u32::from_str_radix(digits, 16).ok()
 }
 
-/// Returns well-formed JSON text in which every half surrogate pair is replaced by U+FFFD, for
-/// readers that know no halves.
+/// Returns well-formed JSON text with U+FFFD in place of every lone surrogate, for readers that
+/// reject them.
 pub fn without_lone_surrogates(json: &str) -> Cow<'_, str> {
     if !json.contains("\\u") {
         return Cow::Borrowed(json);

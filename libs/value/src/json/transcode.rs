@@ -1,9 +1,9 @@
-//! JSON text to CBOR and back in one pass, without a `Value` tree, so that a response of a thousand
-//! runs needs no memory besides its bytes. `rewrite` is the exception: it sorts keys, so it builds a
-//! tree. Its inputs are contexts, which are short.
+//! Conversion of JSON text to CBOR and back in a single pass, without a `Value`, so that a response
+//! with a thousand runs needs no memory except for its bytes. Only `rewrite` builds a `Value`,
+//! because it sorts keys; its inputs are contexts, which are short.
 //!
-//! Into CBOR, containers get definite lengths: the head is one byte until the count is known, and
-//! grows only past 23 members.
+//! Containers in CBOR have definite lengths: one byte is reserved for the head, and more are
+//! inserted only for containers of more than 23 members.
 
 use std::{collections::HashSet, ops::Range};
 
@@ -19,14 +19,15 @@ use crate::{
     cbor::{self, CborError, CborItem, CborReader},
 };
 
-/// Members of maps with at most this many are compared in pairs, which is quicker than hashing.
+/// Maximum number of members of a map whose keys are compared in pairs, which is then faster than
+/// hashing.
 const FEW_MEMBERS: usize = 16;
 
-/// Returns JSON text as CBOR. Integers stay integers and floats stay floats, to the bit.
+/// Converts JSON text to CBOR. Types and bits of numbers are kept.
 ///
 /// ```
 /// # use matyan_value::json;
-/// // The last of equal keys wins.
+/// // If a key occurs several times, the last value counts.
 /// assert_eq!(json::to_cbor(r#"{"a": 1, "a": 2}"#), Ok(vec![0xa1, 0x61, b'a', 2]));
 /// ```
 pub fn to_cbor(text: &str) -> Result<Vec<u8>, JsonError> {
@@ -52,7 +53,7 @@ pub fn token_to_cbor(token: &JsonToken<'_>) -> Result<Vec<u8>, JsonError> {
 
 struct CborWriter {
     out: Vec<u8>,
-    /// Members of the maps that are open, innermost last.
+    /// Members of the open maps, innermost last.
     members: Vec<Member>,
 }
 
@@ -80,7 +81,7 @@ impl CborWriter {
             JsonKind::Integer => write_digits(out, token.text)?,
             JsonKind::Float => cbor::write_float(out, float(token)),
             JsonKind::Text | JsonKind::EscapedText => cbor::write_text(out, &token.decode()),
-            // Callers hand containers to `map` and `array`.
+            // Callers pass containers to `map` and `array`.
             JsonKind::Array | JsonKind::Object => return Err(JsonError::TooDeep),
         }
         Ok(())
@@ -121,13 +122,13 @@ impl CborWriter {
         Ok(())
     }
 
-    /// Leaves one byte for the head, and returns the position after it.
+    /// Reserves one byte for the head, and returns the position after it.
     fn begin(&mut self) -> usize {
         self.out.push(0);
         self.out.len()
     }
 
-    /// Writes the head of the container whose members begin at `start`.
+    /// Writes the head of a container whose members begin at `start`.
     fn finish(&mut self, major: u8, start: usize, count: usize) {
         let mut head = Vec::with_capacity(9);
         cbor::write_head(&mut head, major, count as u64);
@@ -150,7 +151,7 @@ fn write_digits(out: &mut Vec<u8>, text: &str) -> Result<(), JsonError> {
     Ok(())
 }
 
-/// Returns the members whose key is repeated later, ascending.
+/// Returns the members whose keys are repeated later, in ascending order.
 fn overwritten(out: &[u8], members: &[Member]) -> Vec<usize> {
     let key = |member: &Member| &out[member.key.clone()];
     if members.len() <= FEW_MEMBERS {
@@ -165,8 +166,8 @@ fn overwritten(out: &[u8], members: &[Member]) -> Vec<usize> {
     repeated
 }
 
-/// Removes ascending ranges. The rest is moved only once, however many they are: a frame may repeat
-/// a key a million times.
+/// Removes ranges in ascending order. Each remaining byte is moved only once, because a frame may
+/// repeat a key a million times.
 fn remove(out: &mut Vec<u8>, ranges: impl Iterator<Item = Range<usize>>) {
     let mut ranges = ranges.peekable();
     let Some(first) = ranges.peek() else { return };
@@ -179,7 +180,7 @@ fn remove(out: &mut Vec<u8>, ranges: impl Iterator<Item = Range<usize>>) {
     out.truncate(end);
 }
 
-/// Returns an encoded value as JSON text. Empty input is an empty object.
+/// Converts an encoded value to JSON text. Empty input counts as an empty object.
 ///
 /// ```
 /// # use matyan_value::json::{self, JsonStyle};
@@ -230,8 +231,8 @@ fn write_item(out: &mut String, reader: &mut CborReader<'_>, style: JsonStyle) -
     Ok(())
 }
 
-/// Returns JSON text of this dialect in another style, with sorted keys. Empty text is an
-/// empty object, as it is for contexts.
+/// Converts JSON text to another style, and sorts its keys. Empty text counts as an empty object,
+/// as for contexts.
 ///
 /// ```
 /// # use matyan_value::json::{self, JsonStyle};
@@ -241,8 +242,8 @@ pub fn rewrite(text: &str, style: JsonStyle) -> Result<String, JsonError> {
     if text.is_empty() { Ok("{}".to_owned()) } else { Ok(write::value_text(&parse(text)?, style)) }
 }
 
-/// Appends well-formed text as strict JSON: NaN and both infinities become null, and everything
-/// else stays as it is.
+/// Appends well-formed text as strict JSON: replaces NaN and the infinities by null, and keeps
+/// everything else.
 ///
 /// ```
 /// let mut out = String::new();
@@ -259,7 +260,7 @@ pub fn write_strict(out: &mut String, text: &str) -> Result<(), JsonSyntaxError>
             b'"' => {
                 scanner.value()?;
             }
-            // Outside of strings, a capital N or I can only begin `NaN` or `Infinity`.
+            // Outside of strings, only `NaN` and `Infinity` begin with a capital N or I.
             b'N' | b'I' => {
                 scanner.value()?;
                 out.push_str(text[copied..start].trim_end_matches('-'));

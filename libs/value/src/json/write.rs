@@ -1,5 +1,5 @@
-//! The writer of JSON text. Its readers agree on the grammar and differ in the details: a style
-//! names each.
+//! The writer of JSON text. Readers expect the same grammar, but different details, which a style
+//! defines.
 
 use std::fmt::Write as _;
 
@@ -7,7 +7,7 @@ use base64::{Engine as _, prelude::BASE64_STANDARD};
 
 use crate::value::{Map, Value};
 
-/// The details in which one kind of JSON text differs from another.
+/// Details of JSON text for one kind of reader.
 #[derive(Clone, Copy, Debug)]
 pub struct JsonStyle {
     pub(super) comma: &'static str,
@@ -15,34 +15,34 @@ pub struct JsonStyle {
     non_finite: NonFinite,
     floats: FloatDigits,
     bytes: BytesForm,
-    /// Everything but printable ASCII is escaped.
+    /// Escapes everything except for printable ASCII.
     ascii: bool,
-    /// `\b` and `\f` have their short escapes.
+    /// Uses the short escapes `\b` and `\f`.
     short_escapes: bool,
 }
 
-/// Text for NaN and both infinities.
+/// Form of NaN and the infinities.
 #[derive(Clone, Copy, Debug)]
 enum NonFinite {
-    /// Python's bare names.
+    /// Bare names, as Python writes them.
     Names,
     Null,
     /// The texts `"NaN"`, `"inf"`, and `"-inf"`.
     Texts,
 }
 
-/// The form of finite floats, always with the fewest digits that read back the same.
+/// Form of finite floats, always with the fewest digits that yield the same float again.
 #[derive(Clone, Copy, Debug)]
 enum FloatDigits {
     /// Python's `repr`.
     Python,
     /// Rust's `Debug`.
     Debug,
-    /// The quickest.
+    /// The form that is fastest to write.
     Plain,
 }
 
-/// Text for bytes, which JSON lacks.
+/// Form of bytes, which JSON cannot represent.
 #[derive(Clone, Copy, Debug)]
 enum BytesForm {
     Numbers,
@@ -51,7 +51,7 @@ enum BytesForm {
 }
 
 impl JsonStyle {
-    /// Strict JSON, as the API answers it: numbers that are not finite become null.
+    /// Strict JSON of API responses: numbers that are not finite become null.
     pub const STRICT: Self = Self {
         comma: ",",
         colon: ":",
@@ -62,18 +62,19 @@ impl JsonStyle {
         short_escapes: true,
     };
 
-    /// Strict JSON with a space after commas and colons, as Python writes it.
+    /// Strict JSON with a space after commas and colons, as in Python.
     pub const SPACED: Self = Self { comma: ", ", colon: ": ", ..Self::STRICT };
 
-    /// Strict JSON for the Aim bundle, which reads numbers that are not finite as the texts `NaN`,
-    /// `inf`, and `-inf`.
+    /// Strict JSON for the Aim UI, which expects the texts `NaN`, `inf`, and `-inf` for numbers
+    /// that are not finite.
     pub const AIM: Self = Self { non_finite: NonFinite::Texts, ..Self::STRICT };
 
-    /// Strict JSON as Matyan 0.3 writes it into its log: bytes are base64.
+    /// Strict JSON of Matyan 0.3's log: bytes are in base64.
     pub const ENVELOPE: Self = Self { bytes: BytesForm::Base64, ..Self::STRICT };
 
-    /// Python's `json.dumps` with sorted keys and without spaces: ASCII only. Contexts are compared
-    /// and hashed in it. Bytes, which no context holds that came as JSON, are lists of numbers.
+    /// The result of Python's `json.dumps` with sorted keys and without spaces, which is ASCII.
+    /// Contexts are compared and hashed in this form. Bytes become lists of numbers; contexts that
+    /// were read from JSON have none.
     pub const CANONICAL: Self = Self {
         non_finite: NonFinite::Names,
         floats: FloatDigits::Python,
@@ -82,7 +83,7 @@ impl JsonStyle {
         ..Self::STRICT
     };
 
-    /// The dialect of archives: spaced, with Python's names for numbers that are not finite.
+    /// The dialect of archives: with spaces, and Python's names for numbers that are not finite.
     pub const ARCHIVE: Self = Self {
         non_finite: NonFinite::Names,
         floats: FloatDigits::Debug,
@@ -91,7 +92,7 @@ impl JsonStyle {
     };
 }
 
-/// Returns the text of a value.
+/// Returns a value as text.
 ///
 /// ```
 /// # use matyan_value::{Value, json::{JsonStyle, value_text}};
@@ -105,14 +106,15 @@ pub fn value_text(value: &Value, style: JsonStyle) -> String {
     out
 }
 
-/// Returns the text of a map.
+/// Returns a map as text.
 pub fn map_text(map: &Map, style: JsonStyle) -> String {
     let mut out = String::new();
     write_map(&mut out, map, style);
     out
 }
 
-/// Returns whether JSON, even of archives, loses something: bytes, or the bits of a NaN.
+/// Returns whether a value has something that JSON cannot represent, even in archives: bytes, or an
+/// unusual NaN.
 pub fn is_lossy(value: &Value) -> bool {
     match value {
         Value::Bytes(_) => true,
@@ -185,7 +187,7 @@ pub fn write_float(out: &mut String, float: f64, style: JsonStyle) {
     });
 }
 
-/// Appends the digits of Python's `repr`: plain between 1e-4 and 1e16.
+/// Appends the text of Python's `repr`, which has no exponent between 1e-4 and 1e16.
 fn write_python_float(out: &mut String, float: f64) {
     let scientific = format!("{float:e}");
     let (digits, exponent) = scientific.split_once('e').expect("the format has an exponent");
@@ -208,7 +210,7 @@ pub fn write_text(out: &mut String, text: &str, style: JsonStyle) {
             0x20..=0x7e => true,
             _ => !style.ascii,
         };
-        // Only the first byte of a character is escaped, for all of them.
+        // The first byte of a character is escaped on behalf of all its bytes.
         if is_plain || !text.is_char_boundary(at) {
             continue;
         }
