@@ -158,3 +158,43 @@ class RunAdapter:
             self._current_session().open()[key] = value
         except Exception as error:
             self._failures.record(f"set the param {key!r}", error)
+
+
+class CallbackAdapter(RunAdapter):
+    """Base of the adapters whose only arguments are those of the run."""
+
+    def __init__(
+        self,
+        repo: str | None = None,
+        experiment: str | None = None,
+        system_tracking_interval: float | None = DEFAULT_SYSTEM_TRACKING_INTERVAL,
+        log_system_params: bool = True,
+        capture_terminal_logs: bool = True,
+    ) -> None:
+        # The class of the framework.
+        super().__init__()
+        self._init_run(
+            RunOptions(
+                repo, experiment, system_tracking_interval, log_system_params, capture_terminal_logs
+            )
+        )
+
+
+class NamedCallbackAdapter(CallbackAdapter):
+    """The same for adapters that call the experiment `experiment_name`."""
+
+    def __init__(
+        self,
+        repo: str | None = None,
+        experiment_name: str | None = None,
+        system_tracking_interval: float | None = DEFAULT_SYSTEM_TRACKING_INTERVAL,
+        log_system_params: bool = True,
+        capture_terminal_logs: bool = True,
+    ) -> None:
+        super().__init__(
+            repo,
+            experiment_name,
+            system_tracking_interval,
+            log_system_params,
+            capture_terminal_logs,
+        )

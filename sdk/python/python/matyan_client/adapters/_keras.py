@@ -5,17 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ._base import RunAdapter
+from ._base import CallbackAdapter, RunOptions
 from ._exception_resistant import guarded
 from ._utils import is_number
 
 VALIDATION_PREFIX = "val_"
 
 
-class KerasEpochAdapter(RunAdapter):
+class KerasEpochAdapter(CallbackAdapter):
     """Base that tracks the logs of an epoch and the learning rate."""
 
     model: Any
+
+    def _init_run(self, options: RunOptions, run_hash: str | None = None) -> None:
+        super()._init_run(options, run_hash)
+        # The run exists from the constructor on.
+        self._open_run()
 
     @guarded
     def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:

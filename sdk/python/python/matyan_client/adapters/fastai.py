@@ -6,9 +6,9 @@ import contextlib
 from collections.abc import Callable
 from typing import Any
 
-from ._base import RunAdapter, RunOptions
+from ._base import NamedCallbackAdapter
 from ._exception_resistant import guarded
-from ._utils import DEFAULT_SYSTEM_TRACKING_INTERVAL, with_objects_as_text
+from ._utils import with_objects_as_text
 
 try:
     from fastai.callback.hook import total_params
@@ -23,32 +23,13 @@ __all__ = ["AimCallback", "MatyanCallback"]
 UNTRACKED = ("epoch", "time", "train_loss")
 
 
-class MatyanCallback(RunAdapter, Callback):
+class MatyanCallback(NamedCallbackAdapter, Callback):
     """Callback for `Learner(cbs=[...])`.
 
     Each batch tracks the loss as `train_loss` and the hyperparameters of the optimizer as
     `<name>_<group>`, with the context `{"subset": "train"}` or `{"subset": "val"}`; each epoch
     tracks the metrics of the recorder.
     """
-
-    def __init__(
-        self,
-        repo: str | None = None,
-        experiment_name: str | None = None,
-        system_tracking_interval: float | None = DEFAULT_SYSTEM_TRACKING_INTERVAL,
-        log_system_params: bool = True,
-        capture_terminal_logs: bool = True,
-    ) -> None:
-        super().__init__()
-        self._init_run(
-            RunOptions(
-                repo,
-                experiment_name,
-                system_tracking_interval,
-                log_system_params,
-                capture_terminal_logs,
-            )
-        )
 
     @guarded
     def before_fit(self) -> None:

@@ -8,9 +8,9 @@ from difflib import SequenceMatcher
 from itertools import combinations
 from typing import Any
 
-from ._base import RunAdapter, RunOptions
+from ._base import CallbackAdapter
 from ._exception_resistant import guarded, warn_user
-from ._utils import DEFAULT_SYSTEM_TRACKING_INTERVAL, is_number, with_objects_as_text
+from ._utils import is_number, with_objects_as_text
 
 try:
     from transformers.trainer_callback import TrainerCallback
@@ -22,7 +22,7 @@ __all__ = ["AimCallback", "MatyanCallback"]
 SUBSETS = ("train", "eval", "test")
 
 
-class MatyanCallback(RunAdapter, TrainerCallback):
+class MatyanCallback(CallbackAdapter, TrainerCallback):
     """Callback for `Trainer(callbacks=[...])`.
 
     The prefixes `train_`, `eval_` and `test_` of log keys become the context `subset`. If the
@@ -31,21 +31,7 @@ class MatyanCallback(RunAdapter, TrainerCallback):
     Only the first process of a distributed training tracks.
     """
 
-    def __init__(
-        self,
-        repo: str | None = None,
-        experiment: str | None = None,
-        system_tracking_interval: float | None = DEFAULT_SYSTEM_TRACKING_INTERVAL,
-        log_system_params: bool = True,
-        capture_terminal_logs: bool = True,
-    ) -> None:
-        super().__init__()
-        self._init_run(
-            RunOptions(
-                repo, experiment, system_tracking_interval, log_system_params, capture_terminal_logs
-            )
-        )
-        self._has_warned = False
+    _has_warned = False
 
     @guarded
     def setup(self, args: Any = None, state: Any = None, model: Any = None) -> None:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ._base import RunAdapter, RunOptions
+from ._base import CallbackAdapter
 from ._exception_resistant import guarded
-from ._utils import DEFAULT_SYSTEM_TRACKING_INTERVAL
 
 if TYPE_CHECKING:
     from lightgbm.callback import CallbackEnv
@@ -17,7 +16,7 @@ __all__ = ["AimCallback", "MatyanCallback"]
 CROSS_VALIDATION = "cv_agg"
 
 
-class MatyanCallback(RunAdapter):
+class MatyanCallback(CallbackAdapter):
     """Callback for `lightgbm.train`, `lightgbm.cv` and the scikit-learn estimators.
 
     The context holds the name of the data set. A cross-validation gives two series for each
@@ -27,20 +26,6 @@ class MatyanCallback(RunAdapter):
     # LightGBM reads both: it sorts callbacks by `order` and calls this one after the iteration.
     order = 25
     before_iteration = False
-
-    def __init__(
-        self,
-        repo: str | None = None,
-        experiment: str | None = None,
-        system_tracking_interval: float | None = DEFAULT_SYSTEM_TRACKING_INTERVAL,
-        log_system_params: bool = True,
-        capture_terminal_logs: bool = True,
-    ) -> None:
-        self._init_run(
-            RunOptions(
-                repo, experiment, system_tracking_interval, log_system_params, capture_terminal_logs
-            )
-        )
 
     def before_tracking(self, **kwargs: Any) -> None:
         """Hook for subclasses, called with `env` before an iteration is tracked."""

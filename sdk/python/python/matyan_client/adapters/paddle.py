@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ._base import RunAdapter, RunOptions
+from ._base import NamedCallbackAdapter
 from ._exception_resistant import guarded
-from ._utils import DEFAULT_SYSTEM_TRACKING_INTERVAL, with_objects_as_text
+from ._utils import with_objects_as_text
 
 try:
     from paddle.callbacks import Callback
@@ -17,7 +17,7 @@ except ImportError as error:
 __all__ = ["AimCallback", "MatyanCallback"]
 
 
-class MatyanCallback(RunAdapter, Callback):
+class MatyanCallback(NamedCallbackAdapter, Callback):
     """Callback for `model.fit(callbacks=[...])`.
 
     The logs of each training batch have the context `{"subset": "train"}` and the batch as step,
@@ -25,25 +25,7 @@ class MatyanCallback(RunAdapter, Callback):
     `<name>_<index>`.
     """
 
-    def __init__(
-        self,
-        repo: str | None = None,
-        experiment_name: str | None = None,
-        system_tracking_interval: float | None = DEFAULT_SYSTEM_TRACKING_INTERVAL,
-        log_system_params: bool = True,
-        capture_terminal_logs: bool = True,
-    ) -> None:
-        super().__init__()
-        self._init_run(
-            RunOptions(
-                repo,
-                experiment_name,
-                system_tracking_interval,
-                log_system_params,
-                capture_terminal_logs,
-            )
-        )
-        self.epoch = 0
+    epoch = 0
 
     @guarded
     def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from ._base import RunOptions
 from ._keras import KerasEpochAdapter
-from ._utils import DEFAULT_SYSTEM_TRACKING_INTERVAL
 
 try:
     from tensorflow.keras.callbacks import Callback
@@ -25,22 +23,6 @@ class MatyanCallback(KerasEpochAdapter, Callback):
     Logs with the prefix `val_` get the context `{"subset": "val"}`, all others
     `{"subset": "train"}`. The run is created by the constructor.
     """
-
-    def __init__(
-        self,
-        repo: str | None = None,
-        experiment: str | None = None,
-        system_tracking_interval: float | None = DEFAULT_SYSTEM_TRACKING_INTERVAL,
-        log_system_params: bool = True,
-        capture_terminal_logs: bool = True,
-    ) -> None:
-        super().__init__()
-        self._init_run(
-            RunOptions(
-                repo, experiment, system_tracking_interval, log_system_params, capture_terminal_logs
-            )
-        )
-        self._open_run()
 
 
 AimCallback = MatyanCallback

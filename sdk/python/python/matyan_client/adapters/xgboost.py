@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ._base import RunAdapter, RunOptions
+from ._base import CallbackAdapter
 from ._exception_resistant import guarded
-from ._utils import DEFAULT_SYSTEM_TRACKING_INTERVAL
 
 try:
     from xgboost.callback import TrainingCallback
@@ -19,27 +18,12 @@ __all__ = ["AimCallback", "MatyanCallback"]
 History = Mapping[str, Mapping[str, Sequence[Any]]]
 
 
-class MatyanCallback(RunAdapter, TrainingCallback):
+class MatyanCallback(CallbackAdapter, TrainingCallback):
     """Callback for `xgboost.train`, `xgboost.cv` and the scikit-learn estimators.
 
     The step is the boosting round. The context holds the name of the data set, and `stdv`, which
     is true for the standard deviation over the folds of a cross-validation.
     """
-
-    def __init__(
-        self,
-        repo: str | None = None,
-        experiment: str | None = None,
-        system_tracking_interval: float | None = DEFAULT_SYSTEM_TRACKING_INTERVAL,
-        log_system_params: bool = True,
-        capture_terminal_logs: bool = True,
-    ) -> None:
-        super().__init__()
-        self._init_run(
-            RunOptions(
-                repo, experiment, system_tracking_interval, log_system_params, capture_terminal_logs
-            )
-        )
 
     def before_training(self, model: Any) -> Any:
         self.setup()
