@@ -7,23 +7,23 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from matyan_client import Run as MatyanRun
-from matyan_client import values
 
 from . import _open_runs
 from ._artifact import Artifact
 from ._config import Config
+from ._description import RunDescription
 from ._files import RunFiles
 from ._history import History
 from ._metrics import Metric, MetricTable, summary_kinds
 from ._notices import ignore_unknown, termwarn, warn_once
-from ._options import Options, Settings
-from ._summary import SummaryStore, SummaryView
+from ._options import Options
+from ._summary import SummaryStore
 from ._target import Staging
 from .errors import CommError
 
@@ -61,7 +61,7 @@ def _harmless(method: Callable[Concatenate[Run, P], T]) -> Callable[Concatenate[
     return wrapper
 
 
-class Run:
+class Run(RunDescription):
     """A run with the methods of W&B, which stores in a run of Matyan, `matyan_run`.
 
     The project is the experiment; the config is stored in the params `hparams`, the summary in
@@ -87,131 +87,6 @@ class Run:
         if target is not None:
             self._history = History(target, staging, self._metrics, self._summary)
         self._watch: Watch | None = None
-
-    @property
-    def id(self) -> str:
-        """Id that was given to `init`, or else the hash of the run."""
-        return self._id
-
-    @property
-    def name(self) -> str:
-        """Name of the run; its id if it has none."""
-        return self._options.name or self._id
-
-    @name.setter
-    def name(self, value: str) -> None:
-        self._options.name = str(value)
-        if self.matyan_run is not None:
-            self.matyan_run.name = self._options.name
-
-    @property
-    def notes(self) -> str | None:
-        """Description of the run."""
-        return self._options.notes
-
-    @notes.setter
-    def notes(self, value: str) -> None:
-        self._options.notes = str(value)
-        if self.matyan_run is not None:
-            self.matyan_run.description = self._options.notes
-
-    @property
-    def tags(self) -> tuple[str, ...]:
-        """Tags of the run."""
-        return self._options.tags
-
-    @tags.setter
-    def tags(self, value: Sequence[str]) -> None:
-        old, new = self._options.tags, tuple(dict.fromkeys(map(str, value)))
-        self._options.tags = new
-        if self.matyan_run is not None:
-            for tag in new:
-                if tag not in old:
-                    self.matyan_run.add_tag(tag)
-            for tag in old:
-                if tag not in new:
-                    self.matyan_run.remove_tag(tag)
-
-    @property
-    def config(self) -> Config:
-        """Config of the run."""
-        return self._config
-
-    @property
-    def summary(self) -> SummaryView:
-        """Summary of the run."""
-        return SummaryView(self._summary)
-
-    @property
-    def project(self) -> str | None:
-        """Project of the run, its experiment in Matyan."""
-        return self._options.project
-
-    @property
-    def entity(self) -> str | None:
-        """Entity that was given to `init`. It is recorded, and has no other meaning."""
-        return self._options.entity
-
-    @property
-    def group(self) -> str | None:
-        """Group of the run."""
-        return self._options.group
-
-    @property
-    def job_type(self) -> str | None:
-        """Type of the run's job."""
-        return self._options.job_type
-
-    @property
-    def settings(self) -> Settings:
-        """Settings that were given to `init`."""
-        return self._options.settings
-
-    @property
-    def mode(self) -> str:
-        """One of `online`, `offline`, and `disabled`."""
-        return self._options.mode
-
-    @property
-    def offline(self) -> bool:
-        """Whether nothing is sent until `matyan-client sync`."""
-        return self.mode == "offline"
-
-    @property
-    def disabled(self) -> bool:
-        """Whether nothing is stored."""
-        return self.matyan_run is None
-
-    @property
-    def sweep_id(self) -> None:
-        """None, as there are no sweeps."""
-        return
-
-    @property
-    def step(self) -> int:
-        """Step of the next row."""
-        return 0 if self._history is None else self._history.step
-
-    @property
-    def dir(self) -> str:
-        """Directory whose files are stored when the run ends."""
-        return str(self._files.directory)
-
-    @property
-    def path(self) -> str:
-        """Entity, project, and id."""
-        return "/".join(part for part in (self.entity, self.project, self.id) if part)
-
-    @property
-    def url(self) -> str | None:
-        """Address of the run's page, or None unless it is sent."""
-        if self.matyan_run is None or self.offline:
-            return None
-        return f"{self.matyan_run._backend_url}/runs/{self.matyan_run.hash}"  # noqa: SLF001
-
-    def get_url(self) -> str | None:
-        """Returns `url`."""
-        return self.url
 
     def log(
         self,
@@ -494,28 +369,6 @@ class Run:
             self.matyan_run[key] = value
         except Exception as error:  # noqa: BLE001 - tracking must not end a training
             warn_once(f"wandb: failed to store {'.'.join(key)!r}; training continues", error)
-
-    def describe(self) -> None:
-        """Records the properties of the run, when it begins."""
-        target, options = self.matyan_run, self._options
-        if target is None:
-            return
-        if options.name:
-            target.name = options.name
-        if options.notes:
-            target.description = options.notes
-        for tag in options.tags:
-            target.add_tag(tag)
-        described = {
-            "id": self.id,
-            "project": options.project,
-            "entity": options.entity,
-            "group": options.group,
-            "job_type": options.job_type,
-        }
-        for key, value in described.items():
-            if value is not None:
-                target["wandb", key] = values.plain(value)
 
     def store_script(self) -> None:
         """Stores the file of the script."""
