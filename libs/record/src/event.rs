@@ -10,7 +10,7 @@ use matyan_proto::{
 use matyan_value::{Map, Value, cbor, json};
 
 use crate::legacy_json::members::{
-    CHECKED, MemberWriter, STYLE, context, integer, limited_text, map_of, missing, optional_bool,
+    CHECKED, MemberWriter, STYLE, context, integer, limited_text, map_of, missing, objects_of, optional_bool,
     optional_text, text_of, write_context_and_dtype,
 };
 
@@ -132,6 +132,9 @@ pub(crate) fn write_payload(event: &pb::Event, received_us: i64, out: &mut Strin
         Kind::CreateRun(create) => {
             object.time("client_datetime", time.unwrap_or(received_us), received_us);
             object.bool("force_resume", create.force_resume);
+            if create.created_us.is_some() {
+                object.integer("created_us", create.created_us);
+            }
         }
         Kind::FinishRun(finish) => {
             object.optional_time(time, received_us);
@@ -187,6 +190,7 @@ pub(crate) fn read_payload(run: &str, message_type: MessageType, payload: &mut M
     Ok(match message_type {
         MessageType::CreateRun => Kind::CreateRun(pb::CreateRun {
             force_resume: matches!(payload.get("force_resume"), Some(Value::Bool(true))),
+            created_us: integer(payload, "created_us")?,
             ..pb::CreateRun::default()
         }),
         MessageType::FinishRun => Kind::FinishRun(pb::FinishRun { outcome: outcome(run, payload)? }),
@@ -216,10 +220,11 @@ pub(crate) fn read_payload(run: &str, message_type: MessageType, payload: &mut M
     })
 }
 
-/// Reads the outcome of a run, which Matyan 0.3 does not write.
+/// Reads the outcome of a run, which Matyan 0.3 does not write. As in a protobuf message, a kind
+/// that a later version may add counts as none.
 fn outcome(run: &str, payload: &mut Map) -> Result<Option<Outcome>, String> {
     let Some(name) = optional_text(payload, "outcome")? else { return Ok(None) };
-    let kind = OutcomeKind::from_name(&name).ok_or_else(|| format!("`outcome` is unknown: `{name}`"))?;
+    let Some(kind) = OutcomeKind::from_name(&name) else { return Ok(None) };
     let message = limited_text(run, payload, "message", limits::DESCRIPTION_BYTES)?.unwrap_or_default();
     Ok(Some(Outcome { kind: kind.into(), message }))
 }
@@ -238,7 +243,7 @@ fn object(run: &str, payload: &mut Map) -> Result<Kind, String> {
         dtype,
         step: integer(payload, "step")?,
         epoch: integer(payload, "epoch")?,
-        value: map_of(payload, "value")?,
+        value: objects_of(payload, "value")?,
     }))
 }
 
@@ -264,6 +269,30 @@ fn log_record(payload: &mut Map) -> Result<Kind, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::legacy_json::Envelope;
+
+    /// A later version may know more ways in which a run ends; the run ends here too.
+    #[test]
+    fn an_unknown_outcome_counts_as_none() {
+        for (payload, expected) in [
+            (r#"{"outcome":"failed","message":"no memory"}"#, Some((OutcomeKind::Failed, "no memory"))),
+            (r#"{"outcome":"paused","message":"for the night"}"#, None),
+            (r#"{"outcome":null}"#, None),
+            ("{}", None),
+        ] {
+            let envelope = format!(
+                r#"{{"type":"finish_run","run_id":"r","timestamp":"2024-01-02T03:04:05Z","payload":{payload}}}"#
+            );
+            let batch = Envelope::parse(&envelope.into()).unwrap().batch().unwrap();
+            let expected =
+                expected.map(|(kind, message)| Outcome { kind: kind.into(), message: message.to_owned() });
+            assert_eq!(
+                batch.events[0].kind,
+                Some(Kind::FinishRun(pb::FinishRun { outcome: expected })),
+                "{payload}"
+            );
+        }
+    }
 
     #[test]
     fn every_type_has_its_place_and_its_name() {

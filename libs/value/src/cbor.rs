@@ -16,7 +16,10 @@ use matyan_proto::limits::INTEGER_BYTES;
 use crate::MAX_DEPTH;
 pub(crate) use head::{LIST, MAP, write as write_head};
 pub use path::{CborLeaf, find, leaf, pick, without};
-pub use read::{CborItem, CborMembers, CborReader, check, decode, decode_map, is_list, is_map, map_text};
+pub use read::{
+    CborItem, CborMembers, CborReader, check, decode, decode_map, is_list, is_list_of_maps, is_map, map_text,
+    map_texts,
+};
 pub use write::{encode, encode_map};
 pub(crate) use write::{write_big, write_bool, write_float, write_integer, write_null, write_text};
 

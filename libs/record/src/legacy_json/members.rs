@@ -156,6 +156,16 @@ pub(crate) fn map_of(map: &Map, name: &str) -> Result<Bytes, String> {
     }
 }
 
+/// Returns the objects of a step: one object, or a list, which Matyan 0.3 does not write.
+pub(crate) fn objects_of(map: &Map, name: &str) -> Result<Bytes, String> {
+    match map.get(name) {
+        Some(list @ Value::List(objects)) if objects.iter().all(|it| matches!(it, Value::Map(_))) => {
+            Ok(cbor::encode(list).into())
+        }
+        _ => map_of(map, name),
+    }
+}
+
 /// Returns the canonical text of a context.
 pub(crate) fn context(map: &Map) -> Result<String, String> {
     match map.get("context") {

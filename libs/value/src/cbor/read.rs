@@ -397,21 +397,58 @@ pub fn is_list(bytes: &[u8]) -> bool {
     bytes.first().is_some_and(|first| first >> 5 == LIST)
 }
 
+/// Returns whether the bytes, which must be valid, are a list of maps.
+pub fn is_list_of_maps(bytes: &[u8]) -> bool {
+    let mut reader = CborReader::new(bytes);
+    let Ok(CborItem::List(mut members)) = reader.item() else { return false };
+    while reader.more(&mut members).unwrap_or(false) {
+        let Ok(item @ CborItem::Map(_)) = reader.item() else { return false };
+        if reader.skip(item).is_err() {
+            return false;
+        }
+    }
+    true
+}
+
 /// Returns the text at a key of an encoded map, in any form of CBOR. If the key occurs several
 /// times, the last value counts.
 pub fn map_text<'b>(bytes: &'b [u8], key: &str) -> Option<Cow<'b, str>> {
     let mut reader = CborReader::new(bytes);
-    let CborItem::Map(mut members) = reader.item().ok()? else { return None };
+    let CborItem::Map(members) = reader.item().ok()? else { return None };
+    text_of_map(&mut reader, members, key).ok()?
+}
+
+/// Returns the text at a key of an encoded map, or of each map in an encoded list.
+pub fn map_texts<'b>(bytes: &'b [u8], key: &str) -> Vec<Cow<'b, str>> {
+    let mut reader = CborReader::new(bytes);
+    let mut found = Vec::new();
+    let Ok(CborItem::List(mut members)) = reader.item() else {
+        found.extend(map_text(bytes, key));
+        return found;
+    };
+    while reader.more(&mut members).unwrap_or(false) {
+        let Ok(CborItem::Map(map)) = reader.item() else { break };
+        let Ok(text) = text_of_map(&mut reader, map, key) else { break };
+        found.extend(text);
+    }
+    found
+}
+
+fn text_of_map<'b>(
+    reader: &mut CborReader<'b>,
+    mut members: CborMembers,
+    key: &str,
+) -> Result<Option<Cow<'b, str>>, CborError> {
     let mut found = None;
-    while reader.more(&mut members).ok()? {
-        let is_wanted = reader.key().ok()? == key;
-        match reader.item().ok()? {
+    while reader.more(&mut members)? {
+        let is_wanted = reader.key()? == key;
+        match reader.item()? {
             CborItem::Text(text) if is_wanted => found = Some(text),
             item => {
-                reader.skip(item).ok()?;
+                reader.skip(item)?;
                 found = found.filter(|_| !is_wanted);
             }
         }
     }
-    found
+    Ok(found)
 }

@@ -209,6 +209,17 @@ fn a_text_is_found_in_a_map() {
     assert_eq!(map_text(&unhex("a2616b6178616b01"), "k"), None);
 }
 
+#[test]
+fn texts_are_found_in_a_map_and_in_a_list_of_maps() {
+    assert_eq!(map_texts(&unhex("a1616b6178"), "k"), ["x"]);
+    assert_eq!(map_texts(&unhex("83a1616b6178a0a1616b6179"), "k"), ["x", "y"]);
+    assert_eq!(map_texts(&unhex("9fa1616b6178ff"), "k"), ["x"]);
+    assert!(map_texts(&unhex("8101"), "k").is_empty());
+    for (encoded, expected) in [("80", true), ("82a0a1616101", true), ("82a001", false), ("a0", false)] {
+        assert_eq!(is_list_of_maps(&unhex(encoded)), expected, "{encoded}");
+    }
+}
+
 proptest! {
     #[test]
     fn floats_of_16_bits_are_read_exactly(bits: u16) {

@@ -37,6 +37,9 @@ fn size(field: &'static str, text: &str, limit: usize) -> Result<(), Problem> {
 }
 
 fn create_run(create: &pb::CreateRun) -> Result<(), Problem> {
+    if create.created_us.is_some_and(i64::is_negative) {
+        return Err(Problem::new("created_us", "is before 1970"));
+    }
     match (create.parent_run_id.is_empty(), create.parent_step) {
         (true, None) => Ok(()),
         (true, Some(_)) => {
@@ -75,11 +78,9 @@ fn log_object(run: &RunId, object: &pb::LogObject) -> Result<(), Problem> {
     size("name", &object.name, limits::NAME_BYTES)?;
     size("dtype", &object.dtype, limits::DTYPE_BYTES)?;
     values::check_context(&object.context)?;
-    values::check_map("value", &object.value)?;
-    match matyan_value::cbor::map_text(&object.value, "s3_key") {
-        Some(key) => payload_key(run, &key),
-        None => Ok(()),
-    }
+    values::check_objects("value", &object.value)?;
+    let keys = matyan_value::cbor::map_texts(&object.value, "s3_key");
+    keys.iter().try_for_each(|key| payload_key(run, key))
 }
 
 /// Checks that a key stays inside the run. A key without a slash is harmless, because every

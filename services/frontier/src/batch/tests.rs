@@ -75,6 +75,14 @@ fn map(entries: &[(&str, &str)]) -> Bytes {
     encoder.into_writer().into()
 }
 
+fn list(members: &[Bytes]) -> Bytes {
+    let mut encoder = minicbor::Encoder::new(Vec::new());
+    encoder.array(members.len() as u64).unwrap();
+    let mut encoded = encoder.into_writer();
+    members.iter().for_each(|member| encoded.extend_from_slice(member));
+    encoded.into()
+}
+
 #[test]
 fn a_good_batch_keeps_its_exact_bytes() {
     let batch = pb::IngestionBatch {
@@ -286,6 +294,7 @@ fn events_within_the_limits_are_accepted() {
         parent_run_id: "other".into(),
         parent_step: Some(-1),
         force_resume: true,
+        ..Default::default()
     }));
     check_accepted(Kind::SetRunProperty(pb::SetRunProperty {
         name: Some(text(limits::NAME_BYTES)),
@@ -344,7 +353,7 @@ fn events_over_the_limits_are_refused() {
         Kind::CreateRun(pb::CreateRun {
             parent_run_id: parent_run_id.into(),
             parent_step,
-            force_resume: false,
+            ..Default::default()
         })
     };
     check_refused(parent("a/b", Some(0)), "parent_run_id");
@@ -373,6 +382,13 @@ fn events_that_are_not_for_clients_are_refused() {
 }
 
 #[test]
+fn runs_are_not_created_before_1970() {
+    let create = |created_us| Kind::CreateRun(pb::CreateRun { created_us, ..Default::default() });
+    check_refused(create(Some(-1)), "created_us");
+    check_accepted(create(Some(0)));
+}
+
+#[test]
 fn objects_are_checked() {
     let object = pb::LogObject { value: map(&[]), ..Default::default() };
     let text = |length: usize| "x".repeat(length);
@@ -392,7 +408,11 @@ fn objects_are_checked() {
     for key in ["other/x", "/x", "run/../other/x", "../x", "ru/n", "run2/x"] {
         let value = map(&[("type", "image"), ("s3_key", key)]);
         check_refused(Kind::LogObject(pb::LogObject { value, ..object.clone() }), "s3_key");
+        let value = list(&[map(&[]), map(&[("s3_key", key)])]);
+        check_refused(Kind::LogObject(pb::LogObject { value, ..object.clone() }), "s3_key");
     }
+    let value = list(&[map(&[("s3_key", "run/seq/a/0.png")]), map(&[])]);
+    check_accepted(Kind::LogObject(pb::LogObject { value, ..object.clone() }));
     // Accepted, as in Matyan 0.3; there are no blobs outside a run's folder.
     check_accepted(Kind::LogObject(pb::LogObject { value: map(&[("s3_key", "k")]), ..object }));
 }

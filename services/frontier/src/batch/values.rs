@@ -17,6 +17,21 @@ pub(super) fn check_map(field: &'static str, bytes: &[u8]) -> Result<(), Problem
     check(field, bytes)
 }
 
+/// Checks the objects of one step: a map, or a list of maps.
+pub(super) fn check_objects(field: &'static str, bytes: &[u8]) -> Result<(), Problem> {
+    if cbor::is_map(bytes) {
+        return check(field, bytes);
+    }
+    if !cbor::is_list(bytes) {
+        return Err(Problem::new(field, "is neither a map nor a list of maps in CBOR"));
+    }
+    check(field, bytes)?;
+    if !cbor::is_list_of_maps(bytes) {
+        return Err(Problem::new(field, "is a list in CBOR whose members are not maps"));
+    }
+    Ok(())
+}
+
 pub(super) fn check_list(field: &'static str, bytes: &[u8]) -> Result<(), Problem> {
     if !cbor::is_list(bytes) {
         return Err(Problem::new(field, "is not an array in CBOR"));
@@ -76,6 +91,12 @@ mod tests {
         check_refused(check_list("value", &[0xa0]), "not an array");
         check_map("value", &[0xa0]).unwrap();
         check_list("value", &[0x9f, 0x01, 0xff]).unwrap();
+        for cbor in ["a0", "80", "82a0a0"] {
+            check_objects("value", &hex::decode(cbor).unwrap()).unwrap();
+        }
+        check_refused(check_objects("value", &[0x01]), "neither a map");
+        check_refused(check_objects("value", &[0x81, 0x01]), "members are not maps");
+        check_refused(check_objects("value", &[0x81]), "not valid CBOR");
     }
 
     #[test]

@@ -75,7 +75,7 @@ impl EventWriter<'_, '_> {
     ) -> Result<Verdict, ApplyFailure> {
         let (parent, received_us) = (self.parent(create).await?, self.entry.received_us);
         let props = &mut self.edit().await?.props;
-        props.set_created(received_us);
+        props.set_created(create.created_us.map_or(received_us, |created_us| created_us.min(received_us)));
         (props.active, props.is_given_up) = (true, false);
         props.finalized_us = None;
         props.duration_us = None;

@@ -13,7 +13,7 @@ use matyan_model::{
     run::WritingState,
 };
 use matyan_proto::{ingest::v1::LogObject, limits};
-use matyan_value::{Context, cbor};
+use matyan_value::{Context, Value, cbor};
 
 use super::{ApplyFailure, Verdict, transaction::RunTransaction};
 
@@ -48,13 +48,23 @@ impl<'m> NewObject<'m> {
             let (size, limit) = (message.name.len(), limits::NAME_BYTES);
             return Err(format!("`name` has {size} bytes; the limit is {limit}"));
         }
-        cbor::decode_map(&message.value).map_err(|error| format!("`value` is not a map: {error}"))?;
+        check_objects(&message.value)?;
         let context = Context::parse(&message.context).map_err(|error| error.to_string())?;
         Ok(Self { message, context, blob, time_us })
     }
 
     fn dtype(&self) -> &str {
         if self.message.dtype.is_empty() { "custom" } else { singular_dtype(&self.message.dtype) }
+    }
+}
+
+/// Checks the objects of a step: a map, or a list of maps.
+fn check_objects(encoded: &[u8]) -> Result<(), String> {
+    match cbor::decode(encoded) {
+        Ok(Value::Map(_)) => Ok(()),
+        Ok(Value::List(objects)) if objects.iter().all(|object| matches!(object, Value::Map(_))) => Ok(()),
+        Ok(_) => Err("`value` is not a map, and not a list of maps".to_owned()),
+        Err(error) => Err(format!("`value` is not a map: {error}")),
     }
 }
 

@@ -83,6 +83,7 @@ fn every_type_of_envelope_is_an_event() {
         ("remove_tag", r#"{"tag_name":"t"}"#),
         ("log_hparams", r#"{"value":{"a":1}}"#),
         ("log_custom_object", r#"{"name":"o","value":{"type":"text"},"step":null,"dtype":"text"}"#),
+        ("log_custom_object", r#"{"name":"o","value":[{"type":"text"},{}],"step":1,"dtype":"text"}"#),
         ("log_metric", r#"{"name":"o","value":{"type":"text"},"step":1,"dtype":"text"}"#),
         ("log_terminal_line", r#"{"line":"x","step":1}"#),
         ("log_record", r#"{"message":"m","level":20,"timestamp":1.5,"logger_info":["f",1]}"#),

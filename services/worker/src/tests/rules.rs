@@ -277,6 +277,31 @@ async fn rule_33_the_creation_time_of_a_run_is_its_time_of_receipt() {
 }
 
 #[tokio::test]
+async fn rule_33_an_imported_run_has_the_times_of_its_source() {
+    let env = TestEnv::new().await;
+    let create = |created_us| Kind::CreateRun(pb::CreateRun { created_us, ..pb::CreateRun::default() });
+    let at = |mut record: TestRecord, time_us| {
+        record.batch.events[0].client_time_us = Some(time_us);
+        record
+    };
+    env.apply(vec![at(record(5).event(create(Some(1_000))), 1_000)]).await;
+    env.apply(vec![at(record(6).event(Kind::FinishRun(pb::FinishRun::default())), 4_000)]).await;
+    let props = env.read().await.unwrap().props;
+    assert_eq!((props.created_us, props.finalized_us, props.duration_us), (1_000, Some(4_000), Some(3_000)));
+    // An existing run stays as it is.
+    env.apply(vec![record(7).event(create(Some(2_000)))]).await;
+    assert_eq!(env.read().await.unwrap().props.created_us, 1_000);
+}
+
+#[tokio::test]
+async fn rule_33_a_run_is_not_created_in_the_future() {
+    let env = TestEnv::new().await;
+    let create = Kind::CreateRun(pb::CreateRun { created_us: Some(i64::MAX), ..pb::CreateRun::default() });
+    env.apply(vec![record(5).event(create)]).await;
+    assert_eq!(env.read().await.unwrap().props.created_us, 5_000_000);
+}
+
+#[tokio::test]
 async fn rule_35_a_run_may_have_a_parent() {
     let env = TestEnv::new().await;
     env.apply_with(&mut env.writer("parent"), vec![record(0).run("parent").create()]).await;
