@@ -27,8 +27,8 @@ const DICTIONARY = [create(SeriesDefSchema, { name: "loss", context: '{"subset":
 // Connections in a row that fail before the program gives up. A training program would continue.
 const ATTEMPTS = 5;
 
-// A connection that is cut while data is being exchanged is reported as aborted.
-const LOST_CONNECTION = new Set([Code.Unavailable, Code.Aborted]);
+// Connect reports a connection that is cut during a call as canceled or aborted.
+const LOST_CONNECTION = new Set([Code.Unavailable, Code.Canceled, Code.Aborted]);
 
 function makeBatches(): Uint8Array[] {
   const event = (kind: MessageInitShape<typeof EventSchema>["kind"]) => create(EventSchema, { kind });
