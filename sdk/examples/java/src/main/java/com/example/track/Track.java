@@ -128,20 +128,17 @@ public final class Track {
    */
   private static LogPosition send(String runId, List<ByteString> batches)
       throws StatusException, IOException, InterruptedException {
-    StreamOpen open = StreamOpen.newBuilder().setRunId(runId).setProducerId(randomId()).build();
+    ByteString producerId = randomId();
     StreamResponse last = StreamResponse.getDefaultInstance();
     int failures = 0;
     ManagedChannel channel = connect(INGEST_URL);
     try {
       while (last.getSequence() < batches.size()) {
-        var stream = IngestServiceGrpc.newBlockingV2Stub(channel).stream();
+        BlockingClientCall<StreamRequest, StreamResponse> stream =
+            IngestServiceGrpc.newBlockingV2Stub(channel).stream();
+        StreamOpen open = open(runId, producerId, last.getSequence());
         try {
-          stream.write(StreamRequest.newBuilder().setOpen(continued(open, last.getSequence())).build());
-          for (int at = (int) last.getSequence(); at < batches.size(); at++) {
-            StreamBatch batch = StreamBatch.newBuilder().setSequence(at + 1).setBatch(batches.get(at)).build();
-            stream.write(StreamRequest.newBuilder().setBatch(batch).build());
-          }
-          stream.halfClose();
+          new Thread(() -> write(stream, open, batches)).start();
           while (stream.hasNext()) {
             last = checked(stream.read());
             failures = 0;
@@ -160,12 +157,29 @@ public final class Track {
     }
   }
 
-  /** The first message of a stream that continues after the batches that were acknowledged. */
-  private static StreamOpen continued(StreamOpen open, long acknowledged) {
-    if (acknowledged == 0) {
-      return open;
+  /** The first message of a stream, which continues after the batches that were acknowledged. */
+  private static StreamOpen open(String runId, ByteString producerId, long acknowledged) {
+    IngestionBatch known = acknowledged > 0 ? DICTIONARY : IngestionBatch.getDefaultInstance();
+    return StreamOpen.newBuilder()
+        .setRunId(runId)
+        .setProducerId(producerId)
+        .setAcknowledged(acknowledged)
+        .setDictionary(known.toByteString())
+        .build();
+  }
+
+  private static void write(
+      BlockingClientCall<StreamRequest, StreamResponse> stream, StreamOpen open, List<ByteString> batches) {
+    try {
+      stream.write(StreamRequest.newBuilder().setOpen(open).build());
+      for (int at = (int) open.getAcknowledged(); at < batches.size(); at++) {
+        StreamBatch batch = StreamBatch.newBuilder().setSequence(at + 1).setBatch(batches.get(at)).build();
+        stream.write(StreamRequest.newBuilder().setBatch(batch).build());
+      }
+      stream.halfClose();
+    } catch (StatusException | InterruptedException error) {
+      // The thread that reads gets the reason.
     }
-    return open.toBuilder().setAcknowledged(acknowledged).setDictionary(DICTIONARY.toByteString()).build();
   }
 
   private static StreamResponse checked(StreamResponse response) throws IOException {
