@@ -1,0 +1,206 @@
+"""The cost of tracking: our SDK next to the published client, trackio, and W&B offline.
+
+Every figure is measured in a process of its own, all trackers in turns, so that their ratios hold
+on a noisy machine. Prints medians over the turns. Environment: `MATYAN_BIN` is the server,
+`MATYAN_SDK_PYTHON`, `MATYAN_PUBLISHED_PYTHON` and `MATYAN_PEERS_PYTHON` are interpreters with our
+package, the published one, and the others.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import socket
+import statistics
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+MEASURE = pathlib.Path(__file__).with_name("measure.py")
+# Name in the table, tracker, variable with the interpreter, and share of the calls. The others
+# take minutes for a million.
+TRACKERS = [
+    ("matyan", "matyan", "MATYAN_SDK_PYTHON", 1),
+    ("published 0.3.0", "matyan", "MATYAN_PUBLISHED_PYTHON", 50),
+    ("trackio", "trackio", "MATYAN_PEERS_PYTHON", 50),
+    ("wandb offline", "wandb", "MATYAN_PEERS_PYTHON", 50),
+]
+CALLS = {"documented": "the documented call", "dict": "a dict of 20", "numpy": "a numpy scalar"}
+# Seconds after which a tracker is given up. The published client waits for its server.
+PATIENCE = 300
+
+
+@contextmanager
+def server(directory: pathlib.Path) -> Iterator[str]:
+    """The URL of a server with its data in `directory`."""
+    ready = directory / "ready.json"
+    command = [os.environ["MATYAN_BIN"], "up", "--port", "0", "--frontier-port", "0"]
+    files = ["--data-dir", str(directory / "data"), "--ready-file", str(ready)]
+    with (directory / "server.log").open("wb") as log:
+        process = subprocess.Popen([*command, *files], stdout=log, stderr=log)
+    try:
+        while not ready.exists() or not ready.read_text().strip():
+            if process.poll() is not None:
+                raise SystemExit((directory / "server.log").read_text())
+            time.sleep(0.02)
+        yield json.loads(ready.read_text())["query"]
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def delay(source: socket.socket, target: socket.socket, seconds: float) -> None:
+    """Copies bytes, each piece late by `seconds`."""
+    try:
+        while piece := source.recv(65536):
+            time.sleep(seconds)
+            target.sendall(piece)
+    except OSError:
+        pass
+    finally:
+        for end in (source, target):
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+
+@contextmanager
+def slow(url: str, seconds: float = 0.2) -> Iterator[str]:
+    """The URL of a proxy in front of `url` that delays everything."""
+    host, _, port = url.removeprefix("http://").rpartition(":")
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def accept() -> None:
+        while True:
+            try:
+                client, _ = listener.accept()
+                target = socket.create_connection((host, int(port)))
+            except OSError:
+                return
+            for ends in ((client, target), (target, client)):
+                threading.Thread(target=delay, args=(*ends, seconds), daemon=True).start()
+
+    threading.Thread(target=accept, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+    finally:
+        listener.close()
+
+
+def absent() -> str:
+    """A URL at which nothing listens."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+
+def start(
+    tracker: str, python: str, url: str, measurement: str, count: int = 0
+) -> subprocess.Popen[bytes] | None:
+    """A measurement in a new process and an empty directory, or None without the interpreter."""
+    if python not in os.environ:
+        return None
+    directory = tempfile.mkdtemp(prefix="matyan-bench-")
+    environment = os.environ | {
+        "MATYAN_BACKEND_URL": url,
+        "MATYAN_FRONTIER_URL": url,
+        "MATYAN_SPOOL_DIR": f"{directory}/spool",
+        "MATYAN_QUIET": "1",
+        "LOGURU_LEVEL": "ERROR",
+        "TRACKIO_DIR": f"{directory}/trackio",
+        "WANDB_SILENT": "true",
+        "WANDB_DIR": directory,
+    }
+    return subprocess.Popen(
+        [os.environ[python], str(MEASURE), tracker, measurement, str(count)],
+        cwd=directory,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
+
+
+def figures_of(process: subprocess.Popen[bytes] | None) -> dict[str, float] | None:
+    """The figures that a measurement has printed, or None if it failed."""
+    if process is None:
+        return None
+    try:
+        printed, _ = process.communicate(timeout=PATIENCE)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        return None
+    return json.loads(printed) if process.returncode == 0 and printed else None
+
+
+class Report:
+    """Measures rows of the table, and prints them."""
+
+    def __init__(self, runs: int, scale: int) -> None:
+        self.runs = runs
+        self.scale = scale
+
+    def row(self, work: str, url: str, measurement: str, count: int = 0) -> None:
+        """A row for each tracker, measured in turns."""
+        turns: dict[str, list[dict[str, float]]] = {name: [] for name, *_ in TRACKERS}
+        for _ in range(self.runs):
+            for name, tracker, python, share in TRACKERS:
+                process = start(tracker, python, url, measurement, count // share // self.scale)
+                figures = figures_of(process)
+                if figures is not None:
+                    turns[name].append(figures)
+        for name, measured in turns.items():
+            print(f"{work:<44} {name:<16} {self.text(measured)}", flush=True)
+
+    @staticmethod
+    def text(measured: list[dict[str, float]]) -> str:
+        """Medians of each figure."""
+        if not measured:
+            return "failed, or not installed"
+        medians = {key: statistics.median(turn[key] for turn in measured) for key in measured[0]}
+        return "   ".join(f"{key} {figure:,.3g}" for key, figure in medians.items())
+
+    def throughput(self, url: str, processes: int, count: int) -> None:
+        """Points per second until everything is acknowledged, from some processes at once."""
+        for name, tracker, python, share in TRACKERS:
+            each = count // share // self.scale // processes
+            rates = []
+            for _ in range(self.runs):
+                began = time.perf_counter()
+                started = [
+                    start(tracker, python, url, "throughput", each) for _ in range(processes)
+                ]
+                measured = [figures_of(process) for process in started]
+                if processes == 1 and measured[0] is not None:
+                    rates.append(each / measured[0]["closed"])
+                elif all(figures is not None for figures in measured):
+                    rates.append(each * processes / (time.perf_counter() - began))
+            work = f"points per second until stored, {processes} processes"
+            rate = f"{statistics.median(rates):,.0f}" if rates else "failed, or not installed"
+            print(f"{work:<44} {name:<16} {rate}", flush=True)
+
+
+def main() -> None:
+    """Prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--runs", type=int, default=3, help="turns of which the median is printed")
+    parser.add_argument("--quick", action="store_true", help="a tenth of the calls")
+    options = parser.parse_args()
+    report = Report(options.runs, 10 if options.quick else 1)
+    with tempfile.TemporaryDirectory() as directory, server(pathlib.Path(directory)) as url:
+        report.row("milliseconds, 1,000 points", url, "life")
+        with slow(url) as slow_url:
+            for state, target in (("present", url), ("slow", slow_url), ("absent", absent())):
+                for kind, work in CALLS.items():
+                    count = 50_000 if kind == "dict" else 1_000_000
+                    report.row(f"µs of {work}, server {state}", target, kind, count)
+        report.throughput(url, 1, 5_000_000)
+        report.throughput(url, 8, 8_000_000)
+        count = 10_000_000 // report.scale
+        figures = figures_of(start("matyan", "MATYAN_SDK_PYTHON", url, "read", count))
+        seconds = "failed" if figures is None else f"{figures['seconds']:.3g} s"
+        print(f"{count:,} points into numpy{'':<22} matyan{'':<10} {seconds}")
+
+
+if __name__ == "__main__":
+    main()
