@@ -13,7 +13,7 @@ import pytest
 from matyan_client import cli
 
 ROOT = Path(__file__).parents[3]
-PAGES = ["docs/sdk.md", "docs/adapters.md", "sdk/python/README.md"]
+PAGES = ["README.md", "docs/sdk.md", "docs/adapters.md", "sdk/python/README.md"]
 PACKAGE = "matyan_client"
 
 
@@ -54,7 +54,7 @@ def test_an_example_runs_and_is_stored(source, shared_server, tmp_path, monkeypa
     monkeypatch.setenv("MATYAN_BACKEND_URL", shared_server.url)
     monkeypatch.setenv("MATYAN_FRONTIER_URL", shared_server.gateway)
     script = tmp_path / "example.py"
-    script.write_text(source)
+    script.write_text(source.replace("http://127.0.0.1:53800", shared_server.url))
     finished = subprocess.run(
         [sys.executable, "-W", "error::RuntimeWarning", script],
         cwd=tmp_path,
