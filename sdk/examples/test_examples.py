@@ -1,0 +1,278 @@
+"""The example clients: the commands of the documentation are executed, against a real server and in a fresh checkout.
+
+A language whose tools are missing is skipped, unless `REQUIRE=examples` demands it.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import shutil
+import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import closing, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from threading import Thread
+from time import sleep
+from urllib.parse import urlsplit
+from urllib.request import urlopen
+
+import pytest
+from grpc_reading import series_points
+from grpc_stubs import generated
+from server import Server, free_port
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = (ROOT / "docs/clients.md").read_text()
+
+PARAMS = {"hparams": {"lr": 0.01, "layers": [64, 64]}}
+LOSSES = [math.exp(-step / 200) for step in range(1000)]
+
+# Commands that print versions, and the lowest versions that the examples support.
+TOOLS = {
+    "Python": {"python3 --version": (3, 10)},
+    "Go": {"go version": (1, 25)},
+    "TypeScript": {"node --version": (20, 0), "npm --version": (10, 0)},
+    "Java": {"java --version": (17, 0), "mvn --version": (3, 8)},
+    "Rust": {"cargo --version": (1, 95)},
+}
+
+RUN_ID = re.compile(r"\b[0-9a-f]{32}\b")
+
+SOURCES = {
+    "Python": "sdk/examples/python/track.py",
+    "Go": "sdk/examples/go/main.go",
+    "TypeScript": "sdk/examples/typescript/src/track.ts",
+    "Java": "sdk/examples/java/src/main/java/com/example/track/Track.java",
+    "Rust": "sdk/rust/examples/track.rs",
+}
+
+# A command that only downloads, or the message of one that failed to.
+DOWNLOAD = re.compile(r"pip install|npm ci|go mod download|Could not (find|transfer) artifact|could not be resolved")
+
+
+def lacking(language: str) -> str | None:
+    """Returns the reason why the example cannot be built here, if any."""
+    for command, lowest in TOOLS[language].items():
+        words = command.split()
+        if shutil.which(words[0]) is None:
+            return f"{words[0]} is not on the PATH"
+        printed = subprocess.run(words, capture_output=True, text=True, check=False).stdout
+        version = re.search(r"(\d+)\.(\d+)", printed)
+        if version is None or (int(version[1]), int(version[2])) < lowest:
+            return f"`{command}` prints {printed.strip()!r}; {lowest[0]}.{lowest[1]} or newer is needed"
+    return None
+
+
+def section(language: str) -> str:
+    return PAGE.partition(f"\n## {language}\n")[2].partition("\n## ")[0]
+
+
+def fenced(text: str, kind: str) -> list[str]:
+    return re.findall(rf"^```{kind}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+
+
+def shell(script: str, directory: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["sh", "-e", "-c", script],
+        cwd=directory,
+        env={**os.environ, **variables},
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+
+
+@dataclass
+class Example:
+    """An example that has been built, and the command that runs it."""
+
+    language: str
+    command: str
+    directory: Path
+    spool: Path
+
+    def run(self, query: str, ingest: str) -> subprocess.CompletedProcess[str]:
+        urls = {"MATYAN_BACKEND_URL": query, "MATYAN_FRONTIER_URL": ingest}
+        return shell(self.command, self.directory, MATYAN_SPOOL_DIR=str(self.spool), **urls)
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory) -> Iterator[Server]:
+    running = Server(tmp_path_factory.mktemp("server")).start()
+    yield running
+    assert running.stop() == 0, running.said()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def stubs(tmp_path_factory) -> Iterator[Path]:
+    yield from generated(tmp_path_factory.mktemp("stubs"))
+
+
+@pytest.fixture(scope="session")
+def checkout() -> Iterator[Path]:
+    """A directory with the files that the commands need, without what builds have left behind."""
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "buf.yaml", "proto", "sdk/examples"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    with TemporaryDirectory(prefix="matyan-examples-") as directory:
+        for path in filter(lambda path: (ROOT / path).is_file(), listed.stdout.splitlines()):
+            copy = Path(directory, path)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / path, copy)
+        yield Path(directory)
+
+
+def skip(language: str, reason: str) -> None:
+    if "examples" in os.environ.get("REQUIRE", "").split(","):
+        pytest.fail(f"REQUIRE=examples, but {reason}")
+    pytest.skip(f"{language}: {reason}")
+
+
+def in_rust(name: str) -> str:
+    """The command that runs a compiled example, instead of `cargo run`."""
+    return os.environ["MATYAN_RUST_EXAMPLES"] + f"/{name}"
+
+
+@pytest.fixture(scope="session", params=TOOLS)
+def example(request, checkout, tmp_path_factory) -> Example:
+    """The example of a language, built by all commands of its section but the last one, which runs it."""
+    language = request.param
+    if reason := lacking(language):
+        skip(language, reason)
+    enter, *build, command = fenced(section(language), "sh")[0].splitlines()
+    root = checkout
+    if language == "Rust":
+        # It needs the whole workspace, and has been built with it.
+        root, command = ROOT, in_rust("track")
+    directory = root / enter.removeprefix("cd ")
+    for line in build:
+        built = shell(line, directory)
+        printed = built.stdout + built.stderr
+        if built.returncode != 0 and DOWNLOAD.search(line + printed):
+            skip(language, f"the download by `{line}` failed: {printed}")
+        assert built.returncode == 0, printed
+    return Example(language, command, directory, tmp_path_factory.mktemp("spool"))
+
+
+def stored_run(server: Server, run_id: str) -> tuple[dict, list[tuple[int, float]]]:
+    """Returns the run and the points that the server has, through other interfaces than those of the examples."""
+    with urlopen(f"{server.query}/api/v1/rest/runs/{run_id}/info/") as response:
+        info = json.load(response)
+    points = series_points(server.query, run_id, "loss", {"subset": "train"})
+    return info, [(step, value) for step, value, _ in points]
+
+
+def assert_tracked(server: Server, example: Example, finished: subprocess.CompletedProcess[str]) -> None:
+    """Checks what an example has printed and stored."""
+    assert finished.returncode == 0, finished.stdout + finished.stderr
+    run_id = RUN_ID.search(finished.stdout)
+    assert run_id and "1000 points" in finished.stdout, finished.stdout
+    info, points = stored_run(server, run_id[0])
+    assert info["params"] == PARAMS
+    assert info["props"]["experiment"]["name"] == "clients"
+    assert not info["props"]["active"] and info["props"]["outcome"] == "finished"
+    assert [step for step, _ in points] == list(range(1000))
+    # Exponential functions differ in the last bit.
+    assert [value for _, value in points] == pytest.approx(LOSSES, rel=1e-15)
+
+
+def test_the_documented_commands_track_and_find_a_run(server, example):
+    assert_tracked(server, example, example.run(server.query, server.ingest))
+
+
+def test_without_a_server_the_example_fails_with_a_clear_message(example):
+    query, ingest = (f"http://127.0.0.1:{free_port()}" for _ in range(2))
+    finished = example.run(query, ingest)
+    assert finished.returncode != 0
+    assert ingest in finished.stderr, finished.stderr
+    assert not re.search(r"Traceback|Exception|panicked|^\s+at ", finished.stderr, re.MULTILINE), finished.stderr
+
+
+class CuttingProxy:
+    """Forwards connections to a server. The first one is cut after some thousand bytes from the client."""
+
+    CUT_AFTER = 6000
+
+    def __init__(self, url: str) -> None:
+        address = urlsplit(url)
+        self.target = (address.hostname, address.port)
+        self.connections = 0
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        Thread(target=self.accept, daemon=True).start()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.listener.getsockname()[1]}"
+
+    def accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                client, _ = self.listener.accept()
+                self.connections += 1
+                server = socket.create_connection(self.target)
+                limit = self.CUT_AFTER if self.connections == 1 else None
+                Thread(target=self.forward, args=(client, server, limit), daemon=True).start()
+                Thread(target=self.forward, args=(server, client, None), daemon=True).start()
+
+    def forward(self, source: socket.socket, target: socket.socket, limit: int | None) -> None:
+        with suppress(OSError):
+            while piece := source.recv(1024):
+                target.sendall(piece)
+                limit = limit and max(limit - len(piece), 0)
+                if limit == 0:
+                    # Long enough for acknowledgements of what has arrived, so that the client continues after them.
+                    sleep(0.5)
+                    break
+        for end in (source, target):
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+
+def test_everything_is_stored_after_a_cut_connection(server, example):
+    proxy = CuttingProxy(server.ingest)
+    with closing(proxy.listener):
+        assert_tracked(server, example, example.run(server.query, proxy.url))
+    assert proxy.connections > 1
+
+
+@pytest.mark.parametrize("example", ["TypeScript"], indirect=True)
+def test_the_client_for_browsers_writes_and_reads(server, example):
+    finished = replace(example, command=fenced(section("TypeScript"), "sh")[1]).run(server.query, server.ingest)
+    assert finished.returncode == 0, finished.stderr
+    assert "the last of clicks is 1" in finished.stdout
+
+
+@pytest.mark.parametrize("example", ["Rust"], indirect=True)
+def test_the_search_in_rust_finds_what_was_tracked(server, example):
+    tracked = example.run(server.query, server.ingest)
+    command = fenced(section("Rust"), "sh")[1].replace("cargo run --quiet --example search --", in_rust("search"))
+    finished = replace(example, command=command).run(server.query, server.ingest)
+    assert finished.returncode == 0, finished.stderr
+    run_id = RUN_ID.search(tracked.stdout)[0]
+    printed = finished.stdout.partition(f"run {run_id}: ")[2].splitlines()
+    assert json.loads(printed[0]) == PARAMS
+    assert printed[1].startswith('  loss {"subset":"train"}: 1000 points, the last is ')
+
+
+def unindented(text: str) -> str:
+    return "\n".join(line.strip() for line in text.splitlines())
+
+
+@pytest.mark.parametrize(("language", "path"), SOURCES.items())
+def test_documented_code_is_that_of_the_example(language, path):
+    source = unindented((ROOT / path).read_text())
+    excerpts = fenced(section(language), language.lower())
+    assert excerpts
+    for excerpt in excerpts:
+        assert unindented(excerpt) in source, excerpt
