@@ -36,7 +36,7 @@ LOSSES = [math.exp(-step / 200) for step in range(1000)]
 # Commands that print versions, and the lowest versions that the examples support.
 TOOLS = {
     "Python": {"python3 --version": (3, 10)},
-    "Go": {"go version": (1, 25)},
+    "Go": {"go version": (1, 26)},
     "TypeScript": {"node --version": (20, 0), "npm --version": (10, 0)},
     "Java": {"java --version": (17, 0), "mvn --version": (3, 8)},
     "Rust": {"cargo --version": (1, 95)},

@@ -176,8 +176,12 @@ func (p *producer) stream(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	open, err := p.open()
+	if err != nil {
+		return err
+	}
 	// Errors of sending are reported by the receiving side, with their reason.
-	go p.send(stream, p.acknowledged)
+	go p.send(stream, open)
 	for {
 		response, err := stream.Recv()
 		if errors.Is(err, io.EOF) && p.acknowledged == uint64(len(p.batches)) {
@@ -193,16 +197,24 @@ func (p *producer) stream(ctx context.Context) error {
 	}
 }
 
-func (p *producer) send(stream ingestv1.IngestService_StreamClient, acknowledged uint64) {
-	open := &ingestv1.StreamOpen{RunId: p.runID, ProducerId: p.id, Acknowledged: acknowledged}
-	if acknowledged > 0 {
-		// The dictionary as it was after the acknowledged batches.
-		open.Dictionary, _ = proto.Marshal(&ingestv1.IngestionBatch{Series: dictionary})
+// open returns the first message of a stream, which continues after the batches that were acknowledged.
+func (p *producer) open() (*ingestv1.StreamOpen, error) {
+	open := &ingestv1.StreamOpen{RunId: p.runID, ProducerId: p.id, Acknowledged: p.acknowledged}
+	if p.acknowledged > 0 {
+		known, err := proto.Marshal(&ingestv1.IngestionBatch{Series: dictionary})
+		if err != nil {
+			return nil, err
+		}
+		open.Dictionary = known
 	}
+	return open, nil
+}
+
+func (p *producer) send(stream ingestv1.IngestService_StreamClient, open *ingestv1.StreamOpen) {
 	if stream.Send(&ingestv1.StreamRequest{Message: &ingestv1.StreamRequest_Open{Open: open}}) != nil {
 		return
 	}
-	for i := acknowledged; i < uint64(len(p.batches)); i++ {
+	for i := open.GetAcknowledged(); i < uint64(len(p.batches)); i++ {
 		batch := &ingestv1.StreamBatch{Sequence: i + 1, Batch: p.batches[i]}
 		if stream.Send(&ingestv1.StreamRequest{Message: &ingestv1.StreamRequest_Batch{Batch: batch}}) != nil {
 			return
