@@ -241,7 +241,7 @@ SDK_STAMP := $(SDK_VENV)/installed-$(shell cksum < $(SDK)/tests/requirements.txt
 SDK_PACKAGES := $(CACHE)/sdk-packages
 SDK_PYTHON := PYTHONPATH=$(SDK_PACKAGES) $(SDK_VENV)/bin/python
 
-sdk: build $(SDK_STAMP) $(PEERS_STAMP) ## Check and test the Python package
+sdk: build kafka $(SDK_STAMP) $(PEERS_STAMP) ## Check and test the Python package
 	cargo build --quiet -p matyan-client-python
 	rm -rf $(SDK_PACKAGES) && mkdir -p $(SDK_PACKAGES) && cp -r $(SDK)/python/matyan_client $(SDK_PACKAGES)
 	cp $(CARGO_TARGET_DIR)/debug/lib_core.so $(SDK_PACKAGES)/matyan_client/_core.abi3.so

@@ -5,7 +5,10 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -60,6 +63,21 @@ def shared_server(tmp_path_factory):
     server = Server(tmp_path_factory.mktemp("server")).start()
     yield server
     server.stop()
+
+
+@pytest.fixture(scope="session")
+def kafka_server(tmp_path_factory):
+    """A frontier and `matyan up` in two processes, over a real broker."""
+    sys.path.append(str(Path(__file__).parents[3] / "tests" / "peers" / "python"))
+    try:
+        import kafka  # noqa: PLC0415 - found by the path above
+    finally:
+        sys.path.pop()
+    if reason := kafka.lacking():
+        pytest.skip(reason)
+    system = kafka.System(tmp_path_factory.mktemp("kafka")).start()
+    yield SimpleNamespace(url=system.query, gateway=system.ingest)
+    assert system.stop() == 0, system.said()
 
 
 @pytest.fixture

@@ -226,12 +226,23 @@ def results(python, script, server, spool):
     return [json.loads(line) for line in process.stdout.splitlines() if line.startswith("{")]
 
 
-@pytest.mark.parametrize("name", SCRIPTS)
-def test_a_script_has_the_same_results(name, shared_server, spool):
+def published_python():
+    """Returns the interpreter with the published client."""
     if "MATYAN_PUBLISHED_PYTHON" not in os.environ:
         pytest.skip(
             "MATYAN_PUBLISHED_PYTHON does not name an interpreter with the published client"
         )
+    return os.environ["MATYAN_PUBLISHED_PYTHON"]
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_a_script_has_the_same_results(name, shared_server, spool):
     ours = results(sys.executable, SCRIPTS[name], shared_server, spool)
-    published = results(os.environ["MATYAN_PUBLISHED_PYTHON"], SCRIPTS[name], shared_server, spool)
-    assert ours == published
+    assert ours == results(published_python(), SCRIPTS[name], shared_server, spool)
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_a_script_has_the_same_results_over_kafka(name, shared_server, kafka_server, spool):
+    embedded = results(sys.executable, SCRIPTS[name], shared_server, spool)
+    assert embedded == results(sys.executable, SCRIPTS[name], kafka_server, spool)
+    assert embedded == results(published_python(), SCRIPTS[name], kafka_server, spool)
