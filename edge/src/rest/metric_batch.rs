@@ -41,8 +41,6 @@ pub(super) async fn all_points(
     let request = PointsRequest { run, steps, columns: VALUES, by_column: true };
     let mut messages = services.backend().series().points(request).await?.into_inner();
     let first = messages.message().await?;
-    // True while the steps of the current series are written and its values are still to
-    // come.
     let mut has_steps = false;
     json_list::answer_from(&Vec::new(), first, messages, move |message, items| {
         write_piece(items, &mut has_steps, &message.points.unwrap_or_default())
@@ -58,7 +56,7 @@ pub(super) async fn sampled_points(
     density: u32,
 ) -> ApiResult<JsonStream<Vec<MetricPoints>>> {
     let runs = vec![selection(run_id.clone(), keys)];
-    let request = SampleRequest { runs, steps, density, columns: VALUES, x_axis: None };
+    let request = SampleRequest { runs, steps, density, columns: VALUES, x_axis: None, by_column: true };
     let mut messages = services.backend().series().sample(request).await?.into_inner();
     let first = messages.message().await?;
     if first.is_none() {
@@ -66,14 +64,19 @@ pub(super) async fn sampled_points(
         // with NOT_FOUND.
         services.backend().runs().get(GetRequest { run_id, parts: None }).await?;
     }
-    json_list::answer_from(&Vec::new(), first, messages, |message, items| {
-        message.series.iter().try_for_each(|points| write_series(items, points))
+    let mut has_steps = false;
+    json_list::answer_from(&Vec::new(), first, messages, move |message, items| {
+        message.series.iter().try_for_each(|points| match &points.info {
+            Some(info) if !points.more => write_series(items, info, points),
+            // A longer series continues in the next messages, column by column.
+            _ => write_piece(items, &mut has_steps, points),
+        })
     })
 }
 
 /// Writes a series with all its columns.
-fn write_series(items: &mut JsonItems, points: &SeriesPoints) -> ApiResult<()> {
-    write_series_start(items, points.info.as_ref().unwrap_or(&SeriesInfo::default()))?;
+fn write_series(items: &mut JsonItems, info: &SeriesInfo, points: &SeriesPoints) -> ApiResult<()> {
+    write_series_start(items, info)?;
     points.steps.iter().for_each(|step| items.push(step));
     items.text(VALUES_START);
     points.values.iter().for_each(|value| items.push(value));
@@ -81,7 +84,8 @@ fn write_series(items: &mut JsonItems, points: &SeriesPoints) -> ApiResult<()> {
     Ok(())
 }
 
-/// Writes a piece of a column: first pieces of the steps, then pieces of the values.
+/// Writes a piece of a column: first pieces of the steps, then pieces of the values. `has_steps`
+/// is true while the steps of the current series are written and its values are still to come.
 fn write_piece(items: &mut JsonItems, has_steps: &mut bool, points: &SeriesPoints) -> ApiResult<()> {
     if let Some(info) = &points.info {
         write_series_start(items, info)?;

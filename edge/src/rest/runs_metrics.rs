@@ -13,10 +13,12 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::call::{Call, NoParameters, TimeZone};
+use super::column_writer::ColumnWriter;
 use super::operation::Operation;
 use super::runs_search::{SearchParameters, write_context, write_params, write_props};
+use super::search_writer::{RowWriter, SearchPage, SearchWriter};
 use super::shared::{SeriesName, int};
-use super::stream_response::{self, Entries, EntryWriter, ProgressWriter, SearchResults};
+use super::stream_response::{self, Entries, EntryWriter, SearchResults};
 use crate::error::{ApiError, ApiResult, Problem};
 use crate::stream::Encoder;
 
@@ -86,50 +88,90 @@ async fn search(call: Call<MetricSearchParameters>) -> ApiResult<SearchResults> 
         points: Some(Points::Density(density)),
         columns: Some(PointColumns { values: true, epochs: true, times: true }),
         x_axis,
+        by_column: true,
         ..Default::default()
     };
     let found = call.services.backend().search().metrics(request).await;
     let messages = found.map_err(|status| search.error(status))?.into_inner();
-    let writer = MetricSearchWriter { progress: search.progress(), with_x_axis, open: None, done: false };
-    stream_response::search_results(messages, writer).await
+    let rows = MetricRowWriter { with_x_axis, open: None, is_inconsistent: false };
+    stream_response::search_results(messages, SearchWriter::new(rows, search.progress())).await
 }
 
-struct MetricSearchWriter {
-    progress: ProgressWriter,
+/// Writes runs with metrics.
+struct MetricRowWriter {
     with_x_axis: bool,
-    /// A run with more series to come, and the number of series written so far.
-    open: Option<(Run, i64)>,
-    done: bool,
+    open: Option<OpenRun>,
+    /// True if an entry did not match its announced length, so that the rest of the body
+    /// would be unreadable.
+    is_inconsistent: bool,
 }
 
-impl EntryWriter for MetricSearchWriter {
+/// A run with more series to come.
+struct OpenRun {
+    run: Run,
+    /// Number of series written completely.
+    written: i64,
+    trace: Option<OpenTrace>,
+}
+
+/// A trace that is written column by column.
+#[derive(Default)]
+struct OpenTrace {
+    /// Index of the current column.
+    column: usize,
+    /// `None` before the first piece of the column.
+    writer: Option<ColumnWriter>,
+    last_step: i64,
+}
+
+/// The columns of points.
+#[derive(Clone, Copy)]
+enum TraceColumn {
+    Iters,
+    Values,
+    Epochs,
+    Timestamps,
+    XAxisValues,
+    XAxisIters,
+}
+
+impl TraceColumn {
+    /// All columns, in the order in which those of a long series arrive.
+    const ALL: [Self; 6] =
+        [Self::Iters, Self::Values, Self::Epochs, Self::Timestamps, Self::XAxisValues, Self::XAxisIters];
+    /// Number of columns that do not depend on an x axis.
+    const OWN: usize = 4;
+
+    fn key(self) -> &'static str {
+        match self {
+            Self::Iters => "iters",
+            Self::Values => "values",
+            Self::Epochs => "epochs",
+            Self::Timestamps => "timestamps",
+            Self::XAxisValues => "x_axis_values",
+            Self::XAxisIters => "x_axis_iters",
+        }
+    }
+}
+
+impl RowWriter for MetricRowWriter {
     type Message = MetricsResponse;
+    type Row = RunMetrics;
 
     fn warnings(message: &MetricsResponse) -> &[Warning] {
         &message.warnings
     }
 
-    fn write(&mut self, message: MetricsResponse, encoder: &mut Encoder) {
-        let is_keep_alive = message.runs.is_empty() && !message.done;
-        for found in message.runs {
-            self.write_run(found, encoder);
-        }
-        // A progress entry in the middle of a run would split its tree.
-        if let (Some(progress), None) = (&message.progress, &self.open) {
-            self.progress.write_search_progress(encoder, progress, is_keep_alive);
-        }
-        self.done |= message.done;
+    fn into_page(message: MetricsResponse) -> SearchPage<RunMetrics> {
+        let MetricsResponse { runs, progress, done, .. } = message;
+        SearchPage { rows: runs, progress, done }
     }
 
-    fn finish(&mut self, encoder: &mut Encoder) -> bool {
-        self.progress.write_end(encoder);
-        self.done && self.open.is_none()
-    }
-}
-
-impl MetricSearchWriter {
-    fn write_run(&mut self, found: RunMetrics, encoder: &mut Encoder) {
-        let (run, sent) = match self.open.take() {
+    fn write_row(&mut self, found: RunMetrics, encoder: &mut Encoder) {
+        if self.is_inconsistent {
+            return;
+        }
+        let OpenRun { run, mut written, mut trace } = match self.open.take() {
             Some(open) => open,
             None => {
                 let run = found.run.unwrap_or_default();
@@ -137,49 +179,133 @@ impl MetricSearchWriter {
                     it.member("params", |it| write_params(&run, it));
                     it.member("traces", Encoder::array);
                 });
-                (run, 0)
+                OpenRun { run, written: 0, trace: None }
             }
         };
         encoder.member(&run.run_id, |it| {
             it.member("traces", |it| {
-                for (index, points) in (sent..).zip(&found.points) {
-                    it.element(index, |it| write_trace(points, self.with_x_axis, it));
+                for points in &found.points {
+                    it.element(written, |it| trace = self.write_points(points, trace.take(), it));
+                    written += i64::from(trace.is_none());
                 }
             });
             if !found.more {
                 write_props(&run, it);
             }
         });
-        self.open = found.more.then_some((run, sent + found.points.len() as i64));
+        self.is_inconsistent |= trace.is_some() && !found.more;
+        self.open = found.more.then_some(OpenRun { run, written, trace });
+    }
+
+    fn is_complete(&self) -> bool {
+        self.open.is_none() && !self.is_inconsistent
     }
 }
 
-fn write_trace(points: &SeriesPoints, with_x_axis: bool, encoder: &mut Encoder) {
+impl MetricRowWriter {
+    /// Writes a series, or a piece of one of its columns. Returns the trace if it is incomplete.
+    fn write_points(
+        &mut self,
+        points: &SeriesPoints,
+        open: Option<OpenTrace>,
+        encoder: &mut Encoder,
+    ) -> Option<OpenTrace> {
+        if open.is_none() {
+            write_name(points, encoder);
+            if !points.more {
+                write_columns(points, self.with_x_axis, encoder);
+                return None;
+            }
+        }
+        let mut trace = open.unwrap_or_default();
+        let columns =
+            if self.with_x_axis { &TraceColumn::ALL[..] } else { &TraceColumn::ALL[..TraceColumn::OWN] };
+        self.is_inconsistent |= !trace.write_piece(columns[trace.column], points, encoder);
+        (trace.column < columns.len()).then_some(trace)
+    }
+}
+
+impl OpenTrace {
+    /// Writes a piece of a column. Returns false if the column does not have the announced length.
+    fn write_piece(&mut self, column: TraceColumn, points: &SeriesPoints, encoder: &mut Encoder) -> bool {
+        if self.writer.is_none() {
+            encoder.member(column.key(), |it| self.writer = ColumnWriter::begin(points.count, it));
+        }
+        let Some(writer) = &mut self.writer else { return false };
+        let has_length = match column {
+            TraceColumn::Iters => writer.append(iters(points), points.more, encoder),
+            TraceColumn::Values => writer.append(points.values.iter().copied(), points.more, encoder),
+            TraceColumn::Epochs => writer.append(epochs(points, points.epochs.len()), points.more, encoder),
+            TraceColumn::Timestamps => {
+                writer.append(timestamps(points, points.times_us.len()), points.more, encoder)
+            }
+            TraceColumn::XAxisValues => writer.append(points.x_values.iter().copied(), points.more, encoder),
+            TraceColumn::XAxisIters => writer.append(x_axis_iters(points), points.more, encoder),
+        };
+        if matches!(column, TraceColumn::Iters) {
+            self.last_step = points.steps.last().copied().unwrap_or(self.last_step);
+            if !points.more {
+                write_slice(self.last_step, encoder);
+            }
+        }
+        if !points.more {
+            self.column += 1;
+            self.writer = None;
+        }
+        has_length
+    }
+}
+
+fn write_name(points: &SeriesPoints, encoder: &mut Encoder) {
     let (name, context) = points.info.as_ref().map_or(("", ""), |it| (&it.name, &it.context));
-    let steps = &points.steps;
     encoder.member("name", |it| it.text(name));
     encoder.member("context", |it| write_context(context, it));
+}
+
+fn write_slice(last_step: i64, encoder: &mut Encoder) {
     encoder.member("slice", |it| {
         it.array();
-        for (index, value) in [0, steps.last().copied().unwrap_or(0), 1].into_iter().enumerate() {
+        for (index, value) in [0, last_step, 1].into_iter().enumerate() {
             it.element(index as i64, |it| it.int(value));
         }
     });
+}
+
+/// Writes all columns of a series.
+fn write_columns(points: &SeriesPoints, with_x_axis: bool, encoder: &mut Encoder) {
+    let count = points.steps.len();
+    write_slice(points.steps.last().copied().unwrap_or(0), encoder);
     encoder.member("values", |it| it.doubles(points.values.iter().copied()));
-    encoder.member("iters", |it| it.doubles(steps.iter().map(|step| *step as f64)));
-    // A number array has no null, so missing values become NaN.
-    let known = |column: &[i64], index: usize| {
-        column.get(index).filter(|value| **value != ABSENT).map_or(f64::NAN, |value| *value as f64)
-    };
-    let epoch = |index| known(&points.epochs, index);
-    encoder.member("epochs", |it| it.doubles((0..steps.len()).map(epoch)));
-    let time = |index| known(&points.times_us, index) / 1e6;
-    encoder.member("timestamps", |it| it.doubles((0..steps.len()).map(time)));
+    encoder.member("iters", |it| it.doubles(iters(points)));
+    encoder.member("epochs", |it| it.doubles(epochs(points, count)));
+    encoder.member("timestamps", |it| it.doubles(timestamps(points, count)));
     if with_x_axis {
-        let x_step = |place: &u32| steps.get(*place as usize).map_or(f64::NAN, |step| *step as f64);
         encoder.member("x_axis_values", |it| it.doubles(points.x_values.iter().copied()));
-        encoder.member("x_axis_iters", |it| it.doubles(points.x_places.iter().map(x_step)));
+        encoder.member("x_axis_iters", |it| it.doubles(x_axis_iters(points)));
     }
+}
+
+fn iters(points: &SeriesPoints) -> impl ExactSizeIterator<Item = f64> {
+    points.steps.iter().map(|step| *step as f64)
+}
+
+fn epochs(points: &SeriesPoints, count: usize) -> impl ExactSizeIterator<Item = f64> {
+    (0..count).map(|index| known(&points.epochs, index))
+}
+
+/// Times in seconds.
+fn timestamps(points: &SeriesPoints, count: usize) -> impl ExactSizeIterator<Item = f64> {
+    (0..count).map(|index| known(&points.times_us, index) / 1e6)
+}
+
+fn x_axis_iters(points: &SeriesPoints) -> impl ExactSizeIterator<Item = f64> {
+    let steps = &points.steps;
+    points.x_places.iter().map(|place| steps.get(*place as usize).map_or(f64::NAN, |step| *step as f64))
+}
+
+/// A value of a column; NaN if it is missing, because a number array has no null.
+fn known(column: &[i64], index: usize) -> f64 {
+    column.get(index).filter(|value| **value != ABSENT).map_or(f64::NAN, |value| *value as f64)
 }
 
 async fn align(call: Call<NoParameters, Json<Alignment>>) -> ApiResult<Entries> {
@@ -205,8 +331,6 @@ impl From<AlignedTrace> for AlignSeries {
     }
 }
 
-/// An array of doubles is one entry, whose length precedes its bytes; the bytes are passed on
-/// as they arrive.
 struct AlignWriter {
     requested: Vec<AlignRun>,
     /// Index of the run written last, and the number of its series written so far.
@@ -222,8 +346,8 @@ struct AlignWriter {
 struct OpenSeries {
     /// Whether the x values are complete, and their steps come next.
     has_values: bool,
-    /// Number of values of the column still to come; `None` before the first.
-    remaining: Option<u64>,
+    /// `None` before the first piece of the column.
+    writer: Option<ColumnWriter>,
 }
 
 impl EntryWriter for AlignWriter {
@@ -236,7 +360,7 @@ impl EntryWriter for AlignWriter {
         }
         for piece in message.series {
             if !self.is_inconsistent {
-                self.write_piece(&piece, encoder);
+                self.is_inconsistent |= !self.write_piece(&piece, encoder);
             }
         }
     }
@@ -247,35 +371,37 @@ impl EntryWriter for AlignWriter {
 }
 
 impl AlignWriter {
-    /// Writes a piece of the x values, or of their steps, which follow them.
-    fn write_piece(&mut self, piece: &AlignedSeries, encoder: &mut Encoder) {
-        let OpenSeries { has_values, remaining } = self.open.take().unwrap_or_default();
-        let remaining = remaining.unwrap_or_else(|| self.begin_column(piece, has_values, encoder));
-        let numbers: Vec<u8> = match has_values {
-            false => piece.x_values.iter().flat_map(|value| value.to_le_bytes()).collect(),
-            true => piece.steps.iter().flat_map(|step| (*step as f64).to_le_bytes()).collect(),
+    /// Writes a piece of the x values, or of their steps, which follow them. Returns false if the
+    /// column does not have the announced length.
+    fn write_piece(&mut self, piece: &AlignedSeries, encoder: &mut Encoder) -> bool {
+        let OpenSeries { has_values, writer } = self.open.take().unwrap_or_default();
+        let Some(mut writer) = writer.or_else(|| self.begin_column(piece, has_values, encoder)) else {
+            return false;
         };
-        let count = numbers.len() as u64 / 8;
-        self.is_inconsistent |= count > remaining || !piece.more && count < remaining;
-        if self.is_inconsistent {
-            return;
-        }
-        encoder.append_raw(&numbers);
+        let has_length = match has_values {
+            false => writer.append(piece.x_values.iter().copied(), piece.more, encoder),
+            true => writer.append(piece.steps.iter().map(|step| *step as f64), piece.more, encoder),
+        };
         if piece.more {
-            self.open = Some(OpenSeries { has_values, remaining: Some(remaining - count) });
+            self.open = Some(OpenSeries { has_values, writer: Some(writer) });
         } else if has_values {
             self.run = self.run.map(|(run, written)| (run, written + 1));
         } else {
-            self.open = Some(OpenSeries { has_values: true, remaining: None });
+            self.open = Some(OpenSeries { has_values: true, writer: None });
         }
+        has_length
     }
 
-    /// Begins a column, and returns the number of its values.
-    fn begin_column(&mut self, piece: &AlignedSeries, has_values: bool, encoder: &mut Encoder) -> u64 {
+    fn begin_column(
+        &mut self,
+        piece: &AlignedSeries,
+        has_values: bool,
+        encoder: &mut Encoder,
+    ) -> Option<ColumnWriter> {
         let (run, written) = self.run.unwrap_or_default();
         let requested = &self.requested[run as usize];
         let key = requested.series[piece.series as usize].key.as_ref();
-        let mut fits = false;
+        let mut writer = None;
         encoder.member(&requested.run_id, |it| {
             it.element(written, |it| {
                 if let Some(key) = key.filter(|_| !has_values) {
@@ -283,10 +409,9 @@ impl AlignWriter {
                     it.member("context", |it| write_context(&key.context, it));
                 }
                 let column = if has_values { "x_axis_iters" } else { "x_axis_values" };
-                it.member(column, |it| fits = it.begin_doubles(piece.count));
+                it.member(column, |it| writer = ColumnWriter::begin(piece.count, it));
             });
         });
-        self.is_inconsistent |= !fits;
-        piece.count
+        writer
     }
 }

@@ -19,8 +19,9 @@ use super::answer::Answer;
 use super::call::{Call, NoParameters, TimeZone};
 use super::operation::Operation;
 use super::runs_search::{SearchParameters, write_context, write_params, write_props};
+use super::search_writer::{RowWriter, SearchPage, SearchWriter};
 use super::shared::{SeriesName, density, index_range, int, seconds, step_range, write_pair};
-use super::stream_response::{self, Entries, EntryWriter, ProgressWriter, SearchResults};
+use super::stream_response::{self, Entries, EntryWriter, SearchResults};
 use crate::error::{ApiError, ApiResult};
 use crate::stream::Encoder;
 
@@ -135,17 +136,15 @@ async fn search(call: Call<ObjectSearchParameters>, series_type: SeriesType) -> 
     };
     let found = call.services.backend().search().objects(request).await;
     let messages = found.map_err(|status| search.error(status))?.into_inner();
-    let progress = search.progress();
-    let writer = ObjectSearchWriter { progress, series_type, selection, open: None, done: false };
-    stream_response::search_results(messages, writer).await
+    let rows = ObjectRowWriter { series_type, selection, open: None };
+    stream_response::search_results(messages, SearchWriter::new(rows, search.progress())).await
 }
 
-struct ObjectSearchWriter {
-    progress: ProgressWriter,
+/// Writes runs with objects.
+struct ObjectRowWriter {
     series_type: SeriesType,
     selection: Selection,
     open: Option<OpenRun>,
-    done: bool,
 }
 
 /// A run with more sequences to come.
@@ -159,33 +158,20 @@ struct OpenRun {
     longest: u32,
 }
 
-impl EntryWriter for ObjectSearchWriter {
+impl RowWriter for ObjectRowWriter {
     type Message = ObjectsResponse;
+    type Row = RunObjects;
 
     fn warnings(message: &ObjectsResponse) -> &[Warning] {
         &message.warnings
     }
 
-    fn write(&mut self, message: ObjectsResponse, encoder: &mut Encoder) {
-        let is_keep_alive = message.runs.is_empty() && !message.done;
-        for found in message.runs {
-            self.write_run(found, encoder);
-        }
-        // A progress entry in the middle of a run would split its tree.
-        if let (Some(progress), None) = (&message.progress, &self.open) {
-            self.progress.write_search_progress(encoder, progress, is_keep_alive);
-        }
-        self.done |= message.done;
+    fn into_page(message: ObjectsResponse) -> SearchPage<RunObjects> {
+        let ObjectsResponse { runs, progress, done, .. } = message;
+        SearchPage { rows: runs, progress, done }
     }
 
-    fn finish(&mut self, encoder: &mut Encoder) -> bool {
-        self.progress.write_end(encoder);
-        self.done && self.open.is_none()
-    }
-}
-
-impl ObjectSearchWriter {
-    fn write_run(&mut self, found: RunObjects, encoder: &mut Encoder) {
+    fn write_row(&mut self, found: RunObjects, encoder: &mut Encoder) {
         let mut open = self.open.take().unwrap_or_else(|| {
             let run = found.run.clone().unwrap_or_default();
             encoder.member(&run.run_id, |it| {
@@ -216,6 +202,12 @@ impl ObjectSearchWriter {
         self.open = found.more.then_some(open);
     }
 
+    fn is_complete(&self) -> bool {
+        self.open.is_none()
+    }
+}
+
+impl ObjectRowWriter {
     /// `open` has the steps whose values are already written.
     fn write_sequence(&self, sequence: Sequence, open: &mut Option<Vec<Step>>, encoder: &mut Encoder) {
         let mut steps = open.take().unwrap_or_else(|| {

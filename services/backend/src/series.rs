@@ -2,18 +2,20 @@
 
 mod align;
 mod charts;
+mod columns;
 mod point_pieces;
 mod points;
 mod run_reader;
 mod select;
+mod split_series;
 
 pub(crate) use charts::{bucket_columns, chart};
+pub(crate) use columns::{DEFAULT_COLUMNS, columnar};
 pub(crate) use point_pieces::{AxisReader, PointPieces};
-pub(crate) use points::{
-    DEFAULT_COLUMNS, columnar, full_columns, is_sent_in_pieces, sample_for_search, x_axis,
-};
+pub(crate) use points::{is_sent_in_pieces, sample_for_search, x_axis};
 pub(crate) use run_reader::batch_size;
 pub(crate) use select::contexts_match;
+pub(crate) use split_series::{SplitOptions, SplitSeries};
 
 use self::run_reader::RunReader;
 use matyan_model::series::RunRef;

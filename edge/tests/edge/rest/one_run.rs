@@ -116,6 +116,34 @@ async fn all_points_are_streamed_as_they_are_read() {
     assert_eq!(answer.status, 404);
 }
 
+/// A sample of several messages arrives column by column, among series of one message each.
+#[tokio::test]
+async fn a_large_sample_is_one_item() {
+    let rest = Rest::new();
+    let piece = |steps: &[i64], values: &[f64], more, name: Option<&str>| {
+        let info = name.map(|name| info(name, "", SeriesType::Metric, 0.0));
+        let (steps, values) = (steps.to_vec(), values.to_vec());
+        series::v1::SampleResponse {
+            series: vec![series::v1::SeriesPoints { steps, values, more, info, ..Default::default() }],
+        }
+    };
+    let pieces = [
+        piece(&[3], &[0.25], false, Some("short")),
+        piece(&[0, 1], &[], true, Some("long")),
+        piece(&[2], &[], false, None),
+        piece(&[], &[0.5, 1.0], true, None),
+        piece(&[], &[f64::NAN], false, None),
+        piece(&[], &[], false, Some("empty")),
+    ];
+    rest.backend.answers("series.v1.SeriesService/Sample", pieces);
+    let answer = rest.json("POST", "/runs/r/metric/get-batch/?record_density=70000", json!([])).await;
+    let item = |name: &str, iters: &[i64], values: serde_json::Value| json!({"name": name, "context": {}, "iters": iters, "values": values});
+    let long = item("long", &[0, 1, 2], json!([0.5, 1.0, null]));
+    assert_eq!(answer, json!([item("short", &[3], json!([0.25])), long, item("empty", &[], json!([]))]));
+    let request: series::v1::SampleRequest = rest.backend.last_request("series.v1.SeriesService/Sample");
+    assert_eq!((request.density, request.by_column), (70_000, true));
+}
+
 /// Messages after the first are written as they arrive, so an error among them aborts the
 /// response.
 #[tokio::test]

@@ -313,6 +313,85 @@ r/traces/1/name = "b""#;
     assert_eq!(rest.get("/runs/search/metric/?p=0").await.status, 422);
 }
 
+/// A series of several messages is one trace, whose columns are written as they arrive.
+#[tokio::test]
+async fn a_long_series_of_a_metric_search_is_one_trace() {
+    let rest = Rest::new();
+    let piece = |count, more, points: series::v1::SeriesPoints| search::v1::MetricsResponse {
+        runs: vec![search::v1::RunMetrics {
+            run: Some(runs::v1::Run { run_id: "r".into(), ..Default::default() }),
+            points: vec![series::v1::SeriesPoints { count, more, ..points }],
+            more: true,
+            ..Default::default()
+        }],
+        progress: Some(Progress { checked: 1, total: 1, matched: 1 }),
+        ..Default::default()
+    };
+    let points = series::v1::SeriesPoints::default;
+    let named = |name: &str| series::v1::SeriesPoints {
+        info: Some(info(name, r#"{"x":1}"#, SeriesType::Metric, 0.0)),
+        ..points()
+    };
+    let end = |name: &str| {
+        let mut message =
+            piece(0, false, series::v1::SeriesPoints { steps: vec![4], values: vec![5.0], ..named(name) });
+        message.runs[0].more = false;
+        message.done = true;
+        message
+    };
+    let messages = [
+        piece(3, true, series::v1::SeriesPoints { steps: vec![0, 2], ..named("long") }),
+        piece(0, false, series::v1::SeriesPoints { steps: vec![7], ..points() }),
+        piece(3, true, series::v1::SeriesPoints { values: vec![0.5, f64::NAN], ..points() }),
+        piece(0, false, series::v1::SeriesPoints { values: vec![1.5], ..points() }),
+        piece(3, false, series::v1::SeriesPoints { epochs: vec![i64::MIN, 1, 2], ..points() }),
+        piece(3, false, series::v1::SeriesPoints { times_us: vec![i64::MIN, 1_000_000, 2], ..points() }),
+        piece(2, true, series::v1::SeriesPoints { x_values: vec![8.0], ..points() }),
+        piece(0, false, series::v1::SeriesPoints { x_values: vec![9.0], ..points() }),
+        piece(2, true, series::v1::SeriesPoints { steps: vec![0, 2], x_places: vec![1], ..points() }),
+        piece(0, false, series::v1::SeriesPoints { steps: vec![7], x_places: vec![0], ..points() }),
+        end("next"),
+    ];
+    rest.backend.answers("search.v1.SearchService/Metrics", messages.clone());
+    let entries = rest.get("/runs/search/metric/?p=70000&x_axis=b").await.entries();
+    let traces: Vec<_> = entries.iter().filter_map(|it| it.strip_prefix("r/traces/")).collect();
+    let expected = r#"0/name = "long"
+0/context/x = 1
+0/iters/shape = 3
+0/iters/blob = [0.0, 2.0, 7.0]
+0/slice = []
+0/slice/0 = 0
+0/slice/1 = 7
+0/slice/2 = 1
+0/values/shape = 3
+0/values/blob = [0.5, NaN, 1.5]
+0/epochs/shape = 3
+0/epochs/blob = [NaN, 1.0, 2.0]
+0/timestamps/shape = 3
+0/timestamps/blob = [NaN, 1.0, 2e-6]
+0/x_axis_values/shape = 2
+0/x_axis_values/blob = [8.0, 9.0]
+0/x_axis_iters/shape = 2
+0/x_axis_iters/blob = [2.0, 7.0]
+1/name = "next""#;
+    assert_eq!(traces[..19].join("\n"), expected);
+    let request: search::v1::MetricsRequest = rest.backend.last_request("search.v1.SearchService/Metrics");
+    assert!(request.by_column);
+    // Without an x axis, no columns for it are awaited.
+    let own = messages[..6].iter().cloned().chain([end("next")]);
+    rest.backend.answers("search.v1.SearchService/Metrics", own);
+    let entries = rest.get("/runs/search/metric/?p=70000").await.entries();
+    assert!(entries.contains(&r#"r/traces/1/name = "next""#.to_owned()), "{entries:?}");
+    // A column of another length, or a missing column, would make the rest unreadable.
+    let too_long = piece(1, true, series::v1::SeriesPoints { steps: vec![0, 2], ..named("long") });
+    for broken in [vec![too_long, end("next")], vec![messages[0].clone(), end("next")]] {
+        rest.backend.answers("search.v1.SearchService/Metrics", broken);
+        let request = Request::get("/api/v1/rest/runs/search/metric/?p=70000");
+        let response = rest.edge.answer(request.body(Body::empty()).unwrap()).await;
+        assert!(response.into_body().collect().await.is_err(), "the body must be aborted");
+    }
+}
+
 #[tokio::test]
 async fn axes_are_streamed_by_run() {
     let rest = Rest::new();

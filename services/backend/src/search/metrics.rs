@@ -5,7 +5,7 @@ use std::sync::Arc;
 use matyan_model::{
     ids::SeriesNumber,
     metric::metric_series_find,
-    series::{Points as Columns, RunRef, RunSeries, SeriesView, StepRange},
+    series::{RunRef, RunSeries, SeriesView, StepRange},
 };
 use matyan_proto::{
     limits,
@@ -29,7 +29,7 @@ use crate::{
     convert,
     error::{Error, Result},
     series::{
-        AxisReader, PointPieces, batch_size, bucket_columns, chart, columnar, full_columns,
+        AxisReader, PointPieces, SplitOptions, SplitSeries, batch_size, bucket_columns, chart, columnar,
         is_sent_in_pieces, sample_for_search, x_axis,
     },
     view,
@@ -43,13 +43,15 @@ pub(super) struct MetricSequences {
 
 enum MetricOutput {
     /// Every point, or a sample too large for one piece.
-    Pieces {
-        /// 0: all points.
-        density: u32,
-        columns: PointColumns,
-        x_axis: Option<String>,
-    },
+    Pieces(PieceOutput),
     Reduced(ReducedOutput),
+}
+
+struct PieceOutput {
+    /// 0: all points.
+    density: u32,
+    x_axis: Option<String>,
+    options: SplitOptions,
 }
 
 /// Data that fits into one piece, however long the series is.
@@ -90,8 +92,10 @@ pub(super) fn search(
                 convert::check_limit("x_axis", name.len(), limits::NAME_BYTES)?;
             }
             let x_axis = request.x_axis;
+            let (has_x_axis, by_column) = (x_axis.is_some(), request.by_column);
+            let options = SplitOptions { columns, has_x_axis, by_column };
             match is_sent_in_pieces(density) {
-                true => MetricOutput::Pieces { density, columns, x_axis },
+                true => MetricOutput::Pieces(PieceOutput { density, x_axis, options }),
                 false => MetricOutput::Reduced(ReducedOutput::Points { density, columns, x_axis }),
             }
         }
@@ -123,17 +127,16 @@ impl SequenceKind for MetricSequences {
         open: &mut ReadState,
     ) -> Result<(Vec<Piece>, usize)> {
         match &self.output {
-            MetricOutput::Pieces { density, columns, x_axis } => {
+            MetricOutput::Pieces(output) => {
                 let Some(sequence) = sequences.first() else { return Ok((Vec::new(), 0)) };
                 // An open series was not sent completely by the previous call.
                 if open.series.is_none() {
                     let opened = open_run(&mut open.run, snapshot, run).await?;
-                    open.series =
-                        self.open(snapshot, opened, run, sequence, (*density, x_axis.as_deref())).await?;
+                    open.series = self.open(snapshot, opened, run, sequence, output).await?;
                 }
                 let Some(series) = &mut open.series else { return Ok((Vec::new(), 1)) };
-                let piece = series.next(snapshot, *columns).await?;
-                let is_read = piece.as_ref().is_none_or(|piece| !piece.more);
+                let piece = series.next(snapshot).await?;
+                let is_read = series.is_complete();
                 if is_read {
                     open.series = None;
                 }
@@ -186,11 +189,11 @@ impl MetricSequences {
         opened: &RunSeries,
         run: RunRef,
         sequence: &Sequence,
-        (density, x_axis): (u32, Option<&str>),
-    ) -> Result<Option<OpenSeries>> {
+        output: &PieceOutput,
+    ) -> Result<Option<Box<SplitSeries>>> {
         let SequenceHeader::Metric(header) = &sequence.header else { return Ok(None) };
         let view = opened.view(snapshot, sequence.number).await?;
-        let axis = match x_axis {
+        let axis = match &output.x_axis {
             Some(name) => axis(snapshot, opened, run, name, &header.context).await?,
             None => None,
         };
@@ -199,9 +202,9 @@ impl MetricSequences {
             None => None,
         };
         let summary = view.summary(snapshot).await?;
-        let info = Some(view::metric_info(sequence.number, header.clone(), summary.as_ref()));
-        let pieces = PointPieces::at_density(snapshot, &view, self.steps, density).await?;
-        Ok(Some(OpenSeries { info, pieces, axis, points: None }))
+        let info = view::metric_info(sequence.number, header.clone(), summary.as_ref());
+        let pieces = PointPieces::at_density(snapshot, &view, self.steps, output.density).await?;
+        Ok(Some(Box::new(SplitSeries::new(info, pieces, axis, output.options))))
     }
 
     async fn reduced(
@@ -261,7 +264,8 @@ impl MetricSequences {
 #[derive(Default)]
 pub(super) struct ReadState {
     run: CachedRun,
-    series: Option<OpenSeries>,
+    /// A series that was sent only partly.
+    series: Option<Box<SplitSeries>>,
 }
 
 /// The unfolded points of a run as of a version: reading them again for each series would
@@ -278,31 +282,6 @@ async fn open_run<'o>(
         *opened = Some((version, RunSeries::open(snapshot, run).await?));
     }
     Ok(&opened.as_ref().expect("the series were opened above").1)
-}
-
-/// A series that is sent in pieces.
-struct OpenSeries {
-    /// Sent with the first piece.
-    info: Option<SeriesInfo>,
-    pieces: PointPieces,
-    axis: Option<AxisReader>,
-    /// Points already read whose x axis has not been read yet.
-    points: Option<(Columns, bool)>,
-}
-
-impl OpenSeries {
-    async fn next(&mut self, snapshot: &dyn Snapshot, columns: PointColumns) -> Result<Option<SeriesPoints>> {
-        if self.points.is_none() {
-            self.points = self.pieces.next(snapshot).await?;
-        }
-        let Some((points, more)) = &self.points else { return Ok(None) };
-        let mut piece = SeriesPoints { more: *more, ..full_columns(points, columns) };
-        if let Some(axis) = &mut self.axis {
-            (piece.x_places, piece.x_values) = axis.values(snapshot, &points.steps).await?;
-        }
-        (self.points, piece.info) = (None, self.info.take());
-        Ok(Some(piece))
-    }
 }
 
 /// The x axis series with the same context.

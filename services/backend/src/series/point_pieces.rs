@@ -49,14 +49,18 @@ impl PointPieces {
     /// piece.
     pub(crate) async fn next(&mut self, snapshot: &dyn Snapshot) -> Result<Option<(Points, bool)>> {
         while self.buffered.len() < 2 && !self.is_read {
-            match self.scan.next(snapshot).await? {
-                None => self.is_read = true,
-                Some(points) if self.thinning.is_some() => {
-                    let chosen = self.thinning.as_mut().map(|thinning| thinning.choose(&points));
-                    self.buffered.extend(chosen.filter(|chosen| !chosen.is_empty()));
-                }
-                Some(points) if points.len() <= PIECE => self.buffered.push_back(points),
-                Some(points) => {
+            let Some(read) = self.scan.next(snapshot).await? else {
+                self.is_read = true;
+                continue;
+            };
+            let points = match &mut self.thinning {
+                Some(thinning) => thinning.choose(&read),
+                None => read,
+            };
+            match points.len() {
+                0 => {}
+                1..=PIECE => self.buffered.push_back(points),
+                _ => {
                     let starts = (0..points.len()).step_by(PIECE);
                     let pieces = starts.map(|start| points.slice(start..points.len().min(start + PIECE)));
                     self.buffered.extend(pieces);
@@ -103,6 +107,7 @@ impl Thinning {
 }
 
 /// An x axis, read in parallel with the steps of a series.
+#[derive(Clone)]
 pub(crate) struct AxisReader {
     scan: PointScan,
     /// The piece read last.

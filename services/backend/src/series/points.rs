@@ -2,7 +2,7 @@
 
 use matyan_model::{
     ids::SeriesNumber,
-    series::{ABSENT, Points, RunRef, RunSeries, Sampling, SeriesView, StepRange},
+    series::{Points, RunRef, RunSeries, Sampling, SeriesView, StepRange},
 };
 use matyan_proto::{
     common::v1::SeriesKey,
@@ -14,9 +14,11 @@ use matyan_proto::{
 use matyan_store::Snapshot;
 
 use super::{
+    columns::{Column, DEFAULT_COLUMNS, columnar, full_columns},
     point_pieces::{AxisReader, PointPieces},
     run_reader::{MAX_POINTS, RunReader, batch_size},
     select::{self, SelectedSeries},
+    split_series::{SplitOptions, SplitSeries},
 };
 use crate::{
     Deps,
@@ -31,15 +33,19 @@ use crate::{
 /// published clients rely.
 const BUCKETED_FROM: u32 = 128;
 
-/// Columns sent if the request names none.
-pub(crate) const DEFAULT_COLUMNS: PointColumns = PointColumns { values: true, epochs: false, times: false };
-
 /// The data requested for each series.
 struct SampleOptions<'r> {
     steps: StepRange,
     density: u32,
     columns: PointColumns,
     x_axis: Option<&'r str>,
+    by_column: bool,
+}
+
+impl SampleOptions<'_> {
+    fn split(&self) -> SplitOptions {
+        SplitOptions { columns: self.columns, has_x_axis: self.x_axis.is_some(), by_column: self.by_column }
+    }
 }
 
 pub(crate) async fn send_samples(
@@ -53,6 +59,7 @@ pub(crate) async fn send_samples(
         density: request.density,
         columns: request.columns.unwrap_or(DEFAULT_COLUMNS),
         x_axis: request.x_axis.as_deref(),
+        by_column: request.by_column,
     };
     for (run, selection) in (0..).zip(&request.runs) {
         let Some(found) = deps.try_find_run(call, &selection.run_id).await? else { continue };
@@ -171,21 +178,18 @@ async fn send_pieces(
     sender: &Sender<SampleResponse>,
 ) -> Result<(), StreamEnd> {
     let place = Some(Place { run, series: requested.0.position });
-    let OpenedSeries { info, mut pieces, mut axis } =
+    let OpenedSeries { info, pieces, axis } =
         open_series(reader, requested, options.steps, options.density).await?;
-    let mut info = Some(info);
-    while let Some((points, more)) = reader.next(&mut pieces).await? {
-        let columns = full_columns(&points, options.columns);
-        let mut piece = SeriesPoints { place, info: info.take(), more, ..columns };
-        if let Some(axis) = &mut axis {
-            (piece.x_places, piece.x_values) = loop {
-                match axis.values(reader.snapshot().await?, &points.steps).await {
-                    Err(error) => reader.renew(error)?,
-                    values => break values?,
-                }
-            };
+    let mut series = SplitSeries::new(info, pieces, axis, options.split());
+    while !series.is_complete() {
+        match series.next(reader.snapshot().await?).await {
+            Ok(Some(piece)) => {
+                let piece = SeriesPoints { place, ..piece };
+                reader.send(sender, SampleResponse { series: vec![piece] }).await?;
+            }
+            Ok(None) => reader.mark_used(),
+            Err(error) => reader.renew(error)?,
         }
-        reader.send(sender, SampleResponse { series: vec![piece] }).await?;
     }
     Ok(())
 }
@@ -216,30 +220,6 @@ pub(crate) async fn x_axis(
     AxisReader::new(scan).values(snapshot, &chosen.steps).await
 }
 
-/// The requested columns, without those that have no values.
-pub(crate) fn columnar(points: &Points, columns: PointColumns) -> SeriesPoints {
-    let mut columns = full_columns(points, columns);
-    for column in [&mut columns.epochs, &mut columns.times_us] {
-        if column.iter().all(|value| *value == ABSENT) {
-            column.clear();
-        }
-    }
-    columns
-}
-
-/// The requested columns, each as long as the steps, so that the columns of several pieces can
-/// be concatenated.
-pub(crate) fn full_columns(points: &Points, columns: PointColumns) -> SeriesPoints {
-    let integers = |options: bool, column: &[i64]| if options { column.to_vec() } else { Vec::new() };
-    SeriesPoints {
-        steps: points.steps.clone(),
-        values: if columns.values { points.values.clone() } else { Vec::new() },
-        epochs: integers(columns.epochs, &points.epochs),
-        times_us: integers(columns.times, &points.times_us),
-        ..SeriesPoints::default()
-    }
-}
-
 /// Sends all points, series by series.
 pub(crate) async fn send_all(
     deps: &Deps,
@@ -250,21 +230,21 @@ pub(crate) async fn send_all(
 ) -> Result<(), StreamEnd> {
     let steps = convert::step_range(request.steps.as_ref());
     let columns = request.columns.unwrap_or(DEFAULT_COLUMNS);
-    let of: Vec<fn(Points) -> SeriesPoints> = match request.by_column {
-        false => Vec::new(),
-        true => by_column(columns),
+    // A single pass sends all columns together.
+    let passes: Vec<Option<Column>> = match request.by_column {
+        false => vec![None],
+        true => Column::requested(columns).map(Some).collect(),
     };
     let mut reader = RunReader::for_run(deps, run);
     for series in selected {
         let place = Some(Place { run: 0, series: series.position });
         let OpenedSeries { info, pieces, .. } = open_series(&mut reader, &(series, None), steps, 0).await?;
         let mut info = Some(info);
-        // Without `by_column`, a single pass sends all columns together.
-        for column in 0..of.len().max(1) {
+        for column in &passes {
             let mut pieces = pieces.clone();
             while let Some((points, more)) = reader.next(&mut pieces).await? {
-                let piece = match of.get(column) {
-                    Some(of) => of(points),
+                let piece = match column {
+                    Some(column) => column.pick(full_columns(&points, column.only())),
                     None => full_columns(&points, columns),
                 };
                 let piece = SeriesPoints { place, info: info.take(), more, ..piece };
@@ -273,18 +253,4 @@ pub(crate) async fn send_all(
         }
     }
     Ok(())
-}
-
-/// Extracts one column from points.
-type Column = fn(Points) -> SeriesPoints;
-
-/// The extractors of the requested columns, in the order in which they are sent.
-fn by_column(columns: PointColumns) -> Vec<Column> {
-    let all: [(bool, Column); 4] = [
-        (true, |points| SeriesPoints { steps: points.steps, ..SeriesPoints::default() }),
-        (columns.values, |points| SeriesPoints { values: points.values, ..SeriesPoints::default() }),
-        (columns.epochs, |points| SeriesPoints { epochs: points.epochs, ..SeriesPoints::default() }),
-        (columns.times, |points| SeriesPoints { times_us: points.times_us, ..SeriesPoints::default() }),
-    ];
-    all.into_iter().filter(|(options, _)| *options).map(|(_, column)| column).collect()
 }

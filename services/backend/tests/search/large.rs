@@ -171,6 +171,91 @@ async fn a_long_series_is_sent_completely_in_pieces() {
     );
 }
 
+/// Joins the columns of a series that was sent column by column, and checks their lengths.
+fn joined_columns(pieces: Vec<SeriesPoints>) -> SeriesPoints {
+    let mut whole = SeriesPoints::default();
+    let mut remaining = None;
+    let mut columns = 0;
+    for (at, piece) in pieces.into_iter().enumerate() {
+        assert_eq!(piece.info.is_some(), at == 0);
+        // The last column has the steps to which its indexes refer.
+        let is_axis = columns == 5;
+        let lengths = [piece.values.len(), piece.epochs.len(), piece.times_us.len(), piece.x_values.len()];
+        let length =
+            if is_axis { piece.x_places.len() } else { piece.steps.len() + lengths.iter().sum::<usize>() };
+        let left = remaining.unwrap_or(piece.count).checked_sub(length as u64);
+        let left = left.unwrap_or_else(|| panic!("piece {at}, in column {columns}, exceeds the count"));
+        remaining = piece.more.then_some(left);
+        if !piece.more {
+            assert_eq!(left, 0, "column {columns}");
+            columns += 1;
+        }
+        if is_axis {
+            whole.x_places.extend(piece.x_places.iter().map(|place| piece.steps[*place as usize] as u32));
+        } else {
+            whole.steps.extend(piece.steps);
+        }
+        whole.values.extend(piece.values);
+        whole.epochs.extend(piece.epochs);
+        whole.times_us.extend(piece.times_us);
+        whole.x_values.extend(piece.x_values);
+    }
+    assert_eq!(columns, 6);
+    whole
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn samples_are_sent_column_by_column_if_they_are_split() {
+    let harness = Harness::new().await;
+    let mut run = long();
+    run.sequences.push(sequence("short", "float", vec![(3, 0.5), (4, 1.5)]));
+    harness.create(&run).await;
+    let columns = Some(PointColumns { values: true, epochs: true, times: true });
+    for density in [0, 70_000] {
+        let request = MetricsRequest {
+            query: harness::query("metric.name != 'x'"),
+            points: Some(Points::Density(density)),
+            columns,
+            x_axis: Some("x".into()),
+            by_column: true,
+            ..MetricsRequest::default()
+        };
+        let searched = harness.metrics(request).await.unwrap().remove(0).points;
+        let runs = RunSelection { run_id: "long".into(), numbers: vec![0, 2], ..RunSelection::default() };
+        let request = SampleRequest {
+            runs: vec![runs],
+            density,
+            columns,
+            x_axis: Some("x".into()),
+            by_column: true,
+            ..SampleRequest::default()
+        };
+        let mut messages = harness.series().sample(request).await.unwrap().into_inner();
+        let mut sampled = Vec::new();
+        while let Some(message) = messages.message().await.unwrap() {
+            sampled.extend(message.series);
+        }
+        for mut pieces in [searched, sampled] {
+            let short = pieces.pop().unwrap();
+            assert_eq!((&short.steps[..], &short.values[..]), (&[3, 4][..], &[0.5, 1.5][..]));
+            assert_eq!((short.count, short.more, &short.x_places[..]), (0, false, &[0][..]));
+            let whole = joined_columns(pieces);
+            if density == 0 {
+                check(&whole);
+            }
+            let count = if density == 0 { 200_000 } else { 70_000 };
+            assert_eq!(
+                (whole.steps.len(), whole.values.len(), whole.epochs.len(), whole.times_us.len()),
+                (count, count, count, count)
+            );
+            assert!(whole.steps.is_sorted() && !whole.x_places.is_empty());
+            assert!(
+                whole.x_values.iter().zip(&whole.x_places).all(|(value, step)| *value == -f64::from(*step))
+            );
+        }
+    }
+}
+
 /// Odd steps have no epoch, and the first pieces contain only odd steps.
 #[tokio::test(flavor = "multi_thread")]
 async fn columns_of_pieces_can_be_joined() {

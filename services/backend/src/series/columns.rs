@@ -1,0 +1,78 @@
+//! Columns of points as messages contain them.
+
+use matyan_model::series::{ABSENT, Points};
+use matyan_proto::series::v1::{PointColumns, SeriesPoints};
+
+/// Columns sent if the request names none.
+pub(crate) const DEFAULT_COLUMNS: PointColumns = PointColumns { values: true, epochs: false, times: false };
+
+/// One column of a series.
+#[derive(Clone, Copy)]
+pub(super) enum Column {
+    Steps,
+    Values,
+    Epochs,
+    Times,
+    XValues,
+    XPlaces,
+}
+
+impl Column {
+    /// Steps and the requested columns, in the order in which they are sent.
+    pub(super) fn requested(columns: PointColumns) -> impl Iterator<Item = Self> {
+        let all = [
+            (true, Self::Steps),
+            (columns.values, Self::Values),
+            (columns.epochs, Self::Epochs),
+            (columns.times, Self::Times),
+        ];
+        all.into_iter().filter_map(|(is_requested, column)| is_requested.then_some(column))
+    }
+
+    /// The columns to read for this one.
+    pub(super) fn only(self) -> PointColumns {
+        PointColumns {
+            values: matches!(self, Self::Values),
+            epochs: matches!(self, Self::Epochs),
+            times: matches!(self, Self::Times),
+        }
+    }
+
+    /// This column of a piece.
+    pub(super) fn pick(self, piece: SeriesPoints) -> SeriesPoints {
+        let SeriesPoints { steps, values, epochs, times_us, x_places, x_values, .. } = piece;
+        match self {
+            Self::Steps => SeriesPoints { steps, ..SeriesPoints::default() },
+            Self::Values => SeriesPoints { values, ..SeriesPoints::default() },
+            Self::Epochs => SeriesPoints { epochs, ..SeriesPoints::default() },
+            Self::Times => SeriesPoints { times_us, ..SeriesPoints::default() },
+            Self::XValues => SeriesPoints { x_values, ..SeriesPoints::default() },
+            // An index into steps means nothing without them.
+            Self::XPlaces => SeriesPoints { steps, x_places, ..SeriesPoints::default() },
+        }
+    }
+}
+
+/// The requested columns, without those that have no values.
+pub(crate) fn columnar(points: &Points, columns: PointColumns) -> SeriesPoints {
+    let mut columns = full_columns(points, columns);
+    for column in [&mut columns.epochs, &mut columns.times_us] {
+        if column.iter().all(|value| *value == ABSENT) {
+            column.clear();
+        }
+    }
+    columns
+}
+
+/// The requested columns, each as long as the steps, so that the columns of several pieces can
+/// be concatenated.
+pub(crate) fn full_columns(points: &Points, columns: PointColumns) -> SeriesPoints {
+    let integers = |options: bool, column: &[i64]| if options { column.to_vec() } else { Vec::new() };
+    SeriesPoints {
+        steps: points.steps.clone(),
+        values: if columns.values { points.values.clone() } else { Vec::new() },
+        epochs: integers(columns.epochs, &points.epochs),
+        times_us: integers(columns.times, &points.times_us),
+        ..SeriesPoints::default()
+    }
+}
