@@ -11,7 +11,8 @@ thread_local! {
 
 /// Runs Python's signal handlers. An exception, such as `KeyboardInterrupt`, ends the wait.
 pub(crate) fn interrupted() -> bool {
-    let Err(error) = Python::attach(|py| py.check_signals()) else { return false };
+    // At the end of the interpreter, there is nothing to interrupt.
+    let Some(Err(error)) = Python::try_attach(|py| py.check_signals()) else { return false };
     INTERRUPTION.set(Some(error));
     true
 }

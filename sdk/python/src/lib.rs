@@ -9,9 +9,13 @@ mod arrow;
 mod backend;
 mod columns;
 mod convert;
+#[cfg(unix)]
+mod descriptors;
 mod errors;
 mod health;
 mod interruption;
+#[cfg(unix)]
+mod line_cutter;
 mod number;
 mod payload;
 mod run;

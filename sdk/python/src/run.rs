@@ -11,8 +11,8 @@ use std::{
 };
 
 use matyan_sdk::{
-    CloseLimits, CloseProgress, Columns, Config, Content, LoggingRecord, Object, Outcome, Properties, Run,
-    RunOptions, Series, SpoolFull, system::SystemParamsInput,
+    ArgumentError, CloseLimits, CloseProgress, Columns, Config, Content, LoggingRecord, Object, Outcome,
+    Properties, Run, RunOptions, Series, SpoolFull, system::SystemParamsInput,
 };
 use matyan_value::Map;
 use pyo3::{
@@ -21,10 +21,13 @@ use pyo3::{
     types::{PyDict, PyList, PyMapping, PyString, PyTuple},
 };
 
+#[cfg(unix)]
+use crate::descriptors::{self, RunLines};
 use crate::{
     convert,
     errors::{argument, upload, wrong_type},
     health::{self, Health},
+    interruption::{interrupted, interruption},
     number,
     payload::{self, Media},
     series_cache::{SeriesCache, SeriesKey},
@@ -47,6 +50,9 @@ struct RunState {
     run: Arc<Run>,
     closed: Arc<AtomicBool>,
     system_params: PendingParams,
+    /// The terminal lines, if descriptors are captured.
+    #[cfg(unix)]
+    lines: OnceLock<Arc<RunLines>>,
     /// Whether `track` waits when the spool is full.
     may_wait: bool,
     cache: SeriesCache,
@@ -54,6 +60,14 @@ struct RunState {
 
 /// Name, context, and name of the type of the values of a series.
 type SeriesName<'py> = (Bound<'py, PyString>, Option<Bound<'py, PyAny>>, String);
+
+/// Result of `_close`: numbers, the directory of what is not stored, and the exception that ended
+/// the wait.
+type Ending = (CloseSummary, Option<PathBuf>, Option<Py<PyAny>>);
+
+/// Values that are not stored yet, values that were dropped, and spools of child processes that are
+/// not stored yet.
+type CloseSummary = (u64, u64, usize);
 
 /// Arguments of `track` except for the value.
 struct Point<'a, 'py> {
@@ -72,8 +86,10 @@ impl CoreRun {
         Self { state: OnceLock::new() }
     }
 
-    /// Begins to write, and returns the id of the run. Does not wait for a server.
-    #[pyo3(signature = (run_id, urls, experiment, *, force_resume, offline))]
+    /// Begins to write, and returns the id of the run and what is wrong with the settings, which is
+    /// reported once. Does not wait for a server.
+    #[expect(clippy::too_many_arguments, reason = "they have names in Python")]
+    #[pyo3(signature = (run_id, urls, experiment, *, force_resume, offline, joins, created_us=None))]
     fn _open(
         &self,
         py: Python<'_>,
@@ -82,25 +98,34 @@ impl CoreRun {
         experiment: Option<String>,
         force_resume: bool,
         offline: bool,
-    ) -> PyResult<String> {
+        joins: bool,
+        created_us: Option<i64>,
+    ) -> PyResult<(String, Vec<String>)> {
+        static WARNED: AtomicBool = AtomicBool::new(false);
         convert::plain_function(py)?;
-        // Wrong settings have been reported by the first run of the process.
-        let (config, _) = Config::from_process();
+        let (config, mut warnings) = Config::from_process();
+        if WARNED.swap(true, Ordering::Relaxed) {
+            warnings.clear();
+        }
         let (backend_url, gateway_url) = urls;
         let config = Config { backend_url, gateway_url, ..config };
-        let options = RunOptions { run_id, experiment, force_resume, offline, config };
-        let run = py.detach(|| Run::new(options)).map_err(|error| argument(&error))?;
+        let interrupted = Some(interrupted as fn() -> bool);
+        let options =
+            RunOptions { run_id, experiment, force_resume, offline, created_us, joins, interrupted, config };
+        let run = py.detach(|| Run::new(options)).map_err(|error| argument(&public_name(error)))?;
         let run_id = run.id().to_owned();
         let may_wait = run.config().spool_full == SpoolFull::Block;
         let state = RunState {
             run: Arc::new(run),
             closed: Arc::default(),
             system_params: PendingParams::default(),
+            #[cfg(unix)]
+            lines: OnceLock::new(),
             may_wait,
             cache: SeriesCache::default(),
         };
         self.state.set(state).map_err(|_| PyRuntimeError::new_err("the run is already open"))?;
-        Ok(run_id)
+        Ok((run_id, warnings))
     }
 
     /// Tracks a number or an object as the next point of a series.
@@ -137,8 +162,7 @@ impl CoreRun {
     ) -> PyResult<()> {
         let state = self.live("track")?;
         let series = state.series(&series)?;
-        state.track(py, &series, number, step, epoch);
-        Ok(())
+        state.track(py, &series, number, step, epoch)
     }
 
     /// Tracks whole columns. Bytes are numbers in the byte order of the machine.
@@ -158,37 +182,41 @@ impl CoreRun {
         let epochs = epochs.map(|epochs| payload::integers("epochs", epochs)).transpose()?;
         let (steps, epochs, times_us) = (steps.as_deref(), epochs.as_deref(), times_us.as_deref());
         let columns = Columns { values: &values, steps, epochs, times_us };
-        py.detach(|| state.run.track_many(&series, &columns)).map_err(|error| argument(&error))
+        state.append(py, |run| run.track_many(&series, &columns))?.map_err(|error| argument(&error))
     }
 
-    /// Tracks an object: what is stored with the series, and the payload that is stored as a file.
-    fn _track_object(
+    /// Tracks objects at the same step: for each of them what is stored with the series, and the
+    /// payload that is stored as a file. Absent, the time is now.
+    #[pyo3(signature = (members, series, step, epoch, time_us=None))]
+    fn _track_objects<'py>(
         &self,
-        py: Python<'_>,
-        value: &Bound<'_, PyAny>,
-        media: Option<&Bound<'_, PyAny>>,
-        series: SeriesName<'_>,
+        py: Python<'py>,
+        members: Vec<(Bound<'py, PyAny>, Option<Bound<'py, PyAny>>)>,
+        series: SeriesName<'py>,
         step: Option<i64>,
         epoch: Option<i64>,
+        time_us: Option<i64>,
     ) -> PyResult<()> {
         let state = self.live("track")?;
         let (name, context, dtype) = series;
         let (name, context) = (convert::text(&name), convert::context(context.as_ref())?);
-        let value = convert::map("value", value)?;
-        let object = Object { name: &name, context: &context, dtype: &dtype, step, epoch, value: &value };
-        let Some(media) = media else {
-            return py.detach(|| state.run.log_object(&object)).map_err(|error| argument(&error));
-        };
-        let media = Media::new(media)?;
-        let payload = media.payload();
-        py.detach(|| state.run.log_payload(&object, 0, payload)).map_err(upload)
+        let mut values = Vec::with_capacity(members.len());
+        let mut media = Vec::with_capacity(members.len());
+        for (value, payload) in &members {
+            values.push(convert::map("value", value)?);
+            media.push(payload.as_ref().map(Media::new).transpose()?);
+        }
+        let payloads: Vec<_> = media.iter().map(|media| media.as_ref().map(Media::payload)).collect();
+        let object =
+            Object { name: &name, context: &context, dtype: &dtype, step, epoch, time_us, values: &values };
+        state.append(py, |run| run.log_payloads(&object, &payloads))?.map_err(upload)
     }
 
     /// Sets params, by descent into maps with a single key.
     fn _set_params(&self, py: Python<'_>, params: &Bound<'_, PyAny>) -> PyResult<()> {
         let state = self.live("set params of")?;
         let params = convert::map("params", params)?;
-        py.detach(|| state.run.set_params(&params)).map_err(|error| argument(&error))
+        state.append(py, |run| run.set_params(&params))?.map_err(|error| argument(&error))
     }
 
     /// Sets the properties that are not None.
@@ -203,19 +231,22 @@ impl CoreRun {
     ) -> PyResult<()> {
         let state = self.live("change")?;
         let properties = Properties { name, description, archived, experiment };
-        py.detach(|| state.run.set_properties(properties)).map_err(|error| argument(&error))
+        state.append(py, |run| run.set_properties(properties))?.map_err(|error| argument(&error))
     }
 
-    fn _add_tag(&self, tag: &Bound<'_, PyString>) -> PyResult<()> {
-        self.live("tag")?.run.add_tag(&convert::text(tag)).map_err(|error| argument(&error))
+    fn _add_tag(&self, py: Python<'_>, tag: &Bound<'_, PyString>) -> PyResult<()> {
+        let tag = convert::text(tag);
+        self.live("tag")?.append(py, |run| run.add_tag(&tag))?.map_err(|error| argument(&error))
     }
 
-    fn _remove_tag(&self, tag: &Bound<'_, PyString>) -> PyResult<()> {
-        self.live("tag")?.run.remove_tag(&convert::text(tag)).map_err(|error| argument(&error))
+    fn _remove_tag(&self, py: Python<'_>, tag: &Bound<'_, PyString>) -> PyResult<()> {
+        let tag = convert::text(tag);
+        self.live("tag")?.append(py, |run| run.remove_tag(&tag))?.map_err(|error| argument(&error))
     }
 
     fn _log_record(
         &self,
+        py: Python<'_>,
         level: i64,
         message: &Bound<'_, PyString>,
         timestamp: f64,
@@ -232,11 +263,39 @@ impl CoreRun {
             logger_info: location.as_ref().map(|(file, line)| (file.as_str(), *line)),
             extra_args: extra.as_ref(),
         };
-        state.run.log_record(record).map_err(|error| argument(&error))
+        state.append(py, |run| run.log_record(record))?.map_err(|error| argument(&error))
     }
 
-    fn _terminal_line(&self, line: &Bound<'_, PyString>, number: i64) -> PyResult<()> {
-        self.live("log to")?.run.terminal_line(&convert::text(line), number).map_err(|error| argument(&error))
+    fn _terminal_line(&self, py: Python<'_>, line: &Bound<'_, PyString>, number: i64) -> PyResult<()> {
+        let (state, line) = (self.live("log to")?, convert::text(line));
+        state.append(py, |run| run.terminal_line(&line, number))?.map_err(|error| argument(&error))
+    }
+
+    /// Begins to store what is written to the descriptors 1 and 2.
+    #[cfg(unix)]
+    fn _capture_descriptors(&self) -> PyResult<()> {
+        let state = self.live("log to")?;
+        let lines = state.lines.get_or_init(|| RunLines::new(&state.run));
+        Ok(descriptors::start(lines)?)
+    }
+
+    /// Ends the capture, after everything that was written before.
+    #[cfg(unix)]
+    fn _release_descriptors(&self, py: Python<'_>) {
+        if let Some(lines) = self.state.get().and_then(|state| state.lines.get()) {
+            py.detach(|| descriptors::stop(lines));
+        }
+    }
+
+    /// Stores what was written before, with the unfinished line.
+    #[cfg(unix)]
+    fn _flush_descriptors(&self, py: Python<'_>) {
+        if let Some(lines) = self.state.get().and_then(|state| state.lines.get()) {
+            py.detach(|| {
+                descriptors::drain();
+                lines.flush();
+            });
+        }
     }
 
     /// Tracks the load of the machine at this interval in seconds.
@@ -269,8 +328,9 @@ impl CoreRun {
         py.detach(|| state.run.log_artifact(Content::File(&path), name, None)).map_err(upload)
     }
 
-    /// Waits until everything tracked so far is stored; false if that takes longer than `timeout`.
-    fn _flush(&self, py: Python<'_>, timeout: f64) -> PyResult<bool> {
+    /// Waits until everything tracked so far is stored; false if that takes longer than `timeout`, or
+    /// if only a reachable server is waited for and it is not.
+    fn _flush(&self, py: Python<'_>, timeout: f64, only_reachable: bool) -> PyResult<bool> {
         let Some(state) = self.state.get() else { return Ok(true) };
         py.detach(|| state.system_params.wait());
         let mut remaining = timeout.max(0.0);
@@ -282,54 +342,75 @@ impl CoreRun {
             }
             py.check_signals()?;
             remaining -= piece;
-            if remaining <= 0.0 {
+            if remaining <= 0.0 || (only_reachable && !state.run.may_be_reachable()) {
                 return Ok(false);
             }
         }
     }
 
-    /// Marks the run as finished; only the first call counts. The error is that of a failed run.
-    fn _finish(&self, py: Python<'_>, outcome: &str, error: String) -> PyResult<()> {
+    /// Marks the run as finished; only the first call counts. The error is that of a failed run, and
+    /// the time is given for a run that is imported.
+    #[pyo3(signature = (outcome, error, time_us=None))]
+    fn _finish(
+        &self,
+        py: Python<'_>,
+        outcome: Option<&str>,
+        error: String,
+        time_us: Option<i64>,
+    ) -> PyResult<()> {
         let Some(state) = self.state.get() else { return Ok(()) };
         let outcome = match outcome {
-            "finished" => Outcome::Finished,
-            "failed" => Outcome::Failed(error),
-            "interrupted" => Outcome::Interrupted,
-            other => return Err(PyValueError::new_err(format!("`outcome`: unknown: {other}"))),
+            None => None,
+            Some("finished") => Some(Outcome::Finished),
+            Some("failed") => Some(Outcome::Failed(error)),
+            Some("interrupted") => Some(Outcome::Interrupted),
+            Some(other) => return Err(PyValueError::new_err(format!("`outcome`: unknown: {other}"))),
         };
         py.detach(|| state.system_params.wait());
         state.closed.store(true, Ordering::Relaxed);
-        state.run.finish(Some(&outcome));
+        match time_us {
+            Some(time_us) => state.run.finish_at(outcome.as_ref(), time_us),
+            None => state.run.finish(outcome.as_ref()),
+        }
         Ok(())
     }
 
     /// Waits until a finished run is stored. `progress` is called with what is pending, and ends
     /// the wait by returning false.
     ///
-    /// Returns the number of values that are not stored yet, and the directory where they are.
+    /// Returns the numbers of values that are not stored yet, of values that were dropped, and of
+    /// spools of child processes that are not stored yet; the directory of the former; and the
+    /// exception that ended the wait, such as `KeyboardInterrupt`.
     fn _close(
         &self,
         py: Python<'_>,
         reachable: f64,
         unreachable: f64,
         progress: &Bound<'_, PyAny>,
-    ) -> PyResult<(u64, Option<PathBuf>)> {
-        let Some(state) = self.state.get() else { return Ok((0, None)) };
+    ) -> PyResult<Ending> {
+        let Some(state) = self.state.get() else { return Ok(((0, 0, 0), None, None)) };
         let limits = CloseLimits {
             reachable: Duration::from_secs_f64(reachable.max(0.0)),
             unreachable: Duration::from_secs_f64(unreachable.max(0.0)),
         };
         let callback = progress.clone().unbind();
-        let report = py.detach(|| {
-            state.run.close(limits, |CloseProgress { pending, total }| {
-                Python::attach(|py| {
-                    // Ctrl-C arrives as an exception of the callback: the wait ends.
-                    let answer = callback.call1(py, (pending, total));
-                    answer.and_then(|answer| answer.extract(py)).unwrap_or(false)
+        let (report, interruption) = py.detach(|| {
+            let mut interruption = None;
+            let report = state.run.close(limits, |CloseProgress { pending, total }| {
+                let answer = Python::attach(|py| {
+                    py.check_signals()?;
+                    callback.call1(py, (pending, total))?.extract(py)
+                });
+                answer.unwrap_or_else(|error| {
+                    interruption = Some(error);
+                    false
                 })
-            })
+            });
+            (report, interruption)
         });
-        Ok((report.pending, report.spool))
+        let interruption = interruption.map(|error| error.into_value(py).into_any());
+        let summary = (report.pending, report.dropped, report.child_spools);
+        Ok((summary, report.spool, interruption))
     }
 
     #[getter]
@@ -363,12 +444,28 @@ impl CoreRun {
 }
 
 impl RunState {
-    fn track(&self, py: Python<'_>, series: &Series, number: f64, step: Option<i64>, epoch: Option<i64>) {
+    fn track(
+        &self,
+        py: Python<'_>,
+        series: &Series,
+        number: f64,
+        step: Option<i64>,
+        epoch: Option<i64>,
+    ) -> PyResult<()> {
         if self.may_wait {
-            // Waiting for space in the spool must not stop the other threads of the script.
-            py.detach(|| self.run.track(series, number, step, epoch));
-        } else {
-            self.run.track(series, number, step, epoch);
+            return self.append(py, |run| run.track(series, number, step, epoch));
+        }
+        self.run.track(series, number, step, epoch);
+        Ok(())
+    }
+
+    /// Calls the core while other threads of the script run. An exception of a signal handler, such
+    /// as `KeyboardInterrupt`, ends a wait for space in the spool.
+    fn append<T: Send>(&self, py: Python<'_>, call: impl FnOnce(&Run) -> T + Send) -> PyResult<T> {
+        let outcome = py.detach(|| call(&self.run));
+        match self.may_wait.then(interruption).flatten() {
+            Some(error) => Err(error),
+            None => Ok(outcome),
         }
     }
 
@@ -376,6 +473,12 @@ impl RunState {
         let context = convert::context(context.as_ref())?;
         self.run.series(&convert::text(name), &context, dtype).map_err(|error| argument(&error))
     }
+}
+
+/// Gives an argument of the core the name that it has in Python.
+fn public_name(error: ArgumentError) -> ArgumentError {
+    let argument = if error.argument == "run_id" { "run_hash" } else { error.argument };
+    ArgumentError { argument, ..error }
 }
 
 /// Tracks each member of a dict under its key.
@@ -426,8 +529,7 @@ fn track_one<'py>(
             series
         }
     };
-    state.track(value.py(), &series, number, point.step, point.epoch);
-    Ok(())
+    state.track(value.py(), &series, number, point.step, point.epoch)
 }
 
 /// Reports whether a value is converted by `float`. Objects have a method `json`, and tensors,

@@ -46,24 +46,31 @@ pub(crate) fn spools(py: Python<'_>) -> Vec<SpoolInfo> {
     found.collect()
 }
 
-/// Outcome of a `sync`: spools, finished spools, stored values, and problems as pairs of level and text.
-type SyncResult = (usize, usize, u64, Vec<(u8, String)>);
+/// Outcome of a `sync`: spools, finished spools, stored values, problems as pairs of level and text,
+/// and the exception that ended the work, such as `KeyboardInterrupt`.
+type SyncResult = (usize, usize, u64, Vec<(u8, String)>, Option<Py<PyAny>>);
 
 /// Sends the spools that no process uses. `report` is called with the numbers of spools, finished
-/// spools, and stored values; it ends the work by returning false.
+/// spools, connections, and stored values; it ends the work by returning false.
 #[pyfunction]
 pub(crate) fn sync(py: Python<'_>, elsewhere: bool, report: Py<PyAny>) -> SyncResult {
     let (config, _) = Config::from_process();
+    let mut interruption = None;
     let (progress, notices) = py.detach(|| {
         matyan_sdk::sync(&config, elsewhere, |progress| {
-            Python::attach(|py| {
-                let numbers = (progress.spools, progress.finished, progress.stored);
-                let answer = report.call1(py, numbers);
-                answer.and_then(|answer| answer.extract(py)).unwrap_or(false)
+            let answer = Python::attach(|py| {
+                py.check_signals()?;
+                let numbers = (progress.spools, progress.finished, progress.connected, progress.stored);
+                report.call1(py, numbers)?.extract(py)
+            });
+            answer.unwrap_or_else(|error| {
+                interruption = Some(error);
+                false
             })
         })
     });
+    let interruption = interruption.map(|error: PyErr| error.into_value(py).into_any());
     let notices =
         notices.into_iter().map(|notice| (health::logging_level(notice.level), notice.message)).collect();
-    (progress.spools, progress.finished, progress.stored, notices)
+    (progress.spools, progress.finished, progress.stored, notices, interruption)
 }

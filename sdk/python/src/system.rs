@@ -69,10 +69,16 @@ pub(crate) fn track_metrics(run: &Arc<Run>, closed: &Arc<AtomicBool>, interval: 
             let Ok((returned, metrics)) = sampling.await else { return };
             sampler = Some(returned);
             let Some(run) = run.upgrade().filter(|_| !closed.load(Ordering::Relaxed)) else { return };
-            for metric in metrics {
-                if let Ok(series) = run.series(metric.name, &metric.context, "float") {
-                    run.track(&series, metric.value, None, None);
+            let tracking = task::spawn_blocking(move || {
+                for metric in metrics {
+                    if let Ok(series) = run.series(metric.name, &metric.context, "float") {
+                        run.track(&series, metric.value, None, None);
+                    }
                 }
+            });
+            // A full spool may make it wait, and only this thread makes space.
+            if tracking.await.is_err() {
+                return;
             }
         }
     });

@@ -1,7 +1,7 @@
 //! Settings from the environment. A wrong value is reported and replaced by its default: a typo
 //! must not end a training script.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Backend URL if none is set.
 const BACKEND_URL: &str = "http://localhost:53800";
@@ -9,6 +9,11 @@ const BACKEND_URL: &str = "http://localhost:53800";
 const GATEWAY_URL: &str = "http://localhost:53801";
 /// Most bytes of a spool.
 const SPOOL_BYTES: u64 = 8 << 30;
+/// Least limit on the bytes of a spool: while one small segment is sent, another is filled.
+pub(crate) const LEAST_SPOOL_BYTES: u64 = 512 << 10;
+
+/// File system in memory, which outlives processes, but not the machine.
+const MEMORY: &str = "/dev/shm";
 
 /// Way of records to disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +43,9 @@ pub struct Config {
     pub gateway_url: String,
     /// Directories for spools, the best first. `MATYAN_SPOOL_DIR` replaces the list.
     pub spool_dirs: Vec<PathBuf>,
+    /// Directories for spools while none of the others is usable. Those that other processes left
+    /// there are only found by processes that use them too.
+    pub fallback_dirs: Vec<PathBuf>,
     /// `MATYAN_SPOOL_MODE`: chosen by the file system if absent.
     pub spool_mode: Option<SpoolMode>,
     /// `MATYAN_SPOOL_FULL`.
@@ -81,7 +89,13 @@ impl Config {
         let spool_full = choice("MATYAN_SPOOL_FULL", &["drop", "block"]);
         let quiet = choice("MATYAN_QUIET", &["0", "false", "no", "off", "1", "true", "yes", "on"]);
         let spool_bytes = set("MATYAN_SPOOL_BYTES").and_then(|value| match value.parse() {
-            Ok(bytes) => Some(bytes),
+            Ok(bytes @ LEAST_SPOOL_BYTES..) => Some(bytes),
+            Ok(bytes) => {
+                warnings.push(format!(
+                    "MATYAN_SPOOL_BYTES: expected at least {LEAST_SPOOL_BYTES}, which is used now, found `{bytes}`"
+                ));
+                Some(LEAST_SPOOL_BYTES)
+            }
             Err(_) => {
                 warnings.push(format!("MATYAN_SPOOL_BYTES: expected a number of bytes, found `{value}`"));
                 None
@@ -91,10 +105,12 @@ impl Config {
             let value = set(name).unwrap_or_else(|| default.to_owned());
             value.trim_end_matches('/').to_owned()
         };
+        let (spool_dirs, fallback_dirs) = spool_dirs(set);
         let config = Self {
             backend_url: url("MATYAN_BACKEND_URL", BACKEND_URL),
             gateway_url: url("MATYAN_FRONTIER_URL", GATEWAY_URL),
-            spool_dirs: spool_dirs(set),
+            spool_dirs,
+            fallback_dirs,
             spool_mode: spool_mode.map(|at| [SpoolMode::Mapped, SpoolMode::Written][at]),
             spool_full: spool_full.map_or(SpoolFull::Drop, |at| [SpoolFull::Drop, SpoolFull::Block][at]),
             spool_bytes: spool_bytes.unwrap_or(SPOOL_BYTES),
@@ -104,24 +120,27 @@ impl Config {
     }
 }
 
-fn spool_dirs(set: impl Fn(&str) -> Option<String>) -> Vec<PathBuf> {
-    if let Some(named) = set("MATYAN_SPOOL_DIR") {
-        return vec![named.into()];
-    }
+/// Directories for spools, and those for when none of them is usable.
+fn spool_dirs(set: impl Fn(&str) -> Option<String>) -> (Vec<PathBuf>, Vec<PathBuf>) {
     let home = || set("HOME").map(|home| PathBuf::from(home).join(".local/state"));
     let windows = || set("LOCALAPPDATA").map(PathBuf::from);
     let state = set("XDG_STATE_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
     let state = state.or_else(home).or_else(windows).map(|state| state.join("matyan/spool"));
-    state.into_iter().chain([temporary()]).collect()
+    let usual = state.into_iter().chain([private_in(&std::env::temp_dir())]);
+    let memory = private_in(Path::new(MEMORY));
+    match set("MATYAN_SPOOL_DIR") {
+        Some(named) => (vec![named.into()], usual.chain([memory]).collect()),
+        None => (usual.collect(), vec![memory]),
+    }
 }
 
 /// A directory of this user next to those of others.
-fn temporary() -> PathBuf {
+fn private_in(shared: &Path) -> PathBuf {
     #[cfg(unix)]
     let name = format!("matyan-spool-{}", rustix::process::getuid().as_raw());
     #[cfg(not(unix))]
     let name = "matyan-spool";
-    std::env::temp_dir().join(name)
+    shared.join(name)
 }
 
 #[cfg(test)]
@@ -140,16 +159,17 @@ mod tests {
             ("MATYAN_SPOOL_DIR", "/scratch/spool"),
             ("MATYAN_SPOOL_MODE", "written"),
             ("MATYAN_SPOOL_FULL", "block"),
-            ("MATYAN_SPOOL_BYTES", "1000"),
+            ("MATYAN_SPOOL_BYTES", "1000000"),
             ("MATYAN_QUIET", "1"),
         ]);
         assert_eq!(warnings, Vec::<String>::new());
         assert_eq!(config.gateway_url, "https://gateway.example");
         assert_eq!(config.backend_url, "http://localhost:53800");
         assert_eq!(config.spool_dirs, [PathBuf::from("/scratch/spool")]);
+        assert!(config.fallback_dirs.len() > 1);
         assert_eq!(config.spool_mode, Some(SpoolMode::Written));
         assert_eq!(config.spool_full, SpoolFull::Block);
-        assert_eq!(config.spool_bytes, 1000);
+        assert_eq!(config.spool_bytes, 1_000_000);
         assert!(config.quiet);
     }
 
@@ -165,6 +185,22 @@ mod tests {
                 "MATYAN_SPOOL_BYTES: expected a number of bytes, found `8 GiB`",
             ]
         );
+    }
+
+    #[test]
+    fn a_limit_that_is_too_small_is_raised() {
+        let (config, warnings) = read(&[("MATYAN_SPOOL_BYTES", "1000")]);
+        assert_eq!(config.spool_bytes, LEAST_SPOOL_BYTES);
+        let expected = "MATYAN_SPOOL_BYTES: expected at least 524288, which is used now, found `1000`";
+        assert_eq!(warnings, [expected]);
+    }
+
+    #[test]
+    fn an_empty_value_is_none() {
+        let settings = ["BACKEND_URL", "FRONTIER_URL", "SPOOL_DIR", "SPOOL_MODE", "SPOOL_BYTES"];
+        let names = settings.map(|name| format!("MATYAN_{name}"));
+        let empty: Vec<_> = names.iter().map(|name| (name.as_str(), "")).collect();
+        assert_eq!(read(&empty), read(&[]));
     }
 
     #[test]

@@ -15,6 +15,14 @@ impl ArgumentError {
         Self { argument, reason: reason.into() }
     }
 
+    /// Checks a name: text that is neither empty nor too long.
+    pub(crate) fn check_name(argument: &'static str, name: &str, most: usize) -> Result<(), Self> {
+        if name.is_empty() {
+            return Err(Self::new(argument, "expected a name, found empty text"));
+        }
+        Self::check_length(argument, name, most)
+    }
+
     /// Checks the length of a text.
     pub(crate) fn check_length(argument: &'static str, text: &str, most: usize) -> Result<(), Self> {
         if text.len() <= most {

@@ -9,7 +9,7 @@ use matyan_proto::{
 };
 use matyan_value::{Context, Map, Value, cbor};
 
-use crate::{error::ArgumentError, run::Run};
+use crate::{clock, error::ArgumentError, run::Run};
 
 /// Properties of a run; those that are absent stay as they are.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -33,7 +33,8 @@ pub struct LoggingRecord<'a> {
     pub extra_args: Option<&'a Map>,
 }
 
-/// An object of a sequence: text, image, audio, distribution, figure, or another type.
+/// An object of a sequence, or several at the same step: text, image, audio, distribution, figure, or
+/// another type.
 #[derive(Clone, Debug)]
 pub struct Object<'a> {
     pub name: &'a str,
@@ -42,7 +43,10 @@ pub struct Object<'a> {
     /// Absent: the next free step of the sequence.
     pub step: Option<i64>,
     pub epoch: Option<i64>,
-    pub value: &'a Map,
+    /// Microseconds since the Unix epoch. Absent: now.
+    pub time_us: Option<i64>,
+    /// One map for each object, at least one.
+    pub values: &'a [Map],
 }
 
 /// An artifact that is in the blob store already.
@@ -80,7 +84,7 @@ impl Run {
 
     /// Adds a tag, which is created if it does not exist.
     pub fn add_tag(&self, name: &str) -> Result<(), ArgumentError> {
-        ArgumentError::check_length("tag", name, limits::NAME_BYTES)?;
+        ArgumentError::check_name("tag", name, limits::NAME_BYTES)?;
         self.append_kind(Kind::AddTag(AddTag { name: name.to_owned() }))
     }
 
@@ -106,16 +110,20 @@ impl Run {
         }))
     }
 
-    /// Stores a line of terminal output. `line` counts from 0 in this process; the same number
-    /// replaces the line.
+    /// Stores a line of terminal output. `line` counts from 0 in this process, and in forked
+    /// children from any number; the same number replaces the line.
     pub fn terminal_line(&self, text: &str, line: i64) -> Result<(), ArgumentError> {
         check_size("text", text.len(), limits::LOG_BYTES)?;
-        self.append_kind(Kind::LogTerminalLine(LogTerminalLine { line: text.to_owned(), step: line }))
+        self.append_kind(Kind::LogTerminalLine(LogTerminalLine {
+            line: text.to_owned(),
+            step: self.line_number(line),
+        }))
     }
 
-    /// Stores an object without a payload.
+    /// Stores objects without payloads.
     pub fn log_object(&self, object: &Object<'_>) -> Result<(), ArgumentError> {
-        self.append_kind(Kind::LogObject(object.to_event()?))
+        let time_us = object.time_us.unwrap_or_else(clock::now_us);
+        self.append_kind_at(Kind::LogObject(object.to_event()?), time_us)
     }
 
     /// Announces an artifact that has been uploaded.
@@ -135,16 +143,21 @@ impl Run {
 impl Object<'_> {
     /// Checks the object against the limits of the server.
     pub(crate) fn to_event(&self) -> Result<LogObject, ArgumentError> {
-        ArgumentError::check_length("name", self.name, limits::NAME_BYTES)?;
+        ArgumentError::check_name("name", self.name, limits::NAME_BYTES)?;
         ArgumentError::check_length("context", self.context.canonical(), limits::CONTEXT_BYTES)?;
         ArgumentError::check_length("dtype", self.dtype, limits::DTYPE_BYTES)?;
+        let value = match self.values {
+            [] => return Err(ArgumentError::new("values", "expected at least one object")),
+            [value] => cbor::encode_map(value),
+            values => cbor::encode(&Value::List(values.iter().cloned().map(Value::Map).collect())),
+        };
         Ok(LogObject {
             name: self.name.to_owned(),
             context: self.context.stored().to_owned(),
             dtype: self.dtype.to_owned(),
             step: self.step,
             epoch: self.epoch,
-            value: cbor::encode_map(self.value).into(),
+            value: value.into(),
         })
     }
 }

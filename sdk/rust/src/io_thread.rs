@@ -4,7 +4,7 @@
 use std::{
     io,
     sync::{
-        Arc, Mutex,
+        Arc, Mutex, Weak,
         atomic::{AtomicBool, Ordering},
     },
     thread,
@@ -22,7 +22,7 @@ use crate::{
     http::HttpError,
     locks::lock,
     notice::NoticeLevel,
-    orphans::OrphanScan,
+    orphans::{self, OrphanScan},
     per_process::PerProcess,
     sender::{self, connection::Tls},
     spool::{maintenance, store::Spool},
@@ -42,6 +42,8 @@ struct Inbox {
     spools: Mutex<Vec<Arc<Spool>>>,
     /// Settings by which spools of other processes are found; one for each set of directories.
     configs: Mutex<Vec<Config>>,
+    /// Spools of other processes that are being sent.
+    orphans: Mutex<Vec<Weak<Spool>>>,
     wake: Notify,
     is_stopped: AtomicBool,
 }
@@ -58,6 +60,28 @@ pub(crate) fn serve(spool: Arc<Spool>, config: &Config) {
             spool.notices.push(NoticeLevel::Error, message);
         }
     }
+}
+
+/// Data of a run that children of this process have left.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct ChildData {
+    /// Spools that are not stored completely yet.
+    pub(crate) spools: usize,
+    /// Events and points of them that are stored.
+    stored: u64,
+}
+
+/// Returns what children have left of a run, and makes sure that it is being sent.
+pub(crate) fn child_data(run_id: &str) -> ChildData {
+    let Some(Ok(IoThread(inbox, _))) = IO_THREAD.get() else { return ChildData::default() };
+    let configs = lock(&inbox.configs).clone();
+    let spools = configs.iter().map(|config| orphans::left_by_children(config, run_id)).sum();
+    if spools > 0 {
+        inbox.wake.notify_one();
+    }
+    let orphans = lock(&inbox.orphans).clone();
+    let stored = orphans.iter().filter_map(Weak::upgrade).map(|spool| spool.progress.delivery().stored_items);
+    ChildData { spools, stored: stored.sum() }
 }
 
 /// Returns the runtime of the I/O thread of this process, which is started if it does not run.
@@ -85,9 +109,15 @@ impl IoThread {
 
 impl Inbox {
     fn add(&self, spool: Arc<Spool>, config: &Config) {
+        let mut config = config.clone();
+        let path = spool.path();
+        // A fallback directory is only known here.
+        if let Some(root) = path.parent().filter(|root| config.spool_dirs.iter().all(|known| known != root)) {
+            config.spool_dirs.push(root.to_owned());
+        }
         let mut configs = lock(&self.configs);
         if configs.iter().all(|known| known.spool_dirs != config.spool_dirs) {
-            configs.push(config.clone());
+            configs.push(config);
         }
         drop(configs);
         lock(&self.spools).push(spool);
@@ -113,6 +143,7 @@ async fn run(inbox: &Inbox) {
         for spool in scan.take_due(&configs) {
             start(&spool, &tls);
         }
+        *lock(&inbox.orphans) = scan.taken();
         // Woken or not: it is time to look.
         let _woken = time::timeout(scan.interval(), inbox.wake.notified()).await;
     }

@@ -1,6 +1,7 @@
 //! Spools that are on disk, and sending them on request: what `sync` and `spool ls` do.
 
 use std::{
+    collections::BTreeMap,
     path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
@@ -9,7 +10,7 @@ use std::{
 use crate::{
     config::Config,
     io_thread,
-    notice::{Notice, Notices},
+    notice::{Notice, NoticeLevel, Notices},
     spool::{
         directory::{self, Owner},
         store::Spool,
@@ -54,6 +55,8 @@ pub struct SyncProgress {
     pub spools: usize,
     /// Spools that are completely stored.
     pub finished: usize,
+    /// Spools that are not finished, and have a connection to their server.
+    pub connected: usize,
     /// Events and points that were stored so far.
     pub stored: u64,
 }
@@ -90,7 +93,8 @@ fn state(owner: &Owner) -> SpoolState {
 }
 
 /// Sends all spools that no process uses, also those that were made offline, until they are stored
-/// or `report` returns false. It is called every 100 ms. What is not sent stays.
+/// or `report` returns false. It is called every 100 ms. What is not sent stays, and a notice says
+/// why for each server.
 ///
 /// Spools of other machines are only sent if `elsewhere` is true: on a file system without working
 /// locks, nothing else shows that they are in use.
@@ -109,6 +113,7 @@ pub fn sync(
     loop {
         let progress = progress(&claimed);
         if !report(progress) || progress.finished == progress.spools {
+            report_unreachable(&claimed, &notices);
             return (progress, notices.take());
         }
         let start = Instant::now();
@@ -128,11 +133,26 @@ fn claim(found: &SpoolInfo, config: &Config, notices: &Notices) -> Option<Arc<Sp
     Some(spool)
 }
 
+fn report_unreachable(spools: &[Arc<Spool>], notices: &Notices) {
+    let mut errors = BTreeMap::new();
+    for spool in spools {
+        let delivery = spool.progress.delivery();
+        if !delivery.is_finished && !delivery.is_connected {
+            errors.insert(spool.owner().gateway_url.clone(), delivery.last_error);
+        }
+    }
+    for (url, error) in errors {
+        let reason = error.unwrap_or_else(|| "it does not answer".to_owned());
+        notices.push(NoticeLevel::Error, format!("no connection to {url}: {reason}"));
+    }
+}
+
 fn progress(spools: &[Arc<Spool>]) -> SyncProgress {
     let mut progress = SyncProgress { spools: spools.len(), ..SyncProgress::default() };
     for spool in spools {
         let delivery = spool.progress.delivery();
         progress.finished += usize::from(delivery.is_finished);
+        progress.connected += usize::from(delivery.is_connected && !delivery.is_finished);
         progress.stored += delivery.stored_items;
     }
     progress

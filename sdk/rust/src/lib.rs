@@ -21,6 +21,7 @@
 
 mod clock;
 mod locks;
+mod numbering;
 mod per_process;
 mod progress;
 mod sys;

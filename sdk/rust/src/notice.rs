@@ -26,26 +26,52 @@ pub struct Notice {
     pub message: String,
 }
 
-/// A bounded queue of notices that any thread may add to. A forked child has one of its own.
-#[derive(Clone, Default)]
-pub(crate) struct Notices(Arc<PerProcess<Mutex<VecDeque<Notice>>>>);
+/// Notices about spools of other processes that this one sends: any of its runs reports them.
+static OF_PROCESS: NoticeQueue = NoticeQueue(PerProcess::new());
+
+/// Bounded queues that any thread may add to. A forked child has its own.
+#[derive(Default)]
+struct NoticeQueue(PerProcess<Mutex<VecDeque<Notice>>>);
+
+/// The notices of a run, or those of the process if there is none.
+#[derive(Clone)]
+pub(crate) struct Notices(Option<Arc<NoticeQueue>>);
 
 impl Notices {
+    /// Returns those of the process.
+    pub(crate) fn of_process() -> Self {
+        Self(None)
+    }
+
     /// Adds a notice, unless an equal one waits already.
     pub(crate) fn push(&self, level: NoticeLevel, message: impl Into<String>) {
         let notice = Notice { level, message: message.into() };
-        let mut queue = lock(self.queue());
+        let mut queue = lock(self.0.as_deref().unwrap_or(&OF_PROCESS).get());
         if queue.len() < MOST && !queue.contains(&notice) {
             queue.push_back(notice);
         }
     }
 
-    /// Takes all notices, the oldest first.
+    /// Takes all notices, the oldest first, and then those of the process.
     pub(crate) fn take(&self) -> Vec<Notice> {
-        lock(self.queue()).drain(..).collect()
+        let mut notices = self.0.as_ref().map(|queue| queue.take()).unwrap_or_default();
+        notices.extend(OF_PROCESS.take());
+        notices
+    }
+}
+
+impl Default for Notices {
+    fn default() -> Self {
+        Self(Some(Arc::default()))
+    }
+}
+
+impl NoticeQueue {
+    fn get(&self) -> &Mutex<VecDeque<Notice>> {
+        self.0.get_or_make(|_| true, Mutex::default)
     }
 
-    fn queue(&self) -> &Mutex<VecDeque<Notice>> {
-        self.0.get_or_make(|_| true, Mutex::default)
+    fn take(&self) -> Vec<Notice> {
+        lock(self.get()).drain(..).collect()
     }
 }

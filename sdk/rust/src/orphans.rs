@@ -41,6 +41,11 @@ impl OrphanScan {
         if self.is_limited { SHORT_INTERVAL } else { INTERVAL }
     }
 
+    /// Spools that were taken and are not stored completely yet.
+    pub(crate) fn taken(&self) -> Vec<Weak<Spool>> {
+        self.taken.clone()
+    }
+
     /// Takes spools whose time has come.
     pub(crate) fn take_due(&mut self, configs: &[Config]) -> Vec<Arc<Spool>> {
         self.taken.retain(|spool| spool.upgrade().is_some_and(|spool| spool.is_usable()));
@@ -57,7 +62,7 @@ impl OrphanScan {
                 self.is_limited = true;
                 break;
             }
-            if let Ok(Some(spool)) = Spool::claim(&path, config, Notices::default()) {
+            if let Ok(Some(spool)) = Spool::claim(&path, config, Notices::of_process()) {
                 let spool = Arc::new(spool);
                 self.taken.push(Arc::downgrade(&spool));
                 spools.push(spool);
@@ -78,6 +83,18 @@ impl OrphanScan {
         self.due.insert(path.to_owned(), Instant::now() + wait);
         owner.is_child()
     }
+}
+
+/// Returns the number of spools of a run that children of this process have left, and that are not
+/// stored yet.
+pub(crate) fn left_by_children(config: &Config, run_id: &str) -> usize {
+    let is_left = |path: &PathBuf| {
+        let owner = directory::read_owner(path).ok().flatten();
+        owner.is_some_and(|owner| {
+            owner.run_id == run_id && owner.is_child() && !owner.is_offline && !owner.is_running()
+        })
+    };
+    spools_of(config).iter().filter(|path| is_left(path)).count()
 }
 
 fn spools_of(config: &Config) -> Vec<PathBuf> {

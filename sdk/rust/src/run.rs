@@ -4,8 +4,8 @@
 use std::{
     path::PathBuf,
     sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -22,8 +22,10 @@ use crate::{
     clock,
     config::Config,
     error::ArgumentError,
-    io_thread,
+    io_thread::{self, ChildData},
+    locks::lock,
     notice::{Notice, NoticeLevel, Notices},
+    numbering::Numbering,
     per_process::PerProcess,
     progress::Delivery,
     series::Series,
@@ -31,6 +33,7 @@ use crate::{
         directory::{Owner, ProducerId},
         record,
         store::{Columns, Spool},
+        writer::MOST_END_BYTES,
     },
     sys::fork,
     upload::worker,
@@ -42,6 +45,15 @@ const REPORT_INTERVAL: Duration = Duration::from_millis(100);
 /// Interval at which `flush` looks whether files have been uploaded.
 const UPLOAD_INTERVAL: Duration = Duration::from_millis(20);
 
+/// Time until a spool is tried again that could not be created; it doubles with every attempt.
+const FIRST_RETRY: Duration = Duration::from_secs(1);
+/// Most doublings, about a day: each attempt needs memory for as long as the run exists.
+const MOST_DOUBLINGS: u32 = 16;
+
+/// Bytes of an outcome's text if the spool is full.
+const SHORT_TEXT: usize = 512;
+const _: () = assert!(SHORT_TEXT + 64 <= MOST_END_BYTES);
+
 /// Options for opening a run.
 #[derive(Clone, Debug, Default)]
 pub struct RunOptions {
@@ -51,8 +63,16 @@ pub struct RunOptions {
     pub experiment: Option<String>,
     /// Whether a finished run is reactivated.
     pub force_resume: bool,
+    /// Whether another process has opened the run. This one then neither begins nor ends it, so
+    /// that what it leaves cannot reactivate a run that has ended.
+    pub joins: bool,
     /// Whether data stays in the spool until it is sent explicitly.
     pub offline: bool,
+    /// Time of creation in microseconds since the Unix epoch, of a run that is imported.
+    pub created_us: Option<i64>,
+    /// Called every 100 ms by a thread that waits for space in a full spool (`SpoolFull::Block`).
+    /// True ends the wait, and what it waits with is dropped.
+    pub interrupted: Option<fn() -> bool>,
     /// Addresses and settings of the spool.
     pub config: Config,
 }
@@ -69,16 +89,23 @@ pub struct Run {
     generation: u64,
     /// One for each process, and another if data is tracked after everything was stored.
     spools: PerProcess<RunSpool>,
-    /// Whether there was a spool, in this process or its parents.
-    had_spool: AtomicBool,
+    numbering: Arc<Numbering>,
+    /// The terminal line that this process stored last: number of the caller, and number in the run.
+    last_line: PerProcess<Mutex<Option<(i64, i64)>>>,
     is_finished: AtomicBool,
     /// Values that no spool could take.
     dropped: AtomicU64,
+    /// Failed attempts to create a spool.
+    failures: AtomicU32,
     notices: Notices,
 }
 
-/// The spool of a run, or none if no directory could take it. It is closed with its last handle.
-struct RunSpool(Option<Arc<Spool>>);
+/// The spool of a run, which is closed with its last handle.
+enum RunSpool {
+    Open(Arc<Spool>),
+    /// No directory could take it. Another attempt is made at this time.
+    Missing(Instant),
+}
 
 /// State of the delivery of a run's data.
 #[derive(Clone, Debug, PartialEq)]
@@ -106,13 +133,14 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    fn to_api(&self) -> api::Outcome {
+    /// With at most this many bytes of text.
+    fn to_api(&self, most_text: usize) -> api::Outcome {
         let (kind, message) = match self {
             Self::Finished => (api::OutcomeKind::Finished, ""),
             Self::Failed(error) => (api::OutcomeKind::Failed, error.as_str()),
             Self::Interrupted => (api::OutcomeKind::Interrupted, ""),
         };
-        let end = message.floor_char_boundary(limits::DESCRIPTION_BYTES.min(message.len()));
+        let end = message.floor_char_boundary(most_text.min(message.len()));
         api::Outcome { kind: kind.into(), message: message[..end].to_owned() }
     }
 }
@@ -142,6 +170,10 @@ pub struct CloseReport {
     /// Values that are not stored yet. They stay in the spool, and are sent as long as this process
     /// runs, and then by the next one.
     pub pending: u64,
+    /// Values that were dropped because there was no space.
+    pub dropped: u64,
+    /// Spools of processes that this one has started, and that have ended, which are not stored yet.
+    pub child_spools: usize,
     /// Files that are not uploaded yet.
     pub pending_uploads: usize,
     /// Directory of the spool if anything is left in it.
@@ -164,18 +196,24 @@ impl Run {
         if let Some(experiment) = &options.experiment {
             ArgumentError::check_length("experiment", experiment, limits::NAME_BYTES)?;
         }
+        let numbering = Numbering::of_run(&options.config.gateway_url, &id, options.run_id.is_none());
         let run = Self {
             id,
             options,
             generation: fork::generation(),
             spools: PerProcess::new(),
-            had_spool: AtomicBool::new(false),
+            numbering,
+            last_line: PerProcess::new(),
             is_finished: AtomicBool::new(false),
             dropped: AtomicU64::new(0),
+            failures: AtomicU32::new(0),
             notices: Notices::default(),
         };
-        let create = CreateRun { force_resume: run.options.force_resume, ..CreateRun::default() };
-        run.append_kind(Kind::CreateRun(create))?;
+        if !run.options.joins {
+            let RunOptions { force_resume, created_us, .. } = run.options;
+            let create = CreateRun { force_resume, created_us, ..CreateRun::default() };
+            run.append_kind_at(Kind::CreateRun(create), created_us.unwrap_or_else(clock::now_us))?;
+        }
         if let Some(experiment) = run.options.experiment.clone() {
             let property = SetRunProperty { experiment: Some(experiment), ..SetRunProperty::default() };
             run.append_kind(Kind::SetRunProperty(property))?;
@@ -226,14 +264,18 @@ impl Run {
 
     /// Appends anything but points. An event that no server would accept is an error.
     pub(crate) fn append_kind(&self, kind: Kind) -> Result<(), ArgumentError> {
-        let time_us = clock::now_us();
+        self.append_kind_at(kind, clock::now_us())
+    }
+
+    /// The same with the time that the event has.
+    pub(crate) fn append_kind_at(&self, kind: Kind, time_us: i64) -> Result<(), ArgumentError> {
         let event = Event { client_time_us: Some(time_us), kind: Some(kind) }.encode_to_vec();
         if !record::fits(&event) {
             let reason =
                 format!("expected at most {} bytes, found {}", record::MOST_EVENT_BYTES, event.len());
             return Err(ArgumentError::new("value", reason));
         }
-        self.use_spool(|spool| spool.append_event(time_us, 0, &event));
+        self.use_spool(|spool| spool.append_event(clock::now_us(), 0, &event));
         Ok(())
     }
 
@@ -242,13 +284,13 @@ impl Run {
     #[inline]
     pub(crate) fn use_spool(&self, mut append: impl FnMut(&Spool) -> bool) {
         loop {
-            let RunSpool(spool) = self.spools.get_or_make(RunSpool::is_usable, || self.open_spool());
-            let Some(spool) = spool else {
-                self.dropped.fetch_add(1, Ordering::Relaxed);
-                return;
-            };
-            if append(spool) {
-                return;
+            match self.spools.get_or_make(RunSpool::is_usable, || self.open_spool()) {
+                RunSpool::Open(spool) if append(spool) => return,
+                RunSpool::Open(_) => {}
+                RunSpool::Missing(_) => {
+                    self.dropped.fetch_add(1, Ordering::Relaxed);
+                    return;
+                }
             }
         }
     }
@@ -256,44 +298,77 @@ impl Run {
     #[cold]
     fn open_spool(&self) -> RunSpool {
         let config = &self.options.config;
-        let is_first = !self.had_spool.swap(true, Ordering::Relaxed);
         let mut owner =
             Owner::of_this_process(&self.id, &config.gateway_url, &config.backend_url, clock::now_us());
-        owner.is_resumed = !self.is_new() && is_first;
+        owner.is_resumed = !self.is_new();
+        owner.first_line = self.numbering.lines.first();
         owner.is_offline = self.options.offline;
-        // Other processes may count steps of an existing run too, so the server does it.
-        match Spool::create(config, owner, self.is_new() && is_first, self.notices.clone()) {
+        let (numbering, notices) = (self.numbering.clone(), self.notices.clone());
+        match Spool::create(config, owner, numbering, notices, self.options.interrupted) {
             Ok(spool) => {
                 let spool = Arc::new(spool);
                 io_thread::serve(spool.clone(), config);
-                RunSpool(Some(spool))
+                RunSpool::Open(spool)
             }
             Err(error) => {
-                let message = format!("failed to create a spool, nothing is tracked: {error}");
-                self.notices.push(NoticeLevel::Error, message);
-                RunSpool(None)
+                let failures = self.failures.fetch_add(1, Ordering::Relaxed);
+                if failures == 0 {
+                    self.notices.push(NoticeLevel::Error, error.to_string());
+                }
+                RunSpool::Missing(Instant::now() + FIRST_RETRY * 2_u32.pow(failures.min(MOST_DOUBLINGS)))
             }
         }
     }
 
+    /// Returns the number in the run of a terminal line of this process.
+    pub(crate) fn line_number(&self, line: i64) -> i64 {
+        let is_opener = self.generation == fork::generation();
+        let mut last = lock(self.last_line.get_or_make(|_| true, Mutex::default));
+        let number = match *last {
+            // Rewritten, such as a progress bar.
+            Some((last_line, number)) if line <= last_line => return number - (last_line - line),
+            Some((last_line, _)) => self.numbering.lines.take(line - last_line),
+            // A forked child continues to count, and another handle of the run begins at 0.
+            None if is_opener => self.numbering.lines.take(line.max(0) + 1),
+            None => self.numbering.lines.take(1),
+        };
+        *last = Some((line, number));
+        number
+    }
+
     /// The spool of this process, if it has tracked anything.
     fn spool(&self) -> Option<&Arc<Spool>> {
-        self.spools.get().and_then(|RunSpool(spool)| spool.as_ref())
+        match self.spools.get()? {
+            RunSpool::Open(spool) => Some(spool),
+            RunSpool::Missing(_) => None,
+        }
     }
 
     /// Marks the run as finished, with the way in which it ended if that is known. Only the process
     /// that opened the run can do that, and only the first call counts.
     pub fn finish(&self, outcome: Option<&Outcome>) {
-        if self.generation == fork::generation() && !self.is_finished.swap(true, Ordering::AcqRel) {
-            // The event is small, so it is accepted.
-            self.append_kind(Kind::FinishRun(FinishRun { outcome: outcome.map(Outcome::to_api) })).ok();
+        self.finish_at(outcome, clock::now_us());
+    }
+
+    /// The same for a run that is imported, with the time of its end in microseconds since the Unix
+    /// epoch.
+    pub fn finish_at(&self, outcome: Option<&Outcome>, time_us: i64) {
+        let is_opener = self.generation == fork::generation() && !self.options.joins;
+        if is_opener && !self.is_finished.swap(true, Ordering::AcqRel) {
+            let event = |most_text| {
+                let outcome = outcome.map(|outcome| outcome.to_api(most_text));
+                let kind = Some(Kind::FinishRun(FinishRun { outcome }));
+                Event { client_time_us: Some(time_us), kind }.encode_to_vec()
+            };
+            let (event, short) = (event(limits::DESCRIPTION_BYTES), event(SHORT_TEXT));
+            self.use_spool(|spool| spool.append_end(clock::now_us(), &event, &short));
         }
     }
 
     /// Waits until everything that this process tracked before the call is stored. Returns false
-    /// if that takes longer.
+    /// if that takes longer, or if there is no spool.
     pub fn flush(&self, timeout: Duration) -> bool {
-        let Some(spool) = self.spool() else { return true };
+        let Some(spool) = self.spool() else { return self.dropped.load(Ordering::Relaxed) == 0 };
         let start = Instant::now();
         loop {
             let (end, _) = spool.end();
@@ -312,29 +387,54 @@ impl Run {
     }
 
     /// Finishes the run as planned, unless `finish` was called before, and waits until everything is
-    /// stored or a limit is reached. `report` is called every 100 ms; it returns false to stop waiting. Calling it again waits again.
+    /// stored or a limit is reached, also what child processes have left. `report` is called every
+    /// 100 ms; it returns false to stop waiting. Calling it again waits again.
     pub fn close(&self, limits: CloseLimits, mut report: impl FnMut(CloseProgress) -> bool) -> CloseReport {
         self.finish(Some(&Outcome::Finished));
-        let Some(spool) = self.spool() else { return CloseReport::default() };
+        let Some(spool) = self.spool() else {
+            return CloseReport { dropped: self.dropped.load(Ordering::Relaxed), ..CloseReport::default() };
+        };
         spool.close();
         let start = Instant::now();
+        let (mut children, mut children_at) = (ChildData::default(), None);
         loop {
             let is_stored = spool.progress.wait_until(REPORT_INTERVAL, |delivery| delivery.is_finished);
             let (_, totals) = spool.end();
             let delivery = spool.progress.delivery();
             let pending = if is_stored { 0 } else { totals.items.saturating_sub(delivery.stored_items) };
             let wants_more = report(CloseProgress { pending, total: totals.items });
+            let dropped = totals.dropped + self.dropped.load(Ordering::Relaxed);
+            let mut is_over = self.options.offline || !wants_more || start.elapsed() >= limits.reachable;
             if is_stored {
-                return CloseReport::default();
+                let before = std::mem::replace(&mut children, io_thread::child_data(&self.id));
+                if children.spools == 0 {
+                    return CloseReport { dropped, ..CloseReport::default() };
+                }
+                // The limit counts from the last progress.
+                let progress_at = children_at.filter(|_| before == children).unwrap_or_else(Instant::now);
+                children_at = Some(progress_at);
+                is_over |= progress_at.elapsed() >= limits.unreachable;
+            } else {
+                is_over |= is_disconnected(&delivery, limits, start);
             }
-            if self.options.offline || !wants_more || is_over(&delivery, limits, start) {
+            if is_over {
                 return CloseReport {
                     pending,
+                    dropped,
+                    child_spools: io_thread::child_data(&self.id).spools,
                     pending_uploads: worker::pending(spool),
-                    spool: Some(spool.path()),
+                    spool: (!is_stored).then(|| spool.path()),
                 };
             }
         }
+    }
+
+    /// Returns whether it makes sense to wait for the server: it is connected, or the first attempt
+    /// to connect has not failed yet.
+    pub fn may_be_reachable(&self) -> bool {
+        let delivery = self.spool().map(|spool| spool.progress.delivery());
+        let is_possible = |delivery: Delivery| delivery.is_connected || delivery.last_error.is_none();
+        !self.options.offline && delivery.is_some_and(is_possible)
     }
 
     /// Returns the state of the delivery of this process's data.
@@ -377,7 +477,10 @@ impl Run {
 impl RunSpool {
     #[inline]
     fn is_usable(&self) -> bool {
-        self.0.as_ref().is_none_or(|spool| spool.is_usable())
+        match self {
+            Self::Open(spool) => spool.is_usable(),
+            Self::Missing(retry_at) => Instant::now() < *retry_at,
+        }
     }
 }
 
@@ -389,16 +492,16 @@ impl Drop for Run {
 
 impl Drop for RunSpool {
     fn drop(&mut self) {
-        if let Some(spool) = &self.0 {
+        if let Self::Open(spool) = self {
             spool.close();
         }
     }
 }
 
-fn is_over(delivery: &Delivery, limits: CloseLimits, start: Instant) -> bool {
-    let unreachable = delivery.disconnected_at.unwrap_or(start).max(start);
-    start.elapsed() >= limits.reachable
-        || (!delivery.is_connected && unreachable.elapsed() >= limits.unreachable)
+/// Whether the server has been unreachable for too long.
+fn is_disconnected(delivery: &Delivery, limits: CloseLimits, start: Instant) -> bool {
+    let since = delivery.disconnected_at.unwrap_or(start).max(start);
+    !delivery.is_connected && since.elapsed() >= limits.unreachable
 }
 
 fn check_id(id: &str) -> Result<&str, ArgumentError> {

@@ -4,6 +4,7 @@
 pub(crate) mod backoff;
 pub(crate) mod binary;
 pub(crate) mod connection;
+pub(crate) mod deleted_run;
 pub(crate) mod exchange;
 pub(crate) mod first_line;
 pub(crate) mod json;

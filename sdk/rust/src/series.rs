@@ -25,7 +25,7 @@ const _: () = assert!(limits::SERIES_PER_RUN <= NUMBER_MASK as usize);
 impl Series {
     /// Checks the parts against the limits of the server.
     pub(crate) fn new(name: &str, context: Context, dtype: &str) -> Result<Self, ArgumentError> {
-        ArgumentError::check_length("name", name, limits::NAME_BYTES)?;
+        ArgumentError::check_name("name", name, limits::NAME_BYTES)?;
         ArgumentError::check_length("context", context.canonical(), limits::CONTEXT_BYTES)?;
         ArgumentError::check_length("dtype", dtype, limits::DTYPE_BYTES)?;
         Ok(Self { name: name.to_owned(), context, dtype: dtype.to_owned(), numbers: AtomicU64::new(0) })

@@ -4,4 +4,5 @@ pub(crate) mod files;
 pub(crate) mod fork;
 pub(crate) mod process;
 pub(crate) mod region;
+pub(crate) mod shared_memory;
 pub(crate) mod signals;

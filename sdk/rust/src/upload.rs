@@ -132,46 +132,63 @@ impl Run {
         };
         ArgumentError::check_length("content_type", &content_type, limits::CONTENT_TYPE_BYTES)?;
         let draft = Draft { path: path.to_owned(), content_type, encoding: Encoding::Identity };
-        self.submit(draft, RawContent::Whole(content), Announcement::Artifact)
+        self.submit(&[(draft, RawContent::Whole(content))], &Announcement::Artifact, None)
     }
 
-    /// Stores an object whose payload is uploaded first. `index` is the place of the object among
-    /// those of the same step. The value gets the members `s3_key`, and `format`, `width`, `height`,
-    /// and `rate` as far as they are known and missing.
-    pub fn log_payload(
+    /// Stores objects whose payloads, one or none for each, are uploaded first. The values get the
+    /// members `s3_key`, and `format`, `width`, `height`, and `rate` as far as they are known and
+    /// missing.
+    pub fn log_payloads(
         &self,
         object: &Object<'_>,
-        index: u32,
-        payload: Payload<'_>,
+        payloads: &[Option<Payload<'_>>],
     ) -> Result<(), UploadError> {
-        let (format, encoding, raw) = payload.parts()?;
-        let extension = extension(&format);
-        let path = payload_path(object, index, &extension, &unique_place()?);
-        let mut value = object.value.clone();
-        value.insert("s3_key".to_owned(), Value::Text(format!("{}/{path}", self.id())));
-        for (key, described) in encoding.description(format) {
-            value.entry(key.to_owned()).or_insert(described);
+        let place = unique_place()?;
+        let mut values = object.values.to_vec();
+        let mut uploads = Vec::new();
+        for ((index, value), payload) in (0..).zip(&mut values).zip(payloads) {
+            let Some(payload) = payload else { continue };
+            let (format, encoding, raw) = payload.parts()?;
+            let path = payload_path(object, index, &extension(&format), &place);
+            value.insert("s3_key".to_owned(), Value::Text(format!("{}/{path}", self.id())));
+            for (key, described) in encoding.description(format) {
+                value.entry(key.to_owned()).or_insert(described);
+            }
+            let content_type = media::content_type(&path, &[]).to_owned();
+            uploads.push((Draft { path, content_type, encoding }, raw));
         }
-        let event = Object { value: &value, ..object.clone() }.to_event()?;
-        let content_type = media::content_type(&path, &[]).to_owned();
-        let announcement = Announcement::Object(hex::encode(event.encode_to_vec()));
-        self.submit(Draft { path, content_type, encoding }, raw, announcement)
+        let described = Object { values: &values, ..object.clone() };
+        if uploads.is_empty() {
+            return Ok(self.log_object(&described)?);
+        }
+        let announcement = Announcement::Object(hex::encode(described.to_event()?.encode_to_vec()));
+        self.submit(&uploads, &announcement, object.time_us)
     }
 
-    /// Writes an upload to the spool of this process.
+    /// Writes uploads to the spool of this process. The last one announces all of them.
     fn submit(
         &self,
-        draft: Draft,
-        raw: RawContent<'_>,
-        announcement: Announcement,
+        uploads: &[(Draft, RawContent<'_>)],
+        announcement: &Announcement,
+        time_us: Option<i64>,
     ) -> Result<(), UploadError> {
-        let number = NEXT_NUMBER.fetch_add(1, Ordering::Relaxed);
+        let count = uploads.len() as u64;
+        let first = NEXT_NUMBER.fetch_add(count, Ordering::Relaxed);
+        let last = first + count - 1;
+        let time_us = time_us.unwrap_or_else(clock::now_us);
         let mut outcome = Ok(());
         self.use_spool(|spool| {
-            outcome = draft.write(spool, number, &raw, &announcement);
+            let parts: Vec<u64> = (first..last).collect();
+            outcome = uploads.iter().zip(first..).try_for_each(|((draft, raw), number)| {
+                if number == last {
+                    draft.write(spool, number, raw, announcement, (time_us, parts.clone()))
+                } else {
+                    draft.write(spool, number, raw, &Announcement::Part, (time_us, Vec::new()))
+                }
+            });
             // A spool that was removed meanwhile has no directory.
             let is_missing = matches!(&outcome, Err(UploadError::File { source, .. }) if source.kind() == io::ErrorKind::NotFound);
-            !is_missing || spool.is_usable() || raw.is_missing()
+            !is_missing || spool.is_usable() || uploads.iter().any(|(_, raw)| raw.is_missing())
         });
         worker::wake();
         outcome
@@ -192,12 +209,14 @@ impl Draft {
         number: u64,
         raw: &RawContent<'_>,
         announcement: &Announcement,
+        (time_us, parts): (i64, Vec<u64>),
     ) -> Result<(), UploadError> {
         let directory = spool.uploads();
         let source = raw.store(&data_path(&directory, number))?;
         let (path, content_type) = (self.path.clone(), self.content_type.clone());
-        let now = clock::now_us();
-        let manifest = Manifest::new(path, content_type, source, self.encoding, announcement.clone(), now);
+        let announcement = announcement.clone();
+        let mut manifest = Manifest::new(path, content_type, source, self.encoding, announcement, time_us);
+        manifest.parts = parts;
         let written = manifest.write(&directory, number);
         written.map_err(|source| UploadError::File { path: directory, source })
     }
@@ -365,10 +384,11 @@ mod tests {
 
     #[test]
     fn payload_paths_differ_by_context_name_step_and_index() {
-        let value = Map::new();
+        let values = [Map::new()];
         let (train, none) = (Context::parse(r#"{"subset":"train"}"#).unwrap(), Context::default());
         let path = |name: &str, context: &Context, step, index| {
-            let object = Object { name, context, dtype: "image", step, epoch: None, value: &value };
+            let object =
+                Object { name, context, dtype: "image", step, epoch: None, time_us: None, values: &values };
             payload_path(&object, index, "png", "u")
         };
         let all = [

@@ -112,6 +112,11 @@ fn wrong_arguments_and_missing_files_fail_at_the_call() {
     assert!(matches!(outside, Err(UploadError::Argument(_))), "{outside:?}");
 }
 
+/// Objects without a step, at the time of the call.
+fn object<'a>(name: &'a str, context: &'a Context, dtype: &'a str, values: &'a [Map]) -> Object<'a> {
+    Object { name, context, dtype, step: None, epoch: None, time_us: None, values }
+}
+
 #[test]
 fn objects_appear_with_their_payloads() {
     let (server, spools) = (server(), TempDir::new().unwrap());
@@ -128,19 +133,19 @@ fn objects_appear_with_their_payloads() {
                 dtype: "image",
                 step: Some(step),
                 epoch: None,
-                value: &value,
+                time_us: None,
+                values: &[value],
             };
             let payload = Payload::Pixels { bytes: &pixels, width: 4, height: 3, channels: 3 };
-            run.log_payload(&object, 0, payload).unwrap();
+            run.log_payloads(&object, &[Some(payload)]).unwrap();
         }
     }
     let samples = [0.0, 0.5, -1.0, 0.25];
-    let value = Map::new();
+    let values = [Map::new()];
     let context = Context::default();
-    let object =
-        Object { name: "sound", context: &context, dtype: "audio", step: None, epoch: None, value: &value };
-    run.log_payload(&object, 0, Payload::Audio { samples: Samples::F32(&samples), rate: 8000, channels: 1 })
-        .unwrap();
+    let object = object("sound", &context, "audio", &values);
+    let payload = Payload::Audio { samples: Samples::F32(&samples), rate: 8000, channels: 1 };
+    run.log_payloads(&object, &[Some(payload)]).unwrap();
     close(&run);
 
     let backend = backend(&server);
@@ -179,6 +184,51 @@ fn objects_appear_with_their_payloads() {
     let sounds =
         backend.object_batch(run.id(), SearchTarget::Audios, r#"[{"name": "sound", "context": {}}]"#, &[]);
     assert_eq!(sounds.unwrap().count(), 1);
+}
+
+#[test]
+fn a_list_of_objects_appears_with_all_of_its_payloads() {
+    let (server, spools) = (server(), TempDir::new().unwrap());
+    let run = Run::new(options(&server.ingest, spools.path())).unwrap();
+    let context = Context::default();
+    // More than are uploaded at the same time, and one without a payload.
+    let values: Vec<Map> =
+        (0..9).map(|number| Map::from([("caption".to_owned(), Value::Text(format!("{number}")))])).collect();
+    let pixels: Vec<Vec<u8>> = (0..9).map(|number| vec![number; 3]).collect();
+    let payloads: Vec<Option<Payload<'_>>> = pixels
+        .iter()
+        .map(|bytes| (bytes[0] != 4).then_some(Payload::Pixels { bytes, width: 1, height: 1, channels: 3 }))
+        .collect();
+    let list = Object { step: Some(3), ..object("list", &context, "image", &values) };
+    run.log_payloads(&list, &payloads).unwrap();
+    close(&run);
+
+    let backend = backend(&server);
+    let items: Vec<Tree> = eventually_blocking("the list", || {
+        let traces = r#"[{"name": "list", "context": {}}]"#;
+        let all = [("index_density", "100")];
+        let found = backend.object_batch(run.id(), SearchTarget::Images, traces, &all);
+        let found: Vec<Tree> =
+            found.and_then(Iterator::collect).map_err(|error: HttpError| error.to_string())?;
+        let steps = found.first().and_then(|trace| trace.member("values"));
+        match steps {
+            Some(Tree::List(steps)) => match &steps[..] {
+                [Tree::List(items)] => Ok(items.clone()),
+                other => Err(format!("{other:?}")),
+            },
+            other => Err(format!("{other:?}")),
+        }
+    });
+    let captions: Vec<&str> =
+        items.iter().filter_map(|item| item.member("caption").and_then(Tree::as_text)).collect();
+    assert_eq!(captions, ["0", "1", "2", "3", "4", "5", "6", "7", "8"]);
+    let uris: Vec<String> = items
+        .iter()
+        .filter_map(|item| item.member("blob_uri").and_then(Tree::as_text).map(str::to_owned))
+        .filter(|uri| !uri.is_empty())
+        .collect();
+    assert_eq!(uris.len(), 8);
+    assert_eq!(backend.blobs(SearchTarget::Images, &uris).unwrap().count(), 8);
 }
 
 /// A proxy that cuts its first connections after a number of bytes.
@@ -274,13 +324,12 @@ fn script(gateway: &str, backend: &str, spools: &str, run_id: &str) -> ! {
     let mut options = RunOptions { run_id: Some(run_id.to_owned()), ..options(gateway, spools.as_ref()) };
     options.config.backend_url = backend.to_owned();
     let run = Run::new(options).unwrap();
-    let (context, value) = (Context::default(), Map::new());
+    let (context, values) = (Context::default(), [Map::new()]);
     for number in 0..FILES {
         run.log_artifact(Content::Bytes(&content(200_000 + number)), &format!("f/{number}"), None).unwrap();
-        let object =
-            Object { name: "img", context: &context, dtype: "image", step: None, epoch: None, value: &value };
+        let object = object("img", &context, "image", &values);
         let payload = Payload::Pixels { bytes: &content(30_000), width: 100, height: 100, channels: 3 };
-        run.log_payload(&object, 0, payload).unwrap();
+        run.log_payloads(&object, &[Some(payload)]).unwrap();
     }
     println!("LOGGED");
     loop {

@@ -32,7 +32,7 @@ def _read(name: str, convert: Callable[[str], _Value], default: _Value, expected
     """Returns the value of the variable `MATYAN_<name>`."""
     variable = f"MATYAN_{name}"
     given = os.environ.get(variable)
-    if given is None:
+    if given is None or not given.strip():
         return default
     try:
         return convert(given)

@@ -81,7 +81,8 @@ impl Outbox {
     /// Starts a journal at a position.
     fn start(spool: Arc<Spool>, start: Mark) -> Self {
         let (path, producer) = (spool.path(), spool.producer());
-        let cuts = Cuts::create(&path, producer, start.position);
+        let mode = spool.with_writer(|writer| writer.limits().mode);
+        let cuts = Cuts::create(&path, producer, start.position, mode);
         let start = Mark { series: 0, ..start };
         let recorded = RecordedCuts { cuts, start, unacknowledged: Vec::new(), first_line: None };
         Self::new(spool, producer, recorded)

@@ -12,6 +12,7 @@ use crate::{
     sender::{
         backoff::Backoff,
         connection::{self, Protocol, Tls},
+        deleted_run,
         exchange::{self, ExchangeEnd},
         first_line,
         outbox::Outbox,
@@ -28,7 +29,12 @@ pub(crate) async fn run(spool: Arc<Spool>, tls: Tls, uploads: impl Fn() -> usize
     let mut outbox = open(&spool).await;
     let mut backoff = Backoff::default();
     if outbox.needs_first_line() {
-        outbox.set_first_line(first_line::learn(spool.owner()).await);
+        let known = spool.first_line();
+        let first_line = match known {
+            Some(first_line) => first_line,
+            None => spool.set_first_line(first_line::learn(spool.owner()).await),
+        };
+        outbox.set_first_line(first_line);
     }
     loop {
         // A connection is only opened for something to send.
@@ -45,6 +51,10 @@ pub(crate) async fn run(spool: Arc<Spool>, tls: Tls, uploads: impl Fn() -> usize
             continue;
         }
         attempt(&spool, &mut outbox, &tls, &uploads, &mut backoff).await;
+    }
+    // A run that this process has created is hardly deleted while it runs.
+    if spool.owner().is_resumed || !spool.owner().is_own() {
+        deleted_run::report(&spool).await;
     }
     spool.progress.update(|delivery| (delivery.is_finished, delivery.is_connected) = (true, false));
 }

@@ -36,8 +36,9 @@ use std::{
 };
 
 use crate::{
+    config::SpoolMode,
     spool::{directory::ProducerId, record::Position, segment::HEADER_BYTES},
-    sys::files,
+    sys::{files, region::FileMapping},
 };
 
 /// Name of the file.
@@ -69,9 +70,18 @@ pub(crate) struct Cut {
 
 /// The journal of one spool.
 pub(crate) struct Cuts {
-    /// Absent if nothing can be written to disk: the journal then ends with the process.
-    file: Option<File>,
+    file: JournalFile,
     acknowledged: u64,
+}
+
+/// The file of a journal.
+enum JournalFile {
+    /// Needs no descriptor.
+    Mapped(FileMapping),
+    /// Where mapping is unsafe, or the file was made by another process.
+    Open(File),
+    /// Nothing can be written to disk: the journal ends with the process.
+    Missing,
 }
 
 /// Content of a journal that was found.
@@ -94,8 +104,12 @@ impl Mark {
 
 impl Cuts {
     /// Starts a journal for a producer that has sent nothing.
-    pub(crate) fn create(directory: &Path, producer: ProducerId, start: Position) -> Self {
-        let file = Self::create_file(directory, producer, start).ok();
+    pub(crate) fn create(directory: &Path, producer: ProducerId, start: Position, mode: SpoolMode) -> Self {
+        let file = match Self::create_file(directory, producer, start) {
+            Ok(file) if mode == SpoolMode::Written => JournalFile::Open(file),
+            Ok(file) => FileMapping::new(&file).map_or(JournalFile::Open(file), JournalFile::Mapped),
+            Err(_) => JournalFile::Missing,
+        };
         Self { file, acknowledged: 0 }
     }
 
@@ -110,6 +124,8 @@ impl Cuts {
         image[28..32].copy_from_slice(&start.offset.to_le_bytes());
         let crc = crc32c::crc32c(&image[..52]);
         image[52..56].copy_from_slice(&crc.to_le_bytes());
+        // Where space cannot be reserved, writing does it.
+        files::reserve(&file, image.len() as u64).ok();
         files::write_at(&file, &image, 0)?;
         // The journal replaces that of an earlier producer in one step.
         std::fs::rename(new, path(directory))?;
@@ -146,7 +162,7 @@ impl Cuts {
         };
         let unacknowledged: Vec<Cut> = (acknowledged + 1..).map_while(slot).collect();
         let first_line = unacknowledged.last().copied().or(last).map(|cut| cut.first_line);
-        let cuts = Self { file: Some(file), acknowledged };
+        let cuts = Self { file: JournalFile::Open(file), acknowledged };
         Ok(Some(RecordedCuts { cuts, start, unacknowledged, first_line }))
     }
 
@@ -156,16 +172,24 @@ impl Cuts {
     }
 
     /// Records a cut. Its batch may be sent afterwards.
-    pub(crate) fn record(&self, cut: &Cut) -> io::Result<()> {
-        let Some(file) = &self.file else { return Ok(()) };
-        files::write_at(file, &write_cut(cut), ENTRY_BYTES as u64 * (1 + cut.sequence % SLOTS))
+    pub(crate) fn record(&mut self, cut: &Cut) -> io::Result<()> {
+        self.file.write_at(&write_cut(cut), ENTRY_BYTES as u64 * (1 + cut.sequence % SLOTS))
     }
 
     /// Records that every batch up to this sequence is stored by the server.
     pub(crate) fn acknowledge(&mut self, sequence: u64) -> io::Result<()> {
         self.acknowledged = sequence;
-        let Some(file) = &self.file else { return Ok(()) };
-        files::write_at(file, &sequence.to_le_bytes(), ACKNOWLEDGED)
+        self.file.write_at(&sequence.to_le_bytes(), ACKNOWLEDGED)
+    }
+}
+
+impl JournalFile {
+    fn write_at(&mut self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        match self {
+            Self::Mapped(mapping) => mapping.write_at(bytes, offset as usize),
+            Self::Open(file) => files::write_at(file, bytes, offset),
+            Self::Missing => Ok(()),
+        }
     }
 }
 
@@ -229,7 +253,8 @@ mod tests {
     }
 
     fn journal(directory: &TempDir, sequences: u64) -> Cuts {
-        let cuts = Cuts::create(directory.path(), PRODUCER, Mark::at_segment(1).position);
+        let start = Mark::at_segment(1).position;
+        let mut cuts = Cuts::create(directory.path(), PRODUCER, start, SpoolMode::Mapped);
         for sequence in 1..=sequences {
             cuts.record(&cut(sequence)).unwrap();
         }
@@ -272,9 +297,8 @@ mod tests {
     #[test]
     fn a_torn_cut_was_never_sent() {
         let directory = TempDir::new().unwrap();
-        let cuts = journal(&directory, 2);
-        let file = cuts.file.as_ref().unwrap();
-        files::write_at(file, &write_cut(&cut(3))[..32], ENTRY_BYTES as u64 * 4).unwrap();
+        let mut cuts = journal(&directory, 2);
+        cuts.file.write_at(&write_cut(&cut(3))[..32], ENTRY_BYTES as u64 * 4).unwrap();
         assert_eq!(open(&directory).unwrap().unacknowledged, [cut(1), cut(2)]);
     }
 

@@ -6,7 +6,7 @@
 
 use std::{
     collections::HashMap,
-    fs::{File, OpenOptions},
+    fs::OpenOptions,
     io::{self, Write as _},
     path::Path,
     sync::Mutex,
@@ -25,8 +25,6 @@ const HEAD_BYTES: usize = 8;
 pub(crate) struct Dictionary(Mutex<Definitions>);
 
 struct Definitions {
-    /// Absent if the file cannot be written.
-    file: Option<File>,
     entries: Vec<SeriesDef>,
     /// Numbers of definitions, by name, context and type.
     numbers: HashMap<(String, String, String), u32>,
@@ -52,26 +50,30 @@ pub(crate) enum DictionaryError {
 }
 
 impl Dictionary {
-    /// Starts an empty dictionary. A file that cannot be created makes every definition fail.
-    pub(crate) fn create(directory: &Path) -> Self {
-        let file = OpenOptions::new().append(true).create_new(true).open(directory.join(FILE)).ok();
-        Self(Mutex::new(Definitions::new(file, Vec::new())))
+    /// Starts an empty dictionary. Its file is created by the first definition.
+    pub(crate) fn empty() -> Self {
+        Self(Mutex::new(Definitions::new(Vec::new())))
     }
 
     /// Reads a dictionary up to the first entry that is incomplete.
     pub(crate) fn open(directory: &Path) -> io::Result<Self> {
         let path = directory.join(FILE);
-        let bytes = std::fs::read(&path)?;
+        let bytes = match std::fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Self::empty()),
+            Err(error) => return Err(error),
+        };
         let mut rest = bytes.as_slice();
         let entries: Vec<_> = std::iter::from_fn(|| read_entry(&mut rest)).collect();
-        let file = OpenOptions::new().append(true).open(path)?;
-        file.set_len((bytes.len() - rest.len()) as u64)?;
-        Ok(Self(Mutex::new(Definitions::new(Some(file), entries))))
+        OpenOptions::new().append(true).open(path)?.set_len((bytes.len() - rest.len()) as u64)?;
+        Ok(Self(Mutex::new(Definitions::new(entries))))
     }
 
-    /// Returns the numbers of a series, which is defined if it is new.
+    /// Returns the numbers of a series. If it is new, it is defined in the file of this directory,
+    /// which is not kept open: a script may have thousands of runs, and few descriptors.
     pub(crate) fn define(
         &self,
+        directory: &Path,
         name: &str,
         context: &str,
         dtype: &str,
@@ -81,7 +83,7 @@ impl Dictionary {
         let key = (name.to_owned(), context.to_owned(), dtype.to_owned());
         let series = match definitions.numbers.get(&key) {
             Some(series) => *series,
-            None => definitions.append(key)?,
+            None => definitions.append(directory, key)?,
         };
         let next = definitions.counters.len() as u32;
         let counter = *definitions.counters.entry((name.to_owned(), context.to_owned())).or_insert(next);
@@ -115,9 +117,9 @@ impl Dictionary {
 }
 
 impl Definitions {
-    fn new(file: Option<File>, entries: Vec<SeriesDef>) -> Self {
+    fn new(entries: Vec<SeriesDef>) -> Self {
         let (numbers, counters) = (HashMap::new(), HashMap::new());
-        let mut definitions = Self { file, entries: Vec::new(), numbers, counters, bytes: 0 };
+        let mut definitions = Self { entries: Vec::new(), numbers, counters, bytes: 0 };
         for entry in entries {
             let key = (entry.name.clone(), entry.context.clone(), entry.dtype.clone());
             definitions.insert(key, entry);
@@ -125,16 +127,14 @@ impl Definitions {
         definitions
     }
 
-    fn append(&mut self, key: (String, String, String)) -> Result<u32, DictionaryError> {
+    fn append(&mut self, directory: &Path, key: (String, String, String)) -> Result<u32, DictionaryError> {
         let (name, context, dtype) = key.clone();
         let bytes = self.bytes + name.len() + context.len() + dtype.len();
         if self.entries.len() >= limits::SERIES_PER_RUN || bytes > limits::DICTIONARY_BYTES {
             return Err(DictionaryError::Full);
         }
         let entry = SeriesDef { name, context, dtype };
-        let Some(file) = &mut self.file else {
-            return Err(DictionaryError::Write(io::ErrorKind::NotFound.into()));
-        };
+        let mut file = OpenOptions::new().append(true).create(true).open(directory.join(FILE))?;
         let end = file.metadata()?.len();
         if let Err(error) = file.write_all(&write_entry(&entry)) {
             // Half of an entry would hide all that follow.
@@ -183,8 +183,10 @@ mod tests {
     #[test]
     fn definitions_are_numbered_once_and_found_again() {
         let directory = TempDir::new().unwrap();
-        let dictionary = Dictionary::create(directory.path());
-        let numbers = |dictionary: &Dictionary, name, dtype| dictionary.define(name, "", dtype).unwrap();
+        let dictionary = Dictionary::empty();
+        let numbers = |dictionary: &Dictionary, name, dtype| {
+            dictionary.define(directory.path(), name, "", dtype).unwrap()
+        };
         assert_eq!(numbers(&dictionary, "a", "float"), SeriesNumbers { series: 0, counter: 0 });
         assert_eq!(numbers(&dictionary, "b", "float"), SeriesNumbers { series: 1, counter: 1 });
         assert_eq!(numbers(&dictionary, "a", "int"), SeriesNumbers { series: 2, counter: 0 });
@@ -197,10 +199,10 @@ mod tests {
     #[test]
     fn ranges_are_limited_but_not_empty() {
         let directory = TempDir::new().unwrap();
-        let dictionary = Dictionary::create(directory.path());
+        let dictionary = Dictionary::empty();
         assert_eq!(dictionary.end_of_range(0, 10), (0, 0));
         for name in ["long".repeat(10), "a".into(), "b".into()] {
-            dictionary.define(&name, "", "").unwrap();
+            dictionary.define(directory.path(), &name, "", "").unwrap();
         }
         assert_eq!(dictionary.end_of_range(0, 10), (3, 1));
         assert_eq!(dictionary.end_of_range(1, 3), (3, 2));
@@ -211,14 +213,14 @@ mod tests {
     #[test]
     fn a_torn_entry_is_cut_off() {
         let directory = TempDir::new().unwrap();
-        Dictionary::create(directory.path()).define("a", "", "float").unwrap();
+        Dictionary::empty().define(directory.path(), "a", "", "float").unwrap();
         let path = directory.path().join(FILE);
         let mut bytes = std::fs::read(&path).unwrap();
         bytes.extend([9, 0, 0, 0, 1]);
         std::fs::write(&path, bytes).unwrap();
         let found = Dictionary::open(directory.path()).unwrap();
         assert_eq!(found.len(), 1);
-        found.define("b", "", "float").unwrap();
+        found.define(directory.path(), "b", "", "float").unwrap();
         assert_eq!(Dictionary::open(directory.path()).unwrap().len(), 2);
     }
 }

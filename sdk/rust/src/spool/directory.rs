@@ -20,7 +20,11 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::sys::{files, fork::ProcessLocal, process};
+use crate::sys::{
+    files,
+    fork::{self, ProcessLocal},
+    process,
+};
 
 /// Version of everything in the directory. One of another version is left alone.
 const FORMAT: u32 = 1;
@@ -40,6 +44,9 @@ pub(crate) struct Owner {
     pub(crate) run_id: String,
     /// Whether the run existed before, so that its terminal lines continue.
     pub(crate) is_resumed: bool,
+    /// Number that is added to its terminal lines, if that was known at its creation.
+    #[serde(default)]
+    pub(crate) first_line: Option<i64>,
     /// Whether only an explicit command sends it.
     pub(crate) is_offline: bool,
     pub(crate) gateway_url: String,
@@ -107,6 +114,7 @@ impl Owner {
             format: FORMAT,
             run_id: run_id.to_owned(),
             is_resumed: false,
+            first_line: None,
             is_offline: false,
             gateway_url: gateway_url.to_owned(),
             backend_url: backend_url.to_owned(),
@@ -117,7 +125,7 @@ impl Owner {
                 started: process::started(),
                 host: process::host(),
                 boot_id: process::boot_id(),
-                generation: crate::sys::fork::generation(),
+                generation: fork::generation(),
             },
         }
     }
@@ -140,9 +148,14 @@ impl Owner {
         self.process.pid == std::process::id() && self.process.started == process::started()
     }
 
-    /// Whether this process forked the owner.
+    /// Whether this process started the owner.
     pub(crate) fn is_child(&self) -> bool {
         self.process.parent_pid == std::process::id() && self.process.boot_id == process::boot_id()
+    }
+
+    /// Whether this process forked the owner, which then used runs that are open here.
+    pub(crate) fn is_forked_child(&self) -> bool {
+        self.is_child() && self.process.generation > fork::generation()
     }
 }
 
@@ -153,14 +166,25 @@ impl SpoolDirectory {
         let path = root.join(producer.name());
         files::create_private_directory(root)?;
         check_privacy(root)?;
+        match Self::create_files(&path, owner) {
+            Ok(lock) => Ok(Self { path, producer, _lock: lock }),
+            Err(error) => {
+                // Without an owner, nothing else would remove it.
+                fs::remove_dir_all(path).ok();
+                Err(error)
+            }
+        }
+    }
+
+    fn create_files(path: &Path, owner: &Owner) -> io::Result<ProcessLocal> {
         files::create_private_directory(&path.join(UPLOADS))?;
-        let Some(lock) = take_lock(&path)? else {
+        let Some(lock) = take_lock(path)? else {
             return Err(io::Error::other("the lock of a new spool is held"));
         };
         let new = path.join("owner.new");
         fs::write(&new, serde_json::to_vec(owner)?)?;
         fs::rename(new, path.join(OWNER))?;
-        Ok(Self { path, producer, _lock: lock })
+        Ok(lock)
     }
 
     /// Takes over a directory. Returns `None` if it is in use, was never used, or has another format.

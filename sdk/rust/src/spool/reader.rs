@@ -113,8 +113,7 @@ impl SpoolReader {
             Record::Point(point) => batch.add_point(&point, self.time_base + i64::from(point.time)),
             Record::Time(time_us) => self.time_base = time_us,
             Record::Event { event, .. } => batch.add_event(event, first_line, self.time_base),
-            // Reported when the points were dropped.
-            Record::Drop(_) => {}
+            Record::Drop(points) => self.spool.report_dropped(points),
         }
     }
 

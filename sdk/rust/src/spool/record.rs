@@ -33,6 +33,8 @@ const POSITION_BYTES: usize = 8;
 pub(crate) const MOST_EVENT_BYTES: usize = 15 << 20;
 /// Bytes of an event's payload before the event.
 const UPLOAD_BYTES: usize = 8;
+/// Most bytes that the record of an event has besides the event.
+pub(crate) const EVENT_OVERHEAD: usize = HEAD_BYTES + UPLOAD_BYTES + 7;
 
 /// Kinds of records; numbers are never used again.
 mod kind {

@@ -5,7 +5,7 @@ use std::{
     io,
     path::{Path, PathBuf},
     sync::{
-        Arc, Condvar, Mutex, PoisonError,
+        Arc, Condvar, Mutex, MutexGuard,
         atomic::{AtomicBool, AtomicU32, Ordering},
     },
     time::Duration,
@@ -15,9 +15,10 @@ use tokio::sync::Notify;
 
 use crate::{
     clock,
-    config::{Config, SpoolFull, SpoolMode},
+    config::{Config, LEAST_SPOOL_BYTES, SpoolFull, SpoolMode},
     locks::lock,
     notice::{NoticeLevel, Notices},
+    numbering::Numbering,
     progress::Progress,
     series::Series,
     spool::{
@@ -45,9 +46,9 @@ pub(crate) struct Spool {
     owner: Owner,
     writer: Mutex<Writer>,
     pub(crate) dictionary: Dictionary,
-    full: SpoolFull,
-    /// Signals space to callers that wait for it.
-    space: Condvar,
+    full: FullPolicy,
+    /// Absent if a process of another origin has tracked what is in the spool.
+    numbering: Option<Arc<Numbering>>,
     pub(crate) sender_wake: Notify,
     pub(crate) maintenance_wake: Notify,
     pub(crate) progress: Progress,
@@ -57,6 +58,23 @@ pub(crate) struct Spool {
     /// Cleared when it has been stored and removed.
     is_usable: AtomicBool,
 }
+
+/// Treatment of callers while the spool is full.
+struct FullPolicy {
+    waits: bool,
+    interrupted: Option<fn() -> bool>,
+    /// Signals space to callers that wait for it.
+    space: Condvar,
+}
+
+/// The reason why there is no spool: problems of all directories that were tried.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "nothing can be recorded, because no directory for data is usable: {}. Solve this, or set MATYAN_SPOOL_DIR \
+     to a directory with free space that this user can write to",
+    .0.join("; ")
+)]
+pub(crate) struct NoDirectory(Vec<String>);
 
 /// Columns of points of one series; all of the same length.
 #[derive(Clone, Copy, Debug, Default)]
@@ -70,36 +88,23 @@ pub struct Columns<'a> {
 }
 
 impl Spool {
-    /// Creates a spool in the first directory where that is possible.
+    /// Creates a spool in the first directory where that is possible. `interrupted` is called every
+    /// 100 ms by a caller that waits for space; true ends the wait.
     pub(crate) fn create(
         config: &Config,
         owner: Owner,
-        counts_steps: bool,
+        numbering: Arc<Numbering>,
         notices: Notices,
-    ) -> io::Result<Self> {
-        let mut failure = io::Error::new(io::ErrorKind::NotFound, "no directory for spools is known");
-        let last = config.spool_dirs.len().saturating_sub(1);
-        for (at, root) in config.spool_dirs.iter().enumerate() {
-            match SpoolDirectory::create(root, &owner) {
-                // A network is slow, but the only choice if it is the last one.
-                Ok(directory) if at < last && files::is_on_network(root) => directory.remove()?,
-                Ok(directory) => return Ok(Self::new(directory, config, owner, counts_steps, notices)),
-                Err(error) => failure = error,
-            }
-        }
-        Err(failure)
-    }
-
-    fn new(
-        directory: SpoolDirectory,
-        config: &Config,
-        owner: Owner,
-        counts_steps: bool,
-        notices: Notices,
-    ) -> Self {
-        let dictionary = Dictionary::create(directory.path());
-        let limits = SpoolLimits { counts_steps, ..limits(config, directory.path()) };
-        Self::with(Writer::new(directory, limits, &[]), dictionary, config, owner, notices)
+        interrupted: Option<fn() -> bool>,
+    ) -> Result<Self, NoDirectory> {
+        let directory = choose_directory(config, &owner, &notices)?;
+        let dictionary = Dictionary::empty();
+        let limits = limits(config, directory.path());
+        let writer = Writer::new(directory, limits, &[]);
+        // Of an offline run, nothing is sent, so waiting makes no space.
+        let waits = config.spool_full == SpoolFull::Block && !owner.is_offline;
+        let full = FullPolicy { waits, interrupted, space: Condvar::new() };
+        Ok(Self { full, numbering: Some(numbering), ..Self::with(writer, dictionary, owner, notices) })
     }
 
     /// Takes over a spool that another process left. Returns `None` if it is in use, was never used,
@@ -107,25 +112,25 @@ impl Spool {
     pub(crate) fn claim(path: &Path, config: &Config, notices: Notices) -> io::Result<Option<Self>> {
         let Some((directory, owner)) = SpoolDirectory::claim(path)? else { return Ok(None) };
         let existing = directory::segments(directory.path())?;
-        let dictionary = match Dictionary::open(directory.path()) {
-            Ok(dictionary) => dictionary,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Dictionary::create(directory.path()),
-            Err(error) => return Err(error),
-        };
+        let dictionary = Dictionary::open(directory.path())?;
         let limits = limits(config, directory.path());
-        let spool = Self::with(Writer::new(directory, limits, &existing), dictionary, config, owner, notices);
+        // Its lines are numbered as those of this process.
+        let is_known = owner.is_forked_child();
+        let numbering = is_known.then(|| Numbering::find(&owner.gateway_url, &owner.run_id)).flatten();
+        let writer = Writer::new(directory, limits, &existing);
+        let spool = Self { numbering, ..Self::with(writer, dictionary, owner, notices) };
         spool.close();
         Ok(Some(spool))
     }
 
-    fn with(writer: Writer, dictionary: Dictionary, config: &Config, owner: Owner, notices: Notices) -> Self {
+    fn with(writer: Writer, dictionary: Dictionary, owner: Owner, notices: Notices) -> Self {
         Self {
             number: NEXT_NUMBER.fetch_add(1, Ordering::Relaxed),
             owner,
             writer: Mutex::new(writer),
             dictionary,
-            full: config.spool_full,
-            space: Condvar::new(),
+            full: FullPolicy { waits: false, interrupted: None, space: Condvar::new() },
+            numbering: None,
             sender_wake: Notify::new(),
             maintenance_wake: Notify::new(),
             progress: Progress::default(),
@@ -137,6 +142,17 @@ impl Spool {
 
     pub(crate) fn owner(&self) -> &Owner {
         &self.owner
+    }
+
+    /// Number that is added to terminal lines, if it is known without the server.
+    pub(crate) fn first_line(&self) -> Option<i64> {
+        self.owner.first_line.or_else(|| self.numbering.as_ref()?.lines.first())
+    }
+
+    /// Sets the number that is added to terminal lines, unless another process of this run has done
+    /// so. Returns what counts.
+    pub(crate) fn set_first_line(&self, first: i64) -> i64 {
+        self.numbering.as_ref().map_or(first, |numbering| numbering.lines.set_first(first))
     }
 
     /// Lets a spool be sent that was made offline.
@@ -210,16 +226,13 @@ impl Spool {
         self.append(|writer| writer.append_event(time_us, upload, event))
     }
 
-    #[inline]
-    fn append(&self, mut append: impl FnMut(&mut Writer) -> AppendResult) -> bool {
+    /// Appends the event that ends the run, which does not wait for space. If there is none for it,
+    /// there is still some for the short form. Returns false if the spool is not used any more.
+    pub(crate) fn append_end(&self, time_us: i64, event: &[u8], short: &[u8]) -> bool {
         let mut writer = lock(&self.writer);
-        let mut result = append(&mut writer);
-        while result == AppendResult::Full && self.full == SpoolFull::Block {
-            // Only the sender makes space.
-            self.wake(writer.take_sleepers());
-            let waited = self.space.wait_timeout(writer, SPACE_INTERVAL);
-            writer = waited.unwrap_or_else(PoisonError::into_inner).0;
-            result = append(&mut writer);
+        let mut result = writer.append_end(time_us, event);
+        if result == AppendResult::Full {
+            result = writer.append_end(time_us, short);
         }
         if result == AppendResult::Full {
             self.count_dropped(&mut writer);
@@ -228,6 +241,42 @@ impl Spool {
         drop(writer);
         self.wake(woken);
         result != AppendResult::Retired
+    }
+
+    #[inline]
+    fn append(&self, mut append: impl FnMut(&mut Writer) -> AppendResult) -> bool {
+        let mut writer = lock(&self.writer);
+        let mut result = append(&mut writer);
+        if result == AppendResult::Full {
+            (writer, result) = self.append_when_full(writer, append);
+        }
+        let woken = writer.take_sleepers();
+        drop(writer);
+        self.wake(woken);
+        result != AppendResult::Retired
+    }
+
+    /// Waits for space if that is wanted. Counts what is dropped in the end.
+    #[cold]
+    fn append_when_full<'a>(
+        &'a self,
+        mut writer: MutexGuard<'a, Writer>,
+        mut append: impl FnMut(&mut Writer) -> AppendResult,
+    ) -> (MutexGuard<'a, Writer>, AppendResult) {
+        let (mut result, mut is_interrupted) = (AppendResult::Full, false);
+        while result == AppendResult::Full && self.full.waits && !is_interrupted {
+            // Only the sender makes space.
+            self.wake(writer.take_sleepers());
+            drop(self.full.space.wait_timeout(writer, SPACE_INTERVAL));
+            // Without the lock: a signal handler of the script may track as well.
+            is_interrupted = self.full.interrupted.is_some_and(|interrupted| interrupted());
+            writer = lock(&self.writer);
+            result = append(&mut writer);
+        }
+        if result == AppendResult::Full {
+            self.count_dropped(&mut writer);
+        }
+        (writer, result)
     }
 
     #[inline]
@@ -256,14 +305,21 @@ impl Spool {
 
     #[cold]
     fn define(&self, series: &Series) -> Option<SeriesNumbers> {
-        match self.dictionary.define(series.name(), series.context().stored(), series.dtype()) {
+        let (name, context) = (series.name(), series.context().stored());
+        // With the lock, as the directory may change its name.
+        let mut writer = lock(&self.writer);
+        match self.dictionary.define(writer.directory().path(), name, context, series.dtype()) {
             Ok(numbers) => {
+                let counter = self.numbering.as_ref().and_then(|all| all.step_counter(name, context));
+                if let Some(counter) = counter {
+                    writer.set_counter(numbers.counter, counter);
+                }
                 series.set_numbers(self.number, numbers);
                 Some(numbers)
             }
             Err(error) => {
                 self.notices.push(NoticeLevel::Warning, error.to_string());
-                lock(&self.writer).count_dropped(1);
+                writer.count_dropped(1);
                 None
             }
         }
@@ -297,7 +353,7 @@ impl Spool {
 
     /// Wakes callers that wait for space.
     pub(crate) fn signal_space(&self) {
-        self.space.notify_all();
+        self.full.space.notify_all();
     }
 
     /// Returns the first segment with this number or a higher one. One whose content cannot be
@@ -331,6 +387,14 @@ impl Spool {
         }
     }
 
+    /// Reports points that another process had no space for.
+    pub(crate) fn report_dropped(&self, points: u64) {
+        if !self.owner.is_own() {
+            let message = format!("run {} misses {points} values: its spool was full", self.owner.run_id);
+            self.notices.push(NoticeLevel::Warning, message);
+        }
+    }
+
     /// Reports records that cannot be read.
     pub(crate) fn report_damage(&self, segment: u32, reason: &str) {
         let path = directory::segment_path(&self.path(), segment);
@@ -356,7 +420,41 @@ impl Spool {
 fn limits(config: &Config, directory: &Path) -> SpoolLimits {
     let by_file_system = if files::is_on_network(directory) { SpoolMode::Written } else { SpoolMode::Mapped };
     let mode = config.spool_mode.unwrap_or(by_file_system);
-    SpoolLimits { mode, bytes: config.spool_bytes, counts_steps: false }
+    SpoolLimits { mode, bytes: config.spool_bytes.max(LEAST_SPOOL_BYTES) }
+}
+
+/// Creates a directory for a spool: the first one that is usable, and on a network only if it is the
+/// last choice.
+fn choose_directory(
+    config: &Config,
+    owner: &Owner,
+    notices: &Notices,
+) -> Result<SpoolDirectory, NoDirectory> {
+    let mut failures = Vec::new();
+    let mut create = |root: &Path| {
+        let created = SpoolDirectory::create(root, owner);
+        created.map_err(|error| failures.push(format!("{}: {error}", root.display()))).ok()
+    };
+    let last = config.spool_dirs.len().saturating_sub(1);
+    for (at, root) in config.spool_dirs.iter().enumerate() {
+        match create(root) {
+            Some(directory) if at < last && files::is_on_network(root) => drop(directory.remove()),
+            Some(directory) => return Ok(directory),
+            None => {}
+        }
+    }
+    let Some((root, directory)) =
+        config.fallback_dirs.iter().find_map(|root| create(root).map(|directory| (root, directory)))
+    else {
+        return Err(NoDirectory(failures));
+    };
+    let (failures, root) = (failures.join("; "), root.display());
+    let message = format!(
+        "data is kept in {root} until it is sent, because no other directory is usable: {failures}. If something \
+         is left, send it by `MATYAN_SPOOL_DIR={root} matyan-client sync`"
+    );
+    notices.push(NoticeLevel::Warning, message);
+    Ok(directory)
 }
 
 /// Whether a segment has no header yet.

@@ -5,6 +5,7 @@ use std::{collections::VecDeque, mem, sync::Arc};
 
 use crate::{
     config::SpoolMode,
+    numbering::StepCounter,
     spool::{
         dictionary::SeriesNumbers,
         directory::{self, SpoolDirectory},
@@ -25,14 +26,17 @@ const MOST_DISORDER_US: i64 = 1_000;
 const RETRY_US: i64 = 1_000_000;
 /// Most segments that are memory of this process because they could not be written yet.
 const MOST_UNWRITTEN: usize = 16;
+/// Space at the end of each segment that only the end of the run takes, so that a full spool has
+/// space for it.
+const END_RESERVE: usize = 1 << 10;
+/// Largest event that certainly fits into that space.
+pub(crate) const MOST_END_BYTES: usize = END_RESERVE - 2 * NUMBER_RECORD - record::EVENT_OVERHEAD;
 
 /// Limits of a spool.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct SpoolLimits {
     pub(crate) mode: SpoolMode,
     pub(crate) bytes: u64,
-    /// Whether the SDK assigns steps, because this process created the run.
-    pub(crate) counts_steps: bool,
 }
 
 /// A value of a series that a caller tracks.
@@ -95,8 +99,8 @@ pub(crate) struct Writer {
     segments: VecDeque<HeldSegment>,
     /// Time that points of the current segment refer to.
     time_base: i64,
-    /// Next step by counter.
-    steps: Vec<i64>,
+    /// Step counters by number; absent if the server assigns the steps of a series.
+    counters: Vec<Option<Arc<StepCounter>>>,
     totals: Totals,
     /// No attempt to get space is made before this time.
     full_until: i64,
@@ -116,7 +120,7 @@ impl Writer {
             last_number: existing.last().map_or(0, |(number, _)| *number),
             segments: existing.iter().map(held).collect(),
             time_base: 0,
-            steps: Vec::new(),
+            counters: Vec::new(),
             totals: Totals::default(),
             full_until: i64::MIN,
             sleepers: Sleepers::default(),
@@ -149,8 +153,8 @@ impl Writer {
     /// Appends a point.
     #[inline]
     pub(crate) fn append_point(&mut self, tracked: &TrackedPoint) -> AppendResult {
-        if !self.is_ready(tracked.time_us, POINT_RECORD) {
-            match self.make_ready(tracked.time_us, POINT_RECORD) {
+        if !self.is_ready(tracked.time_us, POINT_RECORD + END_RESERVE) {
+            match self.make_ready(tracked.time_us, POINT_RECORD + END_RESERVE) {
                 AppendResult::Appended => {}
                 failure => return failure,
             }
@@ -177,7 +181,17 @@ impl Writer {
 
     /// Appends an encoded event, and the number of its upload, or 0.
     pub(crate) fn append_event(&mut self, time_us: i64, upload: u64, event: &[u8]) -> AppendResult {
-        let bytes = record::event_len(event);
+        self.append_encoded(time_us, upload, event, END_RESERVE)
+    }
+
+    /// Appends the event that ends the run. One of at most `MOST_END_BYTES` needs no free space in
+    /// a spool that has a segment.
+    pub(crate) fn append_end(&mut self, time_us: i64, event: &[u8]) -> AppendResult {
+        self.append_encoded(time_us, 0, event, 0)
+    }
+
+    fn append_encoded(&mut self, time_us: i64, upload: u64, event: &[u8], reserve: usize) -> AppendResult {
+        let bytes = record::event_len(event) + reserve;
         if !self.is_ready(time_us, bytes) {
             match self.make_ready(time_us, bytes) {
                 AppendResult::Appended => {}
@@ -235,18 +249,18 @@ impl Writer {
     }
 
     #[inline]
-    fn assign_step(&mut self, counter: u32, step: Option<i64>) -> i64 {
-        if !self.limits.counts_steps {
-            return step.unwrap_or(i64::MIN);
+    fn assign_step(&self, counter: u32, step: Option<i64>) -> i64 {
+        match self.counters.get(counter as usize) {
+            Some(Some(counter)) => counter.assign(step),
+            _ => step.unwrap_or(i64::MIN),
         }
-        let counter = counter as usize;
-        if counter >= self.steps.len() {
-            self.steps.resize(counter + 1, 0);
-        }
-        let next = &mut self.steps[counter];
-        let step = step.unwrap_or(*next);
-        *next = step.saturating_add(1).max(*next);
-        step
+    }
+
+    /// Sets the counter with a number.
+    pub(crate) fn set_counter(&mut self, number: u32, counter: Arc<StepCounter>) {
+        let number = number as usize;
+        self.counters.resize(self.counters.len().max(number + 1), None);
+        self.counters[number] = Some(counter);
     }
 
     /// Makes a new segment current that has room for `bytes`. Returns false if there is no space.
@@ -254,17 +268,9 @@ impl Writer {
         if time_us < self.full_until && time_us > self.full_until - RETRY_US {
             return false;
         }
-        let usual = if self.last_number == 0 { FIRST_SEGMENT_BYTES } else { SEGMENT_BYTES };
-        let size = (HEADER_BYTES + bytes).next_multiple_of(usual);
-        let spare = if size == SEGMENT_BYTES { self.spare.take() } else { None };
-        let next = match spare {
-            Some(spare) => Some(spare),
-            None if self.has_space(size) => self.create(size),
-            None => None,
-        };
         // Maintenance also looks for space if there is none.
         self.sleepers.has_rolled = true;
-        let Some(next) = next else {
+        let Some((next, size)) = self.next_segment(HEADER_BYTES + bytes) else {
             self.full_until = time_us.saturating_add(RETRY_US);
             return false;
         };
@@ -274,6 +280,20 @@ impl Writer {
         self.segments.push_back(HeldSegment { number: segment.number(), bytes: size as u64, memory });
         self.current = Some(next);
         true
+    }
+
+    /// Provides an empty segment: the prepared one, or one of the usual size, or a small one if
+    /// there is no space for that.
+    fn next_segment(&mut self, bytes: usize) -> Option<(SegmentWriter, usize)> {
+        let usual = if self.last_number == 0 { FIRST_SEGMENT_BYTES } else { SEGMENT_BYTES };
+        if bytes <= SEGMENT_BYTES
+            && let Some(spare) = self.spare.take()
+        {
+            return Some((spare, SEGMENT_BYTES));
+        }
+        let sizes = [usual, FIRST_SEGMENT_BYTES].map(|size| bytes.next_multiple_of(size));
+        let size = sizes.into_iter().find(|size| self.has_space(*size))?;
+        Some((self.create(size)?, size))
     }
 
     fn create(&mut self, size: usize) -> Option<SegmentWriter> {
@@ -297,10 +317,14 @@ impl Writer {
     fn has_space(&self, size: usize) -> bool {
         let held: u64 = self.segments.iter().map(|held| held.bytes).sum();
         let free = files::free_space(self.directory.path()).unwrap_or(u64::MAX);
-        let limit = self.limits.bytes.min(free.saturating_add(held) / 5 * 4);
+        let wanted = held + size as u64;
+        // An empty spool takes a record of any size, which would wait for its space for ever.
+        let is_within_limit = held == 0 || wanted <= self.limits.bytes;
         let is_unwritten =
             |held: &&HeldSegment| held.memory.as_ref().is_some_and(|memory| !memory.is_copied());
-        held + size as u64 <= limit && self.segments.iter().filter(is_unwritten).count() < MOST_UNWRITTEN
+        is_within_limit
+            && wanted <= free.saturating_add(held) / 5 * 4
+            && self.segments.iter().filter(is_unwritten).count() < MOST_UNWRITTEN
     }
 
     /// Returns the tasks to wake after an append.
@@ -379,7 +403,8 @@ impl Writer {
     /// otherwise its space could not be used for the next one.
     pub(crate) fn release(&mut self, stored: Position) -> Vec<HeldSegment> {
         let mut before = stored.segment;
-        let has_room = |current: &SegmentWriter| current.has_room(POINT_RECORD + 2 * NUMBER_RECORD);
+        let point = POINT_RECORD + 2 * NUMBER_RECORD + END_RESERVE;
+        let has_room = |current: &SegmentWriter| current.has_room(point);
         let is_used_up = |current: &SegmentWriter| self.is_full() || !has_room(current);
         if self.current.as_ref().is_some_and(|current| current.end() <= stored && is_used_up(current)) {
             self.current = None;

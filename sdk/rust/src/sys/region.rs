@@ -17,7 +17,7 @@ use std::{
     },
 };
 
-use memmap2::{MmapOptions, MmapRaw};
+use memmap2::{MmapMut, MmapOptions, MmapRaw};
 
 /// Distance between two pages, on every machine at most the real one: touching more is harmless.
 const PAGE: usize = 4096;
@@ -139,6 +139,24 @@ impl RegionWriter {
         self.end += bytes.len();
         self.region.published.store(self.end, Ordering::Release);
         true
+    }
+}
+
+/// A small file that is changed in place, and needs no descriptor for that.
+pub(crate) struct FileMapping(MmapMut);
+
+impl FileMapping {
+    /// Maps a file that this process owns and whose space is allocated.
+    pub(crate) fn new(file: &File) -> io::Result<Self> {
+        // SAFETY: the file is in a directory of mode 0700 whose lock this process holds, so that
+        // only this mapping changes it.
+        Ok(Self(unsafe { MmapMut::map_mut(file)? }))
+    }
+
+    pub(crate) fn write_at(&mut self, bytes: &[u8], offset: usize) -> io::Result<()> {
+        let target = self.0.get_mut(offset..).and_then(|rest| rest.get_mut(..bytes.len()));
+        target.ok_or(io::ErrorKind::UnexpectedEof)?.copy_from_slice(bytes);
+        Ok(())
     }
 }
 

@@ -29,8 +29,11 @@ pub(super) struct Manifest {
     pub(super) source: Source,
     pub(super) encoding: Encoding,
     pub(super) announcement: Announcement,
-    /// Time of the call in microseconds since the Unix epoch.
+    /// Time of the event in microseconds since the Unix epoch.
     pub(super) time_us: i64,
+    /// Uploads that the event has to wait for, as it describes their content too.
+    #[serde(default)]
+    pub(super) parts: Vec<u64>,
 }
 
 /// The content before encoding.
@@ -84,6 +87,8 @@ pub(super) enum Announcement {
     Artifact,
     /// An encoded `LogObject`, in hexadecimal.
     Object(String),
+    /// None: another upload announces the content, after this one.
+    Part,
 }
 
 impl Manifest {
@@ -95,7 +100,13 @@ impl Manifest {
         announcement: Announcement,
         time_us: i64,
     ) -> Self {
-        Self { format: FORMAT, path, content_type, source, encoding, announcement, time_us }
+        let parts = Vec::new();
+        Self { format: FORMAT, path, content_type, source, encoding, announcement, time_us, parts }
+    }
+
+    /// Reports whether any of the uploads that the event waits for exists.
+    pub(super) fn has_parts(&self, directory: &Path) -> bool {
+        self.parts.iter().any(|part| manifest_path(directory, *part).exists())
     }
 
     /// Makes the upload exist. The data has to be complete.

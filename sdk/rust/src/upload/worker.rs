@@ -31,6 +31,9 @@ const LOOK_UP: Duration = Duration::from_secs(1);
 /// Time after which an appended event is on disk in every mode of the spool.
 const WRITTEN: Duration = Duration::from_millis(50);
 
+/// Interval at which an upload looks whether its parts have ended.
+const PART_INTERVAL: Duration = Duration::from_millis(20);
+
 /// Signals a new upload to the workers of all spools of this process.
 static SUBMITTED: PerProcess<Notify> = PerProcess::new();
 
@@ -230,6 +233,13 @@ impl Upload {
 
     /// Appends the event. The spool may be full, and its other callers wait for this thread.
     async fn append(&self, manifest: &Manifest, content: UploadedContent) {
+        if manifest.announcement == Announcement::Part {
+            return;
+        }
+        // Parts have lower numbers, so they run already, or have ended.
+        while manifest.has_parts(&self.directory()) {
+            time::sleep(PART_INTERVAL).await;
+        }
         let Some(kind) = event(manifest, content, &self.spool.owner().run_id) else {
             return self.report(NoticeLevel::Error, "an upload has an invalid description");
         };
@@ -259,6 +269,7 @@ fn event(manifest: &Manifest, content: UploadedContent, run_id: &str) -> Option<
             let object = LogObject::decode(hex::decode(encoded).ok()?.as_slice()).ok()?;
             Some(Kind::LogObject(object))
         }
+        Announcement::Part => None,
     }
 }
 

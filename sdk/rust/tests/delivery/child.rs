@@ -66,6 +66,8 @@ fn a_script() {
     let setting = |name: &str| env::var(name).ok();
     let Some(script) = setting("MATYAN_TEST_SCRIPT") else { return };
     let (config, warnings) = matyan_sdk::Config::from_process();
+    // Nothing may be left outside of the directory of the test.
+    let config = matyan_sdk::Config { fallback_dirs: Vec::new(), ..config };
     assert_eq!(warnings, Vec::<String>::new());
     let run_id = setting("MATYAN_TEST_RUN");
     let options = RunOptions { run_id, offline: script == "offline", config, ..RunOptions::default() };
@@ -77,6 +79,10 @@ fn a_script() {
         "share" | "offline" => crate::processes::share(&run, Path::new(&output)),
         #[cfg(unix)]
         "fork" => crate::processes::fork_while_tracking(&run, Path::new(&output)),
+        #[cfg(unix)]
+        "lines" => crate::processes::print_in_children(&run, Path::new(&output)),
+        #[cfg(target_os = "linux")]
+        "descriptors" => crate::processes::open_many_runs(&run, Path::new(&output)),
         other => panic!("no script is called {other}"),
     }
 }

@@ -68,6 +68,35 @@ async fn what_was_tracked_before_sigkill_is_stored_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn damage_of_a_spool_that_another_process_left_is_reported() {
+    let (server, root) = (Server::up().await, SpoolRoot::new());
+    let output = root.path().with_extension("damaged.count");
+    let absent = "http://127.0.0.1:1";
+    let script = Script {
+        name: "count",
+        gateway_url: absent,
+        backend_url: absent,
+        run_id: "damaged",
+        output: &output,
+    };
+    let mut child = script.start(&root);
+    eventually("the script tracks", async || if counted(&output) > 100 { Ok(()) } else { Err(()) }).await;
+    child.kill().expect("a child can be killed");
+    child.wait().expect("a killed child can be waited for");
+    let segment = root.spools()[0].join("00000001.seg");
+    let file = File::options().write(true).open(&segment).expect("the segment exists");
+    file.write_all_at(&[0xff; 8], 256).expect("the file can be written");
+    let run = root.run(&server.ingest);
+    eventually("the damage is reported", async || {
+        let notices = run.notices();
+        let is_named = |message: &str| message.contains("is damaged") && message.contains("00000001.seg");
+        if notices.iter().any(|notice| is_named(&notice.message)) { Ok(()) } else { Err(notices) }
+    })
+    .await;
+    std::fs::remove_file(output).expect("the file exists");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn another_process_sends_the_same_bytes() {
     let (recorder, root) = (Recorder::start().await, SpoolRoot::new());
     let output = root.path().with_extension("count");

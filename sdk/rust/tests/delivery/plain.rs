@@ -2,10 +2,13 @@
 
 use std::sync::Arc;
 
-use matyan_sdk::{Columns, Context, LoggingRecord, Map, Properties, Run, Value};
+use matyan_sdk::{
+    Columns, Context, LoggingRecord, Map, Properties, Run, Value,
+    http::{HttpClient, Method, RestRequest, Timeouts},
+};
 use matyan_tests::{Reader, Server};
 
-use crate::scene::{GUARD, PATIENT, SpoolRoot, blocking, expect_count, series};
+use crate::scene::{GUARD, PATIENT, SpoolRoot, blocking, expect_count, props, series};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn points_get_steps_in_order_and_the_spool_is_removed() {
@@ -142,6 +145,77 @@ async fn many_threads_share_a_series() {
     })
     .await;
     assert!(steps.iter().copied().eq(0..100_000), "every step is used once");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn handles_of_one_run_share_steps_and_lines() {
+    let (server, root) = (Server::up().await, SpoolRoot::new());
+    let first = root.run(&server.ingest);
+    let id = first.id().to_owned();
+    let again = matyan_sdk::RunOptions { run_id: Some(id.clone()), ..root.options(&server.ingest) };
+    let second = Run::new(again).unwrap();
+    for step in 0..10_000 {
+        let run = if step % 3 == 0 { &second } else { &first };
+        run.track(&series(run, "loss"), f64::from(step), None, None);
+    }
+    for line in 0..100 {
+        first.terminal_line("of the first", line).unwrap();
+        second.terminal_line("of the second", line).unwrap();
+        // Progress bars rewrite their line.
+        first.terminal_line("of the first, again", line).unwrap();
+    }
+    drop((first, second));
+    root.wait_until_empty().await;
+    expect_count(&server.query, &id, "loss", 10_000).await;
+    let lines = Reader::connect(&server.query).await.lines(&id).await.unwrap();
+    let expected = ["of the first, again", "of the second"];
+    let expected: Vec<_> = (0..200).map(|line| (line, expected[line as usize % 2].to_owned())).collect();
+    assert_eq!(lines, expected);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_of_a_run_neither_continues_nor_ends_it() {
+    let (server, root) = (Server::up().await, SpoolRoot::new());
+    let run = Arc::new(root.run(&server.ingest));
+    let id = run.id().to_owned();
+    let joining =
+        matyan_sdk::RunOptions { run_id: Some(id.clone()), joins: true, ..root.options(&server.ingest) };
+    let early = Run::new(joining.clone()).unwrap();
+    early.track(&series(&early, "loss"), 0.0, Some(0), None);
+    drop(early);
+    run.finish(Some(&matyan_sdk::Outcome::Failed("out of memory".to_owned())));
+    blocking(move || run.close(PATIENT, |_| true)).await;
+    let ended = props(&server, &id, |props| props["active"] == false).await;
+    let late = Run::new(joining).unwrap();
+    late.track(&series(&late, "loss"), 1.0, Some(1), None);
+    drop(late);
+    root.wait_until_empty().await;
+    expect_count(&server.query, &id, "loss", 2).await;
+    let after = props(&server, &id, |_| true).await;
+    for name in ["active", "outcome", "outcome_message", "end_time"] {
+        assert_eq!(after[name], ended[name], "{name}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_was_deleted_is_named_when_it_is_closed() {
+    let (server, root) = (Server::up().await, SpoolRoot::new());
+    let config = matyan_sdk::Config { backend_url: server.query.clone(), ..root.config(&server.ingest) };
+    let close = async |options: matyan_sdk::RunOptions| {
+        let run = Arc::new(Run::new(options).unwrap());
+        run.track(&series(&run, "loss"), 0.0, None, None);
+        let closing = run.clone();
+        blocking(move || closing.close(PATIENT, |_| true)).await;
+        let notices = run.notices();
+        (run.id().to_owned(), notices.iter().any(|notice| notice.message.contains("it was deleted")))
+    };
+    let (id, is_named) = close(matyan_sdk::RunOptions { config: config.clone(), ..Default::default() }).await;
+    assert!(!is_named);
+    let resumed = matyan_sdk::RunOptions { run_id: Some(id.clone()), config, ..Default::default() };
+    assert!(!close(resumed.clone()).await.1, "the run exists");
+    let request = RestRequest::new(Method::DELETE, format!("/api/v1/rest/runs/{id}/"));
+    HttpClient::new(&server.query, Timeouts::default()).unwrap().text(&request).await.unwrap();
+    assert!(close(resumed).await.1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use matyan_sdk::{Run, SpoolState};
+use matyan_sdk::{Run, RunOptions, SpoolState};
 use matyan_tests::{Reader, Server, eventually};
 
 use crate::{
@@ -12,6 +12,10 @@ use crate::{
 
 const PROCESSES: usize = 8;
 const POINTS: usize = 5_000;
+#[cfg(unix)]
+const LINES: usize = 200;
+#[cfg(target_os = "linux")]
+const RUNS: usize = 50;
 #[cfg(unix)]
 const FORKS: usize = 1_000;
 
@@ -81,9 +85,9 @@ async fn an_offline_run_is_sent_by_sync_only() {
     expect_count(&server.query, "offline", "series-0", POINTS).await;
 }
 
-/// Forks while other threads track. Every child tracks a point and ends without cleaning up.
+/// Forks while other threads track, whose locks the library has to cope with. Every child tracks a
+/// point and ends without cleaning up.
 #[cfg(unix)]
-#[expect(unsafe_code, reason = "the standard library cannot fork")]
 pub(crate) fn fork_while_tracking(run: &Run, output: &Path) {
     use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -97,23 +101,8 @@ pub(crate) fn fork_while_tracking(run: &Run, output: &Path) {
                 }
             });
         }
-        for fork in 0..FORKS {
-            // SAFETY: the child calls nothing but the library under test, which has to cope with
-            // locks that other threads held, and `_exit`.
-            match unsafe { libc::fork() } {
-                0 => {
-                    run.track(&forked, fork as f64, Some(fork as i64), None);
-                    // SAFETY: it ends the process.
-                    unsafe { libc::_exit(0) };
-                }
-                child => {
-                    assert!(child > 0, "fork failed");
-                    let mut status = 0;
-                    // SAFETY: the pointer is valid.
-                    let ended = unsafe { libc::waitpid(child, &raw mut status, 0) };
-                    assert_eq!((ended, status), (child, 0));
-                }
-            }
+        for fork_number in 0..FORKS {
+            wait(fork(|| run.track(&forked, fork_number as f64, Some(fork_number as i64), None)));
         }
         is_done.store(true, Ordering::Relaxed);
     });
@@ -123,6 +112,146 @@ pub(crate) fn fork_while_tracking(run: &Run, output: &Path) {
         std::thread::park_timeout(std::time::Duration::from_millis(50));
     }
     std::fs::write(output, report.pending.to_string()).expect("the file can be written");
+}
+
+/// Forks a child that ends without cleaning up after it has called a function. Returns its id.
+#[cfg(unix)]
+#[expect(unsafe_code, reason = "the standard library cannot fork")]
+fn fork(call: impl FnOnce()) -> i32 {
+    // SAFETY: the child calls nothing but the library under test and `_exit`.
+    let child = unsafe { libc::fork() };
+    if child == 0 {
+        call();
+        // SAFETY: it ends the process.
+        unsafe { libc::_exit(0) };
+    }
+    assert!(child > 0, "fork failed");
+    child
+}
+
+/// Waits for a child, which must succeed.
+#[cfg(unix)]
+#[expect(unsafe_code, reason = "the child was not started by the standard library")]
+fn wait(child: i32) {
+    let mut status = 0;
+    // SAFETY: the pointer is valid.
+    let ended = unsafe { libc::waitpid(child, &raw mut status, 0) };
+    assert_eq!((ended, status), (child, 0));
+}
+
+/// Stores lines in this process and in children that run at the same time. Writes how many spools
+/// are left when the run is closed.
+#[cfg(unix)]
+pub(crate) fn print_in_children(run: &Run, output: &Path) {
+    let print = |writer: usize, first: usize| {
+        let point = series(run, &format!("writer-{writer}"));
+        for line in 0..LINES {
+            run.terminal_line(&format!("{writer} {line}"), (first + line) as i64).expect("the line is short");
+            run.track(&point, line as f64, Some(line as i64), None);
+        }
+    };
+    print(0, 0);
+    // Children count on from where their parent is.
+    let children: Vec<_> = (1..=PROCESSES).map(|writer| fork(|| print(writer, LINES))).collect();
+    print(PROCESSES + 1, LINES);
+    children.into_iter().for_each(wait);
+    let report = run.close(PATIENT, |_| true);
+    assert_eq!((report.pending, report.child_spools), (0, 0));
+    let left = std::fs::read_dir(run.config().spool_dirs[0].as_path()).expect("it exists").count();
+    std::fs::write(output, left.to_string()).expect("the file can be written");
+}
+
+#[cfg(unix)]
+#[tokio::test(flavor = "multi_thread")]
+async fn lines_of_forked_children_are_stored_once_when_the_run_is_closed() {
+    let (server, root) = (Server::up().await, SpoolRoot::new());
+    let output = root.path().with_extension("lines");
+    let script = Script {
+        name: "lines",
+        gateway_url: &server.ingest,
+        backend_url: &server.query,
+        run_id: "lines",
+        output: &output,
+    };
+    // The run has lines of an earlier process then.
+    for round in 1..=2 {
+        let mut child = script.start(&root);
+        let status = blocking(move || child.wait()).await.expect("a child can be waited for");
+        assert!(status.success(), "{status}");
+        assert_eq!(std::fs::read_to_string(&output).expect("the script wrote it"), "0", "spools are left");
+        let reader = Reader::connect(&server.query).await;
+        let count = round * (PROCESSES + 2) * LINES;
+        let lines = eventually("all lines can be read", async || {
+            let lines = reader.lines("lines").await.map_err(|status| status.to_string())?;
+            if lines.len() >= count { Ok(lines) } else { Err(format!("{} of {count} lines", lines.len())) }
+        })
+        .await;
+        let mut found: Vec<_> = lines.into_iter().map(|(_, line)| line).collect();
+        let lines =
+            (0..PROCESSES + 2).flat_map(|writer| (0..LINES).map(move |line| format!("{writer} {line}")));
+        let mut expected: Vec<_> = (0..round).flat_map(|_| lines.clone()).collect();
+        found.sort();
+        expected.sort();
+        assert_eq!(found, expected);
+    }
+    std::fs::remove_file(output).expect("the file exists");
+}
+
+/// Opens more runs than there are descriptors for.
+#[cfg(target_os = "linux")]
+#[expect(unsafe_code, reason = "the limit is set through libc")]
+pub(crate) fn open_many_runs(first: &Run, output: &Path) {
+    let count = || std::fs::read_dir("/proc/self/fd").expect("it can be read").count();
+    assert!(first.flush(crate::scene::GUARD));
+    let before = count();
+    let open = || {
+        let options = RunOptions { config: first.config().clone(), ..RunOptions::default() };
+        let run = Run::new(options).expect("the options are valid");
+        run.track(&series(&run, "loss"), 0.0, Some(0), None);
+        run
+    };
+    let mut runs: Vec<_> = (0..RUNS).map(|_| open()).collect();
+    assert!(runs.iter().all(|run| run.flush(crate::scene::GUARD)));
+    let each = (count() - before) as f64 / RUNS as f64;
+    let limit = libc::rlimit { rlim_cur: count() as u64 + 8, rlim_max: count() as u64 + 8 };
+    // SAFETY: the pointer is valid.
+    assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) }, 0);
+    runs.extend((0..RUNS).map(|_| open()));
+    let failed = runs.iter().filter(|run| run.health().dropped > 0).count();
+    let named =
+        runs.iter().flat_map(Run::notices).filter(|it| it.message.contains("Too many open files")).count();
+    // Descriptors become free, and what follows is recorded again.
+    let last = runs.pop().expect("there are many");
+    drop(runs);
+    let series = series(&last, "later");
+    while last.health().pending == 0 {
+        last.track(&series, 1.0, Some(1), None);
+        std::thread::park_timeout(std::time::Duration::from_millis(50));
+    }
+    last.close(PATIENT, |_| true);
+    std::fs::write(output, format!("{each:.1} {failed} {named}")).expect("a descriptor is free");
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread")]
+async fn an_open_run_needs_two_descriptors_and_none_left_is_no_error() {
+    let (server, root) = (Server::up().await, SpoolRoot::new());
+    let output = root.path().with_extension("descriptors");
+    let script = Script {
+        name: "descriptors",
+        gateway_url: &server.ingest,
+        backend_url: &server.query,
+        run_id: "many",
+        output: &output,
+    };
+    let mut child = script.start(&root);
+    let status = blocking(move || child.wait()).await.expect("a child can be waited for");
+    assert!(status.success(), "{status}");
+    let text = std::fs::read_to_string(&output).expect("the script wrote it");
+    let numbers: Vec<f64> = text.split(' ').map(|number| number.parse().expect("a number")).collect();
+    assert!(numbers[0] <= 2.1, "{} descriptors for each run", numbers[0]);
+    assert!(numbers[1] > 0.0 && numbers[2] > 0.0, "{text}");
+    std::fs::remove_file(output).expect("the file exists");
 }
 
 #[cfg(unix)]

@@ -8,7 +8,8 @@ use std::{
 };
 
 use matyan_sdk::{CloseLimits, Config, Context, Run, RunOptions, Series};
-use matyan_tests::{Reader, eventually};
+use matyan_tests::{Reader, Server, eventually};
+use serde_json::Value;
 use tempfile::TempDir;
 
 /// Longest wait for something that has to happen; a guard against hanging only.
@@ -78,6 +79,15 @@ pub(crate) async fn expect_count(query: &str, run_id: &str, name: &str, count: u
     for (at, point) in points.iter().enumerate() {
         assert_eq!((point.step, point.value), (at as i64, at as f64), "point {at}");
     }
+}
+
+/// Returns the properties of a run once they satisfy a condition.
+pub(crate) async fn props(server: &Server, run_id: &str, is_expected: impl Fn(&Value) -> bool) -> Value {
+    eventually("the run has the properties", async || {
+        let info = server.get(&format!("/api/v1/rest/runs/{run_id}/info/")).await?;
+        if is_expected(&info["props"]) { Ok(info["props"].clone()) } else { Err(info.to_string()) }
+    })
+    .await
 }
 
 /// Calls a blocking function of the SDK without holding up the runtime of the test.

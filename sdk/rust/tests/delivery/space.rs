@@ -1,18 +1,30 @@
 //! Full and damaged spools.
 
-use std::{fs, os::unix::fs::FileExt as _, path::Path, sync::Arc, time::Duration};
+use std::{
+    fs,
+    os::unix::fs::FileExt as _,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
-use matyan_sdk::{Config, Run, RunOptions, SpoolFull, SpoolMode};
+use matyan_sdk::{Config, Outcome, Run, RunOptions, SpoolFull, SpoolMode};
 use matyan_tests::{Reader, Server, eventually};
 
 use crate::{
     child::Script,
     proxy::Proxy,
-    scene::{GUARD, PATIENT, SpoolRoot, blocking, expect_count, series},
+    scene::{GUARD, PATIENT, SpoolRoot, blocking, expect_count, props, series},
 };
 
 /// Size of a segment.
 const SEGMENT: u64 = 4 << 20;
+
+/// Whether the script of a test was interrupted.
+static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_spool_drops_what_is_new_and_says_so() {
@@ -102,6 +114,121 @@ async fn a_full_spool_blocks_if_asked_to() {
     assert_eq!(dropped, 0);
     root.wait_until_empty().await;
     expect_count(&server.query, &id, "loss", 600_000).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_spool_of_any_size_blocks_only_until_something_is_stored() {
+    let (server, root) = (Server::up().await, SpoolRoot::new());
+    for spool_bytes in [1, 1_000_000, SEGMENT, SEGMENT + 1] {
+        let config = Config { spool_bytes, spool_full: SpoolFull::Block, ..root.config(&server.ingest) };
+        let run = Run::new(RunOptions { config, ..RunOptions::default() }).unwrap();
+        let id = run.id().to_owned();
+        let tracking = blocking(move || {
+            let loss = series(&run, "loss");
+            (0..150_000).for_each(|step| run.track(&loss, f64::from(step), None, None));
+            // Larger than the spool.
+            run.terminal_line(&"x".repeat(5 << 20), 0).unwrap();
+            (150_000..200_000).for_each(|step| run.track(&loss, f64::from(step), None, None));
+            run.health().dropped
+        });
+        let dropped = tokio::time::timeout(GUARD, tracking).await.expect("tracking makes progress");
+        assert_eq!(dropped, 0, "{spool_bytes}");
+        root.wait_until_empty().await;
+        expect_count(&server.query, &id, "loss", 200_000).await;
+        let lines = Reader::connect(&server.query).await.lines(&id).await.unwrap();
+        assert_eq!(lines.iter().map(|(_, line)| line.len()).collect::<Vec<_>>(), [5 << 20]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wait_for_space_can_be_interrupted() {
+    let (proxy, root) = (Proxy::start().await, SpoolRoot::new());
+    let config = Config { spool_bytes: 1_000_000, spool_full: SpoolFull::Block, ..root.config(&proxy.url) };
+    let interrupted = Some((|| INTERRUPTED.load(Ordering::Relaxed)) as fn() -> bool);
+    let run = Run::new(RunOptions { config, interrupted, ..RunOptions::default() }).unwrap();
+    let tracking = std::thread::spawn(move || {
+        let loss = series(&run, "loss");
+        for step in 0.. {
+            run.track(&loss, f64::from(step), None, None);
+            if INTERRUPTED.load(Ordering::Relaxed) {
+                return run.health().dropped;
+            }
+        }
+        0
+    });
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert!(!tracking.is_finished(), "there is no server");
+    INTERRUPTED.store(true, Ordering::Relaxed);
+    let ended = blocking(move || tracking.join().expect("tracking does not panic"));
+    let dropped = tokio::time::timeout(Duration::from_secs(10), ended).await.expect("the wait ends");
+    assert_eq!(dropped, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_spool_has_space_for_the_end_of_the_run() {
+    let (proxy, root) = (Proxy::start().await, SpoolRoot::new());
+    let config = Config { spool_bytes: 1_000_000, ..root.config(&proxy.url) };
+    let run = Run::new(RunOptions { config, ..RunOptions::default() }).unwrap();
+    let loss = series(&run, "loss");
+    (0..100_000).for_each(|step| run.track(&loss, f64::from(step), None, None));
+    (0..2_000).for_each(|line| run.terminal_line("a shorter record", line).unwrap());
+    assert!(run.health().dropped > 0);
+    run.finish(Some(&Outcome::Failed("ValueError: ".to_owned() + &"x".repeat(60_000))));
+    let id = run.id().to_owned();
+    drop(run);
+    let server = Server::up().await;
+    proxy.set_target(&server.ingest);
+    root.wait_until_empty().await;
+    let props = props(&server, &id, |props| props["active"] == false).await;
+    assert_eq!(props["outcome"], "failed");
+    let text = props["outcome_message"].as_str().unwrap_or_default();
+    assert!(text.starts_with("ValueError: xxx") && text.len() == 512, "{} bytes", text.len());
+}
+
+#[test]
+fn a_run_without_a_directory_says_what_is_lost() {
+    let root = SpoolRoot::new();
+    let file = root.path().join("file");
+    fs::write(&file, "").unwrap();
+    let spool_dirs = vec![file.join("a"), file.join("b")];
+    let config = Config { spool_dirs, fallback_dirs: Vec::new(), ..root.config("http://127.0.0.1:1") };
+    let run = Run::new(RunOptions { config, ..RunOptions::default() }).unwrap();
+    let loss = series(&run, "loss");
+    (0..10).for_each(|step| run.track(&loss, f64::from(step), None, None));
+    assert!(!run.flush(Duration::from_millis(1)));
+    // The points and the beginning of the run.
+    assert_eq!(run.health().dropped, 11);
+    let notices = run.notices();
+    assert_eq!(notices.len(), 1, "{notices:?}");
+    for part in ["nothing can be recorded", "MATYAN_SPOOL_DIR", "file/a: ", "file/b: "] {
+        assert!(notices[0].message.contains(part), "{part}: {notices:?}");
+    }
+    let report = run.close(PATIENT, |_| true);
+    // The end of the run as well.
+    assert_eq!((report.dropped, report.spool), (12, None));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_without_its_directory_uses_another_one() {
+    let (server, root) = (Server::up().await, SpoolRoot::new());
+    let file = root.path().join("file");
+    fs::write(&file, "").unwrap();
+    let fallback = SpoolRoot::new();
+    let config = Config {
+        spool_dirs: vec![file.join("a")],
+        fallback_dirs: vec![file.join("b"), fallback.path().to_owned()],
+        ..root.config(&server.ingest)
+    };
+    let run = Run::new(RunOptions { config, ..RunOptions::default() }).unwrap();
+    let loss = series(&run, "loss");
+    (0..10).for_each(|step| run.track(&loss, f64::from(step), None, None));
+    let notices = run.notices();
+    let expected = format!("MATYAN_SPOOL_DIR={} matyan-client sync", fallback.path().display());
+    assert!(notices.iter().any(|notice| notice.message.contains(&expected)), "{notices:?}");
+    let id = run.id().to_owned();
+    let report = blocking(move || run.close(PATIENT, |_| true)).await;
+    assert_eq!((report.pending, report.dropped), (0, 0));
+    expect_count(&server.query, &id, "loss", 10).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -282,6 +282,9 @@ fn property_message(property: &SetRunProperty) -> MessageWriter {
 }
 
 fn object_message(object: &LogObject, time_us: Option<i64>) -> Result<MessageWriter, Invalid> {
+    if cbor::is_list(&object.value) {
+        return Err(("value", "a server without the binary protocol stores one object for each step"));
+    }
     let mut message = MessageWriter::new("log_custom_object");
     message.text("name", &object.name);
     message.cbor("value", &object.value)?;

@@ -1,5 +1,8 @@
 use std::fs;
 
+use matyan_proto::ingest::v1::IngestionBatch;
+use matyan_value::Context;
+use prost::Message as _;
 use tempfile::TempDir;
 
 use super::*;
@@ -12,10 +15,15 @@ fn config(root: &TempDir) -> Config {
     Config { spool_dirs: vec![root.path().to_owned()], ..Config::default() }
 }
 
+fn new_spool(config: &Config, owner: Owner) -> Spool {
+    let numbering = Numbering::of_run("http://g", "run", true);
+    Spool::create(config, owner, numbering, Notices::default(), None).unwrap()
+}
+
 /// A spool with some events, whose process has ended.
 fn left_spool(root: &TempDir, events: usize) -> PathBuf {
     let owner = Owner::of_this_process("run", "http://g", "http://b", 1);
-    let spool = Spool::create(&config(root), owner, true, Notices::default()).unwrap();
+    let spool = new_spool(&config(root), owner);
     (0..events).for_each(|_| assert!(spool.append_event(1, 0, &[8; 100])));
     spool.path()
 }
@@ -56,4 +64,31 @@ fn a_segment_with_a_damaged_header_is_reported_and_skipped() {
     assert!((1..4_000).contains(&found), "{found} events");
     assert!(is_all);
     assert_eq!(reports, 1);
+}
+
+#[test]
+fn a_clock_that_jumps_keeps_the_order_and_every_time() {
+    const HOUR: i64 = 3_600_000_000;
+    let root = TempDir::new().unwrap();
+    let owner = Owner::of_this_process("run", "http://g", "http://b", 1);
+    let spool = Arc::new(new_spool(&config(&root), owner));
+    let series = Series::new("loss", Context::default(), "float").unwrap();
+    let numbers = spool.numbers(&series).unwrap();
+    // Steps back by less than a millisecond are threads that overtake each other.
+    let jumps = [0, 5, -HOUR, -400, 3 * HOUR, i64::from(u32::MAX), -1_001, 1, 100_000 * HOUR];
+    let mut now = 1_700_000_000_000_000;
+    let mut times = Vec::new();
+    for at in 0..200 {
+        now += jumps[at % jumps.len()];
+        let point = TrackedPoint { series: numbers, value: at as f64, step: None, epoch: None, time_us: now };
+        assert_eq!(spool.with_writer(|writer| writer.append_point(&point)), AppendResult::Appended);
+        times.push(now);
+    }
+    let mut reader = SpoolReader::new(spool.clone(), Position { segment: 1, offset: 64 });
+    let mut batch = BatchEncoder::default();
+    reader.fill(&mut batch, BatchEnd::Bytes(usize::MAX), 0);
+    let batch = IngestionBatch::decode(&*batch.encode(0, &[])).unwrap();
+    assert!(batch.points[0].steps.iter().copied().eq(0..200));
+    let is_near = |(found, time): (&i64, &i64)| (0..=400).contains(&(found - time));
+    assert!(batch.points[0].times_us.iter().zip(&times).all(is_near), "{:?}", batch.points[0].times_us);
 }

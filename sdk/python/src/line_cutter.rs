@@ -1,0 +1,102 @@
+//! Division of terminal output into numbered lines, by the rules of `matyan_client.terminal`.
+
+use std::{
+    mem,
+    time::{Duration, Instant},
+};
+
+/// An unfinished line is usually a progress bar, which is rewritten many times per second.
+const PARTIAL_LINE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// A program that never ends its line must not fill the memory.
+const MOST_PARTIAL_BYTES: usize = 1 << 20;
+
+/// A line and its number. A line that has grown is repeated with the same number.
+pub(crate) type NumberedLine = (String, i64);
+
+#[derive(Debug, Default)]
+pub(crate) struct LineCutter {
+    number: i64,
+    partial: Vec<u8>,
+    reported: String,
+    /// Time after which the unfinished line is stored.
+    due: Option<Instant>,
+}
+
+impl LineCutter {
+    /// Adds written bytes, and returns the lines that they finish.
+    pub(crate) fn write(&mut self, data: &[u8], now: Instant) -> Vec<NumberedLine> {
+        let mut lines = Vec::new();
+        let mut rest = data;
+        while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
+            self.extend(&rest[..end]);
+            let line = mem::take(&mut self.partial);
+            lines.push((visible(&line), self.number));
+            self.number += 1;
+            self.reported.clear();
+            self.due = None;
+            rest = &rest[end + 1..];
+        }
+        self.extend(rest);
+        if !self.partial.is_empty() {
+            let due = *self.due.get_or_insert(now + PARTIAL_LINE_INTERVAL);
+            if now >= due {
+                self.due = Some(now + PARTIAL_LINE_INTERVAL);
+                lines.extend(self.partial());
+            }
+        }
+        lines
+    }
+
+    /// Returns the unfinished line if it changed since it was last returned.
+    pub(crate) fn partial(&mut self) -> Option<NumberedLine> {
+        let line = visible(&self.partial);
+        if line.is_empty() || line == self.reported {
+            return None;
+        }
+        self.reported.clone_from(&line);
+        Some((line, self.number))
+    }
+
+    /// Appends to the unfinished line. Only the end of it is shown, so only that is kept.
+    fn extend(&mut self, data: &[u8]) {
+        self.partial.extend_from_slice(data);
+        // Two parts are kept, as the last one is empty if a carriage return ends the text.
+        let returns = self.partial.iter().enumerate().rev().filter(|(_, byte)| **byte == b'\r');
+        let start = returns.map(|(at, _)| at + 1).nth(1).unwrap_or(0);
+        let start = start.max(self.partial.len().saturating_sub(MOST_PARTIAL_BYTES));
+        self.partial.drain(..start);
+    }
+}
+
+/// Returns what a terminal finally shows of a line, without cursor movements.
+fn visible(line: &[u8]) -> String {
+    let text = String::from_utf8_lossy(line);
+    let text = text.strip_suffix('\r').unwrap_or(&text);
+    let text = text.rsplit('\r').next().unwrap_or_default();
+    without_movements(text)
+}
+
+/// Removes the sequences that move the cursor: `A` to `D` and `a` to `d`. Colors are kept. The bytes
+/// 1 and 2 enclose invisible parts of readline prompts.
+fn without_movements(text: &str) -> String {
+    let mut kept = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(start) = rest.find("\x1b[") {
+        let parameters = &rest[start + 2..];
+        let end = parameters.find(|char: char| !char.is_ascii_digit() && char != ';');
+        let is_movement = end.is_some_and(|end| matches!(parameters.as_bytes()[end], b'a'..=b'd' | b'A'..=b'D'));
+        let (before, after) = match end {
+            Some(end) if is_movement => {
+                let before = rest[..start].strip_suffix('\x01').unwrap_or(&rest[..start]);
+                let after = &parameters[end + 1..];
+                (before, after.strip_prefix('\x02').unwrap_or(after))
+            }
+            _ => (&rest[..start + 2], parameters),
+        };
+        kept.push_str(before);
+        rest = after;
+    }
+    kept.push_str(rest);
+    kept
+}

@@ -1,0 +1,243 @@
+"""Spools that are full, missing, or left by other processes, as scripts see them."""
+
+import multiprocessing
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from matyan_client import Repo, Run, config
+
+ABSENT = "http://127.0.0.1:1"
+
+
+def run_script(script, **environment):
+    """Runs a script in a process of its own, and returns what it printed."""
+    command = [sys.executable, "-c", script]
+    environment = {**os.environ, "MATYAN_QUIET": "0", **environment}
+    done = subprocess.run(
+        command, env=environment, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+NOWHERE = """
+from matyan_client import Run
+
+run = Run(repo="http://127.0.0.1:1", capture_terminal_logs=False)
+for step in range(10):
+    run.track(step, name="loss", step=step)
+print(run.flush(1), run.health.dropped)
+run.close()
+"""
+
+
+def test_a_script_without_any_directory_is_warned_and_sees_what_is_lost():
+    # A file system of its own hides the directory that would do.
+    shell = 'mount -t tmpfs -o ro tmpfs /dev/shm && exec "$@"'
+    command = ["unshare", "--map-root-user", "--mount", "sh", "-c", shell, "sh"]
+    environment = {
+        **os.environ,
+        "MATYAN_QUIET": "0",
+        "MATYAN_SPOOL_DIR": "/dev/null/named",
+        "XDG_STATE_HOME": "/dev/null/state",
+        "TMPDIR": "/dev/null/temporary",
+    }
+    python = [sys.executable, "-c", NOWHERE]
+    done = subprocess.run(
+        [*command, *python],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "False 11\n"
+    warnings = [line for line in done.stderr.splitlines() if "MATYAN_SPOOL_DIR" in line]
+    assert len(warnings) == 1
+    for part in (
+        "nothing can be recorded",
+        "/dev/null/named",
+        "/dev/null/state",
+        "/dev/null/temporary",
+        "/dev/shm",
+    ):
+        assert part in warnings[0]
+    assert "12 values of run" in done.stderr.splitlines()[-1]
+
+
+SETTINGS = """
+from matyan_client import Run
+
+for _ in range(2):
+    Run(repo="http://127.0.0.1:1", capture_terminal_logs=False, offline=True).close()
+"""
+
+
+def test_wrong_settings_are_named_once():
+    wrong = {
+        "MATYAN_SPOOL_FULL": "wait",
+        "MATYAN_SPOOL_MODE": "fast",
+        "MATYAN_SPOOL_BYTES": "8 GiB",
+    }
+    lines = run_script(SETTINGS, **wrong).stderr.splitlines()
+    for name, value in wrong.items():
+        assert sum(name in line and value in line for line in lines) == 1, lines
+
+
+def test_an_empty_setting_is_none(monkeypatch):
+    for name in ("BACKEND_URL", "FRONTIER_URL", "WS_BATCH_SIZE", "QUIET"):
+        monkeypatch.setenv(f"MATYAN_{name}", " ")
+    settings = config.Settings()
+    assert settings.backend_url == "http://localhost:53800"
+    assert settings.frontier_url == "http://localhost:53801"
+    assert (settings.ws_batch_size, settings.quiet) == (100, False)
+
+
+FULL = """
+import sys
+from matyan_client import Run
+
+run = Run(repo="http://127.0.0.1:1", capture_terminal_logs=False)
+try:
+    print("tracking", flush=True)
+    for step in range(10_000_000):
+        run.track(step, name="loss", step=step)
+except KeyboardInterrupt:
+    print(run.health.dropped, flush=True)
+    sys.exit(0)
+sys.exit("there was space for everything")
+"""
+
+
+def test_ctrl_c_ends_the_wait_for_space():
+    settings = {"MATYAN_SPOOL_BYTES": "600000", "MATYAN_SPOOL_FULL": "block", "MATYAN_QUIET": "1"}
+    script = subprocess.Popen(
+        [sys.executable, "-c", FULL],
+        env={**os.environ, **settings},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert script.stdout.readline() == "tracking\n"
+    time.sleep(1)
+    assert script.poll() is None
+    script.send_signal(signal.SIGINT)
+    assert script.stdout.readline() == "1\n"
+    assert script.wait(20) == 0
+
+
+def test_a_small_spool_blocks_only_until_something_is_stored(shared_server, monkeypatch):
+    monkeypatch.setenv("MATYAN_SPOOL_BYTES", "1000000")
+    monkeypatch.setenv("MATYAN_SPOOL_FULL", "block")
+    with Run(repo=shared_server.url, capture_terminal_logs=False) as run:
+        for step in range(200_000):
+            run.track(step, name="loss", step=step)
+        assert run.flush(60)
+    assert run.series("loss").values.tolist() == list(range(200_000))
+
+
+def test_a_run_is_read_right_after_it_was_written(shared_server):
+    for _ in range(3):
+        run = Run(repo=shared_server.url, capture_terminal_logs=False)
+        run.track(0.5, name="loss", step=7)
+        # There is no connection yet.
+        assert run.series("loss").steps.tolist() == [7]
+        run.close()
+
+
+def test_a_read_does_not_wait_for_an_absent_server():
+    run = Run(repo=ABSENT, capture_terminal_logs=False, offline=True)
+    start = time.monotonic()
+    assert run.metrics() == []
+    assert time.monotonic() - start < 2
+    run.close()
+
+
+MANY = """
+import resource
+from matyan_client import Run
+
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+runs = [Run(repo="http://127.0.0.1:1", capture_terminal_logs=False) for _ in range(100)]
+for run in runs:
+    run.track(1.0, name="loss")
+dropped = sum(run.health.dropped > 0 for run in runs)
+print(dropped)
+"""
+
+
+def test_runs_beyond_the_limit_of_descriptors_raise_nothing():
+    done = run_script(MANY, MATYAN_QUIET="1")
+    assert 20 < int(done.stdout) < 80
+
+
+def seeded(url, number, barrier):
+    random.seed(1)
+    run = Run(repo=url, capture_terminal_logs=False)
+    barrier.wait(60)
+    for step in range(500):
+        run.track(number * 1000 + step, name="loss")
+    run["number"] = number
+    run.close()
+    os._exit(0)
+
+
+def test_processes_with_the_same_seed_have_runs_of_their_own(shared_server):
+    context = multiprocessing.get_context("spawn")
+    barrier = context.Barrier(8)
+    arguments = [(shared_server.url, number, barrier) for number in range(8)]
+    children = [context.Process(target=seeded, args=given) for given in arguments]
+    for child in children:
+        child.start()
+    for child in children:
+        child.join(60)
+        assert child.exitcode == 0
+    found = {}
+    for run in Repo(shared_server.url).query_runs("run.number >= 0").iter_runs():
+        found[run["number"]] = run.series("loss").values.tolist()
+    assert found == {number: [number * 1000.0 + step for step in range(500)] for number in range(8)}
+
+
+def work(run, number):
+    for step in range(500):
+        run.track(step, name="loss", step=step, context={"number": number})
+    os._exit(0)
+
+
+def share(method, server):
+    """Tracks in eight children that end by `os._exit`, and returns the run after its end."""
+    context = multiprocessing.get_context(method)
+    run = Run(repo=server.url, capture_terminal_logs=False)
+    children = [context.Process(target=work, args=(run, number)) for number in range(8)]
+    for child in children:
+        child.start()
+    for child in children:
+        child.join(60)
+        assert child.exitcode == 0
+    run.close()
+    return run
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_close_delivers_what_children_have_left(shared_server, spool, method):
+    run = share(method, shared_server)
+    assert [left for left in spool.iterdir() if (left / "owner").exists()] == []
+    for number in range(8):
+        assert run.series("loss", {"number": number}).values.tolist() == list(range(500))
+    read = Run(run.hash, repo=shared_server.url, read_only=True)
+    assert (read.props["active"], read.props["outcome"]) == (False, "finished")
+
+
+def test_a_continued_run_that_was_deleted_is_named(shared_server, caplog):
+    with Run(repo=shared_server.url, capture_terminal_logs=False) as run:
+        run.track(1.0, name="loss")
+    Repo(shared_server.url).delete_run(run.hash)
+    with Run(run.hash, repo=shared_server.url, capture_terminal_logs=False) as again:
+        again.track(2.0, name="loss")
+    assert any("it was deleted" in record.getMessage() for record in caplog.records)
