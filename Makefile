@@ -1,7 +1,7 @@
 # Development tasks. Targets build or install everything they need, outside of the working copy.
 
 .DEFAULT_GOAL := help
-.PHONY: help up install wheel ui test lint lint-deploy format clippy doc proto proto-baseline deny metrics hooks unit build kafka clouds system sdk browser bench soak soak-faults soak-kafka soak-fuzz soak-scale
+.PHONY: help up install wheel sdk-wheel ui test lint lint-deploy format clippy doc proto proto-baseline deny metrics hooks unit build kafka clouds system sdk examples browser bench soak soak-faults soak-kafka soak-fuzz soak-scale
 
 export CARGO_TARGET_DIR ?= $(HOME)/.cache/matyan/target
 export CARGO_TERM_COLOR ?= never
@@ -74,6 +74,12 @@ WHEEL_ARGS ?= --release
 wheel: $(MATURIN) ## Build a Python wheel with the server, and print its path (WHEELS=…)
 	$(MATURIN) build --manifest-path services/matyan/Cargo.toml --compatibility linux --out $(WHEELS) $(WHEEL_ARGS)
 
+SDK_WHEEL = $(wildcard $(WHEELS)/matyan_client-*.whl)
+
+sdk-wheel: $(MATURIN) ## Build the wheel of the Python SDK, and print its path (WHEELS=…)
+	rm -f $(SDK_WHEEL)
+	$(MATURIN) build --manifest-path sdk/python/Cargo.toml --compatibility linux --out $(WHEELS) --release
+
 $(MATURIN):
 	python3 -m venv $(CACHE)/maturin-$(MATURIN_VERSION)
 	$(CACHE)/maturin-$(MATURIN_VERSION)/bin/pip install --quiet --disable-pip-version-check maturin==$(MATURIN_VERSION)
@@ -87,7 +93,7 @@ $(UI_DIR):
 	mv $@.part/aim_ui/build $@
 	rm -rf $@.part
 
-test: lint unit fdb system sdk browser ## Run all checks and tests
+test: lint unit fdb system sdk examples browser ## Run all checks and tests
 	@echo "make test: all checks and tests passed"
 
 lint: format clippy doc proto deny ## Run static checks: rustfmt, clippy, rustdoc, buf, cargo-deny
@@ -216,7 +222,8 @@ $(KAFKA_JARS):
 	mv $@.part $@
 
 # Unit tests, conformance suites, the tests that run the binary from Rust, and the examples in
-# rustdoc. The programs in examples/ are benchmarks: clippy checks them, nothing here builds them.
+# rustdoc. Programs in examples/ are benchmarks, but for those of the SDK: clippy checks them, nothing
+# here builds them.
 unit: build kafka clouds
 	$(CLOUDS) MATYAN_BIN=$(DEBUG_BIN) MATYAN_FUZZ_SECONDS=10 cargo test --workspace --quiet --tests
 	cargo test --workspace --quiet --doc
@@ -234,7 +241,7 @@ SDK_STAMP := $(SDK_VENV)/installed-$(shell cksum < $(SDK)/tests/requirements.txt
 SDK_PACKAGES := $(CACHE)/sdk-packages
 SDK_PYTHON := PYTHONPATH=$(SDK_PACKAGES) $(SDK_VENV)/bin/python
 
-sdk: build $(SDK_STAMP) $(PEERS_STAMP) ## Check and test the Python package
+sdk: build kafka $(SDK_STAMP) $(PEERS_STAMP) ## Check and test the Python package
 	cargo build --quiet -p matyan-client-python
 	rm -rf $(SDK_PACKAGES) && mkdir -p $(SDK_PACKAGES) && cp -r $(SDK)/python/matyan_client $(SDK_PACKAGES)
 	cp $(CARGO_TARGET_DIR)/debug/lib_core.so $(SDK_PACKAGES)/matyan_client/_core.abi3.so
@@ -242,6 +249,16 @@ sdk: build $(SDK_STAMP) $(PEERS_STAMP) ## Check and test the Python package
 	cd $(SDK) && $(SDK_VENV)/bin/mypy --cache-dir $(CACHE)/mypy
 	cd $(CACHE) && $(SDK_PYTHON) -m mypy.stubtest matyan_client._core
 	cd $(SDK) && MATYAN_BIN=$(DEBUG_BIN) MATYAN_PUBLISHED_PYTHON=$(VENV)/bin/python $(SDK_PYTHON) -m pytest -p no:cacheprovider
+
+# The clients in other languages: the commands of docs/clients.md are executed, in a copy of the
+# examples. A language without its tools is skipped, with the reason; REQUIRE=examples makes that a
+# failure. Those in Rust are built with the features of the tests, so that few crates are compiled.
+RUST_EXAMPLES := $(CARGO_TARGET_DIR)/debug/examples
+
+examples: build $(BUF) $(PEERS_STAMP) ## Run the example clients of the languages that are installed
+	cargo build --quiet --workspace --example track --example search
+	PATH=$(dir $(BUF)):$$PATH PYTHONPATH=$(PEERS) MATYAN_BIN=$(DEBUG_BIN) MATYAN_RUST_EXAMPLES=$(RUST_EXAMPLES) \
+		$(VENV)/bin/python -m pytest -q -rs -p no:cacheprovider sdk/examples
 
 # The browser UI, controlled by Chromium, against fifty runs. Without Chromium the tests are
 # skipped, with a message; REQUIRE=browser makes that a failure. Screenshots are kept in the
@@ -313,6 +330,23 @@ $(PEERS_STAMP): $(PEERS)/requirements.txt
 bench: kafka ## Print the budget table with the figures of this machine (ARGS="--only text", ARGS=--quick)
 	cargo build --release --quiet -p matyan -p matyan-bench
 	MATYAN_BIN=$(RELEASE_BIN) $(CARGO_TARGET_DIR)/release/matyan-bench $(ARGS)
+
+# Our package as users install it, each tracker in an environment of its own.
+BENCH_VENV := $(CACHE)/sdk-bench-venv
+BENCH_STAMP := $(BENCH_VENV)/installed-$(shell cksum < $(SDK)/bench/requirements.txt | cut -d' ' -f1)
+
+bench-sdk: sdk-wheel $(BENCH_STAMP) $(PEERS_STAMP) ## Print what tracking costs, next to other trackers (ARGS=--quick)
+	cargo build --release --quiet -p matyan
+	rm -rf $(CACHE)/sdk-bench && python3 -m venv $(CACHE)/sdk-bench
+	$(CACHE)/sdk-bench/bin/pip install --quiet --disable-pip-version-check numpy $(SDK_WHEEL)
+	MATYAN_BIN=$(RELEASE_BIN) MATYAN_SDK_PYTHON=$(CACHE)/sdk-bench/bin/python MATYAN_PUBLISHED_PYTHON=$(VENV)/bin/python \
+		MATYAN_PEERS_PYTHON=$(BENCH_VENV)/bin/python python3 $(SDK)/bench/report.py $(ARGS)
+
+$(BENCH_STAMP): $(SDK)/bench/requirements.txt
+	rm -rf $(BENCH_VENV)
+	python3 -m venv $(BENCH_VENV)
+	$(BENCH_VENV)/bin/pip install --quiet --disable-pip-version-check --requirement $<
+	touch $@
 
 # Guided by coverage. The instrumentation is the compiler's own, so the stable toolchain is
 # sufficient. Debug assertions are enabled, as an overflow is a finding too; link-time
