@@ -42,6 +42,7 @@ pub mod cloud_settings;
 pub mod fs;
 #[cfg(feature = "gcs")]
 pub mod gcs;
+#[cfg(feature = "faults")]
 pub mod layers;
 #[cfg(feature = "s3")]
 pub mod s3;

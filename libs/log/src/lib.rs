@@ -35,6 +35,7 @@ pub mod embedded;
 #[cfg(feature = "kafka")]
 pub mod kafka;
 pub mod kafka_settings;
+#[cfg(feature = "faults")]
 pub mod layers;
 
 #[cfg(feature = "conformance")]

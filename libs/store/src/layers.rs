@@ -4,9 +4,12 @@
 //! layer: `transact` retries conflicts, and callers decide how long to wait for an unavailable
 //! store.
 
+#[cfg(feature = "faults")]
 mod commit_history;
+#[cfg(feature = "faults")]
 mod fault;
 mod metrics;
 
+#[cfg(feature = "faults")]
 pub use fault::{Fault, FaultStore, Faults};
 pub use metrics::{MetricsStore, Outcome, Recorder};

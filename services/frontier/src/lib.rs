@@ -39,7 +39,6 @@ pub use settings::Settings;
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use matyan_blob::{Blobs, UrlSigner};
 use matyan_log::LogWriter;
 use matyan_proto::{
@@ -78,8 +77,9 @@ pub struct Frontier {
 }
 
 /// Returns the valid part of a batch with a new dictionary, or `None` if the batch would end
-/// the stream. For fuzzing: it runs the same check as the services.
-pub fn batch_check(run_id: &str, batch: Bytes) -> Option<Bytes> {
+/// the stream. Runs the same check as the services.
+#[cfg(feature = "fuzzing")]
+pub fn batch_check(run_id: &str, batch: bytes::Bytes) -> Option<bytes::Bytes> {
     let run = run_id::RunId::parse(run_id.to_owned()).ok()?;
     let checked = batch::check(&run, &mut batch::Dictionary::default(), |_| Ok(()), batch);
     Some(checked.ok()?.bytes)

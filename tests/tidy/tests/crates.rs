@@ -1,6 +1,6 @@
 //! Which crate may depend on which, and the form of files and manifests.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use matyan_tidy::source::{Repository, SourceFile};
 use serde_json::Value;
@@ -125,24 +125,61 @@ const MAY_NOT_NAME: &[(&str, &[&str])] = &[
     ("libs/maintenance/src", &["LogReader", "Subscription"]),
 ];
 
+/// Features that exist for tests. They make a crate fail, or open its internals.
+const TEST_FEATURES: &[&str] = &["conformance", "faults", "fuzzing"];
+
 /// Maximum number of lines of code in a file, tests not counted.
 const MAX_LINES: usize = 500;
 
-/// Every package of the workspace with its dependencies, without those of its tests.
-fn dependencies() -> BTreeMap<String, Vec<String>> {
+/// The packages of the workspace, as cargo describes them.
+fn packages() -> BTreeMap<String, Value> {
     let arguments = ["metadata", "--format-version", "1", "--no-deps"];
     let metadata = Repository::own().output(env!("CARGO"), &arguments);
     let metadata: Value = serde_json::from_str(&metadata).expect("cargo writes JSON");
-    let names = |package: &Value| {
-        let all = package["dependencies"].as_array().expect("a list").clone();
-        all.iter().filter(|one| one["kind"] != "dev").map(name).collect()
-    };
-    let packages = metadata["packages"].as_array().expect("a list");
-    packages.iter().map(|package| (name(package), names(package))).collect()
+    list(&metadata["packages"]).iter().map(|package| (name(package), package.clone())).collect()
+}
+
+/// The dependencies of a package, without those of its tests.
+fn dependencies(package: &Value) -> impl Iterator<Item = &Value> {
+    list(&package["dependencies"]).iter().filter(|one| one["kind"] != "dev")
+}
+
+fn list(value: &Value) -> &[Value] {
+    value.as_array().expect("a list")
 }
 
 fn name(value: &Value) -> String {
     value["name"].as_str().expect("everything has a name").to_owned()
+}
+
+/// The features of the workspace's packages, as `package/feature`, that are enabled together with
+/// all features of `root`.
+fn enabled_features(packages: &BTreeMap<String, Value>, root: &str) -> BTreeSet<String> {
+    let text = |value: &Value| value.as_str().expect("features are text").to_owned();
+    let all = packages[root]["features"].as_object().expect("a table");
+    let mut pending: Vec<String> = all.keys().map(|feature| format!("{root}/{feature}")).collect();
+    pending.push(format!("{root}/default"));
+    let mut enabled = BTreeSet::new();
+    while let Some(feature) = pending.pop() {
+        let (package, of) = feature.split_once('/').expect("a package and its feature");
+        let Some(found) = packages.get(package.trim_end_matches('?')) else { continue };
+        if !enabled.insert(feature.clone()) {
+            continue;
+        }
+        let implied = found["features"].get(of).map(list).unwrap_or_default();
+        pending.extend(implied.iter().map(text).map(|implied| match implied.contains('/') {
+            true => implied,
+            false => format!("{package}/{implied}"),
+        }));
+        for dependency in dependencies(found) {
+            let name = name(dependency);
+            pending.push(format!("{name}/default"));
+            pending.extend(
+                list(&dependency["features"]).iter().map(|feature| format!("{name}/{}", text(feature))),
+            );
+        }
+    }
+    enabled
 }
 
 fn check(problems: Vec<String>) {
@@ -165,13 +202,27 @@ fn forbidden(package: &str, dependency: &str) -> bool {
 
 #[test]
 fn crates_depend_only_on_what_they_may() {
-    let dependencies = dependencies();
-    assert!(dependencies.len() >= MAY_KNOW.len(), "cargo reported only {} packages", dependencies.len());
-    let edges = dependencies.iter().flat_map(|(package, all)| all.iter().map(move |one| (package, one)));
+    let packages = packages();
+    assert!(packages.len() >= MAY_KNOW.len(), "cargo reported only {} packages", packages.len());
+    let edges = packages
+        .iter()
+        .flat_map(|(package, described)| dependencies(described).map(move |one| (package, name(one))));
     let problems = edges.filter(|(package, dependency)| forbidden(package, dependency));
     check(
         problems.map(|(package, dependency)| format!("{package} may not depend on {dependency}")).collect(),
     );
+}
+
+#[test]
+fn the_product_enables_no_features_of_tests() {
+    let is_for_tests =
+        |feature: &String| feature.split_once('/').is_some_and(|(_, name)| TEST_FEATURES.contains(&name));
+    let packages = packages();
+    let enabled = enabled_features(&packages, "matyan");
+    assert!(enabled.contains("matyan-log/kafka"), "features of dependencies must be found: {enabled:?}");
+    check(enabled.into_iter().filter(is_for_tests).map(|it| format!("matyan enables {it}")).collect());
+    // The fuzz targets enable one, so this test would see it.
+    assert!(enabled_features(&packages, "matyan-fuzz").iter().any(is_for_tests));
 }
 
 #[test]
