@@ -130,7 +130,10 @@ impl Settings {
         flags: BTreeMap<String, String>,
         environment: Environment,
     ) -> Result<Self, Violations> {
-        let mut reader = Reader::open(Program::Server(role), flags, environment);
+        Self::resolve_from(role, Reader::open(Program::Server(role), flags, environment))
+    }
+
+    fn resolve_from(role: Role, mut reader: Reader) -> Result<Self, Violations> {
         let settings = Self::read(role, &mut reader);
         let ListenSettings { port, frontier_port, .. } = settings.listen;
         if role == Role::Up && port == frontier_port && port != 0 {

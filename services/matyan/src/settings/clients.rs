@@ -23,15 +23,17 @@ impl Client {
         Self { name, feature, is_included, is_default: true }
     }
 
-    /// The problem and the next step, if this build lacks the client.
-    pub(super) fn problem(&self) -> Option<String> {
-        let Self { name, feature, is_included, is_default } = self;
+    pub(super) fn is_included(&self) -> bool {
+        self.is_included
+    }
+
+    /// The problem and the next step, for a build that lacks the client.
+    pub(super) fn problem(&self) -> String {
+        let Self { name, feature, is_default, .. } = self;
         let install = if *is_default { "`make install` or " } else { "" };
-        (!is_included).then(|| {
-            format!(
-                "this build does not include {name}: build with {install}`cargo build --release --features {feature}`"
-            )
-        })
+        format!(
+            "this build does not include {name}: build with {install}`cargo build --release --features {feature}`"
+        )
     }
 }
 
@@ -40,7 +42,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::settings::{Environment, Role, Settings, TopicsSettings};
+    use crate::settings::{Environment, Role, Settings, TopicsSettings, reader::Reader, role::Program};
 
     /// Expected refusals of a build that lacks the client.
     const REFUSALS: [(Client, &str, &str, &str); 6] = [
@@ -70,13 +72,14 @@ mod tests {
     #[test]
     fn a_build_refuses_what_needs_a_client_that_it_lacks() {
         for (client, flag, value, expected) in REFUSALS {
-            if client.is_included {
-                continue;
-            }
             let flags = BTreeMap::from([(flag.to_owned(), value.to_owned())]);
-            let refused = Settings::resolve(Role::Up, flags, Environment::default());
+            let open = || Reader::open(Program::Server(Role::Up), flags.clone(), Environment::default());
+            let refused = Settings::resolve_from(Role::Up, open().with_clients(|_| false));
             let refusal = refused.expect_err("the build lacks the client").to_string();
             assert!(refusal.contains(expected), "{refusal}\nshould contain: {expected}");
+            let resolved = Settings::resolve_from(Role::Up, open().with_clients(|_| true));
+            let violations = resolved.err().map(|violations| violations.to_string()).unwrap_or_default();
+            assert!(!violations.contains(&client.problem()), "{violations}");
         }
     }
 

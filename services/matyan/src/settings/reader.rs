@@ -19,15 +19,24 @@ pub(super) struct Reader {
     violations: Violations,
     /// True if development values are refused.
     is_production: bool,
+    /// Returns whether this build includes a client.
+    includes: fn(&Client) -> bool,
 }
 
 impl Reader {
     pub(super) fn open(program: Program, flags: BTreeMap<String, String>, environment: Environment) -> Self {
         let mut violations = Violations::default();
         let sources = Sources::open(flags, environment, &mut violations);
-        let mut reader = Self { program, sources, violations, is_production: false };
+        let mut reader =
+            Self { program, sources, violations, is_production: false, includes: Client::is_included };
         reader.is_production = reader.read(&table::ENVIRONMENT);
         reader
+    }
+
+    /// A reader as of a build with other clients.
+    #[cfg(test)]
+    pub(super) fn with_clients(self, includes: fn(&Client) -> bool) -> Self {
+        Self { includes, ..self }
     }
 
     pub(super) fn is_production(&self) -> bool {
@@ -84,8 +93,8 @@ impl Reader {
 
     /// Refuses a setting that needs a client which this build lacks.
     pub(super) fn require<T>(&mut self, setting: &Setting<T>, client: &Client) {
-        if let Some(problem) = client.problem() {
-            self.refuse(setting, problem);
+        if !(self.includes)(client) {
+            self.refuse(setting, client.problem());
         }
     }
 
