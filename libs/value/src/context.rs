@@ -22,7 +22,7 @@ pub struct Context {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ContextError {
     /// The text is not JSON.
-    #[error("the context is {0}")]
+    #[error("invalid context: {0}")]
     Json(#[from] JsonError),
     /// The text is JSON, but not an object.
     #[error("the context is neither an object nor null")]

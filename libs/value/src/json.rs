@@ -36,7 +36,7 @@ pub enum JsonError {
     #[error(transparent)]
     Syntax(#[from] JsonSyntaxError),
     /// Arrays and objects are nested too deep.
-    #[error("nested deeper than {MAX_DEPTH}")]
+    #[error("nested deeper than {MAX_DEPTH} levels")]
     TooDeep,
     /// An integer has more digits than Python reads.
     #[error("an integer of more than {MAX_DIGITS} digits")]

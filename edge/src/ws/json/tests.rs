@@ -164,7 +164,11 @@ fn an_invalid_metric_field_is_named() {
     check("name", "null", "expected text, found null");
     check("dtype", "1", "expected text");
     check("context", "[1]", "expected an object, found an array");
-    check("context", &format!("{}1{}", r#"{"a":"#.repeat(129), "}".repeat(129)), "nested deeper than 128");
+    check(
+        "context",
+        &format!("{}1{}", r#"{"a":"#.repeat(129), "}".repeat(129)),
+        "nested deeper than 128 levels",
+    );
     check("client_datetime", "null", "expected a date");
     check("client_datetime", r#""yesterday""#, "expected a date");
     check("client_datetime", r#""2024-13-01""#, "expected a date");

@@ -51,7 +51,7 @@ pub(super) fn parse_log_record(record: &pb::LogRecord) -> Result<LogRecord, Stri
         if !value.is_empty()
             && let Err(error) = cbor::decode(value)
         {
-            return Err(format!("`{name}` is {error}"));
+            return Err(format!("`{name}`: {error}"));
         }
     }
     Ok(LogRecord {

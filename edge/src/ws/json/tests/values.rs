@@ -99,7 +99,7 @@ fn the_nesting_limit_rejects_only_one_item() {
     params(&nested(128));
     let deep = format!(r#"[{{"type": "log_hparams", "value": {}}}, {METRIC}]"#, nested(100_000));
     let frame = decode_frame(deep.as_bytes()).unwrap();
-    assert_eq!(frame.rejections.reasons[0].reason, "nested deeper than 128");
+    assert_eq!(frame.rejections.reasons[0].reason, "nested deeper than 128 levels");
     assert_eq!(frame.metrics.len(), 1);
 }
 
