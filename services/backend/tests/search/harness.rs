@@ -12,7 +12,7 @@ use matyan_model::{
     metric::metric_series_create,
     object::{Object, ObjectHeader, ObjectValue, object_header_put, object_put, object_series_create},
     position::LogPosition,
-    run::{Deletion, Head, RunEdit, run_create, run_delete},
+    run::{Deletion, Head, Outcome, RunEdit, run_create, run_delete},
     series::{ABSENT, MetricHeader, Point, WrittenPoints},
 };
 use matyan_proto::{
@@ -46,6 +46,7 @@ pub(crate) struct RunSpec {
     pub(crate) created_us: i64,
     pub(crate) finalized_us: Option<i64>,
     pub(crate) active: bool,
+    pub(crate) outcome: Option<Outcome>,
     pub(crate) archived: bool,
     pub(crate) pending_delete: bool,
     pub(crate) params: Map,
@@ -75,6 +76,7 @@ pub(crate) fn spec(id: &str, created_us: i64) -> RunSpec {
         created_us,
         finalized_us: None,
         active: true,
+        outcome: None,
         archived: false,
         pending_delete: false,
         params: Map::new(),
@@ -200,6 +202,7 @@ impl Harness {
         (props.name, props.description) = (spec.name.clone(), spec.description.clone());
         (props.tags, props.experiment) = (tags, experiment);
         (props.finalized_us, props.active) = (spec.finalized_us, spec.active);
+        props.outcome.clone_from(&spec.outcome);
         (props.archived, props.pending_delete) = (spec.archived, spec.pending_delete);
         Ok(())
     }

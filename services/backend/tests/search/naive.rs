@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 
+use matyan_model::run::OutcomeKind;
 use matyan_ql::{
     Datum, Endpoint, Evaluator, KeyPath, Outcome, QueryLimits, QueryOptions, RunView, SequenceSummary,
     SequenceView, compile,
@@ -58,7 +59,12 @@ impl RunView for View<'_> {
         self.0.active
     }
     fn outcome(&self) -> Option<&str> {
-        None
+        let outcome = self.0.outcome.as_ref()?;
+        Some(match outcome.kind {
+            OutcomeKind::Finished => "finished",
+            OutcomeKind::Failed => "failed",
+            OutcomeKind::Interrupted => "interrupted",
+        })
     }
     fn archived(&self) -> bool {
         self.0.archived

@@ -1,6 +1,7 @@
 //! Random projects: regardless of indexes, pages and snapshots, a search finds exactly the runs
 //! that evaluating every run finds.
 
+use matyan_model::run::{Outcome, OutcomeKind};
 use matyan_proto::{
     common::v1::{SeriesKey, SeriesType},
     runs::v1::{ParamPath, RunParts},
@@ -71,10 +72,16 @@ pub(crate) fn run(random: &mut Random, at: u64) -> RunSpec {
     run.archived = random.one_in(5);
     run.active = random.one_in(3);
     run.finalized_us = (!run.active).then(|| created_us + random.below(100_000_000) as i64);
+    run.outcome = (!run.active && random.one_in(2)).then(|| outcome(random));
     run.pending_delete = random.one_in(20);
     run.params = params(random, at);
     run.sequences = sequences(random);
     run
+}
+
+fn outcome(random: &mut Random) -> Outcome {
+    let kind = *random.of(&[OutcomeKind::Finished, OutcomeKind::Failed, OutcomeKind::Interrupted]);
+    Outcome { kind, message: "no memory left".to_owned() }
 }
 
 fn params(random: &mut Random, at: u64) -> Map {
@@ -113,7 +120,7 @@ fn sequences(random: &mut Random) -> Vec<Sequence> {
 }
 
 /// Conditions for every kind of index, and some that no index responses.
-const ATOMS: [&str; 46] = [
+const ATOMS: [&str; 50] = [
     "run.hparams.lr < 0.01",
     "run.hparams.lr <= 0.01",
     "run.hparams.lr == 1",
@@ -146,6 +153,10 @@ const ATOMS: [&str; 46] = [
     "'missing' in run.tags",
     "run.active",
     "run.archived == True",
+    "run.outcome == 'failed'",
+    "run.outcome in ['finished', 'interrupted']",
+    "run.outcome is None",
+    "run.outcome == 'finished' and run.hparams.seed % 3 == 1",
     "run.created_at > 1700000100",
     "run.created_at <= 1700000003",
     "run.end_time < 1700000050",
