@@ -3,11 +3,11 @@
 //! a row costs no allocation.
 //!
 //! An entry is a path and a value, each preceded by its length (unsigned 32-bit,
-//! little-endian). The path is the keys from the root, each followed by `fe`; an integer key is
-//! `fe`, eight bytes big-endian, `fe`. The value is a tag byte and a payload (little-endian).
-//! Non-empty maps have no entry for themselves; lists and empty maps have a flag. `fe` never
-//! occurs in UTF-8, so text needs no escaping. The empty text key has no encoding, so such
-//! members have to be omitted.
+//! little-endian). The path contains the keys from the root, each followed by `fe`; an integer key
+//! is `fe`, eight bytes (big-endian), `fe`. The value is a tag byte and a payload (little-endian).
+//! A map has no entry for itself unless it is empty; a list always has one. Text needs no
+//! escaping, as `fe` never occurs in UTF-8. An empty key cannot be encoded, so such members are
+//! omitted.
 
 mod decode;
 mod encode;

@@ -115,6 +115,7 @@ fn execute(command: Command, flags: Flags) -> Result<(), Error> {
         Command::Client(command) => Ok(client::run(command)?),
     }
 }
+
 fn serve(role: Role, flags: Flags) -> Result<(), Error> {
     let settings = Settings::resolve(role, flags, Environment::of_process())?;
     Ok(wire::run(&settings)?)

@@ -15,7 +15,7 @@ use matyan_value::json::{JsonKind, JsonScanner, JsonToken};
 use super::convert::{self, Reason};
 use super::{ABSENT, Frame, FrameError, Metric, Rejection};
 
-/// Declares every member that any form knows: the enum, its names, and the way back.
+/// Declares the members of all message types: an enum, the names, and the lookup by name.
 macro_rules! fields {
     ($($variant:ident $name:literal),+ $(,)?) => {
         #[derive(Clone, Copy)]

@@ -24,8 +24,8 @@ pub(super) fn open(
     range: Option<Range<u64>>,
 ) -> io::Result<Option<(BlobMeta, Content)>> {
     let Some((file, meta)) = open_file(root, path)? else { return Ok(None) };
-    let asked = range.unwrap_or(0..meta.size);
-    let mut rest = RemainingContent { file, at: asked.start, end: asked.end.min(meta.size) };
+    let range = range.unwrap_or(0..meta.size);
+    let mut rest = RemainingContent { file, at: range.start, end: range.end.min(meta.size) };
     let first = rest.next()?;
     let others = stream::unfold(Some(rest), async |rest| {
         let mut rest = rest?;

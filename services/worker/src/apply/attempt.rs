@@ -21,7 +21,7 @@ use crate::deps::Deps;
 /// Bytes that an event writes in addition to its own: keys and index rows.
 const EVENT_EXTRA_BYTES: usize = 256;
 
-/// Effects of a committed step outside the store.
+/// Effects of a committed attempt outside the store.
 #[derive(Debug, Default)]
 pub(super) struct AttemptOutcome {
     pub(super) blocks: Option<WrittenBlocks>,

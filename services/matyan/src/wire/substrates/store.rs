@@ -109,8 +109,8 @@ impl Store {
 }
 
 #[cfg(feature = "fdb")]
-fn fdb_settings(asked: &settings::Fdb) -> fdb::Settings {
-    let settings::Fdb { cluster_file, prefix, attempts, first_delay, longest_delay } = asked.clone();
+fn fdb_settings(settings: &settings::Fdb) -> fdb::Settings {
+    let settings::Fdb { cluster_file, prefix, attempts, first_delay, longest_delay } = settings.clone();
     let retries = fdb::Retries { attempts, first_delay, longest_delay };
     fdb::Settings { cluster_file, prefix, retries }
 }
