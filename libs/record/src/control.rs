@@ -12,11 +12,48 @@ use crate::{
     headers::{self, CONTENT_TYPE, EVENT, Headers, JSON_TYPE, PROJECT, RUN_NUMBER, header, push_author},
 };
 
+/// The type of a control event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ControlEventType {
+    /// A run was deleted; its blobs are still to be deleted.
+    RunDeleted,
+    /// A run was archived.
+    RunArchived,
+    /// A run was taken out of the archive.
+    RunUnarchived,
+    /// An experiment was deleted.
+    ExperimentDeleted,
+    /// A tag was deleted.
+    TagDeleted,
+}
+
+impl ControlEventType {
+    /// Every type.
+    pub const ALL: [Self; 5] =
+        [Self::RunDeleted, Self::RunArchived, Self::RunUnarchived, Self::ExperimentDeleted, Self::TagDeleted];
+
+    /// Returns the name in envelopes.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::RunDeleted => "run_deleted",
+            Self::RunArchived => "run_archived",
+            Self::RunUnarchived => "run_unarchived",
+            Self::ExperimentDeleted => "experiment_deleted",
+            Self::TagDeleted => "tag_deleted",
+        }
+    }
+
+    /// Returns the type with this name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|event_type| event_type.name() == name)
+    }
+}
+
 /// The part of a control event that its handler needs.
 #[derive(Debug, PartialEq, Eq)]
 pub struct ControlNotice {
-    /// The type of the event by its name.
-    pub kind: String,
+    /// The type of the event; `None` if it is unknown.
+    pub event_type: Option<ControlEventType>,
     /// Name of the project; empty for the default one.
     pub project: String,
     /// The deleted run, if the event is a deletion.
@@ -44,46 +81,54 @@ pub struct DeletedRun {
 /// let event = ControlEvent { kind: Some(kind), ..ControlEvent::default() };
 /// let (value, headers) = control::encode(&event).unwrap();
 /// assert_eq!(value, r#"{"type":"tag_deleted","timestamp":"1970-01-01T00:00:00.000000Z","payload":{"tag_id":"t"}}"#);
-/// assert_eq!(control::decode(&value, &headers).unwrap().kind, "tag_deleted");
+/// let notice = control::decode(&value, &headers).unwrap();
+/// assert_eq!(notice.event_type, Some(control::ControlEventType::TagDeleted));
 /// ```
 pub fn encode(event: &ControlEvent) -> Option<(Bytes, Headers)> {
     let mut headers = vec![header(CONTENT_TYPE, JSON_TYPE), header(EVENT, hex::encode(&event.id))];
     push_author(&mut headers, &event.project, &event.caller);
-    let (kind, payload) = match event.kind.as_ref()? {
+    let (event_type, payload) = match event.kind.as_ref()? {
         Kind::RunDeleted(deleted) => {
             headers.push(header(RUN_NUMBER, deleted.run_number.to_string()));
             let mut payload = json!({"run_id": deleted.run_id});
             if !deleted.blob_keys.is_empty() {
                 payload["blob_keys"] = json!(deleted.blob_keys);
             }
-            ("run_deleted", payload)
+            (ControlEventType::RunDeleted, payload)
         }
         Kind::RunArchived(changed) => {
-            let kind = if changed.archived { "run_archived" } else { "run_unarchived" };
-            (kind, json!({"run_id": changed.run_id, "archived": changed.archived}))
+            let event_type = match changed.archived {
+                true => ControlEventType::RunArchived,
+                false => ControlEventType::RunUnarchived,
+            };
+            (event_type, json!({"run_id": changed.run_id, "archived": changed.archived}))
         }
         Kind::ExperimentDeleted(deleted) => {
-            ("experiment_deleted", json!({"experiment_id": deleted.experiment_id}))
+            (ControlEventType::ExperimentDeleted, json!({"experiment_id": deleted.experiment_id}))
         }
-        Kind::TagDeleted(deleted) => ("tag_deleted", json!({"tag_id": deleted.tag_id})),
+        Kind::TagDeleted(deleted) => (ControlEventType::TagDeleted, json!({"tag_id": deleted.tag_id})),
     };
     let timestamp = UtcTime::from_us(event.time_us).unwrap_or(UtcTime::EPOCH).micros();
-    let value = json!({"type": kind, "timestamp": timestamp, "payload": payload}).to_string();
+    let value = json!({"type": event_type.name(), "timestamp": timestamp, "payload": payload}).to_string();
     Some((value.into(), headers))
 }
 
 /// Reads an event's record of this version or of Matyan 0.3.
 pub fn decode(value: &[u8], headers: &Headers) -> Result<ControlNotice, UnreadableRecord> {
     let mut envelope = parse_object(value)?;
-    let Some(Value::Text(kind)) = envelope.remove("type") else {
+    let Some(Value::Text(name)) = envelope.remove("type") else {
         return Err(UnreadableRecord::new("`type` is not a text"));
     };
+    let event_type = ControlEventType::from_name(&name);
     let payload = match envelope.remove("payload") {
         Some(Value::Map(payload)) => payload,
         _ => return Err(UnreadableRecord::new("`payload` is not an object")),
     };
-    let deleted = if kind == "run_deleted" { Some(deleted_run(payload, headers)?) } else { None };
-    Ok(ControlNotice { kind, project: headers::text(headers, PROJECT).unwrap_or_default(), deleted })
+    let deleted = match event_type {
+        Some(ControlEventType::RunDeleted) => Some(deleted_run(payload, headers)?),
+        _ => None,
+    };
+    Ok(ControlNotice { event_type, project: headers::text(headers, PROJECT).unwrap_or_default(), deleted })
 }
 
 /// Parses a value that is a JSON object.
@@ -139,8 +184,9 @@ mod tests {
     fn check(kind: Kind, expected: &str) {
         let (value, headers) = encode(&event(kind)).unwrap();
         assert_eq!(std::str::from_utf8(&value).unwrap(), expected);
-        let kind = expected.split('"').nth(3).unwrap();
-        assert_eq!(decode(&value, &headers).unwrap().kind, kind);
+        let name = expected.split('"').nth(3).unwrap();
+        let event_type = decode(&value, &headers).unwrap().event_type;
+        assert_eq!(event_type.map(ControlEventType::name), Some(name));
     }
 
     #[test]

@@ -21,14 +21,18 @@ use matyan_model::{
     keys::{self, LogTopic},
     position::{AppliedPosition, LastRecord, LogState, applied_get, applied_put, log_get, log_put},
 };
-use matyan_record::control::{self, ControlNotice};
+use matyan_record::control::{self, ControlEventType, ControlNotice};
 use matyan_store::{Transaction, transact};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    deps::Deps, error::Error, heartbeat::Heartbeat, ingest::digest, job_scheduler::JobScheduler,
-    metrics::Metrics,
+    deps::Deps,
+    error::Error,
+    heartbeat::Heartbeat,
+    ingest::digest,
+    job_scheduler::JobScheduler,
+    metrics::{Metrics, UNKNOWN_EVENT},
 };
 
 /// Bounds on the wait between attempts while a dependency is unavailable. It doubles from the
@@ -182,13 +186,13 @@ impl ControlWorker {
         let started = tokio::time::Instant::now();
         match control::decode(&record.value, &record.headers) {
             Ok(event) => {
-                let kind = kind_name(&event.kind);
-                let mut retry = Retry::new(stop, &self.heartbeat, kind);
+                let event_type = event.event_type.map_or(UNKNOWN_EVENT, ControlEventType::name);
+                let mut retry = Retry::new(stop, &self.heartbeat, event_type);
                 while !retry.is_done(self.handle_and_count(&event)).await {}
                 if stop.is_cancelled() {
                     return Ok(());
                 }
-                self.metrics.events.processed.with_label_values(&[kind]).inc();
+                self.metrics.events.processed.with_label_values(&[event_type]).inc();
             }
             Err(error) => {
                 tracing::warn!(offset = record.offset, %error, "skipped an undecodable control record");
@@ -341,14 +345,6 @@ async fn position_commit(deps: &Deps, partition: u32, record: &Record) -> Result
     })
     .await?;
     Ok(deps.log_reader.trim(Topic::Control, partition, applied.next).await?)
-}
-
-/// Metric label of an event kind. Unknown kinds share a label, so that the content of the topic
-/// cannot grow the metrics.
-fn kind_name(kind: &str) -> &'static str {
-    const KNOWN: [&str; 5] =
-        ["run_deleted", "run_archived", "run_unarchived", "experiment_deleted", "tag_deleted"];
-    KNOWN.into_iter().find(|known| *known == kind).unwrap_or("unknown")
 }
 
 fn error_name(error: &Error) -> &'static str {

@@ -1,6 +1,6 @@
 //! All metrics of the workers. Names of Matyan 0.3 are kept where the meaning is the same.
 
-use matyan_record::{MessageCounts, MessageType};
+use matyan_record::{MessageCounts, MessageType, control::ControlEventType};
 use prometheus::{
     Gauge, GaugeVec, Histogram, HistogramOpts, IntCounter, IntCounterVec, Opts, Registry, core::Collector,
 };
@@ -261,10 +261,20 @@ type Label = (&'static str, &'static [&'static str]);
 /// Not `job`, because Prometheus itself adds that label to every series.
 const TASK: &str = "task";
 
-const EVENTS: Label = (
-    "event_type",
-    &["run_deleted", "run_archived", "run_unarchived", "experiment_deleted", "tag_deleted", "unknown"],
-);
+/// Label of all events of unknown types, so that the content of the topic cannot grow the metrics.
+pub(crate) const UNKNOWN_EVENT: &str = "unknown";
+
+const EVENT_TYPES: [&str; ControlEventType::ALL.len() + 1] = {
+    let mut names = [UNKNOWN_EVENT; ControlEventType::ALL.len() + 1];
+    let mut at = 0;
+    while at < ControlEventType::ALL.len() {
+        names[at] = ControlEventType::ALL[at].name();
+        at += 1;
+    }
+    names
+};
+
+const EVENTS: Label = ("event_type", &EVENT_TYPES);
 const EVENT_ERRORS: Label = ("error_type", &["validation", "fdb", "blob_storage", "unknown"]);
 /// `unknown` exists only for dashboards of Matyan 0.3; no failure has it here.
 const APPLY_ERRORS: Label =
