@@ -75,7 +75,9 @@ impl JobScheduler {
             self.repeat(MINUTELY, MIN_WAIT, "restores", stop, || drop_abandoned_restores(jobs)),
             stale,
             self.repeat(HOURLY, MIN_WAIT, CLEANUP_TOMBSTONES, stop, || sweep_tombstones(deps, metrics)),
-            self.repeat(DAILY, MIN_WAIT, "orphans", stop, || delete_orphaned_blobs(deps, metrics, stop)),
+            self.repeat(DAILY, MIN_WAIT, "orphaned-blobs", stop, || delete_orphaned_blobs(
+                deps, metrics, stop
+            )),
         );
     }
 

@@ -59,7 +59,7 @@ macro_rules! job_reports {
 job_reports! {
     ReindexResponse: "runs", None, |_| &[], |report| Some(("rows", report.rows));
     FinishStaleResponse: "active runs", Some(("stale ones", "run_id")), |report| &report.run_ids, |_| None;
-    CleanupOrphanBlobsResponse: "runs", Some(("orphan blobs", "key")), |report| &report.keys,
+    CleanupOrphanBlobsResponse: "runs", Some(("orphaned blobs", "key")), |report| &report.keys,
         |report| Some(("deleted_bytes", report.deleted_bytes));
     CleanupTombstonesResponse: "deleted runs", Some(("old tombstones", "run_id")), |report| &report.run_ids, |_| None;
 }

@@ -47,7 +47,7 @@ async fn only_one_of_two_control_workers_publishes_and_runs_jobs_until_it_ends()
 async fn the_time_of_a_jobs_last_success_outlives_its_process() {
     let env = TestEnv::new().await;
     let mut batch = matyan_store::Batch::default();
-    job_success_put(&mut batch, "orphans", 5_000_000);
+    job_success_put(&mut batch, "orphaned-blobs", 5_000_000);
     env.store().commit(batch).await.unwrap();
     let control = env.control().await;
     let last_success = async || {
@@ -55,7 +55,7 @@ async fn the_time_of_a_jobs_last_success_outlives_its_process() {
         jobs.get("dead-runs").and_then(|job| job.last_success_us)
     };
     eventually("a recorded success", async || last_success().await == Some(1_000_000_000)).await;
-    assert_eq!(control.last_success("orphans"), 5.0, "the time in the store");
+    assert_eq!(control.last_success("orphaned-blobs"), 5.0, "the time in the store");
     for never in ["cleanup-tombstones", "finish-stale"] {
         assert_eq!(control.last_success(never), 1_000.0, "{never} counts from the start of the process");
     }
