@@ -1,7 +1,6 @@
 """Runs without a server: everything goes into the spool."""
 
 import gc
-import json
 import logging
 import math
 import multiprocessing
@@ -15,9 +14,8 @@ import weakref
 
 import pytest
 
-from matyan_client import Distribution, Repo, Run, Text, cli
+from matyan_client import Distribution, Repo, Run, Text
 from matyan_client._params import NotLocalError, ParamsOverlay
-from matyan_client.config import SETTINGS
 
 NOWHERE = "http://127.0.0.1:1"
 
@@ -74,6 +72,12 @@ def test_numbers_of_numpy_and_shapes(run):
         ((("text",), {"name": "m"}), ValueError, "value"),
         (((1.0,), {}), ValueError, "name"),
         (((1.0,), {"name": 5}), TypeError, "name"),
+        (((1.0,), {"name": ""}), ValueError, "`name`"),
+        ((({"": 1.0},), {}), ValueError, "`name`"),
+        (((Text("a"),), {"name": ""}), ValueError, "`name`"),
+        ((([],), {"name": "m"}), TypeError, "value"),
+        ((([Text("a"), 1.0],), {"name": "m"}), TypeError, "value"),
+        ((([Text("a"), Distribution([1])],), {"name": "m"}), TypeError, "one type"),
         (((1.0,), {"name": "m", "step": "1"}), TypeError, "step"),
         (((1.0,), {"name": "m", "step": 1.5}), TypeError, "step"),
         (((1.0,), {"name": "m", "step": 2**64}), OverflowError, "step"),
@@ -150,6 +154,15 @@ def test_objects_of_other_classes(run):
         run.track(Wrong(), name="custom")
 
 
+def test_a_series_has_objects_of_one_type(run):
+    run.track(Text("a"), name="mixed", context={"subset": "train"})
+    with pytest.raises(TypeError, match=r"'mixed' has objects of the type 'text'.*'distribution'"):
+        run.track(Distribution([1]), name="mixed", context={"subset": "train"})
+    run.track(Distribution([1]), name="mixed", context={"subset": "val"})
+    run.track([Text("b"), Text("c")], name="mixed", context={"subset": "train"})
+    run.track(1.0, name="mixed", context={"subset": "train"})
+
+
 def test_params_of_this_process_are_consistent(run):
     run["hparams"] = {"lr": 0.1, "layers": [1, 2]}
     run["hparams.lr"] = 0.2
@@ -194,6 +207,12 @@ def test_a_read_only_run_cannot_be_written():
         reader.track(1.0, name="m")
     with pytest.raises(RuntimeError, match="read-only"):
         reader.track_many([1.0], name="m")
+    for name, value in (("name", "n"), ("description", "d"), ("experiment", "e"), ("archived", 1)):
+        with pytest.raises(RuntimeError, match=f"`{name}` of a read-only run"):
+            setattr(reader, name, value)
+    with pytest.raises(RuntimeError, match="`experiment` of a read-only run"):
+        reader.experiment = None
+    assert (reader.name, reader.archived) == (None, False)
     reader.add_tag("x")
     reader.log_info("x")
     assert (reader.tags, reader.props, reader.metrics()) == ([], {}, [])
@@ -210,9 +229,15 @@ def test_wrong_arguments_of_the_constructor():
     for keywords in ({"run_hash": 5}, {"experiment": 5}, {"repo": 5}):
         with pytest.raises((TypeError, AttributeError)):
             Run(**{"repo": NOWHERE, **keywords})
-    with pytest.raises(ValueError, match="run_id"):
-        Run("a/b", repo=NOWHERE, offline=True)
+    for run_hash in ("a/b", ""):
+        with pytest.raises(ValueError, match="`run_hash`"):
+            Run(run_hash, repo=NOWHERE, offline=True)
     assert Run("kept", repo=Repo(NOWHERE), offline=True).hash == "kept"
+
+
+def test_an_empty_name_of_a_tag_is_refused(run):
+    with pytest.raises(ValueError, match="`value`"):
+        run.add_tag("")
 
 
 def test_a_closed_run_refuses_points(run):
@@ -394,22 +419,6 @@ def test_import_is_light():
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
     assert finished.stdout == "[]\n"
-
-
-def test_the_command_lists_spools(run, capsys):
-    run.track(1.0, name="m")
-    assert cli.main(["spool", "ls", "--json"]) == 0
-    (spool,) = json.loads(capsys.readouterr().out)
-    assert (spool["run"], spool["state"], spool["gateway_url"]) == (run.hash, "in use", NOWHERE)
-    assert cli.main(["spool", "ls"]) == 0
-    assert run.hash in capsys.readouterr().out
-
-
-def test_the_status_of_absent_servers(monkeypatch, capsys):
-    monkeypatch.setattr(SETTINGS, "backend_url", NOWHERE)
-    monkeypatch.setattr(SETTINGS, "frontier_url", NOWHERE)
-    assert cli.main(["status"]) == 0
-    assert "  Backend    unreachable  -\n  Frontier   unreachable  -" in capsys.readouterr().out
 
 
 def test_forks_while_another_thread_tracks():

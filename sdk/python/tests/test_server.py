@@ -200,6 +200,37 @@ def test_images_and_artifacts(run, tmp_path):
     assert (Image(blobs[uris[0]]).to_numpy() == pixels).all()
 
 
+def test_a_list_of_objects_is_stored_at_one_step(run):
+    np = pytest.importorskip("numpy")
+    pixels = [np.full((4, 4, 3), shade, dtype=np.uint8) for shade in (1, 2, 3, 4, 5, 6)]
+    images = [Image(shown, caption=str(index)) for index, shown in enumerate(pixels)]
+    run.track(images, name="batch", step=7, context={"subset": "val"})
+    run.track((Text("a"), Text("b")), name="texts", step=1)
+    run.track([Text("alone")], name="texts", step=2)
+    assert run.flush(30)
+    repo, query = Repo(run._backend_url), f"run.hash == '{run.hash}'"
+    found = repo.http.search_sequence("images", query, index_density=100)
+    (trace,) = found[0]["traces"].values()
+    (stored,) = trace["values"].values()
+    assert (trace["name"], trace["iters"][0]) == ("batch", 7)
+    assert [stored[at]["caption"] for at in range(6)] == ["0", "1", "2", "3", "4", "5"]
+    blobs = repo.http.get_blob_batch("images", [stored[at]["blob_uri"] for at in range(6)])
+    for at, shown in enumerate(pixels):
+        assert (Image(blobs[stored[at]["blob_uri"]]).to_numpy() == shown).all()
+    found = repo.http.search_sequence("texts", query, index_density=100)
+    (trace,) = found[0]["traces"].values()
+    texts = [[item["data"] for item in step.values()] for step in trace["values"].values()]
+    assert texts == [["a", "b"], ["alone"]]
+
+
+def test_a_run_without_an_experiment_has_none(shared_server):
+    for experiment in (None, ""):
+        run = Run(repo=shared_server.url, experiment=experiment, capture_terminal_logs=False)
+        run.close()
+        reader = Run(run.hash, repo=shared_server.url, read_only=True)
+        assert (run.experiment, reader.experiment) == (None, None)
+
+
 def test_what_is_stored_is_found_at_once(shared_server):
     repo = Repo(shared_server.url)
     for number in range(10):
@@ -221,6 +252,12 @@ def test_what_is_stored_is_found_at_once(shared_server):
         ("raise ValueError('diverged')", "failed", "ValueError: diverged"),
         ("raise KeyboardInterrupt", "interrupted", ""),
         ("with run: raise SystemExit(3)", "failed", "SystemExit: 3"),
+        ("import sys\nwith run: sys.exit(1)", "failed", "SystemExit: 1"),
+        ("import sys\nwith run: sys.exit('no data')", "failed", "SystemExit: no data"),
+        ("import sys\nwith run: sys.exit(0)", "finished", ""),
+        ("import sys\nwith run: sys.exit()", "finished", ""),
+        # The interpreter does not keep the exit code.
+        ("import sys; sys.exit(1)", "finished", ""),
     ],
 )
 def test_the_outcome_of_a_script_is_recorded(shared_server, end, outcome, message):
@@ -250,7 +287,7 @@ def test_a_run_that_is_dropped_has_no_outcome(shared_server):
     run_hash = run.hash
     del run
     repo = Repo(shared_server.url)
-    eventually(lambda: repo.get_run(run_hash).props.get("active") is False)
+    eventually(lambda: (run := repo.get_run(run_hash)) and run.props.get("active") is False)
     assert "outcome" not in repo.get_run(run_hash).props
 
 

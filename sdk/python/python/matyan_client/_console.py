@@ -28,16 +28,17 @@ class ProgressBar:
         with contextlib.suppress(AttributeError, ValueError):
             self._is_possible = not quiet and sys.stderr.isatty()
 
-    def update(self, pending: int, total: int) -> None:
-        """Draws the bar."""
+    def update(self, pending: int, total: int) -> bool:
+        """Draws the bar. Returns True, so that the wait continues."""
         if not self._is_possible or time.monotonic() - self._started < _BAR_DELAY:
-            return
+            return True
         done = _BAR_WIDTH * (total - pending) // max(1, total)
         bar = "#" * done + "." * (_BAR_WIDTH - done)
         with contextlib.suppress(OSError, ValueError):
             sys.stderr.write(f"\rmatyan: storing [{bar}] {pending} left ")
             sys.stderr.flush()
             self._is_shown = True
+        return True
 
     def clear(self) -> None:
         """Removes the bar."""

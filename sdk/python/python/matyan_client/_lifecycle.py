@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import atexit
 import logging
+import math
 import os
 import sys
 import threading
+import time
 import weakref
 from typing import NamedTuple, Protocol
 
@@ -43,8 +45,8 @@ def _outcome_of_script() -> Outcome:
 class OpenRun(Protocol):
     """The part of a run that the exit hook needs."""
 
-    def _end(self, outcome: Outcome) -> None:
-        """Closes the run."""
+    def _end(self, outcome: Outcome, *, spent: float = 0.0) -> None:
+        """Closes the run, and waits until it is stored, but shorter by the time that is spent."""
         ...
 
 
@@ -74,12 +76,15 @@ def _close_all() -> None:
         runs = list(_runs.values())
         _runs.clear()
     outcome = _outcome_of_script()
+    began, is_interrupted = time.monotonic(), False
     for run in runs:
+        # The limits are those of the script's end, however many runs it has.
+        spent = math.inf if is_interrupted else time.monotonic() - began
         try:
-            run._end(outcome)  # noqa: SLF001 - not for scripts
+            run._end(outcome, spent=spent)  # noqa: SLF001 - not for scripts
         except KeyboardInterrupt:
-            # The user does not want to wait. Everything is in the spool.
-            continue
+            # The user does not want to wait for any of the runs. Everything is in their spools.
+            is_interrupted = True
         except Exception:
             _logger.exception("failed to close a run at exit")
 

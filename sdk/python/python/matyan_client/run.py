@@ -6,13 +6,22 @@ import logging
 import os
 import sys
 import time
-import weakref
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from . import _console, _core, _device, _lifecycle, _system, terminal, values
+from . import (
+    _arguments,
+    _console,
+    _core,
+    _device,
+    _lifecycle,
+    _system,
+    _tracked_objects,
+    terminal,
+    values,
+)
 from ._params import Key, ParamsOverlay, nested, path_of
 from ._reading import RunReader
 from .config import SETTINGS
@@ -53,6 +62,11 @@ class Run(RunReader, _core.Run):
                 run.track(loss, name="loss", step=step, context={"subset": "train"})
     """
 
+    # A copy in another process prints nothing, and neither begins nor ends the run.
+    _is_copy = False
+    # An imported run keeps the time of its creation, in microseconds since the Unix epoch.
+    _created_us: int | None = None
+
     def __init__(
         self,
         run_hash: str | None = None,
@@ -64,11 +78,12 @@ class Run(RunReader, _core.Run):
         force_resume: bool = False,
         system_tracking_interval: float | None = None,
         log_system_params: bool | None = False,
-        capture_terminal_logs: bool | None = True,
+        capture_terminal_logs: bool | Literal["fd"] | None = True,
         offline: bool = False,
     ) -> None:
-        _checked("run_hash", run_hash)
-        _checked("experiment", experiment)
+        _arguments.check_text("experiment", experiment)
+        if run_hash is not None:
+            _arguments.required_name("run_hash", run_hash)
         url = repo if repo is None or isinstance(repo, str) else repo.url
         self._backend_url = (url or SETTINGS.backend_url).rstrip("/")
         self._gateway_url = (frontier_url or url or SETTINGS.frontier_url).rstrip("/")
@@ -80,21 +95,28 @@ class Run(RunReader, _core.Run):
         self._is_closed = False
         self._params = ParamsOverlay()
         self._local: dict[str, Any] = {}
+        self._object_types = _tracked_objects.ObjectTypes()
         self._devices = _device.DeviceQueue()
-        self._cutter: terminal.LineCutter | None = None
+        self._capture: terminal.StreamCapture | terminal.DescriptorCapture | None = None
         self._process = os.getpid()
         if self._read_only:
             if run_hash is None:
                 raise ValueError("`run_hash`: required for a read-only run")
             self._hash = run_hash
             return
-        self._hash = self._open(
+        self._hash, warnings = self._open(
             run_hash,
             (self._backend_url, self._gateway_url),
             experiment or None,
             force_resume=bool(force_resume),
             offline=bool(offline),
+            joins=self._is_copy,
+            created_us=self._created_us,
         )
+        for warning in warnings:
+            _logger.warning("%s", warning)
+            self._announce(warning)
+        self._report_notices(aloud=True)
         if experiment:
             self._local["experiment"] = experiment
         if log_system_params:
@@ -103,11 +125,8 @@ class Run(RunReader, _core.Run):
             system_tracking_interval
         ):
             self._track_system_metrics(system_tracking_interval)
-        if not SETTINGS.quiet:
-            _console.say(f"matyan: run {self._hash} {self._backend_url}/runs/{self._hash}")
-        if capture_terminal_logs:
-            self._cutter = terminal.LineCutter(_line_sink(self))
-            terminal.start(self._cutter)
+        self._announce(f"run {self._hash} {self._backend_url}/runs/{self._hash}")
+        self._capture = terminal.capture(self, capture_terminal_logs)
         _lifecycle.opened(self)
 
     @property
@@ -137,6 +156,7 @@ class Run(RunReader, _core.Run):
     @experiment.setter
     def experiment(self, value: str | None) -> None:
         if value is None:
+            self._check_writable("experiment")
             self._local["experiment"] = None
         else:
             self._set_property("experiment", value)
@@ -148,9 +168,9 @@ class Run(RunReader, _core.Run):
 
     @archived.setter
     def archived(self, value: bool) -> None:
+        self._check_writable("archived")
+        self._set_properties(archived=bool(value))
         self._local["archived"] = bool(value)
-        if not self._read_only:
-            self._set_properties(archived=bool(value))
 
     @property
     def active(self) -> bool:
@@ -195,22 +215,22 @@ class Run(RunReader, _core.Run):
 
         Columns are arrays or sequences of equal length.
         """
-        _checked("name", name)
-        numbers = _column(values, "f8")
+        _arguments.check_text("name", name)
+        numbers = _arguments.column(values, "f8")
         if numbers is None:
             raise TypeError("`values`: expected numbers, not None")
-        steps, epochs = _column(steps, "i8"), _column(epochs, "i8")
+        steps, epochs = _arguments.column(steps, "i8"), _arguments.column(epochs, "i8")
         self._track_columns((name, context, "float"), numbers, steps, epochs, None)
 
     def add_tag(self, value: str) -> None:
         """Adds a tag, which is created if it does not exist."""
         if not self._read_only:
-            self._add_tag(_required("value", value))
+            self._add_tag(_arguments.required_name("value", value))
 
     def remove_tag(self, tag_name: str) -> None:
         """Removes a tag; one that the run does not have is ignored."""
         if not self._read_only:
-            self._remove_tag(_required("tag_name", tag_name))
+            self._remove_tag(_arguments.required_text("tag_name", tag_name))
 
     def log_debug(self, msg: str, **kwargs: Any) -> None:
         """Stores a log record with level DEBUG. Keywords are stored as its arguments."""
@@ -249,15 +269,15 @@ class Run(RunReader, _core.Run):
                 self.log_artifact(file, f"{name}/{relative}" if name else relative)
 
     def flush(self, timeout: float | None = None) -> bool:
-        """Waits until everything tracked so far is stored by the server.
+        """Waits until everything that this process has tracked is stored by the server.
 
-        Returns False if that takes longer than `timeout` seconds. Without a timeout, the limits
-        of `close` apply.
+        Returns False if that takes longer than `timeout` seconds, by default 30, whether or not a
+        server can be reached.
         """
         self._drain_devices(wait=True)
-        if self._cutter is not None:
-            self._cutter.flush()
-        is_stored = self._flush(_REACHABLE_LIMIT if timeout is None else timeout)
+        if self._capture is not None:
+            self._capture.flush()
+        is_stored = self._flush(_REACHABLE_LIMIT if timeout is None else timeout, False)
         self._note_position()
         self._report_notices()
         return is_stored
@@ -265,14 +285,24 @@ class Run(RunReader, _core.Run):
     def close(self) -> None:
         """Finishes the run as planned, and waits until everything is stored.
 
-        The wait ends after 30 seconds, or after 3 while no server can be reached, or by Ctrl-C.
-        What is left stays in the spool, and is sent by the next run of the same user, or by
-        `matyan-client sync`.
+        The wait ends after 30 seconds, or after 3 while no server can be reached. Ctrl-C ends it as
+        well, and raises `KeyboardInterrupt` when the run is closed. What is left stays in the
+        spool, and is sent by the next run of the same user, or by `matyan-client sync`.
         """
         self._end(_lifecycle.FINISHED)
 
-    def _end(self, outcome: _lifecycle.Outcome) -> None:
-        """Closes the run with an outcome."""
+    def _end(
+        self,
+        outcome: _lifecycle.Outcome | None,
+        *,
+        spent: float = 0.0,
+        time_us: int | None = None,
+    ) -> None:
+        """Closes the run with an outcome if it is known, and waits until everything is stored.
+
+        The limits are shorter by the seconds that are `spent`. The time is that of the end of an
+        imported run.
+        """
         if self._is_closed:
             return
         self._is_closed = True
@@ -280,30 +310,34 @@ class Run(RunReader, _core.Run):
         _lifecycle.closed(self)
         if self._read_only:
             return
-        cutter, self._cutter = self._cutter, None
-        if cutter is not None:
-            terminal.stop(cutter)
-        self._drain_devices(wait=True)
-        self._finish(outcome.kind, outcome.error)
-        bar = _console.ProgressBar(quiet=SETTINGS.quiet)
-        interruptions: list[BaseException] = []
-
-        def report(pending: int, total: int) -> bool:
-            try:
-                bar.update(pending, total)
-            except KeyboardInterrupt as interruption:
-                interruptions.append(interruption)
-                return False
-            return True
-
-        pending, spool = self._close(_REACHABLE_LIMIT, _UNREACHABLE_LIMIT, report)
+        capture, self._capture = self._capture, None
+        try:
+            if capture is not None:
+                capture.stop()
+            self._drain_devices(wait=spent < _REACHABLE_LIMIT)
+        finally:
+            kind, error = (None, "") if outcome is None else outcome
+            self._finish(kind, error, time_us)
+        reachable = max(0.0, _REACHABLE_LIMIT - spent)
+        unreachable = max(0.0, _UNREACHABLE_LIMIT - spent)
+        bar = _console.ProgressBar(quiet=SETTINGS.quiet or self._is_copy)
+        numbers, spool, interruption = self._close(reachable, unreachable, bar.update)
         bar.clear()
         self._note_position()
         self._report_notices()
-        if pending and not SETTINGS.quiet:
-            _console.say(f"matyan: {pending} values of run {self._hash} are left in {spool}")
-        if interruptions:
-            raise interruptions[0]
+        pending, dropped, child_spools = numbers
+        if pending:
+            self._announce(f"{pending} values of run {self._hash} are left in {spool}")
+        if child_spools:
+            self._announce(f"{child_spools} child processes of run {self._hash} have left data")
+        if dropped:
+            self._announce(f"{dropped} values of run {self._hash} are lost: there was no space")
+        if interruption is not None:
+            raise interruption
+
+    def _announce(self, line: str) -> None:
+        if not SETTINGS.quiet and not self._is_copy:
+            _console.say(f"matyan: {line}")
 
     def __enter__(self) -> Self:
         return self
@@ -337,10 +371,14 @@ class Run(RunReader, _core.Run):
         return self.props.get(name)
 
     def _set_property(self, name: str, value: str) -> None:
-        value = values.text(_required(name, value))
-        if not self._read_only:
-            self._set_properties(**{name: value})  # type: ignore[arg-type]
+        value = values.text(_arguments.required_text(name, value))
+        self._check_writable(name)
+        self._set_properties(**{name: value})  # type: ignore[arg-type]
         self._local[name] = value
+
+    def _check_writable(self, name: str) -> None:
+        if self._read_only:
+            raise RuntimeError(f"Cannot set `{name}` of a read-only run")
 
     def _delete(self, path: tuple[str, ...]) -> None:
         if not self._read_only:
@@ -350,9 +388,9 @@ class Run(RunReader, _core.Run):
         self._params.delete(path)
 
     def _wait_for_own_writes(self) -> None:
-        if not self._read_only and not self._is_closed and self.health.connected:
+        if not self._read_only and not self._is_closed:
             # Without a server there is nothing to wait for, and the read reports that.
-            self._flush(_OWN_WRITES_LIMIT)
+            self._flush(_OWN_WRITES_LIMIT, True)
             self._note_position()
 
     def _note_position(self) -> None:
@@ -364,10 +402,12 @@ class Run(RunReader, _core.Run):
     def _track_other(
         self, value: Any, name: str, step: int | None, epoch: int | None, context: Any
     ) -> None:
-        """Tracks what is not simply a number: objects, and tensors."""
+        """Tracks what is not simply a number: objects, lists of them, and tensors."""
         self._drain_devices(wait=False)
         if callable(getattr(value, "json", None)):
-            self._track_tracked_object(value, name, step, epoch, context)
+            self._track_object_list([value], name, step, epoch, context)
+        elif isinstance(value, (list, tuple)) and value and _tracked_objects.are_objects(value):
+            self._track_object_list(value, name, step, epoch, context)
         elif hasattr(value, "detach"):
             if value.numel() != 1:
                 raise ValueError(
@@ -381,18 +421,19 @@ class Run(RunReader, _core.Run):
         else:
             raise TypeError(f"`value`: cannot track {type(value).__name__} as {name!r}")
 
-    def _track_tracked_object(
-        self, value: Any, name: str, step: int | None, epoch: int | None, context: Any
+    def _track_object_list(
+        self,
+        objects: Sequence[Any],
+        name: str,
+        step: int | None,
+        epoch: int | None,
+        context: Any,
+        time_us: int | None = None,
     ) -> None:
-        media = None
-        if hasattr(value, "_payload"):
-            stored, media = value._payload()  # noqa: SLF001 - a class of the same package
-        else:
-            stored = value.json()
-            if not isinstance(stored, dict):
-                raise TypeError(f"`value`: json() must return a dict, not {type(stored).__name__}")
-        dtype = str(stored.get("type", type(value).__name__))
-        self._track_object(stored, media, (name, context, dtype), step, epoch)
+        """Tracks objects of one type at the same step."""
+        dtype, members = _tracked_objects.described(objects)
+        self._object_types.check(name, context, dtype)
+        self._track_objects(members, (name, context, dtype), step, epoch, time_us)
 
     def _drain_devices(self, *, wait: bool) -> None:
         """Tracks the device values that have arrived, with the times of their calls."""
@@ -427,59 +468,26 @@ class Run(RunReader, _core.Run):
     def _append_terminal_line(self, line: str, number: int) -> None:
         self._terminal_line(line, number)
 
-    def _report_notices(self) -> None:
+    def _report_notices(self, *, aloud: bool = False) -> None:
         for level, message in self._notices():
             _logger.log(level, "run %s: %s", self._hash, message)
-
-
-def _line_sink(run: Run) -> terminal.LineSink:
-    """Returns a sink that does not keep the run alive."""
-    reference = weakref.ref(run)
-
-    def sink(line: str, number: int) -> None:
-        target = reference()
-        if target is not None:
-            target._append_terminal_line(line, number)  # noqa: SLF001 - same module
-
-    return sink
+            if aloud:
+                self._announce(message)
 
 
 def _restored(run_hash: str, repo: str, frontier_url: str, read_only: bool) -> Run:
     """Returns the copy of a run in another process, for `pickle`."""
-    return Run(
+    copy = Run.__new__(Run)
+    copy._is_copy = True  # noqa: SLF001 - same module
+    copy.__init__(  # type: ignore[misc]
         run_hash,
         repo=repo,
         frontier_url=frontier_url,
         read_only=read_only,
         capture_terminal_logs=False,
     )
-
-
-def _column(column: Any, dtype: str) -> bytes | Sequence[Any] | None:
-    """Returns a column as the core reads it. Arrays are handed over as bytes."""
-    if column is None:
-        return None
-    if isinstance(column, Sequence) and not isinstance(column, (str, bytes, bytearray)):
-        return column
-    if values.is_array(column):
-        import numpy as np  # noqa: PLC0415 - optional
-
-        if hasattr(column, "detach"):
-            column = column.detach().cpu()
-        return np.ascontiguousarray(column, dtype=dtype).tobytes()
-    return list(column)
-
-
-def _checked(argument: str, value: Any) -> None:
-    if value is not None and not isinstance(value, str):
-        raise TypeError(f"`{argument}`: expected a str, not {type(value).__name__}")
+    return copy
 
 
 def _text_or_none(value: Any) -> str | None:
     return value if isinstance(value, str) else None
-
-
-def _required(argument: str, value: Any) -> str:
-    if not isinstance(value, str):
-        raise TypeError(f"`{argument}`: expected a str, not {type(value).__name__}")
-    return value

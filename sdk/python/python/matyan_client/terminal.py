@@ -1,12 +1,14 @@
-"""Capture of what the process writes to `sys.stdout` and `sys.stderr`.
+"""Capture of what the process writes to `sys.stdout` and `sys.stderr`, or to descriptors.
 
-The `write` methods of both streams are replaced while at least one run captures. Each run cuts
+Descriptors are captured by the core, which also sees what C code and child processes write.
+The `write` methods of the streams are replaced while at least one run captures them. Each run cuts
 what was written into lines with a `LineCutter` of its own. There is no thread: a finished line is
 handed over within the call that finishes it, an unfinished one with a later write or at a flush.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import sys
@@ -14,7 +16,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
-from typing import TextIO
+from typing import Protocol, TextIO
 
 from . import _forks
 
@@ -103,6 +105,78 @@ def _visible(line: str) -> str:
     return _CURSOR_MOVEMENT.sub("", line).rsplit("\r", 1)[-1]
 
 
+class CapturingRun(Protocol):
+    """The part of a run that captures need."""
+
+    def _append_terminal_line(self, line: str, number: int) -> None: ...
+    def _capture_descriptors(self) -> None: ...
+    def _release_descriptors(self) -> None: ...
+    def _flush_descriptors(self) -> None: ...
+
+
+class StreamCapture:
+    """Stores what is written to the streams of Python with a run, which is held weakly."""
+
+    def __init__(self, run: CapturingRun) -> None:
+        self._cutter = LineCutter(weak_sink(run._append_terminal_line))  # noqa: SLF001
+        start(self._cutter)
+
+    def flush(self) -> None:
+        """Stores the unfinished line."""
+        self._cutter.flush()
+
+    def stop(self) -> None:
+        """Ends the capture."""
+        stop(self._cutter)
+
+
+class DescriptorCapture:
+    """Stores what is written to the descriptors 1 and 2 with a run, which is held weakly."""
+
+    def __init__(self, run: CapturingRun) -> None:
+        self._run = weakref.ref(run)
+        flush_buffers()
+        run._capture_descriptors()  # noqa: SLF001 - a class of the same package
+
+    def flush(self) -> None:
+        """Stores what was written before, with the unfinished line."""
+        run = self._run()
+        flush_buffers()
+        if run is not None:
+            run._flush_descriptors()  # noqa: SLF001 - a class of the same package
+
+    def stop(self) -> None:
+        """Ends the capture."""
+        run = self._run()
+        flush_buffers()
+        if run is not None:
+            run._release_descriptors()  # noqa: SLF001 - a class of the same package
+
+
+def capture(run: CapturingRun, kind: object) -> StreamCapture | DescriptorCapture | None:
+    """Begins to capture for a run: streams, or descriptors if the kind is `fd`."""
+    if not kind:
+        return None
+    if kind != "fd":
+        if isinstance(kind, str):
+            raise ValueError(f"`capture_terminal_logs`: expected a bool or 'fd', not {kind!r}")
+        return StreamCapture(run)
+    if sys.platform == "win32":
+        raise ValueError("`capture_terminal_logs`: 'fd' is not supported on Windows")
+    return DescriptorCapture(run)
+
+
+def flush_buffers() -> None:
+    """Writes what Python and C keep in buffers."""
+    import ctypes  # noqa: PLC0415 - only for descriptors
+
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(AttributeError, OSError, ValueError):
+            stream.flush()
+    with contextlib.suppress(AttributeError, OSError):
+        ctypes.CDLL(None).fflush(None)
+
+
 class _CapturedStream:
     """Replaces the `write` method of one stream."""
 
@@ -116,7 +190,7 @@ class _CapturedStream:
 
     def _write(self, data: str) -> int:
         if getattr(_writer, "data", None) is data:
-            # Something else has wrapped this method before it was replaced once more.
+            # Something else has wrapped this method before it was replaced again.
             return self.original(data)
         _writer.data = data
         try:

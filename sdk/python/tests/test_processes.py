@@ -1,0 +1,174 @@
+"""Copies of runs in other processes, and Ctrl-C at the end of scripts."""
+
+import multiprocessing
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+
+from matyan_client import Run
+
+NOWHERE = "http://127.0.0.1:1"
+
+
+def run_script(program, *arguments, **environment):
+    return subprocess.run(
+        [sys.executable, "-c", program, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        env={**os.environ, **environment},
+    )
+
+
+def track_and_end(run):
+    run.track(1.0, name="child")
+    run.flush(0)
+
+
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+def test_a_copy_of_a_run_prints_nothing(method, capfd, monkeypatch):
+    monkeypatch.setenv("MATYAN_QUIET", "0")
+    run = Run(repo=NOWHERE, offline=True, capture_terminal_logs=False)
+    child = multiprocessing.get_context(method).Process(target=track_and_end, args=(run,))
+    child.start()
+    child.join(60)
+    run.close()
+    assert child.exitcode == 0
+    assert capfd.readouterr().err == ""
+
+
+INTERRUPTED = """
+import os, signal, sys, threading, time
+from matyan_client import Run
+def interrupt():
+    time.sleep(0.5)
+    os.kill(os.getpid(), signal.SIGINT)
+runs = [Run(repo="http://127.0.0.1:1", capture_terminal_logs=False) for _ in range(5)]
+for run in runs:
+    run.track(1.0, name="m")
+threading.Thread(target=interrupt, daemon=True).start()
+started = time.monotonic()
+"""
+
+
+def test_ctrl_c_ends_close_and_is_raised():
+    finished = run_script(
+        INTERRUPTED
+        + """
+try:
+    runs[0].close()
+    print("swallowed")
+except KeyboardInterrupt:
+    print("raised", time.monotonic() - started < 2)
+print(runs[0].active, runs[0].end_time is not None, runs[0].close())
+sys.stdout.flush()
+os._exit(0)
+""",
+        MATYAN_QUIET="0",
+    )
+    assert finished.stdout.splitlines() == ["raised True", "False True None"]
+    assert "values of run" in finished.stderr
+
+
+def test_ctrl_c_at_exit_ends_the_script_quietly():
+    began = time.monotonic()
+    finished = run_script(INTERRUPTED)
+    assert (finished.returncode, finished.stdout, finished.stderr) == (0, "", "")
+    # Without a server, each of the five runs would wait for three seconds.
+    assert time.monotonic() - began < 5
+
+
+CAPTURED = """
+import ctypes, os, subprocess, sys
+from matyan_client import Run
+libc = ctypes.CDLL(None)
+run = Run(repo=sys.argv[1], capture_terminal_logs="fd")
+print("python")
+libc.printf(b"c code\\n")
+libc.fflush(None)
+subprocess.run(["echo", "a program"], check=True)
+print("an error", file=sys.stderr, flush=True)
+child = os.fork()
+if child == 0:
+    print("a forked child", flush=True)
+    run.close()
+    os._exit(0)
+os.waitpid(child, 0)
+os.write(1, b"10%\\r50%\\r100%\\n")
+libc.printf(b"without an end")
+run.close()
+print("after the end", os.isatty(1))
+sys.__stderr__.write("HASH " + run.hash)
+"""
+
+
+def test_descriptors_are_captured_with_c_code_and_child_processes(shared_server):
+    finished = run_script(CAPTURED, shared_server.url)
+    assert finished.returncode == 0, finished.stderr
+    shown = finished.stdout.replace("\r", "\n").splitlines()
+    lines = ["python", "c code", "a program", "a forked child", "100%", "without an end"]
+    assert [line for line in shown if line in lines] == [*lines[:-1]]
+    assert shown[-1] == "without an endafter the end False"
+    run_hash = finished.stderr.rpartition("HASH ")[2]
+    stored = Run(run_hash, repo=shared_server.url, read_only=True).get_terminal_logs()
+    assert [line for line in stored if line in lines] == lines
+    assert "an error" in stored
+    assert "after the end" not in " ".join(stored)
+
+
+def test_captured_descriptors_lead_to_where_they_led_before(capfd):
+    def targets():
+        return [(found.st_dev, found.st_ino) for found in map(os.fstat, (1, 2))]
+
+    before = targets()
+    runs = [
+        Run(repo=NOWHERE, offline=True, capture_terminal_logs="fd"),
+        Run(repo=NOWHERE, offline=True, capture_terminal_logs="fd"),
+    ]
+    during = targets()
+    assert not set(during) & set(before)
+    pending = runs[1].health.pending
+    runs[0].close()
+    os.write(1, b"still captured\n")
+    runs[1].flush(0)
+    assert runs[1].health.pending > pending
+    runs[1].close()
+    assert targets() == before
+    os.write(1, b"not captured\n")
+    assert capfd.readouterr().out == "still captured\nnot captured\n"
+
+
+def test_much_output_of_code_that_holds_the_interpreter_is_captured():
+    program = """
+import ctypes, sys
+from matyan_client import Run
+run = Run(repo="http://127.0.0.1:1", offline=True, capture_terminal_logs="fd")
+# A function that is called with the lock held, unlike those of `CDLL`.
+write = ctypes.PyDLL(None).write
+for _ in range(200):
+    write(1, b"x" * 9_999 + b"\\n", 10_000)
+run.close()
+print(run.health.pending > 200)
+"""
+    finished = run_script(program)
+    assert len(finished.stdout) == 2_000_000 + len("True\n")
+    assert finished.stdout.endswith("\nTrue\n")
+
+
+def test_another_kind_of_capture_is_refused():
+    with pytest.raises(ValueError, match="capture_terminal_logs"):
+        Run(repo=NOWHERE, offline=True, capture_terminal_logs="pty")
+
+
+def test_the_end_of_a_script_waits_once_for_all_runs():
+    program = """
+from matyan_client import Run
+runs = [Run(repo="http://127.0.0.1:1", capture_terminal_logs=False) for _ in range(10)]
+"""
+    began = time.monotonic()
+    assert run_script(program).returncode == 0
+    assert time.monotonic() - began < 10
