@@ -2,7 +2,9 @@
 
 import logging
 
-from matyan_client import Run, Text
+import pytest
+
+from matyan_client import Repo, Run, Text
 from matyan_client.importing import ImportedRun, Points, Target, TrackedObject, import_runs
 from matyan_client.importing.model import LoggingRecord, TerminalLine, derived_hash
 
@@ -81,6 +83,39 @@ def test_lines_and_records_are_stored_once(shared_server):
         assert len(messages) == count
         for number in range(count):
             assert any(f"record {number}" in message for message in messages)
+
+
+@pytest.mark.parametrize(
+    ("state", "outcome"),
+    [
+        ("finished", "finished"),
+        ("crashed", "failed"),
+        ("killed", "interrupted"),
+        ("running", None),
+        (None, None),
+    ],
+)
+def test_times_and_outcome_are_those_of_the_source(shared_server, state, outcome):
+    def items():
+        # As in formats that mix data and facts, the creation is known with the first item.
+        run.facts.created = 1_700_000_000.25
+        yield TrackedObject([Text("a"), Text("b")], "texts", 3, time=1_700_000_001.5, epoch=2)
+        run.facts.ended, run.facts.state = 1_700_000_060.5, state
+
+    run = imported(f"times {state}", items)
+    (found,) = import_runs("test", [run], Target(shared_server.url)).runs
+    assert (found.state, found.objects) == ("imported", 1)
+    reader = Run(found.run, repo=shared_server.url, read_only=True)
+    assert (reader.creation_time, reader.end_time) == (1_700_000_000.25, 1_700_000_060.5)
+    assert reader.props.get("outcome") == outcome
+    (stored,) = Repo(shared_server.url).query_texts(f"run.hash == {found.run!r}")
+    (trace,) = stored["traces"].values()
+    assert (trace["timestamps"], trace["epochs"]) == ({0: 1_700_000_001.5}, {0: 2})
+    assert [text["data"] for text in trace["values"][0].values()] == ["a", "b"]
+    # Imported again because the source has changed, the run keeps its creation.
+    run.fingerprint = "2"
+    assert import_runs("test", [run], Target(shared_server.url)).is_complete
+    assert (reader.creation_time, reader.end_time) == (1_700_000_000.25, 1_700_000_060.5)
 
 
 def test_long_series_arrive_whole(shared_server):

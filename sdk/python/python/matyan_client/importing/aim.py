@@ -147,16 +147,19 @@ def _series(trace: _Trace, columns: Any, facts: RunFacts) -> Iterator[Item]:
             epochs=None if None in known else array("q", (int(epoch or 0) for epoch in known)),
         )
     for key in keys:
-        value, step = values[key], steps.get(key, key)
+        value, step, time = values[key], steps.get(key, key), times.get(key)
         if isinstance(value, (list, tuple)):
             for index, member in enumerate(value):
                 context = {**trace.context, "index": index} if len(value) > 1 else trace.context
-                yield from _objects(trace._replace(context=context), step, member, facts)
+                yield from _objects(trace._replace(context=context), (step, time), member, facts)
         elif not isinstance(value, (bool, int, float)):
-            yield from _objects(trace, step, value, facts)
+            yield from _objects(trace, (step, time), value, facts)
 
 
-def _objects(trace: _Trace, step: int, value: Any, facts: RunFacts) -> Iterator[Item]:
+def _objects(
+    trace: _Trace, moment: tuple[int, float | None], value: Any, facts: RunFacts
+) -> Iterator[Item]:
+    step, time = moment
     kind = getattr(type(value), "AIM_NAME", "")
     if kind == "aim.log_line":
         yield TerminalLine(value.data, step)
@@ -172,7 +175,7 @@ def _objects(trace: _Trace, step: int, value: Any, facts: RunFacts) -> Iterator[
         if converted is None:
             facts.notes.append(f"{trace.name}: values of {kind or type(value).__name__} left out")
         else:
-            yield TrackedObject(converted, trace.name, step, trace.context)
+            yield TrackedObject(converted, trace.name, step, trace.context, time)
 
 
 def _converted(kind: str, value: Any) -> Any:

@@ -8,6 +8,7 @@ repeated from another machine.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 import time
 from array import array
@@ -16,6 +17,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from matyan_client import _core, errors
+from matyan_client._lifecycle import FINISHED, INTERRUPTED, Outcome
 from matyan_client.run import Run
 from matyan_client.transport.http import HttpTransport
 
@@ -38,6 +40,11 @@ RECORD_KEY = "__import"
 # More than this is not left to the background: the spool of an import stays small.
 _MOST_PENDING = 500_000
 _FLUSH_PIECE = 1.0
+# States of sources, by the outcome that they mean.
+_FINISHED = frozenset({"finished", "completed", "complete", "success"})
+_FAILED = frozenset({"failed", "crashed", "failure", "error"})
+_INTERRUPTED = frozenset({"killed", "interrupted", "aborted", "stopped", "preempted"})
+
 # An import waits this long for a server that cannot be reached, in seconds.
 _PATIENCE = 60.0
 
@@ -49,6 +56,8 @@ class Target:
     url: str
     experiment: str | None = None
     is_dry_run: bool = False
+    # Where data is sent, unless that is the same URL.
+    frontier_url: str | None = None
 
 
 @dataclass(slots=True)
@@ -126,6 +135,14 @@ def import_runs(source: str, runs: Iterable[ImportedRun], target: Target) -> Imp
     return report
 
 
+class ImportedRunWriter(Run):
+    """A run that keeps the time of its creation."""
+
+    def __init__(self, run_hash: str, *, created_us: int | None, **options: Any) -> None:
+        self._created_us = created_us
+        super().__init__(run_hash, **options)
+
+
 class _RunImport:
     """The import of one run."""
 
@@ -161,25 +178,42 @@ class _RunImport:
             return
         self._stored_lines, self._stored_records = _stored_texts(backend, self._imported.run_hash)
         with _notices() as notices:
-            run = Run(
+            items = self._imported.items()
+            # The time of creation may be read together with the first item.
+            first = list(itertools.islice(items, 1))
+            created = self._imported.facts.created
+            run = ImportedRunWriter(
                 self._imported.run_hash,
+                created_us=None if created is None else _microseconds(created),
                 repo=self._target.url,
+                frontier_url=self._target.frontier_url,
                 experiment=self._target.experiment,
                 force_resume=True,
                 capture_terminal_logs=False,
             )
+            outcome = None
             try:
-                self._write(run, notices, is_first=record is None)
+                self._write(run, itertools.chain(first, items), notices, is_first=record is None)
+                outcome = _outcome(self._imported.facts.state)
             finally:
-                run.close()
+                self._end(run, outcome)
                 self._outcome.notes.extend(notices.messages)
         stored = _stored_record(backend, self._imported.run_hash)
         if stored is None or stored.get("fingerprint") != self._imported.fingerprint:
             # Data of deleted runs is accepted and dropped, so that late data cannot revive them.
             raise errors.ServerError("the run was deleted on the server, which keeps it deleted")
 
-    def _write(self, run: Run, notices: _NoticeHandler, *, is_first: bool) -> None:
-        for item in self._imported.items():
+    def _end(self, run: Run, outcome: Outcome | None) -> None:
+        ended = self._imported.facts.ended
+        # An import that failed is repeated, so it does not know how the run has ended.
+        run._end(  # noqa: SLF001 - the same package
+            outcome, time_us=None if ended is None else _microseconds(ended)
+        )
+
+    def _write(
+        self, run: Run, items: Iterable[Item], notices: _NoticeHandler, *, is_first: bool
+    ) -> None:
+        for item in items:
             self._count(item)
             try:
                 self._write_item(run, item)
@@ -208,7 +242,7 @@ class _RunImport:
                 self._stored_records -= 1
             else:
                 run._append_log_record(  # noqa: SLF001 - the same package
-                    item.level, item.message, item.time, None, item.arguments
+                    item.level, item.message, item.time, item.location, item.arguments
                 )
         else:
             _write_item(run, item)
@@ -325,9 +359,29 @@ def _write_item(run: Run, item: Points | TrackedObject | Artifact) -> None:
             item.times_us.tolist(),
         )
     elif isinstance(item, TrackedObject):
-        run.track(item.value, name=item.name, step=item.step, context=item.context or None)
+        run._track_object_list(  # noqa: SLF001 - `track` does not take a time
+            item.value if isinstance(item.value, list) else [item.value],
+            item.name,
+            item.step,
+            item.epoch,
+            item.context or None,
+            None if item.time is None else _microseconds(item.time),
+        )
     else:
         run.log_artifact(item.file, item.path)
+
+
+def _microseconds(seconds: float) -> int:
+    return round(seconds * 1e6)
+
+
+def _outcome(state: str | None) -> Outcome | None:
+    """Returns the outcome of a run by what its source calls its state."""
+    if state in _FINISHED:
+        return FINISHED
+    if state in _FAILED:
+        return Outcome("failed")
+    return INTERRUPTED if state in _INTERRUPTED else None
 
 
 def _send_leftovers(runs: list[ImportedRun]) -> None:

@@ -37,12 +37,15 @@ class Points:
 
 @dataclass(frozen=True, slots=True)
 class TrackedObject:
-    """An image, text, or other object at a step of a series."""
+    """An image, text, or other object at a step of a series, or a list of them."""
 
     value: Any
     name: str
     step: int
     context: dict[str, Any] = field(default_factory=dict)
+    # In seconds since the Unix epoch, if the source knows it.
+    time: float | None = None
+    epoch: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +72,8 @@ class LoggingRecord:
     message: str
     time: float
     arguments: dict[str, Any]
+    # File and line of the call.
+    location: tuple[str, int] | None = None
 
 
 Item: TypeAlias = "Points | TrackedObject | Artifact | TerminalLine | LoggingRecord"
@@ -85,7 +90,7 @@ class RunFacts:
     params: dict[str, Any] = field(default_factory=dict)
     created: float | None = None
     ended: float | None = None
-    # As the source calls it, such as `finished` or `failed`.
+    # As the source calls it, such as `finished`, `failed`, `crashed`, or `killed`.
     state: str | None = None
     is_archived: bool = False
     # Data that cannot be imported, and damage that was found.
@@ -97,7 +102,7 @@ class ImportedRun:
     """A run of a source.
 
     `items` reads the data. Many formats mix data and facts in one file, therefore `facts` are
-    complete only when `items` has ended.
+    complete only when `items` has ended. The time of creation is known with the first item.
     """
 
     run_hash: str

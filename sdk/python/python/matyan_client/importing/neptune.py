@@ -84,6 +84,7 @@ def _run(parts: list[Path], roots: list[Path]) -> ImportedRun:
 
 def _items(parts: list[Path], roots: list[Path], facts: RunFacts) -> Iterator[Item]:
     scale = 10 ** _most_digits(parts)
+    facts.created = _creation_time(parts)
     if scale > 1:
         facts.notes.append(f"steps are not whole, and were multiplied by {scale}")
     points = PointBuffer()
@@ -94,23 +95,23 @@ def _items(parts: list[Path], roots: list[Path], facts: RunFacts) -> Iterator[It
             set_nested(facts.params, path.split("/"), _plain(row[_PARAMS[kind]]))
             continue
         step = int((row["step"] or 0) * scale)
+        time = row["timestamp"]
+        seconds = time.timestamp() if time else facts.created or 0.0
         if kind == "float_series":
-            time = row["timestamp"]
             value = row["float_value"]
-            seconds = time.timestamp() if time else facts.created or 0.0
             piece = points.add(path, float("nan") if value is None else value, step, seconds)
             if piece is not None:
                 yield piece
         elif kind == "string_series":
-            yield TrackedObject(Text(row["string_value"]), path, step)
+            yield TrackedObject(Text(row["string_value"]), path, step, time=seconds)
         elif kind == "histogram_series" and row["histogram_value"]:
-            yield from _histogram(path, row["histogram_value"], step)
+            yield from _histogram(path, row["histogram_value"], (step, seconds))
         elif kind in ("file", "file_series") and row["file_value"]:
             place = _located(roots, row["file_value"]["path"])
             if place is None:
                 skipped["files that are not in the export"] += 1
             else:
-                yield from _files(path, place, None if kind == "file" else step)
+                yield from _files(path, place, None if kind == "file" else (step, seconds))
         else:
             skipped[f"values of the type {kind}"] += 1
     yield from points.rest()
@@ -137,20 +138,31 @@ def _most_digits(parts: list[Path]) -> int:
     return min(most, _MOST_DIGITS)
 
 
+def _creation_time(parts: list[Path]) -> float | None:
+    """Returns when a run was created, in seconds since the Unix epoch."""
+    for row in _rows(parts, ["attribute_path", "datetime_value"]):
+        if row["attribute_path"] == "sys/creation_time" and row["datetime_value"]:
+            return float(row["datetime_value"].timestamp())
+    return None
+
+
 def _plain(value: Any) -> Any:
     if isinstance(value, datetime.datetime):
         return value.timestamp()
     return sorted(value) if isinstance(value, (list, tuple)) else value
 
 
-def _histogram(path: str, histogram: dict[str, Any], step: int) -> Iterator[Item]:
+def _histogram(
+    path: str, histogram: dict[str, Any], moment: tuple[int, float | None]
+) -> Iterator[Item]:
+    step, seconds = moment
     edges, weights = histogram["edges"], histogram["values"]
     bins = [
         (float(low), float(high), float(weight))
         for low, high, weight in zip(edges, edges[1:], weights, strict=False)
     ]
     if bins:
-        yield TrackedObject(distribution(bins), path, step)
+        yield TrackedObject(distribution(bins), path, step, time=seconds)
 
 
 def _located(roots: list[Path], path: str) -> Path | None:
@@ -162,17 +174,17 @@ def _located(roots: list[Path], path: str) -> Path | None:
     return None
 
 
-def _files(path: str, place: Path, step: int | None) -> Iterator[Item]:
+def _files(path: str, place: Path, moment: tuple[int, float | None] | None) -> Iterator[Item]:
     if place.is_dir():
         for file in sorted(place.rglob("*")):
             if file.is_file():
                 yield Artifact(file, f"{path}/{file.relative_to(place).as_posix()}")
-    elif step is None:
+    elif moment is None:
         yield Artifact(place, path)
     elif place.suffix.lower() in _IMAGES:
-        yield TrackedObject(Image(place.read_bytes()), path, step)
+        yield TrackedObject(Image(place.read_bytes()), path, moment[0], time=moment[1])
     else:
-        yield Artifact(place, f"{path}/{step}{place.suffix}")
+        yield Artifact(place, f"{path}/{moment[0]}{place.suffix}")
 
 
 def _apply_system_attributes(facts: RunFacts) -> None:

@@ -105,11 +105,12 @@ class _RunReader:
         plugin_data = value.message(9).message(1)
         plugin = self._plugins.setdefault(tag, plugin_data.text(1))
         if 4 in value:
-            yield TrackedObject(Image(value.message(4).content(4)), tag, step)
+            image = Image(value.message(4).content(4))
+            yield TrackedObject(image, tag, step, time=wall_time)
         elif 5 in value:
-            yield from self._histogram(tag, value.message(5), step)
+            yield from self._histogram(tag, value.message(5), step, wall_time)
         elif 6 in value:
-            yield TrackedObject(_audio(value.message(6)), tag, step)
+            yield TrackedObject(_audio(value.message(6)), tag, step, time=wall_time)
         elif 8 in value:
             yield from self._tensor(tag, plugin, value.message(8), step, wall_time)
         elif plugin_data.text(1) == "hparams":
@@ -126,37 +127,41 @@ class _RunReader:
         if tensor is None:
             self._skipped[f"{plugin or 'tensors'} with an unknown type of elements"] += 1
         elif tensor.texts is not None:
-            yield from self._texts(tag, plugin, tensor.texts, step)
+            yield from self._texts(tag, plugin, tensor.texts, step, wall_time)
         elif len(tensor.numbers) == 1:
             yield from self._number(tag, tensor.numbers[0], step, wall_time)
         elif plugin == "histograms" and tensor.shape[-1:] == [3]:
             rows = [tensor.numbers[at : at + 3] for at in range(0, len(tensor.numbers), 3)]
             bins = [(low, high, weight) for low, high, weight in rows]
             if bins:
-                yield TrackedObject(distribution(bins), tag, step)
+                yield TrackedObject(distribution(bins), tag, step, time=wall_time)
         else:
             self._skipped[plugin or "tensors with several elements"] += 1
 
-    def _texts(self, tag: str, plugin: str, texts: list[bytes], step: int) -> Iterator[Item]:
+    def _texts(
+        self, tag: str, plugin: str, texts: list[bytes], step: int, wall_time: float
+    ) -> Iterator[Item]:
         if plugin == "images":
             # Width and height come first.
             for index, content in enumerate(texts[2:]):
                 context = {"index": index} if len(texts) > 3 else {}
-                yield TrackedObject(Image(content), tag, step, context)
+                yield TrackedObject(Image(content), tag, step, context, wall_time)
         elif plugin == "audio":
             # Rows of a recording and its label.
             for index, content in enumerate(texts[::2]):
                 context = {"index": index} if len(texts) > 2 else {}
                 label = texts[2 * index + 1] if 2 * index + 1 < len(texts) else b""
                 audio = Audio(content, caption=label.decode("utf-8", "replace"))
-                yield TrackedObject(audio, tag, step, context)
+                yield TrackedObject(audio, tag, step, context, wall_time)
         elif plugin in ("text", ""):
             text = "\n".join(text.decode("utf-8", "replace") for text in texts)
-            yield TrackedObject(Text(text), tag, step)
+            yield TrackedObject(Text(text), tag, step, time=wall_time)
         else:
             self._skipped[plugin] += 1
 
-    def _histogram(self, tag: str, histogram: Message, step: int) -> Iterator[Item]:
+    def _histogram(
+        self, tag: str, histogram: Message, step: int, wall_time: float
+    ) -> Iterator[Item]:
         limits, weights = histogram.floats(6, "d"), histogram.floats(7, "d")
         lows = [histogram.double(1), *limits]
         # The outermost bins are open; the smallest and largest sample close them.
@@ -173,7 +178,8 @@ class _RunReader:
             del bins[-1]
         if bins:
             first = (max(bins[0][0], histogram.double(1)), *bins[0][1:])
-            yield TrackedObject(distribution([first, *bins[1:]]), tag, step)
+            whole = distribution([first, *bins[1:]])
+            yield TrackedObject(whole, tag, step, time=wall_time)
 
     def _number(self, tag: str, value: float, step: int, wall_time: float) -> Iterator[Item]:
         piece = self._points.add(tag, value, step, wall_time)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -169,25 +170,26 @@ class _RunReader:
             if piece is not None:
                 yield piece
         elif isinstance(value, str):
-            yield TrackedObject(Text(value), name, step)
+            yield TrackedObject(Text(value), name, step, time=time)
         elif isinstance(value, dict) and "_type" in value:
-            yield from self._media(name, value, step, directory)
+            yield from self._media(name, value, (step, time), directory)
         elif isinstance(value, list) and value and all(_is_media(member) for member in value):
             for index, member in enumerate(value):
-                for item in self._media(name, member, step, directory):
+                for item in self._media(name, member, (step, time), directory):
                     yield _with_index(item, index)
         elif value is not None:
             # Lists and empty dicts: no type of series shows them, but their text is kept.
-            yield TrackedObject(Text(json.dumps(value)), name, step)
+            yield TrackedObject(Text(json.dumps(value)), name, step, time=time)
 
     def _media(
-        self, name: str, value: dict[str, Any], step: int, directory: Path
+        self, name: str, value: dict[str, Any], moment: tuple[int, float], directory: Path
     ) -> Iterator[Item]:
         kind = value["_type"]
+        step, time = moment
         if kind == "histogram":
             bins = _histogram_bins(value)
             if bins:
-                yield TrackedObject(distribution(bins), name, step)
+                yield TrackedObject(distribution(bins), name, step, time=time)
         elif kind == "images/separated":
             captions = value.get("captions") or []
             for index, path in enumerate(value.get("filenames", [])):
@@ -195,11 +197,11 @@ class _RunReader:
                 if file is not None:
                     caption = captions[index] if index < len(captions) else ""
                     image = Image(file.read_bytes(), caption=str(caption or ""))
-                    yield TrackedObject(image, name, step, {"index": index})
+                    yield TrackedObject(image, name, step, {"index": index}, time)
         elif kind in ("image-file", "audio-file", "plotly-file"):
             file = self._media_file(directory, value.get("path", ""))
             if file is not None:
-                yield TrackedObject(_media_object(kind, file, value), name, step)
+                yield TrackedObject(_media_object(kind, file, value), name, step, time=time)
         # Tables, videos, and others stay artifacts.
 
     def _media_file(self, directory: Path, path: str) -> Path | None:
@@ -261,7 +263,7 @@ def _media_object(kind: str, file: Path, value: dict[str, Any]) -> Any:
 
 def _with_index(item: Item, index: int) -> Item:
     if isinstance(item, TrackedObject):
-        return TrackedObject(item.value, item.name, item.step, {**item.context, "index": index})
+        return replace(item, context={**item.context, "index": index})
     return item
 
 
