@@ -9,19 +9,16 @@ import json
 import sys
 import time
 from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from . import _core, errors
+from . import _core, _data_commands
 from .config import SETTINGS
-from .importing.sources import SOURCES
 from .transport.http import HttpTransport
-
-if TYPE_CHECKING:
-    from .importing import ImportReport
 
 _STATUS_TIMEOUT = 5.0
 _WATCH_INTERVAL = 2.0
+# Time that `sync` waits for a connection, in seconds.
+_UNREACHABLE_LIMIT = 10.0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -59,14 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     listing.add_argument("--json", action="store_true", help="print a JSON list")
     listing.set_defaults(run=_list_spools)
 
-    importer = commands.add_parser("import", help="import runs that other trackers recorded")
-    importer.add_argument("kind", choices=SOURCES, metavar="KIND", help=", ".join(SOURCES))
-    importer.add_argument("source", metavar="SOURCE", help="directory or file to read")
-    importer.add_argument("--repo", metavar="URL", help="default: MATYAN_BACKEND_URL")
-    importer.add_argument("--experiment", metavar="NAME", help="put all runs into an experiment")
-    importer.add_argument("--dry-run", action="store_true", help="only read and count")
-    importer.add_argument("--json", action="store_true", help="print the outcome as JSON")
-    importer.set_defaults(run=_import)
+    _data_commands.add_commands(commands)
     return parser
 
 
@@ -85,29 +75,52 @@ def _status(options: argparse.Namespace) -> int:
     return 0
 
 
-def _sync(options: argparse.Namespace) -> int:
-    interruptions: list[KeyboardInterrupt] = []
-    is_shown = not options.json and sys.stderr is not None and sys.stderr.isatty()
+class SyncReporter:
+    """Shows the progress of `sync`, and ends it while no server can be reached."""
 
-    def report(spools: int, finished: int, stored: int) -> bool:
-        try:
-            if is_shown:
-                sys.stderr.write(f"\r{finished} of {spools} spools, {stored} values stored ")
-                sys.stderr.flush()
-        except KeyboardInterrupt as interruption:
-            interruptions.append(interruption)
-            return False
-        return True
+    def __init__(self, *, is_shown: bool, waits: bool) -> None:
+        self._is_shown = is_shown
+        self._waits = waits
+        self._is_drawn = False
+        self._connected = time.monotonic()
+        self.is_unreachable = False
 
-    while True:
-        spools, finished, stored, notices = _core.sync(options.elsewhere, report)
-        if is_shown and spools:
+    def __call__(self, spools: int, finished: int, connected: int, stored: int) -> bool:
+        """Returns whether the work continues."""
+        now = time.monotonic()
+        if connected or finished == spools:
+            self._connected = now
+        self.is_unreachable = now - self._connected > _UNREACHABLE_LIMIT
+        if self._is_shown and spools:
+            self._is_drawn = True
+            sys.stderr.write(f"\r{finished} of {spools} spools, {stored} values stored ")
+            sys.stderr.flush()
+        return self._waits or not self.is_unreachable
+
+    def end(self) -> None:
+        """Ends the line of progress."""
+        if self._is_drawn:
             sys.stderr.write("\n")
+
+
+def _sync(options: argparse.Namespace) -> int:
+    is_shown = not options.json and sys.stderr is not None and sys.stderr.isatty()
+    while True:
+        reporter = SyncReporter(is_shown=is_shown, waits=options.watch)
+        spools, finished, stored, notices, interruption = _core.sync(options.elsewhere, reporter)
+        reporter.end()
         if spools or not options.watch:
             _report_sync(options.json, spools, finished, stored, notices)
-        if interruptions:
-            raise interruptions[0]
+        if interruption is not None:
+            raise interruption
         if not options.watch:
+            if reporter.is_unreachable:
+                _complain(
+                    "sync",
+                    f"no server was reached for {_UNREACHABLE_LIMIT:g} seconds; what is left stays "
+                    "in the spool: start the server, then run `matyan-client sync` again, or use "
+                    "`--watch` to wait for it",
+                )
             return 0 if finished == spools else 1
         time.sleep(_WATCH_INTERVAL)
 
@@ -150,49 +163,15 @@ def _described(spool: _core.SpoolInfo) -> dict[str, Any]:
     }
 
 
-def _import(options: argparse.Namespace) -> int:
-    from . import importing  # noqa: PLC0415 - not needed by the other commands
-
-    # The outcome names all runs; a line for each of them would repeat that.
-    SETTINGS.quiet = True
-    url = (options.repo or SETTINGS.backend_url).rstrip("/")
-    target = importing.Target(url, options.experiment, options.dry_run)
-    try:
-        runs = importing.open_source(options.kind, Path(options.source))
-        report = importing.import_runs(options.kind, runs, target)
-    except (importing.SourceError, errors.ServerError) as error:
-        print(f"matyan-client import: {error}", file=sys.stderr)
-        return 2
-    if options.json:
-        _say(json.dumps(report.described()))
-    else:
-        _report_import(report)
-    return 0 if report.is_complete else 1
-
-
-def _report_import(report: ImportReport) -> None:
-    for outcome in report.runs:
-        _say(
-            f"{outcome.run}  {outcome.state:<9}  {outcome.points:>10} points  "
-            f"{outcome.objects:>6} objects  {outcome.artifacts:>6} artifacts  {outcome.label}"
-        )
-        if outcome.replaced:
-            _say(f"  {outcome.replaced} points were replaced by later ones with the same step")
-        for note in outcome.notes:
-            _say(f"  {note}")
-    states = ", ".join(
-        f"{report.count(state)} {state}"
-        for state in ("imported", "unchanged", "failed", "counted")
-        if report.count(state)
-    )
-    _say(f"{len(report.runs)} runs: {states or 'nothing to import'}")
-
-
 def _client_version() -> str:
     try:
         return importlib.metadata.version("matyan-client")
     except importlib.metadata.PackageNotFoundError:
         return "unknown"
+
+
+def _complain(command: str, reason: str) -> None:
+    print(f"matyan-client {command}: {reason}", file=sys.stderr)
 
 
 def _say(line: str) -> None:

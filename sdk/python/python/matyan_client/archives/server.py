@@ -1,0 +1,165 @@
+"""Runs of a server, as a source of archives."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from array import array
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from matyan_client.importing.model import (
+    CHUNK_POINTS,
+    Artifact,
+    ImportedRun,
+    Item,
+    LoggingRecord,
+    Points,
+    RunFacts,
+    TerminalLine,
+    TrackedObject,
+)
+from matyan_client.objects._media import Encoded
+from matyan_client.transport.http import HttpTransport
+
+from . import layout
+from .layout import log_level
+
+_SEQUENCES = ("texts", "distributions", "figures", "images", "audios")
+# More than any series has: nothing is sampled.
+_ALL = 2**31 - 1
+# Files that are read at a time.
+_BLOB_BATCH = 64
+
+
+def stored_runs(http: HttpTransport, query: str, *, blobs: bool) -> Iterator[ImportedRun]:
+    """Yields the runs that match a query. Without blobs, artifacts and media are left out."""
+    for found in http.search_runs(query):
+        run_hash = found["hash"]
+        info = http.get_run_info(run_hash)
+        yield ImportedRun(
+            run_hash=run_hash,
+            label=run_hash,
+            fingerprint="",
+            items=partial(_items, http, run_hash, info, blobs),
+            facts=_facts(run_hash, info),
+        )
+
+
+def _facts(run_hash: str, info: dict[str, Any]) -> RunFacts:
+    props = info.get("props", {})
+    experiment = props.get("experiment") or {}
+    name = props.get("name")
+    return RunFacts(
+        # A run without a name is shown with one that is made of its hash.
+        name=None if name == f"Run: {run_hash}" else name,
+        description=props.get("description"),
+        experiment=experiment.get("name"),
+        tags=[tag["name"] for tag in props.get("tags", [])],
+        params=info.get("params", {}),
+        created=props.get("creation_time"),
+        ended=props.get("end_time"),
+        state=props.get("outcome"),
+        is_archived=bool(props.get("archived")),
+    )
+
+
+def _items(http: HttpTransport, run_hash: str, info: dict[str, Any], blobs: bool) -> Iterator[Item]:
+    for series in http.series(run_hash, []):
+        yield from _points(series)
+    for kind in _SEQUENCES:
+        if blobs or kind not in ("images", "audios"):
+            yield from _objects(http, run_hash, kind)
+    for number, text in http.get_run_logs(run_hash, "0:"):
+        yield TerminalLine(text, number)
+    for _, record in http.get_run_log_records(run_hash, "0:")[1]:
+        location = record.get("logger_info")
+        yield LoggingRecord(
+            level=log_level(record.get("log_level")),
+            message=str(record.get("message", "")),
+            time=float(record.get("timestamp") or 0.0),
+            arguments=record.get("args") or {},
+            location=(str(location[0]), int(location[1])) if location else None,
+        )
+    if not blobs:
+        return
+    with tempfile.TemporaryDirectory(prefix="matyan-backup-") as directory:
+        file = Path(directory) / "artifact"
+        for artifact in info.get("artifacts", []):
+            http.download_artifact(run_hash, artifact["path"], file)
+            yield Artifact(file, artifact["path"])
+
+
+def _points(series: Any) -> Iterator[Points]:
+    steps, values = series.steps.tolist(), series.values.tolist()
+    epochs = None if series.epochs is None else series.epochs.tolist()
+    times = [0] * len(steps) if series.times_us is None else series.times_us.tolist()
+    for start in range(0, len(steps), CHUNK_POINTS):
+        piece = slice(start, start + CHUNK_POINTS)
+        yield Points(
+            series.name,
+            json.loads(series.context_json),
+            values=array("d", values[piece]),
+            steps=array("q", map(int, steps[piece])),
+            times_us=array("q", map(int, times[piece])),
+            epochs=None if epochs is None else array("q", map(int, epochs[piece])),
+        )
+
+
+def _objects(http: HttpTransport, run_hash: str, kind: str) -> Iterator[TrackedObject]:
+    query = f"run.hash == {run_hash!r} and run.archived in (True, False)"
+    found = http.search_sequence(kind, query, record_density=_ALL, index_density=_ALL)
+    for trace in found[0]["traces"].values() if found else ():
+        steps, times, epochs = trace["iters"], trace["timestamps"], trace["epochs"]
+        for at, value in trace["values"].items():
+            # Sequences that never have several objects at a step come without a list.
+            members = [value] if kind in ("distributions", "figures") else list(value.values())
+            payloads = _payloads(http, kind, members)
+            objects = [
+                layout.StoredObject(_stored(kind, member), payload)
+                for member, payload in zip(members, payloads, strict=True)
+            ]
+            yield TrackedObject(
+                objects,
+                trace["name"],
+                int(steps[at]),
+                _plain(trace.get("context") or {}),
+                times[at],
+                epochs[at],
+            )
+
+
+def _stored(kind: str, member: dict[str, Any]) -> dict[str, Any]:
+    stored = {
+        key: _plain(value) for key, value in member.items() if key not in ("blob_uri", "index")
+    }
+    if kind == "figures":
+        stored["data"] = json.loads(stored["data"])
+    return {"type": layout.singular(kind), **stored}
+
+
+def _plain(value: Any) -> Any:
+    """Returns a value of a search as the script has tracked it."""
+    if not isinstance(value, dict):
+        return value
+    if value.get("type") == "numpy":
+        return array("d", value["blob"]).tolist()
+    if value and list(value) == list(range(len(value))):
+        # Searches write lists as dicts.
+        return [_plain(member) for member in value.values()]
+    return {key: _plain(member) for key, member in value.items()}
+
+
+def _payloads(http: HttpTransport, kind: str, members: list[dict[str, Any]]) -> list[Any]:
+    payloads: list[Any] = []
+    for start in range(0, len(members), _BLOB_BATCH):
+        piece = members[start : start + _BLOB_BATCH]
+        uris = [member["blob_uri"] for member in piece if member.get("blob_uri")]
+        contents = http.get_blob_batch(kind, uris)
+        for member in piece:
+            content = contents.get(member.get("blob_uri", ""))
+            payload = None if content is None else Encoded(content, member.get("format") or "")
+            payloads.append(payload)
+    return payloads

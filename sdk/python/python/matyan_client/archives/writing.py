@@ -1,0 +1,237 @@
+"""Writing of archives."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import shutil
+import tarfile
+from pathlib import Path, PurePosixPath
+from types import TracebackType
+from typing import IO, TYPE_CHECKING, Any
+
+from matyan_client import _tracked_objects
+from matyan_client.importing.model import (
+    Artifact,
+    ImportedRun,
+    Item,
+    LoggingRecord,
+    Points,
+    TerminalLine,
+    TrackedObject,
+)
+
+from . import layout
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+
+class ArchiveWriter:
+    """Writes runs below a directory, which gets its manifest when the archive is complete.
+
+    Leaving a `with` block completes the archive, or deletes it after an exception.
+    """
+
+    def __init__(self, output: Path, prefix: str, *, filters: dict[str, Any], blobs: bool) -> None:
+        self._created = datetime.datetime.now(datetime.timezone.utc)
+        self.path = output / f"{prefix}-{self._created:%Y%m%d-%H%M%S}"
+        self.path.mkdir(parents=True)
+        (self.path / layout.RUNS).mkdir()
+        self._filters = filters
+        self._has_blobs = blobs
+        self._hashes: list[str] = []
+        self._entities: dict[str, list[dict[str, Any]]] = {}
+        self.blob_count = 0
+        self.blob_bytes = 0
+
+    @property
+    def run_count(self) -> int:
+        """Number of the runs that are written."""
+        return len(self._hashes)
+
+    def add_entity(self, kind: str, data: dict[str, Any]) -> None:
+        """Adds an experiment or a tag."""
+        self._entities.setdefault(kind, []).append(data)
+
+    def add_run(self, run: ImportedRun) -> None:
+        """Writes a run with all of its data."""
+        folder = self.path / layout.RUNS / layout.run_folder(run.run_hash)
+        folder.mkdir()
+        self._hashes.append(run.run_hash)
+        with (folder / layout.SEQUENCES).open("w", encoding="utf-8") as sequences:
+            writer = _RunWriter(run.run_hash, folder, sequences, self if self._has_blobs else None)
+            for item in run.items():
+                writer.add(item)
+        writer.finish(run)
+
+    def compress(self) -> Path:
+        """Replaces the directory by a file `.tar.gz`."""
+        packed = self.path.with_name(f"{self.path.name}.tar.gz")
+        with tarfile.open(packed, "x:gz") as archive:
+            archive.add(self.path, self.path.name)
+        shutil.rmtree(self.path)
+        return packed
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if error is not None:
+            shutil.rmtree(self.path, ignore_errors=True)
+            return
+        lines = [
+            json.dumps({"entity_type": kind, "data": data})
+            for kind, entities in self._entities.items()
+            for data in entities
+        ]
+        (self.path / layout.ENTITIES).write_text("".join(f"{line}\n" for line in lines))
+        manifest = {
+            "format_version": layout.FORMAT_VERSION,
+            "created_at": self._created.isoformat(),
+            "run_count": len(self._hashes),
+            "run_hashes": self._hashes,
+            "entity_counts": {kind: len(found) for kind, found in self._entities.items()},
+            "blob_count": self.blob_count,
+            "blob_bytes": self.blob_bytes,
+            "filters": self._filters,
+            "include_blobs": self._has_blobs,
+        }
+        _write_json(self.path / layout.MANIFEST, manifest)
+
+
+class _RunWriter:
+    """Writes the files of one run."""
+
+    def __init__(
+        self, run_hash: str, folder: Path, sequences: IO[str], counts: ArchiveWriter | None
+    ) -> None:
+        self._run_hash = run_hash
+        self._folder = folder
+        self._sequences = sequences
+        # None: without blobs.
+        self._counts = counts
+        self._contexts: dict[int, dict[str, Any]] = {}
+        self._traces: dict[tuple[str, int, str], dict[str, Any]] = {}
+        self._artifacts: dict[str, dict[str, Any]] = {}
+        self._records = 0
+        self._payloads = 0
+
+    def add(self, item: Item) -> None:
+        """Writes an item."""
+        if isinstance(item, Points):
+            self._points(item)
+        elif isinstance(item, TrackedObject):
+            self._object(item)
+        elif isinstance(item, TerminalLine):
+            self._line(layout.LINES, {}, item.number, item.text)
+        elif isinstance(item, LoggingRecord):
+            value = {
+                "message": item.message,
+                "log_level": item.level,
+                "timestamp": item.time,
+                "args": item.arguments or None,
+                "logger_info": None if item.location is None else list(item.location),
+            }
+            self._line(layout.RECORDS, {}, self._records, value)
+            self._records += 1
+        else:
+            self._artifact(item)
+
+    def finish(self, run: ImportedRun) -> None:
+        """Writes what is known only at the end."""
+        facts = run.facts
+        described = {
+            "hash": run.run_hash,
+            "name": facts.name or "",
+            "description": facts.description or "",
+            "created_at": facts.created,
+            "finalized_at": facts.ended,
+            "first_start_ts": facts.created,
+            "is_archived": facts.is_archived,
+            "active": facts.ended is None,
+            "experiment_name": facts.experiment,
+            "tags": [{"name": tag} for tag in facts.tags],
+            "outcome": facts.state,
+        }
+        described = {key: value for key, value in described.items() if value is not None}
+        _write_json(self._folder / "run.json", described)
+        _write_json(self._folder / "attrs.json", {**facts.params, "__blobs__": self._artifacts})
+        _write_json(self._folder / "traces.json", list(self._traces.values()))
+        _write_json(self._folder / "contexts.json", self._contexts)
+
+    def _points(self, points: Points) -> None:
+        for at, (step, value) in enumerate(zip(points.steps, points.values, strict=True)):
+            epoch = None if points.epochs is None else points.epochs[at]
+            time = points.times_us[at] / 1e6
+            self._line((points.name, "float"), points.context, step, value, epoch, time)
+
+    def _object(self, item: TrackedObject) -> None:
+        objects = item.value if isinstance(item.value, list) else [item.value]
+        dtype, members = _tracked_objects.described(objects)
+        stored = []
+        for value, payload in members:
+            if payload is None:
+                stored.append(value)
+                continue
+            encoded = payload if hasattr(payload, "format") else payload.encode()
+            name = f"{self._payloads}.{encoded.format.lower() or 'bin'}"
+            self._payloads += 1
+            path = f"seq/{dtype}/{name}"
+            self._blob(path, encoded.data)
+            key = f"{self._run_hash}/{path}"
+            stored.append({**value, "format": encoded.format, "s3_key": key})
+        whole: Any = stored if len(stored) > 1 else stored[0]
+        self._line((item.name, dtype), item.context, item.step, whole, item.epoch, item.time)
+
+    def _artifact(self, item: Artifact) -> None:
+        key = f"{self._run_hash}/{item.path}"
+        self._artifacts[item.path] = {"s3_key": key, "content_type": "application/octet-stream"}
+        if self._counts is not None:
+            self._blob(item.path, item.file.read_bytes())
+
+    def _blob(self, path: str, content: bytes) -> None:
+        if self._counts is None:
+            return
+        relative = PurePosixPath(path)
+        if relative.is_absolute() or ".." in relative.parts:
+            raise ValueError(f"the path {path!r} is outside of its run")
+        file = self._folder / layout.BLOBS / relative
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(content)
+        self._counts.blob_count += 1
+        self._counts.blob_bytes += len(content)
+
+    def _line(
+        self,
+        trace: tuple[str, str],
+        context: dict[str, Any],
+        step: int,
+        value: Any,
+        epoch: int | None = None,
+        time: float | None = None,
+    ) -> None:
+        number = layout.context_number(context)
+        while self._contexts.setdefault(number, context) != context:
+            number += 1
+        name, dtype = trace
+        line = {"ctx_id": number, "name": name, "step": step, "value": value}
+        if epoch is not None:
+            line["epoch"] = epoch
+        if time is not None:
+            line["time"] = time
+        self._sequences.write(json.dumps(line) + "\n")
+        described = self._traces.setdefault(
+            (name, number, dtype), {"name": name, "context_id": number, "dtype": dtype}
+        )
+        described["last"] = value if isinstance(value, (int, float)) else 0.0
+        described["last_step"] = step
+
+
+def _write_json(path: Path, value: Any) -> None:
+    path.write_text(json.dumps(value) + "\n", encoding="utf-8")

@@ -1,0 +1,1 @@
+"""Conversion of the data of other trackers to archives."""

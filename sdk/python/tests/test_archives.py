@@ -1,0 +1,204 @@
+"""Archives: backup, restore, conversion, and what the server's own commands make of them."""
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from matyan_client import Distribution, Figure, Image, Repo, Run, Text, backup, cli, restore
+from matyan_client.archives import open_archive
+from matyan_client.convert.tensorboard import convert_tensorboard
+from matyan_client.importing import SourceError
+
+FIXTURES = Path(__file__).parent / "importing" / "fixtures"
+
+
+@pytest.fixture
+def stored(own_server):
+    """A run with something of everything."""
+    np = pytest.importorskip("numpy")
+    with Run(repo=own_server.url, experiment="E", capture_terminal_logs=False) as run:
+        run.name, run.archived = "named", True
+        run.add_tag("tag")
+        run["hparams"] = {"lr": 0.1, "layers": [1, 2]}
+        for step in range(120):
+            run.track(step / 2, name="loss", step=step, epoch=step // 10, context={"subset": "val"})
+            run.track(Text(f"text {step}"), name="texts", step=step)
+        run.track(float("nan"), name="odd", step=-3)
+        run.track(Distribution([1, 2, 3], bin_count=3), name="weights", step=3)
+        run.track(Figure({"data": [], "layout": {"x": [1, 2]}}), name="figure")
+        run.track(Image(np.zeros((2, 3, 3), dtype=np.uint8), caption="black"), name="image", step=5)
+        run.log_info("hello", key=1)
+        run._append_terminal_line("a line", 0)
+        run.log_artifact(__file__, name="sub/file.py")
+    return run
+
+
+def snapshot(run):
+    """Returns all data of a run, without what depends on its import."""
+    reader = Run(run.hash, repo=run._backend_url, read_only=True)
+    http = Repo(run._backend_url).http
+    objects = {}
+    for kind in ("texts", "images", "distributions", "figures"):
+        query = f"run.hash == {run.hash!r} and run.archived in (True, False)"
+        for trace in http.search_sequence(kind, query, record_density=1000)[0]["traces"].values():
+            values = [
+                {k: v for k, v in (value.get(0) or value).items() if k not in ("blob_uri", "index")}
+                for value in trace["values"].values()
+            ]
+            columns = [trace[name] for name in ("iters", "epochs", "timestamps")]
+            objects[kind] = [values, columns]
+    return {
+        "series": [
+            [
+                series.name,
+                series.context_json,
+                series.steps.tolist(),
+                repr(series.values.tolist()),
+                None if series.epochs is None else series.epochs.tolist(),
+                series.times_us.tolist(),
+            ]
+            for series in http.series(run.hash, [])
+        ],
+        "objects": objects,
+        "params": {key: value for key, value in reader[...].items() if key != "__import"},
+        "facts": [reader.name, reader.experiment, reader.tags, reader.archived, reader.active],
+        "records": reader.get_log_records(),
+        "lines": reader.get_terminal_logs(),
+        "artifacts": {item["path"]: reader.get_artifact(item["path"]) for item in reader.artifacts},
+    }
+
+
+def archive_of(directory):
+    (archive,) = directory.iterdir()
+    return archive
+
+
+@pytest.mark.parametrize("options", [[], ["--compress"]])
+def test_a_backup_is_restored_exactly(stored, own_server, tmp_path, capsys, options):
+    before = snapshot(stored)
+    url = ["--backend-url", own_server.url]
+    assert cli.main(["backup", str(tmp_path / "out"), *url, *options]) == 0
+    archive = archive_of(tmp_path / "out")
+    assert str(archive) in capsys.readouterr().out
+    assert archive.name.endswith(".tar.gz") == bool(options)
+    Repo(own_server.url).delete_run(stored.hash)
+    Repo(own_server.url).http.clear_run_tombstone(stored.hash)
+    assert cli.main(["restore-reingest", str(archive), *url, "--dry-run"]) == 0
+    assert not Repo(own_server.url).run_exists(stored.hash)
+    assert cli.main(["restore-reingest", str(archive), *url]) == 0
+    assert snapshot(stored) == before
+    reader = Repo(own_server.url).get_run(stored.hash)
+    assert reader.props["outcome"] == "finished"
+    assert reader["__import.created"] == pytest.approx(stored.creation_time, abs=30)
+    assert reader.creation_time == reader["__import.created"]
+    assert reader.end_time == pytest.approx(reader["__import.ended"])
+    assert cli.main(["restore-reingest", str(archive), *url]) == 0
+    assert "1 unchanged" in capsys.readouterr().out
+
+
+def test_a_backup_is_restored_by_the_server_as_well(stored, own_server, tmp_path):
+    before = snapshot(stored)
+    result = backup.run_backup(tmp_path / "out", backend_url=own_server.url)
+    assert (result.run_count, result.blob_count) == (1, 2)
+    Repo(own_server.url).delete_run(stored.hash)
+    Repo(own_server.url).http.clear_run_tombstone(stored.hash)
+    command = [os.environ["MATYAN_BIN"], "restore", str(result.path), "--server", own_server.url]
+    subprocess.run(command, check=True, timeout=60, capture_output=True)
+    assert snapshot(stored) == before
+
+
+def test_an_archive_of_the_server_is_replayed(stored, own_server, tmp_path):
+    before = snapshot(stored)
+    command = [os.environ["MATYAN_BIN"], "backup", str(tmp_path), "--server", own_server.url]
+    subprocess.run(command, check=True, timeout=60, capture_output=True)
+    (archive,) = tmp_path.glob("matyan-backup-*")
+    Repo(own_server.url).delete_run(stored.hash)
+    Repo(own_server.url).http.clear_run_tombstone(stored.hash)
+    result = restore.restore_reingest(archive, backend_url=own_server.url)
+    assert result.report.is_complete
+    assert snapshot(stored) == before
+
+
+def test_runs_are_selected(stored, own_server, tmp_path, capsys):
+    with Run(repo=own_server.url, capture_terminal_logs=False) as other:
+        other.track(1.0, name="m")
+    cases = {
+        stored.hash: ["--experiment", "E", "--no-blobs"],
+        other.hash: ["--runs", f"{other.hash},missing"],
+        None: ["--since", "2100-01-01"],
+    }
+    for number, (run_hash, options) in enumerate(cases.items()):
+        output = tmp_path / str(number)
+        command = ["backup", str(output), "--backend-url", own_server.url, *options]
+        assert cli.main(command) == 0
+        manifest = json.loads((archive_of(output) / "manifest.json").read_text())
+        assert manifest["run_hashes"] == ([run_hash] if run_hash else [])
+        assert (manifest["blob_count"], manifest["include_blobs"]) == (
+            0,
+            "--no-blobs" not in options,
+        )
+        with open_archive(archive_of(output)):
+            pass
+
+
+def test_event_files_become_an_archive(own_server, tmp_path, capsys):
+    logs = FIXTURES / "tensorboard" / "logs"
+    arguments = ["convert", "tensorboard", str(logs), str(tmp_path / "out"), "--experiment", "TB"]
+    assert cli.main(arguments) == 0
+    archive = archive_of(tmp_path / "out")
+    assert archive.name.startswith("matyan-tb-import-")
+    url = ["--backend-url", own_server.url]
+    assert cli.main(["restore-reingest", str(archive), *url]) == 0
+    runs = list(Repo(own_server.url).iter_runs())
+    assert {run.experiment for run in runs} == {"TB"}
+    expected = {run["run"]: run for run in dry_run(capsys, logs)["runs"]}
+    assert {run.hash for run in runs} == set(expected)
+    for run in runs:
+        points = sum(len(series) for series in run._http.series(run.hash, []))
+        assert points == expected[run.hash]["points"] - expected[run.hash]["replaced"]
+
+
+def dry_run(capsys, logs):
+    capsys.readouterr()
+    assert cli.main(["import", "tensorboard", str(logs), "--dry-run", "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_what_is_not_an_archive_is_refused(tmp_path, capsys):
+    archive = tmp_path / "archive"
+    run = archive / "runs" / "r"
+    run.mkdir(parents=True)
+    for name in ("run.json", "attrs.json", "contexts.json"):
+        (run / name).write_text("{}")
+
+    def refusal(**manifest):
+        if manifest:
+            (archive / "manifest.json").write_text(json.dumps(manifest))
+        assert cli.main(["restore-reingest", str(archive)]) == 2
+        return capsys.readouterr().err
+
+    assert "has no manifest.json" in refusal()
+    assert "the format 2 is not supported" in refusal(format_version=2)
+    assert "differ in r" in refusal(format_version=1, run_hashes=[])
+    assert "has no traces.json" in refusal(format_version=1, run_hashes=["r"])
+    assert cli.main(["restore-reingest", str(tmp_path / "missing")]) == 2
+    with pytest.raises(SourceError, match="no event files"):
+        convert_tensorboard(run, tmp_path / "out")
+
+
+def test_an_archive_does_not_lead_outside(stored, own_server, tmp_path):
+    result = backup.run_backup(tmp_path / "out", backend_url=own_server.url)
+    secret = tmp_path / "secret"
+    secret.write_text("secret")
+    attrs = result.path / "runs" / stored.hash / "attrs.json"
+    params = json.loads(attrs.read_text())
+    params["__blobs__"] = {"../../../../secret": {}}
+    attrs.write_text(json.dumps(params))
+    report = restore.restore_reingest(result.path, backend_url=own_server.url, dry_run=True).report
+    assert (report.runs[0].artifacts, report.runs[0].notes) == (
+        0,
+        ["1 artifacts are not in the archive"],
+    )

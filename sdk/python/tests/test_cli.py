@@ -1,0 +1,38 @@
+"""The command `matyan-client` without a server."""
+
+import json
+import subprocess
+import sys
+
+from matyan_client import Run, cli
+from matyan_client.config import SETTINGS
+
+NOWHERE = "http://127.0.0.1:1"
+
+
+def test_the_command_lists_spools(capsys):
+    run = Run(repo=NOWHERE, offline=True, capture_terminal_logs=False)
+    run.track(1.0, name="m")
+    assert cli.main(["spool", "ls", "--json"]) == 0
+    (spool,) = json.loads(capsys.readouterr().out)
+    assert (spool["run"], spool["state"], spool["gateway_url"]) == (run.hash, "in use", NOWHERE)
+    assert cli.main(["spool", "ls"]) == 0
+    assert run.hash in capsys.readouterr().out
+
+
+def test_sync_without_a_server_says_so(monkeypatch, capsys):
+    monkeypatch.setattr(cli, "_UNREACHABLE_LIMIT", 0.5)
+    program = "from matyan_client import Run; Run(repo='http://127.0.0.1:1').track(1.0, name='m')"
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+    assert cli.main(["sync"]) == 1
+    shown = capsys.readouterr()
+    assert "0 of 1 spools sent" in shown.out
+    assert "no connection to http://127.0.0.1:1: " in shown.err
+    assert "start the server, then run `matyan-client sync` again" in shown.err
+
+
+def test_the_status_of_absent_servers(monkeypatch, capsys):
+    monkeypatch.setattr(SETTINGS, "backend_url", NOWHERE)
+    monkeypatch.setattr(SETTINGS, "frontier_url", NOWHERE)
+    assert cli.main(["status"]) == 0
+    assert "  Backend    unreachable  -\n  Frontier   unreachable  -" in capsys.readouterr().out
