@@ -256,8 +256,18 @@ def test_what_is_stored_is_found_at_once(shared_server):
         ("import sys\nwith run: sys.exit('no data')", "failed", "SystemExit: no data"),
         ("import sys\nwith run: sys.exit(0)", "finished", ""),
         ("import sys\nwith run: sys.exit()", "finished", ""),
-        # The interpreter does not keep the exit code.
-        ("import sys; sys.exit(1)", "finished", ""),
+        ("import sys; sys.exit(1)", "failed", "SystemExit: 1"),
+        ("import sys; sys.exit('no data')", "failed", "SystemExit: no data"),
+        # The interpreter forgets this one before exit hooks run.
+        ("raise SystemExit(1)", "finished", ""),
+        (r"with run: raise ValueError('\udcff')", "failed", "ValueError: ?"),
+        (
+            "class Mute(Exception):\n"
+            "    def __str__(self): raise RuntimeError\n"
+            "with run: raise Mute",
+            "failed",
+            "Mute: (without text)",
+        ),
     ],
 )
 def test_the_outcome_of_a_script_is_recorded(shared_server, end, outcome, message):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import functools
 import logging
 import math
 import os
@@ -10,7 +11,7 @@ import sys
 import threading
 import time
 import weakref
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, NoReturn, Protocol
 
 _logger = logging.getLogger("matyan_client")
 
@@ -32,14 +33,41 @@ def outcome_of(error: BaseException | None) -> Outcome:
         return FINISHED
     if isinstance(error, KeyboardInterrupt):
         return INTERRUPTED
-    return Outcome("failed", f"{type(error).__name__}: {error}")
+    return Outcome("failed", f"{type(error).__name__}: {_text_of(error)}")
+
+
+def _text_of(error: BaseException) -> str:
+    try:
+        text = str(error)
+    except Exception as failure:  # noqa: BLE001 - code of the script
+        _logger.warning("an exception has no text: %s", type(failure).__name__)
+        text = "(without text)"
+    # Names of files may have lone surrogates, which UTF-8 has no form for.
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+_last_exit: SystemExit | None = None
+
+
+def _remember_exits() -> None:
+    """Makes `sys.exit` note its code, which the interpreter forgets before it runs exit hooks."""
+    plain = sys.exit
+
+    @functools.wraps(plain)
+    def noting(status: Any = None, /) -> NoReturn:
+        global _last_exit  # noqa: PLW0603 - once per process
+        _last_exit = SystemExit(status)
+        plain(status)
+
+    sys.exit = noting
 
 
 def _outcome_of_script() -> Outcome:
-    # The interpreter keeps the exception that ended a script. In an interactive session it keeps
-    # the last one that was shown, which says nothing about the session's end.
-    is_session = hasattr(sys, "ps1") or bool(sys.flags.interactive)
-    return outcome_of(None if is_session else getattr(sys, "last_value", None))
+    # In an interactive session, the last exception or exit says nothing about the session's end.
+    if hasattr(sys, "ps1") or sys.flags.interactive:
+        return FINISHED
+    # The interpreter keeps the exception that ended a script, unless it is a SystemExit.
+    return outcome_of(getattr(sys, "last_value", None) or _last_exit)
 
 
 class OpenRun(Protocol):
@@ -62,6 +90,7 @@ def opened(run: OpenRun) -> None:
         _runs[id(run)] = run
         if not _is_registered:
             _is_registered = True
+            _remember_exits()
             atexit.register(_close_all)
 
 
