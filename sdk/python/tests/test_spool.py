@@ -183,7 +183,7 @@ def seeded(url, number, barrier):
     barrier.wait(60)
     for step in range(500):
         run.track(number * 1000 + step, name="loss")
-    run["number"] = number
+    run["seeded"] = number
     run.close()
     os._exit(0)
 
@@ -199,8 +199,8 @@ def test_processes_with_the_same_seed_have_runs_of_their_own(shared_server):
         child.join(60)
         assert child.exitcode == 0
     found = {}
-    for run in Repo(shared_server.url).query_runs("run.number >= 0").iter_runs():
-        found[run["number"]] = run.series("loss").values.tolist()
+    for run in Repo(shared_server.url).query_runs("run.seeded >= 0").iter_runs():
+        found[run["seeded"]] = run.series("loss").values.tolist()
     assert found == {number: [number * 1000.0 + step for step in range(500)] for number in range(8)}
 
 
