@@ -225,8 +225,8 @@ impl CapturedStream {
 
     /// Lets the descriptor lead to where it led before, unless something else has replaced it.
     fn restore(&self) {
-        let is_own = fstat(self.number.borrowed())
-            .is_ok_and(|status| (status.st_dev, status.st_ino) == self.pipe);
+        let is_own =
+            fstat(self.number.borrowed()).is_ok_and(|status| (status.st_dev, status.st_ino) == self.pipe);
         if is_own {
             // Without it, the script would write into the pipe, which is still copied.
             self.number.replace(&self.original).ok();

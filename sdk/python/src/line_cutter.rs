@@ -85,7 +85,8 @@ fn without_movements(text: &str) -> String {
     while let Some(start) = rest.find("\x1b[") {
         let parameters = &rest[start + 2..];
         let end = parameters.find(|char: char| !char.is_ascii_digit() && char != ';');
-        let is_movement = end.is_some_and(|end| matches!(parameters.as_bytes()[end], b'a'..=b'd' | b'A'..=b'D'));
+        let is_movement =
+            end.is_some_and(|end| matches!(parameters.as_bytes()[end], b'a'..=b'd' | b'A'..=b'D'));
         let (before, after) = match end {
             Some(end) if is_movement => {
                 let before = rest[..start].strip_suffix('\x01').unwrap_or(&rest[..start]);

@@ -65,13 +65,10 @@ pub struct BackendClient {
 type Unapplied = BTreeMap<(u32, u32), (u64, String)>;
 
 impl BackendClient {
-    /// A client of the backend at this URL, without connecting.
+    /// A client of the backend at this URL. Nothing is opened before the first request.
     pub fn new(url: &str, options: BackendOptions) -> Result<Self, HttpError> {
         let base = clean_url(url)?;
-        let client = PerProcess::new();
-        let first = HttpClient::new(&base, options.timeouts)?;
-        client.get_or_make(|_| true, || first.clone());
-        Ok(Self { base, options, client, unapplied: PerProcess::new() })
+        Ok(Self { base, options, client: PerProcess::new(), unapplied: PerProcess::new() })
     }
 
     /// URL of the backend, without a slash at the end.
@@ -135,9 +132,12 @@ impl BackendClient {
     }
 
     fn http(&self) -> Result<HttpClient, HttpError> {
-        // The URL was checked and TLS works, as the first client was made from the same options.
-        let make = || HttpClient::new(&self.base, self.options.timeouts).expect("made before");
-        Ok(self.client.get_or_make(|_| true, make).clone())
+        if let Some(client) = self.client.get() {
+            return Ok(client.clone());
+        }
+        // It reads the certificates of the system, which needs a descriptor.
+        let client = HttpClient::new(&self.base, self.options.timeouts)?;
+        Ok(self.client.get_or_make(|_| true, || client.clone()).clone())
     }
 
     /// Waits until the backend has applied everything that was acknowledged. A call with positions
