@@ -16,13 +16,16 @@ use crate::{
 };
 
 /// Numbering of the runs that this process has open, by gateway and run id.
-static RUNS: PerProcess<Mutex<HashMap<(String, String), Weak<Numbering>>>> = PerProcess::new();
+static RUNS: PerProcess<Mutex<NumberingByRun>> = PerProcess::new();
+
+type NumberingByRun = HashMap<(String, String), Weak<Numbering>>;
+type CounterBySeries = HashMap<(String, String), Arc<StepCounter>>;
 
 /// The numbers of one run.
 pub(crate) struct Numbering {
     /// Step counters by name and context of the series. Absent if the run existed before: other
     /// processes may count too, so the server does it.
-    steps: Option<Mutex<HashMap<(String, String), Arc<StepCounter>>>>,
+    steps: Option<Mutex<CounterBySeries>>,
     pub(crate) lines: LineNumbers,
     /// Number of forks at the time of creation.
     generation: u64,
