@@ -11,8 +11,8 @@ use std::{
     os::fd::{AsFd as _, BorrowedFd, OwnedFd},
     process,
     sync::{
-        Arc, Mutex, PoisonError, Weak,
-        atomic::{AtomicBool, AtomicU32, Ordering},
+        Arc, Condvar, Mutex, PoisonError, Weak,
+        atomic::{AtomicU32, Ordering},
     },
     thread,
     time::{Duration, Instant},
@@ -30,6 +30,7 @@ use crate::line_cutter::LineCutter;
 
 /// Longest wait for output that was written before the end of the capture.
 const DRAIN_LIMIT: Duration = Duration::from_secs(2);
+/// Time between two looks at a pipe.
 const DRAIN_INTERVAL: Duration = Duration::from_millis(1);
 
 const BUFFER_BYTES: usize = 64 << 10;
@@ -57,10 +58,17 @@ struct CapturedStream {
     /// Where it led before.
     original: OwnedFd,
     reader: Arc<OwnedFd>,
-    /// Whether the thread is busy with something that it has read.
-    is_busy: Arc<AtomicBool>,
+    copying: Arc<Copying>,
     /// Device and inode of the pipe.
     pipe: (u64, u64),
+}
+
+/// State of the thread of a stream.
+#[derive(Default)]
+struct Copying {
+    /// Whether it is busy with something that it has read.
+    is_busy: Mutex<bool>,
+    has_finished: Condvar,
 }
 
 #[derive(Clone, Copy)]
@@ -84,7 +92,7 @@ impl RunLines {
     }
 
     /// Stores the unfinished line.
-    pub(crate) fn flush(&self) {
+    fn flush(&self) {
         let Some(run) = self.run.upgrade() else { return };
         if let Some((line, number)) = lock(&self.cutter).partial() {
             run.terminal_line(&line, number).ok();
@@ -128,13 +136,16 @@ pub(crate) fn stop(lines: &Arc<RunLines>) {
     lines.flush();
 }
 
-/// Waits until what was written before is stored.
-pub(crate) fn drain() {
-    if is_owner()
-        && let Some(capture) = &*lock(&CAPTURE)
-    {
+/// Stores what was written before, with the unfinished line. In a forked child, the thread of the
+/// parent may have held the locks.
+pub(crate) fn flush(lines: &RunLines) {
+    if !is_owner() {
+        return;
+    }
+    if let Some(capture) = &*lock(&CAPTURE) {
         capture.drain();
     }
+    lines.flush();
 }
 
 fn is_owner() -> bool {
@@ -158,10 +169,8 @@ impl Capture {
     }
 
     fn drain(&self) {
-        let start = Instant::now();
-        while start.elapsed() < DRAIN_LIMIT && !self.streams.iter().all(CapturedStream::is_drained) {
-            thread::sleep(DRAIN_INTERVAL);
-        }
+        let end = Instant::now() + DRAIN_LIMIT;
+        self.streams.iter().for_each(|stream| stream.drain(end));
     }
 
     fn restore(&self) {
@@ -180,7 +189,7 @@ impl CapturedStream {
         let stream = Self {
             number,
             reader: Arc::new(reader),
-            is_busy: Arc::default(),
+            copying: Arc::default(),
             pipe: (status.st_dev, status.st_ino),
             original,
         };
@@ -192,7 +201,7 @@ impl CapturedStream {
     fn spawn(&self, runs: Arc<Mutex<Vec<Arc<RunLines>>>>) -> io::Result<()> {
         let mut original = File::from(self.original.try_clone()?);
         let mut source = File::from(self.reader.try_clone()?);
-        let is_busy = Arc::clone(&self.is_busy);
+        let copying = Arc::clone(&self.copying);
         let copy = move || {
             let mut buffer = vec![0; BUFFER_BYTES];
             loop {
@@ -202,24 +211,28 @@ impl CapturedStream {
                     Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                     Err(_) => return,
                 };
-                is_busy.store(true, Ordering::Release);
+                *lock(&copying.is_busy) = true;
                 // A closed terminal does not end the capture.
                 original.write_all(&buffer[..count]).ok();
                 let runs = lock(&runs).clone();
                 runs.iter().for_each(|run| run.write(&buffer[..count]));
-                is_busy.store(false, Ordering::Release);
+                *lock(&copying.is_busy) = false;
+                copying.has_finished.notify_all();
             }
         };
         thread::Builder::new().name("matyan-output".to_owned()).spawn(copy).map(drop)
     }
 
-    /// Reports whether everything is copied that was written before.
-    fn is_drained(&self) -> bool {
-        let is_empty = || ioctl_fionread(&*self.reader).is_ok_and(|bytes| bytes == 0);
-        // Between reading and becoming busy, the pipe is empty as well: so it is looked at twice.
-        is_empty() && !self.is_busy.load(Ordering::Acquire) && {
-            thread::sleep(DRAIN_INTERVAL);
-            is_empty() && !self.is_busy.load(Ordering::Acquire)
+    /// Waits until everything is copied that was written before, or until a time.
+    fn drain(&self, end: Instant) {
+        let mut is_busy = lock(&self.copying.is_busy);
+        // The pipe is also empty between a read and its begin of work, so it is looked at twice.
+        let mut looks = 0;
+        while looks < 2 && Instant::now() < end {
+            let waited = self.copying.has_finished.wait_timeout(is_busy, DRAIN_INTERVAL);
+            (is_busy, _) = waited.unwrap_or_else(PoisonError::into_inner);
+            let is_empty = ioctl_fionread(&*self.reader).is_ok_and(|bytes| bytes == 0);
+            looks = if is_empty && !*is_busy { looks + 1 } else { 0 };
         }
     }
 

@@ -291,10 +291,7 @@ impl CoreRun {
     #[cfg(unix)]
     fn _flush_descriptors(&self, py: Python<'_>) {
         if let Some(lines) = self.state.get().and_then(|state| state.lines.get()) {
-            py.detach(|| {
-                descriptors::drain();
-                lines.flush();
-            });
+            py.detach(|| descriptors::flush(lines));
         }
     }
 

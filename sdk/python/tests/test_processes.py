@@ -95,6 +95,7 @@ print("an error", file=sys.stderr, flush=True)
 child = os.fork()
 if child == 0:
     print("a forked child", flush=True)
+    run.flush(0)
     run.close()
     os._exit(0)
 os.waitpid(child, 0)
