@@ -258,6 +258,13 @@ def test_what_is_stored_is_found_at_once(shared_server):
         ("import sys\nwith run: sys.exit()", "finished", ""),
         ("import sys; sys.exit(1)", "failed", "SystemExit: 1"),
         ("import sys; sys.exit('no data')", "failed", "SystemExit: no data"),
+        (
+            "import sys, threading\n"
+            "thread = threading.Thread(target=sys.exit, args=(1,))\n"
+            "thread.start(); thread.join()",
+            "finished",
+            "",
+        ),
         # The interpreter forgets this one before exit hooks run.
         ("raise SystemExit(1)", "finished", ""),
         (r"with run: raise ValueError('\udcff')", "failed", "ValueError: ?"),

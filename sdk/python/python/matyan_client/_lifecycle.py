@@ -56,7 +56,9 @@ def _remember_exits() -> None:
     @functools.wraps(plain)
     def noting(status: Any = None, /) -> NoReturn:
         global _last_exit  # noqa: PLW0603 - once per process
-        _last_exit = SystemExit(status)
+        # In another thread, it ends only that thread.
+        if threading.current_thread() is threading.main_thread():
+            _last_exit = SystemExit(status)
         plain(status)
 
     sys.exit = noting
