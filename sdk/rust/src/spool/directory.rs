@@ -29,6 +29,8 @@ use crate::sys::{
 /// Version of everything in the directory. One of another version is left alone.
 const FORMAT: u32 = 1;
 const OWNER: &str = "owner";
+/// The same before it is complete.
+const NEW_OWNER: &str = "owner.new";
 const LOCK: &str = "lock";
 const UPLOADS: &str = "uploads";
 const SEGMENT_SUFFIX: &str = ".seg";
@@ -169,8 +171,13 @@ impl SpoolDirectory {
         match Self::create_files(&path, owner) {
             Ok(lock) => Ok(Self { path, producer, _lock: lock }),
             Err(error) => {
-                // Without an owner, nothing else would remove it.
-                fs::remove_dir_all(path).ok();
+                // Without an owner, nothing else would remove it. Listing it needs a descriptor, and
+                // there may be none.
+                for file in [LOCK, NEW_OWNER] {
+                    fs::remove_file(path.join(file)).ok();
+                }
+                fs::remove_dir(path.join(UPLOADS)).ok();
+                fs::remove_dir(path).ok();
                 Err(error)
             }
         }
@@ -181,7 +188,7 @@ impl SpoolDirectory {
         let Some(lock) = take_lock(path)? else {
             return Err(io::Error::other("the lock of a new spool is held"));
         };
-        let new = path.join("owner.new");
+        let new = path.join(NEW_OWNER);
         fs::write(&new, serde_json::to_vec(owner)?)?;
         fs::rename(new, path.join(OWNER))?;
         Ok(lock)
