@@ -226,8 +226,12 @@ pub(crate) fn open_many_runs(first: &Run, output: &Path) {
     let last = runs.pop().expect("there are many");
     drop(runs);
     let series = series(&last, "later");
-    while last.health().pending == 0 {
+    let is_recorded = || {
+        let before = last.health().dropped;
         last.track(&series, 1.0, Some(1), None);
+        last.health().dropped == before
+    };
+    while !is_recorded() {
         std::thread::park_timeout(std::time::Duration::from_millis(50));
     }
     last.close(PATIENT, |_| true);
