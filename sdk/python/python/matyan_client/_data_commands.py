@@ -54,7 +54,9 @@ def add_commands(commands: Any) -> None:
     tensorboard.add_argument("output_path", metavar="OUTPUT_PATH")
     tensorboard.add_argument("--experiment", metavar="NAME", help="put all runs into it")
     tensorboard.add_argument("--compress", action="store_true", help="write a file .tar.gz")
-    tensorboard.add_argument("--workers", type=int, default=1, help="has no effect")
+    tensorboard.add_argument(
+        "--workers", type=int, default=1, help="accepted for Matyan 0.3; has no effect"
+    )
     tensorboard.set_defaults(run=_checked("convert", _convert))
 
 

@@ -65,9 +65,13 @@ async fn receive(requests: &mut Streaming<pb::WriteRunRequest>) -> Result<Option
 fn check_size(request: &pb::WriteRunRequest) -> Result<()> {
     check_limit("pieces", request.pieces.len(), MAX_PIECES)?;
     let is_one = match request.pieces.as_slice() {
-        [piece] => {
-            matches!(piece.content, Some(Content::Object(_) | Content::Line(_) | Content::Record(_)))
-        }
+        [piece] => match piece.content {
+            Some(Content::Object(_) | Content::Line(_) | Content::Record(_)) => true,
+            Some(
+                Content::Points(_) | Content::Artifact(_) | Content::Producer(_) | Content::Dictionary(_),
+            )
+            | None => false,
+        },
         _ => false,
     };
     match is_one {

@@ -4,6 +4,7 @@
 
 use std::{collections::VecDeque, panic::resume_unwind};
 
+use bytes::Bytes;
 use matyan_model::object::{BlobRef, INLINE_BYTES};
 use matyan_proto::ingest::v1::{Event, event::Kind};
 
@@ -79,9 +80,25 @@ fn points(batch: &Batch) -> usize {
 }
 
 fn payloads(events: &[Event]) -> Vec<LargePayload> {
-    let is_large = |event: &Event| matches!(&event.kind, Some(Kind::LogObject(object)) if object.value.len() > INLINE_BYTES);
-    let large = events.iter().zip(0..).filter(|(event, _)| is_large(event));
+    let large = events.iter().zip(0..).filter(|(event, _)| large_payload(event).is_some());
     large.map(|(_, item)| LargePayload { item, blob: None }).collect()
+}
+
+/// The part of an event that becomes a blob, if it is too large for a row.
+pub(super) fn large_payload(event: &Event) -> Option<&Bytes> {
+    match event.kind.as_ref()? {
+        Kind::LogObject(object) => Some(&object.value).filter(|value| value.len() > INLINE_BYTES),
+        Kind::CreateRun(_)
+        | Kind::FinishRun(_)
+        | Kind::SetRunProperty(_)
+        | Kind::AddTag(_)
+        | Kind::RemoveTag(_)
+        | Kind::LogParams(_)
+        | Kind::LogTerminalLine(_)
+        | Kind::LogRecord(_)
+        | Kind::BlobRef(_)
+        | Kind::DeleteRun(_) => None,
+    }
 }
 
 /// The entries of a turn, of which the first are decoded.

@@ -5,11 +5,10 @@
 
 use bytes::Bytes;
 use futures::{StreamExt as _, future::BoxFuture, stream};
-use matyan_proto::ingest::v1::event::Kind;
 
 use super::{
     ApplyFailure,
-    decode_queue::{DecodedRecord, LargePayload},
+    decode_queue::{DecodedRecord, LargePayload, large_payload},
     mode::AttemptMode,
     payload_store::PayloadStore,
     run_state::RunState,
@@ -58,10 +57,10 @@ fn pending_uploads<'a>(
                 return pending;
             }
             if payload.blob.is_none()
-                && let Some(Kind::LogObject(object)) = &batch.items.events[payload.item as usize].kind
+                && let Some(value) = large_payload(&batch.items.events[payload.item as usize])
             {
-                bytes += object.value.len();
-                pending.push((payload, object.value.clone()));
+                bytes += value.len();
+                pending.push((payload, value.clone()));
             }
         }
         seen = seen.saturating_add(own_items.saturating_sub(first));

@@ -1,10 +1,13 @@
 //! Tests of both forms of a record, and of unreadable records.
 
+use std::collections::BTreeSet;
+
 use matyan_proto::{
     ingest::v1::{self as pb, event::Kind},
     limits,
     log::v1::LogEntry,
 };
+use matyan_record::MessageType;
 
 use super::*;
 
@@ -75,7 +78,7 @@ fn an_envelope_is_read_with_its_headers() {
 
 #[test]
 fn every_type_of_envelope_is_an_event() {
-    for (kind, payload) in [
+    let envelopes = [
         ("create_run", r#"{"client_datetime":"2024-01-02T03:04:05+00:00","force_resume":true}"#),
         ("finish_run", "{}"),
         ("set_run_property", r#"{"name":"n","archived":true}"#),
@@ -89,7 +92,10 @@ fn every_type_of_envelope_is_an_event() {
         ("log_record", r#"{"message":"m","level":20,"timestamp":1.5,"logger_info":["f",1]}"#),
         ("blob_ref", r#"{"s3_key":"r/a","artifact_path":"a","content_type":"text/plain"}"#),
         ("delete_run", "{}"),
-    ] {
+    ];
+    let names = BTreeSet::from(envelopes.map(|(kind, _)| kind));
+    assert_eq!(names, BTreeSet::from(MessageType::NAMES));
+    for (kind, payload) in envelopes {
         let value = format!(r#"{{"type":"{kind}","run_id":"r","timestamp":"","payload":{payload}}}"#);
         let entry = Entry::read(0, 0, record(value, &[]));
         let batch = entry.batch().unwrap_or_else(|reason| panic!("{kind}: {reason}")).items;
