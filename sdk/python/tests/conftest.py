@@ -15,6 +15,8 @@ import pytest
 
 def pytest_configure():
     os.environ["MATYAN_QUIET"] = "1"
+    # Shells ignore it in jobs that run in the background, and scripts would inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 class Server:
