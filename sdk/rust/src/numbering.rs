@@ -32,8 +32,8 @@ pub(crate) struct Numbering {
 }
 
 impl Numbering {
-    /// Returns the numbering of a run that this process opens. It is that of other open handles, and
-    /// of data that is not stored yet.
+    /// Returns the numbering of a run that this process opens, which all open handles of the run
+    /// share.
     pub(crate) fn of_run(gateway_url: &str, run_id: &str, is_new: bool) -> Arc<Self> {
         let mut runs = lock(RUNS.get_or_make(|_| true, Mutex::default));
         runs.retain(|_, numbering| numbering.strong_count() > 0);

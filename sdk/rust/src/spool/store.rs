@@ -101,7 +101,7 @@ impl Spool {
         let dictionary = Dictionary::empty();
         let limits = limits(config, directory.path());
         let writer = Writer::new(directory, limits, &[]);
-        // Of an offline run, nothing is sent, so waiting makes no space.
+        // An offline run sends nothing, so waiting would free no space.
         let waits = config.spool_full == SpoolFull::Block && !owner.is_offline;
         let full = FullPolicy { waits, interrupted, space: Condvar::new() };
         Ok(Self { full, numbering: Some(numbering), ..Self::with(writer, dictionary, owner, notices) })
