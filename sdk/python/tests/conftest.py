@@ -3,17 +3,32 @@
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
+# Directories that the spools of the user may be in. They are read before the environment changes.
+USER_SPOOLS = (
+    Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "matyan" / "spool",
+    Path(tempfile.gettempdir()) / f"matyan-spool-{os.getuid()}",
+    Path("/dev/shm") / f"matyan-spool-{os.getuid()}",
+)
 
-def pytest_configure():
+
+def pytest_configure(config):
+    directory = tempfile.mkdtemp(prefix="matyan-tests-")
+    config.add_cleanup(lambda: shutil.rmtree(directory, ignore_errors=True))
+    # A spool goes to one of the others if the first directory cannot take it.
+    os.environ["MATYAN_SPOOL_DIR"] = f"{directory}/spool"
+    os.environ["XDG_STATE_HOME"] = f"{directory}/state"
+    os.environ["TMPDIR"] = directory
     os.environ["MATYAN_QUIET"] = "1"
     # Shells ignore it in jobs that run in the background, and scripts would inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -92,6 +107,19 @@ def own_server(tmp_path):
     yield server
     with contextlib.suppress(ProcessLookupError):
         server.stop(signal.SIGKILL)
+
+
+def spools_of_tests():
+    """Returns spools of the user that may be those of a test: their server is on this machine."""
+    owners = (path / "owner" for root in USER_SPOOLS if root.is_dir() for path in root.iterdir())
+    return {owner for owner in owners if not owner.exists() or "//127.0.0.1" in owner.read_text()}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _spools_of_the_user():
+    before = spools_of_tests()
+    yield
+    assert spools_of_tests() <= before, "a test has left spools among those of the user"
 
 
 @pytest.fixture(autouse=True)
