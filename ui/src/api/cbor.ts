@@ -1,0 +1,157 @@
+/**
+ * Reads CBOR (RFC 8949), the form of params and other free values. Integers beyond 2^53 become BigInt, so that pages
+ * show them exactly; other tags are ignored.
+ */
+export type CborValue =
+  null | boolean | number | bigint | string | Uint8Array | CborValue[] | { [key: string]: CborValue };
+
+/** A map from a decoded value; anything else becomes an empty one. */
+export function decodeMap(bytes: Uint8Array): { [key: string]: CborValue } {
+  const value = bytes.length === 0 ? {} : decodeCbor(bytes);
+  return isMap(value) ? value : {};
+}
+
+export function isMap(value: CborValue | undefined): value is { [key: string]: CborValue } {
+  return (
+    typeof value === 'object' && value !== null && !Array.isArray(value) && !(value instanceof Uint8Array)
+  );
+}
+
+export function decodeCbor(bytes: Uint8Array): CborValue {
+  const reader = new CborReader(bytes);
+  const value = reader.value();
+  if (reader.at !== bytes.length) throw new Error('CBOR: bytes after the end of the value');
+  return value;
+}
+
+/** The length of strings, lists and maps that end with a break. */
+const INDEFINITE = -1;
+
+class CborReader {
+  at = 0;
+  readonly #view: DataView;
+  readonly #text = new TextDecoder();
+
+  constructor(readonly bytes: Uint8Array) {
+    this.#view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  }
+
+  value(): CborValue {
+    const head = this.#byte();
+    const major = head >> 5;
+    const info = head & 31;
+    if (major === 7) return this.#simple(info);
+    const argument = this.#argument(info);
+    switch (major) {
+      case 0:
+        return plain(argument);
+      case 1:
+        return plain(-1n - BigInt(argument));
+      case 2:
+        return this.#bytesOf(Number(argument));
+      case 3:
+        return this.#text.decode(this.#bytesOf(Number(argument)));
+      case 4:
+        return this.#list(Number(argument));
+      case 5:
+        return this.#map(Number(argument));
+      default:
+        return tagged(Number(argument), this.value());
+    }
+  }
+
+  #byte(): number {
+    const byte = this.bytes[this.at++];
+    if (byte === undefined) throw new Error('CBOR: the value is cut off');
+    return byte;
+  }
+
+  #argument(info: number): number | bigint {
+    if (info < 24) return info;
+    if (info === 31) return INDEFINITE;
+    const size = 1 << (info - 24);
+    if (info > 27 || this.at + size > this.bytes.length) throw new Error('CBOR: the value is cut off');
+    const at = this.at;
+    this.at += size;
+    if (size === 1) return this.#view.getUint8(at);
+    if (size === 2) return this.#view.getUint16(at);
+    return size === 4 ? this.#view.getUint32(at) : this.#view.getBigUint64(at);
+  }
+
+  #simple(info: number): CborValue {
+    const at = this.at;
+    switch (info) {
+      case 20:
+      case 21:
+        return info === 21;
+      case 25:
+        this.at += 2;
+        return half(this.#view.getUint16(at));
+      case 26:
+        this.at += 4;
+        return this.#view.getFloat32(at);
+      case 27:
+        this.at += 8;
+        return this.#view.getFloat64(at);
+      default:
+        return null;
+    }
+  }
+
+  #bytesOf(length: number): Uint8Array {
+    if (length === INDEFINITE) {
+      const pieces: number[] = [];
+      while (!this.#ends()) {
+        const head = this.#byte();
+        pieces.push(...this.#bytesOf(Number(this.#argument(head & 31))));
+      }
+      return Uint8Array.from(pieces);
+    }
+    if (this.at + length > this.bytes.length) throw new Error('CBOR: the value is cut off');
+    this.at += length;
+    return this.bytes.subarray(this.at - length, this.at);
+  }
+
+  #list(length: number): CborValue[] {
+    const list: CborValue[] = [];
+    while (length === INDEFINITE ? !this.#ends() : list.length < length) list.push(this.value());
+    return list;
+  }
+
+  #map(length: number): { [key: string]: CborValue } {
+    const entries: [string, CborValue][] = [];
+    while (length === INDEFINITE ? !this.#ends() : entries.length < length) {
+      const key = this.value();
+      entries.push([typeof key === 'string' ? key : String(key), this.value()]);
+    }
+    // Unlike an assignment this also takes the key `__proto__`.
+    return Object.fromEntries(entries);
+  }
+
+  /** Skips the break that ends an item of indefinite length, if it is next. */
+  #ends(): boolean {
+    if (this.bytes[this.at] !== 0xff) return false;
+    this.at += 1;
+    return true;
+  }
+}
+
+function plain(value: number | bigint): number | bigint {
+  return Number.isSafeInteger(Number(value)) ? Number(value) : value;
+}
+
+/** Tags 2 and 3 are integers of any size. */
+function tagged(tag: number, value: CborValue): CborValue {
+  if ((tag !== 2 && tag !== 3) || !(value instanceof Uint8Array)) return value;
+  let number = 0n;
+  for (const byte of value) number = (number << 8n) | BigInt(byte);
+  return plain(tag === 2 ? number : -1n - number);
+}
+
+function half(bits: number): number {
+  const exponent = (bits >> 10) & 31;
+  const fraction = bits & 1023;
+  const sign = bits & 0x8000 ? -1 : 1;
+  if (exponent === 31) return fraction ? NaN : sign * Infinity;
+  return sign * (exponent === 0 ? fraction * 2 ** -24 : (1 + fraction / 1024) * 2 ** (exponent - 15));
+}

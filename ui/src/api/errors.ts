@@ -1,0 +1,129 @@
+/**
+ * The one form of error in the UI. Every failure of a call says what happened, where, and whether repeating it may
+ * help. The server sends `google.rpc.ErrorInfo`, whose reason is the name of a `Code` of the API.
+ */
+import { BinaryReader, WireType } from '@bufbuild/protobuf/wire';
+import { Code, ConnectError } from '@connectrpc/connect';
+
+/** Position of an error in a query, from 1. */
+export interface QueryPosition {
+  line: number;
+  column: number;
+  endColumn: number;
+}
+
+export class ApiError extends Error {
+  override readonly name = 'ApiError';
+
+  constructor(
+    /** What went wrong, as a sentence. */
+    override readonly message: string,
+    /** The call that failed, such as `SearchService.Runs`. */
+    readonly where: string,
+    /** What the reader can do about it. */
+    readonly hint: string,
+    /** Repeating the same request may succeed. */
+    readonly canRetry: boolean,
+    /** Name of the API's code, such as `NOT_FOUND`; empty if the server sent none. */
+    readonly reason: string,
+    readonly metadata: Readonly<Record<string, string>>,
+    readonly position?: QueryPosition,
+    override readonly cause?: unknown,
+  ) {
+    super(message, { cause });
+  }
+}
+
+/** Hints by the reason that the server names. Whatever is missing here is described by its gRPC status. */
+const HINTS: Record<string, [hint: string, canRetry: boolean]> = {
+  INVALID_FIELD: ['Correct the field and try again.', false],
+  INVALID_QUERY: ['Correct the query.', false],
+  QUERY_TOO_EXPENSIVE: ['Narrow the query, for example by experiment or tag.', false],
+  TOO_LARGE: ['Ask for less at a time.', false],
+  NOT_FOUND: ['It may have been deleted. Go back to the list.', false],
+  ALREADY_EXISTS: ['Choose another name.', false],
+  BUSY: ['Another process is using it. Try again later.', true],
+  POSITION_EXPIRED: ['The page was away for too long. Reload it.', true],
+  INTERNAL: ['This is a defect of the server. Report it with the request id.', true],
+};
+
+const HINTS_BY_STATUS: Partial<Record<Code, [hint: string, canRetry: boolean]>> = {
+  [Code.Unauthenticated]: ['Log in again.', false],
+  [Code.PermissionDenied]: ['Ask for access, or log in as someone else.', false],
+  [Code.Unimplemented]: ['The server is older than this page. Reload it, or upgrade the server.', false],
+  [Code.DeadlineExceeded]: ['The server took too long. Try again, or ask for less.', true],
+};
+
+const UNREACHABLE = 'Check that the server is running and that the network works.';
+
+export function apiError(error: unknown, where: string): ApiError {
+  if (error instanceof ApiError) return error;
+  const failure = ConnectError.from(error);
+  const { reason, metadata } = errorInfo(failure);
+  const known = HINTS[reason] ?? HINTS_BY_STATUS[failure.code];
+  const isUnreachable = reason === '' && (failure.code === Code.Unavailable || isNetworkFailure(failure));
+  const [hint, canRetry] = known ?? [isUnreachable ? UNREACHABLE : 'Try again.', true];
+  const message = isUnreachable ? 'The server cannot be reached.' : sentence(failure.rawMessage);
+  return new ApiError(message, where, hint, canRetry, reason, metadata, position(metadata), error);
+}
+
+/** Returns whether a call ended because nobody wants its result any more: not an error for the reader. */
+export function isAbort(error: unknown): boolean {
+  if (error instanceof ApiError) return isAbort(error.cause);
+  if (error instanceof ConnectError && error.code === Code.Canceled) return true;
+  return error instanceof Error && error.name === 'AbortError';
+}
+
+/** Browsers report every failure of the network as a `TypeError`. */
+function isNetworkFailure(error: ConnectError): boolean {
+  return error.code === Code.Unknown && error.cause instanceof TypeError;
+}
+
+function sentence(text: string): string {
+  const trimmed = text.trim() || 'The call failed';
+  const start = trimmed.charAt(0).toUpperCase() + trimmed.slice(1);
+  return /[.!?]$/.test(start) ? start : `${start}.`;
+}
+
+function position(metadata: Record<string, string>): QueryPosition | undefined {
+  const [line, column, endColumn] = ['line', 'column', 'end_column'].map(name => Number(metadata[name]));
+  return line && column ? { line, column, endColumn: endColumn || column + 1 } : undefined;
+}
+
+interface ErrorInfo {
+  reason: string;
+  metadata: Record<string, string>;
+}
+
+function errorInfo(error: ConnectError): ErrorInfo {
+  for (const detail of error.details) {
+    if ('type' in detail && detail.type === 'google.rpc.ErrorInfo') return readErrorInfo(detail.value);
+  }
+  return { reason: '', metadata: {} };
+}
+
+/** Reads `google.rpc.ErrorInfo`: reason (1), domain (2), and metadata (3), a map of texts. */
+export function readErrorInfo(bytes: Uint8Array): ErrorInfo {
+  const info: ErrorInfo = { reason: '', metadata: {} };
+  readFields(new BinaryReader(bytes), (field, reader) => {
+    if (field === 1) info.reason = reader.string();
+    else if (field === 3) {
+      const entry: string[] = ['', ''];
+      readFields(new BinaryReader(reader.bytes()), (part, of) => void (entry[part - 1] = of.string()));
+      info.metadata[entry[0] ?? ''] = entry[1] ?? '';
+    } else return false;
+    return true;
+  });
+  return info;
+}
+
+/** Calls `read` for each length-delimited field; skips those for which it returns false, and all others. */
+function readFields(
+  reader: BinaryReader,
+  read: (field: number, reader: BinaryReader) => boolean | void,
+): void {
+  while (reader.pos < reader.len) {
+    const [field, wireType] = reader.tag();
+    if (wireType !== WireType.LengthDelimited || read(field, reader) === false) reader.skip(wireType, field);
+  }
+}

@@ -1,0 +1,83 @@
+/**
+ * At most three reads at a time. Browsers open six HTTP/1.1 connections per host over all tabs, so a page that asked
+ * for everything at once would keep the reader of another tab waiting, and its own visible charts behind hidden ones.
+ */
+
+/** Lower numbers are read first. Reads of the same urgency keep their order. */
+export const enum Urgency {
+  /** In view, or the direct result of what the reader just did. */
+  Visible = 0,
+  /** About to come into view. */
+  Near = 1,
+  /** Nobody waits for it. */
+  Background = 2,
+}
+
+interface WaitingRead {
+  urgency: Urgency;
+  order: number;
+  start: () => void;
+}
+
+export class ReadQueue {
+  #waiting: WaitingRead[] = [];
+  #running = 0;
+  #order = 0;
+
+  constructor(readonly limit = 3) {}
+
+  /** Number of reads that run now. */
+  get running(): number {
+    return this.#running;
+  }
+
+  /**
+   * Runs `read` when its turn comes. An abort before that removes it from the queue; an abort during the read is up
+   * to `read`, which gets the same signal.
+   */
+  run<T>(urgency: Urgency, signal: AbortSignal | undefined, read: () => Promise<T>): Promise<T> {
+    return new Promise<T>((resolve, reject) => {
+      if (signal?.aborted) return reject(abortError());
+      const onAbort = (): void => {
+        this.#waiting = this.#waiting.filter(other => other !== entry);
+        reject(abortError());
+      };
+      const entry: WaitingRead = {
+        urgency,
+        order: this.#order++,
+        start: () => {
+          signal?.removeEventListener('abort', onAbort);
+          this.#running += 1;
+          // A read that throws before its first wait is a failed read too.
+          void Promise.resolve()
+            .then(read)
+            .then(resolve, reject)
+            .finally(() => {
+              this.#running -= 1;
+              this.#next();
+            });
+        },
+      };
+      signal?.addEventListener('abort', onAbort, { once: true });
+      this.#waiting.push(entry);
+      this.#next();
+    });
+  }
+
+  #next(): void {
+    while (this.#running < this.limit && this.#waiting.length > 0) {
+      const first = this.#waiting.reduce((best, one) =>
+        one.urgency < best.urgency || (one.urgency === best.urgency && one.order < best.order) ? one : best,
+      );
+      this.#waiting.splice(this.#waiting.indexOf(first), 1);
+      first.start();
+    }
+  }
+}
+
+function abortError(): DOMException {
+  return new DOMException('The read is no longer needed.', 'AbortError');
+}
+
+/** The reads of this tab. */
+export const reads = new ReadQueue();

@@ -1,0 +1,175 @@
+/**
+ * Reads series for charts: what the cache has is shown immediately, only what is missing is read. One call serves all
+ * series of a chart, and each series is shown as it arrives.
+ */
+import { create, type DescMethodServerStreaming, type MessageInitShape } from '@bufbuild/protobuf';
+import { BinaryReader } from '@bufbuild/protobuf/wire';
+import { EmptySchema } from '@bufbuild/protobuf/wkt';
+
+import {
+  BucketColumn,
+  BucketsRequestSchema,
+  SeriesService,
+  type BucketsRequest,
+} from '../gen/matyan/series/v1/series_pb.ts';
+import { readSeriesBuckets, type BucketColumns } from './columns.ts';
+import { reads, type Urgency } from './read_queue.ts';
+import {
+  commonTailStart,
+  SeriesCache,
+  type CacheEntry,
+  type SeriesRef,
+  type StepView,
+} from './series_cache.ts';
+import { seriesData, type SeriesData } from './series_data.ts';
+import { call, DEADLINE_MS, transport } from './transport.ts';
+
+/**
+ * `SeriesService.Buckets`, with responses that are not decoded: all of their fields are unknown to an empty message,
+ * and arrive as bytes.
+ */
+const RAW_BUCKETS = {
+  ...SeriesService.method.buckets,
+  output: EmptySchema,
+} as unknown as DescMethodServerStreaming<typeof BucketsRequestSchema, typeof EmptySchema>;
+
+/** Field number of `BucketsResponse.series`. */
+const SERIES_FIELD = 1;
+
+const COLUMNS = [
+  BucketColumn.MIN,
+  BucketColumn.MAX,
+  BucketColumn.LAST,
+  BucketColumn.LAST_STEP,
+  BucketColumn.LAST_TIME,
+  BucketColumn.NOT_FINITE,
+];
+
+export const seriesCache = new SeriesCache();
+
+/** Streams buckets as columns. */
+export async function* readBuckets(
+  request: BucketsRequest,
+  signal?: AbortSignal,
+): AsyncGenerator<BucketColumns> {
+  const input = (async function* () {
+    yield request;
+  })();
+  const response = await transport.stream(RAW_BUCKETS, signal, DEADLINE_MS, undefined, input);
+  for await (const message of response.message) {
+    for (const { no, data } of message.$unknown ?? []) {
+      if (no === SERIES_FIELD) yield readSeriesBuckets(new BinaryReader(data).bytes());
+    }
+  }
+}
+
+export type ShowSeries = (index: number, data: SeriesData) => void;
+
+/**
+ * Calls `show` with the index of a series in `refs` whenever there is something to draw: first from the cache, maybe
+ * in less detail, then as it arrives. Resolves when everything is up to date.
+ */
+export async function loadSeries(
+  refs: SeriesRef[],
+  view: StepView,
+  urgency: Urgency,
+  signal: AbortSignal,
+  show: ShowSeries,
+): Promise<void> {
+  const missing: number[] = [];
+  const stale: [index: number, entry: CacheEntry][] = [];
+  refs.forEach((ref, index) => {
+    const hit = seriesCache.lookup(ref, view);
+    if (hit) show(index, hit.entry.data);
+    if (!hit?.isFineEnough) missing.push(index);
+    else if (hit.isStale) stale.push([index, hit.entry]);
+  });
+  // Empty series have no tail: they are read as if they were missing.
+  const start = commonTailStart(stale.map(([, entry]) => entry));
+  if (start === undefined) missing.push(...stale.splice(0).map(([index]) => index));
+  await Promise.all([
+    readMissing(refs, missing, view, urgency, signal, show),
+    start === undefined ? undefined : readTails(refs, stale, start, urgency, signal, show),
+  ]);
+}
+
+async function readMissing(
+  refs: SeriesRef[],
+  indexes: number[],
+  view: StepView,
+  urgency: Urgency,
+  signal: AbortSignal,
+  show: ShowSeries,
+): Promise<void> {
+  await readEach(refs, indexes, view, urgency, signal, (index, data, changes) => {
+    show(index, seriesCache.store(refs[index] as SeriesRef, view, data, changes).data);
+  });
+}
+
+async function readTails(
+  refs: SeriesRef[],
+  stale: [index: number, entry: CacheEntry][],
+  start: number,
+  urgency: Urgency,
+  signal: AbortSignal,
+  show: ShowSeries,
+): Promise<void> {
+  const entries = new Map(stale);
+  const pixels = Math.max(...stale.map(([, entry]) => entry.view.pixels));
+  const to = Math.max(...stale.map(([, entry]) => entry.view.to ?? Infinity));
+  const view = { from: start, to: Number.isFinite(to) ? to : undefined, pixels };
+  await readEach(refs, [...entries.keys()], view, urgency, signal, (index, tail, changes) => {
+    const entry = entries.get(index) as CacheEntry;
+    seriesCache.extend(refs[index] as SeriesRef, entry, start, tail, changes);
+    show(index, entry.data);
+  });
+}
+
+async function readEach(
+  refs: SeriesRef[],
+  indexes: number[],
+  view: StepView,
+  urgency: Urgency,
+  signal: AbortSignal,
+  use: (index: number, data: SeriesData, changes: number) => void,
+): Promise<void> {
+  if (indexes.length === 0) return;
+  await reads.run(urgency, signal, () =>
+    call('SeriesService.Buckets', async () => {
+      const { request, places } = bucketsRequest(refs, indexes, view);
+      // A change that arrives during the read makes the result stale.
+      const changes = new Map(refs.map(({ runId }) => [runId, seriesCache.changesOf(runId)]));
+      for await (const columns of readBuckets(request, signal)) {
+        const index = places[columns.run]?.[columns.series];
+        if (index === undefined) continue;
+        use(index, seriesData(columns), changes.get((refs[index] as SeriesRef).runId) ?? 0);
+      }
+    }),
+  );
+}
+
+/** Groups series by run, as the API wants them, and remembers which is which. */
+function bucketsRequest(
+  refs: SeriesRef[],
+  indexes: number[],
+  { from, to, pixels }: StepView,
+): { request: BucketsRequest; places: number[][] } {
+  const runs = new Map<string, { numbers: number[]; indexes: number[] }>();
+  for (const index of indexes) {
+    const { runId, number } = refs[index] as SeriesRef;
+    const run = runs.get(runId) ?? { numbers: [], indexes: [] };
+    run.numbers.push(number);
+    run.indexes.push(index);
+    runs.set(runId, run);
+  }
+  const steps: MessageInitShape<typeof BucketsRequestSchema>['steps'] = {};
+  if (from !== undefined) steps.start = BigInt(Math.floor(from));
+  if (to !== undefined) steps.stop = BigInt(Math.floor(to)) + 1n;
+  const request = create(BucketsRequestSchema, {
+    runs: [...runs].map(([runId, { numbers }]) => ({ runId, numbers })),
+    steps,
+    pixels: Math.max(1, Math.round(pixels)),
+    columns: COLUMNS,
+  });
+  return { request, places: [...runs.values()].map(run => run.indexes) };
+}

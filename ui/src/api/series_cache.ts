@@ -1,0 +1,153 @@
+/**
+ * Buckets that were read, by series and by level of detail. An entry covers a range of steps at one resolution. When
+ * a run changes its entries become stale: they are still drawn, and extended from their last bucket on.
+ */
+import { byteSize, coarsen, extend, tailStart, type SeriesData } from './series_data.ts';
+
+/** Identifies a series: its run, and its number within the run. */
+export interface SeriesRef {
+  runId: string;
+  number: number;
+}
+
+/** The part of a series that a chart shows, both ends included; absent ends are open. */
+export interface StepView {
+  from?: number | undefined;
+  to?: number | undefined;
+  /** Width of the chart in device pixels. */
+  pixels: number;
+}
+
+export interface CacheEntry {
+  readonly view: StepView;
+  data: SeriesData;
+  /** Number of changes of the run when the data was read. */
+  changes: number;
+}
+
+/** The best that the cache has for a view. */
+export interface CacheHit {
+  entry: CacheEntry;
+  /** The entry has at least the resolution that the view needs. */
+  isFineEnough: boolean;
+  isStale: boolean;
+}
+
+/** Charts of about 5,000 series of 500 buckets. */
+const DEFAULT_BYTES = 128 * 1024 * 1024;
+
+export class SeriesCache {
+  /** In order of last use, oldest first. */
+  #entries = new Map<string, CacheEntry[]>();
+  #changes = new Map<string, number>();
+  #bytes = 0;
+
+  constructor(readonly maxBytes = DEFAULT_BYTES) {}
+
+  get bytes(): number {
+    return this.#bytes;
+  }
+
+  /** Notes that a run has more data than what was read so far. */
+  markChanged(runId: string): void {
+    this.#changes.set(runId, this.changesOf(runId) + 1);
+  }
+
+  changesOf(runId: string): number {
+    return this.#changes.get(runId) ?? 0;
+  }
+
+  /** Finds the entry that suits `view` best: of those that cover it the coarsest that is fine enough. */
+  lookup(ref: SeriesRef, view: StepView): CacheHit | undefined {
+    const key = keyOf(ref);
+    const entries = this.#entries.get(key);
+    if (!entries) return undefined;
+    this.#entries.delete(key);
+    this.#entries.set(key, entries);
+    let best: CacheHit | undefined;
+    for (const entry of entries.filter(entry => covers(entry.view, view))) {
+      const isFineEnough = entry.data.width <= neededWidth(entry.data, view);
+      const isBetter = !best || (isFineEnough === best.isFineEnough ? isCloser(entry, best) : isFineEnough);
+      if (isBetter) best = { entry, isFineEnough, isStale: entry.changes < this.changesOf(ref.runId) };
+    }
+    return best;
+  }
+
+  /** Stores what was read for `view`; `changes` is `changesOf` from before the read began. */
+  store(ref: SeriesRef, view: StepView, data: SeriesData, changes: number): CacheEntry {
+    const key = keyOf(ref);
+    const others = (this.#entries.get(key) ?? []).filter(
+      one => !isSameView(one.view, view) || this.#forget(one),
+    );
+    const entry: CacheEntry = { view, data, changes };
+    this.#entries.delete(key);
+    this.#entries.set(key, [...others, entry]);
+    this.#bytes += byteSize(data);
+    this.#evict(key);
+    return entry;
+  }
+
+  /** Appends what was read from step `start` on, and merges buckets if there are too many for the view. */
+  extend(ref: SeriesRef, entry: CacheEntry, start: number, tail: SeriesData, changes: number): void {
+    this.#bytes -= byteSize(entry.data);
+    entry.data = extend(entry.data, start, tail);
+    if (entry.data.steps.length > 2 * entry.view.pixels) entry.data = coarsen(entry.data, entry.view.pixels);
+    entry.changes = changes;
+    this.#bytes += byteSize(entry.data);
+    this.#evict(keyOf(ref));
+  }
+
+  /** Releases the bytes of an entry that is about to be dropped; returns false, for filters. */
+  #forget(entry: CacheEntry): false {
+    this.#bytes -= byteSize(entry.data);
+    return false;
+  }
+
+  #evict(keep: string): void {
+    for (const [key, entries] of this.#entries) {
+      if (this.#bytes <= this.maxBytes) return;
+      if (key === keep) continue;
+      entries.forEach(entry => this.#forget(entry));
+      this.#entries.delete(key);
+    }
+  }
+}
+
+/** First step to read again for all of `entries`, so that each can be cut there: a multiple of all widths. */
+export function commonTailStart(entries: CacheEntry[]): number | undefined {
+  let start = Infinity;
+  let width = 1;
+  for (const { data } of entries) {
+    start = Math.min(start, tailStart(data) ?? -Infinity);
+    width = Math.max(width, data.width);
+  }
+  return Number.isFinite(start) ? Math.floor(start / width) * width : undefined;
+}
+
+function keyOf({ runId, number }: SeriesRef): string {
+  return `${number}/${runId}`;
+}
+
+function covers(outer: StepView, inner: StepView): boolean {
+  const from = outer.from ?? -Infinity;
+  const to = outer.to ?? Infinity;
+  return from <= (inner.from ?? -Infinity) && to >= (inner.to ?? Infinity);
+}
+
+function isSameView(a: StepView, b: StepView): boolean {
+  return a.from === b.from && a.to === b.to && a.pixels === b.pixels;
+}
+
+/** Widest bucket that the view tolerates: two per pixel at worst, as the server returns between one and two. */
+function neededWidth(data: SeriesData, view: StepView): number {
+  const from = view.from ?? data.steps[0] ?? 0;
+  const to = Math.min(view.to ?? Infinity, data.steps.at(-1) ?? 0);
+  return Math.max(1, (2 * (to - from + 1)) / view.pixels);
+}
+
+function isCloser(entry: CacheEntry, best: CacheHit): boolean {
+  // Too fine an entry costs drawing time, too coarse an entry lacks detail.
+  return best.isFineEnough
+    ? entry.data.width > best.entry.data.width
+    : entry.data.width < best.entry.data.width;
+}

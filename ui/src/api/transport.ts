@@ -1,0 +1,41 @@
+/**
+ * Clients of the server that this page came from. gRPC-web carries everything; nothing here knows about REST.
+ */
+import type { DescService } from '@bufbuild/protobuf';
+import { createClient, type CallOptions, type Client } from '@connectrpc/connect';
+import { createGrpcWebTransport } from '@connectrpc/connect-web';
+
+import { apiError } from './errors.ts';
+
+/** Path under which the server is exposed, with a trailing slash. The index page names it in its base element. */
+export const rootPath: string = (() => {
+  const base = globalThis.document?.querySelector('base');
+  return base ? new URL('..', base.href).pathname : '/';
+})();
+
+/** Nothing that a reader waits for takes longer. Streams that follow something have no deadline. */
+export const DEADLINE_MS = 60_000;
+
+export const transport = createGrpcWebTransport({
+  baseUrl: `${globalThis.location?.origin ?? 'http://127.0.0.1:53800'}${rootPath}`.replace(/\/$/, ''),
+  // The fetch API of the page, looked up for each call, so that tests can observe it.
+  fetch: (input, init) => globalThis.fetch(input, init),
+});
+
+export function client<S extends DescService>(service: S): Client<S> {
+  return createClient(service, transport);
+}
+
+/** Options of a call that must end: a deadline, and the signal of the place that shows its result. */
+export function limited(signal?: AbortSignal): CallOptions {
+  return { signal, timeoutMs: DEADLINE_MS };
+}
+
+/** Runs a call, and gives its failure the form that pages show. */
+export async function call<T>(where: string, run: () => Promise<T>): Promise<T> {
+  try {
+    return await run();
+  } catch (error) {
+    throw apiError(error, where);
+  }
+}

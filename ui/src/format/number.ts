@@ -1,0 +1,68 @@
+/** Numbers as people read them. The exact value is always one hover away. */
+
+const SIGNIFICANT_DIGITS = 5;
+const SMALLEST_PLAIN = 1e-4;
+const LARGEST_PLAIN = 1e7;
+
+/** Five significant digits; very small and very large numbers with an exponent. */
+export function readable(value: number | bigint): string {
+  if (typeof value === 'bigint') return grouped(value.toString());
+  if (!Number.isFinite(value)) return exact(value);
+  const size = Math.abs(value);
+  if (Number.isInteger(value) && size < LARGEST_PLAIN) return grouped(String(value));
+  if (size !== 0 && (size < SMALLEST_PLAIN || size >= LARGEST_PLAIN)) {
+    return withMinus(
+      value
+        .toExponential(SIGNIFICANT_DIGITS - 2)
+        .replace(/\.?0+e/, 'e')
+        .replace('e+', 'e'),
+    );
+  }
+  return grouped(String(Number(value.toPrecision(SIGNIFICANT_DIGITS))));
+}
+
+/** The shortest text that reads back as the same number. */
+export function exact(value: number | bigint): string {
+  if (typeof value === 'bigint') return value.toString();
+  if (Number.isNaN(value)) return 'NaN';
+  if (!Number.isFinite(value)) return value > 0 ? '∞' : '−∞';
+  return Object.is(value, -0) ? '-0' : String(value);
+}
+
+/** A count in as little space as possible: `950`, `12.4k`, `3.1M`. */
+export function short(count: number): string {
+  if (count < 1_000) return String(count);
+  const [unit, size] = count < 999_950 ? ['k', 1e3] : count < 999_950_000 ? ['M', 1e6] : ['G', 1e9];
+  const scaled = count / (size as number);
+  return `${scaled < 100 ? Number(scaled.toFixed(1)) : Math.round(scaled)}${unit}`;
+}
+
+/** Labels of ticks: as many decimals as tell neighbors apart. */
+export function tickLabels(ticks: number[]): string[] {
+  const gaps = ticks.slice(1).map((tick, at) => Math.abs(tick - (ticks[at] as number)));
+  const gap = Math.min(...gaps, Infinity);
+  return ticks.map(tick => {
+    if (tick === 0 || !Number.isFinite(gap)) return readable(tick);
+    const digits = Math.ceil(Math.log10(Math.abs(tick) / gap)) + 1;
+    return readable(Number(tick.toPrecision(Math.min(Math.max(digits, 1), 15))));
+  });
+}
+
+/** The difference to a baseline, in per cent. */
+export function percentDifference(value: number, baseline: number): string {
+  if (baseline === 0 || !Number.isFinite(value) || !Number.isFinite(baseline)) return '';
+  const percent = ((value - baseline) / Math.abs(baseline)) * 100;
+  const size = Math.abs(percent);
+  const text = size < 10 ? percent.toFixed(1) : readable(Math.round(percent));
+  return `${percent > 0 ? '+' : ''}${withMinus(text)}%`;
+}
+
+function grouped(text: string): string {
+  const [whole = '', fraction] = text.split('.');
+  const separated = whole.replace(/\B(?=(\d{3})+$)/g, '\u202f');
+  return withMinus(fraction === undefined ? separated : `${separated}.${fraction}`);
+}
+
+function withMinus(text: string): string {
+  return text.replace(/^-/, '−').replace('e-', 'e−');
+}

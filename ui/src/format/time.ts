@@ -1,0 +1,52 @@
+/** Times in the reader's own zone. The API counts microseconds since the Unix epoch. */
+
+const SECOND = 1_000;
+const MINUTE = 60 * SECOND;
+const HOUR = 60 * MINUTE;
+const DAY = 24 * HOUR;
+
+const FULL = new Intl.DateTimeFormat(undefined, { dateStyle: 'medium', timeStyle: 'long' });
+const THIS_YEAR = new Intl.DateTimeFormat(undefined, { day: 'numeric', month: 'short' });
+const OTHER_YEAR = new Intl.DateTimeFormat(undefined, { day: 'numeric', month: 'short', year: 'numeric' });
+
+export function milliseconds(us: bigint): number {
+  return Number(us / 1000n);
+}
+
+/** Date, time and zone. */
+export function fullTime(ms: number): string {
+  return FULL.format(ms);
+}
+
+/** `just now`, `5 min ago`, `3 h ago`, `2 d ago`; later the date. */
+export function relativeTime(ms: number, now: number): string {
+  const age = now - ms;
+  // Clocks differ by some seconds.
+  if (age < MINUTE && age > -MINUTE) return 'just now';
+  if (age < 0) return date(ms, now);
+  if (age < HOUR) return `${Math.floor(age / MINUTE)} min ago`;
+  if (age < DAY) return `${Math.floor(age / HOUR)} h ago`;
+  return age < 7 * DAY ? `${Math.floor(age / DAY)} d ago` : date(ms, now);
+}
+
+function date(ms: number, now: number): string {
+  const isThisYear = new Date(ms).getFullYear() === new Date(now).getFullYear();
+  return (isThisYear ? THIS_YEAR : OTHER_YEAR).format(ms);
+}
+
+/** The two largest units: `4.2 s`, `5 min 20 s`, `3 h 05 min`, `2 d 4 h`. */
+export function duration(ms: number): string {
+  if (ms < SECOND) return `${Math.max(0, Math.round(ms))} ms`;
+  if (ms < 10 * SECOND) return `${(ms / SECOND).toFixed(1)} s`;
+  if (ms < MINUTE) return `${Math.floor(ms / SECOND)} s`;
+  const pair = (large: number, small: number): [number, string] => [
+    Math.floor(ms / large),
+    String(Math.floor((ms % large) / small)),
+  ];
+  if (ms < HOUR) return joined(pair(MINUTE, SECOND), 'min', 's');
+  return ms < DAY ? joined(pair(HOUR, MINUTE), 'h', 'min') : joined(pair(DAY, HOUR), 'd', 'h');
+}
+
+function joined([large, small]: [number, string], largeUnit: string, smallUnit: string): string {
+  return `${large} ${largeUnit} ${small.padStart(2, '0')} ${smallUnit}`;
+}

@@ -1,0 +1,118 @@
+/** Columns of the runs table that come from the data: params and last values of metrics. Their text form is in the URL. */
+import { isMap, type CborValue } from '../../api/cbor.ts';
+import type { RunParts, RunSort } from '../../api/runs.ts';
+import { SeriesType } from '../../gen/matyan/common/v1/common_pb.ts';
+import type { SeriesInfo } from '../../gen/matyan/runs/v1/run_pb.ts';
+import { SortField } from '../../gen/matyan/search/v1/search_pb.ts';
+
+export type DataColumn =
+  { kind: 'param'; segments: string[] } | { kind: 'metric'; name: string; context: string };
+
+/** Names of metrics that the client itself logs, such as the load of the machine. */
+export const SYSTEM_PREFIX = '__system__';
+
+const FIXED_SORTS: Record<string, SortField> = {
+  created: SortField.CREATED,
+  duration: SortField.DURATION,
+  name: SortField.NAME,
+  experiment: SortField.EXPERIMENT,
+};
+
+/** `param:hparams.lr`, or `metric:loss {"subset":"val"}`; dots in segments are protected by backslashes. */
+export function columnText(column: DataColumn): string {
+  if (column.kind === 'param') {
+    return `param:${column.segments.map(segment => segment.replace(/[\\.]/g, '\\$&')).join('.')}`;
+  }
+  return `metric:${column.name}${column.context === '{}' ? '' : ` ${column.context}`}`;
+}
+
+export function parseColumn(text: string): DataColumn | undefined {
+  if (text.startsWith('param:')) {
+    const segments = text.slice('param:'.length).match(/(?:\\.|[^.\\])+/g) ?? [];
+    return { kind: 'param', segments: segments.map(segment => segment.replace(/\\(.)/g, '$1')) };
+  }
+  if (!text.startsWith('metric:')) return undefined;
+  const rest = text.slice('metric:'.length);
+  const brace = rest.endsWith('}') ? rest.indexOf(' {') : -1;
+  return brace < 0
+    ? { kind: 'metric', name: rest, context: '{}' }
+    : { kind: 'metric', name: rest.slice(0, brace), context: rest.slice(brace + 1) };
+}
+
+/** The heading of a column: the last segment of a param, the name of a metric with the values of its context. */
+export function columnTitle(column: DataColumn): string {
+  return column.kind === 'param' ? (column.segments.at(-1) ?? '') : metricTitle(column.name, column.context);
+}
+
+export function metricTitle(name: string, context: string): string {
+  return context === '{}' ? name : `${name} ${contextTitle(context)}`;
+}
+
+/** `{"subset":"val"}` as `val`; contexts of several keys with their names. */
+export function contextTitle(context: string): string {
+  try {
+    const entries = Object.entries(JSON.parse(context) as Record<string, unknown>);
+    const values = entries.map(([, value]) => (typeof value === 'string' ? value : JSON.stringify(value)));
+    if (entries.length === 1) return values[0] ?? '';
+    return entries.map(([key], at) => `${key}=${values[at]}`).join(' ');
+  } catch {
+    // NaN and infinity are allowed in contexts, but not in JSON.
+    return context;
+  }
+}
+
+/** The parts of a run that some columns need. */
+export function partsFor(columns: readonly DataColumn[]): RunParts {
+  const params = columns.filter(column => column.kind === 'param');
+  const names = [...new Set(columns.filter(column => column.kind === 'metric').map(({ name }) => name))];
+  return {
+    props: true,
+    paramPaths: params.map(({ segments }) => ({ segments })),
+    ...(names.length > 0 && { seriesTypes: [SeriesType.METRIC], seriesNames: names }),
+  };
+}
+
+/** The order that a sort text such as `-created` or `metric:loss` stands for. */
+export function sortFor(text: string): RunSort[] {
+  const descending = text.startsWith('-');
+  const name = descending ? text.slice(1) : text;
+  const field = FIXED_SORTS[name];
+  // Newest first is the order of an unsorted search, which costs nothing.
+  if (name === 'created' && descending) return [];
+  if (field !== undefined) return [{ by: { case: 'field', value: field }, descending }];
+  const column = parseColumn(name);
+  if (column?.kind === 'param')
+    return [{ by: { case: 'param', value: { segments: column.segments } }, descending }];
+  if (column)
+    return [{ by: { case: 'metric', value: { name: column.name, context: column.context } }, descending }];
+  return [];
+}
+
+export function paramAt(params: CborValue, segments: readonly string[]): CborValue | undefined {
+  let value: CborValue | undefined = params;
+  for (const segment of segments) value = isMap(value) ? value[segment] : undefined;
+  return value;
+}
+
+const MAX_PARAMS = 4;
+const MAX_METRICS = 4;
+/** Params of this group come first, as people compare them most. */
+const HYPERPARAMETERS = 'hparams';
+
+/** Columns for a project that the reader has not chosen any for: some scalar params and metrics of a run. */
+export function defaultColumns(params: CborValue, series: readonly SeriesInfo[]): DataColumn[] {
+  const leaves = scalarPaths(params).filter(([first]) => !first?.startsWith('__'));
+  leaves.sort((a, b) => Number(b[0] === HYPERPARAMETERS) - Number(a[0] === HYPERPARAMETERS));
+  const metrics = series.filter(({ name }) => !name.startsWith(SYSTEM_PREFIX));
+  return [
+    ...metrics.slice(0, MAX_METRICS).map(({ name, context }) => ({ kind: 'metric' as const, name, context })),
+    ...leaves.slice(0, MAX_PARAMS).map(segments => ({ kind: 'param' as const, segments })),
+  ];
+}
+
+/** Paths of all values that are neither maps nor lists. */
+export function scalarPaths(value: CborValue, path: readonly string[] = []): string[][] {
+  if (isMap(value))
+    return Object.entries(value).flatMap(([key, inner]) => scalarPaths(inner, [...path, key]));
+  return Array.isArray(value) || value instanceof Uint8Array ? [] : [[...path]];
+}

@@ -1,0 +1,135 @@
+/** The rows of the runs table: the ids that a search found, and the runs in view. */
+import { decodeMap, type CborValue } from '../../api/cbor.ts';
+import { isAbort } from '../../api/errors.ts';
+import { Urgency } from '../../api/read_queue.ts';
+import { findRuns, readRuns } from '../../api/runs.ts';
+import { SeriesType } from '../../gen/matyan/common/v1/common_pb.ts';
+import type { Run } from '../../gen/matyan/runs/v1/run_pb.ts';
+import type { RunChange } from '../../gen/matyan/runs/v1/runs_pb.ts';
+import type { Warning } from '../../gen/matyan/search/v1/search_pb.ts';
+import { RowPages } from '../../parts/row_pages.svelte.ts';
+import { toaster } from '../../state/toasts.svelte.ts';
+import { defaultColumns, partsFor, sortFor, type DataColumn } from './columns.ts';
+
+export interface RunRow {
+  run: Run;
+  params: { [key: string]: CborValue };
+}
+
+export interface TableSearch {
+  query: string;
+  sort: string;
+  /** Columns from the URL; empty: chosen from the newest runs. */
+  columns: DataColumn[];
+}
+
+/** Runs whose params and metrics decide the columns. */
+const SAMPLE_RUNS = 3;
+/** Values of active runs are read again at most this often. */
+const REFRESH_MS = 1_000;
+
+export class RunsTable {
+  ids = $state.raw<readonly string[]>([]);
+  columns = $state.raw<readonly DataColumn[]>([]);
+  warnings = $state.raw<readonly Warning[]>([]);
+  failure = $state.raw<unknown>();
+  /** A search runs; the rows of the last one are still shown. */
+  isSearching = $state(true);
+  /** Runs that were created since the search. */
+  newRuns = $state(0);
+  pages = new RowPages<RunRow | undefined>(
+    (first, end, signal) => this.#rows(this.ids.slice(first, end), Urgency.Visible, signal),
+    (error, retry) => toaster.error(error, 'SearchService.Runs', retry),
+  );
+
+  #known = new Map<string, number>();
+  #view: [first: number, end: number] = [0, 0];
+  #changed = new Set<string>();
+  #refreshTimer: ReturnType<typeof setTimeout> | undefined;
+
+  async search({ query, sort, columns }: TableSearch, signal: AbortSignal): Promise<void> {
+    this.isSearching = true;
+    try {
+      const { ids, warnings } = await findRuns(query, sortFor(sort), signal);
+      const chosen = columns.length > 0 ? columns : await this.#chooseColumns(ids, signal);
+      this.pages.clear();
+      this.#known = new Map(ids.map((id, at) => [id, at]));
+      [this.ids, this.columns, this.warnings, this.failure, this.newRuns] = [
+        ids,
+        chosen,
+        warnings,
+        undefined,
+        0,
+      ];
+      this.isSearching = false;
+    } catch (error) {
+      if (isAbort(error)) return;
+      this.failure = error;
+      this.isSearching = false;
+    }
+  }
+
+  show(first: number, end: number): void {
+    this.#view = [first, end];
+    this.pages.show(first, end, this.ids.length);
+  }
+
+  /** Takes over what the stream says, and reads the values of changed runs in view again. */
+  onchanges(changes: readonly RunChange[]): void {
+    for (const { runId, change, data } of changes) {
+      const at = this.#known.get(runId);
+      const run = change.case === 'run' ? change.value : undefined;
+      if (at === undefined) {
+        // A change of a run that does not match the search is none of this table.
+        const isNew = run?.props?.active && Date.now() - Number(run.props.createdUs / 1000n) < 60_000;
+        if (isNew && !this.#changed.has(runId)) this.newRuns += 1;
+        if (isNew) this.#changed.add(runId);
+        continue;
+      }
+      const props = run?.props;
+      if (props) this.#replace(runId, row => ({ ...row, run: { ...row.run, props } }));
+      if (data || props) this.#changed.add(runId);
+    }
+    this.#refreshTimer ??= setTimeout(() => void this.#refresh(), REFRESH_MS);
+  }
+
+  stop(): void {
+    clearTimeout(this.#refreshTimer);
+    this.pages.clear();
+  }
+
+  async #refresh(): Promise<void> {
+    this.#refreshTimer = undefined;
+    const [first, end] = this.#view;
+    const ids = this.ids.slice(first, end).filter(id => this.#changed.delete(id));
+    try {
+      for (const row of await this.#rows(ids, Urgency.Near)) if (row) this.#replace(row.run.runId, () => row);
+    } catch {
+      // The connection is lost, as the foot of the page says; the next change tries again.
+    }
+  }
+
+  #replace(runId: string, change: (row: RunRow) => RunRow): void {
+    this.pages.update(row => (row?.run.runId === runId ? change(row) : row));
+  }
+
+  async #rows(
+    ids: readonly string[],
+    urgency: Urgency,
+    signal?: AbortSignal,
+  ): Promise<(RunRow | undefined)[]> {
+    const runs = await readRuns([...ids], partsFor(this.columns), urgency, signal);
+    return ids.map(id => {
+      const run = runs.get(id);
+      return run && { run, params: decodeMap(run.params) };
+    });
+  }
+
+  async #chooseColumns(ids: readonly string[], signal: AbortSignal): Promise<DataColumn[]> {
+    if (this.columns.length > 0) return [...this.columns];
+    const parts = { props: true, params: true, seriesTypes: [SeriesType.METRIC] };
+    const runs = await readRuns(ids.slice(0, SAMPLE_RUNS), parts, Urgency.Visible, signal);
+    const richest = [...runs.values()].sort((a, b) => b.series.length - a.series.length)[0];
+    return richest ? defaultColumns(decodeMap(richest.params), richest.series) : [];
+  }
+}

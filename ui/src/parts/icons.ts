@@ -1,0 +1,31 @@
+/** Outlines of the icons, on a square of 16 by 16. */
+export const ICONS = {
+  runs: 'M2 4h12M2 8h12M2 12h8',
+  metrics: 'M2 2v12h12M4.5 10l3-4 2.5 2 3.5-4.5',
+  params: 'M3 2v12M8 2v12M13 2v12M1.5 5h3M6.5 10h3M11.5 6.5h3',
+  media: 'M2 3h12v10H2zM2 11l3.5-3.5 3 3L11 8l3 3M10.2 5.8h.1',
+  compare: 'M2 3h5v10H2zM9 3h5v10H9z',
+  experiments: 'M6 2h4M7 2v4L3 13.2a.6.6 0 0 0 .5.8h9a.6.6 0 0 0 .5-.8L9 6V2M5 10h6',
+  tags: 'M2 2h5.5l6.5 6.5-5.5 5.5L2 7.5zM5 5h.1',
+  dashboards: 'M2 2h5v6H2zM9 2h5v3.5H9zM2 10h5v4H2zM9 7.5h5V14H9z',
+  reports: 'M3.5 1.5h6l3 3v10h-9zM6 7h4M6 9.5h4M6 12h2.5',
+  search: 'M7 12A5 5 0 1 0 7 2a5 5 0 0 0 0 10zM10.7 10.7 14 14',
+  close: 'M3.5 3.5l9 9M12.5 3.5l-9 9',
+  down: 'M4 6l4 4 4-4',
+  up: 'M4 10l4-4 4 4',
+  left: 'M10 3 5 8l5 5',
+  more: 'M3 8h.1M8 8h.1M13 8h.1',
+  sun: 'M8 11a3 3 0 1 0 0-6 3 3 0 0 0 0 6zM8 1v1.5M8 13.5V15M1 8h1.5M13.5 8H15M3 3l1 1M12 12l1 1M13 3l-1 1M4 12l-1 1',
+  moon: 'M13.5 9.5A6 6 0 0 1 6.5 2.5a6 6 0 1 0 7 7z',
+  system: 'M2 3h12v8H2zM6 14h4M8 11v3',
+  keyboard: 'M1.5 4h13v8h-13zM4 6.5h.1M6.7 6.5h.1M9.3 6.5h.1M12 6.5h.1M5 9.5h6',
+  download: 'M8 2v8M4.5 7 8 10.5 11.5 7M2.5 13.5h11',
+  fullScreen: 'M2 6V2h4M10 2h4v4M14 10v4h-4M6 14H2v-4',
+  copy: 'M5.5 5.5h8v8h-8zM10.5 5.5v-3h-8v8h3',
+  check: 'M3 8.5l3.5 3.5L13 4.5',
+  info: 'M8 15A7 7 0 1 0 8 1a7 7 0 0 0 0 14zM8 7v4.5M8 4.5h.1',
+  warning: 'M8 1.8 15 14H1zM8 6.5v3.5M8 12h.1',
+  menu: 'M2 4h12M2 8h12M2 12h12',
+} as const;
+
+export type IconName = keyof typeof ICONS;

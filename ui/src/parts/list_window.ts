@@ -1,0 +1,62 @@
+/**
+ * The window of a list with rows of one height. Browsers limit the height of an element, so very long lists have a
+ * scroll bar for fewer pixels than they have: dragging it then moves faster, while the wheel still moves row by row.
+ */
+
+/** Well below the limits of all browsers, of which the lowest is about 17 million. */
+export const MAX_HEIGHT_PX = 10_000_000;
+
+/** Rows above and below the view, so that scrolling by some rows shows no gap. */
+const MARGIN_ROWS = 8;
+
+export class ListWindow {
+  constructor(
+    readonly count: number,
+    readonly rowHeight: number,
+    readonly viewHeight: number,
+  ) {}
+
+  /** Height of all rows. */
+  get fullHeight(): number {
+    return this.count * this.rowHeight;
+  }
+
+  /** Height of the element that scrolls. */
+  get scrollHeight(): number {
+    return Math.min(this.fullHeight, MAX_HEIGHT_PX);
+  }
+
+  get isScaled(): boolean {
+    return this.fullHeight > MAX_HEIGHT_PX;
+  }
+
+  /** Distance from the top of all rows, for a position of the scroll bar. */
+  offsetAt(scrollTop: number): number {
+    return this.isScaled ? this.clamp(scrollTop * this.#scale) : scrollTop;
+  }
+
+  scrollTopAt(offset: number): number {
+    return this.isScaled ? offset / this.#scale : offset;
+  }
+
+  clamp(offset: number): number {
+    return Math.min(Math.max(offset, 0), Math.max(0, this.fullHeight - this.viewHeight));
+  }
+
+  /** The rows to have in the page, and their place relative to the top of the view. */
+  rowsAt(offset: number): { first: number; end: number; shift: number } {
+    const first = Math.max(0, Math.floor(offset / this.rowHeight) - MARGIN_ROWS);
+    const end = Math.min(this.count, Math.ceil((offset + this.viewHeight) / this.rowHeight) + MARGIN_ROWS);
+    return { first, end, shift: first * this.rowHeight - offset };
+  }
+
+  /** The offset nearest to `offset` at which a row is in view. */
+  revealing(row: number, offset: number): number {
+    const top = row * this.rowHeight;
+    return this.clamp(Math.min(top, Math.max(offset, top + this.rowHeight - this.viewHeight)));
+  }
+
+  get #scale(): number {
+    return (this.fullHeight - this.viewHeight) / (MAX_HEIGHT_PX - this.viewHeight);
+  }
+}

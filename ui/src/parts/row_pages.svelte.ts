@@ -1,0 +1,80 @@
+/** Rows of a long list by random access: pages around the view are loaded, and those far away are forgotten. */
+import { isAbort } from '../api/errors.ts';
+
+interface LoadedPage<T> {
+  rows: readonly T[] | undefined;
+  control: AbortController;
+}
+
+const PAGE_ROWS = 64;
+/** Pages to keep: a reader who scrolls back some screens does not wait. */
+const MAX_PAGES = 40;
+
+export class RowPages<T> {
+  #pages = new Map<number, LoadedPage<T>>();
+  #version = $state(0);
+
+  constructor(
+    readonly load: (first: number, end: number, signal: AbortSignal) => Promise<readonly T[]>,
+    readonly onerror: (error: unknown, retry: () => void) => void,
+  ) {}
+
+  /** The row, or undefined while it is loaded. */
+  row(index: number): T | undefined {
+    void this.#version;
+    return this.#pages.get(Math.floor(index / PAGE_ROWS))?.rows?.[index % PAGE_ROWS];
+  }
+
+  /** Loads the pages of the rows in view, and aborts those that left it before they arrived. */
+  show(first: number, end: number, count: number): void {
+    if (end <= first) return;
+    const [from, to] = [Math.floor(first / PAGE_ROWS), Math.floor((end - 1) / PAGE_ROWS)];
+    for (const [number, page] of this.#pages) {
+      if ((number < from || number > to) && !page.rows) this.#drop(number, page);
+    }
+    for (let number = from; number <= to; number++) {
+      const known = this.#pages.get(number);
+      if (known) {
+        // The map is in order of last use.
+        this.#pages.delete(number);
+        this.#pages.set(number, known);
+      } else void this.#read(number, count);
+    }
+    for (const [number, page] of this.#pages) {
+      if (this.#pages.size <= MAX_PAGES) break;
+      this.#drop(number, page);
+    }
+  }
+
+  /** Changes the rows that `replace` returns another value for. */
+  update(replace: (row: T) => T): void {
+    for (const page of this.#pages.values()) page.rows = page.rows?.map(replace);
+    this.#version += 1;
+  }
+
+  /** Forgets everything, as after another search. */
+  clear(): void {
+    for (const [number, page] of this.#pages) this.#drop(number, page);
+    this.#version += 1;
+  }
+
+  async #read(number: number, count: number): Promise<void> {
+    const page: LoadedPage<T> = { rows: undefined, control: new AbortController() };
+    this.#pages.set(number, page);
+    const [first, end] = [number * PAGE_ROWS, Math.min((number + 1) * PAGE_ROWS, count)];
+    try {
+      const rows = await this.load(first, end, page.control.signal);
+      if (this.#pages.get(number) !== page) return;
+      page.rows = rows;
+      this.#version += 1;
+    } catch (error) {
+      if (this.#pages.get(number) === page) this.#pages.delete(number);
+      if (!isAbort(error)) this.onerror(error, () => void this.#read(number, count));
+    }
+  }
+
+  #drop(number: number, page: LoadedPage<T>): void {
+    page.control.abort();
+    this.#pages.delete(number);
+  }
+}

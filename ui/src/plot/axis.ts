@@ -1,0 +1,106 @@
+/** Maps values to pixels, linear or logarithmic, and chooses ticks. */
+import { scaleLinear, scaleLog, scaleTime } from 'd3-scale';
+
+import { tickLabels } from '../format/number.ts';
+import { duration } from '../format/time.ts';
+
+/** Meaning of the values of an axis: a plain number, milliseconds of a duration, or milliseconds since 1970. */
+export type AxisKind = 'number' | 'duration' | 'time';
+
+export interface Extent {
+  low: number;
+  high: number;
+}
+
+export interface Tick {
+  value: number;
+  label: string;
+}
+
+export class Axis {
+  readonly #slope: number;
+  readonly #offset: number;
+
+  constructor(
+    readonly extent: Extent,
+    /** Pixels of both ends of the extent. */
+    readonly from: number,
+    readonly to: number,
+    readonly isLog: boolean,
+    readonly kind: AxisKind = 'number',
+  ) {
+    const low = this.#inner(extent.low);
+    const high = this.#inner(extent.high);
+    this.#slope = (to - from) / (high - low || 1);
+    this.#offset = from - low * this.#slope;
+  }
+
+  /** NaN for values that have no place on the axis, as zero on a logarithmic one. */
+  toPixel(value: number): number {
+    return this.#inner(value) * this.#slope + this.#offset;
+  }
+
+  toValue(pixel: number): number {
+    const inner = (pixel - this.#offset) / this.#slope;
+    return this.isLog ? 10 ** inner : inner;
+  }
+
+  ticks(count: number): Tick[] {
+    const { low, high } = this.extent;
+    if (this.kind === 'time') return timeTicks(low, high, count);
+    const values = this.isLog ? logTicks(low, high, count) : linearTicks(low, high, count, this.kind);
+    const labels = this.kind === 'duration' ? values.map(durationLabel) : tickLabels(values);
+    return values.map((value, at) => ({ value, label: labels[at] as string }));
+  }
+
+  #inner(value: number): number {
+    if (!this.isLog) return value;
+    return value > 0 ? Math.log10(value) : NaN;
+  }
+}
+
+function durationLabel(ms: number): string {
+  return ms === 0 ? '0' : duration(ms).replace(/ 00? (s|min|h)$/, '');
+}
+
+function linearTicks(low: number, high: number, count: number, kind: AxisKind): number[] {
+  if (kind === 'number') return scaleLinear([low, high], [0, 1]).ticks(count);
+  // Durations are counted in units of 60 and 24.
+  const unit = [86_400_000, 3_600_000, 60_000, 1_000].find(unit => high - low >= 2 * unit) ?? 1;
+  return scaleLinear([low / unit, high / unit], [0, 1])
+    .ticks(count)
+    .map(tick => tick * unit);
+}
+
+/** Powers of ten; also their multiples if there is room, and linear ticks if there is no power of ten in view. */
+function logTicks(low: number, high: number, count: number): number[] {
+  const decades = Math.log10(high / low);
+  if (decades < 1) return linearTicks(low, high, count, 'number');
+  const ticks = scaleLog([low, high], [0, 1]).ticks();
+  const powers = ticks.filter(tick => Math.abs(Math.log10(tick) - Math.round(Math.log10(tick))) < 1e-9);
+  if (decades <= 2) return ticks.filter(tick => /^[125]/.test(tick.toExponential()));
+  const step = Math.ceil(powers.length / Math.max(count, 1));
+  return powers.filter((_, at) => at % step === 0);
+}
+
+const SECONDS = new Intl.DateTimeFormat(undefined, { timeStyle: 'medium' });
+const MINUTES = new Intl.DateTimeFormat(undefined, { timeStyle: 'short' });
+const DAYS = new Intl.DateTimeFormat(undefined, { day: 'numeric', month: 'short' });
+
+function timeTicks(low: number, high: number, count: number): Tick[] {
+  const values = scaleTime([new Date(low), new Date(high)], [0, 1]).ticks(count);
+  const gap = Number(values[1]) - Number(values[0]);
+  const format = gap >= 86_400_000 ? DAYS : gap >= 60_000 ? MINUTES : SECONDS;
+  return values.map(value => ({ value: Number(value), label: format.format(value) }));
+}
+
+/** Adds some air, so that no line touches the frame. A single value gets a range around it. */
+export function padded({ low, high }: Extent, isLog: boolean): Extent {
+  if (low > high) return isLog ? { low: 0.1, high: 10 } : { low: 0, high: 1 };
+  if (isLog) {
+    const factor = low === high ? 2 : (high / low) ** 0.05;
+    return { low: low / factor, high: high * factor };
+  }
+  const air = low === high ? Math.abs(low) * 0.1 || 1 : (high - low) * 0.05;
+  return { low: low - air, high: high + air };
+}

@@ -1,0 +1,183 @@
+/** A chart as a function of its data: layout, axes and lines, on any surface. Nothing here knows about the page. */
+import { lowerBound } from '../api/series_data.ts';
+import { Axis, padded, type AxisKind, type Extent, type Tick } from './axis.ts';
+import {
+  drawBand,
+  drawMarks,
+  drawSeries,
+  HIGHLIGHT_PX,
+  lineWidth,
+  xExtent,
+  yExtent,
+  type ChartSeries,
+} from './lines.ts';
+import { HAIRLINE, type Surface } from './surface.ts';
+
+export interface ChartTheme {
+  text: string;
+  grid: string;
+  frame: string;
+}
+
+export interface ChartModel {
+  series: readonly ChartSeries[];
+  xKind: AxisKind;
+  isLogX: boolean;
+  isLogY: boolean;
+  /** The part that was zoomed to. */
+  zoom?: Extent | undefined;
+  theme: ChartTheme;
+}
+
+export interface Frame {
+  left: number;
+  top: number;
+  right: number;
+  bottom: number;
+}
+
+export interface Layout {
+  frame: Frame;
+  x: Axis;
+  y: Axis;
+  xTicks: Tick[];
+  yTicks: Tick[];
+}
+
+const TOP = 8;
+const RIGHT = 10;
+const BOTTOM = 22;
+const LABEL_GAP = 6;
+/** Average width of a character of a label. */
+const CHARACTER_PX = 6.2;
+const X_TICK_PX = 80;
+const Y_TICK_PX = 36;
+
+export function layoutChart(model: ChartModel, width: number, height: number): Layout {
+  const bottom = Math.max(height - BOTTOM, TOP + 1);
+  const xAll = model.zoom ?? widened(xExtent(model.series), model.isLogX);
+  const yAll = padded(yExtent(model.series, axis(xAll, 0, 1, model.isLogX), model.isLogY), model.isLogY);
+  const y = new Axis(yAll, bottom, TOP, model.isLogY);
+  const yTicks = y.ticks(Math.max(2, Math.floor((bottom - TOP) / Y_TICK_PX)));
+  const longest = Math.max(0, ...yTicks.map(({ label }) => label.length));
+  const frame = {
+    left: Math.ceil(longest * CHARACTER_PX) + 2 * LABEL_GAP,
+    top: TOP,
+    right: width - RIGHT,
+    bottom,
+  };
+  const x = axis(xAll, frame.left, frame.right, model.isLogX, model.xKind);
+  const xTicks = x.ticks(Math.max(2, Math.floor((frame.right - frame.left) / X_TICK_PX)));
+  return { frame, x, y, xTicks, yTicks };
+}
+
+function axis(extent: Extent, from: number, to: number, isLog: boolean, kind: AxisKind = 'number'): Axis {
+  return new Axis(extent, from, to, isLog, kind);
+}
+
+/** Lines reach the sides of the frame; only an empty or single value gets air. */
+function widened({ low, high }: Extent, isLog: boolean): Extent {
+  // Step 0 has no place on a logarithmic axis, so it begins at the next one.
+  if (isLog && low <= 0 && high > 0) return { low: Math.min(1, high / 10), high };
+  return low < high ? { low, high } : padded({ low, high }, isLog);
+}
+
+export function drawChart(surface: Surface, model: ChartModel, layout: Layout): void {
+  drawAxes(surface, model.theme, layout);
+  const { frame, x, y } = layout;
+  const width = lineWidth(model.series.length);
+  surface.clipped(frame.left, frame.top, frame.right - frame.left, frame.bottom - frame.top, () => {
+    if (width !== HAIRLINE) for (const series of model.series) drawBand(surface, series, x, y);
+    for (const series of model.series) drawSeries(surface, series, x, y, width);
+  });
+  for (const series of model.series) drawMarks(surface, series, x, y);
+}
+
+function drawAxes(surface: Surface, theme: ChartTheme, { frame, x, y, xTicks, yTicks }: Layout): void {
+  const grid = { color: theme.grid, width: HAIRLINE };
+  for (const { value, label } of yTicks) {
+    const at = y.toPixel(value);
+    surface.segment(frame.left, at, frame.right, at, grid);
+    surface.text(frame.left - LABEL_GAP, at, label, {
+      color: theme.text,
+      align: 'right',
+      baseline: 'middle',
+    });
+  }
+  for (const { value, label } of xTicks) {
+    const at = x.toPixel(value);
+    surface.segment(at, frame.bottom, at, frame.bottom + 3, { color: theme.frame, width: HAIRLINE });
+    // A label at the side would be cut off.
+    const half = (label.length * CHARACTER_PX) / 2;
+    const align = at + half > surface.width ? 'right' : 'center';
+    const place = align === 'right' ? surface.width - 1 : at;
+    surface.text(place, frame.bottom + 6, label, { color: theme.text, align, baseline: 'top' });
+  }
+  surface.segment(frame.left, frame.bottom, frame.right, frame.bottom, {
+    color: theme.frame,
+    width: HAIRLINE,
+  });
+}
+
+/** A point near the pointer. */
+export interface NearPoint {
+  series: ChartSeries;
+  /** Index of the bucket. */
+  index: number;
+  x: number;
+  y: number;
+  /** Distance from the pointer in pixels. */
+  distance: number;
+}
+
+/** The bucket of each series that is nearest to `value` on the x axis, nearest to the pointer first. */
+export function nearPoints(model: ChartModel, layout: Layout, value: number, pointerY?: number): NearPoint[] {
+  const points: NearPoint[] = [];
+  for (const series of model.series) {
+    const index = nearestIndex(series.x, value);
+    if (index === undefined) continue;
+    const shown = series.smooth?.[index] ?? series.data.last[index] ?? NaN;
+    const x = layout.x.toPixel(series.x[index] as number);
+    const y = layout.y.toPixel(shown);
+    // A series that ended long before the pointer has nothing to say about it.
+    if (Math.abs(x - layout.x.toPixel(value)) > MAX_DISTANCE_PX && isOutside(series.x, value)) continue;
+    points.push({ series, index, x, y, distance: pointerY === undefined ? 0 : Math.abs(y - pointerY) });
+  }
+  return points.sort((a, b) =>
+    Number.isNaN(a.distance) ? 1 : Number.isNaN(b.distance) ? -1 : a.distance - b.distance,
+  );
+}
+
+const MAX_DISTANCE_PX = 24;
+
+function isOutside(x: Float64Array, value: number): boolean {
+  return value < (x[0] as number) || value > (x.at(-1) as number);
+}
+
+function nearestIndex(x: Float64Array, value: number): number | undefined {
+  if (x.length === 0) return undefined;
+  const after = Math.min(lowerBound(x, value), x.length - 1);
+  const isBefore = after > 0 && value - (x[after - 1] as number) < (x[after] as number) - value;
+  return isBefore ? after - 1 : after;
+}
+
+/** Draws what follows the pointer, on a surface above the chart: the chart itself is not drawn again. */
+export function drawHover(
+  surface: Surface,
+  model: ChartModel,
+  { frame, x, y }: Layout,
+  value: number,
+  points: readonly NearPoint[],
+  highlighted: ChartSeries | undefined,
+): void {
+  const at = x.toPixel(value);
+  if (at < frame.left || at > frame.right) return;
+  surface.segment(at, frame.top, at, frame.bottom, { color: model.theme.frame, width: HAIRLINE });
+  surface.clipped(frame.left, frame.top, frame.right - frame.left, frame.bottom - frame.top, () => {
+    if (highlighted && model.series.length > 1) drawSeries(surface, highlighted, x, y, HIGHLIGHT_PX);
+    // More dots than that are a cloud.
+    for (const point of points.slice(0, 20)) {
+      if (Number.isFinite(point.y)) surface.mark('dot', point.x, point.y, 3, point.series.color);
+    }
+  });
+}

@@ -1,0 +1,184 @@
+/**
+ * Lines from buckets. At most two points are drawn per column of device pixels, the minimum and the maximum of all
+ * points in it, so no setting can hide a spike: smoothing is drawn on top of the raw line, never instead of it.
+ */
+import { lowerBound, type SeriesData } from '../api/series_data.ts';
+import type { Axis, Extent } from './axis.ts';
+import { HAIRLINE, type Surface } from './surface.ts';
+
+export interface ChartSeries {
+  id: string;
+  label: string;
+  color: string;
+  dash?: readonly number[];
+  data: SeriesData;
+  /** Position of each bucket on the x axis, ascending. */
+  x: Float64Array;
+  /** Smoothed values of the buckets, if smoothing is on. */
+  smooth?: Float64Array;
+}
+
+/** Up to this many series are drawn with wide lines; more would take ten times as long as hairlines. */
+const MAX_WIDE = 12;
+const WIDE_PX = 1.5;
+export const HIGHLIGHT_PX = 2.5;
+/** Opacity of the raw line under a smoothed one. */
+const RAW_ALPHA = 0.35;
+const BAND_ALPHA = 0.18;
+const MARK_PX = 4;
+
+export function lineWidth(seriesCount: number): number {
+  return seriesCount <= MAX_WIDE ? WIDE_PX : HAIRLINE;
+}
+
+/** Points of the lines that are drawn; grows with the longest one. */
+let scratch = new Float64Array(4096);
+
+function scratchFor(points: number): Float64Array {
+  if (scratch.length < 2 * points) scratch = new Float64Array(4 * points);
+  return scratch;
+}
+
+/** The buckets in view, and one more on each side, so that the line reaches the frame. */
+function visible({ x }: ChartSeries, axis: Axis): [first: number, end: number] {
+  const first = Math.max(0, lowerBound(x, axis.extent.low) - 1);
+  return [first, Math.min(x.length, lowerBound(x, axis.extent.high) + 2)];
+}
+
+/** Writes the line of minimum and maximum per column of device pixels; returns the number of points. */
+export function tracePoints(series: ChartSeries, x: Axis, y: Axis, ratio: number): [Float64Array, number] {
+  const [first, end] = visible(series, x);
+  const points = scratchFor(2 * (end - first) + 2);
+  const { min, max } = series.data;
+  let count = 0;
+  let column = NaN;
+  let low = NaN;
+  let high = NaN;
+  let at = 0;
+  const put = (px: number, py: number): void => {
+    points[2 * count] = px;
+    points[2 * count + 1] = py;
+    count += 1;
+  };
+  const flush = (): void => {
+    if (Number.isNaN(column)) return;
+    if (low === high) return put(at, low);
+    // The nearer end first: the line then has no extra stroke across the column.
+    const before = count > 0 ? (points[2 * count - 1] as number) : high;
+    const isLowFirst = Math.abs(before - low) < Math.abs(before - high);
+    put(at, isLowFirst ? low : high);
+    put(at, isLowFirst ? high : low);
+  };
+  for (let index = first; index < end; index++) {
+    const px = x.toPixel(series.x[index] as number);
+    const top = y.toPixel(max[index] as number);
+    let bottom = y.toPixel(min[index] as number);
+    // Zero and less are below the frame of a logarithmic axis.
+    if (Number.isNaN(bottom) && !Number.isNaN(top)) bottom = y.from + 1;
+    const own = Math.round(px * ratio);
+    if (own === column && !Number.isNaN(top) && !Number.isNaN(low)) {
+      low = Math.max(low, bottom);
+      high = Math.min(high, top);
+    } else {
+      flush();
+      [column, at, low, high] = [own, px, bottom, top];
+    }
+  }
+  flush();
+  return [points, count];
+}
+
+function smoothPoints(series: ChartSeries, smooth: Float64Array, x: Axis, y: Axis): [Float64Array, number] {
+  const [first, end] = visible(series, x);
+  const points = scratchFor(end - first);
+  for (let index = first; index < end; index++) {
+    points[2 * (index - first)] = x.toPixel(series.x[index] as number);
+    points[2 * (index - first) + 1] = y.toPixel(smooth[index] as number);
+  }
+  return [points, end - first];
+}
+
+/** Draws one series: its band and raw line, and the smoothed line on top. */
+export function drawSeries(surface: Surface, series: ChartSeries, x: Axis, y: Axis, width: number): void {
+  const { color, dash, smooth } = series;
+  const [points, count] = tracePoints(series, x, y, surface.ratio);
+  const style = { color, width, ...(dash && { dash }) };
+  if (!smooth) return surface.polyline(points, count, style);
+  surface.polyline(points, count, { color, width: HAIRLINE, alpha: RAW_ALPHA });
+  const [smoothed, length] = smoothPoints(series, smooth, x, y);
+  surface.polyline(smoothed, length, style);
+}
+
+/** Fills the area between minimum and maximum, where buckets have more than one point. */
+export function drawBand(surface: Surface, series: ChartSeries, x: Axis, y: Axis): void {
+  const [first, end] = visible(series, x);
+  if (series.data.width === 1 || end - first < 2) return;
+  const points = scratchFor(2 * (end - first));
+  let count = 0;
+  const side = (values: Float64Array, index: number): void => {
+    const [px, py] = [x.toPixel(series.x[index] as number), y.toPixel(values[index] as number)];
+    if (Number.isNaN(py)) return;
+    [points[2 * count], points[2 * count + 1]] = [px, py];
+    count += 1;
+  };
+  for (let index = first; index < end; index++) side(series.data.max, index);
+  for (let index = end - 1; index >= first; index--) side(series.data.min, index);
+  if (count > 2) surface.area(points, count, series.color, BAND_ALPHA);
+}
+
+/** Marks values that have no place on the axis: NaN and −∞ at the bottom, +∞ at the top. */
+export function drawMarks(surface: Surface, series: ChartSeries, x: Axis, y: Axis): void {
+  const [first, end] = visible(series, x);
+  const { nan, positiveInfinity, negativeInfinity } = series.data;
+  const gap = MARK_PX + 2;
+  for (let index = first; index < end; index++) {
+    const px = x.toPixel(series.x[index] as number);
+    if (nan[index]) surface.mark('cross', px, y.from - gap, MARK_PX - 1, series.color);
+    if (positiveInfinity[index]) surface.mark('up', px, y.to + gap, MARK_PX, series.color);
+    if (negativeInfinity[index]) surface.mark('down', px, y.from - gap, MARK_PX, series.color);
+  }
+}
+
+/** Extent of x over all series; empty if they have no points. */
+export function xExtent(all: readonly ChartSeries[]): Extent {
+  const extent = { low: Infinity, high: -Infinity };
+  for (const { x } of all) {
+    if (x.length === 0) continue;
+    extent.low = Math.min(extent.low, x[0] as number);
+    extent.high = Math.max(extent.high, x.at(-1) as number);
+  }
+  return extent;
+}
+
+/** Extent of the finite values in view. A logarithmic axis has no place for values of zero and less. */
+export function yExtent(all: readonly ChartSeries[], x: Axis, isLog: boolean): Extent {
+  const extent = { low: Infinity, high: -Infinity };
+  for (const series of all) {
+    const { min, max } = series.data;
+    const from = lowerBound(series.x, x.extent.low);
+    const to = Math.min(series.x.length, lowerBound(series.x, x.extent.high) + 1);
+    for (let index = from; index < to; index++) {
+      const [low, high] = [min[index] as number, max[index] as number];
+      if (high > extent.high && (!isLog || high > 0)) extent.high = high;
+      if (low < extent.low && (!isLog || low > 0)) extent.low = low;
+      else if (isLog && low <= 0 && high > 0 && high < extent.low) extent.low = high;
+    }
+  }
+  return extent;
+}
+
+/** Exponential moving average with the bias of its start removed; `weight` is that of the past, 0 to 1. */
+export function smoothed(values: Float64Array, weight: number): Float64Array {
+  const result = new Float64Array(values.length);
+  let average = 0;
+  let total = 0;
+  for (let at = 0; at < values.length; at++) {
+    const value = values[at] as number;
+    if (Number.isFinite(value)) {
+      average = average * weight + value * (1 - weight);
+      total = total * weight + (1 - weight);
+    }
+    result[at] = total > 0 && Number.isFinite(value) ? average / total : NaN;
+  }
+  return result;
+}

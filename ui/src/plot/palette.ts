@@ -1,0 +1,44 @@
+/**
+ * Colors of lines: twelve that people with color-blindness can tell apart in this order, in a darker version for light
+ * pages and a lighter one for dark pages. Each has a contrast of at least 3:1 on its background.
+ */
+export interface PaletteColor {
+  light: string;
+  dark: string;
+}
+
+export const PALETTE: readonly PaletteColor[] = [
+  { light: '#0b6bcb', dark: '#5aa9f8' },
+  { light: '#c2410c', dark: '#fb923c' },
+  { light: '#0f7b6c', dark: '#2dd4bf' },
+  { light: '#b4257a', dark: '#f472b6' },
+  { light: '#8a6a00', dark: '#facc15' },
+  { light: '#6d3fc4', dark: '#b794f6' },
+  { light: '#4d7c0f', dark: '#a3e635' },
+  { light: '#b42318', dark: '#f87171' },
+  { light: '#0e7490', dark: '#67e8f9' },
+  { light: '#7c4a21', dark: '#d6a77a' },
+  { light: '#475569', dark: '#cbd5e1' },
+  { light: '#7e22ce', dark: '#e879f9' },
+];
+
+/** Shapes of lines, for series whose colors are equal. */
+export const DASHES: readonly (readonly number[])[] = [[], [6, 3], [2, 3], [8, 3, 2, 3]];
+
+/** FNV-1a. */
+export function hash(text: string): number {
+  let value = 0x811c9dc5;
+  for (let at = 0; at < text.length; at++) value = Math.imul(value ^ text.charCodeAt(at), 0x01000193);
+  // The lowest bits depend on the last characters only.
+  return (value ^ (value >>> 15)) >>> 0;
+}
+
+/** The color of a run on every page, today and tomorrow: it depends on its id only. */
+export function runColor(runId: string): PaletteColor {
+  return PALETTE[hash(runId) % PALETTE.length] as PaletteColor;
+}
+
+/** The color of the n-th series of a chart that shows one run. */
+export function indexColor(index: number): PaletteColor {
+  return PALETTE[index % PALETTE.length] as PaletteColor;
+}

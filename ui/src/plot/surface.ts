@@ -1,0 +1,56 @@
+/**
+ * The drawing calls of a chart, and nothing else. The canvas and the SVG backend implement them, so that an export
+ * shows exactly what was on the screen. Coordinates are CSS pixels.
+ */
+export interface Stroke {
+  color: string;
+  /** In CSS pixels; `HAIRLINE`: one device pixel. */
+  width: number;
+  alpha?: number;
+  dash?: readonly number[];
+}
+
+/** Exactly one device pixel, which browsers draw ten times faster than any other width. */
+export const HAIRLINE = 0;
+
+export type Mark = 'cross' | 'up' | 'down' | 'dot';
+
+export interface TextStyle {
+  color: string;
+  align: 'left' | 'center' | 'right';
+  baseline: 'top' | 'middle' | 'bottom';
+}
+
+export interface Surface {
+  readonly width: number;
+  readonly height: number;
+  /** Device pixels per CSS pixel. */
+  readonly ratio: number;
+  /** A line through `count` points, x and y in turn. A point with NaN is a gap. */
+  polyline(points: Float64Array, count: number, stroke: Stroke): void;
+  /** The area inside a polygon. */
+  area(points: Float64Array, count: number, color: string, alpha: number): void;
+  segment(x1: number, y1: number, x2: number, y2: number, stroke: Stroke): void;
+  rect(x: number, y: number, width: number, height: number, color: string, alpha: number): void;
+  mark(kind: Mark, x: number, y: number, size: number, color: string): void;
+  text(x: number, y: number, text: string, style: TextStyle): void;
+  /** Draws only inside a rectangle. */
+  clipped(x: number, y: number, width: number, height: number, draw: () => void): void;
+}
+
+export const FONT_PX = 11;
+export const FONT_FAMILY = 'system-ui, sans-serif';
+
+/** Corners of a mark around its center, as multiples of its size. */
+export const MARK_SHAPES: Record<Exclude<Mark, 'dot' | 'cross'>, readonly [number, number][]> = {
+  up: [
+    [0, -1],
+    [1, 0.8],
+    [-1, 0.8],
+  ],
+  down: [
+    [0, 1],
+    [1, -0.8],
+    [-1, -0.8],
+  ],
+};

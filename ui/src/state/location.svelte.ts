@@ -1,0 +1,92 @@
+/** The page that is open, from the URL and into it. A change of state is an entry of the history: back undoes it. */
+import { rootPath } from '../api/transport.ts';
+import { routes, type Route } from './routes.ts';
+import { decode, encode, fillPath, matchPath, type Schema, type State } from './url.ts';
+
+export interface OpenPage {
+  route: Route;
+  params: Record<string, string>;
+  /** The query part of the URL. */
+  query: string;
+}
+
+const HOME = '/runs';
+
+let open = $state.raw<OpenPage | undefined>(globalThis.location && read());
+
+export const page = {
+  /** Undefined if no page has this path. */
+  get open(): OpenPage | undefined {
+    return open;
+  },
+};
+
+/** The state of the open page, by the schema of its route. */
+export function pageState<S extends Schema>(schema: S): State<S> {
+  return decode(schema, open?.query ?? '');
+}
+
+/**
+ * Changes some fields of the state of the open page. Changes that come in quick succession, as while typing, replace
+ * the last entry of the history instead of adding one each.
+ */
+export function change<S extends Schema>(
+  schema: S,
+  patch: Partial<State<S>>,
+  options = { replace: false },
+): void {
+  const state = { ...pageState(schema), ...patch };
+  navigate(location.pathname + encode(schema, state), options);
+}
+
+/** The address of a page, for links. */
+export function href<S extends Schema>(
+  name: string,
+  params: Record<string, string> = {},
+  schema?: S,
+  state: Partial<State<S>> = {},
+): string {
+  const route = routes.find(route => route.name === name);
+  return (
+    rootPath.replace(/\/$/, '') +
+    fillPath(route?.path ?? HOME, params) +
+    (schema ? encode(schema, state) : '')
+  );
+}
+
+export function navigate(url: string, { replace } = { replace: false }): void {
+  if (url === location.pathname + location.search) return;
+  if (replace) history.replaceState(null, '', url);
+  else history.pushState(null, '', url);
+  open = read();
+}
+
+/** Opens links of this page without loading it again. Returns a function that ends it. */
+export function followLinks(): () => void {
+  const ended = new AbortController();
+  addEventListener('popstate', () => (open = read()), { signal: ended.signal });
+  addEventListener(
+    'click',
+    event => {
+      const link = (event.target as Element | null)?.closest?.('a');
+      const isPlain =
+        event.button === 0 && !(event.metaKey || event.ctrlKey || event.shiftKey || event.altKey);
+      if (!link || !isPlain || event.defaultPrevented || link.target || link.hasAttribute('download')) return;
+      const url = new URL(link.href);
+      if (url.origin !== location.origin || !url.pathname.startsWith(rootPath)) return;
+      event.preventDefault();
+      navigate(url.pathname + url.search);
+    },
+    { signal: ended.signal },
+  );
+  return () => ended.abort();
+}
+
+function read(): OpenPage | undefined {
+  const path = `/${location.pathname.slice(rootPath.length)}`;
+  for (const route of routes) {
+    const params = matchPath(route.path, path === '/' ? HOME : path);
+    if (params) return { route, params, query: location.search };
+  }
+  return undefined;
+}

@@ -1,0 +1,82 @@
+/** All pages: their paths, the state in their URLs, and their code, which is loaded when a page is opened first. */
+import type { Component } from 'svelte';
+
+import { choice, field, flag, list, number, optionalNumber, text, type Schema } from './url.ts';
+
+const X_AXES = ['step', 'relative', 'time'] as const;
+export type XAxis = (typeof X_AXES)[number];
+
+export const SORT_DEFAULT = '-created';
+
+const query = field(text, '');
+
+export const schemas = {
+  runs: {
+    q: query,
+    /** A column, with a minus for descending order. */
+    sort: field(text, SORT_DEFAULT),
+    /** Columns after the fixed ones, such as `param:hparams.lr` and `metric:loss`; empty: chosen from the data. */
+    columns: field(list(text), [] as string[]),
+  },
+  run: {
+    tab: field(choice('metrics', 'params', 'overview'), 'metrics'),
+    q: query,
+    x: field(choice(...X_AXES), 'step'),
+    /** Weight of the past in the smoothed line. */
+    smooth: field(number, 0),
+    logx: field(flag, false),
+    logy: field(flag, false),
+    from: field(optionalNumber, undefined as number | undefined),
+    to: field(optionalNumber, undefined as number | undefined),
+  },
+  list: { q: query },
+} satisfies Record<string, Schema>;
+
+export interface Route {
+  name: string;
+  title: string;
+  path: string;
+  schema: Schema;
+  load: () => Promise<{ default: Component }>;
+  /** Key that opens the page after `g`. */
+  key?: string;
+}
+
+const entities = (): Promise<{ default: Component }> => import('../pages/Entities.svelte');
+
+/** In the order of the navigation; pages without a key are not part of it. */
+export const routes: readonly Route[] = [
+  {
+    name: 'runs',
+    title: 'Runs',
+    path: '/runs',
+    schema: schemas.runs,
+    load: () => import('../pages/Runs.svelte'),
+    key: 'r',
+  },
+  {
+    name: 'experiments',
+    title: 'Experiments',
+    path: '/experiments',
+    schema: schemas.list,
+    load: entities,
+    key: 'e',
+  },
+  { name: 'tags', title: 'Tags', path: '/tags', schema: schemas.list, load: entities, key: 't' },
+  {
+    name: 'dashboards',
+    title: 'Dashboards',
+    path: '/dashboards',
+    schema: schemas.list,
+    load: entities,
+    key: 'd',
+  },
+  { name: 'reports', title: 'Reports', path: '/reports', schema: schemas.list, load: entities, key: 'o' },
+  {
+    name: 'run',
+    title: 'Run',
+    path: '/runs/:run',
+    schema: schemas.run,
+    load: () => import('../pages/Run.svelte'),
+  },
+];

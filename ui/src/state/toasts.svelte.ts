@@ -1,0 +1,45 @@
+/** Short messages in the corner. Errors stay until they are closed or retried; others leave after some seconds. */
+import { apiError, isAbort } from '../api/errors.ts';
+
+export interface Toast {
+  id: number;
+  kind: 'info' | 'error';
+  message: string;
+  /** Where it happened, and what to do. */
+  detail?: string;
+  retry?: () => void;
+}
+
+const INFO_MS = 5_000;
+/** More would cover the page. */
+const MAX_TOASTS = 4;
+
+let toasts = $state.raw<readonly Toast[]>([]);
+let lastId = 0;
+
+export const toaster = {
+  get toasts(): readonly Toast[] {
+    return toasts;
+  },
+  info(message: string): void {
+    const id = add({ kind: 'info', message });
+    setTimeout(() => toaster.close(id), INFO_MS);
+  },
+  /** Shows a failure; an abort is none. */
+  error(error: unknown, where: string, retry?: () => void): void {
+    if (isAbort(error)) return;
+    const failure = apiError(error, where);
+    const detail = `${failure.where}: ${failure.hint}`;
+    if (toasts.some(toast => toast.message === failure.message && toast.detail === detail)) return;
+    add({ kind: 'error', message: failure.message, detail, ...(retry && failure.canRetry && { retry }) });
+  },
+  close(id: number): void {
+    toasts = toasts.filter(toast => toast.id !== id);
+  },
+};
+
+function add(toast: Omit<Toast, 'id'>): number {
+  lastId += 1;
+  toasts = [...toasts.slice(1 - MAX_TOASTS), { ...toast, id: lastId }];
+  return lastId;
+}

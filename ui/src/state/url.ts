@@ -1,0 +1,111 @@
+/**
+ * The state of a page in its URL, typed. A schema names the fields of a page, with a codec and a default for each.
+ * Fields with their default are left out, unknown ones are dropped, and invalid ones become their default, so that
+ * every URL opens a page and every state has exactly one URL.
+ */
+export interface Codec<T> {
+  /** Returns undefined for invalid text. */
+  read(text: string): T | undefined;
+  write(value: T): string;
+}
+
+export interface Field<T> {
+  codec: Codec<T>;
+  fallback: T;
+}
+
+export type Schema = Record<string, Field<unknown>>;
+
+/** The state that a schema describes. */
+export type State<S> = { [K in keyof S]: S[K] extends Field<infer T> ? T : never };
+
+export function field<T>(codec: Codec<T>, fallback: T): Field<T> {
+  return { codec, fallback };
+}
+
+export const text: Codec<string> = { read: text => text, write: text => text };
+
+export const number: Codec<number> = {
+  read: text => (text.trim() !== '' && Number.isFinite(Number(text)) ? Number(text) : undefined),
+  write: String,
+};
+
+/** A number, or nothing. */
+export const optionalNumber: Codec<number | undefined> = {
+  read: number.read,
+  write: value => (value === undefined ? '' : String(value)),
+};
+
+export const flag: Codec<boolean> = {
+  read: text => (text === '1' ? true : text === '0' ? false : undefined),
+  write: value => (value ? '1' : '0'),
+};
+
+/** One of some texts. */
+export function choice<const T extends string>(...values: T[]): Codec<T> {
+  return { read: text => values.find(value => value === text), write: value => value };
+}
+
+/** Values separated by commas; backslashes protect commas in values. */
+export function list<T>(codec: Codec<T>): Codec<T[]> {
+  return {
+    read: text => {
+      if (text === '') return [];
+      const parts = text.match(/(?:\\.|[^,\\])*(?:,|$)/g) ?? [];
+      // The last match is the empty text after the last value.
+      const values = parts.slice(0, text.endsWith(',') && !text.endsWith('\\,') ? undefined : -1);
+      const read = values.map(part => codec.read(part.replace(/,$/, '').replace(/\\(.)/g, '$1')));
+      return read.every(value => value !== undefined) ? (read as T[]) : undefined;
+    },
+    write: values => values.map(value => codec.write(value).replace(/[\\,]/g, '\\$&')).join(','),
+  };
+}
+
+export function decode<S extends Schema>(schema: S, query: string): State<S> {
+  const params = new URLSearchParams(query);
+  const fields = Object.entries(schema).map(([name, { codec, fallback }]) => {
+    const written = params.get(name);
+    return [name, (written === null ? undefined : codec.read(written)) ?? fallback];
+  });
+  return Object.fromEntries(fields) as State<S>;
+}
+
+/** Returns the query part of a URL, with its question mark; empty if every field has its default. */
+export function encode<S extends Schema>(schema: S, state: Partial<State<S>>): string {
+  const params = new URLSearchParams();
+  for (const [name, { codec, fallback }] of Object.entries(schema)) {
+    const value = state[name];
+    if (value === undefined) continue;
+    const written = codec.write(value);
+    if (written !== codec.write(fallback)) params.set(name, written);
+  }
+  const query = params.toString();
+  return query ? `?${query}` : '';
+}
+
+/** A path such as `/runs/:run`, whose parameters are single segments. */
+export function matchPath(pattern: string, path: string): Record<string, string> | undefined {
+  const wanted = pattern.split('/');
+  const actual = path.replace(/(.)\/$/, '$1').split('/');
+  if (wanted.length !== actual.length) return undefined;
+  const params: Record<string, string> = {};
+  for (const [at, segment] of wanted.entries()) {
+    const value = decodeSegment(actual[at] as string);
+    if (value === undefined) return undefined;
+    if (segment.startsWith(':')) params[segment.slice(1)] = value;
+    else if (segment !== value) return undefined;
+  }
+  return params;
+}
+
+export function fillPath(pattern: string, params: Record<string, string>): string {
+  return pattern.replace(/:(\w+)/g, (_, name: string) => encodeURIComponent(params[name] ?? ''));
+}
+
+function decodeSegment(segment: string): string | undefined {
+  try {
+    return decodeURIComponent(segment);
+  } catch {
+    return undefined;
+  }
+}
