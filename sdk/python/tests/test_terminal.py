@@ -5,6 +5,7 @@ import io
 import logging
 import subprocess
 import sys
+import threading
 
 import pytest
 
@@ -79,6 +80,47 @@ def test_an_endless_line_does_not_fill_the_memory():
         cutter.write("x" * 100_000)
     cutter.flush()
     assert len(screen.lines[0]) == 1 << 20
+
+
+def test_an_overlong_line_costs_no_other():
+    long = "\u20ac" * 800_000
+    first, short, unfinished = cut(f"{long}\nshort\n{long}")
+    assert (len(first.encode()), short) == (1_048_575, "short")
+    assert unfinished == first
+    assert first == long[-len(first) :]
+
+
+def test_print_works_while_captures_begin_and_end(monkeypatch):
+    stream = type("Stream", (io.StringIO,), {})()
+    monkeypatch.setattr(sys, "stdout", stream)
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    ends = threading.Event()
+    failures = []
+
+    def change():
+        while not ends.is_set():
+            cutters = [terminal.LineCutter(Screen()) for _ in range(50)]
+            for cutter in cutters:
+                terminal.start(cutter)
+            for cutter in cutters:
+                terminal.stop(cutter)
+
+    kept = terminal.LineCutter(Screen())
+    terminal.start(kept)
+    thread = threading.Thread(target=change)
+    thread.start()
+    try:
+        for _ in range(2_000):
+            print("line")
+    except RuntimeError as error:
+        failures.append(error)
+    finally:
+        ends.set()
+        thread.join()
+        sys.setswitchinterval(interval)
+        terminal.stop(kept)
+    assert failures == []
 
 
 def test_both_streams_are_captured_and_restored(monkeypatch):

@@ -30,8 +30,8 @@ _CURSOR_MOVEMENT = re.compile("\x01?\x1b\\[[0-9;]*[a-dA-D]\x02?")
 # An unfinished line is usually a progress bar, which is rewritten many times per second.
 _PARTIAL_LINE_INTERVAL = 1.0
 
-# A program that never ends its line must not fill the memory.
-_MAX_PARTIAL_LINE = 1 << 20
+# What is kept of a line, from its end, as servers take no more.
+_MAX_LINE_BYTES = 1 << 20
 
 
 def weak_sink(method: LineSink) -> LineSink:
@@ -77,7 +77,7 @@ class LineCutter:
                 self._reported_partial = ""
                 self._partial_due = now + _PARTIAL_LINE_INTERVAL
             # Two parts are kept, as the last one is empty if a carriage return ends the text.
-            self._partial = "\r".join(rest.rsplit("\r", 2)[-2:])[-_MAX_PARTIAL_LINE:]
+            self._partial = "\r".join(rest.rsplit("\r", 2)[-2:])[-_MAX_LINE_BYTES:]
             first = self._line_number
             self._line_number += len(lines)
             for number, line in enumerate(lines, first):
@@ -102,7 +102,13 @@ def _visible(line: str) -> str:
     """Returns what a terminal finally shows of a line, without cursor movements."""
     # `print(..., end="\\r")` leaves the line on the screen, and so does an end of line of Windows.
     line = line.removesuffix("\r")
-    return _CURSOR_MOVEMENT.sub("", line).rsplit("\r", 1)[-1]
+    line = _CURSOR_MOVEMENT.sub("", line).rsplit("\r", 1)[-1]
+    if len(line) * _MOST_BYTES_OF_CHARACTER <= _MAX_LINE_BYTES:
+        return line
+    return line.encode("utf-8", "replace")[-_MAX_LINE_BYTES:].decode("utf-8", "ignore")
+
+
+_MOST_BYTES_OF_CHARACTER = 4
 
 
 class CapturingRun(Protocol):
@@ -215,15 +221,17 @@ class _CapturedStream:
 
 
 _lock = threading.RLock()
-_cutters: weakref.WeakSet[LineCutter] = weakref.WeakSet()
+# Replaced as a whole, so that `print` reads it without the lock. Cutters are held weakly.
+_cutters: tuple[weakref.ref[LineCutter], ...] = ()
 _streams: list[_CapturedStream] = []
 _writer = threading.local()
 
 
 def start(cutter: LineCutter) -> None:
     """Begins to pass everything written to `cutter`. It is held weakly."""
+    global _cutters  # noqa: PLW0603 - belongs to the module
     with _lock:
-        _cutters.add(cutter)
+        _cutters = (*_alive_without(cutter), weakref.ref(cutter))
         _capture()
         _watch_cells()
 
@@ -254,24 +262,31 @@ def _capture_cell(*_: object) -> None:
     """Captures again: IPython replaces the methods for each cell, and restores its own after it."""
     with _lock:
         _streams[:] = [stream for stream in _streams if stream.is_in_place()]
-        if _cutters:
+        if any(known() is not None for known in _cutters):
             _capture()
 
 
 def stop(cutter: LineCutter) -> None:
     """Ends what `start` began, and hands over the unfinished line."""
+    global _cutters  # noqa: PLW0603 - belongs to the module
     with _lock:
-        _cutters.discard(cutter)
+        _cutters = _alive_without(cutter)
         if not _cutters:
             while _streams:
                 _streams.pop().restore()
     _isolated(cutter.flush)
 
 
+def _alive_without(cutter: LineCutter) -> tuple[weakref.ref[LineCutter], ...]:
+    return tuple(known for known in _cutters if known() not in (None, cutter))
+
+
 def _distribute(data: object) -> None:
     if isinstance(data, str):
-        for cutter in list(_cutters):
-            _isolated(cutter.write, data)
+        for known in _cutters:
+            cutter = known()
+            if cutter is not None:
+                _isolated(cutter.write, data)
 
 
 def _isolated(function: Callable[..., None], *arguments: object) -> None:
