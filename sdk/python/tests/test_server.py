@@ -265,8 +265,8 @@ def test_what_is_stored_is_found_at_once(shared_server):
             "finished",
             "",
         ),
-        # The interpreter forgets this one before exit hooks run.
-        ("raise SystemExit(1)", "finished", ""),
+        ("import sys\ntry: sys.exit(2)\nexcept SystemExit: pass", "finished", ""),
+        ("import sys\ntry: sys.exit(2)\nfinally: print()", "failed", "SystemExit: 2"),
         (r"with run: raise ValueError('\udcff')", "failed", "ValueError: ?"),
         (
             "class Mute(Exception):\n"
@@ -296,6 +296,21 @@ print(run.hash, flush=True)
         outcome,
         message,
     )
+
+
+@pytest.mark.parametrize("end", ["raise SystemExit(1)", "exit(1)"])
+def test_an_exit_whose_code_nobody_keeps_is_no_outcome(shared_server, end):
+    script = f"""
+from matyan_client import Run
+run = Run(repo={shared_server.url!r}, capture_terminal_logs=False)
+print(run.hash, flush=True)
+{end}
+"""
+    ended = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False
+    )
+    props = Repo(shared_server.url).get_run(ended.stdout.strip()).props
+    assert (ended.returncode, props["active"], "outcome" in props) == (1, False, False)
 
 
 def test_a_run_that_is_dropped_has_no_outcome(shared_server):

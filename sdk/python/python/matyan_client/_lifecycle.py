@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 import weakref
+from types import FrameType
 from typing import Any, NamedTuple, NoReturn, Protocol
 
 _logger = logging.getLogger("matyan_client")
@@ -47,6 +48,8 @@ def _text_of(error: BaseException) -> str:
 
 
 _last_exit: SystemExit | None = None
+# The outermost frame of the script, which shows at exit how its code has ended.
+_script_frame: FrameType | None = None
 
 
 def _remember_exits() -> None:
@@ -64,18 +67,38 @@ def _remember_exits() -> None:
     sys.exit = noting
 
 
-def _outcome_of_script() -> Outcome:
+def _outermost(frame: FrameType | None) -> FrameType | None:
+    while frame is not None and frame.f_back is not None:
+        frame = frame.f_back
+    return frame
+
+
+def _has_returned(frame: FrameType) -> bool:
+    """Reports whether a frame has ended by a return, or not ended, rather than by an exception."""
+    import opcode  # noqa: PLC0415 - only at exit
+
+    if frame is _outermost(sys._getframe()):  # noqa: SLF001 - there is no other way
+        return True
+    return "RETURN" in opcode.opname[frame.f_code.co_code[frame.f_lasti]]
+
+
+def _outcome_of_script() -> Outcome | None:
+    """Returns how the script has ended, or None if its exit code is not known."""
     # In an interactive session, the last exception or exit says nothing about the session's end.
     if hasattr(sys, "ps1") or sys.flags.interactive:
         return FINISHED
+    # What the script has caught does not count.
+    if _script_frame is None or _has_returned(_script_frame):
+        return FINISHED
     # The interpreter keeps the exception that ended a script, unless it is a SystemExit.
-    return outcome_of(getattr(sys, "last_value", None) or _last_exit)
+    error = getattr(sys, "last_value", None) or _last_exit
+    return None if error is None else outcome_of(error)
 
 
 class OpenRun(Protocol):
     """The part of a run that the exit hook needs."""
 
-    def _end(self, outcome: Outcome, *, spent: float = 0.0) -> None:
+    def _end(self, outcome: Outcome | None, *, spent: float = 0.0) -> None:
         """Closes the run, and waits until it is stored, but shorter by the time that is spent."""
         ...
 
@@ -87,11 +110,13 @@ _is_registered = False
 
 def opened(run: OpenRun) -> None:
     """Makes sure that a run is closed at the exit of the interpreter."""
-    global _is_registered  # noqa: PLW0603 - once per process
+    global _is_registered, _script_frame  # noqa: PLW0603 - once per process
     with _lock:
         _runs[id(run)] = run
         if not _is_registered:
             _is_registered = True
+            frames = sys._current_frames()  # noqa: SLF001 - the run may be of another thread
+            _script_frame = _outermost(frames.get(threading.main_thread().ident or 0))
             _remember_exits()
             atexit.register(_close_all)
 
