@@ -1,8 +1,14 @@
-"""Settings from the environment."""
+"""Settings from the environment, and URLs of servers."""
 
-import logging
+import os
+import subprocess
+import sys
 
+import pytest
+
+from matyan_client import Repo, Run, cli
 from matyan_client.config import Settings
+from matyan_client.transport import HttpTransport
 
 
 def test_defaults(monkeypatch):
@@ -25,17 +31,70 @@ def test_variables_are_read(monkeypatch):
     assert settings.ws_retry_count == 7
 
 
-def test_a_wrong_value_is_reported_and_replaced_by_the_default(monkeypatch, caplog):
+def test_a_wrong_value_is_reported_once_and_replaced_by_the_default(monkeypatch):
     monkeypatch.setenv("MATYAN_WS_BATCH_SIZE", "many")
     monkeypatch.setenv("MATYAN_QUIET", "perhaps")
-    with caplog.at_level(logging.WARNING, "matyan_client"):
-        settings = Settings()
+    monkeypatch.setenv("MATYAN_BACKEND_URL", "http://user:secret@tracker")
+    settings = Settings()
     assert settings.ws_batch_size == 100
     assert settings.quiet is False
-    assert [record.getMessage() for record in caplog.records] == [
-        "MATYAN_QUIET='perhaps' is not a boolean; using the default False",
+    assert settings.take_warnings() == [
         "MATYAN_WS_BATCH_SIZE='many' is not an integer; using the default 100",
+        "MATYAN_QUIET='perhaps' is not a boolean; using the default False",
+        "MATYAN_BACKEND_URL='http://tracker' is not the URL of a server without password; "
+        "using the default 'http://localhost:53800'",
     ]
+    assert settings.take_warnings() == []
+
+
+def test_settings_are_read_when_they_are_used():
+    program = """
+import os
+import matyan_client
+os.environ["MATYAN_BACKEND_URL"] = "http://set-by-the-script:1"
+print(matyan_client.Repo().url)
+os.environ["MATYAN_BACKEND_URL"] = "http://later:1"
+print(matyan_client.Repo().url)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines() == ["http://set-by-the-script:1"] * 2
+
+
+WRONG_URLS = ["tracker:53800", "ftp://tracker", "http://", "http://h:port", ".", "http://h/?a=1"]
+
+
+@pytest.mark.parametrize("url", WRONG_URLS)
+def test_a_wrong_url_is_named_at_the_call(url):
+    with pytest.raises(ValueError, match="`repo`"):
+        Run(repo=url)
+    with pytest.raises(ValueError, match="`frontier_url`"):
+        Run(repo="http://tracker", frontier_url=url)
+    with pytest.raises(ValueError, match="`url`"):
+        Repo(url)
+    with pytest.raises(ValueError, match="`base_url`"):
+        HttpTransport(url)
+
+
+def test_passwords_in_urls_are_refused_and_never_shown(capfd):
+    url = "http://user:secret@127.0.0.1:1"
+    for make in (
+        lambda: Run(repo=url),
+        lambda: Run(repo="http://127.0.0.1:1", frontier_url=url),
+        lambda: Repo(url),
+    ):
+        with pytest.raises(ValueError, match="a password") as failure:
+            make()
+        assert "secret" not in str(failure.value)
+    assert cli.main(["import", "tensorboard", ".", "--repo", url]) == 2
+    assert cli.main(["status", "--backend-url", url]) == 2
+    script = "from matyan_client import Run; Run(capture_terminal_logs=False, offline=True).close()"
+    environment = {**os.environ, "MATYAN_QUIET": "0", "MATYAN_BACKEND_URL": url}
+    subprocess.run([sys.executable, "-c", script], env=environment, check=True)
+    shown = capfd.readouterr()
+    assert "secret" not in shown.out + shown.err
+    assert shown.err.count("MATYAN_BACKEND_URL") == 1
 
 
 def test_arguments_take_precedence(monkeypatch):

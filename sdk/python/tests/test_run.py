@@ -1,16 +1,19 @@
 """Runs without a server: everything goes into the spool."""
 
+import contextlib
 import gc
 import logging
 import math
 import multiprocessing
 import os
 import pickle
+import socket
 import subprocess
 import sys
 import threading
 import time
 import weakref
+from types import SimpleNamespace
 
 import pytest
 
@@ -278,6 +281,21 @@ def test_a_run_can_be_pickled(run):
     copy = pickle.loads(pickle.dumps(run))
     assert (copy.hash, copy == run, hash(copy) == hash(run)) == (run.hash, True, True)
     copy.track(1.0, name="m")
+    assert copy.health.pending == 1
+
+
+def test_the_copy_of_an_offline_run_connects_to_no_server():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(1)
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        run = Run(repo=url, offline=True, capture_terminal_logs=False)
+        copy = pickle.loads(pickle.dumps(run))
+        copy.track(1.0, name="m")
+        copy.flush(0.5)
+        with pytest.raises(TimeoutError):
+            listener.accept()
+        copy.close()
+        run.close()
 
 
 def _track_and_exit(run):
@@ -327,27 +345,55 @@ def test_log_records_know_their_caller(run, monkeypatch):
     assert location[0] == __file__
 
 
+class Device:
+    """A device whose work ends when a test says so, and its part of a library such as PyTorch."""
+
+    def __init__(self, type, index):  # noqa: A002 - the name in PyTorch
+        self.type = type
+        self.index = index
+        self.is_idle = False
+        self.waits = 0
+
+
+class Library:
+    """The module of one kind of device: events belong to the device that is selected."""
+
+    def __init__(self, devices):
+        self.current = devices[0]
+
+    @contextlib.contextmanager
+    def device(self, device):
+        before, self.current = self.current, device
+        yield
+        self.current = before
+
+    def Event(self):  # noqa: N802 - the name in PyTorch
+        return Event(self.current)
+
+
+class Event:
+    def __init__(self, device):
+        self.device = device
+        self.is_recorded = False
+
+    def record(self):
+        self.is_recorded = True
+
+    def query(self):
+        assert self.is_recorded
+        return self.device.is_idle
+
+    def synchronize(self):
+        self.device.waits += 1
+        self.device.is_idle = True
+
+
 class DeviceTensor:
-    """A tensor on a device that counts how often it is waited for."""
+    """A tensor on a device, which must not be read before the device has computed it."""
 
-    is_cuda = True
-    ready = False
-    waits = 0
-
-    class cuda:  # noqa: N801
-        class Event:
-            def record(self):
-                pass
-
-            def query(self):
-                return DeviceTensor.ready
-
-            def synchronize(self):
-                DeviceTensor.waits += 1
-                DeviceTensor.ready = True
-
-    def __init__(self, value):
+    def __init__(self, value, device):
         self._value = value
+        self.device = device
 
     def numel(self):
         return 1
@@ -360,24 +406,42 @@ class DeviceTensor:
         return self
 
     def __float__(self):
-        assert DeviceTensor.ready, "read before the copy was complete"
+        assert self.device.is_idle, "read before the copy was complete"
         return self._value
 
 
-def test_a_device_tensor_is_not_waited_for(run, monkeypatch):
-    monkeypatch.setitem(sys.modules, __name__.partition(".")[0], DeviceTensor)
-    monkeypatch.setattr(DeviceTensor, "ready", False)
-    monkeypatch.setattr(DeviceTensor, "waits", 0)
+@pytest.fixture
+def devices(monkeypatch):
+    devices = [Device("cuda", 0), Device("cuda", 1)]
+    library = SimpleNamespace(cuda=Library(devices))
+    monkeypatch.setitem(sys.modules, __name__.partition(".")[0], library)
+    return devices
+
+
+def test_a_device_tensor_is_not_waited_for(run, devices):
+    device = devices[0]
     before = run.health.pending
     for step in range(10):
-        run.track(DeviceTensor(0.5), name="loss", step=step)
-    assert (DeviceTensor.waits, run.health.pending) == (0, before)
-    DeviceTensor.ready = True
-    run.track(DeviceTensor(0.5), name="loss", step=10)
-    assert (DeviceTensor.waits, run.health.pending) == (0, before + 10)
-    DeviceTensor.ready = False
+        run.track(DeviceTensor(0.5, device), name="loss", step=step)
+    assert (device.waits, run.health.pending) == (0, before)
+    device.is_idle = True
+    run.track(DeviceTensor(0.5, device), name="loss", step=10)
+    assert (device.waits, run.health.pending) == (0, before + 10)
+    device.is_idle = False
     run.flush(0.01)
-    assert (DeviceTensor.waits, run.health.pending) == (1, before + 11)
+    assert (device.waits, run.health.pending) == (1, before + 11)
+
+
+def test_a_tensor_is_read_once_its_own_device_has_computed_it(run, devices):
+    first, second = devices
+    first.is_idle = True
+    before = run.health.pending
+    run.track(DeviceTensor(0.5, second), name="loss", step=0)
+    # The first device, which is the current one, is idle; that of the tensor is not.
+    run.track(DeviceTensor(0.5, second), name="loss", step=1)
+    assert (second.waits, run.health.pending) == (0, before)
+    run.flush(0.01)
+    assert (first.waits, second.waits, run.health.pending) == (0, 1, before + 2)
 
 
 def test_threads_share_a_run(run):

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from . import errors, importing
+from . import _urls, errors, importing
 from .backup import BackupResult, run_backup
 from .config import SETTINGS
 from .convert.tensorboard import convert_tensorboard
@@ -78,7 +78,7 @@ def _checked(
 
 
 def _import(options: argparse.Namespace) -> int:
-    url = (options.repo or SETTINGS.backend_url).rstrip("/")
+    url = _urls.checked("--repo", options.repo or SETTINGS.backend_url)
     target = importing.Target(url, options.experiment, options.dry_run)
     runs = importing.open_source(options.kind, Path(options.source))
     report = importing.import_runs(options.kind, runs, target)

@@ -11,7 +11,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from . import _core, _data_commands
+from . import _core, _data_commands, _urls
 from .config import SETTINGS
 from .transport.http import HttpTransport
 
@@ -24,6 +24,8 @@ _UNREACHABLE_LIMIT = 10.0
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command, and returns its exit status."""
     options = _parser().parse_args(arguments)
+    for warning in SETTINGS.take_warnings():
+        print(f"matyan-client: {warning}", file=sys.stderr)
     try:
         status: int = options.run(options)
     except KeyboardInterrupt:
@@ -61,10 +63,16 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _status(options: argparse.Namespace) -> int:
-    urls = {
-        "Backend": options.backend_url or SETTINGS.backend_url,
-        "Frontier": options.frontier_url or SETTINGS.frontier_url,
-    }
+    try:
+        urls = {
+            "Backend": _urls.checked("--backend-url", options.backend_url or SETTINGS.backend_url),
+            "Frontier": _urls.checked(
+                "--frontier-url", options.frontier_url or SETTINGS.frontier_url
+            ),
+        }
+    except ValueError as error:
+        _complain("status", str(error))
+        return 2
     _say("Matyan components")
     for component, url in urls.items():
         version = HttpTransport(url, timeout=_STATUS_TIMEOUT).get_version()

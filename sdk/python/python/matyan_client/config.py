@@ -1,15 +1,12 @@
-"""Settings of the process, read once from the environment."""
+"""Settings of the process from the environment."""
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, ClassVar, NamedTuple
 
-_logger = logging.getLogger("matyan_client")
-
-_Value = TypeVar("_Value")
+from . import _urls
 
 _TRUE = frozenset({"1", "true", "t", "yes", "y", "on"})
 _FALSE = frozenset({"0", "false", "f", "no", "n", "off", ""})
@@ -25,48 +22,89 @@ def _flag(value: str) -> bool:
 
 
 def _url(value: str) -> str:
-    return value.strip().rstrip("/")
+    return _urls.checked("value", value)
 
 
-def _read(name: str, convert: Callable[[str], _Value], default: _Value, expected: str) -> _Value:
-    """Returns the value of the variable `MATYAN_<name>`."""
-    variable = f"MATYAN_{name}"
-    given = os.environ.get(variable)
-    if given is None or not given.strip():
-        return default
-    try:
-        return convert(given)
-    except ValueError:
-        _logger.warning("%s=%r is not %s; using the default %r", variable, given, expected, default)
-        return default
+_URL = "the URL of a server without password"
+
+
+class _Setting(NamedTuple):
+    """How the value of a variable is read."""
+
+    convert: Callable[[str], Any]
+    default: Any
+    expected: str
 
 
 class Settings:
     """Settings with their environment variables, `MATYAN_` and the name in upper case.
 
-    A change of an attribute affects objects that are created afterwards. The core reads further
-    variables, which concern the spool and the sender.
+    A variable is read when its setting is first used. A change of an attribute affects objects
+    that are created afterwards. The core reads further variables, for the spool and the sender.
     """
 
+    backend_url: str
+    frontier_url: str
+    quiet: bool
+    # Accepted because scripts for Matyan 0.3 set them. Batches, connections, and memory are
+    # limited by the core, so none of these has an effect.
+    ws_verbose: bool
+    ws_queue_max_memory_mb: int
+    ws_heartbeat_interval: int
+    ws_batch_interval_ms: int
+    ws_batch_size: int
+    ws_retry_count: int
+
+    _KNOWN: ClassVar[dict[str, _Setting]] = {
+        "backend_url": _Setting(_url, "http://localhost:53800", _URL),
+        "frontier_url": _Setting(_url, "http://localhost:53801", _URL),
+        "quiet": _Setting(_flag, False, "a boolean"),
+        "ws_verbose": _Setting(_flag, False, "a boolean"),
+        "ws_queue_max_memory_mb": _Setting(int, 512, "an integer"),
+        "ws_heartbeat_interval": _Setting(int, 10, "an integer"),
+        "ws_batch_interval_ms": _Setting(int, 50, "an integer"),
+        "ws_batch_size": _Setting(int, 100, "an integer"),
+        "ws_retry_count": _Setting(int, 2, "an integer"),
+    }
+
     def __init__(self, **given: Any) -> None:
-        self.backend_url: str = _read("BACKEND_URL", _url, "http://localhost:53800", "a URL")
-        self.frontier_url: str = _read("FRONTIER_URL", _url, "http://localhost:53801", "a URL")
-        self.quiet: bool = _read("QUIET", _flag, False, "a boolean")
-        # Accepted because scripts for Matyan 0.3 set them. Batches, connections, and memory are
-        # limited by the core, so none of these has an effect.
-        self.ws_verbose: bool = _read("WS_VERBOSE", _flag, False, "a boolean")
-        self.ws_queue_max_memory_mb: int = _read("WS_QUEUE_MAX_MEMORY_MB", int, 512, "an integer")
-        self.ws_heartbeat_interval: int = _read("WS_HEARTBEAT_INTERVAL", int, 10, "an integer")
-        self.ws_batch_interval_ms: int = _read("WS_BATCH_INTERVAL_MS", int, 50, "an integer")
-        self.ws_batch_size: int = _read("WS_BATCH_SIZE", int, 100, "an integer")
-        self.ws_retry_count: int = _read("WS_RETRY_COUNT", int, 2, "an integer")
+        self._warnings: list[str] = []
         for name, value in given.items():
-            if name not in vars(self):
+            if name not in self._KNOWN:
                 raise TypeError(f"`{name}`: there is no such setting")
             setattr(self, name, value)
 
+    def __getattr__(self, name: str) -> Any:
+        """Reads the variable of a setting that has no value yet."""
+        setting = self._KNOWN.get(name)
+        if setting is None:
+            raise AttributeError(f"there is no setting {name!r}")
+        value = self._read(f"MATYAN_{name.upper()}", setting)
+        setattr(self, name, value)
+        return value
+
+    def take_warnings(self) -> list[str]:
+        """Reads all variables, and returns what is wrong with them, once."""
+        for name in self._KNOWN:
+            getattr(self, name)
+        warnings, self._warnings = self._warnings, []
+        return warnings
+
+    def _read(self, variable: str, setting: _Setting) -> Any:
+        given = os.environ.get(variable, "").strip()
+        if not given:
+            return setting.default
+        try:
+            return setting.convert(given)
+        except ValueError:
+            self._warnings.append(
+                f"{variable}={_urls.shown(given)!r} is not {setting.expected}; "
+                f"using the default {setting.default!r}"
+            )
+            return setting.default
+
     def __repr__(self) -> str:
-        settings = ", ".join(f"{name}={value!r}" for name, value in vars(self).items())
+        settings = ", ".join(f"{name}={getattr(self, name)!r}" for name in self._KNOWN)
         return f"Settings({settings})"
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from . import errors
+from . import _urls, errors
 from ._reading import series_frame
 from .config import SETTINGS
 from .run import Run
@@ -74,7 +74,7 @@ class Repo:
     def __init__(self, url: str | None = None) -> None:
         if url is not None and not isinstance(url, str):
             raise TypeError(f"`url`: expected a str, not {type(url).__name__}")
-        self._url = (url or SETTINGS.backend_url).rstrip("/")
+        self._url = _urls.checked("url", url or SETTINGS.backend_url)
         self._http = HttpTransport(self._url)
 
     @classmethod

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
+from . import _urls
 from .archives import archived_runs, open_archive
 from .archives.reading import entities
 from .config import SETTINGS
@@ -34,7 +35,7 @@ def restore_reingest(
     Runs keep their hashes, times, and steps. A run that is stored completely is skipped when the
     call is repeated. Only `matyan restore` restores what ingestion cannot express.
     """
-    url = (backend_url or SETTINGS.backend_url).rstrip("/")
+    url = _urls.checked("backend_url", backend_url or SETTINGS.backend_url)
     with open_archive(Path(backup_path)) as root:
         runs = archived_runs(root, blobs=not skip_blobs)
         target = Target(url, None, dry_run, frontier_url)

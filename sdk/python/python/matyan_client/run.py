@@ -19,6 +19,7 @@ from . import (
     _lifecycle,
     _system,
     _tracked_objects,
+    _urls,
     terminal,
     values,
 )
@@ -85,8 +86,9 @@ class Run(RunReader, _core.Run):
         if run_hash is not None:
             _arguments.required_name("run_hash", run_hash)
         url = repo if repo is None or isinstance(repo, str) else repo.url
-        self._backend_url = (url or SETTINGS.backend_url).rstrip("/")
-        self._gateway_url = (frontier_url or url or SETTINGS.frontier_url).rstrip("/")
+        self._backend_url = _urls.checked("repo", url or SETTINGS.backend_url)
+        gateway_url = frontier_url or url or SETTINGS.frontier_url
+        self._gateway_url = _urls.checked("frontier_url", gateway_url)
         self._http = HttpTransport(self._backend_url)
         self._read_only = bool(read_only)
         self._is_new = run_hash is None and not self._read_only
@@ -98,7 +100,7 @@ class Run(RunReader, _core.Run):
         self._object_types = _tracked_objects.ObjectTypes()
         self._devices = _device.DeviceQueue()
         self._capture: terminal.StreamCapture | terminal.DescriptorCapture | None = None
-        self._process = os.getpid()
+        self._is_offline = bool(offline)
         if self._read_only:
             if run_hash is None:
                 raise ValueError("`run_hash`: required for a read-only run")
@@ -109,11 +111,11 @@ class Run(RunReader, _core.Run):
             (self._backend_url, self._gateway_url),
             experiment or None,
             force_resume=bool(force_resume),
-            offline=bool(offline),
+            offline=self._is_offline,
             joins=self._is_copy,
             created_us=self._created_us,
         )
-        for warning in warnings:
+        for warning in [*SETTINGS.take_warnings(), *warnings]:
             _logger.warning("%s", warning)
             self._announce(warning)
         self._report_notices(aloud=True)
@@ -363,7 +365,8 @@ class Run(RunReader, _core.Run):
 
     def __reduce__(self) -> tuple[Any, ...]:
         # The copy continues the same run in its process.
-        return _restored, (self._hash, self._backend_url, self._gateway_url, self._read_only)
+        urls = self._backend_url, self._gateway_url
+        return _restored, (self._hash, *urls, self._read_only, self._is_offline)
 
     def _property(self, name: str) -> Any:
         if name in self._local or self._is_new:
@@ -475,7 +478,7 @@ class Run(RunReader, _core.Run):
                 self._announce(message)
 
 
-def _restored(run_hash: str, repo: str, frontier_url: str, read_only: bool) -> Run:
+def _restored(run_hash: str, repo: str, frontier_url: str, read_only: bool, offline: bool) -> Run:
     """Returns the copy of a run in another process, for `pickle`."""
     copy = Run.__new__(Run)
     copy._is_copy = True  # noqa: SLF001 - same module
@@ -484,6 +487,7 @@ def _restored(run_hash: str, repo: str, frontier_url: str, read_only: bool) -> R
         repo=repo,
         frontier_url=frontier_url,
         read_only=read_only,
+        offline=offline,
         capture_terminal_logs=False,
     )
     return copy

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import Any, ClassVar, TypeAlias, TypeVar
 from urllib.parse import quote
 
-from matyan_client import _core, errors
+from matyan_client import _core, _urls, errors
 
 _Answer = TypeVar("_Answer")
 
@@ -27,7 +27,7 @@ class HttpTransport:
     _stored: ClassVar[dict[str, dict[str, _Position]]] = {}
 
     def __init__(self, base_url: str, timeout: float = 30.0) -> None:
-        self._client = _core.Backend(base_url, timeout)
+        self._client = _core.Backend(_urls.checked("base_url", base_url), timeout)
         self._included: dict[str, _Position] = {}
 
     @classmethod
