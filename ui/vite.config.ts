@@ -55,6 +55,13 @@ export default defineConfig({
   },
   server: {
     host: '127.0.0.1',
-    proxy: { '^/(matyan\\.|api/)': { target: SERVER, changeOrigin: false } },
+    proxy: {
+      '^/(matyan\\.|api/)': {
+        target: SERVER,
+        // The headers of a stream arrive long before its first message; Node.js would keep them until then.
+        configure: proxy =>
+          void proxy.on('proxyRes', (_, __, response) => void setImmediate(() => response.flushHeaders())),
+      },
+    },
   },
 });

@@ -1,4 +1,6 @@
 /** Actions of the command palette. Pages register theirs while they are open. */
+import { untrack } from 'svelte';
+
 export interface Command {
   title: string;
   group: string;
@@ -16,7 +18,8 @@ export const commands = {
     return registered;
   },
   register(added: readonly Command[]): () => void {
-    registered = [...registered, ...added];
+    // Effects register: they must not depend on what others have registered.
+    registered = [...untrack(() => registered), ...added];
     return () => {
       registered = registered.filter(command => !added.includes(command));
     };

@@ -2,6 +2,8 @@
  * The keyboard. Components register what their keys do while they are on the page, and the help lists exactly these.
  * A combination is one key, such as `?` or `mod+k`, or two in a row, such as `g r`.
  */
+import { untrack } from 'svelte';
+
 export interface KeyBinding {
   keys: string;
   /** What it does, in the imperative. */
@@ -25,7 +27,8 @@ export const keyboard = {
   },
   /** Returns a function that removes them, as effects want it. */
   register(added: readonly KeyBinding[]): () => void {
-    bindings = [...bindings, ...added];
+    // Effects register: they must not depend on what others have registered.
+    bindings = [...untrack(() => bindings), ...added];
     return () => {
       bindings = bindings.filter(binding => !added.includes(binding));
     };

@@ -46,7 +46,7 @@ export function choice<const T extends string>(...values: T[]): Codec<T> {
   return { read: text => values.find(value => value === text), write: value => value };
 }
 
-/** Values separated by commas; backslashes protect commas in values. */
+/** Values separated by commas; backslashes protect commas in values. A single empty value is none. */
 export function list<T>(codec: Codec<T>): Codec<T[]> {
   return {
     read: text => {

@@ -1,5 +1,6 @@
 /** Metrics of a run as charts: one for each name, with a line for each context. */
 import type { SeriesInfo } from '../../gen/matyan/runs/v1/run_pb.ts';
+import { groupBy } from '../../group_by.ts';
 import { SYSTEM_PREFIX } from '../runs/columns.ts';
 
 export interface SeriesGroup {
@@ -9,7 +10,7 @@ export interface SeriesGroup {
 
 /** Groups by name, in the order of names; what the client logs about the machine comes last. */
 export function groupByName(all: readonly SeriesInfo[]): SeriesGroup[] {
-  const groups = Map.groupBy(all, ({ name }) => name);
+  const groups = groupBy(all, ({ name }) => name);
   const order = new Intl.Collator('en', { numeric: true });
   const isSystem = ({ name }: SeriesGroup): number => (name.startsWith(SYSTEM_PREFIX) ? 1 : 0);
   return [...groups]

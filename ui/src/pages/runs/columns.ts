@@ -18,25 +18,22 @@ const FIXED_SORTS: Record<string, SortField> = {
   experiment: SortField.EXPERIMENT,
 };
 
-/** `param:hparams.lr`, or `metric:loss {"subset":"val"}`; dots in segments are protected by backslashes. */
+/** `param:hparams.lr`, or `metric:loss {"subset":"val"}`; backslashes protect what would end a segment or a name. */
 export function columnText(column: DataColumn): string {
   if (column.kind === 'param') {
     return `param:${column.segments.map(segment => segment.replace(/[\\.]/g, '\\$&')).join('.')}`;
   }
-  return `metric:${column.name}${column.context === '{}' ? '' : ` ${column.context}`}`;
+  return `metric:${column.name.replace(/[\\{]/g, '\\$&')}${column.context === '' ? '' : ` ${column.context}`}`;
 }
 
 export function parseColumn(text: string): DataColumn | undefined {
+  const plain = (escaped: string): string => escaped.replace(/\\(.)/gs, '$1');
   if (text.startsWith('param:')) {
-    const segments = text.slice('param:'.length).match(/(?:\\.|[^.\\])+/g) ?? [];
-    return { kind: 'param', segments: segments.map(segment => segment.replace(/\\(.)/g, '$1')) };
+    const segments = text.slice('param:'.length).match(/(?:\\.|[^.\\])+/gs) ?? [];
+    return { kind: 'param', segments: segments.map(plain) };
   }
-  if (!text.startsWith('metric:')) return undefined;
-  const rest = text.slice('metric:'.length);
-  const brace = rest.endsWith('}') ? rest.indexOf(' {') : -1;
-  return brace < 0
-    ? { kind: 'metric', name: rest, context: '{}' }
-    : { kind: 'metric', name: rest.slice(0, brace), context: rest.slice(brace + 1) };
+  const metric = /^metric:((?:\\.|[^{\\])*?)(?: (\{.*))?$/s.exec(text);
+  return metric ? { kind: 'metric', name: plain(metric[1] ?? ''), context: metric[2] ?? '' } : undefined;
 }
 
 /** The heading of a column: the last segment of a param, the name of a metric with the values of its context. */
@@ -45,11 +42,17 @@ export function columnTitle(column: DataColumn): string {
 }
 
 export function metricTitle(name: string, context: string): string {
-  return context === '{}' ? name : `${name} ${contextTitle(context)}`;
+  return context === '' ? name : `${name} ${contextTitle(context)}`;
+}
+
+/** The text of a context for columns. No context is empty; the API also writes it as an empty object. */
+export function plainContext(context: string): string {
+  return context === '{}' ? '' : context;
 }
 
 /** `{"subset":"val"}` as `val`; contexts of several keys with their names. */
 export function contextTitle(context: string): string {
+  if (plainContext(context) === '') return '';
   try {
     const entries = Object.entries(JSON.parse(context) as Record<string, unknown>);
     const values = entries.map(([, value]) => (typeof value === 'string' ? value : JSON.stringify(value)));
@@ -99,14 +102,30 @@ const MAX_METRICS = 4;
 /** Params of this group come first, as people compare them most. */
 const HYPERPARAMETERS = 'hparams';
 
-/** Columns for a project that the reader has not chosen any for: some scalar params and metrics of a run. */
-export function defaultColumns(params: CborValue, series: readonly SeriesInfo[]): DataColumn[] {
-  const leaves = scalarPaths(params).filter(([first]) => !first?.startsWith('__'));
-  leaves.sort((a, b) => Number(b[0] === HYPERPARAMETERS) - Number(a[0] === HYPERPARAMETERS));
-  const metrics = series.filter(({ name }) => !name.startsWith(SYSTEM_PREFIX));
+/** Columns for a project that the reader has not chosen any for: what most of some runs have. */
+export function defaultColumns(
+  runs: readonly { params: CborValue; series: readonly SeriesInfo[] }[],
+): DataColumn[] {
+  const counts = new Map<string, number>();
+  for (const { params, series } of runs) {
+    const metrics = series.filter(({ name }) => !name.startsWith(SYSTEM_PREFIX));
+    const columns: DataColumn[] = [
+      ...metrics.map(({ name, context }) => ({
+        kind: 'metric' as const,
+        name,
+        context: plainContext(context),
+      })),
+      ...scalarPaths(params).map(segments => ({ kind: 'param' as const, segments })),
+    ];
+    for (const text of columns.map(columnText)) counts.set(text, (counts.get(text) ?? 0) + 1);
+  }
+  const isHyperparameter = (text: string): number => (text.startsWith(`param:${HYPERPARAMETERS}.`) ? 1 : 0);
+  // Sorting is stable: equally frequent columns keep the order in which they were logged.
+  const byUse = [...counts].sort(([a, m], [b, n]) => n - m || isHyperparameter(b) - isHyperparameter(a));
+  const chosen = byUse.map(([text]) => parseColumn(text)).filter(column => column !== undefined);
   return [
-    ...metrics.slice(0, MAX_METRICS).map(({ name, context }) => ({ kind: 'metric' as const, name, context })),
-    ...leaves.slice(0, MAX_PARAMS).map(segments => ({ kind: 'param' as const, segments })),
+    ...chosen.filter(({ kind }) => kind === 'metric').slice(0, MAX_METRICS),
+    ...chosen.filter(({ kind }) => kind === 'param').slice(0, MAX_PARAMS),
   ];
 }
 

@@ -24,7 +24,7 @@ export interface TableSearch {
 }
 
 /** Runs whose params and metrics decide the columns. */
-const SAMPLE_RUNS = 3;
+const SAMPLE_RUNS = 12;
 /** Values of active runs are read again at most this often. */
 const REFRESH_MS = 1_000;
 
@@ -129,7 +129,8 @@ export class RunsTable {
     if (this.columns.length > 0) return [...this.columns];
     const parts = { props: true, params: true, seriesTypes: [SeriesType.METRIC] };
     const runs = await readRuns(ids.slice(0, SAMPLE_RUNS), parts, Urgency.Visible, signal);
-    const richest = [...runs.values()].sort((a, b) => b.series.length - a.series.length)[0];
-    return richest ? defaultColumns(decodeMap(richest.params), richest.series) : [];
+    return defaultColumns(
+      [...runs.values()].map(({ params, series }) => ({ params: decodeMap(params), series })),
+    );
   }
 }

@@ -1,0 +1,131 @@
+import { create } from '@bufbuild/protobuf';
+import { Code, ConnectError } from '@connectrpc/connect';
+import { expect, test } from 'vitest';
+
+import { WatchResponseSchema, type WatchResponse } from '../gen/matyan/runs/v1/runs_pb.ts';
+import { Lease } from './leader.ts';
+import { LiveRuns, type LiveDeps, type LiveMessage } from './live.ts';
+
+/** Channels of several tabs: a message reaches all others, not its sender. */
+class Browser {
+  #receivers: { own: object; receive: (event: MessageEvent) => void }[] = [];
+  #waiting: ((signal: AbortSignal) => Promise<void>)[] = [];
+  #leading = new AbortController();
+  opened: Uint8Array[] = [];
+  send: (response: WatchResponse | Error) => void = () => {};
+
+  tab(): { live: LiveRuns; seen: LiveMessage[] } {
+    const own = {};
+    const channel: LiveDeps['channel'] = {
+      postMessage: message => {
+        for (const { own: other, receive } of this.#receivers)
+          if (other !== own) receive({ data: message } as MessageEvent);
+      },
+      addEventListener: ((_: string, receive: (event: MessageEvent) => void) =>
+        void this.#receivers.push({ own, receive })) as never,
+    };
+    const live = new LiveRuns(() => ({
+      channel,
+      elect: lead => {
+        this.#waiting.push(lead);
+        if (this.#waiting.length === 1) void lead(this.#leading.signal);
+      },
+      watch: (resume, signal, onOpen) => this.#watch(resume, signal, onOpen),
+      wait: async () => {},
+    }));
+    const seen: LiveMessage[] = [];
+    live.subscribe(message => seen.push(message));
+    return { live, seen };
+  }
+
+  /** Closes the tab that leads; the next one takes over. */
+  closeLeader(): void {
+    this.#leading.abort();
+    this.#leading = new AbortController();
+    this.#waiting.shift();
+    void this.#waiting[0]?.(this.#leading.signal);
+  }
+
+  async *#watch(resume: Uint8Array, signal: AbortSignal, onOpen: () => void): AsyncGenerator<WatchResponse> {
+    this.opened.push(resume);
+    onOpen();
+    while (!signal.aborted) {
+      const next = await new Promise<WatchResponse | Error | undefined>(resolve => {
+        this.send = resolve;
+        signal.addEventListener('abort', () => resolve(undefined));
+      });
+      if (next instanceof Error) throw next;
+      if (next) yield next;
+    }
+  }
+}
+
+const settled = (): Promise<void> => new Promise(resolve => setTimeout(resolve));
+
+function response(runId: string, resume: number): WatchResponse {
+  return create(WatchResponseSchema, { changes: [{ runId, data: true }], resume: Uint8Array.of(resume) });
+}
+
+const changed = (seen: LiveMessage[]): string[] =>
+  seen.flatMap(message => (message.kind === 'changes' ? message.changes.map(({ runId }) => runId) : []));
+
+test('one stream serves all tabs, and survives the tab that reads it', async () => {
+  const browser = new Browser();
+  const [first, second] = [browser.tab(), browser.tab()];
+  await settled();
+  browser.send(response('a', 1));
+  await settled();
+  expect([changed(first.seen), changed(second.seen)]).toEqual([['a'], ['a']]);
+  expect(browser.opened.length).toBe(1);
+  browser.closeLeader();
+  await settled();
+  expect(browser.opened.at(-1)).toEqual(Uint8Array.of(1));
+  browser.send(response('b', 2));
+  await settled();
+  expect(changed(second.seen)).toEqual(['a', 'b']);
+});
+
+test('a lost stream is resumed, and says so meanwhile', async () => {
+  const browser = new Browser();
+  const { live, seen } = browser.tab();
+  await settled();
+  expect(live.state).toBe('live');
+  browser.send(response('a', 7));
+  await settled();
+  browser.send(new ConnectError('down', Code.Unavailable));
+  await settled();
+  expect(seen.filter(({ kind }) => kind === 'state')).toMatchObject([
+    { state: 'live' },
+    { state: 'lost' },
+    { state: 'live' },
+  ]);
+  expect(browser.opened).toEqual([new Uint8Array(), Uint8Array.of(7)]);
+});
+
+test('an expired position makes pages read everything again', async () => {
+  const browser = new Browser();
+  const { seen } = browser.tab();
+  await settled();
+  browser.send(response('a', 7));
+  await settled();
+  browser.send(new ConnectError('expired', Code.OutOfRange));
+  await settled();
+  expect(seen.some(({ kind }) => kind === 'reset')).toBe(true);
+  expect(browser.opened.at(-1)).toEqual(new Uint8Array());
+});
+
+test('a lease belongs to one tab until it expires or is released', () => {
+  const items = new Map<string, string>();
+  const storage = {
+    getItem: (key: string) => items.get(key) ?? null,
+    setItem: (key: string, value: string) => void items.set(key, value),
+    removeItem: (key: string) => void items.delete(key),
+  };
+  const [a, b] = [new Lease(storage, 'x'), new Lease(storage, 'x')];
+  expect([a.renew(0), b.renew(1_000), a.renew(2_000), b.renew(7_000)]).toEqual([true, false, true, false]);
+  expect(b.renew(8_001)).toBe(true);
+  a.release();
+  expect(a.renew(9_000)).toBe(false);
+  b.release();
+  expect(a.renew(9_000)).toBe(true);
+});

@@ -1,0 +1,136 @@
+import { expect, test } from 'vitest';
+
+import { commonTailStart, SeriesCache } from './series_cache.ts';
+import { byteSize, coarsen, EMPTY_SERIES, extend, tailStart, type SeriesData } from './series_data.ts';
+
+const REF = { runId: 'run', number: 1 };
+
+/** Buckets of a series whose value at each step is given by `value`. */
+function series(from: number, to: number, width: number, value = (step: number): number => step): SeriesData {
+  const firsts: number[] = [];
+  for (let step = Math.floor(from / width) * width; step <= to; step += width) firsts.push(step);
+  const inside = firsts.map(first =>
+    Array.from({ length: width }, (_, at) => first + at).filter(step => step >= from && step <= to),
+  );
+  const column = (of: (values: number[]) => number): Float64Array =>
+    Float64Array.from(inside, steps => of(steps.map(value)));
+  const lasts = Float64Array.from(inside, steps => steps.at(-1) as number);
+  return {
+    width,
+    steps: lasts,
+    times: lasts.map(step => step * 1e6),
+    min: column(values => Math.min(...values)),
+    max: column(values => Math.max(...values)),
+    last: column(values => values.at(-1) as number),
+    nan: new Uint32Array(firsts.length),
+    positiveInfinity: new Uint32Array(firsts.length),
+    negativeInfinity: new Uint32Array(firsts.length),
+  };
+}
+
+test('a tail replaces the last bucket', () => {
+  const start = tailStart(series(0, 21, 8)) as number;
+  expect(start).toBe(16);
+  expect(extend(series(0, 21, 8), start, series(start, 30, 1))).toEqual({
+    ...extend(series(0, 15, 8), 16, series(16, 30, 1)),
+  });
+  const joined = extend(series(0, 21, 8), start, series(start, 30, 1));
+  expect([...joined.steps]).toEqual([7, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30]);
+  expect(joined.width).toBe(8);
+});
+
+test('negative steps are aligned downward', () => {
+  expect(tailStart(series(-20, -3, 8))).toBe(-8);
+  expect(tailStart(EMPTY_SERIES)).toBeUndefined();
+});
+
+test('merged buckets keep every extreme', () => {
+  const spike = (step: number): number => (step === 54_321 ? 100 : step === 1_000 ? -100 : Math.sin(step));
+  const merged = coarsen(series(0, 99_999, 4, spike), 500);
+  expect(merged.steps.length).toBeLessThanOrEqual(500);
+  expect(Math.max(...merged.max)).toBe(100);
+  expect(Math.min(...merged.min)).toBe(-100);
+  expect(merged.last.at(-1)).toBe(spike(99_999));
+  expect(merged).toEqual(series(0, 99_999, merged.width, spike));
+});
+
+test('merging ignores NaN and adds up counts', () => {
+  const data = {
+    ...series(0, 3, 1),
+    min: Float64Array.of(NaN, 1, NaN, NaN),
+    max: Float64Array.of(NaN, 1, NaN, NaN),
+  };
+  data.nan = Uint32Array.of(1, 0, 1, 1);
+  const merged = coarsen(data, 2);
+  expect([...merged.min]).toEqual([1, NaN]);
+  expect([...merged.max]).toEqual([1, NaN]);
+  expect([...merged.nan]).toEqual([1, 2]);
+});
+
+test('an entry serves views that it covers in enough detail', () => {
+  const cache = new SeriesCache();
+  cache.store(REF, { pixels: 1000 }, series(0, 9_999, 16), 0);
+  expect(cache.lookup(REF, { pixels: 1000 })?.isFineEnough).toBe(true);
+  expect(cache.lookup(REF, { from: 10, to: 200, pixels: 1000 })?.isFineEnough).toBe(false);
+  expect(cache.lookup({ runId: 'run', number: 2 }, { pixels: 1000 })).toBeUndefined();
+  cache.store(REF, { from: 0, to: 500, pixels: 1000 }, series(0, 500, 1), 0);
+  const zoomed = cache.lookup(REF, { from: 10, to: 200, pixels: 1000 });
+  expect([zoomed?.isFineEnough, zoomed?.entry.data.width]).toEqual([true, 1]);
+  // The whole range is still served by the coarse entry.
+  expect(cache.lookup(REF, { pixels: 1000 })?.entry.data.width).toBe(16);
+});
+
+test('a changed run makes its entries stale until they are extended', () => {
+  const cache = new SeriesCache();
+  const entry = cache.store(REF, { pixels: 100 }, series(0, 99, 1), cache.changesOf('run'));
+  cache.markChanged('run');
+  expect(cache.lookup(REF, { pixels: 100 })?.isStale).toBe(true);
+  const start = commonTailStart([entry]) as number;
+  expect(start).toBe(99);
+  cache.extend(REF, entry, start, series(99, 120, 1), cache.changesOf('run'));
+  expect(cache.lookup(REF, { pixels: 100 })).toMatchObject({
+    isStale: false,
+    entry: { data: series(0, 120, 1) },
+  });
+});
+
+test('a series that grows for long is merged, and its bytes are counted', () => {
+  const cache = new SeriesCache();
+  const entry = cache.store(REF, { pixels: 64 }, series(0, 63, 1), 0);
+  for (let last = 64; last < 5_000; last += 7) {
+    cache.extend(
+      REF,
+      entry,
+      commonTailStart([entry]) as number,
+      series(tailStart(entry.data) as number, last, 1),
+      0,
+    );
+    expect(entry.data.steps.length).toBeLessThanOrEqual(128);
+    expect(cache.bytes).toBe(byteSize(entry.data));
+  }
+  expect(entry.data.last.at(-1)).toBe(entry.data.steps.at(-1));
+});
+
+test('the tails of several series start where all of them can be cut', () => {
+  const cache = new SeriesCache();
+  const entries = [series(0, 100, 1), series(0, 90, 8), EMPTY_SERIES].map(data =>
+    cache.store(REF, { pixels: 9 }, data, 0),
+  );
+  expect(commonTailStart(entries.slice(0, 2))).toBe(88);
+  expect(commonTailStart(entries)).toBeUndefined();
+});
+
+test('the series that was used longest ago leaves first', () => {
+  const size = byteSize(series(0, 99, 1));
+  const cache = new SeriesCache(2.5 * size);
+  const ref = (number: number): typeof REF => ({ runId: 'run', number });
+  for (const number of [1, 2]) cache.store(ref(number), { pixels: 100 }, series(0, 99, 1), 0);
+  cache.lookup(ref(1), { pixels: 100 });
+  cache.store(ref(3), { pixels: 100 }, series(0, 99, 1), 0);
+  expect([1, 2, 3].map(number => cache.lookup(ref(number), { pixels: 100 }) !== undefined)).toEqual([
+    true,
+    false,
+    true,
+  ]);
+  expect(cache.bytes).toBe(2 * size);
+});

@@ -1,0 +1,65 @@
+import { expect, test } from 'vitest';
+
+import { exact, percentDifference, readable, short, tickLabels } from './number.ts';
+import { duration, relativeTime } from './time.ts';
+
+test('numbers are readable', () => {
+  const check = (value: number | bigint, expected: string): void => expect(readable(value)).toBe(expected);
+  check(0, '0');
+  check(0.1 + 0.2, '0.3');
+  check(1 / 3, '0.33333');
+  check(-0.000012346, '−1.235e−5');
+  check(1_234_567, '1\u202f234\u202f567');
+  check(1234.5678, '1\u202f234.6');
+  check(12_345_678, '1.235e7');
+  check(NaN, 'NaN');
+  check(-Infinity, '−∞');
+  check(2n ** 70n, '1\u202f180\u202f591\u202f620\u202f717\u202f411\u202f303\u202f424');
+});
+
+test('exact numbers read back as the same', () => {
+  for (const value of [0.1 + 0.2, 5e-324, 1.7976931348623157e308, -0])
+    expect(Object.is(Number(exact(value)), value)).toBe(true);
+});
+
+test('counts are short', () => {
+  expect([999, 1_000, 12_345, 123_456, 999_950, 3_100_000].map(short)).toEqual([
+    '999',
+    '1k',
+    '12.3k',
+    '123k',
+    '1M',
+    '3.1M',
+  ]);
+});
+
+test('labels of ticks tell neighbors apart', () => {
+  expect(tickLabels([0.1, 0.2, 0.3])).toEqual(['0.1', '0.2', '0.3']);
+  expect(tickLabels([1.00001, 1.00002])).toEqual(['1', '1']);
+});
+
+test('differences in per cent', () => {
+  expect(percentDifference(1.1, 1)).toBe('+10%');
+  expect(percentDifference(-3, -2)).toBe('−50%');
+  expect(percentDifference(1, 0)).toBe('');
+});
+
+test('durations have two units', () => {
+  const check = (ms: number, expected: string): void => expect(duration(ms)).toBe(expected);
+  check(7, '7 ms');
+  check(4_240, '4.2 s');
+  check(59_999, '59 s');
+  check(320_000, '5 min 20 s');
+  check(11_100_000, '3 h 05 min');
+  check(187_200_000, '2 d 04 h');
+});
+
+test('ages', () => {
+  const now = Date.UTC(2026, 10, 22, 12);
+  const check = (ago: number, expected: string): void => expect(relativeTime(now - ago, now)).toBe(expected);
+  check(1_000, 'just now');
+  check(-1_000, 'just now');
+  check(300_000, '5 min ago');
+  check(3 * 3_600_000, '3 h ago');
+  check(2 * 86_400_000, '2 d ago');
+});

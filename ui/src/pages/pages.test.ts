@@ -1,0 +1,83 @@
+import { create } from '@bufbuild/protobuf';
+import { expect, test } from 'vitest';
+
+import { csvNumber } from '../api/points.ts';
+import { SeriesInfoSchema, type SeriesInfo } from '../gen/matyan/runs/v1/run_pb.ts';
+import { SortField } from '../gen/matyan/search/v1/search_pb.ts';
+import { filterGroups, groupByName } from './run/series_groups.ts';
+import {
+  columnText,
+  columnTitle,
+  defaultColumns,
+  parseColumn,
+  sortFor,
+  type DataColumn,
+} from './runs/columns.ts';
+
+function info(name: string, context = ''): SeriesInfo {
+  return create(SeriesInfoSchema, { name, context });
+}
+
+test('columns survive their text', () => {
+  const check = (column: DataColumn, title: string): void => {
+    expect(parseColumn(columnText(column))).toEqual(column);
+    expect(columnTitle(column)).toBe(title);
+  };
+  check({ kind: 'param', segments: ['hparams', 'lr'] }, 'lr');
+  check({ kind: 'param', segments: ['a.b', 'c\\d', 'e'] }, 'e');
+  check({ kind: 'metric', name: 'loss', context: '' }, 'loss');
+  check({ kind: 'metric', name: 'a {odd} name', context: '{"subset":"val"}' }, 'a {odd} name val');
+  check({ kind: 'metric', name: 'loss', context: '{"fold":1,"subset":"val"}' }, 'loss fold=1 subset=val');
+  expect(parseColumn('other')).toBeUndefined();
+});
+
+test('orders', () => {
+  expect(sortFor('-created')).toEqual([]);
+  expect(sortFor('name')).toEqual([{ by: { case: 'field', value: SortField.NAME }, descending: false }]);
+  expect(sortFor('-metric:loss {"a":1}')).toEqual([
+    { by: { case: 'metric', value: { name: 'loss', context: '{"a":1}' } }, descending: true },
+  ]);
+  expect(sortFor('nothing')).toEqual([]);
+});
+
+test('default columns are those that most runs have', () => {
+  const usual = {
+    params: { seed: 1, hparams: { lr: 1 } },
+    series: [info('loss', '{"subset":"val"}'), info('__system__cpu')],
+  };
+  const wide = { params: {}, series: Array.from({ length: 100 }, (_, at) => info(`weight${at}`)) };
+  const texts = defaultColumns([wide, usual, usual]).map(columnText);
+  expect(texts.slice(0, 2)).toEqual(['metric:loss {"subset":"val"}', 'metric:weight0']);
+  expect(texts.slice(-2)).toEqual(['param:hparams.lr', 'param:seed']);
+});
+
+test('metrics are grouped by name, in natural order, the machine last', () => {
+  const groups = groupByName([
+    info('__system__cpu'),
+    info('layer10'),
+    info('layer2'),
+    info('loss', '{"a":1}'),
+    info('loss'),
+  ]);
+  expect(groups.map(({ name, series }) => [name, series.length])).toEqual([
+    ['layer2', 1],
+    ['layer10', 1],
+    ['loss', 2],
+    ['__system__cpu', 1],
+  ]);
+  const found = (text: string): string[] => filterGroups(groups, text).map(({ name }) => name);
+  expect(found('LAYER')).toEqual(['layer2', 'layer10']);
+  expect(found('/r\\d$/')).toEqual(['layer2']);
+  expect(found('/(/')).toEqual([]);
+});
+
+test('numbers in CSV read back as the same', () => {
+  expect([0.1, -0, NaN, Infinity, -Infinity, undefined].map(csvNumber)).toEqual([
+    '0.1',
+    '-0.0',
+    'nan',
+    'inf',
+    '-inf',
+    '',
+  ]);
+});

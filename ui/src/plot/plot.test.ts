@@ -1,0 +1,141 @@
+import { expect, test } from 'vitest';
+
+import { EMPTY_SERIES, type SeriesData } from '../api/series_data.ts';
+import { Axis, padded } from './axis.ts';
+import { layoutChart, nearPoints, type ChartModel } from './chart.ts';
+import { chartSvg } from './export.ts';
+import { smoothed, tracePoints, xExtent, yExtent, type ChartSeries } from './lines.ts';
+import { hash, PALETTE, runColor } from './palette.ts';
+
+function line(values: number[], more: Partial<SeriesData> = {}): ChartSeries {
+  const last = Float64Array.from(values);
+  const steps = Float64Array.from(values, (_, at) => at);
+  const finite = last.map(value => (Number.isFinite(value) ? value : NaN));
+  const zeros = new Uint32Array(values.length);
+  const data: SeriesData = {
+    width: 1,
+    steps,
+    times: steps,
+    min: finite,
+    max: finite,
+    last,
+    nan: zeros,
+    positiveInfinity: zeros,
+    negativeInfinity: zeros,
+    ...more,
+  };
+  return { id: 'a', label: 'a', color: '#123456', data, x: steps };
+}
+
+function model(series: ChartSeries[], more: Partial<ChartModel> = {}): ChartModel {
+  const theme = { text: '#111', grid: '#222', frame: '#333' };
+  return { series, xKind: 'number', isLogX: false, isLogY: false, theme, ...more };
+}
+
+test('axes map both ways', () => {
+  const check = (isLog: boolean, low: number, high: number, value: number, pixel: number): void => {
+    const axis = new Axis({ low, high }, 0, 100, isLog);
+    expect(axis.toPixel(value)).toBeCloseTo(pixel, 9);
+    expect(axis.toValue(pixel)).toBeCloseTo(value, 9);
+  };
+  check(false, -10, 10, 0, 50);
+  check(true, 0.01, 100, 1, 50);
+  expect(new Axis({ low: 1, high: 10 }, 0, 1, true).toPixel(0)).toBeNaN();
+});
+
+test('ticks are round', () => {
+  const labels = (
+    low: number,
+    high: number,
+    isLog = false,
+    kind: 'number' | 'duration' = 'number',
+  ): string[] => new Axis({ low, high }, 0, 100, isLog, kind).ticks(5).map(({ label }) => label);
+  expect(labels(0, 1)).toEqual(['0', '0.2', '0.4', '0.6', '0.8', '1']);
+  expect(labels(1e-6, 1, true)).toEqual(['1e−6', '0.0001', '0.01', '1']);
+  expect(labels(2, 60, true)).toEqual(['2', '5', '10', '20', '50']);
+  expect(labels(0, 7_200_000, false, 'duration')).toContain('1 h');
+});
+
+test('a range always has a size', () => {
+  expect(padded({ low: 5, high: 5 }, false)).toEqual({ low: 4.5, high: 5.5 });
+  expect(padded({ low: 0, high: 0 }, false)).toEqual({ low: -1, high: 1 });
+  expect(padded({ low: Infinity, high: -Infinity }, false)).toEqual({ low: 0, high: 1 });
+  expect(padded({ low: 4, high: 4 }, true)).toEqual({ low: 2, high: 8 });
+});
+
+test('the extent of a logarithmic axis ignores zero and less', () => {
+  const series = [line([-1, 0, 0.5, 8])];
+  const x = new Axis(xExtent(series), 0, 1, false);
+  expect(yExtent(series, x, true)).toEqual({ low: 0.5, high: 8 });
+  expect(yExtent(series, x, false)).toEqual({ low: -1, high: 8 });
+  expect(yExtent([line([NaN, Infinity])], x, false)).toEqual({ low: Infinity, high: -Infinity });
+});
+
+test('a line has at most two points per device pixel, and keeps every extreme', () => {
+  const values = Array.from({ length: 200_000 }, (_, at) => (at === 123_456 ? 50 : Math.sin(at)));
+  const series = line(values);
+  const x = new Axis({ low: 0, high: 199_999 }, 0, 500, false);
+  const y = new Axis({ low: -60, high: 60 }, 0, 120, false);
+  const [points, count] = tracePoints(series, x, y, 2);
+  expect(count).toBeLessThanOrEqual(2 * 1_001);
+  expect(Math.max(...points.subarray(0, 2 * count).filter((_, at) => at % 2 === 1))).toBeCloseTo(110, 6);
+});
+
+test('gaps stay gaps', () => {
+  const [points, count] = tracePoints(
+    line([1, NaN, 2]),
+    new Axis({ low: 0, high: 2 }, 0, 200, false),
+    new Axis({ low: 0, high: 2 }, 0, 2, false),
+    1,
+  );
+  expect([...points.subarray(1, 2 * count)].filter((_, at) => at % 2 === 0).map(Number.isNaN)).toEqual([
+    false,
+    true,
+    true,
+    false,
+  ]);
+});
+
+test('smoothing has no bias at its start, and skips what is not finite', () => {
+  expect([...smoothed(Float64Array.of(2, 2, 2), 0.9)].map(value => Number(value.toFixed(12)))).toEqual([
+    2, 2, 2,
+  ]);
+  const [first, gap, third] = smoothed(Float64Array.of(1, NaN, 3), 0.5);
+  expect([first, gap]).toEqual([1, NaN]);
+  expect(third).toBeCloseTo((0.25 * 1 + 0.5 * 3) / 0.75, 12);
+});
+
+test('the nearest points come first', () => {
+  const [low, high] = [line([0, 0, 0]), { ...line([10, 10, 10]), id: 'b' }];
+  const chart = model([low, high]);
+  const layout = layoutChart(chart, 400, 200);
+  const near = nearPoints(chart, layout, 1.2, layout.y.toPixel(9));
+  expect(near.map(({ series, index }) => [series.id, index])).toEqual([
+    ['b', 1],
+    ['a', 1],
+  ]);
+  expect(nearPoints(model([line([])]), layout, 1)).toEqual([]);
+});
+
+test('SVG has the same lines, escaped, and marks what is not finite', () => {
+  const odd = line([1, NaN, 3], { nan: Uint32Array.of(0, 1, 0) });
+  const svg = chartSvg(model([odd, { ...line([1, 2, 3]), color: '"><script>' }]), 400, 200);
+  expect(svg).toMatch(/^<svg xmlns.*<\/svg>$/);
+  expect(svg).not.toContain('<script>');
+  expect(svg.match(/<path /g)?.length).toBeGreaterThan(4);
+});
+
+test('charts without points have a layout', () => {
+  const empty = { ...line([]), data: EMPTY_SERIES };
+  for (const chart of [model([]), model([empty]), model([empty], { isLogX: true, isLogY: true })]) {
+    const { x, y } = layoutChart(chart, 300, 150);
+    expect([x.toPixel(x.extent.low), y.toPixel(y.extent.high)].every(Number.isFinite)).toBe(true);
+  }
+});
+
+test('the color of a run is stable, and colors are used evenly', () => {
+  expect(runColor('269e0d37f2a74de452e6b438')).toBe(runColor('269e0d37f2a74de452e6b438'));
+  const counts = new Array<number>(PALETTE.length).fill(0);
+  for (let run = 0; run < 12_000; run++) counts[hash(`run ${run}`) % PALETTE.length]! += 1;
+  expect(Math.min(...counts)).toBeGreaterThan(800);
+});
