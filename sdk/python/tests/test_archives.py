@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,9 @@ def stored(own_server):
         run.log_info("hello", key=1)
         run._append_terminal_line("a line", 0)
         run.log_artifact(__file__, name="sub/file.py")
+        # No file system takes all of these names.
+        for name in ("a", "a/b", "A", "con<>.txt", "x" * 250):
+            run.log_artifact(__file__, name=name)
     return run
 
 
@@ -102,7 +106,7 @@ def test_a_backup_is_restored_exactly(stored, own_server, tmp_path, capsys, opti
 def test_a_backup_is_restored_by_the_server_as_well(stored, own_server, tmp_path):
     before = snapshot(stored)
     result = backup.run_backup(tmp_path / "out", backend_url=own_server.url)
-    assert (result.run_count, result.blob_count) == (1, 2)
+    assert (result.run_count, result.blob_count) == (1, 7)
     Repo(own_server.url).delete_run(stored.hash)
     Repo(own_server.url).http.clear_run_tombstone(stored.hash)
     command = [os.environ["MATYAN_BIN"], "restore", str(result.path), "--server", own_server.url]
@@ -187,6 +191,18 @@ def test_what_is_not_an_archive_is_refused(tmp_path, capsys):
     assert cli.main(["restore-reingest", str(tmp_path / "missing")]) == 2
     with pytest.raises(SourceError, match="no event files"):
         convert_tensorboard(run, tmp_path / "out")
+
+
+def test_a_packed_archive_does_not_lead_outside(tmp_path):
+    packed = tmp_path / "archive.tar.gz"
+    for name, kind in (("../outside", tarfile.REGTYPE), ("link", tarfile.SYMTYPE)):
+        with tarfile.open(packed, "w:gz") as archive:
+            member = tarfile.TarInfo(name)
+            member.type, member.linkname = kind, "/etc/passwd"
+            archive.addfile(member)
+        with pytest.raises(ValueError, match="is outside of it, or a link"), open_archive(packed):
+            pass
+    assert not (tmp_path / "outside").exists()
 
 
 def test_an_archive_does_not_lead_outside(stored, own_server, tmp_path):

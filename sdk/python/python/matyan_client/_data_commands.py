@@ -24,6 +24,11 @@ def add_commands(commands: Any) -> None:
     importer.add_argument("source", metavar="SOURCE", help="directory or file to read")
     importer.add_argument("--repo", metavar="URL", help="default: MATYAN_BACKEND_URL")
     importer.add_argument("--experiment", metavar="NAME", help="put all runs into an experiment")
+    importer.add_argument(
+        "--outside-files",
+        action="store_true",
+        help="also upload files that the runs refer to, but that are not below SOURCE",
+    )
     importer.add_argument("--dry-run", action="store_true", help="only read and count")
     importer.add_argument("--json", action="store_true", help="print the outcome as JSON")
     importer.set_defaults(run=_checked("import", _import))
@@ -79,9 +84,13 @@ def _checked(
 
 def _import(options: argparse.Namespace) -> int:
     url = _urls.checked("--repo", options.repo or SETTINGS.backend_url)
-    target = importing.Target(url, options.experiment, options.dry_run)
-    runs = importing.open_source(options.kind, Path(options.source))
-    report = importing.import_runs(options.kind, runs, target)
+    target = importing.Target(
+        url, options.experiment, options.dry_run, with_outside_files=options.outside_files
+    )
+    source = Path(options.source)
+    runs = importing.open_source(options.kind, source)
+    root = importing.root_of(options.kind, source)
+    report = importing.import_runs(options.kind, runs, target, root=root)
     if options.json:
         print(json.dumps(report.described()))
     else:

@@ -217,7 +217,8 @@ class RunReader:
         self._wait_for_own_writes()
         target = Path(dest_dir)
         target.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory() as directory:
+        # Next to the result, where there is space for it, unlike perhaps in the general directory.
+        with tempfile.TemporaryDirectory(prefix=".matyan-", dir=target) as directory:
             archive = Path(directory) / "artifacts.zip"
             self._http.download_all_artifacts(self._hash, archive)
             with zipfile.ZipFile(archive) as content:

@@ -42,7 +42,7 @@ def restore_reingest(
         experiments = tags = 0
         if not skip_entities and not dry_run:
             experiments, tags = _restore_entities(root, HttpTransport(url))
-        return RestoreResult(import_runs("archive", runs, target), experiments, tags)
+        return RestoreResult(import_runs("archive", runs, target, root=root), experiments, tags)
 
 
 def _restore_entities(root: Path, http: HttpTransport) -> tuple[int, int]:

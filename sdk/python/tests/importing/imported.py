@@ -46,9 +46,9 @@ def objects(server, run_hash, kind):
     stored = {}
     for trace in found[0]["traces"].values() if found else ():
         for at, value in trace["values"].items():
-            content = value if kind in ("distributions", "figures") else value[0]
-            if "blob_uri" in content:
-                uri = content["blob_uri"]
-                content = http.get_blob_batch(kind, [uri])[uri].hex()
-            stored.setdefault(trace["name"], []).append([trace["iters"][at], content])
+            members = [value] if kind in ("distributions", "figures") else value.values()
+            for member in members:
+                uri = member.get("blob_uri")
+                content = member if uri is None else http.get_blob_batch(kind, [uri])[uri].hex()
+                stored.setdefault(trace["name"], []).append([trace["iters"][at], content])
     return {name: sorted(pairs, key=repr) for name, pairs in stored.items()}

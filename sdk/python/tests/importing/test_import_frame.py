@@ -1,12 +1,22 @@
 """The part that all importers have in common."""
 
 import logging
+import struct
+from array import array
 
 import pytest
 
 from matyan_client import Repo, Run, Text
-from matyan_client.importing import ImportedRun, Points, Target, TrackedObject, import_runs
-from matyan_client.importing.model import LoggingRecord, TerminalLine, derived_hash
+from matyan_client.importing import (
+    Artifact,
+    ImportedRun,
+    Points,
+    Target,
+    TrackedObject,
+    frame,
+    import_runs,
+)
+from matyan_client.importing.model import LoggingRecord, TerminalLine, attempted, derived_hash
 
 
 def imported(label, items):
@@ -64,6 +74,76 @@ def test_the_next_run_of_a_source_is_read_after_an_error(shared_server):
     assert report.runs[0].notes == ["line 7 has no value"]
 
 
+def test_any_damage_is_a_failure_of_its_run_only(shared_server, tmp_path):
+    def damaged():
+        yield points("m", 1)
+        raise struct.error("unpack requires 8 bytes")
+
+    def unreadable():
+        raise KeyError("name")
+
+    runs = [
+        attempted("no facts", unreadable),
+        imported("damaged", damaged),
+        imported("whole again", lambda: iter([points("m", 2)])),
+    ]
+    report = import_runs("test", runs, Target(shared_server.url), root=tmp_path)
+    assert [outcome.state for outcome in report.runs] == ["failed", "failed", "imported"]
+    assert [outcome.notes for outcome in report.runs[:2]] == [
+        ["cannot be read: KeyError: 'name'"],
+        ["error: unpack requires 8 bytes"],
+    ]
+
+
+def test_only_files_below_the_source_are_uploaded(shared_server, tmp_path):
+    source, outside = tmp_path / "source", tmp_path / "outside"
+    source.mkdir()
+    outside.write_text("secret")
+    (source / "own").write_text("own")
+    (source / "link").symlink_to(outside)
+
+    def items():
+        for file in (source / "own", source / "link", outside, source / ".." / "outside"):
+            yield Artifact(file, f"{file.parent.name}-{file.name}")
+
+    for allowed, count in ((False, 1), (True, 4)):
+        run = imported(f"outside files {allowed}", items)
+        target = Target(shared_server.url, with_outside_files=allowed)
+        (outcome,) = import_runs("test", [run], target, root=source).runs
+        assert (outcome.state, outcome.artifacts) == ("imported", count)
+        notes = ["3 files outside of the source were left out; `--outside-files` uploads them"]
+        assert outcome.notes == ([] if allowed else notes)
+        stored = Run(outcome.run, repo=shared_server.url, read_only=True).artifacts
+        assert len(stored) == count
+
+
+@pytest.mark.parametrize(
+    ("pieces", "repeated"),
+    [
+        ([], 0),
+        ([[0, 1, 2], [3, 4], [5]], 0),
+        ([[0, 10, 20], [30, 40]], 0),
+        ([[0, 5, 7], [9, 100]], 0),
+        ([[0, 1, 2], [2, 3]], 1),
+        ([[5, 4, 5], [4]], 2),
+        ([[0, 10], [5], [10, 0]], 2),
+        ([[7, 7, 7]], 2),
+    ],
+)
+def test_steps_that_occur_again_are_counted(pieces, repeated):
+    seen = frame._SeenSteps()
+    for piece in pieces:
+        seen.add(array("q", piece))
+    assert seen.repeated() == repeated
+
+
+def test_regular_steps_take_no_memory():
+    seen = frame._SeenSteps()
+    for start in range(0, 1_000_000, 1_000):
+        seen.add(array("q", range(start, start + 1_000)))
+    assert seen._pieces == [range(1_000_000)]
+
+
 def test_lines_and_records_are_stored_once(shared_server):
     def source(fingerprint, count):
         def items():
@@ -104,7 +184,7 @@ def test_times_and_outcome_are_those_of_the_source(shared_server, state, outcome
 
     run = imported(f"times {state}", items)
     (found,) = import_runs("test", [run], Target(shared_server.url)).runs
-    assert (found.state, found.objects) == ("imported", 1)
+    assert (found.state, found.objects) == ("imported", 2)
     reader = Run(found.run, repo=shared_server.url, read_only=True)
     assert (reader.creation_time, reader.end_time) == (1_700_000_000.25, 1_700_000_060.5)
     assert reader.props.get("outcome") == outcome

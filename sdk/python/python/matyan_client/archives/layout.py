@@ -16,6 +16,8 @@ RUNS = "runs"
 RUN_FILES = ("run.json", "attrs.json", "traces.json", "contexts.json")
 SEQUENCES = "sequences.jsonl"
 BLOBS = "blobs"
+# Lists blobs whose files do not have their paths as names.
+BLOB_LIST = "blobs.jsonl"
 
 # Names and types of terminal lines and log records, which are stored as if they were series.
 LINES = ("logs", "logs")
@@ -56,7 +58,12 @@ def run_folder(run_hash: str) -> str:
         and not run_hash.startswith((".", "~"))
         and not any(char in "/\\" or not char.isprintable() for char in run_hash)
     )
-    return run_hash if is_plain else "~" + hashlib.sha256(run_hash.encode()).hexdigest()
+    return run_hash if is_plain else digest_name(run_hash)
+
+
+def digest_name(text: str) -> str:
+    """Returns the name of a file or folder whose own name is not valid or not free."""
+    return "~" + hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def log_level(level: object) -> int:

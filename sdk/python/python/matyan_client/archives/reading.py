@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
 import tarfile
 import tempfile
 from array import array
@@ -23,6 +24,7 @@ from matyan_client.importing.model import (
     SourceError,
     TerminalLine,
     TrackedObject,
+    attempted,
     digest,
 )
 from matyan_client.objects._media import Encoded
@@ -41,13 +43,32 @@ def open_archive(path: Path) -> Iterator[Path]:
         return
     with tempfile.TemporaryDirectory(prefix="matyan-restore-") as directory:
         with tarfile.open(path) as archive:
-            # Refuses links and paths that lead outside.
-            archive.extractall(directory, filter="data")
+            _unpack(archive, Path(directory))
         roots = [found.parent for found in Path(directory).glob(f"*/{layout.MANIFEST}")]
         if len(roots) != 1:
             raise ValueError(f"{str(path)!r} is not an archive: it has no {layout.MANIFEST}")
         _check(roots[0])
         yield roots[0]
+
+
+def _unpack(archive: tarfile.TarFile, directory: Path) -> None:
+    """Unpacks directories and files, and nothing outside of the directory.
+
+    The filter `data` of `tarfile` does that, but early versions of Python 3.10 and 3.11 lack it.
+    """
+    root = directory.resolve()
+    for member in archive:
+        target = (root / member.name).resolve()
+        if not target.is_relative_to(root) or not (member.isdir() or member.isfile()):
+            raise ValueError(f"{member.name!r} in the archive is outside of it, or a link")
+        if member.isdir():
+            target.mkdir(parents=True, exist_ok=True)
+            continue
+        content = archive.extractfile(member)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if content is not None:
+            with content, target.open("xb") as file:
+                shutil.copyfileobj(content, file)
 
 
 def archived_runs(root: Path, *, blobs: bool = True) -> list[ImportedRun]:
@@ -58,7 +79,7 @@ def archived_runs(root: Path, *, blobs: bool = True) -> list[ImportedRun]:
         for entity in entities(root)
         if entity["entity_type"] == "experiment"
     }
-    return [_run(folder, experiments, blobs) for folder in folders]
+    return [attempted(folder.name, partial(_run, folder, experiments, blobs)) for folder in folders]
 
 
 def entities(root: Path) -> Iterator[dict[str, Any]]:
@@ -244,7 +265,7 @@ class _ObjectReader:
 
 def _blob_files(folder: Path) -> dict[str, Path]:
     """Returns the files of blobs that do not have their paths as names."""
-    listed = folder / "blobs.jsonl"
+    listed = folder / layout.BLOB_LIST
     if not listed.is_file():
         return {}
     return {

@@ -28,6 +28,7 @@ from . import layout
 from .layout import log_level
 
 _SEQUENCES = ("texts", "distributions", "figures", "images", "audios")
+_KINDS = ("metric", *_SEQUENCES)
 # More than any series has: nothing is sampled.
 _ALL = 2**31 - 1
 # Files that are read at a time.
@@ -38,7 +39,7 @@ def stored_runs(http: HttpTransport, query: str, *, blobs: bool) -> Iterator[Imp
     """Yields the runs that match a query. Without blobs, artifacts and media are left out."""
     for found in http.search_runs(query):
         run_hash = found["hash"]
-        info = http.get_run_info(run_hash)
+        info = http.get_run_info(run_hash, _KINDS)
         yield ImportedRun(
             run_hash=run_hash,
             label=run_hash,
@@ -67,14 +68,17 @@ def _facts(run_hash: str, info: dict[str, Any]) -> RunFacts:
 
 
 def _items(http: HttpTransport, run_hash: str, info: dict[str, Any], blobs: bool) -> Iterator[Item]:
-    for series in http.series(run_hash, []):
-        yield from _points(series)
+    # One series after the other, so that a run of any size fits into the memory.
+    for trace in info.get("traces", {}).get("metric", []):
+        for series in http.series(run_hash, [(trace["name"], json.dumps(trace["context"]))]):
+            yield from _points(series)
     for kind in _SEQUENCES:
-        if blobs or kind not in ("images", "audios"):
-            yield from _objects(http, run_hash, kind)
-    for number, text in http.get_run_logs(run_hash, "0:"):
+        names = {trace["name"]: None for trace in info.get("traces", {}).get(kind, [])}
+        for name in names if blobs or kind not in ("images", "audios") else ():
+            yield from _objects(http, run_hash, kind, name)
+    for number, text in http.iter_run_logs(run_hash):
         yield TerminalLine(text, number)
-    for _, record in http.get_run_log_records(run_hash, "0:")[1]:
+    for record in http.iter_run_log_records(run_hash):
         location = record.get("logger_info")
         yield LoggingRecord(
             level=log_level(record.get("log_level")),
@@ -93,23 +97,26 @@ def _items(http: HttpTransport, run_hash: str, info: dict[str, Any], blobs: bool
 
 
 def _points(series: Any) -> Iterator[Points]:
-    steps, values = series.steps.tolist(), series.values.tolist()
-    epochs = None if series.epochs is None else series.epochs.tolist()
-    times = [0] * len(steps) if series.times_us is None else series.times_us.tolist()
-    for start in range(0, len(steps), CHUNK_POINTS):
+    for start in range(0, len(series), CHUNK_POINTS):
         piece = slice(start, start + CHUNK_POINTS)
+        steps = series.steps[piece]
+        times = [0] * len(steps) if series.times_us is None else series.times_us[piece]
+        epochs = None if series.epochs is None else series.epochs[piece]
         yield Points(
             series.name,
             json.loads(series.context_json),
-            values=array("d", values[piece]),
-            steps=array("q", map(int, steps[piece])),
-            times_us=array("q", map(int, times[piece])),
-            epochs=None if epochs is None else array("q", map(int, epochs[piece])),
+            values=array("d", series.values[piece]),
+            steps=array("q", map(int, steps)),
+            times_us=array("q", map(int, times)),
+            epochs=None if epochs is None else array("q", map(int, epochs)),
         )
 
 
-def _objects(http: HttpTransport, run_hash: str, kind: str) -> Iterator[TrackedObject]:
-    query = f"run.hash == {run_hash!r} and run.archived in (True, False)"
+def _objects(http: HttpTransport, run_hash: str, kind: str, name: str) -> Iterator[TrackedObject]:
+    query = (
+        f"run.hash == {run_hash!r} and run.archived in (True, False) "
+        f"and {kind}.name == {json.dumps(name)}"
+    )
     found = http.search_sequence(kind, query, record_density=_ALL, index_density=_ALL)
     for trace in found[0]["traces"].values() if found else ():
         steps, times, epochs = trace["iters"], trace["timestamps"], trace["epochs"]

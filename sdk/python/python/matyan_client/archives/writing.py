@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import datetime
+import io
 import json
 import shutil
 import tarfile
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any
 
@@ -119,6 +120,7 @@ class _RunWriter:
         self._contexts: dict[int, dict[str, Any]] = {}
         self._traces: dict[tuple[str, int, str], dict[str, Any]] = {}
         self._artifacts: dict[str, dict[str, Any]] = {}
+        self._blobs = _BlobFolder(folder)
         self._records = 0
         self._payloads = 0
 
@@ -164,6 +166,7 @@ class _RunWriter:
         _write_json(self._folder / "attrs.json", {**facts.params, "__blobs__": self._artifacts})
         _write_json(self._folder / "traces.json", list(self._traces.values()))
         _write_json(self._folder / "contexts.json", self._contexts)
+        self._blobs.finish()
 
     def _points(self, points: Points) -> None:
         for at, (step, value) in enumerate(zip(points.steps, points.values, strict=True)):
@@ -183,7 +186,7 @@ class _RunWriter:
             name = f"{self._payloads}.{encoded.format.lower() or 'bin'}"
             self._payloads += 1
             path = f"seq/{dtype}/{name}"
-            self._blob(path, encoded.data)
+            self._blob(path, io.BytesIO(encoded.data))
             key = f"{self._run_hash}/{path}"
             stored.append({**value, "format": encoded.format, "s3_key": key})
         whole: Any = stored if len(stored) > 1 else stored[0]
@@ -193,19 +196,13 @@ class _RunWriter:
         key = f"{self._run_hash}/{item.path}"
         self._artifacts[item.path] = {"s3_key": key, "content_type": "application/octet-stream"}
         if self._counts is not None:
-            self._blob(item.path, item.file.read_bytes())
+            with item.file.open("rb") as content:
+                self._blob(item.path, content)
 
-    def _blob(self, path: str, content: bytes) -> None:
-        if self._counts is None:
-            return
-        relative = PurePosixPath(path)
-        if relative.is_absolute() or ".." in relative.parts:
-            raise ValueError(f"the path {path!r} is outside of its run")
-        file = self._folder / layout.BLOBS / relative
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(content)
-        self._counts.blob_count += 1
-        self._counts.blob_bytes += len(content)
+    def _blob(self, path: str, content: IO[bytes]) -> None:
+        if self._counts is not None:
+            self._counts.blob_count += 1
+            self._counts.blob_bytes += self._blobs.add(path, content)
 
     def _line(
         self,
@@ -231,6 +228,61 @@ class _RunWriter:
         )
         described["last"] = value if isinstance(value, (int, float)) else 0.0
         described["last_step"] = step
+
+
+class _BlobFolder:
+    """Writes blobs below their paths, or by a digest if a path cannot be used as a name."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        # Paths in use, without case as on many file systems: those of files, and all above them.
+        self._files: set[str] = set()
+        self._folders: set[str] = set()
+        self._listed: list[dict[str, Any]] = []
+
+    def add(self, path: str, content: IO[bytes]) -> int:
+        """Copies a blob, and returns its size."""
+        name = self._name(path)
+        file = self._folder / layout.BLOBS / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with file.open("xb") as target:
+            shutil.copyfileobj(content, target)
+            size = target.tell()
+        if name != path:
+            self._listed.append({"path": path, "content_type": "", "size": size, "file": name})
+        return size
+
+    def finish(self) -> None:
+        """Writes the list of the blobs whose names are not their paths."""
+        if self._listed:
+            lines = "".join(f"{json.dumps(blob)}\n" for blob in self._listed)
+            (self._folder / layout.BLOB_LIST).write_text(lines, encoding="utf-8")
+
+    def _name(self, path: str) -> str:
+        folded = path.casefold()
+        parts = folded.split("/")
+        above = {"/".join(parts[:end]) for end in range(1, len(parts))}
+        is_free = folded not in self._files | self._folders and not above & self._files
+        if is_free and all(map(_is_file_name, parts)):
+            self._files.add(folded)
+            self._folders |= above
+            return path
+        return layout.digest_name(path)
+
+
+def _is_file_name(part: str) -> bool:
+    return (
+        part not in ("", ".", "..")
+        and len(part.encode("utf-8", "surrogatepass")) <= _MOST_NAME
+        and not part.startswith("~")
+        and part.isprintable()
+        and not set(part) & _RESERVED
+    )
+
+
+# On any of the usual file systems.
+_RESERVED = frozenset('<>:"|?*\\')
+_MOST_NAME = 200
 
 
 def _write_json(path: Path, value: Any) -> None:

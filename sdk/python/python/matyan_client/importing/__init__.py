@@ -8,7 +8,7 @@ are written again with the same steps, which replaces what is stored.
 
 from .frame import ImportReport, RunOutcome, Target, import_runs
 from .model import Artifact, ImportedRun, Points, RunFacts, SourceError, TrackedObject
-from .sources import SOURCES, open_source
+from .sources import SOURCES, open_source, root_of
 
 __all__ = [
     "SOURCES",
@@ -23,4 +23,5 @@ __all__ = [
     "TrackedObject",
     "import_runs",
     "open_source",
+    "root_of",
 ]

@@ -26,6 +26,7 @@ from .model import (
     SourceError,
     TerminalLine,
     TrackedObject,
+    attempted,
     digest,
 )
 
@@ -55,10 +56,11 @@ def runs(source: Path) -> list[ImportedRun]:
         raise SourceError(f"{str(source)!r} has no directory `.aim`")
     repo = aim.Repo(str(root))
     hashes = sorted(repo.list_all_runs())
-    return [_run(repo, aim.Run(run_hash, repo=repo, read_only=True)) for run_hash in hashes]
+    return [attempted(run_hash, partial(_run, aim, repo, run_hash)) for run_hash in hashes]
 
 
-def _run(repo: Any, run: Any) -> ImportedRun:
+def _run(aim: Any, repo: Any, run_hash: str) -> ImportedRun:
+    run = aim.Run(run_hash, repo=repo, read_only=True)
     meta = _database(repo, "meta", run.hash).subtree(("meta", "chunks", run.hash)).collect()
     facts = RunFacts(
         # Aim shows a name made of the hash for runs that have none.
@@ -149,11 +151,19 @@ def _series(trace: _Trace, columns: Any, facts: RunFacts) -> Iterator[Item]:
     for key in keys:
         value, step, time = values[key], steps.get(key, key), times.get(key)
         if isinstance(value, (list, tuple)):
-            for index, member in enumerate(value):
-                context = {**trace.context, "index": index} if len(value) > 1 else trace.context
-                yield from _objects(trace._replace(context=context), (step, time), member, facts)
+            yield from _object_list(trace, (step, time), list(value), facts)
         elif not isinstance(value, (bool, int, float)):
             yield from _objects(trace, (step, time), value, facts)
+
+
+def _object_list(
+    trace: _Trace, moment: tuple[int, float | None], members: list[Any], facts: RunFacts
+) -> Iterator[Item]:
+    found = [item for member in members for item in _objects(trace, moment, member, facts)]
+    objects = [item.value for item in found if isinstance(item, TrackedObject)]
+    yield from (item for item in found if not isinstance(item, TrackedObject))
+    if objects:
+        yield TrackedObject(objects, trace.name, moment[0], trace.context, moment[1])
 
 
 def _objects(

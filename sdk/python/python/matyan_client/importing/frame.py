@@ -10,10 +10,12 @@ from __future__ import annotations
 import contextlib
 import itertools
 import logging
+import operator
 import time
 from array import array
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 from matyan_client import _core, errors
@@ -27,9 +29,9 @@ from .model import (
     Item,
     LoggingRecord,
     Points,
-    SourceError,
     TerminalLine,
     TrackedObject,
+    described_error,
 )
 from .progress import ProgressLine
 
@@ -58,6 +60,8 @@ class Target:
     is_dry_run: bool = False
     # Where data is sent, unless that is the same URL.
     frontier_url: str | None = None
+    # Whether files are uploaded that a source refers to, but that are not below it.
+    with_outside_files: bool = False
 
 
 @dataclass(slots=True)
@@ -112,8 +116,14 @@ class ImportReport:
         }
 
 
-def import_runs(source: str, runs: Iterable[ImportedRun], target: Target) -> ImportReport:
-    """Imports runs one after the other. A run that fails does not stop the others."""
+def import_runs(
+    source: str, runs: Iterable[ImportedRun], target: Target, *, root: Path | None = None
+) -> ImportReport:
+    """Imports runs one after the other. A run that fails does not stop the others.
+
+    Files that are not below the root, such as targets of links, are left out unless the target says
+    otherwise: a source that somebody else has made must not choose what is uploaded.
+    """
     report = ImportReport(source)
     listed = list(runs)
     backend = HttpTransport(target.url)
@@ -127,10 +137,11 @@ def import_runs(source: str, runs: Iterable[ImportedRun], target: Target) -> Imp
             report.runs.append(outcome)
             progress.start_run(number)
             try:
-                _RunImport(source, imported, target, outcome, progress).proceed(backend)
-            except (errors.ServerError, SourceError, OSError, ValueError, TypeError) as error:
+                guard = _FileGuard(None if target.with_outside_files else root)
+                _RunImport(source, imported, target, outcome, progress, guard).proceed(backend)
+            except Exception as error:  # noqa: BLE001 - whatever damage makes a reader raise
                 outcome.state = "failed"
-                outcome.notes.append(str(error))
+                outcome.notes.append(described_error(error))
             outcome.notes = [*imported.facts.notes, *outcome.notes]
     return report
 
@@ -153,8 +164,10 @@ class _RunImport:
         target: Target,
         outcome: RunOutcome,
         progress: ProgressLine,
+        guard: _FileGuard,
     ) -> None:
         self._source = source
+        self._guard = guard
         self._imported = imported
         self._target = target
         self._outcome = outcome
@@ -167,7 +180,7 @@ class _RunImport:
     def proceed(self, backend: HttpTransport) -> None:
         """Reads the run, and writes it unless the server has it."""
         if self._target.is_dry_run:
-            for item in self._imported.items():
+            for item in self._allowed(self._imported.items()):
                 self._count(item)
             self._finish_counts()
             self._outcome.state = "counted"
@@ -178,7 +191,7 @@ class _RunImport:
             return
         self._stored_lines, self._stored_records = _stored_texts(backend, self._imported.run_hash)
         with _notices() as notices:
-            items = self._imported.items()
+            items = self._allowed(self._imported.items())
             # The time of creation may be read together with the first item.
             first = list(itertools.islice(items, 1))
             created = self._imported.facts.created
@@ -202,6 +215,16 @@ class _RunImport:
         if stored is None or stored.get("fingerprint") != self._imported.fingerprint:
             # Data of deleted runs is accepted and dropped, so that late data cannot revive them.
             raise errors.ServerError("the run was deleted on the server, which keeps it deleted")
+
+    def _allowed(self, items: Iterator[Item]) -> Iterator[Item]:
+        for item in items:
+            if not isinstance(item, Artifact) or self._guard.allows(item.file):
+                yield item
+        if self._guard.refused:
+            self._outcome.notes.append(
+                f"{self._guard.refused} files outside of the source were left out; "
+                "`--outside-files` uploads them"
+            )
 
     def _end(self, run: Run, outcome: Outcome | None) -> None:
         ended = self._imported.facts.ended
@@ -301,7 +324,7 @@ class _RunImport:
             key = (item.name, repr(item.context))
             self._series.setdefault(key, _SeenSteps()).add(item.steps)
         elif isinstance(item, TrackedObject):
-            outcome.objects += 1
+            outcome.objects += len(item.value) if isinstance(item.value, list) else 1
         elif isinstance(item, Artifact):
             outcome.artifacts += 1
         else:
@@ -313,17 +336,67 @@ class _RunImport:
         self._outcome.params = _leaves(self._imported.facts.params)
 
 
+class _FileGuard:
+    """Keeps files out of an import that are not below the root of its source."""
+
+    def __init__(self, root: Path | None) -> None:
+        # None: every file is allowed.
+        self._root = None if root is None else root.resolve()
+        self.refused = 0
+
+    def allows(self, file: Path) -> bool:
+        """Reports whether a file may be uploaded, and counts those that may not."""
+        is_allowed = self._root is None or file.resolve().is_relative_to(self._root)
+        self.refused += not is_allowed
+        return is_allowed
+
+
 class _SeenSteps:
     """Steps of a series, to count those that occur more than once."""
 
     def __init__(self) -> None:
-        self._steps = array("q")
+        # Regular steps take no memory. Others are kept as they are.
+        self._pieces: list[range | array[int]] = []
+        self._is_increasing = True
+        self._last: int | None = None
 
     def add(self, steps: array[int]) -> None:
-        self._steps.extend(steps)
+        if not steps:
+            return
+        piece = _regular(steps)
+        self._pieces.append(array("q", steps) if piece is None else piece)
+        if self._is_increasing:
+            starts_later = self._last is None or steps[0] > self._last
+            self._is_increasing = starts_later and (
+                all(map(operator.lt, steps, steps[1:])) if piece is None else True
+            )
+            self._last = steps[-1]
+            if self._is_increasing and len(self._pieces) > 1:
+                self._join()
 
     def repeated(self) -> int:
-        return len(self._steps) - len(set(self._steps))
+        if self._is_increasing:
+            return 0
+        count = sum(len(piece) for piece in self._pieces)
+        return count - len(set(itertools.chain.from_iterable(self._pieces)))
+
+    def _join(self) -> None:
+        """Joins the last two pieces if together they are regular."""
+        first, second = self._pieces[-2:]
+        if not isinstance(first, range) or not isinstance(second, range):
+            return
+        joined = range(first.start, second.stop, first.step)
+        if first.stop == second.start and first.step == second.step:
+            self._pieces[-2:] = [joined]
+
+
+def _regular(steps: array[int]) -> range | None:
+    """Returns steps as a range if they increase by the same number."""
+    stride = steps[1] - steps[0] if len(steps) > 1 else 1
+    if stride < 1:
+        return None
+    candidate = range(steps[0], steps[0] + stride * len(steps), stride)
+    return candidate if all(map(operator.eq, steps, candidate)) else None
 
 
 class _NoticeHandler(logging.Handler):
@@ -394,8 +467,8 @@ def _send_leftovers(runs: list[ImportedRun]) -> None:
 def _stored_texts(backend: HttpTransport, run_hash: str) -> tuple[int, int]:
     """Returns how many terminal lines and log records of a run are stored."""
     try:
-        lines = backend.get_run_logs(run_hash, "0:")
-        return len(lines), backend.get_run_log_records(run_hash, "0:")[0]
+        lines = sum(1 for _ in backend.iter_run_logs(run_hash))
+        return lines, backend.get_run_log_records(run_hash, "0:1")[0]
     except errors.NotFoundError:
         return 0, 0
 

@@ -9,14 +9,24 @@ trash are left out.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from . import mlflow_files, mlflow_sqlite
 from .literals import literal
 from .mlflow_store import StoredRun
-from .model import Artifact, ImportedRun, Item, RunFacts, SourceError, derived_hash, digest
+from .model import (
+    Artifact,
+    ImportedRun,
+    Item,
+    RunFacts,
+    SourceError,
+    attempted,
+    derived_hash,
+    digest,
+)
 
 _RUN_ID = re.compile(r"[0-9a-f]{32}")
 _NOTE = "mlflow.note.content"
@@ -34,10 +44,11 @@ def runs(source: Path) -> list[ImportedRun]:
         stored = mlflow_files.stored_runs(source / "mlruns")
     else:
         raise SourceError(f"{str(source)!r} is neither a directory `mlruns` nor an SQLite file")
-    return [_imported(run) for run in stored]
+    return [attempted(label, partial(_imported, read)) for label, read in stored]
 
 
-def _imported(run: StoredRun) -> ImportedRun:
+def _imported(read: Callable[[], StoredRun]) -> ImportedRun:
+    run = read()
     params: dict[str, object] = {}
     if run.params:
         params["hparams"] = {name: literal(value) for name, value in run.params.items()}

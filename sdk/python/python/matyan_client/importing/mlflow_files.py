@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from .flat_yaml import flat_yaml
-from .mlflow_store import Metric, StoredRun
+from .mlflow_store import Metric, ReadableRun, StoredRun
 from .model import digest
 
 _META = "meta.yaml"
@@ -19,21 +19,32 @@ def is_store(directory: Path) -> bool:
     return next(directory.glob(f"*/{_META}"), None) is not None
 
 
-def stored_runs(store: Path) -> list[StoredRun]:
+def stored_runs(store: Path) -> list[ReadableRun]:
     """Returns the runs that are not in the trash."""
-    runs = []
+    runs: list[ReadableRun] = []
     for meta in sorted(store.glob(f"*/{_META}")):
-        experiment = flat_yaml(meta.read_text("utf-8"))
+        experiment = _fields(meta) or {}
         if experiment.get("lifecycle_stage") == "deleted":
             continue
         for run_meta in sorted(meta.parent.glob(f"*/{_META}")):
-            fields = flat_yaml(run_meta.read_text("utf-8"))
-            if "run_id" in fields and fields.get("lifecycle_stage") != "deleted":
-                runs.append(_run(run_meta.parent, experiment.get("name", ""), fields))
+            fields = _fields(run_meta)
+            is_run = fields is None or "run_id" in fields
+            if is_run and (fields or {}).get("lifecycle_stage") != "deleted":
+                read = partial(_run, run_meta, experiment.get("name", ""))
+                runs.append((str(run_meta.parent), read))
     return runs
 
 
-def _run(directory: Path, experiment: str, fields: dict[str, str]) -> StoredRun:
+def _fields(meta: Path) -> dict[str, str] | None:
+    """Returns the fields of a file, or None if it is damaged."""
+    try:
+        return flat_yaml(meta.read_text("utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
+def _run(meta: Path, experiment: str) -> StoredRun:
+    fields, directory = flat_yaml(meta.read_text("utf-8")), meta.parent
     files = _files(directory / "metrics")
     status = fields.get("status", "")
     return StoredRun(

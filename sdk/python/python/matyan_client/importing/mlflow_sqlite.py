@@ -11,14 +11,14 @@ from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
 
-from .mlflow_store import Metric, StoredRun
+from .mlflow_store import Metric, ReadableRun, StoredRun
 from .model import SourceError, digest
 
 # Written in the place of infinities, which not every database can store.
 _LARGEST = 1.7976931348623157e308
 
 
-def stored_runs(file: Path) -> list[StoredRun]:
+def stored_runs(file: Path) -> list[ReadableRun]:
     """Returns the runs that are not in the trash."""
     with contextlib.closing(_connection(file)) as database:
         try:
@@ -29,9 +29,9 @@ def stored_runs(file: Path) -> list[StoredRun]:
                 " WHERE r.lifecycle_stage = 'active' AND e.lifecycle_stage = 'active'"
                 " ORDER BY r.start_time, r.run_uuid"
             ).fetchall()
-            return [_run(database, file, row) for row in rows]
         except sqlite3.DatabaseError as error:
             raise SourceError(f"{str(file)!r} is not a database of MLflow: {error}") from None
+    return [(str(row[0]), partial(_run, file, row)) for row in rows]
 
 
 def _connection(file: Path) -> sqlite3.Connection:
@@ -39,17 +39,19 @@ def _connection(file: Path) -> sqlite3.Connection:
 
 
 def _run(
-    database: sqlite3.Connection,
     file: Path,
     row: tuple[str, str | None, str, str | None, int | None, int | None, str | None, int],
 ) -> StoredRun:
     run_id, name, experiment, status, start_ms, end_ms, artifact_uri, experiment_id = row
     below = Path(str(experiment_id)) / run_id / "artifacts"
-    metrics = database.execute(
-        "SELECT key, count(*), max(timestamp), max(step) FROM metrics WHERE run_uuid = ?"
-        " GROUP BY key ORDER BY key",
-        (run_id,),
-    )
+    with contextlib.closing(_connection(file)) as database:
+        metrics = database.execute(
+            "SELECT key, count(*), max(timestamp), max(step) FROM metrics WHERE run_uuid = ?"
+            " GROUP BY key ORDER BY key",
+            (run_id,),
+        ).fetchall()
+        params = _pairs(database, "SELECT key, value FROM params WHERE run_uuid = ?", run_id)
+        tags = _pairs(database, "SELECT key, value FROM tags WHERE run_uuid = ?", run_id)
     return StoredRun(
         run_id=run_id,
         name=name or "",
@@ -57,11 +59,11 @@ def _run(
         status=status or "",
         start_ms=start_ms,
         end_ms=end_ms,
-        params=_pairs(database, "SELECT key, value FROM params WHERE run_uuid = ?", run_id),
-        tags=_pairs(database, "SELECT key, value FROM tags WHERE run_uuid = ?", run_id),
+        params=params,
+        tags=tags,
         artifact_uri=artifact_uri or "",
         artifact_directories=[file.parent / top / below for top in ("mlartifacts", "mlruns")],
-        metrics_fingerprint=digest(metrics.fetchall()),
+        metrics_fingerprint=digest(metrics),
         metrics=partial(_metrics, file, run_id),
     )
 

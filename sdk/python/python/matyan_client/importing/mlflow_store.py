@@ -6,8 +6,12 @@ from array import array
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 from .model import Points
+
+# Name of a run for people, and the function that reads it, which raises if the run is damaged.
+ReadableRun: TypeAlias = "tuple[str, Callable[[], StoredRun]]"
 
 
 @dataclass(frozen=True, slots=True)

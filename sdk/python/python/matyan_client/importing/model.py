@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from matyan_client import errors
+
 # Points of a series are handed over in pieces of this size, so that memory stays bounded.
 CHUNK_POINTS = 65_536
 
@@ -112,6 +114,28 @@ class ImportedRun:
     fingerprint: str
     items: Callable[[], Iterator[Item]]
     facts: RunFacts = field(default_factory=RunFacts)
+
+
+def attempted(label: str, read: Callable[[], ImportedRun]) -> ImportedRun:
+    """Returns what `read` returns, or a run that fails with the reason why it cannot be read.
+
+    A damaged run must not stop the import of the others.
+    """
+    try:
+        return read()
+    except Exception as error:  # noqa: BLE001 - whatever a damaged file makes a reader raise
+        reason = f"cannot be read: {described_error(error)}"
+
+    def items() -> Iterator[Item]:
+        raise SourceError(reason)
+
+    return ImportedRun(derived_hash("unreadable", label), label, "", items)
+
+
+def described_error(error: Exception) -> str:
+    """Returns what a report says about an error: its type only if it is none that is expected."""
+    expected = isinstance(error, (SourceError, errors.ServerError, OSError, ValueError))
+    return str(error) if expected and str(error) else f"{type(error).__name__}: {error}"
 
 
 def derived_hash(*identity: str) -> str:

@@ -27,6 +27,7 @@ from .model import (
     RunFacts,
     SourceError,
     TrackedObject,
+    attempted,
     derived_hash,
     files_fingerprint,
 )
@@ -61,7 +62,8 @@ def runs(source: Path) -> list[ImportedRun]:
             parts.setdefault(file.with_name(match[1]), []).append(part)
     roots = [source / "files", source.parent / "files", source]
     return [
-        _run([file for _, file in sorted(numbered)], roots) for _, numbered in sorted(parts.items())
+        attempted(str(run), partial(_run, [file for _, file in sorted(numbered)], roots))
+        for run, numbered in sorted(parts.items())
     ]
 
 

@@ -22,6 +22,16 @@ SOURCES = {
 }
 
 
+# Directories that are given themselves, or as the directory that contains them.
+_FOLDERS = {"aim": ".aim", "mlflow": "mlruns", "wandb": "wandb", "neptune": "data"}
+
+
+def root_of(name: str, path: Path) -> Path:
+    """Returns the directory whose files may be uploaded when a source is imported."""
+    is_inside = path.is_file() or path.name == _FOLDERS.get(name)
+    return path.resolve().parent if is_inside else path
+
+
 def open_source(name: str, path: Path) -> list[ImportedRun]:
     """Returns the runs of a source. Their data is read later."""
     if name not in SOURCES:

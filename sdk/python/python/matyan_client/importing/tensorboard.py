@@ -8,8 +8,10 @@ change when the logs are moved.
 from __future__ import annotations
 
 import ast
+import itertools
 from collections import Counter
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ from .model import (
     PointBuffer,
     RunFacts,
     TrackedObject,
+    attempted,
     derived_hash,
     files_fingerprint,
 )
@@ -44,7 +47,10 @@ def runs(source: Path) -> list[ImportedRun]:
         if file.is_file():
             directories.setdefault(file.parent, []).append(file)
     root = source.parent if source.is_file() else source
-    return [_run(root, directory, files) for directory, files in sorted(directories.items())]
+    return [
+        attempted(str(directory), partial(_run, root, directory, files))
+        for directory, files in sorted(directories.items())
+    ]
 
 
 def _run(root: Path, directory: Path, files: list[Path]) -> ImportedRun:
@@ -143,16 +149,18 @@ class _RunReader:
     ) -> Iterator[Item]:
         if plugin == "images":
             # Width and height come first.
-            for index, content in enumerate(texts[2:]):
-                context = {"index": index} if len(texts) > 3 else {}
-                yield TrackedObject(Image(content), tag, step, context, wall_time)
+            images = [Image(content) for content in texts[2:]]
+            if images:
+                yield TrackedObject(images, tag, step, time=wall_time)
         elif plugin == "audio":
             # Rows of a recording and its label.
-            for index, content in enumerate(texts[::2]):
-                context = {"index": index} if len(texts) > 2 else {}
-                label = texts[2 * index + 1] if 2 * index + 1 < len(texts) else b""
-                audio = Audio(content, caption=label.decode("utf-8", "replace"))
-                yield TrackedObject(audio, tag, step, context, wall_time)
+            labels = itertools.chain(texts[1::2], itertools.repeat(b""))
+            recordings = [
+                Audio(content, caption=label.decode("utf-8", "replace"))
+                for content, label in zip(texts[::2], labels, strict=False)
+            ]
+            if recordings:
+                yield TrackedObject(recordings, tag, step, time=wall_time)
         elif plugin in ("text", ""):
             text = "\n".join(text.decode("utf-8", "replace") for text in texts)
             yield TrackedObject(Text(text), tag, step, time=wall_time)

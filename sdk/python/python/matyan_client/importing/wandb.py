@@ -7,10 +7,11 @@ which was resumed, become one run.
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from .model import (
     RunFacts,
     TerminalLine,
     TrackedObject,
+    attempted,
     derived_hash,
     files_fingerprint,
 )
@@ -47,8 +49,19 @@ def runs(source: Path) -> list[ImportedRun]:
     files = sorted({file.resolve() for file in found})
     by_identity: dict[tuple[str, ...], list[Path]] = {}
     for file in files:
-        by_identity.setdefault(_identity(file), []).append(file)
-    return [_run(identity, files) for identity, files in by_identity.items()]
+        by_identity.setdefault(_identity_or_name(file), []).append(file)
+    return [
+        attempted("/".join(identity), partial(_run, identity, files))
+        for identity, files in by_identity.items()
+    ]
+
+
+def _identity_or_name(file: Path) -> tuple[str, ...]:
+    """Returns the identity of the run of a file, or its name if the file is damaged."""
+    try:
+        return _identity(file)
+    except (ProtobufError, OSError, ValueError):
+        return "", "", file.stem.removeprefix("run-")
 
 
 def _identity(file: Path) -> tuple[str, ...]:
@@ -174,12 +187,27 @@ class _RunReader:
         elif isinstance(value, dict) and "_type" in value:
             yield from self._media(name, value, (step, time), directory)
         elif isinstance(value, list) and value and all(_is_media(member) for member in value):
-            for index, member in enumerate(value):
-                for item in self._media(name, member, (step, time), directory):
-                    yield _with_index(item, index)
+            yield from self._media_list(name, value, (step, time), directory)
         elif value is not None:
             # Lists and empty dicts: no type of series shows them, but their text is kept.
             yield TrackedObject(Text(json.dumps(value)), name, step, time=time)
+
+    def _media_list(
+        self,
+        name: str,
+        members: list[dict[str, Any]],
+        moment: tuple[int, float],
+        directory: Path,
+    ) -> Iterator[Item]:
+        """Yields what members of a list show as one item for each type, as `track` stores it."""
+        by_type: dict[type, list[Any]] = {}
+        for member in members:
+            for item in self._media(name, member, moment, directory):
+                if isinstance(item, TrackedObject):
+                    shown = item.value if isinstance(item.value, list) else [item.value]
+                    by_type.setdefault(type(shown[0]), []).extend(shown)
+        for shown in by_type.values():
+            yield TrackedObject(shown, name, moment[0], time=moment[1])
 
     def _media(
         self, name: str, value: dict[str, Any], moment: tuple[int, float], directory: Path
@@ -191,13 +219,15 @@ class _RunReader:
             if bins:
                 yield TrackedObject(distribution(bins), name, step, time=time)
         elif kind == "images/separated":
-            captions = value.get("captions") or []
-            for index, path in enumerate(value.get("filenames", [])):
-                file = self._media_file(directory, path)
-                if file is not None:
-                    caption = captions[index] if index < len(captions) else ""
-                    image = Image(file.read_bytes(), caption=str(caption or ""))
-                    yield TrackedObject(image, name, step, {"index": index}, time)
+            captions = itertools.chain(value.get("captions") or [], itertools.repeat(""))
+            paths = value.get("filenames", [])
+            images = [
+                Image(file.read_bytes(), caption=str(caption or ""))
+                for path, caption in zip(paths, captions, strict=False)
+                if (file := self._media_file(directory, path)) is not None
+            ]
+            if images:
+                yield TrackedObject(images, name, step, time=time)
         elif kind in ("image-file", "audio-file", "plotly-file"):
             file = self._media_file(directory, value.get("path", ""))
             if file is not None:
@@ -259,12 +289,6 @@ def _media_object(kind: str, file: Path, value: dict[str, Any]) -> Any:
     if kind == "audio-file":
         return Audio(file, caption=caption)
     return Figure(json.loads(file.read_text("utf-8")))
-
-
-def _with_index(item: Item, index: int) -> Item:
-    if isinstance(item, TrackedObject):
-        return replace(item, context={**item.context, "index": index})
-    return item
 
 
 def _histogram_bins(value: dict[str, Any]) -> list[tuple[float, float, float]]:

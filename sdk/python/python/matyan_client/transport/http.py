@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, ClassVar, TypeAlias, TypeVar
 from urllib.parse import quote
 
@@ -15,6 +15,9 @@ _Answer = TypeVar("_Answer")
 _Position: TypeAlias = tuple[int, int, int]
 
 _REST = "/api/v1/rest"
+
+# Lines or records that are read at a time.
+_LINES = 10_000
 
 
 class HttpTransport:
@@ -118,6 +121,20 @@ class HttpTransport:
     def get_run_logs(self, run_id: str, record_range: str = "") -> list[tuple[int, str]]:
         """Returns terminal lines with their numbers. The range is `start:stop`."""
         return self._backend.lines(run_id, record_range)
+
+    def iter_run_logs(self, run_id: str) -> Iterator[tuple[int, str]]:
+        """Yields all terminal lines with their numbers, a part of them in memory at a time."""
+        start = 0
+        while found := self.get_run_logs(run_id, f"{start}:{start + _LINES}"):
+            yield from found
+            start += _LINES
+
+    def iter_run_log_records(self, run_id: str) -> Iterator[Any]:
+        """Yields all log records, a part of them in memory at a time."""
+        start = 0
+        while found := self.get_run_log_records(run_id, f"{start}:{start + _LINES}")[1]:
+            yield from (record for _, record in found)
+            start += _LINES
 
     def get_run_log_records(
         self, run_id: str, record_range: str = ""
