@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import _core, errors, values
 from ._params import Key, NotLocalError, ParamsOverlay, lookup, path_of
+from ._sequences import Metric, ObjectSequence
 from .transport.http import HttpTransport
 
 if TYPE_CHECKING:
@@ -21,6 +22,22 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _logger = logging.getLogger("matyan_client")
+
+# Members of runs of Aim that have no counterpart here, and what to do instead.
+_MISSING = {
+    "report_progress": ": leave it out, as the server notices runs that have stopped",
+    "report_successful_finish": ": use `close`",
+    "set_artifacts_uri": ": leave it out, as the server decides where artifacts are stored",
+    "artifacts_uri": ": the server decides where artifacts are stored; use `artifacts`",
+    "iter_sequence_info_by_type": ": use `collect_sequence_info`",
+    "idx_to_ctx": ": contexts are dicts; use `iter_metrics_info`",
+    "get_log_record_sequence": ": use `get_log_records`",
+    "get_terminal_log_sequence": ": use `get_terminal_logs`",
+    "finalize": ": use `close`",
+    "finish": ": use `close`",
+    "log": ": use `track`",
+    "log_metric": ": use `track`",
+}
 
 _FRAME_COLUMNS = [
     "run.hash",
@@ -139,17 +156,48 @@ class RunReader:
         except KeyError:
             return default
 
-    def metrics(self) -> list[dict[str, Any]]:
-        """Returns name, context, and last value of each metric."""
-        return list(self._info_or_empty().get("traces", {}).get("metric", []))
+    def metrics(self) -> list[Metric]:
+        """Returns name, context, and last value of each metric. The points are read when used."""
+        found = self._info_or_empty().get("traces", {}).get("metric", [])
+        return [Metric(overview, self) for overview in found]
 
-    def get_metric(self, name: str, context: dict[str, Any] | None = None) -> dict[str, Any] | None:
+    def get_metric(self, name: str, context: dict[str, Any] | None = None) -> Metric | None:
         """Returns the entry of `metrics` with this name and context."""
         wanted = values.plain(context or {})
         for metric in self.metrics():
             if metric.get("name") == name and metric.get("context", {}) == wanted:
                 return metric
         return None
+
+    def get_image_sequence(
+        self, name: str, context: dict[str, Any] | None = None
+    ) -> ObjectSequence | None:
+        """Returns images with this name and context, or None."""
+        return self._object_sequence("images", name, context)
+
+    def get_audio_sequence(
+        self, name: str, context: dict[str, Any] | None = None
+    ) -> ObjectSequence | None:
+        """Returns audio with this name and context, or None."""
+        return self._object_sequence("audios", name, context)
+
+    def get_text_sequence(
+        self, name: str, context: dict[str, Any] | None = None
+    ) -> ObjectSequence | None:
+        """Returns texts with this name and context, or None."""
+        return self._object_sequence("texts", name, context)
+
+    def get_figure_sequence(
+        self, name: str, context: dict[str, Any] | None = None
+    ) -> ObjectSequence | None:
+        """Returns figures with this name and context, or None."""
+        return self._object_sequence("figures", name, context)
+
+    def get_distribution_sequence(
+        self, name: str, context: dict[str, Any] | None = None
+    ) -> ObjectSequence | None:
+        """Returns distributions with this name and context, or None."""
+        return self._object_sequence("distributions", name, context)
 
     def iter_metrics_info(self) -> Iterator[tuple[str, dict[str, Any], Any]]:
         """Yields name, context, and this run for each metric."""
@@ -223,6 +271,22 @@ class RunReader:
             self._http.download_all_artifacts(self._hash, archive)
             with zipfile.ZipFile(archive) as content:
                 return _unpack(content, target)
+
+    def _object_sequence(
+        self, kind: str, name: str, context: dict[str, Any] | None
+    ) -> ObjectSequence | None:
+        wanted: Any = values.plain(context or {})
+        for found in self.collect_sequence_info(kind).get(kind, []):
+            if found.get("name") == name and (found.get("context") or {}) == wanted:
+                return ObjectSequence(self, self._http, kind, (name, wanted))
+        return None
+
+    # Hidden from type checkers, which would accept every name otherwise.
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            hint = _MISSING.get(name, "")
+            raise AttributeError(f"a run has no attribute {name!r}{hint}")
 
     def _info(self, sequence_types: tuple[str, ...] = ()) -> dict[str, Any]:
         self._wait_for_own_writes()

@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from matyan_client._stored_objects import stored_steps
 from matyan_client.importing.model import (
     CHUNK_POINTS,
     Artifact,
@@ -21,7 +22,6 @@ from matyan_client.importing.model import (
     TerminalLine,
     TrackedObject,
 )
-from matyan_client.objects._media import Encoded
 from matyan_client.transport.http import HttpTransport
 
 from . import layout
@@ -29,10 +29,6 @@ from .layout import log_level
 
 _SEQUENCES = ("texts", "distributions", "figures", "images", "audios")
 _KINDS = ("metric", *_SEQUENCES)
-# More than any series has: nothing is sampled.
-_ALL = 2**31 - 1
-# Files that are read at a time.
-_BLOB_BATCH = 64
 
 
 def stored_runs(http: HttpTransport, query: str, *, blobs: bool) -> Iterator[ImportedRun]:
@@ -113,60 +109,10 @@ def _points(series: Any) -> Iterator[Points]:
 
 
 def _objects(http: HttpTransport, run_hash: str, kind: str, name: str) -> Iterator[TrackedObject]:
-    query = (
-        f"run.hash == {run_hash!r} and run.archived in (True, False) "
-        f"and {kind}.name == {json.dumps(name)}"
-    )
-    found = http.search_sequence(kind, query, record_density=_ALL, index_density=_ALL)
-    for trace in found[0]["traces"].values() if found else ():
-        steps, times, epochs = trace["iters"], trace["timestamps"], trace["epochs"]
-        for at, value in trace["values"].items():
-            # Sequences that never have several objects at a step come without a list.
-            members = [value] if kind in ("distributions", "figures") else list(value.values())
-            payloads = _payloads(http, kind, members)
-            objects = [
-                layout.StoredObject(_stored(kind, member), payload)
-                for member, payload in zip(members, payloads, strict=True)
-            ]
-            yield TrackedObject(
-                objects,
-                trace["name"],
-                int(steps[at]),
-                _plain(trace.get("context") or {}),
-                times[at],
-                epochs[at],
-            )
-
-
-def _stored(kind: str, member: dict[str, Any]) -> dict[str, Any]:
-    stored = {
-        key: _plain(value) for key, value in member.items() if key not in ("blob_uri", "index")
-    }
-    if kind == "figures":
-        stored["data"] = json.loads(stored["data"])
-    return {"type": layout.singular(kind), **stored}
-
-
-def _plain(value: Any) -> Any:
-    """Returns a value of a search as the script has tracked it."""
-    if not isinstance(value, dict):
-        return value
-    if value.get("type") == "numpy":
-        return array("d", value["blob"]).tolist()
-    if value and list(value) == list(range(len(value))):
-        # Searches write lists as dicts.
-        return [_plain(member) for member in value.values()]
-    return {key: _plain(member) for key, member in value.items()}
-
-
-def _payloads(http: HttpTransport, kind: str, members: list[dict[str, Any]]) -> list[Any]:
-    payloads: list[Any] = []
-    for start in range(0, len(members), _BLOB_BATCH):
-        piece = members[start : start + _BLOB_BATCH]
-        uris = [member["blob_uri"] for member in piece if member.get("blob_uri")]
-        contents = http.get_blob_batch(kind, uris)
-        for member in piece:
-            content = contents.get(member.get("blob_uri", ""))
-            payload = None if content is None else Encoded(content, member.get("format") or "")
-            payloads.append(payload)
-    return payloads
+    dtype = layout.singular(kind)
+    for found in stored_steps(http, run_hash, kind, name):
+        objects = [
+            layout.StoredObject({"type": dtype, **described}, file)
+            for described, file in found.members
+        ]
+        yield TrackedObject(objects, name, found.step, found.context, found.time, found.epoch)

@@ -1,0 +1,267 @@
+"""Series of a run with the members that scripts for Aim read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ._stored_objects import stored_steps
+from .objects import Audio, Distribution, Figure, Image, Text
+from .transport.http import HttpTransport
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+    from numpy.typing import NDArray
+
+    from . import _core
+    from ._reading import RunReader
+
+_OBJECTS: dict[str, Callable[[dict[str, Any], Any], Any]] = {
+    "images": lambda stored, file: Image(file.data, caption=stored.get("caption") or ""),
+    "audios": lambda stored, file: Audio(
+        file.data, file.format, stored.get("caption") or "", stored.get("rate")
+    ),
+    "texts": lambda stored, _: Text(stored["data"]),
+    "figures": lambda stored, _: Figure(stored["data"]),
+    "distributions": lambda stored, _: Distribution(hist=stored["data"], bin_range=stored["range"]),
+}
+
+
+class ColumnView:
+    """A column of a series, with the step of each entry."""
+
+    def __init__(
+        self, steps: Sequence[int] | _core.Column, entries: Sequence[Any] | _core.Column
+    ) -> None:
+        self._steps = steps
+        self._entries = entries
+
+    def sparse_list(self) -> tuple[list[int], list[Any]]:
+        """Returns steps and entries as lists."""
+        return self.indices_list(), self.values_list()
+
+    def sparse_numpy(self) -> tuple[NDArray[np.int64], NDArray[Any]]:
+        """Returns steps and entries as arrays."""
+        return self.indices_numpy(), self.values_numpy()
+
+    def values_list(self) -> list[Any]:
+        """Returns the entries as a list."""
+        return list(self._entries)
+
+    def indices_list(self) -> list[int]:
+        """Returns the steps as a list."""
+        return [int(step) for step in self._steps]
+
+    def values_numpy(self) -> NDArray[Any]:
+        """Returns the entries as an array."""
+        import numpy as np  # noqa: PLC0415 - optional
+
+        return np.asarray(self._entries)
+
+    def indices_numpy(self) -> NDArray[np.int64]:
+        """Returns the steps as an array."""
+        import numpy as np  # noqa: PLC0415 - optional
+
+        return np.asarray(self._steps, dtype=np.int64)
+
+    def tolist(self) -> list[Any]:
+        """Returns the entries as a list."""
+        return self.values_list()
+
+    def first(self) -> tuple[int, Any]:
+        """Returns the first step and its entry."""
+        return int(self._steps[0]), self._entries[0]
+
+    def last(self) -> tuple[int, Any]:
+        """Returns the last step and its entry."""
+        return int(self._steps[-1]), self._entries[-1]
+
+    def __len__(self) -> int:
+        return len(self._steps)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._entries)
+
+
+class _Values(ColumnView):
+    """The values of a metric, and as a call the method of a dict that it hides."""
+
+    def __init__(self, steps: _core.Column, entries: _core.Column, members: Any) -> None:
+        super().__init__(steps, entries)
+        self._members = members
+
+    def __call__(self) -> Any:
+        return self._members
+
+
+class Metric(dict[str, Any]):
+    """A metric: a dict with its name, context, and last value, and attributes as in Aim.
+
+    The points are read when they are first used.
+    """
+
+    def __init__(self, overview: dict[str, Any], run: RunReader) -> None:
+        super().__init__(overview)
+        self._run = run
+        self._series: _core.SeriesColumns | None = None
+
+    @property
+    def name(self) -> str:
+        """Name of the metric."""
+        return str(self.get("name", ""))
+
+    @property
+    def context(self) -> dict[str, Any]:
+        """Context of the metric."""
+        return dict(self.get("context", {}))
+
+    @property
+    def run(self) -> Any:
+        """The run that the metric belongs to."""
+        return self._run
+
+    @property
+    def values(self) -> Any:
+        """Values by their steps."""
+        columns = self._columns()
+        return _Values(columns.steps, columns.values, super().values())
+
+    @property
+    def indices(self) -> list[int]:
+        """Steps of the points."""
+        return [int(step) for step in self._columns().steps]
+
+    @property
+    def epochs(self) -> ColumnView:
+        """Epochs by their steps; all None if the points have none."""
+        columns = self._columns()
+        return _optional_column(columns.steps, columns.epochs, int)
+
+    @property
+    def timestamps(self) -> ColumnView:
+        """Times in seconds since the Unix epoch by their steps."""
+        columns = self._columns()
+        return _optional_column(columns.steps, columns.times_us, lambda time: time / 1e6)
+
+    def first_step(self) -> int:
+        """Returns the first step."""
+        return int(self._columns().steps[0])
+
+    def last_step(self) -> int:
+        """Returns the last step."""
+        return int(self._columns().steps[-1])
+
+    def dataframe(self) -> pd.DataFrame:
+        """Returns all points as a data frame of pandas, one row for each point."""
+        from ._reading import series_frame  # noqa: PLC0415 - it imports this module
+
+        return series_frame(self._run.hash, [self._columns()])
+
+    def _columns(self) -> _core.SeriesColumns:
+        if self._series is None:
+            self._series = self._run.series(self.name, self.context)
+        if self._series is None:
+            raise LookupError(f"the run {self._run.hash} no longer has the metric {self.name!r}")
+        return self._series
+
+
+class _Loaded(NamedTuple):
+    """Columns of a sequence of objects."""
+
+    steps: list[int]
+    objects: list[Any]
+    epochs: list[int | None]
+    times: list[float | None]
+
+
+class ObjectSequence:
+    """A series of objects with attributes as in Aim. The objects are read when first used.
+
+    A step with several objects has them in a list.
+    """
+
+    def __init__(
+        self, run: RunReader, http: HttpTransport, kind: str, key: tuple[str, dict[str, Any]]
+    ) -> None:
+        self.run = run
+        self.name, self.context = key
+        self._http = http
+        self._kind = kind
+        self._loaded: _Loaded | None = None
+
+    @property
+    def values(self) -> ColumnView:
+        """Objects by their steps."""
+        return ColumnView(self._all().steps, self._all().objects)
+
+    @property
+    def indices(self) -> list[int]:
+        """Steps of the objects."""
+        return self._all().steps
+
+    @property
+    def epochs(self) -> ColumnView:
+        """Epochs by their steps."""
+        return ColumnView(self._all().steps, self._all().epochs)
+
+    @property
+    def timestamps(self) -> ColumnView:
+        """Times in seconds since the Unix epoch by their steps."""
+        return ColumnView(self._all().steps, self._all().times)
+
+    def first_step(self) -> int:
+        """Returns the first step."""
+        return self._all().steps[0]
+
+    def last_step(self) -> int:
+        """Returns the last step."""
+        return self._all().steps[-1]
+
+    def dataframe(self) -> pd.DataFrame:
+        """Returns the objects as a data frame of pandas, one row for each step."""
+        import pandas as pd  # noqa: PLC0415 - optional
+
+        loaded = self._all()
+        frame: pd.DataFrame = pd.DataFrame(
+            {
+                "run.hash": self.run.hash,
+                "name": self.name,
+                "step": loaded.steps,
+                "value": loaded.objects,
+                "epoch": loaded.epochs,
+                "time": loaded.times,
+            }
+        )
+        return frame
+
+    def __len__(self) -> int:
+        return len(self._all().steps)
+
+    def __bool__(self) -> bool:
+        return True
+
+    def __repr__(self) -> str:
+        return f"ObjectSequence(kind={self._kind!r}, name={self.name!r}, context={self.context!r})"
+
+    def _all(self) -> _Loaded:
+        if self._loaded is None:
+            loaded = _Loaded([], [], [], [])
+            make = _OBJECTS[self._kind]
+            for found in stored_steps(self._http, self.run.hash, self._kind, self.name):
+                if found.context != self.context:
+                    continue
+                members = [make(stored, file) for stored, file in found.members]
+                loaded.steps.append(found.step)
+                loaded.objects.append(members[0] if len(members) == 1 else members)
+                loaded.epochs.append(found.epoch)
+                loaded.times.append(found.time)
+            self._loaded = loaded
+        return self._loaded
+
+
+def _optional_column(
+    steps: _core.Column, column: _core.Column | None, convert: Callable[[float], Any]
+) -> ColumnView:
+    entries = [None] * len(steps) if column is None else [convert(entry) for entry in column]
+    return ColumnView(steps, entries)
