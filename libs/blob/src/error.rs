@@ -26,6 +26,9 @@ pub enum Error {
     /// stored.
     #[error("content has the wrong length: {announced} bytes were announced and {received} received")]
     WrongLength { announced: u64, received: u64 },
+    /// Fix the input: the blob store will never accept this blob, although it accepts others.
+    #[error("the blob store rejected the blob: {reason}")]
+    Rejected { reason: String },
     /// Create the bucket with `matyan bucket create`.
     #[error("{what} not found: create `{name}` with `matyan bucket create`")]
     NoBucket { what: &'static str, name: String },
@@ -42,5 +45,10 @@ impl Error {
     /// Whether the same call may succeed later.
     pub fn is_temporary(&self) -> bool {
         matches!(self, Self::Unavailable { .. })
+    }
+
+    /// Whether this blob can never be stored, although others can.
+    pub fn is_of_blob(&self) -> bool {
+        matches!(self, Self::BadKey { .. } | Self::BadContentType { .. } | Self::Rejected { .. })
     }
 }

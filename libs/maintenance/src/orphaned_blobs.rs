@@ -16,6 +16,7 @@ use matyan_model::{
     keys,
     object::{Object, ObjectValue, object_series_list, objects_between, objects_list},
     parked::parked_list,
+    pending_payload::pending_get,
     run::{head_live, runs_list},
 };
 use matyan_store::{Scan, Store};
@@ -227,7 +228,7 @@ impl<'d> OrphanedBlobs<'d> {
                 objects_list(&*snapshot, project, number, series, &own, Scan::default()).await?;
             drop(snapshot);
             for object in page {
-                let Some(value) = self.value(name, object, found).await? else { return Ok(false) };
+                let Some(value) = self.value(project, name, object, found).await? else { return Ok(false) };
                 texts(&value, found);
             }
             range = rest;
@@ -239,6 +240,7 @@ impl<'d> OrphanedBlobs<'d> {
     /// cannot be read. Its own blob counts as referenced.
     async fn value(
         &self,
+        project: Project,
         project_name: &str,
         object: Object,
         found: &mut HashSet<String>,
@@ -247,7 +249,11 @@ impl<'d> OrphanedBlobs<'d> {
             ObjectValue::Inline(bytes) => bytes,
             ObjectValue::Blob(blob) => {
                 let key = BlobKey::in_project(project_name, &blob.key)?;
+                let pending = pending_get(&*self.store.snapshot().await?, project, &blob).await?;
                 found.insert(blob.key);
+                if let Some(bytes) = pending {
+                    return Ok(cbor::decode(&bytes).ok());
+                }
                 match self.read(&key).await {
                     Ok(Some(bytes)) => bytes.into(),
                     Ok(None) => return Ok(None),

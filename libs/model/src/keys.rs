@@ -53,6 +53,8 @@
 //! | (p, 20, time, run id, log, partition, offset, item) | parked items by the time of their records |
 //! | (p, 21, run id, 0) | a run that is being restored: its number, its source, when the restore began |
 //! | (p, 21, run id, 1) | progress of the restore |
+//! | (p, 22, blob reference) | payload that waits for the blob store: its run, size, and hash |
+//! | (p, 23, blob reference, piece) | content of such a payload |
 //!
 //! The rows of a run id (space 1) outlive its deletion. All others contain the run number,
 //! which is never reused, so rows under a dead number are ignored and can be cleared later, in
@@ -137,6 +139,8 @@ enum Space {
     ChangeMark = 19,
     ParkedByTime = 20,
     Staged = 21,
+    PendingPayload = 22,
+    PendingPayloadPiece = 23,
 }
 
 /// Kinds of rows of a run id, after the id.
@@ -214,6 +218,8 @@ pub enum Counter {
     Bytes = 2,
     Runs = 3,
     Parked = 4,
+    /// Bytes of payloads that wait for the blob store.
+    PendingBytes = 5,
 }
 
 /// Topics whose positions are stored.
@@ -378,6 +384,26 @@ pub fn unfolded(project: Project, number: RunNumber) -> Key {
 /// The tail is (number: u64).
 pub fn unfolded_all(project: Project) -> Range {
     subtree(self::project(project, Space::Unfolded, ()))
+}
+
+// Payloads that wait for the blob store.
+
+pub fn pending_payload(project: Project, reference: &str) -> Key {
+    self::project(project, Space::PendingPayload, (reference,))
+}
+
+/// The tail is (blob reference: String).
+pub fn pending_payloads(project: Project) -> Range {
+    subtree(self::project(project, Space::PendingPayload, ()))
+}
+
+pub fn pending_payload_piece(project: Project, reference: &str, piece: u32) -> Key {
+    self::project(project, Space::PendingPayloadPiece, (reference, piece))
+}
+
+/// The pieces of one payload, in order.
+pub fn pending_payload_pieces(project: Project, reference: &str) -> Range {
+    subtree(self::project(project, Space::PendingPayloadPiece, (reference,)))
 }
 
 // Entities and the project.

@@ -42,6 +42,7 @@ pub mod entity;
 pub mod project;
 
 pub mod parked;
+pub mod pending_payload;
 pub mod producer;
 
 pub mod index;

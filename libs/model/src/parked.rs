@@ -9,7 +9,6 @@ use minicbor::{Decode, Encode};
 use crate::{
     ids::{Project, RunId},
     keys::{self, Counter, ItemPosition},
-    object::BlobRef,
     rows,
 };
 
@@ -23,8 +22,6 @@ pub struct ParkedItem {
     /// An encoded `IngestionBatch` with only this item, or the value of a record that could
     /// not be decoded.
     pub item: Bytes,
-    /// The blob that holds the item instead, if the item is large.
-    pub blob: Option<BlobRef>,
 }
 
 #[derive(Encode, Decode)]
@@ -34,27 +31,26 @@ struct ParkedRow {
     reason: String,
     #[n(1)]
     received_us: i64,
-    #[n(2)]
-    blob: Option<BlobRef>,
 }
 
-/// Parks an item. Returns the number of bytes written.
+/// Parks an item whose content is stored, or is stored in the same batch. Returns the number of
+/// bytes written.
 pub fn parked_put(batch: &mut Batch, project: Project, parked: &ParkedItem) -> usize {
-    let ParkedItem { run_id, at, .. } = parked;
-    let row = ParkedRow {
-        reason: parked.reason.clone(),
-        received_us: parked.received_us,
-        blob: parked.blob.clone(),
-    };
+    let ParkedItem { run_id, at, reason, received_us, .. } = parked;
+    let row = ParkedRow { reason: reason.clone(), received_us: *received_us };
     batch.set(keys::parked_piece(project, run_id, *at, 0), rows::encode(&row));
-    batch.set(keys::parked_by_time(project, parked.received_us, run_id, *at), Vec::new());
+    batch.set(keys::parked_by_time(project, *received_us, run_id, *at), Vec::new());
     batch.add(keys::project_counter(project, Counter::Parked), 1);
-    // Piece 0 is the header above; the item itself is stored in pieces from 1 on.
-    for (start, piece) in (0..parked.item.len()).step_by(rows::PIECE_BYTES).zip(1..) {
-        let end = parked.item.len().min(start + rows::PIECE_BYTES);
-        batch.set(keys::parked_piece(project, run_id, *at, piece), parked.item.slice(start..end));
-    }
-    parked.item.len() + parked.reason.len()
+    reason.len()
+}
+
+/// The content of an item, in batches that each fit in a transaction. Until `parked_put`, it has
+/// no effect.
+pub fn parked_content(project: Project, parked: &ParkedItem) -> Vec<Batch> {
+    // Piece 0 is the row of `parked_put`.
+    rows::piece_batches(&parked.item, |piece| {
+        keys::parked_piece(project, &parked.run_id, parked.at, piece + 1)
+    })
 }
 
 /// Up to `count` parked items of a project or a run, and the range of the rest.
@@ -73,7 +69,10 @@ pub async fn parked_list(
             let (run_id, at, piece) = keys::decode_parked(&prefix, key)?;
             // The pieces of an item may begin on an earlier page than they end.
             if piece > 0 {
-                if let Some((_, item)) = list.last_mut() {
+                // Without a first piece, the item was never parked.
+                if let Some((_, item)) =
+                    list.last_mut().filter(|(parked, _)| (&parked.run_id, parked.at) == (&run_id, at))
+                {
                     item.extend_from_slice(value);
                 }
                 continue;
@@ -81,8 +80,8 @@ pub async fn parked_list(
             if list.len() == count {
                 return Ok((finish(list), Some(Range::new(key.clone(), range.end.clone()))));
             }
-            let ParkedRow { reason, received_us, blob } = rows::decode(key, value)?;
-            list.push((ParkedItem { run_id, at, reason, received_us, item: Bytes::new(), blob }, Vec::new()));
+            let ParkedRow { reason, received_us } = rows::decode(key, value)?;
+            list.push((ParkedItem { run_id, at, reason, received_us, item: Bytes::new() }, Vec::new()));
         }
         match page.rows.last() {
             Some((last, _)) if page.more => rest = rest.after(last),

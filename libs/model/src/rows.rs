@@ -74,6 +74,23 @@ pub(crate) fn put_pieces(batch: &mut Batch, range: Range, key: impl Fn(u32) -> K
     count as u32
 }
 
+/// Number of pieces in one transaction: below the size that FoundationDB recommends.
+const BATCH_PIECES: usize = 12;
+
+/// The pieces of a value of any size, in batches that each fit in a transaction.
+pub(crate) fn piece_batches(bytes: &Bytes, key: impl Fn(u32) -> Key) -> Vec<Batch> {
+    let starts: Vec<usize> = (0..bytes.len()).step_by(PIECE_BYTES).collect();
+    let batches = starts.chunks(BATCH_PIECES).map(|starts| {
+        let mut batch = Batch::buffered();
+        for start in starts {
+            let end = bytes.len().min(start + PIECE_BYTES);
+            batch.set(key((start / PIECE_BYTES) as u32), bytes.slice(*start..end));
+        }
+        batch
+    });
+    batches.collect()
+}
+
 /// Reads and joins all pieces in a range; `None` if there are none.
 pub(crate) async fn get_pieces(snapshot: &dyn Snapshot, range: &Range) -> Result<Option<Bytes>> {
     let mut rows = scan_all(snapshot, range).await?;

@@ -87,6 +87,7 @@ impl From<matyan_blob::Error> for Error {
             Blob::Unavailable { .. } => Self::Blobs(error),
             Blob::BadKey { reason, .. } => Self::field("key", format!("is not valid: {reason}")),
             Blob::BadContentType { reason } => Self::field("content_type", format!("is not valid: {reason}")),
+            Blob::Rejected { reason } => Self::field("key", format!("was rejected: {reason}")),
             Blob::BadToken { .. } => Self::PermissionDenied(error.to_string()),
             Blob::WrongLength { .. } => Self::UploadIncomplete(error.to_string()),
             Blob::NoBucket { .. } => Self::Blobs(error),

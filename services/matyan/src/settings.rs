@@ -42,7 +42,7 @@ pub(crate) use storage::{Log, StorageSettings, Store};
 pub(crate) use violations::Violations;
 
 use matyan_edge::UiSettings;
-use matyan_worker::ControlSettings;
+use matyan_worker::{ControlSettings, IngestSettings};
 
 use reader::Reader;
 
@@ -59,6 +59,7 @@ pub(crate) struct Settings {
     pub(crate) frontier: matyan_frontier::Settings,
     pub(crate) backend: BackendSettings,
     pub(crate) control: ControlSettings,
+    pub(crate) ingestion: IngestSettings,
     /// File to which the addresses are written.
     pub(crate) ready_file: Option<PathBuf>,
     /// Time limit at shutdown, first for connections to end, and then for brokers to
@@ -174,6 +175,10 @@ impl Settings {
                 ui: read_ui(role, reader),
             },
             control: ControlSettings { finish_stale: reader.read(&table::FINISH_STALE_HOURS) },
+            ingestion: IngestSettings {
+                max_pending_bytes: reader.read(&table::MAX_PENDING_PAYLOAD_BYTES),
+                ..IngestSettings::default()
+            },
             ready_file: reader.optional(&table::READY_FILE),
             shutdown_timeout: reader.read(&table::SHUTDOWN_FLUSH_TIMEOUT),
             unused: reader.unused(),

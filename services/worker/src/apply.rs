@@ -43,16 +43,22 @@ mod dead_letters;
 mod park;
 
 mod payload_store;
+mod payload_uploads;
 mod transaction;
 
 pub(crate) use dead_letters::{DeadLetterQueue, DeadLetterTask};
 pub(crate) use live_run::WrittenBlocks;
+pub(crate) use payload_uploads::PayloadUploads;
 pub(crate) use writer::{ApplyOutcome, RunWriter};
 
 use std::sync::Arc;
 
 use matyan_blob::RunFolder;
-use matyan_model::ids::{Project, RunId};
+use matyan_model::{
+    ids::{Project, RunId},
+    keys::ItemPosition,
+    position::LogPosition,
+};
 
 /// The run that a writer writes.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -72,15 +78,16 @@ impl RunKey {
 /// Result of an item; `Err` holds the reason for parking it.
 type Verdict = Result<(), String>;
 
+fn item_position(LogPosition { log, partition, offset }: LogPosition, item: u32) -> ItemPosition {
+    ItemPosition { log, partition, offset, item }
+}
+
 /// Reason why a transaction was not committed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ApplyFailure {
     /// Wait, then retry.
     #[error(transparent)]
     Store(matyan_store::Error),
-    /// Wait, then retry.
-    #[error(transparent)]
-    Blob(matyan_blob::Error),
     /// Retry with fewer items: these take longer than a snapshot lasts.
     #[error("the snapshot became too old")]
     Slow,
@@ -104,13 +111,9 @@ impl From<matyan_store::Error> for ApplyFailure {
     }
 }
 
+/// The run has no valid keys. What the blob store answers is no failure: payloads can wait.
 impl From<matyan_blob::Error> for ApplyFailure {
     fn from(error: matyan_blob::Error) -> Self {
-        match error {
-            matyan_blob::Error::BadKey { .. } | matyan_blob::Error::BadContentType { .. } => {
-                Self::Poison(error.to_string())
-            }
-            other => Self::Blob(other),
-        }
+        Self::Poison(error.to_string())
     }
 }

@@ -56,11 +56,18 @@ pub struct IngestSettings {
     pub idle_bytes: usize,
     /// Interval at which the store is synced and the log is trimmed.
     pub trim_every: Duration,
+    /// Maximum bytes of a project's payloads that wait in the store for the blob store.
+    pub max_pending_bytes: u64,
 }
 
 impl Default for IngestSettings {
     fn default() -> Self {
-        Self { window_bytes: 32 << 20, idle_bytes: 16 << 20, trim_every: Duration::from_secs(5) }
+        Self {
+            window_bytes: 32 << 20,
+            idle_bytes: 16 << 20,
+            trim_every: Duration::from_secs(5),
+            max_pending_bytes: 1 << 30,
+        }
     }
 }
 
@@ -98,7 +105,7 @@ impl IngestionWorker {
             pace: Pace::new(),
             partitions: AssignedPartitions::new(progress),
             projects: ProjectCache::new(),
-            writers: WriterPool::new(deps.clone(), folds, settings.idle_bytes, &metrics),
+            writers: WriterPool::new(deps.clone(), folds, &settings, &metrics),
             heartbeat: Heartbeat::new("the ingestion worker"),
             age: Arc::new(UnappliedAge::new(Arc::clone(&deps.clock), age)),
             metrics: metrics.ingestion,

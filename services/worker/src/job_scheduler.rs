@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use matyan_maintenance::{
     BlobEvent, CLEANUP_TOMBSTONES, FINISH_STALE, JobLock, LONGEST_SPOOL_US, OrphanedBlobs, TombstoneSweep,
-    clear_garbage, drop_abandoned_restores, sweep_dead_entities, sweep_dead_runs, sweep_producers,
-    trim_changes,
+    clear_garbage, drop_abandoned_restores, pending_payload_bytes, sweep_dead_entities, sweep_dead_runs,
+    sweep_producers, trim_changes, upload_pending_payloads,
 };
 use matyan_model::lock::{job_last_success, job_success_put};
 use matyan_store::Batch;
@@ -21,6 +21,8 @@ use crate::{
 
 /// Interval for deleted runs: short, because users watch the counts.
 const DEAD_RUNS_INTERVAL: Duration = Duration::from_secs(1);
+/// Interval for payloads that wait for the blob store.
+const PENDING_INTERVAL: Duration = Duration::from_secs(5);
 /// Interval for rows that are kept for minutes or hours.
 const MINUTELY: Duration = Duration::from_secs(60);
 /// Interval for rows that are kept for days, and for runs that have been silent for days.
@@ -68,6 +70,10 @@ impl JobScheduler {
         };
         tokio::join!(
             self.repeat(DEAD_RUNS_INTERVAL, MIN_WAIT, "dead-runs", stop, || sweep_dead_runs(jobs, stop)),
+            self.repeat(PENDING_INTERVAL, MIN_WAIT, "pending-payloads", stop, || upload_payloads(
+                deps,
+                &self.metrics.blobs
+            )),
             self.repeat(MINUTELY, MIN_WAIT, "dead-entities", stop, || sweep_dead_entities(jobs, stop)),
             self.repeat(MINUTELY, MIN_WAIT, "changes", stop, || trim_changes(jobs)),
             self.repeat(MINUTELY, MIN_WAIT, "garbage", stop, || clear_garbage(jobs)),
@@ -151,6 +157,14 @@ fn wait_until_due(interval: Duration, min_wait: Duration, last_us: Option<i64>, 
 /// Finishes active runs that have sent nothing for the configured time.
 pub(crate) async fn finish_stale_runs(deps: &Deps, idle: Duration) -> Result<(), Error> {
     Ok(matyan_maintenance::finish_stale_runs(deps.maintenance(), (deps.random)(), idle).await?)
+}
+
+/// Uploads the payloads that wait for the blob store.
+pub(crate) async fn upload_payloads(deps: &Deps, metrics: &BlobMetrics) -> Result<(), Error> {
+    let deps = deps.maintenance();
+    let uploaded = upload_pending_payloads(deps).await;
+    metrics.pending_bytes.set(pending_payload_bytes(deps).await? as f64);
+    Ok(uploaded?)
 }
 
 /// Removes tombstones that are no longer needed, and blobs left over from deleted runs.

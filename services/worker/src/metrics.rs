@@ -69,11 +69,12 @@ pub(crate) struct EventMetrics {
     pub(crate) seconds: Histogram,
 }
 
-/// Metrics of blob deletion, by events and by jobs.
+/// Metrics of blobs: their deletion, by events and by jobs, and payloads that are yet to be uploaded.
 #[derive(Clone)]
 pub(crate) struct BlobMetrics {
     pub(crate) deleted: IntCounter,
     pub(crate) failures: IntCounter,
+    pub(crate) pending_bytes: Gauge,
 }
 
 #[derive(Clone)]
@@ -100,6 +101,10 @@ impl Metrics {
                 failures: new.counter(
                     "matyan_blob_delete_failures_total",
                     "Blobs that could not be deleted, and runs whose blobs could not be listed, counted at each attempt",
+                )?,
+                pending_bytes: new.gauge(
+                    "matyan_blobs_pending_bytes",
+                    "Bytes of payloads that wait in the store for the blob store, or were refused by it",
                 )?,
             },
             jobs: JobMetrics::new(&new)?,

@@ -48,7 +48,7 @@ impl SystemService for System {
         if !request.into_inner().itself_alone {
             checks.extend(self.dependencies().await);
         }
-        let ready = checks.iter().all(|check| check.ok);
+        let ready = checks.iter().all(|check| check.ok || !check.required);
         Ok(Response::new(pb::ReadinessResponse { ready, checks }))
     }
 
@@ -71,9 +71,8 @@ impl System {
             check("store", store),
             check("log", log),
             check("control_log", control_log),
-            // Required, because large payloads are uploaded there before anything
-            // that refers to them is written.
-            check("blobs", blobs),
+            // Not required, because large payloads can wait in the store.
+            pb::Check { required: false, ..check("blobs", blobs) },
         ]
     }
 }

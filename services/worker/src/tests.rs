@@ -6,6 +6,7 @@ mod run_reader;
 
 mod control;
 mod ingest;
+mod isolation;
 mod lag;
 mod pipeline;
 mod rows;

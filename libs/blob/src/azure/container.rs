@@ -117,6 +117,13 @@ impl Container {
     }
 }
 
+/// Whether Azure will never accept the blob. The client reports the status only in the error text.
+fn is_rejection(error: &StoreError) -> bool {
+    let StoreError::Generic { source, .. } = error else { return false };
+    let text = source.to_string();
+    [400, 405, 411, 412, 413, 414].iter().any(|status| text.contains(&format!("status code: {status} ")))
+}
+
 fn can_hold(key: &BlobKey) -> bool {
     !key.as_str().contains(BACKSLASH)
 }
@@ -165,7 +172,10 @@ impl Bucket for Container {
         check_key(key)?;
         let options = PutOptions { attributes: attributes(content_type), ..PutOptions::default() };
         let put = self.client.put_opts(&object_path(key), content.into(), options).await;
-        put.map(drop).map_err(|error| self.failure("writing a blob", error))
+        put.map(drop).map_err(|error| match is_rejection(&error) {
+            true => Error::Rejected { reason: error.to_string() },
+            false => self.failure("writing a blob", error),
+        })
     }
 
     async fn put_parts(&self, key: &BlobKey, content_type: &str) -> Result<Box<dyn PartUpload>> {

@@ -112,7 +112,7 @@ impl Bucket for S3Bucket {
         let sending = client::with_content_timeout(content.len());
         let put = put.set_content_type(non_empty(content_type)).body(content.into());
         let put = put.customize().config_override(sending).send().await;
-        put.map(drop).map_err(|error| self.connection.location.failure("writing a blob", error))
+        put.map(drop).map_err(|error| self.connection.location.put_failure(error))
     }
 
     async fn put_parts(&self, key: &BlobKey, content_type: &str) -> Result<Box<dyn PartUpload>> {

@@ -15,6 +15,13 @@ use crate::Error;
 /// Error code of S3 for a missing bucket.
 const NO_BUCKET: &str = "NoSuchBucket";
 
+/// Error codes of a 400 that is not about the blob: the request was damaged or interrupted on its
+/// way, or the bucket has no valid name.
+const UNRELATED: [&str; 5] =
+    ["RequestTimeout", "BadDigest", "IncompleteBody", "XAmzContentSHA256Mismatch", "InvalidBucketName"];
+
+const WRITING: &str = "writing a blob";
+
 /// Header with the region of a bucket that was requested in another one.
 const REGION_HEADER: &str = "x-amz-bucket-region";
 
@@ -51,6 +58,25 @@ impl BucketLocation {
             return Error::Setup { reason };
         }
         Error::unavailable(format!("{doing} failed: {}", chain_text(&error)))
+    }
+
+    /// Like `failure`, for the request that writes a blob: what S3 has against this blob is final.
+    pub(super) fn put_failure<E>(&self, error: SdkError<E, HttpResponse>) -> Error
+    where
+        E: ProvideErrorMetadata + StdError + Send + Sync + 'static,
+    {
+        match refusal(&error) {
+            Some(refusal) => self.put_refusal_error(&refusal),
+            None => self.failure(WRITING, error),
+        }
+    }
+
+    pub(super) fn put_refusal_error(&self, refusal: &Refusal) -> Error {
+        match self.refusal_error(WRITING, refusal) {
+            // Neither the credentials nor the bucket are at fault.
+            Error::Unavailable { .. } if refusal.is_final() => Error::Rejected { reason: refusal.text() },
+            other => other,
+        }
     }
 
     /// Also used for the errors of single keys in the response to a bulk delete.
@@ -105,6 +131,10 @@ impl BucketLocation {
 }
 
 impl Refusal {
+    fn is_final(&self) -> bool {
+        matches!(self.status, 400 | 405 | 411..=414 | 422) && !UNRELATED.contains(&self.code.as_str())
+    }
+
     fn text(&self) -> String {
         let Self { status, code, message, .. } = self;
         let words =
@@ -115,7 +145,15 @@ impl Refusal {
 
 /// Returns `None` if there was no response.
 pub(super) fn refusal<E: ProvideErrorMetadata>(error: &SdkError<E, HttpResponse>) -> Option<Refusal> {
-    let SdkError::ServiceError(refused) = error else { return None };
+    let refused = match error {
+        SdkError::ServiceError(refused) => refused,
+        // The body is not that of an S3 error.
+        SdkError::ResponseError(refused) if !refused.raw().status().is_success() => {
+            let status = refused.raw().status().as_u16();
+            return Some(Refusal { status, ..Refusal::default() });
+        }
+        _ => return None,
+    };
     let text = |text: Option<&str>| text.unwrap_or_default().to_owned();
     Some(Refusal {
         status: refused.raw().status().as_u16(),

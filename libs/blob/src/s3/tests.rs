@@ -90,6 +90,30 @@ fn a_refusal_says_what_to_do() {
     }
 }
 
+/// A rejected blob is set aside, while the others wait for credentials or for the bucket.
+#[test]
+fn rule_39_only_what_s3_has_against_one_blob_is_final() {
+    for (status, code, is_final) in [
+        (400, "KeyTooLongError", true),
+        (400, "EntityTooLarge", true),
+        (400, "", true),
+        (413, "", true),
+        (400, "ExpiredToken", false),
+        (400, "RequestTimeout", false),
+        (400, "AuthorizationHeaderMalformed", false),
+        (401, "", false),
+        (403, "AccessDenied", false),
+        (404, "NoSuchBucket", false),
+        (409, "OperationAborted", false),
+        (429, "", false),
+        (503, "SlowDown", false),
+    ] {
+        let refusal = Refusal { status, code: code.to_owned(), ..Refusal::default() };
+        let error = BucketLocation::new(&settings()).put_refusal_error(&refusal);
+        assert_eq!(matches!(error, Error::Rejected { .. }), is_final, "{status} {code}: {error}");
+    }
+}
+
 /// Temporary credentials, like those of a machine's role.
 #[derive(Debug)]
 struct Role {

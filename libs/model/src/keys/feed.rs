@@ -3,6 +3,7 @@
 
 use foundationdb_tuple::{pack, unpack};
 use matyan_store::{Key, Range, Result, Stamp};
+use minicbor::{Decode, Encode};
 
 use super::{RunPart, Space, corrupt, run, subtree, tail};
 use crate::ids::{Project, RunId, RunNumber};
@@ -39,11 +40,16 @@ pub fn decode_change(project: Project, key: &Key) -> Result<(Stamp, RunNumber)> 
 }
 
 /// Position of an item inside the log.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
+#[cbor(array)]
 pub struct ItemPosition {
+    #[n(0)]
     pub log: u32,
+    #[n(1)]
     pub partition: u32,
+    #[n(2)]
     pub offset: u64,
+    #[n(3)]
     pub item: u32,
 }
 

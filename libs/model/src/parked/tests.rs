@@ -16,7 +16,6 @@ async fn items_are_listed_in_pages_and_deleted() {
         reason: "why".into(),
         received_us: 4 + i64::from(item),
         item: vec![item as u8; bytes].into(),
-        blob: None,
     };
     let all = [
         parked("a", 0, 0),
@@ -27,9 +26,16 @@ async fn items_are_listed_in_pages_and_deleted() {
     ];
     let mut batch = Batch::default();
     for parked in &all {
+        for content in parked_content(P, parked) {
+            store.commit(content).await.unwrap();
+        }
         parked_put(&mut batch, P, parked);
     }
     store.commit(batch).await.unwrap();
+    // The process died before it parked this item.
+    for content in parked_content(P, &parked("a", 3, 5)) {
+        store.commit(content).await.unwrap();
+    }
     let list = async |range: Range, count: usize| {
         let snapshot = store.snapshot().await.unwrap();
         parked_list(&*snapshot, P, &range, count).await.unwrap()

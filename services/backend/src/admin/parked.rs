@@ -1,6 +1,5 @@
 //! Parked items, which could not be applied: listing and deleting them.
 
-use matyan_blob::BlobKey;
 use matyan_model::{
     ids::RunId,
     keys::{self, Counter, ItemPosition},
@@ -59,7 +58,7 @@ pub(super) async fn list(
     for (run_id, at) in names {
         let Some(parked) = parked_get(snapshot, call.project, &run_id, at).await? else { continue };
         last_us = parked.received_us;
-        let item = item_view(deps, call, parked).await?;
+        let item = item_view(parked);
         bytes += item.content.len() + item.reason.len();
         items.push((item, run_id, at));
         if bytes >= PAGE_BYTES {
@@ -117,14 +116,10 @@ fn decode_end(token: &str, all: &Range) -> Result<Option<matyan_store::Key>> {
     key.map(|key| Some(key.into())).ok_or_else(wrong)
 }
 
-async fn item_view(deps: &Deps, call: &Call, parked: ParkedItem) -> Result<ParkedItemView> {
-    let mut content = match &parked.blob {
-        None => parked.item.clone(),
-        Some(blob) => first_bytes(deps, call, &blob.key).await?,
-    };
-    content.truncate(CONTENT_BYTES);
+fn item_view(parked: ParkedItem) -> ParkedItemView {
+    let content = parked.item.slice(..parked.item.len().min(CONTENT_BYTES));
     let at = parked.at;
-    Ok(ParkedItemView {
+    ParkedItemView {
         id: id(&parked.run_id, at),
         run_id: parked.run_id.as_str().to_owned(),
         position: Some(LogPosition { log: at.log, partition: at.partition, offset: at.offset }),
@@ -132,18 +127,7 @@ async fn item_view(deps: &Deps, call: &Call, parked: ParkedItem) -> Result<Parke
         reason: parked.reason,
         parked_us: parked.received_us,
         content,
-    })
-}
-
-/// The first bytes of a blob; empty if the blob is missing.
-async fn first_bytes(deps: &Deps, call: &Call, reference: &str) -> Result<bytes::Bytes> {
-    let Ok(key) = BlobKey::in_project(&call.project_name, reference) else {
-        return Ok(bytes::Bytes::new());
-    };
-    let Some((_, content)) = deps.blobs.read(&key, Some(0..CONTENT_BYTES as u64)).await? else {
-        return Ok(bytes::Bytes::new());
-    };
-    Ok(futures::TryStreamExt::try_collect::<Vec<_>>(content).await?.concat().into())
+    }
 }
 
 /// Formats position and run: `log/partition/offset/item/run`.

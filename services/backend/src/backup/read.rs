@@ -8,7 +8,7 @@
 use matyan_model::{
     artifact::artifacts_list,
     entity::{Experiment, Tag, entity_get},
-    ids::{RunId, RunNumber, SeriesNumber},
+    ids::{NamedProject, RunId, RunNumber, SeriesNumber},
     logs::{LogScan, log_records_list, terminal_lines_list},
     metric::metric_series_list,
     object::{BlobRef, ObjectHeader, ObjectValue, object_series_list, objects_between, objects_list},
@@ -38,7 +38,7 @@ const MESSAGE_PIECES: usize = 4_096;
 /// A run as of one snapshot.
 pub(super) struct OpenRun {
     place: RunRef,
-    project_name: String,
+    project: NamedProject,
     id: RunId,
     head: pb::RunHead,
     /// Artifacts and producers.
@@ -67,7 +67,7 @@ pub(super) async fn open(deps: &Deps, call: &Call, run_id: &str) -> Result<OpenR
     let last = terminal_lines_list(snapshot, project, number, (i64::MIN, i64::MAX), last).await?;
     Ok(OpenRun {
         place,
-        project_name: call.project_name.clone(),
+        project: call.named_project(),
         id,
         head,
         pieces,
@@ -126,12 +126,12 @@ impl OpenRun {
         deps: &Deps,
         sender: &Sender<pb::ReadRunResponse>,
     ) -> Result<(), StreamEnd> {
-        let Self { place, project_name, id, head, pieces, metrics, objects, last_line, log_records } = self;
+        let Self { place, project, id, head, pieces, metrics, objects, last_line, log_records } = self;
         sender.send(pb::ReadRunResponse { head: Some(head), ..Default::default() }).await?;
-        let mut unlisted = blobs::UnlistedBlobs::new(&project_name, &id, &pieces)?;
+        let mut unlisted = blobs::UnlistedBlobs::new(&project.name, &id, &pieces)?;
         let mut buffer = MessageBuffer {
             deps,
-            project_name: &project_name,
+            project: &project,
             place,
             sender,
             pieces: Vec::new(),
@@ -152,7 +152,7 @@ impl OpenRun {
         buffer.flush().await?;
         let mut from = None;
         loop {
-            let (blobs, next) = blobs::list(deps, &project_name, &id, from.as_ref()).await?;
+            let (blobs, next) = blobs::list(deps, &project.name, &id, from.as_ref()).await?;
             unlisted.remove_listed(&blobs);
             sender.send(pb::ReadRunResponse { blobs, ..Default::default() }).await?;
             from = match next {
@@ -182,7 +182,7 @@ async fn check_live(deps: &Deps, place: RunRef, id: &RunId) -> Result<()> {
 /// Collects the next message. No snapshot is open while it is sent.
 struct MessageBuffer<'c> {
     deps: &'c Deps,
-    project_name: &'c str,
+    project: &'c NamedProject,
     place: RunRef,
     sender: &'c Sender<pb::ReadRunResponse>,
     pieces: Vec<pb::Piece>,
@@ -239,7 +239,7 @@ impl MessageBuffer<'_> {
                 objects_list(snapshot.as_ref(), project, number, series, &range, Scan::default()).await?;
             drop(snapshot);
             for object in page {
-                let value = objects::value(self.deps, self.project_name, &object.value).await?;
+                let value = objects::value(self.deps, self.project, &object.value).await?;
                 match (value, &object.value) {
                     (Some(value), _) => {
                         self.push(Some(convert::object_view(header, &object, value))).await?;

@@ -156,7 +156,7 @@ impl ObjectCursor {
     }
 
     async fn step(&self, deps: &Deps, object: &Object) -> Result<Step> {
-        let items = item::items(deps, &self.project.name, self.selected.series_type, object).await?;
+        let items = item::items(deps, &self.project, self.selected.series_type, object).await?;
         let mut step = Step {
             step: object.step,
             epoch: object.epoch,

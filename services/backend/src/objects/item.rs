@@ -5,7 +5,11 @@
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
 use matyan_blob::BlobKey;
-use matyan_model::object::{Object, ObjectValue};
+use matyan_model::{
+    ids::NamedProject,
+    object::{Object, ObjectValue},
+    pending_payload::pending_get,
+};
 use matyan_proto::{
     common::v1::SeriesType,
     objects::v1::{Audio, Distribution, Figure, Image, Object as Item, Selection, Text, object::Kind},
@@ -20,11 +24,12 @@ use crate::{
 /// The objects of one step: usually one, or a list.
 pub(crate) async fn items(
     deps: &Deps,
-    project_name: &str,
+    project: &NamedProject,
     series_type: SeriesType,
     object: &Object,
 ) -> Result<Vec<Item>> {
-    let values = match value(deps, project_name, &object.value).await {
+    let project_name = project.name.as_str();
+    let values = match value(deps, project, &object.value).await {
         Ok(Some(encoded)) => cbor::decode(&encoded).map_err(|error| error.to_string()),
         Ok(None) => Err("payload is missing".to_owned()),
         // The reference will never be a valid key, so retrying would not help.
@@ -51,10 +56,16 @@ pub(crate) async fn items(
 }
 
 /// An encoded value, stored inline or in a blob; `None` if the blob is missing.
-pub(crate) async fn value(deps: &Deps, project_name: &str, value: &ObjectValue) -> Result<Option<Bytes>> {
-    match value {
-        ObjectValue::Inline(encoded) => Ok(Some(encoded.clone())),
-        ObjectValue::Blob(blob) => payload(deps, &BlobKey::in_project(project_name, &blob.key)?).await,
+pub(crate) async fn value(deps: &Deps, project: &NamedProject, value: &ObjectValue) -> Result<Option<Bytes>> {
+    let blob = match value {
+        ObjectValue::Inline(encoded) => return Ok(Some(encoded.clone())),
+        ObjectValue::Blob(blob) => blob,
+    };
+    // A payload is removed from here only when it is in the blob store.
+    let pending = pending_get(&*deps.store.snapshot().await?, project.number, blob).await?;
+    match pending {
+        Some(encoded) => Ok(Some(encoded)),
+        None => payload(deps, &BlobKey::in_project(&project.name, &blob.key)?).await,
     }
 }
 

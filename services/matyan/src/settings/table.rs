@@ -144,6 +144,10 @@ settings! {
     /// Finish runs that have received no data for this number of hours; 0 disables this
     FINISH_STALE_HOURS: Option<Duration> = Setting::new("finish_stale_hours", &["MATYAN_FINISH_STALE_HOURS"], parse::hours_or_never)
         .default("24");
+    /// Maximum bytes of a project's objects that wait in the store while the blob store is unavailable;
+    /// further ones are parked
+    MAX_PENDING_PAYLOAD_BYTES: u64 = Setting::new("max_pending_payload_bytes", &["MATYAN_MAX_PENDING_PAYLOAD_BYTES"], parse::upload_bytes)
+        .default("1073741824");
     /// Key that encrypts blob tokens and signs upload URLs, the same for every backend and
     /// frontier
     BLOB_URI_SECRET: Secret = Setting::new("blob_uri_secret", &["BLOB_URI_SECRET"], parse::secret)

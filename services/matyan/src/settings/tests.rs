@@ -137,6 +137,7 @@ fn all_violations_are_reported_together() {
         ("METRICS_ENABLED", "perhaps"),
         ("PROJECT_PARAMS_CACHE_TTL", "-1"),
         ("MATYAN_FINISH_STALE_HOURS", "-1"),
+        ("MATYAN_MAX_PENDING_PAYLOAD_BYTES", "0"),
         ("KAFKA_MESSAGE_FORMAT", "avro"),
     ];
     check_refused(

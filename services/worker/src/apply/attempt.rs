@@ -124,7 +124,10 @@ impl<'a> Attempt<'a> {
         while let Some(event) = events.get(*item as usize) {
             // A delete is alone in its transaction: it drops the live run, and with it what
             // earlier items have only collected.
-            if self.transaction.is_full() || (is_delete(event) && self.transaction.has_items()) {
+            if self.transaction.is_full()
+                || (is_delete(event) && self.transaction.has_items())
+                || self.awaits_payload(record, *item)
+            {
                 return Ok(false);
             }
             self.take_event(record, event, *item).await?;
@@ -140,6 +143,13 @@ impl<'a> Attempt<'a> {
             return Ok(true);
         }
         self.take_points(record, item).await
+    }
+
+    /// Whether the payload of an item is yet to be stored. It is not for the first item of a
+    /// transaction, unless repeats are skipped before it.
+    fn awaits_payload(&self, record: &DecodedRecord, item: u32) -> bool {
+        let is_needed = !self.run.is_deleted() && self.parked.imposed_reason().is_none();
+        is_needed && record.payload(item).is_some_and(|payload| payload.stored.is_none())
     }
 
     async fn take_points(&mut self, record: &DecodedRecord, item: &mut u32) -> Result<bool, ApplyFailure> {

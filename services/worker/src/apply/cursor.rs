@@ -20,8 +20,8 @@ impl RunCursor {
         Self { cursor: cursor.unwrap_or_default(), row }
     }
 
-    pub(super) fn row(&self) -> Option<Value> {
-        self.row.clone()
+    pub(super) fn row(&self) -> &Option<Value> {
+        &self.row
     }
 
     /// The item at which to continue a record; `None` if all of it is applied.

@@ -5,9 +5,10 @@
 use std::{collections::VecDeque, panic::resume_unwind};
 
 use bytes::Bytes;
-use matyan_model::object::{BlobRef, INLINE_BYTES};
+use matyan_model::object::INLINE_BYTES;
 use matyan_proto::ingest::v1::{Event, event::Kind};
 
+use super::payload_store::PayloadRef;
 use crate::record::{Batch, Entry};
 
 /// Memory for records decoded ahead: more than two transactions' worth, so that no transaction
@@ -29,8 +30,8 @@ pub(super) struct DecodedRecord {
 
 pub(super) struct LargePayload {
     pub(super) item: u32,
-    /// Location of the payload once it is uploaded.
-    pub(super) blob: Option<BlobRef>,
+    /// The payload once it is stored, or refused.
+    pub(super) stored: Option<PayloadRef>,
 }
 
 impl DecodedRecord {
@@ -60,10 +61,10 @@ impl DecodedRecord {
         }
     }
 
-    /// The uploaded payload of an item.
-    pub(super) fn blob(&self, item: u32) -> Option<&BlobRef> {
+    /// The payload of an item, if it is large.
+    pub(super) fn payload(&self, item: u32) -> Option<&LargePayload> {
         let at = self.payloads.binary_search_by_key(&item, |payload| payload.item).ok()?;
-        self.payloads[at].blob.as_ref()
+        Some(&self.payloads[at])
     }
 
     fn memory(&self) -> usize {
@@ -81,7 +82,7 @@ fn points(batch: &Batch) -> usize {
 
 fn payloads(events: &[Event]) -> Vec<LargePayload> {
     let large = events.iter().zip(0..).filter(|(event, _)| large_payload(event).is_some());
-    large.map(|(_, item)| LargePayload { item, blob: None }).collect()
+    large.map(|(_, item)| LargePayload { item, stored: None }).collect()
 }
 
 /// The part of an event that becomes a blob, if it is too large for a row.

@@ -15,7 +15,7 @@ use matyan_value::cbor;
 
 use super::{
     ApplyFailure, Verdict,
-    decode_queue::DecodedRecord,
+    decode_queue::{DecodedRecord, LargePayload},
     logs::{parse_log_record, write_terminal_line},
     object::NewObject,
     run_state::RunState,
@@ -48,7 +48,7 @@ impl EventWriter<'_, '_> {
             Kind::AddTag(add) => self.add_tag(&add.name).await,
             Kind::RemoveTag(remove) => self.remove_tag(&remove.name).await,
             Kind::LogParams(log) => self.log_params(&log.value).await,
-            Kind::LogObject(object) => self.log_object(object, record.blob(item), time_us).await,
+            Kind::LogObject(object) => self.log_object(object, record.payload(item), time_us).await,
             Kind::LogTerminalLine(line) => self.log_line(line).await,
             Kind::LogRecord(record) => self.log_record(record).await,
             Kind::BlobRef(blob) => self.blob_ref(blob, time_us).await,
@@ -186,9 +186,13 @@ impl EventWriter<'_, '_> {
     async fn log_object(
         &mut self,
         object: &pb::LogObject,
-        blob: Option<&matyan_model::object::BlobRef>,
+        payload: Option<&LargePayload>,
         time_us: i64,
     ) -> Result<Verdict, ApplyFailure> {
+        let blob = match payload.and_then(|payload| payload.stored.as_ref()) {
+            Some(Err(reason)) => return Ok(Err(reason.clone())),
+            stored => stored.and_then(|stored| stored.as_ref().ok()),
+        };
         let object = match NewObject::parse(object, blob, time_us) {
             Ok(object) => object,
             Err(reason) => return Ok(Err(reason)),

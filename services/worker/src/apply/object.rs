@@ -3,11 +3,10 @@
 
 use std::collections::{HashMap, HashSet, hash_map::Entry as Slot};
 
-use bytes::Bytes;
 use matyan_model::{
     ids::{RunNumber, SeriesNumber},
     object::{
-        BlobRef, INLINE_BYTES, Object, ObjectHeader, ObjectValue, object_get, object_header_put, object_put,
+        BlobRef, Object, ObjectHeader, ObjectValue, object_get, object_header_put, object_put,
         object_series_create, object_series_find, singular_dtype,
     },
     run::WritingState,
@@ -32,7 +31,7 @@ pub(super) struct ObjectSeries {
 pub(super) struct NewObject<'m> {
     message: &'m LogObject,
     context: Context,
-    /// Location of the value if it was uploaded in advance.
+    /// Location of the value if it is too large for the row.
     blob: Option<&'m BlobRef>,
     time_us: i64,
 }
@@ -95,7 +94,8 @@ impl ObjectSeries {
             }
         };
         let epoch = message.epoch.or(stored.flatten());
-        let value = stored_value(transaction, &message.value, object.blob).await?;
+        let inline = || ObjectValue::Inline(message.value.clone());
+        let value = object.blob.map_or_else(inline, |blob| ObjectValue::Blob(blob.clone()));
         let key = (message.name.clone(), object.context.digest());
         if let Some((_, header)) = self.known.get_mut(&key) {
             header.add(step, object.dtype(), stored.is_none());
@@ -153,20 +153,4 @@ impl ObjectSeries {
     pub(super) fn bytes(&self) -> usize {
         self.known.keys().map(|(name, _)| 2 * name.len() + 128).sum()
     }
-}
-
-/// A value in its stored form. A large value is usually uploaded in advance, except after
-/// skipped repeats, which the upload could not foresee.
-async fn stored_value(
-    transaction: &RunTransaction<'_>,
-    value: &Bytes,
-    blob: Option<&BlobRef>,
-) -> Result<ObjectValue, ApplyFailure> {
-    if value.len() <= INLINE_BYTES {
-        return Ok(ObjectValue::Inline(value.clone()));
-    }
-    Ok(ObjectValue::Blob(match blob {
-        Some(blob) => blob.clone(),
-        None => transaction.payloads().put(value.clone(), "application/cbor").await?,
-    }))
 }

@@ -7,15 +7,15 @@ use std::ops::Range;
 use bytes::Bytes;
 use matyan_model::{
     keys::ItemPosition,
-    parked::{ParkedItem, parked_put},
+    parked::{ParkedItem, parked_content, parked_put},
 };
 use matyan_proto::ingest::v1::{Event, IngestionBatch, Points, SeriesDef};
 use matyan_record::headers::BATCH_TYPE;
 use prost::Message;
 
 use super::{
-    ApplyFailure, columns, decode_queue::DecodedRecord, dictionary::Dictionary, mode::AttemptMode,
-    transaction::RunTransaction,
+    ApplyFailure, columns, decode_queue::DecodedRecord, dictionary::Dictionary, item_position,
+    mode::AttemptMode, transaction::RunTransaction,
 };
 
 /// A parked item as copied to the dead-letter topic.
@@ -31,7 +31,7 @@ pub(super) struct DeadLetter {
     pub(super) trace: Option<Bytes>,
 }
 
-/// Larger items are moved to the blob store, so that parking always fits in a transaction.
+/// Larger items are written before the transaction that parks them.
 const INLINE_BYTES: usize = 1 << 20;
 
 /// Items parked by an attempt.
@@ -88,9 +88,7 @@ impl ParkedItems {
         reason: &str,
     ) -> Result<(), ApplyFailure> {
         let (entry, run) = (&record.entry, transaction.run());
-        let position = entry.position;
-        let at =
-            ItemPosition { log: position.log, partition: position.partition, offset: position.offset, item };
+        let at = item_position(entry.position, item);
         tracing::warn!(run = run.id.as_str(), ?at, reason, "parked an item that cannot be applied");
         self.letters.push(DeadLetter {
             reason: reason.to_owned(),
@@ -104,17 +102,17 @@ impl ParkedItems {
             true => (Bytes::new(), reason_without_item(&bytes, reason)),
             false => (bytes, reason.to_owned()),
         };
-        let mut parked = ParkedItem {
-            run_id: run.id.clone(),
-            at,
-            reason,
-            received_us: entry.received_us,
-            item: bytes,
-            blob: None,
-        };
-        if parked.item.len() > INLINE_BYTES {
-            let content = std::mem::take(&mut parked.item);
-            parked.blob = Some(transaction.payloads().put(content, "application/x-protobuf").await?);
+        let parked =
+            ParkedItem { run_id: run.id.clone(), at, reason, received_us: entry.received_us, item: bytes };
+        let is_small = parked.item.len() <= INLINE_BYTES;
+        for mut content in parked_content(run.project, &parked) {
+            match is_small {
+                true => {
+                    transaction.add_estimate(content.bytes());
+                    transaction.batch().mutations.append(&mut content.mutations);
+                }
+                false => transaction.commit_ahead(content).await?,
+            }
         }
         let bytes = parked_put(transaction.batch(), run.project, &parked);
         transaction.add_estimate(bytes);

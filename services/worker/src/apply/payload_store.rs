@@ -1,33 +1,126 @@
-//! The blobs of a run that its rows refer to: values and parked items that are too large for a
-//! row.
+//! Values that are too large for a row. They are uploaded to the blob store if it responds
+//! promptly, and otherwise kept in the store, from which a job uploads them when the blob store is
+//! back. Objects refer to both in the same way.
 
 use bytes::Bytes;
 use futures::{FutureExt as _, StreamExt as _};
-use matyan_blob::{BlobKey, Blobs};
-use matyan_model::object::BlobRef;
+use matyan_blob::BlobKey;
+use matyan_model::{
+    keys::{Counter, ItemPosition},
+    object::BlobRef,
+    pending_payload::{PendingPayload, is_pending, pending_content, pending_put},
+    project::project_count,
+};
+use matyan_store::{Batch, Commit, Value};
+use tokio::time::timeout;
 
-use super::{ApplyFailure, RunKey};
+use super::{
+    ApplyFailure, RunKey,
+    payload_uploads::{PayloadUploads, patience},
+};
+use crate::{
+    deps::Deps,
+    metrics::{TransactionError, TransactionMetrics},
+};
+
+/// Reference to a stored payload, or the reason why it cannot be stored.
+pub(super) type PayloadRef = Result<BlobRef, String>;
 
 #[derive(Clone, Copy)]
 pub(super) struct PayloadStore<'a> {
-    blobs: &'a dyn Blobs,
-    run: &'a RunKey,
+    pub(super) deps: &'a Deps,
+    pub(super) run: &'a RunKey,
+    pub(super) uploads: &'a PayloadUploads,
+    pub(super) metrics: &'a TransactionMetrics,
+    /// The stored cursor row; nothing is written to the store if it has changed.
+    pub(super) cursor: &'a Option<Value>,
 }
 
-impl<'a> PayloadStore<'a> {
-    pub(super) fn new(blobs: &'a dyn Blobs, run: &'a RunKey) -> Self {
-        Self { blobs, run }
+enum Upload {
+    Done,
+    /// The blob store will never accept it.
+    Rejected(String),
+    /// The blob store is unavailable or slow.
+    Postponed,
+}
+
+impl PayloadStore<'_> {
+    /// Stores the payload of an item under a name derived from its content, so that repeating it
+    /// changes nothing.
+    pub(super) async fn put(
+        &self,
+        content: Bytes,
+        at: ItemPosition,
+        received_us: i64,
+    ) -> Result<PayloadRef, ApplyFailure> {
+        let hash = blake3::hash(&content);
+        let key = self.run.folder()?.payload_reference(&hash);
+        let blob = BlobRef { key, size: content.len() as u64, hash: *hash.as_bytes() };
+        match self.upload(&blob, content.clone()).await {
+            Upload::Done => Ok(Ok(blob)),
+            Upload::Rejected(reason) => Ok(Err(reason)),
+            Upload::Postponed => {
+                let run_id = self.run.id.clone();
+                self.keep(PendingPayload { blob, run_id, at, received_us, refusal: None }, &content).await
+            }
+        }
     }
 
-    /// Writes a blob under a name derived from its content, so that repeating it changes
-    /// nothing.
-    pub(super) async fn put(&self, content: Bytes, content_type: &str) -> Result<BlobRef, ApplyFailure> {
-        let hash = blake3::hash(&content);
-        let size = content.len() as u64;
-        let reference = self.run.folder()?.payload_reference(&hash);
-        let key = BlobKey::in_project(&self.run.project_name, &reference)?;
-        let stream = futures::future::ready(Ok(content)).into_stream().boxed();
-        self.blobs.put(&key, content_type, Some(size), stream).await?;
-        Ok(BlobRef { key: reference, size, hash: *hash.as_bytes() })
+    async fn upload(&self, blob: &BlobRef, content: Bytes) -> Upload {
+        if !self.uploads.should_try() {
+            return Upload::Postponed;
+        }
+        let upload = async {
+            let key = BlobKey::in_project(&self.run.project_name, &blob.key)?;
+            let stream = futures::future::ready(Ok(content)).into_stream().boxed();
+            self.deps.blobs.put(&key, "application/cbor", Some(blob.size), stream).await
+        };
+        let uploaded = timeout(patience(blob.size), upload).await;
+        let (answer, problem) = match uploaded {
+            Ok(Ok(_)) => (Upload::Done, None),
+            Ok(Err(error)) if error.is_of_blob() => (Upload::Rejected(error.to_string()), None),
+            Ok(Err(error)) => (Upload::Postponed, Some(error.to_string())),
+            Err(_) => (Upload::Postponed, Some("the blob store is slow".to_owned())),
+        };
+        self.uploads.note(problem.is_none());
+        if let Some(reason) = problem {
+            self.metrics.failed(TransactionError::Blob);
+            let run = self.run.id.as_str();
+            tracing::warn!(run, reason, "failed to upload payload; keeping it in the store");
+        }
+        answer
+    }
+
+    /// Keeps a payload in the store, if the project's share permits.
+    async fn keep(&self, payload: PendingPayload, content: &Bytes) -> Result<PayloadRef, ApplyFailure> {
+        let (project, blob) = (self.run.project, &payload.blob);
+        let snapshot = self.deps.store.snapshot().await?;
+        if is_pending(&*snapshot, project, &blob.key).await? {
+            return Ok(Ok(payload.blob));
+        }
+        let pending = project_count(&*snapshot, project, Counter::PendingBytes).await?;
+        drop(snapshot);
+        let max = self.uploads.max_pending;
+        if u64::try_from(pending).unwrap_or_default() + blob.size > max {
+            return Ok(Err(format!(
+                "the blob store is unavailable, and the payloads of the project that wait for it would exceed {max} bytes"
+            )));
+        }
+        for batch in pending_content(project, &blob.key, content) {
+            self.commit(batch).await?;
+        }
+        let mut batch = Batch::buffered();
+        pending_put(&mut batch, project, &payload);
+        self.commit(batch).await?;
+        Ok(Ok(payload.blob))
+    }
+
+    /// Commits, unless the run was written by another process.
+    async fn commit(&self, mut batch: Batch) -> Result<(), ApplyFailure> {
+        batch.expect(matyan_model::keys::cursor(self.run.project, &self.run.id), self.cursor.clone());
+        match self.deps.store.commit(batch).await? {
+            Commit::Done { .. } => Ok(()),
+            Commit::Conflict => Err(ApplyFailure::Conflict),
+        }
     }
 }

@@ -55,7 +55,7 @@ impl RunState {
         run: &'a RunKey,
         max_items: u32,
     ) -> Result<RunTransaction<'a>, ApplyFailure> {
-        RunTransaction::begin(deps, run, self.cursor.row(), self.head_row.clone(), max_items).await
+        RunTransaction::begin(deps, run, self.cursor.row().clone(), self.head_row.clone(), max_items).await
     }
 
     pub(super) fn is_live(&self) -> bool {

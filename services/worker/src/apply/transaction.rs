@@ -3,7 +3,7 @@
 use matyan_model::{ids::Project, keys};
 use matyan_store::{Batch, Commit, Mutation, Snapshot, Transaction, Value};
 
-use super::{ApplyFailure, RunKey, payload_store::PayloadStore};
+use super::{ApplyFailure, RunKey};
 use crate::deps::Deps;
 
 /// Target size of a transaction, as FoundationDB recommends.
@@ -81,10 +81,6 @@ impl<'a> RunTransaction<'a> {
     /// The writes so far.
     pub(super) fn batch(&mut self) -> &mut Batch {
         self.transaction.batch()
-    }
-
-    pub(super) fn payloads(&self) -> PayloadStore<'a> {
-        PayloadStore::new(&*self.deps.blobs, self.run)
     }
 
     /// A new id for an entity.

@@ -2,7 +2,7 @@
 //! state; after an error of the store it waits; and after a permanent failure it isolates the
 //! item and parks it.
 
-use std::{panic::AssertUnwindSafe, time::Duration};
+use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use futures::FutureExt as _;
 use matyan_record::trace::TARGET;
@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::Span;
 
 use super::{
-    ApplyFailure, DeadLetterQueue, RunKey, WrittenBlocks,
+    ApplyFailure, DeadLetterQueue, PayloadUploads, RunKey, WrittenBlocks,
     attempt::{Attempt, AttemptOutcome},
     decode_queue::{DecodeQueue, DecodedRecord},
     mode::AttemptMode,
@@ -31,6 +31,7 @@ pub(crate) struct RunWriter {
     deps: Deps,
     run: RunKey,
     dead_letters: DeadLetterQueue,
+    uploads: Arc<PayloadUploads>,
     metrics: TransactionMetrics,
     state: Option<RunState>,
 }
@@ -47,7 +48,7 @@ pub(crate) struct ApplyOutcome {
     pub(crate) conflicts: u64,
 }
 
-/// Bounds on the wait between attempts while the store or the blobs are unavailable. It doubles
+/// Bounds on the wait between attempts while the store is unavailable. It doubles
 /// from the minimum to the maximum.
 const FIRST_WAIT: Duration = Duration::from_millis(50);
 const LAST_WAIT: Duration = Duration::from_secs(5);
@@ -57,9 +58,10 @@ impl RunWriter {
         deps: Deps,
         run: RunKey,
         dead_letters: DeadLetterQueue,
+        uploads: Arc<PayloadUploads>,
         metrics: TransactionMetrics,
     ) -> Self {
-        Self { deps, run, dead_letters, metrics, state: None }
+        Self { deps, run, dead_letters, uploads, metrics, state: None }
     }
 
     /// Approximate memory kept for the next entries.
@@ -93,7 +95,10 @@ impl RunWriter {
                     wait = FIRST_WAIT;
                     mode = mode.widened();
                 }
-                Err(ApplyFailure::Conflict) => applied.conflicts += 1,
+                Err(ApplyFailure::Conflict) => {
+                    applied.conflicts += 1;
+                    self.state = None;
+                }
                 Err(failure) => {
                     tracing::warn!(run = self.run.id.as_str(), error = %failure, ?mode, "failed to apply items; will retry");
                     let queued = records.iter().map(|record| u64::from(record.items())).sum();
@@ -126,7 +131,13 @@ impl RunWriter {
             Some(state) => state,
             empty => empty.insert(RunState::load(&*self.deps.store.snapshot().await?, &self.run).await?),
         };
-        let store = PayloadStore::new(&*self.deps.blobs, &self.run);
+        let store = PayloadStore {
+            deps: &self.deps,
+            run: &self.run,
+            uploads: &self.uploads,
+            metrics: &self.metrics,
+            cursor: &state.cursor.row().clone(),
+        };
         let moved = payloads_move(store, state, records, mode);
         AssertUnwindSafe(moved)
             .catch_unwind()
@@ -171,7 +182,6 @@ impl RunWriter {
         match failure {
             ApplyFailure::Conflict => self.metrics.conflicted(),
             ApplyFailure::Store(_) => self.metrics.failed(TransactionError::Store),
-            ApplyFailure::Blob(_) => self.metrics.failed(TransactionError::Blob),
             ApplyFailure::Slow => self.metrics.failed(TransactionError::Slow),
             ApplyFailure::Poison(_) => self.metrics.failed(TransactionError::Invalid),
         }

@@ -1,14 +1,19 @@
 //! Applies the entries of runs concurrently. Entries that queue up for a run while its writer is
 //! busy are applied together in the next turn.
 
+use std::sync::Arc;
+
 use matyan_model::position::LogPosition;
 use prometheus::Histogram;
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use super::active_runs::{ActiveRuns, Turn};
+use super::{
+    IngestSettings,
+    active_runs::{ActiveRuns, Turn},
+};
 use crate::{
-    apply::{ApplyOutcome, DeadLetterQueue, DeadLetterTask, RunKey, RunWriter},
+    apply::{ApplyOutcome, DeadLetterQueue, DeadLetterTask, PayloadUploads, RunKey, RunWriter},
     deps::Deps,
     error::Error,
     fold::FoldNotices,
@@ -25,6 +30,7 @@ pub(super) struct WriterPool {
     folds: FoldNotices,
     dead_letters: DeadLetterQueue,
     dead_letter_task: DeadLetterTask,
+    uploads: Arc<PayloadUploads>,
     stop: CancellationToken,
     transaction_metrics: TransactionMetrics,
     turn_seconds: Histogram,
@@ -45,17 +51,18 @@ pub(super) struct AppliedTurn {
 }
 
 impl WriterPool {
-    pub(super) fn new(deps: Deps, folds: FoldNotices, max_idle_bytes: usize, metrics: &Metrics) -> Self {
+    pub(super) fn new(deps: Deps, folds: FoldNotices, settings: &IngestSettings, metrics: &Metrics) -> Self {
         let dropped = metrics.ingestion.dead_letters_dropped.clone();
         let (dead_letters, dead_letter_task) = DeadLetterQueue::start(deps.log_writer.clone(), dropped);
         Self {
-            runs: ActiveRuns::new(max_idle_bytes),
+            runs: ActiveRuns::new(settings.idle_bytes),
             turns: JoinSet::new(),
             window: 0,
             deps,
             folds,
             dead_letters,
             dead_letter_task,
+            uploads: Arc::new(PayloadUploads::new(settings.max_pending_bytes)),
             stop: CancellationToken::new(),
             transaction_metrics: metrics.transactions.clone(),
             turn_seconds: metrics.ingestion.turn_seconds.clone(),
@@ -70,8 +77,11 @@ impl WriterPool {
     /// Queues an entry. Returns whether its run was idle, and thus needs a `dispatch`.
     pub(super) fn push(&mut self, key: &RunKey, entry: Entry) -> bool {
         self.window += entry.bytes;
-        let (deps, metrics) = (&self.deps, &self.transaction_metrics);
-        let writer = || RunWriter::new(deps.clone(), key.clone(), self.dead_letters.clone(), metrics.clone());
+        let writer = || {
+            let (dead_letters, uploads) = (self.dead_letters.clone(), self.uploads.clone());
+            let metrics = self.transaction_metrics.clone();
+            RunWriter::new(self.deps.clone(), key.clone(), dead_letters, uploads, metrics)
+        };
         self.runs.push(key, entry, writer)
     }
 

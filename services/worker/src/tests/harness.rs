@@ -31,7 +31,7 @@ use prost::Message;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    apply::{ApplyOutcome, DeadLetterQueue, DeadLetterTask, RunKey, RunWriter},
+    apply::{ApplyOutcome, DeadLetterQueue, DeadLetterTask, PayloadUploads, RunKey, RunWriter},
     deps::Deps,
     metrics::Metrics,
     record::Entry,
@@ -47,7 +47,8 @@ pub(crate) struct TestEnv {
     pub(crate) now_us: Arc<AtomicI64>,
     pub(super) log: Arc<EmbeddedLog>,
     pub(super) dead_letters: DeadLetterQueue,
-    metrics: Metrics,
+    pub(super) metrics: Metrics,
+    pub(super) uploads: Arc<PayloadUploads>,
     _dead_letter_task: DeadLetterTask,
     directory: tempfile::TempDir,
 }
@@ -81,7 +82,19 @@ impl TestEnv {
         };
         let (dead_letters, _dead_letter_task) = DeadLetterQueue::start(log.clone(), dropped());
         let metrics = Metrics::new(&prometheus::Registry::new()).unwrap();
-        Self { deps, inner, faults, now_us, log, dead_letters, metrics, _dead_letter_task, directory }
+        let uploads = Arc::new(PayloadUploads::new(1 << 30));
+        Self {
+            deps,
+            inner,
+            faults,
+            now_us,
+            log,
+            dead_letters,
+            metrics,
+            uploads,
+            _dead_letter_task,
+            directory,
+        }
     }
 
     /// Replaces the log with a different one whose offsets start at 0.
@@ -107,7 +120,8 @@ impl TestEnv {
 
     pub(crate) fn writer(&self, run: &str) -> RunWriter {
         let run = RunKey { project: P, project_name: "".into(), id: RunId::new(run) };
-        RunWriter::new(self.deps.clone(), run, self.dead_letters.clone(), self.metrics.transactions.clone())
+        let (dead_letters, metrics) = (self.dead_letters.clone(), self.metrics.transactions.clone());
+        RunWriter::new(self.deps.clone(), run, dead_letters, self.uploads.clone(), metrics)
     }
 
     /// Applies records to run `r` with a new writer.

@@ -24,6 +24,10 @@ use tokio_util::sync::CancellationToken;
 use super::harness::{LogWithoutIdentity, P, TestEnv, TestRecord, record};
 use crate::{Error, FoldThread, IngestSettings, IngestionWorker, Metrics};
 
+pub(super) fn settings() -> IngestSettings {
+    IngestSettings { trim_every: Duration::from_millis(20), ..IngestSettings::default() }
+}
+
 /// A running worker.
 pub(super) struct RunningWorker {
     stop: CancellationToken,
@@ -34,8 +38,7 @@ pub(super) struct RunningWorker {
 
 impl TestEnv {
     pub(super) async fn work(&self) -> RunningWorker {
-        self.work_with(IngestSettings { trim_every: Duration::from_millis(20), ..IngestSettings::default() })
-            .await
+        self.work_with(settings()).await
     }
 
     pub(super) async fn work_with(&self, settings: IngestSettings) -> RunningWorker {
@@ -429,26 +432,6 @@ impl Blobs for GatedBlobs {
         self.pass().await;
         self.inner.list(prefix, from).await
     }
-}
-
-#[tokio::test]
-async fn rule_10_a_run_that_waits_does_not_block_others() {
-    let mut env = TestEnv::new().await;
-    let gate = GatedBlobs::closed(env.deps.blobs.clone());
-    env.deps.blobs = gate.clone();
-    let worker = env.work().await;
-    let stuck = record(0).run("stuck").object("o", None, &"x".repeat(100_000));
-    env.append([record(0).create(), stuck, metric(0..3), metric(3..6)]).await;
-    super::eventually("the other run", || async { env.points("loss").await.len() == 6 }).await;
-    assert!(env.read_run("stuck").await.is_none());
-    super::eventually("progress up to the stuck record", || async {
-        env.progress().await.is_some_and(|applied| applied.next == 1)
-    })
-    .await;
-    gate.opened.add_permits(1);
-    env.applied(0, 3).await;
-    assert!(env.read_run("stuck").await.is_some());
-    worker.stop().await.unwrap();
 }
 
 /// Injects all kinds of faults from a seed: the log repeats records, revokes partitions, and

@@ -3,18 +3,9 @@
 
 mod large_and_bad_records;
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::sync::{Arc, atomic::Ordering};
 
-use matyan_blob::{
-    BlobKey, BlobMeta, Blobs, Content, Listing, PresignedUpload,
-    layers::{BlobCall, BlobFault, FaultBlobs},
-};
+use matyan_blob::{BlobKey, BlobMeta, Blobs, Content, Listing, PresignedUpload};
 use matyan_log::{LogWriter, Record, Topic};
 use matyan_model::{
     change::changes_list,

@@ -9,6 +9,7 @@ use matyan_model::{
     metric::metric_series_list,
     object::{Object, ObjectHeader, ObjectValue, object_series_list, objects_between, objects_list},
     parked::{ParkedItem, parked_list},
+    pending_payload::pending_get,
     run::{Document, Head, Props, head_get, params_get, run_find, runs_list},
     series::{MetricHeader, Points, RunRef, RunSeries, StepRange},
 };
@@ -96,11 +97,16 @@ impl TestEnv {
         Some((experiment.name, count))
     }
 
-    /// The value of an object, inline or from the blob store.
+    /// The value of an object: inline, or pending, or from the blob store.
     pub(super) async fn value(&self, object: &Object) -> Value {
         match &object.value {
             ObjectValue::Inline(bytes) => cbor::decode(bytes).unwrap(),
             ObjectValue::Blob(blob) => {
+                let pending = pending_get(&*self.store().snapshot().await.unwrap(), P, blob).await.unwrap();
+                if let Some(bytes) = pending {
+                    assert_eq!(*blake3::hash(&bytes).as_bytes(), blob.hash);
+                    return cbor::decode(&bytes).unwrap();
+                }
                 let key = matyan_blob::BlobKey::in_project("", &blob.key).unwrap();
                 let (meta, content) = self.blobs().read(&key, None).await.unwrap().unwrap();
                 let pieces: Vec<_> = futures::StreamExt::collect(content).await;

@@ -1,0 +1,166 @@
+//! Uploads payloads that wait in the store for the blob store.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::{FutureExt as _, StreamExt as _, future::BoxFuture, stream};
+use matyan_blob::BlobKey;
+use matyan_model::{
+    ids::{NamedProject, Project},
+    keys::{self, Counter},
+    parked::{ParkedItem, parked_put},
+    pending_payload::{PendingPayload, pending_clear, pending_get, pending_list, pending_refuse},
+    project::project_count,
+    run::{Head, head_get},
+};
+use matyan_store::{Transaction, transact};
+
+use crate::{Deps, Error};
+
+/// Payloads listed at once.
+const PAGE: usize = 64;
+/// Bytes of payloads in memory. A larger one is alone.
+const MEMORY_BYTES: u64 = 16 << 20;
+/// Concurrent uploads: enough to hide the latency of a remote blob store.
+const UPLOADS: usize = 8;
+/// Time limit of an upload, after which the blob store counts as unavailable.
+const UPLOAD_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Bytes of all payloads that wait for the blob store, or were refused by it.
+pub async fn pending_payload_bytes(deps: Deps<'_>) -> Result<u64, Error> {
+    let mut bytes = 0;
+    let snapshot = deps.store.snapshot().await?;
+    for NamedProject { number, .. } in deps.projects().await? {
+        bytes += project_count(&*snapshot, number, Counter::PendingBytes).await?;
+    }
+    Ok(u64::try_from(bytes).unwrap_or_default())
+}
+
+/// Uploads every payload that waits for the blob store. One that fails does not stop the others;
+/// the round ends when none of several succeeds.
+pub async fn upload_pending_payloads(deps: Deps<'_>) -> Result<(), Error> {
+    for project in deps.projects().await? {
+        let mut rest = Some(keys::pending_payloads(project.number));
+        while let Some(range) = rest {
+            let (page, next) = pending_list(&*deps.store.snapshot().await?, &range, PAGE).await?;
+            rest = next;
+            let waiting: Vec<_> = page.into_iter().filter(|payload| payload.refusal.is_none()).collect();
+            for group in groups(&waiting) {
+                upload_group(deps, &project, group).await?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Splits payloads into groups that fit in memory together.
+fn groups(payloads: &[PendingPayload]) -> Vec<&[PendingPayload]> {
+    let (mut groups, mut start, mut bytes) = (Vec::new(), 0, 0);
+    for (at, payload) in payloads.iter().enumerate() {
+        let is_full = bytes + payload.blob.size > MEMORY_BYTES || at - start == UPLOADS;
+        if is_full && at > start {
+            groups.push(&payloads[start..at]);
+            (start, bytes) = (at, 0);
+        }
+        bytes += payload.blob.size;
+    }
+    groups.extend(Some(&payloads[start..]).filter(|rest| !rest.is_empty()));
+    groups
+}
+
+/// Fails if every upload of the group has failed.
+async fn upload_group(deps: Deps<'_>, project: &NamedProject, group: &[PendingPayload]) -> Result<(), Error> {
+    let mut uploads: Vec<BoxFuture<'_, (&PendingPayload, Result<(), Error>)>> = Vec::new();
+    for payload in group {
+        uploads.push(Box::pin(async move { (payload, upload(deps, project, payload).await) }));
+    }
+    let answers: Vec<_> = stream::iter(uploads).buffer_unordered(UPLOADS).collect().await;
+    let (mut failure, mut is_working) = (None, false);
+    for (payload, answer) in answers {
+        match answer {
+            Ok(()) => is_working = true,
+            Err(error) => {
+                let (run, key) = (payload.run_id.as_str(), payload.blob.key.as_str());
+                tracing::warn!(run, key, %error, "failed to upload pending payload; will retry");
+                failure = Some(error);
+            }
+        }
+    }
+    match failure {
+        Some(error) if !is_working => Err(error),
+        _ => Ok(()),
+    }
+}
+
+async fn upload(deps: Deps<'_>, project: &NamedProject, payload: &PendingPayload) -> Result<(), Error> {
+    let snapshot = deps.store.snapshot().await?;
+    let is_deleted =
+        matches!(head_get(&*snapshot, project.number, &payload.run_id).await?, Some(Head::Tombstone(_)));
+    if !is_deleted {
+        let Some(content) = pending_get(&*snapshot, project.number, &payload.blob).await? else {
+            return Ok(());
+        };
+        drop(snapshot);
+        match put(deps, project, payload, content).await {
+            Ok(()) => {}
+            Err(error) if error.is_of_blob() => return refuse(deps, project.number, payload, &error).await,
+            Err(error) => return Err(error.into()),
+        }
+    }
+    transact(deps.store, async |mut transaction: Transaction| {
+        let head = keys::head(project.number, &payload.run_id);
+        let head = transaction.get(&head).await?.map(|row| Head::decode(&head, &row)).transpose()?;
+        // A run that was created again in the meantime needs the payload.
+        if !is_deleted || matches!(head, Some(Head::Tombstone(_))) {
+            pending_clear(&mut transaction, project.number, &payload.blob).await?;
+        }
+        Ok::<_, Error>((transaction, ()))
+    })
+    .await?;
+    Ok(())
+}
+
+async fn put(
+    deps: Deps<'_>,
+    project: &NamedProject,
+    payload: &PendingPayload,
+    content: Bytes,
+) -> matyan_blob::Result<()> {
+    let key = BlobKey::in_project(&project.name, &payload.blob.key)?;
+    let stream = futures::future::ready(Ok(content)).into_stream().boxed();
+    let put = deps.blobs.put(&key, "application/cbor", Some(payload.blob.size), stream);
+    match tokio::time::timeout(UPLOAD_TIMEOUT, put).await {
+        Ok(answer) => answer.map(drop),
+        Err(_) => {
+            let seconds = UPLOAD_TIMEOUT.as_secs();
+            Err(matyan_blob::Error::unavailable(format!("no response within {seconds} s")))
+        }
+    }
+}
+
+/// Gives up on a payload, which stays readable, and lists its item as parked.
+async fn refuse(
+    deps: Deps<'_>,
+    project: Project,
+    payload: &PendingPayload,
+    error: &matyan_blob::Error,
+) -> Result<(), Error> {
+    let reason = error.to_string();
+    let parked = ParkedItem {
+        run_id: payload.run_id.clone(),
+        at: payload.at,
+        reason: format!("{reason}; the payload of the object stays in the store"),
+        received_us: payload.received_us,
+        item: Bytes::new(),
+    };
+    transact(deps.store, async |mut transaction: Transaction| {
+        if pending_refuse(&mut transaction, project, payload, &reason).await? {
+            parked_put(transaction.batch(), project, &parked);
+        }
+        Ok::<_, Error>((transaction, ()))
+    })
+    .await?;
+    let (run, key) = (payload.run_id.as_str(), payload.blob.key.as_str());
+    tracing::warn!(run, key, reason, "the blob store refused a payload; keeping it in the store");
+    Ok(())
+}
