@@ -1,0 +1,233 @@
+/**
+ * A server with a project, and a browser. The server is the real binary, which serves the build in `dist`; each file of
+ * tests starts its own, on free ports. Every error on a page fails the test that opened it.
+ */
+import { spawn, type ChildProcessWithoutNullStreams } from 'node:child_process';
+import { existsSync } from 'node:fs';
+import { mkdir, mkdtemp, readFile, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { delimiter, join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { setTimeout as sleep } from 'node:timers/promises';
+
+import { chromium, type Browser, type Page } from 'playwright-core';
+
+const ROOT = join(import.meta.dirname, '..');
+
+/** Keeps a broken server or page from hanging; no passing test waits for it. */
+const GUARD_MS = 60_000;
+
+export const CHROMIUM = ['chromium', 'chromium-browser', 'google-chrome']
+  .flatMap(name => (process.env.PATH ?? '').split(delimiter).map(folder => join(folder, name)))
+  .find(existsSync);
+
+/** The policy that the server sends with the page once it is embedded: no inline script or style, nothing from elsewhere. */
+const POLICY = "default-src 'self'; frame-ancestors 'none'";
+
+export async function launch(): Promise<Browser> {
+  if (!CHROMIUM) throw new Error('Chromium is not on the PATH: `apt-get install chromium`');
+  // The sandbox does not work as root, and the pages are trusted.
+  return chromium.launch({ executablePath: CHROMIUM, args: ['--no-sandbox'] });
+}
+
+export async function eventually<T>(what: string, read: () => T | Promise<T>): Promise<NonNullable<T>> {
+  const end = Date.now() + GUARD_MS;
+  for (;;) {
+    const value = await read();
+    if (value) return value;
+    if (Date.now() > end) throw new Error(`never happened: ${what}`);
+    await sleep(20);
+  }
+}
+
+interface Addresses {
+  query: string;
+  ingest: string;
+}
+
+export class Server {
+  readonly #folder: string;
+  #process: ChildProcessWithoutNullStreams | undefined;
+  addresses: Addresses = { query: '', ingest: '' };
+
+  private constructor(folder: string) {
+    this.#folder = folder;
+  }
+
+  static async start(): Promise<Server> {
+    const server = new Server(await mkdtemp(join(tmpdir(), 'matyan-ui-')));
+    await server.run('0', '0');
+    return server;
+  }
+
+  /** Starts the process, again on the same ports after a stop. */
+  async run(port = portOf(this.addresses.query), ingestPort = portOf(this.addresses.ingest)): Promise<void> {
+    const ready = join(this.#folder, 'ready.json');
+    await rm(ready, { force: true });
+    const binary = process.env.MATYAN_BIN;
+    if (!binary) throw new Error('MATYAN_BIN is not set: name the server binary');
+    const data = join(this.#folder, 'data');
+    const args = ['up', '--port', port, '--frontier-port', ingestPort, '--data-dir', data];
+    args.push('--ui-dir', join(ROOT, 'dist'), '--ready-file', ready, '--log-level', 'warn');
+    this.#process = spawn(binary, args, { stdio: 'pipe' });
+    let output = '';
+    for (const stream of [this.#process.stdout, this.#process.stderr])
+      stream.on('data', text => (output += text));
+    const { exited } = track(this.#process);
+    await eventually('the server is ready', () => {
+      if (exited()) throw new Error(`the server ended:\n${output}`);
+      return existsSync(ready);
+    });
+    this.addresses = JSON.parse(await readFile(ready, 'utf8')) as Addresses;
+  }
+
+  async stop(): Promise<void> {
+    if (!this.#process) return;
+    const { ended } = track(this.#process);
+    this.#process.kill('SIGTERM');
+    await ended;
+    this.#process = undefined;
+  }
+
+  async remove(): Promise<void> {
+    await this.stop();
+    await rm(this.#folder, { recursive: true, force: true });
+  }
+}
+
+function portOf(url: string): string {
+  return new URL(url).port;
+}
+
+function track(child: ChildProcessWithoutNullStreams): { exited: () => boolean; ended: Promise<void> } {
+  const exited = (): boolean => child.exitCode !== null || child.signalCode !== null;
+  const ended = new Promise<void>(resolve => (exited() ? resolve() : child.once('exit', () => resolve())));
+  return { exited, ended };
+}
+
+/** The runs of `project.py`. */
+export interface ProjectRuns {
+  hashes: string[];
+  strange: string;
+  wide: string;
+  spike: string;
+  live: string;
+}
+
+/** Logs the project with the Python SDK. */
+export class Project {
+  readonly #process: ChildProcessWithoutNullStreams;
+  readonly #lines: AsyncIterator<string>;
+  #errors = '';
+
+  private constructor({ query, ingest }: Addresses) {
+    const python = process.env.MATYAN_SDK_PYTHON ?? 'python3';
+    this.#process = spawn(python, [join(import.meta.dirname, 'project.py'), query, ingest], {
+      stdio: 'pipe',
+      env: { ...process.env, MATYAN_QUIET: '1' },
+    });
+    this.#process.stderr.on('data', text => (this.#errors += text));
+    this.#lines = createInterface(this.#process.stdout)[Symbol.asyncIterator]();
+  }
+
+  static async log(server: Server): Promise<[Project, ProjectRuns]> {
+    const project = new Project(server.addresses);
+    return [project, JSON.parse(await project.#line()) as ProjectRuns];
+  }
+
+  /** Tracks a value in the live run. Resolves when the server has it. */
+  async track(value: number): Promise<void> {
+    this.#process.stdin.write(`${value}\n`);
+    await this.#line();
+  }
+
+  /** Ends the live run. */
+  async end(): Promise<void> {
+    const { ended } = track(this.#process);
+    this.#process.stdin.end();
+    await ended;
+  }
+
+  async #line(): Promise<string> {
+    const { value, done } = await this.#lines.next();
+    if (done) throw new Error(`the project ended:\n${this.#errors}`);
+    return value;
+  }
+}
+
+export interface VisitOptions {
+  theme?: 'light' | 'dark';
+  width?: number;
+  height?: number;
+}
+
+/** A page with everything that went wrong on it. */
+export class Visit {
+  readonly errors: string[] = [];
+  /** Calls of the API, by the name of the method. */
+  readonly calls: string[] = [];
+
+  private constructor(
+    readonly page: Page,
+    readonly base: string,
+  ) {
+    page.on('console', message => message.type() === 'error' && this.errors.push(message.text()));
+    page.on('pageerror', error => this.errors.push(`exception: ${error.message}`));
+    page.on('request', request => {
+      const method = /\/matyan\.\w+\.v1\.(\w+\/\w+)$/.exec(request.url())?.[1];
+      if (method) this.calls.push(method);
+    });
+    page.on('requestfailed', request => {
+      // A page aborts the reads of what has left the screen.
+      const reason = request.failure()?.errorText;
+      if (reason !== 'net::ERR_ABORTED') this.errors.push(`${request.url()}: ${reason}`);
+    });
+  }
+
+  static async open(
+    browser: Browser,
+    server: Server,
+    path: string,
+    options: VisitOptions = {},
+  ): Promise<Visit> {
+    const { theme = 'light', width = 1400, height = 900 } = options;
+    const context = await browser.newContext({
+      viewport: { width, height },
+      colorScheme: theme,
+      acceptDownloads: true,
+    });
+    context.setDefaultTimeout(GUARD_MS);
+    return Visit.inContext(await context.newPage(), server, path);
+  }
+
+  static async inContext(page: Page, server: Server, path: string): Promise<Visit> {
+    const base = server.addresses.query;
+    const visit = new Visit(page, base);
+    await page.route(
+      url =>
+        url.origin === base &&
+        !url.pathname.startsWith('/matyan.') &&
+        !url.pathname.startsWith('/static-files/'),
+      async route => {
+        const response = await route.fetch();
+        await route.fulfill({
+          response,
+          headers: { ...response.headers(), 'content-security-policy': POLICY },
+        });
+      },
+    );
+    await page.goto(base + path);
+    return visit;
+  }
+
+  async shot(name: string): Promise<void> {
+    const folder = process.env.MATYAN_SCREENSHOTS ?? join(ROOT, 'screenshots');
+    await mkdir(folder, { recursive: true });
+    await this.page.screenshot({ path: join(folder, `${name}.png`) });
+  }
+
+  async close(): Promise<void> {
+    await this.page.context().close();
+    if (this.errors.length > 0) throw new Error(this.errors.join('\n'));
+  }
+}
