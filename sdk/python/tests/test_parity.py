@@ -25,6 +25,11 @@ def reread(run_hash, check=lambda run: True):
             return run
         time.sleep(0.05)
 
+def until(check):
+    end = time.monotonic() + 20
+    while not check() and time.monotonic() < end:
+        time.sleep(0.05)
+
 def error(call, *arguments, **keywords):
     try:
         return call(*arguments, **keywords)
@@ -115,8 +120,9 @@ run.track(Figure({"data": [], "layout": {}}), name="figure", step=3)
 run.close()
 reread(run.hash, lambda run: set(run.collect_sequence_info(
     ("texts", "images", "figures", "distributions"))) and not run.props["active"])
-time.sleep(0.5)
 repo, query = Repo(URL), f"run.hash == '{run.hash}'"
+until(lambda: all(search(query) for search in (repo.query_texts, repo.query_images,
+    repo.query_figure_objects, repo.query_distributions)))
 texts = repo.query_texts(query)[0]["traces"][0]
 images = repo.query_images(query)[0]["traces"][0]
 image = images["values"][0][0]
@@ -156,8 +162,8 @@ run.log_info("message", key=1)
 run.log_warning("careful")
 run.close()
 stored = reread(run.hash, lambda run: not run.props["active"])
-time.sleep(0.3)
 http = stored._http
+until(lambda: http.get_run_log_records(run.hash)[0] == 2 and len(http.get_run_logs(run.hash)) > 3)
 count, records = http.get_run_log_records(run.hash)
 show(lines=[list(line) for line in http.get_run_logs(run.hash) if "matyan_client" not in line[1]
             and " | " not in line[1]],

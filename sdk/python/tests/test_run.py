@@ -30,15 +30,16 @@ def run():
     run.close()
 
 
-def test_a_run_starts_at_once_and_without_a_server(spool):
-    Run(repo=NOWHERE, offline=True).close()
-    started = time.perf_counter()
-    run = Run(repo=NOWHERE, offline=True)
-    assert time.perf_counter() - started < 0.1
+def test_a_run_starts_without_waiting_for_a_server(spool):
+    # A client that waits for an answer would wait for its whole limit.
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        started = time.perf_counter()
+        run = Run(repo=f"http://127.0.0.1:{silent.getsockname()[1]}", capture_terminal_logs=False)
+        assert time.perf_counter() - started < 2
     assert len(run.hash) == 32
     assert (run.active, run.name, run.description, run.archived) == (True, None, None, False)
     assert list(spool.iterdir())
-    run.close()
+    run._end(None, spent=math.inf)
     assert not run.active
     assert run.end_time >= run.creation_time
 
@@ -100,31 +101,6 @@ def test_a_bad_argument_is_named_and_costs_nothing_else(run, arguments, error, t
     assert run.health.pending == before
     run.track(1.0, name="good")
     assert run.health.pending == before + 1
-
-
-def test_odd_contexts_and_names_cost_nothing(run):
-    cycle = {}
-    cycle["self"] = cycle
-    for context in ({1: 2}, {"a": object()}, {"a": "\udc80"}, {"a": {1, 2}}, {"a": math.nan}):
-        run.track(1.0, name="m\udc80", context=context)
-        run.track(1.0, name="m\udc80", context=context)
-    with pytest.raises(ValueError, match="context"):
-        run.track(1.0, name="m", context={"x": "y" * 10_000})
-    run["odd"] = {"cycle": cycle, "bytes": b"x", "lone": "\udc80", 5: {1, 2}}
-    assert run["odd"]["5"] == [1, 2]
-
-
-def test_contexts_are_told_apart_by_type():
-    program = """
-import sys
-from matyan_client import Run
-run = Run(repo="http://127.0.0.1:1", offline=True, capture_terminal_logs=False)
-for _ in range(3):
-    for value in (1, 1.0, True, "1", None, 0.0, -0.0):
-        run.track(1.0, name="m", context={"v": value})
-run.close()
-"""
-    subprocess.run([sys.executable, "-c", program], check=True)
 
 
 def test_whole_columns(run):
@@ -265,16 +241,6 @@ def test_a_dropped_run_is_collected_with_its_capture():
     gc.collect()
     assert gone() is None
     print("no listener")
-
-
-def test_garbage_collection_in_every_call(run):
-    gc.set_threshold(1)
-    try:
-        for step in range(200):
-            run.track(step, name=f"m{step % 7}", context={"subset": "train", "n": step % 3})
-            run["step"] = {"n": step, "l": [step]}
-    finally:
-        gc.set_threshold(700, 10, 10)
 
 
 def test_a_run_can_be_pickled(run):
@@ -483,34 +449,6 @@ def test_import_is_light():
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
     assert finished.stdout == "[]\n"
-
-
-def test_forks_while_another_thread_tracks():
-    program = """
-import os, threading
-from matyan_client import Run
-run = Run(repo="http://127.0.0.1:1", offline=True)
-stop = threading.Event()
-def work():
-    while not stop.is_set():
-        run.track(1.0, name="m", context={"subset": "train"})
-        run["p"] = {"a": 1, "b": 2}
-threads = [threading.Thread(target=work) for _ in range(3)]
-for thread in threads:
-    thread.start()
-for number in range(100):
-    child = os.fork()
-    if child == 0:
-        run.track(2.0, name="child", context={"number": number})
-        print("child")
-        os._exit(0)
-    assert os.waitpid(child, 0)[1] == 0
-stop.set()
-for thread in threads:
-    thread.join()
-run.close()
-"""
-    subprocess.run([sys.executable, "-c", program], check=True, timeout=100, capture_output=True)
 
 
 def test_forks_while_another_thread_tracks_for_the_first_time():

@@ -162,9 +162,8 @@ def test_system_metrics_and_params(shared_server):
         log_system_params=True,
         capture_terminal_logs=False,
     ) as run:
-        time.sleep(0.5)
-    names = {metric["name"] for metric in run.metrics()}
-    assert {"__system__cpu", "__system__memory_percent", "__system__disk_percent"} <= names
+        wanted = {"__system__cpu", "__system__memory_percent", "__system__disk_percent"}
+        eventually(lambda: wanted <= {metric.name for metric in run.metrics()})
     params = run["__system_params"]
     assert params["executable"] == sys.executable
     assert "pytest" in params["packages"]

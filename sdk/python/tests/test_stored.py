@@ -1,0 +1,126 @@
+"""What is stored of odd values, and of calls that something else disturbs."""
+
+import gc
+import math
+import subprocess
+import sys
+
+import pytest
+
+from matyan_client import Run
+
+
+@pytest.fixture
+def run(shared_server):
+    with Run(repo=shared_server.url, capture_terminal_logs=False) as run:
+        yield run
+
+
+def stored_points(run):
+    """Returns steps and values of all metrics, by name and context."""
+    run.close()
+    return {
+        (series.name, series.context_json): (series.steps.tolist(), series.values.tolist())
+        for series in run._http.series(run.hash, [])
+    }
+
+
+def test_odd_contexts_names_and_params_are_stored(run):
+    cycle = {}
+    cycle["self"] = cycle
+    odd = object()
+    for context in ({1: 2}, {"a": odd}, {"a": "\udc80"}, {"a": {1, 2}}, {"a": math.nan}):
+        run.track(1.0, name="m\udc80", context=context)
+        run.track(2.0, name="m\udc80", context=context)
+    with pytest.raises(ValueError, match="context"):
+        run.track(1.0, name="m", context={"x": "y" * 10_000})
+    run["odd"] = {"cycle": cycle, "bytes": b"x", "lone": "\udc80", 5: {1, 2}}
+    contexts = ['{"1":2}', f'{{"a":"{odd}"}}', '{"a":"\\ufffd"}', '{"a":[1,2]}', '{"a":NaN}']
+    found = stored_points(run)
+    (name,) = {name for name, _ in found}
+    assert name.startswith("m\ufffd")
+    assert found == {(name, context): ([0, 1], [1.0, 2.0]) for context in contexts}
+    params = Run(run.hash, repo=run._backend_url, read_only=True)["odd"]
+    assert (params["5"], params["bytes"]) == ([1, 2], "eA==")
+    assert params["lone"].startswith("\ufffd")
+    assert params["cycle"]["self"]["self"]
+
+
+def test_contexts_are_told_apart_by_type(run):
+    pairs = [(1, "1"), (1.0, "1.0"), (True, "true"), ("1", '"1"'), (None, "null")]
+    pairs += [(0, "0"), (0.0, "0.0"), (-0.0, "-0.0"), (False, "false")]
+    for number in range(3):
+        for at, (value, _) in enumerate(pairs):
+            run.track(at * 10 + number, name="m", context={"v": value})
+    assert stored_points(run) == {
+        ("m", f'{{"v":{text}}}'): ([0, 1, 2], [at * 10.0, at * 10.0 + 1, at * 10.0 + 2])
+        for at, (_, text) in enumerate(pairs)
+    }
+
+
+def test_garbage_collection_in_every_call_costs_nothing(run):
+    thresholds = gc.get_threshold()
+    gc.set_threshold(1)
+    try:
+        for step in range(200):
+            run.track(step, name=f"m{step % 7}", context={"subset": "train", "n": step % 3})
+            run["step"] = {"n": step, "l": [step]}
+    finally:
+        gc.set_threshold(*thresholds)
+    expected = {}
+    for step in range(200):
+        key = (f"m{step % 7}", f'{{"n":{step % 3},"subset":"train"}}')
+        steps, values = expected.setdefault(key, ([], []))
+        steps.append(len(steps))
+        values.append(float(step))
+    assert stored_points(run) == expected
+    reader = Run(run.hash, repo=run._backend_url, read_only=True)
+    assert reader["step"] == {"n": 199, "l": [199]}
+
+
+FORKS = """
+import os, sys, threading
+from matyan_client import Run
+run = Run(repo=sys.argv[1], capture_terminal_logs=False)
+stop = threading.Event()
+counts = [0, 0, 0]
+def work(number):
+    while not stop.is_set():
+        run.track(counts[number], name="m", step=counts[number], context={"thread": number})
+        counts[number] += 1
+        run["p"] = {"a": 1, "b": 2}
+threads = [threading.Thread(target=work, args=(number,)) for number in range(3)]
+for thread in threads:
+    thread.start()
+for number in range(100):
+    child = os.fork()
+    if child == 0:
+        run.track(number, name="child", context={"number": number})
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+stop.set()
+for thread in threads:
+    thread.join()
+run.close()
+print(run.hash, *counts)
+"""
+
+
+def test_forks_while_other_threads_track_cost_nothing(shared_server):
+    done = subprocess.run(
+        [sys.executable, "-c", FORKS, shared_server.url],
+        check=True,
+        timeout=200,
+        capture_output=True,
+        text=True,
+    )
+    run_hash, *counts = done.stdout.split()
+    run = Run(run_hash, repo=shared_server.url, read_only=True)
+    expected = {
+        ("child", f'{{"number":{number}}}'): ([0], [float(number)]) for number in range(100)
+    }
+    for number, count in enumerate(map(int, counts)):
+        values = [float(step) for step in range(count)]
+        expected["m", f'{{"thread":{number}}}'] = (list(range(count)), values)
+    assert stored_points(run) == expected
+    assert run["p"] == {"a": 1, "b": 2}
