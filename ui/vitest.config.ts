@@ -1,6 +1,14 @@
 import { svelte } from '@sveltejs/vite-plugin-svelte';
 import { defineConfig } from 'vitest/config';
 
+import { CHROMIUM } from './tests/chromium.ts';
+
+if (!CHROMIUM) {
+  if (process.env.REQUIRE?.split(',').includes('browser'))
+    throw new Error('REQUIRE=browser, but Chromium is not on the PATH');
+  console.warn('Chromium is not on the PATH: tests in the browser are skipped; `apt-get install chromium`');
+}
+
 export default defineConfig({
   plugins: [svelte()],
   test: {
@@ -10,7 +18,7 @@ export default defineConfig({
         extends: true,
         test: {
           name: 'browser',
-          include: ['tests/**/*.test.ts'],
+          include: CHROMIUM ? ['tests/**/*.test.ts'] : ['tests/size.test.ts'],
           // The machine has one browser; files share it in turn.
           fileParallelism: false,
           testTimeout: 60_000,

@@ -6,20 +6,18 @@ import { spawn, type ChildProcessWithoutNullStreams } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { mkdir, mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { delimiter, join } from 'node:path';
+import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { setTimeout as sleep } from 'node:timers/promises';
 
 import { chromium, type Browser, type Page } from 'playwright-core';
 
+import { CHROMIUM } from './chromium.ts';
+
 const ROOT = join(import.meta.dirname, '..');
 
 /** Keeps a broken server or page from hanging; no passing test waits for it. */
 const GUARD_MS = 60_000;
-
-export const CHROMIUM = ['chromium', 'chromium-browser', 'google-chrome']
-  .flatMap(name => (process.env.PATH ?? '').split(delimiter).map(folder => join(folder, name)))
-  .find(existsSync);
 
 /** The policy that the server sends with the page once it is embedded: no inline script or style, nothing from elsewhere. */
 const POLICY = "default-src 'self'; frame-ancestors 'none'";

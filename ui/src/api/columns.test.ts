@@ -2,8 +2,12 @@ import { create, toBinary } from '@bufbuild/protobuf';
 import { BinaryWriter, WireType } from '@bufbuild/protobuf/wire';
 import { expect, test } from 'vitest';
 
-import { SeriesBucketsSchema, type SeriesBuckets } from '../gen/matyan/series/v1/series_pb.ts';
-import { readSeriesBuckets, type BucketColumns } from './columns.ts';
+import {
+  SeriesBucketsSchema,
+  SeriesPointsSchema,
+  type SeriesBuckets,
+} from '../gen/matyan/series/v1/series_pb.ts';
+import { readSeriesBuckets, readSeriesPoints, type BucketColumns } from './columns.ts';
 
 /** The result of generated code in the form of ours. */
 function expected(buckets: SeriesBuckets): BucketColumns {
@@ -111,6 +115,32 @@ test('columns in pieces and unpacked values are joined', () => {
   const columns = readSeriesBuckets(writer.finish());
   expect([...columns.min]).toEqual([1.5, 2, 3]);
   expect([...columns.index]).toEqual([300, 1]);
+});
+
+test('points agree with generated code', () => {
+  const init = {
+    place: { run: 1, series: 2 },
+    steps: [-5n, 0n, 2n ** 53n],
+    values: [NaN, -0, 0.1],
+    epochs: [-(2n ** 63n), 0n, 1n],
+    timesUs: [1_790_000_000_123_456n],
+    xPlaces: [0, 2],
+    xValues: [1.5, Infinity],
+    more: true,
+    count: 7n,
+  };
+  expect(readSeriesPoints(toBinary(SeriesPointsSchema, create(SeriesPointsSchema, init)))).toEqual({
+    run: 1,
+    series: 2,
+    info: undefined,
+    steps: Float64Array.from(init.steps, Number),
+    values: Float64Array.from(init.values),
+    epochs: Float64Array.from(init.epochs, Number),
+    times: Float64Array.from(init.timesUs, Number),
+    xPlaces: Uint32Array.from(init.xPlaces),
+    xValues: Float64Array.from(init.xValues),
+    more: true,
+  });
 });
 
 test('damaged columns are rejected', () => {

@@ -1,7 +1,7 @@
 /**
- * Reads buckets of series straight from the wire into typed arrays. Packed doubles are memory in the byte order of
- * every browser's machine, so a column is one copy. Generated code takes ten times as long: it pushes each value to
- * an array, and makes a BigInt of each step. A test compares both.
+ * Reads series straight from the wire into typed arrays. Packed doubles are memory in the byte order of every browser's
+ * machine, so a column is one copy. Generated code takes ten times as long: it pushes each value to an array, and makes
+ * a BigInt of each step. A test compares both.
  */
 import { fromBinary } from '@bufbuild/protobuf';
 import { BinaryReader, WireType } from '@bufbuild/protobuf/wire';
@@ -9,12 +9,15 @@ import { BinaryReader, WireType } from '@bufbuild/protobuf/wire';
 import { SeriesInfoSchema, type SeriesInfo } from '../gen/matyan/runs/v1/run_pb.ts';
 import { PlaceSchema } from '../gen/matyan/series/v1/series_pb.ts';
 
-/** One series of a `BucketsResponse`. Columns that were not requested are empty. */
-export interface BucketColumns {
+interface SeriesColumns {
   /** Indexes of the run and the series in the request. */
   run: number;
   series: number;
   info: SeriesInfo | undefined;
+}
+
+/** One series of a `BucketsResponse`. Columns that were not requested are empty. */
+export interface BucketColumns extends SeriesColumns {
   /** Steps per bucket. */
   width: number;
   origin: number;
@@ -35,11 +38,24 @@ export interface BucketColumns {
   negativeInfinity: Uint32Array;
 }
 
+/** One `SeriesPoints`, or a piece of it. Columns that were not requested are empty. */
+export interface PointColumns extends SeriesColumns {
+  /** Steps, epochs and times are exact up to 2^53. */
+  steps: Float64Array;
+  values: Float64Array;
+  epochs: Float64Array;
+  times: Float64Array;
+  xPlaces: Uint32Array;
+  xValues: Float64Array;
+  /** More points follow in another message, without `info`. */
+  more: boolean;
+}
+
 type Numbers = Uint32Array | Float64Array;
-type ColumnReader = (bytes: Uint8Array) => Numbers;
+type Column = [name: string, read: (bytes: Uint8Array) => Numbers];
 
 /** Columns by field number of `SeriesBuckets`. */
-const COLUMNS: Record<number, [name: keyof BucketColumns, read: ColumnReader]> = {
+const BUCKET_COLUMNS: Record<number, Column> = {
   5: ['index', readUints],
   6: ['count', readUints],
   7: ['min', readDoubles],
@@ -56,42 +72,70 @@ const COLUMNS: Record<number, [name: keyof BucketColumns, read: ColumnReader]> =
   18: ['negativeInfinity', readUints],
 };
 
+/** Columns by field number of `SeriesPoints`. */
+const POINT_COLUMNS: Record<number, Column> = {
+  3: ['steps', readSints],
+  4: ['values', readDoubles],
+  5: ['epochs', readSints],
+  6: ['times', readSints],
+  7: ['xPlaces', readUints],
+  8: ['xValues', readDoubles],
+};
+
 /** Reads one encoded `SeriesBuckets`. */
 export function readSeriesBuckets(bytes: Uint8Array): BucketColumns {
-  const columns = emptyColumns();
-  const reader = new BinaryReader(bytes);
-  while (reader.pos < reader.len) {
-    const [field, wireType] = reader.tag();
-    const column = COLUMNS[field];
-    if (column) readColumn(columns, column, wireType, field, reader);
-    else if (field === 1) {
-      const place = fromBinary(PlaceSchema, reader.bytes());
-      [columns.run, columns.series] = [place.run, place.series];
-    } else if (field === 2) columns.info = fromBinary(SeriesInfoSchema, reader.bytes());
-    else if (field === 3) columns.width = Number(reader.uint64());
+  const columns = { ...emptyColumns(BUCKET_COLUMNS), width: 0, origin: 0 } as BucketColumns;
+  readColumns(bytes, columns, BUCKET_COLUMNS, (field, reader) => {
+    if (field === 3) columns.width = Number(reader.uint64());
     else if (field === 4) columns.origin = Number(reader.sint64());
-    else reader.skip(wireType, field);
-  }
+    else return false;
+    return true;
+  });
   return columns;
 }
 
-/** Senders may pack a column in pieces, or not at all: both are valid, though our server does neither. */
-function readColumn(
-  columns: BucketColumns,
-  [name, read]: [name: keyof BucketColumns, read: ColumnReader],
-  wireType: WireType,
-  field: number,
-  reader: BinaryReader,
+/** Reads one encoded `SeriesPoints`. */
+export function readSeriesPoints(bytes: Uint8Array): PointColumns {
+  const columns = { ...emptyColumns(POINT_COLUMNS), more: false } as PointColumns;
+  readColumns(bytes, columns, POINT_COLUMNS, (field, reader) => {
+    if (field !== 9) return false;
+    columns.more = reader.bool();
+    return true;
+  });
+  return columns;
+}
+
+function emptyColumns(table: Record<number, Column>): SeriesColumns & Record<string, unknown> {
+  const empty = Object.values(table).map(([name, read]) => [name, read(new Uint8Array())]);
+  return { run: 0, series: 0, info: undefined, ...Object.fromEntries(empty) };
+}
+
+function readColumns(
+  bytes: Uint8Array,
+  into: SeriesColumns,
+  table: Record<number, Column>,
+  readOther: (field: number, reader: BinaryReader) => boolean,
 ): void {
-  const start = reader.pos;
-  const bytes = wireType === WireType.LengthDelimited ? reader.bytes() : reader.skip(wireType, field);
-  const values = read(bytes);
-  const known = columns[name] as Numbers;
-  if (reader.pos === start) throw new Error(`column ${name} is cut off`);
-  (columns[name] as Numbers) = known.length === 0 ? values : joined(known, values);
+  const columns = into as unknown as Record<string, Numbers>;
+  const reader = new BinaryReader(bytes);
+  while (reader.pos < reader.len) {
+    const [field, wireType] = reader.tag();
+    const column = table[field];
+    if (column) {
+      const [name, read] = column;
+      // Senders may pack a column in pieces, or not at all: both are valid, though our server does neither.
+      const packed = wireType === WireType.LengthDelimited ? reader.bytes() : reader.skip(wireType, field);
+      columns[name] = joined(columns[name] as Numbers, read(packed));
+    } else if (field === 1) {
+      const place = fromBinary(PlaceSchema, reader.bytes());
+      [into.run, into.series] = [place.run, place.series];
+    } else if (field === 2) into.info = fromBinary(SeriesInfoSchema, reader.bytes());
+    else if (!readOther(field, reader)) reader.skip(wireType, field);
+  }
 }
 
 function joined(a: Numbers, b: Numbers): Numbers {
+  if (a.length === 0) return b;
   const all = new (a.constructor as Float64ArrayConstructor)(a.length + b.length);
   all.set(a as Float64Array);
   all.set(b as Float64Array, a.length);
@@ -145,30 +189,4 @@ function readSints(bytes: Uint8Array): Float64Array {
     values[out] = low & 1 ? -half - 1 : half;
   }
   return values;
-}
-
-function emptyColumns(): BucketColumns {
-  const uints = new Uint32Array(0);
-  const doubles = new Float64Array(0);
-  return {
-    run: 0,
-    series: 0,
-    info: undefined,
-    width: 0,
-    origin: 0,
-    index: uints,
-    count: uints,
-    min: doubles,
-    max: doubles,
-    first: doubles,
-    last: doubles,
-    mean: doubles,
-    firstStep: doubles,
-    lastStep: doubles,
-    firstTime: doubles,
-    lastTime: doubles,
-    nan: uints,
-    positiveInfinity: uints,
-    negativeInfinity: uints,
-  };
 }

@@ -30,7 +30,7 @@ export interface LiveDeps {
 }
 
 /** Keeps a page that redraws on each change from doing little else. */
-const SETTLE_MS = 250;
+const SETTLE_MS = 150;
 const FIRST_RETRY_MS = 500;
 const LAST_RETRY_MS = 10_000;
 

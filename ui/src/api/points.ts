@@ -1,38 +1,43 @@
 /** Every logged point of some series as CSV, exact to the bit: numbers are written so that they read back as the same. */
+import { create } from '@bufbuild/protobuf';
+
 import type { SeriesInfo } from '../gen/matyan/runs/v1/run_pb.ts';
-import { SeriesService } from '../gen/matyan/series/v1/series_pb.ts';
+import { PointsRequestSchema, SeriesService } from '../gen/matyan/series/v1/series_pb.ts';
+import { readSeriesPoints, type PointColumns } from './columns.ts';
+import { rawMessages } from './raw_stream.ts';
 import { reads, Urgency } from './read_queue.ts';
-import { call, client } from './transport.ts';
+import { call } from './transport.ts';
 
 const HEADER = 'run,metric,context,step,epoch,time_us,value\n';
 /** Marks a point without an epoch. */
-const NO_EPOCH = -(2n ** 63n);
+const NO_EPOCH = -(2 ** 63);
 
 /** Without a deadline: a series of ten million points takes as long as it takes. */
 export function readCsv(runId: string, series: readonly SeriesInfo[], signal?: AbortSignal): Promise<Blob> {
   return reads.run(Urgency.Visible, signal, () =>
     call('SeriesService.Points', async () => {
       const pieces: string[] = [HEADER];
-      const request = {
+      const request = create(PointsRequestSchema, {
         run: { runId, numbers: series.map(({ number }) => number) },
         columns: { values: true, epochs: true, times: true },
-      };
-      for await (const { points } of client(SeriesService).points(request, { signal })) {
-        if (!points) continue;
-        const info = series[points.place?.series ?? 0];
-        const prefix = [runId, info?.name ?? '', info?.context ?? ''].map(quoted).join(',');
-        const { steps, epochs, timesUs, values } = points;
-        pieces.push(
-          steps.map((step, at) => line(prefix, step, epochs[at], timesUs[at], values[at])).join(''),
-        );
+      });
+      for await (const bytes of rawMessages(SeriesService.method.points, request, { signal })) {
+        const points = readSeriesPoints(bytes);
+        const info = series[points.series];
+        pieces.push(csvLines([runId, info?.name ?? '', info?.context ?? ''].map(quoted).join(','), points));
       }
       return new Blob(pieces, { type: 'text/csv' });
     }),
   );
 }
 
-function line(prefix: string, step: bigint, epoch?: bigint, time?: bigint, value?: number): string {
-  return `${prefix},${step},${epoch === undefined || epoch === NO_EPOCH ? '' : epoch},${time ?? ''},${csvNumber(value)}\n`;
+export function csvLines(prefix: string, { steps, epochs, times, values }: PointColumns): string {
+  let lines = '';
+  for (let at = 0; at < steps.length; at++) {
+    const epoch = epochs[at] ?? NO_EPOCH;
+    lines += `${prefix},${steps[at]},${epoch === NO_EPOCH ? '' : epoch},${times[at] ?? ''},${csvNumber(values[at])}\n`;
+  }
+  return lines;
 }
 
 /** As Python writes it, which most readers of CSV understand. */

@@ -2,9 +2,7 @@
  * Reads series for charts: what the cache has is shown immediately, only what is missing is read. One call serves all
  * series of a chart, and each series is shown as it arrives.
  */
-import { create, type DescMethodServerStreaming, type MessageInitShape } from '@bufbuild/protobuf';
-import { BinaryReader } from '@bufbuild/protobuf/wire';
-import { EmptySchema } from '@bufbuild/protobuf/wkt';
+import { create, type MessageInitShape } from '@bufbuild/protobuf';
 
 import {
   BucketColumn,
@@ -13,6 +11,7 @@ import {
   type BucketsRequest,
 } from '../gen/matyan/series/v1/series_pb.ts';
 import { readSeriesBuckets, type BucketColumns } from './columns.ts';
+import { rawMessages } from './raw_stream.ts';
 import { reads, type Urgency } from './read_queue.ts';
 import {
   commonTailStart,
@@ -22,19 +21,7 @@ import {
   type StepView,
 } from './series_cache.ts';
 import { seriesData, type SeriesData } from './series_data.ts';
-import { call, DEADLINE_MS, transport } from './transport.ts';
-
-/**
- * `SeriesService.Buckets`, with responses that are not decoded: all of their fields are unknown to an empty message,
- * and arrive as bytes.
- */
-const RAW_BUCKETS = {
-  ...SeriesService.method.buckets,
-  output: EmptySchema,
-} as unknown as DescMethodServerStreaming<typeof BucketsRequestSchema, typeof EmptySchema>;
-
-/** Field number of `BucketsResponse.series`. */
-const SERIES_FIELD = 1;
+import { call, limited } from './transport.ts';
 
 const COLUMNS = [
   BucketColumn.MIN,
@@ -52,14 +39,8 @@ export async function* readBuckets(
   request: BucketsRequest,
   signal?: AbortSignal,
 ): AsyncGenerator<BucketColumns> {
-  const input = (async function* () {
-    yield request;
-  })();
-  const response = await transport.stream(RAW_BUCKETS, signal, DEADLINE_MS, undefined, input);
-  for await (const message of response.message) {
-    for (const { no, data } of message.$unknown ?? []) {
-      if (no === SERIES_FIELD) yield readSeriesBuckets(new BinaryReader(data).bytes());
-    }
+  for await (const bytes of rawMessages(SeriesService.method.buckets, request, limited(signal))) {
+    yield readSeriesBuckets(bytes);
   }
 }
 

@@ -1,0 +1,356 @@
+/** The pages as a person uses them, in Chromium, against the real server. */
+import axe from 'axe-core';
+import type { Browser, Page } from 'playwright-core';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+
+import {
+  eventually,
+  launch,
+  Project,
+  Server,
+  Visit,
+  type ProjectRuns,
+  type VisitOptions,
+} from './harness.ts';
+
+let browser: Browser;
+let server: Server;
+let project: Project;
+let runs: ProjectRuns;
+const visits: Visit[] = [];
+
+beforeAll(async () => {
+  [browser, server] = await Promise.all([launch(), Server.start()]);
+  [project, runs] = await Project.log(server);
+});
+
+afterAll(async () => {
+  await project?.end();
+  await browser?.close();
+  await server?.remove();
+});
+
+async function visit<T>(path: string, use: (visit: Visit) => Promise<T>, options?: VisitOptions): Promise<T> {
+  const open = await Visit.open(browser, server, path, options);
+  visits.push(open);
+  const result = await use(open).catch(async (error: unknown) => {
+    await open.shot(`failed-${visits.length}`);
+    open.errors.unshift(String(error));
+    throw error;
+  });
+  await open.close();
+  return result;
+}
+
+async function findings(page: Page): Promise<string[]> {
+  await page.evaluate(axe.source);
+  const result = await page.evaluate(() => (globalThis as unknown as { axe: typeof axe }).axe.run());
+  return result.violations.map(({ id, nodes }) => `${id}: ${nodes.map(({ html }) => html).join(' | ')}`);
+}
+
+async function rowCount(page: Page): Promise<number> {
+  return Number(await page.locator('[role=table]').first().getAttribute('aria-rowcount')) - 1;
+}
+
+/** Waits until every chart in view has been drawn with its series. */
+async function drawn(page: Page): Promise<void> {
+  await eventually('charts are drawn', () =>
+    page.evaluate(() => {
+      const charts = [...document.querySelectorAll<HTMLCanvasElement>('canvas.base')];
+      return (
+        charts.length > 0 &&
+        charts.every(chart => Number(chart.dataset.draws) >= 1 && chart.dataset.series !== '0')
+      );
+    }),
+  );
+}
+
+describe('every page', () => {
+  const pages: [name: string, path: () => string, ready: string][] = [
+    ['runs', () => '/', '[role=row] a'],
+    ['run metrics', () => `/runs/${runs.hashes[5]}`, 'section h2'],
+    ['run params', () => `/runs/${runs.hashes[5]}?tab=params`, '[role=rowheader]'],
+    ['run overview', () => `/runs/${runs.hashes[5]}?tab=overview`, 'dl code'],
+    ['odd run', () => `/runs/${runs.strange}?logy=1`, 'section h2'],
+    ['wide run', () => `/runs/${runs.wide}`, 'section h2'],
+    ['experiments', () => '/experiments', '[role=cell]'],
+    ['tags', () => '/tags', '[role=cell]'],
+    ['dashboards', () => '/dashboards', 'h2'],
+    ['reports', () => '/reports', 'h2'],
+    ['missing', () => '/nothing/here', 'h2'],
+  ];
+  for (const theme of ['light', 'dark'] as const) {
+    test.each(pages)(`%s opens without errors and without findings, ${theme}`, async (name, path, ready) => {
+      await visit(
+        path(),
+        async visit => {
+          await visit.page.waitForSelector(ready);
+          if (ready === 'section h2') await drawn(visit.page);
+          await visit.shot(`${name.replace(' ', '-')}-${theme}`);
+          expect(await findings(visit.page)).toEqual([]);
+        },
+        { theme },
+      );
+    });
+  }
+
+  test('a phone shows a run', async () => {
+    await visit(
+      `/runs/${runs.hashes[5]}`,
+      async visit => {
+        await drawn(visit.page);
+        await visit.shot('run-metrics-phone');
+        expect(await visit.page.evaluate(() => document.documentElement.scrollWidth)).toBeLessThanOrEqual(
+          390,
+        );
+        expect(await findings(visit.page)).toEqual([]);
+      },
+      { width: 390, height: 844 },
+    );
+  });
+});
+
+test('a query filters while it is typed, and going back undoes it', async () => {
+  await visit('/runs', async ({ page }) => {
+    await page.waitForSelector('[role=row] a');
+    const all = await rowCount(page);
+    expect(all).toBe(runs.hashes.length);
+    await page.keyboard.press('/');
+    await page.keyboard.type('run.hparams.optimizer == "adam"');
+    await eventually('the query is applied', async () => (await rowCount(page)) < all);
+    expect(new URL(page.url()).searchParams.get('q')).toBe('run.hparams.optimizer == "adam"');
+    await page.goBack();
+    await eventually('the query is undone', async () => (await rowCount(page)) === all);
+    expect(await page.inputValue('input[aria-label="Filter runs by a query"]')).toBe('');
+  });
+});
+
+test('an invalid query is underlined with its reason, and the rows stay', async () => {
+  await visit('/runs', async visit => {
+    const { page } = visit;
+    await page.waitForSelector('[role=row] a');
+    await page.fill('input[aria-label="Filter runs by a query"]', 'run.name == = 3');
+    await page.waitForSelector('input[aria-invalid=true]');
+    expect(await page.textContent('#query-message')).not.toBe('');
+    expect(await page.textContent('.mirror u')).not.toBe('');
+    expect(await rowCount(page)).toBe(runs.hashes.length);
+    await visit.shot('runs-invalid-query');
+  });
+});
+
+test('columns are sorted by the server', async () => {
+  await visit(
+    '/runs?q=run.hparams.batch_size&sort=-metric%3Aloss%20%7B%22subset%22%3A%22val%22%7D',
+    async ({ page }) => {
+      await page.waitForSelector('[role=columnheader][aria-sort=descending]');
+      const titles = await page.locator('[role=columnheader]').allTextContents();
+      const at = titles.findIndex(title => title.includes('loss val'));
+      const values = async (): Promise<number[]> => {
+        const texts = await page.locator(`[role=row] [role=cell]:nth-child(${at + 1})`).allTextContents();
+        return texts.map(text => Number(text.trim())).filter(value => value > 0);
+      };
+      const shown = await eventually('values are shown', async () => {
+        const all = await values();
+        return all.length > 10 ? all : undefined;
+      });
+      expect(shown).toEqual([...shown].sort((a, b) => b - a));
+    },
+  );
+});
+
+test('all of it works by keyboard', async () => {
+  await visit('/runs', async visit => {
+    const { page } = visit;
+    await page.waitForSelector('[role=row] a');
+    for (const key of ['j', 'j', 'Enter']) await page.keyboard.press(key);
+    await page.waitForURL(/\/runs\/\w+/);
+    await page.waitForSelector('[role=tablist]');
+    await page.keyboard.press('2');
+    await page.waitForURL(/tab=params/);
+    await page.keyboard.press('u');
+    await page.waitForURL(/\/runs$/);
+    await page.keyboard.press('g');
+    await page.keyboard.press('t');
+    await page.waitForURL(/\/tags$/);
+    await page.keyboard.press('?');
+    await page.waitForSelector('dialog[open] dl');
+    await visit.shot('keyboard');
+    expect(await findings(page)).toEqual([]);
+    await page.keyboard.press('Escape');
+    await page.keyboard.press('Control+k');
+    await page.waitForSelector('dialog[open] [role=option]');
+    await page.keyboard.type('one spi');
+    await page.waitForSelector('[role=option]:has-text("one spike")');
+    await visit.shot('palette');
+    expect(await findings(page)).toEqual([]);
+    await page.keyboard.press('Enter');
+    await page.waitForURL(new RegExp(runs.spike));
+  });
+});
+
+test('a chart shows the spike of one point, zooms by drag, and back undoes it', async () => {
+  await visit(`/runs/${runs.spike}`, async visit => {
+    const { page } = visit;
+    await drawn(page);
+    const chart = page.locator('.pointer').first();
+    const box = (await chart.boundingBox())!;
+    // The spike reaches the top of the frame, where nothing else is.
+    const isHigh = await page
+      .locator('canvas.base')
+      .first()
+      .evaluate(canvas => {
+        const { width, height } = canvas as HTMLCanvasElement;
+        const context = (canvas as HTMLCanvasElement).getContext('2d')!;
+        const { data } = context.getImageData(0, 0, width, Math.round(height * 0.2));
+        return data.some(
+          (value, at) => at % 4 === 2 && value > 180 && (data[at - 2] ?? 0) < 60 && (data[at + 1] ?? 0) > 60,
+        );
+      });
+    expect(isHigh).toBe(true);
+    const before = visit.calls.filter(call => call === 'SeriesService/Buckets').length;
+    await page.mouse.move(box.x + box.width * 0.5, box.y + 60);
+    await page.mouse.down();
+    await page.mouse.move(box.x + box.width * 0.6, box.y + 60, { steps: 4 });
+    await visit.shot('zooming');
+    await page.mouse.up();
+    await page.waitForURL(/from=/);
+    await eventually(
+      'finer buckets are read',
+      () => visit.calls.filter(call => call === 'SeriesService/Buckets').length > before,
+    );
+    await drawn(page);
+    await visit.shot('zoomed');
+    await page.goBack();
+    await page.waitForURL(url => !url.search.includes('from='));
+  });
+});
+
+test('the hover is shown on all charts, without drawing them again', async () => {
+  await visit(`/runs/${runs.hashes[5]}`, async visit => {
+    const { page } = visit;
+    await drawn(page);
+    const draws = (): Promise<string[]> =>
+      page
+        .locator('canvas.base')
+        .evaluateAll(all => all.map(one => (one as HTMLElement).dataset.draws ?? ''));
+    const before = await draws();
+    const box = (await page.locator('.pointer').first().boundingBox())!;
+    for (let at = 0; at < 20; at++) await page.mouse.move(box.x + 100 + at * 10, box.y + 80);
+    await page.waitForSelector('.tooltip tr.first');
+    await visit.shot('hover');
+    const marked = await page.locator('.pointer canvas').evaluateAll(all =>
+      all.map(canvas => {
+        const { width, height } = canvas as HTMLCanvasElement;
+        return (canvas as HTMLCanvasElement)
+          .getContext('2d')!
+          .getImageData(0, 0, width, height)
+          .data.some(value => value > 0);
+      }),
+    );
+    expect(marked.every(Boolean)).toBe(true);
+    expect(await draws()).toEqual(before);
+  });
+});
+
+test('a chart is saved as PNG, SVG, and CSV of all points', async () => {
+  await visit(`/runs/${runs.spike}`, async ({ page }) => {
+    await drawn(page);
+    const save = async (title: string): Promise<Buffer> => {
+      await page.click('button[aria-label="Actions for signal"]');
+      const [download] = await Promise.all([
+        page.waitForEvent('download'),
+        page.click(`[role=menuitem]:has-text("${title}")`),
+      ]);
+      const chunks: Buffer[] = [];
+      for await (const chunk of await download.createReadStream()) chunks.push(chunk as Buffer);
+      return Buffer.concat(chunks);
+    };
+    expect((await save('PNG')).subarray(1, 4).toString()).toBe('PNG');
+    expect((await save('SVG')).toString()).toMatch(/^<svg .*<\/svg>$/);
+    const lines = (await save('CSV')).toString().trim().split('\n');
+    expect(lines.length).toBe(100_001);
+    const value = (step: number): number => Number(lines[step + 1]?.split(',').at(-1));
+    expect([value(54_321), value(9_000), value(0)]).toEqual([100, Math.sin(1) * 0.1, 0]);
+  });
+});
+
+test('a tracked point is on the screen within a second, in ten tabs, over one stream', async () => {
+  const context = await browser.newContext({ viewport: { width: 900, height: 700 } });
+  const tabs: Visit[] = [];
+  for (let tab = 0; tab < 10; tab++) {
+    const open = await Visit.inContext(await context.newPage(), server, `/runs/${runs.live}`);
+    await open.page.waitForSelector('.legend b');
+    await eventually(
+      'the stream is open',
+      async () => (await open.page.textContent('.stream'))?.trim() === 'Live',
+    );
+    tabs.push(open);
+  }
+  const shows = async (value: string): Promise<number> => {
+    const start = Date.now();
+    await Promise.all(
+      tabs.map(({ page }) => page.waitForSelector(`.legend b:text-is("${value}")`, { state: 'attached' })),
+    );
+    return Date.now() - start;
+  };
+  // The first point is new to the caches; the others are tails.
+  for (const value of [0.75, 0.5, 0.25]) {
+    await project.track(value);
+    console.info(`ten tabs show a new point after ${await shows(String(value))} ms`);
+  }
+  const opened = tabs.flatMap(({ calls }) => calls).filter(call => call === 'RunService/Watch');
+  expect(opened.length).toBe(1);
+  // The list of metrics is read again a second later. After that nothing is asked for while nothing changes.
+  await new Promise(resolve => setTimeout(resolve, 2_000));
+  const quiet = tabs.map(({ calls }) => calls.length);
+  await new Promise(resolve => setTimeout(resolve, 2_500));
+  expect(tabs.map(({ calls }) => calls.length)).toEqual(quiet);
+  // The tab that reads is closed: another one continues.
+  const reading = tabs.find(({ calls }) => calls.includes('RunService/Watch'))!;
+  await reading.page.close();
+  tabs.splice(tabs.indexOf(reading), 1);
+  await eventually('another tab reads', () => tabs.some(({ calls }) => calls.includes('RunService/Watch')));
+  await project.track(0.125);
+  await shows('0.125');
+  expect(tabs.flatMap(({ errors }) => errors)).toEqual([]);
+  await context.close();
+});
+
+test('the page continues after the server was away', async () => {
+  const open = await Visit.open(browser, server, '/runs');
+  await eventually(
+    'the stream is open',
+    async () => (await open.page.textContent('.stream'))?.trim() === 'Live',
+  );
+  await server.stop();
+  await eventually('the loss is shown', async () =>
+    (await open.page.textContent('.stream'))?.includes('lost'),
+  );
+  await open.page.click('[role=columnheader] button:has-text("Name")');
+  await open.page.waitForSelector('[role=alert] button:has-text("Retry")');
+  await open.shot('server-away');
+  await server.run();
+  await eventually(
+    'the stream is back',
+    async () => (await open.page.textContent('.stream'))?.trim() === 'Live',
+  );
+  await open.page.click('[role=alert] button:has-text("Retry")');
+  await open.page.waitForSelector('[role=alert]', { state: 'detached' });
+  expect(await rowCount(open.page)).toBe(runs.hashes.length);
+  await open.page.context().close();
+});
+
+test('a thousand charts are a dozen elements, and those that leave the screen are not read', async () => {
+  await visit(`/runs/${runs.wide}`, async ({ page, calls }) => {
+    await drawn(page);
+    expect(await page.locator('canvas.base').count()).toBeLessThan(40);
+    await page.locator('.charts .scroller').evaluate(element => element.scrollTo(0, 60_000));
+    await drawn(page);
+    expect(calls.filter(call => call === 'SeriesService/Buckets').length).toBeLessThan(100);
+    await page.fill('input[type=search]', '/layer99.weight[01]$/');
+    await eventually(
+      'charts are filtered',
+      async () => (await page.locator('section h2').allTextContents()).length === 2,
+    );
+  });
+});

@@ -1,0 +1,6 @@
+/** A list of a million rows. */
+import { mount } from 'svelte';
+
+import List from './List.svelte';
+
+mount(List, { target: document.body });
