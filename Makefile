@@ -1,7 +1,7 @@
 # Development tasks. Targets build or install everything they need, outside of the working copy.
 
 .DEFAULT_GOAL := help
-.PHONY: help up install wheel sdk-wheel ui test lint lint-deploy format clippy doc proto proto-baseline deny metrics hooks unit build kafka clouds system sdk examples browser bench soak soak-faults soak-kafka soak-fuzz soak-scale
+.PHONY: help up install wheel sdk-wheel ui test lint lint-deploy format clippy doc proto proto-baseline deny metrics hooks unit build kafka clouds system sdk sdk-packages sdk-installed adapters examples browser bench soak soak-faults soak-kafka soak-fuzz soak-scale
 
 export CARGO_TARGET_DIR ?= $(HOME)/.cache/matyan/target
 export CARGO_TERM_COLOR ?= never
@@ -74,7 +74,7 @@ WHEEL_ARGS ?= --release
 wheel: $(MATURIN) ## Build a Python wheel with the server, and print its path (WHEELS=…)
 	$(MATURIN) build --manifest-path services/matyan/Cargo.toml --compatibility linux --out $(WHEELS) $(WHEEL_ARGS)
 
-SDK_WHEEL = $(wildcard $(WHEELS)/matyan_client-*.whl)
+SDK_WHEEL = $(WHEELS)/matyan_client-*.whl
 
 sdk-wheel: $(MATURIN) ## Build the wheel of the Python SDK, and print its path (WHEELS=…)
 	rm -f $(SDK_WHEEL)
@@ -93,7 +93,7 @@ $(UI_DIR):
 	mv $@.part/aim_ui/build $@
 	rm -rf $@.part
 
-test: lint unit fdb system sdk examples browser ## Run all checks and tests
+test: lint unit fdb system sdk sdk-installed examples browser ## Run all checks and tests
 	@echo "make test: all checks and tests passed"
 
 lint: format clippy doc proto deny ## Run static checks: rustfmt, clippy, rustdoc, buf, cargo-deny
@@ -241,14 +241,47 @@ SDK_STAMP := $(SDK_VENV)/installed-$(shell cksum < $(SDK)/tests/requirements.txt
 SDK_PACKAGES := $(CACHE)/sdk-packages
 SDK_PYTHON := PYTHONPATH=$(SDK_PACKAGES) $(SDK_VENV)/bin/python
 
-sdk: build kafka $(SDK_STAMP) $(PEERS_STAMP) ## Check and test the Python package
+sdk-packages:
 	cargo build --quiet -p matyan-client-python
 	rm -rf $(SDK_PACKAGES) && mkdir -p $(SDK_PACKAGES) && cp -r $(SDK)/python/matyan_client $(SDK_PACKAGES)
 	cp $(CARGO_TARGET_DIR)/debug/lib_core.so $(SDK_PACKAGES)/matyan_client/_core.abi3.so
+
+sdk: build kafka sdk-packages $(SDK_STAMP) $(PEERS_STAMP) ## Check and test the Python package
 	cd $(SDK) && $(SDK_VENV)/bin/ruff check --quiet --no-cache && $(SDK_VENV)/bin/ruff format --quiet --no-cache --check
 	cd $(SDK) && $(SDK_VENV)/bin/mypy --cache-dir $(CACHE)/mypy
 	cd $(CACHE) && $(SDK_PYTHON) -m mypy.stubtest matyan_client._core
 	cd $(SDK) && MATYAN_BIN=$(DEBUG_BIN) MATYAN_PUBLISHED_PYTHON=$(VENV)/bin/python $(SDK_PYTHON) -m pytest -p no:cacheprovider
+
+# The wheel in an empty environment. A build for debugging is sufficient, and takes less time.
+SDK_DEBUG_WHEELS := $(CACHE)/sdk-debug-wheels
+
+sdk-installed: build $(MATURIN) $(SDK_STAMP) sdk-packages ## Install the wheel of the Python SDK, and run its README
+	rm -rf $(SDK_DEBUG_WHEELS)
+	$(MATURIN) build --quiet --manifest-path $(SDK)/Cargo.toml --compatibility linux --out $(SDK_DEBUG_WHEELS)
+	cd $(SDK) && MATYAN_BIN=$(DEBUG_BIN) MATYAN_SDK_WHEEL=$$(echo $(SDK_DEBUG_WHEELS)/*.whl) $(SDK_PYTHON) -m pytest -p no:cacheprovider tests/test_wheel.py
+
+# Trainings with the real frameworks, in environments of their own: several gigabytes, and not part
+# of `make test`. Without their packages for CUDA and plots, xgboost and catboost are much smaller,
+# and so is torch from its own index.
+ADAPTERS ?= boosting tensorflow torch
+ADAPTER_TESTS := tests/adapters tests/test_loaders.py tests/test_documents.py
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+ADAPTER_REQUIREMENTS := $(SDK)/tests/adapters/requirements
+ADAPTER_ENV = $(CACHE)/adapters-$(1)-$(shell cksum < $(ADAPTER_REQUIREMENTS)/$(1).txt | cut -d' ' -f1)
+
+adapters: $(addprefix adapters-,$(ADAPTERS)) ## Test the adapters with the real frameworks (ADAPTERS="boosting tensorflow torch")
+
+adapters-%: build sdk-packages
+	test -d $(call ADAPTER_ENV,$*) || $(MAKE) --no-print-directory $(call ADAPTER_ENV,$*) GROUP=$*
+	cd $(SDK) && KERAS_BACKEND=$(if $(filter torch,$*),torch,tensorflow) MATYAN_BIN=$(DEBUG_BIN) PYTHONPATH=$(SDK_PACKAGES) \
+		$(call ADAPTER_ENV,$*)/bin/python -m pytest -rs -p no:cacheprovider $(ADAPTER_TESTS)
+
+$(CACHE)/adapters-$(GROUP)-%:
+	rm -rf $@.part && python3 -m venv $@.part
+	$(if $(filter torch,$(GROUP)),$@.part/bin/python -m pip install --quiet --index-url $(TORCH_INDEX) $$(grep '^torch==' $(ADAPTER_REQUIREMENTS)/torch.txt))
+	$(if $(filter boosting,$(GROUP)),$@.part/bin/python -m pip install --quiet --no-deps $$(grep -E '^(xgboost|catboost)==' $(ADAPTER_REQUIREMENTS)/boosting.txt))
+	grep -vE '^(#|xgboost|catboost)' $(ADAPTER_REQUIREMENTS)/$(GROUP).txt | xargs $@.part/bin/python -m pip install --quiet
+	mv $@.part $@
 
 # The clients in other languages: the commands of docs/clients.md are executed, in a copy of the
 # examples. A language without its tools is skipped, with the reason; REQUIRE=examples makes that a
