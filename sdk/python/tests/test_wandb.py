@@ -261,7 +261,10 @@ def test_media(online):
         wandb.log(
             {
                 "image": wandb.Image(pixels, caption="black", boxes=boxes, masks=masks),
-                "several": [wandb.Image(pixels), wandb.Image(pixels)],
+                "several": [
+                    wandb.Image(pixels, caption="first"),
+                    wandb.Image(pixels, caption="second"),
+                ],
                 "audio": wandb.Audio(np.zeros(10), sample_rate=8000),
                 "histogram": wandb.Histogram(np_histogram=np.histogram([1, 2, 3], bins=3)),
                 "frames": wandb.Video(np.zeros((2, 3, 4, 4), np.uint8), fps=2),
@@ -283,11 +286,12 @@ def test_media(online):
     assert found == {
         ("image", "{}"),
         ("image", '{"mask": "truth"}'),
-        ("several", '{"index": 0}'),
-        ("several", '{"index": 1}'),
+        ("several", "{}"),
         ("frames", "{}"),
         ("table", '{"column": "picture", "row": 0}'),
     }
+    (several,) = stored.get_image_sequence("several").values
+    assert [image.caption for image in several] == ["first", "second"]
     assert {item["name"] for item in stored.collect_sequence_info("audios")["audios"]} == {"audio"}
     distributions = stored.collect_sequence_info("distributions")["distributions"]
     assert {item["name"] for item in distributions} == {"histogram", "array"}

@@ -11,6 +11,7 @@ import itertools
 import json
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -199,14 +200,17 @@ class _RunReader:
         moment: tuple[int, float],
         directory: Path,
     ) -> Iterator[Item]:
-        """Yields what members of a list show as one item for each type, as `track` stores it."""
-        by_type: dict[type, list[Any]] = {}
-        for member in members:
+        """Yields images, and recordings, as one item, as `track` stores a list of them."""
+        together: dict[type, list[Any]] = {}
+        for index, member in enumerate(members):
             for item in self._media(name, member, moment, directory):
-                if isinstance(item, TrackedObject):
-                    shown = item.value if isinstance(item.value, list) else [item.value]
-                    by_type.setdefault(type(shown[0]), []).extend(shown)
-        for shown in by_type.values():
+                if not isinstance(item, TrackedObject):
+                    yield item
+                elif isinstance(item.value, (Image, Audio)):
+                    together.setdefault(type(item.value), []).append(item.value)
+                else:
+                    yield replace(item, context={**item.context, "index": index})
+        for shown in together.values():
             yield TrackedObject(shown, name, moment[0], time=moment[1])
 
     def _media(

@@ -36,9 +36,15 @@ __all__ = [
 class Media:
     """A value that stores itself."""
 
+    # The object of Matyan, if several of them are one step of a series.
+    listed: Any = None
+
     def log_to(self, moment: Moment, name: str, context: dict[str, Any]) -> None:
         """Stores the value under a name, at a moment of a run."""
         raise NotImplementedError
+
+    def log_parts_to(self, moment: Moment, name: str, context: dict[str, Any]) -> None:
+        """Stores what belongs to the value in series of its own."""
 
 
 class _Tracked(Media):
@@ -48,6 +54,7 @@ class _Tracked(Media):
 
     def log_to(self, moment: Moment, name: str, context: dict[str, Any]) -> None:
         moment.track(self._object, name, context)
+        self.log_parts_to(moment, name, context)
 
 
 class _File(Media):
@@ -94,12 +101,11 @@ class Image(_Tracked):
         if not isinstance(data_or_path, objects.Image):
             data_or_path = objects.Image(data_or_path, caption or "", file_type)
         self.image: objects.Image = data_or_path
-        self._object = self.image
+        self.listed = self._object = self.image
         self._boxes = {str(layer): values.plain(box) for layer, box in (boxes or {}).items()}
         self._masks = dict(masks or {})
 
-    def log_to(self, moment: Moment, name: str, context: dict[str, Any]) -> None:
-        super().log_to(moment, name, context)
+    def log_parts_to(self, moment: Moment, name: str, context: dict[str, Any]) -> None:
         for layer, boxes in self._boxes.items():
             moment.track(objects.Text(json.dumps(boxes)), name, {**context, "boxes": layer})
         for layer, mask in self._masks.items():
@@ -130,6 +136,7 @@ class Audio(_Tracked):
 
             data_or_path = np.asarray(data_or_path)
         self._object = objects.Audio(data_or_path, caption=caption or "", rate=sample_rate)
+        self.listed = self._object
 
 
 class Histogram(_Tracked):

@@ -7,7 +7,7 @@ import re
 import shutil
 import tempfile
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -137,13 +137,24 @@ class Moment:
             self.track(value, name)
             return None
         if isinstance(value, (list, tuple)) and value and all(map(_is_media, value)):
-            for index, item in enumerate(value):
-                item.log_to(self, name, {"index": index})
+            self._log_media(name, value)
             return None
         plain = values.plain(value)
         if isinstance(plain, (bool, int, float)):
             return self.log(name, plain)
         return self._log_json(name, plain)
+
+    def _log_media(self, name: str, media: Sequence[Any]) -> None:
+        """Stores images, and recordings, as one step of a series, and others one by one."""
+        together: dict[type, list[Any]] = {}
+        for index, item in enumerate(media):
+            if item.listed is None:
+                item.log_to(self, name, {"index": index})
+            else:
+                together.setdefault(type(item.listed), []).append(item.listed)
+                item.log_parts_to(self, name, {"index": index})
+        for listed in together.values():
+            self.track(listed, name)
 
     def _log_json(self, name: str, plain: Any) -> Any:
         self.track(Text(plain if isinstance(plain, str) else json.dumps(plain)), name)
