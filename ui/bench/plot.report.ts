@@ -18,9 +18,9 @@ test('renderer', async () => {
     const page = await browser.newPage({ viewport: { width: 1100, height: 800 } });
     await page.goto(`${vite.resolvedUrls?.local[0]}bench/plot.html`);
     await page.waitForFunction(() => 'report' in globalThis);
-    const text = await page.evaluate(() => {
-      const bench = globalThis as unknown as { report: () => never; table: (rows: never) => string };
-      return bench.table(bench.report());
+    const text = await page.evaluate(async () => {
+      const bench = globalThis as unknown as { report: () => Promise<never>; table: (rows: never) => string };
+      return bench.table(await bench.report());
     });
     console.info(`\n${text}`);
   } finally {

@@ -6,6 +6,7 @@
 import { fromBinary } from '@bufbuild/protobuf';
 import { BinaryReader, WireType } from '@bufbuild/protobuf/wire';
 
+import { newDoubles, newUints } from './column_memory.ts';
 import { SeriesInfoSchema, type SeriesInfo } from '../gen/matyan/runs/v1/run_pb.ts';
 import { PlaceSchema } from '../gen/matyan/series/v1/series_pb.ts';
 
@@ -82,9 +83,42 @@ const POINT_COLUMNS: Record<number, Column> = {
   8: ['xValues', readDoubles],
 };
 
+const UINTS = new Uint32Array(0);
+const DOUBLES = new Float64Array(0);
+const NO_SERIES: SeriesColumns = { run: 0, series: 0, info: undefined };
+const NO_BUCKETS: BucketColumns = {
+  ...NO_SERIES,
+  width: 0,
+  origin: 0,
+  index: UINTS,
+  count: UINTS,
+  min: DOUBLES,
+  max: DOUBLES,
+  first: DOUBLES,
+  last: DOUBLES,
+  mean: DOUBLES,
+  firstStep: DOUBLES,
+  lastStep: DOUBLES,
+  firstTime: DOUBLES,
+  lastTime: DOUBLES,
+  nan: UINTS,
+  positiveInfinity: UINTS,
+  negativeInfinity: UINTS,
+};
+const NO_POINTS: PointColumns = {
+  ...NO_SERIES,
+  steps: DOUBLES,
+  values: DOUBLES,
+  epochs: DOUBLES,
+  times: DOUBLES,
+  xPlaces: UINTS,
+  xValues: DOUBLES,
+  more: false,
+};
+
 /** Reads one encoded `SeriesBuckets`. */
 export function readSeriesBuckets(bytes: Uint8Array): BucketColumns {
-  const columns = { ...emptyColumns(BUCKET_COLUMNS), width: 0, origin: 0 } as BucketColumns;
+  const columns: BucketColumns = { ...NO_BUCKETS };
   readColumns(bytes, columns, BUCKET_COLUMNS, (field, reader) => {
     if (field === 3) columns.width = Number(reader.uint64());
     else if (field === 4) columns.origin = Number(reader.sint64());
@@ -96,18 +130,13 @@ export function readSeriesBuckets(bytes: Uint8Array): BucketColumns {
 
 /** Reads one encoded `SeriesPoints`. */
 export function readSeriesPoints(bytes: Uint8Array): PointColumns {
-  const columns = { ...emptyColumns(POINT_COLUMNS), more: false } as PointColumns;
+  const columns: PointColumns = { ...NO_POINTS };
   readColumns(bytes, columns, POINT_COLUMNS, (field, reader) => {
     if (field !== 9) return false;
     columns.more = reader.bool();
     return true;
   });
   return columns;
-}
-
-function emptyColumns(table: Record<number, Column>): SeriesColumns & Record<string, unknown> {
-  const empty = Object.values(table).map(([name, read]) => [name, read(new Uint8Array())]);
-  return { run: 0, series: 0, info: undefined, ...Object.fromEntries(empty) };
 }
 
 function readColumns(
@@ -145,7 +174,9 @@ function joined(a: Numbers, b: Numbers): Numbers {
 function readDoubles(bytes: Uint8Array): Float64Array {
   if (bytes.length % 8 !== 0) throw new Error(`a column of doubles has ${bytes.length} bytes`);
   // The copy is aligned, and does not keep the whole message in memory.
-  return new Float64Array(bytes.slice().buffer);
+  const values = newDoubles(bytes.length / 8);
+  new Uint8Array(values.buffer, values.byteOffset, bytes.length).set(bytes);
+  return values;
 }
 
 /** Every varint ends with a byte below 128, so counting those counts the values. */
@@ -156,37 +187,31 @@ function countVarints(bytes: Uint8Array): number {
 }
 
 function readUints(bytes: Uint8Array): Uint32Array {
-  const values = new Uint32Array(countVarints(bytes));
+  const values = newUints(countVarints(bytes));
   for (let at = 0, out = 0; out < values.length; out++) {
-    let value = 0;
-    for (let shift = 0; ; shift += 7) {
-      const byte = bytes[at++] as number;
+    let byte = bytes[at++] as number;
+    let value = byte & 0x7f;
+    for (let shift = 7; byte >= 0x80; shift += 7) {
+      byte = bytes[at++] as number;
       value |= (byte & 0x7f) << shift;
-      if (byte < 0x80) break;
     }
     values[out] = value;
   }
   return values;
 }
 
-/** Zigzag varints, as two halves of 32 bits: arithmetic on doubles would lose the lowest bit of large values. */
+/** Zigzag varints. The lowest bit is the sign; the others are added up without it, so that all of 53 bits are exact. */
 function readSints(bytes: Uint8Array): Float64Array {
-  const values = new Float64Array(countVarints(bytes));
+  const values = newDoubles(countVarints(bytes));
   for (let at = 0, out = 0; out < values.length; out++) {
-    let low = 0;
-    let high = 0;
-    for (let shift = 0; ; shift += 7) {
-      const byte = bytes[at++] as number;
-      const bits = byte & 0x7f;
-      if (shift < 28) low |= bits << shift;
-      else if (shift === 28) {
-        low |= bits << 28;
-        high |= bits >>> 4;
-      } else high |= bits << (shift - 32);
-      if (byte < 0x80) break;
+    let byte = bytes[at++] as number;
+    const isNegative = byte & 1;
+    let half = (byte & 0x7f) >>> 1;
+    for (let scale = 64; byte >= 0x80; scale *= 128) {
+      byte = bytes[at++] as number;
+      half += (byte & 0x7f) * scale;
     }
-    const half = ((high >>> 1) >>> 0) * 0x1_0000_0000 + (((low >>> 1) | (high << 31)) >>> 0);
-    values[out] = low & 1 ? -half - 1 : half;
+    values[out] = isNegative ? -half - 1 : half;
   }
   return values;
 }

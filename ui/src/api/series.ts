@@ -28,7 +28,6 @@ const COLUMNS = [
   BucketColumn.MAX,
   BucketColumn.LAST,
   BucketColumn.LAST_STEP,
-  BucketColumn.LAST_TIME,
   BucketColumn.NOT_FINITE,
 ];
 
@@ -98,7 +97,8 @@ async function readTails(
   const entries = new Map(stale);
   const pixels = Math.max(...stale.map(([, entry]) => entry.view.pixels));
   const to = Math.max(...stale.map(([, entry]) => entry.view.to ?? Infinity));
-  const view = { from: start, to: Number.isFinite(to) ? to : undefined, pixels };
+  const hasTimes = stale.some(([, entry]) => entry.view.hasTimes);
+  const view = { from: start, to: Number.isFinite(to) ? to : undefined, pixels, hasTimes };
   await readEach(refs, [...entries.keys()], view, urgency, signal, (index, tail, changes) => {
     const entry = entries.get(index) as CacheEntry;
     seriesCache.extend(refs[index] as SeriesRef, entry, start, tail, changes);
@@ -133,7 +133,7 @@ async function readEach(
 function bucketsRequest(
   refs: SeriesRef[],
   indexes: number[],
-  { from, to, pixels }: StepView,
+  { from, to, pixels, hasTimes }: StepView,
 ): { request: BucketsRequest; places: number[][] } {
   const runs = new Map<string, { numbers: number[]; indexes: number[] }>();
   for (const index of indexes) {
@@ -150,7 +150,7 @@ function bucketsRequest(
     runs: [...runs].map(([runId, { numbers }]) => ({ runId, numbers })),
     steps,
     pixels: Math.max(1, Math.round(pixels)),
-    columns: COLUMNS,
+    columns: hasTimes ? [...COLUMNS, BucketColumn.LAST_TIME] : COLUMNS,
   });
   return { request, places: [...runs.values()].map(run => run.indexes) };
 }

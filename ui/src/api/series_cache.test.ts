@@ -80,6 +80,14 @@ test('an entry serves views that it covers in enough detail', () => {
   expect(cache.lookup(REF, { pixels: 1000 })?.entry.data.width).toBe(16);
 });
 
+test('an entry without times does not serve an axis of times', () => {
+  const cache = new SeriesCache();
+  cache.store(REF, { pixels: 100 }, series(0, 99, 1), 0);
+  expect(cache.lookup(REF, { pixels: 100, hasTimes: true })).toBeUndefined();
+  cache.store(REF, { pixels: 100, hasTimes: true }, series(0, 99, 1), 0);
+  expect(cache.lookup(REF, { pixels: 100, hasTimes: true })?.entry.view.hasTimes).toBe(true);
+});
+
 test('a changed run makes its entries stale until they are extended', () => {
   const cache = new SeriesCache();
   const entry = cache.store(REF, { pixels: 100 }, series(0, 99, 1), cache.changesOf('run'));

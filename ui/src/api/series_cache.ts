@@ -16,6 +16,8 @@ export interface StepView {
   to?: number | undefined;
   /** Width of the chart in device pixels. */
   pixels: number;
+  /** The x axis is a time. Times take longer to decode than everything else. */
+  hasTimes?: boolean;
 }
 
 export interface CacheEntry {
@@ -131,11 +133,12 @@ function keyOf({ runId, number }: SeriesRef): string {
 function covers(outer: StepView, inner: StepView): boolean {
   const from = outer.from ?? -Infinity;
   const to = outer.to ?? Infinity;
-  return from <= (inner.from ?? -Infinity) && to >= (inner.to ?? Infinity);
+  const hasTimes = outer.hasTimes || !inner.hasTimes;
+  return hasTimes && from <= (inner.from ?? -Infinity) && to >= (inner.to ?? Infinity);
 }
 
 function isSameView(a: StepView, b: StepView): boolean {
-  return a.from === b.from && a.to === b.to && a.pixels === b.pixels;
+  return a.from === b.from && a.to === b.to && a.pixels === b.pixels && a.hasTimes === b.hasTimes;
 }
 
 /** Widest bucket that the view tolerates: two per pixel at worst, as the server returns between one and two. */

@@ -3,6 +3,7 @@
  * because points that arrive later are appended at their own resolution. Minimum and maximum always cover every
  * point, also after buckets were merged, so that no spike is lost.
  */
+import { sharedZeros } from './column_memory.ts';
 import type { BucketColumns } from './columns.ts';
 
 export interface SeriesData {
@@ -10,7 +11,7 @@ export interface SeriesData {
   width: number;
   /** Last step of each bucket, ascending. */
   steps: Float64Array;
-  /** Time of the last step, in microseconds since the Unix epoch. */
+  /** Time of the last step, in microseconds since the Unix epoch; no values if the view has no times. */
   times: Float64Array;
   min: Float64Array;
   max: Float64Array;
@@ -41,7 +42,7 @@ export function seriesData(columns: BucketColumns): SeriesData {
 
 /** Servers omit these columns for series whose values are all finite. */
 function filled(counts: Uint32Array, length: number): Uint32Array {
-  return counts.length === length ? counts : new Uint32Array(length);
+  return counts.length === length ? counts : sharedZeros(length);
 }
 
 export function byteSize(data: SeriesData): number {

@@ -1,0 +1,41 @@
+/**
+ * Memory for columns. A browser takes some 5 µs to allocate an `ArrayBuffer`, however small: more than to fill it. So
+ * many columns share one. It is freed with the last of them; columns of a chart are read, kept and dropped together.
+ */
+
+/** The columns of about three series of 500 buckets. */
+const SHARED_BYTES = 64 * 1024;
+
+let buffer = new ArrayBuffer(0);
+let used = 0;
+
+/** Returns the offset of some bytes in the current buffer, aligned for doubles. */
+function reserve(bytes: number): number {
+  if (used + bytes > buffer.byteLength) {
+    buffer = new ArrayBuffer(Math.max(bytes, SHARED_BYTES));
+    used = 0;
+  }
+  const offset = used;
+  used += Math.ceil(bytes / 8) * 8;
+  return offset;
+}
+
+/** Doubles, all of which the caller sets. */
+export function newDoubles(length: number): Float64Array {
+  const offset = reserve(length * 8);
+  return new Float64Array(buffer, offset, length);
+}
+
+/** Integers, all of which the caller sets. */
+export function newUints(length: number): Uint32Array {
+  const offset = reserve(length * 4);
+  return new Uint32Array(buffer, offset, length);
+}
+
+let zeros = new Uint32Array(1024);
+
+/** Zeros that many series share; never written to. */
+export function sharedZeros(length: number): Uint32Array {
+  if (zeros.length < length) zeros = new Uint32Array(2 * length);
+  return zeros.subarray(0, length);
+}
