@@ -1,7 +1,8 @@
-# Development tasks. Targets build or install everything they need, outside of the working copy.
+# Development tasks. Targets build or install everything they need, outside of the working copy; only
+# the web UI has its packages and its build in ui/, ignored by git, as its tools expect them there.
 
 .DEFAULT_GOAL := help
-.PHONY: help up install wheel sdk-wheel ui test lint lint-deploy format clippy doc proto proto-baseline deny metrics hooks unit build kafka clouds system sdk sdk-packages sdk-installed adapters examples browser bench soak soak-faults soak-kafka soak-fuzz soak-scale
+.PHONY: help up install wheel sdk-wheel ui test lint lint-deploy format clippy doc proto proto-baseline deny metrics hooks unit build kafka clouds system sdk sdk-packages sdk-installed adapters examples ui-build ui-test browser bench soak soak-faults soak-kafka soak-fuzz soak-scale
 
 export CARGO_TARGET_DIR ?= $(HOME)/.cache/matyan/target
 export CARGO_TERM_COLOR ?= never
@@ -93,7 +94,7 @@ $(UI_DIR):
 	mv $@.part/aim_ui/build $@
 	rm -rf $@.part
 
-test: lint unit fdb system sdk sdk-installed examples browser ## Run all checks and tests
+test: lint unit fdb system sdk sdk-installed examples ui-test browser ## Run all checks and tests
 	@echo "make test: all checks and tests passed"
 
 lint: format clippy doc proto deny ## Run static checks: rustfmt, clippy, rustdoc, buf, cargo-deny
@@ -292,6 +293,31 @@ examples: build $(BUF) $(PEERS_STAMP) ## Run the example clients of the language
 	cargo build --quiet --workspace --example track --example search
 	PATH=$(dir $(BUF)):$$PATH PYTHONPATH=$(PEERS) MATYAN_BIN=$(DEBUG_BIN) MATYAN_RUST_EXAMPLES=$(RUST_EXAMPLES) \
 		$(VENV)/bin/python -m pytest -q -rs -p no:cacheprovider sdk/examples
+
+# The web UI of ui/. Its page is read when a server starts, so a running server has to be restarted.
+UI_STAMP := ui/node_modules/installed-$(shell cksum < ui/package-lock.json | cut -d' ' -f1)
+UI_NPM := cd ui && PATH=$(dir $(BUF)):$$PATH npm run --silent
+
+ui-build: $(UI_STAMP) $(BUF) ## Build the web UI in ui/dist, for --ui-dir
+	$(UI_NPM) generate
+	$(UI_NPM) build -- --logLevel warn
+
+$(UI_STAMP):
+	npm ci --prefix ui --silent --no-fund --no-audit
+	touch $@
+
+# Without Chromium only the unit tests run, with a message; REQUIRE=browser makes that a failure.
+ui-test: sdk-packages ui-build $(SDK_STAMP) ## Check and test the web UI
+	$(UI_NPM) format:check
+	$(UI_NPM) check
+	$(UI_NPM) test
+	sh tests/browser/chromium.sh
+	$(UI_NPM) test:browser
+
+ui-test: export MATYAN_BIN = $(DEBUG_BIN)
+ui-test: export MATYAN_SDK_PYTHON = $(SDK_VENV)/bin/python
+ui-test: export MATYAN_SCREENSHOTS = $(CACHE)/screenshots
+ui-test: export PYTHONPATH = $(SDK_PACKAGES)
 
 # The browser UI, controlled by Chromium, against fifty runs. Without Chromium the tests are
 # skipped, with a message; REQUIRE=browser makes that a failure. Screenshots are kept in the

@@ -21,7 +21,7 @@ export default defineConfig({
           include: CHROMIUM ? ['tests/**/*.test.ts'] : ['tests/size.test.ts'],
           // The machine has one browser; files share it in turn.
           fileParallelism: false,
-          testTimeout: 60_000,
+          testTimeout: 180_000,
           hookTimeout: 120_000,
         },
       },
