@@ -1,14 +1,68 @@
-"""Lines that the SDK prints: one when a run starts, and one when it ends with data left."""
+"""Lines that the SDK prints: one when a run starts, and one when it ends with data left.
+
+Names and numbers of what is left are in the second, with the reason and the next step.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import json
 import sys
 import time
+from pathlib import Path
 
 _BAR_WIDTH = 24
 # A close that takes no longer shows nothing.
 _BAR_DELAY = 1.0
+
+
+# Names of files that the line at the end has.
+_MOST_NAMES = 3
+
+
+def ending(
+    run_hash: str, numbers: tuple[int, int, int], spool: Path | None, problem: str | None
+) -> str:
+    """Returns the line at the end of a run: what is not stored, why, and what to do. May be empty.
+
+    The numbers are those of values that are left, of values that are lost, and of child processes
+    that have left data.
+    """
+    pending, lost, children = numbers
+    files = [] if spool is None else _files_left(spool)
+    left = []
+    if pending:
+        left.append(_counted(pending, "value"))
+    if files:
+        names = ", ".join(files[:_MOST_NAMES]) + (", ..." if len(files) > _MOST_NAMES else "")
+        left.append(f"{_counted(len(files), 'file')} ({names})")
+    if children:
+        left.append(f"data of {_counted(children, 'child process', 'child processes')}")
+    parts = []
+    if left:
+        place = "" if spool is None else f", in {spool}"
+        reason = "" if problem is None else f", because of: {problem}"
+        parts.append(
+            f"not stored yet: {' and '.join(left)} of run {run_hash}{place}{reason}; "
+            "`matyan-client sync` sends that"
+        )
+    if lost:
+        parts.append(f"lost, as there was no space: {_counted(lost, 'value')} of run {run_hash}")
+    return "; ".join(parts)
+
+
+def _counted(number: int, one: str, several: str | None = None) -> str:
+    return f"{number} {one if number == 1 else several or f'{one}s'}"
+
+
+def _files_left(spool: Path) -> list[str]:
+    """Returns the paths within the run of files that are not uploaded, in their order."""
+    paths = []
+    for manifest in sorted(spool.glob("uploads/*.json"), key=lambda path: (len(path.name), path)):
+        # The upload may end at any moment.
+        with contextlib.suppress(OSError, ValueError):
+            paths.append(str(json.loads(manifest.read_bytes()).get("path", "")))
+    return paths
 
 
 def say(line: str) -> None:

@@ -95,6 +95,8 @@ class Run(RunReader, _core.Run):
         self._created = time.time()
         self._ended: float | None = None
         self._is_closed = False
+        # Whether everything was stored when the run was closed.
+        self._is_stored = False
         self._params = ParamsOverlay()
         self._local: dict[str, Any] = {}
         self._object_types = _tracked_objects.ObjectTypes()
@@ -327,13 +329,11 @@ class Run(RunReader, _core.Run):
         bar.clear()
         self._note_position()
         self._report_notices()
-        pending, dropped, child_spools = numbers
-        if pending:
-            self._announce(f"{pending} values of run {self._hash} are left in {spool}")
-        if child_spools:
-            self._announce(f"{child_spools} child processes of run {self._hash} have left data")
-        if dropped:
-            self._announce(f"{dropped} values of run {self._hash} are lost: there was no space")
+        # What is left are values, files, or both.
+        self._is_stored = spool is None
+        ending = _console.ending(self._hash, numbers, spool, self.health.last_error)
+        if ending:
+            self._announce(ending)
         if interruption is not None:
             raise interruption
 

@@ -353,7 +353,8 @@ class Run(RunDescription):
                 self._watch.remove(None)
             # It records with which outcome the script ended.
             target.__exit__(None if error is None else type(error), error, None)
-            if not target.health.pending:
+            # Otherwise the next process needs them, to upload what is left.
+            if target._is_stored:  # noqa: SLF001 - a class of the same package
                 self._files.remove_copies()
 
     def _write_config(self, key: str, value: Any) -> None:

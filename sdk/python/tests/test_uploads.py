@@ -1,0 +1,128 @@
+"""Files whose upload takes longer than the run."""
+
+import contextlib
+import os
+import socket
+import subprocess
+import sys
+import threading
+from urllib.parse import urlsplit
+
+import pytest
+
+import matyan_client.wandb as wandb
+from matyan_client import Run, config
+from matyan_client import run as run_module
+
+
+class SlowUploads:
+    """A proxy of a server whose uploads begin when a test says so."""
+
+    def __init__(self, server):
+        address = urlsplit(server.url)
+        self._server = (address.hostname, address.port)
+        self.may_upload = threading.Event()
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self):
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                server = socket.create_connection(self._server)
+                for source, target in ((client, server), (server, client)):
+                    threading.Thread(target=self._copy, args=(source, target), daemon=True).start()
+
+    def _copy(self, source, target):
+        with contextlib.suppress(OSError):
+            while data := source.recv(65536):
+                # A PUT, or the beginning of an upload in parts.
+                if data.startswith(b"PUT ") or b"/artifacts/presign" in data[:200]:
+                    self.may_upload.wait()
+                target.sendall(data)
+            target.shutdown(socket.SHUT_WR)
+
+    def close(self):
+        self.may_upload.set()
+        self._listener.close()
+
+
+@pytest.fixture
+def slow(shared_server):
+    slow = SlowUploads(shared_server)
+    yield slow
+    slow.close()
+
+
+def test_files_that_are_left_are_named(tmp_path):
+    program = """
+import sys
+from matyan_client import Run
+run = Run(repo="http://127.0.0.1:1", offline=True, capture_terminal_logs=False)
+for name in ("weights.bin", "b", "c", "d"):
+    run.log_artifact(__file__, name=f"ckpts/{name}")
+"""
+    script = tmp_path / "script.py"
+    script.write_text(program)
+    done = subprocess.run(
+        [sys.executable, script],
+        env={**os.environ, "MATYAN_QUIET": "0"},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    _, line = done.stderr.splitlines()
+    assert "4 files (ckpts/weights.bin, ckpts/b, ckpts/c, ...)" in line
+    assert "`matyan-client sync` sends that" in line
+    assert os.environ["MATYAN_SPOOL_DIR"] in line
+
+
+def test_the_reason_is_named_with_what_is_left(capfd, monkeypatch):
+    monkeypatch.setattr(config.SETTINGS, "quiet", False)
+    monkeypatch.setattr(run_module, "_UNREACHABLE_LIMIT", 0.3)
+    run = Run(repo="http://127.0.0.1:1", capture_terminal_logs=False)
+    run.track(1.0, name="m")
+    run.close()
+    first, last = capfd.readouterr().err.splitlines()
+    assert first == f"matyan: run {run.hash} http://127.0.0.1:1/runs/{run.hash}"
+    assert last.startswith(f"matyan: not stored yet: 3 values of run {run.hash}, in ")
+    assert "because of: " in last
+    assert "onnection refused" in last
+
+
+def test_a_pending_upload_is_announced_when_all_values_are_stored(
+    slow, tmp_path, capfd, monkeypatch
+):
+    monkeypatch.setattr(config.SETTINGS, "quiet", False)
+    monkeypatch.setattr(run_module, "_REACHABLE_LIMIT", 2.0)
+    (tmp_path / "model.bin").write_bytes(b"x" * 100_000)
+    run = Run(repo=slow.url, capture_terminal_logs=False)
+    run.log_artifact(tmp_path / "model.bin")
+    run.close()
+    assert run.health.pending == 0
+    _, line = capfd.readouterr().err.splitlines()
+    assert line.startswith(f"matyan: not stored yet: 1 file (model.bin) of run {run.hash}, in ")
+    slow.may_upload.set()
+    run_module.Run._flush(run, 30.0, False)
+    assert run.get_artifact("model.bin") == b"x" * 100_000
+
+
+def test_copies_for_uploads_are_kept_until_they_are_sent(slow, tmp_path, monkeypatch):
+    monkeypatch.setattr(config.SETTINGS, "backend_url", slow.url)
+    monkeypatch.setattr(config.SETTINGS, "frontier_url", slow.url)
+    monkeypatch.setattr(run_module, "_REACHABLE_LIMIT", 2.0)
+    monkeypatch.setenv("WANDB_MODE", "online")
+    monkeypatch.chdir(tmp_path)
+    # Larger than what the spool copies.
+    content = os.urandom(1 << 20) * 20
+    (tmp_path / "model.bin").write_bytes(content)
+    options = {"x_disable_stats": True, "x_disable_meta": True, "console": "off"}
+    run = wandb.init(project="p", settings=options)
+    wandb.save("model.bin")
+    wandb.finish()
+    assert run.matyan_run.health.pending == 0
+    slow.may_upload.set()
+    run_module.Run._flush(run.matyan_run, 60.0, False)
+    assert run.matyan_run.get_artifact("files/model.bin") == content
