@@ -307,7 +307,7 @@ $(UI_STAMP):
 	touch $@
 
 # Without Chromium only the unit tests run, with a message; REQUIRE=browser makes that a failure.
-ui-test: sdk-packages ui-build $(SDK_STAMP) ## Check and test the web UI
+ui-test: build sdk-packages ui-build $(SDK_STAMP) ## Check and test the web UI
 	$(UI_NPM) format:check
 	$(UI_NPM) check
 	$(UI_NPM) test

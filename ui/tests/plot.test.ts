@@ -1,4 +1,4 @@
-/** What the renderer draws, read back pixel by pixel in Chromium. */
+/** Drawings of the renderer, read back pixel by pixel in Chromium. */
 import { join } from 'node:path';
 
 import type { Browser, Page } from 'playwright-core';

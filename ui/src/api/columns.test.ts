@@ -9,7 +9,7 @@ import {
 } from '../gen/matyan/series/v1/series_pb.ts';
 import { readSeriesBuckets, readSeriesPoints, type BucketColumns } from './columns.ts';
 
-/** The result of generated code in the form of ours. */
+/** The result of generated code, in the form of our reader. */
 function expected(buckets: SeriesBuckets): BucketColumns {
   const doubles = (values: readonly (number | bigint)[]): Float64Array => Float64Array.from(values, Number);
   return {

@@ -16,11 +16,11 @@ export class ApiError extends Error {
   override readonly name = 'ApiError';
 
   constructor(
-    /** What went wrong, as a sentence. */
+    /** The problem, as a sentence. */
     override readonly message: string,
     /** The call that failed, such as `SearchService.Runs`. */
     readonly where: string,
-    /** What the reader can do about it. */
+    /** Advice on what to do about it. */
     readonly hint: string,
     /** Repeating the same request may succeed. */
     readonly canRetry: boolean,
@@ -67,7 +67,7 @@ export function apiError(error: unknown, where: string): ApiError {
   return new ApiError(message, where, hint, canRetry, reason, metadata, position(metadata), error);
 }
 
-/** Returns whether a call ended because nobody wants its result any more: not an error for the reader. */
+/** Returns whether a call ended because its result is no longer wanted, which is no error for the reader. */
 export function isAbort(error: unknown): boolean {
   if (error instanceof ApiError) return isAbort(error.cause);
   if (error instanceof ConnectError && error.code === Code.Canceled) return true;

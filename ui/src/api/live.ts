@@ -70,7 +70,7 @@ export class LiveRuns {
       return;
     }
     if (message.kind === 'state') this.#state = message.state;
-    // Whoever leads next continues where the last message ended.
+    // The next tab to lead continues where the last message ended.
     if (message.kind === 'changes') this.#resume = new Uint8Array(message.resume);
     if (message.kind === 'reset') this.#resume = new Uint8Array();
     for (const listener of this.#listeners) listener(message);

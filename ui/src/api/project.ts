@@ -1,4 +1,4 @@
-/** What exists in the project: the names that columns and queries can use, and the lists of its entities. */
+/** Contents of the project: the names that columns and queries can use, and the lists of its entities. */
 import { SeriesType } from '../gen/matyan/common/v1/common_pb.ts';
 import { DashboardService } from '../gen/matyan/dashboards/v1/dashboards_pb.ts';
 import { ExperimentService } from '../gen/matyan/experiments/v1/experiments_pb.ts';

@@ -1,6 +1,6 @@
 /**
  * At most three reads at a time. Browsers open six HTTP/1.1 connections per host over all tabs, so a page that asked
- * for everything at once would keep the reader of another tab waiting, and its own visible charts behind hidden ones.
+ * for everything at the same time would delay the other tabs, and its own visible charts by those that are hidden.
  */
 
 /** Lower numbers are read first. Reads of the same urgency keep their order. */
@@ -9,7 +9,7 @@ export const enum Urgency {
   Visible = 0,
   /** About to come into view. */
   Near = 1,
-  /** Nobody waits for it. */
+  /** No reader waits for it. */
   Background = 2,
 }
 

@@ -26,7 +26,7 @@ export interface RunIds {
   warnings: Warning[];
 }
 
-/** Minutes that local time is behind UTC, as the API wants them for dates in queries. */
+/** UTC minus local time in minutes, as the API wants it for dates in queries. */
 function timezoneOffsetMin(): number {
   return new Date().getTimezoneOffset();
 }

@@ -6,7 +6,7 @@ import { untrack } from 'svelte';
 
 export interface KeyBinding {
   keys: string;
-  /** What it does, in the imperative. */
+  /** The action, in the imperative. */
   title: string;
   group: string;
   run: () => void;
@@ -64,7 +64,7 @@ function isEditable(target: EventTarget | null): boolean {
   return Boolean(element?.isContentEditable || /^(INPUT|TEXTAREA|SELECT)$/.test(element?.tagName ?? ''));
 }
 
-/** Keys of the page must not act behind an open dialog. */
+/** Keys of the page must not act while a dialog covers it. */
 function isInDialog(target: EventTarget | null): boolean {
   return Boolean((target as Element | null)?.closest?.('dialog'));
 }
