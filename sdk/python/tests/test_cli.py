@@ -31,6 +31,24 @@ def test_sync_without_a_server_says_so(monkeypatch, capsys):
     assert "start the server, then run `matyan-client sync` again" in shown.err
 
 
+def test_sync_names_the_runs_of_other_processes(capsys):
+    run = Run(repo=NOWHERE, capture_terminal_logs=False)
+    run.track(1.0, name="m")
+    assert cli.main(["sync", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {
+        "spools": 0,
+        "finished": 0,
+        "stored": 0,
+        "held": [run.hash],
+        "messages": [],
+    }
+    assert cli.main(["sync"]) == 0
+    assert f"spools of scripts that run are left to them: runs {run.hash}" in (
+        capsys.readouterr().err
+    )
+    run._end(None, spent=1e9)
+
+
 def test_the_status_of_absent_servers(monkeypatch, capsys):
     monkeypatch.setattr(SETTINGS, "backend_url", NOWHERE)
     monkeypatch.setattr(SETTINGS, "frontier_url", NOWHERE)

@@ -9,7 +9,7 @@ import json
 import sys
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from . import _core, _data_commands, _urls
 from .config import SETTINGS
@@ -83,6 +83,17 @@ def _status(options: argparse.Namespace) -> int:
     return 0
 
 
+class SyncOutcome(NamedTuple):
+    """What `sync` has done."""
+
+    spools: int
+    finished: int
+    stored: int
+    # Runs whose spools other processes use.
+    held: list[str]
+    messages: list[str]
+
+
 class SyncReporter:
     """Shows the progress of `sync`, and ends it while no server can be reached."""
 
@@ -115,10 +126,12 @@ def _sync(options: argparse.Namespace) -> int:
     is_shown = not options.json and sys.stderr is not None and sys.stderr.isatty()
     while True:
         reporter = SyncReporter(is_shown=is_shown, waits=options.watch)
+        held = [spool.run_id for spool in _core.spools() if spool.state == "in use"]
         spools, finished, stored, notices, interruption = _core.sync(options.elsewhere, reporter)
         reporter.end()
         if spools or not options.watch:
-            _report_sync(options.json, spools, finished, stored, notices)
+            messages = [message for _, message in notices]
+            _report_sync(options.json, SyncOutcome(spools, finished, stored, held, messages))
         if interruption is not None:
             raise interruption
         if not options.watch:
@@ -133,17 +146,19 @@ def _sync(options: argparse.Namespace) -> int:
         time.sleep(_WATCH_INTERVAL)
 
 
-def _report_sync(
-    as_json: bool, spools: int, finished: int, stored: int, notices: list[tuple[int, str]]
-) -> None:
-    messages = [message for _, message in notices]
+def _report_sync(as_json: bool, outcome: SyncOutcome) -> None:
     if as_json:
-        outcome = {"spools": spools, "finished": finished, "stored": stored, "messages": messages}
-        _say(json.dumps(outcome))
+        _say(json.dumps(outcome._asdict()))
         return
-    for message in messages:
+    for message in outcome.messages:
         print(message, file=sys.stderr)
-    _say(f"{finished} of {spools} spools sent, {stored} values stored")
+    if outcome.held:
+        print(
+            f"spools of scripts that run are left to them: "
+            f"runs {', '.join(sorted(set(outcome.held)))}",
+            file=sys.stderr,
+        )
+    _say(f"{outcome.finished} of {outcome.spools} spools sent, {outcome.stored} values stored")
 
 
 def _list_spools(options: argparse.Namespace) -> int:
