@@ -152,6 +152,7 @@ async fn refuse(
         reason: format!("{reason}; the payload of the object stays in the store"),
         received_us: payload.received_us,
         item: Bytes::new(),
+        record: None,
     };
     transact(deps.store, async |mut transaction: Transaction| {
         if pending_refuse(&mut transaction, project, payload, &reason).await? {

@@ -3,6 +3,8 @@
 
 use std::fmt;
 
+use minicbor::{Decode, Encode};
+
 /// Number of a project. The default project is 0; every other one has a row that maps its name
 /// to its number.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -53,5 +55,6 @@ impl fmt::Display for RunNumber {
 
 /// Sixteen random bytes that identify a producer of batches. A producer keeps its id as long as
 /// it may resend something.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ProducerId(pub [u8; 16]);
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
+#[cbor(array)]
+pub struct ProducerId(#[cbor(n(0), with = "minicbor::bytes")] pub [u8; 16]);

@@ -55,6 +55,7 @@
 //! | (p, 21, run id, 1) | progress of the restore |
 //! | (p, 22, blob reference) | payload that waits for the blob store: its run, size, and hash |
 //! | (p, 23, blob reference, piece) | content of such a payload |
+//! | (p, 24, run id) | quarantine of a run: its reason, and whether it is ending |
 //!
 //! The rows of a run id (space 1) outlive its deletion. All others contain the run number,
 //! which is never reused, so rows under a dead number are ignored and can be cleared later, in
@@ -141,6 +142,7 @@ enum Space {
     Staged = 21,
     PendingPayload = 22,
     PendingPayloadPiece = 23,
+    Quarantine = 24,
 }
 
 /// Kinds of rows of a run id, after the id.
@@ -384,6 +386,15 @@ pub fn unfolded(project: Project, number: RunNumber) -> Key {
 /// The tail is (number: u64).
 pub fn unfolded_all(project: Project) -> Range {
     subtree(self::project(project, Space::Unfolded, ()))
+}
+
+pub fn quarantine(project: Project, id: &RunId) -> Key {
+    self::project(project, Space::Quarantine, (id.as_str(),))
+}
+
+/// The tail is (run id: String).
+pub fn quarantines(project: Project) -> Range {
+    subtree(self::project(project, Space::Quarantine, ()))
 }
 
 // Payloads that wait for the blob store.

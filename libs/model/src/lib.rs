@@ -44,6 +44,7 @@ pub mod project;
 pub mod parked;
 pub mod pending_payload;
 pub mod producer;
+pub mod quarantine;
 
 pub mod index;
 

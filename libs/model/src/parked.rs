@@ -9,6 +9,7 @@ use minicbor::{Decode, Encode};
 use crate::{
     ids::{Project, RunId},
     keys::{self, Counter, ItemPosition},
+    producer::BatchOrigin,
     rows,
 };
 
@@ -19,10 +20,28 @@ pub struct ParkedItem {
     pub reason: String,
     /// Receive time of the record.
     pub received_us: i64,
-    /// An encoded `IngestionBatch` with only this item, or the value of a record that could
-    /// not be decoded.
+    /// An encoded `IngestionBatch` with only this item, or the content of a record: a batch, an
+    /// envelope, or what could not be decoded.
     pub item: Bytes,
+    /// Set if a whole record was parked because its run is in quarantine.
+    pub record: Option<ParkedRecord>,
 }
+
+/// Properties of a parked record that are needed to apply it later, apart from its content.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct ParkedRecord {
+    #[n(0)]
+    pub caller: String,
+    #[n(1)]
+    pub origin: Option<BatchOrigin>,
+    /// Whether its content is a JSON envelope, and not a batch.
+    #[n(2)]
+    pub is_envelope: bool,
+}
+
+/// Number in place of an item if a whole record is parked. No record has that many items.
+pub const WHOLE_RECORD: u32 = u32::MAX;
 
 #[derive(Encode, Decode)]
 #[cbor(array)]
@@ -31,13 +50,15 @@ struct ParkedRow {
     reason: String,
     #[n(1)]
     received_us: i64,
+    #[n(3)]
+    record: Option<ParkedRecord>,
 }
 
 /// Parks an item whose content is stored, or is stored in the same batch. Returns the number of
 /// bytes written.
 pub fn parked_put(batch: &mut Batch, project: Project, parked: &ParkedItem) -> usize {
-    let ParkedItem { run_id, at, reason, received_us, .. } = parked;
-    let row = ParkedRow { reason: reason.clone(), received_us: *received_us };
+    let ParkedItem { run_id, at, reason, received_us, record, .. } = parked;
+    let row = ParkedRow { reason: reason.clone(), received_us: *received_us, record: record.clone() };
     batch.set(keys::parked_piece(project, run_id, *at, 0), rows::encode(&row));
     batch.set(keys::parked_by_time(project, *received_us, run_id, *at), Vec::new());
     batch.add(keys::project_counter(project, Counter::Parked), 1);
@@ -80,8 +101,11 @@ pub async fn parked_list(
             if list.len() == count {
                 return Ok((finish(list), Some(Range::new(key.clone(), range.end.clone()))));
             }
-            let ParkedRow { reason, received_us } = rows::decode(key, value)?;
-            list.push((ParkedItem { run_id, at, reason, received_us, item: Bytes::new() }, Vec::new()));
+            let ParkedRow { reason, received_us, record } = rows::decode(key, value)?;
+            list.push((
+                ParkedItem { run_id, at, reason, received_us, item: Bytes::new(), record },
+                Vec::new(),
+            ));
         }
         match page.rows.last() {
             Some((last, _)) if page.more => rest = rest.after(last),

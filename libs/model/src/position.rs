@@ -43,6 +43,10 @@ pub struct Cursor {
     #[n(2)]
     #[cbor(default)]
     pub is_given_up: bool,
+    /// Records are parked instead of applied; see `quarantine`. Stored here for the same reason.
+    #[n(3)]
+    #[cbor(default)]
+    pub is_quarantined: bool,
 }
 
 impl Cursor {

@@ -38,22 +38,32 @@ pub struct Mark {
 }
 
 /// The producer of a record, and the position of the record in its sequence.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
 pub struct BatchOrigin {
+    #[n(0)]
     pub producer: ProducerId,
+    #[n(1)]
     pub sequence: u64,
     /// Which items of the batch this record carries; `None` if it carries all of them.
+    #[n(2)]
     pub part: Option<BatchPart>,
     /// All sequence numbers up to this one have been acknowledged to the producer.
+    #[n(3)]
     pub acknowledged: u64,
     /// The frontier created this producer for a connection.
+    #[n(4)]
     pub is_ephemeral: bool,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
 pub struct BatchPart {
+    #[n(0)]
     pub first: u32,
+    #[n(1)]
     pub count: u32,
+    #[n(2)]
     pub total: u32,
 }
 

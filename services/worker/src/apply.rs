@@ -41,6 +41,7 @@ mod run_state;
 
 mod dead_letters;
 mod park;
+mod quarantine;
 
 mod payload_store;
 mod payload_uploads;

@@ -2,8 +2,9 @@
 //! milliseconds at a time.
 //!
 //! Writers send the blocks that they have written. A run is folded when it has enough of them,
-//! has ended, or has been silent for a while. Writers wait for room before they write more, so
-//! that blocks never pile up faster than they are folded. The notices are only hints: the list
+//! has ended, or has been silent for a while. The writer of a run waits before it writes more than
+//! its share, so that blocks never pile up faster than they are folded; a run that writes little
+//! never waits for others. The notices are only hints: the list
 //! of runs with blocks is in the store, and is read at the start, after a failure, and every
 //! few minutes, to find what another process has left.
 //!
@@ -14,14 +15,16 @@
 
 use std::{
     collections::HashMap,
+    pin::pin,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     thread::JoinHandle,
     time::Duration,
 };
 
+use bytes::Bytes;
 use matyan_model::{
     ids::{NamedProject, Project, RunId, RunNumber},
     keys,
@@ -31,7 +34,7 @@ use matyan_model::{
 };
 use matyan_store::{Commit, Scan, Transaction};
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch},
+    sync::{Notify, mpsc, watch},
     time::MissedTickBehavior,
 };
 use tokio_util::sync::CancellationToken;
@@ -44,9 +47,14 @@ use crate::{
     metrics::{FoldMetrics, Metrics},
 };
 
-/// Capacity for notices, in units; each notice takes at least one. In total, 32 MiB of blocks.
-const ROOM: usize = 1_024;
-const ROOM_UNIT_BYTES: usize = 32 << 10;
+/// Maximum bytes of a run's blocks, and of all blocks, that the fold thread has yet to look at.
+/// Blocks of a run without others are always accepted.
+const RUN_BYTES: usize = 8 << 20;
+const ALL_BYTES: usize = 32 << 20;
+/// Least size that a notice counts as, so that the channel holds all of them.
+const MIN_NOTICE_BYTES: usize = 4 << 10;
+/// Capacity for notices. If it does not suffice, the list in the store is read.
+const NOTICES: usize = 2 * ALL_BYTES / MIN_NOTICE_BYTES;
 /// Interval between searches for silent runs.
 const SCAN_INTERVAL: Duration = Duration::from_secs(30);
 /// Time without a write after which a run is folded as if it had ended.
@@ -57,37 +65,74 @@ const LIST_INTERVAL_US: u64 = 300_000_000;
 struct FoldNotice {
     run: RunKey,
     blocks: Vec<WrittenBlocks>,
-    /// Released once the notice is handled.
-    _room: FoldPermit,
+    /// Counted until the notice is handled.
+    _counted: CountedBlocks,
 }
 
-/// Permission to write some bytes, held until they are sufficiently folded.
-pub(crate) struct FoldPermit {
-    _permits: OwnedSemaphorePermit,
+/// Size of a run's blocks that the fold thread has yet to look at.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct UnhandledBlocks(Arc<AtomicUsize>);
+
+/// Blocks that count as unhandled until this is dropped.
+struct CountedBlocks {
+    bytes: usize,
+    run: UnhandledBlocks,
+    all: UnhandledBlocks,
+    handled: Arc<Notify>,
+}
+
+impl Drop for CountedBlocks {
+    fn drop(&mut self) {
+        self.run.0.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.all.0.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.handled.notify_waiters();
+    }
 }
 
 /// Handle through which writers announce their blocks.
 #[derive(Clone)]
 pub struct FoldNotices {
     sender: mpsc::Sender<FoldNotice>,
-    room: Arc<Semaphore>,
+    unhandled: UnhandledBlocks,
+    handled: Arc<Notify>,
     missed: Arc<AtomicBool>,
 }
 
 impl FoldNotices {
-    /// Waits until about this many bytes may be written.
-    pub(crate) async fn reserve(&self, bytes: usize) -> FoldPermit {
-        let units = (bytes / ROOM_UNIT_BYTES + 1).min(ROOM) as u32;
-        let permits = self.room.clone().acquire_many_owned(units).await;
-        FoldPermit { _permits: permits.expect("the semaphore is never closed") }
+    fn new(sender: mpsc::Sender<FoldNotice>, missed: Arc<AtomicBool>) -> Self {
+        let (unhandled, handled) = Default::default();
+        Self { sender, unhandled, handled, missed }
     }
 
-    pub(crate) fn send(&self, run: &RunKey, blocks: Vec<WrittenBlocks>, room: FoldPermit) {
-        // Each notice holds at least one permit, so the channel is never full: sending
-        // fails only if the thread has ended.
-        if !blocks.is_empty()
-            && self.sender.try_send(FoldNotice { run: run.clone(), blocks, _room: room }).is_err()
-        {
+    /// Waits until the run may write more blocks.
+    pub(crate) async fn wait_for_room(&self, run: &UnhandledBlocks) {
+        loop {
+            let mut handled = pin!(self.handled.notified());
+            // Registers before looking, so that no notification is missed.
+            handled.as_mut().enable();
+            let own = run.0.load(Ordering::Relaxed);
+            if own == 0 || (own < RUN_BYTES && self.unhandled.0.load(Ordering::Relaxed) < ALL_BYTES) {
+                return;
+            }
+            // Without a fold thread, nothing is handled any more.
+            tokio::select! {
+                () = handled => {}
+                () = self.sender.closed() => return,
+            }
+        }
+    }
+
+    pub(crate) fn send(&self, key: &RunKey, blocks: Vec<WrittenBlocks>, run: &UnhandledBlocks) {
+        if blocks.is_empty() {
+            return;
+        }
+        let bytes: usize = blocks.iter().flat_map(|blocks| &blocks.blocks).map(Bytes::len).sum();
+        let bytes = bytes.max(MIN_NOTICE_BYTES);
+        let (all, handled) = (self.unhandled.clone(), self.handled.clone());
+        run.0.fetch_add(bytes, Ordering::Relaxed);
+        all.0.fetch_add(bytes, Ordering::Relaxed);
+        let counted = CountedBlocks { bytes, run: run.clone(), all, handled };
+        if self.sender.try_send(FoldNotice { run: key.clone(), blocks, _counted: counted }).is_err() {
             self.missed.store(true, Ordering::Relaxed);
         }
     }
@@ -164,13 +209,12 @@ struct PendingRun {
 
 impl FoldTask {
     fn new(deps: Deps, metrics: FoldMetrics) -> (FoldNotices, Self) {
-        let (sender, notices) = mpsc::channel(ROOM);
+        let (sender, notices) = mpsc::channel(NOTICES);
         let missed = Arc::new(AtomicBool::new(true));
         let heartbeat = Heartbeat::for_long_rounds("folding");
-        let (room, pending) = (Arc::new(Semaphore::new(ROOM)), HashMap::new());
-        let task =
-            Self { deps, metrics, heartbeat, notices, missed: missed.clone(), listed_us: i64::MIN, pending };
-        (FoldNotices { sender, room, missed }, task)
+        let (listed_us, pending) = (i64::MIN, HashMap::new());
+        let task = Self { deps, metrics, heartbeat, notices, missed: missed.clone(), listed_us, pending };
+        (FoldNotices::new(sender, missed), task)
     }
 
     async fn run(mut self, stop: CancellationToken) {
@@ -191,7 +235,7 @@ impl FoldTask {
     }
 
     async fn handle(&mut self, notice: FoldNotice, stop: &CancellationToken) {
-        let FoldNotice { run, blocks, _room } = notice;
+        let FoldNotice { run, blocks, _counted } = notice;
         for blocks in blocks {
             let key = self.count_blocks(&run, blocks);
             self.fold_if_due(key, stop).await;

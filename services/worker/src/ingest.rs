@@ -1,9 +1,9 @@
 //! The ingestion worker: reads partitions of the log, dispatches records to the writers of
 //! their runs, and reports its progress.
 //!
-//! Runs of a partition are applied concurrently, in a window bounded in bytes. Records that
-//! queue up for a run while its writer is busy are applied together in the next turn. The
-//! lowest unapplied offset is written to the store (`progress`), and once that is durable, the
+//! Runs of a partition are applied concurrently, in a window bounded in bytes, of which each has a
+//! share. Records that queue up for a run while its writer is busy are applied together in the
+//! next turn; those that exceed its share are read again later. The lowest unapplied offset is written to the store (`progress`), and once that is durable, the
 //! log is trimmed up to it. Positions need no further handling: every transaction carries the
 //! cursor of its run, so redelivered records have no effect.
 //!
@@ -26,7 +26,7 @@ use std::{sync::Arc, time::Duration};
 
 use matyan_log::{Delivery, Record, Subscription, Topic};
 use matyan_model::{ids::Project, project::project_find};
-use tokio::time::interval;
+use tokio::time::{Instant, interval, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -38,9 +38,11 @@ use crate::{
     metrics::{IngestionMetrics, Metrics},
     record::{Content, Entry},
 };
+use active_runs::Admission;
 use assigned_partitions::AssignedPartitions;
 pub use log_identity::log_number;
 use pace::Pace;
+use partition::Tracking;
 pub(crate) use partition::digest;
 use progress::Progress;
 use project_cache::ProjectCache;
@@ -76,8 +78,6 @@ const WAIT: Duration = Duration::from_millis(500);
 
 pub struct IngestionWorker {
     deps: Deps,
-    /// Maximum bytes of records taken and not yet applied.
-    max_window: usize,
     subscription: Box<dyn Subscription>,
     pace: Pace,
     partitions: AssignedPartitions,
@@ -100,7 +100,6 @@ impl IngestionWorker {
             (metrics.ingestion.lag_records.clone(), metrics.ingestion.oldest_unapplied_seconds.clone());
         let progress = Progress::start(deps.clone(), settings.trim_every, lag);
         Ok(Self {
-            max_window: settings.window_bytes,
             subscription,
             pace: Pace::new(),
             partitions: AssignedPartitions::new(progress),
@@ -140,8 +139,11 @@ impl IngestionWorker {
     async fn work(&mut self, stop: &CancellationToken) -> Result<(), Error> {
         let mut beats = interval(BEAT_INTERVAL);
         loop {
-            let has_room = self.writers.window() < self.max_window;
-            self.metrics.unapplied_bytes.set(self.writers.window() as f64);
+            self.seek(stop).await?;
+            let runs = self.writers.runs();
+            let has_room = runs.has_room();
+            let seek_at = self.partitions.next_seek(runs);
+            self.metrics.unapplied_bytes.set(runs.window() as f64);
             tokio::select! {
                 // Stopping and heartbeats come first; finished turns make room
                 // before more is read.
@@ -156,8 +158,26 @@ impl IngestionWorker {
                     Ok(delivery) => self.handle_delivery(delivery, stop).await?,
                     Err(error) => self.handle_read_error(error, stop).await?,
                 },
+                // Turns to the records that were left in the log.
+                () = sleep_until_any(seek_at) => {}
             }
         }
+    }
+
+    /// Reads partitions from other offsets, if there is more to take.
+    async fn seek(&mut self, stop: &CancellationToken) -> Result<(), Error> {
+        while let Some((partition, offset)) = self.partitions.seek(self.writers.runs()) {
+            while let Err(error) = self.subscription.start(partition, offset).await {
+                let is_temporary = error.is_temporary();
+                self.heartbeat.beat();
+                self.handle_read_error(error, stop).await?;
+                // Nothing may be read until it succeeds: records would be out of order.
+                if !is_temporary || stop.is_cancelled() {
+                    break;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Handles an error of the log. On temporary errors, it waits. A partition overtaken by
@@ -225,6 +245,7 @@ impl IngestionWorker {
                         "started reading partition"
                     );
                     self.partitions.begin(number, start);
+                    self.writers.runs().restart(number);
                     return Ok(());
                 }
                 Err(Error::Log(error @ matyan_log::Error::Trimmed { .. })) => {
@@ -249,7 +270,7 @@ impl IngestionWorker {
     /// still applying are harmless: they conflict.
     fn revoke(&mut self, number: u32) {
         self.partitions.revoke(number);
-        self.writers.drop_partition(number);
+        self.writers.runs().drop_partition(number);
     }
 
     async fn take_records(
@@ -276,18 +297,23 @@ impl IngestionWorker {
             }
         };
         let log = partition.log();
-        self.metrics.records.inc_by(records.len() as u64);
+        partition.note_read(&records);
         self.metrics.batch_records.observe(records.len() as f64);
         let mut touched = Vec::new();
         for record in records {
-            if !self.partitions.get_mut(number).is_some_and(|partition| partition.track(&record)) {
-                continue;
-            }
+            let Some(partition) = self.partitions.get_mut(number) else { break };
+            let is_new = match partition.track(&record) {
+                Tracking::New => true,
+                Tracking::Known if self.writers.runs().is_returning(number) => false,
+                Tracking::Known => continue,
+                Tracking::Stalled => break,
+            };
+            self.metrics.records.inc_by(u64::from(is_new));
             let mut entry = Entry::read(log, number, record);
             let Some(project) = self.project(&mut entry, stop).await? else { return Ok(()) };
             let (project, project_name) = project;
             let key = RunKey { project, project_name, id: entry.run_id.clone() };
-            if self.writers.push(&key, entry) {
+            if self.writers.offer(&key, entry, is_new) == (Admission::Queued { was_idle: true }) {
                 touched.push(key);
             }
         }
@@ -329,6 +355,14 @@ impl IngestionWorker {
         if turn.outcome.is_complete {
             self.partitions.complete(&turn.positions);
         }
+    }
+}
+
+/// Never returns if there is no time.
+async fn sleep_until_any(time: Option<Instant>) {
+    match time {
+        Some(time) => sleep_until(time).await,
+        None => std::future::pending().await,
     }
 }
 

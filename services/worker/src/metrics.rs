@@ -42,6 +42,7 @@ pub(crate) struct TransactionMetrics {
     errors: IntCounterVec,
     retries: IntCounter,
     conflicts: IntCounter,
+    quarantined: IntCounter,
     bytes: Histogram,
 }
 
@@ -196,6 +197,10 @@ impl TransactionMetrics {
                 "matyan_ingestion_conflicts_total",
                 "Transactions that conflicted with a change of the run",
             )?,
+            quarantined: new.counter(
+                "matyan_ingestion_runs_quarantined_total",
+                "Runs whose records are parked because a row of the run is damaged",
+            )?,
             bytes: new.buckets(
                 "matyan_ingestion_txn_estimated_bytes",
                 "Estimated size of a transaction",
@@ -215,6 +220,11 @@ impl TransactionMetrics {
     pub(crate) fn conflicted(&self) {
         self.conflicts.inc();
         self.retries.inc();
+    }
+
+    /// Counts a run that was put in quarantine.
+    pub(crate) fn quarantined(&self) {
+        self.quarantined.inc();
     }
 
     /// Counts a transaction that has to be retried, as a whole or in parts.

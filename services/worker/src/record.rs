@@ -4,10 +4,14 @@
 //! The batch itself is decoded later, next to the batches of other runs. Unreadable records are
 //! kept as they are, to be parked.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use bytes::Bytes;
 use matyan_log::Record;
 use matyan_model::{
     ids::{ProducerId, RunId},
+    keys::ItemPosition,
+    parked::{ParkedItem, ParkedRecord},
     position::LogPosition,
     producer::{BatchOrigin, BatchPart},
 };
@@ -47,6 +51,16 @@ pub(crate) enum Content {
     Unreadable { reason: String, value: Bytes, content_type: &'static str },
 }
 
+impl Content {
+    /// Why it cannot be read, if that is known already.
+    pub(crate) fn unreadable_reason(&self) -> Option<&str> {
+        match self {
+            Self::Batch(_) | Self::Envelope(_) => None,
+            Self::Unreadable { reason, .. } => Some(reason),
+        }
+    }
+}
+
 /// A batch to be applied.
 #[derive(Debug)]
 pub(crate) struct Batch {
@@ -59,11 +73,11 @@ impl Entry {
     pub(crate) fn read(log: u32, partition: u32, record: Record) -> Self {
         let position = LogPosition { log, partition, offset: record.offset };
         let bytes = record.value.len() + ENTRY_BYTES;
-        let read = match RecordFormat::of_value(&record.value) {
+        let read = catch_panic(|| match RecordFormat::of_value(&record.value) {
             Ok(RecordFormat::Protobuf) => read_entry(&record),
             Ok(RecordFormat::Json) => read_envelope(&record),
             Err(error) => Err(error.to_string()),
-        };
+        });
         let unreadable = |reason| Self {
             position,
             project: String::new(),
@@ -104,8 +118,48 @@ impl Entry {
         Some(format!("its {what} has {} bytes; the limit is {limit}", text.len()))
     }
 
+    /// The entry of a record that was parked while its run was in quarantine; `None` if it is not one.
+    pub(crate) fn of_parked(project: &str, parked: ParkedItem) -> Option<Self> {
+        let ParkedRecord { caller, origin, is_envelope } = parked.record?;
+        let ItemPosition { log, partition, offset, .. } = parked.at;
+        let bytes = parked.item.len() + ENTRY_BYTES;
+        let content = match is_envelope {
+            false => Content::Batch(parked.item),
+            true => match catch_panic(|| Envelope::parse(&parked.item).map_err(|error| error.to_string())) {
+                Ok(envelope) => Content::Envelope(Box::new(envelope)),
+                Err(reason) => Content::Unreadable { reason, value: parked.item, content_type: JSON_TYPE },
+            },
+        };
+        Some(Self {
+            position: LogPosition { log, partition, offset },
+            project: project.to_owned(),
+            run_id: parked.run_id,
+            caller,
+            received_us: parked.received_us,
+            sent: origin,
+            content,
+            bytes,
+            trace: None,
+            span: Span::none(),
+        })
+    }
+
+    /// The properties that parking the whole record keeps; `None` if nothing could be read.
+    pub(crate) fn parked_record(&self) -> Option<ParkedRecord> {
+        let is_envelope = match &self.content {
+            Content::Batch(_) => false,
+            Content::Envelope(_) => true,
+            Content::Unreadable { .. } => return None,
+        };
+        Some(ParkedRecord { caller: self.caller.clone(), origin: self.sent, is_envelope })
+    }
+
     /// Decodes the batch, or returns the reason it cannot be decoded.
     pub(crate) fn batch(&self) -> Result<Batch, String> {
+        catch_panic(|| self.decode_batch())
+    }
+
+    fn decode_batch(&self) -> Result<Batch, String> {
         match &self.content {
             Content::Batch(bytes) => match IngestionBatch::decode(bytes.clone()) {
                 Ok(items) => Ok(Batch { items, has_own_dictionary: self.sent.is_none() }),
@@ -136,6 +190,17 @@ impl Entry {
             Content::Unreadable { content_type, .. } => content_type,
         }
     }
+}
+
+/// Turns a panic into a reason for parking the record.
+fn catch_panic<T>(work: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
+    catch_unwind(AssertUnwindSafe(work))
+        .unwrap_or_else(|panic| Err(format!("decoding the record panicked: {}", panic_text(&*panic))))
+}
+
+pub(crate) fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no panic message")
 }
 
 fn traceparent(record: &Record) -> Option<&Bytes> {

@@ -16,6 +16,7 @@ async fn items_are_listed_in_pages_and_deleted() {
         reason: "why".into(),
         received_us: 4 + i64::from(item),
         item: vec![item as u8; bytes].into(),
+        record: None,
     };
     let all = [
         parked("a", 0, 0),

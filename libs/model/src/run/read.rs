@@ -37,7 +37,8 @@ pub async fn document_get(
 /// Number of documents from which on reading them in two halves is faster.
 const APART: usize = 130;
 
-/// The documents of several run numbers, in the given order.
+/// The documents of several run numbers, in the given order. A damaged one counts as missing, so that
+/// it does not hide other runs; `document_get` returns the error.
 pub async fn documents_get(
     snapshot: &dyn Snapshot,
     project: Project,
@@ -50,7 +51,12 @@ pub async fn documents_get(
         futures::future::try_join(snapshot.get_many(first), snapshot.get_many(second)).await?;
     values.extend(others);
     let decoded = keys.iter().zip(values);
-    decoded.map(|(key, value)| value.map(|value| Document::decode(key, &value)).transpose()).collect()
+    Ok(decoded.map(|(key, value)| readable(key, &value?)).collect())
+}
+
+fn readable(key: &Key, value: &Value) -> Option<Document> {
+    let document = Document::decode(key, value);
+    document.inspect_err(|error| tracing::error!(%error, "left out a damaged run")).ok()
 }
 
 /// The run id that a number was assigned to, even if the run is dead.
@@ -81,6 +87,8 @@ pub async fn run_ids_get(
 #[derive(Debug, Default)]
 pub struct RunPage {
     pub runs: Vec<(RunNumber, Document)>,
+    /// Runs of the page whose documents are damaged.
+    pub damaged: Vec<RunNumber>,
     pub rest: Option<Range>,
 }
 
@@ -95,17 +103,20 @@ pub async fn runs_list(
 ) -> Result<RunPage> {
     let prefix = keys::documents(project).start;
     let page = snapshot.scan(range, scan).await?;
-    let mut runs = Vec::with_capacity(page.rows.len());
+    let (mut runs, mut damaged) = (Vec::with_capacity(page.rows.len()), Vec::new());
     for (key, value) in &page.rows {
         let (number,) = keys::tail(&prefix, key)?;
-        runs.push((RunNumber(number), Document::decode(key, value)?));
+        match readable(key, value) {
+            Some(document) => runs.push((RunNumber(number), document)),
+            None => damaged.push(RunNumber(number)),
+        }
     }
     let rest = page
         .rows
         .last()
         .filter(|_| page.more)
         .map(|(last, _)| if scan.reverse { range.before(last) } else { range.after(last) });
-    Ok(RunPage { runs, rest })
+    Ok(RunPage { runs, damaged, rest })
 }
 
 /// The encoded map of the params, without decoding it.

@@ -39,6 +39,14 @@ impl RunCursor {
         self.cursor = Cursor { position, item, ..self.cursor };
     }
 
+    pub(super) fn is_quarantined(&self) -> bool {
+        self.cursor.is_quarantined
+    }
+
+    pub(super) fn get(&self) -> Cursor {
+        self.cursor
+    }
+
     /// Returns whether the run had been given up, and takes it up again.
     pub(super) fn take_given_up(&mut self) -> bool {
         std::mem::take(&mut self.cursor.is_given_up)

@@ -102,8 +102,8 @@ impl ParkedItems {
             true => (Bytes::new(), reason_without_item(&bytes, reason)),
             false => (bytes, reason.to_owned()),
         };
-        let parked =
-            ParkedItem { run_id: run.id.clone(), at, reason, received_us: entry.received_us, item: bytes };
+        let (run_id, received_us) = (run.id.clone(), entry.received_us);
+        let parked = ParkedItem { run_id, at, reason, received_us, item: bytes, record: None };
         let is_small = parked.item.len() <= INLINE_BYTES;
         for mut content in parked_content(run.project, &parked) {
             match is_small {

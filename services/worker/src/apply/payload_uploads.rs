@@ -12,7 +12,7 @@ use tokio::time::Instant;
 /// Interval between attempts while the blob store is unavailable or slow.
 const RETRY_INTERVAL: Duration = Duration::from_secs(5);
 
-/// How long a writer waits for an upload: far longer than a healthy blob store takes, and short
+/// Time that a writer waits for an upload at least: far longer than a healthy blob store takes, and short
 /// enough that the run's points are not noticeably delayed.
 const MIN_PATIENCE: Duration = Duration::from_millis(250);
 /// Slowest upload that a writer waits for.

@@ -29,12 +29,22 @@ pub(super) struct RunState {
 }
 
 impl RunState {
-    pub(super) async fn load(snapshot: &dyn Snapshot, run: &RunKey) -> Result<Self, ApplyFailure> {
+    /// Reads the state of a run. Of a run in quarantine, only the cursor is read, unless its parked
+    /// records are being applied.
+    pub(super) async fn load(
+        snapshot: &dyn Snapshot,
+        run: &RunKey,
+        is_replaying: bool,
+    ) -> Result<Self, ApplyFailure> {
         let (cursor_key, head_key) = (keys::cursor(run.project, &run.id), keys::head(run.project, &run.id));
         let mut values = snapshot.get_many(&[cursor_key.clone(), head_key.clone()]).await?;
         let head_row = values.pop().flatten();
         let cursor_row = values.pop().flatten();
         let cursor = cursor_row.as_ref().map(|value| Cursor::decode(&cursor_key, value)).transpose()?;
+        if !is_replaying && cursor.is_some_and(|cursor| cursor.is_quarantined) {
+            let cursor = RunCursor::stored(cursor, cursor_row);
+            return Ok(Self { cursor, head_row, ..Self::default() });
+        }
         let head = head_row.as_ref().map(|value| Head::decode(&head_key, value)).transpose()?;
         let mut state = Self { cursor: RunCursor::stored(cursor, cursor_row), head_row, ..Self::default() };
         match head {

@@ -22,18 +22,20 @@ use super::{
 use crate::{
     deps::Deps,
     metrics::{TransactionError, TransactionMetrics},
-    record::Entry,
+    record::{Entry, panic_text},
 };
 
 /// Writes one run. A process has at most one active writer per run; conflicts reveal a second
 /// process.
 pub(crate) struct RunWriter {
-    deps: Deps,
-    run: RunKey,
+    pub(super) deps: Deps,
+    pub(super) run: RunKey,
     dead_letters: DeadLetterQueue,
     uploads: Arc<PayloadUploads>,
-    metrics: TransactionMetrics,
-    state: Option<RunState>,
+    pub(super) metrics: TransactionMetrics,
+    pub(super) state: Option<RunState>,
+    /// Whether the parked records of a run in quarantine are being applied.
+    pub(super) is_replaying: bool,
 }
 
 /// Result of applying the entries of a turn.
@@ -61,7 +63,7 @@ impl RunWriter {
         uploads: Arc<PayloadUploads>,
         metrics: TransactionMetrics,
     ) -> Self {
-        Self { deps, run, dead_letters, uploads, metrics, state: None }
+        Self { deps, run, dead_letters, uploads, metrics, state: None, is_replaying: false }
     }
 
     /// Approximate memory kept for the next entries.
@@ -72,18 +74,32 @@ impl RunWriter {
     /// Applies entries in order. Returns early only when it is stopped, between two
     /// transactions or during a wait.
     pub(crate) async fn apply(&mut self, entries: Vec<Entry>, stop: &CancellationToken) -> ApplyOutcome {
-        let mut queue = DecodeQueue::new(entries);
         let mut applied = ApplyOutcome::default();
+        applied.is_complete = self.apply_all(entries, stop, &mut applied).await;
+        applied
+    }
+
+    /// Returns `false` if it was stopped.
+    pub(super) async fn apply_all(
+        &mut self,
+        entries: Vec<Entry>,
+        stop: &CancellationToken,
+        applied: &mut ApplyOutcome,
+    ) -> bool {
+        let mut queue = DecodeQueue::new(entries);
         let (mut mode, mut wait) = (AttemptMode::UNLIMITED, FIRST_WAIT);
         loop {
             let records = queue.next().await;
             if records.is_empty() {
-                applied.is_complete = true;
-                return applied;
+                return true;
             }
             let attempted = match stop.run_until_cancelled(self.prepare(records, &mode)).await {
-                None => return applied,
-                Some(Ok(())) => self.attempt(records, &mode, &mut applied).await,
+                None => return false,
+                Some(Ok(())) if self.is_quarantined() => {
+                    // Boxed, because it may apply parked records, as this function does.
+                    Box::pin(self.apply_in_quarantine(records, stop, applied)).await
+                }
+                Some(Ok(())) => self.attempt(records, &mode, applied).await,
                 Some(Err(failure)) => Err(failure),
             };
             if let Err(failure) = &attempted {
@@ -99,6 +115,14 @@ impl RunWriter {
                     applied.conflicts += 1;
                     self.state = None;
                 }
+                Err(ApplyFailure::Store(matyan_store::Error::Corrupt { reason, .. }))
+                    if !self.is_quarantined() =>
+                {
+                    self.quarantine(&reason).await;
+                    if self.is_replaying {
+                        return true;
+                    }
+                }
                 Err(failure) => {
                     tracing::warn!(run = self.run.id.as_str(), error = %failure, ?mode, "failed to apply items; will retry");
                     let queued = records.iter().map(|record| u64::from(record.items())).sum();
@@ -113,7 +137,7 @@ impl RunWriter {
                         );
                     }
                     if stop.run_until_cancelled(tokio::time::sleep(wait)).await.is_none() {
-                        return applied;
+                        return false;
                     }
                     wait = LAST_WAIT.min(wait * 2);
                 }
@@ -129,7 +153,9 @@ impl RunWriter {
     ) -> Result<(), ApplyFailure> {
         let state = match &mut self.state {
             Some(state) => state,
-            empty => empty.insert(RunState::load(&*self.deps.store.snapshot().await?, &self.run).await?),
+            empty => empty.insert(
+                RunState::load(&*self.deps.store.snapshot().await?, &self.run, self.is_replaying).await?,
+            ),
         };
         let store = PayloadStore {
             deps: &self.deps,
@@ -207,7 +233,5 @@ fn commit_spans(records: &[DecodedRecord]) -> Vec<Span> {
 }
 
 fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
-    let text = panic.downcast_ref::<String>().map(String::as_str);
-    let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
-    format!("applying the item panicked: {}", text.unwrap_or("no panic message"))
+    format!("applying the item panicked: {}", panic_text(panic))
 }

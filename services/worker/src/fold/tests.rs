@@ -48,7 +48,7 @@ impl Worker {
     async fn apply(&mut self, env: &TestEnv, writer: &mut RunWriter, record: TestRecord) {
         let run = RunKey { project: P, project_name: "".into(), id: RunId::new(&record.entry.run_id) };
         let applied = env.apply_with(writer, vec![record]).await;
-        self.notices.send(&run, applied.blocks, self.notices.reserve(1).await);
+        self.notices.send(&run, applied.blocks, &UnhandledBlocks::default());
         let notice = self.task.notices.recv().await.unwrap();
         self.task.handle(notice, &self.stop).await;
     }

@@ -4,7 +4,11 @@ use std::collections::BTreeMap;
 
 use matyan_model::position::LogPosition;
 
-use super::{log_identity::PartitionStart, partition::Partition, progress::ProgressHandle};
+use tokio::time::Instant;
+
+use super::{
+    active_runs::ActiveRuns, log_identity::PartitionStart, partition::Partition, progress::ProgressHandle,
+};
 
 pub(super) struct AssignedPartitions {
     partitions: BTreeMap<u32, Partition>,
@@ -18,6 +22,17 @@ impl AssignedPartitions {
 
     pub(super) fn get_mut(&mut self, number: u32) -> Option<&mut Partition> {
         self.partitions.get_mut(&number)
+    }
+
+    /// The next partition that has to be read from another offset, and that offset.
+    pub(super) fn seek(&mut self, runs: &mut ActiveRuns) -> Option<(u32, u64)> {
+        let mut partitions = self.partitions.iter_mut();
+        partitions.find_map(|(number, partition)| Some((*number, partition.seek(*number, runs)?)))
+    }
+
+    /// When to call `seek` again, even if nothing else happens.
+    pub(super) fn next_seek(&self, runs: &ActiveRuns) -> Option<Instant> {
+        self.partitions.iter().filter_map(|(number, partition)| partition.next_seek(*number, runs)).min()
     }
 
     pub(super) fn begin(&mut self, number: u32, start: PartitionStart) {

@@ -1,12 +1,16 @@
-//! A partition that this worker reads: the records in flight, and the position up to which
-//! everything is applied.
+//! A partition that this worker reads: the records in flight, the position up to which everything is
+//! applied, and which part of it is read next.
+//!
+//! Records of a run that has no room are left in the log (`ActiveRuns`). The worker then alternates:
+//! it reads new records, and returns to those that it left, so that neither wait for the other.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, time::Duration};
 
 use matyan_log::Record;
 use matyan_model::position::{AppliedPosition, LastRecord, LogPosition};
+use tokio::time::Instant;
 
-use super::log_identity::PartitionStart;
+use super::{active_runs::ActiveRuns, log_identity::PartitionStart};
 
 pub(super) struct Partition {
     start: PartitionStart,
@@ -16,11 +20,39 @@ pub(super) struct Partition {
     /// Length at which adjacent completed records are merged. This bounds the queue while a
     /// single stuck run holds back the position.
     join_at: usize,
-    /// Offset after the last record taken.
+    /// Offset after the last record tracked.
     next: u64,
+    /// Offset after the last record read; lower than `next` while records that were left in the log
+    /// are read.
+    read_to: u64,
+    /// Bytes read since the last seek.
+    read_bytes: usize,
+    /// Time of the last seek.
+    turned_at: Instant,
+    /// Whether records were read and not tracked, because too many are in flight.
+    is_stalled: bool,
 }
 
 const JOIN_FROM: usize = 1 << 16;
+/// Maximum number of tracked records.
+const MAX_IN_FLIGHT: usize = 1 << 18;
+
+/// Bytes read before the worker turns to the other part of a partition.
+const PART_BYTES: usize = 8 << 20;
+/// Time for reading new records while others that were left in the log could be taken.
+const NEW_RECORDS_TIME: Duration = Duration::from_millis(20);
+/// Time of waiting for the first of them: longer than a fetch from Kafka takes.
+const NEW_RECORDS_WAIT: Duration = Duration::from_millis(50);
+
+/// Result of tracking a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Tracking {
+    New,
+    /// It was read before.
+    Known,
+    /// Too many records are in flight: it must be read again.
+    Stalled,
+}
 
 struct InFlightRecord {
     record: LastRecord,
@@ -35,7 +67,16 @@ pub(super) enum FirstRecord {
 
 impl Partition {
     pub(super) fn new(start: PartitionStart) -> Self {
-        Self { start, in_flight: VecDeque::new(), join_at: JOIN_FROM, next: start.offset }
+        Self {
+            start,
+            in_flight: VecDeque::new(),
+            join_at: JOIN_FROM,
+            next: start.offset,
+            read_to: start.offset,
+            read_bytes: 0,
+            turned_at: Instant::now(),
+            is_stalled: false,
+        }
     }
 
     pub(super) fn log(&self) -> u32 {
@@ -57,19 +98,70 @@ impl Partition {
         FirstRecord::Expected(records)
     }
 
-    /// Starts tracking a record; returns false if it was taken before.
-    pub(super) fn track(&mut self, record: &Record) -> bool {
+    /// Notes which records were read.
+    pub(super) fn note_read(&mut self, records: &[Record]) {
+        if let Some(last) = records.last() {
+            self.read_to = last.offset + 1;
+            self.read_bytes += records.iter().map(|record| record.value.len()).sum::<usize>();
+        }
+    }
+
+    /// The offset from which to read next, if that is not the current one.
+    pub(super) fn seek(&mut self, number: u32, runs: &mut ActiveRuns) -> Option<u64> {
+        let is_over = self.read_bytes >= PART_BYTES;
+        if self.read_to < self.next {
+            if !is_over && runs.is_returning(number) {
+                return None;
+            }
+            runs.skip(number, self.read_to);
+            return Some(self.turn_to(self.next));
+        }
+        runs.caught_up(number);
+        if self.is_stalled && self.in_flight.len() < MAX_IN_FLIGHT / 2 {
+            self.is_stalled = false;
+            return Some(self.turn_to(self.next));
+        }
+        let first = runs.first_deferred(number)?;
+        let is_over = is_over || self.is_stalled || Instant::now() >= self.turn_at();
+        is_over.then(|| {
+            runs.rewind(number, first);
+            self.turn_to(first)
+        })
+    }
+
+    fn turn_to(&mut self, offset: u64) -> u64 {
+        (self.read_to, self.read_bytes, self.turned_at) = (offset, 0, Instant::now());
+        offset
+    }
+
+    /// When to call `seek` again, even if nothing else happens.
+    pub(super) fn next_seek(&self, number: u32, runs: &ActiveRuns) -> Option<Instant> {
+        let is_waiting = self.read_to >= self.next && runs.first_deferred(number).is_some();
+        is_waiting.then(|| self.turn_at())
+    }
+
+    /// When to stop reading new records.
+    fn turn_at(&self) -> Instant {
+        self.turned_at + if self.read_bytes > 0 { NEW_RECORDS_TIME } else { NEW_RECORDS_WAIT }
+    }
+
+    /// Starts tracking a record, unless it is known.
+    pub(super) fn track(&mut self, record: &Record) -> Tracking {
         if record.offset < self.next {
-            return false;
+            return Tracking::Known;
+        }
+        if self.in_flight.len() >= self.join_at {
+            self.join_done();
+        }
+        self.is_stalled |= self.in_flight.len() >= MAX_IN_FLIGHT;
+        if self.is_stalled {
+            return Tracking::Stalled;
         }
         self.next = record.offset + 1;
         let digest = if self.start.has_identity { [0; 16] } else { digest(record) };
         let record = LastRecord { offset: record.offset, digest, appended_us: record.appended_us };
-        if self.in_flight.len() >= self.join_at {
-            self.join_done();
-        }
         self.in_flight.push_back(InFlightRecord { record, is_done: false });
-        true
+        Tracking::New
     }
 
     fn join_done(&mut self) {
@@ -142,8 +234,10 @@ mod tests {
     #[test]
     fn rule_10_the_lowest_unapplied_offset_is_reported() {
         let mut partition = partition(None);
-        assert!([4, 5, 9].into_iter().all(|offset| partition.track(&record(offset, "v"))));
-        assert!(!partition.track(&record(5, "v")), "it is a redelivery");
+        for offset in [4, 5, 9] {
+            assert_eq!(partition.track(&record(offset, "v")), Tracking::New);
+        }
+        assert_eq!(partition.track(&record(5, "v")), Tracking::Known, "it is a redelivery");
         assert_eq!(partition.complete(at(9)), None);
         assert_eq!(partition.complete(LogPosition { log: 2, ..at(4) }), None, "it belongs to another log");
         assert_eq!(partition.complete(at(4)).map(|applied| (applied.log, applied.next)), Some((3, 5)));
@@ -154,9 +248,9 @@ mod tests {
     #[test]
     fn little_is_kept_after_a_stuck_record() {
         let mut partition = partition(None);
-        assert!(partition.track(&record(0, "v")));
+        assert_eq!(partition.track(&record(0, "v")), Tracking::New);
         for offset in 1..4 * JOIN_FROM as u64 {
-            assert!(partition.track(&record(offset, "v")));
+            assert_eq!(partition.track(&record(offset, "v")), Tracking::New);
             assert_eq!(partition.complete(at(offset)), None);
         }
         assert!(partition.in_flight.len() <= JOIN_FROM, "{}", partition.in_flight.len());

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     IngestSettings,
-    active_runs::{ActiveRuns, Turn},
+    active_runs::{ActiveRuns, Admission, Turn},
 };
 use crate::{
     apply::{ApplyOutcome, DeadLetterQueue, DeadLetterTask, PayloadUploads, RunKey, RunWriter},
@@ -24,8 +24,6 @@ use crate::{
 pub(super) struct WriterPool {
     runs: ActiveRuns,
     turns: JoinSet<TurnResult>,
-    /// Bytes of entries that are taken and not yet applied.
-    window: usize,
     deps: Deps,
     folds: FoldNotices,
     dead_letters: DeadLetterQueue,
@@ -55,9 +53,8 @@ impl WriterPool {
         let dropped = metrics.ingestion.dead_letters_dropped.clone();
         let (dead_letters, dead_letter_task) = DeadLetterQueue::start(deps.log_writer.clone(), dropped);
         Self {
-            runs: ActiveRuns::new(settings.idle_bytes),
+            runs: ActiveRuns::new(settings.window_bytes, settings.idle_bytes),
             turns: JoinSet::new(),
-            window: 0,
             deps,
             folds,
             dead_letters,
@@ -69,40 +66,34 @@ impl WriterPool {
         }
     }
 
-    /// Bytes of entries that are taken and not yet applied.
-    pub(super) fn window(&self) -> usize {
-        self.window
+    /// The runs and their queues.
+    pub(super) fn runs(&mut self) -> &mut ActiveRuns {
+        &mut self.runs
     }
 
-    /// Queues an entry. Returns whether its run was idle, and thus needs a `dispatch`.
-    pub(super) fn push(&mut self, key: &RunKey, entry: Entry) -> bool {
-        self.window += entry.bytes;
+    /// Queues an entry if its run has room. `is_new` says that its record was not read before.
+    pub(super) fn offer(&mut self, key: &RunKey, entry: Entry, is_new: bool) -> Admission {
         let writer = || {
             let (dead_letters, uploads) = (self.dead_letters.clone(), self.uploads.clone());
             let metrics = self.transaction_metrics.clone();
             RunWriter::new(self.deps.clone(), key.clone(), dead_letters, uploads, metrics)
         };
-        self.runs.push(key, entry, writer)
-    }
-
-    /// Drops the queued entries of a partition.
-    pub(super) fn drop_partition(&mut self, number: u32) {
-        self.window -= self.runs.drop_partition(number);
+        self.runs.offer(key, entry, is_new, writer)
     }
 
     /// Starts a turn of the run's writer with the queued entries, if it is idle.
     pub(super) fn dispatch(&mut self, key: RunKey) {
-        let Some(Turn { mut writer, entries, bytes }) = self.runs.take_turn(&key) else { return };
+        let Some(Turn { mut writer, entries, bytes, blocks }) = self.runs.take_turn(&key) else { return };
         let positions = entries.iter().map(|entry: &Entry| entry.position).collect();
         let stop = self.stop.clone();
         let folds = self.folds.clone();
         let seconds = self.turn_seconds.clone();
         self.turns.spawn(async move {
             // Wait in the task, so that a slow fold does not block the loop.
-            let room = folds.reserve(bytes).await;
+            folds.wait_for_room(&blocks).await;
             let _timer = seconds.start_timer();
             let mut outcome = writer.apply(entries, &stop).await;
-            folds.send(&key, std::mem::take(&mut outcome.blocks), room);
+            folds.send(&key, std::mem::take(&mut outcome.blocks), &blocks);
             TurnResult { key, writer, bytes, applied: AppliedTurn { positions, outcome } }
         });
     }
@@ -117,8 +108,7 @@ impl WriterPool {
     fn finish_turn(&mut self, turn: Result<TurnResult, JoinError>) -> Result<AppliedTurn, Error> {
         let TurnResult { key, writer, bytes, applied } =
             turn.map_err(|error| Error::Writer(error.to_string()))?;
-        self.window -= bytes;
-        self.runs.put_back(&key, writer);
+        self.runs.put_back(&key, writer, bytes);
         // A turn is incomplete only while stopping. Its records are redelivered after the
         // restart.
         if applied.outcome.is_complete {

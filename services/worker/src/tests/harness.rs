@@ -152,7 +152,7 @@ pub(super) fn dropped() -> IntCounter {
 }
 
 async fn open_log(path: &Path, number: u8) -> Arc<EmbeddedLog> {
-    let components = LogDeps { clock: Arc::new(|| 7), new_identity: [number; 16] };
+    let components = LogDeps { clock: Arc::new(|| 7), new_identity: [number; 16], ..LogDeps::system() };
     Arc::new(EmbeddedLog::open_with(path, Default::default(), components).await.unwrap())
 }
 

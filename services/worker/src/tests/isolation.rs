@@ -3,7 +3,13 @@
 use std::sync::Arc;
 
 use matyan_blob::{BlobKey, BlobMeta, Blobs, Content, Error, Listing, PresignedUpload};
-use matyan_model::{keys::Counter, project::project_count};
+use matyan_model::{
+    ids::RunId,
+    keys::{self, Counter},
+    project::project_count,
+    quarantine::quarantine_resume,
+};
+use matyan_store::{Batch, Commit, Key, Mutation, Snapshot, Store, Transaction, Value, transact};
 
 use super::harness::{P, TestEnv, TestRecord, record};
 use crate::{IngestSettings, apply::PayloadUploads, job_scheduler};
@@ -214,4 +220,147 @@ async fn rule_39_equal_payloads_wait_once() {
     env.apply(vec![same]).await;
     assert_eq!(env.read().await.unwrap().objects[0].1.len(), 12);
     assert!(pending_bytes(&env).await < 200_000);
+}
+
+/// A run that writes more than can be applied, and another whose records are after all of its
+/// records in the log.
+#[tokio::test]
+async fn rule_40_a_flooding_run_is_overtaken_and_nothing_is_lost() {
+    let env = TestEnv::new().await;
+    // Ten MiB in a window of one.
+    let flood = |at: u64| {
+        let lines = (0..10).map(|line| (at as i64 * 10 + line, "x".repeat(10_000)));
+        lines.fold(record(0).run("flood").sent(1, at + 1, 0), |record, (step, line)| record.line(step, &line))
+    };
+    for at in 0..100 {
+        env.append([flood(at), record(0).run(&format!("small-{}", at % 7)).line(at as i64, "good")]).await;
+    }
+    let worker = env.work_with(IngestSettings { window_bytes: 1 << 20, ..super::ingest::settings() }).await;
+    env.applied(0, 199).await;
+    let read = env.read_run("flood").await.unwrap();
+    let steps: Vec<i64> = read.lines.iter().map(|line| line.number).collect();
+    assert_eq!(steps, (0..1_000).collect::<Vec<_>>());
+    for run in 0..7_usize {
+        let lines = env.read_run(&format!("small-{run}")).await.unwrap().lines.len();
+        assert_eq!(lines, (0..100).filter(|at| at % 7 == run).count());
+    }
+    worker.stop().await.unwrap();
+}
+
+/// A store that commits nothing for one run until it is opened.
+struct StuckStore {
+    inner: Arc<dyn Store>,
+    cursor: Key,
+    opened: tokio::sync::Semaphore,
+}
+
+#[async_trait::async_trait]
+impl Store for StuckStore {
+    async fn snapshot(&self) -> matyan_store::Result<Box<dyn Snapshot>> {
+        self.inner.snapshot().await
+    }
+
+    async fn commit(&self, batch: Batch) -> matyan_store::Result<Commit> {
+        let mut mutations = batch.mutations.iter();
+        if mutations.any(|mutation| matches!(mutation, Mutation::Set { key, .. } if *key == self.cursor)) {
+            drop(self.opened.acquire().await.unwrap());
+        }
+        self.inner.commit(batch).await
+    }
+
+    async fn sync(&self) -> matyan_store::Result<()> {
+        self.inner.sync().await
+    }
+
+    async fn changed(&self, key: &Key, seen: Option<&Value>) -> matyan_store::Result<()> {
+        self.inner.changed(key, seen).await
+    }
+}
+
+#[tokio::test]
+async fn rule_40_a_stuck_run_with_more_than_a_window_delays_no_run() {
+    let mut env = TestEnv::new().await;
+    let cursor = keys::cursor(P, &RunId::new("stuck"));
+    let opened = tokio::sync::Semaphore::new(0);
+    let stuck = Arc::new(StuckStore { inner: env.deps.store.clone(), cursor, opened });
+    env.deps.store = stuck.clone();
+    let worker = env.work_with(IngestSettings { window_bytes: 1 << 20, ..super::ingest::settings() }).await;
+    for at in 0..60 {
+        env.append([record(0).run("stuck").line(at, &"x".repeat(60_000))]).await;
+    }
+    env.append([record(0).run("other").line(0, "good")]).await;
+    super::eventually("the other run", || async { env.read_run("other").await.is_some() }).await;
+    assert!(env.read_run("stuck").await.is_none());
+    stuck.opened.add_permits(1);
+    env.applied(0, 60).await;
+    let lines = env.read_run("stuck").await.unwrap().lines;
+    assert_eq!(lines.iter().map(|line| line.number).collect::<Vec<_>>(), (0..60).collect::<Vec<_>>());
+    worker.stop().await.unwrap();
+}
+
+/// Replaces a stored row by bytes that no version of the program writes.
+async fn damage(env: &TestEnv, key: Key) {
+    let mut batch = Batch::default();
+    batch.set(key, vec![0xff, 7]);
+    env.store().commit(batch).await.unwrap();
+}
+
+async fn resume(env: &TestEnv, run: &str) -> bool {
+    let id = RunId::new(run);
+    let resumed = transact(env.store(), async |mut transaction: Transaction| {
+        let resumed = quarantine_resume(&mut transaction, P, &id).await?;
+        Ok::<_, matyan_store::Error>((transaction, resumed))
+    });
+    resumed.await.unwrap().0
+}
+
+fn numbered(run: &str, offset: u64) -> TestRecord {
+    let sent = TestRecord { offset, ..record(offset) }.run(run).sent(1, offset + 1, offset);
+    let sent = if offset == 0 { sent.define(0, &["loss"]) } else { sent };
+    sent.points(0, &[(Some(offset as i64), 0.5)]).line(offset as i64, "good")
+}
+
+#[tokio::test]
+async fn rule_40_a_run_with_a_damaged_row_is_put_in_quarantine_and_resumed() {
+    type RowKey = fn(matyan_model::ids::RunNumber) -> Key;
+    let rows: [RowKey; 3] = [
+        |number| keys::document(P, number),
+        |_| keys::head(P, &RunId::new("r")),
+        |number| keys::writing(P, number),
+    ];
+    for row in rows {
+        let env = TestEnv::new().await;
+        env.apply(vec![numbered("r", 0), record(1).create()]).await;
+        let key = row(env.read().await.unwrap().number);
+        let before = env.store().snapshot().await.unwrap().get(&key).await.unwrap().unwrap();
+        damage(&env, key.clone()).await;
+        // A writer that has nothing in memory.
+        let mut records = vec![record(2).create()];
+        records.extend((3..23).map(|offset| numbered("r", offset)));
+        for record in &mut records {
+            if let Some(sequence) = record.entry.sequence.checked_sub(2) {
+                (record.entry.sequence, record.entry.acknowledged) = (sequence, sequence - 1);
+            }
+        }
+        let applied = super::ends("parking", env.apply(records)).await;
+        assert_eq!((applied.parked, applied.items), (21, 0));
+        let parked = env.parked().await;
+        assert!(parked[0].reason.contains("`matyan runs resume r`"), "{}", parked[0].reason);
+        assert_eq!(env.apply(vec![record(22).line(9, "again")]).await.parked, 0, "it was parked");
+        // Not repaired: nothing is lost.
+        assert!(resume(&env, "r").await);
+        super::ends("parking again", env.apply(vec![record(24).line(100, "later")])).await;
+        assert_eq!(env.parked().await.len(), 22);
+        let mut batch = Batch::default();
+        batch.set(key, before);
+        env.store().commit(batch).await.unwrap();
+        assert!(resume(&env, "r").await);
+        super::ends("resuming", env.apply(vec![record(25).line(101, "last")])).await;
+        assert!(env.parked().await.is_empty());
+        let run = env.read().await.unwrap();
+        let lines: Vec<i64> = run.lines.iter().map(|line| line.number).collect();
+        assert_eq!(lines, [&[0][..], &(3..23).collect::<Vec<_>>(), &[100, 101]].concat());
+        assert_eq!(env.points("loss").await.len(), 21);
+        assert!(!resume(&env, "r").await, "it is over");
+    }
 }
