@@ -1,13 +1,16 @@
 //! Benchmark of the embedded log: appends per second by number of writers and record size, with
-//! a worker that reads and trims.
+//! a worker that reads and trims; then the time to open a log after a kill, the time to read it,
+//! and its size on disk before and after it is trimmed.
 //!
 //! Run with `cargo run --release -p matyan-log --example log_bench [directory] [seconds]`. The
 //! results depend on the disk, so its sync time is printed first.
 
 use std::{
     fs::File,
-    io::Write,
+    io::{Read, Write},
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
+    process::{Command, Stdio},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -22,12 +25,23 @@ use matyan_log::{
 };
 
 const WRITERS: [usize; 3] = [1, 8, 64];
-const SIZES: [usize; 3] = [100, 4 << 10, 64 << 10];
+const SIZES: [usize; 3] = [100, 1 << 10, 64 << 10];
 const SYNCS: usize = 500;
+
+/// A backlog of 256 MB in records of 1 kB.
+const BACKLOG_RECORDS: u64 = 256 << 10;
+const BACKLOG_BATCH: u64 = 256;
+const FILL: &str = "--fill";
+
+/// Time after which an idle log has released what it no longer needs.
+const IDLE: Duration = Duration::from_secs(4);
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let mut arguments = std::env::args().skip(1);
+    let mut arguments = std::env::args().skip(1).peekable();
+    if arguments.next_if(|argument| argument == FILL).is_some() {
+        return fill(Path::new(&arguments.next().ok_or("a directory must follow")?)).await;
+    }
     let parent = arguments.next().map_or_else(std::env::temp_dir, PathBuf::from);
     let seconds: f64 = arguments.next().map_or(Ok(2.0), |seconds| seconds.parse())?;
     let mut out = std::io::stdout();
@@ -53,6 +67,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
             )?;
         }
     }
+    backlog(&parent, &mut out).await?;
     writeln!(out, "peak memory of the process: {}", peak_memory()?)?;
     Ok(())
 }
@@ -116,6 +131,68 @@ async fn read_and_trim(log: Arc<EmbeddedLog>) -> matyan_log::Result<()> {
             }
         }
     }
+}
+
+/// Opens, reads, and trims a log whose process was killed.
+async fn backlog(parent: &Path, out: &mut impl Write) -> Result<(), Box<dyn std::error::Error>> {
+    let directory = tempfile::tempdir_in(parent)?;
+    let path = directory.path();
+    let mut writer =
+        Command::new(std::env::current_exe()?).arg(FILL).arg(path).stdout(Stdio::piped()).spawn()?;
+    writer.stdout.take().ok_or("the output is piped")?.read_exact(&mut [0])?;
+    writer.kill()?;
+    writer.wait()?;
+    writeln!(
+        out,
+        "backlog of {BACKLOG_RECORDS} records of 1 kB: {:.1} MB on disk",
+        megabytes_on_disk(path)?
+    )?;
+    let start = Instant::now();
+    let log = EmbeddedLog::open(path, Settings::default()).await?;
+    writeln!(out, "opened after a kill in {:.1?}", start.elapsed())?;
+
+    let mut subscription = log.subscribe(Topic::Ingestion).await?;
+    let start = Instant::now();
+    let mut read = 0;
+    while read < BACKLOG_RECORDS {
+        match subscription.next().await? {
+            Delivery::Assigned { partition } => subscription.start(partition, 0).await?,
+            Delivery::Revoked { .. } => {}
+            Delivery::Records { records, .. } => read += records.len() as u64,
+        }
+    }
+    let rate = BACKLOG_RECORDS as f64 / start.elapsed().as_secs_f64();
+    writeln!(out, "read at {rate:.0} records/s, {:.0} MB/s", rate * 1024.0 / 1e6)?;
+    log.trim(Topic::Ingestion, 0, BACKLOG_RECORDS).await?;
+    writeln!(out, "trimmed: {:.1} MB on disk", megabytes_on_disk(path)?)?;
+    tokio::time::sleep(IDLE).await;
+    writeln!(out, "{IDLE:?} later: {:.1} MB on disk", megabytes_on_disk(path)?)?;
+    log.close().await?;
+    Ok(())
+}
+
+/// Writes the backlog, reports that it is written, and waits to be killed.
+async fn fill(path: &Path) -> Result<(), Box<dyn std::error::Error>> {
+    let log = EmbeddedLog::open(path, Settings::default()).await?;
+    let record = NewRecord { key: "run".into(), value: noise(1 << 10).into(), headers: vec![] };
+    for _ in 0..BACKLOG_RECORDS / BACKLOG_BATCH {
+        log.append(Topic::Ingestion, vec![record.clone(); BACKLOG_BATCH as usize]).await?;
+    }
+    let mut out = std::io::stdout();
+    out.write_all(b"x")?;
+    out.flush()?;
+    std::future::pending().await
+}
+
+fn megabytes_on_disk(path: &Path) -> std::io::Result<f64> {
+    fn bytes(path: &Path) -> std::io::Result<u64> {
+        let metadata = path.metadata()?;
+        if !metadata.is_dir() {
+            return Ok(metadata.blocks() * 512);
+        }
+        std::fs::read_dir(path)?.map(|entry| bytes(&entry?.path())).sum()
+    }
+    Ok(bytes(path)? as f64 / 1e6)
 }
 
 fn sync_time(parent: &Path) -> std::io::Result<Duration> {

@@ -31,7 +31,7 @@ const HANG_GUARD: Duration = Duration::from_secs(300);
 /// Requirements of a case on its log.
 #[derive(Clone, Copy, Debug)]
 pub struct Shape {
-    /// Number of partitions of the ingestion topic.
+    /// Number of partitions of the ingestion topic, if the log supports more than one.
     pub partitions: u32,
     /// Timeout of an append.
     pub append_wait: Duration,

@@ -1,52 +1,58 @@
-//! LOG on one machine: partitions in a dedicated engine, with one thread that writes and syncs.
+//! LOG on one machine: files to which records are appended, and a thread for each topic that
+//! writes and syncs.
 //!
-//! The log has a fjall database of its own: with one journal for the log and the store, appends
-//! would wait for the store's syncs. Records are deleted by `trim` only: retention by time would
-//! lose records that no worker has applied.
+//! Each topic has one partition, so that its records are in one order. Records are deleted by
+//! `trim` only: retention by time would lose records that no worker has applied.
 //!
 //! ```text
 //! {path}/lock      locked by the process that has the log open
-//! {path}/engine/   the fjall database described in `engine`; created as `engine.new/`
+//! {path}/state     the identity, and the first offset of each topic: see `state`
+//! {path}/ingestion/, {path}/control/, {path}/dead-letters/
+//!                  the records of a topic: see `segments`
+//! {path}/engine/   the log of an earlier version, until it is imported: see `import`
 //! ```
 //!
-//! The path of a record: `append` puts it into the `queue`. The `committer` takes a group,
-//! writes it to the `engine`, syncs, publishes it to readers through its `partition`, and
-//! completes the append. A `subscription` reads it from there, or from the engine if it has
-//! fallen too far behind.
+//! The path of a record: `append` puts it into the `queue` of its topic. The `committer` takes a
+//! group, writes and syncs it with its `appender`, publishes it to readers through the
+//! `partition`, and completes the append. A `subscription` reads it from there, or from the
+//! `segments` if it has fallen too far behind.
 
+mod appender;
 mod committer;
-mod engine;
-mod journal;
-mod layout;
+mod disk;
+mod import;
 mod partition;
 mod queue;
 mod record;
+mod segment;
+mod segments;
+mod state;
 mod subscription;
+mod topic;
+
+pub use disk::{Disk, DiskFile, SystemDisk};
 
 use std::{
     fs::{File, TryLockError},
+    io,
     path::{Path, PathBuf},
-    sync::{
-        Arc, Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex},
     thread::JoinHandle,
     time::{Duration, SystemTime},
 };
 
 use async_trait::async_trait;
 use serde::Deserialize;
-use tokio::sync::{Notify, oneshot, watch};
+use tokio::sync::watch;
 
-use crate::{
-    Append, Error, LogReader, LogWriter, NewRecord, PartitionInfo, Result, Subscription, Topic, TopicInfo,
-};
+use crate::{Append, Error, LogReader, LogWriter, NewRecord, Result, Subscription, Topic, TopicInfo};
 use committer::Committer;
-use engine::Engine;
-use layout::{Layout, TOPICS};
-use partition::Partition;
-use queue::{PendingAppend, PendingTrim, Queue};
+use segments::Segments;
+use state::{FirstOffsets, StateFile};
 use subscription::EmbeddedSubscription;
+use topic::TopicLog;
+
+const TOPICS: [Topic; 3] = [Topic::Ingestion, Topic::Control, Topic::DeadLetters];
 
 /// Microseconds since the Unix epoch.
 pub type Clock = Arc<dyn Fn() -> i64 + Send + Sync>;
@@ -54,15 +60,14 @@ pub type Clock = Arc<dyn Fn() -> i64 + Send + Sync>;
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
-    /// Number of partitions of the ingestion topic. It is fixed when a log is created.
-    pub ingestion_partitions: u32,
     /// Bound on the untrimmed bytes of a topic, beyond which appends wait. Dead letters are
     /// not counted.
     pub max_unread_bytes: u64,
-    /// Size limit of the dead letters, beyond which the older half is deleted.
+    /// Size limit of the dead letters, beyond which the oldest are deleted.
     pub dead_letter_bytes: u64,
-    /// Memory per partition for handing new records directly to a subscriber that lags
-    /// slightly.
+    /// Size at which records continue in a new file. Trimming deletes whole files.
+    pub segment_bytes: u64,
+    /// Memory per topic for handing new records directly to a subscriber that lags slightly.
     pub hand_off_bytes: usize,
     /// Time that an append waits before it fails because the log is unavailable.
     pub append_wait: Duration,
@@ -71,9 +76,9 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         Self {
-            ingestion_partitions: 1,
             max_unread_bytes: 1 << 30,
             dead_letter_bytes: 64 << 20,
+            segment_bytes: 16 << 20,
             hand_off_bytes: 16 << 20,
             append_wait: Duration::from_secs(40),
         }
@@ -82,14 +87,11 @@ impl Default for Settings {
 
 impl Settings {
     pub fn validate(&self) -> Result<()> {
-        let refuse = |reason: &str| Err(Error::Topic { reason: reason.into() });
-        if self.ingestion_partitions == 0 {
-            return refuse("`ingestion_partitions` is 0: set it to at least 1");
-        }
         if self.max_unread_bytes == 0 {
-            return refuse(
-                "`max_unread_bytes` is 0, so nothing could ever be appended: set it to at least 1",
-            );
+            return Err(Error::Topic {
+                reason: "`max_unread_bytes` is 0, so nothing could ever be appended: set it to at least 1"
+                    .into(),
+            });
         }
         Ok(())
     }
@@ -101,6 +103,7 @@ pub struct Deps {
     pub clock: Clock,
     /// Identity for a new log; ignored if the log already exists.
     pub new_identity: [u8; 16],
+    pub disk: Arc<dyn Disk>,
 }
 
 impl Deps {
@@ -109,33 +112,24 @@ impl Deps {
             let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
             since_epoch.as_micros() as i64
         };
-        Self { clock: Arc::new(clock), new_identity: uuid::Uuid::new_v4().into_bytes() }
+        Self {
+            clock: Arc::new(clock),
+            new_identity: uuid::Uuid::new_v4().into_bytes(),
+            disk: Arc::new(SystemDisk),
+        }
     }
 }
 
 /// The log in a directory. Dropping it blocks until it is closed; call `close` instead.
 pub struct EmbeddedLog {
-    shared: Arc<Shared>,
-    committer: Mutex<Option<JoinHandle<()>>>,
-    /// Nothing is sent: its sender is dropped when the committer ends.
-    running: watch::Receiver<()>,
-}
-
-/// State shared by appenders, readers, and the committer.
-struct Shared {
-    settings: Settings,
-    deps: Deps,
-    engine_path: PathBuf,
-    layout: Layout,
+    /// In the order of `TOPICS`.
+    topics: Vec<Arc<TopicLog>>,
     identity: [u8; 16],
-    /// None while it is closed: permanently, or until the committer has reopened it.
-    engine: RwLock<Option<Engine>>,
-    queue: Queue,
-    partitions: Vec<Partition>,
-    /// Per topic: notified when records become readable, a partition is released, or the
-    /// log is closed.
-    changes: [Notify; TOPICS.len()],
-    next_subscription: AtomicU64,
+    committers: Mutex<Vec<JoinHandle<()>>>,
+    /// True once a committer has ended.
+    has_ended: watch::Receiver<bool>,
+    /// Locked until all committers have ended.
+    lock: File,
 }
 
 impl EmbeddedLog {
@@ -146,71 +140,106 @@ impl EmbeddedLog {
 
     pub async fn open_with(path: impl Into<PathBuf>, settings: Settings, deps: Deps) -> Result<Self> {
         let path = path.into();
-        tokio::task::spawn_blocking(move || Self::open_blocking(&path, settings, deps))
+        tokio::task::spawn_blocking(move || Self::open_blocking(&path, &settings, &deps))
             .await
             .map_err(|failure| Error::unavailable(format!("opening was interrupted: {failure}")))?
     }
 
-    fn open_blocking(path: &Path, settings: Settings, deps: Deps) -> Result<Self> {
+    fn open_blocking(path: &Path, settings: &Settings, deps: &Deps) -> Result<Self> {
         settings.validate()?;
         let lock = lock_directory(path)?;
-        let shared = Arc::new(Shared::open(path, settings, deps)?);
-        let committer = Committer::new(shared.clone(), lock);
-        let (held, running) = watch::channel(());
-        let work = move || {
-            let _held = held;
-            committer.run();
+        if !StateFile::path(path).exists() && !import::import(path, deps)? {
+            create(path, deps)?;
+        }
+        import::replace_imported(path)
+            .map_err(|source| unavailable("failed to delete the log of an earlier version", source))?;
+        let state = Arc::new(StateFile::open(deps.disk.clone(), path)?);
+        let mut topics = Vec::new();
+        for topic in TOPICS {
+            topics.push(TopicLog::open(path, topic, settings, deps, state.clone())?);
+        }
+        let (ended, has_ended) = watch::channel(false);
+        let ended = Arc::new(ended);
+        let mut log = Self {
+            topics: Vec::new(),
+            identity: state.identity,
+            committers: Mutex::default(),
+            has_ended,
+            lock,
         };
-        let thread = std::thread::Builder::new()
-            .name("log-committer".into())
-            .spawn(work)
-            .map_err(|source| unavailable("failed to start the committer thread", source))?;
-        Ok(Self { shared, committer: Mutex::new(Some(thread)), running })
+        for (topic, appender) in topics {
+            let committer = Committer::new(topic.clone(), appender);
+            let guard = EndGuard(ended.clone());
+            let work = move || {
+                let _guard = guard;
+                committer.run();
+            };
+            let thread = std::thread::Builder::new()
+                .name("log-committer".into())
+                .spawn(work)
+                .map_err(|source| unavailable("failed to start the committer thread", source))?;
+            log.topics.push(topic);
+            log.committers.get_mut().expect("no thread has the handles yet").push(thread);
+        }
+        Ok(log)
     }
 
-    /// Returns once the committer has ended: the log was closed, or the committer panicked,
-    /// in which case nothing can be appended until the process restarts. Cancel-safe.
+    /// Returns once a committer has ended: the log was closed, what is on disk has become
+    /// unknown, or the committer panicked. Nothing can be appended then until the process
+    /// restarts. Cancel-safe.
     pub async fn ended(&self) {
-        let mut running = self.running.clone();
-        while running.changed().await.is_ok() {}
+        let mut has_ended = self.has_ended.clone();
+        // An error says that all committers have ended.
+        drop(has_ended.wait_for(|has_ended| *has_ended).await);
     }
 
     /// Stops accepting appends, completes the pending ones, and closes the files.
     pub async fn close(&self) -> Result<()> {
-        let Some(thread) = self.stop() else { return Ok(()) };
-        tokio::task::spawn_blocking(move || thread.join())
+        let threads = self.stop();
+        let join = move || threads.into_iter().try_for_each(JoinHandle::join);
+        tokio::task::spawn_blocking(join)
             .await
             .map_err(|failure| Error::unavailable(format!("closing was interrupted: {failure}")))?
-            .map_err(|_| Error::unavailable("the committer has panicked"))
+            .map_err(|_| Error::unavailable("a committer has panicked"))?;
+        self.unlock();
+        Ok(())
     }
 
-    fn stop(&self) -> Option<JoinHandle<()>> {
-        self.shared.queue.close();
-        self.committer.lock().expect("no thread panics while holding the handle").take()
+    fn stop(&self) -> Vec<JoinHandle<()>> {
+        self.topics.iter().for_each(|topic| topic.queue.close());
+        std::mem::take(&mut self.committers.lock().expect("no thread panics while holding the handles"))
     }
 
-    fn start_append(
-        &self,
-        topic: Topic,
-        records: Vec<NewRecord>,
-    ) -> Result<oneshot::Receiver<Result<Vec<crate::Position>>>> {
-        records.iter().try_for_each(NewRecord::validate)?;
-        let layout = self.shared.layout;
-        let placed =
-            records.into_iter().map(|record| (layout.partition_of(topic, &record.key), record)).collect();
-        let (reply, answer) = oneshot::channel();
-        self.shared.queue.append(PendingAppend::new(topic, placed, reply))?;
-        Ok(answer)
+    /// Unlocks the directory. Closing the file is not enough: a child process that is just
+    /// being spawned may still share it.
+    fn unlock(&self) {
+        if let Err(failure) = self.lock.unlock() {
+            tracing::warn!(error = &failure as &dyn std::error::Error, "failed to unlock the log directory");
+        }
+    }
+
+    fn topic(&self, topic: Topic) -> &Arc<TopicLog> {
+        &self.topics[topic::index(topic)]
     }
 }
 
 impl Drop for EmbeddedLog {
     fn drop(&mut self) {
-        if let Some(thread) = self.stop()
-            && thread.join().is_err()
-        {
-            tracing::error!("log committer panicked");
+        for thread in self.stop() {
+            if thread.join().is_err() {
+                tracing::error!("log committer panicked");
+            }
         }
+        self.unlock();
+    }
+}
+
+/// Announces that its thread ends, also by a panic.
+struct EndGuard(Arc<watch::Sender<bool>>);
+
+impl Drop for EndGuard {
+    fn drop(&mut self) {
+        self.0.send_replace(true);
     }
 }
 
@@ -220,9 +249,10 @@ impl LogWriter for EmbeddedLog {
         if records.is_empty() {
             return Box::pin(std::future::ready(Ok(Vec::new())));
         }
-        let wait = self.shared.settings.append_wait;
+        let topic = self.topic(topic);
+        let wait = topic.settings.append_wait;
         let deadline = tokio::time::Instant::now() + wait;
-        let mut answer = match self.start_append(topic, records) {
+        let mut answer = match topic.start_append(records) {
             Ok(answer) => answer,
             Err(error) => return Box::pin(std::future::ready(Err(error))),
         };
@@ -230,8 +260,8 @@ impl LogWriter for EmbeddedLog {
             if let Ok(answered) = tokio::time::timeout_at(deadline, &mut answer).await {
                 return answered.unwrap_or_else(|_| Err(queue::closed()));
             }
-            // Closing the channel abandons the append: the committer removes its records,
-            // unless the reply has just been sent.
+            // Closing the channel abandons the append: the committer drops it, unless it is
+            // just being written.
             answer.close();
             answer
                 .try_recv()
@@ -243,116 +273,45 @@ impl LogWriter for EmbeddedLog {
         })
     }
 
-    /// Fails while the engine is closed. The extents are known without the engine, but
-    /// callers also use this to check whether the log works.
     async fn describe(&self, topic: Topic) -> Result<TopicInfo> {
-        if self.shared.engine().is_none() {
-            return Err(Error::unavailable(
-                "its engine is closed: it failed and is being reopened, or the log is closed",
-            ));
-        }
-        let slots = self.shared.layout.slots(topic);
-        let info = |partition: &Partition| {
-            let extent = partition.lock().extent();
-            PartitionInfo { first: extent.first, end: extent.end }
-        };
-        let partitions = self.shared.partitions[slots].iter().map(info).collect();
-        Ok(TopicInfo { identity: Some(self.shared.identity), partitions })
+        let partition = self.topic(topic).describe()?;
+        Ok(TopicInfo { identity: Some(self.identity), partitions: vec![partition] })
     }
 }
 
 #[async_trait]
 impl LogReader for EmbeddedLog {
     async fn subscribe(&self, topic: Topic) -> Result<Box<dyn Subscription>> {
-        let id = self.shared.next_subscription.fetch_add(1, Ordering::Relaxed);
-        Ok(Box::new(EmbeddedSubscription::new(self.shared.clone(), topic, id)))
+        Ok(Box::new(EmbeddedSubscription::new(self.topic(topic).clone())))
     }
 
     async fn trim(&self, topic: Topic, partition: u32, offset: u64) -> Result<()> {
-        let slot = self.shared.layout.slot(topic, partition)?;
-        let (reply, answer) = oneshot::channel();
-        self.shared.queue.trim(PendingTrim { slot, offset, reply: Some(reply) })?;
-        answer.await.unwrap_or_else(|_| Err(queue::closed()))?;
-        let shared = self.shared.clone();
-        tokio::task::spawn_blocking(move || shared.drop_trimmed_tables(slot))
+        let topic = self.topic(topic).clone();
+        tokio::task::spawn_blocking(move || topic.trim(partition, offset))
             .await
-            .map_err(|failure| Error::unavailable(format!("trimming was interrupted: {failure}")))
+            .map_err(|failure| Error::unavailable(format!("trimming was interrupted: {failure}")))?
     }
 }
 
-impl Shared {
-    fn open(path: &Path, settings: Settings, deps: Deps) -> Result<Self> {
-        let engine_path = path.join("engine");
-        let layout = Layout { ingestion_partitions: settings.ingestion_partitions };
-        if !engine_path.exists() {
-            engine::create(&path.join("engine.new"), &engine_path, layout, deps.new_identity)?;
+/// Creates an empty log. The state file is written last, so an interrupted creation is repeated.
+fn create(path: &Path, deps: &Deps) -> Result<()> {
+    let failed = |source| unavailable(&format!("failed to create the log in `{}`", path.display()), source);
+    for topic in TOPICS {
+        let directory = path.join(topic::directory_name(topic));
+        if Segments::has_records(&directory).map_err(failed)? {
+            return Err(Error::corrupt(format!(
+                "`{}` is missing, but `{}` has records: restore the data directory from a backup, or move the log's directory \
+                 away to continue without unapplied records",
+                StateFile::path(path).display(),
+                directory.display()
+            )));
         }
-        let engine = Engine::open(&engine_path, layout)?;
-        let identity = engine.identity();
-        let partitions =
-            layout.all_slots().map(|slot| Ok(Partition::new(engine.extent(slot)?))).collect::<Result<_>>()?;
-        Ok(Self {
-            settings,
-            deps,
-            engine_path,
-            layout,
-            identity,
-            engine: RwLock::new(Some(engine)),
-            queue: Queue::default(),
-            partitions,
-            changes: Default::default(),
-            next_subscription: AtomicU64::new(0),
-        })
+        Segments::create(directory, deps.new_identity, deps.disk.clone(), 0).map_err(failed)?;
     }
-
-    fn engine(&self) -> RwLockReadGuard<'_, Option<Engine>> {
-        self.engine.read().expect("no thread panics while changing the engine")
-    }
-
-    fn engine_mut(&self) -> RwLockWriteGuard<'_, Option<Engine>> {
-        self.engine.write().expect("no thread panics while changing the engine")
-    }
-
-    /// Closes the engine, waiting for its threads. The lock is released before that, so
-    /// that other threads do not wait.
-    fn close_engine(&self) {
-        let closed = self.engine_mut().take();
-        drop(closed);
-    }
-
-    fn changes(&self, topic: Topic) -> &Notify {
-        &self.changes[layout::topic_index(topic)]
-    }
-
-    fn notify_all_topics(&self) {
-        self.changes.iter().for_each(Notify::notify_waiters);
-    }
-
-    /// True if the topic accepts more records. Dead letters always do, because old ones are
-    /// deleted.
-    fn has_room(&self, topic: Topic) -> bool {
-        let slots = self.layout.slots(topic);
-        let unread: u64 =
-            self.partitions[slots].iter().map(|partition| partition.lock().extent().bytes()).sum();
-        topic == Topic::DeadLetters || unread < self.settings.max_unread_bytes
-    }
-
-    /// Frees the space of trimmed records. Blocks. If it fails, the next trim frees the
-    /// space.
-    fn drop_trimmed_tables(&self, slot: usize) {
-        let first = self.partitions[slot].lock().extent().first;
-        if let Some(Err(error)) = self.engine().as_ref().map(|engine| engine.drop_trimmed_tables(slot, first))
-        {
-            tracing::warn!(
-                error = &error as &dyn std::error::Error,
-                "failed to free the space of trimmed records"
-            );
-        }
-    }
+    StateFile::create(&*deps.disk, path, &deps.new_identity, FirstOffsets::default()).map_err(failed)
 }
 
-/// Locks the log's directory. The lock is held even while the engine is reopened, so that no
-/// other process can take the directory.
+/// Locks the log's directory, so that no other process can take it.
 fn lock_directory(path: &Path) -> Result<File> {
     let open = || {
         std::fs::create_dir_all(path)?;
@@ -379,7 +338,7 @@ fn lock_directory(path: &Path) -> Result<File> {
     }
 }
 
-fn unavailable(reason: &str, source: std::io::Error) -> Error {
+fn unavailable(reason: &str, source: io::Error) -> Error {
     Error::Unavailable { reason: reason.into(), source: Some(Arc::new(source)) }
 }
 

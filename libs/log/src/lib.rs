@@ -42,6 +42,7 @@ pub mod layers;
 pub mod conformance;
 
 pub use error::Error;
+pub use murmur2::partition_of;
 
 use std::{future::Future, pin::Pin};
 

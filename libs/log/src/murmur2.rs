@@ -1,6 +1,6 @@
-//! Kafka's murmur2 hash, so that the Java client, librdkafka's `murmur2_random`, and the
-//! embedded log agree on the partition of a key. This module contains only the hash: each log
-//! has its own rule for records without a key.
+//! Kafka's murmur2 hash, so that the Java client, librdkafka's `murmur2_random`, and this program
+//! agree on the partition of a key. This module contains only the hash: each log has its own rule
+//! for records without a key.
 
 const SEED: u32 = 0x9747_b28c;
 const MULTIPLIER: u32 = 0x5bd1_e995;
@@ -8,6 +8,11 @@ const MULTIPLIER: u32 = 0x5bd1_e995;
 /// Returns the partition of a key. `partitions` must be at least 1.
 pub(crate) fn partition(key: &[u8], partitions: u32) -> u32 {
     (murmur2(key) & 0x7fff_ffff) % partitions
+}
+
+/// Returns the partition of a key in a topic with this many partitions, or 0 if there are none.
+pub fn partition_of(key: &[u8], partitions: usize) -> u32 {
+    partition(key, partitions.max(1) as u32)
 }
 
 fn murmur2(data: &[u8]) -> u32 {

@@ -7,7 +7,7 @@ use futures::FutureExt;
 
 use super::{
     Fixture, Shape,
-    support::{TestReader, append, numbered, numbers, range, read_all, record},
+    support::{TestReader, append, describe, numbered, numbers, range, read_all, record},
 };
 use crate::{Delivery, Error, Topic};
 
@@ -79,12 +79,12 @@ pub(super) async fn complete_again_after_redelivery(fixture: Arc<dyn Fixture>) {
 }
 
 pub(super) async fn exclusive_between_two_subscribers(fixture: Arc<dyn Fixture>) {
-    const PARTITIONS: usize = 4;
-    let log = fixture.create(Shape { partitions: PARTITIONS as u32, ..Shape::default() }).await;
+    let log = fixture.create(Shape { partitions: 4, ..Shape::default() }).await;
+    let partitions = describe(&*log).await.partitions.len();
     let records = (0..400_u64).map(|n| record(format!("run-{n}"), n.to_be_bytes())).collect();
     append(&*log, records).await;
     let mut one = TestReader::new(&*log).await;
-    one.wait_for_assignments(PARTITIONS).await;
+    one.wait_for_assignments(partitions).await;
     let mut two = TestReader::new(&*log).await;
     while one.count() + two.count() < 400 {
         tokio::select! {
@@ -97,7 +97,7 @@ pub(super) async fn exclusive_between_two_subscribers(fixture: Arc<dyn Fixture>)
         assert!(first.is_disjoint(&second), "{first:?} and {second:?} have a partition in common");
     }
     drop(one);
-    two.wait_for_assignments(PARTITIONS).await;
+    two.wait_for_assignments(partitions).await;
     append(&*log, vec![record("run-0", 400_u64.to_be_bytes())]).await;
     while !two.received.values().flatten().any(|record| super::support::number(record) == 400) {
         two.step().await;

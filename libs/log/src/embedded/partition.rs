@@ -1,19 +1,37 @@
-//! A slot as readers see it: its extent, and its newest records, handed over in memory.
+//! A topic's only partition as readers see it: its extent, and its newest records, handed over in
+//! memory.
 //!
 //! Only durable records get here. The committer never waits for a reader: if a reader is slow,
-//! the oldest records are dropped from memory and read from the engine instead.
+//! the oldest records are dropped from memory and read from the segments instead.
 
 use std::{
     collections::VecDeque,
     sync::{Mutex, MutexGuard},
 };
 
-use super::engine::Extent;
 use crate::{Error, Record, Result};
 
 /// Size of one delivery: large enough to amortize the thread hop, small enough to be applied in
 /// one step.
-const PAGE_BYTES: usize = 1 << 20;
+pub(super) const PAGE_BYTES: usize = 1 << 20;
+
+/// Number of the only partition of each topic.
+pub(super) const PARTITION: u32 = 0;
+
+/// First offset and end offset, each with the bytes before it since the log was opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Extent {
+    pub(super) first: u64,
+    pub(super) bytes_before_first: u64,
+    pub(super) end: u64,
+    pub(super) bytes_before_end: u64,
+}
+
+impl Extent {
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes_before_end - self.bytes_before_first
+    }
+}
 
 #[derive(Default)]
 pub(super) struct Partition(Mutex<PartitionState>);
@@ -33,8 +51,8 @@ pub(super) struct PartitionState {
 pub(super) enum Lookup {
     UpToDate,
     InMemory(Vec<Record>),
-    /// Read from the engine, up to and excluding `end`.
-    InEngine {
+    /// Read from the segments, up to and excluding `end`.
+    OnDisk {
         end: u64,
     },
 }
@@ -69,12 +87,18 @@ impl PartitionState {
         }
     }
 
-    /// Makes records readable, up to the end of `extent`.
-    pub(super) fn publish(&mut self, records: Vec<Record>, extent: Extent, tail_limit: usize) {
-        self.extent = extent;
+    /// Makes records readable, up to the end of the log.
+    pub(super) fn publish(
+        &mut self,
+        records: Vec<Record>,
+        end: u64,
+        bytes_before_end: u64,
+        tail_limit: usize,
+    ) {
+        (self.extent.end, self.extent.bytes_before_end) = (end, bytes_before_end);
         // Without a reader, nothing is kept in memory.
         if self.owner.is_none() {
-            self.tail_from = extent.end;
+            self.tail_from = end;
             return;
         }
         for record in records {
@@ -83,7 +107,7 @@ impl PartitionState {
         }
         while self.tail_bytes > tail_limit {
             self.pop();
-            self.tail_from = self.tail.front().map_or(extent.end, |record| record.offset);
+            self.tail_from = self.tail.front().map_or(end, |record| record.offset);
         }
     }
 
@@ -93,13 +117,13 @@ impl PartitionState {
     }
 
     /// Rejects an offset that cannot be read from.
-    pub(super) fn check_offset(&self, partition: u32, requested: u64) -> Result<()> {
+    pub(super) fn check_offset(&self, requested: u64) -> Result<()> {
         let Extent { first, end, .. } = self.extent;
         if requested < first {
-            return Err(Error::Trimmed { partition, requested, first });
+            return Err(Error::Trimmed { partition: PARTITION, requested, first });
         }
         if requested > end {
-            return Err(Error::Replaced { partition, requested, end });
+            return Err(Error::Replaced { partition: PARTITION, requested, end });
         }
         Ok(())
     }
@@ -109,7 +133,7 @@ impl PartitionState {
             return Lookup::UpToDate;
         }
         if from < self.tail_from {
-            return Lookup::InEngine { end: self.tail_from };
+            return Lookup::OnDisk { end: self.tail_from };
         }
         // Skips records before the offset at which the reader was started.
         while self.tail.front().is_some_and(|record| record.offset < from) {

@@ -1,8 +1,7 @@
-//! Appends and trims waiting for the committer, with one line per topic, so that a full topic
-//! does not block another.
+//! Appends of one topic that wait for its committer.
 //!
-//! The records of a waiting append are in memory in any case, so a line keeps those that do not
-//! yet fit in the log until their callers give up.
+//! The records of a waiting append are in memory in any case, so the queue keeps those that do
+//! not yet fit in the log until their callers give up.
 
 use std::{
     collections::VecDeque,
@@ -12,11 +11,8 @@ use std::{
 
 use tokio::sync::oneshot;
 
-use super::{
-    layout::{self, TOPICS},
-    record,
-};
-use crate::{Error, NewRecord, Position, Result, Topic};
+use super::record;
+use crate::{Error, NewRecord, Position, Result};
 
 /// Maximum size of a group, which shares one sync: large enough to keep the disk busy, small
 /// enough for low latency.
@@ -29,50 +25,43 @@ const QUEUE_BYTES: usize = 272 << 20;
 const QUEUE_APPENDS: usize = 1 << 16;
 
 pub(super) struct PendingAppend {
-    pub(super) topic: Topic,
-    /// Each record with its partition.
-    pub(super) records: Vec<(u32, NewRecord)>,
-    pub(super) bytes: usize,
+    pub(super) records: Vec<NewRecord>,
+    bytes: usize,
     pub(super) reply: oneshot::Sender<Result<Vec<Position>>>,
 }
 
-pub(super) struct PendingTrim {
-    pub(super) slot: usize,
-    pub(super) offset: u64,
-    /// `None` if the log itself requested the trim.
-    pub(super) reply: Option<oneshot::Sender<Result<()>>>,
-}
+/// Appends that share one sync.
+pub(super) type Group = Vec<PendingAppend>;
 
-/// Requests that share one sync.
-#[derive(Default)]
-pub(super) struct Group {
-    pub(super) appends: Vec<PendingAppend>,
-    pub(super) trims: Vec<PendingTrim>,
+pub(super) enum Work {
+    Write(Group),
+    /// Nothing was appended or trimmed for a while. Reported once.
+    Idle,
+    /// The queue is closed, and nothing more can be written.
+    Closed,
 }
 
 #[derive(Default)]
 pub(super) struct Queue {
-    lines: Mutex<QueueLines>,
-    arrived: Condvar,
+    line: Mutex<Line>,
+    changed: Condvar,
 }
 
 #[derive(Default)]
-struct QueueLines {
-    appends: [VecDeque<PendingAppend>; TOPICS.len()],
+struct Line {
+    appends: VecDeque<PendingAppend>,
     bytes: usize,
-    count: usize,
-    trims: Vec<PendingTrim>,
-    closing: bool,
+    is_closing: bool,
+    /// True if idleness was reported, and nothing has happened since.
+    is_idle: bool,
+    /// True if the topic was trimmed since the last pause began.
+    was_trimmed: bool,
 }
 
 impl PendingAppend {
-    pub(super) fn new(
-        topic: Topic,
-        records: Vec<(u32, NewRecord)>,
-        reply: oneshot::Sender<Result<Vec<Position>>>,
-    ) -> Self {
-        let bytes = records.iter().map(|(_, record)| record::size(record)).sum();
-        Self { topic, records, bytes, reply }
+    pub(super) fn new(records: Vec<NewRecord>, reply: oneshot::Sender<Result<Vec<Position>>>) -> Self {
+        let bytes = records.iter().map(record::size).sum();
+        Self { records, bytes, reply }
     }
 
     /// True if the caller no longer waits for the result.
@@ -83,79 +72,87 @@ impl PendingAppend {
 
 impl Queue {
     pub(super) fn append(&self, append: PendingAppend) -> Result<()> {
-        let mut lines = self.lock();
-        lines.forget_abandoned(layout::topic_index(append.topic));
-        if lines.closing {
+        if append.bytes > QUEUE_BYTES {
+            return Err(Error::TooLarge { size: append.bytes, max: QUEUE_BYTES });
+        }
+        let mut line = self.lock();
+        line.forget_abandoned();
+        if line.is_closing {
             return Err(closed());
         }
-        let fits = lines.bytes + append.bytes <= QUEUE_BYTES && lines.count < QUEUE_APPENDS;
-        // An append of any size is accepted if no other one waits.
-        if !fits && lines.count > 0 {
+        if line.bytes + append.bytes > QUEUE_BYTES || line.appends.len() >= QUEUE_APPENDS {
             return Err(Error::unavailable("too many records are waiting to be written: try again later"));
         }
-        lines.bytes += append.bytes;
-        lines.count += 1;
-        lines.appends[layout::topic_index(append.topic)].push_back(append);
-        drop(lines);
-        self.arrived.notify_one();
+        line.bytes += append.bytes;
+        line.appends.push_back(append);
+        line.is_idle = false;
+        drop(line);
+        self.changed.notify_one();
         Ok(())
     }
 
-    pub(super) fn trim(&self, trim: PendingTrim) -> Result<()> {
-        let mut lines = self.lock();
-        if lines.closing {
-            return Err(closed());
-        }
-        lines.trims.push(trim);
-        drop(lines);
-        self.arrived.notify_one();
-        Ok(())
+    /// Announces that the topic was trimmed, which may have made room.
+    pub(super) fn announce_room(&self) {
+        let mut line = self.lock();
+        (line.is_idle, line.was_trimmed) = (false, true);
+        drop(line);
+        self.changed.notify_one();
     }
 
-    /// Waits for work in topics that have room. Returns None if the queue is closed and
-    /// nothing more can be written.
-    pub(super) fn take(&self, has_room: impl Fn(Topic) -> bool) -> Option<Group> {
-        let mut lines = self.lock();
+    /// Waits for work. `has_room` says whether the topic accepts more records.
+    pub(super) fn take(&self, idle_after: Duration, has_room: impl Fn() -> bool) -> Work {
+        let mut line = self.lock();
         loop {
-            let group = lines.take(&has_room);
-            if !group.appends.is_empty() || !group.trims.is_empty() {
-                return Some(group);
+            if !line.appends.is_empty() && has_room() {
+                return Work::Write(line.take_group());
             }
-            if lines.closing {
-                return None;
+            if line.is_closing {
+                return Work::Closed;
             }
-            lines = self.arrived.wait(lines).expect("no thread panics while holding the lines");
+            line = if line.is_idle {
+                self.changed.wait(line).expect("no thread panics while holding the line")
+            } else {
+                let (mut line, waited) = self
+                    .changed
+                    .wait_timeout(line, idle_after)
+                    .expect("no thread panics while holding the line");
+                if waited.timed_out() {
+                    line.is_idle = true;
+                    return Work::Idle;
+                }
+                line
+            };
         }
     }
 
-    /// Waits for `time` or until the queue is closed; returns true if it is closed.
+    /// Waits for `time`, or until the queue is closed or the topic trimmed. Returns true if
+    /// the queue is closed.
     pub(super) fn pause(&self, time: Duration) -> bool {
-        let lines = self.lock();
-        let (lines, _) = self
-            .arrived
-            .wait_timeout_while(lines, time, |lines| !lines.closing)
-            .expect("no thread panics while holding the lines");
-        lines.closing
+        let mut line = self.lock();
+        line.was_trimmed = false;
+        let (line, _) = self
+            .changed
+            .wait_timeout_while(line, time, |line| !line.is_closing && !line.was_trimmed)
+            .expect("no thread panics while holding the line");
+        line.is_closing
     }
 
     pub(super) fn check_open(&self) -> Result<()> {
-        if self.lock().closing { Err(closed()) } else { Ok(()) }
+        if self.lock().is_closing { Err(closed()) } else { Ok(()) }
     }
 
     pub(super) fn close(&self) {
-        self.lock().closing = true;
-        self.arrived.notify_all();
+        self.lock().is_closing = true;
+        self.changed.notify_all();
     }
 
-    /// Drops all waiting requests after closing, which fails their callers.
+    /// Drops all waiting appends after closing, which fails their callers.
     pub(super) fn refuse_rest(&self) {
-        let mut lines = self.lock();
-        lines.appends.iter_mut().for_each(VecDeque::clear);
-        lines.trims.clear();
+        self.lock().appends.clear();
     }
 
-    fn lock(&self) -> MutexGuard<'_, QueueLines> {
-        self.lines.lock().expect("no thread panics while holding the lines")
+    fn lock(&self) -> MutexGuard<'_, Line> {
+        self.line.lock().expect("no thread panics while holding the line")
     }
 }
 
@@ -164,38 +161,31 @@ pub(super) fn closed() -> Error {
     Error::unavailable("the log is closed")
 }
 
-impl QueueLines {
-    /// Control comes first: there are few such records, and people wait for them.
-    const ORDER: [Topic; 3] = [Topic::Control, Topic::DeadLetters, Topic::Ingestion];
-
-    fn take(&mut self, has_room: &impl Fn(Topic) -> bool) -> Group {
-        let mut group = Group { trims: std::mem::take(&mut self.trims), ..Group::default() };
+impl Line {
+    fn take_group(&mut self) -> Group {
+        let mut group = Group::new();
         let mut bytes = 0;
-        for topic in Self::ORDER.into_iter().filter(|topic| has_room(*topic)) {
-            let line = layout::topic_index(topic);
-            while group.appends.len() < GROUP_APPENDS
-                && let Some(next) = self.appends[line].front()
-                && (bytes + next.bytes <= GROUP_BYTES || group.appends.is_empty())
-            {
-                bytes += next.bytes;
-                group.appends.extend(self.pop(line));
-            }
+        while group.len() < GROUP_APPENDS
+            && let Some(next) = self.appends.front()
+            && (bytes + next.bytes <= GROUP_BYTES || group.is_empty())
+        {
+            bytes += next.bytes;
+            group.extend(self.pop());
         }
         group
     }
 
-    /// Drops abandoned appends from the front. Appends of one topic time out in the order
-    /// in which they arrived.
-    fn forget_abandoned(&mut self, line: usize) {
-        while self.appends[line].front().is_some_and(PendingAppend::is_abandoned) {
-            self.pop(line);
+    /// Drops abandoned appends from the front. Appends time out in the order in which they
+    /// arrived.
+    fn forget_abandoned(&mut self) {
+        while self.appends.front().is_some_and(PendingAppend::is_abandoned) {
+            self.pop();
         }
     }
 
-    fn pop(&mut self, line: usize) -> Option<PendingAppend> {
-        let append = self.appends[line].pop_front()?;
+    fn pop(&mut self) -> Option<PendingAppend> {
+        let append = self.appends.pop_front()?;
         self.bytes -= append.bytes;
-        self.count -= 1;
         Some(append)
     }
 }

@@ -1,11 +1,15 @@
 //! Behavior specific to this log: its directory, settings, and hand-off. The guarantees of the
 //! traits are tested in `conformance`.
 
+mod damage;
+#[cfg(feature = "faults")]
+mod power_failure;
+
 use bytes::Bytes;
 use tempfile::TempDir;
 
 use super::*;
-use crate::{Delivery, Position, Record};
+use crate::{Delivery, PartitionInfo, Position, Record};
 
 fn record(key: &str, value: impl Into<Bytes>) -> NewRecord {
     NewRecord { key: Bytes::copy_from_slice(key.as_bytes()), value: value.into(), headers: vec![] }
@@ -44,10 +48,10 @@ fn values(records: &[Record]) -> Vec<u64> {
 #[tokio::test]
 async fn ended_returns_when_the_committer_panics() {
     let folder = tempfile::tempdir().unwrap();
-    let deps = Deps { clock: Arc::new(|| panic!("broken clock")), new_identity: [7; 16] };
+    let deps = Deps { clock: Arc::new(|| panic!("broken clock")), ..Deps::system() };
     let log = EmbeddedLog::open_with(folder.path(), Settings::default(), deps).await.unwrap();
     let record = NewRecord { key: Bytes::new(), value: Bytes::from_static(b"v"), headers: Vec::new() };
-    drop(log.append(Topic::Ingestion, vec![record]));
+    let _append = log.append(Topic::Ingestion, vec![record]);
     tokio::time::timeout(Duration::from_secs(60), log.ended()).await.unwrap();
     assert!(log.close().await.is_err());
 }
@@ -87,18 +91,6 @@ async fn offsets_continue_after_everything_was_trimmed() {
         log.append(Topic::Ingestion, numbered(5..6)).await.unwrap(),
         [Position { partition: 0, offset: 5 }]
     );
-}
-
-#[tokio::test]
-async fn another_partition_count_is_refused() {
-    let directory = TempDir::new().unwrap();
-    open(&directory).await.close().await.unwrap();
-    let settings = Settings { ingestion_partitions: 2, ..Settings::default() };
-    let error = EmbeddedLog::open(directory.path(), settings).await.err().unwrap();
-    assert!(
-        matches!(&error, Error::Topic { reason } if reason.contains("created with 1") && reason.contains("2 are configured"))
-    );
-    open(&directory).await.close().await.unwrap();
 }
 
 #[tokio::test]
@@ -182,52 +174,6 @@ async fn a_subscriber_that_falls_behind_reads_the_log() {
 }
 
 #[tokio::test]
-async fn an_interrupted_creation_is_repeated() {
-    let directory = TempDir::new().unwrap();
-    let draft = directory.path().join("engine.new");
-    std::fs::create_dir_all(&draft).unwrap();
-    std::fs::write(draft.join("0.jnl"), [0; 10]).unwrap();
-    std::fs::write(draft.join("version"), []).unwrap();
-    let log = open(&directory).await;
-    log.append(Topic::Ingestion, numbered(0..1)).await.unwrap();
-    assert!(!draft.exists());
-}
-
-#[tokio::test]
-async fn a_newer_format_is_refused() {
-    let directory = TempDir::new().unwrap();
-    open(&directory).await.close().await.unwrap();
-    {
-        let engine = fjall::Database::builder(directory.path().join("engine")).open().unwrap();
-        let meta = engine.keyspace("meta", fjall::KeyspaceCreateOptions::default).unwrap();
-        meta.insert("format", [2]).unwrap();
-    }
-    let error = EmbeddedLog::open(directory.path(), Settings::default()).await.err().unwrap();
-    assert!(error.to_string().contains("has format 2, but this program supports only format 1"), "{error}");
-}
-
-#[tokio::test]
-async fn a_torn_last_write_does_not_hide_acknowledged_records() {
-    let directory = TempDir::new().unwrap();
-    let log = open(&directory).await;
-    log.append(Topic::Ingestion, numbered(0..3)).await.unwrap();
-    log.append(Topic::Ingestion, vec![record("run", vec![7; 50_000])]).await.unwrap();
-    log.close().await.unwrap();
-    let journal = directory.path().join("engine/0.jnl");
-    let mut content = std::fs::read(&journal).unwrap();
-    let end = content.iter().rposition(|byte| *byte != 0).unwrap();
-    content[end - 30_000..end - 25_000].fill(0);
-    std::fs::write(&journal, content).unwrap();
-
-    let log = open(&directory).await;
-    assert_eq!(
-        log.describe(Topic::Ingestion).await.unwrap().partitions,
-        [PartitionInfo { first: 0, end: 3 }]
-    );
-    assert_eq!(log.append(Topic::Ingestion, numbered(3..4)).await.unwrap()[0].offset, 3);
-}
-
-#[tokio::test]
 async fn closing_answers_pending_appends() {
     let directory = TempDir::new().unwrap();
     let log = open(&directory).await;
@@ -257,21 +203,7 @@ async fn a_reader_at_a_trimmed_offset_gets_an_error() {
     assert_eq!(values(&read(&mut *subscription, 2).await), [3, 4]);
 }
 
-#[tokio::test]
-async fn trimming_frees_disk_space() {
-    let directory = TempDir::new().unwrap();
-    let log = open(&directory).await;
-    for first in (0..2000).step_by(50) {
-        log.append(Topic::Ingestion, (0..50).map(|_| record("run", vec![7; 100_000])).collect())
-            .await
-            .unwrap();
-        log.trim(Topic::Ingestion, 0, first + 50).await.unwrap();
-    }
-    let bytes = directory_bytes(directory.path());
-    assert!(bytes < 100 << 20, "after writing and trimming 200 MB, {bytes} bytes are still used");
-}
-
-/// Disk usage as the file system counts it: reserved space in a file costs nothing.
+/// Disk usage as the file system counts it, with reserved space.
 fn directory_bytes(path: &Path) -> u64 {
     use std::os::unix::fs::MetadataExt;
 
@@ -285,4 +217,40 @@ fn directory_bytes(path: &Path) -> u64 {
             }
         })
         .sum()
+}
+
+#[tokio::test]
+async fn a_trimmed_idle_log_uses_little_disk_space() {
+    let directory = TempDir::new().unwrap();
+    let log = open(&directory).await;
+    for first in (0..2000).step_by(50) {
+        log.append(Topic::Ingestion, (0..50).map(|_| record("run", vec![7; 20_000])).collect())
+            .await
+            .unwrap();
+        log.trim(Topic::Ingestion, 0, first + 50).await.unwrap();
+        let bytes = directory_bytes(directory.path());
+        assert!(bytes < 36 << 20, "{bytes} bytes are used while 40 MB are written and trimmed");
+    }
+    let start = std::time::Instant::now();
+    while directory_bytes(directory.path()) > 64 << 10 {
+        assert!(start.elapsed() < Duration::from_secs(60), "{} bytes", directory_bytes(directory.path()));
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(log.append(Topic::Ingestion, numbered(0..1)).await.unwrap()[0].offset, 2000);
+    log.close().await.unwrap();
+    let log = open(&directory).await;
+    let info = log.describe(Topic::Ingestion).await.unwrap().partitions[0];
+    assert_eq!(info, PartitionInfo { first: 2000, end: 2001 });
+}
+
+#[tokio::test]
+async fn an_interrupted_creation_is_repeated() {
+    let directory = TempDir::new().unwrap();
+    create(directory.path(), &Deps::system()).unwrap();
+    std::fs::remove_file(directory.path().join("state")).unwrap();
+    std::fs::remove_dir_all(directory.path().join("control")).unwrap();
+    std::fs::write(directory.path().join("ingestion/00000000000000000007.new"), [0; 10]).unwrap();
+    let log = open(&directory).await;
+    log.append(Topic::Ingestion, numbered(0..1)).await.unwrap();
+    assert!(!directory.path().join("ingestion/00000000000000000007.new").exists());
 }

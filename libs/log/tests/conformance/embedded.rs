@@ -58,7 +58,6 @@ impl Fixture for Embedded {
         };
         let defaults = Settings::default();
         let settings = Settings {
-            ingestion_partitions: shape.partitions,
             append_wait: shape.append_wait,
             max_unread_bytes: shape.max_unread_bytes.unwrap_or(defaults.max_unread_bytes),
             ..defaults

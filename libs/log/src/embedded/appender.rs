@@ -1,0 +1,201 @@
+//! Appends groups of records to the newest segment of a topic: one write and one sync for each
+//! group.
+//!
+//! The next step after a failure depends on what is in doubt. If the disk is full, nothing is: the
+//! file is cut back to its synced length, which also discards the pages of the group, and the group
+//! can be tried again. After any other error of a write or a sync, the kernel may consider pages
+//! clean that it never wrote. Nothing that a later sync says can be trusted, so the log must end.
+
+use std::{io, sync::Arc};
+
+use super::{
+    disk::is_out_of_space,
+    record::{self, Encoder, Header},
+    segment::{INDEX_BYTES, START, SharedSegment},
+    segments::Segments,
+};
+use crate::NewRecord;
+
+/// Space is reserved in steps as large as the segment's content, within these limits: a small log
+/// stays small, and a busy one rarely waits for the file system.
+const MIN_RESERVE: u32 = 64 << 10;
+const MAX_RESERVE: u32 = 4 << 20;
+
+/// Size from which an idle topic replaces a segment that is completely trimmed.
+const IDLE_BYTES: u32 = 256 << 10;
+
+/// Capacity that the buffer keeps between groups.
+const BUFFER_BYTES: usize = 4 << 20;
+
+pub(super) struct Appender {
+    segments: Arc<Segments>,
+    active: SharedSegment,
+    segment_bytes: u32,
+    /// Offset of the next record.
+    end: u64,
+    /// Position of the next record. Everything before it is synced.
+    position: u32,
+    /// Position up to which space is reserved.
+    reserved: u32,
+    /// True if there may be remains of a failed group after `position`.
+    has_remains: bool,
+    buffer: Vec<u8>,
+}
+
+/// The reason a group was not written.
+#[derive(Debug)]
+pub(super) enum AppendError {
+    /// Nothing is in doubt: try again.
+    Temporary(io::Error),
+    /// The state of the file is unknown: end the process.
+    Fatal(io::Error),
+}
+
+impl AppendError {
+    /// Classifies an error of a write or a sync.
+    fn of_data(error: io::Error) -> Self {
+        if is_out_of_space(&error) { Self::Temporary(error) } else { Self::Fatal(error) }
+    }
+}
+
+impl Appender {
+    pub(super) fn new(segments: Arc<Segments>, end: u64, segment_bytes: u32) -> Self {
+        let active = segments.newest();
+        let position = active.length();
+        Self {
+            segments,
+            active,
+            segment_bytes,
+            end,
+            position,
+            reserved: position,
+            has_remains: false,
+            buffer: Vec::new(),
+        }
+    }
+
+    /// Offset of the next record.
+    pub(super) fn end(&self) -> u64 {
+        self.end
+    }
+
+    /// Bytes up to the end, counted from the opening of the log.
+    pub(super) fn bytes_before_end(&self) -> u64 {
+        self.active.bytes_before_end()
+    }
+
+    /// Appends the records and syncs them.
+    pub(super) fn append<'a>(
+        &mut self,
+        records: impl Iterator<Item = &'a NewRecord> + Clone,
+        appended_us: i64,
+    ) -> Result<(), AppendError> {
+        let bytes = records.clone().map(record::size).sum::<usize>() as u32;
+        self.cut_remains()?;
+        if self.position > START && self.position.saturating_add(bytes) > self.segment_bytes {
+            self.rotate()?;
+        }
+        // From here on, an error may leave something in the file.
+        self.has_remains = true;
+        self.reserve(bytes)?;
+        self.buffer.clear();
+        let mut encoder =
+            Encoder { out: &mut self.buffer, seed: self.active.seed, start: self.position, appended_us };
+        let mut offset = self.end;
+        let mut indexed = Vec::new();
+        for record in records {
+            let position = encoder.position();
+            if indexed.last().is_none_or(|(_, last)| position - last >= INDEX_BYTES) {
+                indexed.push((offset, position));
+            }
+            encoder.push(offset, record);
+            offset += 1;
+        }
+        let (disk, file) = (self.segments.disk(), &self.active.file);
+        disk.write(file, &self.buffer, self.position.into())
+            .and_then(|()| disk.sync(file))
+            .map_err(AppendError::of_data)?;
+        self.has_remains = false;
+        self.position += bytes;
+        self.end = offset;
+        self.active.extend(&indexed, self.position);
+        self.buffer.shrink_to(BUFFER_BYTES);
+        Ok(())
+    }
+
+    /// Leaves a gap: the next record gets this offset.
+    pub(super) fn skip_to(&mut self, offset: u64) {
+        self.end = self.end.max(offset);
+    }
+
+    /// Called when nothing was appended or trimmed for a while: frees the space of trimmed
+    /// records, or makes damage of the last group recognizable.
+    pub(super) fn settle(&mut self, is_trimmed: bool) -> Result<(), AppendError> {
+        self.cut_remains()?;
+        if is_trimmed && self.reserved.max(self.position) > IDLE_BYTES {
+            self.rotate()?;
+            self.segments.delete_before(self.end);
+            return Ok(());
+        }
+        self.seal().map_err(AppendError::of_data)
+    }
+
+    /// Releases reserved space, and leaves a proof that everything is on disk.
+    pub(super) fn close(&mut self) -> Result<(), AppendError> {
+        self.cut_remains()?;
+        self.seal()
+            .and_then(|()| self.segments.disk().set_len(&self.active.file, self.sealed_length().into()))
+            .and_then(|()| self.segments.disk().sync(&self.active.file))
+            .map_err(AppendError::of_data)
+    }
+
+    /// Writes a seal, which needs no sync: it is only a hint.
+    fn seal(&mut self) -> io::Result<()> {
+        let seal = Header::seal(self.position, self.end).encode(self.active.seed, self.position);
+        self.segments.disk().write(&self.active.file, &seal, self.position.into())?;
+        self.reserved = self.reserved.max(self.sealed_length());
+        Ok(())
+    }
+
+    fn sealed_length(&self) -> u32 {
+        self.position + record::HEADER_BYTES as u32
+    }
+
+    fn cut_remains(&mut self) -> Result<(), AppendError> {
+        if self.has_remains {
+            let cut = self.segments.disk().set_len(&self.active.file, self.position.into());
+            cut.map_err(AppendError::of_data)?;
+            self.reserved = self.position;
+            self.has_remains = false;
+        }
+        Ok(())
+    }
+
+    fn reserve(&mut self, bytes: u32) -> Result<(), AppendError> {
+        let needed = self.position + bytes;
+        if needed <= self.reserved {
+            return Ok(());
+        }
+        let step = self.position.clamp(MIN_RESERVE, MAX_RESERVE);
+        let wanted = (self.position + step).min(self.segment_bytes).max(needed);
+        let reserved = self.segments.disk().reserve(&self.active.file, self.reserved.into(), wanted.into());
+        // Nothing was written yet.
+        reserved.map_err(AppendError::Temporary)?;
+        self.reserved = wanted;
+        Ok(())
+    }
+
+    /// Continues in a new segment. The length of the old one is synced first, because a segment
+    /// that is not the newest must end with a record.
+    fn rotate(&mut self) -> Result<(), AppendError> {
+        let (disk, file) = (self.segments.disk(), &self.active.file);
+        disk.set_len(file, self.position.into())
+            .and_then(|()| disk.sync(file))
+            .map_err(AppendError::of_data)?;
+        self.reserved = self.position;
+        // A failed creation leaves nothing that is ever read.
+        self.active = self.segments.add(self.end).map_err(AppendError::Temporary)?;
+        (self.position, self.reserved) = (START, START);
+        Ok(())
+    }
+}

@@ -1,0 +1,157 @@
+//! Failures of the disk, on a disk that loses what was not synced.
+
+use std::{
+    collections::BTreeMap,
+    io::ErrorKind,
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+use rand::{Rng, SeedableRng, rngs::StdRng};
+
+use super::*;
+use crate::layers::{DiskOperation, LossyDisk};
+
+const SEEDS: u64 = 60;
+const GENERATIONS: u64 = 3;
+const WRITERS: u64 = 4;
+
+async fn open_on(directory: &TempDir, disk: &Arc<LossyDisk>, settings: Settings) -> EmbeddedLog {
+    let deps = Deps { disk: disk.clone(), ..Deps::system() };
+    EmbeddedLog::open_with(directory.path(), settings, deps).await.unwrap()
+}
+
+/// Small, so that a test fills many.
+fn small_segments() -> Settings {
+    Settings { segment_bytes: 20_000, append_wait: Duration::from_millis(200), ..Settings::default() }
+}
+
+async fn info(log: &EmbeddedLog) -> PartitionInfo {
+    log.describe(Topic::Ingestion).await.unwrap().partitions[0]
+}
+
+async fn all_records(log: &EmbeddedLog) -> Vec<Record> {
+    let PartitionInfo { first, end } = info(log).await;
+    let mut subscription = subscribe(log, first).await;
+    read(&mut *subscription, (end - first) as usize).await
+}
+
+/// Appends until the log fails, and notes what was acknowledged.
+async fn write(log: Arc<EmbeddedLog>, seed: u64, acknowledged: Arc<Mutex<BTreeMap<u64, Bytes>>>) {
+    let mut random = StdRng::seed_from_u64(seed);
+    loop {
+        let count = random.random_range(1..4);
+        let value = |random: &mut StdRng| {
+            let bytes = random.random_range(0..3_000);
+            (0..bytes).map(|_| random.random()).collect::<Vec<u8>>()
+        };
+        let records: Vec<_> = (0..count).map(|_| record("run", value(&mut random))).collect();
+        let Ok(positions) = log.append(Topic::Ingestion, records.clone()).await else { return };
+        let mut acknowledged = acknowledged.lock().unwrap();
+        for (position, record) in positions.into_iter().zip(records) {
+            let previous = acknowledged.insert(position.offset, record.value);
+            assert!(previous.is_none(), "offset {} was acknowledged twice", position.offset);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rule_30_acknowledged_records_survive_power_failures() {
+    for seed in 0..SEEDS {
+        let directory = TempDir::new().unwrap();
+        let acknowledged = Arc::new(Mutex::new(BTreeMap::new()));
+        let trimmed = AtomicU64::new(0);
+        for generation in 0..GENERATIONS {
+            let disk = Arc::new(LossyDisk::seeded(seed << 8 | generation));
+            let log = Arc::new(open_on(&directory, &disk, small_segments()).await);
+            let before = acknowledged.lock().unwrap().len();
+            let writers: Vec<_> = (0..WRITERS)
+                .map(|writer| write(log.clone(), seed << 16 | generation << 8 | writer, acknowledged.clone()))
+                .map(tokio::spawn)
+                .collect();
+            let wanted = before + 5 + (seed as usize * 7) % 120;
+            while acknowledged.lock().unwrap().len() < wanted {
+                tokio::task::yield_now().await;
+            }
+            if seed % 2 == 0 {
+                let offset = info(&log).await.end / 2;
+                log.trim(Topic::Ingestion, 0, offset).await.unwrap();
+                trimmed.fetch_max(offset, Ordering::Relaxed);
+            }
+            disk.cut_power();
+            for writer in writers {
+                writer.await.unwrap();
+            }
+            drop(log);
+
+            let log = open(&directory).await;
+            let found = info(&log).await;
+            assert_eq!(found.first, trimmed.load(Ordering::Relaxed), "seed {seed}");
+            let records: BTreeMap<_, _> =
+                all_records(&log).await.into_iter().map(|record| (record.offset, record.value)).collect();
+            let acknowledged = acknowledged.lock().unwrap().clone();
+            for (offset, value) in acknowledged.range(found.first..) {
+                assert_eq!(
+                    records.get(offset),
+                    Some(value),
+                    "seed {seed}, generation {generation}, {offset}"
+                );
+            }
+            log.close().await.unwrap();
+        }
+    }
+}
+
+#[tokio::test]
+async fn rule_29_a_full_disk_costs_nothing_that_was_acknowledged() {
+    for operation in [DiskOperation::Write, DiskOperation::Reserve, DiskOperation::Sync] {
+        let directory = TempDir::new().unwrap();
+        let disk = Arc::new(LossyDisk::seeded(1));
+        let log = open_on(&directory, &disk, small_segments()).await;
+        log.append(Topic::Ingestion, numbered(0..3)).await.unwrap();
+        (0..20).for_each(|_| disk.fail(operation, ErrorKind::StorageFull));
+        // Large, so that the file has remains of it after the next, smaller append.
+        let refused = vec![record("run", vec![7; 15_000]), record("run", vec![8; 15_000])];
+        let error = log.append(Topic::Ingestion, refused).await.unwrap_err();
+        assert!(error.is_temporary(), "{error}");
+        let error = log.describe(Topic::Ingestion).await.unwrap_err();
+        assert!(error.to_string().contains("check that the disk has space"), "{error}");
+        log.trim(Topic::Ingestion, 0, 2).await.unwrap_or_else(|error| panic!("{operation:?}: {error}"));
+        let position = loop {
+            match log.append(Topic::Ingestion, numbered(3..4)).await {
+                Ok(positions) => break positions[0],
+                Err(error) => assert!(error.is_temporary(), "{error}"),
+            }
+        };
+        assert!(!disk.has_faults());
+        disk.cut_power();
+        drop(log);
+        let log = open(&directory).await;
+        let records = all_records(&log).await;
+        assert_eq!(values(&records[..1]), [2], "{operation:?}");
+        let last = records.last().unwrap();
+        assert_eq!((last.offset, &last.value[..]), (position.offset, &b"3"[..]), "{operation:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_unknown_state_of_the_disk_ends_the_log() {
+    for operation in [DiskOperation::Write, DiskOperation::Sync] {
+        for seed in 0..10 {
+            let directory = TempDir::new().unwrap();
+            let disk = Arc::new(LossyDisk::seeded(seed));
+            let log = open_on(&directory, &disk, small_segments()).await;
+            log.append(Topic::Ingestion, numbered(0..3)).await.unwrap();
+            disk.fail(operation, ErrorKind::Other);
+            let error = log.append(Topic::Ingestion, vec![record("run", vec![7; 5_000])]).await.unwrap_err();
+            assert!(error.is_temporary(), "{error}");
+            log.ended().await;
+            assert!(log.append(Topic::Ingestion, numbered(3..4)).await.is_err());
+            assert!(log.describe(Topic::Ingestion).await.is_err());
+            disk.cut_power();
+            drop(log);
+            let log = open(&directory).await;
+            let mut subscription = subscribe(&log, 0).await;
+            assert_eq!(values(&read(&mut *subscription, 3).await[..3]), [0, 1, 2]);
+        }
+    }
+}
