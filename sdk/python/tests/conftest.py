@@ -14,6 +14,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from matyan_client.config import SETTINGS
+
 # Directories that the spools of the user may be in. They are read before the environment changes.
 USER_SPOOLS = (
     Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "matyan" / "spool",
@@ -30,6 +32,8 @@ def pytest_configure(config):
     os.environ["XDG_STATE_HOME"] = f"{directory}/state"
     os.environ["TMPDIR"] = directory
     os.environ["MATYAN_QUIET"] = "1"
+    # Otherwise they would be read in a test that changes the environment.
+    SETTINGS.take_warnings()
     # Shells ignore it in jobs that run in the background, and scripts would inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 

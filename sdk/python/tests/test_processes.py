@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from matyan_client import Run
+from matyan_client import Run, cli
 
 NOWHERE = "http://127.0.0.1:1"
 
@@ -178,6 +178,55 @@ print(run.health.pending > 200)
 def test_another_kind_of_capture_is_refused():
     with pytest.raises(ValueError, match="capture_terminal_logs"):
         Run(repo=NOWHERE, offline=True, capture_terminal_logs="pty")
+
+
+LATE = """
+import atexit, sys, threading, time
+from matyan_client import Run
+
+def late():
+    for step in range(100):
+        run.track(step, name="late", step=step)
+    run.track_many([1.0, 2.0], name="columns")
+    run["late"] = {"a": 1}
+    run.log_info("a late message")
+    run.add_tag("late")
+    counted = counts[0]
+    while counts[0] < counted + 10:
+        time.sleep(0.001)
+    print(run.hash, counts[0], run.active, flush=True)
+
+def work():
+    while True:
+        run.track(counts[0], name="thread", step=counts[0])
+        counts[0] += 1
+        time.sleep(0.001)
+
+counts = [0]
+# It runs after the exit hook of the package, which is registered later.
+atexit.register(late)
+run = Run(repo=sys.argv[1], capture_terminal_logs=False)
+run.track(1.0, name="early")
+threading.Thread(target=work, daemon=True).start()
+"""
+
+
+def test_what_is_tracked_after_the_exit_hook_is_kept(shared_server):
+    finished = run_script(LATE, shared_server.url)
+    assert (finished.returncode, finished.stderr) == (0, "")
+    run_hash, count, active = finished.stdout.split()
+    assert active == "False"
+    assert cli.main(["sync"]) == 0
+    run = Run(run_hash, repo=shared_server.url, read_only=True)
+    assert run.series("early").values.tolist() == [1.0]
+    assert run.series("late").values.tolist() == list(range(100))
+    assert run.series("columns").values.tolist() == [1.0, 2.0]
+    thread = run.series("thread").values.tolist()
+    assert thread == list(range(len(thread)))
+    assert len(thread) >= int(count)
+    assert (run["late"], run.tags) == ({"a": 1}, ["late"])
+    assert "a late message" in str(run.get_log_records())
+    assert (run.active, run.props["outcome"]) == (False, "finished")
 
 
 def test_the_end_of_a_script_waits_once_for_all_runs():

@@ -9,6 +9,7 @@ import contextlib
 import json
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 _BAR_WIDTH = 24
@@ -71,6 +72,22 @@ def say(line: str) -> None:
         if sys.stderr is not None:
             sys.stderr.write(f"{line}\n")
             sys.stderr.flush()
+
+
+def until_stored(update: Callable[[int, int], bool]) -> Callable[[int, int], bool]:
+    """Returns an update that ends a wait when what was there at its beginning is stored.
+
+    Other threads may still add values, which the wait must not follow for ever.
+    """
+    first: list[int] = []
+
+    def limited(pending: int, total: int) -> bool:
+        if not first:
+            first.append(total)
+        is_enough = total > first[0] and total - pending >= first[0]
+        return update(pending, total) and not is_enough
+
+    return limited
 
 
 class ProgressBar:

@@ -98,7 +98,7 @@ def _outcome_of_script() -> Outcome | None:
 class OpenRun(Protocol):
     """The part of a run that the exit hook needs."""
 
-    def _end(self, outcome: Outcome | None, *, spent: float = 0.0) -> None:
+    def _end(self, outcome: Outcome | None, *, spent: float = 0.0, is_exit: bool = False) -> None:
         """Closes the run, and waits until it is stored, but shorter by the time that is spent."""
         ...
 
@@ -137,7 +137,7 @@ def _close_all() -> None:
         # The limits are those of the script's end, however many runs it has.
         spent = math.inf if is_interrupted else time.monotonic() - began
         try:
-            run._end(outcome, spent=spent)  # noqa: SLF001 - not for scripts
+            run._end(outcome, spent=spent, is_exit=True)  # noqa: SLF001 - not for scripts
         except KeyboardInterrupt:
             # The user does not want to wait for any of the runs. Everything is in their spools.
             is_interrupted = True

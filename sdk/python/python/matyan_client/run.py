@@ -181,7 +181,7 @@ class Run(RunReader, _core.Run):
         """Whether the run has not ended."""
         if self._read_only:
             return bool(self.props.get("active", True))
-        return not self._is_closed
+        return self._ended is None
 
     def __setitem__(self, key: Key, val: Any) -> None:
         """Sets params. Every value is accepted, see `matyan_client.values.plain`."""
@@ -301,15 +301,18 @@ class Run(RunReader, _core.Run):
         *,
         spent: float = 0.0,
         time_us: int | None = None,
+        is_exit: bool = False,
     ) -> None:
         """Closes the run with an outcome if it is known, and waits until everything is stored.
 
         The limits are shorter by the seconds that are `spent`. The time is that of the end of an
-        imported run.
+        imported run. At the exit of a script that has not failed, the run still accepts what later
+        exit hooks and other threads track.
         """
         if self._is_closed:
             return
-        self._is_closed = True
+        stays_open = is_exit and outcome == _lifecycle.FINISHED
+        self._is_closed = not stays_open
         self._ended = time.time()
         _lifecycle.closed(self)
         if self._read_only:
@@ -320,12 +323,14 @@ class Run(RunReader, _core.Run):
                 capture.stop()
             self._drain_devices(wait=spent < _REACHABLE_LIMIT)
         finally:
-            kind, error = (None, "") if outcome is None else outcome
-            self._finish(kind, error, time_us)
+            if not stays_open:
+                kind, error = (None, "") if outcome is None else outcome
+                self._finish(kind, error, time_us)
         reachable = max(0.0, _REACHABLE_LIMIT - spent)
         unreachable = max(0.0, _UNREACHABLE_LIMIT - spent)
         bar = _console.ProgressBar(quiet=SETTINGS.quiet or self._is_copy)
-        numbers, spool, interruption = self._close(reachable, unreachable, bar.update)
+        update = _console.until_stored(bar.update) if stays_open else bar.update
+        numbers, spool, interruption = self._close(reachable, unreachable, update)
         bar.clear()
         self._note_position()
         self._report_notices()

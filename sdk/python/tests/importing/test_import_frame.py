@@ -2,11 +2,13 @@
 
 import logging
 import struct
+import subprocess
+import sys
 from array import array
 
 import pytest
 
-from matyan_client import Repo, Run, Text
+from matyan_client import Repo, Run, Text, errors
 from matyan_client.importing import (
     Artifact,
     ImportedRun,
@@ -15,6 +17,7 @@ from matyan_client.importing import (
     TrackedObject,
     frame,
     import_runs,
+    progress,
 )
 from matyan_client.importing.model import LoggingRecord, TerminalLine, attempted, derived_hash
 
@@ -93,6 +96,18 @@ def test_any_damage_is_a_failure_of_its_run_only(shared_server, tmp_path):
         ["cannot be read: KeyError: 'name'"],
         ["error: unpack requires 8 bytes"],
     ]
+
+
+def test_an_import_does_not_wait_for_ever_for_what_was_left(shared_server, monkeypatch):
+    run = imported("left", lambda: iter([points("m", 1)]))
+    program = f"""
+from matyan_client import Run
+Run({run.run_hash!r}, repo="http://127.0.0.1:1", capture_terminal_logs=False).track(1.0, name="m")
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+    monkeypatch.setattr(progress, "PATIENCE", 0.5)
+    with pytest.raises(errors.TransportError, match="matyan-client sync"):
+        import_runs("test", [run], Target(shared_server.url))
 
 
 def test_only_files_below_the_source_are_uploaded(shared_server, tmp_path):

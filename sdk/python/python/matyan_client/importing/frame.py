@@ -33,7 +33,7 @@ from .model import (
     TrackedObject,
     described_error,
 )
-from .progress import ProgressLine
+from .progress import PATIENCE, LeftoverProgress, ProgressLine
 
 _logger = logging.getLogger("matyan_client")
 
@@ -46,9 +46,6 @@ _FLUSH_PIECE = 1.0
 _FINISHED = frozenset({"finished", "completed", "complete", "success"})
 _FAILED = frozenset({"failed", "crashed", "failure", "error"})
 _INTERRUPTED = frozenset({"killed", "interrupted", "aborted", "stopped", "preempted"})
-
-# An import waits this long for a server that cannot be reached, in seconds.
-_PATIENCE = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,7 +294,7 @@ class _RunImport:
             health = run.health
             if health.connected:
                 reached = time.monotonic()
-            elif time.monotonic() - reached > _PATIENCE:
+            elif time.monotonic() - reached > PATIENCE:
                 raise errors.TransportError(f"the server cannot be reached: {health.last_error}")
         if run.health.dropped:
             raise errors.TransportError(
@@ -460,8 +457,18 @@ def _outcome(state: str | None) -> Outcome | None:
 def _send_leftovers(runs: list[ImportedRun]) -> None:
     """Sends what an interrupted import of the same runs has left in its spools."""
     hashes = {imported.run_hash for imported in runs}
-    if any(spool.state == "left" and spool.run_id in hashes for spool in _core.spools()):
-        _core.sync(False, lambda *_: True)
+    if not any(spool.state == "left" and spool.run_id in hashes for spool in _core.spools()):
+        return
+    progress = LeftoverProgress()
+    *_, interruption = _core.sync(False, progress)
+    progress.end()
+    if interruption is not None:
+        raise interruption
+    if progress.is_stuck:
+        raise errors.TransportError(
+            f"what an interrupted import has left was not stored within {PATIENCE:g} seconds: "
+            "send it by `matyan-client sync`, then repeat the import"
+        )
 
 
 def _stored_texts(backend: HttpTransport, run_hash: str) -> tuple[int, int]:

@@ -14,6 +14,37 @@ _BAR_WIDTH = 24
 _INTERVAL = 0.2
 
 
+# An import waits this long for a server that stores nothing, in seconds.
+PATIENCE = 60.0
+
+
+class LeftoverProgress:
+    """Shows how much of the data of an earlier import is stored, and ends a wait without progress.
+
+    It is called with the numbers of spools, finished spools, connections, and stored values.
+    """
+
+    def __init__(self) -> None:
+        self.is_stuck = False
+        self._stored = -1
+        self._progress_at = time.monotonic()
+        self._line = ProgressLine(0)
+
+    def __call__(self, spools: int, finished: int, connected: int, stored: int) -> bool:
+        """Returns whether the wait continues."""
+        del connected
+        now = time.monotonic()
+        if stored > self._stored:
+            self._stored, self._progress_at = stored, now
+        self._line.show(f"sending what an earlier import has left: {stored} values")
+        self.is_stuck = finished < spools and now - self._progress_at > PATIENCE
+        return not self.is_stuck
+
+    def end(self) -> None:
+        """Removes the line."""
+        self._line.clear()
+
+
 class Counts(Protocol):
     """What was read of a run so far."""
 
@@ -39,24 +70,32 @@ class ProgressLine:
 
     def update(self, counts: Counts) -> None:
         """Draws the line, at most a few times per second."""
-        now = time.monotonic()
-        if not self._is_possible or now - self._drawn < _INTERVAL:
-            return
-        self._drawn = now
         done = _BAR_WIDTH * self._number // max(1, self._runs)
         bar = "#" * done + "." * (_BAR_WIDTH - done)
-        self._write(
-            f"\r\x1b[K[{bar}] run {self._number + 1} of {self._runs}: {counts.points} points, "
+        self.show(
+            f"[{bar}] run {self._number + 1} of {self._runs}: {counts.points} points, "
             f"{counts.objects} objects, {counts.artifacts} artifacts"
         )
-        self._is_shown = True
+
+    def show(self, text: str) -> None:
+        """Draws a text, at most a few times per second."""
+        now = time.monotonic()
+        if self._is_possible and now - self._drawn >= _INTERVAL:
+            self._drawn = now
+            self._is_shown = True
+            self._write(f"\r\x1b[K{text}")
+
+    def clear(self) -> None:
+        """Removes the line."""
+        if self._is_shown:
+            self._is_shown = False
+            self._write("\r\x1b[K")
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._is_shown:
-            self._write("\r\x1b[K")
+        self.clear()
 
     _is_possible = False
 
