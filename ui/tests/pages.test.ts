@@ -73,6 +73,7 @@ describe('every page', () => {
     ['run overview', () => `/runs/${runs.hashes[5]}?tab=overview`, 'dl code'],
     ['odd run', () => `/runs/${runs.strange}?logy=1`, 'section h2'],
     ['wide run', () => `/runs/${runs.wide}`, 'section h2'],
+    ['metrics', () => '/metrics', 'section h2'],
     ['experiments', () => '/experiments', '[role=cell]'],
     ['tags', () => '/tags', '[role=cell]'],
     ['dashboards', () => '/dashboards', 'h2'],
@@ -324,7 +325,7 @@ test('the page continues after the server was away', async () => {
   );
   await server.stop();
   await eventually('the loss is shown', async () =>
-    (await open.page.textContent('.stream'))?.includes('lost'),
+    (await open.page.textContent('.stream'))?.includes('No connection'),
   );
   await open.page.click('[role=columnheader] button:has-text("Name")');
   await open.page.waitForSelector('[role=alert] button:has-text("Retry")');
@@ -338,6 +339,17 @@ test('the page continues after the server was away', async () => {
   await open.page.waitForSelector('[role=alert]', { state: 'detached' });
   expect(await rowCount(open.page)).toBe(runs.hashes.length);
   await open.page.context().close();
+});
+
+test('the lines of many runs are in one chart, in the colors of the runs', async () => {
+  await visit('/metrics?q=run.hparams.optimizer&m=loss', async ({ page, calls }) => {
+    await drawn(page);
+    expect(await page.locator('section h2').allTextContents()).toEqual(['loss']);
+    expect(calls.filter(call => call === 'SeriesService/Buckets').length).toBe(1);
+    const box = (await page.locator('.pointer').first().boundingBox())!;
+    await page.mouse.move(box.x + box.width / 2, box.y + box.height / 2);
+    await page.waitForSelector('.tooltip p:has-text("more")');
+  });
 });
 
 test('a thousand charts are a dozen elements, and those that leave the screen are not read', async () => {

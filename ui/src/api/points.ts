@@ -3,6 +3,7 @@ import { create } from '@bufbuild/protobuf';
 
 import type { SeriesInfo } from '../gen/matyan/runs/v1/run_pb.ts';
 import { PointsRequestSchema, SeriesService } from '../gen/matyan/series/v1/series_pb.ts';
+import { groupBy } from '../group_by.ts';
 import { readSeriesPoints, type PointColumns } from './columns.ts';
 import { rawMessages } from './raw_stream.ts';
 import { reads, Urgency } from './read_queue.ts';
@@ -12,19 +13,27 @@ const HEADER = 'run,metric,context,step,epoch,time_us,value\n';
 /** Marks a point without an epoch. */
 const NO_EPOCH = -(2 ** 63);
 
+/** A series, and the run that it belongs to. */
+export interface RunSeries {
+  runId: string;
+  info: SeriesInfo;
+}
+
 /** Without a deadline: a series of ten million points takes as long as it takes. */
-export function readCsv(runId: string, series: readonly SeriesInfo[], signal?: AbortSignal): Promise<Blob> {
+export function readCsv(all: readonly RunSeries[], signal?: AbortSignal): Promise<Blob> {
   return reads.run(Urgency.Visible, signal, () =>
     call('SeriesService.Points', async () => {
       const pieces: string[] = [HEADER];
-      const request = create(PointsRequestSchema, {
-        run: { runId, numbers: series.map(({ number }) => number) },
-        columns: { values: true, epochs: true, times: true },
-      });
-      for await (const bytes of rawMessages(SeriesService.method.points, request, { signal })) {
-        const points = readSeriesPoints(bytes);
-        const info = series[points.series];
-        pieces.push(csvLines([runId, info?.name ?? '', info?.context ?? ''].map(quoted).join(','), points));
+      for (const [runId, series] of groupBy(all, ({ runId }) => runId)) {
+        const request = create(PointsRequestSchema, {
+          run: { runId, numbers: series.map(({ info }) => info.number) },
+          columns: { values: true, epochs: true, times: true },
+        });
+        for await (const bytes of rawMessages(SeriesService.method.points, request, { signal })) {
+          const points = readSeriesPoints(bytes);
+          const info = series[points.series]?.info;
+          pieces.push(csvLines([runId, info?.name ?? '', info?.context ?? ''].map(quoted).join(','), points));
+        }
       }
       return new Blob(pieces, { type: 'text/csv' });
     }),

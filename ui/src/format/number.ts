@@ -37,7 +37,7 @@ export function short(count: number): string {
   return `${scaled < 100 ? Number(scaled.toFixed(1)) : Math.round(scaled)}${unit}`;
 }
 
-/** Labels of ticks: with enough decimals to tell neighbors apart. */
+/** Labels of ticks: with enough decimals that neighbors differ. */
 export function tickLabels(ticks: number[]): string[] {
   const gaps = ticks.slice(1).map((tick, at) => Math.abs(tick - (ticks[at] as number)));
   const gap = Math.min(...gaps, Infinity);

@@ -2,9 +2,9 @@ import { create } from '@bufbuild/protobuf';
 import { expect, test } from 'vitest';
 
 import { csvNumber } from '../api/points.ts';
-import { SeriesInfoSchema, type SeriesInfo } from '../gen/matyan/runs/v1/run_pb.ts';
+import { RunSchema, SeriesInfoSchema, type SeriesInfo } from '../gen/matyan/runs/v1/run_pb.ts';
 import { SortField } from '../gen/matyan/search/v1/search_pb.ts';
-import { filterGroups, groupByName } from './run/series_groups.ts';
+import { filterGroups, projectCharts, runCharts } from '../parts/chart_groups.ts';
 import {
   columnText,
   columnTitle,
@@ -52,23 +52,32 @@ test('default columns are those that most runs have', () => {
 });
 
 test('metrics are grouped by name, in natural order, the machine last', () => {
-  const groups = groupByName([
-    info('__system__cpu'),
-    info('layer10'),
-    info('layer2'),
-    info('loss', '{"a":1}'),
-    info('loss'),
-  ]);
-  expect(groups.map(({ name, series }) => [name, series.length])).toEqual([
-    ['layer2', 1],
-    ['layer10', 1],
-    ['loss', 2],
-    ['__system__cpu', 1],
+  const all = ['__system__cpu', 'layer10', 'layer2', 'loss'].map(name => info(name));
+  const groups = runCharts('run', 0, [...all, info('loss', '{"a":1}')]);
+  expect(groups.map(({ name, lines }) => [name, lines.map(({ label }) => label)])).toEqual([
+    ['layer2', ['layer2']],
+    ['layer10', ['layer10']],
+    ['loss', ['loss', '1']],
+    ['__system__cpu', ['__system__cpu']],
   ]);
   const found = (text: string): string[] => filterGroups(groups, text).map(({ name }) => name);
   expect(found('LAYER')).toEqual(['layer2', 'layer10']);
   expect(found('/r\\d$/')).toEqual(['layer2']);
   expect(found('/(/')).toEqual([]);
+});
+
+test('runs keep their color over all charts, and contexts their dashes', () => {
+  const series = [info('loss', '{"s":"train"}'), info('loss', '{"s":"val"}'), info('lr')];
+  const runs = ['a', 'b'].map(runId => create(RunSchema, { runId, series, props: { name: `run ${runId}` } }));
+  const [loss, lr] = projectCharts(runs);
+  expect(loss?.lines.map(({ label }) => label)).toEqual([
+    'run a train',
+    'run a val',
+    'run b train',
+    'run b val',
+  ]);
+  expect(loss?.lines[0]?.color).toBe(lr?.lines[0]?.color);
+  expect(loss?.lines.map(({ dash }) => dash.length > 0)).toEqual([false, true, false, true]);
 });
 
 test('numbers in CSV read back as the same', () => {

@@ -22,8 +22,9 @@ export interface ChartSeries {
 const MAX_WIDE = 12;
 const WIDE_PX = 1.5;
 export const HIGHLIGHT_PX = 2.5;
-/** Opacity of the raw line under a smoothed one. */
+/** Opacity of raw lines under smoothed ones, for a few and for many. */
 const RAW_ALPHA = 0.35;
+const DENSE_RAW_ALPHA = 0.2;
 const BAND_ALPHA = 0.18;
 const MARK_PX = 4;
 
@@ -104,7 +105,8 @@ export function drawSeries(surface: Surface, series: ChartSeries, x: Axis, y: Ax
   const [points, count] = tracePoints(series, x, y, surface.ratio);
   const style = { color, width, ...(dash && { dash }) };
   if (!smooth) return surface.polyline(points, count, style);
-  surface.polyline(points, count, { color, width: HAIRLINE, alpha: RAW_ALPHA });
+  const alpha = width === HAIRLINE ? DENSE_RAW_ALPHA : RAW_ALPHA;
+  surface.polyline(points, count, { color, width: HAIRLINE, alpha });
   const [smoothed, length] = smoothPoints(series, smooth, x, y);
   surface.polyline(smoothed, length, style);
 }

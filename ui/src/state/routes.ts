@@ -1,7 +1,7 @@
 /** All pages: their paths, the state in their URLs, and their code, which is loaded when a page is opened first. */
 import type { Component } from 'svelte';
 
-import { choice, field, flag, list, number, optionalNumber, text, type Schema } from './url.ts';
+import { choice, field, flag, list, number, optionalNumber, text, type Schema, type State } from './url.ts';
 
 const X_AXES = ['step', 'relative', 'time'] as const;
 export type XAxis = (typeof X_AXES)[number];
@@ -9,6 +9,21 @@ export type XAxis = (typeof X_AXES)[number];
 export const SORT_DEFAULT = '-created';
 
 const query = field(text, '');
+
+/** The state of a page of charts. */
+const charts = {
+  /** Search for metrics. */
+  m: field(text, ''),
+  x: field(choice(...X_AXES), 'step'),
+  /** Weight of the past in the smoothed line. */
+  smooth: field(number, 0),
+  logx: field(flag, false),
+  logy: field(flag, false),
+  from: field(optionalNumber, undefined as number | undefined),
+  to: field(optionalNumber, undefined as number | undefined),
+} satisfies Schema;
+
+export type ChartsState = State<typeof charts>;
 
 export const schemas = {
   runs: {
@@ -18,17 +33,8 @@ export const schemas = {
     /** Columns after the fixed ones, such as `param:hparams.lr` and `metric:loss`; empty: chosen from the data. */
     columns: field(list(text), [] as string[]),
   },
-  run: {
-    tab: field(choice('metrics', 'params', 'overview'), 'metrics'),
-    q: query,
-    x: field(choice(...X_AXES), 'step'),
-    /** Weight of the past in the smoothed line. */
-    smooth: field(number, 0),
-    logx: field(flag, false),
-    logy: field(flag, false),
-    from: field(optionalNumber, undefined as number | undefined),
-    to: field(optionalNumber, undefined as number | undefined),
-  },
+  run: { tab: field(choice('metrics', 'params', 'overview'), 'metrics'), ...charts },
+  metrics: { q: query, ...charts },
   list: { q: query },
 } satisfies Record<string, Schema>;
 
@@ -53,6 +59,14 @@ export const routes: readonly Route[] = [
     schema: schemas.runs,
     load: () => import('../pages/Runs.svelte'),
     key: 'r',
+  },
+  {
+    name: 'metrics',
+    title: 'Metrics',
+    path: '/metrics',
+    schema: schemas.metrics,
+    load: () => import('../pages/Metrics.svelte'),
+    key: 'm',
   },
   {
     name: 'experiments',

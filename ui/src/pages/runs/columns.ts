@@ -2,14 +2,12 @@
 import { isMap, type CborValue } from '../../api/cbor.ts';
 import type { RunParts, RunSort } from '../../api/runs.ts';
 import { SeriesType } from '../../gen/matyan/common/v1/common_pb.ts';
+import { metricTitle, plainContext, SYSTEM_PREFIX } from '../../format/context.ts';
 import type { SeriesInfo } from '../../gen/matyan/runs/v1/run_pb.ts';
 import { SortField } from '../../gen/matyan/search/v1/search_pb.ts';
 
 export type DataColumn =
   { kind: 'param'; segments: string[] } | { kind: 'metric'; name: string; context: string };
-
-/** Names of metrics that the client itself logs, such as the load of the machine. */
-export const SYSTEM_PREFIX = '__system__';
 
 const FIXED_SORTS: Record<string, SortField> = {
   created: SortField.CREATED,
@@ -39,29 +37,6 @@ export function parseColumn(text: string): DataColumn | undefined {
 /** The heading of a column: the last segment of a param, the name of a metric with the values of its context. */
 export function columnTitle(column: DataColumn): string {
   return column.kind === 'param' ? (column.segments.at(-1) ?? '') : metricTitle(column.name, column.context);
-}
-
-export function metricTitle(name: string, context: string): string {
-  return context === '' ? name : `${name} ${contextTitle(context)}`;
-}
-
-/** The text of a context for columns. No context is empty; the API also writes it as an empty object. */
-export function plainContext(context: string): string {
-  return context === '{}' ? '' : context;
-}
-
-/** `{"subset":"val"}` as `val`; contexts of several keys with their names. */
-export function contextTitle(context: string): string {
-  if (plainContext(context) === '') return '';
-  try {
-    const entries = Object.entries(JSON.parse(context) as Record<string, unknown>);
-    const values = entries.map(([, value]) => (typeof value === 'string' ? value : JSON.stringify(value)));
-    if (entries.length === 1) return values[0] ?? '';
-    return entries.map(([key], at) => `${key}=${values[at]}`).join(' ');
-  } catch {
-    // NaN and infinity are allowed in contexts, but not in JSON.
-    return context;
-  }
 }
 
 /** The parts of a run that some columns need. */

@@ -25,6 +25,8 @@ export interface TableSearch {
 
 /** Runs whose params and metrics decide the columns. */
 const SAMPLE_RUNS = 12;
+/** Some screens of rows. */
+const MAX_RECENT = 1_000;
 /** Values of active runs are read again at most this often. */
 const REFRESH_MS = 1_000;
 
@@ -42,6 +44,8 @@ export class RunsTable {
     (error, retry) => toaster.error(error, 'SearchService.Runs', retry),
   );
 
+  /** Rows by id as they were last shown, until newer ones arrive. */
+  #recent = new Map<string, RunRow>();
   #known = new Map<string, number>();
   #view: [first: number, end: number] = [0, 0];
   #changed = new Set<string>();
@@ -67,6 +71,11 @@ export class RunsTable {
       this.failure = error;
       this.isSearching = false;
     }
+  }
+
+  /** The row, from before the last search if it has not arrived yet. */
+  row(index: number): RunRow | undefined {
+    return this.pages.row(index) ?? this.#recent.get(this.ids[index] ?? '');
   }
 
   show(first: number, end: number): void {
@@ -121,7 +130,11 @@ export class RunsTable {
     const runs = await readRuns([...ids], partsFor(this.columns), urgency, signal);
     return ids.map(id => {
       const run = runs.get(id);
-      return run && { run, params: decodeMap(run.params) };
+      if (!run) return undefined;
+      const row = { run, params: decodeMap(run.params) };
+      if (this.#recent.size >= MAX_RECENT) this.#recent.clear();
+      this.#recent.set(id, row);
+      return row;
     });
   }
 
