@@ -298,7 +298,7 @@ print(run.hash, flush=True)
 
 
 @pytest.mark.parametrize("end", ["raise SystemExit(1)", "exit(1)"])
-def test_an_exit_whose_code_nobody_keeps_is_no_outcome(shared_server, end):
+def test_an_exit_whose_code_is_lost_is_no_outcome(shared_server, end):
     script = f"""
 from matyan_client import Run
 run = Run(repo={shared_server.url!r}, capture_terminal_logs=False)

@@ -1,4 +1,4 @@
-"""What is stored of odd values, and of calls that something else disturbs."""
+"""Stored data of odd values, and of calls that collections and forks disturb."""
 
 import gc
 import math

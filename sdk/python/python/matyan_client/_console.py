@@ -24,9 +24,9 @@ _MOST_NAMES = 3
 def ending(
     run_hash: str, numbers: tuple[int, int, int], spool: Path | None, problem: str | None
 ) -> str:
-    """Returns the line at the end of a run: what is not stored, why, and what to do. May be empty.
+    """Returns the line at the end of a run: the data that is left, the reason, and the next step.
 
-    The numbers are those of values that are left, of values that are lost, and of child processes
+    It is empty if everything is stored. The numbers are those of values that are left, of values that are lost, and of child processes
     that have left data.
     """
     pending, lost, children = numbers

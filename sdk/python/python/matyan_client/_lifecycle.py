@@ -18,7 +18,7 @@ _logger = logging.getLogger("matyan_client")
 
 
 class Outcome(NamedTuple):
-    """How a run ended: `finished`, `failed` or `interrupted`."""
+    """Outcome of a run: `finished`, `failed` or `interrupted`."""
 
     kind: str
     error: str = ""

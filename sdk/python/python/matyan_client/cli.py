@@ -84,7 +84,7 @@ def _status(options: argparse.Namespace) -> int:
 
 
 class SyncOutcome(NamedTuple):
-    """What `sync` has done."""
+    """Outcome of `sync`."""
 
     spools: int
     finished: int

@@ -29,7 +29,7 @@ _URL = "the URL of a server without password"
 
 
 class _Setting(NamedTuple):
-    """How the value of a variable is read."""
+    """Conversion and default of a variable."""
 
     convert: Callable[[str], Any]
     default: Any

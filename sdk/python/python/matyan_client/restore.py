@@ -14,7 +14,7 @@ from .transport.http import HttpTransport
 
 
 class RestoreResult(NamedTuple):
-    """What was restored."""
+    """Outcome of a restore."""
 
     report: ImportReport
     experiments: int

@@ -296,7 +296,7 @@ def _isolated(function: Callable[..., None], *arguments: object) -> None:
     _writer.active = True
     try:
         function(*arguments)
-    except Exception:  # noqa: BLE001, S110 - `print` must work whatever happens to its copy
+    except Exception:  # noqa: BLE001, S110 - `print` must work even if its copy fails
         pass
     finally:
         _writer.active = False

@@ -50,7 +50,7 @@ _INTERRUPTED = frozenset({"killed", "interrupted", "aborted", "stopped", "preemp
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where runs are imported to. A dry run only counts."""
+    """Destination of an import. A dry run only counts."""
 
     url: str
     experiment: str | None = None
@@ -63,7 +63,7 @@ class Target:
 
 @dataclass(slots=True)
 class RunOutcome:
-    """What happened to one run, and how much of it was read.
+    """Outcome of one run, with counts of the data that was read.
 
     The state is `imported`, `unchanged`, `failed`, or `counted` in a dry run. `replaced` counts
     points whose step occurs again later in their series: a series stores one point for each step.
@@ -118,8 +118,8 @@ def import_runs(
 ) -> ImportReport:
     """Imports runs one after the other. A run that fails does not stop the others.
 
-    Files that are not below the root, such as targets of links, are left out unless the target says
-    otherwise: a source that somebody else has made must not choose what is uploaded.
+    Files outside of the root, such as targets of links, are left out unless the target allows them:
+    a source from another person must not choose which files are uploaded.
     """
     report = ImportReport(source)
     listed = list(runs)
@@ -136,7 +136,7 @@ def import_runs(
             try:
                 guard = _FileGuard(None if target.with_outside_files else root)
                 _RunImport(source, imported, target, outcome, progress, guard).proceed(backend)
-            except Exception as error:  # noqa: BLE001 - whatever damage makes a reader raise
+            except Exception as error:  # noqa: BLE001 - damage makes readers raise anything
                 outcome.state = "failed"
                 outcome.notes.append(described_error(error))
             outcome.notes = [*imported.facts.notes, *outcome.notes]

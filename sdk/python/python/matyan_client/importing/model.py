@@ -1,4 +1,4 @@
-"""Runs as sources yield them, whatever format they were recorded in."""
+"""Runs as sources yield them, the same for all formats."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ Item: TypeAlias = "Points | TrackedObject | Artifact | TerminalLine | LoggingRec
 
 @dataclass(slots=True)
 class RunFacts:
-    """What describes a run as a whole. Times are in seconds since the Unix epoch."""
+    """Description of a run as a whole. Times are in seconds since the Unix epoch."""
 
     name: str | None = None
     description: str | None = None
@@ -123,7 +123,7 @@ def attempted(label: str, read: Callable[[], ImportedRun]) -> ImportedRun:
     """
     try:
         return read()
-    except Exception as error:  # noqa: BLE001 - whatever a damaged file makes a reader raise
+    except Exception as error:  # noqa: BLE001 - a damaged file makes readers raise anything
         reason = f"cannot be read: {described_error(error)}"
 
     def items() -> Iterator[Item]:
@@ -133,7 +133,7 @@ def attempted(label: str, read: Callable[[], ImportedRun]) -> ImportedRun:
 
 
 def described_error(error: Exception) -> str:
-    """Returns what a report says about an error: its type only if it is none that is expected."""
+    """Returns the text of an error for a report, with its type if the error is unexpected."""
     expected = isinstance(error, (SourceError, errors.ServerError, OSError, ValueError))
     return str(error) if expected and str(error) else f"{type(error).__name__}: {error}"
 

@@ -46,7 +46,7 @@ class LeftoverProgress:
 
 
 class Counts(Protocol):
-    """What was read of a run so far."""
+    """Counts of the data of a run that was read so far."""
 
     points: int
     objects: int

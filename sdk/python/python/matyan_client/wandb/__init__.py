@@ -209,7 +209,7 @@ def _required(call: str) -> Run:
 
 
 class _BeforeInit:
-    """Stands for `config` and `summary` while there is no run."""
+    """Replacement of `config` and `summary` while there is no run."""
 
     def __init__(self, name: str) -> None:
         object.__setattr__(self, "_name", name)

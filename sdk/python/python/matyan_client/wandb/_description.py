@@ -15,7 +15,7 @@ from ._summary import SummaryStore, SummaryView
 
 
 class RunDescription:
-    """What describes a run: names, tags, config, and addresses."""
+    """Description of a run: names, tags, config, and addresses."""
 
     _options: Options
     _id: str

@@ -36,7 +36,7 @@ class Settings:
 
 @dataclass
 class Options:
-    """What a run is created with."""
+    """Options for the creation of a run."""
 
     project: str | None
     entity: str | None
