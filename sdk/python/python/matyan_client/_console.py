@@ -26,8 +26,8 @@ def ending(
 ) -> str:
     """Returns the line at the end of a run: the data that is left, the reason, and the next step.
 
-    It is empty if everything is stored. The numbers are those of values that are left, of values that are lost, and of child processes
-    that have left data.
+    It is empty if everything is stored. The numbers are those of values that are left, of values
+    that are lost, and of child processes that have left data.
     """
     pending, lost, children = numbers
     files = [] if spool is None else _files_left(spool)
