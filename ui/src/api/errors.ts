@@ -103,7 +103,7 @@ function errorInfo(error: ConnectError): ErrorInfo {
 }
 
 /** Reads `google.rpc.ErrorInfo`: reason (1), domain (2), and metadata (3), a map of texts. */
-export function readErrorInfo(bytes: Uint8Array): ErrorInfo {
+function readErrorInfo(bytes: Uint8Array): ErrorInfo {
   const info: ErrorInfo = { reason: '', metadata: {} };
   readFields(new BinaryReader(bytes), (field, reader) => {
     if (field === 1) info.reason = reader.string();

@@ -40,7 +40,7 @@ export function readCsv(all: readonly RunSeries[], signal?: AbortSignal): Promis
   );
 }
 
-export function csvLines(prefix: string, { steps, epochs, times, values }: PointColumns): string {
+function csvLines(prefix: string, { steps, epochs, times, values }: PointColumns): string {
   let lines = '';
   for (let at = 0; at < steps.length; at++) {
     const epoch = epochs[at] ?? NO_EPOCH;

@@ -26,9 +26,9 @@ const settled = (): Promise<void> => new Promise(resolve => setTimeout(resolve))
 
 test('no more reads run than allowed, the most urgent first', async () => {
   const { queue, started, add, end } = scene(2);
-  const first = add('a', Urgency.Background);
-  void add('b', Urgency.Background);
-  void add('c', Urgency.Near);
+  const first = add('a', Urgency.Refresh);
+  void add('b', Urgency.Refresh);
+  void add('c', Urgency.Refresh);
   void add('d', Urgency.Visible);
   void add('e', Urgency.Visible);
   await settled();

@@ -7,10 +7,8 @@
 export const enum Urgency {
   /** In view, or the direct result of what the reader just did. */
   Visible = 0,
-  /** About to come into view. */
-  Near = 1,
-  /** No reader waits for it. */
-  Background = 2,
+  /** Newer values of what is in view. */
+  Refresh = 1,
 }
 
 interface WaitingRead {

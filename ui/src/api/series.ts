@@ -34,16 +34,13 @@ const COLUMNS = [
 export const seriesCache = new SeriesCache();
 
 /** Streams buckets as columns. */
-export async function* readBuckets(
-  request: BucketsRequest,
-  signal?: AbortSignal,
-): AsyncGenerator<BucketColumns> {
+async function* readBuckets(request: BucketsRequest, signal?: AbortSignal): AsyncGenerator<BucketColumns> {
   for await (const bytes of rawMessages(SeriesService.method.buckets, request, limited(signal))) {
     yield readSeriesBuckets(bytes);
   }
 }
 
-export type ShowSeries = (index: number, data: SeriesData) => void;
+type ShowSeries = (index: number, data: SeriesData) => void;
 
 /**
  * Calls `show` with the index of a series in `refs` whenever there is something to draw: first from the cache, maybe

@@ -14,7 +14,7 @@ export const rootPath: string = (() => {
 })();
 
 /** Nothing that a reader waits for takes longer. Streams that follow something have no deadline. */
-export const DEADLINE_MS = 60_000;
+const DEADLINE_MS = 60_000;
 
 export const transport = createGrpcWebTransport({
   baseUrl: `${globalThis.location?.origin ?? 'http://127.0.0.1:53800'}${rootPath}`.replace(/\/$/, ''),

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 
-import { exact, percentDifference, readable, short, tickLabels } from './number.ts';
+import { exact, readable, tickLabels } from './number.ts';
 import { duration, relativeTime } from './time.ts';
 
 test('numbers are readable', () => {
@@ -22,26 +22,9 @@ test('exact numbers read back as the same', () => {
     expect(Object.is(Number(exact(value)), value)).toBe(true);
 });
 
-test('counts are short', () => {
-  expect([999, 1_000, 12_345, 123_456, 999_950, 3_100_000].map(short)).toEqual([
-    '999',
-    '1k',
-    '12.3k',
-    '123k',
-    '1M',
-    '3.1M',
-  ]);
-});
-
 test('labels of ticks tell neighbors apart', () => {
   expect(tickLabels([0.1, 0.2, 0.3])).toEqual(['0.1', '0.2', '0.3']);
   expect(tickLabels([1.00001, 1.00002])).toEqual(['1', '1']);
-});
-
-test('differences in per cent', () => {
-  expect(percentDifference(1.1, 1)).toBe('+10%');
-  expect(percentDifference(-3, -2)).toBe('−50%');
-  expect(percentDifference(1, 0)).toBe('');
 });
 
 test('durations have two units', () => {

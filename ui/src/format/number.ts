@@ -29,14 +29,6 @@ export function exact(value: number | bigint): string {
   return Object.is(value, -0) ? '-0' : String(value);
 }
 
-/** A count in as little space as possible: `950`, `12.4k`, `3.1M`. */
-export function short(count: number): string {
-  if (count < 1_000) return String(count);
-  const [unit, size] = count < 999_950 ? ['k', 1e3] : count < 999_950_000 ? ['M', 1e6] : ['G', 1e9];
-  const scaled = count / (size as number);
-  return `${scaled < 100 ? Number(scaled.toFixed(1)) : Math.round(scaled)}${unit}`;
-}
-
 /** Labels of ticks: with enough decimals that neighbors differ. */
 export function tickLabels(ticks: number[]): string[] {
   const gaps = ticks.slice(1).map((tick, at) => Math.abs(tick - (ticks[at] as number)));
@@ -46,15 +38,6 @@ export function tickLabels(ticks: number[]): string[] {
     const digits = Math.ceil(Math.log10(Math.abs(tick) / gap)) + 1;
     return readable(Number(tick.toPrecision(Math.min(Math.max(digits, 1), 15))));
   });
-}
-
-/** The difference to a baseline, in per cent. */
-export function percentDifference(value: number, baseline: number): string {
-  if (baseline === 0 || !Number.isFinite(value) || !Number.isFinite(baseline)) return '';
-  const percent = ((value - baseline) / Math.abs(baseline)) * 100;
-  const size = Math.abs(percent);
-  const text = size < 10 ? percent.toFixed(1) : readable(Math.round(percent));
-  return `${percent > 0 ? '+' : ''}${withMinus(text)}%`;
 }
 
 function grouped(text: string): string {

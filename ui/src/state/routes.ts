@@ -6,7 +6,7 @@ import { choice, field, flag, list, number, optionalNumber, text, type Schema, t
 const X_AXES = ['step', 'relative', 'time'] as const;
 export type XAxis = (typeof X_AXES)[number];
 
-export const SORT_DEFAULT = '-created';
+const SORT_DEFAULT = '-created';
 
 const query = field(text, '');
 

@@ -112,7 +112,8 @@ export class RunsTable {
     const [first, end] = this.#view;
     const ids = this.ids.slice(first, end).filter(id => this.#changed.delete(id));
     try {
-      for (const row of await this.#rows(ids, Urgency.Near)) if (row) this.#replace(row.run.runId, () => row);
+      for (const row of await this.#rows(ids, Urgency.Refresh))
+        if (row) this.#replace(row.run.runId, () => row);
     } catch {
       // The connection is lost, as the foot of the page says; the next change tries again.
     }

@@ -1,0 +1,88 @@
+/** Nothing grows while a page is used: neither the heap, nor the elements, nor the listeners, nor the open calls. */
+import type { Browser, CDPSession, Page } from 'playwright-core';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+
+import { eventually, launch, Project, Server, Visit, type ProjectRuns } from './harness.ts';
+
+let browser: Browser;
+let server: Server;
+let project: Project;
+let runs: ProjectRuns;
+
+beforeAll(async () => {
+  [browser, server] = await Promise.all([launch(), Server.start()]);
+  [project, runs] = await Project.log(server);
+});
+
+afterAll(async () => {
+  await project?.end();
+  await browser?.close();
+  await server?.remove();
+});
+
+interface Usage {
+  Nodes: number;
+  JSEventListeners: number;
+  JSHeapUsedSize: number;
+}
+
+async function usage(session: CDPSession): Promise<Usage> {
+  for (let round = 0; round < 3; round++) await session.send('HeapProfiler.collectGarbage');
+  const { metrics } = await session.send('Performance.getMetrics');
+  return Object.fromEntries(metrics.map(({ name, value }) => [name, value])) as unknown as Usage;
+}
+
+async function go(page: Page, path: string, ready: string): Promise<void> {
+  // As a link of the page does it, without loading it again.
+  await page.evaluate(path => {
+    const link = document.createElement('a');
+    link.href = path;
+    document.body.append(link);
+    link.click();
+    link.remove();
+  }, path);
+  // A handle of an element, as other functions return it, would keep its page in memory.
+  await page.locator(ready).first().waitFor();
+}
+
+test('eighty page changes and fifty live points leave the page as it was', async () => {
+  const visit = await Visit.open(browser, server, '/runs');
+  const { page } = visit;
+  const session = await page.context().newCDPSession(page);
+  await session.send('Performance.enable');
+  let open = 0;
+  page.on('request', () => (open += 1));
+  for (const event of ['requestfinished', 'requestfailed'] as const)
+    page.on(event as 'requestfinished', () => (open -= 1));
+  const tour = async (rounds: number): Promise<void> => {
+    for (let round = 0; round < rounds; round++) {
+      await go(page, '/runs', '[role=row] a');
+      await go(page, `/runs/${runs.hashes[round % 60]}`, 'section h2');
+      await go(page, '/metrics?m=loss', 'section h2');
+      await go(page, `/runs/${runs.hashes[round % 60]}?tab=params`, '[role=rowheader]');
+    }
+    await go(page, '/tags', '[role=cell]');
+  };
+  await tour(5);
+  const before = await usage(session);
+  await tour(20);
+  await go(page, `/runs/${runs.live}`, 'section h2');
+  for (let point = 0; point < 50; point++) await project.track(point);
+  await page.locator('.legend b:text-is("49")').first().waitFor();
+  await go(page, '/tags', '[role=cell]');
+  await eventually('all calls have ended', () => open <= 0);
+  const after = await usage(session);
+  console.info(
+    JSON.stringify({ before, after: { ...after } }, [
+      'before',
+      'after',
+      'Nodes',
+      'JSEventListeners',
+      'JSHeapUsedSize',
+    ]),
+  );
+  expect(after.Nodes).toBeLessThan(1.3 * before.Nodes + 500);
+  expect(after.JSEventListeners).toBeLessThan(1.3 * before.JSEventListeners + 50);
+  expect(after.JSHeapUsedSize).toBeLessThan(before.JSHeapUsedSize + 8e6);
+  await visit.close();
+});
