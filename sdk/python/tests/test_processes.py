@@ -229,6 +229,19 @@ def test_what_is_tracked_after_the_exit_hook_is_kept(shared_server):
     assert (run.active, run.props["outcome"]) == (False, "finished")
 
 
+def test_a_short_script_has_the_description_of_its_machine(shared_server):
+    program = """
+import sys
+from matyan_client import Run
+run = Run(repo=sys.argv[1], log_system_params=True, capture_terminal_logs=False)
+print(run.hash)
+"""
+    run_hash = run_script(program, shared_server.url).stdout.strip()
+    run = Run(run_hash, repo=shared_server.url, read_only=True)
+    assert run["__system_params"]["executable"] == sys.executable
+    assert not run.active
+
+
 def test_the_end_of_a_script_waits_once_for_all_runs():
     program = """
 atexit.register(lambda: print(len(reports)))

@@ -323,7 +323,10 @@ class Run(RunReader, _core.Run):
                 capture.stop()
             self._drain_devices(wait=spent < _REACHABLE_LIMIT)
         finally:
-            if not stays_open:
+            if stays_open:
+                # It also waits for the description of the machine.
+                self._flush(0.0, True)
+            else:
                 kind, error = (None, "") if outcome is None else outcome
                 self._finish(kind, error, time_us)
         reachable = max(0.0, _REACHABLE_LIMIT - spent)
