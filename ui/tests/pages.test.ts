@@ -74,6 +74,7 @@ describe('every page', () => {
     ['odd run', () => `/runs/${runs.strange}?logy=1`, 'section h2'],
     ['wide run', () => `/runs/${runs.wide}`, 'section h2'],
     ['metrics', () => '/metrics', 'section h2'],
+    ['compare', () => '/compare', 'h2'],
     ['experiments', () => '/experiments', '[role=cell]'],
     ['tags', () => '/tags', '[role=cell]'],
     ['dashboards', () => '/dashboards', 'h2'],
@@ -349,6 +350,29 @@ test('the lines of many runs are in one chart, in the colors of the runs', async
     const box = (await page.locator('.pointer').first().boundingBox())!;
     await page.mouse.move(box.x + box.width / 2, box.y + box.height / 2);
     await page.waitForSelector('.tooltip p:has-text("more")');
+  });
+});
+
+test('runs are selected by range, and compared', async () => {
+  await visit('/runs?q=run.hparams.batch_size%20and%20not%20run.active', async visit => {
+    const { page } = visit;
+    const boxes = page.locator('[role=row] input[type=checkbox]');
+    await boxes.nth(2).click();
+    await boxes.nth(5).click({ modifiers: ['Shift'] });
+    await boxes.nth(4).click();
+    await page.click('button:has-text("Compare 3")');
+    await page.waitForURL(/compare\?runs=/);
+    await page.waitForSelector('[role=rowheader]:has-text("hparams.lr")');
+    expect(await page.locator('.run a').count()).toBe(3);
+    await visit.shot('compare-light');
+    expect(await findings(page)).toEqual([]);
+    await page.keyboard.press('t');
+    await page.click('[role=tab]:has-text("Charts")');
+    await drawn(page);
+    await visit.shot('compare-charts-dark');
+    expect(await findings(page)).toEqual([]);
+    await page.goBack();
+    await page.waitForSelector('[role=rowheader]');
   });
 });
 

@@ -5,6 +5,7 @@ import { csvNumber } from '../api/points.ts';
 import { RunSchema, SeriesInfoSchema, type SeriesInfo } from '../gen/matyan/runs/v1/run_pb.ts';
 import { SortField } from '../gen/matyan/search/v1/search_pb.ts';
 import { filterGroups, projectCharts, runCharts } from '../parts/chart_groups.ts';
+import { compareRows } from './compare/rows.ts';
 import {
   columnText,
   columnTitle,
@@ -78,6 +79,27 @@ test('runs keep their color over all charts, and contexts their dashes', () => {
   ]);
   expect(loss?.lines[0]?.color).toBe(lr?.lines[0]?.color);
   expect(loss?.lines.map(({ dash }) => dash.length > 0)).toEqual([false, true, false, true]);
+});
+
+test('a comparison has a row for each value, and knows which are equal', () => {
+  // {"lr": 1, "m": {"a": "x"}}, and {"lr": 1, "m": {"a": 1}, "e": {}}.
+  const hex = ['a2626c7201616da161616178', 'a3626c7201616da16161016165a0'];
+  const runs = hex.map((params, at) =>
+    create(RunSchema, {
+      params: Uint8Array.from(params.match(/../g) ?? [], byte => parseInt(byte, 16)),
+      series: [
+        { name: 'loss', context: '{"s":"val"}', last: NaN },
+        ...(at === 0 ? [{ name: 'lr', last: 2 }] : []),
+      ],
+    }),
+  );
+  expect(compareRows(runs).map(({ title, values, isEqual }) => [title, ...values, isEqual])).toEqual([
+    ['lr', 1, 1, true],
+    ['m.a', 'x', 1, false],
+    ['e', undefined, {}, false],
+    ['loss val', NaN, NaN, true],
+    ['lr', 2, undefined, false],
+  ]);
 });
 
 test('numbers in CSV read back as the same', () => {

@@ -35,6 +35,14 @@ export const schemas = {
   },
   run: { tab: field(choice('metrics', 'params', 'overview'), 'metrics'), ...charts },
   metrics: { q: query, ...charts },
+  compare: {
+    tab: field(choice('values', 'charts'), 'values'),
+    /** Ids of the runs, in the order of the columns. */
+    runs: field(list(text), [] as string[]),
+    /** Also show values that are equal in all runs. */
+    all: field(flag, false),
+    ...charts,
+  },
   list: { q: query },
 } satisfies Record<string, Schema>;
 
@@ -67,6 +75,14 @@ export const routes: readonly Route[] = [
     schema: schemas.metrics,
     load: () => import('../pages/Metrics.svelte'),
     key: 'm',
+  },
+  {
+    name: 'compare',
+    title: 'Compare',
+    path: '/compare',
+    schema: schemas.compare,
+    load: () => import('../pages/Compare.svelte'),
+    key: 'c',
   },
   {
     name: 'experiments',

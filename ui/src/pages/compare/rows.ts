@@ -1,0 +1,62 @@
+/** The rows of a comparison: params and last values of metrics, side by side for some runs. */
+import { decodeMap, isMap, type CborValue } from '../../api/cbor.ts';
+import { metricTitle } from '../../format/context.ts';
+import type { Run } from '../../gen/matyan/runs/v1/run_pb.ts';
+
+export interface CompareRow {
+  kind: 'param' | 'metric';
+  title: string;
+  /** One for each run; undefined: the run has none. */
+  values: (CborValue | undefined)[];
+  isEqual: boolean;
+}
+
+export function compareRows(runs: readonly Run[]): CompareRow[] {
+  const params = table(runs, run => leaves(decodeMap(run.params)));
+  const metrics = table(runs, ({ series }) =>
+    series.map(({ name, context, last }): [string, CborValue | undefined] => [
+      metricTitle(name, context),
+      last,
+    ]),
+  );
+  return [
+    ...params.map(([title, values]) => compareRow('param', title, values)),
+    ...metrics.map(([title, values]) => compareRow('metric', title, values)),
+  ];
+}
+
+/** Values by title, in order of first appearance. */
+function table(
+  runs: readonly Run[],
+  valuesOf: (run: Run) => [title: string, value: CborValue | undefined][],
+): [string, (CborValue | undefined)[]][] {
+  const rows = new Map<string, (CborValue | undefined)[]>();
+  for (const [at, run] of runs.entries()) {
+    for (const [title, value] of valuesOf(run)) {
+      const row = rows.get(title) ?? runs.map(() => undefined);
+      row[at] = value;
+      rows.set(title, row);
+    }
+  }
+  return [...rows];
+}
+
+/** Everything that is not a map, with its path; an empty map is a value too. */
+function leaves(value: { [key: string]: CborValue }, prefix = ''): [string, CborValue][] {
+  return Object.entries(value).flatMap(([key, inner]) =>
+    isMap(inner) && Object.keys(inner).length > 0
+      ? leaves(inner, `${prefix}${key}.`)
+      : [[`${prefix}${key}`, inner] satisfies [string, CborValue]],
+  );
+}
+
+function compareRow(kind: CompareRow['kind'], title: string, values: (CborValue | undefined)[]): CompareRow {
+  const [first, ...others] = values.map(textOf);
+  return { kind, title, values, isEqual: others.every(other => other === first) };
+}
+
+/** Distinguishes 1 from "1"; unlike JSON, it knows NaN and integers of any size. */
+function textOf(value: CborValue | undefined): string {
+  if (Array.isArray(value)) return `[${value.map(textOf).join()}]`;
+  return typeof value === 'string' ? JSON.stringify(value) : String(value);
+}
