@@ -366,7 +366,11 @@ test('runs are selected by range, and compared', async () => {
     expect(await page.locator('.run a').count()).toBe(3);
     await visit.shot('compare-light');
     expect(await findings(page)).toEqual([]);
+    const background = (): Promise<string> =>
+      page.evaluate(() => getComputedStyle(document.body.querySelector('nav')!).backgroundColor);
+    const light = await background();
     await page.keyboard.press('t');
+    expect(await background()).not.toBe(light);
     await page.click('[role=tab]:has-text("Charts")');
     await drawn(page);
     await visit.shot('compare-charts-dark');
