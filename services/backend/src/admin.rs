@@ -5,6 +5,7 @@ mod job;
 mod orphaned_blobs;
 mod parked;
 mod partitions;
+mod quarantine;
 mod reindex;
 mod stale_runs;
 mod tombstones;
@@ -83,6 +84,18 @@ impl AdminService for Backend {
         let (call, request) = self.begin(request).await?;
         let deleted = parked::delete(&self.deps, &call, &request.ids).await?;
         Ok(Response::new(pb::DeleteParkedItemsResponse { deleted }))
+    }
+
+    async fn park_run(&self, request: Request<pb::ParkRunRequest>) -> RpcResult<pb::ParkRunResponse> {
+        let (call, request) = self.begin(request).await?;
+        quarantine::park(&self.deps, &call, &request).await?;
+        Ok(Response::new(pb::ParkRunResponse {}))
+    }
+
+    async fn resume_run(&self, request: Request<pb::ResumeRunRequest>) -> RpcResult<pb::ResumeRunResponse> {
+        let (call, request) = self.begin(request).await?;
+        quarantine::resume(&self.deps, &call, &request.run_id).await?;
+        Ok(Response::new(pb::ResumeRunResponse {}))
     }
 
     async fn list_partitions(

@@ -12,6 +12,7 @@ use tonic::metadata::MetadataMap;
 
 use crate::{
     Deps,
+    deps::LogEnd,
     error::{Error, Result},
 };
 
@@ -21,9 +22,9 @@ pub(crate) struct Call {
     /// The name the caller gave; empty for the default project.
     pub(crate) project_name: String,
     pub(crate) caller: String,
-    /// Set once the call has waited for the end of the log, so that it waits only once,
-    /// however many runs are missing.
-    pub(crate) log_end: OnceCell<()>,
+    /// The end of the log when the call first missed a run. Determined once, however many runs are
+    /// missing.
+    pub(crate) log_end: OnceCell<LogEnd>,
 }
 
 impl Call {

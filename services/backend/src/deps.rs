@@ -7,12 +7,14 @@ use matyan_blob::Blobs;
 use matyan_log::{LogWriter, Topic};
 use matyan_maintenance::{PartitionProgress, partition_progress};
 use matyan_model::{
-    keys::LogTopic,
+    ids::{Project, RunId},
+    keys::{self, LogTopic},
     position::{LogPosition, applied_get, applied_wait, log_get, partition_log},
 };
 use matyan_proto::common::v1 as common;
 use matyan_record::ingestion::RecordFormat;
 use matyan_store::Store;
+use tokio::time::Instant;
 
 use crate::{
     Metrics, UriKey,
@@ -37,6 +39,12 @@ pub struct Deps {
     /// Lifetime of cached params of a project.
     pub params_cache_ttl: Duration,
     pub metrics: Metrics,
+}
+
+/// The end of the log as of some time, and how long to wait until everything before it is applied.
+pub(crate) struct LogEnd {
+    partitions: Vec<PartitionProgress>,
+    deadline: Instant,
 }
 
 /// The longest time a call waits for the worker to apply records.
@@ -70,22 +78,36 @@ impl Deps {
         Ok(LogPosition { log: partition_log(known, applied, info.identity, end), ..position })
     }
 
-    /// Waits for a bounded time until the records now in the log are applied. A timeout is
-    /// not an error: the caller then uses the current state.
-    pub(crate) async fn wait_for_log_end(&self) -> Result<()> {
-        tokio::time::timeout(APPLY_TIMEOUT, self.log_end_applied()).await.unwrap_or(Ok(()))
+    /// The end of the log as of now.
+    pub(crate) async fn log_end(&self) -> Result<LogEnd> {
+        let deadline = Instant::now() + APPLY_TIMEOUT;
+        let partitions = partition_progress(self.store.as_ref(), self.log.as_ref());
+        let partitions =
+            tokio::time::timeout_at(deadline, partitions).await.unwrap_or_else(|_| Ok(Vec::new()));
+        Ok(LogEnd { partitions: partitions?, deadline })
     }
 
-    async fn log_end_applied(&self) -> Result<()> {
-        let partitions = partition_progress(self.store.as_ref(), self.log.as_ref()).await?;
+    /// Waits for a bounded time until every record of a run that was in the log is applied, or until
+    /// the run exists. A timeout is not an error: the caller then uses the current state.
+    pub(crate) async fn wait_for_run(&self, project: Project, id: &RunId, end: &LogEnd) -> Result<()> {
+        // Other partitions have no records of the run, and may be late.
+        let partition = matyan_log::partition_of(id.as_str().as_bytes(), end.partitions.len());
+        let Some(PartitionProgress { bounds, log, .. }) = end.partitions.get(partition as usize) else {
+            return Ok(());
+        };
         // An empty partition has no last record to wait for.
-        let ends =
-            (0..).zip(partitions).filter(|(_, PartitionProgress { bounds, .. })| bounds.end > bounds.first);
-        let waits = ends.map(|(partition, PartitionProgress { bounds, log, .. })| {
-            let position = LogPosition { log, partition, offset: bounds.end - 1 };
-            applied_wait(self.store.as_ref(), LogTopic::Ingestion, position)
+        if bounds.end == bounds.first {
+            return Ok(());
+        }
+        let position = LogPosition { log: *log, partition, offset: bounds.end - 1 };
+        // The other runs of the partition may be late as well.
+        let (store, head) = (self.store.as_ref(), keys::head(project, id));
+        let waited = tokio::time::timeout_at(end.deadline, async {
+            tokio::select! {
+                applied = applied_wait(store, LogTopic::Ingestion, position) => applied,
+                created = store.changed(&head, None) => created,
+            }
         });
-        futures::future::try_join_all(waits).await?;
-        Ok(())
+        Ok(waited.await.unwrap_or(Ok(()))?)
     }
 }

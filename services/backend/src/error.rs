@@ -44,6 +44,10 @@ pub(crate) enum Error {
     SortTooLarge { limit: usize },
     #[error("internal error: please report it")]
     Internal(#[source] matyan_store::Error),
+    #[error("stored data is damaged ({0}): restore it from a backup")]
+    Damaged(matyan_store::Error),
+    #[error("run `{run_id}` is damaged ({reason}): restore it from a backup; other runs are not affected")]
+    DamagedRun { run_id: String, reason: String },
     #[error("the server is shutting down: retry")]
     Stopping,
     #[error("an internal error ended the stream: please report it")]
@@ -69,6 +73,14 @@ impl Error {
         Self::NotFound { resource, id: id.into() }
     }
 
+    /// Names the run whose rows an error is about.
+    pub(crate) fn of_run(self, run_id: &str) -> Self {
+        match self {
+            Self::Damaged(error) => Self::DamagedRun { run_id: run_id.to_owned(), reason: error.to_string() },
+            other => other,
+        }
+    }
+
     fn code(&self) -> Code {
         match self {
             Self::InvalidField { .. } => Code::InvalidField,
@@ -81,7 +93,7 @@ impl Error {
             }
             Self::InvalidQuery { .. } => Code::InvalidQuery,
             Self::QueryTooExpensive(_) | Self::SortTooLarge { .. } => Code::QueryTooExpensive,
-            Self::Internal(_) | Self::Broken => Code::Internal,
+            Self::Internal(_) | Self::Broken | Self::Damaged(_) | Self::DamagedRun { .. } => Code::Internal,
             Self::AlreadyExists { .. } => Code::AlreadyExists,
             Self::Busy { .. } => Code::Busy,
             Self::PositionExpired => Code::PositionExpired,
@@ -127,6 +139,7 @@ impl From<matyan_store::Error> for Error {
                 Self::TooLarge { field: what, size, limit: max }
             }
             error if error.is_temporary() => Self::Store(error),
+            error @ matyan_store::Error::Corrupt { .. } => Self::Damaged(error),
             error => Self::Internal(error),
         }
     }

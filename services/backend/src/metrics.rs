@@ -4,9 +4,12 @@
 use matyan_ql::Endpoint;
 use prometheus::{IntCounter, IntCounterVec, Opts, Registry};
 
+use crate::error::{Error, Result};
+
 #[derive(Clone)]
 pub struct Metrics {
     planner_paths: IntCounterVec,
+    left_out_runs: IntCounter,
 }
 
 /// Method by which a search finds its candidate runs.
@@ -30,7 +33,12 @@ impl Metrics {
             &["path", "endpoint", "reason"],
         )?;
         registry.register(Box::new(planner_paths.clone()))?;
-        let metrics = Self { planner_paths };
+        let left_out_runs = IntCounter::new(
+            "matyan_damaged_runs_left_out_total",
+            "Runs that a search, a list, or a summary left out because their rows are damaged, counted each time",
+        )?;
+        registry.register(Box::new(left_out_runs.clone()))?;
+        let metrics = Self { planner_paths, left_out_runs };
         // Initialized to 0, because alerts cannot distinguish a missing counter from one
         // that does not change.
         for endpoint in [Endpoint::Run, Endpoint::Metric, Endpoint::Images] {
@@ -39,6 +47,22 @@ impl Metrics {
             }
         }
         Ok(metrics)
+    }
+
+    /// Notes that the rows of these runs are damaged, so that a response does not have them.
+    pub(crate) fn count_left_out(&self, runs: usize) {
+        self.left_out_runs.inc_by(runs as u64);
+    }
+
+    /// Notes that a run is left out of a response, if an error is about its rows; other errors are
+    /// returned.
+    pub(crate) fn leave_out(&self, run: &str, error: Error) -> Result<()> {
+        if !matches!(error, Error::Damaged(_)) {
+            return Err(error);
+        }
+        tracing::error!(run, error = &error as &dyn std::error::Error, "left out a damaged run");
+        self.count_left_out(1);
+        Ok(())
     }
 
     pub(crate) fn count_search(&self, endpoint: Endpoint, planned: PlannerPath) {

@@ -34,7 +34,10 @@ impl Deps {
         match self.lookup_run(call, run_id).await? {
             RunLookup::Found(found) => return Ok(*found),
             RunLookup::Deleted => return Err(Error::not_found("run", run_id)),
-            RunLookup::Unknown => *call.log_end.get_or_try_init(|| self.wait_for_log_end()).await?,
+            RunLookup::Unknown => {
+                let end = call.log_end.get_or_try_init(|| self.log_end()).await?;
+                self.wait_for_run(call.project, &RunId::new(run_id), end).await?;
+            }
         }
         match self.lookup_run(call, run_id).await? {
             RunLookup::Found(found) => Ok(*found),
@@ -53,6 +56,10 @@ impl Deps {
 
     /// The run in its current state, ignoring records still in the log.
     async fn lookup_run(&self, call: &Call, run_id: &str) -> Result<RunLookup> {
+        self.read_run(call, run_id).await.map_err(|error| error.of_run(run_id))
+    }
+
+    async fn read_run(&self, call: &Call, run_id: &str) -> Result<RunLookup> {
         if !is_run_id(run_id) {
             // No record can create a run with such an id, so there is nothing to
             // wait for.

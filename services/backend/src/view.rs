@@ -202,7 +202,7 @@ pub(crate) fn ended_us(props: &Props) -> Option<i64> {
 }
 
 fn corrupt(error: &cbor::CborError) -> Error {
-    Error::Internal(matyan_store::Error::corrupt(format!("invalid params of a run: {error}")))
+    Error::Damaged(matyan_store::Error::corrupt(format!("invalid params of a run: {error}")))
 }
 
 /// The params, or the requested paths of them, in stored form.

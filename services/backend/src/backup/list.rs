@@ -77,6 +77,11 @@ impl RunListing {
             let snapshot = deps.store.snapshot().await?;
             let page = runs_list(snapshot.as_ref(), call.project, &range, PAGE).await?;
             drop(snapshot);
+            // A backup must not miss a run without notice.
+            if let Some(number) = page.damaged.first() {
+                let reason = format!("the document of run number {number} cannot be read");
+                return Err(Error::Damaged(matyan_store::Error::corrupt(reason)).into());
+            }
             let taken = page.runs.into_iter().filter(|(_, document)| self.filter.matches(document));
             let run_ids: Vec<_> = taken.map(|(_, document)| document.props.run_id).collect();
             if !run_ids.is_empty() {

@@ -150,6 +150,7 @@ async fn merge(deps: &Deps, project: Project) -> Result<MergedParams> {
         let snapshot = deps.store.snapshot().await?;
         let page = runs_list(snapshot.as_ref(), project, &range, PAGE).await?;
         rest = page.rest;
+        deps.metrics.count_left_out(page.damaged.len());
         for (index, (number, document)) in page.runs.into_iter().enumerate() {
             if document.props.pending_delete {
                 continue;
@@ -161,7 +162,8 @@ async fn merge(deps: &Deps, project: Project) -> Result<MergedParams> {
                     rest = Some(Range::new(keys::document(project, number), range.end));
                     break;
                 }
-                merged => merged?,
+                Err(error) => deps.metrics.leave_out(&document.props.run_id, error)?,
+                Ok(()) => {}
             }
         }
     }

@@ -58,7 +58,11 @@ pub(super) async fn list(deps: &Deps, call: &Call, request: ListRequest) -> Resu
                         source = Source::new(call, &request, last);
                         continue 'pages;
                     }
-                    run => runs.push(first_piece(run?)),
+                    Err(error) => {
+                        deps.metrics.leave_out(&document.props.run_id, error)?;
+                        continue;
+                    }
+                    Ok(run) => runs.push(first_piece(run)),
                 }
                 bytes += runs.last().map_or(0, Message::encoded_len);
                 if runs.len() >= size as usize || bytes >= PAGE_BYTES {
@@ -128,6 +132,7 @@ impl Source {
             Self::Documents(rest) => {
                 let scan = Scan { rows: DOCUMENTS_PER_READ, reverse: true, ..Scan::default() };
                 let page = runs_list(snapshot.as_ref(), call.project, &range, scan).await?;
+                deps.metrics.count_left_out(page.damaged.len());
                 *rest = page.rest;
                 page.runs
             }

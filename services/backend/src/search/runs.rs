@@ -279,6 +279,10 @@ impl RunSender<'_> {
             let read = run_parts(&self.deps, &mut self.names, snapshot, *number, document, &self.parts);
             let run = match self.keep_alive.during(read, message).await? {
                 Ok(run) => run,
+                Err(error @ Error::Damaged(_)) => {
+                    self.deps.metrics.leave_out(&document.props.run_id, error)?;
+                    continue;
+                }
                 Err(error) => {
                     delivery.take_back(*number, rank, error)?;
                     continue;

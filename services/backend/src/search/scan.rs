@@ -174,7 +174,7 @@ impl RunScanner {
         }
         self.apply_columns().await?;
         let snapshot = self.deps.store.snapshot().await?;
-        let documents = self.queue.read(snapshot.as_ref(), self.project).await?;
+        let documents = self.queue.read(&self.deps, snapshot.as_ref(), self.project).await?;
         let read = documents.len();
         let mut page = self.page(snapshot, documents).await?;
         self.checked += (read - page.unread.len()) as u64;
@@ -229,6 +229,7 @@ impl RunScanner {
             if document.props.pending_delete {
                 continue;
             }
+            let run_id = document.props.run_id.clone();
             let candidate = match self.loader.load(snapshot.as_ref(), number, document).await {
                 // Evaluate the runs read so far; the others are read from a
                 // newer snapshot.
@@ -236,7 +237,11 @@ impl RunScanner {
                     unread.push(number);
                     break;
                 }
-                loaded => loaded?,
+                Err(error) => {
+                    self.deps.metrics.leave_out(&run_id, error)?;
+                    continue;
+                }
+                Ok(candidate) => candidate,
             };
             sequences += candidate.sequences.len();
             candidates.push(candidate);
@@ -259,6 +264,7 @@ impl ScanQueue {
 
     async fn read(
         &mut self,
+        deps: &Deps,
         snapshot: &dyn Snapshot,
         project: Project,
     ) -> Result<Vec<(RunNumber, Document)>> {
@@ -272,6 +278,7 @@ impl ScanQueue {
             RemainingRuns::Scan(rest) => {
                 let Some(range) = rest.take() else { return Ok(Vec::new()) };
                 let page = runs_list(snapshot, project, &range, scanned).await?;
+                deps.metrics.count_left_out(page.damaged.len());
                 *rest = page.rest;
                 return Ok(page.runs);
             }

@@ -136,7 +136,11 @@ impl Sorter {
         for key in keys.iter() {
             terms.push(match &key.by {
                 KeyBy::Field(field) => self.field(snapshot, project, *field, document).await?,
-                KeyBy::Param(path) => param(snapshot, project, number, document, path).await?,
+                KeyBy::Param(path) => match param(snapshot, project, number, document, path).await {
+                    // The run is left out when it is delivered.
+                    Err(Error::Damaged(_)) => SortTerm::Absent,
+                    term => term?,
+                },
                 KeyBy::Metric(name, context) => {
                     last_value(snapshot, RunRef { project, number }, name, context).await?
                 }
@@ -236,7 +240,7 @@ async fn param(
 ) -> Result<SortTerm> {
     let params = params_get_bytes(snapshot, project, number, document).await?;
     let corrupt = |error: cbor::CborError| {
-        Error::Internal(StoreError::corrupt(format!("invalid params of run {number}: {error}")))
+        Error::Damaged(StoreError::corrupt(format!("invalid params of run {number}: {error}")))
     };
     let Some(found) = cbor::find(&params, path).map_err(corrupt)? else { return Ok(SortTerm::Absent) };
     let value = cbor::decode(found).map_err(corrupt)?;

@@ -10,6 +10,7 @@
 mod admin;
 mod artifacts;
 mod backup;
+mod damaged_runs;
 mod experiments;
 mod harness;
 mod logs;

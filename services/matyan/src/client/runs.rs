@@ -5,6 +5,7 @@ mod flags;
 use std::io::{self, BufRead, IsTerminal};
 
 use matyan_proto::{
+    admin::v1::{ParkRunRequest, ResumeRunRequest, admin_service_client::AdminServiceClient},
     artifacts::v1::{self as artifacts, artifact_service_client::ArtifactServiceClient},
     common::v1::SeriesType,
     runs::v1::{
@@ -54,8 +55,25 @@ pub(super) async fn run(flags: RunsFlags) -> Result<(), Error> {
         }
         RunsCommand::Show { run, system } => show(channel, run, system, out).await,
         RunsCommand::Rm { runs, .. } => remove(channel, runs, out).await,
+        RunsCommand::Park { run, reason } => {
+            let mut admin = client!(AdminServiceClient, channel);
+            admin.park_run(ParkRunRequest { run_id: run.clone(), reason }).await?;
+            report(out, &run, "parked", "its records are parked from now on")
+        }
+        RunsCommand::Resume { run } => {
+            let mut admin = client!(AdminServiceClient, channel);
+            admin.resume_run(ResumeRunRequest { run_id: run.clone() }).await?;
+            report(out, &run, "resumed", "its parked records will be applied")
+        }
         RunsCommand::Archive { runs, undo } => archive(channel, runs, !undo, out).await,
     }
+}
+
+fn report(out: &mut Output, run: &str, state: &str, text: &str) -> Result<(), Error> {
+    Ok(match out.json {
+        true => out.object(&json!({"run_id": run, "state": state}))?,
+        false => out.line(format!("{run}: {text}"))?,
+    })
 }
 
 fn sort(flags: &SearchFlags) -> Sort {

@@ -14,7 +14,9 @@ Examples:
   matyan runs show 3fd1c0
   matyan runs show 3fd1c0 --system                          also the machine, packages and git state of the run
   matyan runs archive 3fd1c0 77aa01
-  matyan runs rm 3fd1c0 --yes";
+  matyan runs rm 3fd1c0 --yes
+  matyan runs park 3fd1c0 --reason 'floods the server'      keep what it sends for later
+  matyan runs resume 3fd1c0                                 apply what was kept, then continue";
 
 #[derive(Debug, Args)]
 #[command(after_help = RUNS_EXAMPLES)]
@@ -56,6 +58,16 @@ pub(crate) enum RunsCommand {
         #[arg(long, short)]
         yes: bool,
     },
+    /// Put a run in quarantine: its records are parked instead of applied. Workers do this themselves if
+    /// the rows of a run are damaged
+    Park {
+        run: String,
+        /// Text shown with each of its parked records
+        #[arg(long, default_value = "")]
+        reason: String,
+    },
+    /// End the quarantine of a run: its parked records are applied in order, then those that follow
+    Resume { run: String },
     /// Archive or unarchive runs
     Archive {
         #[arg(required = true, value_name = "RUN")]

@@ -1,0 +1,80 @@
+//! Runs whose rows are damaged, and runs in quarantine.
+
+use matyan_model::{
+    ids::{Project, RunId},
+    keys,
+    run::head_live,
+};
+use matyan_proto::{
+    admin::v1::{admin_service_client::AdminServiceClient, *},
+    project::v1::{ParamsRequest, project_service_client::ProjectServiceClient},
+    runs::v1::{GetRequest, ListRequest, run_service_client::RunServiceClient},
+    search::v1::{Query, RunsRequest, search_service_client::SearchServiceClient},
+};
+use matyan_store::{Batch, Store};
+
+use crate::harness::{Harness, all, create, line, not_found, params};
+
+/// A damaged document, and damaged params in pieces.
+#[tokio::test]
+async fn rule_40_a_damaged_run_is_left_out_and_named() {
+    let harness = Harness::new().await;
+    let project = Project::default();
+    let large = format!(r#"{{"big":"{}"}}"#, "x".repeat(200_000));
+    for run in ["a", "document", "params", "z"] {
+        harness.log(run, [create(), params(if run == "params" { &large } else { r#"{"lr":1}"# })]).await;
+    }
+    harness.applied().await;
+    let snapshot = harness.store.snapshot().await.unwrap();
+    let number = async |run: &str| head_live(&*snapshot, project, &RunId::new(run)).await.unwrap().unwrap();
+    let mut batch = Batch::default();
+    batch.set(keys::document(project, number("document").await), vec![0xff]);
+    batch.clear_range(keys::params(project, number("params").await));
+    harness.store.commit(batch).await.unwrap();
+
+    let mut runs = RunServiceClient::new(harness.routes());
+    let parts = Some(matyan_proto::runs::v1::RunParts { props: true, params: true, ..Default::default() });
+    let list = ListRequest { parts: parts.clone(), ..ListRequest::default() };
+    let listed = runs.list(list).await.unwrap().into_inner().runs;
+    assert_eq!(listed.iter().map(|run| run.run_id.as_str()).collect::<Vec<_>>(), ["z", "a"]);
+    for text in ["", "run.lr == 1"] {
+        let query = Some(Query { text: text.to_owned(), ..Query::default() });
+        let request = RunsRequest { query, parts: parts.clone(), ..RunsRequest::default() };
+        let mut search = SearchServiceClient::new(harness.routes());
+        let found = all(search.runs(request).await.unwrap()).await;
+        let found: Vec<_> =
+            found.into_iter().flat_map(|message| message.runs).map(|run| run.run_id).collect();
+        assert_eq!(found, ["z", "a"], "{text}");
+    }
+    let mut of_project = ProjectServiceClient::new(harness.routes());
+    all(of_project.params(ParamsRequest::default()).await.unwrap()).await;
+    let refused = runs.get(GetRequest { run_id: "document".into(), parts }).await.unwrap_err();
+    assert!(refused.message().contains("run `document` is damaged"), "{refused}");
+    harness.end().await;
+}
+
+#[tokio::test]
+async fn rule_40_an_operator_parks_and_resumes_a_run() {
+    let harness = Harness::new().await;
+    let mut admin = AdminServiceClient::new(harness.routes());
+    harness.log("r", [create(), line(0, "a")]).await;
+    harness.applied().await;
+    let reason = "it floods the server".to_owned();
+    admin.park_run(ParkRunRequest { run_id: "r".into(), reason: reason.clone() }).await.unwrap();
+    for step in 1..4 {
+        harness.log("r", [line(step, "parked")]).await;
+        harness.log("other", [create()]).await;
+    }
+    harness.applied().await;
+    let parked = async || {
+        let request = ListParkedItemsRequest { run_id: "r".into(), ..Default::default() };
+        AdminServiceClient::new(harness.routes()).list_parked_items(request).await.unwrap().into_inner().items
+    };
+    let items = parked().await;
+    assert!(items.len() == 3 && items[0].reason.contains(&reason), "{items:?}");
+    admin.resume_run(ResumeRunRequest { run_id: "r".into() }).await.unwrap();
+    harness.applied().await;
+    assert!(parked().await.is_empty());
+    not_found(admin.resume_run(ResumeRunRequest { run_id: "r".into() }).await, "quarantine of run", "r");
+    harness.end().await;
+}
