@@ -142,3 +142,13 @@ test('the series that was used longest ago leaves first', () => {
   ]);
   expect(cache.bytes).toBe(2 * size);
 });
+
+test('a series keeps its last views only', () => {
+  const cache = new SeriesCache();
+  for (let from = 0; from < 20; from++)
+    cache.store(REF, { from, to: from + 9, pixels: 100 }, series(from, from + 9, 1), 0);
+  cache.store(REF, { from: 19, to: 28, pixels: 100 }, series(19, 28, 1), 1);
+  expect(cache.bytes).toBe(8 * byteSize(series(0, 9, 1)));
+  expect(cache.lookup(REF, { from: 5, to: 9, pixels: 100 })).toBeUndefined();
+  expect(cache.lookup(REF, { from: 19, to: 28, pixels: 100 })?.entry.changes).toBe(1);
+});

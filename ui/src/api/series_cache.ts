@@ -38,6 +38,9 @@ export interface CacheHit {
 /** Charts of about 5,000 series of 500 buckets. */
 const DEFAULT_BYTES = 128 * 1024 * 1024;
 
+/** Views of one series, such as parts that were zoomed to. */
+const MAX_LEVELS = 8;
+
 export class SeriesCache {
   /** In order of last use, oldest first. */
   #entries = new Map<string, CacheEntry[]>();
@@ -78,12 +81,13 @@ export class SeriesCache {
   /** Stores what was read for `view`; `changes` is `changesOf` from before the read began. */
   store(ref: SeriesRef, view: StepView, data: SeriesData, changes: number): CacheEntry {
     const key = keyOf(ref);
-    const others = (this.#entries.get(key) ?? []).filter(
-      one => !isSameView(one.view, view) || this.#forget(one),
-    );
+    const known = this.#entries.get(key) ?? [];
+    const others = known.filter(one => !isSameView(one.view, view));
+    const kept = others.slice(-MAX_LEVELS + 1);
+    for (const one of known) if (!kept.includes(one)) this.#bytes -= byteSize(one.data);
     const entry: CacheEntry = { view, data, changes };
     this.#entries.delete(key);
-    this.#entries.set(key, [...others, entry]);
+    this.#entries.set(key, [...kept, entry]);
     this.#bytes += byteSize(data);
     this.#evict(key);
     return entry;
@@ -99,17 +103,11 @@ export class SeriesCache {
     this.#evict(keyOf(ref));
   }
 
-  /** Releases the bytes of an entry that is about to be dropped; returns false, for filters. */
-  #forget(entry: CacheEntry): false {
-    this.#bytes -= byteSize(entry.data);
-    return false;
-  }
-
   #evict(keep: string): void {
     for (const [key, entries] of this.#entries) {
       if (this.#bytes <= this.maxBytes) return;
       if (key === keep) continue;
-      entries.forEach(entry => this.#forget(entry));
+      for (const { data } of entries) this.#bytes -= byteSize(data);
       this.#entries.delete(key);
     }
   }
