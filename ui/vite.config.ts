@@ -1,5 +1,5 @@
 import { readFile, readdir, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import { promisify } from 'node:util';
 import { gzip } from 'node:zlib';
 
@@ -32,7 +32,7 @@ function compressed(): Plugin {
   return {
     name: 'compressed',
     apply: 'build',
-    configResolved: config => void (folder = join(config.root, config.build.outDir)),
+    configResolved: config => void (folder = resolve(config.root, config.build.outDir)),
     async closeBundle() {
       const names = await readdir(folder, { recursive: true });
       for (const name of names.filter(name => /\.(js|css|svg)$/.test(name))) {

@@ -1,5 +1,5 @@
 /** Maps values to pixels, linear or logarithmic, and chooses ticks. */
-import { scaleLinear, scaleLog, scaleTime } from 'd3-scale';
+import { scaleLinear, scaleLog } from 'd3-scale';
 
 import { tickLabels } from '../format/number.ts';
 import { duration } from '../format/time.ts';
@@ -66,7 +66,7 @@ function durationLabel(ms: number): string {
 function linearTicks(low: number, high: number, count: number, kind: AxisKind): number[] {
   if (kind === 'number') return scaleLinear([low, high], [0, 1]).ticks(count);
   // Durations are counted in units of 60 and 24.
-  const unit = [86_400_000, 3_600_000, 60_000, 1_000].find(unit => high - low >= 2 * unit) ?? 1;
+  const unit = [DAY, HOUR, MINUTE, SECOND].find(unit => high - low >= 2 * unit) ?? 1;
   return scaleLinear([low / unit, high / unit], [0, 1])
     .ticks(count)
     .map(tick => tick * unit);
@@ -83,15 +83,35 @@ function logTicks(low: number, high: number, count: number): number[] {
   return powers.filter((_, at) => at % step === 0);
 }
 
-const SECONDS = new Intl.DateTimeFormat(undefined, { timeStyle: 'medium' });
-const MINUTES = new Intl.DateTimeFormat(undefined, { timeStyle: 'short' });
-const DAYS = new Intl.DateTimeFormat(undefined, { day: 'numeric', month: 'short' });
+const SECOND = 1_000;
+const MINUTE = 60 * SECOND;
+const HOUR = 60 * MINUTE;
+const DAY = 24 * HOUR;
+/** Distances between ticks of times. d3-scale has them too, but its format of dates is a fifth of the code of a chart. */
+const TIME_GAPS = [
+  ...[1, 10, 100, 500],
+  ...[1, 2, 5, 15, 30].map(count => count * SECOND),
+  ...[1, 2, 5, 15, 30].map(count => count * MINUTE),
+  ...[1, 2, 3, 6, 12].map(count => count * HOUR),
+  ...[1, 2, 7, 14, 30, 91, 182, 365].map(count => count * DAY),
+];
+const TIME_FORMATS: [gap: number, format: Intl.DateTimeFormat][] = [
+  [DAY, new Intl.DateTimeFormat(undefined, { day: 'numeric', month: 'short' })],
+  [MINUTE, new Intl.DateTimeFormat(undefined, { timeStyle: 'short' })],
+  [SECOND, new Intl.DateTimeFormat(undefined, { timeStyle: 'medium' })],
+  [0, new Intl.DateTimeFormat(undefined, { second: 'numeric', fractionalSecondDigits: 3 })],
+];
 
+/** Round times of the reader's zone at the beginning of the range. */
 function timeTicks(low: number, high: number, count: number): Tick[] {
-  const values = scaleTime([new Date(low), new Date(high)], [0, 1]).ticks(count);
-  const gap = Number(values[1]) - Number(values[0]);
-  const format = gap >= 86_400_000 ? DAYS : gap >= 60_000 ? MINUTES : SECONDS;
-  return values.map(value => ({ value: Number(value), label: format.format(value) }));
+  const gap = TIME_GAPS.find(gap => (high - low) / gap <= count) ?? (high - low) / count;
+  const zone = new Date(low).getTimezoneOffset() * MINUTE;
+  const format = TIME_FORMATS.find(([least]) => gap >= least)?.[1];
+  const ticks: Tick[] = [];
+  for (let value = Math.ceil((low - zone) / gap) * gap + zone; value <= high; value += gap) {
+    ticks.push({ value, label: format?.format(value) ?? '' });
+  }
+  return ticks;
 }
 
 /** Adds some air, so that no line touches the frame. A single value gets a range around it. */

@@ -56,6 +56,29 @@ test('ticks are round', () => {
   expect(labels(0, 7_200_000, false, 'duration')).toContain('1 h');
 });
 
+test('ticks of times are round in the zone of the reader', () => {
+  const midnight = new Date(2026, 10, 22).getTime();
+  const check = (low: number, high: number, count: number, expected: number[]): void =>
+    expect(new Axis({ low, high }, 0, 100, false, 'time').ticks(count).map(({ value }) => value)).toEqual(
+      expected,
+    );
+  const hour = 3_600_000;
+  check(
+    midnight - hour,
+    midnight + 5 * hour,
+    6,
+    [-1, 0, 1, 2, 3, 4, 5].map(at => midnight + at * hour),
+  );
+  check(
+    midnight + 1,
+    midnight + 40_000,
+    5,
+    [15_000, 30_000].map(at => midnight + at),
+  );
+  check(midnight, midnight, 5, [midnight]);
+  expect(new Axis({ low: 0, high: 1e14 }, 0, 100, false, 'time').ticks(5).length).toBeLessThan(8);
+});
+
 test('a range always has a size', () => {
   expect(padded({ low: 5, high: 5 }, false)).toEqual({ low: 4.5, high: 5.5 });
   expect(padded({ low: 0, high: 0 }, false)).toEqual({ low: -1, high: 1 });
