@@ -48,7 +48,7 @@ impl SystemService for System {
         if !request.into_inner().itself_alone {
             checks.extend(self.dependencies().await);
         }
-        let ready = checks.iter().all(|check| check.ok || !check.required);
+        let ready = checks.iter().all(|check| check.ok);
         Ok(Response::new(pb::ReadinessResponse { ready, checks }))
     }
 
@@ -71,8 +71,8 @@ impl System {
             check("store", store),
             check("log", log),
             check("control_log", control_log),
-            // Not required, because large payloads can wait in the store.
-            pb::Check { required: false, ..check("blobs", blobs) },
+            // Required, as in Matyan 0.3, although payloads can wait in the store.
+            check("blobs", blobs),
         ]
     }
 }

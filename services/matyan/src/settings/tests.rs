@@ -160,6 +160,7 @@ fn all_violations_are_reported_together() {
             "MATYAN_MAX_UPLOAD_BYTES: `1 GB` (from MATYAN_MAX_UPLOAD_BYTES in the environment) is not a size; use",
             "PROJECT_PARAMS_CACHE_TTL: `-1` (from PROJECT_PARAMS_CACHE_TTL in the environment) is not a duration; use",
             "MATYAN_FINISH_STALE_HOURS: `-1` (from MATYAN_FINISH_STALE_HOURS in the environment) is not a duration; use a number of hours",
+            "MATYAN_MAX_PENDING_PAYLOAD_BYTES: `0` (from MATYAN_MAX_PENDING_PAYLOAD_BYTES in the environment) is not a size; use",
             "SHUTDOWN_FLUSH_TIMEOUT: `-1` (from SHUTDOWN_FLUSH_TIMEOUT in the environment) is not a duration; use",
         ],
     );

@@ -45,7 +45,8 @@ impl Workers {
             let (notices, thread) = fold.map_err(Error::SetUp)?;
             workers.heartbeats.push(thread.heartbeat());
             workers.fold = Some((thread, stop_fold));
-            let ingestion = IngestionWorker::new(deps.clone(), settings.ingestion.clone(), notices, metrics.clone());
+            let ingestion =
+                IngestionWorker::new(deps.clone(), settings.ingestion.clone(), notices, metrics.clone());
             let ingestion = ingestion
                 .await
                 .map_err(|source| Error::Service { service: "the ingestion worker", source })?;

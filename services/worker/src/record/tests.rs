@@ -202,3 +202,9 @@ fn texts_that_no_key_takes_are_not_used() {
     let read = Entry::read(0, 0, record(envelope, &[("matyan-project", &long)]));
     assert!(read.batch().unwrap_err().starts_with("its project has"));
 }
+
+#[test]
+fn rule_40_a_panic_while_decoding_is_a_reason_to_park() {
+    let panicked: Result<(), String> = catch_panic(|| panic!("no {}", "length"));
+    assert_eq!(panicked.unwrap_err(), "decoding the record panicked: no length");
+}
