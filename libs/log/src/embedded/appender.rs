@@ -39,6 +39,8 @@ pub(super) struct Appender {
     reserved: u32,
     /// True if there may be remains of a failed group after `position`.
     has_remains: bool,
+    /// True if the segment must not grow, because its successor may exist.
+    is_full: bool,
     buffer: Vec<u8>,
 }
 
@@ -70,6 +72,7 @@ impl Appender {
             position,
             reserved: position,
             has_remains: false,
+            is_full: false,
             buffer: Vec::new(),
         }
     }
@@ -92,7 +95,8 @@ impl Appender {
     ) -> Result<(), AppendError> {
         let bytes = records.clone().map(record::size).sum::<usize>() as u32;
         self.cut_remains()?;
-        if self.position > START && self.position.saturating_add(bytes) > self.segment_bytes {
+        let is_over = self.position > START && self.position.saturating_add(bytes) > self.segment_bytes;
+        if is_over || self.is_full {
             self.rotate()?;
         }
         // From here on, an error may leave something in the file.
@@ -132,9 +136,11 @@ impl Appender {
     /// records, or makes damage of the last group recognizable.
     pub(super) fn settle(&mut self, is_trimmed: bool) -> Result<(), AppendError> {
         self.cut_remains()?;
-        if is_trimmed && self.reserved.max(self.position) > IDLE_BYTES {
+        if self.is_full || is_trimmed && self.reserved.max(self.position) > IDLE_BYTES {
             self.rotate()?;
-            self.segments.delete_before(self.end);
+            if is_trimmed {
+                self.segments.delete_before(self.end);
+            }
             return Ok(());
         }
         self.seal().map_err(AppendError::of_data)
@@ -143,6 +149,9 @@ impl Appender {
     /// Releases reserved space, and leaves a proof that everything is on disk.
     pub(super) fn close(&mut self) -> Result<(), AppendError> {
         self.cut_remains()?;
+        if self.is_full {
+            return Ok(());
+        }
         self.seal()
             .and_then(|()| self.segments.disk().set_len(&self.active.file, self.sealed_length().into()))
             .and_then(|()| self.segments.disk().sync(&self.active.file))
@@ -192,10 +201,11 @@ impl Appender {
         disk.set_len(file, self.position.into())
             .and_then(|()| disk.sync(file))
             .map_err(AppendError::of_data)?;
-        self.reserved = self.position;
-        // A failed creation leaves nothing that is ever read.
+        // A creation that fails may leave the new segment behind. Records that were then added to
+        // the old one would be hidden by it.
+        self.is_full = true;
         self.active = self.segments.add(self.end).map_err(AppendError::Temporary)?;
-        (self.position, self.reserved) = (START, START);
+        (self.position, self.reserved, self.is_full) = (START, START, false);
         Ok(())
     }
 }

@@ -143,7 +143,10 @@ impl Segment {
                 &format!("the record at byte {proof} proves that it was written"),
             ));
         }
-        if self.has_content(length).map_err(failed)? {
+        let rest = scan.slice(length, HEADER_BYTES).map_err(failed)?.unwrap_or_default();
+        let header = scan.header(length).map_err(failed)?;
+        let is_seal = header.is_some_and(|header| header.body_bytes().is_none());
+        if rest.iter().any(|byte| *byte != 0) && !is_seal {
             tracing::warn!(
                 segment = %self.file.path.display(),
                 end,
@@ -180,22 +183,6 @@ impl Segment {
         Ok(None)
     }
 
-    /// True if there is more than reserved space and a seal after `from`.
-    fn has_content(&self, from: u32) -> io::Result<bool> {
-        let mut scan = self.scan(from);
-        let mut position = from;
-        while position < self.length() {
-            let bytes = READ_BYTES.min((self.length() - position) as usize);
-            let Some(content) = scan.slice(position, bytes)? else { break };
-            let skipped = if position == from && scan.header(from)?.is_some() { HEADER_BYTES } else { 0 };
-            if content.iter().skip(skipped).any(|byte| *byte != 0) {
-                return Ok(true);
-            }
-            position += bytes as u32;
-        }
-        Ok(false)
-    }
-
     pub(super) fn length(&self) -> u32 {
         self.length.load(Ordering::Acquire)
     }
@@ -223,10 +210,10 @@ impl Segment {
             if header.offset >= from {
                 bytes += body.len();
                 let record = record::decode_body(header.offset, header.appended_us, body);
-                records.push(
-                    record
-                        .ok_or_else(|| self.damaged(position, header.offset, "it has a wrong structure"))?,
-                );
+                let malformed = || self.damaged(position, header.offset, "it has a wrong structure");
+                records.push(record.ok_or_else(malformed)?);
+                // Another chunk would be read for a part of it.
+                scan.stays_in_chunk = true;
             }
         }
         Ok(records)
@@ -250,13 +237,22 @@ impl Segment {
     }
 
     fn scan(&self, position: u32) -> Scan<'_> {
-        Scan { segment: self, position, chunk: Bytes::new(), chunk_start: 0, offset: self.first }
+        Scan {
+            segment: self,
+            position,
+            chunk: Bytes::new(),
+            chunk_start: 0,
+            offset: self.first,
+            stays_in_chunk: false,
+            has_left_chunk: false,
+        }
     }
 
-    /// The next record. None at the end of the segment, before which every record is intact.
+    /// The next record. None at the end of the segment, before which every record is intact, or of
+    /// the chunk.
     fn next_intact(&self, scan: &mut Scan<'_>) -> Result<Option<StoredRecord>> {
         match scan.next().map_err(|source| self.unreadable(source))? {
-            None if scan.position < self.length() => {
+            None if scan.position < self.length() && !scan.has_left_chunk => {
                 Err(self.damaged(scan.position, scan.offset, "its checksum is wrong"))
             }
             stored => Ok(stored),
@@ -307,6 +303,10 @@ struct Scan<'a> {
     chunk_start: u32,
     /// No record that follows has a lower offset.
     offset: u64,
+    /// True if no further chunk is to be read.
+    stays_in_chunk: bool,
+    /// True if bytes were needed that are not in the chunk.
+    has_left_chunk: bool,
 }
 
 impl Scan<'_> {
@@ -341,6 +341,10 @@ impl Scan<'_> {
         let is_in_chunk =
             |at: u32, chunk: &Bytes| position >= at && (position - at) as usize + bytes <= chunk.len();
         if !is_in_chunk(self.chunk_start, &self.chunk) {
+            if self.stays_in_chunk {
+                self.has_left_chunk = true;
+                return Ok(None);
+            }
             let mut chunk = vec![0; READ_BYTES.max(bytes).min(available)];
             self.segment.file.file.read_exact_at(&mut chunk, position.into())?;
             (self.chunk, self.chunk_start) = (chunk.into(), position);

@@ -24,6 +24,7 @@ pub enum DiskOperation {
     Write,
     Reserve,
     Sync,
+    SyncDirectory,
 }
 
 pub struct LossyDisk(Mutex<LossyState>);
@@ -55,7 +56,7 @@ impl LossyDisk {
         }))
     }
 
-    /// Fails the next operation of this kind on a segment, once the faults requested before have
+    /// Fails the next operation of this kind on a segment or a directory, once the faults requested before have
     /// happened.
     pub fn fail(&self, operation: DiskOperation, kind: io::ErrorKind) {
         self.lock().faults.push_back((operation, kind));
@@ -82,10 +83,11 @@ impl LossyDisk {
         if state.has_power { Ok(state) } else { Err(io::Error::other("the power is off")) }
     }
 
-    fn start_on(&self, file: &DiskFile, operation: DiskOperation) -> io::Result<MutexGuard<'_, LossyState>> {
+    fn start_on(&self, path: &Path, operation: DiskOperation) -> io::Result<MutexGuard<'_, LossyState>> {
         let mut state = self.start()?;
-        let is_segment = file.path.extension().is_some_and(|extension| extension == "log");
-        match state.faults.pop_front_if(|(next, _)| is_segment && *next == operation) {
+        let is_eligible = path.extension().is_some_and(|extension| extension == "log")
+            || operation == DiskOperation::SyncDirectory;
+        match state.faults.pop_front_if(|(next, _)| is_eligible && *next == operation) {
             Some((_, kind)) => Err(kind.into()),
             None => Ok(state),
         }
@@ -94,7 +96,7 @@ impl LossyDisk {
 
 impl Disk for LossyDisk {
     fn write(&self, file: &DiskFile, bytes: &[u8], position: u64) -> io::Result<()> {
-        match self.start_on(file, DiskOperation::Write) {
+        match self.start_on(&file.path, DiskOperation::Write) {
             Ok(mut state) => state.write(file, bytes, position),
             Err(error) => {
                 let mut state = self.lock();
@@ -107,7 +109,7 @@ impl Disk for LossyDisk {
     }
 
     fn reserve(&self, file: &DiskFile, from: u64, to: u64) -> io::Result<()> {
-        let mut state = self.start_on(file, DiskOperation::Reserve)?;
+        let mut state = self.start_on(&file.path, DiskOperation::Reserve)?;
         state.record_length(file, to, false)?;
         SystemDisk.reserve(file, from, to)
     }
@@ -119,7 +121,7 @@ impl Disk for LossyDisk {
     }
 
     fn sync(&self, file: &DiskFile) -> io::Result<()> {
-        let synced = self.start_on(file, DiskOperation::Sync);
+        let synced = self.start_on(&file.path, DiskOperation::Sync);
         let is_of_file = |change: &Change| matches!(change, Change::Content { path, .. } | Change::Length { path, .. } if *path == file.path);
         match synced {
             Ok(mut state) => {
@@ -149,7 +151,7 @@ impl Disk for LossyDisk {
     }
 
     fn sync_directory(&self, path: &Path) -> io::Result<()> {
-        let mut state = self.start()?;
+        let mut state = self.start_on(path, DiskOperation::SyncDirectory)?;
         state.unsynced.retain(|change| match change {
             Change::Renamed { to: name, .. } | Change::Removed { path: name, .. } => {
                 name.parent() != Some(path)

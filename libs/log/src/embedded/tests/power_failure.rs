@@ -155,3 +155,27 @@ async fn an_unknown_state_of_the_disk_ends_the_log() {
         }
     }
 }
+
+/// The file of the next segment exists, but its creation has failed.
+#[tokio::test]
+async fn a_failed_rotation_hides_no_records() {
+    let directory = TempDir::new().unwrap();
+    let disk = Arc::new(LossyDisk::seeded(1));
+    let log = open_on(&directory, &disk, small_segments()).await;
+    log.append(Topic::Ingestion, numbered(0..3)).await.unwrap();
+    (0..6).for_each(|_| disk.fail(DiskOperation::SyncDirectory, ErrorKind::Other));
+    // Too large for the segment, while the next append fits.
+    let error = log.append(Topic::Ingestion, vec![record("run", vec![7; 30_000])]).await.unwrap_err();
+    assert!(error.is_temporary(), "{error}");
+    let position = loop {
+        match log.append(Topic::Ingestion, numbered(3..4)).await {
+            Ok(positions) => break positions[0],
+            Err(error) => assert!(error.is_temporary(), "{error}"),
+        }
+    };
+    log.close().await.unwrap();
+    let log = open(&directory).await;
+    let records = all_records(&log).await;
+    assert_eq!(values(&records[..3]), [0, 1, 2]);
+    assert_eq!(records.last().unwrap().offset, position.offset);
+}
