@@ -86,6 +86,7 @@ def test_wrong_settings_are_named_once():
         "MATYAN_SPOOL_FULL": "wait",
         "MATYAN_SPOOL_MODE": "fast",
         "MATYAN_SPOOL_BYTES": "8 GiB",
+        "MATYAN_QUIET": "perhaps",
     }
     lines = run_script(SETTINGS, **wrong).stderr.splitlines()
     for name, value in wrong.items():

@@ -117,6 +117,8 @@ class Run(RunReader, _core.Run):
             joins=self._is_copy,
             created_us=self._created_us,
         )
+        # Only Python reads this variable.
+        warnings = [warning for warning in warnings if not warning.startswith("MATYAN_QUIET")]
         for warning in [*SETTINGS.take_warnings(), *warnings]:
             _logger.warning("%s", warning)
             self._announce(warning)
