@@ -1,6 +1,6 @@
 /** Metrics as charts: one for each name, with a line for each run and context. */
 import { contextTitle, SYSTEM_PREFIX } from '../format/context.ts';
-import type { Run, SeriesInfo } from '../gen/matyan/runs/v1/run_pb.ts';
+import type { Props, Run, SeriesInfo } from '../gen/matyan/runs/v1/run_pb.ts';
 import { milliseconds } from '../format/time.ts';
 import { groupBy } from '../group_by.ts';
 import { DASHES, indexColor, PALETTE, runColor, type PaletteColor } from '../plot/palette.ts';
@@ -21,8 +21,13 @@ export interface ChartGroup {
   lines: ChartLine[];
 }
 
+/** Start of a run by the clock that its points have; the server's clock may differ. */
+export function startMs({ clientStartedUs, createdUs }: Props): number {
+  return milliseconds(clientStartedUs ?? createdUs);
+}
+
 /** The charts of one run. Each context has its own color. */
-export function runCharts(runId: string, startMs: number, all: readonly SeriesInfo[]): ChartGroup[] {
+export function runCharts(runId: string, start: number, all: readonly SeriesInfo[]): ChartGroup[] {
   const groups = [...groupBy(all, ({ name }) => name)].map(([name, series]) => ({
     name,
     lines: series.map((info, at) => ({
@@ -31,7 +36,7 @@ export function runCharts(runId: string, startMs: number, all: readonly SeriesIn
       label: contextTitle(info.context) || name,
       color: indexColor(at),
       dash: DASHES[Math.floor(at / PALETTE.length) % DASHES.length] ?? [],
-      startMs,
+      startMs: start,
     })),
   }));
   return inOrder(groups);
@@ -51,7 +56,7 @@ export function projectCharts(runs: readonly Run[]): ChartGroup[] {
         label: `${props?.name || runId} ${contextTitle(info.context)}`.trimEnd(),
         color: runColor(runId),
         dash: DASHES[number % DASHES.length] ?? [],
-        startMs: milliseconds(props?.createdUs ?? 0n),
+        startMs: props ? startMs(props) : 0,
       };
     }),
   );

@@ -6,6 +6,7 @@ import {
   drawMarks,
   drawSeries,
   HIGHLIGHT_PX,
+  isAscending,
   lineWidth,
   xExtent,
   yExtent,
@@ -156,6 +157,13 @@ function isOutside(x: Float64Array, value: number): boolean {
 
 function nearestIndex(x: Float64Array, value: number): number | undefined {
   if (x.length === 0) return undefined;
+  if (!isAscending(x)) {
+    let best = 0;
+    for (let at = 1; at < x.length; at++) {
+      if (Math.abs((x[at] as number) - value) < Math.abs((x[best] as number) - value)) best = at;
+    }
+    return best;
+  }
   const after = Math.min(lowerBound(x, value), x.length - 1);
   const isBefore = after > 0 && value - (x[after - 1] as number) < (x[after] as number) - value;
   return isBefore ? after - 1 : after;

@@ -12,7 +12,7 @@ export interface ChartSeries {
   color: string;
   dash?: readonly number[];
   data: SeriesData;
-  /** Position of each bucket on the x axis, ascending. */
+  /** Position of each bucket on the x axis. */
   x: Float64Array;
   /** Smoothed values of the buckets, if smoothing is on. */
   smooth?: Float64Array;
@@ -40,8 +40,21 @@ function scratchFor(points: number): Float64Array {
   return scratch;
 }
 
+const ascending = new WeakMap<Float64Array, boolean>();
+
+/** Steps ascend. Times need not: two processes with different clocks may log to the same series. */
+export function isAscending(x: Float64Array): boolean {
+  let known = ascending.get(x);
+  if (known === undefined) {
+    known = x.every((value, at) => at === 0 || value >= (x[at - 1] as number));
+    ascending.set(x, known);
+  }
+  return known;
+}
+
 /** The buckets in view, and one more on each side, so that the line reaches the frame. */
 function visible({ x }: ChartSeries, axis: Axis): [first: number, end: number] {
+  if (!isAscending(x)) return [0, x.length];
   const first = Math.max(0, lowerBound(x, axis.extent.low) - 1);
   return [first, Math.min(x.length, lowerBound(x, axis.extent.high) + 2)];
 }
@@ -146,8 +159,11 @@ export function xExtent(all: readonly ChartSeries[]): Extent {
   const extent = { low: Infinity, high: -Infinity };
   for (const { x } of all) {
     if (x.length === 0) continue;
-    extent.low = Math.min(extent.low, x[0] as number);
-    extent.high = Math.max(extent.high, x.at(-1) as number);
+    const ends = isAscending(x) ? [x[0] as number, x.at(-1) as number] : x;
+    for (const end of ends) {
+      extent.low = Math.min(extent.low, end);
+      extent.high = Math.max(extent.high, end);
+    }
   }
   return extent;
 }
@@ -157,9 +173,10 @@ export function yExtent(all: readonly ChartSeries[], x: Axis, isLog: boolean): E
   const extent = { low: Infinity, high: -Infinity };
   for (const series of all) {
     const { min, max } = series.data;
-    const from = lowerBound(series.x, x.extent.low);
-    const to = Math.min(series.x.length, lowerBound(series.x, x.extent.high) + 1);
+    const [from, to] = visible(series, x);
     for (let index = from; index < to; index++) {
+      const at = series.x[index] as number;
+      if (at < x.extent.low || at > x.extent.high) continue;
       const [low, high] = [min[index] as number, max[index] as number];
       if (high > extent.high && (!isLog || high > 0)) extent.high = high;
       if (low < extent.low && (!isLog || low > 0)) extent.low = low;

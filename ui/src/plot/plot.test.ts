@@ -128,6 +128,17 @@ test('smoothing has no bias at its start, and skips what is not finite', () => {
   expect(third).toBeCloseTo((0.25 * 1 + 0.5 * 3) / 0.75, 12);
 });
 
+test('an x axis that goes back loses no point', () => {
+  const back = { ...line([0, 9, 0, 0]), x: Float64Array.of(100, 300, 50, 120) };
+  expect(xExtent([back])).toEqual({ low: 50, high: 300 });
+  const x = new Axis({ low: 200, high: 400 }, 0, 100, false);
+  expect(yExtent([back], x, false)).toEqual({ low: 9, high: 9 });
+  const [points, count] = tracePoints(back, x, new Axis({ low: 0, high: 10 }, 0, 10, false), 1);
+  expect([...points.subarray(0, 2 * count)].filter((_, at) => at % 2 === 1)).toContain(9);
+  const chart = model([back]);
+  expect(nearPoints(chart, layoutChart(chart, 400, 200), 290)[0]?.index).toBe(1);
+});
+
 test('the nearest points come first', () => {
   const [low, high] = [line([0, 0, 0]), { ...line([10, 10, 10]), id: 'b' }];
   const chart = model([low, high]);
