@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from matyan_client import cli
+from matyan_client.config import Settings
 
 ROOT = Path(__file__).parents[3]
 PAGES = ["README.md", "docs/sdk.md", "docs/adapters.md", "sdk/python/README.md"]
@@ -74,9 +75,11 @@ def test_pages_have_examples():
 
 
 def settings_in_source():
-    """Returns the settings that the core reads, with those defaults that are constants."""
+    """Returns all settings, with those defaults that are constants of the core."""
     source = text("sdk/rust/src/config.rs").partition("#[cfg(test)]")[0]
     names = set(re.findall(r'"(MATYAN_[A-Z_]+)"', source))
+    # Settings for sockets are accepted and have no effect.
+    names |= {f"MATYAN_{name.upper()}" for name in Settings._KNOWN if not name.startswith("ws_")}
     urls = dict(re.findall(r'const (\w+): &str = "(.*)";', source))
     bytes_of_spool = re.search(r"const SPOOL_BYTES: u64 = (\d+) << (\d+);", source)
     assert bytes_of_spool
