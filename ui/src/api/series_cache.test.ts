@@ -39,6 +39,12 @@ test('a tail replaces the last bucket', () => {
   expect(joined.width).toBe(8);
 });
 
+test('a series without times has none after it grew', () => {
+  const without = (data: SeriesData): SeriesData => ({ ...data, times: new Float64Array(0) });
+  const joined = extend(without(series(0, 21, 8)), 16, without(series(16, 30, 1)));
+  expect([joined.steps.length, joined.times.length, coarsen(joined, 4).times.length]).toEqual([17, 0, 0]);
+});
+
 test('negative steps are aligned downward', () => {
   expect(tailStart(series(-20, -3, 8))).toBe(-8);
   expect(tailStart(EMPTY_SERIES)).toBeUndefined();

@@ -49,6 +49,12 @@ export function byteSize(data: SeriesData): number {
   return data.steps.length * (5 * 8 + 3 * 4);
 }
 
+const NO_TIMES = new Float64Array(0);
+
+function hasTimes({ steps, times }: SeriesData): boolean {
+  return times.length === steps.length;
+}
+
 /** Index of the first bucket whose last step is at least `step`. */
 export function lowerBound(steps: Float64Array, step: number): number {
   let low = 0;
@@ -78,7 +84,7 @@ export function extend(data: SeriesData, start: number, tail: SeriesData): Serie
     joined[name].set(data[name].subarray(0, kept) as never);
     joined[name].set(tail[name] as never, kept);
   }
-  return joined;
+  return hasTimes(data) && hasTimes(tail) ? joined : { ...joined, times: NO_TIMES };
 }
 
 /** Merges neighbors until at most `limit` buckets are left. */
@@ -109,7 +115,7 @@ export function coarsen(data: SeriesData, limit: number): SeriesData {
     }
   }
   for (const name of COLUMN_NAMES) merged[name] = merged[name].subarray(0, count) as never;
-  return merged;
+  return hasTimes(data) ? merged : { ...merged, times: NO_TIMES };
 }
 
 /** The smaller number; NaN only if both are. */
