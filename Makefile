@@ -312,12 +312,8 @@ ui-test: build sdk-packages ui-build $(SDK_STAMP) ## Check and test the web UI
 	$(UI_NPM) check
 	$(UI_NPM) test
 	sh tests/browser/chromium.sh
-	$(UI_NPM) test:browser
-
-ui-test: export MATYAN_BIN = $(DEBUG_BIN)
-ui-test: export MATYAN_SDK_PYTHON = $(SDK_VENV)/bin/python
-ui-test: export MATYAN_SCREENSHOTS = $(CACHE)/screenshots
-ui-test: export PYTHONPATH = $(SDK_PACKAGES)
+	cd ui && MATYAN_BIN=$(DEBUG_BIN) MATYAN_SDK_PYTHON=$(SDK_VENV)/bin/python PYTHONPATH=$(SDK_PACKAGES) \
+		MATYAN_SCREENSHOTS=$(CACHE)/screenshots npm run --silent test:browser
 
 # The browser UI, controlled by Chromium, against fifty runs. Without Chromium the tests are
 # skipped, with a message; REQUIRE=browser makes that a failure. Screenshots are kept in the
