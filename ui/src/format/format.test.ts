@@ -22,7 +22,7 @@ test('exact numbers read back as the same', () => {
     expect(Object.is(Number(exact(value)), value)).toBe(true);
 });
 
-test('labels of ticks tell neighbors apart', () => {
+test('labels of neighboring ticks differ', () => {
   expect(tickLabels([0.1, 0.2, 0.3])).toEqual(['0.1', '0.2', '0.3']);
   expect(tickLabels([1.00001, 1.00002])).toEqual(['1', '1']);
 });
