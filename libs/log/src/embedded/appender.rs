@@ -201,7 +201,7 @@ impl Appender {
         disk.set_len(file, self.position.into())
             .and_then(|()| disk.sync(file))
             .map_err(AppendError::of_data)?;
-        // A creation that fails may leave the new segment behind. Records that were then added to
+        // A creation that fails may leave the new segment in place. Records that were then added to
         // the old one would be hidden by it.
         self.is_full = true;
         self.active = self.segments.add(self.end).map_err(AppendError::Temporary)?;
