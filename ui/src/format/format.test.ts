@@ -24,7 +24,8 @@ test('exact numbers read back as the same', () => {
 
 test('labels of neighboring ticks differ', () => {
   expect(tickLabels([0.1, 0.2, 0.3])).toEqual(['0.1', '0.2', '0.3']);
-  expect(tickLabels([1.00001, 1.00002])).toEqual(['1', '1']);
+  expect(tickLabels([0, 2e-7, 4e-7])).toEqual(['0', '2e−7', '4e−7']);
+  expect(tickLabels([1.00001, 1.00002])).toEqual(['1.00001', '1.00002']);
 });
 
 test('durations have two units', () => {

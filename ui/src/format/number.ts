@@ -4,21 +4,24 @@ const SIGNIFICANT_DIGITS = 5;
 const SMALLEST_PLAIN = 1e-4;
 const LARGEST_PLAIN = 1e7;
 
-/** Five significant digits; very small and very large numbers with an exponent. */
+/** Five significant digits; very small and very large numbers with an exponent, and one digit less. */
 export function readable(value: number | bigint): string {
   if (typeof value === 'bigint') return grouped(value.toString());
   if (!Number.isFinite(value)) return exact(value);
+  if (Number.isInteger(value) && isPlain(value)) return grouped(String(value));
+  return rounded(value, isPlain(value) ? SIGNIFICANT_DIGITS : SIGNIFICANT_DIGITS - 1);
+}
+
+/** Numbers of this size are written without an exponent. */
+function isPlain(value: number): boolean {
   const size = Math.abs(value);
-  if (Number.isInteger(value) && size < LARGEST_PLAIN) return grouped(String(value));
-  if (size !== 0 && (size < SMALLEST_PLAIN || size >= LARGEST_PLAIN)) {
-    return withMinus(
-      value
-        .toExponential(SIGNIFICANT_DIGITS - 2)
-        .replace(/\.?0+e/, 'e')
-        .replace('e+', 'e'),
-    );
-  }
-  return grouped(String(Number(value.toPrecision(SIGNIFICANT_DIGITS))));
+  return size === 0 || (size >= SMALLEST_PLAIN && size < LARGEST_PLAIN);
+}
+
+function rounded(value: number, digits: number): string {
+  if (isPlain(value)) return grouped(String(Number(value.toPrecision(digits))));
+  const [fraction = '', exponent = ''] = value.toExponential(digits - 1).split('e');
+  return withMinus(`${Number(fraction)}e${exponent.replace('+', '')}`);
 }
 
 /** The shortest text that reads back as the same number. */
@@ -36,7 +39,7 @@ export function tickLabels(ticks: number[]): string[] {
   return ticks.map(tick => {
     if (tick === 0 || !Number.isFinite(gap)) return readable(tick);
     const digits = Math.ceil(Math.log10(Math.abs(tick) / gap)) + 1;
-    return readable(Number(tick.toPrecision(Math.min(Math.max(digits, 1), 15))));
+    return rounded(tick, Math.min(Math.max(digits, 1), 15));
   });
 }
 
