@@ -417,16 +417,17 @@ FUZZ_FLAGS := -Ccodegen-units=1 -Cpasses=sancov-module -Cllvm-args=-sanitizer-co
 HOST := $(shell rustc -vV | sed -n 's/^host: //p')
 FUZZ_BIN := $(FUZZ_TARGET_DIR)/$(HOST)/release/fuzz
 
-FAULT_TESTS := kill full_disk shutdown cut_frames bounded_memory bad_input
+FAULT_TESTS := kill full_disk shutdown cut_frames bounded_memory bad_input isolation
 KILLS ?= 200
 FLOOD_FRAMES ?= 100
+ISOLATION_SECONDS ?= 200
 
 soak: soak-faults soak-kafka soak-fuzz soak-scale ## Run the fault, fuzz and scale tests at full length (FUZZ_SECONDS=… per target)
 	@echo "make soak: all runs passed"
 
 soak-faults:
 	cargo build --release --quiet -p matyan
-	MATYAN_KILLS=$(KILLS) MATYAN_FLOOD_FRAMES=$(FLOOD_FRAMES) MATYAN_BIN=$(RELEASE_BIN) \
+	MATYAN_KILLS=$(KILLS) MATYAN_FLOOD_FRAMES=$(FLOOD_FRAMES) MATYAN_ISOLATION_SECONDS=$(ISOLATION_SECONDS) MATYAN_BIN=$(RELEASE_BIN) \
 		cargo test --quiet -p matyan-tests $(addprefix --test ,$(FAULT_TESTS)) -- --nocapture
 
 KAFKA_ROUNDS ?= 20
