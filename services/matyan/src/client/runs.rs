@@ -70,10 +70,11 @@ pub(super) async fn run(flags: RunsFlags) -> Result<(), Error> {
 }
 
 fn report(out: &mut Output, run: &str, state: &str, text: &str) -> Result<(), Error> {
-    Ok(match out.json {
+    match out.json {
         true => out.object(&json!({"run_id": run, "state": state}))?,
         false => out.line(format!("{run}: {text}"))?,
-    })
+    }
+    Ok(())
 }
 
 fn sort(flags: &SearchFlags) -> Sort {
