@@ -434,6 +434,14 @@ class Run(RunReader, _core.Run):
         else:
             raise TypeError(f"`value`: cannot track {type(value).__name__} as {name!r}")
 
+    def _attend(self) -> None:
+        """Stores device values that have arrived, and reports notices; the core asks for it."""
+        try:
+            self._drain_devices(wait=False)
+            self._report_notices()
+        except Exception:
+            _logger.exception("run %s: failed to store a value of a device", self._hash)
+
     def _track_object_list(
         self,
         objects: Sequence[Any],
