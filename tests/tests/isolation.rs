@@ -3,6 +3,8 @@
 //!
 //! `MATYAN_ISOLATION_SECONDS` is the length of each phase.
 
+#![expect(clippy::print_stdout, reason = "prints the measured delays")]
+
 use std::{
     sync::{
         Arc,
