@@ -3,6 +3,7 @@
 use axum::Json;
 use axum::response::{Html, IntoResponse, Response};
 use http::StatusCode;
+use http::header::{ETAG, HeaderValue};
 use schemars::{JsonSchema, SchemaGenerator};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -39,6 +40,26 @@ impl<T: Serialize + JsonSchema> Answer for Json<T> {
 
     fn schema(schemas: &mut SchemaGenerator) -> Value {
         schemas.subschema_for::<T>().to_value()
+    }
+}
+
+/// An answer with an entity tag in its header, if there is one.
+pub(crate) struct WithETag<T> {
+    pub(crate) etag: Option<HeaderValue>,
+    pub(crate) answer: Json<T>,
+}
+
+impl<T: Serialize + JsonSchema> Answer for WithETag<T> {
+    fn into_response(self) -> Response {
+        let mut response = Answer::into_response(self.answer);
+        if let Some(etag) = self.etag {
+            response.headers_mut().insert(ETAG, etag);
+        }
+        response
+    }
+
+    fn schema(schemas: &mut SchemaGenerator) -> Value {
+        Json::<T>::schema(schemas)
     }
 }
 

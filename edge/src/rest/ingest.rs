@@ -7,9 +7,12 @@ use axum::body::Body;
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
 use http::request::Parts;
-use http::{HeaderMap, StatusCode, header};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 use matyan_proto::ingest::v1::upload_request::Message;
-use matyan_proto::ingest::v1::{PresignRequest, UploadOpen, UploadRequest};
+use matyan_proto::ingest::v1::{
+    AbortUploadRequest, BeginUploadRequest, BeginUploadResponse, CompleteUploadRequest, PartedUpload,
+    PresignPartRequest, PresignPartResponse, PresignRequest, UploadOpen, UploadRequest, UploadResponse,
+};
 use matyan_proto::limits::CHUNK_BYTES;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -18,6 +21,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status};
 
+use super::answer::WithETag;
 use super::call::{Call, NoParameters};
 use super::operation::{BasePath, Operation};
 use crate::error::{ApiError, ApiResult, Problem, blamed_field};
@@ -29,6 +33,20 @@ pub(crate) const BLOBS: &str = "/api/v1/rest/blobs/";
 pub(crate) fn operations() -> Vec<Operation> {
     vec![
         Operation::post("/artifacts/presign", "Get a URL to upload an artifact to", presign)
+            .base(BasePath::Rest)
+            .listing_problems(),
+        Operation::post("/artifacts/uploads", "Begin an upload in parts", begin_upload)
+            .base(BasePath::Rest)
+            .listing_problems(),
+        Operation::post("/artifacts/uploads/part", "Get a URL to send a part to", presign_part)
+            .base(BasePath::Rest)
+            .listing_problems(),
+        // 404: the upload does not exist any more.
+        Operation::post("/artifacts/uploads/complete", "Complete an upload in parts", complete_upload)
+            .base(BasePath::Rest)
+            .fails(&["404"])
+            .listing_problems(),
+        Operation::post("/artifacts/uploads/abort", "Discard an upload in parts", abort_upload)
             .base(BasePath::Rest)
             .listing_problems(),
         Operation::put("/blobs/{*key}", "Upload to a URL returned by presign", upload)
@@ -54,10 +72,85 @@ struct PresignedUpload {
     headers: Option<HashMap<String, String>>,
 }
 
+/// The members are repeated in each request instead of flattened, so that an error names the
+/// wrong one.
+#[derive(Deserialize, JsonSchema)]
+struct NewUpload {
+    run_id: String,
+    artifact_path: String,
+    #[serde(default)]
+    content_type: String,
+    /// Size of the whole artifact in bytes.
+    size: u64,
+}
+
+#[derive(Serialize, JsonSchema)]
+struct BegunUpload {
+    upload_id: String,
+    s3_key: String,
+    /// Size of every part but the last.
+    part_bytes: u64,
+    /// Whether parts have to be sent one after another.
+    is_sequential: bool,
+}
+
+/// An upload in parts, as it was begun.
+#[derive(Deserialize, JsonSchema)]
+struct ArtifactUpload {
+    upload_id: String,
+    run_id: String,
+    artifact_path: String,
+    #[serde(default)]
+    content_type: String,
+    size: u64,
+}
+
+#[derive(Deserialize, JsonSchema)]
+struct UploadPart {
+    upload_id: String,
+    run_id: String,
+    artifact_path: String,
+    #[serde(default)]
+    content_type: String,
+    size: u64,
+    /// From 1.
+    part_number: u32,
+}
+
+#[derive(Serialize, JsonSchema)]
+struct PresignedPart {
+    upload_url: String,
+    headers: HashMap<String, String>,
+    /// First byte and number of bytes of the part in the artifact.
+    offset: u64,
+    length: u64,
+}
+
+#[derive(Deserialize, JsonSchema)]
+struct SentUpload {
+    upload_id: String,
+    run_id: String,
+    artifact_path: String,
+    #[serde(default)]
+    content_type: String,
+    size: u64,
+    /// The header `ETag` of the response to each part, in order; empty where there was none.
+    etags: Vec<String>,
+}
+
+#[derive(Serialize, JsonSchema)]
+struct NoContent {}
+
 /// The whole query is passed on as the token, so its members are only described.
 #[derive(Deserialize, JsonSchema)]
 struct UploadParameters {
     key: String,
+    #[serde(rename = "upload")]
+    _upload: Option<String>,
+    #[serde(rename = "offset")]
+    _offset: Option<String>,
+    #[serde(rename = "length")]
+    _length: Option<String>,
     #[serde(rename = "expires")]
     _expires: Option<String>,
     #[serde(rename = "signature")]
@@ -73,13 +166,47 @@ async fn presign(call: Call<NoParameters, Json<NewArtifact>>) -> ApiResult<Json<
     let Json(NewArtifact { run_id, artifact_path, content_type }) = call.body;
     let request = PresignRequest { run_id, artifact_path, content_type };
     let answer = call.services.ingest().presign(request).await.map_err(presign_error)?.into_inner();
-    let mut upload_url = answer.upload_url;
-    // A relative URL points to this server, as seen by the caller.
-    if upload_url.starts_with('/') {
-        upload_url.insert_str(0, &origin(&call.head)?);
-    }
+    let upload_url = absolute(answer.upload_url, &call.head)?;
     let headers = Some(answer.headers).filter(|it| !it.is_empty());
     Ok(Json(PresignedUpload { upload_url, s3_key: answer.key, headers }))
+}
+
+/// A relative URL points to this server, as seen by the caller.
+fn absolute(url: String, parts: &Parts) -> ApiResult<String> {
+    if url.starts_with('/') { Ok(origin(parts)? + &url) } else { Ok(url) }
+}
+
+async fn begin_upload(call: Call<NoParameters, Json<NewUpload>>) -> ApiResult<Json<BegunUpload>> {
+    let Json(NewUpload { run_id, artifact_path, content_type, size }) = call.body;
+    let request = BeginUploadRequest { run_id, artifact_path, content_type, size };
+    let answer = call.services.ingest().begin_upload(request).await.map_err(presign_error)?.into_inner();
+    let BeginUploadResponse { upload_id, key: s3_key, part_bytes, is_sequential } = answer;
+    Ok(Json(BegunUpload { upload_id, s3_key, part_bytes, is_sequential }))
+}
+
+async fn presign_part(call: Call<NoParameters, Json<UploadPart>>) -> ApiResult<Json<PresignedPart>> {
+    let Json(UploadPart { upload_id, run_id, artifact_path, content_type, size, part_number }) = call.body;
+    let upload = PartedUpload { upload_id, run_id, artifact_path, content_type, size };
+    let request = PresignPartRequest { upload: Some(upload), part_number };
+    let answer = call.services.ingest().presign_part(request).await.map_err(presign_error)?.into_inner();
+    let PresignPartResponse { upload_url, headers, offset, length, .. } = answer;
+    Ok(Json(PresignedPart { upload_url: absolute(upload_url, &call.head)?, headers, offset, length }))
+}
+
+async fn complete_upload(call: Call<NoParameters, Json<SentUpload>>) -> ApiResult<Json<NoContent>> {
+    let Json(SentUpload { upload_id, run_id, artifact_path, content_type, size, etags }) = call.body;
+    let upload = PartedUpload { upload_id, run_id, artifact_path, content_type, size };
+    let request = CompleteUploadRequest { upload: Some(upload), etags };
+    call.services.ingest().complete_upload(request).await.map_err(presign_error)?;
+    Ok(Json(NoContent {}))
+}
+
+async fn abort_upload(call: Call<NoParameters, Json<ArtifactUpload>>) -> ApiResult<Json<NoContent>> {
+    let Json(ArtifactUpload { upload_id, run_id, artifact_path, content_type, size }) = call.body;
+    let upload = PartedUpload { upload_id, run_id, artifact_path, content_type, size };
+    let request = AbortUploadRequest { upload: Some(upload) };
+    call.services.ingest().abort_upload(request).await.map_err(presign_error)?;
+    Ok(Json(NoContent {}))
 }
 
 /// Reports an invalid field as a list, as the old gateway did.
@@ -109,7 +236,7 @@ fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name)?.to_str().ok()
 }
 
-async fn upload(call: Call<UploadParameters, Body>) -> ApiResult<Json<UploadSize>> {
+async fn upload(call: Call<UploadParameters, Body>) -> ApiResult<WithETag<UploadSize>> {
     let headers = &call.head.headers;
     let open = UploadOpen {
         key: call.parameters.key,
@@ -131,7 +258,13 @@ async fn upload(call: Call<UploadParameters, Body>) -> ApiResult<Json<UploadSize
             Err(BodyInterrupted) => return Err(ApiError::new(StatusCode::BAD_REQUEST, "the body ended early")),
         },
     };
-    Ok(Json(UploadSize { size: answer?.into_inner().size }))
+    let UploadResponse { size, etag } = answer?.into_inner();
+    // Quoted, as the header is defined. Only parts have one.
+    let etag = (!etag.is_empty()).then(|| HeaderValue::try_from(format!("\"{etag}\""))).transpose();
+    let etag = etag.map_err(|_| {
+        ApiError::new(StatusCode::BAD_GATEWAY, "the confirmation of the part is not a valid header")
+    })?;
+    Ok(WithETag { etag, answer: Json(UploadSize { size }) })
 }
 
 /// The client disconnected before the end of its body.

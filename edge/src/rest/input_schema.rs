@@ -96,7 +96,12 @@ impl Normalizer<'_> {
                 self.push_or_report(value.as_deref(), path, "Input should be a valid boolean");
             }
             Some("integer") => {
-                let is_in_range = |value: &i64| schema["format"] != "int32" || i32::try_from(*value).is_ok();
+                let is_in_range = |value: &i64| match schema["format"].as_str() {
+                    Some("int32") => i32::try_from(*value).is_ok(),
+                    Some("uint32") => u32::try_from(*value).is_ok(),
+                    Some("uint64") => *value >= 0,
+                    _ => true,
+                };
                 let value = parse_json_int(json).filter(is_in_range).map(|it| it.to_string());
                 self.push_or_report(value.as_deref(), path, "Input should be a valid integer");
             }

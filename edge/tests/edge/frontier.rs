@@ -147,6 +147,49 @@ impl IngestService for Frontier {
         }))
     }
 
+    async fn begin_upload(
+        &self,
+        request: Request<BeginUploadRequest>,
+    ) -> Result<Response<BeginUploadResponse>, Status> {
+        let BeginUploadRequest { run_id, artifact_path, size, .. } = request.into_inner();
+        if size == 0 {
+            return Err(Status::invalid_argument("`size` is 0"));
+        }
+        let (upload_id, key) = ("id".to_owned(), format!("{run_id}/{artifact_path}"));
+        Ok(Response::new(BeginUploadResponse { upload_id, key, part_bytes: 4, is_sequential: true }))
+    }
+
+    async fn presign_part(
+        &self,
+        request: Request<PresignPartRequest>,
+    ) -> Result<Response<PresignPartResponse>, Status> {
+        let PresignPartRequest { upload, part_number } = request.into_inner();
+        let PartedUpload { run_id, artifact_path, upload_id, .. } = upload.unwrap();
+        let headers = [("content-range".to_owned(), "bytes 4-6/7".to_owned())].into();
+        let path = format!("/api/v1/rest/blobs/{run_id}/{artifact_path}");
+        let upload_url =
+            format!("{path}?upload={upload_id}&offset=4&length=3&expires=1&signature={part_number}");
+        Ok(Response::new(PresignPartResponse { upload_url, headers, expires_s: 60, offset: 4, length: 3 }))
+    }
+
+    async fn complete_upload(
+        &self,
+        request: Request<CompleteUploadRequest>,
+    ) -> Result<Response<CompleteUploadResponse>, Status> {
+        match request.into_inner().etags.as_slice() {
+            [] => Err(Status::not_found("the upload does not exist any more")),
+            [etag] if etag == "\"confirmed\"" => Ok(Response::new(CompleteUploadResponse {})),
+            _ => Err(Status::aborted("part 1 was not received")),
+        }
+    }
+
+    async fn abort_upload(
+        &self,
+        _: Request<AbortUploadRequest>,
+    ) -> Result<Response<AbortUploadResponse>, Status> {
+        Ok(Response::new(AbortUploadResponse {}))
+    }
+
     async fn upload(
         &self,
         request: Request<Streaming<UploadRequest>>,
@@ -181,8 +224,10 @@ impl IngestService for Frontier {
             return Err(Status::aborted("no end mark"));
         }
         let size = content.len() as u64;
+        let open_token = open.token.clone();
         guard.1 = Some((open, sizes, content, true));
-        Ok(Response::new(UploadResponse { size }))
+        let etag = if open_token.contains("upload=") { "confirmed" } else { "" };
+        Ok(Response::new(UploadResponse { size, etag: etag.to_owned() }))
     }
 }
 

@@ -61,6 +61,39 @@ async fn presigning_lists_invalid_fields_as_details() {
 }
 
 #[tokio::test]
+async fn large_artifacts_are_uploaded_in_parts() {
+    let server = Server::start().await;
+    let post = async |path: &str, more: serde_json::Value| {
+        let mut body = json!({"run_id": "r", "artifact_path": "a.bin", "size": 7, "upload_id": "id"});
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let request = Request::post(format!("/api/v1/rest/artifacts/uploads{path}")).header("host", "here:1");
+        server.http(request.body(Body::from(body.to_string())).unwrap()).await
+    };
+    let begun = post("", json!({})).await;
+    assert_eq!(
+        begun.json(),
+        json!({"upload_id": "id", "s3_key": "r/a.bin", "part_bytes": 4, "is_sequential": true})
+    );
+    let part = post("/part", json!({"part_number": 2})).await.json();
+    let url = "http://here:1/api/v1/rest/blobs/r/a.bin?upload=id&offset=4&length=3&expires=1&signature=2";
+    let headers = json!({"content-range": "bytes 4-6/7"});
+    assert_eq!(part, json!({"upload_url": url, "headers": headers, "offset": 4, "length": 3}));
+    let put = Request::put(url.strip_prefix("http://here:1").unwrap()).body(Body::from("abc")).unwrap();
+    let sent = server.http(put).await;
+    assert_eq!((sent.status, sent.header("etag")), (200, Some("\"confirmed\"")));
+    let complete = async |etags| post("/complete", json!({"etags": etags})).await.status;
+    assert_eq!(complete(vec!["\"confirmed\""]).await, 200);
+    assert_eq!(complete(vec!["x"]).await, 400);
+    assert_eq!(complete(vec![]).await, 404);
+    assert_eq!(post("/abort", json!({})).await.status, 200);
+
+    let refused = post("", json!({"size": 0})).await;
+    assert_eq!((refused.status, &refused.json()["detail"][0]["msg"]), (422, &json!("`size` is 0")));
+    let refused = post("/part", json!({"part_number": -1})).await;
+    assert_eq!((refused.status, &refused.json()["detail"][0]["loc"]), (422, &json!(["body", "part_number"])));
+}
+
+#[tokio::test]
 async fn every_path_is_answered_with_and_without_trailing_slash() {
     let server = Server::start().await;
     for path in ["/api/v1/rest/version", "/api/v1/rest/version/", "//api//v1/rest/version//"] {
@@ -250,7 +283,7 @@ async fn the_api_describes_itself() {
     // key.
     let upload = &description["paths"]["/api/v1/rest/blobs/{key}"]["put"];
     let names = upload["parameters"].as_array().unwrap().iter().map(|it| it["name"].as_str().unwrap());
-    assert_eq!(names.collect::<Vec<_>>(), ["key", "expires", "signature"]);
+    assert_eq!(names.collect::<Vec<_>>(), ["key", "upload", "offset", "length", "expires", "signature"]);
     for status in ["200", "403", "501"] {
         assert!(upload["responses"][status].is_object(), "{status}");
     }

@@ -3,22 +3,23 @@
 //! Azure issues to our identity.
 
 mod account;
+mod block_lists;
 mod container;
 mod sas;
 
 pub use crate::cloud_settings::azure::Settings;
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use object_store::{
     RetryConfig,
     azure::{AzureAuthorizer, AzureConfigKey, MicrosoftAzure, MicrosoftAzureBuilder},
-    client::{HttpConnector, HttpRequest, HttpRequestBody, ReqwestConnector},
+    client::{HttpClient, HttpConnector, HttpRequest, HttpRequestBody},
     signer::Method,
 };
 
 use crate::{
-    Blobs, BucketCreation, Clock, Error, Result,
+    BucketCreation, Clock, Error, OpenBucket, Result,
     bucket::{
         BucketBlobs,
         connect::{ATTEMPTS, unavailable},
@@ -26,13 +27,14 @@ use crate::{
     },
 };
 use account::Account;
+use block_lists::BlockLists;
 use container::{Container, UploadSigner};
 use sas::AccountKey;
 
 /// No attempt begins later than this.
 const RETRY_TIMEOUT: Duration = Duration::from_secs(20);
 
-pub fn open(settings: &Settings, clock: Clock) -> Result<Arc<dyn Blobs>> {
+pub fn open(settings: &Settings, clock: Clock) -> Result<OpenBucket> {
     let account = account(settings)?;
     let connect = |endpoint: &str, retries| client(settings, &account, endpoint, retries);
     let public = settings.public_endpoint.as_deref().unwrap_or(&account.endpoint);
@@ -43,8 +45,14 @@ pub fn open(settings: &Settings, clock: Clock) -> Result<Arc<dyn Blobs>> {
     // `bucket::delete` retries deletions key by key, so their client must not retry.
     let (client, deleter) =
         (connect(&account.endpoint, retry_config())?, connect(&account.endpoint, without_retries())?);
-    let container = Container { client, deleter, signer, name: settings.container.clone() };
-    Ok(Arc::new(BucketBlobs::new(container, settings.lifetime)))
+    let block_lists = BlockLists {
+        http: http_client(&account)?,
+        client: client.clone(),
+        account: account.name.clone(),
+        container: container_url(&account, settings),
+    };
+    let container = Container { client, deleter, signer, block_lists, name: settings.container.clone() };
+    Ok(BucketBlobs::new(container, settings.lifetime).into())
 }
 
 fn account(settings: &Settings) -> Result<Account> {
@@ -86,6 +94,17 @@ fn client(
     built.map_err(|error| Error::Setup { reason: format!("invalid Azure settings: {error}") })
 }
 
+/// For the requests that the `object_store` crate does not make.
+fn http_client(account: &Account) -> Result<HttpClient> {
+    let options = client_options(account.endpoint.starts_with("http://"));
+    let connected = SizedTimeoutConnector.connect(&options);
+    connected.map_err(|error| unavailable("creating an HTTP client", error))
+}
+
+fn container_url(account: &Account, settings: &Settings) -> String {
+    format!("{}/{}", account.endpoint.trim_end_matches('/'), settings.container)
+}
+
 fn retry_config() -> RetryConfig {
     let max_retries = ATTEMPTS as usize - 1;
     RetryConfig { max_retries, retry_timeout: RETRY_TIMEOUT, ..RetryConfig::default() }
@@ -102,7 +121,7 @@ pub async fn create_bucket(settings: &Settings) -> Result<BucketCreation> {
     let client = client(settings, &account, &account.endpoint, retry_config())?;
     let credential = client.credentials().get_credential().await;
     let credential = credential.map_err(|error| unavailable("requesting credentials", error))?;
-    let url = format!("{}/{}?restype=container", account.endpoint.trim_end_matches('/'), settings.container);
+    let url = format!("{}?restype=container", container_url(&account, settings));
     let mut request = HttpRequest::new(HttpRequestBody::empty());
     *request.method_mut() = Method::PUT;
     *request.uri_mut() = url
@@ -114,10 +133,7 @@ pub async fn create_bucket(settings: &Settings) -> Result<BucketCreation> {
         .try_authorize(&mut request)
         .map_err(|error| unavailable("signing a request", error))?;
 
-    let connected =
-        ReqwestConnector::default().connect(&client_options(account.endpoint.starts_with("http://")));
-    let client = connected.map_err(|error| unavailable("creating an HTTP client", error))?;
-    let answer = client.execute(request).await;
+    let answer = http_client(&account)?.execute(request).await;
     let answer = answer.map_err(|error| unavailable("creating the container", error))?;
     let status = answer.status();
     let said =

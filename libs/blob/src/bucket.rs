@@ -16,15 +16,15 @@ pub(crate) mod object_store_client;
 mod part_splitter;
 mod put;
 
-use std::{ops::Range, time::Duration};
+use std::{ops::Range, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::{StreamExt, stream};
 
 use crate::{
-    BlobKey, BlobMeta, Blobs, Content, Error, ListedBlob, Listing, MAX_PAGE, PresignedUpload, Result,
-    content_type,
+    BlobKey, BlobMeta, Blobs, Content, Error, ListedBlob, Listing, MAX_PAGE, MultipartUpload,
+    MultipartUploads, OpenBucket, Part, PresignedUpload, Result, content_type,
 };
 use abandoned_uploads::AbandonedUploads;
 
@@ -44,7 +44,7 @@ pub(crate) trait Bucket: Send + Sync + 'static {
 
     async fn put(&self, key: &BlobKey, content_type: &str, content: Bytes) -> Result<()>;
 
-    /// Starts a multipart upload.
+    /// Starts a multipart upload of our own.
     async fn put_parts(&self, key: &BlobKey, content_type: &str) -> Result<Box<dyn PartUpload>>;
 
     /// Returns each key that still exists, with the reason. A missing key is not a failure.
@@ -53,6 +53,25 @@ pub(crate) trait Bucket: Send + Sync + 'static {
 
     /// Returns the first `MAX_PAGE` blobs after `after`, or more.
     async fn list(&self, folder: &str, after: Option<&BlobKey>) -> Result<BucketPage>;
+
+    /// As `MultipartUploads::is_sequential`.
+    const SEQUENTIAL_PARTS: bool;
+
+    /// As `MultipartUploads::begin`.
+    async fn begin(&self, key: &BlobKey, content_type: &str, size: u64) -> Result<String>;
+
+    async fn presign_part(
+        &self,
+        upload: &MultipartUpload,
+        part: &Part,
+        lifetime: Duration,
+    ) -> Result<PresignedUpload>;
+
+    /// As `MultipartUploads::complete`. The caller checks the size of the blob afterward.
+    async fn complete(&self, upload: &MultipartUpload, etags: &[String]) -> Result<()>;
+
+    /// As `MultipartUploads::abort`.
+    async fn abort(&self, upload: &MultipartUpload) -> Result<()>;
 }
 
 /// A multipart upload. Every part has `put::PART_BYTES` bytes except the last, which may be smaller
@@ -151,6 +170,45 @@ impl<B: Bucket> Blobs for BucketBlobs<B> {
         blobs.truncate(MAX_PAGE);
         let next = blobs.last().filter(|_| more).map(|(key, _)| key.clone());
         Ok(Listing { blobs, next })
+    }
+}
+
+impl<B: Bucket> From<BucketBlobs<B>> for OpenBucket {
+    fn from(blobs: BucketBlobs<B>) -> Self {
+        let blobs = Arc::new(blobs);
+        Self { blobs: blobs.clone(), multipart: blobs }
+    }
+}
+
+#[async_trait]
+impl<B: Bucket> MultipartUploads for BucketBlobs<B> {
+    fn is_sequential(&self) -> bool {
+        B::SEQUENTIAL_PARTS
+    }
+
+    async fn begin(&self, key: &BlobKey, content_type: &str, size: u64) -> Result<String> {
+        content_type::check(content_type)?;
+        self.bucket.begin(key, content_type, size).await
+    }
+
+    async fn presign_part(&self, upload: &MultipartUpload, part: &Part) -> Result<PresignedUpload> {
+        self.bucket.presign_part(upload, part, self.lifetime).await
+    }
+
+    async fn complete(&self, upload: &MultipartUpload, etags: &[String]) -> Result<()> {
+        content_type::check(&upload.content_type)?;
+        self.bucket.complete(upload, etags).await?;
+        // Stores accept a list that omits parts at the end.
+        let stored = self.bucket.head(&upload.key).await?.map_or(0, |meta| meta.size);
+        if stored != upload.size {
+            let reason = format!("{stored} of {} bytes were stored", upload.size);
+            return Err(Error::PartsMissing { reason });
+        }
+        Ok(())
+    }
+
+    async fn abort(&self, upload: &MultipartUpload) -> Result<()> {
+        self.bucket.abort(upload).await
     }
 }
 

@@ -1,9 +1,9 @@
 //! The object stores of three clouds as one type, for wiring, commands and tests.
 
-use std::{fmt, sync::Arc};
+use std::fmt;
 
 use crate::{
-    Blobs, BucketCreation, Clock, Result,
+    BucketCreation, Clock, OpenBucket, Result,
     cloud_settings::{azure, gcs, s3},
 };
 
@@ -20,7 +20,7 @@ impl Cloud {
         not(any(feature = "azure", feature = "s3")),
         expect(unused_variables, reason = "only Amazon's and Azure's clients sign with our clock")
     )]
-    pub async fn open(&self, clock: Clock) -> Result<Arc<dyn Blobs>> {
+    pub async fn open(&self, clock: Clock) -> Result<OpenBucket> {
         match self {
             #[cfg(feature = "s3")]
             Self::S3(settings) => crate::s3::open(settings, clock).await,

@@ -6,6 +6,7 @@
 mod content;
 mod listing;
 mod model;
+mod multipart;
 mod urls;
 mod writing;
 
@@ -16,18 +17,25 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use libtest_mimic::{Failed, Trial};
 
-use crate::{BlobKey, Blobs, PresignedUpload};
+use crate::{BlobKey, Blobs, OpenBucket, PresignedUpload};
 
 /// One store that is initially empty. Every case gets its own.
 #[async_trait]
 pub trait Fixture: Send + Sync {
     /// Opens the store the way a newly started process does, both the first time and after
     /// an earlier handle was dropped.
-    async fn open(&self) -> Arc<dyn Blobs>;
+    async fn open_bucket(&self) -> OpenBucket;
+
+    async fn open(&self) -> Arc<dyn Blobs> {
+        self.open_bucket().await.blobs
+    }
 
     /// Does a client's part of an upload: one PUT of `body`, with this Content-Type if any.
     /// Returns false if it was refused.
     async fn upload(&self, upload: &PresignedUpload, content_type: Option<&str>, body: Bytes) -> bool;
+
+    /// As `upload`, for one part. Returns its ETag, or `None` if it was refused.
+    async fn upload_part(&self, upload: &PresignedUpload, body: Bytes) -> Option<String>;
 
     /// Returns an upload for `key` that has expired.
     async fn presign_expired(&self, key: &BlobKey) -> PresignedUpload;
@@ -71,6 +79,14 @@ const CASES: &[(&str, Case)] = &[
     ("list/complete_while_others_change", |f| Box::pin(listing::complete_while_others_change(f))),
     ("safe_keys/strange_keys_read_back", |f| Box::pin(content::strange_keys_read_back(f))),
     ("safe_keys/bad_keys_are_refused", |f| Box::pin(content::bad_keys_are_refused(f))),
+    ("multipart/invisible_until_complete", |f| Box::pin(multipart::invisible_until_complete(f))),
+    ("multipart/invisible_after_abort", |f| Box::pin(multipart::invisible_after_abort(f))),
+    ("multipart/parts_in_any_order_and_repeated", |f| {
+        Box::pin(multipart::parts_in_any_order_and_repeated(f))
+    }),
+    ("multipart/missing_part_is_reported", |f| Box::pin(multipart::missing_part_is_reported(f))),
+    ("multipart/unknown_upload_is_reported", |f| Box::pin(multipart::unknown_upload_is_reported(f))),
+    ("multipart/url_of_another_part_is_refused", |f| Box::pin(multipart::url_of_another_part_is_refused(f))),
     ("model/random_calls", |f| Box::pin(model::random_calls(f))),
 ];
 

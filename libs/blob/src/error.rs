@@ -26,6 +26,12 @@ pub enum Error {
     /// stored.
     #[error("content has the wrong length: {announced} bytes were announced and {received} received")]
     WrongLength { announced: u64, received: u64 },
+    /// Begin a new upload: this one was completed, aborted or discarded by the store.
+    #[error("the upload does not exist any more: begin a new one")]
+    NoUpload,
+    /// Send the missing parts.
+    #[error("the upload is not complete: {reason}")]
+    PartsMissing { reason: String },
     /// Fix the input: the blob store will never accept this blob, although it accepts others.
     #[error("the blob store rejected the blob: {reason}")]
     Rejected { reason: String },

@@ -6,6 +6,7 @@
 //! {root}/format    version number of this layout
 //! {root}/tmp/      uploads in progress, each locked by its process; opening removes unlocked
 //! files
+//! {root}/uploads/  uploads in parts, kept for a week: see `multipart`
 //! {root}/data/     blobs: see `path` for the mapping of keys to files, `trailer` for the
 //! metadata
 //! ```
@@ -17,6 +18,7 @@
 //! one).
 
 mod list;
+mod multipart;
 mod path;
 mod read;
 #[cfg(test)]
@@ -31,9 +33,10 @@ use cap_std::{ambient_authority, fs::Dir};
 use futures::StreamExt;
 
 use crate::{
-    BlobKey, BlobMeta, Blobs, Clock, Content, Error, Listing, PresignedUpload, Result, UrlSigner,
-    content_type as types,
+    BlobKey, BlobMeta, Blobs, Clock, Content, Error, Listing, MultipartUpload, MultipartUploads, Part,
+    PresignedUpload, Result, UrlSigner, content_type as types, multipart::new_id,
 };
+use multipart::Completion;
 use write::Draft;
 
 /// Layout version that this code reads and writes.
@@ -52,6 +55,7 @@ pub struct FsBlobs {
 /// The open directories; all blocking calls go through them.
 struct Folders {
     tmp: Dir,
+    uploads: Dir,
     data: Dir,
 }
 
@@ -79,11 +83,16 @@ impl Folders {
     fn open(root: &Path) -> io::Result<Self> {
         Dir::create_ambient_dir_all(root, ambient_authority())?;
         let root = Dir::open_ambient_dir(root, ambient_authority())?;
-        for folder in ["tmp", "data"] {
+        for folder in ["tmp", "uploads", "data"] {
             root.create_dir_all(folder)?;
         }
-        let folders = Self { tmp: root.open_dir("tmp")?, data: root.open_dir("data")? };
+        let folders = Self {
+            tmp: root.open_dir("tmp")?,
+            uploads: root.open_dir("uploads")?,
+            data: root.open_dir("data")?,
+        };
         write::sweep(&folders.tmp)?;
+        multipart::sweep(&folders.uploads)?;
         check_format(&root, &folders.tmp)?;
         Ok(folders)
     }
@@ -170,6 +179,94 @@ impl Blobs for FsBlobs {
     async fn list(&self, folder: &str, after: Option<&BlobKey>) -> Result<Listing> {
         let (folder, after) = (folder.to_owned(), after.cloned());
         self.blocking("listing", move |folders| list::page(&folders.data, &folder, after.as_ref())).await
+    }
+}
+
+impl FsBlobs {
+    /// Writes a part of an upload, and returns its receipt.
+    pub async fn put_part(
+        &self,
+        key: &BlobKey,
+        id: &str,
+        offset: u64,
+        length: u64,
+        content: Content,
+    ) -> Result<String> {
+        multipart::check_id(id)?;
+        let name = id.to_owned();
+        let opened = self
+            .blocking("opening an upload", move |folders| multipart::open_part(&folders.uploads, &name))
+            .await?;
+        let mut file = opened.ok_or(Error::NoUpload)?;
+        let mut received = 0;
+        let mut content = content.ready_chunks(PIECES_PER_WRITE);
+        while let Some(pieces) = content.next().await {
+            let pieces = pieces.into_iter().collect::<Result<Vec<_>>>()?;
+            let start = offset + received;
+            received += pieces.iter().map(|piece| piece.len() as u64).sum::<u64>();
+            if received > length {
+                break;
+            }
+            let written = move || multipart::write_at(&file, start, &pieces).map(|()| file);
+            file = blocking("writing", written).await?;
+        }
+        if received != length {
+            return Err(Error::WrongLength { announced: length, received });
+        }
+        blocking("writing", move || file.sync_data()).await?;
+        Ok(self.signer.receipt(key, id, offset, length))
+    }
+}
+
+#[async_trait]
+impl MultipartUploads for FsBlobs {
+    fn is_sequential(&self) -> bool {
+        false
+    }
+
+    async fn begin(&self, _key: &BlobKey, content_type: &str, size: u64) -> Result<String> {
+        types::check(content_type)?;
+        let id = new_id()?;
+        let name = id.clone();
+        let created = move |folders: &Folders| multipart::create(&folders.uploads, &name, size);
+        self.blocking("beginning an upload", created).await?;
+        Ok(id)
+    }
+
+    async fn presign_part(&self, upload: &MultipartUpload, part: &Part) -> Result<PresignedUpload> {
+        multipart::check_id(&upload.id)?;
+        Ok(self.signer.upload_part(upload, part))
+    }
+
+    async fn complete(&self, upload: &MultipartUpload, etags: &[String]) -> Result<()> {
+        types::check(&upload.content_type)?;
+        multipart::check_id(&upload.id)?;
+        for part in upload.parts() {
+            let expected = self.signer.receipt(&upload.key, &upload.id, part.offset, part.length);
+            // Clients return the header as it is, in quotes.
+            let etag = etags.get(part.number as usize - 1).map(|etag| etag.trim_matches('"'));
+            if etag != Some(expected.as_str()) {
+                let reason = format!("part {} was not received", part.number);
+                return Err(Error::PartsMissing { reason });
+            }
+        }
+        let MultipartUpload { key, id, content_type, size } = upload.clone();
+        let trailer = trailer::encode(&BlobMeta { size, content_type, modified_us: (self.clock)() });
+        let path = path::blob_path(&key);
+        let completed = move |folders: &Folders| {
+            multipart::complete(&folders.uploads, &id, size, &trailer, &folders.data, &path)
+        };
+        match self.blocking("publishing", completed).await? {
+            Completion::Published => Ok(()),
+            Completion::InUse => Err(Error::unavailable("a part of the upload is still being written")),
+            Completion::Missing => Err(Error::NoUpload),
+        }
+    }
+
+    async fn abort(&self, upload: &MultipartUpload) -> Result<()> {
+        multipart::check_id(&upload.id)?;
+        let id = upload.id.clone();
+        self.blocking("discarding an upload", move |folders| multipart::abort(&folders.uploads, &id)).await
     }
 }
 

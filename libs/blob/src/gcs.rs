@@ -10,7 +10,7 @@ mod resumable_upload;
 
 pub use crate::cloud_settings::gcs::Settings;
 
-use std::{ops::Range, sync::Arc, time::Duration};
+use std::{borrow::Cow, ops::Range, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -20,11 +20,12 @@ use object_store::{
     path::Path,
     signer::{Method, Signer},
 };
-use percent_encoding::utf8_percent_encode;
+use percent_encoding::{percent_decode_str, utf8_percent_encode};
 use serde_json::json;
 
 use crate::{
-    BlobKey, BlobMeta, Blobs, BucketCreation, Content, Error, ListedBlob, MAX_PAGE, PresignedUpload, Result,
+    BlobKey, BlobMeta, BucketCreation, Content, Error, ListedBlob, MAX_PAGE, MultipartUpload, OpenBucket,
+    Part, PresignedUpload, Result,
     bucket::{
         Bucket, BucketBlobs, BucketPage, PartUpload, connect::unavailable,
         object_store_client::client_options,
@@ -33,13 +34,16 @@ use crate::{
 use api::{Api, ApiRequest, SEGMENT};
 use resumable_upload::ResumableUpload;
 
+/// Query parameter of a session URL. It is all that is needed to write to the session.
+const SESSION_ID: &str = "upload_id";
+
 const GOOGLE: &str = "https://storage.googleapis.com";
 
 /// Blobs deleted concurrently: each takes a request.
 const CONCURRENT_DELETES: usize = 16;
 
-pub fn open(settings: &Settings) -> Result<Arc<dyn Blobs>> {
-    Ok(Arc::new(BucketBlobs::new(Gcs::new(settings)?, settings.lifetime)))
+pub fn open(settings: &Settings) -> Result<OpenBucket> {
+    Ok(BucketBlobs::new(Gcs::new(settings)?, settings.lifetime).into())
 }
 
 /// Creates the bucket unless it exists.
@@ -101,6 +105,25 @@ impl Gcs {
         request.query("uploadType", kind);
         request.query("name", key.as_str());
         request
+    }
+
+    /// Returns the URL to which the parts of an upload are sent.
+    async fn start_session(&self, key: &BlobKey, content_type: &str) -> Result<String> {
+        let mut request = self.upload_request("resumable", key);
+        request.json(&json!({ "name": key.as_str(), "contentType": api::or_default_type(content_type) }));
+        let answer = self.api.send_checked("starting an upload", &request).await?;
+        let session = answer.headers().get("location").and_then(|location| location.to_str().ok());
+        session
+            .map(str::to_owned)
+            .ok_or_else(|| Error::unavailable("starting an upload failed: the response has no session URL"))
+    }
+
+    /// Returns the path and query of the session with this id. The URL is not taken from the
+    /// client, as requests are sent to it with our credentials.
+    fn session_target(&self, upload: &MultipartUpload) -> String {
+        let mut request = self.upload_request("resumable", &upload.key);
+        request.query(SESSION_ID, &upload.id);
+        request.target_and_query()
     }
 
     async fn delete_one(&self, key: &BlobKey) -> Result<()> {
@@ -183,14 +206,8 @@ impl Bucket for Gcs {
     }
 
     async fn put_parts(&self, key: &BlobKey, content_type: &str) -> Result<Box<dyn PartUpload>> {
-        let mut request = self.upload_request("resumable", key);
-        request.json(&json!({ "name": key.as_str(), "contentType": api::or_default_type(content_type) }));
-        let answer = self.api.send_checked("starting an upload", &request).await?;
-        let session = answer.headers().get("location").and_then(|location| location.to_str().ok());
-        let session = session.ok_or_else(|| {
-            Error::unavailable("starting an upload failed: the response has no session URL")
-        })?;
-        Ok(Box::new(ResumableUpload::new(self.api.clone(), session)))
+        let session = self.start_session(key, content_type).await?;
+        Ok(Box::new(ResumableUpload::new(self.api.clone(), &session)))
     }
 
     async fn delete(&self, keys: &[BlobKey]) -> Vec<(BlobKey, Error)> {
@@ -229,5 +246,43 @@ impl Bucket for Gcs {
                 return Ok(page);
             }
         }
+    }
+
+    /// A session takes its parts in order.
+    const SEQUENTIAL_PARTS: bool = true;
+
+    async fn begin(&self, key: &BlobKey, content_type: &str, _size: u64) -> Result<String> {
+        let session = self.start_session(key, content_type).await?;
+        let query = session.split_once('?').map_or("", |(_, query)| query);
+        let id = query.split('&').find_map(|pair| pair.strip_prefix(SESSION_ID)?.strip_prefix('='));
+        let id = id.and_then(|id| percent_decode_str(id).decode_utf8().ok());
+        id.map(Cow::into_owned).ok_or_else(|| {
+            Error::unavailable("starting an upload failed: the session URL has no `upload_id`")
+        })
+    }
+
+    async fn presign_part(
+        &self,
+        upload: &MultipartUpload,
+        part: &Part,
+        lifetime: Duration,
+    ) -> Result<PresignedUpload> {
+        let end = part.offset + part.length - 1;
+        let total = if end + 1 == upload.size { upload.size.to_string() } else { "*".to_owned() };
+        let headers = vec![
+            ("content-type".to_owned(), api::or_default_type(&upload.content_type).to_owned()),
+            ("content-range".to_owned(), format!("bytes {}-{end}/{total}", part.offset)),
+        ];
+        let url = format!("{}{}", self.public, self.session_target(upload));
+        Ok(PresignedUpload { url, headers, expires: lifetime })
+    }
+
+    /// The last part has completed the session.
+    async fn complete(&self, _upload: &MultipartUpload, _etags: &[String]) -> Result<()> {
+        Ok(())
+    }
+
+    async fn abort(&self, upload: &MultipartUpload) -> Result<()> {
+        ResumableUpload::new(self.api.clone(), &self.session_target(upload)).discard().await
     }
 }

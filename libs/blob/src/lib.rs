@@ -34,6 +34,7 @@ mod error;
 mod health;
 mod key;
 mod key_layout;
+mod multipart;
 mod signer;
 
 #[cfg(feature = "azure")]
@@ -56,7 +57,10 @@ pub use error::Error;
 pub use health::probe;
 pub use key::BlobKey;
 pub use key_layout::{RunFolder, is_reserved_path, is_valid_folder_name};
-pub use signer::{Clock, UPLOAD_PATH, UrlSigner};
+pub use multipart::{
+    MAX_UPLOAD_BYTES, MultipartUpload, MultipartUploads, OpenBucket, Part, UPLOAD_ID_BYTES, part_bytes,
+};
+pub use signer::{Clock, UPLOAD_PATH, UploadGrant, UrlSigner};
 
 use std::{ops::Range, time::Duration};
 

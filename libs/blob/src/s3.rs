@@ -12,11 +12,9 @@ mod resumable_read;
 
 pub use crate::cloud_settings::s3::{Credentials, Settings};
 
-use std::sync::Arc;
-
 use aws_sdk_s3::types::{BucketLocationConstraint, CreateBucketConfiguration};
 
-use crate::{Blobs, BucketCreation, Clock, Error, Result, bucket::BucketBlobs};
+use crate::{BucketCreation, Clock, Error, OpenBucket, Result, bucket::BucketBlobs};
 use bucket::S3Bucket;
 use connection::BucketConnection;
 use failure::BucketLocation;
@@ -25,7 +23,7 @@ use failure::BucketLocation;
 const NO_CONSTRAINT: &str = "us-east-1";
 
 /// Opens the store without contacting it.
-pub async fn open(settings: &Settings, clock: Clock) -> Result<Arc<dyn Blobs>> {
+pub async fn open(settings: &Settings, clock: Clock) -> Result<OpenBucket> {
     let credentials = client::credentials(settings, clock.clone()).await;
     let connect =
         |endpoint: &str| client::connect(settings, endpoint, settings.virtual_host, &credentials, &clock);
@@ -33,7 +31,7 @@ pub async fn open(settings: &Settings, clock: Clock) -> Result<Arc<dyn Blobs>> {
     let signer = settings.public_endpoint.as_deref().map_or_else(|| client.clone(), connect);
     let connection = BucketConnection { client, location: BucketLocation::new(settings) };
     let bucket = S3Bucket { connection, signer, clock };
-    Ok(Arc::new(BucketBlobs::new(bucket, settings.lifetime)))
+    Ok(BucketBlobs::new(bucket, settings.lifetime).into())
 }
 
 /// Creates the bucket unless it exists. Requires a permission that the running system does not

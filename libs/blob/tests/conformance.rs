@@ -19,7 +19,7 @@ use bytes::Bytes;
 use futures::{StreamExt, stream};
 use libtest_mimic::Arguments;
 use matyan_blob::{
-    BlobKey, Blobs, PresignedUpload, UPLOAD_PATH, UrlSigner,
+    BlobKey, Blobs, OpenBucket, PresignedUpload, UPLOAD_PATH, UploadGrant, UrlSigner,
     conformance::{Backend, Fixture, trials},
     fs::FsBlobs,
     layers::{BlobFault, FaultBlobs},
@@ -47,6 +47,16 @@ impl FsFixture {
     }
 }
 
+impl FsFixture {
+    fn grant(&self, upload: &PresignedUpload) -> (BlobKey, matyan_blob::Result<UploadGrant>) {
+        let (path, token) = upload.url.split_once('?').unwrap_or((&upload.url, ""));
+        let key = percent_decode_str(path.strip_prefix(UPLOAD_PATH).unwrap()).decode_utf8().unwrap();
+        let key = BlobKey::new(key).unwrap();
+        let grant = self.signer.verify(&key, token);
+        (key, grant)
+    }
+}
+
 fn clock(now_us: &Arc<AtomicI64>) -> matyan_blob::Clock {
     let now_us = now_us.clone();
     Arc::new(move || now_us.fetch_add(1, Ordering::Relaxed))
@@ -54,26 +64,35 @@ fn clock(now_us: &Arc<AtomicI64>) -> matyan_blob::Clock {
 
 #[async_trait]
 impl Fixture for FsFixture {
-    async fn open(&self) -> Arc<dyn Blobs> {
-        let blobs = Arc::new(self.store());
-        if self.slow {
-            return Arc::new(FaultBlobs::new(blobs, |_| BlobFault::Delay(Duration::from_micros(100))));
-        }
-        blobs
+    async fn open_bucket(&self) -> OpenBucket {
+        let store = Arc::new(self.store());
+        let blobs: Arc<dyn Blobs> = match self.slow {
+            true => {
+                Arc::new(FaultBlobs::new(store.clone(), |_| BlobFault::Delay(Duration::from_micros(100))))
+            }
+            false => store.clone(),
+        };
+        OpenBucket { blobs, multipart: store }
     }
 
     /// Does the combined work of edge and frontier.
     async fn upload(&self, upload: &PresignedUpload, content_type: Option<&str>, body: Bytes) -> bool {
-        let (path, token) = upload.url.split_once('?').unwrap_or((&upload.url, ""));
-        let key = percent_decode_str(path.strip_prefix(UPLOAD_PATH).unwrap()).decode_utf8().unwrap();
-        let key = BlobKey::new(key).unwrap();
-        if self.signer.verify(&key, token).is_err() {
-            return false;
-        }
+        let (key, grant) = self.grant(upload);
         let size = Some(body.len() as u64);
         let body = stream::iter([Ok(body)]).boxed();
-        self.store().put(&key, content_type.unwrap_or_default(), size, body).await.unwrap();
-        true
+        match grant {
+            Ok(UploadGrant::Blob) => {
+                self.store().put(&key, content_type.unwrap_or_default(), size, body).await.unwrap();
+                true
+            }
+            _ => false,
+        }
+    }
+
+    async fn upload_part(&self, upload: &PresignedUpload, body: Bytes) -> Option<String> {
+        let (key, Ok(UploadGrant::Part { upload, offset, length })) = self.grant(upload) else { return None };
+        let body = stream::iter([Ok(body)]).boxed();
+        self.store().put_part(&key, &upload, offset, length, body).await.ok()
     }
 
     async fn presign_expired(&self, key: &BlobKey) -> PresignedUpload {

@@ -23,7 +23,7 @@ async fn open_store(server: &ScriptedServer) -> Arc<dyn Blobs> {
         virtual_host: false,
         lifetime: Duration::from_secs(60),
     };
-    open(&settings, Arc::new(|| 1_700_000_000_000_000)).await.unwrap()
+    open(&settings, Arc::new(|| 1_700_000_000_000_000)).await.unwrap().blobs
 }
 
 fn key(key: &str) -> BlobKey {

@@ -79,12 +79,13 @@ fn print(what: &str, frames_per_second: f64, points: u32) {
 fn frontier(log: Arc<dyn LogWriter>, directory: &std::path::Path) -> Frontier {
     let clock: matyan_frontier::Clock = Arc::new(|| 1_767_323_045_678_901);
     let signer = UrlSigner::new(b"secret", SECONDS, clock.clone());
-    let blobs =
-        FsBlobs::open(&directory.join("blobs"), signer, clock.clone()).expect("the blob store can be opened");
+    let blobs = FsBlobs::open(&directory.join("blobs"), signer, clock.clone());
+    let blobs = Arc::new(blobs.expect("the blob store can be opened"));
     let deps = Deps {
         log,
-        blobs: Arc::new(blobs),
-        uploads: None,
+        blobs: blobs.clone(),
+        multipart: blobs,
+        local_uploads: None,
         clock,
         new_id: Arc::new(|| [1; 16]),
         metrics: Metrics::new(&prometheus::Registry::new()).expect("the registry is empty"),

@@ -3,7 +3,10 @@
 //! item must not affect the others.
 
 use bytes::Bytes;
-use matyan_blob::{BlobKey, RunFolder, is_reserved_path, is_valid_folder_name};
+use matyan_blob::{
+    BlobKey, MAX_UPLOAD_BYTES, MultipartUpload, RunFolder, UPLOAD_ID_BYTES, is_reserved_path,
+    is_valid_folder_name,
+};
 use matyan_proto::{ingest::v1 as pb, limits};
 use matyan_record::headers;
 use tonic::metadata::MetadataMap;
@@ -131,15 +134,16 @@ impl PublishCommand {
     }
 }
 
+/// The blob that an upload is for.
 #[derive(Debug)]
-pub(crate) struct PresignCommand {
+pub(crate) struct UploadTarget {
     pub(crate) key: BlobKey,
     /// Reference to the blob from within the run.
     pub(crate) reference: String,
     pub(crate) content_type: String,
 }
 
-impl PresignCommand {
+impl UploadTarget {
     pub(crate) fn parse(caller: &Caller, request: pb::PresignRequest) -> Result<Self> {
         let run = RunId::from_field(request.run_id)?;
         artifact_path_check(&request.artifact_path)
@@ -152,6 +156,25 @@ impl PresignCommand {
         let folder = RunFolder::new(&caller.project, run.as_str())?;
         let reference = folder.reference(&request.artifact_path);
         Ok(Self { key: caller.blob_key(&reference)?, reference, content_type })
+    }
+}
+
+pub(crate) fn parted_upload(caller: &Caller, upload: Option<pb::PartedUpload>) -> Result<MultipartUpload> {
+    let upload = upload.ok_or_else(|| Error::field("upload", "is missing"))?;
+    let pb::PartedUpload { upload_id: id, run_id, artifact_path, content_type, size } = upload;
+    if id.is_empty() || id.len() > UPLOAD_ID_BYTES || id.chars().any(char::is_control) {
+        return Err(Error::field("upload_id", "is not the id of an upload"));
+    }
+    let size = upload_size(size)?;
+    let target = UploadTarget::parse(caller, pb::PresignRequest { run_id, artifact_path, content_type })?;
+    Ok(MultipartUpload { key: target.key, id, content_type: target.content_type, size })
+}
+
+pub(crate) fn upload_size(size: u64) -> Result<u64> {
+    match size {
+        0 => Err(Error::field("size", "is 0: upload an empty blob by a URL from `Presign`")),
+        1..=MAX_UPLOAD_BYTES => Ok(size),
+        _ => Err(Error::field("size", longer_than(usize::try_from(MAX_UPLOAD_BYTES).unwrap_or(usize::MAX)))),
     }
 }
 

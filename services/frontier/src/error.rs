@@ -33,6 +33,8 @@ pub(crate) enum Error {
     UploadTooLarge { limit: u64 },
     #[error("this server accepts no uploads for its blob store: PUT to the URL that `Presign` returned")]
     NoUploads,
+    #[error("the upload does not exist any more: begin a new one")]
+    NoUpload,
     #[error("the server is stopping: reconnect")]
     Stopping,
     #[error("failed to write to the log: retry")]
@@ -60,6 +62,7 @@ impl Error {
             Self::PermissionDenied(_) => Code::PermissionDenied,
             Self::UploadIncomplete(_) => Code::UploadIncomplete,
             Self::NoUploads => Code::Unimplemented,
+            Self::NoUpload => Code::NotFound,
             Self::Stopping | Self::Log(_) | Self::LogSilent | Self::Blobs(_) => Code::Unavailable,
             Self::Internal(_) => Code::Internal,
         }
@@ -89,7 +92,8 @@ impl From<matyan_blob::Error> for Error {
             Blob::BadContentType { reason } => Self::field("content_type", format!("is not valid: {reason}")),
             Blob::Rejected { reason } => Self::field("key", format!("was rejected: {reason}")),
             Blob::BadToken { .. } => Self::PermissionDenied(error.to_string()),
-            Blob::WrongLength { .. } => Self::UploadIncomplete(error.to_string()),
+            Blob::WrongLength { .. } | Blob::PartsMissing { .. } => Self::UploadIncomplete(error.to_string()),
+            Blob::NoUpload => Self::NoUpload,
             Blob::NoBucket { .. } => Self::Blobs(error),
             Blob::Setup { .. } => Self::Internal(error),
         }

@@ -24,6 +24,7 @@ mod throttle;
 mod publish;
 mod stream;
 
+mod multipart;
 mod presign;
 mod upload;
 
@@ -39,7 +40,7 @@ pub use settings::Settings;
 
 use std::sync::Arc;
 
-use matyan_blob::{Blobs, UrlSigner};
+use matyan_blob::{Blobs, MultipartUploads};
 use matyan_log::LogWriter;
 use matyan_proto::{
     ingest::v1::ingest_service_server::IngestServiceServer, limits,
@@ -48,6 +49,7 @@ use matyan_proto::{
 
 use calls::Calls;
 use ingestion::Ingestion;
+pub use upload::LocalUploads;
 use upload::Uploads;
 
 /// Microseconds since the Unix epoch.
@@ -60,9 +62,9 @@ pub type NewId = Arc<dyn Fn() -> [u8; 16] + Send + Sync>;
 pub struct Deps {
     pub log: Arc<dyn LogWriter>,
     pub blobs: Arc<dyn Blobs>,
-    /// Signer of the upload URLs; set if uploads go through this server because the blob
-    /// store has no network address.
-    pub uploads: Option<UrlSigner>,
+    pub multipart: Arc<dyn MultipartUploads>,
+    /// Set if uploads go through this server because the blob store has no network address.
+    pub local_uploads: Option<LocalUploads>,
     pub clock: Clock,
     pub new_id: NewId,
     pub metrics: Metrics,
@@ -87,9 +89,9 @@ pub fn batch_check(run_id: &str, batch: bytes::Bytes) -> Option<bytes::Bytes> {
 
 impl Frontier {
     pub fn new(deps: Deps, settings: Settings) -> Self {
-        let Deps { log, blobs, uploads: signer, clock, new_id, metrics } = deps;
-        let uploads =
-            Uploads { blobs, signer, max_bytes: settings.max_upload_bytes, metrics: metrics.uploads };
+        let Deps { log, blobs, multipart, local_uploads: local, clock, new_id, metrics } = deps;
+        let max_bytes = settings.max_upload_bytes;
+        let uploads = Uploads { blobs, multipart, local, max_bytes, metrics: metrics.uploads };
         let ingestion = Ingestion::new(log, clock, new_id, settings, metrics.batches);
         Self { ingestion: Arc::new(ingestion), uploads: Arc::new(uploads), calls: Calls::default() }
     }

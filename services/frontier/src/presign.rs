@@ -2,14 +2,14 @@
 
 use matyan_proto::ingest::v1 as pb;
 
-use crate::{convert::PresignCommand, error::Result, upload::Uploads};
+use crate::{convert::UploadTarget, error::Result, upload::Uploads};
 
-pub(crate) async fn presign(uploads: &Uploads, request: PresignCommand) -> Result<pb::PresignResponse> {
-    let upload = uploads.blobs.presign(&request.key, &request.content_type).await?;
+pub(crate) async fn presign(uploads: &Uploads, target: UploadTarget) -> Result<pb::PresignResponse> {
+    let upload = uploads.blobs.presign(&target.key, &target.content_type).await?;
     uploads.metrics.presigns.inc();
     Ok(pb::PresignResponse {
         upload_url: upload.url,
-        key: request.reference,
+        key: target.reference,
         headers: upload.headers.into_iter().collect(),
         expires_s: upload.expires.as_secs().try_into().unwrap_or(u32::MAX),
     })

@@ -8,8 +8,8 @@ use tonic::{Request, Response, Result, Streaming};
 
 use crate::{
     Frontier,
-    convert::{Caller, PresignCommand, PublishCommand},
-    presign, publish, stream, upload,
+    convert::{Caller, PublishCommand, UploadTarget, parted_upload, upload_size},
+    multipart, presign, publish, stream, upload,
 };
 
 /// Capacity for responses queued for the transport. It is small, because waiting responses are
@@ -38,8 +38,49 @@ impl IngestService for Frontier {
 
     async fn presign(&self, request: Request<pb::PresignRequest>) -> Result<Response<pb::PresignResponse>> {
         let caller = Caller::parse(request.metadata())?;
-        let presign = PresignCommand::parse(&caller, request.into_inner())?;
-        Ok(Response::new(self.calls.run(presign::presign(&self.uploads, presign)).await?))
+        let target = UploadTarget::parse(&caller, request.into_inner())?;
+        Ok(Response::new(self.calls.run(presign::presign(&self.uploads, target)).await?))
+    }
+
+    async fn begin_upload(
+        &self,
+        request: Request<pb::BeginUploadRequest>,
+    ) -> Result<Response<pb::BeginUploadResponse>> {
+        let caller = Caller::parse(request.metadata())?;
+        let pb::BeginUploadRequest { run_id, artifact_path, content_type, size } = request.into_inner();
+        let size = upload_size(size)?;
+        let target =
+            UploadTarget::parse(&caller, pb::PresignRequest { run_id, artifact_path, content_type })?;
+        Ok(Response::new(self.calls.run(multipart::begin(&self.uploads, target, size)).await?))
+    }
+
+    async fn presign_part(
+        &self,
+        request: Request<pb::PresignPartRequest>,
+    ) -> Result<Response<pb::PresignPartResponse>> {
+        let caller = Caller::parse(request.metadata())?;
+        let pb::PresignPartRequest { upload, part_number } = request.into_inner();
+        let upload = parted_upload(&caller, upload)?;
+        Ok(Response::new(self.calls.run(multipart::presign_part(&self.uploads, upload, part_number)).await?))
+    }
+
+    async fn complete_upload(
+        &self,
+        request: Request<pb::CompleteUploadRequest>,
+    ) -> Result<Response<pb::CompleteUploadResponse>> {
+        let caller = Caller::parse(request.metadata())?;
+        let pb::CompleteUploadRequest { upload, etags } = request.into_inner();
+        let upload = parted_upload(&caller, upload)?;
+        Ok(Response::new(self.calls.run(multipart::complete(&self.uploads, upload, etags)).await?))
+    }
+
+    async fn abort_upload(
+        &self,
+        request: Request<pb::AbortUploadRequest>,
+    ) -> Result<Response<pb::AbortUploadResponse>> {
+        let caller = Caller::parse(request.metadata())?;
+        let upload = parted_upload(&caller, request.into_inner().upload)?;
+        Ok(Response::new(self.calls.run(multipart::abort(&self.uploads, upload)).await?))
     }
 
     async fn upload(

@@ -4,7 +4,7 @@
 use std::sync::{Arc, OnceLock};
 
 use futures::{Stream, StreamExt, stream};
-use matyan_blob::{BlobKey, Blobs, Content, UrlSigner};
+use matyan_blob::{BlobKey, Blobs, Content, MultipartUploads, UploadGrant, UrlSigner, fs::FsBlobs};
 use matyan_proto::{
     ingest::v1::{self as pb, upload_request::Message},
     limits,
@@ -17,11 +17,21 @@ use crate::{
     metrics::UploadMetrics,
 };
 
+/// Uploads through this server.
+#[derive(Clone)]
+pub struct LocalUploads {
+    /// Signer of the URLs.
+    pub signer: UrlSigner,
+    /// Store of the parts.
+    pub parts: Arc<FsBlobs>,
+}
+
 /// The blob store that clients upload to.
 pub(crate) struct Uploads {
     pub(crate) blobs: Arc<dyn Blobs>,
-    /// Signer of the URLs; `None` if uploads bypass this server.
-    pub(crate) signer: Option<UrlSigner>,
+    pub(crate) multipart: Arc<dyn MultipartUploads>,
+    /// `None` if uploads bypass this server.
+    pub(crate) local: Option<LocalUploads>,
     pub(crate) max_bytes: u64,
     pub(crate) metrics: UploadMetrics,
 }
@@ -30,12 +40,15 @@ pub(crate) async fn upload(
     uploads: &Uploads,
     mut requests: impl Stream<Item = Result<pb::UploadRequest, Status>> + Send + Unpin + 'static,
 ) -> Result<pb::UploadResponse> {
-    let signer = uploads.signer.as_ref().ok_or(Error::NoUploads)?;
+    let local = uploads.local.as_ref().ok_or(Error::NoUploads)?;
     let open = open(requests.next().await)?;
     let key = BlobKey::new(open.key)?;
     content_type_check(&open.content_type).map_err(|reason| Error::field("content_type", reason))?;
-    signer.verify(&key, &open.token)?;
-    let limit = uploads.max_bytes;
+    let grant = local.signer.verify(&key, &open.token)?;
+    let limit = match &grant {
+        UploadGrant::Blob => uploads.max_bytes,
+        UploadGrant::Part { length, .. } => *length,
+    };
     if open.content_length.is_some_and(|length| length > limit) {
         return Err(Error::UploadTooLarge { limit });
     }
@@ -43,13 +56,22 @@ pub(crate) async fn upload(
     let failure = Arc::new(OnceLock::new());
     let chunks = Chunks { requests, needs_done: open.content_length.is_none(), left: limit, limit };
     let content = content(chunks, failure.clone());
-    let put = uploads.blobs.put(&key, &open.content_type, open.content_length, content).await;
     // The client's mistake is a better explanation than the resulting error of the blob
     // store.
-    let size = put.map_err(|error| failure.get().cloned().unwrap_or_else(|| error.into()))?;
-    uploads.metrics.uploads.inc();
-    uploads.metrics.bytes.inc_by(size);
-    Ok(pb::UploadResponse { size })
+    let explain = |error: matyan_blob::Error| failure.get().cloned().unwrap_or_else(|| error.into());
+    let response = match grant {
+        UploadGrant::Blob => {
+            let put = uploads.blobs.put(&key, &open.content_type, open.content_length, content).await;
+            uploads.metrics.uploads.inc_by(u64::from(put.is_ok()));
+            pb::UploadResponse { size: put.map_err(explain)?, etag: String::new() }
+        }
+        UploadGrant::Part { upload, offset, length } => {
+            let put = local.parts.put_part(&key, &upload, offset, length, content).await;
+            pb::UploadResponse { size: length, etag: put.map_err(explain)? }
+        }
+    };
+    uploads.metrics.bytes.inc_by(response.size);
+    Ok(response)
 }
 
 fn open(first: Option<Result<pb::UploadRequest, Status>>) -> Result<pb::UploadOpen> {

@@ -1,7 +1,15 @@
 //! The Azure account, parsed from a connection string as shown in Azure's portal or from the
 //! account's URL.
 
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC};
+
 use crate::{Error, Result};
+
+/// Unreserved characters of RFC 3986, which a parameter of a URL may contain.
+pub(super) const VALUE: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+/// As `VALUE`, plus the slash between the segments of a blob's path.
+pub(super) const PATH: &AsciiSet = &VALUE.remove(b'/');
 
 /// Connection string of the storage emulator: fixed and published in its documentation.
 const EMULATOR: &str = "DefaultEndpointsProtocol=http;AccountName=devstoreaccount1;\

@@ -7,20 +7,23 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream, stream::FuturesUnordered};
 use object_store::{
-    Attribute, Attributes, Error as StoreError, GetOptions, GetRange, GetResult, MultipartUpload, ObjectMeta,
-    ObjectStore, PutMultipartOptions, PutOptions, UploadPart,
+    Attribute, Attributes, Error as StoreError, GetOptions, GetRange, GetResult,
+    MultipartUpload as BlockUpload, ObjectMeta, ObjectStore, PutMultipartOptions, PutOptions, UploadPart,
     azure::MicrosoftAzure,
     list::{PaginatedListOptions, PaginatedListStore},
     path::Path,
     signer::{Method, Signer},
 };
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
+use super::block_lists::{self, BlockLists};
 use crate::{
-    BlobKey, BlobMeta, Content, Error, ListedBlob, MAX_PAGE, PresignedUpload, Result,
+    BlobKey, BlobMeta, Content, Error, ListedBlob, MAX_PAGE, MultipartUpload, Part, PresignedUpload, Result,
     bucket::{
         Bucket, BucketPage, PartUpload,
         connect::{CONCURRENT_PARTS, unavailable},
     },
+    multipart,
 };
 
 /// Azure's error code for a missing container.
@@ -35,6 +38,7 @@ pub(super) struct Container {
     pub(super) deleter: MicrosoftAzure,
     /// May use a different endpoint than `client` does.
     pub(super) signer: Box<dyn UploadSigner>,
+    pub(super) block_lists: BlockLists,
     pub(super) name: String,
 }
 
@@ -243,10 +247,43 @@ impl Bucket for Container {
             }
         }
     }
+
+    const SEQUENTIAL_PARTS: bool = false;
+
+    /// Azure keeps blocks that are sent to a blob without being asked to; ours differ from those
+    /// of other uploads by the id.
+    async fn begin(&self, key: &BlobKey, _content_type: &str, _size: u64) -> Result<String> {
+        check_key(key)?;
+        multipart::new_id()
+    }
+
+    async fn presign_part(
+        &self,
+        upload: &MultipartUpload,
+        part: &Part,
+        lifetime: Duration,
+    ) -> Result<PresignedUpload> {
+        check_key(&upload.key)?;
+        let url = self.signer.upload_url(&upload.key, lifetime).await?;
+        let block = block_lists::id(upload, part.number);
+        let block = utf8_percent_encode(&block, NON_ALPHANUMERIC);
+        let url = format!("{url}&comp=block&blockid={block}");
+        Ok(PresignedUpload { url, headers: Vec::new(), expires: lifetime })
+    }
+
+    async fn complete(&self, upload: &MultipartUpload, _etags: &[String]) -> Result<()> {
+        check_key(&upload.key)?;
+        self.block_lists.put(upload).await
+    }
+
+    /// Azure discards blocks that are not committed after a week, and has no request for it.
+    async fn abort(&self, _upload: &MultipartUpload) -> Result<()> {
+        Ok(())
+    }
 }
 
 struct AzureUpload {
-    upload: Box<dyn MultipartUpload>,
+    upload: Box<dyn BlockUpload>,
     in_flight: FuturesUnordered<UploadPart>,
     is_empty: bool,
 }

@@ -8,11 +8,14 @@ use std::time::Duration;
 use async_trait::async_trait;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use hmac::{Hmac, Mac};
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use percent_encoding::utf8_percent_encode;
 use sha2::Sha256;
 use time::{OffsetDateTime, format_description::FormatItem, macros::format_description};
 
-use super::container::UploadSigner;
+use super::{
+    account::{PATH, VALUE},
+    container::UploadSigner,
+};
 use crate::{BlobKey, Clock, Error, Result};
 
 /// Service version that defines these signing rules.
@@ -22,9 +25,6 @@ const VERSION: &str = "2020-12-06";
 const PERMISSIONS: &str = "w";
 
 const TIME: &[FormatItem<'_>] = format_description!("[year]-[month]-[day]T[hour]:[minute]:[second]Z");
-
-const VALUE: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
-const PATH: &AsciiSet = &VALUE.remove(b'/');
 
 pub(super) struct AccountKey {
     account: String,

@@ -44,11 +44,11 @@ async fn a_delete_prunes_the_folders_that_it_empties() {
     let blobs = open(root.path()).unwrap();
     put(&blobs, "run/a/b/c").await.unwrap();
     put(&blobs, "run/a/x").await.unwrap();
-    let kept = ["data", "data/run.d", "data/run.d/a.d", "data/run.d/a.d/x.f", "format", "tmp"];
+    let kept = ["data", "data/run.d", "data/run.d/a.d", "data/run.d/a.d/x.f", "format", "tmp", "uploads"];
     assert!(blobs.delete(&[key("run/a/b/c")]).await.unwrap().is_empty());
     assert_eq!(tree(root.path()), kept);
     assert!(blobs.delete(&[key("run/a/x")]).await.unwrap().is_empty());
-    assert_eq!(tree(root.path()), ["data", "format", "tmp"]);
+    assert_eq!(tree(root.path()), ["data", "format", "tmp", "uploads"]);
 }
 
 #[tokio::test]

@@ -70,29 +70,9 @@ impl Draft {
     pub(super) fn publish(mut self, root: &Dir, path: &Path) -> io::Result<()> {
         // The content must be durable before its name is.
         self.file.sync_all()?;
-        let folder = path.parent().expect("a blob's path ends with a file name");
-        let mut attempts = 0;
-        while let Err(error) = self.rename(root, folder, path) {
-            attempts += 1;
-            // A delete pruned the folder between our creating it and the rename, or
-            // between `create_dir_all` seeing it and checking that it is a
-            // directory.
-            let is_pruned = matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::AlreadyExists);
-            if !is_pruned || attempts == PUBLISH_ATTEMPTS {
-                return Err(error);
-            }
-        }
+        publish(&self.tmp, &self.name, root, path)?;
         self.published = true;
-        // Up to the root: a folder that already existed may have been created by a
-        // writer that has not synced it yet.
-        folder.ancestors().try_for_each(|folder| sync(root, folder))
-    }
-
-    fn rename(&self, root: &Dir, folder: &Path, path: &Path) -> io::Result<()> {
-        if !folder.as_os_str().is_empty() {
-            root.create_dir_all(folder)?;
-        }
-        self.tmp.rename(&self.name, root, path)
+        Ok(())
     }
 }
 
@@ -106,6 +86,30 @@ impl Drop for Draft {
             tracing::warn!(name = self.name, %error, "failed to remove an unfinished upload");
         }
     }
+}
+
+/// Renames a durable file to its final path and returns once the rename is durable.
+pub(super) fn publish(from: &Dir, name: &str, root: &Dir, path: &Path) -> io::Result<()> {
+    let folder = path.parent().expect("a blob's path ends with a file name");
+    let rename = || {
+        if !folder.as_os_str().is_empty() {
+            root.create_dir_all(folder)?;
+        }
+        from.rename(name, root, path)
+    };
+    let mut attempts = 0;
+    while let Err(error) = rename() {
+        attempts += 1;
+        // A delete pruned the folder between our creating it and the rename, or
+        // between `create_dir_all` seeing it and checking that it is a directory.
+        let is_pruned = matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::AlreadyExists);
+        if !is_pruned || attempts == PUBLISH_ATTEMPTS {
+            return Err(error);
+        }
+    }
+    // Up to the root: a folder that already existed may have been created by a
+    // writer that has not synced it yet.
+    folder.ancestors().try_for_each(|folder| sync(root, folder))
 }
 
 /// Removes the files of processes that no longer run.
@@ -170,12 +174,12 @@ fn delete_one(root: &Dir, path: &Path) -> io::Result<PathBuf> {
 
 /// Makes the entries of a folder durable. A deleted folder has none, and its deletion is made
 /// durable by a sync of its parent.
-fn sync(root: &Dir, folder: &Path) -> io::Result<()> {
+pub(super) fn sync(root: &Dir, folder: &Path) -> io::Result<()> {
     let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
     ignore_not_found(root.open(folder).and_then(|folder| folder.sync_all()))
 }
 
-fn ignore_not_found(done: io::Result<()>) -> io::Result<()> {
+pub(super) fn ignore_not_found(done: io::Result<()>) -> io::Result<()> {
     match done {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         done => done,

@@ -79,6 +79,11 @@ impl ApiRequest {
         self.body = value.to_string().into();
     }
 
+    /// The request line, which `new` accepts as a target.
+    pub(super) fn target_and_query(self) -> String {
+        self.target + &self.query
+    }
+
     fn to_http_request(&self, base: &str, token: Option<&str>) -> Result<HttpRequest> {
         // Session URLs of resumable uploads are absolute.
         let base = if self.target.starts_with("http") { "" } else { base };

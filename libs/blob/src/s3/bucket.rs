@@ -3,7 +3,12 @@
 use std::{ops::Range, time::Duration};
 
 use async_trait::async_trait;
-use aws_sdk_s3::{Client, presigning::PresigningConfig, primitives::DateTime, types::Object};
+use aws_sdk_s3::{
+    Client,
+    presigning::PresigningConfig,
+    primitives::DateTime,
+    types::{CompletedPart, Object},
+};
 use bytes::Bytes;
 
 use super::{
@@ -15,7 +20,8 @@ use super::{
     resumable_read::ResumableRead,
 };
 use crate::{
-    BlobKey, BlobMeta, Clock, Content, Error, ListedBlob, MAX_PAGE, PresignedUpload, Result,
+    BlobKey, BlobMeta, Clock, Content, Error, ListedBlob, MAX_PAGE, MultipartUpload, Part, PresignedUpload,
+    Result,
     bucket::{Bucket, BucketPage, PartUpload, connect::unavailable},
 };
 
@@ -55,14 +61,20 @@ fn non_empty(text: &str) -> Option<String> {
     (!text.is_empty()).then(|| text.to_owned())
 }
 
+impl S3Bucket {
+    fn presigning(&self, lifetime: Duration) -> Result<PresigningConfig> {
+        let config =
+            PresigningConfig::builder().start_time(system_time(&self.clock)).expires_in(lifetime).build();
+        config.map_err(|error| Error::Setup {
+            reason: format!("S3 signs no URL for that long: reduce S3_PRESIGN_EXPIRY: {error}"),
+        })
+    }
+}
+
 #[async_trait]
 impl Bucket for S3Bucket {
     async fn presign(&self, key: &BlobKey, lifetime: Duration) -> Result<PresignedUpload> {
-        let config =
-            PresigningConfig::builder().start_time(system_time(&self.clock)).expires_in(lifetime).build();
-        let config = config.map_err(|error| Error::Setup {
-            reason: format!("S3 signs no URL for that long: reduce S3_PRESIGN_EXPIRY: {error}"),
-        })?;
+        let config = self.presigning(lifetime)?;
         let put = self.signer.put_object().bucket(&self.connection.location.bucket).key(key.as_str());
         let signed = put.presigned(config).await;
         let signed =
@@ -116,18 +128,7 @@ impl Bucket for S3Bucket {
     }
 
     async fn put_parts(&self, key: &BlobKey, content_type: &str) -> Result<Box<dyn PartUpload>> {
-        let create = self
-            .connection
-            .client
-            .create_multipart_upload()
-            .bucket(&self.connection.location.bucket)
-            .key(key.as_str());
-        let created = create.set_content_type(non_empty(content_type)).send().await;
-        let created =
-            created.map_err(|error| self.connection.location.failure("starting an upload", error))?;
-        let id = created
-            .upload_id
-            .ok_or_else(|| Error::unavailable("starting an upload failed: the response has no upload id"))?;
+        let id = self.connection.create_upload(key, non_empty(content_type)).await?;
         Ok(Box::new(S3Upload::new(self.connection.clone(), key.clone(), id)))
     }
 
@@ -170,5 +171,38 @@ impl Bucket for S3Bucket {
                 return Ok(page);
             }
         }
+    }
+
+    const SEQUENTIAL_PARTS: bool = false;
+
+    async fn begin(&self, key: &BlobKey, content_type: &str, _size: u64) -> Result<String> {
+        self.connection.create_upload(key, non_empty(content_type)).await
+    }
+
+    async fn presign_part(
+        &self,
+        upload: &MultipartUpload,
+        part: &Part,
+        lifetime: Duration,
+    ) -> Result<PresignedUpload> {
+        let config = self.presigning(lifetime)?;
+        let number = i32::try_from(part.number).expect("an upload has at most ten thousand parts");
+        let put = self.signer.upload_part().bucket(&self.connection.location.bucket);
+        let put = put.key(upload.key.as_str()).upload_id(&upload.id).part_number(number);
+        let signed = put.presigned(config).await;
+        let signed =
+            signed.map_err(|error| self.connection.location.failure("signing the URL of a part", error))?;
+        Ok(PresignedUpload { url: signed.uri().to_owned(), headers: Vec::new(), expires: lifetime })
+    }
+
+    async fn complete(&self, upload: &MultipartUpload, etags: &[String]) -> Result<()> {
+        let parts = (1..).zip(etags).map(|(number, etag)| {
+            CompletedPart::builder().part_number(number).set_e_tag(non_empty(etag)).build()
+        });
+        self.connection.complete_upload(&upload.key, &upload.id, parts.collect()).await
+    }
+
+    async fn abort(&self, upload: &MultipartUpload) -> Result<()> {
+        self.connection.abort_upload(&upload.key, &upload.id).await
     }
 }

@@ -2,11 +2,14 @@
 //! Each part is a task, so that it makes progress while the next is still being collected.
 
 use async_trait::async_trait;
-use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart};
+use aws_sdk_s3::types::CompletedPart;
 use bytes::Bytes;
 use tokio::task::JoinSet;
 
-use super::{client, connection::BucketConnection, failure::refusal};
+use super::{
+    client,
+    connection::{BucketConnection, DISCARDING, is_missing},
+};
 use crate::{
     BlobKey, Error, Result,
     bucket::{
@@ -14,8 +17,6 @@ use crate::{
         connect::{ATTEMPTS, CONCURRENT_PARTS},
     },
 };
-
-const DISCARDING: &str = "discarding an upload";
 
 pub(super) struct S3Upload {
     bucket: BucketConnection,
@@ -54,28 +55,15 @@ impl S3Upload {
         });
     }
 
-    async fn abort(&self) -> Result<()> {
-        let abort = self.bucket.client.abort_multipart_upload().bucket(&self.bucket.location.bucket);
-        match abort.key(self.key.as_str()).upload_id(&self.id).send().await {
-            Err(error) if is_gone(refusal(&error).as_ref().map(|refusal| refusal.status)) => Ok(()),
-            Err(error) => Err(self.bucket.location.failure(DISCARDING, error)),
-            Ok(_) => Ok(()),
-        }
-    }
-
     /// Whether S3 still stores parts: one that arrived during the abort may remain.
     async fn has_parts(&self) -> Result<bool> {
         let parts = self.bucket.client.list_parts().bucket(&self.bucket.location.bucket);
         match parts.key(self.key.as_str()).upload_id(&self.id).send().await {
-            Err(error) if is_gone(refusal(&error).as_ref().map(|refusal| refusal.status)) => Ok(false),
+            Err(error) if is_missing(&error) => Ok(false),
             Err(error) => Err(self.bucket.location.failure(DISCARDING, error)),
             Ok(parts) => Ok(!parts.parts().is_empty()),
         }
     }
-}
-
-fn is_gone(status: Option<u16>) -> bool {
-    status == Some(404)
 }
 
 #[async_trait]
@@ -94,11 +82,7 @@ impl PartUpload for S3Upload {
         self.wait(0).await?;
         // Parts finish in any order, but must be listed by number.
         self.done.sort_by_key(|part| part.part_number);
-        let parts = CompletedMultipartUpload::builder().set_parts(Some(std::mem::take(&mut self.done)));
-        let complete = self.bucket.client.complete_multipart_upload().bucket(&self.bucket.location.bucket);
-        let complete = complete.key(self.key.as_str()).upload_id(&self.id).multipart_upload(parts.build());
-        let completed = complete.send().await;
-        completed.map(drop).map_err(|error| self.bucket.location.failure("finishing an upload", error))
+        self.bucket.complete_upload(&self.key, &self.id, std::mem::take(&mut self.done)).await
     }
 
     async fn discard(&mut self) -> Result<()> {
@@ -106,7 +90,7 @@ impl PartUpload for S3Upload {
         self.in_flight.shutdown().await;
         // An abort may miss a part that arrives at the same time.
         for _ in 0..ATTEMPTS {
-            self.abort().await?;
+            self.bucket.abort_upload(&self.key, &self.id).await?;
             if !self.has_parts().await? {
                 return Ok(());
             }

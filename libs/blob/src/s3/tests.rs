@@ -30,7 +30,7 @@ fn clock() -> Clock {
 
 async fn presigned(settings: &Settings) -> Result<String> {
     let key = BlobKey::new("run/a b/ü.png").unwrap();
-    let upload = open(settings, clock()).await.unwrap().presign(&key, "image/png").await?;
+    let upload = open(settings, clock()).await.unwrap().blobs.presign(&key, "image/png").await?;
     assert!(upload.headers.is_empty(), "a client need not send {:?}", upload.headers);
     Ok(upload.url)
 }

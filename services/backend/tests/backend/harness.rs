@@ -137,7 +137,8 @@ impl Harness {
             matyan_frontier::Deps {
                 log: log.clone(),
                 blobs: blobs.clone(),
-                uploads: Some(signer),
+                multipart: blobs.clone(),
+                local_uploads: Some(matyan_frontier::LocalUploads { signer, parts: blobs.clone() }),
                 clock: clock.clone(),
                 new_id: Arc::new(|| [9; 16]),
                 metrics: matyan_frontier::Metrics::new(&prometheus::Registry::new()).unwrap(),

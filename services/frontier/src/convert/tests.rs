@@ -38,11 +38,11 @@ fn reserved_run_ids_are_refused_by_every_request() {
     }
 }
 
-fn presign(project: &str, run_id: &str, path: &str) -> Result<PresignCommand> {
+fn presign(project: &str, run_id: &str, path: &str) -> Result<UploadTarget> {
     let caller = Caller { project: project.into(), ..Caller::default() };
     let request =
         pb::PresignRequest { run_id: run_id.into(), artifact_path: path.into(), content_type: String::new() };
-    PresignCommand::parse(&caller, request)
+    UploadTarget::parse(&caller, request)
 }
 
 fn check_path_refused(path: &str) {

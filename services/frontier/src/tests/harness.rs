@@ -31,7 +31,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Status, Streaming};
 
-use crate::{Deps, Frontier, Metrics, Settings};
+use crate::{Deps, Frontier, LocalUploads, Metrics, Settings};
 
 pub(super) const NOW_US: i64 = 1_767_323_045_678_901;
 
@@ -81,7 +81,8 @@ impl TestEnv {
         let deps = Deps {
             log: Arc::new(FaultyWriter::new(log.clone(), faults.clone())),
             blobs: blobs.clone(),
-            uploads: takes_uploads.then_some(signer),
+            multipart: blobs.clone(),
+            local_uploads: takes_uploads.then(|| LocalUploads { signer, parts: blobs.clone() }),
             clock,
             new_id: Arc::new(move || [next_id.fetch_add(1, Ordering::Relaxed); 16]),
             metrics: Metrics::new(&registry).unwrap(),
@@ -95,7 +96,8 @@ impl TestEnv {
         let deps = Deps {
             log: self.log.clone(),
             blobs,
-            uploads: None,
+            multipart: self.blobs.clone(),
+            local_uploads: None,
             clock: Arc::new(|| NOW_US),
             new_id: Arc::new(|| [0; 16]),
             metrics: Metrics::new(&Registry::new()).unwrap(),

@@ -186,3 +186,102 @@ async fn an_unavailable_blob_store_is_reported() {
     let mut client = pb::ingest_service_client::IngestServiceClient::new(frontier.ingest_server());
     assert_eq!(client.presign(request).await.unwrap_err().code(), Code::Unavailable);
 }
+
+const SIZE: u64 = (32 << 20) + 3;
+
+fn parted(upload_id: &str) -> Option<pb::PartedUpload> {
+    Some(pb::PartedUpload {
+        upload_id: upload_id.into(),
+        run_id: "run".into(),
+        artifact_path: "large.bin".into(),
+        content_type: "text/plain".into(),
+        size: SIZE,
+    })
+}
+
+async fn send_part(env: &TestEnv, upload_id: &str, part_number: u32) -> Result<pb::UploadResponse, Status> {
+    let request = pb::PresignPartRequest { upload: parted(upload_id), part_number };
+    let part = env.client().presign_part(request).await?.into_inner();
+    let (_, token) = part.upload_url.split_once('?').unwrap();
+    let open = pb::UploadOpen {
+        key: "run/large.bin".into(),
+        token: token.into(),
+        content_type: String::new(),
+        content_length: Some(part.length),
+    };
+    let chunks = (0..part.length.div_ceil(1 << 20)).map(|index| {
+        let length = (part.length - (index << 20)).min(1 << 20);
+        Message::Chunk(vec![b'0' + part_number as u8; length as usize].into())
+    });
+    let requests = std::iter::once(Message::Open(open)).chain(chunks);
+    let requests = requests.map(|message| pb::UploadRequest { message: Some(message) });
+    let answer = env.client().upload(tokio_stream::iter(requests.collect::<Vec<_>>())).await?;
+    Ok(answer.into_inner())
+}
+
+#[tokio::test]
+async fn a_large_upload_is_sent_in_parts() {
+    let env = TestEnv::new().await;
+    let begin = pb::BeginUploadRequest {
+        run_id: "run".into(),
+        artifact_path: "large.bin".into(),
+        content_type: "text/plain".into(),
+        size: SIZE,
+    };
+    let begun = env.client().begin_upload(begin.clone()).await.unwrap().into_inner();
+    assert_eq!(
+        (begun.key.as_str(), begun.part_bytes, begun.is_sequential),
+        ("run/large.bin", 32 << 20, false)
+    );
+    let id = begun.upload_id;
+    let last = send_part(&env, &id, 2).await.unwrap();
+    assert_eq!(last.size, 3);
+    let complete = |etags: &[&str]| {
+        let etags = etags.iter().map(|etag| (*etag).to_owned()).collect();
+        pb::CompleteUploadRequest { upload: parted(&id), etags }
+    };
+    let refused = env.client().complete_upload(complete(&[&last.etag, &last.etag])).await.unwrap_err();
+    assert_eq!((refused.code(), reason(&refused).as_str()), (Code::Aborted, "UPLOAD_INCOMPLETE"));
+    let first = send_part(&env, &id, 1).await.unwrap();
+    assert_eq!(content(&env, "run/large.bin").await, None);
+    let request = complete(&[&first.etag, &last.etag]);
+    env.client().complete_upload(request.clone()).await.unwrap();
+    let stored = content(&env, "run/large.bin").await.unwrap();
+    assert!(stored.len() as u64 == SIZE && stored.starts_with("111") && stored.ends_with("1222"));
+
+    let again = env.client().complete_upload(request).await.unwrap_err();
+    assert_eq!(again.code(), Code::NotFound);
+    let late = send_part(&env, &id, 1).await.unwrap_err();
+    assert_eq!(late.code(), Code::NotFound);
+    env.client().abort_upload(pb::AbortUploadRequest { upload: parted(&id) }).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_bad_upload_in_parts_is_refused_by_field() {
+    let env = TestEnv::new().await;
+    let check = |status: Status, field: &str| {
+        assert_eq!(status.code(), Code::InvalidArgument);
+        assert!(status.message().starts_with(&format!("`{field}`")), "{status:?}");
+    };
+    for size in [0, u64::MAX] {
+        let begin = pb::BeginUploadRequest {
+            run_id: "run".into(),
+            artifact_path: "x".into(),
+            content_type: String::new(),
+            size,
+        };
+        check(env.client().begin_upload(begin).await.unwrap_err(), "size");
+    }
+    let part = |id: &str, part_number| pb::PresignPartRequest { upload: parted(id), part_number };
+    check(env.client().presign_part(part("", 1)).await.unwrap_err(), "upload_id");
+    let id = "0".repeat(32);
+    for number in [0, 3] {
+        check(env.client().presign_part(part(&id, number)).await.unwrap_err(), "part_number");
+    }
+    check(env.client().presign_part(pb::PresignPartRequest::default()).await.unwrap_err(), "upload");
+    let complete = pb::CompleteUploadRequest { upload: parted(&id), etags: vec![String::new()] };
+    check(env.client().complete_upload(complete).await.unwrap_err(), "etags");
+    // An id that is no id names no file either.
+    let outside = env.client().abort_upload(pb::AbortUploadRequest { upload: parted("../../format") }).await;
+    assert_eq!(outside.unwrap_err().code(), Code::NotFound);
+}

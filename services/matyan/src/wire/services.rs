@@ -155,7 +155,8 @@ async fn frontier(
     let components = matyan_frontier::Deps {
         log: substrates.log.writer(),
         blobs: Arc::clone(&substrates.blobs),
-        uploads: substrates.signer.clone(),
+        multipart: substrates.multipart.clone(),
+        local_uploads: substrates.local_uploads.clone(),
         clock: clock::now_us(),
         new_id: clock::new_id(),
         metrics: matyan_frontier::Metrics::new(registry)?,

@@ -10,7 +10,8 @@ use std::{
     time::Duration,
 };
 
-use matyan_blob::{Blobs, Cloud, UrlSigner, fs::FsBlobs};
+use matyan_blob::{Blobs, Cloud, MultipartUploads, OpenBucket, UrlSigner, fs::FsBlobs};
+use matyan_frontier::LocalUploads;
 use tokio::time::timeout;
 
 use super::{Error, clock};
@@ -28,9 +29,9 @@ pub(crate) struct Substrates {
     pub(crate) blobs: Arc<dyn Blobs>,
     /// Prefix of the URIs of artifacts.
     pub(crate) blob_uri: String,
-    /// Signer of upload URLs that this server handles itself; None for a cloud, which signs
-    /// its own.
-    pub(crate) signer: Option<UrlSigner>,
+    pub(crate) multipart: Arc<dyn MultipartUploads>,
+    /// None for a cloud, to which clients upload directly.
+    pub(crate) local_uploads: Option<LocalUploads>,
 }
 
 impl Substrates {
@@ -48,8 +49,8 @@ impl Substrates {
             Store::open(settings, network, data_path),
             open_blobs(settings, data_path, secret),
         )?;
-        let OpenBlobs { blobs, uri: blob_uri, signer } = blobs;
-        Ok(Self { log, store, blobs, blob_uri, signer })
+        let OpenBlobs { bucket: OpenBucket { blobs, multipart }, uri: blob_uri, local_uploads } = blobs;
+        Ok(Self { log, store, blobs, blob_uri, multipart, local_uploads })
     }
 
     /// Waits until one of them ends unexpectedly, which ends the process. Cancel-safe.
@@ -77,9 +78,9 @@ impl Substrates {
 }
 
 struct OpenBlobs {
-    blobs: Arc<dyn Blobs>,
+    bucket: OpenBucket,
     uri: String,
-    signer: Option<UrlSigner>,
+    local_uploads: Option<LocalUploads>,
 }
 
 async fn open_blobs(
@@ -92,8 +93,8 @@ async fn open_blobs(
         BlobStore::Directory(path) => path.clone(),
         BlobStore::Cloud(cloud) => {
             create_bucket(settings, cloud).await;
-            let blobs = cloud.open(clock::now_us()).await?;
-            return Ok(OpenBlobs { blobs, uri: cloud.uri(), signer: None });
+            let bucket = cloud.open(clock::now_us()).await?;
+            return Ok(OpenBlobs { bucket, uri: cloud.uri(), local_uploads: None });
         }
     };
     let signer = UrlSigner::new(secret.reveal(), settings.storage.upload_lifetime, clock::now_us());
@@ -104,7 +105,11 @@ async fn open_blobs(
     let opened = tokio::task::spawn_blocking(open).await;
     let blobs = Arc::new(opened.expect("opening neither panics nor is canceled")?);
     // The location of the directory concerns only the operator.
-    Ok(OpenBlobs { blobs, uri: "blobs:/".to_owned(), signer: Some(signer) })
+    Ok(OpenBlobs {
+        bucket: OpenBucket { blobs: blobs.clone(), multipart: blobs.clone() },
+        uri: "blobs:/".to_owned(),
+        local_uploads: Some(LocalUploads { signer, parts: blobs }),
+    })
 }
 
 /// Creates a missing bucket of Google or container of Azure, as the frontier of Matyan 0.3 did.
