@@ -53,8 +53,6 @@ pub struct Config {
     /// `MATYAN_SPOOL_BYTES`: most bytes of one spool, which is also limited to four fifths of the
     /// free space.
     pub spool_bytes: u64,
-    /// `MATYAN_QUIET`: no output but errors.
-    pub quiet: bool,
 }
 
 impl Default for Config {
@@ -87,7 +85,6 @@ impl Config {
         };
         let spool_mode = choice("MATYAN_SPOOL_MODE", &["mapped", "written"]);
         let spool_full = choice("MATYAN_SPOOL_FULL", &["drop", "block"]);
-        let quiet = choice("MATYAN_QUIET", &["0", "false", "no", "off", "1", "true", "yes", "on"]);
         let spool_bytes = set("MATYAN_SPOOL_BYTES").and_then(|value| match value.parse() {
             Ok(bytes @ LEAST_SPOOL_BYTES..) => Some(bytes),
             Ok(bytes) => {
@@ -114,7 +111,6 @@ impl Config {
             spool_mode: spool_mode.map(|at| [SpoolMode::Mapped, SpoolMode::Written][at]),
             spool_full: spool_full.map_or(SpoolFull::Drop, |at| [SpoolFull::Drop, SpoolFull::Block][at]),
             spool_bytes: spool_bytes.unwrap_or(SPOOL_BYTES),
-            quiet: quiet.is_some_and(|at| at >= 4),
         };
         (config, warnings)
     }
@@ -160,7 +156,6 @@ mod tests {
             ("MATYAN_SPOOL_MODE", "written"),
             ("MATYAN_SPOOL_FULL", "block"),
             ("MATYAN_SPOOL_BYTES", "1000000"),
-            ("MATYAN_QUIET", "1"),
         ]);
         assert_eq!(warnings, Vec::<String>::new());
         assert_eq!(config.gateway_url, "https://gateway.example");
@@ -170,7 +165,6 @@ mod tests {
         assert_eq!(config.spool_mode, Some(SpoolMode::Written));
         assert_eq!(config.spool_full, SpoolFull::Block);
         assert_eq!(config.spool_bytes, 1_000_000);
-        assert!(config.quiet);
     }
 
     #[test]

@@ -17,7 +17,10 @@ use matyan_value::{
 };
 use object_store_http as reqwest;
 pub use reqwest::Method;
-use reqwest::header::{CONTENT_TYPE, HeaderMap};
+use reqwest::{
+    StatusCode,
+    header::{CONTENT_TYPE, HeaderMap, LOCATION},
+};
 
 pub use error::HttpError;
 pub(crate) use error::malformed;
@@ -163,18 +166,25 @@ impl HttpClient {
         tokio::time::timeout(limit, self.open(request)).await.map_err(|_| late())?
     }
 
-    /// Uploads a body of known length to a URL, which may be that of another server. Only a
-    /// connection without any progress for the limit of silence fails as too slow.
+    /// Uploads a body of known length to a URL, which may be that of another server, and returns
+    /// the headers of the answer. Only a connection without any progress for the limit of silence
+    /// fails as too slow.
     pub async fn put(
         &self,
         url: &str,
         headers: HeaderMap,
         length: u64,
         body: reqwest::Body,
-    ) -> Result<(), HttpError> {
+    ) -> Result<HeaderMap, HttpError> {
         let request = self.inner.put(url).headers(headers).header(reqwest::header::CONTENT_LENGTH, length);
-        let response = request.body(body).send().await.map_err(|error| failure(url, &error))?;
-        success(url, response).await.map(drop)
+        // The query of the URL is a credential.
+        let shown = url.split('?').next().unwrap_or_default();
+        let response = request.body(body).send().await.map_err(|error| failure(shown, error))?;
+        // Google confirms a part by a status that redirects nowhere.
+        if response.status() == StatusCode::PERMANENT_REDIRECT && !response.headers().contains_key(LOCATION) {
+            return Ok(response.headers().clone());
+        }
+        Ok(success(shown, response).await?.headers().clone())
     }
 
     fn url(&self, request: &RestRequest) -> String {
@@ -188,7 +198,7 @@ impl HttpClient {
             outgoing = outgoing.header(CONTENT_TYPE, content_type).body(body.clone());
         }
         let response = outgoing.headers(request.headers.clone()).send().await;
-        let response = response.map_err(|error| failure(&url, &error))?;
+        let response = response.map_err(|error| failure(&url, error))?;
         let response = success(&url, response).await?;
         Ok(BodyStream { response, url, silence: self.timeouts.silence })
     }
@@ -206,7 +216,7 @@ impl BodyStream {
     /// Returns the next piece, or `None` after the complete body.
     pub async fn chunk(&mut self) -> Result<Option<Bytes>, HttpError> {
         match tokio::time::timeout(self.silence, self.response.chunk()).await {
-            Ok(chunk) => chunk.map_err(|error| failure(&self.url, &error)),
+            Ok(chunk) => chunk.map_err(|error| failure(&self.url, error)),
             Err(_) => Err(HttpError::TimedOut { url: self.url.clone(), after: self.silence }),
         }
     }

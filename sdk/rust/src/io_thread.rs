@@ -155,7 +155,7 @@ fn start(spool: &Arc<Spool>, tls: &Tls) {
     if !spool.owner().is_offline {
         task::spawn_local(worker::run(spool.clone()));
         let uploading = spool.clone();
-        let uploads = move || worker::pending(&uploading);
+        let uploads = move || worker::pending(&uploading).len();
         task::spawn_local(sender::task::run(spool.clone(), tls.clone(), uploads));
     }
 }

@@ -92,8 +92,8 @@ fn state(owner: &Owner) -> SpoolState {
     }
 }
 
-/// Sends all spools that no process uses, also those that were made offline, until they are stored
-/// or `report` returns false. It is called every 100 ms. What is not sent stays, and a notice says
+/// Sends the spools that are wanted and that no process uses, also those that were made offline, until
+/// they are stored or `report` returns false. It is called every 100 ms. What is not sent stays, and a notice says
 /// why for each server.
 ///
 /// Spools of other machines are only sent if `elsewhere` is true: on a file system without working
@@ -101,6 +101,7 @@ fn state(owner: &Owner) -> SpoolState {
 pub fn sync(
     config: &Config,
     elsewhere: bool,
+    is_wanted: impl Fn(&SpoolInfo) -> bool,
     mut report: impl FnMut(SyncProgress) -> bool,
 ) -> (SyncProgress, Vec<Notice>) {
     let notices = Notices::default();
@@ -109,6 +110,7 @@ pub fn sync(
         SpoolState::Left | SpoolState::Offline => true,
         SpoolState::Elsewhere => elsewhere,
     });
+    let wanted = wanted.filter(is_wanted);
     let claimed: Vec<Arc<Spool>> = wanted.filter_map(|found| claim(&found, config, &notices)).collect();
     loop {
         let progress = progress(&claimed);

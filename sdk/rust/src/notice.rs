@@ -3,7 +3,10 @@
 
 use std::{
     collections::VecDeque,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use crate::{locks::lock, per_process::PerProcess};
@@ -27,11 +30,16 @@ pub struct Notice {
 }
 
 /// Notices about spools of other processes that this one sends: any of its runs reports them.
-static OF_PROCESS: NoticeQueue = NoticeQueue(PerProcess::new());
+static OF_PROCESS: NoticeQueue =
+    NoticeQueue { queues: PerProcess::new(), is_waiting: AtomicBool::new(false) };
 
 /// Bounded queues that any thread may add to. A forked child has its own.
 #[derive(Default)]
-struct NoticeQueue(PerProcess<Mutex<VecDeque<Notice>>>);
+struct NoticeQueue {
+    queues: PerProcess<Mutex<VecDeque<Notice>>>,
+    /// Whether the queue may have notices, so that callers look often at no cost.
+    is_waiting: AtomicBool,
+}
 
 /// The notices of a run, or those of the process if there is none.
 #[derive(Clone)]
@@ -46,10 +54,19 @@ impl Notices {
     /// Adds a notice, unless an equal one waits already.
     pub(crate) fn push(&self, level: NoticeLevel, message: impl Into<String>) {
         let notice = Notice { level, message: message.into() };
-        let mut queue = lock(self.0.as_deref().unwrap_or(&OF_PROCESS).get());
+        let notices = self.0.as_deref().unwrap_or(&OF_PROCESS);
+        let mut queue = lock(notices.get());
         if queue.len() < MOST && !queue.contains(&notice) {
             queue.push_back(notice);
+            notices.is_waiting.store(true, Ordering::Relaxed);
         }
+    }
+
+    /// Reports whether `take` may return anything.
+    #[inline]
+    pub(crate) fn is_waiting(&self) -> bool {
+        self.0.as_deref().is_some_and(|queue| queue.is_waiting.load(Ordering::Relaxed))
+            || OF_PROCESS.is_waiting.load(Ordering::Relaxed)
     }
 
     /// Takes all notices, the oldest first, and then those of the process.
@@ -68,10 +85,12 @@ impl Default for Notices {
 
 impl NoticeQueue {
     fn get(&self) -> &Mutex<VecDeque<Notice>> {
-        self.0.get_or_make(|_| true, Mutex::default)
+        self.queues.get_or_make(|_| true, Mutex::default)
     }
 
     fn take(&self) -> Vec<Notice> {
-        lock(self.get()).drain(..).collect()
+        let mut queue = lock(self.get());
+        self.is_waiting.store(false, Ordering::Relaxed);
+        queue.drain(..).collect()
     }
 }

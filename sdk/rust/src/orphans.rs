@@ -21,18 +21,31 @@ const LONGEST_WAIT: Duration = Duration::from_secs(10);
 /// Interval between two looks.
 const INTERVAL: Duration = Duration::from_secs(2);
 /// The same while more spools wait than are sent at the same time.
-const SHORT_INTERVAL: Duration = Duration::from_millis(50);
-/// Most spools of others that are sent at the same time.
+const SHORT_INTERVAL: Duration = Duration::from_millis(200);
+/// Most spools of processes that this one did not start that are sent at the same time. Those whose
+/// server is away take a place for as long as it is.
 const MOST_SPOOLS: usize = 32;
 
 /// Repeated search for spools without a living owner.
 #[derive(Default)]
 pub(crate) struct OrphanScan {
-    /// When a spool may be taken.
-    due: HashMap<PathBuf, Instant>,
-    taken: Vec<Weak<Spool>>,
+    /// Spools that may be taken, now or later.
+    due: HashMap<PathBuf, Due>,
+    taken: Vec<TakenSpool>,
     /// There was one more that could have been taken.
     is_limited: bool,
+}
+
+#[derive(Clone, Copy)]
+struct Due {
+    at: Instant,
+    /// Whether this process started the owner.
+    is_child: bool,
+}
+
+struct TakenSpool {
+    spool: Weak<Spool>,
+    is_child: bool,
 }
 
 impl OrphanScan {
@@ -43,45 +56,50 @@ impl OrphanScan {
 
     /// Spools that were taken and are not stored completely yet.
     pub(crate) fn taken(&self) -> Vec<Weak<Spool>> {
-        self.taken.clone()
+        self.taken.iter().map(|taken| taken.spool.clone()).collect()
     }
 
     /// Takes spools whose time has come.
     pub(crate) fn take_due(&mut self, configs: &[Config]) -> Vec<Arc<Spool>> {
-        self.taken.retain(|spool| spool.upgrade().is_some_and(|spool| spool.is_usable()));
+        let is_used = |taken: &TakenSpool| taken.spool.upgrade().is_some_and(|spool| spool.is_usable());
+        self.taken.retain(is_used);
         let in_config = |config| spools_of(config).into_iter().map(move |path| (config, path));
         let found: Vec<(&Config, PathBuf)> = configs.iter().flat_map(in_config).collect();
         self.due.retain(|path, _| found.iter().any(|(_, found)| found == path));
         let mut spools = Vec::new();
         self.is_limited = false;
         for (config, path) in found {
-            if !self.is_due(&path) {
+            let Some(Due { at, is_child }) = self.due(&path) else { continue };
+            if at > Instant::now() {
                 continue;
             }
-            if self.taken.len() >= MOST_SPOOLS {
+            if !is_child && self.taken.iter().filter(|taken| !taken.is_child).count() >= MOST_SPOOLS {
                 self.is_limited = true;
-                break;
+                continue;
             }
             if let Ok(Some(spool)) = Spool::claim(&path, config, Notices::of_process()) {
                 let spool = Arc::new(spool);
-                self.taken.push(Arc::downgrade(&spool));
+                self.taken.push(TakenSpool { spool: Arc::downgrade(&spool), is_child });
                 spools.push(spool);
             }
         }
         spools
     }
 
-    fn is_due(&mut self, path: &Path) -> bool {
+    /// Returns when a spool may be taken. `None` if it is not left behind, or not ours to send.
+    fn due(&mut self, path: &Path) -> Option<Due> {
         if let Some(due) = self.due.get(path) {
-            return due.elapsed() > Duration::ZERO;
+            return Some(*due);
         }
-        let Ok(Some(owner)) = directory::read_owner(path) else { return false };
+        let owner = directory::read_owner(path).ok().flatten()?;
         if owner.is_offline || owner.is_elsewhere() || owner.is_own() || owner.is_running() {
-            return false;
+            return None;
         }
-        let wait = if owner.is_child() { Duration::ZERO } else { random_below(LONGEST_WAIT) };
-        self.due.insert(path.to_owned(), Instant::now() + wait);
-        owner.is_child()
+        let is_child = owner.is_child();
+        let wait = if is_child { Duration::ZERO } else { random_below(LONGEST_WAIT) };
+        let due = Due { at: Instant::now() + wait, is_child };
+        self.due.insert(path.to_owned(), due);
+        Some(due)
     }
 }
 

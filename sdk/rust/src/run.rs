@@ -247,6 +247,13 @@ impl Run {
         self.use_spool(|spool| spool.track(series, value, step, epoch));
     }
 
+    /// Takes the step that a point without one would get now, for a value that arrives later. `None`
+    /// if the server assigns the steps of the run.
+    pub fn reserve_step(&self, series: &Series) -> Option<i64> {
+        let counter = self.numbering.step_counter(series.name(), series.context().canonical())?;
+        Some(counter.assign(None))
+    }
+
     /// Tracks columns of values.
     pub fn track_many(&self, series: &Series, columns: &Columns<'_>) -> Result<(), ArgumentError> {
         let values = columns.values.len();
@@ -368,21 +375,32 @@ impl Run {
     /// Waits until everything that this process tracked before the call is stored. Returns false
     /// if that takes longer, or if there is no spool.
     pub fn flush(&self, timeout: Duration) -> bool {
+        self.flush_while(timeout, || true)
+    }
+
+    /// As `flush`, until `keep_waiting`, which is called every 100 ms, returns false.
+    pub fn flush_while(&self, timeout: Duration, mut keep_waiting: impl FnMut() -> bool) -> bool {
         let Some(spool) = self.spool() else { return self.dropped.load(Ordering::Relaxed) == 0 };
         let start = Instant::now();
+        let mut uploads = worker::pending(spool);
+        let (mut end, _) = spool.end();
         loop {
-            let (end, _) = spool.end();
-            let is_stored = |delivery: &Delivery| delivery.is_finished || delivery.stored >= end;
-            // Uploads announce themselves with an event, which has to be stored too.
-            let uploads = worker::pending(spool);
+            if !uploads.is_empty() {
+                let pending = worker::pending(spool);
+                uploads.retain(|upload| pending.contains(upload));
+                // Uploads announce themselves with an event, which has to be stored too.
+                (end, _) = spool.end();
+            }
             let left = timeout.saturating_sub(start.elapsed());
-            if uploads == 0 {
-                return spool.progress.wait_until(left, is_stored);
+            let piece = left.min(if uploads.is_empty() { REPORT_INTERVAL } else { UPLOAD_INTERVAL });
+            let is_stored =
+                |delivery: &Delivery| uploads.is_empty() && (delivery.is_finished || delivery.stored >= end);
+            if spool.progress.wait_until(piece, is_stored) {
+                return true;
             }
-            if left.is_zero() || spool.progress.delivery().is_finished {
-                return left > Duration::ZERO;
+            if left.is_zero() || spool.progress.delivery().is_finished || !keep_waiting() {
+                return false;
             }
-            spool.progress.wait_until(left.min(UPLOAD_INTERVAL), |_| false);
         }
     }
 
@@ -422,7 +440,7 @@ impl Run {
                     pending,
                     dropped,
                     child_spools: io_thread::child_data(&self.id).spools,
-                    pending_uploads: worker::pending(spool),
+                    pending_uploads: worker::pending(spool).len(),
                     spool: (!is_stored).then(|| spool.path()),
                 };
             }
@@ -460,6 +478,12 @@ impl Run {
             connected: delivery.is_connected,
             last_error: delivery.last_error,
         }
+    }
+
+    /// Reports whether `notices` may return anything, at the cost of reading two flags.
+    #[inline]
+    pub fn has_notices(&self) -> bool {
+        self.notices.is_waiting()
     }
 
     /// Takes what the background has to report.

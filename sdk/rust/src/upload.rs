@@ -9,6 +9,7 @@
 mod manifest;
 
 mod media;
+mod parts;
 mod transfer;
 
 pub(crate) mod worker;

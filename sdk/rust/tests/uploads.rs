@@ -286,6 +286,24 @@ fn a_broken_network_costs_only_time() {
 }
 
 #[test]
+fn a_large_file_is_sent_in_parts_and_continues_after_interruptions() {
+    let (server, spools, files) = (server(), TempDir::new().unwrap(), TempDir::new().unwrap());
+    let target = server.ingest.strip_prefix("http://").unwrap().parse().unwrap();
+    // Too few bytes for the file, and enough for one part.
+    let (gateway, connections) = faulty_proxy(target, 8, 33 << 20);
+    let large = content((64 << 20) + 12_345);
+    let file = files.path().join("model.bin");
+    std::fs::write(&file, &large).unwrap();
+    let run = Run::new(options(&gateway, spools.path())).unwrap();
+    run.log_artifact(Content::File(&file), "model.bin", None).unwrap();
+    close(&run);
+    assert!(connections.load(Ordering::Relaxed) > 4);
+    assert!(artifact(&backend(&server), run.id(), "model.bin") == large);
+    assert!(std::fs::read_dir(spools.path()).unwrap().next().is_none(), "nothing is left");
+    assert_eq!(run.notices(), []);
+}
+
+#[test]
 fn uploads_wait_for_an_absent_server() {
     let (mut server, spools) = (server(), TempDir::new().unwrap());
     // The port stays the same for the client.
@@ -364,7 +382,7 @@ fn a_killed_script_loses_no_upload_and_announces_none_twice() {
         child.wait().unwrap();
     }
     let config = options(&server.ingest, spools.path()).config;
-    let (progress, notices) = matyan_sdk::sync(&config, false, |_| true);
+    let (progress, notices) = matyan_sdk::sync(&config, false, |_| true, |_| true);
     assert_eq!(progress.finished, progress.spools, "{notices:?}");
     let backend = backend(&server);
     for run_id in &runs {

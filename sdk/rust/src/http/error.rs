@@ -138,8 +138,9 @@ fn shortened(status: StatusCode, body: &str) -> String {
     }
 }
 
-pub(super) fn failure(url: &str, error: &reqwest::Error) -> HttpError {
-    HttpError::Unreachable { url: url.to_owned(), reason: with_sources(error) }
+/// The URL is the one to show: that in `error` may contain a signature.
+pub(super) fn failure(url: &str, error: reqwest::Error) -> HttpError {
+    HttpError::Unreachable { url: url.to_owned(), reason: with_sources(&error.without_url()) }
 }
 
 /// Text of an error and its sources: the outermost one only says that sending failed.

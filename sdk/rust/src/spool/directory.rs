@@ -199,7 +199,7 @@ impl SpoolDirectory {
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         let Some(producer) = ProducerId::parse(name) else { return Ok(None) };
         let Some(owner) = read_owner(path)? else { return Ok(None) };
-        if owner.is_running() {
+        if owner.is_running() || !is_private(path) {
             return Ok(None);
         }
         let Some(lock) = take_lock(path)? else { return Ok(None) };
@@ -236,13 +236,17 @@ impl SpoolDirectory {
     }
 }
 
-/// Paths of all spools of a root.
+/// Paths of all spools of a root. Leaves out what another user has put there, as its content
+/// decides which files are sent, and to which server.
 pub(crate) fn list(root: &Path) -> Vec<PathBuf> {
+    if check_privacy(root).is_err() {
+        return Vec::new();
+    }
     let entries = fs::read_dir(root).into_iter().flatten().filter_map(Result::ok);
     let is_spool = |path: &PathBuf| {
         path.file_name().and_then(|name| name.to_str()).and_then(ProducerId::parse).is_some()
     };
-    entries.map(|entry| entry.path()).filter(is_spool).collect()
+    entries.map(|entry| entry.path()).filter(|path| is_spool(path) && is_private(path)).collect()
 }
 
 /// Reads `owner`. Returns `None` if there is none, or one of another format.
@@ -299,21 +303,45 @@ fn try_lock(file: &File) -> io::Result<bool> {
     }
 }
 
-/// Refuses a root that another user could have prepared, as its parent is writable by everybody.
+/// Refuses a root in which another user could have prepared spools, or could replace ours.
 #[cfg(unix)]
 fn check_privacy(root: &Path) -> io::Result<()> {
     use std::os::unix::fs::MetadataExt as _;
-    let parent = root.parent().map(fs::metadata).transpose()?;
-    if parent.is_none_or(|parent| parent.mode() & 0o002 == 0) {
-        return Ok(());
+    const OTHERS_WRITE: u32 = 0o022;
+    const STICKY: u32 = 0o1000;
+    let refuse = |reason: &str| {
+        let reason = format!("{} {reason}: choose another directory by MATYAN_SPOOL_DIR", root.display());
+        Err(io::Error::new(io::ErrorKind::PermissionDenied, reason))
+    };
+    let metadata = fs::metadata(root)?;
+    let own = rustix::process::getuid().as_raw();
+    if metadata.uid() != own && metadata.uid() != 0 {
+        return refuse("belongs to another user");
     }
-    let metadata = fs::symlink_metadata(root)?;
-    let is_own = metadata.uid() == rustix::process::getuid().as_raw() && !metadata.file_type().is_symlink();
-    if !is_own || metadata.mode() & 0o022 != 0 {
-        let reason = format!("{} is a link, or other users can write to it", root.display());
-        return Err(io::Error::new(io::ErrorKind::PermissionDenied, reason));
+    if metadata.mode() & OTHERS_WRITE != 0 && metadata.mode() & STICKY == 0 {
+        return refuse("can be changed by other users");
+    }
+    // In a directory such as /tmp, the root itself could be that of another user, or lead there.
+    let parent = root.parent().map(fs::metadata).transpose()?;
+    let is_shared = parent.is_some_and(|parent| parent.mode() & 0o002 != 0);
+    if is_shared && !is_private(root) {
+        return refuse("is a link, or other users can write to it");
     }
     Ok(())
+}
+
+/// Whether only this user can have written what is in a directory.
+#[cfg(unix)]
+fn is_private(directory: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+    let own = rustix::process::getuid().as_raw();
+    fs::symlink_metadata(directory)
+        .is_ok_and(|metadata| metadata.is_dir() && metadata.uid() == own && metadata.mode() & 0o022 == 0)
+}
+
+#[cfg(not(unix))]
+fn is_private(_: &Path) -> bool {
+    true
 }
 
 #[cfg(not(unix))]
@@ -364,6 +392,32 @@ mod tests {
         drop(SpoolDirectory::create(&root, &owner()).unwrap());
         set_mode(&root, 0o777);
         assert!(SpoolDirectory::create(&root, &owner()).is_err());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_spool_that_others_could_have_written_is_left_alone() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let parent = TempDir::new().unwrap();
+        let root = parent.path().join("spools");
+        let path = SpoolDirectory::create(&root, &owner()).unwrap().path;
+        let set_mode =
+            |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+        set_mode(&path, 0o770);
+        assert!(SpoolDirectory::claim(&path).unwrap().is_none());
+        assert!(list(&root).is_empty());
+        set_mode(&path, 0o700);
+        assert_eq!(list(&root), std::slice::from_ref(&path));
+
+        let link = root.join(ProducerId::new([7; 16]).name());
+        std::os::unix::fs::symlink(&path, &link).unwrap();
+        assert!(SpoolDirectory::claim(&link).unwrap().is_none());
+        assert_eq!(list(&root), std::slice::from_ref(&path));
+        // Without the sticky bit, others could replace it at any time.
+        set_mode(&root, 0o777);
+        assert!(list(&root).is_empty());
+        set_mode(&root, 0o1777);
+        assert_eq!(list(&root), [path]);
     }
 
     #[cfg(unix)]

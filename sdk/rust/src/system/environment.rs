@@ -3,7 +3,28 @@
 use matyan_value::{Map, Value};
 
 /// A variable with one of these in its name is left out.
-const SECRET_NAMES: [&str; 8] = ["secret", "key", "token", "password", "credential", "passwd", "pwd", "auth"];
+const SECRET_NAMES: [&str; 14] = [
+    "secret",
+    "key",
+    "token",
+    "pass",
+    "credential",
+    "pwd",
+    "auth",
+    "private",
+    "dsn",
+    "cookie",
+    "webhook",
+    "connection_string",
+    "conn_str",
+    "signature",
+];
+
+/// Parameters of URLs with one of these in their name are replaced.
+const SECRET_PARAMETERS: [&str; 5] = ["sig", "token", "key", "password", "secret"];
+
+/// Text in place of a secret.
+const MASK: &str = "***";
 
 /// Directories of the shell, whose names merely look like one of a secret.
 const WORKING_DIRECTORIES: [&str; 2] = ["PWD", "OLDPWD"];
@@ -20,8 +41,56 @@ fn is_secret(name: &str) -> bool {
     !WORKING_DIRECTORIES.contains(&name) && SECRET_NAMES.iter().any(|secret| lower.contains(secret))
 }
 
-/// Replaces the credentials of every URL in a text by `***`.
+/// Returns a command line in which the values of options for secrets are replaced.
+pub(super) fn public_arguments(arguments: &[String]) -> Vec<String> {
+    let mut follows_secret = false;
+    let public = arguments.iter().map(|argument| {
+        let is_value = std::mem::take(&mut follows_secret) && !argument.starts_with('-');
+        if is_value {
+            return MASK.to_owned();
+        }
+        match argument.split_once('=') {
+            Some((name, _)) if argument.starts_with('-') && is_secret(name) => format!("{name}={MASK}"),
+            None if argument.starts_with('-') && is_secret(argument) => {
+                follows_secret = true;
+                argument.clone()
+            }
+            _ => without_credentials(argument),
+        }
+    });
+    public.collect()
+}
+
+/// Replaces the credentials of every URL in a text by `***`: user names, passwords, and parameters
+/// that are secret.
 pub(super) fn without_credentials(text: &str) -> String {
+    let text = without_users(text);
+    if !text.contains("://") {
+        return text;
+    }
+    let mut result = String::with_capacity(text.len());
+    let mut rest = text.as_str();
+    while let Some(start) = rest.find(['?', '&']) {
+        let (before, parameter) = rest.split_at(start + 1);
+        result.push_str(before);
+        let end = parameter.find(|char: char| "&#".contains(char) || char.is_whitespace());
+        let (parameter, after) = parameter.split_at(end.unwrap_or(parameter.len()));
+        match parameter.split_once('=') {
+            Some((name, _)) if is_secret_parameter(name) => result.push_str(&format!("{name}={MASK}")),
+            _ => result.push_str(parameter),
+        }
+        rest = after;
+    }
+    result.push_str(rest);
+    result
+}
+
+fn is_secret_parameter(name: &str) -> bool {
+    let lower = name.to_lowercase();
+    SECRET_PARAMETERS.iter().any(|secret| lower.contains(secret))
+}
+
+fn without_users(text: &str) -> String {
     let mut result = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(scheme) = rest.find("://") {
@@ -31,7 +100,7 @@ pub(super) fn without_credentials(text: &str) -> String {
         let authority = after.find(ends_authority).unwrap_or(after.len());
         rest = match after[..authority].rfind('@') {
             Some(at) => {
-                result.push_str("***");
+                result.push_str(MASK);
                 &after[at..]
             }
             None => after,
@@ -53,6 +122,9 @@ mod tests {
             ("db_Password", "x"),
             ("GOOGLE_APPLICATION_CREDENTIALS", "x"),
             ("HTTP_AUTH", "x"),
+            ("PGPASS", "x"),
+            ("SENTRY_DSN", "x"),
+            ("AZURE_STORAGE_CONNECTION_STRING", "x"),
             ("PWD", "/home/me"),
             ("PATH", "/bin"),
         ];
@@ -69,8 +141,20 @@ mod tests {
             ("mail me@host", "mail me@host"),
             ("x://", "x://"),
             ("git@host:me/repo.git", "git@host:me/repo.git"),
+            ("https://h/a?x=1&Sig=a%2F&y=2#f", "https://h/a?x=1&Sig=***&y=2#f"),
+            ("a https://h?access_token=t b?key=c", "a https://h?access_token=*** b?key=***"),
+            ("what?key=c", "what?key=c"),
         ] {
             assert_eq!(without_credentials(text), expected);
         }
+    }
+
+    #[test]
+    fn options_for_secrets_are_masked_in_the_command_line() {
+        let arguments =
+            ["train.py", "--hf-token", "hf_1", "--api-key=2", "--lr", "3", "--password", "--lr=4"];
+        let expected =
+            ["train.py", "--hf-token", "***", "--api-key=***", "--lr", "3", "--password", "--lr=4"];
+        assert_eq!(public_arguments(&arguments.map(str::to_owned)), expected);
     }
 }

@@ -23,8 +23,8 @@ pub struct SystemParamsInput {
 
 /// Returns the tree that is stored below `__system_params`. Runs `git` and reads many files.
 pub fn params(input: SystemParamsInput) -> Map {
-    let arguments = input.arguments.iter().map(|argument| environment::without_credentials(argument));
-    let arguments = arguments.map(Value::Text).collect();
+    let arguments = environment::public_arguments(&input.arguments);
+    let arguments = arguments.into_iter().map(Value::Text).collect();
     Map::from([
         ("executable".to_owned(), Value::Text(input.executable)),
         ("arguments".to_owned(), Value::List(arguments)),

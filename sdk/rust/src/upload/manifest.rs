@@ -5,6 +5,7 @@
 //! | `N.json` | the manifest, which makes the upload exist: it appears and disappears in one step |
 //! | `N.data` | content that the caller gave, or a copy of a small file |
 //! | `N.encoded` | the content after encoding, written again after a crash |
+//! | `N.parts` | the parts of a large file that have arrived |
 
 use std::{
     fs, io,
@@ -116,16 +117,27 @@ impl Manifest {
         fs::rename(new, manifest_path(directory, number))
     }
 
-    /// Reads a manifest. `None` if it has another format, or the upload does not exist.
+    /// Reads a manifest. `None` if the upload does not exist; an error of the kind `InvalidData` if
+    /// it can never be read.
     pub(super) fn read(directory: &Path, number: u64) -> io::Result<Option<Self>> {
         match fs::read(manifest_path(directory, number)) {
-            Ok(text) => {
-                Ok(serde_json::from_slice(&text).ok().filter(|manifest: &Self| manifest.format == FORMAT))
-            }
+            Ok(text) => match serde_json::from_slice(&text) {
+                Ok(manifest @ Self { format: FORMAT, .. }) => Ok(Some(manifest)),
+                Ok(_) => Err(io::Error::new(io::ErrorKind::InvalidData, "it has an unknown format")),
+                Err(error) => Err(io::Error::new(io::ErrorKind::InvalidData, error)),
+            },
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
         }
     }
+}
+
+/// Sets an upload aside whose manifest cannot be read, so that it is not tried again and again.
+/// Returns the new path of the manifest.
+pub(super) fn set_aside(directory: &Path, number: u64) -> io::Result<PathBuf> {
+    let aside = directory.join(format!("{number}.damaged"));
+    fs::rename(manifest_path(directory, number), &aside)?;
+    Ok(aside)
 }
 
 fn manifest_path(directory: &Path, number: u64) -> PathBuf {
@@ -140,6 +152,11 @@ pub(super) fn encoded_path(directory: &Path, number: u64) -> PathBuf {
     directory.join(format!("{number}.encoded"))
 }
 
+/// Path of the record of the parts that have arrived.
+pub(super) fn parts_path(directory: &Path, number: u64) -> PathBuf {
+    directory.join(format!("{number}.parts"))
+}
+
 /// Numbers of the uploads that exist, in the order of the calls.
 pub(super) fn pending(directory: &Path) -> Vec<u64> {
     let entries = fs::read_dir(directory).into_iter().flatten().filter_map(Result::ok);
@@ -152,7 +169,8 @@ pub(super) fn pending(directory: &Path) -> Vec<u64> {
 /// Ends the existence of an upload, and removes its files.
 pub(super) fn remove(directory: &Path, number: u64) -> io::Result<()> {
     fs::remove_file(manifest_path(directory, number))?;
-    for path in [data_path(directory, number), encoded_path(directory, number)] {
+    let files = [data_path, encoded_path, parts_path];
+    for path in files.map(|path| path(directory, number)) {
         match fs::remove_file(path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
@@ -189,12 +207,16 @@ mod tests {
     }
 
     #[test]
-    fn a_manifest_of_another_format_is_left_alone() {
+    fn a_manifest_that_cannot_be_read_is_set_aside() {
         let directory = tempfile::tempdir().unwrap();
         let other = Manifest { format: FORMAT + 1, ..manifest() };
         other.write(directory.path(), 1).unwrap();
-        assert_eq!(Manifest::read(directory.path(), 1).unwrap(), None);
         fs::write(manifest_path(directory.path(), 3), "{").unwrap();
-        assert_eq!(Manifest::read(directory.path(), 3).unwrap(), None);
+        for number in [1, 3] {
+            let error = Manifest::read(directory.path(), number).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+            assert!(set_aside(directory.path(), number).unwrap().exists());
+        }
+        assert!(pending(directory.path()).is_empty());
     }
 }

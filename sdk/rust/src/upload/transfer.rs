@@ -1,8 +1,5 @@
 //! One upload to the blob store: a URL from the gateway, then one PUT that streams the file, with
 //! its BLAKE3 hash computed on the way.
-//!
-//! `put_file` is the only place that knows how content is transferred: an upload in parts begins
-//! there, by the size of the file.
 
 use std::{
     io,
@@ -22,7 +19,10 @@ use object_store_http::{
     Body, Method,
     header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue},
 };
-use tokio::{fs::File, io::AsyncReadExt as _};
+use tokio::{
+    fs::File,
+    io::{AsyncReadExt as _, AsyncSeekExt as _},
+};
 
 use crate::{
     http::{HttpClient, HttpError, RestRequest, malformed},
@@ -42,74 +42,107 @@ pub(super) struct UploadedContent {
     pub(super) hash: [u8; 32],
 }
 
-/// Where and how the gateway wants the content.
-struct UploadTarget {
-    url: String,
-    headers: HeaderMap,
+/// A file, and its path within a run.
+pub(super) struct Artifact<'a> {
+    pub(super) run_id: &'a str,
+    pub(super) path: &'a str,
+    pub(super) content_type: &'a str,
+    pub(super) file: &'a Path,
 }
 
-/// Uploads a file under a path of a run.
+impl Artifact<'_> {
+    /// Members that describe it in requests.
+    pub(super) fn members(&self) -> Map {
+        let members =
+            [("run_id", self.run_id), ("artifact_path", self.path), ("content_type", self.content_type)];
+        members.into_iter().map(|(key, text)| (key.to_owned(), Value::Text(text.to_owned()))).collect()
+    }
+}
+
+/// Where and how the gateway wants content.
+pub(super) struct UploadTarget {
+    pub(super) url: String,
+    pub(super) headers: HeaderMap,
+}
+
+/// A range of a file.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct FilePiece {
+    pub(super) offset: u64,
+    pub(super) length: u64,
+}
+
+/// Uploads a file in one request.
 pub(super) async fn upload(
     gateway: &HttpClient,
-    run_id: &str,
-    path: &str,
-    content_type: &str,
-    file: &Path,
+    artifact: &Artifact<'_>,
 ) -> Result<UploadedContent, HttpError> {
-    let target = presign(gateway, run_id, path, content_type).await?;
-    put_file(gateway, target, file).await
+    let target = presign(gateway, artifact).await?;
+    let failed = |source| HttpError::File { path: artifact.file.to_owned(), source };
+    let length = tokio::fs::metadata(artifact.file).await.map_err(failed)?.len();
+    let whole = FilePiece { offset: 0, length };
+    let (_, hasher) = put_file(gateway, target, artifact.file, whole, blake3::Hasher::new()).await?;
+    Ok(UploadedContent { size: length, hash: *hasher.finalize().as_bytes() })
 }
 
-async fn presign(
-    gateway: &HttpClient,
-    run_id: &str,
-    path: &str,
-    content_type: &str,
-) -> Result<UploadTarget, HttpError> {
-    let members = [("run_id", run_id), ("artifact_path", path), ("content_type", content_type)];
-    let members: Map =
-        members.into_iter().map(|(key, text)| (key.to_owned(), Value::Text(text.to_owned()))).collect();
-    let request = RestRequest::json(Method::POST, PRESIGN, json::map_text(&members, JsonStyle::STRICT));
-    let answer = gateway.json(&request).await?;
+async fn presign(gateway: &HttpClient, artifact: &Artifact<'_>) -> Result<UploadTarget, HttpError> {
+    let body = json::map_text(&artifact.members(), JsonStyle::STRICT);
+    let answer = gateway.json(&RestRequest::json(Method::POST, PRESIGN, body)).await?;
     let unexpected = || malformed(PRESIGN, "an answer without a usable `upload_url`");
-    let Ok(Value::Map(mut answer)) = answer.parse() else { return Err(unexpected()) };
-    let Some(Value::Text(url)) = answer.remove("upload_url") else { return Err(unexpected()) };
-    let mut headers = HeaderMap::new();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_str(content_type).map_err(|_| unexpected())?);
-    if let Some(Value::Map(more)) = answer.remove("headers") {
-        for (name, value) in more {
-            let Value::Text(value) = value else { return Err(unexpected()) };
-            let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| unexpected())?;
-            headers.insert(name, HeaderValue::from_str(&value).map_err(|_| unexpected())?);
-        }
-    }
+    let Ok(Value::Map(answer)) = answer.parse() else { return Err(unexpected()) };
+    let url = member_text(&answer, "upload_url").ok_or_else(unexpected)?;
+    let mut headers = parse_headers(answer.get("headers")).ok_or_else(unexpected)?;
+    let content_type = HeaderValue::from_str(artifact.content_type).map_err(|_| unexpected())?;
+    headers.entry(CONTENT_TYPE).or_insert(content_type);
     Ok(UploadTarget { url, headers })
 }
 
-async fn put_file(
+pub(super) fn member_text(answer: &Map, name: &str) -> Option<String> {
+    match answer.get(name) {
+        Some(Value::Text(text)) => Some(text.clone()),
+        _ => None,
+    }
+}
+
+/// Reads the headers that an upload needs, if any. `None` if they are not valid.
+pub(super) fn parse_headers(value: Option<&Value>) -> Option<HeaderMap> {
+    let mut headers = HeaderMap::new();
+    let Some(Value::Map(members)) = value else { return Some(headers) };
+    for (name, value) in members {
+        let Value::Text(value) = value else { return None };
+        let name = HeaderName::from_bytes(name.as_bytes()).ok()?;
+        headers.insert(name, HeaderValue::from_str(value).ok()?);
+    }
+    Some(headers)
+}
+
+/// Sends a piece of a file, and returns the headers of the answer and the hasher of the content.
+pub(super) async fn put_file(
     client: &HttpClient,
     target: UploadTarget,
     path: &Path,
-) -> Result<UploadedContent, HttpError> {
+    piece: FilePiece,
+    hasher: blake3::Hasher,
+) -> Result<(HeaderMap, blake3::Hasher), HttpError> {
     let failed = |source| HttpError::File { path: path.to_owned(), source };
-    let file = File::open(path).await.map_err(failed)?;
-    let size = file.metadata().await.map_err(failed)?.len();
-    let sent = Arc::new(SentContent::default());
-    let body = Body::wrap_stream(pieces(file, size, sent.clone()));
-    let put = client.put(&target.url, target.headers, size, body);
-    tokio::select! {
+    let mut file = File::open(path).await.map_err(failed)?;
+    file.seek(io::SeekFrom::Start(piece.offset)).await.map_err(failed)?;
+    let sent = Arc::new(SentContent { hasher: Mutex::new(hasher), pieces: AtomicU64::new(0) });
+    let body = Body::wrap_stream(pieces(file, piece.length, sent.clone()));
+    let put = client.put(&target.url, target.headers, piece.length, body);
+    let headers = tokio::select! {
         outcome = put => outcome?,
         () = sent.stalled(client) => {
             // The query of the URL is a credential.
             let url = target.url.split('?').next().unwrap_or_default().to_owned();
             return Err(HttpError::TimedOut { url, after: client.timeouts().silence });
         }
-    }
-    Ok(UploadedContent { size, hash: *lock(&sent.hasher).finalize().as_bytes() })
+    };
+    let hasher = lock(&sent.hasher).clone();
+    Ok((headers, hasher))
 }
 
 /// Bytes that have been handed to the connection.
-#[derive(Default)]
 struct SentContent {
     hasher: Mutex<blake3::Hasher>,
     pieces: AtomicU64,

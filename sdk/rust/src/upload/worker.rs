@@ -1,7 +1,13 @@
 //! The task of the I/O thread that uploads the files of one spool, four at a time, for as long as it
 //! takes.
 
-use std::{collections::HashSet, io, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    io,
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
 
 use futures::{StreamExt as _, future::LocalBoxFuture, stream::FuturesUnordered};
 use matyan_proto::ingest::v1::{BlobRef, Event, LogObject, event::Kind};
@@ -16,9 +22,9 @@ use crate::{
     spool::{reader, store::Spool},
     sys::{fork, process},
     upload::{
-        manifest::{self, Announcement, Encoding, Manifest, Source, data_path, encoded_path},
-        media,
-        transfer::{self, UploadedContent},
+        manifest::{self, Announcement, Encoding, Manifest, Source, data_path, encoded_path, parts_path},
+        media, parts,
+        transfer::{self, Artifact, UploadedContent},
     },
 };
 
@@ -46,21 +52,24 @@ pub(super) fn wake() {
     submitted().notify_waiters();
 }
 
-/// Number of files of a spool that will still announce themselves with an event.
-pub(crate) fn pending(spool: &Spool) -> usize {
-    manifest::pending(&spool.uploads()).len()
+/// Numbers of the uploads of a spool that will still announce themselves with an event.
+pub(crate) fn pending(spool: &Spool) -> Vec<u64> {
+    manifest::pending(&spool.uploads())
 }
 
 /// Uploads the files of a spool until it is closed and none is left.
 pub(crate) async fn run(spool: Arc<Spool>) {
     let announced = announced(&spool).await;
-    let mut worker = Worker { spool, gateway: None, started: HashSet::new(), announced };
+    let mut worker = Worker { spool, gateway: None, started: HashMap::new(), announced };
     let mut running: FuturesUnordered<LocalBoxFuture<'static, u64>> = FuturesUnordered::new();
     loop {
         // Registered before the look at the directory, so that no upload is missed.
         let woken = submitted().notified();
         let waiting = worker.waiting();
-        for number in waiting.into_iter().take(PARALLEL - running.len()) {
+        for number in waiting {
+            if running.len() == PARALLEL {
+                break;
+            }
             if let Some(upload) = worker.start(number) {
                 running.push(upload);
             }
@@ -83,7 +92,7 @@ async fn announced(spool: &Arc<Spool>) -> HashSet<u64> {
     let is_own = owner.pid == std::process::id()
         && owner.started == process::started()
         && owner.generation == fork::generation();
-    if is_own || pending(spool) == 0 {
+    if is_own || pending(spool).is_empty() {
         return HashSet::new();
     }
     let left = spool.clone();
@@ -94,8 +103,8 @@ struct Worker {
     spool: Arc<Spool>,
     /// Made for the first upload.
     gateway: Option<HttpClient>,
-    /// Uploads that run.
-    started: HashSet<u64>,
+    /// Uploads that run, with their paths.
+    started: HashMap<u64, String>,
     /// Uploads that an earlier process has announced.
     announced: HashSet<u64>,
 }
@@ -104,21 +113,27 @@ impl Worker {
     /// Uploads that do not run yet, in the order of the calls.
     fn waiting(&self) -> Vec<u64> {
         let mut numbers = manifest::pending(&self.spool.uploads());
-        numbers.retain(|number| !self.started.contains(number));
+        numbers.retain(|number| !self.started.contains_key(number));
         numbers
     }
 
     fn is_done(&self) -> bool {
-        !self.spool.is_usable() || (self.spool.is_closed() && pending(&self.spool) == 0)
+        !self.spool.is_usable() || (self.spool.is_closed() && pending(&self.spool).is_empty())
     }
 
+    /// Starts an upload. Not while an earlier one of the same path runs: the last call wins.
     fn start(&mut self, number: u64) -> Option<LocalBoxFuture<'static, u64>> {
+        let manifest = Manifest::read(&self.spool.uploads(), number).ok().flatten();
+        let path = manifest.map(|manifest| manifest.path).unwrap_or_default();
+        if !path.is_empty() && self.started.values().any(|started| *started == path) {
+            return None;
+        }
         if self.gateway.is_none() {
             self.gateway = self.connect();
         }
         let gateway = self.gateway.clone()?;
         let is_announced = self.announced.contains(&number);
-        self.started.insert(number);
+        self.started.insert(number, path);
         let task = Upload { spool: self.spool.clone(), gateway, number };
         Some(Box::pin(async move {
             task.run(is_announced).await;
@@ -148,7 +163,8 @@ impl Upload {
     async fn run(&self, is_announced: bool) {
         // The process that announced it was killed before it could remove the files.
         if !is_announced && !self.announce().await {
-            return;
+            // The next attempt finds what prevented this one again.
+            return time::sleep(LOOK_UP).await;
         }
         time::sleep(WRITTEN).await;
         if let Err(error) = manifest::remove(&self.directory(), self.number) {
@@ -169,7 +185,7 @@ impl Upload {
             Ok(Some(manifest)) => manifest,
             Ok(None) => return false,
             Err(error) => {
-                self.report(NoticeLevel::Error, &format!("failed to read an upload: {error}"));
+                self.cannot_read(&error);
                 return false;
             }
         };
@@ -184,24 +200,53 @@ impl Upload {
         true
     }
 
+    fn cannot_read(&self, error: &io::Error) {
+        if error.kind() != io::ErrorKind::InvalidData {
+            return self
+                .report(NoticeLevel::Warning, &format!("failed to read an upload: {error}; will retry"));
+        }
+        let message = match manifest::set_aside(&self.directory(), self.number) {
+            Ok(aside) => format!("an upload is damaged, and stays in {}: {error}", aside.display()),
+            Err(aside) => format!("an upload is damaged: {error}; failed to set it aside: {aside}"),
+        };
+        self.report(NoticeLevel::Error, &message);
+    }
+
     /// Uploads with as many attempts as it takes. An error is final.
     async fn upload(&self, manifest: &Manifest) -> Result<UploadedContent, String> {
         let mut backoff = Backoff::default();
+        let mut is_reported = false;
         let run_id = &self.spool.owner().run_id;
         loop {
-            let file = self.content(manifest).await.map_err(|error| error.to_string())?;
             let (path, content_type) = (&manifest.path, &manifest.content_type);
-            match transfer::upload(&self.gateway, run_id, path, content_type, &file).await {
+            let outcome = async {
+                let file = self.content(manifest).await;
+                let failed = |source| HttpError::File { path: self.directory(), source };
+                let file = file.map_err(failed)?;
+                let artifact = Artifact { run_id, path, content_type, file: &file };
+                let record = parts_path(&self.directory(), self.number);
+                match parts::upload(&self.gateway, &artifact, &record).await? {
+                    Some(content) => Ok(content),
+                    None => transfer::upload(&self.gateway, &artifact).await,
+                }
+            };
+            let error = match outcome.await {
                 Ok(content) => {
                     self.note_change(manifest, content);
                     return Ok(content);
                 }
-                Err(error @ HttpError::File { .. }) => return Err(with_source(&error)),
-                Err(error) if error.is_temporary() => time::sleep(backoff.next_pause()).await,
-                // An answer of a proxy, or of a gateway that is being replaced.
-                Err(HttpError::Malformed { .. }) => time::sleep(backoff.next_pause()).await,
-                Err(error) => return Err(error.to_string()),
+                Err(error) => error,
+            };
+            if is_final(&error) {
+                return Err(with_source(&error));
             }
+            // The content exists nowhere else, so whatever may pass is waited for.
+            if !error.is_temporary() && !is_reported {
+                is_reported = true;
+                let reason = with_source(&error);
+                self.report(NoticeLevel::Warning, &format!("failed to upload {path}: {reason}; will retry"));
+            }
+            time::sleep(backoff.next_pause()).await;
         }
     }
 
@@ -253,6 +298,22 @@ impl Upload {
 
     fn report(&self, level: NoticeLevel, message: &str) {
         self.spool.notices.push(level, message);
+    }
+}
+
+/// Whether no attempt can succeed: the content cannot be read, or the gateway itself refuses the
+/// description. Proxies and blob stores refuse for reasons that pass, such as credentials.
+fn is_final(error: &HttpError) -> bool {
+    match error {
+        HttpError::File { source, .. } => matches!(
+            source.kind(),
+            io::ErrorKind::NotFound
+                | io::ErrorKind::PermissionDenied
+                | io::ErrorKind::IsADirectory
+                | io::ErrorKind::InvalidData
+        ),
+        HttpError::Refused { status: 400 | 413 | 422, code, .. } => !code.is_empty(),
+        _ => false,
     }
 }
 

@@ -77,7 +77,7 @@ async fn an_offline_run_is_sent_by_sync_only() {
     let found = matyan_sdk::spools(&config);
     assert_eq!(found.iter().map(|spool| spool.state).collect::<Vec<_>>(), [SpoolState::Offline]);
     assert_eq!(found[0].run_id, "offline");
-    let (progress, notices) = blocking(move || matyan_sdk::sync(&config, false, |_| true)).await;
+    let (progress, notices) = blocking(move || matyan_sdk::sync(&config, false, |_| true, |_| true)).await;
     assert_eq!((progress.spools, progress.finished), (1, 1), "{notices:?}");
     // The points, the beginning and the end of the run.
     assert_eq!(progress.stored, POINTS as u64 + 2);
