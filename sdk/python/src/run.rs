@@ -34,9 +34,6 @@ use crate::{
     system::{self, PendingParams},
 };
 
-/// Interval between two looks for Ctrl-C, in seconds.
-const SIGNAL_INTERVAL: f64 = 0.1;
-
 /// Begins as the message of the client of Matyan 0.3.
 const CLOSED: &str = "WebSocket transport not initialized: the run is closed";
 
@@ -53,6 +50,10 @@ struct RunState {
     /// The terminal lines, if descriptors are captured.
     #[cfg(unix)]
     lines: OnceLock<Arc<RunLines>>,
+    /// Whether the run still accepts data although it is closed, as the script has ended.
+    accepts_late: AtomicBool,
+    /// Whether `_attend` is called at the next `track`.
+    wants_attention: AtomicBool,
     /// Whether `track` waits when the spool is full.
     may_wait: bool,
     cache: SeriesCache,
@@ -121,6 +122,8 @@ impl CoreRun {
             system_params: PendingParams::default(),
             #[cfg(unix)]
             lines: OnceLock::new(),
+            accepts_late: AtomicBool::new(false),
+            wants_attention: AtomicBool::new(false),
             may_wait,
             cache: SeriesCache::default(),
         };
@@ -163,6 +166,19 @@ impl CoreRun {
         let state = self.live("track")?;
         let series = state.series(&series)?;
         state.track(py, &series, number, step, epoch)
+    }
+
+    /// Takes the step that a point without one would get now. None if the server assigns steps.
+    fn _reserve_step(&self, series: SeriesName<'_>) -> PyResult<Option<i64>> {
+        let state = self.live("track")?;
+        Ok(state.run.reserve_step(&*state.series(&series)?))
+    }
+
+    /// Makes the next `track` of a number call `_attend`.
+    fn _request_attention(&self) {
+        if let Some(state) = self.state.get() {
+            state.wants_attention.store(true, Ordering::Relaxed);
+        }
     }
 
     /// Tracks whole columns. Bytes are numbers in the byte order of the machine.
@@ -330,30 +346,28 @@ impl CoreRun {
     fn _flush(&self, py: Python<'_>, timeout: f64, only_reachable: bool) -> PyResult<bool> {
         let Some(state) = self.state.get() else { return Ok(true) };
         py.detach(|| state.system_params.wait());
-        let mut remaining = timeout.max(0.0);
-        // In pieces, so that Ctrl-C is noticed.
-        loop {
-            let piece = remaining.min(SIGNAL_INTERVAL);
-            if py.detach(|| state.run.flush(Duration::from_secs_f64(piece))) {
-                return Ok(true);
-            }
-            py.check_signals()?;
-            remaining -= piece;
-            if remaining <= 0.0 || (only_reachable && !state.run.may_be_reachable()) {
-                return Ok(false);
-            }
-        }
+        let limit = Duration::try_from_secs_f64(timeout.max(0.0)).unwrap_or(Duration::MAX);
+        let mut interruption = Ok(());
+        let is_stored = py.detach(|| {
+            state.run.flush_while(limit, || {
+                interruption = Python::attach(|py| py.check_signals());
+                interruption.is_ok() && (!only_reachable || state.run.may_be_reachable())
+            })
+        });
+        interruption.map(|()| is_stored)
     }
 
     /// Marks the run as finished; only the first call counts. The error is that of a failed run, and
-    /// the time is given for a run that is imported.
-    #[pyo3(signature = (outcome, error, time_us=None))]
+    /// the time is given for a run that is imported. At the exit of the script, the run still accepts
+    /// what later exit hooks and other threads record.
+    #[pyo3(signature = (outcome, error, time_us=None, *, is_exit=false))]
     fn _finish(
         &self,
         py: Python<'_>,
         outcome: Option<&str>,
         error: String,
         time_us: Option<i64>,
+        is_exit: bool,
     ) -> PyResult<()> {
         let Some(state) = self.state.get() else { return Ok(()) };
         let outcome = match outcome {
@@ -364,6 +378,7 @@ impl CoreRun {
             Some(other) => return Err(PyValueError::new_err(format!("`outcome`: unknown: {other}"))),
         };
         py.detach(|| state.system_params.wait());
+        state.accepts_late.store(is_exit, Ordering::Relaxed);
         state.closed.store(true, Ordering::Relaxed);
         match time_us {
             Some(time_us) => state.run.finish_at(outcome.as_ref(), time_us),
@@ -433,7 +448,7 @@ impl CoreRun {
         let Some(state) = self.state.get() else {
             return Err(PyRuntimeError::new_err(format!("Cannot {action} on a read-only run")));
         };
-        if state.closed.load(Ordering::Relaxed) {
+        if state.closed.load(Ordering::Relaxed) && !state.accepts_late.load(Ordering::Relaxed) {
             return Err(PyRuntimeError::new_err(CLOSED));
         }
         Ok(state)
@@ -526,15 +541,21 @@ fn track_one<'py>(
             series
         }
     };
-    state.track(value.py(), &series, number, point.step, point.epoch)
+    state.track(value.py(), &series, number, point.step, point.epoch)?;
+    if state.wants_attention.load(Ordering::Relaxed) || state.run.has_notices() {
+        state.wants_attention.store(false, Ordering::Relaxed);
+        slf.call_method0("_attend")?;
+    }
+    Ok(())
 }
 
-/// Reports whether a value is converted by `float`. Objects have a method `json`, and tensors,
-/// which may be on a device, a method `detach`.
+/// Reports whether a value is converted by `float`. Objects have a method `json`. Values that may be
+/// on a device have a method `detach` (tensors) or `copy_to_host_async` (arrays of JAX).
 fn is_number(value: &Bound<'_, PyAny>) -> PyResult<bool> {
     let kind = value.get_type();
     let is_container = value.is_instance_of::<PyList>()
         || value.is_instance_of::<PyTuple>()
         || value.cast::<PyMapping>().is_ok();
-    Ok(!is_container && !kind.hasattr("json")? && !kind.hasattr("detach")?)
+    let may_be_on_device = kind.hasattr("detach")? || kind.hasattr("copy_to_host_async")?;
+    Ok(!is_container && !may_be_on_device && !kind.hasattr("json")?)
 }

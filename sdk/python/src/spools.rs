@@ -1,6 +1,6 @@
 //! Spools that other processes left, for the command line.
 
-use std::path::PathBuf;
+use std::{collections::HashSet, path::PathBuf};
 
 use matyan_sdk::{Config, SpoolState};
 use pyo3::prelude::*;
@@ -51,13 +51,22 @@ pub(crate) fn spools(py: Python<'_>) -> Vec<SpoolInfo> {
 type SyncResult = (usize, usize, u64, Vec<(u8, String)>, Option<Py<PyAny>>);
 
 /// Sends the spools that no process uses. `report` is called with the numbers of spools, finished
-/// spools, connections, and stored values; it ends the work by returning false.
+/// spools, connections, and stored values; it ends the work by returning false. With `runs`, only
+/// spools of these runs are sent.
 #[pyfunction]
-pub(crate) fn sync(py: Python<'_>, elsewhere: bool, report: Py<PyAny>) -> SyncResult {
+#[pyo3(signature = (elsewhere, report, runs=None))]
+pub(crate) fn sync(
+    py: Python<'_>,
+    elsewhere: bool,
+    report: Py<PyAny>,
+    runs: Option<HashSet<String>>,
+) -> SyncResult {
+    let is_wanted =
+        |found: &matyan_sdk::SpoolInfo| runs.as_ref().is_none_or(|runs| runs.contains(&found.run_id));
     let (config, _) = Config::from_process();
     let mut interruption = None;
     let (progress, notices) = py.detach(|| {
-        matyan_sdk::sync(&config, elsewhere, |progress| {
+        matyan_sdk::sync(&config, elsewhere, is_wanted, |progress| {
             let answer = Python::attach(|py| {
                 py.check_signals()?;
                 let numbers = (progress.spools, progress.finished, progress.connected, progress.stored);
