@@ -4,7 +4,7 @@ import json
 import subprocess
 import sys
 
-from matyan_client import Run, cli
+from matyan_client import Repo, Run, cli
 from matyan_client.config import SETTINGS
 
 NOWHERE = "http://127.0.0.1:1"
@@ -29,6 +29,36 @@ def test_sync_without_a_server_says_so(monkeypatch, capsys):
     assert "0 of 1 spools sent" in shown.out
     assert "no connection to http://127.0.0.1:1: " in shown.err
     assert "start the server, then run `matyan-client sync` again" in shown.err
+
+
+LEFT = """
+import sys
+from matyan_client import Run
+with Run(repo=sys.argv[1], offline=True, capture_terminal_logs=False) as run:
+    run.track(1.0, name="m")
+print(run.hash)
+"""
+
+
+def test_sync_sends_only_the_runs_that_are_named(shared_server, capsys):
+    runs = [
+        subprocess.run(
+            [sys.executable, "-c", LEFT, shared_server.url],
+            check=True,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        ).stdout.strip()
+        for _ in range(2)
+    ]
+    assert cli.main(["sync", runs[0], "unknown"]) == 0
+    shown = capsys.readouterr()
+    assert "1 of 1 spools sent" in shown.out
+    assert "there is no spool of run unknown" in shown.err
+    repo = Repo(shared_server.url)
+    assert [repo.run_exists(run) for run in runs] == [True, False]
+    assert cli.main(["sync"]) == 0
+    assert repo.run_exists(runs[1])
 
 
 def test_sync_names_the_runs_of_other_processes(capsys):

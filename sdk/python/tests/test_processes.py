@@ -211,9 +211,12 @@ threading.Thread(target=work, daemon=True).start()
 """
 
 
-def test_what_is_tracked_after_the_exit_hook_is_kept(shared_server):
-    finished = run_script(LATE, shared_server.url)
-    assert (finished.returncode, finished.stderr) == (0, "")
+@pytest.mark.parametrize(
+    ("end", "code", "outcome"), [("", 0, "finished"), ("sys.exit('no data')", 1, "failed")]
+)
+def test_what_is_tracked_after_the_exit_hook_is_kept(shared_server, end, code, outcome):
+    finished = run_script(LATE + end, shared_server.url)
+    assert (finished.returncode, finished.stderr) == (code, "no data\n" if code else "")
     run_hash, count, active = finished.stdout.split()
     assert active == "False"
     assert cli.main(["sync"]) == 0
@@ -226,7 +229,7 @@ def test_what_is_tracked_after_the_exit_hook_is_kept(shared_server):
     assert len(thread) >= int(count)
     assert (run["late"], run.tags) == ({"a": 1}, ["late"])
     assert "a late message" in str(run.get_log_records())
-    assert (run.active, run.props["outcome"]) == (False, "finished")
+    assert (run.active, run.props["outcome"]) == (False, outcome)
 
 
 def test_a_short_script_has_the_description_of_its_machine(shared_server):

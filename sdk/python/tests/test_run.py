@@ -410,6 +410,62 @@ def test_a_tensor_is_read_once_its_own_device_has_computed_it(run, devices):
     assert (first.waits, second.waits, run.health.pending) == (0, 1, before + 2)
 
 
+def test_device_values_have_the_steps_of_their_calls(shared_server, devices):
+    (device, _) = devices
+    with Run(repo=shared_server.url, capture_terminal_logs=False) as run:
+        run.track(0.0, name="loss")
+        run.track(DeviceTensor(1.0, device), name="loss")
+        run.track(2.0, name="loss")
+        run.track(DeviceTensor(3.0, device), name="loss")
+        device.is_idle = True
+        before = run.health.pending
+        # A number that is tracked later is enough to store what has arrived.
+        run.track(4.0, name="loss")
+        assert (device.waits, run.health.pending) == (0, before + 3)
+    assert run.series("loss").values.tolist() == [0.0, 1.0, 2.0, 3.0, 4.0]
+
+
+class Array:
+    """An array of JAX, which is asked itself whether it has arrived."""
+
+    size = 1
+    shape = ()
+
+    def __init__(self, value):
+        self._value = value
+        self.is_copied = False
+        self.is_there = False
+        self.waits = 0
+
+    def copy_to_host_async(self):
+        self.is_copied = True
+
+    def is_ready(self):
+        return self.is_there
+
+    def block_until_ready(self):
+        self.waits += 1
+        self.is_there = True
+
+    def __float__(self):
+        assert self.is_copied and self.is_there
+        return self._value
+
+
+def test_an_array_of_jax_is_not_waited_for(run):
+    before = run.health.pending
+    array = Array(0.5)
+    run.track(array, name="loss")
+    assert (array.waits, run.health.pending) == (0, before)
+    array.is_there = True
+    run.track(1.0, name="other")
+    assert (array.waits, run.health.pending) == (0, before + 2)
+    late = Array(0.25)
+    run.track(late, name="loss")
+    run.flush(0.01)
+    assert (late.waits, run.health.pending) == (1, before + 3)
+
+
 def test_threads_share_a_run(run):
     before = run.health.pending
     threads = [

@@ -27,6 +27,37 @@ def run_script(script, **environment):
     return done
 
 
+NOTICED = """
+import logging
+from matyan_client import Run
+
+logging.basicConfig(format="%(message)s")
+run = Run(repo="http://127.0.0.1:1", capture_terminal_logs=False, offline=True)
+for step in range(100_000):
+    run.track(step, name="loss", step=step)
+assert run.health.dropped > 0
+print("tracked", flush=True)
+"""
+
+
+def test_a_full_spool_is_reported_while_the_script_runs():
+    command = [sys.executable, "-c", NOTICED]
+    environment = {**os.environ, "MATYAN_QUIET": "1", "MATYAN_SPOOL_BYTES": "600000"}
+    both = subprocess.run(
+        command,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    before, _, after = both.stdout.partition("tracked\n")
+    assert len(before.splitlines()) == 1
+    assert "full" in before
+    assert "full" not in after
+
+
 NOWHERE = """
 from matyan_client import Run
 

@@ -250,7 +250,7 @@ impl Run {
     /// Takes the step that a point without one would get now, for a value that arrives later. `None`
     /// if the server assigns the steps of the run.
     pub fn reserve_step(&self, series: &Series) -> Option<i64> {
-        let counter = self.numbering.step_counter(series.name(), series.context().canonical())?;
+        let counter = self.numbering.step_counter(series.name(), series.context().stored())?;
         Some(counter.assign(None))
     }
 

@@ -1,5 +1,6 @@
 import os
 from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Any, TypeAlias, final, overload
 
@@ -48,6 +49,8 @@ class Run:
     def _track_number(
         self, number: float, series: _SeriesName, step: int | None, epoch: int | None
     ) -> None: ...
+    def _reserve_step(self, series: _SeriesName) -> int | None: ...
+    def _request_attention(self) -> None: ...
     def _track_columns(
         self,
         series: _SeriesName,
@@ -98,7 +101,14 @@ class Run:
     ) -> None: ...
     def _log_artifact(self, path: str | os.PathLike[str], name: str) -> None: ...
     def _flush(self, timeout: float, only_reachable: bool) -> bool: ...
-    def _finish(self, outcome: str | None, error: str, time_us: int | None = None) -> None: ...
+    def _finish(
+        self,
+        outcome: str | None,
+        error: str,
+        time_us: int | None = None,
+        *,
+        is_exit: bool = False,
+    ) -> None: ...
     def _close(
         self, reachable: float, unreachable: float, progress: Callable[[int, int], bool]
     ) -> tuple[tuple[int, int, int], Path | None, BaseException | None]: ...
@@ -191,5 +201,7 @@ class SpoolInfo:
 
 def spools() -> list[SpoolInfo]: ...
 def sync(
-    elsewhere: bool, report: Callable[[int, int, int, int], bool]
+    elsewhere: bool,
+    report: Callable[[int, int, int, int], bool],
+    runs: AbstractSet[str] | None = None,
 ) -> tuple[int, int, int, list[tuple[int, str]], BaseException | None]: ...

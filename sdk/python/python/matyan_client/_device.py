@@ -1,9 +1,9 @@
 """Values that are still being computed on a device.
 
 Reading such a value would stop the script until the device has finished everything before it.
-Instead it is copied to the host in the device's own order of work, and read once an event after
-the copy has completed. PyTorch has such events on CUDA, ROCm, XPU, and MPS. Tensors of TensorFlow
-and arrays of JAX are waited for.
+Instead it is copied to the host in the device's own order of work, and read once that is complete.
+This needs a library with events (PyTorch on CUDA, ROCm, XPU, and MPS) or with copies that can be
+asked whether they are complete (JAX). TensorFlow has neither, so its tensors are waited for.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class DeviceQueue:
         return len(self._pending)
 
     def add(self, value: Any, name: str, step: int | None, epoch: int | None, context: Any) -> None:
-        """Starts the copy of a tensor with one element."""
+        """Starts the copy of a tensor or array with one element."""
         copy, event = _copied(value)
         time_us = time.time_ns() // 1000
         if isinstance(context, dict):
@@ -89,12 +89,30 @@ class DeviceQueue:
 
 
 def is_on_device(value: Any) -> bool:
-    """Reports whether reading a tensor would wait for a device with events."""
+    """Reports whether reading a tensor or array would wait for a device that can be asked."""
+    if hasattr(value, "copy_to_host_async"):
+        return not value.is_ready()
     return hasattr(_device_module(value), "Event")
 
 
+class _ArrayCompletion:
+    """The completion of an array of JAX, which is asked itself."""
+
+    def __init__(self, array: Any) -> None:
+        self._array = array
+
+    def query(self) -> bool:
+        return bool(self._array.is_ready())
+
+    def synchronize(self) -> None:
+        self._array.block_until_ready()
+
+
 def _copied(value: Any) -> tuple[Any, Completion]:
-    """Starts a copy to the host, and returns it with the event after it."""
+    """Starts a copy to the host, and returns it with its completion."""
+    if hasattr(value, "copy_to_host_async"):
+        value.copy_to_host_async()
+        return value, _ArrayCompletion(value)
     module = _device_module(value)
     # An event belongs to the current device, and is recorded in its current stream: that in which
     # the value is copied only if both are on the device of the value. MPS has a single device.

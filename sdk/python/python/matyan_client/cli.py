@@ -43,6 +43,7 @@ def _parser() -> argparse.ArgumentParser:
     status.set_defaults(run=_status)
 
     sync = commands.add_parser("sync", help="send the data that ended scripts left in spools")
+    sync.add_argument("runs", nargs="*", metavar="RUN", help="hashes of runs; default: all")
     sync.add_argument("--watch", action="store_true", help="continue with spools as they appear")
     sync.add_argument(
         "--elsewhere",
@@ -123,11 +124,16 @@ class SyncReporter:
 
 
 def _sync(options: argparse.Namespace) -> int:
+    runs = set(options.runs) or None
     is_shown = not options.json and sys.stderr is not None and sys.stderr.isatty()
     while True:
         reporter = SyncReporter(is_shown=is_shown, waits=options.watch)
-        held = [spool.run_id for spool in _core.spools() if spool.state == "in use"]
-        spools, finished, stored, notices, interruption = _core.sync(options.elsewhere, reporter)
+        found = [spool for spool in _core.spools() if runs is None or spool.run_id in runs]
+        held = [spool.run_id for spool in found if spool.state == "in use"]
+        unknown = sorted((runs or set()) - {spool.run_id for spool in found})
+        spools, finished, stored, notices, interruption = _core.sync(
+            options.elsewhere, reporter, runs
+        )
         reporter.end()
         if spools or not options.watch:
             messages = [message for _, message in notices]
@@ -142,6 +148,8 @@ def _sync(options: argparse.Namespace) -> int:
                     "in the spool: start the server, then run `matyan-client sync` again, or use "
                     "`--watch` to wait for it",
                 )
+            for run in unknown:
+                _complain("sync", f"there is no spool of run {run}: nothing of it is left here")
             return 0 if finished == spools else 1
         time.sleep(_WATCH_INTERVAL)
 

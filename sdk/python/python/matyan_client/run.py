@@ -117,8 +117,6 @@ class Run(RunReader, _core.Run):
             joins=self._is_copy,
             created_us=self._created_us,
         )
-        # Only Python reads this variable.
-        warnings = [warning for warning in warnings if not warning.startswith("MATYAN_QUIET")]
         for warning in [*SETTINGS.take_warnings(), *warnings]:
             _logger.warning("%s", warning)
             self._announce(warning)
@@ -308,13 +306,12 @@ class Run(RunReader, _core.Run):
         """Closes the run with an outcome if it is known, and waits until everything is stored.
 
         The limits are shorter by the seconds that are `spent`. The time is that of the end of an
-        imported run. At the exit of a script that has not failed, the run still accepts what later
-        exit hooks and other threads track.
+        imported run. At the exit of a script, the run still accepts what later exit hooks and other
+        threads record.
         """
         if self._is_closed:
             return
-        stays_open = is_exit and outcome == _lifecycle.FINISHED
-        self._is_closed = not stays_open
+        self._is_closed = not is_exit
         self._ended = time.time()
         _lifecycle.closed(self)
         if self._read_only:
@@ -325,16 +322,12 @@ class Run(RunReader, _core.Run):
                 capture.stop()
             self._drain_devices(wait=spent < _REACHABLE_LIMIT)
         finally:
-            if stays_open:
-                # It also waits for the description of the machine.
-                self._flush(0.0, True)
-            else:
-                kind, error = (None, "") if outcome is None else outcome
-                self._finish(kind, error, time_us)
+            kind, error = (None, "") if outcome is None else outcome
+            self._finish(kind, error, time_us, is_exit=is_exit)
         reachable = max(0.0, _REACHABLE_LIMIT - spent)
         unreachable = max(0.0, _UNREACHABLE_LIMIT - spent)
         bar = _console.ProgressBar(quiet=SETTINGS.quiet or self._is_copy)
-        update = _console.until_stored(bar.update) if stays_open else bar.update
+        update = _console.until_stored(bar.update) if is_exit else bar.update
         numbers, spool, interruption = self._close(reachable, unreachable, update)
         bar.clear()
         self._note_position()
@@ -426,13 +419,27 @@ class Run(RunReader, _core.Run):
                 raise ValueError(
                     f"`value`: expected one element, found the shape {tuple(value.shape)}"
                 )
-            if _device.is_on_device(value):
-                self._devices.add(value, name, step, epoch, context)
-            else:
-                number = float(value)
-                self._track_number(number, (name, context, type(value).__name__), step, epoch)
+            self._track_tensor(value, name, step, epoch, context)
+        elif hasattr(value, "copy_to_host_async"):
+            if value.size != 1:
+                raise TypeError(f"`value`: expected one element, found the shape {value.shape}")
+            self._track_tensor(value, name, step, epoch, context)
         else:
             raise TypeError(f"`value`: cannot track {type(value).__name__} as {name!r}")
+
+    def _track_tensor(
+        self, tensor: Any, name: str, step: int | None, epoch: int | None, context: Any
+    ) -> None:
+        """Tracks a tensor or an array of JAX with one element, without waiting for its device."""
+        series = (name, context, type(tensor).__name__)
+        if not _device.is_on_device(tensor):
+            self._track_number(float(tensor), series, step, epoch)
+            return
+        if step is None:
+            # A point that is tracked before the value arrives gets a later step.
+            step = self._reserve_step(series)
+        self._devices.add(tensor, name, step, epoch, context)
+        self._request_attention()
 
     def _attend(self) -> None:
         """Stores device values that have arrived, and reports notices; the core asks for it."""
@@ -441,6 +448,8 @@ class Run(RunReader, _core.Run):
             self._report_notices()
         except Exception:
             _logger.exception("run %s: failed to store a value of a device", self._hash)
+        if len(self._devices):
+            self._request_attention()
 
     def _track_object_list(
         self,

@@ -460,7 +460,7 @@ def _send_leftovers(runs: list[ImportedRun]) -> None:
     if not any(spool.state == "left" and spool.run_id in hashes for spool in _core.spools()):
         return
     progress = LeftoverProgress()
-    *_, interruption = _core.sync(False, progress)
+    *_, interruption = _core.sync(False, progress, hashes)
     progress.end()
     if interruption is not None:
         raise interruption
