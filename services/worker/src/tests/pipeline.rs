@@ -98,11 +98,19 @@ impl Client {
     }
 }
 
+/// Multipart uploads, which no test here makes.
+fn no_uploads(env: &TestEnv) -> matyan_blob::fs::FsBlobs {
+    let directory = tempfile::tempdir().unwrap();
+    let signer = matyan_blob::UrlSigner::new(b"secret", Duration::from_secs(60), env.deps.clock.clone());
+    matyan_blob::fs::FsBlobs::open(directory.path(), signer, env.deps.clock.clone()).unwrap()
+}
+
 fn frontier(env: &TestEnv, faults: Arc<LogFaults>) -> Frontier {
     let deps = Deps {
         log: Arc::new(FaultyWriter::new(env.log.clone(), faults)),
         blobs: env.deps.blobs.clone(),
-        uploads: None,
+        multipart: Arc::new(no_uploads(env)),
+        local_uploads: None,
         clock: env.deps.clock.clone(),
         new_id: env.deps.random.clone(),
         metrics: matyan_frontier::Metrics::new(&Registry::new()).unwrap(),
