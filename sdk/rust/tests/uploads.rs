@@ -289,8 +289,8 @@ fn a_broken_network_costs_only_time() {
 fn a_large_file_is_sent_in_parts_and_continues_after_interruptions() {
     let (server, spools, files) = (server(), TempDir::new().unwrap(), TempDir::new().unwrap());
     let target = server.ingest.strip_prefix("http://").unwrap().parse().unwrap();
-    // Too few bytes for the file, and enough for one part.
-    let (gateway, connections) = faulty_proxy(target, 8, 33 << 20);
+    // Too few bytes for a part, so none of these connections carries one.
+    let (gateway, connections) = faulty_proxy(target, 4, 20 << 20);
     let large = content((64 << 20) + 12_345);
     let file = files.path().join("model.bin");
     std::fs::write(&file, &large).unwrap();

@@ -46,9 +46,20 @@ fn settings() -> BTreeSet<String> {
     ];
     let texts = homes.map(text);
     let quoted = texts.iter().flat_map(|text| text.split('"').skip(1).step_by(2));
-    let known: BTreeSet<String> = quoted.filter(|word| is_variable(word)).map(str::to_owned).collect();
+    let mut known: BTreeSet<String> = quoted.filter(|word| is_variable(word)).map(str::to_owned).collect();
+    known.extend(python_settings());
     assert!(known.len() > 40, "the table has only {} names", known.len());
     known
+}
+
+/// Settings of the Python package, whose table has the names without `MATYAN_`.
+fn python_settings() -> Vec<String> {
+    let table = text("sdk/python/python/matyan_client/config.py");
+    let name =
+        |line: &str| Some(line.trim().strip_prefix('"')?.split_once("\": _Setting(")?.0.to_uppercase());
+    let names: Vec<_> = table.lines().filter_map(name).map(|name| format!("MATYAN_{name}")).collect();
+    assert!(names.len() > 5, "the table has only {} names", names.len());
+    names
 }
 
 /// Variables in the compose files, and whether each is required.
