@@ -104,6 +104,11 @@ impl<'d> OrphanedBlobs<'d> {
                         return Err(error.into());
                     }
                 }
+                // A damaged row of one run must not end the sweep of all others.
+                Err(Error::Store(error @ matyan_store::Error::Corrupt { .. })) => {
+                    tracing::warn!(run = id.as_str(), %error, "stored data is damaged; keeping all blobs of the run");
+                    observe(BlobEvent::RunFailed);
+                }
                 Err(error) => return Err(error),
             }
         }

@@ -275,6 +275,12 @@ async fn sweep_one(
     let mark: Mark = rows::decode(&key, &value)?;
     let again = |stage| keys::idle_producer(stage, mark.seen_us, project, id, producer);
     let is_silent = mark.seen_us < now_us.saturating_sub(kept_us);
+    // Parked records of a run in quarantine are applied later, and need the mark of today. The read is
+    // checked too, for a quarantine that begins now.
+    if is_silent && transaction.get(&keys::quarantine(project, id)).await?.is_some() {
+        transaction.batch().set(keys::idle_producer(stage, now_us, project, id, producer), Vec::new());
+        return Ok(());
+    }
     let has_dictionary = !transaction
         .unchecked()
         .scan(&dictionary, Scan { rows: 1, ..Scan::default() })

@@ -71,10 +71,13 @@ pub async fn quarantine_resume(transaction: &mut Transaction, project: Project, 
     let Some(row) = transaction.get(&key).await? else { return Ok(false) };
     let quarantine: Quarantine = rows::decode(&key, &row)?;
     // Also if it is ending already: repeating it does no harm.
-    let cursor = Cursor { is_quarantined: true, ..quarantine.cursor };
     if !quarantine.is_ending {
         // Read, so that a worker that is parking conflicts.
-        transaction.get(&keys::cursor(project, id)).await?;
+        let key_of_cursor = keys::cursor(project, id);
+        let current = transaction.get(&key_of_cursor).await?;
+        let current = current.and_then(|row| Cursor::decode(&key_of_cursor, &row).ok()).unwrap_or_default();
+        // The run may have been ended meanwhile because it seemed silent.
+        let cursor = Cursor { is_quarantined: true, is_given_up: current.is_given_up, ..quarantine.cursor };
         let batch = transaction.batch();
         batch.set(keys::cursor(project, id), cursor.encode());
         batch.set(key, rows::encode(&Quarantine { is_ending: true, ..quarantine }));

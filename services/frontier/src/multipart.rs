@@ -9,15 +9,20 @@ use crate::{
     upload::Uploads,
 };
 
+/// As for whole blobs, the limit concerns content that is stored by this server.
+fn check_size(uploads: &Uploads, size: u64) -> Result<()> {
+    match uploads.local.is_some() && size > uploads.max_bytes {
+        true => Err(Error::UploadTooLarge { limit: uploads.max_bytes }),
+        false => Ok(()),
+    }
+}
+
 pub(crate) async fn begin(
     uploads: &Uploads,
     target: UploadTarget,
     size: u64,
 ) -> Result<pb::BeginUploadResponse> {
-    // As for whole blobs, the limit concerns content that is stored by this server.
-    if uploads.local.is_some() && size > uploads.max_bytes {
-        return Err(Error::UploadTooLarge { limit: uploads.max_bytes });
-    }
+    check_size(uploads, size)?;
     let upload_id = uploads.multipart.begin(&target.key, &target.content_type, size).await?;
     Ok(pb::BeginUploadResponse {
         upload_id,
@@ -32,6 +37,7 @@ pub(crate) async fn presign_part(
     upload: MultipartUpload,
     part_number: u32,
 ) -> Result<pb::PresignPartResponse> {
+    check_size(uploads, upload.size)?;
     let part = upload
         .part(part_number)
         .ok_or_else(|| Error::field("part_number", format!("is not from 1 to {}", upload.part_count())))?;

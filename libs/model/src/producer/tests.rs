@@ -4,7 +4,11 @@ use matyan_store::Store;
 use proptest::prelude::*;
 
 use super::*;
-use crate::testing::TestStore;
+use crate::{
+    position::Cursor,
+    quarantine::{quarantine_begin, quarantine_end},
+    testing::TestStore,
+};
 
 const P: Project = Project(0);
 const PRODUCER: ProducerId = ProducerId([7; 16]);
@@ -130,4 +134,22 @@ async fn rule_05_marks_of_silent_producers_are_swept() {
     assert!(!is_kept(&with_dictionary).await);
     let snapshot = store.snapshot().await.unwrap();
     assert_eq!(dictionary_get(&*snapshot, P, &with_dictionary, PRODUCER).await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn rule_40_marks_of_a_run_in_quarantine_are_kept() {
+    let store = TestStore::open().await;
+    let id = RunId::new("r");
+    let is_kept =
+        async || mark_get(&*store.snapshot().await.unwrap(), P, &id, PRODUCER).await.unwrap().is_some();
+    seen(&store, &id, 1, 0).await;
+    store.run(async |transaction| quarantine_begin(transaction, P, &id, "damaged", 0).await).await.unwrap();
+    while sweep(&store, 2 * MARK_KEPT_US).await {}
+    assert!(is_kept().await);
+
+    let mut batch = Batch::default();
+    quarantine_end(&mut batch, P, &id, Cursor::default());
+    store.commit(batch).await.unwrap();
+    while sweep(&store, 4 * MARK_KEPT_US).await {}
+    assert!(!is_kept().await);
 }

@@ -285,3 +285,20 @@ async fn a_bad_upload_in_parts_is_refused_by_field() {
     let outside = env.client().abort_upload(pb::AbortUploadRequest { upload: parted("../../format") }).await;
     assert_eq!(outside.unwrap_err().code(), Code::NotFound);
 }
+
+#[tokio::test]
+async fn an_upload_in_parts_respects_the_limit_in_every_call() {
+    let settings = Settings { max_upload_bytes: SIZE - 1, ..Settings::default() };
+    let env = TestEnv::with(settings).await;
+    let begin = pb::BeginUploadRequest {
+        run_id: "run".into(),
+        artifact_path: "large.bin".into(),
+        content_type: String::new(),
+        size: SIZE,
+    };
+    let refused = env.client().begin_upload(begin.clone()).await.unwrap_err();
+    assert_eq!(reason(&refused), "TOO_LARGE");
+    let begun = env.client().begin_upload(pb::BeginUploadRequest { size: 1, ..begin }).await.unwrap();
+    let refused = send_part(&env, &begun.into_inner().upload_id, 1).await.unwrap_err();
+    assert_eq!(reason(&refused), "TOO_LARGE");
+}

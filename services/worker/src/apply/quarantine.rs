@@ -23,8 +23,9 @@ impl RunWriter {
         !self.is_replaying && self.state.as_ref().is_some_and(|state| state.cursor.is_quarantined())
     }
 
-    /// Puts the run in quarantine. If that fails, the next attempt to apply something tries again.
-    pub(super) async fn quarantine(&mut self, reason: &str) {
+    /// Puts the run in quarantine. If that fails, it returns false, and the next attempt to apply
+    /// something tries again.
+    pub(super) async fn quarantine(&mut self, reason: &str) -> bool {
         self.state = None;
         let begun = transact(&*self.deps.store, async |mut transaction: Transaction| {
             transaction.set_buffered();
@@ -33,7 +34,8 @@ impl RunWriter {
             Ok::<_, matyan_store::Error>((transaction, ()))
         });
         let run = self.run.id.as_str();
-        match begun.await {
+        let begun = begun.await;
+        match &begun {
             Ok(_) => {
                 self.metrics.quarantined();
                 tracing::error!(
@@ -44,6 +46,7 @@ impl RunWriter {
             }
             Err(error) => tracing::warn!(run, %error, "failed to put run in quarantine; will retry"),
         }
+        begun.is_ok()
     }
 
     /// Parks records, or applies the parked ones if the quarantine is ending. Returns how many of the

@@ -118,9 +118,13 @@ impl RunWriter {
                 Err(ApplyFailure::Store(matyan_store::Error::Corrupt { reason, .. }))
                     if !self.is_quarantined() =>
                 {
-                    self.quarantine(&reason).await;
+                    let has_begun = self.quarantine(&reason).await;
                     if self.is_replaying {
                         return true;
+                    }
+                    // The row that begins it may be damaged, too.
+                    if !has_begun && stop.run_until_cancelled(tokio::time::sleep(wait)).await.is_none() {
+                        return false;
                     }
                 }
                 Err(failure) => {
