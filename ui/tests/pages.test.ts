@@ -227,6 +227,27 @@ test('a chart shows the spike of one point, zooms by drag, and back undoes it', 
   });
 });
 
+test.each([3, 9, 40])('the legend of a chart of %d runs is one row without overlaps', async count => {
+  const ids = runs.hashes.slice(0, count).map(id => JSON.stringify(id));
+  const q = encodeURIComponent(`run.hash in (${ids.join(', ')})`);
+  await visit(`/metrics?q=${q}&m=grad`, async visit => {
+    await drawn(visit.page);
+    await visit.shot(`legend-${count}`);
+    const boxes = await visit.page.locator('.legend li').evaluateAll(items =>
+      items.map(item => {
+        const { left, right, top } = item.getBoundingClientRect();
+        const end = Math.max(...[...item.children].map(child => child.getBoundingClientRect().right), left);
+        return { left, right, top, end };
+      }),
+    );
+    for (const [at, { left, right, top, end }] of boxes.entries()) {
+      expect(end).toBeLessThanOrEqual(right + 0.5);
+      expect(left).toBeGreaterThanOrEqual(boxes[at - 1]?.right ?? 0);
+      expect(top).toBe(boxes[0]?.top);
+    }
+  });
+});
+
 test('the hover is shown on all charts, without drawing them again', async () => {
   await visit(`/runs/${runs.hashes[5]}`, async visit => {
     const { page } = visit;

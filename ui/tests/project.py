@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import random
+import struct
 import sys
+import tempfile
+import wave
+import zlib
+from pathlib import Path
 
-from matyan_client import Run
+from matyan_client import Audio, Distribution, Image, Run, Text
 
 RUNS = 60
 STEPS = 300
@@ -62,18 +68,97 @@ def main() -> None:
         spike.track(100.0 if step == 54_321 else math.sin(step / 9_000) * 0.1, name="signal", step=step)
     spike.close()
 
+    studio = open_run(2)
+    studio.name = "studio"
+    studio.description = "Every kind of thing that a run can log."
+    log_media(studio)
+    log_text(studio)
+    studio["__system_params"] = {
+        "executable": "/usr/bin/python3", "arguments": ["train.py", "--lr", "0.01"],
+        "packages": {"numpy": "2.3.1", "torch": "2.9.0"}, "env_variables": {"HOME": "/home/jane", "CUDA_VISIBLE_DEVICES": "0"},
+        "git_info": {
+            "branch": "trunk", "remote_origin_url": "https://example.com/jane/vae.git",
+            "commit": {"hash": "3cca543", "timestamp": "2026-11-20T09:30:00+01:00", "author": "Jane Doe"},
+        },
+    }
+    for step in range(40):
+        studio.track(40 + 30 * math.sin(step / 5), name="__system__cpu", step=step)
+        studio.track(55 + step / 4, name="__system__memory_percent", step=step)
+        studio.track(math.exp(-step / 9), name="loss", step=step)
+    studio.close()
+
     live = open_run(0)
     live.name = "live run"
     live["hparams"] = {"lr": 0.01, "batch_size": 32, "optimizer": "adam"}
     live.track(1.0, name="loss", step=0, context={"subset": "train"})
     live.flush()
-    print(json.dumps({"hashes": hashes, "strange": strange.hash, "wide": wide.hash, "spike": spike.hash, "live": live.hash}), flush=True)
+    print(json.dumps({"hashes": hashes, "strange": strange.hash, "wide": wide.hash, "studio": studio.hash, "spike": spike.hash, "live": live.hash}), flush=True)
     # Each line of the input is a value to track.
     for step, line in enumerate(sys.stdin, start=1):
         live.track(float(line), name="loss", step=step, context={"subset": "train"})
+        live._append_terminal_line(f"point {step}", step)
         live.flush()
         print(step, flush=True)
     live.close()
+
+
+def log_media(run: Run) -> None:
+    for step in range(0, 50, 5):
+        sharp = step / 45
+        for subset in ("train", "val"):
+            images = [Image(picture(number, sharp), caption=f"sample {number} at step {step}") for number in range(4)]
+            run.track(images, name="reconstructions", step=step, context={"subset": subset})
+        run.track(Text(f"Step {step}: the <b>quick</b> brown fox " + "jumps " * (step // 5)), name="generated", step=step)
+        run.track(Distribution([math.tanh(random.gauss(0, 0.2 + sharp)) for _ in range(2_000)]), name="weights", step=step)
+    for step in (0, 20, 40):
+        run.track(Audio(tone(220 * (1 + step / 20)), format="wav", caption=f"tone {step}"), name="speech", step=step)
+
+
+def log_text(run: Run) -> None:
+    for number in range(3_000):
+        level = "\x1b[31;1mERROR\x1b[0m" if number % 97 == 96 else "\x1b[32minfo\x1b[0m"
+        run._append_terminal_line(f"{level} epoch {number // 100} batch {number % 100}: \x1b[38;5;208mloss\x1b[0m {math.exp(-number / 900):.5f}", number)
+    for number in range(200):
+        log = [run.log_debug, run.log_info, run.log_info, run.log_warning, run.log_error][number % 5]
+        log(f"record {number}: <i>nothing</i> happened", batch=number)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "config.json").write_text(json.dumps({"lr": 0.01, "layers": [64, 64], "name": "<img src=x onerror=alert(1)>"}))
+        (folder / "table.csv").write_text("step,loss,note\n" + "".join(f'{row},{math.exp(-row / 50)},"a, b"\n' for row in range(500)))
+        (folder / "readme.md").write_text("# A model\n\n<script>alert(1)</script>\n")
+        (folder / "evil.svg").write_text('<svg xmlns="http://www.w3.org/2000/svg" onload="alert(1)"/>')
+        (folder / "weights.bin").write_bytes(bytes(range(256)) * 40)
+        (folder / "final.png").write_bytes(picture(1, 1.0))
+        (folder / "change.diff").write_text("--- a/train.py\n+++ b/train.py\n@@ -1,2 +1,2 @@\n-lr = 0.1\n+lr = 0.01\n epochs = 9\n")
+        for file in sorted(folder.iterdir()):
+            run.log_artifact(file, name=file.name if file.suffix in {".json", ".md"} else f"outputs/final/{file.name}")
+        run.flush()
+
+
+def picture(number: int, sharp: float, size: int = 64) -> bytes:
+    """A PNG of a ring that becomes sharper."""
+    rows = bytearray()
+    for y in range(size):
+        rows.append(0)
+        for x in range(size):
+            distance = abs(math.hypot(x - size / 2, y - size / 2) - 8 - 5 * number)
+            light = math.exp(-distance / (1 + 12 * (1 - sharp)))
+            rows += bytes((int(40 + 200 * light), int(60 + 40 * number * light), int(90 + 100 * (1 - light))))
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+    header = struct.pack(">IIBBBBB", size, size, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(rows))) + chunk(b"IEND", b"")
+
+
+def tone(hertz: float, rate: int = 16_000) -> bytes:
+    samples = (int(12_000 * math.sin(2 * math.pi * hertz * at / rate) * (1 - at / rate)) for at in range(rate))
+    file = io.BytesIO()
+    with wave.open(file, "wb") as out:
+        out.setnchannels(1)
+        out.setsampwidth(2)
+        out.setframerate(rate)
+        out.writeframes(b"".join(struct.pack("<h", sample) for sample in samples))
+    return file.getvalue()
 
 
 def log_metrics(run: Run, dice: random.Random) -> None:
