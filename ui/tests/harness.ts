@@ -10,6 +10,7 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { setTimeout as sleep } from 'node:timers/promises';
 
+import axe from 'axe-core';
 import { chromium, type Browser, type Page } from 'playwright-core';
 
 import { CHROMIUM } from './chromium.ts';
@@ -108,6 +109,8 @@ export interface ProjectRuns {
   hashes: string[];
   strange: string;
   wide: string;
+  /** Has media, logs, artifacts and an environment. */
+  studio: string;
   spike: string;
   live: string;
 }
@@ -227,5 +230,48 @@ export class Visit {
   async close(): Promise<void> {
     await this.page.context().close();
     if (this.errors.length > 0) throw new Error(this.errors.join('\n'));
+  }
+}
+
+/** What axe finds on the page. */
+export async function findings(page: Page): Promise<string[]> {
+  await page.evaluate(axe.source);
+  const result = await page.evaluate(() => (globalThis as unknown as { axe: typeof axe }).axe.run());
+  return result.violations.map(({ id, nodes }) => `${id}: ${nodes.map(({ html }) => html).join(' | ')}`);
+}
+
+/** A browser, and a server with the project. */
+export class Site {
+  #visits = 0;
+
+  private constructor(
+    readonly browser: Browser,
+    readonly server: Server,
+    readonly project: Project,
+    readonly runs: ProjectRuns,
+  ) {}
+
+  static async open(): Promise<Site> {
+    const [browser, server] = await Promise.all([launch(), Server.start()]);
+    return new Site(browser, server, ...(await Project.log(server)));
+  }
+
+  /** Opens a page, and fails if anything went wrong on it. */
+  async visit<T>(path: string, use: (visit: Visit) => Promise<T>, options?: VisitOptions): Promise<T> {
+    const open = await Visit.open(this.browser, this.server, path, options);
+    this.#visits += 1;
+    const result = await use(open).catch(async (error: unknown) => {
+      await open.shot(`failed-${this.#visits}`);
+      open.errors.unshift(String(error));
+      throw error;
+    });
+    await open.close();
+    return result;
+  }
+
+  async close(): Promise<void> {
+    await this.project.end();
+    await this.browser.close();
+    await this.server.remove();
   }
 }

@@ -1,51 +1,33 @@
 /** The pages as a person uses them, in Chromium, against the real server. */
-import axe from 'axe-core';
 import type { Browser, Page } from 'playwright-core';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 
 import {
   eventually,
-  launch,
-  Project,
-  Server,
+  findings,
+  Site,
   Visit,
+  type Project,
   type ProjectRuns,
+  type Server,
   type VisitOptions,
 } from './harness.ts';
 
+let site: Site;
 let browser: Browser;
 let server: Server;
 let project: Project;
 let runs: ProjectRuns;
-const visits: Visit[] = [];
 
 beforeAll(async () => {
-  [browser, server] = await Promise.all([launch(), Server.start()]);
-  [project, runs] = await Project.log(server);
+  site = await Site.open();
+  ({ browser, server, project, runs } = site);
 });
 
-afterAll(async () => {
-  await project?.end();
-  await browser?.close();
-  await server?.remove();
-});
+afterAll(() => site?.close());
 
-async function visit<T>(path: string, use: (visit: Visit) => Promise<T>, options?: VisitOptions): Promise<T> {
-  const open = await Visit.open(browser, server, path, options);
-  visits.push(open);
-  const result = await use(open).catch(async (error: unknown) => {
-    await open.shot(`failed-${visits.length}`);
-    open.errors.unshift(String(error));
-    throw error;
-  });
-  await open.close();
-  return result;
-}
-
-async function findings(page: Page): Promise<string[]> {
-  await page.evaluate(axe.source);
-  const result = await page.evaluate(() => (globalThis as unknown as { axe: typeof axe }).axe.run());
-  return result.violations.map(({ id, nodes }) => `${id}: ${nodes.map(({ html }) => html).join(' | ')}`);
+function visit<T>(path: string, use: (visit: Visit) => Promise<T>, options?: VisitOptions): Promise<T> {
+  return site.visit(path, use, options);
 }
 
 async function rowCount(page: Page): Promise<number> {

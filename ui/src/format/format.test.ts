@@ -1,7 +1,8 @@
 import { expect, test } from 'vitest';
 
-import { exact, readable, tickLabels } from './number.ts';
+import { bytes, exact, readable, tickLabels } from './number.ts';
 import { duration, relativeTime } from './time.ts';
+import { exactValue } from './value.ts';
 
 test('numbers are readable', () => {
   const check = (value: number | bigint, expected: string): void => expect(readable(value)).toBe(expected);
@@ -46,4 +47,20 @@ test('ages', () => {
   check(300_000, '5 min ago');
   check(3 * 3_600_000, '3 h ago');
   check(2 * 86_400_000, '2 d ago');
+});
+
+test('sizes of files', () => {
+  expect([0, 812, 4_200, 123_456, 1_300_000_000].map(bytes)).toEqual([
+    '0 B',
+    '812 B',
+    '4.2 kB',
+    '123 kB',
+    '1.3 GB',
+  ]);
+});
+
+test('free values are exact', () => {
+  expect(exactValue({ a: [1, NaN, 2n ** 80n], 'b"': null, c: {}, d: new Uint8Array(3) })).toBe(
+    '{\n  "a": [\n    1,\n    NaN,\n    1208925819614629174706176\n  ],\n  "b\\"": null,\n  "c": {},\n  "d": 3 bytes\n}',
+  );
 });

@@ -32,6 +32,14 @@ export function exact(value: number | bigint): string {
   return Object.is(value, -0) ? '-0' : String(value);
 }
 
+/** Sizes of files: `812 B`, `4.2 kB`, `1.3 GB`. */
+export function bytes(size: number): string {
+  const units = ['B', 'kB', 'MB', 'GB', 'TB'];
+  const unit = Math.min(Math.floor(Math.log10(Math.max(size, 1)) / 3), units.length - 1);
+  const value = size / 1000 ** unit;
+  return `${unit === 0 || value >= 100 ? Math.round(value) : value.toFixed(1)} ${units[unit]}`;
+}
+
 /** Labels of ticks: with enough decimals that neighbors differ. */
 export function tickLabels(ticks: number[]): string[] {
   const gaps = ticks.slice(1).map((tick, at) => Math.abs(tick - (ticks[at] as number)));

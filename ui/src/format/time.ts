@@ -9,6 +9,8 @@ const FULL = new Intl.DateTimeFormat(undefined, { dateStyle: 'medium', timeStyle
 const THIS_YEAR = new Intl.DateTimeFormat(undefined, { day: 'numeric', month: 'short' });
 const OTHER_YEAR = new Intl.DateTimeFormat(undefined, { day: 'numeric', month: 'short', year: 'numeric' });
 
+const CLOCK = new Intl.DateTimeFormat(undefined, { timeStyle: 'medium' });
+
 export function milliseconds(us: bigint): number {
   return Number(us / 1000n);
 }
@@ -16,6 +18,11 @@ export function milliseconds(us: bigint): number {
 /** Date, time and zone. */
 export function fullTime(ms: number): string {
   return FULL.format(ms);
+}
+
+/** The time of a day. */
+export function clockTime(ms: number): string {
+  return CLOCK.format(ms);
 }
 
 /** `just now`, `5 min ago`, `3 h ago`, `2 d ago`; later the date. */

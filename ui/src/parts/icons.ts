@@ -25,6 +25,17 @@ export const ICONS = {
   check: 'M3 8.5l3.5 3.5L13 4.5',
   info: 'M8 15A7 7 0 1 0 8 1a7 7 0 0 0 0 14zM8 7v4.5M8 4.5h.1',
   warning: 'M8 1.8 15 14H1zM8 6.5v3.5M8 12h.1',
+  terminal: 'M2 3h12v10H2zM4.5 6l2 2-2 2M8 10h3.5',
+  logs: 'M2.5 3.5h.1M5.5 3.5h8M2.5 8h.1M5.5 8h8M2.5 12.5h.1M5.5 12.5h8',
+  file: 'M4 1.5h5l3 3v10H4zM9 1.5v3h3',
+  home: 'M2.5 7.5 8 2.5l5.5 5M4 6.5v7h8v-7M6.8 13.5v-4h2.4v4',
+  pin: 'M6 2h4l-.5 4.5L12 9H4l2.5-2.5zM8 9v5',
+  plus: 'M8 3v10M3 8h10',
+  edit: 'M3 13l.7-3L10.5 3.2l2.3 2.3L6 12.3zM9 4.7l2.3 2.3',
+  play: 'M5 3l8 5-8 5z',
+  pause: 'M5 3v10M11 3v10',
+  archive: 'M2 3h12v3H2zM3 6v7h10V6M6.5 9h3',
+  delete: 'M2.5 4h11M6 4V2.5h4V4M4 4l.6 9.5h6.8L12 4M6.7 7v4M9.3 7v4',
   menu: 'M2 4h12M2 8h12M2 12h12',
 } as const;
 

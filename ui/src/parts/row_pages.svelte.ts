@@ -2,8 +2,10 @@
 import { isAbort } from '../api/errors.ts';
 
 interface LoadedPage<T> {
-  rows: readonly T[] | undefined;
+  rows: T[] | undefined;
   control: AbortController;
+  /** Number of rows of the list when it was read. */
+  count: number;
 }
 
 const PAGE_ROWS = 64;
@@ -52,6 +54,19 @@ export class RowPages<T> {
     this.#version += 1;
   }
 
+  /** Replaces a row, or adds it at the end. A page that is being read may miss it, so that read starts again. */
+  set(index: number, row: T): void {
+    const number = Math.floor(index / PAGE_ROWS);
+    const page = this.#pages.get(number);
+    if (page?.rows) {
+      page.rows[index % PAGE_ROWS] = row;
+      this.#version += 1;
+    } else if (page) {
+      this.#drop(number, page);
+      void this.#read(number, page.count);
+    }
+  }
+
   /** Forgets everything, as after another search. */
   clear(): void {
     for (const [number, page] of this.#pages) this.#drop(number, page);
@@ -59,13 +74,13 @@ export class RowPages<T> {
   }
 
   async #read(number: number, count: number): Promise<void> {
-    const page: LoadedPage<T> = { rows: undefined, control: new AbortController() };
+    const page: LoadedPage<T> = { rows: undefined, control: new AbortController(), count };
     this.#pages.set(number, page);
     const [first, end] = [number * PAGE_ROWS, Math.min((number + 1) * PAGE_ROWS, count)];
     try {
       const rows = await this.load(first, end, page.control.signal);
       if (this.#pages.get(number) !== page) return;
-      page.rows = rows;
+      page.rows = [...rows];
       this.#version += 1;
     } catch (error) {
       if (this.#pages.get(number) === page) this.#pages.delete(number);

@@ -72,3 +72,25 @@ test('a failure is reported with a retry', async () => {
   await settled();
   expect(pages.row(0)).toBe(0);
 });
+
+test('a row that is set is kept, also while its page is read', async () => {
+  let version = 1;
+  const pages = new RowPages<string>(
+    async first => {
+      const read = version;
+      await settled();
+      return [`row ${first} of version ${read}`];
+    },
+    error => expect.unreachable(String(error)),
+  );
+  pages.set(0, 'not in view');
+  expect(pages.row(0)).toBeUndefined();
+  pages.show(0, 1, 1);
+  version = 2;
+  pages.set(0, 'missed');
+  await settled();
+  await settled();
+  expect(pages.row(0)).toBe('row 0 of version 2');
+  pages.set(1, 'added');
+  expect([pages.row(0), pages.row(1)]).toEqual(['row 0 of version 2', 'added']);
+});

@@ -6,6 +6,19 @@ import { choice, field, flag, list, number, optionalNumber, text, type Schema, t
 const X_AXES = ['step', 'relative', 'time'] as const;
 export type XAxis = (typeof X_AXES)[number];
 
+export const RUN_TABS = [
+  'metrics',
+  'params',
+  'terminal',
+  'logs',
+  'artifacts',
+  'system',
+  'environment',
+  'overview',
+] as const;
+/** The lowest level of log records to show. */
+export const LOG_LEVELS = ['all', 'info', 'warning', 'error'] as const;
+
 const SORT_DEFAULT = '-created';
 
 const query = field(text, '');
@@ -33,7 +46,13 @@ export const schemas = {
     /** Columns after the fixed ones, such as `param:hparams.lr` and `metric:loss`; empty: chosen from the data. */
     columns: field(list(text), [] as string[]),
   },
-  run: { tab: field(choice('metrics', 'params', 'overview'), 'metrics'), ...charts },
+  run: {
+    tab: field(choice(...RUN_TABS), 'metrics'),
+    level: field(choice(...LOG_LEVELS), 'all'),
+    /** Path of the artifact to preview. */
+    file: field(text, ''),
+    ...charts,
+  },
   metrics: { q: query, ...charts },
   compare: {
     tab: field(choice('values', 'charts'), 'values'),

@@ -1,0 +1,64 @@
+/**
+ * Terminal lines and log records, in pieces. Followed logs are read from the last step on when the stream of changes
+ * says that there is more: a stream for each of them would use up the browser's connections.
+ */
+import { LogService, type Line, type Record as LogRecord } from '../gen/matyan/logs/v1/logs_pb.ts';
+import { reads, type Urgency } from './read_queue.ts';
+import { call, client, limited } from './transport.ts';
+
+/** A range of steps, or the last ones. */
+export type LogRange = { start: number; stop?: number } | { tail: number };
+
+function request(runId: string, range: LogRange): object {
+  if ('tail' in range) return { runId, tail: range.tail };
+  const stop = range.stop === undefined ? {} : { stop: BigInt(range.stop) };
+  return { runId, steps: { start: BigInt(range.start), ...stop } };
+}
+
+export interface LinesPiece {
+  lines: Line[];
+  /** Highest step of the whole log; -1 if it is empty. */
+  lastStep: number;
+}
+
+export function readLines(
+  runId: string,
+  range: LogRange,
+  urgency: Urgency,
+  signal?: AbortSignal,
+): Promise<LinesPiece> {
+  return reads.run(urgency, signal, () =>
+    call('LogService.Lines', async () => {
+      const piece: LinesPiece = { lines: [], lastStep: -1 };
+      for await (const response of client(LogService).lines(request(runId, range), limited(signal))) {
+        piece.lines.push(...response.lines);
+        piece.lastStep = Math.max(piece.lastStep, Number(response.lastStep ?? -1n));
+      }
+      return piece;
+    }),
+  );
+}
+
+export interface RecordsPiece {
+  records: LogRecord[];
+  /** Number of records in the whole log. */
+  count: number;
+}
+
+export function readRecords(
+  runId: string,
+  range: LogRange,
+  urgency: Urgency,
+  signal?: AbortSignal,
+): Promise<RecordsPiece> {
+  return reads.run(urgency, signal, () =>
+    call('LogService.Records', async () => {
+      const piece: RecordsPiece = { records: [], count: 0 };
+      for await (const response of client(LogService).records(request(runId, range), limited(signal))) {
+        piece.records.push(...response.records);
+        piece.count = Number(response.count);
+      }
+      return piece;
+    }),
+  );
+}

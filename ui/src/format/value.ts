@@ -1,0 +1,22 @@
+/** Free values as indented text. Unlike JSON it also has NaN, infinities, and integers of any size. */
+import { isMap, type CborValue } from '../api/cbor.ts';
+import { exact } from './number.ts';
+
+export function exactValue(value: CborValue, indent = ''): string {
+  if (typeof value === 'number' || typeof value === 'bigint') return exact(value);
+  if (value instanceof Uint8Array) return `${value.length} bytes`;
+  const inner = `${indent}  `;
+  const block = (open: string, lines: string[], close: string): string =>
+    lines.length === 0 ? open + close : `${open}\n${inner}${lines.join(`,\n${inner}`)}\n${indent}${close}`;
+  if (Array.isArray(value))
+    return block(
+      '[',
+      value.map(one => exactValue(one, inner)),
+      ']',
+    );
+  if (!isMap(value)) return JSON.stringify(value);
+  const lines = Object.entries(value).map(
+    ([key, one]) => `${JSON.stringify(key)}: ${exactValue(one, inner)}`,
+  );
+  return block('{', lines, '}');
+}

@@ -1,0 +1,45 @@
+import { create } from '@bufbuild/protobuf';
+import { expect, test } from 'vitest';
+
+import { ArtifactSchema } from '../../gen/matyan/artifacts/v1/artifact_pb.ts';
+import { indentedJson, previewKind, tableRows, treeRows } from './artifact_tree.ts';
+
+const artifacts = ['b.txt', 'a/2.txt', 'a/10.txt', 'a/c/x', 'a.txt'].map(path =>
+  create(ArtifactSchema, { path, size: 5n }),
+);
+
+test('paths become a tree', () => {
+  const rows = treeRows(artifacts, new Set()).map(({ name, depth, size }) => [name, depth, size]);
+  expect(rows).toEqual([
+    ['a', 0, 15],
+    ['c', 1, 5],
+    ['x', 2, 5],
+    ['2.txt', 1, 5],
+    ['10.txt', 1, 5],
+    ['a.txt', 0, 5],
+    ['b.txt', 0, 5],
+  ]);
+  expect(treeRows(artifacts, new Set(['a/'])).map(({ path }) => path)).toEqual(['a/', 'a.txt', 'b.txt']);
+});
+
+test('files are shown by name and content', () => {
+  const text = new TextEncoder().encode('hello');
+  expect(
+    ['x.PNG', 'x.json', 'x.csv', 'x.patch', 'x.svg', 'README'].map(path => previewKind(path, text)),
+  ).toEqual(['image', 'json', 'table', 'diff', 'text', 'text']);
+  expect(previewKind('model.bin', Uint8Array.of(1, 0, 2))).toBe('none');
+});
+
+test('separated values', () => {
+  expect(tableRows('a,b\r\n"1, ""2""\n3",\n', ',')).toEqual([
+    ['a', 'b'],
+    ['1, "2"\n3', ''],
+  ]);
+  expect(tableRows('a\tb', '\t')).toEqual([['a', 'b']]);
+  expect(tableRows('', ',')).toEqual([]);
+});
+
+test('JSON is indented if it is complete', () => {
+  expect(indentedJson('{"a":1}')).toBe('{\n  "a": 1\n}');
+  expect(indentedJson('{"a":')).toBe('{"a":');
+});

@@ -1,0 +1,99 @@
+/** Artifacts as a tree of folders, and the form in which a file can be shown. */
+import type { Artifact } from '../../gen/matyan/artifacts/v1/artifact_pb.ts';
+
+export interface TreeRow {
+  path: string;
+  name: string;
+  depth: number;
+  /** Absent for folders. */
+  artifact?: Artifact;
+  /** Sum of all files in a folder. */
+  size: number;
+}
+
+/** Folders first, then files, both by name; the content of closed folders is left out. */
+export function treeRows(all: readonly Artifact[], closed: ReadonlySet<string>): TreeRow[] {
+  return rowsOf(all, '', 0, closed);
+}
+
+function rowsOf(
+  all: readonly Artifact[],
+  prefix: string,
+  depth: number,
+  closed: ReadonlySet<string>,
+): TreeRow[] {
+  const folders = new Map<string, Artifact[]>();
+  const files: TreeRow[] = [];
+  for (const artifact of all) {
+    const rest = artifact.path.slice(prefix.length);
+    const [name = '', ...inner] = rest.split('/');
+    const size = Number(artifact.size ?? 0n);
+    if (inner.length === 0) files.push({ path: artifact.path, name, depth, artifact, size });
+    else folders.set(name, [...(folders.get(name) ?? []), artifact]);
+  }
+  const order = new Intl.Collator('en', { numeric: true });
+  const rows = [...folders]
+    .sort(([a], [b]) => order.compare(a, b))
+    .flatMap(([name, inside]) => {
+      const path = `${prefix}${name}/`;
+      const size = inside.reduce((sum, artifact) => sum + Number(artifact.size ?? 0n), 0);
+      const own = { path, name, depth, size };
+      return closed.has(path) ? [own] : [own, ...rowsOf(inside, path, depth + 1, closed)];
+    });
+  return [...rows, ...files.sort((a, b) => order.compare(a.name, b.name))];
+}
+
+export type PreviewKind = 'image' | 'json' | 'table' | 'diff' | 'text' | 'none';
+
+const KINDS: [pattern: RegExp, kind: PreviewKind][] = [
+  [/\.(png|jpe?g|gif|webp|bmp|avif|ico)$/i, 'image'],
+  [/\.(json|ipynb)$/i, 'json'],
+  [/\.(csv|tsv)$/i, 'table'],
+  [/\.(diff|patch)$/i, 'diff'],
+];
+
+/** By the name, and for unknown names by the first bytes: text has no zero byte. */
+export function previewKind(path: string, bytes: Uint8Array): PreviewKind {
+  const kind = KINDS.find(([pattern]) => pattern.test(path))?.[1] ?? 'text';
+  return kind !== 'image' && bytes.subarray(0, 4_096).includes(0) ? 'none' : kind;
+}
+
+export function isImagePath(path: string): boolean {
+  return KINDS[0]?.[0].test(path) ?? false;
+}
+
+/** Indented JSON; text that is no JSON, or only the begin of it, stays as it is. */
+export function indentedJson(text: string): string {
+  try {
+    return JSON.stringify(JSON.parse(text), undefined, 2);
+  } catch {
+    return text;
+  }
+}
+
+/** Rows of a file with separated values; quotes protect separators, quotes and line breaks. */
+export function tableRows(text: string, separator: string): string[][] {
+  const rows: string[][] = [];
+  let row: string[] = [];
+  let cell = '';
+  let isQuoted = false;
+  const endRow = (): void => {
+    rows.push([...row, cell]);
+    [row, cell] = [[], ''];
+  };
+  for (let at = 0; at < text.length; at++) {
+    const letter = text[at] as string;
+    if (isQuoted) {
+      if (letter !== '"') cell += letter;
+      else if (text[at + 1] === '"') cell += text[++at];
+      else isQuoted = false;
+    } else if (letter === '"' && cell === '') isQuoted = true;
+    else if (letter === separator) {
+      row.push(cell);
+      cell = '';
+    } else if (letter === '\n') endRow();
+    else if (letter !== '\r') cell += letter;
+  }
+  if (cell || row.length > 0) endRow();
+  return rows;
+}
