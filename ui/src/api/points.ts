@@ -32,7 +32,9 @@ export function readCsv(all: readonly RunSeries[], signal?: AbortSignal): Promis
         for await (const bytes of rawMessages(SeriesService.method.points, request, { signal })) {
           const points = readSeriesPoints(bytes);
           const info = series[points.series]?.info;
-          pieces.push(csvLines([runId, info?.name ?? '', info?.context ?? ''].map(quoted).join(','), points));
+          pieces.push(
+            csvLines([runId, info?.name ?? '', info?.context ?? ''].map(csvText).join(','), points),
+          );
         }
       }
       return new Blob(pieces, { type: 'text/csv' });
@@ -56,8 +58,9 @@ export function csvNumber(value: number | undefined): string {
   return Number.isNaN(value) ? 'nan' : value > 0 ? 'inf' : '-inf';
 }
 
-function quoted(text: string): string {
+/** Quotes a text where it has to be. */
+export function csvText(text: string): string {
   // A leading sign of a formula would be executed by spreadsheets.
-  const safe = /^[=+@\t\r-]/.test(text) ? `'${text}` : text;
+  const safe = /^[=+@\t\r-]/.test(text) && Number.isNaN(Number(text)) && text !== '-inf' ? `'${text}` : text;
   return /[",\n\r]/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe;
 }

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 
-import { bytes, exact, readable, tickLabels } from './number.ts';
+import { bytes, exact, percentChange, readable, tickLabels } from './number.ts';
 import { duration, relativeTime } from './time.ts';
 import { exactValue } from './value.ts';
 
@@ -63,4 +63,27 @@ test('free values are exact', () => {
   expect(exactValue({ a: [1, NaN, 2n ** 80n], 'b"': null, c: {}, d: new Uint8Array(3) })).toBe(
     '{\n  "a": [\n    1,\n    NaN,\n    1208925819614629174706176\n  ],\n  "b\\"": null,\n  "c": {},\n  "d": 3 bytes\n}',
   );
+});
+
+test('differences in per cent', () => {
+  const pairs = [
+    [1.1, 1],
+    [0.5, 1],
+    [-2, -1],
+    [1, 1],
+    [30, 1],
+    [1, 0],
+    [NaN, 1],
+    [1e6 + 1, 1],
+  ] as const;
+  expect(pairs.map(([value, base]) => percentChange(value, base))).toEqual([
+    '+10 %',
+    '−50 %',
+    '−100 %',
+    '±0.0 %',
+    '+2\u202f900 %',
+    '',
+    '',
+    '+1e8 %',
+  ]);
 });

@@ -32,6 +32,15 @@ export function exact(value: number | bigint): string {
   return Object.is(value, -0) ? '-0' : String(value);
 }
 
+/** The difference to a base in per cent, such as `+3.2 %`; empty if it has none. */
+export function percentChange(value: number, base: number): string {
+  const percent = (100 * (value - base)) / Math.abs(base);
+  if (!Number.isFinite(percent)) return '';
+  const size = Math.abs(percent);
+  const text = size >= 1000 ? readable(Math.round(size)) : size.toFixed(size < 10 ? 1 : 0);
+  return `${percent > 0 ? '+' : percent < 0 ? '−' : '±'}${text} %`;
+}
+
 /** Sizes of files: `812 B`, `4.2 kB`, `1.3 GB`. */
 export function bytes(size: number): string {
   const units = ['B', 'kB', 'MB', 'GB', 'TB'];

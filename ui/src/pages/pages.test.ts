@@ -11,7 +11,9 @@ import {
   columnTitle,
   defaultColumns,
   parseColumn,
+  placeColumns,
   sortFor,
+  withWidth,
   type DataColumn,
 } from './runs/columns.ts';
 
@@ -110,5 +112,17 @@ test('numbers in CSV read back as the same', () => {
     'inf',
     '-inf',
     '',
+  ]);
+});
+
+test('pinned columns come first, and widths survive their text', () => {
+  const columns = ['created', 'param:a=1', 'metric:loss'].map(text => parseColumn(text) as DataColumn);
+  const widths = withWidth(withWidth(['created=200'], 'param:a=1', 90), 'created', 3);
+  const placed = placeColumns(columns, widths, ['metric:loss'], 44);
+  expect(placed.map(({ text, width, left }) => [text, width, left])).toEqual([
+    ['name', 250, 44],
+    ['metric:loss', 108, 294],
+    ['created', 48, undefined],
+    ['param:a=1', 90, undefined],
   ]);
 });

@@ -40,6 +40,7 @@ export function handleKey(event: KeyboardEvent, now = Date.now()): void {
   if (event.defaultPrevented || event.isComposing || ['Shift', 'Control', 'Meta', 'Alt'].includes(event.key))
     return;
   const pressed = nameOf(event);
+  if (/^(Enter| )$/.test(pressed) && isControl(event.target)) return;
   const pair = first && now - firstAt < PAIR_MS ? `${first} ${pressed}` : '';
   const isEditing = isEditable(event.target) || isInDialog(event.target);
   const fits = (keys: string): KeyBinding | undefined =>
@@ -62,6 +63,11 @@ export function nameOf(event: Pick<KeyboardEvent, 'key' | 'ctrlKey' | 'metaKey' 
 function isEditable(target: EventTarget | null): boolean {
   const element = target as HTMLElement | null;
   return Boolean(element?.isContentEditable || /^(INPUT|TEXTAREA|SELECT)$/.test(element?.tagName ?? ''));
+}
+
+/** Enter and space act on the button or link that has the focus. */
+function isControl(target: EventTarget | null): boolean {
+  return Boolean((target as Element | null)?.closest?.('a, button, summary'));
 }
 
 /** Keys of the page must not act while a dialog covers it. */

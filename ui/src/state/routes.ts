@@ -43,8 +43,18 @@ export const schemas = {
     q: query,
     /** A column, with a minus for descending order. */
     sort: field(text, SORT_DEFAULT),
-    /** Columns after the fixed ones, such as `param:hparams.lr` and `metric:loss`; empty: chosen from the data. */
+    /** Columns after the name, such as `created`, `param:hparams.lr` and `metric:loss`; empty: chosen from the data. */
     columns: field(list(text), [] as string[]),
+    /** Columns that stay at the left. */
+    left: field(list(text), [] as string[]),
+    /** Widths in pixels, such as `created=120`. */
+    widths: field(list(text), [] as string[]),
+    /** Hides columns whose values are all equal. */
+    differ: field(flag, false),
+    /** Ids of runs that stay on top. */
+    pins: field(list(text), [] as string[]),
+    /** Id of the run that the others are compared with. */
+    baseline: field(text, ''),
   },
   run: {
     tab: field(choice(...RUN_TABS), 'metrics'),

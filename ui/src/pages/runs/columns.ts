@@ -1,13 +1,93 @@
-/** Columns of the runs table that come from the data: params and last values of metrics. Their text form is in the URL. */
+/** Columns of the runs table: properties, params, and last values of metrics. Their text form is in the URL. */
 import { isMap, type CborValue } from '../../api/cbor.ts';
 import type { RunParts, RunSort } from '../../api/runs.ts';
-import { SeriesType } from '../../gen/matyan/common/v1/common_pb.ts';
+import { csvNumber, csvText } from '../../api/points.ts';
+import { OutcomeKind, SeriesType } from '../../gen/matyan/common/v1/common_pb.ts';
 import { metricTitle, plainContext, SYSTEM_PREFIX } from '../../format/context.ts';
-import type { SeriesInfo } from '../../gen/matyan/runs/v1/run_pb.ts';
+import { milliseconds } from '../../format/time.ts';
+import { exactValue } from '../../format/value.ts';
+import type { Run, SeriesInfo } from '../../gen/matyan/runs/v1/run_pb.ts';
 import { SortField } from '../../gen/matyan/search/v1/search_pb.ts';
 
+/** Properties of a run, with the width of their columns. */
+const PROPS = {
+  status: ['Status', 104],
+  experiment: ['Experiment', 124],
+  created: ['Created', 98],
+  duration: ['Duration', 98],
+  tags: ['Tags', 130],
+} as const;
+type PropName = keyof typeof PROPS;
+const DATA_PX = 108;
+/** Next to the values. */
+const DIFFERENCE_PX = 56;
+const MIN_PX = 48;
+
 export type DataColumn =
-  { kind: 'param'; segments: string[] } | { kind: 'metric'; name: string; context: string };
+  | { kind: 'prop'; name: PropName }
+  | { kind: 'param'; segments: string[] }
+  | { kind: 'metric'; name: string; context: string };
+
+export const PROP_COLUMNS: readonly DataColumn[] = Object.keys(PROPS).map(name => ({
+  kind: 'prop',
+  name: name as PropName,
+}));
+
+/** The column of the names, which is always the first. */
+export const NAME_COLUMN = 'name';
+const NAME_PX = 250;
+
+/** A column in the table. */
+export interface PlacedColumn {
+  /** Absent for the names. */
+  column?: DataColumn;
+  text: string;
+  title: string;
+  width: number;
+  /** Distance from the left edge at which a pinned column stays. */
+  left?: number;
+}
+
+/**
+ * The names, pinned columns, and the others. Widths that the reader chose are texts such as `created=120`. The first
+ * column begins at `left`.
+ */
+export function placeColumns(
+  columns: readonly DataColumn[],
+  widths: readonly string[],
+  pinned: readonly string[],
+  left: number,
+  hasDifferences = false,
+): PlacedColumn[] {
+  const chosen = new Map(widths.map(text => [text.replace(/=\d+$/, ''), Number(/=(\d+)$/.exec(text)?.[1])]));
+  const placed = columns.map((column): PlacedColumn => {
+    const text = columnText(column);
+    const dataPx = DATA_PX + (hasDifferences ? DIFFERENCE_PX : 0);
+    const usual = column.kind === 'prop' ? PROPS[column.name][1] : dataPx;
+    return { column, text, title: columnTitle(column), width: Math.max(MIN_PX, chosen.get(text) || usual) };
+  });
+  const name = {
+    text: NAME_COLUMN,
+    title: 'Name',
+    width: Math.max(MIN_PX, chosen.get(NAME_COLUMN) || NAME_PX),
+  };
+  let end = left;
+  const first = [name, ...placed.filter(({ text }) => pinned.includes(text))].map(one => {
+    end += one.width;
+    return { ...one, left: end - one.width };
+  });
+  return [...first, ...placed.filter(({ text }) => !pinned.includes(text))];
+}
+
+/** The widths with another one for a column. */
+export function withWidth(widths: readonly string[], column: string, width: number): string[] {
+  const others = widths.filter(text => text.replace(/=\d+$/, '') !== column);
+  return [...others, `${column}=${Math.max(MIN_PX, width)}`];
+}
+
+export function isSortable(column: DataColumn): boolean {
+  return column.kind !== 'prop' || column.name in FIXED_SORTS;
+}
 
 const FIXED_SORTS: Record<string, SortField> = {
   created: SortField.CREATED,
@@ -18,6 +98,7 @@ const FIXED_SORTS: Record<string, SortField> = {
 
 /** `param:hparams.lr`, or `metric:loss {"subset":"val"}`; backslashes protect what would end a segment or a name. */
 export function columnText(column: DataColumn): string {
+  if (column.kind === 'prop') return column.name;
   if (column.kind === 'param') {
     return `param:${column.segments.map(segment => segment.replace(/[\\.]/g, '\\$&')).join('.')}`;
   }
@@ -30,19 +111,21 @@ export function parseColumn(text: string): DataColumn | undefined {
     const segments = text.slice('param:'.length).match(/(?:\\.|[^.\\])+/gs) ?? [];
     return { kind: 'param', segments: segments.map(plain) };
   }
+  if (text in PROPS) return { kind: 'prop', name: text as PropName };
   const metric = /^metric:((?:\\.|[^{\\])*?)(?: (\{.*))?$/s.exec(text);
   return metric ? { kind: 'metric', name: plain(metric[1] ?? ''), context: metric[2] ?? '' } : undefined;
 }
 
 /** The heading of a column: the last segment of a param, the name of a metric with the values of its context. */
 export function columnTitle(column: DataColumn): string {
+  if (column.kind === 'prop') return PROPS[column.name][0];
   return column.kind === 'param' ? (column.segments.at(-1) ?? '') : metricTitle(column.name, column.context);
 }
 
 /** The parts of a run that some columns need. */
 export function partsFor(columns: readonly DataColumn[]): RunParts {
   const params = columns.filter(column => column.kind === 'param');
-  const names = [...new Set(columns.filter(column => column.kind === 'metric').map(({ name }) => name))];
+  const names = [...new Set(columns.flatMap(column => (column.kind === 'metric' ? [column.name] : [])))];
   return {
     props: true,
     paramPaths: params.map(({ segments }) => ({ segments })),
@@ -61,9 +144,60 @@ export function sortFor(text: string): RunSort[] {
   const column = parseColumn(name);
   if (column?.kind === 'param')
     return [{ by: { case: 'param', value: { segments: column.segments } }, descending }];
-  if (column)
+  if (column?.kind === 'metric')
     return [{ by: { case: 'metric', value: { name: column.name, context: column.context } }, descending }];
   return [];
+}
+
+/** The series of a metric column. */
+export function metricOf(series: readonly SeriesInfo[], column: DataColumn): SeriesInfo | undefined {
+  if (column.kind !== 'metric') return undefined;
+  return series.find(({ name, context }) => name === column.name && plainContext(context) === column.context);
+}
+
+/** The value of a run in a column of its data; undefined if it has none. */
+export function valueIn(
+  { run, params }: { run: Run; params: CborValue },
+  column: DataColumn,
+): CborValue | undefined {
+  if (column.kind === 'param') return paramAt(params, column.segments);
+  if (column.kind === 'metric') return metricOf(run.series, column)?.last;
+  const { props } = run;
+  if (!props) return undefined;
+  switch (column.name) {
+    case 'status':
+      return props.active ? 'running' : (OutcomeKind[props.outcome?.kind ?? 0] ?? '').toLowerCase();
+    case 'experiment':
+      return props.experiment?.name;
+    case 'created':
+      return new Date(milliseconds(props.createdUs)).toISOString();
+    case 'duration':
+      return props.durationUs === undefined ? undefined : milliseconds(props.durationUs) / 1000;
+    case 'tags':
+      return props.tags.map(({ name }) => name).join(' ');
+  }
+}
+
+/** Runs as a table of separated values, exact to the bit. */
+export function runsCsv(
+  rows: readonly { run: Run; params: CborValue }[],
+  columns: readonly DataColumn[],
+): string {
+  const line = (cells: string[]): string => `${cells.map(csvText).join(',')}\n`;
+  const lines = rows.map(row =>
+    line([
+      row.run.runId,
+      row.run.props?.name ?? '',
+      ...columns.map(column => {
+        const value = valueIn(row, column);
+        if (value === undefined || typeof value === 'string') return value ?? '';
+        return typeof value === 'number' ? csvNumber(value) : exactValue(value);
+      }),
+    ]),
+  );
+  const title = (column: DataColumn): string =>
+    column.kind === 'param' ? column.segments.join('.') : columnTitle(column);
+  return line(['run', 'name', ...columns.map(title)]) + lines.join('');
 }
 
 export function paramAt(params: CborValue, segments: readonly string[]): CborValue | undefined {

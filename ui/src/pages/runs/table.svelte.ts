@@ -9,7 +9,16 @@ import type { RunChange } from '../../gen/matyan/runs/v1/runs_pb.ts';
 import type { Warning } from '../../gen/matyan/search/v1/search_pb.ts';
 import { RowPages } from '../../parts/row_pages.svelte.ts';
 import { toaster } from '../../state/toasts.svelte.ts';
-import { defaultColumns, partsFor, sortFor, type DataColumn } from './columns.ts';
+import { exactValue } from '../../format/value.ts';
+import {
+  columnText,
+  defaultColumns,
+  partsFor,
+  PROP_COLUMNS,
+  sortFor,
+  valueIn,
+  type DataColumn,
+} from './columns.ts';
 
 export interface RunRow {
   run: Run;
@@ -40,10 +49,17 @@ export class RunsTable {
   /** Runs that were created since the search. */
   newRuns = $state(0);
   pages = new RowPages<RunRow | undefined>(
-    (first, end, signal) => this.#rows(this.ids.slice(first, end), Urgency.Visible, signal),
+    (first, end, signal) => this.read(this.ids.slice(first, end), Urgency.Visible, signal),
     (error, retry) => toaster.error(error, 'SearchService.Runs', retry),
   );
 
+  /** Columns that have different values in the rows that were read since the search. */
+  differing = $state.raw<ReadonlySet<string>>(new Set());
+  /** Rows that stay on top, whatever the search finds. */
+  pinned = $state.raw<ReadonlyMap<string, RunRow>>(new Map());
+
+  /** The first value of each column since the search. */
+  #first = new Map<string, string>();
   /** Rows by id as they were last shown, until newer ones arrive. */
   #recent = new Map<string, RunRow>();
   #known = new Map<string, number>();
@@ -57,6 +73,8 @@ export class RunsTable {
       const { ids, warnings } = await findRuns(query, sortFor(sort), signal);
       const chosen = columns.length > 0 ? columns : await this.#chooseColumns(ids, signal);
       this.pages.clear();
+      this.#first.clear();
+      this.differing = new Set();
       this.#known = new Map(ids.map((id, at) => [id, at]));
       [this.ids, this.columns, this.warnings, this.failure, this.newRuns] = [
         ids,
@@ -83,9 +101,20 @@ export class RunsTable {
     this.pages.show(first, end, this.ids.length);
   }
 
+  /** Reads the rows that stay on top. */
+  async pin(ids: readonly string[], signal?: AbortSignal): Promise<void> {
+    try {
+      const rows = await this.read(ids, Urgency.Visible, signal);
+      this.pinned = new Map(rows.flatMap(row => (row ? [[row.run.runId, row]] : [])));
+    } catch (error) {
+      toaster.error(error, 'SearchService.Runs', () => void this.pin(ids));
+    }
+  }
+
   /** Takes over what the stream says, and reads the values of changed runs in view again. */
   onchanges(changes: readonly RunChange[]): void {
     for (const { runId, change, data } of changes) {
+      if (this.pinned.has(runId)) this.#changed.add(runId);
       const at = this.#known.get(runId);
       const run = change.case === 'run' ? change.value : undefined;
       if (at === undefined) {
@@ -110,10 +139,14 @@ export class RunsTable {
   async #refresh(): Promise<void> {
     this.#refreshTimer = undefined;
     const [first, end] = this.#view;
-    const ids = this.ids.slice(first, end).filter(id => this.#changed.delete(id));
+    const shown = new Set([...this.ids.slice(first, end), ...this.pinned.keys()]);
+    const ids = [...shown].filter(id => this.#changed.delete(id));
     try {
-      for (const row of await this.#rows(ids, Urgency.Refresh))
-        if (row) this.#replace(row.run.runId, () => row);
+      for (const row of await this.read(ids, Urgency.Refresh)) {
+        if (!row) continue;
+        this.#replace(row.run.runId, () => row);
+        if (this.pinned.has(row.run.runId)) this.pinned = new Map([...this.pinned, [row.run.runId, row]]);
+      }
     } catch {
       // The connection is lost, as the foot of the page says; the next change tries again.
     }
@@ -123,7 +156,8 @@ export class RunsTable {
     this.pages.update(row => (row?.run.runId === runId ? change(row) : row));
   }
 
-  async #rows(
+  /** Reads rows by id; those that were deleted are undefined. */
+  async read(
     ids: readonly string[],
     urgency: Urgency,
     signal?: AbortSignal,
@@ -135,16 +169,29 @@ export class RunsTable {
       const row = { run, params: decodeMap(run.params) };
       if (this.#recent.size >= MAX_RECENT) this.#recent.clear();
       this.#recent.set(id, row);
+      this.#compare(row);
       return row;
     });
+  }
+
+  #compare(row: RunRow): void {
+    const found = this.columns.filter(column => {
+      const text = columnText(column);
+      if (this.differing.has(text)) return false;
+      const value = valueIn(row, column);
+      const written = value === undefined ? '' : exactValue(value);
+      const first = this.#first.get(text);
+      if (first === undefined) this.#first.set(text, written);
+      return first !== undefined && first !== written;
+    });
+    if (found.length > 0) this.differing = new Set([...this.differing, ...found.map(columnText)]);
   }
 
   async #chooseColumns(ids: readonly string[], signal: AbortSignal): Promise<DataColumn[]> {
     if (this.columns.length > 0) return [...this.columns];
     const parts = { props: true, params: true, seriesTypes: [SeriesType.METRIC] };
     const runs = await readRuns(ids.slice(0, SAMPLE_RUNS), parts, Urgency.Visible, signal);
-    return defaultColumns(
-      [...runs.values()].map(({ params, series }) => ({ params: decodeMap(params), series })),
-    );
+    const sample = [...runs.values()].map(({ params, series }) => ({ params: decodeMap(params), series }));
+    return [...PROP_COLUMNS, ...defaultColumns(sample)];
   }
 }

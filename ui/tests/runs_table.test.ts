@@ -1,0 +1,136 @@
+/** What a reader does with the rows and columns of the runs table, in Chromium against the real server. */
+import { readFile } from 'node:fs/promises';
+
+import type { Page } from 'playwright-core';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+
+import { eventually, findings, Site } from './harness.ts';
+
+let site: Site;
+beforeAll(async () => void (site = await Site.open()));
+afterAll(() => site?.close());
+
+const SWEEP = encodeURIComponent('"sweep" in run.name');
+
+async function titles(page: Page): Promise<string[]> {
+  return page.locator('[role=columnheader] > span, .sort > span').allTextContents();
+}
+
+async function select(page: Page, rows: number[]): Promise<void> {
+  await page.waitForSelector('.window .name a');
+  for (const row of rows) await page.locator('.window [role=row] input').nth(row).click();
+}
+
+async function act(page: Page, title: string): Promise<void> {
+  await page.click('button[aria-label="Actions for the selected runs"]');
+  await page.click(`[role=menuitem]:has-text("${title}")`);
+}
+
+test.each(['light', 'dark'] as const)('a baseline, pins and a selection, %s', async theme => {
+  await site.visit(
+    `/runs?q=${SWEEP}`,
+    async visit => {
+      const { page } = visit;
+      await select(page, [2]);
+      await act(page, 'Use as baseline');
+      await page.waitForURL(/baseline=/);
+      await page.waitForSelector('.window small:has-text("%")');
+      await select(page, [5, 6]);
+      await act(page, 'Keep on top');
+      await page.waitForURL(/pins=/);
+      await page.waitForSelector('.header .pin >> nth=2');
+      expect(await page.locator('.header .pin').count()).toBe(3);
+      // The baseline has no difference to itself.
+      expect(await page.locator('.header [role=row]:has(.pin) >> nth=0 >> small').count()).toBe(0);
+      await visit.shot(`runs-baseline-${theme}`);
+      expect(await findings(page)).toEqual([]);
+    },
+    { theme },
+  );
+});
+
+test('columns are moved, pinned, resized and hidden, and the URL has it', async () => {
+  await site.visit(`/runs?q=${SWEEP}`, async ({ page }) => {
+    await page.waitForSelector('.window .name a');
+    const before = await titles(page);
+    expect(before.slice(0, 4)).toEqual(['Name', 'Status', 'Experiment', 'Created']);
+    const choose = async (column: string, title: string): Promise<void> => {
+      await page.focus(`button[aria-label="Column ${column}"]`);
+      await page.keyboard.press('Enter');
+      await page.click(`[role=menuitem]:text-is("${title}"):visible`);
+    };
+    await choose('Created', 'Move left');
+    await eventually('it is moved', async () => (await titles(page))[2] === 'Created');
+    await page.dragAndDrop(
+      '[role=columnheader]:has-text("Duration")',
+      '[role=columnheader]:has-text("Status")',
+    );
+    await eventually('it is dragged', async () => (await titles(page))[1] === 'Duration');
+    await choose('lr', 'Pin to the left');
+    await eventually('it is pinned', async () => (await titles(page))[1] === 'lr');
+    await choose('Status', 'Hide');
+    await eventually('it is hidden', async () => !(await titles(page)).includes('Status'));
+    const heading = page.locator('[role=columnheader]:has-text("Experiment")');
+    const width = (await heading.boundingBox())!.width;
+    const handle = (await heading.locator('.resize').boundingBox())!;
+    await page.mouse.move(handle.x + 3, handle.y + 5);
+    await page.mouse.down();
+    await page.mouse.move(handle.x + 63, handle.y + 5, { steps: 3 });
+    await page.mouse.up();
+    expect((await heading.boundingBox())!.width).toBeCloseTo(width + 60, -1);
+    const after = await titles(page);
+    await page.reload();
+    await page.waitForSelector('.window .name a');
+    expect(await titles(page)).toEqual(after);
+    expect((await heading.boundingBox())!.width).toBeCloseTo(width + 60, -1);
+  });
+});
+
+test('columns with equal values are hidden', async () => {
+  await site.visit(`/runs?q=${encodeURIComponent('run.experiment == "baseline"')}`, async ({ page }) => {
+    await page.waitForSelector('.window .name a');
+    expect(await titles(page)).toContain('Experiment');
+    await page.click('label:has-text("Differences") input');
+    await eventually('it is hidden', async () => !(await titles(page)).includes('Experiment'));
+    expect(await titles(page)).toContain('Duration');
+    await page.goBack();
+    await eventually('it is back', async () => (await titles(page)).includes('Experiment'));
+  });
+});
+
+test('selected runs are exported, tagged, moved, archived and deleted', async () => {
+  await site.visit(`/runs?q=${SWEEP}&sort=name`, async visit => {
+    const { page } = visit;
+    await select(page, [0, 1]);
+    const waiting = page.waitForEvent('download');
+    await act(page, 'Export as CSV');
+    const lines = (await readFile(await (await waiting).path(), 'utf8')).trim().split('\n');
+    expect(lines.length).toBe(3);
+    expect(lines[0]).toMatch(/^run,name,Status,Experiment,Created,Duration,Tags,/);
+    expect(lines[1]).toMatch(/^[0-9a-f]{24},resnet50 sweep 01,finished,/);
+    await act(page, 'Add a tag');
+    await page.fill('dialog[open] input', 'chosen');
+    await page.keyboard.press('Enter');
+    await eventually(
+      'both are tagged',
+      async () => (await page.locator('.tags :text("chosen")').count()) === 2,
+    );
+    await act(page, 'Move');
+    await page.fill('dialog[open] input', 'elsewhere');
+    await page.keyboard.press('Enter');
+    await eventually(
+      'both are moved',
+      async () => (await page.locator('.window :text-is("elsewhere")').count()) === 2,
+    );
+    await act(page, 'Archive');
+    await page.waitForSelector('.name a:has-text("sweep 01")', { state: 'detached' });
+    await select(page, [0]);
+    const name = await page.locator('.window .name a').first().textContent();
+    await act(page, 'Delete');
+    await page.waitForSelector('dialog[open]:has-text("cannot be undone")');
+    expect(await findings(page)).toEqual([]);
+    await visit.shot('runs-delete');
+    await page.click('dialog[open] button:has-text("Delete")');
+    await page.waitForSelector(`.name a:text-is("${name}")`, { state: 'detached' });
+  });
+});
