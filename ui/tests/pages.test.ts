@@ -49,13 +49,15 @@ async function drawn(page: Page): Promise<void> {
 
 describe('every page', () => {
   const pages: [name: string, path: () => string, ready: string][] = [
-    ['runs', () => '/', '[role=row] a'],
+    ['home', () => '/', 'section a'],
+    ['runs', () => '/runs', '[role=row] a'],
     ['run metrics', () => `/runs/${runs.hashes[5]}`, 'section h2'],
     ['run params', () => `/runs/${runs.hashes[5]}?tab=params`, '[role=rowheader]'],
     ['run overview', () => `/runs/${runs.hashes[5]}?tab=overview`, 'dl code'],
     ['odd run', () => `/runs/${runs.strange}?logy=1`, 'section h2'],
     ['wide run', () => `/runs/${runs.wide}`, 'section h2'],
     ['metrics', () => '/metrics', 'section h2'],
+    ['media', () => '/media', 'canvas[data-drawn]'],
     ['compare', () => '/compare', 'h2'],
     ['experiments', () => '/experiments', '[role=cell]'],
     ['tags', () => '/tags', '[role=cell]'],

@@ -1,6 +1,7 @@
 /** Files of runs, and the payloads of images and audio. */
 import type { Artifact } from '../gen/matyan/artifacts/v1/artifact_pb.ts';
 import { ArtifactService } from '../gen/matyan/artifacts/v1/artifacts_pb.ts';
+import { joined } from './bytes.ts';
 import { reads, Urgency } from './read_queue.ts';
 import { call, client, limited } from './transport.ts';
 
@@ -60,14 +61,4 @@ export function readBlobs(
       return new Map([...pieces].map(([uri, chunks]) => [uri, joined(chunks)]));
     }),
   );
-}
-
-function joined(pieces: readonly Uint8Array[]): Uint8Array<ArrayBuffer> {
-  const all = new Uint8Array(pieces.reduce((sum, piece) => sum + piece.length, 0));
-  let at = 0;
-  for (const piece of pieces) {
-    all.set(piece, at);
-    at += piece.length;
-  }
-  return all;
 }

@@ -3,6 +3,7 @@ import { create } from '@bufbuild/protobuf';
 
 import type { SeriesInfo } from '../gen/matyan/runs/v1/run_pb.ts';
 import { PointsRequestSchema, SeriesService } from '../gen/matyan/series/v1/series_pb.ts';
+import { csvNumber, csvText } from '../format/csv.ts';
 import { groupBy } from '../group_by.ts';
 import { readSeriesPoints, type PointColumns } from './columns.ts';
 import { rawMessages } from './raw_stream.ts';
@@ -49,18 +50,4 @@ function csvLines(prefix: string, { steps, epochs, times, values }: PointColumns
     lines += `${prefix},${steps[at]},${epoch === NO_EPOCH ? '' : epoch},${times[at] ?? ''},${csvNumber(values[at])}\n`;
   }
   return lines;
-}
-
-/** As Python writes it, which most readers of CSV understand. */
-export function csvNumber(value: number | undefined): string {
-  if (value === undefined) return '';
-  if (Number.isFinite(value)) return Object.is(value, -0) ? '-0.0' : String(value);
-  return Number.isNaN(value) ? 'nan' : value > 0 ? 'inf' : '-inf';
-}
-
-/** Quotes a text where it has to be. */
-export function csvText(text: string): string {
-  // A leading sign of a formula would be executed by spreadsheets.
-  const safe = /^[=+@\t\r-]/.test(text) && Number.isNaN(Number(text)) && text !== '-inf' ? `'${text}` : text;
-  return /[",\n\r]/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe;
 }

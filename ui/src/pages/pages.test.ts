@@ -1,7 +1,7 @@
 import { create } from '@bufbuild/protobuf';
 import { expect, test } from 'vitest';
 
-import { csvNumber } from '../api/points.ts';
+import { csvNumber } from '../format/csv.ts';
 import { RunSchema, SeriesInfoSchema, type SeriesInfo } from '../gen/matyan/runs/v1/run_pb.ts';
 import { SortField } from '../gen/matyan/search/v1/search_pb.ts';
 import { filterGroups, projectCharts, runCharts } from '../parts/chart_groups.ts';

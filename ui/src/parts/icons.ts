@@ -33,7 +33,7 @@ export const ICONS = {
   plus: 'M8 3v10M3 8h10',
   edit: 'M3 13l.7-3L10.5 3.2l2.3 2.3L6 12.3zM9 4.7l2.3 2.3',
   play: 'M5 3l8 5-8 5z',
-  pause: 'M5 3v10M11 3v10',
+  stop: 'M4 4h8v8H4z',
   archive: 'M2 3h12v3H2zM3 6v7h10V6M6.5 9h3',
   delete: 'M2.5 4h11M6 4V2.5h4V4M4 4l.6 9.5h6.8L12 4M6.7 7v4M9.3 7v4',
   menu: 'M2 4h12M2 8h12M2 12h12',

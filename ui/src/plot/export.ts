@@ -25,11 +25,3 @@ export function chartPng(
   drawChart(surface, model, layoutChart(model, width, height));
   return canvas.convertToBlob({ type: 'image/png' });
 }
-
-export function download(name: string, content: Blob): void {
-  const link = document.createElement('a');
-  link.href = URL.createObjectURL(content);
-  link.download = name;
-  link.click();
-  URL.revokeObjectURL(link.href);
-}

@@ -10,7 +10,7 @@ export interface OpenPage {
   query: string;
 }
 
-const HOME = '/runs';
+const HOME = '/home';
 
 let open = $state.raw<OpenPage | undefined>(globalThis.location && read());
 

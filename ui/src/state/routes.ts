@@ -9,6 +9,7 @@ export type XAxis = (typeof X_AXES)[number];
 export const RUN_TABS = [
   'metrics',
   'params',
+  'media',
   'terminal',
   'logs',
   'artifacts',
@@ -36,6 +37,23 @@ const charts = {
   to: field(optionalNumber, undefined as number | undefined),
 } satisfies Schema;
 
+const GROUPINGS = ['run', 'step', 'index', 'context'] as const;
+export type MediaGrouping = (typeof GROUPINGS)[number];
+
+/** The state of a page of media. */
+const media = {
+  kind: field(choice('images', 'audio', 'texts', 'distributions'), 'images'),
+  group: field(choice(...GROUPINGS), 'run'),
+  /** Step of the slider; absent: the last one. */
+  at: field(optionalNumber, undefined as number | undefined),
+  /** One slider for each sequence. */
+  each: field(flag, false),
+  /** Width of a card in pixels. */
+  size: field(number, 160),
+} satisfies Schema;
+
+export type MediaState = State<typeof media>;
+
 export type ChartsState = State<typeof charts>;
 
 export const schemas = {
@@ -62,8 +80,10 @@ export const schemas = {
     /** Path of the artifact to preview. */
     file: field(text, ''),
     ...charts,
+    ...media,
   },
   metrics: { q: query, ...charts },
+  media: { q: query, ...media },
   compare: {
     tab: field(choice('values', 'charts'), 'values'),
     /** Ids of the runs, in the order of the columns. */
@@ -73,6 +93,7 @@ export const schemas = {
     ...charts,
   },
   list: { q: query },
+  home: {},
 } satisfies Record<string, Schema>;
 
 export interface Route {
@@ -90,6 +111,14 @@ const entities = (): Promise<{ default: Component }> => import('../pages/Entitie
 /** In the order of the navigation; pages without a key are not part of it. */
 export const routes: readonly Route[] = [
   {
+    name: 'home',
+    title: 'Home',
+    path: '/home',
+    schema: schemas.home,
+    load: () => import('../pages/Home.svelte'),
+    key: 'h',
+  },
+  {
     name: 'runs',
     title: 'Runs',
     path: '/runs',
@@ -104,6 +133,14 @@ export const routes: readonly Route[] = [
     schema: schemas.metrics,
     load: () => import('../pages/Metrics.svelte'),
     key: 'm',
+  },
+  {
+    name: 'media',
+    title: 'Media',
+    path: '/media',
+    schema: schemas.media,
+    load: () => import('../pages/Media.svelte'),
+    key: 'i',
   },
   {
     name: 'compare',

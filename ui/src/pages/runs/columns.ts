@@ -1,8 +1,8 @@
 /** Columns of the runs table: properties, params, and last values of metrics. Their text form is in the URL. */
 import { isMap, type CborValue } from '../../api/cbor.ts';
 import type { RunParts, RunSort } from '../../api/runs.ts';
-import { csvNumber, csvText } from '../../api/points.ts';
 import { OutcomeKind, SeriesType } from '../../gen/matyan/common/v1/common_pb.ts';
+import { csvNumber, csvText } from '../../format/csv.ts';
 import { metricTitle, plainContext, SYSTEM_PREFIX } from '../../format/context.ts';
 import { milliseconds } from '../../format/time.ts';
 import { exactValue } from '../../format/value.ts';

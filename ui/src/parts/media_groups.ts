@@ -1,0 +1,74 @@
+/** Objects of media sequences as cards, in groups. */
+import type { MediaSequence } from '../api/media.ts';
+import { metricTitle } from '../format/context.ts';
+import type { Object$ as MediaObject } from '../gen/matyan/objects/v1/objects_pb.ts';
+import { groupBy } from '../group_by.ts';
+import type { MediaGrouping } from '../state/routes.ts';
+
+export interface MediaCard {
+  id: string;
+  sequence: MediaSequence;
+  step: number;
+  object: MediaObject;
+}
+
+export interface MediaRow {
+  /** Empty in the rows after the first one of a group. */
+  title: string;
+  cards: MediaCard[];
+}
+
+/** All steps of some sequences, ascending. */
+export function allSteps(sequences: readonly MediaSequence[]): number[] {
+  const steps = new Set(sequences.flatMap(({ steps }) => steps.map(({ step }) => Number(step))));
+  return [...steps].sort((a, b) => a - b);
+}
+
+/**
+ * The objects of each sequence at a step. One that has nothing there shows its last step before it, so a run that has
+ * ended keeps its last item; without a step every sequence shows its last one. Grouped by step, all steps are shown.
+ */
+export function mediaCards(
+  sequences: readonly MediaSequence[],
+  grouping: MediaGrouping,
+  stepOf: (sequence: MediaSequence) => number | undefined,
+): MediaCard[] {
+  return sequences.flatMap(sequence => {
+    const wanted = stepOf(sequence) ?? Infinity;
+    const last = sequence.steps.findLast(({ step }) => Number(step) <= wanted);
+    const steps = grouping === 'step' ? sequence.steps : last ? [last] : [];
+    return steps.flatMap(({ step, objects }) =>
+      objects.map(object => ({
+        id: `${sequence.id} ${grouping === 'step' ? step : ''} ${object.index}`,
+        sequence,
+        step: Number(step),
+        object,
+      })),
+    );
+  });
+}
+
+const TITLES: Record<MediaGrouping, (card: MediaCard) => string> = {
+  run: ({ sequence }) => sequence.runName,
+  step: ({ step }) => `Step ${step}`,
+  index: ({ object }) => `Index ${object.index}`,
+  context: ({ sequence }) => metricTitle(sequence.name, sequence.context),
+};
+
+/** Rows of at most `perRow` cards, group after group. */
+export function mediaRows(cards: readonly MediaCard[], grouping: MediaGrouping, perRow: number): MediaRow[] {
+  const key = (card: MediaCard): string =>
+    grouping === 'run' ? card.sequence.runId : TITLES[grouping](card);
+  const groups = [...groupBy(cards, key).values()];
+  const at = ({ step, object }: MediaCard): number => (grouping === 'step' ? step : object.index);
+  if (grouping === 'step' || grouping === 'index')
+    groups.sort((a, b) => at(a[0] as MediaCard) - at(b[0] as MediaCard));
+  return groups.flatMap(group => {
+    const rows: MediaRow[] = [];
+    for (let from = 0; from < group.length; from += perRow) {
+      const title = from === 0 ? TITLES[grouping](group[0] as MediaCard) : '';
+      rows.push({ title, cards: group.slice(from, from + perRow) });
+    }
+    return rows;
+  });
+}

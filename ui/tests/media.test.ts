@@ -1,0 +1,96 @@
+/** Media, and the home page, in Chromium against the real server. */
+import type { Page } from 'playwright-core';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+
+import { eventually, findings, Project, Server, Site, Visit } from './harness.ts';
+
+let site: Site;
+beforeAll(async () => void (site = await Site.open()));
+afterAll(() => site?.close());
+
+const KINDS: [kind: string, ready: string][] = [
+  ['images', 'canvas[data-drawn]'],
+  ['audio', 'button[aria-label^=Play]:enabled'],
+  ['texts', 'pre:has-text("<b>quick</b>")'],
+  ['distributions', 'figure path'],
+];
+
+describe.each(['light', 'dark'] as const)('in %s', theme => {
+  test.each(KINDS)('%s are shown, grouped in every way', async (kind, ready) => {
+    await site.visit(
+      `/media?kind=${kind}`,
+      async visit => {
+        await visit.page.waitForSelector(ready);
+        await visit.shot(`media-${kind}-${theme}`);
+        expect(await findings(visit.page)).toEqual([]);
+        for (const group of ['step', 'index', 'context']) {
+          await visit.page.selectOption('label:has-text("Group by") select', group);
+          await visit.page.waitForURL(new RegExp(`group=${group}`));
+          await visit.page.waitForSelector(ready);
+        }
+      },
+      { theme },
+    );
+  });
+});
+
+async function colors(page: Page): Promise<number[]> {
+  return page.locator('canvas[data-drawn]').evaluateAll(all =>
+    all.map(canvas => {
+      const { width, height } = canvas as HTMLCanvasElement;
+      const { data } = (canvas as HTMLCanvasElement).getContext('2d')!.getImageData(0, 0, width, height);
+      return data.reduce((sum, value) => sum + value, 0);
+    }),
+  );
+}
+
+test('one slider moves all images, and one each moves its own', async () => {
+  await site.visit(`/runs/${site.runs.studio}?tab=media`, async visit => {
+    const { page } = visit;
+    await eventually('images are drawn', async () => (await colors(page)).length === 8);
+    const last = await colors(page);
+    await page.focus('.steps input');
+    await page.keyboard.press('Home');
+    await page.waitForURL(/at=0/);
+    await eventually('all images changed', async () =>
+      (await colors(page)).every((sum, at) => sum !== last[at]),
+    );
+    expect(await page.textContent('.card small')).toContain('step 0');
+    await page.check('label:has-text("One slider each") input');
+    await page.focus('.card input >> nth=0');
+    await page.keyboard.press('End');
+    // The four images of a sequence share its steps.
+    await eventually('a sequence changed', async () => {
+      const now = await colors(page);
+      return now.filter((sum, at) => sum === last[at]).length === 4;
+    });
+    await visit.shot('media-sliders');
+    expect(await findings(page)).toEqual([]);
+    expect(visit.calls.filter(call => call === 'SearchService/Objects').length).toBe(1);
+  });
+});
+
+test('an active run and its last value are on the home page as they change', async () => {
+  await site.visit('/', async visit => {
+    const { page } = visit;
+    await page.waitForSelector('section[aria-label="Active runs"] a:has-text("live run")');
+    await site.project.track(0.125);
+    await page.waitForSelector('section[aria-label="Active runs"] b:text-is("0.125")');
+    await visit.shot('home-live');
+  });
+});
+
+test('an empty project shows what to paste, and opens the run with its first point', async () => {
+  const server = await Server.start();
+  const visit = await Visit.open(site.browser, server, '/');
+  await visit.page.waitForSelector('pre');
+  expect(await visit.page.textContent('pre')).toContain(`repo="${server.addresses.query}"`);
+  expect((await visit.page.textContent('pre'))?.trim().split('\n').length).toBe(10);
+  expect(await findings(visit.page)).toEqual([]);
+  await visit.shot('home-empty');
+  const [project] = await Promise.all([Project.log(server), visit.page.waitForURL(/\/runs\/\w+/)]);
+  await visit.page.waitForSelector('section h2');
+  await visit.close();
+  await project[0].end();
+  await server.remove();
+});
