@@ -18,7 +18,7 @@ import { CHROMIUM } from './chromium.ts';
 const ROOT = join(import.meta.dirname, '..');
 
 /** Keeps a broken server or page from hanging; no passing test waits for it. */
-const GUARD_MS = Number(process.env.GUARD_MS ?? 60_000);
+const GUARD_MS = 60_000;
 
 /** The policy that the server sends with the page once it is embedded: no inline script or style, nothing from elsewhere. */
 const POLICY = "default-src 'self'; frame-ancestors 'none'";
