@@ -358,8 +358,8 @@ impl CoreRun {
     }
 
     /// Marks the run as finished; only the first call counts. The error is that of a failed run, and
-    /// the time is given for a run that is imported. At the exit of the script, the run still accepts
-    /// what later exit hooks and other threads record.
+    /// the time is given for a run that is imported. At the exit of the script, later exit
+    /// hooks and other threads may still record.
     #[pyo3(signature = (outcome, error, time_us=None, *, is_exit=false))]
     fn _finish(
         &self,

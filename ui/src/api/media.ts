@@ -103,7 +103,7 @@ export function readPayload(uri: string, signal: AbortSignal): Promise<Payload> 
 
 function readWaiting(): void {
   timer = undefined;
-  // Those that left the view meanwhile are not read.
+  // Skip those that have scrolled out of view in the meantime.
   const wanted = waiting.filter(({ signal }) => !signal.aborted);
   waiting = [];
   for (let at = 0; at < wanted.length; at += MAX_BATCH) void readBatch(wanted.slice(at, at + MAX_BATCH));

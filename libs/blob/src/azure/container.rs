@@ -250,8 +250,8 @@ impl Bucket for Container {
 
     const SEQUENTIAL_PARTS: bool = false;
 
-    /// Azure keeps blocks that are sent to a blob without being asked to; ours differ from those
-    /// of other uploads by the id.
+    /// Sends no request: Azure accepts blocks at any time. The id distinguishes those of this upload
+    /// from those of other uploads of the same blob.
     async fn begin(&self, key: &BlobKey, _content_type: &str, _size: u64) -> Result<String> {
         check_key(key)?;
         multipart::new_id()

@@ -261,7 +261,7 @@ impl ActiveRuns {
         if self.idle_bytes <= self.max_idle_bytes {
             return;
         }
-        // What a run has left in the log is known only here.
+        // A run whose records were left in the log is remembered nowhere else.
         let deferred = &self.deferred;
         let is_evictable = |key: &RunKey, run: &ActiveRun| run.is_idle() && !deferred.contains(key);
         let evictable = self.runs.iter().filter(|(key, run)| is_evictable(key, run));

@@ -114,7 +114,7 @@ async fn an_interrupted_import_is_repeated() {
 async fn an_import_is_not_repeated_once_it_is_complete() {
     let directory = old_log();
     assert!(import(directory.path(), &Deps::system()).unwrap());
-    // What is left if the deletion of the database was interrupted.
+    // As if the deletion of the database had been interrupted.
     fs::remove_dir_all(directory.path().join("engine/keyspaces")).unwrap();
     check(&directory).await;
 }
