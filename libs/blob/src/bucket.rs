@@ -70,6 +70,12 @@ pub(crate) trait Bucket: Send + Sync + 'static {
     /// As `MultipartUploads::complete`. The caller checks the size of the blob afterward.
     async fn complete(&self, upload: &MultipartUpload, etags: &[String]) -> Result<()>;
 
+    /// Whether a completed upload looks so old that it could be deleted before anything refers to
+    /// it, because blobs without references are deleted by their date.
+    fn took_too_long(&self, _completed: &BlobMeta) -> bool {
+        false
+    }
+
     /// As `MultipartUploads::abort`.
     async fn abort(&self, upload: &MultipartUpload) -> Result<()>;
 }
@@ -199,7 +205,11 @@ impl<B: Bucket> MultipartUploads for BucketBlobs<B> {
         content_type::check(&upload.content_type)?;
         self.bucket.complete(upload, etags).await?;
         // Stores accept a list that omits parts at the end.
-        let stored = self.bucket.head(&upload.key).await?.map_or(0, |meta| meta.size);
+        let completed = self.bucket.head(&upload.key).await?;
+        if completed.as_ref().is_some_and(|meta| self.bucket.took_too_long(meta)) {
+            return Err(Error::NoUpload);
+        }
+        let stored = completed.map_or(0, |meta| meta.size);
         if stored != upload.size {
             let reason = format!("{stored} of {} bytes were stored", upload.size);
             return Err(Error::PartsMissing { reason });

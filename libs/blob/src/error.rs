@@ -10,6 +10,9 @@ pub enum Error {
     #[error("the blob store is not available: {reason}")]
     Unavailable {
         reason: String,
+        /// The response may be about this blob only: if others are stored meanwhile, it will never
+        /// be accepted.
+        is_doubtful: bool,
         #[source]
         source: Option<Source>,
     },
@@ -45,7 +48,12 @@ pub enum Error {
 
 impl Error {
     pub fn unavailable(reason: impl Into<String>) -> Self {
-        Self::Unavailable { reason: reason.into(), source: None }
+        Self::Unavailable { reason: reason.into(), is_doubtful: false, source: None }
+    }
+
+    /// An error response that is either about the blob or about all requests.
+    pub fn doubtful(reason: impl Into<String>) -> Self {
+        Self::Unavailable { reason: reason.into(), is_doubtful: true, source: None }
     }
 
     /// Whether the same call may succeed later.
@@ -56,5 +64,10 @@ impl Error {
     /// Whether this blob can never be stored, although others can.
     pub fn is_of_blob(&self) -> bool {
         matches!(self, Self::BadKey { .. } | Self::BadContentType { .. } | Self::Rejected { .. })
+    }
+
+    /// Whether this blob can never be stored if others can.
+    pub fn is_doubtful(&self) -> bool {
+        matches!(self, Self::Unavailable { is_doubtful: true, .. })
     }
 }

@@ -52,6 +52,14 @@ pub struct FsBlobs {
     clock: Clock,
 }
 
+/// Bytes of a disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DiskSpace {
+    /// Available to this process.
+    pub free: u64,
+    pub total: u64,
+}
+
 /// The open directories; all blocking calls go through them.
 struct Folders {
     tmp: Dir,
@@ -67,6 +75,16 @@ impl FsBlobs {
             reason: format!("failed to open the blob directory `{}`: {source}", root.display()),
         })?;
         Ok(Self { folders: Arc::new(folders), signer, clock })
+    }
+
+    /// Returns the space of the disk with the blobs.
+    pub async fn disk_space(&self) -> Result<DiskSpace> {
+        self.blocking("looking at the disk", |folders| {
+            let status = rustix::fs::fstatvfs(&folders.data)?;
+            let bytes = |blocks: u64| blocks.saturating_mul(status.f_frsize);
+            Ok(DiskSpace { free: bytes(status.f_bavail), total: bytes(status.f_blocks) })
+        })
+        .await
     }
 
     async fn blocking<T: Send + 'static>(
@@ -292,7 +310,8 @@ fn failure(doing: &'static str, source: io::Error) -> Error {
             Error::Setup { reason: format!("{doing} failed: {source}") }
         }
         _ => {
-            Error::Unavailable { reason: format!("{doing} failed: {source}"), source: Some(Arc::new(source)) }
+            let reason = format!("{doing} failed: {source}");
+            Error::Unavailable { reason, is_doubtful: false, source: Some(Arc::new(source)) }
         }
     }
 }

@@ -46,6 +46,15 @@ impl BlobKey {
     pub fn in_project(project: &str, reference: &str) -> Result<Self> {
         Self::new(key_text(project, reference)?)
     }
+
+    /// Returns whether the blob belongs to this project (empty: the default one).
+    pub fn is_in_project(&self, project: &str) -> bool {
+        let mut segments = self.as_str().split('/');
+        match (segments.next(), segments.next()) {
+            (Some(PROJECTS), Some(folder)) if folder != PROJECTS => folder == project,
+            _ => project.is_empty(),
+        }
+    }
 }
 
 /// The folder of all blobs of a run; deleting it deletes them.
@@ -142,6 +151,9 @@ mod tests {
             for project in ["", "other"] {
                 let Ok(key) = BlobKey::in_project(project, reference) else { continue };
                 assert!(!key.as_str().starts_with(".projects/team/"), "{project:?} {reference:?}: {key}");
+                assert!(key.is_in_project(project) && !key.is_in_project("team"), "{project:?}: {key}");
+                let other = if project.is_empty() { "other" } else { "" };
+                assert!(!key.is_in_project(other), "{project:?}: {key}");
             }
         }
         for project in [".", "..", ".projects", "a/b", "\n"] {

@@ -8,12 +8,16 @@ use std::{sync::Arc, time::Duration};
 
 use futures::TryStreamExt;
 use matyan_blob::{
-    BlobKey, Blobs, Error, Result,
+    BlobKey, Blobs, Error, MultipartUpload, OpenBucket, Result,
     s3::{Credentials, Settings, open},
 };
 use scripted::{ScriptedResponse, ScriptedServer, answer};
 
 async fn open_store(server: &ScriptedServer) -> Arc<dyn Blobs> {
+    open_bucket(server).await.blobs
+}
+
+async fn open_bucket(server: &ScriptedServer) -> OpenBucket {
     let settings = Settings {
         endpoint: server.endpoint.clone(),
         public_endpoint: None,
@@ -23,7 +27,7 @@ async fn open_store(server: &ScriptedServer) -> Arc<dyn Blobs> {
         virtual_host: false,
         lifetime: Duration::from_secs(60),
     };
-    open(&settings, Arc::new(|| 1_700_000_000_000_000)).await.unwrap().blobs
+    open(&settings, Arc::new(|| 1_700_000_000_000_000)).await.unwrap()
 }
 
 fn key(key: &str) -> BlobKey {
@@ -160,4 +164,24 @@ async fn a_broken_read_is_never_mixed_with_another_version() {
     let server = ScriptedServer::start(vec![broken("", "0123456789", 4), rest]).await;
     assert!(read(&server).await.unwrap_err().is_temporary());
     assert_eq!(server.request_count(), 1);
+}
+
+/// S3 dates a blob by the beginning of its upload, and the search for orphaned blobs goes by the
+/// date.
+#[tokio::test]
+async fn an_upload_that_began_long_ago_is_repeated() {
+    let upload =
+        MultipartUpload { key: key("r/a"), id: "id".to_owned(), content_type: String::new(), size: 5 };
+    for (date, is_accepted) in
+        [("Fri, 10 Nov 2023 22:13:20 GMT", false), ("Mon, 13 Nov 2023 22:13:20 GMT", true)]
+    {
+        let completed = "<CompleteMultipartUploadResult><ETag>e</ETag></CompleteMultipartUploadResult>";
+        let head = answer(200, &format!("last-modified: {date}\r\n"), "12345");
+        let server = ScriptedServer::start(vec![answer(200, "", completed), head]).await;
+        let outcome = open_bucket(&server).await.multipart.complete(&upload, &["e".to_owned()]).await;
+        match is_accepted {
+            true => outcome.unwrap(),
+            false => assert!(matches!(outcome, Err(Error::NoUpload)), "{outcome:?}"),
+        }
+    }
 }

@@ -116,7 +116,7 @@ cases! {
         order::ordered_keys_agree_with_kafka, order::ordered_over_thousands_of_keys,
         read::complete_while_written, read::complete_when_next_is_dropped, read::complete_again_after_redelivery,
         read::exclusive_between_two_subscribers, read::any_position_from_first_to_end,
-        read::any_position_beyond_the_end_is_refused, read::nothing_before_start, read::no_blocking_by_a_slow_subscriber,
+        read::any_position_again, read::any_position_beyond_the_end_is_refused, read::nothing_before_start, read::no_blocking_by_a_slow_subscriber,
         trim::trim_refuses_an_earlier_start, trim::trim_keeps_later_records, trim::trim_of_everything_keeps_offsets,
         trim::trim_never_moves_backwards,
         sequences::generated_sequences_match_the_model;

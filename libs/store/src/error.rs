@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 /// The cause of an error. Shared, because one failed sync answers many callers.
 pub(crate) type Source = Arc<dyn std::error::Error + Send + Sync>;
 
@@ -31,6 +33,8 @@ pub enum Error {
     #[error("the store holds unreadable data: {reason}")]
     Corrupt {
         reason: String,
+        /// The row that cannot be decoded, if it is known.
+        key: Option<Bytes>,
         #[source]
         source: Option<Source>,
     },
@@ -48,7 +52,12 @@ impl Error {
     }
 
     pub fn corrupt(reason: impl Into<String>) -> Self {
-        Self::Corrupt { reason: reason.into(), source: None }
+        Self::Corrupt { reason: reason.into(), key: None, source: None }
+    }
+
+    /// An error of a row whose value cannot be decoded.
+    pub fn corrupt_row(key: &Bytes, reason: impl Into<String>) -> Self {
+        Self::Corrupt { reason: reason.into(), key: Some(key.clone()), source: None }
     }
 
     /// True if the disk, the quota, or the file is full.

@@ -121,12 +121,22 @@ impl Container {
     }
 }
 
-/// Whether Azure will never accept the blob. The client reports the status only in the error text.
-fn is_rejection(error: &StoreError) -> bool {
-    let StoreError::Generic { source, .. } = error else { return false };
+/// The error of a write that Azure will never accept, or may never accept. The client reports the status
+/// only in the error text.
+fn rejection(error: &StoreError) -> Option<Error> {
+    let StoreError::Generic { source, .. } = error else { return None };
     let text = source.to_string();
-    [400, 405, 411, 412, 413, 414].iter().any(|status| text.contains(&format!("status code: {status} ")))
+    let is_any =
+        |statuses: &[u16]| statuses.iter().any(|status| text.contains(&format!("status code: {status} ")));
+    if is_any(&[413, 414]) || OF_BLOB.iter().any(|code| text.contains(code)) {
+        return Some(Error::Rejected { reason: error.to_string() });
+    }
+    is_any(&[400]).then(|| Error::doubtful(error.to_string()))
 }
+
+/// Error codes that are about the name or the size of the blob.
+const OF_BLOB: [&str; 4] =
+    ["InvalidResourceName", "InvalidUri", "RequestBodyTooLarge", "RequestUrlFailedToParse"];
 
 fn can_hold(key: &BlobKey) -> bool {
     !key.as_str().contains(BACKSLASH)
@@ -176,10 +186,8 @@ impl Bucket for Container {
         check_key(key)?;
         let options = PutOptions { attributes: attributes(content_type), ..PutOptions::default() };
         let put = self.client.put_opts(&object_path(key), content.into(), options).await;
-        put.map(drop).map_err(|error| match is_rejection(&error) {
-            true => Error::Rejected { reason: error.to_string() },
-            false => self.failure("writing a blob", error),
-        })
+        put.map(drop)
+            .map_err(|error| rejection(&error).unwrap_or_else(|| self.failure("writing a blob", error)))
     }
 
     async fn put_parts(&self, key: &BlobKey, content_type: &str) -> Result<Box<dyn PartUpload>> {

@@ -38,7 +38,8 @@ pub(crate) const FIRST_BACKOFF: Duration = Duration::from_millis(100);
 
 pub(crate) fn unavailable(doing: &str, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
     let source: Box<dyn std::error::Error + Send + Sync> = source.into();
-    Error::Unavailable { reason: format!("{doing} failed: {source}"), source: Some(Arc::from(source)) }
+    let reason = format!("{doing} failed: {source}");
+    Error::Unavailable { reason, is_doubtful: false, source: Some(Arc::from(source)) }
 }
 
 #[cfg(test)]

@@ -180,8 +180,8 @@ pub(super) async fn failure(doing: &'static str, bucket: &str, answer: HttpRespo
         401 | 403 => Error::Setup {
             reason: format!("{doing} was refused: check the credentials and their permissions: {said}"),
         },
-        // About this blob: the credentials and the bucket are fine.
-        400 | 405 | 411..=414 | 422 => Error::Rejected { reason: format!("{doing} failed: {status} {said}") },
+        413 | 414 => Error::Rejected { reason: format!("{doing} failed: {status} {said}") },
+        400 | 422 => Error::doubtful(format!("{doing} failed: {status} {said}")),
         _ => Error::unavailable(format!("{doing} failed: {status} {said}")),
     }
 }

@@ -25,6 +25,10 @@ use crate::{
     bucket::{Bucket, BucketPage, PartUpload, connect::unavailable},
 };
 
+/// Longest time between the beginning and the end of an upload in parts: half of the age at which
+/// blobs without references are deleted.
+const LONGEST_UPLOAD_US: i64 = 84 * 3_600_000_000;
+
 pub(super) struct S3Bucket {
     pub(super) connection: BucketConnection,
     /// May use a different endpoint than the connection does.
@@ -200,6 +204,13 @@ impl Bucket for S3Bucket {
             CompletedPart::builder().part_number(number).set_e_tag(non_empty(etag)).build()
         });
         self.connection.complete_upload(&upload.key, &upload.id, parts.collect()).await
+    }
+
+    /// S3 dates a blob by the beginning of its upload.
+    fn took_too_long(&self, completed: &BlobMeta) -> bool {
+        let oldest_us = (self.clock)().saturating_sub(LONGEST_UPLOAD_US);
+        // Without a date, it is 0.
+        (1..oldest_us).contains(&completed.modified_us)
     }
 
     async fn abort(&self, upload: &MultipartUpload) -> Result<()> {

@@ -15,6 +15,17 @@ use crate::Error;
 /// Error code of S3 for a missing bucket.
 const NO_BUCKET: &str = "NoSuchBucket";
 
+/// Error codes that are about the name or the size of the blob, whatever the status is.
+const OF_BLOB: [&str; 6] = [
+    "KeyTooLongError",
+    "EntityTooLarge",
+    "InvalidURI",
+    "MetadataTooLarge",
+    // MinIO.
+    "XMinioInvalidObjectName",
+    "XMinioInvalidResourceName",
+];
+
 /// Error codes of a 400 that is not about the blob: the request was damaged or interrupted on its
 /// way, or the bucket has no valid name.
 const UNRELATED: [&str; 5] =
@@ -74,7 +85,8 @@ impl BucketLocation {
     pub(super) fn put_refusal_error(&self, refusal: &Refusal) -> Error {
         match self.refusal_error(WRITING, refusal) {
             // Neither the credentials nor the bucket are at fault.
-            Error::Unavailable { .. } if refusal.is_final() => Error::Rejected { reason: refusal.text() },
+            Error::Unavailable { .. } if refusal.is_of_blob() => Error::Rejected { reason: refusal.text() },
+            Error::Unavailable { reason, .. } if refusal.is_doubtful() => Error::doubtful(reason),
             other => other,
         }
     }
@@ -131,8 +143,14 @@ impl BucketLocation {
 }
 
 impl Refusal {
-    fn is_final(&self) -> bool {
-        matches!(self.status, 400 | 405 | 411..=414 | 422) && !UNRELATED.contains(&self.code.as_str())
+    fn is_of_blob(&self) -> bool {
+        matches!(self.status, 413 | 414) || OF_BLOB.contains(&self.code.as_str())
+    }
+
+    /// Whether it may be about the blob. A whole bucket can be the reason, too: one that requires
+    /// encryption or has object lock, or a gateway that does not know a header.
+    fn is_doubtful(&self) -> bool {
+        matches!(self.status, 400 | 422) && !UNRELATED.contains(&self.code.as_str())
     }
 
     fn text(&self) -> String {

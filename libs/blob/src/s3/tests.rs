@@ -93,24 +93,33 @@ fn a_refusal_says_what_to_do() {
 /// A rejected blob is set aside, while the others wait for credentials or for the bucket.
 #[test]
 fn rule_39_only_what_s3_has_against_one_blob_is_final() {
-    for (status, code, is_final) in [
-        (400, "KeyTooLongError", true),
-        (400, "EntityTooLarge", true),
-        (400, "", true),
-        (413, "", true),
-        (400, "ExpiredToken", false),
-        (400, "RequestTimeout", false),
-        (400, "AuthorizationHeaderMalformed", false),
-        (401, "", false),
-        (403, "AccessDenied", false),
-        (404, "NoSuchBucket", false),
-        (409, "OperationAborted", false),
-        (429, "", false),
-        (503, "SlowDown", false),
+    let (waits, doubtful, is_final) = ((false, false), (false, true), (true, false));
+    for (status, code, expected) in [
+        (400, "KeyTooLongError", is_final),
+        (400, "EntityTooLarge", is_final),
+        (400, "XMinioInvalidObjectName", is_final),
+        (413, "", is_final),
+        (414, "", is_final),
+        (400, "", doubtful),
+        (400, "InvalidRequest", doubtful),
+        (400, "InvalidArgument", doubtful),
+        (422, "", doubtful),
+        (405, "MethodNotAllowed", waits),
+        (411, "MissingContentLength", waits),
+        (412, "PreconditionFailed", waits),
+        (400, "ExpiredToken", waits),
+        (400, "RequestTimeout", waits),
+        (400, "AuthorizationHeaderMalformed", waits),
+        (401, "", waits),
+        (403, "AccessDenied", waits),
+        (404, "NoSuchBucket", waits),
+        (409, "OperationAborted", waits),
+        (429, "", waits),
+        (503, "SlowDown", waits),
     ] {
         let refusal = Refusal { status, code: code.to_owned(), ..Refusal::default() };
         let error = BucketLocation::new(&settings()).put_refusal_error(&refusal);
-        assert_eq!(matches!(error, Error::Rejected { .. }), is_final, "{status} {code}: {error}");
+        assert_eq!((error.is_of_blob(), error.is_doubtful()), expected, "{status} {code}: {error}");
     }
 }
 

@@ -118,6 +118,32 @@ pub(super) async fn any_position_from_first_to_end(fixture: Arc<dyn Fixture>) {
     }
 }
 
+/// A partition that is being read can be read from an earlier offset, and then from a later one.
+pub(super) async fn any_position_again(fixture: Arc<dyn Fixture>) {
+    let log = fixture.create(Shape::default()).await;
+    append(&*log, numbered("run", 0..50)).await;
+    let mut subscription = log.reader().subscribe(Topic::Ingestion).await.expect("subscribing succeeds");
+    let Ok(Delivery::Assigned { partition }) = subscription.next().await else {
+        panic!("expected an assignment first")
+    };
+    for (from, count) in [(0, 50), (7, 1), (30, 20), (2, 48), (49, 1)] {
+        while let Err(error) = subscription.start(partition, from).await {
+            assert!(error.is_temporary(), "{error}");
+        }
+        let mut offsets = Vec::new();
+        while offsets.len() < count {
+            match subscription.next().await.expect("the delivery succeeds") {
+                Delivery::Records { records, .. } => {
+                    offsets.extend(records.iter().map(|record| record.offset))
+                }
+                other => panic!("unexpected {other:?}"),
+            }
+        }
+        let expected: Vec<u64> = (from..).take(offsets.len()).collect();
+        assert_eq!(offsets, expected, "from {from}");
+    }
+}
+
 pub(super) async fn any_position_beyond_the_end_is_refused(fixture: Arc<dyn Fixture>) {
     let log = fixture.create(Shape::default()).await;
     append(&*log, numbered("run", 0..3)).await;

@@ -31,8 +31,10 @@ pub(super) struct Appender {
     segments: Arc<Segments>,
     active: SharedSegment,
     segment_bytes: u32,
-    /// Offset of the next record.
+    /// Offset of the next record, if there is no gap before it.
     end: u64,
+    /// Least offset of the next record.
+    next: u64,
     /// Position of the next record. Everything before it is synced.
     position: u32,
     /// Position up to which space is reserved.
@@ -69,6 +71,7 @@ impl Appender {
             active,
             segment_bytes,
             end,
+            next: end,
             position,
             reserved: position,
             has_remains: false,
@@ -99,6 +102,9 @@ impl Appender {
         if is_over || self.is_full {
             self.rotate()?;
         }
+        // A gap is within a segment, never between two: the end of a segment is known to be complete
+        // because the next one begins there.
+        self.end = self.end.max(self.next);
         // From here on, an error may leave something in the file.
         self.has_remains = true;
         self.reserve(bytes)?;
@@ -129,7 +135,7 @@ impl Appender {
 
     /// Leaves a gap: the next record gets this offset.
     pub(super) fn skip_to(&mut self, offset: u64) {
-        self.end = self.end.max(offset);
+        self.next = self.next.max(offset);
     }
 
     /// Called when nothing was appended or trimmed for a while: frees the space of trimmed

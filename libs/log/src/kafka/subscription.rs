@@ -4,6 +4,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    ops::RangeInclusive,
     sync::Arc,
 };
 
@@ -40,6 +41,8 @@ pub(super) struct KafkaSubscription {
     fetcher: StreamConsumer<BrokerTracker>,
     /// The assigned partitions and the next offset of each; None until started.
     positions: BTreeMap<u32, Option<u64>>,
+    /// The first and the next offset that were found to exist in each started partition.
+    known_offsets: BTreeMap<u32, RangeInclusive<u64>>,
     /// The partitions being fetched.
     fetched_partitions: BTreeSet<u32>,
     /// The first record of the next page.
@@ -71,6 +74,7 @@ impl KafkaSubscription {
             membership,
             fetcher,
             positions: BTreeMap::new(),
+            known_offsets: BTreeMap::new(),
             fetched_partitions: BTreeSet::new(),
             next_record: None,
             interruption: None,
@@ -86,6 +90,7 @@ impl KafkaSubscription {
             }
             Some(MembershipEvent::Revoked { partition, notified }) => {
                 self.positions.remove(&partition);
+                self.known_offsets.remove(&partition);
                 self.stop_fetching(partition)?;
                 drop(notified);
                 Ok(Delivery::Revoked { partition })
@@ -168,6 +173,9 @@ impl KafkaSubscription {
             }
         }
         self.positions.insert(partition, Some(end));
+        if let Some(known) = self.known_offsets.get_mut(&partition) {
+            *known = *known.start()..=end.max(*known.end());
+        }
         Delivery::Records { partition, records }
     }
 
@@ -240,6 +248,7 @@ impl KafkaSubscription {
         match self.positions.get_mut(&partition) {
             Some(position) if *position == Some(requested) => {
                 *position = None;
+                self.known_offsets.remove(&partition);
                 true
             }
             _ => false,
@@ -318,8 +327,13 @@ impl Subscription for KafkaSubscription {
                 reason: format!("partition {partition} is not assigned to this subscription"),
             });
         }
-        let (shared, topic) = (self.shared.clone(), self.topic);
-        blocking(move || check(&shared, topic, partition, offset)).await??;
+        // If the offset existed before, brokers are not asked, which may take long: should retention have
+        // deleted it since, fetching reports that.
+        if !self.known_offsets.get(&partition).is_some_and(|known| known.contains(&offset)) {
+            let (shared, topic) = (self.shared.clone(), self.topic);
+            blocking(move || check(&shared, topic, partition, offset)).await??;
+            self.known_offsets.insert(partition, offset..=offset);
+        }
         self.positions.insert(partition, Some(offset));
         self.fetch(partition, offset)
     }

@@ -34,6 +34,8 @@ struct LossyState {
     /// Changes that may be lost, oldest first.
     unsynced: Vec<Change>,
     faults: VecDeque<(DiskOperation, io::ErrorKind)>,
+    /// Writes and syncs of any file until all of them fail.
+    failing_after: Option<(usize, io::ErrorKind)>,
     has_power: bool,
 }
 
@@ -52,6 +54,7 @@ impl LossyDisk {
             random,
             unsynced: Vec::new(),
             faults: VecDeque::new(),
+            failing_after: None,
             has_power: true,
         }))
     }
@@ -60,6 +63,17 @@ impl LossyDisk {
     /// happened.
     pub fn fail(&self, operation: DiskOperation, kind: io::ErrorKind) {
         self.lock().faults.push_back((operation, kind));
+    }
+
+    /// Fails all writes and syncs after this number of them, of any file, also that with the identity and
+    /// the trimmed offsets.
+    pub fn fail_after(&self, steps: usize, kind: io::ErrorKind) {
+        self.lock().failing_after = Some((steps, kind));
+    }
+
+    /// Repairs the disk after `fail_after`.
+    pub fn repair(&self) {
+        self.lock().failing_after = None;
     }
 
     /// True if faults remain that have not happened.
@@ -85,6 +99,11 @@ impl LossyDisk {
 
     fn start_on(&self, path: &Path, operation: DiskOperation) -> io::Result<MutexGuard<'_, LossyState>> {
         let mut state = self.start()?;
+        match &mut state.failing_after {
+            Some((0, kind)) => return Err((*kind).into()),
+            Some((steps, _)) => *steps -= 1,
+            None => {}
+        }
         let is_eligible = path.extension().is_some_and(|extension| extension == "log")
             || operation == DiskOperation::SyncDirectory;
         match state.faults.pop_front_if(|(next, _)| is_eligible && *next == operation) {

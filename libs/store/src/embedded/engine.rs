@@ -351,6 +351,6 @@ pub(super) fn engine_error(error: fjall::Error) -> Error {
     if is_temporary {
         Error::Unavailable { reason: "the storage engine failed to read or write".to_owned(), source }
     } else {
-        Error::Corrupt { reason: "the storage engine cannot read its files".to_owned(), source }
+        Error::Corrupt { reason: "the storage engine cannot read its files".to_owned(), key: None, source }
     }
 }

@@ -13,7 +13,8 @@
 //! opening still fails. The part cut off is kept in a file next to the engine.
 //!
 //! *Unseen commits.* After an error, commits that were written but never visible are cut off,
-//! so that their callers can be refused.
+//! so that their callers can be refused. So is a batch that was written in part, as on a full disk:
+//! fjall would stop there too, but its debug assertions do not hold in the middle of an item.
 //!
 //! *Failed sync.* After a failed sync, the kernel may consider pages clean that never reached
 //! the disk, and no later sync writes them. So the file is rewritten from its readable content.
@@ -67,7 +68,8 @@ pub(super) fn clear(engine: &Path) -> io::Result<()> {
     }
 }
 
-/// Cuts off the newest journal of `engine` before the first commit after `version`.
+/// Cuts off the newest journal of `engine` before the first commit after `version`, or before an
+/// incomplete batch.
 pub(super) fn cut_after(engine: &Path, version: Version) -> io::Result<()> {
     let path = newest_journal(engine)?;
     match length_before(&fs::read(&path)?, version) {
@@ -170,12 +172,18 @@ fn valid_length(journal: &[u8]) -> Option<usize> {
     Some(valid)
 }
 
-/// Length of the journal before the first commit after `version`. None if no such commit
-/// exists.
+/// Length of the journal before the first commit after `version`, or before an incomplete batch.
+/// None if neither exists.
 fn length_before(journal: &[u8], version: Version) -> Option<usize> {
     let mut length = 0;
     loop {
-        let batch = Batch::parse(&journal[length..]).filter(|batch| batch.is_valid)?;
+        let rest = &journal[length..];
+        let Some(batch) = Batch::parse(rest) else {
+            return (!without_padding(rest).is_empty()).then_some(length);
+        };
+        if !batch.is_valid {
+            return None;
+        }
         if batch.mark.is_some_and(|mark| mark.version > version) {
             return Some(length);
         }

@@ -4,7 +4,7 @@ use bytes::BufMut;
 use tempfile::TempDir;
 
 use super::*;
-use crate::{Delivery, LogReader, LogWriter, PartitionInfo, embedded::EmbeddedLog};
+use crate::{Delivery, LogReader, LogWriter, PartitionInfo, embedded::EmbeddedLog, layers::LossyDisk};
 
 const IDENTITY: [u8; 16] = *b"the old identity";
 
@@ -117,4 +117,54 @@ async fn an_import_is_not_repeated_once_it_is_complete() {
     // As if the deletion of the database had been interrupted.
     fs::remove_dir_all(directory.path().join("engine/keyspaces")).unwrap();
     check(&directory).await;
+}
+
+/// The record before the gap fills the segment, so the one after it is in the next segment.
+#[tokio::test]
+async fn rule_44_a_gap_between_two_segments_is_imported() {
+    let directory = TempDir::new().unwrap();
+    let database = Database::builder(directory.path().join("engine")).open().unwrap();
+    let keyspace = |name| database.keyspace(name, KeyspaceCreateOptions::default).unwrap();
+    let meta = keyspace("meta");
+    meta.insert("format", [1]).unwrap();
+    meta.insert("identity", IDENTITY).unwrap();
+    meta.insert("ingestion-partitions", 1_u32.to_le_bytes()).unwrap();
+    let large = |offset| Record { value: vec![offset as u8; 9 << 20].into(), ..record(offset) };
+    for offset in [0_u64, 1, 3] {
+        keyspace("ingestion-0").insert(offset.to_be_bytes(), stored(&large(offset))).unwrap();
+    }
+    drop((meta, database));
+    let log = EmbeddedLog::open(directory.path(), Settings::default()).await.unwrap();
+    for from in [0, 1, 2, 3] {
+        let mut subscription = log.subscribe(Topic::Ingestion).await.unwrap();
+        let Delivery::Assigned { partition } = subscription.next().await.unwrap() else { panic!() };
+        subscription.start(partition, from).await.unwrap();
+        let mut offsets = Vec::new();
+        while offsets.last() != Some(&3) {
+            let Delivery::Records { records, .. } = subscription.next().await.unwrap() else { panic!() };
+            offsets.extend(records.iter().map(|record| record.offset));
+        }
+        let expected: Vec<u64> = [0, 1, 3].into_iter().filter(|offset| *offset >= from).collect();
+        assert_eq!(offsets, expected, "from {from}");
+    }
+    log.close().await.unwrap();
+}
+
+/// An import that is interrupted on a disk that loses what was not synced.
+#[tokio::test]
+async fn rule_44_a_power_failure_during_an_import_loses_nothing() {
+    for seed in 0..24 {
+        let directory = old_log();
+        let disk = Arc::new(LossyDisk::seeded(seed));
+        // Every second one ends with an error, after a different number of steps.
+        let steps = usize::try_from(seed).unwrap() / 2;
+        if seed % 2 == 1 {
+            disk.fail_after(steps, io::ErrorKind::Other);
+        }
+        let deps = Deps { disk: disk.clone(), ..Deps::system() };
+        let imported = import(directory.path(), &deps);
+        assert!(imported.is_ok() || seed % 2 == 1, "{imported:?}");
+        disk.cut_power();
+        check(&directory).await;
+    }
 }

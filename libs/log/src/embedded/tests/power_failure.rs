@@ -133,6 +133,34 @@ async fn rule_29_a_full_disk_costs_nothing_that_was_acknowledged() {
     }
 }
 
+/// The file with the identity and the trimmed offsets, on a full disk that then loses power.
+#[tokio::test]
+async fn rule_29_a_trim_that_fails_is_repeated() {
+    for seed in 0..20 {
+        let directory = TempDir::new().unwrap();
+        let disk = Arc::new(LossyDisk::seeded(seed));
+        let log = open_on(&directory, &disk, small_segments()).await;
+        log.append(Topic::Ingestion, numbered(0..9)).await.unwrap();
+        log.trim(Topic::Ingestion, 0, 2).await.unwrap();
+        for steps in 0..2 {
+            disk.fail_after(steps, ErrorKind::StorageFull);
+            let error = log.trim(Topic::Ingestion, 0, 4).await.unwrap_err();
+            assert!(error.is_temporary(), "{error}");
+        }
+        let is_repeated = seed % 2 == 0;
+        if is_repeated {
+            disk.repair();
+            log.trim(Topic::Ingestion, 0, 5).await.unwrap();
+        }
+        disk.cut_power();
+        drop(log);
+        let log = open(&directory).await;
+        let first = info(&log).await.first;
+        assert!(if is_repeated { first == 5 } else { first == 2 || first == 4 }, "seed {seed}: {first}");
+        assert_eq!(all_records(&log).await.len() as u64, 9 - first);
+    }
+}
+
 #[tokio::test]
 async fn an_unknown_state_of_the_disk_ends_the_log() {
     for operation in [DiskOperation::Write, DiskOperation::Sync] {

@@ -102,6 +102,26 @@ fn commits_are_cut_off_by_version() {
     }
 }
 
+/// A full disk ends a write anywhere, and the space reserved after it is zeros.
+#[test]
+fn a_batch_that_was_written_in_part_is_cut_off() {
+    let directory = tempfile::tempdir().unwrap();
+    written(directory.path(), 0);
+    let path = newest_journal(&directory.path().join("engine")).unwrap();
+    let journal = without_padding(&fs::read(&path).unwrap()).to_vec();
+    let last = length_before(&journal, Version(u64::from(COMMITS) - 1)).unwrap();
+    let item = last..last + 60;
+    let ends = journal.len() - 60..journal.len();
+    for length in item.chain(ends) {
+        let mut torn = journal[..length].to_vec();
+        torn.resize(journal.len() + 100, 0);
+        fs::write(&path, torn).unwrap();
+        cut_after(&directory.path().join("engine"), Version(u64::from(COMMITS))).unwrap();
+        let engine = open(directory.path()).unwrap();
+        assert_eq!(commits(&engine), (1..COMMITS).collect::<Vec<_>>(), "written up to {length}");
+    }
+}
+
 #[test]
 fn a_renewed_journal_has_the_same_content_in_a_new_file() {
     use std::os::unix::fs::MetadataExt;
