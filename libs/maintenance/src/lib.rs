@@ -27,7 +27,7 @@ pub use expired_rows::{clear_garbage, drop_abandoned_restores, sweep_producers, 
 pub use lock::JobLock;
 pub use log_progress::{PartitionProgress, oldest_unapplied_us, partition_progress};
 pub use orphaned_blobs::OrphanedBlobs;
-pub use pending_payloads::{pending_payload_bytes, upload_pending_payloads};
+pub use pending_payloads::{PendingUploads, pending_payload_bytes};
 pub use run_blobs::{BlobPage, DeletedRunBlobs, LeftoverBlobs, deleted_run_number};
 pub use stale_runs::{StaleRuns, StaleRunsPage, finish_stale_runs};
 pub use tombstones::{LONGEST_SPOOL_US, TombstonePage, TombstoneSweep};

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::{FutureExt as _, StreamExt as _, future::BoxFuture, stream};
-use matyan_blob::BlobKey;
+use matyan_blob::{self as blob, BlobKey};
 use matyan_model::{
     ids::{NamedProject, Project},
     keys::{self, Counter},
@@ -13,7 +13,7 @@ use matyan_model::{
     project::project_count,
     run::{Head, head_get},
 };
-use matyan_store::{Transaction, transact};
+use matyan_store::{Key, Range, Transaction, transact};
 
 use crate::{Deps, Error};
 
@@ -26,7 +26,12 @@ const UPLOADS: usize = 8;
 /// Time limit of an upload, after which the blob store counts as unavailable.
 const UPLOAD_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Bytes of all payloads that wait for the blob store, or were refused by it.
+/// Groups in a row of which every upload fails, after which a round ends.
+const FAILED_GROUPS: usize = 2;
+/// Payloads of a round that may have been refused for good, or because of the bucket.
+const DOUBTFUL: usize = 1_000;
+
+/// Bytes of all payloads that wait for the blob store.
 pub async fn pending_payload_bytes(deps: Deps<'_>) -> Result<u64, Error> {
     let mut bytes = 0;
     let snapshot = deps.store.snapshot().await?;
@@ -36,21 +41,85 @@ pub async fn pending_payload_bytes(deps: Deps<'_>) -> Result<u64, Error> {
     Ok(u64::try_from(bytes).unwrap_or_default())
 }
 
-/// Uploads every payload that waits for the blob store. One that fails does not stop the others;
-/// the round ends when none of several succeeds.
-pub async fn upload_pending_payloads(deps: Deps<'_>) -> Result<(), Error> {
-    for project in deps.projects().await? {
-        let mut rest = Some(keys::pending_payloads(project.number));
+/// Uploads payloads that wait for the blob store, in rounds. A round ends early if nothing succeeds, and the
+/// next one continues after it, so that payloads that always fail do not stop the others.
+#[derive(Default)]
+pub struct PendingUploads {
+    /// Where the last round ended early.
+    resume: Option<(Project, Key)>,
+}
+
+/// State of a round.
+#[derive(Default)]
+struct Round {
+    failed_groups: usize,
+    failure: Option<Error>,
+    has_succeeded: bool,
+    doubtful: Vec<(Project, PendingPayload, blob::Error)>,
+}
+
+impl PendingUploads {
+    /// Uploads every payload once. Fails if none was accepted, or if the round ends early.
+    pub async fn upload(&mut self, deps: Deps<'_>) -> Result<(), Error> {
+        let mut round = Round::default();
+        let resume = self.resume.take();
+        let projects = deps.projects().await?;
+        let start = |project: &NamedProject| {
+            let all = keys::pending_payloads(project.number);
+            match &resume {
+                Some((of, after)) if *of == project.number => {
+                    (Range::new(all.start.clone(), after.clone()), all.after(after))
+                }
+                Some((of, _)) if *of > project.number => (all.clone(), Range::new(all.end.clone(), all.end)),
+                _ => (Range::new(all.start.clone(), all.start.clone()), all),
+            }
+        };
+        // First what the last round has not reached.
+        for project in &projects {
+            self.upload_range(deps, project, start(project).1, &mut round).await?;
+        }
+        for project in &projects {
+            self.upload_range(deps, project, start(project).0, &mut round).await?;
+        }
+        match round.failure {
+            Some(failure) if !round.has_succeeded => Err(failure),
+            _ => Ok(()),
+        }
+    }
+
+    async fn upload_range(
+        &mut self,
+        deps: Deps<'_>,
+        project: &NamedProject,
+        range: Range,
+        round: &mut Round,
+    ) -> Result<(), Error> {
+        let mut rest = Some(range).filter(|range| range.start < range.end);
         while let Some(range) = rest {
             let (page, next) = pending_list(&*deps.store.snapshot().await?, &range, PAGE).await?;
             rest = next;
-            let waiting: Vec<_> = page.into_iter().filter(|payload| payload.refusal.is_none()).collect();
-            for group in groups(&waiting) {
-                upload_group(deps, &project, group).await?;
+            for group in groups(&page) {
+                match upload_group(deps, project, group, round).await {
+                    Ok(()) => round.failed_groups = 0,
+                    Err(error) => {
+                        round.failed_groups += 1;
+                        if let Some(last) = group.last().filter(|_| round.failed_groups >= FAILED_GROUPS) {
+                            let key = keys::pending_payload(project.number, &last.blob.key);
+                            self.resume = Some((project.number, key));
+                            return Err(error);
+                        }
+                        round.failure = Some(error);
+                    }
+                }
+                if round.has_succeeded {
+                    for (project, payload, error) in std::mem::take(&mut round.doubtful) {
+                        refuse(deps, project, &payload, &error).await?;
+                    }
+                }
             }
         }
+        Ok(())
     }
-    Ok(())
 }
 
 /// Splits payloads into groups that fit in memory together.
@@ -68,23 +137,46 @@ fn groups(payloads: &[PendingPayload]) -> Vec<&[PendingPayload]> {
     groups
 }
 
+enum Upload {
+    /// The blob store has accepted the payload.
+    Done,
+    /// Nothing had to be uploaded, or the blob store will never accept it.
+    Settled,
+    /// The blob store does not accept the payload, or accepts none.
+    Doubtful(blob::Error),
+}
+
 /// Fails if every upload of the group has failed.
-async fn upload_group(deps: Deps<'_>, project: &NamedProject, group: &[PendingPayload]) -> Result<(), Error> {
-    let mut uploads: Vec<BoxFuture<'_, (&PendingPayload, Result<(), Error>)>> = Vec::new();
+async fn upload_group(
+    deps: Deps<'_>,
+    project: &NamedProject,
+    group: &[PendingPayload],
+    round: &mut Round,
+) -> Result<(), Error> {
+    let mut uploads: Vec<BoxFuture<'_, (&PendingPayload, Result<Upload, Error>)>> = Vec::new();
     for payload in group {
         uploads.push(Box::pin(async move { (payload, upload(deps, project, payload).await) }));
     }
     let answers: Vec<_> = stream::iter(uploads).buffer_unordered(UPLOADS).collect().await;
     let (mut failure, mut is_working) = (None, false);
     for (payload, answer) in answers {
-        match answer {
-            Ok(()) => is_working = true,
-            Err(error) => {
-                let (run, key) = (payload.run_id.as_str(), payload.blob.key.as_str());
-                tracing::warn!(run, key, %error, "failed to upload pending payload; will retry");
-                failure = Some(error);
+        let error = match answer {
+            Ok(Upload::Done) => {
+                (is_working, round.has_succeeded) = (true, true);
+                continue;
             }
-        }
+            Ok(Upload::Settled) => continue,
+            Ok(Upload::Doubtful(error)) => {
+                if round.doubtful.len() < DOUBTFUL {
+                    round.doubtful.push((project.number, payload.clone(), error.clone()));
+                }
+                error.into()
+            }
+            Err(error) => error,
+        };
+        let (run, key) = (payload.run_id.as_str(), payload.blob.key.as_str());
+        tracing::warn!(run, key, %error, "failed to upload pending payload; will retry");
+        failure = Some(error);
     }
     match failure {
         Some(error) if !is_working => Err(error),
@@ -92,18 +184,25 @@ async fn upload_group(deps: Deps<'_>, project: &NamedProject, group: &[PendingPa
     }
 }
 
-async fn upload(deps: Deps<'_>, project: &NamedProject, payload: &PendingPayload) -> Result<(), Error> {
+async fn upload(deps: Deps<'_>, project: &NamedProject, payload: &PendingPayload) -> Result<Upload, Error> {
     let snapshot = deps.store.snapshot().await?;
     let is_deleted =
         matches!(head_get(&*snapshot, project.number, &payload.run_id).await?, Some(Head::Tombstone(_)));
     if !is_deleted {
+        if payload.refusal.is_some() {
+            return Ok(Upload::Settled);
+        }
         let Some(content) = pending_get(&*snapshot, project.number, &payload.blob).await? else {
-            return Ok(());
+            return Ok(Upload::Settled);
         };
         drop(snapshot);
         match put(deps, project, payload, content).await {
             Ok(()) => {}
-            Err(error) if error.is_of_blob() => return refuse(deps, project.number, payload, &error).await,
+            Err(error) if error.is_of_blob() => {
+                refuse(deps, project.number, payload, &error).await?;
+                return Ok(Upload::Settled);
+            }
+            Err(error) if error.is_doubtful() => return Ok(Upload::Doubtful(error)),
             Err(error) => return Err(error.into()),
         }
     }
@@ -117,7 +216,7 @@ async fn upload(deps: Deps<'_>, project: &NamedProject, payload: &PendingPayload
         Ok::<_, Error>((transaction, ()))
     })
     .await?;
-    Ok(())
+    Ok(if is_deleted { Upload::Settled } else { Upload::Done })
 }
 
 async fn put(

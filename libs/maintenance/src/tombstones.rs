@@ -4,8 +4,9 @@
 //! its topic.
 
 use matyan_model::{
-    ids::{NamedProject, RunId},
+    ids::{NamedProject, Project, RunId},
     keys,
+    position::{Cursor, LogPosition},
     run::{ClearOutcome, Tombstone, blobs_deleted_put, tombstone_clear, tombstones_list},
 };
 use matyan_store::Transaction;
@@ -122,7 +123,7 @@ impl<'d> TombstoneSweep<'d> {
         }
         lock.write(async |mut transaction: Transaction| {
             let is_removed = match is_removable {
-                true => tombstone_clear(&mut transaction, project.number, id).await? == ClearOutcome::Free,
+                true => self.remove(&mut transaction, project.number, id).await?,
                 false => {
                     blobs_deleted_put(&mut transaction, project.number, id, number).await?;
                     false
@@ -131,6 +132,33 @@ impl<'d> TombstoneSweep<'d> {
             Ok::<_, Error>((transaction, is_removed))
         })
         .await
+    }
+
+    /// Removes a tombstone with what else is left of the run id: its cursor, and the marks and dictionaries
+    /// of its producers. Returns false if a worker may still see a record that the cursor has passed.
+    async fn remove(
+        &self,
+        transaction: &mut Transaction,
+        project: Project,
+        id: &RunId,
+    ) -> Result<bool, Error> {
+        let key = keys::cursor(project, id);
+        let cursor = transaction.get(&key).await?.map(|row| Cursor::decode(&key, &row)).transpose()?;
+        if cursor.is_some_and(|cursor| !self.is_applied(&cursor))
+            || tombstone_clear(transaction, project, id).await? != ClearOutcome::Free
+        {
+            return Ok(false);
+        }
+        transaction.batch().clear_range(keys::run_id_rows(project, id));
+        Ok(true)
+    }
+
+    /// Whether everything before a cursor is reported as applied, so that no worker reads it again.
+    fn is_applied(&self, cursor: &Cursor) -> bool {
+        let LogPosition { log, partition, offset } = cursor.position;
+        let Some(progress) = self.partitions.get(partition as usize) else { return true };
+        let applied = progress.applied.map_or(0, |applied| applied.next);
+        log < progress.log || offset <= applied.max(progress.bounds.first)
     }
 
     fn is_older(&self, tombstone: &Tombstone, age_us: i64) -> bool {

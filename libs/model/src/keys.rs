@@ -89,11 +89,13 @@
 
 mod feed;
 mod index;
+mod owner;
 mod run_parts;
 mod system;
 
 pub use feed::*;
 pub use index::*;
+pub use owner::*;
 pub use run_parts::*;
 pub use system::*;
 
@@ -222,6 +224,8 @@ pub enum Counter {
     Parked = 4,
     /// Bytes of payloads that wait for the blob store.
     PendingBytes = 5,
+    /// Bytes of payloads that the blob store will never accept.
+    RefusedBytes = 6,
 }
 
 /// Topics whose positions are stored.
@@ -271,13 +275,18 @@ pub fn tail<'de, T: TupleUnpack<'de>>(prefix: &Key, key: &'de Key) -> Result<T> 
 }
 
 fn corrupt(key: &Key) -> Error {
-    Error::corrupt(format!("the key {} does not have the layout of its range", key.escape_ascii()))
+    Error::corrupt_row(key, format!("the key {} does not have the layout of its range", key.escape_ascii()))
 }
 
 // Rows of a run id.
 
 pub fn head(project: Project, id: &RunId) -> Key {
     run_id(project, id, RunIdPart::Head, ())
+}
+
+/// Everything under a run id except parked items, the quarantine, and a restore.
+pub fn run_id_rows(project: Project, id: &RunId) -> Range {
+    subtree(self::project(project, Space::RunId, (id.as_str(),)))
 }
 
 pub fn cursor(project: Project, id: &RunId) -> Key {
@@ -361,6 +370,11 @@ pub fn number(project: Project, number: RunNumber) -> Key {
     self::project(project, Space::Number, (number.0,))
 }
 
+/// Every number ever assigned; the tail is (run number: u64).
+pub fn numbers(project: Project) -> Range {
+    subtree(self::project(project, Space::Number, ()))
+}
+
 pub fn tombstone(project: Project, id: &RunId) -> Key {
     self::project(project, Space::Tombstone, (id.as_str(),))
 }
@@ -435,6 +449,11 @@ pub fn entities(project: Project, kind: EntityKind) -> Range {
 
 pub fn entity_name(project: Project, kind: EntityKind, name: &str) -> Key {
     self::project(project, Space::EntityName, (kind as u16, name))
+}
+
+/// The names of all entities of a kind; the tail is (name: String), the value the id.
+pub fn entity_names(project: Project, kind: EntityKind) -> Range {
+    subtree(self::project(project, Space::EntityName, (kind as u16,)))
 }
 
 pub fn entity_counter(project: Project, kind: EntityKind, id: &str, counter: Counter) -> Key {

@@ -46,6 +46,23 @@ pub async fn metric_series_find(
     Ok(rows::get(snapshot, &by_name).await?.map(SeriesNumber))
 }
 
+/// The series with this name and context digest in each of several runs, in the given order.
+pub async fn metric_series_find_in(
+    snapshot: &dyn Snapshot,
+    project: Project,
+    numbers: &[RunNumber],
+    name: &str,
+    digest: &[u8; 16],
+) -> Result<Vec<Option<SeriesNumber>>> {
+    let key = |number: &RunNumber| keys::series_by_name(project, *number, SeriesKind::Metric, name, digest);
+    let keys: Vec<_> = numbers.iter().map(key).collect();
+    let values = snapshot.get_many(&keys).await?;
+    let decoded = keys.iter().zip(values);
+    decoded
+        .map(|(key, value)| value.map(|value| Ok(SeriesNumber(rows::decode(key, &value)?))).transpose())
+        .collect()
+}
+
 /// The series with these names and context digests, in the given order.
 pub async fn metric_series_find_many(
     snapshot: &dyn Snapshot,

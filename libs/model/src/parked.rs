@@ -38,10 +38,17 @@ pub struct ParkedRecord {
     /// Whether its content is a JSON envelope, and not a batch.
     #[n(2)]
     pub is_envelope: bool,
+    /// The first item that was not applied before the quarantine began.
+    #[n(3)]
+    #[cbor(default)]
+    pub first_item: u32,
 }
 
 /// Number in place of an item if a whole record is parked. No record has that many items.
 pub const WHOLE_RECORD: u32 = u32::MAX;
+
+/// Bytes of content after which a page of parked items ends.
+pub const PAGE_BYTES: usize = 4 << 20;
 
 #[derive(Encode, Decode)]
 #[cbor(array)]
@@ -74,7 +81,8 @@ pub fn parked_content(project: Project, parked: &ParkedItem) -> Vec<Batch> {
     })
 }
 
-/// Up to `count` parked items of a project or a run, and the range of the rest.
+/// Up to `count` parked items of a project or a run, fewer if they are large, and the range of the
+/// rest.
 pub async fn parked_list(
     snapshot: &dyn Snapshot,
     project: Project,
@@ -84,6 +92,7 @@ pub async fn parked_list(
     let prefix = keys::parked(project).start;
     let mut rest = range.clone();
     let mut list: Vec<(ParkedItem, Vec<u8>)> = Vec::new();
+    let mut bytes = 0;
     loop {
         let page = snapshot.scan(&rest, Scan { rows: count.max(1), ..Scan::default() }).await?;
         for (key, value) in &page.rows {
@@ -95,10 +104,11 @@ pub async fn parked_list(
                     list.last_mut().filter(|(parked, _)| (&parked.run_id, parked.at) == (&run_id, at))
                 {
                     item.extend_from_slice(value);
+                    bytes += value.len();
                 }
                 continue;
             }
-            if list.len() == count {
+            if list.len() == count || bytes >= PAGE_BYTES {
                 return Ok((finish(list), Some(Range::new(key.clone(), range.end.clone()))));
             }
             let ParkedRow { reason, received_us, record } = rows::decode(key, value)?;
@@ -116,6 +126,23 @@ pub async fn parked_list(
 
 fn finish(list: Vec<(ParkedItem, Vec<u8>)>) -> Vec<ParkedItem> {
     list.into_iter().map(|(parked, item)| ParkedItem { item: item.into(), ..parked }).collect()
+}
+
+/// The first record of a run that was parked whole.
+pub async fn parked_record_first(
+    snapshot: &dyn Snapshot,
+    project: Project,
+    id: &RunId,
+) -> Result<Option<ParkedItem>> {
+    let mut rest = Some(keys::parked_run(project, id));
+    while let Some(range) = rest {
+        let (page, next) = parked_list(snapshot, project, &range, 16).await?;
+        if let Some(first) = page.into_iter().find(|item| item.record.is_some()) {
+            return Ok(Some(first));
+        }
+        rest = next;
+    }
+    Ok(None)
 }
 
 /// Reads one parked item.
@@ -161,6 +188,37 @@ pub async fn parked_clear(
     batch.clear(keys::parked_by_time(project, received_us, run_id, at));
     batch.add(keys::project_counter(project, Counter::Parked), -1);
     Ok(true)
+}
+
+/// Deletes up to `count` records of a run that were parked whole, from `range` on, and returns the
+/// range of the rest. Items that were parked alone are kept.
+pub async fn parked_records_clear(
+    transaction: &mut Transaction,
+    project: Project,
+    range: &Range,
+    count: usize,
+) -> Result<Option<Range>> {
+    let prefix = keys::parked(project).start;
+    let mut rest = range.clone();
+    for _ in 0..count {
+        let page = transaction.scan(&rest, Scan { rows: 1, ..Scan::default() }).await?;
+        let Some((key, value)) = page.rows.first() else { return Ok(None) };
+        let (run_id, at, _) = keys::decode_parked(&prefix, key)?;
+        let item = keys::parked_item(project, &run_id, at);
+        rest = Range::new(item.end.clone(), rest.end.clone());
+        if at.item != WHOLE_RECORD {
+            continue;
+        }
+        let batch = transaction.batch();
+        batch.clear_range(item);
+        // Without a readable first piece, it is not counted, or its time is unknown; a row by time
+        // without an item is ignored.
+        if let Ok(ParkedRow { received_us, .. }) = rows::decode(key, value) {
+            batch.clear(keys::parked_by_time(project, received_us, &run_id, at));
+            batch.add(keys::project_counter(project, Counter::Parked), -1);
+        }
+    }
+    Ok(Some(rest))
 }
 
 #[cfg(test)]

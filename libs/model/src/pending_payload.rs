@@ -111,13 +111,13 @@ pub async fn pending_list(
 /// was not pending.
 pub async fn pending_clear(transaction: &mut Transaction, project: Project, blob: &BlobRef) -> Result<bool> {
     let key = keys::pending_payload(project, &blob.key);
-    if transaction.get(&key).await?.is_none() {
-        return Ok(false);
-    }
+    let Some(value) = transaction.get(&key).await? else { return Ok(false) };
+    let row: PendingRow = rows::decode(&key, &value)?;
     let batch = transaction.batch();
     batch.clear(key);
     batch.clear_range(keys::pending_payload_pieces(project, &blob.key));
-    batch.add(keys::project_counter(project, Counter::PendingBytes), -(blob.size as i64));
+    let counter = if row.refusal.is_some() { Counter::RefusedBytes } else { Counter::PendingBytes };
+    batch.add(keys::project_counter(project, counter), -(blob.size as i64));
     Ok(true)
 }
 
@@ -135,8 +135,13 @@ pub async fn pending_refuse(
     if row.refusal.is_some() {
         return Ok(false);
     }
+    let size = row.blob.size as i64;
     let refused = PendingRow { refusal: Some(reason.to_owned()), ..row };
-    transaction.batch().set(key, rows::encode(&refused));
+    let batch = transaction.batch();
+    batch.set(key, rows::encode(&refused));
+    // It waits for nothing any more, so it uses up no one else's share.
+    batch.add(keys::project_counter(project, Counter::PendingBytes), -size);
+    batch.add(keys::project_counter(project, Counter::RefusedBytes), size);
     Ok(true)
 }
 

@@ -47,6 +47,10 @@ pub struct Cursor {
     #[n(3)]
     #[cbor(default)]
     pub is_quarantined: bool,
+    /// The quarantine is ending: this is the position up to which parked records are applied.
+    #[n(4)]
+    #[cbor(default)]
+    pub is_replaying: bool,
 }
 
 impl Cursor {

@@ -68,6 +68,17 @@ pub struct BatchPart {
 }
 
 impl Mark {
+    /// Whether all of a record is applied. If not, and the mark cannot be `advanced_by` it, then it
+    /// follows a gap.
+    pub fn covers(&self, sent: &BatchOrigin) -> bool {
+        match sent.part {
+            Some(part) if self.sequence.checked_add(1) == Some(sent.sequence) => {
+                part.first.saturating_add(part.count) <= self.items
+            }
+            _ => sent.sequence <= self.sequence,
+        }
+    }
+
     /// The mark after a record, or `None` if the record does not continue its producer's
     /// sequence: then it is a repeat, or it follows a gap. A record after a gap was never
     /// acknowledged, so it will be sent again.

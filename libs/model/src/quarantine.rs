@@ -4,13 +4,14 @@
 //! Parked records keep their positions. When the quarantine ends, the cursor returns to where it was at
 //! the beginning, and the worker applies the parked records before those that follow them.
 
-use matyan_store::{Batch, Error, Result, Snapshot, Transaction};
+use matyan_store::{Batch, Error, Range, Result, Scan, Snapshot, Transaction};
 use minicbor::{Decode, Encode};
 
 use crate::{
     ids::{Project, RunId},
-    keys,
-    position::Cursor,
+    keys::{self, ItemPosition, RowOwner, row_owner},
+    parked::{ParkedItem, parked_record_first},
+    position::{Cursor, LogPosition},
     rows,
 };
 
@@ -27,6 +28,14 @@ pub struct Quarantine {
     /// The worker is to apply what was parked.
     #[n(3)]
     pub is_ending: bool,
+    /// Size of the parked records.
+    #[n(4)]
+    #[cbor(default)]
+    pub parked_bytes: u64,
+    /// The delete of the run is in the log: the records before it are not needed any more.
+    #[n(5)]
+    #[cbor(default)]
+    pub is_deleting: bool,
 }
 
 pub async fn quarantine_get(
@@ -38,7 +47,7 @@ pub async fn quarantine_get(
 }
 
 /// Begins a quarantine with the run's next record. One that exists keeps its cursor, as its records are
-/// still parked. A damaged cursor counts as none.
+/// still parked; if its row is damaged, it began with the first of them. A damaged cursor counts as none.
 pub async fn quarantine_begin(
     transaction: &mut Transaction,
     project: Project,
@@ -54,15 +63,44 @@ pub async fn quarantine_begin(
     };
     let row = keys::quarantine(project, id);
     let before = transaction.get(&row).await?;
-    let before = before.and_then(|value| rows::decode::<Quarantine>(&row, &value).ok());
-    // One that is ending has applied the parked records up to the cursor.
-    let from = before.filter(|before| !before.is_ending).map_or(cursor, |before| before.cursor);
-    let quarantine =
-        Quarantine { reason: reason.to_owned(), since_us: now_us, cursor: from, is_ending: false };
+    let before = before.map(|value| rows::decode::<Quarantine>(&row, &value)).transpose();
+    let quarantine = |cursor, parked_bytes, is_deleting| Quarantine {
+        reason: reason.to_owned(),
+        since_us: now_us,
+        cursor,
+        is_ending: false,
+        parked_bytes,
+        is_deleting,
+    };
+    let quarantine = match before {
+        Ok(Some(before)) => {
+            // One that is ending has applied the parked records up to the cursor.
+            let from = if before.is_ending { cursor } else { before.cursor };
+            quarantine(from, before.parked_bytes, before.is_deleting)
+        }
+        Err(Error::Corrupt { .. }) if cursor.is_quarantined && !cursor.is_replaying => {
+            let first = parked_record_first(transaction.unchecked(), project, id).await?;
+            quarantine(first.map_or(cursor, |first| cursor_at(&first)), 0, false)
+        }
+        Ok(None) | Err(Error::Corrupt { .. }) => quarantine(cursor, 0, false),
+        Err(error) => return Err(error),
+    };
     let batch = transaction.batch();
-    batch.set(keys::quarantine(project, id), rows::encode(&quarantine));
-    batch.set(key, Cursor { is_quarantined: true, ..cursor }.encode());
+    batch.set(row, rows::encode(&quarantine));
+    batch.set(key, Cursor { is_quarantined: true, is_replaying: false, ..cursor }.encode());
     Ok(())
+}
+
+/// The cursor before a parked record.
+fn cursor_at(parked: &ParkedItem) -> Cursor {
+    let ItemPosition { log, partition, offset, .. } = parked.at;
+    let item = parked.record.as_ref().map_or(0, |record| record.first_item);
+    Cursor { position: LogPosition { log, partition, offset }, item, ..Cursor::default() }
+}
+
+/// Writes the row of a quarantine that has changed.
+pub fn quarantine_put(batch: &mut Batch, project: Project, id: &RunId, quarantine: &Quarantine) {
+    batch.set(keys::quarantine(project, id), rows::encode(quarantine));
 }
 
 /// Lets the worker apply the parked records of a run. Returns `false` if it is not in quarantine.
@@ -77,7 +115,12 @@ pub async fn quarantine_resume(transaction: &mut Transaction, project: Project, 
         let current = transaction.get(&key_of_cursor).await?;
         let current = current.and_then(|row| Cursor::decode(&key_of_cursor, &row).ok()).unwrap_or_default();
         // The run may have been ended meanwhile because it seemed silent.
-        let cursor = Cursor { is_quarantined: true, is_given_up: current.is_given_up, ..quarantine.cursor };
+        let cursor = Cursor {
+            is_quarantined: true,
+            is_replaying: true,
+            is_given_up: current.is_given_up,
+            ..quarantine.cursor
+        };
         let batch = transaction.batch();
         batch.set(keys::cursor(project, id), cursor.encode());
         batch.set(key, rows::encode(&Quarantine { is_ending: true, ..quarantine }));
@@ -85,8 +128,37 @@ pub async fn quarantine_resume(transaction: &mut Transaction, project: Project, 
     Ok(true)
 }
 
+/// One page of the quarantines of a project, and the range of the rest. Use `keys::quarantines` for the
+/// first page. Damaged rows are left out.
+pub async fn quarantines_list(
+    snapshot: &dyn Snapshot,
+    range: &Range,
+) -> Result<(Vec<(RunId, Quarantine)>, Option<Range>)> {
+    let page = snapshot.scan(range, Scan::default()).await?;
+    let mut found = Vec::new();
+    for (key, value) in &page.rows {
+        if let (RowOwner::RunId(id), Ok(row)) = (row_owner(key), rows::decode(key, value)) {
+            found.push((id, row));
+        }
+    }
+    Ok((found, page.rows.last().filter(|_| page.more).map(|(last, _)| range.after(last))))
+}
+
+/// Notes that the delete of a run is in the log, so that records before it need not be kept. Returns
+/// `false` if the run is in no quarantine, or leaves it.
+pub async fn quarantine_delete(transaction: &mut Transaction, project: Project, id: &RunId) -> Result<bool> {
+    let key = keys::quarantine(project, id);
+    let row = transaction.get(&key).await?.and_then(|row| rows::decode::<Quarantine>(&key, &row).ok());
+    let Some(quarantine) = row.filter(|row| !row.is_ending) else { return Ok(false) };
+    quarantine_put(transaction.batch(), project, id, &Quarantine { is_deleting: true, ..quarantine });
+    Ok(true)
+}
+
 /// Ends a quarantine whose parked records are applied.
 pub fn quarantine_end(batch: &mut Batch, project: Project, id: &RunId, cursor: Cursor) {
     batch.clear(keys::quarantine(project, id));
-    batch.set(keys::cursor(project, id), Cursor { is_quarantined: false, ..cursor }.encode());
+    batch.set(
+        keys::cursor(project, id),
+        Cursor { is_quarantined: false, is_replaying: false, ..cursor }.encode(),
+    );
 }

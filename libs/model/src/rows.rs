@@ -37,7 +37,7 @@ pub(crate) fn body<'b>(key: &Key, value: &'b [u8]) -> Result<&'b [u8]> {
 }
 
 pub(crate) fn corrupt(key: &Key, reason: &dyn std::fmt::Display) -> Error {
-    Error::corrupt(format!("the row at {} is corrupt: {reason}", key.escape_ascii()))
+    Error::corrupt_row(key, format!("the row at {} is corrupt: {reason}", key.escape_ascii()))
 }
 
 /// Reads and decodes a row.

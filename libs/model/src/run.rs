@@ -17,12 +17,12 @@ mod writing;
 pub use edit::RunEdit;
 pub use head::{Head, Tombstone, head_get, head_live};
 pub use lifecycle::{
-    ClearOutcome, Deletion, blobs_deleted_put, dead_runs_list, pending_delete_put, run_create, run_delete,
-    sweep_step, tombstone_clear, tombstone_put, tombstones_list,
+    ClearOutcome, Deletion, blobs_deleted_put, damaged_run_delete, dead_runs_list, number_find,
+    pending_delete_put, run_create, run_delete, sweep_step, tombstone_clear, tombstone_put, tombstones_list,
 };
 pub use read::{
-    RunPage, document_get, documents_get, params_get, params_get_bytes, run_find, run_id_get, run_ids_get,
-    runs_list,
+    RunIdPage, RunPage, document_get, documents_get, params_get, params_get_bytes, run_find, run_id_get,
+    run_ids_get, run_ids_list, runs_list,
 };
 pub use staged_producers::{
     StagedProducers, staged_definitions_put, staged_mark_put, staged_producers_link, staged_producers_prepare,

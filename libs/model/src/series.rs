@@ -38,7 +38,7 @@ pub use header::MetricHeader;
 pub use packed::ABSENT;
 pub use points::{Point, Points, StepRange};
 pub use pyramid::exponent_for;
-pub use read::{PointScan, RunSeries, Sampling, SeriesView, evenly_spaced};
+pub use read::{PointScan, RunSeries, Sampling, SeriesView, evenly_spaced, folded_summaries};
 pub use series_rows::RunRef;
 pub use summary::Summary;
 pub use wire::FormatError;

@@ -18,6 +18,7 @@
 //! halved as well.
 
 mod decode_queue;
+mod outcome;
 mod writer;
 
 mod attempt;
@@ -42,6 +43,7 @@ mod run_state;
 mod dead_letters;
 mod park;
 mod quarantine;
+mod replay;
 
 mod payload_store;
 mod payload_uploads;
@@ -49,8 +51,9 @@ mod transaction;
 
 pub(crate) use dead_letters::{DeadLetterQueue, DeadLetterTask};
 pub(crate) use live_run::WrittenBlocks;
+pub(crate) use outcome::ApplyOutcome;
 pub(crate) use payload_uploads::PayloadUploads;
-pub(crate) use writer::{ApplyOutcome, RunWriter};
+pub(crate) use writer::RunWriter;
 
 use std::sync::Arc;
 
@@ -71,6 +74,11 @@ pub(crate) struct RunKey {
 }
 
 impl RunKey {
+    /// The first of all keys.
+    pub(crate) fn first() -> Self {
+        Self { project: Project(0), project_name: "".into(), id: RunId::new("") }
+    }
+
     fn folder(&self) -> matyan_blob::Result<RunFolder> {
         RunFolder::new(&self.project_name, self.id.as_str())
     }
@@ -95,6 +103,11 @@ pub(crate) enum ApplyFailure {
     /// Reload the stored state and retry: another process wrote the run.
     #[error("the run was written by another process")]
     Conflict,
+    /// Wait, then retry: an operator has to decide.
+    #[error(
+        "the parked records of run `{run}` would exceed {max} bytes, so later ones stay in the log: repair it, then `matyan runs resume {run}`, or delete it"
+    )]
+    QuarantineFull { run: String, max: u64 },
     /// Retry with fewer items; park the item that fails alone.
     #[error("{0}")]
     Poison(String),

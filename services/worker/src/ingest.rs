@@ -19,14 +19,20 @@ mod progress;
 mod unapplied_age;
 
 mod active_runs;
+mod deferred_runs;
+mod ending_quarantines;
 mod project_cache;
+mod read_point;
 mod writer_pool;
 
 use std::{sync::Arc, time::Duration};
 
 use matyan_log::{Delivery, Record, Subscription, Topic};
 use matyan_model::{ids::Project, project::project_find};
-use tokio::time::{Instant, interval, sleep_until};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, interval, sleep_until},
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -40,9 +46,9 @@ use crate::{
 };
 use active_runs::Admission;
 use assigned_partitions::AssignedPartitions;
+use ending_quarantines::EndingQuarantine;
 pub use log_identity::log_number;
 use pace::Pace;
-use partition::Tracking;
 pub(crate) use partition::digest;
 use progress::Progress;
 use project_cache::ProjectCache;
@@ -60,6 +66,8 @@ pub struct IngestSettings {
     pub trim_every: Duration,
     /// Maximum bytes of a project's payloads that wait in the store for the blob store.
     pub max_pending_bytes: u64,
+    /// Maximum bytes of a run's records that are parked while it is in quarantine.
+    pub max_quarantine_bytes: u64,
 }
 
 impl Default for IngestSettings {
@@ -69,6 +77,7 @@ impl Default for IngestSettings {
             idle_bytes: 16 << 20,
             trim_every: Duration::from_secs(5),
             max_pending_bytes: 1 << 30,
+            max_quarantine_bytes: 256 << 20,
         }
     }
 }
@@ -120,10 +129,12 @@ impl IngestionWorker {
     /// Runs until it is stopped, or until an error that only an operator or a restart can
     /// fix.
     pub async fn run(mut self, stop: CancellationToken) -> Result<(), Error> {
-        let age = Arc::clone(&self.age);
+        let (age, deps) = (Arc::clone(&self.age), self.deps.clone());
+        let (sender, endings) = mpsc::channel(1);
         let worked = tokio::select! {
-            worked = self.work(&stop) => worked,
+            worked = self.work(&stop, endings) => worked,
             never = age.report() => match never {},
+            never = ending_quarantines::find(&deps, &sender) => match never {},
         };
         self.writers.stop();
         while let Some(turn) = self.writers.next_turn().await {
@@ -136,10 +147,15 @@ impl IngestionWorker {
         worked
     }
 
-    async fn work(&mut self, stop: &CancellationToken) -> Result<(), Error> {
+    async fn work(
+        &mut self,
+        stop: &CancellationToken,
+        mut endings: mpsc::Receiver<EndingQuarantine>,
+    ) -> Result<(), Error> {
         let mut beats = interval(BEAT_INTERVAL);
         loop {
             self.seek(stop).await?;
+            self.partitions.report(self.writers.runs());
             let runs = self.writers.runs();
             let has_room = runs.has_room();
             let seek_at = self.partitions.next_seek(runs);
@@ -158,23 +174,37 @@ impl IngestionWorker {
                     Ok(delivery) => self.handle_delivery(delivery, stop).await?,
                     Err(error) => self.handle_read_error(error, stop).await?,
                 },
+                Some(EndingQuarantine { run, partition }) = endings.recv() => {
+                    if self.partitions.get_mut(partition).is_some() {
+                        self.writers.resume(run);
+                    }
+                }
                 // Turns to the records that were left in the log.
                 () = sleep_until_any(seek_at) => {}
             }
         }
     }
 
-    /// Reads partitions from other offsets, if there is more to take.
+    /// Reads partitions from other offsets, if there is more to take. One of which that fails is not
+    /// read until it succeeds, because its records would be out of order; the others continue.
     async fn seek(&mut self, stop: &CancellationToken) -> Result<(), Error> {
         while let Some((partition, offset)) = self.partitions.seek(self.writers.runs()) {
-            while let Err(error) = self.subscription.start(partition, offset).await {
-                let is_temporary = error.is_temporary();
-                self.heartbeat.beat();
-                self.handle_read_error(error, stop).await?;
-                // Nothing may be read until it succeeds: records would be out of order.
-                if !is_temporary || stop.is_cancelled() {
-                    break;
+            let started = self.subscription.start(partition, offset).await;
+            self.heartbeat.beat();
+            let is_started = match started {
+                Err(error) if error.is_temporary() => {
+                    tracing::warn!(partition, %error, "failed to read the log from another offset; will retry");
+                    false
                 }
+                started => {
+                    if let Err(error) = started {
+                        self.handle_read_error(error, stop).await?;
+                    }
+                    true
+                }
+            };
+            if let Some(partition) = self.partitions.get_mut(partition) {
+                partition.note_seek(is_started);
             }
         }
         Ok(())
@@ -280,6 +310,9 @@ impl IngestionWorker {
         stop: &CancellationToken,
     ) -> Result<(), Error> {
         let Some(partition) = self.partitions.get_mut(number) else { return Ok(()) };
+        if !partition.is_readable() {
+            return Ok(());
+        }
         let records = match partition.verify(records) {
             partition::FirstRecord::Expected(records) => records,
             partition::FirstRecord::OtherLog => {
@@ -302,19 +335,28 @@ impl IngestionWorker {
         let mut touched = Vec::new();
         for record in records {
             let Some(partition) = self.partitions.get_mut(number) else { break };
-            let is_new = match partition.track(&record) {
-                Tracking::New => true,
-                Tracking::Known if self.writers.runs().is_returning(number) => false,
-                Tracking::Known => continue,
-                Tracking::Stalled => break,
-            };
-            self.metrics.records.inc_by(u64::from(is_new));
+            let read = partition.read(&record);
+            if read.is_new {
+                // Until something else holds the position before it.
+                partition.take(&read);
+            } else if !self.writers.runs().is_returning(number) {
+                continue;
+            }
+            self.metrics.records.inc_by(u64::from(read.is_new));
             let mut entry = Entry::read(log, number, record);
             let Some(project) = self.project(&mut entry, stop).await? else { return Ok(()) };
             let (project, project_name) = project;
             let key = RunKey { project, project_name, id: entry.run_id.clone() };
-            if self.writers.offer(&key, entry, is_new) == (Admission::Queued { was_idle: true }) {
-                touched.push(key);
+            let position = entry.position;
+            let admission = self.writers.offer(&key, entry, &read);
+            let Some(partition) = self.partitions.get_mut(number) else { break };
+            match admission {
+                Admission::Queued { was_idle } => {
+                    partition.take(&read);
+                    touched.extend(was_idle.then_some(key));
+                }
+                Admission::Deferred | Admission::Repeated if read.is_new => partition.complete(position),
+                Admission::Deferred | Admission::Repeated => {}
             }
         }
         touched.into_iter().for_each(|key| self.writers.dispatch(key));
@@ -354,6 +396,7 @@ impl IngestionWorker {
         self.metrics.parked.inc_by(turn.outcome.parked);
         if turn.outcome.is_complete {
             self.partitions.complete(&turn.positions);
+            self.partitions.report(self.writers.runs());
         }
     }
 }

@@ -5,9 +5,9 @@
 use std::time::Duration;
 
 use matyan_maintenance::{
-    BlobEvent, CLEANUP_TOMBSTONES, FINISH_STALE, JobLock, LONGEST_SPOOL_US, OrphanedBlobs, TombstoneSweep,
-    clear_garbage, drop_abandoned_restores, pending_payload_bytes, sweep_dead_entities, sweep_dead_runs,
-    sweep_producers, trim_changes, upload_pending_payloads,
+    BlobEvent, CLEANUP_TOMBSTONES, FINISH_STALE, JobLock, LONGEST_SPOOL_US, OrphanedBlobs, PendingUploads,
+    TombstoneSweep, clear_garbage, drop_abandoned_restores, pending_payload_bytes, sweep_dead_entities,
+    sweep_dead_runs, sweep_producers, trim_changes,
 };
 use matyan_model::lock::{job_last_success, job_success_put};
 use matyan_store::Batch;
@@ -62,6 +62,7 @@ impl JobScheduler {
     pub(crate) async fn run(&self, stop: &CancellationToken) {
         let (deps, metrics) = (&self.deps, &self.metrics.blobs);
         let jobs = deps.maintenance();
+        let uploads = tokio::sync::Mutex::default();
         let stale = async {
             if let Some(idle) = self.finish_stale {
                 self.repeat(HOURLY, RECONNECT_TIME, FINISH_STALE, stop, || finish_stale_runs(deps, idle))
@@ -71,8 +72,7 @@ impl JobScheduler {
         tokio::join!(
             self.repeat(DEAD_RUNS_INTERVAL, MIN_WAIT, "dead-runs", stop, || sweep_dead_runs(jobs, stop)),
             self.repeat(PENDING_INTERVAL, MIN_WAIT, "pending-payloads", stop, || upload_payloads(
-                deps,
-                &self.metrics.blobs
+                deps, metrics, &uploads
             )),
             self.repeat(MINUTELY, MIN_WAIT, "dead-entities", stop, || sweep_dead_entities(jobs, stop)),
             self.repeat(MINUTELY, MIN_WAIT, "changes", stop, || trim_changes(jobs)),
@@ -160,9 +160,13 @@ pub(crate) async fn finish_stale_runs(deps: &Deps, idle: Duration) -> Result<(),
 }
 
 /// Uploads the payloads that wait for the blob store.
-pub(crate) async fn upload_payloads(deps: &Deps, metrics: &BlobMetrics) -> Result<(), Error> {
+pub(crate) async fn upload_payloads(
+    deps: &Deps,
+    metrics: &BlobMetrics,
+    uploads: &tokio::sync::Mutex<PendingUploads>,
+) -> Result<(), Error> {
     let deps = deps.maintenance();
-    let uploaded = upload_pending_payloads(deps).await;
+    let uploaded = uploads.lock().await.upload(deps).await;
     metrics.pending_bytes.set(pending_payload_bytes(deps).await? as f64);
     Ok(uploaded?)
 }

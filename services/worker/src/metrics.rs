@@ -53,6 +53,7 @@ pub(crate) enum TransactionError {
     Blob,
     Slow,
     Invalid,
+    QuarantineFull,
 }
 
 #[derive(Clone)]
@@ -105,7 +106,7 @@ impl Metrics {
                 )?,
                 pending_bytes: new.gauge(
                     "matyan_blobs_pending_bytes",
-                    "Bytes of payloads that wait in the store for the blob store, or were refused by it",
+                    "Bytes of payloads that wait in the store for the blob store",
                 )?,
             },
             jobs: JobMetrics::new(&new)?,
@@ -244,6 +245,7 @@ impl TransactionError {
             Self::Blob => "blob_storage",
             Self::Slow => "txn_too_large_split",
             Self::Invalid => "validation",
+            Self::QuarantineFull => "quarantine_full",
         }
     }
 }
@@ -292,8 +294,10 @@ const EVENT_TYPES: [&str; ControlEventType::ALL.len() + 1] = {
 const EVENTS: Label = ("event_type", &EVENT_TYPES);
 const EVENT_ERRORS: Label = ("error_type", &["validation", "fdb", "blob_storage", "unknown"]);
 /// `unknown` exists only for dashboards of Matyan 0.3; no failure has it here.
-const APPLY_ERRORS: Label =
-    ("error_type", &["validation", "fdb", "blob_storage", "txn_too_large_split", "unknown"]);
+const APPLY_ERRORS: Label = (
+    "error_type",
+    &["validation", "fdb", "blob_storage", "txn_too_large_split", "quarantine_full", "unknown"],
+);
 
 /// Creates and registers metrics.
 struct Registrar<'a>(&'a Registry);
@@ -349,7 +353,8 @@ mod tests {
         let mut found: Vec<_> =
             series.map(|it| (it.get_label()[0].value(), it.get_counter().get_value())).collect();
         found.sort_by_key(|(error, _)| *error);
-        let expected = ["blob_storage", "fdb", "txn_too_large_split", "unknown", "validation"];
+        let expected =
+            ["blob_storage", "fdb", "quarantine_full", "txn_too_large_split", "unknown", "validation"];
         assert_eq!(found, expected.map(|error| (error, 0.0)));
     }
 }

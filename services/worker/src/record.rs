@@ -120,7 +120,7 @@ impl Entry {
 
     /// The entry of a record that was parked while its run was in quarantine; `None` if it is not one.
     pub(crate) fn of_parked(project: &str, parked: ParkedItem) -> Option<Self> {
-        let ParkedRecord { caller, origin, is_envelope } = parked.record?;
+        let ParkedRecord { caller, origin, is_envelope, .. } = parked.record?;
         let ItemPosition { log, partition, offset, .. } = parked.at;
         let bytes = parked.item.len() + ENTRY_BYTES;
         let content = match is_envelope {
@@ -144,14 +144,30 @@ impl Entry {
         })
     }
 
-    /// The properties that parking the whole record keeps; `None` if nothing could be read.
-    pub(crate) fn parked_record(&self) -> Option<ParkedRecord> {
+    /// The properties that parking the whole record keeps, of which the items from `first_item` on have
+    /// yet to be applied; `None` if nothing could be read.
+    pub(crate) fn parked_record(&self, first_item: u32) -> Option<ParkedRecord> {
         let is_envelope = match &self.content {
             Content::Batch(_) => false,
             Content::Envelope(_) => true,
             Content::Unreadable { .. } => return None,
         };
-        Some(ParkedRecord { caller: self.caller.clone(), origin: self.sent, is_envelope })
+        Some(ParkedRecord { caller: self.caller.clone(), origin: self.sent, is_envelope, first_item })
+    }
+
+    /// Copies small contents out of the buffer that they share with the records next to them in the log,
+    /// which would otherwise stay in memory as long as any of them.
+    pub(crate) fn detach(&mut self) {
+        let copy = |bytes: &mut Bytes| {
+            if bytes.len() <= COPIED_BYTES {
+                *bytes = Bytes::copy_from_slice(bytes);
+            }
+        };
+        match &mut self.content {
+            Content::Batch(bytes) | Content::Unreadable { value: bytes, .. } => copy(bytes),
+            Content::Envelope(envelope) => copy(&mut envelope.value),
+        }
+        self.trace.iter_mut().for_each(copy);
     }
 
     /// Decodes the batch, or returns the reason it cannot be decoded.
@@ -224,6 +240,9 @@ fn run_of_key(key: &Bytes) -> RunId {
         _ => RunId::new(format!("unreadable-{}", blake3::hash(key).to_hex())),
     }
 }
+
+/// Largest content that is copied. Larger ones are a good part of the buffer that they are in.
+const COPIED_BYTES: usize = 64 << 10;
 
 /// Memory used by an entry in addition to its bytes.
 const ENTRY_BYTES: usize = 256;

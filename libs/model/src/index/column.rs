@@ -83,6 +83,16 @@ impl ParamColumn {
         if self.cells.get(*from + 1).is_some_and(|(other, _)| *other == number) {
             return None;
         }
+        self.indexed_value(cell)
+    }
+
+    /// The value of each row, in the order in which they were added or sorted; `None` if the
+    /// index does not hold it.
+    pub fn rows(&self) -> impl Iterator<Item = (RunNumber, Option<IndexedValue<'_>>)> {
+        self.cells.iter().map(|(number, cell)| (*number, self.indexed_value(cell)))
+    }
+
+    fn indexed_value(&self, cell: &Cell) -> Option<IndexedValue<'_>> {
         Some(match cell {
             Cell::Unknown => return None,
             Cell::Null => IndexedValue::Null,

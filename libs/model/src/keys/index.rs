@@ -84,6 +84,12 @@ pub fn decode_index_created(project: Project, key: &Key) -> Result<i64> {
     Ok(created_us)
 }
 
+/// The end of the run of a key in `index_ended_between`.
+pub fn decode_index_ended(project: Project, key: &Key) -> Result<i64> {
+    let (ended_us, _number): (i64, u64) = super::tail(&index(project, Index::Ended, ()), key)?;
+    Ok(ended_us)
+}
+
 /// The largest possible time is stored as the one before it, so that a range up to `i64::MAX`
 /// includes it.
 pub fn index_ended(project: Project, ended_us: i64, number: RunNumber) -> Key {
@@ -104,12 +110,24 @@ pub fn index_name(project: Project, name: &str, number: RunNumber) -> Key {
 
 const INDEXED_NAME_BYTES: usize = matyan_proto::limits::NAME_BYTES;
 
+/// Size from which on an indexed name may be cut off. A character of four bytes at the limit is
+/// dropped whole, which shortens the name by up to three bytes more.
+const SHORTEST_CUT: usize = INDEXED_NAME_BYTES - 3;
+
+/// All runs by name; the tail is (name: String, number: u64).
+pub fn index_names(project: Project) -> Range {
+    subtree(index(project, Index::Name, ()))
+}
+
+/// The run of a key in `index_names`, and its name unless that may be cut off.
+pub fn decode_index_name(project: Project, key: &Key) -> Result<(RunNumber, Option<String>)> {
+    let (name, number): (String, u64) = super::tail(&index(project, Index::Name, ()), key)?;
+    Ok((RunNumber(number), Some(name).filter(|name| name.len() < SHORTEST_CUT)))
+}
+
 /// The runs whose names are between two bounds. `None` if a bound is so long that it could
 /// equal a cut-off name: which runs match would depend on the missing rest of the name.
 pub fn index_names_within(project: Project, low: Bound<&str>, high: Bound<&str>) -> Option<Range> {
-    // A character of four bytes at the limit is dropped whole, which shortens the name by up
-    // to three bytes more.
-    const SHORTEST_CUT: usize = INDEXED_NAME_BYTES - 3;
     let is_long = |bound: &Bound<&str>| match bound {
         Bound::Included(name) | Bound::Excluded(name) => name.len() >= SHORTEST_CUT,
         Bound::Unbounded => false,
@@ -118,7 +136,7 @@ pub fn index_names_within(project: Project, low: Bound<&str>, high: Bound<&str>)
         return None;
     }
     let name = |name: &str| index(project, Index::Name, (name,));
-    Some(clip_range(subtree(index(project, Index::Name, ())), low.map(name), high.map(name)))
+    Some(clip_range(index_names(project), low.map(name), high.map(name)))
 }
 
 pub fn index_experiment(project: Project, experiment: &str, number: RunNumber) -> Key {
@@ -127,6 +145,17 @@ pub fn index_experiment(project: Project, experiment: &str, number: RunNumber) -
 
 pub fn index_experiment_all(project: Project, experiment: &str) -> Range {
     subtree(index(project, Index::Experiment, (experiment,)))
+}
+
+/// The runs of all experiments; the tail is (experiment id: String, number: u64).
+pub fn index_experiments(project: Project) -> Range {
+    subtree(index(project, Index::Experiment, ()))
+}
+
+/// The run of a key in `index_experiments`, and the id of its experiment.
+pub fn decode_index_experiment(project: Project, key: &Key) -> Result<(RunNumber, String)> {
+    let (experiment, number): (String, u64) = super::tail(&index(project, Index::Experiment, ()), key)?;
+    Ok((RunNumber(number), experiment))
 }
 
 pub fn index_tag(project: Project, tag: &str, number: RunNumber) -> Key {

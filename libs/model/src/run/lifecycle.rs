@@ -4,7 +4,7 @@
 //! ignored from then on, and cleared later, in steps.
 
 use matyan_proto::log::v1::{RunDeleted, control_event};
-use matyan_store::{Batch, Commit, Range, Result, Scan, Snapshot, Store, Transaction};
+use matyan_store::{Batch, Commit, Error, Range, Result, Scan, Snapshot, Store, Transaction};
 
 use super::head::{Head, Tombstone, head_checked, head_get};
 use super::{Props, RunEdit, WritingState, document_get};
@@ -101,13 +101,76 @@ pub async fn run_delete(
         Some(Head::Live(number)) => Some(*number),
         None => None,
     };
+    let mut cleared = Batch::default();
+    if let Some(number) = number
+        && let Some(edit) = RunEdit::load(transaction, project, number).await?
+    {
+        edit.clear(transaction.unchecked(), &mut cleared).await?;
+    }
+    transaction.batch().mutations.append(&mut cleared.mutations);
+    Ok(unlink(transaction.batch(), project, id, number, deletion))
+}
+
+/// Deletes a run whose rows may be damaged. The index rows of a document that cannot be read are left;
+/// readers ignore them, and the repair of indexes clears them. The caller has read the head, and checks
+/// it in the transaction.
+pub async fn damaged_run_delete(
+    transaction: &mut Transaction,
+    project: Project,
+    id: &RunId,
+    number: Option<RunNumber>,
+    deletion: Deletion<'_>,
+) -> Result<()> {
     if let Some(number) = number {
         let mut cleared = Batch::default();
-        if let Some(edit) = RunEdit::load(transaction, project, number).await? {
-            edit.clear(transaction.unchecked(), &mut cleared).await?;
+        let edit = RunEdit::load(transaction, project, number).await;
+        let is_cleared = match edit {
+            Ok(Some(edit)) => edit.clear(transaction.unchecked(), &mut cleared).await,
+            Ok(None) => Ok(()),
+            Err(error) => Err(error),
+        };
+        match is_cleared {
+            Ok(()) => transaction.batch().mutations.append(&mut cleared.mutations),
+            Err(Error::Corrupt { .. }) => {
+                transaction.batch().clear(keys::document(project, number));
+            }
+            Err(error) => return Err(error),
         }
-        let batch = transaction.batch();
-        batch.mutations.append(&mut cleared.mutations);
+    }
+    unlink(transaction.batch(), project, id, number, deletion);
+    Ok(())
+}
+
+/// The last number of a run id whose head is damaged, if the run was not deleted before.
+pub async fn number_find(store: &dyn Store, project: Project, id: &RunId) -> Result<Option<RunNumber>> {
+    let all = keys::numbers(project);
+    let (mut rest, mut found) = (Some(all.clone()), None);
+    while let Some(range) = rest {
+        let page = store.snapshot().await?.scan(&range, Scan::default()).await?;
+        for (key, value) in &page.rows {
+            if rows::decode::<&str>(key, value).is_ok_and(|of| of == id.as_str()) {
+                let (number,) = keys::tail(&all.start, key)?;
+                found = Some(RunNumber(number));
+            }
+        }
+        rest = page.rows.last().filter(|_| page.more).map(|(last, _)| range.after(last));
+    }
+    let Some(number) = found else { return Ok(None) };
+    let snapshot = store.snapshot().await?;
+    let rows = [keys::document(project, number), keys::writing(project, number)];
+    let is_live = snapshot.get_many(&rows).await?.iter().any(Option::is_some);
+    Ok(is_live.then_some(number))
+}
+
+/// Writes the tombstone, and what makes others clear the rest of the run.
+fn unlink(
+    batch: &mut Batch,
+    project: Project,
+    id: &RunId,
+    number: Option<RunNumber>,
+    deletion: Deletion<'_>,
+) -> Head {
+    if let Some(number) = number {
         batch.set(keys::dead_run(project, number), Vec::new());
         batch.add(keys::project_counter(project, Counter::Runs), -1);
         change::change_put(batch, project, number, deletion.time_us, deletion.caller);
@@ -117,7 +180,6 @@ pub async fn run_delete(
         run_number: number.unwrap_or_default().0,
         blob_keys: Vec::new(),
     };
-    let batch = transaction.batch();
     let kind = control_event::Kind::RunDeleted(event);
     events::event_put(batch, deletion.project_name, deletion.time_us, deletion.caller, kind);
     let tombstone = Tombstone {
@@ -127,7 +189,7 @@ pub async fn run_delete(
         blobs_deleted: false,
     };
     tombstone_put(batch, project, id, tombstone);
-    Ok(Head::Tombstone(tombstone))
+    Head::Tombstone(tombstone)
 }
 
 pub fn tombstone_put(batch: &mut Batch, project: Project, id: &RunId, tombstone: Tombstone) {
@@ -255,9 +317,10 @@ async fn sweep_batch(
     // same transaction ensures that this happens once.
     let writing = keys::writing(project, number);
     if let Some(value) = transaction.get(&writing).await? {
-        let counted: WritingState = rows::decode(&writing, &value)?;
+        let counted = rows::decode::<WritingState>(&writing, &value);
         let batch = transaction.batch();
-        for (counter, count) in counted.project_counters() {
+        // If it is damaged, its counts are lost; its other rows are cleared all the same.
+        for (counter, count) in counted.iter().flat_map(WritingState::project_counters) {
             batch.add(keys::project_counter(project, counter), -count);
         }
         batch.clear(writing);

@@ -83,6 +83,32 @@ pub async fn run_ids_get(
     keys.iter().zip(values).map(id).collect()
 }
 
+/// A page of run numbers with the ids they were assigned to, and the range of the rest.
+#[derive(Debug, Default)]
+pub struct RunIdPage {
+    pub runs: Vec<(RunNumber, RunId)>,
+    pub rest: Option<Range>,
+}
+
+/// One page of every run number ever assigned, ascending. `range` is `keys::numbers` for the first
+/// page, then the `rest` of the previous one.
+pub async fn run_ids_list(
+    snapshot: &dyn Snapshot,
+    project: Project,
+    range: &Range,
+    scan: Scan,
+) -> Result<RunIdPage> {
+    let prefix = keys::numbers(project).start;
+    let page = snapshot.scan(range, scan).await?;
+    let run = |(key, value): &(Key, Value)| {
+        let (number,) = keys::tail(&prefix, key)?;
+        Ok((RunNumber(number), RunId::new(rows::decode::<String>(key, value)?)))
+    };
+    let runs = page.rows.iter().map(run).collect::<Result<_>>()?;
+    let rest = page.rows.last().filter(|_| page.more).map(|(last, _)| range.after(last));
+    Ok(RunIdPage { runs, rest })
+}
+
 /// A page of runs in scan order, and the range of the rest.
 #[derive(Debug, Default)]
 pub struct RunPage {

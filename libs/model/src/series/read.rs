@@ -27,7 +27,22 @@ use super::points::{Points, StepRange};
 use super::series_rows::{RunRef, SeriesRef};
 use super::summary::Summary;
 use super::wire::FormatError;
-use crate::ids::SeriesNumber;
+use crate::ids::{Project, RunNumber, SeriesNumber};
+
+/// Summaries of series of runs that have no blocks, in the given order; `None` for a series without
+/// points.
+pub async fn folded_summaries(
+    snapshot: &dyn Snapshot,
+    project: Project,
+    series: &[(RunNumber, SeriesNumber)],
+) -> Result<Vec<Option<Summary>>> {
+    let key = |(number, series): &(RunNumber, SeriesNumber)| {
+        RunRef { project, number: *number }.series(*series).summary_key()
+    };
+    let keys: Vec<_> = series.iter().map(key).collect();
+    let rows = snapshot.get_many(&keys).await?;
+    rows.into_iter().map(|row| row.map(|row| Ok(FoldedSummary::decode(&row)?.total)).transpose()).collect()
+}
 
 /// The unfolded points of a run, still encoded as blocks, as of one snapshot.
 pub struct RunSeries {

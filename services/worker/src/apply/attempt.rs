@@ -13,6 +13,7 @@ use super::{
     mode::AttemptMode,
     park::{DeadLetter, ParkedItems, event_batch},
     points::PointWriter,
+    producers::OutOfSequence,
     run_state::RunState,
     transaction::RunTransaction,
 };
@@ -82,12 +83,19 @@ impl<'a> Attempt<'a> {
         self.run.producers.load(&self.transaction, entry).await?;
         let mark: Option<Mark> = match self.run.producers.next_mark(entry) {
             Ok(mark) => mark,
-            Err(()) if item == 0 => {
+            Err(OutOfSequence::Gap) if item == 0 && self.run.cursor.is_replaying() => {
+                // Its producer may have had an answer long ago, and then does not send it again.
+                let reason = "records of its producer are missing before it, or the store has lost how many it had applied";
+                self.transaction.count_items(1);
+                self.parked.park_record(&mut self.transaction, record, reason).await?;
+                return Ok(true);
+            }
+            Err(OutOfSequence::Gap | OutOfSequence::Repeat) if item == 0 => {
                 self.skipped_records += 1;
                 return Ok(true);
             }
             // Started before its producer's rows were swept: continue it.
-            Err(()) => None,
+            Err(_) => None,
         };
         self.activity.received_us = self.activity.received_us.max(entry.received_us);
         // Data has arrived for a run that was ended because it was silent: reopen it.

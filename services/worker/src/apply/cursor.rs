@@ -43,6 +43,11 @@ impl RunCursor {
         self.cursor.is_quarantined
     }
 
+    /// Whether the parked records of a run are being applied.
+    pub(super) fn is_replaying(&self) -> bool {
+        self.cursor.is_replaying
+    }
+
     pub(super) fn get(&self) -> Cursor {
         self.cursor
     }

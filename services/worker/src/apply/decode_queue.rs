@@ -61,6 +61,12 @@ impl DecodedRecord {
         }
     }
 
+    /// Whether it deletes its run.
+    pub(super) fn deletes_run(&self) -> bool {
+        let is_delete = |event: &Event| matches!(event.kind, Some(Kind::DeleteRun(_)));
+        self.batch.as_ref().is_ok_and(|batch| batch.items.events.iter().any(is_delete))
+    }
+
     /// The payload of an item, if it is large.
     pub(super) fn payload(&self, item: u32) -> Option<&LargePayload> {
         let at = self.payloads.binary_search_by_key(&item, |payload| payload.item).ok()?;
@@ -124,6 +130,11 @@ impl DecodeQueue {
             self.records.push_back(record);
         }
         self.records.make_contiguous()
+    }
+
+    /// The entries that are not done.
+    pub(super) fn into_entries(self) -> Vec<Entry> {
+        self.records.into_iter().map(|record| record.entry).chain(self.entries).collect()
     }
 
     /// Drops the first `count` records.

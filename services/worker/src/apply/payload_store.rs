@@ -79,6 +79,8 @@ impl PayloadStore<'_> {
         let (answer, problem) = match uploaded {
             Ok(Ok(_)) => (Upload::Done, None),
             Ok(Err(error)) if error.is_of_blob() => (Upload::Rejected(error.to_string()), None),
+            // The job decides, which uploads others next to it.
+            Ok(Err(error)) if error.is_doubtful() => (Upload::Postponed, None),
             Ok(Err(error)) => (Upload::Postponed, Some(error.to_string())),
             Err(_) => (Upload::Postponed, Some("the blob store is slow".to_owned())),
         };

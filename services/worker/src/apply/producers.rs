@@ -6,8 +6,8 @@ use std::collections::{HashMap, hash_map::Entry as Slot};
 use matyan_model::{
     ids::ProducerId,
     producer::{
-        DICTIONARY_KEPT_US, Definition, MARK_KEPT_US, Mark, dictionary_get, dictionary_pages, dictionary_put,
-        dictionary_truncate, mark_get, mark_put,
+        BatchOrigin, DICTIONARY_KEPT_US, Definition, MARK_KEPT_US, Mark, dictionary_get, dictionary_pages,
+        dictionary_put, dictionary_truncate, mark_get, mark_put,
     },
 };
 use matyan_store::Batch;
@@ -24,6 +24,9 @@ use crate::record::Entry;
 /// rarely return.
 const MAX_PRODUCERS: usize = 64;
 
+/// Size of the rows of a mark with their keys.
+const MARK_BYTES: usize = 400;
+
 #[derive(Debug, Default)]
 pub(super) struct Producers(HashMap<ProducerId, ProducerState>);
 
@@ -32,7 +35,18 @@ struct ProducerState {
     mark: Mark,
     /// Whether the mark has a row in the store.
     is_known: bool,
+    /// The last record of the current transaction, and whether the producer has to be listed for the sweep.
+    unwritten: Option<(BatchOrigin, bool)>,
     dictionary: Option<Dictionary>,
+}
+
+/// Why a record does not continue its producer's sequence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum OutOfSequence {
+    /// It was applied before.
+    Repeat,
+    /// Records before it are missing.
+    Gap,
 }
 
 impl Producers {
@@ -59,20 +73,22 @@ impl Producers {
             let run = transaction.run();
             let mark = mark_get(transaction.snapshot(), run.project, &run.id, sent.producer).await?;
             let is_known = mark.is_some();
-            slot.insert(ProducerState { mark: mark.unwrap_or_default(), is_known, dictionary: None });
+            let mark = mark.unwrap_or_default();
+            slot.insert(ProducerState { mark, is_known, ..ProducerState::default() });
         }
         Ok(())
     }
 
     /// Returns the producer's next mark; `Err` if the record does not continue its producer's
     /// sequence.
-    pub(super) fn next_mark(&self, entry: &Entry) -> Result<Option<Mark>, ()> {
+    pub(super) fn next_mark(&self, entry: &Entry) -> Result<Option<Mark>, OutOfSequence> {
         let Some(sent) = &entry.sent else { return Ok(None) };
         let mark = self.0.get(&sent.producer).map(|producer| producer.mark).unwrap_or_default();
-        mark.advanced_by(sent, entry.received_us).map(Some).ok_or(())
+        let out_of_sequence = || if mark.covers(sent) { OutOfSequence::Repeat } else { OutOfSequence::Gap };
+        mark.advanced_by(sent, entry.received_us).map(Some).ok_or_else(out_of_sequence)
     }
 
-    /// Writes the mark of an entry's producer.
+    /// Moves the mark of an entry's producer. It is written once, at the end of the transaction.
     pub(super) fn put_mark(&mut self, transaction: &mut RunTransaction<'_>, entry: &Entry, mark: Mark) {
         let Some(sent) = &entry.sent else { return };
         let producer = self.0.entry(sent.producer).or_default();
@@ -81,8 +97,21 @@ impl Producers {
         let silent_us = mark.seen_us.saturating_sub(producer.mark.seen_us);
         let is_new = !std::mem::replace(&mut producer.is_known, true) || silent_us > MARK_KEPT_US / 2;
         producer.mark = mark;
+        if producer.unwritten.is_none() {
+            transaction.add_estimate(MARK_BYTES);
+        }
+        let was_new = producer.unwritten.is_some_and(|(_, is_new)| is_new);
+        producer.unwritten = Some((*sent, is_new || was_new));
+    }
+
+    /// Writes the marks that have moved.
+    pub(super) fn write_marks(&mut self, transaction: &mut RunTransaction<'_>) {
         let run = transaction.run();
-        mark_put(transaction.batch(), run.project, &run.id, sent, &mark, is_new);
+        for producer in self.0.values_mut() {
+            if let Some((sent, is_new)) = producer.unwritten.take() {
+                mark_put(transaction.batch(), run.project, &run.id, &sent, &producer.mark, is_new);
+            }
+        }
     }
 
     /// Stores the definitions in a record, if its producer has a persistent dictionary. A

@@ -1,26 +1,59 @@
 //! Runs in quarantine: their records are parked whole, without reading anything else of the run. When an
-//! operator ends the quarantine, the parked records are applied in order, before those that follow.
+//! operator ends the quarantine, the parked records are applied in order (`replay`), before those that
+//! follow. A delete is applied at once, whatever the state of the run's rows is.
 
 use matyan_model::{
-    keys,
-    parked::{ParkedItem, WHOLE_RECORD, parked_clear, parked_content, parked_list, parked_put},
-    quarantine::{quarantine_begin, quarantine_end, quarantine_get},
+    keys::{self, RowOwner, row_owner},
+    parked::{ParkedItem, WHOLE_RECORD, parked_content, parked_put, parked_records_clear},
+    quarantine::{Quarantine, quarantine_begin, quarantine_end, quarantine_get, quarantine_put},
+    run::{Deletion, Head, damaged_run_delete, number_find, run_id_get},
 };
-use matyan_store::{Batch, Commit, Transaction, transact};
+use matyan_store::{Batch, Commit, Error, Key, Transaction, Value, transact};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    ApplyFailure, RunWriter, decode_queue::DecodedRecord, item_position, run_state::RunState,
-    transaction::TRANSACTION_BYTES, writer::ApplyOutcome,
+    ApplyFailure, RunWriter,
+    decode_queue::DecodedRecord,
+    item_position,
+    outcome::{ApplyOutcome, InQuarantine},
+    run_state::RunState,
+    transaction::TRANSACTION_BYTES,
 };
 use crate::record::Entry;
 
-/// Parked records that are applied together.
-const REPLAY_RECORDS: usize = 16;
+/// Bytes that a parked record counts in addition to its own: its rows and their keys.
+const RECORD_EXTRA_BYTES: u64 = 256;
+/// Parked records that are deleted together.
+const CLEAR_RECORDS: usize = 100;
+
+/// The row of a quarantine.
+struct StoredQuarantine {
+    row: Option<Value>,
+    /// `None` if the row is damaged.
+    quarantine: Option<Quarantine>,
+    reason: String,
+}
 
 impl RunWriter {
     pub(super) fn is_quarantined(&self) -> bool {
         !self.is_replaying && self.state.as_ref().is_some_and(|state| state.cursor.is_quarantined())
+    }
+
+    /// Whether a row that cannot be decoded belongs to this run, and to no other.
+    pub(super) async fn is_own_row(&self, key: Option<&Key>) -> Result<bool, Error> {
+        Ok(match key.map(row_owner) {
+            Some(RowOwner::Shared) => false,
+            Some(RowOwner::RunId(id)) => id == self.run.id,
+            Some(RowOwner::Number(number)) => {
+                let snapshot = self.deps.store.snapshot().await?;
+                match run_id_get(&*snapshot, self.run.project, number).await {
+                    Ok(id) => id.is_none_or(|id| id == self.run.id),
+                    Err(Error::Corrupt { .. }) => true,
+                    Err(error) => return Err(error),
+                }
+            }
+            None => true,
+        })
     }
 
     /// Puts the run in quarantine. If that fails, it returns false, and the next attempt to apply
@@ -31,7 +64,7 @@ impl RunWriter {
             transaction.set_buffered();
             let (run, now_us) = (&self.run, self.deps.now_us());
             quarantine_begin(&mut transaction, run.project, &run.id, reason, now_us).await?;
-            Ok::<_, matyan_store::Error>((transaction, ()))
+            Ok::<_, Error>((transaction, ()))
         });
         let run = self.run.id.as_str();
         let begun = begun.await;
@@ -49,69 +82,107 @@ impl RunWriter {
         begun.is_ok()
     }
 
-    /// Parks records, or applies the parked ones if the quarantine is ending. Returns how many of the
-    /// records are done.
+    /// Parks records, or deletes the run if the first one says so, or applies parked records if the
+    /// quarantine is ending.
     pub(super) async fn apply_in_quarantine(
         &mut self,
         records: &[DecodedRecord],
         stop: &CancellationToken,
         applied: &mut ApplyOutcome,
-    ) -> Result<usize, ApplyFailure> {
+    ) -> Result<InQuarantine, ApplyFailure> {
         let snapshot = self.deps.store.snapshot().await?;
+        let row = snapshot.get(&keys::quarantine(self.run.project, &self.run.id)).await?;
         let quarantine = quarantine_get(&*snapshot, self.run.project, &self.run.id).await;
         drop(snapshot);
-        match quarantine {
+        let (quarantine, reason) = match quarantine {
             Ok(Some(quarantine)) if !quarantine.is_ending => {
-                self.park_records(records, &quarantine.reason, applied).await
+                let reason = quarantine.reason.clone();
+                (Some(quarantine), reason)
             }
             Ok(_) => {
-                self.replay(stop, applied).await?;
-                Ok(0)
+                self.begin_replay().await?;
+                return Ok(InQuarantine::Replayed(self.replay_page(stop, applied).await?));
             }
-            Err(matyan_store::Error::Corrupt { reason, .. }) => {
-                self.park_records(records, &reason, applied).await
+            Err(Error::Corrupt { reason, .. }) => (None, reason),
+            Err(error) => return Err(error.into()),
+        };
+        let state = self.state.take().expect("a run in quarantine has been loaded");
+        let is_new = |record: &&DecodedRecord| state.cursor.next_item(record.entry.position).is_some();
+        let skipped = records.iter().take_while(|record| !is_new(record)).count();
+        match records.get(skipped) {
+            None => {}
+            Some(record) if record.deletes_run() => {
+                self.delete_in_quarantine(&state, &record.entry).await?;
+                applied.items += 1;
+                return Ok(InQuarantine::Done(skipped + 1));
             }
-            Err(error) => Err(error.into()),
+            Some(_) => {
+                let stored = StoredQuarantine { row, quarantine, reason };
+                let parked = self.park_records(state, &records[skipped..], stored, applied).await?;
+                return Ok(InQuarantine::Done(skipped + parked));
+            }
         }
+        self.state = Some(state);
+        Ok(InQuarantine::Done(skipped))
     }
 
-    /// Parks as many records as fit in a transaction.
+    /// Parks as many records as fit in a transaction, up to a delete.
     async fn park_records(
-        &mut self,
+        &self,
+        mut state: RunState,
         records: &[DecodedRecord],
-        reason: &str,
+        stored: StoredQuarantine,
         applied: &mut ApplyOutcome,
     ) -> Result<usize, ApplyFailure> {
-        let mut state = self.state.take().expect("a run in quarantine has been loaded");
+        let StoredQuarantine { row, mut quarantine, reason } = stored;
         let (mut batch, mut done, mut parked) = (Batch::buffered(), 0, 0);
         for record in records {
-            if batch.bytes() >= TRANSACTION_BYTES {
+            if batch.bytes() >= TRANSACTION_BYTES || record.deletes_run() {
                 break;
             }
-            done += 1;
             let entry = &record.entry;
-            if state.cursor.next_item(entry.position).is_none() {
+            let Some(first_item) = state.cursor.next_item(entry.position) else {
+                done += 1;
                 continue;
-            }
-            let item = self.parked_item(entry, reason);
-            for mut content in parked_content(self.run.project, &item) {
-                if item.item.len() <= TRANSACTION_BYTES {
-                    batch.mutations.append(&mut content.mutations);
-                } else {
-                    self.commit_quarantined(&state, content).await?;
+            };
+            // Records before a delete are dropped, so that it is reached.
+            if !quarantine.as_ref().is_some_and(|quarantine| quarantine.is_deleting) {
+                let item = self.parked_item(entry, first_item, &reason);
+                if let Some(quarantine) = &mut quarantine {
+                    let bytes = quarantine.parked_bytes + item.item.len() as u64 + RECORD_EXTRA_BYTES;
+                    if bytes > self.max_parked && parked > 0 {
+                        break;
+                    }
+                    if bytes > self.max_parked {
+                        let run = self.run.id.as_str().to_owned();
+                        return Err(ApplyFailure::QuarantineFull { run, max: self.max_parked });
+                    }
+                    quarantine.parked_bytes = bytes;
                 }
+                for mut content in parked_content(self.run.project, &item) {
+                    if item.item.len() <= TRANSACTION_BYTES {
+                        batch.mutations.append(&mut content.mutations);
+                    } else {
+                        self.commit_quarantined(&state, content).await?;
+                    }
+                }
+                parked_put(&mut batch, self.run.project, &item);
+                parked += 1;
             }
-            parked_put(&mut batch, self.run.project, &item);
             state.cursor.advance_past(entry.position);
-            parked += 1;
+            done += 1;
         }
         batch.set(keys::cursor(self.run.project, &self.run.id), state.cursor.get().encode());
+        batch.expect(keys::quarantine(self.run.project, &self.run.id), row);
+        if let Some(quarantine) = &quarantine {
+            quarantine_put(&mut batch, self.run.project, &self.run.id, quarantine);
+        }
         self.commit_quarantined(&state, batch).await?;
         applied.parked += parked;
         Ok(done)
     }
 
-    fn parked_item(&self, entry: &Entry, reason: &str) -> ParkedItem {
+    fn parked_item(&self, entry: &Entry, first_item: u32, reason: &str) -> ParkedItem {
         let run = self.run.id.as_str();
         let reason = match entry.content.unreadable_reason() {
             Some(unreadable) => unreadable.to_owned(),
@@ -119,7 +190,7 @@ impl RunWriter {
                 format!("the run is in quarantine ({reason}): repair it, then `matyan runs resume {run}`")
             }
         };
-        let record = entry.parked_record();
+        let record = entry.parked_record(first_item);
         let item = if record.is_some() { WHOLE_RECORD } else { 0 };
         ParkedItem {
             run_id: self.run.id.clone(),
@@ -131,66 +202,53 @@ impl RunWriter {
         }
     }
 
+    /// Deletes the run with its parked records, and ends the quarantine. Interrupted, it is repeated.
+    async fn delete_in_quarantine(&self, state: &RunState, entry: &Entry) -> Result<(), ApplyFailure> {
+        let (store, project, id) = (&*self.deps.store, self.run.project, &self.run.id);
+        let mut rest = Some(keys::parked_run(project, id));
+        while let Some(range) = rest {
+            let mut transaction = Transaction::new(store.snapshot().await?);
+            rest = parked_records_clear(&mut transaction, project, &range, CLEAR_RECORDS).await?;
+            transaction.set_buffered();
+            self.commit_quarantined(state, transaction.into_batch()).await?;
+        }
+        let mut transaction = Transaction::new(store.snapshot().await?);
+        transaction.set_buffered();
+        let key = keys::head(project, id);
+        let head = transaction.get(&key).await?.map(|row| Head::decode(&key, &row)).transpose();
+        let (is_deleted, number) = match head {
+            Ok(Some(Head::Live(number))) => (false, Some(number)),
+            Ok(Some(Head::Tombstone(_))) => (true, None),
+            Ok(None) => (false, None),
+            Err(Error::Corrupt { .. }) => (false, number_find(store, project, id).await?),
+            Err(error) => return Err(error.into()),
+        };
+        if !is_deleted {
+            let deletion = Deletion {
+                at: entry.position,
+                time_us: entry.received_us,
+                caller: &entry.caller,
+                project_name: &self.run.project_name,
+            };
+            damaged_run_delete(&mut transaction, project, id, number, deletion).await?;
+        }
+        let cursor = state.cursor.get().advanced_past(entry.position);
+        quarantine_end(transaction.batch(), project, id, cursor);
+        self.commit_quarantined(state, transaction.into_batch()).await?;
+        tracing::warn!(run = id.as_str(), "deleted a run in quarantine and its parked records");
+        Ok(())
+    }
+
     /// Commits, unless the run was written by another process.
-    async fn commit_quarantined(&self, state: &RunState, mut batch: Batch) -> Result<(), ApplyFailure> {
+    pub(super) async fn commit_quarantined(
+        &self,
+        state: &RunState,
+        mut batch: Batch,
+    ) -> Result<(), ApplyFailure> {
         batch.expect(keys::cursor(self.run.project, &self.run.id), state.cursor.row().clone());
         match self.deps.store.commit(batch).await? {
             Commit::Done { .. } => Ok(()),
             Commit::Conflict => Err(ApplyFailure::Conflict),
         }
-    }
-
-    /// Applies the parked records in order, and ends the quarantine after the last one.
-    async fn replay(
-        &mut self,
-        stop: &CancellationToken,
-        applied: &mut ApplyOutcome,
-    ) -> Result<(), ApplyFailure> {
-        let (project, id) = (self.run.project, self.run.id.clone());
-        loop {
-            let parked = self.next_parked_records().await?;
-            if parked.is_empty() {
-                break;
-            }
-            let positions: Vec<_> = parked.iter().map(|item| item.at).collect();
-            let name = self.run.project_name.to_string();
-            let entries = parked.into_iter().filter_map(|item| Entry::of_parked(&name, item)).collect();
-            (self.state, self.is_replaying) = (None, true);
-            let is_complete = self.apply_all(entries, stop, applied).await;
-            self.is_replaying = false;
-            let is_damaged = self.state.is_none();
-            self.state = None;
-            if !is_complete || is_damaged {
-                return Ok(());
-            }
-            for at in positions {
-                transact(&*self.deps.store, async |mut transaction: Transaction| {
-                    parked_clear(&mut transaction, project, &id, at).await?;
-                    Ok::<_, matyan_store::Error>((transaction, ()))
-                })
-                .await?;
-            }
-        }
-        let state = RunState::load(&*self.deps.store.snapshot().await?, &self.run, false).await?;
-        let mut batch = Batch::buffered();
-        quarantine_end(&mut batch, project, &id, state.cursor.get());
-        self.commit_quarantined(&state, batch).await?;
-        tracing::info!(run = id.as_str(), "applied the parked records of a run; its quarantine has ended");
-        Ok(())
-    }
-
-    /// The first parked records of the run, in order.
-    async fn next_parked_records(&self) -> Result<Vec<ParkedItem>, ApplyFailure> {
-        let mut rest = Some(keys::parked_run(self.run.project, &self.run.id));
-        while let Some(range) = rest {
-            let snapshot = self.deps.store.snapshot().await?;
-            let (page, next) = parked_list(&*snapshot, self.run.project, &range, REPLAY_RECORDS).await?;
-            let records: Vec<_> = page.into_iter().filter(|item| item.record.is_some()).collect();
-            if !records.is_empty() {
-                return Ok(records);
-            }
-            rest = next;
-        }
-        Ok(Vec::new())
     }
 }

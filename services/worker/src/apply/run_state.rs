@@ -121,6 +121,7 @@ impl RunState {
     ) -> Option<WrittenBlocks> {
         let blocks = self.live.as_mut().and_then(|live| live.finish(transaction, activity));
         self.cursor.write(transaction);
+        self.producers.write_marks(transaction);
         self.head_row = self.head().as_ref().map(Head::encode);
         self.producers.trim();
         blocks

@@ -6,15 +6,16 @@ use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use futures::FutureExt as _;
 use matyan_record::trace::TARGET;
-use matyan_store::Commit;
+use matyan_store::{Commit, Range};
 use tokio_util::sync::CancellationToken;
 use tracing::Span;
 
 use super::{
-    ApplyFailure, DeadLetterQueue, PayloadUploads, RunKey, WrittenBlocks,
+    ApplyFailure, DeadLetterQueue, PayloadUploads, RunKey,
     attempt::{Attempt, AttemptOutcome},
     decode_queue::{DecodeQueue, DecodedRecord},
     mode::AttemptMode,
+    outcome::{ApplyEnd, ApplyOutcome, InQuarantine},
     payload_store::PayloadStore,
     payloads::payloads_move,
     run_state::RunState,
@@ -34,20 +35,12 @@ pub(crate) struct RunWriter {
     uploads: Arc<PayloadUploads>,
     pub(super) metrics: TransactionMetrics,
     pub(super) state: Option<RunState>,
+    /// Maximum size of the run's parked records while it is in quarantine.
+    pub(super) max_parked: u64,
     /// Whether the parked records of a run in quarantine are being applied.
     pub(super) is_replaying: bool,
-}
-
-/// Result of applying the entries of a turn.
-#[derive(Debug, Default)]
-pub(crate) struct ApplyOutcome {
-    /// Whether all of them were applied; false if the writer was stopped.
-    pub(crate) is_complete: bool,
-    pub(crate) blocks: Vec<WrittenBlocks>,
-    pub(crate) items: u64,
-    pub(crate) skipped_records: u64,
-    pub(crate) parked: u64,
-    pub(crate) conflicts: u64,
+    /// The parked records that have yet to be applied; `None` if all of them.
+    pub(super) replay_rest: Option<Range>,
 }
 
 /// Bounds on the wait between attempts while the store is unavailable. It doubles
@@ -61,9 +54,21 @@ impl RunWriter {
         run: RunKey,
         dead_letters: DeadLetterQueue,
         uploads: Arc<PayloadUploads>,
+        max_parked: u64,
         metrics: TransactionMetrics,
     ) -> Self {
-        Self { deps, run, dead_letters, uploads, metrics, state: None, is_replaying: false }
+        let (state, replay_rest) = Default::default();
+        Self {
+            deps,
+            run,
+            dead_letters,
+            uploads,
+            metrics,
+            state,
+            max_parked,
+            is_replaying: false,
+            replay_rest,
+        }
     }
 
     /// Approximate memory kept for the next entries.
@@ -71,37 +76,53 @@ impl RunWriter {
         self.state.as_ref().map_or(0, RunState::bytes)
     }
 
-    /// Applies entries in order. Returns early only when it is stopped, between two
-    /// transactions or during a wait.
+    /// Applies entries in order; without entries, it only looks whether a quarantine is ending. Returns
+    /// early only when it is stopped, between two transactions or during a wait, or after it has
+    /// applied parked records.
     pub(crate) async fn apply(&mut self, entries: Vec<Entry>, stop: &CancellationToken) -> ApplyOutcome {
         let mut applied = ApplyOutcome::default();
-        applied.is_complete = self.apply_all(entries, stop, &mut applied).await;
+        let mut queue = DecodeQueue::new(entries);
+        let end = self.apply_all(&mut queue, stop, &mut applied).await;
+        applied.is_complete = end != ApplyEnd::Stopped;
+        applied.is_paused = end == ApplyEnd::Paused;
+        applied.left = queue.into_entries();
         applied
     }
 
-    /// Returns `false` if it was stopped.
     pub(super) async fn apply_all(
         &mut self,
-        entries: Vec<Entry>,
+        queue: &mut DecodeQueue,
         stop: &CancellationToken,
         applied: &mut ApplyOutcome,
-    ) -> bool {
-        let mut queue = DecodeQueue::new(entries);
+    ) -> ApplyEnd {
         let (mut mode, mut wait) = (AttemptMode::UNLIMITED, FIRST_WAIT);
+        let mut is_first = true;
         loop {
             let records = queue.next().await;
-            if records.is_empty() {
-                return true;
+            if records.is_empty() && !is_first {
+                return ApplyEnd::Complete;
             }
             let attempted = match stop.run_until_cancelled(self.prepare(records, &mode)).await {
-                None => return false,
+                None => return ApplyEnd::Stopped,
                 Some(Ok(())) if self.is_quarantined() => {
                     // Boxed, because it may apply parked records, as this function does.
-                    Box::pin(self.apply_in_quarantine(records, stop, applied)).await
+                    match Box::pin(self.apply_in_quarantine(records, stop, applied)).await {
+                        Ok(InQuarantine::Done(done)) => Ok(done),
+                        Ok(InQuarantine::Replayed(ApplyEnd::Quarantined)) => Ok(0),
+                        Ok(InQuarantine::Replayed(end)) => return end,
+                        Err(failure) => Err(failure),
+                    }
                 }
+                // An operator has parked the run again.
+                Some(Ok(())) if self.is_replaying && !self.is_replay_wanted() => {
+                    return ApplyEnd::Quarantined;
+                }
+                Some(Ok(())) if records.is_empty() => Ok(0),
                 Some(Ok(())) => self.attempt(records, &mode, applied).await,
                 Some(Err(failure)) => Err(failure),
             };
+            is_first &= attempted.is_err();
+            let attempted = self.isolate(attempted).await;
             if let Err(failure) = &attempted {
                 self.count_failure(failure);
             }
@@ -120,11 +141,11 @@ impl RunWriter {
                 {
                     let has_begun = self.quarantine(&reason).await;
                     if self.is_replaying {
-                        return true;
+                        return ApplyEnd::Quarantined;
                     }
                     // The row that begins it may be damaged, too.
                     if !has_begun && stop.run_until_cancelled(tokio::time::sleep(wait)).await.is_none() {
-                        return false;
+                        return ApplyEnd::Stopped;
                     }
                 }
                 Err(failure) => {
@@ -141,12 +162,30 @@ impl RunWriter {
                         );
                     }
                     if stop.run_until_cancelled(tokio::time::sleep(wait)).await.is_none() {
-                        return false;
+                        return ApplyEnd::Stopped;
                     }
                     wait = LAST_WAIT.min(wait * 2);
                 }
             }
         }
+    }
+
+    /// Makes damage of a row that other runs share a failure of the items that need it: the run itself is
+    /// not damaged.
+    async fn isolate(&self, attempted: Result<usize, ApplyFailure>) -> Result<usize, ApplyFailure> {
+        match attempted {
+            Err(ApplyFailure::Store(matyan_store::Error::Corrupt { key, reason, source }))
+                if !self.is_own_row(key.as_ref()).await? =>
+            {
+                let damage = matyan_store::Error::Corrupt { key, reason, source };
+                Err(ApplyFailure::Poison(damage.to_string()))
+            }
+            attempted => attempted,
+        }
+    }
+
+    fn is_replay_wanted(&self) -> bool {
+        self.state.as_ref().is_some_and(|state| state.cursor.is_replaying())
     }
 
     /// Does the slow work before the snapshot of a transaction begins to age.
@@ -212,6 +251,7 @@ impl RunWriter {
         match failure {
             ApplyFailure::Conflict => self.metrics.conflicted(),
             ApplyFailure::Store(_) => self.metrics.failed(TransactionError::Store),
+            ApplyFailure::QuarantineFull { .. } => self.metrics.failed(TransactionError::QuarantineFull),
             ApplyFailure::Slow => self.metrics.failed(TransactionError::Slow),
             ApplyFailure::Poison(_) => self.metrics.failed(TransactionError::Invalid),
         }

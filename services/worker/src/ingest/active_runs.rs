@@ -5,10 +5,14 @@
 //! applied, does not keep records of other runs from being read. What does not fit stays in the
 //! log: the worker reads on, and returns to it (`Partition::seek`) when the run has room again.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 
 use matyan_model::position::LogPosition;
 
+use super::{
+    deferred_runs::{Deferral, DeferredRuns, Readiness},
+    read_point::{ReadPoint, ReadRecord},
+};
 use crate::{
     apply::{RunKey, RunWriter},
     fold::UnhandledBlocks,
@@ -19,11 +23,17 @@ use crate::{
 const TURN_BYTES: usize = 4 << 20;
 /// Part of the window that one run may use.
 const RUN_SHARE: usize = 4;
+/// Part of the window that a run may have used when the worker returns to its records, so that it takes
+/// many at once. While less than three quarters of the window are used, every run has that much.
+const RETURN_SHARE: usize = 8;
+/// Part of the free window that one run may use. So however many runs are stuck, some is left for the
+/// others, and any number of busy ones share nearly all of it.
+const FREE_SHARE: usize = 2;
 
 pub(super) struct ActiveRuns {
     runs: HashMap<RunKey, ActiveRun>,
     /// Runs with records that were left in the log.
-    deferred: HashSet<RunKey>,
+    deferred: DeferredRuns,
     /// Bytes of entries that are taken and not yet applied.
     window: usize,
     max_window: usize,
@@ -44,19 +54,10 @@ struct ActiveRun {
     bytes: usize,
     /// Time of last use as a sequence number; the lowest are evicted first.
     used: u64,
-    reading: ReadState,
+    /// Whether it needs a turn even without entries.
+    is_woken: bool,
     /// Its blocks that the fold thread has yet to look at.
     blocks: UnhandledBlocks,
-}
-
-/// Progress of taking the records of a run from its partition.
-#[derive(Clone, Copy, Debug, Default)]
-struct ReadState {
-    partition: u32,
-    /// Records of the run before this offset are taken.
-    from: u64,
-    /// Whether the worker has read past a record of the run without taking it.
-    is_passed: bool,
 }
 
 /// Outcome of offering a record that was read.
@@ -71,14 +72,13 @@ pub(super) enum Admission {
 }
 
 impl ActiveRun {
-    fn new(writer: RunWriter, partition: u32) -> Self {
-        let reading = ReadState { partition, ..ReadState::default() };
-        let (queue, blocks) = Default::default();
-        Self { queue, writer: Some(writer), window: 0, bytes: 0, used: 0, reading, blocks }
+    fn new(writer: RunWriter) -> Self {
+        let (queue, is_woken, blocks) = Default::default();
+        Self { queue, writer: Some(writer), window: 0, bytes: 0, used: 0, is_woken, blocks }
     }
 
     fn is_idle(&self) -> bool {
-        self.queue.is_empty() && self.writer.is_some()
+        self.queue.is_empty() && !self.is_woken && self.writer.is_some()
     }
 }
 
@@ -106,119 +106,120 @@ impl ActiveRuns {
         self.window < 2 * self.max_window
     }
 
-    /// Queues an entry of a run if the run has room, with a new writer if it has none. `is_new` says
-    /// that the record was not read before.
-    pub(super) fn offer(
-        &mut self,
-        key: &RunKey,
-        entry: Entry,
-        is_new: bool,
-        writer: impl FnOnce() -> RunWriter,
-    ) -> Admission {
+    pub(super) fn has(&self, key: &RunKey) -> bool {
+        self.runs.contains_key(key)
+    }
+
+    pub(super) fn insert(&mut self, key: RunKey, writer: RunWriter) {
+        self.runs.insert(key, ActiveRun::new(writer));
+    }
+
+    /// Queues an entry of a run if the run has room.
+    pub(super) fn offer(&mut self, key: &RunKey, mut entry: Entry, read: &ReadRecord) -> Admission {
         let LogPosition { partition, offset, .. } = entry.position;
-        if !self.runs.contains_key(key) {
-            if !is_new {
-                return Admission::Repeated;
-            }
-            self.runs.insert(key.clone(), ActiveRun::new(writer(), partition));
-        }
-        let run = self.runs.get_mut(key).expect("the run was inserted above");
-        if offset < run.reading.from {
-            return Admission::Repeated;
+        let run = self.runs.get_mut(key).expect("the run was inserted before");
+        let deferral = if self.deferred.is_empty() { None } else { self.deferred.get(key) };
+        match deferral {
+            None if !read.is_new => return Admission::Repeated,
+            Some(deferral) if offset < deferral.from.offset => return Admission::Repeated,
+            Some(Deferral { is_passed: true, .. }) => return Admission::Deferred,
+            _ => {}
         }
         let total = self.window + entry.bytes;
         let fits = match run.window {
             // One record of each run has a second window, so that busy runs cannot exclude it.
             0 => self.window == 0 || total <= 2 * self.max_window,
-            taken => taken + entry.bytes <= self.max_window / RUN_SHARE && total <= self.max_window,
-        };
-        if run.reading.is_passed || !fits {
-            if !run.reading.is_passed {
-                run.reading = ReadState { partition, from: offset, is_passed: true };
-                self.deferred.insert(key.clone());
+            taken => {
+                let share = self.max_window.saturating_sub(self.window) / FREE_SHARE;
+                taken + entry.bytes <= share.min(self.max_window / RUN_SHARE)
             }
+        };
+        if !fits {
+            let deferral = Deferral { partition, from: read.at, bytes: entry.bytes, is_passed: true };
+            self.deferred.set(key, deferral, readiness(run.window, self.max_window, &deferral));
             return Admission::Deferred;
         }
         self.uses += 1;
         run.used = self.uses;
-        run.reading = ReadState { partition, from: offset + 1, is_passed: false };
         run.window += entry.bytes;
         self.window += entry.bytes;
+        if let Some(deferral) = deferral {
+            let deferral = Deferral { from: read.end, ..deferral };
+            self.deferred.set(key, deferral, Readiness::Full);
+        }
         let was_idle = run.is_idle();
+        entry.detach();
         run.queue.push_back(entry);
         Admission::Queued { was_idle }
     }
 
-    /// The first offset of a partition with a record that was left in the log, and whose run now has
+    /// The first point of a partition from which records are left in the log.
+    pub(super) fn first_left(&self, partition: u32) -> Option<ReadPoint> {
+        if self.deferred.is_empty() { None } else { self.deferred.first(partition) }
+    }
+
+    /// The first point of a partition with a record that was left in the log, and whose run now has
     /// room.
-    pub(super) fn first_deferred(&self, partition: u32) -> Option<u64> {
-        let has_room = |run: &&ActiveRun| match run.window {
-            0 => self.window < self.max_window / 2 * 3,
-            taken => taken <= self.max_window / RUN_SHARE / 2 && self.window < self.max_window / 4 * 3,
-        };
-        let runs = self.deferred.iter().filter_map(|key| self.runs.get(key));
-        let ready = runs.filter(|run| run.reading.is_passed && run.reading.partition == partition);
-        let ready = ready.filter(has_room);
-        ready.map(|run| run.reading.from).min()
+    pub(super) fn first_deferred(&self, partition: u32) -> Option<ReadPoint> {
+        if self.deferred.is_empty() {
+            return None;
+        }
+        let fits =
+            |deferral: &Deferral| self.window == 0 || self.window + deferral.bytes <= 2 * self.max_window;
+        let idle = (self.window < self.max_window / 2 * 3)
+            .then(|| self.deferred.first_ready(partition, Readiness::Idle, fits));
+        let busy = (self.window < self.max_window / 4 * 3)
+            .then(|| self.deferred.first_ready(partition, Readiness::Busy, |_| true));
+        [idle.flatten(), busy.flatten()].into_iter().flatten().min_by_key(|point| point.offset)
     }
 
     /// Whether records that were left in the log are being taken now.
     pub(super) fn is_returning(&self, partition: u32) -> bool {
-        let mut runs = self.deferred.iter().filter_map(|key| self.runs.get(key));
-        runs.any(|run| run.reading.partition == partition && !run.reading.is_passed)
+        self.deferred.is_returning(partition)
     }
 
-    /// Notes that a partition is read from this offset again.
+    /// Notes that a partition is read from this offset again. Runs without room are not returned to.
     pub(super) fn rewind(&mut self, partition: u32, offset: u64) {
-        for key in &self.deferred {
-            if let Some(run) = self.runs.get_mut(key)
-                && run.reading.partition == partition
-                && run.reading.from >= offset
-            {
-                run.reading.is_passed = false;
+        let ready: Vec<(RunKey, Readiness)> =
+            self.deferred.ready(partition, offset).map(|(key, readiness)| (key.clone(), readiness)).collect();
+        for (key, readiness) in ready {
+            if let Some(deferral) = self.deferred.get(&key) {
+                self.deferred.set(&key, Deferral { is_passed: false, ..deferral }, readiness);
             }
         }
     }
 
-    /// Notes that reading of a partition skips from one offset to another: runs with records left in
+    /// Notes that reading of a partition skips from one point to another: runs with records left in
     /// the log may have some in between.
-    pub(super) fn skip(&mut self, partition: u32, from: u64) {
-        for key in &self.deferred {
-            if let Some(run) = self.runs.get_mut(key)
-                && run.reading.partition == partition
-                && !run.reading.is_passed
-            {
-                run.reading.from = run.reading.from.max(from);
-                run.reading.is_passed = true;
-            }
+    pub(super) fn skip(&mut self, partition: u32, from: ReadPoint) {
+        for key in self.deferred.returning(partition) {
+            let Some(deferral) = self.deferred.get(&key) else { continue };
+            let from = if from.offset > deferral.from.offset { from } else { deferral.from };
+            let deferral = Deferral { from, is_passed: true, ..deferral };
+            let taken = self.runs.get(&key).map_or(0, |run| run.window);
+            self.deferred.set(&key, deferral, readiness(taken, self.max_window, &deferral));
         }
     }
 
     /// Notes that everything in a partition has been read since the last `rewind`, so what was not
     /// left in the log again is taken.
     pub(super) fn caught_up(&mut self, partition: u32) {
-        if self.deferred.is_empty() {
-            return;
+        if self.deferred.is_returning(partition) {
+            self.deferred.returning(partition).iter().for_each(|key| self.deferred.remove(key));
         }
-        let runs = &self.runs;
-        self.deferred.retain(|key| {
-            runs.get(key).is_some_and(|run| run.reading.partition != partition || run.reading.is_passed)
-        });
     }
 
     /// Notes that a partition is about to be read from a new start.
     pub(super) fn restart(&mut self, partition: u32) {
-        for run in self.runs.values_mut().filter(|run| run.reading.partition == partition) {
-            run.reading = ReadState { partition, ..ReadState::default() };
-        }
-        self.caught_up(partition);
+        self.deferred.of_partition(partition).iter().for_each(|key| self.deferred.remove(key));
     }
 
     /// Takes out a run's writer and its first entries; `None` if it has none, or if its writer
     /// is in use.
     pub(super) fn take_turn(&mut self, key: &RunKey) -> Option<Turn> {
-        let run = self.runs.get_mut(key).filter(|run| !run.queue.is_empty())?;
+        let run = self.runs.get_mut(key).filter(|run| !run.queue.is_empty() || run.is_woken)?;
         let writer = run.writer.take()?;
+        run.is_woken = false;
         let (mut entries, mut bytes) = (Vec::new(), 0);
         while let Some(entry) = run.queue.front()
             && (entries.is_empty() || bytes + entry.bytes <= TURN_BYTES)
@@ -230,11 +231,21 @@ impl ActiveRuns {
         Some(Turn { writer, entries, bytes, blocks: run.blocks.clone() })
     }
 
-    /// Puts back the writer of a turn with entries of this size.
-    pub(super) fn put_back(&mut self, key: &RunKey, writer: RunWriter, applied: usize) {
+    /// Makes the run's next turn possible even without entries.
+    pub(super) fn wake(&mut self, key: &RunKey) {
+        if let Some(run) = self.runs.get_mut(key) {
+            run.is_woken = true;
+        }
+    }
+
+    /// Puts back the writer of a turn that has applied entries of this size, and those that it left.
+    pub(super) fn put_back(&mut self, key: &RunKey, writer: RunWriter, applied: usize, left: Vec<Entry>) {
         self.window -= applied;
         if let Some(run) = self.runs.get_mut(key) {
+            left.into_iter().rev().for_each(|entry| run.queue.push_front(entry));
             run.window -= applied;
+            let (taken, max) = (run.window, self.max_window);
+            self.deferred.set_readiness(key, |deferral| readiness(taken, max, deferral));
             run.bytes = writer.bytes();
             self.idle_bytes += run.bytes;
             run.writer = Some(writer);
@@ -243,7 +254,7 @@ impl ActiveRuns {
 
     /// Drops the queued entries of a partition.
     pub(super) fn drop_partition(&mut self, number: u32) {
-        for run in self.runs.values_mut() {
+        for (key, run) in &mut self.runs {
             let mut dropped = 0;
             run.queue.retain(|entry| {
                 let is_kept = entry.position.partition != number;
@@ -252,6 +263,10 @@ impl ActiveRuns {
             });
             run.window -= dropped;
             self.window -= dropped;
+            if dropped > 0 {
+                let (taken, max) = (run.window, self.max_window);
+                self.deferred.set_readiness(key, |deferral| readiness(taken, max, deferral));
+            }
         }
         self.restart(number);
     }
@@ -263,7 +278,7 @@ impl ActiveRuns {
         }
         // A run whose records were left in the log is remembered nowhere else.
         let deferred = &self.deferred;
-        let is_evictable = |key: &RunKey, run: &ActiveRun| run.is_idle() && !deferred.contains(key);
+        let is_evictable = |key: &RunKey, run: &ActiveRun| run.is_idle() && deferred.get(key).is_none();
         let evictable = self.runs.iter().filter(|(key, run)| is_evictable(key, run));
         let mut uses: Vec<u64> = evictable.map(|(_, run)| run.used).collect();
         if uses.is_empty() {
@@ -280,3 +295,16 @@ impl ActiveRuns {
         });
     }
 }
+
+/// Whether the worker should return to a record that was left in the log, given how much of the run is
+/// taken.
+fn readiness(taken: usize, max_window: usize, deferral: &Deferral) -> Readiness {
+    match taken {
+        0 => Readiness::Idle,
+        taken if taken + deferral.bytes <= max_window / RETURN_SHARE => Readiness::Busy,
+        _ => Readiness::Full,
+    }
+}
+
+#[cfg(test)]
+mod tests;

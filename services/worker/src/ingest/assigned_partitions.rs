@@ -52,13 +52,20 @@ impl AssignedPartitions {
         self.progress.forget(number);
     }
 
-    /// Marks records as applied, and reports the progress.
+    /// Marks records as applied.
     pub(super) fn complete(&mut self, positions: &[LogPosition]) {
         for position in positions {
-            if let Some(partition) = self.partitions.get_mut(&position.partition)
-                && let Some(applied) = partition.complete(*position)
-            {
-                self.progress.report(position.partition, applied);
+            if let Some(partition) = self.partitions.get_mut(&position.partition) {
+                partition.complete(*position);
+            }
+        }
+    }
+
+    /// Reports the positions that have moved.
+    pub(super) fn report(&mut self, runs: &ActiveRuns) {
+        for (number, partition) in &mut self.partitions {
+            if let Some(applied) = partition.applied(runs.first_left(*number)) {
+                self.progress.report(*number, applied);
             }
         }
     }

@@ -1,63 +1,62 @@
-//! A partition that this worker reads: the records in flight, the position up to which everything is
-//! applied, and which part of it is read next.
+//! A partition that this worker reads: the records that are not applied, the position up to which
+//! everything is, and which part of it is read next.
 //!
 //! Records of a run that has no room are left in the log (`ActiveRuns`). The worker then alternates:
 //! it reads new records, and returns to those that it left, so that neither wait for the other.
 
-use std::{collections::VecDeque, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
 use matyan_log::Record;
 use matyan_model::position::{AppliedPosition, LastRecord, LogPosition};
 use tokio::time::Instant;
 
-use super::{active_runs::ActiveRuns, log_identity::PartitionStart};
+use super::{
+    active_runs::ActiveRuns,
+    log_identity::PartitionStart,
+    read_point::{ReadPoint, ReadRecord},
+};
 
 pub(super) struct Partition {
     start: PartitionStart,
-    /// Taken records that are not yet below the applied position, in offset order. Adjacent
-    /// completed ones may be merged.
-    in_flight: VecDeque<InFlightRecord>,
-    /// Length at which adjacent completed records are merged. This bounds the queue while a
-    /// single stuck run holds back the position.
-    join_at: usize,
-    /// Offset after the last record tracked.
-    next: u64,
-    /// Offset after the last record read; lower than `next` while records that were left in the log
+    /// Records that were taken and are not yet applied, by offset. Their number is bounded by the window.
+    unapplied: BTreeMap<u64, UnappliedRecord>,
+    /// The point after the last record read for the first time.
+    next: ReadPoint,
+    /// The point up to which is read now; lower than `next` while records that were left in the log
     /// are read.
-    read_to: u64,
-    /// Bytes read since the last seek.
-    read_bytes: usize,
-    /// Time of the last seek.
-    turned_at: Instant,
-    /// Whether records were read and not tracked, because too many are in flight.
-    is_stalled: bool,
+    read_to: ReadPoint,
+    /// Offset of the last position that was reported.
+    reported: u64,
+    turn: ReadTurn,
+    /// Time of the next attempt to read from `read_to`, if the last one has failed.
+    retry_at: Option<Instant>,
 }
 
-const JOIN_FROM: usize = 1 << 16;
-/// Maximum number of tracked records.
-const MAX_IN_FLIGHT: usize = 1 << 18;
+/// Progress since the last seek.
+struct ReadTurn {
+    started: Instant,
+    bytes: usize,
+    /// Time after which the first record arrived.
+    latency: Duration,
+}
+
+struct UnappliedRecord {
+    appended_us: i64,
+    /// The record before it.
+    before: Option<LastRecord>,
+}
 
 /// Bytes read before the worker turns to the other part of a partition.
 const PART_BYTES: usize = 8 << 20;
-/// Time for reading new records while others that were left in the log could be taken.
+/// Minimum time for reading new records while others that were left in the log could be taken.
 const NEW_RECORDS_TIME: Duration = Duration::from_millis(20);
+/// The same as a multiple of the time until the first of them arrives: seeks discard what was fetched
+/// ahead, so they must be rare where they take long.
+const NEW_RECORDS_LATENCIES: u32 = 8;
 /// Time of waiting for the first of them: longer than a fetch from Kafka takes.
 const NEW_RECORDS_WAIT: Duration = Duration::from_millis(50);
-
-/// Result of tracking a record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Tracking {
-    New,
-    /// It was read before.
-    Known,
-    /// Too many records are in flight: it must be read again.
-    Stalled,
-}
-
-struct InFlightRecord {
-    record: LastRecord,
-    is_done: bool,
-}
+/// Wait before a failed seek is repeated.
+const SEEK_RETRY: Duration = Duration::from_millis(500);
 
 /// Result of comparing the first record of a partition with the one that the store expects.
 pub(super) enum FirstRecord {
@@ -67,16 +66,11 @@ pub(super) enum FirstRecord {
 
 impl Partition {
     pub(super) fn new(start: PartitionStart) -> Self {
-        Self {
-            start,
-            in_flight: VecDeque::new(),
-            join_at: JOIN_FROM,
-            next: start.offset,
-            read_to: start.offset,
-            read_bytes: 0,
-            turned_at: Instant::now(),
-            is_stalled: false,
-        }
+        let point = ReadPoint { offset: start.offset, before: start.expected };
+        let turn = ReadTurn { started: Instant::now(), bytes: 0, latency: Duration::ZERO };
+        let reported = start.expected.map_or(start.offset, |last| last.offset + 1);
+        let unapplied = BTreeMap::new();
+        Self { start, unapplied, next: point, read_to: point, reported, turn, retry_at: None }
     }
 
     pub(super) fn log(&self) -> u32 {
@@ -98,18 +92,22 @@ impl Partition {
         FirstRecord::Expected(records)
     }
 
-    /// Notes which records were read.
+    /// Notes that records were delivered.
     pub(super) fn note_read(&mut self, records: &[Record]) {
-        if let Some(last) = records.last() {
-            self.read_to = last.offset + 1;
-            self.read_bytes += records.iter().map(|record| record.value.len()).sum::<usize>();
+        if self.turn.bytes == 0 && !records.is_empty() {
+            // Longer, it was a wait for something to be appended.
+            self.turn.latency = self.turn.started.elapsed().min(NEW_RECORDS_WAIT);
         }
+        self.turn.bytes += records.iter().map(|record| record.value.len()).sum::<usize>();
     }
 
     /// The offset from which to read next, if that is not the current one.
     pub(super) fn seek(&mut self, number: u32, runs: &mut ActiveRuns) -> Option<u64> {
-        let is_over = self.read_bytes >= PART_BYTES;
-        if self.read_to < self.next {
+        if let Some(retry_at) = self.retry_at {
+            return (Instant::now() >= retry_at).then_some(self.read_to.offset);
+        }
+        let is_over = self.turn.bytes >= PART_BYTES;
+        if self.read_to.offset < self.next.offset {
             if !is_over && runs.is_returning(number) {
                 return None;
             }
@@ -117,84 +115,90 @@ impl Partition {
             return Some(self.turn_to(self.next));
         }
         runs.caught_up(number);
-        if self.is_stalled && self.in_flight.len() < MAX_IN_FLIGHT / 2 {
-            self.is_stalled = false;
-            return Some(self.turn_to(self.next));
-        }
         let first = runs.first_deferred(number)?;
-        let is_over = is_over || self.is_stalled || Instant::now() >= self.turn_at();
-        is_over.then(|| {
-            runs.rewind(number, first);
+        (Instant::now() >= self.turn_at()).then(|| {
+            runs.rewind(number, first.offset);
             self.turn_to(first)
         })
     }
 
-    fn turn_to(&mut self, offset: u64) -> u64 {
-        (self.read_to, self.read_bytes, self.turned_at) = (offset, 0, Instant::now());
-        offset
+    fn turn_to(&mut self, point: ReadPoint) -> u64 {
+        self.read_to = point;
+        self.turn = ReadTurn { started: Instant::now(), bytes: 0, latency: Duration::ZERO };
+        point.offset
+    }
+
+    /// Notes whether the last seek has succeeded. Until it does, records that arrive are out of order.
+    pub(super) fn note_seek(&mut self, is_done: bool) {
+        self.retry_at = (!is_done).then(|| Instant::now() + SEEK_RETRY);
+    }
+
+    /// Whether the next records are those that were sought.
+    pub(super) fn is_readable(&self) -> bool {
+        self.retry_at.is_none()
     }
 
     /// When to call `seek` again, even if nothing else happens.
     pub(super) fn next_seek(&self, number: u32, runs: &ActiveRuns) -> Option<Instant> {
-        let is_waiting = self.read_to >= self.next && runs.first_deferred(number).is_some();
-        is_waiting.then(|| self.turn_at())
+        let is_waiting = self.read_to.offset >= self.next.offset && runs.first_deferred(number).is_some();
+        self.retry_at.or_else(|| is_waiting.then(|| self.turn_at()))
     }
 
     /// When to stop reading new records.
     fn turn_at(&self) -> Instant {
-        self.turned_at + if self.read_bytes > 0 { NEW_RECORDS_TIME } else { NEW_RECORDS_WAIT }
+        let ReadTurn { started, bytes, latency } = self.turn;
+        let time = (NEW_RECORDS_LATENCIES * latency).max(NEW_RECORDS_TIME);
+        started + if bytes > 0 { time } else { NEW_RECORDS_WAIT }
     }
 
-    /// Starts tracking a record, unless it is known.
-    pub(super) fn track(&mut self, record: &Record) -> Tracking {
-        if record.offset < self.next {
-            return Tracking::Known;
-        }
-        if self.in_flight.len() >= self.join_at {
-            self.join_done();
-        }
-        self.is_stalled |= self.in_flight.len() >= MAX_IN_FLIGHT;
-        if self.is_stalled {
-            return Tracking::Stalled;
-        }
-        self.next = record.offset + 1;
+    /// Notes that a record is read now.
+    pub(super) fn read(&mut self, record: &Record) -> ReadRecord {
         let digest = if self.start.has_identity { [0; 16] } else { digest(record) };
-        let record = LastRecord { offset: record.offset, digest, appended_us: record.appended_us };
-        self.in_flight.push_back(InFlightRecord { record, is_done: false });
-        Tracking::New
+        let last = LastRecord { offset: record.offset, digest, appended_us: record.appended_us };
+        let end = ReadPoint { offset: record.offset + 1, before: Some(last) };
+        let at = ReadPoint { offset: record.offset, before: self.read_to.before };
+        let is_new = record.offset >= self.next.offset;
+        self.read_to = end;
+        if is_new {
+            self.next = end;
+        }
+        ReadRecord { is_new, at, end }
     }
 
-    fn join_done(&mut self) {
-        let mut joined: VecDeque<InFlightRecord> = VecDeque::new();
-        for one in self.in_flight.drain(..) {
-            match joined.back_mut() {
-                Some(last) if last.is_done && one.is_done => *last = one,
-                _ => joined.push_back(one),
-            }
-        }
-        self.join_at = JOIN_FROM.max(2 * joined.len());
-        self.in_flight = joined;
+    /// Notes that a record is taken.
+    pub(super) fn take(&mut self, record: &ReadRecord) {
+        let appended_us = record.end.before.map_or(0, |last| last.appended_us);
+        self.unapplied.insert(record.at.offset, UnappliedRecord { appended_us, before: record.at.before });
     }
 
     /// Append time of the oldest record that was taken but not yet applied.
     pub(super) fn oldest_unapplied_us(&self) -> Option<i64> {
-        self.in_flight.iter().find(|in_flight| !in_flight.is_done).map(|oldest| oldest.record.appended_us)
+        self.unapplied.first_key_value().map(|(_, oldest)| oldest.appended_us)
     }
 
-    /// Marks a record as applied and returns the new position if that moved it. Records of
-    /// a previous log are ignored.
-    pub(super) fn complete(&mut self, position: LogPosition) -> Option<AppliedPosition> {
-        if position.log != self.start.log {
+    /// Marks a record as applied. Records of a previous log are ignored.
+    pub(super) fn complete(&mut self, position: LogPosition) {
+        if position.log == self.start.log {
+            self.unapplied.remove(&position.offset);
+        }
+    }
+
+    /// The position up to which everything is applied, if it has moved. `deferred` is the first record
+    /// that was left in the log.
+    pub(super) fn applied(&mut self, deferred: Option<ReadPoint>) -> Option<AppliedPosition> {
+        let unapplied = self
+            .unapplied
+            .first_key_value()
+            .map(|(offset, record)| ReadPoint { offset: *offset, before: record.before });
+        let points = [Some(self.next), unapplied, deferred];
+        let end = points.into_iter().flatten().min_by_key(|point| point.offset)?;
+        let last = end.before?;
+        let next = last.offset + 1;
+        if next <= self.reported {
             return None;
         }
-        let offset = |in_flight: &InFlightRecord| in_flight.record.offset;
-        let index = self.in_flight.binary_search_by_key(&position.offset, offset).ok()?;
-        self.in_flight[index].is_done = true;
-        let mut last = None;
-        while self.in_flight.front().is_some_and(|front| front.is_done) {
-            last = self.in_flight.pop_front().map(|front| front.record);
-        }
-        last.map(|last| AppliedPosition { log: self.start.log, next: last.offset + 1, last: Some(last) })
+        self.reported = next;
+        Some(AppliedPosition { log: self.start.log, next, last: Some(last) })
     }
 }
 
@@ -208,65 +212,4 @@ pub(crate) fn digest(record: &Record) -> [u8; 16] {
 }
 
 #[cfg(test)]
-mod tests {
-    use bytes::Bytes;
-
-    use super::*;
-
-    fn record(offset: u64, value: &'static str) -> Record {
-        Record {
-            offset,
-            key: Bytes::from("k"),
-            value: Bytes::from(value),
-            headers: Vec::new(),
-            appended_us: 0,
-        }
-    }
-
-    fn at(offset: u64) -> LogPosition {
-        LogPosition { log: 3, partition: 0, offset }
-    }
-
-    fn partition(expected: Option<LastRecord>) -> Partition {
-        Partition::new(PartitionStart { log: 3, offset: 0, expected, has_identity: false })
-    }
-
-    #[test]
-    fn rule_10_the_lowest_unapplied_offset_is_reported() {
-        let mut partition = partition(None);
-        for offset in [4, 5, 9] {
-            assert_eq!(partition.track(&record(offset, "v")), Tracking::New);
-        }
-        assert_eq!(partition.track(&record(5, "v")), Tracking::Known, "it is a redelivery");
-        assert_eq!(partition.complete(at(9)), None);
-        assert_eq!(partition.complete(LogPosition { log: 2, ..at(4) }), None, "it belongs to another log");
-        assert_eq!(partition.complete(at(4)).map(|applied| (applied.log, applied.next)), Some((3, 5)));
-        assert_eq!(partition.complete(at(7)), None, "it was never taken");
-        assert_eq!(partition.complete(at(5)).map(|applied| applied.next), Some(10));
-    }
-
-    #[test]
-    fn little_is_kept_after_a_stuck_record() {
-        let mut partition = partition(None);
-        assert_eq!(partition.track(&record(0, "v")), Tracking::New);
-        for offset in 1..4 * JOIN_FROM as u64 {
-            assert_eq!(partition.track(&record(offset, "v")), Tracking::New);
-            assert_eq!(partition.complete(at(offset)), None);
-        }
-        assert!(partition.in_flight.len() <= JOIN_FROM, "{}", partition.in_flight.len());
-        assert_eq!(partition.complete(at(0)).map(|applied| applied.next), Some(4 * JOIN_FROM as u64));
-    }
-
-    #[test]
-    fn rule_01_another_record_at_the_applied_offset_is_another_log() {
-        let applied = record(7, "a");
-        let expected = LastRecord { offset: 7, digest: digest(&applied), appended_us: 0 };
-        let verify = |records: Vec<Record>| match partition(Some(expected)).verify(records) {
-            FirstRecord::Expected(records) => Some(records.len()),
-            FirstRecord::OtherLog => None,
-        };
-        assert_eq!(verify(vec![applied.clone(), record(8, "b")]), Some(1));
-        assert_eq!(verify(vec![record(7, "b")]), None);
-        assert_eq!(verify(vec![record(8, "a")]), None);
-    }
-}
+mod tests;

@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     IngestSettings,
     active_runs::{ActiveRuns, Admission, Turn},
+    read_point::ReadRecord,
 };
 use crate::{
     apply::{ApplyOutcome, DeadLetterQueue, DeadLetterTask, PayloadUploads, RunKey, RunWriter},
@@ -29,6 +30,7 @@ pub(super) struct WriterPool {
     dead_letters: DeadLetterQueue,
     dead_letter_task: DeadLetterTask,
     uploads: Arc<PayloadUploads>,
+    max_parked: u64,
     stop: CancellationToken,
     transaction_metrics: TransactionMetrics,
     turn_seconds: Histogram,
@@ -38,7 +40,11 @@ pub(super) struct WriterPool {
 struct TurnResult {
     key: RunKey,
     writer: RunWriter,
+    /// Bytes of the entries that were applied.
     bytes: usize,
+    /// Whether parked records of the run are left to be applied.
+    is_paused: bool,
+    left: Vec<Entry>,
     applied: AppliedTurn,
 }
 
@@ -60,6 +66,7 @@ impl WriterPool {
             dead_letters,
             dead_letter_task,
             uploads: Arc::new(PayloadUploads::new(settings.max_pending_bytes)),
+            max_parked: settings.max_quarantine_bytes,
             stop: CancellationToken::new(),
             transaction_metrics: metrics.transactions.clone(),
             turn_seconds: metrics.ingestion.turn_seconds.clone(),
@@ -71,20 +78,36 @@ impl WriterPool {
         &mut self.runs
     }
 
-    /// Queues an entry if its run has room. `is_new` says that its record was not read before.
-    pub(super) fn offer(&mut self, key: &RunKey, entry: Entry, is_new: bool) -> Admission {
-        let writer = || {
-            let (dead_letters, uploads) = (self.dead_letters.clone(), self.uploads.clone());
-            let metrics = self.transaction_metrics.clone();
-            RunWriter::new(self.deps.clone(), key.clone(), dead_letters, uploads, metrics)
-        };
-        self.runs.offer(key, entry, is_new, writer)
+    /// Queues an entry if its run has room.
+    pub(super) fn offer(&mut self, key: &RunKey, entry: Entry, read: &ReadRecord) -> Admission {
+        if !self.runs.has(key) {
+            if !read.is_new {
+                return Admission::Repeated;
+            }
+            self.runs.insert(key.clone(), self.writer(key));
+        }
+        self.runs.offer(key, entry, read)
+    }
+
+    fn writer(&self, key: &RunKey) -> RunWriter {
+        let (dead_letters, uploads) = (self.dead_letters.clone(), self.uploads.clone());
+        let metrics = self.transaction_metrics.clone();
+        RunWriter::new(self.deps.clone(), key.clone(), dead_letters, uploads, self.max_parked, metrics)
+    }
+
+    /// Applies the parked records of a run whose quarantine is ending.
+    pub(super) fn resume(&mut self, key: RunKey) {
+        if !self.runs.has(&key) {
+            self.runs.insert(key.clone(), self.writer(&key));
+        }
+        self.runs.wake(&key);
+        self.dispatch(key);
     }
 
     /// Starts a turn of the run's writer with the queued entries, if it is idle.
     pub(super) fn dispatch(&mut self, key: RunKey) {
         let Some(Turn { mut writer, entries, bytes, blocks }) = self.runs.take_turn(&key) else { return };
-        let positions = entries.iter().map(|entry: &Entry| entry.position).collect();
+        let mut positions: Vec<_> = entries.iter().map(|entry: &Entry| entry.position).collect();
         let stop = self.stop.clone();
         let folds = self.folds.clone();
         let seconds = self.turn_seconds.clone();
@@ -94,7 +117,11 @@ impl WriterPool {
             let _timer = seconds.start_timer();
             let mut outcome = writer.apply(entries, &stop).await;
             folds.send(&key, std::mem::take(&mut outcome.blocks), &blocks);
-            TurnResult { key, writer, bytes, applied: AppliedTurn { positions, outcome } }
+            let left = std::mem::take(&mut outcome.left);
+            positions.truncate(positions.len() - left.len());
+            let bytes = bytes - left.iter().map(|entry| entry.bytes).sum::<usize>();
+            let is_paused = outcome.is_paused;
+            TurnResult { key, writer, bytes, is_paused, left, applied: AppliedTurn { positions, outcome } }
         });
     }
 
@@ -106,9 +133,12 @@ impl WriterPool {
     }
 
     fn finish_turn(&mut self, turn: Result<TurnResult, JoinError>) -> Result<AppliedTurn, Error> {
-        let TurnResult { key, writer, bytes, applied } =
+        let TurnResult { key, writer, bytes, is_paused, left, applied } =
             turn.map_err(|error| Error::Writer(error.to_string()))?;
-        self.runs.put_back(&key, writer, bytes);
+        self.runs.put_back(&key, writer, bytes, left);
+        if is_paused {
+            self.runs.wake(&key);
+        }
         // A turn is incomplete only while stopping. Its records are redelivered after the
         // restart.
         if applied.outcome.is_complete {

@@ -208,3 +208,17 @@ fn rule_40_a_panic_while_decoding_is_a_reason_to_park() {
     let panicked: Result<(), String> = catch_panic(|| panic!("no {}", "length"));
     assert_eq!(panicked.unwrap_err(), "decoding the record panicked: no length");
 }
+
+/// The log hands out records as parts of a buffer of 1 MiB.
+#[test]
+fn rule_40_a_small_record_does_not_keep_the_buffer_of_its_neighbors_in_memory() {
+    let entry = LogEntry { run_id: "r".into(), batch: vec![7; 100].into(), ..LogEntry::default() };
+    let value = [vec![1], entry.encode_to_vec(), vec![0; 1 << 20]].concat();
+    let bytes = value.len() - (1 << 20);
+    let buffer = Bytes::from(value);
+    let mut entry = Entry::read(0, 0, record(buffer.slice(..bytes), &[]));
+    assert!(!buffer.is_unique());
+    entry.detach();
+    assert!(buffer.is_unique(), "nothing of the entry is in the buffer");
+    assert_eq!(entry.raw(), vec![7; 100]);
+}

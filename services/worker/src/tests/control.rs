@@ -341,7 +341,8 @@ async fn rule_13_a_tombstone_is_kept_until_nothing_can_bring_the_run_back() {
     let day = 24 * 3_600_000_000;
     let metrics = Metrics::new(&Registry::new()).unwrap();
     let sweep = async || job_scheduler::sweep_tombstones(&env.deps, &metrics.blobs).await.unwrap();
-    env.append([record(0).create(), record(0).delete()]).await;
+    let of_producer = record(0).create().sent(1, 1, 0).define(0, &["loss"]).points(0, &[(None, 1.0)]);
+    env.append([of_producer, record(0).delete()]).await;
     let worker = env.work().await;
     env.applied(0, 1).await;
     worker.stop().await.unwrap();
@@ -360,6 +361,12 @@ async fn rule_13_a_tombstone_is_kept_until_nothing_can_bring_the_run_back() {
     sweep().await;
     assert_eq!(env.head().await, None);
     assert!(!env.has_blob("r/late").await, "no later sweep would find it");
+    let rows = keys::run_id_rows(P, &RunId::new("r"));
+    let snapshot = env.store().snapshot().await.unwrap();
+    assert!(
+        snapshot.scan(&rows, Default::default()).await.unwrap().rows.is_empty(),
+        "nothing of the id is left"
+    );
 }
 
 #[tokio::test]

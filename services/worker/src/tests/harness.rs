@@ -48,7 +48,9 @@ pub(crate) struct TestEnv {
     pub(super) log: Arc<EmbeddedLog>,
     pub(super) dead_letters: DeadLetterQueue,
     pub(super) metrics: Metrics,
+    pub(super) registry: prometheus::Registry,
     pub(super) uploads: Arc<PayloadUploads>,
+    pub(super) max_parked: u64,
     _dead_letter_task: DeadLetterTask,
     directory: tempfile::TempDir,
 }
@@ -81,7 +83,8 @@ impl TestEnv {
             }),
         };
         let (dead_letters, _dead_letter_task) = DeadLetterQueue::start(log.clone(), dropped());
-        let metrics = Metrics::new(&prometheus::Registry::new()).unwrap();
+        let registry = prometheus::Registry::new();
+        let metrics = Metrics::new(&registry).unwrap();
         let uploads = Arc::new(PayloadUploads::new(1 << 30));
         Self {
             deps,
@@ -91,7 +94,9 @@ impl TestEnv {
             log,
             dead_letters,
             metrics,
+            registry,
             uploads,
+            max_parked: u64::MAX,
             _dead_letter_task,
             directory,
         }
@@ -121,7 +126,7 @@ impl TestEnv {
     pub(crate) fn writer(&self, run: &str) -> RunWriter {
         let run = RunKey { project: P, project_name: "".into(), id: RunId::new(run) };
         let (dead_letters, metrics) = (self.dead_letters.clone(), self.metrics.transactions.clone());
-        RunWriter::new(self.deps.clone(), run, dead_letters, self.uploads.clone(), metrics)
+        RunWriter::new(self.deps.clone(), run, dead_letters, self.uploads.clone(), self.max_parked, metrics)
     }
 
     /// Applies records to run `r` with a new writer.
@@ -130,14 +135,27 @@ impl TestEnv {
     }
 
     pub(crate) async fn apply_with(&self, writer: &mut RunWriter, records: Vec<TestRecord>) -> ApplyOutcome {
-        let applied =
-            writer.apply(records.iter().map(TestRecord::entry).collect(), &CancellationToken::new()).await;
-        assert!(applied.is_complete);
+        self.apply_entries_with(writer, records.iter().map(TestRecord::entry).collect()).await
+    }
+
+    /// Applies entries, in as many turns as the writer needs.
+    async fn apply_entries_with(&self, writer: &mut RunWriter, entries: Vec<Entry>) -> ApplyOutcome {
+        let mut applied = writer.apply(entries, &CancellationToken::new()).await;
+        while applied.is_paused {
+            let left = std::mem::take(&mut applied.left);
+            let next = writer.apply(left, &CancellationToken::new()).await;
+            applied.items += next.items;
+            applied.parked += next.parked;
+            applied.skipped_records += next.skipped_records;
+            (applied.is_paused, applied.is_complete, applied.left) =
+                (next.is_paused, next.is_complete, next.left);
+        }
+        assert!(applied.is_complete && applied.left.is_empty());
         applied
     }
 
     pub(super) async fn apply_entries(&self, run: &str, entries: Vec<Entry>) -> ApplyOutcome {
-        self.writer(run).apply(entries, &CancellationToken::new()).await
+        self.apply_entries_with(&mut self.writer(run), entries).await
     }
 
     pub(super) async fn append(&self, records: impl IntoIterator<Item = TestRecord>) {
@@ -252,7 +270,7 @@ impl TestRecord {
         [vec![1], entry.encode_to_vec()].concat().into()
     }
 
-    pub(super) fn entry(&self) -> Entry {
+    pub(crate) fn entry(&self) -> Entry {
         let key = Bytes::from(self.entry.run_id.clone());
         let record =
             Record { offset: self.offset, key, value: self.value(), headers: Vec::new(), appended_us: 0 };

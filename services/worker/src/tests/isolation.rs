@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use matyan_blob::{BlobKey, BlobMeta, Blobs, Content, Error, Listing, PresignedUpload};
+use matyan_maintenance::PendingUploads;
 use matyan_model::{
     ids::RunId,
     keys::{self, Counter},
     project::project_count,
-    quarantine::quarantine_resume,
 };
-use matyan_store::{Batch, Commit, Key, Mutation, Snapshot, Store, Transaction, Value, transact};
+use matyan_store::{Batch, Commit, Key, Mutation, Snapshot, Store, Value};
 
 use super::harness::{P, TestEnv, TestRecord, record};
 use crate::{IngestSettings, apply::PayloadUploads, job_scheduler};
@@ -21,6 +21,8 @@ enum Answer {
     Forbidden,
     Hangs,
     BadRequest,
+    /// An answer that may be about the whole bucket.
+    Doubtful,
 }
 
 /// A blob store that answers uploads as its plan says; the plan may be changed.
@@ -53,6 +55,7 @@ impl Blobs for PlannedBlobs {
             Answer::Works => self.inner.put(key, content_type, size, content).await,
             Answer::Forbidden => Err(Error::Setup { reason: "403 AccessDenied".into() }),
             Answer::Hangs => std::future::pending().await,
+            Answer::Doubtful => Err(Error::doubtful("400")),
             Answer::BadRequest => Err(Error::Rejected { reason: "400 KeyTooLongError".into() }),
         }
     }
@@ -100,7 +103,81 @@ fn figure(run: &str, at: usize) -> TestRecord {
 }
 
 async fn upload_payloads(env: &TestEnv) -> Result<(), crate::Error> {
-    job_scheduler::upload_payloads(&env.deps, &env.metrics.blobs).await
+    upload_round(env, &tokio::sync::Mutex::default()).await
+}
+
+async fn upload_round(
+    env: &TestEnv,
+    uploads: &tokio::sync::Mutex<PendingUploads>,
+) -> Result<(), crate::Error> {
+    job_scheduler::upload_payloads(&env.deps, &env.metrics.blobs, uploads).await
+}
+
+/// Applies figures whose payloads wait in the store.
+async fn apply_figures(env: &TestEnv, run: &str, count: usize) {
+    let figures = (0..count).map(|at| TestRecord { offset: at as u64, ..figure(run, at) });
+    env.apply_with(&mut env.writer(run), figures.collect()).await;
+}
+
+#[tokio::test]
+async fn rule_39_payloads_that_always_fail_stop_no_others() {
+    let mut env = TestEnv::new().await;
+    let blobs = plan_blobs(&mut env, |_| Answer::Forbidden);
+    apply_figures(&env, "bad", 40).await;
+    let of_bad = pending_bytes(&env).await;
+    apply_figures(&env, "good", 10).await;
+    blobs.set(|key| if key.as_str().starts_with("bad/") { Answer::Forbidden } else { Answer::Works });
+    let uploads = tokio::sync::Mutex::default();
+    for _ in 0..6 {
+        drop(upload_round(&env, &uploads).await);
+    }
+    assert_eq!(pending_bytes(&env).await, of_bad);
+    blobs.set(|_| Answer::Works);
+    for _ in 0..2 {
+        upload_round(&env, &uploads).await.unwrap();
+    }
+    assert_eq!(pending_bytes(&env).await, 0);
+}
+
+#[tokio::test]
+async fn rule_39_a_refusal_that_may_be_of_the_bucket_is_final_once_others_are_stored() {
+    let mut env = TestEnv::new().await;
+    let blobs = plan_blobs(&mut env, |_| Answer::Doubtful);
+    apply_figures(&env, "bad", 1).await;
+    upload_payloads(&env).await.unwrap_err();
+    assert!(env.parked().await.is_empty() && pending_bytes(&env).await > 0);
+    apply_figures(&env, "good", 1).await;
+    upload_payloads(&env).await.unwrap_err();
+    blobs.set(|key| if key.as_str().starts_with("bad/") { Answer::Doubtful } else { Answer::Works });
+    upload_payloads(&env).await.unwrap();
+    let parked = env.parked().await;
+    assert!(parked.len() == 1 && parked[0].run_id.as_str() == "bad", "{parked:?}");
+    assert_eq!(pending_bytes(&env).await, 0);
+}
+
+#[tokio::test]
+async fn rule_39_refused_payloads_use_up_no_share_and_end_with_their_run() {
+    let mut env = TestEnv::new().await;
+    let blobs = plan_blobs(&mut env, |_| Answer::Forbidden);
+    env.uploads = Arc::new(PayloadUploads::new(150_000));
+    apply_figures(&env, "r", 1).await;
+    blobs.set(|_| Answer::BadRequest);
+    upload_payloads(&env).await.unwrap();
+    let refused_bytes = async |env: &TestEnv| {
+        let snapshot = env.store().snapshot().await.unwrap();
+        project_count(&*snapshot, P, Counter::RefusedBytes).await.unwrap()
+    };
+    assert!(pending_bytes(&env).await == 0 && refused_bytes(&env).await > 100_000);
+    blobs.set(|_| Answer::Forbidden);
+    let figure = |offset: u64| TestRecord { offset, ..figure("r", offset as usize) };
+    env.uploads = Arc::new(PayloadUploads::new(150_000));
+    assert_eq!(env.apply(vec![figure(1)]).await.parked, 0, "the share is free");
+    env.apply(vec![TestRecord { offset: 2, ..record(2).delete() }]).await;
+    upload_payloads(&env).await.unwrap();
+    assert_eq!((pending_bytes(&env).await, refused_bytes(&env).await), (0, 0));
+    let rows = keys::pending_payloads(P);
+    let snapshot = env.store().snapshot().await.unwrap();
+    assert!(snapshot.scan(&rows, Default::default()).await.unwrap().rows.is_empty());
 }
 
 /// Six MiB of stuck payloads in a window of two, and records of other runs among them.
@@ -296,71 +373,4 @@ async fn rule_40_a_stuck_run_with_more_than_a_window_delays_no_run() {
     let lines = env.read_run("stuck").await.unwrap().lines;
     assert_eq!(lines.iter().map(|line| line.number).collect::<Vec<_>>(), (0..60).collect::<Vec<_>>());
     worker.stop().await.unwrap();
-}
-
-/// Replaces a stored row by bytes that no version of the program writes.
-async fn damage(env: &TestEnv, key: Key) {
-    let mut batch = Batch::default();
-    batch.set(key, vec![0xff, 7]);
-    env.store().commit(batch).await.unwrap();
-}
-
-async fn resume(env: &TestEnv, run: &str) -> bool {
-    let id = RunId::new(run);
-    let resumed = transact(env.store(), async |mut transaction: Transaction| {
-        let resumed = quarantine_resume(&mut transaction, P, &id).await?;
-        Ok::<_, matyan_store::Error>((transaction, resumed))
-    });
-    resumed.await.unwrap().0
-}
-
-fn numbered(run: &str, offset: u64) -> TestRecord {
-    let sent = TestRecord { offset, ..record(offset) }.run(run).sent(1, offset + 1, offset);
-    let sent = if offset == 0 { sent.define(0, &["loss"]) } else { sent };
-    sent.points(0, &[(Some(offset as i64), 0.5)]).line(offset as i64, "good")
-}
-
-#[tokio::test]
-async fn rule_40_a_run_with_a_damaged_row_is_put_in_quarantine_and_resumed() {
-    type RowKey = fn(matyan_model::ids::RunNumber) -> Key;
-    let rows: [RowKey; 3] = [
-        |number| keys::document(P, number),
-        |_| keys::head(P, &RunId::new("r")),
-        |number| keys::writing(P, number),
-    ];
-    for row in rows {
-        let env = TestEnv::new().await;
-        env.apply(vec![numbered("r", 0), record(1).create()]).await;
-        let key = row(env.read().await.unwrap().number);
-        let before = env.store().snapshot().await.unwrap().get(&key).await.unwrap().unwrap();
-        damage(&env, key.clone()).await;
-        // A writer that has nothing in memory.
-        let mut records = vec![record(2).create()];
-        records.extend((3..23).map(|offset| numbered("r", offset)));
-        for record in &mut records {
-            if let Some(sequence) = record.entry.sequence.checked_sub(2) {
-                (record.entry.sequence, record.entry.acknowledged) = (sequence, sequence - 1);
-            }
-        }
-        let applied = super::ends("parking", env.apply(records)).await;
-        assert_eq!((applied.parked, applied.items), (21, 0));
-        let parked = env.parked().await;
-        assert!(parked[0].reason.contains("`matyan runs resume r`"), "{}", parked[0].reason);
-        assert_eq!(env.apply(vec![record(22).line(9, "again")]).await.parked, 0, "it was parked");
-        // Not repaired: nothing is lost.
-        assert!(resume(&env, "r").await);
-        super::ends("parking again", env.apply(vec![record(24).line(100, "later")])).await;
-        assert_eq!(env.parked().await.len(), 22);
-        let mut batch = Batch::default();
-        batch.set(key, before);
-        env.store().commit(batch).await.unwrap();
-        assert!(resume(&env, "r").await);
-        super::ends("resuming", env.apply(vec![record(25).line(101, "last")])).await;
-        assert!(env.parked().await.is_empty());
-        let run = env.read().await.unwrap();
-        let lines: Vec<i64> = run.lines.iter().map(|line| line.number).collect();
-        assert_eq!(lines, [&[0][..], &(3..23).collect::<Vec<_>>(), &[100, 101]].concat());
-        assert_eq!(env.points("loss").await.len(), 21);
-        assert!(!resume(&env, "r").await, "it is over");
-    }
 }

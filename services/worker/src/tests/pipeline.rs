@@ -108,6 +108,7 @@ fn no_uploads(env: &TestEnv) -> matyan_blob::fs::FsBlobs {
 fn frontier(env: &TestEnv, faults: Arc<LogFaults>) -> Frontier {
     let deps = Deps {
         log: Arc::new(FaultyWriter::new(env.log.clone(), faults)),
+        projects: None,
         blobs: env.deps.blobs.clone(),
         multipart: Arc::new(no_uploads(env)),
         local_uploads: None,

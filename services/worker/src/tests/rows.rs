@@ -1,13 +1,22 @@
 //! Tests of the correctness rules about rows: their number, their uniqueness, and what they
 //! record about blobs.
 
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use matyan_model::{
+    ids::{ProducerId, RunId},
+    keys,
+};
 use matyan_proto::{
     common::v1::{Outcome, OutcomeKind},
     ingest::v1::{self as pb, event::Kind},
 };
-use matyan_store::{Key, Range, Scan, Store, Value};
+use matyan_store::{Batch, Commit, Key, Mutation, Range, Scan, Snapshot, Store, Value};
 
-use super::harness::{TestEnv, record};
+use super::harness::{P, TestEnv, TestRecord, record};
 
 /// All rows of a store.
 async fn rows(store: &dyn Store) -> Vec<(Key, Value)> {
@@ -101,4 +110,52 @@ async fn rule_34_references_carry_size_and_hash_where_they_are_known() {
     // The worker itself uploaded this payload, so it knows both; reading the value compares
     // them.
     env.value(&run.objects[0].1[0]).await;
+}
+
+/// A store that counts how often a row is set.
+struct CountedStore {
+    inner: Arc<dyn Store>,
+    key: Key,
+    sets: AtomicUsize,
+}
+
+#[async_trait::async_trait]
+impl Store for CountedStore {
+    async fn snapshot(&self) -> matyan_store::Result<Box<dyn Snapshot>> {
+        self.inner.snapshot().await
+    }
+
+    async fn commit(&self, batch: Batch) -> matyan_store::Result<Commit> {
+        let is_counted =
+            |mutation: &&Mutation| matches!(mutation, Mutation::Set { key, .. } if *key == self.key);
+        self.sets.fetch_add(batch.mutations.iter().filter(is_counted).count(), Ordering::Relaxed);
+        self.inner.commit(batch).await
+    }
+
+    async fn sync(&self) -> matyan_store::Result<()> {
+        self.inner.sync().await
+    }
+
+    async fn changed(&self, key: &Key, seen: Option<&Value>) -> matyan_store::Result<()> {
+        self.inner.changed(key, seen).await
+    }
+}
+
+#[tokio::test]
+async fn rule_41_a_transaction_writes_the_mark_of_a_producer_once() {
+    let mut env = TestEnv::new().await;
+    let key = keys::mark(P, &RunId::new("r"), ProducerId([1; 16]));
+    let store = Arc::new(CountedStore { inner: env.deps.store.clone(), key, sets: AtomicUsize::new(0) });
+    env.deps.store = store.clone();
+    let step = |offset: u64| {
+        let known = record(offset).sent(1, offset + 1, offset).points(0, &[(None, 0.5)]);
+        if offset == 0 { known.define(0, &["loss"]) } else { known }
+    };
+    env.apply((0..1_000).map(step).collect()).await;
+    assert!(store.sets.load(Ordering::Relaxed) <= 2, "{:?} writes", store.sets);
+    // It is the last one.
+    assert_eq!(env.apply(vec![step(999)]).await.skipped_records, 0, "the cursor has passed it");
+    let again = TestRecord { offset: 1_000, ..step(999) };
+    assert_eq!(env.apply(vec![again]).await.skipped_records, 1);
+    assert_eq!(env.points("loss").await.len(), 1_000);
 }

@@ -69,7 +69,13 @@ impl TestEnv {
 
     pub(super) async fn parked(&self) -> Vec<ParkedItem> {
         let snapshot = self.store().snapshot().await.unwrap();
-        parked_list(&*snapshot, P, &keys::parked(P), usize::MAX).await.unwrap().0
+        let (mut parked, mut rest) = (Vec::new(), Some(keys::parked(P)));
+        while let Some(range) = rest {
+            let (page, next) = parked_list(&*snapshot, P, &range, 1_000).await.unwrap();
+            parked.extend(page);
+            rest = next;
+        }
+        parked
     }
 
     /// All listed runs.

@@ -129,6 +129,42 @@ async fn rule_16_an_unreadable_run_does_not_block_others() {
     assert_eq!(left().await, 0);
 }
 
+/// A row of the first run cannot be decoded.
+#[tokio::test]
+async fn rule_16_a_damaged_run_does_not_end_the_round() {
+    let env = TestEnv::new().await;
+    for run in ["a", "b"] {
+        env.append([record(0).run(run).create().object("o", None, "text")]).await;
+        env.put_blob(&format!("{run}/orphan")).await;
+    }
+    let worker = env.work().await;
+    env.applied(0, 1).await;
+    worker.stop().await.unwrap();
+    let damaged = env.listed().await[0].0;
+    let mut batch = matyan_store::Batch::default();
+    for (key, _) in env
+        .store()
+        .snapshot()
+        .await
+        .unwrap()
+        .scan(&keys::run_rows(P, damaged), Default::default())
+        .await
+        .unwrap()
+        .rows
+    {
+        batch.set(key, vec![0xff]);
+    }
+    env.store().commit(batch).await.unwrap();
+    env.now_us.store(1_000_000_000 + 8 * 24 * HOUR_US, Ordering::Relaxed);
+    let metrics = Metrics::new(&Registry::new()).unwrap();
+    job_scheduler::delete_orphaned_blobs(&env.deps, &metrics.blobs, &CancellationToken::new()).await.unwrap();
+    let of_damaged = &env.listed().await[0].1.props.run_id;
+    for run in ["a", "b"] {
+        assert_eq!(env.has_blob(&format!("{run}/orphan")).await, run == of_damaged, "{run}");
+    }
+    assert_eq!(metrics.blobs.failures.get(), 1);
+}
+
 /// This applies to any number of runs, for example if old objects are in a storage class that
 /// cannot be read directly.
 #[tokio::test]

@@ -1,0 +1,109 @@
+//! Tests of the shares of runs in the window.
+
+use matyan_model::ids::{Project, RunId};
+
+use super::*;
+use crate::{
+    ingest::{log_identity::PartitionStart, partition::Partition},
+    tests::harness::{TestEnv, record},
+};
+
+struct Runs {
+    env: TestEnv,
+    runs: ActiveRuns,
+    partition: Partition,
+    offset: u64,
+}
+
+fn key(run: &str) -> RunKey {
+    RunKey { project: Project(0), project_name: "".into(), id: RunId::new(run) }
+}
+
+impl Runs {
+    async fn new(window: usize) -> Self {
+        let start = PartitionStart { log: 0, offset: 0, expected: None, has_identity: true };
+        let (runs, partition) = (ActiveRuns::new(window, 1 << 20), Partition::new(start));
+        Self { env: TestEnv::new().await, runs, partition, offset: 0 }
+    }
+
+    /// Reads the next record of the partition, which has about this size.
+    fn read(&mut self, run: &str, bytes: usize) -> Admission {
+        let offset = self.offset;
+        self.offset += 1;
+        self.read_at(run, bytes, offset)
+    }
+
+    fn read_at(&mut self, run: &str, bytes: usize, offset: u64) -> Admission {
+        let key = key(run);
+        if !self.runs.has(&key) {
+            self.runs.insert(key.clone(), self.env.writer(run));
+        }
+        let (key_of_record, value) = (run.to_owned().into(), bytes::Bytes::new());
+        let headers = Vec::new();
+        let stored = matyan_log::Record { offset, key: key_of_record, value, headers, appended_us: 0 };
+        let read = self.partition.read(&stored);
+        let entry = crate::record::Entry { bytes, ..record(offset).run(run).entry() };
+        self.runs.offer(&key, entry, &read)
+    }
+
+    fn is_queued(&mut self, run: &str, bytes: usize) -> bool {
+        matches!(self.read(run, bytes), Admission::Queued { .. })
+    }
+
+    /// Applies everything that is taken of a run.
+    fn apply(&mut self, run: &str) {
+        let key = key(run);
+        while let Some(Turn { writer, bytes, .. }) = self.runs.take_turn(&key) {
+            self.runs.put_back(&key, writer, bytes, Vec::new());
+        }
+    }
+}
+
+#[tokio::test]
+async fn rule_40_stuck_runs_leave_room_for_many_records_of_others() {
+    let mut runs = Runs::new(1 << 20).await;
+    for stuck in 0..6 {
+        while runs.is_queued(&format!("stuck-{stuck}"), 1_000) {}
+    }
+    // Busy ones, of which nothing is applied yet.
+    for run in ["a", "b"] {
+        let queued = (0..8).filter(|_| runs.is_queued(run, 500)).count();
+        assert_eq!(queued, 8, "with {} of {} bytes in use", runs.runs.window(), 1 << 20);
+    }
+    // A run alone may still use its share.
+    let mut alone = Runs::new(1 << 20).await;
+    let queued = (0..2_000).filter(|_| alone.is_queued("alone", 1_000)).count();
+    assert_eq!(queued, (1 << 18) / 1_000);
+}
+
+#[tokio::test]
+async fn rule_40_the_worker_returns_only_to_runs_that_have_room() {
+    let mut runs = Runs::new(1 << 20).await;
+    for run in ["stuck", "slow"] {
+        while runs.is_queued(run, 10_000) {}
+    }
+    let of_slow = runs.offset - 1;
+    assert_eq!(runs.runs.first_deferred(0), None, "none has room");
+    runs.apply("slow");
+    assert_eq!(runs.runs.first_deferred(0).map(|point| point.offset), Some(of_slow));
+    runs.runs.rewind(0, of_slow);
+    assert_eq!(runs.runs.deferred.returning(0), [key("slow")]);
+    assert_eq!(runs.read_at("slow", 10_000, of_slow), Admission::Queued { was_idle: true });
+    runs.runs.caught_up(0);
+    assert!(!runs.runs.is_returning(0));
+    let of_stuck = runs.runs.first_left(0).unwrap();
+    assert!(of_stuck.offset < of_slow);
+    runs.apply("stuck");
+    assert_eq!(runs.runs.first_deferred(0), Some(of_stuck));
+}
+
+/// Otherwise, the partition would be read from there again and again in vain.
+#[tokio::test]
+async fn rule_40_the_worker_does_not_return_to_a_record_that_does_not_fit() {
+    let mut runs = Runs::new(1 << 20).await;
+    assert!(runs.is_queued("r", 60_000));
+    assert!(!runs.is_queued("r", 250_000));
+    assert_eq!(runs.runs.first_deferred(0), None);
+    runs.apply("r");
+    assert_eq!(runs.runs.first_deferred(0).map(|point| point.offset), Some(1));
+}

@@ -1,0 +1,116 @@
+//! Tests of positions and turns in a partition.
+
+use bytes::Bytes;
+
+use super::*;
+
+fn record(offset: u64, value: &'static str) -> Record {
+    let (key, value) = (Bytes::from("k"), Bytes::from(value));
+    Record { offset, key, value, headers: Vec::new(), appended_us: 0 }
+}
+
+fn at(offset: u64) -> LogPosition {
+    LogPosition { log: 3, partition: 0, offset }
+}
+
+fn partition(expected: Option<LastRecord>) -> Partition {
+    Partition::new(PartitionStart { log: 3, offset: 0, expected, has_identity: false })
+}
+
+/// Reads and takes a record; returns whether it is new.
+fn take(partition: &mut Partition, offset: u64) -> bool {
+    let read = partition.read(&record(offset, "v"));
+    if read.is_new {
+        partition.take(&read);
+    }
+    read.is_new
+}
+
+fn complete(partition: &mut Partition, position: LogPosition) -> Option<(u32, u64)> {
+    partition.complete(position);
+    partition.applied(None).map(|applied| (applied.log, applied.next))
+}
+
+#[test]
+fn rule_10_the_lowest_unapplied_offset_is_reported() {
+    let mut partition = partition(None);
+    assert!([4, 5, 9].map(|offset| take(&mut partition, offset)).iter().all(|is_new| *is_new));
+    assert!(!take(&mut partition, 5), "it is a redelivery");
+    let other_log = LogPosition { log: 2, ..at(4) };
+    assert_eq!(partition.applied(None), None);
+    assert_eq!(complete(&mut partition, at(9)), None);
+    assert_eq!(complete(&mut partition, other_log), None);
+    assert_eq!(complete(&mut partition, at(4)), Some((3, 5)));
+    assert_eq!(complete(&mut partition, at(7)), None, "it was never taken");
+    let applied = {
+        partition.complete(at(5));
+        partition.applied(None).unwrap()
+    };
+    assert_eq!((applied.next, applied.last.map(|last| last.offset)), (10, Some(9)));
+}
+
+#[test]
+fn rule_10_records_left_in_the_log_hold_the_position() {
+    let mut partition = partition(None);
+    take(&mut partition, 0);
+    let left = partition.read(&record(1, "v")).at;
+    take(&mut partition, 2);
+    for offset in [0, 2] {
+        partition.complete(at(offset));
+    }
+    let applied = partition.applied(Some(left)).unwrap();
+    assert_eq!((applied.next, applied.last.map(|last| last.offset)), (1, Some(0)));
+    assert_eq!(partition.applied(Some(left)), None, "it was reported");
+    assert_eq!(partition.applied(None).map(|applied| applied.next), Some(3));
+}
+
+#[test]
+fn rule_40_records_after_a_stuck_one_are_not_tracked_once_they_are_applied() {
+    let mut partition = partition(None);
+    assert!(take(&mut partition, 0));
+    for offset in 1..400_000 {
+        assert!(take(&mut partition, offset));
+        assert_eq!(complete(&mut partition, at(offset)), None);
+    }
+    assert_eq!(partition.unapplied.len(), 1);
+    assert_eq!(complete(&mut partition, at(0)), Some((3, 400_000)));
+}
+
+#[test]
+fn rule_40_a_failed_seek_is_repeated_later_and_blocks_only_its_partition() {
+    let mut runs = ActiveRuns::new(1 << 20, 1 << 20);
+    let mut partition = partition(None);
+    take(&mut partition, 0);
+    partition.turn_to(ReadPoint { offset: 0, before: None });
+    partition.note_seek(false);
+    assert!(!partition.is_readable(), "what arrives is out of order");
+    assert_eq!(partition.seek(0, &mut runs), None, "not at once");
+    assert!(partition.next_seek(0, &runs).is_some());
+    partition.retry_at = Some(Instant::now());
+    assert_eq!(partition.seek(0, &mut runs), Some(0));
+    partition.note_seek(true);
+    assert!(partition.is_readable());
+}
+
+#[test]
+fn rule_40_turns_last_longer_where_seeks_take_long() {
+    let mut partition = partition(None);
+    let latency = Duration::from_millis(40);
+    partition.turn = ReadTurn { started: Instant::now(), bytes: 2 * PART_BYTES, latency };
+    assert_eq!(partition.turn_at() - partition.turn.started, Duration::from_millis(320));
+    partition.turn.latency = Duration::ZERO;
+    assert_eq!(partition.turn_at() - partition.turn.started, NEW_RECORDS_TIME);
+}
+
+#[test]
+fn rule_01_another_record_at_the_applied_offset_is_another_log() {
+    let applied = record(7, "a");
+    let expected = LastRecord { offset: 7, digest: digest(&applied), appended_us: 0 };
+    let verify = |records: Vec<Record>| match partition(Some(expected)).verify(records) {
+        FirstRecord::Expected(records) => Some(records.len()),
+        FirstRecord::OtherLog => None,
+    };
+    assert_eq!(verify(vec![applied.clone(), record(8, "b")]), Some(1));
+    assert_eq!(verify(vec![record(7, "b")]), None);
+    assert_eq!(verify(vec![record(8, "a")]), None);
+}

@@ -1,0 +1,21 @@
+//! Positions in a partition that is being read.
+
+use matyan_model::position::LastRecord;
+
+/// A position between two records of a partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct ReadPoint {
+    pub(super) offset: u64,
+    /// The record before it, if that is known.
+    pub(super) before: Option<LastRecord>,
+}
+
+/// A record that was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct ReadRecord {
+    /// Whether it was not read before.
+    pub(super) is_new: bool,
+    /// The points before and after it.
+    pub(super) at: ReadPoint,
+    pub(super) end: ReadPoint,
+}
