@@ -88,7 +88,8 @@ fn cases() -> Vec<(&'static str, RunsRequest)> {
         parts: parts.clone(),
         ..RunsRequest::default()
     };
-    let by_name = vec![Sort { by: Some(By::Field(SortField::Name.into())), descending: false }];
+    let by_name =
+        vec![Sort { by: Some(By::Field(SortField::Name.into())), descending: false, ..Sort::default() }];
     vec![
         ("index, 1 run", of("run.hparams.seed == 77", 0)),
         ("index, 1,000 runs", of("run.hparams.lr < 0.001", 0)),
@@ -128,6 +129,7 @@ async fn main() -> Result<()> {
         clock,
         new_id: Arc::new(String::new),
         params_cache_ttl: Duration::from_secs(30),
+        evaluation: matyan_backend::Evaluation::start(2)?,
         metrics: Metrics::new(&prometheus::Registry::new())?,
     });
     let mut client = SearchServiceClient::new(backend.into_routes()).max_decoding_message_size(usize::MAX);

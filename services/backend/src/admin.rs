@@ -30,7 +30,7 @@ impl AdminService for Backend {
         let (call, request) = self.begin(request).await?;
         let deps = self.deps.clone();
         Ok(Response::new(
-            self.respond(async move |sender| reindex::run(&deps, &call, request, &sender).await),
+            self.respond_with_job(async move |sender| reindex::run(&deps, &call, request, &sender).await),
         ))
     }
 
@@ -42,7 +42,7 @@ impl AdminService for Backend {
         stale_runs::check(&request)?;
         let deps = self.deps.clone();
         Ok(Response::new(
-            self.respond(async move |sender| stale_runs::run(&deps, &call, request, &sender).await),
+            self.respond_with_job(async move |sender| stale_runs::run(&deps, &call, request, &sender).await),
         ))
     }
 
@@ -53,7 +53,9 @@ impl AdminService for Backend {
         let (call, request) = self.begin(request).await?;
         let deps = self.deps.clone();
         Ok(Response::new(
-            self.respond(async move |sender| orphaned_blobs::run(&deps, &call, request, &sender).await),
+            self.respond_with_job(async move |sender| {
+                orphaned_blobs::run(&deps, &call, request, &sender).await
+            }),
         ))
     }
 
@@ -65,7 +67,7 @@ impl AdminService for Backend {
         tombstones::check(&request)?;
         let deps = self.deps.clone();
         Ok(Response::new(
-            self.respond(async move |sender| tombstones::run(&deps, &call, request, &sender).await),
+            self.respond_with_job(async move |sender| tombstones::run(&deps, &call, request, &sender).await),
         ))
     }
 

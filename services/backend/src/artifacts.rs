@@ -95,13 +95,15 @@ impl ArtifactService for Backend {
     }
 
     async fn blobs(&self, request: Request<pb::BlobsRequest>) -> RpcResult<Self::BlobsStream> {
-        let (_, request) = self.begin(request).await?;
+        let (call, request) = self.begin(request).await?;
         let uris = request.uris;
         convert::check_limit("uris", uris.len(), limits::BLOBS_PER_CALL)?;
         let deps = self.deps.clone();
         Ok(Response::new(self.respond(async move |sender| {
             for (index, uri) in (0..).zip(&uris) {
-                if let Some(key) = deps.uri_key.blob(uri) {
+                // A URI of another project is as unknown as a forged one.
+                let key = deps.uri_key.blob(uri).filter(|key| key.is_in_project(&call.project_name));
+                if let Some(key) = key {
                     send_blob(&deps, index, &key, &sender).await?;
                 }
             }

@@ -37,6 +37,10 @@ pub(crate) fn parts(parts: Option<RunParts>) -> Result<RunParts> {
     let mut parts = parts.unwrap_or_default();
     check_limit("param_paths", parts.param_paths.len(), MAX_COLUMNS)?;
     check_limit("series_names", parts.series_names.len(), MAX_COLUMNS)?;
+    check_limit("series_keys", parts.series_keys.len(), MAX_COLUMNS)?;
+    for key in &mut parts.series_keys {
+        key.context = context(key)?.canonical().to_owned();
+    }
     if parts.param_paths.iter().any(|path| path.segments.is_empty()) {
         return Err(Error::field("param_paths", "contains an empty path: give at least one key"));
     }

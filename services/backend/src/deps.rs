@@ -17,7 +17,7 @@ use matyan_store::Store;
 use tokio::time::Instant;
 
 use crate::{
-    Metrics, UriKey,
+    Evaluation, Metrics, UriKey,
     error::{Error, Result},
 };
 
@@ -38,6 +38,7 @@ pub struct Deps {
     pub new_id: Arc<dyn Fn() -> String + Send + Sync>,
     /// Lifetime of cached params of a project.
     pub params_cache_ttl: Duration,
+    pub evaluation: Evaluation,
     pub metrics: Metrics,
 }
 

@@ -56,6 +56,9 @@ pub(crate) enum Error {
     AlreadyExists { resource: &'static str, name: String },
     #[error("the job {job} is already running: try again later")]
     Busy { job: &'static str, holder: String },
+    /// A batch ended early.
+    #[error("{source}; the first {done} runs are done, continue after them")]
+    Partial { done: usize, source: Box<Error> },
     #[error("{0}: start the run again")]
     OutOfSequence(&'static str),
     #[error("{0}: nothing was stored, send it again")]
@@ -81,8 +84,14 @@ impl Error {
         }
     }
 
+    /// The error of a batch whose first `done` entries have been handled.
+    pub(crate) fn after(self, done: usize) -> Self {
+        if done == 0 { self } else { Self::Partial { done, source: Box::new(self) } }
+    }
+
     fn code(&self) -> Code {
         match self {
+            Self::Partial { source, .. } => source.code(),
             Self::InvalidField { .. } => Code::InvalidField,
             Self::InvalidRequest(_) => Code::InvalidRequest,
             Self::TooLarge { .. } => Code::TooLarge,
@@ -126,6 +135,11 @@ impl Error {
             Self::NotFound { resource, id } => pairs(&[("resource", resource), ("id", id)]),
             Self::AlreadyExists { resource, name } => pairs(&[("resource", resource), ("name", name)]),
             Self::Busy { holder, .. } => pairs(&[("holder", holder)]),
+            Self::Partial { done, source } => {
+                let mut metadata = source.metadata();
+                metadata.insert("done".to_owned(), done.to_string());
+                metadata
+            }
             _ => HashMap::new(),
         }
     }

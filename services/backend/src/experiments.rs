@@ -18,8 +18,9 @@ use crate::{
     convert::{bounded_text, required_name, set_name, set_text},
     entities::{self, EntityApi, RunCounts, name_contains},
     error::Result,
-    indexed_runs::{ActivityHours, IndexedRuns, LinkedRuns},
+    indexed_runs::{ActivityHours, IndexedRuns, LinkedRuns, PageEnd},
     stream::ResponseStream,
+    table::request_digest,
     view::ended_us,
 };
 
@@ -124,18 +125,20 @@ impl ExperimentService for Backend {
     }
 
     async fn list_runs(&self, request: Request<pb::ListRunsRequest>) -> RpcResult<Self::ListRunsStream> {
-        let (call, pb::ListRunsRequest { id, limit, after_run_id }) = self.begin(request).await?;
+        let (call, pb::ListRunsRequest { id, limit, after_run_id, cursor }) = self.begin(request).await?;
         entities::get::<Experiment>(&self.deps, &call, &id).await?;
         let range = keys::index_experiment_all(call.project, &id);
         let row = |number| keys::index_experiment(call.project, &id, number);
-        let indexed = IndexedRuns::after(&self.deps, &call, range, &after_run_id, row).await?;
+        let list = request_digest(&[b"experiment", id.as_bytes()]);
+        let last = PageEnd { run_id: &after_run_id, cursor: &cursor, list };
+        let indexed = IndexedRuns::after(&self.deps, &call, range, &last, row).await?;
         let deps = self.deps.clone();
         Ok(Response::new(self.respond(async move |sender| {
             let is_in = |props: &Props| props.experiment.as_ref() == Some(&id);
             let mut linked = LinkedRuns::new(indexed, limit, is_in);
             while let Some(page) = linked.next(&deps, &call).await? {
                 let runs = page.into_iter().map(run).collect();
-                sender.send(pb::ListRunsResponse { runs }).await?;
+                sender.send(pb::ListRunsResponse { runs, next_cursor: linked.next_cursor(list) }).await?;
             }
             Ok(())
         })))

@@ -11,7 +11,13 @@ use matyan_proto::common::v1::ActivityCount;
 use matyan_store::{Key, Range};
 use std::collections::BTreeMap;
 
-use crate::{Deps, call::Call, error::Result, run_lookup::is_run_id};
+use crate::{
+    Deps,
+    call::Call,
+    error::{Error, Result},
+    run_lookup::is_run_id,
+    table::Cursor,
+};
 
 /// Documents read at a time: about 100 kB.
 const PAGE: usize = 256;
@@ -32,10 +38,15 @@ impl IndexedRuns {
         deps: &Deps,
         call: &Call,
         range: Range,
-        run_id: &str,
+        last: &PageEnd<'_>,
         key: impl Fn(RunNumber) -> Key,
     ) -> Result<Self> {
-        let number = if is_run_id(run_id) { run_number(deps, call, run_id).await? } else { None };
+        let number = match last {
+            PageEnd { cursor: "", run_id, .. } if is_run_id(run_id) => run_number(deps, call, run_id).await?,
+            PageEnd { cursor: "", .. } => None,
+            PageEnd { run_id: "", cursor, list } => Some(Cursor::decode_newest_first(cursor, *list)?),
+            _ => return Err(Error::field("cursor", "excludes `after_run_id`: set one of them")),
+        };
         Ok(Self::all(match number {
             Some(number) => range.before(&key(number)),
             None => range,
@@ -61,19 +72,28 @@ impl IndexedRuns {
     }
 }
 
+/// The end of the previous page of a list, as its request names it. Empty texts name none.
+pub(crate) struct PageEnd<'r> {
+    pub(crate) run_id: &'r str,
+    pub(crate) cursor: &'r str,
+    /// Digest of the list.
+    pub(crate) list: u64,
+}
+
 /// The runs that an index links to an experiment or a tag, newest first. Its rows may be outdated,
 /// so the documents decide.
 pub(crate) struct LinkedRuns<F> {
     indexed: IndexedRuns,
     is_linked: F,
     left: usize,
+    last: Option<(RunNumber, String)>,
 }
 
 impl<F: Fn(&Props) -> bool> LinkedRuns<F> {
     /// At most `limit` runs; 0 is no limit.
     pub(crate) fn new(indexed: IndexedRuns, limit: u32, is_linked: F) -> Self {
         let left = if limit == 0 { usize::MAX } else { limit as usize };
-        Self { indexed, is_linked, left }
+        Self { indexed, is_linked, left, last: None }
     }
 
     /// The next runs, at least one; `None` after the last.
@@ -81,14 +101,23 @@ impl<F: Fn(&Props) -> bool> LinkedRuns<F> {
         while self.left > 0
             && let Some(page) = self.indexed.next(deps, call).await?
         {
-            let props = page.into_iter().map(|(_, document)| document.props);
-            let linked: Vec<_> = props.filter(&self.is_linked).take(self.left).collect();
+            let runs = page.into_iter().map(|(number, document)| (number, document.props));
+            let linked: Vec<_> = runs.filter(|(_, props)| (self.is_linked)(props)).take(self.left).collect();
             self.left -= linked.len();
-            if !linked.is_empty() {
-                return Ok(Some(linked));
+            if let Some((number, props)) = linked.last() {
+                self.last = Some((*number, props.run_id.clone()));
+                return Ok(Some(linked.into_iter().map(|(_, props)| props).collect()));
             }
         }
         Ok(None)
+    }
+
+    /// The cursor after the last run, if the limit ended the page; otherwise empty.
+    pub(crate) fn next_cursor(&self, list: u64) -> String {
+        match &self.last {
+            Some((number, run_id)) if self.left == 0 => Cursor::newest_first(list, *number, run_id).encode(),
+            _ => String::new(),
+        }
     }
 }
 

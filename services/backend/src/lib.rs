@@ -5,6 +5,7 @@ mod call;
 mod convert;
 mod deps;
 mod error;
+mod evaluation;
 mod metrics;
 
 mod admin;
@@ -26,11 +27,13 @@ mod search;
 mod series;
 mod stream;
 mod system;
+mod table;
 mod tags;
 mod token;
 mod view;
 
 pub use deps::{Clock, Deps};
+pub use evaluation::Evaluation;
 pub use metrics::Metrics;
 pub use token::UriKey;
 
@@ -56,6 +59,7 @@ use call::Call;
 use project::ParamsCache;
 use runs::ChangeFeeds;
 use stream::{ResponseStream, Sender, StreamEnd, Streams};
+use table::RunTables;
 
 /// The result of an rpc.
 type RpcResult<T> = Result<Response<T>, Status>;
@@ -67,13 +71,16 @@ pub struct Backend {
     streams: Streams,
     params: ParamsCache,
     feeds: ChangeFeeds,
+    tables: RunTables,
 }
 
 impl Backend {
     pub fn new(deps: Deps) -> Self {
+        let streams = Streams::default();
         Self {
             deps: Arc::new(deps),
-            streams: Streams::default(),
+            tables: RunTables::new(streams.clone()),
+            streams,
             params: ParamsCache::default(),
             feeds: ChangeFeeds::default(),
         }
@@ -104,6 +111,16 @@ impl Backend {
         F: Future<Output = Result<(), StreamEnd>> + Send + 'static,
     {
         self.streams.respond(work)
+    }
+
+    /// Like `respond`, for jobs: they end at a message that the client does not take, and release
+    /// what they hold.
+    fn respond_with_job<T, F>(&self, work: impl FnOnce(Sender<T>) -> F) -> ResponseStream<T>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<(), StreamEnd>> + Send + 'static,
+    {
+        self.streams.respond_with_job(work)
     }
 
     /// Every service, as one tower service.

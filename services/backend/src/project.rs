@@ -1,6 +1,7 @@
 //! The project itself: its name, activity and params, and the sequences pinned in the UI.
 
 mod activity;
+mod columns;
 mod params;
 
 pub(crate) use params::ParamsCache;
@@ -80,10 +81,21 @@ impl ProjectService for Backend {
         if types.contains(&SeriesType::Unspecified) || types.len() < request.types.len() {
             return Err(Error::field("types", "contains an unknown type").into());
         }
-        let merged = self.params.merged(&self.deps, &call).await?;
+        let merged = self.params.merged(self, call.project).await?;
         Ok(Response::new(
             self.respond(async move |sender| merged.send(!request.exclude_params, types, &sender).await),
         ))
+    }
+
+    async fn find_columns(
+        &self,
+        request: Request<pb::FindColumnsRequest>,
+    ) -> RpcResult<pb::FindColumnsResponse> {
+        let (call, request) = self.begin(request).await?;
+        let search = columns::ColumnSearch::new(&request)?;
+        let merged = self.params.merged(self, call.project).await?;
+        let found = self.deps.evaluation.run(move || search.find(&merged)).await??;
+        Ok(Response::new(found))
     }
 
     async fn get_pinned_sequences(

@@ -1,5 +1,6 @@
 //! Runs: reading, changing, and deleting them.
 
+mod batch_get;
 mod change;
 mod delete;
 mod deletion;
@@ -24,6 +25,7 @@ use crate::{
 
 #[tonic::async_trait]
 impl RunService for Backend {
+    type BatchGetStream = ResponseStream<pb::BatchGetResponse>;
     type WatchStream = ResponseStream<pb::WatchResponse>;
 
     async fn get(&self, request: Request<pb::GetRequest>) -> RpcResult<pb::GetResponse> {
@@ -32,6 +34,16 @@ impl RunService for Backend {
         let parts = convert::parts(request.parts)?;
         let run = run_view(&self.deps, &mut EntityNames::new(&call), &found, &parts).await?;
         Ok(Response::new(pb::GetResponse { run: Some(first_piece(run)) }))
+    }
+
+    async fn batch_get(&self, request: Request<pb::BatchGetRequest>) -> RpcResult<Self::BatchGetStream> {
+        let (call, request) = self.begin(request).await?;
+        convert::check_limit("run_ids", request.run_ids.len(), limits::RUNS_PER_CALL)?;
+        let parts = convert::parts(request.parts)?;
+        let (deps, run_ids) = (self.deps.clone(), request.run_ids);
+        Ok(Response::new(
+            self.respond(async move |sender| batch_get::send(&deps, &call, run_ids, &parts, &sender).await),
+        ))
     }
 
     async fn list(&self, request: Request<pb::ListRequest>) -> RpcResult<pb::ListResponse> {
@@ -77,9 +89,8 @@ impl RunService for Backend {
     ) -> RpcResult<pb::ArchiveBatchResponse> {
         let (call, pb::ArchiveBatchRequest { run_ids, archived }) = self.begin(request).await?;
         convert::check_limit("run_ids", run_ids.len(), limits::RUNS_PER_CALL)?;
-        let update =
-            |run_id| pb::UpdateRequest { run_id, archived: Some(archived), ..pb::UpdateRequest::default() };
-        let unknown = change::update_all(&self.deps, &call, run_ids, update).await?;
+        let update = pb::UpdateRequest { archived: Some(archived), ..pb::UpdateRequest::default() };
+        let unknown = change::update_all(&self.deps, &call, run_ids, &update).await?;
         Ok(Response::new(pb::ArchiveBatchResponse { unknown }))
     }
 
@@ -90,9 +101,8 @@ impl RunService for Backend {
         let (call, request) = self.begin(request).await?;
         let run_ids = request.run_ids;
         convert::check_limit("run_ids", run_ids.len(), limits::RUNS_PER_CALL)?;
-        let update =
-            |run_id| pb::UpdateRequest { run_id, active: Some(false), ..pb::UpdateRequest::default() };
-        let unknown = change::update_all(&self.deps, &call, run_ids, update).await?;
+        let update = pb::UpdateRequest { active: Some(false), ..pb::UpdateRequest::default() };
+        let unknown = change::update_all(&self.deps, &call, run_ids, &update).await?;
         Ok(Response::new(pb::FinishBatchResponse { unknown }))
     }
 

@@ -4,6 +4,7 @@
 //! `query_text` compiles the query, `index` reads the indexes, `scan` reads the proposed runs page
 //! by page, `columns` avoids reading documents, `load` and `candidate` present a document to the
 //! query language, `filter` evaluates, and `delivery` and `keep_alive` send the matches to a client.
+//! The order of sorted lists, and groups, come from the tables in `crate::table`.
 
 mod query_text;
 mod text_position;
@@ -21,6 +22,8 @@ mod delivery;
 mod keep_alive;
 
 mod by_created;
+mod groups;
+mod run_request;
 mod runs;
 mod sort;
 
@@ -31,7 +34,12 @@ mod sequences;
 mod explain;
 
 pub(crate) use {
-    filter::QueryFilter, load::CandidateLoader, query_text::compile_query, text_position::TextPosition,
+    filter::QueryFilter,
+    index::find_matches,
+    load::CandidateLoader,
+    query_text::{CompiledQuery, compile_query},
+    scan::RunScanner,
+    text_position::TextPosition,
 };
 
 use matyan_proto::search::v1::{self as pb, search_service_server::SearchService};
@@ -47,8 +55,14 @@ impl SearchService for Backend {
 
     async fn runs(&self, request: Request<pb::RunsRequest>) -> RpcResult<Self::RunsStream> {
         let (call, request) = self.begin(request).await?;
-        let search = runs::RunSearch::new(self.deps.clone(), call, request)?;
+        let search = run_request::RunSearch::new(self.deps.clone(), self.tables.clone(), call, request)?;
         Ok(Response::new(self.respond(async move |sender| search.send(&sender).await)))
+    }
+
+    async fn groups(&self, request: Request<pb::GroupsRequest>) -> RpcResult<pb::GroupsResponse> {
+        let (call, request) = self.begin(request).await?;
+        let found = groups::groups(&self.deps, &self.tables, &call, request).await?;
+        Ok(Response::new(found))
     }
 
     async fn metrics(&self, request: Request<pb::MetricsRequest>) -> RpcResult<Self::MetricsStream> {

@@ -54,7 +54,8 @@ impl SeriesService for Backend {
         let run_ref = RunRef { project: call.project, number: found.number };
         let requested: Vec<SeriesType> = request.types().collect();
         let types = if requested.is_empty() { ALL_TYPES.to_vec() } else { requested };
-        let listed = view::series_view(found.snapshot.as_ref(), run_ref, &types, &request.names).await?;
+        let wanted = view::WantedSeries { names: &request.names, keys: &[] };
+        let listed = view::series_view(found.snapshot.as_ref(), run_ref, &types, wanted).await?;
         Ok(Response::new(self.respond(async move |sender| {
             let mut listed = listed.into_iter();
             loop {

@@ -39,9 +39,28 @@ pub(crate) struct Streams {
 }
 
 impl Streams {
-    /// Runs `work` as the task of a stream. The task ends when it is finished, or when it
-    /// sends its next message after the client has disconnected.
+    /// Runs `work` as the task of a stream. The task ends when it is finished, or when the
+    /// client disconnects: `work` is then dropped where it waits.
     pub(crate) fn respond<T, F>(&self, work: impl FnOnce(Sender<T>) -> F) -> ResponseStream<T>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<(), StreamEnd>> + Send + 'static,
+    {
+        self.respond_with_job(|sender| {
+            let client = sender.messages.clone();
+            let work = work(sender);
+            async move {
+                tokio::select! {
+                    ended = work => ended,
+                    () = client.closed() => Err(StreamEnd::Disconnected),
+                }
+            }
+        })
+    }
+
+    /// Like `respond`, but after the client has disconnected the task continues until it sends
+    /// its next message.
+    pub(crate) fn respond_with_job<T, F>(&self, work: impl FnOnce(Sender<T>) -> F) -> ResponseStream<T>
     where
         T: Send + 'static,
         F: Future<Output = Result<(), StreamEnd>> + Send + 'static,
@@ -240,6 +259,20 @@ mod tests {
         let waiting =
             streams.respond(async move |sender: Sender<u32>| sender.wait(std::future::pending()).await);
         drop((sending, waiting));
+        streams.tasks.close();
+        streams.tasks.wait().await;
+    }
+
+    /// A search that finds nothing sends nothing, so it would not notice.
+    #[tokio::test]
+    async fn a_silent_task_ends_when_its_client_disconnects() {
+        let streams = Streams::default();
+        let silent = streams.respond(async move |sender: Sender<u32>| {
+            std::future::pending::<()>().await;
+            drop(sender);
+            Ok(())
+        });
+        drop(silent);
         streams.tasks.close();
         streams.tasks.wait().await;
     }

@@ -17,8 +17,9 @@ use crate::{
     convert::{bounded_text, required_name, set_name, set_text},
     entities::{self, EntityApi, RunCounts, name_contains},
     error::Result,
-    indexed_runs::{IndexedRuns, LinkedRuns},
+    indexed_runs::{IndexedRuns, LinkedRuns, PageEnd},
     stream::ResponseStream,
+    table::request_digest,
     view::{EntityNames, ended_us},
 };
 
@@ -111,11 +112,13 @@ impl TagService for Backend {
     }
 
     async fn list_runs(&self, request: Request<pb::ListRunsRequest>) -> RpcResult<Self::ListRunsStream> {
-        let (call, pb::ListRunsRequest { id, limit, after_run_id }) = self.begin(request).await?;
+        let (call, pb::ListRunsRequest { id, limit, after_run_id, cursor }) = self.begin(request).await?;
         entities::get::<Tag>(&self.deps, &call, &id).await?;
         let range = keys::index_tag_all(call.project, &id);
         let row = |number| keys::index_tag(call.project, &id, number);
-        let indexed = IndexedRuns::after(&self.deps, &call, range, &after_run_id, row).await?;
+        let list = request_digest(&[b"tag", id.as_bytes()]);
+        let last = PageEnd { run_id: &after_run_id, cursor: &cursor, list };
+        let indexed = IndexedRuns::after(&self.deps, &call, range, &last, row).await?;
         let deps = self.deps.clone();
         Ok(Response::new(self.respond(async move |sender| {
             let mut linked = LinkedRuns::new(indexed, limit, |props| props.tags.contains(&id));
@@ -134,7 +137,7 @@ impl TagService for Backend {
                     });
                 }
                 drop(snapshot);
-                sender.send(pb::ListRunsResponse { runs }).await?;
+                sender.send(pb::ListRunsResponse { runs, next_cursor: linked.next_cursor(list) }).await?;
             }
             Ok(())
         })))

@@ -8,15 +8,15 @@ use matyan_model::{
     artifact::{artifacts_page, is_sequence_upload},
     entity::{Experiment, NoteOwner, Tag, entity_get, notes_count},
     ids::{Project, RunNumber, SeriesNumber},
-    keys,
-    metric::metric_series_list,
+    keys::{self, SeriesKind},
+    metric::{metric_headers_get, metric_series_find_many, metric_series_list, series_named},
     object::{ObjectHeader, object_series_list},
     run::{Document, Outcome, Props, params_get_bytes, run_id_get},
     series::{MetricHeader, RunRef, RunSeries, Summary},
 };
 use matyan_proto::{
     artifacts::v1::Artifact,
-    common::v1::SeriesType,
+    common::v1::{SeriesKey, SeriesType},
     limits,
     runs::v1::{self as pb, RunParts, SeriesInfo},
 };
@@ -115,9 +115,8 @@ pub(crate) async fn run_parts(
         run.params = params_view(params, parts)?;
     }
     let run_ref = RunRef { project: names.project, number };
-    run.series =
-        series_view(snapshot, run_ref, &parts.series_types().collect::<Vec<_>>(), &parts.series_names)
-            .await?;
+    let wanted = WantedSeries { names: &parts.series_names, keys: &parts.series_keys };
+    run.series = series_view(snapshot, run_ref, &parts.series_types().collect::<Vec<_>>(), wanted).await?;
     if parts.artifacts {
         add_artifacts(deps, snapshot, names, number, &mut run).await?;
     }
@@ -233,23 +232,65 @@ pub(crate) fn object_type(dtype: &str) -> Option<SeriesType> {
     }
 }
 
+/// The series to return; without names and keys, all of them.
+#[derive(Clone, Copy)]
+pub(crate) struct WantedSeries<'a> {
+    pub(crate) names: &'a [String],
+    /// With contexts in canonical form.
+    pub(crate) keys: &'a [SeriesKey],
+}
+
+impl WantedSeries<'_> {
+    fn is_everything(self) -> bool {
+        self.names.is_empty() && self.keys.is_empty()
+    }
+
+    fn contains(self, name: &str, context: &str) -> bool {
+        self.is_everything()
+            || self.names.iter().any(|wanted| wanted == name)
+            || self.keys.iter().any(|wanted| wanted.name == name && wanted.context == context)
+    }
+
+    /// The metrics of a run, by number, without reading the others.
+    async fn metrics(
+        self,
+        snapshot: &dyn Snapshot,
+        run_ref: RunRef,
+    ) -> Result<Vec<(SeriesNumber, MetricHeader)>> {
+        let RunRef { project, number } = run_ref;
+        if self.is_everything() {
+            return Ok(metric_series_list(snapshot, project, number).await?);
+        }
+        let mut found = Vec::new();
+        for name in self.names {
+            found.extend(series_named(snapshot, project, number, SeriesKind::Metric, name).await?);
+        }
+        let key = |key: &SeriesKey| (key.name.clone(), Context::from_canonical(key.context.clone()).digest());
+        let keys: Vec<_> = self.keys.iter().map(key).collect();
+        found.extend(metric_series_find_many(snapshot, project, number, &keys).await?.into_iter().flatten());
+        found.sort_unstable();
+        found.dedup();
+        let headers = metric_headers_get(snapshot, project, number, &found).await?;
+        Ok(found.into_iter().zip(headers).filter_map(|(number, header)| Some((number, header?))).collect())
+    }
+}
+
 /// The requested series of a run, in the order of the API.
 pub(crate) async fn series_view(
     snapshot: &dyn Snapshot,
     run_ref: RunRef,
     types: &[SeriesType],
-    names: &[String],
+    wanted: WantedSeries<'_>,
 ) -> Result<Vec<SeriesInfo>> {
-    let wanted = |name: &str| names.is_empty() || names.iter().any(|wanted| wanted == name);
     let mut series = Vec::new();
     if types.contains(&SeriesType::Metric) {
-        let mut headers = metric_series_list(snapshot, run_ref.project, run_ref.number).await?;
-        headers.retain(|(_, header)| wanted(&header.name));
+        let headers = wanted.metrics(snapshot, run_ref).await?;
         series.extend(metrics_view(snapshot, run_ref, headers).await?);
     }
     if types.iter().any(|of| *of != SeriesType::Metric) {
         let headers = object_series_list(snapshot, run_ref.project, run_ref.number).await?;
-        let shown = headers.into_iter().filter(|(_, header)| wanted(&header.name)).filter_map(object_info);
+        let shown = headers.into_iter().filter(|(_, header)| wanted.contains(&header.name, &header.context));
+        let shown = shown.filter_map(object_info);
         series.extend(shown.filter(|info| types.contains(&info.r#type())));
     }
     sort_series(&mut series);

@@ -12,6 +12,7 @@ use matyan_model::{
     logs::{LogScan, log_records_list, terminal_lines_list},
     metric::metric_series_list,
     object::{BlobRef, ObjectHeader, ObjectValue, object_series_list, objects_between, objects_list},
+    parked::parked_record_first,
     position::cursor_get,
     producer::{dictionary_get, marks_list},
     run::{Props, head_live, params_get_bytes, run_id_get, writing_get},
@@ -57,7 +58,17 @@ pub(super) async fn open(deps: &Deps, call: &Call, run_id: &str) -> Result<OpenR
     let mut head = head(snapshot, call, &document.props).await?;
     head.params = params_get_bytes(snapshot, project, number, &document).await?;
     head.last_data_us = writing.last_data_us;
-    head.cursor = cursor_get(snapshot, project, &id).await?.map(log_positions::cursor_view);
+    let cursor = cursor_get(snapshot, project, &id).await?;
+    // Its cursor is past them, so a restore would lose them.
+    if cursor.is_some_and(|cursor| cursor.is_quarantined)
+        && parked_record_first(snapshot, project, &id).await?.is_some()
+    {
+        return Err(Error::InvalidRequest(format!(
+            "run `{run_id}` is in quarantine, and an archive cannot contain its parked records: `matyan runs resume {run_id}`, or \
+             delete it, and repeat the backup"
+        )));
+    }
+    head.cursor = cursor.map(log_positions::cursor_view);
     let (series, headers): (Vec<_>, Vec<_>) =
         metric_series_list(snapshot, project, number).await?.into_iter().unzip();
     let scans = RunSeries::open(snapshot, place).await?.scans(snapshot, &series).await?;

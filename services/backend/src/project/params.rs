@@ -1,10 +1,10 @@
 //! All params and series names, merged over all visible runs. Because this reads every run, the
-//! result is cached for some time, and concurrent callers wait for a single computation.
+//! result is cached for some time, and concurrent callers wait for a single computation, which
+//! continues if they leave.
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use bytes::Bytes;
@@ -13,7 +13,7 @@ use matyan_model::{
     keys::{self, SeriesKind},
     metric::{metric_headers_get, series_contexts},
     object::object_series_list,
-    run::{Document, params_get, runs_list},
+    run::{Document, params_get_bytes, runs_list},
 };
 use matyan_proto::{
     common::v1::SeriesType,
@@ -21,11 +21,10 @@ use matyan_proto::{
 };
 use matyan_store::{Error as StoreError, Range, Scan, Snapshot};
 use matyan_value::{Map, Value, cbor};
-use tokio::{sync::OnceCell, time::Instant};
+use tokio::{sync::watch, time::Instant};
 
 use crate::{
-    Deps,
-    call::Call,
+    Backend, Deps,
     error::{Error, Result},
     series::ALL_TYPES,
     stream::{MESSAGE_BYTES, Sender, StreamEnd},
@@ -33,36 +32,99 @@ use crate::{
 };
 
 /// Documents read from one snapshot.
-const PAGE: Scan = Scan { rows: 256, bytes: 1 << 20, reverse: false };
+const PAGE: Scan = Scan { rows: 64, bytes: 1 << 20, reverse: false };
 
 /// Top-level keys left out of the merged params: system params have a separate reader, and
 /// blobs are not params.
 const EXCLUDED_KEYS: [&str; 2] = ["__system_params", "__blobs__"];
 
+/// Maximum size of a merge: its texts, each counted once. Params named after ids would grow
+/// without a limit; what does not fit is left out.
+const MAX_BYTES: usize = 64 << 20;
+
+/// Memory of an entry besides its text.
+const ENTRY_BYTES: usize = 64;
+
 /// The merged params and series names of a project.
 pub(crate) struct MergedParams {
     params: Bytes,
     names: HashMap<SeriesType, SequenceNames>,
+    is_truncated: bool,
 }
 
-type SharedResult = Arc<OnceCell<Arc<MergedParams>>>;
+type MergeResult = Result<Arc<MergedParams>>;
 
-/// One result per project, with the time its computation started.
+/// The merge of a project.
+enum ProjectMerge {
+    /// The receiver gets the result.
+    Running(watch::Receiver<Option<MergeResult>>),
+    Done {
+        at: Instant,
+        merged: Arc<MergedParams>,
+    },
+}
+
+/// One merge per project. It runs in a task of its own, so that it does not start again if the
+/// callers that wait for it leave.
 #[derive(Clone, Default)]
-pub(crate) struct ParamsCache(Arc<Mutex<HashMap<Project, (Instant, SharedResult)>>>);
+pub(crate) struct ParamsCache(Arc<Mutex<HashMap<Project, ProjectMerge>>>);
 
 impl ParamsCache {
-    pub(crate) async fn merged(&self, deps: &Deps, call: &Call) -> Result<Arc<MergedParams>> {
-        let merged = self.entry(call.project, deps.params_cache_ttl);
-        let merged = merged.get_or_try_init(async || merge(deps, call.project).await.map(Arc::new)).await?;
-        Ok(merged.clone())
+    pub(crate) async fn merged(&self, backend: &Backend, project: Project) -> MergeResult {
+        let mut running = match self.start_or_join(backend, project) {
+            Ok(merged) => return Ok(merged),
+            Err(running) => running,
+        };
+        let result = running.wait_for(Option::is_some).await;
+        match result.as_deref() {
+            Ok(Some(merged)) => merged.clone(),
+            // The task has ended without a result.
+            Ok(None) | Err(_) => Err(Error::Stopping),
+        }
     }
 
-    fn entry(&self, project: Project, kept: Duration) -> SharedResult {
-        let mut results = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = Instant::now();
-        results.retain(|_, (begun, _)| now.duration_since(*begun) < kept);
-        results.entry(project).or_insert_with(|| (now, SharedResult::default())).1.clone()
+    /// The result, if it is recent enough; otherwise the merge to wait for.
+    fn start_or_join(
+        &self,
+        backend: &Backend,
+        project: Project,
+    ) -> Result<Arc<MergedParams>, watch::Receiver<Option<MergeResult>>> {
+        let kept = backend.deps.params_cache_ttl;
+        let mut merges = self.lock();
+        merges.retain(|_, merge| match merge {
+            ProjectMerge::Running(running) => running.has_changed().is_ok(),
+            ProjectMerge::Done { at, .. } => at.elapsed() < kept,
+        });
+        match merges.get(&project) {
+            Some(ProjectMerge::Done { merged, .. }) => return Ok(merged.clone()),
+            Some(ProjectMerge::Running(running)) => return Err(running.clone()),
+            None => {}
+        }
+        let (sender, running) = watch::channel(None);
+        merges.insert(project, ProjectMerge::Running(running.clone()));
+        let (cache, deps) = (self.clone(), backend.deps.clone());
+        backend.streams.spawn(|stop| async move {
+            let merged = stop.run_until_cancelled(merge(&deps, project)).await;
+            let merged = merged.unwrap_or(Err(Error::Stopping)).map(Arc::new);
+            cache.finish(project, &merged);
+            sender.send_replace(Some(merged));
+        });
+        Err(running)
+    }
+
+    /// Keeps a result from now on; after an error, the next caller starts again.
+    fn finish(&self, project: Project, merged: &MergeResult) {
+        let mut merges = self.lock();
+        match merged {
+            Ok(merged) => {
+                merges.insert(project, ProjectMerge::Done { at: Instant::now(), merged: merged.clone() })
+            }
+            Err(_) => merges.remove(&project),
+        };
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Project, ProjectMerge>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -78,7 +140,7 @@ impl MergedParams {
         let mut params = if with_params { self.params.clone() } else { Bytes::new() };
         while !params.is_empty() {
             let params = params.split_to(params.len().min(MESSAGE_BYTES));
-            sender.send(ParamsResponse { params, types: Vec::new() }).await?;
+            sender.send(ParamsResponse { params, ..ParamsResponse::default() }).await?;
         }
         let types = if types.is_empty() { ALL_TYPES.to_vec() } else { types };
         let (mut gathered, mut bytes) = (Vec::new(), 0);
@@ -88,14 +150,25 @@ impl MergedParams {
                 if bytes >= MESSAGE_BYTES {
                     let next = vec![TypeNames { r#type: of.into(), names: Vec::new() }];
                     let types = std::mem::replace(&mut gathered, next);
-                    sender.send(ParamsResponse { params: Bytes::new(), types }).await?;
+                    sender.send(ParamsResponse { types, ..ParamsResponse::default() }).await?;
                     bytes = 0;
                 }
                 let names = gathered.last_mut().map(|types| &mut types.names);
                 bytes += add(names.expect("an entry for this type was pushed above"), name, context);
             }
         }
-        Ok(sender.send(ParamsResponse { params: Bytes::new(), types: gathered }).await?)
+        let truncated = self.is_truncated;
+        Ok(sender.send(ParamsResponse { params: Bytes::new(), types: gathered, truncated }).await?)
+    }
+
+    /// The encoded params.
+    pub(super) fn params(&self) -> &Bytes {
+        &self.params
+    }
+
+    /// The names of a type with their contexts.
+    pub(super) fn series(&self, of: SeriesType) -> impl Iterator<Item = (&str, &str)> {
+        self.names.get(&of).into_iter().flat_map(SequenceNames::pairs)
     }
 }
 
@@ -117,10 +190,12 @@ struct SequenceNames {
 }
 
 impl SequenceNames {
-    fn add(&mut self, name: String, context: String) {
-        if !self.seen.insert((name.clone(), context.clone())) {
+    fn add(&mut self, name: String, context: String, budget: &mut MergeBudget) {
+        let is_known = self.seen.contains(&(name.clone(), context.clone()));
+        if is_known || !budget.take(name.len() + context.len() + ENTRY_BYTES) {
             return;
         }
+        self.seen.insert((name.clone(), context.clone()));
         let index = *self.indexes.entry(name.clone()).or_insert_with(|| {
             self.order.push(SequenceName { name, contexts: Vec::new() });
             self.order.len() - 1
@@ -133,6 +208,31 @@ impl SequenceNames {
     }
 }
 
+/// The memory that is left to a merge.
+struct MergeBudget {
+    left: usize,
+    is_truncated: bool,
+}
+
+impl MergeBudget {
+    fn new() -> Self {
+        Self { left: MAX_BYTES, is_truncated: false }
+    }
+
+    /// Takes memory; false if there is not enough.
+    fn take(&mut self, bytes: usize) -> bool {
+        match self.left.checked_sub(bytes) {
+            Some(left) => self.left = left,
+            None => self.is_truncated = true,
+        }
+        !self.is_truncated
+    }
+
+    fn give_back(&mut self, bytes: usize) {
+        self.left += bytes;
+    }
+}
+
 /// The result of the merge so far.
 struct ParamsMerge {
     project: Project,
@@ -140,17 +240,24 @@ struct ParamsMerge {
     names: HashMap<SeriesType, SequenceNames>,
     /// Metrics found in an earlier run, whose headers need not be read again.
     metrics: HashSet<(String, [u8; 16])>,
+    budget: MergeBudget,
 }
 
 async fn merge(deps: &Deps, project: Project) -> Result<MergedParams> {
-    let mut merging =
-        ParamsMerge { project, tree: Map::new(), names: HashMap::new(), metrics: HashSet::new() };
+    let mut merging = ParamsMerge {
+        project,
+        tree: Map::new(),
+        names: HashMap::new(),
+        metrics: HashSet::new(),
+        budget: MergeBudget::new(),
+    };
     let mut rest = Some(keys::documents(project));
     while let Some(range) = rest {
         let snapshot = deps.store.snapshot().await?;
         let page = runs_list(snapshot.as_ref(), project, &range, PAGE).await?;
         rest = page.rest;
         deps.metrics.count_left_out(page.damaged.len());
+        let mut params = Vec::with_capacity(page.runs.len());
         for (index, (number, document)) in page.runs.into_iter().enumerate() {
             if document.props.pending_delete {
                 continue;
@@ -163,58 +270,129 @@ async fn merge(deps: &Deps, project: Project) -> Result<MergedParams> {
                     break;
                 }
                 Err(error) => deps.metrics.leave_out(&document.props.run_id, error)?,
-                Ok(()) => {}
+                Ok(read) => params.push((document.props.run_id, read)),
             }
         }
+        drop(snapshot);
+        let (merged, damaged) = deps.evaluation.run(move || merging.params(params)).await?;
+        merging = merged;
+        if merging.budget.is_truncated {
+            rest = None;
+        }
+        for (run_id, error) in damaged {
+            deps.metrics.leave_out(&run_id, error)?;
+        }
     }
-    Ok(MergedParams { params: cbor::encode_map(&merging.tree).into(), names: merging.names })
+    let encoded = deps.evaluation.run(move || (Bytes::from(cbor::encode_map(&merging.tree)), merging));
+    let (params, ParamsMerge { names, budget, .. }) = encoded.await?;
+    if budget.is_truncated {
+        tracing::warn!(
+            project = project.0,
+            limit = MAX_BYTES,
+            "too many distinct params and series to merge all of them; suggestions are incomplete"
+        );
+    }
+    Ok(MergedParams { params, names, is_truncated: budget.is_truncated })
 }
 
 impl ParamsMerge {
-    async fn run(&mut self, snapshot: &dyn Snapshot, number: RunNumber, document: &Document) -> Result<()> {
-        for (key, value) in params_get(snapshot, self.project, number, document).await? {
-            if !EXCLUDED_KEYS.contains(&key.as_str()) {
-                insert(&mut self.tree, key, value);
-            }
-        }
+    /// Merges the series of a run, and returns its params.
+    async fn run(
+        &mut self,
+        snapshot: &dyn Snapshot,
+        number: RunNumber,
+        document: &Document,
+    ) -> Result<Bytes> {
+        let params = params_get_bytes(snapshot, self.project, number, document).await?;
         self.metrics(snapshot, number).await?;
         for (_, header) in object_series_list(snapshot, self.project, number).await? {
             if let Some(of) = object_type(&header.dtype) {
-                self.names.entry(of).or_default().add(header.name, header.context);
+                self.names.entry(of).or_default().add(header.name, header.context, &mut self.budget);
             }
         }
-        Ok(())
+        Ok(params)
+    }
+
+    /// Merges encoded params; returns also the runs whose params are damaged.
+    fn params(mut self, params: Vec<(String, Bytes)>) -> (Self, Vec<(String, Error)>) {
+        let mut damaged = Vec::new();
+        for (run_id, params) in params {
+            match cbor::decode_map(&params) {
+                Ok(map) => {
+                    for (key, value) in map {
+                        if !EXCLUDED_KEYS.contains(&key.as_str()) {
+                            insert(&mut self.tree, key, value, &mut self.budget);
+                        }
+                    }
+                }
+                Err(error) => {
+                    let error = StoreError::corrupt(format!("invalid params of a run: {error}"));
+                    damaged.push((run_id, Error::Damaged(error)));
+                }
+            }
+        }
+        (self, damaged)
     }
 
     async fn metrics(&mut self, snapshot: &dyn Snapshot, number: RunNumber) -> Result<()> {
         let listed = series_contexts(snapshot, self.project, number, SeriesKind::Metric).await?;
         let mut new: Vec<SeriesNumber> = Vec::new();
         for (name, digest, series) in listed {
-            if self.metrics.insert((name, digest)) {
+            if !self.budget.is_truncated && self.metrics.insert((name, digest)) {
                 new.push(series);
             }
         }
         new.sort_unstable();
         let headers = metric_headers_get(snapshot, self.project, number, &new).await?;
         for header in headers.into_iter().flatten() {
-            self.names.entry(SeriesType::Metric).or_default().add(header.name, header.context);
+            let names = self.names.entry(SeriesType::Metric).or_default();
+            names.add(header.name, header.context, &mut self.budget);
         }
         Ok(())
     }
 }
 
 /// Inserts a value: maps are merged, otherwise the later value wins.
-fn insert(tree: &mut Map, key: String, value: Value) {
+fn insert(tree: &mut Map, key: String, value: Value, budget: &mut MergeBudget) {
     match (tree.get_mut(&key), value) {
         (Some(Value::Map(known)), Value::Map(new)) => {
             for (key, value) in new {
-                insert(known, key, value);
+                insert(known, key, value, budget);
             }
         }
-        (_, value) => {
-            tree.insert(key, value);
+        (Some(known), value) => {
+            budget.give_back(bytes_of(known));
+            if budget.take(bytes_of(&value)) {
+                *known = value;
+            }
+        }
+        (None, Value::Map(new)) => {
+            if budget.take(key.len() + ENTRY_BYTES) {
+                let mut known = Map::new();
+                for (key, value) in new {
+                    insert(&mut known, key, value, budget);
+                }
+                tree.insert(key, Value::Map(known));
+            }
+        }
+        (None, value) => {
+            if budget.take(key.len() + ENTRY_BYTES + bytes_of(&value)) {
+                tree.insert(key, value);
+            }
         }
     }
+}
+
+/// The approximate memory of a value.
+fn bytes_of(value: &Value) -> usize {
+    ENTRY_BYTES
+        + match value {
+            Value::Text(text) => text.len(),
+            Value::Bytes(bytes) => bytes.len(),
+            Value::List(items) => items.iter().map(bytes_of).sum(),
+            Value::Map(map) => map.iter().map(|(key, value)| key.len() + bytes_of(value)).sum(),
+            _ => 0,
+        }
 }
 
 #[cfg(test)]
@@ -235,7 +413,9 @@ mod tests {
         let check = |runs: &[&str], merged: &str| {
             let mut tree = Map::new();
             for run in runs {
-                map(run).into_iter().for_each(|(key, value)| insert(&mut tree, key, value));
+                map(run)
+                    .into_iter()
+                    .for_each(|(key, value)| insert(&mut tree, key, value, &mut MergeBudget::new()));
             }
             assert_eq!(tree, map(merged), "{runs:?}");
         };
@@ -246,10 +426,26 @@ mod tests {
     }
 
     #[test]
+    fn a_merge_has_a_maximum_size() {
+        let mut tree = Map::new();
+        let mut budget = MergeBudget { left: 1_000, is_truncated: false };
+        // Overwriting takes no more memory.
+        for number in 0..100 {
+            insert(&mut tree, "same".into(), Value::Integer(number), &mut budget);
+        }
+        assert_eq!(tree.get("same"), Some(&Value::Integer(99)));
+        assert!(!budget.is_truncated);
+        for number in 0..100 {
+            insert(&mut tree, format!("key {number}"), Value::Integer(number), &mut budget);
+        }
+        assert!(budget.is_truncated && (2..20).contains(&tree.len()), "{} keys", tree.len());
+    }
+
+    #[test]
     fn names_and_contexts_keep_the_order_of_first_appearance() {
         let mut names = SequenceNames::default();
         for (name, context) in [("b", "{}"), ("a", r#"{"x":1}"#), ("b", r#"{"x":1.0}"#), ("b", "{}")] {
-            names.add(name.into(), context.into());
+            names.add(name.into(), context.into(), &mut MergeBudget::new());
         }
         let pairs: Vec<_> = names.pairs().collect();
         assert_eq!(pairs, [("b", "{}"), ("b", r#"{"x":1.0}"#), ("a", r#"{"x":1}"#)]);

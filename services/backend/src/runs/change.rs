@@ -25,35 +25,47 @@ use crate::{
 
 pub(crate) async fn update(deps: &Deps, call: &Call, request: &UpdateRequest) -> Result<()> {
     check(request)?;
-    let found = deps.find_run(call, &request.run_id).await?;
-    let number = found.number;
-    drop(found);
+    let number = deps.find_run(call, &request.run_id).await?.number;
     let now = (deps.clock)();
     let new_experiment = (deps.new_id)();
     transact(deps.store.as_ref(), async |mut transaction: Transaction| {
-        let mut edit = load(&transaction, call, number, &request.run_id).await?;
-        let before = edit.props.clone();
-        if let Some(name) = &request.experiment {
-            edit.props.experiment = match name.as_str() {
-                "" => None,
-                name => Some(experiment(&mut transaction, call, name, &new_experiment, now).await?),
-            };
-        }
-        set(&mut edit, request, now);
-        // Without a change there is nothing to report to watchers.
-        if edit.props == before {
-            return Ok((transaction, ()));
-        }
-        edit.props.updated_us = now;
-        if edit.props.archived != before.archived {
-            let event = RunArchived { run_id: request.run_id.clone(), archived: edit.props.archived };
-            event_put(transaction.batch(), &call.project_name, now, &call.caller, Kind::RunArchived(event));
-        }
-        write(&mut transaction, call, edit, now);
+        let edit = load(&transaction, call, number, &request.run_id).await?;
+        let experiment = match request.experiment.as_deref() {
+            None => None,
+            Some("") => Some(None),
+            Some(name) => Some(Some(experiment(&mut transaction, call, name, &new_experiment, now).await?)),
+        };
+        apply(&mut transaction, call, edit, request, experiment, now);
         Ok::<_, Error>((transaction, ()))
     })
     .await?;
     Ok(())
+}
+
+/// Writes an update of one run. `experiment` is the id of the new one, if it changes. Without a
+/// change nothing is written, as there is nothing to report to watchers.
+fn apply(
+    transaction: &mut Transaction,
+    call: &Call,
+    mut edit: RunEdit,
+    request: &UpdateRequest,
+    experiment: Option<Option<String>>,
+    now: i64,
+) {
+    let before = edit.props.clone();
+    if let Some(experiment) = experiment {
+        edit.props.experiment = experiment;
+    }
+    set(&mut edit, request, now);
+    if edit.props == before {
+        return;
+    }
+    edit.props.updated_us = now;
+    if edit.props.archived != before.archived {
+        let event = RunArchived { run_id: edit.props.run_id.clone(), archived: edit.props.archived };
+        event_put(transaction.batch(), &call.project_name, now, &call.caller, Kind::RunArchived(event));
+    }
+    write(transaction, call, edit, now);
 }
 
 fn check(request: &UpdateRequest) -> Result<()> {
@@ -115,22 +127,55 @@ async fn experiment(
     Ok(entity_find_or_create(transaction, call.project, &entity, new_id).await?)
 }
 
-/// Applies an update to many runs in one transaction each; returns the ids of unknown runs.
+/// Number of runs that a batch changes in one transaction.
+pub(super) const PAGE_RUNS: usize = 100;
+
+/// Applies an update to many runs, a page of them in each transaction; returns the ids of unknown
+/// runs. An error says how many were done before.
 pub(crate) async fn update_all(
     deps: &Deps,
     call: &Call,
     run_ids: Vec<String>,
-    request: impl Fn(String) -> UpdateRequest,
+    request: &UpdateRequest,
 ) -> Result<Vec<String>> {
     let mut unknown = Vec::new();
-    for run_id in run_ids {
-        match update(deps, call, &request(run_id.clone())).await {
-            Ok(()) => {}
-            Err(Error::NotFound { .. }) => unknown.push(run_id),
-            Err(error) => return Err(error),
-        }
+    for (page, ids) in run_ids.chunks(PAGE_RUNS).enumerate() {
+        let updated = update_page(deps, call, ids, request, &mut unknown).await;
+        updated.map_err(|error| error.after(page * PAGE_RUNS))?;
     }
     Ok(unknown)
+}
+
+async fn update_page(
+    deps: &Deps,
+    call: &Call,
+    run_ids: &[String],
+    request: &UpdateRequest,
+    unknown: &mut Vec<String>,
+) -> Result<()> {
+    let mut numbers = Vec::with_capacity(run_ids.len());
+    for run_id in run_ids {
+        match deps.try_find_run(call, run_id).await? {
+            Some(found) => numbers.push(found.number),
+            None => unknown.push(run_id.clone()),
+        }
+    }
+    // A run that is named twice would be loaded before its first change.
+    numbers.sort_unstable();
+    numbers.dedup();
+    let now = (deps.clock)();
+    transact(deps.store.as_ref(), async |mut transaction: Transaction| {
+        for number in &numbers {
+            // Runs that have been deleted in the meantime are left out.
+            let edit = RunEdit::load(&transaction, call.project, *number).await?;
+            if let Some(edit) = edit.filter(|edit| !edit.props.pending_delete) {
+                apply(&mut transaction, call, edit, request, None, now);
+            }
+        }
+        Ok::<_, Error>((transaction, ()))
+    })
+    .await?;
+    Ok(())
 }
 
 /// Adds a tag by name, creating it if it does not exist; returns its id.

@@ -2,19 +2,20 @@
 //! flag that hides the run. In this order, a failure leaves either no trace, or a run that is
 //! deleted once the worker applies the record.
 
-use matyan_log::Topic;
+use matyan_log::{Position, Topic};
 use matyan_model::{
     change::change_put,
     ids::{RunId, RunNumber},
     keys::LogTopic,
     position::log_get,
+    quarantine::quarantine_delete,
     run::{ClearOutcome, Head, head_get, pending_delete_put, tombstone_clear},
 };
 use matyan_proto::{common::v1::LogPosition, runs::v1::DeleteBatchResponse};
 use matyan_store::{Transaction, transact};
 use std::{collections::BTreeMap, time::Duration};
 
-use super::deletion::deletion;
+use super::{change::PAGE_RUNS, deletion::deletion};
 use crate::{
     Deps,
     call::Call,
@@ -29,21 +30,60 @@ const CLEAR_TIMEOUT: Duration = Duration::from_secs(10);
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 pub(crate) async fn delete(deps: &Deps, call: &Call, run_id: &str) -> Result<LogPosition> {
-    if !is_run_id(run_id) {
-        return Err(Error::not_found("run", run_id));
+    let mut unknown = Vec::new();
+    let positions = delete_page(deps, call, &[run_id.to_owned()], &mut unknown).await?;
+    positions.first().copied().ok_or_else(|| Error::not_found("run", run_id))
+}
+
+/// Deletes some runs: one record for each, appended together, then one transaction that hides
+/// all. Returns the positions of the records.
+async fn delete_page(
+    deps: &Deps,
+    call: &Call,
+    run_ids: &[String],
+    unknown: &mut Vec<String>,
+) -> Result<Vec<LogPosition>> {
+    let (mut deleted, mut hidden) = (Vec::new(), Vec::new());
+    for run_id in run_ids {
+        if !is_run_id(run_id) {
+            unknown.push(run_id.clone());
+            continue;
+        }
+        let id = RunId::new(run_id);
+        match deps.find_run(call, run_id).await {
+            Ok(found) => hidden.push((id, found.number)),
+            // Repeating a delete succeeds, even if the run is already deleted.
+            Err(Error::NotFound { .. }) if is_known(deps, call, &id).await? => {}
+            // The worker deletes it without reading what is damaged.
+            Err(Error::DamagedRun { .. }) => {}
+            Err(Error::NotFound { .. }) => {
+                unknown.push(run_id.clone());
+                continue;
+            }
+            Err(error) => return Err(error),
+        }
+        deleted.push(run_id.as_str());
     }
-    let id = RunId::new(run_id);
-    let number = match deps.find_run(call, run_id).await {
-        Ok(found) => Some(found.number),
-        // Repeating a delete succeeds, even if the run is already deleted.
-        Err(Error::NotFound { .. }) if is_known(deps, call, &id).await? => None,
-        Err(error) => return Err(error),
-    };
-    let position = append(deps, call, run_id).await?;
-    if let Some(number) = number {
-        hide(deps, call, &id, number).await?;
+    if deleted.is_empty() {
+        return Ok(Vec::new());
     }
-    Ok(position)
+    let positions = append(deps, call, &deleted).await?;
+    hide(deps, call, hidden).await?;
+    drop_parked(deps, call, &deleted).await?;
+    Ok(positions)
+}
+
+/// Lets the worker drop the parked records of those runs that are in quarantine, now that their deletes
+/// follow.
+async fn drop_parked(deps: &Deps, call: &Call, run_ids: &[&str]) -> Result<()> {
+    transact(deps.store.as_ref(), async |mut transaction: Transaction| {
+        for run_id in run_ids {
+            quarantine_delete(&mut transaction, call.project, &RunId::new(*run_id)).await?;
+        }
+        Ok::<_, Error>((transaction, ()))
+    })
+    .await?;
+    Ok(())
 }
 
 async fn is_known(deps: &Deps, call: &Call, id: &RunId) -> Result<bool> {
@@ -54,30 +94,36 @@ async fn is_known(deps: &Deps, call: &Call, id: &RunId) -> Result<bool> {
     ))
 }
 
-async fn append(deps: &Deps, call: &Call, run_id: &str) -> Result<LogPosition> {
-    let record = deletion(deps.log_format, call, run_id, (deps.clock)());
-    let positions = deps.log.append(Topic::Ingestion, vec![record]).await?;
-    let at = positions.first().copied().ok_or_else(|| {
-        let source = matyan_store::Error::corrupt("the log accepted a record but returned no position");
-        Error::Internal(source)
-    })?;
+async fn append(deps: &Deps, call: &Call, run_ids: &[&str]) -> Result<Vec<LogPosition>> {
+    let now = (deps.clock)();
+    let records: Vec<_> = run_ids.iter().map(|run_id| deletion(deps.log_format, call, run_id, now)).collect();
+    let positions = deps.log.append(Topic::Ingestion, records).await?;
+    if positions.len() < run_ids.len() {
+        let source = matyan_store::Error::corrupt("the log accepted records but returned no positions");
+        return Err(Error::Internal(source));
+    }
     let snapshot = deps.store.snapshot().await?;
     let known = log_get(snapshot.as_ref(), LogTopic::Ingestion).await?;
     // A log without an identity may have been recreated since a worker last checked it.
     let log = known.filter(|known| known.identity.is_some()).map(|known| known.number);
     let log = log.unwrap_or(LogPosition::UNKNOWN_LOG);
-    Ok(LogPosition { log, partition: at.partition, offset: at.offset })
+    let position = |at: &Position| LogPosition { log, partition: at.partition, offset: at.offset };
+    Ok(positions.iter().map(position).collect())
 }
 
-/// Hides the run from all readers, unless the id has been given to another run since the delete
+/// Hides runs from all readers, unless the id has been given to another run since the delete
 /// was written.
-async fn hide(deps: &Deps, call: &Call, id: &RunId, number: RunNumber) -> Result<()> {
+async fn hide(deps: &Deps, call: &Call, mut runs: Vec<(RunId, RunNumber)>) -> Result<()> {
+    // A run that is named twice would be loaded before its first change.
+    runs.sort_unstable_by_key(|(_, number)| *number);
+    runs.dedup_by_key(|(_, number)| *number);
     transact(deps.store.as_ref(), async |mut transaction: Transaction| {
-        let hidden = pending_delete_put(&mut transaction, call.project, id, number).await?;
-        if hidden {
-            change_put(transaction.batch(), call.project, number, (deps.clock)(), &call.caller);
+        for (id, number) in &runs {
+            if pending_delete_put(&mut transaction, call.project, id, *number).await? {
+                change_put(transaction.batch(), call.project, *number, (deps.clock)(), &call.caller);
+            }
         }
-        Ok::<_, Error>((transaction, hidden))
+        Ok::<_, Error>((transaction, ()))
     })
     .await?;
     Ok(())
@@ -90,15 +136,13 @@ pub(crate) async fn delete_batch(
 ) -> Result<DeleteBatchResponse> {
     let mut unknown = Vec::new();
     let mut highest: BTreeMap<u32, LogPosition> = BTreeMap::new();
-    for run_id in run_ids {
-        match delete(deps, call, &run_id).await {
-            Ok(position) => {
-                // Offsets ascend, so the last position of a partition is its
-                // highest.
-                highest.insert(position.partition, position);
+    for (page, ids) in run_ids.chunks(PAGE_RUNS).enumerate() {
+        let deleted = delete_page(deps, call, ids, &mut unknown).await;
+        for position in deleted.map_err(|error| error.after(page * PAGE_RUNS))? {
+            let last = highest.entry(position.partition).or_insert(position);
+            if position.offset > last.offset {
+                *last = position;
             }
-            Err(Error::NotFound { .. }) => unknown.push(run_id),
-            Err(error) => return Err(error),
         }
     }
     Ok(DeleteBatchResponse { unknown, positions: highest.into_values().collect() })

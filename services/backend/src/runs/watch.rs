@@ -221,7 +221,10 @@ impl Watch {
         let visible = found.filter_map(|(number, document)| {
             document.filter(|document| !document.props.pending_delete).map(|document| (number, document))
         });
-        let wanted = self.filter.matching(&self.call, snapshot.as_ref(), visible.collect()).await?;
+        let wanted = self
+            .filter
+            .matching(&self.deps.evaluation, &self.call, snapshot.as_ref(), visible.collect())
+            .await?;
         drop(snapshot);
         let mut names = EntityNames::new(&self.call);
         let (mut changes, mut bytes, mut processed) = (Vec::new(), 0, 0);

@@ -16,7 +16,10 @@ use matyan_ql::{Datum, Endpoint, KeyPath, NeedSet, Outcome, Query, QueryLimits, 
 use matyan_store::{Error as StoreError, Key, Range, Snapshot};
 
 use super::filter::VerdictCounts;
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    evaluation::{Evaluation, SLICE_STEPS, SLICE_VERDICTS},
+};
 
 /// Maximum number of params in the query.
 const MAX_PATHS: usize = 4;
@@ -58,22 +61,30 @@ pub(super) struct RemainingScan {
 }
 
 /// Evaluates the query on columns. Returns `None` if the documents have to be scanned.
-pub(super) async fn evaluate(snapshot: &dyn Snapshot, scan: RemainingScan) -> Result<Option<ColumnVerdicts>> {
-    match try_evaluate(snapshot, scan).await {
+pub(super) async fn evaluate(
+    evaluation: &Evaluation,
+    snapshot: &dyn Snapshot,
+    scan: RemainingScan,
+) -> Result<Option<ColumnVerdicts>> {
+    match try_evaluate(evaluation, snapshot, scan).await {
         // There is too much data for one snapshot; documents can be read from many.
         Err(Error::Store(StoreError::SnapshotTooOld)) => Ok(None),
         verdicts => verdicts,
     }
 }
 
-async fn try_evaluate(snapshot: &dyn Snapshot, scan: RemainingScan) -> Result<Option<ColumnVerdicts>> {
+async fn try_evaluate(
+    evaluation: &Evaluation,
+    snapshot: &dyn Snapshot,
+    scan: RemainingScan,
+) -> Result<Option<ColumnVerdicts>> {
     let RemainingScan { project, query, paths, end, limits } = scan;
     let most = MAX_VALUES / paths.len();
-    let columns = paths.iter().map(|path| read_column(snapshot, project, path, most));
+    let columns = paths.iter().map(|path| read_column(evaluation, snapshot, project, path, most));
     let (columns, shown, archived) = futures::future::try_join3(
         futures::future::try_join_all(columns),
-        read_runs(snapshot, keys::index_archived_all(project, false)),
-        read_runs(snapshot, keys::index_archived_all(project, true)),
+        read_runs(evaluation, snapshot, keys::index_archived_all(project, false)),
+        read_runs(evaluation, snapshot, keys::index_archived_all(project, true)),
     )
     .await?;
     let columns: Option<Vec<ParamColumn>> = columns.into_iter().collect();
@@ -86,9 +97,18 @@ async fn try_evaluate(snapshot: &dyn Snapshot, scan: RemainingScan) -> Result<Op
     // Two threads evaluate one half each, with half of the budget.
     let second = all.split_off(all.len() / 2);
     let limits = QueryLimits { steps_in_total: limits.steps_in_total / 2, ..limits };
-    let half = |runs: Vec<(RunNumber, bool)>| {
-        let (columns, query) = (columns.clone(), query.clone());
-        run_blocking(move || columns.evaluate(&query, limits, &runs))
+    let half = async |runs: Vec<(RunNumber, bool)>| -> Result<Option<ColumnVerdicts>> {
+        let runs: Arc<[(RunNumber, bool)]> = runs.into();
+        let mut progress = columns.begin(limits, &runs);
+        while progress.at < runs.len() {
+            let (columns, query, runs) = (columns.clone(), query.clone(), runs.clone());
+            let sliced = evaluation.run(move || columns.evaluate(&query, limits, &runs, progress));
+            match sliced.await? {
+                Some(next) => progress = next,
+                None => return Ok(None),
+            }
+        }
+        Ok(progress.finish())
     };
     let (first, second) = futures::future::try_join(half(all), half(second)).await?;
     Ok(first.zip(second).map(|(mut first, second)| {
@@ -99,18 +119,9 @@ async fn try_evaluate(snapshot: &dyn Snapshot, scan: RemainingScan) -> Result<Op
     }))
 }
 
-/// Runs work of a few milliseconds on a blocking thread.
-async fn run_blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(done) => Ok(done),
-        // Anything but a panic means that the runtime is shutting down.
-        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-        Err(_) => Err(Error::Stopping),
-    }
-}
-
 /// A param's values for all runs; `None` if more than `most` runs have it.
 async fn read_column(
+    evaluation: &Evaluation,
     snapshot: &dyn Snapshot,
     project: Project,
     path: &KeyPath,
@@ -126,9 +137,9 @@ async fn read_column(
             return Ok(None);
         }
         let all = all.clone();
-        column = run_blocking(move || column.add(&all, &page.rows).map(|()| column)).await??;
+        column = evaluation.run(move || column.add(&all, &page.rows).map(|()| column)).await??;
     }
-    let sorted = run_blocking(move || {
+    let sorted = evaluation.run(move || {
         column.sort();
         column
     });
@@ -136,7 +147,11 @@ async fn read_column(
 }
 
 /// The runs of an index range; `None` if there are too many.
-async fn read_runs(snapshot: &dyn Snapshot, range: Range) -> Result<Option<Vec<RunNumber>>> {
+async fn read_runs(
+    evaluation: &Evaluation,
+    snapshot: &dyn Snapshot,
+    range: Range,
+) -> Result<Option<Vec<RunNumber>>> {
     let (mut runs, mut rest) = (Vec::new(), Some(range));
     while let Some(range) = rest {
         let page = snapshot.scan(&range, matyan_store::Scan::default()).await?;
@@ -144,7 +159,7 @@ async fn read_runs(snapshot: &dyn Snapshot, range: Range) -> Result<Option<Vec<R
         if runs.len() + page.rows.len() > MAX_VALUES {
             return Ok(None);
         }
-        runs.extend(run_blocking(move || index_rows_runs(&page.rows)).await??);
+        runs.extend(evaluation.run(move || index_rows_runs(&page.rows)).await??);
     }
     Ok(Some(runs))
 }
@@ -155,26 +170,44 @@ struct Columns {
 }
 
 impl Columns {
-    /// Returns `None` if too many runs remain, or the query exceeds its budget.
+    fn begin(&self, limits: QueryLimits, runs: &[(RunNumber, bool)]) -> ColumnProgress {
+        let positions = match runs.first() {
+            Some((first, _)) => self.columns.iter().map(|column| column.position(*first)).collect(),
+            None => Vec::new(),
+        };
+        ColumnProgress {
+            at: 0,
+            positions,
+            remaining: Vec::new(),
+            verdicts: VerdictCounts::default(),
+            steps_left: limits.steps_in_total,
+        }
+    }
+
+    /// Continues for a slice. Returns `None` if too many runs remain, or the query exceeds its
+    /// budget.
     fn evaluate(
         &self,
         query: &Query,
         limits: QueryLimits,
         runs: &[(RunNumber, bool)],
-    ) -> Option<ColumnVerdicts> {
+        mut progress: ColumnProgress,
+    ) -> Option<ColumnProgress> {
+        let limits = QueryLimits { steps_in_total: progress.steps_left, ..limits };
         let mut evaluator = query.evaluator(limits);
-        let mut positions: Vec<usize> = match runs.first() {
-            Some((first, _)) => self.columns.iter().map(|column| column.position(*first)).collect(),
-            None => Vec::new(),
-        };
-        let (mut remaining, mut verdicts) = (Vec::new(), VerdictCounts::default());
+        let begun = progress.at;
         let mut values = vec![None; self.paths.len()];
-        for (at, (number, archived)) in runs.iter().enumerate() {
+        for (number, archived) in &runs[begun..] {
+            let steps = limits.steps_in_total - evaluator.steps_left();
+            if steps > SLICE_STEPS || (progress.at - begun) as u64 > SLICE_VERDICTS {
+                break;
+            }
             // Fetching this many documents would cost more than scanning them all.
-            if at == TRIED && remaining.len() > TRIED / FETCH_FROM {
+            if progress.at == TRIED && progress.remaining.len() > TRIED / FETCH_FROM {
                 return None;
             }
-            for ((value, column), position) in values.iter_mut().zip(&self.columns).zip(&mut positions) {
+            let columns = self.columns.iter().zip(&mut progress.positions);
+            for (value, (column, position)) in values.iter_mut().zip(columns) {
                 *value = column.value_at(position, *number);
             }
             let row = ColumnRow {
@@ -185,13 +218,34 @@ impl Columns {
             };
             let outcome = evaluator.run(&row).ok()?;
             if row.needs_document.get() || outcome == Outcome::Match {
-                remaining.push(*number);
+                progress.remaining.push(*number);
             } else {
-                verdicts.record(outcome);
+                progress.verdicts.record(outcome);
             }
+            progress.at += 1;
         }
-        let is_scan_cheaper = remaining.len() > (runs.len() / FETCH_FROM).max(TRIED / FETCH_FROM);
-        (!is_scan_cheaper).then(|| ColumnVerdicts { remaining, verdicts, steps_left: evaluator.steps_left() })
+        progress.steps_left = evaluator.steps_left();
+        Some(progress)
+    }
+}
+
+/// The evaluation of runs as far as it has come.
+struct ColumnProgress {
+    /// Number of runs evaluated.
+    at: usize,
+    /// Positions of the next run in the columns.
+    positions: Vec<usize>,
+    remaining: Vec<RunNumber>,
+    verdicts: VerdictCounts,
+    steps_left: u64,
+}
+
+impl ColumnProgress {
+    /// Returns `None` if too many runs remain.
+    fn finish(self) -> Option<ColumnVerdicts> {
+        let ColumnProgress { at, remaining, verdicts, steps_left, .. } = self;
+        let is_scan_cheaper = remaining.len() > (at / FETCH_FROM).max(TRIED / FETCH_FROM);
+        (!is_scan_cheaper).then_some(ColumnVerdicts { remaining, verdicts, steps_left })
     }
 }
 

@@ -1,12 +1,15 @@
-//! Evaluates a query on loaded runs, on blocking threads: an expression may take milliseconds
-//! per run. The query language limits the total cost of a search.
+//! Evaluates a query on loaded runs, in slices on the threads for it: an expression may take
+//! milliseconds per run. The query language limits the total cost of a search.
 
 use std::sync::Arc;
 
 use matyan_ql::{BudgetError, Interval, Outcome, Query, QueryLimits, SequenceView};
 
 use super::candidate::Candidate;
-use crate::error::{Error, Result};
+use crate::{
+    error::Result,
+    evaluation::{Evaluation, SLICE_STEPS, SLICE_VERDICTS},
+};
 
 /// A matching run with its matching sequences.
 pub(crate) struct MatchedRun {
@@ -56,22 +59,21 @@ impl QueryFilter {
     }
 
     /// The candidates that match, in the same order.
-    pub(crate) async fn matching(&mut self, candidates: Vec<Candidate>) -> Result<Vec<MatchedRun>> {
-        if candidates.is_empty() {
-            return Ok(Vec::new());
+    pub(crate) async fn matching(
+        &mut self,
+        evaluation: &Evaluation,
+        candidates: Vec<Candidate>,
+    ) -> Result<Vec<MatchedRun>> {
+        let mut page = PageEvaluation::new(candidates);
+        while !page.is_done() {
+            let (rules, limits) = (self.rules.clone(), self.limits());
+            let (evaluated, steps_left, verdicts) =
+                evaluation.run(move || page.slice(&rules, limits)).await??;
+            page = evaluated;
+            self.steps_left = steps_left;
+            self.verdicts.add(verdicts);
         }
-        let rules = self.rules.clone();
-        let limits = self.limits();
-        let evaluated = tokio::task::spawn_blocking(move || rules.evaluate(limits, candidates)).await;
-        let (matched, steps_left, verdicts) = match evaluated {
-            Ok(evaluated) => evaluated?,
-            // Anything but a panic means that the runtime is shutting down.
-            Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-            Err(_) => return Err(Error::Stopping),
-        };
-        self.steps_left = steps_left;
-        self.verdicts.add(verdicts);
-        Ok(matched)
+        Ok(page.matched)
     }
 
     pub(super) fn query(&self) -> &Arc<Query> {
@@ -95,41 +97,68 @@ impl QueryFilter {
     }
 }
 
-impl FilterRules {
-    fn evaluate(
-        &self,
+/// The evaluation of a page as far as it has come.
+struct PageEvaluation {
+    rest: std::vec::IntoIter<Candidate>,
+    /// A run of whose sequences some have been evaluated, with the number of those.
+    current: Option<(MatchedRun, usize)>,
+    matched: Vec<MatchedRun>,
+}
+
+impl PageEvaluation {
+    fn new(candidates: Vec<Candidate>) -> Self {
+        Self { rest: candidates.into_iter(), current: None, matched: Vec::new() }
+    }
+
+    fn is_done(&self) -> bool {
+        self.current.is_none() && self.rest.len() == 0
+    }
+
+    /// Continues for a slice. Returns the steps left and the verdicts as well.
+    fn slice(
+        mut self,
+        rules: &FilterRules,
         limits: QueryLimits,
-        candidates: Vec<Candidate>,
-    ) -> Result<(Vec<MatchedRun>, u64, VerdictCounts), BudgetError> {
-        let endpoint = self.query.options().endpoint;
-        let mut evaluator = self.query.evaluator(limits);
+    ) -> Result<(Self, u64, VerdictCounts), BudgetError> {
+        let endpoint = rules.query.options().endpoint;
+        let mut evaluator = rules.query.evaluator(limits);
         let mut verdicts = VerdictCounts::default();
         let mut is_match = |outcome: Outcome| {
             verdicts.record(outcome);
             outcome.is_match()
         };
-        let mut matched = Vec::new();
-        for candidate in candidates {
-            let mut sequences = Vec::new();
+        let mut looked_at = 0;
+        loop {
+            let steps = limits.steps_in_total - evaluator.steps_left();
+            if steps > SLICE_STEPS || looked_at > SLICE_VERDICTS {
+                break;
+            }
+            looked_at += 1;
+            let next = || Some((MatchedRun { candidate: self.rest.next()?, sequences: Vec::new() }, 0));
+            let Some((mut run, index)) = self.current.take().or_else(next) else { break };
             if endpoint.variable().is_none() {
-                if is_match(evaluator.run(&candidate)?) {
-                    matched.push(MatchedRun { candidate, sequences });
+                if is_match(evaluator.run(&run.candidate)?) {
+                    self.matched.push(run);
                 }
                 continue;
             }
-            for (index, sequence) in candidate.sequences.iter().enumerate() {
-                let is_candidate = endpoint.accepts(sequence.dtype()) && self.can_match(sequence.name());
-                if is_candidate && is_match(evaluator.sequence(&candidate, sequence)?) {
-                    sequences.push(index);
+            match run.candidate.sequences.get(index) {
+                Some(sequence) => {
+                    let is_candidate = endpoint.accepts(sequence.dtype()) && rules.can_match(sequence.name());
+                    if is_candidate && is_match(evaluator.sequence(&run.candidate, sequence)?) {
+                        run.sequences.push(index);
+                    }
+                    self.current = Some((run, index + 1));
                 }
-            }
-            if !sequences.is_empty() {
-                matched.push(MatchedRun { candidate, sequences });
+                None if run.sequences.is_empty() => {}
+                None => self.matched.push(run),
             }
         }
-        Ok((matched, evaluator.steps_left(), verdicts))
+        Ok((self, evaluator.steps_left(), verdicts))
     }
+}
 
+impl FilterRules {
     fn can_match(&self, name: &str) -> bool {
         let name = || Box::<str>::from(name);
         self.narrowed.as_ref().is_none_or(|names| names.iter().any(|names| names.contains(&name())))

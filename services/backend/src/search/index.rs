@@ -12,7 +12,7 @@ use matyan_model::{
     project::project_count,
     run::head_live,
 };
-use matyan_ql::{AccessPath, Interval, KeyPath, ParamKeys, Plan, Probe, Statistics};
+use matyan_ql::{AccessPath, Interval, KeyPath, ParamKeys, Plan, Probe, Proposal, Statistics};
 use matyan_store::{Range, Snapshot};
 
 use crate::{Deps, error::Result};
@@ -274,6 +274,29 @@ pub(crate) async fn propose_runs(
     Ok(Some(union(found, partial)))
 }
 
+/// The matches of a plan as the indexes know them.
+pub(crate) struct IndexedMatches {
+    /// Ascending.
+    pub(crate) matches: Vec<RunNumber>,
+    /// Runs that are not fully indexed, which may match or not.
+    pub(crate) partial: Vec<RunNumber>,
+}
+
+/// The matches of an exact plan, however many they are; `None` if indexes do not know them.
+pub(crate) async fn find_matches(
+    deps: &Deps,
+    project: Project,
+    plan: &Plan,
+) -> Result<Option<IndexedMatches>> {
+    if !plan.exact {
+        return Ok(None);
+    }
+    let mut reader = IndexReader { deps, project, snapshot: deps.store.snapshot().await? };
+    let Some(matches) = reader.matches(&plan.runs).await? else { return Ok(None) };
+    let partial = reader.read_ranges(vec![keys::index_partial_all(project)]).await?;
+    Ok(Some(IndexedMatches { matches, partial }))
+}
+
 /// Reads index rows, from a single snapshot for as long as it lives.
 struct IndexReader<'a> {
     deps: &'a Deps,
@@ -318,6 +341,28 @@ impl IndexReader<'_> {
                     }
                 }
                 Some(all)
+            }
+        })
+    }
+
+    /// The runs of a proposal; `None` if no index has them.
+    async fn matches(&mut self, proposal: &Proposal) -> Result<Option<Vec<RunNumber>>> {
+        Ok(match proposal {
+            Proposal::Everything => None,
+            Proposal::Nothing => Some(Vec::new()),
+            Proposal::Probe(probe) => self.runs(&AccessPath::Probe(probe)).await?,
+            Proposal::Intersect(parts) | Proposal::Union(parts) => {
+                let is_union = matches!(proposal, Proposal::Union(_));
+                let mut all: Option<Vec<RunNumber>> = None;
+                for part in parts {
+                    let Some(part) = Box::pin(self.matches(part)).await? else { return Ok(None) };
+                    all = Some(match all {
+                        None => part,
+                        Some(all) if is_union => union(all, part),
+                        Some(all) => intersection(&all, &part),
+                    });
+                }
+                all
             }
         })
     }

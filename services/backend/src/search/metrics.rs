@@ -21,7 +21,7 @@ use prost::Message;
 use super::{
     candidate::{Sequence, SequenceHeader},
     query_text,
-    sequences::{MessageStatus, SequenceKind, SequenceSearch},
+    sequences::{MessageStatus, SequenceKind, SequencePage, SequenceSearch},
 };
 use crate::{
     Deps,
@@ -106,8 +106,9 @@ pub(super) fn search(
         }
         Some(Points::None(_)) | None => MetricOutput::Reduced(ReducedOutput::Info),
     };
+    let page = SequencePage::new(Endpoint::Metric, request.query.as_ref(), request.limit, request.cursor);
     let compiled = query_text::compile_query(&deps, request.query, Endpoint::Metric)?;
-    let search = SequenceSearch::new(deps, call, compiled, request.parts, request.limit)?;
+    let search = SequenceSearch::new(deps, call, compiled, request.parts, page)?;
     Ok((search, MetricSequences { steps, output }))
 }
 
@@ -176,8 +177,8 @@ impl SequenceKind for MetricSequences {
     }
 
     fn message(runs: Vec<RunMetrics>, about: MessageStatus) -> MetricsResponse {
-        let MessageStatus { progress, warnings, done } = about;
-        MetricsResponse { runs, progress, warnings, done }
+        let MessageStatus { progress, warnings, done, next_cursor } = about;
+        MetricsResponse { runs, progress, warnings, done, next_cursor }
     }
 }
 

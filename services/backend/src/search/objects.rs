@@ -16,7 +16,7 @@ use prost::Message;
 use super::{
     candidate::{Sequence, SequenceHeader},
     query_text,
-    sequences::{MessageStatus, SequenceKind, SequenceSearch},
+    sequences::{MessageStatus, SequenceKind, SequencePage, SequenceSearch},
 };
 use crate::{
     Deps,
@@ -47,8 +47,9 @@ pub(super) fn search(
             return Err(Error::field("type", "is not a type of objects: use images, texts or another"));
         }
     };
+    let page = SequencePage::new(endpoint, request.query.as_ref(), request.limit, request.cursor);
     let compiled = query_text::compile_query(&deps, request.query, endpoint)?;
-    let search = SequenceSearch::new(deps, call, compiled, request.parts, request.limit)?;
+    let search = SequenceSearch::new(deps, call, compiled, request.parts, page)?;
     Ok((search, ObjectSequences { series_type, selection: request.selection.unwrap_or_default() }))
 }
 
@@ -111,7 +112,7 @@ impl SequenceKind for ObjectSequences {
     }
 
     fn message(runs: Vec<RunObjects>, about: MessageStatus) -> ObjectsResponse {
-        let MessageStatus { progress, warnings, done } = about;
-        ObjectsResponse { runs, progress, warnings, done }
+        let MessageStatus { progress, warnings, done, next_cursor } = about;
+        ObjectsResponse { runs, progress, warnings, done, next_cursor }
     }
 }

@@ -24,8 +24,17 @@ pub(crate) fn compile_query(
     query: Option<pb::Query>,
     endpoint: Endpoint,
 ) -> Result<CompiledQuery> {
+    compile_query_at((deps.clock)(), query, endpoint)
+}
+
+/// Compiles a query for which `now_us` is the current time.
+pub(crate) fn compile_query_at(
+    now_us: i64,
+    query: Option<pb::Query>,
+    endpoint: Endpoint,
+) -> Result<CompiledQuery> {
     let pb::Query { text, timezone_offset_min, report_progress } = query.unwrap_or_default();
-    let now = (deps.clock)() as f64 / 1e6;
+    let now = now_us as f64 / 1e6;
     let options = QueryOptions { endpoint, offset_minutes: timezone_offset_min, now };
     let query = compile(&text, options).map_err(|error| invalid_query(&text, error))?;
     let warnings = query.warnings().iter().map(|warning| {

@@ -1,19 +1,20 @@
-//! Searches of runs. Without a sort order, runs are sent newest first as they are found,
-//! starting after the previous page. With one, the sort keys of all matches are collected, and
-//! each run is read again when it is sent.
+//! Searches of runs. Without a sort order, runs are sent newest first as they are found. With one,
+//! the table of the project gives the order, and each run is read when it is sent. A page by time
+//! of creation alone needs no table.
 
 use std::sync::Arc;
 
 use matyan_model::{
     ids::{RunId, RunNumber},
-    run::head_live,
+    keys,
+    run::{head_live, runs_list},
 };
 use matyan_proto::{
     common::v1::Progress,
     runs::v1::{Run, RunParts},
-    search::v1::{RunsRequest, RunsResponse, Warning},
+    search::v1::{RunsResponse, Warning},
 };
-use matyan_ql::Endpoint;
+use matyan_store::Scan;
 use prost::Message;
 
 use super::{
@@ -22,80 +23,74 @@ use super::{
     delivery::{Delivery, Rank},
     filter::MatchedRun,
     keep_alive::KeepAlive,
-    query_text::{self, CompiledQuery},
-    scan::{MatchPage, RunScanner},
-    sort::{self, SortKey, Sorter},
+    run_request::{ListStart, RunSearch},
+    scan::{MatchPage, RunScanner, always_raised_warning},
+    sort,
 };
 use crate::{
     Deps,
     call::Call,
-    convert,
     error::{Error, Result},
     stream::{MESSAGE_BYTES, Sender, StreamEnd},
+    table::{PageStart, Selection, TableQuery, Term},
     view::{EntityNames, in_pieces, run_parts},
 };
 
 const MESSAGE_RUNS: usize = 256;
 
-/// A validated request.
-pub(super) struct RunSearch {
-    deps: Arc<Deps>,
-    call: Call,
-    compiled: CompiledQuery,
-    keys: Vec<SortKey>,
-    limit: Option<u64>,
-    /// The last run of the previous page.
-    after: Option<String>,
-    parts: RunParts,
-}
+/// Size of an id in a message, besides its text.
+const ID_BYTES: usize = 3;
+
+/// Largest number of runs, or of ids, taken from a table at a time.
+const TABLE_RUNS: usize = 100_000;
 
 impl RunSearch {
-    pub(super) fn new(deps: Arc<Deps>, call: Call, request: RunsRequest) -> Result<Self> {
-        let parts = convert::parts(request.parts)?;
-        Ok(Self {
-            compiled: query_text::compile_query(&deps, request.query, Endpoint::Run)?,
-            keys: sort::parse_keys(request.sort)?,
-            limit: (request.limit > 0).then_some(request.limit.into()),
-            after: (!request.after_run_id.is_empty()).then_some(request.after_run_id),
-            parts,
-            deps,
-            call,
-        })
-    }
-
     pub(super) async fn send(self, sender: &Sender<RunsResponse>) -> Result<(), StreamEnd> {
         let mut keep_alive = KeepAlive::new(sender);
-        let opened = RunScanner::new(self.deps.clone(), self.call.project, &self.compiled);
-        let scanner = keep_alive.during(opened, || None).await??;
-        let warnings = self.compiled.warnings;
+        let created_order = sort::created_order(&self.keys).filter(|_| self.limit.is_some());
+        let scans = !self.uses_table() && (self.keys.is_empty() || created_order.is_some());
+        let scanner = match scans {
+            true => {
+                let opened = RunScanner::new(self.deps.clone(), self.call.project, &self.compiled);
+                keep_alive.during(opened, || None).await??
+            }
+            false => RunScanner::of_known(self.deps.clone(), self.call.project, &self.compiled, 0),
+        };
+        let warnings = self.compiled.warnings.clone();
         if !warnings.is_empty() {
             // Sent before the search starts: a warning about the query must not wait
             // for a match.
             keep_alive.send(RunsResponse { warnings, ..RunsResponse::default() }).await?;
         }
+        let is_dense = scanner.is_dense();
         let runs = RunSender {
             keep_alive,
             names: EntityNames::new(&self.call),
-            deps: self.deps,
-            parts: self.parts,
+            deps: self.deps.clone(),
+            parts: self.parts.clone(),
             report_progress: self.compiled.report_progress,
             scanner,
             left: self.limit,
-            found: 0,
-            is_counted: true,
-            match_count: 0,
+            counts: MatchCounts { found: 0, is_counted: true, total: 0 },
+            always_raised: false,
             message: RunsResponse::default(),
             bytes: 0,
+            last: None,
         };
-        match sort::created_order(&self.keys) {
-            _ if self.keys.is_empty() => runs.newest_first(&self.call, self.after).await,
+        match created_order {
+            _ if scans && self.keys.is_empty() => Box::pin(runs.newest_first(self)).await,
             // A page of a query that matches nearly everything.
-            Some(descending) if self.limit.is_some() && runs.scanner.is_dense() => {
-                runs.by_created(&self.call, descending, self.after).await
-            }
-            _ => runs.sorted(&self.call, self.keys, self.after).await,
+            Some(descending) if scans && is_dense => Box::pin(runs.by_created(self, descending)).await,
+            _ => Box::pin(runs.tabled(self)).await,
         }
     }
+}
+
+/// The last run that was sent.
+struct LastRun {
+    number: RunNumber,
+    run_id: String,
+    created_us: i64,
 }
 
 struct RunSender<'s> {
@@ -103,19 +98,27 @@ struct RunSender<'s> {
     keep_alive: KeepAlive<'s, RunsResponse>,
     scanner: RunScanner,
     names: EntityNames,
-    parts: RunParts,
+    /// `None`: only the ids.
+    parts: Option<RunParts>,
     report_progress: bool,
     /// Number of runs still wanted, or `None` for all.
     left: Option<u64>,
+    counts: MatchCounts,
+    /// The query failed for every run of the table.
+    always_raised: bool,
+    last: Option<LastRun>,
+    /// The next message, and its size.
+    message: RunsResponse,
+    bytes: usize,
+}
+
+struct MatchCounts {
     /// Number of matches so far.
     found: u64,
     /// Whether `found` counts every match before the next one; false after a seek.
     is_counted: bool,
     /// Total number of matches, once known.
-    match_count: u64,
-    /// The next message, and its size.
-    message: RunsResponse,
-    bytes: usize,
+    total: u64,
 }
 
 /// A page with the ranks of its runs.
@@ -123,31 +126,43 @@ type RankedPage = (MatchPage, Vec<Rank>);
 
 impl RunSender<'_> {
     /// Sends matches in descending order of run number, which is the order of creation.
-    async fn newest_first(mut self, call: &Call, after: Option<String>) -> Result<(), StreamEnd> {
+    async fn newest_first(mut self, search: RunSearch) -> Result<(), StreamEnd> {
+        let mut first = None;
+        if let ListStart::Cursor(cursor) = &search.start {
+            self.scanner.seek_after(cursor.run_number()?);
+            self.counts.is_counted = false;
+        }
         let mut next = self.ranked_page().await?;
-        if let Some(run_id) = after
-            && let Some(first) = next.take()
+        if let ListStart::AfterRun(run_id) = &search.start
+            && let Some(page) = next.take()
         {
-            next = self.page_after(call, run_id, first).await?;
+            next = self.page_after(&search.call, run_id.clone(), page).await?;
         }
         while let Some((page, ranks)) = next {
+            first = first.or(page.matched.front().map(|matched| matched.candidate.number));
             self.deliver(Delivery::from_page(page, ranks)).await?;
             if self.left == Some(0) {
                 break;
             }
             next = self.ranked_page().await?;
         }
-        self.end().await
+        let last = self.last.take().filter(|_| self.left == Some(0));
+        let cursor = last.map(|LastRun { number, run_id, .. }| {
+            let terms = vec![Term::Integer(number.0.cast_signed())];
+            search.cursor(first.unwrap_or(number), terms, run_id)
+        });
+        self.end(cursor).await
     }
 
     async fn ranked_page(&mut self) -> Result<Option<RankedPage>, StreamEnd> {
         let Some(page) = self.page().await? else { return Ok(None) };
-        let first = self.found + 1;
-        self.found += page.matched.len() as u64;
-        if self.is_counted && self.scanner.is_done() {
-            self.match_count = self.found;
+        let first = self.counts.found + 1;
+        self.counts.found += page.matched.len() as u64;
+        if self.counts.is_counted && self.scanner.is_done() {
+            self.counts.total = self.counts.found;
         }
-        let ranks = (first..=self.found).map(|rank| if self.is_counted { rank } else { 0 }).collect();
+        let ranks =
+            (first..=self.counts.found).map(|rank| if self.counts.is_counted { rank } else { 0 }).collect();
         Ok(Some((page, ranks)))
     }
 
@@ -167,7 +182,7 @@ impl RunSender<'_> {
             return Ok(found);
         }
         self.scanner.seek(number);
-        self.is_counted = false;
+        self.counts.is_counted = false;
         Ok(self.ranked_page().await?.and_then(|page| split_after(page, number)))
     }
 
@@ -179,77 +194,133 @@ impl RunSender<'_> {
         Ok(head_live(snapshot.as_ref(), call.project, &RunId::new(run_id)).await?)
     }
 
-    async fn by_created(
-        mut self,
-        call: &Call,
-        descending: bool,
-        after: Option<String>,
-    ) -> Result<(), StreamEnd> {
-        let mut from = None;
-        if let Some(run_id) = after {
-            let Some(number) = self.find_live(call, run_id.clone()).await? else { return self.end().await };
-            let found = self.scanner.reread(&[number]).await?;
-            let Some(last) = found.matched.front() else { return self.end().await };
-            from = Some((last.candidate.document.props.created_us, run_id));
-        }
-        self.is_counted = from.is_none();
+    async fn by_created(mut self, search: RunSearch, descending: bool) -> Result<(), StreamEnd> {
+        let project = search.call.project;
+        let mut newest = self.newest_run(&search.call).await?;
+        let from = match &search.start {
+            ListStart::Position(_) => None,
+            ListStart::Cursor(cursor) => {
+                newest = cursor.newest;
+                let Some(Term::Integer(created_us)) = cursor.terms.first() else {
+                    return Err(Error::field("cursor", "is invalid: use the one of the previous page").into());
+                };
+                Some((*created_us, cursor.run_id.clone()))
+            }
+            ListStart::AfterRun(run_id) => {
+                let Some(number) = self.find_live(&search.call, run_id.clone()).await? else {
+                    return self.end(None).await;
+                };
+                let found = self.scanner.reread(&[number]).await?;
+                let Some(last) = found.matched.front() else { return self.end(None).await };
+                Some((last.candidate.document.props.created_us, run_id.clone()))
+            }
+        };
+        self.counts.is_counted = from.is_none();
         let from_us = from.as_ref().map(|(created_us, _)| *created_us);
-        let mut by_created = RunsByCreated::new(self.deps.clone(), call.project, descending, from_us);
+        let mut by_created = RunsByCreated::new(self.deps.clone(), project, descending, from_us);
         while self.left != Some(0) {
             let message = self.keep_alive_message();
             let numbers = self.keep_alive.during(by_created.next(), message).await??;
             if numbers.is_empty() {
-                self.match_count = if self.is_counted { self.found } else { 0 };
+                self.counts.total = if self.counts.is_counted { self.counts.found } else { 0 };
                 break;
             }
             self.scanner.count_checked(numbers.len());
-            let mut unread = numbers;
+            let mut unread: Vec<RunNumber> = numbers.into_iter().filter(|number| *number <= newest).collect();
             while !unread.is_empty() && self.left != Some(0) {
                 let message = self.keep_alive_message();
                 let mut page = self.keep_alive.during(self.scanner.reread(&unread), message).await??;
                 unread = std::mem::take(&mut page.unread);
                 sort_by_created(&mut page, descending, from.as_ref());
-                let first = self.found + 1;
-                self.found += page.matched.len() as u64;
-                let is_counted = self.is_counted;
+                let first = self.counts.found + 1;
+                self.counts.found += page.matched.len() as u64;
+                let is_counted = self.counts.is_counted;
                 let ranks = (first..).map(|rank| if is_counted { rank } else { 0 });
                 self.deliver(Delivery::from_page(page, ranks)).await?;
             }
         }
-        self.end().await
+        let last = self.last.take().filter(|_| self.left == Some(0));
+        let cursor =
+            last.map(|last| search.cursor(newest, vec![Term::Integer(last.created_us)], last.run_id));
+        self.end(cursor).await
     }
 
-    async fn sorted(
-        mut self,
-        call: &Call,
-        keys: Vec<SortKey>,
-        after: Option<String>,
-    ) -> Result<(), StreamEnd> {
-        let mut sorter = Sorter::new(keys, (self.deps.clock)());
-        while let Some(page) = self.page().await? {
-            let mut delivery = Delivery::from_page(page, std::iter::repeat(0));
-            while let Some((rank, matched)) = self.next(&mut delivery).await? {
-                let Candidate { number, document, .. } = &matched.candidate;
-                let added = sorter.add(delivery.snapshot(), call.project, *number, document);
-                let message = self.keep_alive_message();
-                if let Err(error) = self.keep_alive.during(added, message).await? {
-                    delivery.take_back(*number, rank, error)?;
-                }
+    /// The highest run number.
+    async fn newest_run(&self, call: &Call) -> Result<RunNumber> {
+        let snapshot = self.deps.store.snapshot().await?;
+        let last = Scan { rows: 1, reverse: true, ..Scan::default() };
+        let page = runs_list(snapshot.as_ref(), call.project, &keys::documents(call.project), last).await?;
+        let newest = page.runs.iter().map(|(number, _)| *number).chain(page.damaged).max();
+        Ok(newest.unwrap_or_default())
+    }
+
+    /// Sends runs in the order of the table of the project.
+    async fn tabled(mut self, search: RunSearch) -> Result<(), StreamEnd> {
+        let (deps, project) = (self.deps.clone(), search.call.project);
+        let mut start = match &search.start {
+            ListStart::Position(position) => PageStart::Position(*position),
+            ListStart::Cursor(cursor) => {
+                PageStart::After { terms: cursor.terms.clone(), run_id: cursor.run_id.clone() }
             }
-            self.found = sorter.found();
-        }
-        let sorting = tokio::task::spawn_blocking(move || sorter.sorted()).await;
-        let entries = sorting.map_err(|_| Error::Stopping)?;
-        self.match_count = entries.len() as u64;
-        let skipped = match after {
-            None => Some(0),
-            Some(after) => entries.iter().position(|entry| entry.run_id == after).map(|index| index + 1),
+            ListStart::AfterRun(run_id) => match self.find_live(&search.call, run_id.clone()).await? {
+                Some(number) => PageStart::AfterRun(number),
+                None => return self.end(None).await,
+            },
         };
-        if let Some(skipped) = skipped {
-            let numbers = entries.into_iter().map(|entry| entry.number).zip(1..).skip(skipped);
-            self.deliver(Delivery::new(numbers)).await?;
+        let keys = if search.keys.is_empty() { sort::newest_first() } else { search.keys.clone() };
+        let mut selection = Selection {
+            project,
+            sort: keys,
+            query: TableQuery::new(&deps, project, search.compiled.clone()).await?,
+            group: search.group.clone(),
+            now_us: search.now_us,
+            newest: match &search.start {
+                ListStart::Cursor(cursor) => Some(cursor.newest),
+                _ => None,
+            },
+        };
+        loop {
+            let most = self.left.and_then(|left| usize::try_from(left).ok()).unwrap_or(usize::MAX);
+            let message = self.keep_alive_message();
+            let read = search.tables.page(&deps, &selection, start, most.min(TABLE_RUNS));
+            let page = self.keep_alive.during(read, message).await??;
+            self.counts.found = page.total;
+            self.counts.total = page.total;
+            self.always_raised = page.always_raised;
+            self.scanner.set_total(page.total);
+            let Some((_, last_id)) = page.runs.last().cloned() else { break };
+            selection.newest = Some(page.newest);
+            if self.parts.is_none() {
+                let ids = page.runs.into_iter().map(|(_, run_id)| run_id).zip(page.first_rank..);
+                self.send_ids(ids).await?;
+            } else {
+                let numbers = page.runs.into_iter().map(|(number, _)| number).zip(page.first_rank..);
+                self.deliver(Delivery::new(numbers)).await?;
+            }
+            if !page.more {
+                break;
+            }
+            if self.left == Some(0) {
+                let cursor = search.cursor(page.newest, page.last_terms, last_id);
+                return self.end(Some(cursor)).await;
+            }
+            start = PageStart::After { terms: page.last_terms, run_id: last_id };
         }
-        self.end().await
+        self.end(None).await
+    }
+
+    /// Sends the ids of sorted runs as of the time when each was found.
+    async fn send_ids(&mut self, ids: impl Iterator<Item = (String, Rank)>) -> Result<(), StreamEnd> {
+        let most = self.left.map_or(usize::MAX, |left| usize::try_from(left).unwrap_or(usize::MAX));
+        for (run_id, rank) in ids.take(most) {
+            self.left = self.left.map(|left| left - 1);
+            self.add_id(run_id, rank);
+            if self.bytes >= MESSAGE_BYTES {
+                let message = self.message();
+                self.keep_alive.send(message).await?;
+            }
+        }
+        Ok(())
     }
 
     async fn page(&mut self) -> Result<Option<MatchPage>, StreamEnd> {
@@ -263,7 +334,7 @@ impl RunSender<'_> {
     }
 
     fn progress(&self) -> Option<Progress> {
-        self.report_progress.then(|| self.scanner.progress(self.found))
+        self.report_progress.then(|| self.scanner.progress(self.counts.found))
     }
 
     fn keep_alive_message(&self) -> impl Fn() -> Option<RunsResponse> + use<> {
@@ -275,8 +346,18 @@ impl RunSender<'_> {
         while self.left != Some(0) {
             let Some((rank, matched)) = self.next(&mut delivery).await? else { break };
             let Candidate { number, document, .. } = &matched.candidate;
+            let (run_id, created_us) = (document.props.run_id.clone(), document.props.created_us);
+            self.last = Some(LastRun { number: *number, run_id, created_us });
+            let Some(parts) = &self.parts else {
+                self.left = self.left.map(|left| left - 1);
+                self.add_id(document.props.run_id.clone(), rank);
+                if self.bytes >= MESSAGE_BYTES {
+                    self.flush(&mut delivery).await?;
+                }
+                continue;
+            };
             let (snapshot, message) = (delivery.snapshot(), self.keep_alive_message());
-            let read = run_parts(&self.deps, &mut self.names, snapshot, *number, document, &self.parts);
+            let read = run_parts(&self.deps, &mut self.names, snapshot, *number, document, parts);
             let run = match self.keep_alive.during(read, message).await? {
                 Ok(run) => run,
                 Err(error @ Error::Damaged(_)) => {
@@ -299,7 +380,7 @@ impl RunSender<'_> {
         // Found runs are not held back while the scan continues; `end` sends the last
         // ones.
         let is_more = self.left != Some(0) && !self.scanner.is_done();
-        if is_more && !self.message.runs.is_empty() {
+        if is_more && self.bytes > 0 {
             self.flush(&mut delivery).await?;
         }
         Ok(())
@@ -311,6 +392,14 @@ impl RunSender<'_> {
         }
         self.bytes += run.encoded_len();
         self.message.runs.push(run);
+    }
+
+    fn add_id(&mut self, run_id: String, rank: Rank) {
+        if self.message.run_ids.is_empty() {
+            self.message.first_place = rank;
+        }
+        self.bytes += run_id.len() + ID_BYTES;
+        self.message.run_ids.push(run_id);
     }
 
     /// Sends the pending message. If the client is slow, the snapshot is dropped while
@@ -327,14 +416,17 @@ impl RunSender<'_> {
     fn message(&mut self) -> RunsResponse {
         self.bytes = 0;
         let mut message = std::mem::take(&mut self.message);
-        message.match_count = self.match_count;
+        message.match_count = self.counts.total;
         message.progress = self.progress();
         message
     }
 
-    async fn end(mut self) -> Result<(), StreamEnd> {
+    /// Sends the last message, with the cursor of the next page if there may be one.
+    async fn end(mut self, next_cursor: Option<String>) -> Result<(), StreamEnd> {
         let mut message = self.message();
-        message.warnings.extend(always_raised(&self.scanner));
+        let always_raised = self.always_raised || self.scanner.always_raised();
+        message.warnings.extend(always_raised.then(always_raised_warning));
+        message.next_cursor = next_cursor.unwrap_or_default();
         message.done = true;
         Ok(self.keep_alive.send(message).await?)
     }
@@ -342,9 +434,7 @@ impl RunSender<'_> {
 
 /// A warning that nothing was found because the query always fails.
 pub(super) fn always_raised(scanner: &RunScanner) -> Option<Warning> {
-    let message =
-        "the query fails for everything it is evaluated on, so nothing is found: check its names and types";
-    scanner.always_raised().then(|| Warning { message: message.to_owned(), ..Warning::default() })
+    scanner.always_raised().then(always_raised_warning)
 }
 
 /// Sorts a page by creation time and then id, and drops runs up to the last one of the previous

@@ -9,7 +9,7 @@ use matyan_model::{
     keys,
     run::{Document, documents_get, runs_list},
 };
-use matyan_proto::common::v1::Progress;
+use matyan_proto::{common::v1::Progress, search::v1::Warning};
 use matyan_ql::{Endpoint, KeyPath, Plan};
 use matyan_store::{Error as StoreError, Range, Scan, Snapshot};
 
@@ -126,8 +126,30 @@ impl RunScanner {
         })
     }
 
+    /// A scanner that proposes no run, to read runs that are already known. `total` is the number
+    /// of runs to report.
+    pub(crate) fn of_known(deps: Arc<Deps>, project: Project, compiled: &CompiledQuery, total: u64) -> Self {
+        let rest = RemainingRuns::Listed(Vec::new());
+        Self {
+            loader: CandidateLoader::new(project, compiled.query.clone(), None),
+            filter: QueryFilter::new(compiled.query.clone(), None),
+            deps,
+            project,
+            columns: None,
+            queue: ScanQueue { fetched: FETCHED[0], scanned: SCANNED[0], put_back: VecDeque::new(), rest },
+            checked: 0,
+            total,
+            is_dense: false,
+        }
+    }
+
     pub(crate) fn is_dense(&self) -> bool {
         self.is_dense
+    }
+
+    /// Reports that a table knows all of this many matches.
+    pub(crate) fn set_total(&mut self, total: u64) {
+        (self.checked, self.total) = (total, total);
     }
 
     /// Counts runs examined outside this scan.
@@ -167,12 +189,20 @@ impl RunScanner {
         }
     }
 
+    /// Continues with the first candidate that is older than `number`.
+    pub(crate) fn seek_after(&mut self, number: RunNumber) {
+        // Numbers start at 1.
+        self.seek(RunNumber(number.0.saturating_sub(1)));
+    }
+
     /// The next page; `None` when all candidates have been examined.
     pub(crate) async fn next(&mut self) -> Result<Option<MatchPage>> {
         if self.is_done() {
             return Ok(None);
         }
         self.apply_columns().await?;
+        let deps = self.deps.clone();
+        let _memory = deps.evaluation.page().await;
         let snapshot = self.deps.store.snapshot().await?;
         let documents = self.queue.read(&self.deps, snapshot.as_ref(), self.project).await?;
         let read = documents.len();
@@ -198,7 +228,7 @@ impl RunScanner {
         };
         // A separate snapshot, because this may take the lifetime of one.
         let snapshot = self.deps.store.snapshot().await?;
-        if let Some(result) = columns::evaluate(snapshot.as_ref(), scan).await? {
+        if let Some(result) = columns::evaluate(&self.deps.evaluation, snapshot.as_ref(), scan).await? {
             self.checked += result.verdicts.evaluated;
             self.filter.add_verdicts(result.verdicts, result.steps_left);
             self.queue.rest = RemainingRuns::Listed(result.remaining);
@@ -250,7 +280,8 @@ impl RunScanner {
             }
         }
         unread.extend(documents.map(|(number, _)| number));
-        Ok(MatchPage { snapshot, matched: self.filter.matching(candidates).await?.into(), unread })
+        let matched = self.filter.matching(&self.deps.evaluation, candidates).await?.into();
+        Ok(MatchPage { snapshot, matched, unread })
     }
 }
 
@@ -291,4 +322,11 @@ impl ScanQueue {
         let read = numbers.into_iter().zip(documents);
         Ok(read.filter_map(|(number, document)| Some((number, document?))).collect())
     }
+}
+
+/// The warning for a query that always fails.
+pub(super) fn always_raised_warning() -> Warning {
+    let message =
+        "the query fails for everything it is evaluated on, so nothing is found: check its names and types";
+    Warning { message: message.to_owned(), ..Warning::default() }
 }

@@ -4,13 +4,15 @@
 
 use std::sync::Arc;
 
-use matyan_model::series::RunRef;
+use matyan_model::{ids::RunNumber, series::RunRef};
 use matyan_proto::{
     common::v1::Progress,
     runs::v1::{Run, RunParts},
-    search::v1::Warning,
+    search::v1::{Query, Warning},
 };
+use matyan_ql::Endpoint;
 use matyan_store::{Error as StoreError, Snapshot};
+use prost::Message as _;
 
 use super::{
     candidate::{Candidate, Sequence},
@@ -27,6 +29,7 @@ use crate::{
     convert,
     error::{Error, Result},
     stream::{MESSAGE_BYTES, Sender, StreamEnd},
+    table::{Cursor, request_digest},
     view::{EntityNames, run_parts},
 };
 
@@ -74,6 +77,7 @@ pub(super) struct MessageStatus {
     pub(super) progress: Option<Progress>,
     pub(super) warnings: Vec<Warning>,
     pub(super) done: bool,
+    pub(super) next_cursor: String,
 }
 
 /// A validated request.
@@ -82,8 +86,26 @@ pub(super) struct SequenceSearch {
     pub(super) call: Call,
     pub(super) compiled: CompiledQuery,
     pub(super) parts: RunParts,
+    page: SequencePage,
+}
+
+/// The runs that a request asks for.
+pub(super) struct SequencePage {
     /// Maximum number of runs with a match; 0 for all.
     pub(super) limit: u32,
+    /// As in the request.
+    pub(super) cursor: String,
+    /// Digest of what a cursor of this list depends on.
+    pub(super) digest: u64,
+}
+
+impl SequencePage {
+    pub(super) fn new(endpoint: Endpoint, query: Option<&Query>, limit: u32, cursor: String) -> Self {
+        let query = query.map(|query| Query { report_progress: false, ..query.clone() });
+        let query = query.unwrap_or_default().encode_to_vec();
+        let digest = request_digest(&[format!("{endpoint:?}").as_bytes(), &query]);
+        Self { limit, cursor, digest }
+    }
 }
 
 impl SequenceSearch {
@@ -92,10 +114,10 @@ impl SequenceSearch {
         call: Call,
         compiled: CompiledQuery,
         parts: Option<RunParts>,
-        limit: u32,
+        page: SequencePage,
     ) -> Result<Self> {
         let parts = convert::parts(parts)?;
-        Ok(Self { deps, call, compiled, parts, limit })
+        Ok(Self { deps, call, compiled, parts, page })
     }
 
     pub(super) async fn send<K: SequenceKind>(
@@ -104,8 +126,15 @@ impl SequenceSearch {
         sender: &Sender<K::Message>,
     ) -> Result<(), StreamEnd> {
         let mut keep_alive = KeepAlive::new(sender);
+        let last = match self.page.cursor.as_str() {
+            "" => None,
+            text => Some(Cursor::decode_newest_first(text, self.page.digest)?),
+        };
         let opened = RunScanner::new(self.deps.clone(), self.call.project, &self.compiled);
-        let scanner = keep_alive.during(opened, || None).await??;
+        let mut scanner = keep_alive.during(opened, || None).await??;
+        if let Some(last) = last {
+            scanner.seek_after(last);
+        }
         let warnings = self.compiled.warnings;
         if !warnings.is_empty() {
             // Sent before the search starts, as in a search of runs.
@@ -117,7 +146,11 @@ impl SequenceSearch {
             keep_alive,
             scanner,
             names: EntityNames::new(&self.call),
-            left: (self.limit > 0).then_some(self.limit),
+            sent: SentPage {
+                left: (self.page.limit > 0).then_some(self.page.limit),
+                last: None,
+                digest: self.page.digest,
+            },
             found: 0,
             rows: Vec::new(),
             bytes: 0,
@@ -140,12 +173,22 @@ struct SequenceSender<'s, K: SequenceKind> {
     names: EntityNames,
     parts: RunParts,
     report_progress: bool,
-    left: Option<u32>,
+    sent: SentPage,
     /// Number of runs with a match so far.
     found: u64,
     /// Rows of the next message, and their size.
     rows: Vec<K::Row>,
     bytes: usize,
+}
+
+/// The progress of a page.
+struct SentPage {
+    /// Number of runs still wanted, or `None` for all.
+    left: Option<u32>,
+    /// The last run.
+    last: Option<(RunNumber, String)>,
+    /// Digest of the list.
+    digest: u64,
 }
 
 /// A run that has been sent only partly.
@@ -164,11 +207,11 @@ struct OpenRun<S> {
 
 impl<K: SequenceKind> SequenceSender<'_, K> {
     async fn run(mut self) -> Result<(), StreamEnd> {
-        while self.left != Some(0) {
+        while self.sent.left != Some(0) {
             let message = self.keep_alive_message();
             let Some(page) = self.keep_alive.during(self.scanner.next(), message).await?? else { break };
             let mut delivery = Delivery::from_page(page, std::iter::repeat(0));
-            while self.left != Some(0) {
+            while self.sent.left != Some(0) {
                 let message = self.keep_alive_message();
                 let next = self.keep_alive.during(delivery.next(&mut self.scanner), message).await??;
                 let Some((rank, matched)) = next else { break };
@@ -208,7 +251,8 @@ impl<K: SequenceKind> SequenceSender<'_, K> {
                     return Ok(());
                 }
                 self.found += 1;
-                self.left = self.left.map(|left| left - 1);
+                self.sent.last = Some((number, open.run.run_id));
+                self.sent.left = self.sent.left.map(|left| left - 1);
             }
             Err(error) => delivery.take_back(number, rank, error)?,
         }
@@ -329,6 +373,10 @@ impl<K: SequenceKind> SequenceSender<'_, K> {
         self.bytes = 0;
         let progress = self.progress();
         let warnings = always_raised(&self.scanner).filter(|_| done).into_iter().collect();
-        K::message(std::mem::take(&mut self.rows), MessageStatus { progress, warnings, done })
+        let last = self.sent.last.as_ref().filter(|_| done && self.sent.left == Some(0));
+        let next_cursor =
+            last.map(|(number, run_id)| Cursor::newest_first(self.sent.digest, *number, run_id).encode());
+        let next_cursor = next_cursor.unwrap_or_default();
+        K::message(std::mem::take(&mut self.rows), MessageStatus { progress, warnings, done, next_cursor })
     }
 }

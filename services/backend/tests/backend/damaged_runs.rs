@@ -7,8 +7,9 @@ use matyan_model::{
 };
 use matyan_proto::{
     admin::v1::{admin_service_client::AdminServiceClient, *},
+    backup::v1::{ReadRunRequest, backup_service_client::BackupServiceClient},
     project::v1::{ParamsRequest, project_service_client::ProjectServiceClient},
-    runs::v1::{GetRequest, ListRequest, run_service_client::RunServiceClient},
+    runs::v1::{DeleteRequest, GetRequest, ListRequest, run_service_client::RunServiceClient},
     search::v1::{Query, RunsRequest, search_service_client::SearchServiceClient},
 };
 use matyan_store::{Batch, Store};
@@ -76,5 +77,56 @@ async fn rule_40_an_operator_parks_and_resumes_a_run() {
     harness.applied().await;
     assert!(parked().await.is_empty());
     not_found(admin.resume_run(ResumeRunRequest { run_id: "r".into() }).await, "quarantine of run", "r");
+    harness.end().await;
+}
+
+#[tokio::test]
+async fn rule_40_a_damaged_run_can_be_deleted() {
+    let harness = Harness::new().await;
+    let (project, id) = (Project::default(), RunId::new("r"));
+    harness.log("r", [create(), params(r#"{"lr":1}"#)]).await;
+    harness.applied().await;
+    let number = head_live(&*harness.store.snapshot().await.unwrap(), project, &id).await.unwrap().unwrap();
+    let mut batch = Batch::default();
+    batch.set(keys::document(project, number), vec![0xff]);
+    harness.store.commit(batch).await.unwrap();
+    harness.log("r", [params(r#"{"lr":2}"#)]).await;
+    harness.applied().await;
+    let mut runs = RunServiceClient::new(harness.routes());
+    let delete = DeleteRequest { run_id: "r".into() };
+    runs.delete(delete.clone()).await.unwrap();
+    harness.applied().await;
+    not_found(runs.get(GetRequest { run_id: "r".into(), parts: None }).await, "run", "r");
+    let request = ListParkedItemsRequest { run_id: "r".into(), ..Default::default() };
+    let mut admin = AdminServiceClient::new(harness.routes());
+    assert!(admin.list_parked_items(request).await.unwrap().into_inner().items.is_empty());
+    not_found(admin.resume_run(ResumeRunRequest { run_id: "r".into() }).await, "quarantine of run", "r");
+    runs.delete(delete).await.unwrap();
+    harness.end().await;
+}
+
+/// The cursor of the run is past its parked records, so they would be lost.
+#[tokio::test]
+async fn rule_36_a_backup_without_parked_records_is_refused() {
+    let harness = Harness::new().await;
+    let mut admin = AdminServiceClient::new(harness.routes());
+    harness.log("r", [create(), line(0, "a")]).await;
+    harness.applied().await;
+    let read = async || {
+        let request = ReadRunRequest { run_id: "r".into() };
+        let mut backup = BackupServiceClient::new(harness.routes());
+        let mut messages = backup.read_run(request).await?.into_inner();
+        while messages.message().await?.is_some() {}
+        Ok::<_, tonic::Status>(())
+    };
+    admin.park_run(ParkRunRequest { run_id: "r".into(), reason: String::new() }).await.unwrap();
+    read().await.unwrap();
+    harness.log("r", [line(1, "parked")]).await;
+    harness.applied().await;
+    let refused = read().await.unwrap_err();
+    assert!(refused.message().contains("`matyan runs resume r`"), "{refused}");
+    admin.resume_run(ResumeRunRequest { run_id: "r".into() }).await.unwrap();
+    harness.applied().await;
+    read().await.unwrap();
     harness.end().await;
 }

@@ -22,7 +22,8 @@ async fn get(client: &mut Client, id: &str) -> Experiment {
 }
 
 async fn runs_of(client: &mut Client, id: &str, limit: u32, after: &str) -> Vec<String> {
-    let request = ListRunsRequest { id: id.to_owned(), limit, after_run_id: after.to_owned() };
+    let request =
+        ListRunsRequest { id: id.to_owned(), limit, after_run_id: after.to_owned(), ..Default::default() };
     let messages = all(client.list_runs(request).await.unwrap()).await;
     messages.into_iter().flat_map(|message| message.runs).map(|run| run.run_id).collect()
 }

@@ -84,6 +84,22 @@ impl LogWriter for CountingLog {
     }
 }
 
+/// A clock that advances by a millisecond each time it is read.
+fn ticking(now_us: Arc<AtomicI64>) -> matyan_backend::Clock {
+    Arc::new(move || now_us.fetch_add(1_000, Ordering::Relaxed))
+}
+
+/// The projects of the store, as in `matyan up`.
+struct StoredProjects(Arc<EmbeddedStore>);
+
+#[async_trait::async_trait]
+impl matyan_frontier::ProjectNames for StoredProjects {
+    async fn contains(&self, name: &str) -> Result<bool, Box<dyn std::error::Error + Send + Sync>> {
+        let snapshot = self.0.snapshot().await?;
+        Ok(matyan_model::project::project_find(snapshot.as_ref(), name).await?.is_some())
+    }
+}
+
 impl Harness {
     pub(crate) async fn new() -> Self {
         let mut harness = Self::without_workers(None).await;
@@ -126,16 +142,14 @@ impl Harness {
             }
         };
         let now_us = Arc::new(AtomicI64::new(BEGIN_US));
-        let clock = {
-            let now_us = now_us.clone();
-            Arc::new(move || now_us.fetch_add(1_000, Ordering::Relaxed))
-        };
+        let clock = ticking(now_us.clone());
         let signer = UrlSigner::new(b"secret", Duration::from_secs(60), clock.clone());
         let blobs =
             Arc::new(FsBlobs::open(&directory.path().join("blobs"), signer.clone(), clock.clone()).unwrap());
         let frontier = Frontier::new(
             matyan_frontier::Deps {
                 log: log.clone(),
+                projects: Some(Arc::new(StoredProjects(store.clone()))),
                 blobs: blobs.clone(),
                 multipart: blobs.clone(),
                 local_uploads: Some(matyan_frontier::LocalUploads { signer, parts: blobs.clone() }),
@@ -161,6 +175,7 @@ impl Harness {
             clock: clock.clone(),
             new_id: Arc::new(new_id),
             params_cache_ttl: Duration::from_secs(30),
+            evaluation: matyan_backend::Evaluation::start(2).unwrap(),
             metrics: matyan_backend::Metrics::new(&prometheus::Registry::new()).unwrap(),
         });
         let random = move || {

@@ -33,7 +33,7 @@ async fn merged(client: &mut Client, request: ParamsRequest) -> ParamsResponse {
             }
         }
     }
-    ParamsResponse { params: params.into(), types }
+    ParamsResponse { params: params.into(), types, truncated: false }
 }
 
 #[tokio::test]
@@ -106,5 +106,23 @@ async fn activity_is_counted_and_params_are_merged() {
     let figures = self::merged(&mut client, request).await;
     assert!(figures.params.is_empty() && figures.types.len() == 1 && figures.types[0].names.is_empty());
     wrong_field(client.params(ParamsRequest { types: vec![99], exclude_params: true }).await, "types");
+
+    let find = |text: &str| FindColumnsRequest {
+        text: text.into(),
+        types: vec![SeriesType::Metric.into(), SeriesType::Images.into()],
+        ..Default::default()
+    };
+    let found = client.find_columns(find("h.")).await.unwrap().into_inner();
+    let paths: Vec<_> = found.params.iter().map(|path| path.segments.join("/")).collect();
+    assert_eq!((paths, found.param_count), (vec!["h/bs".to_owned(), "h/lr".into(), "h/z".into()], 3));
+    assert!(found.series.is_empty());
+    let found = client.find_columns(find("TRUE loss")).await.unwrap().into_inner();
+    let series: Vec<_> = found.series.iter().map(|it| (it.r#type(), &*it.name, &*it.context)).collect();
+    assert_eq!(series, [(SeriesType::Metric, "loss", r#"{"x":true}"#)]);
+    assert_eq!((found.param_count, found.series_count), (0, 1));
+    let one = FindColumnsRequest { limit: 1, exclude_params: true, ..find("") };
+    let found = client.find_columns(one).await.unwrap().into_inner();
+    assert_eq!((found.params.len(), found.series.len(), found.series_count), (0, 1, 3));
+    wrong_field(client.find_columns(FindColumnsRequest { types: vec![99], ..find("") }).await, "types");
     harness.end().await;
 }

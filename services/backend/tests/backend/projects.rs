@@ -114,6 +114,9 @@ async fn check_readable(harness: &Harness, project: &str, folder: &str) {
         panic!("expected an image")
     };
     let request = artifacts::BlobsRequest { uris: vec![image.blob_uri] };
+    let elsewhere = if project.is_empty() { OTHER } else { "" };
+    let leaked = all(client.blobs(of(elsewhere, request.clone())).await.unwrap()).await;
+    assert!(leaked.is_empty(), "a URI is valid in its project only");
     let responses = all(client.blobs(of(project, request)).await.unwrap()).await;
     let bytes: Vec<u8> = responses.into_iter().flat_map(|response| response.chunk).collect();
     assert_eq!(bytes, format!("image of {project}").as_bytes());

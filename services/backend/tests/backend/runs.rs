@@ -1,10 +1,13 @@
 //! Runs: pages, deletion of params, concurrent changes, unknown ids.
 
+use matyan_model::{change::changes_list, ids::Project};
 use matyan_proto::{
+    common::v1::{SeriesKey, SeriesType},
     limits,
     runs::v1::{run_service_client::RunServiceClient, *},
     series::v1::{BucketsRequest, RunSelection, series_service_client::SeriesServiceClient},
 };
+use matyan_store::Store;
 use tonic::{Code, service::Routes};
 
 use crate::harness::{Harness, all, create, failure, finish, not_found, params, wrong_field};
@@ -159,6 +162,109 @@ async fn batches_ignore_unknown_ids() {
     assert_eq!(failure(client.archive_batch(many).await).0, Code::ResourceExhausted);
     let parts = Some(RunParts { series_names: vec!["x".into(); 1_001], ..Default::default() });
     wrong_field(client.get(GetRequest { run_id: "r2".into(), parts }).await, "series_names");
+    harness.end().await;
+}
+
+async fn batch(client: &mut Client, request: BatchGetRequest) -> BatchGetResponse {
+    let mut whole = BatchGetResponse::default();
+    for message in all(client.batch_get(request).await.unwrap()).await {
+        assert!(!whole.done, "`done` is in the last message");
+        whole.runs.extend(message.runs);
+        whole.unknown.extend(message.unknown);
+        whole.done = message.done;
+    }
+    assert!(whole.done);
+    whole
+}
+
+#[tokio::test]
+async fn runs_are_returned_by_their_ids_in_order() {
+    let harness = Harness::new().await;
+    let mut client = Client::new(harness.routes());
+    let ids: Vec<String> = (0..300).map(|number| format!("r{number}")).collect();
+    harness.create(&ids.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    client.archive_batch(ArchiveBatchRequest { run_ids: ids[..9].to_vec(), archived: true }).await.unwrap();
+    client.delete(DeleteRequest { run_id: "r7".into() }).await.unwrap();
+    let mut wanted: Vec<String> = ids.iter().rev().cloned().collect();
+    wanted.insert(5, "missing".into());
+    let request = BatchGetRequest { run_ids: wanted.clone(), parts: props() };
+    let found = batch(&mut client, request).await;
+    wanted.retain(|id| !["missing", "r7"].contains(&id.as_str()));
+    assert_eq!(found.runs.iter().map(|run| run.run_id.clone()).collect::<Vec<_>>(), wanted);
+    assert!(found.runs.iter().all(|run| run.props.is_some()));
+    assert_eq!(found.unknown, ["missing", "r7"]);
+    let many = BatchGetRequest { run_ids: vec!["r".into(); limits::RUNS_PER_CALL + 1], parts: None };
+    assert_eq!(failure(client.batch_get(many).await).0, Code::ResourceExhausted);
+    assert!(batch(&mut client, BatchGetRequest::default()).await.runs.is_empty());
+    harness.end().await;
+}
+
+#[tokio::test]
+async fn series_are_selected_by_name_and_context() {
+    let harness = Harness::new().await;
+    let mut client = Client::new(harness.routes());
+    harness.create(&["r"]).await;
+    let [train, test] = [r#"{"subset":"train"}"#, r#"{"subset":"test"}"#];
+    let series =
+        [("loss", train, &[1.0][..]), ("loss", test, &[2.0]), ("acc", train, &[3.0]), ("lr", "", &[4.0])];
+    harness.log_points("r", &series).await;
+    harness.applied().await;
+    let key = |name: &str, context: &str| SeriesKey { name: name.into(), context: context.into() };
+    let mut selected = async |names: &[&str], keys: Vec<SeriesKey>| {
+        let parts = RunParts {
+            series_types: vec![SeriesType::Metric.into()],
+            series_names: names.iter().map(ToString::to_string).collect(),
+            series_keys: keys,
+            ..RunParts::default()
+        };
+        let request = BatchGetRequest { run_ids: vec!["r".into()], parts: Some(parts) };
+        let run = batch(&mut client, request).await.runs.remove(0);
+        let mut last: Vec<f64> = run.series.iter().map(|series| series.last.unwrap()).collect();
+        last.sort_by(f64::total_cmp);
+        last
+    };
+    assert_eq!(selected(&[], vec![]).await, [1.0, 2.0, 3.0, 4.0]);
+    assert_eq!(selected(&[], vec![key("loss", r#"{ "subset" : "test" }"#)]).await, [2.0]);
+    assert_eq!(
+        selected(&["acc"], vec![key("lr", ""), key("loss", test), key("acc", train)]).await,
+        [2.0, 3.0, 4.0]
+    );
+    assert!(selected(&[], vec![key("acc", test), key("nothing", "")]).await.is_empty());
+    let parts = Some(RunParts { series_keys: vec![key("x", "[1")], ..RunParts::default() });
+    wrong_field(client.get(GetRequest { run_id: "r".into(), parts }).await, "context");
+    harness.end().await;
+}
+
+/// Large selections in the UI would otherwise take a commit to disk for each run.
+#[tokio::test]
+async fn batches_take_one_transaction_per_page() {
+    let harness = Harness::new().await;
+    let mut client = Client::new(harness.routes());
+    let ids: Vec<String> = (0..250).map(|number| format!("r{number}")).collect();
+    harness.create(&ids.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    // Named twice, a run is changed once.
+    let named: Vec<String> = ids.iter().chain(&ids[..1]).cloned().collect();
+    let transactions = async |changed_after: Option<matyan_store::Stamp>| {
+        let snapshot = harness.store.snapshot().await.unwrap();
+        let listed =
+            changes_list(snapshot.as_ref(), Project::default(), changed_after, 10_000).await.unwrap();
+        let stamps: Vec<_> = listed.0.iter().map(|change| change.stamp).collect();
+        let distinct: std::collections::BTreeSet<_> = stamps.iter().copied().collect();
+        (stamps.len(), distinct.len(), stamps.last().copied().or(changed_after))
+    };
+    let (_, _, mut last) = transactions(None).await;
+    let archive = ArchiveBatchRequest { run_ids: named.clone(), archived: true };
+    client.archive_batch(archive).await.unwrap();
+    let (changes, commits, stamp) = transactions(last).await;
+    assert_eq!((changes, commits), (250, 3), "archived");
+    last = stamp;
+    client.finish_batch(FinishBatchRequest { run_ids: named.clone() }).await.unwrap();
+    let (changes, commits, _) = transactions(last).await;
+    assert_eq!((changes, commits), (250, 3), "finished");
+    let deleted = client.delete_batch(DeleteBatchRequest { run_ids: named }).await.unwrap().into_inner();
+    assert!(deleted.unknown.is_empty() && !deleted.positions.is_empty());
+    let left = client.list(ListRequest::default()).await.unwrap().into_inner().runs;
+    assert!(left.is_empty(), "{} runs are left", left.len());
     harness.end().await;
 }
 

@@ -6,6 +6,7 @@ use matyan_backend::{Backend, Deps, Metrics, UriKey};
 use matyan_blob::{UrlSigner, fs::FsBlobs};
 use matyan_log::embedded::EmbeddedLog;
 use matyan_model::{
+    change::change_put,
     entity::{Experiment, Tag, entity_find_or_create},
     ids::{Project, RunId, RunNumber, SeriesNumber},
     keys,
@@ -107,6 +108,11 @@ impl Harness {
         Self::over(store.clone(), store, directory).await
     }
 
+    /// Another backend on the same store.
+    pub(crate) async fn second(&self) -> Self {
+        Self::over(self.store.clone(), self.store.clone(), tempfile::tempdir().unwrap()).await
+    }
+
     /// A backend that reads through `layer`.
     pub(crate) async fn over(
         store: Arc<EmbeddedStore>,
@@ -128,6 +134,7 @@ impl Harness {
             clock,
             new_id: Arc::new(|| "00000000-0000-4000-8000-000000000000".into()),
             params_cache_ttl: Duration::from_secs(30),
+            evaluation: matyan_backend::Evaluation::start(2).unwrap(),
             metrics: Metrics::new(&registry).unwrap(),
         };
         Self { store, blobs, registry, backend: Backend::new(deps), _directory: directory }
@@ -163,6 +170,7 @@ impl Harness {
             self.describe(transaction, &mut edit, spec).await?;
             edit.write(transaction.batch());
             write_sequences(transaction, number, &spec.sequences);
+            change_put(transaction.batch(), P, number, NOW_US, "");
             Ok(number)
         })
         .await
@@ -174,6 +182,7 @@ impl Harness {
             let mut edit = RunEdit::load(transaction, P, number).await?.expect("the run is live");
             self.describe(transaction, &mut edit, spec).await?;
             edit.write(transaction.batch());
+            change_put(transaction.batch(), P, number, NOW_US, "");
             Ok(())
         })
         .await;
@@ -250,6 +259,7 @@ fn write_sequences(transaction: &mut Transaction, number: RunNumber, sequences: 
     }
     for (sequence, block) in (0..).zip(written.blocks()) {
         batch.set(keys::block(P, number, sequence), block);
+        batch.set(keys::unfolded(P, number), Vec::new());
     }
 }
 

@@ -6,9 +6,11 @@ mod harness;
 mod naive;
 
 mod align;
+mod groups;
 mod large;
 mod paging;
 mod random;
 mod short_snapshots;
 mod streaming;
 mod vectors;
+mod walks;

@@ -6,8 +6,8 @@ use matyan_proto::{
     common::v1::{SeriesKey, SeriesType},
     runs::v1::{ParamPath, RunParts},
     search::v1::{
-        ExplainRequest, MetricsRequest, ObjectsRequest, RunsRequest, SearchKind, Sort, SortField,
-        metrics_request::Points, sort::By,
+        ExplainRequest, MetricValue, MetricsRequest, ObjectsRequest, RunsRequest, SearchKind, Sort,
+        SortField, metrics_request::Points, sort::By,
     },
 };
 use matyan_ql::Endpoint;
@@ -259,7 +259,15 @@ fn term(run: &RunSpec, sort: &Sort) -> (u8, f64, String) {
             let of = |it: &&Sequence| {
                 it.name == key.name && it.context == context && !harness::is_object(&it.dtype)
             };
-            run.sequences.iter().find(of).and_then(|it| it.points.last()).map(|it| number(it.1))
+            let points = run.sequences.iter().find(of).map_or(&[][..], |it| &it.points);
+            let finite = points.iter().map(|it| it.1).filter(|value| value.is_finite());
+            let value = match sort.metric_value() {
+                MetricValue::Unspecified | MetricValue::Last => points.last().map(|it| it.1),
+                MetricValue::First => points.first().map(|it| it.1),
+                MetricValue::Min => finite.reduce(f64::min),
+                MetricValue::Max => finite.reduce(f64::max),
+            };
+            value.map(number)
         }
     };
     value.unwrap_or((2, 0.0, String::new()))
@@ -291,9 +299,10 @@ async fn runs_are_sorted_by_their_keys() {
     for first in &keys {
         for descending in [false, true] {
             let second = random.of(&keys).clone();
+            let mut value = || *random.of(&[0, 1, 2, 3, 4]);
             let sort = vec![
-                Sort { by: Some(first.clone()), descending },
-                Sort { by: Some(second), descending: !descending },
+                Sort { by: Some(first.clone()), descending, metric_value: value() },
+                Sort { by: Some(second), descending: !descending, metric_value: value() },
             ];
             let mut expected = matching.clone();
             expected.sort_by(|a, b| {

@@ -165,7 +165,7 @@ async fn pages_by_date_are_in_order_with_short_lived_snapshots() {
     let by = Some(By::Field(SortField::Created.into()));
     let (mut all, mut after_run_id): (Vec<String>, _) = (Vec::new(), String::new());
     loop {
-        let sort = vec![Sort { by: by.clone(), descending: false }];
+        let sort = vec![Sort { by: by.clone(), descending: false, ..Sort::default() }];
         let request = RunsRequest { sort, limit: 9, after_run_id, ..harness::runs_request("run.at >= 0") };
         let found = harness.runs(request).await.unwrap();
         assert!(

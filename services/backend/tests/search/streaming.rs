@@ -193,7 +193,8 @@ async fn a_page_by_date_reads_little() {
         harness.create(&heavy(&format!("r{at:04}"), at)).await;
     }
     let before = counts.bytes.load(Ordering::Relaxed);
-    let sort = vec![Sort { by: Some(By::Field(SortField::Created.into())), descending: false }];
+    let sort =
+        vec![Sort { by: Some(By::Field(SortField::Created.into())), descending: false, ..Sort::default() }];
     let found = harness.runs(RunsRequest { sort, limit: 45, ..harness::runs_request("") }).await.unwrap();
     assert_eq!(found.ids(), (0..45).map(|at| format!("r{at:04}")).collect::<Vec<_>>());
     let read = counts.bytes.load(Ordering::Relaxed) - before;

@@ -14,7 +14,7 @@ use matyan_ql::{Endpoint, Query};
 use matyan_store::Snapshot;
 
 use crate::{
-    Deps,
+    Deps, Evaluation,
     call::Call,
     error::Result,
     run_lookup::is_run_id,
@@ -72,6 +72,7 @@ impl WatchFilter {
     /// The runs that match the query.
     pub(super) async fn matching(
         &self,
+        evaluation: &Evaluation,
         call: &Call,
         snapshot: &dyn Snapshot,
         runs: Vec<(RunNumber, Document)>,
@@ -86,7 +87,7 @@ impl WatchFilter {
         for (number, document) in runs {
             candidates.push(loader.load(snapshot, number, document).await?);
         }
-        let matched = QueryFilter::new(query.clone(), None).matching(candidates).await?;
+        let matched = QueryFilter::new(query.clone(), None).matching(evaluation, candidates).await?;
         Ok(matched.into_iter().map(|matched| matched.candidate.number).collect())
     }
 }

@@ -1,0 +1,122 @@
+//! Requests of searches of runs, validated, and the cursors of their lists.
+
+use std::sync::Arc;
+
+use matyan_model::ids::RunNumber;
+use matyan_proto::{
+    runs::v1::RunParts,
+    search::v1::{GroupBy, Query, RunsRequest},
+};
+use matyan_ql::Endpoint;
+use prost::Message;
+
+use super::{
+    groups::group_values,
+    query_text::{self, CompiledQuery},
+    sort,
+};
+use crate::{
+    Deps,
+    call::Call,
+    convert,
+    error::{Error, Result},
+    table::{Cursor, GroupToken, RunTables, RunValue, SortKey, Term, request_digest},
+};
+
+/// A validated request.
+pub(super) struct RunSearch {
+    pub(super) deps: Arc<Deps>,
+    pub(super) tables: RunTables,
+    pub(super) call: Call,
+    pub(super) compiled: Arc<CompiledQuery>,
+    /// In the order of the request; empty: newest first.
+    pub(super) keys: Vec<SortKey>,
+    pub(super) limit: Option<u64>,
+    pub(super) start: ListStart,
+    pub(super) count: bool,
+    pub(super) group: Option<(Vec<RunValue>, Vec<Term>)>,
+    /// Digest of what a cursor of this list depends on.
+    digest: u64,
+    pub(super) now_us: i64,
+    /// `None`: only the ids.
+    pub(super) parts: Option<RunParts>,
+}
+
+/// Where a search begins.
+pub(super) enum ListStart {
+    Position(u64),
+    Cursor(Cursor),
+    /// The last run of the previous page.
+    AfterRun(String),
+}
+
+impl RunSearch {
+    pub(super) fn new(deps: Arc<Deps>, tables: RunTables, call: Call, request: RunsRequest) -> Result<Self> {
+        let parts = convert::parts(request.parts.clone())?;
+        let digest = list_digest(&request);
+        let keys = sort::parse_keys(request.sort)?;
+        let starts = [!request.after_run_id.is_empty(), !request.cursor.is_empty(), request.position > 0];
+        if starts.iter().filter(|start| **start).count() > 1 {
+            return Err(Error::field("cursor", "excludes `after_run_id` and `position`: set one of them"));
+        }
+        let start = match request.cursor.as_str() {
+            "" if request.after_run_id.is_empty() => ListStart::Position(request.position),
+            "" => ListStart::AfterRun(request.after_run_id),
+            text => ListStart::Cursor(Cursor::decode(text, digest, keys.len().max(1))?),
+        };
+        let now_us = match &start {
+            ListStart::Cursor(cursor) => cursor.now_us,
+            _ => (deps.clock)(),
+        };
+        let group = match request.group.as_str() {
+            "" => None,
+            text => {
+                let GroupToken { by, terms } = GroupToken::<GroupBy>::decode(text)?;
+                Some((group_values("group", by)?, terms))
+            }
+        };
+        Ok(Self {
+            compiled: Arc::new(query_text::compile_query_at(now_us, request.query, Endpoint::Run)?),
+            keys,
+            limit: (request.limit > 0).then_some(request.limit.into()),
+            start,
+            count: request.count,
+            group,
+            digest,
+            now_us,
+            parts: (!request.ids_only).then_some(parts),
+            deps,
+            tables,
+            call,
+        })
+    }
+
+    /// Whether only a table has what the request asks for, or has it already.
+    pub(super) fn uses_table(&self) -> bool {
+        let is_far = matches!(self.start, ListStart::Position(position) if position > 0);
+        let is_known = self.limit.is_some()
+            && self.compiled.query.statement().is_empty()
+            && self.tables.has(self.call.project);
+        is_far || self.count || self.group.is_some() || is_known
+    }
+
+    /// The cursor after a run.
+    pub(super) fn cursor(&self, newest: RunNumber, terms: Vec<Term>, run_id: String) -> String {
+        let newest = match &self.start {
+            ListStart::Cursor(cursor) => cursor.newest,
+            _ => newest,
+        };
+        let (request, now_us, number) = (self.digest, self.now_us, Term::Absent);
+        Cursor { request, now_us, newest, terms, run_id, number }.encode()
+    }
+}
+
+/// A digest of the parts of a request that select its runs and their order.
+fn list_digest(request: &RunsRequest) -> u64 {
+    let query = request.query.as_ref().map(|query| Query { report_progress: false, ..query.clone() });
+    let query = query.unwrap_or_default().encode_to_vec();
+    let sort: Vec<Vec<u8>> = request.sort.iter().map(Message::encode_to_vec).collect();
+    let mut parts = vec![query.as_slice(), request.group.as_bytes()];
+    parts.extend(sort.iter().map(Vec::as_slice));
+    request_digest(&parts)
+}

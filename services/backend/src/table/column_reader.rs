@@ -1,0 +1,367 @@
+//! Reads columns from the store: all values of a column from an index where there is one, and the
+//! value of a single run from its document. A run that changes while a column is read is read again
+//! later, as the position of a column is before all of its snapshots; so every page has a snapshot of
+//! its own.
+
+use std::{borrow::Cow, collections::HashSet};
+
+use matyan_model::{
+    entity::{Experiment, entity_get, entity_list},
+    ids::{Project, RunNumber},
+    index::{IndexedValue, ParamColumn, index_runs_page},
+    keys::{self, EntityKind, SeriesKind},
+    metric::{metric_series_find, metric_series_find_in},
+    run::{Document, documents_get, params_get_bytes, runs_list},
+    series::{RunRef, RunSeries, Summary, folded_summaries},
+};
+use matyan_proto::search::v1::MetricValue;
+use matyan_store::{Error as StoreError, Key, Page, Range, Scan, Snapshot};
+use matyan_value::cbor;
+
+use super::{
+    column::ReadColumn,
+    roster::{self, end_position},
+    run_value::{ColumnKey, MetricColumn},
+    term::Term,
+};
+use crate::{
+    Deps,
+    error::{Error, Result},
+};
+
+/// Runs read from one snapshot, at the same time.
+const DOCUMENTS: usize = 64;
+
+/// Series looked up in one snapshot.
+const SERIES: usize = 256;
+
+/// Documents per page of a scan.
+const SCANNED: Scan = Scan { rows: 256, bytes: 1 << 20, reverse: false };
+
+/// Memory of a value besides its text.
+const VALUE_BYTES: usize = size_of::<(RunNumber, Term)>();
+
+/// Reads all values of a column. Fails if they take more than `limit` bytes.
+pub(super) async fn read(deps: &Deps, project: Project, key: &ColumnKey, limit: usize) -> Result<ReadColumn> {
+    let position = end_position(deps.store.as_ref()).await?;
+    let mut reader =
+        ColumnReader { deps, project, key, values: Vec::new(), bytes: 0, limit, unknown: Vec::new() };
+    reader.read().await?;
+    Ok(ReadColumn { position, values: reader.values })
+}
+
+struct ColumnReader<'r> {
+    deps: &'r Deps,
+    project: Project,
+    key: &'r ColumnKey,
+    values: Vec<(RunNumber, Term)>,
+    bytes: usize,
+    limit: usize,
+    /// Runs whose value no index has.
+    unknown: Vec<RunNumber>,
+}
+
+impl ColumnReader<'_> {
+    async fn read(&mut self) -> Result<()> {
+        let (project, key) = (self.project, self.key);
+        match key {
+            ColumnKey::Created => {
+                self.index(keys::index_created_between(project, i64::MIN, i64::MAX), |key| {
+                    let created_us = keys::decode_index_created(project, key)?;
+                    Ok((keys::index_run(key)?, Some(Term::Integer(created_us))))
+                })
+                .await
+            }
+            ColumnKey::Ended => {
+                self.index(keys::index_ended_between(project, i64::MIN, i64::MAX), |key| {
+                    let ended_us = keys::decode_index_ended(project, key)?;
+                    Ok((keys::index_run(key)?, Some(Term::Integer(ended_us))))
+                })
+                .await
+            }
+            ColumnKey::Active => {
+                self.index(keys::index_active_all(project, true), |key| {
+                    Ok((keys::index_run(key)?, Some(Term::Bool(true))))
+                })
+                .await
+            }
+            ColumnKey::Name => {
+                self.index(keys::index_names(project), |key| {
+                    let (number, name) = keys::decode_index_name(project, key)?;
+                    Ok((number, name.map(|name| Term::Text(name.into()))))
+                })
+                .await
+            }
+            ColumnKey::Experiment { .. } => {
+                let snapshot = self.deps.store.snapshot().await?;
+                let experiments = entity_list::<Experiment>(snapshot.as_ref(), project).await?;
+                let names: std::collections::HashMap<_, _> =
+                    experiments.into_iter().map(|(id, experiment)| (id, experiment.name)).collect();
+                self.index(keys::index_experiments(project), |key| {
+                    let (number, id) = keys::decode_index_experiment(project, key)?;
+                    Ok((number, Some(Term::text(names.get(&id).map_or("", String::as_str)))))
+                })
+                .await
+            }
+            ColumnKey::Description => self.documents().await,
+            ColumnKey::Param(path) => self.param(path).await,
+            ColumnKey::Metric(metric) => self.metric(metric).await,
+        }
+    }
+
+    fn add(&mut self, number: RunNumber, value: Term) -> Result<()> {
+        self.bytes += VALUE_BYTES + value.heap_bytes();
+        if self.bytes > self.limit {
+            return Err(Error::SortTooLarge { limit: self.limit });
+        }
+        self.values.push((number, value));
+        Ok(())
+    }
+
+    async fn page(&self, range: &Range) -> Result<(Page, Option<Range>)> {
+        let page = self.deps.store.snapshot().await?.scan(range, roster::PAGE).await?;
+        let rest = page.rows.last().filter(|_| page.more).map(|(last, _)| range.after(last));
+        Ok((page, rest))
+    }
+
+    /// Reads an index. `decode` returns no value if the key does not hold it.
+    async fn index(
+        &mut self,
+        range: Range,
+        decode: impl Fn(&Key) -> matyan_store::Result<(RunNumber, Option<Term>)>,
+    ) -> Result<()> {
+        let mut rest = Some(range);
+        while let Some(range) = rest {
+            let (page, next) = self.page(&range).await?;
+            for (key, _) in &page.rows {
+                match decode(key)? {
+                    (number, Some(value)) => self.add(number, value)?,
+                    (number, None) => self.unknown.push(number),
+                }
+            }
+            rest = next;
+        }
+        self.read_unknown().await
+    }
+
+    async fn param(&mut self, path: &[String]) -> Result<()> {
+        let path: Vec<Cow<'_, str>> = path.iter().map(|key| Cow::Borrowed(key.as_str())).collect();
+        let all = keys::index_param_path(self.project, &path);
+        let mut rest = Some(all.clone());
+        while let Some(range) = rest {
+            let (page, next) = self.page(&range).await?;
+            let mut column = ParamColumn::default();
+            column.add(&all, &page.rows)?;
+            for (number, value) in column.rows() {
+                match value {
+                    None => self.unknown.push(number),
+                    Some(IndexedValue::Null) => {}
+                    Some(IndexedValue::Bool(value)) => self.add(number, Term::Bool(value))?,
+                    Some(IndexedValue::Integer(value)) => self.add(number, Term::Integer(value))?,
+                    Some(IndexedValue::Float(value)) => self.add(number, Term::Float(value))?,
+                    Some(IndexedValue::Text(text)) => self.add(number, Term::text(text))?,
+                }
+            }
+            rest = next;
+        }
+        // Runs with too many params to index.
+        let mut rest = Some(keys::index_partial_all(self.project));
+        while let Some(range) = rest {
+            let snapshot = self.deps.store.snapshot().await?;
+            let (numbers, next) = index_runs_page(snapshot.as_ref(), &range, roster::PAGE.rows).await?;
+            self.unknown.extend(numbers);
+            rest = next;
+        }
+        self.read_unknown().await
+    }
+
+    /// Reads the value of every run from its document.
+    async fn documents(&mut self) -> Result<()> {
+        let mut rest = Some(keys::documents(self.project));
+        while let Some(range) = rest {
+            let snapshot = self.deps.store.snapshot().await?;
+            let page = runs_list(snapshot.as_ref(), self.project, &range, SCANNED).await?;
+            for (number, document) in page.runs {
+                let value = run_term(snapshot.as_ref(), self.project, number, &document, self.key).await?;
+                self.add(number, value)?;
+            }
+            rest = page.rest;
+        }
+        Ok(())
+    }
+
+    /// Reads the runs whose value no index has.
+    async fn read_unknown(&mut self) -> Result<()> {
+        let unknown = std::mem::take(&mut self.unknown);
+        for page in unknown.chunks(DOCUMENTS) {
+            let values = match self.run_terms(page).await {
+                // They take longer than a snapshot lives.
+                Err(Error::Store(StoreError::SnapshotTooOld)) => {
+                    let mut values = Vec::with_capacity(page.len());
+                    for number in page {
+                        values.extend(self.run_terms(&[*number]).await?);
+                    }
+                    values
+                }
+                values => values?,
+            };
+            for (number, value) in page.iter().zip(values) {
+                self.add(*number, value)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The values of some runs, from one snapshot.
+    async fn run_terms(&self, numbers: &[RunNumber]) -> Result<Vec<Term>> {
+        let snapshot = self.deps.store.snapshot().await?;
+        let documents = documents_get(snapshot.as_ref(), self.project, numbers).await?;
+        let terms = numbers.iter().zip(&documents).map(async |(number, document)| match document {
+            Some(document) => run_term(snapshot.as_ref(), self.project, *number, document, self.key).await,
+            None => Ok(Term::Absent),
+        });
+        futures::future::try_join_all(terms).await
+    }
+
+    async fn metric(&mut self, metric: &MetricColumn) -> Result<()> {
+        let unfolded = self.unfolded_runs().await?;
+        let mut rest = Some(keys::index_series_name_all(self.project, SeriesKind::Metric, &metric.name));
+        while let Some(range) = rest {
+            let snapshot = self.deps.store.snapshot().await?;
+            let (numbers, next) = index_runs_page(snapshot.as_ref(), &range, SERIES).await?;
+            let found = metric_series_find_in(
+                snapshot.as_ref(),
+                self.project,
+                &numbers,
+                &metric.name,
+                &metric.digest,
+            )
+            .await?;
+            let found = numbers.into_iter().zip(found);
+            let found: Vec<_> = found.filter_map(|(number, series)| Some((number, series?))).collect();
+            let (open, folded): (Vec<_>, Vec<_>) =
+                found.into_iter().partition(|(number, _)| unfolded.contains(number));
+            self.unknown.extend(open.into_iter().map(|(number, _)| number));
+            match folded_summaries(snapshot.as_ref(), self.project, &folded).await {
+                Ok(summaries) => {
+                    for ((number, _), summary) in folded.into_iter().zip(summaries) {
+                        self.add(number, summary_term(summary.as_ref(), metric.value))?;
+                    }
+                }
+                // One of them is damaged; the others are read one by one.
+                Err(StoreError::Corrupt { .. }) => {
+                    self.unknown.extend(folded.into_iter().map(|(number, _)| number));
+                }
+                Err(error) => return Err(error.into()),
+            }
+            rest = next;
+        }
+        self.read_unknown().await
+    }
+
+    /// The runs that may have blocks.
+    async fn unfolded_runs(&self) -> Result<HashSet<RunNumber>> {
+        let (all, mut runs) = (keys::unfolded_all(self.project), HashSet::new());
+        let mut rest = Some(all.clone());
+        while let Some(range) = rest {
+            let (page, next) = self.page(&range).await?;
+            for (key, _) in &page.rows {
+                let (number,) = keys::tail(&all.start, key)?;
+                runs.insert(RunNumber(number));
+            }
+            rest = next;
+        }
+        Ok(runs)
+    }
+}
+
+/// The value of one run.
+pub(super) async fn run_term(
+    snapshot: &dyn Snapshot,
+    project: Project,
+    number: RunNumber,
+    document: &Document,
+    key: &ColumnKey,
+) -> Result<Term> {
+    let props = &document.props;
+    Ok(match key {
+        ColumnKey::Created => Term::Integer(props.created_us),
+        ColumnKey::Ended => {
+            let ended_us = props.ended_us().filter(|_| !props.active);
+            ended_us.map_or(Term::Absent, Term::Integer)
+        }
+        ColumnKey::Active if props.active => Term::Bool(true),
+        ColumnKey::Active => Term::Absent,
+        ColumnKey::Name => Term::text(&props.name),
+        ColumnKey::Description => Term::text(&props.description),
+        ColumnKey::Experiment { .. } => {
+            let Some(id) = &props.experiment else { return Ok(Term::text("")) };
+            let found = entity_get::<Experiment>(snapshot, project, id).await?;
+            Term::text(&found.map(|experiment| experiment.name).unwrap_or_default())
+        }
+        ColumnKey::Param(path) => match param(snapshot, project, number, document, path).await {
+            // The run is left out when it is read to be sent.
+            Err(Error::Damaged(_)) => Term::Absent,
+            value => value?,
+        },
+        ColumnKey::Metric(metric) => match metric_term(snapshot, RunRef { project, number }, metric).await {
+            Err(Error::Damaged(_)) => Term::Absent,
+            value => value?,
+        },
+    })
+}
+
+async fn param(
+    snapshot: &dyn Snapshot,
+    project: Project,
+    number: RunNumber,
+    document: &Document,
+    path: &[String],
+) -> Result<Term> {
+    let params = params_get_bytes(snapshot, project, number, document).await?;
+    let corrupt = |error: cbor::CborError| {
+        Error::Damaged(StoreError::corrupt(format!("invalid params of run {number}: {error}")))
+    };
+    let Some(found) = cbor::find(&params, path).map_err(corrupt)? else { return Ok(Term::Absent) };
+    Ok(Term::from_value(&cbor::decode(found).map_err(corrupt)?))
+}
+
+async fn metric_term(snapshot: &dyn Snapshot, run_ref: RunRef, metric: &MetricColumn) -> Result<Term> {
+    let MetricColumn { name, digest, value } = metric;
+    let found = metric_series_find(snapshot, run_ref.project, run_ref.number, name, digest).await?;
+    let Some(series) = found else { return Ok(Term::Absent) };
+    let view = RunSeries::open(snapshot, run_ref).await?.view(snapshot, series).await?;
+    Ok(summary_term(view.summary(snapshot).await?.as_ref(), *value))
+}
+
+fn summary_term(summary: Option<&Summary>, value: MetricValue) -> Term {
+    let Some(summary) = summary else { return Term::Absent };
+    Term::float(match value {
+        MetricValue::Unspecified | MetricValue::Last => summary.last.value,
+        MetricValue::First => summary.first.value,
+        // A series without finite values has no minimum or maximum.
+        _ if summary.finite() == 0 => f64::NAN,
+        MetricValue::Min => summary.min,
+        MetricValue::Max => summary.max,
+    })
+}
+
+/// A digest of the names of all experiments, or of all tags as well.
+pub(super) async fn names_digest(deps: &Deps, project: Project, with_tags: bool) -> Result<u64> {
+    let mut hasher = blake3::Hasher::new();
+    for kind in [EntityKind::Experiment, EntityKind::Tag].into_iter().take(1 + usize::from(with_tags)) {
+        let mut rest = Some(keys::entity_names(project, kind));
+        while let Some(range) = rest {
+            let page = deps.store.snapshot().await?.scan(&range, roster::PAGE).await?;
+            for (key, value) in &page.rows {
+                for part in [key, value] {
+                    hasher.update(&(part.len() as u64).to_le_bytes());
+                    hasher.update(part);
+                }
+            }
+            rest = page.rows.last().filter(|_| page.more).map(|(last, _)| range.after(last));
+        }
+    }
+    let hash = hasher.finalize();
+    Ok(u64::from_le_bytes(*hash.as_bytes().first_chunk().expect("a hash has 32 bytes")))
+}

@@ -1,0 +1,168 @@
+//! The runs of a table that a query matches.
+
+use std::{collections::HashSet, sync::Arc};
+
+use matyan_model::{
+    ids::{Project, RunNumber},
+    run::Document,
+};
+use matyan_ql::Query;
+use matyan_store::{Snapshot, Stamp};
+
+use super::{
+    column_reader::names_digest,
+    roster::{Roster, Slot, end_position},
+};
+use crate::{
+    Deps,
+    error::Result,
+    search::{CandidateLoader, CompiledQuery, QueryFilter, RunScanner, find_matches},
+};
+
+/// Runs read from one snapshot to check them.
+const CHECKED: usize = 64;
+
+/// Identifies a match set.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct QueryKey {
+    /// The query with times as numbers.
+    normalized: String,
+    timezone_offset_min: i32,
+    /// The current time, if the query asks for it.
+    now: Option<u64>,
+    /// Digest of the names of experiments and tags, if the query uses any: they are changed without
+    /// a change of the runs.
+    names: Option<u64>,
+}
+
+/// A query on a table.
+pub(crate) struct TableQuery {
+    compiled: Arc<CompiledQuery>,
+    key: QueryKey,
+}
+
+pub(super) struct MatchSet {
+    /// Every change up to here is included.
+    pub(super) position: Stamp,
+    query: Arc<Query>,
+    /// By slot; runs beyond the end do not match.
+    matches: Vec<bool>,
+    pub(super) always_raised: bool,
+    /// When a request last needed the set.
+    pub(super) used: u64,
+}
+
+/// The matches as read from the store.
+pub(super) struct ReadMatches {
+    position: Stamp,
+    numbers: Vec<RunNumber>,
+    always_raised: bool,
+}
+
+impl TableQuery {
+    /// Returns `None` for the query that matches every run which is not archived: a roster knows
+    /// those.
+    pub(crate) async fn new(
+        deps: &Deps,
+        project: Project,
+        compiled: Arc<CompiledQuery>,
+    ) -> Result<Option<Self>> {
+        let query = &compiled.query;
+        if query.statement().is_empty() {
+            return Ok(None);
+        }
+        let (needs, options) = (query.needs(), query.options());
+        let names = match needs.experiment || needs.tags {
+            true => Some(names_digest(deps, project, true).await?),
+            false => None,
+        };
+        let is_of_now = ["now", "today"].iter().any(|word| query.statement().contains(word));
+        let key = QueryKey {
+            normalized: query.normalized().to_owned(),
+            timezone_offset_min: options.offset_minutes,
+            now: is_of_now.then_some(options.now.to_bits()),
+            names,
+        };
+        Ok(Some(Self { compiled, key }))
+    }
+
+    pub(super) fn key(&self) -> &QueryKey {
+        &self.key
+    }
+}
+
+/// Finds all matches: from indexes if they know them, otherwise as a search does.
+pub(super) async fn read(deps: &Arc<Deps>, project: Project, query: &TableQuery) -> Result<ReadMatches> {
+    let position = end_position(deps.store.as_ref()).await?;
+    let compiled = &query.compiled;
+    if let Some(known) = find_matches(deps, project, &compiled.query.plan()).await? {
+        let mut numbers = known.matches;
+        let partial: HashSet<RunNumber> = known.partial.into_iter().collect();
+        numbers.retain(|number| !partial.contains(number));
+        let mut scanner = RunScanner::of_known(deps.clone(), project, compiled, 0);
+        let mut unread: Vec<RunNumber> = partial.into_iter().collect();
+        while !unread.is_empty() {
+            let next = unread.split_off(unread.len().min(CHECKED));
+            let page = scanner.reread(&unread).await?;
+            numbers.extend(page.matched.iter().map(|matched| matched.candidate.number));
+            unread = [page.unread, next].concat();
+        }
+        return Ok(ReadMatches { position, numbers, always_raised: false });
+    }
+    let mut scanner = RunScanner::new(deps.clone(), project, compiled).await?;
+    let mut numbers = Vec::new();
+    while let Some(page) = scanner.next().await? {
+        numbers.extend(page.matched.iter().map(|matched| matched.candidate.number));
+    }
+    Ok(ReadMatches { position, numbers, always_raised: scanner.always_raised() })
+}
+
+impl MatchSet {
+    /// `roster` includes every run that existed when the matches were read.
+    pub(super) fn new(query: &TableQuery, roster: &Roster, read: ReadMatches) -> Self {
+        let ReadMatches { position, numbers, always_raised } = read;
+        let mut matches = vec![false; roster.len()];
+        for slot in numbers.into_iter().filter_map(|number| roster.slot(number)) {
+            matches[slot as usize] = true;
+        }
+        Self { position, query: query.compiled.query.clone(), matches, always_raised, used: 0 }
+    }
+
+    pub(super) fn contains(&self, slot: Slot) -> bool {
+        self.matches.get(slot as usize).copied().unwrap_or(false)
+    }
+
+    /// Evaluates a run again.
+    pub(super) async fn update(
+        &mut self,
+        deps: &Deps,
+        project: Project,
+        snapshot: &dyn Snapshot,
+        slot: Slot,
+        run: Option<(RunNumber, &Document)>,
+    ) -> Result<()> {
+        let mut is_match = false;
+        if let Some((number, document)) = run {
+            let mut loader = CandidateLoader::new(project, self.query.clone(), None);
+            let run_id = document.props.run_id.clone();
+            match loader.load(snapshot, number, document.clone()).await {
+                Ok(candidate) => {
+                    let mut filter = QueryFilter::new(self.query.clone(), None);
+                    is_match = !filter.matching(&deps.evaluation, vec![candidate]).await?.is_empty();
+                    self.always_raised &= filter.always_raised();
+                }
+                Err(error) => deps.metrics.leave_out(&run_id, error)?,
+            }
+        }
+        let index = slot as usize;
+        if index >= self.matches.len() {
+            self.matches.resize(index + 1, false);
+        }
+        self.matches[index] = is_match;
+        Ok(())
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.matches.capacity()
+    }
+}

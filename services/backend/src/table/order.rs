@@ -1,0 +1,195 @@
+//! The runs of a table in a sort order, which changed runs join again at their new places.
+
+use std::cmp::Ordering;
+
+use super::{
+    RunTable,
+    column::Column,
+    roster::{Roster, RunState, Slot},
+    run_value::{ColumnKey, TableValue},
+    term::{Term, TermRef, compare},
+};
+
+/// Fraction of the runs from which on sorting all of them is faster than moving the changed ones.
+const SORT_FROM: usize = 8;
+
+/// Values with their directions, the most significant first.
+pub(super) type OrderKey = Vec<(TableValue, bool)>;
+
+pub(super) struct Order {
+    key: OrderKey,
+    /// Every run but deleted ones, and the changed ones at their old places.
+    sorted: Vec<Slot>,
+    changed: Vec<Slot>,
+    /// When a request last needed the order.
+    pub(super) used: u64,
+}
+
+impl Order {
+    pub(super) fn uses(&self, column: &ColumnKey) -> bool {
+        self.key.iter().any(|(value, _)| value.uses(column))
+    }
+
+    pub(super) fn mark_changed(&mut self, slot: Slot) {
+        if !self.is_outdated() {
+            self.changed.push(slot);
+        }
+    }
+
+    /// Whether too many runs have changed to move each of them.
+    fn is_outdated(&self) -> bool {
+        self.changed.len() > self.sorted.len() / SORT_FROM
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        (self.sorted.capacity() + self.changed.capacity()) * size_of::<Slot>()
+    }
+}
+
+/// A value of all runs of a table.
+pub(super) enum Values<'t> {
+    RunIds(&'t Roster),
+    Numbers(&'t Roster),
+    Durations { created: &'t Column, ended: &'t Column, active: &'t Column, now_us: i64 },
+    Column(&'t Column),
+}
+
+impl<'t> Values<'t> {
+    pub(super) fn get(&self, slot: Slot) -> TermRef<'t> {
+        match self {
+            Self::RunIds(roster) => TermRef::Text(roster.run_id(slot)),
+            Self::Numbers(roster) => TermRef::Integer(roster.number(slot).0.cast_signed()),
+            Self::Column(column) => column.get(slot),
+            Self::Durations { created, ended, active, now_us } => {
+                let ended = match (active.get(slot), ended.get(slot)) {
+                    (TermRef::Bool(true), _) => *now_us,
+                    (_, TermRef::Integer(ended_us)) => ended_us,
+                    _ => return TermRef::Absent,
+                };
+                match created.get(slot) {
+                    TermRef::Integer(created_us) => TermRef::Integer(ended.saturating_sub(created_us)),
+                    _ => TermRef::Absent,
+                }
+            }
+        }
+    }
+}
+
+/// The values of a sort order, to compare runs by them and then by id.
+pub(super) struct Comparison<'t> {
+    table: &'t RunTable,
+    values: Vec<(Values<'t>, bool)>,
+}
+
+impl Comparison<'_> {
+    fn compare(&self, a: Slot, b: Slot) -> Ordering {
+        let roster = &self.table.roster;
+        self.compare_values(a, b).then_with(|| roster.run_id(a).cmp(roster.run_id(b)))
+    }
+
+    /// Compares the values of two runs.
+    pub(super) fn compare_values(&self, a: Slot, b: Slot) -> Ordering {
+        for (values, descending) in &self.values {
+            let ordering = compare(values.get(a), values.get(b), *descending);
+            if ordering.is_ne() {
+                return ordering;
+            }
+        }
+        Ordering::Equal
+    }
+
+    /// Compares a run with the place of another one.
+    pub(super) fn compare_with(&self, slot: Slot, terms: &[Term], run_id: &str) -> Ordering {
+        self.compare_with_values(slot, terms).then_with(|| self.table.roster.run_id(slot).cmp(run_id))
+    }
+
+    /// Compares the values of a run with others.
+    pub(super) fn compare_with_values(&self, slot: Slot, terms: &[Term]) -> Ordering {
+        for ((values, descending), term) in self.values.iter().zip(terms) {
+            let ordering = compare(values.get(slot), term.borrow(), *descending);
+            if ordering.is_ne() {
+                return ordering;
+            }
+        }
+        Ordering::Equal
+    }
+
+    pub(super) fn terms(&self, slot: Slot) -> Vec<Term> {
+        self.values.iter().map(|(values, _)| values.get(slot).to_term()).collect()
+    }
+}
+
+impl RunTable {
+    /// `None` if a column is missing.
+    pub(super) fn values(&self, value: &TableValue) -> Option<Values<'_>> {
+        Some(match value {
+            TableValue::RunId => Values::RunIds(&self.roster),
+            TableValue::Number => Values::Numbers(&self.roster),
+            TableValue::Column(key) => Values::Column(self.columns.get(key)?),
+            TableValue::Duration { now_us } => Values::Durations {
+                created: self.columns.get(&ColumnKey::Created)?,
+                ended: self.columns.get(&ColumnKey::Ended)?,
+                active: self.columns.get(&ColumnKey::Active)?,
+                now_us: *now_us,
+            },
+        })
+    }
+
+    pub(super) fn comparison(&self, key: &OrderKey) -> Option<Comparison<'_>> {
+        let values = key.iter().map(|(value, descending)| Some((self.values(value)?, *descending)));
+        Some(Comparison { table: self, values: values.collect::<Option<_>>()? })
+    }
+
+    /// Brings an order up to date. Returns `None` if a column is missing.
+    pub(super) fn sort(&mut self, key: &OrderKey) -> Option<()> {
+        let order = match self.orders.remove(key) {
+            None => self.sort_all(key)?,
+            Some(order) if order.is_outdated() => self.sort_all(key)?,
+            Some(order) => self.sort_changed(order)?,
+        };
+        self.orders.insert(key.clone(), Order { used: self.clock, ..order });
+        Some(())
+    }
+
+    fn is_listed(&self, slot: Slot) -> bool {
+        self.roster.state(slot) != RunState::Hidden
+    }
+
+    fn sort_all(&self, key: &OrderKey) -> Option<Order> {
+        let comparison = self.comparison(key)?;
+        let mut sorted: Vec<Slot> = self.roster.all_slots().filter(|slot| self.is_listed(*slot)).collect();
+        sorted.sort_unstable_by(|a, b| comparison.compare(*a, *b));
+        Some(Order { key: key.clone(), sorted, changed: Vec::new(), used: 0 })
+    }
+
+    fn sort_changed(&self, order: Order) -> Option<Order> {
+        let Order { key, mut sorted, mut changed, used } = order;
+        if changed.is_empty() {
+            return Some(Order { key, sorted, changed, used });
+        }
+        let comparison = self.comparison(&key)?;
+        changed.sort_unstable();
+        changed.dedup();
+        let mut is_changed = vec![false; self.roster.len()];
+        changed.iter().for_each(|slot| is_changed[*slot as usize] = true);
+        sorted.retain(|slot| !is_changed[*slot as usize]);
+        changed.retain(|slot| self.is_listed(*slot));
+        changed.sort_unstable_by(|a, b| comparison.compare(*a, *b));
+        let mut merged = Vec::with_capacity(sorted.len() + changed.len());
+        let mut from = 0;
+        for slot in changed {
+            let place =
+                from + sorted[from..].partition_point(|other| comparison.compare(*other, slot).is_lt());
+            merged.extend_from_slice(&sorted[from..place]);
+            merged.push(slot);
+            from = place;
+        }
+        merged.extend_from_slice(&sorted[from..]);
+        Some(Order { key, sorted: merged, changed: Vec::new(), used })
+    }
+
+    /// The runs in an order that was just brought up to date.
+    pub(super) fn sorted(&self, key: &OrderKey) -> &[Slot] {
+        self.orders.get(key).map_or(&[], |order| &order.sorted)
+    }
+}

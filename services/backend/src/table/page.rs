@@ -1,0 +1,216 @@
+//! Pages of runs in a sort order: each continues after the place of a run, whether or not that run
+//! still exists, and every run that keeps its place is on one page.
+
+use std::sync::Arc;
+
+use matyan_model::ids::{Project, RunNumber};
+
+use super::{
+    NeededParts, RunTable, RunTables, SortKey,
+    column_reader::names_digest,
+    match_set::{QueryKey, TableQuery},
+    order::OrderKey,
+    roster::{RunState, Slot},
+    run_value::{ColumnKey, RunValue, TableValue},
+    term::Term,
+};
+use crate::{
+    Deps,
+    error::{Error, Result},
+};
+
+/// The runs of a list, and their order.
+pub(crate) struct Selection {
+    pub(crate) project: Project,
+    pub(crate) sort: Vec<SortKey>,
+    /// `None`: every run that is not archived.
+    pub(crate) query: Option<TableQuery>,
+    /// Only the runs with these values.
+    pub(crate) group: Option<(Vec<RunValue>, Vec<Term>)>,
+    /// The current time, for the duration of active runs.
+    pub(crate) now_us: i64,
+    /// Runs with higher numbers are left out. `None` for a first page.
+    pub(crate) newest: Option<RunNumber>,
+}
+
+/// Where a page begins.
+#[derive(Clone, Debug)]
+pub(crate) enum PageStart {
+    /// After this number of matches.
+    Position(u64),
+    /// After the place of a run.
+    After { terms: Vec<Term>, run_id: String },
+    /// After a run that must match.
+    AfterRun(RunNumber),
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct TablePage {
+    pub(crate) runs: Vec<(RunNumber, String)>,
+    /// Rank of the first run among all matches, starting at 1.
+    pub(crate) first_rank: u64,
+    /// Number of all matches.
+    pub(crate) total: u64,
+    /// The place of the last run.
+    pub(crate) last_terms: Vec<Term>,
+    /// Whether there are more matches after this page.
+    pub(crate) more: bool,
+    /// The bound for the pages that follow.
+    pub(crate) newest: RunNumber,
+    /// The query raised an error for every run.
+    pub(crate) always_raised: bool,
+}
+
+/// A selection with what its columns depend on.
+pub(super) struct ResolvedSelection {
+    order: OrderKey,
+    pub(super) filter: RunFilter,
+}
+
+/// The runs of a table that a list has.
+pub(super) struct RunFilter {
+    query: Option<QueryKey>,
+    group: Option<(OrderKey, Vec<Term>)>,
+    newest: Option<RunNumber>,
+}
+
+impl RunFilter {
+    pub(super) fn new(query: Option<&TableQuery>) -> Self {
+        Self { query: query.map(|query| query.key().clone()), group: None, newest: None }
+    }
+
+    /// Whether each slot is in a list; `None` if a column is missing.
+    pub(super) fn selected(&self, table: &RunTable) -> Option<Vec<bool>> {
+        let matches = match &self.query {
+            Some(key) => Some(table.matches.get(key)?),
+            None => None,
+        };
+        let group = match &self.group {
+            Some((key, terms)) => Some((table.comparison(key)?, terms)),
+            None => None,
+        };
+        let is_selected = |slot: Slot| {
+            let state = table.roster.state(slot);
+            let is_match = match matches {
+                Some(matches) => state != RunState::Hidden && matches.contains(slot),
+                None => state == RunState::Shown,
+            };
+            is_match
+                && self.newest.is_none_or(|newest| table.roster.number(slot) <= newest)
+                && group
+                    .as_ref()
+                    .is_none_or(|(values, terms)| values.compare_with_values(slot, terms).is_eq())
+        };
+        Some(table.roster.all_slots().map(is_selected).collect())
+    }
+
+    /// Whether the query failed for every run.
+    pub(super) fn always_raised(&self, table: &RunTable) -> bool {
+        let matches = self.query.as_ref().and_then(|key| table.matches.get(key));
+        matches.is_some_and(|matches| matches.always_raised)
+    }
+}
+
+/// A column was dropped between its use and the request for it, which the lock of a table excludes.
+pub(super) fn missing_column() -> Error {
+    Error::Broken
+}
+
+impl RunTables {
+    /// A page of runs, as of a time after the call.
+    pub(crate) async fn page(
+        &self,
+        deps: &Arc<Deps>,
+        selection: &Selection,
+        start: PageStart,
+        limit: usize,
+    ) -> Result<TablePage> {
+        let project = selection.project;
+        let grouped = selection.group.iter().flat_map(|(values, _)| values);
+        let names =
+            experiment_names(deps, project, selection.sort.iter().map(|key| &key.value).chain(grouped))
+                .await?;
+        let value = |value: &RunValue| TableValue::new(value, selection.now_us, names);
+        let order: OrderKey = selection.sort.iter().map(|key| (value(&key.value), key.descending)).collect();
+        let group = selection.group.as_ref().map(|(values, terms)| {
+            (values.iter().map(|grouped| (value(grouped), false)).collect::<OrderKey>(), terms.clone())
+        });
+        let resolved = ResolvedSelection {
+            filter: RunFilter { group, newest: selection.newest, ..RunFilter::new(selection.query.as_ref()) },
+            order,
+        };
+        let grouped = resolved.filter.group.iter().flat_map(|(values, _)| values);
+        let columns = needed_columns(resolved.order.iter().chain(grouped).map(|(value, _)| value));
+        let needed = NeededParts { columns, query: selection.query.as_ref() };
+        let mut open = self.open(deps, project, &needed).await?;
+        let page = move || match open.as_mut() {
+            Some(table) => table_page(table, &resolved, &start, limit).ok_or_else(missing_column),
+            None => Err(missing_column()),
+        };
+        deps.evaluation.run(page).await?
+    }
+}
+
+/// The digest of the names of experiments, if a value depends on them.
+pub(super) async fn experiment_names(
+    deps: &Deps,
+    project: Project,
+    mut values: impl Iterator<Item = &RunValue>,
+) -> Result<u64> {
+    if values.any(|value| *value == RunValue::Experiment) {
+        return names_digest(deps, project, false).await;
+    }
+    Ok(0)
+}
+
+pub(super) fn needed_columns<'v>(values: impl Iterator<Item = &'v TableValue>) -> Vec<ColumnKey> {
+    let mut columns = Vec::new();
+    for key in values.flat_map(TableValue::columns) {
+        if !columns.contains(&key) {
+            columns.push(key);
+        }
+    }
+    columns
+}
+
+/// Returns `None` if a column is missing.
+fn table_page(
+    table: &mut RunTable,
+    selection: &ResolvedSelection,
+    start: &PageStart,
+    limit: usize,
+) -> Option<TablePage> {
+    table.sort(&selection.order)?;
+    let selected = selection.filter.selected(table)?;
+    let is_selected = |slot: &&Slot| selected[**slot as usize];
+    let comparison = table.comparison(&selection.order)?;
+    let sorted = table.sorted(&selection.order);
+    let mut page = TablePage {
+        total: selected.iter().filter(|selected| **selected).count() as u64,
+        newest: selection.filter.newest.unwrap_or_else(|| table.roster.newest()),
+        always_raised: selection.filter.always_raised(table),
+        ..TablePage::default()
+    };
+    let place_after = |terms: &[Term], run_id: &str| {
+        sorted.partition_point(|slot| comparison.compare_with(*slot, terms, run_id).is_le())
+    };
+    let (from, skipped) = match start {
+        PageStart::Position(position) => (0, usize::try_from(*position).unwrap_or(usize::MAX)),
+        PageStart::After { terms, run_id } => (place_after(terms, run_id), 0),
+        PageStart::AfterRun(number) => match table.roster.slot(*number) {
+            Some(slot) if selected[slot as usize] => {
+                (place_after(&comparison.terms(slot), table.roster.run_id(slot)), 0)
+            }
+            _ => return Some(page),
+        },
+    };
+    let before = sorted[..from].iter().filter(is_selected).count() + skipped;
+    page.first_rank = (before as u64).saturating_add(1);
+    let mut rest = sorted[from..].iter().filter(is_selected).skip(skipped);
+    let slots: Vec<Slot> = rest.by_ref().take(limit).copied().collect();
+    page.more = rest.next().is_some();
+    page.last_terms = slots.last().map(|slot| comparison.terms(*slot)).unwrap_or_default();
+    let run = |slot: Slot| (table.roster.number(slot), table.roster.run_id(slot).to_owned());
+    page.runs = slots.into_iter().map(run).collect();
+    Some(page)
+}

@@ -1,0 +1,198 @@
+//! The runs of a project. Each has a slot, by which the other parts of a table find its values. A
+//! slot is never reused: a run that was deleted keeps it until the table is read again.
+
+use std::collections::HashMap;
+
+use matyan_model::{
+    ids::{Project, RunNumber},
+    index::index_runs_page,
+    keys,
+    run::{Document, run_ids_list},
+};
+use matyan_store::{Scan, Stamp, Store};
+
+use crate::{Deps, error::Result};
+
+/// The position of a run in the parts of a table.
+pub(super) type Slot = u32;
+
+/// Rows read from one snapshot: less than a millisecond of work.
+pub(super) const PAGE: Scan = Scan { rows: 4_000, bytes: 1 << 20, reverse: false };
+
+/// Deleted runs that a roster may hold besides as many as there are others.
+const HIDDEN: usize = 10_000;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum RunState {
+    /// Deleted, or about to be.
+    Hidden,
+    Shown,
+    Archived,
+}
+
+pub(super) struct Roster {
+    /// Every change up to here is included.
+    pub(super) position: Stamp,
+    numbers: Vec<RunNumber>,
+    states: Vec<RunState>,
+    /// The ids of all runs, one after another, and where each of them ends.
+    ids: String,
+    id_ends: Vec<usize>,
+    slots: HashMap<RunNumber, Slot>,
+    hidden: usize,
+}
+
+/// The position after everything committed.
+pub(super) async fn end_position(store: &dyn Store) -> Result<Stamp> {
+    Ok(store.snapshot().await?.version().stamp(u16::MAX))
+}
+
+impl Roster {
+    fn new(position: Stamp) -> Self {
+        Self {
+            position,
+            numbers: Vec::new(),
+            states: Vec::new(),
+            ids: String::new(),
+            id_ends: Vec::new(),
+            slots: HashMap::new(),
+            hidden: 0,
+        }
+    }
+
+    /// Reads the roster from indexes. A run that changes meanwhile is read again later, as the
+    /// position of the roster is before all of its snapshots.
+    pub(super) async fn read(deps: &Deps, project: Project) -> Result<Self> {
+        let mut roster = Self::new(end_position(deps.store.as_ref()).await?);
+        let mut states = Vec::new();
+        for (archived, state) in [(false, RunState::Shown), (true, RunState::Archived)] {
+            let mut rest = Some(keys::index_archived_all(project, archived));
+            while let Some(range) = rest {
+                let snapshot = deps.store.snapshot().await?;
+                let (numbers, next) = index_runs_page(snapshot.as_ref(), &range, PAGE.rows).await?;
+                states.extend(numbers.into_iter().map(|number| (number, state)));
+                rest = next;
+            }
+        }
+        states.sort_unstable_by_key(|(number, _)| *number);
+        let mut states = states.into_iter().peekable();
+        let mut rest = Some(keys::numbers(project));
+        while let Some(range) = rest {
+            let snapshot = deps.store.snapshot().await?;
+            let page = run_ids_list(snapshot.as_ref(), project, &range, PAGE).await?;
+            for (number, run_id) in page.runs {
+                let mut found = None;
+                while let Some((other, state)) = states.next_if(|(other, _)| *other <= number) {
+                    found = Some(state).filter(|_| other == number);
+                }
+                if let Some(state) = found {
+                    roster.push(number, run_id.as_str(), state);
+                }
+            }
+            rest = page.rest;
+        }
+        Ok(roster)
+    }
+
+    fn push(&mut self, number: RunNumber, run_id: &str, state: RunState) -> Slot {
+        let slot = Slot::try_from(self.numbers.len()).expect("the memory of a table is limited");
+        self.numbers.push(number);
+        self.states.push(state);
+        self.ids.push_str(run_id);
+        self.id_ends.push(self.ids.len());
+        self.slots.insert(number, slot);
+        slot
+    }
+
+    /// Takes over the state of a run from its document. Returns its slot if that state is new.
+    pub(super) fn update(&mut self, number: RunNumber, document: Option<&Document>) -> Option<Slot> {
+        let props = document.map(|document| &document.props).filter(|props| !props.pending_delete);
+        let state = match props {
+            None => RunState::Hidden,
+            Some(props) if props.archived => RunState::Archived,
+            Some(_) => RunState::Shown,
+        };
+        match (self.slots.get(&number), props) {
+            (Some(slot), _) => {
+                let slot = *slot;
+                let before = std::mem::replace(&mut self.states[slot as usize], state);
+                self.hidden += usize::from(state == RunState::Hidden);
+                self.hidden -= usize::from(before == RunState::Hidden);
+                (before != state).then_some(slot)
+            }
+            (None, Some(props)) => Some(self.push(number, &props.run_id, state)),
+            (None, None) => None,
+        }
+    }
+
+    /// Whether most slots belong to deleted runs.
+    pub(super) fn is_sparse(&self) -> bool {
+        self.hidden > HIDDEN.max(self.numbers.len() / 2)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.numbers.len()
+    }
+
+    pub(super) fn all_slots(&self) -> impl Iterator<Item = Slot> + use<> {
+        0..Slot::try_from(self.len()).expect("slots are counted in `push`")
+    }
+
+    pub(super) fn slot(&self, number: RunNumber) -> Option<Slot> {
+        self.slots.get(&number).copied()
+    }
+
+    pub(super) fn number(&self, slot: Slot) -> RunNumber {
+        self.numbers[slot as usize]
+    }
+
+    pub(super) fn state(&self, slot: Slot) -> RunState {
+        self.states[slot as usize]
+    }
+
+    pub(super) fn run_id(&self, slot: Slot) -> &str {
+        let slot = slot as usize;
+        let start = if slot == 0 { 0 } else { self.id_ends[slot - 1] };
+        &self.ids[start..self.id_ends[slot]]
+    }
+
+    /// The highest number of a run.
+    pub(super) fn newest(&self) -> RunNumber {
+        self.numbers.iter().copied().max().unwrap_or_default()
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        const SLOT: usize = size_of::<(RunNumber, Slot)>() + 1;
+        self.ids.capacity()
+            + self.numbers.capacity() * size_of::<RunNumber>()
+            + self.states.capacity()
+            + self.id_ends.capacity() * size_of::<usize>()
+            + self.slots.capacity() * SLOT
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use matyan_model::run::{Params, Props};
+
+    use super::*;
+
+    fn document(run_id: &str, archived: bool) -> Document {
+        let props = Props { archived, ..Props::new(run_id, 1) };
+        Document { props, params: Params::Pieces }
+    }
+
+    #[test]
+    fn runs_keep_their_slots() {
+        let mut roster = Roster::new(matyan_store::Version(1).stamp(0));
+        assert_eq!(roster.update(RunNumber(5), Some(&document("five", false))), Some(0));
+        assert_eq!(roster.update(RunNumber(3), Some(&document("", true))), Some(1));
+        assert_eq!(roster.update(RunNumber(4), None), None, "an unknown run was deleted");
+        assert_eq!(roster.update(RunNumber(5), Some(&document("five", false))), None, "nothing has changed");
+        assert_eq!(roster.update(RunNumber(5), Some(&document("five", true))), Some(0));
+        assert_eq!(roster.update(RunNumber(3), None), Some(1));
+        assert_eq!((roster.state(0), roster.state(1)), (RunState::Archived, RunState::Hidden));
+        assert_eq!((roster.run_id(0), roster.run_id(1)), ("five", ""));
+        assert_eq!((roster.slot(RunNumber(3)), roster.newest(), roster.hidden), (Some(1), RunNumber(5), 1));
+    }
+}
