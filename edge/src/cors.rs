@@ -1,6 +1,6 @@
 //! Cross-origin rules, with the same responses as 0.3, which browser clients depend on. One
-//! rule is new: 0.3 accepted writes from pages of any origin and only hid the response from
-//! them; here such writes are refused.
+//! rule is new: 0.3 answered pages of any origin and only hid the response from them; here
+//! their requests are refused.
 
 use axum::body::Body;
 use axum::response::Response;
@@ -13,6 +13,9 @@ const METHODS: HeaderValue = HeaderValue::from_static("DELETE, GET, HEAD, OPTION
 const MAX_AGE: HeaderValue = HeaderValue::from_static("600");
 const TRUE: HeaderValue = HeaderValue::from_static("true");
 const ORIGIN: HeaderValue = HeaderValue::from_static("Origin");
+
+/// Maximum length of an origin in the error.
+const SHOWN_CHARACTERS: usize = 100;
 
 /// Response headers that gRPC-web clients and the product's own pages read.
 const EXPOSED_HEADERS: HeaderValue = HeaderValue::from_static(
@@ -45,37 +48,56 @@ pub(crate) fn preflight(allowed: &[String], method: &Method, headers: &HeaderMap
     Some(response)
 }
 
-/// Adds the headers that let the page read the response, if its origin is allowed. `origin` is
-/// that of the request.
-pub(crate) fn add_headers(allowed: &[String], origin: Option<&HeaderValue>, headers: &mut HeaderMap) {
+/// Adds the headers that let the page read the response, if its origin is allowed, and returns
+/// whether it is. `origin` is that of the request.
+pub(crate) fn add_headers(allowed: &[String], origin: Option<&HeaderValue>, headers: &mut HeaderMap) -> bool {
     // Caches must not reuse the response for pages of other origins.
     headers.append(header::VARY, ORIGIN);
-    if let Some(origin) = origin.filter(|origin| is_allowed(allowed, origin)) {
-        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
-        headers.insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, TRUE);
-        headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED_HEADERS);
-    }
+    let Some(origin) = origin.filter(|origin| is_allowed(allowed, origin)) else { return false };
+    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
+    headers.insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, TRUE);
+    headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED_HEADERS);
+    true
 }
 
-/// Refuses writes from pages of other origins. Browsers let any page send plain POSTs and open
-/// WebSockets without a preflight, so the page can reach servers that only its user can reach.
-/// Clients other than browsers send no `Origin`.
+/// Refuses requests of pages of other origins, except links to this server. Browsers let any page
+/// send plain requests and open WebSockets without a preflight, so the page can reach servers
+/// that only its user can reach: it must not write, nor start expensive queries. Clients other
+/// than browsers send none of these headers.
 pub(crate) fn check_origin<B>(allowed: &[String], request: &Request<B>) -> Result<(), ApiError> {
-    let Some(origin) = request.headers().get(header::ORIGIN) else { return Ok(()) };
-    if !may_have_side_effects(request) || is_allowed(allowed, origin) || is_same_origin(request, origin) {
+    let Some(origin) = request.headers().get(header::ORIGIN) else {
+        return match is_of_another_site(request) && !is_navigation(request) {
+            true => Err(refused_page("other sites")),
+            false => Ok(()),
+        };
+    };
+    if is_allowed(allowed, origin) || is_same_origin(request, origin) {
         return Ok(());
     }
-    let origin = String::from_utf8_lossy(origin.as_bytes());
-    let message = format!(
-        "pages of {origin} may not write here: name it in the server's CORS_ORIGINS, \
-         or have the proxy before the server pass on Host"
-    );
-    Err(ApiError::new(StatusCode::FORBIDDEN, message))
+    Err(refused_page(&String::from_utf8_lossy(origin.as_bytes())))
 }
 
-fn may_have_side_effects<B>(request: &Request<B>) -> bool {
-    let is_reading = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
-    !is_reading || request.headers().contains_key(header::UPGRADE)
+fn refused_page(page: &str) -> ApiError {
+    let page: String = page.chars().take(SHOWN_CHARACTERS).collect();
+    let message = format!(
+        "pages of {page} may not use this server: name their origin in the server's CORS_ORIGINS, \
+         or have the proxy before the server pass on Host"
+    );
+    ApiError::new(StatusCode::FORBIDDEN, message)
+}
+
+/// Returns whether the browser says that a page of another origin sent the request. Other ports
+/// of the same host are the same site, but may belong to someone else.
+fn is_of_another_site<B>(request: &Request<B>) -> bool {
+    let site = request.headers().get("sec-fetch-site").map(HeaderValue::as_bytes);
+    matches!(site, Some(b"cross-site" | b"same-site"))
+}
+
+/// Returns whether the user follows a link, whose target the linking page cannot read.
+fn is_navigation<B>(request: &Request<B>) -> bool {
+    let is = |name, value: &str| request.headers().get(name).is_some_and(|it| it == value);
+    let is_reading = matches!(*request.method(), Method::GET | Method::HEAD);
+    is_reading && is("sec-fetch-mode", "navigate") && is("sec-fetch-dest", "document")
 }
 
 /// Returns whether the page came from the host that the request names. The scheme is ignored,
@@ -119,6 +141,30 @@ mod tests {
         let request = headers.iter().fold(Request::post(uri), |it, (name, value)| it.header(*name, *value));
         let permitted = check_origin(&["http://ui.example".to_owned()], &request.body(()).unwrap());
         assert_eq!(permitted.is_ok(), expected, "{uri} {headers:?}: {permitted:?}");
+    }
+
+    #[test]
+    fn only_links_of_other_sites_are_followed() {
+        let check = |method: &str, headers: &[(&str, &str)], expected: bool| {
+            let request = Request::builder().method(method).uri("/");
+            let request = headers.iter().fold(request, |it, (name, value)| it.header(*name, *value));
+            let permitted = check_origin(&["http://ui.example".to_owned()], &request.body(()).unwrap());
+            assert_eq!(permitted.is_ok(), expected, "{method} {headers:?}");
+        };
+        let [mode, dest] = [("sec-fetch-mode", "navigate"), ("sec-fetch-dest", "document")];
+        for site in ["cross-site", "same-site"].map(|it| ("sec-fetch-site", it)) {
+            check("GET", &[site], false);
+            check("GET", &[site, ("sec-fetch-mode", "no-cors"), ("sec-fetch-dest", "image")], false);
+            check("GET", &[site, mode, dest], true);
+            check("GET", &[site, mode, ("sec-fetch-dest", "iframe")], false);
+            check("POST", &[site, mode, dest], false);
+            check("GET", &[site, ("origin", "http://ui.example")], true);
+            check("GET", &[site, ("origin", "http://evil.example")], false);
+        }
+        for site in ["same-origin", "none"] {
+            check("GET", &[("sec-fetch-site", site)], true);
+        }
+        check("GET", &[("origin", "http://evil.example")], false);
     }
 
     #[test]

@@ -14,12 +14,16 @@ use percent_encoding::percent_decode_str;
 use tokio::time::Instant;
 use tower::ServiceExt;
 
+use crate::allowed_hosts::check_host;
+use crate::body_budget::{self, ConnectionBudget};
 use crate::cors;
+use crate::deadline::CallLimits;
 use crate::error::ApiError;
 use crate::grpc::{self, Grpc};
 use crate::request_id;
 use crate::rest;
 use crate::rest::table::{self, PathTemplate};
+use crate::security_headers;
 use crate::services::Services;
 use crate::ui::Ui;
 use crate::uri_path;
@@ -67,7 +71,10 @@ impl Edge {
         let origin = request.headers().get(http::header::ORIGIN).cloned();
         // A preflight is about a future request, and gets the same response for all
         // paths.
-        if let Some(response) = cors::preflight(origins, request.method(), request.headers()) {
+        if check_host(self.services.settings(), &request).is_ok()
+            && let Some(mut response) = cors::preflight(origins, request.method(), request.headers())
+        {
+            security_headers::add(response.headers_mut(), false);
             return response;
         }
         let id = request_id::request_id(request.headers());
@@ -76,26 +83,40 @@ impl Edge {
         request.headers_mut().insert(request_id::HEADER, id.clone());
         let mut response = request_id::run_in_span(id.clone(), span, self.answer_identified(request)).await;
         // Errors need CORS headers too, or the browser hides them from the page.
-        cors::add_headers(origins, origin.as_ref(), response.headers_mut());
+        let is_shared = cors::add_headers(origins, origin.as_ref(), response.headers_mut());
+        security_headers::add(response.headers_mut(), is_shared);
         response.headers_mut().insert(request_id::HEADER, id);
         response
     }
 
     /// Dispatches to gRPC or HTTP. gRPC has its own statuses and is not counted as HTTP.
     async fn answer_identified(&self, request: Request<Body>) -> Response {
+        let max = self.services.settings().request_timeout;
+        let limits = match CallLimits::of_request(request.headers(), max) {
+            Ok(limits) => limits,
+            Err(error) => return error.into_response(),
+        };
         let response = match grpc::is_grpc(request.headers()) {
-            true => match self.check_origin(&request) {
-                Ok(()) => self.grpc.answer(request).await,
-                Err(error) => error.into_response(),
+            true => match self.admit(&request) {
+                Ok(()) => match limits.enforce(self.grpc.answer(self.metered(request))).await {
+                    Ok(response) => response,
+                    Err(_) => grpc::late(),
+                },
+                Err(error) => grpc::refuse(error),
             },
-            false => self.answer_http(request).await,
+            false => self.answer_http(request, limits).await,
         };
         tracing::debug!(status = response.status().as_u16(), "answered");
         response
     }
 
-    async fn answer_http(&self, mut request: Request<Body>) -> Response {
+    async fn answer_http(&self, mut request: Request<Body>, limits: CallLimits) -> Response {
         let (method, start) = (request.method().clone(), Instant::now());
+        if let Err(error) = self.admit(&request) {
+            let response = error.into_response();
+            self.record_metrics(method_label(&method), &response, start);
+            return response;
+        }
         if let Some(ui) = &self.ui {
             // Proxies may or may not strip the base path, so paths with and without
             // it are accepted.
@@ -106,25 +127,47 @@ impl Edge {
         }
         *request.uri_mut() = uri_path::normalized(request.uri());
         // A panic is a bug in the server: this request fails, but the server continues.
-        let routed = AssertUnwindSafe(self.route(request)).catch_unwind().await;
-        let response = routed.unwrap_or_else(|_| {
-            ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "Internal server error").into_response()
+        let routed = AssertUnwindSafe(limits.enforce(self.route(request))).catch_unwind().await;
+        let routed = routed.unwrap_or_else(|_| {
+            Err(ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "Internal server error"))
         });
+        let response = routed.unwrap_or_else(IntoResponse::into_response);
         // WebSockets have their own metrics.
-        if self.services.settings().metrics_enabled && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        if response.status() != StatusCode::SWITCHING_PROTOCOLS {
             self.record_metrics(method_label(&method), &response, start);
         }
         response
     }
 
-    fn check_origin(&self, request: &Request<Body>) -> Result<(), ApiError> {
-        cors::check_origin(&self.services.settings().cors_origins, request)
+    /// Charges the messages of a call to the memory budget while they are read.
+    fn metered(&self, request: Request<Body>) -> Request<Body> {
+        let connection = request.extensions().get::<ConnectionBudget>().cloned();
+        let bodies = self.services.bodies().clone();
+        request.map(|body| body_budget::metered(body, bodies, connection.as_ref()))
+    }
+
+    /// Maximum number of open connections of a port, except WebSockets.
+    pub(crate) fn max_open(&self) -> usize {
+        self.services.settings().max_open
+    }
+
+    pub(crate) fn count_refused_connection(&self) {
+        self.services.metrics().refused_connections.inc();
+    }
+
+    /// The share of a new connection in the memory for bodies.
+    pub(crate) fn connection_budget(&self) -> ConnectionBudget {
+        self.services.bodies().of_connection()
+    }
+
+    /// Refuses requests that only a browser sends which someone else's page controls.
+    fn admit(&self, request: &Request<Body>) -> Result<(), ApiError> {
+        let settings = self.services.settings();
+        check_host(settings, request)?;
+        cors::check_origin(&settings.cors_origins, request)
     }
 
     async fn route(&self, request: Request<Body>) -> Response {
-        if let Err(error) = self.check_origin(&request) {
-            return error.into_response();
-        }
         match (request.uri().path().strip_prefix(WEBSOCKET_PREFIX), self.services.sockets()) {
             // Run ids contain no slash, so a longer path is not a WebSocket.
             (Some(segment), Some(sockets)) if !segment.is_empty() && !segment.contains('/') => {
@@ -139,6 +182,9 @@ impl Edge {
     }
 
     fn record_metrics(&self, method: &str, response: &Response, start: Instant) {
+        if !self.services.settings().metrics_enabled {
+            return;
+        }
         let template = response.extensions().get::<PathTemplate>();
         let class = format!("{}xx", response.status().as_u16() / 100);
         let labels = [method, template.map_or(UNMATCHED_ROUTE, |it| &it.0), &class];

@@ -20,7 +20,7 @@ pub(crate) const INVALID_JSON: &str = "JSON decode error";
 /// Name of query errors in the UIs.
 const SYNTAX_ERROR: &str = "SyntaxError";
 
-const DOMAIN: &str = "matyan";
+pub(crate) const DOMAIN: &str = "matyan";
 
 /// The outcome of a call.
 pub(crate) type ApiResult<T> = Result<T, ApiError>;
@@ -47,6 +47,14 @@ struct ErrorExtras {
 impl ApiError {
     pub(crate) fn new(status: StatusCode, message: impl Into<String>) -> Self {
         ApiError { status, message: message.into(), extra: None }
+    }
+
+    pub(crate) fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    pub(crate) fn message(&self) -> &str {
+        &self.message
     }
 
     fn with_extras(self, extra: ErrorExtras) -> Self {
@@ -165,6 +173,7 @@ impl IntoResponse for ApiError {
             403 => "forbidden",
             404 => "not_found",
             409 => "conflict",
+            421 => "misdirected_request",
             422 => "validation_error",
             500 => "internal_error",
             _ => "error",

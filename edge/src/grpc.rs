@@ -16,6 +16,8 @@ use tonic::service::Routes;
 use tonic_web::GrpcWebLayer;
 use tower::{Layer, Service, ServiceExt};
 
+use crate::deadline;
+use crate::error::ApiError;
 use crate::transport::Transport;
 
 /// Returns whether a request is gRPC or gRPC-web.
@@ -23,6 +25,21 @@ pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
     let content_type = headers.get(header::CONTENT_TYPE).map(|it| it.as_bytes());
     // Also matches gRPC-web and suffixes such as `+proto`.
     content_type.is_some_and(|it| it.starts_with(b"application/grpc"))
+}
+
+/// Refuses a call before it is read. Clients of gRPC prefer the status in the headers to that of
+/// HTTP.
+pub(crate) fn refuse(error: ApiError) -> Response {
+    let status = Status::permission_denied(error.message());
+    let http = error.status();
+    let mut response = status.into_http::<axum::body::Body>();
+    *response.status_mut() = http;
+    response
+}
+
+/// The answer to a call whose client has given it too little time.
+pub(crate) fn late() -> Response {
+    deadline::exceeded().into_http()
 }
 
 /// Routes calls to transports by service name. Cheap to clone.

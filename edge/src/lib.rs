@@ -6,7 +6,10 @@
 //! both transports, for clients that are configured with a single URL. A worker has a third
 //! port, for monitoring.
 
+mod allowed_hosts;
+mod body_budget;
 mod cors;
+mod deadline;
 mod edge;
 mod error;
 mod first_byte_timeout;
@@ -14,6 +17,7 @@ mod grpc;
 mod metrics;
 mod request_id;
 mod rest;
+mod security_headers;
 mod serve;
 mod services;
 mod settings;

@@ -17,6 +17,8 @@ pub struct Metrics {
     registry: Registry,
     pub(crate) http_requests: IntCounterVec,
     pub(crate) http_seconds: HistogramVec,
+    pub(crate) open_to_network: IntGauge,
+    pub(crate) refused_connections: IntCounter,
     pub(crate) ws_connections: IntGauge,
     pub(crate) ws_connection_seconds: Histogram,
     pub(crate) ws_ack_seconds: Histogram,
@@ -53,6 +55,11 @@ impl Metrics {
             &REQUEST_LABELS,
         )?;
         registry.register(Box::new(http_seconds.clone()))?;
+        let open_to_network = IntGauge::new(
+            "matyan_open_to_network",
+            "1 if other machines can connect without signing in, otherwise 0.",
+        )?;
+        registry.register(Box::new(open_to_network.clone()))?;
         let ws_connections = IntGauge::new("matyan_ws_connections_active", "Open WebSockets.")?;
         registry.register(Box::new(ws_connections.clone()))?;
 
@@ -60,6 +67,11 @@ impl Metrics {
             registry: registry.clone(),
             http_requests,
             http_seconds,
+            open_to_network,
+            refused_connections: counter(
+                "matyan_connections_refused_total",
+                "Connections that were closed at once, because too many were open.",
+            )?,
             ws_connections,
             ws_connection_seconds: histogram(
                 "matyan_ws_connection_duration_seconds",

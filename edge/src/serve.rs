@@ -4,6 +4,7 @@
 //! close.
 
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -16,6 +17,7 @@ use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -34,6 +36,11 @@ const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(20);
 /// Maximum number of concurrent calls on one HTTP/2 connection.
 const MAX_STREAMS: u32 = 1_000;
 
+/// Data that a client may send before it is read, per stream and per connection of HTTP/2. It is
+/// held outside of the memory budget.
+const STREAM_WINDOW: u32 = 256 << 10;
+const CONNECTION_WINDOW: u32 = 512 << 10;
+
 /// Pause after a failed accept, for example when no file descriptors are left; without it the
 /// loop would spin.
 const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(50);
@@ -42,17 +49,26 @@ const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(50);
 pub async fn serve(listener: TcpListener, tls: Option<Tls>, edge: Edge, stop: CancellationToken) {
     let graceful = GracefulShutdown::new();
     let connections = TaskTracker::new();
+    let room = Arc::new(Semaphore::new(edge.max_open()));
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             () = stop.cancelled() => break,
         };
         match accepted {
-            Ok((stream, _)) => {
-                let connection =
-                    serve_connection(stream, tls.clone(), edge.clone(), graceful.watcher(), stop.clone());
-                connections.spawn(connection);
-            }
+            Ok((stream, _)) => match room.clone().try_acquire_owned() {
+                Ok(permit) => {
+                    let connection =
+                        serve_connection(stream, tls.clone(), edge.clone(), graceful.watcher(), stop.clone());
+                    connections.spawn(async move {
+                        connection.await;
+                        drop(permit);
+                    });
+                }
+                // Dropping the stream closes it. Without descriptors, the store and the log could
+                // not open their files.
+                Err(_) => edge.count_refused_connection(),
+            },
             Err(error) => {
                 tracing::warn!(%error, "failed to accept connection; will retry");
                 sleep(ACCEPT_RETRY_DELAY).await;
@@ -107,10 +123,14 @@ where
         .http2()
         .timer(TokioTimer::new())
         .max_concurrent_streams(MAX_STREAMS)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
         .keep_alive_interval(KEEP_ALIVE_INTERVAL)
         .keep_alive_timeout(KEEP_ALIVE_INTERVAL);
+    let budget = edge.connection_budget();
     let service = service_fn(move |request: Request<Incoming>| {
         let (edge, mut request) = (edge.clone(), request.map(Body::new));
+        request.extensions_mut().insert(budget.clone());
         if let Some(secure) = secure {
             request.extensions_mut().insert(secure);
         }
@@ -157,7 +177,7 @@ mod tests {
         let graceful = GracefulShutdown::new();
         let requesting = async {
             sleep(REQUEST_START_TIMEOUT / 2).await;
-            let request = b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+            let request = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
             client.write_all(request).await.unwrap();
             let mut answer = String::new();
             client.read_to_string(&mut answer).await.unwrap();

@@ -20,6 +20,7 @@ use matyan_proto::series::v1::series_service_client::SeriesServiceClient;
 use matyan_proto::system::v1::system_service_client::SystemServiceClient;
 use matyan_proto::tags::v1::tag_service_client::TagServiceClient;
 
+use crate::body_budget::BodyBudget;
 use crate::metrics::Metrics;
 use crate::settings::Settings;
 use crate::transport::{Transport, client};
@@ -37,6 +38,7 @@ pub(crate) struct Services {
     port_kind: PortKind,
     settings: Arc<Settings>,
     metrics: Metrics,
+    bodies: BodyBudget,
     system: SystemServiceClient<Transport>,
     frontier: Option<Frontier>,
     backend: Option<Backend>,
@@ -115,6 +117,7 @@ impl Services {
         backend: Option<&Transport>,
     ) -> Self {
         let settings = Arc::new(settings);
+        metrics.open_to_network.set(settings.is_on_network.into());
         let frontier = frontier.map(|transport| {
             let ingest = client!(IngestServiceClient<Transport>, transport.clone());
             let system = client!(SystemServiceClient<Transport>, transport.clone());
@@ -122,7 +125,9 @@ impl Services {
             Frontier { ingest, sockets }
         });
         let system = client!(SystemServiceClient<Transport>, own.clone());
-        Services { port_kind, settings, metrics, system, frontier, backend: backend.cloned().map(Backend) }
+        let bodies = BodyBudget::new(settings.body_bytes);
+        let backend = backend.cloned().map(Backend);
+        Services { port_kind, settings, metrics, bodies, system, frontier, backend }
     }
 
     pub(crate) fn port_kind(&self) -> PortKind {
@@ -135,6 +140,11 @@ impl Services {
 
     pub(crate) fn metrics(&self) -> &Metrics {
         &self.metrics
+    }
+
+    /// Memory of the request bodies of this port.
+    pub(crate) fn bodies(&self) -> &BodyBudget {
+        &self.bodies
     }
 
     /// Client of the service that this port belongs to.

@@ -4,19 +4,34 @@ use std::time::Duration;
 
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Origins whose pages may call the API from a browser.
+    /// Host names of this server besides those of the loopback interface: `a.example`,
+    /// `*.example`, or `*` for any.
+    pub allowed_hosts: Vec<String>,
+    /// Whether other machines can connect. Then names that only a local network resolves are
+    /// allowed as well.
+    pub is_on_network: bool,
+    /// Origins other than the server's own whose pages may call the API, and show its pages in a
+    /// frame.
     pub cors_origins: Vec<String>,
     /// Whether HTTP requests are recorded in metrics. The metrics route always exists.
     pub metrics_enabled: bool,
+    /// Maximum number of open connections of a port, except WebSockets; additional ones are
+    /// closed.
+    pub max_open: usize,
     /// Maximum number of open WebSockets; additional ones are refused with 503.
     pub max_connections: usize,
     /// Memory budget in bytes for frames that are being read or processed, shared by all
     /// WebSockets of a port, in addition to two small frames for each. When it is
     /// exhausted, no more frames are read. At least one frame of maximum size always fits.
     pub total_bytes: usize,
+    /// Memory budget in bytes for the bodies of REST and gRPC requests that are being read,
+    /// shared by all connections of a port.
+    pub body_bytes: usize,
     /// Maximum time that a frame waits for the log before it is rejected. The Python client
     /// gives up for good after 45 s without a response.
     pub hold: Duration,
+    /// Maximum time of a call, except of those that last as long as their client wants.
+    pub request_timeout: Duration,
     /// Interval between pings; a peer that has sent nothing since the previous ping is
     /// considered dead.
     pub ping_interval: Duration,
@@ -24,20 +39,17 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        let origins = [
-            "http://localhost:3000",
-            "http://localhost:8000",
-            "http://localhost:8080",
-            "http://127.0.0.1:8000",
-            "http://localhost:53800",
-            "http://127.0.0.1:53800",
-        ];
         Settings {
-            cors_origins: origins.map(str::to_owned).to_vec(),
+            allowed_hosts: Vec::new(),
+            is_on_network: false,
+            cors_origins: Vec::new(),
             metrics_enabled: true,
+            max_open: 10_000,
             max_connections: 10_000,
             total_bytes: 256 << 20,
+            body_bytes: 144 << 20,
             hold: Duration::from_secs(40),
+            request_timeout: Duration::from_secs(3_600),
             ping_interval: Duration::from_secs(20),
         }
     }

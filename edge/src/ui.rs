@@ -1,14 +1,14 @@
-//! A browser UI that was built elsewhere: its files, and its index page for every path without
-//! a route. The page is rendered once, when the process starts. Files are read on request, in
-//! chunks, and never from outside the directory: the operating system resolves paths relative
-//! to it, so that neither `..` nor a link can escape it.
+//! A browser UI: its files, and its index page for every path without a route. The page is
+//! rendered once, when the process starts. The files are those in the binary, or those of a
+//! directory with another UI.
 
+mod embedded;
 mod file;
 mod template;
 
 use std::fmt;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use axum::body::Body;
@@ -18,9 +18,11 @@ use cap_std::ambient_authority;
 use cap_std::fs::Dir;
 use http::request::Parts;
 use http::{HeaderValue, Method, Request, Uri, header};
+use include_dir::Dir as EmbeddedDir;
 
 use crate::error::ApiError;
 use crate::rest::table::PathTemplate;
+use crate::security_headers::{PagePermissions, page_policy};
 use crate::uri_path::with_path;
 
 /// Path prefix under which pages of the bundle find its files.
@@ -36,10 +38,11 @@ const METRICS_PATH: &str = "/metrics";
 /// `index.html` is only partly rendered.
 const INDEX_FILES: [&str; 2] = ["index-template.html", "index.html"];
 
-/// The directory to serve, and the variables of its index page.
+/// The UI to serve, and the variables of its index page.
 #[derive(Clone, Default)]
 pub struct UiSettings {
-    pub dir: PathBuf,
+    /// A directory; absent: the UI in the binary.
+    pub dir: Option<PathBuf>,
     /// Path under which a proxy exposes this server: empty, or `/a/b` without a trailing
     /// slash.
     pub base_path: String,
@@ -49,17 +52,20 @@ pub struct UiSettings {
     pub api_host_base: String,
     /// Sent by the browser as a bearer token.
     pub api_auth_token: String,
+    /// Whether pages may run the code in reports.
+    pub runs_reports: bool,
 }
 
 /// Omits the token.
 impl fmt::Debug for UiSettings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { dir, base_path, api_base_path, api_host_base, api_auth_token: _ } = self;
+        let Self { dir, base_path, api_base_path, api_host_base, api_auth_token: _, runs_reports } = self;
         f.debug_struct("UiSettings")
             .field("dir", dir)
             .field("base_path", base_path)
             .field("api_base_path", api_base_path)
             .field("api_host_base", api_host_base)
+            .field("runs_reports", runs_reports)
             .finish_non_exhaustive()
     }
 }
@@ -88,17 +94,47 @@ pub enum UiError {
 pub struct Ui(Arc<Bundle>);
 
 struct Bundle {
-    dir: Arc<Dir>,
+    files: Files,
     base_path: String,
     page: Bytes,
+    policy: HeaderValue,
+}
+
+enum Files {
+    Embedded(&'static EmbeddedDir<'static>),
+    Directory(Arc<Dir>),
 }
 
 impl Ui {
-    /// Opens the bundle and renders the index page. Files that are replaced later are
-    /// served in their new version, but the page is not.
-    pub fn open(settings: &UiSettings) -> Result<Self, UiError> {
-        let unreadable = |source| UiError::Unreadable { dir: settings.dir.clone(), source };
-        let dir = Dir::open_ambient_dir(&settings.dir, ambient_authority()).map_err(unreadable)?;
+    /// Opens the bundle and renders the index page. Pages of `framed_by` may show it in a frame.
+    pub fn open(
+        settings: &UiSettings,
+        embedded: &'static EmbeddedDir<'static>,
+        framed_by: &[String],
+    ) -> Result<Self, UiError> {
+        let UiSettings { dir, base_path, api_host_base, runs_reports, .. } = settings;
+        let (files, page, policy) = match dir {
+            Some(dir) => {
+                let (dir, page) = Self::open_directory(dir)?;
+                let page = template::render(&page, settings)?;
+                let permissions =
+                    PagePermissions { api_host: api_host_base, runs_reports: *runs_reports, framed_by };
+                let policy = page_policy(&page, permissions);
+                (Files::Directory(Arc::new(dir)), page, policy)
+            }
+            None => {
+                let page = template::render(embedded::index(embedded), settings)?;
+                (Files::Embedded(embedded), page, embedded::policy(framed_by))
+            }
+        };
+        Ok(Ui(Arc::new(Bundle { files, base_path: base_path.clone(), page: page.into(), policy })))
+    }
+
+    /// Opens a directory and reads its index page. Files that are replaced later are served in
+    /// their new version, but the page is not.
+    fn open_directory(path: &Path) -> Result<(Dir, String), UiError> {
+        let unreadable = |source| UiError::Unreadable { dir: path.to_owned(), source };
+        let dir = Dir::open_ambient_dir(path, ambient_authority()).map_err(unreadable)?;
         let mut page = None;
         for name in INDEX_FILES {
             match dir.read_to_string(name) {
@@ -109,9 +145,7 @@ impl Ui {
                 Err(error) => return Err(unreadable(error)),
             }
         }
-        let page = page.ok_or_else(|| UiError::NoIndex(settings.dir.clone()))?;
-        let page = template::render(&page, settings)?.into();
-        Ok(Ui(Arc::new(Bundle { dir: Arc::new(dir), base_path: settings.base_path.clone(), page })))
+        Ok((dir, page.ok_or_else(|| UiError::NoIndex(path.to_owned()))?))
     }
 
     /// Removes the base path. Proxies may have removed it already; other paths are kept as
@@ -142,11 +176,7 @@ impl Ui {
             return ApiError::no_route().into_response();
         }
         let (mut response, template) = match path.strip_prefix(FILES_PREFIX) {
-            Some(name) => {
-                let is_versioned = is_versioned(&request.uri);
-                let request_for_file = file::FileRequest { name, is_versioned, headers: &request.headers };
-                (file::answer(&self.0.dir, request_for_file).await, "/static-files/{id}/")
-            }
+            Some(name) => (self.file(name, request).await, "/static-files/{id}/"),
             None => (self.page(), "/{id}/"),
         };
         // HEAD gets the headers of GET, without the body.
@@ -154,7 +184,20 @@ impl Ui {
             *response.body_mut() = Body::empty();
         }
         response.extensions_mut().insert(PathTemplate(template.into()));
+        // Workers have the policy of their script.
+        response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, self.0.policy.clone());
         response
+    }
+
+    async fn file(&self, name: &str, request: &Parts) -> Response {
+        let headers = &request.headers;
+        match self.0.files {
+            Files::Embedded(files) => embedded::answer(files, name, headers).await,
+            Files::Directory(ref dir) => {
+                let is_versioned = is_versioned(&request.uri);
+                file::answer(dir, file::FileRequest { name, is_versioned, headers }).await
+            }
+        }
     }
 
     /// Returns the index page, revalidated on each request because it names the versions of
@@ -166,6 +209,7 @@ impl Ui {
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
         headers.insert(header::VARY, HeaderValue::from_static("Accept"));
         headers.insert(header::CONTENT_LENGTH, self.0.page.len().into());
+        headers.insert(header::CONTENT_SECURITY_POLICY, self.0.policy.clone());
         response
     }
 }

@@ -3,12 +3,13 @@
 use axum::Json;
 use axum::response::{Html, IntoResponse, Response};
 use http::StatusCode;
-use http::header::{ETAG, HeaderValue};
+use http::header::{CONTENT_SECURITY_POLICY, ETAG, HeaderValue};
 use schemars::{JsonSchema, SchemaGenerator};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::call::Dialect;
+use crate::security_headers::DOCS_POLICY;
 
 /// A successful answer of an operation.
 pub(crate) trait Answer {
@@ -67,7 +68,7 @@ impl Answer for Html<String> {
     const MEDIA_TYPE: &str = "text/html";
 
     fn into_response(self) -> Response {
-        IntoResponse::into_response(self)
+        ([(CONTENT_SECURITY_POLICY, DOCS_POLICY)], self).into_response()
     }
 }
 

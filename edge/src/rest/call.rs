@@ -1,16 +1,20 @@
 //! One REST call after validation: its parameters and body as the types that the handler takes.
 
 use std::collections::HashMap;
+use std::future::poll_fn;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Poll, ready};
 use std::time::Duration;
 
-use axum::Json;
 use axum::body::Body;
 use axum::extract::{FromRequestParts, RawPathParams};
+use axum::{BoxError, Json};
 use bytes::{Bytes, BytesMut};
 use http::StatusCode;
 use http::request::Parts;
-use http_body_util::{BodyExt, LengthLimitError, Limited};
+use http_body::{Body as _, Frame};
+use http_body_util::{LengthLimitError, Limited};
 use matyan_proto::limits::BATCH_BYTES;
 use percent_encoding::percent_decode_str;
 use schemars::JsonSchema;
@@ -21,6 +25,7 @@ use tokio::time::timeout;
 
 use super::input_schema::InputSchema;
 use super::valid_json::valid_json;
+use crate::body_budget::{BodyShare, ConnectionBudget, too_slow};
 use crate::error::{ApiError, ApiResult, INVALID_JSON, Problem};
 use crate::services::Services;
 
@@ -156,7 +161,12 @@ impl Inputs {
             BodySchema::None => {}
             BodySchema::Stream => stream = body,
             BodySchema::Json(schema) => {
-                let bytes = read_body(body).await?;
+                let connection = head.extensions.get::<ConnectionBudget>();
+                let mut share = BodyShare::new(services.bodies().clone(), connection);
+                if let Some(bytes) = body.size_hint().exact() {
+                    share.expect(bytes.try_into().unwrap_or(usize::MAX));
+                }
+                let bytes = read_body(body, &mut share).await?;
                 check_values(&bytes)?;
                 match valid_json(&bytes) {
                     Some(received) => json = schema.normalize(received, "body", &mut problems),
@@ -236,12 +246,18 @@ fn check_values(json: &[u8]) -> ApiResult<()> {
     Err(ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, message))
 }
 
-async fn read_body(body: Body) -> ApiResult<Bytes> {
+/// Reads a body into memory, of which it takes a share.
+async fn read_body(body: Body, share: &mut BodyShare) -> ApiResult<Bytes> {
     let (mut body, mut bytes) = (Limited::new(body, BODY_BYTES), BytesMut::new());
     loop {
-        let piece = timeout(BODY_IDLE_TIMEOUT, body.frame()).await.map_err(|_| body_timeout())?;
-        match piece {
-            Some(Ok(frame)) => bytes.extend(frame.into_data().ok()),
+        let piece = timeout(BODY_IDLE_TIMEOUT, next_piece(&mut body, share)).await;
+        match piece.map_err(|_| body_timeout())?? {
+            Some(Ok(frame)) => {
+                let data = frame.into_data().unwrap_or_default();
+                share.received(data.len());
+                poll_fn(|context| share.poll_take(context)).await;
+                bytes.extend(data);
+            }
             Some(Err(error)) if error.is::<LengthLimitError>() => {
                 let message = format!("the body is larger than {BODY_BYTES} bytes");
                 return Err(ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, message));
@@ -250,6 +266,20 @@ async fn read_body(body: Body) -> ApiResult<Bytes> {
             None => return Ok(bytes.freeze()),
         }
     }
+}
+
+type Piece = Option<Result<Frame<Bytes>, BoxError>>;
+
+/// The next piece of a body, unless its sender is too slow for the memory it holds.
+async fn next_piece(body: &mut Limited<Body>, share: &mut BodyShare) -> ApiResult<Piece> {
+    poll_fn(|context| match Pin::new(&mut *body).poll_frame(context) {
+        Poll::Ready(piece) => Poll::Ready(Ok(piece)),
+        Poll::Pending => {
+            ready!(share.poll_too_slow(context));
+            Poll::Ready(Err(ApiError::new(StatusCode::REQUEST_TIMEOUT, too_slow().to_string())))
+        }
+    })
+    .await
 }
 
 fn body_timeout() -> ApiError {
@@ -268,6 +298,7 @@ mod tests {
     use tokio::time::sleep;
 
     use super::*;
+    use crate::body_budget::BodyBudget;
 
     /// A body of `pieces` pieces with a pause before each.
     fn body(pieces: usize, pause: Duration) -> Body {
@@ -278,11 +309,15 @@ mod tests {
         Body::from_stream(piece)
     }
 
+    fn share() -> BodyShare {
+        BodyShare::new(BodyBudget::new(0), None)
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_body_may_be_slow_but_not_stalled() {
-        let slow = read_body(body(9, BODY_IDLE_TIMEOUT / 2)).await.unwrap();
+        let slow = read_body(body(9, BODY_IDLE_TIMEOUT / 2), &mut share()).await.unwrap();
         assert_eq!(slow, "xxxxxxxxx");
-        let stalled = read_body(body(9, BODY_IDLE_TIMEOUT * 2)).await.unwrap_err();
+        let stalled = read_body(body(9, BODY_IDLE_TIMEOUT * 2), &mut share()).await.unwrap_err();
         assert_eq!(stalled.into_response().status(), StatusCode::REQUEST_TIMEOUT);
     }
 }

@@ -161,6 +161,7 @@ async fn runs(call: Call<RunPage>) -> ApiResult<JsonStream<ExperimentRuns>> {
         id: id.clone(),
         limit: u32::try_from(limit.unwrap_or(0).max(0)).unwrap_or(u32::MAX),
         after_run_id: offset.unwrap_or_default(),
+        ..Default::default()
     };
     let messages = call.services.backend().experiments().list_runs(request).await?.into_inner();
     let items =

@@ -1,10 +1,12 @@
 //! Terminal lines and log records of a run.
 
+use std::borrow::Cow;
+
 use matyan_proto::logs::v1::{LinesRequest, LinesResponse, Record, RecordsRequest, RecordsResponse};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::call::Call;
+use super::call::{Call, Dialect};
 use super::operation::Operation;
 use super::shared::step_range;
 use super::stream_response::{self, Entries, EntryWriter};
@@ -30,23 +32,46 @@ async fn lines(call: Call<LogParameters>) -> ApiResult<Entries> {
     let LogParameters { id: run_id, record_range } = call.parameters;
     let request = LinesRequest { run_id, steps: step_range(&record_range)?, ..Default::default() };
     let messages = call.services.backend().logs().lines(request).await?.into_inner();
-    stream_response::answer(messages, LineWriter).await
+    stream_response::answer(messages, LineWriter { dialect: call.dialect }).await
 }
 
-struct LineWriter;
+struct LineWriter {
+    dialect: Dialect,
+}
 
 impl EntryWriter for LineWriter {
     type Message = LinesResponse;
 
     fn write(&mut self, message: LinesResponse, encoder: &mut Encoder) {
         for line in &message.lines {
-            encoder.element(line.step, |it| it.text(&line.text));
+            let text = match self.dialect {
+                Dialect::Matyan => Cow::Borrowed(line.text.as_str()),
+                Dialect::Aim => Cow::Owned(escaped(&line.text)),
+            };
+            encoder.element(line.step, |it| it.text(&text));
         }
     }
 
     fn finish(&mut self, _: &mut Encoder) -> bool {
         true
     }
+}
+
+/// Text that shows `text` when it is used as HTML: Aim's bundle turns lines with colors into HTML
+/// without escaping them, so a script would run that a training run has printed.
+fn escaped(text: &str) -> String {
+    let mut html = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '&' => html.push_str("&amp;"),
+            '<' => html.push_str("&lt;"),
+            '>' => html.push_str("&gt;"),
+            '"' => html.push_str("&quot;"),
+            '\'' => html.push_str("&#39;"),
+            other => html.push(other),
+        }
+    }
+    html
 }
 
 async fn records(call: Call<LogParameters>) -> ApiResult<Entries> {

@@ -132,7 +132,7 @@ async fn search(call: Call<ObjectSearchParameters>, series_type: SeriesType) -> 
         r#type: series_type.into(),
         selection: Some(selection),
         parts: Some(search.parts()),
-        limit: 0,
+        ..Default::default()
     };
     let found = call.services.backend().search().objects(request).await;
     let messages = found.map_err(|status| search.error(status))?.into_inner();

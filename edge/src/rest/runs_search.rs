@@ -99,6 +99,7 @@ async fn search(call: Call<RunSearchParameters>) -> ApiResult<SearchResults> {
         limit,
         after_run_id: offset,
         parts: Some(parts),
+        ..Default::default()
     };
     let found = call.services.backend().search().runs(request).await;
     let messages = found.map_err(|status| search.error(status))?.into_inner();
@@ -144,7 +145,7 @@ fn parse_sort(text: &str) -> ApiResult<Vec<Sort>> {
             "creator" => continue,
             field => return Err(bad_request(format!("Unknown sort field: '{field}'"))),
         };
-        sort.push(Sort { by: Some(By::Field(field.into())), descending });
+        sort.push(Sort { by: Some(By::Field(field.into())), descending, ..Sort::default() });
     }
     Ok(sort)
 }

@@ -1,6 +1,7 @@
-//! One file of the bundle, in the best encoding that the browser accepts, with headers for
-//! caching.
-//! Compressed files are part of the bundle; nothing is compressed here.
+//! One file of a directory, in the best encoding that the browser accepts, with headers for
+//! caching. Compressed files are part of the directory; nothing is compressed here. Files are
+//! read in chunks, and never from outside the directory: the operating system resolves paths
+//! relative to it, so that neither `..` nor a link can escape it.
 
 use std::io;
 use std::path::Path;
@@ -20,7 +21,7 @@ use crate::error::ApiError;
 const CHUNK_BYTES: usize = 64 * 1024;
 
 /// Cached for a year without revalidation.
-const CACHE_FOREVER: HeaderValue = HeaderValue::from_static("public, max-age=31536000, immutable");
+pub(super) const CACHE_FOREVER: HeaderValue = HeaderValue::from_static("public, max-age=31536000, immutable");
 
 /// Cached, but revalidated each time.
 const REVALIDATE: HeaderValue = HeaderValue::from_static("no-cache");
@@ -81,7 +82,7 @@ pub(super) async fn answer(dir: &Arc<Dir>, request: FileRequest<'_>) -> Response
 
 /// The decoded name, if all its segments are plain. The directory handle confines access
 /// anyway; this check also hides dotfiles.
-fn checked_name(name: &str) -> Option<String> {
+pub(super) fn checked_name(name: &str) -> Option<String> {
     let name = percent_decode_str(name).decode_utf8().ok()?;
     let is_plain =
         |segment: &str| !segment.is_empty() && !segment.starts_with('.') && !segment.contains(['\\', '\0']);
@@ -95,7 +96,7 @@ fn candidates(name: &str, headers: &HeaderMap) -> Vec<(String, Option<&'static s
     compressed.chain([(name.to_owned(), None)]).collect()
 }
 
-fn accepts_encoding(headers: &HeaderMap, encoding: &str) -> bool {
+pub(super) fn accepts_encoding(headers: &HeaderMap, encoding: &str) -> bool {
     let values = headers.get_all(header::ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok());
     values.flat_map(|value| value.split(',')).any(|accepted| {
         let (name, weight) = accepted.split_once(';').unwrap_or((accepted, ""));
@@ -105,7 +106,7 @@ fn accepts_encoding(headers: &HeaderMap, encoding: &str) -> bool {
     })
 }
 
-fn content_type(name: &str) -> HeaderValue {
+pub(super) fn content_type(name: &str) -> HeaderValue {
     let extension = Path::new(name).extension().and_then(|it| it.to_str()).map(str::to_ascii_lowercase);
     let known = TYPES.into_iter().find(|(known, _)| extension.as_deref() == Some(known));
     HeaderValue::from_static(known.map_or("application/octet-stream", |(_, content_type)| content_type))

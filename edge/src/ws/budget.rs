@@ -16,6 +16,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::PollSemaphore;
 
+use crate::body_budget::{SendRate, too_slow};
+
 /// Frames up to this size are read regardless of the budget. Four times the usual size of a
 /// frame of the Python client.
 const SMALL_BYTES: usize = 64 << 10;
@@ -52,6 +54,7 @@ pub(super) struct MeteredConnection<S> {
     frame_bytes: usize,
     budget: PollSemaphore,
     share: BudgetShare,
+    rate: SendRate,
     is_waiting: bool,
 }
 
@@ -63,6 +66,7 @@ impl<S> MeteredConnection<S> {
             frame_bytes: 0,
             budget: PollSemaphore::new(budget.0),
             share: None,
+            rate: SendRate::default(),
             is_waiting: false,
         }
     }
@@ -91,6 +95,7 @@ impl<S> MeteredConnection<S> {
     /// Called at the end of a data frame of `bytes` bytes; returns its share.
     pub(super) fn frame_ended(&mut self, bytes: usize) -> BudgetShare {
         self.frame_bytes = 0;
+        self.rate = SendRate::default();
         // The rest of the share is released when it is dropped.
         self.share.take().and_then(|mut share| share.split(bytes))
     }
@@ -119,6 +124,15 @@ impl<S: AsyncRead + Unpin> AsyncRead for MeteredConnection<S> {
         let read = buffer.filled().len() - before;
         self.bytes += read as u64;
         self.frame_bytes += read;
+        if self.share.is_some() {
+            let this = &mut *self;
+            this.rate.received(read);
+            let is_exhausted = || this.budget.available_permits() < BATCH_BYTES;
+            // The peer connects again and repeats the frame; others need its memory.
+            if polled.is_pending() && this.rate.poll_too_slow(context, is_exhausted).is_ready() {
+                return Poll::Ready(Err(too_slow()));
+            }
+        }
         polled
     }
 }
@@ -172,6 +186,34 @@ mod tests {
         assert!(!metered.is_inside_frame());
         drop(share);
         assert_eq!(budget.0.available_permits(), BATCH_BYTES);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_slow_peer_loses_its_share() {
+        let (mut peer, connection) = duplex(2 * LARGE);
+        let mut metered = MeteredConnection::new(connection, MemoryBudget::new(0));
+        peer.write_all(&vec![0; LARGE]).await.unwrap();
+        let mut buffer = vec![0; LARGE];
+        metered.read_exact(&mut buffer).await.unwrap();
+        metered.read_exact(&mut buffer[..0]).await.unwrap();
+        // The peer sends a byte from time to time, which would keep the connection alive.
+        let sending = async {
+            loop {
+                tokio::time::sleep(std::time::Duration::from_secs(5)).await;
+                peer.write_u8(0).await.unwrap();
+            }
+        };
+        let reading = async {
+            loop {
+                if let Err(error) = metered.read_u8().await {
+                    return error;
+                }
+            }
+        };
+        tokio::select! {
+            () = sending => unreachable!(),
+            error = reading => assert_eq!(error.kind(), io::ErrorKind::TimedOut),
+        }
     }
 
     #[tokio::test]

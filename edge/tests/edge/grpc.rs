@@ -77,6 +77,31 @@ async fn a_foreign_page_cannot_call_services() {
     let server = Server::start().await;
     let answer = server.http(from_a_page("http://evil.example")).await;
     assert_eq!((answer.status, answer.header("access-control-allow-origin")), (403, None));
+    // Clients of gRPC read the status in the headers.
+    assert_eq!(answer.header("grpc-status"), Some("7"));
+    assert!(answer.header("grpc-message").unwrap().contains("CORS_ORIGINS"), "{:?}", answer.headers);
+}
+
+#[tokio::test]
+async fn calls_under_a_foreign_name_are_refused() {
+    let server = Server::start().await;
+    for content_type in ["application/grpc", "application/grpc-web+proto"] {
+        let request = |uri: &str| {
+            Request::post(format!("{uri}/matyan.ingest.v1.IngestService/Presign"))
+                .header("content-type", content_type)
+        };
+        let of_host = request("").header("host", "evil.example").body(Body::empty()).unwrap();
+        let of_authority = request("http://evil.example:1").body(Body::empty()).unwrap();
+        for request in [of_host, of_authority] {
+            let answer = server.http(request).await;
+            assert_eq!((answer.status, answer.header("grpc-status")), (421, Some("7")), "{content_type}");
+            assert!(
+                answer.header("grpc-message").unwrap().contains("MATYAN_ALLOWED_HOSTS"),
+                "{:?}",
+                answer.headers
+            );
+        }
+    }
 }
 
 #[tokio::test]

@@ -172,7 +172,7 @@ async fn preflights_report_what_is_allowed() {
     assert_eq!((allowed.status, allowed.header("vary")), (404, Some("Origin")));
     assert_eq!(allowed.header("access-control-allow-origin"), Some("http://localhost:3000"));
     let foreign = server.http(simple("http://evil.example")).await;
-    assert_eq!((foreign.status, foreign.header("access-control-allow-origin")), (404, None));
+    assert_eq!((foreign.status, foreign.header("access-control-allow-origin")), (403, None));
 }
 
 #[tokio::test]
@@ -311,5 +311,28 @@ async fn the_api_describes_itself() {
             let answer = server.http(request).await;
             assert!(answer.status != 405, "{method} {path}");
         }
+    }
+}
+
+#[tokio::test]
+async fn connections_above_the_limit_are_closed() {
+    let server = Server::start_with(matyan_edge::Settings { max_open: 1, ..Default::default() }).await;
+    let open = async || tokio::net::TcpStream::connect(&server.address).await.unwrap();
+    let ask = async |stream: &mut tokio::net::TcpStream| {
+        let request = b"GET /health/live/ HTTP/1.1\r\nhost: localhost\r\n\r\n";
+        tokio::io::AsyncWriteExt::write_all(stream, request).await.ok();
+        let mut answer = [0; 12];
+        tokio::io::AsyncReadExt::read_exact(stream, &mut answer).await.map(|_| answer)
+    };
+    let mut first = open().await;
+    assert_eq!(&ask(&mut first).await.unwrap(), b"HTTP/1.1 200");
+    let mut second = open().await;
+    ask(&mut second).await.unwrap_err();
+    assert_eq!(server.metric("matyan_connections_refused_total").await, "1");
+    drop(first);
+    let mut third = open().await;
+    // The server notices the end of the first one in its own time.
+    while ask(&mut third).await.is_err() {
+        third = open().await;
     }
 }

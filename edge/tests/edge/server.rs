@@ -29,7 +29,9 @@ pub(crate) struct Server {
 
 impl Server {
     pub(crate) async fn start() -> Self {
-        Self::start_with(Settings::default()).await
+        let cors_origins = vec!["http://localhost:3000".to_owned()];
+        let allowed_hosts = vec!["here".to_owned()];
+        Self::start_with(Settings { cors_origins, allowed_hosts, ..Settings::default() }).await
     }
 
     pub(crate) async fn start_with(settings: Settings) -> Self {

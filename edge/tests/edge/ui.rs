@@ -3,15 +3,30 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use http::Request;
 use http_body_util::BodyExt;
+use include_dir::{Dir, DirEntry, File};
 use matyan_edge::{Edge, Metrics, Settings, Transport, Ui, UiError, UiSettings};
 use tempfile::TempDir;
 
 use super::backend::Backend;
 
 const PAGE: &str = "<script>window.API_BASE_PATH=\"\"</script>";
+
+/// The files in a program that was built without the UI.
+static NO_FILES: Dir<'_> = Dir::new("", &[]);
+
+const SCRIPT: &str = "export default 1;\n";
+
+/// The files in a program that was built with the UI; `gzip --no-name` wrote the script.
+static FILES: Dir<'_> =
+    Dir::new("", &[DirEntry::File(File::new("index.html", INDEX)), DirEntry::Dir(ASSETS)]);
+const INDEX: &[u8] =
+    b"<base href=\"{{ base_path }}/static-files/\"><script src=\"./assets/main-1a2b.js\"></script>";
+const ASSETS: Dir<'_> =
+    Dir::new("assets", &[DirEntry::File(File::new("assets/main-1a2b.js.gz", COMPRESSED))]);
+const COMPRESSED: &[u8] = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x02\x03K\xad(\xc8/*QHIMK,\xcd)Q0\xb4\xe6\x02\x00\xeaJ\x106\x12\x00\x00\x00";
 
 /// A bundle, next to a file that must not be served.
 fn bundle() -> TempDir {
@@ -33,20 +48,28 @@ fn bundle() -> TempDir {
 }
 
 fn settings(folder: &TempDir, base_path: &str) -> UiSettings {
-    UiSettings { dir: folder.path().join("build"), base_path: base_path.into(), ..Default::default() }
+    UiSettings { dir: Some(folder.path().join("build")), base_path: base_path.into(), ..Default::default() }
 }
 
 fn edge(folder: &TempDir, base_path: &str) -> Edge {
     let metrics = Metrics::register(&prometheus::Registry::new()).unwrap();
     let backend = Transport::new(Backend::default());
-    let ui = Ui::open(&settings(folder, base_path)).unwrap();
+    let ui = Ui::open(&settings(folder, base_path), &NO_FILES, &[]).unwrap();
     matyan_edge::query(Settings::default(), metrics, backend, None).with_ui(ui)
+}
+
+fn embedded(files: &'static Dir<'static>, base_path: &str) -> Edge {
+    let metrics = Metrics::register(&prometheus::Registry::new()).unwrap();
+    let settings = UiSettings { base_path: base_path.into(), ..Default::default() };
+    let ui = Ui::open(&settings, files, &["https://notebooks.example".to_owned()]).unwrap();
+    matyan_edge::query(Settings::default(), metrics, Transport::new(Backend::default()), None).with_ui(ui)
 }
 
 struct Answer {
     status: u16,
     headers: http::HeaderMap,
     body: String,
+    bytes: Bytes,
 }
 
 impl Answer {
@@ -61,8 +84,9 @@ async fn send(edge: &Edge, method: &str, path: &str, headers: &[(&str, &str)]) -
         request = request.header(*name, *value);
     }
     let (parts, body) = edge.answer(request.body(Body::empty()).unwrap()).await.into_parts();
-    let body = body.collect().await.unwrap().to_bytes().to_vec();
-    Answer { status: parts.status.as_u16(), headers: parts.headers, body: String::from_utf8(body).unwrap() }
+    let bytes = body.collect().await.unwrap().to_bytes();
+    let body = String::from_utf8_lossy(&bytes).into_owned();
+    Answer { status: parts.status.as_u16(), headers: parts.headers, body, bytes }
 }
 
 async fn get(edge: &Edge, path: &str) -> Answer {
@@ -88,6 +112,51 @@ async fn paths_without_a_route_return_the_page() {
     assert_eq!((head.status, head.body.as_str()), (200, ""));
     assert_eq!(head.header("content-length"), PAGE.len().to_string());
     assert_eq!(get(&edge, "/health/live").await.header("content-type"), "application/json");
+}
+
+#[tokio::test]
+async fn pages_run_only_their_own_scripts() {
+    let folder = bundle();
+    let edge = edge(&folder, "");
+    for path in ["/", "/runs/abc", "/static-files/static/js/main.js"] {
+        let policy = get(&edge, path).await.header("content-security-policy").to_owned();
+        assert!(policy.contains("script-src 'self' 'sha256-"), "{path}: {policy}");
+        assert!(!policy.contains("unsafe-eval"), "{path}: {policy}");
+    }
+    let metrics = send(&edge, "GET", "/metrics", &[("accept", "text/html")]).await;
+    assert!(metrics.header("content-security-policy").contains("script-src 'self'"), "{:?}", metrics.headers);
+    let data = get(&edge, "/health/live/").await;
+    assert!(data.header("content-security-policy").ends_with("sandbox"), "{:?}", data.headers);
+
+    let with_reports = UiSettings { runs_reports: true, ..settings(&folder, "") };
+    let framed_by = ["https://notebooks.example".to_owned()];
+    let metrics = Metrics::register(&prometheus::Registry::new()).unwrap();
+    let open = matyan_edge::query(Settings::default(), metrics, Transport::new(Backend::default()), None)
+        .with_ui(Ui::open(&with_reports, &NO_FILES, &framed_by).unwrap());
+    let policy = get(&open, "/").await.header("content-security-policy").to_owned();
+    assert!(policy.contains("'unsafe-eval' https://cdn.jsdelivr.net"), "{policy}");
+    assert!(policy.ends_with("frame-ancestors 'self' https://notebooks.example"), "{policy}");
+}
+
+#[tokio::test]
+async fn a_page_is_not_served_under_a_foreign_name() {
+    let folder = bundle();
+    let edge = edge(&folder, "");
+    for path in ["/", "/static-files/static/js/main.js", "/metrics", "/docs", "/health/live"] {
+        for headers in [
+            [("host", "evil.example:53800"), ("accept", "text/html")],
+            [("host", "evil.example"), ("accept", "*/*")],
+        ] {
+            let answer = send(&edge, "GET", path, &headers).await;
+            assert_eq!(answer.status, 421, "{path}: {}", answer.body);
+            assert!(
+                answer.body.contains("evil.example") && answer.body.contains("MATYAN_ALLOWED_HOSTS"),
+                "{}",
+                answer.body
+            );
+        }
+        assert_eq!(send(&edge, "GET", path, &[("host", "localhost:53800")]).await.status, 200, "{path}");
+    }
 }
 
 #[tokio::test]
@@ -190,12 +259,61 @@ fn a_folder_without_a_bundle_is_rejected() {
     let dir = folder.path().join("build");
     fs::write(dir.join("index-template.html"), "{{ version }}").unwrap();
     assert!(
-        matches!(Ui::open(&settings(&folder, "")), Err(UiError::UnknownVariable(name)) if name == "version")
+        matches!(Ui::open(&settings(&folder, ""), &NO_FILES, &[]), Err(UiError::UnknownVariable(name)) if name == "version")
     );
     fs::remove_file(dir.join("index-template.html")).unwrap();
-    assert!(Ui::open(&settings(&folder, "")).is_ok(), "without a template, index.html is the page");
+    assert!(
+        Ui::open(&settings(&folder, ""), &NO_FILES, &[]).is_ok(),
+        "without a template, index.html is the page"
+    );
     fs::remove_file(dir.join("index.html")).unwrap();
-    assert!(matches!(Ui::open(&settings(&folder, "")), Err(UiError::NoIndex(_))));
+    assert!(matches!(Ui::open(&settings(&folder, ""), &NO_FILES, &[]), Err(UiError::NoIndex(_))));
     fs::remove_dir_all(&dir).unwrap();
-    assert!(matches!(Ui::open(&settings(&folder, "")), Err(UiError::Unreadable { .. })));
+    assert!(matches!(Ui::open(&settings(&folder, ""), &NO_FILES, &[]), Err(UiError::Unreadable { .. })));
+}
+
+#[tokio::test]
+async fn embedded_files_are_compressed_and_never_change() {
+    let edge = embedded(&FILES, "");
+    let main = "/static-files/assets/main-1a2b.js";
+    for (offer, encoding, bytes) in [("gzip, br", "gzip", COMPRESSED), ("br", "", SCRIPT.as_bytes())] {
+        let answer = send(&edge, "GET", main, &[("accept-encoding", offer)]).await;
+        assert_eq!((answer.status, &answer.bytes[..]), (200, bytes), "{offer}");
+        assert_eq!(answer.header("content-encoding"), encoding);
+        assert_eq!(answer.header("content-length"), bytes.len().to_string());
+        assert_eq!(answer.header("content-type"), "text/javascript; charset=utf-8");
+        assert_eq!(answer.header("cache-control"), "public, max-age=31536000, immutable");
+        assert_eq!(answer.header("x-content-type-options"), "nosniff");
+        assert_eq!(answer.header("vary"), "Accept-Encoding");
+    }
+    let head = send(&edge, "HEAD", main, &[("accept-encoding", "gzip")]).await;
+    assert_eq!((head.status, head.header("content-length")), (200, &*COMPRESSED.len().to_string()));
+    assert!(head.bytes.is_empty());
+    for name in
+        ["assets", "assets/main-1a2b.js.gz", "index.html", "assets/../assets/main-1a2b.js", "%2e%2e/x"]
+    {
+        assert_eq!(get(&edge, &format!("/static-files/{name}")).await.status, 404, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn the_embedded_page_loads_nothing_from_elsewhere() {
+    let edge = embedded(&FILES, "/team/ui");
+    for path in ["/", "/team/ui/runs/abc?tab=params"] {
+        let page = get(&edge, path).await;
+        assert!(page.body.starts_with("<base href=\"/team/ui/static-files/\">"), "{path}: {}", page.body);
+        assert_eq!(page.header("cache-control"), "no-cache");
+        let policy = page.header("content-security-policy");
+        assert!(policy.starts_with("default-src 'self';"), "{policy}");
+        assert!(policy.ends_with("frame-ancestors 'self' https://notebooks.example"), "{policy}");
+        assert!(!policy.contains("unsafe"), "{policy}");
+    }
+    assert_eq!(get(&edge, "/api/nothing").await.status, 404);
+}
+
+#[tokio::test]
+async fn without_embedded_files_the_page_says_how_to_get_them() {
+    let page = get(&embedded(&NO_FILES, ""), "/runs").await;
+    assert_eq!((page.status, page.header("content-type")), (200, "text/html; charset=utf-8"));
+    assert!(page.body.contains("make ui-build") && page.body.contains("href=\"/docs\""), "{}", page.body);
 }

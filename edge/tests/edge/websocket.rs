@@ -80,6 +80,21 @@ async fn a_foreign_page_cannot_open_a_socket() {
 }
 
 #[tokio::test]
+async fn a_socket_under_a_foreign_name_is_refused() {
+    let server = Server::start().await;
+    let connect = async |host: &str| {
+        let url = format!("ws://{}/api/v1/ws/runs/r", server.address);
+        let mut request = url.into_client_request().unwrap();
+        request.headers_mut().insert("host", host.parse().unwrap());
+        tokio_tungstenite::connect_async(request).await
+    };
+    connect("localhost").await.unwrap();
+    let refused = connect("evil.example").await;
+    let Err(Error::Http(answer)) = refused else { panic!("expected an HTTP error, found {refused:?}") };
+    assert_eq!(answer.status(), 421);
+}
+
+#[tokio::test]
 async fn rule_06_a_repeated_frame_shares_the_ack_of_the_first() {
     let server = Server::start().await;
     let mut client = server.connect("r").await;
@@ -409,7 +424,7 @@ async fn a_dead_peer_is_disconnected_and_a_live_one_is_kept() {
     let mut alive = server.connect("alive").await;
     // A peer that answers no pings: a raw socket that only performs the handshake.
     let mut silent = tokio::net::TcpStream::connect(&server.address).await.unwrap();
-    let handshake = "GET /api/v1/ws/runs/silent HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
+    let handshake = "GET /api/v1/ws/runs/silent HTTP/1.1\r\nhost: localhost\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
                      sec-websocket-version: 13\r\nsec-websocket-key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n";
     tokio::io::AsyncWriteExt::write_all(&mut silent, handshake.as_bytes()).await.unwrap();
     let mut everything = Vec::new();

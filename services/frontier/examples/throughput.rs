@@ -83,6 +83,7 @@ fn frontier(log: Arc<dyn LogWriter>, directory: &std::path::Path) -> Frontier {
     let blobs = Arc::new(blobs.expect("the blob store can be opened"));
     let deps = Deps {
         log,
+        projects: None,
         blobs: blobs.clone(),
         multipart: blobs,
         local_uploads: None,

@@ -2,7 +2,7 @@
 //! Bad items of a batch are not errors: they are reported as rejections, and the rest of the
 //! batch is published.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use matyan_proto::common::v1::Code;
 use tonic::Status;
@@ -31,10 +31,19 @@ pub(crate) enum Error {
         "uploads are limited to {limit} bytes: split the content, or ask the operator to raise `max_upload_bytes`"
     )]
     UploadTooLarge { limit: u64 },
+    #[error(
+        "the disk for uploads has {free} bytes left, and {wanted} must remain free: free some space, or ask the \
+         operator to lower `min_free_bytes`"
+    )]
+    DiskFull { free: u64, wanted: u64 },
     #[error("this server accepts no uploads for its blob store: PUT to the URL that `Presign` returned")]
     NoUploads,
     #[error("the upload does not exist any more: begin a new one")]
     NoUpload,
+    #[error("the project `{0}` does not exist: correct `matyan-project`, or omit it for the default project")]
+    NoProject(String),
+    #[error("failed to look up the project: retry")]
+    Projects(#[source] Arc<dyn std::error::Error + Send + Sync>),
     #[error("the server is stopping: reconnect")]
     Stopping,
     #[error("failed to write to the log: retry")]
@@ -62,8 +71,13 @@ impl Error {
             Self::PermissionDenied(_) => Code::PermissionDenied,
             Self::UploadIncomplete(_) => Code::UploadIncomplete,
             Self::NoUploads => Code::Unimplemented,
-            Self::NoUpload => Code::NotFound,
-            Self::Stopping | Self::Log(_) | Self::LogSilent | Self::Blobs(_) => Code::Unavailable,
+            Self::NoUpload | Self::NoProject(_) => Code::NotFound,
+            Self::Stopping
+            | Self::DiskFull { .. }
+            | Self::Projects(_)
+            | Self::Log(_)
+            | Self::LogSilent
+            | Self::Blobs(_) => Code::Unavailable,
             Self::Internal(_) => Code::Internal,
         }
     }
@@ -76,6 +90,9 @@ impl Error {
             }
             Self::TooLargeAsJson { limit } => {
                 HashMap::from([("field".into(), "batch".into()), ("limit".into(), limit.to_string())])
+            }
+            Self::NoProject(name) => {
+                HashMap::from([("resource".into(), "project".into()), ("id".into(), name.clone())])
             }
             Self::UploadTooLarge { limit } => HashMap::from([("limit".into(), limit.to_string())]),
             _ => HashMap::new(),

@@ -19,6 +19,7 @@ mod ingestion;
 mod log_health;
 mod memory_budget;
 mod pipeline;
+mod project_names;
 mod throttle;
 
 mod publish;
@@ -36,6 +37,7 @@ mod metrics;
 mod settings;
 
 pub use metrics::Metrics;
+pub use project_names::ProjectNames;
 pub use settings::Settings;
 
 use std::sync::Arc;
@@ -49,6 +51,7 @@ use matyan_proto::{
 
 use calls::Calls;
 use ingestion::Ingestion;
+use project_names::KnownProjects;
 pub use upload::LocalUploads;
 use upload::Uploads;
 
@@ -61,6 +64,9 @@ pub type NewId = Arc<dyn Fn() -> [u8; 16] + Send + Sync>;
 /// Dependencies of the frontier.
 pub struct Deps {
     pub log: Arc<dyn LogWriter>,
+    /// `None` if this process cannot look up projects; then it accepts data of the default
+    /// one only.
+    pub projects: Option<Arc<dyn ProjectNames>>,
     pub blobs: Arc<dyn Blobs>,
     pub multipart: Arc<dyn MultipartUploads>,
     /// Set if uploads go through this server because the blob store has no network address.
@@ -75,6 +81,7 @@ pub struct Deps {
 pub struct Frontier {
     ingestion: Arc<Ingestion>,
     uploads: Arc<Uploads>,
+    projects: KnownProjects,
     calls: Calls,
 }
 
@@ -89,11 +96,17 @@ pub fn batch_check(run_id: &str, batch: bytes::Bytes) -> Option<bytes::Bytes> {
 
 impl Frontier {
     pub fn new(deps: Deps, settings: Settings) -> Self {
-        let Deps { log, blobs, multipart, local_uploads: local, clock, new_id, metrics } = deps;
-        let max_bytes = settings.max_upload_bytes;
-        let uploads = Uploads { blobs, multipart, local, max_bytes, metrics: metrics.uploads };
+        let Deps { log, projects, blobs, multipart, local_uploads: local, clock, new_id, metrics } = deps;
+        let Settings { max_upload_bytes: max_bytes, min_free_bytes, .. } = settings;
+        let uploads =
+            Uploads { blobs, multipart, local, max_bytes, min_free_bytes, metrics: metrics.uploads };
         let ingestion = Ingestion::new(log, clock, new_id, settings, metrics.batches);
-        Self { ingestion: Arc::new(ingestion), uploads: Arc::new(uploads), calls: Calls::default() }
+        Self {
+            ingestion: Arc::new(ingestion),
+            uploads: Arc::new(uploads),
+            projects: KnownProjects::new(projects),
+            calls: Calls::default(),
+        }
     }
 
     pub fn ingest_server(&self) -> IngestServiceServer<Self> {

@@ -8,7 +8,7 @@ use tonic::{Request, Response, Result, Streaming};
 
 use crate::{
     Frontier,
-    convert::{Caller, PublishCommand, UploadTarget, parted_upload, upload_size},
+    convert::{PublishCommand, UploadTarget, parted_upload, upload_size},
     multipart, presign, publish, stream, upload,
 };
 
@@ -19,7 +19,7 @@ const ANSWERS: usize = 4;
 #[async_trait]
 impl IngestService for Frontier {
     async fn publish(&self, request: Request<pb::PublishRequest>) -> Result<Response<pb::PublishResponse>> {
-        let caller = Caller::parse(request.metadata())?;
+        let caller = self.projects.caller(request.metadata()).await?;
         let publish = PublishCommand::parse(request.into_inner(), || (self.ingestion.new_id)())?;
         Ok(Response::new(self.calls.run(publish::publish(&self.ingestion, caller, publish)).await?))
     }
@@ -30,14 +30,14 @@ impl IngestService for Frontier {
         &self,
         request: Request<Streaming<pb::StreamRequest>>,
     ) -> Result<Response<Self::StreamStream>> {
-        let caller = Caller::parse(request.metadata())?;
+        let caller = self.projects.caller(request.metadata()).await?;
         let (answers, receiver) = mpsc::channel(ANSWERS);
         stream::spawn(&self.ingestion, &self.calls, caller, request.into_inner(), answers)?;
         Ok(Response::new(ReceiverStream::new(receiver)))
     }
 
     async fn presign(&self, request: Request<pb::PresignRequest>) -> Result<Response<pb::PresignResponse>> {
-        let caller = Caller::parse(request.metadata())?;
+        let caller = self.projects.caller(request.metadata()).await?;
         let target = UploadTarget::parse(&caller, request.into_inner())?;
         Ok(Response::new(self.calls.run(presign::presign(&self.uploads, target)).await?))
     }
@@ -46,7 +46,7 @@ impl IngestService for Frontier {
         &self,
         request: Request<pb::BeginUploadRequest>,
     ) -> Result<Response<pb::BeginUploadResponse>> {
-        let caller = Caller::parse(request.metadata())?;
+        let caller = self.projects.caller(request.metadata()).await?;
         let pb::BeginUploadRequest { run_id, artifact_path, content_type, size } = request.into_inner();
         let size = upload_size(size)?;
         let target =
@@ -58,7 +58,7 @@ impl IngestService for Frontier {
         &self,
         request: Request<pb::PresignPartRequest>,
     ) -> Result<Response<pb::PresignPartResponse>> {
-        let caller = Caller::parse(request.metadata())?;
+        let caller = self.projects.caller(request.metadata()).await?;
         let pb::PresignPartRequest { upload, part_number } = request.into_inner();
         let upload = parted_upload(&caller, upload)?;
         Ok(Response::new(self.calls.run(multipart::presign_part(&self.uploads, upload, part_number)).await?))
@@ -68,7 +68,7 @@ impl IngestService for Frontier {
         &self,
         request: Request<pb::CompleteUploadRequest>,
     ) -> Result<Response<pb::CompleteUploadResponse>> {
-        let caller = Caller::parse(request.metadata())?;
+        let caller = self.projects.caller(request.metadata()).await?;
         let pb::CompleteUploadRequest { upload, etags } = request.into_inner();
         let upload = parted_upload(&caller, upload)?;
         Ok(Response::new(self.calls.run(multipart::complete(&self.uploads, upload, etags)).await?))
@@ -78,7 +78,7 @@ impl IngestService for Frontier {
         &self,
         request: Request<pb::AbortUploadRequest>,
     ) -> Result<Response<pb::AbortUploadResponse>> {
-        let caller = Caller::parse(request.metadata())?;
+        let caller = self.projects.caller(request.metadata()).await?;
         let upload = parted_upload(&caller, request.into_inner().upload)?;
         Ok(Response::new(self.calls.run(multipart::abort(&self.uploads, upload)).await?))
     }

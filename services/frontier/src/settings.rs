@@ -25,6 +25,8 @@ pub struct Settings {
     /// Maximum size of an upload through this server: anyone with a URL may write, and the
     /// disk may be shared with the log.
     pub max_upload_bytes: u64,
+    /// Space that uploads through this server leave free on the disk, but at most a tenth of it.
+    pub min_free_bytes: u64,
     /// Maximum rate of a run; acknowledgements are delayed above it.
     pub run_bytes_per_second: u64,
 }
@@ -39,6 +41,7 @@ impl Default for Settings {
             stream_batches: 1_024,
             total_bytes: 128 << 20,
             max_upload_bytes: 100 << 30,
+            min_free_bytes: 5 << 30,
             run_bytes_per_second: 256 << 20,
         }
     }

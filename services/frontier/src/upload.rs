@@ -33,6 +33,8 @@ pub(crate) struct Uploads {
     /// `None` if uploads bypass this server.
     pub(crate) local: Option<LocalUploads>,
     pub(crate) max_bytes: u64,
+    /// Space that uploads leave free on the disk, which the log and the store may share.
+    pub(crate) min_free_bytes: u64,
     pub(crate) metrics: UploadMetrics,
 }
 
@@ -52,9 +54,11 @@ pub(crate) async fn upload(
     if open.content_length.is_some_and(|length| length > limit) {
         return Err(Error::UploadTooLarge { limit });
     }
+    let disk = Disk { blobs: local.parts.clone(), min_free_bytes: uploads.min_free_bytes, unchecked: 0 };
+    disk.check(open.content_length.unwrap_or_default()).await?;
 
     let failure = Arc::new(OnceLock::new());
-    let chunks = Chunks { requests, needs_done: open.content_length.is_none(), left: limit, limit };
+    let chunks = Chunks { requests, needs_done: open.content_length.is_none(), left: limit, limit, disk };
     let content = content(chunks, failure.clone());
     // The client's mistake is a better explanation than the resulting error of the blob
     // store.
@@ -88,6 +92,40 @@ struct Chunks<R> {
     /// Number of bytes that may still arrive.
     left: u64,
     limit: u64,
+    disk: Disk,
+}
+
+/// Number of bytes after which the disk is checked again: other uploads fill it, too.
+const CHECKED_BYTES: u64 = 64 << 20;
+
+/// The disk that uploads are written to.
+struct Disk {
+    blobs: Arc<FsBlobs>,
+    min_free_bytes: u64,
+    /// Number of bytes since the last check.
+    unchecked: u64,
+}
+
+impl Disk {
+    /// Checks that enough remains free after more bytes.
+    async fn check(&self, more: u64) -> Result<()> {
+        let space = self.blobs.disk_space().await?;
+        // On a small disk, the default would leave no room for anything.
+        let wanted = self.min_free_bytes.min(space.total / 10);
+        match space.free < wanted.saturating_add(more) {
+            true => Err(Error::DiskFull { free: space.free, wanted }),
+            false => Ok(()),
+        }
+    }
+
+    async fn count(&mut self, bytes: u64) -> Result<()> {
+        self.unchecked += bytes;
+        if self.unchecked < CHECKED_BYTES {
+            return Ok(());
+        }
+        self.unchecked = 0;
+        self.check(0).await
+    }
 }
 
 /// Converts the chunks to a content stream. A client error is stored in `failure`, and ends the
@@ -120,6 +158,7 @@ impl<R: Stream<Item = Result<pb::UploadRequest, Status>> + Unpin> Chunks<R> {
         let chunk = chunk(self.requests.next().await, self.needs_done)?;
         let size = chunk.as_ref().map_or(0, |chunk| chunk.len() as u64);
         self.left = self.left.checked_sub(size).ok_or(Error::UploadTooLarge { limit: self.limit })?;
+        self.disk.count(size).await?;
         Ok(chunk)
     }
 }

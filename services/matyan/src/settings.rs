@@ -100,7 +100,7 @@ pub(crate) struct TelemetrySettings {
 pub(crate) struct BackendSettings {
     /// Maximum age of cached summaries of all params of a project.
     pub(crate) params_cache_ttl: Duration,
-    /// The browser UI; without it, the query port serves only APIs.
+    /// The browser UI, on the query port.
     pub(crate) ui: Option<UiSettings>,
 }
 
@@ -155,19 +155,16 @@ impl Settings {
 
     fn read(role: Role, reader: &mut Reader) -> Self {
         let storage = StorageSettings::read(role, reader);
+        let listen = ListenSettings::read(role, reader);
         Self {
             role,
-            listen: ListenSettings::read(role, reader),
             telemetry: TelemetrySettings::read(role, reader),
-            edge: matyan_edge::Settings {
-                max_connections: reader.read(&table::MAX_CONNECTIONS),
-                cors_origins: reader.read(&table::CORS_ORIGINS),
-                metrics_enabled: reader.read(&table::METRICS_ENABLED),
-                ..Default::default()
-            },
+            edge: read_edge(listen.host, reader),
+            listen,
             frontier: matyan_frontier::Settings {
                 format: storage.message_format,
                 max_upload_bytes: reader.read(&table::MAX_UPLOAD_BYTES),
+                min_free_bytes: reader.read(&table::MIN_FREE_BYTES),
                 ..Default::default()
             },
             backend: BackendSettings {
@@ -177,6 +174,7 @@ impl Settings {
             control: ControlSettings { finish_stale: reader.read(&table::FINISH_STALE_HOURS) },
             ingestion: IngestSettings {
                 max_pending_bytes: reader.read(&table::MAX_PENDING_PAYLOAD_BYTES),
+                max_quarantine_bytes: reader.read(&table::MAX_QUARANTINE_BYTES),
                 ..IngestSettings::default()
             },
             ready_file: reader.optional(&table::READY_FILE),
@@ -227,13 +225,38 @@ fn read_tls(reader: &mut Reader) -> Option<(PathBuf, PathBuf)> {
     None
 }
 
+fn read_edge(host: IpAddr, reader: &mut Reader) -> matyan_edge::Settings {
+    let is_on_network = !host.is_loopback();
+    let max_connections = reader.read(&table::MAX_CONNECTIONS);
+    let mut allowed_hosts = reader.read(&table::ALLOWED_HOSTS);
+    if is_on_network {
+        allowed_hosts.extend(machine_name());
+    }
+    matyan_edge::Settings {
+        allowed_hosts,
+        is_on_network,
+        max_connections,
+        request_timeout: reader.read(&table::REQUEST_TIMEOUT),
+        cors_origins: reader.read(&table::CORS_ORIGINS),
+        metrics_enabled: reader.read(&table::METRICS_ENABLED),
+        ..Default::default()
+    }
+}
+
+/// The name that other machines may have for this one.
+fn machine_name() -> Option<String> {
+    let name = rustix::system::uname().nodename().to_str().ok()?.to_owned();
+    (!name.is_empty()).then_some(name)
+}
+
 fn read_ui(role: Role, reader: &mut Reader) -> Option<UiSettings> {
-    let dir = reader.optional(&table::UI_DIR).filter(|_| role.has_backend())?;
-    Some(UiSettings {
+    let dir = reader.optional(&table::UI_DIR);
+    role.has_backend().then(|| UiSettings {
         dir,
         base_path: reader.read(&table::UI_BASE_PATH),
         api_base_path: reader.read(&table::UI_API_BASE_PATH),
         api_host_base: reader.read(&table::UI_API_HOST_BASE),
         api_auth_token: reader.read(&table::UI_API_AUTH_TOKEN),
+        runs_reports: reader.read(&table::UI_REPORTS),
     })
 }

@@ -6,6 +6,7 @@ pub(crate) mod clock;
 mod data_dir;
 mod health;
 mod listeners;
+mod project_names;
 mod services;
 mod signals;
 mod substrates;
@@ -29,6 +30,9 @@ use listeners::Listeners;
 use services::Services;
 use signals::Signals;
 use substrates::{Network, Substrates};
+
+/// The built web UI; empty if the program was built without it.
+static EMBEDDED_UI: include_dir::Dir<'_> = include_dir::include_dir!("$OUT_DIR/ui");
 
 /// Threads for work that waits for the disk, such as store reads and blobs. Far more than disks
 /// can handle in parallel, and few enough to be harmless.
@@ -147,7 +151,8 @@ struct Process {
 
 impl Process {
     async fn start(settings: &Settings, network: &Network) -> Result<Self, Error> {
-        let ui = settings.backend.ui.as_ref().map(Ui::open).transpose()?;
+        let ui = settings.backend.ui.as_ref();
+        let ui = ui.map(|ui| Ui::open(ui, &EMBEDDED_UI, &settings.edge.cors_origins)).transpose()?;
         let tls =
             settings.listen.tls.clone().map(|(certificate, key)| Tls::open(certificate, key)).transpose()?;
         let data_dir = settings.storage.data_dir.as_deref().map(DataDir::open).transpose()?;
@@ -162,6 +167,7 @@ impl Process {
             data_dir: path,
             has_tls: tls.is_some(),
             has_ui: ui.is_some(),
+            is_on_network: settings.edge.is_on_network,
         };
         let services = Services::start(settings, &substrates, &secret, listeners, (tls, ui)).await?;
         announce(settings, &announcement)?;
@@ -204,7 +210,14 @@ fn announce(settings: &Settings, announcement: &Announcement<'_>) -> Result<(), 
     if let Err(error) = write!(io::stdout(), "{}", announcement.banner()) {
         tracing::info!(%error, "failed to write the startup banner");
     }
-    let Announcement { query, ingest, data_dir, .. } = announcement;
+    let Announcement { query, ingest, data_dir, is_on_network, .. } = announcement;
+    if *is_on_network {
+        let host = settings.listen.host;
+        tracing::warn!(
+            %host,
+            "listening for other machines without access control: everyone who can connect may read, write and delete everything"
+        );
+    }
     tracing::info!(
         query = query.map(tracing::field::display),
         ingest = ingest.map(tracing::field::display),

@@ -115,8 +115,7 @@ impl Drop for Running {
 /// Starts an upload that declares more bytes than it sends, so that its request never ends.
 fn endless_request(address: &str) -> TcpStream {
     let mut stream = TcpStream::connect(address).unwrap();
-    let head =
-        "POST /api/v1/rest/artifacts/presign HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n";
+    let head = "POST /api/v1/rest/artifacts/presign HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n";
     write!(stream, "{head}content-length: 100\r\nexpect: 100-continue\r\n\r\n").unwrap();
     // The request for the body shows that the server is processing the call.
     let mut answer = [0; 12];

@@ -103,7 +103,7 @@ async fn experiments_are_listed_and_changed() {
     };
     backend.answers(
         "experiments.v1.ExperimentService/ListRuns",
-        [experiments::v1::ListRunsResponse { runs: vec![run] }],
+        [experiments::v1::ListRunsResponse { runs: vec![run], ..Default::default() }],
     );
     assert_eq!(
         rest.json("GET", "/experiments/e/runs/?limit=10&offset=x", Value::Null).await,
@@ -170,7 +170,10 @@ async fn tags_are_listed_and_changed() {
         ended_us: Some(1),
         ..Default::default()
     };
-    backend.answers("tags.v1.TagService/ListRuns", [tags::v1::ListRunsResponse { runs: vec![run] }]);
+    backend.answers(
+        "tags.v1.TagService/ListRuns",
+        [tags::v1::ListRunsResponse { runs: vec![run], ..Default::default() }],
+    );
     assert_eq!(
         rest.json("GET", "/tags/t/runs/", Value::Null).await,
         json!({"id": "t", "runs": [{"run_id": "r", "name": "", "experiment": "e", "creation_time": 0.0, "end_time": 1e-6}]})

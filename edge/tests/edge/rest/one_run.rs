@@ -205,6 +205,15 @@ async fn logs_are_streamed_by_step() {
     let message = logs::v1::LinesResponse { lines: vec![line(3, "a"), line(4, "b")], last_step: Some(4) };
     rest.backend.answers("logs.v1.LogService/Lines", [message]);
     assert_eq!(rest.get("/runs/r/logs/?record_range=3:").await.entries(), [r#"3 = "a""#, r#"4 = "b""#]);
+    // Aim's bundle uses lines as HTML.
+    let hostile =
+        logs::v1::LinesResponse { lines: vec![line(0, "<b onclick='a'>&\"\u{1b}[1m")], last_step: Some(0) };
+    rest.backend.answers("logs.v1.LogService/Lines", [hostile.clone()]);
+    let escaped = "0 = \"&lt;b onclick=&#39;a&#39;&gt;&amp;&quot;\\u{1b}[1m\"";
+    assert_eq!(rest.get("/api/runs/r/logs/").await.entries(), [escaped]);
+    rest.backend.answers("logs.v1.LogService/Lines", [hostile]);
+    assert_eq!(rest.get("/runs/r/logs/").await.entries(), ["0 = \"<b onclick='a'>&\\\"\\u{1b}[1m\""]);
+    rest.get("/runs/r/logs/?record_range=3:").await;
     let request: logs::v1::LinesRequest = rest.backend.last_request("logs.v1.LogService/Lines");
     assert_eq!(request.steps, Some(StepRange { start: Some(3), stop: None }));
 

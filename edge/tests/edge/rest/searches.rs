@@ -209,7 +209,7 @@ async fn a_search_ends_when_its_client_disconnects() {
         let is_silent = messages.is_empty();
         let gone = rest.backend.answers_and_holds("search.v1.SearchService/Runs", messages);
         let mut client = TcpStream::connect(address).await.unwrap();
-        let request = "GET /api/v1/rest/runs/search/run/ HTTP/1.1\r\nhost: x\r\n\r\n";
+        let request = "GET /api/v1/rest/runs/search/run/ HTTP/1.1\r\nhost: localhost\r\n\r\n";
         client.write_all(request.as_bytes()).await.unwrap();
         if is_silent {
             while rest.backend.call_count("search.v1.SearchService/Runs") < 2 {

@@ -31,7 +31,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Status, Streaming};
 
-use crate::{Deps, Frontier, LocalUploads, Metrics, Settings};
+use crate::{Deps, Frontier, LocalUploads, Metrics, ProjectNames, Settings};
 
 pub(super) const NOW_US: i64 = 1_767_323_045_678_901;
 
@@ -48,6 +48,19 @@ pub(super) struct TestEnv {
     pub(super) now_us: Arc<AtomicI64>,
     pub(super) registry: Registry,
     _directory: TempDir,
+}
+
+/// A directory of the project `team`, which cannot look up `unreadable`.
+struct OneProject;
+
+#[async_trait::async_trait]
+impl ProjectNames for OneProject {
+    async fn contains(&self, name: &str) -> Result<bool, Box<dyn std::error::Error + Send + Sync>> {
+        match name {
+            "unreadable" => Err("the store is unavailable".into()),
+            name => Ok(name == "team"),
+        }
+    }
 }
 
 impl TestEnv {
@@ -80,6 +93,7 @@ impl TestEnv {
         let registry = Registry::new();
         let deps = Deps {
             log: Arc::new(FaultyWriter::new(log.clone(), faults.clone())),
+            projects: Some(Arc::new(OneProject)),
             blobs: blobs.clone(),
             multipart: blobs.clone(),
             local_uploads: takes_uploads.then(|| LocalUploads { signer, parts: blobs.clone() }),
@@ -95,6 +109,7 @@ impl TestEnv {
     pub(super) fn with_blobs(&self, blobs: Arc<dyn Blobs>) -> Frontier {
         let deps = Deps {
             log: self.log.clone(),
+            projects: None,
             blobs,
             multipart: self.blobs.clone(),
             local_uploads: None,

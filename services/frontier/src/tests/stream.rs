@@ -3,12 +3,13 @@
 use bytes::Bytes;
 use matyan_proto::{
     common::v1::LogPosition,
-    ingest::v1::{self as pb, stream_request::Message},
+    ingest::v1::{self as pb, ingest_service_client::IngestServiceClient, stream_request::Message},
 };
 use prost::Message as _;
 use tonic::Code;
 
 use super::harness::*;
+use crate::Frontier;
 
 #[tokio::test]
 async fn a_batch_is_written_to_the_log_unchanged() {
@@ -266,6 +267,42 @@ async fn bad_metadata_is_refused() {
     request.metadata_mut().insert("matyan-project", "a/b".parse().unwrap());
     let status = env.client().stream(request).await.unwrap_err();
     assert_eq!((status.code(), reason(&status).as_str()), (Code::InvalidArgument, "INVALID_FIELD"));
+}
+
+/// Data of an unknown project would be acknowledged, and could then never be applied.
+#[tokio::test]
+async fn an_unknown_project_is_refused() {
+    let env = TestEnv::new().await;
+    let check = async |frontier: Frontier, project: &str, code: Code, reason_wanted: &str| {
+        let mut client = IngestServiceClient::new(frontier.ingest_server());
+        let of = |request| {
+            let mut request = tonic::Request::new(request);
+            request.metadata_mut().insert("matyan-project", project.parse().unwrap());
+            request
+        };
+        let publish = pb::PublishRequest {
+            run_id: "run".into(),
+            batch: tag("t").encode_to_vec().into(),
+            ..Default::default()
+        };
+        let published = client.publish(of(publish)).await.unwrap_err();
+        assert_eq!((published.code(), reason(&published).as_str()), (code, reason_wanted), "{published:?}");
+        let mut stream = tonic::Request::new(tokio_stream::empty());
+        stream.metadata_mut().insert("matyan-project", project.parse().unwrap());
+        assert_eq!(client.stream(stream).await.unwrap_err().code(), code);
+        let mut presign = tonic::Request::new(pb::PresignRequest {
+            run_id: "run".into(),
+            artifact_path: "a".into(),
+            ..Default::default()
+        });
+        presign.metadata_mut().insert("matyan-project", project.parse().unwrap());
+        assert_eq!(client.presign(presign).await.unwrap_err().code(), code);
+    };
+    check(env.frontier.clone(), "tema", Code::NotFound, "NOT_FOUND").await;
+    check(env.frontier.clone(), "unreadable", Code::Unavailable, "UNAVAILABLE").await;
+    // Without a way to look projects up, only the default one is known.
+    check(env.with_blobs(env.blobs.clone()), "team", Code::NotFound, "NOT_FOUND").await;
+    assert_eq!(env.record_count().await, 0);
 }
 
 #[tokio::test]

@@ -51,6 +51,27 @@ async fn content(env: &TestEnv, key: &str) -> Option<String> {
     Some(String::from_utf8(bytes).unwrap())
 }
 
+/// The log and the store may be on the same disk.
+#[tokio::test]
+async fn uploads_leave_space_on_the_disk() {
+    let env = TestEnv::new().await;
+    let space = env.blobs.disk_space().await.unwrap();
+    assert!(0 < space.free && space.free <= space.total, "{space:?}");
+    let wanted = Settings::default().min_free_bytes.min(space.total / 10);
+    for (bytes, is_accepted) in [(1, space.free > wanted + 1), (space.free, false)] {
+        let open = pb::UploadOpen { content_length: Some(bytes), ..open(&env, "a.txt").await };
+        let messages = vec![Message::Open(open), chunk("x")];
+        match upload(&env, messages).await {
+            Ok(size) => assert!(is_accepted && size == 1),
+            Err(status) => {
+                assert!(!is_accepted, "{status:?}");
+                assert_eq!((status.code(), reason(&status).as_str()), (Code::Unavailable, "UNAVAILABLE"));
+                assert!(status.message().contains("min_free_bytes"), "{status:?}");
+            }
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_url_is_for_one_artifact_of_the_run() {
     let env = TestEnv::new().await;

@@ -12,7 +12,7 @@ use tonic::transport::Channel;
 use super::{
     Error, client, connect,
     flags::ClientFlags,
-    output::{Output, cell, moment, readable},
+    output::{Output, cell, moment, readable, terminal_text},
     run_error,
 };
 
@@ -61,7 +61,7 @@ async fn lines(channel: Channel, flags: LogsFlags, out: &mut Output) -> Result<(
             match out.json {
                 true => out.object(&json!({"step": line.step, "text": line.text}))?,
                 // As it appeared in the terminal, colors included.
-                false => out.line(line.text.trim_end_matches(['\r', '\n']))?,
+                false => out.line(terminal_text(line.text.trim_end_matches(['\r', '\n'])))?,
             }
         }
     }

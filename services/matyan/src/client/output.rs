@@ -66,6 +66,42 @@ pub(super) fn cell(text: &str) -> String {
         .collect()
 }
 
+/// A line of a terminal with its colors, but without any other command: those could write the
+/// clipboard, set titles, or hide text.
+pub(super) fn terminal_text(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(character) = rest.chars().next() {
+        if let Some(length) = color_length(rest) {
+            shown.push_str(&rest[..length]);
+            rest = &rest[length..];
+            continue;
+        }
+        rest = &rest[character.len_utf8()..];
+        match character {
+            // Progress bars return to the start of their line.
+            '\t' | '\r' => shown.push(character),
+            _ if character.is_control() || is_direction(character) => {
+                shown.extend(character.escape_default())
+            }
+            _ => shown.push(character),
+        }
+    }
+    shown
+}
+
+/// Length of the color command at the start of the text: `ESC [`, numbers, `m`.
+fn color_length(text: &str) -> Option<usize> {
+    let parameters = text.strip_prefix("\u{1b}[")?;
+    let length = parameters.find(|it: char| !it.is_ascii_digit() && !";:".contains(it))?;
+    parameters[length..].starts_with('m').then_some("\u{1b}[".len() + length + 1)
+}
+
+/// Returns whether a character changes the direction of the text after it.
+fn is_direction(character: char) -> bool {
+    matches!(character, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
 /// A time as `2026-01-02 03:04:05`, in UTC.
 pub(super) fn moment(time_us: i64) -> String {
     match OffsetDateTime::from_unix_timestamp(time_us.div_euclid(1_000_000)) {
@@ -133,6 +169,23 @@ mod tests {
         check(1e-9, "1.0000e-9");
         check(f64::NAN, "NaN");
         check(3.0, "3");
+    }
+
+    #[test]
+    fn lines_keep_their_colors_only() {
+        let check = |text: &str, expected: &str| assert_eq!(terminal_text(text), expected);
+        check(
+            "\u{1b}[1;31mred\u{1b}[0m\u{1b}[m \u{1b}[38:5:9mx",
+            "\u{1b}[1;31mred\u{1b}[0m\u{1b}[m \u{1b}[38:5:9mx",
+        );
+        check("10%\r20%\tä", "10%\r20%\tä");
+        // Clipboard, title, screen, cursor, and the same by control characters of one byte.
+        check("\u{1b}]52;c;eA==\u{7}", "\\u{1b}]52;c;eA==\\u{7}");
+        check("\u{1b}]0;title\u{1b}\\", "\\u{1b}]0;title\\u{1b}\\");
+        check("\u{1b}[2J\u{1b}[1A\u{9b}2J", "\\u{1b}[2J\\u{1b}[1A\\u{9b}2J");
+        check("\u{1b}[1;", "\\u{1b}[1;");
+        check("a\u{202e}b", "a\\u{202e}b");
+        check("\u{1b}[\u{1b}[1m", "\\u{1b}[\u{1b}[1m");
     }
 
     #[test]

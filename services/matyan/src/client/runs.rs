@@ -42,7 +42,8 @@ pub(super) async fn run(flags: RunsFlags) -> Result<(), Error> {
             let mut terms = Vec::new();
             terms.extend(active.then_some("run.active == True"));
             terms.extend(archived.then_some("run.archived == True"));
-            let newest = Sort { by: Some(By::Field(SortField::Created.into())), descending: true };
+            let newest =
+                Sort { by: Some(By::Field(SortField::Created.into())), descending: true, ..Sort::default() };
             // The server's default order is also newest first, and needs no sort:
             // its list of runs is already in that order.
             let sort = if terms.is_empty() { Vec::new() } else { vec![newest] };
@@ -85,7 +86,7 @@ fn sort(flags: &SearchFlags) -> Sort {
         SortKey::Experiment => SortField::Experiment,
         SortKey::Id => SortField::RunId,
     };
-    Sort { by: Some(By::Field(field.into())), descending: !flags.ascending }
+    Sort { by: Some(By::Field(field.into())), descending: !flags.ascending, ..Sort::default() }
 }
 
 fn query(text: &str) -> Query {

@@ -156,6 +156,15 @@ pub(super) fn seconds(text: &str) -> Result<Duration, String> {
     seconds.ok_or_else(|| "is not a duration; use a number of seconds, such as 5 or 0.5".into())
 }
 
+/// Parses a time limit, which cannot be zero.
+pub(super) fn timeout(text: &str) -> Result<Duration, String> {
+    let time = seconds(text)?;
+    if time.is_zero() {
+        return Err("leaves no time for anything; use a number of seconds, such as 3600".into());
+    }
+    Ok(time)
+}
+
 /// Parses hours; 0 means never.
 pub(super) fn hours_or_never(text: &str) -> Result<Option<Duration>, String> {
     let hours = text.parse::<f64>().ok();
@@ -166,8 +175,29 @@ pub(super) fn hours_or_never(text: &str) -> Result<Option<Duration>, String> {
     }
 }
 
+/// Parses host names without ports, separated by commas.
+pub(super) fn host_names(text: &str) -> Result<Vec<String>, String> {
+    let names: Vec<String> =
+        text.split(',').map(|it| it.trim().to_owned()).filter(|it| !it.is_empty()).collect();
+    let is_name = |name: &str| {
+        let name = name.strip_prefix("*.").unwrap_or(name);
+        name.starts_with(|it: char| it.is_ascii_alphanumeric())
+            && name.chars().all(|it| it.is_ascii_alphanumeric() || "-._".contains(it))
+    };
+    match names.iter().find(|name| *name != "*" && !is_name(name)) {
+        Some(wrong) => Err(format!(
+            "contains `{wrong}`, which is not a host name; use names without scheme and port, such as \
+             matyan.example or *.example"
+        )),
+        None => Ok(names),
+    }
+}
+
 /// Parses a JSON array, as Matyan 0.3 does, or a comma-separated list.
 pub(super) fn origins(text: &str) -> Result<Vec<String>, String> {
+    if text.is_empty() {
+        return Ok(Vec::new());
+    }
     let origins = match serde_json::from_str::<Vec<String>>(text) {
         Ok(origins) => origins,
         Err(_) if text.starts_with('[') => {

@@ -50,11 +50,11 @@ settings! {
     METRICS_PORT: u16 = Setting::new("metrics_port", &["METRICS_PORT"], parse::port_or_none)
         .default("9090").flag("metrics-port", "PORT", &[INGEST_WORKER, CONTROL_WORKER]);
     /// Address to listen on
-    HOST: IpAddr = Setting::new("host", &["HOST"], parse::address)
+    HOST: IpAddr = Setting::new("host", &["MATYAN_HOST", "HOST"], parse::address)
         // On a laptop, a port must not be open to the network by default; in a
         // container, any other address would be unreachable.
         .default("0.0.0.0").default_of(UP, "127.0.0.1").flag("host", "ADDRESS", SERVERS);
-    /// Serve the browser UI in this directory on the port of the query side
+    /// Serve the browser UI in this directory instead of the one in the program
     UI_DIR: PathBuf = Setting::new("ui_dir", &["MATYAN_UI_DIR"], parse::path)
         .flag("ui-dir", "DIR", &[UP, BACKEND]);
     /// Path under which a proxy exposes this server, such as /matyan
@@ -71,6 +71,10 @@ settings! {
     /// Bearer token that the UI sends to a proxy; everyone who opens the page can read it
     UI_API_AUTH_TOKEN: String = Setting::new("ui_api_auth_token", &["MATYAN_UI_API_AUTH_TOKEN"], parse::token)
         .default("").secret();
+    /// Whether reports of Aim's UI run the Python code stored in them, with everyone's rights;
+    /// their interpreter comes from cdn.jsdelivr.net
+    UI_REPORTS: bool = Setting::new("ui_reports", &["MATYAN_UI_REPORTS"], parse::boolean)
+        .default("false");
     /// Directory of the embedded store, log and blobs
     DATA_DIR: PathBuf = Setting::new("data_dir", &["MATYAN_DATA_DIR"], parse::path)
         .default("matyan-data").flag("data-dir", "DIR", SERVERS);
@@ -124,16 +128,29 @@ settings! {
     /// Maximum number of WebSockets per port
     MAX_CONNECTIONS: usize = Setting::new("max_connections", &["MATYAN_MAX_CONNECTIONS"], parse::connections)
         .default("10000").chart("frontier.maxConnections");
+    /// Maximum time in seconds of a call, except of watches, followed logs, ingestion, transfers of
+    /// artifacts, backups and jobs; clients may set less with `grpc-timeout`, or
+    /// `x-request-timeout` in seconds
+    REQUEST_TIMEOUT: Duration = Setting::new("request_timeout", &["MATYAN_REQUEST_TIMEOUT"], parse::timeout)
+        // A program may read a stream of results slowly; abandoned calls end at once.
+        .default("3600");
     /// Maximum size in bytes of an upload through this process
     MAX_UPLOAD_BYTES: u64 = Setting::new("max_upload_bytes", &["MATYAN_MAX_UPLOAD_BYTES"], parse::upload_bytes)
         .default("107374182400");
-    /// Browser origins that may use the API: a JSON array, or separated by commas
+    /// Space in bytes that uploads through this process leave free on the disk, but at most a tenth
+    /// of it
+    MIN_FREE_BYTES: u64 = Setting::new("min_free_bytes", &["MATYAN_MIN_FREE_BYTES"], parse::upload_bytes)
+        .default("5368709120");
+    /// Host names under which browsers and clients reach this server: `matyan.example`,
+    /// `*.example`, or `*` for any; separated by commas. IP addresses and `localhost` always work;
+    /// if other machines can connect, so do this machine's name, names without a dot, and those
+    /// that end in `.local`, `.localdomain`, `.internal`, `.lan`, `.home.arpa` or `.svc`
+    ALLOWED_HOSTS: Vec<String> = Setting::new("allowed_hosts", &["MATYAN_ALLOWED_HOSTS"], parse::host_names)
+        .default("").flag("allowed-hosts", "NAMES", SERVERS).chart("allowedHosts");
+    /// Other browser origins whose pages may use the API, and may show the UI in a frame: a JSON
+    /// array, or separated by commas
     CORS_ORIGINS: Vec<String> = Setting::new("cors_origins", &["CORS_ORIGINS"], parse::origins)
-        // This server, and the Matyan 0.3 user interfaces during development.
-        .default(concat!(
-            "http://localhost:3000,http://localhost:8000,http://localhost:8080,",
-            "http://127.0.0.1:8000,http://localhost:53800,http://127.0.0.1:53800",
-        )).chart("corsOrigins");
+        .default("").flag("cors-origins", "ORIGINS", &[UP, FRONTIER, BACKEND]).chart("corsOrigins");
     /// Whether HTTP requests are counted
     METRICS_ENABLED: bool = Setting::new("metrics_enabled", &["METRICS_ENABLED"], parse::boolean)
         .default("true");
@@ -148,6 +165,10 @@ settings! {
     /// further ones are parked
     MAX_PENDING_PAYLOAD_BYTES: u64 = Setting::new("max_pending_payload_bytes", &["MATYAN_MAX_PENDING_PAYLOAD_BYTES"], parse::upload_bytes)
         .default("1073741824");
+    /// Maximum bytes of a run's records that are parked while it is in quarantine; further ones stay in
+    /// the log
+    MAX_QUARANTINE_BYTES: u64 = Setting::new("max_quarantine_bytes", &["MATYAN_MAX_QUARANTINE_BYTES"], parse::upload_bytes)
+        .default("268435456");
     /// Key that encrypts blob tokens and signs upload URLs, the same for every backend and
     /// frontier
     BLOB_URI_SECRET: Secret = Setting::new("blob_uri_secret", &["BLOB_URI_SECRET"], parse::secret)

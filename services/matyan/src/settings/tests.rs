@@ -3,7 +3,7 @@
 
 mod reference;
 
-use std::{collections::BTreeMap, fs};
+use std::{collections::BTreeMap, fs, path::Path};
 
 use super::*;
 
@@ -49,7 +49,7 @@ fn defaults() {
     );
     assert_eq!((up.telemetry.log_level.as_str(), up.telemetry.log_format), ("info", LogFormat::Text));
     assert_eq!(up.storage.upload_lifetime, Duration::from_secs(3600));
-    assert_eq!(up.edge.cors_origins.len(), 6);
+    assert!(up.edge.cors_origins.is_empty() && up.edge.allowed_hosts.is_empty() && !up.edge.is_on_network);
     assert!(up.storage.secret.is_none() && up.ready_file.is_none());
     assert!(matches!(up.storage.blobs, BlobStore::Embedded));
 
@@ -59,6 +59,17 @@ fn defaults() {
     assert!(
         matches!(frontier.storage.blobs, BlobStore::Directory(path) if path.to_str() == Some("/srv/blobs"))
     );
+}
+
+#[test]
+fn a_server_in_a_network_knows_its_names() {
+    let resolved = |variables| resolve(Role::Up, &[], variables).unwrap().edge;
+    let local = resolved(&[("MATYAN_ALLOWED_HOSTS", "matyan.example, *.lab.example")]);
+    assert_eq!(local.allowed_hosts, ["matyan.example", "*.lab.example"]);
+    assert!(!resolved(&[("HOST", "::1")]).is_on_network);
+    let open = resolved(&[("MATYAN_HOST", "0.0.0.0"), ("HOST", "127.0.0.1")]);
+    assert!(open.is_on_network);
+    assert_eq!(open.allowed_hosts.len(), 1, "this machine's name: {:?}", open.allowed_hosts);
 }
 
 #[test]
@@ -133,11 +144,13 @@ fn all_violations_are_reported_together() {
         ("MATYAN_MAX_CONNECTIONS", "0"),
         ("MATYAN_MAX_UPLOAD_BYTES", "1 GB"),
         ("CORS_ORIGINS", "http://a,b"),
+        ("MATYAN_ALLOWED_HOSTS", "a.example,http://b"),
         ("ENVIRONMENT", "staging"),
         ("METRICS_ENABLED", "perhaps"),
         ("PROJECT_PARAMS_CACHE_TTL", "-1"),
         ("MATYAN_FINISH_STALE_HOURS", "-1"),
         ("MATYAN_MAX_PENDING_PAYLOAD_BYTES", "0"),
+        ("MATYAN_MAX_QUARANTINE_BYTES", "none"),
         ("KAFKA_MESSAGE_FORMAT", "avro"),
     ];
     check_refused(
@@ -149,18 +162,20 @@ fn all_violations_are_reported_together() {
             "MATYAN_STORE: invalid store URI `redis://a`: use --store embedded:",
             "S3_PRESIGN_EXPIRY: `0` (from S3_PRESIGN_EXPIRY in the environment) is not a lifetime; use",
             "KAFKA_MESSAGE_FORMAT: `avro` (from KAFKA_MESSAGE_FORMAT in the environment) is not a message format; use",
-            "HOST: `here` (from --host) is not an IP address; use",
+            "MATYAN_HOST: `here` (from --host) is not an IP address; use",
             "PORT: `x` (from --port) is not a port; use",
             "FRONTIER_PORT: `65536` (from FRONTIER_PORT in the environment) is not a port; use",
             "LOG_LEVEL: `LOUD` (from LOG_LEVEL in the environment) is not a level; use",
             "LOG_FORMAT: `xml` (from --log-format) is not a format; use",
             "MATYAN_MAX_CONNECTIONS: `0` (from MATYAN_MAX_CONNECTIONS in the environment) is not a number of connections; use",
+            "MATYAN_ALLOWED_HOSTS: `a.example,http://b` (from MATYAN_ALLOWED_HOSTS in the environment) contains `http://b`, which is not a host name; use",
             "CORS_ORIGINS: `http://a,b` (from CORS_ORIGINS in the environment) contains `b`, which is not an origin; use",
             "METRICS_ENABLED: `perhaps` (from METRICS_ENABLED in the environment) is not a boolean; use",
             "MATYAN_MAX_UPLOAD_BYTES: `1 GB` (from MATYAN_MAX_UPLOAD_BYTES in the environment) is not a size; use",
             "PROJECT_PARAMS_CACHE_TTL: `-1` (from PROJECT_PARAMS_CACHE_TTL in the environment) is not a duration; use",
             "MATYAN_FINISH_STALE_HOURS: `-1` (from MATYAN_FINISH_STALE_HOURS in the environment) is not a duration; use a number of hours",
             "MATYAN_MAX_PENDING_PAYLOAD_BYTES: `0` (from MATYAN_MAX_PENDING_PAYLOAD_BYTES in the environment) is not a size; use",
+            "MATYAN_MAX_QUARANTINE_BYTES: `none` (from MATYAN_MAX_QUARANTINE_BYTES in the environment) is not a size; use",
             "SHUTDOWN_FLUSH_TIMEOUT: `-1` (from SHUTDOWN_FLUSH_TIMEOUT in the environment) is not a duration; use",
         ],
     );
@@ -498,9 +513,9 @@ fn origins_are_a_json_array_or_comma_separated() {
 
 #[test]
 fn ui_settings_are_passed_to_the_page() {
-    assert!(resolve(Role::Up, &[], &[]).unwrap().backend.ui.is_none());
+    assert!(resolve(Role::Up, &[], &[]).unwrap().backend.ui.unwrap().dir.is_none());
     let ui = resolve(Role::Up, &[("ui-dir", "/ui")], &[]).unwrap().backend.ui.unwrap();
-    assert_eq!((ui.dir.to_str(), ui.base_path.as_str()), (Some("/ui"), ""));
+    assert_eq!((ui.dir.as_deref(), ui.base_path.as_str()), (Some(Path::new("/ui")), ""));
     assert_eq!((ui.api_base_path.as_str(), ui.api_host_base.as_str()), ("/api/v1", ""));
     let expected: Pairs<'_> = &[
         ("MATYAN_UI_DIR", "/ui"),

@@ -10,6 +10,11 @@ use std::{
 use serde_json::json;
 use tempfile::NamedTempFile;
 
+const OPEN_TO_NETWORK: &str = "
+  OPEN      Other machines can connect, and there is no sign-in: everyone who can reach
+            these ports may read, write and delete everything. Let a firewall or a proxy
+            decide who can, or listen on this machine only: MATYAN_HOST=127.0.0.1";
+
 /// The addresses and the data directory of the process.
 #[derive(Debug)]
 pub(crate) struct Announcement<'a> {
@@ -22,6 +27,8 @@ pub(crate) struct Announcement<'a> {
     /// True if the browser UI is served; without it, a browser is sent to the list of
     /// routes.
     pub(crate) has_ui: bool,
+    /// True if other machines can connect.
+    pub(crate) is_on_network: bool,
 }
 
 impl Announcement<'_> {
@@ -44,6 +51,9 @@ impl Announcement<'_> {
             lines.push(format!("  metrics   {metrics}/metrics"));
         }
         lines.extend(self.data_dir.map(|data_dir| format!("  data      {}", data_dir.display())));
+        if self.is_on_network {
+            lines.push(OPEN_TO_NETWORK.to_owned());
+        }
         lines.push(String::new());
         lines.push("Press Ctrl-C to stop.\n".to_owned());
         lines.join("\n")
@@ -100,6 +110,7 @@ mod tests {
             data_dir: Some(Path::new("/srv/matyan")),
             has_tls: false,
             has_ui: false,
+            is_on_network: false,
         };
         let banner = announcement.banner();
         for expected in ["http://127.0.0.1:53800", "Run(repo=\"http://127.0.0.1:53800\")", "/srv/matyan"] {
@@ -107,6 +118,10 @@ mod tests {
         }
         assert!(!banner.contains("ingest"), "{banner}");
         assert!(banner.contains("http://127.0.0.1:53800/docs\n"), "{banner}");
+        assert!(!banner.contains("OPEN"), "{banner}");
+        let open = Announcement { is_on_network: true, ..announcement };
+        assert!(open.banner().contains("everyone who can reach"), "{}", open.banner());
+        let announcement = Announcement { is_on_network: false, ..open };
         let banner = Announcement { has_ui: true, ..announcement }.banner();
         assert!(banner.contains("browser   http://127.0.0.1:53800/\n"), "{banner}");
 

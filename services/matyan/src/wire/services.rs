@@ -2,10 +2,10 @@
 //! process the edge calls services directly through the generated servers, without a socket in
 //! between.
 
-use std::{sync::Arc, time::Duration};
+use std::{sync::Arc, thread::available_parallelism, time::Duration};
 
 use futures::future::join_all;
-use matyan_backend::{Backend, UriKey};
+use matyan_backend::{Backend, Evaluation, UriKey};
 use matyan_edge::{Edge, Tls, Transport, Ui};
 use matyan_frontier::Frontier;
 use prometheus::{Registry, process_collector::ProcessCollector};
@@ -16,12 +16,16 @@ use tonic_health::server::health_reporter;
 use super::{
     Error, clock, health,
     listeners::{Listener, Listeners},
+    project_names::StoredProjects,
     substrates::{Store, Substrates},
     tasks::Tasks,
     traced_server::trace_calls,
     workers::{self, Workers},
 };
-use crate::settings::{Secret, Settings};
+use crate::{
+    open_files,
+    settings::{Secret, Settings},
+};
 
 pub(crate) struct Services {
     frontier: Option<Frontier>,
@@ -67,7 +71,8 @@ impl Services {
                 Ok(())
             });
         }
-        let edge = settings.edge.clone();
+        let mut edge = settings.edge.clone();
+        open_files::limit_connections(&mut edge);
         let metrics = matyan_edge::Metrics::register(&registry)?;
         if let (Some(listener), Some(frontier)) = (listeners.ingest, &to_frontier) {
             let edge =
@@ -154,6 +159,7 @@ async fn frontier(
     let log_number = workers::log_number(substrates).await?;
     let components = matyan_frontier::Deps {
         log: substrates.log.writer(),
+        projects: substrates.store.as_ref().map(|store| Arc::new(StoredProjects(store.shared())) as _),
         blobs: Arc::clone(&substrates.blobs),
         multipart: substrates.multipart.clone(),
         local_uploads: substrates.local_uploads.clone(),
@@ -187,6 +193,9 @@ fn backend(
         clock: clock::now_us(),
         new_id: clock::new_id_text(),
         params_cache_ttl: settings.backend.params_cache_ttl,
+        evaluation: available_parallelism()
+            .and_then(|cores| Evaluation::start(cores.get()))
+            .map_err(Error::SetUp)?,
         metrics: matyan_backend::Metrics::new(registry)?,
     };
     Ok(Backend::new(deps))

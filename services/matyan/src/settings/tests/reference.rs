@@ -15,13 +15,14 @@ const CHART: &str = "deploy/helm/matyan";
 
 /// Defaults of the chart that differ from those of the settings on purpose: a cluster is for
 /// production, and some addresses must be given.
-const CHART_DEFAULTS: [(&str, &str); 7] = [
+const CHART_DEFAULTS: [(&str, &str); 8] = [
     ("environment", "production"),
     ("logging.format", "json"),
     ("kafka.bootstrapServers", ""),
     ("kafka.replication", "3"),
     ("foundationdb.clusterFileKey", "cluster-file"),
     ("blobs.s3.endpoint", ""),
+    ("allowedHosts", "[]"),
     ("corsOrigins", "[]"),
 ];
 

@@ -74,6 +74,7 @@ impl TestSystem {
             clock: clock::now_us(),
             new_id: clock::new_id_text(),
             params_cache_ttl: Duration::ZERO,
+            evaluation: matyan_backend::Evaluation::start(2).unwrap(),
             metrics: matyan_backend::Metrics::new(&Registry::new()).unwrap(),
         });
         let metrics = || Metrics::register(&Registry::new()).unwrap();
