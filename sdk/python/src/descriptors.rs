@@ -26,7 +26,7 @@ use rustix::{
     stdio,
 };
 
-use crate::line_cutter::LineCutter;
+use crate::{interruption, line_cutter::LineCutter};
 
 /// Longest wait for output that was written before the end of the capture.
 const DRAIN_LIMIT: Duration = Duration::from_secs(2);
@@ -45,6 +45,7 @@ static CAPTURE: Mutex<Option<Capture>> = Mutex::new(None);
 pub(crate) struct RunLines {
     run: Weak<Run>,
     cutter: Mutex<LineCutter>,
+    created: Instant,
 }
 
 struct Capture {
@@ -79,12 +80,12 @@ enum Descriptor {
 
 impl RunLines {
     pub(crate) fn new(run: &Arc<Run>) -> Arc<Self> {
-        Arc::new(Self { run: Arc::downgrade(run), cutter: Mutex::default() })
+        Arc::new(Self { run: Arc::downgrade(run), cutter: Mutex::default(), created: Instant::now() })
     }
 
     fn write(&self, data: &[u8]) {
         let Some(run) = self.run.upgrade() else { return };
-        let lines = lock(&self.cutter).write(data, Instant::now());
+        let lines = lock(&self.cutter).write(data, self.created.elapsed());
         for (line, number) in lines {
             // A line that is too long for the server is cut by the cutter.
             run.terminal_line(&line, number).ok();
@@ -203,6 +204,8 @@ impl CapturedStream {
         let mut source = File::from(self.reader.try_clone()?);
         let copying = Arc::clone(&self.copying);
         let copy = move || {
+            // The thread that holds the interpreter may be waiting for this one to empty the pipe.
+            interruption::mark_background_thread();
             let mut buffer = vec![0; BUFFER_BYTES];
             loop {
                 let count = match source.read(&mut buffer) {

@@ -9,6 +9,8 @@ use pyo3::prelude::*;
 pub(crate) struct Health {
     /// Records that are not stored by the server yet.
     pending: u64,
+    /// Files that are not uploaded yet.
+    pending_uploads: usize,
     /// Age of the oldest pending record in seconds.
     oldest_s: f64,
     /// Points that were dropped because the spool was full.
@@ -22,11 +24,11 @@ pub(crate) struct Health {
 #[pymethods]
 impl Health {
     fn __repr__(&self) -> String {
-        let Self { pending, oldest_s, dropped, connected, last_error } = self;
+        let Self { pending, pending_uploads, oldest_s, dropped, connected, last_error } = self;
         let connected = if *connected { "True" } else { "False" };
         let last_error = last_error.as_ref().map_or_else(|| "None".to_owned(), |text| format!("{text:?}"));
         format!(
-            "Health(pending={pending}, oldest_s={oldest_s:.3}, dropped={dropped}, connected={connected}, \
+            "Health(pending={pending}, pending_uploads={pending_uploads}, oldest_s={oldest_s:.3}, dropped={dropped}, connected={connected}, \
              last_error={last_error})"
         )
     }
@@ -35,14 +37,15 @@ impl Health {
 impl Health {
     /// The state of a run that is only read.
     pub(crate) fn idle() -> Self {
-        Self { pending: 0, oldest_s: 0.0, dropped: 0, connected: false, last_error: None }
+        Self { pending: 0, pending_uploads: 0, oldest_s: 0.0, dropped: 0, connected: false, last_error: None }
     }
 }
 
 impl From<matyan_sdk::Health> for Health {
     fn from(health: matyan_sdk::Health) -> Self {
-        let matyan_sdk::Health { pending, oldest_s, dropped, connected, last_error, .. } = health;
-        Self { pending, oldest_s, dropped, connected, last_error }
+        let matyan_sdk::Health { pending, pending_uploads, oldest_s, dropped, connected, last_error, .. } =
+            health;
+        Self { pending, pending_uploads, oldest_s, dropped, connected, last_error }
     }
 }
 

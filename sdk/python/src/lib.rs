@@ -14,7 +14,6 @@ mod descriptors;
 mod errors;
 mod health;
 mod interruption;
-#[cfg(unix)]
 mod line_cutter;
 mod number;
 mod payload;
@@ -53,7 +52,9 @@ mod _core {
         backend::Backend,
         columns::{Column, Series},
         health::Health,
+        line_cutter::LineCutter,
+        payload::encode_media,
         run::CoreRun,
-        spools::{SpoolInfo, spools, sync},
+        spools::{SpoolInfo, remove_spool, spools, sync},
     };
 }

@@ -1,9 +1,9 @@
-//! Division of terminal output into numbered lines, by the rules of `matyan_client.terminal`.
+//! Division of terminal output into numbered lines. Of a line that contains carriage returns, only the
+//! part after the last one is kept, so that a progress bar is a single line with its last state.
 
-use std::{
-    mem,
-    time::{Duration, Instant},
-};
+use std::{mem, time::Duration};
+
+use pyo3::{prelude::*, types::PyString};
 
 /// An unfinished line is usually a progress bar, which is rewritten many times per second.
 const PARTIAL_LINE_INTERVAL: Duration = Duration::from_secs(1);
@@ -14,18 +14,43 @@ const MOST_PARTIAL_BYTES: usize = 1 << 20;
 /// A line and its number. A line that has grown is repeated with the same number.
 pub(crate) type NumberedLine = (String, i64);
 
+/// Cuts written text into numbered lines.
+#[pyclass(module = "matyan_client._core")]
 #[derive(Debug, Default)]
 pub(crate) struct LineCutter {
     number: i64,
     partial: Vec<u8>,
     reported: String,
     /// Time after which the unfinished line is stored.
-    due: Option<Instant>,
+    due: Option<Duration>,
+}
+
+#[pymethods]
+impl LineCutter {
+    #[new]
+    fn py_new(first_line: i64) -> Self {
+        Self { number: first_line, ..Self::default() }
+    }
+
+    /// Adds written text, and returns the lines that it finishes. `now` is the time in seconds of a
+    /// clock that is never set.
+    #[pyo3(name = "write")]
+    fn py_write(&mut self, data: &Bound<'_, PyString>, now: f64) -> Vec<NumberedLine> {
+        let now = Duration::try_from_secs_f64(now).unwrap_or_default();
+        self.write(data.to_string_lossy().as_bytes(), now)
+    }
+
+    /// Returns the unfinished line if it changed since it was last returned.
+    #[pyo3(name = "partial")]
+    fn py_partial(&mut self) -> Option<NumberedLine> {
+        self.partial()
+    }
 }
 
 impl LineCutter {
-    /// Adds written bytes, and returns the lines that they finish.
-    pub(crate) fn write(&mut self, data: &[u8], now: Instant) -> Vec<NumberedLine> {
+    /// Adds written bytes, and returns the lines that they finish. `now` is the time of a clock that is
+    /// never set.
+    pub(crate) fn write(&mut self, data: &[u8], now: Duration) -> Vec<NumberedLine> {
         let mut lines = Vec::new();
         let mut rest = data;
         while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
@@ -74,7 +99,9 @@ fn visible(line: &[u8]) -> String {
     let text = String::from_utf8_lossy(line);
     let text = text.strip_suffix('\r').unwrap_or(&text);
     let text = text.rsplit('\r').next().unwrap_or_default();
-    without_movements(text)
+    // Half of a character, or bytes that are not text, have become longer.
+    let start = text.ceil_char_boundary(text.len().saturating_sub(MOST_PARTIAL_BYTES));
+    without_movements(&text[start..])
 }
 
 /// Removes the sequences that move the cursor: `A` to `D` and `a` to `d`. Colors are kept. The bytes

@@ -3,7 +3,16 @@
 use matyan_sdk::{Content, Payload, Samples};
 use pyo3::{exceptions::PyValueError, prelude::*, types::PyBytes};
 
-use crate::errors::wrong_type;
+use crate::errors::{upload, wrong_type};
+
+/// Returns the content of the file that is stored for a payload.
+#[pyfunction]
+pub(crate) fn encode_media<'py>(py: Python<'py>, media: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
+    let media = Media::new(media)?;
+    let payload = media.payload();
+    let bytes = py.detach(|| payload.encode()).map_err(upload)?;
+    Ok(PyBytes::new(py, &bytes))
+}
 
 /// Returns a column of doubles: bytes in the order of the machine, or a sequence of numbers.
 pub(crate) fn doubles(argument: &str, column: &Bound<'_, PyAny>) -> PyResult<Vec<f64>> {

@@ -7,7 +7,7 @@ use std::{
         Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use matyan_sdk::{
@@ -320,7 +320,8 @@ impl CoreRun {
         Ok(())
     }
 
-    /// Describes the machine in the params, in the background.
+    /// Describes the machine in the params, in the background, and uploads changes since the last
+    /// commit on request.
     fn _log_system_params(
         &self,
         executable: String,
@@ -328,10 +329,11 @@ impl CoreRun {
         module_paths: Vec<PathBuf>,
         directory: PathBuf,
         environment: Vec<(String, String)>,
+        git_diff: bool,
     ) -> PyResult<()> {
         let state = self.live("set params of")?;
         let input = SystemParamsInput { executable, arguments, module_paths, directory, environment };
-        state.system_params.start(&state.run, input);
+        state.system_params.start(&state.run, input, git_diff);
         Ok(())
     }
 
@@ -345,14 +347,22 @@ impl CoreRun {
     /// if only a reachable server is waited for and it is not.
     fn _flush(&self, py: Python<'_>, timeout: f64, only_reachable: bool) -> PyResult<bool> {
         let Some(state) = self.state.get() else { return Ok(true) };
-        py.detach(|| state.system_params.wait());
+        let start = Instant::now();
         let limit = Duration::try_from_secs_f64(timeout.max(0.0)).unwrap_or(Duration::MAX);
         let mut interruption = Ok(());
-        let is_stored = py.detach(|| {
-            state.run.flush_while(limit, || {
+        let mut keep_waiting = || {
+            if interruption.is_ok() {
                 interruption = Python::attach(|py| py.check_signals());
-                interruption.is_ok() && (!only_reachable || state.run.may_be_reachable())
-            })
+            }
+            interruption.is_ok()
+        };
+        let is_stored = py.detach(|| {
+            state.system_params.wait(limit, &mut keep_waiting);
+            let left = limit.saturating_sub(start.elapsed());
+            keep_waiting()
+                && state
+                    .run
+                    .flush_while(left, || keep_waiting() && (!only_reachable || state.run.may_be_reachable()))
         });
         interruption.map(|()| is_stored)
     }
@@ -377,7 +387,7 @@ impl CoreRun {
             Some("interrupted") => Some(Outcome::Interrupted),
             Some(other) => return Err(PyValueError::new_err(format!("`outcome`: unknown: {other}"))),
         };
-        py.detach(|| state.system_params.wait());
+        py.detach(|| state.system_params.wait(Duration::MAX, || true));
         state.accepts_late.store(is_exit, Ordering::Relaxed);
         state.closed.store(true, Ordering::Relaxed);
         match time_us {

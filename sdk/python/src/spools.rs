@@ -21,6 +21,8 @@ pub(crate) struct SpoolInfo {
     created_us: i64,
     /// Size on disk.
     bytes: u64,
+    /// Files that are not uploaded yet.
+    uploads: usize,
     /// `in use`, `left`, `offline`, or `elsewhere`.
     state: &'static str,
 }
@@ -36,6 +38,7 @@ pub(crate) fn spools(py: Python<'_>) -> Vec<SpoolInfo> {
         gateway_url: spool.gateway_url,
         created_us: spool.created_us,
         bytes: spool.bytes,
+        uploads: spool.uploads,
         state: match spool.state {
             SpoolState::InUse => "in use",
             SpoolState::Left => "left",
@@ -44,6 +47,17 @@ pub(crate) fn spools(py: Python<'_>) -> Vec<SpoolInfo> {
         },
     });
     found.collect()
+}
+
+/// Removes the spool in a directory. Returns false if a process uses it, or if there is none.
+#[pyfunction]
+pub(crate) fn remove_spool(py: Python<'_>, path: PathBuf) -> PyResult<bool> {
+    let (config, _) = Config::from_process();
+    let removed = py.detach(|| {
+        let found = matyan_sdk::spools(&config).into_iter().find(|spool| spool.path == path);
+        found.map_or(Ok(false), |spool| matyan_sdk::remove_spool(&spool))
+    });
+    Ok(removed?)
 }
 
 /// Outcome of a `sync`: spools, finished spools, stored values, problems as pairs of level and text,

@@ -1,16 +1,17 @@
 //! Load and description of the machine, gathered on the I/O side while the script runs.
 
 use std::{
+    process,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
-        mpsc::{self, Receiver},
+        mpsc::{self, Receiver, RecvTimeoutError},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use matyan_sdk::{
-    Map, Run, Value,
+    Content, Map, Run, Value,
     system::{self, MetricsSampler, SystemParamsInput},
 };
 use tokio::{
@@ -20,32 +21,53 @@ use tokio::{
 
 /// Longest wait for the description of the machine when a run ends at once.
 const PARAMS_LIMIT: Duration = Duration::from_secs(5);
+/// Interval at which a wait can be interrupted.
+const WAIT_INTERVAL: Duration = Duration::from_millis(50);
+
+/// Name of the artifact with the changes since the last commit.
+const GIT_DIFF: &str = "git-diff.patch";
 
 /// The description of the machine while it is gathered: its sender is dropped when it is tracked.
 #[derive(Default)]
-pub(crate) struct PendingParams(Mutex<Option<Receiver<()>>>);
+pub(crate) struct PendingParams(Mutex<Option<(u32, Receiver<()>)>>);
 
 impl PendingParams {
-    /// Begins to gather the description, and sets it as params of the run.
-    pub(crate) fn start(&self, run: &Arc<Run>, input: SystemParamsInput) {
+    /// Begins to gather the description, and sets it as params of the run. On request, the changes
+    /// since the last commit become an artifact.
+    pub(crate) fn start(&self, run: &Arc<Run>, input: SystemParamsInput, with_git_diff: bool) {
         let Ok(runtime) = matyan_sdk::io_runtime() else { return };
         let (done, pending) = mpsc::channel();
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(pending);
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((process::id(), pending));
         let run = Arc::clone(run);
         runtime.spawn_blocking(move || {
+            let directory = input.directory.clone();
             let params = Map::from([("__system_params".to_owned(), Value::Map(system::params(input)))]);
             // Too large a description is left out, like any part that cannot be read.
             run.set_params(&params).ok();
+            if with_git_diff && let Some(diff) = system::git_diff(&directory) {
+                run.log_artifact(Content::Bytes(&diff), GIT_DIFF, Some("text/x-diff")).ok();
+            }
             drop(done);
         });
     }
 
-    /// Waits until the description is tracked.
-    pub(crate) fn wait(&self) {
-        let pending = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(pending) = pending {
+    /// Waits until the description is tracked, for this time at most, and as long as `keep_waiting`
+    /// returns true.
+    pub(crate) fn wait(&self, limit: Duration, mut keep_waiting: impl FnMut() -> bool) {
+        let (start, limit) = (Instant::now(), limit.min(PARAMS_LIMIT));
+        let mut pending = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // A forked child has the receiver, and not the thread.
+        while let Some((_, receiver)) = pending.take_if(|(owner, _)| *owner == process::id()) {
+            let left = limit.saturating_sub(start.elapsed());
             // Nothing is ever sent: the wait ends when the sender is dropped.
-            pending.recv_timeout(PARAMS_LIMIT).ok();
+            let waited = receiver.recv_timeout(left.min(WAIT_INTERVAL));
+            if waited != Err(RecvTimeoutError::Timeout) {
+                return;
+            }
+            *pending = Some((process::id(), receiver));
+            if left.is_zero() || !keep_waiting() {
+                return;
+            }
         }
     }
 }

@@ -20,6 +20,24 @@ def test_the_command_lists_spools(capsys):
     assert run.hash in capsys.readouterr().out
 
 
+def test_the_command_removes_spools_that_no_script_uses(capsys):
+    script = [sys.executable, "-c", LEFT, NOWHERE]
+    ended = subprocess.run(script, check=True, capture_output=True, text=True, timeout=60)
+    left = ended.stdout.strip()
+    used = Run(repo=NOWHERE, offline=True, capture_terminal_logs=False)
+    used.track(1.0, name="m")
+    # The input of tests is no terminal.
+    assert cli.main(["spool", "rm", left]) == 1
+    assert "Repeat the command with --yes" in capsys.readouterr().err
+    assert cli.main(["spool", "rm", "--yes", left, used.hash, "unknown"]) == 1
+    shown = capsys.readouterr()
+    assert "removed " in shown.out
+    assert f"run {used.hash} is in use" in shown.err
+    assert "there is no spool of run unknown" in shown.err
+    assert cli.main(["spool", "ls", "--json"]) == 0
+    assert [spool["run"] for spool in json.loads(capsys.readouterr().out)] == [used.hash]
+
+
 def test_sync_without_a_server_says_so(monkeypatch, capsys):
     monkeypatch.setattr(cli, "_UNREACHABLE_LIMIT", 0.5)
     program = "from matyan_client import Run; Run(repo='http://127.0.0.1:1').track(1.0, name='m')"

@@ -24,7 +24,7 @@ class Opened(_base.RunSession):
 
 OWNERS = {
     "params": (_params.ParamsOverlay, lambda overlay: overlay.set(("a",), 1)),
-    "device values": (_device.DeviceQueue, lambda queue: queue.take(wait=True)),
+    "device values": (_device.DeviceQueue, lambda queue: queue.settle(None, None)),
     "terminal lines": (
         lambda: terminal.LineCutter(lambda line, number: None),
         lambda cutter: cutter.write("line\n"),
@@ -67,7 +67,7 @@ def test_a_lock_that_a_thread_holds_is_free_in_a_forked_child(owner):
 
 def test_values_on_a_device_are_left_to_the_parent():
     queue = _device.DeviceQueue()
-    queue._pending.append(None)
+    queue.add(None)
     child = os.fork()
     if child == 0:
         os._exit(len(queue))

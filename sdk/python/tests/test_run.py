@@ -1,6 +1,5 @@
 """Runs without a server: everything goes into the spool."""
 
-import contextlib
 import gc
 import logging
 import math
@@ -13,7 +12,6 @@ import sys
 import threading
 import time
 import weakref
-from types import SimpleNamespace
 
 import pytest
 
@@ -214,6 +212,23 @@ def test_wrong_arguments_of_the_constructor():
     assert Run("kept", repo=Repo(NOWHERE), offline=True).hash == "kept"
 
 
+@pytest.mark.parametrize("argument", ["repo", "frontier_url"])
+def test_an_address_of_a_wrong_type_is_named(argument):
+    with pytest.raises(TypeError, match=f"`{argument}`: .*not int"):
+        Run(**{argument: 3}, capture_terminal_logs=False)
+
+
+def test_a_limit_of_a_wrong_type_is_named(run):
+    with pytest.raises(TypeError, match="`timeout`: expected seconds, not str"):
+        run.flush("a")
+
+
+def test_a_refused_argument_begins_no_run(spool):
+    with pytest.raises(ValueError, match="`capture_terminal_logs`"):
+        Run(repo=NOWHERE, offline=True, capture_terminal_logs="screen")
+    assert not spool.exists()
+
+
 def test_an_empty_name_of_a_tag_is_refused(run):
     with pytest.raises(ValueError, match="`value`"):
         run.add_tag("")
@@ -309,161 +324,6 @@ def test_log_records_know_their_caller(run, monkeypatch):
     level, message, _, location, extra = records[0]
     assert (level, message, extra) == (logging.WARNING, "careful", {"key": 1})
     assert location[0] == __file__
-
-
-class Device:
-    """A device whose work ends when a test says so, and its part of a library such as PyTorch."""
-
-    def __init__(self, type, index):  # noqa: A002 - the name in PyTorch
-        self.type = type
-        self.index = index
-        self.is_idle = False
-        self.waits = 0
-
-
-class Library:
-    """The module of one kind of device: events belong to the device that is selected."""
-
-    def __init__(self, devices):
-        self.current = devices[0]
-
-    @contextlib.contextmanager
-    def device(self, device):
-        before, self.current = self.current, device
-        yield
-        self.current = before
-
-    def Event(self):  # noqa: N802 - the name in PyTorch
-        return Event(self.current)
-
-
-class Event:
-    def __init__(self, device):
-        self.device = device
-        self.is_recorded = False
-
-    def record(self):
-        self.is_recorded = True
-
-    def query(self):
-        assert self.is_recorded
-        return self.device.is_idle
-
-    def synchronize(self):
-        self.device.waits += 1
-        self.device.is_idle = True
-
-
-class DeviceTensor:
-    """A tensor on a device, which must not be read before the device has computed it."""
-
-    def __init__(self, value, device):
-        self._value = value
-        self.device = device
-
-    def numel(self):
-        return 1
-
-    def detach(self):
-        return self
-
-    def to(self, device, *, non_blocking):
-        assert (device, non_blocking) == ("cpu", True)
-        return self
-
-    def __float__(self):
-        assert self.device.is_idle, "read before the copy was complete"
-        return self._value
-
-
-@pytest.fixture
-def devices(monkeypatch):
-    devices = [Device("cuda", 0), Device("cuda", 1)]
-    library = SimpleNamespace(cuda=Library(devices))
-    monkeypatch.setitem(sys.modules, __name__.partition(".")[0], library)
-    return devices
-
-
-def test_a_device_tensor_is_not_waited_for(run, devices):
-    device = devices[0]
-    before = run.health.pending
-    for step in range(10):
-        run.track(DeviceTensor(0.5, device), name="loss", step=step)
-    assert (device.waits, run.health.pending) == (0, before)
-    device.is_idle = True
-    run.track(DeviceTensor(0.5, device), name="loss", step=10)
-    assert (device.waits, run.health.pending) == (0, before + 10)
-    device.is_idle = False
-    run.flush(0.01)
-    assert (device.waits, run.health.pending) == (1, before + 11)
-
-
-def test_a_tensor_is_read_once_its_own_device_has_computed_it(run, devices):
-    first, second = devices
-    first.is_idle = True
-    before = run.health.pending
-    run.track(DeviceTensor(0.5, second), name="loss", step=0)
-    # The first device, which is the current one, is idle; that of the tensor is not.
-    run.track(DeviceTensor(0.5, second), name="loss", step=1)
-    assert (second.waits, run.health.pending) == (0, before)
-    run.flush(0.01)
-    assert (first.waits, second.waits, run.health.pending) == (0, 1, before + 2)
-
-
-def test_device_values_have_the_steps_of_their_calls(shared_server, devices):
-    (device, _) = devices
-    with Run(repo=shared_server.url, capture_terminal_logs=False) as run:
-        run.track(0.0, name="loss")
-        run.track(DeviceTensor(1.0, device), name="loss")
-        run.track(2.0, name="loss")
-        run.track(DeviceTensor(3.0, device), name="loss")
-        device.is_idle = True
-        before = run.health.pending
-        # A number that is tracked later is enough to store what has arrived.
-        run.track(4.0, name="loss")
-        assert (device.waits, run.health.pending) == (0, before + 3)
-    assert run.series("loss").values.tolist() == [0.0, 1.0, 2.0, 3.0, 4.0]
-
-
-class Array:
-    """An array of JAX, which is asked itself whether it has arrived."""
-
-    size = 1
-    shape = ()
-
-    def __init__(self, value):
-        self._value = value
-        self.is_copied = False
-        self.is_there = False
-        self.waits = 0
-
-    def copy_to_host_async(self):
-        self.is_copied = True
-
-    def is_ready(self):
-        return self.is_there
-
-    def block_until_ready(self):
-        self.waits += 1
-        self.is_there = True
-
-    def __float__(self):
-        assert self.is_copied and self.is_there
-        return self._value
-
-
-def test_an_array_of_jax_is_not_waited_for(run):
-    before = run.health.pending
-    array = Array(0.5)
-    run.track(array, name="loss")
-    assert (array.waits, run.health.pending) == (0, before)
-    array.is_there = True
-    run.track(1.0, name="other")
-    assert (array.waits, run.health.pending) == (0, before + 2)
-    late = Array(0.25)
-    run.track(late, name="loss")
-    run.flush(0.01)
-    assert (late.waits, run.health.pending) == (1, before + 3)
 
 
 def test_threads_share_a_run(run):

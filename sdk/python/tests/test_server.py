@@ -8,11 +8,12 @@ import time
 import pytest
 
 from matyan_client import Image, Repo, Run, Text, cli, errors
+from matyan_client.config import SETTINGS
 
 
 def eventually(check):
     """Waits for what other processes wrote."""
-    end = time.monotonic() + 20
+    end = time.monotonic() + 60
     while not check():
         assert time.monotonic() < end, "timed out"
         time.sleep(0.05)
@@ -170,6 +171,27 @@ def test_system_metrics_and_params(shared_server):
     assert not any("token" in name.lower() for name in params["env_variables"])
 
 
+def test_changes_since_the_last_commit_are_an_artifact(shared_server, tmp_path, monkeypatch):
+    git = ["git", "-c", "user.name=Jane Doe", "-c", "user.email=jane@example.com"]
+    (tmp_path / "train.py").write_text("lr = 0.1\n")
+    for command in (["init", "--quiet"], ["add", "."], ["commit", "--quiet", "-m", "add training"]):
+        subprocess.run([*git, *command], cwd=tmp_path, check=True)
+    (tmp_path / "train.py").write_text("lr = 0.2\n")
+    monkeypatch.chdir(tmp_path)
+
+    def logged(*, git_diff: bool) -> Run:
+        monkeypatch.setattr(SETTINGS, "git_diff", git_diff)
+        with Run(
+            repo=shared_server.url, log_system_params=True, capture_terminal_logs=False
+        ) as run:
+            return run
+
+    run = logged(git_diff=True)
+    assert run["__system_params"]["git_info"]["commit"]["author"] == "Jane Doe"
+    assert b"-lr = 0.1\n+lr = 0.2\n" in run.get_artifact("git-diff.patch")
+    assert list(logged(git_diff=False).artifacts) == []
+
+
 def test_images_and_artifacts(run, tmp_path):
     np = pytest.importorskip("numpy")
     pixels = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
@@ -288,7 +310,10 @@ print(run.hash, flush=True)
     )
     run_hash = ended.stdout.strip()
     repo = Repo(shared_server.url)
-    (found,) = repo.query_runs(f"run.hash == {run_hash!r} and run.outcome == {outcome!r}")
+    query = f"run.hash == {run_hash!r} and run.outcome == {outcome!r}"
+    # Data that another process stored becomes visible a moment later.
+    eventually(lambda: list(repo.query_runs(query)))
+    (found,) = repo.query_runs(query)
     props = found["props"]
     assert (props["active"], props["outcome"], props["outcome_message"]) == (
         False,
@@ -308,8 +333,9 @@ print(run.hash, flush=True)
     ended = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=False
     )
-    props = Repo(shared_server.url).get_run(ended.stdout.strip()).props
-    assert (ended.returncode, props["active"], "outcome" in props) == (1, False, False)
+    repo, run_hash = Repo(shared_server.url), ended.stdout.strip()
+    eventually(lambda: (run := repo.get_run(run_hash)) and run.props.get("active") is False)
+    assert (ended.returncode, "outcome" in repo.get_run(run_hash).props) == (1, False)
 
 
 def test_a_run_that_is_dropped_has_no_outcome(shared_server):
@@ -325,6 +351,17 @@ def test_a_run_that_is_dropped_has_no_outcome(shared_server):
 def test_a_query_that_cannot_be_parsed(shared_server):
     with pytest.raises(ValueError, match="query"):
         Repo(shared_server.url).query_runs("run.")
+
+
+def test_queries_accept_the_report_mode_of_aim(shared_server):
+    with Run(repo=shared_server.url, capture_terminal_logs=False) as run:
+        run.track(1.0, name="m")
+    repo = Repo(shared_server.url)
+    query = f"run.hash == '{run.hash}'"
+    assert [found["hash"] for found in repo.query_runs(query, report_mode=0)] == [run.hash]
+    assert [found["hash"] for found in repo.query_metrics(query, report_mode=1)] == [run.hash]
+    for kind in ("images", "audios", "figure_objects", "distributions", "texts"):
+        assert getattr(repo, f"query_{kind}")(query, report_mode=None) == []
 
 
 def test_a_server_that_is_killed_costs_nothing(own_server):

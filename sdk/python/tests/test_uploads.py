@@ -109,6 +109,24 @@ def test_a_pending_upload_is_announced_when_all_values_are_stored(
     assert run.get_artifact("model.bin") == b"x" * 100_000
 
 
+@pytest.mark.parametrize("name", ["log_artifact", "log_artifacts"])
+def test_a_blocking_call_waits_until_files_are_stored(slow, tmp_path, caplog, monkeypatch, name):
+    directory = tmp_path / "models"
+    directory.mkdir()
+    (directory / "model.bin").write_bytes(b"x" * 100_000)
+    path = directory / "model.bin" if name == "log_artifact" else directory
+    with Run(repo=slow.url, capture_terminal_logs=False) as run:
+        with monkeypatch.context() as limited:
+            limited.setattr(run_module, "_REACHABLE_LIMIT", 0.3)
+            getattr(run, name)(path, "kept", block=True)
+        assert run.health.pending_uploads == 1
+        assert f"{str(path)!r} is not stored yet" in caplog.text
+        slow.may_upload.set()
+        getattr(run, name)(path, "kept", block=True)
+        assert run.health.pending_uploads == 0
+        assert len(run.artifacts) == 1
+
+
 def test_copies_for_uploads_are_kept_until_they_are_sent(slow, tmp_path, monkeypatch):
     monkeypatch.setattr(config.SETTINGS, "backend_url", slow.url)
     monkeypatch.setattr(config.SETTINGS, "frontier_url", slow.url)

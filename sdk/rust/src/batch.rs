@@ -128,6 +128,11 @@ impl BatchEncoder {
     }
 }
 
+/// Returns whether an encoded event is a terminal line.
+pub(crate) fn is_terminal_line(event: &[u8]) -> bool {
+    Event::decode(event).is_ok_and(|event| matches!(event.kind, Some(Kind::LogTerminalLine(_))))
+}
+
 /// Returns a terminal line with a later step, and `None` for any other event.
 fn shifted_line(event: &[u8], first_line: i64) -> Option<Vec<u8>> {
     let mut event = Event::decode(event).ok()?;

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 const BACKEND_URL: &str = "http://localhost:53800";
 /// Gateway URL if none is set.
 const GATEWAY_URL: &str = "http://localhost:53801";
+/// Prefix of a gateway URL whose batches are sent by gRPC instead of a WebSocket.
+pub(crate) const GRPC_PREFIX: &str = "grpc+";
 /// Most bytes of a spool.
 const SPOOL_BYTES: u64 = 8 << 30;
 /// Least limit on the bytes of a spool: while one small segment is sent, another is filled.
@@ -39,7 +41,8 @@ pub enum SpoolFull {
 pub struct Config {
     /// `MATYAN_BACKEND_URL`: base of the REST API.
     pub backend_url: String,
-    /// `MATYAN_FRONTIER_URL`: base of ingestion.
+    /// `MATYAN_FRONTIER_URL`: base of ingestion. With the feature `grpc`, `grpc+http://` and
+    /// `grpc+https://` send batches by gRPC, for networks without WebSockets.
     pub gateway_url: String,
     /// Directories for spools, the best first. `MATYAN_SPOOL_DIR` replaces the list.
     pub spool_dirs: Vec<PathBuf>,

@@ -123,6 +123,8 @@ impl Run {
     /// Stores objects without payloads.
     pub fn log_object(&self, object: &Object<'_>) -> Result<(), ArgumentError> {
         let time_us = object.time_us.unwrap_or_else(clock::now_us);
+        let step = self.object_step(object.name, object.context, object.step);
+        let object = Object { step, ..object.clone() };
         self.append_kind_at(Kind::LogObject(object.to_event()?), time_us)
     }
 

@@ -23,10 +23,10 @@ use reqwest::{
 };
 
 pub use error::HttpError;
-pub(crate) use error::malformed;
+pub(crate) use error::{malformed, with_sources};
 pub use request::{RestRequest, segment};
 
-use error::{failure, refusal, with_sources};
+use error::{failure, refusal};
 
 /// Longest error body that is read; an error page of a proxy can be of any size.
 const ERROR_BYTES: usize = 64 << 10;

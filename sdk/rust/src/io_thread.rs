@@ -24,7 +24,7 @@ use crate::{
     notice::NoticeLevel,
     orphans::{self, OrphanScan},
     per_process::PerProcess,
-    sender::{self, connection::Tls},
+    sender::{self, dialer::Dialer},
     spool::{maintenance, store::Spool},
     sys::signals,
     upload::worker,
@@ -34,7 +34,7 @@ static IO_THREAD: PerProcess<io::Result<IoThread>> = PerProcess::new();
 
 /// Handle of the I/O thread. Dropping it ends the thread, which happens only if two threads start
 /// one at the same time.
-struct IoThread(Arc<Inbox>, Handle);
+pub(crate) struct IoThread(Arc<Inbox>, Handle);
 
 /// Requests to the I/O thread.
 #[derive(Default)]
@@ -48,18 +48,28 @@ struct Inbox {
     is_stopped: AtomicBool,
 }
 
+/// Spools that wait for a thread, which could not be started.
+static WAITING: PerProcess<Mutex<WaitingSpools>> = PerProcess::new();
+type WaitingSpools = Vec<(Arc<Spool>, Config)>;
+
 /// Hands a spool to the I/O thread of this process, which is started if it does not run.
 pub(crate) fn serve(spool: Arc<Spool>, config: &Config) {
-    let thread = IO_THREAD.get_or_make(|_| true, IoThread::start);
-    match thread {
-        Ok(IoThread(inbox, _)) => {
-            inbox.add(spool, config);
-        }
-        Err(error) => {
-            let message = format!("no thread can be started; data stays in the spool: {error}");
-            spool.notices.push(NoticeLevel::Error, message);
+    lock(WAITING.get_or_make(|_| true, Mutex::default)).push((spool.clone(), config.clone()));
+    if let Err(error) = running() {
+        let message = format!("no thread can be started; data stays in the spool: {error}");
+        spool.notices.push(NoticeLevel::Error, message);
+    }
+}
+
+/// Starts the I/O thread if it does not run, and hands over what waits for it.
+pub(crate) fn running() -> Result<&'static IoThread, &'static io::Error> {
+    let thread = IO_THREAD.get_or_make(Result::is_ok, IoThread::start).as_ref()?;
+    if let Some(waiting) = WAITING.get() {
+        for (spool, config) in std::mem::take(&mut *lock(waiting)) {
+            thread.0.add(spool, &config);
         }
     }
+    Ok(thread)
 }
 
 /// Data of a run that children of this process have left.
@@ -75,7 +85,7 @@ pub(crate) struct ChildData {
 pub(crate) fn child_data(run_id: &str) -> ChildData {
     let Some(Ok(IoThread(inbox, _))) = IO_THREAD.get() else { return ChildData::default() };
     let configs = lock(&inbox.configs).clone();
-    let spools = configs.iter().map(|config| orphans::left_by_children(config, run_id)).sum();
+    let spools = configs.iter().map(|config| orphans::left_spools(config, run_id)).sum();
     if spools > 0 {
         inbox.wake.notify_one();
     }
@@ -87,7 +97,7 @@ pub(crate) fn child_data(run_id: &str) -> ChildData {
 /// Returns the runtime of the I/O thread of this process, which is started if it does not run.
 /// Requests of other threads run there.
 pub fn io_runtime() -> Result<Handle, HttpError> {
-    match IO_THREAD.get_or_make(|_| true, IoThread::start) {
+    match running() {
         Ok(IoThread(_, handle)) => Ok(handle.clone()),
         Err(_) => Err(HttpError::Stopped),
     }
@@ -133,15 +143,15 @@ impl Drop for IoThread {
 }
 
 async fn run(inbox: &Inbox) {
-    let tls = Tls::default();
+    let dialer = Dialer::default();
     let mut scan = OrphanScan::default();
     while !inbox.is_stopped.load(Ordering::Acquire) {
         for spool in std::mem::take(&mut *lock(&inbox.spools)) {
-            start(&spool, &tls);
+            start(&spool, &dialer);
         }
         let configs = lock(&inbox.configs).clone();
         for spool in scan.take_due(&configs) {
-            start(&spool, &tls);
+            start(&spool, &dialer);
         }
         *lock(&inbox.orphans) = scan.taken();
         // Woken or not: it is time to look.
@@ -150,12 +160,12 @@ async fn run(inbox: &Inbox) {
 }
 
 /// Starts the tasks of a spool.
-fn start(spool: &Arc<Spool>, tls: &Tls) {
+fn start(spool: &Arc<Spool>, dialer: &Dialer) {
     task::spawn_local(maintenance::run(spool.clone()));
     if !spool.owner().is_offline {
         task::spawn_local(worker::run(spool.clone()));
         let uploading = spool.clone();
         let uploads = move || worker::pending(&uploading).len();
-        task::spawn_local(sender::task::run(spool.clone(), tls.clone(), uploads));
+        task::spawn_local(sender::task::run(spool.clone(), dialer.clone(), uploads));
     }
 }

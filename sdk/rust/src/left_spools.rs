@@ -1,8 +1,9 @@
-//! Spools that are on disk, and sending them on request: what `sync` and `spool ls` do.
+//! Spools that are on disk: listing, sending and removing them on request.
 
 use std::{
     collections::BTreeMap,
-    path::PathBuf,
+    io,
+    path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -12,9 +13,10 @@ use crate::{
     io_thread,
     notice::{Notice, NoticeLevel, Notices},
     spool::{
-        directory::{self, Owner},
+        directory::{self, Owner, SpoolDirectory},
         store::Spool,
     },
+    upload::worker,
 };
 
 /// Interval at which progress is reported.
@@ -42,8 +44,11 @@ pub struct SpoolInfo {
     pub gateway_url: String,
     /// Microseconds since the Unix epoch.
     pub created_us: i64,
-    /// Size of the records on disk, including space that is reserved.
+    /// Size on disk of the records, including space that is reserved, and of the files that are not
+    /// uploaded yet, as far as they are in the spool.
     pub bytes: u64,
+    /// Files that are not uploaded yet.
+    pub uploads: usize,
     pub state: SpoolState,
 }
 
@@ -71,8 +76,9 @@ fn info(path: PathBuf) -> Option<SpoolInfo> {
     let owner = directory::read_owner(&path).ok()??;
     let segments = directory::segments(&path).unwrap_or_default();
     Some(SpoolInfo {
-        bytes: segments.iter().map(|(_, bytes)| bytes).sum(),
-        state: state(&owner),
+        bytes: segments.iter().map(|(_, bytes)| bytes).sum::<u64>() + directory::upload_bytes(&path),
+        uploads: worker::pending_in(&directory::uploads(&path)).len(),
+        state: state(&owner, &path),
         run_id: owner.run_id,
         gateway_url: owner.gateway_url,
         created_us: owner.created_us,
@@ -80,10 +86,10 @@ fn info(path: PathBuf) -> Option<SpoolInfo> {
     })
 }
 
-fn state(owner: &Owner) -> SpoolState {
+fn state(owner: &Owner, path: &Path) -> SpoolState {
     if owner.is_elsewhere() {
         SpoolState::Elsewhere
-    } else if owner.is_running() || owner.is_own() {
+    } else if owner.is_running() || owner.is_own() || directory::is_locked(path) {
         SpoolState::InUse
     } else if owner.is_offline {
         SpoolState::Offline
@@ -124,6 +130,14 @@ pub fn sync(
             spool.progress.wait_until(left, |delivery| delivery.is_finished);
         }
     }
+}
+
+/// Removes a spool, with everything in it that was not sent. Returns false if a process uses it, or
+/// has just removed it.
+pub fn remove_spool(spool: &SpoolInfo) -> io::Result<bool> {
+    let Some((directory, _)) = SpoolDirectory::claim(&spool.path)? else { return Ok(false) };
+    directory.remove()?;
+    Ok(true)
 }
 
 fn claim(found: &SpoolInfo, config: &Config, notices: &Notices) -> Option<Arc<Spool>> {

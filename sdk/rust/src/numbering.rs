@@ -19,11 +19,18 @@ use crate::{
 static RUNS: PerProcess<Mutex<NumberingByRun>> = PerProcess::new();
 
 type NumberingByRun = HashMap<(String, String), Weak<Numbering>>;
-type CounterBySeries = HashMap<(String, String), Arc<StepCounter>>;
+type CounterBySeries = HashMap<(SeriesKind, String, String), Arc<StepCounter>>;
+
+/// Points and objects with the same name and context are different series.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+enum SeriesKind {
+    Points,
+    Objects,
+}
 
 /// The numbers of one run.
 pub(crate) struct Numbering {
-    /// Step counters by name and context of the series. Absent if the run existed before: other
+    /// Step counters by kind, name and context of the series. Absent if the run existed before: other
     /// processes may count too, so the server does it.
     steps: Option<Mutex<CounterBySeries>>,
     pub(crate) lines: LineNumbers,
@@ -54,14 +61,23 @@ impl Numbering {
         runs.get(&(gateway_url.to_owned(), run_id.to_owned()))?.upgrade()
     }
 
-    /// Returns the counter of a series, unless the server counts, as for a forked child.
+    /// Returns the counter of a series of points, unless the server counts, as for a forked child.
     pub(crate) fn step_counter(&self, name: &str, context: &str) -> Option<Arc<StepCounter>> {
+        self.counter(SeriesKind::Points, name, context)
+    }
+
+    /// The same for a series of objects.
+    pub(crate) fn object_step_counter(&self, name: &str, context: &str) -> Option<Arc<StepCounter>> {
+        self.counter(SeriesKind::Objects, name, context)
+    }
+
+    fn counter(&self, kind: SeriesKind, name: &str, context: &str) -> Option<Arc<StepCounter>> {
         // In a child, a thread that does not exist may hold the lock.
         if self.generation != fork::generation() {
             return None;
         }
         let mut counters = lock(self.steps.as_ref()?);
-        Some(counters.entry((name.to_owned(), context.to_owned())).or_default().clone())
+        Some(counters.entry((kind, name.to_owned(), context.to_owned())).or_default().clone())
     }
 }
 

@@ -11,8 +11,12 @@ use std::{
 use crate::{
     config::Config,
     notice::Notices,
+    numbering::Numbering,
     sender::backoff::random_below,
-    spool::{directory, store::Spool},
+    spool::{
+        directory::{self, Owner},
+        store::Spool,
+    },
 };
 
 /// Longest wait before the spool of a process that this one did not fork is taken, so that not
@@ -39,7 +43,7 @@ pub(crate) struct OrphanScan {
 #[derive(Clone, Copy)]
 struct Due {
     at: Instant,
-    /// Whether this process started the owner.
+    /// Whether this process started the owner, or has its run open.
     is_child: bool,
 }
 
@@ -95,7 +99,7 @@ impl OrphanScan {
         if owner.is_offline || owner.is_elsewhere() || owner.is_own() || owner.is_running() {
             return None;
         }
-        let is_child = owner.is_child();
+        let is_child = owner.is_child() || Numbering::find(&owner.gateway_url, &owner.run_id).is_some();
         let wait = if is_child { Duration::ZERO } else { random_below(LONGEST_WAIT) };
         let due = Due { at: Instant::now() + wait, is_child };
         self.due.insert(path.to_owned(), due);
@@ -103,16 +107,24 @@ impl OrphanScan {
     }
 }
 
-/// Returns the number of spools of a run that children of this process have left, and that are not
-/// stored yet.
-pub(crate) fn left_by_children(config: &Config, run_id: &str) -> usize {
-    let is_left = |path: &PathBuf| {
-        let owner = directory::read_owner(path).ok().flatten();
-        owner.is_some_and(|owner| {
-            owner.run_id == run_id && owner.is_child() && !owner.is_offline && !owner.is_running()
-        })
-    };
-    spools_of(config).iter().filter(|path| is_left(path)).count()
+/// Returns the number of spools of a run that processes of this machine have left, and that are not
+/// stored yet. Those of workers that a fork server has started have no other mark than the run.
+pub(crate) fn left_spools(config: &Config, run_id: &str) -> usize {
+    spools_of(config).iter().filter(|path| left_owner(path, run_id).is_some()).count()
+}
+
+/// Whether an earlier process of the same run has left such a spool next to this one.
+pub(crate) fn has_earlier_spool(spool: &Path, own: &Owner) -> bool {
+    let others = directory::list(spool.parent().unwrap_or(spool));
+    let mut others =
+        others.iter().filter(|path| *path != spool).filter_map(|path| left_owner(path, &own.run_id));
+    others.any(|other| other.created_us < own.created_us)
+}
+
+fn left_owner(path: &Path, run_id: &str) -> Option<Owner> {
+    let owner = directory::read_owner(path).ok()??;
+    let is_over = !owner.is_own() && !owner.is_running() && !owner.is_elsewhere();
+    (owner.run_id == run_id && !owner.is_offline && is_over).then_some(owner)
 }
 
 fn spools_of(config: &Config) -> Vec<PathBuf> {

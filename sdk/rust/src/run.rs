@@ -113,7 +113,9 @@ enum RunSpool {
 pub struct Health {
     /// Values that the server has not confirmed to have stored.
     pub pending: u64,
-    /// Age of the oldest of them in seconds.
+    /// Files that are not uploaded yet.
+    pub pending_uploads: usize,
+    /// Age of the oldest of these values in seconds.
     pub oldest_s: f64,
     /// Values that were dropped because there was no space.
     pub dropped: u64,
@@ -254,6 +256,12 @@ impl Run {
         Some(counter.assign(None))
     }
 
+    /// Returns the step of an object: the given one, or the next one. `None` if the server assigns it.
+    pub(crate) fn object_step(&self, name: &str, context: &Context, step: Option<i64>) -> Option<i64> {
+        let counter = self.numbering.object_step_counter(name, context.stored());
+        counter.map_or(step, |counter| Some(counter.assign(step)))
+    }
+
     /// Tracks columns of values.
     pub fn track_many(&self, series: &Series, columns: &Columns<'_>) -> Result<(), ArgumentError> {
         let values = columns.values.len();
@@ -265,7 +273,9 @@ impl Run {
                 return Err(ArgumentError::new(name, reason));
             }
         }
-        self.use_spool(|spool| spool.track_many(series, columns));
+        // If a spool is retired meanwhile, the next one gets only the remaining points.
+        let mut next = 0;
+        self.use_spool(|spool| spool.track_many(series, columns, &mut next));
         Ok(())
     }
 
@@ -276,12 +286,7 @@ impl Run {
 
     /// The same with the time that the event has.
     pub(crate) fn append_kind_at(&self, kind: Kind, time_us: i64) -> Result<(), ArgumentError> {
-        let event = Event { client_time_us: Some(time_us), kind: Some(kind) }.encode_to_vec();
-        if !record::fits(&event) {
-            let reason =
-                format!("expected at most {} bytes, found {}", record::MOST_EVENT_BYTES, event.len());
-            return Err(ArgumentError::new("value", reason));
-        }
+        let event = record::encode_event(kind, time_us)?;
         self.use_spool(|spool| spool.append_event(clock::now_us(), 0, &event));
         Ok(())
     }
@@ -381,6 +386,9 @@ impl Run {
     /// As `flush`, until `keep_waiting`, which is called every 100 ms, returns false.
     pub fn flush_while(&self, timeout: Duration, mut keep_waiting: impl FnMut() -> bool) -> bool {
         let Some(spool) = self.spool() else { return self.dropped.load(Ordering::Relaxed) == 0 };
+        if self.options.offline || io_thread::running().is_err() {
+            return false;
+        }
         let start = Instant::now();
         let mut uploads = worker::pending(spool);
         let (mut end, _) = spool.end();
@@ -461,6 +469,7 @@ impl Run {
         let Some(spool) = self.spool() else {
             return Health {
                 pending: 0,
+                pending_uploads: 0,
                 oldest_s: 0.0,
                 dropped: unspooled,
                 connected: false,
@@ -473,6 +482,7 @@ impl Run {
         let is_stored = delivery.is_finished;
         Health {
             pending: if is_stored { 0 } else { totals.items.saturating_sub(delivery.stored_items) },
+            pending_uploads: worker::pending(spool).len(),
             oldest_s: Duration::from_micros(oldest_us.unsigned_abs()).as_secs_f64(),
             dropped: totals.dropped + unspooled,
             connected: delivery.is_connected,

@@ -15,17 +15,24 @@ mod transfer;
 pub(crate) mod worker;
 
 use std::{
+    borrow::Cow,
     fs::{self, File},
     io::{self, Read as _},
     path::{Path, PathBuf},
     sync::atomic::{AtomicU64, Ordering},
 };
 
-use matyan_proto::limits;
+use matyan_proto::{ingest::v1::event::Kind, limits};
 use matyan_value::{Context, Value};
 use prost::Message as _;
 
-use crate::{clock, error::ArgumentError, events::Object, run::Run, spool::store::Spool};
+use crate::{
+    clock,
+    error::ArgumentError,
+    events::Object,
+    run::Run,
+    spool::{record, store::Spool},
+};
 use manifest::{Announcement, Encoding, Manifest, SampleKind, Source, data_path};
 
 /// Largest file that is copied at the call, so that it may be changed or deleted right after. The
@@ -52,6 +59,13 @@ pub enum UploadError {
         /// The error of the operating system.
         source: io::Error,
     },
+}
+
+impl UploadError {
+    fn is_disk_full(&self) -> bool {
+        use io::ErrorKind::{QuotaExceeded, StorageFull};
+        matches!(self, Self::File { source, .. } if matches!(source.kind(), QuotaExceeded | StorageFull))
+    }
 }
 
 /// Content of an upload.
@@ -144,6 +158,9 @@ impl Run {
         object: &Object<'_>,
         payloads: &[Option<Payload<'_>>],
     ) -> Result<(), UploadError> {
+        // Uploads may end in any order: the step is that of the call.
+        let step = self.object_step(object.name, object.context, object.step);
+        let object = &Object { step, ..object.clone() };
         let place = unique_place()?;
         let mut values = object.values.to_vec();
         let mut uploads = Vec::new();
@@ -162,7 +179,9 @@ impl Run {
         if uploads.is_empty() {
             return Ok(self.log_object(&described)?);
         }
-        let announcement = Announcement::Object(hex::encode(described.to_event()?.encode_to_vec()));
+        let event = described.to_event()?;
+        record::encode_event(Kind::LogObject(event.clone()), 0)?;
+        let announcement = Announcement::Object(hex::encode(event.encode_to_vec()));
         self.submit(&uploads, &announcement, object.time_us)
     }
 
@@ -187,9 +206,16 @@ impl Run {
                     draft.write(spool, number, raw, &Announcement::Part, (time_us, Vec::new()))
                 }
             });
+            if outcome.as_ref().is_err_and(UploadError::is_disk_full) {
+                // Like a value that the spool has no space for.
+                (first..=last).for_each(|number| manifest::discard(&spool.uploads(), number));
+                spool.drop_upload();
+                outcome = Ok(());
+            }
             // A spool that was removed meanwhile has no directory.
             let is_missing = matches!(&outcome, Err(UploadError::File { source, .. }) if source.kind() == io::ErrorKind::NotFound);
-            !is_missing || spool.is_usable() || uploads.iter().any(|(_, raw)| raw.is_missing())
+            let is_retired = spool.with_writer(|writer| writer.is_retired());
+            !is_missing || !is_retired || uploads.iter().any(|(_, raw)| raw.is_missing())
         });
         worker::wake();
         outcome
@@ -218,7 +244,11 @@ impl Draft {
         let announcement = announcement.clone();
         let mut manifest = Manifest::new(path, content_type, source, self.encoding, announcement, time_us);
         manifest.parts = parts;
-        let written = manifest.write(&directory, number);
+        // With the lock, as the spool is only removed if there are no manifests.
+        let written = spool.with_writer(|writer| match writer.is_retired() {
+            true => Err(io::ErrorKind::NotFound.into()),
+            false => manifest.write(&directory, number),
+        });
         written.map_err(|source| UploadError::File { path: directory, source })
     }
 }
@@ -241,18 +271,21 @@ impl RawContent<'_> {
         let failed = |source| UploadError::File { path: data.to_owned(), source };
         match self {
             Self::Whole(Content::File(path)) => return store_file(path, data),
-            Self::Whole(Content::Bytes(bytes)) => fs::write(data, bytes),
-            Self::I16(samples) => {
-                let bytes: Vec<u8> = samples.iter().flat_map(|sample| sample.to_le_bytes()).collect();
-                fs::write(data, bytes)
-            }
-            Self::F32(samples) => {
-                let bytes: Vec<u8> = samples.iter().flat_map(|sample| sample.to_le_bytes()).collect();
-                fs::write(data, bytes)
-            }
+            other => fs::write(data, other.bytes()?).map_err(failed)?,
         }
-        .map_err(failed)?;
         Ok(Source::Data)
+    }
+
+    fn bytes(&self) -> Result<Cow<'_, [u8]>, UploadError> {
+        match self {
+            Self::Whole(Content::Bytes(bytes)) => Ok(Cow::Borrowed(bytes)),
+            Self::Whole(Content::File(path)) => {
+                let failed = |source| UploadError::File { path: path.to_path_buf(), source };
+                fs::read(path).map(Cow::Owned).map_err(failed)
+            }
+            Self::I16(samples) => Ok(samples.iter().flat_map(|sample| sample.to_le_bytes()).collect()),
+            Self::F32(samples) => Ok(samples.iter().flat_map(|sample| sample.to_le_bytes()).collect()),
+        }
     }
 }
 
@@ -267,13 +300,21 @@ fn store_file(path: &Path, data: &Path) -> Result<Source, UploadError> {
     if metadata.len() > COPIED_BYTES && absolute.to_str().is_some() {
         // It must be readable now, because the call cannot be corrected later.
         File::open(path).map_err(failed)?;
-        return Ok(Source::File { path: absolute, size: metadata.len() });
+        let modified_us = manifest::modified_us(path);
+        return Ok(Source::File { path: absolute, size: metadata.len(), modified_us });
     }
     fs::copy(path, data).map_err(failed)?;
     Ok(Source::Data)
 }
 
 impl<'a> Payload<'a> {
+    /// Returns the content of the file that is stored for this payload.
+    pub fn encode(self) -> Result<Vec<u8>, UploadError> {
+        let (_, encoding, raw) = self.parts()?;
+        let failed = |error: io::Error| ArgumentError::new("payload", format!("cannot be encoded: {error}"));
+        Ok(media::encoded(encoding, &raw.bytes()?).map_err(failed)?)
+    }
+
     /// Format, encoding, and content, after a check that they fit together.
     fn parts(self) -> Result<(String, Encoding, RawContent<'a>), ArgumentError> {
         match self {

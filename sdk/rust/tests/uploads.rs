@@ -8,7 +8,7 @@ use std::{
     path::Path,
     process::{Command, Stdio},
     sync::{
-        Arc, OnceLock,
+        Arc, Mutex, OnceLock,
         atomic::{AtomicUsize, Ordering},
     },
     thread,
@@ -96,6 +96,18 @@ fn artifacts_of_every_size_arrive_with_their_type_and_hash() {
     }
     assert_eq!(artifact(&backend, run.id(), "run-config"), b"a: 1");
     assert!(std::fs::read_dir(spools.path()).unwrap().next().is_none(), "nothing is left");
+    assert_eq!(run.notices(), []);
+}
+
+#[test]
+fn files_are_uploaded_next_to_points_that_are_sent_by_grpc() {
+    let (server, spools) = (server(), TempDir::new().unwrap());
+    let run = Run::new(options(&format!("grpc+{}", server.ingest), spools.path())).unwrap();
+    let loss = run.series("loss", &Context::default(), "float").unwrap();
+    run.track(&loss, 0.5, None, None);
+    run.log_artifact(Content::Bytes(&content(300_000)), "weights.bin", None).unwrap();
+    close(&run);
+    assert!(artifact(&backend(&server), run.id(), "weights.bin") == content(300_000));
     assert_eq!(run.notices(), []);
 }
 
@@ -303,13 +315,11 @@ fn a_large_file_is_sent_in_parts_and_continues_after_interruptions() {
     assert_eq!(run.notices(), []);
 }
 
-#[test]
-fn uploads_wait_for_an_absent_server() {
-    let (mut server, spools) = (server(), TempDir::new().unwrap());
-    // The port stays the same for the client.
-    let address = Arc::new(std::sync::Mutex::new(server.ingest.clone()));
+/// A relay whose URL stays the same while the server with this address comes and goes.
+fn relay() -> (String, Arc<Mutex<String>>) {
+    let address = Arc::new(Mutex::new("127.0.0.1:1".to_owned()));
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let gateway = format!("http://{}", listener.local_addr().unwrap());
+    let url = format!("http://{}", listener.local_addr().unwrap());
     let current = address.clone();
     thread::spawn(move || {
         for client in listener.incoming() {
@@ -321,14 +331,121 @@ fn uploads_wait_for_an_absent_server() {
             thread::spawn(move || copy(server, client, usize::MAX));
         }
     });
+    (url, address)
+}
+
+#[test]
+fn uploads_wait_for_an_absent_server() {
+    let (mut server, spools) = (server(), TempDir::new().unwrap());
+    let (gateway, address) = relay();
     server.kill();
     let run = Run::new(options(&gateway, spools.path())).unwrap();
     run.log_artifact(Content::Bytes(b"late"), "late.txt", None).unwrap();
     eventually_blocking("the sender has failed", || run.health().last_error.ok_or("no error yet"));
+    assert_eq!(run.health().pending_uploads, 1);
     runtime().block_on(server.start());
     *address.lock().unwrap() = server.ingest.clone();
     close(&run);
     assert_eq!(artifact(&backend(&server), run.id(), "late.txt"), b"late");
+    assert_eq!(run.health().pending_uploads, 0);
+}
+
+/// Larger than the files that are copied at the call.
+const REFERRED_BYTES: usize = (16 << 20) + 1;
+
+#[test]
+fn a_file_that_changes_before_it_is_uploaded_is_reported() {
+    let (server, spools, files) = (server(), TempDir::new().unwrap(), TempDir::new().unwrap());
+    let (gateway, address) = relay();
+    let file = files.path().join("model.bin");
+    std::fs::write(&file, content(REFERRED_BYTES)).unwrap();
+    let run = Run::new(options(&gateway, spools.path())).unwrap();
+    run.log_artifact(Content::File(&file), "model.bin", None).unwrap();
+    // The same size: only the time says that it is another content.
+    std::fs::write(&file, vec![1; REFERRED_BYTES]).unwrap();
+    *address.lock().unwrap() = server.ingest.clone();
+    close(&run);
+    let notices = run.notices();
+    let is_named = |message: &str| message.contains("model.bin was changed before it was uploaded");
+    assert!(notices.iter().any(|notice| is_named(&notice.message)), "{notices:?}");
+}
+
+#[test]
+fn a_list_of_which_a_file_is_missing_is_not_shown() {
+    let (server, spools, files) = (server(), TempDir::new().unwrap(), TempDir::new().unwrap());
+    let (gateway, address) = relay();
+    let file = files.path().join("clip.wav");
+    std::fs::write(&file, content(REFERRED_BYTES)).unwrap();
+    let run = Run::new(options(&gateway, spools.path())).unwrap();
+    let (context, values) = (Context::default(), [Map::new(), Map::new()]);
+    let payloads = [Content::File(&file), Content::Bytes(b"small")]
+        .map(|content| Some(Payload::Encoded { content, format: "wav" }));
+    run.log_payloads(&object("broken", &context, "audio", &values), &payloads).unwrap();
+    std::fs::remove_file(&file).unwrap();
+    run.log_payloads(&object("whole", &context, "audio", &values[1..]), &payloads[1..]).unwrap();
+    *address.lock().unwrap() = server.ingest.clone();
+    close(&run);
+    let notices = run.notices();
+    assert!(notices.iter().any(|it| it.message.contains("is not shown")), "{notices:?}");
+    let backend = backend(&server);
+    let count = |name: &str| {
+        let traces = format!(r#"[{{"name": "{name}", "context": {{}}}}]"#);
+        let found = backend.object_batch(run.id(), SearchTarget::Audios, &traces, &[]);
+        found.and_then(Iterator::collect::<Result<Vec<Tree>, _>>).map(|traces| traces.len())
+    };
+    eventually_blocking("the whole one is shown", || match count("whole") {
+        Ok(1) => Ok(()),
+        other => Err(format!("{other:?}")),
+    });
+    assert_eq!(count("broken").unwrap(), 0);
+}
+
+#[test]
+fn objects_without_steps_are_numbered_by_their_calls() {
+    let (server, spools) = (server(), TempDir::new().unwrap());
+    let run = Run::new(options(&server.ingest, spools.path())).unwrap();
+    let context = Context::default();
+    // The first one takes longest to encode and to upload.
+    for side in [1_500, 400, 100, 1] {
+        let values = [Map::from([("caption".to_owned(), Value::Integer(side.into()))])];
+        let pixels = content(side as usize * side as usize * 3);
+        let payload = Payload::Pixels { bytes: &pixels, width: side, height: side, channels: 3 };
+        run.log_payloads(&object("img", &context, "image", &values), &[Some(payload)]).unwrap();
+    }
+    close(&run);
+    let backend = backend(&server);
+    let sides = eventually_blocking("all images", || {
+        let traces = r#"[{"name": "img", "context": {}}]"#;
+        let found = backend.object_batch(run.id(), SearchTarget::Images, traces, &[]);
+        let found: Vec<Tree> =
+            found.and_then(Iterator::collect).map_err(|error: HttpError| error.to_string())?;
+        let Some(Tree::List(steps)) = found.first().and_then(|trace| trace.member("values")) else {
+            return Err(format!("{found:?}"));
+        };
+        let side = |step: &Tree| match step {
+            Tree::List(items) => items[0].member("width").cloned(),
+            _ => None,
+        };
+        if steps.len() == 4 {
+            Ok(steps.iter().map(side).collect::<Vec<_>>())
+        } else {
+            Err(format!("{steps:?}"))
+        }
+    });
+    assert_eq!(sides, [1_500, 400, 100, 1].map(|side| Some(Tree::Integer(side))));
+}
+
+#[test]
+fn objects_that_no_server_accepts_are_refused_at_the_call() {
+    let spools = TempDir::new().unwrap();
+    let options = RunOptions { offline: true, ..options("http://127.0.0.1:9", spools.path()) };
+    let run = Run::new(options).unwrap();
+    let (context, caption) = (Context::default(), Value::Text("x".repeat(16 << 20)));
+    let values = [Map::from([("caption".to_owned(), caption)])];
+    let payload = Payload::Encoded { content: Content::Bytes(b"x"), format: "png" };
+    let refused = run.log_payloads(&object("img", &context, "image", &values), &[Some(payload)]);
+    assert!(matches!(refused, Err(UploadError::Argument(_))), "{refused:?}");
+    assert_eq!(run.health().pending_uploads, 0);
 }
 
 /// Variable by which this program knows that it is the script: gateway, backend, directory, and run.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from numbers import Real
 from typing import Any
 
 from . import values
@@ -19,6 +20,12 @@ def required_text(argument: str, value: Any) -> str:
     if not isinstance(value, str):
         raise TypeError(f"`{argument}`: expected a str, not {type(value).__name__}")
     return value
+
+
+def check_seconds(argument: str, value: Any) -> None:
+    """Raises `TypeError` unless a value is a number or None."""
+    if value is not None and (isinstance(value, bool) or not isinstance(value, Real)):
+        raise TypeError(f"`{argument}`: expected seconds, not {type(value).__name__}")
 
 
 def required_name(argument: str, value: Any) -> str:

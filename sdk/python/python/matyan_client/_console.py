@@ -22,14 +22,20 @@ _MOST_NAMES = 3
 
 
 def ending(
-    run_hash: str, numbers: tuple[int, int, int], spool: Path | None, problem: str | None
+    run_hash: str,
+    numbers: tuple[int, int, int],
+    spool: Path | None,
+    problem: str | None,
+    devices: tuple[int, int] = (0, 0),
 ) -> str:
     """Returns the line at the end of a run: the data that is left, the reason, and the next step.
 
     It is empty if everything is stored. The numbers are those of values that are left, of values
-    that are lost, and of child processes that have left data.
+    that are lost, and of child processes that have left data. Those of devices are of values that
+    are not computed, and of values that could not be read.
     """
     pending, lost, children = numbers
+    late, failed = devices
     files = [] if spool is None else _files_left(spool)
     left = []
     if pending:
@@ -49,6 +55,12 @@ def ending(
         )
     if lost:
         parts.append(f"lost, as there was no space: {_counted(lost, 'value')} of run {run_hash}")
+    if late:
+        late_values = _counted(late, "value")
+        parts.append(f"lost, as a device has not computed them: {late_values} of run {run_hash}")
+    if failed:
+        failed_values = _counted(failed, "value")
+        parts.append(f"lost, as a device failed: {failed_values} of run {run_hash}")
     return "; ".join(parts)
 
 

@@ -12,13 +12,17 @@ import collections
 import contextlib
 import sys
 import threading
-import time
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 from . import _forks
 
 # Values in flight. More than this means that the device is far behind; then it is waited for.
-_MAX_PENDING = 10_000
+MOST_PENDING = 10_000
+# Seconds between two looks at a device that is waited for. The wait of a device's own library would
+# have no limit, and no signal could end it.
+POLL_INTERVAL = 0.001
 
 
 class Completion(Protocol):
@@ -28,64 +32,111 @@ class Completion(Protocol):
         """Reports whether the device has reached the event."""
         ...
 
-    def synchronize(self) -> None:
-        """Waits until the device has reached the event."""
-        ...
 
+@dataclass(frozen=True, eq=False, slots=True)
+class PendingValue:
+    """A value whose copy may not be complete, with the arguments and the time of its `track`."""
 
-class PendingValue(NamedTuple):
-    """A value whose copy may not be complete, with the arguments of its `track` call."""
-
-    event: Completion
     copy: Any
-    name: str
+    event: Completion
+    series: tuple[str, Any, str]
     step: int | None
     epoch: int | None
-    context: Any
     time_us: int
 
-    def is_complete(self) -> bool:
-        """Reports whether the copy is complete, without waiting."""
-        return bool(self.event.query())
+
+Store = Callable[[PendingValue, float], None]
+"""Stores a value that has arrived."""
+
+Report = Callable[[PendingValue, Exception], None]
+"""Reports the first value that cannot be read or stored."""
 
 
 class DeviceQueue:
     """Values in flight, in the order of their calls."""
 
     def __init__(self) -> None:
+        # Number of values that were lost.
+        self.failed = 0
         self._pending: collections.deque[PendingValue] = collections.deque()
-        self._lock = threading.Lock()
+        # Reentrant, as a signal handler may close the run while a value is stored. Nothing waits
+        # for it: the thread that holds it stores the values of all.
+        self._lock = threading.RLock()
         _forks.watch(self)
 
     def after_fork(self) -> None:
         """Leaves the values to the parent, as a forked child cannot use its devices."""
-        self._lock = threading.Lock()
-        self._pending.clear()
+        self._lock = threading.RLock()
+        self.abandon()
+        self.failed = 0
 
     def __len__(self) -> int:
         return len(self._pending)
 
-    def add(self, value: Any, name: str, step: int | None, epoch: int | None, context: Any) -> None:
-        """Starts the copy of a tensor or array with one element."""
-        copy, event = _copied(value)
-        time_us = time.time_ns() // 1000
-        if isinstance(context, dict):
-            # The caller may change it before the value is read.
-            context = dict(context)
-        self._pending.append(PendingValue(event, copy, name, step, epoch, context, time_us))
+    def __contains__(self, value: object) -> bool:
+        return value in self._pending
 
-    def take(self, *, wait: bool) -> list[PendingValue]:
-        """Returns the first values up to one that is not complete, or all after waiting."""
-        taken: list[PendingValue] = []
-        with self._lock:
-            while self._pending:
-                first = self._pending[0]
-                if not first.is_complete():
-                    if not wait and len(self._pending) < _MAX_PENDING:
-                        break
-                    first.event.synchronize()
-                taken.append(self._pending.popleft())
-        return taken
+    def add(self, value: PendingValue) -> None:
+        """Adds a value whose copy was started."""
+        self._pending.append(value)
+
+    def newest(self) -> PendingValue | None:
+        """Returns the value that was added last, if any is left."""
+        with contextlib.suppress(IndexError):
+            return self._pending[-1]
+        return None
+
+    def abandon(self) -> int:
+        """Gives up all values that are left, and returns their number."""
+        left = len(self._pending)
+        self._pending.clear()
+        self.failed += left
+        return left
+
+    def settle(self, store: Store, report: Report, *, in_order: bool = True) -> None:
+        """Stores and removes the first values up to one that has not arrived, or all that have.
+
+        A value that cannot be read or stored is counted and removed.
+        """
+        if not self._lock.acquire(blocking=False):
+            return
+        try:
+            if in_order:
+                while (first := self._first()) and self._is_settled(first, store, report):
+                    pass
+            else:
+                for value in list(self._pending):
+                    self._is_settled(value, store, report)
+        finally:
+            self._lock.release()
+
+    def _first(self) -> PendingValue | None:
+        with contextlib.suppress(IndexError):
+            return self._pending[0]
+        return None
+
+    def _is_settled(self, value: PendingValue, store: Store, report: Report) -> bool:
+        # A value is removed after it is stored. Until then, a signal handler that closes the run
+        # finds it here, and stores it itself.
+        try:
+            if not value.event.query():
+                return False
+            store(value, float(value.copy))
+        except Exception as error:  # noqa: BLE001 - of a device, and of one value only
+            if self._remove(value):
+                self.failed += 1
+                if self.failed == 1:
+                    report(value, error)
+        else:
+            self._remove(value)
+        return True
+
+    def _remove(self, value: PendingValue) -> bool:
+        try:
+            self._pending.remove(value)
+        except ValueError:
+            return False
+        return True
 
 
 def is_on_device(value: Any) -> bool:
@@ -104,11 +155,8 @@ class _ArrayCompletion:
     def query(self) -> bool:
         return bool(self._array.is_ready())
 
-    def synchronize(self) -> None:
-        self._array.block_until_ready()
 
-
-def _copied(value: Any) -> tuple[Any, Completion]:
+def start_copy(value: Any) -> tuple[Any, Completion]:
     """Starts a copy to the host, and returns it with its completion."""
     if hasattr(value, "copy_to_host_async"):
         value.copy_to_host_async()

@@ -104,7 +104,8 @@ class OpenRun(Protocol):
 
 
 _runs: weakref.WeakValueDictionary[int, OpenRun] = weakref.WeakValueDictionary()
-_lock = threading.Lock()
+# Reentrant, as a signal handler may close a run while another is opened.
+_lock = threading.RLock()
 _is_registered = False
 
 
@@ -129,7 +130,8 @@ def closed(run: OpenRun) -> None:
 
 def _close_all() -> None:
     with _lock:
-        runs = list(_runs.values())
+        # Without the iterator of the dict, which fails if a signal handler closes a run meanwhile.
+        runs = [run for reference in _runs.valuerefs() if (run := reference()) is not None]
         _runs.clear()
     outcome = _outcome_of_script()
     began, is_interrupted = time.monotonic(), False
@@ -138,8 +140,9 @@ def _close_all() -> None:
         spent = math.inf if is_interrupted else time.monotonic() - began
         try:
             run._end(outcome, spent=spent, is_exit=True)  # noqa: SLF001 - not for scripts
-        except KeyboardInterrupt:
-            # The user does not want to wait for any of the runs. Everything is in their spools.
+        except (KeyboardInterrupt, SystemExit):
+            # By Ctrl-C, or by a signal handler that exits: this ends the waits for all runs.
+            # Everything is in their spools.
             is_interrupted = True
         except Exception:
             _logger.exception("failed to close a run at exit")
@@ -148,7 +151,7 @@ def _close_all() -> None:
 def _forget_runs_of_parent() -> None:
     """Leaves the runs to the parent, which still uses them."""
     global _lock  # noqa: PLW0603 - another thread may have held it
-    _lock = threading.Lock()
+    _lock = threading.RLock()
     _runs.clear()
 
 

@@ -55,13 +55,15 @@ class ParamsOverlay:
     """Writes of this process, in their order, with the meaning that the server gives them."""
 
     def __init__(self) -> None:
+        # Replaced as a whole, so that it is read without the lock.
         self._writes: list[tuple[Path, Any]] = []
-        self._lock = threading.Lock()
+        # Reentrant, as a signal handler may write within a write.
+        self._lock = threading.RLock()
         _forks.watch(self)
 
     def after_fork(self) -> None:
         """Replaces the lock in a forked child."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
     def set(self, path: Path, value: Any) -> None:
         """Records a write of plain data."""
@@ -81,8 +83,7 @@ class ParamsOverlay:
 
         Raises `KeyError` if it was deleted, and `NotLocalError` if it depends on the server.
         """
-        with self._lock:
-            writes = list(self._writes)
+        writes = self._writes
         covering = [at for at, (written, _) in enumerate(writes) if path[: len(written)] == written]
         if not covering:
             raise NotLocalError
@@ -90,17 +91,18 @@ class ParamsOverlay:
 
     def merged(self, tree: dict[str, Any]) -> dict[str, Any]:
         """Returns the params of the server with all writes on top. Changes `tree`."""
-        with self._lock:
-            writes = list(self._writes)
-        return _applied(tree, writes)
+        return _applied(tree, self._writes)
 
     def _record(self, path: Path, value: Any) -> None:
         # An earlier write below the path no longer matters, so a loop that sets the same params
         # does not fill the memory.
-        self._writes = [
-            (written, earlier) for written, earlier in self._writes if written[: len(path)] != path
-        ]
-        self._writes.append((path, value))
+        while True:
+            writes = self._writes
+            kept = [write for write in writes if write[0][: len(path)] != path]
+            # Otherwise a signal handler has written meanwhile.
+            if self._writes is writes:
+                self._writes = [*kept, (path, value)]
+                return
 
 
 def _descended(path: Path, value: Any) -> tuple[Path, Any]:

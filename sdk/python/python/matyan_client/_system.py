@@ -6,7 +6,7 @@ import os
 import sys
 from typing import TypedDict
 
-from . import values
+from . import config, values
 
 _MIN_INTERVAL = 0.1
 _MAX_INTERVAL = 86400.0
@@ -20,6 +20,7 @@ class ScriptFacts(TypedDict):
     module_paths: list[str]
     directory: str
     environment: list[tuple[str, str]]
+    git_diff: bool
 
 
 def script_facts() -> ScriptFacts:
@@ -37,6 +38,7 @@ def script_facts() -> ScriptFacts:
         "environment": [
             (values.text(name), values.text(value)) for name, value in os.environ.items()
         ],
+        "git_diff": config.SETTINGS.git_diff,
     }
 
 

@@ -53,11 +53,15 @@ def _parser() -> argparse.ArgumentParser:
     sync.add_argument("--json", action="store_true", help="print the outcome as JSON")
     sync.set_defaults(run=_sync)
 
-    spool = commands.add_parser("spool", help="show spools")
+    spool = commands.add_parser("spool", help="show or remove spools")
     actions = spool.add_subparsers(title="actions", required=True, metavar="ACTION")
     listing = actions.add_parser("ls", help="list spools with their runs and sizes")
     listing.add_argument("--json", action="store_true", help="print a JSON list")
     listing.set_defaults(run=_list_spools)
+    removal = actions.add_parser("rm", help="remove spools, with all that was not sent")
+    removal.add_argument("runs", nargs="+", metavar="RUN", help="hashes of runs")
+    removal.add_argument("--yes", action="store_true", help="remove without a question")
+    removal.set_defaults(run=_remove_spools)
 
     _data_commands.add_commands(commands)
     return parser
@@ -177,10 +181,36 @@ def _list_spools(options: argparse.Namespace) -> int:
     for spool in spools:
         created = datetime.datetime.fromtimestamp(spool.created_us / 1e6).astimezone()
         _say(
-            f"{spool.run_id}  {spool.state:<9}  {spool.bytes:>12}  "
+            f"{spool.run_id}  {spool.state:<9}  {spool.bytes:>12}  {spool.uploads:>4} files  "
             f"{created:%Y-%m-%d %H:%M:%S}  {spool.gateway_url}  {spool.path}"
         )
     return 0
+
+
+def _remove_spools(options: argparse.Namespace) -> int:
+    wanted = set(options.runs)
+    spools = [spool for spool in _core.spools() if spool.run_id in wanted]
+    for run in sorted(wanted - {spool.run_id for spool in spools}):
+        _complain("spool rm", f"there is no spool of run {run}")
+    status = 0 if wanted == {spool.run_id for spool in spools} else 1
+    for spool in spools:
+        files = f" and {spool.uploads} files" if spool.uploads else ""
+        size = f"{spool.bytes} bytes{files}"
+        if not options.yes and not _confirms(f"remove {size} of run {spool.run_id} for ever?"):
+            status = 1
+        elif _core.remove_spool(spool.path):
+            _say(f"removed {spool.path}")
+        else:
+            _complain("spool rm", f"run {spool.run_id} is in use: end its script first")
+            status = 1
+    return status
+
+
+def _confirms(question: str) -> bool:
+    if not sys.stdin.isatty():
+        _complain("spool rm", f"{question} Repeat the command with --yes")
+        return False
+    return input(f"{question} [y/N] ").strip().lower() in ("y", "yes")
 
 
 def _described(spool: _core.SpoolInfo) -> dict[str, Any]:
@@ -188,6 +218,7 @@ def _described(spool: _core.SpoolInfo) -> dict[str, Any]:
         "run": spool.run_id,
         "state": spool.state,
         "bytes": spool.bytes,
+        "files": spool.uploads,
         "created": spool.created_us / 1e6,
         "gateway_url": spool.gateway_url,
         "path": str(spool.path),

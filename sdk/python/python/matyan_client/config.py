@@ -46,6 +46,7 @@ class Settings:
     backend_url: str
     frontier_url: str
     quiet: bool
+    git_diff: bool
     # Accepted because scripts for Matyan 0.3 set them. Batches, connections, and memory are
     # limited by the core, so none of these has an effect.
     ws_verbose: bool
@@ -59,6 +60,7 @@ class Settings:
         "backend_url": _Setting(_url, "http://localhost:53800", _URL),
         "frontier_url": _Setting(_url, "http://localhost:53801", _URL),
         "quiet": _Setting(_flag, False, "a boolean"),
+        "git_diff": _Setting(_flag, True, "a boolean"),
         "ws_verbose": _Setting(_flag, False, "a boolean"),
         "ws_queue_max_memory_mb": _Setting(int, 512, "an integer"),
         "ws_heartbeat_interval": _Setting(int, 10, "an integer"),

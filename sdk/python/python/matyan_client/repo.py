@@ -144,40 +144,49 @@ class Repo:
         paginated: bool = False,
         offset: str | None = None,
         limit: int = _PAGE_LIMIT,
+        report_mode: Any = None,
     ) -> QueryResult | Iterator[list[dict[str, Any]]]:
         """Returns the runs that match a query, or with `paginated` an iterator of pages of them.
 
         `offset` is the hash of a run to begin after, `limit` the length of a page.
+        `report_mode` exists in Aim, and has no effect here and in the other queries.
         """
+        del report_mode
         if paginated:
             return self._pages(query, offset, limit)
         return QueryResult(self._http.search_runs(query, offset=offset), self)
 
-    def query_metrics(self, query: str = "") -> QueryResult:
+    def query_metrics(self, query: str = "", report_mode: Any = None) -> QueryResult:
         """Returns runs with the metrics that match a query, sampled to 50 points.
 
         `dataframe` of the result has all points.
         """
+        del report_mode
         return self._query("metric", query)
 
-    def query_images(self, query: str = "") -> QueryResult:
+    def query_images(self, query: str = "", report_mode: Any = None) -> QueryResult:
         """Returns runs with the sequences of images that match a query."""
+        del report_mode
         return self._query("images", query)
 
-    def query_audios(self, query: str = "") -> QueryResult:
+    def query_audios(self, query: str = "", report_mode: Any = None) -> QueryResult:
         """Returns runs with the sequences of audio that match a query."""
+        del report_mode
         return self._query("audios", query)
 
-    def query_figure_objects(self, query: str = "") -> QueryResult:
+    def query_figure_objects(self, query: str = "", report_mode: Any = None) -> QueryResult:
         """Returns runs with the sequences of figures that match a query."""
+        del report_mode
         return self._query("figures", query)
 
-    def query_distributions(self, query: str = "") -> QueryResult:
+    def query_distributions(self, query: str = "", report_mode: Any = None) -> QueryResult:
         """Returns runs with the sequences of distributions that match a query."""
+        del report_mode
         return self._query("distributions", query)
 
-    def query_texts(self, query: str = "") -> QueryResult:
+    def query_texts(self, query: str = "", report_mode: Any = None) -> QueryResult:
         """Returns runs with the sequences of texts that match a query."""
+        del report_mode
         return self._query("texts", query)
 
     def delete_run(self, run_hash: str) -> bool:

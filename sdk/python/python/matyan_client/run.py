@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import sys
 import time
@@ -38,6 +39,8 @@ _logger = logging.getLogger("matyan_client")
 # Limits on the time that `close` takes, in seconds.
 _REACHABLE_LIMIT = 30.0
 _UNREACHABLE_LIMIT = 3.0
+# Part of it in which devices are waited for. The rest is left to the server.
+_DEVICES_LIMIT = 20.0
 
 # Time that a reader waits for the writes of its own run, in seconds.
 _OWN_WRITES_LIMIT = 5.0
@@ -52,7 +55,8 @@ class Run(RunReader, _core.Run):
     of the gateway unless `frontier_url` is given.
 
     `log_system_params` describes the machine, the packages, and the git revision in the params
-    `__system_params`, and `system_tracking_interval` tracks the load of the machine every so many
+    `__system_params`, and uploads the changes since the last commit as the artifact
+    `git-diff.patch`. `system_tracking_interval` tracks the load of the machine every so many
     seconds (0.1 to 86400). With `offline`, nothing is sent until `matyan-client sync`.
 
     Usage::
@@ -85,7 +89,12 @@ class Run(RunReader, _core.Run):
         _arguments.check_text("experiment", experiment)
         if run_hash is not None:
             _arguments.required_name("run_hash", run_hash)
-        url = repo if repo is None or isinstance(repo, str) else repo.url
+        terminal.check_kind(capture_terminal_logs)
+        _arguments.check_text("frontier_url", frontier_url)
+        url = getattr(repo, "url", repo)
+        if url is not None and not isinstance(url, str):
+            found = type(repo).__name__
+            raise TypeError(f"`repo`: expected the URL of a server, or a Repo, not {found}")
         self._backend_url = _urls.checked("repo", url or SETTINGS.backend_url)
         gateway_url = frontier_url or url or SETTINGS.frontier_url
         self._gateway_url = _urls.checked("frontier_url", gateway_url)
@@ -101,6 +110,8 @@ class Run(RunReader, _core.Run):
         self._local: dict[str, Any] = {}
         self._object_types = _tracked_objects.ObjectTypes()
         self._devices = _device.DeviceQueue()
+        # Values of devices that were lost before the last `flush`.
+        self._flushed_failures = 0
         self._capture: terminal.StreamCapture | terminal.DescriptorCapture | None = None
         self._is_offline = bool(offline)
         if self._read_only:
@@ -252,17 +263,26 @@ class Run(RunReader, _core.Run):
         """Stores a log record with level ERROR. Keywords are stored as its arguments."""
         self._log(logging.ERROR, msg, kwargs)
 
-    def log_artifact(self, path: str | os.PathLike[str], name: str | None = None) -> None:
-        """Stores a file under `name`, by default its own. It is read in the background."""
+    def log_artifact(
+        self, path: str | os.PathLike[str], name: str | None = None, *, block: bool = False
+    ) -> None:
+        """Stores a file under `name`, by default its own. It is read in the background.
+
+        `block` waits as `flush` does, and logs a warning if the file is not stored by then.
+        """
         file = Path(path)
         if not file.is_file():
             raise FileNotFoundError(f"`path`: no file {os.fspath(path)!r}")
         self._log_artifact(file.absolute(), name or file.name)
+        if block:
+            self._flush_artifacts(path)
 
-    def log_artifacts(self, path: str | os.PathLike[str], name: str | None = None) -> None:
+    def log_artifacts(
+        self, path: str | os.PathLike[str], name: str | None = None, *, block: bool = False
+    ) -> None:
         """Stores all files below a directory under their paths relative to it.
 
-        `name` is a prefix of the paths.
+        `name` is a prefix of the paths. `block` waits as `flush` does, once for all files.
         """
         directory = Path(path)
         if not directory.is_dir():
@@ -271,27 +291,40 @@ class Run(RunReader, _core.Run):
             if file.is_file():
                 relative = file.relative_to(directory).as_posix()
                 self.log_artifact(file, f"{name}/{relative}" if name else relative)
+        if block:
+            self._flush_artifacts(path)
 
     def flush(self, timeout: float | None = None) -> bool:
         """Waits until everything that this process has tracked is stored by the server.
 
         Returns False if that takes longer than `timeout` seconds, by default 30, whether or not a
-        server can be reached.
+        server can be reached; also if values were lost since the last call, as they could not be
+        read from their device.
         """
-        self._drain_devices(wait=True)
+        _arguments.check_seconds("timeout", timeout)
+        limit = _REACHABLE_LIMIT if timeout is None else timeout
+        began = time.monotonic()
+        is_complete = self._wait_for_devices(limit)
+        if not is_complete:
+            _logger.warning(
+                "run %s: values are still computed on a device: %d", self._hash, len(self._devices)
+            )
+        failures, self._flushed_failures = self._flushed_failures, self._devices.failed
+        is_complete = is_complete and self._flushed_failures <= failures
         if self._capture is not None:
             self._capture.flush()
-        is_stored = self._flush(_REACHABLE_LIMIT if timeout is None else timeout, False)
+        is_stored = self._flush(max(0.0, limit - (time.monotonic() - began)), False)
         self._note_position()
         self._report_notices()
-        return is_stored
+        return is_stored and is_complete
 
     def close(self) -> None:
         """Finishes the run as planned, and waits until everything is stored.
 
         The wait ends after 30 seconds, or after 3 while no server can be reached. Ctrl-C ends it as
         well, and raises `KeyboardInterrupt` when the run is closed. What is left stays in the
-        spool, and is sent by the next run of the same user, or by `matyan-client sync`.
+        spool, and is sent by the next run of the same user, or by `matyan-client sync`. Values that
+        a device has not computed after 20 seconds are lost, and their number is printed.
         """
         self._end(_lifecycle.FINISHED)
 
@@ -316,25 +349,33 @@ class Run(RunReader, _core.Run):
         _lifecycle.closed(self)
         if self._read_only:
             return
+        began = time.monotonic()
+        interruption: BaseException | None = None
         capture, self._capture = self._capture, None
         try:
             if capture is not None:
                 capture.stop()
-            self._drain_devices(wait=spent < _REACHABLE_LIMIT)
-        finally:
-            kind, error = (None, "") if outcome is None else outcome
-            self._finish(kind, error, time_us, is_exit=is_exit)
+            self._wait_for_devices(_DEVICES_LIMIT - spent)
+        except BaseException as raised:  # noqa: BLE001 - raised again, by Ctrl-C for example
+            # The run ends nevertheless, and what is left is named.
+            interruption, spent = raised, math.inf
+        kind, error = (None, "") if outcome is None else outcome
+        self._finish(kind, error, time_us, is_exit=is_exit)
+        failed, late = self._devices.failed, self._devices.abandon()
+        spent += time.monotonic() - began
         reachable = max(0.0, _REACHABLE_LIMIT - spent)
         unreachable = max(0.0, _UNREACHABLE_LIMIT - spent)
         bar = _console.ProgressBar(quiet=SETTINGS.quiet or self._is_copy)
         update = _console.until_stored(bar.update) if is_exit else bar.update
-        numbers, spool, interruption = self._close(reachable, unreachable, update)
+        numbers, spool, ended_by = self._close(reachable, unreachable, update)
+        interruption = interruption or ended_by
         bar.clear()
         self._note_position()
         self._report_notices()
         # What is left are values, files, or both.
         self._is_stored = spool is None
-        ending = _console.ending(self._hash, numbers, spool, self.health.last_error)
+        problem = self.health.last_error
+        ending = _console.ending(self._hash, numbers, spool, problem, (late, failed))
         if ending:
             self._announce(ending)
         if interruption is not None:
@@ -395,8 +436,11 @@ class Run(RunReader, _core.Run):
 
     def _wait_for_own_writes(self) -> None:
         if not self._read_only and not self._is_closed:
+            began = time.monotonic()
+            # A device that is far behind leaves half of the time to the server.
+            self._wait_for_devices(_OWN_WRITES_LIMIT / 2)
             # Without a server there is nothing to wait for, and the read reports that.
-            self._flush(_OWN_WRITES_LIMIT, True)
+            self._flush(_OWN_WRITES_LIMIT - (time.monotonic() - began), True)
             self._note_position()
 
     def _note_position(self) -> None:
@@ -409,7 +453,7 @@ class Run(RunReader, _core.Run):
         self, value: Any, name: str, step: int | None, epoch: int | None, context: Any
     ) -> None:
         """Tracks what is not simply a number: objects, lists of them, and tensors."""
-        self._drain_devices(wait=False)
+        self._drain_devices()
         if callable(getattr(value, "json", None)):
             self._track_object_list([value], name, step, epoch, context)
         elif isinstance(value, (list, tuple)) and value and _tracked_objects.are_objects(value):
@@ -435,19 +479,25 @@ class Run(RunReader, _core.Run):
         if not _device.is_on_device(tensor):
             self._track_number(float(tensor), series, step, epoch)
             return
+        # Without values, so that a wrong name or context is refused while the caller is here.
+        self._track_columns(series, b"", None, None, None)
+        # The caller may change the context before the value arrives.
+        series = (name, values.plain(context), type(tensor).__name__)
+        time_us = time.time_ns() // 1000
+        while len(self._devices) >= _device.MOST_PENDING:
+            time.sleep(_device.POLL_INTERVAL)
+            self._drain_devices()
+        copy, event = _device.start_copy(tensor)
         if step is None:
             # A point that is tracked before the value arrives gets a later step.
             step = self._reserve_step(series)
-        self._devices.add(tensor, name, step, epoch, context)
+        self._devices.add(_device.PendingValue(copy, event, series, step, epoch, time_us))
         self._request_attention()
 
     def _attend(self) -> None:
         """Stores device values that have arrived, and reports notices; the core asks for it."""
-        try:
-            self._drain_devices(wait=False)
-            self._report_notices()
-        except Exception:
-            _logger.exception("run %s: failed to store a value of a device", self._hash)
+        self._drain_devices()
+        self._report_notices()
         if len(self._devices):
             self._request_attention()
 
@@ -465,16 +515,50 @@ class Run(RunReader, _core.Run):
         self._object_types.check(name, context, dtype)
         self._track_objects(members, (name, context, dtype), step, epoch, time_us)
 
-    def _drain_devices(self, *, wait: bool) -> None:
-        """Tracks the device values that have arrived, with the times of their calls."""
-        for pending in self._devices.take(wait=wait):
-            self._track_columns(
-                (pending.name, pending.context, "Tensor"),
-                [float(pending.copy)],
-                None if pending.step is None else [pending.step],
-                None if pending.epoch is None else [pending.epoch],
-                [pending.time_us],
-            )
+    def _drain_devices(self, *, in_order: bool = True) -> None:
+        """Stores the device values that have arrived, or only the first ones up to another."""
+        self._devices.settle(self._store_arrived, self._report_failure, in_order=in_order)
+
+    def _wait_for_devices(self, limit: float) -> bool:
+        """Stores the device values that were tracked before, unless that takes too long.
+
+        Returns whether all of them have arrived within the limit in seconds.
+        """
+        newest, end = self._devices.newest(), time.monotonic() + limit
+        self._drain_devices()
+        while newest in self._devices and time.monotonic() < end:
+            time.sleep(_device.POLL_INTERVAL)
+            self._drain_devices()
+        if newest in self._devices:
+            # Values of one device wait no longer for those of another.
+            self._drain_devices(in_order=False)
+            return not len(self._devices)
+        return True
+
+    def _store_arrived(self, pending: _device.PendingValue, value: float) -> None:
+        """Stores a value of a device with the step and the time of its call."""
+        self._track_columns(
+            pending.series,
+            [value],
+            None if pending.step is None else [pending.step],
+            None if pending.epoch is None else [pending.epoch],
+            [pending.time_us],
+        )
+
+    def _report_failure(self, pending: _device.PendingValue, error: Exception) -> None:
+        _logger.error(
+            "run %s: failed to store a value of %r from a device; further ones are only counted",
+            self._hash,
+            pending.series[0],
+            exc_info=error,
+        )
+
+    def _flush_artifacts(self, path: str | os.PathLike[str]) -> None:
+        is_stored = self._flush(_REACHABLE_LIMIT, False)
+        self._note_position()
+        self._report_notices()
+        if not is_stored:
+            _logger.warning("run %s: %r is not stored yet", self._hash, os.fspath(path))
 
     def _log(self, level: int, message: str, arguments: dict[str, Any]) -> None:
         if self._read_only or self._is_closed:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import sys
 import threading
 import time
@@ -18,20 +17,10 @@ import weakref
 from collections.abc import Callable
 from typing import Protocol, TextIO
 
-from . import _forks
+from . import _core, _forks
 
 LineSink = Callable[[str, int], None]
 """Receives a line and its number. A line that has grown is repeated with the same number."""
-
-# Sequences that move the cursor: `A` to `D` and `a` to `d`. Colors (`m`) are kept. The bytes 1
-# and 2 enclose invisible parts of readline prompts.
-_CURSOR_MOVEMENT = re.compile("\x01?\x1b\\[[0-9;]*[a-dA-D]\x02?")
-
-# An unfinished line is usually a progress bar, which is rewritten many times per second.
-_PARTIAL_LINE_INTERVAL = 1.0
-
-# What is kept of a line, from its end, as servers take no more.
-_MAX_LINE_BYTES = 1 << 20
 
 
 def weak_sink(method: LineSink) -> LineSink:
@@ -47,18 +36,11 @@ def weak_sink(method: LineSink) -> LineSink:
 
 
 class LineCutter:
-    """Cuts written text into numbered lines.
-
-    Of a line that contains carriage returns, only the part after the last one is kept, so that a
-    progress bar is a single line with its last state.
-    """
+    """Hands over written text as numbered lines, by the rules of the core."""
 
     def __init__(self, sink: LineSink, first_line: int = 0) -> None:
         self._sink = sink
-        self._line_number = first_line
-        self._partial = ""
-        self._reported_partial = ""
-        self._partial_due = 0.0
+        self._lines = _core.LineCutter(first_line)
         # Reentrant, as a signal handler may print within `write`.
         self._lock = threading.RLock()
         _forks.watch(self)
@@ -70,45 +52,15 @@ class LineCutter:
     def write(self, data: str) -> None:
         """Adds written text, and hands over the lines that it finishes."""
         with self._lock:
-            *lines, rest = (self._partial + data).split("\n")
-            now = time.monotonic()
-            if lines or not self._partial:
-                # Most lines are written in several parts, which come right after each other.
-                self._reported_partial = ""
-                self._partial_due = now + _PARTIAL_LINE_INTERVAL
-            # Two parts are kept, as the last one is empty if a carriage return ends the text.
-            self._partial = "\r".join(rest.rsplit("\r", 2)[-2:])[-_MAX_LINE_BYTES:]
-            first = self._line_number
-            self._line_number += len(lines)
-            for number, line in enumerate(lines, first):
-                self._sink(_visible(line), number)
-            if self._partial and now >= self._partial_due:
-                self._partial_due = now + _PARTIAL_LINE_INTERVAL
-                self._report_partial()
+            for line, number in self._lines.write(data, time.monotonic()):
+                self._sink(line, number)
 
     def flush(self) -> None:
         """Hands over the unfinished line, if it changed since it was last handed over."""
         with self._lock:
-            self._report_partial()
-
-    def _report_partial(self) -> None:
-        line = _visible(self._partial)
-        if line and line != self._reported_partial:
-            self._reported_partial = line
-            self._sink(line, self._line_number)
-
-
-def _visible(line: str) -> str:
-    """Returns what a terminal finally shows of a line, without cursor movements."""
-    # `print(..., end="\\r")` leaves the line on the screen, and so does an end of line of Windows.
-    line = line.removesuffix("\r")
-    line = _CURSOR_MOVEMENT.sub("", line).rsplit("\r", 1)[-1]
-    if len(line) * _MOST_BYTES_OF_CHARACTER <= _MAX_LINE_BYTES:
-        return line
-    return line.encode("utf-8", "replace")[-_MAX_LINE_BYTES:].decode("utf-8", "ignore")
-
-
-_MOST_BYTES_OF_CHARACTER = 4
+            partial = self._lines.partial()
+            if partial is not None:
+                self._sink(*partial)
 
 
 class CapturingRun(Protocol):
@@ -159,17 +111,19 @@ class DescriptorCapture:
             run._release_descriptors()  # noqa: SLF001 - a class of the same package
 
 
+def check_kind(kind: object) -> None:
+    """Raises `ValueError` for a kind of capture that does not exist, or not on this system."""
+    if isinstance(kind, str) and kind not in ("", "fd"):
+        raise ValueError(f"`capture_terminal_logs`: expected a bool or 'fd', not {kind!r}")
+    if kind == "fd" and sys.platform == "win32":
+        raise ValueError("`capture_terminal_logs`: 'fd' is not supported on Windows")
+
+
 def capture(run: CapturingRun, kind: object) -> StreamCapture | DescriptorCapture | None:
     """Begins to capture for a run: streams, or descriptors if the kind is `fd`."""
     if not kind:
         return None
-    if kind != "fd":
-        if isinstance(kind, str):
-            raise ValueError(f"`capture_terminal_logs`: expected a bool or 'fd', not {kind!r}")
-        return StreamCapture(run)
-    if sys.platform == "win32":
-        raise ValueError("`capture_terminal_logs`: 'fd' is not supported on Windows")
-    return DescriptorCapture(run)
+    return DescriptorCapture(run) if kind == "fd" else StreamCapture(run)
 
 
 def flush_buffers() -> None:

@@ -11,7 +11,7 @@ import pytest
 from imported import import_source, objects, points
 
 from matyan_client import Run, cli
-from matyan_client.objects._media import Pixels
+from matyan_client.objects._media import Pixels, encoded
 
 _START = datetime.datetime(2025, 11, 1, 12, 0, 0, tzinfo=datetime.timezone.utc)
 
@@ -68,7 +68,7 @@ def export(tmp_path):
     files = tmp_path / "files" / "team_project_1a2b"
     files.mkdir(parents=True)
     (files / "weights.bin").write_bytes(b"content")
-    (files / "image.png").write_bytes(Pixels(bytes(12), 2, 2, 3).encode().data)
+    (files / "image.png").write_bytes(encoded(Pixels(bytes(12), 2, 2, 3)).data)
     (files / "source").mkdir()
     (files / "source" / "train.py").write_text("pass")
     facts = [

@@ -144,7 +144,7 @@ pub(super) fn failure(url: &str, error: reqwest::Error) -> HttpError {
 }
 
 /// Text of an error and its sources: the outermost one only says that sending failed.
-pub(super) fn with_sources(error: &dyn std::error::Error) -> String {
+pub(crate) fn with_sources(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(inner) = source {

@@ -1,43 +1,76 @@
-//! Frames of the binary subprotocol, as `docs/websocket.md` describes it.
+//! The binary subprotocol of the WebSocket, as `docs/websocket.md` describes it.
 
 use bytes::Bytes;
-use matyan_proto::ingest::v1::{
-    IngestionBatch, SeriesDef, StreamBatch, StreamOpen, StreamRequest, StreamResponse, stream_request,
+use futures::{
+    SinkExt as _, StreamExt as _,
+    stream::{SplitSink, SplitStream},
 };
-use prost::{DecodeError, Message as _};
+use matyan_proto::ingest::v1::{StreamRequest, StreamResponse};
+use prost::Message as _;
+use tokio_tungstenite::tungstenite::{
+    self, Message,
+    protocol::{CloseFrame, frame::coding::CloseCode},
+};
 
-use crate::spool::directory::ProducerId;
+use crate::sender::{
+    link::{LinkEnd, RequestSink, ResponseStream},
+    websocket::Socket,
+};
 
-/// Name of the subprotocol in the handshake.
-pub(crate) const SUBPROTOCOL: &str = "matyan.v1.binary";
+/// Requests as frames.
+pub(crate) struct BinaryRequests(SplitSink<Socket, Message>);
 
-/// The first frame of a connection.
-pub(crate) fn open(
-    run_id: &str,
-    producer: ProducerId,
-    acknowledged: u64,
-    definitions: Vec<SeriesDef>,
-) -> Vec<u8> {
-    let dictionary = IngestionBatch { series: definitions, ..IngestionBatch::default() };
-    request(stream_request::Message::Open(StreamOpen {
-        run_id: run_id.to_owned(),
-        producer_id: Bytes::copy_from_slice(&producer.bytes()),
-        acknowledged,
-        dictionary: dictionary.encode_to_vec().into(),
-        ephemeral: false,
-    }))
+/// Responses as frames.
+pub(crate) struct BinaryResponses(SplitStream<Socket>);
+
+/// Both directions of an open socket.
+pub(crate) fn split(socket: Socket) -> (BinaryRequests, BinaryResponses) {
+    let (sink, stream) = socket.split();
+    (BinaryRequests(sink), BinaryResponses(stream))
 }
 
-/// A frame with an encoded batch.
-pub(crate) fn batch(sequence: u64, batch: Bytes) -> Vec<u8> {
-    request(stream_request::Message::Batch(StreamBatch { sequence, batch, traceparent: String::new() }))
+impl RequestSink for BinaryRequests {
+    async fn send(&mut self, request: StreamRequest) -> Result<(), String> {
+        self.0.send(Message::binary(request.encode_to_vec())).await.map_err(|error| error.to_string())
+    }
+
+    async fn ping(&mut self) -> Result<(), String> {
+        self.0.send(Message::Ping(Bytes::new())).await.map_err(|error| error.to_string())
+    }
+
+    async fn close(&mut self) {
+        // The server has everything: whether it also learns of the end does not matter.
+        self.0.close().await.ok();
+    }
 }
 
-fn request(message: stream_request::Message) -> Vec<u8> {
-    StreamRequest { message: Some(message) }.encode_to_vec()
+impl ResponseStream for BinaryResponses {
+    const SHOWS_PINGS: bool = true;
+
+    async fn next(&mut self) -> Result<Option<StreamResponse>, LinkEnd> {
+        match self.0.next().await {
+            Some(Ok(Message::Binary(frame))) => match StreamResponse::decode(frame) {
+                Ok(response) => Ok(Some(response)),
+                Err(error) => Err(LinkEnd::Lost(format!("the server sent an invalid response: {error}"))),
+            },
+            Some(Ok(Message::Close(frame))) => Err(close_reason(frame.as_ref())),
+            Some(Ok(_)) => Ok(None),
+            Some(Err(error)) => Err(lost(&error)),
+            None => Err(LinkEnd::Lost("the connection ended".to_owned())),
+        }
+    }
 }
 
-/// Reads an acknowledgement.
-pub(crate) fn response(frame: Bytes) -> Result<StreamResponse, DecodeError> {
-    StreamResponse::decode(frame)
+fn lost(error: &tungstenite::Error) -> LinkEnd {
+    LinkEnd::Lost(error.to_string())
+}
+
+fn close_reason(frame: Option<&CloseFrame>) -> LinkEnd {
+    let Some(frame) = frame else { return LinkEnd::Lost("the server closed the connection".to_owned()) };
+    let reason = format!("the server closed the connection ({}): {}", u16::from(frame.code), frame.reason);
+    if frame.code == CloseCode::Policy && frame.reason.starts_with("OUT_OF_SEQUENCE") {
+        LinkEnd::Refused(reason)
+    } else {
+        LinkEnd::Lost(reason)
+    }
 }

@@ -7,23 +7,22 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures::{
-    SinkExt as _, StreamExt as _,
-    stream::{SplitSink, SplitStream},
+use matyan_proto::ingest::v1::{
+    IngestionBatch, Rejection, StreamBatch, StreamOpen, StreamRequest, StreamResponse,
+    stream_request::Message,
 };
-use matyan_proto::ingest::v1::Rejection;
+use prost::Message as _;
 use tokio::{
     sync::Notify,
     time::{self, Instant},
 };
-use tokio_tungstenite::tungstenite::{
-    Message,
-    protocol::{CloseFrame, frame::coding::CloseCode},
-};
 
 use crate::{
     notice::NoticeLevel,
-    sender::{binary, connection::Socket, outbox::Outbox},
+    sender::{
+        link::{LinkEnd, RequestSink, ResponseStream},
+        outbox::{Frame, Outbox},
+    },
 };
 
 /// Interval of batches while little is tracked, and the delay of a point.
@@ -44,19 +43,6 @@ const READ_AHEAD: usize = 3 << 20;
 /// Longest time for saying goodbye.
 const GOODBYE: Duration = Duration::from_secs(1);
 
-/// The reason why a connection ended.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum ExchangeEnd {
-    /// The spool is closed, and all of it is stored.
-    Finished,
-    /// The network or the server failed; what was not acknowledged is sent again.
-    Lost(String),
-    /// The server refuses to continue the sequence of this producer.
-    Refused(String),
-    /// The journal of cuts cannot be written.
-    Journal(String),
-}
-
 /// State that the two directions of a connection share. They are parts of one task.
 struct Exchange<'a> {
     outbox: RefCell<&'a mut Outbox>,
@@ -70,11 +56,11 @@ struct Exchange<'a> {
 
 /// Sends batches until the connection ends. `uploads` returns the number of files that will still
 /// announce themselves with an event. The flag says whether the server acknowledged anything.
-pub(crate) async fn run(
-    socket: Socket,
+pub(crate) async fn run<R: ResponseStream>(
+    (mut requests, responses): (impl RequestSink, R),
     outbox: &mut Outbox,
     uploads: &dyn Fn() -> usize,
-) -> (ExchangeEnd, bool) {
+) -> (LinkEnd, bool) {
     outbox.reconnect();
     let acknowledged = outbox.acknowledged();
     let exchange = Exchange {
@@ -84,68 +70,80 @@ pub(crate) async fn run(
         owing_since: Cell::new(None),
         uploads,
     };
-    let (mut sink, stream) = socket.split();
     let end = tokio::select! {
-        end = exchange.send(&mut sink) => end,
-        end = exchange.receive(stream) => end,
+        end = exchange.send(&mut requests) => end,
+        end = exchange.receive(responses) => end,
     };
-    if end == ExchangeEnd::Finished {
-        // The server has everything: whether it also learns of the end does not matter.
-        time::timeout(GOODBYE, sink.close()).await.ok();
+    if end == LinkEnd::Finished {
+        time::timeout(GOODBYE, requests.close()).await.ok();
     }
     let progressed = exchange.outbox.borrow().acknowledged() > acknowledged;
     (end, progressed)
 }
 
+/// The first message of a connection.
+fn open_message(outbox: &Outbox) -> StreamRequest {
+    let dictionary = IngestionBatch { series: outbox.known_definitions(), ..IngestionBatch::default() };
+    let open = StreamOpen {
+        run_id: outbox.spool().owner().run_id.clone(),
+        producer_id: Bytes::copy_from_slice(&outbox.producer().bytes()),
+        acknowledged: outbox.acknowledged(),
+        dictionary: dictionary.encode_to_vec().into(),
+        ephemeral: false,
+    };
+    StreamRequest { message: Some(Message::Open(open)) }
+}
+
+fn batch_message(frame: &Frame) -> StreamRequest {
+    let (sequence, batch) = (frame.cut.sequence, frame.batch.clone());
+    let batch = StreamBatch { sequence, batch, traceparent: String::new() };
+    StreamRequest { message: Some(Message::Batch(batch)) }
+}
+
 impl Exchange<'_> {
-    async fn send(&self, sink: &mut SplitSink<Socket, Message>) -> ExchangeEnd {
-        let lost = |error: tokio_tungstenite::tungstenite::Error| ExchangeEnd::Lost(error.to_string());
-        let open = {
-            let outbox = self.outbox.borrow();
-            let run_id = &outbox.spool().owner().run_id;
-            binary::open(run_id, outbox.producer(), outbox.acknowledged(), outbox.known_definitions())
-        };
-        if let Err(error) = sink.send(Message::binary(open)).await {
-            return lost(error);
+    async fn send(&self, requests: &mut impl RequestSink) -> LinkEnd {
+        let open = open_message(&self.outbox.borrow());
+        if let Err(reason) = requests.send(open).await {
+            return LinkEnd::Lost(reason);
         }
         loop {
             if self.is_finished() {
-                return ExchangeEnd::Finished;
+                return LinkEnd::Finished;
             }
-            let frame = match self.next_frame() {
-                Ok(frame) => frame,
-                Err(error) => return ExchangeEnd::Journal(error.to_string()),
+            let next = match self.next_request() {
+                Ok(next) => next,
+                Err(error) => return LinkEnd::Journal(error.to_string()),
             };
-            let sent = match frame {
-                Some((frame, is_small)) => {
-                    let sent = sink.send(Message::binary(frame)).await;
+            let sent = match next {
+                Some((request, is_small)) => {
+                    let sent = requests.send(request).await;
                     if sent.is_ok() && is_small {
                         time::sleep(PACE).await;
                     }
                     sent
                 }
                 None if self.wait().await => Ok(()),
-                None => sink.send(Message::Ping(Bytes::new())).await,
+                None => requests.ping().await,
             };
-            if let Err(error) = sent {
-                return lost(error);
+            if let Err(reason) = sent {
+                return LinkEnd::Lost(reason);
             }
         }
     }
 
-    /// Returns the next frame, and whether it is a small one, so that the next should wait for more.
-    fn next_frame(&self) -> std::io::Result<Option<(Vec<u8>, bool)>> {
+    /// Returns the next request, and whether it is a small one, so that the next should wait for more.
+    fn next_request(&self) -> std::io::Result<Option<(StreamRequest, bool)>> {
         let mut outbox = self.outbox.borrow_mut();
         if !outbox.has_room() {
             return Ok(None);
         }
         let Some(frame) = outbox.next_frame()? else { return Ok(None) };
         let is_small = frame.batch.len() < SMALL_BATCH;
-        let frame = binary::batch(frame.cut.sequence, frame.batch.clone());
+        let request = batch_message(frame);
         if self.owing_since.get().is_none() {
             self.owing_since.set(Some(Instant::now()));
         }
-        Ok(Some((frame, is_small)))
+        Ok(Some((request, is_small)))
     }
 
     /// Waits until there may be something to send. Returns false if the time for a ping has come.
@@ -169,45 +167,32 @@ impl Exchange<'_> {
         self.outbox.borrow().is_finished(self.uploads)
     }
 
-    async fn receive(&self, mut stream: SplitStream<Socket>) -> ExchangeEnd {
+    async fn receive<R: ResponseStream>(&self, mut responses: R) -> LinkEnd {
         loop {
-            let message = match time::timeout(EXAMINATION, stream.next()).await {
-                Ok(message) => message,
-                Err(_) if self.is_silent() => {
-                    return ExchangeEnd::Lost("the server has been silent for too long".to_owned());
+            match time::timeout(EXAMINATION, responses.next()).await {
+                Err(_) if self.is_silent(R::SHOWS_PINGS) => {
+                    return LinkEnd::Lost("the server has been silent for too long".to_owned());
                 }
                 Err(_) => continue,
-            };
-            self.heard.set(Instant::now());
-            let failed = match message {
-                Some(Ok(Message::Binary(frame))) => self.acknowledge(frame),
-                Some(Ok(Message::Close(frame))) => Some(close_reason(frame.as_ref())),
-                Some(Ok(_)) => None,
-                Some(Err(error)) => Some(ExchangeEnd::Lost(error.to_string())),
-                None => Some(ExchangeEnd::Lost("the connection ended".to_owned())),
-            };
-            if let Some(end) = failed {
-                return end;
+                Ok(Ok(Some(response))) => self.acknowledge(&response),
+                Ok(Ok(None)) => {}
+                Ok(Err(end)) => return end,
             }
+            self.heard.set(Instant::now());
         }
     }
 
-    fn is_silent(&self) -> bool {
-        let outbox = self.outbox.borrow();
-        let (since, limit) = match self.owing_since.get() {
-            Some(since) if outbox.bytes_in_flight() <= READ_AHEAD => (since.max(self.heard.get()), SILENCE),
-            _ => (self.heard.get(), LONG_SILENCE),
-        };
-        since.elapsed() > limit
+    fn is_silent(&self, shows_pings: bool) -> bool {
+        let heard = self.heard.get();
+        let reads_pings = self.outbox.borrow().bytes_in_flight() <= READ_AHEAD;
+        match self.owing_since.get() {
+            Some(since) if shows_pings && reads_pings => since.max(heard).elapsed() > SILENCE,
+            Some(since) => since.max(heard).elapsed() > LONG_SILENCE,
+            None => shows_pings && heard.elapsed() > LONG_SILENCE,
+        }
     }
 
-    fn acknowledge(&self, frame: Bytes) -> Option<ExchangeEnd> {
-        let response = match binary::response(frame) {
-            Ok(response) => response,
-            Err(error) => {
-                return Some(ExchangeEnd::Lost(format!("the server sent an invalid response: {error}")));
-            }
-        };
+    fn acknowledge(&self, response: &StreamResponse) {
         let mut outbox = self.outbox.borrow_mut();
         if response.rejected_items > 0 {
             report_rejections(&outbox, response.rejected_items, response.rejections.first());
@@ -216,7 +201,6 @@ impl Exchange<'_> {
         outbox.acknowledge(response.sequence, position);
         self.owing_since.set((!outbox.is_empty()).then(Instant::now));
         self.acknowledged.notify_one();
-        None
     }
 }
 
@@ -226,14 +210,4 @@ pub(crate) fn report_rejections(outbox: &Outbox, items: u32, first: Option<&Reje
         first.map_or_else(String::new, |first| format!("; the first: {}: {}", first.field, first.reason));
     let message = format!("the server rejected {items} values{first}");
     outbox.spool().notices.push(NoticeLevel::Error, message);
-}
-
-fn close_reason(frame: Option<&CloseFrame>) -> ExchangeEnd {
-    let Some(frame) = frame else { return ExchangeEnd::Lost("the server closed the connection".to_owned()) };
-    let reason = format!("the server closed the connection ({}): {}", u16::from(frame.code), frame.reason);
-    if frame.code == CloseCode::Policy && frame.reason.starts_with("OUT_OF_SEQUENCE") {
-        ExchangeEnd::Refused(reason)
-    } else {
-        ExchangeEnd::Lost(reason)
-    }
 }

@@ -1,41 +1,96 @@
 //! The number of the first terminal line of a run that existed before. Scripts count lines from 0,
 //! so those of a resumed run would replace the earlier ones.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
 
-use matyan_proto::logs::v1::{LinesRequest, LinesResponse};
+use matyan_proto::{
+    common::v1::LogPosition,
+    logs::v1::{LinesRequest, LinesResponse},
+};
 use tokio::time;
 
 use crate::{
     grpc_web,
     http::{HttpClient, HttpError, Timeouts},
+    locks::lock,
+    notice::NoticeLevel,
+    orphans,
+    per_process::PerProcess,
     sender::backoff::Backoff,
-    spool::directory::Owner,
+    spool::{directory::Owner, store::Spool},
 };
 
-/// Longest time that data waits for this number.
+/// Position of the last batch of each run that this process has stored, by gateway and run id. The
+/// number of lines is that after it.
+static STORED: PerProcess<Mutex<HashMap<(String, String), LogPosition>>> = PerProcess::new();
+/// Most runs in it.
+const MOST_RUNS: usize = 10_000;
+
+/// Longest time that terminal lines wait for this number while the gateway can be reached.
 const PATIENCE: Duration = Duration::from_secs(10);
 const METHOD: &str = "/matyan.logs.v1.LogService/Lines";
 
-/// Returns the number after the last stored line. If the backend cannot be reached for a while, it is
-/// a number that no earlier line can have: the time in seconds.
-pub(crate) async fn learn(owner: &Owner) -> i64 {
-    let (start, mut backoff) = (Instant::now(), Backoff::default());
+/// Finds out the number for the lines of a spool.
+pub(crate) async fn learn(spool: Arc<Spool>) {
+    spool.set_first_line(first_free(&spool).await);
+}
+
+/// Remembers the position of what was stored for a run.
+pub(crate) fn remember(owner: &Owner, position: LogPosition) {
+    let mut stored = lock(STORED.get_or_make(|_| true, Mutex::default));
+    let key = key(owner);
+    if stored.len() < MOST_RUNS || stored.contains_key(&key) {
+        stored.insert(key, position);
+    }
+}
+
+fn key(owner: &Owner) -> (String, String) {
+    (owner.gateway_url.clone(), owner.run_id.clone())
+}
+
+/// Returns the number after the last stored line. If the backend cannot answer although the gateway
+/// can be reached, it is a number that no earlier line can have: the time in seconds.
+async fn first_free(spool: &Spool) -> i64 {
+    let owner = spool.owner();
+    let (mut connected_at, mut backoff) = (None, Backoff::default());
+    let unused = owner.created_us / 1_000_000;
     loop {
-        match ask(owner).await {
-            Ok(first_line) => return first_line,
-            // Older servers have no such call, and other errors mean that there is no such run.
-            Err(error) if !error.is_temporary() => return 0,
-            Err(_) if start.elapsed() > PATIENCE => return owner.created_us / 1_000_000,
-            Err(_) => time::sleep(backoff.next_pause()).await,
+        // Lines that an earlier process of the run left come first.
+        if !orphans::has_earlier_spool(&spool.path(), owner) {
+            match ask(owner).await {
+                Ok(first_line) => return first_line,
+                // Older servers have no such call.
+                Err(HttpError::NotFound { .. } | HttpError::Unsupported { .. }) => return 0,
+                Err(error) if !error.is_temporary() => {
+                    let message = format!(
+                        "terminal lines are numbered from {unused}, as the last number is unknown: {error}"
+                    );
+                    spool.notices.push(NoticeLevel::Warning, message);
+                    return unused;
+                }
+                Err(_) => {}
+            }
         }
+        if spool.progress.delivery().is_connected {
+            let connected_at = *connected_at.get_or_insert_with(Instant::now);
+            if connected_at.elapsed() > PATIENCE {
+                return unused;
+            }
+        }
+        time::sleep(backoff.next_pause()).await;
     }
 }
 
 async fn ask(owner: &Owner) -> Result<i64, HttpError> {
     let client = HttpClient::new(&owner.backend_url, Timeouts::default())?;
     let request = LinesRequest { run_id: owner.run_id.clone(), tail: 1, ..LinesRequest::default() };
-    let mut lines = grpc_web::server_stream::<LinesResponse>(&client, METHOD, &request, &[]).await?;
+    let after: Vec<_> =
+        STORED.get().and_then(|stored| lock(stored).get(&key(owner)).cloned()).into_iter().collect();
+    let mut lines = grpc_web::server_stream::<LinesResponse>(&client, METHOD, &request, &after).await?;
     let mut first_line = 0;
     while let Some(answer) = lines.message().await? {
         first_line = answer.last_step.map_or(first_line, |last| last.saturating_add(1));

@@ -4,11 +4,12 @@
 use std::{collections::VecDeque, io, sync::Arc};
 
 use bytes::Bytes;
-use matyan_proto::ingest::v1::SeriesDef;
+use matyan_proto::{common::v1::LogPosition, ingest::v1::SeriesDef};
 
 use crate::{
     batch::BatchEncoder,
     notice::NoticeLevel,
+    sender::first_line,
     spool::{
         cuts::{Cut, Cuts, Mark, RecordedCuts},
         directory::{self, ProducerId},
@@ -42,6 +43,8 @@ pub(crate) struct Outbox {
     producer: ProducerId,
     cuts: Cuts,
     reader: SpoolReader,
+    /// Position at which a new reader starts, because the last one has failed.
+    restart: Option<Position>,
     /// Cuts of an earlier process, in order, whose batches are not encoded yet.
     recorded: VecDeque<Cut>,
     /// Encoded batches, in order. The first `sent` of them were sent on this connection.
@@ -63,23 +66,23 @@ impl Outbox {
         let (path, producer) = (spool.path(), spool.producer());
         let start = directory::segments(&path)?.first().map_or(1, |(number, _)| *number);
         match Cuts::open(&path, producer) {
-            Ok(Some(recorded)) => Ok(Self::new(spool, producer, recorded)),
+            Ok(Some(recorded)) => Self::new(spool, producer, recorded),
             Ok(None) => {
                 let message =
                     format!("the journal in {} is damaged: some data may be sent twice", path.display());
                 spool.notices.push(NoticeLevel::Error, message);
                 spool.with_writer(|writer| writer.directory_mut().replace_producer())?;
-                Ok(Self::start(spool, Mark::at_segment(start)))
+                Self::start(spool, Mark::at_segment(start))
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                Ok(Self::start(spool, Mark::at_segment(start)))
+                Self::start(spool, Mark::at_segment(start))
             }
             Err(error) => Err(error),
         }
     }
 
     /// Starts a journal at a position.
-    fn start(spool: Arc<Spool>, start: Mark) -> Self {
+    fn start(spool: Arc<Spool>, start: Mark) -> io::Result<Self> {
         let (path, producer) = (spool.path(), spool.producer());
         let mode = spool.with_writer(|writer| writer.limits().mode);
         let cuts = Cuts::create(&path, producer, start.position, mode);
@@ -88,11 +91,11 @@ impl Outbox {
         Self::new(spool, producer, recorded)
     }
 
-    fn new(spool: Arc<Spool>, producer: ProducerId, recorded: RecordedCuts) -> Self {
+    fn new(spool: Arc<Spool>, producer: ProducerId, recorded: RecordedCuts) -> io::Result<Self> {
         let RecordedCuts { cuts, start, unacknowledged, first_line } = recorded;
-        let first_line = first_line.or((!spool.owner().is_resumed).then_some(0));
-        Self {
-            reader: SpoolReader::new(spool.clone(), start.position),
+        Ok(Self {
+            reader: SpoolReader::new(spool.clone(), start.position)?,
+            restart: None,
             spool,
             producer,
             cuts,
@@ -103,7 +106,7 @@ impl Outbox {
             unrecorded: None,
             end: start,
             first_line,
-        }
+        })
     }
 
     pub(crate) fn spool(&self) -> &Arc<Spool> {
@@ -121,11 +124,7 @@ impl Outbox {
 
     /// Whether the number of the first terminal line has to be found out.
     pub(crate) fn needs_first_line(&self) -> bool {
-        self.first_line.is_none()
-    }
-
-    pub(crate) fn set_first_line(&mut self, first_line: i64) {
-        self.first_line = Some(first_line);
+        self.first_line.is_none() && self.spool.first_line().is_none()
     }
 
     /// Definitions that the server must know before the first batch that will be sent.
@@ -175,15 +174,22 @@ impl Outbox {
 
     /// Cuts another batch. Returns false if there is nothing to send.
     fn cut(&mut self) -> io::Result<bool> {
+        if let Some(position) = self.restart {
+            let reader = SpoolReader::new(self.spool.clone(), position)?;
+            let replaced = std::mem::replace(&mut self.reader, reader);
+            self.reader.read.extend(replaced.read);
+            self.restart = None;
+        }
         let frame = match self.unrecorded.take() {
             Some(frame) => Some(frame),
-            None => match self.recorded.pop_front() {
+            None => match self.recorded.front().copied() {
                 Some(cut) => {
-                    let frame = self.encode(cut);
+                    let frame = self.encode(cut)?;
+                    self.recorded.pop_front();
                     self.push(frame);
                     return Ok(true);
                 }
-                None => self.encode_next(),
+                None => self.encode_next()?,
             },
         };
         let Some(frame) = frame else {
@@ -206,15 +212,23 @@ impl Outbox {
     }
 
     /// Encodes a batch that another process has cut.
-    fn encode(&mut self, cut: Cut) -> Frame {
+    fn encode(&mut self, cut: Cut) -> io::Result<Frame> {
         let mut batch = BatchEncoder::default();
-        self.reader.fill(&mut batch, BatchEnd::At(cut.end.position), cut.first_line);
-        self.finish(&batch, cut)
+        self.fill(&mut batch, BatchEnd::At(cut.end.position), cut.first_line)?;
+        Ok(self.finish(&batch, cut))
+    }
+
+    /// Reads records. After an error, all of them are read again, because a batch with only some of
+    /// them would not be the one that the server may have.
+    fn fill(&mut self, batch: &mut BatchEncoder, end: BatchEnd, first_line: Option<i64>) -> io::Result<()> {
+        let position = self.reader.position();
+        let filled = self.reader.fill(batch, end, first_line);
+        filled.inspect_err(|_| self.restart = Some(position))
     }
 
     /// Encodes what comes next.
-    fn encode_next(&mut self) -> Option<Frame> {
-        let first_line = self.first_line?;
+    fn encode_next(&mut self) -> io::Result<Option<Frame>> {
+        self.first_line = self.first_line.or_else(|| self.spool.first_line());
         let sequence = self.frames.back().map_or(self.cuts.acknowledged(), |frame| frame.cut.sequence) + 1;
         let start = Mark { position: self.reader.position(), series: self.end.series };
         let (all, series) = self.spool.dictionary.end_of_range(start.series, DEFINITION_BYTES);
@@ -222,15 +236,15 @@ impl Outbox {
         let mut end = Mark { series, ..start };
         // Records may refer to any definition, so they follow when all have been sent.
         if series == all {
-            self.reader.fill(&mut batch, BatchEnd::Bytes(BATCH_BYTES), first_line);
+            self.fill(&mut batch, BatchEnd::Bytes(BATCH_BYTES), self.first_line)?;
             // A record may refer to a definition that was added meanwhile.
             end = Mark { position: self.reader.position(), series: self.spool.dictionary.len() };
             if batch.items() == 0 {
-                return None;
+                return Ok(None);
             }
         }
-        let cut = Cut { sequence, start, end, first_line, items: batch.items() };
-        Some(self.finish(&batch, cut))
+        let cut = Cut { sequence, start, end, first_line: self.first_line, items: batch.items() };
+        Ok(Some(self.finish(&batch, cut)))
     }
 
     fn finish(&self, batch: &BatchEncoder, cut: Cut) -> Frame {
@@ -254,6 +268,9 @@ impl Outbox {
         {
             // The batches would be sent again by the next process, which the server recognizes.
             self.spool.notices.push(NoticeLevel::Warning, format!("failed to write to a journal: {error}"));
+        }
+        if let Some((log, partition, offset)) = log_position {
+            first_line::remember(self.spool.owner(), LogPosition { log, partition, offset });
         }
         self.spool.progress.update(|delivery| {
             delivery.stored_items += items;
@@ -279,6 +296,8 @@ impl Outbox {
         self.spool.is_closed()
             && self.is_empty()
             && uploads() == 0
+            && !self.reader.is_before_line
+            && self.restart.is_none()
             && !self.spool.with_writer(|writer| writer.has_records_after(self.read_position()))
     }
 
@@ -302,7 +321,7 @@ impl Outbox {
     pub(crate) fn replace_producer(&mut self) -> io::Result<()> {
         let start = Mark { position: self.stored(), series: 0 };
         self.spool.with_writer(|writer| writer.directory_mut().replace_producer())?;
-        *self = Self { first_line: self.first_line, ..Self::start(self.spool.clone(), start) };
+        *self = Self { first_line: self.first_line, ..Self::start(self.spool.clone(), start)? };
         Ok(())
     }
 }

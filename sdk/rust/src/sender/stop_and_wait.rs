@@ -9,10 +9,11 @@ use tokio::time;
 
 use crate::{
     sender::{
-        connection::Socket,
-        exchange::{ExchangeEnd, PACE, report_rejections},
+        exchange::{PACE, report_rejections},
         json::JsonSession,
+        link::LinkEnd,
         outbox::Outbox,
+        websocket::Socket,
     },
     spool::cuts::Cut,
 };
@@ -22,30 +23,26 @@ const EXAMINATION: Duration = Duration::from_secs(1);
 
 /// Sends batches until the connection ends or nothing is left to do. Servers of this kind ping, so
 /// silence needs no attention.
-pub(crate) async fn run(
-    socket: Socket,
-    outbox: &mut Outbox,
-    uploads: &dyn Fn() -> usize,
-) -> (ExchangeEnd, bool) {
+pub(crate) async fn run(socket: Socket, outbox: &mut Outbox, uploads: &dyn Fn() -> usize) -> (LinkEnd, bool) {
     outbox.reconnect();
     let acknowledged = outbox.acknowledged();
     let mut session = JsonSession::new(socket);
     let end = loop {
         if outbox.is_finished(uploads) {
             session.close().await;
-            break ExchangeEnd::Finished;
+            break LinkEnd::Finished;
         }
         let next = outbox.next_frame().map(|frame| frame.map(|frame| (frame.cut, frame.batch.clone())));
         let (cut, batch) = match next {
             Ok(Some(next)) => next,
             Ok(None) => match wait(&mut session, outbox).await {
                 Ok(()) => continue,
-                Err(reason) => break ExchangeEnd::Lost(reason),
+                Err(reason) => break LinkEnd::Lost(reason),
             },
-            Err(error) => break ExchangeEnd::Journal(error.to_string()),
+            Err(error) => break LinkEnd::Journal(error.to_string()),
         };
         if let Err(reason) = deliver(&mut session, outbox, &cut, batch).await {
-            break ExchangeEnd::Lost(reason);
+            break LinkEnd::Lost(reason);
         }
         time::sleep(PACE).await;
     };

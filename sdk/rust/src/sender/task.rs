@@ -5,37 +5,36 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::time;
+use tokio::{task, time};
 
+#[cfg(feature = "grpc")]
+use crate::sender::grpc;
 use crate::{
     notice::NoticeLevel,
     sender::{
         backoff::Backoff,
-        connection::{self, Protocol, Tls},
+        binary,
+        connection::{self, Connection},
         deleted_run,
-        exchange::{self, ExchangeEnd},
-        first_line,
+        dialer::Dialer,
+        exchange, first_line,
+        link::LinkEnd,
         outbox::Outbox,
         stop_and_wait,
     },
     spool::store::Spool,
+    upload::worker,
 };
 
 /// Interval between attempts to read or write files that fail.
 const FILE_RETRY: Duration = Duration::from_secs(1);
 
 /// Sends a spool until it is closed and stored, then removes it.
-pub(crate) async fn run(spool: Arc<Spool>, tls: Tls, uploads: impl Fn() -> usize) {
+pub(crate) async fn run(spool: Arc<Spool>, dialer: Dialer, uploads: impl Fn() -> usize) {
     let mut outbox = open(&spool).await;
     let mut backoff = Backoff::default();
-    if outbox.needs_first_line() {
-        let known = spool.first_line();
-        let first_line = match known {
-            Some(first_line) => first_line,
-            None => spool.set_first_line(first_line::learn(spool.owner()).await),
-        };
-        outbox.set_first_line(first_line);
-    }
+    // Only terminal lines wait for the answer.
+    let learning = outbox.needs_first_line().then(|| task::spawn_local(first_line::learn(spool.clone())));
     loop {
         // A connection is only opened for something to send.
         if let Err(error) = outbox.cut_first() {
@@ -44,13 +43,18 @@ pub(crate) async fn run(spool: Arc<Spool>, tls: Tls, uploads: impl Fn() -> usize
             continue;
         }
         if outbox.is_empty() {
-            if spool.is_closed() && uploads() == 0 && spool.remove(outbox.read_position()) {
+            if outbox.is_finished(&uploads)
+                && spool.remove(outbox.read_position(), |uploads| worker::pending_in(uploads).is_empty())
+            {
                 break;
             }
             wait_for_records(&spool, &outbox).await;
             continue;
         }
-        attempt(&spool, &mut outbox, &tls, &uploads, &mut backoff).await;
+        attempt(&spool, &mut outbox, &dialer, &uploads, &mut backoff).await;
+    }
+    if let Some(learning) = learning {
+        learning.abort();
     }
     // A run that this process has created is hardly deleted while it runs.
     if spool.owner().is_resumed || !spool.owner().is_own() {
@@ -71,22 +75,26 @@ async fn open(spool: &Arc<Spool>) -> Outbox {
 }
 
 async fn wait_for_records(spool: &Spool, outbox: &Outbox) {
-    if spool.with_writer(|writer| writer.sleep_sender(outbox.read_position())) {
+    let limit = match spool.with_writer(|writer| writer.sleep_sender(outbox.read_position())) {
         // The spool may have been closed before the sender slept, or an upload be done after.
-        let _woken = time::timeout(FILE_RETRY, spool.sender_wake.notified()).await;
-    }
+        true => FILE_RETRY,
+        // A terminal line is next.
+        false if outbox.needs_first_line() => exchange::PACE,
+        false => return,
+    };
+    let _woken = time::timeout(limit, spool.sender_wake.notified()).await;
 }
 
 /// Connects, and sends until the connection ends. Pauses after a failure.
 async fn attempt(
     spool: &Spool,
     outbox: &mut Outbox,
-    tls: &Tls,
+    dialer: &Dialer,
     uploads: &impl Fn() -> usize,
     backoff: &mut Backoff,
 ) {
     let owner = spool.owner();
-    let (socket, protocol) = match connection::connect(&owner.gateway_url, &owner.run_id, tls).await {
+    let connection = match connection::connect(&owner.gateway_url, &owner.run_id, dialer).await {
         Ok(connection) => connection,
         Err(error) => {
             fail(spool, &error.to_string());
@@ -97,17 +105,19 @@ async fn attempt(
         delivery.is_connected = true;
         delivery.disconnected_at = None;
     });
-    let (end, progressed) = match protocol {
-        Protocol::Binary => exchange::run(socket, outbox, uploads).await,
-        Protocol::Json => stop_and_wait::run(socket, outbox, uploads).await,
+    let (end, progressed) = match connection {
+        Connection::Binary(socket) => exchange::run(binary::split(socket), outbox, uploads).await,
+        Connection::Json(socket) => stop_and_wait::run(socket, outbox, uploads).await,
+        #[cfg(feature = "grpc")]
+        Connection::Grpc(channel) => exchange::run(grpc::open(channel), outbox, uploads).await,
     };
     if progressed {
         backoff.reset();
     }
     match end {
-        ExchangeEnd::Finished => return,
-        ExchangeEnd::Lost(reason) | ExchangeEnd::Journal(reason) => fail(spool, &reason),
-        ExchangeEnd::Refused(reason) => {
+        LinkEnd::Finished => return,
+        LinkEnd::Lost(reason) | LinkEnd::Journal(reason) => fail(spool, &reason),
+        LinkEnd::Refused(reason) => {
             let message = format!("{reason}; continuing as a new producer, some data may be stored twice");
             spool.notices.push(NoticeLevel::Error, message);
             match outbox.replace_producer() {

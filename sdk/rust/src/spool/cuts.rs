@@ -24,7 +24,7 @@
 //! | 8 | sequence, from 1 |
 //! | 4, 4, 4 | segment and offset of the first record; size of the dictionary before the batch |
 //! | 4, 4, 4 | the same after the batch |
-//! | 8 | number that is added to the steps of terminal lines |
+//! | 8 | number that is added to the steps of terminal lines; the least if it was not known, and there are none |
 //! | 4 | number of events and points |
 //! | 16 | zeros |
 //! | 4 | CRC32C of the above |
@@ -47,6 +47,8 @@ const MAGIC: &[u8; 4] = b"MTYC";
 const FORMAT: u32 = 1;
 const ENTRY_BYTES: usize = 64;
 const SLOTS: u64 = 256;
+/// The first line of a cut that has none.
+const UNKNOWN_LINE: i64 = i64::MIN;
 /// Offset of the acknowledged sequence.
 const ACKNOWLEDGED: u64 = 56;
 
@@ -63,8 +65,9 @@ pub(crate) struct Cut {
     pub(crate) sequence: u64,
     pub(crate) start: Mark,
     pub(crate) end: Mark,
-    /// Number that is added to the steps of terminal lines, because the run had lines before.
-    pub(crate) first_line: i64,
+    /// Number that is added to the steps of terminal lines, because the run had lines before. Absent
+    /// if it was not known, and the batch has no lines.
+    pub(crate) first_line: Option<i64>,
     pub(crate) items: u32,
 }
 
@@ -91,7 +94,7 @@ pub(crate) struct RecordedCuts {
     pub(crate) start: Mark,
     /// Cuts that are not acknowledged, in order and without gaps.
     pub(crate) unacknowledged: Vec<Cut>,
-    /// Number that was added to terminal lines last, if there is a cut.
+    /// Number that was added to terminal lines last, if it was known.
     pub(crate) first_line: Option<i64>,
 }
 
@@ -161,7 +164,7 @@ impl Cuts {
             (_, None) => return Ok(None),
         };
         let unacknowledged: Vec<Cut> = (acknowledged + 1..).map_while(slot).collect();
-        let first_line = unacknowledged.last().copied().or(last).map(|cut| cut.first_line);
+        let first_line = unacknowledged.last().copied().or(last).and_then(|cut| cut.first_line);
         let cuts = Self { file: JournalFile::Open(file), acknowledged };
         Ok(Some(RecordedCuts { cuts, start, unacknowledged, first_line }))
     }
@@ -205,7 +208,7 @@ fn write_cut(cut: &Cut) -> [u8; ENTRY_BYTES] {
         bytes[offset + 4..offset + 8].copy_from_slice(&mark.position.offset.to_le_bytes());
         bytes[offset + 8..offset + 12].copy_from_slice(&mark.series.to_le_bytes());
     }
-    bytes[32..40].copy_from_slice(&cut.first_line.to_le_bytes());
+    bytes[32..40].copy_from_slice(&cut.first_line.unwrap_or(UNKNOWN_LINE).to_le_bytes());
     bytes[40..44].copy_from_slice(&cut.items.to_le_bytes());
     let crc = crc32c::crc32c(&bytes[..ENTRY_BYTES - 4]);
     bytes[ENTRY_BYTES - 4..].copy_from_slice(&crc.to_le_bytes());
@@ -221,7 +224,7 @@ fn read_cut(bytes: &[u8; ENTRY_BYTES]) -> Option<Cut> {
         sequence: u64_at(bytes, 0),
         start: mark(8),
         end: mark(20),
-        first_line: u64_at(bytes, 32).cast_signed(),
+        first_line: Some(u64_at(bytes, 32).cast_signed()).filter(|first| *first != UNKNOWN_LINE),
         items: u32_at(bytes, 40),
     };
     let crc = crc32c::crc32c(&bytes[..ENTRY_BYTES - 4]);
@@ -249,7 +252,9 @@ mod tests {
             position: Position { segment: 1, offset: (64 + 32 * offset) as u32 },
             series: offset as u32,
         };
-        Cut { sequence, start: mark(sequence - 1), end: mark(sequence), first_line: -1, items: 1 }
+        // The first batches were cut before the number was known.
+        let first_line = (sequence > 2).then_some(-1);
+        Cut { sequence, start: mark(sequence - 1), end: mark(sequence), first_line, items: 1 }
     }
 
     fn journal(directory: &TempDir, sequences: u64) -> Cuts {

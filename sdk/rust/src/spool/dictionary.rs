@@ -2,7 +2,8 @@
 //!
 //! The file `series` is a sequence of entries: length of the definition (4), CRC32C of it (4), the
 //! encoded `SeriesDef`. An entry is written before the first record that refers to it, so a
-//! torn entry at the end is one that nothing refers to.
+//! torn entry at the end is one that nothing refers to. Entries are counted, so one that is damaged
+//! keeps its number, under a name that says so.
 
 use std::{
     collections::HashMap,
@@ -55,18 +56,26 @@ impl Dictionary {
         Self(Mutex::new(Definitions::new(Vec::new())))
     }
 
-    /// Reads a dictionary up to the first entry that is incomplete.
-    pub(crate) fn open(directory: &Path) -> io::Result<Self> {
+    /// Reads a dictionary up to the first entry that is incomplete. Returns it with the numbers of the
+    /// series whose definition is damaged.
+    pub(crate) fn open(directory: &Path) -> io::Result<(Self, Vec<u32>)> {
         let path = directory.join(FILE);
         let bytes = match std::fs::read(&path) {
             Ok(bytes) => bytes,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Self::empty()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((Self::empty(), Vec::new())),
             Err(error) => return Err(error),
         };
         let mut rest = bytes.as_slice();
-        let entries: Vec<_> = std::iter::from_fn(|| read_entry(&mut rest)).collect();
+        let (mut entries, mut damaged) = (Vec::new(), Vec::new());
+        while let Some(definition) = read_entry(&mut rest) {
+            let number = entries.len() as u32;
+            entries.push(definition.unwrap_or_else(|| {
+                damaged.push(number);
+                replacement(number)
+            }));
+        }
         OpenOptions::new().append(true).open(path)?.set_len((bytes.len() - rest.len()) as u64)?;
-        Ok(Self(Mutex::new(Definitions::new(entries))))
+        Ok((Self(Mutex::new(Definitions::new(entries))), damaged))
     }
 
     /// Returns the numbers of a series. If it is new, it is defined in the file of this directory,
@@ -162,16 +171,21 @@ fn write_entry(entry: &SeriesDef) -> Vec<u8> {
     bytes
 }
 
-fn read_entry(rest: &mut &[u8]) -> Option<SeriesDef> {
+/// Takes the next entry. Its definition is `None` if it is damaged.
+fn read_entry(rest: &mut &[u8]) -> Option<Option<SeriesDef>> {
     let (length, after) = rest.split_first_chunk::<4>()?;
     let (crc, after) = after.split_first_chunk::<4>()?;
-    let (definition, after) = after.split_at_checked(u32::from_le_bytes(*length) as usize)?;
-    if crc32c::crc32c(definition) != u32::from_le_bytes(*crc) {
-        return None;
-    }
-    let entry = SeriesDef::decode(definition).ok()?;
+    let length = u32::from_le_bytes(*length) as usize;
+    // After a power failure, a torn entry may be zeros.
+    let (definition, after) = after.split_at_checked(length).filter(|_| length > 0)?;
     *rest = after;
-    Some(entry)
+    let is_intact = crc32c::crc32c(definition) == u32::from_le_bytes(*crc);
+    Some(SeriesDef::decode(definition).ok().filter(|_| is_intact))
+}
+
+/// The definition of a series whose own is damaged, so that its points are stored all the same.
+fn replacement(number: u32) -> SeriesDef {
+    SeriesDef { name: format!("damaged_series_{number}"), dtype: "float".to_owned(), ..SeriesDef::default() }
 }
 
 #[cfg(test)]
@@ -191,8 +205,8 @@ mod tests {
         assert_eq!(numbers(&dictionary, "b", "float"), SeriesNumbers { series: 1, counter: 1 });
         assert_eq!(numbers(&dictionary, "a", "int"), SeriesNumbers { series: 2, counter: 0 });
         assert_eq!(numbers(&dictionary, "a", "float"), SeriesNumbers { series: 0, counter: 0 });
-        let found = Dictionary::open(directory.path()).unwrap();
-        assert_eq!(found.range(0, 3), dictionary.range(0, 3));
+        let (found, damaged) = Dictionary::open(directory.path()).unwrap();
+        assert_eq!((found.range(0, 3), damaged), (dictionary.range(0, 3), Vec::new()));
         assert_eq!(numbers(&found, "b", "float").series, 1);
     }
 
@@ -215,12 +229,32 @@ mod tests {
         let directory = TempDir::new().unwrap();
         Dictionary::empty().define(directory.path(), "a", "", "float").unwrap();
         let path = directory.path().join(FILE);
-        let mut bytes = std::fs::read(&path).unwrap();
-        bytes.extend([9, 0, 0, 0, 1]);
-        std::fs::write(&path, bytes).unwrap();
-        let found = Dictionary::open(directory.path()).unwrap();
-        assert_eq!(found.len(), 1);
+        let bytes = std::fs::read(&path).unwrap();
+        for torn in [[9, 0, 0, 0, 1].as_slice(), &[0; 32]] {
+            std::fs::write(&path, [bytes.as_slice(), torn].concat()).unwrap();
+            let (found, damaged) = Dictionary::open(directory.path()).unwrap();
+            assert_eq!((found.len(), damaged), (1, Vec::new()));
+        }
+        let (found, _) = Dictionary::open(directory.path()).unwrap();
         found.define(directory.path(), "b", "", "float").unwrap();
-        assert_eq!(Dictionary::open(directory.path()).unwrap().len(), 2);
+        assert_eq!(Dictionary::open(directory.path()).unwrap().0.len(), 2);
+    }
+
+    #[test]
+    fn a_damaged_entry_keeps_its_number() {
+        let directory = TempDir::new().unwrap();
+        let dictionary = Dictionary::empty();
+        for name in ["a", "b", "c"] {
+            dictionary.define(directory.path(), name, "", "float").unwrap();
+        }
+        let path = directory.path().join(FILE);
+        let mut bytes = std::fs::read(&path).unwrap();
+        let second = bytes.iter().position(|byte| *byte == b'b').unwrap();
+        bytes[second] ^= 1;
+        std::fs::write(&path, bytes).unwrap();
+        let (found, damaged) = Dictionary::open(directory.path()).unwrap();
+        assert_eq!(damaged, [1]);
+        let names: Vec<_> = found.range(0, 3).into_iter().map(|series| series.name).collect();
+        assert_eq!(names, ["a", "damaged_series_1", "c"]);
     }
 }

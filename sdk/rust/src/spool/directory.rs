@@ -20,10 +20,13 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::sys::{
-    files,
-    fork::{self, ProcessLocal},
-    process,
+use crate::{
+    config::GRPC_PREFIX,
+    sys::{
+        files,
+        fork::{self, ProcessLocal},
+        process,
+    },
 };
 
 /// Version of everything in the directory. One of another version is left alone.
@@ -132,6 +135,11 @@ impl Owner {
         }
     }
 
+    /// URL of the gateway for requests by plain HTTP, such as those for uploads.
+    pub(crate) fn upload_url(&self) -> &str {
+        self.gateway_url.strip_prefix(GRPC_PREFIX).unwrap_or(&self.gateway_url)
+    }
+
     /// Whether the process runs for all that can be known here. The lock is the better evidence, but
     /// some file systems only pretend to have locks.
     pub(crate) fn is_running(&self) -> bool {
@@ -140,9 +148,11 @@ impl Owner {
         is_here && owner.pid != std::process::id() && process::is_running(owner.pid, owner.started)
     }
 
-    /// Whether the process ran on another machine, where it may still run.
+    /// Whether the process ran on another machine, where it may still run. Containers have names of
+    /// their own, but the kernel, and with it the locks, is that of their machine.
     pub(crate) fn is_elsewhere(&self) -> bool {
-        self.process.host != process::host()
+        let is_same_kernel = !self.process.boot_id.is_empty() && self.process.boot_id == process::boot_id();
+        self.process.host != process::host() && !is_same_kernel
     }
 
     /// Whether this process made the spool, which it still sends itself.
@@ -216,7 +226,7 @@ impl SpoolDirectory {
     }
 
     pub(crate) fn uploads(&self) -> PathBuf {
-        self.path.join(UPLOADS)
+        uploads(&self.path)
     }
 
     /// Gives the spool to a new producer.
@@ -264,6 +274,17 @@ pub(crate) fn segment_path(directory: &Path, number: u32) -> PathBuf {
     directory.join(format!("{number:08}{SEGMENT_SUFFIX}"))
 }
 
+/// Directory of the files of a spool that are not uploaded yet.
+pub(crate) fn uploads(directory: &Path) -> PathBuf {
+    directory.join(UPLOADS)
+}
+
+/// Size of these files.
+pub(crate) fn upload_bytes(directory: &Path) -> u64 {
+    let entries = fs::read_dir(uploads(directory)).into_iter().flatten().filter_map(Result::ok);
+    entries.filter_map(|entry| entry.metadata().ok()).map(|metadata| metadata.len()).sum()
+}
+
 /// Numbers and sizes of the segments of a directory, in order.
 pub(crate) fn segments(directory: &Path) -> io::Result<Vec<(u32, u64)>> {
     let mut segments = Vec::new();
@@ -277,6 +298,12 @@ pub(crate) fn segments(directory: &Path) -> io::Result<Vec<(u32, u64)>> {
     }
     segments.sort_unstable();
     Ok(segments)
+}
+
+/// Whether a process holds the lock of a spool, such as one in another container, which cannot be
+/// seen.
+pub(crate) fn is_locked(path: &Path) -> bool {
+    File::open(path.join(LOCK)).is_ok_and(|file| matches!(try_lock(&file), Ok(false)))
 }
 
 fn take_lock(path: &Path) -> io::Result<Option<ProcessLocal>> {
@@ -368,6 +395,29 @@ mod tests {
         drop(directory);
         let (_claimed, found) = SpoolDirectory::claim(&path).unwrap().unwrap();
         assert_eq!(found, owner());
+    }
+
+    #[test]
+    fn containers_are_on_this_machine_and_other_kernels_are_not() {
+        let mut container = owner();
+        container.process.host = "3f2a".to_owned();
+        assert_eq!(container.is_elsewhere(), process::boot_id().is_empty());
+        let mut restarted = owner();
+        restarted.process.boot_id = "another".to_owned();
+        assert!(!restarted.is_elsewhere());
+        let mut other = restarted;
+        other.process.host = "3f2a".to_owned();
+        assert!(other.is_elsewhere());
+    }
+
+    #[test]
+    fn a_spool_is_locked_while_its_owner_has_it() {
+        let root = TempDir::new().unwrap();
+        let directory = SpoolDirectory::create(root.path(), &owner()).unwrap();
+        let path = directory.path().to_owned();
+        assert!(is_locked(&path));
+        drop(directory);
+        assert!(!is_locked(&path));
     }
 
     #[test]

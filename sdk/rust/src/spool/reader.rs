@@ -1,9 +1,9 @@
 //! Reading a spool from a position on, while it is appended to.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{collections::HashSet, io, sync::Arc};
 
 use crate::{
-    batch::BatchEncoder,
+    batch::{self, BatchEncoder},
     spool::{
         record::{self, Position, Record},
         segment::{HEADER_BYTES, Segment},
@@ -30,21 +30,24 @@ pub(crate) struct SpoolReader {
     /// Time that the next point refers to.
     time_base: i64,
     segment: Option<Arc<Segment>>,
+    /// Whether the next record is a terminal line that cannot be numbered yet.
+    pub(crate) is_before_line: bool,
     /// Segments before it that have not been released, so that their memory can be used again.
     pub(crate) read: Vec<Arc<Segment>>,
 }
 
 impl SpoolReader {
     /// Starts at a position, which is the beginning of a record.
-    pub(crate) fn new(spool: Arc<Spool>, position: Position) -> Self {
-        let mut reader = Self { spool, position, time_base: 0, segment: None, read: Vec::new() };
+    pub(crate) fn new(spool: Arc<Spool>, position: Position) -> io::Result<Self> {
+        let mut reader =
+            Self { spool, position, time_base: 0, segment: None, is_before_line: false, read: Vec::new() };
         if position.offset > HEADER_BYTES as u32 {
             // Times before the position count from a record that is in the same segment.
             reader.position.offset = HEADER_BYTES as u32;
-            reader.fill(&mut BatchEncoder::default(), BatchEnd::At(position), 0);
+            reader.fill(&mut BatchEncoder::default(), BatchEnd::At(position), Some(0))?;
             reader.position = position.max(reader.position);
         }
-        reader
+        Ok(reader)
     }
 
     /// Position of the next record.
@@ -59,20 +62,28 @@ impl SpoolReader {
         self.segment.take_if(|segment| !spool.with_writer(|writer| writer.holds(segment.number())));
     }
 
-    /// Adds records to a batch until its end.
-    pub(crate) fn fill(&mut self, batch: &mut BatchEncoder, end: BatchEnd, first_line: i64) {
+    /// Adds records to a batch until its end, or until a terminal line if the number of the first one
+    /// is not known. After an error, the batch is incomplete, and the reader has to be replaced.
+    pub(crate) fn fill(
+        &mut self,
+        batch: &mut BatchEncoder,
+        end: BatchEnd,
+        first_line: Option<i64>,
+    ) -> io::Result<()> {
         self.forget_released();
-        while let Some(segment) = self.current_segment() {
+        self.is_before_line = false;
+        while let Some(segment) = self.current_segment()? {
             // A closed segment gets no more records; whether it is closed has to be known first.
             let is_closed = self.spool.with_writer(|writer| {
                 let after = segment.number().saturating_add(1);
                 writer.segment_from(after).is_some() || writer.end().offset == u32::MAX
             });
             let is_full = self.fill_from(&segment, batch, end, first_line);
-            if is_full || !is_closed || !self.next_segment(&segment) {
-                return;
+            if is_full || !is_closed || !self.next_segment(&segment)? {
+                break;
             }
         }
+        Ok(())
     }
 
     /// Adds records of one segment. Returns whether the end of the batch is reached.
@@ -81,7 +92,7 @@ impl SpoolReader {
         segment: &Arc<Segment>,
         batch: &mut BatchEncoder,
         end: BatchEnd,
-        first_line: i64,
+        first_line: Option<i64>,
     ) -> bool {
         let bytes = segment.bytes();
         loop {
@@ -95,8 +106,14 @@ impl SpoolReader {
             let rest = bytes.get(self.position.offset as usize..).unwrap_or_default();
             match record::read(self.position, rest) {
                 Ok(None) => return false,
+                Ok(Some((Record::Event { event, .. }, _)))
+                    if first_line.is_none() && batch::is_terminal_line(event) =>
+                {
+                    self.is_before_line = true;
+                    return true;
+                }
                 Ok(Some((record, len))) => {
-                    self.add(record, batch, first_line);
+                    self.add(record, batch, first_line.unwrap_or_default());
                     self.position.offset += len as u32;
                 }
                 Err(record::DamagedRecord) => {
@@ -117,34 +134,33 @@ impl SpoolReader {
         }
     }
 
-    fn current_segment(&mut self) -> Option<Arc<Segment>> {
+    fn current_segment(&mut self) -> io::Result<Option<Arc<Segment>>> {
         if self.segment.is_none() {
-            let segment = self.spool.segment_from(self.position.segment)?;
+            let Some(segment) = self.spool.segment_from(self.position.segment)? else { return Ok(None) };
             if segment.number() > self.position.segment {
                 self.position = Position { segment: segment.number(), offset: HEADER_BYTES as u32 };
             }
             self.position.offset = self.position.offset.max(HEADER_BYTES as u32);
             self.segment = Some(segment);
         }
-        self.segment.clone()
+        Ok(self.segment.clone())
     }
 
     /// Moves on to the segment after a closed one. Returns false if there is none yet.
-    fn next_segment(&mut self, closed: &Segment) -> bool {
-        let Some(next) = closed.number().checked_add(1).and_then(|next| self.spool.segment_from(next)) else {
-            return false;
-        };
+    fn next_segment(&mut self, closed: &Segment) -> io::Result<bool> {
+        let Some(next) = closed.number().checked_add(1) else { return Ok(false) };
+        let Some(next) = self.spool.segment_from(next)? else { return Ok(false) };
         self.position = Position { segment: next.number(), offset: HEADER_BYTES as u32 };
         self.read.extend(self.segment.replace(next));
-        true
+        Ok(true)
     }
 }
 
 /// Numbers of the uploads whose event is in the spool.
-pub(crate) fn announced_uploads(spool: &Spool) -> HashSet<u64> {
+pub(crate) fn announced_uploads(spool: &Spool) -> io::Result<HashSet<u64>> {
     let mut announced = HashSet::new();
     let mut number = 0;
-    while let Some(segment) = spool.segment_from(number) {
+    while let Some(segment) = spool.segment_from(number)? {
         let mut offset = HEADER_BYTES;
         let position = |offset| Position { segment: segment.number(), offset: offset as u32 };
         while let Ok(Some((record, len))) =
@@ -158,5 +174,5 @@ pub(crate) fn announced_uploads(spool: &Spool) -> HashSet<u64> {
         let Some(next) = segment.number().checked_add(1) else { break };
         number = next;
     }
-    announced
+    Ok(announced)
 }

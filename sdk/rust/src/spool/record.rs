@@ -25,12 +25,17 @@
 //! segment is one. The series is a number in the spool's dictionary. `i64::MIN` as the step means
 //! that the server assigns the next free one.
 
+use matyan_proto::ingest::v1::{Event, event::Kind};
+use prost::Message as _;
+
+use crate::error::ArgumentError;
+
 /// Bytes before the payload.
 pub(crate) const HEAD_BYTES: usize = 8;
 /// Bytes of a position, as it goes into the checksum.
 const POSITION_BYTES: usize = 8;
 /// Largest event: the server accepts batches of 16 MiB, in which definitions need room too.
-pub(crate) const MOST_EVENT_BYTES: usize = 15 << 20;
+const MOST_EVENT_BYTES: usize = 15 << 20;
 /// Bytes of an event's payload before the event.
 const UPLOAD_BYTES: usize = 8;
 /// Most bytes that the record of an event has besides the event.
@@ -95,9 +100,15 @@ pub(crate) fn event_len(event: &[u8]) -> usize {
     (HEAD_BYTES + UPLOAD_BYTES + event.len()).next_multiple_of(8)
 }
 
-/// Whether an event is short enough for a record.
-pub(crate) fn fits(event: &[u8]) -> bool {
-    event.len() <= MOST_EVENT_BYTES
+/// Encodes an event. One that is too long for a record, and for the server, is an error.
+pub(crate) fn encode_event(kind: Kind, time_us: i64) -> Result<Vec<u8>, ArgumentError> {
+    let event = Event { client_time_us: Some(time_us), kind: Some(kind) }.encode_to_vec();
+    let found = event.len();
+    if found > MOST_EVENT_BYTES {
+        let reason = format!("expected at most {MOST_EVENT_BYTES} bytes, found {found}");
+        return Err(ArgumentError::new("value", reason));
+    }
+    Ok(event)
 }
 
 fn head(kind: u8, payload: usize) -> [u8; 4] {

@@ -5,7 +5,7 @@ use std::{
     io,
     path::{Path, PathBuf},
     sync::{
-        Arc, Condvar, Mutex, MutexGuard,
+        Arc, Condvar, Mutex, MutexGuard, OnceLock,
         atomic::{AtomicBool, AtomicU32, Ordering},
     },
     time::Duration,
@@ -47,8 +47,7 @@ pub(crate) struct Spool {
     writer: Mutex<Writer>,
     pub(crate) dictionary: Dictionary,
     full: FullPolicy,
-    /// Absent if a process of another origin has tracked what is in the spool.
-    numbering: Option<Arc<Numbering>>,
+    numbers: SpoolNumbers,
     pub(crate) sender_wake: Notify,
     pub(crate) maintenance_wake: Notify,
     pub(crate) progress: Progress,
@@ -57,6 +56,15 @@ pub(crate) struct Spool {
     is_closed: AtomicBool,
     /// Cleared when it has been stored and removed.
     is_usable: AtomicBool,
+}
+
+/// Numbers of a run that its spools share.
+#[derive(Default)]
+struct SpoolNumbers {
+    /// Absent if a process of another origin has tracked what is in the spool.
+    numbering: Option<Arc<Numbering>>,
+    /// Number that is added to terminal lines, if the server was asked.
+    first_line: OnceLock<i64>,
 }
 
 /// Treatment of callers while the spool is full.
@@ -104,7 +112,8 @@ impl Spool {
         // An offline run sends nothing, so waiting would free no space.
         let waits = config.spool_full == SpoolFull::Block && !owner.is_offline;
         let full = FullPolicy { waits, interrupted, space: Condvar::new() };
-        Ok(Self { full, numbering: Some(numbering), ..Self::with(writer, dictionary, owner, notices) })
+        let numbers = SpoolNumbers { numbering: Some(numbering), ..SpoolNumbers::default() };
+        Ok(Self { full, numbers, ..Self::with(writer, dictionary, owner, notices) })
     }
 
     /// Takes over a spool that another process left. Returns `None` if it is in use, was never used,
@@ -112,13 +121,15 @@ impl Spool {
     pub(crate) fn claim(path: &Path, config: &Config, notices: Notices) -> io::Result<Option<Self>> {
         let Some((directory, owner)) = SpoolDirectory::claim(path)? else { return Ok(None) };
         let existing = directory::segments(directory.path())?;
-        let dictionary = Dictionary::open(directory.path())?;
+        let (dictionary, damaged) = Dictionary::open(directory.path())?;
+        report_damaged_series(directory.path(), &damaged, &notices);
         let limits = limits(config, directory.path());
         // Its lines are numbered as those of this process.
         let is_known = owner.is_forked_child();
         let numbering = is_known.then(|| Numbering::find(&owner.gateway_url, &owner.run_id)).flatten();
         let writer = Writer::new(directory, limits, &existing);
-        let spool = Self { numbering, ..Self::with(writer, dictionary, owner, notices) };
+        let numbers = SpoolNumbers { numbering, ..SpoolNumbers::default() };
+        let spool = Self { numbers, ..Self::with(writer, dictionary, owner, notices) };
         spool.close();
         Ok(Some(spool))
     }
@@ -130,7 +141,7 @@ impl Spool {
             writer: Mutex::new(writer),
             dictionary,
             full: FullPolicy { waits: false, interrupted: None, space: Condvar::new() },
-            numbering: None,
+            numbers: SpoolNumbers::default(),
             sender_wake: Notify::new(),
             maintenance_wake: Notify::new(),
             progress: Progress::default(),
@@ -146,13 +157,19 @@ impl Spool {
 
     /// Number that is added to terminal lines, if it is known without the server.
     pub(crate) fn first_line(&self) -> Option<i64> {
-        self.owner.first_line.or_else(|| self.numbering.as_ref()?.lines.first())
+        let learned = || self.numbers.first_line.get().copied();
+        let numbered = || self.numbers.numbering.as_ref()?.lines.first();
+        let of_new_run = (!self.owner.is_resumed).then_some(0);
+        of_new_run.or(self.owner.first_line).or_else(learned).or_else(numbered)
     }
 
     /// Sets the number that is added to terminal lines, unless another process of this run has done
-    /// so. Returns what counts.
-    pub(crate) fn set_first_line(&self, first: i64) -> i64 {
-        self.numbering.as_ref().map_or(first, |numbering| numbering.lines.set_first(first))
+    /// so.
+    pub(crate) fn set_first_line(&self, first: i64) {
+        let first =
+            self.numbers.numbering.as_ref().map_or(first, |numbering| numbering.lines.set_first(first));
+        self.numbers.first_line.get_or_init(|| first);
+        self.sender_wake.notify_one();
     }
 
     /// Lets a spool be sent that was made offline.
@@ -184,25 +201,26 @@ impl Spool {
         self.append(|writer| writer.append_point(&point))
     }
 
-    /// Appends columns of points. Returns false if the spool is not used any more.
-    pub(crate) fn track_many(&self, series: &Series, columns: &Columns<'_>) -> bool {
+    /// Appends the points of columns from `next` on, and moves `next` past those that are handled.
+    /// Returns false if the spool is not used any more.
+    pub(crate) fn track_many(&self, series: &Series, columns: &Columns<'_>, next: &mut usize) -> bool {
         let Some(numbers) = self.numbers(series) else { return true };
         let now = clock::now_us();
         let entry = |column: Option<&[i64]>, at: usize| column.map(|column| column[at]);
-        for start in (0..columns.values.len()).step_by(POINTS_PER_LOCK) {
-            let end = columns.values.len().min(start + POINTS_PER_LOCK);
-            let mut next = start;
+        let all = columns.values.len();
+        while *next < all {
+            let end = all.min(*next + POINTS_PER_LOCK);
             let is_used = self.append(|writer| {
-                while next < end {
+                while *next < end {
                     let point = TrackedPoint {
                         series: numbers,
-                        value: columns.values[next],
-                        step: entry(columns.steps, next),
-                        epoch: entry(columns.epochs, next),
-                        time_us: entry(columns.times_us, next).unwrap_or(now),
+                        value: columns.values[*next],
+                        step: entry(columns.steps, *next),
+                        epoch: entry(columns.epochs, *next),
+                        time_us: entry(columns.times_us, *next).unwrap_or(now),
                     };
                     match writer.append_point(&point) {
-                        AppendResult::Appended => next += 1,
+                        AppendResult::Appended => *next += 1,
                         full_or_retired => return full_or_retired,
                     }
                 }
@@ -211,10 +229,12 @@ impl Spool {
             if !is_used {
                 return false;
             }
-            // One is counted by `append`.
-            let missing = (end - next).saturating_sub(1);
-            if missing > 0 {
-                lock(&self.writer).count_dropped(missing as u64);
+            if *next < end {
+                // A wait for space has been interrupted, and would be again.
+                let dropped = if self.full.waits { all } else { end };
+                // One is counted by `append`.
+                lock(&self.writer).count_dropped((dropped - *next - 1) as u64);
+                *next = dropped;
             }
         }
         true
@@ -224,6 +244,17 @@ impl Spool {
     /// not used any more.
     pub(crate) fn append_event(&self, time_us: i64, upload: u64, event: &[u8]) -> bool {
         self.append(|writer| writer.append_event(time_us, upload, event))
+    }
+
+    /// Appends the event of an upload, whose number it is. The upload keeps what the event announces,
+    /// so the caller tries again if there is no space.
+    pub(crate) fn try_append_upload(&self, time_us: i64, upload: u64, event: &[u8]) -> AppendResult {
+        let mut writer = lock(&self.writer);
+        let result = writer.append_event(time_us, upload, event);
+        let woken = writer.take_sleepers();
+        drop(writer);
+        self.wake(woken);
+        result
     }
 
     /// Appends the event that ends the run, which does not wait for space. If there is none for it,
@@ -289,6 +320,11 @@ impl Spool {
         }
     }
 
+    /// Counts an upload that the disk has no space for.
+    pub(crate) fn drop_upload(&self) {
+        self.count_dropped(&mut lock(&self.writer));
+    }
+
     #[cold]
     fn count_dropped(&self, writer: &mut Writer) {
         if writer.count_dropped(1) {
@@ -310,7 +346,7 @@ impl Spool {
         let mut writer = lock(&self.writer);
         match self.dictionary.define(writer.directory().path(), name, context, series.dtype()) {
             Ok(numbers) => {
-                let counter = self.numbering.as_ref().and_then(|all| all.step_counter(name, context));
+                let counter = self.numbers.numbering.as_ref().and_then(|all| all.step_counter(name, context));
                 if let Some(counter) = counter {
                     writer.set_counter(numbers.counter, counter);
                 }
@@ -357,29 +393,30 @@ impl Spool {
     }
 
     /// Returns the first segment with this number or a higher one. One whose content cannot be
-    /// trusted is reported and forgotten.
-    pub(crate) fn segment_from(&self, number: u32) -> Option<Arc<Segment>> {
+    /// trusted is reported and forgotten. After an error, such as too many open files, the next attempt
+    /// may succeed.
+    pub(crate) fn segment_from(&self, number: u32) -> io::Result<Option<Arc<Segment>>> {
         loop {
-            let (found, memory, path, mode) = self.with_writer(|writer| {
+            let known = self.with_writer(|writer| {
                 let (found, memory) = writer.segment_from(number)?;
                 Some((found, memory, writer.directory().path().to_owned(), writer.limits().mode))
-            })?;
+            });
+            let Some((found, memory, path, mode)) = known else { return Ok(None) };
             if memory.is_some() {
-                return memory;
+                return Ok(memory);
             }
             match Segment::open(&path, found, mode) {
-                Ok(Some(segment)) => return Some(Arc::new(segment)),
+                Ok(Some(segment)) => return Ok(Some(Arc::new(segment))),
                 // Its process was killed while it prepared the file.
                 Ok(None) if is_blank(&path, found) => {}
                 Ok(None) => self.report_damage(found, "its header is invalid"),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
                     self.report_damage(found, "it is missing");
                 }
-                // Such as too many open files: the next attempt may succeed.
                 Err(error) => {
                     let message = format!("failed to read from {}; will retry: {error}", path.display());
                     self.notices.push(NoticeLevel::Warning, message);
-                    return None;
+                    return Err(error);
                 }
             }
             // It would look like more to send.
@@ -402,9 +439,12 @@ impl Spool {
         self.notices.push(NoticeLevel::Error, message);
     }
 
-    /// Retires and removes the spool if all of it is stored.
-    pub(crate) fn remove(&self, stored: Position) -> bool {
-        let is_retired = self.with_writer(|writer| writer.retire(stored));
+    /// Retires and removes the spool if all of it is stored. `is_uploaded` says whether a directory has
+    /// no files left to upload.
+    pub(crate) fn remove(&self, stored: Position, is_uploaded: impl FnOnce(&Path) -> bool) -> bool {
+        // With the lock, as nothing is submitted then.
+        let is_retired =
+            self.with_writer(|writer| is_uploaded(&writer.directory().uploads()) && writer.retire(stored));
         if is_retired {
             self.is_usable.store(false, Ordering::Relaxed);
             self.maintenance_wake.notify_one();
@@ -415,6 +455,16 @@ impl Spool {
         }
         is_retired
     }
+}
+
+fn report_damaged_series(directory: &Path, damaged: &[u32], notices: &Notices) {
+    let Some(first) = damaged.first() else { return };
+    let message = format!(
+        "{} has {} damaged definitions of series: their points are stored as `damaged_series_{first}` and so on",
+        directory.display(),
+        damaged.len()
+    );
+    notices.push(NoticeLevel::Error, message);
 }
 
 fn limits(config: &Config, directory: &Path) -> SpoolLimits {
@@ -431,30 +481,35 @@ fn choose_directory(
     notices: &Notices,
 ) -> Result<SpoolDirectory, NoDirectory> {
     let mut failures = Vec::new();
-    let mut create = |root: &Path| {
-        let created = SpoolDirectory::create(root, owner);
-        created.map_err(|error| failures.push(format!("{}: {error}", root.display()))).ok()
-    };
-    let last = config.spool_dirs.len().saturating_sub(1);
-    for (at, root) in config.spool_dirs.iter().enumerate() {
-        match create(root) {
-            Some(directory) if at < last && files::is_on_network(root) => drop(directory.remove()),
-            Some(directory) => return Ok(directory),
-            None => {}
+    let usual = config.spool_dirs.len();
+    for (at, root) in config.spool_dirs.iter().chain(&config.fallback_dirs).enumerate() {
+        match SpoolDirectory::create(root, owner) {
+            Ok(directory) if at + 1 < usual && files::is_on_network(root) => drop(directory.remove()),
+            Ok(directory) => {
+                if at >= usual {
+                    report_fallback(root, &failures, notices);
+                }
+                return Ok(directory);
+            }
+            Err(error) => {
+                failures.push(format!("{}: {error}", root.display()));
+                // The next directory would be no better, only harder to find.
+                if files::is_lack_of_descriptors(&error) {
+                    break;
+                }
+            }
         }
     }
-    let Some((root, directory)) =
-        config.fallback_dirs.iter().find_map(|root| create(root).map(|directory| (root, directory)))
-    else {
-        return Err(NoDirectory(failures));
-    };
+    Err(NoDirectory(failures))
+}
+
+fn report_fallback(root: &Path, failures: &[String], notices: &Notices) {
     let (failures, root) = (failures.join("; "), root.display());
     let message = format!(
         "data is kept in {root} until it is sent, because no other directory is usable: {failures}. If something \
          is left, send it by `MATYAN_SPOOL_DIR={root} matyan-client sync`"
     );
     notices.push(NoticeLevel::Warning, message);
-    Ok(directory)
 }
 
 /// Whether a segment has no header yet.

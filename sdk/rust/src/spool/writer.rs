@@ -363,6 +363,11 @@ impl Writer {
         }
     }
 
+    /// Whether the spool takes nothing any more.
+    pub(crate) fn is_retired(&self) -> bool {
+        self.is_retired
+    }
+
     /// Retires the spool if everything before `stored` is all there is.
     pub(crate) fn retire(&mut self, stored: Position) -> bool {
         self.is_retired |= !self.has_records_after(stored);

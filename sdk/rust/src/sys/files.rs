@@ -57,6 +57,19 @@ pub(crate) fn is_on_network(_: &Path) -> bool {
     false
 }
 
+/// Whether a file could not be opened because this process or the machine has too many open.
+#[cfg(unix)]
+pub(crate) fn is_lack_of_descriptors(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let number = error.raw_os_error();
+    [Errno::MFILE, Errno::NFILE].iter().any(|lack| number == Some(lack.raw_os_error()))
+}
+
+#[cfg(not(unix))]
+pub(crate) fn is_lack_of_descriptors(_: &io::Error) -> bool {
+    false
+}
+
 /// Creates a directory that only this user can enter, with its parents.
 #[cfg(unix)]
 pub(crate) fn create_private_directory(path: &Path) -> io::Result<()> {

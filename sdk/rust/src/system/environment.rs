@@ -20,6 +20,18 @@ const SECRET_NAMES: [&str; 14] = [
     "signature",
 ];
 
+/// The same as whole words of a name, because they are parts of others: such as `PATH`.
+const SECRET_WORDS: [&str; 7] = ["pw", "pat", "cred", "creds", "jwt", "conn", "otp"];
+
+/// Beginnings of the tokens of well-known services, whatever the name of the variable.
+const SECRET_BEGINNINGS: [&str; 11] =
+    ["ghp_", "gho_", "ghs_", "github_pat_", "glpat-", "hf_", "sk-", "xoxb-", "xoxp-", "AKIA", "eyJ"];
+/// Least length of such a token.
+const LEAST_TOKEN: usize = 16;
+
+/// Parts of values that contain passwords.
+const SECRET_PARTS: [&str; 2] = ["password=", "pwd="];
+
 /// Parameters of URLs with one of these in their name are replaced.
 const SECRET_PARAMETERS: [&str; 5] = ["sig", "token", "key", "password", "secret"];
 
@@ -32,29 +44,39 @@ const WORKING_DIRECTORIES: [&str; 2] = ["PWD", "OLDPWD"];
 /// Returns the variables that may be stored. In the others' values, the user name and password of
 /// URLs are replaced.
 pub(super) fn public_variables(variables: impl IntoIterator<Item = (String, String)>) -> Map {
-    let public = variables.into_iter().filter(|(name, _)| !is_secret(name));
+    let public = variables.into_iter().filter(|(name, value)| !is_secret(name) && !is_secret_value(value));
     public.map(|(name, value)| (name, Value::Text(without_credentials(&value)))).collect()
 }
 
 fn is_secret(name: &str) -> bool {
     let lower = name.to_lowercase();
-    !WORKING_DIRECTORIES.contains(&name) && SECRET_NAMES.iter().any(|secret| lower.contains(secret))
+    let mut words = lower.split(|char: char| !char.is_ascii_alphanumeric());
+    let is_named = SECRET_NAMES.iter().any(|secret| lower.contains(secret))
+        || words.any(|word| SECRET_WORDS.contains(&word));
+    is_named && !WORKING_DIRECTORIES.contains(&name)
 }
 
-/// Returns a command line in which the values of options for secrets are replaced.
+fn is_secret_value(value: &str) -> bool {
+    let is_token = value.len() >= LEAST_TOKEN && SECRET_BEGINNINGS.iter().any(|it| value.starts_with(it));
+    let lower = value.to_lowercase();
+    is_token || SECRET_PARTS.iter().any(|part| lower.contains(part))
+}
+
+/// Returns a command line in which the values of options for secrets are replaced: `--token x`,
+/// `--token=x`, `logger.token=x`.
 pub(super) fn public_arguments(arguments: &[String]) -> Vec<String> {
     let mut follows_secret = false;
     let public = arguments.iter().map(|argument| {
-        let is_value = std::mem::take(&mut follows_secret) && !argument.starts_with('-');
-        if is_value {
+        if std::mem::take(&mut follows_secret) {
             return MASK.to_owned();
         }
         match argument.split_once('=') {
-            Some((name, _)) if argument.starts_with('-') && is_secret(name) => format!("{name}={MASK}"),
+            Some((name, _)) if is_secret(name) && !name.contains("://") => format!("{name}={MASK}"),
             None if argument.starts_with('-') && is_secret(argument) => {
                 follows_secret = true;
                 argument.clone()
             }
+            _ if is_secret_value(argument) => MASK.to_owned(),
             _ => without_credentials(argument),
         }
     });
@@ -125,6 +147,11 @@ mod tests {
             ("PGPASS", "x"),
             ("SENTRY_DSN", "x"),
             ("AZURE_STORAGE_CONNECTION_STRING", "x"),
+            ("DB_PW", "x"),
+            ("GH_PAT", "x"),
+            ("AZ_CREDS", "x"),
+            ("SESSION", "ghp_0123456789abcdef"),
+            ("DATABASE", "host=x Password=y"),
             ("PWD", "/home/me"),
             ("PATH", "/bin"),
         ];
@@ -151,10 +178,28 @@ mod tests {
 
     #[test]
     fn options_for_secrets_are_masked_in_the_command_line() {
-        let arguments =
-            ["train.py", "--hf-token", "hf_1", "--api-key=2", "--lr", "3", "--password", "--lr=4"];
-        let expected =
-            ["train.py", "--hf-token", "***", "--api-key=***", "--lr", "3", "--password", "--lr=4"];
+        let arguments = [
+            "train.py",
+            "--hf-token",
+            "hf_1",
+            "--api-key=2",
+            "--lr",
+            "3",
+            "logger.api_key=4",
+            "--password",
+            "-5",
+        ];
+        let expected = [
+            "train.py",
+            "--hf-token",
+            "***",
+            "--api-key=***",
+            "--lr",
+            "3",
+            "logger.api_key=***",
+            "--password",
+            "***",
+        ];
         assert_eq!(public_arguments(&arguments.map(str::to_owned)), expected);
     }
 }

@@ -32,11 +32,20 @@ pub(super) fn revision(directory: &Path) -> Map {
     ])
 }
 
-/// Returns the difference between the last commit and the work tree, at most 8 MiB of it; none if
-/// there is no difference or no repository.
+/// Returns the difference between the last commit and the work tree, at most 8 MiB of it and without
+/// the credentials of URLs; none if there is no difference or no repository.
 pub fn diff(directory: &Path) -> Option<Vec<u8>> {
     let arguments = ["diff", "--no-color", "--no-ext-diff", "--no-textconv", "HEAD", "--"];
-    output_of(directory, &arguments).filter(|diff| !diff.is_empty())
+    let diff = output_of(directory, &arguments).filter(|diff| !diff.is_empty())?;
+    Some(diff.split_inclusive(|byte| *byte == b'\n').flat_map(masked).collect())
+}
+
+/// A line without the credentials of its URLs. Other lines keep their bytes, whatever the encoding.
+fn masked(line: &[u8]) -> Vec<u8> {
+    match line.windows(3).any(|part| part == b"://") {
+        true => without_credentials(&String::from_utf8_lossy(line)).into_bytes(),
+        false => line.to_vec(),
+    }
 }
 
 fn text_of(directory: &Path, arguments: &[&str]) -> Option<String> {
@@ -87,9 +96,11 @@ mod tests {
         git(path, &["remote", "add", "origin", "https://me:secret@host/repo.git"]);
         assert_eq!(diff(path), None);
 
-        std::fs::write(path.join("train.py"), "lr = 0.2\n").unwrap();
-        let changed = String::from_utf8(diff(path).unwrap()).unwrap();
-        assert!(changed.contains("-lr = 0.1\n+lr = 0.2\n"), "{changed}");
+        std::fs::write(path.join("train.py"), b"lr = 0.2\ndb = 'pg://me:secret@host'\n\xe9\n").unwrap();
+        let changed = diff(path).unwrap();
+        assert!(changed.contains(&0xe9), "other encodings are kept");
+        let changed = String::from_utf8_lossy(&changed);
+        assert!(changed.contains("-lr = 0.1\n+lr = 0.2\n+db = 'pg://***@host'\n"), "{changed}");
         let revision = revision(path);
         assert_eq!(revision["branch"], Value::Text("trunk".to_owned()));
         assert_eq!(revision["remote_origin_url"], Value::Text("https://***@host/repo.git".to_owned()));

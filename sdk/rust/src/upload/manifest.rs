@@ -6,10 +6,12 @@
 //! | `N.data` | content that the caller gave, or a copy of a small file |
 //! | `N.encoded` | the content after encoding, written again after a crash |
 //! | `N.parts` | the parts of a large file that have arrived |
+//! | `N.failed` | exists if an upload has failed that a later one would announce, until that one ends |
 
 use std::{
     fs, io,
     path::{Path, PathBuf},
+    time::UNIX_EPOCH,
 };
 
 use matyan_value::Value;
@@ -44,7 +46,13 @@ pub(super) enum Source {
     /// `N.data`.
     Data,
     /// A large file of the user.
-    File { path: PathBuf, size: u64 },
+    File {
+        path: PathBuf,
+        size: u64,
+        /// Time of its last change in microseconds since the Unix epoch, if there is one.
+        #[serde(default)]
+        modified_us: Option<i64>,
+    },
 }
 
 /// Conversion of the content before it is uploaded.
@@ -110,9 +118,14 @@ impl Manifest {
         self.parts.iter().any(|part| manifest_path(directory, *part).exists())
     }
 
+    /// Reports whether any of these uploads has failed, so that there is nothing to announce.
+    pub(super) fn has_failed_parts(&self, directory: &Path) -> bool {
+        self.parts.iter().any(|part| failed_path(directory, *part).exists())
+    }
+
     /// Makes the upload exist. The data has to be complete.
     pub(super) fn write(&self, directory: &Path, number: u64) -> io::Result<()> {
-        let new = directory.join(format!("{number}.new"));
+        let new = new_path(directory, number);
         fs::write(&new, serde_json::to_vec(self)?)?;
         fs::rename(new, manifest_path(directory, number))
     }
@@ -144,6 +157,10 @@ fn manifest_path(directory: &Path, number: u64) -> PathBuf {
     directory.join(format!("{number}{MANIFEST_SUFFIX}"))
 }
 
+fn new_path(directory: &Path, number: u64) -> PathBuf {
+    directory.join(format!("{number}.new"))
+}
+
 pub(super) fn data_path(directory: &Path, number: u64) -> PathBuf {
     directory.join(format!("{number}.data"))
 }
@@ -157,6 +174,21 @@ pub(super) fn parts_path(directory: &Path, number: u64) -> PathBuf {
     directory.join(format!("{number}.parts"))
 }
 
+fn failed_path(directory: &Path, number: u64) -> PathBuf {
+    directory.join(format!("{number}.failed"))
+}
+
+/// Notes for the upload that would announce this one that it has failed.
+pub(super) fn note_failure(directory: &Path, number: u64) -> io::Result<()> {
+    fs::write(failed_path(directory, number), [])
+}
+
+/// Time of the last change of a file in microseconds since the Unix epoch, if it can be had.
+pub(super) fn modified_us(path: &Path) -> Option<i64> {
+    let modified = fs::metadata(path).and_then(|metadata| metadata.modified()).ok()?;
+    i64::try_from(modified.duration_since(UNIX_EPOCH).ok()?.as_micros()).ok()
+}
+
 /// Numbers of the uploads that exist, in the order of the calls.
 pub(super) fn pending(directory: &Path) -> Vec<u64> {
     let entries = fs::read_dir(directory).into_iter().flatten().filter_map(Result::ok);
@@ -166,11 +198,19 @@ pub(super) fn pending(directory: &Path) -> Vec<u64> {
     numbers
 }
 
+/// Removes what a failed call has written, as far as it exists.
+pub(super) fn discard(directory: &Path, number: u64) {
+    for path in [manifest_path, new_path, data_path] {
+        fs::remove_file(path(directory, number)).ok();
+    }
+}
+
 /// Ends the existence of an upload, and removes its files.
 pub(super) fn remove(directory: &Path, number: u64) -> io::Result<()> {
+    let parts = Manifest::read(directory, number).ok().flatten().map_or_else(Vec::new, |known| known.parts);
     fs::remove_file(manifest_path(directory, number))?;
-    let files = [data_path, encoded_path, parts_path];
-    for path in files.map(|path| path(directory, number)) {
+    let files = [data_path, encoded_path, parts_path].map(|path| path(directory, number));
+    for path in files.into_iter().chain(parts.into_iter().map(|part| failed_path(directory, part))) {
         match fs::remove_file(path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
@@ -184,7 +224,7 @@ mod tests {
     use super::*;
 
     fn manifest() -> Manifest {
-        let source = Source::File { path: "/a b".into(), size: 3 };
+        let source = Source::File { path: "/a b".into(), size: 3, modified_us: Some(9) };
         let encoding = Encoding::Wav { rate: 1, channels: 2, samples: SampleKind::F32 };
         Manifest::new("p".into(), "c".into(), source, encoding, Announcement::Object("00".into()), 5)
     }

@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, File},
-    io::{self, BufWriter},
+    io::{self, BufWriter, Cursor, Seek, Write},
     path::Path,
 };
 
@@ -85,17 +85,26 @@ pub(super) fn content_type(name: &str, start: &[u8]) -> &'static str {
 }
 
 /// Encodes the content of one file into another.
-pub(super) fn encode(encoding: Encoding, source: &Path, target: &Path) -> io::Result<()> {
-    let raw = fs::read(source)?;
-    let file = BufWriter::new(File::create(target)?);
+pub(super) fn encode_file(encoding: Encoding, source: &Path, target: &Path) -> io::Result<()> {
+    encode(encoding, &fs::read(source)?, BufWriter::new(File::create(target)?))
+}
+
+/// Returns encoded content.
+pub(super) fn encoded(encoding: Encoding, raw: &[u8]) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    encode(encoding, raw, Cursor::new(&mut bytes))?;
+    Ok(bytes)
+}
+
+fn encode(encoding: Encoding, raw: &[u8], mut file: impl Write + Seek) -> io::Result<()> {
     match encoding {
-        Encoding::Identity => Ok(()),
-        Encoding::Png { width, height, channels } => encode_png(file, &raw, width, height, channels),
-        Encoding::Wav { rate, channels, samples } => encode_wav(file, &raw, rate, channels, samples),
+        Encoding::Identity => file.write_all(raw),
+        Encoding::Png { width, height, channels } => encode_png(file, raw, width, height, channels),
+        Encoding::Wav { rate, channels, samples } => encode_wav(file, raw, rate, channels, samples),
     }
 }
 
-fn encode_png(file: BufWriter<File>, pixels: &[u8], width: u32, height: u32, channels: u8) -> io::Result<()> {
+fn encode_png(file: impl Write, pixels: &[u8], width: u32, height: u32, channels: u8) -> io::Result<()> {
     let mut encoder = png::Encoder::new(file, width, height);
     encoder.set_color(match channels {
         1 => png::ColorType::Grayscale,
@@ -110,7 +119,7 @@ fn encode_png(file: BufWriter<File>, pixels: &[u8], width: u32, height: u32, cha
 }
 
 fn encode_wav(
-    file: BufWriter<File>,
+    file: impl Write + Seek,
     raw: &[u8],
     rate: u32,
     channels: u16,
@@ -164,8 +173,10 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let (source, target) = (directory.path().join("a"), directory.path().join("b"));
         fs::write(&source, raw).unwrap();
-        encode(encoding, &source, &target).unwrap();
-        fs::read(target).unwrap()
+        encode_file(encoding, &source, &target).unwrap();
+        let bytes = fs::read(target).unwrap();
+        assert_eq!(super::encoded(encoding, raw).unwrap(), bytes);
+        bytes
     }
 
     #[test]

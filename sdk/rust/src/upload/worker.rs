@@ -4,7 +4,7 @@
 use std::{
     collections::{HashMap, HashSet},
     io,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
@@ -19,7 +19,7 @@ use crate::{
     notice::NoticeLevel,
     per_process::PerProcess,
     sender::backoff::Backoff,
-    spool::{reader, store::Spool},
+    spool::{reader, store::Spool, writer::AppendResult},
     sys::{fork, process},
     upload::{
         manifest::{self, Announcement, Encoding, Manifest, Source, data_path, encoded_path, parts_path},
@@ -55,6 +55,11 @@ pub(super) fn wake() {
 /// Numbers of the uploads of a spool that will still announce themselves with an event.
 pub(crate) fn pending(spool: &Spool) -> Vec<u64> {
     manifest::pending(&spool.uploads())
+}
+
+/// The same for the directory of uploads of any spool.
+pub(crate) fn pending_in(uploads: &Path) -> Vec<u64> {
+    manifest::pending(uploads)
 }
 
 /// Uploads the files of a spool until it is closed and none is left.
@@ -95,8 +100,15 @@ async fn announced(spool: &Arc<Spool>) -> HashSet<u64> {
     if is_own || pending(spool).is_empty() {
         return HashSet::new();
     }
-    let left = spool.clone();
-    blocking(move || reader::announced_uploads(&left)).await.unwrap_or_default()
+    loop {
+        let left = spool.clone();
+        match blocking(move || reader::announced_uploads(&left)).await {
+            Ok(Ok(announced)) => return announced,
+            // Without the complete set, an upload might be announced twice.
+            _ if spool.is_usable() => time::sleep(LOOK_UP).await,
+            _ => return HashSet::new(),
+        }
+    }
 }
 
 struct Worker {
@@ -142,7 +154,7 @@ impl Worker {
     }
 
     fn connect(&self) -> Option<HttpClient> {
-        match HttpClient::new(&self.spool.owner().gateway_url, Timeouts::default()) {
+        match HttpClient::new(self.spool.owner().upload_url(), Timeouts::default()) {
             Ok(client) => Some(client),
             Err(error) => {
                 self.spool.notices.push(NoticeLevel::Error, format!("files cannot be uploaded: {error}"));
@@ -195,6 +207,11 @@ impl Upload {
             Err(reason) => {
                 let message = format!("{} was not uploaded: {reason}", manifest.path);
                 self.report(NoticeLevel::Error, &message);
+                if manifest.announcement == Announcement::Part
+                    && let Err(error) = manifest::note_failure(&self.directory(), self.number)
+                {
+                    self.report(NoticeLevel::Warning, &format!("failed to note an upload: {error}"));
+                }
             }
         }
         true
@@ -251,8 +268,8 @@ impl Upload {
     }
 
     fn note_change(&self, manifest: &Manifest, content: UploadedContent) {
-        if let Source::File { path, size } = &manifest.source
-            && *size != content.size
+        if let Source::File { path, size, modified_us } = &manifest.source
+            && (*size != content.size || *modified_us != manifest::modified_us(path))
         {
             let message =
                 format!("{} was changed before it was uploaded; its new content is stored", path.display());
@@ -272,11 +289,11 @@ impl Upload {
         }
         let target = encoded_path(&directory, self.number);
         let (encoding, encoded) = (manifest.encoding, target.clone());
-        blocking(move || media::encode(encoding, &source, &encoded)).await??;
+        blocking(move || media::encode_file(encoding, &source, &encoded)).await??;
         Ok(target)
     }
 
-    /// Appends the event. The spool may be full, and its other callers wait for this thread.
+    /// Appends the event, as soon as the spool has space for it.
     async fn append(&self, manifest: &Manifest, content: UploadedContent) {
         if manifest.announcement == Announcement::Part {
             return;
@@ -285,14 +302,17 @@ impl Upload {
         while manifest.has_parts(&self.directory()) {
             time::sleep(PART_INTERVAL).await;
         }
+        if manifest.has_failed_parts(&self.directory()) {
+            let message = format!("{} is not shown, as another file of its object is missing", manifest.path);
+            return self.report(NoticeLevel::Error, &message);
+        }
         let Some(kind) = event(manifest, content, &self.spool.owner().run_id) else {
             return self.report(NoticeLevel::Error, "an upload has an invalid description");
         };
-        let (spool, number, time_us) = (self.spool.clone(), self.number, manifest.time_us);
+        let time_us = manifest.time_us;
         let event = Event { client_time_us: Some(time_us), kind: Some(kind) }.encode_to_vec();
-        let appended = blocking(move || spool.append_event(time_us, number, &event)).await;
-        if appended.is_err() {
-            self.report(NoticeLevel::Error, "failed to announce an upload");
+        while self.spool.try_append_upload(time_us, self.number, &event) == AppendResult::Full {
+            time::sleep(LOOK_UP).await;
         }
     }
 

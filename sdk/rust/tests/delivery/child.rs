@@ -33,6 +33,14 @@ impl Script<'_> {
         self.spawn(Command::new(program).args(ARGUMENTS), root)
     }
 
+    /// Starts with a proxy for every server that is not on this machine.
+    pub(crate) fn start_with_proxy(&self, root: &SpoolRoot, proxy_url: &str) -> Child {
+        let program = env::current_exe().expect("a running program has a path");
+        let mut command = Command::new(program);
+        command.args(ARGUMENTS).env("http_proxy", proxy_url).env("no_proxy", "127.0.0.1");
+        self.spawn(&mut command, root)
+    }
+
     /// Starts with a file system of 6 MiB for spools, of which `used` are taken. Only the script
     /// sees it.
     #[cfg(target_os = "linux")]
@@ -74,6 +82,7 @@ fn a_script() {
     let run = Run::new(options).expect("the options are valid");
     let output = setting("MATYAN_TEST_OUTPUT").expect("the parent names a file");
     match script.as_str() {
+        "print" => crate::kill::print_and_abort(&run),
         "count" => crate::kill::count_forever(&run, Path::new(&output)),
         "fill" => crate::space::fill(&run, Path::new(&output)),
         "share" | "offline" => crate::processes::share(&run, Path::new(&output)),

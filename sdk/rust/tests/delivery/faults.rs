@@ -2,13 +2,15 @@
 
 use std::{sync::Arc, time::Duration};
 
-use matyan_sdk::CloseLimits;
+use matyan_sdk::{CloseLimits, Run};
 use matyan_tests::Server;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::{
-    proxy::{Fault, Proxy},
+    child::Script,
+    proxy::{Fault, Proxy, start_tunnels},
     recorder::Recorder,
-    scene::{GUARD, SpoolRoot, blocking, expect_count, series},
+    scene::{GUARD, SpoolRoot, blocking, expect_count, series, take_notices},
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -58,13 +60,24 @@ async fn a_server_that_is_killed_again_and_again_gets_everything_once() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_network_that_fails_in_every_way_delivers_everything_once() {
+    deliver_through_faults("").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_network_that_fails_in_every_way_delivers_everything_once_by_grpc() {
+    deliver_through_faults("grpc+").await;
+}
+
+/// `prefix` is the one of the gateway's URL.
+#[expect(clippy::print_stdout, reason = "figures of the test")]
+async fn deliver_through_faults(prefix: &str) {
     let (proxy, root, server) = (Proxy::start().await, SpoolRoot::new(), Server::up().await);
     proxy.set_target(&server.ingest);
-    let run = root.run(&proxy.url);
+    let run = root.run(&format!("{prefix}{}", proxy.url));
     let id = run.id().to_owned();
     let tracking = std::thread::spawn(move || track_slowly(&run, 60_000));
     for round in 0..12 {
-        let fault = [Fault::Cut, Fault::HalfClose, Fault::Silence][round % 3];
+        let fault = [Fault::Cut, Fault::HalfClose, Fault::Silence, Fault::Delay][round % 4];
         proxy.set_fault(fault);
         tokio::time::sleep(Duration::from_millis(200)).await;
         if fault == Fault::Silence {
@@ -75,9 +88,33 @@ async fn a_network_that_fails_in_every_way_delivers_everything_once() {
         proxy.set_fault(Fault::None);
         tokio::time::sleep(Duration::from_millis(150)).await;
     }
-    blocking(move || tracking.join().expect("tracking does not panic")).await;
+    let slowest = blocking(move || tracking.join().expect("tracking does not panic")).await;
+    println!("delivered through {prefix}faults: slowest call {slowest:?}, {} MB resident", resident_mb());
     root.wait_until_empty().await;
     expect_count(&server.query, &id, "loss", 60_000).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_that_only_a_proxy_can_reach_is_reached_through_it() {
+    let server = Server::up_with(&["--allowed-hosts", "gateway.invalid"]).await;
+    let root = SpoolRoot::new();
+    let address = server.ingest.trim_start_matches("http://").parse().expect("a server has an address");
+    let (proxy_url, destinations) = start_tunnels(address).await;
+    // Output files are named after series.
+    let output = root.path().join("loss");
+    for (run_id, gateway_url) in
+        [("socket", "http://gateway.invalid:53801"), ("grpc", "grpc+http://gateway.invalid:53801")]
+    {
+        let script =
+            Script { name: "share", gateway_url, backend_url: &server.query, run_id, output: &output };
+        let mut child = script.start_with_proxy(&root, &proxy_url);
+        let status = blocking(move || child.wait()).await.expect("a child can be waited for");
+        assert!(status.success(), "{status}");
+        expect_count(&server.query, run_id, "loss", crate::processes::POINTS).await;
+    }
+    let destinations = destinations.lock().expect("nothing panics with the lock").clone();
+    assert!(destinations.len() >= 2, "{destinations:?}");
+    assert!(destinations.iter().all(|it| it == "gateway.invalid:53801"), "{destinations:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -96,7 +133,7 @@ async fn a_refused_producer_is_replaced() {
         blocking(move || run.flush(GUARD)).await
     };
     assert!(flushed, "{:?}", run.health());
-    let notices = run.notices();
+    let notices = take_notices(&run);
     assert!(notices.iter().any(|notice| notice.message.contains("new producer")), "{notices:?}");
     drop((run, loss));
     root.wait_until_empty().await;
@@ -104,13 +141,85 @@ async fn a_refused_producer_is_replaced() {
     assert!(recorder.steps(&recorder.last_producer()).into_iter().eq(0..1_000));
 }
 
-/// Tracks values for a few seconds. The run ends with the call.
-fn track_slowly(run: &matyan_sdk::Run, points: u32) {
+/// A backend that accepts connections and never answers: whether a resumed run had lines before
+/// stays unknown.
+#[tokio::test(flavor = "multi_thread")]
+async fn only_terminal_lines_wait_for_the_backend() {
+    let (recorder, root) = (Recorder::start().await, SpoolRoot::new());
+    let backend = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut options = root.options(&recorder.url);
+    options.config.backend_url = format!("http://{}", backend.local_addr().unwrap());
+    options.run_id = Some("resumed".to_owned());
+    let run = Run::new(options).unwrap();
+    let loss = series(&run, "loss");
+    run.track(&loss, 0.0, Some(0), None);
+    run.terminal_line("a line", 0).unwrap();
+    run.track(&loss, 1.0, Some(1), None);
+    recorder.wait_for_batches(1).await;
+    assert_eq!(recorder.steps(&recorder.first_producer()), [0]);
+    assert_eq!(recorder.lines(), Vec::<i64>::new());
+
+    // A number that no line before can have.
+    recorder.acknowledge_all();
+    drop(backend);
+    drop((run, loss));
+    root.wait_until_empty().await;
+    assert_eq!(recorder.steps(&recorder.last_producer()), [0, 1]);
+    assert!(recorder.lines().iter().all(|line| *line > 1_000_000_000), "{:?}", recorder.lines());
+    assert!(!recorder.lines().is_empty());
+}
+
+/// A proxy that refuses the request for the number of lines must not make them replace others.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backend_that_refuses_leaves_earlier_lines_alone() {
+    let (recorder, root) = (Recorder::start().await, SpoolRoot::new());
+    recorder.acknowledge_all();
+    let backend = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut options = root.options(&recorder.url);
+    options.config.backend_url = format!("http://{}", backend.local_addr().unwrap());
+    options.run_id = Some("resumed".to_owned());
+    tokio::spawn(async move {
+        while let Ok((mut connection, _)) = backend.accept().await {
+            let mut request = [0; 4096];
+            assert!(connection.read(&mut request).await.unwrap() > 0);
+            let refusal = b"HTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+            connection.write_all(refusal).await.unwrap();
+        }
+    });
+    let run = Run::new(options).unwrap();
+    run.terminal_line("a line", 0).unwrap();
+    let run = Arc::new(run);
+    let flushed = {
+        let run = run.clone();
+        blocking(move || run.flush(GUARD)).await
+    };
+    assert!(flushed, "{:?}", run.health());
+    assert!(recorder.lines().iter().all(|line| *line > 1_000_000_000), "{:?}", recorder.lines());
+    assert_eq!(recorder.lines().len(), 1);
+    let notices = take_notices(&run);
+    assert!(
+        notices.iter().any(|notice| notice.message.contains("terminal lines are numbered from")),
+        "{notices:?}"
+    );
+}
+
+/// Resident memory of this process.
+fn resident_mb() -> u64 {
+    let pages = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    pages.split(' ').nth(1).and_then(|pages| pages.parse().ok()).unwrap_or(0_u64) * 4096 / 1_000_000
+}
+
+/// Tracks values for a few seconds, and returns the time of the slowest call. The run ends with it.
+fn track_slowly(run: &matyan_sdk::Run, points: u32) -> Duration {
     let loss = series(run, "loss");
+    let mut slowest = Duration::ZERO;
     for step in 0..points {
+        let start = std::time::Instant::now();
         run.track(&loss, f64::from(step), None, None);
+        slowest = slowest.max(start.elapsed());
         if step % 20 == 0 {
             std::thread::park_timeout(Duration::from_millis(1));
         }
     }
+    slowest
 }

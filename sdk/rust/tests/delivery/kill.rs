@@ -8,11 +8,13 @@ use matyan_tests::{Reader, Server, eventually};
 use crate::{
     child::Script,
     recorder::Recorder,
-    scene::{SpoolRoot, series},
+    scene::{SpoolRoot, series, taken_notices},
 };
 
 /// Kills of a test.
 const KILLS: u32 = 12;
+/// Terminal lines of each script.
+const LINES: i64 = 20;
 
 /// Tracks forever, and records the number of calls that have returned in a file.
 pub(crate) fn count_forever(run: &Run, output: &Path) {
@@ -22,6 +24,54 @@ pub(crate) fn count_forever(run: &Run, output: &Path) {
         run.track(&loss, step as f64, Some(step as i64), None);
         file.write_all_at(&(step + 1).to_le_bytes(), 0).expect("the file can be written");
     }
+}
+
+/// Stores lines that nothing sends, as there is no server.
+pub(crate) fn print_and_abort(run: &Run) {
+    for line in 0..LINES {
+        run.terminal_line(&format!("first {line}"), line).expect("the line is short");
+    }
+    // SAFETY: it ends the process.
+    #[expect(unsafe_code, reason = "the script must not clean up")]
+    unsafe {
+        libc::_exit(0)
+    };
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lines_of_a_killed_script_come_before_those_of_the_next() {
+    let (server, root) = (Server::up().await, SpoolRoot::new());
+    let output = root.path().with_extension("none");
+    let script = Script {
+        name: "print",
+        // The next script sends them: the addresses are those of its server.
+        gateway_url: &server.ingest,
+        backend_url: &server.query,
+        run_id: "printed",
+        output: &output,
+    };
+    let mut child = script.start(&root);
+    assert!(child.wait().expect("a child can be waited for").success());
+    let mut options = root.options(&server.ingest);
+    (options.run_id, options.config.backend_url) = (Some("printed".to_owned()), server.query.clone());
+    let run = Run::new(options).unwrap();
+    for line in 0..LINES {
+        run.terminal_line(&format!("second {line}"), line).unwrap();
+    }
+    drop(run);
+    root.wait_until_empty().await;
+    let reader = Reader::connect(&server.query).await;
+    let expected: Vec<_> = ["first", "second"]
+        .iter()
+        .flat_map(|writer| (0..LINES).map(move |line| format!("{writer} {line}")))
+        .zip(0..)
+        .map(|(line, number)| (number, line))
+        .collect();
+    eventually("all lines can be read", async || {
+        let lines = reader.lines("printed").await.map_err(|status| status.to_string())?;
+        if lines == expected { Ok(()) } else { Err(format!("{lines:?}")) }
+    })
+    .await;
 }
 
 fn counted(output: &Path) -> usize {
@@ -88,7 +138,7 @@ async fn damage_of_a_spool_that_another_process_left_is_reported() {
     file.write_all_at(&[0xff; 8], 256).expect("the file can be written");
     let run = root.run(&server.ingest);
     eventually("the damage is reported", async || {
-        let notices = run.notices();
+        let notices = taken_notices(&run);
         let is_named = |message: &str| message.contains("is damaged") && message.contains("00000001.seg");
         if notices.iter().any(|notice| is_named(&notice.message)) { Ok(()) } else { Err(notices) }
     })

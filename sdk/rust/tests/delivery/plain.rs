@@ -8,7 +8,7 @@ use matyan_sdk::{
 };
 use matyan_tests::{Reader, Server};
 
-use crate::scene::{GUARD, PATIENT, SpoolRoot, blocking, expect_count, props, series};
+use crate::scene::{GUARD, PATIENT, SpoolRoot, blocking, expect_count, props, series, take_notices};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn points_get_steps_in_order_and_the_spool_is_removed() {
@@ -130,8 +130,8 @@ async fn many_threads_share_a_series() {
     let run = root.run(&server.ingest);
     let loss = series(&run, "loss");
     std::thread::scope(|scope| {
-        for _ in 0..100 {
-            scope.spawn(|| (0..1_000).for_each(|_| run.track(&loss, 1.0, None, None)));
+        for _ in 0..1_000 {
+            scope.spawn(|| (0..100).for_each(|_| run.track(&loss, 1.0, None, None)));
         }
     });
     let id = run.id().to_owned();
@@ -206,7 +206,7 @@ async fn a_run_that_was_deleted_is_named_when_it_is_closed() {
         run.track(&series(&run, "loss"), 0.0, None, None);
         let closing = run.clone();
         blocking(move || closing.close(PATIENT, |_| true)).await;
-        let notices = run.notices();
+        let notices = take_notices(&run);
         (run.id().to_owned(), notices.iter().any(|notice| notice.message.contains("it was deleted")))
     };
     let (id, is_named) = close(matyan_sdk::RunOptions { config: config.clone(), ..Default::default() }).await;

@@ -7,11 +7,11 @@ use matyan_tests::{Reader, Server, eventually};
 
 use crate::{
     child::Script,
-    scene::{PATIENT, SpoolRoot, blocking, expect_count, series},
+    scene::{PATIENT, SpoolRoot, blocking, expect_count, keep_notices, series},
 };
 
 const PROCESSES: usize = 8;
-const POINTS: usize = 5_000;
+pub(crate) const POINTS: usize = 5_000;
 #[cfg(unix)]
 const LINES: usize = 200;
 #[cfg(target_os = "linux")]
@@ -78,6 +78,7 @@ async fn an_offline_run_is_sent_by_sync_only() {
     assert_eq!(found.iter().map(|spool| spool.state).collect::<Vec<_>>(), [SpoolState::Offline]);
     assert_eq!(found[0].run_id, "offline");
     let (progress, notices) = blocking(move || matyan_sdk::sync(&config, false, |_| true, |_| true)).await;
+    keep_notices(&notices);
     assert_eq!((progress.spools, progress.finished), (1, 1), "{notices:?}");
     // The points, the beginning and the end of the run.
     assert_eq!(progress.stored, POINTS as u64 + 2);

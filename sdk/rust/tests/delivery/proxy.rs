@@ -3,6 +3,7 @@
 use std::{
     net::SocketAddr,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use tokio::{
@@ -10,6 +11,8 @@ use tokio::{
     net::{TcpListener, TcpStream, tcp::OwnedReadHalf, tcp::OwnedWriteHalf},
     sync::watch,
 };
+
+const DELAY: Duration = Duration::from_millis(50);
 
 /// Treatment of bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,6 +24,8 @@ pub(crate) enum Fault {
     Silence,
     /// The answers of the server end.
     HalfClose,
+    /// Every piece arrives late.
+    Delay,
 }
 
 /// A proxy with an address that stays the same while the server moves.
@@ -49,6 +54,43 @@ impl Proxy {
 
     pub(crate) fn set_fault(&self, fault: Fault) {
         self.fault.send_replace(fault);
+    }
+}
+
+/// Starts a proxy for tunnels, which all end at one server, and returns its URL and the destinations
+/// that clients ask for.
+pub(crate) async fn start_tunnels(server: SocketAddr) -> (String, Arc<Mutex<Vec<String>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
+    let url = format!("http://user:secret@{}", listener.local_addr().expect("it is bound"));
+    let destinations = Arc::new(Mutex::new(Vec::new()));
+    let seen = destinations.clone();
+    tokio::spawn(async move {
+        while let Ok((client, _)) = listener.accept().await {
+            tokio::spawn(tunnel(client, server, seen.clone()));
+        }
+    });
+    (url, destinations)
+}
+
+async fn tunnel(mut client: TcpStream, server: SocketAddr, destinations: Arc<Mutex<Vec<String>>>) {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        match client.read_u8().await {
+            Ok(byte) => head.push(byte),
+            Err(_) => return,
+        }
+    }
+    let head = String::from_utf8(head).expect("a request is text");
+    let destination = head.split(' ').nth(1).expect("a request has a destination").to_owned();
+    // "user:secret" in base64.
+    let is_known = head.to_lowercase().contains("proxy-authorization: basic dxnlcjpzzwnyzxq=");
+    let status = if head.starts_with("CONNECT ") && is_known { "200 OK" } else { "407 Who Are You" };
+    destinations.lock().expect("nothing panics with the lock").push(destination);
+    let response = format!("HTTP/1.1 {status}\r\n\r\n");
+    let Ok(mut server) = TcpStream::connect(server).await else { return };
+    if client.write_all(response.as_bytes()).await.is_ok() && is_known {
+        // Either side may end it.
+        tokio::io::copy_bidirectional(&mut client, &mut server).await.ok();
     }
 }
 
@@ -92,12 +134,17 @@ async fn pass(
             }
             Fault::Cut => return,
             Fault::HalfClose if is_downwards => return,
-            Fault::HalfClose => {}
+            Fault::HalfClose | Fault::Delay => {}
         }
         tokio::select! {
-            read = from.read(&mut buffer) => match read {
-                Ok(1..) if to.write_all(&buffer[..read.unwrap_or(0)]).await.is_ok() => {}
-                _ => return,
+            read = from.read(&mut buffer) => {
+                if fault == Fault::Delay {
+                    tokio::time::sleep(DELAY).await;
+                }
+                match read {
+                    Ok(bytes @ 1..) if to.write_all(&buffer[..bytes]).await.is_ok() => {}
+                    _ => return,
+                }
             },
             changed = faults.changed() => if changed.is_err() { return },
         }

@@ -12,7 +12,7 @@ use std::{
 use bytes::Bytes;
 use futures::{SinkExt as _, StreamExt as _};
 use matyan_proto::ingest::v1::{
-    IngestionBatch, StreamRequest, StreamResponse, stream_request::Message as Request,
+    Event, IngestionBatch, StreamRequest, StreamResponse, event::Kind, stream_request::Message as Request,
 };
 use matyan_tests::eventually;
 use prost::Message as _;
@@ -130,13 +130,28 @@ impl Recorder {
 
     /// Steps of all points of a producer, each batch counted once, in order.
     pub(crate) fn steps(&self, producer: &Bytes) -> Vec<i64> {
+        let points = self.batches(producer).into_iter().flat_map(|batch| batch.points);
+        points.flat_map(|points| points.steps).collect()
+    }
+
+    /// Numbers of all terminal lines of the last producer, each batch counted once, in order.
+    pub(crate) fn lines(&self) -> Vec<i64> {
+        let batches = self.batches(&self.last_producer());
+        let events = batches.into_iter().flat_map(|batch| batch.events);
+        let number = |event: Event| match event.kind {
+            Some(Kind::LogTerminalLine(line)) => Some(line.step),
+            _ => None,
+        };
+        events.filter_map(number).collect()
+    }
+
+    fn batches(&self, producer: &Bytes) -> Vec<IngestionBatch> {
         let recorded = self.recorded();
         let connections = recorded.iter().filter(|connection| connection.producer == producer);
         let batches: BTreeMap<u64, Bytes> =
             connections.flat_map(|connection| connection.batches.iter().cloned()).collect();
-        let decode = |batch: &Bytes| IngestionBatch::decode(batch.clone()).expect("the batch is valid");
-        let points = batches.values().flat_map(|batch| decode(batch).points);
-        points.flat_map(|points| points.steps).collect()
+        let decode = |batch: Bytes| IngestionBatch::decode(batch).expect("the batch is valid");
+        batches.into_values().map(decode).collect()
     }
 }
 

@@ -3,11 +3,11 @@
 
 use std::{
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
-use matyan_sdk::{CloseLimits, Config, Context, Run, RunOptions, Series};
+use matyan_sdk::{CloseLimits, Config, Context, Notice, Run, RunOptions, Series};
 use matyan_tests::{Reader, Server, eventually};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -88,6 +88,28 @@ pub(crate) async fn props(server: &Server, run_id: &str, is_expected: impl Fn(&V
         if is_expected(&info["props"]) { Ok(info["props"].clone()) } else { Err(info.to_string()) }
     })
     .await
+}
+
+/// Notices that the tests of this program took: those about spools of other processes go to the run
+/// that asks first, whichever it is.
+static TAKEN_NOTICES: Mutex<Vec<Notice>> = Mutex::new(Vec::new());
+
+/// Takes the notices of a run.
+pub(crate) fn take_notices(run: &Run) -> Vec<Notice> {
+    let notices = run.notices();
+    keep_notices(&notices);
+    notices
+}
+
+/// Keeps notices that a test took by other means.
+pub(crate) fn keep_notices(notices: &[Notice]) {
+    TAKEN_NOTICES.lock().expect("nothing panics with the lock").extend_from_slice(notices);
+}
+
+/// Returns the notices that any run of this program took, this one included.
+pub(crate) fn taken_notices(run: &Run) -> Vec<Notice> {
+    take_notices(run);
+    TAKEN_NOTICES.lock().expect("nothing panics with the lock").clone()
 }
 
 /// Calls a blocking function of the SDK without holding up the runtime of the test.

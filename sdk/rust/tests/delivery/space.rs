@@ -11,13 +11,13 @@ use std::{
     time::Duration,
 };
 
-use matyan_sdk::{Config, Outcome, Run, RunOptions, SpoolFull, SpoolMode};
+use matyan_sdk::{Columns, Config, Outcome, Run, RunOptions, SpoolFull, SpoolMode};
 use matyan_tests::{Reader, Server, eventually};
 
 use crate::{
     child::Script,
     proxy::Proxy,
-    scene::{GUARD, PATIENT, SpoolRoot, blocking, expect_count, props, series},
+    scene::{GUARD, PATIENT, SpoolRoot, blocking, expect_count, props, series, take_notices},
 };
 
 /// Size of a segment.
@@ -37,7 +37,7 @@ async fn a_full_spool_drops_what_is_new_and_says_so() {
     }
     let dropped = run.health().dropped;
     assert!((1..400_000).contains(&dropped), "{dropped} points were dropped");
-    let notices = run.notices();
+    let notices = take_notices(&run);
     assert_eq!(notices.iter().filter(|notice| notice.message.contains("is full")).count(), 1, "{notices:?}");
     let used: u64 =
         fs::read_dir(&root.spools()[0]).unwrap().map(|entry| entry.unwrap().metadata().unwrap().len()).sum();
@@ -165,6 +165,24 @@ async fn a_wait_for_space_can_be_interrupted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_interrupted_wait_gives_up_the_rest_of_a_column() {
+    let (proxy, root) = (Proxy::start().await, SpoolRoot::new());
+    let config = Config { spool_bytes: 1_000_000, spool_full: SpoolFull::Block, ..root.config(&proxy.url) };
+    let interrupted = Some((|| true) as fn() -> bool);
+    let run = Run::new(RunOptions { config, interrupted, ..RunOptions::default() }).unwrap();
+    let tracking = blocking(move || {
+        let values = vec![0.5; 1_000_000];
+        let columns = Columns { values: &values, ..Columns::default() };
+        run.track_many(&series(&run, "loss"), &columns).unwrap();
+        run.health()
+    });
+    let health = tokio::time::timeout(GUARD, tracking).await.expect("it does not wait for each part");
+    // The beginning of the run is pending, too.
+    assert_eq!(health.pending + health.dropped, 1_000_001);
+    assert!(health.dropped > 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_full_spool_has_space_for_the_end_of_the_run() {
     let (proxy, root) = (Proxy::start().await, SpoolRoot::new());
     let config = Config { spool_bytes: 1_000_000, ..root.config(&proxy.url) };
@@ -198,10 +216,11 @@ fn a_run_without_a_directory_says_what_is_lost() {
     assert!(!run.flush(Duration::from_millis(1)));
     // The points and the beginning of the run.
     assert_eq!(run.health().dropped, 11);
-    let notices = run.notices();
-    assert_eq!(notices.len(), 1, "{notices:?}");
-    for part in ["nothing can be recorded", "MATYAN_SPOOL_DIR", "file/a: ", "file/b: "] {
-        assert!(notices[0].message.contains(part), "{part}: {notices:?}");
+    let notices = take_notices(&run);
+    let named: Vec<_> = notices.iter().filter(|notice| notice.message.contains("file/a: ")).collect();
+    assert_eq!(named.len(), 1, "{notices:?}");
+    for part in ["nothing can be recorded", "MATYAN_SPOOL_DIR", "file/b: "] {
+        assert!(named[0].message.contains(part), "{part}: {notices:?}");
     }
     let report = run.close(PATIENT, |_| true);
     // The end of the run as well.
@@ -222,7 +241,7 @@ async fn a_run_without_its_directory_uses_another_one() {
     let run = Run::new(RunOptions { config, ..RunOptions::default() }).unwrap();
     let loss = series(&run, "loss");
     (0..10).for_each(|step| run.track(&loss, f64::from(step), None, None));
-    let notices = run.notices();
+    let notices = take_notices(&run);
     let expected = format!("MATYAN_SPOOL_DIR={} matyan-client sync", fallback.path().display());
     assert!(notices.iter().any(|notice| notice.message.contains(&expected)), "{notices:?}");
     let id = run.id().to_owned();
@@ -268,7 +287,7 @@ async fn a_damaged_segment_costs_its_rest_and_nothing_else() {
     let closing = run.clone();
     let report = blocking(move || closing.close(PATIENT, |_| true)).await;
     assert_eq!(report.pending, 0);
-    let notices = run.notices();
+    let notices = take_notices(&run);
     assert!(notices.iter().any(|notice| notice.message.contains("is damaged")), "{notices:?}");
 
     let reader = Reader::connect(&server.query).await;

@@ -39,12 +39,12 @@ class RunSession:
         self.options = options
         self.run_hash = run_hash
         self.run: Run | None = None
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         _forks.watch(self)
 
     def after_fork(self) -> None:
         """Replaces the lock in a forked child."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
     def open(self) -> Run:
         with self._lock:

@@ -33,12 +33,12 @@ class FailureCounter:
 
     def __init__(self) -> None:
         self.count = 0
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         _forks.watch(self)
 
     def after_fork(self) -> None:
         """Replaces the lock in a forked child."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
     def record(self, action: str, error: BaseException) -> None:
         """Counts a failure to do `action`, which is a verb and its object."""

@@ -6,16 +6,9 @@ for tracked objects is not the caller's thread.
 
 from __future__ import annotations
 
-import struct
-import zlib
 from typing import NamedTuple, TypeAlias
 
-_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-# Gray, gray with alpha, RGB, and RGBA.
-_PNG_COLOR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}
-# The fast end of the scale: on photographs, the default level takes five times as long for a few
-# percent.
-_PNG_COMPRESSION = 2
+from matyan_client import _core
 
 CONTENT_TYPES = {
     "png": "image/png",
@@ -52,23 +45,6 @@ class Pixels(NamedTuple):
     height: int
     channels: int
 
-    def encode(self) -> Encoded:
-        """Returns the pixels as a PNG file."""
-        header = struct.pack(
-            ">IIBBBBB", self.width, self.height, 8, _PNG_COLOR_TYPES[self.channels], 0, 0, 0
-        )
-        row_length = self.width * self.channels
-        rows = memoryview(self.data)
-        compressor = zlib.compressobj(_PNG_COMPRESSION)
-        compressed = bytearray()
-        for row in range(self.height):
-            # Filter 0: the row as it is.
-            compressed += compressor.compress(b"\0")
-            compressed += compressor.compress(rows[row * row_length : (row + 1) * row_length])
-        compressed += compressor.flush()
-        chunks = ((b"IHDR", header), (b"IDAT", bytes(compressed)), (b"IEND", b""))
-        return Encoded(_PNG_SIGNATURE + b"".join(_png_chunk(*chunk) for chunk in chunks), "PNG")
-
 
 class Samples(NamedTuple):
     """Interleaved samples of 16 bits, little-endian, to be stored as WAV."""
@@ -77,38 +53,12 @@ class Samples(NamedTuple):
     channels: int
     rate: int
 
-    def encode(self) -> Encoded:
-        """Returns the samples as a WAV file."""
-        frame = self.channels * 2
-        # The sizes in the header have 32 bits.
-        data = self.data[: (0xFFFF_FFFF - 36) // frame * frame]
-        header = struct.pack(
-            "<4sI4s4sIHHIIHH4sI",
-            b"RIFF",
-            36 + len(data),
-            b"WAVE",
-            b"fmt ",
-            16,
-            1,
-            self.channels,
-            self.rate,
-            self.rate * frame,
-            frame,
-            16,
-            b"data",
-            len(data),
-        )
-        return Encoded(header + data, "wav")
-
 
 Media: TypeAlias = Encoded | Pixels | Samples
 
 
 def encoded(media: Media) -> Encoded:
     """Returns the bytes of a payload."""
-    return media if isinstance(media, Encoded) else media.encode()
-
-
-def _png_chunk(kind: bytes, content: bytes) -> bytes:
-    checksum = zlib.crc32(content, zlib.crc32(kind))
-    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", checksum)
+    if isinstance(media, Encoded):
+        return media
+    return Encoded(_core.encode_media(media), "PNG" if isinstance(media, Pixels) else "wav")

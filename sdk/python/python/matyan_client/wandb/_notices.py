@@ -10,7 +10,7 @@ from matyan_client.adapters._exception_resistant import warn_user
 __all__ = ["termerror", "termlog", "termwarn", "warn_once"]
 
 _shown: set[str] = set()
-_lock = threading.Lock()
+_lock = threading.RLock()
 
 
 def warn_once(message: str, error: BaseException | None = None, *, key: str | None = None) -> None:
@@ -22,7 +22,7 @@ def warn_once(message: str, error: BaseException | None = None, *, key: str | No
 def after_fork() -> None:
     """Replaces the lock in a forked child, as a thread of the parent may have held it."""
     global _lock  # noqa: PLW0603 - once per process
-    _lock = threading.Lock()
+    _lock = threading.RLock()
 
 
 def ignore_unknown(function: str, keywords: dict[str, object]) -> None:

@@ -27,7 +27,7 @@ class Staging:
     def __init__(self) -> None:
         self._directory: Path | None = None
         self._count = 0
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
     def new_path(self, name: str) -> Path:
         """Returns a path that no other file has, with the name at its end."""
@@ -47,7 +47,7 @@ class Staging:
 
     def after_fork(self) -> None:
         """Leaves the directory to the parent, which deletes it, in a forked child."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._directory = None
 
     def remove(self) -> None:

@@ -8,6 +8,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::{
     batch::BatchEncoder,
+    sender::outbox::Outbox,
     spool::reader::{BatchEnd, SpoolReader},
 };
 
@@ -32,9 +33,9 @@ fn left_spool(root: &TempDir, events: usize) -> PathBuf {
 fn read(root: &TempDir, path: &Path) -> (u32, bool, usize) {
     let spool = Spool::claim(path, &config(root), Notices::default()).unwrap().unwrap();
     let spool = Arc::new(spool);
-    let mut reader = SpoolReader::new(spool.clone(), Position { segment: 1, offset: 64 });
+    let mut reader = SpoolReader::new(spool.clone(), Position { segment: 1, offset: 64 }).unwrap();
     let mut batch = BatchEncoder::default();
-    reader.fill(&mut batch, BatchEnd::Bytes(usize::MAX), 0);
+    reader.fill(&mut batch, BatchEnd::Bytes(usize::MAX), Some(0)).unwrap();
     let is_all = !spool.with_writer(|writer| writer.has_records_after(reader.position()));
     (batch.events(), is_all, spool.notices.take().len())
 }
@@ -66,6 +67,41 @@ fn a_segment_with_a_damaged_header_is_reported_and_skipped() {
     assert_eq!(reports, 1);
 }
 
+/// Too many open files are such a failure; here a directory has the name of the segment.
+#[test]
+fn a_segment_that_cannot_be_opened_for_a_moment_is_not_given_up() {
+    let root = TempDir::new().unwrap();
+    let path = left_spool(&root, 10);
+    let (segment, aside) = (directory::segment_path(&path, 1), path.join("aside"));
+    fs::rename(&segment, &aside).unwrap();
+    fs::create_dir(&segment).unwrap();
+    let spool = Arc::new(Spool::claim(&path, &config(&root), Notices::default()).unwrap().unwrap());
+    let mut outbox = Outbox::open(spool).unwrap();
+    for _ in 0..2 {
+        outbox.cut_first().unwrap_err();
+        assert!(!outbox.is_finished(&|| 0));
+    }
+    fs::remove_dir(&segment).unwrap();
+    fs::rename(&aside, &segment).unwrap();
+    outbox.cut_first().unwrap();
+    assert_eq!(outbox.next_frame().unwrap().unwrap().cut.items, 10);
+}
+
+#[test]
+fn columns_continue_in_the_next_spool() {
+    let root = TempDir::new().unwrap();
+    let owner = || Owner::of_this_process("run", "http://g", "http://b", 1);
+    let series = Series::new("loss", Context::default(), "float").unwrap();
+    let values: Vec<f64> = (0..10).map(f64::from).collect();
+    let columns = Columns { values: &values, ..Columns::default() };
+    let (first, second) = (new_spool(&config(&root), owner()), new_spool(&config(&root), owner()));
+    let mut next = 4;
+    first.with_writer(|writer| assert!(writer.retire(writer.end())));
+    assert!(!first.track_many(&series, &columns, &mut next));
+    assert!(second.track_many(&series, &columns, &mut next));
+    assert_eq!((next, second.end().1.items), (10, 6));
+}
+
 #[test]
 fn a_clock_that_jumps_keeps_the_order_and_every_time() {
     const HOUR: i64 = 3_600_000_000;
@@ -84,9 +120,9 @@ fn a_clock_that_jumps_keeps_the_order_and_every_time() {
         assert_eq!(spool.with_writer(|writer| writer.append_point(&point)), AppendResult::Appended);
         times.push(now);
     }
-    let mut reader = SpoolReader::new(spool.clone(), Position { segment: 1, offset: 64 });
+    let mut reader = SpoolReader::new(spool.clone(), Position { segment: 1, offset: 64 }).unwrap();
     let mut batch = BatchEncoder::default();
-    reader.fill(&mut batch, BatchEnd::Bytes(usize::MAX), 0);
+    reader.fill(&mut batch, BatchEnd::Bytes(usize::MAX), Some(0)).unwrap();
     let batch = IngestionBatch::decode(&*batch.encode(0, &[])).unwrap();
     assert!(batch.points[0].steps.iter().copied().eq(0..200));
     let is_near = |(found, time): (&i64, &i64)| (0..=400).contains(&(found - time));

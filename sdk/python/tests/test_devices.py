@@ -1,0 +1,309 @@
+"""Values that are still being computed on a device."""
+
+import contextlib
+import logging
+import math
+import signal
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from matyan_client import Run, _device
+from matyan_client import run as run_module
+from matyan_client.config import SETTINGS
+
+NOWHERE = "http://127.0.0.1:1"
+
+
+@pytest.fixture
+def run():
+    run = Run(repo=NOWHERE, offline=True, capture_terminal_logs=False)
+    yield run
+    run.close()
+
+
+class Device:
+    """A device whose work ends when a test says so, and its part of a library such as PyTorch."""
+
+    def __init__(self, type, index):  # noqa: A002 - the name in PyTorch
+        self.type = type
+        self.index = index
+        self.is_idle = False
+        self.looks = 0
+        # Number of looks after which the device has ended its work.
+        self.idle_at = math.inf
+        self.at_look = lambda: None
+
+    def look(self):
+        self.looks += 1
+        self.is_idle = self.is_idle or self.looks >= self.idle_at
+        self.at_look()
+        return self.is_idle
+
+
+class Library:
+    """The module of one kind of device: events belong to the device that is selected."""
+
+    def __init__(self, devices):
+        self.current = devices[0]
+
+    @contextlib.contextmanager
+    def device(self, device):
+        before, self.current = self.current, device
+        yield
+        self.current = before
+
+    def Event(self):  # noqa: N802 - the name in PyTorch
+        return Event(self.current)
+
+
+class Event:
+    def __init__(self, device):
+        self.device = device
+        self.is_recorded = False
+
+    def record(self):
+        self.is_recorded = True
+
+    def query(self):
+        assert self.is_recorded
+        return self.device.look()
+
+    def synchronize(self):
+        raise AssertionError("neither a limit nor a signal ends this wait")
+
+
+class DeviceTensor:
+    """A tensor on a device, which must not be read before the device has computed it."""
+
+    def __init__(self, value, device):
+        self._value = value
+        self.device = device
+
+    def numel(self):
+        return 1
+
+    def detach(self):
+        return self
+
+    def to(self, device, *, non_blocking):
+        assert (device, non_blocking) == ("cpu", True)
+        return self
+
+    def __float__(self):
+        assert self.device.is_idle, "read before the copy was complete"
+        return self._value
+
+
+@pytest.fixture
+def devices(monkeypatch):
+    devices = [Device("cuda", 0), Device("cuda", 1)]
+    library = SimpleNamespace(cuda=Library(devices))
+    monkeypatch.setitem(sys.modules, __name__.partition(".")[0], library)
+    return devices
+
+
+def test_a_device_tensor_is_not_waited_for(run, devices):
+    device = devices[0]
+    before = run.health.pending
+    for step in range(10):
+        run.track(DeviceTensor(0.5, device), name="loss", step=step)
+    assert (device.looks, run.health.pending) == (9, before)
+    device.is_idle = True
+    run.track(DeviceTensor(0.5, device), name="loss", step=10)
+    assert run.health.pending == before + 10
+    device.is_idle = False
+    device.idle_at = device.looks + 5
+    run.flush(10)
+    assert (device.is_idle, run.health.pending) == (True, before + 11)
+
+
+def test_a_tensor_is_read_once_its_own_device_has_computed_it(run, devices):
+    first, second = devices
+    first.is_idle = True
+    before = run.health.pending
+    run.track(DeviceTensor(0.5, second), name="loss", step=0)
+    # The first device, which is the current one, is idle; that of the tensor is not.
+    run.track(DeviceTensor(0.5, second), name="loss", step=1)
+    assert (first.looks, second.looks, run.health.pending) == (0, 1, before)
+    second.is_idle = True
+    run.flush(0.01)
+    assert run.health.pending == before + 2
+
+
+def test_device_values_have_the_steps_of_their_calls(shared_server, devices):
+    (device, _) = devices
+    with Run(repo=shared_server.url, capture_terminal_logs=False) as run:
+        run.track(0.0, name="loss")
+        run.track(DeviceTensor(1.0, device), name="loss")
+        run.track(2.0, name="loss")
+        run.track(DeviceTensor(3.0, device), name="loss")
+        device.is_idle = True
+        before = run.health.pending
+        # A number that is tracked later is enough to store what has arrived.
+        run.track(4.0, name="loss")
+        assert run.health.pending == before + 3
+    assert run.series("loss").values.tolist() == [0.0, 1.0, 2.0, 3.0, 4.0]
+
+
+class Array:
+    """An array of JAX, which is asked itself whether it has arrived."""
+
+    size = 1
+    shape = ()
+
+    def __init__(self, value):
+        self._value = value
+        self.is_copied = False
+        self.is_there = False
+
+    def copy_to_host_async(self):
+        self.is_copied = True
+
+    def is_ready(self):
+        return self.is_there
+
+    def __float__(self):
+        assert self.is_copied and self.is_there
+        return self._value
+
+
+def test_an_array_of_jax_is_not_waited_for(run):
+    before = run.health.pending
+    array = Array(0.5)
+    run.track(array, name="loss")
+    assert run.health.pending == before
+    array.is_there = True
+    run.track(1.0, name="other")
+    assert run.health.pending == before + 2
+
+
+class BadTensor(DeviceTensor):
+    def __float__(self):
+        raise ValueError("no number")
+
+
+@pytest.mark.parametrize("step", [None, 5])
+@pytest.mark.parametrize(
+    ("keywords", "error", "text"),
+    [
+        ({"name": ""}, ValueError, "`name`"),
+        ({"name": "m", "context": "train"}, TypeError, "`context`"),
+        ({"name": "m", "context": {"a": "x" * 9000}}, ValueError, "`context`"),
+    ],
+)
+def test_a_bad_argument_is_named_at_the_call(run, devices, step, keywords, error, text):
+    device = devices[0]
+    before = run.health.pending
+    run.track(DeviceTensor(0.5, device), name="m", step=0)
+    with pytest.raises(error, match=text):
+        run.track(DeviceTensor(0.5, device), step=step, **keywords)
+    run.track(DeviceTensor(0.5, device), name="m", step=1)
+    device.is_idle = True
+    run.track(1.0, name="other")
+    assert run.health.pending == before + 3
+
+
+def test_a_value_that_cannot_be_read_costs_no_other(shared_server, devices, caplog):
+    device = devices[0]
+    with Run(repo=shared_server.url, capture_terminal_logs=False) as run:
+        for kind in (DeviceTensor, BadTensor, BadTensor, DeviceTensor):
+            run.track(kind(0.5, device), name="loss")
+        device.is_idle = True
+        run.track(1.0, name="loss")
+        assert [run.flush(), run.flush()] == [False, True]
+        assert run.series("loss").steps.tolist() == [0, 3, 4]
+    (record,) = [record for record in caplog.records if record.levelno == logging.ERROR]
+    assert "'loss'" in record.getMessage()
+    assert "no number" in str(record.exc_info[1])
+
+
+def test_a_device_that_fails_does_not_keep_the_run_open(shared_server, devices, capfd, monkeypatch):
+    monkeypatch.setattr(SETTINGS, "quiet", False)
+    first, second = devices
+
+    def fail():
+        raise RuntimeError("device-side assert triggered")
+
+    run = Run(repo=shared_server.url, capture_terminal_logs=False)
+    for step, device in enumerate((second, first, first, second)):
+        run.track(DeviceTensor(float(step), device), name="loss", step=step)
+    second.is_idle = True
+    first.at_look = fail
+    run.close()
+    assert capfd.readouterr().err.splitlines()[1:] == [
+        f"matyan: lost, as a device failed: 2 values of run {run.hash}"
+    ]
+    assert run.series("loss").steps.tolist() == [0, 3]
+    assert run.props["active"] is False
+
+
+def test_a_flush_ends_at_its_limit(shared_server, devices, caplog):
+    with Run(repo=shared_server.url, capture_terminal_logs=False) as run:
+        run.track(DeviceTensor(0.5, devices[0]), name="loss", step=0)
+        assert not run.flush(0.05)
+        assert "values are still computed on a device: 1" in caplog.text
+        devices[0].is_idle = True
+        assert run.flush()
+        assert run.series("loss").values.tolist() == [0.5]
+
+
+def test_a_close_ends_at_its_limit(shared_server, devices, capfd, monkeypatch):
+    monkeypatch.setattr(SETTINGS, "quiet", False)
+    monkeypatch.setattr(run_module, "_DEVICES_LIMIT", 0.05)
+    hung, idle = devices
+    run = Run(repo=shared_server.url, capture_terminal_logs=False)
+    run.track(DeviceTensor(0.25, hung), name="loss", step=0)
+    run.track(DeviceTensor(0.5, idle), name="loss", step=1)
+    idle.is_idle = True
+    run.close()
+    assert capfd.readouterr().err.splitlines()[1:] == [
+        f"matyan: lost, as a device has not computed them: 1 value of run {run.hash}"
+    ]
+    # The values of other devices are stored.
+    assert run.series("loss").steps.tolist() == [1]
+    assert run.props["active"] is False
+
+
+def test_ctrl_c_ends_the_wait_for_a_device_and_names_what_is_left(devices, capfd, monkeypatch):
+    monkeypatch.setattr(SETTINGS, "quiet", False)
+    run = Run(repo=NOWHERE, capture_terminal_logs=False)
+    run.track(DeviceTensor(0.5, devices[0]), name="loss", step=0)
+    devices[0].at_look = lambda: signal.raise_signal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        run.close()
+    line = capfd.readouterr().err.splitlines()[1]
+    # The beginning of the run and its end.
+    assert line.startswith(f"matyan: not stored yet: 2 values of run {run.hash}, in ")
+    assert line.endswith(f"lost, as a device has not computed them: 1 value of run {run.hash}")
+
+
+def test_a_device_that_is_far_behind_is_waited_for(run, devices, monkeypatch):
+    monkeypatch.setattr(_device, "MOST_PENDING", 2)
+    device = devices[0]
+    before = run.health.pending
+    for step in range(2):
+        run.track(DeviceTensor(0.5, device), name="loss", step=step)
+    device.idle_at = device.looks + 5
+    run.track(DeviceTensor(0.5, device), name="loss", step=2)
+    assert (device.is_idle, run.health.pending) == (True, before + 2)
+
+
+def test_context_and_type_are_those_of_the_call(shared_server, devices):
+    device = devices[0]
+    context = {"layers": [1]}
+    with Run(repo=shared_server.url, capture_terminal_logs=False) as run:
+        run.track(DeviceTensor(0.5, device), name="loss", context=context)
+        context["layers"].append(2)
+        device.is_idle = True
+        run.flush()
+        series = run.series("loss", {"layers": [1]})
+    assert (series.values.tolist(), series.dtype) == ([0.5], "DeviceTensor")
+
+
+def test_a_reader_waits_for_values_of_devices(shared_server, devices):
+    with Run(repo=shared_server.url, capture_terminal_logs=False) as run:
+        run.track(DeviceTensor(0.5, devices[0]), name="loss")
+        devices[0].idle_at = 5
+        assert run.series("loss").values.tolist() == [0.5]

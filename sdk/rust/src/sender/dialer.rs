@@ -1,0 +1,131 @@
+//! Byte streams to the gateway: TCP, through the proxy that the environment names if there is one, and
+//! TLS if the URL asks for it.
+
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use hyper_util::client::{
+    legacy::connect::{HttpConnector, proxy::Tunnel},
+    proxy::matcher::{Intercept, Matcher},
+};
+use rustls::{
+    ClientConfig,
+    crypto::{CryptoProvider, ring},
+    pki_types::ServerName,
+};
+use rustls_platform_verifier::BuilderVerifierExt as _;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+    time,
+};
+use tokio_rustls::TlsConnector;
+use tower::ServiceExt as _;
+
+use crate::{
+    http::with_sources,
+    sender::target::{ConnectError, Target},
+};
+
+/// Longest time for each step of connecting.
+pub(crate) const STEP_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A stream of bytes in both directions.
+pub(crate) trait ByteStream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> ByteStream for S {}
+
+/// Settings of connections, which take some time to load, and are loaded when they are needed first.
+#[derive(Clone, Default)]
+pub(crate) struct Dialer(Arc<Settings>);
+
+#[derive(Default)]
+struct Settings {
+    tls: OnceLock<Arc<ClientConfig>>,
+    proxies: OnceLock<Matcher>,
+}
+
+impl Dialer {
+    /// Opens a stream. `application_protocol` is what TLS negotiates.
+    pub(crate) async fn open(
+        &self,
+        target: &Target,
+        application_protocol: Option<&[u8]>,
+    ) -> Result<Box<dyn ByteStream>, ConnectError> {
+        let opening = async {
+            let tcp = self.open_tcp(target).await?;
+            if !target.is_secure {
+                return Ok::<Box<dyn ByteStream>, ConnectError>(Box::new(tcp));
+            }
+            let name = ServerName::try_from(target.host.clone());
+            let name = name.map_err(|_| target.invalid("the host is invalid"))?;
+            let stream = self.tls(application_protocol)?.connect(name, tcp).await;
+            let failed = |error: std::io::Error| ConnectError::Tcp {
+                address: target.address(),
+                reason: error.to_string(),
+            };
+            Ok(Box::new(stream.map_err(failed)?))
+        };
+        time::timeout(STEP_TIMEOUT, opening).await.map_err(|_| target.timeout())?
+    }
+
+    async fn open_tcp(&self, target: &Target) -> Result<TcpStream, ConnectError> {
+        let address = target.address();
+        let mut connector = HttpConnector::new();
+        connector.enforce_http(false);
+        connector.set_nodelay(true);
+        // Divided among the addresses of the host: one that does not answer leaves time for others.
+        connector.set_connect_timeout(Some(STEP_TIMEOUT));
+        let uri = target.uri()?;
+        let stream = match self.proxy(target)? {
+            None => {
+                let failed = |error| ConnectError::Tcp { address, reason: with_sources(&error) };
+                connector.oneshot(uri).await.map_err(failed)?
+            }
+            Some(proxy) => {
+                let mut tunnel = Tunnel::new(proxy.uri().clone(), connector);
+                if let Some(credentials) = proxy.basic_auth() {
+                    tunnel = tunnel.with_auth(credentials.clone());
+                }
+                let proxy = proxy.uri().to_string();
+                let failed = |error| ConnectError::Proxy { address, proxy, reason: with_sources(&error) };
+                tunnel.oneshot(uri).await.map_err(failed)?
+            }
+        };
+        Ok(stream.into_inner())
+    }
+
+    fn proxy(&self, target: &Target) -> Result<Option<Intercept>, ConnectError> {
+        if target.is_here() {
+            return Ok(None);
+        }
+        let proxies = self.0.proxies.get_or_init(Matcher::from_env);
+        let Some(proxy) = proxies.intercept(&target.uri()?) else { return Ok(None) };
+        if proxy.uri().scheme_str() == Some("http") {
+            return Ok(Some(proxy));
+        }
+        let reason = "only proxies with a URL of http:// are supported".to_owned();
+        Err(ConnectError::Proxy { address: target.address(), proxy: proxy.uri().to_string(), reason })
+    }
+
+    fn tls(&self, application_protocol: Option<&[u8]>) -> Result<TlsConnector, rustls::Error> {
+        let mut config = self.tls_config()?;
+        if let Some(protocol) = application_protocol {
+            let mut own = ClientConfig::clone(&config);
+            own.alpn_protocols = vec![protocol.to_vec()];
+            config = Arc::new(own);
+        }
+        Ok(TlsConnector::from(config))
+    }
+
+    fn tls_config(&self) -> Result<Arc<ClientConfig>, rustls::Error> {
+        if let Some(config) = self.0.tls.get() {
+            return Ok(config.clone());
+        }
+        let provider: Arc<CryptoProvider> = Arc::new(ring::default_provider());
+        let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+        let config = Arc::new(builder.with_platform_verifier()?.with_no_client_auth());
+        Ok(self.0.tls.get_or_init(|| config).clone())
+    }
+}

@@ -1,0 +1,104 @@
+//! The WebSocket handshake with the gateway, which also chooses between the binary subprotocol and
+//! JSON.
+
+use tokio::time;
+use tokio_tungstenite::{
+    WebSocketStream, client_async_with_config,
+    tungstenite::{
+        self,
+        client::IntoClientRequest as _,
+        error::{ProtocolError, SubProtocolError},
+        handshake::client::Request,
+        http::{HeaderValue, StatusCode, header::SEC_WEBSOCKET_PROTOCOL},
+        protocol::WebSocketConfig,
+    },
+};
+
+use crate::{
+    http,
+    sender::{
+        dialer::{ByteStream, Dialer, STEP_TIMEOUT},
+        target::{ConnectError, Target},
+    },
+};
+
+/// Name of the binary subprotocol.
+const BINARY_SUBPROTOCOL: &str = "matyan.v1.binary";
+/// Largest frame of the server: responses with a thousand rejections are far smaller.
+const MOST_FRAME_BYTES: usize = 16 << 20;
+
+/// An open WebSocket.
+pub(crate) type Socket = WebSocketStream<Box<dyn ByteStream>>;
+
+/// Connects to the socket of a run. The flag says whether the server speaks the binary subprotocol.
+pub(crate) async fn connect(
+    target: &Target,
+    run_id: &str,
+    dialer: &Dialer,
+) -> Result<(Socket, bool), ConnectError> {
+    match handshake(target, run_id, dialer, true).await {
+        Ok(socket) => Ok((socket, true)),
+        // Matyan 0.3, for example.
+        Err(ConnectError::Handshake(error)) if is_unknown_subprotocol(&error) => {
+            Ok((handshake(target, run_id, dialer, false).await?, false))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn is_unknown_subprotocol(error: &tungstenite::Error) -> bool {
+    matches!(
+        error,
+        tungstenite::Error::Protocol(ProtocolError::SecWebSocketSubProtocolError(
+            SubProtocolError::NoSubProtocol
+        ))
+    )
+}
+
+async fn handshake(
+    target: &Target,
+    run_id: &str,
+    dialer: &Dialer,
+    is_binary: bool,
+) -> Result<Socket, ConnectError> {
+    let request = request(target, run_id, is_binary)?;
+    let stream = dialer.open(target, None).await?;
+    let config = WebSocketConfig::default().max_message_size(Some(MOST_FRAME_BYTES));
+    let handshake = client_async_with_config(request, stream, Some(config));
+    match time::timeout(STEP_TIMEOUT, handshake).await.map_err(|_| target.timeout())? {
+        Ok((socket, _)) => Ok(socket),
+        Err(tungstenite::Error::Http(response)) => Err(match response.status() {
+            StatusCode::MISDIRECTED_REQUEST => ConnectError::HostName { host: target.host.clone() },
+            status => ConnectError::Refusal(status.as_u16()),
+        }),
+        Err(error) => Err(ConnectError::Handshake(Box::new(error))),
+    }
+}
+
+fn request(target: &Target, run_id: &str, is_binary: bool) -> Result<Request, ConnectError> {
+    let scheme = if target.is_secure { "wss" } else { "ws" };
+    let url = format!("{scheme}://{}/api/v1/ws/runs/{}", target.base, http::segment(run_id));
+    let mut request = url.into_client_request().map_err(|error| ConnectError::Handshake(Box::new(error)))?;
+    if is_binary {
+        let subprotocol = HeaderValue::from_static(BINARY_SUBPROTOCOL);
+        request.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, subprotocol);
+    }
+    Ok(request)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_path_of_a_run_is_appended_to_the_url() {
+        for (url, run, expected) in [
+            ("http://h:53801", "abc", "ws://h:53801/api/v1/ws/runs/abc"),
+            ("https://h/base/", "a b", "wss://h/base/api/v1/ws/runs/a%20b"),
+            ("http://[::1]:9", "r", "ws://[::1]:9/api/v1/ws/runs/r"),
+        ] {
+            let request = request(&Target::new(url).unwrap(), run, true).unwrap();
+            assert_eq!(request.uri().to_string(), expected);
+        }
+    }
+}
