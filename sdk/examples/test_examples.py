@@ -15,6 +15,8 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Thread
@@ -25,6 +27,7 @@ from urllib.request import urlopen
 import pytest
 from grpc_reading import series_points
 from grpc_stubs import generated
+from playwright.sync_api import expect, sync_playwright
 from server import Server, free_port
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -251,6 +254,38 @@ def test_the_client_for_browsers_writes_and_reads(server, example):
     finished = replace(example, command=fenced(section("TypeScript"), "sh")[1]).run(server.query, server.ingest)
     assert finished.returncode == 0, finished.stderr
     assert "the last of clicks is 1" in finished.stdout
+
+
+CHROMIUM = next(filter(None, map(shutil.which, ["chromium", "chromium-browser", "google-chrome"])), None)
+
+
+@pytest.mark.parametrize("example", ["TypeScript"], indirect=True)
+def test_the_page_writes_and_reads_in_a_browser(example, tmp_path):
+    if CHROMIUM is None:
+        reason = "Chromium is not on the PATH: `apt-get install chromium`"
+        if "browser" in os.environ.get("REQUIRE", "").split(","):
+            pytest.fail(reason)
+        pytest.skip(reason)
+    built = shell(fenced(section("TypeScript"), "sh")[2], example.directory)
+    assert built.returncode == 0, built.stderr
+    files = partial(SimpleHTTPRequestHandler, directory=example.directory / "page")
+    pages = ThreadingHTTPServer(("127.0.0.1", 0), files)
+    Thread(target=pages.serve_forever, daemon=True).start()
+    origin = f"http://127.0.0.1:{pages.server_port}"
+    server = Server(tmp_path, variables={"CORS_ORIGINS": origin}).start()
+    try:
+        with sync_playwright() as playwright:
+            # The sandbox does not work as root, and the page is trusted.
+            browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+            page = browser.new_page()
+            page.goto(f"{origin}/index.html?ingest={server.ingest}&query={server.query}")
+            page.get_by_role("button").click()
+            expect(page.locator("output")).to_contain_text("the last of clicks is 1", timeout=60_000)
+            browser.close()
+    finally:
+        pages.shutdown()
+        pages.server_close()
+        assert server.stop() == 0, server.said()
 
 
 @pytest.mark.parametrize("example", ["Rust"], indirect=True)
