@@ -20,8 +20,9 @@ const ROOT = join(import.meta.dirname, '..');
 /** Keeps a broken server or page from hanging; no passing test waits for it. */
 const GUARD_MS = 60_000;
 
-/** The policy that the server sends with the page once it is embedded: no inline script or style, nothing from elsewhere. */
-const POLICY = "default-src 'self'; frame-ancestors 'none'";
+/** The policy that the server sends with the embedded page: no inline script or style, nothing from elsewhere. */
+export const POLICY =
+  "default-src 'self'; object-src 'none'; base-uri 'self'; form-action 'self'; frame-ancestors 'self'";
 
 export async function launch(): Promise<Browser> {
   if (!CHROMIUM) throw new Error('Chromium is not on the PATH: `apt-get install chromium`');
@@ -49,12 +50,16 @@ export class Server {
   #process: ChildProcessWithoutNullStreams | undefined;
   addresses: Addresses = { query: '', ingest: '' };
 
-  private constructor(folder: string) {
+  private constructor(
+    folder: string,
+    readonly isEmbedded: boolean,
+  ) {
     this.#folder = folder;
   }
 
-  static async start(): Promise<Server> {
-    const server = new Server(await mkdtemp(join(tmpdir(), 'matyan-ui-')));
+  /** Serves the build in `dist`, or the one that is embedded in the binary. */
+  static async start({ isEmbedded = false } = {}): Promise<Server> {
+    const server = new Server(await mkdtemp(join(tmpdir(), 'matyan-ui-')), isEmbedded);
     await server.run('0', '0');
     return server;
   }
@@ -67,7 +72,8 @@ export class Server {
     if (!binary) throw new Error('MATYAN_BIN is not set: name the server binary');
     const data = join(this.#folder, 'data');
     const args = ['up', '--port', port, '--frontier-port', ingestPort, '--data-dir', data];
-    args.push('--ui-dir', join(ROOT, 'dist'), '--ready-file', ready, '--log-level', 'warn');
+    args.push('--ready-file', ready, '--log-level', 'warn');
+    if (!this.isEmbedded) args.push('--ui-dir', join(ROOT, 'dist'));
     this.#process = spawn(binary, args, { stdio: 'pipe' });
     let output = '';
     for (const stream of [this.#process.stdout, this.#process.stderr])
@@ -112,6 +118,8 @@ export interface ProjectRuns {
   /** Has media, logs, artifacts and an environment. */
   studio: string;
   spike: string;
+  /** Its points have epochs. */
+  epochs: string;
   live: string;
 }
 
@@ -204,6 +212,7 @@ export class Visit {
   static async inContext(page: Page, server: Server, path: string): Promise<Visit> {
     const base = server.addresses.query;
     const visit = new Visit(page, base);
+    if (server.isEmbedded) return visit.#open(path);
     await page.route(
       url =>
         url.origin === base &&
@@ -217,8 +226,12 @@ export class Visit {
         });
       },
     );
-    await page.goto(base + path);
-    return visit;
+    return visit.#open(path);
+  }
+
+  async #open(path: string): Promise<this> {
+    await this.page.goto(this.base + path);
+    return this;
   }
 
   async shot(name: string): Promise<void> {

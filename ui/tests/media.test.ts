@@ -55,9 +55,9 @@ test('one slider moves all images, and one each moves its own', async () => {
     await eventually('all images changed', async () =>
       (await colors(page)).every((sum, at) => sum !== last[at]),
     );
-    expect(await page.textContent('.card small')).toContain('step 0');
+    expect(await page.textContent('.object small')).toContain('step 0');
     await page.check('label:has-text("One slider each") input');
-    await page.focus('.card input >> nth=0');
+    await page.focus('.object input >> nth=0');
     await page.keyboard.press('End');
     // The four images of a sequence share its steps.
     await eventually('a sequence changed', async () => {
@@ -94,3 +94,67 @@ test('an empty project shows what to paste, and opens the run with its first poi
   await project[0].end();
   await server.remove();
 });
+
+test.each(['light', 'dark'] as const)('distributions are shown over all steps, %s', async theme => {
+  await site.visit(
+    '/media?kind=distributions',
+    async visit => {
+      const { page } = visit;
+      const show = page.getByRole('combobox', { name: 'Show' });
+      await show.selectOption('heat');
+      const heat = page.getByRole('img', { name: /heat map of 10 steps/ });
+      const box = (await heat.boundingBox())!;
+      await page.mouse.move(box.x + box.width - 2, box.y + box.height / 2);
+      await eventually('the values under the pointer', async () =>
+        /step 45.*%/.test((await page.locator('figure.heat .steps').textContent()) ?? ''),
+      );
+      await visit.shot(`media-heat-${theme}`);
+      expect(await findings(page)).toEqual([]);
+      await show.selectOption('ridges');
+      await page.getByRole('img', { name: /ridges of 10 steps/ }).waitFor();
+      await visit.shot(`media-ridges-${theme}`);
+      expect(await findings(page)).toEqual([]);
+    },
+    { theme },
+  );
+});
+
+test.each(['light', 'dark'] as const)(
+  'two images are compared, zoomed and moved together, %s',
+  async theme => {
+    await site.visit(
+      '/media',
+      async visit => {
+        const { page } = visit;
+        await page.waitForSelector('canvas[data-drawn]');
+        await page.locator('button.open').first().press('Enter');
+        const dialog = page.getByRole('dialog', { name: 'Image' });
+        await dialog.locator('canvas[data-drawn]').waitFor();
+        await page.getByRole('combobox', { name: 'Compare with' }).selectOption({ index: 3 });
+        await page.waitForURL(/vs=/);
+        await eventually(
+          'both are drawn',
+          async () => (await dialog.locator('canvas[data-drawn]').count()) === 2,
+        );
+        const transforms = (): Promise<(string | null)[]> =>
+          dialog.locator('.image').evaluateAll(all => all.map(one => (one as HTMLElement).style.transform));
+        await dialog.getByRole('application').first().focus();
+        for (const key of ['+', '+', '+', 'ArrowLeft']) await page.keyboard.press(key);
+        const [one, other] = await transforms();
+        expect(one).toBe(other);
+        expect(one).toContain('scale(1.95');
+        await visit.shot(`media-side-${theme}`);
+        await page.getByRole('combobox', { name: 'As' }).selectOption('slider');
+        await page.getByRole('slider', { name: 'Where the images meet' }).press('ArrowRight');
+        await eventually('they meet elsewhere', async () =>
+          (await dialog.locator('.over').getAttribute('style'))?.includes('50.5%'),
+        );
+        await visit.shot(`media-slider-${theme}`);
+        expect(await findings(page)).toEqual([]);
+        await page.keyboard.press('Escape');
+        await eventually('it is closed', () => !new URL(page.url()).searchParams.has('img'));
+      },
+      { theme },
+    );
+  },
+);

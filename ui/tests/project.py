@@ -68,6 +68,12 @@ def main() -> None:
         spike.track(100.0 if step == 54_321 else math.sin(step / 9_000) * 0.1, name="signal", step=step)
     spike.close()
 
+    epochs = open_run(1)
+    epochs.name = "five epochs"
+    for step in range(100):
+        epochs.track(1 - math.exp(-step / 30), name="accuracy", step=step, epoch=step // 20)
+    epochs.close()
+
     studio = open_run(2)
     studio.name = "studio"
     studio.description = "Every kind of thing that a run can log."
@@ -92,7 +98,7 @@ def main() -> None:
     live["hparams"] = {"lr": 0.01, "batch_size": 32, "optimizer": "adam"}
     live.track(1.0, name="loss", step=0, context={"subset": "train"})
     live.flush()
-    print(json.dumps({"hashes": hashes, "strange": strange.hash, "wide": wide.hash, "studio": studio.hash, "spike": spike.hash, "live": live.hash}), flush=True)
+    print(json.dumps({"hashes": hashes, "strange": strange.hash, "wide": wide.hash, "studio": studio.hash, "spike": spike.hash, "epochs": epochs.hash, "live": live.hash}), flush=True)
     # Each line of the input is a value to track.
     for step, line in enumerate(sys.stdin, start=1):
         live.track(float(line), name="loss", step=step, context={"subset": "train"})

@@ -13,14 +13,14 @@ const studio = (tab: string): string => `/runs/${site.runs.studio}?tab=${tab}`;
 
 describe('every tab', () => {
   const tabs: [tab: string, ready: string][] = [
-    ['terminal', '.line span:text-is("info")'],
+    ['terminal', '.printed span:text-is("info")'],
     ['logs', '.message button'],
     ['artifacts', '[role=rowheader] button'],
-    ['artifacts&file=config.json', '.line:has-text("onerror")'],
+    ['artifacts&file=config.json', '.text:has-text("onerror")'],
     ['artifacts&file=outputs%2Ffinal%2Ftable.csv', '[role=columnheader]:has-text("note")'],
-    ['artifacts&file=outputs%2Ffinal%2Fchange.diff', '.line.added'],
+    ['artifacts&file=outputs%2Ffinal%2Fchange.diff', '.text.added'],
     ['artifacts&file=outputs%2Ffinal%2Ffinal.png', 'canvas[data-drawn]'],
-    ['artifacts&file=outputs%2Ffinal%2Fevil.svg', '.line:has-text("onload")'],
+    ['artifacts&file=outputs%2Ffinal%2Fevil.svg', '.text:has-text("onload")'],
     ['artifacts&file=outputs%2Ffinal%2Fweights.bin', 'h2:text-is("No preview")'],
     ['system', 'section h2'],
     ['environment', '[role=rowheader]:has-text("torch")'],
@@ -45,14 +45,14 @@ test('the terminal has every line, finds text, and reads only what is in view', 
   await site.visit(studio('terminal'), async visit => {
     const { page } = visit;
     // It follows the end.
-    await page.waitForSelector('.line:has-text("epoch 29 batch 99")');
-    expect(await page.locator('.line').count()).toBeLessThan(100);
+    await page.waitForSelector('.printed:has-text("epoch 29 batch 99")');
+    expect(await page.locator('.printed').count()).toBeLessThan(100);
     expect(visit.calls.filter(call => call === 'LogService/Lines').length).toBeLessThan(5);
     await page.fill('input[aria-label="Search lines"]', 'epoch 3 batch 12:');
     await page.waitForSelector('.current:has-text("epoch 3 batch 12")');
     expect(await page.textContent('[role=toolbar] [role=status]')).toContain('1 of 1');
     expect(await page.isChecked('[role=toolbar] [type=checkbox]')).toBe(false);
-    expect(await page.locator('.line b, .line i').count()).toBe(0);
+    expect(await page.locator('.printed b, .printed i').count()).toBe(0);
   });
 });
 
@@ -60,9 +60,9 @@ test('a followed terminal shows a new line', async () => {
   await site.visit(`/runs/${site.runs.live}?tab=terminal`, async ({ page }) => {
     await page.waitForSelector('[role=tablist]');
     for (const value of [1, 2, 3]) await site.project.track(value);
-    await page.waitForSelector('.line:has-text("point 3")');
+    await page.waitForSelector('.printed:has-text("point 3")');
     await site.project.track(4);
-    await page.waitForSelector('.line:has-text("point 4")');
+    await page.waitForSelector('.printed:has-text("point 4")');
   });
 });
 
@@ -72,7 +72,9 @@ test('log records are filtered by level, and the filter is in the URL', async ()
     await page.selectOption('select', 'error');
     await page.waitForURL(/level=error/);
     expect(await page.textContent('[role=status]:has-text(" of ")')).toContain('40 of 200');
-    expect(new Set(await page.locator('.level').allTextContents())).toEqual(new Set(['error']));
+    expect(new Set(await page.locator('.window [role=cell]:nth-child(2)').allTextContents())).toEqual(
+      new Set(['error']),
+    );
     await page.click('.message button >> nth=0');
     await page.waitForSelector('pre:has-text("batch")');
     await page.fill('input[type=search]', 'record 199:');
@@ -148,4 +150,31 @@ test('a run is deleted after a confirmation only', async () => {
       return (await page.textContent('main'))?.includes('deleted');
     });
   });
+});
+
+test.each(['light', 'dark'] as const)('params are shown next to those of another run, %s', async theme => {
+  await site.visit(
+    `/runs/${site.runs.hashes[5]}?tab=params`,
+    async visit => {
+      const { page } = visit;
+      await page.waitForSelector('[role=rowheader]');
+      const field = page.getByRole('combobox', { name: 'Show the difference to a run, by its name' });
+      await field.fill('sweep 07');
+      await page.locator('datalist option').first().waitFor({ state: 'attached' });
+      await field.fill(site.runs.hashes[7]!);
+      await page.keyboard.press('Enter');
+      await page.waitForURL(/diff=/);
+      await page.getByRole('columnheader', { name: 'resnet50 sweep 07' }).waitFor();
+      const rows = (): Promise<number> => page.locator('[role=row]:not(.head)').count();
+      const different = await rows();
+      await visit.shot(`run-params-diff-${theme}`);
+      expect(await findings(page)).toEqual([]);
+      await page.getByRole('checkbox', { name: 'Only differences' }).uncheck();
+      await eventually('equal values are shown', async () => (await rows()) > different);
+      expect(await page.locator('.different').count()).toBeGreaterThan(0);
+      await page.getByRole('button', { name: 'Clear' }).press('Enter');
+      await eventually('the column is gone', async () => (await page.locator('.different').count()) === 0);
+    },
+    { theme },
+  );
 });

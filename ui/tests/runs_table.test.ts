@@ -113,7 +113,7 @@ test('selected runs are exported, tagged, moved, archived and deleted', async ()
     await page.keyboard.press('Enter');
     await eventually(
       'both are tagged',
-      async () => (await page.locator('.tags :text("chosen")').count()) === 2,
+      async () => (await page.locator('.window [role=cell] :text("chosen")').count()) === 2,
     );
     await act(page, 'Move');
     await page.fill('dialog[open] input', 'elsewhere');

@@ -2,18 +2,16 @@
 import type { Artifact } from '../gen/matyan/artifacts/v1/artifact_pb.ts';
 import { ArtifactService } from '../gen/matyan/artifacts/v1/artifacts_pb.ts';
 import { joined } from './bytes.ts';
-import { reads, Urgency } from './read_queue.ts';
-import { call, client, limited } from './transport.ts';
+import { Urgency } from './read_queue.ts';
+import { client, limited, queued } from './transport.ts';
 
 export function readArtifacts(runId: string, signal?: AbortSignal): Promise<Artifact[]> {
-  return reads.run(Urgency.Visible, signal, () =>
-    call('ArtifactService.List', async () => {
-      const all: Artifact[] = [];
-      for await (const { artifacts } of client(ArtifactService).list({ runId }, limited(signal)))
-        all.push(...artifacts);
-      return all;
-    }),
-  );
+  return queued('ArtifactService.List', Urgency.Visible, signal, async () => {
+    const all: Artifact[] = [];
+    for await (const { artifacts } of client(ArtifactService).list({ runId }, limited(signal)))
+      all.push(...artifacts);
+    return all;
+  });
 }
 
 /** Reads a file, or its first bytes. Without a deadline: large files take as long as they take. */
@@ -23,27 +21,23 @@ export function readArtifact(
   length?: number,
   signal?: AbortSignal,
 ): Promise<Uint8Array<ArrayBuffer>> {
-  return reads.run(Urgency.Visible, signal, () =>
-    call('ArtifactService.Get', async () => {
-      const pieces: Uint8Array<ArrayBuffer>[] = [];
-      const range = length === undefined ? {} : { length: BigInt(length) };
-      for await (const { message } of client(ArtifactService).get({ runId, path, ...range }, { signal }))
-        if (message.case === 'chunk') pieces.push(new Uint8Array(message.value));
-      return joined(pieces);
-    }),
-  );
+  return queued('ArtifactService.Get', Urgency.Visible, signal, async () => {
+    const pieces: Uint8Array<ArrayBuffer>[] = [];
+    const range = length === undefined ? {} : { length: BigInt(length) };
+    for await (const { message } of client(ArtifactService).get({ runId, path, ...range }, { signal }))
+      if (message.case === 'chunk') pieces.push(new Uint8Array(message.value));
+    return joined(pieces);
+  });
 }
 
 /** The files as one archive. */
 export function readZip(runId: string, signal?: AbortSignal): Promise<Blob> {
-  return reads.run(Urgency.Visible, signal, () =>
-    call('ArtifactService.Zip', async () => {
-      const pieces: Uint8Array<ArrayBuffer>[] = [];
-      for await (const { chunk } of client(ArtifactService).zip({ runId }, { signal }))
-        pieces.push(new Uint8Array(chunk));
-      return new Blob(pieces, { type: 'application/zip' });
-    }),
-  );
+  return queued('ArtifactService.Zip', Urgency.Visible, signal, async () => {
+    const pieces: Uint8Array<ArrayBuffer>[] = [];
+    for await (const { chunk } of client(ArtifactService).zip({ runId }, { signal }))
+      pieces.push(new Uint8Array(chunk));
+    return new Blob(pieces, { type: 'application/zip' });
+  });
 }
 
 /** Reads payloads. Those that are missing in the store have no bytes. */
@@ -51,14 +45,12 @@ export function readBlobs(
   uris: string[],
   signal?: AbortSignal,
 ): Promise<Map<string, Uint8Array<ArrayBuffer>>> {
-  return reads.run(Urgency.Visible, signal, () =>
-    call('ArtifactService.Blobs', async () => {
-      const pieces = new Map<string, Uint8Array<ArrayBuffer>[]>();
-      for await (const { index, chunk } of client(ArtifactService).blobs({ uris }, limited(signal))) {
-        const uri = uris[index] ?? '';
-        pieces.set(uri, [...(pieces.get(uri) ?? []), new Uint8Array(chunk)]);
-      }
-      return new Map([...pieces].map(([uri, chunks]) => [uri, joined(chunks)]));
-    }),
-  );
+  return queued('ArtifactService.Blobs', Urgency.Visible, signal, async () => {
+    const pieces = new Map<string, Uint8Array<ArrayBuffer>[]>();
+    for await (const { index, chunk } of client(ArtifactService).blobs({ uris }, limited(signal))) {
+      const uri = uris[index] ?? '';
+      pieces.set(uri, [...(pieces.get(uri) ?? []), new Uint8Array(chunk)]);
+    }
+    return new Map([...pieces].map(([uri, chunks]) => [uri, joined(chunks)]));
+  });
 }

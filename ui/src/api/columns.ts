@@ -86,35 +86,13 @@ const POINT_COLUMNS: Record<number, Column> = {
 const UINTS = new Uint32Array(0);
 const DOUBLES = new Float64Array(0);
 const NO_SERIES: SeriesColumns = { run: 0, series: 0, info: undefined };
-const NO_BUCKETS: BucketColumns = {
-  ...NO_SERIES,
-  width: 0,
-  origin: 0,
-  index: UINTS,
-  count: UINTS,
-  min: DOUBLES,
-  max: DOUBLES,
-  first: DOUBLES,
-  last: DOUBLES,
-  mean: DOUBLES,
-  firstStep: DOUBLES,
-  lastStep: DOUBLES,
-  firstTime: DOUBLES,
-  lastTime: DOUBLES,
-  nan: UINTS,
-  positiveInfinity: UINTS,
-  negativeInfinity: UINTS,
-};
-const NO_POINTS: PointColumns = {
-  ...NO_SERIES,
-  steps: DOUBLES,
-  values: DOUBLES,
-  epochs: DOUBLES,
-  times: DOUBLES,
-  xPlaces: UINTS,
-  xValues: DOUBLES,
-  more: false,
-};
+const NO_BUCKETS = { ...NO_SERIES, width: 0, origin: 0, ...emptyColumns(BUCKET_COLUMNS) } as BucketColumns;
+const NO_POINTS = { ...NO_SERIES, more: false, ...emptyColumns(POINT_COLUMNS) } as PointColumns;
+
+function emptyColumns(table: Record<number, Column>): object {
+  const columns = Object.values(table);
+  return Object.fromEntries(columns.map(([name, read]) => [name, read === readUints ? UINTS : DOUBLES]));
+}
 
 /** Reads one encoded `SeriesBuckets`. */
 export function readSeriesBuckets(bytes: Uint8Array): BucketColumns {

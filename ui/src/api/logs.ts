@@ -3,8 +3,8 @@
  * says that there is more: a stream for each of them would use up the browser's connections.
  */
 import { LogService, type Line, type Record as LogRecord } from '../gen/matyan/logs/v1/logs_pb.ts';
-import { reads, type Urgency } from './read_queue.ts';
-import { call, client, limited } from './transport.ts';
+import { type Urgency } from './read_queue.ts';
+import { client, limited, queued } from './transport.ts';
 
 /** A range of steps, or the last ones. */
 export type LogRange = { start: number; stop?: number } | { tail: number };
@@ -27,16 +27,14 @@ export function readLines(
   urgency: Urgency,
   signal?: AbortSignal,
 ): Promise<LinesPiece> {
-  return reads.run(urgency, signal, () =>
-    call('LogService.Lines', async () => {
-      const piece: LinesPiece = { lines: [], lastStep: -1 };
-      for await (const response of client(LogService).lines(request(runId, range), limited(signal))) {
-        piece.lines.push(...response.lines);
-        piece.lastStep = Math.max(piece.lastStep, Number(response.lastStep ?? -1n));
-      }
-      return piece;
-    }),
-  );
+  return queued('LogService.Lines', urgency, signal, async () => {
+    const piece: LinesPiece = { lines: [], lastStep: -1 };
+    for await (const response of client(LogService).lines(request(runId, range), limited(signal))) {
+      piece.lines.push(...response.lines);
+      piece.lastStep = Math.max(piece.lastStep, Number(response.lastStep ?? -1n));
+    }
+    return piece;
+  });
 }
 
 export interface RecordsPiece {
@@ -51,14 +49,12 @@ export function readRecords(
   urgency: Urgency,
   signal?: AbortSignal,
 ): Promise<RecordsPiece> {
-  return reads.run(urgency, signal, () =>
-    call('LogService.Records', async () => {
-      const piece: RecordsPiece = { records: [], count: 0 };
-      for await (const response of client(LogService).records(request(runId, range), limited(signal))) {
-        piece.records.push(...response.records);
-        piece.count = Number(response.count);
-      }
-      return piece;
-    }),
-  );
+  return queued('LogService.Records', urgency, signal, async () => {
+    const piece: RecordsPiece = { records: [], count: 0 };
+    for await (const response of client(LogService).records(request(runId, range), limited(signal))) {
+      piece.records.push(...response.records);
+      piece.count = Number(response.count);
+    }
+    return piece;
+  });
 }

@@ -6,8 +6,8 @@ import type { SeriesType } from '../gen/matyan/common/v1/common_pb.ts';
 import type { Step } from '../gen/matyan/objects/v1/objects_pb.ts';
 import { SearchService, type Warning } from '../gen/matyan/search/v1/search_pb.ts';
 import { readBlobs } from './artifacts.ts';
-import { reads, Urgency } from './read_queue.ts';
-import { call, client, limited } from './transport.ts';
+import { Urgency } from './read_queue.ts';
+import { client, limited, queued } from './transport.ts';
 
 export interface MediaSequence {
   id: string;
@@ -30,43 +30,41 @@ export const MAX_STEPS = 50;
 const MAX_PER_STEP = 16;
 
 export function findMedia(text: string, type: SeriesType, signal?: AbortSignal): Promise<MediaResult> {
-  return reads.run(Urgency.Visible, signal, () =>
-    call('SearchService.Objects', async () => {
-      const all = new Map<string, MediaSequence>();
-      const names = new Map<string, string>();
-      const warnings: Warning[] = [];
-      const request = {
-        query: { text, timezoneOffsetMin: new Date().getTimezoneOffset() },
-        type,
-        selection: { recordDensity: MAX_STEPS, indexDensity: MAX_PER_STEP },
-        parts: { props: true },
-        limit: MAX_MEDIA_RUNS,
-      };
-      for await (const response of client(SearchService).objects(request, limited(signal))) {
-        warnings.push(...response.warnings);
-        for (const { run, sequences } of response.runs) {
-          const runId = run?.runId ?? '';
-          // Only the first message about a run has its parts.
-          if (run?.props) names.set(runId, run.props.name || runId);
-          for (const { name, context, steps } of sequences) {
-            const id = `${runId}/${name}/${context}`;
-            const known = all.get(id);
-            if (known) known.steps.push(...steps);
-            else
-              all.set(id, {
-                id,
-                runId,
-                runName: names.get(runId) ?? runId,
-                name,
-                context,
-                steps: [...steps],
-              });
-          }
+  return queued('SearchService.Objects', Urgency.Visible, signal, async () => {
+    const all = new Map<string, MediaSequence>();
+    const names = new Map<string, string>();
+    const warnings: Warning[] = [];
+    const request = {
+      query: { text, timezoneOffsetMin: new Date().getTimezoneOffset() },
+      type,
+      selection: { recordDensity: MAX_STEPS, indexDensity: MAX_PER_STEP },
+      parts: { props: true },
+      limit: MAX_MEDIA_RUNS,
+    };
+    for await (const response of client(SearchService).objects(request, limited(signal))) {
+      warnings.push(...response.warnings);
+      for (const { run, sequences } of response.runs) {
+        const runId = run?.runId ?? '';
+        // Only the first message about a run has its parts.
+        if (run?.props) names.set(runId, run.props.name || runId);
+        for (const { name, context, steps } of sequences) {
+          const id = `${runId}/${name}/${context}`;
+          const known = all.get(id);
+          if (known) known.steps.push(...steps);
+          else
+            all.set(id, {
+              id,
+              runId,
+              runName: names.get(runId) ?? runId,
+              name,
+              context,
+              steps: [...steps],
+            });
         }
       }
-      return { sequences: [...all.values()], warnings };
-    }),
-  );
+    }
+    return { sequences: [...all.values()], warnings };
+  });
 }
 
 type Payload = Uint8Array<ArrayBuffer>;

@@ -7,8 +7,8 @@ import { csvNumber, csvText } from '../format/csv.ts';
 import { groupBy } from '../group_by.ts';
 import { readSeriesPoints, type PointColumns } from './columns.ts';
 import { rawMessages } from './raw_stream.ts';
-import { reads, Urgency } from './read_queue.ts';
-import { call } from './transport.ts';
+import { Urgency } from './read_queue.ts';
+import { queued } from './transport.ts';
 
 const HEADER = 'run,metric,context,step,epoch,time_us,value\n';
 /** Marks a point without an epoch. */
@@ -22,25 +22,21 @@ export interface RunSeries {
 
 /** Without a deadline: a series of ten million points takes as long as it takes. */
 export function readCsv(all: readonly RunSeries[], signal?: AbortSignal): Promise<Blob> {
-  return reads.run(Urgency.Visible, signal, () =>
-    call('SeriesService.Points', async () => {
-      const pieces: string[] = [HEADER];
-      for (const [runId, series] of groupBy(all, ({ runId }) => runId)) {
-        const request = create(PointsRequestSchema, {
-          run: { runId, numbers: series.map(({ info }) => info.number) },
-          columns: { values: true, epochs: true, times: true },
-        });
-        for await (const bytes of rawMessages(SeriesService.method.points, request, { signal })) {
-          const points = readSeriesPoints(bytes);
-          const info = series[points.series]?.info;
-          pieces.push(
-            csvLines([runId, info?.name ?? '', info?.context ?? ''].map(csvText).join(','), points),
-          );
-        }
+  return queued('SeriesService.Points', Urgency.Visible, signal, async () => {
+    const pieces: string[] = [HEADER];
+    for (const [runId, series] of groupBy(all, ({ runId }) => runId)) {
+      const request = create(PointsRequestSchema, {
+        run: { runId, numbers: series.map(({ info }) => info.number) },
+        columns: { values: true, epochs: true, times: true },
+      });
+      for await (const bytes of rawMessages(SeriesService.method.points, request, { signal })) {
+        const points = readSeriesPoints(bytes);
+        const info = series[points.series]?.info;
+        pieces.push(csvLines([runId, info?.name ?? '', info?.context ?? ''].map(csvText).join(','), points));
       }
-      return new Blob(pieces, { type: 'text/csv' });
-    }),
-  );
+    }
+    return new Blob(pieces, { type: 'text/csv' });
+  });
 }
 
 function csvLines(prefix: string, { steps, epochs, times, values }: PointColumns): string {

@@ -16,8 +16,8 @@ import { TagService } from '../gen/matyan/tags/v1/tags_pb.ts';
 import { SYSTEM_PREFIX } from '../format/context.ts';
 import { joined } from './bytes.ts';
 import { decodeMap, type CborValue } from './cbor.ts';
-import { reads, Urgency } from './read_queue.ts';
-import { call, client, limited } from './transport.ts';
+import { Urgency } from './read_queue.ts';
+import { client, limited, queued } from './transport.ts';
 
 export interface ProjectColumns {
   params: { [key: string]: CborValue };
@@ -26,23 +26,21 @@ export interface ProjectColumns {
 
 /** Reads all params, and names and contexts of all metrics. */
 export function readColumns(signal?: AbortSignal): Promise<ProjectColumns> {
-  return reads.run(Urgency.Visible, signal, () =>
-    call('ProjectService.Params', async () => {
-      const pieces: Uint8Array[] = [];
-      const metrics = new Map<string, SequenceName>();
-      const request = { types: [SeriesType.METRIC] };
-      for await (const response of client(ProjectService).params(request, limited(signal))) {
-        pieces.push(response.params);
-        for (const one of response.types.flatMap(({ names }) => names)) {
-          const known = metrics.get(one.name);
-          // The last name of a piece may continue in the next one.
-          if (known) known.contexts.push(...one.contexts);
-          else metrics.set(one.name, one);
-        }
+  return queued('ProjectService.Params', Urgency.Visible, signal, async () => {
+    const pieces: Uint8Array[] = [];
+    const metrics = new Map<string, SequenceName>();
+    const request = { types: [SeriesType.METRIC] };
+    for await (const response of client(ProjectService).params(request, limited(signal))) {
+      pieces.push(response.params);
+      for (const one of response.types.flatMap(({ names }) => names)) {
+        const known = metrics.get(one.name);
+        // The last name of a piece may continue in the next one.
+        if (known) known.contexts.push(...one.contexts);
+        else metrics.set(one.name, one);
       }
-      return { params: decodeMap(joined(pieces)), metrics: [...metrics.values()] };
-    }),
-  );
+    }
+    return { params: decodeMap(joined(pieces)), metrics: [...metrics.values()] };
+  });
 }
 
 /** An experiment, tag, dashboard or report, as lists show it. */
@@ -77,13 +75,11 @@ async function* entities(kind: EntityKind, signal?: AbortSignal): AsyncGenerator
 }
 
 export function readEntities(kind: EntityKind, signal?: AbortSignal): Promise<Entity[]> {
-  return reads.run(Urgency.Visible, signal, () =>
-    call(`${kind} list`, async () => {
-      const all: Entity[] = [];
-      for await (const page of entities(kind, signal)) all.push(...page);
-      return all;
-    }),
-  );
+  return queued(`${kind} list`, Urgency.Visible, signal, async () => {
+    const all: Entity[] = [];
+    for await (const page of entities(kind, signal)) all.push(...page);
+    return all;
+  });
 }
 
 export interface ProjectActivity {
@@ -99,21 +95,19 @@ const MAX_RECENT = 8;
 
 /** Counts, active runs and the newest ones, with the last values of the project's first metrics. */
 export function readActivity(signal?: AbortSignal): Promise<ProjectActivity> {
-  return reads.run(Urgency.Visible, signal, () =>
-    call('ProjectService.Activity', async () => {
-      const options = limited(signal);
-      const project = client(ProjectService);
-      const counts = await project.activity({ timezoneOffsetMin: new Date().getTimezoneOffset() }, options);
-      const seriesNames = counts.runCount > 0 ? await firstMetrics(options) : [];
-      const parts = {
-        props: true,
-        ...(seriesNames.length > 0 && { seriesTypes: [SeriesType.METRIC], seriesNames }),
-      };
-      const list = async (filter: { active?: boolean }, pageSize: number): Promise<Run[]> =>
-        (await client(RunService).list({ ...filter, archived: false, parts, pageSize }, options)).runs;
-      return { counts, active: await list({ active: true }, MAX_ACTIVE), recent: await list({}, MAX_RECENT) };
-    }),
-  );
+  return queued('ProjectService.Activity', Urgency.Visible, signal, async () => {
+    const options = limited(signal);
+    const project = client(ProjectService);
+    const counts = await project.activity({ timezoneOffsetMin: new Date().getTimezoneOffset() }, options);
+    const seriesNames = counts.runCount > 0 ? await firstMetrics(options) : [];
+    const parts = {
+      props: true,
+      ...(seriesNames.length > 0 && { seriesTypes: [SeriesType.METRIC], seriesNames }),
+    };
+    const list = async (filter: { active?: boolean }, pageSize: number): Promise<Run[]> =>
+      (await client(RunService).list({ ...filter, archived: false, parts, pageSize }, options)).runs;
+    return { counts, active: await list({ active: true }, MAX_ACTIVE), recent: await list({}, MAX_RECENT) };
+  });
 }
 
 /** They are read once: the names of a project may be many. */

@@ -8,15 +8,15 @@ import { SeriesType } from '../gen/matyan/common/v1/common_pb.ts';
 import type { Run, RunPartsSchema, SeriesInfo } from '../gen/matyan/runs/v1/run_pb.ts';
 import { RunService } from '../gen/matyan/runs/v1/runs_pb.ts';
 import {
-  SearchKind,
   SearchService,
+  type SearchKind,
   type ExplainResponse,
   type SortSchema,
   type Warning,
 } from '../gen/matyan/search/v1/search_pb.ts';
 import { SeriesService } from '../gen/matyan/series/v1/series_pb.ts';
-import { reads, Urgency } from './read_queue.ts';
-import { call, client, limited } from './transport.ts';
+import { Urgency } from './read_queue.ts';
+import { client, limited, queued } from './transport.ts';
 
 export type RunParts = MessageInitShape<typeof RunPartsSchema>;
 export type RunSort = MessageInitShape<typeof SortSchema>;
@@ -38,44 +38,60 @@ export function findRuns(
   signal?: AbortSignal,
   onProgress: (count: number) => void = () => {},
 ): Promise<RunIds> {
-  return reads.run(Urgency.Visible, signal, () =>
-    call('SearchService.Runs', async () => {
-      const found: RunIds = { ids: [], warnings: [] };
-      const query = { text, timezoneOffsetMin: timezoneOffsetMin() };
-      for await (const response of client(SearchService).runs({ query, sort }, limited(signal))) {
-        for (const run of response.runs) found.ids.push(run.runId);
-        found.warnings.push(...response.warnings);
-        onProgress(found.ids.length);
-      }
-      return found;
-    }),
-  );
+  return queued('SearchService.Runs', Urgency.Visible, signal, async () => {
+    const found: RunIds = { ids: [], warnings: [] };
+    const query = { text, timezoneOffsetMin: timezoneOffsetMin() };
+    const request = { query, sort, idsOnly: true };
+    for await (const response of client(SearchService).runs(request, limited(signal))) {
+      for (const id of response.runIds) found.ids.push(id);
+      found.warnings.push(...response.warnings);
+      onProgress(found.ids.length);
+    }
+    return found;
+  });
+}
+
+/** A run with very many series comes in several pieces. */
+function collect(runs: Map<string, Run>, pieces: readonly Run[]): void {
+  for (const piece of pieces) {
+    const known = runs.get(piece.runId);
+    if (known) known.series.push(...piece.series);
+    else runs.set(piece.runId, piece);
+  }
+}
+
+/** Finds the newest matching runs, with some of their data. */
+export function findNewest(
+  text: string,
+  parts: RunParts,
+  limit: number,
+  signal?: AbortSignal,
+): Promise<{ runs: Run[]; warnings: Warning[] }> {
+  return queued('SearchService.Runs', Urgency.Visible, signal, async () => {
+    const [runs, warnings] = [new Map<string, Run>(), [] as Warning[]];
+    const request = { query: { text, timezoneOffsetMin: timezoneOffsetMin() }, parts, limit };
+    for await (const response of client(SearchService).runs(request, limited(signal))) {
+      warnings.push(...response.warnings);
+      collect(runs, response.runs);
+    }
+    return { runs: [...runs.values()], warnings };
+  });
 }
 
 /** Reads runs by id; those that were deleted are missing from the result. */
 export function readRuns(
-  ids: string[],
+  runIds: string[],
   parts: RunParts,
   urgency: Urgency,
   signal?: AbortSignal,
 ): Promise<Map<string, Run>> {
-  if (ids.length === 0) return Promise.resolve(new Map());
-  return reads.run(urgency, signal, () =>
-    call('SearchService.Runs', async () => {
-      const runs = new Map<string, Run>();
-      // The second condition includes archived runs, which a search excludes otherwise.
-      const text = `run.hash in (${ids.map(queryText).join(', ')},) and run.archived in (True, False)`;
-      for await (const response of client(SearchService).runs({ query: { text }, parts }, limited(signal))) {
-        for (const run of response.runs) {
-          const known = runs.get(run.runId);
-          // A run with very many series continues in the next message.
-          if (known) known.series.push(...run.series);
-          else runs.set(run.runId, run);
-        }
-      }
-      return runs;
-    }),
-  );
+  if (runIds.length === 0) return Promise.resolve(new Map());
+  return queued('RunService.BatchGet', urgency, signal, async () => {
+    const found = new Map<string, Run>();
+    for await (const { runs } of client(RunService).batchGet({ runIds, parts }, limited(signal)))
+      collect(found, runs);
+    return found;
+  });
 }
 
 /** A text literal of the query language. */
@@ -84,50 +100,36 @@ export function queryText(text: string): string {
 }
 
 export function readRun(runId: string, parts: RunParts, signal?: AbortSignal): Promise<Run> {
-  return reads.run(Urgency.Visible, signal, () =>
-    call('RunService.Get', async () => {
-      const { run } = await client(RunService).get({ runId, parts }, limited(signal));
-      if (!run) throw new Error('the response has no run');
-      return run;
-    }),
-  );
+  return queued('RunService.Get', Urgency.Visible, signal, async () => {
+    const { run } = await client(RunService).get({ runId, parts }, limited(signal));
+    if (!run) throw new Error('the response has no run');
+    return run;
+  });
 }
 
 /** Lists the metrics of a run. */
 export function readMetrics(runId: string, urgency: Urgency, signal?: AbortSignal): Promise<SeriesInfo[]> {
-  return reads.run(urgency, signal, () =>
-    call('SeriesService.List', async () => {
-      const series: SeriesInfo[] = [];
-      const request = { runId, types: [SeriesType.METRIC] };
-      for await (const response of client(SeriesService).list(request, limited(signal)))
-        series.push(...response.series);
-      return series;
-    }),
-  );
+  return queued('SeriesService.List', urgency, signal, async () => {
+    const series: SeriesInfo[] = [];
+    const request = { runId, types: [SeriesType.METRIC] };
+    for await (const response of client(SeriesService).list(request, limited(signal)))
+      series.push(...response.series);
+    return series;
+  });
 }
 
 /** Checks a query without running it. */
-export function explainRuns(text: string, signal?: AbortSignal): Promise<ExplainResponse> {
+export function explainQuery(kind: SearchKind, text: string, signal?: AbortSignal): Promise<ExplainResponse> {
   const query = { text, timezoneOffsetMin: timezoneOffsetMin() };
-  return reads.run(Urgency.Visible, signal, () =>
-    call('SearchService.Explain', () =>
-      client(SearchService).explain({ kind: SearchKind.RUNS, query }, limited(signal)),
-    ),
+  return queued('SearchService.Explain', Urgency.Visible, signal, () =>
+    client(SearchService).explain({ kind, query }, limited(signal)),
   );
 }
 
 const MAX_BY_NAME = 12;
 
 /** Newest runs whose name contains a text, whatever its case. */
-export function findRunsByName(text: string, signal?: AbortSignal): Promise<Run[]> {
-  return reads.run(Urgency.Visible, signal, () =>
-    call('SearchService.Runs', async () => {
-      const runs: Run[] = [];
-      const query = { text: `${queryText(text.toLowerCase())} in run.name.lower()` };
-      const request = { query, limit: MAX_BY_NAME, parts: { props: true } };
-      for await (const response of client(SearchService).runs(request, limited(signal)))
-        runs.push(...response.runs);
-      return runs;
-    }),
-  );
+export async function findRunsByName(text: string, signal?: AbortSignal): Promise<Run[]> {
+  const query = `${queryText(text.toLowerCase())} in run.name.lower()`;
+  return (await findNewest(query, { props: true }, MAX_BY_NAME, signal)).runs;
 }

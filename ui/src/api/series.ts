@@ -12,7 +12,7 @@ import {
 } from '../gen/matyan/series/v1/series_pb.ts';
 import { readSeriesBuckets, type BucketColumns } from './columns.ts';
 import { rawMessages } from './raw_stream.ts';
-import { reads, type Urgency } from './read_queue.ts';
+import { type Urgency } from './read_queue.ts';
 import {
   commonTailStart,
   SeriesCache,
@@ -21,7 +21,7 @@ import {
   type StepView,
 } from './series_cache.ts';
 import { seriesData, type SeriesData } from './series_data.ts';
-import { call, limited } from './transport.ts';
+import { limited, queued } from './transport.ts';
 
 const COLUMNS = [
   BucketColumn.MIN,
@@ -40,19 +40,18 @@ async function* readBuckets(request: BucketsRequest, signal?: AbortSignal): Asyn
   }
 }
 
-type ShowSeries = (index: number, data: SeriesData) => void;
+/** Series that a chart shows. */
+interface SeriesLoad {
+  refs: SeriesRef[];
+  urgency: Urgency;
+  signal: AbortSignal;
+  /** Called with the index of a series in `refs` whenever there is something to draw. */
+  show: (index: number, data: SeriesData) => void;
+}
 
-/**
- * Calls `show` with the index of a series in `refs` whenever there is something to draw: first from the cache, maybe
- * in less detail, then as it arrives. Resolves when everything is up to date.
- */
-export async function loadSeries(
-  refs: SeriesRef[],
-  view: StepView,
-  urgency: Urgency,
-  signal: AbortSignal,
-  show: ShowSeries,
-): Promise<void> {
+/** Shows what is in the cache, maybe in less detail, then what arrives. Resolves when everything is up to date. */
+export async function loadSeries(load: SeriesLoad, view: StepView): Promise<void> {
+  const { refs, show } = load;
   const missing: number[] = [];
   const stale: [index: number, entry: CacheEntry][] = [];
   refs.forEach((ref, index) => {
@@ -65,65 +64,47 @@ export async function loadSeries(
   const start = commonTailStart(stale.map(([, entry]) => entry));
   if (start === undefined) missing.push(...stale.splice(0).map(([index]) => index));
   await Promise.all([
-    readMissing(refs, missing, view, urgency, signal, show),
-    start === undefined ? undefined : readTails(refs, stale, start, urgency, signal, show),
+    readMissing(load, missing, view),
+    start === undefined ? undefined : readTails(load, stale, start),
   ]);
 }
 
-async function readMissing(
-  refs: SeriesRef[],
-  indexes: number[],
-  view: StepView,
-  urgency: Urgency,
-  signal: AbortSignal,
-  show: ShowSeries,
-): Promise<void> {
-  await readEach(refs, indexes, view, urgency, signal, (index, data, changes) => {
-    show(index, seriesCache.store(refs[index] as SeriesRef, view, data, changes).data);
+async function readMissing(load: SeriesLoad, indexes: number[], view: StepView): Promise<void> {
+  await readEach(load, indexes, view, (ref, index, data, changes) => {
+    load.show(index, seriesCache.store(ref, view, data, changes).data);
   });
 }
 
-async function readTails(
-  refs: SeriesRef[],
-  stale: [index: number, entry: CacheEntry][],
-  start: number,
-  urgency: Urgency,
-  signal: AbortSignal,
-  show: ShowSeries,
-): Promise<void> {
+async function readTails(load: SeriesLoad, stale: [number, CacheEntry][], start: number): Promise<void> {
   const entries = new Map(stale);
   const pixels = Math.max(...stale.map(([, entry]) => entry.view.pixels));
   const to = Math.max(...stale.map(([, entry]) => entry.view.to ?? Infinity));
   const hasTimes = stale.some(([, entry]) => entry.view.hasTimes);
   const view = { from: start, to: Number.isFinite(to) ? to : undefined, pixels, hasTimes };
-  await readEach(refs, [...entries.keys()], view, urgency, signal, (index, tail, changes) => {
+  await readEach(load, [...entries.keys()], view, (ref, index, tail, changes) => {
     const entry = entries.get(index) as CacheEntry;
-    seriesCache.extend(refs[index] as SeriesRef, entry, start, tail, changes);
-    show(index, entry.data);
+    seriesCache.extend(ref, entry, start, tail, changes);
+    load.show(index, entry.data);
   });
 }
 
 async function readEach(
-  refs: SeriesRef[],
+  { refs, urgency, signal }: SeriesLoad,
   indexes: number[],
   view: StepView,
-  urgency: Urgency,
-  signal: AbortSignal,
-  use: (index: number, data: SeriesData, changes: number) => void,
+  use: (ref: SeriesRef, index: number, data: SeriesData, changes: number) => void,
 ): Promise<void> {
   if (indexes.length === 0) return;
-  await reads.run(urgency, signal, () =>
-    call('SeriesService.Buckets', async () => {
-      const { request, places } = bucketsRequest(refs, indexes, view);
-      // A change that arrives during the read makes the result stale.
-      const changes = new Map(refs.map(({ runId }) => [runId, seriesCache.changesOf(runId)]));
-      for await (const columns of readBuckets(request, signal)) {
-        const index = places[columns.run]?.[columns.series];
-        if (index === undefined) continue;
-        use(index, seriesData(columns), changes.get((refs[index] as SeriesRef).runId) ?? 0);
-      }
-    }),
-  );
+  await queued('SeriesService.Buckets', urgency, signal, async () => {
+    const { request, places } = bucketsRequest(refs, indexes, view);
+    // A change that arrives during the read makes the result stale.
+    const changes = new Map(refs.map(({ runId }) => [runId, seriesCache.changesOf(runId)]));
+    for await (const columns of readBuckets(request, signal)) {
+      const index = places[columns.run]?.[columns.series];
+      const ref = refs[index ?? NaN];
+      if (ref) use(ref, index as number, seriesData(columns), changes.get(ref.runId) ?? 0);
+    }
+  });
 }
 
 /** Groups series by run, as the API wants them, and remembers which is which. */

@@ -6,6 +6,7 @@ import { createClient, type CallOptions, type Client } from '@connectrpc/connect
 import { createGrpcWebTransport } from '@connectrpc/connect-web';
 
 import { apiError } from './errors.ts';
+import { reads, type Urgency } from './read_queue.ts';
 
 /** Path under which the server is exposed, with a trailing slash. The index page names it in its base element. */
 export const rootPath: string = (() => {
@@ -38,4 +39,14 @@ export async function call<T>(where: string, run: () => Promise<T>): Promise<T> 
   } catch (error) {
     throw apiError(error, where);
   }
+}
+
+/** Runs a call when its turn comes. */
+export function queued<T>(
+  where: string,
+  urgency: Urgency,
+  signal: AbortSignal | undefined,
+  run: () => Promise<T>,
+): Promise<T> {
+  return reads.run(urgency, signal, () => call(where, run));
 }

@@ -20,3 +20,8 @@ export function exactValue(value: CborValue, indent = ''): string {
   );
   return block('{', lines, '}');
 }
+
+/** A text that is equal for equal values only: it distinguishes 1 from "1", and knows NaN. Nothing has an empty one. */
+export function comparable(value: CborValue | undefined): string {
+  return value === undefined ? '' : exactValue(value);
+}

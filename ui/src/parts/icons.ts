@@ -14,6 +14,7 @@ export const ICONS = {
   down: 'M4 6l4 4 4-4',
   up: 'M4 10l4-4 4 4',
   left: 'M10 3 5 8l5 5',
+  right: 'M6 3l5 5-5 5',
   more: 'M3 8h.1M8 8h.1M13 8h.1',
   sun: 'M8 11a3 3 0 1 0 0-6 3 3 0 0 0 0 6zM8 1v1.5M8 13.5V15M1 8h1.5M13.5 8H15M3 3l1 1M12 12l1 1M13 3l-1 1M4 12l-1 1',
   moon: 'M13.5 9.5A6 6 0 0 1 6.5 2.5a6 6 0 1 0 7 7z',
@@ -36,6 +37,7 @@ export const ICONS = {
   stop: 'M4 4h8v8H4z',
   archive: 'M2 3h12v3H2zM3 6v7h10V6M6.5 9h3',
   delete: 'M2.5 4h11M6 4V2.5h4V4M4 4l.6 9.5h6.8L12 4M6.7 7v4M9.3 7v4',
+  star: 'M8 1.8l1.9 4 4.3.6-3.1 3 .7 4.3L8 11.6l-3.8 2.1.7-4.3-3.1-3 4.3-.6z',
   menu: 'M2 4h12M2 8h12M2 12h12',
 } as const;
 

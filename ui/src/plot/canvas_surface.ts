@@ -1,14 +1,6 @@
 /** Draws on a canvas, in device pixels: a transformed context would leave the fast path for lines of one pixel. */
-import {
-  FONT_FAMILY,
-  FONT_PX,
-  HAIRLINE,
-  MARK_SHAPES,
-  type Mark,
-  type Stroke,
-  type Surface,
-  type TextStyle,
-} from './surface.ts';
+import { FONT_FAMILY, FONT_PX, HAIRLINE, MARK_SHAPES } from './surface.ts';
+import type { Mark, Stroke, Surface, TextStyle } from './surface.ts';
 
 type Context = CanvasRenderingContext2D | OffscreenCanvasRenderingContext2D;
 

@@ -25,6 +25,8 @@ export interface ChartModel {
   xKind: AxisKind;
   isLogX: boolean;
   isLogY: boolean;
+  /** The y axis ends before values that are far from all others. */
+  withoutOutliers?: boolean;
   /** The part that was zoomed to. */
   zoom?: Extent | undefined;
   theme: ChartTheme;
@@ -57,7 +59,8 @@ const Y_TICK_PX = 36;
 export function layoutChart(model: ChartModel, width: number, height: number): Layout {
   const bottom = Math.max(height - BOTTOM, TOP + 1);
   const xAll = model.zoom ?? widened(xExtent(model.series), model.isLogX);
-  const yAll = padded(yExtent(model.series, axis(xAll, 0, 1, model.isLogX), model.isLogY), model.isLogY);
+  const inView = axis(xAll, 0, 1, model.isLogX);
+  const yAll = padded(yExtent(model.series, inView, model.isLogY, model.withoutOutliers), model.isLogY);
   const y = new Axis(yAll, bottom, TOP, model.isLogY);
   const yTicks = y.ticks(Math.max(2, Math.floor((bottom - TOP) / Y_TICK_PX)));
   const longest = Math.max(0, ...yTicks.map(({ label }) => label.length));
@@ -86,9 +89,9 @@ function widened({ low, high }: Extent, isLog: boolean): Extent {
 export function drawChart(surface: Surface, model: ChartModel, layout: Layout): void {
   drawAxes(surface, model.theme, layout);
   const { frame, x, y } = layout;
-  const width = lineWidth(model.series.length);
+  const width = lineWidth(model.series.filter(({ isMember }) => !isMember).length);
   surface.clipped(frame.left, frame.top, frame.right - frame.left, frame.bottom - frame.top, () => {
-    if (width !== HAIRLINE) for (const series of model.series) drawBand(surface, series, x, y);
+    for (const series of model.series) if (width !== HAIRLINE || series.area) drawBand(surface, series, x, y);
     for (const series of model.series) drawSeries(surface, series, x, y, width);
   });
   for (const series of model.series) drawMarks(surface, series, x, y);
@@ -135,6 +138,7 @@ export interface NearPoint {
 export function nearPoints(model: ChartModel, layout: Layout, value: number, pointerY?: number): NearPoint[] {
   const points: NearPoint[] = [];
   for (const series of model.series) {
+    if (series.isMember) continue;
     const index = nearestIndex(series.x, value);
     if (index === undefined) continue;
     const shown = series.smooth?.[index] ?? series.data.last[index] ?? NaN;
@@ -158,9 +162,12 @@ function isOutside(x: Float64Array, value: number): boolean {
 function nearestIndex(x: Float64Array, value: number): number | undefined {
   if (x.length === 0) return undefined;
   if (!isAscending(x)) {
-    let best = 0;
-    for (let at = 1; at < x.length; at++) {
-      if (Math.abs((x[at] as number) - value) < Math.abs((x[best] as number) - value)) best = at;
+    let best: number | undefined;
+    let distance = Infinity;
+    for (const [at, place] of x.entries()) {
+      // Places that are no numbers are never the nearest.
+      if (!(Math.abs(place - value) < distance)) continue;
+      [best, distance] = [at, Math.abs(place - value)];
     }
     return best;
   }

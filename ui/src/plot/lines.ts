@@ -16,6 +16,10 @@ export interface ChartSeries {
   x: Float64Array;
   /** Smoothed values of the buckets, if smoothing is on. */
   smooth?: Float64Array;
+  /** A band around the line, instead of that of its buckets. */
+  area?: { low: Float64Array; high: Float64Array };
+  /** A line of a band: drawn thin below everything else, and not part of the tooltip. */
+  isMember?: boolean;
 }
 
 /** Up to this many series are drawn with wide lines; more would take ten times as long as hairlines. */
@@ -26,6 +30,9 @@ export const HIGHLIGHT_PX = 2.5;
 const RAW_ALPHA = 0.35;
 const DENSE_RAW_ALPHA = 0.2;
 const BAND_ALPHA = 0.18;
+/** Of the bands of groups, which overlap. */
+const GROUP_ALPHA = 0.13;
+const MEMBER_ALPHA = 0.22;
 const MARK_PX = 4;
 
 export function lineWidth(seriesCount: number): number {
@@ -114,8 +121,9 @@ function smoothPoints(series: ChartSeries, smooth: Float64Array, x: Axis, y: Axi
 
 /** Draws one series: its band and raw line, and the smoothed line on top. */
 export function drawSeries(surface: Surface, series: ChartSeries, x: Axis, y: Axis, width: number): void {
-  const { color, dash, smooth } = series;
+  const { color, dash, smooth, isMember } = series;
   const [points, count] = tracePoints(series, x, y, surface.ratio);
+  if (isMember) return surface.polyline(points, count, { color, width: HAIRLINE, alpha: MEMBER_ALPHA });
   const style = { color, width, ...(dash && { dash }) };
   if (!smooth) return surface.polyline(points, count, style);
   const alpha = width === HAIRLINE ? DENSE_RAW_ALPHA : RAW_ALPHA;
@@ -127,7 +135,8 @@ export function drawSeries(surface: Surface, series: ChartSeries, x: Axis, y: Ax
 /** Fills the area between minimum and maximum, where buckets have more than one point. */
 export function drawBand(surface: Surface, series: ChartSeries, x: Axis, y: Axis): void {
   const [first, end] = visible(series, x);
-  if (series.data.width === 1 || end - first < 2) return;
+  const { low, high } = series.area ?? { low: series.data.min, high: series.data.max };
+  if ((series.data.width === 1 && !series.area) || end - first < 2 || series.isMember) return;
   const points = scratchFor(2 * (end - first));
   let count = 0;
   const side = (values: Float64Array, index: number): void => {
@@ -136,9 +145,9 @@ export function drawBand(surface: Surface, series: ChartSeries, x: Axis, y: Axis
     [points[2 * count], points[2 * count + 1]] = [px, py];
     count += 1;
   };
-  for (let index = first; index < end; index++) side(series.data.max, index);
-  for (let index = end - 1; index >= first; index--) side(series.data.min, index);
-  if (count > 2) surface.area(points, count, series.color, BAND_ALPHA);
+  for (let index = first; index < end; index++) side(high, index);
+  for (let index = end - 1; index >= first; index--) side(low, index);
+  if (count > 2) surface.area(points, count, series.color, series.area ? GROUP_ALPHA : BAND_ALPHA);
 }
 
 /** Marks values that have no place on the axis: NaN and −∞ at the bottom, +∞ at the top. */
@@ -161,6 +170,7 @@ export function xExtent(all: readonly ChartSeries[]): Extent {
     if (x.length === 0) continue;
     const ends = isAscending(x) ? [x[0] as number, x.at(-1) as number] : x;
     for (const end of ends) {
+      if (Number.isNaN(end)) continue;
       extent.low = Math.min(extent.low, end);
       extent.high = Math.max(extent.high, end);
     }
@@ -168,22 +178,50 @@ export function xExtent(all: readonly ChartSeries[]): Extent {
   return extent;
 }
 
-/** Extent of the finite values in view. A logarithmic axis has no place for values of zero and less. */
-export function yExtent(all: readonly ChartSeries[], x: Axis, isLog: boolean): Extent {
+/**
+ * Extent of the finite values in view. A logarithmic axis has no place for values of zero and less. Without outliers,
+ * it ends where values are further from the middle nine tenths of all values than these are wide.
+ */
+export function yExtent(
+  all: readonly ChartSeries[],
+  x: Axis,
+  isLog: boolean,
+  withoutOutliers = false,
+): Extent {
   const extent = { low: Infinity, high: -Infinity };
+  const values: number[] = [];
   for (const series of all) {
-    const { min, max } = series.data;
+    const { x: places, data, area, isMember } = series;
     const [from, to] = visible(series, x);
     for (let index = from; index < to; index++) {
-      const at = series.x[index] as number;
-      if (at < x.extent.low || at > x.extent.high) continue;
-      const [low, high] = [min[index] as number, max[index] as number];
+      const at = places[index] as number;
+      if (!(at >= x.extent.low && at <= x.extent.high)) continue;
+      const isWide = area && !Number.isNaN(area.low[index]);
+      const [low, high] = isWide
+        ? [area.low[index] as number, area.high[index] as number]
+        : [data.min[index] as number, data.max[index] as number];
+      if (withoutOutliers && !isMember && Number.isFinite(low)) values.push(low, high);
       if (high > extent.high && (!isLog || high > 0)) extent.high = high;
       if (low < extent.low && (!isLog || low > 0)) extent.low = low;
       else if (isLog && low <= 0 && high > 0 && high < extent.low) extent.low = high;
     }
   }
-  return extent;
+  return values.length > 0 ? withoutTails(extent, values, isLog) : extent;
+}
+
+const TAIL = 0.05;
+
+function withoutTails(extent: Extent, values: readonly number[], isLog: boolean): Extent {
+  const order = Float64Array.from(values, value => (isLog ? Math.log(value) : value))
+    .filter(Number.isFinite)
+    .sort();
+  const [low, high] = [TAIL, 1 - TAIL].map(share => order[Math.floor(share * (order.length - 1))] ?? NaN);
+  if (low === undefined || high === undefined || !(low < high)) return extent;
+  const back = (value: number): number => (isLog ? Math.exp(value) : value);
+  return {
+    low: Math.max(extent.low, back(low - (high - low))),
+    high: Math.min(extent.high, back(high + (high - low))),
+  };
 }
 
 /** Exponential moving average with the bias of its start removed; `weight` is that of the past, 0 to 1. */

@@ -173,3 +173,35 @@ test('the color of a run is stable, and colors are used evenly', () => {
   for (let run = 0; run < 12_000; run++) counts[hash(`run ${run}`) % PALETTE.length]! += 1;
   expect(Math.min(...counts)).toBeGreaterThan(800);
 });
+
+test('outliers are left out on request only, and only if they are far away', () => {
+  const series = line(Array.from({ length: 100 }, (_, at) => (at === 50 ? 1_000 : at / 100)));
+  const x = new Axis({ low: 0, high: 99 }, 0, 100, false);
+  expect(yExtent([series], x, false)).toEqual({ low: 0, high: 1_000 });
+  const { low, high } = yExtent([series], x, false, true);
+  expect(low).toBe(0);
+  expect(high).toBeGreaterThan(0.99);
+  expect(high).toBeLessThan(2);
+  const calm = line(Array.from({ length: 100 }, (_, at) => at));
+  expect(yExtent([calm], x, false, true)).toEqual({ low: 0, high: 99 });
+});
+
+test('the band of a group is part of the extent, and its lines are not near the pointer', () => {
+  const center = line([1, 2, 3]);
+  const area = { low: Float64Array.of(0, 0, NaN), high: Float64Array.of(2.5, 2.5, NaN) };
+  const all = [
+    { ...line([1, 2, 3]), isMember: true },
+    { ...center, area },
+  ];
+  expect(yExtent(all, new Axis({ low: 0, high: 2 }, 0, 100, false), false)).toEqual({ low: 0, high: 3 });
+  const one = model(all);
+  expect(nearPoints(one, layoutChart(one, 200, 100), 1).length).toBe(1);
+  expect(chartSvg(one, 200, 100)).toContain('<polygon');
+});
+
+test('an axis that goes back and has gaps finds its nearest point', () => {
+  const series = { ...line([1, 2, 3, 4]), x: Float64Array.of(NaN, 5, 1, NaN) };
+  expect(xExtent([series])).toEqual({ low: 1, high: 5 });
+  const one = model([series]);
+  expect(nearPoints(one, layoutChart(one, 200, 100), 1.5)[0]?.index).toBe(2);
+});

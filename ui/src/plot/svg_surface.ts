@@ -1,14 +1,6 @@
 /** Writes the same drawing calls as SVG, for papers and slides. */
-import {
-  FONT_FAMILY,
-  FONT_PX,
-  HAIRLINE,
-  MARK_SHAPES,
-  type Mark,
-  type Stroke,
-  type Surface,
-  type TextStyle,
-} from './surface.ts';
+import { FONT_FAMILY, FONT_PX, HAIRLINE, MARK_SHAPES } from './surface.ts';
+import type { Mark, Stroke, Surface, TextStyle } from './surface.ts';
 
 export class SvgSurface implements Surface {
   readonly ratio = 1;

@@ -3,7 +3,7 @@ import type { Component } from 'svelte';
 
 import { choice, field, flag, list, number, optionalNumber, text, type Schema, type State } from './url.ts';
 
-const X_AXES = ['step', 'relative', 'time'] as const;
+const X_AXES = ['step', 'relative', 'time', 'epoch', 'metric'] as const;
 export type XAxis = (typeof X_AXES)[number];
 
 export const RUN_TABS = [
@@ -29,10 +29,18 @@ const charts = {
   /** Search for metrics. */
   m: field(text, ''),
   x: field(choice(...X_AXES), 'step'),
+  /** The metric that is the x axis, if `x` says so. */
+  xm: field(text, ''),
   /** Weight of the past in the smoothed line. */
   smooth: field(number, 0),
   logx: field(flag, false),
   logy: field(flag, false),
+  /** The y axis ignores values far from all others. */
+  calm: field(flag, false),
+  /** A column, such as `experiment` or `param:lr`: the runs of a group are one line with a band. */
+  by: field(text, ''),
+  center: field(choice('mean', 'median'), 'mean'),
+  band: field(choice('extremes', 'deviation', 'confidence', 'none'), 'extremes'),
   from: field(optionalNumber, undefined as number | undefined),
   to: field(optionalNumber, undefined as number | undefined),
 } satisfies Schema;
@@ -50,6 +58,12 @@ const media = {
   each: field(flag, false),
   /** Width of a card in pixels. */
   size: field(number, 160),
+  /** How distributions are shown: one step, or all of them. */
+  shape: field(choice('bars', 'heat', 'ridges'), 'bars'),
+  /** Ids of the image that is shown large, and of the one next to it. */
+  img: field(text, ''),
+  vs: field(text, ''),
+  ab: field(choice('side', 'slider'), 'side'),
 } satisfies Schema;
 
 export type MediaState = State<typeof media>;
@@ -77,6 +91,8 @@ export const schemas = {
   run: {
     tab: field(choice(...RUN_TABS), 'metrics'),
     level: field(choice(...LOG_LEVELS), 'all'),
+    /** Id of the run whose params are compared. */
+    diff: field(text, ''),
     /** Path of the artifact to preview. */
     file: field(text, ''),
     ...charts,
@@ -84,6 +100,19 @@ export const schemas = {
   },
   metrics: { q: query, ...charts },
   media: { q: query, ...media },
+  params: {
+    q: query,
+    /** The metric that gives lines their color; empty: the first one. */
+    metric: field(text, ''),
+    /** Columns, as in the table of runs; empty: chosen from the data. */
+    axes: field(list(text), [] as string[]),
+    /** Ranges of axes, such as `param:lr=0.001..0.1`. */
+    brush: field(list(text), [] as string[]),
+    view: field(choice('parallel', 'scatter'), 'parallel'),
+    /** Columns of the scatter plot; empty: what the metric depends on most, and the metric. */
+    sx: field(text, ''),
+    sy: field(text, ''),
+  },
   compare: {
     tab: field(choice('values', 'charts'), 'values'),
     /** Ids of the runs, in the order of the columns. */
@@ -93,6 +122,7 @@ export const schemas = {
     ...charts,
   },
   list: { q: query },
+  document: { edit: field(flag, false) },
   home: {},
 } satisfies Record<string, Schema>;
 
@@ -102,77 +132,40 @@ export interface Route {
   path: string;
   schema: Schema;
   load: () => Promise<{ default: Component }>;
-  /** Key that opens the page after `g`. */
-  key?: string;
+  /** Key that opens the page after `g`; empty: none. */
+  key: string;
 }
 
-const entities = (): Promise<{ default: Component }> => import('../pages/Entities.svelte');
+type Load = Route['load'];
+
+const entities: Load = () => import('../pages/Entities.svelte');
+
+function route(name: keyof typeof schemas, title: string, key: string, load: Load): Route {
+  return { name, title, path: `/${name}`, schema: schemas[name], load, key };
+}
+
+/** A page with the schema of lists. */
+function listRoute(name: string, title: string, key: string): Route {
+  return { ...route('list', title, key, entities), name, path: `/${name}` };
+}
+
+function documentRoute(name: string, title: string, load: Load): Route {
+  return { ...route('document', title, '', load), name, path: `/${name}s/:document` };
+}
 
 /** In the order of the navigation; pages without a key are not part of it. */
 export const routes: readonly Route[] = [
-  {
-    name: 'home',
-    title: 'Home',
-    path: '/home',
-    schema: schemas.home,
-    load: () => import('../pages/Home.svelte'),
-    key: 'h',
-  },
-  {
-    name: 'runs',
-    title: 'Runs',
-    path: '/runs',
-    schema: schemas.runs,
-    load: () => import('../pages/Runs.svelte'),
-    key: 'r',
-  },
-  {
-    name: 'metrics',
-    title: 'Metrics',
-    path: '/metrics',
-    schema: schemas.metrics,
-    load: () => import('../pages/Metrics.svelte'),
-    key: 'm',
-  },
-  {
-    name: 'media',
-    title: 'Media',
-    path: '/media',
-    schema: schemas.media,
-    load: () => import('../pages/Media.svelte'),
-    key: 'i',
-  },
-  {
-    name: 'compare',
-    title: 'Compare',
-    path: '/compare',
-    schema: schemas.compare,
-    load: () => import('../pages/Compare.svelte'),
-    key: 'c',
-  },
-  {
-    name: 'experiments',
-    title: 'Experiments',
-    path: '/experiments',
-    schema: schemas.list,
-    load: entities,
-    key: 'e',
-  },
-  { name: 'tags', title: 'Tags', path: '/tags', schema: schemas.list, load: entities, key: 't' },
-  {
-    name: 'dashboards',
-    title: 'Dashboards',
-    path: '/dashboards',
-    schema: schemas.list,
-    load: entities,
-    key: 'd',
-  },
-  { name: 'reports', title: 'Reports', path: '/reports', schema: schemas.list, load: entities, key: 'o' },
-  {
-    name: 'run',
-    title: 'Run',
-    path: '/runs/:run',
-    schema: schemas.run,
-    load: () => import('../pages/Run.svelte'),
-  },
+  route('home', 'Home', 'h', () => import('../pages/Home.svelte')),
+  route('runs', 'Runs', 'r', () => import('../pages/Runs.svelte')),
+  route('metrics', 'Metrics', 'm', () => import('../pages/Metrics.svelte')),
+  route('params', 'Params', 'p', () => import('../pages/ParamsExplorer.svelte')),
+  route('media', 'Media', 'i', () => import('../pages/Media.svelte')),
+  route('compare', 'Compare', 'c', () => import('../pages/Compare.svelte')),
+  listRoute('experiments', 'Experiments', 'e'),
+  listRoute('tags', 'Tags', 't'),
+  listRoute('dashboards', 'Dashboards', 'd'),
+  listRoute('reports', 'Reports', 'o'),
+  documentRoute('dashboard', 'Dashboard', () => import('../pages/Dashboard.svelte')),
+  documentRoute('report', 'Report', () => import('../pages/Report.svelte')),
+  { ...route('run', 'Run', '', () => import('../pages/Run.svelte')), path: '/runs/:run' },
 ];

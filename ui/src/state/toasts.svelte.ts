@@ -33,6 +33,10 @@ export const toaster = {
     if (toasts.some(toast => toast.message === failure.message && toast.detail === detail)) return;
     add({ kind: 'error', message: failure.message, detail, ...(retry && failure.canRetry && { retry }) });
   },
+  /** Shows the failure of an action, and offers to repeat it. */
+  during(where: string, run: () => Promise<unknown>): void {
+    run().catch(error => toaster.error(error, where, () => toaster.during(where, run)));
+  },
   close(id: number): void {
     toasts = toasts.filter(toast => toast.id !== id);
   },

@@ -1,6 +1,7 @@
 /** The rows of a comparison: params and last values of metrics, side by side for some runs. */
 import { decodeMap, isMap, type CborValue } from '../../api/cbor.ts';
 import { metricTitle } from '../../format/context.ts';
+import { comparable } from '../../format/value.ts';
 import type { Run } from '../../gen/matyan/runs/v1/run_pb.ts';
 
 export interface CompareRow {
@@ -51,12 +52,6 @@ function leaves(value: { [key: string]: CborValue }, prefix = ''): [string, Cbor
 }
 
 function compareRow(kind: CompareRow['kind'], title: string, values: (CborValue | undefined)[]): CompareRow {
-  const [first, ...others] = values.map(textOf);
+  const [first, ...others] = values.map(comparable);
   return { kind, title, values, isEqual: others.every(other => other === first) };
-}
-
-/** Distinguishes 1 from "1"; unlike JSON, it knows NaN and integers of any size. */
-function textOf(value: CborValue | undefined): string {
-  if (Array.isArray(value)) return `[${value.map(textOf).join()}]`;
-  return typeof value === 'string' ? JSON.stringify(value) : String(value);
 }

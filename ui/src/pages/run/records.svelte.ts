@@ -88,6 +88,11 @@ const LEVELS = [
   [1, 'debug'],
 ] as const;
 
+/** The class of the color that a level is shown in. */
+export function levelClass(level: number): string {
+  return level >= 40 ? 'bad' : level >= 30 ? 'warn' : 'weak';
+}
+
 /** The name of the level at or below a number. */
 export function levelName(level: number): string {
   return LEVELS.find(([least]) => level >= least)?.[1] ?? '';

@@ -1,5 +1,5 @@
 /** Columns of the runs table: properties, params, and last values of metrics. Their text form is in the URL. */
-import { isMap, type CborValue } from '../../api/cbor.ts';
+import { decodeMap, isMap, type CborValue } from '../../api/cbor.ts';
 import type { RunParts, RunSort } from '../../api/runs.ts';
 import { OutcomeKind, SeriesType } from '../../gen/matyan/common/v1/common_pb.ts';
 import { csvNumber, csvText } from '../../format/csv.ts';
@@ -178,6 +178,12 @@ export function valueIn(
   }
 }
 
+/** The value of a run in a column as the title of a group; empty if it has none. */
+export function groupText(run: Run, column: DataColumn): string {
+  const value = valueIn({ run, params: decodeMap(run.params) }, column);
+  return value === undefined || typeof value === 'string' ? (value ?? '') : exactValue(value);
+}
+
 /** Runs as a table of separated values, exact to the bit. */
 export function runsCsv(
   rows: readonly { run: Run; params: CborValue }[],
@@ -217,13 +223,8 @@ export function defaultColumns(
 ): DataColumn[] {
   const counts = new Map<string, number>();
   for (const { params, series } of runs) {
-    const metrics = series.filter(({ name }) => !name.startsWith(SYSTEM_PREFIX));
     const columns: DataColumn[] = [
-      ...metrics.map(({ name, context }) => ({
-        kind: 'metric' as const,
-        name,
-        context: plainContext(context),
-      })),
+      ...metricColumns(series),
       ...scalarPaths(params).map(segments => ({ kind: 'param' as const, segments })),
     ];
     for (const text of columns.map(columnText)) counts.set(text, (counts.get(text) ?? 0) + 1);
@@ -236,6 +237,13 @@ export function defaultColumns(
     ...chosen.filter(({ kind }) => kind === 'metric').slice(0, MAX_METRICS),
     ...chosen.filter(({ kind }) => kind === 'param').slice(0, MAX_PARAMS),
   ];
+}
+
+/** The metrics that a script tracked. */
+export function metricColumns(series: readonly SeriesInfo[]): DataColumn[] {
+  return series
+    .filter(({ name }) => !name.startsWith(SYSTEM_PREFIX))
+    .map(({ name, context }) => ({ kind: 'metric', name, context: plainContext(context) }));
 }
 
 /** Paths of all values that are neither maps nor lists. */

@@ -1,0 +1,108 @@
+/** Axes of params and metrics: the values of all runs in a column, as places between 0 and 1. */
+import type { CborValue } from '../../api/cbor.ts';
+import { readable } from '../../format/number.ts';
+import { exactValue } from '../../format/value.ts';
+import { Axis, padded, type Tick } from '../../plot/axis.ts';
+import { columnText, columnTitle, valueIn, type DataColumn } from '../runs/columns.ts';
+import type { RunRow } from '../runs/table.svelte.ts';
+import { rankCorrelation, type Correlation } from './statistics.ts';
+
+export interface ParamAxis {
+  column: DataColumn;
+  text: string;
+  title: string;
+  /** What is not a number, in order; `values` are then places in it. Empty for numbers. */
+  categories: string[];
+  /** One for each run; NaN: none. */
+  values: Float64Array;
+  /** From 0 at the lowest value to 1 at the highest. */
+  axis: Axis;
+}
+
+/** Values that spread over more than this factor get a logarithmic axis. */
+const LOG_FACTOR = 50;
+const MAX_TICKS = 24;
+
+export function paramAxis(column: DataColumn, rows: readonly RunRow[]): ParamAxis {
+  const all = rows.map(row => valueIn(row, column));
+  const isNumeric = all.every(value => value === undefined || isNumber(value));
+  const textOf = (value: CborValue): string => (typeof value === 'string' ? value : exactValue(value));
+  const texts = isNumeric ? [] : all.map(value => (value === undefined ? undefined : textOf(value)));
+  const categories = [...new Set(texts.filter(text => text !== undefined))].sort();
+  const places = new Map(categories.map((text, at) => [text, at]));
+  const values = Float64Array.from(all, (value, at) => {
+    const number = isNumeric ? Number(value ?? NaN) : (places.get(texts[at] ?? '') ?? NaN);
+    return Number.isFinite(number) ? number : NaN;
+  });
+  const known = values.filter(value => !Number.isNaN(value));
+  const extent = {
+    low: known.reduce((a, b) => Math.min(a, b), Infinity),
+    high: known.reduce((a, b) => Math.max(a, b), -Infinity),
+  };
+  const isLog = isNumeric && extent.low > 0 && extent.high / extent.low > LOG_FACTOR;
+  const shown = isNumeric ? padded(extent, isLog) : { low: -0.5, high: Math.max(categories.length, 1) - 0.5 };
+  const axis = new Axis(shown, 0, 1, isLog);
+  return { column, text: columnText(column), title: columnTitle(column), categories, values, axis };
+}
+
+function isNumber(value: CborValue): value is number | bigint {
+  return typeof value === 'number' || typeof value === 'bigint';
+}
+
+export function axisTicks({ axis, categories }: ParamAxis, count: number): Tick[] {
+  if (categories.length === 0) return axis.ticks(count);
+  const step = Math.ceil(categories.length / Math.min(count * 2, MAX_TICKS));
+  return categories.map((label, value) => ({ value, label })).filter((_, at) => at % step === 0);
+}
+
+export function valueText({ categories }: ParamAxis, value: number): string {
+  if (Number.isNaN(value)) return '–';
+  return categories.length > 0 ? (categories[Math.round(value)] ?? '') : readable(value);
+}
+
+/** Columns by how much a metric depends on them. Texts with more than two values have no order, and are left out. */
+export function dependences(
+  metric: ParamAxis,
+  columns: readonly ParamAxis[],
+): (Correlation & { axis: ParamAxis })[] {
+  return columns
+    .filter(({ categories }) => categories.length <= 2)
+    .map(axis => ({ axis, ...rankCorrelation(axis.values, metric.values) }))
+    .filter(({ rho }) => !Number.isNaN(rho))
+    .sort((a, b) => Math.abs(b.rho) - Math.abs(a.rho));
+}
+
+/** A part of an axis, from `low` to `high`. */
+export interface Brush {
+  axis: string;
+  low: number;
+  high: number;
+}
+
+/** Brushes as they are in the URL, such as `param:lr=0.001..0.1`. */
+export function parseBrush(text: string): Brush | undefined {
+  const [, axis = '', low, high] = /^(.*)=(.*)\.\.(.*)$/s.exec(text) ?? [];
+  return axis ? { axis, low: Number(low), high: Number(high) } : undefined;
+}
+
+export function brushText({ axis, low, high }: Brush): string {
+  return `${axis}=${Number(low.toPrecision(6))}..${Number(high.toPrecision(6))}`;
+}
+
+/** Whether each run is inside of all brushes. */
+export function insideOf(brushes: readonly Brush[], axes: readonly ParamAxis[], count: number): boolean[] {
+  const checks = brushes.flatMap(brush => {
+    const axis = axes.find(({ text }) => text === brush.axis);
+    return axis ? [{ ...brush, values: axis.values }] : [];
+  });
+  return Array.from({ length: count }, (_, at) =>
+    checks.every(({ values, low, high }) => (values[at] as number) >= low && (values[at] as number) <= high),
+  );
+}
+
+/** From blue at 0 over gray to orange at 1: told apart by people with any color vision. NaN is gray. */
+export function rampColor(place: number): string {
+  if (Number.isNaN(place)) return 'var(--ramp-middle)';
+  const end = place < 0.5 ? 'var(--ramp-low)' : 'var(--ramp-high)';
+  return `color-mix(in oklab, ${end} ${Math.round(200 * Math.abs(place - 0.5))}%, var(--ramp-middle))`;
+}

@@ -1,0 +1,63 @@
+/** A scatter plot of two columns: places of the runs, and the straight line that fits them best. */
+import { hash } from '../../plot/palette.ts';
+import type { ParamAxis } from './axes.ts';
+import { rankCorrelation } from './statistics.ts';
+
+export interface Dot {
+  /** Index of the run. */
+  run: number;
+  /** Places on both axes, 0 to 1. */
+  x: number;
+  y: number;
+}
+
+/** Share of the room of a category over which its dots spread. */
+const SPREAD = 0.5;
+
+/** The runs that have a value on both axes, from left to right. Dots of one category are next to each other. */
+export function dots(x: ParamAxis, y: ParamAxis, ids: readonly string[]): Dot[] {
+  const place = (axis: ParamAxis, run: number, seed: string): number => {
+    const at = axis.axis.toPixel(axis.values[run] as number);
+    // The same run is always at the same place.
+    const shift = axis.categories.length > 0 ? hash(`${seed}${ids[run]}`) / 2 ** 32 - 0.5 : 0;
+    return at + (shift * SPREAD) / Math.max(axis.categories.length, 1);
+  };
+  const all = ids.map((_, run) => ({ run, x: place(x, run, 'x'), y: place(y, run, 'y') }));
+  return all.filter(dot => Number.isFinite(dot.x) && Number.isFinite(dot.y)).sort((a, b) => a.x - b.x);
+}
+
+export interface Trend {
+  /** Ends of the line, as places on both axes. */
+  from: [x: number, y: number];
+  to: [x: number, y: number];
+  /** Pearson's correlation of what the axes show: of logarithms if an axis is logarithmic. */
+  r: number;
+  /** Spearman's rank correlation. */
+  rho: number;
+  runs: number;
+}
+
+const MIN_RUNS = 3;
+
+/** Least squares over the places, so that the trend is straight on logarithmic axes too. Categories have none. */
+export function trend(x: ParamAxis, y: ParamAxis, all: readonly Dot[]): Trend | undefined {
+  if (x.categories.length > 0 || y.categories.length > 0 || all.length < MIN_RUNS) return undefined;
+  const mean = (of: (dot: Dot) => number): number => all.reduce((sum, dot) => sum + of(dot), 0) / all.length;
+  const [meanX, meanY] = [mean(dot => dot.x), mean(dot => dot.y)];
+  let [xx, yy, xy] = [0, 0, 0];
+  for (const dot of all) {
+    const [dx, dy] = [dot.x - meanX, dot.y - meanY];
+    [xx, yy, xy] = [xx + dx * dx, yy + dy * dy, xy + dx * dy];
+  }
+  if (xx === 0 || yy === 0) return undefined;
+  const end = (at: number): [number, number] => [at, meanY + ((at - meanX) * xy) / xx];
+  const values = (axis: ParamAxis): Float64Array =>
+    Float64Array.from(all, ({ run }) => axis.values[run] as number);
+  return {
+    from: end((all[0] as Dot).x),
+    to: end((all.at(-1) as Dot).x),
+    r: xy / Math.sqrt(xx * yy),
+    rho: rankCorrelation(values(x), values(y)).rho,
+    runs: all.length,
+  };
+}

@@ -1,0 +1,34 @@
+/** Params as rows of a tree, next to those of another run. */
+import { isMap, type CborValue } from '../../api/cbor.ts';
+import { comparable } from '../../format/value.ts';
+
+type Params = { [key: string]: CborValue };
+
+export interface ParamRow {
+  path: string;
+  name: string;
+  depth: number;
+  /** Undefined: only the other run has it. */
+  value: CborValue | undefined;
+  other: CborValue | undefined;
+  isGroup: boolean;
+  /** The values differ, or those of a group do. */
+  isDifferent: boolean;
+}
+
+export function paramRows(params: Params, other: Params = params, prefix = '', depth = 0): ParamRow[] {
+  const names = [...new Set([...Object.keys(params), ...Object.keys(other)])];
+  return names.flatMap(name => {
+    const path = `${prefix}${name}`;
+    const [own, others] = [params[name], other[name]];
+    const isGroup = isFilled(own) || isFilled(others);
+    const row = { path, name, depth, value: own, other: others, isGroup };
+    if (!isGroup) return [{ ...row, isDifferent: comparable(own) !== comparable(others) }];
+    const inner = paramRows(isFilled(own) ? own : {}, isFilled(others) ? others : {}, `${path}.`, depth + 1);
+    return [{ ...row, isDifferent: inner.some(({ isDifferent }) => isDifferent) }, ...inner];
+  });
+}
+
+function isFilled(value: CborValue | undefined): value is Params {
+  return isMap(value) && Object.keys(value).length > 0;
+}

@@ -1,0 +1,37 @@
+import { expect, test } from 'vitest';
+
+import { EMPTY_SERIES } from '../api/series_data.ts';
+import { positions, stepsIn } from './chart_axis.ts';
+
+const steps = Float64Array.of(0, 5, 10, 15);
+const data = { ...EMPTY_SERIES, steps, times: steps.map(step => 1e6 * (100 + step)) };
+const values = (all: [step: number, value: number][]) => ({
+  steps: Float64Array.from(all, ([step]) => step),
+  values: Float64Array.from(all, ([, value]) => value),
+});
+
+test('places on the axis are steps, times, epochs or values of another metric', () => {
+  expect(positions('step', data, 0, undefined)).toBe(steps);
+  expect([...positions('time', data, 50_000, undefined)]).toEqual([100_000, 105_000, 110_000, 115_000]);
+  expect([...positions('relative', data, 100_000, undefined)]).toEqual([0, 5_000, 10_000, 15_000]);
+  const epochs = values([
+    [0, 1],
+    [5, 1],
+    [10, 2],
+    [15, 2],
+  ]);
+  expect([...positions('epoch', data, 0, epochs)]).toEqual([1, 1.5, 2, 2.5]);
+  const metric = values([
+    [0, 10],
+    [10, 30],
+  ]);
+  expect([...positions('metric', data, 0, metric)]).toEqual([10, 20, 30, NaN]);
+  expect(positions('metric', data, 0, undefined).length).toBe(0);
+});
+
+test('a zoom is a range of steps unless the axis goes back', () => {
+  const x = positions('relative', data, 100_000, undefined);
+  expect(stepsIn({ low: 1.2, high: 7.9 }, 'step', [])).toEqual({ from: 1, to: 8 });
+  expect(stepsIn({ low: 6_000, high: 9_000 }, 'relative', [{ x, data }])).toEqual({ from: 5, to: 10 });
+  expect(stepsIn({ low: 0, high: 1 }, 'metric', [{ x: Float64Array.of(2, 1, 3, 4), data }])).toBeUndefined();
+});

@@ -1,0 +1,54 @@
+import { expect, test } from 'vitest';
+
+import { EMPTY_SERIES, type SeriesData } from '../api/series_data.ts';
+import type { SeriesInfo } from '../gen/matyan/runs/v1/run_pb.ts';
+import { PALETTE } from '../plot/palette.ts';
+import { schemas, type ChartsState } from '../state/routes.ts';
+import { decode } from '../state/url.ts';
+import type { ChartLine } from './chart_groups.ts';
+import { chartSeries, lineId } from './chart_series.ts';
+
+function line(runId: string, group?: string, context = '{}'): ChartLine {
+  const info = { number: 1, name: 'loss', context } as SeriesInfo;
+  const color = PALETTE[0] as ChartLine['color'];
+  return { runId, info, label: runId, color, dash: [], startMs: 0, group };
+}
+
+function data(values: number[]): SeriesData {
+  const last = Float64Array.from(values);
+  const steps = Float64Array.from(values.keys());
+  return { ...EMPTY_SERIES, steps, last, min: last, max: last };
+}
+
+const settings = (query: string): ChartsState => decode(schemas.metrics, query);
+
+test('runs of a group are one line with a band; its runs are drawn where the band hides them', () => {
+  const lines = [line('a', 'adam'), line('b', 'adam'), line('c', ''), line('d', 'adam', '{"subset":"val"}')];
+  const all = new Map(lines.map((one, at) => [lineId(one), data([at, 10 * at])]));
+  const found = chartSeries(lines, all, new Map(), settings(''), false);
+  expect(found.map(({ label }) => label)).toEqual(['adam (2)', 'none (1)', 'adam val (1)']);
+  expect([...(found[0]?.data.last ?? [])]).toEqual([0.5, 5]);
+  expect([...(found[0]?.area?.high ?? [])]).toEqual([1, 10]);
+  const deviation = chartSeries(lines, all, new Map(), settings('?band=deviation'), false);
+  expect(deviation.map(({ isMember = false }) => isMember)).toEqual([
+    true,
+    true,
+    true,
+    true,
+    false,
+    false,
+    false,
+  ]);
+  expect(chartSeries(lines, all, new Map(), settings('?band=none'), false).at(-1)?.area).toBeUndefined();
+});
+
+test('a line without the metric of the x axis is not drawn', () => {
+  const lines = [line('a'), line('b')];
+  const all = new Map(lines.map(one => [lineId(one), data([1, 2])]));
+  const axis = new Map([
+    [lineId(lines[0]!), { steps: Float64Array.of(0, 1), values: Float64Array.of(7, 9) }],
+  ]);
+  const found = chartSeries(lines, all, axis, settings('?x=metric&xm=tokens'), false);
+  expect(found.map(({ x }) => [...x])).toEqual([[7, 9], []]);
+  expect(found[1]?.data.last.length).toBe(0);
+});

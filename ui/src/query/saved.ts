@@ -1,0 +1,37 @@
+/** Queries that everybody of the project sees, saved on the server as states of the type `query`. */
+import { decodeMap } from '../api/cbor.ts';
+import { encodeCbor } from '../api/cbor_writer.ts';
+import { Urgency } from '../api/read_queue.ts';
+import { call, client, limited, queued } from '../api/transport.ts';
+import { AppService } from '../gen/matyan/apps/v1/apps_pb.ts';
+
+const TYPE = 'query';
+
+export interface SavedQuery {
+  id: string;
+  text: string;
+}
+
+/** The newest first. */
+export function readSaved(signal?: AbortSignal): Promise<SavedQuery[]> {
+  return queued('AppService.List', Urgency.Visible, signal, async () => {
+    const saved: SavedQuery[] = [];
+    for await (const { apps } of client(AppService).list({}, limited(signal)))
+      for (const { id, type, state } of apps) {
+        const { text } = type === TYPE ? decodeMap(state) : {};
+        if (typeof text === 'string' && text !== '') saved.push({ id, text });
+      }
+    return saved.reverse();
+  });
+}
+
+export async function saveQuery(text: string): Promise<SavedQuery> {
+  const { app } = await call('AppService.Create', () =>
+    client(AppService).create({ type: TYPE, state: encodeCbor({ text }) }, limited()),
+  );
+  return { id: app?.id ?? '', text };
+}
+
+export async function removeSaved(id: string): Promise<void> {
+  await call('AppService.Delete', () => client(AppService).delete({ id }, limited()));
+}

@@ -1,0 +1,72 @@
+/** A value from the server that a component shows, with the failure of its last attempt. */
+import { isAbort } from '../api/errors.ts';
+
+/** Whatever takes long to read is read again more rarely. */
+const PAUSE_FACTOR = 10;
+
+/**
+ * Reads once, and again when state changes that `read` uses before it waits. The old value stays until the new one is
+ * there. Create it while a component is set up; it ends with the component.
+ */
+export class Reading<T> {
+  value = $state.raw<T>();
+  failure = $state.raw<unknown>();
+  #attempt = $state(0);
+  #isReading = false;
+  #isStale = false;
+  #nextAt = 0;
+  #timer: ReturnType<typeof setTimeout> | undefined;
+
+  /** A change of `version` is a refresh. */
+  constructor(
+    read: (signal: AbortSignal) => Promise<T>,
+    readonly pauseMs = 0,
+    version: () => unknown = () => undefined,
+  ) {
+    let known = version();
+    $effect(() => {
+      void this.#attempt;
+      const control = new AbortController();
+      void this.#read(read(control.signal), control.signal);
+      return () => {
+        control.abort();
+        clearTimeout(this.#timer);
+        this.#timer = undefined;
+      };
+    });
+    $effect(() => {
+      const next = version();
+      if (next !== known) this.refresh();
+      known = next;
+    });
+  }
+
+  retry = (): void => void (this.#attempt += 1);
+
+  /** Reads again after a pause, and not before the current attempt has ended. */
+  refresh = (): void => {
+    this.#isStale = true;
+    this.#schedule();
+  };
+
+  async #read(result: Promise<T>, signal: AbortSignal): Promise<void> {
+    const start = Date.now();
+    [this.#isReading, this.#isStale] = [true, false];
+    try {
+      const value = await result;
+      if (signal.aborted) return;
+      [this.value, this.failure] = [value, undefined];
+    } catch (error) {
+      if (signal.aborted) return;
+      if (!isAbort(error)) this.failure = error;
+    }
+    this.#isReading = false;
+    this.#nextAt = Date.now() + Math.max(this.pauseMs, PAUSE_FACTOR * (Date.now() - start));
+    this.#schedule();
+  }
+
+  #schedule(): void {
+    if (!this.#isStale || this.#isReading) return;
+    this.#timer ??= setTimeout(this.retry, Math.max(0, this.#nextAt - Date.now()));
+  }
+}

@@ -1,0 +1,77 @@
+/** Dashboards, as a person creates, arranges and shares them. */
+import { afterAll, beforeAll, expect, test } from 'vitest';
+
+import { eventually, findings, Site, type Visit } from './harness.ts';
+
+let site: Site;
+
+beforeAll(async () => void (site = await Site.open()));
+afterAll(() => site?.close());
+
+async function panels({ page }: Visit): Promise<string[]> {
+  return page
+    .locator('.panels > li .head .opener')
+    .evaluateAll(all =>
+      all.map(one => one.getAttribute('aria-label')?.replace('Actions for panel ', '') ?? ''),
+    );
+}
+
+async function addPanel({ page }: Visit, kind: string, metric: string): Promise<void> {
+  await page.getByRole('button', { name: 'Add a panel' }).first().click();
+  const dialog = page.getByRole('dialog', { name: 'Panel' });
+  await dialog.getByRole('combobox', { name: 'Show' }).selectOption(kind);
+  if (kind === 'chart') await dialog.getByRole('combobox', { name: 'Metric' }).fill(metric);
+  // Saved at once, before the pause after typing is over.
+  await dialog.getByRole('combobox', { name: 'Filter runs by a query' }).fill('run.hparams.batch_size');
+  await dialog.getByRole('button', { name: 'Save', exact: true }).click();
+  await dialog.waitFor({ state: 'hidden' });
+}
+
+test.each(['light', 'dark'] as const)('a dashboard is created, arranged and kept, %s', async theme => {
+  await site.visit(
+    '/dashboards',
+    async visit => {
+      const { page } = visit;
+      let stored = 0;
+      page.on('response', response => (stored += Number(response.url().endsWith('AppService/Update'))));
+      await page.getByRole('button', { name: 'New dashboard' }).click();
+      await page.getByRole('heading', { name: 'An empty dashboard' }).waitFor();
+      await addPanel(visit, 'chart', 'loss');
+      await addPanel(visit, 'chart', 'accuracy');
+      await addPanel(visit, 'runs', '');
+      await page.waitForSelector('.panels table a');
+      await eventually('both charts are drawn', async () =>
+        (
+          await page.locator('canvas.base').evaluateAll(all => all.map(one => one.dataset.series ?? '0'))
+        ).every(count => Number(count) > 0),
+      );
+      expect(await panels(visit)).toEqual(['loss', 'accuracy', 'Runs']);
+      expect(new Set(await page.locator('.panels .head .clip').allTextContents())).toEqual(
+        new Set(['run.hparams.batch_size']),
+      );
+      // By pointer, then by keyboard.
+      await page.locator('.panels .head').nth(2).dragTo(page.locator('.panels > li').first());
+      await eventually(
+        'the table is first',
+        async () => (await panels(visit)).join() === 'Runs,loss,accuracy',
+      );
+      await page.locator('.panels .head .opener').first().press('Enter');
+      await page.getByRole('menuitem', { name: 'Wider' }).press('Enter');
+      await page.locator('.panels .head .opener').last().press('Enter');
+      await page.getByRole('menuitem', { name: 'Move left' }).press('Enter');
+      await eventually('it moved', async () => (await panels(visit)).join() === 'Runs,accuracy,loss');
+      await visit.shot(`dashboard-${theme}`);
+      expect(await findings(page)).toEqual([]);
+      // Three panels, and three changes of their order and sizes.
+      await eventually('everything is stored', () => stored === 6);
+      await page.reload();
+      await page.waitForSelector('.panels table a');
+      expect(await panels(visit)).toEqual(['Runs', 'accuracy', 'loss']);
+      expect(await page.locator('.panels > li').first().getAttribute('style')).toContain('span 4');
+      await page.getByRole('button', { name: 'Delete the dashboard' }).click();
+      await page.getByRole('dialog').getByRole('button', { name: 'Delete' }).click();
+      await page.waitForURL(/\/dashboards$/);
+    },
+    { theme },
+  );
+});

@@ -1,0 +1,112 @@
+/** The metrics explorer: groups with bands, x axes, outliers, and the tooltip that stays. */
+import type { Page } from 'playwright-core';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+
+import { eventually, findings, Site } from './harness.ts';
+
+let site: Site;
+
+beforeAll(async () => void (site = await Site.open()));
+afterAll(() => site?.close());
+
+/** Waits until the chart of a metric is drawn with some lines. */
+async function drawn(page: Page, name: string): Promise<number> {
+  const canvas = page.locator(`section[aria-label="${name}"] canvas.base`);
+  return eventually(`${name} is drawn`, async () => Number(await canvas.getAttribute('data-series')) || 0);
+}
+
+test.each(['light', 'dark'] as const)('runs of a group are one line with a band, %s', async theme => {
+  await site.visit(
+    '/metrics?m=loss&q=run.hparams.batch_size',
+    async visit => {
+      const { page } = visit;
+      await drawn(page, 'loss');
+      await page.getByRole('combobox', { name: 'Group by' }).selectOption({ label: 'hparams.optimizer' });
+      await page.waitForURL(/by=param/);
+      // Three optimizers, and two contexts.
+      await eventually('six lines are drawn', async () => (await drawn(page, 'loss')) === 6);
+      for (const name of ['Standard deviation', '95 % confidence', 'Lowest to highest']) {
+        await page.getByRole('combobox', { name: 'Band' }).selectOption({ label: name });
+        await eventually(name, async () => (await drawn(page, 'loss')) >= 6);
+      }
+      await visit.shot(`metrics-bands-${theme}`);
+      expect(await findings(page)).toEqual([]);
+    },
+    { theme },
+  );
+});
+
+test('the tooltip is pinned, searched and copied by keyboard', async () => {
+  await site.visit('/metrics?m=/^loss$/', async visit => {
+    const { page } = visit;
+    await page.context().grantPermissions(['clipboard-read', 'clipboard-write']);
+    await drawn(page, 'loss');
+    await page.locator('section[aria-label=loss] [role=application]').focus();
+    await page.keyboard.press('ArrowRight');
+    await page.locator('.tooltip').waitFor();
+    await page.keyboard.press('Enter');
+    const pinned = page.getByRole('dialog', { name: /^Values at step/ });
+    await pinned.waitFor();
+    await page.keyboard.press('Tab');
+    await page.keyboard.type('sweep 45 val');
+    await eventually('one line is left', async () => (await pinned.locator('tbody tr').count()) === 1);
+    expect(await findings(page)).toEqual([]);
+    await visit.shot('metrics-tooltip-pinned');
+    await page.getByRole('button', { name: 'Copy all values' }).press('Enter');
+    const copied = await eventually('it is copied', () =>
+      page.evaluate(() => navigator.clipboard.readText()),
+    );
+    expect(copied).toMatch(/^step \d+\nresnet50 sweep 45 val\t[\d.]+$/);
+    await pinned.locator('input').focus();
+    await page.keyboard.press('Escape');
+    await eventually('it is gone', async () => (await pinned.count()) === 0);
+  });
+});
+
+test('a click pins the values, and they stay while the pointer is elsewhere', async () => {
+  await site.visit('/metrics?m=/^lr$/', async ({ page }) => {
+    await drawn(page, 'lr');
+    const box = (await page.locator('section[aria-label=lr] [role=application]').boundingBox())!;
+    await page.mouse.click(box.x + 200, box.y + 60);
+    const pinned = page.getByRole('dialog', { name: /^Values at step/ });
+    const name = await pinned.getAttribute('aria-label');
+    await page.mouse.move(box.x + 90, box.y + 90, { steps: 3 });
+    expect(await pinned.getAttribute('aria-label')).toBe(name);
+    expect(new URL(page.url()).searchParams.has('from')).toBe(false);
+    await page.getByRole('button', { name: 'Unpin' }).click();
+    await eventually('it is gone', async () => (await pinned.count()) === 0);
+  });
+});
+
+test('the x axis is an epoch or another metric', async () => {
+  await site.visit('/metrics?m=/^loss$/', async visit => {
+    const { page } = visit;
+    await drawn(page, 'loss');
+    await page.getByRole('combobox', { name: 'X axis', exact: true }).selectOption('metric');
+    await page.getByRole('combobox', { name: 'Metric of the x axis' }).fill('accuracy');
+    await page.keyboard.press('Enter');
+    await page.waitForURL(/xm=accuracy/);
+    await eventually('it is drawn again', async () => (await drawn(page, 'loss')) > 50);
+    await visit.shot('metrics-x-metric');
+    await page.getByRole('combobox', { name: 'X axis', exact: true }).selectOption('epoch');
+    await page.getByText('No epochs were tracked').waitFor();
+    await page.goto(`${visit.base}/runs/${site.runs.epochs}?x=epoch&m=accuracy`);
+    expect(await drawn(page, 'accuracy')).toBe(1);
+    await visit.shot('metrics-x-epoch');
+  });
+});
+
+test('outliers are ignored on request', async () => {
+  await site.visit(`/runs/${site.runs.spike}`, async visit => {
+    const { page } = visit;
+    await drawn(page, 'signal');
+    await visit.shot('metrics-outlier');
+    const draws = (): Promise<string | null> =>
+      page.locator('section[aria-label=signal] canvas.base').getAttribute('data-draws');
+    const before = await draws();
+    await page.keyboard.press('o');
+    await page.waitForURL(/calm=1/);
+    await eventually('it is drawn again', async () => (await draws()) !== before);
+    await visit.shot('metrics-outlier-ignored');
+  });
+});

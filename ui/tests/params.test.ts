@@ -1,0 +1,117 @@
+/** Parallel coordinates, the scatter plot and the correlations, as a person uses them. */
+import { afterAll, beforeAll, expect, test } from 'vitest';
+
+import { eventually, findings, Site } from './harness.ts';
+
+let site: Site;
+
+beforeAll(async () => void (site = await Site.open()));
+afterAll(() => site?.close());
+
+const count = (text: string | null): number => Number(/^\d+/.exec(text ?? '')?.[0]);
+
+test('params are brushed by keyboard and pointer, and going back is possible', async () => {
+  await site.visit('/params', async visit => {
+    const { page } = visit;
+    await page.waitForSelector('svg[aria-label^="Parallel"] polyline');
+    const status = page.locator('.page-head > [role=status]');
+    const all = count(await status.textContent());
+    expect(all).toBe(site.runs.hashes.length);
+    // The range of an axis by keyboard.
+    await page.getByRole('slider', { name: 'Lowest lr' }).focus();
+    for (let press = 0; press < 2; press++) await page.keyboard.press('PageUp');
+    await page.waitForURL(/brush=/);
+    await eventually('fewer runs are inside', async () => count(await status.textContent()) < all);
+    await visit.shot('params-brushed');
+    expect(await findings(page)).toEqual([]);
+    await page.keyboard.press('Escape');
+    await eventually('the range is cleared', async () => count(await status.textContent()) === all);
+    // The same by pointer.
+    const box = (await page.getByRole('slider', { name: 'Highest lr' }).boundingBox())!;
+    await page.mouse.move(box.x + 9, box.y + 4);
+    await page.mouse.down();
+    await page.mouse.move(box.x + 9, box.y + 60, { steps: 4 });
+    await page.mouse.up();
+    await eventually('a range is set', async () => count(await status.textContent()) < all);
+    await page.keyboard.press('0');
+    await eventually('all ranges are cleared', async () => count(await status.textContent()) === all);
+  });
+});
+
+test('axes are moved and removed by their menus', async () => {
+  await site.visit('/params', async ({ page }) => {
+    await page.waitForSelector('.title');
+    const titles = (): Promise<string[]> => page.locator('.title .opener').allTextContents();
+    const before = await titles();
+    await page.locator('.title .opener').first().press('Enter');
+    await page.getByRole('menuitem', { name: 'Move right' }).press('Enter');
+    await page.waitForURL(/axes=/);
+    expect(await titles()).toEqual([before[1], before[0], ...before.slice(2)]);
+    await page.locator('.title .opener').first().press('Enter');
+    await page.getByRole('menuitem', { name: 'Remove' }).press('Enter');
+    await eventually('an axis less', async () => (await titles()).length === before.length - 1);
+    await page.goBack();
+    await eventually('it is back', async () => (await titles()).length === before.length);
+  });
+});
+
+test('a correlation names its runs, and adds the axis of its param', async () => {
+  await site.visit('/params?metric=metric%3Aloss+%7B%22subset%22%3A%22val%22%7D', async visit => {
+    const { page } = visit;
+    const rows = page.locator('section[aria-labelledby="depends-title"] li button');
+    await rows.first().waitFor();
+    expect(await rows.first().textContent()).toMatch(/[−\d.]+ +\d+ runs/);
+    await page.getByRole('button', { name: /^layers/ }).click();
+    await page.getByRole('slider', { name: 'Lowest layers' }).waitFor();
+    await visit.shot('params-axis-added');
+    await page.getByRole('button', { name: /^layers/ }).press('Enter');
+    await eventually(
+      'the axis is gone',
+      async () => (await page.getByRole('slider', { name: 'Lowest layers' }).count()) === 0,
+    );
+  });
+});
+
+test('a line names its run, and opens it', async () => {
+  await site.visit('/params', async ({ page }) => {
+    const low = (await page.getByRole('slider', { name: 'Lowest batch_size' }).boundingBox())!;
+    const next = (await page.getByRole('slider', { name: 'Highest lr' }).boundingBox())!;
+    const x = (low.x + next.x) / 2;
+    for (let y = next.y; y < low.y && (await page.locator('polyline.hovered').count()) === 0; y += 6)
+      await page.mouse.move(x, y);
+    expect(await page.locator('.toolbar .hovered b').first().textContent()).not.toBe('');
+    await page.mouse.down();
+    await page.mouse.up();
+    await page.waitForURL(/\/runs\/\w+$/);
+  });
+});
+
+test.each(['light', 'dark'] as const)('a scatter plot shows trend and correlation, %s', async theme => {
+  const path = '/params?view=scatter&metric=metric%3Aloss+%7B%22subset%22%3A%22val%22%7D';
+  await site.visit(
+    path,
+    async visit => {
+      const { page } = visit;
+      await page.waitForSelector('circle.dot');
+      expect(await page.locator('.scatter [role=status]').textContent()).toMatch(
+        /Correlation [−\d.]+ +by rank [−\d.]+ +R² [\d.]+ +\d+ runs/,
+      );
+      expect(await page.locator('line.trend').count()).toBe(1);
+      await page.getByRole('combobox', { name: 'X' }).selectOption({ label: 'lr' });
+      await page.waitForURL(/sx=/);
+      const status = await page.locator('.scatter [role=status]').textContent();
+      expect(await page.locator('circle.dot').count()).toBe(Number(/(\d+) runs/.exec(status ?? '')?.[1]));
+      await visit.shot(`params-scatter-${theme}`);
+      expect(await findings(page)).toEqual([]);
+      // From run to run by keyboard.
+      await page.locator('svg[role=application]').focus();
+      await page.keyboard.press('ArrowRight');
+      await page.keyboard.press('ArrowRight');
+      await page.locator('circle.picked').waitFor();
+      expect(await page.locator('.toolbar .hovered b').first().textContent()).not.toBe('');
+      await page.keyboard.press('Enter');
+      await page.waitForURL(/\/runs\/\w+$/);
+    },
+    { theme },
+  );
+});
