@@ -2,7 +2,7 @@
 # the web UI has its packages and its build in ui/, ignored by git, as its tools expect them there.
 
 .DEFAULT_GOAL := help
-.PHONY: help up install wheel sdk-wheel ui test lint lint-deploy format clippy doc proto proto-baseline deny metrics hooks unit build kafka clouds system sdk sdk-packages sdk-installed adapters examples ui-build ui-test browser bench soak soak-faults soak-kafka soak-fuzz soak-scale
+.PHONY: help up install wheel sdk-wheel ui test lint lint-deploy format clippy doc proto proto-baseline deny metrics hooks unit build kafka clouds system sdk sdk-packages sdk-installed adapters examples ui-build ui-embedded ui-test browser bench soak soak-faults soak-kafka soak-fuzz soak-scale
 
 export CARGO_TARGET_DIR ?= $(HOME)/.cache/matyan/target
 export CARGO_TERM_COLOR ?= never
@@ -16,7 +16,7 @@ PEERS := tests/peers/python
 # again.
 PEERS_STAMP := $(VENV)/installed-$(shell cksum < $(PEERS)/requirements.txt | cut -d' ' -f1)
 
-# The existing browser UI, which the tests run in a browser.
+# The browser UI of Aim, which the tests run in a browser.
 UI_VERSION := 3.29.1
 UI_DIR := $(CACHE)/ui-$(UI_VERSION)
 # Python in the browser, which the UI would otherwise download from the internet.
@@ -52,15 +52,14 @@ help: ## Show this list
 # second library that is not linked.
 QUICK_ENV := CFLAGS=-g0 MAKEFLAGS=STATIC_LIBS=lib/libjemalloc_pic.a
 
-up: ## Build and start everything in one process; data in ./data (DATA_DIR=…, ARGS=… for more flags)
+up: ui-embedded ## Build and start everything in one process; data in ./data (DATA_DIR=…, ARGS=… for more flags)
 	@echo 'Building Matyan (about 6 minutes the first time, on two idle cores)'
 	$(QUICK_ENV) cargo build --profile quick -p matyan --no-default-features
-	@$(MAKE) --no-print-directory ui || echo 'make up: failed to download the browser UI; continuing without it'
-	exec $(QUICK_BIN) up --data-dir $(DATA_DIR) $$(test -d $(UI_DIR) && echo --ui-dir $(UI_DIR)) $(ARGS)
+	exec $(QUICK_BIN) up --data-dir $(DATA_DIR) $(ARGS)
 
 PREFIX ?= $(HOME)/.local
 
-install: ## Build the binary and install it in ~/.local/bin (PREFIX=…)
+install: ui-embedded ## Build the binary and install it in ~/.local/bin (PREFIX=…)
 	cargo build --release -p matyan
 	install -D -m 755 $(RELEASE_BIN) $(PREFIX)/bin/matyan
 	@echo "$(PREFIX)/bin/matyan"
@@ -72,20 +71,23 @@ MATURIN := $(CACHE)/maturin-$(MATURIN_VERSION)/bin/maturin
 WHEELS ?= $(CACHE)/wheels
 WHEEL_ARGS ?= --release
 
-wheel: $(MATURIN) ## Build a Python wheel with the server, and print its path (WHEELS=…)
+wheel: $(MATURIN) ui-embedded ## Build a Python wheel with the server, and print its path (WHEELS=…)
 	$(MATURIN) build --manifest-path services/matyan/Cargo.toml --compatibility linux --out $(WHEELS) $(WHEEL_ARGS)
 
-SDK_WHEEL = $(WHEELS)/matyan_client-*.whl
+SDK_WHEEL = $(WHEELS)/matyan_client-*-abi3-*.whl
+# A free-threaded interpreter has no stable ABI, so it needs a wheel of its own.
+FREE_THREADED := $(shell command -v python3.14t)
 
-sdk-wheel: $(MATURIN) ## Build the wheel of the Python SDK, and print its path (WHEELS=…)
-	rm -f $(SDK_WHEEL)
+sdk-wheel: $(MATURIN) ui-embedded ## Build the wheel of the Python SDK, and print its path (WHEELS=…)
+	rm -f $(WHEELS)/matyan_client-*.whl
 	$(MATURIN) build --manifest-path sdk/python/Cargo.toml --compatibility linux --out $(WHEELS) --release
+	$(if $(FREE_THREADED),$(MATURIN) build --manifest-path sdk/python/Cargo.toml --compatibility linux --out $(WHEELS) --release --interpreter $(FREE_THREADED))
 
 $(MATURIN):
 	python3 -m venv $(CACHE)/maturin-$(MATURIN_VERSION)
 	$(CACHE)/maturin-$(MATURIN_VERSION)/bin/pip install --quiet --disable-pip-version-check maturin==$(MATURIN_VERSION)
 
-ui: $(UI_DIR) ## Download the browser UI for --ui-dir, and print its directory
+ui: $(UI_DIR) ## Download the UI of Aim for --ui-dir, and print its directory
 	@echo $(UI_DIR)
 
 $(UI_DIR):
@@ -191,7 +193,7 @@ $(COMPOSE):
 
 # The tests and the binary that they run, with one set of features. `cargo build` would resolve
 # another one, without those of the tests, and compile most crates a second time.
-build:
+build: ui-embedded
 	cargo test --workspace --tests --no-run --quiet
 
 clouds:
@@ -291,16 +293,27 @@ RUST_EXAMPLES := $(CARGO_TARGET_DIR)/debug/examples
 
 examples: build $(BUF) $(PEERS_STAMP) ## Run the example clients of the languages that are installed
 	cargo build --quiet --workspace --example track --example search
+	sh tests/browser/chromium.sh
 	PATH=$(dir $(BUF)):$$PATH PYTHONPATH=$(PEERS) MATYAN_BIN=$(DEBUG_BIN) MATYAN_RUST_EXAMPLES=$(RUST_EXAMPLES) \
 		$(VENV)/bin/python -m pytest -q -rs -p no:cacheprovider sdk/examples
 
-# The web UI of ui/. Its page is read when a server starts, so a running server has to be restarted.
+# The web UI of ui/, which builds of the program embed.
 UI_STAMP := ui/node_modules/installed-$(shell cksum < ui/package-lock.json | cut -d' ' -f1)
 UI_NPM := cd ui && PATH=$(dir $(BUF)):$$PATH npm run --silent
 
-ui-build: $(UI_STAMP) $(BUF) ## Build the web UI in ui/dist, for --ui-dir
+UI_BUILT := ui/dist/index.html
+UI_SOURCES := $(shell find proto/proto ui/index.html ui/src ui/vite.config.ts ui/buf.gen.yaml -type f -not -path 'ui/src/gen/*')
+
+ui-build: $(UI_BUILT) ## Build the web UI in ui/dist, which builds of the program embed
+
+$(UI_BUILT): $(UI_SOURCES) $(UI_STAMP) | $(BUF)
 	$(UI_NPM) generate
 	$(UI_NPM) build -- --logLevel warn
+
+# A program without its UI is better than none.
+ui-embedded:
+	@$(MAKE) --no-print-directory ui-build || \
+		echo 'make: failed to build the web UI, which needs Node.js 20.19 or newer with npm; continuing without it' >&2
 
 $(UI_STAMP):
 	npm ci --prefix ui --silent --no-fund --no-audit
@@ -382,7 +395,7 @@ $(PEERS_STAMP): $(PEERS)/requirements.txt
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check --requirement $<
 	touch $@
 
-bench: kafka ## Print the budget table with the figures of this machine (ARGS="--only text", ARGS=--quick)
+bench: kafka ui-embedded ## Print the budget table with the figures of this machine (ARGS="--only text", ARGS=--quick)
 	cargo build --release --quiet -p matyan -p matyan-bench
 	MATYAN_BIN=$(RELEASE_BIN) $(CARGO_TARGET_DIR)/release/matyan-bench $(ARGS)
 

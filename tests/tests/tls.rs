@@ -88,7 +88,7 @@ async fn every_protocol_speaks_tls() {
     let server = files.server().await;
 
     let mut rest = connect(&server.query, &files.pem()).await.expect("the certificate is good");
-    let request = b"GET /health/live/ HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    let request = b"GET /health/live/ HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
     rest.write_all(request).await.expect("the server reads");
     let mut answer = String::new();
     rest.read_to_string(&mut answer).await.expect("the server answers");
@@ -180,7 +180,10 @@ async fn a_renewed_certificate_is_loaded_and_a_broken_one_is_not() {
     let second = files.pem();
     eventually("the second certificate is in use", async || connect(&server.query, &second).await).await;
     connect(&server.query, &first).await.expect_err("the first one is no longer in use");
-    before.write_all(b"GET /health/live/ HTTP/1.1\r\nHost: x\r\n\r\n").await.expect("the connection is open");
+    before
+        .write_all(b"GET /health/live/ HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        .await
+        .expect("the connection is open");
     let mut head = [0; 12];
     before
         .read_exact(&mut head)

@@ -122,7 +122,8 @@ async fn play(case: &Value, url: &str) {
 
 #[tokio::test]
 async fn vectors_gateway_edge_cases_http() {
-    let server = Server::up().await;
+    // The default of 0.3, which the recordings rely on.
+    let server = Server::up_with(&["--cors-origins", "http://localhost:3000"]).await;
     let client =
         reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build().expect("a client");
     for recording in parse_vectors("gateway_edge_cases") {

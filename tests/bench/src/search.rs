@@ -9,7 +9,10 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use matyan_proto::{
     runs::v1::{ParamPath, RunParts},
-    search::v1::{Query, RunsRequest, Sort, SortField, search_service_client::SearchServiceClient, sort::By},
+    search::v1::{
+        Aggregate, GroupBy, GroupsRequest, Query, RunsRequest, Sort, SortField, aggregate, group_by,
+        search_service_client::SearchServiceClient, sort::By,
+    },
 };
 use matyan_tests::{Server, codec};
 use tonic::transport::Channel;
@@ -48,6 +51,7 @@ pub(crate) async fn rows(table: &mut Table, scale: u64) {
     for runs in [1_000, 10_000, 100_000 / scale] {
         let prefix = format!("{}k runs: ", runs / 1_000);
         let names = cases(runs).into_iter().flat_map(|case| case.rows(&prefix));
+        let names = names.chain([groups_row(&prefix)]);
         let mut names =
             names.chain(REST.map(|(name, ..)| format!("{prefix}{name}"))).chain([start_up_row(&prefix)]);
         if !names.any(|name| table.wants(&name)) {
@@ -59,6 +63,7 @@ pub(crate) async fn rows(table: &mut Table, scale: u64) {
         for case in cases(runs) {
             grpc(table, &prefix, &mut client, case).await;
         }
+        groups(table, &prefix, &mut client, runs).await;
         rest(table, &prefix, &server, runs).await;
         start_up(table, &prefix, &mut server, runs).await;
         assert!(server.terminate().await.success(), "{}", server.log());
@@ -84,7 +89,7 @@ fn cases(runs: u64) -> Vec<Case> {
         limit,
         sort: sort
             .iter()
-            .map(|field| Sort { by: Some(By::Field((*field).into())), descending: true })
+            .map(|field| Sort { by: Some(By::Field((*field).into())), descending: true, ..Sort::default() })
             .collect(),
         parts: Some(columns()),
         ..RunsRequest::default()
@@ -94,6 +99,11 @@ fn cases(runs: u64) -> Vec<Case> {
     let shown = runs - runs / 50;
     let case = |name, request, finds| Case { name, request, finds, first: Budget::None, last: Budget::None };
     let hits = runs / (runs / 1_000).max(10);
+    let middle = runs as u64 / 2;
+    let page = |name, field, position| Case {
+        last: budget(20.0),
+        ..case(name, RunsRequest { position, count: true, ..of("", 50, &[field]) }, 50..=50)
+    };
     vec![
         Case {
             last: budget(10.0),
@@ -112,7 +122,28 @@ fn cases(runs: u64) -> Vec<Case> {
         case("sort by date, 100 runs", of("", 100, &[SortField::Created]), 100..=100),
         case("sort by name, 100 runs", of("", 100, &[SortField::Name]), 100..=100),
         case("newest 1,000", of("", 1_000, &[]), shown.min(1_000)..=shown.min(1_000)),
+        page("page of 50 by name", SortField::Name, 0),
+        page("page of 50 by name, from the middle", SortField::Name, middle),
+        page("page of 50 by duration, from the middle", SortField::Duration, middle),
+        Case {
+            last: budget(20.0),
+            ..case(
+                "page of 50 by two params, from the middle",
+                RunsRequest {
+                    sort: ["shard", "lr"].map(by_param).into(),
+                    position: middle,
+                    ..of("", 50, &[])
+                },
+                50..=50,
+            )
+        },
     ]
+}
+
+/// A sort key: a param of the group `hparams`.
+fn by_param(name: &str) -> Sort {
+    let path = ParamPath { segments: vec!["hparams".to_owned(), name.to_owned()] };
+    Sort { by: Some(By::Param(path)), ..Sort::default() }
 }
 
 async fn grpc(table: &mut Table, prefix: &str, client: &mut Client, case: Case) {
@@ -122,6 +153,30 @@ async fn grpc(table: &mut Table, prefix: &str, client: &mut Client, case: Case) 
         let (firsts, lasts) = timings.into_iter().map(|Timing { first, last }| (first, last)).unzip();
         table.print(&first, case.first, Unit::Milliseconds, firsts);
         table.print(&last, case.last, Unit::Milliseconds, lasts);
+    }
+}
+
+fn groups_row(prefix: &str) -> String {
+    format!("{prefix}groups by a param, with the mean of another")
+}
+
+async fn groups(table: &mut Table, prefix: &str, client: &mut Client, runs: u64) {
+    let path = |name: &str| ParamPath { segments: vec!["hparams".to_owned(), name.to_owned()] };
+    let request = GroupsRequest {
+        by: vec![GroupBy { by: Some(group_by::By::Param(path("shard"))), ..GroupBy::default() }],
+        aggregates: vec![Aggregate { of: Some(aggregate::Of::Param(path("lr"))), ..Aggregate::default() }],
+        ..GroupsRequest::default()
+    };
+    let work = groups_row(prefix);
+    let budget = if runs == 100_000 { Budget::AtMost(20.0) } else { Budget::None };
+    let measure = async || {
+        let start = Instant::now();
+        let found = client.groups(request.clone()).await.expect("the groups are read").into_inner();
+        assert_eq!(found.run_count, runs - runs / 50, "every run that is not archived is in a group");
+        milliseconds(start)
+    };
+    if let Some(times) = measured(table, &[&work], measure).await {
+        table.print(&work, budget, Unit::Milliseconds, times);
     }
 }
 

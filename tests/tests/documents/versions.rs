@@ -37,7 +37,11 @@ fn files_agree_on_versions() {
     ]);
     assert_same_version(&[("Cargo.toml", "\nrust-version = \""), (DOCKERFILE, "ARG RUST_VERSION=")]);
     assert_same_version(&[("Makefile", "\nUI_VERSION := "), (DOCKERFILE, "ARG UI_VERSION=")]);
-    assert_same_version(&[("Makefile", "\nBUF_VERSION := "), ("docs/clients.md", "@bufbuild/buf@")]);
+    assert_same_version(&[
+        ("Makefile", "\nBUF_VERSION := "),
+        ("docs/clients.md", "@bufbuild/buf@"),
+        (DOCKERFILE, "ARG BUF_VERSION="),
+    ]);
     assert_same_version(&[("Makefile", "\nKAFKA_VERSION := "), (COMPOSE, "KAFKA_VERSION:-")]);
     assert_same_version(&[(DOCKERFILE, "ARG FDB_VERSION="), (COMPOSE, "FDB_VERSION:-")]);
 }

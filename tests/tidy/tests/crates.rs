@@ -92,7 +92,7 @@ const DOES_IO: &[(&str, &[&str])] = &[
     ("fjall", &["matyan-store", "matyan-log"]),
     ("foundationdb", &["matyan-store"]),
     ("hyper", &["matyan-edge", "matyan-tests"]),
-    ("hyper-util", &["matyan-edge", "matyan-tests", "matyan"]),
+    ("hyper-util", &["matyan-edge", "matyan-sdk", "matyan-tests", "matyan"]),
     ("opentelemetry-otlp", &["matyan"]),
     ("aws-config", &["matyan-blob"]),
     ("aws-sdk-s3", &["matyan-blob"]),
