@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, path::PathBuf};
 
-use matyan_sdk::{Config, SpoolState};
+use matyan_sdk::{Config, ServerUrls, SpoolState, SyncOptions};
 use pyo3::prelude::*;
 
 use crate::health;
@@ -66,21 +66,25 @@ type SyncResult = (usize, usize, u64, Vec<(u8, String)>, Option<Py<PyAny>>);
 
 /// Sends the spools that no process uses. `report` is called with the numbers of spools, finished
 /// spools, connections, and stored values; it ends the work by returning false. With `runs`, only
-/// spools of these runs are sent.
+/// spools of these runs are sent. With `urls` of a backend and a gateway, these get the data in place
+/// of the servers that it was recorded for.
 #[pyfunction]
-#[pyo3(signature = (elsewhere, report, runs=None))]
+#[pyo3(signature = (elsewhere, report, runs=None, urls=None))]
 pub(crate) fn sync(
     py: Python<'_>,
     elsewhere: bool,
     report: Py<PyAny>,
     runs: Option<HashSet<String>>,
+    urls: Option<(String, String)>,
 ) -> SyncResult {
+    let servers = urls.map(|(backend_url, gateway_url)| ServerUrls { backend_url, gateway_url });
+    let options = SyncOptions { elsewhere, servers };
     let is_wanted =
         |found: &matyan_sdk::SpoolInfo| runs.as_ref().is_none_or(|runs| runs.contains(&found.run_id));
     let (config, _) = Config::from_process();
     let mut interruption = None;
     let (progress, notices) = py.detach(|| {
-        matyan_sdk::sync(&config, elsewhere, is_wanted, |progress| {
+        matyan_sdk::sync(&config, &options, is_wanted, |progress| {
             let answer = Python::attach(|py| {
                 py.check_signals()?;
                 let numbers = (progress.spools, progress.finished, progress.connected, progress.stored);

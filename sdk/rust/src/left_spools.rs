@@ -13,10 +13,11 @@ use crate::{
     io_thread,
     notice::{Notice, NoticeLevel, Notices},
     spool::{
+        cuts,
         directory::{self, Owner, SpoolDirectory},
         store::Spool,
     },
-    upload::worker,
+    upload::{manifest, worker},
 };
 
 /// Interval at which progress is reported.
@@ -50,6 +51,26 @@ pub struct SpoolInfo {
     /// Files that are not uploaded yet.
     pub uploads: usize,
     pub state: SpoolState,
+}
+
+/// Choices for `sync`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SyncOptions {
+    /// Whether spools of other machines are sent. On a file system without working locks, nothing
+    /// shows that they are in use.
+    pub elsewhere: bool,
+    /// Servers that the spools are sent to, in place of their own. What the latter have stored
+    /// already stays there.
+    pub servers: Option<ServerUrls>,
+}
+
+/// Addresses of a server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerUrls {
+    /// Base of the REST API.
+    pub backend_url: String,
+    /// Base of ingestion.
+    pub gateway_url: String,
 }
 
 /// Progress of `sync`.
@@ -99,14 +120,11 @@ fn state(owner: &Owner, path: &Path) -> SpoolState {
 }
 
 /// Sends the spools that are wanted and that no process uses, also those that were made offline, until
-/// they are stored or `report` returns false. It is called every 100 ms. What is not sent stays, and a notice says
-/// why for each server.
-///
-/// Spools of other machines are only sent if `elsewhere` is true: on a file system without working
-/// locks, nothing else shows that they are in use.
+/// they are stored or `report` returns false. It is called every 100 ms. What is not sent stays, and
+/// a notice gives the reason for each server.
 pub fn sync(
     config: &Config,
-    elsewhere: bool,
+    options: &SyncOptions,
     is_wanted: impl Fn(&SpoolInfo) -> bool,
     mut report: impl FnMut(SyncProgress) -> bool,
 ) -> (SyncProgress, Vec<Notice>) {
@@ -114,10 +132,11 @@ pub fn sync(
     let wanted = spools(config).into_iter().filter(|found| match found.state {
         SpoolState::InUse => false,
         SpoolState::Left | SpoolState::Offline => true,
-        SpoolState::Elsewhere => elsewhere,
+        SpoolState::Elsewhere => options.elsewhere,
     });
     let wanted = wanted.filter(is_wanted);
-    let claimed: Vec<Arc<Spool>> = wanted.filter_map(|found| claim(&found, config, &notices)).collect();
+    let servers = options.servers.as_ref();
+    let claimed: Vec<_> = wanted.filter_map(|found| claim(&found, config, servers, &notices)).collect();
     loop {
         let progress = progress(&claimed);
         if !report(progress) || progress.finished == progress.spools {
@@ -140,13 +159,46 @@ pub fn remove_spool(spool: &SpoolInfo) -> io::Result<bool> {
     Ok(true)
 }
 
-fn claim(found: &SpoolInfo, config: &Config, notices: &Notices) -> Option<Arc<Spool>> {
+fn claim(
+    found: &SpoolInfo,
+    config: &Config,
+    servers: Option<&ServerUrls>,
+    notices: &Notices,
+) -> Option<Arc<Spool>> {
+    let claimed = match servers {
+        Some(servers) => redirect(&found.path, servers),
+        None => Ok(Some(found.path.clone())),
+    };
+    let claimed = claimed.and_then(|path| match path {
+        Some(path) => Spool::claim(&path, config, notices.clone()),
+        None => Ok(None),
+    });
+    let claimed = claimed.inspect_err(|error| {
+        let message = format!("failed to open {}: {error}", found.path.display());
+        notices.push(NoticeLevel::Error, message);
+    });
     // A spool that another process takes first is in good hands.
-    let mut spool = Spool::claim(&found.path, config, notices.clone()).ok()??;
+    let mut spool = claimed.ok()??;
     spool.send_if_offline();
     let spool = Arc::new(spool);
     io_thread::serve(spool.clone(), config);
     Some(spool)
+}
+
+/// Lets a spool be sent to other servers, from its first record on and by a producer that they do not
+/// know. Returns its new path, or `None` if it is in use. If this is interrupted, the new servers
+/// refuse the old producer, which is then replaced.
+fn redirect(path: &Path, servers: &ServerUrls) -> io::Result<Option<PathBuf>> {
+    let Some((mut directory, owner)) = SpoolDirectory::claim(path)? else { return Ok(None) };
+    let ServerUrls { backend_url, gateway_url } = servers.clone();
+    if (&owner.backend_url, &owner.gateway_url) == (&backend_url, &gateway_url) {
+        return Ok(Some(path.to_owned()));
+    }
+    directory.set_owner(&Owner { backend_url, gateway_url, ..owner })?;
+    directory.replace_producer()?;
+    manifest::forget_parts(&directory.uploads())?;
+    cuts::remove(directory.path())?;
+    Ok(Some(directory.path().to_owned()))
 }
 
 fn report_unreachable(spools: &[Arc<Spool>], notices: &Notices) {
@@ -172,4 +224,39 @@ fn progress(spools: &[Arc<Spool>]) -> SyncProgress {
         progress.stored += delivery.stored_items;
     }
     progress
+}
+
+#[cfg(test)]
+mod tests {
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::{numbering::Numbering, sender::outbox::Outbox};
+
+    #[test]
+    fn other_servers_get_a_spool_from_its_first_record_on() {
+        let root = TempDir::new().unwrap();
+        let config = Config { spool_dirs: vec![root.path().to_owned()], ..Config::default() };
+        let owner = Owner::of_this_process("run", "http://old:1", "http://old:2", 1);
+        let numbering = Numbering::of_run("http://old:1", "run", true);
+        let spool = Spool::create(&config, owner, numbering, Notices::default(), None).unwrap();
+        (0..10).for_each(|_| assert!(spool.append_event(1, 0, &[8; 100])));
+        spool.close();
+        let path = spool.path();
+        let mut outbox = Outbox::open(Arc::new(spool)).unwrap();
+        assert_eq!(outbox.next_frame().unwrap().unwrap().cut.sequence, 1);
+        outbox.acknowledge(1, None);
+        drop(outbox);
+
+        let servers = ServerUrls { backend_url: "http://new:2".into(), gateway_url: "http://new:1".into() };
+        let moved = redirect(&path, &servers).unwrap().unwrap();
+        assert!(!path.exists());
+        assert_eq!(redirect(&moved, &servers).unwrap().unwrap(), moved);
+        let spool = Spool::claim(&moved, &config, Notices::default()).unwrap().unwrap();
+        assert_eq!(spool.owner().gateway_url, "http://new:1");
+        assert_eq!(spool.owner().backend_url, "http://new:2");
+        let mut outbox = Outbox::open(Arc::new(spool)).unwrap();
+        let cut = outbox.next_frame().unwrap().unwrap().cut;
+        assert_eq!((cut.sequence, cut.items), (1, 10));
+    }
 }

@@ -51,7 +51,9 @@ pub use config::{Config, SpoolFull, SpoolMode};
 pub use error::ArgumentError;
 pub use events::{LoggingRecord, Object, Properties, UploadedArtifact};
 pub use io_thread::io_runtime;
-pub use left_spools::{SpoolInfo, SpoolState, SyncProgress, remove_spool, spools, sync};
+pub use left_spools::{
+    ServerUrls, SpoolInfo, SpoolState, SyncOptions, SyncProgress, remove_spool, spools, sync,
+};
 pub use matyan_value::{Context, Map, Value};
 pub use notice::{Notice, NoticeLevel};
 pub use run::{CloseLimits, CloseProgress, CloseReport, Health, Outcome, Run, RunOptions};

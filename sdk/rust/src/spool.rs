@@ -10,4 +10,5 @@ pub(crate) mod reader;
 pub(crate) mod record;
 pub(crate) mod segment;
 pub(crate) mod store;
+pub(crate) mod upload_space;
 pub(crate) mod writer;

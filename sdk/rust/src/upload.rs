@@ -6,7 +6,7 @@
 //! The appended event carries the number of the upload, so that an upload whose files could not be
 //! removed any more is not announced twice.
 
-mod manifest;
+pub(crate) mod manifest;
 
 mod media;
 mod parts;
@@ -35,8 +35,8 @@ use crate::{
 };
 use manifest::{Announcement, Encoding, Manifest, SampleKind, Source, data_path};
 
-/// Largest file that is copied at the call, so that it may be changed or deleted right after. The
-/// content of a larger one is that at the time of the upload.
+/// Largest file that is copied at the call if there is space, so that it may be changed or deleted
+/// right after. The content of a larger one is that at the time of the upload.
 const COPIED_BYTES: u64 = 16 << 20;
 
 /// Longest readable part of a name in the path of a payload.
@@ -71,7 +71,7 @@ impl UploadError {
 /// Content of an upload.
 #[derive(Clone, Copy, Debug)]
 pub enum Content<'a> {
-    /// A file. One of up to 16 MiB is copied at the call.
+    /// A file. One of up to 16 MiB is copied at the call, if the spool has space for it.
     File(&'a Path),
     /// Bytes that are uploaded as they are.
     Bytes(&'a [u8]),
@@ -206,9 +206,11 @@ impl Run {
                     draft.write(spool, number, raw, &Announcement::Part, (time_us, Vec::new()))
                 }
             });
+            if outcome.is_err() {
+                (first..=last).for_each(|number| discard(spool, number));
+            }
             if outcome.as_ref().is_err_and(UploadError::is_disk_full) {
                 // Like a value that the spool has no space for.
-                (first..=last).for_each(|number| manifest::discard(&spool.uploads(), number));
                 spool.drop_upload();
                 outcome = Ok(());
             }
@@ -239,7 +241,7 @@ impl Draft {
         (time_us, parts): (i64, Vec<u64>),
     ) -> Result<(), UploadError> {
         let directory = spool.uploads();
-        let source = raw.store(&data_path(&directory, number))?;
+        let source = raw.store(spool, &data_path(&directory, number))?;
         let (path, content_type) = (self.path.clone(), self.content_type.clone());
         let announcement = announcement.clone();
         let mut manifest = Manifest::new(path, content_type, source, self.encoding, announcement, time_us);
@@ -267,13 +269,16 @@ impl RawContent<'_> {
     }
 
     /// Puts the content where it stays until it is uploaded.
-    fn store(&self, data: &Path) -> Result<Source, UploadError> {
+    fn store(&self, spool: &Spool, data: &Path) -> Result<Source, UploadError> {
         let failed = |source| UploadError::File { path: data.to_owned(), source };
-        match self {
-            Self::Whole(Content::File(path)) => return store_file(path, data),
-            other => fs::write(data, other.bytes()?).map_err(failed)?,
+        if let Self::Whole(Content::File(path)) = self {
+            return store_file(spool, path, data);
         }
-        Ok(Source::Data)
+        let bytes = self.bytes()?;
+        if !spool.take_upload_space(bytes.len() as u64) {
+            return Err(failed(io::ErrorKind::QuotaExceeded.into()));
+        }
+        store_data(spool, data, bytes.len() as u64, || fs::write(data, &bytes)).map_err(failed)
     }
 
     fn bytes(&self) -> Result<Cow<'_, [u8]>, UploadError> {
@@ -289,7 +294,29 @@ impl RawContent<'_> {
     }
 }
 
-fn store_file(path: &Path, data: &Path) -> Result<Source, UploadError> {
+/// Removes what a failed call has written, as far as it exists.
+fn discard(spool: &Spool, number: u64) {
+    let directory = spool.uploads();
+    let bytes = manifest::data_bytes(&directory, number);
+    manifest::discard(&directory, number);
+    spool.upload_space.give_back(bytes);
+}
+
+/// Writes content to the spool, whose space for it was taken.
+fn store_data(
+    spool: &Spool,
+    data: &Path,
+    bytes: u64,
+    write: impl FnOnce() -> io::Result<()>,
+) -> io::Result<Source> {
+    let Err(error) = write() else { return Ok(Source::Data) };
+    // A directory that was removed meanwhile has no file.
+    fs::remove_file(data).ok();
+    spool.upload_space.give_back(bytes);
+    Err(error)
+}
+
+fn store_file(spool: &Spool, path: &Path, data: &Path) -> Result<Source, UploadError> {
     let failed = |source| UploadError::File { path: path.to_owned(), source };
     let metadata = fs::metadata(path).map_err(failed)?;
     if !metadata.is_file() {
@@ -297,14 +324,18 @@ fn store_file(path: &Path, data: &Path) -> Result<Source, UploadError> {
     }
     let absolute = std::path::absolute(path).map_err(failed)?;
     // The manifest is JSON, which cannot hold every path.
-    if metadata.len() > COPIED_BYTES && absolute.to_str().is_some() {
+    let can_be_referred_to = absolute.to_str().is_some();
+    let is_large = can_be_referred_to && metadata.len() > COPIED_BYTES;
+    if is_large || !spool.take_upload_space(metadata.len()) {
+        if !can_be_referred_to {
+            return Err(failed(io::ErrorKind::QuotaExceeded.into()));
+        }
         // It must be readable now, because the call cannot be corrected later.
         File::open(path).map_err(failed)?;
         let modified_us = manifest::modified_us(path);
         return Ok(Source::File { path: absolute, size: metadata.len(), modified_us });
     }
-    fs::copy(path, data).map_err(failed)?;
-    Ok(Source::Data)
+    store_data(spool, data, metadata.len(), || fs::copy(path, data).map(drop)).map_err(failed)
 }
 
 impl<'a> Payload<'a> {

@@ -17,7 +17,7 @@ use std::{
 
 use matyan_sdk::{
     CloseLimits, Config, Content, Context, Map, NoticeLevel, Object, Payload, Run, RunOptions, Samples,
-    UploadError, Value,
+    SyncOptions, UploadError, Value,
     http::{HttpError, Timeouts},
     reading::{BackendClient, BackendOptions, SearchTarget, Tree},
 };
@@ -371,6 +371,55 @@ fn a_file_that_changes_before_it_is_uploaded_is_reported() {
 }
 
 #[test]
+fn a_file_that_disappears_before_it_is_uploaded_is_reported_and_counted() {
+    let (server, spools, files) = (server(), TempDir::new().unwrap(), TempDir::new().unwrap());
+    let (gateway, address) = relay();
+    let file = files.path().join("model.bin");
+    std::fs::write(&file, content(REFERRED_BYTES)).unwrap();
+    let run = Run::new(options(&gateway, spools.path())).unwrap();
+    run.log_artifact(Content::File(&file), "model.bin", None).unwrap();
+    std::fs::remove_file(&file).unwrap();
+    *address.lock().unwrap() = server.ingest.clone();
+    let report = run.close(PATIENT, |_| true);
+    assert_eq!((report.pending, report.dropped), (0, 1));
+    let notices = run.notices();
+    let is_named = |message: &str| message.starts_with("model.bin was not uploaded, and is lost");
+    assert!(notices.iter().any(|notice| is_named(&notice.message)), "{notices:?}");
+}
+
+#[test]
+fn files_that_wait_are_bounded_like_records() {
+    let (server, spools, files) = (server(), TempDir::new().unwrap(), TempDir::new().unwrap());
+    let (gateway, address) = relay();
+    let file = files.path().join("table.csv");
+    std::fs::write(&file, content(300_000)).unwrap();
+    let mut limited = options(&gateway, spools.path());
+    limited.config.spool_bytes = 512 << 10;
+    let run = Run::new(limited).unwrap();
+    run.log_artifact(Content::Bytes(&content(400_000)), "first.bin", None).unwrap();
+    run.log_artifact(Content::Bytes(&content(300_000)), "second.bin", None).unwrap();
+    assert_eq!((run.health().pending_uploads, run.health().dropped), (1, 1));
+    let notices = run.notices();
+    assert!(notices.iter().any(|notice| notice.message.contains("is full")), "{notices:?}");
+    // It is not copied, but uploaded from where it is.
+    run.log_artifact(Content::File(&file), "table.csv", None).unwrap();
+    assert_eq!(run.health().pending_uploads, 2);
+    *address.lock().unwrap() = server.ingest.clone();
+    eventually_blocking("nothing waits any more", || match run.health().pending_uploads {
+        0 => Ok(()),
+        left => Err(left),
+    });
+    // Its space is free again.
+    run.log_artifact(Content::Bytes(&content(400_000)), "third.bin", None).unwrap();
+    let report = run.close(PATIENT, |_| true);
+    assert_eq!((report.pending, report.dropped), (0, 1));
+    let backend = backend(&server);
+    for (path, length) in [("first.bin", 400_000), ("table.csv", 300_000), ("third.bin", 400_000)] {
+        assert_eq!(artifact(&backend, run.id(), path), content(length), "{path}");
+    }
+}
+
+#[test]
 fn a_list_of_which_a_file_is_missing_is_not_shown() {
     let (server, spools, files) = (server(), TempDir::new().unwrap(), TempDir::new().unwrap());
     let (gateway, address) = relay();
@@ -499,7 +548,7 @@ fn a_killed_script_loses_no_upload_and_announces_none_twice() {
         child.wait().unwrap();
     }
     let config = options(&server.ingest, spools.path()).config;
-    let (progress, notices) = matyan_sdk::sync(&config, false, |_| true, |_| true);
+    let (progress, notices) = matyan_sdk::sync(&config, &SyncOptions::default(), |_| true, |_| true);
     assert_eq!(progress.finished, progress.spools, "{notices:?}");
     let backend = backend(&server);
     for run_id in &runs {

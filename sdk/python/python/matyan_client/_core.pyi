@@ -220,4 +220,5 @@ def sync(
     elsewhere: bool,
     report: Callable[[int, int, int, int], bool],
     runs: AbstractSet[str] | None = None,
+    urls: tuple[str, str] | None = None,
 ) -> tuple[int, int, int, list[tuple[int, str]], BaseException | None]: ...

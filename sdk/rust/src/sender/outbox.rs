@@ -196,7 +196,8 @@ impl Outbox {
             self.publish();
             return Ok(false);
         };
-        if let Err(error) = self.cuts.record(&frame.cut) {
+        let recorded = self.spool.write_definitions().and_then(|()| self.cuts.record(&frame.cut));
+        if let Err(error) = recorded {
             // Sent without a record, it could be cut differently by the next process.
             self.unrecorded = Some(frame);
             return Err(error);

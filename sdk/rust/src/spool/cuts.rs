@@ -30,7 +30,7 @@
 //! | 4 | CRC32C of the above |
 
 use std::{
-    fs::{File, OpenOptions},
+    fs::{self, File, OpenOptions},
     io,
     path::{Path, PathBuf},
 };
@@ -193,6 +193,14 @@ impl JournalFile {
             Self::Open(file) => files::write_at(file, bytes, offset),
             Self::Missing => Ok(()),
         }
+    }
+}
+
+/// Removes the journal, so that everything in the spool is cut again.
+pub(crate) fn remove(directory: &Path) -> io::Result<()> {
+    match fs::remove_file(path(directory)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
     }
 }
 

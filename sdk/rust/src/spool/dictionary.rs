@@ -9,6 +9,7 @@ use std::{
     collections::HashMap,
     fs::OpenOptions,
     io::{self, Write as _},
+    mem,
     path::Path,
     sync::Mutex,
 };
@@ -32,6 +33,8 @@ struct Definitions {
     /// Numbers of step counters, by name and context: values of different types share steps.
     counters: HashMap<(String, String), u32>,
     bytes: usize,
+    /// Encoded entries that are not in the file yet.
+    unwritten: Vec<u8>,
 }
 
 /// Numbers of a series in one spool.
@@ -78,11 +81,11 @@ impl Dictionary {
         Ok((Self(Mutex::new(Definitions::new(entries))), damaged))
     }
 
-    /// Returns the numbers of a series. If it is new, it is defined in the file of this directory,
-    /// which is not kept open: a script may have thousands of runs, and few descriptors.
+    /// Returns the numbers of a series. If it is new, it is defined in the file of a directory at
+    /// once, or by `write` if there is none.
     pub(crate) fn define(
         &self,
-        directory: &Path,
+        directory: Option<&Path>,
         name: &str,
         context: &str,
         dtype: &str,
@@ -97,6 +100,19 @@ impl Dictionary {
         let next = definitions.counters.len() as u32;
         let counter = *definitions.counters.entry((name.to_owned(), context.to_owned())).or_insert(next);
         Ok(SeriesNumbers { series, counter })
+    }
+
+    /// Writes the definitions that are not in the file yet. Callers that define others do not wait.
+    pub(crate) fn write(&self, directory: &Path) -> io::Result<()> {
+        let new = mem::take(&mut lock(&self.0).unwritten);
+        if new.is_empty() {
+            return Ok(());
+        }
+        let written = append_to_file(directory, &new);
+        if written.is_err() {
+            lock(&self.0).unwritten.splice(..0, new);
+        }
+        written
     }
 
     pub(crate) fn len(&self) -> u32 {
@@ -128,7 +144,8 @@ impl Dictionary {
 impl Definitions {
     fn new(entries: Vec<SeriesDef>) -> Self {
         let (numbers, counters) = (HashMap::new(), HashMap::new());
-        let mut definitions = Self { entries: Vec::new(), numbers, counters, bytes: 0 };
+        let mut definitions =
+            Self { entries: Vec::new(), numbers, counters, bytes: 0, unwritten: Vec::new() };
         for entry in entries {
             let key = (entry.name.clone(), entry.context.clone(), entry.dtype.clone());
             definitions.insert(key, entry);
@@ -136,19 +153,21 @@ impl Definitions {
         definitions
     }
 
-    fn append(&mut self, directory: &Path, key: (String, String, String)) -> Result<u32, DictionaryError> {
+    fn append(
+        &mut self,
+        directory: Option<&Path>,
+        key: (String, String, String),
+    ) -> Result<u32, DictionaryError> {
         let (name, context, dtype) = key.clone();
         let bytes = self.bytes + name.len() + context.len() + dtype.len();
         if self.entries.len() >= limits::SERIES_PER_RUN || bytes > limits::DICTIONARY_BYTES {
             return Err(DictionaryError::Full);
         }
         let entry = SeriesDef { name, context, dtype };
-        let mut file = OpenOptions::new().append(true).create(true).open(directory.join(FILE))?;
-        let end = file.metadata()?.len();
-        if let Err(error) = file.write_all(&write_entry(&entry)) {
-            // Half of an entry would hide all that follow.
-            file.set_len(end)?;
-            return Err(DictionaryError::Write(error));
+        let encoded = encode_entry(&entry);
+        match directory {
+            Some(directory) => append_to_file(directory, &encoded)?,
+            None => self.unwritten.extend(encoded),
         }
         Ok(self.insert(key, entry))
     }
@@ -162,7 +181,20 @@ impl Definitions {
     }
 }
 
-fn write_entry(entry: &SeriesDef) -> Vec<u8> {
+/// Appends entries to the file, which is not kept open: a script may have thousands of runs, and few
+/// descriptors.
+fn append_to_file(directory: &Path, entries: &[u8]) -> io::Result<()> {
+    let mut file = OpenOptions::new().append(true).create(true).open(directory.join(FILE))?;
+    let end = file.metadata()?.len();
+    if let Err(error) = file.write_all(entries) {
+        // Half of an entry would hide all that follow.
+        file.set_len(end)?;
+        return Err(error);
+    }
+    Ok(())
+}
+
+fn encode_entry(entry: &SeriesDef) -> Vec<u8> {
     let definition = entry.encode_to_vec();
     let mut bytes = Vec::with_capacity(HEAD_BYTES + definition.len());
     bytes.extend((definition.len() as u32).to_le_bytes());
@@ -199,7 +231,7 @@ mod tests {
         let directory = TempDir::new().unwrap();
         let dictionary = Dictionary::empty();
         let numbers = |dictionary: &Dictionary, name, dtype| {
-            dictionary.define(directory.path(), name, "", dtype).unwrap()
+            dictionary.define(Some(directory.path()), name, "", dtype).unwrap()
         };
         assert_eq!(numbers(&dictionary, "a", "float"), SeriesNumbers { series: 0, counter: 0 });
         assert_eq!(numbers(&dictionary, "b", "float"), SeriesNumbers { series: 1, counter: 1 });
@@ -211,12 +243,26 @@ mod tests {
     }
 
     #[test]
-    fn ranges_are_limited_but_not_empty() {
+    fn definitions_without_a_directory_are_in_the_file_after_a_write_that_succeeds() {
         let directory = TempDir::new().unwrap();
+        let dictionary = Dictionary::empty();
+        dictionary.define(None, "a", "", "float").unwrap();
+        dictionary.write(&directory.path().join("missing")).unwrap_err();
+        dictionary.define(None, "b", "", "float").unwrap();
+        assert!(!directory.path().join(FILE).exists());
+        for _ in 0..2 {
+            dictionary.write(directory.path()).unwrap();
+            let (found, _) = Dictionary::open(directory.path()).unwrap();
+            assert_eq!(found.range(0, found.len()), dictionary.range(0, 2));
+        }
+    }
+
+    #[test]
+    fn ranges_are_limited_but_not_empty() {
         let dictionary = Dictionary::empty();
         assert_eq!(dictionary.end_of_range(0, 10), (0, 0));
         for name in ["long".repeat(10), "a".into(), "b".into()] {
-            dictionary.define(directory.path(), &name, "", "").unwrap();
+            dictionary.define(None, &name, "", "").unwrap();
         }
         assert_eq!(dictionary.end_of_range(0, 10), (3, 1));
         assert_eq!(dictionary.end_of_range(1, 3), (3, 2));
@@ -227,7 +273,7 @@ mod tests {
     #[test]
     fn a_torn_entry_is_cut_off() {
         let directory = TempDir::new().unwrap();
-        Dictionary::empty().define(directory.path(), "a", "", "float").unwrap();
+        Dictionary::empty().define(Some(directory.path()), "a", "", "float").unwrap();
         let path = directory.path().join(FILE);
         let bytes = std::fs::read(&path).unwrap();
         for torn in [[9, 0, 0, 0, 1].as_slice(), &[0; 32]] {
@@ -236,7 +282,7 @@ mod tests {
             assert_eq!((found.len(), damaged), (1, Vec::new()));
         }
         let (found, _) = Dictionary::open(directory.path()).unwrap();
-        found.define(directory.path(), "b", "", "float").unwrap();
+        found.define(Some(directory.path()), "b", "", "float").unwrap();
         assert_eq!(Dictionary::open(directory.path()).unwrap().0.len(), 2);
     }
 
@@ -245,7 +291,7 @@ mod tests {
         let directory = TempDir::new().unwrap();
         let dictionary = Dictionary::empty();
         for name in ["a", "b", "c"] {
-            dictionary.define(directory.path(), name, "", "float").unwrap();
+            dictionary.define(Some(directory.path()), name, "", "float").unwrap();
         }
         let path = directory.path().join(FILE);
         let mut bytes = std::fs::read(&path).unwrap();

@@ -198,9 +198,7 @@ impl SpoolDirectory {
         let Some(lock) = take_lock(path)? else {
             return Err(io::Error::other("the lock of a new spool is held"));
         };
-        let new = path.join(NEW_OWNER);
-        fs::write(&new, serde_json::to_vec(owner)?)?;
-        fs::rename(new, path.join(OWNER))?;
+        write_owner(path, owner)?;
         Ok(lock)
     }
 
@@ -227,6 +225,11 @@ impl SpoolDirectory {
 
     pub(crate) fn uploads(&self) -> PathBuf {
         uploads(&self.path)
+    }
+
+    /// Describes the owner differently.
+    pub(crate) fn set_owner(&self, owner: &Owner) -> io::Result<()> {
+        write_owner(&self.path, owner)
     }
 
     /// Gives the spool to a new producer.
@@ -257,6 +260,12 @@ pub(crate) fn list(root: &Path) -> Vec<PathBuf> {
         path.file_name().and_then(|name| name.to_str()).and_then(ProducerId::parse).is_some()
     };
     entries.map(|entry| entry.path()).filter(|path| is_spool(path) && is_private(path)).collect()
+}
+
+fn write_owner(path: &Path, owner: &Owner) -> io::Result<()> {
+    let new = path.join(NEW_OWNER);
+    fs::write(&new, serde_json::to_vec(owner)?)?;
+    fs::rename(new, path.join(OWNER))
 }
 
 /// Reads `owner`. Returns `None` if there is none, or one of another format.

@@ -1,17 +1,18 @@
 //! Housekeeping of a spool on the I/O thread: it prepares segments before they are needed, copies
 //! those that are not mapped to their files, and recycles those that are stored.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{io, path::PathBuf, sync::Arc, time::Duration};
 
 use crate::{
     notice::NoticeLevel,
     spool::{
-        directory,
+        directory::{self, ProducerId},
         record::Position,
         segment::{Segment, SegmentWriter},
         store::Spool,
         writer::HeldSegment,
     },
+    sys::files,
 };
 
 /// Interval at which memory is copied to files: what a killed process loses at most where segments
@@ -40,9 +41,14 @@ pub(crate) async fn run(spool: Arc<Spool>) {
     }
 }
 
-/// Copies segments to their files. Returns whether nothing failed.
+/// Copies segments to their files, after the definitions that their records refer to. Returns
+/// whether nothing failed.
 fn copy(spool: &Spool, segments: &[Arc<Segment>]) -> bool {
-    let copied: io::Result<()> = segments.iter().try_for_each(|segment| segment.copy_to_file());
+    // Records that are appended from now on may refer to definitions that are written next time.
+    let ends: Vec<_> = segments.iter().map(|segment| segment.bytes().len()).collect();
+    let copied = spool
+        .write_definitions()
+        .and_then(|()| segments.iter().zip(ends).try_for_each(|(segment, end)| segment.copy_to_file(end)));
     if let Err(error) = &copied {
         let path = spool.path();
         let message = format!("failed to write to {}; will retry: {error}", path.display());
@@ -52,15 +58,25 @@ fn copy(spool: &Spool, segments: &[Arc<Segment>]) -> bool {
 }
 
 fn prepare_spare(spool: &Spool) {
-    let wanted = spool.with_writer(|writer| {
-        let number = writer.wanted_spare()?;
-        Some((number, writer.directory().path().to_owned(), writer.directory().producer()))
-    });
-    let Some((number, path, producer)) = wanted else { return };
+    let Some((number, path, producer)) = wanted_spare(spool) else { return };
+    let mode = spool.with_writer(|writer| writer.limits().mode);
     // Without one, the next caller that needs a segment makes it, or finds out why not.
-    if let Ok(Some(spare)) = SegmentWriter::prepare(&path, number, producer) {
+    if let Ok(Some(spare)) = SegmentWriter::prepare(&path, number, producer, mode) {
         keep(spool, spare);
     }
+}
+
+/// Number of the spare segment that should be prepared, and what it is made with.
+fn wanted_spare(spool: &Spool) -> Option<(u32, PathBuf, ProducerId)> {
+    if !spool.with_writer(|writer| writer.needs_spare()) {
+        return None;
+    }
+    // A call that takes long on a network, so it happens without the lock.
+    let free = files::free_space(&spool.path()).unwrap_or(u64::MAX);
+    spool.with_writer(|writer| {
+        let number = writer.wanted_spare(free)?;
+        Some((number, writer.directory().path().to_owned(), writer.directory().producer()))
+    })
 }
 
 fn keep(spool: &Spool, spare: SegmentWriter) {
@@ -89,11 +105,7 @@ pub(crate) fn release(spool: &Spool, stored: Position, read: &mut Vec<Arc<Segmen
 
 /// Makes a segment the spare if there is none. Returns false if its file has to be deleted.
 fn recycle(spool: &Spool, segment: Arc<Segment>) -> bool {
-    let wanted = spool.with_writer(|writer| {
-        let number = writer.wanted_spare()?;
-        Some((number, writer.directory().path().to_owned(), writer.directory().producer()))
-    });
-    let Some((number, path, producer)) = wanted else { return false };
+    let Some((number, path, producer)) = wanted_spare(spool) else { return false };
     match Segment::recycle(segment, &path, number, producer) {
         Ok(Some(spare)) => {
             keep(spool, spare);

@@ -87,13 +87,12 @@ impl Segment {
         self.region.len()
     }
 
-    /// Copies what is new to the file. Does nothing for a mapped segment.
-    pub(crate) fn copy_to_file(&self) -> io::Result<()> {
+    /// Copies what is new to the file, up to an offset. Does nothing for a mapped segment.
+    pub(crate) fn copy_to_file(&self, end: usize) -> io::Result<()> {
         let Some(file) = &self.file else { return Ok(()) };
-        let bytes = self.bytes();
         let copied = self.copied.load(Ordering::Relaxed);
-        files::write_at(file, &bytes[copied..], copied as u64)?;
-        self.copied.store(bytes.len(), Ordering::Relaxed);
+        files::write_at(file, &self.bytes()[copied..end], copied as u64)?;
+        self.copied.store(end, Ordering::Relaxed);
         Ok(())
     }
 
@@ -150,17 +149,29 @@ impl SegmentWriter {
             .ok_or_else(|| io::Error::other("the memory of a new segment is in use"))
     }
 
-    /// Provides all memory now rather than at the first use of each page.
-    pub(crate) fn prepare(directory: &Path, number: u32, producer: ProducerId) -> io::Result<Option<Self>> {
+    /// Creates a segment of the usual size, with all memory provided now rather than at the first use
+    /// of each page. Returns `None` if it cannot have the mode.
+    pub(crate) fn prepare(
+        directory: &Path,
+        number: u32,
+        producer: ProducerId,
+        mode: SpoolMode,
+    ) -> io::Result<Option<Self>> {
         let path = directory::segment_path(directory, number);
         let file = OpenOptions::new().read(true).write(true).create_new(true).open(&path)?;
-        let mapped = files::reserve(&file, SEGMENT_BYTES as u64).and_then(|()| Region::map(&file));
-        let Ok(mut region) = mapped else {
+        let region = match mode {
+            SpoolMode::Mapped => {
+                files::reserve(&file, SEGMENT_BYTES as u64).and_then(|()| Region::map(&file))
+            }
+            SpoolMode::Written => Region::anonymous(SEGMENT_BYTES),
+        };
+        let Ok(mut region) = region else {
             fs::remove_file(path)?;
             return Ok(None);
         };
         region.touch();
-        let segment = Segment { number, region: Arc::new(region), file: None, copied: AtomicUsize::new(0) };
+        let file = (mode == SpoolMode::Written).then_some(file);
+        let segment = Segment { number, region: Arc::new(region), file, copied: AtomicUsize::new(0) };
         Ok(Self::start(segment, producer))
     }
 
@@ -249,7 +260,8 @@ mod tests {
         let mut writer = create(&directory, SpoolMode::Written);
         writer.append(record::time(writer.end(), 1).bytes());
         assert!(!writer.segment().is_copied());
-        writer.segment().copy_to_file().unwrap();
+        let end = writer.segment().bytes().len();
+        writer.segment().copy_to_file(end).unwrap();
         assert!(writer.segment().is_copied());
         let found = Segment::open(directory.path(), 5, SpoolMode::Written).unwrap().unwrap();
         assert_eq!(found.bytes(), writer.segment().bytes());

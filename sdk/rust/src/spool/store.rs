@@ -8,6 +8,7 @@ use std::{
         Arc, Condvar, Mutex, MutexGuard, OnceLock,
         atomic::{AtomicBool, AtomicU32, Ordering},
     },
+    thread,
     time::Duration,
 };
 
@@ -26,6 +27,7 @@ use crate::{
         directory::{self, Owner, ProducerId, SpoolDirectory},
         record::{self, Position},
         segment::Segment,
+        upload_space::UploadSpace,
         writer::{AppendResult, Sleepers, SpoolLimits, Totals, TrackedPoint, Writer},
     },
     sys::files,
@@ -48,6 +50,8 @@ pub(crate) struct Spool {
     pub(crate) dictionary: Dictionary,
     full: FullPolicy,
     numbers: SpoolNumbers,
+    /// Space of files that wait for their upload.
+    pub(crate) upload_space: UploadSpace,
     pub(crate) sender_wake: Notify,
     pub(crate) maintenance_wake: Notify,
     pub(crate) progress: Progress,
@@ -129,7 +133,8 @@ impl Spool {
         let numbering = is_known.then(|| Numbering::find(&owner.gateway_url, &owner.run_id)).flatten();
         let writer = Writer::new(directory, limits, &existing);
         let numbers = SpoolNumbers { numbering, ..SpoolNumbers::default() };
-        let spool = Self { numbers, ..Self::with(writer, dictionary, owner, notices) };
+        let upload_space = UploadSpace::used(directory::upload_bytes(path));
+        let spool = Self { numbers, upload_space, ..Self::with(writer, dictionary, owner, notices) };
         spool.close();
         Ok(Some(spool))
     }
@@ -142,6 +147,7 @@ impl Spool {
             dictionary,
             full: FullPolicy { waits: false, interrupted: None, space: Condvar::new() },
             numbers: SpoolNumbers::default(),
+            upload_space: UploadSpace::default(),
             sender_wake: Notify::new(),
             maintenance_wake: Notify::new(),
             progress: Progress::default(),
@@ -320,9 +326,31 @@ impl Spool {
         }
     }
 
-    /// Counts an upload that the disk has no space for.
+    /// Takes space for a file that waits for its upload. Returns false if there is none.
+    pub(crate) fn take_upload_space(&self, bytes: u64) -> bool {
+        loop {
+            let (directory, limit) =
+                self.with_writer(|writer| (writer.directory().path().to_owned(), writer.limits().bytes));
+            let free = files::free_space(&directory).unwrap_or(u64::MAX);
+            if self.upload_space.take(bytes, limit, free) {
+                return true;
+            }
+            let is_interrupted = || self.full.interrupted.is_some_and(|interrupted| interrupted());
+            if !self.full.waits || is_interrupted() {
+                return false;
+            }
+            thread::sleep(SPACE_INTERVAL);
+        }
+    }
+
+    /// Counts an upload that there is no space for.
     pub(crate) fn drop_upload(&self) {
         self.count_dropped(&mut lock(&self.writer));
+    }
+
+    /// Counts an upload that can never arrive. The reason was reported.
+    pub(crate) fn count_lost_upload(&self) {
+        lock(&self.writer).count_dropped(1);
     }
 
     #[cold]
@@ -344,7 +372,9 @@ impl Spool {
         let (name, context) = (series.name(), series.context().stored());
         // With the lock, as the directory may change its name.
         let mut writer = lock(&self.writer);
-        match self.dictionary.define(writer.directory().path(), name, context, series.dtype()) {
+        let is_written_later = writer.limits().mode == SpoolMode::Written;
+        let directory = (!is_written_later).then(|| writer.directory().path());
+        match self.dictionary.define(directory, name, context, series.dtype()) {
             Ok(numbers) => {
                 let counter = self.numbers.numbering.as_ref().and_then(|all| all.step_counter(name, context));
                 if let Some(counter) = counter {
@@ -374,6 +404,11 @@ impl Spool {
 
     pub(crate) fn uploads(&self) -> PathBuf {
         lock(&self.writer).directory().uploads()
+    }
+
+    /// Writes definitions of series to disk, as records that refer to them follow.
+    pub(crate) fn write_definitions(&self) -> io::Result<()> {
+        self.dictionary.write(&self.path())
     }
 
     /// Position after the last record, and the counts up to there.

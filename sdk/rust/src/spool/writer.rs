@@ -292,7 +292,8 @@ impl Writer {
             return Some((spare, SEGMENT_BYTES));
         }
         let sizes = [usual, FIRST_SEGMENT_BYTES].map(|size| bytes.next_multiple_of(size));
-        let size = sizes.into_iter().find(|size| self.has_space(*size))?;
+        let free = files::free_space(self.directory.path()).unwrap_or(u64::MAX);
+        let size = sizes.into_iter().find(|size| self.has_space(*size, free))?;
         Some((self.create(size)?, size))
     }
 
@@ -313,10 +314,9 @@ impl Writer {
         Some(self.last_number)
     }
 
-    /// Whether another segment may be created.
-    fn has_space(&self, size: usize) -> bool {
+    /// Whether another segment may be created, given the free space of the file system.
+    fn has_space(&self, size: usize, free: u64) -> bool {
         let held: u64 = self.segments.iter().map(|held| held.bytes).sum();
-        let free = files::free_space(self.directory.path()).unwrap_or(u64::MAX);
         let wanted = held + size as u64;
         // An empty spool takes a record of any size, which would wait for its space for ever.
         let is_within_limit = held == 0 || wanted <= self.limits.bytes;
@@ -433,12 +433,16 @@ impl Writer {
         self.segments.retain(|held| held.number != number);
     }
 
-    /// Number of the spare segment that should be prepared. A run that has not filled its first
-    /// segment does not need one.
-    pub(crate) fn wanted_spare(&mut self) -> Option<u32> {
+    /// Whether a spare segment should be prepared. A run that has not filled its first segment does
+    /// not need one.
+    pub(crate) fn needs_spare(&self) -> bool {
         let is_busy = self.current.as_ref().is_some_and(|current| current.segment().number() > 1);
-        let is_wanted = is_busy && self.spare.is_none() && self.limits.mode == SpoolMode::Mapped;
-        if is_wanted && self.has_space(SEGMENT_BYTES) { self.take_number() } else { None }
+        is_busy && self.spare.is_none()
+    }
+
+    /// Number of the spare segment that should be prepared, given the free space of the file system.
+    pub(crate) fn wanted_spare(&mut self, free: u64) -> Option<u32> {
+        if self.needs_spare() && self.has_space(SEGMENT_BYTES, free) { self.take_number() } else { None }
     }
 
     /// Keeps a prepared segment for later. Returns it if it has become useless, because one with a

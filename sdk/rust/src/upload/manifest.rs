@@ -178,6 +178,19 @@ fn failed_path(directory: &Path, number: u64) -> PathBuf {
     directory.join(format!("{number}.failed"))
 }
 
+/// Forgets the parts of large files that have arrived at a server, as another one gets them.
+pub(crate) fn forget_parts(directory: &Path) -> io::Result<()> {
+    for number in pending(directory) {
+        remove_if_present(&parts_path(directory, number))?;
+    }
+    Ok(())
+}
+
+/// Size of the content that the upload has in the spool.
+pub(super) fn data_bytes(directory: &Path, number: u64) -> u64 {
+    fs::metadata(data_path(directory, number)).map_or(0, |metadata| metadata.len())
+}
+
 /// Notes for the upload that would announce this one that it has failed.
 pub(super) fn note_failure(directory: &Path, number: u64) -> io::Result<()> {
     fs::write(failed_path(directory, number), [])
@@ -198,6 +211,13 @@ pub(super) fn pending(directory: &Path) -> Vec<u64> {
     numbers
 }
 
+fn remove_if_present(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
 /// Removes what a failed call has written, as far as it exists.
 pub(super) fn discard(directory: &Path, number: u64) {
     for path in [manifest_path, new_path, data_path] {
@@ -211,10 +231,7 @@ pub(super) fn remove(directory: &Path, number: u64) -> io::Result<()> {
     fs::remove_file(manifest_path(directory, number))?;
     let files = [data_path, encoded_path, parts_path].map(|path| path(directory, number));
     for path in files.into_iter().chain(parts.into_iter().map(|part| failed_path(directory, part))) {
-        match fs::remove_file(path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
+        remove_if_present(&path)?;
     }
     Ok(())
 }

@@ -179,9 +179,11 @@ impl Upload {
             return time::sleep(LOOK_UP).await;
         }
         time::sleep(WRITTEN).await;
+        let bytes = manifest::data_bytes(&self.directory(), self.number);
         if let Err(error) = manifest::remove(&self.directory(), self.number) {
             self.report(NoticeLevel::Warning, &format!("failed to remove a file that was uploaded: {error}"));
         }
+        self.spool.upload_space.give_back(bytes);
         // The sender of a closed spool waits for the last upload.
         self.spool.sender_wake.notify_one();
     }
@@ -205,8 +207,9 @@ impl Upload {
             Ok(content) => self.append(&manifest, content).await,
             // It can never be uploaded, and its record would refer to nothing.
             Err(reason) => {
-                let message = format!("{} was not uploaded: {reason}", manifest.path);
+                let message = format!("{} was not uploaded, and is lost: {reason}", manifest.path);
                 self.report(NoticeLevel::Error, &message);
+                self.spool.count_lost_upload();
                 if manifest.announcement == Announcement::Part
                     && let Err(error) = manifest::note_failure(&self.directory(), self.number)
                 {

@@ -84,6 +84,7 @@ fn a_script() {
     match script.as_str() {
         "print" => crate::kill::print_and_abort(&run),
         "count" => crate::kill::count_forever(&run, Path::new(&output)),
+        "outage" => crate::faults::outlast_an_outage(&run, Path::new(&output)),
         "fill" => crate::space::fill(&run, Path::new(&output)),
         "share" | "offline" => crate::processes::share(&run, Path::new(&output)),
         #[cfg(unix)]

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use matyan_sdk::{Run, RunOptions, SpoolState};
+use matyan_sdk::{Run, RunOptions, ServerUrls, SpoolState, SyncOptions};
 use matyan_tests::{Reader, Server, eventually};
 
 use crate::{
@@ -61,29 +61,42 @@ async fn eight_processes_share_a_run() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_offline_run_is_sent_by_sync_only() {
     let (server, root) = (Server::up().await, SpoolRoot::new());
-    let output = root.path().join("series-0");
-    let script = Script {
-        name: "offline",
-        gateway_url: &server.ingest,
-        backend_url: &server.query,
-        run_id: "offline",
-        output: &output,
-    };
-    let mut child = script.start(&root);
-    let status = blocking(move || child.wait()).await.expect("a child can be waited for");
-    assert!(status.success(), "{status}");
-
+    track_offline(&root, &server.query, &server.ingest).await;
     let config = root.config(&server.ingest);
     let found = matyan_sdk::spools(&config);
     assert_eq!(found.iter().map(|spool| spool.state).collect::<Vec<_>>(), [SpoolState::Offline]);
     assert_eq!(found[0].run_id, "offline");
-    let (progress, notices) = blocking(move || matyan_sdk::sync(&config, false, |_| true, |_| true)).await;
+    let (progress, notices) =
+        blocking(move || matyan_sdk::sync(&config, &SyncOptions::default(), |_| true, |_| true)).await;
     keep_notices(&notices);
     assert_eq!((progress.spools, progress.finished), (1, 1), "{notices:?}");
     // The points, the beginning and the end of the run.
     assert_eq!(progress.stored, POINTS as u64 + 2);
     root.wait_until_empty().await;
     expect_count(&server.query, "offline", "series-0", POINTS).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_spool_for_a_wrong_address_is_sent_to_another_one() {
+    let (server, root) = (Server::up().await, SpoolRoot::new());
+    track_offline(&root, "http://127.0.0.1:1", "http://127.0.0.1:1").await;
+    let config = root.config(&server.ingest);
+    let servers = ServerUrls { backend_url: server.query.clone(), gateway_url: server.ingest.clone() };
+    let options = SyncOptions { servers: Some(servers), ..SyncOptions::default() };
+    let (progress, notices) = blocking(move || matyan_sdk::sync(&config, &options, |_| true, |_| true)).await;
+    keep_notices(&notices);
+    assert_eq!((progress.spools, progress.finished), (1, 1), "{notices:?}");
+    root.wait_until_empty().await;
+    expect_count(&server.query, "offline", "series-0", POINTS).await;
+}
+
+/// Runs a script that tracks points of the run `offline`.
+async fn track_offline(root: &SpoolRoot, backend_url: &str, gateway_url: &str) {
+    let output = root.path().join("series-0");
+    let script = Script { name: "offline", gateway_url, backend_url, run_id: "offline", output: &output };
+    let mut child = script.start(root);
+    let status = blocking(move || child.wait()).await.expect("a child can be waited for");
+    assert!(status.success(), "{status}");
 }
 
 /// Forks while other threads track, whose locks the library has to cope with. Every child tracks a

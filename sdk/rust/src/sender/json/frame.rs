@@ -78,13 +78,18 @@ pub(super) struct FrameWriter {
 }
 
 impl FrameWriter {
-    /// Adds the items of a batch: its events, then its points.
+    /// Adds the items of a batch: its events, then its points, and then the end of the run, which is
+    /// the last message of the published client. Items are numbered as in the batch.
     pub(super) fn write_batch(&mut self, batch: &IngestionBatch, dictionary: &[SeriesDef]) {
-        let mut number = 0;
-        for event in &batch.events {
+        let is_end = |event: &Event| matches!(event.kind, Some(Kind::FinishRun(_)));
+        let (end, others) = match batch.events.split_last() {
+            Some((last, others)) if is_end(last) => (Some(last), others),
+            _ => (None, batch.events.as_slice()),
+        };
+        for (event, number) in others.iter().zip(0..) {
             self.write_event(event, number);
-            number += 1;
         }
+        let mut number = batch.events.len() as u32;
         for points in &batch.points {
             for index in 0..points.series.len() {
                 match metric(points, index, dictionary) {
@@ -93,6 +98,9 @@ impl FrameWriter {
                 }
                 number += 1;
             }
+        }
+        if let Some(end) = end {
+            self.write_event(end, others.len() as u32);
         }
     }
 

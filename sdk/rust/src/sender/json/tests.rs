@@ -136,6 +136,18 @@ fn a_point_has_every_member_that_matyan_03_requires() {
 }
 
 #[test]
+fn the_end_of_the_run_comes_last() {
+    let end = event(Kind::FinishRun(FinishRun::default()));
+    let tag = event(Kind::AddTag(AddTag { name: "t".into() }));
+    let batch = IngestionBatch { events: vec![tag, end], ..of_points(points(1)) };
+    let (frames, _) = frames(&batch);
+    let messages: Vec<Json> = serde_json::from_str(&frames[0].text()).unwrap();
+    let types: Vec<_> = messages.iter().map(|message| message["type"].as_str().unwrap()).collect();
+    assert_eq!(types, ["add_tag", "log_metric", "finish_run"]);
+    assert_eq!([0, 1, 2].map(|index| frames[0].item_number(index)), [0, 2, 1]);
+}
+
+#[test]
 fn several_root_params_become_several_messages() {
     let params = Kind::LogParams(LogParams { value: encoded(r#"{"a": 1, "b": {"c": NaN}}"#) });
     let batch = IngestionBatch { events: vec![event(params)], ..IngestionBatch::default() };

@@ -88,6 +88,21 @@ fn a_segment_that_cannot_be_opened_for_a_moment_is_not_given_up() {
 }
 
 #[test]
+fn a_written_spool_defines_series_before_it_is_cut_and_not_at_the_call() {
+    let root = TempDir::new().unwrap();
+    let owner = Owner::of_this_process("run", "http://g", "http://b", 1);
+    let config = Config { spool_mode: Some(SpoolMode::Written), ..config(&root) };
+    let spool = Arc::new(new_spool(&config, owner));
+    let series = Series::new("loss", Context::default(), "float").unwrap();
+    assert!(spool.track(&series, 1.0, None, None));
+    let defined = || Dictionary::open(&spool.path()).unwrap().0.len();
+    assert_eq!(defined(), 0);
+    let mut outbox = Outbox::open(spool.clone()).unwrap();
+    assert!(outbox.next_frame().unwrap().is_some());
+    assert_eq!(defined(), 1);
+}
+
+#[test]
 fn columns_continue_in_the_next_spool() {
     let root = TempDir::new().unwrap();
     let owner = || Owner::of_this_process("run", "http://g", "http://b", 1);

@@ -1,0 +1,57 @@
+//! Bound on the bytes of files that wait in a spool for their upload.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Space that files use, next to that of the records.
+#[derive(Debug, Default)]
+pub(crate) struct UploadSpace(AtomicU64);
+
+impl UploadSpace {
+    pub(crate) fn used(bytes: u64) -> Self {
+        Self(AtomicU64::new(bytes))
+    }
+
+    /// Takes space for a file, given the limit and the free space of the file system. Returns false
+    /// if there is none. Without other files, one may exceed the limit: it would wait for ever.
+    pub(crate) fn take(&self, bytes: u64, limit: u64, free: u64) -> bool {
+        let take = |used: u64| {
+            let wanted = used.saturating_add(bytes);
+            let is_within_limit = used == 0 || wanted <= limit;
+            (is_within_limit && wanted <= free.saturating_add(used) / 5 * 4).then_some(wanted)
+        };
+        self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok()
+    }
+
+    /// Gives space back, when a file has been removed.
+    pub(crate) fn give_back(&self, bytes: u64) {
+        let give_back = |used: u64| Some(used.saturating_sub(bytes));
+        // It is never refused.
+        self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, give_back).ok();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_fit_into_the_limit_and_into_four_fifths_of_the_free_space() {
+        let space = UploadSpace::default();
+        assert!(space.take(600, 1_000, u64::MAX));
+        assert!(!space.take(401, 1_000, u64::MAX));
+        assert!(space.take(400, 1_000, u64::MAX));
+        space.give_back(600);
+        assert!(!space.take(401, 1_000, 600));
+        assert!(space.take(400, 1_000, 600));
+    }
+
+    #[test]
+    fn a_single_file_may_exceed_the_limit_but_not_the_free_space() {
+        let space = UploadSpace::default();
+        assert!(!space.take(5_000, 1_000, 5_000));
+        assert!(space.take(5_000, 1_000, 10_000));
+        assert!(!space.take(1, 1_000, 10_000));
+        space.give_back(u64::MAX);
+        assert!(space.take(1, 1_000, 10_000));
+    }
+}
