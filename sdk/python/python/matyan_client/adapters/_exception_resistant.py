@@ -2,30 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import logging
 import threading
-import warnings
 from collections.abc import Callable
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 from matyan_client import _forks
+from matyan_client._warnings import warn_user
 
 _log = logging.getLogger("matyan_client")
 
 P = ParamSpec("P")
 T = TypeVar("T")
-
-
-def warn_user(message: str, error: BaseException | None = None) -> None:
-    """Logs a warning, with the traceback, and shows it as a `RuntimeWarning`."""
-    _log.warning(message, exc_info=error)
-    # The logger is silent in scripts that do not configure logging. A filter may turn the warning
-    # into an exception, and the text of the error may fail: neither may end a training.
-    with contextlib.suppress(Exception):
-        cause = "" if error is None else f" ({type(error).__name__}: {error})"
-        warnings.warn(f"{message}{cause}", RuntimeWarning, stacklevel=2)
 
 
 class FailureCounter:
@@ -46,7 +35,7 @@ class FailureCounter:
             self.count += 1
             first = self.count == 1
         if first:
-            consequence = "training continues, further failures are only counted"
+            consequence = "training continues, and further failures are only counted"
             warn_user(f"failed to {action}; {consequence}", error)
 
     def __getstate__(self) -> dict[str, int]:

@@ -18,8 +18,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from matyan_client import _forks
+from matyan_client._warnings import warn_user
 
-from ._exception_resistant import FailureCounter, warn_user
+from ._exception_resistant import FailureCounter
 
 HEADER_BYTES = 4
 # A packet of a machine with 16 GPUs has about 2 KiB. The limit keeps a stranger who connects to
@@ -250,7 +251,7 @@ class WorkerReceiver:
     def _warn_missing(self, missing: int) -> None:
         warn_user(
             f"{missing} of {self._workers} workers have not connected within "
-            f"{self._connection_timeout} s; waiting for them further"
+            f"{self._connection_timeout} s; still waiting for them"
         )
 
     def _read(self, connection: WorkerConnection) -> bool:

@@ -8,8 +8,10 @@ from difflib import SequenceMatcher
 from itertools import combinations
 from typing import Any
 
+from matyan_client._warnings import warn_user
+
 from ._base import CallbackAdapter
-from ._exception_resistant import guarded, warn_user
+from ._exception_resistant import guarded
 from ._utils import is_number, with_objects_as_text
 
 try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 
 from matyan_client import _console
-from matyan_client.adapters._exception_resistant import warn_user
+from matyan_client._warnings import warn_user
 
 __all__ = ["termerror", "termlog", "termwarn", "warn_once"]
 
