@@ -41,7 +41,7 @@ def test_a_wrong_value_is_reported_once_and_replaced_by_the_default(monkeypatch)
     assert settings.take_warnings() == [
         "MATYAN_WS_BATCH_SIZE='many' is not an integer; using the default 100",
         "MATYAN_QUIET='perhaps' is not a boolean; using the default False",
-        "MATYAN_BACKEND_URL='http://tracker' is not the URL of a server without password; "
+        "MATYAN_BACKEND_URL='http://tracker' is not the URL of a server without a password; "
         "using the default 'http://localhost:53800'",
     ]
     assert settings.take_warnings() == []
@@ -75,6 +75,14 @@ def test_a_wrong_url_is_named_at_the_call(url):
         Repo(url)
     with pytest.raises(ValueError, match="`base_url`"):
         HttpTransport(url)
+
+
+@pytest.mark.parametrize("url", ["HTTP://h:1", " Http://h:1/ ", "http://h:1//"])
+def test_the_scheme_of_a_url_may_be_in_upper_case(url):
+    assert (Repo(url).url, Repo.from_path(url).url) == ("http://h:1", "http://h:1")
+    run = Run(repo=url, offline=True, capture_terminal_logs=False)
+    assert (run._backend_url, run._gateway_url) == ("http://h:1", "http://h:1")
+    assert Repo.is_remote_path("HTTPS://h")
 
 
 def test_passwords_in_urls_are_refused_and_never_shown(capfd):

@@ -211,7 +211,9 @@ def test_a_value_that_cannot_be_read_costs_no_other(shared_server, devices, capl
         for kind in (DeviceTensor, BadTensor, BadTensor, DeviceTensor):
             run.track(kind(0.5, device), name="loss")
         device.is_idle = True
+        assert run.health.dropped == 0
         run.track(1.0, name="loss")
+        assert run.health.dropped == 2
         assert [run.flush(), run.flush()] == [False, True]
         assert run.series("loss").steps.tolist() == [0, 3, 4]
     (record,) = [record for record in caplog.records if record.levelno == logging.ERROR]
@@ -233,7 +235,7 @@ def test_a_device_that_fails_does_not_keep_the_run_open(shared_server, devices, 
     first.at_look = fail
     run.close()
     assert capfd.readouterr().err.splitlines()[1:] == [
-        f"matyan: lost, as a device failed: 2 values of run {run.hash}"
+        f"matyan: lost because a device failed: 2 values of run {run.hash}"
     ]
     assert run.series("loss").steps.tolist() == [0, 3]
     assert run.props["active"] is False
@@ -243,7 +245,7 @@ def test_a_flush_ends_at_its_limit(shared_server, devices, caplog):
     with Run(repo=shared_server.url, capture_terminal_logs=False) as run:
         run.track(DeviceTensor(0.5, devices[0]), name="loss", step=0)
         assert not run.flush(0.05)
-        assert "values are still computed on a device: 1" in caplog.text
+        assert "values that a device is still computing: 1" in caplog.text
         devices[0].is_idle = True
         assert run.flush()
         assert run.series("loss").values.tolist() == [0.5]
@@ -259,8 +261,9 @@ def test_a_close_ends_at_its_limit(shared_server, devices, capfd, monkeypatch):
     idle.is_idle = True
     run.close()
     assert capfd.readouterr().err.splitlines()[1:] == [
-        f"matyan: lost, as a device has not computed them: 1 value of run {run.hash}"
+        f"matyan: lost because a device did not compute them in time: 1 value of run {run.hash}"
     ]
+    assert run.health.dropped == 1
     # The values of other devices are stored.
     assert run.series("loss").steps.tolist() == [1]
     assert run.props["active"] is False
@@ -276,7 +279,9 @@ def test_ctrl_c_ends_the_wait_for_a_device_and_names_what_is_left(devices, capfd
     line = capfd.readouterr().err.splitlines()[1]
     # The beginning of the run and its end.
     assert line.startswith(f"matyan: not stored yet: 2 values of run {run.hash}, in ")
-    assert line.endswith(f"lost, as a device has not computed them: 1 value of run {run.hash}")
+    assert line.endswith(
+        f"lost because a device did not compute them in time: 1 value of run {run.hash}"
+    )
 
 
 def test_a_device_that_is_far_behind_is_waited_for(run, devices, monkeypatch):

@@ -2,30 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterable, Mapping, Sequence
 from numbers import Real
+from pathlib import Path
 from typing import Any
 
 from . import values
 
+# Names of the scalar that arrays of flags have in numpy 1 and 2.
+_NUMPY_FLAGS = ("bool_", "bool")
+
+
+def wrong_type(argument: str, expected: str, value: Any) -> TypeError:
+    """Returns the error for an argument of another type than expected."""
+    return TypeError(f"`{argument}`: expected {expected}, not {type(value).__name__}")
+
 
 def check_text(argument: str, value: Any) -> None:
     """Raises `TypeError` unless a value is text or None."""
-    if value is not None and not isinstance(value, str):
-        raise TypeError(f"`{argument}`: expected a str, not {type(value).__name__}")
+    if value is not None:
+        required_text(argument, value)
 
 
 def required_text(argument: str, value: Any) -> str:
     """Returns text. Raises `TypeError` for everything else."""
     if not isinstance(value, str):
-        raise TypeError(f"`{argument}`: expected a str, not {type(value).__name__}")
+        raise wrong_type(argument, "a str", value)
     return value
-
-
-def check_seconds(argument: str, value: Any) -> None:
-    """Raises `TypeError` unless a value is a number or None."""
-    if value is not None and (isinstance(value, bool) or not isinstance(value, Real)):
-        raise TypeError(f"`{argument}`: expected seconds, not {type(value).__name__}")
 
 
 def required_name(argument: str, value: Any) -> str:
@@ -35,16 +39,92 @@ def required_name(argument: str, value: Any) -> str:
     return str(value)
 
 
-def column(given: Any, dtype: str) -> bytes | Sequence[Any] | None:
-    """Returns a column as the core reads it. Arrays are handed over as bytes."""
+def optional_name(argument: str, value: Any) -> str | None:
+    """Returns text that is not empty, or None."""
+    return None if value is None else required_name(argument, value)
+
+
+def texts(argument: str, given: Any) -> list[str]:
+    """Returns a list of texts. A single text is refused: its characters are not meant."""
+    if isinstance(given, str) or not isinstance(given, Iterable):
+        raise wrong_type(argument, "a list of str", given)
+    return [required_text(argument, member) for member in given]
+
+
+def flag(argument: str, value: Any) -> bool:
+    """Returns a flag, for which None is False. Raises `TypeError` for everything else."""
+    if value is None or isinstance(value, int) or type(value).__name__ in _NUMPY_FLAGS:
+        return bool(value)
+    raise wrong_type(argument, "a bool", value)
+
+
+def check_seconds(argument: str, value: Any) -> None:
+    """Raises `TypeError` unless a value is a number or None."""
+    if value is not None and (isinstance(value, bool) or not isinstance(value, Real)):
+        raise wrong_type(argument, "seconds", value)
+
+
+def check_integer(argument: str, value: Any) -> None:
+    """Raises `TypeError` unless a value is an integer or None."""
+    if value is not None and not hasattr(value, "__index__"):
+        raise wrong_type(argument, "an integer", value)
+
+
+def length(argument: str, value: Any) -> int:
+    """Returns a length, which is at least 1."""
+    if not hasattr(value, "__index__"):
+        raise wrong_type(argument, "an integer", value)
+    if value < 1:
+        raise ValueError(f"`{argument}`: expected at least 1, found {value}")
+    return int(value)
+
+
+def path(argument: str, value: Any) -> Path:
+    """Returns a path. Raises `TypeError` for what is none."""
+    if not isinstance(value, (str, os.PathLike)) or not isinstance(os.fspath(value), str):
+        raise wrong_type(argument, "a str or a path", value)
+    if value == "":
+        raise ValueError(f"`{argument}`: expected a path, found empty text")
+    return Path(value)
+
+
+def context(value: Any) -> dict[str, Any]:
+    """Returns a context as plain data. None is an empty one."""
+    plain: Any = {} if value is None else values.plain(value)
+    if not isinstance(plain, dict):
+        raise wrong_type("context", "a dict", value)
+    return plain
+
+
+def column(
+    argument: str, given: Any, dtype: str, *, is_rounded: bool = False
+) -> bytes | Sequence[Any] | None:
+    """Returns a column as the core reads it. Arrays are handed over as bytes.
+
+    Fractions in a column of integers are rounded down on request, and refused otherwise.
+    """
     if given is None:
         return None
-    if isinstance(given, Sequence) and not isinstance(given, (str, bytes, bytearray)):
-        return given
     if values.is_array(given):
-        import numpy as np  # noqa: PLC0415 - optional
+        return _array_column(argument, given, dtype, is_rounded=is_rounded)
+    if isinstance(given, (str, bytes, bytearray, Mapping)) or not isinstance(given, Iterable):
+        raise wrong_type(argument, "a list or an array of numbers", given)
+    return given if isinstance(given, Sequence) else list(given)
 
-        if hasattr(given, "detach"):
-            given = given.detach().cpu()
-        return np.ascontiguousarray(given, dtype=dtype).tobytes()
-    return list(given)
+
+def _array_column(argument: str, given: Any, dtype: str, *, is_rounded: bool) -> bytes:
+    import numpy as np  # noqa: PLC0415 - optional
+
+    array = np.asarray(given.detach().cpu() if hasattr(given, "detach") else given)
+    if array.ndim != 1:
+        raise ValueError(f"`{argument}`: expected one dimension, found the shape {array.shape}")
+    if is_rounded and array.dtype.kind == "f":
+        array = np.floor(array)
+    try:
+        with np.errstate(invalid="ignore"):
+            converted = np.ascontiguousarray(array, dtype=dtype)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"`{argument}`: {error}") from None
+    if dtype == "i8" and array.dtype.kind == "f" and not np.array_equal(converted, array):
+        raise TypeError(f"`{argument}`: expected integers, found a fraction")
+    return converted.tobytes()

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import _core, errors, values
+from . import _arguments, _core, errors
 from ._params import Key, NotLocalError, ParamsOverlay, lookup, path_of
 from ._sequences import Metric, ObjectSequence
 from .transport.http import HttpTransport
@@ -38,6 +38,9 @@ _MISSING = {
     "log": ": use `track`",
     "log_metric": ": use `track`",
 }
+
+# Names of artifacts that an error lists.
+_MOST_NAMES = 5
 
 _FRAME_COLUMNS = [
     "run.hash",
@@ -163,7 +166,7 @@ class RunReader:
 
     def get_metric(self, name: str, context: dict[str, Any] | None = None) -> Metric | None:
         """Returns the entry of `metrics` with this name and context."""
-        wanted = values.plain(context or {})
+        name, wanted = _arguments.required_text("name", name), _arguments.context(context)
         for metric in self.metrics():
             if metric.get("name") == name and metric.get("context", {}) == wanted:
                 return metric
@@ -208,9 +211,11 @@ class RunReader:
         self, sequence_types: str | tuple[str, ...] = ()
     ) -> dict[str, list[dict[str, Any]]]:
         """Returns overviews of the series of the given types, such as `metric` or `images`."""
-        types = (sequence_types,) if isinstance(sequence_types, str) else tuple(sequence_types)
+        if isinstance(sequence_types, str):
+            sequence_types = (sequence_types,)
+        types = _arguments.texts("sequence_types", sequence_types)
         try:
-            info = self._info(types)
+            info = self._info(tuple(types))
         except errors.ServerError:
             return {}
         return dict(info.get("traces", {}))
@@ -227,8 +232,10 @@ class RunReader:
 
         The columns are read by numpy, pandas, polars, and pyarrow without a copy.
         """
+        keys = [(_arguments.required_text("name", name), json.dumps(_arguments.context(context)))]
+        _arguments.check_integer("first_step", first_step)
+        _arguments.check_integer("end_step", end_step)
         self._wait_for_own_writes()
-        keys = [(name, json.dumps(values.plain(context or {})))]
         found = self._http.series(self._hash, keys, first_step, end_step)
         return found[0] if found else None
 
@@ -249,21 +256,26 @@ class RunReader:
 
     def get_artifact(self, name: str) -> bytes:
         """Returns the content of an artifact."""
+        _arguments.required_name("name", name)
         self._wait_for_own_writes()
-        return self._http.get_artifact(self._hash, name)
+        with self._naming_artifact(name):
+            return self._http.get_artifact(self._hash, name)
 
     def download_artifact(self, name: str, dest: str | os.PathLike[str]) -> None:
         """Saves an artifact as a file."""
+        _arguments.required_name("name", name)
+        file = _arguments.path("dest", dest)
         self._wait_for_own_writes()
-        self._http.download_artifact(self._hash, name, dest)
+        with self._naming_artifact(name):
+            self._http.download_artifact(self._hash, name, file)
 
     def download_artifacts(self, dest_dir: str | os.PathLike[str]) -> list[Path]:
         """Saves all artifacts in a directory, and returns their paths."""
         import tempfile  # noqa: PLC0415 - rarely needed
         import zipfile  # noqa: PLC0415 - rarely needed
 
+        target = _arguments.path("dest_dir", dest_dir)
         self._wait_for_own_writes()
-        target = Path(dest_dir)
         target.mkdir(parents=True, exist_ok=True)
         # Next to the result, where there is space for it, unlike perhaps in the general directory.
         with tempfile.TemporaryDirectory(prefix=".matyan-", dir=target) as directory:
@@ -275,11 +287,28 @@ class RunReader:
     def _object_sequence(
         self, kind: str, name: str, context: dict[str, Any] | None
     ) -> ObjectSequence | None:
-        wanted: Any = values.plain(context or {})
+        name, wanted = _arguments.required_text("name", name), _arguments.context(context)
         for found in self.collect_sequence_info(kind).get(kind, []):
             if found.get("name") == name and (found.get("context") or {}) == wanted:
                 return ObjectSequence(self, self._http, kind, (name, wanted))
         return None
+
+    @contextlib.contextmanager
+    def _naming_artifact(self, name: str) -> Iterator[None]:
+        """Adds the name to the error for an artifact that does not exist, with those that do."""
+        try:
+            yield
+        except errors.NotFoundError as error:
+            info = self._http.get_run_info(self._hash)
+            known = [str(artifact.get("path", "")) for artifact in info.get("artifacts", [])]
+            listed = ", ".join(repr(path) for path in known[:_MOST_NAMES])
+            if len(known) > _MOST_NAMES:
+                listed += f", and {len(known) - _MOST_NAMES} more"
+            raise errors.NotFoundError(
+                f"run {self._hash} has no artifact {name!r}; it has {listed or 'none'}",
+                status=error.status,
+                code=error.code,
+            ) from None
 
     # Hidden from type checkers, which would accept every name otherwise.
     if not TYPE_CHECKING:

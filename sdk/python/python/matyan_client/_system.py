@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TypedDict
+from typing import TypedDict, TypeGuard
 
 from . import config, values
 
@@ -42,7 +42,7 @@ def script_facts() -> ScriptFacts:
     }
 
 
-def is_valid_interval(interval: object) -> bool:
+def is_valid_interval(interval: object) -> TypeGuard[float]:
     """Reports whether the load of the machine can be tracked at this interval in seconds."""
     return (
         isinstance(interval, (int, float))

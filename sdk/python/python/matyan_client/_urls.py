@@ -5,21 +5,25 @@ from __future__ import annotations
 import re
 from urllib.parse import urlsplit
 
+from . import _arguments
+
 _EXAMPLE = "http://localhost:53800"
 
 _CREDENTIALS = re.compile(r"//[^/?#]*@")
 
 
 def checked(argument: str, url: str) -> str:
-    """Returns the URL of a server without slashes at its end.
+    """Returns the URL of a server with its scheme in lower case, without slashes at its end.
 
-    Raises `ValueError` for everything that is no such URL, and for one with a password: URLs are
-    stored with the data, and printed.
+    Raises `ValueError` for every other text, and for a URL with a password: URLs are stored with
+    the data, and printed.
     """
-    problem = _problem(url.strip())
+    url = _arguments.required_text(argument, url).strip()
+    problem = _problem(url)
     if problem is not None:
         raise ValueError(f"`{argument}`: {shown(url)!r} {problem}")
-    return url.strip().rstrip("/")
+    scheme, separator, rest = url.partition("://")
+    return f"{scheme.lower()}{separator}{rest.rstrip('/')}"
 
 
 def shown(url: str) -> str:
@@ -37,7 +41,7 @@ def _problem(url: str) -> str | None:
     if parts.scheme not in ("http", "https") or not parts.hostname or not has_port:
         return f"is not the URL of a server, such as {_EXAMPLE}"
     if "@" in parts.netloc:
-        return "was given with a user name or a password, which servers do not use: leave them out"
+        return "contains a user name or a password, which servers do not use: leave them out"
     if parts.query or parts.fragment:
         return "has a query or a fragment: leave out what follows the path"
     return None

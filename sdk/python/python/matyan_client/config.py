@@ -25,7 +25,7 @@ def _url(value: str) -> str:
     return _urls.checked("value", value)
 
 
-_URL = "the URL of a server without password"
+_URL = "the URL of a server without a password"
 
 
 class _Setting(NamedTuple):

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from . import _urls, errors
+from . import _arguments, _urls, errors
 from ._reading import series_frame
 from .config import SETTINGS
 from .run import Run
@@ -72,8 +72,7 @@ class Repo:
     """
 
     def __init__(self, url: str | None = None) -> None:
-        if url is not None and not isinstance(url, str):
-            raise TypeError(f"`url`: expected a str, not {type(url).__name__}")
+        _arguments.check_text("url", url)
         self._url = _urls.checked("url", url or SETTINGS.backend_url)
         self._http = HttpTransport(self._url)
 
@@ -87,12 +86,12 @@ class Repo:
     def from_path(cls, path: str, read_only: bool = True, init: bool = False) -> Repo:
         """Returns the runs of the server at a URL. The other arguments have no effect."""
         del read_only, init
-        return cls(path)
+        return cls(_urls.checked("path", path))
 
     @staticmethod
     def is_remote_path(path: str) -> bool:
         """Reports whether a path is a URL."""
-        return path.startswith(("http://", "https://"))
+        return _arguments.required_text("path", path).lower().startswith(("http://", "https://"))
 
     @property
     def is_remote_repo(self) -> bool:
@@ -115,6 +114,7 @@ class Repo:
 
     def run_exists(self, run_hash: str) -> bool:
         """Reports whether a run exists and the server can be reached."""
+        _arguments.required_text("run_hash", run_hash)
         try:
             return bool(self._http.get_run_info(run_hash))
         except errors.ServerError as error:
@@ -152,8 +152,10 @@ class Repo:
         `report_mode` exists in Aim, and has no effect here and in the other queries.
         """
         del report_mode
-        if paginated:
-            return self._pages(query, offset, limit)
+        _arguments.required_text("query", query)
+        _arguments.check_text("offset", offset)
+        if _arguments.flag("paginated", paginated):
+            return self._pages(query, offset, _arguments.length("limit", limit))
         return QueryResult(self._http.search_runs(query, offset=offset), self)
 
     def query_metrics(self, query: str = "", report_mode: Any = None) -> QueryResult:
@@ -191,6 +193,7 @@ class Repo:
 
     def delete_run(self, run_hash: str) -> bool:
         """Deletes a run. Returns False if that fails."""
+        _arguments.required_name("run_hash", run_hash)
         try:
             self._http.delete_run(run_hash)
         except errors.ServerError as error:
@@ -200,11 +203,13 @@ class Repo:
 
     def delete_runs(self, run_hashes: list[str]) -> tuple[bool, list[str]]:
         """Deletes runs. Returns whether all were deleted, and those that were not."""
-        failed = [run_hash for run_hash in run_hashes if not self.delete_run(run_hash)]
+        wanted = _arguments.texts("run_hashes", run_hashes)
+        failed = [run_hash for run_hash in wanted if not self.delete_run(run_hash)]
         return not failed, failed
 
     def delete_experiment(self, exp_id: str) -> bool:
         """Deletes an experiment by id. Returns False if that fails."""
+        _arguments.required_name("exp_id", exp_id)
         try:
             self._http.delete_experiment(exp_id)
         except errors.ServerError as error:
@@ -213,13 +218,16 @@ class Repo:
         return True
 
     def collect_sequence_info(
-        self, sequence_types: tuple[str, ...] = ("metric",)
+        self, sequence_types: str | tuple[str, ...] = ("metric",)
     ) -> dict[str, dict[str, list[dict[str, Any]]]]:
         """Returns overviews of the series of each run by type. Runs without any are left out."""
+        if isinstance(sequence_types, str):
+            sequence_types = (sequence_types,)
+        types = tuple(_arguments.texts("sequence_types", sequence_types))
         collected: dict[str, dict[str, list[dict[str, Any]]]] = {}
         for run in self.iter_runs():
-            traces = run.collect_sequence_info(sequence_types)
-            found = {kind: traces[kind] for kind in sequence_types if kind in traces}
+            traces = run.collect_sequence_info(types)
+            found = {kind: traces[kind] for kind in types if kind in traces}
             if found:
                 collected[run.hash] = found
         return collected
@@ -263,6 +271,7 @@ class Repo:
         return [run["hash"] for run in self._http.search_runs(query)]
 
     def _query(self, kind: str, query: str) -> QueryResult:
+        _arguments.required_text("query", query)
         return QueryResult(self._http.search_sequence(kind, query), self)
 
     def _pages(self, query: str, offset: str | None, limit: int) -> Iterator[list[dict[str, Any]]]:

@@ -7,15 +7,12 @@ import math
 import os
 import sys
 import time
-from collections.abc import Sequence
-from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 
 from . import (
     _arguments,
     _console,
-    _core,
     _device,
     _lifecycle,
     _system,
@@ -25,7 +22,8 @@ from . import (
     values,
 )
 from ._params import Key, ParamsOverlay, nested, path_of
-from ._reading import RunReader
+from ._properties import RunProperties
+from ._warnings import warn_user
 from .config import SETTINGS
 from .transport.http import HttpTransport
 
@@ -46,13 +44,13 @@ _DEVICES_LIMIT = 20.0
 _OWN_WRITES_LIMIT = 5.0
 
 
-class Run(RunReader, _core.Run):
+class Run(RunProperties):
     """A run that is written by this process, or a run that is only read.
 
     Without a hash a new run is created, which takes no time and no server: everything that is
     tracked is stored in a local spool first, and sent in the background. With the hash of an
-    existing run, the run is continued. `repo` is the URL of the backend or a `Repo`, and also that
-    of the gateway unless `frontier_url` is given.
+    existing run, the run is continued. `repo` is the URL of the server, or a `Repo`. Data is sent
+    to the same URL, unless `frontier_url` is given.
 
     `log_system_params` describes the machine, the packages, and the git revision in the params
     `__system_params`, and uploads the changes since the last commit as the artifact
@@ -90,16 +88,19 @@ class Run(RunReader, _core.Run):
         if run_hash is not None:
             _arguments.required_name("run_hash", run_hash)
         terminal.check_kind(capture_terminal_logs)
+        force_resume = _arguments.flag("force_resume", force_resume)
+        log_system_params = _arguments.flag("log_system_params", log_system_params)
+        self._read_only = _arguments.flag("read_only", read_only)
+        self._is_offline = _arguments.flag("offline", offline)
         _arguments.check_text("frontier_url", frontier_url)
         url = getattr(repo, "url", repo)
         if url is not None and not isinstance(url, str):
             found = type(repo).__name__
-            raise TypeError(f"`repo`: expected the URL of a server, or a Repo, not {found}")
+            raise TypeError(f"`repo`: expected the URL of a server or a Repo, not {found}")
         self._backend_url = _urls.checked("repo", url or SETTINGS.backend_url)
         gateway_url = frontier_url or url or SETTINGS.frontier_url
         self._gateway_url = _urls.checked("frontier_url", gateway_url)
         self._http = HttpTransport(self._backend_url)
-        self._read_only = bool(read_only)
         self._is_new = run_hash is None and not self._read_only
         self._created = time.time()
         self._ended: float | None = None
@@ -113,17 +114,20 @@ class Run(RunReader, _core.Run):
         # Values of devices that were lost before the last `flush`.
         self._flushed_failures = 0
         self._capture: terminal.StreamCapture | terminal.DescriptorCapture | None = None
-        self._is_offline = bool(offline)
+        # Kinds of writes to a run that is only read, of which a warning was shown.
+        self._ignored: set[str] = set()
         if self._read_only:
             if run_hash is None:
                 raise ValueError("`run_hash`: required for a read-only run")
             self._hash = run_hash
+            if experiment:
+                self._ignore("`experiment` is not set")
             return
         self._hash, warnings = self._open(
             run_hash,
             (self._backend_url, self._gateway_url),
             experiment or None,
-            force_resume=bool(force_resume),
+            force_resume=force_resume,
             offline=self._is_offline,
             joins=self._is_copy,
             created_us=self._created_us,
@@ -136,63 +140,16 @@ class Run(RunReader, _core.Run):
             self._local["experiment"] = experiment
         if log_system_params:
             self._log_system_params(**_system.script_facts())
-        if system_tracking_interval is not None and _system.is_valid_interval(
-            system_tracking_interval
-        ):
+        if _system.is_valid_interval(system_tracking_interval):
             self._track_system_metrics(system_tracking_interval)
+        elif system_tracking_interval:
+            warn_user(
+                "`system_tracking_interval`: expected 0.1 to 86400 seconds, found "
+                f"{system_tracking_interval!r}; the load of the machine is not tracked"
+            )
         self._announce(f"run {self._hash} {self._backend_url}/runs/{self._hash}")
         self._capture = terminal.capture(self, capture_terminal_logs)
         _lifecycle.opened(self)
-
-    @property
-    def name(self) -> str | None:
-        """Name of the run for people."""
-        return _text_or_none(self._property("name"))
-
-    @name.setter
-    def name(self, value: str) -> None:
-        self._set_property("name", value)
-
-    @property
-    def description(self) -> str | None:
-        """Description of the run."""
-        return _text_or_none(self._property("description"))
-
-    @description.setter
-    def description(self, value: str) -> None:
-        self._set_property("description", value)
-
-    @property
-    def experiment(self) -> str | None:
-        """Name of the experiment that the run belongs to."""
-        stored = self._property("experiment")
-        return _text_or_none(stored.get("name") if isinstance(stored, dict) else stored)
-
-    @experiment.setter
-    def experiment(self, value: str | None) -> None:
-        if value is None:
-            self._check_writable("experiment")
-            self._local["experiment"] = None
-        else:
-            self._set_property("experiment", value)
-
-    @property
-    def archived(self) -> bool:
-        """Whether the run is hidden from searches that do not ask for archived runs."""
-        return bool(self._property("archived"))
-
-    @archived.setter
-    def archived(self, value: bool) -> None:
-        self._check_writable("archived")
-        self._set_properties(archived=bool(value))
-        self._local["archived"] = bool(value)
-
-    @property
-    def active(self) -> bool:
-        """Whether the run has not ended."""
-        if self._read_only:
-            return bool(self.props.get("active", True))
-        return self._ended is None
 
     def __setitem__(self, key: Key, val: Any) -> None:
         """Sets params. Every value is accepted, see `matyan_client.values.plain`."""
@@ -203,7 +160,9 @@ class Run(RunReader, _core.Run):
                 raise TypeError(f"`val`: expected a dict, not {type(val).__name__}")
             self._delete(path)
         if path or value:
-            if not self._read_only:
+            if self._read_only:
+                self._ignore("params are not stored")
+            else:
                 self._set_params(nested(path, value))
             self._params.set(path, value)
         self._report_notices()
@@ -230,22 +189,29 @@ class Run(RunReader, _core.Run):
 
         Columns are arrays or sequences of equal length.
         """
-        _arguments.check_text("name", name)
-        numbers = _arguments.column(values, "f8")
+        _arguments.required_name("name", name)
+        numbers = _arguments.column("values", values, "f8")
         if numbers is None:
             raise TypeError("`values`: expected numbers, not None")
-        steps, epochs = _arguments.column(steps, "i8"), _arguments.column(epochs, "i8")
+        steps = _arguments.column("steps", steps, "i8")
+        epochs = _arguments.column("epochs", epochs, "i8", is_rounded=True)
         self._track_columns((name, context, "float"), numbers, steps, epochs, None)
 
     def add_tag(self, value: str) -> None:
         """Adds a tag, which is created if it does not exist."""
-        if not self._read_only:
-            self._add_tag(_arguments.required_name("value", value))
+        value = _arguments.required_name("value", value)
+        if self._read_only:
+            self._ignore("tags are not changed")
+        else:
+            self._add_tag(value)
 
     def remove_tag(self, tag_name: str) -> None:
         """Removes a tag; one that the run does not have is ignored."""
-        if not self._read_only:
-            self._remove_tag(_arguments.required_text("tag_name", tag_name))
+        tag_name = _arguments.required_name("tag_name", tag_name)
+        if self._read_only:
+            self._ignore("tags are not changed")
+        else:
+            self._remove_tag(tag_name)
 
     def log_debug(self, msg: str, **kwargs: Any) -> None:
         """Stores a log record with level DEBUG. Keywords are stored as its arguments."""
@@ -270,7 +236,9 @@ class Run(RunReader, _core.Run):
 
         `block` waits as `flush` does, and logs a warning if the file is not stored by then.
         """
-        file = Path(path)
+        file, name = _arguments.path("path", path), _arguments.optional_name("name", name)
+        block = _arguments.flag("block", block)
+        self._check_uploads()
         if not file.is_file():
             raise FileNotFoundError(f"`path`: no file {os.fspath(path)!r}")
         self._log_artifact(file.absolute(), name or file.name)
@@ -284,7 +252,9 @@ class Run(RunReader, _core.Run):
 
         `name` is a prefix of the paths. `block` waits as `flush` does, once for all files.
         """
-        directory = Path(path)
+        directory, name = _arguments.path("path", path), _arguments.optional_name("name", name)
+        block = _arguments.flag("block", block)
+        self._check_uploads()
         if not directory.is_dir():
             raise NotADirectoryError(f"`path`: no directory {os.fspath(path)!r}")
         for file in sorted(directory.rglob("*")):
@@ -307,7 +277,9 @@ class Run(RunReader, _core.Run):
         is_complete = self._wait_for_devices(limit)
         if not is_complete:
             _logger.warning(
-                "run %s: values are still computed on a device: %d", self._hash, len(self._devices)
+                "run %s: values that a device is still computing: %d",
+                self._hash,
+                len(self._devices),
             )
         failures, self._flushed_failures = self._flushed_failures, self._devices.failed
         is_complete = is_complete and self._flushed_failures <= failures
@@ -323,8 +295,8 @@ class Run(RunReader, _core.Run):
 
         The wait ends after 30 seconds, or after 3 while no server can be reached. Ctrl-C ends it as
         well, and raises `KeyboardInterrupt` when the run is closed. What is left stays in the
-        spool, and is sent by the next run of the same user, or by `matyan-client sync`. Values that
-        a device has not computed after 20 seconds are lost, and their number is printed.
+        spool until `matyan-client sync` or a later script of the same user sends it. Values that a
+        device has not computed after 20 seconds are lost, and their number is printed.
         """
         self._end(_lifecycle.FINISHED)
 
@@ -412,26 +384,11 @@ class Run(RunReader, _core.Run):
         urls = self._backend_url, self._gateway_url
         return _restored, (self._hash, *urls, self._read_only, self._is_offline)
 
-    def _property(self, name: str) -> Any:
-        if name in self._local or self._is_new:
-            return self._local.get(name)
-        return self.props.get(name)
-
-    def _set_property(self, name: str, value: str) -> None:
-        value = values.text(_arguments.required_text(name, value))
-        self._check_writable(name)
-        self._set_properties(**{name: value})  # type: ignore[arg-type]
-        self._local[name] = value
-
-    def _check_writable(self, name: str) -> None:
-        if self._read_only:
-            raise RuntimeError(f"Cannot set `{name}` of a read-only run")
-
     def _delete(self, path: tuple[str, ...]) -> None:
-        if not self._read_only:
-            # The server may only delete what was written before.
-            self._wait_for_own_writes()
-            self._http.delete_params(self._hash, [list(path)])
+        self._check_writable("delete params of")
+        # The server may only delete what was written before.
+        self._wait_for_own_writes()
+        self._http.delete_params(self._hash, [list(path)])
         self._params.delete(path)
 
     def _wait_for_own_writes(self) -> None:
@@ -449,109 +406,12 @@ class Run(RunReader, _core.Run):
         if position is not None:
             HttpTransport.include(self._backend_url, self._hash, position)
 
-    def _track_other(
-        self, value: Any, name: str, step: int | None, epoch: int | None, context: Any
-    ) -> None:
-        """Tracks what is not simply a number: objects, lists of them, and tensors."""
-        self._drain_devices()
-        if callable(getattr(value, "json", None)):
-            self._track_object_list([value], name, step, epoch, context)
-        elif isinstance(value, (list, tuple)) and value and _tracked_objects.are_objects(value):
-            self._track_object_list(value, name, step, epoch, context)
-        elif hasattr(value, "detach"):
-            if value.numel() != 1:
-                raise ValueError(
-                    f"`value`: expected one element, found the shape {tuple(value.shape)}"
-                )
-            self._track_tensor(value, name, step, epoch, context)
-        elif hasattr(value, "copy_to_host_async"):
-            if value.size != 1:
-                raise TypeError(f"`value`: expected one element, found the shape {value.shape}")
-            self._track_tensor(value, name, step, epoch, context)
-        else:
-            raise TypeError(f"`value`: cannot track {type(value).__name__} as {name!r}")
-
-    def _track_tensor(
-        self, tensor: Any, name: str, step: int | None, epoch: int | None, context: Any
-    ) -> None:
-        """Tracks a tensor or an array of JAX with one element, without waiting for its device."""
-        series = (name, context, type(tensor).__name__)
-        if not _device.is_on_device(tensor):
-            self._track_number(float(tensor), series, step, epoch)
-            return
-        # Without values, so that a wrong name or context is refused while the caller is here.
-        self._track_columns(series, b"", None, None, None)
-        # The caller may change the context before the value arrives.
-        series = (name, values.plain(context), type(tensor).__name__)
-        time_us = time.time_ns() // 1000
-        while len(self._devices) >= _device.MOST_PENDING:
-            time.sleep(_device.POLL_INTERVAL)
-            self._drain_devices()
-        copy, event = _device.start_copy(tensor)
-        if step is None:
-            # A point that is tracked before the value arrives gets a later step.
-            step = self._reserve_step(series)
-        self._devices.add(_device.PendingValue(copy, event, series, step, epoch, time_us))
-        self._request_attention()
-
     def _attend(self) -> None:
         """Stores device values that have arrived, and reports notices; the core asks for it."""
         self._drain_devices()
         self._report_notices()
         if len(self._devices):
             self._request_attention()
-
-    def _track_object_list(
-        self,
-        objects: Sequence[Any],
-        name: str,
-        step: int | None,
-        epoch: int | None,
-        context: Any,
-        time_us: int | None = None,
-    ) -> None:
-        """Tracks objects of one type at the same step."""
-        dtype, members = _tracked_objects.described(objects)
-        self._object_types.check(name, context, dtype)
-        self._track_objects(members, (name, context, dtype), step, epoch, time_us)
-
-    def _drain_devices(self, *, in_order: bool = True) -> None:
-        """Stores the device values that have arrived, or only the first ones up to another."""
-        self._devices.settle(self._store_arrived, self._report_failure, in_order=in_order)
-
-    def _wait_for_devices(self, limit: float) -> bool:
-        """Stores the device values that were tracked before, unless that takes too long.
-
-        Returns whether all of them have arrived within the limit in seconds.
-        """
-        newest, end = self._devices.newest(), time.monotonic() + limit
-        self._drain_devices()
-        while newest in self._devices and time.monotonic() < end:
-            time.sleep(_device.POLL_INTERVAL)
-            self._drain_devices()
-        if newest in self._devices:
-            # Values of one device wait no longer for those of another.
-            self._drain_devices(in_order=False)
-            return not len(self._devices)
-        return True
-
-    def _store_arrived(self, pending: _device.PendingValue, value: float) -> None:
-        """Stores a value of a device with the step and the time of its call."""
-        self._track_columns(
-            pending.series,
-            [value],
-            None if pending.step is None else [pending.step],
-            None if pending.epoch is None else [pending.epoch],
-            [pending.time_us],
-        )
-
-    def _report_failure(self, pending: _device.PendingValue, error: Exception) -> None:
-        _logger.error(
-            "run %s: failed to store a value of %r from a device; further ones are only counted",
-            self._hash,
-            pending.series[0],
-            exc_info=error,
-        )
 
     def _flush_artifacts(self, path: str | os.PathLike[str]) -> None:
         is_stored = self._flush(_REACHABLE_LIMIT, False)
@@ -561,8 +421,6 @@ class Run(RunReader, _core.Run):
             _logger.warning("run %s: %r is not stored yet", self._hash, os.fspath(path))
 
     def _log(self, level: int, message: str, arguments: dict[str, Any]) -> None:
-        if self._read_only or self._is_closed:
-            return
         # The caller of `log_info` and its like.
         caller = sys._getframe(2)  # noqa: SLF001 - `inspect` would slow down the import
         location = (caller.f_code.co_filename, caller.f_lineno)
@@ -576,7 +434,11 @@ class Run(RunReader, _core.Run):
         location: tuple[str, int] | None,
         extra: dict[str, Any],
     ) -> None:
-        if not self._is_closed:
+        if self._is_closed:
+            return
+        if self._read_only:
+            self._ignore("log records are not stored")
+        else:
             self._log_record(level, message, timestamp, location, extra or None)
 
     def _append_terminal_line(self, line: str, number: int) -> None:
@@ -602,7 +464,3 @@ def _restored(run_hash: str, repo: str, frontier_url: str, read_only: bool, offl
         capture_terminal_logs=False,
     )
     return copy
-
-
-def _text_or_none(value: Any) -> str | None:
-    return value if isinstance(value, str) else None

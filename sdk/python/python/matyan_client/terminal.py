@@ -17,7 +17,7 @@ import weakref
 from collections.abc import Callable
 from typing import Protocol, TextIO
 
-from . import _core, _forks
+from . import _arguments, _core, _forks
 
 LineSink = Callable[[str, int], None]
 """Receives a line and its number. A line that has grown is repeated with the same number."""
@@ -112,8 +112,10 @@ class DescriptorCapture:
 
 
 def check_kind(kind: object) -> None:
-    """Raises `ValueError` for a kind of capture that does not exist, or not on this system."""
-    if isinstance(kind, str) and kind not in ("", "fd"):
+    """Raises an exception for a kind of capture that does not exist, or not on this system."""
+    if not isinstance(kind, str):
+        _arguments.flag("capture_terminal_logs", kind)
+    elif kind not in ("", "fd"):
         raise ValueError(f"`capture_terminal_logs`: expected a bool or 'fd', not {kind!r}")
     if kind == "fd" and sys.platform == "win32":
         raise ValueError("`capture_terminal_logs`: 'fd' is not supported on Windows")

@@ -1,0 +1,132 @@
+"""Tracking of what is not simply a number: objects, lists of them, and values of devices."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from . import _core, _device, _tracked_objects, values
+from ._health import Health
+
+_logger = logging.getLogger("matyan_client")
+
+
+class Tracker(_core.Run):
+    """The part of `Run` that tracks objects and tensors. The core calls it for them."""
+
+    _hash: str
+    _object_types: _tracked_objects.ObjectTypes
+    _devices: _device.DeviceQueue
+
+    # The core does not know of values that never reached it.
+    @property
+    def health(self) -> Health:  # type: ignore[override]
+        """State of the delivery to the server."""
+        known = super().health
+        return Health(
+            pending=known.pending,
+            pending_uploads=known.pending_uploads,
+            oldest_s=known.oldest_s,
+            dropped=known.dropped + self._devices.failed,
+            connected=known.connected,
+            last_error=known.last_error,
+        )
+
+    def _track_other(
+        self, value: Any, name: str, step: int | None, epoch: int | None, context: Any
+    ) -> None:
+        """Tracks what is not simply a number: objects, lists of them, and tensors."""
+        self._drain_devices()
+        if callable(getattr(value, "json", None)):
+            self._track_object_list([value], name, step, epoch, context)
+        elif isinstance(value, (list, tuple)) and value and _tracked_objects.are_objects(value):
+            self._track_object_list(value, name, step, epoch, context)
+        elif hasattr(value, "detach"):
+            if value.numel() != 1:
+                raise ValueError(
+                    f"`value`: expected one element, found the shape {tuple(value.shape)}"
+                )
+            self._track_tensor(value, name, step, epoch, context)
+        elif hasattr(value, "copy_to_host_async"):
+            if value.size != 1:
+                raise TypeError(f"`value`: expected one element, found the shape {value.shape}")
+            self._track_tensor(value, name, step, epoch, context)
+        else:
+            raise TypeError(f"`value`: cannot track {type(value).__name__} as {name!r}")
+
+    def _track_tensor(
+        self, tensor: Any, name: str, step: int | None, epoch: int | None, context: Any
+    ) -> None:
+        """Tracks a tensor or an array of JAX with one element, without waiting for its device."""
+        series = (name, context, type(tensor).__name__)
+        if not _device.is_on_device(tensor):
+            self._track_number(float(tensor), series, step, epoch)
+            return
+        # Without values, so that a wrong name or context is refused while the caller is here.
+        self._track_columns(series, b"", None, None, None)
+        # The caller may change the context before the value arrives.
+        series = (name, values.plain(context), type(tensor).__name__)
+        time_us = time.time_ns() // 1000
+        while len(self._devices) >= _device.MOST_PENDING:
+            time.sleep(_device.POLL_INTERVAL)
+            self._drain_devices()
+        copy, event = _device.start_copy(tensor)
+        if step is None:
+            # A point that is tracked before the value arrives gets a later step.
+            step = self._reserve_step(series)
+        self._devices.add(_device.PendingValue(copy, event, series, step, epoch, time_us))
+        self._request_attention()
+
+    def _track_object_list(
+        self,
+        objects: Sequence[Any],
+        name: str,
+        step: int | None,
+        epoch: int | None,
+        context: Any,
+        time_us: int | None = None,
+    ) -> None:
+        """Tracks objects of one type at the same step."""
+        dtype, members = _tracked_objects.described(objects)
+        self._object_types.check(name, context, dtype)
+        self._track_objects(members, (name, context, dtype), step, epoch, time_us)
+
+    def _drain_devices(self, *, in_order: bool = True) -> None:
+        """Stores the device values that have arrived, or only the first ones up to another."""
+        self._devices.settle(self._store_arrived, self._report_failure, in_order=in_order)
+
+    def _wait_for_devices(self, limit: float) -> bool:
+        """Stores the device values that were tracked before, unless that takes too long.
+
+        Returns whether all of them have arrived within the limit in seconds.
+        """
+        newest, end = self._devices.newest(), time.monotonic() + limit
+        self._drain_devices()
+        while newest in self._devices and time.monotonic() < end:
+            time.sleep(_device.POLL_INTERVAL)
+            self._drain_devices()
+        if newest in self._devices:
+            # Values of one device wait no longer for those of another.
+            self._drain_devices(in_order=False)
+            return not len(self._devices)
+        return True
+
+    def _store_arrived(self, pending: _device.PendingValue, value: float) -> None:
+        """Stores a value of a device with the step and the time of its call."""
+        self._track_columns(
+            pending.series,
+            [value],
+            None if pending.step is None else [pending.step],
+            None if pending.epoch is None else [pending.epoch],
+            [pending.time_us],
+        )
+
+    def _report_failure(self, pending: _device.PendingValue, error: Exception) -> None:
+        _logger.error(
+            "run %s: failed to store a value of %r from a device; more failures are only counted",
+            self._hash,
+            pending.series[0],
+            exc_info=error,
+        )

@@ -1,0 +1,239 @@
+"""Arguments of wrong types and empty names, which errors name, and writes to runs that are read."""
+
+import logging
+import warnings
+from pathlib import Path
+
+import pytest
+
+from matyan_client import Repo, Run
+from matyan_client.log_handler import RunLogHandler
+
+NOWHERE = "http://127.0.0.1:1"
+
+
+@pytest.fixture
+def run():
+    run = Run(repo=NOWHERE, offline=True, capture_terminal_logs=False)
+    yield run
+    run.close()
+
+
+@pytest.mark.parametrize(
+    "argument",
+    [
+        "run_hash",
+        "repo",
+        "frontier_url",
+        "experiment",
+        "read_only",
+        "force_resume",
+        "log_system_params",
+        "capture_terminal_logs",
+        "offline",
+    ],
+)
+def test_an_argument_of_the_constructor_of_a_wrong_type_is_named(spool, argument):
+    with pytest.raises(TypeError, match=f"^`{argument}`: expected .*, not list"):
+        Run(**{"repo": NOWHERE, argument: ["x"]})
+    assert not spool.exists()
+
+
+def test_text_is_no_flag(spool):
+    with pytest.raises(TypeError, match="`offline`: expected a bool, not str"):
+        Run(repo=NOWHERE, offline="x")
+    assert not spool.exists()
+
+
+def test_flags_of_other_kinds_are_accepted():
+    np = pytest.importorskip("numpy")
+    with Run(repo=NOWHERE, offline=np.True_, force_resume=None, capture_terminal_logs=0) as run:
+        run.archived = 1
+        assert run.archived is True
+
+
+def test_an_interval_that_is_not_used_is_reported():
+    with (
+        pytest.warns(RuntimeWarning, match="`system_tracking_interval`: expected 0.1 to 86400"),
+        Run(repo=NOWHERE, offline=True, system_tracking_interval="x"),
+    ):
+        pass
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with Run(repo=NOWHERE, offline=True, system_tracking_interval=0) as run:
+            assert run.hash
+
+
+# Method, positional arguments, keywords, error, and the argument that it names.
+CALLS = [
+    ("add_tag", (5,), {}, TypeError, "value"),
+    ("add_tag", ("",), {}, ValueError, "value"),
+    ("remove_tag", (None,), {}, TypeError, "tag_name"),
+    ("remove_tag", ("",), {}, ValueError, "tag_name"),
+    ("log_artifact", (5,), {}, TypeError, "path"),
+    ("log_artifact", (b"file",), {}, TypeError, "path"),
+    ("log_artifact", ("",), {}, ValueError, "path"),
+    ("log_artifact", (__file__,), {"name": 5}, TypeError, "name"),
+    ("log_artifact", (__file__,), {"name": ""}, ValueError, "name"),
+    ("log_artifact", (__file__,), {"block": "x"}, TypeError, "block"),
+    ("log_artifacts", (None,), {}, TypeError, "path"),
+    ("log_artifacts", (Path(__file__).parent,), {"name": 5}, TypeError, "name"),
+    ("log_artifacts", (Path(__file__).parent,), {"name": ""}, ValueError, "name"),
+    ("log_artifacts", (Path(__file__).parent,), {"block": "x"}, TypeError, "block"),
+    ("track_many", ([1.0],), {"name": None}, TypeError, "name"),
+    ("track_many", ([1.0],), {"name": ""}, ValueError, "name"),
+    ("track_many", ("1",), {"name": "m"}, TypeError, "values"),
+    ("track_many", (b"12345678",), {"name": "m"}, TypeError, "values"),
+    ("track_many", (5,), {"name": "m"}, TypeError, "values"),
+    ("track_many", ({1: 2},), {"name": "m"}, TypeError, "values"),
+    ("track_many", ([1.0],), {"name": "m", "steps": 5}, TypeError, "steps"),
+    ("track_many", ([1.0],), {"name": "m", "epochs": "1"}, TypeError, "epochs"),
+    ("track_many", ([1.0],), {"name": "m", "context": [1]}, TypeError, "context"),
+    ("flush", ("a",), {}, TypeError, "timeout"),
+    ("series", (5,), {}, TypeError, "name"),
+    ("series", ("m", "train"), {}, TypeError, "context"),
+    ("series", ("m",), {"first_step": "0"}, TypeError, "first_step"),
+    ("series", ("m",), {"end_step": 1.5}, TypeError, "end_step"),
+    ("get_metric", (5,), {}, TypeError, "name"),
+    ("get_metric", ("m", []), {}, TypeError, "context"),
+    ("get_image_sequence", (5,), {}, TypeError, "name"),
+    ("get_text_sequence", ("m", "train"), {}, TypeError, "context"),
+    ("collect_sequence_info", (5,), {}, TypeError, "sequence_types"),
+    ("collect_sequence_info", ((5,),), {}, TypeError, "sequence_types"),
+    ("get_artifact", (5,), {}, TypeError, "name"),
+    ("get_artifact", ("",), {}, ValueError, "name"),
+    ("download_artifact", (5, "file"), {}, TypeError, "name"),
+    ("download_artifact", ("a", 5), {}, TypeError, "dest"),
+    ("download_artifacts", (5,), {}, TypeError, "dest_dir"),
+]
+
+
+@pytest.mark.parametrize(("method", "positional", "keywords", "error", "argument"), CALLS)
+def test_an_argument_of_a_method_is_named(run, method, positional, keywords, error, argument):
+    before = run.health
+    with pytest.raises(error, match=f"^`{argument}`: expected "):
+        getattr(run, method)(*positional, **keywords)
+    health = run.health
+    assert (health.pending, health.pending_uploads) == (before.pending, before.pending_uploads)
+
+
+@pytest.mark.parametrize("name", ["name", "description", "experiment", "archived"])
+def test_a_property_of_a_wrong_type_is_named(run, name):
+    with pytest.raises(TypeError, match=f"^`{name}`: expected a .*, not list"):
+        setattr(run, name, [1])
+
+
+def test_an_empty_name_of_an_experiment_is_refused(run):
+    with pytest.raises(ValueError, match="`experiment`: expected a name"):
+        run.experiment = ""
+
+
+def test_columns_of_arrays(run):
+    np = pytest.importorskip("numpy")
+    before = run.health.pending
+    for wrong, text in (
+        ({"values": np.zeros((2, 2))}, "`values`: expected one dimension"),
+        ({"values": np.array(["a", "b"])}, "`values`: "),
+        ({"steps": np.array([0.5, 1.0])}, "`steps`: expected integers"),
+        ({"steps": np.array([0, np.nan])}, "`steps`: expected integers"),
+    ):
+        with pytest.raises((TypeError, ValueError), match=text):
+            run.track_many(**{"values": [1.0, 2.0], "name": "m", **wrong})
+    assert run.health.pending == before
+    run.track_many(np.arange(2), steps=np.array([1.0, 2.0]), epochs=np.array([0.5, 1.5]), name="m")
+    assert run.health.pending == before + 2
+
+
+REPO_CALLS = [
+    ("from_path", (5,), {}, TypeError, "path"),
+    ("is_remote_path", (Path("a"),), {}, TypeError, "path"),
+    ("get_run", (5,), {}, TypeError, "run_hash"),
+    ("run_exists", (None,), {}, TypeError, "run_hash"),
+    ("query_runs", (5,), {}, TypeError, "query"),
+    ("query_runs", ("",), {"paginated": "x"}, TypeError, "paginated"),
+    ("query_runs", ("",), {"paginated": True, "limit": "x"}, TypeError, "limit"),
+    ("query_runs", ("",), {"paginated": True, "limit": 0}, ValueError, "limit"),
+    ("query_runs", ("",), {"offset": 5}, TypeError, "offset"),
+    ("query_metrics", (5,), {}, TypeError, "query"),
+    ("query_images", (None,), {}, TypeError, "query"),
+    ("delete_run", (5,), {}, TypeError, "run_hash"),
+    ("delete_run", ("",), {}, ValueError, "run_hash"),
+    ("delete_runs", ("abc",), {}, TypeError, "run_hashes"),
+    ("delete_runs", ([5],), {}, TypeError, "run_hashes"),
+    ("delete_experiment", ("",), {}, ValueError, "exp_id"),
+    ("collect_sequence_info", (5,), {}, TypeError, "sequence_types"),
+]
+
+
+@pytest.mark.parametrize(("method", "positional", "keywords", "error", "argument"), REPO_CALLS)
+def test_an_argument_of_a_repo_is_named(method, positional, keywords, error, argument):
+    with pytest.raises(error, match=f"^`{argument}`: expected "):
+        getattr(Repo(NOWHERE), method)(*positional, **keywords)
+
+
+def test_a_url_of_a_repo_of_a_wrong_type_is_named():
+    with pytest.raises(TypeError, match="`url`: expected a str, not int"):
+        Repo(5)
+
+
+@pytest.fixture
+def reader():
+    return Run("some", repo=NOWHERE, read_only=True)
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda run: run.track(1.0, name="m"),
+        lambda run: run.track({"m": 1.0}),
+        lambda run: run.track_many([1.0], name="m"),
+        lambda run: run.log_artifact(__file__),
+        lambda run: run.log_artifacts(Path(__file__).parent / "adapters" / "requirements"),
+        lambda run: setattr(run, "name", "n"),
+        lambda run: setattr(run, "description", "d"),
+        lambda run: setattr(run, "experiment", "e"),
+        lambda run: setattr(run, "experiment", None),
+        lambda run: setattr(run, "archived", True),
+        lambda run: run.__delitem__("a"),
+        lambda run: run.__setitem__(..., {}),
+    ],
+)
+def test_a_write_to_a_run_that_is_read_is_refused(reader, write):
+    with pytest.raises(RuntimeError, match="read-only"):
+        write(reader)
+
+
+def test_uploads_are_refused_in_words_that_scripts_know(reader, run):
+    known = "^Artifact upload requires an active WebSocket connection: the run is "
+    with pytest.raises(RuntimeError, match=rf"{known}read-only, open it with Run\('some'\)"):
+        reader.log_artifact(__file__)
+    run.close()
+    with pytest.raises(RuntimeError, match=f"{known}closed"):
+        run.log_artifacts("no directory")
+
+
+def log_through_a_handler(run):
+    RunLogHandler(run).handle(logging.makeLogRecord({"name": "train", "msg": "text"}))
+
+
+@pytest.mark.parametrize(
+    ("write", "text"),
+    [
+        (lambda run: run.add_tag("x"), "tags are not changed"),
+        (lambda run: run.remove_tag("x"), "tags are not changed"),
+        (lambda run: run.log_warning("x"), "log records are not stored"),
+        (log_through_a_handler, "log records are not stored"),
+        (lambda run: run.set("a", 1), "params are not stored"),
+    ],
+)
+def test_a_write_that_has_no_effect_warns_once(reader, capfd, write, text):
+    with pytest.warns(RuntimeWarning, match="run some is read-only") as shown:
+        write(reader)
+        write(reader)
+    assert [text in str(warning.message) for warning in shown] == [True]
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_an_experiment_for_a_run_that_is_read_warns():
+    with pytest.warns(RuntimeWarning, match="run some is read-only, so `experiment` is not set"):
+        Run("some", repo=NOWHERE, read_only=True, experiment="x")
