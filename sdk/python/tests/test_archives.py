@@ -80,6 +80,25 @@ def archive_of(directory):
     return archive
 
 
+def test_a_backup_of_what_the_server_does_not_have_writes_nothing(shared_server, tmp_path, capsys):
+    with Run(repo=shared_server.url, experiment="known", capture_terminal_logs=False) as run:
+        run.archived = True
+    url = ["--backend-url", shared_server.url]
+    out = tmp_path / "out"
+    for options, text in (
+        (["--experiment", "unknown"], f"no experiment 'unknown'; the server at {url[1]} has '"),
+        (["--runs", "unknown"], f"the server at {url[1]} has no run unknown: check the hash"),
+    ):
+        assert cli.main(["backup", str(out), *url, *options]) == 1
+        assert text in capsys.readouterr().err
+        assert not out.exists()
+    for options in (["--experiment", "known"], ["--runs", f"{run.hash},unknown"]):
+        assert cli.main(["backup", str(out / options[0]), *url, *options]) == 0
+        shown = capsys.readouterr()
+        assert shown.out.startswith("1 run, ")
+    assert "left out, as the server does not have them: runs unknown" in shown.err
+
+
 @pytest.mark.parametrize("options", [[], ["--compress"]])
 def test_a_backup_is_restored_exactly(stored, own_server, tmp_path, capsys, options):
     before = snapshot(stored)
@@ -185,7 +204,7 @@ def test_what_is_not_an_archive_is_refused(tmp_path, capsys):
         return capsys.readouterr().err
 
     assert "has no manifest.json" in refusal()
-    assert "the format 2 is not supported" in refusal(format_version=2)
+    assert "format 2 is not supported, only 1 is" in refusal(format_version=2)
     assert "differ in r" in refusal(format_version=1, run_hashes=[])
     assert "has no traces.json" in refusal(format_version=1, run_hashes=["r"])
     assert cli.main(["restore-reingest", str(tmp_path / "missing")]) == 2
@@ -200,7 +219,7 @@ def test_a_packed_archive_does_not_lead_outside(tmp_path):
             member = tarfile.TarInfo(name)
             member.type, member.linkname = kind, "/etc/passwd"
             archive.addfile(member)
-        with pytest.raises(ValueError, match="is outside of it, or a link"), open_archive(packed):
+        with pytest.raises(ValueError, match="is a link or leads out of it"), open_archive(packed):
             pass
     assert not (tmp_path / "outside").exists()
 

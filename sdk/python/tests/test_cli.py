@@ -1,10 +1,14 @@
 """The command `matyan-client` without a server."""
 
+import http.server
 import json
 import subprocess
 import sys
+import threading
 
-from matyan_client import Repo, Run, cli
+import pytest
+
+from matyan_client import Repo, Run, _sync_command, cli, errors
 from matyan_client.config import SETTINGS
 
 NOWHERE = "http://127.0.0.1:1"
@@ -21,14 +25,12 @@ def test_the_command_lists_spools(capsys):
 
 
 def test_the_command_removes_spools_that_no_script_uses(capsys):
-    script = [sys.executable, "-c", LEFT, NOWHERE]
-    ended = subprocess.run(script, check=True, capture_output=True, text=True, timeout=60)
-    left = ended.stdout.strip()
+    left = left_run(NOWHERE)
     used = Run(repo=NOWHERE, offline=True, capture_terminal_logs=False)
     used.track(1.0, name="m")
     # The input of tests is no terminal.
     assert cli.main(["spool", "rm", left]) == 1
-    assert "Repeat the command with --yes" in capsys.readouterr().err
+    assert "Run the command again with --yes" in capsys.readouterr().err
     assert cli.main(["spool", "rm", "--yes", left, used.hash, "unknown"]) == 1
     shown = capsys.readouterr()
     assert "removed " in shown.out
@@ -38,13 +40,16 @@ def test_the_command_removes_spools_that_no_script_uses(capsys):
     assert [spool["run"] for spool in json.loads(capsys.readouterr().out)] == [used.hash]
 
 
-def test_sync_without_a_server_says_so(monkeypatch, capsys):
-    monkeypatch.setattr(cli, "_UNREACHABLE_LIMIT", 0.5)
-    program = "from matyan_client import Run; Run(repo='http://127.0.0.1:1').track(1.0, name='m')"
-    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+def test_sync_without_a_server_says_so(spool, monkeypatch, capsys):
+    monkeypatch.setattr(_sync_command, "_UNREACHABLE_LIMIT", 0.5)
+    monkeypatch.setattr(_sync_command, "_PROGRESS_INTERVAL", 0.1)
+    run, path = left_run(NOWHERE), spool.glob("*/")
     assert cli.main(["sync"]) == 1
     shown = capsys.readouterr()
-    assert "0 of 1 spools sent" in shown.out
+    assert shown.out == "0 of 1 run sent (0 of 1 spool), 0 values stored\n"
+    assert f"run {run}: sending 256.0 KiB for {NOWHERE}\n" in shown.err
+    assert "0 of 1 spool sent, 0 values stored, waiting for a server\n" in shown.err
+    assert f"run {run}: not sent completely; the rest is in {next(path)}\n" in shown.err
     assert "no connection to http://127.0.0.1:1: " in shown.err
     assert "start the server, then run `matyan-client sync` again" in shown.err
 
@@ -58,25 +63,47 @@ print(run.hash)
 """
 
 
+def left_run(url):
+    """Returns a run whose script has ended, with its data in a spool."""
+    script = [sys.executable, "-c", LEFT, url]
+    ended = subprocess.run(script, check=True, capture_output=True, text=True, timeout=60)
+    return ended.stdout.strip()
+
+
 def test_sync_sends_only_the_runs_that_are_named(shared_server, capsys):
-    runs = [
-        subprocess.run(
-            [sys.executable, "-c", LEFT, shared_server.url],
-            check=True,
-            capture_output=True,
-            text=True,
-            timeout=60,
-        ).stdout.strip()
-        for _ in range(2)
-    ]
-    assert cli.main(["sync", runs[0], "unknown"]) == 0
+    runs = [left_run(shared_server.url) for _ in range(2)]
+    assert cli.main(["sync", runs[0]]) == 0
     shown = capsys.readouterr()
-    assert "1 of 1 spools sent" in shown.out
-    assert "there is no spool of run unknown" in shown.err
+    assert shown.out == "1 of 1 run sent (1 of 1 spool), 3 values stored\n"
+    assert shown.err == (
+        f"run {runs[0]}: sending 256.0 KiB for {shared_server.url}\nrun {runs[0]}: sent\n"
+    )
     repo = Repo(shared_server.url)
     assert [repo.run_exists(run) for run in runs] == [True, False]
-    assert cli.main(["sync"]) == 0
+    assert cli.main(["sync", "--json"]) == 0
+    shown = capsys.readouterr()
+    assert (json.loads(shown.out)["sent"], shown.err) == ([runs[1]], "")
     assert repo.run_exists(runs[1])
+    assert cli.main(["sync"]) == 0
+    assert capsys.readouterr().out == "nothing to send\n"
+
+
+def test_sync_of_an_unknown_run_fails(shared_server, monkeypatch, capsys):
+    monkeypatch.setattr(SETTINGS, "backend_url", shared_server.url)
+    run = left_run(shared_server.url)
+    assert cli.main(["sync", run, "unknown"]) == 1
+    shown = capsys.readouterr()
+    assert "1 of 1 run sent" in shown.out
+    assert "there is no spool of run unknown, and the server at " in shown.err
+    assert "`matyan-client spool ls` lists all spools" in shown.err
+    # Everything of this run is stored, so a repetition is no failure.
+    assert cli.main(["sync", run]) == 0
+    assert f"run {run}: nothing is left to send" in capsys.readouterr().err
+    monkeypatch.setattr(SETTINGS, "backend_url", NOWHERE)
+    assert cli.main(["sync", "unknown", "--json"]) == 1
+    shown = capsys.readouterr()
+    assert json.loads(shown.out)["unknown"] == ["unknown"]
+    assert f"it is not known whether the server has it: cannot reach {NOWHERE}" in shown.err
 
 
 def test_sync_names_the_runs_of_other_processes(capsys):
@@ -87,18 +114,69 @@ def test_sync_names_the_runs_of_other_processes(capsys):
         "spools": 0,
         "finished": 0,
         "stored": 0,
+        "sent": [],
+        "left": [],
         "held": [run.hash],
+        "elsewhere": [],
+        "unknown": [],
         "messages": [],
     }
     assert cli.main(["sync"]) == 0
-    assert f"spools of scripts that run are left to them: runs {run.hash}" in (
+    assert f"left to scripts that are still running: the data of runs {run.hash}" in (
         capsys.readouterr().err
     )
     run._end(None, spent=1e9)
+
+
+def test_a_list_without_spools_says_so(capsys):
+    assert cli.main(["spool", "ls"]) == 0
+    assert capsys.readouterr() == ("", "there are no spools: nothing is left to send\n")
+    assert cli.main(["spool", "ls", "--json"]) == 0
+    assert capsys.readouterr() == ("[]\n", "")
 
 
 def test_the_status_of_absent_servers(monkeypatch, capsys):
     monkeypatch.setattr(SETTINGS, "backend_url", NOWHERE)
     monkeypatch.setattr(SETTINGS, "frontier_url", NOWHERE)
     assert cli.main(["status"]) == 0
-    assert "  Backend    unreachable  -\n  Frontier   unreachable  -" in capsys.readouterr().out
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split() for line in (lines[1], lines[3])] == [
+        ["Backend", "unreachable", "-", NOWHERE],
+        ["Frontier", "unreachable", "-", NOWHERE],
+    ]
+    assert lines[2].strip().startswith(f"cannot reach {NOWHERE}/")
+    assert lines[2].endswith("; start the server, or correct the URL")
+
+
+@pytest.fixture
+def other_program(tmp_path):
+    """A server of files, which knows nothing of Matyan."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"<html></html>")
+
+        def log_message(self, *_):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def test_an_answer_of_another_program_is_an_error_of_the_server(other_program):
+    with pytest.raises(errors.ServerError, match="the URL may be that of another program"):
+        Repo(other_program).http.list_experiments()
+
+
+def test_the_status_of_servers(shared_server, other_program, capsys):
+    backend = shared_server.url.replace("http:", "HTTP:")
+    assert cli.main(["status", "--backend-url", backend, "--frontier-url", other_program]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1].split()[:2] == ["Backend", "OK"]
+    assert lines[1].endswith(f" {shared_server.url}")
+    assert lines[2].split() == ["Frontier", "unreachable", "-", other_program]
+    assert lines[3].strip() == "a server answers, but it is not a Matyan server; correct the URL"

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import pytest
 
 import matyan_client.wandb as wandb
-from matyan_client import Run, config
+from matyan_client import Run, config, errors
 from matyan_client import run as run_module
 
 
@@ -75,7 +75,7 @@ for name in ("weights.bin", "b", "c", "d"):
     )
     _, line = done.stderr.splitlines()
     assert "4 files (ckpts/weights.bin, ckpts/b, ckpts/c, ...)" in line
-    assert "`matyan-client sync` sends that" in line
+    assert "`matyan-client sync` sends it" in line
     assert os.environ["MATYAN_SPOOL_DIR"] in line
 
 
@@ -88,7 +88,7 @@ def test_the_reason_is_named_with_what_is_left(capfd, monkeypatch):
     first, last = capfd.readouterr().err.splitlines()
     assert first == f"matyan: run {run.hash} http://127.0.0.1:1/runs/{run.hash}"
     assert last.startswith(f"matyan: not stored yet: 3 values of run {run.hash}, in ")
-    assert "because of: " in last
+    assert "; reason: " in last
     assert "onnection refused" in last
 
 
@@ -107,6 +107,29 @@ def test_a_pending_upload_is_announced_when_all_values_are_stored(
     slow.may_upload.set()
     run_module.Run._flush(run, 30.0, False)
     assert run.get_artifact("model.bin") == b"x" * 100_000
+
+
+def test_an_unknown_artifact_is_named_with_those_that_exist(shared_server, tmp_path):
+    with Run(repo=shared_server.url, capture_terminal_logs=False) as run:
+        run.flush()
+        with pytest.raises(errors.NotFoundError, match=r"'model'; it has none$"):
+            run.get_artifact("model")
+        for number in range(7):
+            run.log_artifact(__file__, f"model-{number}")
+    reader = Run(run.hash, repo=shared_server.url, read_only=True)
+    for read in (
+        lambda: reader.get_artifact("model"),
+        lambda: reader.download_artifact("model", tmp_path / "model"),
+    ):
+        with pytest.raises(errors.NotFoundError) as failure:
+            read()
+        text = str(failure.value)
+        assert text.startswith(f"run {run.hash} has no artifact 'model'; it has 'model-")
+        assert text.endswith(", and 2 more")
+        assert failure.value.status == 404
+    assert not (tmp_path / "model").exists()
+    with pytest.raises(errors.NotFoundError, match="nowhere"):
+        Run("nowhere", repo=shared_server.url, read_only=True).get_artifact("model")
 
 
 @pytest.mark.parametrize("name", ["log_artifact", "log_artifacts"])

@@ -1,6 +1,6 @@
 """Lines that the SDK prints: one when a run starts, and one when it ends with data left.
 
-Names and numbers of what is left are in the second, with the reason and the next step.
+The second says what is left, why, and what to do about it.
 """
 
 from __future__ import annotations
@@ -15,8 +15,7 @@ from pathlib import Path
 _BAR_WIDTH = 24
 # A close that takes no longer shows nothing.
 _BAR_DELAY = 1.0
-
-
+_UNIT = 1024
 # Names of files that the line at the end has.
 _MOST_NAMES = 3
 
@@ -39,33 +38,46 @@ def ending(
     files = [] if spool is None else _files_left(spool)
     left = []
     if pending:
-        left.append(_counted(pending, "value"))
+        left.append(counted(pending, "value"))
     if files:
         names = ", ".join(files[:_MOST_NAMES]) + (", ..." if len(files) > _MOST_NAMES else "")
-        left.append(f"{_counted(len(files), 'file')} ({names})")
+        left.append(f"{counted(len(files), 'file')} ({names})")
     if children:
-        left.append(f"data of {_counted(children, 'child process', 'child processes')}")
+        left.append(f"data of {counted(children, 'child process', 'child processes')}")
     parts = []
     if left:
         place = "" if spool is None else f", in {spool}"
-        reason = "" if problem is None else f", because of: {problem}"
+        reason = "" if problem is None else f"; reason: {problem}"
         parts.append(
             f"not stored yet: {' and '.join(left)} of run {run_hash}{place}{reason}; "
-            "`matyan-client sync` sends that"
+            "`matyan-client sync` sends it"
         )
     if lost:
-        parts.append(f"lost, as there was no space: {_counted(lost, 'value')} of run {run_hash}")
+        parts.append(f"lost because the spool was full: {counted(lost, 'value')} of run {run_hash}")
     if late:
-        late_values = _counted(late, "value")
-        parts.append(f"lost, as a device has not computed them: {late_values} of run {run_hash}")
+        late_values = counted(late, "value")
+        parts.append(
+            f"lost because a device did not compute them in time: {late_values} of run {run_hash}"
+        )
     if failed:
-        failed_values = _counted(failed, "value")
-        parts.append(f"lost, as a device failed: {failed_values} of run {run_hash}")
+        failed_values = counted(failed, "value")
+        parts.append(f"lost because a device failed: {failed_values} of run {run_hash}")
     return "; ".join(parts)
 
 
-def _counted(number: int, one: str, several: str | None = None) -> str:
+def counted(number: int, one: str, several: str | None = None) -> str:
+    """Returns a number with its noun in the right form."""
     return f"{number} {one if number == 1 else several or f'{one}s'}"
+
+
+def size(number: int) -> str:
+    """Returns a number of bytes in a unit that suits it."""
+    value = float(number)
+    for unit in ("bytes", "KiB", "MiB"):
+        if value < _UNIT:
+            return f"{value:.0f} {unit}" if unit == "bytes" else f"{value:.1f} {unit}"
+        value /= _UNIT
+    return f"{value:.1f} GiB"
 
 
 def _files_left(spool: Path) -> list[str]:

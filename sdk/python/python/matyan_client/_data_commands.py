@@ -10,10 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from . import _urls, errors, importing
+from ._console import counted, say, size
 from .backup import BackupResult, run_backup
 from .config import SETTINGS
 from .convert.tensorboard import convert_tensorboard
 from .restore import restore_reingest
+from .transport.http import HttpTransport
+
+# Names of experiments that an error lists.
+_MOST_NAMES = 10
 
 
 def add_commands(commands: Any) -> None:
@@ -27,38 +32,42 @@ def add_commands(commands: Any) -> None:
     importer.add_argument(
         "--outside-files",
         action="store_true",
-        help="also upload files that the runs refer to, but that are not below SOURCE",
+        help="also upload files outside SOURCE that the runs refer to",
     )
     importer.add_argument("--dry-run", action="store_true", help="only read and count")
     importer.add_argument("--json", action="store_true", help="print the outcome as JSON")
     importer.set_defaults(run=_checked("import", _import))
 
-    backup = commands.add_parser("backup", help="write runs into an archive through REST")
+    backup = commands.add_parser("backup", help="write runs to an archive, over REST")
     backup.add_argument("output_path", metavar="OUTPUT_PATH", help="directory for the archive")
     backup.add_argument("--backend-url", metavar="URL", help="default: MATYAN_BACKEND_URL")
     backup.add_argument("--runs", metavar="A,B", help="hashes of runs; default: all")
     backup.add_argument("--experiment", metavar="NAME", help="only runs of an experiment")
-    backup.add_argument("--since", metavar="ISO", help="only runs created at this date or later")
+    backup.add_argument(
+        "--since", metavar="DATE", help="only runs created since this date, such as 2026-01-31"
+    )
     backup.add_argument("--no-blobs", action="store_true", help="leave out artifacts and media")
-    backup.add_argument("--compress", action="store_true", help="write a file .tar.gz")
+    backup.add_argument("--compress", action="store_true", help="write a .tar.gz file")
     backup.set_defaults(run=_checked("backup", _backup))
 
     restore = commands.add_parser("restore-reingest", help="replay an archive through ingestion")
     restore.add_argument("backup_path", metavar="BACKUP_PATH", help="directory or .tar.gz")
     restore.add_argument("--backend-url", metavar="URL", help="default: MATYAN_BACKEND_URL")
     restore.add_argument("--frontier-url", metavar="URL", help="default: the backend")
-    restore.add_argument("--skip-entities", action="store_true", help="no experiments and tags")
-    restore.add_argument("--skip-blobs", action="store_true", help="no artifacts and media")
+    restore.add_argument(
+        "--skip-entities", action="store_true", help="leave out experiments and tags"
+    )
+    restore.add_argument("--skip-blobs", action="store_true", help="leave out artifacts and media")
     restore.add_argument("--dry-run", action="store_true", help="only read and count")
     restore.set_defaults(run=_checked("restore-reingest", _restore))
 
-    convert = commands.add_parser("convert", help="convert data of other trackers to an archive")
+    convert = commands.add_parser("convert", help="convert data from other trackers to an archive")
     sources = convert.add_subparsers(title="sources", required=True, metavar="SOURCE")
     tensorboard = sources.add_parser("tensorboard", help="event files")
     tensorboard.add_argument("input_dir", metavar="INPUT_DIR")
     tensorboard.add_argument("output_path", metavar="OUTPUT_PATH")
-    tensorboard.add_argument("--experiment", metavar="NAME", help="put all runs into it")
-    tensorboard.add_argument("--compress", action="store_true", help="write a file .tar.gz")
+    tensorboard.add_argument("--experiment", metavar="NAME", help="put all runs into an experiment")
+    tensorboard.add_argument("--compress", action="store_true", help="write a .tar.gz file")
     tensorboard.add_argument(
         "--workers", type=int, default=1, help="accepted for Matyan 0.3; has no effect"
     )
@@ -100,9 +109,14 @@ def _import(options: argparse.Namespace) -> int:
 
 def _backup(options: argparse.Namespace) -> int:
     runs = [run.strip() for run in (options.runs or "").split(",") if run.strip()]
+    url = _urls.checked("--backend-url", options.backend_url or SETTINGS.backend_url)
+    problem = _missing(url, runs, options.experiment)
+    if problem is not None:
+        print(f"matyan-client backup: {problem}; nothing was written", file=sys.stderr)
+        return 1
     result = run_backup(
         options.output_path,
-        backend_url=options.backend_url,
+        backend_url=url,
         runs=runs,
         experiment=options.experiment,
         since=options.since,
@@ -111,6 +125,25 @@ def _backup(options: argparse.Namespace) -> int:
     )
     _report(result)
     return 0
+
+
+def _missing(url: str, runs: list[str], experiment: str | None) -> str | None:
+    """Returns the problem with a selection that names what the server does not have."""
+    http = HttpTransport(url)
+    if experiment is not None:
+        known = [str(found["name"]) for found in http.list_experiments()]
+        if experiment not in known:
+            listed = ", ".join(map(repr, known[:_MOST_NAMES])) or "none"
+            more = ", ..." if len(known) > _MOST_NAMES else ""
+            return f"there is no experiment {experiment!r}; the server at {url} has {listed}{more}"
+    query = f"run.archived in (True, False) and run.hash in {runs!r}"
+    stored = {run["hash"] for run in http.search_runs(query)} if runs else set()
+    unknown = ", ".join(run for run in runs if run not in stored)
+    if unknown and not stored:
+        return f"the server at {url} has no run {unknown}: check the hash and the URL"
+    if unknown:
+        say(f"matyan-client backup: left out, as the server does not have them: runs {unknown}")
+    return None
 
 
 def _restore(options: argparse.Namespace) -> int:
@@ -123,7 +156,7 @@ def _restore(options: argparse.Namespace) -> int:
         dry_run=options.dry_run,
     )
     _report_import(result.report)
-    print(f"{result.experiments} experiments and {result.tags} tags created")
+    print(f"created {counted(result.experiments, 'experiment')} and {counted(result.tags, 'tag')}")
     return 0 if result.report.is_complete else 1
 
 
@@ -139,7 +172,10 @@ def _convert(options: argparse.Namespace) -> int:
 
 
 def _report(result: BackupResult) -> None:
-    print(f"{result.run_count} runs, {result.blob_count} files with {result.blob_bytes} bytes")
+    print(
+        f"{counted(result.run_count, 'run')}, {counted(result.blob_count, 'file')} "
+        f"({size(result.blob_bytes)})"
+    )
     print(result.path)
 
 
@@ -150,7 +186,7 @@ def _report_import(report: importing.ImportReport) -> None:
             f"{outcome.objects:>6} objects  {outcome.artifacts:>6} artifacts  {outcome.label}"
         )
         if outcome.replaced:
-            print(f"  {outcome.replaced} points were replaced by later ones with the same step")
+            print(f"  points replaced by later ones with the same step: {outcome.replaced}")
         for note in outcome.notes:
             print(f"  {note}")
     states = ", ".join(
@@ -158,4 +194,4 @@ def _report_import(report: importing.ImportReport) -> None:
         for state in ("imported", "unchanged", "failed", "counted")
         if report.count(state)
     )
-    print(f"{len(report.runs)} runs: {states or 'nothing to import'}")
+    print(f"{counted(len(report.runs), 'run')}: {states or 'nothing to import'}")

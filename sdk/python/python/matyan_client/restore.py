@@ -30,7 +30,7 @@ def restore_reingest(
     skip_blobs: bool = False,
     dry_run: bool = False,
 ) -> RestoreResult:
-    """Replays an archive, a directory or a file `.tar.gz`.
+    """Replays an archive: a directory or a `.tar.gz` file.
 
     Runs keep their hashes, times, and steps. A run that is stored completely is skipped when the
     call is repeated. Only `matyan restore` restores what ingestion cannot express.

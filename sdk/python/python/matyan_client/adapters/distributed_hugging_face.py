@@ -42,9 +42,11 @@ class MatyanCallback(SingleProcessCallback):
     ) -> None:
         main_addr = main_addr or os.environ.get("MASTER_ADDR")
         if not main_addr:
-            raise ValueError("main_addr is empty; give it or set MASTER_ADDR")
+            raise ValueError(
+                "`main_addr`: expected an address, found empty text; pass it or set MASTER_ADDR"
+            )
         if not main_port or main_port < 0:
-            raise ValueError("main_port must be a positive number")
+            raise ValueError("`main_port`: expected a positive number")
         super().__init__(
             repo, experiment, system_tracking_interval, log_system_params, capture_terminal_logs
         )

@@ -36,7 +36,7 @@ from . import layout
 def open_archive(path: Path) -> Iterator[Path]:
     """Yields the directory of an archive, which is unpacked if necessary, after checking it."""
     if not path.exists():
-        raise ValueError(f"archive {str(path)!r} not found")
+        raise ValueError(f"there is no archive {str(path)!r}")
     if path.is_dir():
         _check(path)
         yield path
@@ -60,7 +60,9 @@ def _unpack(archive: tarfile.TarFile, directory: Path) -> None:
     for member in archive:
         target = (root / member.name).resolve()
         if not target.is_relative_to(root) or not (member.isdir() or member.isfile()):
-            raise ValueError(f"{member.name!r} in the archive is outside of it, or a link")
+            raise ValueError(
+                f"the archive contains {member.name!r}, which is a link or leads out of it"
+            )
         if member.isdir():
             target.mkdir(parents=True, exist_ok=True)
             continue
@@ -95,7 +97,9 @@ def _check(root: Path) -> None:
     manifest = _object(root / layout.MANIFEST)
     version = manifest.get("format_version")
     if version != layout.FORMAT_VERSION:
-        raise ValueError(f"{layout.MANIFEST}: the format {version} is not supported; use a 1")
+        raise ValueError(
+            f"{layout.MANIFEST}: format {version} is not supported, only {layout.FORMAT_VERSION} is"
+        )
     expected = {layout.run_folder(run_hash) for run_hash in manifest.get("run_hashes", [])}
     runs = root / layout.RUNS
     found = {folder.name for folder in runs.iterdir()} if runs.is_dir() else set()

@@ -67,7 +67,7 @@ class ArchiveWriter:
         writer.finish(run)
 
     def compress(self) -> Path:
-        """Replaces the directory by a file `.tar.gz`."""
+        """Replaces the directory with a `.tar.gz` file."""
         packed = self.path.with_name(f"{self.path.name}.tar.gz")
         with tarfile.open(packed, "x:gz") as archive:
             archive.add(self.path, self.path.name)

@@ -124,9 +124,9 @@ def import_runs(
     report = ImportReport(source)
     listed = list(runs)
     backend = HttpTransport(target.url)
-    if not target.is_dry_run and backend.get_version() is None:
-        raise errors.TransportError(f"cannot reach the server at {target.url}")
     if not target.is_dry_run:
+        # Fails without a server.
+        backend.read_version()
         _send_leftovers(listed)
     with ProgressLine(len(listed)) as progress:
         for number, imported in enumerate(listed):
@@ -211,7 +211,7 @@ class _RunImport:
         stored = _stored_record(backend, self._imported.run_hash)
         if stored is None or stored.get("fingerprint") != self._imported.fingerprint:
             # Data of deleted runs is accepted and dropped, so that late data cannot revive them.
-            raise errors.ServerError("the run was deleted on the server, which keeps it deleted")
+            raise errors.ServerError("the run was deleted on the server, and stays deleted")
 
     def _allowed(self, items: Iterator[Item]) -> Iterator[Item]:
         for item in items:
@@ -466,8 +466,8 @@ def _send_leftovers(runs: list[ImportedRun]) -> None:
         raise interruption
     if progress.is_stuck:
         raise errors.TransportError(
-            f"what an interrupted import has left was not stored within {PATIENCE:g} seconds: "
-            "send it by `matyan-client sync`, then repeat the import"
+            f"data that an interrupted import left was not stored within {PATIENCE:g} seconds: "
+            "send it with `matyan-client sync`, then repeat the import"
         )
 
 

@@ -36,7 +36,7 @@ class LeftoverProgress:
         now = time.monotonic()
         if stored > self._stored:
             self._stored, self._progress_at = stored, now
-        self._line.show(f"sending what an earlier import has left: {stored} values")
+        self._line.show(f"sending data that an earlier import left: {stored} values stored")
         self.is_stuck = finished < spools and now - self._progress_at > PATIENCE
         return not self.is_stuck
 

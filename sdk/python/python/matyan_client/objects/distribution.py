@@ -46,12 +46,12 @@ class Distribution:
             self._range = (float(low), float(high))
         elif given is not None:
             if isinstance(bin_count, bool) or not isinstance(bin_count, int):
-                raise TypeError(f"bin_count: must be an integer, not {type(bin_count).__name__}")
+                raise TypeError(f"`bin_count`: expected an integer, not {type(bin_count).__name__}")
             if bin_count < 1:
-                raise ValueError(f"bin_count: must be at least 1, not {bin_count}")
+                raise ValueError(f"`bin_count`: expected at least 1, found {bin_count}")
             self._weights, self._range = _histogram(given, min(bin_count, _MAX_BIN_COUNT))
         else:
-            raise ValueError("Provide either `samples` or both `hist` and `bin_range`")
+            raise ValueError("pass either `samples`, or both `hist` and `bin_range`")
 
     @classmethod
     def from_histogram(cls, hist: Any, bin_range: Sequence[float]) -> Distribution:
@@ -114,7 +114,7 @@ def _histogram(samples: Any, bin_count: int) -> tuple[list[float | int], tuple[f
     if array.dtype.kind == "f":
         array = array[np.isfinite(array)]
     elif array.dtype.kind not in "biu":
-        raise TypeError(f"samples: must be numbers, not {array.dtype}")
+        raise TypeError(f"`samples`: expected numbers, not {array.dtype}")
     # A range of 16-bit floats may exceed their largest value.
     counts, bounds = np.histogram(array.astype(np.float64, copy=False), bins=bin_count)
     return counts.tolist(), (float(bounds[0]), float(bounds[-1]))

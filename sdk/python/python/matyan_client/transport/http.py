@@ -73,10 +73,13 @@ class HttpTransport:
     def get_version(self) -> dict[str, Any] | None:
         """Returns version and component of the server, or None if it cannot be reached."""
         try:
-            answer: dict[str, Any] = self.get(f"{_REST}/version/")
+            return self.read_version()
         except errors.ServerError:
             return None
-        return answer
+
+    def read_version(self) -> dict[str, Any]:
+        """Returns version and component of the server."""
+        return _checked(self.get(f"{_REST}/version/"), dict)
 
     def get_run_info(self, run_hash: str, sequence: Iterable[str] = ()) -> dict[str, Any]:
         """Returns params, traces, props, and artifacts of a run."""
@@ -245,7 +248,7 @@ class HttpTransport:
     def _json(
         self, method: str, path: str, params: dict[str, Any] | None = None, body: Any = None
     ) -> Any:
-        return json.loads(self._backend.send(_call(method, path, params, body)))
+        return _parsed(self._backend.send(_call(method, path, params, body)))
 
     def _search(self, target: str, query: str, params: dict[str, Any]) -> list[dict[str, Any]]:
         parameters = _parameters(params)
@@ -261,6 +264,8 @@ class HttpTransport:
 
 
 _BAD_REQUEST = 400
+# Length of the part of an unexpected answer that an error quotes.
+_QUOTED = 40
 
 
 def _call(
@@ -298,10 +303,22 @@ def _artifact_path(run_id: str, action: str) -> str:
 
 
 def _decoded(text: str, kind: type[_Answer]) -> _Answer:
-    return _checked(json.loads(text), kind)
+    return _checked(_parsed(text), kind)
+
+
+def _parsed(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        raise errors.ServerError(
+            f"unexpected answer: expected JSON, found {text[:_QUOTED]!r}; the URL may be that of "
+            "another program"
+        ) from None
 
 
 def _checked(answer: Any, kind: type[_Answer]) -> _Answer:
     if not isinstance(answer, kind):
-        raise errors.ServerError(f"unexpected answer: {type(answer).__name__} for {kind.__name__}")
+        raise errors.ServerError(
+            f"unexpected answer: expected a {kind.__name__}, not {type(answer).__name__}"
+        )
     return answer

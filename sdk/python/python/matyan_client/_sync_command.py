@@ -1,0 +1,251 @@
+"""The command `sync`, which sends the data that ended scripts left in spools."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from typing import Any, NamedTuple
+
+from . import _console, _core, errors
+from .config import SETTINGS
+from .transport.http import HttpTransport
+
+_WATCH_INTERVAL = 2.0
+# Time that `sync` waits for a connection, in seconds.
+_UNREACHABLE_LIMIT = 10.0
+# Time between two lines of progress, unless they are shown on a terminal, in seconds.
+_PROGRESS_INTERVAL = 5.0
+# Time that a server has to say whether it has a run, in seconds.
+_LOOKUP_TIMEOUT = 5.0
+# Runs that are named one by one.
+_MOST_RUNS = 20
+
+
+def add_command(commands: Any) -> None:
+    """Adds `sync`."""
+    sync = commands.add_parser("sync", help="send the data that ended scripts left in spools")
+    sync.add_argument("runs", nargs="*", metavar="RUN", help="hashes of runs; default: all")
+    sync.add_argument("--watch", action="store_true", help="continue with spools as they appear")
+    sync.add_argument(
+        "--elsewhere",
+        action="store_true",
+        help="also send spools of other machines, none of which may still be in use",
+    )
+    sync.add_argument("--json", action="store_true", help="print the outcome as JSON")
+    sync.set_defaults(run=_sync)
+
+
+class SyncOutcome(NamedTuple):
+    """Outcome of `sync`."""
+
+    spools: int
+    finished: int
+    stored: int
+    # Runs of which everything is sent.
+    sent: list[str]
+    # Runs of which something is left.
+    left: list[str]
+    # Runs whose spools other processes use.
+    held: list[str]
+    # Runs whose spools other machines have made, and that are not sent.
+    elsewhere: list[str]
+    # Runs that were named, of which there is no spool, and that the server does not have.
+    unknown: list[str]
+    messages: list[str]
+
+
+class Batch:
+    """The spools that are sent together, by their runs."""
+
+    def __init__(self, spools: list[_core.SpoolInfo], states: set[str]) -> None:
+        self._spools: dict[str, list[_core.SpoolInfo]] = {}
+        for spool in spools:
+            if spool.state in states:
+                self._spools.setdefault(spool.run_id, []).append(spool)
+        # Paths of the other spools, which the same runs may have.
+        self._others = {spool.path for spool in spools if spool.state not in states}
+
+    def runs(self) -> list[str]:
+        """Returns the runs."""
+        return list(self._spools)
+
+    def left(self) -> dict[str, list[str]]:
+        """Returns the runs of which something is left, with the directories where it is."""
+        left: dict[str, list[str]] = {}
+        # A spool that is stored completely is removed.
+        for spool in _core.spools():
+            if spool.run_id in self._spools and spool.path not in self._others:
+                left.setdefault(spool.run_id, []).append(str(spool.path))
+        return left
+
+    def described(self, run: str) -> str:
+        """Returns the size of a run's data, and where it is sent to."""
+        spools = self._spools[run]
+        files = sum(spool.uploads for spool in spools)
+        parts = [_console.size(sum(spool.bytes for spool in spools))]
+        if files:
+            parts.append(_console.counted(files, "file"))
+        urls = ", ".join(sorted({spool.gateway_url for spool in spools}))
+        return f"{' and '.join(parts)} for {urls}"
+
+
+class SyncReporter:
+    """Shows the progress of `sync`, and ends it while no server can be reached."""
+
+    def __init__(self, batch: Batch, *, is_shown: bool, waits: bool) -> None:
+        self._batch = batch
+        self._is_shown = is_shown
+        self._is_terminal = is_shown and sys.stderr.isatty()
+        self._waits = waits
+        self._left = batch.runs()
+        self._finished = 0
+        self._connected = self._reported = time.monotonic()
+        self.is_unreachable = False
+
+    def begin(self) -> None:
+        """Names the runs whose data is sent."""
+        if self._is_shown:
+            for run in self._left[:_MOST_RUNS]:
+                self._say(f"run {run}: sending {self._batch.described(run)}")
+            if len(self._left) > _MOST_RUNS:
+                self._say(f"and {len(self._left) - _MOST_RUNS} more runs")
+
+    def __call__(self, spools: int, finished: int, connected: int, stored: int) -> bool:
+        """Returns whether the work continues."""
+        now = time.monotonic()
+        if connected or finished == spools:
+            self._connected = now
+        self.is_unreachable = now - self._connected > _UNREACHABLE_LIMIT
+        if self._is_shown and spools:
+            self._show(spools, finished, connected, stored)
+        return self._waits or not self.is_unreachable
+
+    def _show(self, spools: int, finished: int, connected: int, stored: int) -> None:
+        if finished > self._finished:
+            self._finished = finished
+            left = self._batch.left()
+            for run in self._left:
+                if run not in left:
+                    self._say(f"run {run}: sent")
+            self._left = [run for run in self._left if run in left]
+        state = "" if connected or finished == spools else ", waiting for a server"
+        line = f"{finished} of {_console.counted(spools, 'spool')} sent, {stored} values stored"
+        if self._is_terminal:
+            sys.stderr.write(f"\r{line}{state}\x1b[K")
+            sys.stderr.flush()
+        elif time.monotonic() - self._reported >= _PROGRESS_INTERVAL:
+            self._reported = time.monotonic()
+            self._say(f"{line}{state}")
+
+    def _say(self, line: str) -> None:
+        self.end()
+        _console.say(line)
+
+    def end(self) -> None:
+        """Clears the line of progress."""
+        if self._is_terminal:
+            sys.stderr.write("\r\x1b[K")
+
+
+def _sync(options: argparse.Namespace) -> int:
+    runs = set(options.runs) or None
+    while True:
+        found = [spool for spool in _core.spools() if runs is None or spool.run_id in runs]
+        states = {"left", "offline", "elsewhere"} if options.elsewhere else {"left", "offline"}
+        batch = Batch(found, states)
+        is_shown = not options.json and sys.stderr is not None
+        reporter = SyncReporter(batch, is_shown=is_shown, waits=options.watch)
+        reporter.begin()
+        spools, finished, stored, notices, interruption = _core.sync(
+            options.elsewhere, reporter, runs
+        )
+        reporter.end()
+        left = {} if finished == spools else batch.left()
+        is_over = not options.watch and interruption is None
+        named = runs if runs is not None and is_over else set()
+        outcome = SyncOutcome(
+            spools,
+            finished,
+            stored,
+            sent=[run for run in batch.runs() if run not in left],
+            left=list(left),
+            held=_runs_in(found, "in use"),
+            elsewhere=[] if options.elsewhere else _runs_in(found, "elsewhere"),
+            unknown=_unknown(named - {spool.run_id for spool in found}),
+            messages=[message for _, message in notices],
+        )
+        if spools or not options.watch:
+            _report(options.json, left, outcome)
+        if interruption is not None:
+            raise interruption
+        if not options.watch:
+            if reporter.is_unreachable:
+                _complain(
+                    f"no server was reached for {_UNREACHABLE_LIMIT:g} seconds; what is left stays "
+                    "in the spool: start the server, then run `matyan-client sync` again, or use "
+                    "`--watch` to wait for it"
+                )
+            return 0 if finished == spools and not outcome.unknown else 1
+        time.sleep(_WATCH_INTERVAL)
+
+
+def _runs_in(spools: list[_core.SpoolInfo], state: str) -> list[str]:
+    return sorted({spool.run_id for spool in spools if spool.state == state})
+
+
+def _unknown(runs: set[str]) -> list[str]:
+    """Returns those runs without a spool that the server does not have either, and names all."""
+    unknown = []
+    url = SETTINGS.backend_url
+    server = HttpTransport(url, timeout=_LOOKUP_TIMEOUT)
+    for run in sorted(runs):
+        try:
+            server.get_run_info(run)
+        except errors.ServerError as error:
+            unknown.append(run)
+            reason = (
+                f"the server at {url} does not have it"
+                if isinstance(error, errors.NotFoundError)
+                else f"it is not known whether the server has it: {error}"
+            )
+            _complain(
+                f"there is no spool of run {run}, and {reason}; check the hash: "
+                "`matyan-client spool ls` lists all spools"
+            )
+        else:
+            _console.say(f"run {run}: nothing is left to send, and the server at {url} has the run")
+    return unknown
+
+
+def _report(as_json: bool, left: dict[str, list[str]], outcome: SyncOutcome) -> None:
+    if as_json:
+        print(json.dumps(outcome._asdict()))
+        return
+    for message in outcome.messages:
+        _console.say(message)
+    for run in outcome.left[:_MOST_RUNS]:
+        _console.say(f"run {run}: not sent completely; the rest is in {', '.join(left[run])}")
+    if outcome.held:
+        _console.say(
+            f"left to scripts that are still running: the data of runs {', '.join(outcome.held)}"
+        )
+    if outcome.elsewhere:
+        _console.say(
+            f"left to other machines: the data of runs {', '.join(outcome.elsewhere)}; "
+            "`--elsewhere` sends it"
+        )
+    if not outcome.spools:
+        print("nothing to send")
+        return
+    runs = len(outcome.sent) + len(outcome.left)
+    print(
+        f"{len(outcome.sent)} of {_console.counted(runs, 'run')} sent "
+        f"({outcome.finished} of {_console.counted(outcome.spools, 'spool')}), "
+        f"{_console.counted(outcome.stored, 'value')} stored"
+    )
+
+
+def _complain(reason: str) -> None:
+    print(f"matyan-client sync: {reason}", file=sys.stderr)
