@@ -7,7 +7,9 @@ histograms, and figures are objects of Matyan; tables, pages, and other media ar
 artifacts. What has no counterpart is reported once and never stops a training.
 
 The server and the spool are those of `matyan_client.Run`. Of W&B's environment variables, those
-for project, entity, name, notes, tags, run id, group, job type, mode, resume, and directory count.
+for project, entity, name, notes, tags, run id, group, job type, mode, resume, directory, code, and
+git count. As in W&B, a run describes the machine and uploads the changes since the last commit:
+`Settings(x_disable_meta=True)` turns both off, and `MATYAN_GIT_DIFF=0` the latter.
 """
 
 from __future__ import annotations
@@ -167,7 +169,7 @@ def watch(models: Any, *arguments: Any, **keywords: Any) -> None:
 
 
 def unwatch(models: Any = None) -> None:
-    """Ends to watch models, see `Run.unwatch`."""
+    """Stops watching models, see `Run.unwatch`."""
     _required("wandb.unwatch()").unwatch(models)
 
 

@@ -126,6 +126,9 @@ def _begin(options: Options) -> Run:
     is_quiet = bool(settings.x_disable_stats or settings._disable_stats)  # noqa: SLF001 - W&B's
     if settings.silent or settings.quiet or is_set("WANDB_SILENT") or is_set("WANDB_QUIET"):
         SETTINGS.quiet = True
+    hides_code = settings.disable_git or settings.disable_code
+    if hides_code or is_set("WANDB_DISABLE_GIT") or is_set("WANDB_DISABLE_CODE"):
+        SETTINGS.git_diff = False
     target = MatyanRun(
         run_hash,
         experiment=options.project,
