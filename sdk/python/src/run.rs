@@ -35,7 +35,8 @@ use crate::{
 };
 
 /// Begins as the message of the client of Matyan 0.3.
-const CLOSED: &str = "WebSocket transport not initialized: the run is closed";
+const CLOSED: &str = 
+    "WebSocket transport not initialized: the run is closed, and `Run(hash)` continues it";
 
 /// A run of this process, or nothing for a run that is only read.
 #[pyclass(frozen, subclass, name = "Run", module = "matyan_client._core")]
@@ -230,7 +231,7 @@ impl CoreRun {
 
     /// Sets params, by descent into maps with a single key.
     fn _set_params(&self, py: Python<'_>, params: &Bound<'_, PyAny>) -> PyResult<()> {
-        let state = self.live("set params of")?;
+        let state = self.live("set params")?;
         let params = convert::map("params", params)?;
         state.append(py, |run| run.set_params(&params))?.map_err(|error| argument(&error))
     }
@@ -245,19 +246,19 @@ impl CoreRun {
         archived: Option<bool>,
         experiment: Option<String>,
     ) -> PyResult<()> {
-        let state = self.live("change")?;
+        let state = self.live("change properties")?;
         let properties = Properties { name, description, archived, experiment };
         state.append(py, |run| run.set_properties(properties))?.map_err(|error| argument(&error))
     }
 
     fn _add_tag(&self, py: Python<'_>, tag: &Bound<'_, PyString>) -> PyResult<()> {
         let tag = convert::text(tag);
-        self.live("tag")?.append(py, |run| run.add_tag(&tag))?.map_err(|error| argument(&error))
+        self.live("change tags")?.append(py, |run| run.add_tag(&tag))?.map_err(|error| argument(&error))
     }
 
     fn _remove_tag(&self, py: Python<'_>, tag: &Bound<'_, PyString>) -> PyResult<()> {
         let tag = convert::text(tag);
-        self.live("tag")?.append(py, |run| run.remove_tag(&tag))?.map_err(|error| argument(&error))
+        self.live("change tags")?.append(py, |run| run.remove_tag(&tag))?.map_err(|error| argument(&error))
     }
 
     fn _log_record(
@@ -269,7 +270,7 @@ impl CoreRun {
         location: Option<(String, i64)>,
         extra: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<()> {
-        let state = self.live("log to")?;
+        let state = self.live("log")?;
         let message = convert::text(message);
         let extra: Option<Map> = extra.map(|extra| convert::map("extra", extra)).transpose()?;
         let record = LoggingRecord {
@@ -283,14 +284,14 @@ impl CoreRun {
     }
 
     fn _terminal_line(&self, py: Python<'_>, line: &Bound<'_, PyString>, number: i64) -> PyResult<()> {
-        let (state, line) = (self.live("log to")?, convert::text(line));
+        let (state, line) = (self.live("log")?, convert::text(line));
         state.append(py, |run| run.terminal_line(&line, number))?.map_err(|error| argument(&error))
     }
 
     /// Begins to store what is written to the descriptors 1 and 2.
     #[cfg(unix)]
     fn _capture_descriptors(&self) -> PyResult<()> {
-        let state = self.live("log to")?;
+        let state = self.live("log")?;
         let lines = state.lines.get_or_init(|| RunLines::new(&state.run));
         Ok(descriptors::start(lines)?)
     }
@@ -331,7 +332,7 @@ impl CoreRun {
         environment: Vec<(String, String)>,
         git_diff: bool,
     ) -> PyResult<()> {
-        let state = self.live("set params of")?;
+        let state = self.live("set params")?;
         let input = SystemParamsInput { executable, arguments, module_paths, directory, environment };
         state.system_params.start(&state.run, input, git_diff);
         Ok(())
@@ -339,7 +340,7 @@ impl CoreRun {
 
     /// Stores a file. A large one is read in the background.
     fn _log_artifact(&self, py: Python<'_>, path: PathBuf, name: &str) -> PyResult<()> {
-        let state = self.live("log an artifact of")?;
+        let state = self.live("log artifacts")?;
         py.detach(|| state.run.log_artifact(Content::File(&path), name, None)).map_err(upload)
     }
 

@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from matyan_client import Repo, Run, _sync_command, cli, errors
+from matyan_client import Repo, Run, _core, _sync_command, cli, errors
 from matyan_client.config import SETTINGS
 
 NOWHERE = "http://127.0.0.1:1"
@@ -47,7 +47,7 @@ def test_sync_without_a_server_says_so(spool, monkeypatch, capsys):
     assert cli.main(["sync"]) == 1
     shown = capsys.readouterr()
     assert shown.out == "0 of 1 run sent (0 of 1 spool), 0 values stored\n"
-    assert f"run {run}: sending 256.0 KiB for {NOWHERE}\n" in shown.err
+    assert f"run {run}: sending 256.0 KiB to {NOWHERE}\n" in shown.err
     assert "0 of 1 spool sent, 0 values stored, waiting for a server\n" in shown.err
     assert f"run {run}: not sent completely; the rest is in {next(path)}\n" in shown.err
     assert "no connection to http://127.0.0.1:1: " in shown.err
@@ -76,7 +76,7 @@ def test_sync_sends_only_the_runs_that_are_named(shared_server, capsys):
     shown = capsys.readouterr()
     assert shown.out == "1 of 1 run sent (1 of 1 spool), 3 values stored\n"
     assert shown.err == (
-        f"run {runs[0]}: sending 256.0 KiB for {shared_server.url}\nrun {runs[0]}: sent\n"
+        f"run {runs[0]}: sending 256.0 KiB to {shared_server.url}\nrun {runs[0]}: sent\n"
     )
     repo = Repo(shared_server.url)
     assert [repo.run_exists(run) for run in runs] == [True, False]
@@ -86,6 +86,45 @@ def test_sync_sends_only_the_runs_that_are_named(shared_server, capsys):
     assert repo.run_exists(runs[1])
     assert cli.main(["sync"]) == 0
     assert capsys.readouterr().out == "nothing to send\n"
+
+
+def test_sync_sends_to_another_server_than_that_of_the_script(shared_server, spool, capsys):
+    run = left_run(NOWHERE)
+    assert cli.main(["sync", run, "--repo", shared_server.url]) == 0
+    shown = capsys.readouterr()
+    assert f"to {shared_server.url}\n" in shown.err
+    assert shown.out == "1 of 1 run sent (1 of 1 spool), 3 values stored\n"
+    assert list(spool.iterdir()) == []
+    stored = Run(run, repo=shared_server.url, read_only=True)
+    assert stored.series("m").values.tolist() == [1.0]
+
+
+def test_sync_to_what_is_no_server_is_refused(capsys):
+    run = left_run(NOWHERE)
+    for arguments in (["--repo", "tracker"], ["--frontier-url", "http://127.0.0.1:1"]):
+        assert cli.main(["sync", run, *arguments]) == 2
+        assert "--repo" in capsys.readouterr().err
+    assert [spool.gateway_url for spool in _core.spools()] == [NOWHERE]
+
+
+LARGE = """
+import os, sys
+from matyan_client import Run
+with open(sys.argv[2], "wb") as file:
+    file.truncate(17 << 20)
+with Run(repo=sys.argv[1], offline=True, capture_terminal_logs=False) as run:
+    run.log_artifact(sys.argv[2], name="model.bin")
+os.remove(sys.argv[2])
+"""
+
+
+def test_sync_reports_a_file_that_is_gone(shared_server, tmp_path, capsys):
+    script = [sys.executable, "-c", LARGE, shared_server.url, str(tmp_path / "model.bin")]
+    subprocess.run(script, check=True, timeout=60)
+    assert cli.main(["sync"]) == 1
+    shown = capsys.readouterr()
+    assert "model.bin was not uploaded, and is lost" in shown.err
+    assert "1 of 1 run sent" in shown.out
 
 
 def test_sync_of_an_unknown_run_fails(shared_server, monkeypatch, capsys):

@@ -21,6 +21,14 @@ def test_defaults(monkeypatch):
     assert settings.ws_batch_size == 100
 
 
+def test_data_is_sent_to_the_backend_unless_a_gateway_is_set(monkeypatch):
+    monkeypatch.setenv("MATYAN_BACKEND_URL", "http://tracker:1/")
+    monkeypatch.setenv("MATYAN_FRONTIER_URL", " ")
+    assert Settings().frontier_url == "http://tracker:1"
+    monkeypatch.setenv("MATYAN_FRONTIER_URL", "http://gateway:2")
+    assert Settings().frontier_url == "http://gateway:2"
+
+
 def test_variables_are_read(monkeypatch):
     monkeypatch.setenv("MATYAN_BACKEND_URL", "http://tracker:1/")
     monkeypatch.setenv("MATYAN_QUIET", "1")

@@ -41,7 +41,7 @@ pub enum SpoolFull {
 pub struct Config {
     /// `MATYAN_BACKEND_URL`: base of the REST API.
     pub backend_url: String,
-    /// `MATYAN_FRONTIER_URL`: base of ingestion. With the feature `grpc`, `grpc+http://` and
+    /// `MATYAN_FRONTIER_URL`, or else `MATYAN_BACKEND_URL`: base of ingestion. With the feature `grpc`, `grpc+http://` and
     /// `grpc+https://` send batches by gRPC, for networks without WebSockets.
     pub gateway_url: String,
     /// Directories for spools, the best first. `MATYAN_SPOOL_DIR` replaces the list.
@@ -101,14 +101,14 @@ impl Config {
                 None
             }
         });
-        let url = |name: &str, default: &str| {
-            let value = set(name).unwrap_or_else(|| default.to_owned());
-            value.trim_end_matches('/').to_owned()
-        };
+        let url = |name: &str| set(name).map(|value| value.trim_end_matches('/').to_owned());
+        let backend_url = url("MATYAN_BACKEND_URL");
+        // A server on one machine takes data at both addresses.
+        let gateway_url = url("MATYAN_FRONTIER_URL").or_else(|| backend_url.clone());
         let (spool_dirs, fallback_dirs) = spool_dirs(set);
         let config = Self {
-            backend_url: url("MATYAN_BACKEND_URL", BACKEND_URL),
-            gateway_url: url("MATYAN_FRONTIER_URL", GATEWAY_URL),
+            backend_url: backend_url.unwrap_or_else(|| BACKEND_URL.to_owned()),
+            gateway_url: gateway_url.unwrap_or_else(|| GATEWAY_URL.to_owned()),
             spool_dirs,
             fallback_dirs,
             spool_mode: spool_mode.map(|at| [SpoolMode::Mapped, SpoolMode::Written][at]),
@@ -168,6 +168,13 @@ mod tests {
         assert_eq!(config.spool_mode, Some(SpoolMode::Written));
         assert_eq!(config.spool_full, SpoolFull::Block);
         assert_eq!(config.spool_bytes, 1_000_000);
+    }
+
+    #[test]
+    fn data_is_sent_to_the_backend_unless_a_gateway_is_set() {
+        let (config, _) = read(&[("MATYAN_BACKEND_URL", "https://tracker.example/")]);
+        assert_eq!(config.gateway_url, "https://tracker.example");
+        assert_eq!(read(&[]).0.gateway_url, GATEWAY_URL);
     }
 
     #[test]

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import sys
 import time
 from typing import Any, NamedTuple
 
-from . import _console, _core, errors
+from . import _console, _core, _urls, errors
 from .config import SETTINGS
 from .transport.http import HttpTransport
 
@@ -32,6 +33,14 @@ def add_command(commands: Any) -> None:
         "--elsewhere",
         action="store_true",
         help="also send spools of other machines, none of which may still be in use",
+    )
+    sync.add_argument(
+        "--repo",
+        metavar="URL",
+        help="send the data to this server, in place of the one that it was recorded for",
+    )
+    sync.add_argument(
+        "--frontier-url", metavar="URL", help="with --repo: where data is sent to, if not there"
     )
     sync.add_argument("--json", action="store_true", help="print the outcome as JSON")
     sync.set_defaults(run=_sync)
@@ -59,7 +68,10 @@ class SyncOutcome(NamedTuple):
 class Batch:
     """The spools that are sent together, by their runs."""
 
-    def __init__(self, spools: list[_core.SpoolInfo], states: set[str]) -> None:
+    def __init__(
+        self, spools: list[_core.SpoolInfo], states: set[str], gateway_url: str | None
+    ) -> None:
+        self._gateway_url = gateway_url
         self._spools: dict[str, list[_core.SpoolInfo]] = {}
         for spool in spools:
             if spool.state in states:
@@ -87,8 +99,8 @@ class Batch:
         parts = [_console.size(sum(spool.bytes for spool in spools))]
         if files:
             parts.append(_console.counted(files, "file"))
-        urls = ", ".join(sorted({spool.gateway_url for spool in spools}))
-        return f"{' and '.join(parts)} for {urls}"
+        urls = {self._gateway_url or spool.gateway_url for spool in spools}
+        return f"{' and '.join(parts)} to {', '.join(sorted(urls))}"
 
 
 class SyncReporter:
@@ -151,15 +163,20 @@ class SyncReporter:
 
 def _sync(options: argparse.Namespace) -> int:
     runs = set(options.runs) or None
+    try:
+        urls = _other_servers(options)
+    except ValueError as error:
+        _complain(str(error))
+        return 2
     while True:
         found = [spool for spool in _core.spools() if runs is None or spool.run_id in runs]
         states = {"left", "offline", "elsewhere"} if options.elsewhere else {"left", "offline"}
-        batch = Batch(found, states)
+        batch = Batch(found, states, None if urls is None else urls[1])
         is_shown = not options.json and sys.stderr is not None
         reporter = SyncReporter(batch, is_shown=is_shown, waits=options.watch)
         reporter.begin()
         spools, finished, stored, notices, interruption = _core.sync(
-            options.elsewhere, reporter, runs
+            options.elsewhere, reporter, runs, urls
         )
         reporter.end()
         left = {} if finished == spools else batch.left()
@@ -187,8 +204,21 @@ def _sync(options: argparse.Namespace) -> int:
                     "in the spool: start the server, then run `matyan-client sync` again, or use "
                     "`--watch` to wait for it"
                 )
-            return 0 if finished == spools and not outcome.unknown else 1
+            is_whole = all(level < logging.ERROR for level, _ in notices)
+            return 0 if finished == spools and is_whole and not outcome.unknown else 1
         time.sleep(_WATCH_INTERVAL)
+
+
+def _other_servers(options: argparse.Namespace) -> tuple[str, str] | None:
+    """Returns the URLs of the backend and the gateway that get the data, if they are given."""
+    if options.repo is None:
+        if options.frontier_url is not None:
+            raise ValueError(
+                "`--frontier-url`: also give `--repo`, the server that data is read from"
+            )
+        return None
+    repo = _urls.checked("--repo", options.repo)
+    return repo, _urls.checked("--frontier-url", options.frontier_url or repo)
 
 
 def _runs_in(spools: list[_core.SpoolInfo], state: str) -> list[str]:

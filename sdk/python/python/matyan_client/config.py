@@ -81,7 +81,12 @@ class Settings:
         setting = self._KNOWN.get(name)
         if setting is None:
             raise AttributeError(f"there is no setting {name!r}")
-        value = self._read(f"MATYAN_{name.upper()}", setting)
+        variable = f"MATYAN_{name.upper()}"
+        if name == "frontier_url" and _is_set("MATYAN_BACKEND_URL") and not _is_set(variable):
+            # A server on one machine takes data at both addresses.
+            value = self.backend_url
+        else:
+            value = self._read(variable, setting)
         setattr(self, name, value)
         return value
 
@@ -108,6 +113,10 @@ class Settings:
     def __repr__(self) -> str:
         settings = ", ".join(f"{name}={getattr(self, name)!r}" for name in self._KNOWN)
         return f"Settings({settings})"
+
+
+def _is_set(variable: str) -> bool:
+    return bool(os.environ.get(variable, "").strip())
 
 
 SETTINGS = Settings()

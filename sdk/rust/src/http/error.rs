@@ -132,7 +132,8 @@ fn envelope(body: &str) -> Option<(String, String)> {
 
 fn shortened(status: StatusCode, body: &str) -> String {
     let body = body.trim();
-    match (body.is_empty(), status.canonical_reason()) {
+    // The page of a proxy, or of another program, says no more than the status.
+    match (body.is_empty() || body.starts_with('<'), status.canonical_reason()) {
         (true, Some(reason)) => reason.to_owned(),
         _ => body[..body.floor_char_boundary(QUOTED_BYTES)].to_owned(),
     }
@@ -169,7 +170,7 @@ mod tests {
         check(r#"{"error":{"code":"bad_request","message":"no"},"detail":"no"}"#, "bad_request|no");
         check(r#"{"detail":"Not Found"}"#, "|Not Found");
         check(r#"{"detail":[{"msg":"x"}]}"#, r#"|[{"msg": "x"}]"#);
-        check("<html>", "|<html>");
+        check("<html>", "|Bad Request");
         check("", "|Bad Request");
         check(&"é".repeat(1000), &format!("|{}", "é".repeat(150)));
     }

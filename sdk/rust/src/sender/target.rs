@@ -19,15 +19,22 @@ pub(crate) enum ConnectError {
     Tls(#[from] rustls::Error),
     #[error("{address} does not answer in time")]
     Timeout { address: String },
-    #[error("the gateway refuses the connection with status {0}")]
-    Refusal(u16),
+    #[error("{address} refuses the connection with status {status}{}", hint(*status))]
+    Refusal { address: String, status: u16 },
     #[error("the gateway does not answer to the name {host}: add it to MATYAN_ALLOWED_HOSTS of the server")]
     HostName { host: String },
-    #[error("the WebSocket handshake failed: {0}")]
+    #[error("the WebSocket handshake failed: {0}{OTHER_PROGRAM}")]
     Handshake(Box<tungstenite::Error>),
     #[cfg(feature = "grpc")]
     #[error("failed to connect to {address} by gRPC: {reason}")]
     Grpc { address: String, reason: String },
+}
+
+const OTHER_PROGRAM: &str = "; the URL may be that of another program";
+
+/// Next step for statuses that our servers do not answer.
+fn hint(status: u16) -> &'static str {
+    if status < 400 || status == 404 || status == 405 { OTHER_PROGRAM } else { "" }
 }
 
 /// The parts of the URL of a gateway.

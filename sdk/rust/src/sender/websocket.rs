@@ -69,7 +69,7 @@ async fn handshake(
         Ok((socket, _)) => Ok(socket),
         Err(tungstenite::Error::Http(response)) => Err(match response.status() {
             StatusCode::MISDIRECTED_REQUEST => ConnectError::HostName { host: target.host.clone() },
-            status => ConnectError::Refusal(status.as_u16()),
+            status => ConnectError::Refusal { address: target.address(), status: status.as_u16() },
         }),
         Err(error) => Err(ConnectError::Handshake(Box::new(error))),
     }
