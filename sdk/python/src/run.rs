@@ -35,8 +35,7 @@ use crate::{
 };
 
 /// Begins as the message of the client of Matyan 0.3.
-const CLOSED: &str = 
-    "WebSocket transport not initialized: the run is closed, and `Run(hash)` continues it";
+const CLOSED: &str = "WebSocket transport not initialized: the run is closed; `Run(hash)` continues it";
 
 /// A run of this process, or nothing for a run that is only read.
 #[pyclass(frozen, subclass, name = "Run", module = "matyan_client._core")]

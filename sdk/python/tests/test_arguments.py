@@ -74,11 +74,9 @@ CALLS = [
     ("log_artifact", (b"file",), {}, TypeError, "path"),
     ("log_artifact", ("",), {}, ValueError, "path"),
     ("log_artifact", (__file__,), {"name": 5}, TypeError, "name"),
-    ("log_artifact", (__file__,), {"name": ""}, ValueError, "name"),
     ("log_artifact", (__file__,), {"block": "x"}, TypeError, "block"),
     ("log_artifacts", (None,), {}, TypeError, "path"),
     ("log_artifacts", (Path(__file__).parent,), {"name": 5}, TypeError, "name"),
-    ("log_artifacts", (Path(__file__).parent,), {"name": ""}, ValueError, "name"),
     ("log_artifacts", (Path(__file__).parent,), {"block": "x"}, TypeError, "block"),
     ("track_many", ([1.0],), {"name": None}, TypeError, "name"),
     ("track_many", ([1.0],), {"name": ""}, ValueError, "name"),
@@ -123,9 +121,15 @@ def test_a_property_of_a_wrong_type_is_named(run, name):
         setattr(run, name, [1])
 
 
-def test_an_empty_name_of_an_experiment_is_refused(run):
-    with pytest.raises(ValueError, match="`experiment`: expected a name"):
-        run.experiment = ""
+def test_empty_and_absent_values_of_scripts_for_matyan_03_are_defaults(run):
+    run.experiment = ""
+    assert run.experiment is None
+    before = run.health.pending_uploads
+    run.log_artifact(__file__, name="")
+    assert run.health.pending_uploads == before + 1
+    repo = Repo.from_path("")
+    assert repo.url == Repo.from_path(None).url == Repo().url
+    assert (repo.run_exists(None), repo.get_run(None), repo.get_run("")) == (False, None, None)
 
 
 def test_columns_of_arrays(run):

@@ -21,9 +21,12 @@ def test_defaults(monkeypatch):
     assert settings.ws_batch_size == 100
 
 
-def test_data_is_sent_to_the_backend_unless_a_gateway_is_set(monkeypatch):
-    monkeypatch.setenv("MATYAN_BACKEND_URL", "http://tracker:1/")
+def test_data_is_sent_to_a_backend_on_another_machine_unless_a_gateway_is_set(monkeypatch):
     monkeypatch.setenv("MATYAN_FRONTIER_URL", " ")
+    for here in ("http://localhost:53800", "http://127.0.0.2:1/base", "http://[::1]:1"):
+        monkeypatch.setenv("MATYAN_BACKEND_URL", here)
+        assert Settings().frontier_url == "http://localhost:53801"
+    monkeypatch.setenv("MATYAN_BACKEND_URL", "http://tracker:1/")
     assert Settings().frontier_url == "http://tracker:1"
     monkeypatch.setenv("MATYAN_FRONTIER_URL", "http://gateway:2")
     assert Settings().frontier_url == "http://gateway:2"

@@ -1,7 +1,10 @@
 //! Settings from the environment. A wrong value is reported and replaced by its default: a typo
 //! must not end a training script.
 
-use std::path::{Path, PathBuf};
+use std::{
+    net::IpAddr,
+    path::{Path, PathBuf},
+};
 
 /// Backend URL if none is set.
 const BACKEND_URL: &str = "http://localhost:53800";
@@ -41,7 +44,8 @@ pub enum SpoolFull {
 pub struct Config {
     /// `MATYAN_BACKEND_URL`: base of the REST API.
     pub backend_url: String,
-    /// `MATYAN_FRONTIER_URL`, or else `MATYAN_BACKEND_URL`: base of ingestion. With the feature `grpc`, `grpc+http://` and
+    /// `MATYAN_FRONTIER_URL`, or else `MATYAN_BACKEND_URL` if it is another machine: base of
+    /// ingestion. With the feature `grpc`, `grpc+http://` and
     /// `grpc+https://` send batches by gRPC, for networks without WebSockets.
     pub gateway_url: String,
     /// Directories for spools, the best first. `MATYAN_SPOOL_DIR` replaces the list.
@@ -103,8 +107,8 @@ impl Config {
         });
         let url = |name: &str| set(name).map(|value| value.trim_end_matches('/').to_owned());
         let backend_url = url("MATYAN_BACKEND_URL");
-        // A server on one machine takes data at both addresses.
-        let gateway_url = url("MATYAN_FRONTIER_URL").or_else(|| backend_url.clone());
+        let remote = || backend_url.clone().filter(|url| !is_loopback(url));
+        let gateway_url = url("MATYAN_FRONTIER_URL").or_else(remote);
         let (spool_dirs, fallback_dirs) = spool_dirs(set);
         let config = Self {
             backend_url: backend_url.unwrap_or_else(|| BACKEND_URL.to_owned()),
@@ -117,6 +121,18 @@ impl Config {
         };
         (config, warnings)
     }
+}
+
+/// Whether a server is on this machine.
+fn is_loopback(url: &str) -> bool {
+    let host = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let host = match host.strip_prefix('[') {
+        Some(bracketed) => bracketed.split(']').next(),
+        None => host.split([':', '/']).next(),
+    };
+    let host = host.unwrap_or_default();
+    host.eq_ignore_ascii_case("localhost")
+        || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 /// Directories for spools, and those for when none of them is usable.
@@ -171,10 +187,12 @@ mod tests {
     }
 
     #[test]
-    fn data_is_sent_to_the_backend_unless_a_gateway_is_set() {
-        let (config, _) = read(&[("MATYAN_BACKEND_URL", "https://tracker.example/")]);
-        assert_eq!(config.gateway_url, "https://tracker.example");
-        assert_eq!(read(&[]).0.gateway_url, GATEWAY_URL);
+    fn data_is_sent_to_a_backend_on_another_machine_unless_a_gateway_is_set() {
+        let gateway = |backend| read(&[("MATYAN_BACKEND_URL", backend)]).0.gateway_url;
+        assert_eq!(gateway("https://tracker.example/"), "https://tracker.example");
+        for here in ["http://localhost:53800", "http://127.0.0.2:1/base", "http://[::1]:53800", ""] {
+            assert_eq!(gateway(here), GATEWAY_URL, "{here}");
+        }
     }
 
     #[test]

@@ -17,7 +17,7 @@ use crate::{
         directory::{self, Owner, SpoolDirectory},
         store::Spool,
     },
-    upload::{manifest, worker},
+    upload::worker,
 };
 
 /// Interval at which progress is reported.
@@ -59,8 +59,7 @@ pub struct SyncOptions {
     /// Whether spools of other machines are sent. On a file system without working locks, nothing
     /// shows that they are in use.
     pub elsewhere: bool,
-    /// Servers that the spools are sent to, in place of their own. What the latter have stored
-    /// already stays there.
+    /// Servers that the spools are sent to, in place of their own, unless these have stored a part.
     pub servers: Option<ServerUrls>,
 }
 
@@ -165,13 +164,10 @@ fn claim(
     servers: Option<&ServerUrls>,
     notices: &Notices,
 ) -> Option<Arc<Spool>> {
-    let claimed = match servers {
-        Some(servers) => redirect(&found.path, servers),
-        None => Ok(Some(found.path.clone())),
-    };
-    let claimed = claimed.and_then(|path| match path {
-        Some(path) => Spool::claim(&path, config, notices.clone()),
-        None => Ok(None),
+    let is_ready = servers.map_or(Ok(true), |servers| redirect(&found.path, servers, notices));
+    let claimed = is_ready.and_then(|is_ready| match is_ready {
+        true => Spool::claim(&found.path, config, notices.clone()),
+        false => Ok(None),
     });
     let claimed = claimed.inspect_err(|error| {
         let message = format!("failed to open {}: {error}", found.path.display());
@@ -185,20 +181,21 @@ fn claim(
     Some(spool)
 }
 
-/// Lets a spool be sent to other servers, from its first record on and by a producer that they do not
-/// know. Returns its new path, or `None` if it is in use. If this is interrupted, the new servers
-/// refuse the old producer, which is then replaced.
-fn redirect(path: &Path, servers: &ServerUrls) -> io::Result<Option<PathBuf>> {
-    let Some((mut directory, owner)) = SpoolDirectory::claim(path)? else { return Ok(None) };
-    let ServerUrls { backend_url, gateway_url } = servers.clone();
-    if (&owner.backend_url, &owner.gateway_url) == (&backend_url, &gateway_url) {
-        return Ok(Some(path.to_owned()));
+/// Lets a spool be sent to other servers. Returns false if it is in use, or if its own server has
+/// stored a part of it: another one would not know what comes before.
+fn redirect(path: &Path, servers: &ServerUrls, notices: &Notices) -> io::Result<bool> {
+    let Some((directory, owner)) = SpoolDirectory::claim(path)? else { return Ok(false) };
+    if cuts::are_acknowledged(path, directory.producer())? {
+        let (run, url) = (&owner.run_id, &owner.gateway_url);
+        let message = format!(
+            "run {run} is not sent to another server: {url} has stored a part of it, and gets the rest"
+        );
+        notices.push(NoticeLevel::Error, message);
+        return Ok(false);
     }
+    let ServerUrls { backend_url, gateway_url } = servers.clone();
     directory.set_owner(&Owner { backend_url, gateway_url, ..owner })?;
-    directory.replace_producer()?;
-    manifest::forget_parts(&directory.uploads())?;
-    cuts::remove(directory.path())?;
-    Ok(Some(directory.path().to_owned()))
+    Ok(true)
 }
 
 fn report_unreachable(spools: &[Arc<Spool>], notices: &Notices) {
@@ -234,29 +231,31 @@ mod tests {
     use crate::{numbering::Numbering, sender::outbox::Outbox};
 
     #[test]
-    fn other_servers_get_a_spool_from_its_first_record_on() {
+    fn only_a_spool_of_which_nothing_is_stored_gets_other_servers() {
         let root = TempDir::new().unwrap();
         let config = Config { spool_dirs: vec![root.path().to_owned()], ..Config::default() };
-        let owner = Owner::of_this_process("run", "http://old:1", "http://old:2", 1);
-        let numbering = Numbering::of_run("http://old:1", "run", true);
-        let spool = Spool::create(&config, owner, numbering, Notices::default(), None).unwrap();
-        (0..10).for_each(|_| assert!(spool.append_event(1, 0, &[8; 100])));
-        spool.close();
-        let path = spool.path();
-        let mut outbox = Outbox::open(Arc::new(spool)).unwrap();
-        assert_eq!(outbox.next_frame().unwrap().unwrap().cut.sequence, 1);
-        outbox.acknowledge(1, None);
-        drop(outbox);
-
         let servers = ServerUrls { backend_url: "http://new:2".into(), gateway_url: "http://new:1".into() };
-        let moved = redirect(&path, &servers).unwrap().unwrap();
-        assert!(!path.exists());
-        assert_eq!(redirect(&moved, &servers).unwrap().unwrap(), moved);
-        let spool = Spool::claim(&moved, &config, Notices::default()).unwrap().unwrap();
-        assert_eq!(spool.owner().gateway_url, "http://new:1");
-        assert_eq!(spool.owner().backend_url, "http://new:2");
-        let mut outbox = Outbox::open(Arc::new(spool)).unwrap();
-        let cut = outbox.next_frame().unwrap().unwrap().cut;
-        assert_eq!((cut.sequence, cut.items), (1, 10));
+        for acknowledged in [None, Some(0), Some(1)] {
+            let owner = Owner::of_this_process("run", "http://old:1", "http://old:2", 1);
+            let numbering = Numbering::of_run("http://old:1", "run", true);
+            let spool = Spool::create(&config, owner, numbering, Notices::default(), None).unwrap();
+            (0..10).for_each(|_| assert!(spool.append_event(1, 0, &[8; 100])));
+            spool.close();
+            let path = spool.path();
+            let spool = Arc::new(spool);
+            if let Some(sequence) = acknowledged {
+                let mut outbox = Outbox::open(spool.clone()).unwrap();
+                assert_eq!(outbox.next_frame().unwrap().unwrap().cut.sequence, 1);
+                outbox.acknowledge(sequence, None);
+            }
+            drop(spool);
+            let notices = Notices::default();
+            let is_redirected = acknowledged != Some(1);
+            assert_eq!(redirect(&path, &servers, &notices).unwrap(), is_redirected);
+            assert_eq!(notices.take().len(), usize::from(!is_redirected));
+            let spool = Spool::claim(&path, &config, Notices::default()).unwrap().unwrap();
+            let expected = if is_redirected { "http://new:1" } else { "http://old:1" };
+            assert_eq!(spool.owner().gateway_url, expected);
+        }
     }
 }

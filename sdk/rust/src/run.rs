@@ -117,7 +117,7 @@ pub struct Health {
     pub pending_uploads: usize,
     /// Age of the oldest of these values in seconds.
     pub oldest_s: f64,
-    /// Values that were dropped because there was no space.
+    /// Values that were dropped because there was no space, and files that could not be uploaded.
     pub dropped: u64,
     pub connected: bool,
     pub last_error: Option<String>,
@@ -172,7 +172,7 @@ pub struct CloseReport {
     /// Values that are not stored yet. They stay in the spool, and are sent as long as this process
     /// runs, and then by the next one.
     pub pending: u64,
-    /// Values that were dropped because there was no space.
+    /// Values that were dropped because there was no space, and files that could not be uploaded.
     pub dropped: u64,
     /// Spools of processes that this one has started, and that have ended, which are not stored yet.
     pub child_spools: usize,
@@ -429,7 +429,7 @@ impl Run {
             let delivery = spool.progress.delivery();
             let pending = if is_stored { 0 } else { totals.items.saturating_sub(delivery.stored_items) };
             let wants_more = report(CloseProgress { pending, total: totals.items });
-            let dropped = totals.dropped + self.dropped.load(Ordering::Relaxed);
+            let dropped = spool.lost() + self.dropped.load(Ordering::Relaxed);
             let mut is_over = self.options.offline || !wants_more || start.elapsed() >= limits.reachable;
             if is_stored {
                 let before = std::mem::replace(&mut children, io_thread::child_data(&self.id));
@@ -484,7 +484,7 @@ impl Run {
             pending: if is_stored { 0 } else { totals.items.saturating_sub(delivery.stored_items) },
             pending_uploads: worker::pending(spool).len(),
             oldest_s: Duration::from_micros(oldest_us.unsigned_abs()).as_secs_f64(),
-            dropped: totals.dropped + unspooled,
+            dropped: spool.lost() + unspooled,
             connected: delivery.is_connected,
             last_error: delivery.last_error,
         }

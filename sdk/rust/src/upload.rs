@@ -6,7 +6,7 @@
 //! The appended event carries the number of the upload, so that an upload whose files could not be
 //! removed any more is not announced twice.
 
-pub(crate) mod manifest;
+mod manifest;
 
 mod media;
 mod parts;
@@ -30,6 +30,7 @@ use crate::{
     clock,
     error::ArgumentError,
     events::Object,
+    notice::NoticeLevel,
     run::Run,
     spool::{record, store::Spool},
 };
@@ -206,11 +207,9 @@ impl Run {
                     draft.write(spool, number, raw, &Announcement::Part, (time_us, Vec::new()))
                 }
             });
-            if outcome.is_err() {
-                (first..=last).for_each(|number| discard(spool, number));
-            }
             if outcome.as_ref().is_err_and(UploadError::is_disk_full) {
                 // Like a value that the spool has no space for.
+                (first..=last).for_each(|number| discard(spool, number));
                 spool.drop_upload();
                 outcome = Ok(());
             }
@@ -278,7 +277,8 @@ impl RawContent<'_> {
         if !spool.take_upload_space(bytes.len() as u64) {
             return Err(failed(io::ErrorKind::QuotaExceeded.into()));
         }
-        store_data(spool, data, bytes.len() as u64, || fs::write(data, &bytes)).map_err(failed)
+        let length = bytes.len() as u64;
+        store_data(spool, data, length, || fs::write(data, &bytes).map(|()| length)).map_err(failed)
     }
 
     fn bytes(&self) -> Result<Cow<'_, [u8]>, UploadError> {
@@ -307,13 +307,21 @@ fn store_data(
     spool: &Spool,
     data: &Path,
     bytes: u64,
-    write: impl FnOnce() -> io::Result<()>,
+    write: impl FnOnce() -> io::Result<u64>,
 ) -> io::Result<Source> {
-    let Err(error) = write() else { return Ok(Source::Data) };
-    // A directory that was removed meanwhile has no file.
-    fs::remove_file(data).ok();
-    spool.upload_space.give_back(bytes);
-    Err(error)
+    match write() {
+        Ok(written) => {
+            // A file may shrink while it is copied.
+            spool.upload_space.give_back(bytes.saturating_sub(written));
+            Ok(Source::Data)
+        }
+        Err(error) => {
+            // A directory that was removed meanwhile has no file.
+            fs::remove_file(data).ok();
+            spool.upload_space.give_back(bytes);
+            Err(error)
+        }
+    }
 }
 
 fn store_file(spool: &Spool, path: &Path, data: &Path) -> Result<Source, UploadError> {
@@ -330,12 +338,19 @@ fn store_file(spool: &Spool, path: &Path, data: &Path) -> Result<Source, UploadE
         if !can_be_referred_to {
             return Err(failed(io::ErrorKind::QuotaExceeded.into()));
         }
+        if !is_large {
+            let message = format!(
+                "{} is not copied, as the spool is full: keep it until it is uploaded",
+                path.display()
+            );
+            spool.notices.push(NoticeLevel::Warning, message);
+        }
         // It must be readable now, because the call cannot be corrected later.
         File::open(path).map_err(failed)?;
         let modified_us = manifest::modified_us(path);
         return Ok(Source::File { path: absolute, size: metadata.len(), modified_us });
     }
-    store_data(spool, data, metadata.len(), || fs::copy(path, data).map(drop)).map_err(failed)
+    store_data(spool, data, metadata.len(), || fs::copy(path, data)).map_err(failed)
 }
 
 impl<'a> Payload<'a> {

@@ -39,11 +39,6 @@ def required_name(argument: str, value: Any) -> str:
     return str(value)
 
 
-def optional_name(argument: str, value: Any) -> str | None:
-    """Returns text that is not empty, or None."""
-    return None if value is None else required_name(argument, value)
-
-
 def texts(argument: str, given: Any) -> list[str]:
     """Returns a list of texts. A single text is refused: its characters are not meant."""
     if isinstance(given, str) or not isinstance(given, Iterable):

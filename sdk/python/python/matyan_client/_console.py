@@ -53,7 +53,10 @@ def ending(
             "`matyan-client sync` sends it"
         )
     if lost:
-        parts.append(f"lost because the spool was full: {counted(lost, 'value')} of run {run_hash}")
+        parts.append(
+            f"lost because the spool was full, or a file was gone: {counted(lost, 'value')} "
+            f"of run {run_hash}"
+        )
     if late:
         late_values = counted(late, "value")
         parts.append(

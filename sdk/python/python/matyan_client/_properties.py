@@ -44,11 +44,12 @@ class RunProperties(RunReader, Tracker):
 
     @experiment.setter
     def experiment(self, value: str | None) -> None:
-        if value is None:
+        _arguments.check_text("experiment", value)
+        if value:
+            self._set_property("experiment", value)
+        else:
             self._check_writable("set `experiment` of")
             self._local["experiment"] = None
-        else:
-            self._set_property("experiment", _arguments.required_name("experiment", value))
 
     @property
     def archived(self) -> bool:

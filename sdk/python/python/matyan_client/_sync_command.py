@@ -40,7 +40,7 @@ def add_command(commands: Any) -> None:
         help="send the data to this server, in place of the one that it was recorded for",
     )
     sync.add_argument(
-        "--frontier-url", metavar="URL", help="with --repo: where data is sent to, if not there"
+        "--frontier-url", metavar="URL", help="URL that data is sent to, if it is not --repo"
     )
     sync.add_argument("--json", action="store_true", help="print the outcome as JSON")
     sync.set_defaults(run=_sync)
@@ -78,6 +78,10 @@ class Batch:
                 self._spools.setdefault(spool.run_id, []).append(spool)
         # Paths of the other spools, which the same runs may have.
         self._others = {spool.path for spool in spools if spool.state not in states}
+
+    def count(self) -> int:
+        """Returns the number of spools."""
+        return sum(len(spools) for spools in self._spools.values())
 
     def runs(self) -> list[str]:
         """Returns the runs."""
@@ -168,6 +172,13 @@ def _sync(options: argparse.Namespace) -> int:
     except ValueError as error:
         _complain(str(error))
         return 2
+    if urls is not None:
+        # Spools keep the address from now on, so it must not be another wrong one.
+        try:
+            HttpTransport(urls[0], timeout=_LOOKUP_TIMEOUT).read_version()
+        except errors.ServerError as error:
+            _complain(f"nothing is sent, because `--repo` does not answer as a server: {error}")
+            return 1
     while True:
         found = [spool for spool in _core.spools() if runs is None or spool.run_id in runs]
         states = {"left", "offline", "elsewhere"} if options.elsewhere else {"left", "offline"}
@@ -179,7 +190,7 @@ def _sync(options: argparse.Namespace) -> int:
             options.elsewhere, reporter, runs, urls
         )
         reporter.end()
-        left = {} if finished == spools else batch.left()
+        left = {} if finished == batch.count() else batch.left()
         is_over = not options.watch and interruption is None
         named = runs if runs is not None and is_over else set()
         outcome = SyncOutcome(
@@ -190,7 +201,9 @@ def _sync(options: argparse.Namespace) -> int:
             left=list(left),
             held=_runs_in(found, "in use"),
             elsewhere=[] if options.elsewhere else _runs_in(found, "elsewhere"),
-            unknown=_unknown(named - {spool.run_id for spool in found}),
+            unknown=_unknown(
+                named - {spool.run_id for spool in found}, urls[0] if urls else SETTINGS.backend_url
+            ),
             messages=[message for _, message in notices],
         )
         if spools or not options.watch:
@@ -205,7 +218,7 @@ def _sync(options: argparse.Namespace) -> int:
                     "`--watch` to wait for it"
                 )
             is_whole = all(level < logging.ERROR for level, _ in notices)
-            return 0 if finished == spools and is_whole and not outcome.unknown else 1
+            return 0 if not left and is_whole and not outcome.unknown else 1
         time.sleep(_WATCH_INTERVAL)
 
 
@@ -225,10 +238,9 @@ def _runs_in(spools: list[_core.SpoolInfo], state: str) -> list[str]:
     return sorted({spool.run_id for spool in spools if spool.state == state})
 
 
-def _unknown(runs: set[str]) -> list[str]:
+def _unknown(runs: set[str], url: str) -> list[str]:
     """Returns those runs without a spool that the server does not have either, and names all."""
     unknown = []
-    url = SETTINGS.backend_url
     server = HttpTransport(url, timeout=_LOOKUP_TIMEOUT)
     for run in sorted(runs):
         try:
@@ -258,9 +270,7 @@ def _report(as_json: bool, left: dict[str, list[str]], outcome: SyncOutcome) -> 
     for run in outcome.left[:_MOST_RUNS]:
         _console.say(f"run {run}: not sent completely; the rest is in {', '.join(left[run])}")
     if outcome.held:
-        _console.say(
-            f"left to scripts that are still running: the data of runs {', '.join(outcome.held)}"
-        )
+        _console.say(f"still in use by running scripts: the data of runs {', '.join(outcome.held)}")
     if outcome.elsewhere:
         _console.say(
             f"left to other machines: the data of runs {', '.join(outcome.elsewhere)}; "

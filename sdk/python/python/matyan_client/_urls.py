@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from urllib.parse import urlsplit
 
@@ -24,6 +25,15 @@ def checked(argument: str, url: str) -> str:
         raise ValueError(f"`{argument}`: {shown(url)!r} {problem}")
     scheme, separator, rest = url.partition("://")
     return f"{scheme.lower()}{separator}{rest.rstrip('/')}"
+
+
+def is_loopback(url: str) -> bool:
+    """Reports whether a server is on this machine."""
+    host = urlsplit(url).hostname or ""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def shown(url: str) -> str:

@@ -82,11 +82,10 @@ class Settings:
         if setting is None:
             raise AttributeError(f"there is no setting {name!r}")
         variable = f"MATYAN_{name.upper()}"
-        if name == "frontier_url" and _is_set("MATYAN_BACKEND_URL") and not _is_set(variable):
-            # A server on one machine takes data at both addresses.
+        value = self._read(variable, setting)
+        is_default = not os.environ.get(variable, "").strip()
+        if name == "frontier_url" and is_default and not _urls.is_loopback(self.backend_url):
             value = self.backend_url
-        else:
-            value = self._read(variable, setting)
         setattr(self, name, value)
         return value
 
@@ -113,10 +112,6 @@ class Settings:
     def __repr__(self) -> str:
         settings = ", ".join(f"{name}={getattr(self, name)!r}" for name in self._KNOWN)
         return f"Settings({settings})"
-
-
-def _is_set(variable: str) -> bool:
-    return bool(os.environ.get(variable, "").strip())
 
 
 SETTINGS = Settings()

@@ -83,10 +83,10 @@ class Repo:
         return cls()
 
     @classmethod
-    def from_path(cls, path: str, read_only: bool = True, init: bool = False) -> Repo:
+    def from_path(cls, path: str | None, read_only: bool = True, init: bool = False) -> Repo:
         """Returns the runs of the server at a URL. The other arguments have no effect."""
         del read_only, init
-        return cls(_urls.checked("path", path))
+        return cls(_urls.checked("path", path) if path else None)
 
     @staticmethod
     def is_remote_path(path: str) -> bool:
@@ -108,12 +108,14 @@ class Repo:
         """The REST API of the server."""
         return self._http
 
-    def get_run(self, run_hash: str) -> Run | None:
+    def get_run(self, run_hash: str | None) -> Run | None:
         """Returns a run to be read, or None if it does not exist."""
-        return self._read_only(run_hash) if self.run_exists(run_hash) else None
+        return self._read_only(run_hash) if run_hash and self.run_exists(run_hash) else None
 
-    def run_exists(self, run_hash: str) -> bool:
+    def run_exists(self, run_hash: str | None) -> bool:
         """Reports whether a run exists and the server can be reached."""
+        if run_hash is None:
+            return False
         _arguments.required_text("run_hash", run_hash)
         try:
             return bool(self._http.get_run_info(run_hash))

@@ -236,7 +236,8 @@ class Run(RunProperties):
 
         `block` waits as `flush` does, and logs a warning if the file is not stored by then.
         """
-        file, name = _arguments.path("path", path), _arguments.optional_name("name", name)
+        file = _arguments.path("path", path)
+        _arguments.check_text("name", name)
         block = _arguments.flag("block", block)
         self._check_uploads()
         if not file.is_file():
@@ -252,7 +253,8 @@ class Run(RunProperties):
 
         `name` is a prefix of the paths. `block` waits as `flush` does, once for all files.
         """
-        directory, name = _arguments.path("path", path), _arguments.optional_name("name", name)
+        directory = _arguments.path("path", path)
+        _arguments.check_text("name", name)
         block = _arguments.flag("block", block)
         self._check_uploads()
         if not directory.is_dir():

@@ -196,8 +196,12 @@ impl Outbox {
             self.publish();
             return Ok(false);
         };
-        let recorded = self.spool.write_definitions().and_then(|()| self.cuts.record(&frame.cut));
-        if let Err(error) = recorded {
+        if let Err(error) = self.spool.write_definitions() {
+            // The server learns them all the same.
+            let message = format!("failed to write the definitions of series; will retry: {error}");
+            self.spool.notices.push(NoticeLevel::Warning, message);
+        }
+        if let Err(error) = self.cuts.record(&frame.cut) {
             // Sent without a record, it could be cut differently by the next process.
             self.unrecorded = Some(frame);
             return Err(error);

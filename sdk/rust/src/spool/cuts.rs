@@ -30,7 +30,7 @@
 //! | 4 | CRC32C of the above |
 
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::{File, OpenOptions},
     io,
     path::{Path, PathBuf},
 };
@@ -196,11 +196,16 @@ impl JournalFile {
     }
 }
 
-/// Removes the journal, so that everything in the spool is cut again.
-pub(crate) fn remove(directory: &Path) -> io::Result<()> {
-    match fs::remove_file(path(directory)) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
+/// Whether a server has confirmed a part of what is recorded in a directory. It may have done so if the
+/// journal is damaged.
+pub(crate) fn are_acknowledged(directory: &Path, producer: ProducerId) -> io::Result<bool> {
+    match Cuts::open(directory, producer) {
+        Ok(Some(found)) => {
+            Ok(found.cuts.acknowledged() > 0 || found.start.position.offset > HEADER_BYTES as u32)
+        }
+        Ok(None) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
     }
 }
 

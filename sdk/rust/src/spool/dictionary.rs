@@ -134,10 +134,11 @@ impl Dictionary {
         (all, end)
     }
 
-    /// Returns the definitions with these numbers.
+    /// Returns the definitions with these numbers, as far as they exist.
     pub(crate) fn range(&self, from: u32, to: u32) -> Vec<SeriesDef> {
         let definitions = lock(&self.0);
-        definitions.entries.get(from as usize..to as usize).unwrap_or_default().to_vec()
+        let to = definitions.entries.len().min(to as usize);
+        definitions.entries.get(from as usize..to).unwrap_or_default().to_vec()
     }
 }
 

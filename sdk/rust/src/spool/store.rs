@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc, Condvar, Mutex, MutexGuard, OnceLock,
-        atomic::{AtomicBool, AtomicU32, Ordering},
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     },
     thread,
     time::Duration,
@@ -52,6 +52,7 @@ pub(crate) struct Spool {
     numbers: SpoolNumbers,
     /// Space of files that wait for their upload.
     pub(crate) upload_space: UploadSpace,
+    lost_uploads: AtomicU64,
     pub(crate) sender_wake: Notify,
     pub(crate) maintenance_wake: Notify,
     pub(crate) progress: Progress,
@@ -148,6 +149,7 @@ impl Spool {
             full: FullPolicy { waits: false, interrupted: None, space: Condvar::new() },
             numbers: SpoolNumbers::default(),
             upload_space: UploadSpace::default(),
+            lost_uploads: AtomicU64::new(0),
             sender_wake: Notify::new(),
             maintenance_wake: Notify::new(),
             progress: Progress::default(),
@@ -350,7 +352,12 @@ impl Spool {
 
     /// Counts an upload that can never arrive. The reason was reported.
     pub(crate) fn count_lost_upload(&self) {
-        lock(&self.writer).count_dropped(1);
+        self.lost_uploads.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Values that were dropped, and uploads that were lost.
+    pub(crate) fn lost(&self) -> u64 {
+        lock(&self.writer).totals().dropped + self.lost_uploads.load(Ordering::Relaxed)
     }
 
     #[cold]

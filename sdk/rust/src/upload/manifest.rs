@@ -178,14 +178,6 @@ fn failed_path(directory: &Path, number: u64) -> PathBuf {
     directory.join(format!("{number}.failed"))
 }
 
-/// Forgets the parts of large files that have arrived at a server, as another one gets them.
-pub(crate) fn forget_parts(directory: &Path) -> io::Result<()> {
-    for number in pending(directory) {
-        remove_if_present(&parts_path(directory, number))?;
-    }
-    Ok(())
-}
-
 /// Size of the content that the upload has in the spool.
 pub(super) fn data_bytes(directory: &Path, number: u64) -> u64 {
     fs::metadata(data_path(directory, number)).map_or(0, |metadata| metadata.len())

@@ -298,8 +298,8 @@ class _RunImport:
                 raise errors.TransportError(f"the server cannot be reached: {health.last_error}")
         if run.health.dropped:
             raise errors.TransportError(
-                f"{run.health.dropped} points did not fit into the spool; free disk space and "
-                "repeat the import"
+                f"{run.health.dropped} values or files were not stored: solve what the warnings "
+                "name, such as a full disk, and repeat the import"
             )
 
     def _record(self) -> dict[str, Any]:
