@@ -111,9 +111,10 @@ pub async fn run_delete(
     Ok(unlink(transaction.batch(), project, id, number, deletion))
 }
 
-/// Deletes a run whose rows may be damaged. The index rows of a document that cannot be read are left;
-/// readers ignore them, and the repair of indexes clears them. The caller has read the head, and checks
-/// it in the transaction.
+/// Deletes a run whose rows may be damaged. If its document cannot be read, the index rows of which runs
+/// are listed are cleared whatever they say, because some readers only count them. Readers ignore the
+/// other index rows, and the repair of indexes clears them. The caller has read the head, and checks it in
+/// the transaction.
 pub async fn damaged_run_delete(
     transaction: &mut Transaction,
     project: Project,
@@ -132,7 +133,12 @@ pub async fn damaged_run_delete(
         match is_cleared {
             Ok(()) => transaction.batch().mutations.append(&mut cleared.mutations),
             Err(Error::Corrupt { .. }) => {
-                transaction.batch().clear(keys::document(project, number));
+                let batch = transaction.batch();
+                batch.clear(keys::document(project, number));
+                for value in [false, true] {
+                    batch.clear(keys::index_archived(project, value, number));
+                    batch.clear(keys::index_active(project, value, number));
+                }
             }
             Err(error) => return Err(error),
         }

@@ -96,6 +96,9 @@ async fn rule_40_a_damaged_run_can_be_deleted() {
     let delete = DeleteRequest { run_id: "r".into() };
     runs.delete(delete.clone()).await.unwrap();
     harness.applied().await;
+    let list = RunsRequest { ids_only: true, count: true, ..RunsRequest::default() };
+    let found = all(SearchServiceClient::new(harness.routes()).runs(list).await.unwrap()).await;
+    assert!(found.iter().all(|message| message.run_ids.is_empty() && message.match_count == 0), "{found:?}");
     not_found(runs.get(GetRequest { run_id: "r".into(), parts: None }).await, "run", "r");
     let request = ListParkedItemsRequest { run_id: "r".into(), ..Default::default() };
     let mut admin = AdminServiceClient::new(harness.routes());
