@@ -1,7 +1,7 @@
 //! Repair of indexes. Index rows follow from the documents, so they can be rebuilt at any time.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     hash::{DefaultHasher, Hash as _, Hasher as _},
 };
 
@@ -141,17 +141,17 @@ pub async fn stale_rows_find(
 }
 
 /// Clears the rows that the current documents do not call for: rows of missing runs, of
-/// outdated values, and beyond the indexing limits. Returns how many were cleared.
+/// outdated values, and beyond the indexing limits. Returns how many were cleared of each run.
 pub async fn stale_rows_clear(
     transaction: &mut Transaction,
     project: Project,
     stale: &[Key],
-) -> Result<usize> {
-    let (mut documents, mut cleared) = (DocumentRows::default(), 0);
+) -> Result<BTreeMap<RunNumber, usize>> {
+    let (mut documents, mut cleared) = (DocumentRows::default(), BTreeMap::new());
     for key in stale {
         if !documents.contains(transaction, project, key).await? {
             transaction.batch().clear(key.clone());
-            cleared += 1;
+            *cleared.entry(keys::index_run(key)?).or_default() += 1;
         }
     }
     Ok(cleared)

@@ -4,7 +4,9 @@
 
 use matyan_maintenance::JobLock;
 use matyan_model::{
+    change::change_put,
     entity::{Entity, Experiment, Tag, entity_list},
+    ids::RunNumber,
     index::{DocumentRows, index_repair, run_count_repair, stale_rows_clear, stale_rows_find},
     keys,
     run::runs_list,
@@ -65,6 +67,9 @@ impl Reindex<'_> {
             for (number, _) in page.runs {
                 let repair = async |mut transaction: Transaction| {
                     let rows = index_repair(&mut transaction, self.call.project, number).await?;
+                    if rows > 0 {
+                        self.announce(&mut transaction, number);
+                    }
                     Ok::<_, Error>((self.to_commit(transaction).await?, rows))
                 };
                 let rows = lock.write(repair).await?;
@@ -78,6 +83,13 @@ impl Reindex<'_> {
         self.recount::<Tag>(lock).await?;
         sender.send(self.response(self.done)).await?;
         Ok(())
+    }
+
+    /// Adds a run to the change feed. Its document is unchanged, but tables of runs that were read from
+    /// the wrong rows have to read it.
+    fn announce(&self, transaction: &mut Transaction, number: RunNumber) {
+        let (now_us, caller) = ((self.deps.clock)(), &self.call.caller);
+        change_put(transaction.batch(), self.call.project, number, now_us, caller);
     }
 
     /// The transaction to commit: an empty one in a dry run.
@@ -99,7 +111,9 @@ impl Reindex<'_> {
             rest = next;
             let clear = async |mut transaction: Transaction| {
                 let cleared = stale_rows_clear(&mut transaction, project, &doubted).await?;
-                Ok::<_, Error>((self.to_commit(transaction).await?, cleared))
+                cleared.keys().for_each(|number| self.announce(&mut transaction, *number));
+                let rows: usize = cleared.values().sum();
+                Ok::<_, Error>((self.to_commit(transaction).await?, rows))
             };
             self.rows += lock.write(clear).await? as u64;
             sender.send(self.response(0)).await?;
