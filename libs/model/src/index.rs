@@ -9,7 +9,7 @@ mod repair;
 pub use column::{IndexedValue, ParamColumn};
 pub use repair::{DocumentRows, index_repair, run_count_repair, stale_rows_clear, stale_rows_find};
 
-use std::{borrow::Cow, collections::BTreeMap};
+use std::collections::BTreeMap;
 
 use matyan_proto::limits;
 use matyan_store::{Batch, Key, Page, Range, Result, Scan, Snapshot, Value as Bytes};
@@ -44,6 +44,8 @@ pub enum Scalar<'a> {
 const NULL: u8 = 0;
 const NUMBER: u8 = 1;
 const TEXT: u8 = 2;
+/// The whole key of a text that is too long to index.
+const LONG_TEXT: u8 = 3;
 
 impl<'a> Scalar<'a> {
     /// Returns `None` for values that are not indexed: maps, lists, bytes, and NaN.
@@ -76,7 +78,8 @@ impl<'a> Scalar<'a> {
     }
 }
 
-/// Index rows by key. Only param rows have a value: the type of the param.
+/// Index rows by key. Param rows have a value, the type of the param, and so have the rows of partially
+/// indexed runs.
 pub(crate) type IndexRows = BTreeMap<Key, &'static [u8]>;
 
 /// The keys of the lowest and the highest number, for ranges with an open end.
@@ -110,29 +113,37 @@ pub(crate) fn props_rows(project: Project, number: RunNumber, props: &Props) -> 
 
 const EMPTY: &[u8] = &[];
 
-/// Index rows of the params, in the order of their paths, up to the limits.
+/// The value of the row of a partially indexed run whose params all have a row: only the values of long
+/// texts are missing.
+const VALUES_MISSING: &[u8] = &[1];
+
+/// Index rows of the params, in the order of their paths, up to the limits. A text that is too long has a
+/// row without its value.
 pub(crate) fn params_rows(project: Project, number: RunNumber, tree: &Map) -> IndexRows {
     let mut rows = IndexRows::new();
-    let (mut bytes, mut is_partial) = (0, false);
+    let (mut bytes, mut rows_missing, mut values_missing) = (0, false, false);
     params::scalars(tree, &mut |path, value| {
         let Some(scalar) = Scalar::from_value(value) else { return };
-        if rows.len() < MAX_PARAMS && bytes < MAX_ROWS_BYTES && fits(path, &scalar) {
-            let key = keys::index_param(project, path, &scalar.key(), number);
-            bytes += key.len();
-            rows.insert(key, column::value_type(value));
-        } else {
-            is_partial = true;
+        let path_bytes: usize = path.iter().map(|key| key.len()).sum();
+        if rows.len() >= MAX_PARAMS || bytes >= MAX_ROWS_BYTES || path_bytes > MAX_PATH_BYTES {
+            rows_missing = true;
+            return;
         }
+        let is_long = matches!(scalar, Scalar::Text(text) if text.len() > MAX_TEXT_BYTES);
+        let (value_key, value) = match is_long {
+            true => (vec![LONG_TEXT], EMPTY),
+            false => (scalar.key(), column::value_type(value)),
+        };
+        values_missing |= is_long;
+        let key = keys::index_param(project, path, &value_key, number);
+        bytes += key.len();
+        rows.insert(key, value);
     });
-    if is_partial {
-        rows.insert(keys::index_partial(project, number), EMPTY);
+    if rows_missing || values_missing {
+        let value = if rows_missing { EMPTY } else { VALUES_MISSING };
+        rows.insert(keys::index_partial(project, number), value);
     }
     rows
-}
-
-fn fits(path: &[Cow<'_, str>], scalar: &Scalar<'_>) -> bool {
-    let is_short = !matches!(scalar, Scalar::Text(text) if text.len() > MAX_TEXT_BYTES);
-    is_short && path.iter().map(|key| key.len()).sum::<usize>() <= MAX_PATH_BYTES
 }
 
 /// Writes the difference between two sets of rows.
@@ -166,6 +177,18 @@ pub async fn index_runs_page(
     let Page { rows, more } = snapshot.scan(range, Scan { rows, ..Scan::default() }).await?;
     let rest = rows.last().filter(|_| more).map(|(key, _)| range.after(key));
     Ok((index_rows_runs(&rows)?, rest))
+}
+
+/// One page of the partially indexed runs that have params without a row, and the range of the rest.
+pub async fn index_rowless_page(
+    snapshot: &dyn Snapshot,
+    range: &Range,
+    rows: usize,
+) -> Result<(Vec<RunNumber>, Option<Range>)> {
+    let Page { rows, more } = snapshot.scan(range, Scan { rows, ..Scan::default() }).await?;
+    let rest = rows.last().filter(|_| more).map(|(key, _)| range.after(key));
+    let rowless = rows.iter().filter(|(_, value)| **value != *VALUES_MISSING);
+    Ok((rowless.map(|(key, _)| keys::index_run(key)).collect::<Result<_>>()?, rest))
 }
 
 /// Like `index_runs_page`, but from the end of the range, for example to list the newest runs of

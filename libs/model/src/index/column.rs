@@ -4,8 +4,8 @@
 //!
 //! The value of a row is one byte, the type: 0 if the key alone determines the value (null,
 //! floats, texts), 1 for a bool, 2 for an integer. A row with an empty value has a value that
-//! the key cannot represent (-0.0, or an integer beyond 2^53), which must be read from the
-//! document.
+//! the key does not represent (-0.0, an integer beyond 2^53, or a long text), which must be read
+//! from the document.
 
 use std::ops::Range as Span;
 

@@ -1,6 +1,6 @@
 //! Tests of the order of scalars, and of the indexing limits.
 
-use std::collections::BTreeSet;
+use std::{borrow::Cow, collections::BTreeSet};
 
 use super::*;
 use matyan_value::json;
@@ -63,11 +63,15 @@ fn rule_28_a_run_over_the_indexing_limits_is_listed_as_partial() {
     let many: Map = (0..=MAX_PARAMS).map(|at| (format!("k{at:05}"), Value::Integer(1))).collect();
     let rows = params_rows(P, N, &many);
     assert_eq!(rows.len(), MAX_PARAMS + 1);
-    assert!(rows.contains_key(&partial));
+    assert_eq!(rows.get(&partial), Some(&EMPTY));
     let long = tree(&format!(r#"{{"a":1,"b":"{}"}}"#, "x".repeat(MAX_TEXT_BYTES + 1)));
     let rows = params_rows(P, N, &long);
-    assert!(rows.contains_key(&partial));
-    assert_eq!(rows.len(), 2);
+    assert_eq!(rows.get(&partial), Some(&VALUES_MISSING));
+    assert_eq!(rows.get(&keys::index_param(P, &["b".into()], &[LONG_TEXT], N)), Some(&EMPTY));
+    assert_eq!(rows.len(), 3);
+    let last = Map::from([("z".to_owned(), Value::Text("x".repeat(MAX_TEXT_BYTES + 1)))]);
+    let rows = params_rows(P, N, &many.into_iter().chain(last).collect());
+    assert_eq!((rows.len(), rows.get(&partial)), (MAX_PARAMS + 1, Some(&EMPTY)));
     let deep = Map::from([("x".repeat(MAX_PATH_BYTES + 1), Value::Null)]);
     assert!(params_rows(P, N, &deep).keys().eq([&partial]));
 }

@@ -256,7 +256,7 @@ pub fn index_series_names_within(
 }
 
 /// Lists a run that has params beyond the indexing limits. Every query that uses the param
-/// index must add these runs.
+/// index must add these runs. The value says whether some have no row at all.
 pub fn index_partial(project: Project, number: RunNumber) -> Key {
     index(project, Index::Partial, (number.0,))
 }

@@ -8,7 +8,7 @@ use std::{borrow::Cow, collections::HashSet};
 use matyan_model::{
     entity::{Experiment, entity_get, entity_list},
     ids::{Project, RunNumber},
-    index::{IndexedValue, ParamColumn, index_runs_page},
+    index::{IndexedValue, ParamColumn, index_rowless_page, index_runs_page},
     keys::{self, EntityKind, SeriesKind},
     metric::{metric_series_find, metric_series_find_in},
     run::{Document, documents_get, params_get_bytes, runs_list},
@@ -164,11 +164,11 @@ impl ColumnReader<'_> {
             }
             rest = next;
         }
-        // Runs with too many params to index.
+        // Runs with too many params to index. A text that is too long has a row without a value.
         let mut rest = Some(keys::index_partial_all(self.project));
         while let Some(range) = rest {
             let snapshot = self.deps.store.snapshot().await?;
-            let (numbers, next) = index_runs_page(snapshot.as_ref(), &range, roster::PAGE.rows).await?;
+            let (numbers, next) = index_rowless_page(snapshot.as_ref(), &range, roster::PAGE.rows).await?;
             self.unknown.extend(numbers);
             rest = next;
         }
