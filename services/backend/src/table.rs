@@ -27,7 +27,7 @@ pub(crate) use {
     match_set::TableQuery,
     page::{PageStart, Selection},
     run_value::{RunValue, SortKey, ValueSource},
-    term::Term,
+    term::{TEXT_BYTES, Term},
 };
 
 use std::{

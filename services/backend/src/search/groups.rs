@@ -2,12 +2,9 @@
 
 use std::sync::Arc;
 
-use matyan_proto::{
-    limits,
-    search::v1::{
-        self as pb, Aggregate, AggregateValue, Group, GroupBy, GroupOrder, GroupValue, GroupsRequest,
-        GroupsResponse, Query, aggregate::Of, group_by::By, group_value,
-    },
+use matyan_proto::search::v1::{
+    self as pb, Aggregate, AggregateValue, Group, GroupBy, GroupOrder, GroupValue, GroupsRequest,
+    GroupsResponse, Query, aggregate::Of, group_by::By, group_value,
 };
 use matyan_ql::Endpoint;
 use prost::Message;
@@ -20,7 +17,7 @@ use crate::{
     error::{Error, Result},
     table::{
         Cursor, GroupNumber, GroupQuery, GroupRow, GroupStart, GroupToken, MAX_VALUES, RunTables, RunValue,
-        TableQuery, Term, ValueSource, request_digest,
+        TEXT_BYTES, TableQuery, Term, ValueSource, request_digest,
     },
 };
 
@@ -38,7 +35,7 @@ pub(super) async fn groups(
     let by = group_values("by", request.by.clone())?;
     let summaries = summaries(request.aggregates.clone())?;
     let order = group_order(&request, summaries.len())?;
-    convert::check_limit("prefix", request.prefix.len(), limits::QUERY_BYTES)?;
+    convert::check_limit("prefix", request.prefix.len(), TEXT_BYTES)?;
     convert::check_limit("limit", request.limit as usize, MAX_LIMIT as usize)?;
     let digest = list_digest(&request);
     let cursor = match request.cursor.as_str() {
@@ -164,7 +161,9 @@ fn group_value(term: &Term, value: &RunValue) -> Option<pb::group_value::Value> 
     match term {
         Term::Absent => None,
         Term::Text(text) if text.is_empty() && *value == RunValue::Experiment => None,
-        Term::Text(text) => Some(group_value::Value::Text(text.to_string())),
+        Term::Text(_) | Term::LongText(_) => {
+            term.shown_text().map(|text| group_value::Value::Text(text.to_owned()))
+        }
         Term::Integer(integer) => Some(group_value::Value::Integer(*integer)),
         Term::Float(number) => Some(group_value::Value::Number(*number)),
         Term::Bool(flag) => Some(group_value::Value::Flag(*flag)),

@@ -88,7 +88,7 @@ impl ColumnReader<'_> {
             ColumnKey::Name => {
                 self.index(keys::index_names(project), |key| {
                     let (number, name) = keys::decode_index_name(project, key)?;
-                    Ok((number, name.map(|name| Term::Text(name.into()))))
+                    Ok((number, name.map(|name| Term::text(&name))))
                 })
                 .await
             }

@@ -17,7 +17,8 @@ const GROUP: i64 = 2;
 /// Most values that runs are grouped by.
 pub(crate) const MAX_VALUES: usize = 3;
 
-/// Longest text that is decoded: more than the values of all keys may take.
+/// Longest text that is decoded. The terms of all keys take 24 kB at most; the names of values may be
+/// longer.
 const MAX_BYTES: usize = 1 << 20;
 
 /// The place in a list after which a page begins.

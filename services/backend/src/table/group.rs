@@ -11,7 +11,7 @@ use super::{
     page::{RunFilter, experiment_names, missing_column, needed_columns},
     roster::Slot,
     run_value::{RunValue, TableValue},
-    term::{Term, TermRef, compare},
+    term::{Term, compare},
 };
 use crate::{Deps, error::Result};
 
@@ -207,13 +207,9 @@ fn all_groups(table: &RunTable, query: &ResolvedGroups, selected: &[bool]) -> Op
     let values = query.summaries.iter().map(|value| table.values(value));
     let values: Vec<_> = values.collect::<Option<_>>()?;
     let first = table.values(&query.by.first()?.0)?;
-    let has_prefix = |slot: Slot| match first.get(slot) {
-        TermRef::Text(text) => text.starts_with(&query.prefix),
-        _ => false,
-    };
     let mut all = TableGroups { groups: Vec::new(), summaries: Vec::new() };
     for slot in table.sorted(&query.by).iter().copied().filter(|slot| selected[*slot as usize]) {
-        if !query.prefix.is_empty() && !has_prefix(slot) {
+        if !query.prefix.is_empty() && !first.get(slot).starts_with(&query.prefix) {
             continue;
         }
         let is_first =

@@ -1,9 +1,25 @@
 //! Values of runs that lists are sorted and grouped by, and their order: numbers by value, then
 //! texts by code point, then nothing, which comes last in both directions.
+//!
+//! Of a text that is longer than any name, a term has the beginning and a digest. So a column, a
+//! cursor, and the token of a group stay small, and equal texts are equal. Long texts that begin the
+//! same are ordered by their digests: a place among them needs no run that has the text.
 
 use std::cmp::Ordering;
 
+use matyan_proto::limits;
 use matyan_value::Value;
+
+/// Longest text that is kept as it is, in bytes.
+pub(crate) const TEXT_BYTES: usize = limits::NAME_BYTES;
+
+const DIGEST_BYTES: usize = 16;
+
+/// Memory that the allocator adds to a short text.
+pub(super) const ALLOCATION: usize = 16;
+
+/// The first `TEXT_BYTES` of a longer text, then its digest.
+pub(crate) type LongText = [u8; TEXT_BYTES + DIGEST_BYTES];
 
 /// A value of a run.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -14,7 +30,9 @@ pub(crate) enum Term {
     Integer(i64),
     /// Not NaN.
     Float(f64),
+    /// At most `TEXT_BYTES`.
     Text(Box<str>),
+    LongText(Box<LongText>),
 }
 
 /// A borrowed value.
@@ -25,6 +43,7 @@ pub(crate) enum TermRef<'t> {
     Integer(i64),
     Float(f64),
     Text(&'t str),
+    LongText(&'t LongText),
 }
 
 impl Term {
@@ -34,7 +53,26 @@ impl Term {
     }
 
     pub(super) fn text(text: &str) -> Self {
-        Self::Text(text.into())
+        let Some((beginning, _)) = text.as_bytes().split_at_checked(TEXT_BYTES + 1) else {
+            return Self::Text(text.into());
+        };
+        let mut long = Box::new([0; TEXT_BYTES + DIGEST_BYTES]);
+        let (start, digest) = long.split_at_mut(TEXT_BYTES);
+        start.copy_from_slice(&beginning[..TEXT_BYTES]);
+        digest.copy_from_slice(&blake3::hash(text.as_bytes()).as_bytes()[..DIGEST_BYTES]);
+        Self::LongText(long)
+    }
+
+    /// The text to show: of a long one, the beginning.
+    pub(crate) fn shown_text(&self) -> Option<&str> {
+        match self {
+            Self::Text(text) => Some(text),
+            Self::LongText(long) => {
+                let chunk = long[..TEXT_BYTES].utf8_chunks().next();
+                Some(chunk.map_or("", |chunk| chunk.valid()))
+            }
+            Self::Absent | Self::Bool(_) | Self::Integer(_) | Self::Float(_) => None,
+        }
     }
 
     /// The value of a param; containers and null have none.
@@ -56,11 +94,14 @@ impl Term {
             Value::Null | Value::Bool(_) | Value::Integer(_) | Value::Float(_) | Value::Text(_) => {
                 Some(Self::from_value(value))
             }
-            Value::Big(_) | Value::Bytes(_) | Value::List(_) | Value::Map(_) => None,
+            Value::Bytes(bytes) => {
+                Some(Self::LongText(LongText::try_from(bytes.as_slice()).ok().map(Box::new)?))
+            }
+            Value::Big(_) | Value::List(_) | Value::Map(_) => None,
         }
     }
 
-    /// The opposite of `from_value`.
+    /// The opposite of `from_token`.
     pub(super) fn to_value(&self) -> Value {
         match self {
             Self::Absent => Value::Null,
@@ -68,6 +109,7 @@ impl Term {
             Self::Integer(value) => Value::Integer(*value),
             Self::Float(value) => Value::Float(*value),
             Self::Text(text) => Value::Text(text.to_string()),
+            Self::LongText(long) => Value::Bytes(long.to_vec()),
         }
     }
 
@@ -78,14 +120,20 @@ impl Term {
             Self::Integer(value) => TermRef::Integer(*value),
             Self::Float(value) => TermRef::Float(*value),
             Self::Text(text) => TermRef::Text(text),
+            Self::LongText(long) => TermRef::LongText(long),
         }
     }
 
+    /// The most that `heap_bytes` returns.
+    pub(super) const MAX_HEAP_BYTES: usize = size_of::<LongText>() + ALLOCATION;
+
     /// Memory besides the value itself.
     pub(super) fn heap_bytes(&self) -> usize {
-        // The allocator adds about as much to a short text.
-        const ALLOCATION: usize = 16;
-        if let Self::Text(text) = self { text.len() + ALLOCATION } else { 0 }
+        match self {
+            Self::Text(text) => text.len() + ALLOCATION,
+            Self::LongText(_) => Self::MAX_HEAP_BYTES,
+            Self::Absent | Self::Bool(_) | Self::Integer(_) | Self::Float(_) => 0,
+        }
     }
 }
 
@@ -97,6 +145,7 @@ impl TermRef<'_> {
             Self::Integer(value) => Term::Integer(value),
             Self::Float(value) => Term::Float(value),
             Self::Text(text) => Term::text(text),
+            Self::LongText(long) => Term::LongText(Box::new(*long)),
         }
     }
 
@@ -105,7 +154,16 @@ impl TermRef<'_> {
         match self {
             Self::Integer(value) => Some(value as f64),
             Self::Float(value) => Some(value).filter(|value| value.is_finite()),
-            Self::Absent | Self::Bool(_) | Self::Text(_) => None,
+            Self::Absent | Self::Bool(_) | Self::Text(_) | Self::LongText(_) => None,
+        }
+    }
+
+    /// Whether this is a text that begins with `prefix`, which has at most `TEXT_BYTES`.
+    pub(super) fn starts_with(self, prefix: &str) -> bool {
+        match self {
+            Self::Text(text) => text.starts_with(prefix),
+            Self::LongText(long) => long[..TEXT_BYTES].starts_with(prefix.as_bytes()),
+            Self::Absent | Self::Bool(_) | Self::Integer(_) | Self::Float(_) => false,
         }
     }
 
@@ -116,14 +174,18 @@ impl TermRef<'_> {
 }
 
 pub(super) fn compare(a: TermRef<'_>, b: TermRef<'_>, descending: bool) -> Ordering {
-    use TermRef::{Absent, Float, Integer, Text};
+    use TermRef::{Absent, Float, Integer, LongText, Text};
     let ascending = match (a.as_ordered(), b.as_ordered()) {
         (Absent, Absent) => return Ordering::Equal,
         (Absent, _) => return Ordering::Greater,
         (_, Absent) => return Ordering::Less,
         (Text(a), Text(b)) => a.cmp(b),
-        (Text(_), _) => Ordering::Greater,
-        (_, Text(_)) => Ordering::Less,
+        (LongText(a), LongText(b)) => a.cmp(b),
+        // A text is at most as long as the beginning of a long one, and comes before its continuations.
+        (Text(a), LongText(b)) => a.as_bytes().cmp(&b[..TEXT_BYTES]).then(Ordering::Less),
+        (LongText(a), Text(b)) => a[..TEXT_BYTES].cmp(b.as_bytes()).then(Ordering::Greater),
+        (Text(_) | LongText(_), _) => Ordering::Greater,
+        (_, Text(_) | LongText(_)) => Ordering::Less,
         (Float(a), Float(b)) => compare_floats(a, b),
         (Integer(a), Float(b)) => compare_mixed(a, b),
         (Float(a), Integer(b)) => compare_mixed(b, a).reverse(),
@@ -168,6 +230,10 @@ mod tests {
             Term::text("Z"),
             Term::text("a"),
             Term::text("é"),
+            Term::text(&"é".repeat(TEXT_BYTES / 2)),
+            Term::text(&format!("{}x", "é".repeat(TEXT_BYTES / 2))),
+            Term::text(&format!("{}x", "é".repeat(TEXT_BYTES / 2 + 1))),
+            Term::text(&"ê".repeat(TEXT_BYTES)),
         ];
         let compare = |a: &Term, b: &Term, descending| compare(a.borrow(), b.borrow(), descending);
         for (position, a) in rising.iter().enumerate() {
@@ -179,7 +245,7 @@ mod tests {
                 assert_eq!(compare(a, &Term::Absent, descending), Ordering::Less);
                 assert_eq!(compare(&Term::Absent, a, descending), Ordering::Greater);
             }
-            assert_eq!(Term::from_value(&a.to_value()), *a);
+            assert_eq!(Term::from_token(&a.to_value()).as_ref(), Some(a));
         }
         assert_eq!(compare(&Term::Float(-0.0), &Term::Integer(0), false), Ordering::Equal);
         assert_eq!(compare(&Term::Bool(false), &Term::Integer(0), false), Ordering::Equal);
