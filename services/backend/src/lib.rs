@@ -76,10 +76,15 @@ pub struct Backend {
 
 impl Backend {
     pub fn new(deps: Deps) -> Self {
+        Self::with_table_bytes(deps, table::MAX_BYTES)
+    }
+
+    /// Like `new`, with another limit for the memory of tables of runs.
+    pub fn with_table_bytes(deps: Deps, table_bytes: usize) -> Self {
         let streams = Streams::default();
         Self {
+            tables: RunTables::new(streams.clone(), table_bytes, deps.metrics.table_bytes.clone()),
             deps: Arc::new(deps),
-            tables: RunTables::new(streams.clone()),
             streams,
             params: ParamsCache::default(),
             feeds: ChangeFeeds::default(),

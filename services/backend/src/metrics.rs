@@ -2,7 +2,7 @@
 //! counts calls.
 
 use matyan_ql::Endpoint;
-use prometheus::{IntCounter, IntCounterVec, Opts, Registry};
+use prometheus::{IntCounter, IntCounterVec, IntGauge, Opts, Registry};
 
 use crate::error::{Error, Result};
 
@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 pub struct Metrics {
     planner_paths: IntCounterVec,
     left_out_runs: IntCounter,
+    pub(crate) table_bytes: IntGauge,
 }
 
 /// Method by which a search finds its candidate runs.
@@ -38,7 +39,9 @@ impl Metrics {
             "Runs that a search, a list, or a summary left out because their rows are damaged, counted each time",
         )?;
         registry.register(Box::new(left_out_runs.clone()))?;
-        let metrics = Self { planner_paths, left_out_runs };
+        let table_bytes = IntGauge::new("matyan_run_table_bytes", "Memory of the tables of runs")?;
+        registry.register(Box::new(table_bytes.clone()))?;
+        let metrics = Self { planner_paths, left_out_runs, table_bytes };
         // Initialized to 0, because alerts cannot distinguish a missing counter from one
         // that does not change.
         for endpoint in [Endpoint::Run, Endpoint::Metric, Endpoint::Images] {

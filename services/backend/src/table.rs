@@ -12,20 +12,24 @@
 mod column;
 mod column_reader;
 mod cursor;
+mod eviction;
 mod group;
 mod match_set;
+mod memory;
 mod order;
 mod page;
 mod refresh;
 mod roster;
 mod run_value;
+mod sliced_sort;
+mod table_work;
 mod term;
 
 pub(crate) use {
     cursor::{Cursor, GroupToken, MAX_VALUES, request_digest},
     group::{GroupNumber, GroupQuery, GroupRow, GroupStart},
     match_set::TableQuery,
-    page::{PageStart, Selection},
+    page::{PageStart, Selection, TablePage},
     run_value::{RunValue, SortKey, ValueSource},
     term::{TEXT_BYTES, Term},
 };
@@ -37,24 +41,23 @@ use std::{
 };
 
 use matyan_model::ids::Project;
+use prometheus::IntGauge;
 use tokio::{
     sync::{Mutex as AsyncMutex, OwnedMutexGuard},
     time::Instant,
 };
 
-use crate::{
-    Deps,
-    error::{Error, Result},
-    stream::Streams,
-};
-use column::Column;
-use match_set::{MatchSet, QueryKey};
+use crate::{Deps, error::Result, stream::Streams};
+use column::{AddColumn, Column};
+use eviction::Room;
+use match_set::{AddMatches, MatchSet, QueryKey};
+use memory::{Reservation, TableMemory};
 use order::{Order, OrderKey};
 use roster::Roster;
 use run_value::ColumnKey;
 
 /// Memory of all tables.
-const MAX_BYTES: usize = 256 << 20;
+pub(crate) const MAX_BYTES: usize = 256 << 20;
 
 /// Orders kept for a table, and match sets.
 const MAX_ORDERS: usize = 16;
@@ -70,20 +73,16 @@ const CHECK_INTERVAL: Duration = Duration::from_secs(60);
 pub(crate) struct RunTables {
     streams: Streams,
     tables: Arc<Mutex<HashMap<Project, Arc<SharedTable>>>>,
+    memory: Arc<TableMemory>,
 }
 
 /// The table of a project, and what is known about it without its lock.
 struct SharedTable {
     table: Arc<AsyncMutex<Option<RunTable>>>,
-    /// Held while a missing part is read, so that requests which need the same part wait for it.
-    /// Requests that have all parts do not take it.
+    /// Held while missing parts are read, and until they are used, so that requests which need the
+    /// same part wait for it. Requests that have all parts do not take it.
     reading: AsyncMutex<()>,
-    usage: Mutex<Usage>,
-}
-
-struct Usage {
-    bytes: usize,
-    used: Instant,
+    used: Mutex<Instant>,
 }
 
 /// The runs of a project, with the values that requests have asked for.
@@ -92,8 +91,8 @@ pub(crate) struct RunTable {
     columns: HashMap<ColumnKey, Column>,
     matches: HashMap<QueryKey, MatchSet>,
     orders: HashMap<OrderKey, Order>,
-    /// Counts requests, to find the part that was not used for the longest time.
-    clock: u64,
+    /// At least the size of all parts.
+    reserved: Reservation,
 }
 
 /// The lock of a table that has every part a request needs, as of a time after the request began.
@@ -104,11 +103,13 @@ struct NeededParts<'r> {
     columns: Vec<ColumnKey>,
     /// `None`: every run that is not archived.
     query: Option<&'r TableQuery>,
+    order: &'r OrderKey,
 }
 
 impl RunTables {
-    pub(crate) fn new(streams: Streams) -> Self {
-        Self { streams, tables: Arc::default() }
+    /// `used` shows the memory of all tables.
+    pub(crate) fn new(streams: Streams, max_bytes: usize, used: IntGauge) -> Self {
+        Self { streams, tables: Arc::default(), memory: Arc::new(TableMemory::new(max_bytes, used)) }
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Project, Arc<SharedTable>>> {
@@ -131,67 +132,55 @@ impl RunTables {
             Arc::new(SharedTable {
                 table: Arc::default(),
                 reading: AsyncMutex::default(),
-                usage: Mutex::new(Usage { bytes: 0, used: Instant::now() }),
+                used: Mutex::new(Instant::now()),
             })
         });
-        shared.usage().used = Instant::now();
+        shared.mark_used();
         shared.clone()
-    }
-
-    /// Whether a request has needed the table of a project recently.
-    pub(crate) fn has(&self, project: Project) -> bool {
-        self.lock().contains_key(&project)
     }
 
     /// Returns whether no table is left; the check for unused tables then ends.
     fn drop_unused(&self) -> bool {
         let mut tables = self.lock();
-        tables.retain(|_, table| table.usage().used.elapsed() < KEPT);
+        tables.retain(|_, table| table.used().elapsed() < KEPT);
         tables.is_empty()
-    }
-
-    /// Drops tables of other projects while all of them take too much memory.
-    fn make_room(&self, project: Project) {
-        let mut tables = self.lock();
-        while tables.values().map(|table| table.usage().bytes).sum::<usize>() > MAX_BYTES {
-            let others = tables.iter().filter(|(other, _)| **other != project);
-            let Some(unused) = others.min_by_key(|(_, table)| table.usage().used).map(|(other, _)| *other)
-            else {
-                break;
-            };
-            tables.remove(&unused);
-        }
     }
 
     /// The table of a project, with these parts up to date.
     async fn open(&self, deps: &Arc<Deps>, project: Project, needed: &NeededParts<'_>) -> Result<OpenTable> {
         let shared = self.shared(project);
+        let mut reading = None;
         loop {
-            let mut open = shared.table.clone().lock_owned().await;
-            if let Some(table) = open.as_mut()
-                && !table.refresh(deps, project, needed).await?
-            {
-                // Some changes are gone, or reading the table again is faster than following them.
-                *open = None;
-            }
-            if let Some(table) = open.as_mut()
+            if let Some(mut open) = self.refreshed(deps, project, &shared, needed).await?
+                && let Some(table) = open.as_mut()
                 && table.has(needed)
             {
                 table.mark_used(needed);
-                let bytes = table.shrink(needed);
-                shared.usage().bytes = bytes;
-                if bytes > MAX_BYTES {
-                    *open = None;
-                    shared.usage().bytes = 0;
-                    return Err(Error::SortTooLarge { limit: MAX_BYTES });
-                }
-                self.make_room(project);
                 return Ok(open);
             }
-            drop(open);
-            let _reading = shared.reading.lock().await;
+            if reading.is_none() {
+                reading = Some(shared.reading.lock().await);
+            }
             self.read_missing(deps, project, &shared, needed).await?;
         }
+    }
+
+    /// Like `open`, if the table has these parts, and no other request works on it.
+    async fn open_now(
+        &self,
+        deps: &Arc<Deps>,
+        project: Project,
+        needed: &NeededParts<'_>,
+    ) -> Result<Option<OpenTable>> {
+        let Some(shared) = self.lock().get(&project).cloned() else { return Ok(None) };
+        let Ok(mut open) = shared.table.clone().try_lock_owned() else { return Ok(None) };
+        let Some(table) = open.as_mut().filter(|table| table.has(needed)) else { return Ok(None) };
+        if !self.refresh_now(deps, project, table, needed).await? {
+            return Ok(None);
+        }
+        table.mark_used(needed);
+        shared.mark_used();
+        Ok(Some(open))
     }
 
     /// Reads the parts that a table lacks, without its lock.
@@ -202,34 +191,29 @@ impl RunTables {
         shared: &SharedTable,
         needed: &NeededParts<'_>,
     ) -> Result<()> {
+        let room = || Room { tables: self, project, shared, needed, reserved: self.memory.reservation() };
         if shared.table.lock().await.is_none() {
-            let roster = Roster::read(deps, project).await?;
-            *shared.table.lock().await = Some(RunTable::new(roster));
+            let mut room = room();
+            let roster = Roster::read(deps, project, &mut room).await?;
+            *shared.table.lock().await = Some(RunTable::new(roster, room.reserved));
         }
         for key in &needed.columns {
             if shared.table.lock().await.as_ref().is_none_or(|table| table.columns.contains_key(key)) {
                 continue;
             }
-            let read = column_reader::read(deps, project, key, MAX_BYTES).await?;
-            if let Some(table) = shared.table.lock().await.as_mut()
-                && table.refresh_roster(deps, project).await?
-            {
-                table.add_column(key.clone(), read);
+            let read = column_reader::read(deps, project, key, room()).await?;
+            if let Some(open) = self.refreshed(deps, project, shared, needed).await? {
+                let work = AddColumn::new(key.clone(), read);
+                self.in_slices(&deps.evaluation, project, needed, open, work).await?;
             }
         }
-        if let Some(query) = needed.query
-            && shared
-                .table
-                .lock()
-                .await
-                .as_ref()
-                .is_some_and(|table| !table.matches.contains_key(query.key()))
-        {
-            let read = match_set::read(deps, project, query).await?;
-            if let Some(table) = shared.table.lock().await.as_mut()
-                && table.refresh_roster(deps, project).await?
-            {
-                table.add_matches(query, read);
+        let Some(query) = needed.query else { return Ok(()) };
+        let lacks = |table: &RunTable| !table.matches.contains_key(query.key());
+        if shared.table.lock().await.as_ref().is_some_and(lacks) {
+            let read = match_set::read(deps, project, query, room()).await?;
+            if let Some(open) = self.refreshed(deps, project, shared, needed).await? {
+                let work = AddMatches::new(query, read);
+                self.in_slices(&deps.evaluation, project, needed, open, work).await?;
             }
         }
         Ok(())
@@ -237,15 +221,21 @@ impl RunTables {
 }
 
 impl SharedTable {
-    fn usage(&self) -> MutexGuard<'_, Usage> {
-        self.usage.lock().unwrap_or_else(PoisonError::into_inner)
+    fn used(&self) -> Instant {
+        *self.used.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn mark_used(&self) {
+        *self.used.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
     }
 }
 
 impl RunTable {
-    fn new(roster: Roster) -> Self {
+    fn new(roster: Roster, reserved: Reservation) -> Self {
         let (columns, matches, orders) = (HashMap::new(), HashMap::new(), HashMap::new());
-        Self { roster, columns, matches, orders, clock: 0 }
+        let mut table = Self { roster, columns, matches, orders, reserved };
+        table.settle();
+        table
     }
 
     fn has(&self, needed: &NeededParts<'_>) -> bool {
@@ -254,43 +244,25 @@ impl RunTable {
     }
 
     fn mark_used(&mut self, needed: &NeededParts<'_>) {
-        self.clock += 1;
+        let now = Instant::now();
         for key in &needed.columns {
             if let Some(column) = self.columns.get_mut(key) {
-                column.used = self.clock;
+                column.used = now;
             }
         }
         if let Some(matches) = needed.query.and_then(|query| self.matches.get_mut(query.key())) {
-            matches.used = self.clock;
+            matches.used = now;
+        }
+        if let Some(order) = self.orders.get_mut(needed.order) {
+            order.used = now;
         }
     }
 
-    /// Drops parts that this request does not need while there are too many. Returns the size of
-    /// the rest.
-    fn shrink(&mut self, needed: &NeededParts<'_>) -> usize {
-        while self.orders.len() > MAX_ORDERS
-            && let Some(key) =
-                self.orders.iter().min_by_key(|(_, order)| order.used).map(|(key, _)| key.clone())
-        {
-            self.orders.remove(&key);
-        }
-        while self.matches.len() > MAX_ORDERS
-            && let Some(key) =
-                self.matches.iter().min_by_key(|(_, found)| found.used).map(|(key, _)| key.clone())
-        {
-            self.matches.remove(&key);
-        }
-        let mut bytes = self.bytes();
-        while bytes > MAX_BYTES / 2 {
-            let unused = self.columns.iter().filter(|(key, _)| !needed.columns.contains(key));
-            let Some(key) = unused.min_by_key(|(_, column)| column.used).map(|(key, _)| key.clone()) else {
-                break;
-            };
-            self.columns.remove(&key);
-            self.orders.retain(|_, order| !order.uses(&key));
-            bytes = self.bytes();
-        }
-        bytes
+    /// Returns the memory that was reserved for work on the table.
+    fn settle(&mut self) {
+        let bytes = self.bytes();
+        debug_assert!(bytes <= self.reserved.bytes(), "{bytes} bytes were not all reserved");
+        self.reserved.shrink(bytes);
     }
 
     fn bytes(&self) -> usize {

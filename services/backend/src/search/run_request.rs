@@ -2,8 +2,12 @@
 
 use std::sync::Arc;
 
-use matyan_model::ids::RunNumber;
+use matyan_model::{
+    ids::{RunId, RunNumber},
+    run::head_live,
+};
 use matyan_proto::{
+    limits,
     runs::v1::RunParts,
     search::v1::{GroupBy, Query, RunsRequest},
 };
@@ -20,8 +24,14 @@ use crate::{
     call::Call,
     convert,
     error::{Error, Result},
-    table::{Cursor, GroupToken, RunTables, RunValue, SortKey, Term, request_digest},
+    table::{
+        Cursor, GroupToken, PageStart, RunTables, RunValue, Selection, SortKey, TablePage, TableQuery, Term,
+        request_digest,
+    },
 };
+
+/// Largest number of runs, or of ids, taken from a table at a time.
+const TABLE_RUNS: usize = 100_000;
 
 /// A validated request.
 pub(super) struct RunSearch {
@@ -91,13 +101,66 @@ impl RunSearch {
         })
     }
 
-    /// Whether only a table has what the request asks for, or has it already.
+    /// Whether only a table has what the request asks for.
     pub(super) fn uses_table(&self) -> bool {
         let is_far = matches!(self.start, ListStart::Position(position) if position > 0);
-        let is_known = self.limit.is_some()
-            && self.compiled.query.statement().is_empty()
-            && self.tables.has(self.call.project);
-        is_far || self.count || self.group.is_some() || is_known
+        is_far || self.count || self.group.is_some()
+    }
+
+    /// Whether a table may have a page that can be read without one.
+    pub(super) fn may_be_known(&self) -> bool {
+        self.limit.is_some() && self.compiled.query.statement().is_empty()
+    }
+
+    /// The runs of the request in a table.
+    pub(super) async fn selection(&self) -> Result<Selection> {
+        let project = self.call.project;
+        Ok(Selection {
+            project,
+            sort: if self.keys.is_empty() { sort::newest_first() } else { self.keys.clone() },
+            query: TableQuery::new(&self.deps, project, self.compiled.clone()).await?,
+            group: self.group.clone(),
+            now_us: self.now_us,
+            newest: match &self.start {
+                ListStart::Cursor(cursor) => Some(cursor.newest),
+                ListStart::Position(_) | ListStart::AfterRun(_) => None,
+            },
+        })
+    }
+
+    /// The place where the request begins in a table; `None` after a run that does not exist.
+    pub(super) async fn page_start(&self) -> Result<Option<PageStart>> {
+        Ok(Some(match &self.start {
+            ListStart::Position(position) => PageStart::Position(*position),
+            ListStart::Cursor(cursor) => {
+                PageStart::After { terms: cursor.terms.clone(), run_id: cursor.run_id.clone() }
+            }
+            ListStart::AfterRun(run_id) => match self.find_live(run_id).await? {
+                Some(number) => PageStart::AfterRun(number),
+                None => return Ok(None),
+            },
+        }))
+    }
+
+    /// The page of the request, if its table has it at hand. Such a page can be read without a table
+    /// and does not wait for one.
+    pub(super) async fn known_page(&self) -> Result<Option<TablePage>> {
+        let Some(start) = self.page_start().await? else { return Ok(None) };
+        self.tables.page_now(&self.deps, &self.selection().await?, start, self.page_runs()).await
+    }
+
+    /// Number of runs, or of ids, to take from a table at a time.
+    pub(super) fn page_runs(&self) -> usize {
+        let limit = self.limit.and_then(|limit| usize::try_from(limit).ok());
+        limit.map_or(TABLE_RUNS, |limit| limit.min(TABLE_RUNS))
+    }
+
+    pub(super) async fn find_live(&self, run_id: &str) -> Result<Option<RunNumber>> {
+        if run_id.len() > limits::RUN_ID_BYTES {
+            return Ok(None);
+        }
+        let snapshot = self.deps.store.snapshot().await?;
+        Ok(head_live(snapshot.as_ref(), self.call.project, &RunId::new(run_id)).await?)
     }
 
     /// The cursor after a run.

@@ -4,11 +4,7 @@
 
 use std::sync::Arc;
 
-use matyan_model::{
-    ids::{RunId, RunNumber},
-    keys,
-    run::{head_live, runs_list},
-};
+use matyan_model::{ids::RunNumber, keys, run::runs_list};
 use matyan_proto::{
     common::v1::Progress,
     runs::v1::{Run, RunParts},
@@ -32,7 +28,7 @@ use crate::{
     call::Call,
     error::{Error, Result},
     stream::{MESSAGE_BYTES, Sender, StreamEnd},
-    table::{PageStart, Selection, TableQuery, Term},
+    table::{PageStart, TablePage, Term},
     view::{EntityNames, in_pieces, run_parts},
 };
 
@@ -41,14 +37,16 @@ const MESSAGE_RUNS: usize = 256;
 /// Size of an id in a message, besides its text.
 const ID_BYTES: usize = 3;
 
-/// Largest number of runs, or of ids, taken from a table at a time.
-const TABLE_RUNS: usize = 100_000;
-
 impl RunSearch {
     pub(super) async fn send(self, sender: &Sender<RunsResponse>) -> Result<(), StreamEnd> {
         let mut keep_alive = KeepAlive::new(sender);
         let created_order = sort::created_order(&self.keys).filter(|_| self.limit.is_some());
-        let scans = !self.uses_table() && (self.keys.is_empty() || created_order.is_some());
+        let mut scans = !self.uses_table() && (self.keys.is_empty() || created_order.is_some());
+        let mut known = None;
+        if scans && self.may_be_known() {
+            known = keep_alive.during(self.known_page(), || None).await??;
+            scans = known.is_none();
+        }
         let scanner = match scans {
             true => {
                 let opened = RunScanner::new(self.deps.clone(), self.call.project, &self.compiled);
@@ -81,7 +79,7 @@ impl RunSearch {
             _ if scans && self.keys.is_empty() => Box::pin(runs.newest_first(self)).await,
             // A page of a query that matches nearly everything.
             Some(descending) if scans && is_dense => Box::pin(runs.by_created(self, descending)).await,
-            _ => Box::pin(runs.tabled(self)).await,
+            _ => Box::pin(runs.tabled(self, known)).await,
         }
     }
 }
@@ -136,7 +134,7 @@ impl RunSender<'_> {
         if let ListStart::AfterRun(run_id) = &search.start
             && let Some(page) = next.take()
         {
-            next = self.page_after(&search.call, run_id.clone(), page).await?;
+            next = self.page_after(&search, run_id, page).await?;
         }
         while let Some((page, ranks)) = next {
             first = first.or(page.matched.front().map(|matched| matched.candidate.number));
@@ -171,11 +169,11 @@ impl RunSender<'_> {
     /// of its successors are then unknown.
     async fn page_after(
         &mut self,
-        call: &Call,
-        run_id: String,
+        search: &RunSearch,
+        run_id: &str,
         first: RankedPage,
     ) -> Result<Option<RankedPage>, StreamEnd> {
-        let Some(number) = self.find_live(call, run_id).await? else { return Ok(None) };
+        let Some(number) = search.find_live(run_id).await? else { return Ok(None) };
         let is_passed = first.0.matched.back().is_some_and(|last| last.candidate.number < number);
         let found = split_after(first, number);
         if found.is_some() || is_passed || self.scanner.is_done() {
@@ -184,14 +182,6 @@ impl RunSender<'_> {
         self.scanner.seek(number);
         self.counts.is_counted = false;
         Ok(self.ranked_page().await?.and_then(|page| split_after(page, number)))
-    }
-
-    async fn find_live(&self, call: &Call, run_id: String) -> Result<Option<RunNumber>> {
-        if run_id.len() > matyan_proto::limits::RUN_ID_BYTES {
-            return Ok(None);
-        }
-        let snapshot = self.deps.store.snapshot().await?;
-        Ok(head_live(snapshot.as_ref(), call.project, &RunId::new(run_id)).await?)
     }
 
     async fn by_created(mut self, search: RunSearch, descending: bool) -> Result<(), StreamEnd> {
@@ -207,7 +197,7 @@ impl RunSender<'_> {
                 Some((*created_us, cursor.run_id.clone()))
             }
             ListStart::AfterRun(run_id) => {
-                let Some(number) = self.find_live(&search.call, run_id.clone()).await? else {
+                let Some(number) = search.find_live(run_id).await? else {
                     return self.end(None).await;
                 };
                 let found = self.scanner.reread(&[number]).await?;
@@ -254,36 +244,21 @@ impl RunSender<'_> {
         Ok(newest.unwrap_or_default())
     }
 
-    /// Sends runs in the order of the table of the project.
-    async fn tabled(mut self, search: RunSearch) -> Result<(), StreamEnd> {
-        let (deps, project) = (self.deps.clone(), search.call.project);
-        let mut start = match &search.start {
-            ListStart::Position(position) => PageStart::Position(*position),
-            ListStart::Cursor(cursor) => {
-                PageStart::After { terms: cursor.terms.clone(), run_id: cursor.run_id.clone() }
-            }
-            ListStart::AfterRun(run_id) => match self.find_live(&search.call, run_id.clone()).await? {
-                Some(number) => PageStart::AfterRun(number),
-                None => return self.end(None).await,
-            },
-        };
-        let keys = if search.keys.is_empty() { sort::newest_first() } else { search.keys.clone() };
-        let mut selection = Selection {
-            project,
-            sort: keys,
-            query: TableQuery::new(&deps, project, search.compiled.clone()).await?,
-            group: search.group.clone(),
-            now_us: search.now_us,
-            newest: match &search.start {
-                ListStart::Cursor(cursor) => Some(cursor.newest),
-                _ => None,
-            },
-        };
+    /// Sends runs in the order of the table of the project. The first page may be known already.
+    async fn tabled(mut self, search: RunSearch, mut known: Option<TablePage>) -> Result<(), StreamEnd> {
+        let Some(mut start) = search.page_start().await? else { return self.end(None).await };
+        let mut selection = search.selection().await?;
+        let deps = self.deps.clone();
         loop {
-            let most = self.left.and_then(|left| usize::try_from(left).ok()).unwrap_or(usize::MAX);
-            let message = self.keep_alive_message();
-            let read = search.tables.page(&deps, &selection, start, most.min(TABLE_RUNS));
-            let page = self.keep_alive.during(read, message).await??;
+            let page = match known.take() {
+                Some(page) => page,
+                None => {
+                    let message = self.keep_alive_message();
+                    let most = self.left.and_then(|left| usize::try_from(left).ok()).unwrap_or(usize::MAX);
+                    let read = search.tables.page(&deps, &selection, start, most.min(search.page_runs()));
+                    self.keep_alive.during(read, message).await??
+                }
+            };
             self.counts.found = page.total;
             self.counts.total = page.total;
             self.always_raised = page.always_raised;

@@ -2,10 +2,14 @@
 
 use matyan_model::ids::RunNumber;
 use matyan_store::Stamp;
+use tokio::time::Instant;
 
 use super::{
-    roster::{Roster, Slot},
+    RunTable,
+    memory::Reservation,
+    roster::{Slot, vec_growth},
     run_value::ColumnKey,
+    table_work::{SLICE, TableWork},
     term::{Term, TermRef},
 };
 
@@ -17,30 +21,33 @@ pub(super) struct Column {
     default: Term,
     heap_bytes: usize,
     /// When a request last needed the column.
-    pub(super) used: u64,
+    pub(super) used: Instant,
 }
+
+/// Values as read from the store.
+pub(super) type ReadValues = Vec<(RunNumber, Term)>;
 
 /// A column as read from the store.
 pub(super) struct ReadColumn {
     /// A position before all snapshots that the values were read from.
     pub(super) position: Stamp,
-    pub(super) values: Vec<(RunNumber, Term)>,
+    pub(super) pages: Vec<ReadValues>,
+    /// The memory of the pages.
+    pub(super) reserved: Reservation,
 }
 
 impl Column {
-    /// `roster` includes every run that existed when the column was read.
-    pub(super) fn new(key: &ColumnKey, roster: &Roster, read: ReadColumn) -> Self {
-        // A run without an experiment sorts like one whose experiment has an empty name.
-        let default = if let ColumnKey::Experiment { .. } = key { Term::text("") } else { Term::Absent };
-        let mut column =
-            Self { position: read.position, values: Vec::new(), default, heap_bytes: 0, used: 0 };
-        column.values.resize(roster.len(), column.default.clone());
-        for (number, value) in read.values {
-            if let Some(slot) = roster.slot(number) {
-                column.set(slot, value);
-            }
-        }
+    fn new(key: &ColumnKey, runs: usize, position: Stamp) -> Self {
+        let default = default_term(key);
+        let mut column = Self { position, values: Vec::new(), heap_bytes: 0, default, used: Instant::now() };
+        column.values.reserve_exact(runs);
+        column.resize(runs);
         column
+    }
+
+    fn resize(&mut self, runs: usize) {
+        self.heap_bytes += (runs - self.values.len()) * self.default.heap_bytes();
+        self.values.resize(runs, self.default.clone());
     }
 
     pub(super) fn get(&self, slot: Slot) -> TermRef<'_> {
@@ -51,18 +58,78 @@ impl Column {
     pub(super) fn set(&mut self, slot: Slot, value: Term) -> bool {
         let index = slot as usize;
         if index >= self.values.len() {
-            self.values.resize(index + 1, self.default.clone());
+            self.resize(index + 1);
         }
         if self.values[index] == value {
             return false;
         }
-        self.heap_bytes += value.heap_bytes();
-        self.heap_bytes = self.heap_bytes.saturating_sub(self.values[index].heap_bytes());
+        self.heap_bytes = self.heap_bytes + value.heap_bytes() - self.values[index].heap_bytes();
         self.values[index] = value;
         true
     }
 
     pub(super) fn bytes(&self) -> usize {
         self.values.capacity() * size_of::<Term>() + self.heap_bytes
+    }
+
+    /// Upper bound of the memory that new values of some runs take, if there are then `runs`.
+    pub(super) fn growth(&self, runs: usize, changed: usize) -> usize {
+        let added = runs.saturating_sub(self.values.len());
+        vec_growth(&self.values, added) + added * self.default.heap_bytes() + changed * Term::MAX_HEAP_BYTES
+    }
+}
+
+/// The value of a run that a column was read without.
+fn default_term(key: &ColumnKey) -> Term {
+    // A run without an experiment sorts like one whose experiment has an empty name.
+    if let ColumnKey::Experiment { .. } = key { Term::text("") } else { Term::Absent }
+}
+
+/// Adds a column. The roster must have been brought up to date after the column was read, so that it
+/// has every run of the column.
+pub(super) struct AddColumn {
+    key: ColumnKey,
+    position: Stamp,
+    column: Option<Column>,
+    pages: std::vec::IntoIter<ReadValues>,
+    /// The memory of the pages, until it belongs to the table.
+    reserved: Option<Reservation>,
+}
+
+impl AddColumn {
+    pub(super) fn new(key: ColumnKey, read: ReadColumn) -> Self {
+        let ReadColumn { position, pages, reserved } = read;
+        Self { key, position, column: None, pages: pages.into_iter(), reserved: Some(reserved) }
+    }
+}
+
+impl TableWork for AddColumn {
+    fn bytes(&self, table: &RunTable) -> usize {
+        // Texts move from the pages to the column.
+        table.roster.len() * (size_of::<Term>() + default_term(&self.key).heap_bytes())
+    }
+
+    fn step(&mut self, table: &mut RunTable) -> Option<bool> {
+        let (runs, position) = (table.roster.len(), self.position);
+        let column = self.column.get_or_insert_with(|| Column::new(&self.key, runs, position));
+        let mut done = 0;
+        while done < SLICE
+            && let Some(page) = self.pages.next()
+        {
+            done += page.len();
+            for (number, value) in page {
+                if let Some(slot) = table.roster.slot(number) {
+                    column.set(slot, value);
+                }
+            }
+        }
+        if self.pages.len() > 0 {
+            return Some(false);
+        }
+        table.columns.insert(self.key.clone(), self.column.take()?);
+        if let Some(reserved) = self.reserved.take() {
+            table.reserved.merge(reserved);
+        }
+        Some(true)
     }
 }

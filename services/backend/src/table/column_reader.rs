@@ -8,7 +8,7 @@ use std::{borrow::Cow, collections::HashSet};
 use matyan_model::{
     entity::{Experiment, entity_get, entity_list},
     ids::{Project, RunNumber},
-    index::{IndexedValue, ParamColumn, index_rowless_page, index_runs_page},
+    index::{IndexedValue, MAX_TEXT_BYTES, ParamColumn, index_rowless_page, index_runs_page},
     keys::{self, EntityKind, SeriesKind},
     metric::{metric_series_find, metric_series_find_in},
     run::{Document, documents_get, params_get_bytes, runs_list},
@@ -19,10 +19,11 @@ use matyan_store::{Error as StoreError, Key, Page, Range, Scan, Snapshot};
 use matyan_value::cbor;
 
 use super::{
-    column::ReadColumn,
+    column::{ReadColumn, ReadValues},
+    eviction::Room,
     roster::{self, end_position},
     run_value::{ColumnKey, MetricColumn},
-    term::Term,
+    term::{ALLOCATION, Term},
 };
 use crate::{
     Deps,
@@ -41,22 +42,31 @@ const SCANNED: Scan = Scan { rows: 256, bytes: 1 << 20, reverse: false };
 /// Memory of a value besides its text.
 const VALUE_BYTES: usize = size_of::<(RunNumber, Term)>();
 
-/// Reads all values of a column. Fails if they take more than `limit` bytes.
-pub(super) async fn read(deps: &Deps, project: Project, key: &ColumnKey, limit: usize) -> Result<ReadColumn> {
+/// Reads all values of a column. Fails if there is not enough memory.
+pub(super) async fn read(
+    deps: &Deps,
+    project: Project,
+    key: &ColumnKey,
+    room: Room<'_>,
+) -> Result<ReadColumn> {
     let position = end_position(deps.store.as_ref()).await?;
-    let mut reader =
-        ColumnReader { deps, project, key, values: Vec::new(), bytes: 0, limit, unknown: Vec::new() };
+    let (pages, page, unknown) = (Vec::new(), Vec::new(), Vec::new());
+    let mut reader = ColumnReader { deps, project, key, room, pages, page, bytes: 0, unknown };
     reader.read().await?;
-    Ok(ReadColumn { position, values: reader.values })
+    let ColumnReader { room, pages, .. } = reader;
+    Ok(ReadColumn { position, pages, reserved: room.reserved })
 }
 
 struct ColumnReader<'r> {
     deps: &'r Deps,
     project: Project,
     key: &'r ColumnKey,
-    values: Vec<(RunNumber, Term)>,
+    room: Room<'r>,
+    /// A vector for each page that was read: one for all would be copied while it grows.
+    pages: Vec<ReadValues>,
+    page: ReadValues,
+    /// Memory of the pages.
     bytes: usize,
-    limit: usize,
     /// Runs whose value no index has.
     unknown: Vec<RunNumber>,
 }
@@ -109,13 +119,23 @@ impl ColumnReader<'_> {
         }
     }
 
-    fn add(&mut self, number: RunNumber, value: Term) -> Result<()> {
-        self.bytes += VALUE_BYTES + value.heap_bytes();
-        if self.bytes > self.limit {
-            return Err(Error::SortTooLarge { limit: self.limit });
-        }
-        self.values.push((number, value));
+    /// Makes room for a page of values with texts of this size.
+    async fn begin_page(&mut self, values: usize, text_bytes: usize) -> Result<()> {
+        let unknown = (self.unknown.len() + values) * 2 * size_of::<RunNumber>();
+        self.room.reserve(self.bytes + unknown + values * VALUE_BYTES + text_bytes).await?;
+        self.page = Vec::with_capacity(values);
         Ok(())
+    }
+
+    fn end_page(&mut self) {
+        let mut page = std::mem::take(&mut self.page);
+        page.shrink_to_fit();
+        self.bytes += page.iter().map(|(_, value)| VALUE_BYTES + value.heap_bytes()).sum::<usize>();
+        self.pages.push(page);
+    }
+
+    fn add(&mut self, number: RunNumber, value: Term) {
+        self.page.push((number, value));
     }
 
     async fn page(&self, range: &Range) -> Result<(Page, Option<Range>)> {
@@ -133,12 +153,16 @@ impl ColumnReader<'_> {
         let mut rest = Some(range);
         while let Some(range) = rest {
             let (page, next) = self.page(&range).await?;
-            for (key, _) in &page.rows {
-                match decode(key)? {
-                    (number, Some(value)) => self.add(number, value)?,
-                    (number, None) => self.unknown.push(number),
+            let values: Vec<_> = page.rows.iter().map(|(key, _)| decode(key)).collect::<Result<_, _>>()?;
+            let text_bytes = values.iter().flat_map(|(_, value)| value).map(Term::heap_bytes).sum();
+            self.begin_page(values.len(), text_bytes).await?;
+            for (number, value) in values {
+                match value {
+                    Some(value) => self.add(number, value),
+                    None => self.unknown.push(number),
                 }
             }
+            self.end_page();
             rest = next;
         }
         self.read_unknown().await
@@ -152,16 +176,19 @@ impl ColumnReader<'_> {
             let (page, next) = self.page(&range).await?;
             let mut column = ParamColumn::default();
             column.add(&all, &page.rows)?;
+            // An indexed text is short.
+            self.begin_page(page.rows.len(), page.rows.len() * (MAX_TEXT_BYTES + ALLOCATION)).await?;
             for (number, value) in column.rows() {
                 match value {
                     None => self.unknown.push(number),
                     Some(IndexedValue::Null) => {}
-                    Some(IndexedValue::Bool(value)) => self.add(number, Term::Bool(value))?,
-                    Some(IndexedValue::Integer(value)) => self.add(number, Term::Integer(value))?,
-                    Some(IndexedValue::Float(value)) => self.add(number, Term::Float(value))?,
-                    Some(IndexedValue::Text(text)) => self.add(number, Term::text(text))?,
+                    Some(IndexedValue::Bool(value)) => self.add(number, Term::Bool(value)),
+                    Some(IndexedValue::Integer(value)) => self.add(number, Term::Integer(value)),
+                    Some(IndexedValue::Float(value)) => self.add(number, Term::Float(value)),
+                    Some(IndexedValue::Text(text)) => self.add(number, Term::text(text)),
                 }
             }
+            self.end_page();
             rest = next;
         }
         // Runs with too many params to index. A text that is too long has a row without a value.
@@ -169,6 +196,7 @@ impl ColumnReader<'_> {
         while let Some(range) = rest {
             let snapshot = self.deps.store.snapshot().await?;
             let (numbers, next) = index_rowless_page(snapshot.as_ref(), &range, roster::PAGE.rows).await?;
+            self.begin_page(numbers.len(), 0).await?;
             self.unknown.extend(numbers);
             rest = next;
         }
@@ -181,10 +209,12 @@ impl ColumnReader<'_> {
         while let Some(range) = rest {
             let snapshot = self.deps.store.snapshot().await?;
             let page = runs_list(snapshot.as_ref(), self.project, &range, SCANNED).await?;
+            self.begin_page(page.runs.len(), page.runs.len() * Term::MAX_HEAP_BYTES).await?;
             for (number, document) in page.runs {
                 let value = run_term(snapshot.as_ref(), self.project, number, &document, self.key).await?;
-                self.add(number, value)?;
+                self.add(number, value);
             }
+            self.end_page();
             rest = page.rest;
         }
         Ok(())
@@ -193,7 +223,9 @@ impl ColumnReader<'_> {
     /// Reads the runs whose value no index has.
     async fn read_unknown(&mut self) -> Result<()> {
         let unknown = std::mem::take(&mut self.unknown);
+        let unknown_bytes = unknown.capacity() * size_of::<RunNumber>();
         for page in unknown.chunks(DOCUMENTS) {
+            self.begin_page(page.len(), unknown_bytes + page.len() * Term::MAX_HEAP_BYTES).await?;
             let values = match self.run_terms(page).await {
                 // They take longer than a snapshot lives.
                 Err(Error::Store(StoreError::SnapshotTooOld)) => {
@@ -206,8 +238,9 @@ impl ColumnReader<'_> {
                 values => values?,
             };
             for (number, value) in page.iter().zip(values) {
-                self.add(*number, value)?;
+                self.add(*number, value);
             }
+            self.end_page();
         }
         Ok(())
     }
@@ -241,11 +274,12 @@ impl ColumnReader<'_> {
             let found: Vec<_> = found.filter_map(|(number, series)| Some((number, series?))).collect();
             let (open, folded): (Vec<_>, Vec<_>) =
                 found.into_iter().partition(|(number, _)| unfolded.contains(number));
+            self.begin_page(open.len() + folded.len(), 0).await?;
             self.unknown.extend(open.into_iter().map(|(number, _)| number));
             match folded_summaries(snapshot.as_ref(), self.project, &folded).await {
                 Ok(summaries) => {
                     for ((number, _), summary) in folded.into_iter().zip(summaries) {
-                        self.add(number, summary_term(summary.as_ref(), metric.value))?;
+                        self.add(number, summary_term(summary.as_ref(), metric.value));
                     }
                 }
                 // One of them is damaged; the others are read one by one.
@@ -254,6 +288,7 @@ impl ColumnReader<'_> {
                 }
                 Err(error) => return Err(error.into()),
             }
+            self.end_page();
             rest = next;
         }
         self.read_unknown().await

@@ -7,10 +7,12 @@ use matyan_model::ids::Project;
 use super::{
     NeededParts, RunTable, RunTables,
     match_set::TableQuery,
-    order::OrderKey,
-    page::{RunFilter, experiment_names, missing_column, needed_columns},
-    roster::Slot,
+    order::{OrderKey, SortRuns},
+    page::{RunFilter, SelectRuns, experiment_names, missing_column, needed_columns},
+    roster::{Slot, vec_growth},
     run_value::{RunValue, TableValue},
+    sliced_sort::SlicedSort,
+    table_work::{SLICE, TableWork},
     term::{Term, compare},
 };
 use crate::{Deps, error::Result};
@@ -105,7 +107,6 @@ fn order_number(of: GroupNumber, runs: u64, first: Option<&NumberSummary>) -> Te
 struct ResolvedGroups {
     by: OrderKey,
     summaries: Vec<TableValue>,
-    filter: RunFilter,
     order: Option<GroupNumber>,
     descending: bool,
     prefix: String,
@@ -121,10 +122,18 @@ struct TableGroup {
     number: Term,
 }
 
-/// All groups, and their summaries one after another.
-struct TableGroups {
+/// Collects groups, and sorts them.
+struct GroupRuns {
+    query: ResolvedGroups,
+    runs: SelectRuns,
+    /// Number of runs done, in the order of their values.
+    done: usize,
     groups: Vec<TableGroup>,
+    /// The summaries of all groups, one after another.
     summaries: Vec<NumberSummary>,
+    sort: Option<SlicedSort<Slot>>,
+    /// Indexes of groups in the order of the request.
+    order: Vec<Slot>,
 }
 
 impl RunTables {
@@ -138,99 +147,148 @@ impl RunTables {
         let GroupQuery { project, query, by, summaries, order, descending, prefix, limit, now_us } = query;
         let names = experiment_names(deps, project, by.iter()).await?;
         let value = |value: &RunValue| TableValue::new(value, now_us, names);
-        let resolved = ResolvedGroups {
-            by: by.iter().map(|by| (value(by), false)).collect(),
-            summaries: summaries.iter().map(value).collect(),
-            filter: RunFilter::new(query.as_ref()),
-            order,
-            descending,
-            prefix,
-            limit,
-        };
-        let columns = needed_columns(resolved.by.iter().map(|(value, _)| value).chain(&resolved.summaries));
-        let mut open = self.open(deps, project, &NeededParts { columns, query: query.as_ref() }).await?;
-        let groups = move || match open.as_mut() {
-            Some(table) => table_groups(table, &resolved, start.as_ref()).ok_or_else(missing_column),
+        let by: OrderKey = by.iter().map(|by| (value(by), false)).collect();
+        let summaries: Vec<TableValue> = summaries.iter().map(value).collect();
+        let columns = needed_columns(by.iter().map(|(value, _)| value).chain(&summaries));
+        let needed = NeededParts { columns, query: query.as_ref(), order: &by };
+        let evaluation = &deps.evaluation;
+        let open = self.open(deps, project, &needed).await?;
+        let work = SortRuns::new(by.clone());
+        let (open, _) = self.in_slices(evaluation, project, &needed, open, work).await?;
+        let work = SelectRuns::new(RunFilter::new(query.as_ref()));
+        let (open, runs) = self.in_slices(evaluation, project, &needed, open, work).await?;
+        let resolved = ResolvedGroups { by: by.clone(), summaries, order, descending, prefix, limit };
+        let work = GroupRuns::new(resolved, runs);
+        let (open, groups) = self.in_slices(evaluation, project, &needed, open, work).await?;
+        let page = move || match open.as_ref() {
+            Some(table) => groups.page(table, start.as_ref()).ok_or_else(missing_column),
             None => Err(missing_column()),
         };
-        deps.evaluation.run(groups).await?
+        evaluation.run(page).await?
     }
 }
 
-/// Returns `None` if a column is missing.
-fn table_groups(
-    table: &mut RunTable,
-    query: &ResolvedGroups,
-    start: Option<&GroupStart>,
-) -> Option<GroupPage> {
-    table.sort(&query.by)?;
-    let selected = query.filter.selected(table)?;
-    let TableGroups { groups, summaries } = all_groups(table, query, &selected)?;
-    let by: OrderKey = match query.order {
-        None => query.by.iter().map(|(value, _)| (value.clone(), query.descending)).collect(),
-        Some(_) => query.by.clone(),
-    };
-    let comparison = table.comparison(&by)?;
-    let width = query.summaries.len();
-    let mut order: Vec<usize> = (0..groups.len()).collect();
-    if query.order.is_some() || query.descending {
-        let compare_groups = |a: &TableGroup, b: &TableGroup| {
-            let by_number = compare(a.number.borrow(), b.number.borrow(), query.descending);
-            by_number.then_with(|| comparison.compare_values(a.slot, b.slot))
-        };
-        order.sort_unstable_by(|a, b| compare_groups(&groups[*a], &groups[*b]));
+impl GroupRuns {
+    fn new(query: ResolvedGroups, runs: SelectRuns) -> Self {
+        let (groups, summaries, order) = (Vec::new(), Vec::new(), Vec::new());
+        Self { query, runs, done: 0, groups, summaries, sort: None, order }
     }
-    let from = start.map_or(0, |start| {
-        order.partition_point(|index| {
-            let group = &groups[*index];
-            let by_number = compare(group.number.borrow(), start.number.borrow(), query.descending);
-            by_number.then_with(|| comparison.compare_with_values(group.slot, &start.terms)).is_le()
-        })
-    });
-    let row = |index: &usize| {
-        let TableGroup { slot, runs, number } = &groups[*index];
-        let summaries = summaries[index * width..(index + 1) * width].to_vec();
-        GroupRow { terms: comparison.terms(*slot), runs: *runs, summaries, number: number.clone() }
-    };
-    Some(GroupPage {
-        group_count: groups.len() as u64,
-        run_count: groups.iter().map(|group| group.runs).sum(),
-        more: order.len() - from > query.limit,
-        always_raised: query.filter.always_raised(table),
-        groups: order[from..].iter().take(query.limit).map(row).collect(),
-    })
-}
 
-/// All groups, by their values.
-fn all_groups(table: &RunTable, query: &ResolvedGroups, selected: &[bool]) -> Option<TableGroups> {
-    let comparison = table.comparison(&query.by)?;
-    let values = query.summaries.iter().map(|value| table.values(value));
-    let values: Vec<_> = values.collect::<Option<_>>()?;
-    let first = table.values(&query.by.first()?.0)?;
-    let mut all = TableGroups { groups: Vec::new(), summaries: Vec::new() };
-    for slot in table.sorted(&query.by).iter().copied().filter(|slot| selected[*slot as usize]) {
-        if !query.prefix.is_empty() && !first.get(slot).starts_with(&query.prefix) {
-            continue;
-        }
-        let is_first =
-            all.groups.last().is_none_or(|group| comparison.compare_values(group.slot, slot).is_ne());
-        if is_first {
-            all.groups.push(TableGroup { slot, runs: 0, number: Term::Absent });
-            all.summaries.resize(all.summaries.len() + values.len(), NumberSummary::EMPTY);
-        }
-        let Some(group) = all.groups.last_mut() else { continue };
-        group.runs += 1;
-        let begin = all.summaries.len() - values.len();
-        for (summary, values) in all.summaries[begin..].iter_mut().zip(&values) {
-            if let Some(value) = values.get(slot).number() {
-                summary.add(value);
+    /// Adds some runs to their groups.
+    fn collect(&mut self, table: &RunTable) -> Option<()> {
+        let Self { query, runs, done, groups, summaries, .. } = self;
+        let comparison = table.comparison(&query.by)?;
+        let values = query.summaries.iter().map(|value| table.values(value));
+        let values: Vec<_> = values.collect::<Option<_>>()?;
+        let first = table.values(&query.by.first()?.0)?;
+        let slice = table.sorted(&query.by).iter().copied().skip(*done).take(SLICE);
+        for slot in slice {
+            *done += 1;
+            let has_prefix = query.prefix.is_empty() || first.get(slot).starts_with(&query.prefix);
+            if !runs.selected[slot as usize] || !has_prefix {
+                continue;
+            }
+            let is_first =
+                groups.last().is_none_or(|group| comparison.compare_values(group.slot, slot).is_ne());
+            if is_first {
+                groups.push(TableGroup { slot, runs: 0, number: Term::Absent });
+                summaries.resize(summaries.len() + values.len(), NumberSummary::EMPTY);
+            }
+            let Some(group) = groups.last_mut() else { continue };
+            group.runs += 1;
+            let begin = summaries.len() - values.len();
+            for (summary, values) in summaries[begin..].iter_mut().zip(&values) {
+                if let Some(value) = values.get(slot).number() {
+                    summary.add(value);
+                }
             }
         }
+        Some(())
     }
-    if let Some(of) = query.order {
-        for (index, group) in all.groups.iter_mut().enumerate() {
-            group.number = order_number(of, group.runs, all.summaries.get(index * values.len()));
+
+    /// Notes the numbers that groups are sorted by, and begins to sort the groups.
+    fn begin_sort(&mut self) -> SlicedSort<Slot> {
+        let Self { query, groups, summaries, .. } = self;
+        if let Some(of) = query.order {
+            for (index, group) in groups.iter_mut().enumerate() {
+                group.number = order_number(of, group.runs, summaries.get(index * query.summaries.len()));
+            }
+        }
+        let all: Vec<Slot> = (0..).take(groups.len()).collect();
+        // They were collected in rising order.
+        match query.order.is_some() || query.descending {
+            true => SlicedSort::new(Vec::new(), all),
+            false => SlicedSort::new(all, Vec::new()),
         }
     }
-    Some(all)
+
+    /// The order of the values of groups.
+    fn values_order(&self) -> OrderKey {
+        let descending = self.query.order.is_none() && self.query.descending;
+        self.query.by.iter().map(|(value, _)| (value.clone(), descending)).collect()
+    }
+
+    /// Returns `None` if a column is missing.
+    fn page(&self, table: &RunTable, start: Option<&GroupStart>) -> Option<GroupPage> {
+        let Self { query, groups, summaries, order, .. } = self;
+        let (comparison, width) = (table.comparison(&self.values_order())?, query.summaries.len());
+        let from = start.map_or(0, |start| {
+            order.partition_point(|index| {
+                let group = &groups[*index as usize];
+                let by_number = compare(group.number.borrow(), start.number.borrow(), query.descending);
+                by_number.then_with(|| comparison.compare_with_values(group.slot, &start.terms)).is_le()
+            })
+        });
+        let row = |index: &Slot| {
+            let index = *index as usize;
+            let TableGroup { slot, runs, number } = &groups[index];
+            let summaries = summaries[index * width..(index + 1) * width].to_vec();
+            GroupRow { terms: comparison.terms(*slot), runs: *runs, summaries, number: number.clone() }
+        };
+        Some(GroupPage {
+            group_count: groups.len() as u64,
+            run_count: groups.iter().map(|group| group.runs).sum(),
+            more: order.len() - from > query.limit,
+            always_raised: self.runs.filter.always_raised(table),
+            groups: order[from..].iter().take(query.limit).map(row).collect(),
+        })
+    }
+}
+
+impl TableWork for GroupRuns {
+    fn bytes(&self, _: &RunTable) -> usize {
+        let more = SLICE * self.query.summaries.len();
+        self.runs.selected.capacity()
+            + self.groups.capacity() * size_of::<TableGroup>()
+            + vec_growth(&self.groups, SLICE)
+            + self.summaries.capacity() * size_of::<NumberSummary>()
+            + vec_growth(&self.summaries, more)
+            + SlicedSort::<Slot>::bytes(self.groups.len() + SLICE)
+            + (self.groups.len() + SLICE) * size_of::<Slot>()
+    }
+
+    fn step(&mut self, table: &mut RunTable) -> Option<bool> {
+        if self.done < table.sorted(&self.query.by).len() {
+            self.collect(table)?;
+            return Some(false);
+        }
+        let mut sort = match self.sort.take() {
+            Some(sort) => sort,
+            None => self.begin_sort(),
+        };
+        let comparison = table.comparison(&self.values_order())?;
+        let compare_groups = |a: &Slot, b: &Slot| {
+            let (a, b) = (&self.groups[*a as usize], &self.groups[*b as usize]);
+            let by_number = compare(a.number.borrow(), b.number.borrow(), self.query.descending);
+            by_number.then_with(|| comparison.compare_values(a.slot, b.slot))
+        };
+        match sort.step(compare_groups) {
+            Some(order) => self.order = order,
+            None => {
+                self.sort = Some(sort);
+                return Some(false);
+            }
+        }
+        Some(true)
+    }
 }

@@ -8,10 +8,15 @@ use matyan_model::{
 };
 use matyan_ql::Query;
 use matyan_store::{Snapshot, Stamp};
+use tokio::time::Instant;
 
 use super::{
+    RunTable,
     column_reader::names_digest,
-    roster::{Roster, Slot, end_position},
+    eviction::Room,
+    memory::Reservation,
+    roster::{Slot, end_position, vec_growth},
+    table_work::{SLICE, TableWork},
 };
 use crate::{
     Deps,
@@ -49,7 +54,7 @@ pub(super) struct MatchSet {
     matches: Vec<bool>,
     pub(super) always_raised: bool,
     /// When a request last needed the set.
-    pub(super) used: u64,
+    pub(super) used: Instant,
 }
 
 /// The matches as read from the store.
@@ -57,6 +62,8 @@ pub(super) struct ReadMatches {
     position: Stamp,
     numbers: Vec<RunNumber>,
     always_raised: bool,
+    /// The memory of the numbers.
+    reserved: Reservation,
 }
 
 impl TableQuery {
@@ -92,10 +99,17 @@ impl TableQuery {
 }
 
 /// Finds all matches: from indexes if they know them, otherwise as a search does.
-pub(super) async fn read(deps: &Arc<Deps>, project: Project, query: &TableQuery) -> Result<ReadMatches> {
+pub(super) async fn read(
+    deps: &Arc<Deps>,
+    project: Project,
+    query: &TableQuery,
+    mut room: Room<'_>,
+) -> Result<ReadMatches> {
+    const NUMBER: usize = size_of::<RunNumber>();
     let position = end_position(deps.store.as_ref()).await?;
     let compiled = &query.compiled;
     if let Some(known) = find_matches(deps, project, &compiled.query.plan()).await? {
+        room.reserve((known.matches.len() + known.partial.len()) * 2 * NUMBER).await?;
         let mut numbers = known.matches;
         let partial: HashSet<RunNumber> = known.partial.into_iter().collect();
         numbers.retain(|number| !partial.contains(number));
@@ -107,27 +121,18 @@ pub(super) async fn read(deps: &Arc<Deps>, project: Project, query: &TableQuery)
             numbers.extend(page.matched.iter().map(|matched| matched.candidate.number));
             unread = [page.unread, next].concat();
         }
-        return Ok(ReadMatches { position, numbers, always_raised: false });
+        return Ok(ReadMatches { position, numbers, always_raised: false, reserved: room.reserved });
     }
     let mut scanner = RunScanner::new(deps.clone(), project, compiled).await?;
     let mut numbers = Vec::new();
     while let Some(page) = scanner.next().await? {
+        room.reserve(numbers.capacity() * NUMBER + vec_growth(&numbers, page.matched.len())).await?;
         numbers.extend(page.matched.iter().map(|matched| matched.candidate.number));
     }
-    Ok(ReadMatches { position, numbers, always_raised: scanner.always_raised() })
+    Ok(ReadMatches { position, numbers, always_raised: scanner.always_raised(), reserved: room.reserved })
 }
 
 impl MatchSet {
-    /// `roster` includes every run that existed when the matches were read.
-    pub(super) fn new(query: &TableQuery, roster: &Roster, read: ReadMatches) -> Self {
-        let ReadMatches { position, numbers, always_raised } = read;
-        let mut matches = vec![false; roster.len()];
-        for slot in numbers.into_iter().filter_map(|number| roster.slot(number)) {
-            matches[slot as usize] = true;
-        }
-        Self { position, query: query.compiled.query.clone(), matches, always_raised, used: 0 }
-    }
-
     pub(super) fn contains(&self, slot: Slot) -> bool {
         self.matches.get(slot as usize).copied().unwrap_or(false)
     }
@@ -164,5 +169,52 @@ impl MatchSet {
 
     pub(super) fn bytes(&self) -> usize {
         self.matches.capacity()
+    }
+
+    /// Upper bound of the memory that the set takes in addition if there are `runs`.
+    pub(super) fn growth(&self, runs: usize) -> usize {
+        vec_growth(&self.matches, runs.saturating_sub(self.matches.len()))
+    }
+}
+
+/// Adds the matches of a query, on the same condition as `AddColumn`.
+pub(super) struct AddMatches {
+    key: QueryKey,
+    numbers: std::vec::IntoIter<RunNumber>,
+    /// `None` once the table has it.
+    found: Option<MatchSet>,
+    /// The memory of the numbers.
+    _reserved: Reservation,
+}
+
+impl AddMatches {
+    pub(super) fn new(query: &TableQuery, read: ReadMatches) -> Self {
+        let ReadMatches { position, numbers, always_raised, reserved } = read;
+        let (query, key, used) = (query.compiled.query.clone(), query.key.clone(), Instant::now());
+        let found = MatchSet { position, query, matches: Vec::new(), always_raised, used };
+        Self { key, numbers: numbers.into_iter(), found: Some(found), _reserved: reserved }
+    }
+}
+
+impl TableWork for AddMatches {
+    fn bytes(&self, table: &RunTable) -> usize {
+        table.roster.len()
+    }
+
+    fn step(&mut self, table: &mut RunTable) -> Option<bool> {
+        let found = self.found.as_mut()?;
+        if found.matches.is_empty() {
+            found.matches = vec![false; table.roster.len()];
+        }
+        for number in self.numbers.by_ref().take(SLICE) {
+            if let Some(slot) = table.roster.slot(number) {
+                found.matches[slot as usize] = true;
+            }
+        }
+        if self.numbers.len() > 0 {
+            return Some(false);
+        }
+        table.matches.insert(self.key.clone(), self.found.take()?);
+        Some(true)
     }
 }

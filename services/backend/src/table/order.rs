@@ -2,11 +2,15 @@
 
 use std::cmp::Ordering;
 
+use tokio::time::Instant;
+
 use super::{
     RunTable,
     column::Column,
-    roster::{Roster, RunState, Slot},
+    roster::{Roster, RunState, Slot, vec_growth},
     run_value::{ColumnKey, TableValue},
+    sliced_sort::SlicedSort,
+    table_work::TableWork,
     term::{Term, TermRef, compare},
 };
 
@@ -22,7 +26,7 @@ pub(super) struct Order {
     sorted: Vec<Slot>,
     changed: Vec<Slot>,
     /// When a request last needed the order.
-    pub(super) used: u64,
+    pub(super) used: Instant,
 }
 
 impl Order {
@@ -43,6 +47,11 @@ impl Order {
 
     pub(super) fn bytes(&self) -> usize {
         (self.sorted.capacity() + self.changed.capacity()) * size_of::<Slot>()
+    }
+
+    /// Upper bound of the memory that this number of changed runs takes.
+    pub(super) fn growth(&self, runs: usize) -> usize {
+        vec_growth(&self.changed, runs)
     }
 }
 
@@ -140,56 +149,66 @@ impl RunTable {
         Some(Comparison { table: self, values: values.collect::<Option<_>>()? })
     }
 
-    /// Brings an order up to date. Returns `None` if a column is missing.
-    pub(super) fn sort(&mut self, key: &OrderKey) -> Option<()> {
-        let order = match self.orders.remove(key) {
-            None => self.sort_all(key)?,
-            Some(order) if order.is_outdated() => self.sort_all(key)?,
-            Some(order) => self.sort_changed(order)?,
-        };
-        self.orders.insert(key.clone(), Order { used: self.clock, ..order });
-        Some(())
-    }
-
     fn is_listed(&self, slot: Slot) -> bool {
         self.roster.state(slot) != RunState::Hidden
     }
 
-    fn sort_all(&self, key: &OrderKey) -> Option<Order> {
-        let comparison = self.comparison(key)?;
-        let mut sorted: Vec<Slot> = self.roster.all_slots().filter(|slot| self.is_listed(*slot)).collect();
-        sorted.sort_unstable_by(|a, b| comparison.compare(*a, *b));
-        Some(Order { key: key.clone(), sorted, changed: Vec::new(), used: 0 })
-    }
-
-    fn sort_changed(&self, order: Order) -> Option<Order> {
-        let Order { key, mut sorted, mut changed, used } = order;
-        if changed.is_empty() {
-            return Some(Order { key, sorted, changed, used });
+    /// The sort that brings an order up to date, unless it is.
+    fn begin_sort(&self, key: &OrderKey) -> Option<SlicedSort<Slot>> {
+        let Some(order) = self.orders.get(key).filter(|order| !order.is_outdated()) else {
+            let listed = self.roster.all_slots().filter(|slot| self.is_listed(*slot));
+            return Some(SlicedSort::new(Vec::new(), listed.collect()));
+        };
+        if order.changed.is_empty() {
+            return None;
         }
-        let comparison = self.comparison(&key)?;
-        changed.sort_unstable();
-        changed.dedup();
         let mut is_changed = vec![false; self.roster.len()];
-        changed.iter().for_each(|slot| is_changed[*slot as usize] = true);
-        sorted.retain(|slot| !is_changed[*slot as usize]);
-        changed.retain(|slot| self.is_listed(*slot));
-        changed.sort_unstable_by(|a, b| comparison.compare(*a, *b));
-        let mut merged = Vec::with_capacity(sorted.len() + changed.len());
-        let mut from = 0;
-        for slot in changed {
-            let place =
-                from + sorted[from..].partition_point(|other| comparison.compare(*other, slot).is_lt());
-            merged.extend_from_slice(&sorted[from..place]);
-            merged.push(slot);
-            from = place;
-        }
-        merged.extend_from_slice(&sorted[from..]);
-        Some(Order { key, sorted: merged, changed: Vec::new(), used })
+        order.changed.iter().for_each(|slot| is_changed[*slot as usize] = true);
+        let unchanged = order.sorted.iter().copied().filter(|slot| !is_changed[*slot as usize]);
+        let changed =
+            self.roster.all_slots().filter(|slot| is_changed[*slot as usize] && self.is_listed(*slot));
+        Some(SlicedSort::new(unchanged.collect(), changed.collect()))
     }
 
     /// The runs in an order that was just brought up to date.
     pub(super) fn sorted(&self, key: &OrderKey) -> &[Slot] {
         self.orders.get(key).map_or(&[], |order| &order.sorted)
+    }
+}
+
+/// Brings an order up to date. Until then, the table keeps the previous one, so nothing is lost if the
+/// work is given up.
+pub(super) struct SortRuns {
+    key: OrderKey,
+    sort: Option<SlicedSort<Slot>>,
+}
+
+impl SortRuns {
+    pub(super) fn new(key: OrderKey) -> Self {
+        Self { key, sort: None }
+    }
+}
+
+impl TableWork for SortRuns {
+    fn bytes(&self, table: &RunTable) -> usize {
+        // The new order, and a flag for each run.
+        let runs = table.roster.len();
+        SlicedSort::<Slot>::bytes(runs) + runs * size_of::<Slot>() + runs
+    }
+
+    fn step(&mut self, table: &mut RunTable) -> Option<bool> {
+        let sort = match &mut self.sort {
+            Some(sort) => sort,
+            None => match table.begin_sort(&self.key) {
+                Some(sort) => self.sort.insert(sort),
+                None => return Some(true),
+            },
+        };
+        let comparison = table.comparison(&self.key)?;
+        let Some(mut sorted) = sort.step(|a, b| comparison.compare(*a, *b)) else { return Some(false) };
+        sorted.shrink_to_fit();
+        let order = Order { key: self.key.clone(), sorted, changed: Vec::new(), used: Instant::now() };
+        table.orders.insert(self.key.clone(), order);
+        Some(true)
     }
 }

@@ -1,17 +1,18 @@
 //! Pages of runs in a sort order: each continues after the place of a run, whether or not that run
 //! still exists, and every run that keeps its place is on one page.
 
-use std::sync::Arc;
+use std::{ops::Range, sync::Arc};
 
 use matyan_model::ids::{Project, RunNumber};
 
 use super::{
-    NeededParts, RunTable, RunTables, SortKey,
+    NeededParts, OpenTable, RunTable, RunTables, SortKey,
     column_reader::names_digest,
     match_set::{QueryKey, TableQuery},
-    order::OrderKey,
+    order::{OrderKey, SortRuns},
     roster::{RunState, Slot},
     run_value::{ColumnKey, RunValue, TableValue},
+    table_work::{SLICE, TableWork},
     term::Term,
 };
 use crate::{
@@ -62,12 +63,13 @@ pub(crate) struct TablePage {
 }
 
 /// A selection with what its columns depend on.
-pub(super) struct ResolvedSelection {
+struct ResolvedSelection {
     order: OrderKey,
-    pub(super) filter: RunFilter,
+    filter: RunFilter,
 }
 
 /// The runs of a table that a list has.
+#[derive(Clone)]
 pub(super) struct RunFilter {
     query: Option<QueryKey>,
     group: Option<(OrderKey, Vec<Term>)>,
@@ -79,8 +81,8 @@ impl RunFilter {
         Self { query: query.map(|query| query.key().clone()), group: None, newest: None }
     }
 
-    /// Whether each slot is in a list; `None` if a column is missing.
-    pub(super) fn selected(&self, table: &RunTable) -> Option<Vec<bool>> {
+    /// Whether some slots are in a list; `None` if a column is missing.
+    fn selected(&self, table: &RunTable, slots: Range<Slot>) -> Option<Vec<bool>> {
         let matches = match &self.query {
             Some(key) => Some(table.matches.get(key)?),
             None => None,
@@ -101,13 +103,41 @@ impl RunFilter {
                     .as_ref()
                     .is_none_or(|(values, terms)| values.compare_with_values(slot, terms).is_eq())
         };
-        Some(table.roster.all_slots().map(is_selected).collect())
+        Some(slots.map(is_selected).collect())
     }
 
     /// Whether the query failed for every run.
     pub(super) fn always_raised(&self, table: &RunTable) -> bool {
         let matches = self.query.as_ref().and_then(|key| table.matches.get(key));
         matches.is_some_and(|matches| matches.always_raised)
+    }
+}
+
+/// Finds the runs of a table that a list has.
+pub(super) struct SelectRuns {
+    pub(super) filter: RunFilter,
+    /// By slot, as far as the work has come.
+    pub(super) selected: Vec<bool>,
+}
+
+impl SelectRuns {
+    pub(super) fn new(filter: RunFilter) -> Self {
+        Self { filter, selected: Vec::new() }
+    }
+}
+
+impl TableWork for SelectRuns {
+    fn bytes(&self, table: &RunTable) -> usize {
+        2 * table.roster.len()
+    }
+
+    fn step(&mut self, table: &mut RunTable) -> Option<bool> {
+        let runs = table.roster.len();
+        let end = runs.min(self.selected.len() + SLICE);
+        self.selected.reserve_exact(runs - self.selected.len());
+        let slots = self.selected.len() as Slot..end as Slot;
+        self.selected.extend(self.filter.selected(table, slots)?);
+        Some(end == runs)
     }
 }
 
@@ -125,29 +155,70 @@ impl RunTables {
         start: PageStart,
         limit: usize,
     ) -> Result<TablePage> {
-        let project = selection.project;
-        let grouped = selection.group.iter().flat_map(|(values, _)| values);
-        let names =
-            experiment_names(deps, project, selection.sort.iter().map(|key| &key.value).chain(grouped))
-                .await?;
-        let value = |value: &RunValue| TableValue::new(value, selection.now_us, names);
-        let order: OrderKey = selection.sort.iter().map(|key| (value(&key.value), key.descending)).collect();
-        let group = selection.group.as_ref().map(|(values, terms)| {
-            (values.iter().map(|grouped| (value(grouped), false)).collect::<OrderKey>(), terms.clone())
-        });
-        let resolved = ResolvedSelection {
-            filter: RunFilter { group, newest: selection.newest, ..RunFilter::new(selection.query.as_ref()) },
-            order,
-        };
-        let grouped = resolved.filter.group.iter().flat_map(|(values, _)| values);
-        let columns = needed_columns(resolved.order.iter().chain(grouped).map(|(value, _)| value));
-        let needed = NeededParts { columns, query: selection.query.as_ref() };
-        let mut open = self.open(deps, project, &needed).await?;
-        let page = move || match open.as_mut() {
-            Some(table) => table_page(table, &resolved, &start, limit).ok_or_else(missing_column),
+        let resolved = selection.resolve(deps).await?;
+        let open = self.open(deps, selection.project, &resolved.needed(selection)).await?;
+        self.page_of(deps, selection, resolved, open, start, limit).await
+    }
+
+    /// Like `page`, if the table is up to date or nearly so, and no other request works on it.
+    pub(crate) async fn page_now(
+        &self,
+        deps: &Arc<Deps>,
+        selection: &Selection,
+        start: PageStart,
+        limit: usize,
+    ) -> Result<Option<TablePage>> {
+        let resolved = selection.resolve(deps).await?;
+        let open = self.open_now(deps, selection.project, &resolved.needed(selection)).await?;
+        let Some(open) = open else { return Ok(None) };
+        self.page_of(deps, selection, resolved, open, start, limit).await.map(Some)
+    }
+
+    async fn page_of(
+        &self,
+        deps: &Deps,
+        selection: &Selection,
+        resolved: ResolvedSelection,
+        open: OpenTable,
+        start: PageStart,
+        limit: usize,
+    ) -> Result<TablePage> {
+        let needed = resolved.needed(selection);
+        let (evaluation, project) = (&deps.evaluation, selection.project);
+        let work = SortRuns::new(resolved.order.clone());
+        let (open, _) = self.in_slices(evaluation, project, &needed, open, work).await?;
+        let work = SelectRuns::new(resolved.filter.clone());
+        let (open, runs) = self.in_slices(evaluation, project, &needed, open, work).await?;
+        let order = resolved.order;
+        let page = move || match open.as_ref() {
+            Some(table) => table_page(table, &order, &runs, &start, limit).ok_or_else(missing_column),
             None => Err(missing_column()),
         };
-        deps.evaluation.run(page).await?
+        evaluation.run(page).await?
+    }
+}
+
+impl Selection {
+    async fn resolve(&self, deps: &Deps) -> Result<ResolvedSelection> {
+        let grouped = self.group.iter().flat_map(|(values, _)| values);
+        let values = self.sort.iter().map(|key| &key.value).chain(grouped);
+        let names = experiment_names(deps, self.project, values).await?;
+        let value = |value: &RunValue| TableValue::new(value, self.now_us, names);
+        let group = self.group.as_ref().map(|(values, terms)| {
+            (values.iter().map(|grouped| (value(grouped), false)).collect::<OrderKey>(), terms.clone())
+        });
+        Ok(ResolvedSelection {
+            order: self.sort.iter().map(|key| (value(&key.value), key.descending)).collect(),
+            filter: RunFilter { group, newest: self.newest, ..RunFilter::new(self.query.as_ref()) },
+        })
+    }
+}
+
+impl ResolvedSelection {
+    fn needed<'s>(&'s self, selection: &'s Selection) -> NeededParts<'s> {
+        let grouped = self.filter.group.iter().flat_map(|(values, _)| values);
+        let columns = needed_columns(self.order.iter().chain(grouped).map(|(value, _)| value));
+        NeededParts { columns, query: selection.query.as_ref(), order: &self.order }
     }
 }
 
@@ -175,20 +246,20 @@ pub(super) fn needed_columns<'v>(values: impl Iterator<Item = &'v TableValue>) -
 
 /// Returns `None` if a column is missing.
 fn table_page(
-    table: &mut RunTable,
-    selection: &ResolvedSelection,
+    table: &RunTable,
+    order: &OrderKey,
+    runs: &SelectRuns,
     start: &PageStart,
     limit: usize,
 ) -> Option<TablePage> {
-    table.sort(&selection.order)?;
-    let selected = selection.filter.selected(table)?;
+    let SelectRuns { filter, selected } = runs;
     let is_selected = |slot: &&Slot| selected[**slot as usize];
-    let comparison = table.comparison(&selection.order)?;
-    let sorted = table.sorted(&selection.order);
+    let comparison = table.comparison(order)?;
+    let sorted = table.sorted(order);
     let mut page = TablePage {
         total: selected.iter().filter(|selected| **selected).count() as u64,
-        newest: selection.filter.newest.unwrap_or_else(|| table.roster.newest()),
-        always_raised: selection.filter.always_raised(table),
+        newest: filter.newest.unwrap_or_else(|| table.roster.newest()),
+        always_raised: filter.always_raised(table),
         ..TablePage::default()
     };
     let place_after = |terms: &[Term], run_id: &str| {

@@ -1,4 +1,6 @@
-//! Brings the parts of a table up to date with the change feed of the store.
+//! Brings the parts of a table up to date with the change feed of the store: commit by commit, so that
+//! what a request has done is done for those after it, even if it is given up. The lock of the table is
+//! released in between.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -7,14 +9,11 @@ use matyan_model::{
     ids::{Project, RunNumber},
     run::{Document, documents_get},
 };
+use matyan_proto::limits;
 use matyan_store::{Error as StoreError, Snapshot, Stamp};
 
 use super::{
-    NeededParts, RunTable,
-    column::{Column, ReadColumn},
-    column_reader::run_term,
-    match_set::{MatchSet, ReadMatches, TableQuery},
-    roster::Slot,
+    NeededParts, OpenTable, RunTable, RunTables, SharedTable, column_reader::run_term, roster::Slot,
     run_value::ColumnKey,
 };
 use crate::{
@@ -34,66 +33,124 @@ const MAX_CHANGED_RUNS: usize = 100_000;
 /// Documents read from one snapshot.
 const DOCUMENTS: usize = 64;
 
-/// The runs that changed after a position, each with its last change.
+/// Changed runs that a request follows which could do without the table.
+const MAX_CHANGED_NOW: usize = 256;
+
+/// The runs that changed after a position.
 struct ChangedRuns {
-    runs: HashMap<RunNumber, Stamp>,
+    /// Each with its last change, in the order of those.
+    runs: Vec<(Stamp, RunNumber)>,
     /// Every change up to here is included.
     end: Stamp,
 }
 
-impl RunTable {
-    /// Brings the roster and the needed parts that exist up to date. Returns false if the table has
-    /// to be read again.
-    pub(super) async fn refresh(
-        &mut self,
+impl RunTables {
+    /// The lock of a table whose roster is up to date, and the needed parts that it has. `None` if it
+    /// has to be read: some changes are gone, or there are too many.
+    pub(super) async fn refreshed(
+        &self,
         deps: &Arc<Deps>,
         project: Project,
+        shared: &SharedTable,
+        needed: &NeededParts<'_>,
+    ) -> Result<Option<OpenTable>> {
+        'changes: loop {
+            let mut open = shared.table.clone().lock_owned().await;
+            let Some(table) = open.as_mut() else { return Ok(None) };
+            let mut from = table.first_position(needed);
+            drop(open);
+            let changed = changed_runs(deps, project, from, MAX_CHANGES).await?;
+            let Some(changed) = changed.filter(|changed| changed.runs.len() <= MAX_CHANGED_RUNS) else {
+                let mut open = shared.table.clone().lock_owned().await;
+                // The roster may be more recent than parts that were not needed for a long time.
+                let is_unchanged = |table: &&mut RunTable| table.first_position(needed) == from;
+                if open.as_mut().filter(is_unchanged).is_some_and(|table| !table.drop_older_parts(needed)) {
+                    *open = None;
+                }
+                continue;
+            };
+            let mut rest = &changed.runs[..];
+            loop {
+                tokio::task::yield_now().await;
+                let mut open = shared.table.clone().lock_owned().await;
+                let Some(table) = open.as_mut() else { return Ok(None) };
+                if table.first_position(needed) < from {
+                    // Another request has added a part that lacks some of the changes.
+                    continue 'changes;
+                }
+                from = table.first_position(needed);
+                rest = &rest[rest.partition_point(|(stamp, _)| *stamp <= from)..];
+                if rest.is_empty() {
+                    table.advance(needed, changed.end);
+                    if table.roster.is_sparse() {
+                        *open = None;
+                        return Ok(None);
+                    }
+                    table.settle();
+                    return Ok(Some(open));
+                }
+                from = self.follow(deps, project, table, needed, rest).await?;
+            }
+        }
+    }
+
+    /// Brings the needed parts of a table whose lock is held up to date, if that is soon done. Returns
+    /// whether it is.
+    pub(super) async fn refresh_now(
+        &self,
+        deps: &Arc<Deps>,
+        project: Project,
+        table: &mut RunTable,
         needed: &NeededParts<'_>,
     ) -> Result<bool> {
-        let changed = match changed_runs(deps, project, self.first_position(needed)).await? {
-            Some(changed) => changed,
-            None => {
-                // The roster may be more recent than parts that were not needed for a long time.
-                self.drop_older_parts(needed);
-                match changed_runs(deps, project, self.roster.position).await? {
-                    Some(changed) => changed,
-                    None => return Ok(false),
-                }
-            }
-        };
-        if changed.runs.len() > MAX_CHANGED_RUNS {
+        let from = table.first_position(needed);
+        let Some(changed) = changed_runs(deps, project, from, 0).await? else { return Ok(false) };
+        if changed.runs.len() > MAX_CHANGED_NOW {
             return Ok(false);
         }
-        let runs: Vec<(RunNumber, Stamp)> = changed.runs.into_iter().collect();
-        let mut rest = &runs[..];
+        let mut rest = &changed.runs[..];
         while !rest.is_empty() {
-            let page = &rest[..DOCUMENTS.min(rest.len())];
+            let reached = self.follow(deps, project, table, needed, rest).await?;
+            rest = &rest[rest.partition_point(|(stamp, _)| *stamp <= reached)..];
+        }
+        table.advance(needed, changed.end);
+        table.settle();
+        Ok(!table.roster.is_sparse())
+    }
+
+    /// Takes over the changes of about a page of runs. Returns the position up to which all are.
+    async fn follow(
+        &self,
+        deps: &Deps,
+        project: Project,
+        table: &mut RunTable,
+        needed: &NeededParts<'_>,
+        runs: &[(Stamp, RunNumber)],
+    ) -> Result<Stamp> {
+        let (reached, _) = runs[DOCUMENTS.min(runs.len()) - 1];
+        let mut page = &runs[..runs.partition_point(|(stamp, _)| *stamp <= reached)];
+        while !page.is_empty() {
+            let numbers: Vec<RunNumber> = page.iter().map(|(_, number)| *number).take(DOCUMENTS).collect();
+            self.reserve(project, table, needed, table.growth(needed, numbers.len()))?;
             let snapshot = deps.store.snapshot().await?;
-            let numbers: Vec<RunNumber> = page.iter().map(|(number, _)| *number).collect();
             let documents = documents_get(snapshot.as_ref(), project, &numbers).await?;
             let mut done = 0;
-            for ((number, stamp), document) in page.iter().zip(documents) {
+            for ((stamp, number), document) in page.iter().zip(documents) {
                 let run = ChangedRun { number: *number, stamp: *stamp, document };
-                match self.update(deps, project, needed, snapshot.as_ref(), run).await {
+                match table.update(deps, project, needed, snapshot.as_ref(), run).await {
                     Err(Error::Store(StoreError::SnapshotTooOld)) if done > 0 => break,
                     result => result?,
                 }
                 done += 1;
             }
-            rest = &rest[done..];
+            page = &page[done..];
         }
-        self.roster.position = changed.end;
-        for key in &needed.columns {
-            if let Some(column) = self.columns.get_mut(key) {
-                column.position = changed.end;
-            }
-        }
-        if let Some(matches) = needed.query.and_then(|query| self.matches.get_mut(query.key())) {
-            matches.position = changed.end;
-        }
-        Ok(!self.roster.is_sparse())
+        table.advance(needed, reached);
+        Ok(reached)
     }
+}
 
+impl RunTable {
     /// The position of the part that is least up to date.
     fn first_position(&self, needed: &NeededParts<'_>) -> Stamp {
         let columns = needed.columns.iter().filter_map(|key| self.columns.get(key)).map(|part| part.position);
@@ -101,24 +158,45 @@ impl RunTable {
         columns.chain(matches).fold(self.roster.position, Stamp::min)
     }
 
-    fn drop_older_parts(&mut self, needed: &NeededParts<'_>) {
-        let position = self.roster.position;
+    /// Notes that every change up to a position is included.
+    fn advance(&mut self, needed: &NeededParts<'_>, reached: Stamp) {
+        let advance = |position: &mut Stamp| *position = (*position).max(reached);
+        advance(&mut self.roster.position);
+        for key in &needed.columns {
+            if let Some(column) = self.columns.get_mut(key) {
+                advance(&mut column.position);
+            }
+        }
+        if let Some(matches) = needed.query.and_then(|query| self.matches.get_mut(query.key())) {
+            advance(&mut matches.position);
+        }
+    }
+
+    /// Returns whether there were parts older than the roster.
+    fn drop_older_parts(&mut self, needed: &NeededParts<'_>) -> bool {
+        let (position, before) = (self.roster.position, self.columns.len() + self.matches.len());
         for key in &needed.columns {
             if self.columns.get(key).is_some_and(|column| column.position < position) {
-                self.columns.remove(key);
-                self.orders.retain(|_, order| !order.uses(key));
+                self.drop_column(key);
             }
         }
         if let Some(query) = needed.query
             && self.matches.get(query.key()).is_some_and(|matches| matches.position < position)
         {
-            self.matches.remove(query.key());
+            self.drop_matches(query.key());
         }
+        self.columns.len() + self.matches.len() < before
     }
 
-    /// Brings the roster up to date.
-    pub(super) async fn refresh_roster(&mut self, deps: &Arc<Deps>, project: Project) -> Result<bool> {
-        self.refresh(deps, project, &NeededParts { columns: Vec::new(), query: None }).await
+    /// Upper bound of the memory that changes of this number of runs take.
+    fn growth(&self, needed: &NeededParts<'_>, runs: usize) -> usize {
+        let columns = needed.columns.iter().filter_map(|key| self.columns.get(key));
+        let matches = needed.query.and_then(|query| self.matches.get(query.key()));
+        let orders = self.orders.values().map(|order| order.growth(runs)).sum::<usize>();
+        self.roster.growth(runs, limits::RUN_ID_BYTES)
+            + columns.map(|column| column.growth(self.roster.len() + runs, runs)).sum::<usize>()
+            + matches.map_or(0, |matches| matches.growth(self.roster.len() + runs))
+            + orders
     }
 
     /// Takes over one changed run.
@@ -161,22 +239,6 @@ impl RunTable {
     fn mark_changed(&mut self, key: &ColumnKey, slot: Slot) {
         self.orders.values_mut().filter(|order| order.uses(key)).for_each(|order| order.mark_changed(slot));
     }
-
-    /// Adds a column. The roster must have been brought up to date after the column was read, so
-    /// that it has every run of the column.
-    pub(super) fn add_column(&mut self, key: ColumnKey, read: ReadColumn) {
-        // Not the first to be dropped: a request is waiting for it.
-        let mut column = Column::new(&key, &self.roster, read);
-        column.used = self.clock + 1;
-        self.columns.insert(key, column);
-    }
-
-    /// Adds the matches of a query, on the same condition as `add_column`.
-    pub(super) fn add_matches(&mut self, query: &TableQuery, read: ReadMatches) {
-        let mut matches = MatchSet::new(query, &self.roster, read);
-        matches.used = self.clock + 1;
-        self.matches.insert(query.key().clone(), matches);
-    }
 }
 
 struct ChangedRun {
@@ -186,8 +248,14 @@ struct ChangedRun {
     document: Option<Document>,
 }
 
-/// The runs changed after a position; `None` if there are too many changes, or some are gone.
-async fn changed_runs(deps: &Deps, project: Project, mut from: Stamp) -> Result<Option<ChangedRuns>> {
+/// The runs changed after a position; `None` if there are more than about `most` changes, or some are
+/// gone.
+async fn changed_runs(
+    deps: &Deps,
+    project: Project,
+    mut from: Stamp,
+    most: usize,
+) -> Result<Option<ChangedRuns>> {
     let (mut runs, mut read) = (HashMap::new(), 0);
     loop {
         let snapshot = deps.store.snapshot().await?;
@@ -201,10 +269,15 @@ async fn changed_runs(deps: &Deps, project: Project, mut from: Stamp) -> Result<
         }
         match changes.last() {
             Some(last) if more => from = last.stamp,
-            _ => return Ok(Some(ChangedRuns { runs, end: snapshot.version().stamp(u16::MAX) })),
+            _ => {
+                let mut runs: Vec<_> = runs.into_iter().map(|(number, stamp)| (stamp, number)).collect();
+                runs.sort_unstable();
+                return Ok(Some(ChangedRuns { runs, end: snapshot.version().stamp(u16::MAX) }));
+            }
         }
-        if read > MAX_CHANGES {
+        if read > most {
             return Ok(None);
         }
+        tokio::task::yield_now().await;
     }
 }

@@ -11,6 +11,7 @@ use matyan_model::{
 };
 use matyan_store::{Scan, Stamp, Store};
 
+use super::eviction::Room;
 use crate::{Deps, error::Result};
 
 /// The position of a run in the parts of a table.
@@ -21,6 +22,9 @@ pub(super) const PAGE: Scan = Scan { rows: 4_000, bytes: 1 << 20, reverse: false
 
 /// Deleted runs that a roster may hold besides as many as there are others.
 const HIDDEN: usize = 10_000;
+
+/// Memory of an entry of the map from numbers to slots.
+const SLOT_BYTES: usize = size_of::<(RunNumber, Slot)>() + 1;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum RunState {
@@ -47,8 +51,15 @@ pub(super) async fn end_position(store: &dyn Store) -> Result<Stamp> {
     Ok(store.snapshot().await?.version().stamp(u16::MAX))
 }
 
+/// Upper bound of the memory that a vector takes in addition while more items are added.
+pub(super) fn vec_growth<T>(items: &Vec<T>, more: usize) -> usize {
+    let needed = items.len() + more;
+    // The capacity is doubled, and at least eight.
+    if needed > items.capacity() { (2 * needed).max(8) * size_of::<T>() } else { 0 }
+}
+
 impl Roster {
-    fn new(position: Stamp) -> Self {
+    pub(super) fn new(position: Stamp) -> Self {
         Self {
             position,
             numbers: Vec::new(),
@@ -62,28 +73,40 @@ impl Roster {
 
     /// Reads the roster from indexes. A run that changes meanwhile is read again later, as the
     /// position of the roster is before all of its snapshots.
-    pub(super) async fn read(deps: &Deps, project: Project) -> Result<Self> {
+    pub(super) async fn read(deps: &Deps, project: Project, room: &mut Room<'_>) -> Result<Self> {
         let mut roster = Self::new(end_position(deps.store.as_ref()).await?);
-        let mut states = Vec::new();
-        for (archived, state) in [(false, RunState::Shown), (true, RunState::Archived)] {
+        let mut listed = [Vec::new(), Vec::new()];
+        let mut listed_bytes = 0;
+        for (archived, listed) in [false, true].into_iter().zip(&mut listed) {
             let mut rest = Some(keys::index_archived_all(project, archived));
             while let Some(range) = rest {
                 let snapshot = deps.store.snapshot().await?;
                 let (numbers, next) = index_runs_page(snapshot.as_ref(), &range, PAGE.rows).await?;
-                states.extend(numbers.into_iter().map(|number| (number, state)));
+                listed_bytes += vec_growth(listed, numbers.len());
+                room.reserve(listed_bytes).await?;
+                listed.extend(numbers);
                 rest = next;
             }
         }
-        states.sort_unstable_by_key(|(number, _)| *number);
-        let mut states = states.into_iter().peekable();
+        let states = listed.into_iter().zip([RunState::Shown, RunState::Archived]);
+        let mut states: Vec<_> =
+            states.map(|(listed, state)| (listed.into_iter().peekable(), state)).collect();
         let mut rest = Some(keys::numbers(project));
         while let Some(range) = rest {
             let snapshot = deps.store.snapshot().await?;
             let page = run_ids_list(snapshot.as_ref(), project, &range, PAGE).await?;
+            let id_bytes =
+                page.runs.iter().map(|(_, run_id)| run_id.as_str().len()).max().unwrap_or_default();
+            room.reserve(listed_bytes + roster.bytes() + roster.growth(page.runs.len(), id_bytes)).await?;
             for (number, run_id) in page.runs {
+                // A run that was archived meanwhile may be in both.
                 let mut found = None;
-                while let Some((other, state)) = states.next_if(|(other, _)| *other <= number) {
-                    found = Some(state).filter(|_| other == number);
+                for (listed, state) in &mut states {
+                    while let Some(other) = listed.next_if(|other| *other <= number) {
+                        if other == number {
+                            found = Some(*state);
+                        }
+                    }
                 }
                 if let Some(state) = found {
                     roster.push(number, run_id.as_str(), state);
@@ -161,13 +184,25 @@ impl Roster {
         self.numbers.iter().copied().max().unwrap_or_default()
     }
 
+    /// Upper bound of the memory that this number of new runs takes.
+    pub(super) fn growth(&self, runs: usize, id_bytes: usize) -> usize {
+        let slots = self.slots.len() + runs;
+        let slots_growth = if slots > self.slots.capacity() { 2 * (slots + 4) * SLOT_BYTES } else { 0 };
+        let ids = self.ids.len() + runs * id_bytes;
+        let ids_growth = if ids > self.ids.capacity() { (2 * ids).max(8) } else { 0 };
+        vec_growth(&self.numbers, runs)
+            + vec_growth(&self.states, runs)
+            + vec_growth(&self.id_ends, runs)
+            + slots_growth
+            + ids_growth
+    }
+
     pub(super) fn bytes(&self) -> usize {
-        const SLOT: usize = size_of::<(RunNumber, Slot)>() + 1;
         self.ids.capacity()
             + self.numbers.capacity() * size_of::<RunNumber>()
             + self.states.capacity()
             + self.id_ends.capacity() * size_of::<usize>()
-            + self.slots.capacity() * SLOT
+            + self.slots.capacity() * SLOT_BYTES
     }
 }
 

@@ -113,11 +113,28 @@ impl Harness {
         Self::over(self.store.clone(), self.store.clone(), tempfile::tempdir().unwrap()).await
     }
 
+    /// A backend whose tables of runs may take this many bytes.
+    pub(crate) async fn with_table_bytes(bytes: usize) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let store = EmbeddedStore::open(directory.path().join("store"), Default::default()).await.unwrap();
+        let store = Arc::new(store);
+        Self::build(store.clone(), store, directory, |deps| Backend::with_table_bytes(deps, bytes)).await
+    }
+
     /// A backend that reads through `layer`.
     pub(crate) async fn over(
         store: Arc<EmbeddedStore>,
         layer: Arc<dyn Store>,
         directory: tempfile::TempDir,
+    ) -> Self {
+        Self::build(store, layer, directory, Backend::new).await
+    }
+
+    async fn build(
+        store: Arc<EmbeddedStore>,
+        layer: Arc<dyn Store>,
+        directory: tempfile::TempDir,
+        backend: impl FnOnce(Deps) -> Backend,
     ) -> Self {
         let log = EmbeddedLog::open(directory.path().join("log"), Default::default()).await.unwrap();
         let clock: matyan_backend::Clock = Arc::new(|| NOW_US);
@@ -137,7 +154,7 @@ impl Harness {
             evaluation: matyan_backend::Evaluation::start(2).unwrap(),
             metrics: Metrics::new(&registry).unwrap(),
         };
-        Self { store, blobs, registry, backend: Backend::new(deps), _directory: directory }
+        Self { store, blobs, registry, backend: backend(deps), _directory: directory }
     }
 
     pub(crate) fn search(&self) -> SearchServiceClient<Routes> {

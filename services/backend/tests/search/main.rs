@@ -4,6 +4,7 @@
 
 mod harness;
 mod naive;
+mod observed_store;
 
 mod align;
 mod groups;
@@ -12,5 +13,7 @@ mod paging;
 mod random;
 mod short_snapshots;
 mod streaming;
+mod table_contents;
+mod table_sharing;
 mod vectors;
 mod walks;
