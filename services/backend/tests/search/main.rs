@@ -13,6 +13,7 @@ mod paging;
 mod random;
 mod short_snapshots;
 mod streaming;
+mod table_changes;
 mod table_contents;
 mod table_sharing;
 mod vectors;

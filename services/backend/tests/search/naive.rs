@@ -1,16 +1,17 @@
-//! Reference implementation of a search: evaluates the query on every spec, without index,
-//! store or stream.
+//! Reference implementation of a search: evaluates the query on every spec and sorts the matches,
+//! without index, store or stream.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, cmp::Ordering};
 
 use matyan_model::run::OutcomeKind;
+use matyan_proto::search::v1::{MetricValue, Sort, SortField, sort::By};
 use matyan_ql::{
     Datum, Endpoint, Evaluator, KeyPath, Outcome, QueryLimits, QueryOptions, RunView, SequenceSummary,
     SequenceView, compile,
 };
 use matyan_value::{Context as SeriesContext, Map, Value};
 
-use crate::harness::{NOW_US, RunSpec, Sequence, is_object};
+use crate::harness::{NOW_US, RunSpec, Sequence, is_object, map};
 
 struct View<'a>(&'a RunSpec);
 
@@ -148,4 +149,60 @@ impl NaiveSearch {
         found.sort_by_key(|it| (SeriesContext::new(&it.context).id(), it.name.clone()));
         found
     }
+}
+
+/// The sort key of a spec: absent last, numbers before texts.
+fn term(run: &RunSpec, sort: &Sort) -> (u8, f64, String) {
+    let text = |text: &str| (1, 0.0, text.to_owned());
+    let number = |number: f64| (0, number, String::new());
+    let value = match sort.by.as_ref().unwrap() {
+        By::Field(field) => match SortField::try_from(*field).unwrap() {
+            SortField::Name => Some(text(&run.name)),
+            SortField::Experiment => Some(text(run.experiment.as_deref().unwrap_or_default())),
+            SortField::Created => Some(number(run.created_us as f64)),
+            SortField::RunId => Some(text(&run.id)),
+            SortField::Description => Some(text(&run.description)),
+            SortField::Duration => {
+                let end = if run.active { Some(NOW_US) } else { run.finalized_us };
+                end.map(|end| number((end - run.created_us) as f64))
+            }
+            SortField::Unspecified => panic!("not used by the test"),
+        },
+        By::Param(path) => {
+            let (last, above) = path.segments.split_last().unwrap();
+            let parent = above.iter().try_fold(&run.params, |map, key| map.get(key)?.as_map());
+            match parent.and_then(|map| map.get(last)) {
+                Some(Value::Integer(value)) => Some(number(*value as f64)),
+                Some(Value::Float(value)) => Some(number(*value)),
+                Some(Value::Bool(value)) => Some(number(f64::from(u8::from(*value)))),
+                Some(Value::Text(value)) => Some(text(value)),
+                _ => None,
+            }
+        }
+        By::Metric(key) => {
+            let context = map(if key.context.is_empty() { "{}" } else { &key.context });
+            let of = |it: &&Sequence| it.name == key.name && it.context == context && !is_object(&it.dtype);
+            let points = run.sequences.iter().find(of).map_or(&[][..], |it| &it.points);
+            let finite = points.iter().map(|it| it.1).filter(|value| value.is_finite());
+            let value = match sort.metric_value() {
+                MetricValue::Unspecified | MetricValue::Last => points.last().map(|it| it.1),
+                MetricValue::First => points.first().map(|it| it.1),
+                MetricValue::Min => finite.reduce(f64::min),
+                MetricValue::Max => finite.reduce(f64::max),
+            };
+            value.filter(|value| !value.is_nan()).map(number)
+        }
+    };
+    value.unwrap_or((2, 0.0, String::new()))
+}
+
+/// The order of two runs in a list: by the keys, then by id.
+pub(crate) fn compare(a: &RunSpec, b: &RunSpec, sort: &[Sort]) -> Ordering {
+    let by_keys = sort.iter().map(|sort| {
+        let (a, b) = (term(a, sort), term(b, sort));
+        let ordering = a.partial_cmp(&b).unwrap();
+        let is_absent = a.0 == 2 || b.0 == 2;
+        if sort.descending && !is_absent { ordering.reverse() } else { ordering }
+    });
+    by_keys.fold(Ordering::Equal, Ordering::then).then(a.id.cmp(&b.id))
 }

@@ -6,8 +6,8 @@ use matyan_proto::{
     common::v1::{SeriesKey, SeriesType},
     runs::v1::{ParamPath, RunParts},
     search::v1::{
-        ExplainRequest, MetricValue, MetricsRequest, ObjectsRequest, RunsRequest, SearchKind, Sort,
-        SortField, metrics_request::Points, sort::By,
+        ExplainRequest, MetricsRequest, ObjectsRequest, RunsRequest, SearchKind, Sort, SortField,
+        metrics_request::Points, sort::By,
     },
 };
 use matyan_ql::Endpoint;
@@ -15,7 +15,7 @@ use matyan_value::{Map, Value};
 
 use crate::{
     harness::{self, Harness, RunSpec, Sequence, map, spec},
-    naive::NaiveSearch,
+    naive::{NaiveSearch, compare},
 };
 
 /// A deterministic pseudorandom generator.
@@ -226,53 +226,6 @@ async fn searches_of_runs_match_the_naive_evaluation() {
     assert!(found > 1_000);
 }
 
-/// The sort key of a spec: absent last, numbers before texts.
-fn term(run: &RunSpec, sort: &Sort) -> (u8, f64, String) {
-    let text = |text: &str| (1, 0.0, text.to_owned());
-    let number = |number: f64| (0, number, String::new());
-    let value = match sort.by.as_ref().unwrap() {
-        By::Field(field) => match SortField::try_from(*field).unwrap() {
-            SortField::Name => Some(text(&run.name)),
-            SortField::Experiment => Some(text(run.experiment.as_deref().unwrap_or_default())),
-            SortField::Created => Some(number(run.created_us as f64)),
-            SortField::RunId => Some(text(&run.id)),
-            SortField::Description => Some(text(&run.description)),
-            SortField::Duration => {
-                let end = if run.active { Some(harness::NOW_US) } else { run.finalized_us };
-                end.map(|end| number((end - run.created_us) as f64))
-            }
-            SortField::Unspecified => panic!("not used by the test"),
-        },
-        By::Param(path) => {
-            let (last, above) = path.segments.split_last().unwrap();
-            let parent = above.iter().try_fold(&run.params, |map, key| map.get(key)?.as_map());
-            match parent.and_then(|map| map.get(last)) {
-                Some(Value::Integer(value)) => Some(number(*value as f64)),
-                Some(Value::Float(value)) => Some(number(*value)),
-                Some(Value::Bool(value)) => Some(number(f64::from(u8::from(*value)))),
-                Some(Value::Text(value)) => Some(text(value)),
-                _ => None,
-            }
-        }
-        By::Metric(key) => {
-            let context = map(if key.context.is_empty() { "{}" } else { &key.context });
-            let of = |it: &&Sequence| {
-                it.name == key.name && it.context == context && !harness::is_object(&it.dtype)
-            };
-            let points = run.sequences.iter().find(of).map_or(&[][..], |it| &it.points);
-            let finite = points.iter().map(|it| it.1).filter(|value| value.is_finite());
-            let value = match sort.metric_value() {
-                MetricValue::Unspecified | MetricValue::Last => points.last().map(|it| it.1),
-                MetricValue::First => points.first().map(|it| it.1),
-                MetricValue::Min => finite.reduce(f64::min),
-                MetricValue::Max => finite.reduce(f64::max),
-            };
-            value.map(number)
-        }
-    };
-    value.unwrap_or((2, 0.0, String::new()))
-}
-
 #[tokio::test]
 async fn runs_are_sorted_by_their_keys() {
     let mut random = Random(2);
@@ -305,15 +258,7 @@ async fn runs_are_sorted_by_their_keys() {
                 Sort { by: Some(second), descending: !descending, metric_value: value() },
             ];
             let mut expected = matching.clone();
-            expected.sort_by(|a, b| {
-                let differing = sort.iter().map(|sort| {
-                    let (a, b) = (term(a, sort), term(b, sort));
-                    let ordering = a.partial_cmp(&b).unwrap();
-                    let is_absent = a.0 == 2 || b.0 == 2;
-                    if sort.descending && !is_absent { ordering.reverse() } else { ordering }
-                });
-                differing.fold(std::cmp::Ordering::Equal, |all, next| all.then(next)).then(a.id.cmp(&b.id))
-            });
+            expected.sort_by(|a, b| compare(a, b, &sort));
             let request = RunsRequest { sort: sort.clone(), ..harness::runs_request("") };
             let response = harness.runs(request).await.unwrap();
             let expected: Vec<&str> = expected.iter().map(|run| run.id.as_str()).collect();
