@@ -1,7 +1,7 @@
 //! Values of runs that lists are sorted and grouped by, and their order: numbers by value, then
 //! texts by code point, then nothing, which comes last in both directions.
 //!
-//! Of a text that is longer than any name, a term has the beginning and a digest. So a column, a
+//! A term has the beginning and a digest of a text that is longer than any name. So a column, a
 //! cursor, and the token of a group stay small, and equal texts are equal. Long texts that begin the
 //! same are ordered by their digests: a place among them needs no run that has the text.
 
