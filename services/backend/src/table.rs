@@ -53,8 +53,10 @@ use eviction::Room;
 use match_set::{AddMatches, MatchSet, QueryKey};
 use memory::{Reservation, TableMemory};
 use order::{Order, OrderKey};
+use refresh::{refresh_now, refreshed};
 use roster::Roster;
 use run_value::ColumnKey;
+use table_work::in_slices;
 
 /// Memory of all tables.
 pub(crate) const MAX_BYTES: usize = 256 << 20;
@@ -151,7 +153,7 @@ impl RunTables {
         let shared = self.shared(project);
         let mut reading = None;
         loop {
-            if let Some(mut open) = self.refreshed(deps, project, &shared, needed).await?
+            if let Some(mut open) = refreshed(self, deps, project, &shared, needed).await?
                 && let Some(table) = open.as_mut()
                 && table.has(needed)
             {
@@ -175,7 +177,7 @@ impl RunTables {
         let Some(shared) = self.lock().get(&project).cloned() else { return Ok(None) };
         let Ok(mut open) = shared.table.clone().try_lock_owned() else { return Ok(None) };
         let Some(table) = open.as_mut().filter(|table| table.has(needed)) else { return Ok(None) };
-        if !self.refresh_now(deps, project, table, needed).await? {
+        if !refresh_now(self, deps, project, table, needed).await? {
             return Ok(None);
         }
         table.mark_used(needed);
@@ -202,18 +204,18 @@ impl RunTables {
                 continue;
             }
             let read = column_reader::read(deps, project, key, room()).await?;
-            if let Some(open) = self.refreshed(deps, project, shared, needed).await? {
+            if let Some(open) = refreshed(self, deps, project, shared, needed).await? {
                 let work = AddColumn::new(key.clone(), read);
-                self.in_slices(&deps.evaluation, project, needed, open, work).await?;
+                in_slices(self, &deps.evaluation, project, needed, open, work).await?;
             }
         }
         let Some(query) = needed.query else { return Ok(()) };
         let lacks = |table: &RunTable| !table.matches.contains_key(query.key());
         if shared.table.lock().await.as_ref().is_some_and(lacks) {
             let read = match_set::read(deps, project, query, room()).await?;
-            if let Some(open) = self.refreshed(deps, project, shared, needed).await? {
+            if let Some(open) = refreshed(self, deps, project, shared, needed).await? {
                 let work = AddMatches::new(query, read);
-                self.in_slices(&deps.evaluation, project, needed, open, work).await?;
+                in_slices(self, &deps.evaluation, project, needed, open, work).await?;
             }
         }
         Ok(())
@@ -270,5 +272,55 @@ impl RunTable {
             + self.columns.values().map(Column::bytes).sum::<usize>()
             + self.matches.values().map(MatchSet::bytes).sum::<usize>()
             + self.orders.values().map(Order::bytes).sum::<usize>()
+    }
+
+    fn oldest_order(&self, needed: &NeededParts<'_>) -> Option<OrderKey> {
+        let unneeded = self.orders.iter().filter(|(key, _)| *key != needed.order);
+        unneeded.min_by_key(|(_, order)| order.used).map(|(key, _)| key.clone())
+    }
+
+    fn oldest_column(&self, needed: &NeededParts<'_>) -> Option<(Instant, ColumnKey)> {
+        let unneeded = self.columns.iter().filter(|(key, _)| !needed.columns.contains(key));
+        unneeded.min_by_key(|(_, column)| column.used).map(|(key, column)| (column.used, key.clone()))
+    }
+
+    fn oldest_matches(&self, needed: &NeededParts<'_>) -> Option<QueryKey> {
+        let query = needed.query.map(|query| query.key());
+        let unneeded = self.matches.iter().filter(|(key, _)| Some(*key) != query);
+        unneeded.min_by_key(|(_, found)| found.used).map(|(key, _)| key.clone())
+    }
+
+    /// Drops orders and matches of queries while there are too many.
+    fn drop_surplus(&mut self, needed: &NeededParts<'_>) {
+        while self.orders.len() > MAX_ORDERS
+            && let Some(key) = self.oldest_order(needed)
+        {
+            self.drop_order(&key);
+        }
+        while self.matches.len() > MAX_ORDERS
+            && let Some(key) = self.oldest_matches(needed)
+        {
+            self.drop_matches(&key);
+        }
+    }
+
+    fn drop_order(&mut self, key: &OrderKey) {
+        let freed = self.orders.remove(key).map_or(0, |order| order.bytes());
+        self.reserved.shrink(self.reserved.bytes().saturating_sub(freed));
+    }
+
+    /// Drops a column, and the orders that would not learn of its changes.
+    fn drop_column(&mut self, key: &ColumnKey) {
+        let users = self.orders.keys().filter(|order| order.iter().any(|(value, _)| value.uses(key)));
+        for order in users.cloned().collect::<Vec<_>>() {
+            self.drop_order(&order);
+        }
+        let freed = self.columns.remove(key).map_or(0, |column| column.bytes());
+        self.reserved.shrink(self.reserved.bytes().saturating_sub(freed));
+    }
+
+    fn drop_matches(&mut self, key: &QueryKey) {
+        let freed = self.matches.remove(key).map_or(0, |found| found.bytes());
+        self.reserved.shrink(self.reserved.bytes().saturating_sub(freed));
     }
 }

@@ -6,8 +6,8 @@ use tokio::time::Instant;
 
 use super::{
     RunTable,
-    memory::Reservation,
-    roster::{Slot, vec_growth},
+    memory::{Reservation, vec_growth},
+    roster::Slot,
     run_value::ColumnKey,
     table_work::{SLICE, TableWork},
     term::{Term, TermRef},

@@ -6,10 +6,7 @@
 use matyan_model::ids::Project;
 use tokio::time::Instant;
 
-use super::{
-    MAX_ORDERS, NeededParts, OpenTable, RunTable, RunTables, SharedTable, match_set::QueryKey,
-    memory::Reservation, order::OrderKey, run_value::ColumnKey,
-};
+use super::{NeededParts, OpenTable, RunTable, RunTables, SharedTable, memory::Reservation};
 use crate::error::{Error, Result};
 
 /// The memory of a part that is being read.
@@ -27,125 +24,76 @@ impl Room<'_> {
         tokio::task::yield_now().await;
         while !self.reserved.resize(bytes) {
             let mut open = self.shared.table.lock().await;
-            if !self.tables.make_room(self.project, open.as_mut(), self.needed) {
-                return Err(self.tables.too_large());
+            if !make_room(self.tables, self.project, open.as_mut(), self.needed) {
+                return Err(too_large(self.tables));
             }
         }
         Ok(())
     }
 }
 
-impl RunTables {
-    fn too_large(&self) -> Error {
-        Error::SortTooLarge { limit: self.memory.limit() }
-    }
+fn too_large(tables: &RunTables) -> Error {
+    Error::SortTooLarge { limit: tables.memory.limit() }
+}
 
-    /// Reserves this many bytes besides those of a table whose lock is held.
-    pub(super) fn reserve(
-        &self,
-        project: Project,
-        table: &mut RunTable,
-        needed: &NeededParts<'_>,
-        more: usize,
-    ) -> Result<()> {
-        loop {
-            let bytes = table.bytes().saturating_add(more);
-            if table.reserved.resize(bytes) {
-                return Ok(());
-            }
-            if !self.make_room(project, Some(table), needed) {
-                return Err(self.too_large());
-            }
+/// Reserves this many bytes besides those of a table whose lock is held.
+pub(super) fn reserve(
+    tables: &RunTables,
+    project: Project,
+    table: &mut RunTable,
+    needed: &NeededParts<'_>,
+    more: usize,
+) -> Result<()> {
+    loop {
+        let bytes = table.bytes().saturating_add(more);
+        if table.reserved.resize(bytes) {
+            return Ok(());
         }
-    }
-
-    /// Drops something that a request does not need. Returns whether there was anything.
-    fn make_room(&self, project: Project, own: Option<&mut RunTable>, needed: &NeededParts<'_>) -> bool {
-        let Some(own) = own else {
-            return self.oldest_table(project).is_some_and(|(_, mut open)| open.take().is_some());
-        };
-        if let Some(key) = own.oldest_order(needed) {
-            own.drop_order(&key);
-            return true;
+        if !make_room(tables, project, Some(table), needed) {
+            return Err(too_large(tables));
         }
-        let column = own.oldest_column(needed);
-        if let Some((used, mut open)) = self.oldest_table(project)
-            && column.as_ref().is_none_or(|(column_used, _)| used < *column_used)
-        {
-            return open.take().is_some();
-        }
-        if let Some((_, key)) = column {
-            own.drop_column(&key);
-            return true;
-        }
-        let Some(key) = own.oldest_matches(needed) else { return false };
-        own.drop_matches(&key);
-        true
-    }
-
-    /// The table of another project that was not needed for the longest time, unless a request is
-    /// working on it.
-    fn oldest_table(&self, project: Project) -> Option<(Instant, OpenTable)> {
-        let tables = self.lock();
-        let idle = tables.iter().filter(|(other, _)| **other != project).filter_map(|(_, shared)| {
-            let open = shared.table.clone().try_lock_owned().ok()?;
-            let is_idle = open.is_some() && shared.reading.try_lock().is_ok();
-            is_idle.then(|| (shared.used(), open))
-        });
-        idle.min_by_key(|(used, _)| *used)
     }
 }
 
-impl RunTable {
-    fn oldest_order(&self, needed: &NeededParts<'_>) -> Option<OrderKey> {
-        let unneeded = self.orders.iter().filter(|(key, _)| *key != needed.order);
-        unneeded.min_by_key(|(_, order)| order.used).map(|(key, _)| key.clone())
+/// Drops something that a request does not need. Returns whether there was anything.
+fn make_room(
+    tables: &RunTables,
+    project: Project,
+    own: Option<&mut RunTable>,
+    needed: &NeededParts<'_>,
+) -> bool {
+    let Some(own) = own else {
+        return oldest_table(tables, project).is_some_and(|(_, mut open)| open.take().is_some());
+    };
+    if let Some(key) = own.oldest_order(needed) {
+        own.drop_order(&key);
+        return true;
     }
+    let column = own.oldest_column(needed);
+    if let Some((used, mut open)) = oldest_table(tables, project)
+        && column.as_ref().is_none_or(|(column_used, _)| used < *column_used)
+    {
+        return open.take().is_some();
+    }
+    if let Some((_, key)) = column {
+        own.drop_column(&key);
+        return true;
+    }
+    let Some(key) = own.oldest_matches(needed) else { return false };
+    own.drop_matches(&key);
+    true
+}
 
-    fn oldest_column(&self, needed: &NeededParts<'_>) -> Option<(Instant, ColumnKey)> {
-        let unneeded = self.columns.iter().filter(|(key, _)| !needed.columns.contains(key));
-        unneeded.min_by_key(|(_, column)| column.used).map(|(key, column)| (column.used, key.clone()))
-    }
-
-    fn oldest_matches(&self, needed: &NeededParts<'_>) -> Option<QueryKey> {
-        let query = needed.query.map(|query| query.key());
-        let unneeded = self.matches.iter().filter(|(key, _)| Some(*key) != query);
-        unneeded.min_by_key(|(_, found)| found.used).map(|(key, _)| key.clone())
-    }
-
-    /// Drops orders and matches of queries while there are too many.
-    pub(super) fn drop_surplus(&mut self, needed: &NeededParts<'_>) {
-        while self.orders.len() > MAX_ORDERS
-            && let Some(key) = self.oldest_order(needed)
-        {
-            self.drop_order(&key);
-        }
-        while self.matches.len() > MAX_ORDERS
-            && let Some(key) = self.oldest_matches(needed)
-        {
-            self.drop_matches(&key);
-        }
-    }
-
-    fn drop_order(&mut self, key: &OrderKey) {
-        let freed = self.orders.remove(key).map_or(0, |order| order.bytes());
-        self.reserved.shrink(self.reserved.bytes().saturating_sub(freed));
-    }
-
-    /// Drops a column, and the orders that would not learn of its changes.
-    pub(super) fn drop_column(&mut self, key: &ColumnKey) {
-        let users = self.orders.keys().filter(|order| order.iter().any(|(value, _)| value.uses(key)));
-        for order in users.cloned().collect::<Vec<_>>() {
-            self.drop_order(&order);
-        }
-        let freed = self.columns.remove(key).map_or(0, |column| column.bytes());
-        self.reserved.shrink(self.reserved.bytes().saturating_sub(freed));
-    }
-
-    pub(super) fn drop_matches(&mut self, key: &QueryKey) {
-        let freed = self.matches.remove(key).map_or(0, |found| found.bytes());
-        self.reserved.shrink(self.reserved.bytes().saturating_sub(freed));
-    }
+/// The table of another project that was not needed for the longest time, unless a request is
+/// working on it.
+fn oldest_table(tables: &RunTables, project: Project) -> Option<(Instant, OpenTable)> {
+    let all = tables.lock();
+    let idle = all.iter().filter(|(other, _)| **other != project).filter_map(|(_, shared)| {
+        let open = shared.table.clone().try_lock_owned().ok()?;
+        let is_idle = open.is_some() && shared.reading.try_lock().is_ok();
+        is_idle.then(|| (shared.used(), open))
+    });
+    idle.min_by_key(|(used, _)| *used)
 }
 
 #[cfg(test)]
@@ -161,7 +109,7 @@ mod tests {
             column::{AddColumn, ReadColumn},
             order::SortRuns,
             roster::Roster,
-            run_value::TableValue,
+            run_value::{ColumnKey, TableValue},
             table_work::TableWork,
         },
     };
@@ -194,7 +142,7 @@ mod tests {
         let order = by(ColumnKey::Name);
         let needed = NeededParts { columns: vec![ColumnKey::Name], query: None, order: &order };
         let mut steps = Vec::new();
-        while tables.make_room(Project(1), Some(&mut table), &needed) {
+        while make_room(&tables, Project(1), Some(&mut table), &needed) {
             let is_open = other.table.try_lock().unwrap().is_some();
             steps.push((table.orders.len(), table.columns.len(), is_open));
         }

@@ -7,12 +7,13 @@ use matyan_model::ids::Project;
 use super::{
     NeededParts, RunTable, RunTables,
     match_set::TableQuery,
+    memory::vec_growth,
     order::{OrderKey, SortRuns},
-    page::{RunFilter, SelectRuns, experiment_names, missing_column, needed_columns},
-    roster::{Slot, vec_growth},
+    page::{RunFilter, SelectRuns, experiment_names, needed_columns},
+    roster::Slot,
     run_value::{RunValue, TableValue},
     sliced_sort::SlicedSort,
-    table_work::{SLICE, TableWork},
+    table_work::{SLICE, TableWork, in_slices, missing_column},
     term::{Term, compare},
 };
 use crate::{Deps, error::Result};
@@ -154,12 +155,12 @@ impl RunTables {
         let evaluation = &deps.evaluation;
         let open = self.open(deps, project, &needed).await?;
         let work = SortRuns::new(by.clone());
-        let (open, _) = self.in_slices(evaluation, project, &needed, open, work).await?;
+        let (open, _) = in_slices(self, evaluation, project, &needed, open, work).await?;
         let work = SelectRuns::new(RunFilter::new(query.as_ref()));
-        let (open, runs) = self.in_slices(evaluation, project, &needed, open, work).await?;
+        let (open, runs) = in_slices(self, evaluation, project, &needed, open, work).await?;
         let resolved = ResolvedGroups { by: by.clone(), summaries, order, descending, prefix, limit };
         let work = GroupRuns::new(resolved, runs);
-        let (open, groups) = self.in_slices(evaluation, project, &needed, open, work).await?;
+        let (open, groups) = in_slices(self, evaluation, project, &needed, open, work).await?;
         let page = move || match open.as_ref() {
             Some(table) => groups.page(table, start.as_ref()).ok_or_else(missing_column),
             None => Err(missing_column()),

@@ -14,8 +14,8 @@ use super::{
     RunTable,
     column_reader::names_digest,
     eviction::Room,
-    memory::Reservation,
-    roster::{Slot, end_position, vec_growth},
+    memory::{Reservation, vec_growth},
+    roster::{Slot, end_position},
     table_work::{SLICE, TableWork},
 };
 use crate::{

@@ -19,6 +19,13 @@ pub(super) struct Reservation {
     bytes: usize,
 }
 
+/// Upper bound of the memory that a vector takes in addition while more items are added.
+pub(super) fn vec_growth<T>(items: &Vec<T>, more: usize) -> usize {
+    let needed = items.len() + more;
+    // The capacity is doubled, and at least eight.
+    if needed > items.capacity() { (2 * needed).max(8) * size_of::<T>() } else { 0 }
+}
+
 impl TableMemory {
     /// `shown` is kept equal to the reserved bytes.
     pub(super) fn new(limit: usize, shown: IntGauge) -> Self {

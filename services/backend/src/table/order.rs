@@ -7,7 +7,8 @@ use tokio::time::Instant;
 use super::{
     RunTable,
     column::Column,
-    roster::{Roster, RunState, Slot, vec_growth},
+    memory::vec_growth,
+    roster::{Roster, RunState, Slot},
     run_value::{ColumnKey, TableValue},
     sliced_sort::SlicedSort,
     table_work::TableWork,

@@ -12,13 +12,10 @@ use super::{
     order::{OrderKey, SortRuns},
     roster::{RunState, Slot},
     run_value::{ColumnKey, RunValue, TableValue},
-    table_work::{SLICE, TableWork},
+    table_work::{SLICE, TableWork, in_slices, missing_column},
     term::Term,
 };
-use crate::{
-    Deps,
-    error::{Error, Result},
-};
+use crate::{Deps, error::Result};
 
 /// The runs of a list, and their order.
 pub(crate) struct Selection {
@@ -141,11 +138,6 @@ impl TableWork for SelectRuns {
     }
 }
 
-/// A column was dropped between its use and the request for it, which the lock of a table excludes.
-pub(super) fn missing_column() -> Error {
-    Error::Broken
-}
-
 impl RunTables {
     /// A page of runs, as of a time after the call.
     pub(crate) async fn page(
@@ -186,9 +178,9 @@ impl RunTables {
         let needed = resolved.needed(selection);
         let (evaluation, project) = (&deps.evaluation, selection.project);
         let work = SortRuns::new(resolved.order.clone());
-        let (open, _) = self.in_slices(evaluation, project, &needed, open, work).await?;
+        let (open, _) = in_slices(self, evaluation, project, &needed, open, work).await?;
         let work = SelectRuns::new(resolved.filter.clone());
-        let (open, runs) = self.in_slices(evaluation, project, &needed, open, work).await?;
+        let (open, runs) = in_slices(self, evaluation, project, &needed, open, work).await?;
         let order = resolved.order;
         let page = move || match open.as_ref() {
             Some(table) => table_page(table, &order, &runs, &start, limit).ok_or_else(missing_column),

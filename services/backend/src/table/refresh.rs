@@ -13,8 +13,8 @@ use matyan_proto::limits;
 use matyan_store::{Error as StoreError, Snapshot, Stamp};
 
 use super::{
-    NeededParts, OpenTable, RunTable, RunTables, SharedTable, column_reader::run_term, roster::Slot,
-    run_value::ColumnKey,
+    NeededParts, OpenTable, RunTable, RunTables, SharedTable, column_reader::run_term, eviction,
+    roster::Slot, run_value::ColumnKey,
 };
 use crate::{
     Deps,
@@ -44,110 +44,108 @@ struct ChangedRuns {
     end: Stamp,
 }
 
-impl RunTables {
-    /// The lock of a table whose roster is up to date, and the needed parts that it has. `None` if it
-    /// has to be read: some changes are gone, or there are too many.
-    pub(super) async fn refreshed(
-        &self,
-        deps: &Arc<Deps>,
-        project: Project,
-        shared: &SharedTable,
-        needed: &NeededParts<'_>,
-    ) -> Result<Option<OpenTable>> {
-        'changes: loop {
+/// The lock of a table whose roster is up to date, and the needed parts that it has. `None` if it
+/// has to be read: some changes are gone, or there are too many.
+pub(super) async fn refreshed(
+    tables: &RunTables,
+    deps: &Arc<Deps>,
+    project: Project,
+    shared: &SharedTable,
+    needed: &NeededParts<'_>,
+) -> Result<Option<OpenTable>> {
+    'changes: loop {
+        let mut open = shared.table.clone().lock_owned().await;
+        let Some(table) = open.as_mut() else { return Ok(None) };
+        let mut from = table.first_position(needed);
+        drop(open);
+        let changed = changed_runs(deps, project, from, MAX_CHANGES).await?;
+        let Some(changed) = changed.filter(|changed| changed.runs.len() <= MAX_CHANGED_RUNS) else {
+            let mut open = shared.table.clone().lock_owned().await;
+            // The roster may be more recent than parts that were not needed for a long time.
+            let is_unchanged = |table: &&mut RunTable| table.first_position(needed) == from;
+            if open.as_mut().filter(is_unchanged).is_some_and(|table| !table.drop_older_parts(needed)) {
+                *open = None;
+            }
+            continue;
+        };
+        let mut rest = &changed.runs[..];
+        loop {
+            tokio::task::yield_now().await;
             let mut open = shared.table.clone().lock_owned().await;
             let Some(table) = open.as_mut() else { return Ok(None) };
-            let mut from = table.first_position(needed);
-            drop(open);
-            let changed = changed_runs(deps, project, from, MAX_CHANGES).await?;
-            let Some(changed) = changed.filter(|changed| changed.runs.len() <= MAX_CHANGED_RUNS) else {
-                let mut open = shared.table.clone().lock_owned().await;
-                // The roster may be more recent than parts that were not needed for a long time.
-                let is_unchanged = |table: &&mut RunTable| table.first_position(needed) == from;
-                if open.as_mut().filter(is_unchanged).is_some_and(|table| !table.drop_older_parts(needed)) {
+            if table.first_position(needed) < from {
+                // Another request has added a part that lacks some of the changes.
+                continue 'changes;
+            }
+            from = table.first_position(needed);
+            rest = &rest[rest.partition_point(|(stamp, _)| *stamp <= from)..];
+            if rest.is_empty() {
+                table.advance(needed, changed.end);
+                if table.roster.is_sparse() {
                     *open = None;
+                    return Ok(None);
                 }
-                continue;
-            };
-            let mut rest = &changed.runs[..];
-            loop {
-                tokio::task::yield_now().await;
-                let mut open = shared.table.clone().lock_owned().await;
-                let Some(table) = open.as_mut() else { return Ok(None) };
-                if table.first_position(needed) < from {
-                    // Another request has added a part that lacks some of the changes.
-                    continue 'changes;
-                }
-                from = table.first_position(needed);
-                rest = &rest[rest.partition_point(|(stamp, _)| *stamp <= from)..];
-                if rest.is_empty() {
-                    table.advance(needed, changed.end);
-                    if table.roster.is_sparse() {
-                        *open = None;
-                        return Ok(None);
-                    }
-                    table.settle();
-                    return Ok(Some(open));
-                }
-                from = self.follow(deps, project, table, needed, rest).await?;
+                table.settle();
+                return Ok(Some(open));
             }
+            from = follow(tables, deps, project, table, needed, rest).await?;
         }
     }
+}
 
-    /// Brings the needed parts of a table whose lock is held up to date, if that is soon done. Returns
-    /// whether it is.
-    pub(super) async fn refresh_now(
-        &self,
-        deps: &Arc<Deps>,
-        project: Project,
-        table: &mut RunTable,
-        needed: &NeededParts<'_>,
-    ) -> Result<bool> {
-        let from = table.first_position(needed);
-        let Some(changed) = changed_runs(deps, project, from, 0).await? else { return Ok(false) };
-        if changed.runs.len() > MAX_CHANGED_NOW {
-            return Ok(false);
-        }
-        let mut rest = &changed.runs[..];
-        while !rest.is_empty() {
-            let reached = self.follow(deps, project, table, needed, rest).await?;
-            rest = &rest[rest.partition_point(|(stamp, _)| *stamp <= reached)..];
-        }
-        table.advance(needed, changed.end);
-        table.settle();
-        Ok(!table.roster.is_sparse())
+/// Brings the needed parts of a table whose lock is held up to date, if that is soon done. Returns
+/// whether it is.
+pub(super) async fn refresh_now(
+    tables: &RunTables,
+    deps: &Arc<Deps>,
+    project: Project,
+    table: &mut RunTable,
+    needed: &NeededParts<'_>,
+) -> Result<bool> {
+    let from = table.first_position(needed);
+    let Some(changed) = changed_runs(deps, project, from, 0).await? else { return Ok(false) };
+    if changed.runs.len() > MAX_CHANGED_NOW {
+        return Ok(false);
     }
+    let mut rest = &changed.runs[..];
+    while !rest.is_empty() {
+        let reached = follow(tables, deps, project, table, needed, rest).await?;
+        rest = &rest[rest.partition_point(|(stamp, _)| *stamp <= reached)..];
+    }
+    table.advance(needed, changed.end);
+    table.settle();
+    Ok(!table.roster.is_sparse())
+}
 
-    /// Takes over the changes of about a page of runs. Returns the position up to which all are.
-    async fn follow(
-        &self,
-        deps: &Deps,
-        project: Project,
-        table: &mut RunTable,
-        needed: &NeededParts<'_>,
-        runs: &[(Stamp, RunNumber)],
-    ) -> Result<Stamp> {
-        let (reached, _) = runs[DOCUMENTS.min(runs.len()) - 1];
-        let mut page = &runs[..runs.partition_point(|(stamp, _)| *stamp <= reached)];
-        while !page.is_empty() {
-            let numbers: Vec<RunNumber> = page.iter().map(|(_, number)| *number).take(DOCUMENTS).collect();
-            self.reserve(project, table, needed, table.growth(needed, numbers.len()))?;
-            let snapshot = deps.store.snapshot().await?;
-            let documents = documents_get(snapshot.as_ref(), project, &numbers).await?;
-            let mut done = 0;
-            for ((stamp, number), document) in page.iter().zip(documents) {
-                let run = ChangedRun { number: *number, stamp: *stamp, document };
-                match table.update(deps, project, needed, snapshot.as_ref(), run).await {
-                    Err(Error::Store(StoreError::SnapshotTooOld)) if done > 0 => break,
-                    result => result?,
-                }
-                done += 1;
+/// Takes over the changes of about a page of runs. Returns the position up to which all are.
+async fn follow(
+    tables: &RunTables,
+    deps: &Deps,
+    project: Project,
+    table: &mut RunTable,
+    needed: &NeededParts<'_>,
+    runs: &[(Stamp, RunNumber)],
+) -> Result<Stamp> {
+    let (reached, _) = runs[DOCUMENTS.min(runs.len()) - 1];
+    let mut page = &runs[..runs.partition_point(|(stamp, _)| *stamp <= reached)];
+    while !page.is_empty() {
+        let numbers: Vec<RunNumber> = page.iter().map(|(_, number)| *number).take(DOCUMENTS).collect();
+        eviction::reserve(tables, project, table, needed, table.growth(needed, numbers.len()))?;
+        let snapshot = deps.store.snapshot().await?;
+        let documents = documents_get(snapshot.as_ref(), project, &numbers).await?;
+        let mut done = 0;
+        for ((stamp, number), document) in page.iter().zip(documents) {
+            let run = ChangedRun { number: *number, stamp: *stamp, document };
+            match table.update(deps, project, needed, snapshot.as_ref(), run).await {
+                Err(Error::Store(StoreError::SnapshotTooOld)) if done > 0 => break,
+                result => result?,
             }
-            page = &page[done..];
+            done += 1;
         }
-        table.advance(needed, reached);
-        Ok(reached)
+        page = &page[done..];
     }
+    table.advance(needed, reached);
+    Ok(reached)
 }
 
 impl RunTable {

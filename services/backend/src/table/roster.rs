@@ -11,7 +11,7 @@ use matyan_model::{
 };
 use matyan_store::{Scan, Stamp, Store};
 
-use super::eviction::Room;
+use super::{eviction::Room, memory::vec_growth};
 use crate::{Deps, error::Result};
 
 /// The position of a run in the parts of a table.
@@ -49,13 +49,6 @@ pub(super) struct Roster {
 /// The position after everything committed.
 pub(super) async fn end_position(store: &dyn Store) -> Result<Stamp> {
     Ok(store.snapshot().await?.version().stamp(u16::MAX))
-}
-
-/// Upper bound of the memory that a vector takes in addition while more items are added.
-pub(super) fn vec_growth<T>(items: &Vec<T>, more: usize) -> usize {
-    let needed = items.len() + more;
-    // The capacity is doubled, and at least eight.
-    if needed > items.capacity() { (2 * needed).max(8) * size_of::<T>() } else { 0 }
 }
 
 impl Roster {

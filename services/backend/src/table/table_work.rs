@@ -3,8 +3,11 @@
 
 use matyan_model::ids::Project;
 
-use super::{NeededParts, OpenTable, RunTable, RunTables, page::missing_column};
-use crate::{Evaluation, error::Result};
+use super::{NeededParts, OpenTable, RunTable, RunTables, eviction};
+use crate::{
+    Evaluation,
+    error::{Error, Result},
+};
 
 /// Runs of a slice, if each takes about a microsecond.
 pub(super) const SLICE: usize = 10_000;
@@ -18,33 +21,37 @@ pub(super) trait TableWork: Send + 'static {
     fn step(&mut self, table: &mut RunTable) -> Option<bool>;
 }
 
-impl RunTables {
-    pub(super) async fn in_slices<W: TableWork>(
-        &self,
-        evaluation: &Evaluation,
-        project: Project,
-        needed: &NeededParts<'_>,
-        mut open: OpenTable,
-        mut work: W,
-    ) -> Result<(OpenTable, W)> {
-        loop {
-            let table = open.as_mut().ok_or_else(missing_column)?;
-            self.reserve(project, table, needed, work.bytes(table))?;
-            // A request whose client has left ends here, even if each slice is done at once.
-            tokio::task::yield_now().await;
-            let slice = move || {
-                let is_done = open.as_mut().and_then(|table| work.step(table));
-                (open, work, is_done)
-            };
-            let (after, rest, is_done) = evaluation.run(slice).await?;
-            (open, work) = (after, rest);
-            if is_done.ok_or_else(missing_column)? {
-                if let Some(table) = open.as_mut() {
-                    table.drop_surplus(needed);
-                    table.settle();
-                }
-                return Ok((open, work));
+/// A column was dropped between its use and the request for it, which the lock of a table excludes.
+pub(super) fn missing_column() -> Error {
+    Error::Broken
+}
+
+/// Does all of some work on a table whose lock is held.
+pub(super) async fn in_slices<W: TableWork>(
+    tables: &RunTables,
+    evaluation: &Evaluation,
+    project: Project,
+    needed: &NeededParts<'_>,
+    mut open: OpenTable,
+    mut work: W,
+) -> Result<(OpenTable, W)> {
+    loop {
+        let table = open.as_mut().ok_or_else(missing_column)?;
+        eviction::reserve(tables, project, table, needed, work.bytes(table))?;
+        // A request whose client has left ends here, even if each slice is done at once.
+        tokio::task::yield_now().await;
+        let slice = move || {
+            let is_done = open.as_mut().and_then(|table| work.step(table));
+            (open, work, is_done)
+        };
+        let (after, rest, is_done) = evaluation.run(slice).await?;
+        (open, work) = (after, rest);
+        if is_done.ok_or_else(missing_column)? {
+            if let Some(table) = open.as_mut() {
+                table.drop_surplus(needed);
+                table.settle();
             }
+            return Ok((open, work));
         }
     }
 }
@@ -86,7 +93,7 @@ mod tests {
         let needed = NeededParts { columns: Vec::new(), query: None, order: &order };
         let open = shared.table.clone().lock_owned().await;
         let mut work =
-            Box::pin(tables.in_slices(&evaluation, Project(0), &needed, open, Counted(slices.clone())));
+            Box::pin(in_slices(&tables, &evaluation, Project(0), &needed, open, Counted(slices.clone())));
         while slices.load(Ordering::Relaxed) < 3 {
             assert!(futures::poll!(&mut work).is_pending());
             tokio::task::yield_now().await;
@@ -97,7 +104,7 @@ mod tests {
         let after = slices.load(Ordering::Relaxed);
         assert!(after <= 4, "{after}");
         let open = shared.table.clone().lock_owned().await;
-        let work = tables.in_slices(&evaluation, Project(0), &needed, open, Counted(slices.clone()));
+        let work = in_slices(&tables, &evaluation, Project(0), &needed, open, Counted(slices.clone()));
         drop(work.await.unwrap());
         assert_eq!(slices.load(Ordering::Relaxed), 1_001);
         assert_eq!(used.get(), 0, "an empty table takes no memory");
