@@ -4,6 +4,7 @@
 use std::{ops::Range, sync::Arc};
 
 use matyan_model::ids::{Project, RunNumber};
+use matyan_store::Error as StoreError;
 
 use super::{
     NeededParts, OpenTable, RunTable, RunTables, SortKey,
@@ -15,7 +16,10 @@ use super::{
     table_work::{SLICE, TableWork, in_slices, missing_column},
     term::Term,
 };
-use crate::{Deps, error::Result};
+use crate::{
+    Deps,
+    error::{Error, Result},
+};
 
 /// The runs of a list, and their order.
 pub(crate) struct Selection {
@@ -110,6 +114,9 @@ impl RunFilter {
     }
 }
 
+/// Runs of a slice. Looking at one takes some nanoseconds.
+const SELECTED: usize = 20 * SLICE;
+
 /// Finds the runs of a table that a list has.
 pub(super) struct SelectRuns {
     pub(super) filter: RunFilter,
@@ -130,7 +137,7 @@ impl TableWork for SelectRuns {
 
     fn step(&mut self, table: &mut RunTable) -> Option<bool> {
         let runs = table.roster.len();
-        let end = runs.min(self.selected.len() + SLICE);
+        let end = runs.min(self.selected.len() + SELECTED);
         self.selected.reserve_exact(runs - self.selected.len());
         let slots = self.selected.len() as Slot..end as Slot;
         self.selected.extend(self.filter.selected(table, slots)?);
@@ -152,7 +159,8 @@ impl RunTables {
         self.page_of(deps, selection, resolved, open, start, limit).await
     }
 
-    /// Like `page`, if the table is up to date or nearly so, and no other request works on it.
+    /// Like `page`, if the table is up to date or nearly so, no other request works on it, and there
+    /// is memory for it.
     pub(crate) async fn page_now(
         &self,
         deps: &Arc<Deps>,
@@ -161,9 +169,15 @@ impl RunTables {
         limit: usize,
     ) -> Result<Option<TablePage>> {
         let resolved = selection.resolve(deps).await?;
-        let open = self.open_now(deps, selection.project, &resolved.needed(selection)).await?;
-        let Some(open) = open else { return Ok(None) };
-        self.page_of(deps, selection, resolved, open, start, limit).await.map(Some)
+        let page = async {
+            let open = self.open_now(deps, selection.project, &resolved.needed(selection)).await?;
+            let Some(open) = open else { return Ok(None) };
+            self.page_of(deps, selection, resolved, open, start, limit).await.map(Some)
+        };
+        match page.await {
+            Err(Error::SortTooLarge { .. } | Error::Store(StoreError::SnapshotTooOld)) => Ok(None),
+            page => page,
+        }
     }
 
     async fn page_of(

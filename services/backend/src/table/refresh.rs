@@ -130,7 +130,7 @@ async fn follow(
     let mut page = &runs[..runs.partition_point(|(stamp, _)| *stamp <= reached)];
     while !page.is_empty() {
         let numbers: Vec<RunNumber> = page.iter().map(|(_, number)| *number).take(DOCUMENTS).collect();
-        eviction::reserve(tables, project, table, needed, table.growth(needed, numbers.len()))?;
+        eviction::reserve(tables, project, table, needed, table.growth(needed, &numbers))?;
         let snapshot = deps.store.snapshot().await?;
         let documents = documents_get(snapshot.as_ref(), project, &numbers).await?;
         let mut done = 0;
@@ -186,14 +186,16 @@ impl RunTable {
         self.columns.len() + self.matches.len() < before
     }
 
-    /// Upper bound of the memory that changes of this number of runs take.
-    fn growth(&self, needed: &NeededParts<'_>, runs: usize) -> usize {
+    /// Upper bound of the memory that changes of some runs take.
+    fn growth(&self, needed: &NeededParts<'_>, changed: &[RunNumber]) -> usize {
+        let new = changed.iter().filter(|number| self.roster.slot(**number).is_none()).count();
+        let runs = self.roster.len() + new;
         let columns = needed.columns.iter().filter_map(|key| self.columns.get(key));
         let matches = needed.query.and_then(|query| self.matches.get(query.key()));
-        let orders = self.orders.values().map(|order| order.growth(runs)).sum::<usize>();
-        self.roster.growth(runs, limits::RUN_ID_BYTES)
-            + columns.map(|column| column.growth(self.roster.len() + runs, runs)).sum::<usize>()
-            + matches.map_or(0, |matches| matches.growth(self.roster.len() + runs))
+        let orders = self.orders.values().map(|order| order.growth(changed.len())).sum::<usize>();
+        self.roster.growth(new, limits::RUN_ID_BYTES)
+            + columns.map(|column| column.growth(runs, changed.len())).sum::<usize>()
+            + matches.map_or(0, |matches| matches.growth(runs))
             + orders
     }
 
