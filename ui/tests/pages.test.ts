@@ -160,7 +160,7 @@ test('all of it works by keyboard', async () => {
     await page.keyboard.press('t');
     await page.waitForURL(/\/tags$/);
     await page.keyboard.press('?');
-    await page.waitForSelector('dialog[open] dl');
+    await page.waitForSelector('dialog[open] [role=option]:has-text("Go to tags") kbd');
     await visit.shot('keyboard');
     expect(await findings(page)).toEqual([]);
     await page.keyboard.press('Escape');

@@ -1,6 +1,6 @@
 /** Epochs of series, thinned evenly over the steps. Buckets have none. */
 import { SeriesService } from '../gen/matyan/series/v1/series_pb.ts';
-import { groupBy } from '../group_by.ts';
+import { groupBy } from '../collections.ts';
 import type { Urgency } from './read_queue.ts';
 import type { SeriesRef } from './series_cache.ts';
 import { client, limited, queued } from './transport.ts';

@@ -52,14 +52,7 @@ export function findMedia(text: string, type: SeriesType, signal?: AbortSignal):
           const known = all.get(id);
           if (known) known.steps.push(...steps);
           else
-            all.set(id, {
-              id,
-              runId,
-              runName: names.get(runId) ?? runId,
-              name,
-              context,
-              steps: [...steps],
-            });
+            all.set(id, { id, runId, runName: names.get(runId) ?? runId, name, context, steps: [...steps] });
         }
       }
     }

@@ -4,7 +4,7 @@ import { create } from '@bufbuild/protobuf';
 import type { SeriesInfo } from '../gen/matyan/runs/v1/run_pb.ts';
 import { PointsRequestSchema, SeriesService } from '../gen/matyan/series/v1/series_pb.ts';
 import { csvNumber, csvText } from '../format/csv.ts';
-import { groupBy } from '../group_by.ts';
+import { groupBy } from '../collections.ts';
 import { readSeriesPoints, type PointColumns } from './columns.ts';
 import { rawMessages } from './raw_stream.ts';
 import { Urgency } from './read_queue.ts';

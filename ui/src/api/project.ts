@@ -4,43 +4,26 @@ import type { CallOptions } from '@connectrpc/connect';
 import { SeriesType } from '../gen/matyan/common/v1/common_pb.ts';
 import { DashboardService } from '../gen/matyan/dashboards/v1/dashboards_pb.ts';
 import { ExperimentService } from '../gen/matyan/experiments/v1/experiments_pb.ts';
-import {
-  ProjectService,
-  type ActivityResponse,
-  type SequenceName,
-} from '../gen/matyan/project/v1/project_pb.ts';
+import { ProjectService } from '../gen/matyan/project/v1/project_pb.ts';
+import type { ActivityResponse, FindColumnsResponse } from '../gen/matyan/project/v1/project_pb.ts';
 import { ReportService } from '../gen/matyan/reports/v1/reports_pb.ts';
 import type { Run } from '../gen/matyan/runs/v1/run_pb.ts';
 import { RunService } from '../gen/matyan/runs/v1/runs_pb.ts';
 import { TagService } from '../gen/matyan/tags/v1/tags_pb.ts';
 import { SYSTEM_PREFIX } from '../format/context.ts';
-import { joined } from './bytes.ts';
-import { decodeMap, type CborValue } from './cbor.ts';
 import { Urgency } from './read_queue.ts';
 import { client, limited, queued } from './transport.ts';
 
-export interface ProjectColumns {
-  params: { [key: string]: CborValue };
-  metrics: SequenceName[];
-}
-
-/** Reads all params, and names and contexts of all metrics. */
-export function readColumns(signal?: AbortSignal): Promise<ProjectColumns> {
-  return queued('ProjectService.Params', Urgency.Visible, signal, async () => {
-    const pieces: Uint8Array[] = [];
-    const metrics = new Map<string, SequenceName>();
-    const request = { types: [SeriesType.METRIC] };
-    for await (const response of client(ProjectService).params(request, limited(signal))) {
-      pieces.push(response.params);
-      for (const one of response.types.flatMap(({ names }) => names)) {
-        const known = metrics.get(one.name);
-        // The last name of a piece may continue in the next one.
-        if (known) known.contexts.push(...one.contexts);
-        else metrics.set(one.name, one);
-      }
-    }
-    return { params: decodeMap(joined(pieces)), metrics: [...metrics.values()] };
-  });
+/** Finds params, and series of some types, that have all words of a text in their path or name. */
+export function findColumns(
+  text: string,
+  types: SeriesType[],
+  limit: number,
+  signal?: AbortSignal,
+): Promise<FindColumnsResponse> {
+  return queued('ProjectService.FindColumns', Urgency.Visible, signal, () =>
+    client(ProjectService).findColumns({ text, types, limit }, limited(signal)),
+  );
 }
 
 /** An experiment, tag, dashboard or report, as lists show it. */
@@ -114,12 +97,10 @@ export function readActivity(signal?: AbortSignal): Promise<ProjectActivity> {
 let shownMetrics: readonly string[] = [];
 
 async function firstMetrics(options: CallOptions): Promise<string[]> {
-  const names: string[] = [];
-  const request = { types: [SeriesType.METRIC], excludeParams: true };
-  if (shownMetrics.length === 0)
-    for await (const { types } of client(ProjectService).params(request, options))
-      names.push(...types.flatMap(type => type.names.map(({ name }) => name)));
-  if (names.length > 0)
-    shownMetrics = names.filter(name => !name.startsWith(SYSTEM_PREFIX)).slice(0, SHOWN_METRICS);
+  if (shownMetrics.length > 0) return [...shownMetrics];
+  const request = { types: [SeriesType.METRIC], excludeParams: true, limit: 1_000 };
+  const { series } = await client(ProjectService).findColumns(request, options);
+  const names = new Set(series.map(({ name }) => name).filter(name => !name.startsWith(SYSTEM_PREFIX)));
+  shownMetrics = [...names].slice(0, SHOWN_METRICS);
   return [...shownMetrics];
 }

@@ -1,7 +1,4 @@
-/**
- * Searches for runs, and rows of the runs table by random access. A search returns all ids once, in order; the rows in
- * view are then read by id, a page at a time. So a table of 100,000 runs is sorted once, not once per page.
- */
+/** Searches for runs, from the server's table of the project: by position, sorted, counted and grouped there. */
 import type { MessageInitShape } from '@bufbuild/protobuf';
 
 import { SeriesType } from '../gen/matyan/common/v1/common_pb.ts';
@@ -9,9 +6,12 @@ import type { Run, RunPartsSchema, SeriesInfo } from '../gen/matyan/runs/v1/run_
 import { RunService } from '../gen/matyan/runs/v1/runs_pb.ts';
 import {
   SearchService,
-  type SearchKind,
   type ExplainResponse,
-  type SortSchema,
+  type GroupsRequestSchema,
+  type GroupsResponse,
+  type Query,
+  type RunsRequestSchema,
+  type SearchKind,
   type Warning,
 } from '../gen/matyan/search/v1/search_pb.ts';
 import { SeriesService } from '../gen/matyan/series/v1/series_pb.ts';
@@ -19,36 +19,20 @@ import { Urgency } from './read_queue.ts';
 import { client, limited, queued } from './transport.ts';
 
 export type RunParts = MessageInitShape<typeof RunPartsSchema>;
-export type RunSort = MessageInitShape<typeof SortSchema>;
+export type RunsRequest = MessageInitShape<typeof RunsRequestSchema> & { $typeName?: never };
+export type GroupsRequest = MessageInitShape<typeof GroupsRequestSchema> & { $typeName?: never };
 
-export interface RunIds {
+export interface FoundRuns {
+  runs: Run[];
+  /** Instead of `runs`, if the request wants only ids. */
   ids: string[];
+  /** Number of matches, if the request wants it. */
+  count: number;
   warnings: Warning[];
 }
 
-/** UTC minus local time in minutes, as the API wants it for dates in queries. */
-function timezoneOffsetMin(): number {
-  return new Date().getTimezoneOffset();
-}
-
-/** Finds the ids of all matching runs. `onProgress` gets their number while the search runs. */
-export function findRuns(
-  text: string,
-  sort: RunSort[],
-  signal?: AbortSignal,
-  onProgress: (count: number) => void = () => {},
-): Promise<RunIds> {
-  return queued('SearchService.Runs', Urgency.Visible, signal, async () => {
-    const found: RunIds = { ids: [], warnings: [] };
-    const query = { text, timezoneOffsetMin: timezoneOffsetMin() };
-    const request = { query, sort, idsOnly: true };
-    for await (const response of client(SearchService).runs(request, limited(signal))) {
-      for (const id of response.runIds) found.ids.push(id);
-      found.warnings.push(...response.warnings);
-      onProgress(found.ids.length);
-    }
-    return found;
-  });
+function queryOf(text: string): Pick<Query, 'text' | 'timezoneOffsetMin'> {
+  return { text, timezoneOffsetMin: new Date().getTimezoneOffset() };
 }
 
 /** A run with very many series comes in several pieces. */
@@ -60,22 +44,36 @@ function collect(runs: Map<string, Run>, pieces: readonly Run[]): void {
   }
 }
 
-/** Finds the newest matching runs, with some of their data. */
-export function findNewest(
+/** Finds matching runs, the newest first if the request has no order. */
+export function findRuns(
   text: string,
-  parts: RunParts,
-  limit: number,
+  request: RunsRequest,
   signal?: AbortSignal,
-): Promise<{ runs: Run[]; warnings: Warning[] }> {
-  return queued('SearchService.Runs', Urgency.Visible, signal, async () => {
-    const [runs, warnings] = [new Map<string, Run>(), [] as Warning[]];
-    const request = { query: { text, timezoneOffsetMin: timezoneOffsetMin() }, parts, limit };
-    for await (const response of client(SearchService).runs(request, limited(signal))) {
-      warnings.push(...response.warnings);
+  urgency = Urgency.Visible,
+): Promise<FoundRuns> {
+  return queued('SearchService.Runs', urgency, signal, async () => {
+    const runs = new Map<string, Run>();
+    const found: Omit<FoundRuns, 'runs'> = { ids: [], count: 0, warnings: [] };
+    const search = client(SearchService).runs({ ...request, query: queryOf(text) }, limited(signal));
+    for await (const response of search) {
       collect(runs, response.runs);
+      for (const id of response.runIds) found.ids.push(id);
+      found.warnings.push(...response.warnings);
+      found.count = Number(response.matchCount);
     }
-    return { runs: [...runs.values()], warnings };
+    return { ...found, runs: [...runs.values()] };
   });
+}
+
+/** Groups matching runs by some of their values. */
+export function findGroups(
+  text: string,
+  request: GroupsRequest,
+  signal?: AbortSignal,
+): Promise<GroupsResponse> {
+  return queued('SearchService.Groups', Urgency.Visible, signal, () =>
+    client(SearchService).groups({ ...request, query: queryOf(text) }, limited(signal)),
+  );
 }
 
 /** Reads runs by id; those that were deleted are missing from the result. */
@@ -120,9 +118,8 @@ export function readMetrics(runId: string, urgency: Urgency, signal?: AbortSigna
 
 /** Checks a query without running it. */
 export function explainQuery(kind: SearchKind, text: string, signal?: AbortSignal): Promise<ExplainResponse> {
-  const query = { text, timezoneOffsetMin: timezoneOffsetMin() };
   return queued('SearchService.Explain', Urgency.Visible, signal, () =>
-    client(SearchService).explain({ kind, query }, limited(signal)),
+    client(SearchService).explain({ kind, query: queryOf(text) }, limited(signal)),
   );
 }
 
@@ -131,5 +128,5 @@ const MAX_BY_NAME = 12;
 /** Newest runs whose name contains a text, whatever its case. */
 export async function findRunsByName(text: string, signal?: AbortSignal): Promise<Run[]> {
   const query = `${queryText(text.toLowerCase())} in run.name.lower()`;
-  return (await findNewest(query, { props: true }, MAX_BY_NAME, signal)).runs;
+  return (await findRuns(query, { parts: { props: true }, limit: MAX_BY_NAME }, signal)).runs;
 }

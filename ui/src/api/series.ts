@@ -4,22 +4,13 @@
  */
 import { create, type MessageInitShape } from '@bufbuild/protobuf';
 
-import {
-  BucketColumn,
-  BucketsRequestSchema,
-  SeriesService,
-  type BucketsRequest,
-} from '../gen/matyan/series/v1/series_pb.ts';
+import { BucketColumn, BucketsRequestSchema, SeriesService } from '../gen/matyan/series/v1/series_pb.ts';
+import type { BucketsRequest } from '../gen/matyan/series/v1/series_pb.ts';
 import { readSeriesBuckets, type BucketColumns } from './columns.ts';
 import { rawMessages } from './raw_stream.ts';
 import { type Urgency } from './read_queue.ts';
-import {
-  commonTailStart,
-  SeriesCache,
-  type CacheEntry,
-  type SeriesRef,
-  type StepView,
-} from './series_cache.ts';
+import { commonTailStart, SeriesCache } from './series_cache.ts';
+import type { CacheEntry, SeriesRef, StepView } from './series_cache.ts';
 import { seriesData, type SeriesData } from './series_data.ts';
 import { limited, queued } from './transport.ts';
 

@@ -21,6 +21,11 @@ export function exactValue(value: CborValue, indent = ''): string {
   return block('{', lines, '}');
 }
 
+/** Texts as they are, nothing as nothing, and everything else exactly. */
+export function plainText(value: CborValue | undefined): string {
+  return value === undefined || typeof value === 'string' ? (value ?? '') : exactValue(value);
+}
+
 /** A text that is equal for equal values only: it distinguishes 1 from "1", and knows NaN. Nothing has an empty one. */
 export function comparable(value: CborValue | undefined): string {
   return value === undefined ? '' : exactValue(value);

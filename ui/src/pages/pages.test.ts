@@ -3,13 +3,16 @@ import { expect, test } from 'vitest';
 
 import { csvNumber } from '../format/csv.ts';
 import { RunSchema, SeriesInfoSchema, type SeriesInfo } from '../gen/matyan/runs/v1/run_pb.ts';
-import { SortField } from '../gen/matyan/search/v1/search_pb.ts';
+import { GroupOrder, MetricValue, SortField } from '../gen/matyan/search/v1/search_pb.ts';
 import { filterGroups, projectCharts, runCharts } from '../parts/chart_groups.ts';
 import { compareRows } from './compare/rows.ts';
 import {
+  aggregated,
   columnText,
   columnTitle,
   defaultColumns,
+  groupsFor,
+  nextSort,
   parseColumn,
   placeColumns,
   sortFor,
@@ -29,18 +32,51 @@ test('columns survive their text', () => {
   check({ kind: 'param', segments: ['hparams', 'lr'] }, 'lr');
   check({ kind: 'param', segments: ['a.b', 'c\\d', 'e'] }, 'e');
   check({ kind: 'metric', name: 'loss', context: '' }, 'loss');
+  check({ kind: 'metric', name: 'loss', context: '{"subset":"val"}', value: 'min' }, 'loss val min');
   check({ kind: 'metric', name: 'a {odd} name', context: '{"subset":"val"}' }, 'a {odd} name val');
   check({ kind: 'metric', name: 'loss', context: '{"fold":1,"subset":"val"}' }, 'loss fold=1 subset=val');
   expect(parseColumn('other')).toBeUndefined();
 });
 
 test('orders', () => {
-  expect(sortFor('-created')).toEqual([]);
-  expect(sortFor('name')).toEqual([{ by: { case: 'field', value: SortField.NAME }, descending: false }]);
-  expect(sortFor('-metric:loss {"a":1}')).toEqual([
-    { by: { case: 'metric', value: { name: 'loss', context: '{"a":1}' } }, descending: true },
+  expect(sortFor(['-created'])).toEqual([]);
+  const loss = { case: 'metric', value: { name: 'loss', context: '{"a":1}' } };
+  expect(sortFor(['name', '-metric:loss {"a":1}', 'min:loss {"a":1}'])).toEqual([
+    { by: { case: 'field', value: SortField.NAME }, descending: false },
+    { by: loss, metricValue: MetricValue.LAST, descending: true },
+    { by: loss, metricValue: MetricValue.MIN, descending: false },
   ]);
-  expect(sortFor('nothing')).toEqual([]);
+  expect(sortFor(['nothing'])).toEqual([]);
+  const clicks = (from: string[], ...texts: [text: string, isAdded: boolean][]): string[] =>
+    texts.reduce((sort, [text, isAdded]) => nextSort(sort, text, isAdded), from);
+  expect(clicks(['-created'], ['name', true])).toEqual(['name']);
+  expect(clicks(['name'], ['name', false])).toEqual(['-name']);
+  expect(clicks(['name'], ['param:lr', true])).toEqual(['name', '-param:lr']);
+  expect(clicks(['name'], ['param:lr', true], ['param:lr', true])).toEqual(['name', 'param:lr']);
+  expect(clicks(['name', 'param:lr'], ['param:lr', true])).toEqual(['name']);
+  expect(clicks(['name', 'param:lr'], ['name', false])).toEqual(['name']);
+});
+
+test('groups are in the order of the table, and aggregate the shown metrics', () => {
+  const columns = ['experiment', 'metric:a', 'max:b', 'param:lr'].flatMap(text => parseColumn(text) ?? []);
+  const by = ['experiment', 'param:lr'];
+  expect(aggregated(columns, '-created')).toEqual(['metric:a', 'max:b']);
+  expect(groupsFor(by, ['metric:a', 'max:b'], '-created')).toEqual({
+    by: [
+      { by: { case: 'field', value: SortField.EXPERIMENT } },
+      { by: { case: 'param', value: { segments: ['lr'] } } },
+    ],
+    aggregates: [
+      { of: { case: 'metric', value: { name: 'a', context: '' } }, metricValue: MetricValue.LAST },
+      { of: { case: 'metric', value: { name: 'b', context: '' } }, metricValue: MetricValue.MAX },
+    ],
+    order: GroupOrder.VALUES,
+    descending: false,
+  });
+  const sorted = aggregated(columns, '-max:b');
+  expect(sorted).toEqual(['max:b', 'metric:a']);
+  expect(groupsFor(by, sorted, '-max:b')).toMatchObject({ order: GroupOrder.MEAN, descending: true });
+  expect(groupsFor(by, sorted, '-experiment')).toMatchObject({ order: GroupOrder.VALUES, descending: true });
 });
 
 test('default columns are those that most runs have', () => {

@@ -2,7 +2,7 @@
 import { contextTitle, plainContext, SYSTEM_PREFIX } from '../format/context.ts';
 import type { Props, Run, SeriesInfo } from '../gen/matyan/runs/v1/run_pb.ts';
 import { milliseconds } from '../format/time.ts';
-import { groupBy } from '../group_by.ts';
+import { groupBy } from '../collections.ts';
 import { DASHES, indexColor, PALETTE, runColor, type PaletteColor } from '../plot/palette.ts';
 
 /** One line of a chart. */

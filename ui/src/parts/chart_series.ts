@@ -2,7 +2,7 @@
 import type { StepValues } from '../api/epochs.ts';
 import { EMPTY_SERIES, type SeriesData } from '../api/series_data.ts';
 import { contextTitle } from '../format/context.ts';
-import { groupBy } from '../group_by.ts';
+import { groupBy } from '../collections.ts';
 import { smoothed, type ChartSeries } from '../plot/lines.ts';
 import type { ChartsState } from '../state/routes.ts';
 import { band, bandData } from './bands.ts';

@@ -2,7 +2,7 @@
 import type { MediaSequence } from '../api/media.ts';
 import { metricTitle } from '../format/context.ts';
 import type { Object$ as MediaObject } from '../gen/matyan/objects/v1/objects_pb.ts';
-import { groupBy } from '../group_by.ts';
+import { groupBy } from '../collections.ts';
 import type { MediaGrouping } from '../state/routes.ts';
 
 export interface MediaCard {

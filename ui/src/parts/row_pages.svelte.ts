@@ -4,11 +4,14 @@ import { isAbort } from '../api/errors.ts';
 interface LoadedPage<T> {
   rows: T[] | undefined;
   control: AbortController;
+  isReading: boolean;
+  /** It is read again when it is shown next; its rows stay until then. */
+  isStale: boolean;
   /** Number of rows of the list when it was read. */
   count: number;
 }
 
-const PAGE_ROWS = 64;
+export const PAGE_ROWS = 64;
 /** Pages to keep: a reader who scrolls back some screens does not wait. */
 const MAX_PAGES = 40;
 
@@ -29,14 +32,14 @@ export class RowPages<T> {
 
   /** Loads the pages of the rows in view, and aborts those that left it before they arrived. */
   show(first: number, end: number, count: number): void {
-    if (end <= first) return;
     const [from, to] = [Math.floor(first / PAGE_ROWS), Math.floor((end - 1) / PAGE_ROWS)];
     for (const [number, page] of this.#pages) {
-      if ((number < from || number > to) && !page.rows) this.#drop(number, page);
+      if ((number < from || number > to || end <= first) && page.isReading) this.#drop(number, page);
     }
+    if (end <= first) return;
     for (let number = from; number <= to; number++) {
       const known = this.#pages.get(number);
-      if (known) {
+      if (known && !known.isStale) {
         // The map is in order of last use.
         this.#pages.delete(number);
         this.#pages.set(number, known);
@@ -58,13 +61,27 @@ export class RowPages<T> {
   set(index: number, row: T): void {
     const number = Math.floor(index / PAGE_ROWS);
     const page = this.#pages.get(number);
-    if (page?.rows) {
-      page.rows[index % PAGE_ROWS] = row;
-      this.#version += 1;
-    } else if (page) {
+    if (page?.isReading) {
       this.#drop(number, page);
       void this.#read(number, page.count);
+    } else if (page?.rows) {
+      page.rows[index % PAGE_ROWS] = row;
+      this.#version += 1;
     }
+  }
+
+  /** Replaces the first page, and has the others read again when they are shown next. */
+  begin(rows: readonly T[], count: number): void {
+    for (const [number, page] of this.#pages) if (page.isReading) this.#drop(number, page);
+    this.expire();
+    const control = new AbortController();
+    this.#pages.set(0, { rows: [...rows], control, isReading: false, isStale: false, count });
+    this.#version += 1;
+  }
+
+  /** Has all pages read again when they are shown next. */
+  expire(): void {
+    for (const page of this.#pages.values()) page.isStale = !page.isReading;
   }
 
   /** Forgets everything, as after another search. */
@@ -74,13 +91,16 @@ export class RowPages<T> {
   }
 
   async #read(number: number, count: number): Promise<void> {
-    const page: LoadedPage<T> = { rows: undefined, control: new AbortController(), count };
+    const rows = this.#pages.get(number)?.rows;
+    const control = new AbortController();
+    const page: LoadedPage<T> = { rows, control, isReading: true, isStale: false, count };
+    this.#pages.delete(number);
     this.#pages.set(number, page);
     const [first, end] = [number * PAGE_ROWS, Math.min((number + 1) * PAGE_ROWS, count)];
     try {
-      const rows = await this.load(first, end, page.control.signal);
+      const rows = await this.load(first, end, control.signal);
       if (this.#pages.get(number) !== page) return;
-      page.rows = [...rows];
+      [page.rows, page.isReading] = [[...rows], false];
       this.#version += 1;
     } catch (error) {
       if (this.#pages.get(number) === page) this.#pages.delete(number);

@@ -94,3 +94,28 @@ test('a row that is set is kept, also while its page is read', async () => {
   pages.set(1, 'added');
   expect([pages.row(0), pages.row(1)]).toEqual(['row 0 of version 2', 'added']);
 });
+
+test('rows that expired stay until they are read again', async () => {
+  let version = 1;
+  const pages = new RowPages<string>(
+    async (first, end) =>
+      Array.from({ length: end - first }, (_, at) => `row ${first + at} of version ${version}`),
+    error => expect.unreachable(String(error)),
+  );
+  pages.begin(['first'], 200);
+  pages.show(0, 100, 200);
+  await settled();
+  expect([pages.row(0), pages.row(64)]).toEqual(['first', 'row 64 of version 1']);
+  version = 2;
+  pages.expire();
+  expect(pages.row(64)).toBe('row 64 of version 1');
+  pages.show(64, 65, 200);
+  await settled();
+  expect([pages.row(0), pages.row(64)]).toEqual(['first', 'row 64 of version 2']);
+  pages.begin(['newest'], 200);
+  expect([pages.row(0), pages.row(64)]).toEqual(['newest', 'row 64 of version 2']);
+  version = 3;
+  pages.show(0, 100, 200);
+  await settled();
+  expect([pages.row(0), pages.row(64)]).toEqual(['newest', 'row 64 of version 3']);
+});

@@ -1,20 +1,22 @@
 /**
- * The keyboard. Components register what their keys do while they are on the page, and the help lists exactly these.
+ * Commands and their keys. Components register them while they are on the page, and the palette lists exactly these.
  * A combination is one key, such as `?` or `mod+k`, or two in a row, such as `g r`.
  */
 import { untrack } from 'svelte';
 
-export interface KeyBinding {
-  keys: string;
+export interface Command {
+  keys?: string;
   /** The action, in the imperative. */
   title: string;
   group: string;
-  run: () => void;
+  run: () => unknown;
   /** Also works while a text is edited. */
   whileEditing?: boolean;
+  /** More words to find it by. */
+  words?: string;
 }
 
-let bindings = $state.raw<readonly KeyBinding[]>([]);
+let commands = $state.raw<readonly Command[]>([]);
 let first = '';
 let firstAt = 0;
 
@@ -22,20 +24,20 @@ let firstAt = 0;
 const PAIR_MS = 1_000;
 
 export const keyboard = {
-  get bindings(): readonly KeyBinding[] {
-    return bindings;
+  get commands(): readonly Command[] {
+    return commands;
   },
   /** Returns a function that removes them, as effects want it. */
-  register(added: readonly KeyBinding[]): () => void {
+  register(added: readonly Command[]): () => void {
     // Effects register: they must not depend on what others have registered.
-    bindings = [...untrack(() => bindings), ...added];
+    commands = [...untrack(() => commands), ...added];
     return () => {
-      bindings = bindings.filter(binding => !added.includes(binding));
+      commands = commands.filter(command => !added.includes(command));
     };
   },
 };
 
-/** Runs the binding of a key; the one that was registered last wins. */
+/** Runs the command of a key; the one that was registered last wins. */
 export function handleKey(event: KeyboardEvent, now = Date.now()): void {
   if (event.defaultPrevented || event.isComposing || ['Shift', 'Control', 'Meta', 'Alt'].includes(event.key))
     return;
@@ -43,15 +45,15 @@ export function handleKey(event: KeyboardEvent, now = Date.now()): void {
   if (/^(Enter| )$/.test(pressed) && isControl(event.target)) return;
   const pair = first && now - firstAt < PAIR_MS ? `${first} ${pressed}` : '';
   const isEditing = isEditable(event.target) || isInDialog(event.target);
-  const fits = (keys: string): KeyBinding | undefined =>
-    bindings.findLast(binding => binding.keys === keys && (binding.whileEditing || !isEditing));
-  const binding = (pair && fits(pair)) || fits(pressed);
+  const fits = (keys: string): Command | undefined =>
+    commands.findLast(command => command.keys === keys && (command.whileEditing || !isEditing));
+  const command = (pair && fits(pair)) || fits(pressed);
   first = isEditing ? '' : pressed;
   firstAt = now;
-  if (!binding) return;
+  if (!command) return;
   first = '';
   event.preventDefault();
-  binding.run();
+  command.run();
 }
 
 /** `mod` is the command key on a Mac, and the control key elsewhere. */
@@ -85,4 +87,15 @@ export function keyCaps(keys: string): string[] {
     ArrowUp: '↑',
   };
   return keys.split(/[ +](?=.)/).map(key => caps[key] ?? (key.length === 1 ? key.toUpperCase() : key));
+}
+
+/** Commands that contain all words of the text; those whose title begins with it come first. */
+export function matching(all: readonly Command[], text: string): Command[] {
+  const words = text.toLowerCase().split(/\s+/).filter(Boolean);
+  const found = all.filter(({ title, group, words: more }) => {
+    const haystack = `${title} ${group} ${more ?? ''}`.toLowerCase();
+    return words.every(word => haystack.includes(word));
+  });
+  const begins = ({ title }: Command): number => (title.toLowerCase().startsWith(text.toLowerCase()) ? 0 : 1);
+  return found.sort((a, b) => begins(a) - begins(b));
 }

@@ -1,7 +1,6 @@
 import { expect, test } from 'vitest';
 
-import { matching } from './commands.svelte.ts';
-import { handleKey, keyboard, keyCaps, nameOf } from './keys.svelte.ts';
+import { handleKey, keyboard, keyCaps, matching, nameOf } from './keys.svelte.ts';
 
 function press(key: string, now: number, target: object = {}): boolean {
   let isPrevented = false;
@@ -32,7 +31,7 @@ test('keys run the binding that was registered last, in pairs and alone', () => 
   );
   expect(press('Enter', 9_700)).toBe(true);
   undo.forEach(end => end());
-  expect(keyboard.bindings).toEqual([]);
+  expect(keyboard.commands).toEqual([]);
 });
 
 test('names and caps of keys', () => {

@@ -20,8 +20,6 @@ export const RUN_TABS = [
 /** The lowest level of log records to show. */
 export const LOG_LEVELS = ['all', 'info', 'warning', 'error'] as const;
 
-const SORT_DEFAULT = '-created';
-
 const query = field(text, '');
 
 /** The state of a page of charts. */
@@ -73,8 +71,11 @@ export type ChartsState = State<typeof charts>;
 export const schemas = {
   runs: {
     q: query,
-    /** A column, with a minus for descending order. */
-    sort: field(text, SORT_DEFAULT),
+    /** Columns, with a minus for descending order; the most significant one first. */
+    sort: field(list(text), ['-created']),
+    /** Columns by which runs are grouped, and the tokens of the groups that are open. */
+    group: field(list(text), [] as string[]),
+    open: field(list(text), [] as string[]),
     /** Columns after the name, such as `created`, `param:hparams.lr` and `metric:loss`; empty: chosen from the data. */
     columns: field(list(text), [] as string[]),
     /** Columns that stay at the left. */

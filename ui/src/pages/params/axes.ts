@@ -1,7 +1,7 @@
 /** Axes of params and metrics: the values of all runs in a column, as places between 0 and 1. */
 import type { CborValue } from '../../api/cbor.ts';
 import { readable } from '../../format/number.ts';
-import { exactValue } from '../../format/value.ts';
+import { plainText } from '../../format/value.ts';
 import { Axis, padded, type Tick } from '../../plot/axis.ts';
 import { columnText, columnTitle, valueIn, type DataColumn } from '../runs/columns.ts';
 import type { RunRow } from '../runs/table.svelte.ts';
@@ -26,8 +26,7 @@ const MAX_TICKS = 24;
 export function paramAxis(column: DataColumn, rows: readonly RunRow[]): ParamAxis {
   const all = rows.map(row => valueIn(row, column));
   const isNumeric = all.every(value => value === undefined || isNumber(value));
-  const textOf = (value: CborValue): string => (typeof value === 'string' ? value : exactValue(value));
-  const texts = isNumeric ? [] : all.map(value => (value === undefined ? undefined : textOf(value)));
+  const texts = isNumeric ? [] : all.map(value => (value === undefined ? undefined : plainText(value)));
   const categories = [...new Set(texts.filter(text => text !== undefined))].sort();
   const places = new Map(categories.map((text, at) => [text, at]));
   const values = Float64Array.from(all, (value, at) => {

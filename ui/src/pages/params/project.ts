@@ -1,6 +1,6 @@
 /** The runs of a query with what their axes show. Columns that the reader did not choose come from the newest runs. */
 import { decodeMap } from '../../api/cbor.ts';
-import { findNewest, type RunParts } from '../../api/runs.ts';
+import { findRuns, type RunParts } from '../../api/runs.ts';
 import { SeriesType } from '../../gen/matyan/common/v1/common_pb.ts';
 import { columnText, defaultColumns, metricColumns, parseColumn } from '../runs/columns.ts';
 
@@ -11,7 +11,7 @@ const SAMPLE_PARTS = { params: true, seriesTypes: [SeriesType.METRIC] };
 
 /** `metrics` are those that can be chosen; values of metrics called `names` are read too. */
 export async function readProject(query: string, wanted: string, names: string[], signal: AbortSignal) {
-  const sample = (await findNewest(query, SAMPLE_PARTS, SAMPLE_RUNS, signal)).runs;
+  const sample = (await findRuns(query, { parts: SAMPLE_PARTS, limit: SAMPLE_RUNS }, signal)).runs;
   const usual = defaultColumns(sample.map(run => ({ ...run, params: decodeMap(run.params) })));
   const metric = parseColumn(wanted) ?? usual.find(({ kind }) => kind === 'metric');
   const params = usual.filter(({ kind }) => kind === 'param');
@@ -19,7 +19,7 @@ export async function readProject(query: string, wanted: string, names: string[]
   const seriesNames = [...names, ...(metric?.kind === 'metric' ? [metric.name] : [])];
   const parts: RunParts = { props: true, params: true };
   if (seriesNames.length > 0) Object.assign(parts, { seriesTypes: [SeriesType.METRIC], seriesNames });
-  const { runs, warnings } = await findNewest(query, parts, MAX_RUNS, signal);
+  const { runs, warnings } = await findRuns(query, { parts, limit: MAX_RUNS }, signal);
   const rows = runs.map(run => ({ run, params: decodeMap(run.params) }));
   const all = [...sample.flatMap(({ series }) => metricColumns(series)), ...(metric ? [metric] : [])];
   const metrics = [...new Map(all.map(column => [columnText(column), column])).values()];

@@ -1,13 +1,13 @@
-/** Columns of the runs table: properties, params, and last values of metrics. Their text form is in the URL. */
+/** Columns of the runs table: properties, params, and values of metrics. Their text form is in the URL. */
 import { decodeMap, isMap, type CborValue } from '../../api/cbor.ts';
-import type { RunParts, RunSort } from '../../api/runs.ts';
+import type { GroupsRequest, RunParts, RunsRequest } from '../../api/runs.ts';
 import { OutcomeKind, SeriesType } from '../../gen/matyan/common/v1/common_pb.ts';
 import { csvNumber, csvText } from '../../format/csv.ts';
 import { metricTitle, plainContext, SYSTEM_PREFIX } from '../../format/context.ts';
 import { milliseconds } from '../../format/time.ts';
-import { exactValue } from '../../format/value.ts';
+import { plainText } from '../../format/value.ts';
 import type { Run, SeriesInfo } from '../../gen/matyan/runs/v1/run_pb.ts';
-import { SortField } from '../../gen/matyan/search/v1/search_pb.ts';
+import { GroupOrder, MetricValue, SortField } from '../../gen/matyan/search/v1/search_pb.ts';
 
 /** Properties of a run, with the width of their columns. */
 const PROPS = {
@@ -26,7 +26,11 @@ const MIN_PX = 48;
 export type DataColumn =
   | { kind: 'prop'; name: PropName }
   | { kind: 'param'; segments: string[] }
-  | { kind: 'metric'; name: string; context: string };
+  | { kind: 'metric'; name: string; context: string; value?: MetricPart };
+
+/** What texts of metric columns begin with, and the value that they show. */
+export const METRIC_PARTS = { metric: 'last', min: 'lowest', max: 'highest', first: 'first' } as const;
+type MetricPart = Exclude<keyof typeof METRIC_PARTS, 'metric'>;
 
 export const PROP_COLUMNS: readonly DataColumn[] = Object.keys(PROPS).map(name => ({
   kind: 'prop',
@@ -96,13 +100,17 @@ const FIXED_SORTS: Record<string, SortField> = {
   experiment: SortField.EXPERIMENT,
 };
 
-/** `param:hparams.lr`, or `metric:loss {"subset":"val"}`; backslashes protect what would end a segment or a name. */
+/**
+ * `param:hparams.lr`, `metric:loss {"subset":"val"}`, or `min:loss`; backslashes protect what would end a segment or a
+ * name.
+ */
 export function columnText(column: DataColumn): string {
   if (column.kind === 'prop') return column.name;
   if (column.kind === 'param') {
     return `param:${column.segments.map(segment => segment.replace(/[\\.]/g, '\\$&')).join('.')}`;
   }
-  return `metric:${column.name.replace(/[\\{]/g, '\\$&')}${column.context === '' ? '' : ` ${column.context}`}`;
+  const name = column.name.replace(/[\\{]/g, '\\$&');
+  return `${column.value ?? 'metric'}:${name}${column.context === '' ? '' : ` ${column.context}`}`;
 }
 
 export function parseColumn(text: string): DataColumn | undefined {
@@ -112,47 +120,105 @@ export function parseColumn(text: string): DataColumn | undefined {
     return { kind: 'param', segments: segments.map(plain) };
   }
   if (text in PROPS) return { kind: 'prop', name: text as PropName };
-  const metric = /^metric:((?:\\.|[^{\\])*?)(?: (\{.*))?$/s.exec(text);
-  return metric ? { kind: 'metric', name: plain(metric[1] ?? ''), context: metric[2] ?? '' } : undefined;
+  const metric = /^(metric|min|max|first):((?:\\.|[^{\\])*?)(?: (\{.*))?$/s.exec(text);
+  if (!metric) return undefined;
+  const [, value, name = '', context = ''] = metric;
+  const own = { kind: 'metric' as const, name: plain(name), context };
+  return value === 'metric' ? own : { ...own, value: value as MetricPart };
 }
 
 /** The heading of a column: the last segment of a param, the name of a metric with the values of its context. */
 export function columnTitle(column: DataColumn): string {
   if (column.kind === 'prop') return PROPS[column.name][0];
-  return column.kind === 'param' ? (column.segments.at(-1) ?? '') : metricTitle(column.name, column.context);
+  if (column.kind === 'param') return column.segments.at(-1) ?? '';
+  return [metricTitle(column.name, column.context), column.value ?? ''].join(' ').trimEnd();
 }
 
 /** The parts of a run that some columns need. */
 export function partsFor(columns: readonly DataColumn[]): RunParts {
-  const params = columns.filter(column => column.kind === 'param');
-  const names = [...new Set(columns.flatMap(column => (column.kind === 'metric' ? [column.name] : [])))];
+  const seriesKeys = columns.filter(column => column.kind === 'metric');
   return {
     props: true,
-    paramPaths: params.map(({ segments }) => ({ segments })),
-    ...(names.length > 0 && { seriesTypes: [SeriesType.METRIC], seriesNames: names }),
+    paramPaths: columns.filter(column => column.kind === 'param'),
+    ...(seriesKeys.length > 0 && { seriesTypes: [SeriesType.METRIC], seriesKeys }),
   };
 }
 
-/** The order that a sort text such as `-created` or `metric:loss` stands for. */
-export function sortFor(text: string): RunSort[] {
-  const descending = text.startsWith('-');
-  const name = descending ? text.slice(1) : text;
-  const field = FIXED_SORTS[name];
-  // Newest first is the order of an unsorted search, which costs nothing.
-  if (name === 'created' && descending) return [];
-  if (field !== undefined) return [{ by: { case: 'field', value: field }, descending }];
-  const column = parseColumn(name);
+/** The values of a column for the server; undefined if it has none to sort, group or aggregate by. */
+function serverValue(text: string) {
+  const field = FIXED_SORTS[text];
+  if (field !== undefined) return { by: { case: 'field' as const, value: field } };
+  const column = parseColumn(text);
   if (column?.kind === 'param')
-    return [{ by: { case: 'param', value: { segments: column.segments } }, descending }];
-  if (column?.kind === 'metric')
-    return [{ by: { case: 'metric', value: { name: column.name, context: column.context } }, descending }];
-  return [];
+    return { by: { case: 'param' as const, value: { segments: column.segments } } };
+  if (column?.kind !== 'metric') return undefined;
+  const { name, context, value } = column;
+  const metricValue = value ? MetricValue[value.toUpperCase() as 'MIN' | 'MAX' | 'FIRST'] : MetricValue.LAST;
+  return { by: { case: 'metric' as const, value: { name, context } }, metricValue };
 }
 
-/** The series of a metric column. */
-export function metricOf(series: readonly SeriesInfo[], column: DataColumn): SeriesInfo | undefined {
-  if (column.kind !== 'metric') return undefined;
-  return series.find(({ name, context }) => name === column.name && plainContext(context) === column.context);
+/** The order of texts such as `-created` or `metric:loss`, the most significant one first. */
+export function sortFor(texts: readonly string[]): NonNullable<RunsRequest['sort']> {
+  // Newest first is the order of a search without one.
+  if (texts.join() === '-created') return [];
+  return texts.flatMap(text => {
+    const value = serverValue(text.replace(/^-/, ''));
+    return value ? [{ ...value, descending: text.startsWith('-') }] : [];
+  });
+}
+
+/** Numbers are most interesting from the top, names from the beginning. An added key is removed by the third click. */
+export function nextSort(sort: readonly string[], text: string, isAdded: boolean): string[] {
+  const isText = text === 'name' || text === 'experiment';
+  const [first, second] = isText ? [text, `-${text}`] : [`-${text}`, text];
+  // The usual order has no ties to resolve.
+  if (!isAdded || sort.join() === '-created') return [sort.join() === first ? second : first];
+  if (sort.includes(first)) return sort.map(one => (one === first ? second : one));
+  return sort.includes(second) ? sort.filter(one => one !== second) : [...sort, first];
+}
+
+/** Texts of columns that runs can be grouped by. */
+export function isGroupable(text: string): boolean {
+  return text === 'experiment' || text.startsWith('param:');
+}
+
+/** What charts can be grouped by: the text and title of each column. */
+export function groupings(params: readonly (readonly string[])[] = []): [text: string, title: string][] {
+  return [
+    ['experiment', 'Experiment'],
+    ['status', 'Status'],
+    ['tags', 'Tags'],
+    ...params.map((segments): [string, string] => [
+      columnText({ kind: 'param', segments: [...segments] }),
+      segments.join('.'),
+    ]),
+  ];
+}
+
+/** At most; the server has these limits. */
+export const MAX_GROUPINGS = 3;
+const MAX_AGGREGATES = 16;
+
+/** The metric columns to aggregate over groups; first the one that the table is sorted by. */
+export function aggregated(columns: readonly DataColumn[], sort: string): string[] {
+  const texts = columns.filter(({ kind }) => kind === 'metric').map(columnText);
+  const first = texts.filter(text => text === sort.replace(/^-/, ''));
+  return [...new Set([...first, ...texts])].slice(0, MAX_AGGREGATES);
+}
+
+/** Groups by some columns, in the order of a column, which can be the first aggregate or the first of `by`. */
+export function groupsFor(by: readonly string[], aggregates: readonly string[], sort: string): GroupsRequest {
+  const text = sort.replace(/^-/, '');
+  const isByMetric = aggregates[0] === text;
+  return {
+    by: by.flatMap(one => serverValue(one) ?? []),
+    aggregates: aggregates.flatMap(one => {
+      const { by: of, metricValue } = serverValue(one) ?? {};
+      return of ? [{ of, metricValue: metricValue ?? MetricValue.LAST }] : [];
+    }),
+    order: isByMetric ? GroupOrder.MEAN : GroupOrder.VALUES,
+    descending: sort.startsWith('-') && (isByMetric || text === by[0]),
+  };
 }
 
 /** The value of a run in a column of its data; undefined if it has none. */
@@ -161,7 +227,11 @@ export function valueIn(
   column: DataColumn,
 ): CborValue | undefined {
   if (column.kind === 'param') return paramAt(params, column.segments);
-  if (column.kind === 'metric') return metricOf(run.series, column)?.last;
+  if (column.kind === 'metric') {
+    const isOwn = ({ name, context }: SeriesInfo): boolean =>
+      name === column.name && plainContext(context) === column.context;
+    return run.series.find(isOwn)?.[column.value ?? 'last'];
+  }
   const { props } = run;
   if (!props) return undefined;
   switch (column.name) {
@@ -180,8 +250,7 @@ export function valueIn(
 
 /** The value of a run in a column as the title of a group; empty if it has none. */
 export function groupText(run: Run, column: DataColumn): string {
-  const value = valueIn({ run, params: decodeMap(run.params) }, column);
-  return value === undefined || typeof value === 'string' ? (value ?? '') : exactValue(value);
+  return plainText(valueIn({ run, params: decodeMap(run.params) }, column));
 }
 
 /** Runs as a table of separated values, exact to the bit. */
@@ -196,8 +265,7 @@ export function runsCsv(
       row.run.props?.name ?? '',
       ...columns.map(column => {
         const value = valueIn(row, column);
-        if (value === undefined || typeof value === 'string') return value ?? '';
-        return typeof value === 'number' ? csvNumber(value) : exactValue(value);
+        return typeof value === 'number' ? csvNumber(value) : plainText(value);
       }),
     ]),
   );
@@ -232,7 +300,7 @@ export function defaultColumns(
   const isHyperparameter = (text: string): number => (text.startsWith(`param:${HYPERPARAMETERS}.`) ? 1 : 0);
   // Sorting is stable: equally frequent columns keep the order in which they were logged.
   const byUse = [...counts].sort(([a, m], [b, n]) => n - m || isHyperparameter(b) - isHyperparameter(a));
-  const chosen = byUse.map(([text]) => parseColumn(text)).filter(column => column !== undefined);
+  const chosen = byUse.flatMap(([text]) => parseColumn(text) ?? []);
   return [
     ...chosen.filter(({ kind }) => kind === 'metric').slice(0, MAX_METRICS),
     ...chosen.filter(({ kind }) => kind === 'param').slice(0, MAX_PARAMS),

@@ -1,24 +1,27 @@
-/** The rows of the runs table: the ids that a search found, and the runs in view. */
+/** The runs table: what a search finds, by position in the server's table, and the rows that stay on top. */
 import { decodeMap, type CborValue } from '../../api/cbor.ts';
 import { isAbort } from '../../api/errors.ts';
 import { Urgency } from '../../api/read_queue.ts';
-import { findRuns, readRuns } from '../../api/runs.ts';
+import { findGroups, findRuns, readRuns } from '../../api/runs.ts';
 import { SeriesType } from '../../gen/matyan/common/v1/common_pb.ts';
 import type { Run } from '../../gen/matyan/runs/v1/run_pb.ts';
 import type { RunChange } from '../../gen/matyan/runs/v1/runs_pb.ts';
-import type { Warning } from '../../gen/matyan/search/v1/search_pb.ts';
-import { RowPages } from '../../parts/row_pages.svelte.ts';
+import type { GroupsResponse, Warning } from '../../gen/matyan/search/v1/search_pb.ts';
+import { PAGE_ROWS } from '../../parts/row_pages.svelte.ts';
 import { toaster } from '../../state/toasts.svelte.ts';
-import { exactValue } from '../../format/value.ts';
+import { comparable } from '../../format/value.ts';
 import {
+  aggregated,
   columnText,
   defaultColumns,
+  groupsFor,
   partsFor,
   PROP_COLUMNS,
   sortFor,
   valueIn,
   type DataColumn,
 } from './columns.ts';
+import { Section, TableRows } from './sections.svelte.ts';
 
 export interface RunRow {
   run: Run;
@@ -27,136 +30,245 @@ export interface RunRow {
 
 export interface TableSearch {
   query: string;
-  sort: string;
-  /** Columns from the URL; empty: chosen from the newest runs. */
+  /** Texts of columns, with a minus for descending order; the most significant one first. */
+  sort: string[];
+  /** Columns from the URL; empty: chosen from the first runs. */
   columns: DataColumn[];
+  /** Texts of the columns that runs are grouped by. */
+  by: string[];
 }
 
 /** Runs whose params and metrics decide the columns. */
 const SAMPLE_RUNS = 12;
-/** Some screens of rows. */
-const MAX_RECENT = 1_000;
+/** As many as the server sends. */
+const GROUPS_AT_A_TIME = 1_000;
 /** Values of active runs are read again at most this often. */
 const REFRESH_MS = 1_000;
 
 export class RunsTable {
-  ids = $state.raw<readonly string[]>([]);
+  sections = $state.raw<readonly Section[]>([]);
+  /** Numbers of matching runs, and of their groups. */
+  count = $state(0);
+  groupCount = $state(0);
   columns = $state.raw<readonly DataColumn[]>([]);
   warnings = $state.raw<readonly Warning[]>([]);
   failure = $state.raw<unknown>();
   /** A search runs; the rows of the last one are still shown. */
   isSearching = $state(true);
-  /** Runs that were created since the search. */
+  /** Matching runs that were added since the search. */
   newRuns = $state(0);
-  pages = new RowPages<RunRow | undefined>(
-    (first, end, signal) => this.read(this.ids.slice(first, end), Urgency.Visible, signal),
-    (error, retry) => toaster.error(error, 'SearchService.Runs', retry),
-  );
-
   /** Columns that have different values in the rows that were read since the search. */
   differing = $state.raw<ReadonlySet<string>>(new Set());
-  /** Rows that stay on top, whatever the search finds. */
-  pinned = $state.raw<ReadonlyMap<string, RunRow>>(new Map());
+  /** Rows that stay on top, whatever the search finds. Those that were deleted are undefined. */
+  pinned = $state.raw<ReadonlyMap<string, RunRow | undefined>>(new Map());
 
+  #wanted: TableSearch = { query: '', sort: [], columns: [], by: [] };
+  #signal: AbortSignal | undefined;
+  /** Where more groups begin; empty: nowhere. */
+  #nextGroups = '';
+  #view: [rows: TableRows, first: number, end: number] = [new TableRows([], new Set()), 0, 0];
   /** The first value of each column since the search. */
   #first = new Map<string, string>();
-  /** Rows by id as they were last shown, until newer ones arrive. */
-  #recent = new Map<string, RunRow>();
-  #known = new Map<string, number>();
-  #view: [first: number, end: number] = [0, 0];
   #changed = new Set<string>();
+  #isCountStale = false;
   #refreshTimer: ReturnType<typeof setTimeout> | undefined;
 
-  async search({ query, sort, columns }: TableSearch, signal: AbortSignal): Promise<void> {
+  async search(wanted: TableSearch, signal: AbortSignal): Promise<void> {
     this.isSearching = true;
     try {
-      const { ids, warnings } = await findRuns(query, sortFor(sort), signal);
-      const chosen = columns.length > 0 ? columns : await this.#chooseColumns(ids, signal);
-      this.pages.clear();
-      this.#first.clear();
-      this.differing = new Set();
-      this.#known = new Map(ids.map((id, at) => [id, at]));
-      [this.ids, this.columns, this.warnings, this.failure, this.newRuns] = [
-        ids,
-        chosen,
-        warnings,
-        undefined,
-        0,
-      ];
-      this.isSearching = false;
+      const columns = wanted.columns.length > 0 ? wanted.columns : await this.#chooseColumns(wanted, signal);
+      // The rows of the same list stay until newer ones arrive.
+      const known = listKey(wanted) === listKey(this.#wanted) ? this.sections : [];
+      const find = wanted.by.length > 0 ? this.#searchGroups : this.#searchRuns;
+      const found = await find.call(this, wanted, columns, known, signal);
+      for (const section of this.sections) if (!found.includes(section)) section.pages.clear();
+      [this.#wanted, this.#signal, this.sections, this.failure] = [wanted, signal, found, undefined];
     } catch (error) {
       if (isAbort(error)) return;
       this.failure = error;
-      this.isSearching = false;
+    }
+    this.isSearching = false;
+  }
+
+  async #searchRuns(
+    wanted: TableSearch,
+    columns: readonly DataColumn[],
+    known: readonly Section[],
+    signal: AbortSignal,
+  ): Promise<Section[]> {
+    const request = { sort: sortFor(wanted.sort), limit: PAGE_ROWS, count: true, parts: partsFor(columns) };
+    const { runs, count, warnings } = await findRuns(wanted.query, request, signal);
+    this.#begin(columns, warnings);
+    const section = known[0] ?? this.#newSection(wanted);
+    const rows = runs.map(run => this.#row(run));
+    section.pages.begin(rows, count);
+    [section.count, this.count, this.#nextGroups] = [count, count, ''];
+    return [section];
+  }
+
+  async #searchGroups(
+    wanted: TableSearch,
+    columns: readonly DataColumn[],
+    known: readonly Section[],
+    signal: AbortSignal,
+  ): Promise<Section[]> {
+    const { sections, nextCursor, warnings } = await this.#readGroups(wanted, columns, known, signal);
+    this.#begin(columns, warnings);
+    for (const { pages } of sections) pages.expire();
+    this.#nextGroups = nextCursor;
+    return sections;
+  }
+
+  /** Forgets what is known about the rows of the last search. */
+  #begin(columns: readonly DataColumn[], warnings: readonly Warning[]): void {
+    this.#first.clear();
+    [this.columns, this.warnings, this.differing, this.newRuns] = [columns, warnings, new Set(), 0];
+  }
+
+  async #readGroups(
+    wanted: TableSearch,
+    columns: readonly DataColumn[],
+    known: readonly Section[],
+    signal: AbortSignal | undefined,
+    cursor = '',
+  ): Promise<GroupsResponse & { sections: Section[] }> {
+    const [sort = ''] = wanted.sort;
+    const texts = aggregated(columns, sort);
+    const request = { ...groupsFor(wanted.by, texts, sort), limit: GROUPS_AT_A_TIME, cursor };
+    const found = await findGroups(wanted.query, request, signal);
+    [this.count, this.groupCount] = [Number(found.runCount), Number(found.groupCount)];
+    const byToken = new Map(known.map(section => [section.token, section]));
+    const sections = found.groups.map(group => {
+      const section = byToken.get(group.token) ?? this.#newSection(wanted);
+      section.update(group, texts);
+      return section;
+    });
+    return { ...found, sections };
+  }
+
+  #newSection(wanted: TableSearch): Section {
+    return new Section(
+      wanted,
+      (section, first, end, signal) => this.#readPage(section, first, end, signal),
+      (error, retry) => toaster.error(error, 'SearchService.Runs', retry),
+    );
+  }
+
+  async #readPage(section: Section, first: number, end: number, signal: AbortSignal): Promise<RunRow[]> {
+    const { query, sort } = section.search;
+    const page = { group: section.token, position: BigInt(first), limit: end - first, count: true };
+    const request = { ...page, sort: sortFor(sort), parts: partsFor(this.columns) };
+    const { runs, count } = await findRuns(query, request, signal);
+    if (count !== section.count) {
+      // Runs were added or removed, so others have moved.
+      [this.count, this.newRuns] = [this.count + count - section.count, 0];
+      section.count = count;
+      section.pages.expire();
+      this.#scheduleRefresh();
+    }
+    return runs.map(run => this.#row(run));
+  }
+
+  show(rows: TableRows, first: number, end: number): void {
+    this.#view = [rows, first, end];
+    rows.show(first, end);
+    if (this.#changed.size > 0) this.#scheduleRefresh();
+    if (end >= rows.count && this.#nextGroups !== '') void this.#addGroups(this.#nextGroups);
+  }
+
+  async #addGroups(cursor: string): Promise<void> {
+    this.#nextGroups = '';
+    const wanted = this.#wanted;
+    try {
+      const more = await this.#readGroups(wanted, this.columns, [], this.#signal, cursor);
+      if (wanted !== this.#wanted) return;
+      [this.sections, this.#nextGroups] = [[...this.sections, ...more.sections], more.nextCursor];
+    } catch (error) {
+      toaster.error(error, 'SearchService.Groups', () => void this.#addGroups(cursor));
     }
   }
 
-  /** The row, from before the last search if it has not arrived yet. */
-  row(index: number): RunRow | undefined {
-    return this.pages.row(index) ?? this.#recent.get(this.ids[index] ?? '');
-  }
-
-  show(first: number, end: number): void {
-    this.#view = [first, end];
-    this.pages.show(first, end, this.ids.length);
+  /** Ids of matching runs in their order: all of them, or some of a section. */
+  async ids(section?: Section, first = 0, limit = 0): Promise<string[]> {
+    const { query, sort } = this.#wanted;
+    const part = { group: section?.token ?? '', position: BigInt(first), limit };
+    return (await findRuns(query, { sort: sortFor(sort), idsOnly: true, ...part }, this.#signal)).ids;
   }
 
   /** Reads the rows that stay on top. */
   async pin(ids: readonly string[], signal?: AbortSignal): Promise<void> {
     try {
       const rows = await this.read(ids, Urgency.Visible, signal);
-      this.pinned = new Map(rows.flatMap(row => (row ? [[row.run.runId, row]] : [])));
+      this.pinned = new Map(ids.map((id, at) => [id, rows[at]]));
     } catch (error) {
-      toaster.error(error, 'SearchService.Runs', () => void this.pin(ids));
+      toaster.error(error, 'RunService.BatchGet', () => void this.pin(ids));
     }
   }
 
   /** Takes over what the stream says, and reads the values of changed runs in view again. */
   onchanges(changes: readonly RunChange[]): void {
-    for (const { runId, change, data } of changes) {
-      if (this.pinned.has(runId)) this.#changed.add(runId);
-      const at = this.#known.get(runId);
-      const run = change.case === 'run' ? change.value : undefined;
-      if (at === undefined) {
-        // A change of a run that does not match the search is none of this table.
-        const isNew = run?.props?.active && Date.now() - Number(run.props.createdUs / 1000n) < 60_000;
-        if (isNew && !this.#changed.has(runId)) this.newRuns += 1;
-        if (isNew) this.#changed.add(runId);
-        continue;
-      }
-      const props = run?.props;
-      if (props) this.#replace(runId, row => ({ ...row, run: { ...row.run, props } }));
-      if (data || props) this.#changed.add(runId);
+    const byId = new Map(changes.map(change => [change.runId, change]));
+    const rest = new Set(byId.keys());
+    this.#update(row => {
+      const change = byId.get(row.run.runId)?.change;
+      rest.delete(row.run.runId);
+      const props = change?.case === 'run' ? change.value.props : undefined;
+      return props ? { ...row, run: { ...row.run, props } } : row;
+    });
+    for (const { runId, change } of changes) {
+      if (!rest.has(runId) || this.pinned.has(runId)) this.#changed.add(runId);
+      // A run that is in no row may be new.
+      if (rest.has(runId) || change.case === 'left') this.#isCountStale = true;
     }
-    this.#refreshTimer ??= setTimeout(() => void this.#refresh(), REFRESH_MS);
+    this.#scheduleRefresh();
   }
 
   stop(): void {
     clearTimeout(this.#refreshTimer);
-    this.pages.clear();
+    this.#view = [new TableRows([], new Set()), 0, 0];
+    for (const { pages } of this.sections) pages.clear();
+  }
+
+  #scheduleRefresh(): void {
+    this.#refreshTimer ??= setTimeout(() => void this.#refresh(), REFRESH_MS);
   }
 
   async #refresh(): Promise<void> {
     this.#refreshTimer = undefined;
-    const [first, end] = this.#view;
-    const shown = new Set([...this.ids.slice(first, end), ...this.pinned.keys()]);
-    const ids = [...shown].filter(id => this.#changed.delete(id));
+    const [rows, first, end] = this.#view;
+    const shown = Array.from({ length: end - first }, (_, at) => rows.run(first + at)?.run.runId ?? '');
+    const ids = [...new Set([...shown, ...this.pinned.keys()])].filter(id => this.#changed.delete(id));
     try {
-      for (const row of await this.read(ids, Urgency.Refresh)) {
-        if (!row) continue;
-        this.#replace(row.run.runId, () => row);
-        if (this.pinned.has(row.run.runId)) this.pinned = new Map([...this.pinned, [row.run.runId, row]]);
-      }
+      const read = await this.read(ids, Urgency.Refresh);
+      const newer = new Map(read.flatMap(row => (row ? [[row.run.runId, row]] : [])));
+      this.#update(row => newer.get(row.run.runId) ?? row);
+      this.pinned = new Map([...this.pinned].map(([id, row]) => [id, newer.get(id) ?? row]));
+      if (this.#isCountStale || this.#wanted.by.length > 0) await this.#recount();
     } catch {
       // The connection is lost, as the foot of the page says; the next change tries again.
     }
+    this.#view[0].show(this.#view[1], this.#view[2]);
   }
 
-  #replace(runId: string, change: (row: RunRow) => RunRow): void {
-    this.pages.update(row => (row?.run.runId === runId ? change(row) : row));
+  /** Compares the number of rows with that of matches. Rows do not move before the reader wants it. */
+  async #recount(): Promise<void> {
+    const [wanted, sections] = [this.#wanted, this.sections];
+    const isGrouped = wanted.by.length > 0;
+    this.#isCountStale = false;
+    if (isGrouped) await this.#readGroups(wanted, this.columns, sections, this.#signal);
+    const request = { limit: 1, idsOnly: true, count: true };
+    const { count } = isGrouped ? this : await findRuns(wanted.query, request, this.#signal, Urgency.Refresh);
+    if (wanted !== this.#wanted) return;
+    const added = count - sections.reduce((sum, { count }) => sum + count, 0);
+    this.newRuns = this.#nextGroups === '' ? Math.max(0, added) : 0;
+    if (added < 0) for (const { pages } of sections) pages.expire();
   }
 
-  /** Reads rows by id; those that were deleted are undefined. */
+  #update(change: (row: RunRow) => RunRow): void {
+    for (const { pages } of this.sections) pages.update(row => row && change(row));
+  }
+
+  /** Reads runs by id; those that were deleted are undefined. */
   async read(
     ids: readonly string[],
     urgency: Urgency,
@@ -165,33 +277,32 @@ export class RunsTable {
     const runs = await readRuns([...ids], partsFor(this.columns), urgency, signal);
     return ids.map(id => {
       const run = runs.get(id);
-      if (!run) return undefined;
-      const row = { run, params: decodeMap(run.params) };
-      if (this.#recent.size >= MAX_RECENT) this.#recent.clear();
-      this.#recent.set(id, row);
-      this.#compare(row);
-      return row;
+      return run && this.#row(run);
     });
   }
 
-  #compare(row: RunRow): void {
-    const found = this.columns.filter(column => {
-      const text = columnText(column);
-      if (this.differing.has(text)) return false;
-      const value = valueIn(row, column);
-      const written = value === undefined ? '' : exactValue(value);
+  #row(run: Run): RunRow {
+    const row = { run, params: decodeMap(run.params) };
+    const found = this.columns.map(columnText).filter((text, at) => {
+      const written = comparable(valueIn(row, this.columns[at] as DataColumn));
       const first = this.#first.get(text);
       if (first === undefined) this.#first.set(text, written);
-      return first !== undefined && first !== written;
+      return first !== undefined && first !== written && !this.differing.has(text);
     });
-    if (found.length > 0) this.differing = new Set([...this.differing, ...found.map(columnText)]);
+    if (found.length > 0) this.differing = new Set([...this.differing, ...found]);
+    return row;
   }
 
-  async #chooseColumns(ids: readonly string[], signal: AbortSignal): Promise<DataColumn[]> {
+  async #chooseColumns({ query, sort }: TableSearch, signal: AbortSignal): Promise<DataColumn[]> {
     if (this.columns.length > 0) return [...this.columns];
     const parts = { props: true, params: true, seriesTypes: [SeriesType.METRIC] };
-    const runs = await readRuns(ids.slice(0, SAMPLE_RUNS), parts, Urgency.Visible, signal);
-    const sample = [...runs.values()].map(({ params, series }) => ({ params: decodeMap(params), series }));
+    const { runs } = await findRuns(query, { sort: sortFor(sort), limit: SAMPLE_RUNS, parts }, signal);
+    const sample = runs.map(({ params, series }) => ({ params: decodeMap(params), series }));
     return [...PROP_COLUMNS, ...defaultColumns(sample)];
   }
+}
+
+/** Searches with the same key have the same rows. */
+function listKey({ query, sort, by }: TableSearch): string {
+  return JSON.stringify([query, sort, by]);
 }

@@ -8,3 +8,10 @@ export function groupBy<K, T>(all: readonly T[], keyOf: (one: T) => K): Map<K, T
   }
   return groups;
 }
+
+/** All without one of them, or with it at the end. */
+export function toggled<T>(all: Iterable<T>, one: T): Set<T> {
+  const next = new Set(all);
+  if (!next.delete(one)) next.add(one);
+  return next;
+}

@@ -1,0 +1,94 @@
+/** The rows of the runs table as one list: all runs, or the heading of each group and the runs of those that are open. */
+import type { AggregateValue, Group } from '../../gen/matyan/search/v1/search_pb.ts';
+import { RowPages } from '../../parts/row_pages.svelte.ts';
+import type { RunRow, TableSearch } from './table.svelte.ts';
+
+type Row = RunRow | undefined;
+type Load = (section: Section, first: number, end: number, signal: AbortSignal) => Promise<readonly Row[]>;
+
+/** All runs of a search, or those of a group. */
+export class Section {
+  readonly pages: RowPages<Row>;
+  /** Number of runs. */
+  count = $state(0);
+  group = $state.raw<Group>();
+  /** By the texts of their columns. */
+  aggregates = $state.raw<ReadonlyMap<string, AggregateValue>>(new Map());
+
+  constructor(
+    readonly search: TableSearch,
+    load: Load,
+    onerror: (error: unknown, retry: () => void) => void,
+  ) {
+    this.pages = new RowPages((first, end, signal) => load(this, first, end, signal), onerror);
+  }
+
+  /** Finds the runs of the group; empty: all runs. */
+  get token(): string {
+    return this.group?.token ?? '';
+  }
+
+  /** Takes over a newer heading. Runs are read again if their number has changed. */
+  update(group: Group, columns: readonly string[]): void {
+    const count = Number(group.runCount);
+    if (count !== this.count) this.pages.expire();
+    [this.group, this.count] = [group, count];
+    this.aggregates = new Map(group.aggregates.map((one, at) => [columns[at] ?? '', one]));
+  }
+}
+
+/** A row of the list: the heading of a group, which has the index -1, or a run. */
+export interface Place {
+  section: Section;
+  index: number;
+}
+
+export class TableRows {
+  readonly count: number;
+  /** The row at which each section begins. */
+  readonly #starts: number[] = [];
+
+  constructor(
+    readonly sections: readonly Section[],
+    readonly open: ReadonlySet<string>,
+  ) {
+    let count = 0;
+    for (const section of sections) {
+      this.#starts.push(count);
+      if (section.group) count += 1;
+      if (this.isOpen(section)) count += section.count;
+    }
+    this.count = count;
+  }
+
+  isOpen(section: Section): boolean {
+    return !section.group || this.open.has(section.token);
+  }
+
+  at(row: number): Place | undefined {
+    let [low, high] = [0, this.sections.length];
+    while (high - low > 1) {
+      const middle = (low + high) >> 1;
+      if ((this.#starts[middle] as number) <= row) low = middle;
+      else high = middle;
+    }
+    const section = this.sections[low];
+    if (!section || row < 0 || row >= this.count) return undefined;
+    return { section, index: row - (this.#starts[low] as number) - (section.group ? 1 : 0) };
+  }
+
+  /** The run of a row; undefined for headings, and while it is loaded. */
+  run(row: number): RunRow | undefined {
+    const place = this.at(row);
+    return place && place.index >= 0 ? place.section.pages.row(place.index) : undefined;
+  }
+
+  /** Loads the runs in view, and aborts the reads of those that have left it. */
+  show(first: number, end: number): void {
+    for (const [at, section] of this.sections.entries()) {
+      const start = (this.#starts[at] as number) + (section.group ? 1 : 0);
+      const last = this.isOpen(section) ? Math.min(end - start, section.count) : 0;
+      section.pages.show(Math.max(0, first - start), last, section.count);
+    }
+  }
+}

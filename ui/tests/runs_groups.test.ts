@@ -1,0 +1,231 @@
+/** Long tables, orders of several columns, groups, and rows on top, in Chromium against the real server. */
+import { create, toBinary, type MessageInitShape } from '@bufbuild/protobuf';
+import { createClient } from '@connectrpc/connect';
+import { createGrpcWebTransport } from '@connectrpc/connect-web';
+import type { Page } from 'playwright-core';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+
+import { IngestionBatchSchema, type EventSchema } from '../src/gen/matyan/ingest/v1/batch_pb.ts';
+import { IngestService } from '../src/gen/matyan/ingest/v1/ingest_pb.ts';
+import { eventually, findings, Site } from './harness.ts';
+
+let site: Site;
+beforeAll(async () => void (site = await Site.open()));
+afterAll(() => site?.close());
+
+const SWEEP = encodeURIComponent('"sweep" in run.name');
+const COLUMNS = encodeURIComponent(
+  'experiment,created,metric:loss {"subset":"val"},param:hparams.optimizer,param:hparams.batch_size',
+);
+const MANY = encodeURIComponent('"many" in run.name');
+const MANY_RUNS = 3_000;
+const AT_A_TIME = 50;
+
+async function shown(page: Page): Promise<string[]> {
+  return page.locator('.window .name a').allTextContents();
+}
+
+async function choose(page: Page, column: string, title: string): Promise<void> {
+  await page.focus(`button[aria-label="Column ${column}"]`);
+  await page.keyboard.press('Enter');
+  await page.click(`[role=menuitem]:text-is("${title}"):visible`);
+}
+
+/** Creates runs called `many 0000`, `many 0001` and so on. */
+async function createRuns(): Promise<void> {
+  const transport = createGrpcWebTransport({ baseUrl: site.server.addresses.ingest });
+  const client = createClient(IngestService, transport);
+  const publish = async (number: number): Promise<void> => {
+    const name = `many ${String(number).padStart(4, '0')}`;
+    const events: MessageInitShape<typeof EventSchema>[] = [
+      { kind: { case: 'createRun', value: {} } },
+      { kind: { case: 'setRunProperty', value: { name } } },
+      { kind: { case: 'finishRun', value: {} } },
+    ];
+    const batch = toBinary(IngestionBatchSchema, create(IngestionBatchSchema, { events }));
+    const runId = `many${String(number).padStart(20, '0')}`;
+    const { rejectedItems } = await client.publish({ runId, batch });
+    if (rejectedItems > 0) throw new Error('the server rejected a run');
+  };
+  for (let first = 0; first < MANY_RUNS; first += AT_A_TIME)
+    await Promise.all(Array.from({ length: AT_A_TIME }, (_, at) => publish(first + at)));
+}
+
+test('a long table loads what is seen, with at most three reads at a time', async () => {
+  await createRuns();
+  await site.visit(`/runs?q=${MANY}&sort=name`, async visit => {
+    const { page } = visit;
+    const count = async (): Promise<string> =>
+      (await page.textContent('.page-head [role=status]'))?.replace(/\D/g, '') ?? '';
+    await eventually('all runs are applied', async () => {
+      if ((await count()) === String(MANY_RUNS)) return true;
+      await page.reload();
+      await page.waitForSelector('.window .name a');
+      return false;
+    });
+    // Counted in the page: a request that was aborted is reported late.
+    await page.evaluate(() => {
+      const reads = { running: 0, most: 0, aborted: 0 };
+      const read = globalThis.fetch;
+      globalThis.fetch = async (input, init) => {
+        let isRunning = true;
+        const end = (): void => {
+          if (isRunning) reads.running -= 1;
+          isRunning = false;
+        };
+        reads.most = Math.max(reads.most, ++reads.running);
+        init?.signal?.addEventListener('abort', () => (isRunning && (reads.aborted += 1), end()));
+        return read(input, init).finally(end);
+      };
+      Object.assign(globalThis, { reads });
+    });
+    const before = visit.calls.length;
+    const scroller = page.locator('.scroller');
+    await scroller.evaluate(async element => {
+      for (let part = 0; part <= 20; part++) {
+        element.scrollTop = (part / 20) * (element.scrollHeight - element.clientHeight);
+        await new Promise(requestAnimationFrame);
+      }
+    });
+    await page.waitForSelector(`.window .name a:text-is("many ${MANY_RUNS - 1}")`);
+    await scroller.evaluate(element => (element.scrollTop = 1_500 * 34));
+    await page.waitForSelector('.window .name a:text-is("many 1510")');
+    // Rows are where they belong, and not only somewhere in view.
+    const index = await page.locator('[role=row]:has(a:text-is("many 1510"))').getAttribute('aria-rowindex');
+    expect(index).toBe('1512');
+    const { most, aborted } = await page.evaluate(
+      () => (globalThis as unknown as { reads: { most: number; aborted: number } }).reads,
+    );
+    expect(most).toBeLessThanOrEqual(3);
+    expect(aborted).toBeGreaterThan(0);
+    expect(visit.calls.slice(before).filter(call => call === 'SearchService/Runs').length).toBeLessThan(60);
+    console.info(`${most} reads at a time, ${aborted} aborted`);
+  });
+});
+
+test('all runs and ranges are selected without loading them', async () => {
+  await site.visit(`/runs?q=${MANY}&sort=name`, async ({ page }) => {
+    await page.waitForSelector('.window .name a');
+    await page.click('input[aria-label="Select all runs"]');
+    await page.waitForSelector('button:has-text("Compare 3")');
+    expect((await page.textContent('button:has-text("Compare")'))?.replace(/\D/g, '')).toBe(
+      String(MANY_RUNS),
+    );
+    await page.click('input[aria-label="Select all runs"]');
+    await page.locator('.window [role=row] input').nth(3).click();
+    await page.locator('.scroller').evaluate(element => (element.scrollTop = 1_000 * 34));
+    const last = page.locator('[role=row]:has(a:text-is("many 1002")) input');
+    await last.click({ modifiers: ['Shift'] });
+    await eventually(
+      'the range is selected',
+      async () => (await page.textContent('button:has-text("Compare")'))?.replace(/\D/g, '') === '1000',
+    );
+  });
+});
+
+test('columns are sorted by several keys, by the server', async () => {
+  await site.visit(`/runs?q=${SWEEP}&columns=${COLUMNS}`, async visit => {
+    const { page } = visit;
+    await page.waitForSelector('.window .name a');
+    await page.click('.sort:has-text("optimizer")');
+    await page.waitForURL(/sort=/);
+    await page.click('.sort:has-text("batch_size")', { modifiers: ['Shift'] });
+    await page.waitForSelector('.sort b:text-is("↓2")');
+    const titles = await page.locator('[role=columnheader]').allTextContents();
+    const column = async (title: string): Promise<string[]> => {
+      const at = titles.findIndex(text => text.includes(title));
+      return (await page.locator(`.window [role=cell]:nth-child(${at + 1})`).allTextContents()).map(text =>
+        text.trim(),
+      );
+    };
+    await eventually('both are sorted', async () => {
+      const [optimizers, sizes] = [await column('optimizer'), (await column('batch_size')).map(Number)];
+      const keys = optimizers.map((optimizer, at) => [optimizer, sizes[at] ?? 0] as const);
+      const sorted = [...keys].sort(([a, x], [b, y]) => (a === b ? y - x : a < b ? 1 : -1));
+      return keys.length > 10 && JSON.stringify(keys) === JSON.stringify(sorted);
+    });
+    await page.goBack();
+    await eventually(
+      'one key is left',
+      async () => (await page.locator('.sort b').allTextContents()).join() === '↓',
+    );
+  });
+});
+
+test('the lowest value of a metric is a column of its own order', async () => {
+  await site.visit(`/runs?q=${SWEEP}&columns=${COLUMNS}`, async ({ page }) => {
+    await page.waitForSelector('.window .name a');
+    await choose(page, 'loss val', 'Show the lowest value');
+    await page.click('.sort:has-text("loss val min")');
+    await page.waitForURL(/sort=-min/);
+    await page.waitForSelector('[role=columnheader][aria-sort=descending]:has-text("loss val min")');
+  });
+});
+
+test.each(['light', 'dark'] as const)('runs are grouped, and the URL has it, %s', async theme => {
+  await site.visit(
+    `/runs?q=${SWEEP}&columns=${COLUMNS}`,
+    async visit => {
+      const { page } = visit;
+      await page.waitForSelector('.window .name a');
+      const all = Number(await page.textContent('.page-head [role=status]'));
+      await choose(page, 'optimizer', 'Group by it');
+      const headings = page.locator('.window button[aria-expanded]');
+      await page.waitForSelector('.window button[aria-expanded]');
+      expect(await headings.count()).toBe(3);
+      const counts = (await page.locator('.heading .digits').allTextContents()).map(Number);
+      expect(counts.reduce((sum, count) => sum + count, 0)).toBe(all);
+      await headings.first().click();
+      await eventually('its runs are shown', async () => (await shown(page)).length === counts[0]);
+      await visit.shot(`runs-groups-${theme}`);
+      expect(await findings(page)).toEqual([]);
+      const names = await shown(page);
+      await page.reload();
+      await eventually('the URL has it', async () => (await shown(page)).join() === names.join());
+      await choose(page, 'Experiment', 'Group by it');
+      await eventually('there are more groups', async () => (await headings.count()) > 3);
+      await page.goBack();
+      await eventually('going back undoes it', async () => (await headings.count()) === 3);
+      await page.click('button[title="Do not group by it"]');
+      await eventually('there are no groups', async () => (await headings.count()) === 0);
+      expect(Number(await page.textContent('.page-head [role=status]'))).toBe(all);
+    },
+    { theme },
+  );
+});
+
+test('a table is searched once, and not again by changes of other fields of the URL', async () => {
+  await site.visit(`/runs?q=${SWEEP}&columns=${COLUMNS}`, async ({ page, calls }) => {
+    await page.waitForSelector('.window .name a');
+    const searches = (): number => calls.filter(call => call === 'SearchService/Runs').length;
+    expect(searches()).toBe(1);
+    await choose(page, 'Created', 'Wider');
+    await page.waitForURL(/widths=/);
+    // A search that began with the change comes before this one.
+    await page.click('.sort:has-text("Name")');
+    await page.waitForSelector('[role=columnheader][aria-sort=ascending]');
+    await eventually('it is sorted', () => searches() >= 2);
+    expect(searches()).toBe(2);
+  });
+});
+
+test('a run on top that was deleted is left out', async () => {
+  const [known] = site.runs.hashes;
+  await site.visit(`/runs?pins=${known},${'0'.repeat(24)}`, async ({ page, calls }) => {
+    await eventually('one is on top', async () => (await page.locator('.header .pin').count()) === 1);
+    expect(calls).toContain('RunService/BatchGet');
+  });
+});
+
+test('columns are found by the server', async () => {
+  await site.visit(`/runs?q=${SWEEP}&columns=${COLUMNS}`, async ({ page, calls }) => {
+    await page.waitForSelector('.window .name a');
+    await page.keyboard.press('c');
+    await page.fill('input[aria-label="Search columns"]', 'DROPOUT model');
+    await page.click('label:has-text("hparams.model.dropout")');
+    await page.keyboard.press('Escape');
+    await page.waitForSelector('[role=columnheader]:has-text("dropout")');
+    expect(calls).toContain('ProjectService/FindColumns');
+    expect(calls).not.toContain('ProjectService/Params');
+  });
+});
