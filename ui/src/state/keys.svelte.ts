@@ -2,8 +2,6 @@
  * Commands and their keys. Components register them while they are on the page, and the palette lists exactly these.
  * A combination is one key, such as `?` or `mod+k`, or two in a row, such as `g r`.
  */
-import { untrack } from 'svelte';
-
 export interface Command {
   keys?: string;
   /** The action, in the imperative. */
@@ -16,7 +14,9 @@ export interface Command {
   words?: string;
 }
 
-let commands = $state.raw<readonly Command[]>([]);
+/** Not a state: effects would depend on it, and their clean-ups would read what it was before their run. */
+let registered: readonly Command[] = [];
+let commands = $state.raw(registered);
 let first = '';
 let firstAt = 0;
 
@@ -29,10 +29,9 @@ export const keyboard = {
   },
   /** Returns a function that removes them, as effects want it. */
   register(added: readonly Command[]): () => void {
-    // Effects register: they must not depend on what others have registered.
-    commands = [...untrack(() => commands), ...added];
+    commands = registered = [...registered, ...added];
     return () => {
-      commands = commands.filter(command => !added.includes(command));
+      commands = registered = registered.filter(command => !added.includes(command));
     };
   },
 };
