@@ -299,7 +299,7 @@ fn discard(spool: &Spool, number: u64) {
     let directory = spool.uploads();
     let bytes = manifest::data_bytes(&directory, number);
     manifest::discard(&directory, number);
-    spool.upload_space.give_back(bytes);
+    spool.give_back_upload_space(bytes);
 }
 
 /// Writes content to the spool, whose space for it was taken.
@@ -312,13 +312,13 @@ fn store_data(
     match write() {
         Ok(written) => {
             // A file may shrink while it is copied.
-            spool.upload_space.give_back(bytes.saturating_sub(written));
+            spool.give_back_upload_space(bytes.saturating_sub(written));
             Ok(Source::Data)
         }
         Err(error) => {
             // A directory that was removed meanwhile has no file.
             fs::remove_file(data).ok();
-            spool.upload_space.give_back(bytes);
+            spool.give_back_upload_space(bytes);
             Err(error)
         }
     }

@@ -8,7 +8,6 @@ use std::{
         Arc, Condvar, Mutex, MutexGuard, OnceLock,
         atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     },
-    thread,
     time::Duration,
 };
 
@@ -51,7 +50,7 @@ pub(crate) struct Spool {
     full: FullPolicy,
     numbers: SpoolNumbers,
     /// Space of files that wait for their upload.
-    pub(crate) upload_space: UploadSpace,
+    upload_space: UploadSpace,
     lost_uploads: AtomicU64,
     pub(crate) sender_wake: Notify,
     pub(crate) maintenance_wake: Notify,
@@ -341,8 +340,14 @@ impl Spool {
             if !self.full.waits || is_interrupted() {
                 return false;
             }
-            thread::sleep(SPACE_INTERVAL);
+            drop(self.full.space.wait_timeout(lock(&self.writer), SPACE_INTERVAL));
         }
+    }
+
+    /// Gives the space of a file back that has been removed.
+    pub(crate) fn give_back_upload_space(&self, bytes: u64) {
+        self.upload_space.give_back(bytes);
+        self.signal_space();
     }
 
     /// Counts an upload that there is no space for.

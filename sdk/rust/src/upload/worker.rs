@@ -183,7 +183,7 @@ impl Upload {
         if let Err(error) = manifest::remove(&self.directory(), self.number) {
             self.report(NoticeLevel::Warning, &format!("failed to remove a file that was uploaded: {error}"));
         }
-        self.spool.upload_space.give_back(bytes);
+        self.spool.give_back_upload_space(bytes);
         // The sender of a closed spool waits for the last upload.
         self.spool.sender_wake.notify_one();
     }
