@@ -55,7 +55,6 @@ pub(crate) fn outlast_an_outage(run: &Run, output: &Path) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[expect(clippy::print_stdout, reason = "figures of the test")]
 async fn memory_does_not_grow_with_what_waits_for_the_server() {
     let (proxy, root, results) = (Proxy::start().await, SpoolRoot::new(), SpoolRoot::new());
     let (server, output) = (Server::up().await, results.path().join("memory"));
