@@ -152,7 +152,7 @@ REPO_CALLS = [
     ("from_path", (5,), {}, TypeError, "path"),
     ("is_remote_path", (Path("a"),), {}, TypeError, "path"),
     ("get_run", (5,), {}, TypeError, "run_hash"),
-    ("run_exists", (None,), {}, TypeError, "run_hash"),
+    ("run_exists", (5,), {}, TypeError, "run_hash"),
     ("query_runs", (5,), {}, TypeError, "query"),
     ("query_runs", ("",), {"paginated": "x"}, TypeError, "paginated"),
     ("query_runs", ("",), {"paginated": True, "limit": "x"}, TypeError, "limit"),

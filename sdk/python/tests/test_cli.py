@@ -161,8 +161,8 @@ def test_sync_names_the_runs_of_other_processes(capsys):
         "messages": [],
     }
     assert cli.main(["sync"]) == 0
-    assert f"left to scripts that are still running: the data of runs {run.hash}" in (
-        capsys.readouterr().err
+    assert (
+        f"still in use by running scripts: the data of runs {run.hash}" in capsys.readouterr().err
     )
     run._end(None, spent=1e9)
 
