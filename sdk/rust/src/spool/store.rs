@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc, Condvar, Mutex, MutexGuard, OnceLock,
-        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
     time::Duration,
 };
@@ -49,9 +49,6 @@ pub(crate) struct Spool {
     pub(crate) dictionary: Dictionary,
     full: FullPolicy,
     numbers: SpoolNumbers,
-    /// Space of files that wait for their upload.
-    upload_space: UploadSpace,
-    lost_uploads: AtomicU64,
     pub(crate) sender_wake: Notify,
     pub(crate) maintenance_wake: Notify,
     pub(crate) progress: Progress,
@@ -72,7 +69,9 @@ struct SpoolNumbers {
 }
 
 /// Treatment of callers while the spool is full.
+#[derive(Default)]
 struct FullPolicy {
+    uploads: UploadSpace,
     waits: bool,
     interrupted: Option<fn() -> bool>,
     /// Signals space to callers that wait for it.
@@ -115,7 +114,7 @@ impl Spool {
         let writer = Writer::new(directory, limits, &[]);
         // An offline run sends nothing, so waiting would free no space.
         let waits = config.spool_full == SpoolFull::Block && !owner.is_offline;
-        let full = FullPolicy { waits, interrupted, space: Condvar::new() };
+        let full = FullPolicy { waits, interrupted, ..FullPolicy::default() };
         let numbers = SpoolNumbers { numbering: Some(numbering), ..SpoolNumbers::default() };
         Ok(Self { full, numbers, ..Self::with(writer, dictionary, owner, notices) })
     }
@@ -133,8 +132,9 @@ impl Spool {
         let numbering = is_known.then(|| Numbering::find(&owner.gateway_url, &owner.run_id)).flatten();
         let writer = Writer::new(directory, limits, &existing);
         let numbers = SpoolNumbers { numbering, ..SpoolNumbers::default() };
-        let upload_space = UploadSpace::used(directory::upload_bytes(path));
-        let spool = Self { numbers, upload_space, ..Self::with(writer, dictionary, owner, notices) };
+        let uploads = UploadSpace::used(directory::upload_bytes(path));
+        let full = FullPolicy { uploads, ..FullPolicy::default() };
+        let spool = Self { numbers, full, ..Self::with(writer, dictionary, owner, notices) };
         spool.close();
         Ok(Some(spool))
     }
@@ -145,10 +145,8 @@ impl Spool {
             owner,
             writer: Mutex::new(writer),
             dictionary,
-            full: FullPolicy { waits: false, interrupted: None, space: Condvar::new() },
+            full: FullPolicy::default(),
             numbers: SpoolNumbers::default(),
-            upload_space: UploadSpace::default(),
-            lost_uploads: AtomicU64::new(0),
             sender_wake: Notify::new(),
             maintenance_wake: Notify::new(),
             progress: Progress::default(),
@@ -333,7 +331,7 @@ impl Spool {
             let (directory, limit) =
                 self.with_writer(|writer| (writer.directory().path().to_owned(), writer.limits().bytes));
             let free = files::free_space(&directory).unwrap_or(u64::MAX);
-            if self.upload_space.take(bytes, limit, free) {
+            if self.full.uploads.take(bytes, limit, free) {
                 return true;
             }
             let is_interrupted = || self.full.interrupted.is_some_and(|interrupted| interrupted());
@@ -346,7 +344,7 @@ impl Spool {
 
     /// Gives the space of a file back that has been removed.
     pub(crate) fn give_back_upload_space(&self, bytes: u64) {
-        self.upload_space.give_back(bytes);
+        self.full.uploads.give_back(bytes);
         self.signal_space();
     }
 
@@ -357,12 +355,12 @@ impl Spool {
 
     /// Counts an upload that can never arrive. The reason was reported.
     pub(crate) fn count_lost_upload(&self) {
-        self.lost_uploads.fetch_add(1, Ordering::Relaxed);
+        self.full.uploads.count_lost();
     }
 
     /// Values that were dropped, and uploads that were lost.
     pub(crate) fn lost(&self) -> u64 {
-        lock(&self.writer).totals().dropped + self.lost_uploads.load(Ordering::Relaxed)
+        lock(&self.writer).totals().dropped + self.full.uploads.lost()
     }
 
     #[cold]

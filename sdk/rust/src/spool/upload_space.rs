@@ -1,14 +1,18 @@
-//! Bound on the bytes of files that wait in a spool for their upload.
+//! Files of a spool that wait for their upload: a bound on their bytes, and the number of those that
+//! were lost.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Space that files use, next to that of the records.
 #[derive(Debug, Default)]
-pub(crate) struct UploadSpace(AtomicU64);
+pub(crate) struct UploadSpace {
+    used: AtomicU64,
+    lost: AtomicU64,
+}
 
 impl UploadSpace {
     pub(crate) fn used(bytes: u64) -> Self {
-        Self(AtomicU64::new(bytes))
+        Self { used: AtomicU64::new(bytes), ..Self::default() }
     }
 
     /// Takes space for a file, given the limit and the free space of the file system. Returns false
@@ -19,14 +23,23 @@ impl UploadSpace {
             let is_within_limit = used == 0 || wanted <= limit;
             (is_within_limit && wanted <= free.saturating_add(used) / 5 * 4).then_some(wanted)
         };
-        self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok()
+        self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok()
     }
 
     /// Gives space back, when a file has been removed.
     pub(crate) fn give_back(&self, bytes: u64) {
         let give_back = |used: u64| Some(used.saturating_sub(bytes));
         // It is never refused.
-        self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, give_back).ok();
+        self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, give_back).ok();
+    }
+
+    /// Counts a file that can never arrive.
+    pub(crate) fn count_lost(&self) {
+        self.lost.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn lost(&self) -> u64 {
+        self.lost.load(Ordering::Relaxed)
     }
 }
 
