@@ -13,13 +13,23 @@ use tonic_health::{ServingStatus, server::HealthReporter};
 /// Interval between readiness checks.
 const CHECK_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Reports the combined readiness of the services until stopped, and then that they are not
-/// serving.
-pub(super) async fn report(mut reporter: HealthReporter, services: Vec<Transport>, stop: CancellationToken) {
+/// Reports each change of the combined readiness of the services until stopped, and then that they
+/// are not serving. `reported` is the last status.
+pub(super) async fn report(
+    mut reporter: HealthReporter,
+    services: Vec<Transport>,
+    mut reported: ServingStatus,
+    stop: CancellationToken,
+) {
     let mut ticks = interval(CHECK_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     while stop.run_until_cancelled(ticks.tick()).await.is_some() {
-        let Some(()) = stop.run_until_cancelled(check(&reporter, &services)).await else { break };
+        let Some(status) = stop.run_until_cancelled(status(&services)).await else { break };
+        // Every report reaches all clients that watch.
+        if status != reported {
+            reporter.set_service_status("", status).await;
+            reported = status;
+        }
     }
     reporter.set_service_status("", ServingStatus::NotServing).await;
     // Ends the streams of clients that watch, which would otherwise keep their connections
@@ -27,14 +37,14 @@ pub(super) async fn report(mut reporter: HealthReporter, services: Vec<Transport
     reporter.clear_service_status("").await;
 }
 
-pub(super) async fn check(reporter: &HealthReporter, services: &[Transport]) {
+/// Checks the combined readiness of the services.
+pub(super) async fn status(services: &[Transport]) -> ServingStatus {
     let is_ready = async |service: &Transport| {
         let answer = SystemServiceClient::new(service.clone()).readiness(ReadinessRequest::default()).await;
         answer.is_ok_and(|answer| answer.into_inner().ready)
     };
     let ready = join_all(services.iter().map(is_ready)).await.into_iter().all(|ready| ready);
-    let status = if ready { ServingStatus::Serving } else { ServingStatus::NotServing };
-    reporter.set_service_status("", status).await;
+    if ready { ServingStatus::Serving } else { ServingStatus::NotServing }
 }
 
 #[cfg(test)]

@@ -97,10 +97,11 @@ impl Services {
             start_port(&mut ports, "the metrics port", listener, tls.clone(), edge);
         }
         // Health must be accurate before the ports are announced.
-        health::check(&reporter, &services).await;
+        let status = health::status(&services).await;
+        reporter.set_service_status("", status).await;
         let mut health = Tasks::default();
         health.spawn("the health reporter", |stop| async move {
-            health::report(reporter, services, stop).await;
+            health::report(reporter, services, status, stop).await;
             Ok(())
         });
         Ok(Self { frontier, backend, health, edges, ports, workers })
