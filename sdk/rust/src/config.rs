@@ -6,6 +6,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use object_store_http::Url;
+
 /// Backend URL if none is set.
 const BACKEND_URL: &str = "http://localhost:53800";
 /// Gateway URL if none is set.
@@ -125,12 +127,13 @@ impl Config {
 
 /// Whether a server is on this machine.
 fn is_loopback(url: &str) -> bool {
-    let host = url.split_once("://").map_or(url, |(_, rest)| rest);
-    let host = match host.strip_prefix('[') {
-        Some(bracketed) => bracketed.split(']').next(),
-        None => host.split([':', '/']).next(),
-    };
-    let host = host.unwrap_or_default();
+    let url = Url::parse(url).ok();
+    let host = url.as_ref().and_then(Url::host_str);
+    host.is_some_and(|host| is_loopback_host(host.trim_matches(['[', ']'])))
+}
+
+/// Whether a name or an address, without brackets, is one of this machine.
+pub(crate) fn is_loopback_host(host: &str) -> bool {
     host.eq_ignore_ascii_case("localhost")
         || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }

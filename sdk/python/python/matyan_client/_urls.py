@@ -30,8 +30,13 @@ def checked(argument: str, url: str) -> str:
 def is_loopback(url: str) -> bool:
     """Reports whether a server is on this machine."""
     host = urlsplit(url).hostname or ""
+    return host == "localhost" or is_loopback_address(host)
+
+
+def is_loopback_address(host: str) -> bool:
+    """Reports whether a text is an address, and one of this machine."""
     try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+        return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
 

@@ -1,10 +1,8 @@
 //! Addresses of the gateway, and the reasons why it cannot be reached.
 
-use std::net::IpAddr;
-
 use tokio_tungstenite::tungstenite::{self, http::Uri};
 
-use crate::config::GRPC_PREFIX;
+use crate::config::{self, GRPC_PREFIX};
 
 /// The reason why there is no connection.
 #[derive(Debug, thiserror::Error)]
@@ -99,8 +97,7 @@ impl Target {
 
     /// Whether the gateway runs on this machine, which a proxy cannot reach.
     pub(crate) fn is_here(&self) -> bool {
-        self.host.eq_ignore_ascii_case("localhost")
-            || self.host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+        config::is_loopback_host(&self.host)
     }
 }
 

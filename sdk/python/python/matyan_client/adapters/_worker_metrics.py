@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import ipaddress
 import json
 import selectors
 import socket
@@ -20,6 +19,7 @@ from typing import Any
 from matyan_client import _forks
 from matyan_client._warnings import warn_user
 
+from .. import _urls
 from ._exception_resistant import FailureCounter
 
 HEADER_BYTES = 4
@@ -276,7 +276,7 @@ def listen(main_addr: str, port: int) -> socket.socket:
     own machine than on those of the workers.
     """
     host = "127.0.0.1" if main_addr == "localhost" else main_addr
-    if _is_loopback(host):
+    if _urls.is_loopback_address(host):
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         return socket.create_server((host, port), family=family)
     if socket.has_dualstack_ipv6():
@@ -284,10 +284,3 @@ def listen(main_addr: str, port: int) -> socket.socket:
         with contextlib.suppress(OSError):
             return socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True)
     return socket.create_server(("", port))
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
