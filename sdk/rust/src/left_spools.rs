@@ -59,7 +59,7 @@ pub struct SyncOptions {
     /// Whether spools of other machines are sent. On a file system without working locks, nothing
     /// shows that they are in use.
     pub elsewhere: bool,
-    /// Servers that the spools are sent to, in place of their own, unless these have stored a part.
+    /// Servers that the spools are sent to instead of their own, unless these have stored a part.
     pub servers: Option<ServerUrls>,
 }
 

@@ -5,6 +5,7 @@
 pub(crate) mod cuts;
 pub(crate) mod dictionary;
 pub(crate) mod directory;
+mod directory_choice;
 pub(crate) mod maintenance;
 pub(crate) mod reader;
 pub(crate) mod record;

@@ -6,6 +6,7 @@
 //! The appended event carries the number of the upload, so that an upload whose files could not be
 //! removed any more is not announced twice.
 
+mod content;
 mod manifest;
 
 mod media;
@@ -15,8 +16,7 @@ mod transfer;
 pub(crate) mod worker;
 
 use std::{
-    borrow::Cow,
-    fs::{self, File},
+    fs::File,
     io::{self, Read as _},
     path::{Path, PathBuf},
     sync::atomic::{AtomicU64, Ordering},
@@ -26,19 +26,9 @@ use matyan_proto::{ingest::v1::event::Kind, limits};
 use matyan_value::{Context, Value};
 use prost::Message as _;
 
-use crate::{
-    clock,
-    error::ArgumentError,
-    events::Object,
-    notice::NoticeLevel,
-    run::Run,
-    spool::{record, store::Spool},
-};
-use manifest::{Announcement, Encoding, Manifest, SampleKind, Source, data_path};
-
-/// Largest file that is copied at the call if there is space, so that it may be changed or deleted
-/// right after. The content of a larger one is that at the time of the upload.
-const COPIED_BYTES: u64 = 16 << 20;
+use crate::{clock, error::ArgumentError, events::Object, run::Run, spool::record};
+use content::{Draft, RawContent};
+use manifest::{Announcement, Encoding, SampleKind};
 
 /// Longest readable part of a name in the path of a payload.
 const SLUG_BYTES: usize = 64;
@@ -209,7 +199,7 @@ impl Run {
             });
             if outcome.as_ref().is_err_and(UploadError::is_disk_full) {
                 // Like a value that the spool has no space for.
-                (first..=last).for_each(|number| discard(spool, number));
+                (first..=last).for_each(|number| content::discard(spool, number));
                 spool.drop_upload();
                 outcome = Ok(());
             }
@@ -221,136 +211,6 @@ impl Run {
         worker::wake();
         outcome
     }
-}
-
-/// The parts of an upload that do not depend on its content.
-struct Draft {
-    path: String,
-    content_type: String,
-    encoding: Encoding,
-}
-
-impl Draft {
-    fn write(
-        &self,
-        spool: &Spool,
-        number: u64,
-        raw: &RawContent<'_>,
-        announcement: &Announcement,
-        (time_us, parts): (i64, Vec<u64>),
-    ) -> Result<(), UploadError> {
-        let directory = spool.uploads();
-        let source = raw.store(spool, &data_path(&directory, number))?;
-        let (path, content_type) = (self.path.clone(), self.content_type.clone());
-        let announcement = announcement.clone();
-        let mut manifest = Manifest::new(path, content_type, source, self.encoding, announcement, time_us);
-        manifest.parts = parts;
-        // With the lock, as the spool is only removed if there are no manifests.
-        let written = spool.with_writer(|writer| match writer.is_retired() {
-            true => Err(io::ErrorKind::NotFound.into()),
-            false => manifest.write(&directory, number),
-        });
-        written.map_err(|source| UploadError::File { path: directory, source })
-    }
-}
-
-/// Content before encoding.
-enum RawContent<'a> {
-    Whole(Content<'a>),
-    I16(&'a [i16]),
-    F32(&'a [f32]),
-}
-
-impl RawContent<'_> {
-    /// Whether it is a file that does not exist.
-    fn is_missing(&self) -> bool {
-        matches!(self, Self::Whole(Content::File(path)) if !path.exists())
-    }
-
-    /// Puts the content where it stays until it is uploaded.
-    fn store(&self, spool: &Spool, data: &Path) -> Result<Source, UploadError> {
-        let failed = |source| UploadError::File { path: data.to_owned(), source };
-        if let Self::Whole(Content::File(path)) = self {
-            return store_file(spool, path, data);
-        }
-        let bytes = self.bytes()?;
-        if !spool.take_upload_space(bytes.len() as u64) {
-            return Err(failed(io::ErrorKind::QuotaExceeded.into()));
-        }
-        let length = bytes.len() as u64;
-        store_data(spool, data, length, || fs::write(data, &bytes).map(|()| length)).map_err(failed)
-    }
-
-    fn bytes(&self) -> Result<Cow<'_, [u8]>, UploadError> {
-        match self {
-            Self::Whole(Content::Bytes(bytes)) => Ok(Cow::Borrowed(bytes)),
-            Self::Whole(Content::File(path)) => {
-                let failed = |source| UploadError::File { path: path.to_path_buf(), source };
-                fs::read(path).map(Cow::Owned).map_err(failed)
-            }
-            Self::I16(samples) => Ok(samples.iter().flat_map(|sample| sample.to_le_bytes()).collect()),
-            Self::F32(samples) => Ok(samples.iter().flat_map(|sample| sample.to_le_bytes()).collect()),
-        }
-    }
-}
-
-/// Removes what a failed call has written, as far as it exists.
-fn discard(spool: &Spool, number: u64) {
-    let directory = spool.uploads();
-    let bytes = manifest::data_bytes(&directory, number);
-    manifest::discard(&directory, number);
-    spool.give_back_upload_space(bytes);
-}
-
-/// Writes content to the spool, whose space for it was taken.
-fn store_data(
-    spool: &Spool,
-    data: &Path,
-    bytes: u64,
-    write: impl FnOnce() -> io::Result<u64>,
-) -> io::Result<Source> {
-    match write() {
-        Ok(written) => {
-            // A file may shrink while it is copied.
-            spool.give_back_upload_space(bytes.saturating_sub(written));
-            Ok(Source::Data)
-        }
-        Err(error) => {
-            // A directory that was removed meanwhile has no file.
-            fs::remove_file(data).ok();
-            spool.give_back_upload_space(bytes);
-            Err(error)
-        }
-    }
-}
-
-fn store_file(spool: &Spool, path: &Path, data: &Path) -> Result<Source, UploadError> {
-    let failed = |source| UploadError::File { path: path.to_owned(), source };
-    let metadata = fs::metadata(path).map_err(failed)?;
-    if !metadata.is_file() {
-        return Err(failed(io::Error::new(io::ErrorKind::InvalidInput, "it is not a file")));
-    }
-    let absolute = std::path::absolute(path).map_err(failed)?;
-    // The manifest is JSON, which cannot hold every path.
-    let can_be_referred_to = absolute.to_str().is_some();
-    let is_large = can_be_referred_to && metadata.len() > COPIED_BYTES;
-    if is_large || !spool.take_upload_space(metadata.len()) {
-        if !can_be_referred_to {
-            return Err(failed(io::ErrorKind::QuotaExceeded.into()));
-        }
-        if !is_large {
-            let message = format!(
-                "{} is not copied, as the spool is full: keep it until it is uploaded",
-                path.display()
-            );
-            spool.notices.push(NoticeLevel::Warning, message);
-        }
-        // It must be readable now, because the call cannot be corrected later.
-        File::open(path).map_err(failed)?;
-        let modified_us = manifest::modified_us(path);
-        return Ok(Source::File { path: absolute, size: metadata.len(), modified_us });
-    }
-    store_data(spool, data, metadata.len(), || fs::copy(path, data)).map_err(failed)
 }
 
 impl<'a> Payload<'a> {

@@ -24,6 +24,7 @@ use crate::{
     spool::{
         dictionary::{Dictionary, SeriesNumbers},
         directory::{self, Owner, ProducerId, SpoolDirectory},
+        directory_choice::{self, NoDirectory},
         record::{self, Position},
         segment::Segment,
         upload_space::UploadSpace,
@@ -78,15 +79,6 @@ struct FullPolicy {
     space: Condvar,
 }
 
-/// The reason why there is no spool: problems of all directories that were tried.
-#[derive(Debug, thiserror::Error)]
-#[error(
-    "nothing can be recorded, because no directory for data is usable: {}. Solve this, or set MATYAN_SPOOL_DIR \
-     to a directory with free space that this user can write to",
-    .0.join("; ")
-)]
-pub(crate) struct NoDirectory(Vec<String>);
-
 /// Columns of points of one series; all of the same length.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Columns<'a> {
@@ -108,7 +100,7 @@ impl Spool {
         notices: Notices,
         interrupted: Option<fn() -> bool>,
     ) -> Result<Self, NoDirectory> {
-        let directory = choose_directory(config, &owner, &notices)?;
+        let directory = directory_choice::create(config, &owner, &notices)?;
         let dictionary = Dictionary::empty();
         let limits = limits(config, directory.path());
         let writer = Writer::new(directory, limits, &[]);
@@ -516,45 +508,6 @@ fn limits(config: &Config, directory: &Path) -> SpoolLimits {
     let by_file_system = if files::is_on_network(directory) { SpoolMode::Written } else { SpoolMode::Mapped };
     let mode = config.spool_mode.unwrap_or(by_file_system);
     SpoolLimits { mode, bytes: config.spool_bytes.max(LEAST_SPOOL_BYTES) }
-}
-
-/// Creates a directory for a spool: the first one that is usable, and on a network only if it is the
-/// last choice.
-fn choose_directory(
-    config: &Config,
-    owner: &Owner,
-    notices: &Notices,
-) -> Result<SpoolDirectory, NoDirectory> {
-    let mut failures = Vec::new();
-    let usual = config.spool_dirs.len();
-    for (at, root) in config.spool_dirs.iter().chain(&config.fallback_dirs).enumerate() {
-        match SpoolDirectory::create(root, owner) {
-            Ok(directory) if at + 1 < usual && files::is_on_network(root) => drop(directory.remove()),
-            Ok(directory) => {
-                if at >= usual {
-                    report_fallback(root, &failures, notices);
-                }
-                return Ok(directory);
-            }
-            Err(error) => {
-                failures.push(format!("{}: {error}", root.display()));
-                // The next directory would be no better, only harder to find.
-                if files::is_lack_of_descriptors(&error) {
-                    break;
-                }
-            }
-        }
-    }
-    Err(NoDirectory(failures))
-}
-
-fn report_fallback(root: &Path, failures: &[String], notices: &Notices) {
-    let (failures, root) = (failures.join("; "), root.display());
-    let message = format!(
-        "data is kept in {root} until it is sent, because no other directory is usable: {failures}. If something \
-         is left, send it by `MATYAN_SPOOL_DIR={root} matyan-client sync`"
-    );
-    notices.push(NoticeLevel::Warning, message);
 }
 
 /// Whether a segment has no header yet.
