@@ -162,9 +162,19 @@ pub async fn index_page_count(
     range: &Range,
     rows: usize,
 ) -> Result<(usize, Option<Range>)> {
+    let (rows, rest) = index_page(snapshot, range, rows).await?;
+    Ok((rows.len(), rest))
+}
+
+/// One page of an index, and the range of the rest.
+async fn index_page(
+    snapshot: &dyn Snapshot,
+    range: &Range,
+    rows: usize,
+) -> Result<(Vec<(Key, Bytes)>, Option<Range>)> {
     let Page { rows, more } = snapshot.scan(range, Scan { rows, ..Scan::default() }).await?;
     let rest = rows.last().filter(|_| more).map(|(key, _)| range.after(key));
-    Ok((rows.len(), rest))
+    Ok((rows, rest))
 }
 
 /// One page of the run numbers that an index range proposes, in key order, and the range of the
@@ -174,8 +184,7 @@ pub async fn index_runs_page(
     range: &Range,
     rows: usize,
 ) -> Result<(Vec<RunNumber>, Option<Range>)> {
-    let Page { rows, more } = snapshot.scan(range, Scan { rows, ..Scan::default() }).await?;
-    let rest = rows.last().filter(|_| more).map(|(key, _)| range.after(key));
+    let (rows, rest) = index_page(snapshot, range, rows).await?;
     Ok((index_rows_runs(&rows)?, rest))
 }
 
@@ -185,8 +194,7 @@ pub async fn index_rowless_page(
     range: &Range,
     rows: usize,
 ) -> Result<(Vec<RunNumber>, Option<Range>)> {
-    let Page { rows, more } = snapshot.scan(range, Scan { rows, ..Scan::default() }).await?;
-    let rest = rows.last().filter(|_| more).map(|(key, _)| range.after(key));
+    let (rows, rest) = index_page(snapshot, range, rows).await?;
     let rowless = rows.iter().filter(|(_, value)| **value != *VALUES_MISSING);
     Ok((rowless.map(|(key, _)| keys::index_run(key)).collect::<Result<_>>()?, rest))
 }
