@@ -111,10 +111,10 @@ pub async fn run_delete(
     Ok(unlink(transaction.batch(), project, id, number, deletion))
 }
 
-/// Deletes a run whose rows may be damaged. If its document cannot be read, the index rows of which runs
-/// are listed are cleared whatever they say, because some readers only count them. Readers ignore the
-/// other index rows, and the repair of indexes clears them. The caller has read the head, and checks it in
-/// the transaction.
+/// Deletes a run whose rows may be damaged. If its document cannot be read, the rows of the indexes that
+/// list runs are cleared for all their values, because some readers only count these rows. Readers ignore
+/// the other index rows, and the repair of indexes clears them. The caller has read the head, and checks
+/// it in the transaction.
 pub async fn damaged_run_delete(
     transaction: &mut Transaction,
     project: Project,

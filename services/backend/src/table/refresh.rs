@@ -1,6 +1,6 @@
 //! Brings the parts of a table up to date with the change feed of the store: commit by commit, so that
-//! what a request has done is done for those after it, even if it is given up. The lock of the table is
-//! released in between.
+//! the work of a request that is given up is kept for the next one. The lock of the table is released
+//! in between.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -33,7 +33,7 @@ const MAX_CHANGED_RUNS: usize = 100_000;
 /// Documents read from one snapshot.
 const DOCUMENTS: usize = 64;
 
-/// Changed runs that a request follows which could do without the table.
+/// Most changed runs that are read for a request that can do without the table.
 const MAX_CHANGED_NOW: usize = 256;
 
 /// The runs that changed after a position.
