@@ -2,7 +2,7 @@
 # the web UI has its packages and its build in ui/, ignored by git, as its tools expect them there.
 
 .DEFAULT_GOAL := help
-.PHONY: help up install wheel sdk-wheel ui test lint lint-deploy format clippy doc proto proto-baseline deny metrics hooks unit build kafka clouds system sdk sdk-packages sdk-installed adapters examples ui-build ui-embedded ui-test browser bench soak soak-faults soak-kafka soak-fuzz soak-scale
+.PHONY: help up install wheel sdk-wheel sdk-wheel-3.14t ui test lint lint-deploy format clippy doc proto proto-baseline deny metrics hooks unit build kafka clouds system sdk sdk-packages sdk-installed adapters examples ui-build ui-embedded ui-test browser bench soak soak-faults soak-kafka soak-fuzz soak-scale
 
 export CARGO_TARGET_DIR ?= $(HOME)/.cache/matyan/target
 export CARGO_TERM_COLOR ?= never
@@ -46,7 +46,7 @@ RELEASE_BIN := $(CARGO_TARGET_DIR)/release/matyan
 QUICK_BIN := $(CARGO_TARGET_DIR)/quick/matyan
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9.-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # The build of the allocator would otherwise write debug information, and compile each file for a
 # second library that is not linked.
@@ -66,7 +66,7 @@ install: ui-embedded ## Build the binary and install it in ~/.local/bin (PREFIX=
 
 # Tagged for this machine's Linux only, as the binary links its OpenSSL. WHEEL_ARGS='--profile quick
 # --no-default-features' builds a wheel for `matyan up` in minutes.
-MATURIN_VERSION := 1.9.6
+MATURIN_VERSION := 1.16.0
 MATURIN := $(CACHE)/maturin-$(MATURIN_VERSION)/bin/maturin
 WHEELS ?= $(CACHE)/wheels
 WHEEL_ARGS ?= --release
@@ -75,13 +75,14 @@ wheel: $(MATURIN) ui-embedded ## Build a Python wheel with the server, and print
 	$(MATURIN) build --manifest-path services/matyan/Cargo.toml --compatibility linux --out $(WHEELS) $(WHEEL_ARGS)
 
 SDK_WHEEL = $(WHEELS)/matyan_client-*-abi3-*.whl
-# A free-threaded interpreter has no stable ABI, so it needs a wheel of its own.
-FREE_THREADED := $(shell command -v python3.14t)
 
 sdk-wheel: $(MATURIN) ui-embedded ## Build the wheel of the Python SDK, and print its path (WHEELS=…)
-	rm -f $(WHEELS)/matyan_client-*.whl
+	rm -f $(SDK_WHEEL)
 	$(MATURIN) build --manifest-path sdk/python/Cargo.toml --compatibility linux --out $(WHEELS) --release
-	$(if $(FREE_THREADED),$(MATURIN) build --manifest-path sdk/python/Cargo.toml --compatibility linux --out $(WHEELS) --release --interpreter $(FREE_THREADED))
+
+# An interpreter without a global lock has no stable ABI. It need not be installed for the build.
+sdk-wheel-3.14t: $(MATURIN) ui-embedded ## Build the wheel of the Python SDK for free-threaded Python 3.14
+	$(MATURIN) build --manifest-path sdk/python/Cargo.toml --compatibility linux --out $(WHEELS) --release --interpreter python3.14t
 
 $(MATURIN):
 	python3 -m venv $(CACHE)/maturin-$(MATURIN_VERSION)
