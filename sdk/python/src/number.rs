@@ -27,6 +27,9 @@ pub(crate) fn convertible(value: &Bound<'_, PyAny>) -> PyResult<f64> {
     let float = value.py().get_type::<PyFloat>().call1((value,)).map_err(|error| {
         let py = value.py();
         let is_type = error.is_instance_of::<PyTypeError>(py);
+        if error.is_instance_of::<PyOverflowError>(py) {
+            return PyOverflowError::new_err("`value`: it does not fit into a float");
+        }
         if !is_type && !error.is_instance_of::<PyValueError>(py) {
             return error;
         }
@@ -42,6 +45,15 @@ pub(crate) fn convertible(value: &Bound<'_, PyAny>) -> PyResult<f64> {
 /// Returns an optional integer argument. Integers of other libraries and floats without a fraction
 /// are accepted.
 pub(crate) fn step(name: &str, value: Option<&Bound<'_, PyAny>>) -> PyResult<Option<i64>> {
+    let step = integer(name, value)?;
+    // There is no step after the largest one, and the least one is the mark of points without a step.
+    if let (Some(i64::MIN | i64::MAX), Some(value)) = (step, value) {
+        return Err(PyValueError::new_err(format!("`{name}`: {value} is out of range")));
+    }
+    Ok(step)
+}
+
+fn integer(name: &str, value: Option<&Bound<'_, PyAny>>) -> PyResult<Option<i64>> {
     let Some(value) = value else { return Ok(None) };
     if value.is_exact_instance_of::<PyInt>() {
         return value.extract().map(Some).map_err(|error| out_of_range(name, value, error));

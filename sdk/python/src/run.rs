@@ -514,14 +514,19 @@ fn track_members<'py>(
     let Ok(members) = value.cast::<PyMapping>() else {
         return Err(PyValueError::new_err("metric `name` is required"));
     };
+    // A bad member does not cost the others.
+    let mut outcome = Ok(());
     for member in members.items()?.iter() {
         let (name, value): (Bound<'py, PyAny>, Bound<'py, PyAny>) = member.extract()?;
-        let name = name.cast::<PyString>().map_err(|_| wrong_type("name", "a str", &name))?;
         // Code of the previous member may have closed the run.
         let state = slf.get().live("track")?;
-        track_one(slf, state, &value, &Point { name, step, epoch, context })?;
+        let tracked = match name.cast::<PyString>() {
+            Ok(name) => track_one(slf, state, &value, &Point { name, step, epoch, context }),
+            Err(_) => Err(wrong_type("name", "a str", &name)),
+        };
+        outcome = outcome.and(tracked);
     }
-    Ok(())
+    outcome
 }
 
 fn track_one<'py>(

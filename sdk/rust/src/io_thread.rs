@@ -24,6 +24,7 @@ use crate::{
     notice::NoticeLevel,
     orphans::{self, OrphanScan},
     per_process::PerProcess,
+    run_order::RunOrder,
     sender::{self, dialer::Dialer},
     spool::{maintenance, store::Spool},
     sys::signals,
@@ -144,14 +145,15 @@ impl Drop for IoThread {
 
 async fn run(inbox: &Inbox) {
     let dialer = Dialer::default();
+    let order = RunOrder::default();
     let mut scan = OrphanScan::default();
     while !inbox.is_stopped.load(Ordering::Acquire) {
         for spool in std::mem::take(&mut *lock(&inbox.spools)) {
-            start(&spool, &dialer);
+            start(&spool, &dialer, &order);
         }
         let configs = lock(&inbox.configs).clone();
         for spool in scan.take_due(&configs) {
-            start(&spool, &dialer);
+            start(&spool, &dialer, &order);
         }
         *lock(&inbox.orphans) = scan.taken();
         // Woken or not: it is time to look.
@@ -160,12 +162,18 @@ async fn run(inbox: &Inbox) {
 }
 
 /// Starts the tasks of a spool.
-fn start(spool: &Arc<Spool>, dialer: &Dialer) {
+fn start(spool: &Arc<Spool>, dialer: &Dialer, order: &RunOrder) {
     task::spawn_local(maintenance::run(spool.clone()));
+    task::spawn_local(maintenance::renew(spool.clone()));
     if !spool.owner().is_offline {
         task::spawn_local(worker::run(spool.clone()));
         let uploading = spool.clone();
         let uploads = move || worker::pending(&uploading).len();
-        task::spawn_local(sender::task::run(spool.clone(), dialer.clone(), uploads));
+        order.add(spool);
+        let (spool, dialer, order) = (spool.clone(), dialer.clone(), order.clone());
+        task::spawn_local(async move {
+            order.wait_for_turn(&spool, &dialer).await;
+            sender::task::run(spool, dialer, uploads).await;
+        });
     }
 }

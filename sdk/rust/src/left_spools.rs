@@ -86,10 +86,12 @@ pub struct SyncProgress {
     pub stored: u64,
 }
 
-/// Lists the spools of all directories in the settings.
+/// Lists the spools of all directories in the settings, the oldest first.
 pub fn spools(config: &Config) -> Vec<SpoolInfo> {
     let paths = config.spool_dirs.iter().flat_map(|root| directory::list(root));
-    paths.filter_map(info).collect()
+    let mut spools: Vec<_> = paths.filter_map(info).collect();
+    spools.sort_by_key(|spool| spool.created_us);
+    spools
 }
 
 fn info(path: PathBuf) -> Option<SpoolInfo> {
@@ -229,6 +231,33 @@ mod tests {
 
     use super::*;
     use crate::{numbering::Numbering, sender::outbox::Outbox};
+
+    #[test]
+    fn batches_are_not_taken_for_repeats_if_the_journal_is_gone() {
+        let root = TempDir::new().unwrap();
+        let config = Config { spool_dirs: vec![root.path().to_owned()], ..Config::default() };
+        for is_gone in [false, true] {
+            let owner = Owner::of_this_process("run", "http://h:1", "http://h:2", 1);
+            let numbering = Numbering::of_run("http://h:1", "run", true);
+            let spool = Spool::create(&config, owner, numbering, Notices::default(), None).unwrap();
+            assert!(spool.append_event(1, 0, &[8; 100]));
+            spool.close();
+            let (path, producer) = (spool.path(), spool.producer());
+            let mut outbox = Outbox::open(Arc::new(spool)).unwrap();
+            outbox.next_frame().unwrap().unwrap();
+            outbox.acknowledge(1, None);
+            drop(outbox);
+            if is_gone {
+                std::fs::remove_file(path.join(cuts::FILE)).unwrap();
+            }
+            let notices = Notices::default();
+            let spool = Arc::new(Spool::claim(&path, &config, notices.clone()).unwrap().unwrap());
+            let mut outbox = Outbox::open(spool.clone()).unwrap();
+            assert_eq!(outbox.next_frame().unwrap().is_some(), is_gone, "what is acknowledged is not sent");
+            assert_eq!(spool.producer() != producer, is_gone);
+            assert_eq!(notices.take().len(), usize::from(is_gone));
+        }
+    }
 
     #[test]
     fn only_a_spool_of_which_nothing_is_stored_gets_other_servers() {

@@ -34,6 +34,7 @@ mod series;
 mod batch;
 mod io_thread;
 mod orphans;
+mod run_order;
 mod sender;
 mod spool;
 

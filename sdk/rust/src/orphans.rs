@@ -31,8 +31,10 @@ const SHORT_INTERVAL: Duration = Duration::from_millis(200);
 const MOST_SPOOLS: usize = 32;
 
 /// Repeated search for spools without a living owner.
-#[derive(Default)]
 pub(crate) struct OrphanScan {
+    /// Time that spools of processes that this one did not fork wait, the same for all, so that those
+    /// of one run are taken in their order.
+    wait: Duration,
     /// Spools that may be taken, now or later.
     due: HashMap<PathBuf, Due>,
     taken: Vec<TakenSpool>,
@@ -43,6 +45,7 @@ pub(crate) struct OrphanScan {
 #[derive(Clone, Copy)]
 struct Due {
     at: Instant,
+    created_us: i64,
     /// Whether this process started the owner, or has its run open.
     is_child: bool,
 }
@@ -50,6 +53,13 @@ struct Due {
 struct TakenSpool {
     spool: Weak<Spool>,
     is_child: bool,
+}
+
+impl Default for OrphanScan {
+    fn default() -> Self {
+        let wait = random_below(LONGEST_WAIT);
+        Self { wait, due: HashMap::new(), taken: Vec::new(), is_limited: false }
+    }
 }
 
 impl OrphanScan {
@@ -72,11 +82,11 @@ impl OrphanScan {
         self.due.retain(|path, _| found.iter().any(|(_, found)| found == path));
         let mut spools = Vec::new();
         self.is_limited = false;
-        for (config, path) in found {
-            let Some(Due { at, is_child }) = self.due(&path) else { continue };
-            if at > Instant::now() {
-                continue;
-            }
+        let due = |(config, path): (_, PathBuf)| Some((self.due(&path)?, config, path));
+        let mut due: Vec<(Due, &Config, PathBuf)> = found.into_iter().filter_map(due).collect();
+        due.retain(|(due, ..)| due.at <= Instant::now());
+        due.sort_by_key(|(due, ..)| due.created_us);
+        for (Due { is_child, .. }, config, path) in due {
             if !is_child && self.taken.iter().filter(|taken| !taken.is_child).count() >= MOST_SPOOLS {
                 self.is_limited = true;
                 continue;
@@ -100,8 +110,8 @@ impl OrphanScan {
             return None;
         }
         let is_child = owner.is_child() || Numbering::find(&owner.gateway_url, &owner.run_id).is_some();
-        let wait = if is_child { Duration::ZERO } else { random_below(LONGEST_WAIT) };
-        let due = Due { at: Instant::now() + wait, is_child };
+        let wait = if is_child { Duration::ZERO } else { self.wait };
+        let due = Due { at: Instant::now() + wait, created_us: owner.created_us, is_child };
         self.due.insert(path.to_owned(), due);
         Some(due)
     }
@@ -113,12 +123,13 @@ pub(crate) fn left_spools(config: &Config, run_id: &str) -> usize {
     spools_of(config).iter().filter(|path| left_owner(path, run_id).is_some()).count()
 }
 
-/// Whether an earlier process of the same run has left such a spool next to this one.
+/// Whether an earlier process of the same run has left such a spool for the same server next to this
+/// one.
 pub(crate) fn has_earlier_spool(spool: &Path, own: &Owner) -> bool {
     let others = directory::list(spool.parent().unwrap_or(spool));
     let mut others =
         others.iter().filter(|path| *path != spool).filter_map(|path| left_owner(path, &own.run_id));
-    others.any(|other| other.created_us < own.created_us)
+    others.any(|other| other.created_us < own.created_us && other.gateway_url == own.gateway_url)
 }
 
 fn left_owner(path: &Path, run_id: &str) -> Option<Owner> {

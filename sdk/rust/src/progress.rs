@@ -27,10 +27,21 @@ pub(crate) struct Delivery {
     /// When the connection was lost, or has been missing since.
     pub(crate) disconnected_at: Option<Instant>,
     pub(crate) last_error: Option<String>,
+    /// Whether the server was asked if the run exists, or needs no question.
+    pub(crate) is_existence_known: bool,
+    /// The run was deleted on the server, which accepts its data and stores none of it.
+    pub(crate) is_run_deleted: bool,
     /// Position in the server's log of the newest stored batch: log, partition, offset.
     pub(crate) log_position: Option<(u32, u32, u64)>,
     /// The sender has stopped, because the run is closed and stored.
     pub(crate) is_finished: bool,
+}
+
+impl Delivery {
+    /// Number of values that the server has accepted and not stored.
+    pub(crate) fn lost_items(&self) -> u64 {
+        if self.is_run_deleted { self.stored_items } else { 0 }
+    }
 }
 
 impl Progress {

@@ -172,7 +172,8 @@ pub struct CloseReport {
     /// Values that are not stored yet. They stay in the spool, and are sent as long as this process
     /// runs, and then by the next one.
     pub pending: u64,
-    /// Values that were dropped because there was no space, and files that could not be uploaded.
+    /// Values that were dropped because there was no space, or tracked for a run that was deleted, and
+    /// files that could not be uploaded.
     pub dropped: u64,
     /// Spools of processes that this one has started, and that have ended, which are not stored yet.
     pub child_spools: usize,
@@ -212,9 +213,11 @@ impl Run {
             notices: Notices::default(),
         };
         if !run.options.joins {
-            let RunOptions { force_resume, created_us, .. } = run.options;
-            let create = CreateRun { force_resume, created_us, ..CreateRun::default() };
-            run.append_kind_at(Kind::CreateRun(create), created_us.unwrap_or_else(clock::now_us))?;
+            // It may be sent much later.
+            let created_us = run.options.created_us.unwrap_or_else(clock::now_us);
+            let force_resume = run.options.force_resume;
+            let create = CreateRun { force_resume, created_us: Some(created_us), ..CreateRun::default() };
+            run.append_kind_at(Kind::CreateRun(create), created_us)?;
         }
         if let Some(experiment) = run.options.experiment.clone() {
             let property = SetRunProperty { experiment: Some(experiment), ..SetRunProperty::default() };
@@ -401,10 +404,12 @@ impl Run {
             }
             let left = timeout.saturating_sub(start.elapsed());
             let piece = left.min(if uploads.is_empty() { REPORT_INTERVAL } else { UPLOAD_INTERVAL });
-            let is_stored =
-                |delivery: &Delivery| uploads.is_empty() && (delivery.is_finished || delivery.stored >= end);
+            let is_stored = |delivery: &Delivery| {
+                let is_accepted = delivery.stored >= end && delivery.is_existence_known;
+                uploads.is_empty() && (delivery.is_finished || is_accepted)
+            };
             if spool.progress.wait_until(piece, is_stored) {
-                return true;
+                return self.health().dropped == 0;
             }
             if left.is_zero() || spool.progress.delivery().is_finished || !keep_waiting() {
                 return false;
@@ -429,7 +434,7 @@ impl Run {
             let delivery = spool.progress.delivery();
             let pending = if is_stored { 0 } else { totals.items.saturating_sub(delivery.stored_items) };
             let wants_more = report(CloseProgress { pending, total: totals.items });
-            let dropped = spool.lost() + self.dropped.load(Ordering::Relaxed);
+            let dropped = spool.lost() + delivery.lost_items() + self.dropped.load(Ordering::Relaxed);
             let mut is_over = self.options.offline || !wants_more || start.elapsed() >= limits.reachable;
             if is_stored {
                 let before = std::mem::replace(&mut children, io_thread::child_data(&self.id));
@@ -484,7 +489,7 @@ impl Run {
             pending: if is_stored { 0 } else { totals.items.saturating_sub(delivery.stored_items) },
             pending_uploads: worker::pending(spool).len(),
             oldest_s: Duration::from_micros(oldest_us.unsigned_abs()).as_secs_f64(),
-            dropped: spool.lost() + unspooled,
+            dropped: spool.lost() + delivery.lost_items() + unspooled,
             connected: delivery.is_connected,
             last_error: delivery.last_error,
         }

@@ -26,7 +26,7 @@ use matyan_proto::{ingest::v1::event::Kind, limits};
 use matyan_value::{Context, Value};
 use prost::Message as _;
 
-use crate::{clock, error::ArgumentError, events::Object, run::Run, spool::record};
+use crate::{clock, error::ArgumentError, events::Object, run::Run, spool::record, sys::files};
 use content::{Draft, RawContent};
 use manifest::{Announcement, Encoding, SampleKind};
 
@@ -50,13 +50,6 @@ pub enum UploadError {
         /// The error of the operating system.
         source: io::Error,
     },
-}
-
-impl UploadError {
-    fn is_disk_full(&self) -> bool {
-        use io::ErrorKind::{QuotaExceeded, StorageFull};
-        matches!(self, Self::File { source, .. } if matches!(source.kind(), QuotaExceeded | StorageFull))
-    }
 }
 
 /// Content of an upload.
@@ -197,16 +190,22 @@ impl Run {
                     draft.write(spool, number, raw, &Announcement::Part, (time_us, Vec::new()))
                 }
             });
-            if outcome.as_ref().is_err_and(UploadError::is_disk_full) {
-                // Like a value that the spool has no space for.
-                (first..=last).for_each(|number| content::discard(spool, number));
-                spool.drop_upload();
-                outcome = Ok(());
+            if outcome.is_ok() {
+                return true;
             }
-            // A spool that was removed meanwhile has no directory.
-            let is_missing = matches!(&outcome, Err(UploadError::File { source, .. }) if source.kind() == io::ErrorKind::NotFound);
-            let is_retired = spool.with_writer(|writer| writer.is_retired());
-            !is_missing || !is_retired || uploads.iter().any(|(_, raw)| raw.is_missing())
+            (first..=last).for_each(|number| content::discard(spool, number));
+            // Files of the caller are its own affair.
+            if uploads.iter().all(|(_, raw)| raw.is_readable())
+                && let Err(UploadError::File { source, .. }) = std::mem::replace(&mut outcome, Ok(()))
+            {
+                // A spool that was removed meanwhile has no directory.
+                if spool.with_writer(|writer| writer.is_retired()) {
+                    return false;
+                }
+                // Like a value that the spool has no space for.
+                spool.drop_upload(&source);
+            }
+            true
         });
         worker::wake();
         outcome
@@ -263,9 +262,13 @@ fn guess(content: Content<'_>) -> Result<String, UploadError> {
         Content::File(path) => {
             let failed = |source| UploadError::File { path: path.to_owned(), source };
             let mut start = Vec::new();
-            let file = File::open(path).map_err(failed)?;
-            // A directory can be opened; that it cannot be read is reported as what it is later.
-            drop(file.take(media::START_BYTES as u64).read_to_end(&mut start));
+            match File::open(path) {
+                // A directory can be opened; that it cannot be read is reported as what it is later.
+                Ok(file) => drop(file.take(media::START_BYTES as u64).read_to_end(&mut start)),
+                // The name may say enough.
+                Err(error) if files::is_lack_of_descriptors(&error) => {}
+                Err(error) => return Err(failed(error)),
+            }
             (path.to_string_lossy().into_owned(), start)
         }
     };

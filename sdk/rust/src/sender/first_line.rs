@@ -18,7 +18,6 @@ use crate::{
     http::{HttpClient, HttpError, Timeouts},
     locks::lock,
     notice::NoticeLevel,
-    orphans,
     per_process::PerProcess,
     sender::backoff::Backoff,
     spool::{directory::Owner, store::Spool},
@@ -59,21 +58,18 @@ async fn first_free(spool: &Spool) -> i64 {
     let (mut connected_at, mut backoff) = (None, Backoff::default());
     let unused = owner.created_us / 1_000_000;
     loop {
-        // Lines that an earlier process of the run left come first.
-        if !orphans::has_earlier_spool(&spool.path(), owner) {
-            match ask(owner).await {
-                Ok(first_line) => return first_line,
-                // Older servers have no such call.
-                Err(HttpError::NotFound { .. } | HttpError::Unsupported { .. }) => return 0,
-                Err(error) if !error.is_temporary() => {
-                    let message = format!(
-                        "terminal lines are numbered from {unused}, as the last number is unknown: {error}"
-                    );
-                    spool.notices.push(NoticeLevel::Warning, message);
-                    return unused;
-                }
-                Err(_) => {}
+        match ask(owner).await {
+            Ok(first_line) => return first_line,
+            // Older servers have no such call.
+            Err(HttpError::NotFound { .. } | HttpError::Unsupported { .. }) => return 0,
+            Err(error) if !error.is_temporary() => {
+                let message = format!(
+                    "terminal lines are numbered from {unused}, as the last number is unknown: {error}"
+                );
+                spool.notices.push(NoticeLevel::Warning, message);
+                return unused;
             }
+            Err(_) => {}
         }
         if spool.progress.delivery().is_connected {
             let connected_at = *connected_at.get_or_insert_with(Instant::now);

@@ -8,6 +8,7 @@ use matyan_proto::{common::v1::LogPosition, ingest::v1::SeriesDef};
 
 use crate::{
     batch::BatchEncoder,
+    config::SpoolMode,
     notice::NoticeLevel,
     sender::first_line,
     spool::{
@@ -64,30 +65,23 @@ impl Outbox {
     /// Continues where the last owner of the spool stopped.
     pub(crate) fn open(spool: Arc<Spool>) -> io::Result<Self> {
         let (path, producer) = (spool.path(), spool.producer());
-        let start = directory::segments(&path)?.first().map_or(1, |(number, _)| *number);
-        match Cuts::open(&path, producer) {
-            Ok(Some(recorded)) => Self::new(spool, producer, recorded),
-            Ok(None) => {
-                let message =
-                    format!("the journal in {} is damaged: some data may be sent twice", path.display());
-                spool.notices.push(NoticeLevel::Error, message);
-                spool.with_writer(|writer| writer.directory_mut().replace_producer())?;
-                Self::start(spool, Mark::at_segment(start))
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                Self::start(spool, Mark::at_segment(start))
-            }
-            Err(error) => Err(error),
+        if let Some(recorded) = Cuts::open(&path, producer, journal_mode(&spool))? {
+            return Self::new(spool, producer, recorded);
         }
+        let message =
+            format!("the journal in {} is damaged or missing: some data may be sent twice", path.display());
+        spool.notices.push(NoticeLevel::Error, message);
+        let start = directory::segments(&path)?.first().map_or(1, |(number, _)| *number);
+        spool.with_writer(|writer| writer.directory_mut().replace_producer())?;
+        Self::start(spool, Mark::at_segment(start))
     }
 
     /// Starts a journal at a position.
     fn start(spool: Arc<Spool>, start: Mark) -> io::Result<Self> {
         let (path, producer) = (spool.path(), spool.producer());
-        let mode = spool.with_writer(|writer| writer.limits().mode);
-        let cuts = Cuts::create(&path, producer, start.position, mode);
-        let start = Mark { series: 0, ..start };
-        let recorded = RecordedCuts { cuts, start, unacknowledged: Vec::new(), first_line: None };
+        Cuts::create(&path, producer, start.position)?;
+        let recorded = Cuts::open(&path, producer, journal_mode(&spool))?;
+        let recorded = recorded.ok_or_else(|| io::Error::other("a new journal cannot be read"))?;
         Self::new(spool, producer, recorded)
     }
 
@@ -329,4 +323,9 @@ impl Outbox {
         *self = Self { first_line: self.first_line, ..Self::start(self.spool.clone(), start)? };
         Ok(())
     }
+}
+
+/// Space for the journal of another process may not be reserved, so it is not mapped.
+fn journal_mode(spool: &Spool) -> SpoolMode {
+    if spool.owner().is_own() { spool.with_writer(|writer| writer.limits().mode) } else { SpoolMode::Written }
 }

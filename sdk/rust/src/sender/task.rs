@@ -35,6 +35,8 @@ pub(crate) async fn run(spool: Arc<Spool>, dialer: Dialer, uploads: impl Fn() ->
     let mut backoff = Backoff::default();
     // Only terminal lines wait for the answer.
     let learning = outbox.needs_first_line().then(|| task::spawn_local(first_line::learn(spool.clone())));
+    let watched = spool.clone();
+    let watching = task::spawn_local(async move { deleted_run::watch(&watched).await });
     loop {
         // A connection is only opened for something to send.
         if let Err(error) = outbox.cut_first() {
@@ -56,9 +58,10 @@ pub(crate) async fn run(spool: Arc<Spool>, dialer: Dialer, uploads: impl Fn() ->
     if let Some(learning) = learning {
         learning.abort();
     }
+    watching.abort();
     // A run that this process has created is hardly deleted while it runs.
     if spool.owner().is_resumed || !spool.owner().is_own() {
-        deleted_run::report(&spool).await;
+        deleted_run::check(&spool).await;
     }
     spool.progress.update(|delivery| (delivery.is_finished, delivery.is_connected) = (true, false));
 }

@@ -42,7 +42,9 @@ use crate::{
 };
 
 /// Name of the file.
-const FILE: &str = "cuts";
+pub(crate) const FILE: &str = "cuts";
+/// The same before it is complete.
+pub(crate) const NEW_FILE: &str = "cuts.new";
 const MAGIC: &[u8; 4] = b"MTYC";
 const FORMAT: u32 = 1;
 const ENTRY_BYTES: usize = 64;
@@ -83,8 +85,6 @@ enum JournalFile {
     Mapped(FileMapping),
     /// Where mapping is unsafe, or the file was made by another process.
     Open(File),
-    /// Nothing can be written to disk: the journal ends with the process.
-    Missing,
 }
 
 /// Content of a journal that was found.
@@ -106,18 +106,11 @@ impl Mark {
 }
 
 impl Cuts {
-    /// Starts a journal for a producer that has sent nothing.
-    pub(crate) fn create(directory: &Path, producer: ProducerId, start: Position, mode: SpoolMode) -> Self {
-        let file = match Self::create_file(directory, producer, start) {
-            Ok(file) if mode == SpoolMode::Written => JournalFile::Open(file),
-            Ok(file) => FileMapping::new(&file).map_or(JournalFile::Open(file), JournalFile::Mapped),
-            Err(_) => JournalFile::Missing,
-        };
-        Self { file, acknowledged: 0 }
-    }
-
-    fn create_file(directory: &Path, producer: ProducerId, start: Position) -> io::Result<File> {
-        let new = directory.join("cuts.new");
+    /// Starts a journal for a producer that has sent nothing. Without one, nothing may be sent: the next
+    /// process would begin again with the first sequence, and the server would take its batches for
+    /// repeats.
+    pub(crate) fn create(directory: &Path, producer: ProducerId, start: Position) -> io::Result<()> {
+        let new = directory.join(NEW_FILE);
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(&new)?;
         let mut image = vec![0; ENTRY_BYTES * (SLOTS as usize + 1)];
         image[..4].copy_from_slice(MAGIC);
@@ -131,14 +124,21 @@ impl Cuts {
         files::reserve(&file, image.len() as u64).ok();
         files::write_at(&file, &image, 0)?;
         // The journal replaces that of an earlier producer in one step.
-        std::fs::rename(new, path(directory))?;
-        Ok(file)
+        std::fs::rename(new, path(directory))
     }
 
-    /// Reads the journal of a producer. Returns `None` if it is damaged or belongs to another one:
-    /// it is unknown then what was sent.
-    pub(crate) fn open(directory: &Path, producer: ProducerId) -> io::Result<Option<RecordedCuts>> {
-        let image = std::fs::read(path(directory))?;
+    /// Reads the journal of a producer. Returns `None` if it is missing, damaged, or belongs to another
+    /// one: it is unknown then what was sent. It is mapped if the mode says so.
+    pub(crate) fn open(
+        directory: &Path,
+        producer: ProducerId,
+        mode: SpoolMode,
+    ) -> io::Result<Option<RecordedCuts>> {
+        let image = match std::fs::read(path(directory)) {
+            Ok(image) => image,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
         let file = OpenOptions::new().read(true).write(true).open(path(directory))?;
         let Some(header) = image.first_chunk::<ENTRY_BYTES>() else { return Ok(None) };
         let is_valid = header.starts_with(MAGIC)
@@ -165,7 +165,11 @@ impl Cuts {
         };
         let unacknowledged: Vec<Cut> = (acknowledged + 1..).map_while(slot).collect();
         let first_line = unacknowledged.last().copied().or(last).and_then(|cut| cut.first_line);
-        let cuts = Self { file: JournalFile::Open(file), acknowledged };
+        let file = match mode {
+            SpoolMode::Mapped => FileMapping::new(&file).map_or(JournalFile::Open(file), JournalFile::Mapped),
+            SpoolMode::Written => JournalFile::Open(file),
+        };
+        let cuts = Self { file, acknowledged };
         Ok(Some(RecordedCuts { cuts, start, unacknowledged, first_line }))
     }
 
@@ -191,22 +195,17 @@ impl JournalFile {
         match self {
             Self::Mapped(mapping) => mapping.write_at(bytes, offset as usize),
             Self::Open(file) => files::write_at(file, bytes, offset),
-            Self::Missing => Ok(()),
         }
     }
 }
 
 /// Whether a server has confirmed a part of what is recorded in a directory. It may have done so if the
-/// journal is damaged.
+/// journal is damaged or missing.
 pub(crate) fn are_acknowledged(directory: &Path, producer: ProducerId) -> io::Result<bool> {
-    match Cuts::open(directory, producer) {
-        Ok(Some(found)) => {
-            Ok(found.cuts.acknowledged() > 0 || found.start.position.offset > HEADER_BYTES as u32)
-        }
-        Ok(None) => Ok(true),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(error) => Err(error),
-    }
+    let found = Cuts::open(directory, producer, SpoolMode::Written)?;
+    Ok(found.is_none_or(|found| {
+        found.cuts.acknowledged() > 0 || found.start.position.offset > HEADER_BYTES as u32
+    }))
 }
 
 fn path(directory: &Path) -> PathBuf {
@@ -272,7 +271,8 @@ mod tests {
 
     fn journal(directory: &TempDir, sequences: u64) -> Cuts {
         let start = Mark::at_segment(1).position;
-        let mut cuts = Cuts::create(directory.path(), PRODUCER, start, SpoolMode::Mapped);
+        Cuts::create(directory.path(), PRODUCER, start).unwrap();
+        let mut cuts = open(directory).unwrap().cuts;
         for sequence in 1..=sequences {
             cuts.record(&cut(sequence)).unwrap();
         }
@@ -280,7 +280,7 @@ mod tests {
     }
 
     fn open(directory: &TempDir) -> Option<RecordedCuts> {
-        Cuts::open(directory.path(), PRODUCER).unwrap()
+        Cuts::open(directory.path(), PRODUCER, SpoolMode::Mapped).unwrap()
     }
 
     #[test]
@@ -324,6 +324,7 @@ mod tests {
     fn the_journal_of_another_producer_is_refused() {
         let directory = TempDir::new().unwrap();
         journal(&directory, 1);
-        assert!(Cuts::open(directory.path(), ProducerId::new([4; 16])).unwrap().is_none());
+        let other = ProducerId::new([4; 16]);
+        assert!(Cuts::open(directory.path(), other, SpoolMode::Mapped).unwrap().is_none());
     }
 }

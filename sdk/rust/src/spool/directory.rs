@@ -13,15 +13,17 @@
 //! A spool without `owner` was never used. One whose lock can be taken has been left behind.
 
 use std::{
-    fs::{self, File, OpenOptions, TryLockError},
+    fs::{self, File, FileTimes, OpenOptions, TryLockError},
     io,
     path::{Path, PathBuf},
+    time::SystemTime,
 };
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
     config::GRPC_PREFIX,
+    spool::cuts::{self, Mark},
     sys::{
         files,
         fork::{self, ProcessLocal},
@@ -37,6 +39,8 @@ const NEW_OWNER: &str = "owner.new";
 const LOCK: &str = "lock";
 const UPLOADS: &str = "uploads";
 const SEGMENT_SUFFIX: &str = ".seg";
+/// Number of the first segment of a spool.
+pub(crate) const FIRST_SEGMENT: u32 = 1;
 
 /// Random identity of a producer, by which the server recognizes what is sent again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -178,12 +182,12 @@ impl SpoolDirectory {
         let path = root.join(producer.name());
         files::create_private_directory(root)?;
         check_privacy(root)?;
-        match Self::create_files(&path, owner) {
+        match Self::create_files(&path, producer, owner) {
             Ok(lock) => Ok(Self { path, producer, _lock: lock }),
             Err(error) => {
                 // Without an owner, nothing else would remove it. Listing it needs a descriptor, and
                 // there may be none.
-                for file in [LOCK, NEW_OWNER] {
+                for file in [LOCK, NEW_OWNER, cuts::FILE, cuts::NEW_FILE] {
                     fs::remove_file(path.join(file)).ok();
                 }
                 fs::remove_dir(path.join(UPLOADS)).ok();
@@ -193,11 +197,12 @@ impl SpoolDirectory {
         }
     }
 
-    fn create_files(path: &Path, owner: &Owner) -> io::Result<ProcessLocal> {
+    fn create_files(path: &Path, producer: ProducerId, owner: &Owner) -> io::Result<ProcessLocal> {
         files::create_private_directory(&path.join(UPLOADS))?;
         let Some(lock) = take_lock(path)? else {
             return Err(io::Error::other("the lock of a new spool is held"));
         };
+        cuts::Cuts::create(path, producer, Mark::at_segment(FIRST_SEGMENT).position)?;
         write_owner(path, owner)?;
         Ok(lock)
     }
@@ -230,6 +235,22 @@ impl SpoolDirectory {
     /// Describes the owner differently.
     pub(crate) fn set_owner(&self, owner: &Owner) -> io::Result<()> {
         write_owner(&self.path, owner)
+    }
+
+    /// Marks all files as used, so that programs that delete old files leave them, and writes `owner`
+    /// again if it is missing: without it, nothing would find the spool.
+    pub(crate) fn renew(&self, owner: &Owner) -> io::Result<()> {
+        let now = FileTimes::new().set_accessed(SystemTime::now()).set_modified(SystemTime::now());
+        for entry in fs::read_dir(&self.path)? {
+            let path = entry?.path();
+            if path.is_file() {
+                File::options().append(true).open(path)?.set_times(now)?;
+            }
+        }
+        if !self.path.join(OWNER).exists() {
+            write_owner(&self.path, owner)?;
+        }
+        Ok(())
     }
 
     /// Gives the spool to a new producer.
@@ -386,115 +407,4 @@ fn check_privacy(_: &Path) -> io::Result<()> {
 }
 
 #[cfg(test)]
-mod tests {
-    use tempfile::TempDir;
-
-    use super::*;
-
-    fn owner() -> Owner {
-        Owner::of_this_process("run", "http://g", "http://b", 1)
-    }
-
-    #[test]
-    fn a_spool_has_one_owner_at_a_time() {
-        let root = TempDir::new().unwrap();
-        let directory = SpoolDirectory::create(root.path(), &owner()).unwrap();
-        let path = directory.path().to_owned();
-        assert!(SpoolDirectory::claim(&path).unwrap().is_none(), "it is locked");
-        drop(directory);
-        let (_claimed, found) = SpoolDirectory::claim(&path).unwrap().unwrap();
-        assert_eq!(found, owner());
-    }
-
-    #[test]
-    fn containers_are_on_this_machine_and_other_kernels_are_not() {
-        let mut container = owner();
-        container.process.host = "3f2a".to_owned();
-        assert_eq!(container.is_elsewhere(), process::boot_id().is_empty());
-        let mut restarted = owner();
-        restarted.process.boot_id = "another".to_owned();
-        assert!(!restarted.is_elsewhere());
-        let mut other = restarted;
-        other.process.host = "3f2a".to_owned();
-        assert!(other.is_elsewhere());
-    }
-
-    #[test]
-    fn a_spool_is_locked_while_its_owner_has_it() {
-        let root = TempDir::new().unwrap();
-        let directory = SpoolDirectory::create(root.path(), &owner()).unwrap();
-        let path = directory.path().to_owned();
-        assert!(is_locked(&path));
-        drop(directory);
-        assert!(!is_locked(&path));
-    }
-
-    #[test]
-    fn a_spool_without_owner_or_with_another_format_is_left_alone() {
-        let root = TempDir::new().unwrap();
-        let path = SpoolDirectory::create(root.path(), &Owner { format: 2, ..owner() }).unwrap().path;
-        assert!(SpoolDirectory::claim(&path).unwrap().is_none());
-        fs::remove_file(path.join(OWNER)).unwrap();
-        assert!(SpoolDirectory::claim(&path).unwrap().is_none());
-        assert_eq!(list(root.path()), [path]);
-    }
-
-    #[cfg(unix)]
-    #[test]
-    fn a_directory_that_others_can_write_to_is_refused() {
-        use std::os::unix::fs::PermissionsExt as _;
-        let shared = TempDir::new().unwrap();
-        let set_mode =
-            |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
-        set_mode(shared.path(), 0o1777);
-        let root = shared.path().join("spool");
-        drop(SpoolDirectory::create(&root, &owner()).unwrap());
-        set_mode(&root, 0o777);
-        assert!(SpoolDirectory::create(&root, &owner()).is_err());
-    }
-
-    #[cfg(unix)]
-    #[test]
-    fn a_spool_that_others_could_have_written_is_left_alone() {
-        use std::os::unix::fs::PermissionsExt as _;
-        let parent = TempDir::new().unwrap();
-        let root = parent.path().join("spools");
-        let path = SpoolDirectory::create(&root, &owner()).unwrap().path;
-        let set_mode =
-            |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
-        set_mode(&path, 0o770);
-        assert!(SpoolDirectory::claim(&path).unwrap().is_none());
-        assert!(list(&root).is_empty());
-        set_mode(&path, 0o700);
-        assert_eq!(list(&root), std::slice::from_ref(&path));
-
-        let link = root.join(ProducerId::new([7; 16]).name());
-        std::os::unix::fs::symlink(&path, &link).unwrap();
-        assert!(SpoolDirectory::claim(&link).unwrap().is_none());
-        assert_eq!(list(&root), std::slice::from_ref(&path));
-        // Without the sticky bit, others could replace it at any time.
-        set_mode(&root, 0o777);
-        assert!(list(&root).is_empty());
-        set_mode(&root, 0o1777);
-        assert_eq!(list(&root), [path]);
-    }
-
-    #[cfg(unix)]
-    #[test]
-    fn only_this_user_can_enter() {
-        use std::os::unix::fs::PermissionsExt as _;
-        let root = TempDir::new().unwrap();
-        let directory = SpoolDirectory::create(&root.path().join("a/b"), &owner()).unwrap();
-        for path in [root.path().join("a/b"), directory.path().to_owned(), directory.uploads()] {
-            assert_eq!(fs::metadata(path).unwrap().permissions().mode() & 0o777, 0o700);
-        }
-    }
-
-    #[test]
-    fn a_removed_spool_is_gone() {
-        let root = TempDir::new().unwrap();
-        let directory = SpoolDirectory::create(root.path(), &owner()).unwrap();
-        directory.remove().unwrap();
-        assert!(list(root.path()).is_empty());
-    }
-}
+mod tests;

@@ -3,6 +3,8 @@
 
 use std::{io, path::PathBuf, sync::Arc, time::Duration};
 
+use tokio::time;
+
 use crate::{
     notice::NoticeLevel,
     spool::{
@@ -18,6 +20,8 @@ use crate::{
 /// Interval at which memory is copied to files: what a killed process loses at most where segments
 /// are not mapped.
 const COPY_INTERVAL: Duration = Duration::from_millis(5);
+/// Interval at which files are marked as used.
+const RENEWAL_INTERVAL: Duration = Duration::from_secs(3600);
 
 /// Keeps house until the spool is removed.
 pub(crate) async fn run(spool: Arc<Spool>) {
@@ -34,9 +38,25 @@ pub(crate) async fn run(spool: Arc<Spool>) {
         // Unmapping takes long, so it happens here, and without the lock.
         drop(spool.with_writer(|writer| writer.take_safe_memory()));
         if !unwritten.is_empty() {
-            tokio::time::sleep(COPY_INTERVAL).await;
+            time::sleep(COPY_INTERVAL).await;
         } else if spool.with_writer(|writer| writer.sleep_maintenance()) {
             spool.maintenance_wake.notified().await;
+        }
+    }
+}
+
+/// Shows that the files of a spool are in use, as long as they are. A maintenance service of a machine
+/// may delete old files of temporary directories.
+pub(crate) async fn renew(spool: Arc<Spool>) {
+    while spool.is_usable() {
+        time::sleep(RENEWAL_INTERVAL).await;
+        let owner = spool.owner();
+        if let Err(error) = spool.with_writer(|writer| writer.directory().renew(owner))
+            && spool.is_usable()
+        {
+            let path = spool.path();
+            let message = format!("failed to mark the files in {} as used: {error}", path.display());
+            spool.notices.push(NoticeLevel::Warning, message);
         }
     }
 }

@@ -152,6 +152,11 @@ impl Spool {
         &self.owner
     }
 
+    /// Number of this spool among those of this process.
+    pub(crate) fn number(&self) -> u32 {
+        self.number
+    }
+
     /// Number that is added to terminal lines, if it is known without the server.
     pub(crate) fn first_line(&self) -> Option<i64> {
         let learned = || self.numbers.first_line.get().copied();
@@ -340,9 +345,16 @@ impl Spool {
         self.signal_space();
     }
 
-    /// Counts an upload that there is no space for.
-    pub(crate) fn drop_upload(&self) {
-        self.count_dropped(&mut lock(&self.writer));
+    /// Counts an upload that there is no space for, or whose files cannot be written.
+    pub(crate) fn drop_upload(&self, error: &io::Error) {
+        use io::ErrorKind::{QuotaExceeded, StorageFull};
+        let mut writer = lock(&self.writer);
+        if matches!(error.kind(), QuotaExceeded | StorageFull) {
+            return self.count_dropped(&mut writer);
+        }
+        writer.count_dropped(1);
+        let message = format!("a file was dropped, as it cannot be put into the spool: {error}");
+        self.notices.push(NoticeLevel::Warning, message);
     }
 
     /// Counts an upload that can never arrive. The reason was reported.

@@ -12,7 +12,7 @@ use super::{
     Content, UploadError,
     manifest::{self, Announcement, Encoding, Manifest, Source, data_path},
 };
-use crate::{notice::NoticeLevel, spool::store::Spool};
+use crate::{notice::NoticeLevel, spool::store::Spool, sys::files};
 
 /// Largest file that is copied at the call if there is space, so that it may be changed or deleted
 /// right after. The content of a larger one is that at the time of the upload.
@@ -57,9 +57,10 @@ pub(super) enum RawContent<'a> {
 }
 
 impl RawContent<'_> {
-    /// Whether it is a file that does not exist.
-    pub(super) fn is_missing(&self) -> bool {
-        matches!(self, Self::Whole(Content::File(path)) if !path.exists())
+    /// Whether it is not a file, or one that can be read once there is a descriptor for it.
+    pub(super) fn is_readable(&self) -> bool {
+        let Self::Whole(Content::File(path)) = self else { return true };
+        path.is_file() && File::open(path).err().is_none_or(|error| files::is_lack_of_descriptors(&error))
     }
 
     /// Puts the content where it stays until it is uploaded.

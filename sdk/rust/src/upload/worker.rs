@@ -239,12 +239,13 @@ impl Upload {
         let run_id = &self.spool.owner().run_id;
         loop {
             let (path, content_type) = (&manifest.path, &manifest.content_type);
+            let directory = self.directory();
             let outcome = async {
                 let file = self.content(manifest).await;
                 let failed = |source| HttpError::File { path: self.directory(), source };
                 let file = file.map_err(failed)?;
                 let artifact = Artifact { run_id, path, content_type, file: &file };
-                let record = parts_path(&self.directory(), self.number);
+                let record = parts_path(&directory, self.number);
                 match parts::upload(&self.gateway, &artifact, &record).await? {
                     Some(content) => Ok(content),
                     None => transfer::upload(&self.gateway, &artifact).await,
@@ -257,6 +258,10 @@ impl Upload {
                 }
                 Err(error) => error,
             };
+            // The files are elsewhere now.
+            if directory != self.directory() {
+                continue;
+            }
             if is_final(&error) {
                 return Err(with_source(&error));
             }

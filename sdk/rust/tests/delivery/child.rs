@@ -78,7 +78,8 @@ fn a_script() {
     let config = matyan_sdk::Config { fallback_dirs: Vec::new(), ..config };
     assert_eq!(warnings, Vec::<String>::new());
     let run_id = setting("MATYAN_TEST_RUN");
-    let options = RunOptions { run_id, offline: script == "offline", config, ..RunOptions::default() };
+    let options =
+        RunOptions { run_id, offline: script.ends_with("offline"), config, ..RunOptions::default() };
     let run = Run::new(options).expect("the options are valid");
     let output = setting("MATYAN_TEST_OUTPUT").expect("the parent names a file");
     match script.as_str() {
@@ -86,6 +87,7 @@ fn a_script() {
         "count" => crate::kill::count_forever(&run, Path::new(&output)),
         "outage" => crate::faults::outlast_an_outage(&run, Path::new(&output)),
         "fill" => crate::space::fill(&run, Path::new(&output)),
+        "continue offline" => crate::order::continue_counting(&run, Path::new(&output)),
         "share" | "offline" => crate::processes::share(&run, Path::new(&output)),
         #[cfg(unix)]
         "fork" => crate::processes::fork_while_tracking(&run, Path::new(&output)),

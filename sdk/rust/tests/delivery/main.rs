@@ -4,6 +4,7 @@
 mod child;
 mod faults;
 mod kill;
+mod order;
 mod plain;
 mod processes;
 mod proxy;

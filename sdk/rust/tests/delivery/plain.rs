@@ -198,16 +198,21 @@ async fn a_copy_of_a_run_neither_continues_nor_ends_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_run_that_was_deleted_is_named_when_it_is_closed() {
+async fn data_of_a_run_that_was_deleted_is_reported_as_lost() {
     let (server, root) = (Server::up().await, SpoolRoot::new());
     let config = matyan_sdk::Config { backend_url: server.query.clone(), ..root.config(&server.ingest) };
     let close = async |options: matyan_sdk::RunOptions| {
         let run = Arc::new(Run::new(options).unwrap());
         run.track(&series(&run, "loss"), 0.0, None, None);
+        let flushing = run.clone();
+        let is_stored = blocking(move || flushing.flush(GUARD)).await;
+        assert_eq!(is_stored, run.health().dropped == 0);
         let closing = run.clone();
-        blocking(move || closing.close(PATIENT, |_| true)).await;
+        let report = blocking(move || closing.close(PATIENT, |_| true)).await;
         let notices = take_notices(&run);
-        (run.id().to_owned(), notices.iter().any(|notice| notice.message.contains("it was deleted")))
+        let is_named = notices.iter().any(|notice| notice.message.contains("it was deleted"));
+        assert_eq!((is_named, report.dropped > 0), (!is_stored, !is_stored), "{notices:?}");
+        (run.id().to_owned(), is_named)
     };
     let (id, is_named) = close(matyan_sdk::RunOptions { config: config.clone(), ..Default::default() }).await;
     assert!(!is_named);

@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use matyan_sdk::{Columns, Config, Outcome, Run, RunOptions, SpoolFull, SpoolMode};
+use matyan_sdk::{Columns, Config, Content, Outcome, Run, RunOptions, SpoolFull, SpoolMode};
 use matyan_tests::{Reader, Server, eventually};
 
 use crate::{
@@ -248,6 +248,28 @@ async fn a_run_without_its_directory_uses_another_one() {
     let report = blocking(move || run.close(PATIENT, |_| true)).await;
     assert_eq!((report.pending, report.dropped), (0, 0));
     expect_count(&server.query, &id, "loss", 10).await;
+}
+
+#[test]
+fn a_file_that_the_spool_cannot_take_is_dropped_and_counted() {
+    let root = SpoolRoot::new();
+    let run = root.run("http://127.0.0.1:1");
+    run.log_artifact(Content::Bytes(b"a"), "a", None).unwrap();
+    fs::remove_dir_all(root.spools()[0].join("uploads")).unwrap();
+    run.log_artifact(Content::Bytes(b"b"), "b", None).unwrap();
+    let file = root.path().join("file");
+    fs::write(&file, "c").unwrap();
+    run.log_artifact(Content::File(&file), "c", None).unwrap();
+    assert_eq!(run.health().dropped, 2);
+    let notices = take_notices(&run);
+    assert!(
+        notices.iter().any(|notice| notice.message.contains("cannot be put into the spool")),
+        "{notices:?}"
+    );
+    // Files of the script are another matter.
+    fs::remove_file(&file).unwrap();
+    assert!(run.log_artifact(Content::File(&file), "c", None).is_err());
+    assert_eq!(run.health().dropped, 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]
