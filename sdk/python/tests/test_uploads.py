@@ -75,8 +75,49 @@ for name in ("weights.bin", "b", "c", "d"):
     )
     _, line = done.stderr.splitlines()
     assert "4 files (ckpts/weights.bin, ckpts/b, ckpts/c, ...)" in line
-    assert "`matyan-client sync` sends it" in line
+    assert "; reason: the run is offline; `matyan-client sync` sends it" in line
     assert os.environ["MATYAN_SPOOL_DIR"] in line
+
+
+FILES_AT_EXIT = """
+import sys, threading, time
+from matyan_client import Run
+
+def work():
+    step = 0
+    while True:
+        run.track(step, name="thread", step=step)
+        step += 1
+        time.sleep(0.001)
+
+run = Run(repo=sys.argv[1], capture_terminal_logs=False)
+for number in range(40):
+    run.log_artifact(__file__, f"file-{number}")
+print(run.hash, flush=True)
+if sys.argv[2] == "recording":
+    threading.Thread(target=work, daemon=True).start()
+"""
+
+
+@pytest.mark.parametrize("others", ["quiet", "recording"])
+def test_the_end_of_a_script_waits_for_its_files(shared_server, tmp_path, others):
+    script = tmp_path / "script.py"
+    script.write_text(FILES_AT_EXIT)
+    done = subprocess.run(
+        [sys.executable, script, shared_server.url, others],
+        env={**os.environ, "MATYAN_QUIET": "0"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    run = Run(done.stdout.strip(), repo=shared_server.url, read_only=True)
+    assert len(run.artifacts) == 40
+    *_, last = done.stderr.splitlines()
+    assert (
+        last.startswith("matyan: run ")
+        if others == "quiet"
+        else "; reason: it was recorded after the end of the script; " in last
+    )
 
 
 def test_the_reason_is_named_with_what_is_left(capfd, monkeypatch):
@@ -104,6 +145,7 @@ def test_a_pending_upload_is_announced_when_all_values_are_stored(
     assert run.health.pending == 0
     _, line = capfd.readouterr().err.splitlines()
     assert line.startswith(f"matyan: not stored yet: 1 file (model.bin) of run {run.hash}, in ")
+    assert "; reason: the wait ended after 2 seconds; " in line
     slow.may_upload.set()
     run_module.Run._flush(run, 30.0, False)
     assert run.get_artifact("model.bin") == b"x" * 100_000

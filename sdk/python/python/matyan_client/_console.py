@@ -12,6 +12,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from . import _core
+
 _BAR_WIDTH = 24
 # A close that takes no longer shows nothing.
 _BAR_DELAY = 1.0
@@ -24,7 +26,7 @@ def ending(
     run_hash: str,
     numbers: tuple[int, int, int],
     spool: Path | None,
-    problem: str | None,
+    reason: str,
     devices: tuple[int, int] = (0, 0),
 ) -> str:
     """Returns the line at the end of a run: the data that is left, the reason, and the next step.
@@ -47,9 +49,8 @@ def ending(
     parts = []
     if left:
         place = "" if spool is None else f", in {spool}"
-        reason = "" if problem is None else f"; reason: {problem}"
         parts.append(
-            f"not stored yet: {' and '.join(left)} of run {run_hash}{place}{reason}; "
+            f"not stored yet: {' and '.join(left)} of run {run_hash}{place}; reason: {reason}; "
             "`matyan-client sync` sends it"
         )
     if lost:
@@ -101,20 +102,39 @@ def say(line: str) -> None:
             sys.stderr.flush()
 
 
-def until_stored(update: Callable[[int, int], bool]) -> Callable[[int, int], bool]:
-    """Returns an update that ends a wait when what was there at its beginning is stored.
+def uploads_of(run_hash: str) -> set[Path]:
+    """Returns the descriptions of the files of a run that are not uploaded, also of children."""
+    spools = [spool.path for spool in _core.spools() if spool.run_id == run_hash]
+    return {upload for spool in spools for upload in spool.glob("uploads/*.json")}
 
-    Other threads may still add values, which the wait must not follow for ever.
+
+class StoredWait:
+    """An update that ends a wait when what was there at its beginning is stored, files included.
+
+    Other threads may still add values and files, which the wait must not follow for ever.
     """
-    first: list[int] = []
 
-    def limited(pending: int, total: int) -> bool:
-        if not first:
-            first.append(total)
-        is_enough = total > first[0] and total - pending >= first[0]
-        return update(pending, total) and not is_enough
+    def __init__(
+        self, update: Callable[[int, int], bool], uploads: Callable[[], set[Path]]
+    ) -> None:
+        self._update = update
+        self._find_uploads = uploads
+        self._uploads: set[Path] | None = None
+        self._end: int | None = None
+        self.is_enough = False
+        """Whether everything is stored but for what was added meanwhile."""
 
-    return limited
+    def update(self, pending: int, total: int) -> bool:
+        """Returns whether the wait continues."""
+        if self._uploads is None:
+            self._uploads = self._find_uploads()
+        elif self._uploads:
+            self._uploads = {upload for upload in self._uploads if upload.exists()}
+        elif self._end is None:
+            # A file that is uploaded has added a value before it disappeared, which counts too.
+            self._end = total
+        self.is_enough = self._end is not None and total > self._end <= total - pending
+        return self._update(pending, total) and not self.is_enough
 
 
 class ProgressBar:

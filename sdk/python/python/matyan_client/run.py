@@ -340,7 +340,8 @@ class Run(RunProperties):
         reachable = max(0.0, _REACHABLE_LIMIT - spent)
         unreachable = max(0.0, _UNREACHABLE_LIMIT - spent)
         bar = _console.ProgressBar(quiet=SETTINGS.quiet or self._is_copy)
-        update = _console.until_stored(bar.update) if is_exit else bar.update
+        wait = _console.StoredWait(bar.update, lambda: _console.uploads_of(self._hash))
+        update = wait.update if is_exit else bar.update
         numbers, spool, ended_by = self._close(reachable, unreachable, update)
         interruption = interruption or ended_by
         bar.clear()
@@ -348,12 +349,23 @@ class Run(RunProperties):
         self._report_notices()
         # What is left are values, files, or both.
         self._is_stored = spool is None
-        problem = self.health.last_error
-        ending = _console.ending(self._hash, numbers, spool, problem, (late, failed))
+        waited = time.monotonic() - began
+        reason = self.health.last_error or self._reason(interruption, wait.is_enough, waited)
+        ending = _console.ending(self._hash, numbers, spool, reason, (late, failed))
         if ending:
             self._announce(ending)
         if interruption is not None:
             raise interruption
+
+    def _reason(self, interruption: BaseException | None, is_enough: bool, waited: float) -> str:
+        """Returns why data is left although the server can be reached."""
+        if self._is_offline:
+            return "the run is offline"
+        if interruption is not None:
+            return f"the wait was ended by {type(interruption).__name__}"
+        if is_enough:
+            return "it was recorded after the end of the script"
+        return f"the wait ended after {_console.counted(round(waited), 'second')}"
 
     def _announce(self, line: str) -> None:
         if not SETTINGS.quiet and not self._is_copy:
