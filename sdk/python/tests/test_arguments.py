@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from matyan_client import Repo, Run
+from matyan_client import Repo, Run, errors
 from matyan_client.log_handler import RunLogHandler
 
 NOWHERE = "http://127.0.0.1:1"
@@ -178,6 +178,23 @@ def test_an_argument_of_a_repo_is_named(method, positional, keywords, error, arg
 def test_a_url_of_a_repo_of_a_wrong_type_is_named():
     with pytest.raises(TypeError, match="`url`: expected a str, not int"):
         Repo(5)
+
+
+@pytest.mark.parametrize(
+    ("method", "argument"),
+    [
+        ("get_run", "x"),
+        ("run_exists", "x"),
+        ("delete_run", "x"),
+        ("delete_runs", ["x"]),
+        ("delete_experiment", "x"),
+    ],
+)
+def test_only_what_does_not_exist_is_reported_by_the_result(shared_server, method, argument):
+    with pytest.raises(errors.TransportError):
+        getattr(Repo(NOWHERE), method)(argument)
+    absent = getattr(Repo(shared_server.url), method)(argument)
+    assert absent in (None, False, (False, ["x"]))
 
 
 @pytest.fixture

@@ -113,14 +113,13 @@ class Repo:
         return self._read_only(run_hash) if run_hash and self.run_exists(run_hash) else None
 
     def run_exists(self, run_hash: str | None) -> bool:
-        """Reports whether a run exists and the server can be reached."""
+        """Reports whether a run exists."""
         if run_hash is None:
             return False
         _arguments.required_text("run_hash", run_hash)
         try:
             return bool(self._http.get_run_info(run_hash))
-        except errors.ServerError as error:
-            _logger.debug("failed to read run %s: %s", run_hash, error)
+        except errors.NotFoundError:
             return False
 
     def iter_runs(self) -> Iterator[Run]:
@@ -194,28 +193,28 @@ class Repo:
         return self._query("texts", query)
 
     def delete_run(self, run_hash: str) -> bool:
-        """Deletes a run. Returns False if that fails."""
+        """Deletes a run. Returns False if it does not exist."""
         _arguments.required_name("run_hash", run_hash)
         try:
             self._http.delete_run(run_hash)
-        except errors.ServerError as error:
-            _logger.warning("failed to delete run %s: %s", run_hash, error)
+        except errors.NotFoundError:
+            _logger.warning("failed to delete run %s: it does not exist", run_hash)
             return False
         return True
 
     def delete_runs(self, run_hashes: list[str]) -> tuple[bool, list[str]]:
-        """Deletes runs. Returns whether all were deleted, and those that were not."""
+        """Deletes runs. Returns whether all were deleted, and those that do not exist."""
         wanted = _arguments.texts("run_hashes", run_hashes)
         failed = [run_hash for run_hash in wanted if not self.delete_run(run_hash)]
         return not failed, failed
 
     def delete_experiment(self, exp_id: str) -> bool:
-        """Deletes an experiment by id. Returns False if that fails."""
+        """Deletes an experiment by id. Returns False if it does not exist."""
         _arguments.required_name("exp_id", exp_id)
         try:
             self._http.delete_experiment(exp_id)
-        except errors.ServerError as error:
-            _logger.warning("failed to delete experiment %s: %s", exp_id, error)
+        except errors.NotFoundError:
+            _logger.warning("failed to delete experiment %s: it does not exist", exp_id)
             return False
         return True
 
@@ -238,10 +237,7 @@ class Repo:
         """Returns the params of each run."""
         collected: dict[str, dict[str, Any]] = {}
         for run in self.iter_runs():
-            try:
-                collected[run.hash] = run[...]
-            except KeyError:
-                _logger.debug("failed to read the params of run %s", run.hash)
+            collected[run.hash] = run[...]
         return collected
 
     @staticmethod
