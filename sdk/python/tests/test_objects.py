@@ -79,7 +79,56 @@ def test_pixels_are_stored_as_png(mode):
     assert image.to_pil_image().tobytes() == original.tobytes()
 
 
-@pytest.mark.parametrize("mode", ["1", "P", "I;16", "CMYK"])
+@pytest.mark.parametrize(
+    ("mode", "wanted"), [("1", "L"), ("P", "RGB"), ("PA", "RGBA"), ("RGB", "RGB")]
+)
+def test_pixels_with_a_palette_are_stored_without_it(mode, wanted):
+    original = pillow.effect_noise((7, 5), 50).convert("RGB").convert(mode.replace("A", ""))
+    original = original.convert(mode)
+    # Otherwise the caller would wait for the encoding.
+    image = Image(original, optimize=True)
+    assert isinstance(image._payload()[1], Pixels)
+    assert decoded(image).tobytes() == original.convert(wanted).tobytes()
+
+
+def test_a_transparent_color_of_a_palette_is_kept():
+    original = pillow.new("P", (3, 2))
+    original.info["transparency"] = 0
+    assert decoded(Image(original)).getpixel((0, 0))[3] == 0
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "text"),
+    [
+        (lambda: Image(np.zeros((2, 2)), format="xyz"), ValueError, "`format`: Pillow .*'XYZ'"),
+        (lambda: Image("no.png"), FileNotFoundError, "`image`: cannot read 'no.png': No such"),
+        (lambda: Image("a\0"), ValueError, r"`image`: cannot read 'a\\x00': embedded"),
+        (lambda: Audio("no.wav"), FileNotFoundError, "`data`: cannot read 'no.wav': No such"),
+        (lambda: Audio(np.zeros(2), rate=0), ValueError, "`rate`: expected 1 to .*, found 0"),
+        (lambda: Audio(np.zeros(2), rate="fast"), TypeError, "`rate`: expected a number, not str"),
+    ],
+)
+def test_a_wrong_argument_is_named(make, error, text):
+    with pytest.raises(error, match=f"^{text}"):
+        make()
+
+
+def test_a_format_that_matplotlib_does_not_write_is_named():
+    figure = pytest.importorskip("matplotlib.figure").Figure()
+    with pytest.raises(ValueError, match=r"^`format`: matplotlib writes no 'xyz', but "):
+        Image(figure, format="xyz")
+
+
+def test_long_clips_are_scaled_to_their_loudest_sample():
+    samples = np.zeros((50_000, 2), np.float32)
+    samples[40_000] = 0.25, -0.5
+    samples[10_000] = np.nan, np.inf
+    stored = np.frombuffer(Audio(samples)._payload()[1].data, "<i2").reshape(-1, 2)
+    assert stored[40_000].tolist() == [16383, -32767]
+    assert not stored[:40_000].any()
+
+
+@pytest.mark.parametrize("mode", ["I;16", "CMYK"])
 def test_other_modes_of_pillow_are_encoded_by_it(mode):
     original = pillow.new(mode, (3, 2))
     image = Image(original, format_="TIFF" if mode == "CMYK" else None)
@@ -270,7 +319,8 @@ def test_a_distribution_without_numpy_is_the_same(samples, monkeypatch):
 
 
 def test_arguments_of_a_distribution():
-    assert Distribution([1, 2], 1000).bin_count == 512
+    with pytest.warns(RuntimeWarning, match="`bin_count`: at most 512 bins are used, not 1000"):
+        assert Distribution([1, 2], 1000).bin_count == 512
     assert Distribution(distribution=[1, 2]).bin_count == 64
     assert Distribution.from_samples([1, 2], 3).bin_count == 3
     given = Distribution.from_histogram(np.array([1, 2, 3]), (0, 3))

@@ -6,6 +6,8 @@ for tracked objects is not the caller's thread.
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
 from matyan_client import _core
@@ -62,3 +64,14 @@ def encoded(media: Media) -> Encoded:
     if isinstance(media, Encoded):
         return media
     return Encoded(_core.encode_media(media), "PNG" if isinstance(media, Pixels) else "wav")
+
+
+def file_content(argument: str, value: str | os.PathLike[str]) -> bytes:
+    """Returns the content of a file. Errors name the argument and the path."""
+    try:
+        return Path(value).read_bytes()
+    except OSError as error:
+        reason = error.strerror or error
+        raise type(error)(f"`{argument}`: cannot read {os.fspath(value)!r}: {reason}") from None
+    except ValueError as error:
+        raise ValueError(f"`{argument}`: cannot read {os.fspath(value)!r}: {error}") from None

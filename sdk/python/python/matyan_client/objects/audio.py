@@ -5,19 +5,24 @@ from __future__ import annotations
 import base64
 import io
 import os
+from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from matyan_client import values
 
 from . import _arrays, _headers
-from ._media import Encoded, Media, Samples, encoded
+from ._media import Encoded, Media, Samples, encoded, file_content
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
 _DEFAULT_RATE = 22050
+# The largest that the header of a WAV file has space for.
+_MAX_RATE = 2**32 - 1
+# Frames that are scaled at a time, so that they stay in the caches of the processor.
+_FRAMES = 16_384
 # An array with more columns than this has the channels first.
 _MAX_CHANNELS = 64
 
@@ -47,15 +52,19 @@ class Audio:
         format: str = "",  # noqa: A002 - the name in Aim
     ) -> None:
         self._caption = values.text(str(caption))
+        if rate is not None and (isinstance(rate, bool) or not isinstance(rate, Real)):
+            raise TypeError(f"`rate`: expected a number, not {type(rate).__name__}")
+        if rate is not None and not 1 <= rate <= _MAX_RATE:
+            raise ValueError(f"`rate`: expected 1 to {_MAX_RATE} frames per second, found {rate}")
         self._rate = rate
         wanted = format_ or format
         if isinstance(data, (bytes, bytearray, memoryview)):
             self._media: Media = _from_bytes(bytes(data), wanted)
         elif isinstance(data, (str, os.PathLike)):
             path = Path(data)
-            self._media = _from_bytes(path.read_bytes(), wanted or path.suffix.lstrip("."))
+            self._media = _from_bytes(file_content("data", path), wanted or path.suffix.lstrip("."))
         elif values.is_array(data):
-            self._media = _samples(data, rate or _DEFAULT_RATE)
+            self._media = _samples(data, _DEFAULT_RATE if rate is None else rate)
         elif hasattr(data, "read"):
             content = data.read()
             if not isinstance(content, bytes):
@@ -143,8 +152,20 @@ def _scaled(array: NDArray[Any]) -> NDArray[np.int16]:
     """Returns samples such that the loudest one has the largest value."""
     import numpy as np  # noqa: PLC0415 - optional, and slow to import
 
-    floats = np.nan_to_num(array.astype(np.float64), posinf=0.0, neginf=0.0)
-    peak = np.abs(floats).max(initial=0.0)
+    parts = [array[start : start + _FRAMES] for start in range(0, len(array), _FRAMES)]
+    peak = max((np.abs(_finite(part)).max(initial=0.0) for part in parts), default=0.0)
+    scaled = np.zeros(array.shape, np.int16)
     if peak > 0:
-        floats = floats / peak * 32767
-    return floats.astype(np.int16)
+        for start, part in zip(range(0, len(array), _FRAMES), parts, strict=True):
+            scaled[start : start + _FRAMES] = _finite(part) / peak * 32767
+    return scaled
+
+
+def _finite(array: NDArray[Any]) -> NDArray[np.float64]:
+    """Returns a copy of samples in which those that are no number are silent."""
+    import numpy as np  # noqa: PLC0415 - optional, and slow to import
+
+    floats = array.astype(np.float64)
+    if array.dtype.kind == "f":
+        floats[~np.isfinite(floats)] = 0.0
+    return floats

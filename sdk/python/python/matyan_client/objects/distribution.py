@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from matyan_client import values
+from matyan_client._warnings import warn_user
 
 from . import _arrays
 
@@ -49,6 +50,8 @@ class Distribution:
                 raise TypeError(f"`bin_count`: expected an integer, not {type(bin_count).__name__}")
             if bin_count < 1:
                 raise ValueError(f"`bin_count`: expected at least 1, found {bin_count}")
+            if bin_count > _MAX_BIN_COUNT:
+                warn_user(f"`bin_count`: at most {_MAX_BIN_COUNT} bins are used, not {bin_count}")
             self._weights, self._range = _histogram(given, min(bin_count, _MAX_BIN_COUNT))
         else:
             raise ValueError("pass either `samples`, or both `hist` and `bin_range`")

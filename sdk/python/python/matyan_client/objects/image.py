@@ -5,13 +5,12 @@ from __future__ import annotations
 import base64
 import io
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from matyan_client import values
 
 from . import _arrays, _headers
-from ._media import Encoded, Media, Pixels, encoded
+from ._media import Encoded, Media, Pixels, encoded, file_content
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,8 +29,9 @@ class Image:
     shape (height, width), (height, width, channels), or (channels, height, width). Floats are
     colors from 0 to 1, or from 0 to 255 if any is larger than 1.
 
-    `format_`, or `format`, is the format in which pixels are encoded, `PNG` by default. Other
-    formats need Pillow. `quality` and `optimize` are passed to it.
+    `format_`, or `format`, is the format in which pixels are encoded, `PNG` by default. PNG is
+    encoded in the background. Other formats are encoded by Pillow at the call, with `quality` and
+    `optimize`.
 
     Usage::
 
@@ -55,7 +55,7 @@ class Image:
         if isinstance(image, (bytes, bytearray, memoryview)):
             self._media: Media = self._from_bytes(bytes(image), wanted)
         elif isinstance(image, (str, os.PathLike)):
-            self._media = self._from_bytes(Path(image).read_bytes(), wanted)
+            self._media = self._from_bytes(file_content("image", image), wanted)
         elif hasattr(image, "getbands"):
             self._media = self._from_pillow(image, wanted, quality, optimize)
         elif hasattr(image, "savefig"):
@@ -64,7 +64,7 @@ class Image:
             pixels = _pixels(image)
             self._width, self._height = pixels.width, pixels.height
             self._media = pixels
-            if optimize or not _is_png(wanted):
+            if not _is_png(wanted):
                 self._media = self._from_pillow(_pillow(pixels), wanted, quality, optimize)
         else:
             raise TypeError(f"Unsupported image type: {type(image).__name__}")
@@ -142,9 +142,12 @@ class Image:
         self, image: PIL.Image.Image, wanted: str | None, quality: int, optimize: bool
     ) -> Media:
         self._width, self._height = image.size
-        if image.mode in _MODES and _is_png(wanted) and not optimize:
-            return Pixels(image.tobytes(), *image.size, _MODES[image.mode])
         name = _format_name(wanted)
+        if name == "PNG":
+            image = _without_palette(image)
+            if image.mode in _MODES:
+                return Pixels(image.tobytes(), *image.size, _MODES[image.mode])
+        _check_format(name)
         if name == "JPEG":
             image = _without_alpha(image)
         buffer = io.BytesIO()
@@ -152,8 +155,11 @@ class Image:
         return Encoded(buffer.getvalue(), name)
 
     def _from_matplotlib(self, figure: Any, wanted: str | None) -> Encoded:
+        name, known = _format_name(wanted).lower(), figure.canvas.get_supported_filetypes()
+        if name not in known:
+            raise ValueError(f"`format`: matplotlib writes no {name!r}, but {', '.join(known)}")
         buffer = io.BytesIO()
-        figure.savefig(buffer, format=_format_name(wanted).lower())
+        figure.savefig(buffer, format=name)
         return self._from_bytes(buffer.getvalue(), wanted)
 
     def __repr__(self) -> str:
@@ -224,6 +230,25 @@ def _pillow(pixels: Pixels) -> PIL.Image.Image:
     mode = next(mode for mode, channels in _MODES.items() if channels == pixels.channels)
     image = _pillow_module().frombytes(mode, (pixels.width, pixels.height), pixels.data)
     return cast("PIL.Image.Image", image)
+
+
+def _check_format(name: str) -> None:
+    """Raises `ValueError` for a format that Pillow cannot write."""
+    module = _pillow_module()
+    module.init()
+    if name not in module.SAVE:
+        known = ", ".join(sorted(module.SAVE))
+        raise ValueError(f"`format`: Pillow writes no {name!r}, but {known}")
+
+
+def _without_palette(image: PIL.Image.Image) -> PIL.Image.Image:
+    """Returns an image with a palette, or of two colors, with a value for each channel."""
+    if image.mode == "1":
+        return image.convert("L")
+    if image.mode in ("P", "PA"):
+        has_alpha = image.mode == "PA" or "transparency" in image.info
+        return image.convert("RGBA" if has_alpha else "RGB")
+    return image
 
 
 def _without_alpha(image: PIL.Image.Image) -> PIL.Image.Image:
