@@ -1,12 +1,14 @@
 """Arguments of wrong types and empty names, which errors name, and writes to runs that are read."""
 
+import json
 import logging
+import os
 import warnings
 from pathlib import Path
 
 import pytest
 
-from matyan_client import Repo, Run, errors
+from matyan_client import Repo, Run, _console, errors
 from matyan_client.log_handler import RunLogHandler
 
 NOWHERE = "http://127.0.0.1:1"
@@ -30,6 +32,7 @@ def run():
         "force_resume",
         "log_system_params",
         "capture_terminal_logs",
+        "system_tracking_interval",
         "offline",
     ],
 )
@@ -54,10 +57,11 @@ def test_flags_of_other_kinds_are_accepted():
 
 def test_an_interval_that_is_not_used_is_reported():
     with (
-        pytest.warns(RuntimeWarning, match="`system_tracking_interval`: expected 0.1 to 86400"),
-        Run(repo=NOWHERE, offline=True, system_tracking_interval="x"),
+        pytest.warns(RuntimeWarning, match="`system_tracking_interval`: expected 0.1 to") as shown,
+        Run(repo=NOWHERE, offline=True, system_tracking_interval=0.01),
     ):
         pass
+    assert shown[0].filename == __file__
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         with Run(repo=NOWHERE, offline=True, system_tracking_interval=0) as run:
@@ -78,6 +82,7 @@ CALLS = [
     ("log_artifacts", (None,), {}, TypeError, "path"),
     ("log_artifacts", (Path(__file__).parent,), {"name": 5}, TypeError, "name"),
     ("log_artifacts", (Path(__file__).parent,), {"block": "x"}, TypeError, "block"),
+    ("__setitem__", ("", 1), {}, ValueError, "key"),
     ("track_many", ([1.0],), {"name": None}, TypeError, "name"),
     ("track_many", ([1.0],), {"name": ""}, ValueError, "name"),
     ("track_many", ("1",), {"name": "m"}, TypeError, "values"),
@@ -140,12 +145,77 @@ def test_columns_of_arrays(run):
         ({"values": np.array(["a", "b"])}, "`values`: "),
         ({"steps": np.array([0.5, 1.0])}, "`steps`: expected integers"),
         ({"steps": np.array([0, np.nan])}, "`steps`: expected integers"),
+        ({"steps": [0.5, 1.0]}, "`steps`: expected integers, found a fraction"),
+        ({"values": np.array([1j, 2j])}, "`values`: expected numbers, not complex128"),
+        ({"values": np.array([1, 2], "M8[s]")}, "`values`: expected numbers, not datetime64"),
+        ({"values": np.array(["1", "2"])}, "`values`: expected numbers, not <U1"),
+        ({"values": np.ma.array([1, 2], mask=[0, 1])}, "`values`: .*, found masked elements"),
     ):
         with pytest.raises((TypeError, ValueError), match=text):
             run.track_many(**{"values": [1.0, 2.0], "name": "m", **wrong})
+    with pytest.raises(OverflowError, match="`steps`: 18446744073709551615 does not fit"):
+        run.track_many([1.0], steps=np.array([2**64 - 1], "u8"), name="m")
     assert run.health.pending == before
+    run.track_many([1.0, 2.0], steps=[1.0, 2.0], epochs=[0.5, 1], name="m")
+    run.track_many(np.ma.array([1, 2]), steps=np.array([1, 2], "u8"), name="m")
+    assert run.health.pending == before + 4
     run.track_many(np.arange(2), steps=np.array([1.0, 2.0]), epochs=np.array([0.5, 1.5]), name="m")
-    assert run.health.pending == before + 2
+    assert run.health.pending == before + 6
+
+
+@pytest.mark.parametrize(
+    ("value", "hint"),
+    [
+        ([1, 2], "`track_many` tracks several values"),
+        ({"a": 1}, "without `name`, each member of a dict is tracked under its key"),
+    ],
+)
+def test_an_error_of_track_says_how_to_track_a_container(run, value, hint):
+    with pytest.raises(TypeError, match=f"^`value`: cannot track .* as 'm'; {hint}$"):
+        run.track(value, name="m")
+
+
+def test_names_that_utf_8_cannot_express():
+    with Run(repo=NOWHERE, offline=True, experiment="e\ud800") as run:
+        assert run.experiment == "e\ufffd"
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("e\ud800", "expected no surrogates"),
+        ("a/b", "expected text without `/`"),
+        ("a\n", "expected text without `/` and control characters"),
+        ("..", "expected text without `/`"),
+        ("x" * 257, "expected at most 256 bytes, found 257"),
+    ],
+)
+def test_a_hash_that_no_server_accepts_is_refused(spool, name, reason):
+    for read_only in (True, False):
+        with pytest.raises(ValueError, match=f"^`run_hash`: {reason}"):
+            Run(name, repo=NOWHERE, read_only=read_only)
+    assert not spool.exists()
+
+
+def test_a_file_that_cannot_be_stored_costs_no_other(run, tmp_path, monkeypatch):
+    directory = tmp_path / "directory"
+    directory.mkdir()
+    for name in (b"a", b"b\xff", b"c", b"d"):
+        (directory / os.fsdecode(name)).write_text("x")
+    before = run.health.pending_uploads
+    store = type(run)._log_artifact
+
+    def fail(run, path, name):
+        if name.endswith("c"):
+            raise PermissionError("`path`: not readable")
+        store(run, path, name)
+
+    monkeypatch.setattr(Run, "_log_artifact", fail)
+    with pytest.raises(PermissionError, match="not readable"):
+        run.log_artifacts(directory, "files")
+    assert run.health.pending_uploads == before + 3
+    names = [json.loads(file.read_bytes())["path"] for file in _console.uploads_of(run.hash)]
+    assert sorted(names) == ["files/a", "files/b%FF", "files/d"]
 
 
 REPO_CALLS = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from numbers import Real
@@ -9,9 +10,17 @@ from pathlib import Path
 from typing import Any
 
 from . import values
+from .objects import _arrays
 
 # Names of the scalar that arrays of flags have in numpy 1 and 2.
 _NUMPY_FLAGS = ("bool_", "bool")
+
+# The limit of servers on the length of the hash of a run, and names that they use themselves.
+_RUN_HASH_BYTES = 256
+_RESERVED_HASHES = (".", "..", ".projects")
+
+# Kinds of the elements of arrays that are numbers, or objects that may be.
+_NUMBER_KINDS = "biufO"
 
 
 def wrong_type(argument: str, expected: str, value: Any) -> TypeError:
@@ -37,6 +46,22 @@ def required_name(argument: str, value: Any) -> str:
     if not required_text(argument, value):
         raise ValueError(f"`{argument}`: expected a name, found empty text")
     return str(value)
+
+
+def run_hash(argument: str, value: Any) -> str:
+    """Returns the hash of a run, by the rules of the server."""
+    name = required_name(argument, value)
+    if name in _RESERVED_HASHES or any(c == "/" or c < " " or "\x7f" <= c < "\xa0" for c in name):
+        raise ValueError(
+            f"`{argument}`: expected text without `/` and control characters, found {name!r}"
+        )
+    try:
+        length = len(name.encode())
+    except UnicodeEncodeError:
+        raise ValueError(f"`{argument}`: expected no surrogates, found {name!r}") from None
+    if length > _RUN_HASH_BYTES:
+        raise ValueError(f"`{argument}`: expected at most {_RUN_HASH_BYTES} bytes, found {length}")
+    return name
 
 
 def texts(argument: str, given: Any) -> list[str]:
@@ -91,6 +116,14 @@ def context(value: Any) -> dict[str, Any]:
     return plain
 
 
+def artifact_name(name: str) -> str:
+    """Returns the name of an artifact, with bytes that are not UTF-8 as `%FF`, for example."""
+    if name.isascii():
+        return name
+    escaped = (f"%{ord(c) - 0xDC00:X}" if "\udc80" <= c <= "\udcff" else c for c in name)
+    return values.text("".join(escaped))
+
+
 def column(
     argument: str, given: Any, dtype: str, *, is_rounded: bool = False
 ) -> bytes | Sequence[Any] | None:
@@ -104,22 +137,40 @@ def column(
         return _array_column(argument, given, dtype, is_rounded=is_rounded)
     if isinstance(given, (str, bytes, bytearray, Mapping)) or not isinstance(given, Iterable):
         raise wrong_type(argument, "a list or an array of numbers", given)
-    return given if isinstance(given, Sequence) else list(given)
+    listed = given if isinstance(given, Sequence) else list(given)
+    if dtype == "i8" and any(isinstance(member, float) for member in listed):
+        return [_integer(argument, member, is_rounded=is_rounded) for member in listed]
+    return listed
+
+
+def _integer(argument: str, member: Any, *, is_rounded: bool) -> Any:
+    """Returns a member of a column of integers that has floats."""
+    if isinstance(member, float) and math.isfinite(member):
+        if not is_rounded and not member.is_integer():
+            raise TypeError(f"`{argument}`: expected integers, found a fraction")
+        return math.floor(member)
+    return member
 
 
 def _array_column(argument: str, given: Any, dtype: str, *, is_rounded: bool) -> bytes:
     import numpy as np  # noqa: PLC0415 - optional
 
-    array = np.asarray(given.detach().cpu() if hasattr(given, "detach") else given)
+    array = _arrays.to_numpy(given)
     if array.ndim != 1:
         raise ValueError(f"`{argument}`: expected one dimension, found the shape {array.shape}")
+    if array.dtype.kind not in _NUMBER_KINDS:
+        raise TypeError(f"`{argument}`: expected numbers, not {array.dtype}")
+    if np.ma.is_masked(given):
+        raise ValueError(f"`{argument}`: expected numbers, found masked elements")
     if is_rounded and array.dtype.kind == "f":
         array = np.floor(array)
     try:
         with np.errstate(invalid="ignore"):
             converted = np.ascontiguousarray(array, dtype=dtype)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise type(error)(f"`{argument}`: {error}") from None
     if dtype == "i8" and array.dtype.kind == "f" and not np.array_equal(converted, array):
         raise TypeError(f"`{argument}`: expected integers, found a fraction")
+    if dtype == "i8" and array.dtype.kind == "u" and (converted < 0).any():
+        raise OverflowError(f"`{argument}`: {array.max()} does not fit into 64 bits")
     return converted.tobytes()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from . import _core, _device, _tracked_objects, values
@@ -54,7 +54,8 @@ class Tracker(_core.Run):
                 raise TypeError(f"`value`: expected one element, found the shape {value.shape}")
             self._track_tensor(value, name, step, epoch, context)
         else:
-            raise TypeError(f"`value`: cannot track {type(value).__name__} as {name!r}")
+            hint = _hint(value)
+            raise TypeError(f"`value`: cannot track {type(value).__name__} as {name!r}{hint}")
 
     def _track_tensor(
         self, tensor: Any, name: str, step: int | None, epoch: int | None, context: Any
@@ -130,3 +131,12 @@ class Tracker(_core.Run):
             pending.series[0],
             exc_info=error,
         )
+
+
+def _hint(value: Any) -> str:
+    """Returns how a value can be tracked that is no number."""
+    if isinstance(value, Mapping):
+        return "; without `name`, each member of a dict is tracked under its key"
+    if isinstance(value, (list, tuple)):
+        return "; `track_many` tracks several values"
+    return ""

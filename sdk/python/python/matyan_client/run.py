@@ -86,7 +86,10 @@ class Run(RunProperties):
     ) -> None:
         _arguments.check_text("experiment", experiment)
         if run_hash is not None:
-            _arguments.required_name("run_hash", run_hash)
+            run_hash = _arguments.run_hash("run_hash", run_hash)
+        experiment = None if experiment is None else values.text(experiment)
+        if system_tracking_interval is not None:
+            _arguments.check_seconds("system_tracking_interval", system_tracking_interval)
         terminal.check_kind(capture_terminal_logs)
         force_resume = _arguments.flag("force_resume", force_resume)
         log_system_params = _arguments.flag("log_system_params", log_system_params)
@@ -154,6 +157,8 @@ class Run(RunProperties):
     def __setitem__(self, key: Key, val: Any) -> None:
         """Sets params. Every value is accepted, see `matyan_client.values.plain`."""
         path = path_of(key)
+        if path == ("",):
+            raise ValueError("`key`: expected a name, found empty text")
         value = values.plain(val)
         if not path:
             if not isinstance(value, dict):
@@ -242,7 +247,7 @@ class Run(RunProperties):
         self._check_uploads()
         if not file.is_file():
             raise FileNotFoundError(f"`path`: no file {os.fspath(path)!r}")
-        self._log_artifact(file.absolute(), name or file.name)
+        self._log_artifact(file.absolute(), _arguments.artifact_name(name or file.name))
         if block:
             self._flush_artifacts(path)
 
@@ -251,7 +256,8 @@ class Run(RunProperties):
     ) -> None:
         """Stores all files below a directory under their paths relative to it.
 
-        `name` is a prefix of the paths. `block` waits as `flush` does, once for all files.
+        `name` is a prefix of the paths. `block` waits as `flush` does, once for all files. A file
+        that cannot be read costs none of the others: the first error is raised after them.
         """
         directory = _arguments.path("path", path)
         _arguments.check_text("name", name)
@@ -259,12 +265,18 @@ class Run(RunProperties):
         self._check_uploads()
         if not directory.is_dir():
             raise NotADirectoryError(f"`path`: no directory {os.fspath(path)!r}")
+        failures: list[Exception] = []
         for file in sorted(directory.rglob("*")):
             if file.is_file():
                 relative = file.relative_to(directory).as_posix()
-                self.log_artifact(file, f"{name}/{relative}" if name else relative)
+                try:
+                    self.log_artifact(file, f"{name}/{relative}" if name else relative)
+                except (OSError, ValueError) as error:
+                    failures.append(error)
         if block:
             self._flush_artifacts(path)
+        if failures:
+            raise failures[0]
 
     def flush(self, timeout: float | None = None) -> bool:
         """Waits until everything that this process has tracked is stored by the server.
