@@ -2,7 +2,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from pathlib import Path
-from typing import Any, TypeAlias, final, overload
+from typing import Any, Generic, SupportsFloat, SupportsIndex, TypeAlias, TypeVar, final, overload
 
 from typing_extensions import Self, disjoint_base
 
@@ -22,6 +22,8 @@ __all__ = [
 
 _Call: TypeAlias = tuple[str, str, list[tuple[str, str]], str | None]
 
+_Number = TypeVar("_Number", int, float)
+
 _SeriesName: TypeAlias = tuple[str, Any, str]
 
 @disjoint_base
@@ -31,8 +33,8 @@ class Run:
         self,
         value: Any,
         name: str | None = None,
-        step: int | None = None,
-        epoch: float | None = None,
+        step: SupportsIndex | None = None,
+        epoch: SupportsFloat | None = None,
         *,
         context: dict[str, Any] | None = None,
     ) -> None: ...
@@ -160,19 +162,19 @@ class Backend:
         self,
         run_id: str,
         keys: list[tuple[str, str]],
-        first_step: int | None,
-        end_step: int | None,
+        first_step: SupportsIndex | None,
+        end_step: SupportsIndex | None,
     ) -> list[SeriesColumns]: ...
 
 @final
-class Column:
+class Column(Generic[_Number]):
     def __len__(self) -> int: ...
     @overload
-    def __getitem__(self, index: int, /) -> float: ...
+    def __getitem__(self, index: int, /) -> _Number: ...
     @overload
-    def __getitem__(self, index: slice, /) -> list[float]: ...
-    def __iter__(self) -> Iterator[float]: ...
-    def tolist(self) -> list[float]: ...
+    def __getitem__(self, index: slice, /) -> list[_Number]: ...
+    def __iter__(self) -> Iterator[_Number]: ...
+    def tolist(self) -> list[_Number]: ...
     @property
     def __array_interface__(self) -> dict[str, Any]: ...
     def __arrow_c_schema__(self) -> object: ...
@@ -188,13 +190,13 @@ class SeriesColumns:
     @property
     def dtype(self) -> str: ...
     @property
-    def steps(self) -> Column: ...
+    def steps(self) -> Column[int]: ...
     @property
-    def values(self) -> Column: ...
+    def values(self) -> Column[float]: ...
     @property
-    def epochs(self) -> Column | None: ...
+    def epochs(self) -> Column[int] | None: ...
     @property
-    def times_us(self) -> Column | None: ...
+    def times_us(self) -> Column[int] | None: ...
 
 @final
 class SpoolInfo:

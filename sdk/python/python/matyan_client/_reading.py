@@ -9,7 +9,7 @@ import logging
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, SupportsIndex
 
 from . import _arguments, _core, errors
 from ._params import Key, NotLocalError, ParamsOverlay, lookup, path_of
@@ -225,8 +225,8 @@ class RunReader:
         name: str,
         context: dict[str, Any] | None = None,
         *,
-        first_step: int | None = None,
-        end_step: int | None = None,
+        first_step: SupportsIndex | None = None,
+        end_step: SupportsIndex | None = None,
     ) -> _core.SeriesColumns | None:
         """Returns all points of a metric, or None if it does not exist.
 

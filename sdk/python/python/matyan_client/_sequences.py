@@ -28,11 +28,11 @@ _OBJECTS: dict[str, Callable[[dict[str, Any], Any], Any]] = {
 }
 
 
-class ColumnView:
-    """A column of a series, with the step of each entry."""
+class ColumnView(Sequence[Any]):
+    """A column of a series: a sequence of entries, with the step of each."""
 
     def __init__(
-        self, steps: Sequence[int] | _core.Column, entries: Sequence[Any] | _core.Column
+        self, steps: Sequence[int] | _core.Column[int], entries: Sequence[Any] | _core.Column[Any]
     ) -> None:
         self._steps = steps
         self._entries = entries
@@ -83,11 +83,16 @@ class ColumnView:
     def __iter__(self) -> Iterator[Any]:
         return iter(self._entries)
 
+    def __getitem__(self, index: Any) -> Any:
+        return self._entries[index]
+
 
 class _Values(ColumnView):
     """The values of a metric, and as a call the method of a dict that it hides."""
 
-    def __init__(self, steps: _core.Column, entries: _core.Column, members: Any) -> None:
+    def __init__(
+        self, steps: _core.Column[int], entries: _core.Column[float], members: Any
+    ) -> None:
         super().__init__(steps, entries)
         self._members = members
 
@@ -261,7 +266,7 @@ class ObjectSequence:
 
 
 def _optional_column(
-    steps: _core.Column, column: _core.Column | None, convert: Callable[[float], Any]
+    steps: _core.Column[int], column: _core.Column[int] | None, convert: Callable[[int], Any]
 ) -> ColumnView:
     entries = [None] * len(steps) if column is None else [convert(entry) for entry in column]
     return ColumnView(steps, entries)

@@ -6,7 +6,7 @@ import json
 import logging
 from collections.abc import Iterator
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from . import _arguments, _urls, errors
 from ._reading import series_frame
@@ -138,6 +138,37 @@ class Repo:
     def total_runs_count(self) -> int:
         """Returns the number of runs that are not archived."""
         return len(self.list_all_runs())
+
+    @overload
+    def query_runs(
+        self,
+        query: str = "",
+        paginated: Literal[False] = False,
+        offset: str | None = None,
+        limit: int = _PAGE_LIMIT,
+        report_mode: Any = None,
+    ) -> QueryResult: ...
+
+    @overload
+    def query_runs(
+        self,
+        query: str = "",
+        *,
+        paginated: Literal[True],
+        offset: str | None = None,
+        limit: int = _PAGE_LIMIT,
+        report_mode: Any = None,
+    ) -> Iterator[list[dict[str, Any]]]: ...
+
+    @overload
+    def query_runs(
+        self,
+        query: str,
+        paginated: Literal[True],
+        offset: str | None = None,
+        limit: int = _PAGE_LIMIT,
+        report_mode: Any = None,
+    ) -> Iterator[list[dict[str, Any]]]: ...
 
     def query_runs(
         self,

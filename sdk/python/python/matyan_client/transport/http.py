@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Iterator
-from typing import Any, ClassVar, TypeAlias, TypeVar
+from typing import Any, ClassVar, SupportsIndex, TypeAlias, TypeVar
 from urllib.parse import quote
 
 from matyan_client import _core, _urls, errors
@@ -184,8 +184,8 @@ class HttpTransport:
         self,
         run_hash: str,
         keys: list[tuple[str, str]],
-        first_step: int | None = None,
-        end_step: int | None = None,
+        first_step: SupportsIndex | None = None,
+        end_step: SupportsIndex | None = None,
     ) -> list[_core.SeriesColumns]:
         """Returns metrics at full resolution. A key is a name and a context as JSON text."""
         return self._backend.series(run_hash, keys, first_step, end_step)
