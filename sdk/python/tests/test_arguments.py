@@ -267,6 +267,24 @@ def test_only_what_does_not_exist_is_reported_by_the_result(shared_server, metho
     assert absent in (None, False, (False, ["x"]))
 
 
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda run: run["x"],
+        lambda run: run[...],
+        lambda run: run.get("x"),
+        lambda run: run.active,
+        lambda run: run.tags,
+        lambda run: run.metrics(),
+        lambda run: run.get_image_sequence("samples"),
+    ],
+)
+def test_a_run_that_does_not_exist_is_named(shared_server, read):
+    url = shared_server.url
+    with pytest.raises(errors.RunNotFoundError, match=f"^there is no run 'mistyped' on {url}$"):
+        read(Run("mistyped", repo=url, read_only=True))
+
+
 @pytest.fixture
 def reader():
     return Run("some", repo=NOWHERE, read_only=True)

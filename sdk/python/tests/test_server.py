@@ -418,10 +418,11 @@ print(run.hash)
     command = [sys.executable, "-c", program, own_server.url]
     run_hash = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     reader = Run(run_hash, repo=own_server.url, read_only=True)
-    assert reader.metrics() == []
+    with pytest.raises(errors.RunNotFoundError):
+        reader.metrics()
     assert cli.main(["sync", "--json"]) == 0
     assert '"spools": 1, "finished": 1' in capsys.readouterr().out
-    eventually(reader.metrics)
+    eventually(lambda: Repo(own_server.url).run_exists(run_hash) and reader.metrics())
     assert reader.series("m").values.tolist() == [1.5]
 
 

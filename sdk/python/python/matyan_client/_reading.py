@@ -62,6 +62,7 @@ class RunReader:
     # Local values of properties, which take precedence over those of the server.
     _local: dict[str, Any]
     _is_new: bool
+    _read_only: bool
     _created: float
     _ended: float | None
 
@@ -128,6 +129,9 @@ class RunReader:
         try:
             stored = self._info().get("params", {})
         except errors.NotFoundError:
+            if self._read_only:
+                raise
+            # Its data may not have arrived.
             stored = {}
         except errors.ServerError as error:
             stored = {}
@@ -156,6 +160,8 @@ class RunReader:
         del strict, resolve_objects
         try:
             return self[key]
+        except errors.RunNotFoundError:
+            raise
         except KeyError:
             return default
 
@@ -214,11 +220,7 @@ class RunReader:
         if isinstance(sequence_types, str):
             sequence_types = (sequence_types,)
         types = _arguments.texts("sequence_types", sequence_types)
-        try:
-            info = self._info(tuple(types))
-        except errors.ServerError:
-            return {}
-        return dict(info.get("traces", {}))
+        return dict(self._info_or_empty(tuple(types)).get("traces", {}))
 
     def series(
         self,
@@ -319,12 +321,21 @@ class RunReader:
 
     def _info(self, sequence_types: tuple[str, ...] = ()) -> dict[str, Any]:
         self._wait_for_own_writes()
-        return self._http.get_run_info(self._hash, sequence_types)
-
-    def _info_or_empty(self) -> dict[str, Any]:
         try:
-            return self._info()
+            return self._http.get_run_info(self._hash, sequence_types)
+        except errors.NotFoundError as error:
+            raise errors.RunNotFoundError(
+                f"there is no run {self._hash!r} on {self._http.url}",
+                status=error.status,
+                code=error.code,
+            ) from None
+
+    def _info_or_empty(self, sequence_types: tuple[str, ...] = ()) -> dict[str, Any]:
+        try:
+            return self._info(sequence_types)
         except errors.ServerError as error:
+            if self._read_only and isinstance(error, errors.NotFoundError):
+                raise
             _logger.debug("failed to read run %s: %s", self._hash, error)
             return {}
 

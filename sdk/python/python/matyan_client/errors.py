@@ -20,6 +20,15 @@ class NotFoundError(ServerError, LookupError):
     """A run, experiment, or artifact that does not exist."""
 
 
+class RunNotFoundError(NotFoundError, KeyError):
+    """A run that is only read, and that the server does not have.
+
+    It is a `KeyError`, because the params of such a run cannot be read.
+    """
+
+    __str__ = Exception.__str__
+
+
 class UnsupportedError(ServerError):
     """A call that the server does not have because it is older than this client."""
 

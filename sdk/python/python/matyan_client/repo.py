@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 from collections.abc import Iterator
@@ -258,7 +259,10 @@ class Repo:
         types = tuple(_arguments.texts("sequence_types", sequence_types))
         collected: dict[str, dict[str, list[dict[str, Any]]]] = {}
         for run in self.iter_runs():
-            traces = run.collect_sequence_info(types)
+            traces: dict[str, list[dict[str, Any]]] = {}
+            # It may have been deleted meanwhile.
+            with contextlib.suppress(errors.RunNotFoundError):
+                traces = run.collect_sequence_info(types)
             found = {kind: traces[kind] for kind in types if kind in traces}
             if found:
                 collected[run.hash] = found
@@ -268,7 +272,9 @@ class Repo:
         """Returns the params of each run."""
         collected: dict[str, dict[str, Any]] = {}
         for run in self.iter_runs():
-            collected[run.hash] = run[...]
+            # It may have been deleted meanwhile.
+            with contextlib.suppress(errors.RunNotFoundError):
+                collected[run.hash] = run[...]
         return collected
 
     @staticmethod

@@ -47,6 +47,11 @@ class HttpTransport:
                 self._client.include(run_hash, position)
         return self._client
 
+    @property
+    def url(self) -> str:
+        """URL of the server."""
+        return self._client.url
+
     def close(self) -> None:
         """Does nothing: connections are closed by the server, or with the process."""
 
