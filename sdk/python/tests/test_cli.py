@@ -161,9 +161,10 @@ def test_sync_names_the_runs_of_other_processes(capsys):
         "messages": [],
     }
     assert cli.main(["sync"]) == 0
-    assert (
-        f"still in use by running scripts: the data of runs {run.hash}" in capsys.readouterr().err
-    )
+    said = capsys.readouterr().err
+    assert f"still in use by running scripts: the data of runs {run.hash}; " in said
+    assert "then end the script, or restart the notebook" in said
+    assert cli.main(["sync", run.hash]) == 1
     run._end(None, spent=1e9)
 
 
@@ -177,7 +178,7 @@ def test_a_list_without_spools_says_so(capsys):
 def test_the_status_of_absent_servers(monkeypatch, capsys):
     monkeypatch.setattr(SETTINGS, "backend_url", NOWHERE)
     monkeypatch.setattr(SETTINGS, "frontier_url", NOWHERE)
-    assert cli.main(["status"]) == 0
+    assert cli.main(["status"]) == 1
     lines = capsys.readouterr().out.splitlines()
     assert [line.split() for line in (lines[1], lines[3])] == [
         ["Backend", "unreachable", "-", NOWHERE],
@@ -213,9 +214,16 @@ def test_an_answer_of_another_program_is_an_error_of_the_server(other_program):
 
 def test_the_status_of_servers(shared_server, other_program, capsys):
     backend = shared_server.url.replace("http:", "HTTP:")
-    assert cli.main(["status", "--backend-url", backend, "--frontier-url", other_program]) == 0
+    assert cli.main(["status", "--backend-url", backend, "--frontier-url", other_program]) == 1
     lines = capsys.readouterr().out.splitlines()
     assert lines[1].split()[:2] == ["Backend", "OK"]
     assert lines[1].endswith(f" {shared_server.url}")
     assert lines[2].split() == ["Frontier", "unreachable", "-", other_program]
     assert lines[3].strip() == "a server answers, but it is not a Matyan server; correct the URL"
+
+
+def test_the_version_is_printed(capsys):
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["--version"])
+    assert ended.value.code == 0
+    assert capsys.readouterr().out == f"matyan-client {cli._client_version()}\n"

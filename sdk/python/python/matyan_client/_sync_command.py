@@ -218,7 +218,8 @@ def _sync(options: argparse.Namespace) -> int:
                     "`--watch` to wait for it"
                 )
             is_whole = all(level < logging.ERROR for level, _ in notices)
-            return 0 if not left and is_whole and not outcome.unknown else 1
+            are_sent = named.isdisjoint(outcome.held)
+            return 0 if not left and is_whole and are_sent and not outcome.unknown else 1
         time.sleep(_WATCH_INTERVAL)
 
 
@@ -270,7 +271,12 @@ def _report(as_json: bool, left: dict[str, list[str]], outcome: SyncOutcome) -> 
     for run in outcome.left[:_MOST_RUNS]:
         _console.say(f"run {run}: not sent completely; the rest is in {', '.join(left[run])}")
     if outcome.held:
-        _console.say(f"still in use by running scripts: the data of runs {', '.join(outcome.held)}")
+        runs = ", ".join(outcome.held)
+        _console.say(
+            f"still in use by running scripts: the data of runs {runs}; a script sends it itself, "
+            "unless its run is offline: then end the script, or restart the notebook, also after "
+            "`close`"
+        )
     if outcome.elsewhere:
         _console.say(
             f"left to other machines: the data of runs {', '.join(outcome.elsewhere)}; "

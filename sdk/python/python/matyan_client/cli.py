@@ -33,9 +33,12 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="matyan-client", description="Command-line client of Matyan."
     )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {_client_version()}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
-    status = commands.add_parser("status", help="show whether the servers answer, and all versions")
+    status = commands.add_parser(
+        "status", help="show whether the servers answer, and all versions; status 1 if one does not"
+    )
     status.add_argument("--backend-url", help="default: MATYAN_BACKEND_URL")
     status.add_argument("--frontier-url", help="default: MATYAN_FRONTIER_URL")
     status.set_defaults(run=_status)
@@ -68,14 +71,16 @@ def _status(options: argparse.Namespace) -> int:
         _complain("status", str(error))
         return 2
     _say("Matyan components")
+    status = 0
     for component, url in urls.items():
         number, reason = _version_at(url)
         state = "OK" if reason is None else "unreachable"
         _say(f"  {component:<10} {state:<12} {number:<10} {url}")
         if reason is not None:
             _say(f"  {'':<10} {reason}")
+            status = 1
     _say(f"  {'Client':<10} {'(local)':<12} {_client_version()}")
-    return 0
+    return status
 
 
 def _version_at(url: str) -> tuple[str, str | None]:
