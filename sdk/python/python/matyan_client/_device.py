@@ -13,7 +13,6 @@ import contextlib
 import sys
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 from . import _forks
@@ -33,16 +32,27 @@ class Completion(Protocol):
         ...
 
 
-@dataclass(frozen=True, eq=False, slots=True)
+# No dataclass: the import of their module would take longer than most of this package.
 class PendingValue:
     """A value whose copy may not be complete, with the arguments and the time of its `track`."""
 
-    copy: Any
-    event: Completion
-    series: tuple[str, Any, str]
-    step: int | None
-    epoch: int | None
-    time_us: int
+    __slots__ = ("copy", "epoch", "event", "series", "step", "time_us")
+
+    def __init__(
+        self,
+        copy: Any,
+        event: Completion,
+        series: tuple[str, Any, str],
+        step: int | None,
+        epoch: int | None,
+        time_us: int,
+    ) -> None:
+        self.copy = copy
+        self.event = event
+        self.series = series
+        self.step = step
+        self.epoch = epoch
+        self.time_us = time_us
 
 
 Store = Callable[[PendingValue, float], None]
