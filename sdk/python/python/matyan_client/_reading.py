@@ -113,8 +113,12 @@ class RunReader:
 
     @property
     def props(self) -> dict[str, Any]:
-        """Properties as the server has them; empty if it cannot be reached."""
-        return dict(self._info_or_empty().get("props", {}))
+        """Properties as the server has them; empty if it cannot be reached.
+
+        The outcome of a run that has none is None.
+        """
+        stored = self._info_or_empty().get("props", {})
+        return {"outcome": None, "outcome_message": None, **stored} if stored else {}
 
     @property
     def artifacts(self) -> list[dict[str, Any]]:

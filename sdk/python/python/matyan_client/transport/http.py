@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Iterable, Iterator
 from typing import Any, ClassVar, SupportsIndex, TypeAlias, TypeVar
 from urllib.parse import quote
@@ -15,6 +16,11 @@ _Answer = TypeVar("_Answer")
 _Position: TypeAlias = tuple[int, int, int]
 
 _REST = "/api/v1/rest"
+
+# Limit of a small read, in seconds.
+_SMALL_LIMIT = 10.0
+# Time in which a server that was silent is not asked again for a small read, in seconds.
+_SILENCE = 5.0
 
 # Lines or records that are read at a time.
 _LINES = 10_000
@@ -32,6 +38,11 @@ class HttpTransport:
     def __init__(self, base_url: str, timeout: float = 30.0) -> None:
         self._client = _core.Backend(_urls.checked("base_url", base_url), timeout)
         self._included: dict[str, _Position] = {}
+        self._timeout = timeout
+        # The client of small reads, if it has a limit of its own.
+        self._small: HttpTransport | None = None
+        # The end of a time in which small reads are refused, and why.
+        self._silence: tuple[float, errors.TransportError] | None = None
 
     @classmethod
     def include(cls, base_url: str, run_hash: str, position: _Position) -> None:
@@ -87,8 +98,23 @@ class HttpTransport:
         return _checked(self.get(f"{_REST}/version/"), dict)
 
     def get_run_info(self, run_hash: str, sequence: Iterable[str] = ()) -> dict[str, Any]:
-        """Returns params, traces, props, and artifacts of a run."""
-        info: dict[str, Any] = self.get(_run_path(run_hash, "info/"), sequence=list(sequence))
+        """Returns params, traces, props, and artifacts of a run.
+
+        That takes 10 seconds at most. After that, the same error is raised for 5 seconds at once.
+        """
+        if self._timeout > _SMALL_LIMIT:
+            self._small = self._small or HttpTransport(self.url, _SMALL_LIMIT)
+            return self._small.get_run_info(run_hash, sequence)
+        began = time.monotonic()
+        if self._silence is not None and began < self._silence[0]:
+            raise errors.TransportError(str(self._silence[1]))
+        try:
+            info: dict[str, Any] = self.get(_run_path(run_hash, "info/"), sequence=list(sequence))
+        except errors.TransportError as error:
+            end = time.monotonic()
+            if end - began >= self._timeout:
+                self._silence = end + _SILENCE, error
+            raise
         return info
 
     def update_run(self, run_hash: str, **fields: Any) -> dict[str, Any]:
