@@ -339,6 +339,7 @@ def test_a_write_that_has_no_effect_warns_once(reader, capfd, write, text):
     with pytest.warns(RuntimeWarning, match="run some is read-only") as shown:
         write(reader)
         write(reader)
+    assert shown[0].filename == (logging.__file__ if write is log_through_a_handler else __file__)
     assert [text in str(warning.message) for warning in shown] == [True]
     assert "Traceback" not in capfd.readouterr().err
 

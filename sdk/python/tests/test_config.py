@@ -116,6 +116,20 @@ def test_passwords_in_urls_are_refused_and_never_shown(capfd):
     assert shown.err.count("MATYAN_BACKEND_URL") == 1
 
 
+def test_a_problem_of_a_setting_is_shown_once():
+    script = "from matyan_client import Run; Run(capture_terminal_logs=False, offline=True).close()"
+    environment = {**os.environ, "MATYAN_QUIET": "0", "MATYAN_GIT_DIFF": "perhaps"}
+    for first in ("", "import logging; logging.basicConfig(); "):
+        done = subprocess.run(
+            [sys.executable, "-c", first + script],
+            env=environment,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=True,
+        )
+        assert done.stderr.count("MATYAN_GIT_DIFF='perhaps' is not a boolean") == 1
+
+
 def test_arguments_take_precedence(monkeypatch):
     monkeypatch.setenv("MATYAN_BACKEND_URL", "http://environment")
     assert Settings(backend_url="http://argument").backend_url == "http://argument"

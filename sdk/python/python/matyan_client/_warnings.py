@@ -20,13 +20,27 @@ def warn_user(message: str, error: BaseException | None = None) -> None:
     # may end a training.
     with contextlib.suppress(Exception):
         cause = "" if error is None else f" ({type(error).__name__}: {error})"
-        warnings.warn(f"{message}{cause}", RuntimeWarning, stacklevel=_level_of_caller())
+        warnings.warn(f"{message}{cause}", RuntimeWarning, stacklevel=level_of_caller())
 
 
-def _level_of_caller() -> int:
-    """Returns the number of frames from that of `warn_user` to the first outside the package."""
+def level_of_caller() -> int:
+    """Returns the `stacklevel` of the first frame outside the package, from where it is called."""
     # `skip_file_prefixes` exists since Python 3.12.
     frame, level = sys._getframe(1), 1  # noqa: SLF001 - `inspect` would slow down the import
     while frame.f_code.co_filename.startswith(_PACKAGE) and frame.f_back is not None:
         frame, level = frame.f_back, level + 1
     return level
+
+
+def is_shown(level: int) -> bool:
+    """Reports whether a handler of the script writes records of the package to the error stream."""
+    if not _logger.isEnabledFor(level):
+        return False
+    logger: logging.Logger | None = _logger
+    while logger is not None:
+        for handler in logger.handlers:
+            stream = getattr(handler, "stream", None)
+            if stream in (sys.stderr, sys.__stderr__) and stream and level >= handler.level:
+                return True
+        logger = logger.parent if logger.propagate else None
+    return False

@@ -23,7 +23,7 @@ from . import (
 )
 from ._params import Key, ParamsOverlay, nested, path_of
 from ._properties import RunProperties
-from ._warnings import warn_user
+from ._warnings import is_shown, warn_user
 from .config import SETTINGS
 from .transport.http import HttpTransport
 
@@ -137,7 +137,8 @@ class Run(RunProperties):
         )
         for warning in [*SETTINGS.take_warnings(), *warnings]:
             _logger.warning("%s", warning)
-            self._announce(warning)
+            if not is_shown(logging.WARNING):
+                self._announce(warning)
         self._report_notices(aloud=True)
         if experiment:
             self._local["experiment"] = experiment
@@ -473,7 +474,7 @@ class Run(RunProperties):
     def _report_notices(self, *, aloud: bool = False) -> None:
         for level, message in self._notices():
             _logger.log(level, "run %s: %s", self._hash, message)
-            if aloud:
+            if aloud and not is_shown(level):
                 self._announce(message)
 
 

@@ -115,8 +115,9 @@ class TestLightning:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             self.logger()
-        with pytest.warns(DeprecationWarning, match="train_metric_prefix"):
+        with pytest.warns(DeprecationWarning, match="train_metric_prefix") as shown:
             logger = self.logger(train_metric_prefix="fit_")
+        assert shown[0].filename == __file__
         assert logger.parse_context("fit_loss") == ("loss", {"subset": "train"})
         with (
             pytest.warns(DeprecationWarning, match="val_metric_prefix"),

@@ -7,6 +7,8 @@ from argparse import Namespace
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from matyan_client._warnings import level_of_caller
+
 from ._base import RunAdapter, RunOptions
 from ._exception_resistant import guarded
 from ._utils import DEFAULT_SYSTEM_TRACKING_INTERVAL, plain_params
@@ -155,7 +157,7 @@ def _choose_prefixes(
         warnings.warn(
             f"{subset}_metric_prefix is deprecated; use context_prefixes instead",
             DeprecationWarning,
-            stacklevel=3,
+            stacklevel=level_of_caller(),
         )
     if context_prefixes is None:
         used = {subset: prefix for subset, prefix in subsets.items() if prefix}
