@@ -235,5 +235,5 @@ def test_an_archive_does_not_lead_outside(stored, own_server, tmp_path):
     report = restore.restore_reingest(result.path, backend_url=own_server.url, dry_run=True).report
     assert (report.runs[0].artifacts, report.runs[0].notes) == (
         0,
-        ["1 artifacts are not in the archive"],
+        ["not in the archive: 1 artifact"],
     )

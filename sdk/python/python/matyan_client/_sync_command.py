@@ -147,7 +147,8 @@ class SyncReporter:
                     self._say(f"run {run}: sent")
             self._left = [run for run in self._left if run in left]
         state = "" if connected or finished == spools else ", waiting for a server"
-        line = f"{finished} of {_console.counted(spools, 'spool')} sent, {stored} values stored"
+        line = f"{finished} of {_console.counted(spools, 'spool')} sent, "
+        line += f"{_console.counted(stored, 'value')} stored"
         if self._is_terminal:
             sys.stderr.write(f"\r{line}{state}\x1b[K")
             sys.stderr.flush()
@@ -271,9 +272,9 @@ def _report(as_json: bool, left: dict[str, list[str]], outcome: SyncOutcome) -> 
     for run in outcome.left[:_MOST_RUNS]:
         _console.say(f"run {run}: not sent completely; the rest is in {', '.join(left[run])}")
     if outcome.held:
-        runs = ", ".join(outcome.held)
+        held = ", ".join(outcome.held)
         _console.say(
-            f"still in use by running scripts: the data of runs {runs}; a script sends it itself, "
+            f"still in use by running scripts: the data of runs {held}; a script sends it itself, "
             "unless its run is offline: then end the script, or restart the notebook, also after "
             "`close`"
         )

@@ -126,7 +126,7 @@ def test_only_files_below_the_source_are_uploaded(shared_server, tmp_path):
         target = Target(shared_server.url, with_outside_files=allowed)
         (outcome,) = import_runs("test", [run], target, root=source).runs
         assert (outcome.state, outcome.artifacts) == ("imported", count)
-        notes = ["3 files outside of the source were left out; `--outside-files` uploads them"]
+        notes = ["left out: 3 files outside of the source; `--outside-files` uploads them"]
         assert outcome.notes == ([] if allowed else notes)
         stored = Run(outcome.run, repo=shared_server.url, read_only=True).artifacts
         assert len(stored) == count

@@ -87,7 +87,11 @@ def check_run(run, expected):
 
 def test_what_is_no_store(tmp_path, capsys):
     assert cli.main(["import", "mlflow", str(tmp_path), "--dry-run"]) == 2
-    assert "neither a directory `mlruns` nor an SQLite file" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert f"{str(tmp_path)!r} is a directory without runs of MLflow: name the directory" in said
+    assert "such as `mlflow.db`" in said
+    assert cli.main(["import", "mlflow", str(tmp_path / "absent"), "--dry-run"]) == 2
+    assert "/absent" in capsys.readouterr().err
     (tmp_path / "file.db").write_text("x" * 5000)
     assert cli.main(["import", "mlflow", str(tmp_path / "file.db"), "--dry-run"]) == 2
     assert "is not a database of MLflow" in capsys.readouterr().err

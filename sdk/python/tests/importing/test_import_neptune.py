@@ -130,7 +130,7 @@ def test_everything_is_imported_exactly(shared_server, export, capsys, part):
     assert first.get_artifact("code/train.py") == b"pass"
     notes = reports["team/project/RUN-1"]["notes"]
     if reports["team/project/RUN-1"]["state"] == "imported":
-        assert notes == ["1 files that are not in the export were left out"]
+        assert notes == ["left out: 1 file not in the export"]
     again = import_source(capsys, "neptune", export / part, shared_server)
     assert {report["state"] for report in again.values()} == {"unchanged"}
 

@@ -49,7 +49,7 @@ def test_everything_is_imported_exactly(shared_server, capsys):
         } == expected["texts"]
         check_histograms(objects(shared_server, run_hash, "distributions"), expected["histograms"])
     assert runs["x"]["replaced"] == 1
-    assert runs["nested/tensors"]["notes"] == ["1 values of pr_curves cannot be imported"]
+    assert runs["nested/tensors"]["notes"] == ["left out: 1 value of pr_curves"]
     assert Run(runs["x"]["run"], repo=shared_server.url, read_only=True)["hparams"] == {
         "bias": True,
         "layers": 3,
@@ -109,7 +109,7 @@ def test_a_dry_run_counts_and_stores_nothing(shared_server, logs, capsys):
     runs = import_source(capsys, "tensorboard", logs, shared_server, "--dry-run")
     counts = {label: (run["points"], run["objects"], run["state"]) for label, run in runs.items()}
     assert counts == {"x": (83, 5, "counted"), "nested/tensors": (20, 5, "counted")}
-    assert not Run(runs["x"]["run"], repo=shared_server.url, read_only=True).props
+    assert not Repo(shared_server.url).run_exists(runs["x"]["run"])
 
 
 def test_an_interrupted_import_is_completed_by_the_next_one(own_server, logs, capsys):

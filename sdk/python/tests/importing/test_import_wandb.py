@@ -47,7 +47,10 @@ def test_everything_is_imported_exactly(shared_server, made, capsys):
     paths = {artifact["path"]: artifact["path"] for artifact in runs["first"].artifacts}
     assert runs["first"].get_artifact(paths["weights.txt"]) == b"content"
     if made == MADE:
-        assert reports["proj/first"]["notes"] == ["1 files of artifacts are not on this machine"]
+        assert reports["proj/first"]["notes"] == [
+            "not on this machine: 1 file of artifacts",
+            "stored as files only: 1 value of table-file",
+        ]
     else:
         assert runs["first"].get_artifact(paths["model/sub/weights.txt"]) == b"content"
     (table,) = (path for path in paths if path.startswith("media/table/"))

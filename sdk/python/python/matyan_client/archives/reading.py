@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from matyan_client._console import counted
 from matyan_client.importing.model import (
     CHUNK_POINTS,
     Artifact,
@@ -162,7 +163,7 @@ def _items(folder: Path, artifacts: dict[str, Any], facts: RunFacts, blobs: bool
         else:
             missing += 1
     if missing:
-        facts.notes.append(f"{missing} artifacts are not in the archive")
+        facts.notes.append(f"not in the archive: {counted(missing, 'artifact')}")
 
 
 def _sequences(folder: Path, facts: RunFacts, blobs: bool) -> Iterator[Item]:
@@ -251,7 +252,7 @@ class _ObjectReader:
     def report(self) -> None:
         """Notes how many objects had no payload."""
         if self._missing:
-            self._facts.notes.append(f"{self._missing} objects without their files were left out")
+            self._facts.notes.append(f"left out: {counted(self._missing, 'object')} without files")
 
     def _stored(self, value: dict[str, Any]) -> layout.StoredObject | None:
         key = value.pop("s3_key", None)

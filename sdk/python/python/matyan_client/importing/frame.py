@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from matyan_client import _core, errors
+from matyan_client._console import counted
 from matyan_client._lifecycle import FINISHED, INTERRUPTED, Outcome
 from matyan_client.run import Run
 from matyan_client.transport.http import HttpTransport
@@ -219,7 +220,7 @@ class _RunImport:
                 yield item
         if self._guard.refused:
             self._outcome.notes.append(
-                f"{self._guard.refused} files outside of the source were left out; "
+                f"left out: {counted(self._guard.refused, 'file')} outside of the source; "
                 "`--outside-files` uploads them"
             )
 
@@ -483,7 +484,7 @@ def _stored_texts(backend: HttpTransport, run_hash: str) -> tuple[int, int]:
 def _described(item: Item) -> str:
     """Returns what a message calls an item."""
     if isinstance(item, Points):
-        return f"{len(item.values)} points of {item.name!r}"
+        return f"{counted(len(item.values), 'point')} of {item.name!r}"
     if isinstance(item, TrackedObject):
         return f"{item.name!r} at step {item.step}"
     return f"the artifact {item.path!r}" if isinstance(item, Artifact) else "a line"

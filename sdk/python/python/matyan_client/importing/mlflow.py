@@ -43,7 +43,11 @@ def runs(source: Path) -> list[ImportedRun]:
     elif mlflow_files.is_store(source / "mlruns"):
         stored = mlflow_files.stored_runs(source / "mlruns")
     else:
-        raise SourceError(f"{str(source)!r} is neither a directory `mlruns` nor an SQLite file")
+        found = "a directory without runs of MLflow" if source.is_dir() else "no file or directory"
+        raise SourceError(
+            f"{str(source)!r} is {found}: name the directory `mlruns` of a file store, or the "
+            "SQLite file of a server, such as `mlflow.db`"
+        )
     return [attempted(label, partial(_imported, read)) for label, read in stored]
 
 

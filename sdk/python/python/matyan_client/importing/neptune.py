@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from matyan_client._console import counted
 from matyan_client.objects import Image, Text
 
 from .histograms import distribution
@@ -90,7 +91,7 @@ def _items(parts: list[Path], roots: list[Path], facts: RunFacts) -> Iterator[It
     if scale > 1:
         facts.notes.append(f"steps are not whole, and were multiplied by {scale}")
     points = PointBuffer()
-    skipped: Counter[str] = Counter()
+    skipped: Counter[tuple[str, str]] = Counter()
     for row in _rows(parts, None):
         kind, path = row["attribute_type"], row["attribute_path"]
         if kind in _PARAMS:
@@ -111,13 +112,14 @@ def _items(parts: list[Path], roots: list[Path], facts: RunFacts) -> Iterator[It
         elif kind in ("file", "file_series") and row["file_value"]:
             place = _located(roots, row["file_value"]["path"])
             if place is None:
-                skipped["files that are not in the export"] += 1
+                skipped["file", "not in the export"] += 1
             else:
                 yield from _files(path, place, None if kind == "file" else (step, seconds))
         else:
-            skipped[f"values of the type {kind}"] += 1
+            skipped["value", f"of the type {kind}"] += 1
     yield from points.rest()
-    facts.notes.extend(f"{count} {what} were left out" for what, count in sorted(skipped.items()))
+    for (what, which), count in sorted(skipped.items()):
+        facts.notes.append(f"left out: {counted(count, what)} {which}")
     _apply_system_attributes(facts)
 
 

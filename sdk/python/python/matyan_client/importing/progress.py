@@ -7,6 +7,8 @@ import sys
 import time
 from typing import TYPE_CHECKING, Protocol
 
+from matyan_client._console import counted
+
 if TYPE_CHECKING:
     from typing_extensions import Self
 
@@ -36,7 +38,8 @@ class LeftoverProgress:
         now = time.monotonic()
         if stored > self._stored:
             self._stored, self._progress_at = stored, now
-        self._line.show(f"sending data that an earlier import left: {stored} values stored")
+        values = counted(stored, "value")
+        self._line.show(f"sending data that an earlier import left: {values} stored")
         self.is_stuck = finished < spools and now - self._progress_at > PATIENCE
         return not self.is_stuck
 
@@ -73,8 +76,8 @@ class ProgressLine:
         done = _BAR_WIDTH * self._number // max(1, self._runs)
         bar = "#" * done + "." * (_BAR_WIDTH - done)
         self.show(
-            f"[{bar}] run {self._number + 1} of {self._runs}: {counts.points} points, "
-            f"{counts.objects} objects, {counts.artifacts} artifacts"
+            f"[{bar}] run {self._number + 1} of {self._runs}: {counted(counts.points, 'point')}, "
+            f"{counted(counts.objects, 'object')}, {counted(counts.artifacts, 'artifact')}"
         )
 
     def show(self, text: str) -> None:

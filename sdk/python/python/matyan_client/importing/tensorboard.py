@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from matyan_client._console import counted
 from matyan_client.objects import Audio, Image, Text
 
 from . import tensors
@@ -92,7 +93,7 @@ class _RunReader:
                     self._facts.notes.append(f"{file.name}: left out an event: {error}")
         yield from self._points.rest()
         for plugin, count in sorted(self._skipped.items()):
-            self._facts.notes.append(f"{count} values of {plugin} cannot be imported")
+            self._facts.notes.append(f"left out: {counted(count, 'value')} of {plugin}")
 
     def _event(self, event: Message) -> Iterator[Item]:
         wall_time, step = event.double(1), event.integer(2)

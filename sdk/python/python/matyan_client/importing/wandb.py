@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from matyan_client._console import counted
 from matyan_client.objects import Audio, Figure, Image, Text
 from matyan_client.terminal import LineCutter
 
@@ -108,6 +109,8 @@ class _RunReader:
         self._summary: dict[str, Any] = {}
         self._shown: set[Path] = set()
         self._missing: Counter[str] = Counter()
+        # Media that are not made objects, by their types.
+        self._kept: Counter[str] = Counter()
 
     def items(self) -> Iterator[Item]:
         """Yields points and objects in the order of the files, and then the files of the run."""
@@ -236,7 +239,8 @@ class _RunReader:
             file = self._media_file(directory, value.get("path", ""))
             if file is not None:
                 yield TrackedObject(_media_object(kind, file, value), name, step, time=time)
-        # Tables, videos, and others stay artifacts.
+        else:
+            self._kept[kind] += 1
 
     def _media_file(self, directory: Path, path: str) -> Path | None:
         """Returns a file of the run that an object is made of."""
@@ -277,7 +281,9 @@ class _RunReader:
     def _complete_facts(self) -> None:
         facts = self._facts
         for kind, count in sorted(self._missing.items()):
-            facts.notes.append(f"{count} files of {kind} are not on this machine")
+            facts.notes.append(f"not on this machine: {counted(count, 'file')} of {kind}")
+        for kind, count in sorted(self._kept.items()):
+            facts.notes.append(f"stored as files only: {counted(count, 'value')} of {kind}")
         config = _without_internals(self._config)
         if config:
             facts.params["hparams"] = config
