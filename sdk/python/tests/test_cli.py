@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from matyan_client import Repo, Run, _core, _sync_command, cli, errors
+from matyan_client import Repo, Run, _core, _sync_command, backup, cli, errors
 from matyan_client.config import SETTINGS
 
 NOWHERE = "http://127.0.0.1:1"
@@ -220,6 +220,14 @@ def test_the_status_of_servers(shared_server, other_program, capsys):
     assert lines[1].endswith(f" {shared_server.url}")
     assert lines[2].split() == ["Frontier", "unreachable", "-", other_program]
     assert lines[3].strip() == "a server answers, but it is not a Matyan server; correct the URL"
+
+
+def test_a_date_that_cannot_be_read_is_named(tmp_path, capsys):
+    assert cli.main(["backup", str(tmp_path), "--since", "yesterday"]) == 2
+    expected = "`--since`: expected a date such as 2026-01-31, found 'yesterday'\n"
+    assert capsys.readouterr().err == f"matyan-client backup: {expected}"
+    with pytest.raises(ValueError, match=r"^`since`: expected a date such as"):
+        backup.run_backup(tmp_path, since="yesterday")
 
 
 def test_the_version_is_printed(capsys):

@@ -55,7 +55,11 @@ def test_series_are_read_as_scripts_for_aim_do(run):
 
 
 def test_what_a_run_does_not_have_is_named_with_the_next_step(run):
-    for name, hint in (("report_progress", "leave it out"), ("finish", "use `close`")):
+    for name, hint in (
+        ("report_progress", "leave it out"),
+        ("finish", "use `close`"),
+        ("__import", r"read the param as `run\['__import'\]`"),
+    ):
         with pytest.raises(AttributeError, match=f"{name}.*{hint}"):
             getattr(run, name)
     with pytest.raises(AttributeError, match=r"'unheard_of'$"):

@@ -4,7 +4,6 @@ import contextlib
 import logging
 import math
 import signal
-import subprocess
 import sys
 from types import SimpleNamespace
 
@@ -313,11 +312,3 @@ def test_a_reader_waits_for_values_of_devices(shared_server, devices):
         run.track(DeviceTensor(0.5, devices[0]), name="loss")
         devices[0].idle_at = 5
         assert run.series("loss").values.tolist() == [0.5]
-
-
-def test_the_import_needs_no_slow_module():
-    program = "import sys, matyan_client; print({'dataclasses', 'inspect'} & set(sys.modules))"
-    found = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True
-    )
-    assert found.stdout == "set()\n"

@@ -252,6 +252,13 @@ def test_a_run_without_an_experiment_has_none(shared_server):
         assert (run.experiment, reader.experiment) == (None, None)
 
 
+def test_experiments_are_listed(shared_server):
+    Run(repo=shared_server.url, experiment="listed", capture_terminal_logs=False).close()
+    found = Repo(shared_server.url).list_experiments()
+    assert [experiment["name"] for experiment in found].count("listed") == 1
+    assert all(experiment["id"] for experiment in found)
+
+
 def test_what_is_stored_is_found_at_once(shared_server):
     repo = Repo(shared_server.url)
     for number in range(10):

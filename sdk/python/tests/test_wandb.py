@@ -196,6 +196,8 @@ def test_unknown_names_say_what_to_use_instead():
         _ = wandb.Api
     with pytest.raises(AttributeError, match=r"matyan_client\.keras"):
         _ = wandb.keras
+    with pytest.raises(AttributeError, match=r"has no 'inti'; did you mean 'init'\?$"):
+        wandb.inti  # noqa: B018 - a typo
     with pytest.raises(AttributeError, match="matyan_run"):
         _ = wandb.no_such_function
     assert not hasattr(wandb, "sweep")

@@ -11,7 +11,7 @@ from typing import Any
 
 from . import _urls, errors, importing
 from ._console import counted, say, size
-from .backup import BackupResult, run_backup
+from .backup import BackupResult, parsed_date, run_backup
 from .config import SETTINGS
 from .convert.tensorboard import convert_tensorboard
 from .restore import restore_reingest
@@ -110,6 +110,8 @@ def _import(options: argparse.Namespace) -> int:
 def _backup(options: argparse.Namespace) -> int:
     runs = [run.strip() for run in (options.runs or "").split(",") if run.strip()]
     url = _urls.checked("--backend-url", options.backend_url or SETTINGS.backend_url)
+    if options.since is not None:
+        parsed_date("--since", options.since)
     problem = _missing(url, runs, options.experiment)
     if problem is not None:
         print(f"matyan-client backup: {problem}; nothing was written", file=sys.stderr)
@@ -182,8 +184,9 @@ def _report(result: BackupResult) -> None:
 def _report_import(report: importing.ImportReport) -> None:
     for outcome in report.runs:
         print(
-            f"{outcome.run}  {outcome.state:<9}  {outcome.points:>10} points  "
-            f"{outcome.objects:>6} objects  {outcome.artifacts:>6} artifacts  {outcome.label}"
+            f"{outcome.run}  {outcome.state:<9}  {counted(outcome.points, 'point'):>17}  "
+            f"{counted(outcome.objects, 'object'):>14}  "
+            f"{counted(outcome.artifacts, 'artifact'):>16}  {outcome.label}"
         )
         if outcome.replaced:
             print(f"  points replaced by later ones with the same step: {outcome.replaced}")

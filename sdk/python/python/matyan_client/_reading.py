@@ -320,7 +320,8 @@ class RunReader:
     if not TYPE_CHECKING:
 
         def __getattr__(self, name: str) -> Any:
-            hint = _MISSING.get(name, "")
+            is_param = name.startswith("__") and not name.endswith("__")
+            hint = f": read the param as `run[{name!r}]`" if is_param else _MISSING.get(name, "")
             raise AttributeError(f"a run has no attribute {name!r}{hint}")
 
     def _info(self, sequence_types: tuple[str, ...] = ()) -> dict[str, Any]:

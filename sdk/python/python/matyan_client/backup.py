@@ -37,6 +37,7 @@ def run_backup(
     Nothing is sampled. What belongs to no run, except for experiments and tags, and what only the
     server knows is in archives of `matyan backup`, which also continues after an interruption.
     """
+    query = _query(runs, experiment, since)
     http = HttpTransport(backend_url or SETTINGS.backend_url)
     filters = {
         "runs": list(runs) or None,
@@ -44,7 +45,6 @@ def run_backup(
         "since": since,
     }
     given = {key: value for key, value in filters.items() if value is not None}
-    query = _query(runs, experiment, since)
     writer = ArchiveWriter(Path(output_path), "matyan-backup", filters=given, blobs=include_blobs)
     with writer:
         for kind, found in (("experiment", http.list_experiments()), ("tag", http.list_tags())):
@@ -58,6 +58,16 @@ def run_backup(
     return BackupResult(path, writer.run_count, writer.blob_count, writer.blob_bytes)
 
 
+def parsed_date(argument: str, given: str) -> datetime.datetime:
+    """Returns a date or time in ISO form, by the clock of this machine unless it has a zone."""
+    try:
+        return datetime.datetime.fromisoformat(given).astimezone()
+    except ValueError:
+        raise ValueError(
+            f"`{argument}`: expected a date such as 2026-01-31, found {given!r}"
+        ) from None
+
+
 def _query(runs: Sequence[str], experiment: str | None, since: str | None) -> str:
     conditions = ["run.archived in (True, False)"]
     if runs:
@@ -65,6 +75,5 @@ def _query(runs: Sequence[str], experiment: str | None, since: str | None) -> st
     if experiment is not None:
         conditions.append(f"run.experiment == {experiment!r}")
     if since is not None:
-        time = datetime.datetime.fromisoformat(since)
-        conditions.append(f"run.creation_time >= {time.astimezone().timestamp()}")
+        conditions.append(f"run.creation_time >= {parsed_date('since', since).timestamp()}")
     return " and ".join(conditions)

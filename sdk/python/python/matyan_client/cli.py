@@ -105,9 +105,10 @@ def _list_spools(options: argparse.Namespace) -> int:
     if not spools:
         _console.say("there are no spools: nothing is left to send")
     for spool in spools:
+        files = _console.counted(spool.uploads, "file")
         created = datetime.datetime.fromtimestamp(spool.created_us / 1e6).astimezone()
         _say(
-            f"{spool.run_id}  {spool.state:<9}  {spool.bytes:>12}  {spool.uploads:>4} files  "
+            f"{spool.run_id}  {spool.state:<9}  {spool.bytes:>12}  {files:>10}  "
             f"{created:%Y-%m-%d %H:%M:%S}  {spool.gateway_url}  {spool.path}"
         )
     return 0

@@ -136,6 +136,10 @@ class Repo:
         """Returns the hashes of all runs that have not ended."""
         return self._hashes("run.active == True")
 
+    def list_experiments(self) -> list[dict[str, Any]]:
+        """Returns all experiments: dicts with `id`, `name`, and further properties."""
+        return self._http.list_experiments()
+
     def total_runs_count(self) -> int:
         """Returns the number of runs that are not archived."""
         return len(self.list_all_runs())

@@ -238,6 +238,11 @@ def __getattr__(name: str) -> Any:
             return run
         return _BeforeInit(name) if run is None else getattr(run, name)
     step = _NEXT_STEPS.get(name)
+    if step is None and not name.startswith("_"):
+        import difflib  # noqa: PLC0415 - rarely needed
+
+        for known in difflib.get_close_matches(name, [*__all__, *_NEXT_STEPS], n=1):
+            step = f"did you mean {known!r}?"
     if step is None:
         step = "remove the call, or use `wandb.run.matyan_run` for what Matyan offers"
     raise AttributeError(f"matyan_client.wandb has no {name!r}; {step}")
