@@ -1,12 +1,12 @@
 //! Walks through lists while runs are created, archived, deleted, and renamed: a run that stays is on
 //! exactly one page, and every walk ends.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use matyan_model::ids::RunNumber;
 use matyan_proto::{
     common::v1::SeriesKey,
-    runs::v1::ParamPath,
+    runs::v1::{ListRequest, ParamPath, run_service_client::RunServiceClient},
     search::v1::{MetricValue, MetricsRequest, RunMetrics, RunsRequest, Sort, SortField, sort::By},
 };
 use tonic::Code;
@@ -185,6 +185,58 @@ async fn walk(seed: u64) {
 async fn a_walk_misses_and_repeats_nothing_that_stays() {
     for seed in 1..=6 {
         walk(seed).await;
+    }
+}
+
+/// `RunService.List` continues below a run number, so it needs no table.
+async fn walk_newest_first(seed: u64, active: Option<bool>, archived: Option<bool>) {
+    let mut project = Project::new(seed, 120).await;
+    let context = format!("seed {seed}, active: {active:?}, archived: {archived:?}");
+    let mut client = RunServiceClient::new(project.harness.backend.clone().into_routes());
+    let is_listed = |run: &RunSpec| {
+        active.is_none_or(|active| active == run.active)
+            && archived.is_none_or(|archived| archived == run.archived)
+    };
+    let listed = project.runs.values().filter(|(_, run)| is_listed(run));
+    let mut stayed: Vec<(RunNumber, String)> =
+        listed.map(|(number, run)| (*number, run.id.clone())).collect();
+    stayed.sort_by_key(|(number, _)| std::cmp::Reverse(*number));
+    let newest = project.runs.values().map(|(number, _)| *number).max().unwrap();
+    let (mut sent, mut page_token): (Vec<String>, _) = (Vec::new(), String::new());
+    loop {
+        let page_size = u32::try_from(1 + project.random.below(20)).unwrap();
+        let page = ListRequest { active, archived, page_size, page_token, parts: None };
+        let found = client.list(page).await.unwrap().into_inner();
+        assert!(found.runs.len() <= page_size as usize, "{context}");
+        sent.extend(found.runs.into_iter().map(|run| run.run_id));
+        page_token = found.next_page_token;
+        if page_token.is_empty() {
+            break;
+        }
+        for _ in 0..project.random.below(8) {
+            if let Some(id) = project.change().await
+                && !project.runs.get(&id).is_some_and(|(_, run)| is_listed(run))
+            {
+                stayed.retain(|(_, other)| *other != id);
+            }
+        }
+    }
+    let unique: HashSet<&String> = sent.iter().collect();
+    assert_eq!(unique.len(), sent.len(), "{context}: a run is on two pages");
+    let is_new = |id: &&String| project.runs.get(*id).is_some_and(|(number, _)| *number > newest);
+    assert_eq!(sent.iter().find(is_new), None, "{context}: a new run is on a later page");
+    let ids: HashSet<&String> = stayed.iter().map(|(_, id)| id).collect();
+    let read = sent.iter().filter(|id| ids.contains(id));
+    assert!(read.eq(stayed.iter().map(|(_, id)| id)), "{context}: {sent:?} instead of {stayed:?}");
+}
+
+#[tokio::test]
+async fn a_walk_by_page_tokens_misses_and_repeats_nothing_that_stays() {
+    let filters = [None, Some(false), Some(true)];
+    for (seed, (active, archived)) in
+        (21..).zip(filters.into_iter().flat_map(|active| filters.map(|archived| (active, archived))))
+    {
+        walk_newest_first(seed, active, archived).await;
     }
 }
 
