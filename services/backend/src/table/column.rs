@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::{
     RunTable,
-    memory::{Reservation, vec_growth},
+    memory::{ManyValues, Reservation, grow, grown_capacity, vec_growth},
     roster::Slot,
     run_value::ColumnKey,
     table_work::{SLICE, TableWork},
@@ -17,7 +17,7 @@ pub(super) struct Column {
     /// Every change up to here is included.
     pub(super) position: Stamp,
     /// By slot; runs beyond the end have the default.
-    values: Vec<Term>,
+    values: ManyValues<Term>,
     default: Term,
     heap_bytes: usize,
     /// When a request last needed the column.
@@ -31,7 +31,7 @@ pub(super) type ReadValues = Vec<(RunNumber, Term)>;
 pub(super) struct ReadColumn {
     /// A position before all snapshots that the values were read from.
     pub(super) position: Stamp,
-    pub(super) pages: Vec<ReadValues>,
+    pub(super) pages: ManyValues<ReadValues>,
     /// The memory of the pages.
     pub(super) reserved: Reservation,
 }
@@ -39,14 +39,16 @@ pub(super) struct ReadColumn {
 impl Column {
     fn new(key: &ColumnKey, runs: usize, position: Stamp) -> Self {
         let default = default_term(key);
-        let mut column = Self { position, values: Vec::new(), heap_bytes: 0, default, used: Instant::now() };
-        column.values.reserve_exact(runs);
+        let values = ManyValues::new(Vec::with_capacity(grown_capacity(runs)));
+        let mut column = Self { position, values, heap_bytes: 0, default, used: Instant::now() };
         column.resize(runs);
         column
     }
 
     fn resize(&mut self, runs: usize) {
-        self.heap_bytes += (runs - self.values.len()) * self.default.heap_bytes();
+        let more = runs - self.values.len();
+        self.heap_bytes += more * self.default.heap_bytes();
+        grow(&mut self.values, more);
         self.values.resize(runs, self.default.clone());
     }
 
@@ -91,22 +93,25 @@ pub(super) struct AddColumn {
     key: ColumnKey,
     position: Stamp,
     column: Option<Column>,
-    pages: std::vec::IntoIter<ReadValues>,
+    /// The last one is added next.
+    pages: ManyValues<ReadValues>,
     /// The memory of the pages, until it belongs to the table.
     reserved: Option<Reservation>,
 }
 
 impl AddColumn {
     pub(super) fn new(key: ColumnKey, read: ReadColumn) -> Self {
-        let ReadColumn { position, pages, reserved } = read;
-        Self { key, position, column: None, pages: pages.into_iter(), reserved: Some(reserved) }
+        let ReadColumn { position, mut pages, reserved } = read;
+        pages.reverse();
+        Self { key, position, column: None, pages, reserved: Some(reserved) }
     }
 }
 
 impl TableWork for AddColumn {
     fn bytes(&self, table: &RunTable) -> usize {
         // Texts move from the pages to the column.
-        table.roster.len() * (size_of::<Term>() + default_term(&self.key).heap_bytes())
+        let runs = table.roster.len();
+        grown_capacity(runs) * size_of::<Term>() + runs * default_term(&self.key).heap_bytes()
     }
 
     fn step(&mut self, table: &mut RunTable) -> Option<bool> {
@@ -114,7 +119,7 @@ impl TableWork for AddColumn {
         let column = self.column.get_or_insert_with(|| Column::new(&self.key, runs, position));
         let mut done = 0;
         while done < SLICE
-            && let Some(page) = self.pages.next()
+            && let Some(page) = self.pages.pop()
         {
             done += page.len();
             for (number, value) in page {
@@ -123,7 +128,7 @@ impl TableWork for AddColumn {
                 }
             }
         }
-        if self.pages.len() > 0 {
+        if !self.pages.is_empty() {
             return Some(false);
         }
         table.columns.insert(self.key.clone(), self.column.take()?);

@@ -21,6 +21,7 @@ use matyan_value::cbor;
 use super::{
     column::{ReadColumn, ReadValues},
     eviction::Room,
+    memory::ManyValues,
     roster::{self, end_position},
     run_value::{ColumnKey, MetricColumn},
     term::{ALLOCATION, Term},
@@ -50,7 +51,7 @@ pub(super) async fn read(
     room: Room<'_>,
 ) -> Result<ReadColumn> {
     let position = end_position(deps.store.as_ref()).await?;
-    let (pages, page, unknown) = (Vec::new(), Vec::new(), Vec::new());
+    let (pages, page, unknown) = (ManyValues::default(), Vec::new(), Vec::new());
     let mut reader = ColumnReader { deps, project, key, room, pages, page, bytes: 0, unknown };
     reader.read().await?;
     let ColumnReader { room, pages, .. } = reader;
@@ -63,7 +64,7 @@ struct ColumnReader<'r> {
     key: &'r ColumnKey,
     room: Room<'r>,
     /// A vector for each page that was read: one for all would be copied while it grows.
-    pages: Vec<ReadValues>,
+    pages: ManyValues<ReadValues>,
     page: ReadValues,
     /// Memory of the pages.
     bytes: usize,

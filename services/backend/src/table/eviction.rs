@@ -107,6 +107,7 @@ mod tests {
         stream::Streams,
         table::{
             column::{AddColumn, ReadColumn},
+            memory::ManyValues,
             order::SortRuns,
             roster::Roster,
             run_value::{ColumnKey, TableValue},
@@ -119,7 +120,8 @@ mod tests {
         let mut table = RunTable::new(Roster::new(position), tables.memory.reservation());
         assert!(table.reserved.resize(10_000));
         for key in [ColumnKey::Name, ColumnKey::Created] {
-            let read = ReadColumn { position, pages: Vec::new(), reserved: tables.memory.reservation() };
+            let read =
+                ReadColumn { position, pages: ManyValues::default(), reserved: tables.memory.reservation() };
             assert_eq!(AddColumn::new(key, read).step(&mut table), Some(true));
         }
         table

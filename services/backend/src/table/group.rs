@@ -7,7 +7,7 @@ use matyan_model::ids::Project;
 use super::{
     NeededParts, RunTable, RunTables,
     match_set::TableQuery,
-    memory::vec_growth,
+    memory::{grow, vec_growth},
     order::{OrderKey, SortRuns},
     page::{RunFilter, SelectRuns, experiment_names, needed_columns},
     roster::Slot,
@@ -192,7 +192,9 @@ impl GroupRuns {
             let is_first =
                 groups.last().is_none_or(|group| comparison.compare_values(group.slot, slot).is_ne());
             if is_first {
+                grow(groups, 1);
                 groups.push(TableGroup { slot, runs: 0, number: Term::Absent });
+                grow(summaries, values.len());
                 summaries.resize(summaries.len() + values.len(), NumberSummary::EMPTY);
             }
             let Some(group) = groups.last_mut() else { continue };

@@ -14,7 +14,7 @@ use super::{
     RunTable,
     column_reader::names_digest,
     eviction::Room,
-    memory::{Reservation, vec_growth},
+    memory::{Reservation, grow, grown_capacity, vec_growth},
     roster::{Slot, end_position},
     table_work::{SLICE, TableWork},
 };
@@ -127,6 +127,7 @@ pub(super) async fn read(
     let mut numbers = Vec::new();
     while let Some(page) = scanner.next().await? {
         room.reserve(numbers.capacity() * NUMBER + vec_growth(&numbers, page.matched.len())).await?;
+        grow(&mut numbers, page.matched.len());
         numbers.extend(page.matched.iter().map(|matched| matched.candidate.number));
     }
     Ok(ReadMatches { position, numbers, always_raised: scanner.always_raised(), reserved: room.reserved })
@@ -161,6 +162,8 @@ impl MatchSet {
         }
         let index = slot as usize;
         if index >= self.matches.len() {
+            let more = index + 1 - self.matches.len();
+            grow(&mut self.matches, more);
             self.matches.resize(index + 1, false);
         }
         self.matches[index] = is_match;
@@ -198,13 +201,14 @@ impl AddMatches {
 
 impl TableWork for AddMatches {
     fn bytes(&self, table: &RunTable) -> usize {
-        table.roster.len()
+        grown_capacity(table.roster.len())
     }
 
     fn step(&mut self, table: &mut RunTable) -> Option<bool> {
         let found = self.found.as_mut()?;
         if found.matches.is_empty() {
-            found.matches = vec![false; table.roster.len()];
+            grow(&mut found.matches, table.roster.len());
+            found.matches.resize(table.roster.len(), false);
         }
         for number in self.numbers.by_ref().take(SLICE) {
             if let Some(slot) = table.roster.slot(number) {

@@ -1,11 +1,15 @@
 //! The memory of all tables, which is counted before it is taken.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    ops::{Deref, DerefMut},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use prometheus::IntGauge;
+use tokio::runtime::Handle;
 
 pub(super) struct TableMemory {
     limit: usize,
@@ -19,11 +23,30 @@ pub(super) struct Reservation {
     bytes: usize,
 }
 
-/// Upper bound of the memory that a vector takes in addition while more items are added.
+/// Values with memory of their own. An async task leaves freeing them to the blocking pool, as there
+/// may be millions. They count as freed at once.
+#[derive(Default)]
+pub(super) struct ManyValues<T: Send + 'static>(Vec<T>);
+
+/// Capacity of a vector that grows to this length: a sixteenth more, so that a large one is not
+/// copied for each item.
+pub(super) fn grown_capacity(len: usize) -> usize {
+    len + (len / 16).max(8)
+}
+
+/// Makes room for more items.
+pub(super) fn grow<T>(items: &mut Vec<T>, more: usize) {
+    let needed = items.len() + more;
+    if needed > items.capacity() {
+        items.reserve_exact(grown_capacity(needed) - items.len());
+    }
+}
+
+/// Upper bound of the memory that a vector takes in addition while it grows by more items.
 pub(super) fn vec_growth<T>(items: &Vec<T>, more: usize) -> usize {
     let needed = items.len() + more;
-    // The capacity is doubled, and at least eight.
-    if needed > items.capacity() { (2 * needed).max(8) * size_of::<T>() } else { 0 }
+    // While it is copied, both copies are in memory.
+    if needed > items.capacity() { grown_capacity(needed) * size_of::<T>() } else { 0 }
 }
 
 impl TableMemory {
@@ -38,6 +61,38 @@ impl TableMemory {
 
     pub(super) fn reservation(self: &Arc<Self>) -> Reservation {
         Reservation { memory: self.clone(), bytes: 0 }
+    }
+}
+
+impl<T: Send + 'static> ManyValues<T> {
+    pub(super) fn new(values: Vec<T>) -> Self {
+        Self(values)
+    }
+}
+
+impl<T: Send + 'static> Deref for ManyValues<T> {
+    type Target = Vec<T>;
+
+    fn deref(&self) -> &Vec<T> {
+        &self.0
+    }
+}
+
+impl<T: Send + 'static> DerefMut for ManyValues<T> {
+    fn deref_mut(&mut self) -> &mut Vec<T> {
+        &mut self.0
+    }
+}
+
+impl<T: Send + 'static> Drop for ManyValues<T> {
+    fn drop(&mut self) {
+        // The threads that evaluate queries have no runtime, and free the values themselves.
+        if !self.0.is_empty()
+            && let Ok(runtime) = Handle::try_current()
+        {
+            let values = std::mem::take(&mut self.0);
+            runtime.spawn_blocking(move || drop(values));
+        }
     }
 }
 
@@ -100,5 +155,35 @@ mod tests {
         assert!(first.resize(100) && !memory.reservation().resize(1));
         drop(first);
         assert_eq!((memory.reserved.load(Ordering::Relaxed), shown.get()), (0, 0));
+    }
+
+    #[test]
+    fn large_vectors_do_not_double() {
+        for len in [0, 1, 100, 10_000] {
+            let mut items = vec![0_u64; len];
+            items.shrink_to_fit();
+            let bound = vec_growth(&items, 1);
+            grow(&mut items, 1);
+            items.push(0);
+            let bytes = items.capacity() * size_of::<u64>();
+            assert!(bytes <= bound && items.capacity() <= len + 1 + (len / 16).max(8), "{len}: {bytes}");
+        }
+    }
+
+    #[tokio::test]
+    async fn tasks_do_not_free_many_values() {
+        struct Value(std::sync::mpsc::Sender<std::thread::ThreadId>);
+
+        impl Drop for Value {
+            fn drop(&mut self) {
+                self.0.send(std::thread::current().id()).unwrap();
+            }
+        }
+
+        let (sender, freed_by) = std::sync::mpsc::channel();
+        drop(ManyValues::new(vec![Value(sender.clone()), Value(sender)]));
+        let threads = tokio::task::spawn_blocking(move || freed_by.iter().collect::<Vec<_>>()).await.unwrap();
+        assert_eq!(threads.len(), 2);
+        assert!(!threads.contains(&std::thread::current().id()));
     }
 }

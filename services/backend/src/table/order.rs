@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use super::{
     RunTable,
     column::Column,
-    memory::vec_growth,
+    memory::{grow, vec_growth},
     roster::{Roster, RunState, Slot},
     run_value::{ColumnKey, TableValue},
     sliced_sort::SlicedSort,
@@ -37,6 +37,7 @@ impl Order {
 
     pub(super) fn mark_changed(&mut self, slot: Slot) {
         if !self.is_outdated() {
+            grow(&mut self.changed, 1);
             self.changed.push(slot);
         }
     }

@@ -11,7 +11,10 @@ use matyan_model::{
 };
 use matyan_store::{Scan, Stamp, Store};
 
-use super::{eviction::Room, memory::vec_growth};
+use super::{
+    eviction::Room,
+    memory::{grow, grown_capacity, vec_growth},
+};
 use crate::{Deps, error::Result};
 
 /// The position of a run in the parts of a table.
@@ -23,8 +26,14 @@ pub(super) const PAGE: Scan = Scan { rows: 4_000, bytes: 1 << 20, reverse: false
 /// Deleted runs that a roster may hold besides as many as there are others.
 const HIDDEN: usize = 10_000;
 
-/// Memory of an entry of the map from numbers to slots.
-const SLOT_BYTES: usize = size_of::<(RunNumber, Slot)>() + 1;
+/// Memory of a map from numbers to slots, whose tables are a power of two, and at most seven eighths
+/// full.
+fn slots_bytes(capacity: usize) -> usize {
+    if capacity == 0 {
+        return 0;
+    }
+    (capacity * 8).div_ceil(7).next_power_of_two().max(4) * (size_of::<(RunNumber, Slot)>() + 1)
+}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum RunState {
@@ -41,7 +50,7 @@ pub(super) struct Roster {
     states: Vec<RunState>,
     /// The ids of all runs, one after another, and where each of them ends.
     ids: String,
-    id_ends: Vec<usize>,
+    id_ends: Vec<u32>,
     slots: HashMap<RunNumber, Slot>,
     hidden: usize,
 }
@@ -68,29 +77,34 @@ impl Roster {
     /// position of the roster is before all of its snapshots.
     pub(super) async fn read(deps: &Deps, project: Project, room: &mut Room<'_>) -> Result<Self> {
         let mut roster = Self::new(end_position(deps.store.as_ref()).await?);
+        // Vectors of pages: one for all would be copied while it grows.
         let mut listed = [Vec::new(), Vec::new()];
-        let mut listed_bytes = 0;
+        let mut runs = 0;
         for (archived, listed) in [false, true].into_iter().zip(&mut listed) {
             let mut rest = Some(keys::index_archived_all(project, archived));
             while let Some(range) = rest {
                 let snapshot = deps.store.snapshot().await?;
                 let (numbers, next) = index_runs_page(snapshot.as_ref(), &range, PAGE.rows).await?;
-                listed_bytes += vec_growth(listed, numbers.len());
-                room.reserve(listed_bytes).await?;
-                listed.extend(numbers);
+                runs += numbers.len();
+                room.reserve(runs * size_of::<RunNumber>()).await?;
+                listed.push(numbers);
                 rest = next;
             }
         }
+        let listed_bytes = runs * size_of::<RunNumber>();
         let states = listed.into_iter().zip([RunState::Shown, RunState::Archived]);
         let mut states: Vec<_> =
-            states.map(|(listed, state)| (listed.into_iter().peekable(), state)).collect();
+            states.map(|(listed, state)| (listed.into_iter().flatten().peekable(), state)).collect();
         let mut rest = Some(keys::numbers(project));
         while let Some(range) = rest {
             let snapshot = deps.store.snapshot().await?;
             let page = run_ids_list(snapshot.as_ref(), project, &range, PAGE).await?;
-            let id_bytes =
-                page.runs.iter().map(|(_, run_id)| run_id.as_str().len()).max().unwrap_or_default();
-            room.reserve(listed_bytes + roster.bytes() + roster.growth(page.runs.len(), id_bytes)).await?;
+            let id_bytes: usize = page.runs.iter().map(|(_, run_id)| run_id.as_str().len()).sum();
+            // The ids of later pages are about as long.
+            let id_bytes = id_bytes.div_ceil(page.runs.len().max(1));
+            let more = runs.saturating_sub(roster.len()).max(page.runs.len());
+            room.reserve(listed_bytes + roster.bytes() + roster.growth(more, id_bytes)).await?;
+            roster.grow(more, id_bytes);
             for (number, run_id) in page.runs {
                 // A run that was archived meanwhile may be in both.
                 let mut found = None;
@@ -112,12 +126,25 @@ impl Roster {
 
     fn push(&mut self, number: RunNumber, run_id: &str, state: RunState) -> Slot {
         let slot = Slot::try_from(self.numbers.len()).expect("the memory of a table is limited");
+        self.grow(1, run_id.len());
         self.numbers.push(number);
         self.states.push(state);
         self.ids.push_str(run_id);
-        self.id_ends.push(self.ids.len());
+        self.id_ends.push(u32::try_from(self.ids.len()).expect("the memory of a table is limited"));
         self.slots.insert(number, slot);
         slot
+    }
+
+    /// Makes room for more runs with ids of this length.
+    fn grow(&mut self, runs: usize, id_bytes: usize) {
+        grow(&mut self.numbers, runs);
+        grow(&mut self.states, runs);
+        grow(&mut self.id_ends, runs);
+        self.slots.reserve(runs);
+        let ids = self.ids.len() + runs * id_bytes;
+        if ids > self.ids.capacity() {
+            self.ids.reserve_exact(grown_capacity(ids) - self.ids.len());
+        }
     }
 
     /// Takes over the state of a run from its document. Returns its slot if that state is new.
@@ -169,7 +196,7 @@ impl Roster {
     pub(super) fn run_id(&self, slot: Slot) -> &str {
         let slot = slot as usize;
         let start = if slot == 0 { 0 } else { self.id_ends[slot - 1] };
-        &self.ids[start..self.id_ends[slot]]
+        &self.ids[start as usize..self.id_ends[slot] as usize]
     }
 
     /// The highest number of a run.
@@ -180,9 +207,9 @@ impl Roster {
     /// Upper bound of the memory that this number of new runs takes.
     pub(super) fn growth(&self, runs: usize, id_bytes: usize) -> usize {
         let slots = self.slots.len() + runs;
-        let slots_growth = if slots > self.slots.capacity() { 2 * (slots + 4) * SLOT_BYTES } else { 0 };
+        let slots_growth = if slots > self.slots.capacity() { slots_bytes(slots) } else { 0 };
         let ids = self.ids.len() + runs * id_bytes;
-        let ids_growth = if ids > self.ids.capacity() { (2 * ids).max(8) } else { 0 };
+        let ids_growth = if ids > self.ids.capacity() { grown_capacity(ids) } else { 0 };
         vec_growth(&self.numbers, runs)
             + vec_growth(&self.states, runs)
             + vec_growth(&self.id_ends, runs)
@@ -194,8 +221,8 @@ impl Roster {
         self.ids.capacity()
             + self.numbers.capacity() * size_of::<RunNumber>()
             + self.states.capacity()
-            + self.id_ends.capacity() * size_of::<usize>()
-            + self.slots.capacity() * SLOT_BYTES
+            + self.id_ends.capacity() * size_of::<u32>()
+            + slots_bytes(self.slots.capacity())
     }
 }
 

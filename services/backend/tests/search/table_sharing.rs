@@ -122,3 +122,31 @@ async fn all_tables_stay_within_their_memory() {
     assert_eq!(harness.runs(harness::runs_request("")).await.unwrap().runs.len(), 800);
     assert_eq!(ids(&harness, sorted_by(param(3))).await.len(), 800, "a smaller request still has room");
 }
+
+#[tokio::test]
+async fn a_roster_takes_a_hundred_bytes_for_each_run() {
+    const RUNS: usize = 1_500;
+    let harness = Harness::with_table_bytes(100 * RUNS).await;
+    for at in 0..RUNS {
+        harness.create(&spec(&format!("{at:032x}"), 10 + at as i64)).await;
+    }
+    let by_id = || sorted_by(By::Field(SortField::RunId.into()));
+    assert_eq!(ids(&harness, by_id()).await.len(), RUNS);
+    let before = used(&harness);
+    harness.create(&spec("new", 10)).await;
+    assert_eq!(ids(&harness, by_id()).await.len(), RUNS + 1);
+    assert!(used(&harness) < before + RUNS, "{} bytes, before {before}", used(&harness));
+}
+
+#[tokio::test]
+async fn a_new_run_takes_the_memory_of_one() {
+    let harness = Harness::new().await;
+    for at in 0..1_000 {
+        harness.create(&spec(&format!("r{at:03}"), 10 + at)).await;
+    }
+    assert_eq!(ids(&harness, by_name()).await.len(), 1_000);
+    let before = used(&harness);
+    harness.create(&spec("new", 10)).await;
+    assert_eq!(ids(&harness, by_name()).await.len(), 1_001);
+    assert!(used(&harness) < before + 1_000, "{} bytes, before {before}", used(&harness));
+}
