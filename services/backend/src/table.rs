@@ -36,6 +36,7 @@ pub(crate) use {
 
 use std::{
     collections::HashMap,
+    ops::{Deref, DerefMut},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -51,10 +52,10 @@ use crate::{Deps, error::Result, stream::Streams};
 use column::{AddColumn, Column};
 use eviction::Room;
 use match_set::{AddMatches, MatchSet, QueryKey};
-use memory::{Reservation, TableMemory};
+use memory::{Reservation, TableMemory, WakeOnDrop};
 use order::{Order, OrderKey};
 use refresh::{refresh_now, refreshed};
-use roster::Roster;
+use roster::{Roster, end_position};
 use run_value::ColumnKey;
 use table_work::in_slices;
 
@@ -85,6 +86,7 @@ struct SharedTable {
     /// same part wait for it. Requests that have all parts do not take it.
     reading: AsyncMutex<()>,
     used: Mutex<Instant>,
+    memory: Arc<TableMemory>,
 }
 
 /// The runs of a project, with the values that requests have asked for.
@@ -97,8 +99,20 @@ pub(crate) struct RunTable {
     reserved: Reservation,
 }
 
-/// The lock of a table that has every part a request needs, as of a time after the request began.
-type OpenTable = OwnedMutexGuard<Option<RunTable>>;
+/// A part of a table besides its roster.
+enum Part {
+    Order(OrderKey),
+    Column(ColumnKey),
+    Matches(QueryKey),
+}
+
+/// The lock of a table. At its end, memory that was reserved for work on the table is returned, whether
+/// or not the work was done.
+struct OpenTable {
+    table: OwnedMutexGuard<Option<RunTable>>,
+    /// After the lock: the table is idle.
+    _wake: WakeOnDrop,
+}
 
 /// The parts that a request needs.
 struct NeededParts<'r> {
@@ -106,6 +120,8 @@ struct NeededParts<'r> {
     /// `None`: every run that is not archived.
     query: Option<&'r TableQuery>,
     order: &'r OrderKey,
+    /// Whether the request waits for memory that others use.
+    waits: bool,
 }
 
 impl RunTables {
@@ -135,6 +151,7 @@ impl RunTables {
                 table: Arc::default(),
                 reading: AsyncMutex::default(),
                 used: Mutex::new(Instant::now()),
+                memory: self.memory.clone(),
             })
         });
         shared.mark_used();
@@ -148,12 +165,13 @@ impl RunTables {
         tables.is_empty()
     }
 
-    /// The table of a project, with these parts up to date.
+    /// The table of a project with these parts, which include every change up to the call.
     async fn open(&self, deps: &Arc<Deps>, project: Project, needed: &NeededParts<'_>) -> Result<OpenTable> {
         let shared = self.shared(project);
+        let position = end_position(deps.store.as_ref()).await?;
         let mut reading = None;
         loop {
-            if let Some(mut open) = refreshed(self, deps, project, &shared, needed).await?
+            if let Some(mut open) = refreshed(self, deps, project, &shared, needed, position).await?
                 && let Some(table) = open.as_mut()
                 && table.has(needed)
             {
@@ -161,13 +179,14 @@ impl RunTables {
                 return Ok(open);
             }
             if reading.is_none() {
-                reading = Some(shared.reading.lock().await);
+                reading = Some((shared.reading.lock().await, self.memory.wake_on_drop()));
             }
             self.read_missing(deps, project, &shared, needed).await?;
         }
     }
 
-    /// Like `open`, if the table has these parts, and no other request works on it.
+    /// Like `open`, if the table has these parts, no other request works on it, and little is left to
+    /// be done.
     async fn open_now(
         &self,
         deps: &Arc<Deps>,
@@ -175,9 +194,9 @@ impl RunTables {
         needed: &NeededParts<'_>,
     ) -> Result<Option<OpenTable>> {
         let Some(shared) = self.lock().get(&project).cloned() else { return Ok(None) };
-        let Ok(mut open) = shared.table.clone().try_lock_owned() else { return Ok(None) };
+        let Some(mut open) = shared.try_open() else { return Ok(None) };
         let Some(table) = open.as_mut().filter(|table| table.has(needed)) else { return Ok(None) };
-        if !refresh_now(self, deps, project, table, needed).await? {
+        if !refresh_now(self, deps, project, table, needed).await? || !table.is_soon_sorted(needed.order) {
             return Ok(None);
         }
         table.mark_used(needed);
@@ -185,7 +204,8 @@ impl RunTables {
         Ok(Some(open))
     }
 
-    /// Reads the parts that a table lacks, without its lock.
+    /// Reads the parts that a table lacks, without its lock. They are as of a time after the call, but
+    /// changes that are made while they are read are left to later requests: there may be no end of them.
     async fn read_missing(
         &self,
         deps: &Arc<Deps>,
@@ -193,27 +213,28 @@ impl RunTables {
         shared: &SharedTable,
         needed: &NeededParts<'_>,
     ) -> Result<()> {
+        let position = end_position(deps.store.as_ref()).await?;
         let room = || Room { tables: self, project, shared, needed, reserved: self.memory.reservation() };
-        if shared.table.lock().await.is_none() {
+        if refreshed(self, deps, project, shared, needed, position).await?.is_none() {
             let mut room = room();
-            let roster = Roster::read(deps, project, &mut room).await?;
-            *shared.table.lock().await = Some(RunTable::new(roster, room.reserved));
+            let roster = Roster::read(deps, project, position, &mut room).await?;
+            *shared.open().await = Some(RunTable::new(roster, room.reserved));
         }
         for key in &needed.columns {
-            if shared.table.lock().await.as_ref().is_none_or(|table| table.columns.contains_key(key)) {
+            if shared.open().await.as_ref().is_none_or(|table| table.columns.contains_key(key)) {
                 continue;
             }
-            let read = column_reader::read(deps, project, key, room()).await?;
-            if let Some(open) = refreshed(self, deps, project, shared, needed).await? {
+            let read = column_reader::read(deps, project, key, position, room()).await?;
+            if let Some(open) = refreshed(self, deps, project, shared, needed, position).await? {
                 let work = AddColumn::new(key.clone(), read);
                 in_slices(self, &deps.evaluation, project, needed, open, work).await?;
             }
         }
         let Some(query) = needed.query else { return Ok(()) };
         let lacks = |table: &RunTable| !table.matches.contains_key(query.key());
-        if shared.table.lock().await.as_ref().is_some_and(lacks) {
-            let read = match_set::read(deps, project, query, room()).await?;
-            if let Some(open) = refreshed(self, deps, project, shared, needed).await? {
+        if shared.open().await.as_ref().is_some_and(lacks) {
+            let read = match_set::read(deps, project, query, position, room()).await?;
+            if let Some(open) = refreshed(self, deps, project, shared, needed, position).await? {
                 let work = AddMatches::new(query, read);
                 in_slices(self, &deps.evaluation, project, needed, open, work).await?;
             }
@@ -223,12 +244,44 @@ impl RunTables {
 }
 
 impl SharedTable {
+    async fn open(&self) -> OpenTable {
+        OpenTable { table: self.table.clone().lock_owned().await, _wake: self.memory.wake_on_drop() }
+    }
+
+    /// The lock, unless another request has it.
+    fn try_open(&self) -> Option<OpenTable> {
+        let table = self.table.clone().try_lock_owned().ok()?;
+        Some(OpenTable { table, _wake: self.memory.wake_on_drop() })
+    }
+
     fn used(&self) -> Instant {
         *self.used.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn mark_used(&self) {
         *self.used.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    }
+}
+
+impl Deref for OpenTable {
+    type Target = Option<RunTable>;
+
+    fn deref(&self) -> &Option<RunTable> {
+        &self.table
+    }
+}
+
+impl DerefMut for OpenTable {
+    fn deref_mut(&mut self) -> &mut Option<RunTable> {
+        &mut self.table
+    }
+}
+
+impl Drop for OpenTable {
+    fn drop(&mut self) {
+        if let Some(table) = self.table.as_mut() {
+            table.settle();
+        }
     }
 }
 
@@ -274,31 +327,34 @@ impl RunTable {
             + self.orders.values().map(Order::bytes).sum::<usize>()
     }
 
-    fn oldest_order(&self, needed: &NeededParts<'_>) -> Option<OrderKey> {
-        let unneeded = self.orders.iter().filter(|(key, _)| *key != needed.order);
-        unneeded.min_by_key(|(_, order)| order.used).map(|(key, _)| key.clone())
+    /// The order that was needed longest ago, besides those of a request.
+    fn oldest_order(&self, needed: Option<&NeededParts<'_>>) -> Option<(Instant, OrderKey)> {
+        let needed = needed.map(|needed| needed.order);
+        let unneeded = self.orders.iter().filter(|(key, _)| Some(*key) != needed);
+        unneeded.min_by_key(|(_, order)| order.used).map(|(key, order)| (order.used, key.clone()))
     }
 
-    fn oldest_column(&self, needed: &NeededParts<'_>) -> Option<(Instant, ColumnKey)> {
-        let unneeded = self.columns.iter().filter(|(key, _)| !needed.columns.contains(key));
+    fn oldest_column(&self, needed: Option<&NeededParts<'_>>) -> Option<(Instant, ColumnKey)> {
+        let is_needed = |key| needed.is_some_and(|needed| needed.columns.contains(key));
+        let unneeded = self.columns.iter().filter(|(key, _)| !is_needed(key));
         unneeded.min_by_key(|(_, column)| column.used).map(|(key, column)| (column.used, key.clone()))
     }
 
-    fn oldest_matches(&self, needed: &NeededParts<'_>) -> Option<QueryKey> {
-        let query = needed.query.map(|query| query.key());
+    fn oldest_matches(&self, needed: Option<&NeededParts<'_>>) -> Option<(Instant, QueryKey)> {
+        let query = needed.and_then(|needed| needed.query).map(TableQuery::key);
         let unneeded = self.matches.iter().filter(|(key, _)| Some(*key) != query);
-        unneeded.min_by_key(|(_, found)| found.used).map(|(key, _)| key.clone())
+        unneeded.min_by_key(|(_, found)| found.used).map(|(key, found)| (found.used, key.clone()))
     }
 
     /// Drops orders and matches of queries while there are too many.
     fn drop_surplus(&mut self, needed: &NeededParts<'_>) {
         while self.orders.len() > MAX_ORDERS
-            && let Some(key) = self.oldest_order(needed)
+            && let Some((_, key)) = self.oldest_order(Some(needed))
         {
             self.drop_order(&key);
         }
         while self.matches.len() > MAX_ORDERS
-            && let Some(key) = self.oldest_matches(needed)
+            && let Some((_, key)) = self.oldest_matches(Some(needed))
         {
             self.drop_matches(&key);
         }
@@ -307,6 +363,14 @@ impl RunTable {
     fn drop_order(&mut self, key: &OrderKey) {
         let freed = self.orders.remove(key).map_or(0, |order| order.bytes());
         self.reserved.shrink(self.reserved.bytes().saturating_sub(freed));
+    }
+
+    fn drop_part(&mut self, part: &Part) {
+        match part {
+            Part::Order(key) => self.drop_order(key),
+            Part::Column(key) => self.drop_column(key),
+            Part::Matches(key) => self.drop_matches(key),
+        }
     }
 
     /// Drops a column, and the orders that would not learn of its changes.

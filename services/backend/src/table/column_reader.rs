@@ -15,14 +15,14 @@ use matyan_model::{
     series::{RunRef, RunSeries, Summary, folded_summaries},
 };
 use matyan_proto::search::v1::MetricValue;
-use matyan_store::{Error as StoreError, Key, Page, Range, Scan, Snapshot};
+use matyan_store::{Error as StoreError, Key, Page, Range, Scan, Snapshot, Stamp};
 use matyan_value::cbor;
 
 use super::{
     column::{ReadColumn, ReadValues},
     eviction::Room,
     memory::ManyValues,
-    roster::{self, end_position},
+    roster,
     run_value::{ColumnKey, MetricColumn},
     term::{ALLOCATION, Term},
 };
@@ -43,14 +43,15 @@ const SCANNED: Scan = Scan { rows: 256, bytes: 1 << 20, reverse: false };
 /// Memory of a value besides its text.
 const VALUE_BYTES: usize = size_of::<(RunNumber, Term)>();
 
-/// Reads all values of a column. Fails if there is not enough memory.
+/// Reads all values of a column, whose position is at most the present one. Fails if there is not
+/// enough memory.
 pub(super) async fn read(
     deps: &Deps,
     project: Project,
     key: &ColumnKey,
+    position: Stamp,
     room: Room<'_>,
 ) -> Result<ReadColumn> {
-    let position = end_position(deps.store.as_ref()).await?;
     let (pages, page, unknown) = (ManyValues::default(), Vec::new(), Vec::new());
     let mut reader = ColumnReader { deps, project, key, room, pages, page, bytes: 0, unknown };
     reader.read().await?;

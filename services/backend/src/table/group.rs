@@ -151,7 +151,7 @@ impl RunTables {
         let by: OrderKey = by.iter().map(|by| (value(by), false)).collect();
         let summaries: Vec<TableValue> = summaries.iter().map(value).collect();
         let columns = needed_columns(by.iter().map(|(value, _)| value).chain(&summaries));
-        let needed = NeededParts { columns, query: query.as_ref(), order: &by };
+        let needed = NeededParts { columns, query: query.as_ref(), order: &by, waits: true };
         let evaluation = &deps.evaluation;
         let open = self.open(deps, project, &needed).await?;
         let work = SortRuns::new(by.clone());

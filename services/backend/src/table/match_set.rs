@@ -15,7 +15,7 @@ use super::{
     column_reader::names_digest,
     eviction::Room,
     memory::{Reservation, grow, grown_capacity, vec_growth},
-    roster::{Slot, end_position},
+    roster::Slot,
     table_work::{SLICE, TableWork},
 };
 use crate::{
@@ -98,15 +98,15 @@ impl TableQuery {
     }
 }
 
-/// Finds all matches: from indexes if they know them, otherwise as a search does.
+/// Finds all matches, as of `position` or later: from indexes if they know them, otherwise as a search does.
 pub(super) async fn read(
     deps: &Arc<Deps>,
     project: Project,
     query: &TableQuery,
+    position: Stamp,
     mut room: Room<'_>,
 ) -> Result<ReadMatches> {
     const NUMBER: usize = size_of::<RunNumber>();
-    let position = end_position(deps.store.as_ref()).await?;
     let compiled = &query.compiled;
     if let Some(known) = find_matches(deps, project, &compiled.query.plan()).await? {
         room.reserve((known.matches.len() + known.partial.len()) * 2 * NUMBER).await?;

@@ -9,12 +9,17 @@ use std::{
 };
 
 use prometheus::IntGauge;
-use tokio::runtime::Handle;
+use tokio::{
+    runtime::Handle,
+    sync::{Notify, futures::Notified},
+};
 
 pub(super) struct TableMemory {
     limit: usize,
     reserved: AtomicUsize,
     shown: IntGauge,
+    /// Wakes requests that wait for memory.
+    freed: Notify,
 }
 
 /// A share of the memory, returned when this is dropped.
@@ -22,6 +27,9 @@ pub(super) struct Reservation {
     memory: Arc<TableMemory>,
     bytes: usize,
 }
+
+/// Wakes requests that wait for memory, as a table may now be idle.
+pub(super) struct WakeOnDrop(Arc<TableMemory>);
 
 /// Values with memory of their own. An async task leaves freeing them to the blocking pool, as there
 /// may be millions. They count as freed at once.
@@ -52,7 +60,7 @@ pub(super) fn vec_growth<T>(items: &Vec<T>, more: usize) -> usize {
 impl TableMemory {
     /// `shown` is kept equal to the reserved bytes.
     pub(super) fn new(limit: usize, shown: IntGauge) -> Self {
-        Self { limit, reserved: AtomicUsize::new(0), shown }
+        Self { limit, reserved: AtomicUsize::new(0), shown, freed: Notify::new() }
     }
 
     pub(super) fn limit(&self) -> usize {
@@ -61,6 +69,21 @@ impl TableMemory {
 
     pub(super) fn reservation(self: &Arc<Self>) -> Reservation {
         Reservation { memory: self.clone(), bytes: 0 }
+    }
+
+    /// Ready once memory is freed or a table may be idle, if that happens after the call.
+    pub(super) fn freed(&self) -> Notified<'_> {
+        self.freed.notified()
+    }
+
+    pub(super) fn wake_on_drop(self: &Arc<Self>) -> WakeOnDrop {
+        WakeOnDrop(self.clone())
+    }
+}
+
+impl Drop for WakeOnDrop {
+    fn drop(&mut self) {
+        self.0.freed.notify_waiters();
     }
 }
 
@@ -100,7 +123,7 @@ impl Reservation {
     /// Changes the size of the share, if there is room for it. Returns whether there is.
     #[must_use]
     pub(super) fn resize(&mut self, bytes: usize) -> bool {
-        let TableMemory { limit, reserved, shown } = &*self.memory;
+        let TableMemory { limit, reserved, shown, freed } = &*self.memory;
         if bytes > self.bytes {
             let more = bytes - self.bytes;
             let add = |reserved: usize| reserved.checked_add(more).filter(|sum| sum <= limit);
@@ -109,6 +132,7 @@ impl Reservation {
             }
         } else {
             reserved.fetch_sub(self.bytes - bytes, Ordering::Relaxed);
+            freed.notify_waiters();
         }
         shown.add(bytes as i64 - self.bytes as i64);
         self.bytes = bytes;

@@ -172,6 +172,12 @@ impl RunTable {
         Some(SlicedSort::new(unchanged.collect(), changed.collect()))
     }
 
+    /// Whether a slice is enough to bring an order up to date.
+    pub(super) fn is_soon_sorted(&self, key: &OrderKey) -> bool {
+        let order = self.orders.get(key).filter(|order| !order.is_outdated());
+        SlicedSort::<Slot>::is_short(order.map_or(self.roster.len(), |order| order.changed.len()))
+    }
+
     /// The runs in an order that was just brought up to date.
     pub(super) fn sorted(&self, key: &OrderKey) -> &[Slot] {
         self.orders.get(key).map_or(&[], |order| &order.sorted)
@@ -212,5 +218,50 @@ impl TableWork for SortRuns {
         let order = Order { key: self.key.clone(), sorted, changed: Vec::new(), used: Instant::now() };
         table.orders.insert(self.key.clone(), order);
         Some(true)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use matyan_model::{
+        ids::RunNumber,
+        run::{Document, Params, Props},
+    };
+    use prometheus::IntGauge;
+
+    use super::*;
+    use crate::table::memory::TableMemory;
+
+    #[test]
+    fn a_sort_of_many_runs_is_not_soon_done() {
+        let memory = Arc::new(TableMemory::new(1 << 30, IntGauge::new("used", "used").unwrap()));
+        let mut reserved = memory.reservation();
+        assert!(reserved.resize(1 << 30));
+        let mut roster = Roster::new(matyan_store::Version(1).stamp(0));
+        let add = |roster: &mut Roster, numbers: std::ops::Range<u64>| {
+            for number in numbers {
+                let document = Document { props: Props::new(&number.to_string(), 1), params: Params::Pieces };
+                roster.update(RunNumber(number), Some(&document));
+            }
+        };
+        add(&mut roster, 0..100);
+        let mut table = RunTable::new(roster, reserved);
+        let key: OrderKey = vec![(TableValue::RunId, false)];
+        assert!(table.is_soon_sorted(&key), "there are few runs");
+        add(&mut table.roster, 100..100_000);
+        assert!(!table.is_soon_sorted(&key), "there is no order");
+        let mut work = SortRuns::new(key.clone());
+        while work.step(&mut table) == Some(false) {}
+        assert!(table.is_soon_sorted(&key));
+        let changed = |table: &mut RunTable, slots: std::ops::Range<Slot>| {
+            let order = table.orders.get_mut(&key).unwrap();
+            slots.for_each(|slot| order.mark_changed(slot));
+            table.is_soon_sorted(&key)
+        };
+        assert!(changed(&mut table, 0..8_000));
+        assert!(!changed(&mut table, 8_000..8_001), "as many runs have changed");
+        assert!(!changed(&mut table, 8_001..100_000), "the order is outdated");
     }
 }

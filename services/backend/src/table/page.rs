@@ -67,6 +67,8 @@ pub(crate) struct TablePage {
 struct ResolvedSelection {
     order: OrderKey,
     filter: RunFilter,
+    /// Whether the request waits for memory.
+    waits: bool,
 }
 
 /// The runs of a table that a list has.
@@ -159,8 +161,8 @@ impl RunTables {
         self.page_of(deps, selection, resolved, open, start, limit).await
     }
 
-    /// Like `page`, if the table is up to date or nearly so, no other request works on it, and there
-    /// is memory for it.
+    /// Like `page`, if the table and its order are up to date or nearly so, no other request works on
+    /// it, and there is memory for it.
     pub(crate) async fn page_now(
         &self,
         deps: &Arc<Deps>,
@@ -168,7 +170,7 @@ impl RunTables {
         start: PageStart,
         limit: usize,
     ) -> Result<Option<TablePage>> {
-        let resolved = selection.resolve(deps).await?;
+        let resolved = ResolvedSelection { waits: false, ..selection.resolve(deps).await? };
         let page = async {
             let open = self.open_now(deps, selection.project, &resolved.needed(selection)).await?;
             let Some(open) = open else { return Ok(None) };
@@ -216,6 +218,7 @@ impl Selection {
         Ok(ResolvedSelection {
             order: self.sort.iter().map(|key| (value(&key.value), key.descending)).collect(),
             filter: RunFilter { group, newest: self.newest, ..RunFilter::new(self.query.as_ref()) },
+            waits: true,
         })
     }
 }
@@ -224,7 +227,7 @@ impl ResolvedSelection {
     fn needed<'s>(&'s self, selection: &'s Selection) -> NeededParts<'s> {
         let grouped = self.filter.group.iter().flat_map(|(values, _)| values);
         let columns = needed_columns(self.order.iter().chain(grouped).map(|(value, _)| value));
-        NeededParts { columns, query: selection.query.as_ref(), order: &self.order }
+        NeededParts { columns, query: selection.query.as_ref(), order: &self.order, waits: self.waits }
     }
 }
 

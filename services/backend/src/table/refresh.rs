@@ -2,7 +2,7 @@
 //! the work of a request that is given up is kept for the next one. The lock of the table is released
 //! in between.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, ops::Range, sync::Arc};
 
 use matyan_model::{
     change::{changes_list, changes_trimmed},
@@ -13,8 +13,11 @@ use matyan_proto::limits;
 use matyan_store::{Error as StoreError, Snapshot, Stamp};
 
 use super::{
-    NeededParts, OpenTable, RunTable, RunTables, SharedTable, column_reader::run_term, eviction,
-    roster::Slot, run_value::ColumnKey,
+    NeededParts, OpenTable, RunTable, RunTables, SharedTable,
+    column_reader::run_term,
+    eviction,
+    roster::{Slot, end_position},
+    run_value::ColumnKey,
 };
 use crate::{
     Deps,
@@ -33,34 +36,30 @@ const MAX_CHANGED_RUNS: usize = 100_000;
 /// Documents read from one snapshot.
 const DOCUMENTS: usize = 64;
 
-/// Most changed runs that are read for a request that can do without the table.
-const MAX_CHANGED_NOW: usize = 256;
+/// Most changes that are read for a request that can do without the table.
+const MAX_CHANGES_NOW: usize = 256;
 
-/// The runs that changed after a position.
-struct ChangedRuns {
-    /// Each with its last change, in the order of those.
-    runs: Vec<(Stamp, RunNumber)>,
-    /// Every change up to here is included.
-    end: Stamp,
-}
+/// Changed runs, each with its last change, in the order of those.
+type ChangedRuns = Vec<(Stamp, RunNumber)>;
 
-/// The lock of a table whose roster is up to date, and the needed parts that it has. `None` if it
-/// has to be read: some changes are gone, or there are too many.
+/// The lock of a table whose roster includes every change up to a position, as do the needed parts that
+/// it has. `None` if it has to be read: some changes are gone, or there are too many.
 pub(super) async fn refreshed(
     tables: &RunTables,
     deps: &Arc<Deps>,
     project: Project,
     shared: &SharedTable,
     needed: &NeededParts<'_>,
+    until: Stamp,
 ) -> Result<Option<OpenTable>> {
     'changes: loop {
-        let mut open = shared.table.clone().lock_owned().await;
+        let mut open = shared.open().await;
         let Some(table) = open.as_mut() else { return Ok(None) };
         let mut from = table.first_position(needed);
         drop(open);
-        let changed = changed_runs(deps, project, from, MAX_CHANGES).await?;
-        let Some(changed) = changed.filter(|changed| changed.runs.len() <= MAX_CHANGED_RUNS) else {
-            let mut open = shared.table.clone().lock_owned().await;
+        let changed = changed_runs(deps, project, from..until, MAX_CHANGES).await?;
+        let Some(changed) = changed.filter(|changed| changed.len() <= MAX_CHANGED_RUNS) else {
+            let mut open = shared.open().await;
             // The roster may be more recent than parts that were not needed for a long time.
             let is_unchanged = |table: &&mut RunTable| table.first_position(needed) == from;
             if open.as_mut().filter(is_unchanged).is_some_and(|table| !table.drop_older_parts(needed)) {
@@ -68,10 +67,10 @@ pub(super) async fn refreshed(
             }
             continue;
         };
-        let mut rest = &changed.runs[..];
+        let mut rest = &changed[..];
         loop {
             tokio::task::yield_now().await;
-            let mut open = shared.table.clone().lock_owned().await;
+            let mut open = shared.open().await;
             let Some(table) = open.as_mut() else { return Ok(None) };
             if table.first_position(needed) < from {
                 // Another request has added a part that lacks some of the changes.
@@ -80,12 +79,11 @@ pub(super) async fn refreshed(
             from = table.first_position(needed);
             rest = &rest[rest.partition_point(|(stamp, _)| *stamp <= from)..];
             if rest.is_empty() {
-                table.advance(needed, changed.end);
+                table.advance(needed, until);
                 if table.roster.is_sparse() {
                     *open = None;
                     return Ok(None);
                 }
-                table.settle();
                 return Ok(Some(open));
             }
             from = follow(tables, deps, project, table, needed, rest).await?;
@@ -102,18 +100,16 @@ pub(super) async fn refresh_now(
     table: &mut RunTable,
     needed: &NeededParts<'_>,
 ) -> Result<bool> {
-    let from = table.first_position(needed);
-    let Some(changed) = changed_runs(deps, project, from, 0).await? else { return Ok(false) };
-    if changed.runs.len() > MAX_CHANGED_NOW {
+    let (from, until) = (table.first_position(needed), end_position(deps.store.as_ref()).await?);
+    let Some(changed) = changed_runs(deps, project, from..until, MAX_CHANGES_NOW).await? else {
         return Ok(false);
-    }
-    let mut rest = &changed.runs[..];
+    };
+    let mut rest = &changed[..];
     while !rest.is_empty() {
         let reached = follow(tables, deps, project, table, needed, rest).await?;
         rest = &rest[rest.partition_point(|(stamp, _)| *stamp <= reached)..];
     }
-    table.advance(needed, changed.end);
-    table.settle();
+    table.advance(needed, until);
     Ok(!table.roster.is_sparse())
 }
 
@@ -130,7 +126,7 @@ async fn follow(
     let mut page = &runs[..runs.partition_point(|(stamp, _)| *stamp <= reached)];
     while !page.is_empty() {
         let numbers: Vec<RunNumber> = page.iter().map(|(_, number)| *number).take(DOCUMENTS).collect();
-        eviction::reserve(tables, project, table, needed, table.growth(needed, &numbers))?;
+        eviction::reserve(tables, project, table, needed, table.growth(needed, &numbers)).await?;
         let snapshot = deps.store.snapshot().await?;
         let documents = documents_get(snapshot.as_ref(), project, &numbers).await?;
         let mut done = 0;
@@ -248,36 +244,34 @@ struct ChangedRun {
     document: Option<Document>,
 }
 
-/// The runs changed after a position; `None` if there are more than about `most` changes, or some are
-/// gone.
+/// The runs changed after the first position and up to the second; `None` if there are more than about
+/// `most` changes, or some are gone.
 async fn changed_runs(
     deps: &Deps,
     project: Project,
-    mut from: Stamp,
+    positions: Range<Stamp>,
     most: usize,
 ) -> Result<Option<ChangedRuns>> {
+    let Range { start: mut from, end: until } = positions;
     let (mut runs, mut read) = (HashMap::new(), 0);
-    loop {
-        let snapshot = deps.store.snapshot().await?;
-        if changes_trimmed(snapshot.as_ref(), project).await?.is_some_and(|trimmed| trimmed > from) {
-            return Ok(None);
-        }
-        let (changes, more) = changes_list(snapshot.as_ref(), project, Some(from), CHANGES).await?;
-        read += changes.len();
-        for change in &changes {
-            runs.insert(change.number, change.stamp);
-        }
-        match changes.last() {
-            Some(last) if more => from = last.stamp,
-            _ => {
-                let mut runs: Vec<_> = runs.into_iter().map(|(number, stamp)| (stamp, number)).collect();
-                runs.sort_unstable();
-                return Ok(Some(ChangedRuns { runs, end: snapshot.version().stamp(u16::MAX) }));
-            }
-        }
+    while from < until {
         if read > most {
             return Ok(None);
         }
         tokio::task::yield_now().await;
+        let snapshot = deps.store.snapshot().await?;
+        if changes_trimmed(snapshot.as_ref(), project).await?.is_some_and(|trimmed| trimmed > from) {
+            return Ok(None);
+        }
+        let rows = CHANGES.min(most + 1);
+        let (changes, more) = changes_list(snapshot.as_ref(), project, Some(from), rows).await?;
+        read += changes.len();
+        runs.extend(
+            changes.iter().filter(|change| change.stamp <= until).map(|change| (change.number, change.stamp)),
+        );
+        from = changes.last().filter(|_| more).map_or(until, |last| last.stamp);
     }
+    let mut runs: Vec<_> = runs.into_iter().map(|(number, stamp)| (stamp, number)).collect();
+    runs.sort_unstable();
+    Ok(Some(runs))
 }

@@ -73,10 +73,15 @@ impl Roster {
         }
     }
 
-    /// Reads the roster from indexes. A run that changes meanwhile is read again later, as the
-    /// position of the roster is before all of its snapshots.
-    pub(super) async fn read(deps: &Deps, project: Project, room: &mut Room<'_>) -> Result<Self> {
-        let mut roster = Self::new(end_position(deps.store.as_ref()).await?);
+    /// Reads the roster from indexes, as of `position` or later. A run that changes meanwhile is read
+    /// again later.
+    pub(super) async fn read(
+        deps: &Deps,
+        project: Project,
+        position: Stamp,
+        room: &mut Room<'_>,
+    ) -> Result<Self> {
+        let mut roster = Self::new(position);
         // Vectors of pages: one for all would be copied while it grows.
         let mut listed = [Vec::new(), Vec::new()];
         let mut runs = 0;

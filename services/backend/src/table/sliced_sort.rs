@@ -39,6 +39,11 @@ impl<T: Copy> SlicedSort<T> {
         2 * items * size_of::<T>()
     }
 
+    /// Whether this number of items is sorted in a slice.
+    pub(super) fn is_short(unsorted: usize) -> bool {
+        unsorted <= SORTED
+    }
+
     /// Continues for a slice. Returns the items once they are sorted.
     pub(super) fn step(&mut self, compare: impl Fn(&T, &T) -> Ordering) -> Option<Vec<T>> {
         if !self.unsorted.is_empty() {

@@ -37,19 +37,19 @@ pub(super) async fn in_slices<W: TableWork>(
 ) -> Result<(OpenTable, W)> {
     loop {
         let table = open.as_mut().ok_or_else(missing_column)?;
-        eviction::reserve(tables, project, table, needed, work.bytes(table))?;
+        eviction::reserve(tables, project, table, needed, work.bytes(table)).await?;
         // A request whose client has left ends here, even if each slice is done at once.
         tokio::task::yield_now().await;
         let slice = move || {
             let is_done = open.as_mut().and_then(|table| work.step(table));
-            (open, work, is_done)
+            // In the order in which they are dropped if the caller has left.
+            (work, open, is_done)
         };
-        let (after, rest, is_done) = evaluation.run(slice).await?;
-        (open, work) = (after, rest);
+        let (rest, after, is_done) = evaluation.run(slice).await?;
+        (work, open) = (rest, after);
         if is_done.ok_or_else(missing_column)? {
             if let Some(table) = open.as_mut() {
                 table.drop_surplus(needed);
-                table.settle();
             }
             return Ok((open, work));
         }
@@ -87,11 +87,11 @@ mod tests {
         let tables = RunTables::new(Streams::default(), 1_000, used.clone());
         let roster = Roster::new(matyan_store::Version(1).stamp(0));
         let shared = tables.shared(Project(0));
-        *shared.table.lock().await = Some(RunTable::new(roster, tables.memory.reservation()));
+        *shared.open().await = Some(RunTable::new(roster, tables.memory.reservation()));
         let evaluation = Evaluation::start(1).unwrap();
         let (slices, order) = (Arc::new(AtomicUsize::new(0)), Vec::new());
-        let needed = NeededParts { columns: Vec::new(), query: None, order: &order };
-        let open = shared.table.clone().lock_owned().await;
+        let needed = NeededParts { columns: Vec::new(), query: None, order: &order, waits: true };
+        let open = shared.open().await;
         let mut work =
             Box::pin(in_slices(&tables, &evaluation, Project(0), &needed, open, Counted(slices.clone())));
         while slices.load(Ordering::Relaxed) < 3 {
@@ -103,7 +103,8 @@ mod tests {
         evaluation.run(|| ()).await.unwrap();
         let after = slices.load(Ordering::Relaxed);
         assert!(after <= 4, "{after}");
-        let open = shared.table.clone().lock_owned().await;
+        let open = shared.open().await;
+        assert_eq!(used.get(), 0, "the memory of abandoned work is returned");
         let work = in_slices(&tables, &evaluation, Project(0), &needed, open, Counted(slices.clone()));
         drop(work.await.unwrap());
         assert_eq!(slices.load(Ordering::Relaxed), 1_001);

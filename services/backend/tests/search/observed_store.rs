@@ -1,4 +1,5 @@
-//! A store that counts how many documents are read, and lets scans of a range wait.
+//! A store that counts how many documents and changes are read, lets scans of a range wait, and has a
+//! project that changes while it is read.
 
 use std::sync::{
     Arc,
@@ -6,18 +7,21 @@ use std::sync::{
 };
 
 use async_trait::async_trait;
-use matyan_model::keys;
+use matyan_model::{change::change_put, ids::RunNumber, keys};
 use matyan_store::{
     Batch, Commit, Key, Page, Range, Result, Scan, Snapshot, Store, Value, Version, embedded::EmbeddedStore,
 };
 use tokio::sync::watch;
 
-use crate::harness::{Harness, P};
+use crate::harness::{Harness, NOW_US, P};
 
 /// The test's side of the store.
 #[derive(Clone)]
 pub(crate) struct Observer {
     documents: Arc<AtomicU64>,
+    changes: Arc<AtomicU64>,
+    /// Number of scans of changes after each of which there are more.
+    restless: Arc<AtomicU64>,
     /// Scans of this range wait.
     closed: watch::Sender<Option<Range>>,
     /// Number of scans that wait.
@@ -30,8 +34,21 @@ struct ObservedStore {
 }
 
 struct ObservedSnapshot {
+    store: Arc<EmbeddedStore>,
     snapshot: Box<dyn Snapshot>,
     observer: Observer,
+}
+
+/// More changes than are read at a time.
+pub(crate) const CHANGES: u64 = 10_001;
+
+/// Changes of runs that no longer exist.
+pub(crate) fn many_changes() -> Batch {
+    let mut batch = Batch::default();
+    for number in 0..CHANGES {
+        change_put(&mut batch, P, RunNumber(1_000_000 + number), NOW_US, "");
+    }
+    batch
 }
 
 /// A harness whose store is observed.
@@ -40,6 +57,8 @@ pub(crate) async fn observed() -> (Harness, Observer) {
     let store = EmbeddedStore::open(directory.path().join("store"), Default::default()).await.unwrap();
     let observer = Observer {
         documents: Arc::default(),
+        changes: Arc::default(),
+        restless: Arc::default(),
         closed: watch::Sender::new(None),
         waiting: watch::Sender::new(0),
     };
@@ -52,6 +71,16 @@ impl Observer {
     /// Number of documents read so far.
     pub(crate) fn documents(&self) -> u64 {
         self.documents.load(Ordering::Relaxed)
+    }
+
+    /// Number of changes read so far.
+    pub(crate) fn changes(&self) -> u64 {
+        self.changes.load(Ordering::Relaxed)
+    }
+
+    /// Adds `CHANGES` after each of the next scans of changes.
+    pub(crate) fn change_after(&self, scans: u64) {
+        self.restless.store(scans, Ordering::Relaxed);
     }
 
     /// Lets scans within a range wait until `open`.
@@ -69,17 +98,19 @@ impl Observer {
     }
 
     fn count(&self, keys: impl IntoIterator<Item = Key>) {
-        let documents = keys::documents(P);
-        let read = keys.into_iter().filter(|key| documents.contains(key)).count();
-        self.documents.fetch_add(read as u64, Ordering::Relaxed);
+        let (documents, changes) = (keys::documents(P), keys::changes(P));
+        for key in keys {
+            self.documents.fetch_add(documents.contains(&key).into(), Ordering::Relaxed);
+            self.changes.fetch_add(changes.contains(&key).into(), Ordering::Relaxed);
+        }
     }
 }
 
 #[async_trait]
 impl Store for ObservedStore {
     async fn snapshot(&self) -> Result<Box<dyn Snapshot>> {
-        let observer = self.observer.clone();
-        Ok(Box::new(ObservedSnapshot { snapshot: self.store.snapshot().await?, observer }))
+        let (snapshot, observer) = (self.store.snapshot().await?, self.observer.clone());
+        Ok(Box::new(ObservedSnapshot { store: self.store.clone(), snapshot, observer }))
     }
 
     async fn commit(&self, batch: Batch) -> Result<Commit> {
@@ -118,6 +149,12 @@ impl Snapshot for ObservedSnapshot {
             self.observer.waiting.send_modify(|waiting| *waiting -= 1);
         }
         let page = self.snapshot.scan(range, scan).await?;
+        let is_left = |left: u64| left.checked_sub(1);
+        if keys::changes(P).contains(&range.start)
+            && self.observer.restless.fetch_update(Ordering::Relaxed, Ordering::Relaxed, is_left).is_ok()
+        {
+            self.store.commit(many_changes()).await?;
+        }
         self.observer.count(page.rows.iter().map(|(key, _)| key.clone()));
         Ok(page)
     }

@@ -8,11 +8,12 @@ use matyan_proto::{
     runs::v1::ParamPath,
     search::v1::{RunsRequest, Sort, SortField, sort::By},
 };
+use matyan_store::Store;
 use tonic::Code;
 
 use crate::{
     harness::{self, Harness, P, map, spec},
-    observed_store::observed,
+    observed_store::{CHANGES, many_changes, observed},
 };
 
 fn sorted_by(by: By) -> RunsRequest {
@@ -78,6 +79,43 @@ async fn a_request_continues_where_an_abandoned_one_has_stopped() {
     assert_eq!(ids(&harness, by_name()).await, expected);
     let read = observer.documents() - before;
     assert!(read < RUNS as u64 + 200, "{read} documents for {RUNS} changed runs");
+}
+
+/// A list is as of the time when it was asked for.
+#[tokio::test]
+async fn a_list_ends_while_runs_change_faster_than_it_reads() {
+    let (harness, observer) = observed().await;
+    for at in 0..3 {
+        harness.create(&spec(&format!("r{at}"), 10 + at)).await;
+    }
+    assert_eq!(ids(&harness, by_name()).await.len(), 3);
+    harness.store.commit(many_changes()).await.unwrap();
+    // The other list needs a part that is not there.
+    for list in [by_name(), sorted_by(By::Field(SortField::Description.into()))] {
+        observer.change_after(40);
+        let before = observer.changes();
+        assert_eq!(ids(&harness, list).await, ["r0", "r1", "r2"]);
+        let read = observer.changes() - before;
+        assert!(read < 20 * CHANGES, "{read}");
+    }
+}
+
+#[tokio::test]
+async fn plain_pages_do_not_wait_until_a_table_is_up_to_date() {
+    let (harness, observer) = observed().await;
+    for at in 0..50 {
+        harness.create(&spec(&format!("r{at:02}"), 10 + at)).await;
+    }
+    assert_eq!(ids(&harness, by_name()).await.len(), 50);
+    let page = RunsRequest { limit: 10, ..harness::runs_request("") };
+    assert_eq!(harness.runs(page.clone()).await.unwrap().match_count, 50);
+    harness.store.commit(many_changes()).await.unwrap();
+    let before = observer.changes();
+    assert_eq!(harness.runs(page.clone()).await.unwrap().runs.len(), 10);
+    let read = observer.changes() - before;
+    assert!(read < 500, "{read}");
+    assert_eq!(ids(&harness, by_name()).await.len(), 50);
+    assert_eq!(harness.runs(page).await.unwrap().match_count, 50);
 }
 
 fn used(harness: &Harness) -> usize {
