@@ -33,6 +33,7 @@ from .model import (
     TerminalLine,
     TrackedObject,
     described_error,
+    described_item,
 )
 from .progress import PATIENCE, LeftoverProgress, ProgressLine
 
@@ -240,7 +241,7 @@ class _RunImport:
                 self._write_item(run, item)
             except (TypeError, ValueError) as error:
                 # A value that no server accepts must not cost the others.
-                self._outcome.notes.append(f"left out {_described(item)}: {error}")
+                self._outcome.notes.append(f"left out {described_item(item)}: {error}")
             if run.health.pending > _MOST_PENDING:
                 self._wait(run)
         self._finish_counts()
@@ -479,15 +480,6 @@ def _stored_texts(backend: HttpTransport, run_hash: str) -> tuple[int, int]:
         return lines, backend.get_run_log_records(run_hash, "0:1")[0]
     except errors.NotFoundError:
         return 0, 0
-
-
-def _described(item: Item) -> str:
-    """Returns what a message calls an item."""
-    if isinstance(item, Points):
-        return f"{counted(len(item.values), 'point')} of {item.name!r}"
-    if isinstance(item, TrackedObject):
-        return f"{item.name!r} at step {item.step}"
-    return f"the artifact {item.path!r}" if isinstance(item, Artifact) else "a line"
 
 
 def _stored_record(backend: HttpTransport, run_hash: str) -> dict[str, Any] | None:

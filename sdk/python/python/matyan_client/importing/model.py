@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from matyan_client import errors
+from matyan_client._console import counted
 
 # Points of a series are handed over in pieces of this size, so that memory stays bounded.
 CHUNK_POINTS = 65_536
@@ -154,6 +155,15 @@ def files_fingerprint(files: list[Path]) -> str:
 def digest(*parts: object) -> str:
     """Returns a text that changes when any of the parts does."""
     return hashlib.sha256(repr(parts).encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+
+def described_item(item: Item) -> str:
+    """Returns what a message calls an item."""
+    if isinstance(item, Points):
+        return f"{counted(len(item.values), 'point')} of {item.name!r}"
+    if isinstance(item, TrackedObject):
+        return f"{item.name!r} at step {item.step}"
+    return f"the artifact {item.path!r}" if isinstance(item, Artifact) else "a line"
 
 
 class PointBuffer:
