@@ -6,6 +6,7 @@ import threading
 import pytest
 
 from matyan_client import Run, errors
+from matyan_client import run as run_module
 from matyan_client.transport import http
 
 
@@ -43,3 +44,17 @@ def test_a_silent_server_is_asked_once(silent, monkeypatch):
     run._http._small._silence = None
     assert (run.tags, run.tags) == ([], [])
     assert len(connections) >= asked + 2
+
+
+def test_a_silent_server_is_not_waited_for_again(silent, monkeypatch):
+    monkeypatch.setattr(http, "_SMALL_LIMIT", 0.3)
+    monkeypatch.setattr(run_module, "_OWN_WRITES_LIMIT", 0.1)
+    monkeypatch.setattr(run_module, "_UNREACHABLE_LIMIT", 0.1)
+    monkeypatch.setattr(run_module, "_REACHABLE_LIMIT", 0.1)
+    waits = []
+    monkeypatch.setattr(Run, "_flush", lambda *arguments: waits.append(arguments) or False)
+    url, _ = silent
+    with Run(repo=url, capture_terminal_logs=False) as run:
+        run.track(1.0, name="m")
+        assert (run.get("b"), len(waits)) == (None, 1)
+        assert (run.get("b"), run.tags, len(waits)) == (None, [], 1)

@@ -419,7 +419,7 @@ class Run(RunProperties):
         self._params.delete(path)
 
     def _wait_for_own_writes(self) -> None:
-        if not self._read_only and not self._is_closed:
+        if not self._read_only and not self._is_closed and not self._http.is_silent:
             began = time.monotonic()
             # A device that is far behind leaves half of the time to the server.
             self._wait_for_devices(_OWN_WRITES_LIMIT / 2)

@@ -59,6 +59,13 @@ class HttpTransport:
         return self._client
 
     @property
+    def is_silent(self) -> bool:
+        """Whether small reads are refused, as the server has just not answered one."""
+        if self._small is not None:
+            return self._small.is_silent
+        return self._silence is not None and time.monotonic() < self._silence[0]
+
+    @property
     def url(self) -> str:
         """URL of the server."""
         return self._client.url
@@ -106,7 +113,7 @@ class HttpTransport:
             self._small = self._small or HttpTransport(self.url, _SMALL_LIMIT)
             return self._small.get_run_info(run_hash, sequence)
         began = time.monotonic()
-        if self._silence is not None and began < self._silence[0]:
+        if self._silence is not None and self.is_silent:
             raise errors.TransportError(str(self._silence[1]))
         try:
             info: dict[str, Any] = self.get(_run_path(run_hash, "info/"), sequence=list(sequence))
