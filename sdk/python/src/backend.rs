@@ -18,6 +18,9 @@ use crate::{columns::Series, errors, interruption::interrupted, tree};
 /// Log records with their numbers.
 type NumberedRecords<'py> = Vec<(i64, Bound<'py, PyAny>)>;
 
+/// Runs by id, with what was found of them.
+type FoundRuns<'py> = Vec<(String, Bound<'py, PyAny>)>;
+
 /// Query parameters.
 type Parameters = Vec<(String, String)>;
 
@@ -88,21 +91,26 @@ impl Backend {
         py.detach(|| self.client.open(request)?.save(&path)).map_err(errors::http)
     }
 
-    /// Searches, and returns pairs of a run id and what was found of the run.
+    /// Searches, and returns pairs of a run id and what was found of the run, with warnings about the
+    /// query.
     fn search<'py>(
         &self,
         py: Python<'py>,
         target: &str,
         query: &str,
         parameters: Parameters,
-    ) -> PyResult<Vec<(String, Bound<'py, PyAny>)>> {
+    ) -> PyResult<(FoundRuns<'py>, Vec<String>)> {
         let unknown = || PyValueError::new_err(format!("`seq_type`: unknown type of sequence {target:?}"));
         let search = Search::new(SearchTarget::from_name(target).ok_or_else(unknown)?, query);
         let search = parameters.iter().fold(search, |search, (name, value)| search.parameter(name, value));
-        let found: Result<Vec<_>, _> =
-            py.detach(|| self.client.search(&search).and_then(|found| found.collect()));
-        let found = found.map_err(errors::http)?.into_iter();
-        found
+        let found = py.detach(|| {
+            let found = self.client.search(&search)?;
+            let warnings = found.warnings().to_vec();
+            Ok((found.collect::<Result<Vec<_>, _>>()?, warnings))
+        });
+        let (found, warnings) = found.map_err(errors::http)?;
+        let found: PyResult<Vec<_>> = found
+            .into_iter()
             .map(|run| {
                 // Lists are dicts with integer keys, as scripts expect them since Matyan 0.3.
                 let content = match run.content.published() {
@@ -111,7 +119,8 @@ impl Backend {
                 };
                 Ok((run.id, content))
             })
-            .collect()
+            .collect();
+        Ok((found?, warnings))
     }
 
     /// Returns terminal lines with their numbers.

@@ -347,3 +347,23 @@ def test_a_write_that_has_no_effect_warns_once(reader, capfd, write, text):
 def test_an_experiment_for_a_run_that_is_read_warns():
     with pytest.warns(RuntimeWarning, match="run some is read-only, so `experiment` is not set"):
         Run("some", repo=NOWHERE, read_only=True, experiment="x")
+
+
+@pytest.mark.parametrize("step", [2**63 - 1, -(2**63)])
+def test_a_step_without_a_next_one_is_refused(run, step):
+    with pytest.raises(ValueError, match="`step`"):
+        run.track(1.0, name="loss", step=step)
+
+
+def test_a_bad_member_does_not_cost_the_others(shared_server):
+    run = Run(repo=shared_server.url, capture_terminal_logs=False)
+    with run, pytest.raises(ValueError, match="value"):
+        run.track({"bad": "x", "good": 1.0})
+    found = Run(run.hash, repo=shared_server.url, read_only=True)
+    assert list(found.series("good").values) == [1.0]
+
+
+def test_warnings_about_a_query_are_shown_at_the_line_of_the_caller(shared_server):
+    with pytest.warns(UserWarning, match="lr") as shown:
+        Repo(shared_server.url).query_runs("lr < 1")
+    assert [warning.filename for warning in shown] == [__file__]

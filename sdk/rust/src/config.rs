@@ -88,7 +88,8 @@ impl Config {
             let value = set(name)?;
             let found = known.iter().position(|known| known.eq_ignore_ascii_case(&value));
             if found.is_none() {
-                warnings.push(format!("{name}: expected one of {}, found `{value}`", known.join(", ")));
+                let known = known.join(", ");
+                warnings.push(format!("{name}: expected one of {known}, found `{value}`; it is ignored"));
             }
             found
         };
@@ -206,7 +207,7 @@ mod tests {
         assert_eq!(
             warnings,
             [
-                "MATYAN_SPOOL_MODE: expected one of mapped, written, found `fast`",
+                "MATYAN_SPOOL_MODE: expected one of mapped, written, found `fast`; it is ignored",
                 "MATYAN_SPOOL_BYTES: expected a number of bytes, found `8 GiB`",
             ]
         );

@@ -95,6 +95,8 @@ pub struct Run {
     is_finished: AtomicBool,
     /// Values that no spool could take.
     dropped: AtomicU64,
+    /// Number of lost values that `flush` has reported.
+    reported_losses: AtomicU64,
     /// Failed attempts to create a spool.
     failures: AtomicU32,
     notices: Notices,
@@ -209,6 +211,7 @@ impl Run {
             last_line: PerProcess::new(),
             is_finished: AtomicBool::new(false),
             dropped: AtomicU64::new(0),
+            reported_losses: AtomicU64::new(0),
             failures: AtomicU32::new(0),
             notices: Notices::default(),
         };
@@ -386,9 +389,15 @@ impl Run {
         self.flush_while(timeout, || true)
     }
 
+    /// Whether more is lost than at the last call.
+    fn has_lost_more(&self) -> bool {
+        let losses = self.health().dropped;
+        self.reported_losses.swap(losses, Ordering::Relaxed) < losses
+    }
+
     /// As `flush`, until `keep_waiting`, which is called every 100 ms, returns false.
     pub fn flush_while(&self, timeout: Duration, mut keep_waiting: impl FnMut() -> bool) -> bool {
-        let Some(spool) = self.spool() else { return self.dropped.load(Ordering::Relaxed) == 0 };
+        let Some(spool) = self.spool() else { return !self.has_lost_more() };
         if self.options.offline || io_thread::running().is_err() {
             return false;
         }
@@ -409,7 +418,7 @@ impl Run {
                 uploads.is_empty() && (delivery.is_finished || is_accepted)
             };
             if spool.progress.wait_until(piece, is_stored) {
-                return self.health().dropped == 0;
+                return !self.has_lost_more();
             }
             if left.is_zero() || spool.progress.delivery().is_finished || !keep_waiting() {
                 return false;

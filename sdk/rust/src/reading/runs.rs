@@ -18,6 +18,8 @@ use super::{
 use crate::http::{HttpError, JsonText, RestRequest, malformed, segment};
 
 const RUNS: &str = "/api/v1/rest/runs";
+/// Header with warnings about a query: a JSON array of texts.
+const WARNINGS: &str = "x-query-warnings";
 
 /// The kind of data that a search is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -195,11 +197,17 @@ impl Iterator for TreeIterator {
 /// Results of a search, in the order of the server. An answer that breaks off ends with an error.
 pub struct FoundRuns {
     trees: TreeIterator,
+    warnings: Vec<String>,
     progress: (i64, i64),
     is_complete: bool,
 }
 
 impl FoundRuns {
+    /// Warnings about the query, such as names that no run has.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
     /// Number of runs that have been checked, and number of runs to check; zero while unknown.
     pub fn progress(&self) -> (i64, i64) {
         self.progress
@@ -279,8 +287,11 @@ impl Iterator for RunPages<'_> {
 impl BackendClient {
     /// Searches. A query that does not parse is refused with status 400.
     pub fn search(&self, search: &Search) -> Result<FoundRuns, HttpError> {
-        let trees = TreeIterator::new(self.open(search.request())?);
-        Ok(FoundRuns { trees, progress: (0, 0), is_complete: false })
+        let body = self.open(search.request())?;
+        let warnings = body.headers().get(WARNINGS).and_then(|value| value.to_str().ok());
+        // A server may have none, and one of Matyan 0.3 never has any.
+        let warnings = warnings.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
+        Ok(FoundRuns { trees: TreeIterator::new(body), warnings, progress: (0, 0), is_complete: false })
     }
 
     /// Searches for runs in pages of `limit` runs.

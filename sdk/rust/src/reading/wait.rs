@@ -11,6 +11,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use object_store_http::header::HeaderMap;
 use tokio::{
     runtime::Handle,
     sync::mpsc,
@@ -131,6 +132,7 @@ impl<T> Iterator for BlockingStream<T> {
 pub struct BlockingBody {
     pieces: BlockingStream<Bytes>,
     url: String,
+    headers: HeaderMap,
 }
 
 impl BlockingBody {
@@ -142,13 +144,18 @@ impl BlockingBody {
         request: RestRequest,
     ) -> Result<Self, HttpError> {
         let body = run(runtime, interrupted, async move { client.stream(&request).await })?;
-        let url = body.url().to_owned();
-        Ok(Self { pieces: stream(runtime, interrupted, |sink| forward(body, sink)), url })
+        let (url, headers) = (body.url().to_owned(), body.headers().clone());
+        Ok(Self { pieces: stream(runtime, interrupted, |sink| forward(body, sink)), url, headers })
     }
 
     /// URL of the request, for messages.
     pub fn url(&self) -> &str {
         &self.url
+    }
+
+    /// Headers of the answer.
+    pub fn headers(&self) -> &HeaderMap {
+        &self.headers
     }
 }
 

@@ -44,6 +44,7 @@ RECORD_KEY = "__import"
 # More than this is not left to the background: the spool of an import stays small.
 _MOST_PENDING = 500_000
 _FLUSH_PIECE = 1.0
+_DELETED = "the run was deleted on the server, and stays deleted"
 # States of sources, by the outcome that they mean.
 _FINISHED = frozenset({"finished", "completed", "complete", "success"})
 _FAILED = frozenset({"failed", "crashed", "failure", "error"})
@@ -207,13 +208,17 @@ class _RunImport:
             try:
                 self._write(run, itertools.chain(first, items), notices, is_first=record is None)
                 outcome = _outcome(self._imported.facts.state)
+            except errors.TransportError:
+                if _is_missing(backend, self._imported.run_hash):
+                    raise errors.ServerError(_DELETED) from None
+                raise
             finally:
                 self._end(run, outcome)
                 self._outcome.notes.extend(notices.messages)
         stored = _stored_record(backend, self._imported.run_hash)
         if stored is None or stored.get("fingerprint") != self._imported.fingerprint:
             # Data of deleted runs is accepted and dropped, so that late data cannot revive them.
-            raise errors.ServerError("the run was deleted on the server, and stays deleted")
+            raise errors.ServerError(_DELETED)
 
     def _allowed(self, items: Iterator[Item]) -> Iterator[Item]:
         for item in items:
@@ -291,7 +296,7 @@ class _RunImport:
     def _wait(self, run: Run) -> None:
         """Waits until everything is stored. A lasting lack of a server is an error."""
         reached = time.monotonic()
-        while not run.flush(_FLUSH_PIECE):
+        while not run.flush(_FLUSH_PIECE) and not run.health.dropped:
             self._progress.update(self._outcome)
             health = run.health
             if health.connected:
@@ -489,6 +494,16 @@ def _stored_record(backend: HttpTransport, run_hash: str) -> dict[str, Any] | No
     except errors.NotFoundError:
         return None
     return record if isinstance(record, dict) else None
+
+
+def _is_missing(backend: HttpTransport, run_hash: str) -> bool:
+    try:
+        backend.get_run_info(run_hash)
+    except errors.NotFoundError:
+        return True
+    except errors.ServerError:
+        return False
+    return False
 
 
 def _leaves(params: Any) -> int:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 import time
+import warnings
 from collections.abc import Iterable, Iterator
 from typing import Any, ClassVar, SupportsIndex, TypeAlias, TypeVar
 from urllib.parse import quote
 
 from matyan_client import _core, _urls, errors
+from matyan_client._warnings import level_of_caller
 
 _Answer = TypeVar("_Answer")
 
@@ -291,11 +293,13 @@ class HttpTransport:
     def _search(self, target: str, query: str, params: dict[str, Any]) -> list[dict[str, Any]]:
         parameters = _parameters(params)
         try:
-            found = self._backend.search(target, query, parameters)
+            found, query_warnings = self._backend.search(target, query, parameters)
         except errors.ServerError as error:
             if error.status != _BAD_REQUEST:
                 raise
             raise errors.QueryError(str(error), status=error.status, code=error.code) from None
+        for warning in query_warnings:
+            warnings.warn(f"query {query!r}: {warning}", UserWarning, stacklevel=level_of_caller())
         for run_hash, content in found:
             content["hash"] = run_hash
         return [content for _, content in found]
