@@ -3,15 +3,12 @@ import type { Artifact } from '../gen/matyan/artifacts/v1/artifact_pb.ts';
 import { ArtifactService } from '../gen/matyan/artifacts/v1/artifacts_pb.ts';
 import { joined } from './bytes.ts';
 import { Urgency } from './read_queue.ts';
-import { client, limited, queued } from './transport.ts';
+import { client, gathered, limited, queued } from './transport.ts';
 
 export function readArtifacts(runId: string, signal?: AbortSignal): Promise<Artifact[]> {
-  return queued('ArtifactService.List', Urgency.Visible, signal, async () => {
-    const all: Artifact[] = [];
-    for await (const { artifacts } of client(ArtifactService).list({ runId }, limited(signal)))
-      all.push(...artifacts);
-    return all;
-  });
+  return queued('ArtifactService.List', Urgency.Visible, signal, () =>
+    gathered(client(ArtifactService).list({ runId }, limited(signal)), ({ artifacts }) => artifacts),
+  );
 }
 
 /** Reads a file, or its first bytes. Without a deadline: large files take as long as they take. */
@@ -21,22 +18,19 @@ export function readArtifact(
   length?: number,
   signal?: AbortSignal,
 ): Promise<Uint8Array<ArrayBuffer>> {
+  const range = length === undefined ? {} : { length: BigInt(length) };
   return queued('ArtifactService.Get', Urgency.Visible, signal, async () => {
-    const pieces: Uint8Array<ArrayBuffer>[] = [];
-    const range = length === undefined ? {} : { length: BigInt(length) };
-    for await (const { message } of client(ArtifactService).get({ runId, path, ...range }, { signal }))
-      if (message.case === 'chunk') pieces.push(new Uint8Array(message.value));
-    return joined(pieces);
+    const pieces = client(ArtifactService).get({ runId, path, ...range }, { signal });
+    return joined(await gathered(pieces, ({ message }) => (message.case === 'chunk' ? [message.value] : [])));
   });
 }
 
 /** The files as one archive. */
 export function readZip(runId: string, signal?: AbortSignal): Promise<Blob> {
   return queued('ArtifactService.Zip', Urgency.Visible, signal, async () => {
-    const pieces: Uint8Array<ArrayBuffer>[] = [];
-    for await (const { chunk } of client(ArtifactService).zip({ runId }, { signal }))
-      pieces.push(new Uint8Array(chunk));
-    return new Blob(pieces, { type: 'application/zip' });
+    const pieces = client(ArtifactService).zip({ runId }, { signal });
+    const all = await gathered(pieces, ({ chunk }) => [new Uint8Array(chunk)]);
+    return new Blob(all, { type: 'application/zip' });
   });
 }
 

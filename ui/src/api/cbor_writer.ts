@@ -1,16 +1,11 @@
 /** Writes CBOR (RFC 8949): states of pages that the server keeps. The counterpart of `cbor.ts`. */
+import { joined } from './bytes.ts';
 import type { CborValue } from './cbor.ts';
 
 export function encodeCbor(value: CborValue): Uint8Array<ArrayBuffer> {
   const pieces: Uint8Array[] = [];
   write(value, piece => void pieces.push(piece));
-  const all = new Uint8Array(pieces.reduce((sum, { length }) => sum + length, 0));
-  let at = 0;
-  for (const piece of pieces) {
-    all.set(piece, at);
-    at += piece.length;
-  }
-  return all;
+  return joined(pieces);
 }
 
 function write(value: CborValue, put: (piece: Uint8Array) => void): void {

@@ -17,22 +17,17 @@ interface SeriesColumns {
   info: SeriesInfo | undefined;
 }
 
-/** One series of a `BucketsResponse`. Columns that were not requested are empty. */
+/** One series of a `BucketsResponse`. Columns that were not requested are empty, and those that no page shows are skipped. */
 export interface BucketColumns extends SeriesColumns {
   /** Steps per bucket. */
   width: number;
   origin: number;
   index: Uint32Array;
-  count: Uint32Array;
   min: Float64Array;
   max: Float64Array;
-  first: Float64Array;
   last: Float64Array;
-  mean: Float64Array;
   /** Steps and times are exact up to 2^53. */
-  firstStep: Float64Array;
   lastStep: Float64Array;
-  firstTime: Float64Array;
   lastTime: Float64Array;
   nan: Uint32Array;
   positiveInfinity: Uint32Array;
@@ -46,8 +41,6 @@ export interface PointColumns extends SeriesColumns {
   values: Float64Array;
   epochs: Float64Array;
   times: Float64Array;
-  xPlaces: Uint32Array;
-  xValues: Float64Array;
   /** More points follow in another message, without `info`. */
   more: boolean;
 }
@@ -58,15 +51,10 @@ type Column = [name: string, read: (bytes: Uint8Array) => Numbers];
 /** Columns by field number of `SeriesBuckets`. */
 const BUCKET_COLUMNS: Record<number, Column> = {
   5: ['index', readUints],
-  6: ['count', readUints],
   7: ['min', readDoubles],
   8: ['max', readDoubles],
-  9: ['first', readDoubles],
   10: ['last', readDoubles],
-  11: ['mean', readDoubles],
-  12: ['firstStep', readSints],
   13: ['lastStep', readSints],
-  14: ['firstTime', readSints],
   15: ['lastTime', readSints],
   16: ['nan', readUints],
   17: ['positiveInfinity', readUints],
@@ -79,8 +67,6 @@ const POINT_COLUMNS: Record<number, Column> = {
   4: ['values', readDoubles],
   5: ['epochs', readSints],
   6: ['times', readSints],
-  7: ['xPlaces', readUints],
-  8: ['xValues', readDoubles],
 };
 
 const UINTS = new Uint32Array(0);

@@ -1,7 +1,7 @@
 /** Epochs of series, thinned evenly over the steps. Buckets have none. */
 import { SeriesService } from '../gen/matyan/series/v1/series_pb.ts';
-import { groupBy } from '../collections.ts';
 import type { Urgency } from './read_queue.ts';
+import { byRun } from './series.ts';
 import type { SeriesRef } from './series_cache.ts';
 import { client, limited, queued } from './transport.ts';
 
@@ -22,19 +22,12 @@ export function readEpochs(
   signal: AbortSignal,
 ): Promise<StepValues[]> {
   return queued('SeriesService.Sample', urgency, signal, async () => {
-    const runs = [...groupBy([...refs.keys()], at => (refs[at] as SeriesRef).runId)];
+    const { runs, places } = byRun(refs, [...refs.keys()]);
     const all = refs.map((): [steps: number[], values: number[]] => [[], []]);
-    const request = {
-      runs: runs.map(([runId, places]) => ({
-        runId,
-        numbers: places.map(at => (refs[at] as SeriesRef).number),
-      })),
-      density: DENSITY,
-      columns: { epochs: true },
-    };
+    const request = { runs, density: DENSITY, columns: { epochs: true } };
     for await (const { series } of client(SeriesService).sample(request, limited(signal)))
       for (const { place, steps, epochs } of series) {
-        const own = all[runs[place?.run ?? 0]?.[1][place?.series ?? 0] ?? -1];
+        const own = all[places[place?.run ?? 0]?.[place?.series ?? 0] ?? -1];
         epochs.forEach((epoch, at) => {
           if (epoch === NO_EPOCH) return;
           own?.[0].push(Number(steps[at]));

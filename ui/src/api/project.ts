@@ -12,7 +12,7 @@ import { RunService } from '../gen/matyan/runs/v1/runs_pb.ts';
 import { TagService } from '../gen/matyan/tags/v1/tags_pb.ts';
 import { SYSTEM_PREFIX } from '../format/context.ts';
 import { Urgency } from './read_queue.ts';
-import { client, limited, queued } from './transport.ts';
+import { client, gathered, limited, queued } from './transport.ts';
 
 /** Finds params, and series of some types, that have all words of a text in their path or name. */
 export function findColumns(
@@ -40,29 +40,15 @@ export interface Entity {
 
 export type EntityKind = 'experiments' | 'tags' | 'dashboards' | 'reports';
 
-async function* entities(kind: EntityKind, signal?: AbortSignal): AsyncGenerator<Entity[]> {
-  const options = limited(signal);
-  switch (kind) {
-    case 'experiments':
-      for await (const page of client(ExperimentService).list({}, options)) yield page.experiments;
-      return;
-    case 'tags':
-      for await (const page of client(TagService).list({}, options)) yield page.tags;
-      return;
-    case 'dashboards':
-      for await (const page of client(DashboardService).list({}, options)) yield page.dashboards;
-      return;
-    case 'reports':
-      for await (const page of client(ReportService).list({}, options)) yield page.reports;
-  }
-}
+const LISTS: Record<EntityKind, (options: CallOptions) => Promise<Entity[]>> = {
+  experiments: options => gathered(client(ExperimentService).list({}, options), page => page.experiments),
+  tags: options => gathered(client(TagService).list({}, options), page => page.tags),
+  dashboards: options => gathered(client(DashboardService).list({}, options), page => page.dashboards),
+  reports: options => gathered(client(ReportService).list({}, options), page => page.reports),
+};
 
 export function readEntities(kind: EntityKind, signal?: AbortSignal): Promise<Entity[]> {
-  return queued(`${kind} list`, Urgency.Visible, signal, async () => {
-    const all: Entity[] = [];
-    for await (const page of entities(kind, signal)) all.push(...page);
-    return all;
-  });
+  return queued(`${kind} list`, Urgency.Visible, signal, () => LISTS[kind](limited(signal)));
 }
 
 export interface ProjectActivity {

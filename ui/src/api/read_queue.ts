@@ -13,14 +13,13 @@ export const enum Urgency {
 
 interface WaitingRead {
   urgency: Urgency;
-  order: number;
   start: () => void;
 }
 
 export class ReadQueue {
+  /** In the order of their calls. */
   #waiting: WaitingRead[] = [];
   #running = 0;
-  #order = 0;
 
   constructor(readonly limit = 3) {}
 
@@ -42,7 +41,6 @@ export class ReadQueue {
       };
       const entry: WaitingRead = {
         urgency,
-        order: this.#order++,
         start: () => {
           signal?.removeEventListener('abort', onAbort);
           this.#running += 1;
@@ -64,9 +62,7 @@ export class ReadQueue {
 
   #next(): void {
     while (this.#running < this.limit && this.#waiting.length > 0) {
-      const first = this.#waiting.reduce((best, one) =>
-        one.urgency < best.urgency || (one.urgency === best.urgency && one.order < best.order) ? one : best,
-      );
+      const first = this.#waiting.reduce((best, one) => (one.urgency < best.urgency ? one : best));
       this.#waiting.splice(this.#waiting.indexOf(first), 1);
       first.start();
     }

@@ -16,7 +16,7 @@ import {
 } from '../gen/matyan/search/v1/search_pb.ts';
 import { SeriesService } from '../gen/matyan/series/v1/series_pb.ts';
 import { Urgency } from './read_queue.ts';
-import { client, limited, queued } from './transport.ts';
+import { client, gathered, limited, queued } from './transport.ts';
 
 export type RunParts = MessageInitShape<typeof RunPartsSchema>;
 export type RunsRequest = MessageInitShape<typeof RunsRequestSchema> & { $typeName?: never };
@@ -107,13 +107,10 @@ export function readRun(runId: string, parts: RunParts, signal?: AbortSignal): P
 
 /** Lists the metrics of a run. */
 export function readMetrics(runId: string, urgency: Urgency, signal?: AbortSignal): Promise<SeriesInfo[]> {
-  return queued('SeriesService.List', urgency, signal, async () => {
-    const series: SeriesInfo[] = [];
-    const request = { runId, types: [SeriesType.METRIC] };
-    for await (const response of client(SeriesService).list(request, limited(signal)))
-      series.push(...response.series);
-    return series;
-  });
+  const request = { runId, types: [SeriesType.METRIC] };
+  return queued('SeriesService.List', urgency, signal, () =>
+    gathered(client(SeriesService).list(request, limited(signal)), ({ series }) => series),
+  );
 }
 
 /** Checks a query without running it. */

@@ -6,6 +6,7 @@ import { create, type MessageInitShape } from '@bufbuild/protobuf';
 
 import { BucketColumn, BucketsRequestSchema, SeriesService } from '../gen/matyan/series/v1/series_pb.ts';
 import type { BucketsRequest } from '../gen/matyan/series/v1/series_pb.ts';
+import { groupBy } from '../collections.ts';
 import { readSeriesBuckets, type BucketColumns } from './columns.ts';
 import { rawMessages } from './raw_stream.ts';
 import { type Urgency } from './read_queue.ts';
@@ -98,28 +99,31 @@ async function readEach(
   });
 }
 
-/** Groups series by run, as the API wants them, and remembers which is which. */
+/** Some series grouped by run, as the API wants them, with the indexes of those of each run. */
+export function byRun(
+  refs: readonly SeriesRef[],
+  indexes: readonly number[],
+): { runs: { runId: string; numbers: number[] }[]; places: number[][] } {
+  const groups = groupBy(indexes, at => (refs[at] as SeriesRef).runId);
+  const numbers = (own: number[]): number[] => own.map(at => (refs[at] as SeriesRef).number);
+  const runs = [...groups].map(([runId, own]) => ({ runId, numbers: numbers(own) }));
+  return { runs, places: [...groups.values()] };
+}
+
 function bucketsRequest(
   refs: SeriesRef[],
   indexes: number[],
   { from, to, pixels, hasTimes }: StepView,
 ): { request: BucketsRequest; places: number[][] } {
-  const runs = new Map<string, { numbers: number[]; indexes: number[] }>();
-  for (const index of indexes) {
-    const { runId, number } = refs[index] as SeriesRef;
-    const run = runs.get(runId) ?? { numbers: [], indexes: [] };
-    run.numbers.push(number);
-    run.indexes.push(index);
-    runs.set(runId, run);
-  }
+  const { runs, places } = byRun(refs, indexes);
   const steps: MessageInitShape<typeof BucketsRequestSchema>['steps'] = {};
   if (from !== undefined) steps.start = BigInt(Math.floor(from));
   if (to !== undefined) steps.stop = BigInt(Math.floor(to)) + 1n;
   const request = create(BucketsRequestSchema, {
-    runs: [...runs].map(([runId, { numbers }]) => ({ runId, numbers })),
+    runs,
     steps,
     pixels: Math.max(1, Math.round(pixels)),
     columns: hasTimes ? [...COLUMNS, BucketColumn.LAST_TIME] : COLUMNS,
   });
-  return { request, places: [...runs.values()].map(run => run.indexes) };
+  return { request, places };
 }

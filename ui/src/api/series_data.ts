@@ -23,6 +23,9 @@ export interface SeriesData {
   negativeInfinity: Uint32Array;
 }
 
+const COUNT_NAMES = ['nan', 'positiveInfinity', 'negativeInfinity'] as const;
+const COLUMN_NAMES = ['steps', 'times', 'min', 'max', 'last', ...COUNT_NAMES] as const;
+
 export const EMPTY_SERIES: SeriesData = allocate(0, 1);
 
 export function seriesData(columns: BucketColumns): SeriesData {
@@ -110,7 +113,7 @@ export function coarsen(data: SeriesData, limit: number): SeriesData {
     merged.last[into] = data.last[at] as number;
     merged.min[into] = lesser(merged.min[into] as number, data.min[at] as number);
     merged.max[into] = -lesser(-(merged.max[into] as number), -(data.max[at] as number));
-    for (const name of ['nan', 'positiveInfinity', 'negativeInfinity'] as const) {
+    for (const name of COUNT_NAMES) {
       merged[name][into] = (merged[name][into] as number) + (data[name][at] as number);
     }
   }
@@ -123,29 +126,12 @@ function lesser(a: number, b: number): number {
   return b < a || Number.isNaN(a) ? b : a;
 }
 
-const COLUMN_NAMES = [
-  'steps',
-  'times',
-  'min',
-  'max',
-  'last',
-  'nan',
-  'positiveInfinity',
-  'negativeInfinity',
-] as const;
-
 function allocate(length: number, width: number): SeriesData {
-  const doubles = (): Float64Array => new Float64Array(length);
-  const uints = (): Uint32Array => new Uint32Array(length);
+  const counts: readonly string[] = COUNT_NAMES;
+  const column = (name: string): Float64Array | Uint32Array =>
+    counts.includes(name) ? new Uint32Array(length) : new Float64Array(length);
   return {
     width,
-    steps: doubles(),
-    times: doubles(),
-    min: doubles(),
-    max: doubles(),
-    last: doubles(),
-    nan: uints(),
-    positiveInfinity: uints(),
-    negativeInfinity: uints(),
-  };
+    ...Object.fromEntries(COLUMN_NAMES.map(name => [name, column(name)])),
+  } as unknown as SeriesData;
 }

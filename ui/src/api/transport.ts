@@ -50,3 +50,13 @@ export function queued<T>(
 ): Promise<T> {
   return reads.run(urgency, signal, () => call(where, run));
 }
+
+/** All of a stream, from the part of each message that `pick` returns. */
+export async function gathered<M, T>(
+  stream: AsyncIterable<M>,
+  pick: (message: M) => Iterable<T>,
+): Promise<T[]> {
+  const all: T[] = [];
+  for await (const message of stream) for (const one of pick(message)) all.push(one);
+  return all;
+}

@@ -3,7 +3,7 @@
  * value between its neighbors. Lines with the same steps are combined exactly.
  */
 import { isAscending } from '../plot/lines.ts';
-import type { SeriesData } from '../api/series_data.ts';
+import { EMPTY_SERIES, type SeriesData } from '../api/series_data.ts';
 
 export type Center = 'mean' | 'median';
 /** Lowest and highest value; standard deviation; 95 % confidence interval of the mean. */
@@ -60,18 +60,7 @@ export function band(members: readonly Member[], center: Center, kind: BandKind)
 
 /** A line of a band as data of a chart. */
 export function bandData({ x, center }: Band): SeriesData {
-  const zeros = new Uint32Array(x.length);
-  return {
-    width: 1,
-    steps: x,
-    times: x,
-    min: center,
-    max: center,
-    last: center,
-    nan: zeros,
-    positiveInfinity: zeros,
-    negativeInfinity: zeros,
-  };
+  return { ...EMPTY_SERIES, steps: x, times: x, min: center, max: center, last: center };
 }
 
 /** Another metric as the x axis may go back. */

@@ -4,6 +4,7 @@ import type { Urgency } from '../api/read_queue.ts';
 import { loadSeries } from '../api/series.ts';
 import type { StepView } from '../api/series_cache.ts';
 import type { SeriesData } from '../api/series_data.ts';
+import { groupBy } from '../collections.ts';
 import type { XAxis } from '../state/routes.ts';
 import { isTimeAxis } from './chart_axis.ts';
 import type { ChartLine } from './chart_groups.ts';
@@ -41,13 +42,8 @@ async function loadAxis(
   { lines, urgency, signal, onAxis }: ChartLoad,
   view: Omit<StepView, 'hasTimes'>,
 ): Promise<void> {
-  const users = new Map<string, ChartLine[]>();
-  for (const line of lines) {
-    if (line.axis === undefined) continue;
-    const key = `${line.axis}/${line.runId}`;
-    users.set(key, [...(users.get(key) ?? []), line]);
-  }
-  const all = [...users.values()];
+  const placed = lines.filter(line => line.axis !== undefined);
+  const all = [...groupBy(placed, line => `${line.axis}/${line.runId}`).values()];
   const refs = all.map(([line]) => ({ runId: line?.runId ?? '', number: line?.axis ?? 0 }));
   const show = (at: number, { steps, last }: SeriesData): void => {
     for (const line of all[at] ?? []) onAxis(lineId(line), { steps, values: last });

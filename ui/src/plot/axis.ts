@@ -2,7 +2,7 @@
 import { scaleLinear, scaleLog } from 'd3-scale';
 
 import { tickLabels } from '../format/number.ts';
-import { duration } from '../format/time.ts';
+import { DAY, duration, HOUR, MINUTE, SECOND } from '../format/time.ts';
 
 /** Meaning of the values of an axis: a plain number, milliseconds of a duration, or milliseconds since 1970. */
 export type AxisKind = 'number' | 'duration' | 'time';
@@ -83,10 +83,6 @@ function logTicks(low: number, high: number, count: number): number[] {
   return powers.filter((_, at) => at % step === 0);
 }
 
-const SECOND = 1_000;
-const MINUTE = 60 * SECOND;
-const HOUR = 60 * MINUTE;
-const DAY = 24 * HOUR;
 /** Distances between ticks of times. d3-scale has them too, but its format of dates is a fifth of the code of a chart. */
 const TIME_GAPS = [
   ...[1, 10, 100, 500],

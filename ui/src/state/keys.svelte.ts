@@ -36,6 +36,11 @@ export const keyboard = {
   },
 };
 
+/** Registers the commands of a group while a component is on the page. Call it while the component is set up. */
+export function useKeys(group: string, commands: () => Omit<Command, 'group'>[]): void {
+  $effect(() => keyboard.register(commands().map(command => ({ ...command, group }))));
+}
+
 /** Runs the command of a key; the one that was registered last wins. */
 export function handleKey(event: KeyboardEvent, now = Date.now()): void {
   if (event.defaultPrevented || event.isComposing || ['Shift', 'Control', 'Meta', 'Alt'].includes(event.key))

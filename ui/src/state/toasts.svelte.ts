@@ -42,6 +42,16 @@ export const toaster = {
   },
 };
 
+/** Copies a text, and reports it. */
+export function copyText(text: string, message: string): void {
+  toaster.during('Copying', async () => {
+    if (!('clipboard' in navigator))
+      throw new Error('The browser allows copying only over HTTPS and on this machine');
+    await navigator.clipboard.writeText(text);
+    toaster.info(message);
+  });
+}
+
 function add(toast: Omit<Toast, 'id'>): number {
   lastId += 1;
   toasts = [...toasts.slice(1 - MAX_TOASTS), { ...toast, id: lastId }];

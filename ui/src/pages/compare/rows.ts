@@ -5,7 +5,6 @@ import { comparable } from '../../format/value.ts';
 import type { Run } from '../../gen/matyan/runs/v1/run_pb.ts';
 
 export interface CompareRow {
-  kind: 'param' | 'metric';
   title: string;
   /** One for each run; undefined: the run has none. */
   values: (CborValue | undefined)[];
@@ -20,10 +19,10 @@ export function compareRows(runs: readonly Run[]): CompareRow[] {
       last,
     ]),
   );
-  return [
-    ...params.map(([title, values]) => compareRow('param', title, values)),
-    ...metrics.map(([title, values]) => compareRow('metric', title, values)),
-  ];
+  return [...params, ...metrics].map(([title, values]) => {
+    const [first, ...others] = values.map(comparable);
+    return { title, values, isEqual: others.every(other => other === first) };
+  });
 }
 
 /** Values by title, in order of first appearance. */
@@ -49,9 +48,4 @@ function leaves(value: { [key: string]: CborValue }, prefix = ''): [string, Cbor
       ? leaves(inner, `${prefix}${key}.`)
       : [[`${prefix}${key}`, inner] satisfies [string, CborValue]],
   );
-}
-
-function compareRow(kind: CompareRow['kind'], title: string, values: (CborValue | undefined)[]): CompareRow {
-  const [first, ...others] = values.map(comparable);
-  return { kind, title, values, isEqual: others.every(other => other === first) };
 }
