@@ -14,6 +14,69 @@ const FIELD = 'input[aria-label="Filter runs by a query"]';
 const options = (page: Page): Promise<string[]> =>
   page.locator('[role=listbox] [role=option] .clip:first-child').allTextContents();
 
+async function holds(page: Page, text: string): Promise<void> {
+  await eventually(`the field holds ${text}`, async () => (await page.inputValue(FIELD)) === text);
+}
+
+/** Keeps the answers of a method back until the returned function is called. */
+async function held(page: Page, method: string): Promise<() => Promise<void>> {
+  let release = (): void => {};
+  const released = new Promise<void>(resolve => (release = resolve));
+  const address = `**/*/${method}`;
+  await page.route(address, async route => {
+    await released;
+    await route.continue();
+  });
+  return async () => {
+    release();
+    await page.unroute(address);
+  };
+}
+
+test('keys wait for the list that is being read, and so does what is typed after them', async () => {
+  await site.visit('/runs', async ({ page }) => {
+    await page.waitForSelector('[role=row] a');
+    const findColumns = await held(page, 'FindColumns');
+    await page.keyboard.press('/');
+    const asked = page.waitForRequest(/FindColumns$/);
+    await page.keyboard.type('optim');
+    await asked;
+    await page.keyboard.press('Tab');
+    await page.keyboard.type(' == ');
+    expect(await page.inputValue(FIELD)).toBe('optim');
+    await findColumns();
+    await holds(page, 'run.hparams.optimizer == ');
+    await eventually('its values are found', async () => (await options(page)).includes('"adam"'));
+    const groups = await held(page, 'Groups');
+    const askedAgain = page.waitForRequest(/Groups$/);
+    await page.keyboard.type('"l');
+    await askedAgain;
+    await page.keyboard.press('ArrowDown');
+    await page.keyboard.press('Enter');
+    expect(await page.inputValue(FIELD)).toBe('run.hparams.optimizer == "l');
+    await groups();
+    await holds(page, 'run.hparams.optimizer == "lion"');
+    await page.waitForURL(/q=run.hparams.optimizer/);
+  });
+});
+
+test('without anything to complete, Tab leaves the field when the list was read', async () => {
+  await site.visit('/runs', async ({ page }) => {
+    await page.waitForSelector('[role=row] a');
+    const findColumns = await held(page, 'FindColumns');
+    await page.keyboard.press('/');
+    const asked = page.waitForRequest(/FindColumns$/);
+    await page.keyboard.type('nothingsuch');
+    await asked;
+    await page.keyboard.press('Tab');
+    expect(await page.evaluate(() => document.activeElement?.tagName)).toBe('INPUT');
+    await findColumns();
+    await eventually('the field is left', () =>
+      page.evaluate(() => document.activeElement?.tagName === 'BUTTON'),
+    );
+  });
+});
+
 test.each(['light', 'dark'] as const)('a query is completed by keyboard, %s', async theme => {
   await site.visit(
     '/runs',
@@ -26,7 +89,7 @@ test.each(['light', 'dark'] as const)('a query is completed by keyboard, %s', as
         (await options(page)).includes('run.hparams.optimizer'),
       );
       await page.keyboard.press('Tab');
-      expect(await page.inputValue(FIELD)).toBe('run.hparams.optimizer');
+      await holds(page, 'run.hparams.optimizer');
       await page.keyboard.type(' == ');
       await eventually('its values are found', async () => (await options(page)).includes('"adam"'));
       await visit.shot(`query-values-${theme}`);
@@ -34,10 +97,12 @@ test.each(['light', 'dark'] as const)('a query is completed by keyboard, %s', as
       await page.keyboard.type('"li');
       await eventually('one value is left', async () => (await options(page)).join() === '"lion"');
       await page.keyboard.press('ArrowDown');
-      const active = await page.getAttribute(FIELD, 'aria-activedescendant');
+      const active = await eventually('it is active', () =>
+        page.getAttribute(FIELD, 'aria-activedescendant'),
+      );
       expect(await page.locator(`[id="${active}"]`).getAttribute('aria-selected')).toBe('true');
       await page.keyboard.press('Enter');
-      expect(await page.inputValue(FIELD)).toBe('run.hparams.optimizer == "lion"');
+      await holds(page, 'run.hparams.optimizer == "lion"');
       await page.waitForURL(/q=run.hparams.optimizer/);
     },
     { theme },
@@ -53,14 +118,14 @@ test('members are completed level by level, and metrics by name and context', as
     await eventually('the group is found', async () => (await options(page)).includes('hparams'));
     await page.keyboard.press('Tab');
     await eventually('its params are shown', async () => (await options(page)).includes('lr'));
-    expect(await page.inputValue(FIELD)).toBe('run.hparams.');
+    await holds(page, 'run.hparams.');
     await page.fill(FIELD, 'run.metrics["los');
     await eventually('contexts are shown', async () =>
       (await options(page)).includes('"loss", {"subset": "val"}]'),
     );
     await visit.shot('query-metrics');
     await page.getByRole('option', { name: '"loss", {"subset": "val"}]' }).click();
-    expect(await page.inputValue(FIELD)).toBe('run.metrics["loss", {"subset": "val"}]');
+    await holds(page, 'run.metrics["loss", {"subset": "val"}]');
     await page.keyboard.type('.la');
     await eventually('members are shown', async () => (await options(page)).includes('last'));
     // Escape closes the list, and then leaves the field.

@@ -29,8 +29,6 @@ export class Completer {
   /** Index of the option that Enter takes; −1: none. */
   active = $state(-1);
   saved = $state.raw<readonly SavedQuery[]>([]);
-  /** Resolves when the list is that of the last update. */
-  ready: Promise<void> = Promise.resolve();
   #turn = 0;
   #hasSaved = false;
 
@@ -39,11 +37,7 @@ export class Completer {
   }
 
   /** Updates the list for a query with the cursor at `caret`. */
-  update(text: string, caret: number, kind: SearchKind): Promise<void> {
-    return (this.ready = this.#update(text, caret, kind));
-  }
-
-  async #update(text: string, caret: number, kind: SearchKind): Promise<void> {
+  async update(text: string, caret: number, kind: SearchKind): Promise<void> {
     const turn = ++this.#turn;
     try {
       const [type, name] = SUBJECTS[kind] ?? [SeriesType.METRIC, 'metric'];
