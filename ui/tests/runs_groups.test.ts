@@ -229,3 +229,26 @@ test('columns are found by the server', async () => {
     expect(calls).not.toContain('ProjectService/Params');
   });
 });
+
+test('all runs of a query are changed, a page of ids at a time, but those whose box is cleared', async () => {
+  await site.visit(`/runs?q=${MANY}&sort=name`, async visit => {
+    const { page } = visit;
+    await page.waitForSelector('.window .name a');
+    const before = visit.calls.length;
+    await page.click('input[aria-label="Select all runs"]');
+    await page.waitForSelector('button:has-text("Compare 3")');
+    // One page of ids is read, however many runs there are.
+    expect(visit.calls.slice(before)).toEqual(['SearchService/Runs']);
+    await page.locator('[role=row]:has(a:text-is("many 0002")) input').click();
+    await page.waitForSelector('button:has-text("Compare 2")');
+    await page.click('button[aria-label="Actions for the selected runs"]');
+    await page.click('[role=menuitem]:text-is("Archive")');
+    await eventually('only that run is left', async () => (await shown(page)).join() === 'many 0002');
+    const archived = encodeURIComponent('"many" in run.name and run.archived');
+    await page.goto(`${visit.base}/runs?q=${archived}&sort=name`);
+    await eventually('all others are archived', async () => {
+      const count = await page.textContent('.page-head [role=status]');
+      return count?.replace(/\D/g, '') === String(MANY_RUNS - 1);
+    });
+  });
+});

@@ -134,3 +134,37 @@ test('selected runs are exported, tagged, moved, archived and deleted', async ()
     await page.waitForSelector(`.name a:text-is("${name}")`, { state: 'detached' });
   });
 });
+
+test('a click on a value finds the runs with it, and each filter can be removed', async () => {
+  await site.visit('/runs', async visit => {
+    const { page } = visit;
+    const query = (): string => new URL(page.url()).searchParams.get('q') ?? '';
+    const remove = (condition: string) =>
+      page.getByRole('button', { name: `Remove the filter ${condition}`, exact: true });
+    const [adam, finished] = ['run.hparams.optimizer == "adam"', 'run.outcome == "finished"'];
+    await page.locator('.window [role=cell] a', { hasText: 'adam' }).first().click();
+    await remove(adam).waitFor();
+    expect(query()).toBe(adam);
+    await eventually(
+      'only its runs are shown',
+      async () => (await page.locator('.window a:text-is("sgd")').count()) === 0,
+    );
+    await page.locator('.window a', { hasText: 'Finished' }).first().click();
+    await remove(finished).waitFor();
+    expect(query()).toBe(`${adam} and ${finished}`);
+    await visit.shot('runs-filters');
+    expect(await findings(page)).toEqual([]);
+    await remove(adam).click();
+    await eventually('one filter is left', () => query() === finished);
+    await page.locator('.window a', { hasText: 'sgd' }).first().waitFor();
+  });
+  await site.visit(`/runs/${site.runs.hashes[5]}?tab=params`, async ({ page }) => {
+    const value = page.locator('[role=cell] a').first();
+    const condition = (await value.getAttribute('title'))!.replace('Find runs with ', '');
+    await value.click();
+    await page.waitForURL(/\/runs\?q=run.hparams/);
+    await page.getByRole('button', { name: `Remove the filter ${condition}`, exact: true }).waitFor();
+    await page.locator('.window .name a').first().waitFor();
+    expect(await page.locator('#query-message').textContent()).toBe('');
+  });
+});

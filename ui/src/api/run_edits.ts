@@ -13,6 +13,9 @@ export interface RunEdit {
   experiment?: string;
 }
 
+/** Ids of runs, in pages that may be read while the runs before them are changed. */
+export type RunPages = Iterable<string[]> | AsyncIterable<string[]>;
+
 const runs = client(RunService);
 
 function edit<T>(method: string, run: () => Promise<T>): Promise<T> {
@@ -20,35 +23,33 @@ function edit<T>(method: string, run: () => Promise<T>): Promise<T> {
 }
 
 /** Calls that change one run each; the queue of reads limits how many run at a time. */
-async function each(ids: readonly string[], change: (runId: string) => Promise<unknown>): Promise<void> {
-  await Promise.all(ids.map(change));
+async function each(pages: RunPages, change: (runId: string) => Promise<unknown>): Promise<void> {
+  for await (const ids of pages) await Promise.all(ids.map(change));
 }
 
-async function batches(
-  ids: readonly string[],
-  change: (runIds: string[]) => Promise<unknown>,
-): Promise<void> {
-  for (let at = 0; at < ids.length; at += RUNS_PER_CALL) await change(ids.slice(at, at + RUNS_PER_CALL));
+async function batches(pages: RunPages, change: (runIds: string[]) => Promise<unknown>): Promise<void> {
+  for await (const ids of pages)
+    for (let at = 0; at < ids.length; at += RUNS_PER_CALL) await change(ids.slice(at, at + RUNS_PER_CALL));
 }
 
-export function updateRuns(ids: readonly string[], change: RunEdit): Promise<void> {
-  return each(ids, runId => edit('Update', () => runs.update({ runId, ...change }, limited())));
+export function updateRuns(pages: RunPages, change: RunEdit): Promise<void> {
+  return each(pages, runId => edit('Update', () => runs.update({ runId, ...change }, limited())));
 }
 
-export function addTag(ids: readonly string[], name: string): Promise<void> {
-  return each(ids, runId => edit('AddTag', () => runs.addTag({ runId, name }, limited())));
+export function addTag(pages: RunPages, name: string): Promise<void> {
+  return each(pages, runId => edit('AddTag', () => runs.addTag({ runId, name }, limited())));
 }
 
 export async function removeTag(runId: string, tagId: string): Promise<void> {
   await edit('RemoveTag', () => runs.removeTag({ runId, tagId }, limited()));
 }
 
-export function archiveRuns(ids: readonly string[], archived: boolean): Promise<void> {
-  return batches(ids, runIds =>
+export function archiveRuns(pages: RunPages, archived: boolean): Promise<void> {
+  return batches(pages, runIds =>
     edit('ArchiveBatch', () => runs.archiveBatch({ runIds, archived }, limited())),
   );
 }
 
-export function deleteRuns(ids: readonly string[]): Promise<void> {
-  return batches(ids, runIds => edit('DeleteBatch', () => runs.deleteBatch({ runIds }, limited())));
+export function deleteRuns(pages: RunPages): Promise<void> {
+  return batches(pages, runIds => edit('DeleteBatch', () => runs.deleteBatch({ runIds }, limited())));
 }

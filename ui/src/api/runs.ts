@@ -29,6 +29,8 @@ export interface FoundRuns {
   /** Number of matches, if the request wants it. */
   count: number;
   warnings: Warning[];
+  /** Where the next page of a request with a limit begins; empty: nowhere. */
+  nextCursor: string;
 }
 
 function queryOf(text: string): Pick<Query, 'text' | 'timezoneOffsetMin'> {
@@ -53,13 +55,14 @@ export function findRuns(
 ): Promise<FoundRuns> {
   return queued('SearchService.Runs', urgency, signal, async () => {
     const runs = new Map<string, Run>();
-    const found: Omit<FoundRuns, 'runs'> = { ids: [], count: 0, warnings: [] };
+    const found: Omit<FoundRuns, 'runs'> = { ids: [], count: 0, warnings: [], nextCursor: '' };
     const search = client(SearchService).runs({ ...request, query: queryOf(text) }, limited(signal));
     for await (const response of search) {
       collect(runs, response.runs);
       for (const id of response.runIds) found.ids.push(id);
       found.warnings.push(...response.warnings);
       found.count = Number(response.matchCount);
+      found.nextCursor = response.nextCursor;
     }
     return { ...found, runs: [...runs.values()] };
   });

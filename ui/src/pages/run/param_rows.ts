@@ -6,6 +6,7 @@ type Params = { [key: string]: CborValue };
 
 export interface ParamRow {
   path: string;
+  segments: readonly string[];
   name: string;
   depth: number;
   /** Undefined: only the other run has it. */
@@ -16,15 +17,23 @@ export interface ParamRow {
   isDifferent: boolean;
 }
 
-export function paramRows(params: Params, other: Params = params, prefix = '', depth = 0): ParamRow[] {
+export function paramRows(params: Params, other: Params = params, above: readonly string[] = []): ParamRow[] {
   const names = [...new Set([...Object.keys(params), ...Object.keys(other)])];
   return names.flatMap(name => {
-    const path = `${prefix}${name}`;
+    const segments = [...above, name];
     const [own, others] = [params[name], other[name]];
     const isGroup = isFilled(own) || isFilled(others);
-    const row = { path, name, depth, value: own, other: others, isGroup };
+    const row = {
+      path: segments.join('.'),
+      segments,
+      name,
+      depth: above.length,
+      value: own,
+      other: others,
+      isGroup,
+    };
     if (!isGroup) return [{ ...row, isDifferent: comparable(own) !== comparable(others) }];
-    const inner = paramRows(isFilled(own) ? own : {}, isFilled(others) ? others : {}, `${path}.`, depth + 1);
+    const inner = paramRows(isFilled(own) ? own : {}, isFilled(others) ? others : {}, segments);
     return [{ ...row, isDifferent: inner.some(({ isDifferent }) => isDifferent) }, ...inner];
   });
 }

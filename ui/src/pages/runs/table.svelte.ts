@@ -22,6 +22,7 @@ import {
   type DataColumn,
 } from './columns.ts';
 import { Section, TableRows } from './sections.svelte.ts';
+import { Selection } from './selection.ts';
 
 export interface RunRow {
   run: Run;
@@ -188,10 +189,15 @@ export class RunsTable {
     }
   }
 
-  /** Ids of matching runs in their order: all of them, or some of a section. */
-  async ids(section?: Section, first = 0, limit = 0): Promise<string[]> {
+  /** Selects all matching runs. */
+  selectAll(): Promise<Selection> {
+    return Selection.all(this.#wanted.query, this.#wanted.sort);
+  }
+
+  /** Ids of some runs of a section, in their order. */
+  async ids(section: Section, first: number, limit: number): Promise<string[]> {
     const { query, sort } = this.#wanted;
-    const part = { group: section?.token ?? '', position: BigInt(first), limit };
+    const part = { group: section.token, position: BigInt(first), limit };
     return (await findRuns(query, { sort: sortFor(sort), idsOnly: true, ...part }, this.#signal)).ids;
   }
 

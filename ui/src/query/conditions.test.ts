@@ -1,0 +1,39 @@
+import { expect, test } from 'vitest';
+
+import { OutcomeKind } from '../gen/matyan/common/v1/common_pb.ts';
+import { conditionsOf, paramCondition, statusCondition, withCondition } from './conditions.ts';
+
+test('a query is a list of conditions, if all of them have to hold', () => {
+  expect(conditionsOf('')).toEqual([]);
+  expect(conditionsOf(' run.active and run.hparams.lr < 0.1 ')).toEqual([
+    'run.active',
+    'run.hparams.lr < 0.1',
+  ]);
+  expect(conditionsOf('run.name == "a and b" and (x and y) and [p and q]')).toEqual([
+    'run.name == "a and b"',
+    '(x and y)',
+    '[p and q]',
+  ]);
+  expect(conditionsOf('run.a == 1 and run.b == 2 or run.c')).toEqual(['run.a == 1 and run.b == 2 or run.c']);
+  expect(conditionsOf('run.brand == 1 # and run.b')).toEqual(['run.brand == 1']);
+  expect(conditionsOf('run.name == "open and')).toEqual(['run.name == "open and']);
+});
+
+test('a condition is added once, and keeps the meaning of the others', () => {
+  expect(withCondition('', 'run.active')).toBe('run.active');
+  expect(withCondition('run.a', 'run.b == "or"')).toBe('run.a and (run.b == "or")');
+  expect(withCondition('run.a or run.b', 'run.c')).toBe('(run.a or run.b) and run.c');
+  expect(withCondition('(run.a or run.b) and run.c', 'run.c')).toBe('(run.a or run.b) and run.c');
+});
+
+test('values are written as the query language wants them', () => {
+  expect(paramCondition(['hparams', 'lr'], 0.01)).toBe('run.hparams.lr == 0.01');
+  expect(paramCondition(['name'], 'a "b"')).toBe('run["name"] == "a \\"b\\""');
+  expect(paramCondition(['a.b'], null)).toBe('run["a.b"] == None');
+  expect(paramCondition(['big'], 2n ** 80n)).toBe('run.big == 1208925819614629174706176');
+  for (const none of [NaN, [1], {}, new Uint8Array(1), undefined])
+    expect(paramCondition(['x'], none)).toBeUndefined();
+  expect(statusCondition({ active: true })).toBe('run.active');
+  const outcome = { kind: OutcomeKind.FAILED, message: '' };
+  expect(statusCondition({ active: false, outcome: outcome as never })).toBe('run.outcome == "failed"');
+});

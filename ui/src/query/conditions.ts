@@ -1,0 +1,60 @@
+/** Conditions that a click adds to a query, and the query as its conditions. */
+import type { CborValue } from '../api/cbor.ts';
+import type { Props } from '../gen/matyan/runs/v1/run_pb.ts';
+import { OutcomeKind } from '../gen/matyan/common/v1/common_pb.ts';
+import { literal, paramText } from './proposals.ts';
+
+/** Texts, brackets, words and comments; everything else is copied as it is. */
+const TOKEN = /"(?:[^"\\]|\\.)*"?|'(?:[^'\\]|\\.)*'?|#.*|\w+|[\s\S]/g;
+/** Bind less than `and`. */
+const LOOSE = /\b(or|if|else|lambda)\b/;
+
+/** The parts of a query that all have to hold; the whole query if it is no such list. */
+export function conditionsOf(query: string): string[] {
+  const parts = [''];
+  let depth = 0;
+  for (const [token] of query.matchAll(TOKEN)) {
+    if ('([{'.includes(token)) depth += 1;
+    else if (')]}'.includes(token)) depth -= 1;
+    if (depth === 0 && token === 'and') parts.push('');
+    else if (!token.startsWith('#')) parts[parts.length - 1] += token;
+    if (depth === 0 && /^\w/.test(token) && LOOSE.test(token)) return [query.trim()];
+  }
+  return parts.map(part => part.trim()).filter(Boolean);
+}
+
+export function joinConditions(conditions: readonly string[]): string {
+  if (conditions.length < 2) return conditions.join('');
+  return conditions.map(one => (LOOSE.test(one) && !/^\(.*\)$/s.test(one) ? `(${one})` : one)).join(' and ');
+}
+
+/** The query with another condition, which it may have already. */
+export function withCondition(query: string, condition: string): string {
+  return joinConditions([...new Set([...conditionsOf(query), condition])]);
+}
+
+/** Finds runs with a param of this value; undefined if the query language cannot write it. */
+export function paramCondition(
+  segments: readonly string[],
+  value: CborValue | undefined,
+): string | undefined {
+  const isSingle = value === null || (typeof value !== 'object' && value !== undefined);
+  const written = isSingle ? literal(value) : undefined;
+  return written === undefined ? undefined : `run${paramText(segments)} == ${written}`;
+}
+
+export function experimentCondition(name: string): string {
+  return `run.experiment == ${JSON.stringify(name)}`;
+}
+
+export function tagCondition(name: string): string {
+  return `${JSON.stringify(name)} in run.tags`;
+}
+
+/** Finds runs with the status of another one. */
+export function statusCondition({ active, outcome }: Pick<Props, 'active' | 'outcome'>): string {
+  const kind = outcome?.kind ?? OutcomeKind.UNSPECIFIED;
+  if (active) return 'run.active';
+  if (kind === OutcomeKind.UNSPECIFIED) return 'run.outcome == None and not run.active';
+  return `run.outcome == "${OutcomeKind[kind]?.toLowerCase()}"`;
+}
