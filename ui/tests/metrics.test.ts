@@ -110,3 +110,21 @@ test('outliers are ignored on request', async () => {
     await visit.shot('metrics-outlier-ignored');
   });
 });
+
+test('the keys of charts are listed, and act on the first chart from there', async () => {
+  await site.visit('/metrics', async visit => {
+    const { page } = visit;
+    await page.waitForSelector('canvas.base[data-draws]');
+    await page.keyboard.press('?');
+    await page.keyboard.type('chart in focus');
+    const titles = page.locator('#commands [role=option]');
+    await eventually('they are listed', async () => (await titles.count()) === 6);
+    expect(await titles.locator('kbd').allTextContents()).toEqual(['←', '→', '+', '-', 'Enter', 'Esc']);
+    await visit.shot('keys-of-charts');
+    await titles.filter({ hasText: 'Zoom in' }).click();
+    await page.waitForURL(/from=.*to=/);
+    expect(await page.evaluate(() => document.activeElement?.getAttribute('role'))).toBe('application');
+    await page.keyboard.press('Escape');
+    await eventually('the zoom is reset', () => !page.url().includes('from='));
+  });
+});

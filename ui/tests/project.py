@@ -137,6 +137,8 @@ def log_text(run: Run) -> None:
         (folder / "final.png").write_bytes(picture(1, 1.0))
         (folder / "change.diff").write_text("--- a/train.py\n+++ b/train.py\n@@ -1,2 +1,2 @@\n-lr = 0.1\n+lr = 0.01\n epochs = 9\n")
         for file in sorted(folder.iterdir()):
+            if file.suffix == ".diff":
+                run.log_artifact(file, name="git-diff.patch")
             run.log_artifact(file, name=file.name if file.suffix in {".json", ".md"} else f"outputs/final/{file.name}")
         run.flush()
 

@@ -178,3 +178,16 @@ test.each(['light', 'dark'] as const)('params are shown next to those of another
     { theme },
   );
 });
+
+test('changes since the last commit are shown', async () => {
+  await site.visit(`/runs/${site.runs.studio}?tab=changes`, async visit => {
+    const { page } = visit;
+    await page.waitForSelector('.added:has-text("+lr = 0.01")');
+    await page.waitForSelector('.removed:has-text("-lr = 0.1")');
+    expect(await findings(page)).toEqual([]);
+    await visit.shot('run-changes');
+  });
+  await site.visit(`/runs/${site.runs.hashes[0]}?tab=changes`, async ({ page }) => {
+    await page.waitForSelector('text=No changes since the last commit');
+  });
+});

@@ -244,7 +244,7 @@ test('all runs of a query are changed, a page of ids at a time, but those whose 
     await page.click('button[aria-label="Actions for the selected runs"]');
     await page.click('[role=menuitem]:text-is("Archive")');
     await eventually('only that run is left', async () => (await shown(page)).join() === 'many 0002');
-    const archived = encodeURIComponent('"many" in run.name and run.archived');
+    const archived = encodeURIComponent('"many" in run.name and run.archived == True');
     await page.goto(`${visit.base}/runs?q=${archived}&sort=name`);
     await eventually('all others are archived', async () => {
       const count = await page.textContent('.page-head [role=status]');

@@ -17,7 +17,6 @@ function expected(buckets: SeriesBuckets): BucketColumns {
     series: buckets.place?.series ?? 0,
     info: buckets.info,
     width: Number(buckets.width),
-    origin: Number(buckets.origin),
     index: Uint32Array.from(buckets.index),
     min: doubles(buckets.min),
     max: doubles(buckets.max),
@@ -132,7 +131,6 @@ test('points agree with generated code', () => {
     values: Float64Array.from(init.values),
     epochs: Float64Array.from(init.epochs, Number),
     times: Float64Array.from(init.timesUs, Number),
-    more: true,
   });
 });
 

@@ -21,7 +21,6 @@ interface SeriesColumns {
 export interface BucketColumns extends SeriesColumns {
   /** Steps per bucket. */
   width: number;
-  origin: number;
   index: Uint32Array;
   min: Float64Array;
   max: Float64Array;
@@ -41,8 +40,6 @@ export interface PointColumns extends SeriesColumns {
   values: Float64Array;
   epochs: Float64Array;
   times: Float64Array;
-  /** More points follow in another message, without `info`. */
-  more: boolean;
 }
 
 type Numbers = Uint32Array | Float64Array;
@@ -72,8 +69,8 @@ const POINT_COLUMNS: Record<number, Column> = {
 const UINTS = new Uint32Array(0);
 const DOUBLES = new Float64Array(0);
 const NO_SERIES: SeriesColumns = { run: 0, series: 0, info: undefined };
-const NO_BUCKETS = { ...NO_SERIES, width: 0, origin: 0, ...emptyColumns(BUCKET_COLUMNS) } as BucketColumns;
-const NO_POINTS = { ...NO_SERIES, more: false, ...emptyColumns(POINT_COLUMNS) } as PointColumns;
+const NO_BUCKETS = { ...NO_SERIES, width: 0, ...emptyColumns(BUCKET_COLUMNS) } as BucketColumns;
+const NO_POINTS = { ...NO_SERIES, ...emptyColumns(POINT_COLUMNS) } as PointColumns;
 
 function emptyColumns(table: Record<number, Column>): object {
   const columns = Object.values(table);
@@ -85,9 +82,7 @@ export function readSeriesBuckets(bytes: Uint8Array): BucketColumns {
   const columns: BucketColumns = { ...NO_BUCKETS };
   readColumns(bytes, columns, BUCKET_COLUMNS, (field, reader) => {
     if (field === 3) columns.width = Number(reader.uint64());
-    else if (field === 4) columns.origin = Number(reader.sint64());
-    else return false;
-    return true;
+    return field === 3;
   });
   return columns;
 }
@@ -95,11 +90,7 @@ export function readSeriesBuckets(bytes: Uint8Array): BucketColumns {
 /** Reads one encoded `SeriesPoints`. */
 export function readSeriesPoints(bytes: Uint8Array): PointColumns {
   const columns: PointColumns = { ...NO_POINTS };
-  readColumns(bytes, columns, POINT_COLUMNS, (field, reader) => {
-    if (field !== 9) return false;
-    columns.more = reader.bool();
-    return true;
-  });
+  readColumns(bytes, columns, POINT_COLUMNS, () => false);
   return columns;
 }
 

@@ -15,20 +15,15 @@ function request(runId: string, range: LogRange): object {
   return { runId, steps: { start: BigInt(range.start), ...stop } };
 }
 
-export interface LinesPiece {
-  lines: Line[];
-  /** Highest step of the whole log; -1 if it is empty. */
-  lastStep: number;
-}
-
+/** `lastStep` is the highest of the whole log; -1 if it is empty. */
 export function readLines(
   runId: string,
   range: LogRange,
   urgency: Urgency,
   signal?: AbortSignal,
-): Promise<LinesPiece> {
+): Promise<{ lines: Line[]; lastStep: number }> {
   return queued('LogService.Lines', urgency, signal, async () => {
-    const piece: LinesPiece = { lines: [], lastStep: -1 };
+    const piece = { lines: [] as Line[], lastStep: -1 };
     for await (const response of client(LogService).lines(request(runId, range), limited(signal))) {
       piece.lines.push(...response.lines);
       piece.lastStep = Math.max(piece.lastStep, Number(response.lastStep ?? -1n));
@@ -37,20 +32,15 @@ export function readLines(
   });
 }
 
-export interface RecordsPiece {
-  records: LogRecord[];
-  /** Number of records in the whole log. */
-  count: number;
-}
-
+/** `count` is the number of records in the whole log. */
 export function readRecords(
   runId: string,
   range: LogRange,
   urgency: Urgency,
   signal?: AbortSignal,
-): Promise<RecordsPiece> {
+): Promise<{ records: LogRecord[]; count: number }> {
   return queued('LogService.Records', urgency, signal, async () => {
-    const piece: RecordsPiece = { records: [], count: 0 };
+    const piece = { records: [] as LogRecord[], count: 0 };
     for await (const response of client(LogService).records(request(runId, range), limited(signal))) {
       piece.records.push(...response.records);
       piece.count = Number(response.count);

@@ -95,11 +95,6 @@ export function readRuns(
   });
 }
 
-/** A text literal of the query language. */
-export function queryText(text: string): string {
-  return JSON.stringify(text);
-}
-
 export function readRun(runId: string, parts: RunParts, signal?: AbortSignal): Promise<Run> {
   return queued('RunService.Get', Urgency.Visible, signal, async () => {
     const { run } = await client(RunService).get({ runId, parts }, limited(signal));
@@ -127,6 +122,6 @@ const MAX_BY_NAME = 12;
 
 /** Newest runs whose name contains a text, whatever its case. */
 export async function findRunsByName(text: string, signal?: AbortSignal): Promise<Run[]> {
-  const query = `${queryText(text.toLowerCase())} in run.name.lower()`;
+  const query = `${JSON.stringify(text.toLowerCase())} in run.name.lower()`;
   return (await findRuns(query, { parts: { props: true }, limit: MAX_BY_NAME }, signal)).runs;
 }

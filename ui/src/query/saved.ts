@@ -2,7 +2,7 @@
 import { decodeMap } from '../api/cbor.ts';
 import { encodeCbor } from '../api/cbor_writer.ts';
 import { Urgency } from '../api/read_queue.ts';
-import { call, client, limited, queued } from '../api/transport.ts';
+import { call, client, gathered, limited, queued } from '../api/transport.ts';
 import { AppService } from '../gen/matyan/apps/v1/apps_pb.ts';
 
 const TYPE = 'query';
@@ -15,12 +15,11 @@ export interface SavedQuery {
 /** The newest first. */
 export function readSaved(signal?: AbortSignal): Promise<SavedQuery[]> {
   return queued('AppService.List', Urgency.Visible, signal, async () => {
-    const saved: SavedQuery[] = [];
-    for await (const { apps } of client(AppService).list({}, limited(signal)))
-      for (const { id, type, state } of apps) {
-        const { text } = type === TYPE ? decodeMap(state) : {};
-        if (typeof text === 'string' && text !== '') saved.push({ id, text });
-      }
+    const apps = await gathered(client(AppService).list({}, limited(signal)), page => page.apps);
+    const saved = apps.flatMap(({ id, type, state }): SavedQuery[] => {
+      const { text } = type === TYPE ? decodeMap(state) : {};
+      return typeof text === 'string' && text !== '' ? [{ id, text }] : [];
+    });
     return saved.reverse();
   });
 }

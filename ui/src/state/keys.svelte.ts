@@ -10,6 +10,8 @@ export interface Command {
   run: () => unknown;
   /** Also works while a text is edited. */
   whileEditing?: boolean;
+  /** The keys are those of a control that has the focus, and are only listed. */
+  isLocal?: boolean;
   /** More words to find it by. */
   words?: string;
 }
@@ -50,7 +52,9 @@ export function handleKey(event: KeyboardEvent, now = Date.now()): void {
   const pair = first && now - firstAt < PAIR_MS ? `${first} ${pressed}` : '';
   const isEditing = isEditable(event.target) || isInDialog(event.target);
   const fits = (keys: string): Command | undefined =>
-    commands.findLast(command => command.keys === keys && (command.whileEditing || !isEditing));
+    commands.findLast(
+      command => command.keys === keys && !command.isLocal && (command.whileEditing || !isEditing),
+    );
   const command = (pair && fits(pair)) || fits(pressed);
   first = isEditing ? '' : pressed;
   firstAt = now;
@@ -89,6 +93,9 @@ export function keyCaps(keys: string): string[] {
     alt: isMac ? '⌥' : 'Alt',
     ArrowDown: '↓',
     ArrowUp: '↑',
+    ArrowLeft: '←',
+    ArrowRight: '→',
+    Escape: 'Esc',
   };
   return keys.split(/[ +](?=.)/).map(key => caps[key] ?? (key.length === 1 ? key.toUpperCase() : key));
 }

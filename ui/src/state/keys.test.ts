@@ -15,6 +15,8 @@ test('keys run the binding that was registered last, in pairs and alone', () => 
     keyboard.register([{ keys, title: name, group: '', run: () => ran.push(name) }]);
   const undo = [bind('g r'), bind('r'), bind('?')];
   const page = bind('r', 'of the page');
+  const local = { keys: 'r', title: 'of a chart', group: '', isLocal: true, run: () => ran.push('local') };
+  undo.push(keyboard.register([local]));
   press('r', 0);
   page();
   press('r', 10);

@@ -16,6 +16,7 @@ export const RUN_TABS = [
   'system',
   'environment',
   'overview',
+  'changes',
 ] as const;
 /** The lowest level of log records to show. */
 export const LOG_LEVELS = ['all', 'info', 'warning', 'error'] as const;

@@ -1,6 +1,5 @@
 /** Log records of a run: the newest ones, earlier ones on request, and those that are added. */
 import { decodeCbor, type CborValue } from '../../api/cbor.ts';
-import { isAbort } from '../../api/errors.ts';
 import { readRecords } from '../../api/logs.ts';
 import { Urgency } from '../../api/read_queue.ts';
 import type { Record as LogRecord } from '../../gen/matyan/logs/v1/logs_pb.ts';
@@ -23,7 +22,6 @@ export class RecordLog {
   rows = $state.raw<readonly LogRow[]>();
   /** Number of records in the whole log. */
   count = $state(0);
-  failure = $state.raw<unknown>();
 
   constructor(readonly runId: string) {}
 
@@ -47,15 +45,10 @@ export class RecordLog {
     urgency: Urgency,
     signal?: AbortSignal,
   ): Promise<void> {
-    try {
-      const { records, count } = await readRecords(this.runId, range, urgency, signal);
-      const all = new Map([...(this.rows ?? []), ...records.map(logRow)].map(row => [row.step, row]));
-      this.rows = [...all.values()].sort((a, b) => a.step - b.step);
-      this.count = count;
-      this.failure = undefined;
-    } catch (error) {
-      if (!isAbort(error)) this.failure = error;
-    }
+    const { records, count } = await readRecords(this.runId, range, urgency, signal);
+    const all = new Map([...(this.rows ?? []), ...records.map(logRow)].map(row => [row.step, row]));
+    this.rows = [...all.values()].sort((a, b) => a.step - b.step);
+    this.count = count;
   }
 }
 

@@ -1,5 +1,4 @@
 /** The terminal of a run: lines around the view by random access, newer ones as they come, and a bounded search. */
-import { isAbort } from '../../api/errors.ts';
 import { readLines } from '../../api/logs.ts';
 import { Urgency } from '../../api/read_queue.ts';
 import { ansiSpans, ansiText, type AnsiSpan } from '../../format/ansi.ts';
@@ -16,7 +15,6 @@ const MAX_LINE_CHARS = 5_000;
 export class TerminalLog {
   /** Number of lines; their steps are their numbers. Undefined before the first answer. */
   count = $state<number>();
-  failure = $state.raw<unknown>();
   readonly pages: RowPages<AnsiSpan[]>;
   /** Text of the searched lines, in lower case, by step. */
   #searched: Map<number, string> | undefined;
@@ -30,19 +28,14 @@ export class TerminalLog {
 
   /** Reads what was added since the last call. */
   async update(signal: AbortSignal): Promise<void> {
-    try {
-      const known = this.count ?? 0;
-      // The last line may have grown, as a progress bar does.
-      const range = known === 0 ? { tail: 1 } : { start: known - 1, stop: known - 1 + MAX_TAIL };
-      const { lines, lastStep } = await readLines(this.runId, range, Urgency.Refresh, signal);
-      if (known > 0 && lastStep + 1 > known + MAX_TAIL - 1) this.pages.clear();
-      else for (const { step, text } of lines) this.pages.set(Number(step), spans(text));
-      if (this.#searched) for (const { step, text } of lines) this.#addSearched(Number(step), text);
-      this.count = Math.max(known, lastStep + 1);
-      this.failure = undefined;
-    } catch (error) {
-      if (!isAbort(error)) this.failure = error;
-    }
+    const known = this.count ?? 0;
+    // The last line may have grown, as a progress bar does.
+    const range = known === 0 ? { tail: 1 } : { start: known - 1, stop: known - 1 + MAX_TAIL };
+    const { lines, lastStep } = await readLines(this.runId, range, Urgency.Refresh, signal);
+    if (known > 0 && lastStep + 1 > known + MAX_TAIL - 1) this.pages.clear();
+    else for (const { step, text } of lines) this.pages.set(Number(step), spans(text));
+    if (this.#searched) for (const { step, text } of lines) this.#addSearched(Number(step), text);
+    this.count = Math.max(known, lastStep + 1);
   }
 
   /** Finds steps of lines that contain a text, whatever its case, among the newest lines. */

@@ -19,15 +19,12 @@ const PAGE_IDS = 1_000;
 
 export class Selection {
   static readonly none = new Selection(new Set());
-  /** Those that are selected, or those of `found` that are not. */
-  readonly #named: ReadonlySet<string>;
 
   private constructor(
-    named: ReadonlySet<string>,
+    /** Those that are selected, or those of `found` that are not. */
+    private readonly named: ReadonlySet<string>,
     readonly found?: FoundIds,
-  ) {
-    this.#named = named;
-  }
+  ) {}
 
   /** Selects what a search finds. */
   static async all(query: string, sort: readonly string[]): Promise<Selection> {
@@ -35,16 +32,16 @@ export class Selection {
   }
 
   get count(): number {
-    return this.found ? this.found.count - this.#named.size : this.#named.size;
+    return this.found ? this.found.count - this.named.size : this.named.size;
   }
 
   has(id: string): boolean {
-    return this.#named.has(id) !== (this.found !== undefined);
+    return this.named.has(id) !== (this.found !== undefined);
   }
 
   /** With some more runs, or without them. */
   with(ids: readonly string[], isSelected: boolean): Selection {
-    const named = new Set(this.#named);
+    const named = new Set(this.named);
     for (const id of ids) {
       if (isSelected === (this.found === undefined)) named.add(id);
       else named.delete(id);
@@ -54,7 +51,7 @@ export class Selection {
 
   /** All ids, a page at a time; those of a search in its order. */
   async *pages(): AsyncGenerator<string[]> {
-    if (!this.found) return yield [...this.#named];
+    if (!this.found) return yield [...this.named];
     let { query, sort, ids, cursor } = this.found;
     for (;;) {
       yield ids.filter(id => this.has(id));
