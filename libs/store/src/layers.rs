@@ -1,6 +1,6 @@
 //! Stores that wrap other stores, composed where the program is wired.
 //!
-//! `FaultStore` serves tests of store users, `MetricsStore` serves operators. There is no retry
+//! `FaultStore` and `FenceStore` serve tests of store users, `MetricsStore` serves operators. There is no retry
 //! layer: `transact` retries conflicts, and callers decide how long to wait for an unavailable
 //! store.
 
@@ -8,8 +8,12 @@
 mod commit_history;
 #[cfg(feature = "faults")]
 mod fault;
+#[cfg(feature = "faults")]
+mod fence;
 mod metrics;
 
 #[cfg(feature = "faults")]
 pub use fault::{Fault, FaultStore, Faults};
+#[cfg(feature = "faults")]
+pub use fence::FenceStore;
 pub use metrics::{MetricsStore, Outcome, Recorder};
