@@ -40,6 +40,15 @@ pub fn is_valid_folder_name(name: &str) -> bool {
     !name.contains('/') && !name.chars().any(char::is_control) && !["", ".", "..", PROJECTS].contains(&name)
 }
 
+/// The prefix that the keys of all blobs of a project have, and no others. The default project
+/// has none.
+pub fn project_folder(project: &str) -> Result<String> {
+    match project.is_empty() {
+        true => Err(Error::BadKey { key: String::new(), reason: "the default project has no folder" }),
+        false => key_text(project, ""),
+    }
+}
+
 impl BlobKey {
     /// Returns the key of a reference made by a run of this project (empty: the default
     /// one).
@@ -47,13 +56,18 @@ impl BlobKey {
         Self::new(key_text(project, reference)?)
     }
 
-    /// Returns whether the blob belongs to this project (empty: the default one).
-    pub fn is_in_project(&self, project: &str) -> bool {
+    /// Returns the project that the blob belongs to; empty: the default one.
+    pub fn project(&self) -> &str {
         let mut segments = self.as_str().split('/');
         match (segments.next(), segments.next()) {
-            (Some(PROJECTS), Some(folder)) if folder != PROJECTS => folder == project,
-            _ => project.is_empty(),
+            (Some(PROJECTS), Some(folder)) if folder != PROJECTS => folder,
+            _ => "",
         }
+    }
+
+    /// Returns whether the blob belongs to this project (empty: the default one).
+    pub fn is_in_project(&self, project: &str) -> bool {
+        self.project() == project
     }
 }
 
@@ -156,7 +170,10 @@ mod tests {
                 assert!(!key.is_in_project(other), "{project:?}: {key}");
             }
         }
+        assert_eq!(project_folder("team").unwrap(), ".projects/team/");
+        project_folder("").unwrap_err();
         for project in [".", "..", ".projects", "a/b", "\n"] {
+            project_folder(project).unwrap_err();
             BlobKey::in_project(project, "run/x").unwrap_err();
             RunFolder::new(project, "run").unwrap_err();
         }

@@ -11,6 +11,7 @@
 
 mod dead_entities;
 mod dead_runs;
+mod deleted_projects;
 mod expired_rows;
 mod lock;
 mod log_progress;
@@ -23,6 +24,7 @@ mod tombstones;
 
 pub use dead_entities::sweep_dead_entities;
 pub use dead_runs::sweep_dead_runs;
+pub use deleted_projects::sweep_deleted_projects;
 pub use expired_rows::{clear_garbage, drop_abandoned_restores, sweep_producers, trim_changes};
 pub use lock::JobLock;
 pub use log_progress::{PartitionProgress, oldest_unapplied_us, partition_progress};

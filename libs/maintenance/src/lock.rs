@@ -1,7 +1,10 @@
 //! Locks of jobs in the store. Only the holder of the lock can write: each
 //! commit checks the lock, so a job that has lost it cannot write, even if its clock is wrong.
 
-use matyan_model::lock::{Lock, lock_check, lock_holder, lock_release, lock_release_success, lock_take};
+use matyan_model::{
+    ids::Project,
+    lock::{Job, Lock, lock_check, lock_holder, lock_release, lock_release_success, lock_take},
+};
 use matyan_store::{Batch, Commit, Store, Transaction, transact};
 
 use crate::{Clock, Error};
@@ -12,7 +15,7 @@ const STALE_US: u64 = 300_000_000;
 pub struct JobLock<'s> {
     store: &'s dyn Store,
     clock: &'s Clock,
-    name: &'static str,
+    job: Job,
     owner: [u8; 16],
     lock: Lock,
     taken_us: i64,
@@ -20,17 +23,18 @@ pub struct JobLock<'s> {
 }
 
 impl<'s> JobLock<'s> {
-    /// Takes the lock, or fails with its current holder. `owner` must be unique to this
-    /// job.
+    /// Takes the lock of a job in a project, or fails with its current holder. `owner` must be
+    /// unique to this job.
     pub async fn acquire(
         store: &'s dyn Store,
         clock: &'s Clock,
         name: &'static str,
+        project: Project,
         owner: [u8; 16],
     ) -> Result<Self, Error> {
-        let taken_us = clock();
-        let lock = acquire(store, name, owner, taken_us).await?;
-        Ok(Self { store, clock, name, owner, lock, taken_us, is_dry: false })
+        let (job, taken_us) = (Job::new(name, project), clock());
+        let lock = acquire(store, job, owner, taken_us).await?;
+        Ok(Self { store, clock, job, owner, lock, taken_us, is_dry: false })
     }
 
     /// Marks a dry run, which does not count as a success of the job.
@@ -47,7 +51,7 @@ impl<'s> JobLock<'s> {
     pub async fn renew(&mut self) -> Result<(), Error> {
         let now_us = self.now_us();
         if now_us.abs_diff(self.taken_us) > STALE_US / 10 {
-            self.lock = acquire(self.store, self.name, self.owner, now_us).await?;
+            self.lock = acquire(self.store, self.job, self.owner, now_us).await?;
             self.taken_us = now_us;
         }
         Ok(())
@@ -80,10 +84,10 @@ impl<'s> JobLock<'s> {
 
     /// Fails if the lock has been taken over.
     async fn check(&self) -> Result<(), Error> {
-        let held = lock_holder(&*self.store.snapshot().await?, self.name).await?;
+        let held = lock_holder(&*self.store.snapshot().await?, self.job).await?;
         match held {
             Some(held) if held.owner == self.owner => Ok(()),
-            held => Err(Error::Busy { job: self.name, holder: held.map(|held| held.owner) }),
+            held => Err(Error::Busy { job: self.job.name, holder: held.map(|held| held.owner) }),
         }
     }
 
@@ -103,7 +107,7 @@ impl<'s> JobLock<'s> {
     }
 }
 
-async fn acquire(store: &dyn Store, job: &'static str, owner: [u8; 16], now_us: i64) -> Result<Lock, Error> {
+async fn acquire(store: &dyn Store, job: Job, owner: [u8; 16], now_us: i64) -> Result<Lock, Error> {
     let (taken, _) = transact(store, async |mut transaction: Transaction| {
         let taken = lock_take(&mut transaction, job, owner, now_us, STALE_US).await?;
         Ok::<_, Error>((transaction, taken))
@@ -113,7 +117,7 @@ async fn acquire(store: &dyn Store, job: &'static str, owner: [u8; 16], now_us: 
         Some(lock) => Ok(lock),
         None => {
             let held = lock_holder(&*store.snapshot().await?, job).await?;
-            Err(Error::Busy { job, holder: held.map(|held| held.owner) })
+            Err(Error::Busy { job: job.name, holder: held.map(|held| held.owner) })
         }
     }
 }

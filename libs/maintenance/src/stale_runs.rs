@@ -128,21 +128,35 @@ fn last_activity_us(props: &Props, writing: &WritingState) -> i64 {
     writing.last_data_us.max(props.created_us).max(props.reopened_us.unwrap_or(i64::MIN))
 }
 
-/// Finishes the stale runs of all projects, under the lock of the job.
+/// Finishes the stale runs of all projects, each under the lock of the job in that project.
 pub async fn finish_stale_runs(deps: Deps<'_>, owner: [u8; 16], idle: Duration) -> Result<(), Error> {
-    let mut lock = JobLock::acquire(deps.store, deps.clock, FINISH_STALE, owner).await?;
-    let result = finish_in_all_projects(deps, idle, &mut lock).await;
-    lock.release(result).await
+    let mut outcome = Ok(());
+    for NamedProject { number: project, .. } in deps.projects().await? {
+        match finish_in_project(deps, owner, idle, project).await {
+            // An operator has started the job there, which must not hold up the other projects.
+            Err(busy @ Error::Busy { .. }) => outcome = Err(busy),
+            finished => finished?,
+        }
+    }
+    outcome
 }
 
-async fn finish_in_all_projects(deps: Deps<'_>, idle: Duration, lock: &mut JobLock<'_>) -> Result<(), Error> {
-    for NamedProject { number: project, .. } in deps.projects().await? {
+async fn finish_in_project(
+    deps: Deps<'_>,
+    owner: [u8; 16],
+    idle: Duration,
+    project: Project,
+) -> Result<(), Error> {
+    let mut lock = JobLock::acquire(deps.store, deps.clock, FINISH_STALE, project, owner).await?;
+    let finished = async {
         let mut stale_runs = StaleRuns::new(deps, project, idle).await?;
-        while let Some(page) = stale_runs.finish_page(lock, "").await? {
+        while let Some(page) = stale_runs.finish_page(&mut lock, "").await? {
             for run in page.run_ids {
                 tracing::info!(run, "finished stale run");
             }
         }
-    }
-    Ok(())
+        Ok(())
+    };
+    let finished = finished.await;
+    lock.release(finished).await
 }

@@ -10,6 +10,12 @@ use minicbor::{Decode, Encode};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Project(pub u32);
 
+impl Project {
+    /// The number under which records of projects that do not exist are parked. No project has
+    /// it.
+    pub const UNKNOWN: Self = Self(u32::MAX);
+}
+
 /// A project with its number, as used in rows, and its name, as used in messages and blob keys.
 /// The name of the default project is empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -15,14 +15,15 @@
 //! | (nil, 0) | format of the store |
 //! | (nil, 1, topic) | number, identity, and partition count of a topic's log |
 //! | (nil, 2, topic, partition) | position up to which a partition is applied, and digest of the last record |
-//! | (nil, 3, job) | owner token of a job lock |
-//! | (nil, 4, project name) | number of a project |
+//! | (nil, 3, job) | owner token of a job lock; with a project number, of the job in that project |
+//! | (nil, 4, project name) | number and state of a project, or of one that was deleted |
 //! | (nil, 5) + stamp | outbox: an event for the control topic |
 //! | (nil, 6, stage, time, project, run id, producer) | producers that are swept unless they were seen after this time |
-//! | (nil, 7, job) | when a job last succeeded |
+//! | (nil, 7, job) | when a job last succeeded; with a project number, in that project |
 //! | (nil, 8) | digest of the log positions that were adopted from an archive |
 //!
-//! **Project rows** begin with the number of the project, then the space:
+//! **Project rows** begin with the number of the project, then the space. Under the largest
+//! number, which no project has, are parked items of projects that do not exist:
 //!
 //! | key | content |
 //! |---|---|
@@ -276,6 +277,11 @@ pub fn tail<'de, T: TupleUnpack<'de>>(prefix: &Key, key: &'de Key) -> Result<T> 
 
 fn corrupt(key: &Key) -> Error {
     Error::corrupt_row(key, format!("the key {} does not have the layout of its range", key.escape_ascii()))
+}
+
+/// Every row of a project.
+pub fn project_rows(project: Project) -> Range {
+    subtree(pack(&(project.0,)).into())
 }
 
 // Rows of a run id.

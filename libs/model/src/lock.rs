@@ -1,4 +1,4 @@
-//! Job locks: they ensure that one process at a time runs a job. A lock is an owner token that
+//! Job locks: they ensure that one process at a time runs a job in a project. A lock is an owner token that
 //! every transaction of the job checks, so that a job that has lost its lock cannot write.
 //! Clocks only decide when another process may take over the lock, never whether a write is
 //! valid.
@@ -8,12 +8,25 @@ use std::collections::BTreeMap;
 use matyan_store::{Batch, Result, Snapshot, Transaction, Value};
 use minicbor::{Decode, Encode};
 
-use crate::{keys, rows};
+use crate::{ids::Project, keys, rows};
+
+/// A job in a project. Jobs that are not about one project count as those of the default one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Job {
+    pub name: &'static str,
+    pub project: Project,
+}
+
+impl Job {
+    pub fn new(name: &'static str, project: Project) -> Self {
+        Self { name, project }
+    }
+}
 
 /// A lock held by a job, with the value of its row.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lock {
-    job: String,
+    job: Job,
     row: Value,
 }
 
@@ -31,7 +44,7 @@ struct LockRow {
 /// too.
 pub async fn lock_take(
     transaction: &mut Transaction,
-    job: &str,
+    job: Job,
     owner: [u8; 16],
     now_us: i64,
     stale_after_us: u64,
@@ -45,32 +58,32 @@ pub async fn lock_take(
     }
     let row = rows::encode(&LockRow { owner, taken_us: now_us });
     transaction.batch().set(key, row.clone());
-    Ok(Some(Lock { job: job.to_owned(), row }))
+    Ok(Some(Lock { job, row }))
 }
 
 /// Makes the batch fail unless the lock is still held.
 pub fn lock_check(batch: &mut Batch, lock: &Lock) {
-    batch.expect(keys::lock(&lock.job), Some(lock.row.clone()));
+    batch.expect(keys::lock(lock.job), Some(lock.row.clone()));
 }
 
 pub fn lock_release(batch: &mut Batch, lock: &Lock) {
     lock_check(batch, lock);
-    batch.clear(keys::lock(&lock.job));
+    batch.clear(keys::lock(lock.job));
 }
 
 /// Releases the lock and records that the job succeeded.
 pub fn lock_release_success(batch: &mut Batch, lock: &Lock, now_us: i64) {
     lock_release(batch, lock);
-    job_success_put(batch, &lock.job, now_us);
+    job_success_put(batch, lock.job, now_us);
 }
 
 /// Records that a job succeeded.
-pub fn job_success_put(batch: &mut Batch, job: &str, now_us: i64) {
+pub fn job_success_put(batch: &mut Batch, job: Job, now_us: i64) {
     batch.set(keys::job(job), rows::encode(&now_us));
 }
 
 /// When a job last succeeded.
-pub async fn job_last_success(snapshot: &dyn Snapshot, job: &str) -> Result<Option<i64>> {
+pub async fn job_last_success(snapshot: &dyn Snapshot, job: Job) -> Result<Option<i64>> {
     rows::get(snapshot, &keys::job(job)).await
 }
 
@@ -81,7 +94,7 @@ pub struct LockHolder {
     pub taken_us: i64,
 }
 
-pub async fn lock_holder(snapshot: &dyn Snapshot, job: &str) -> Result<Option<LockHolder>> {
+pub async fn lock_holder(snapshot: &dyn Snapshot, job: Job) -> Result<Option<LockHolder>> {
     let row: Option<LockRow> = rows::get(snapshot, &keys::lock(job)).await?;
     Ok(row.map(|LockRow { owner, taken_us }| LockHolder { owner, taken_us }))
 }
@@ -93,19 +106,35 @@ pub struct JobState {
     pub last_success_us: Option<i64>,
 }
 
-/// Every job that is running or has ever succeeded, by name.
-pub async fn jobs_list(snapshot: &dyn Snapshot) -> Result<BTreeMap<String, JobState>> {
+/// Every job that is running or has ever succeeded in a project, by name.
+pub async fn jobs_list(snapshot: &dyn Snapshot, project: Project) -> Result<BTreeMap<String, JobState>> {
     let mut jobs: BTreeMap<String, JobState> = BTreeMap::new();
     let locks = keys::locks();
     for (key, value) in rows::scan_all(snapshot, &locks).await? {
-        let (name,): (String,) = keys::tail(&locks.start, &key)?;
-        let LockRow { owner, taken_us } = rows::decode(&key, &value)?;
-        jobs.entry(name).or_default().holder = Some(LockHolder { owner, taken_us });
+        let (name, of_project) = keys::decode_job(&locks, &key)?;
+        if of_project == project {
+            let LockRow { owner, taken_us } = rows::decode(&key, &value)?;
+            jobs.entry(name).or_default().holder = Some(LockHolder { owner, taken_us });
+        }
     }
     let done = keys::jobs();
     for (key, value) in rows::scan_all(snapshot, &done).await? {
-        let (name,): (String,) = keys::tail(&done.start, &key)?;
-        jobs.entry(name).or_default().last_success_us = Some(rows::decode(&key, &value)?);
+        let (name, of_project) = keys::decode_job(&done, &key)?;
+        if of_project == project {
+            jobs.entry(name).or_default().last_success_us = Some(rows::decode(&key, &value)?);
+        }
     }
     Ok(jobs)
+}
+
+/// Clears the locks and successes of the jobs of a project.
+pub async fn jobs_clear(snapshot: &dyn Snapshot, project: Project, batch: &mut Batch) -> Result<()> {
+    for range in [keys::locks(), keys::jobs()] {
+        for (key, _) in rows::scan_all(snapshot, &range).await? {
+            if keys::decode_job(&range, &key)?.1 == project {
+                batch.clear(key);
+            }
+        }
+    }
+    Ok(())
 }

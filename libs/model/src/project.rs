@@ -1,7 +1,10 @@
-//! Projects: their name and description, pinned sequences, counters, and the row that holds the
-//! format of the whole store.
+//! Projects: their rows in the list of projects, their name and description, pinned sequences,
+//! counters, and the row that holds the format of the whole store.
+//!
+//! A project is found by its name, which never changes and is never given to another project,
+//! because blobs are stored under it. The row of a deleted project remains as a tombstone.
 
-use matyan_store::{Batch, Error, Result, Snapshot, Store, Transaction};
+use matyan_store::{Batch, Error, Range, Result, Scan, Snapshot, Store, Transaction};
 use minicbor::{Decode, Encode};
 
 use crate::{
@@ -84,24 +87,205 @@ pub fn pinned_put(batch: &mut Batch, project: Project, pinned: &[Vec<u8>]) {
     rows::put_pieces(batch, range, |piece| keys::project_pinned_piece(project, piece), &rows::encode(&list));
 }
 
-/// The number of the project with this name. The name of the default project is empty.
-pub async fn project_find(snapshot: &dyn Snapshot, name: &str) -> Result<Option<Project>> {
-    if name.is_empty() {
-        return Ok(Some(Project::default()));
-    }
-    let number: Option<u32> = rows::get(snapshot, &keys::project_by_name(name)).await?;
-    Ok(number.map(Project))
+/// The stage of a project's life. They follow each other in this order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
+#[cbor(index_only)]
+pub enum ProjectState {
+    #[n(0)]
+    Active,
+    /// Refused everywhere; its rows and blobs are being deleted.
+    #[n(1)]
+    Deleting,
+    /// Its rows and blobs were deleted once. What arrived late is deleted by a second pass.
+    #[n(2)]
+    Deleted,
+    /// Nothing but this row is left.
+    #[n(3)]
+    Cleared,
 }
 
-/// All projects, the default one first.
+/// A project in the list of projects.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListedProject {
+    pub project: NamedProject,
+    pub state: ProjectState,
+    /// `None` for the default project, which always exists.
+    pub created_us: Option<i64>,
+    pub deleted_us: Option<i64>,
+}
+
+impl ListedProject {
+    fn default_project() -> Self {
+        let project = NamedProject::default();
+        Self { project, state: ProjectState::Active, created_us: None, deleted_us: None }
+    }
+
+    fn new(name: String, row: &ProjectRow) -> Self {
+        let ProjectRow { number, state, created_us, deleted_us } = *row;
+        let project = NamedProject { number: Project(number), name };
+        Self { project, state, created_us: Some(created_us), deleted_us }
+    }
+
+    pub fn is_active(&self) -> bool {
+        self.state == ProjectState::Active
+    }
+
+    fn put(&self, batch: &mut Batch) {
+        let row = ProjectRow {
+            number: self.project.number.0,
+            state: self.state,
+            created_us: self.created_us.unwrap_or_default(),
+            deleted_us: self.deleted_us,
+        };
+        batch.set(keys::project_by_name(&self.project.name), rows::encode(&row));
+    }
+}
+
+#[derive(Encode, Decode)]
+#[cbor(array)]
+struct ProjectRow {
+    #[n(0)]
+    number: u32,
+    #[n(1)]
+    state: ProjectState,
+    #[n(2)]
+    created_us: i64,
+    #[n(3)]
+    deleted_us: Option<i64>,
+}
+
+/// The number of the active project with this name. The name of the default project is empty.
+pub async fn project_find(snapshot: &dyn Snapshot, name: &str) -> Result<Option<Project>> {
+    let listed = project_get(snapshot, name).await?;
+    Ok(listed.filter(ListedProject::is_active).map(|listed| listed.project.number))
+}
+
+/// The project with this name, in any state.
+pub async fn project_get(snapshot: &dyn Snapshot, name: &str) -> Result<Option<ListedProject>> {
+    if name.is_empty() {
+        return Ok(Some(ListedProject::default_project()));
+    }
+    let row: Option<ProjectRow> = rows::get(snapshot, &keys::project_by_name(name)).await?;
+    Ok(row.map(|row| ListedProject::new(name.to_owned(), &row)))
+}
+
+/// All active projects, the default one first.
 pub async fn projects_list(snapshot: &dyn Snapshot) -> Result<Vec<NamedProject>> {
-    let mut projects = vec![NamedProject::default()];
+    let all = projects_list_all(snapshot).await?;
+    Ok(all.into_iter().filter(ListedProject::is_active).map(|listed| listed.project).collect())
+}
+
+/// All projects that ever existed, the default one first, then by name.
+pub async fn projects_list_all(snapshot: &dyn Snapshot) -> Result<Vec<ListedProject>> {
+    let mut projects = vec![ListedProject::default_project()];
     let range = keys::projects();
     for (key, value) in rows::scan_all(snapshot, &range).await? {
         let (name,) = keys::tail(&range.start, &key)?;
-        projects.push(NamedProject { number: Project(rows::decode(&key, &value)?), name });
+        projects.push(ListedProject::new(name, &rows::decode(&key, &value)?));
     }
     Ok(projects)
+}
+
+/// Outcome of `project_create`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Creation {
+    Created(ListedProject),
+    /// A project has this name, or had it.
+    NameTaken(ListedProject),
+    /// There are as many names as are allowed.
+    TooMany,
+}
+
+/// Creates a project. At most `max` names can ever be taken.
+pub async fn project_create(
+    transaction: &mut Transaction,
+    name: &str,
+    info: &ProjectInfo,
+    now_us: i64,
+    max: usize,
+) -> Result<Creation> {
+    // All rows are read, so that concurrent calls cannot choose the same number.
+    let (mut rest, mut count, mut last) = (keys::projects(), 0, 0);
+    loop {
+        let page = transaction.scan(&rest, Scan::default()).await?;
+        for (key, value) in &page.rows {
+            let (other,): (String,) = keys::tail(&keys::projects().start, key)?;
+            let row: ProjectRow = rows::decode(key, value)?;
+            if other == name {
+                return Ok(Creation::NameTaken(ListedProject::new(other, &row)));
+            }
+            (count, last) = (count + 1, row.number.max(last));
+        }
+        match page.rows.last() {
+            Some((key, _)) if page.more => rest = rest.after(key),
+            _ => break,
+        }
+    }
+    if count >= max {
+        return Ok(Creation::TooMany);
+    }
+    let project = NamedProject { number: Project(last + 1), name: name.to_owned() };
+    let created =
+        ListedProject { project, state: ProjectState::Active, created_us: Some(now_us), deleted_us: None };
+    created.put(transaction.batch());
+    project_info_put(transaction.batch(), created.project.number, info);
+    Ok(Creation::Created(created))
+}
+
+/// Begins the deletion of a project, unless it has begun. Returns `None` if there is no such
+/// project, or no longer. The default project cannot be deleted.
+pub async fn project_delete(
+    transaction: &mut Transaction,
+    name: &str,
+    now_us: i64,
+) -> Result<Option<ListedProject>> {
+    let Some(mut listed) = load(transaction, name).await? else { return Ok(None) };
+    match listed.state {
+        ProjectState::Active => {
+            listed.state = ProjectState::Deleting;
+            listed.deleted_us = Some(now_us);
+            listed.put(transaction.batch());
+            Ok(Some(listed))
+        }
+        ProjectState::Deleting => Ok(Some(listed)),
+        ProjectState::Deleted | ProjectState::Cleared => Ok(None),
+    }
+}
+
+/// Records that a pass over a deleted project is complete.
+pub async fn project_advance(transaction: &mut Transaction, name: &str, from: ProjectState) -> Result<()> {
+    let Some(mut listed) = load(transaction, name).await? else { return Ok(()) };
+    let next = match from {
+        ProjectState::Deleting => ProjectState::Deleted,
+        ProjectState::Deleted => ProjectState::Cleared,
+        ProjectState::Active | ProjectState::Cleared => return Ok(()),
+    };
+    if listed.state == from {
+        listed.state = next;
+        listed.put(transaction.batch());
+    }
+    Ok(())
+}
+
+async fn load(transaction: &Transaction, name: &str) -> Result<Option<ListedProject>> {
+    let key = keys::project_by_name(name);
+    let Some(value) = transaction.get(&key).await? else { return Ok(None) };
+    Ok(Some(ListedProject::new(name.to_owned(), &rows::decode(&key, &value)?)))
+}
+
+/// Rows cleared in one step of `project_clear`.
+const CLEAR_ROWS: usize = 1_000;
+
+/// Clears some rows of a deleted project. Returns whether none are left.
+pub async fn project_clear(store: &dyn Store, project: Project) -> Result<bool> {
+    let range = keys::project_rows(project);
+    let scan = Scan { rows: CLEAR_ROWS, ..Scan::default() };
+    let page = store.snapshot().await?.scan(&range, scan).await?;
+    let Some((last, _)) = page.rows.last() else { return Ok(true) };
+    let mut batch = Batch::default();
+    batch.clear_range(Range::new(range.start.clone(), range.after(last).start));
+    store.commit(batch).await?;
+    Ok(false)
 }
 
 /// The value of a project counter, such as the number of runs or points.

@@ -84,7 +84,7 @@ impl AdminService for Backend {
         request: Request<pb::DeleteParkedItemsRequest>,
     ) -> RpcResult<pb::DeleteParkedItemsResponse> {
         let (call, request) = self.begin(request).await?;
-        let deleted = parked::delete(&self.deps, &call, &request.ids).await?;
+        let deleted = parked::delete(&self.deps, &call, &request).await?;
         Ok(Response::new(pb::DeleteParkedItemsResponse { deleted }))
     }
 
@@ -118,9 +118,9 @@ impl AdminService for Backend {
     }
 
     async fn list_jobs(&self, request: Request<pb::ListJobsRequest>) -> RpcResult<pb::ListJobsResponse> {
-        self.begin(request).await?;
+        let (call, _) = self.begin(request).await?;
         let snapshot = self.deps.store.snapshot().await.map_err(Error::from)?;
-        let jobs = jobs_list(snapshot.as_ref()).await.map_err(Error::from)?;
+        let jobs = jobs_list(snapshot.as_ref(), call.project).await.map_err(Error::from)?;
         let jobs = jobs.into_iter().map(|(name, job)| pb::Job {
             name,
             holder: job.holder.map(|held| hex::encode(held.owner)).unwrap_or_default(),

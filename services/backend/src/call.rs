@@ -38,6 +38,12 @@ impl Call {
         Ok(Self { project, project_name, caller, log_end: OnceCell::new() })
     }
 
+    /// Fails if the project has been deleted since the call began, for calls that may last for days.
+    pub(crate) async fn check_project(&self, deps: &Deps) -> Result<()> {
+        project(deps, &self.project_name).await?;
+        Ok(())
+    }
+
     pub(crate) fn named_project(&self) -> NamedProject {
         NamedProject { number: self.project, name: self.project_name.clone() }
     }

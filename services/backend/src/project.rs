@@ -1,13 +1,15 @@
-//! The project itself: its name, activity and params, and the sequences pinned in the UI.
+//! The project itself: its name, activity and params, and the sequences pinned in the UI; and
+//! the list of projects.
 
 mod activity;
 mod columns;
 mod params;
+mod projects;
 
 pub(crate) use params::ParamsCache;
 
 use matyan_model::{
-    lock::lock_holder,
+    lock::{Job, lock_holder},
     project::{ProjectInfo, pinned_get, pinned_put, project_info_get, project_info_load, project_info_put},
 };
 use matyan_proto::{
@@ -43,6 +45,23 @@ fn decode_pinned(stored: &[Vec<u8>]) -> Result<Vec<SeriesKey>> {
 #[tonic::async_trait]
 impl ProjectService for Backend {
     type ParamsStream = ResponseStream<pb::ParamsResponse>;
+
+    async fn list(&self, request: Request<pb::ListRequest>) -> RpcResult<pb::ListResponse> {
+        self.begin(request).await?;
+        Ok(Response::new(pb::ListResponse { projects: projects::list(&self.deps).await? }))
+    }
+
+    async fn create(&self, request: Request<pb::CreateRequest>) -> RpcResult<pb::CreateResponse> {
+        let (_, request) = self.begin(request).await?;
+        let project = projects::create(&self.deps, request).await?;
+        Ok(Response::new(pb::CreateResponse { project: Some(project) }))
+    }
+
+    async fn delete(&self, request: Request<pb::DeleteRequest>) -> RpcResult<pb::DeleteResponse> {
+        let (_, pb::DeleteRequest { name }) = self.begin(request).await?;
+        let project = projects::delete(&self.deps, &name).await?;
+        Ok(Response::new(pb::DeleteResponse { project: Some(project) }))
+    }
 
     async fn get(&self, request: Request<pb::GetRequest>) -> RpcResult<pb::GetResponse> {
         let (call, _) = self.begin(request).await?;
@@ -125,9 +144,10 @@ impl ProjectService for Backend {
     }
 
     async fn status(&self, request: Request<pb::StatusRequest>) -> RpcResult<pb::StatusResponse> {
-        self.begin(request).await?;
+        let (call, _) = self.begin(request).await?;
         let snapshot = self.deps.store.snapshot().await.map_err(Error::from)?;
-        let held = lock_holder(snapshot.as_ref(), REINDEX).await.map_err(Error::from)?;
+        let held =
+            lock_holder(snapshot.as_ref(), Job::new(REINDEX, call.project)).await.map_err(Error::from)?;
         Ok(Response::new(pb::StatusResponse { up_to_date: held.is_none() }))
     }
 }

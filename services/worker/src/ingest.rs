@@ -28,7 +28,7 @@ mod writer_pool;
 use std::{sync::Arc, time::Duration};
 
 use matyan_log::{Delivery, Record, Subscription, Topic};
-use matyan_model::{ids::Project, project::project_find};
+use matyan_model::{ids::Project, project::project_get};
 use tokio::{
     sync::mpsc,
     time::{Instant, interval, sleep_until},
@@ -80,6 +80,13 @@ impl Default for IngestSettings {
             max_quarantine_bytes: 256 << 20,
         }
     }
+}
+
+/// The project that an entry belongs to.
+enum EntryProject {
+    Active(Project, Arc<str>),
+    /// The entry is dropped, like those of a deleted run.
+    Deleted,
 }
 
 /// Wait before a retry while the log or the store is unavailable.
@@ -345,9 +352,15 @@ impl IngestionWorker {
             self.metrics.records.inc_by(u64::from(read.is_new));
             let mut entry = Entry::read(log, number, record);
             let Some(project) = self.project(&mut entry, stop).await? else { return Ok(()) };
-            let (project, project_name) = project;
-            let key = RunKey { project, project_name, id: entry.run_id.clone() };
             let position = entry.position;
+            let EntryProject::Active(project, project_name) = project else {
+                self.metrics.skipped.inc();
+                if let Some(partition) = self.partitions.get_mut(number).filter(|_| read.is_new) {
+                    partition.complete(position);
+                }
+                continue;
+            };
+            let key = RunKey { project, project_name, id: entry.run_id.clone() };
             let admission = self.writers.offer(&key, entry, &read);
             let Some(partition) = self.partitions.get_mut(number) else { break };
             match admission {
@@ -369,25 +382,28 @@ impl IngestionWorker {
         &mut self,
         entry: &mut Entry,
         stop: &CancellationToken,
-    ) -> Result<Option<(Project, Arc<str>)>, Error> {
-        if let Some(known) = self.projects.get(&entry.project) {
-            return Ok(Some(known));
+    ) -> Result<Option<EntryProject>, Error> {
+        if let Some((project, name)) = self.projects.get(&entry.project) {
+            return Ok(Some(EntryProject::Active(project, name)));
         }
         self.age.set_waiting();
         let (deps, name) = (&self.deps, &entry.project);
         let found = retry_until_done(stop, &self.heartbeat, "look up a project", || async {
-            Ok(project_find(&*deps.store.snapshot().await?, name).await?)
+            Ok(project_get(&*deps.store.snapshot().await?, name).await?)
         });
-        Ok(match found.await? {
-            Some(Some(project)) => Some(self.projects.insert(&entry.project, project)),
-            Some(None) => {
+        Ok(found.await?.map(|found| match found {
+            Some(listed) if listed.is_active() => {
+                let (project, name) = self.projects.insert(&entry.project, listed.project.number);
+                EntryProject::Active(project, name)
+            }
+            Some(_) => EntryProject::Deleted,
+            None => {
                 let reason = format!("project `{}` does not exist", entry.project);
                 let (value, content_type) = (entry.raw(), entry.content_type());
                 entry.content = Content::Unreadable { reason, value, content_type };
-                Some((Project::default(), "".into()))
+                EntryProject::Active(Project::UNKNOWN, "".into())
             }
-            None => None,
-        })
+        }))
     }
 
     /// Counts a finished turn, and reports its progress if it was not cut short.

@@ -7,9 +7,12 @@ use std::time::Duration;
 use matyan_maintenance::{
     BlobEvent, CLEANUP_TOMBSTONES, FINISH_STALE, JobLock, LONGEST_SPOOL_US, OrphanedBlobs, PendingUploads,
     TombstoneSweep, clear_garbage, drop_abandoned_restores, pending_payload_bytes, sweep_dead_entities,
-    sweep_dead_runs, sweep_producers, trim_changes,
+    sweep_dead_runs, sweep_deleted_projects, sweep_producers, trim_changes,
 };
-use matyan_model::lock::{job_last_success, job_success_put};
+use matyan_model::{
+    ids::{NamedProject, Project},
+    lock::{Job, job_last_success, job_success_put},
+};
 use matyan_store::Batch;
 use tokio_util::sync::CancellationToken;
 
@@ -78,6 +81,9 @@ impl JobScheduler {
             self.repeat(MINUTELY, MIN_WAIT, "changes", stop, || trim_changes(jobs)),
             self.repeat(MINUTELY, MIN_WAIT, "garbage", stop, || clear_garbage(jobs)),
             self.repeat(MINUTELY, MIN_WAIT, "producers", stop, || sweep_producers(jobs)),
+            self.repeat(MINUTELY, MIN_WAIT, "deleted-projects", stop, || delete_projects(
+                deps, metrics, stop
+            )),
             self.repeat(MINUTELY, MIN_WAIT, "restores", stop, || drop_abandoned_restores(jobs)),
             stale,
             self.repeat(HOURLY, MIN_WAIT, CLEANUP_TOMBSTONES, stop, || sweep_tombstones(deps, metrics)),
@@ -129,21 +135,26 @@ impl JobScheduler {
     }
 
     /// Time of the last success in any process.
-    async fn last_success(&self, name: &str) -> Option<i64> {
-        let last = async { job_last_success(&*self.deps.store.snapshot().await?, name).await };
+    async fn last_success(&self, name: &'static str) -> Option<i64> {
+        let last = async { job_last_success(&*self.deps.store.snapshot().await?, of_all(name)).await };
         last.await.unwrap_or_else(|error| {
             tracing::warn!(job = name, %error, "failed to read the time of the last job success; assuming none");
             None
         })
     }
 
-    async fn record_success(&self, name: &str, now_us: i64) {
+    async fn record_success(&self, name: &'static str, now_us: i64) {
         let mut batch = Batch::buffered();
-        job_success_put(&mut batch, name, now_us);
+        job_success_put(&mut batch, of_all(name), now_us);
         if let Err(error) = self.deps.store.commit(batch).await {
             tracing::warn!(job = name, %error, "failed to record job completion");
         }
     }
+}
+
+/// A job that a round does in all projects.
+fn of_all(name: &'static str) -> Job {
+    Job::new(name, Project::default())
 }
 
 /// The wait until the next round, at least `min_wait`.
@@ -173,22 +184,46 @@ pub(crate) async fn upload_payloads(
 
 /// Removes tombstones that are no longer needed, and blobs left over from deleted runs.
 pub(crate) async fn sweep_tombstones(deps: &Deps, metrics: &BlobMetrics) -> Result<(), Error> {
-    let job_deps = deps.maintenance();
-    let owner = (deps.random)();
-    let mut lock = JobLock::acquire(&*deps.store, &*deps.clock, CLEANUP_TOMBSTONES, owner).await?;
+    let mut outcome = Ok(());
+    for project in deps.maintenance().projects().await? {
+        match sweep_tombstones_in(deps, metrics, project).await {
+            // An operator has started the job there, which must not hold up the other projects.
+            Err(busy @ Error::Busy(_)) => outcome = Err(busy),
+            swept => swept?,
+        }
+    }
+    outcome
+}
+
+async fn sweep_tombstones_in(deps: &Deps, metrics: &BlobMetrics, project: NamedProject) -> Result<(), Error> {
+    let (name, owner) = (CLEANUP_TOMBSTONES, (deps.random)());
+    let mut lock = JobLock::acquire(&*deps.store, &*deps.clock, name, project.number, owner).await?;
     let result = async {
-        let projects = job_deps.projects().await?;
-        let mut sweep = TombstoneSweep::new(job_deps, projects, LONGEST_SPOOL_US).await?;
-        let mut observe = |event: BlobEvent<'_>| match event {
-            BlobEvent::Deleted { .. } => metrics.deleted.inc(),
-            BlobEvent::BlobFailed => metrics.failures.inc(),
-            BlobEvent::Found { .. } | BlobEvent::RunFailed => {}
-        };
+        let mut sweep = TombstoneSweep::new(deps.maintenance(), vec![project], LONGEST_SPOOL_US).await?;
+        let mut observe = |event: BlobEvent<'_>| count_deletion(metrics, &event);
         while sweep.sweep_page(&mut lock, &mut observe).await?.is_some() {}
         Ok(())
     };
     let result = result.await;
     lock.release(result).await
+}
+
+fn count_deletion(metrics: &BlobMetrics, event: &BlobEvent<'_>) {
+    match event {
+        BlobEvent::Deleted { .. } => metrics.deleted.inc(),
+        BlobEvent::BlobFailed => metrics.failures.inc(),
+        BlobEvent::Found { .. } | BlobEvent::RunFailed => {}
+    }
+}
+
+/// Deletes the content of deleted projects.
+pub(crate) async fn delete_projects(
+    deps: &Deps,
+    metrics: &BlobMetrics,
+    stop: &CancellationToken,
+) -> Result<(), Error> {
+    let mut observe = |event: BlobEvent<'_>| count_deletion(metrics, &event);
+    Ok(sweep_deleted_projects(deps.maintenance(), stop, &mut observe).await?)
 }
 
 /// Deletes blobs of live runs that nothing refers to.

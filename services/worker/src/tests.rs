@@ -9,6 +9,7 @@ mod ingest;
 mod isolation;
 mod lag;
 mod pipeline;
+mod projects;
 mod quarantine;
 mod rows;
 mod rules;

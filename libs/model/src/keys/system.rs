@@ -4,7 +4,10 @@ use foundationdb_tuple::Bytes as TupleBytes;
 use matyan_store::{Key, Range, Result};
 
 use super::{LogTopic, System, corrupt, subtree, system, tail};
-use crate::ids::{ProducerId, Project, RunId};
+use crate::{
+    ids::{ProducerId, Project, RunId},
+    lock::Job,
+};
 
 pub fn format() -> Key {
     system(System::Format, ())
@@ -23,23 +26,41 @@ pub fn applied_all(topic: LogTopic) -> Range {
     subtree(system(System::Applied, (topic as u16,)))
 }
 
-pub fn lock(job: &str) -> Key {
-    system(System::Lock, (job,))
+pub fn lock(job: Job) -> Key {
+    of_job(System::Lock, job)
 }
 
 /// Holds when a job last succeeded.
-pub fn job(job: &str) -> Key {
-    system(System::Job, (job,))
+pub fn job(job: Job) -> Key {
+    of_job(System::Job, job)
 }
 
-/// The tail is (job: String).
+/// Decode the tail with `decode_job`.
 pub fn jobs() -> Range {
     subtree(system(System::Job, ()))
 }
 
-/// The tail is (job: String).
+/// Decode the tail with `decode_job`.
 pub fn locks() -> Range {
     subtree(system(System::Lock, ()))
+}
+
+/// The number of the default project is omitted.
+fn of_job(row: System, Job { name, project }: Job) -> Key {
+    match project == Project::default() {
+        true => system(row, (name,)),
+        false => system(row, (name, project.0)),
+    }
+}
+
+pub fn decode_job(range: &Range, key: &Key) -> Result<(String, Project)> {
+    match tail(&range.start, key) {
+        Ok((name,)) => Ok((name, Project::default())),
+        Err(_) => {
+            let (name, project) = tail(&range.start, key)?;
+            Ok((name, Project(project)))
+        }
+    }
 }
 
 pub fn adopted_positions() -> Key {

@@ -1,7 +1,7 @@
 //! Tests of the key layout: order, ranges, and decoding.
 
 use super::*;
-use crate::ids::SeriesNumber;
+use crate::{ids::SeriesNumber, lock::Job};
 
 const P: Project = Project(0);
 
@@ -16,7 +16,10 @@ fn no_two_rows_share_a_key() {
         log(LogTopic::Ingestion),
         log(LogTopic::Control),
         applied(LogTopic::Ingestion, 0),
-        lock("r"),
+        lock(Job::new("r", P)),
+        lock(Job::new("r", Project(1))),
+        job(Job::new("r", P)),
+        job(Job::new("r", Project(1))),
         project_by_name("r"),
         outbox_prefix(),
         head(P, &id),
@@ -132,4 +135,20 @@ fn param_values_are_found_between_their_bounds() {
         assert_eq!(range.contains(&row(value)), inside, "{value:?}");
     }
     assert!(!index_param_path(P, &["a".into()]).contains(&row(b"b")));
+}
+
+#[test]
+fn every_row_of_a_project_is_in_its_range_and_no_other() {
+    let id = RunId::new("r");
+    for number in [0, 1, 255, 256, u32::MAX] {
+        let project = Project(number);
+        let rows = project_rows(project);
+        for key in [head(project, &id), document(project, RunNumber(7)), change_prefix(project)] {
+            assert!(rows.contains(&key), "{number}");
+        }
+        for other in [number.wrapping_add(1), number.wrapping_sub(1), number ^ 0x100] {
+            assert!(!rows.contains(&head(Project(other), &id)), "{number} {other}");
+        }
+        assert!(!rows.contains(&project_by_name("r")) && !rows.contains(&lock(Job::new("r", project))));
+    }
 }

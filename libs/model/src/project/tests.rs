@@ -42,16 +42,68 @@ async fn info_and_pinned_sequences_are_read_back() {
     assert_eq!(pinned_get(&*store.snapshot().await.unwrap(), P).await.unwrap(), pinned[..1]);
 }
 
+async fn create(store: &TestStore, name: &str) -> Creation {
+    let info = ProjectInfo::default();
+    store.run(async |transaction| project_create(transaction, name, &info, 5, 3).await).await.unwrap()
+}
+
 #[tokio::test]
 async fn the_default_project_has_an_empty_name() {
     let store = TestStore::open().await;
-    let mut batch = Batch::default();
-    batch.set(keys::project_by_name("other"), rows::encode(&7_u32));
-    store.commit(batch).await.unwrap();
+    create(&store, "other").await;
     let snapshot = store.snapshot().await.unwrap();
     assert_eq!(project_find(&*snapshot, "").await.unwrap(), Some(P));
-    assert_eq!(project_find(&*snapshot, "other").await.unwrap(), Some(Project(7)));
+    assert_eq!(project_find(&*snapshot, "other").await.unwrap(), Some(Project(1)));
     assert_eq!(project_find(&*snapshot, "unknown").await.unwrap(), None);
-    let other = NamedProject { number: Project(7), name: "other".to_owned() };
+    let other = NamedProject { number: Project(1), name: "other".to_owned() };
     assert_eq!(projects_list(&*snapshot).await.unwrap(), [NamedProject::default(), other]);
+}
+
+#[tokio::test]
+async fn numbers_and_names_of_deleted_projects_are_not_used_again() {
+    let store = TestStore::open().await;
+    create(&store, "b").await;
+    let deleted = store.run(async |transaction| project_delete(transaction, "b", 9).await).await.unwrap();
+    assert_eq!(deleted.unwrap().deleted_us, Some(9));
+    // Deleting it again does not change when it was deleted.
+    let deleted = store.run(async |transaction| project_delete(transaction, "b", 10).await).await.unwrap();
+    assert_eq!(deleted.as_ref().unwrap().deleted_us, Some(9));
+    assert_eq!(project_find(&*store.snapshot().await.unwrap(), "b").await.unwrap(), None);
+    assert_eq!(create(&store, "b").await, Creation::NameTaken(deleted.unwrap()));
+    let Creation::Created(second) = create(&store, "a").await else { panic!("the name is free") };
+    assert_eq!(second.project.number, Project(2));
+    let from = [ProjectState::Active, ProjectState::Deleted, ProjectState::Deleting, ProjectState::Deleted];
+    let after =
+        [ProjectState::Deleting, ProjectState::Deleting, ProjectState::Deleted, ProjectState::Cleared];
+    for (from, after) in from.into_iter().zip(after) {
+        store.run(async |transaction| project_advance(transaction, "b", from).await).await.unwrap();
+        let listed = project_get(&*store.snapshot().await.unwrap(), "b").await.unwrap().unwrap();
+        assert_eq!(listed.state, after);
+    }
+    let gone = store.run(async |transaction| project_delete(transaction, "b", 11).await).await.unwrap();
+    assert_eq!(gone, None);
+    assert!(matches!(create(&store, "c").await, Creation::Created(_)));
+    assert_eq!(create(&store, "d").await, Creation::TooMany);
+}
+
+#[tokio::test]
+async fn clearing_a_project_leaves_the_others() {
+    let store = TestStore::open().await;
+    let mut batch = Batch::default();
+    for project in [0, 1, 2] {
+        for counter in 0..3_000 {
+            batch.set(keys::number(Project(project), crate::ids::RunNumber(counter)), "");
+        }
+    }
+    store.commit(batch).await.unwrap();
+    let mut steps = 1;
+    while !project_clear(&*store, Project(1)).await.unwrap() {
+        steps += 1;
+    }
+    assert_eq!(steps, 4);
+    let snapshot = store.snapshot().await.unwrap();
+    for (project, expected) in [(0, 3_000), (1, 0), (2, 3_000)] {
+        let rows = rows::scan_all(&*snapshot, &keys::project_rows(Project(project))).await.unwrap();
+        assert_eq!(rows.len(), expected, "{project}");
+    }
 }

@@ -1,14 +1,15 @@
 //! Jobs started by operators, under the same lock as those of workers.
 
 use matyan_maintenance::JobLock;
+use matyan_model::ids::Project;
 
 use crate::{Deps, error::Result};
 
-/// Takes the lock of the job, or fails with its current holder.
-pub(super) async fn lock<'d>(deps: &'d Deps, name: &'static str) -> Result<JobLock<'d>> {
+/// Takes the lock of the job in a project, or fails with its current holder.
+pub(super) async fn lock<'d>(deps: &'d Deps, name: &'static str, project: Project) -> Result<JobLock<'d>> {
     let digest = blake3::hash((deps.new_id)().as_bytes());
     let owner = *digest.as_bytes().first_chunk().expect("a BLAKE3 digest has 32 bytes");
-    Ok(JobLock::acquire(deps.store.as_ref(), &*deps.clock, name, owner).await?)
+    Ok(JobLock::acquire(deps.store.as_ref(), &*deps.clock, name, project, owner).await?)
 }
 
 pub(super) fn maintenance_deps(deps: &Deps) -> matyan_maintenance::Deps<'_> {

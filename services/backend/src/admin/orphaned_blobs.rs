@@ -18,7 +18,7 @@ pub(super) async fn run(
     request: CleanupOrphanBlobsRequest,
     sender: &Sender<CleanupOrphanBlobsResponse>,
 ) -> Result<(), StreamEnd> {
-    let mut lock = job::lock(deps, CLEANUP_ORPHAN_BLOBS).await?.dry(request.dry_run);
+    let mut lock = job::lock(deps, CLEANUP_ORPHAN_BLOBS, call.project).await?.dry(request.dry_run);
     let mut cleanup = Cleanup { deps, call, request, progress: JobProgress::default(), deleted_bytes: 0 };
     let result = cleanup.run(&mut lock, sender).await;
     lock.release(result).await

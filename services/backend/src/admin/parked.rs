@@ -1,13 +1,16 @@
 //! Parked items, which could not be applied: listing and deleting them.
 
 use matyan_model::{
-    ids::RunId,
+    ids::{Project, RunId},
     keys::{self, Counter, ItemPosition},
     parked::{ParkedItem, parked_clear, parked_get, parked_list, parked_newest},
     project::project_count,
 };
 use matyan_proto::{
-    admin::v1::{ListParkedItemsRequest, ListParkedItemsResponse, ParkedItem as ParkedItemView},
+    admin::v1::{
+        DeleteParkedItemsRequest, ListParkedItemsRequest, ListParkedItemsResponse,
+        ParkedItem as ParkedItemView,
+    },
     common::v1::LogPosition,
     limits,
 };
@@ -29,6 +32,11 @@ const CONTENT_BYTES: usize = 64 * 1024;
 /// A page ends once it has reached this size, regardless of its number of items.
 const PAGE_BYTES: usize = 4 << 20;
 
+/// The project whose parked items a call is about.
+fn project(call: &Call, unknown_projects: bool) -> Project {
+    if unknown_projects { Project::UNKNOWN } else { call.project }
+}
+
 pub(super) async fn list(
     deps: &Deps,
     call: &Call,
@@ -38,25 +46,26 @@ pub(super) async fn list(
     if size > MAX_SIZE {
         return Err(Error::field("page_size", format!("is {size}: use at most {MAX_SIZE}")));
     }
+    let project = project(call, request.unknown_projects);
     let snapshot = deps.store.snapshot().await?;
     let snapshot = snapshot.as_ref();
-    let total = project_count(snapshot, call.project, Counter::Parked).await?;
+    let total = project_count(snapshot, project, Counter::Parked).await?;
     let total = u64::try_from(total).unwrap_or_default();
     let names = match request.run_id.as_str() {
         "" => {
-            let all = keys::parked_by_time_all(call.project);
+            let all = keys::parked_by_time_all(project);
             let range = match decode_end(&request.page_token, &all)? {
                 Some(end) => Range::new(all.start, end),
                 None => all,
             };
-            parked_newest(snapshot, call.project, &range, size as usize).await?.0
+            parked_newest(snapshot, project, &range, size as usize).await?.0
         }
-        run_id => list_for_run(deps, call, run_id, request, size as usize).await?,
+        run_id => list_for_run(deps, project, run_id, request, size as usize).await?,
     };
     let (mut items, mut bytes, mut last_us) = (Vec::new(), 0, 0);
     let count = names.len();
     for (run_id, at) in names {
-        let Some(parked) = parked_get(snapshot, call.project, &run_id, at).await? else { continue };
+        let Some(parked) = parked_get(snapshot, project, &run_id, at).await? else { continue };
         last_us = parked.received_us;
         let item = item_view(parked);
         bytes += item.content.len() + item.reason.len();
@@ -68,9 +77,7 @@ pub(super) async fn list(
     // The list also continues if this page was ended by its size in bytes.
     let is_last = items.len() == count && count < size as usize;
     let next_page_token = match items.last() {
-        Some((_, run_id, at)) if !is_last => {
-            hex::encode(keys::parked_by_time(call.project, last_us, run_id, *at))
-        }
+        Some((_, run_id, at)) if !is_last => hex::encode(keys::parked_by_time(project, last_us, run_id, *at)),
         _ => String::new(),
     };
     let items = items.into_iter().map(|(item, _, _)| item).collect();
@@ -81,7 +88,7 @@ pub(super) async fn list(
 /// that fail tend to fail alike.
 async fn list_for_run(
     deps: &Deps,
-    call: &Call,
+    project: Project,
     run_id: &str,
     request: &ListParkedItemsRequest,
     size: usize,
@@ -90,14 +97,14 @@ async fn list_for_run(
         return Ok(Vec::new());
     }
     let id = RunId::new(run_id);
-    let end = decode_end(&request.page_token, &keys::parked_by_time_all(call.project))?;
-    let (mut found, mut rest) = (Vec::new(), Some(keys::parked_run(call.project, &id)));
+    let end = decode_end(&request.page_token, &keys::parked_by_time_all(project))?;
+    let (mut found, mut rest) = (Vec::new(), Some(keys::parked_run(project, &id)));
     while let Some(range) = rest {
         let snapshot = deps.store.snapshot().await?;
-        let (listed, next) = parked_list(snapshot.as_ref(), call.project, &range, size).await?;
+        let (listed, next) = parked_list(snapshot.as_ref(), project, &range, size).await?;
         rest = next;
         found.extend(listed.into_iter().map(|parked| {
-            (keys::parked_by_time(call.project, parked.received_us, &parked.run_id, parked.at), parked.at)
+            (keys::parked_by_time(project, parked.received_us, &parked.run_id, parked.at), parked.at)
         }));
         found.sort_unstable_by(|left, right| right.0.cmp(&left.0));
         found.retain(|(key, _)| end.as_ref().is_none_or(|end| key < end));
@@ -149,12 +156,14 @@ fn parse_id(id: &str) -> Option<(RunId, ItemPosition)> {
 }
 
 /// Deletes items in one transaction each; malformed ids are ignored.
-pub(super) async fn delete(deps: &Deps, call: &Call, ids: &[String]) -> Result<u64> {
+pub(super) async fn delete(deps: &Deps, call: &Call, request: &DeleteParkedItemsRequest) -> Result<u64> {
+    let DeleteParkedItemsRequest { ids, unknown_projects } = request;
+    let project = project(call, *unknown_projects);
     convert::check_limit("ids", ids.len(), limits::RUNS_PER_CALL)?;
     let mut deleted = 0;
     for (run_id, at) in ids.iter().filter_map(|id| parse_id(id)) {
         let (cleared, _) = transact(deps.store.as_ref(), async |mut transaction: Transaction| {
-            let cleared = parked_clear(&mut transaction, call.project, &run_id, at).await?;
+            let cleared = parked_clear(&mut transaction, project, &run_id, at).await?;
             Ok::<_, Error>((transaction, cleared))
         })
         .await?;

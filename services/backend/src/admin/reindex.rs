@@ -33,7 +33,7 @@ pub(super) async fn run(
     request: ReindexRequest,
     sender: &Sender<ReindexResponse>,
 ) -> Result<(), StreamEnd> {
-    let mut lock = job::lock(deps, JOB).await?.dry(request.dry_run);
+    let mut lock = job::lock(deps, JOB, call.project).await?.dry(request.dry_run);
     let mut reindex = Reindex { deps, call, dry_run: request.dry_run, done: 0, rows: 0 };
     let result = reindex.repair_all(&mut lock, sender).await;
     lock.release(result).await

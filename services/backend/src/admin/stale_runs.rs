@@ -27,7 +27,7 @@ pub(super) async fn run(
     request: FinishStaleRequest,
     sender: &Sender<FinishStaleResponse>,
 ) -> Result<(), StreamEnd> {
-    let mut lock = job::lock(deps, FINISH_STALE).await?.dry(request.dry_run);
+    let mut lock = job::lock(deps, FINISH_STALE, call.project).await?.dry(request.dry_run);
     let result = finish(deps, call, &request, &mut lock, sender).await;
     lock.release(result).await
 }

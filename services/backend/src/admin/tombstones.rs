@@ -34,7 +34,7 @@ pub(super) async fn run(
     request: CleanupTombstonesRequest,
     sender: &Sender<CleanupTombstonesResponse>,
 ) -> Result<(), StreamEnd> {
-    let mut lock = job::lock(deps, CLEANUP_TOMBSTONES).await?.dry(request.dry_run);
+    let mut lock = job::lock(deps, CLEANUP_TOMBSTONES, call.project).await?.dry(request.dry_run);
     let result = sweep(deps, call, &request, &mut lock, sender).await;
     lock.release(result).await
 }

@@ -152,6 +152,7 @@ impl Watch {
                     }
                 }
                 Event::KeepAliveDue => {
+                    self.call.check_project(&self.deps).await?;
                     sender.send(self.response(Vec::new())).await?;
                     last_sent = Instant::now();
                 }

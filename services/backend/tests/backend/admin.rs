@@ -4,7 +4,7 @@ use matyan_log::{LogReader, LogWriter, Topic};
 use matyan_model::{
     ids::Project,
     keys::{self, LogTopic},
-    lock::lock_take,
+    lock::{Job, lock_take},
     position::{AppliedPosition, LogState, applied_put, log_put},
 };
 use matyan_proto::{
@@ -57,7 +57,10 @@ async fn a_job_that_is_already_running_is_busy() {
     let mut client = Client::new(harness.routes());
     let take = async |now_us: i64| {
         let mut transaction = Transaction::new(harness.store.snapshot().await.unwrap());
-        lock_take(&mut transaction, "reindex", [9; 16], now_us, 0).await.unwrap().unwrap();
+        lock_take(&mut transaction, Job::new("reindex", Project(0)), [9; 16], now_us, 0)
+            .await
+            .unwrap()
+            .unwrap();
         harness.store.commit(transaction.into_batch()).await.unwrap();
     };
     take(harness.now_us()).await;

@@ -25,9 +25,9 @@ use matyan_model::{
         Experiment, Note, NoteOwner, Tag, entity_create, entity_delete, entity_find, notes_count, runs_counts,
     },
     events::events_list,
-    ids::RunId,
+    ids::{Project, RunId},
     keys::{self, Counter, EntityKind},
-    lock::{lock_holder, lock_take},
+    lock::{Job, lock_holder, lock_take},
     project::project_count,
     run::{ClearOutcome, Head, tombstone_clear},
 };
@@ -68,7 +68,7 @@ impl TestEnv {
         matyan_log::LogWriter::append(&*self.log, Topic::Control, vec![event]).await.unwrap();
     }
 
-    async fn put_blob(&self, key: &str) {
+    pub(super) async fn put_blob(&self, key: &str) {
         let content = futures::future::ready(Ok(Bytes::from_static(b"content"))).into_stream().boxed();
         self.blobs().put(&BlobKey::new(key).unwrap(), "", None, content).await.unwrap();
     }
@@ -393,10 +393,11 @@ async fn rule_14_a_sweep_that_lost_its_lock_records_nothing() {
     let gate = GatedBlobs::closed(env.deps.blobs.clone());
     env.deps.blobs = gate.clone();
     let metrics = Metrics::new(&Registry::new()).unwrap();
+    let job = Job::new("cleanup-tombstones", Project::default());
     let take_over = async {
         eventually("the sweep at its list", || async { gate.is_reached.load(Ordering::Relaxed) }).await;
         transact(env.store(), async |mut transaction: Transaction| {
-            let taken = lock_take(&mut transaction, "cleanup-tombstones", [9; 16], 1, 0).await?;
+            let taken = lock_take(&mut transaction, job, [9; 16], 1, 0).await?;
             assert!(taken.is_some(), "the job has another name");
             Ok::<_, Error>((transaction, ()))
         })
@@ -407,7 +408,7 @@ async fn rule_14_a_sweep_that_lost_its_lock_records_nothing() {
     let (swept, ()) = tokio::join!(job_scheduler::sweep_tombstones(&env.deps, &metrics.blobs), take_over);
     assert!(matches!(swept, Err(Error::Busy("cleanup-tombstones"))), "the sweep must fail");
     assert!(!env.blobs_are_deleted().await);
-    let held = lock_holder(&*env.store().snapshot().await.unwrap(), "cleanup-tombstones").await.unwrap();
+    let held = lock_holder(&*env.store().snapshot().await.unwrap(), job).await.unwrap();
     assert_eq!(held.unwrap().owner, [9; 16], "the sweep must not release the lock of another owner");
 }
 

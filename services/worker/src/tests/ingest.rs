@@ -145,7 +145,7 @@ async fn rule_08_errors_of_the_store_are_retried_when_looking_up_a_project() {
     super::eventually("the record", || async { records.get() == 2 }).await;
     env.faults.set_faults(Faults::script([]));
     env.applied(0, 1).await;
-    assert_eq!(env.parked().await[0].reason, "project `missing` does not exist");
+    assert_eq!(env.parked_of_unknown_projects().await, ["project `missing` does not exist"]);
     worker.stop().await.unwrap();
 }
 
@@ -352,29 +352,6 @@ async fn a_panic_of_the_fold_thread_is_noticed() {
     let (_notices, fold) = FoldThread::start(env.deps.clone(), metrics, stop).unwrap();
     super::ends("folding", fold.ended()).await;
     fold.finish().await;
-}
-
-#[tokio::test]
-async fn rule_37_projects_are_separate_and_records_of_unknown_projects_are_parked() {
-    let env = TestEnv::new().await;
-    let mut batch = matyan_store::Batch::default();
-    batch.set(matyan_model::keys::project_by_name("other"), vec![1, 7]);
-    matyan_store::Store::commit(env.store(), batch).await.unwrap();
-    let of = |project: &str, record: TestRecord| {
-        let mut record = record;
-        record.entry.project = project.to_owned();
-        record
-    };
-    let worker = env.work().await;
-    env.append([of("other", metric(0..3)), of("missing", metric(0..3)), of("other", metric(3..5))]).await;
-    env.applied(0, 2).await;
-    assert!(env.read().await.is_none(), "the default project has no such run");
-    let snapshot = env.store().snapshot().await.unwrap();
-    let other = matyan_model::ids::Project(7);
-    let found = matyan_model::run::run_find(&*snapshot, other, &RunId::new("r")).await.unwrap();
-    assert_eq!(found.unwrap().1.props.run_id, "r");
-    assert_eq!(env.parked().await[0].reason, "project `missing` does not exist");
-    worker.stop().await.unwrap();
 }
 
 /// A blob store that blocks uploads and lists until it is opened.

@@ -1,7 +1,10 @@
 //! Tests of leader election among control workers, of the stored times of job rounds, and of
 //! where workers start to read.
 
-use matyan_model::lock::{job_success_put, jobs_list};
+use matyan_model::{
+    ids::Project,
+    lock::{Job, job_success_put, jobs_list},
+};
 
 use super::*;
 use crate::tests::harness::LogWithoutIdentity;
@@ -47,11 +50,11 @@ async fn only_one_of_two_control_workers_publishes_and_runs_jobs_until_it_ends()
 async fn the_time_of_a_jobs_last_success_outlives_its_process() {
     let env = TestEnv::new().await;
     let mut batch = matyan_store::Batch::default();
-    job_success_put(&mut batch, "orphaned-blobs", 5_000_000);
+    job_success_put(&mut batch, Job::new("orphaned-blobs", Project::default()), 5_000_000);
     env.store().commit(batch).await.unwrap();
     let control = env.control().await;
     let last_success = async || {
-        let jobs = jobs_list(&*env.store().snapshot().await.unwrap()).await.unwrap();
+        let jobs = jobs_list(&*env.store().snapshot().await.unwrap(), Project::default()).await.unwrap();
         jobs.get("dead-runs").and_then(|job| job.last_success_us)
     };
     eventually("a recorded success", async || last_success().await == Some(1_000_000_000)).await;

@@ -246,7 +246,7 @@ async fn rule_14_a_sweep_renews_its_lock() {
     let metrics = Metrics::new(&Registry::new()).unwrap();
     let besides = async {
         eventually("the last folder", async || gate.opened.available_permits() == 0).await;
-        let taken = JobLock::acquire(env.store(), &*env.deps.clock, "cleanup-tombstones", [9; 16]).await;
+        let taken = JobLock::acquire(env.store(), &*env.deps.clock, "cleanup-tombstones", P, [9; 16]).await;
         assert!(matches!(taken, Err(matyan_maintenance::Error::Busy { .. })));
         let round = job_scheduler::sweep_tombstones(&env.deps, &metrics.blobs).await;
         assert!(matches!(round, Err(Error::Busy("cleanup-tombstones"))));
@@ -254,7 +254,7 @@ async fn rule_14_a_sweep_renews_its_lock() {
     };
     let (swept, ()) = tokio::join!(job_scheduler::sweep_tombstones(&env.deps, &metrics.blobs), besides);
     swept.unwrap();
-    let jobs = matyan_model::lock::jobs_list(&*env.store().snapshot().await.unwrap()).await.unwrap();
+    let jobs = matyan_model::lock::jobs_list(&*env.store().snapshot().await.unwrap(), P).await.unwrap();
     let job = jobs["cleanup-tombstones"];
     assert!(job.holder.is_none() && job.last_success_us.is_some());
 }
@@ -353,11 +353,12 @@ async fn a_dictionary_is_continued_after_a_silence_within_one_delivery() {
 
 #[tokio::test]
 async fn rule_14_a_job_that_lost_its_lock_cannot_write() {
-    use matyan_model::lock::{lock_check, lock_release};
+    use matyan_model::lock::{Job, lock_check, lock_release};
     let env = TestEnv::new().await;
     let take = async |owner: u8, now_us: i64, stale_after_us: u64| {
         let step = async |mut transaction: Transaction| {
-            let lock = lock_take(&mut transaction, "job", [owner; 16], now_us, stale_after_us).await?;
+            let lock =
+                lock_take(&mut transaction, Job::new("job", P), [owner; 16], now_us, stale_after_us).await?;
             Ok::<_, Error>((transaction, lock))
         };
         transact(env.store(), step).await.unwrap().0
@@ -468,9 +469,7 @@ async fn rule_16_a_run_with_an_unreadable_value_keeps_its_blobs() {
 #[tokio::test]
 async fn rule_37_sweeps_and_deletes_do_not_cross_projects() {
     let env = TestEnv::new().await;
-    let mut batch = matyan_store::Batch::default();
-    batch.set(keys::project_by_name("other"), vec![1, 7]);
-    env.store().commit(batch).await.unwrap();
+    env.create_project("other").await;
     let large = "x".repeat(300_000);
     let logged = |project: &str, offset: u64, paths: &[&str]| {
         let mut logged = record(offset).object("o", None, &large);

@@ -1,0 +1,190 @@
+//! Tests of projects: records find theirs, and a deleted project leaves nothing behind.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU32, Ordering},
+};
+
+use matyan_blob::layers::{BlobCall, BlobFault, FaultBlobs};
+use matyan_model::{
+    ids::{NamedProject, Project, RunId},
+    keys,
+    lock::{Job, job_success_put, jobs_list},
+    parked::parked_list,
+    project::{Creation, ProjectInfo, ProjectState, project_create, project_delete, project_get},
+    run::run_find,
+};
+use matyan_proto::ingest::v1::{self as pb, event::Kind};
+use matyan_store::{Scan, Transaction, transact};
+use prometheus::Registry;
+use tokio_util::sync::CancellationToken;
+
+use super::harness::{P, TestEnv, TestRecord, record};
+use crate::{Error, Metrics, job_scheduler};
+
+const SECOND_US: i64 = 1_000_000;
+const DAY_US: i64 = 24 * 3_600 * SECOND_US;
+
+impl TestEnv {
+    /// Creates a project and returns its number.
+    pub(super) async fn create_project(&self, name: &str) -> Project {
+        let info = ProjectInfo::default();
+        let step = async |mut transaction: Transaction| {
+            let created = project_create(&mut transaction, name, &info, 1, 100).await?;
+            Ok::<_, Error>((transaction, created))
+        };
+        match transact(self.store(), step).await.unwrap().0 {
+            Creation::Created(created) => created.project.number,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    async fn delete_project(&self, name: &str) {
+        let now_us = self.deps.now_us();
+        let step = async |mut transaction: Transaction| {
+            let deleted = project_delete(&mut transaction, name, now_us).await?;
+            Ok::<_, Error>((transaction, deleted))
+        };
+        transact(self.store(), step).await.unwrap().0.expect("the project exists");
+    }
+
+    async fn sweep_deleted_projects(&self) -> Result<(), Error> {
+        let metrics = Metrics::new(&Registry::new()).unwrap();
+        job_scheduler::delete_projects(&self.deps, &metrics.blobs, &CancellationToken::new()).await
+    }
+
+    async fn project_state(&self, name: &str) -> ProjectState {
+        project_get(&*self.store().snapshot().await.unwrap(), name).await.unwrap().unwrap().state
+    }
+
+    /// Number of rows of a project, up to a page.
+    async fn rows(&self, project: Project) -> usize {
+        let snapshot = self.store().snapshot().await.unwrap();
+        snapshot.scan(&keys::project_rows(project), Scan::default()).await.unwrap().rows.len()
+    }
+
+    /// Reasons of the items that are parked apart from all projects.
+    pub(super) async fn parked_of_unknown_projects(&self) -> Vec<String> {
+        let unknown = keys::parked(Project::UNKNOWN);
+        let snapshot = self.store().snapshot().await.unwrap();
+        let (parked, _) = parked_list(&*snapshot, Project::UNKNOWN, &unknown, 9).await.unwrap();
+        parked.into_iter().map(|item| item.reason).collect()
+    }
+
+    async fn blob_keys(&self) -> Vec<String> {
+        let listing = self.blobs().list("", None).await.unwrap();
+        listing.blobs.into_iter().map(|(key, _)| key.to_string()).collect()
+    }
+}
+
+fn of(project: &str, mut record: TestRecord) -> TestRecord {
+    record.entry.project = project.to_owned();
+    record
+}
+
+fn artifact(offset: u64) -> TestRecord {
+    let reference = pb::BlobRef { key: "r/a".into(), path: "a".into(), ..pb::BlobRef::default() };
+    record(offset).event(Kind::BlobRef(reference))
+}
+
+#[tokio::test]
+async fn rule_37_projects_are_separate_and_records_of_unknown_projects_are_parked() {
+    let env = TestEnv::new().await;
+    let other = env.create_project("other").await;
+    let worker = env.work().await;
+    env.append([of("other", artifact(0)), of("missing", artifact(1)), of("other", artifact(2))]).await;
+    env.applied(0, 2).await;
+    let snapshot = env.store().snapshot().await.unwrap();
+    let found = run_find(&*snapshot, other, &RunId::new("r")).await.unwrap();
+    assert_eq!(found.unwrap().1.props.run_id, "r");
+    assert_eq!(env.rows(P).await, 0, "nothing is written to the default project");
+    assert_eq!(env.parked_of_unknown_projects().await, ["project `missing` does not exist"]);
+    worker.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn rule_48_a_deleted_project_leaves_nothing_behind() {
+    let env = TestEnv::new().await;
+    let (gone, kept) = (env.create_project("gone").await, env.create_project("kept").await);
+    let worker = env.work().await;
+    env.append([of("gone", artifact(0)), of("kept", artifact(1)), of("", artifact(2))]).await;
+    env.applied(0, 2).await;
+    worker.stop().await.unwrap();
+    for key in [".projects/gone/r/a", ".projects/kept/r/a", ".projects/gone-not/r/a", "r/a"] {
+        env.put_blob(key).await;
+    }
+    let mut batch = matyan_store::Batch::default();
+    job_success_put(&mut batch, Job::new("reindex", gone), 1);
+    job_success_put(&mut batch, Job::new("reindex", kept), 1);
+    env.store().commit(batch).await.unwrap();
+    let rows_of_others = [env.rows(kept).await, env.rows(P).await];
+    env.delete_project("gone").await;
+
+    // Workers may still consider it active.
+    env.sweep_deleted_projects().await.unwrap();
+    assert!(env.rows(gone).await > 0);
+    assert_eq!(env.project_state("gone").await, ProjectState::Deleting);
+
+    env.now_us.fetch_add(61 * SECOND_US, Ordering::Relaxed);
+    env.sweep_deleted_projects().await.unwrap();
+    assert_eq!(env.rows(gone).await, 0);
+    assert_eq!(env.project_state("gone").await, ProjectState::Deleted);
+    let left = [".projects/gone-not/r/a", ".projects/kept/r/a", "r/a"];
+    assert_eq!(env.blob_keys().await, left);
+    assert_eq!([env.rows(kept).await, env.rows(P).await], rows_of_others);
+    let snapshot = env.store().snapshot().await.unwrap();
+    assert!(jobs_list(&*snapshot, gone).await.unwrap().is_empty());
+    assert!(jobs_list(&*snapshot, kept).await.unwrap().contains_key("reindex"));
+    drop(snapshot);
+
+    // An upload and a transaction that were on their way.
+    env.put_blob(".projects/gone/r/late").await;
+    let mut batch = matyan_store::Batch::default();
+    batch.set(keys::head(gone, &RunId::new("late")), "");
+    env.store().commit(batch).await.unwrap();
+    env.now_us.fetch_add(8 * DAY_US, Ordering::Relaxed);
+    env.sweep_deleted_projects().await.unwrap();
+    assert_eq!((env.rows(gone).await, env.blob_keys().await), (0, left.map(str::to_owned).to_vec()));
+    assert_eq!(env.project_state("gone").await, ProjectState::Cleared);
+}
+
+#[tokio::test]
+async fn records_of_a_deleted_project_are_dropped() {
+    let env = TestEnv::new().await;
+    let gone = env.create_project("gone").await;
+    env.delete_project("gone").await;
+    let worker = env.work().await;
+    env.append([of("gone", artifact(0)), of("", artifact(1))]).await;
+    env.applied(0, 1).await;
+    assert_eq!((env.rows(gone).await, env.rows(Project::UNKNOWN).await), (0, 0));
+    assert!(env.rows(P).await > 0, "the partition continues");
+    worker.stop().await.unwrap();
+}
+
+/// The rows are gone by then, but the project is deleted only with its blobs.
+#[tokio::test]
+async fn a_project_whose_blobs_cannot_be_deleted_is_tried_again() {
+    let mut env = TestEnv::new().await;
+    env.create_project("a").await;
+    env.create_project("b").await;
+    env.put_blob(".projects/a/r/a").await;
+    env.put_blob(".projects/b/r/a").await;
+    env.delete_project("a").await;
+    env.delete_project("b").await;
+    env.now_us.fetch_add(61 * SECOND_US, Ordering::Relaxed);
+    let working = env.deps.blobs.clone();
+    let lists = AtomicU32::new(0);
+    env.deps.blobs = Arc::new(FaultBlobs::new(working.clone(), move |call| {
+        let is_first = call == BlobCall::List && lists.fetch_add(1, Ordering::Relaxed) == 0;
+        if is_first { BlobFault::Refuse } else { BlobFault::None }
+    }));
+    env.sweep_deleted_projects().await.unwrap_err();
+    let states = [env.project_state("a").await, env.project_state("b").await];
+    assert_eq!(states, [ProjectState::Deleting, ProjectState::Deleted]);
+    env.deps.blobs = working;
+    env.sweep_deleted_projects().await.unwrap();
+    assert_eq!(env.project_state("a").await, ProjectState::Deleted);
+    assert!(env.blob_keys().await.is_empty());
+    let names = matyan_model::project::projects_list(&*env.store().snapshot().await.unwrap()).await.unwrap();
+    assert_eq!(names, [NamedProject::default()]);
+}
