@@ -31,18 +31,17 @@ impl KnownProjects {
     /// Reads the metadata of a call, whose project must exist.
     pub(crate) async fn caller(&self, metadata: &MetadataMap) -> Result<Caller> {
         let caller = Caller::parse(metadata)?;
-        if caller.project.is_empty() {
-            return Ok(caller);
-        }
+        self.check(&caller.project).await?;
+        Ok(caller)
+    }
+
+    /// Checks that a project exists.
+    pub(crate) async fn check(&self, project: &str) -> Result<()> {
         let is_known = match &self.0 {
-            Some(names) => {
-                names.contains(&caller.project).await.map_err(|error| Error::Projects(error.into()))?
-            }
+            _ if project.is_empty() => true,
+            Some(names) => names.contains(project).await.map_err(|error| Error::Projects(error.into()))?,
             None => false,
         };
-        match is_known {
-            true => Ok(caller),
-            false => Err(Error::NoProject(caller.project)),
-        }
+        if is_known { Ok(()) } else { Err(Error::NoProject(project.to_owned())) }
     }
 }

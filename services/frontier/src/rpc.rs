@@ -32,7 +32,7 @@ impl IngestService for Frontier {
     ) -> Result<Response<Self::StreamStream>> {
         let caller = self.projects.caller(request.metadata()).await?;
         let (answers, receiver) = mpsc::channel(ANSWERS);
-        stream::spawn(&self.ingestion, &self.calls, caller, request.into_inner(), answers)?;
+        stream::spawn(&self.ingestion, &self.projects, &self.calls, caller, request.into_inner(), answers)?;
         Ok(Response::new(ReceiverStream::new(receiver)))
     }
 
@@ -87,6 +87,8 @@ impl IngestService for Frontier {
         &self,
         request: Request<Streaming<pb::UploadRequest>>,
     ) -> Result<Response<pb::UploadResponse>> {
-        Ok(Response::new(self.calls.run(upload::upload(&self.uploads, request.into_inner())).await?))
+        Ok(Response::new(
+            self.calls.run(upload::upload(&self.uploads, &self.projects, request.into_inner())).await?,
+        ))
     }
 }

@@ -3,11 +3,12 @@
 //! stops reading while too much is in flight, which is the backpressure.
 //!
 //! The stream ends when the client ends it or disconnects, when the client violates the
-//! protocol, when the server stops, or when the log cannot be written for the hold time. Except
-//! in the last case, everything that was read is appended and acknowledged first, even if the
-//! client has disconnected: a client that will not resend loses as little as possible.
+//! protocol, when the server stops, when its project is deleted, or when the log cannot be written
+//! for the hold time. Except in the last two cases, everything that was read is appended and
+//! acknowledged first, even if the client has disconnected: a client that will not resend loses
+//! as little as possible.
 
-use std::{collections::VecDeque, pin::Pin, sync::Arc};
+use std::{collections::VecDeque, pin::Pin, sync::Arc, time::Duration};
 
 use futures::{Stream, StreamExt};
 use matyan_proto::{
@@ -15,7 +16,10 @@ use matyan_proto::{
     ingest::v1::{self as pb, stream_request::Message},
 };
 use prometheus::IntGauge;
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::{
+    sync::{OwnedSemaphorePermit, mpsc},
+    time::{Instant, Interval, MissedTickBehavior, interval_at},
+};
 use tonic::Status;
 
 use crate::{
@@ -25,6 +29,7 @@ use crate::{
     error::{Error, Result},
     ingestion::Ingestion,
     pipeline::{AppendedBatch, Pipeline},
+    project_names::KnownProjects,
     record::Author,
 };
 
@@ -32,21 +37,26 @@ use crate::{
 /// stream is not read. Only responses with rejections wait; the others are merged.
 const WAITING_ANSWERS: usize = 16;
 
+/// Interval at which a stream checks that its project still exists.
+const PROJECT_INTERVAL: Duration = Duration::from_secs(30);
+
 type Answers = mpsc::Sender<Result<pb::StreamResponse, Status>>;
 
 /// Spawns the task of a stream, owned by the frontier.
 pub(crate) fn spawn(
     ingestion: &Arc<Ingestion>,
+    projects: &KnownProjects,
     calls: &Calls,
     caller: Caller,
     requests: impl Stream<Item = Result<pb::StreamRequest, Status>> + Send + Unpin + 'static,
     answers: Answers,
 ) -> Result<()> {
-    calls.spawn(run(ingestion.clone(), calls.clone(), caller, requests, answers))
+    calls.spawn(run(ingestion.clone(), projects.clone(), calls.clone(), caller, requests, answers))
 }
 
 async fn run(
     ingestion: Arc<Ingestion>,
+    projects: KnownProjects,
     calls: Calls,
     caller: Caller,
     mut requests: impl Stream<Item = Result<pb::StreamRequest, Status>> + Unpin,
@@ -54,7 +64,9 @@ async fn run(
 ) {
     let _counted = OpenStreamGauge::new(ingestion.metrics.streams.clone());
     let ended = match open(&ingestion, &calls, &mut requests).await {
-        Ok(Some(open)) => Session::new(ingestion, caller, open).run(requests, &calls, &answers).await,
+        Ok(Some(open)) => {
+            Session::new(ingestion, projects, caller, open).run(requests, &calls, &answers).await
+        }
         Ok(None) => Ok(()),
         Err(error) => Err(error),
     };
@@ -101,6 +113,7 @@ async fn open(
 
 struct Session {
     ingestion: Arc<Ingestion>,
+    project: ProjectCheck,
     /// `None` only while a batch is being composed.
     composer: Option<Composer>,
     pipeline: Pipeline,
@@ -125,14 +138,55 @@ struct WaitingBatch {
     share: Pin<Box<dyn Future<Output = OwnedSemaphorePermit> + Send>>,
 }
 
+/// The project of a stream, which is looked up periodically.
+struct ProjectCheck {
+    projects: KnownProjects,
+    name: String,
+    timer: Interval,
+    /// Kept between calls, so that a busy stream cannot cancel it again and again.
+    lookup: Option<Pin<Box<dyn Future<Output = Result<()>> + Send>>>,
+}
+
+impl ProjectCheck {
+    fn new(projects: KnownProjects, name: &str) -> Self {
+        let mut timer = interval_at(Instant::now() + PROJECT_INTERVAL, PROJECT_INTERVAL);
+        timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        Self { projects, name: name.to_owned(), timer, lookup: None }
+    }
+
+    /// Waits for the next check, and returns an error if the project does not exist any more.
+    /// Cancel-safe.
+    async fn next(&mut self) -> Result<()> {
+        let checked = match &mut self.lookup {
+            Some(lookup) => lookup.await,
+            None => {
+                self.timer.tick().await;
+                let (projects, name) = (self.projects.clone(), self.name.clone());
+                self.lookup.insert(Box::pin(async move { projects.check(&name).await })).await
+            }
+        };
+        self.lookup = None;
+        match checked {
+            Err(error @ Error::NoProject(_)) => Err(error),
+            Err(error) => {
+                tracing::warn!(project = self.name, %error, "failed to look up the project of a stream; will retry");
+                Ok(())
+            }
+            Ok(()) => Ok(()),
+        }
+    }
+}
+
 impl Session {
-    fn new(ingestion: Arc<Ingestion>, caller: Caller, open: OpenCommand) -> Self {
+    fn new(ingestion: Arc<Ingestion>, projects: KnownProjects, caller: Caller, open: OpenCommand) -> Self {
         let OpenCommand { run, producer, series, acknowledged } = open;
         let pipeline = Pipeline::new(ingestion.clone(), &caller.project, run.as_str());
+        let project = ProjectCheck::new(projects, &caller.project);
         let trace = caller.trace.clone();
         let composer = Composer::new(ingestion.settings.format, Author { run, producer, caller }, series);
         Self {
             ingestion,
+            project,
             composer: Some(composer),
             pipeline,
             waiting: None,
@@ -157,6 +211,9 @@ impl Session {
             tokio::select! {
                 // Sending and acknowledging take precedence over reading more.
                 biased;
+                checked = self.project.next(), if self.end.is_none() => if let Err(error) = checked {
+                    self.fail(error);
+                },
                 permit = answers.reserve(), if !self.outbox.is_empty() => match permit {
                     Ok(permit) => permit.send(Ok(self.outbox.pop_front().expect("the branch requires an answer"))),
                     Err(_) => self.handle_disconnect(),

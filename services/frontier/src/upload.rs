@@ -15,6 +15,7 @@ use crate::{
     convert::content_type_check,
     error::{Error, Result},
     metrics::UploadMetrics,
+    project_names::KnownProjects,
 };
 
 /// Uploads through this server.
@@ -40,6 +41,7 @@ pub(crate) struct Uploads {
 
 pub(crate) async fn upload(
     uploads: &Uploads,
+    projects: &KnownProjects,
     mut requests: impl Stream<Item = Result<pb::UploadRequest, Status>> + Send + Unpin + 'static,
 ) -> Result<pb::UploadResponse> {
     let local = uploads.local.as_ref().ok_or(Error::NoUploads)?;
@@ -47,6 +49,7 @@ pub(crate) async fn upload(
     let key = BlobKey::new(open.key)?;
     content_type_check(&open.content_type).map_err(|reason| Error::field("content_type", reason))?;
     let grant = local.signer.verify(&key, &open.token)?;
+    projects.check(key.project()).await?;
     let limit = match &grant {
         UploadGrant::Blob => uploads.max_bytes,
         UploadGrant::Part { length, .. } => *length,

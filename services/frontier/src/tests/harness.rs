@@ -4,7 +4,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicI64, AtomicU8, Ordering},
+        atomic::{AtomicBool, AtomicI64, AtomicU8, Ordering},
     },
     time::Duration,
 };
@@ -46,19 +46,20 @@ pub(super) struct TestEnv {
     pub(super) log: Arc<EmbeddedLog>,
     pub(super) blobs: Arc<FsBlobs>,
     pub(super) now_us: Arc<AtomicI64>,
+    pub(super) has_team: Arc<AtomicBool>,
     pub(super) registry: Registry,
     _directory: TempDir,
 }
 
-/// A directory of the project `team`, which cannot look up `unreadable`.
-struct OneProject;
+/// A directory of the project `team`, while it exists. It cannot look up `unreadable`.
+struct OneProject(Arc<AtomicBool>);
 
 #[async_trait::async_trait]
 impl ProjectNames for OneProject {
     async fn contains(&self, name: &str) -> Result<bool, Box<dyn std::error::Error + Send + Sync>> {
         match name {
             "unreadable" => Err("the store is unavailable".into()),
-            name => Ok(name == "team"),
+            name => Ok(name == "team" && self.0.load(Ordering::Relaxed)),
         }
     }
 }
@@ -90,10 +91,11 @@ impl TestEnv {
         let blobs =
             Arc::new(FsBlobs::open(&directory.path().join("blobs"), signer.clone(), clock.clone()).unwrap());
         let next_id = AtomicU8::new(1);
+        let has_team = Arc::new(AtomicBool::new(true));
         let registry = Registry::new();
         let deps = Deps {
             log: Arc::new(FaultyWriter::new(log.clone(), faults.clone())),
-            projects: Some(Arc::new(OneProject)),
+            projects: Some(Arc::new(OneProject(has_team.clone()))),
             blobs: blobs.clone(),
             multipart: blobs.clone(),
             local_uploads: takes_uploads.then(|| LocalUploads { signer, parts: blobs.clone() }),
@@ -102,7 +104,7 @@ impl TestEnv {
             metrics: Metrics::new(&registry).unwrap(),
         };
         let frontier = Frontier::new(deps, settings);
-        Self { frontier, faults, log, blobs, now_us, registry, _directory: directory }
+        Self { frontier, faults, log, blobs, now_us, has_team, registry, _directory: directory }
     }
 
     /// Creates another frontier with this blob store.

@@ -1,5 +1,7 @@
 //! Tests of one client's stream on a working log.
 
+use std::{sync::atomic::Ordering, time::Duration};
+
 use bytes::Bytes;
 use matyan_proto::{
     common::v1::LogPosition,
@@ -303,6 +305,25 @@ async fn an_unknown_project_is_refused() {
     // Without a way to look projects up, only the default one is known.
     check(env.with_blobs(env.blobs.clone()), "team", Code::NotFound, "NOT_FOUND").await;
     assert_eq!(env.record_count().await, 0);
+}
+
+#[tokio::test]
+async fn a_stream_ends_when_its_project_is_deleted() {
+    let env = TestEnv::new().await;
+    let mut of_team = env.stream_open(open(), &[("matyan-project", "team")]).await;
+    let mut of_default = env.stream().await;
+    for stream in [&mut of_team, &mut of_default] {
+        stream.send(1, &tag("t")).await;
+        stream.acknowledged(1).await;
+    }
+    env.has_team.store(false, Ordering::Relaxed);
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(31)).await;
+    tokio::time::resume();
+    let ended = of_team.answer().await.unwrap_err();
+    assert_eq!((ended.code(), reason(&ended).as_str()), (Code::NotFound, "NOT_FOUND"), "{ended:?}");
+    of_default.send(2, &tag("t")).await;
+    of_default.acknowledged(2).await;
 }
 
 #[tokio::test]
