@@ -20,6 +20,7 @@ use crate::cors;
 use crate::deadline::CallLimits;
 use crate::error::ApiError;
 use crate::grpc::{self, Grpc};
+use crate::project;
 use crate::request_id;
 use crate::rest;
 use crate::rest::table::{self, PathTemplate};
@@ -89,8 +90,22 @@ impl Edge {
         response
     }
 
+    /// Finds the project of a request, and answers it there.
+    async fn answer_identified(&self, mut request: Request<Body>) -> Response {
+        if let Some(ui) = &self.ui {
+            // Proxies may or may not strip the base path, so paths with and without
+            // it are accepted.
+            *request.uri_mut() = ui.strip_base_path(request.uri());
+        }
+        match project::resolve(&mut request) {
+            Ok(project) => project::scope(project, self.answer_in_project(request)).await,
+            Err(error) if grpc::is_grpc(request.headers()) => grpc::refuse(error),
+            Err(error) => error.into_response(),
+        }
+    }
+
     /// Dispatches to gRPC or HTTP. gRPC has its own statuses and is not counted as HTTP.
-    async fn answer_identified(&self, request: Request<Body>) -> Response {
+    async fn answer_in_project(&self, request: Request<Body>) -> Response {
         let max = self.services.settings().request_timeout;
         let limits = match CallLimits::of_request(request.headers(), max) {
             Ok(limits) => limits,
@@ -117,13 +132,8 @@ impl Edge {
             self.record_metrics(method_label(&method), &response, start);
             return response;
         }
-        if let Some(ui) = &self.ui {
-            // Proxies may or may not strip the base path, so paths with and without
-            // it are accepted.
-            *request.uri_mut() = ui.strip_base_path(request.uri());
-            if ui.wants_metrics_page(&request) {
-                return ui.page();
-            }
+        if let Some(ui) = self.ui.as_ref().filter(|ui| ui.wants_metrics_page(&request)) {
+            return ui.page(&project::of_headers(request.headers()));
         }
         *request.uri_mut() = uri_path::normalized(request.uri());
         // A panic is a bug in the server: this request fails, but the server continues.

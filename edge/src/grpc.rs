@@ -7,12 +7,12 @@ use std::task::{Context, Poll};
 
 use axum::response::Response;
 use futures::future::BoxFuture;
-use http::{HeaderMap, Request, header};
+use http::{HeaderMap, Request, StatusCode, header};
 use matyan_proto::DESCRIPTORS;
 use matyan_record::headers::CALLER;
-use tonic::Status;
 use tonic::body::Body;
 use tonic::service::Routes;
+use tonic::{Code, Status};
 use tonic_web::GrpcWebLayer;
 use tower::{Layer, Service, ServiceExt};
 
@@ -30,8 +30,13 @@ pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
 /// Refuses a call before it is read. Clients of gRPC prefer the status in the headers to that of
 /// HTTP.
 pub(crate) fn refuse(error: ApiError) -> Response {
-    let status = Status::permission_denied(error.message());
     let http = error.status();
+    let code = match http {
+        StatusCode::BAD_REQUEST => Code::InvalidArgument,
+        StatusCode::NOT_FOUND => Code::NotFound,
+        _ => Code::PermissionDenied,
+    };
+    let status = Status::new(code, error.message());
     let mut response = status.into_http::<axum::body::Body>();
     *response.status_mut() = http;
     response

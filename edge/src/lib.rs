@@ -15,6 +15,7 @@ mod error;
 mod first_byte_timeout;
 mod grpc;
 mod metrics;
+mod project;
 mod request_id;
 mod rest;
 mod security_headers;

@@ -19,6 +19,7 @@ mod notes;
 mod openapi;
 mod operation;
 mod project;
+mod projects;
 mod reports;
 mod runs_control;
 mod runs_info;
@@ -67,6 +68,7 @@ fn query_operations() -> impl Iterator<Item = Operation> {
         dashboards::operations(),
         reports::operations(),
         project::operations(),
+        projects::operations(),
     ];
     sections.into_iter().flatten()
 }

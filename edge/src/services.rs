@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use matyan_proto::admin::v1::admin_service_client::AdminServiceClient;
 use matyan_proto::apps::v1::app_service_client::AppServiceClient;
 use matyan_proto::artifacts::v1::artifact_service_client::ArtifactServiceClient;
 use matyan_proto::dashboards::v1::dashboard_service_client::DashboardServiceClient;
@@ -22,6 +23,7 @@ use matyan_proto::tags::v1::tag_service_client::TagServiceClient;
 
 use crate::body_budget::BodyBudget;
 use crate::metrics::Metrics;
+use crate::project;
 use crate::settings::Settings;
 use crate::transport::{Transport, client};
 use crate::ws::{IngestClient, Sockets};
@@ -45,65 +47,69 @@ pub(crate) struct Services {
 }
 
 struct Frontier {
-    ingest: IngestClient,
+    transport: Transport,
     sockets: Sockets,
 }
 
-/// Clients of the backend's services. A client is little more than a transport, so it is created
-/// for each call.
+/// Clients of the backend's services, in the project of the current request. A client is little
+/// more than a transport, so it is created for each call.
 pub(crate) struct Backend(Transport);
 
 impl Backend {
+    pub(crate) fn admin(&self) -> AdminServiceClient<Transport> {
+        client!(AdminServiceClient<Transport>, self.0.in_project(project::current()))
+    }
+
     pub(crate) fn apps(&self) -> AppServiceClient<Transport> {
-        client!(AppServiceClient<Transport>, self.0.clone())
+        client!(AppServiceClient<Transport>, self.0.in_project(project::current()))
     }
 
     pub(crate) fn artifacts(&self) -> ArtifactServiceClient<Transport> {
-        client!(ArtifactServiceClient<Transport>, self.0.clone())
+        client!(ArtifactServiceClient<Transport>, self.0.in_project(project::current()))
     }
 
     pub(crate) fn dashboards(&self) -> DashboardServiceClient<Transport> {
-        client!(DashboardServiceClient<Transport>, self.0.clone())
+        client!(DashboardServiceClient<Transport>, self.0.in_project(project::current()))
     }
 
     pub(crate) fn experiments(&self) -> ExperimentServiceClient<Transport> {
-        client!(ExperimentServiceClient<Transport>, self.0.clone())
+        client!(ExperimentServiceClient<Transport>, self.0.in_project(project::current()))
     }
 
     pub(crate) fn logs(&self) -> LogServiceClient<Transport> {
-        client!(LogServiceClient<Transport>, self.0.clone())
+        client!(LogServiceClient<Transport>, self.0.in_project(project::current()))
     }
 
     pub(crate) fn notes(&self) -> NoteServiceClient<Transport> {
-        client!(NoteServiceClient<Transport>, self.0.clone())
+        client!(NoteServiceClient<Transport>, self.0.in_project(project::current()))
     }
 
     pub(crate) fn objects(&self) -> ObjectServiceClient<Transport> {
-        client!(ObjectServiceClient<Transport>, self.0.clone())
+        client!(ObjectServiceClient<Transport>, self.0.in_project(project::current()))
     }
 
     pub(crate) fn project(&self) -> ProjectServiceClient<Transport> {
-        client!(ProjectServiceClient<Transport>, self.0.clone())
+        client!(ProjectServiceClient<Transport>, self.0.in_project(project::current()))
     }
 
     pub(crate) fn reports(&self) -> ReportServiceClient<Transport> {
-        client!(ReportServiceClient<Transport>, self.0.clone())
+        client!(ReportServiceClient<Transport>, self.0.in_project(project::current()))
     }
 
     pub(crate) fn runs(&self) -> RunServiceClient<Transport> {
-        client!(RunServiceClient<Transport>, self.0.clone())
+        client!(RunServiceClient<Transport>, self.0.in_project(project::current()))
     }
 
     pub(crate) fn search(&self) -> SearchServiceClient<Transport> {
-        client!(SearchServiceClient<Transport>, self.0.clone())
+        client!(SearchServiceClient<Transport>, self.0.in_project(project::current()))
     }
 
     pub(crate) fn series(&self) -> SeriesServiceClient<Transport> {
-        client!(SeriesServiceClient<Transport>, self.0.clone())
+        client!(SeriesServiceClient<Transport>, self.0.in_project(project::current()))
     }
 
     pub(crate) fn tags(&self) -> TagServiceClient<Transport> {
-        client!(TagServiceClient<Transport>, self.0.clone())
+        client!(TagServiceClient<Transport>, self.0.in_project(project::current()))
     }
 }
 
@@ -119,10 +125,9 @@ impl Services {
         let settings = Arc::new(settings);
         metrics.open_to_network.set(settings.is_on_network.into());
         let frontier = frontier.map(|transport| {
-            let ingest = client!(IngestServiceClient<Transport>, transport.clone());
             let system = client!(SystemServiceClient<Transport>, transport.clone());
-            let sockets = Sockets::new(ingest.clone(), system, metrics.clone(), Arc::clone(&settings));
-            Frontier { ingest, sockets }
+            let sockets = Sockets::new(transport.clone(), system, metrics.clone(), Arc::clone(&settings));
+            Frontier { transport: transport.clone(), sockets }
         });
         let system = client!(SystemServiceClient<Transport>, own.clone());
         let bodies = BodyBudget::new(settings.body_bytes);
@@ -168,7 +173,9 @@ impl Services {
         self.frontier.as_ref().map(|frontier| &frontier.sockets)
     }
 
+    /// Client of the frontier, in the project of the current request.
     pub(crate) fn ingest(&self) -> IngestClient {
-        self.frontier.as_ref().expect("routes of the frontier exist only with one").ingest.clone()
+        let frontier = self.frontier.as_ref().expect("routes of the frontier exist only with one");
+        client!(IngestServiceClient<Transport>, frontier.transport.in_project(project::current()))
     }
 }

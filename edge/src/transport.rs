@@ -19,11 +19,16 @@ use tower::{BoxError, Service, ServiceExt};
 
 use crate::deadline;
 use crate::error::DOMAIN;
+use crate::project::{self, RequestProject};
 use crate::request_id;
 
 /// A service that takes gRPC requests. Cheap to clone.
 #[derive(Clone)]
-pub struct Transport(BoxCloneSyncService<Request<Body>, Response<Body>, BoxError>);
+pub struct Transport {
+    service: BoxCloneSyncService<Request<Body>, Response<Body>, BoxError>,
+    /// Stamped on each call, if there is one.
+    project: RequestProject,
+}
 
 impl Transport {
     /// Wraps `tonic::service::Routes`, a generated server, or a
@@ -34,7 +39,12 @@ impl Transport {
         S::Error: Into<BoxError> + 'static,
         S::Future: Send + 'static,
     {
-        Transport(BoxCloneSyncService::new(service.map_err(Into::into)))
+        Transport { service: BoxCloneSyncService::new(service.map_err(Into::into)), project: None }
+    }
+
+    /// The same connection, for calls in a project.
+    pub(crate) fn in_project(&self, project: RequestProject) -> Self {
+        Transport { service: self.service.clone(), project }
     }
 }
 
@@ -44,15 +54,18 @@ impl Service<Request<Body>> for Transport {
     type Future = BoxFuture<'static, Result<Response<Body>, BoxError>>;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        self.0.poll_ready(context)
+        self.service.poll_ready(context)
     }
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
         request_id::propagate(request.headers_mut());
+        if let Some(project) = &self.project {
+            request.headers_mut().insert(project::HEADER, project.clone());
+        }
         let id = request.headers().get(request_id::HEADER).cloned();
         let deadline = deadline::of_call(request.uri().path());
         // A panic is a bug in the service: this call fails, but others continue.
-        let answered = AssertUnwindSafe(self.0.call(request)).catch_unwind();
+        let answered = AssertUnwindSafe(self.service.call(request)).catch_unwind();
         Box::pin(async move {
             let answered = match deadline {
                 None => answered.await,

@@ -1,5 +1,5 @@
-//! A browser UI: its files, and its index page for every path without a route. The page is
-//! rendered once, when the process starts. The files are those in the binary, or those of a
+//! A browser UI: its files, and its index page for every path without a route. The page of the
+//! default project is rendered once, when the process starts. The files are those in the binary, or those of a
 //! directory with another UI.
 
 mod embedded;
@@ -21,6 +21,7 @@ use http::{HeaderValue, Method, Request, Uri, header};
 use include_dir::Dir as EmbeddedDir;
 
 use crate::error::ApiError;
+use crate::project::{self, PREFIX, RequestProject};
 use crate::rest::table::PathTemplate;
 use crate::security_headers::{PagePermissions, page_policy};
 use crate::uri_path::with_path;
@@ -95,8 +96,17 @@ pub struct Ui(Arc<Bundle>);
 
 struct Bundle {
     files: Files,
-    base_path: String,
-    page: Bytes,
+    settings: UiSettings,
+    /// Origins whose pages may show the page in a frame.
+    framed_by: Vec<String>,
+    template: String,
+    page: Page,
+}
+
+/// The index page of a project, with its policy.
+#[derive(Clone)]
+struct Page {
+    content: Bytes,
     policy: HeaderValue,
 }
 
@@ -112,22 +122,16 @@ impl Ui {
         embedded: &'static EmbeddedDir<'static>,
         framed_by: &[String],
     ) -> Result<Self, UiError> {
-        let UiSettings { dir, base_path, api_host_base, runs_reports, .. } = settings;
-        let (files, page, policy) = match dir {
+        let (files, template) = match &settings.dir {
             Some(dir) => {
-                let (dir, page) = Self::open_directory(dir)?;
-                let page = template::render(&page, settings)?;
-                let permissions =
-                    PagePermissions { api_host: api_host_base, runs_reports: *runs_reports, framed_by };
-                let policy = page_policy(&page, permissions);
-                (Files::Directory(Arc::new(dir)), page, policy)
+                let (dir, template) = Self::open_directory(dir)?;
+                (Files::Directory(Arc::new(dir)), template)
             }
-            None => {
-                let page = template::render(embedded::index(embedded), settings)?;
-                (Files::Embedded(embedded), page, embedded::policy(framed_by))
-            }
+            None => (Files::Embedded(embedded), embedded::index(embedded).to_owned()),
         };
-        Ok(Ui(Arc::new(Bundle { files, base_path: base_path.clone(), page: page.into(), policy })))
+        let page = Page::render(&template, settings, framed_by)?;
+        let (settings, framed_by) = (settings.clone(), framed_by.to_vec());
+        Ok(Ui(Arc::new(Bundle { files, settings, framed_by, template, page })))
     }
 
     /// Opens a directory and reads its index page. Files that are replaced later are served in
@@ -151,8 +155,9 @@ impl Ui {
     /// Removes the base path. Proxies may have removed it already; other paths are kept as
     /// they are.
     pub(crate) fn strip_base_path(&self, uri: &Uri) -> Uri {
-        let Some(rest) = uri.path().strip_prefix(&self.0.base_path) else { return uri.clone() };
-        if self.0.base_path.is_empty() || !(rest.is_empty() || rest.starts_with('/')) {
+        let base_path = &self.0.settings.base_path;
+        let Some(rest) = uri.path().strip_prefix(base_path) else { return uri.clone() };
+        if base_path.is_empty() || !(rest.is_empty() || rest.starts_with('/')) {
             return uri.clone();
         }
         with_path(uri, if rest.is_empty() { "/" } else { rest })
@@ -176,16 +181,20 @@ impl Ui {
             return ApiError::no_route().into_response();
         }
         let (mut response, template) = match path.strip_prefix(FILES_PREFIX) {
-            Some(name) => (self.file(name, request).await, "/static-files/{id}/"),
-            None => (self.page(), "/{id}/"),
+            Some(name) => {
+                let mut response = self.file(name, request).await;
+                // Workers have the policy of their script.
+                let policy = self.0.page.policy.clone();
+                response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, policy);
+                (response, "/static-files/{id}/")
+            }
+            None => (self.page(&project::of_headers(&request.headers)), "/{id}/"),
         };
         // HEAD gets the headers of GET, without the body.
         if request.method == Method::HEAD {
             *response.body_mut() = Body::empty();
         }
         response.extensions_mut().insert(PathTemplate(template.into()));
-        // Workers have the policy of their script.
-        response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, self.0.policy.clone());
         response
     }
 
@@ -200,17 +209,43 @@ impl Ui {
         }
     }
 
-    /// Returns the index page, revalidated on each request because it names the versions of
-    /// all other files.
-    pub(crate) fn page(&self) -> Response {
-        let mut response = Response::new(Body::from(self.0.page.clone()));
+    /// Returns the index page of a project, revalidated on each request because it names the
+    /// versions of all other files. Its links and its calls begin with the project.
+    pub(crate) fn page(&self, project: &RequestProject) -> Response {
+        let Some(page) = self.page_of(project) else { return ApiError::not_found().into_response() };
+        let mut response = Response::new(Body::from(page.content.clone()));
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
         headers.insert(header::VARY, HeaderValue::from_static("Accept"));
-        headers.insert(header::CONTENT_LENGTH, self.0.page.len().into());
-        headers.insert(header::CONTENT_SECURITY_POLICY, self.0.policy.clone());
+        headers.insert(header::CONTENT_LENGTH, page.content.len().into());
+        headers.insert(header::CONTENT_SECURITY_POLICY, page.policy);
         response
+    }
+
+    /// `None` if no project can have this name.
+    fn page_of(&self, project: &RequestProject) -> Option<Page> {
+        let Some(project) = project else { return Some(self.0.page.clone()) };
+        let mut settings = self.0.settings.clone();
+        settings.base_path.push_str(PREFIX);
+        settings.base_path.push_str(project.to_str().ok()?);
+        Page::render(&self.0.template, &settings, &self.0.framed_by).ok()
+    }
+}
+
+impl Page {
+    fn render(template: &str, settings: &UiSettings, framed_by: &[String]) -> Result<Self, UiError> {
+        let content = template::render(template, settings)?;
+        let UiSettings { dir, api_host_base, runs_reports, .. } = settings;
+        let policy = match dir {
+            Some(_) => {
+                let permissions =
+                    PagePermissions { api_host: api_host_base, runs_reports: *runs_reports, framed_by };
+                page_policy(&content, permissions)
+            }
+            None => embedded::policy(framed_by),
+        };
+        Ok(Self { content: content.into(), policy })
     }
 }
 

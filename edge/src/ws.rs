@@ -22,6 +22,7 @@ use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
+use matyan_proto::ingest::v1::ingest_service_client::IngestServiceClient;
 use matyan_proto::system::v1::ReadinessRequest;
 use matyan_proto::system::v1::system_service_client::SystemServiceClient;
 use matyan_record::trace::TARGET;
@@ -34,9 +35,10 @@ use tracing::Span;
 
 use crate::error::ApiError;
 use crate::metrics::Metrics;
+use crate::project;
 use crate::request_id;
 use crate::settings::Settings;
-use crate::transport::Transport;
+use crate::transport::{Transport, client};
 use budget::MemoryBudget;
 use connection_deps::ConnectionDeps;
 pub(crate) use session::IngestClient;
@@ -55,7 +57,7 @@ const MAX_LARGE_DECODES: usize = 4;
 
 /// Accepts WebSockets and owns their tasks.
 pub(crate) struct Sockets {
-    ingest: IngestClient,
+    ingest: Transport,
     system: SystemServiceClient<Transport>,
     metrics: Metrics,
     settings: Arc<Settings>,
@@ -75,7 +77,7 @@ enum Protocol {
 
 impl Sockets {
     pub(crate) fn new(
-        ingest: IngestClient,
+        ingest: Transport,
         system: SystemServiceClient<Transport>,
         metrics: Metrics,
         settings: Arc<Settings>,
@@ -118,7 +120,7 @@ impl Sockets {
         };
         let deps = ConnectionDeps {
             run_id,
-            ingest: self.ingest.clone(),
+            ingest: client!(IngestServiceClient<Transport>, self.ingest.in_project(project::current())),
             metrics: self.metrics.clone(),
             budget: self.budget.clone(),
             large_decodes: Arc::clone(&self.large_decodes),

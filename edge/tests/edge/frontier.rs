@@ -51,6 +51,8 @@ struct Inner {
     behavior: watch::Sender<Behavior>,
     received: watch::Sender<Vec<Received>>,
     streams: Mutex<usize>,
+    /// The project of each stream and of each requested upload.
+    projects: Mutex<Vec<String>>,
     /// Number of batches received but not answered, over all streams, and its maximum so
     /// far.
     waiting: AtomicUsize,
@@ -64,6 +66,7 @@ impl Frontier {
             behavior: watch::Sender::new(Behavior::default()),
             received: watch::Sender::new(Vec::new()),
             streams: Mutex::default(),
+            projects: Mutex::default(),
             waiting: AtomicUsize::new(0),
             most_waiting: AtomicUsize::new(0),
             uploads: watch::Sender::new(Vec::new()),
@@ -87,6 +90,15 @@ impl Frontier {
 
     pub(crate) fn streams(&self) -> usize {
         *self.0.streams.lock().unwrap()
+    }
+
+    pub(crate) fn projects(&self) -> Vec<String> {
+        self.0.projects.lock().unwrap().clone()
+    }
+
+    fn record_project<T>(&self, request: &Request<T>) {
+        let project = request.metadata().get("matyan-project").map(|it| it.to_str().unwrap().to_owned());
+        self.0.projects.lock().unwrap().push(project.unwrap_or_default());
     }
 
     pub(crate) fn most_waiting(&self) -> usize {
@@ -119,6 +131,7 @@ impl IngestService for Frontier {
         &self,
         request: Request<Streaming<StreamRequest>>,
     ) -> Result<Response<Self::StreamStream>, Status> {
+        self.record_project(&request);
         let (answers, receiver) = mpsc::channel(1024);
         let number = {
             let mut streams = self.0.streams.lock().unwrap();
@@ -130,6 +143,7 @@ impl IngestService for Frontier {
     }
 
     async fn presign(&self, request: Request<PresignRequest>) -> Result<Response<PresignResponse>, Status> {
+        self.record_project(&request);
         let request = request.into_inner();
         if request.artifact_path.contains("..") {
             return Err(Status::invalid_argument("`artifact_path` has a `..` segment"));

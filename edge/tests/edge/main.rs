@@ -10,6 +10,7 @@ mod deadlines;
 mod frontier;
 mod grpc;
 mod http_calls;
+mod projects;
 mod rest;
 mod server;
 mod ui;

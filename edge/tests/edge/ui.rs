@@ -115,6 +115,36 @@ async fn paths_without_a_route_return_the_page() {
 }
 
 #[tokio::test]
+async fn each_project_has_its_page() {
+    let folder = bundle();
+    for (base_path, path) in
+        [("", "/p/team"), ("", "/p/team/runs/abc"), ("/ui", "/ui/p/team/"), ("/ui", "/p/team/")]
+    {
+        let edge = edge(&folder, base_path);
+        let answer = get(&edge, path).await;
+        let expected = format!("<script>window.API_BASE_PATH=\"{base_path}/p/team\"</script>");
+        assert_eq!((answer.status, answer.body), (200, expected), "{path}");
+        let policy = answer.headers["content-security-policy"].to_str().unwrap().to_owned();
+        assert_ne!(
+            policy,
+            get(&edge, "/").await.header("content-security-policy"),
+            "it has the hash of the page"
+        );
+    }
+    let edge = edge(&folder, "");
+    assert_eq!(get(&edge, "/p/team/static-files/static/js/main.js").await.body, "plain");
+    assert_eq!(get(&edge, "/p/team/api/boards").await.status, 404);
+    let metrics = send(&edge, "GET", "/p/team/metrics", &[("accept", "text/html")]).await;
+    assert!(metrics.body.contains("/p/team"), "{}", metrics.body);
+    // Characters that could end an attribute or a script.
+    for path in ["/p/%22%3E/", "/p/'/", "/p/%3C/runs"] {
+        assert_eq!(get(&edge, path).await.status, 404, "{path}");
+    }
+    let embedded = embedded(&FILES, "/ui");
+    assert!(get(&embedded, "/ui/p/team/").await.body.contains("<base href=\"/ui/p/team/static-files/\">"));
+}
+
+#[tokio::test]
 async fn pages_run_only_their_own_scripts() {
     let folder = bundle();
     let edge = edge(&folder, "");
