@@ -3,6 +3,8 @@
 //! as JSON lines; errors go to standard error, each with the next step.
 
 mod backup;
+mod confirmation;
+mod connection;
 mod flags;
 mod jobs;
 mod logs;
@@ -13,19 +15,18 @@ mod partitions;
 mod plot;
 mod progress;
 mod project;
+mod projects;
 mod restore;
 mod runs;
 mod status;
 
-use std::{io, path::PathBuf, time::Duration};
+use std::{io, path::PathBuf};
 
 use clap::Subcommand;
 use matyan_proto::limits::MESSAGE_BYTES;
 use tokio::runtime::Builder;
-use tonic::{
-    Code, Status,
-    transport::{Channel, ClientTlsConfig},
-};
+use tonic::{Code, Status};
+use tonic_types::StatusExt as _;
 
 const FAILED: u8 = 1;
 /// Exit code for a command that completed, although some data had already been lost.
@@ -52,7 +53,9 @@ pub(crate) enum ClientCommand {
     Partitions(partitions::PartitionsFlags),
     /// List or delete items that could not be applied, with the reason for each
     Parked(parked::ParkedFlags),
-    /// Show or change the name and description of the project
+    /// List, create, rename and delete projects, and show what each takes
+    Projects(projects::ProjectsFlags),
+    /// Show or change the name and description of one project
     Project(project::ProjectFlags),
     /// List background jobs, or start one manually
     Jobs(jobs::JobsFlags),
@@ -120,7 +123,14 @@ impl From<Status> for Error {
                     "the server does not support this ({message}): run `matyan status` to see its version"
                 )
             }
-            Code::InvalidArgument | Code::FailedPrecondition | Code::ResourceExhausted | Code::NotFound => {
+            Code::NotFound if is_about_project(&status) => {
+                format!("{message}: `matyan projects list` lists all projects")
+            }
+            Code::InvalidArgument
+            | Code::FailedPrecondition
+            | Code::ResourceExhausted
+            | Code::AlreadyExists
+            | Code::NotFound => {
                 format!("the server rejected the request: {message}")
             }
             code => format!("the server failed ({code:?}: {message}): see its log"),
@@ -156,10 +166,16 @@ impl From<Failure> for Error {
     }
 }
 
+/// Whether a project does not exist, rather than something in it.
+fn is_about_project(status: &Status) -> bool {
+    let details = status.get_error_details();
+    details.error_info().is_some_and(|info| info.metadata.get("resource").is_some_and(|it| it == "project"))
+}
+
 /// Converts a status to an error, with a hint if the run does not exist.
 fn run_error(run_id: &str) -> impl Fn(Status) -> Error + '_ {
     move |status| match status.code() {
-        Code::NotFound => {
+        Code::NotFound if !is_about_project(&status) => {
             Error::Message(format!("run `{run_id}` does not exist: `matyan runs ls` lists all runs"))
         }
         _ => status.into(),
@@ -180,38 +196,17 @@ pub(crate) fn run(command: ClientCommand) -> Result<(), Error> {
             ClientCommand::Status(flags) => status::run(flags).await,
             ClientCommand::Partitions(flags) => partitions::run(flags).await,
             ClientCommand::Parked(flags) => parked::run(flags).await,
+            ClientCommand::Projects(flags) => projects::run(flags).await,
             ClientCommand::Project(flags) => project::run(flags).await,
             ClientCommand::Jobs(flags) => jobs::run(flags).await,
         }
     })
 }
 
-/// Idle connections are probed with keep-alive pings, so that no command waits for a server
-/// that has disappeared.
-const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(30);
-const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(20);
-
-async fn connect(server: &str) -> Result<Channel, Error> {
-    let endpoint = Channel::from_shared(server.to_owned()).map_err(|_| Error::Address(server.to_owned()))?;
-    let endpoint = match endpoint.uri().scheme_str() {
-        Some("http") => endpoint,
-        Some("https") => {
-            let tls = endpoint.tls_config(ClientTlsConfig::new().with_native_roots());
-            tls.map_err(|source| Error::Roots { source })?
-        }
-        _ => return Err(Error::Address(server.to_owned())),
-    };
-    let endpoint = endpoint
-        .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
-        .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
-        .keep_alive_while_idle(true);
-    endpoint.connect().await.map_err(|source| Error::Unreachable { server: server.to_owned(), source })
-}
-
-/// Creates a generated client on a channel, with the message size limit of the system.
+/// Creates a generated client on a connection, with the message size limit of the system.
 macro_rules! client {
-    ($client:ident, $channel:expr) => {
-        $client::new($channel).max_decoding_message_size($crate::client::MESSAGE_LIMIT)
+    ($client:ident, $connection:expr) => {
+        $client::new($connection).max_decoding_message_size($crate::client::MESSAGE_LIMIT)
     };
 }
 use client;

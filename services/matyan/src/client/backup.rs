@@ -20,11 +20,13 @@ use matyan_proto::backup::v1::{
 };
 use serde_json::json;
 use time::{OffsetDateTime, PrimitiveDateTime, format_description::well_known::Iso8601};
-use tonic::{Code, Status, transport::Channel};
+use tonic::{Code, Status};
 
-use super::{Error, Failure, client, connect, flags::ClientFlags, output::Output, progress::Progress};
+use super::{
+    Error, Failure, client, connection::Connection, flags::ClientFlags, output::Output, progress::Progress,
+};
 
-type Client = BackupServiceClient<Channel>;
+type Client = BackupServiceClient<Connection>;
 
 /// Blobs read concurrently: enough to hide the latency of a remote blob store.
 const CONCURRENT_BLOBS: usize = 8;
@@ -66,7 +68,7 @@ pub(crate) struct BackupFlags {
 }
 
 pub(super) async fn run(flags: BackupFlags) -> Result<(), Error> {
-    let out = &mut Output::new(flags.client.json);
+    let out = &mut Output::new(flags.client.connection.json);
     let filters = BackupFilters {
         runs: flags.runs.clone(),
         experiment: flags.experiment.clone(),
@@ -74,8 +76,8 @@ pub(super) async fn run(flags: BackupFlags) -> Result<(), Error> {
         blobs: !flags.no_blobs,
     };
     let since_us = flags.since.as_deref().map(since).transpose()?;
-    let mut client = client!(BackupServiceClient, connect(&flags.client.server).await?);
-    let origin = read_origin(&mut client, &flags.client.server).await?;
+    let mut client = client!(BackupServiceClient, flags.client.connect().await?);
+    let origin = read_origin(&mut client, &flags.client.connection.server).await?;
     let mut archive = match ArchiveWriter::resume(&flags.output, &filters, &origin)? {
         Some(archive) => archive,
         None => create(&flags.output, &filters, &origin)?,

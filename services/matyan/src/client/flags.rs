@@ -1,10 +1,11 @@
-//! Flags that all client commands share.
+//! Flags that client commands share.
 
 use clap::Args;
 
+/// Flags of every command.
 #[derive(Debug, Args)]
-pub(crate) struct ClientFlags {
-    /// URL of the query side of a server
+pub(crate) struct ConnectionFlags {
+    /// URL of the query side of a server; a path /p/NAME at its end names a project
     #[arg(
         long,
         global = true,
@@ -16,4 +17,14 @@ pub(crate) struct ClientFlags {
     /// Print JSON, one object per line
     #[arg(long, global = true)]
     pub(super) json: bool,
+}
+
+/// Flags of commands that work on a project.
+#[derive(Debug, Args)]
+pub(crate) struct ClientFlags {
+    #[command(flatten)]
+    pub(super) connection: ConnectionFlags,
+    /// Project to work on, by the name that `matyan projects list` shows; by default, the default project
+    #[arg(long, global = true, value_name = "NAME", env = "MATYAN_PROJECT")]
+    pub(super) project: Option<String>,
 }

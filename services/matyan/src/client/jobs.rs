@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use tonic::{Response, Status, Streaming};
 
 use super::{
-    Error, client, connect,
+    Error, client,
     flags::ClientFlags,
     output::{Output, moment},
     progress::Progress,
@@ -131,8 +131,8 @@ pub(crate) enum JobsCommand {
 }
 
 pub(super) async fn run(flags: JobsFlags) -> Result<(), Error> {
-    let out = &mut Output::new(flags.client.json);
-    let mut admin = client!(AdminServiceClient, connect(&flags.client.server).await?);
+    let out = &mut Output::new(flags.client.connection.json);
+    let mut admin = client!(AdminServiceClient, flags.client.connect().await?);
     match flags.command {
         JobsCommand::Ls => {
             let listed = admin.list_jobs(ListJobsRequest {}).await?.into_inner();

@@ -7,10 +7,10 @@ use matyan_proto::{
 };
 use matyan_value::json::{self, JsonStyle};
 use serde_json::{Value, json};
-use tonic::transport::Channel;
 
 use super::{
-    Error, client, connect,
+    Error, client,
+    connection::Connection,
     flags::ClientFlags,
     output::{Output, cell, moment, readable, terminal_text},
     run_error,
@@ -41,8 +41,8 @@ pub(crate) struct LogsFlags {
 }
 
 pub(super) async fn run(flags: LogsFlags) -> Result<(), Error> {
-    let out = &mut Output::new(flags.client.json);
-    let channel = connect(&flags.client.server).await?;
+    let out = &mut Output::new(flags.client.connection.json);
+    let channel = flags.client.connect().await?;
     // An unknown run has an empty log; a misspelled one should not look like a silent one.
     let request = GetRequest { run_id: flags.run.clone(), parts: None };
     client!(RunServiceClient, channel.clone()).get(request).await.map_err(run_error(&flags.run))?;
@@ -52,7 +52,7 @@ pub(super) async fn run(flags: LogsFlags) -> Result<(), Error> {
     }
 }
 
-async fn lines(channel: Channel, flags: LogsFlags, out: &mut Output) -> Result<(), Error> {
+async fn lines(channel: Connection, flags: LogsFlags, out: &mut Output) -> Result<(), Error> {
     let LogsFlags { run: run_id, follow, tail, .. } = flags;
     let request = LinesRequest { run_id, steps: None, tail, follow };
     let mut messages = client!(LogServiceClient, channel).lines(request).await?.into_inner();
@@ -68,7 +68,7 @@ async fn lines(channel: Channel, flags: LogsFlags, out: &mut Output) -> Result<(
     Ok(())
 }
 
-async fn records(channel: Channel, flags: LogsFlags, out: &mut Output) -> Result<(), Error> {
+async fn records(channel: Connection, flags: LogsFlags, out: &mut Output) -> Result<(), Error> {
     let LogsFlags { run: run_id, follow, tail, .. } = flags;
     let request = RecordsRequest { run_id, steps: None, tail, follow };
     let mut messages = client!(LogServiceClient, channel).records(request).await?.into_inner();

@@ -10,10 +10,11 @@ use matyan_proto::{
     },
 };
 use serde_json::json;
-use tonic::{Code, Status, transport::Channel};
+use tonic::{Code, Status};
 
 use super::{
-    Error, client, connect,
+    Error, client,
+    connection::Connection,
     flags::ClientFlags,
     output::{Output, cell, number},
     plot::{Column, Plot},
@@ -54,8 +55,8 @@ pub(crate) struct MetricsFlags {
 }
 
 pub(super) async fn run(flags: MetricsFlags) -> Result<(), Error> {
-    let out = &mut Output::new(flags.client.json);
-    let channel = connect(&flags.client.server).await?;
+    let out = &mut Output::new(flags.client.connection.json);
+    let channel = flags.client.connect().await?;
     let series = series(channel.clone(), &flags).await?;
     let Some(name) = &flags.name else { return list(&series, out) };
     let shown = match flags.plot {
@@ -75,7 +76,7 @@ pub(super) async fn run(flags: MetricsFlags) -> Result<(), Error> {
 }
 
 /// Lists the series of the given name, or all series.
-async fn series(channel: Channel, flags: &MetricsFlags) -> Result<Vec<SeriesInfo>, Error> {
+async fn series(channel: Connection, flags: &MetricsFlags) -> Result<Vec<SeriesInfo>, Error> {
     let request = ListRequest {
         run_id: flags.run.clone(),
         types: vec![SeriesType::Metric.into()],
@@ -128,7 +129,7 @@ fn refused(flags: &MetricsFlags) -> impl Fn(Status) -> Error {
 
 /// Prints sampled points, and returns the number of series shown.
 async fn points(
-    channel: Channel,
+    channel: Connection,
     flags: &MetricsFlags,
     series: &[SeriesInfo],
     out: &mut Output,
@@ -181,7 +182,7 @@ fn title(info: &SeriesInfo) -> String {
 
 /// Plots series, and returns the number of series shown.
 async fn plot(
-    channel: Channel,
+    channel: Connection,
     flags: &MetricsFlags,
     series: &[SeriesInfo],
     out: &mut Output,

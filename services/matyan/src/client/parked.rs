@@ -8,10 +8,10 @@ use matyan_proto::admin::v1::{
     admin_service_client::AdminServiceClient,
 };
 use serde_json::json;
-use tonic::transport::Channel;
 
 use super::{
-    Error, client, connect,
+    Error, client,
+    connection::Connection,
     flags::ClientFlags,
     output::{Output, cell, moment},
 };
@@ -20,6 +20,7 @@ const PARKED_EXAMPLES: &str = "\
 Examples:
   matyan parked ls                          the newest items, with the reason for each
   matyan parked ls --run 3fd1c0 --json
+  matyan parked ls --unknown-projects       items that name a project which does not exist
   matyan parked rm 1/3/1042/0/3fd1c0        once its cause is known and fixed
 
 A worker sets aside what it cannot apply, and continues with the next item. Most often the client that sent it is at fault.";
@@ -43,24 +44,37 @@ pub(crate) enum ParkedCommand {
         /// Maximum number of items; 0 means all
         #[arg(long, default_value_t = 20)]
         limit: u32,
+        /// Items that name a project which does not exist
+        #[arg(long, conflicts_with = "project")]
+        unknown_projects: bool,
     },
     /// Delete parked items
     Rm {
         /// Item ids, as shown by `matyan parked ls`
         #[arg(required = true, value_name = "ITEM")]
         items: Vec<String>,
+        /// Items that name a project which does not exist
+        #[arg(long, conflicts_with = "project")]
+        unknown_projects: bool,
     },
 }
 
 pub(super) async fn run(flags: ParkedFlags) -> Result<(), Error> {
-    let out = &mut Output::new(flags.client.json);
-    let mut admin = client!(AdminServiceClient, connect(&flags.client.server).await?);
+    let out = &mut Output::new(flags.client.connection.json);
+    let mut admin = client!(AdminServiceClient, flags.client.connect().await?);
     match flags.command {
-        ParkedCommand::Ls { run, limit } => list(admin, run.unwrap_or_default(), limit, out).await,
-        ParkedCommand::Rm { items } => {
+        ParkedCommand::Ls { run, limit, unknown_projects } => {
+            let request = ListParkedItemsRequest {
+                run_id: run.unwrap_or_default(),
+                unknown_projects,
+                ..Default::default()
+            };
+            list(admin, request, limit, out).await
+        }
+        ParkedCommand::Rm { items, unknown_projects } => {
             // An id given twice counts once.
             let given = items.iter().collect::<HashSet<_>>().len() as u64;
-            let request = DeleteParkedItemsRequest { ids: items };
+            let request = DeleteParkedItemsRequest { ids: items, unknown_projects };
             let deleted = admin.delete_parked_items(request).await?.into_inner().deleted;
             match out.json {
                 true => out.object(&json!({"deleted": deleted}))?,
@@ -83,16 +97,15 @@ const PAGE_SIZE: u32 = 1_000;
 /// Lists items, newest first: for programs as they arrive, for users as a table, followed by
 /// the number of items not shown.
 async fn list(
-    mut admin: AdminServiceClient<Channel>,
-    run_id: String,
+    mut admin: AdminServiceClient<Connection>,
+    mut request: ListParkedItemsRequest,
     limit: u32,
     out: &mut Output,
 ) -> Result<(), Error> {
-    let (mut rows, mut shown, mut page_token) = (Vec::new(), 0, String::new());
+    let (mut rows, mut shown) = (Vec::new(), 0);
     loop {
-        let page_size = if limit == 0 { PAGE_SIZE } else { (limit - shown).min(PAGE_SIZE) };
-        let request = ListParkedItemsRequest { run_id: run_id.clone(), page_size, page_token };
-        let page = admin.list_parked_items(request).await?.into_inner();
+        request.page_size = if limit == 0 { PAGE_SIZE } else { (limit - shown).min(PAGE_SIZE) };
+        let page = admin.list_parked_items(request.clone()).await?.into_inner();
         let ListParkedItemsResponse { items, next_page_token, total } = page;
         shown += items.len() as u32;
         for item in &items {
@@ -101,16 +114,16 @@ async fn list(
                 false => rows.push(row(item)),
             }
         }
-        page_token = next_page_token;
-        if !page_token.is_empty() && (limit == 0 || shown < limit) {
+        request.page_token = next_page_token;
+        if !request.page_token.is_empty() && (limit == 0 || shown < limit) {
             continue;
         }
         if !out.json {
             out.table(["ITEM", "RUN", "PARKED (UTC)", "REASON"], &rows)?;
             let more = total.saturating_sub(shown.into());
-            if run_id.is_empty() && more > 0 {
+            if request.run_id.is_empty() && more > 0 {
                 out.line(format!("and {more} older items; use --limit 0 to list all"))?;
-            } else if !page_token.is_empty() {
+            } else if !request.page_token.is_empty() {
                 out.line("and older items; use --limit 0 to list all")?;
             }
         }

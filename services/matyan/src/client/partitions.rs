@@ -6,7 +6,7 @@ use matyan_proto::admin::v1::{
 };
 use serde_json::{Value, json};
 
-use super::{Error, client, connect, flags::ClientFlags, output::Output};
+use super::{Error, client, flags::ConnectionFlags, output::Output};
 
 const PARTITIONS_EXAMPLES: &str = "\
 Examples:
@@ -22,7 +22,7 @@ pub(crate) struct PartitionsFlags {
     #[command(subcommand)]
     command: PartitionsCommand,
     #[command(flatten)]
-    client: ClientFlags,
+    client: ConnectionFlags,
 }
 
 #[derive(Debug, Subcommand)]
@@ -35,7 +35,7 @@ pub(crate) enum PartitionsCommand {
 
 pub(super) async fn run(flags: PartitionsFlags) -> Result<(), Error> {
     let out = &mut Output::new(flags.client.json);
-    let mut admin = client!(AdminServiceClient, connect(&flags.client.server).await?);
+    let mut admin = client!(AdminServiceClient, flags.client.connect().await?);
     match flags.command {
         PartitionsCommand::Ls => {
             let listed = admin.list_partitions(ListPartitionsRequest {}).await?.into_inner();

@@ -5,7 +5,7 @@ use matyan_proto::project::v1::{GetRequest, UpdateRequest, project_service_clien
 use serde_json::json;
 
 use super::{
-    Error, client, connect,
+    Error, client,
     flags::ClientFlags,
     output::{Output, cell},
 };
@@ -42,8 +42,8 @@ pub(crate) enum ProjectCommand {
 }
 
 pub(super) async fn run(flags: ProjectFlags) -> Result<(), Error> {
-    let out = &mut Output::new(flags.client.json);
-    let mut project = client!(ProjectServiceClient, connect(&flags.client.server).await?);
+    let out = &mut Output::new(flags.client.connection.json);
+    let mut project = client!(ProjectServiceClient, flags.client.connect().await?);
     let (name, description) = match flags.command {
         ProjectCommand::Show => {
             let shown = project.get(GetRequest {}).await?.into_inner();

@@ -26,11 +26,13 @@ use matyan_proto::{
 };
 use prost::Message;
 use serde_json::json;
-use tonic::{Code, Status, transport::Channel};
+use tonic::{Code, Status};
 
-use super::{Error, Failure, client, connect, flags::ClientFlags, output::Output, progress::Progress};
+use super::{
+    Error, Failure, client, connection::Connection, flags::ClientFlags, output::Output, progress::Progress,
+};
 
-type Client = BackupServiceClient<Channel>;
+type Client = BackupServiceClient<Connection>;
 
 /// Limits of one call, in entities and bytes: far below the message size limit.
 const CALL_ENTITIES: usize = 1_000;
@@ -91,12 +93,12 @@ pub(crate) struct RestoreFlags {
 }
 
 pub(super) async fn run(flags: RestoreFlags) -> Result<(), Error> {
-    let out = &mut Output::new(flags.client.json);
+    let out = &mut Output::new(flags.client.connection.json);
     let mut archive = ArchiveReader::open(&flags.path)?;
     let checking = Progress::new(0, "files", out.json);
     archive.check(flags.dry_run, |checked| checking.set(checked.files, checked.total))?;
     checking.finish();
-    let mut client = client!(BackupServiceClient, connect(&flags.client.server).await?)
+    let mut client = client!(BackupServiceClient, flags.client.connect().await?)
         .max_encoding_message_size(limits::MESSAGE_BYTES);
     let summary = RestoreSummary { blobs_lost: archive.blobs_lost()?, ..RestoreSummary::default() };
     let mut restore = RestoreSession { archive: &archive, flags: &flags, client: &mut client, summary };

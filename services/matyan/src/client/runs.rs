@@ -2,7 +2,7 @@
 
 mod flags;
 
-use std::io::{self, BufRead, IsTerminal};
+use std::io;
 
 use matyan_proto::{
     admin::v1::{ParkRunRequest, ResumeRunRequest, admin_service_client::AdminServiceClient},
@@ -20,10 +20,12 @@ use matyan_proto::{
 };
 use matyan_value::json::{self, JsonStyle};
 use serde_json::{Map, Value, json};
-use tonic::{Code, transport::Channel};
+use tonic::Code;
 
 use super::{
-    Error, client, connect,
+    Error, client,
+    confirmation::confirm,
+    connection::Connection,
     output::{Output, cell, duration, moment, number, readable},
     run_error,
 };
@@ -32,11 +34,11 @@ pub(crate) use flags::RunsFlags;
 use flags::{RunsCommand, SearchFlags, SortKey};
 
 pub(super) async fn run(flags: RunsFlags) -> Result<(), Error> {
-    let out = &mut Output::new(flags.client.json);
+    let out = &mut Output::new(flags.client.connection.json);
     if let RunsCommand::Rm { runs, yes: false } = &flags.command {
-        confirm(runs, out)?;
+        confirm(&runs.join(", "), out)?;
     }
-    let channel = connect(&flags.client.server).await?;
+    let channel = flags.client.connect().await?;
     match flags.command {
         RunsCommand::Ls { limit, active, archived } => {
             let mut terms = Vec::new();
@@ -96,7 +98,7 @@ fn query(text: &str) -> Query {
 /// Lists runs: for programs as they are found, for users as a table, whose column widths depend
 /// on all rows.
 async fn list(
-    channel: Channel,
+    channel: Connection,
     text: &str,
     sort: Vec<Sort>,
     limit: u32,
@@ -144,7 +146,7 @@ async fn list(
 
 /// Error for an invalid query, with a marker below the position given in the server's
 /// explanation.
-async fn query_error(channel: Channel, text: &str, status: tonic::Status) -> Error {
+async fn query_error(channel: Connection, text: &str, status: tonic::Status) -> Error {
     let request = ExplainRequest { kind: SearchKind::Runs.into(), query: Some(query(text)) };
     let explained = client!(SearchServiceClient, channel).explain(request).await;
     match explained.ok().and_then(|explained| explained.into_inner().error) {
@@ -210,7 +212,7 @@ fn run_json(run: &Run) -> Value {
     })
 }
 
-async fn explain(channel: Channel, text: String, out: &mut Output) -> Result<(), Error> {
+async fn explain(channel: Connection, text: String, out: &mut Output) -> Result<(), Error> {
     let request = ExplainRequest { kind: SearchKind::Runs.into(), query: Some(query(&text)) };
     let answer = client!(SearchServiceClient, channel).explain(request).await?.into_inner();
     if let Some(error) = &answer.error {
@@ -256,7 +258,7 @@ fn explained_json(answer: &ExplainResponse) -> Value {
 }
 
 /// Fetches the series and artifacts that did not fit in the message of a run.
-async fn complete(run: &mut Run, channel: Channel) -> Result<(), Error> {
+async fn complete(run: &mut Run, channel: Connection) -> Result<(), Error> {
     let run_id = || run.run_id.clone();
     if run.more_series {
         let request = series::ListRequest { run_id: run_id(), ..Default::default() };
@@ -277,7 +279,7 @@ async fn complete(run: &mut Run, channel: Channel) -> Result<(), Error> {
     Ok(())
 }
 
-async fn show(channel: Channel, run_id: String, system: bool, out: &mut Output) -> Result<(), Error> {
+async fn show(channel: Connection, run_id: String, system: bool, out: &mut Output) -> Result<(), Error> {
     // All series types that this version supports.
     let types = (1..).map_while(|number| SeriesType::try_from(number).ok()).map(i32::from).collect();
     let parts = RunParts {
@@ -391,26 +393,14 @@ pub(super) fn series_row(series: &SeriesInfo) -> [String; 6] {
     ]
 }
 
-/// Asks for confirmation on the terminal. A script must pass --yes instead.
-fn confirm(runs: &[String], out: &mut Output) -> Result<(), Error> {
-    let refused = |why: &str| Err(Error::Message(format!("nothing was deleted: {why}")));
-    if !io::stdin().is_terminal() {
-        return refused("pass --yes when there is no terminal");
-    }
-    out.prompt(&format!("Permanently delete {}? [y/N] ", runs.join(", ")))?;
-    let mut answer = String::new();
-    io::stdin().lock().read_line(&mut answer)?;
-    if matches!(answer.trim(), "y" | "Y" | "yes") { Ok(()) } else { refused("not confirmed") }
-}
-
-async fn remove(channel: Channel, run_ids: Vec<String>, out: &mut Output) -> Result<(), Error> {
+async fn remove(channel: Connection, run_ids: Vec<String>, out: &mut Output) -> Result<(), Error> {
     let request = DeleteBatchRequest { run_ids: run_ids.clone() };
     let answer = client!(RunServiceClient, channel).delete_batch(request).await?.into_inner();
     print_changed(&run_ids, &answer.unknown, "deleted", out)
 }
 
 async fn archive(
-    channel: Channel,
+    channel: Connection,
     run_ids: Vec<String>,
     archived: bool,
     out: &mut Output,

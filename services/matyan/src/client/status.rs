@@ -7,8 +7,8 @@ use matyan_proto::system::v1::{
 use serde_json::json;
 
 use super::{
-    Error, client, connect,
-    flags::ClientFlags,
+    Error, client,
+    flags::ConnectionFlags,
     output::{Output, cell},
 };
 
@@ -23,13 +23,13 @@ The exit code is 1 if the server is not ready.";
 #[command(after_help = STATUS_EXAMPLES)]
 pub(crate) struct StatusFlags {
     #[command(flatten)]
-    client: ClientFlags,
+    client: ConnectionFlags,
 }
 
 pub(super) async fn run(flags: StatusFlags) -> Result<(), Error> {
     let out = &mut Output::new(flags.client.json);
+    let mut system = client!(SystemServiceClient, flags.client.connect().await?);
     let server = flags.client.server;
-    let mut system = client!(SystemServiceClient, connect(&server).await?);
     let version = system.version(VersionRequest {}).await?.into_inner();
     let readiness = system.readiness(ReadinessRequest::default()).await?.into_inner();
     if out.json {

@@ -1,0 +1,17 @@
+//! Confirmation of a deletion on the terminal.
+
+use std::io::{self, BufRead as _, IsTerminal as _};
+
+use super::{Error, output::Output};
+
+/// Asks whether to delete something permanently. A script must pass --yes instead.
+pub(super) fn confirm(what: &str, out: &mut Output) -> Result<(), Error> {
+    let refused = |why: &str| Err(Error::Message(format!("nothing was deleted: {why}")));
+    if !io::stdin().is_terminal() {
+        return refused("pass --yes when there is no terminal");
+    }
+    out.prompt(&format!("Permanently delete {what}? [y/N] "))?;
+    let mut answer = String::new();
+    io::stdin().lock().read_line(&mut answer)?;
+    if matches!(answer.trim(), "y" | "Y" | "yes") { Ok(()) } else { refused("not confirmed") }
+}

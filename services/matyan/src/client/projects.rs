@@ -1,0 +1,185 @@
+//! The list of projects.
+
+use clap::{Args, Subcommand};
+use matyan_proto::{
+    admin::v1::{Usage, UsageRequest, admin_service_client::AdminServiceClient},
+    project::v1::{
+        CreateRequest, DeleteRequest, ListRequest, Project, ProjectState, UpdateRequest,
+        project_service_client::ProjectServiceClient,
+    },
+};
+use serde_json::{Value, json};
+
+use super::{
+    Error, client,
+    confirmation::confirm,
+    flags::ConnectionFlags,
+    output::{Output, cell, moment},
+};
+
+const PROJECTS_EXAMPLES: &str = "\
+Examples:
+  matyan projects create speech-models --display-name 'Speech models'
+  matyan projects list
+  matyan projects usage                                runs, points and bytes of every project
+  matyan projects rename speech-models 'Speech'        only the name shown to people; the other one never changes
+  matyan projects delete speech-models --yes
+  matyan runs ls --project speech-models
+
+Clients send data to a project by its URL, such as http://127.0.0.1:53800/p/speech-models, and the browser shows it there. A
+deleted project is gone at once; its runs and files are deleted in the background, and its name is never free again.";
+
+#[derive(Debug, Args)]
+#[command(after_help = PROJECTS_EXAMPLES)]
+pub(crate) struct ProjectsFlags {
+    #[command(subcommand)]
+    command: ProjectsCommand,
+    #[command(flatten)]
+    client: ConnectionFlags,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ProjectsCommand {
+    /// List all projects
+    #[command(visible_alias = "ls")]
+    List,
+    /// Create a project
+    Create {
+        /// Lowercase letters, digits, `-`, `_` and `.`; becomes part of URLs, and never changes
+        name: String,
+        /// Name shown to people; by default the same
+        #[arg(long, value_name = "TEXT", default_value = "")]
+        display_name: String,
+        #[arg(long, value_name = "TEXT", default_value = "", help = "Description")]
+        description: String,
+    },
+    /// Change the name that is shown to people
+    Rename {
+        /// Name of the project, as in its URL
+        name: String,
+        /// New name shown to people
+        display_name: String,
+    },
+    /// Delete a project with all of its runs and files
+    #[command(visible_alias = "rm")]
+    Delete {
+        /// Name of the project, as in its URL
+        name: String,
+        /// Do not ask for confirmation
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Show how much each project takes
+    Usage {
+        /// Only this project
+        name: Option<String>,
+    },
+}
+
+pub(super) async fn run(flags: ProjectsFlags) -> Result<(), Error> {
+    let out = &mut Output::new(flags.client.json);
+    if let ProjectsCommand::Delete { name, yes: false } = &flags.command {
+        confirm(&format!("the project {name} with all of its runs"), out)?;
+    }
+    let mut projects = client!(ProjectServiceClient, flags.client.connect().await?);
+    match flags.command {
+        ProjectsCommand::List => {
+            let listed = projects.list(ListRequest {}).await?.into_inner().projects;
+            print(&listed, out)
+        }
+        ProjectsCommand::Create { name, display_name, description } => {
+            let request = CreateRequest { name, display_name, description };
+            let created = projects.create(request).await?.into_inner().project.unwrap_or_default();
+            print(&[created], out)
+        }
+        ProjectsCommand::Rename { name, display_name } => {
+            let mut project = client!(ProjectServiceClient, flags.client.connect_to(&name).await?);
+            let request = UpdateRequest { name: Some(display_name), description: None };
+            let renamed = project.update(request).await?.into_inner();
+            match out.json {
+                true => Ok(out.object(&json!({"name": name, "display_name": renamed.name}))?),
+                false => Ok(out.line(format!("{}  is now called {}", cell(&name), cell(&renamed.name)))?),
+            }
+        }
+        ProjectsCommand::Delete { name, yes: _ } => {
+            let deleted = projects.delete(DeleteRequest { name }).await?.into_inner().project;
+            let deleted = deleted.unwrap_or_default();
+            match out.json {
+                true => Ok(out.object(&object(&deleted))?),
+                false => Ok(out.line(format!("{}  deleted; its content follows", cell(&deleted.name)))?),
+            }
+        }
+        ProjectsCommand::Usage { name } => {
+            let names = match name {
+                Some(name) => vec![name],
+                None => {
+                    let listed = projects.list(ListRequest {}).await?.into_inner().projects;
+                    let active = listed.into_iter().filter(|it| it.state() == ProjectState::Active);
+                    active.map(|it| it.name).collect()
+                }
+            };
+            usage(&flags.client, names, out).await
+        }
+    }
+}
+
+/// A name for the default project, which has none.
+fn shown_name(name: &str) -> String {
+    if name.is_empty() { "(default)".to_owned() } else { cell(name) }
+}
+
+fn state(project: &Project) -> &'static str {
+    match project.state() {
+        ProjectState::Deleting => "deleting",
+        ProjectState::Active | ProjectState::Unspecified => "active",
+    }
+}
+
+fn object(project: &Project) -> Value {
+    json!({
+        "name": project.name,
+        "display_name": project.display_name,
+        "description": project.description,
+        "state": state(project),
+        "created": project.created_us.map(|us| us as f64 / 1e6),
+        "deleted": project.deleted_us.map(|us| us as f64 / 1e6),
+    })
+}
+
+fn print(projects: &[Project], out: &mut Output) -> Result<(), Error> {
+    if out.json {
+        return Ok(projects.iter().try_for_each(|project| out.object(&object(project)))?);
+    }
+    let row = |project: &Project| {
+        let created = project.created_us.map(moment).unwrap_or_default();
+        [shown_name(&project.name), cell(&project.display_name), state(project).to_owned(), created]
+    };
+    let rows: Vec<_> = projects.iter().map(row).collect();
+    Ok(out.table(["NAME", "DISPLAY NAME", "STATE", "CREATED (UTC)"], &rows)?)
+}
+
+async fn usage(client: &ConnectionFlags, names: Vec<String>, out: &mut Output) -> Result<(), Error> {
+    let mut rows = Vec::new();
+    for name in names {
+        let mut admin = client!(AdminServiceClient, client.connect_to(&name).await?);
+        let request = UsageRequest { largest_runs: 0 };
+        let total = admin.usage(request).await?.into_inner().total.unwrap_or_default();
+        let Usage { runs, series, points, bytes } = total;
+        match out.json {
+            true => out.object(
+                &json!({"name": name, "runs": runs, "series": series, "points": points, "bytes": bytes}),
+            )?,
+            false => rows.push([
+                shown_name(&name),
+                runs.to_string(),
+                series.to_string(),
+                points.to_string(),
+                bytes.to_string(),
+            ]),
+        }
+    }
+    match out.json {
+        true => Ok(()),
+        false => Ok(out.table(["NAME", "RUNS", "SERIES", "POINTS", "BYTES"], &rows)?),
+    }
+}
