@@ -25,9 +25,10 @@ use matyan_proto::{
         ingest_service_client::IngestServiceClient, ingest_service_server::IngestServiceServer,
     },
     log::v1::LogEntry,
+    project::v1::{self as project, project_service_client::ProjectServiceClient},
 };
 use matyan_record::ingestion::RecordFormat;
-use matyan_store::{Store, embedded::EmbeddedStore};
+use matyan_store::{Store, embedded::EmbeddedStore, layers::FenceStore};
 use matyan_worker::{ControlWorker, Deps, FoldThread, IngestionWorker, Metrics};
 use prost::Message;
 use tokio::task::JoinSet;
@@ -41,6 +42,9 @@ pub(crate) const BEGIN_US: i64 = 1_700_000_000_000_000;
 pub(crate) struct Harness {
     pub(crate) backend: Backend,
     pub(crate) store: Arc<EmbeddedStore>,
+    /// Between the backend and the store.
+    pub(crate) fence: Arc<FenceStore>,
+    pub(crate) registry: prometheus::Registry,
     pub(crate) blobs: Arc<FsBlobs>,
     pub(crate) log: Arc<EmbeddedLog>,
     frontier: Frontier,
@@ -165,8 +169,10 @@ impl Harness {
             move || format!("00000000-0000-4000-8000-{:012x}", ids.fetch_add(1, Ordering::Relaxed))
         };
         let describes = Arc::new(AtomicU64::new(0));
+        let fence = Arc::new(FenceStore::new(store.clone()));
+        let registry = prometheus::Registry::new();
         let backend = Backend::new(matyan_backend::Deps {
-            store: store.clone(),
+            store: fence.clone(),
             log: Arc::new(CountingLog(log.clone(), describes.clone())),
             log_format: RecordFormat::Protobuf,
             blobs: blobs.clone(),
@@ -176,7 +182,7 @@ impl Harness {
             new_id: Arc::new(new_id),
             params_cache_ttl: Duration::from_secs(30),
             evaluation: matyan_backend::Evaluation::start(2).unwrap(),
-            metrics: matyan_backend::Metrics::new(&prometheus::Registry::new()).unwrap(),
+            metrics: matyan_backend::Metrics::new(&registry).unwrap(),
         });
         let random = move || {
             let mut id = [7; 16];
@@ -196,6 +202,8 @@ impl Harness {
         Self {
             backend,
             store,
+            fence,
+            registry,
             blobs,
             log,
             frontier,
@@ -243,6 +251,24 @@ impl Harness {
         self.now_us.load(Ordering::Relaxed)
     }
 
+    pub(crate) async fn create_project(&self, name: &str) -> project::Project {
+        let request = project::CreateRequest { name: name.to_owned(), ..Default::default() };
+        let created = ProjectServiceClient::new(self.routes()).create(request).await.unwrap();
+        created.into_inner().project.unwrap()
+    }
+
+    /// Does one round of the job that deletes the content of deleted projects.
+    pub(crate) async fn sweep_deleted_projects(&self) {
+        let deps = matyan_maintenance::Deps {
+            store: &*self.store,
+            log: &*self.log,
+            blobs: &*self.blobs,
+            clock: &*self.deps.clock,
+        };
+        let stop = CancellationToken::new();
+        matyan_maintenance::sweep_deleted_projects(deps, &stop, &mut |_| {}).await.unwrap();
+    }
+
     /// Number of times the backend has read the ends of the log.
     pub(crate) fn describes(&self) -> u64 {
         self.describes.load(Ordering::Relaxed)
@@ -278,6 +304,11 @@ impl Harness {
 
     /// Logs points of metric series by name, with steps from 0.
     pub(crate) async fn log_points(&self, run: &str, series: &[(&str, &str, &[f64])]) {
+        self.log_points_in("", run, series).await;
+    }
+
+    /// Like `log_points`, in another project.
+    pub(crate) async fn log_points_in(&self, project: &str, run: &str, series: &[(&str, &str, &[f64])]) {
         let mut batch = IngestionBatch::default();
         let mut points = Points::default();
         for (number, (name, context, values)) in (0..).zip(series) {
@@ -293,7 +324,7 @@ impl Harness {
             }
         }
         batch.points.push(points);
-        self.append("", run, batch).await;
+        self.append(project, run, batch).await;
     }
 
     async fn append(&self, project: &str, run: &str, batch: IngestionBatch) {

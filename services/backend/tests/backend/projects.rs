@@ -12,14 +12,13 @@ use matyan_proto::{
     objects::v1::{self as objects, object, object_service_client::ObjectServiceClient},
     runs::v1::{DeleteRequest, run_service_client::RunServiceClient},
 };
-use matyan_store::{Batch, Store};
 use tonic::Request;
 
 use crate::harness::{Harness, all, create, not_found};
 
 const OTHER: &str = "other";
 
-fn of<T>(project: &str, message: T) -> Request<T> {
+pub(crate) fn of<T>(project: &str, message: T) -> Request<T> {
     let mut request = Request::new(message);
     if !project.is_empty() {
         request.metadata_mut().insert("matyan-project", project.parse().unwrap());
@@ -28,7 +27,7 @@ fn of<T>(project: &str, message: T) -> Request<T> {
 }
 
 /// Uploads like a client, and returns the reference for the run.
-async fn upload(harness: &Harness, project: &str, path: &str, content: &[u8]) -> String {
+pub(crate) async fn upload(harness: &Harness, project: &str, path: &str, content: &[u8]) -> String {
     let mut client = harness.ingest_client();
     let wanted =
         pb::PresignRequest { run_id: "r".into(), artifact_path: path.into(), content_type: String::new() };
@@ -143,9 +142,7 @@ async fn emptied(harness: &Harness, folder: &str) {
 #[tokio::test]
 async fn rule_37_blobs_of_projects_are_separate() {
     let harness = Harness::new().await;
-    let mut batch = Batch::default();
-    batch.set(matyan_model::keys::project_by_name(OTHER), vec![1, 7]);
-    harness.store.commit(batch).await.unwrap();
+    harness.create_project(OTHER).await;
     log(&harness, "").await;
     log(&harness, OTHER).await;
     assert_eq!(

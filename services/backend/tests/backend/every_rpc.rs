@@ -1,0 +1,379 @@
+//! Every rpc of the backend, in two projects with the same run ids and names, and a random canary
+//! in every text: no call touches a key of the other project, or answers with its canary.
+//!
+//! The calls are made from the descriptors, with values chosen by the names of fields, so that a
+//! new rpc is included by itself. It has to succeed, or to be listed with the reason why not.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    hash::{BuildHasher as _, RandomState},
+};
+
+use bytes::{Buf as _, BufMut as _, Bytes};
+use matyan_model::{keys::project_rows, project::project_find};
+use matyan_proto::{
+    apps::v1::{self as apps, app_service_client::AppServiceClient},
+    dashboards::v1::{self as dashboards, dashboard_service_client::DashboardServiceClient},
+    experiments::v1::{self as experiments, experiment_service_client::ExperimentServiceClient},
+    ingest::v1::{self as pb, event::Kind},
+    notes::v1::{self as notes, note_service_client::NoteServiceClient},
+    project::v1::{self as project, project_service_client::ProjectServiceClient},
+    reports::v1::{self as reports, report_service_client::ReportServiceClient},
+    runs::v1::{self as runs, run_service_client::RunServiceClient},
+    tags::v1::{self as tags, tag_service_client::TagServiceClient},
+};
+use matyan_store::Store as _;
+use prost::Message as _;
+use prost_reflect::{
+    DescriptorPool, DynamicMessage, FieldDescriptor, Kind as FieldKind, MethodDescriptor, Value,
+};
+use tonic::{
+    Code, Request, Status,
+    client::Grpc,
+    codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder},
+};
+
+use crate::{
+    harness::{Harness, all, create, experiment, line, params, tag, until},
+    projects::{of, upload},
+};
+
+const PROJECTS: [&str; 2] = ["", "other"];
+
+/// Calls about all projects, which show their names.
+const OF_ALL_PROJECTS: [&str; 3] = [
+    "project.v1.ProjectService/List",
+    "project.v1.ProjectService/Create",
+    "project.v1.ProjectService/Delete",
+];
+
+/// The only call that never ends; it has a test of its own.
+const ENDLESS: &str = "runs.v1.RunService/Watch";
+
+/// Calls that cannot succeed with a request made from their descriptor, and how they fail.
+const REFUSED: &[(&str, Code)] = &[("admin.v1.AdminService/SkipLostRecords", Code::Ok)];
+
+/// One project, and what its requests name.
+struct Side {
+    project: &'static str,
+    canary: String,
+    /// Ids of entities, by the name of their service.
+    ids: HashMap<&'static str, String>,
+    blob_uri: String,
+}
+
+/// Messages as they are on the wire.
+#[derive(Clone, Copy, Default)]
+struct RawCodec;
+
+impl Codec for RawCodec {
+    type Encode = Bytes;
+    type Decode = Bytes;
+    type Encoder = Self;
+    type Decoder = Self;
+
+    fn encoder(&mut self) -> Self {
+        Self
+    }
+
+    fn decoder(&mut self) -> Self {
+        Self
+    }
+}
+
+impl Encoder for RawCodec {
+    type Item = Bytes;
+    type Error = Status;
+
+    fn encode(&mut self, item: Bytes, target: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        target.put(item);
+        Ok(())
+    }
+}
+
+impl Decoder for RawCodec {
+    type Item = Bytes;
+    type Error = Status;
+
+    fn decode(&mut self, source: &mut DecodeBuf<'_>) -> Result<Option<Bytes>, Status> {
+        Ok(Some(source.copy_to_bytes(source.remaining())))
+    }
+}
+
+/// The rpcs of the backend by their names: first those that read, then those that write, and at
+/// the end those that delete.
+fn methods() -> Vec<(String, MethodDescriptor)> {
+    let pool = DescriptorPool::decode(matyan_proto::DESCRIPTORS).unwrap();
+    let mut methods = BTreeMap::new();
+    for service in pool.services() {
+        let name = service.full_name().to_owned();
+        let name = name.strip_prefix("matyan.").unwrap();
+        // A frontier has no access to a store.
+        if name.starts_with("ingest.") {
+            continue;
+        }
+        for method in service.methods() {
+            let name = format!("{name}/{}", method.name());
+            // NO_SIDE_EFFECTS
+            let reads = method
+                .method_descriptor_proto()
+                .options
+                .as_ref()
+                .is_some_and(|it| it.idempotency_level == Some(1));
+            let rank = match method.name() {
+                _ if reads => 0,
+                "DeleteBatch" | "CleanupOrphanBlobs" => 3,
+                "CleanupTombstones" | "ClearTombstone" => 4,
+                named if named.starts_with("Delete") || named.starts_with("Remove") => 2,
+                _ => 1,
+            };
+            methods.insert((rank, name), method);
+        }
+    }
+    methods.into_iter().map(|((_, name), method)| (name, method)).collect()
+}
+
+/// A request for what a side has, with the ids of another side.
+fn request(name: &str, method: &MethodDescriptor, ids_of: &Side, round: usize) -> Bytes {
+    let mut message = DynamicMessage::new(method.input());
+    for field in method.input().fields() {
+        let in_oneof = field.containing_oneof();
+        if in_oneof.is_some_and(|it| it.fields().next() != Some(field.clone())) {
+            continue;
+        }
+        if let Some(value) = value(name, &field, ids_of, round) {
+            let value = if field.is_list() { Value::List(vec![value]) } else { value };
+            message.set_field(&field, value);
+        }
+    }
+    message.encode_to_vec().into()
+}
+
+/// The value of a field; `None` leaves it out.
+fn value(method: &str, field: &FieldDescriptor, ids_of: &Side, round: usize) -> Option<Value> {
+    let service = method.split('/').next()?;
+    let text = |text: &str| Some(Value::String(text.to_owned()));
+    match (field.kind(), field.name()) {
+        (FieldKind::String, "run_id" | "run_ids" | "id_of_run") => text("r"),
+        (FieldKind::String, "id" | "ids") => text(ids_of.ids.get(service)?),
+        (FieldKind::String, "tag_id") => text(&ids_of.ids["tags.v1.TagService"]),
+        (FieldKind::String, "experiment_id") => text(&ids_of.ids["experiments.v1.ExperimentService"]),
+        (FieldKind::String, "path" | "artifact_path") => text("a.txt"),
+        (FieldKind::String, "uris" | "uri" | "blob_uri") => text(&ids_of.blob_uri),
+        (FieldKind::String, "name") if service == "project.v1.ProjectService" => {
+            text(&format!("new-{round}"))
+        }
+        (FieldKind::String, "name" | "app_id" | "type" | "code" | "content") => text(&format!("new {round}")),
+        (FieldKind::Message(message), _) if message.name() == "SeriesKey" => {
+            let mut key = DynamicMessage::new(message);
+            key.set_field_by_name("name", Value::String("m".to_owned()));
+            Some(Value::Message(key))
+        }
+        (FieldKind::Uint64, "idle_s") => Some(Value::U64(1 << 40)),
+        (FieldKind::Uint32, "largest_runs" | "count" | "buckets" | "density") => Some(Value::U32(10)),
+        (FieldKind::Bool, "force") => Some(Value::Bool(true)),
+        (FieldKind::Enum(kind), _) if kind.name() == "SeriesType" => Some(Value::EnumNumber(1)),
+        _ => None,
+    }
+}
+
+/// Calls an rpc, and returns its messages or its error, and all of its bytes.
+async fn call(
+    harness: &Harness,
+    project: &str,
+    method: &str,
+    message: Bytes,
+) -> (Result<(), Status>, Vec<u8>) {
+    let mut client = Grpc::new(harness.routes()).max_decoding_message_size(64 << 20);
+    client.ready().await.unwrap();
+    let path = format!("/matyan.{method}").parse().unwrap();
+    let request = of(project, futures::stream::iter([message]));
+    let mut bytes = Vec::new();
+    let result = async {
+        let mut answers = client.streaming(request, path, RawCodec).await?.into_inner();
+        while let Some(answer) = answers.message().await? {
+            bytes.extend_from_slice(&answer);
+        }
+        Ok::<_, Status>(())
+    };
+    let result = result.await;
+    if let Err(status) = &result {
+        bytes.extend_from_slice(status.message().as_bytes());
+        bytes.extend_from_slice(status.details());
+        bytes.extend_from_slice(format!("{:?}", status.metadata()).as_bytes());
+    }
+    (result, bytes)
+}
+
+fn contains(bytes: &[u8], text: &str) -> bool {
+    bytes.windows(text.len()).any(|window| window == text.as_bytes())
+}
+
+fn new_canary() -> String {
+    format!("canary{:016x}", RandomState::new().hash_one(0))
+}
+
+/// Fills a project with the same ids and names as the other one, and with its canary.
+async fn fill(harness: &Harness, project: &'static str) -> Side {
+    let canary = new_canary();
+    if !project.is_empty() {
+        harness.create_project(project).await;
+    }
+    let artifact = upload(harness, project, "a.txt", canary.as_bytes()).await;
+    let text = matyan_value::cbor::encode(
+        &matyan_value::json::parse(&format!(r#"{{"data":"{}"}}"#, canary.repeat(10_000))).unwrap(),
+    );
+    let events = [
+        create(),
+        params(&format!(r#"{{"p":"{canary}","{canary}":1}}"#)),
+        tag("t"),
+        tag(&canary),
+        experiment("e"),
+        line(0, &canary),
+        Kind::LogRecord(pb::LogRecord { message: canary.clone(), ..Default::default() }),
+        Kind::SetRunProperty(pb::SetRunProperty {
+            name: Some(canary.clone()),
+            description: Some(canary.clone()),
+            ..Default::default()
+        }),
+        Kind::BlobRef(pb::BlobRef { path: "a.txt".into(), key: artifact, ..Default::default() }),
+        Kind::LogObject(pb::LogObject {
+            name: "m".into(),
+            dtype: "text".into(),
+            step: Some(0),
+            value: text.into(),
+            ..Default::default()
+        }),
+    ];
+    harness.log_in(project, "r", events).await;
+    harness.log_points_in(project, "r", &[("m", "", &[1.0, 2.0]), (&canary, "", &[3.0])]).await;
+    harness.log_in(project, "bad", [create(), Kind::AddTag(pb::AddTag { name: canary.repeat(1_000) })]).await;
+    harness.applied().await;
+
+    let info = project::UpdateRequest { name: Some(canary.clone()), description: Some(canary.clone()) };
+    ProjectServiceClient::new(harness.routes()).update(of(project, info)).await.unwrap();
+    let mut ids = HashMap::new();
+    let listed = all(TagServiceClient::new(harness.routes())
+        .list(of(project, tags::ListRequest::default()))
+        .await
+        .unwrap())
+    .await;
+    let named = |tag: &&tags::Tag| tag.name == "t";
+    let first = listed.iter().flat_map(|page| &page.tags).find(named).unwrap().id.clone();
+    ids.insert("tags.v1.TagService", first);
+    let mut client = ExperimentServiceClient::new(harness.routes());
+    let listed = all(client.list(of(project, experiments::ListRequest::default())).await.unwrap()).await;
+    let first =
+        listed.iter().flat_map(|page| &page.experiments).find(|it| it.name == "e").unwrap().id.clone();
+    ids.insert("experiments.v1.ExperimentService", first);
+    let request = apps::CreateRequest { r#type: canary.clone(), ..Default::default() };
+    let made = AppServiceClient::new(harness.routes()).create(of(project, request)).await.unwrap();
+    ids.insert("apps.v1.AppService", made.into_inner().app.unwrap().id);
+    let request = dashboards::CreateRequest {
+        name: canary.clone(),
+        description: canary.clone(),
+        app_id: ids["apps.v1.AppService"].clone(),
+    };
+    let made = DashboardServiceClient::new(harness.routes()).create(of(project, request)).await.unwrap();
+    ids.insert("dashboards.v1.DashboardService", made.into_inner().dashboard.unwrap().id);
+    let request = reports::CreateRequest { name: canary.clone(), code: canary.clone(), ..Default::default() };
+    let made = ReportServiceClient::new(harness.routes()).create(of(project, request)).await.unwrap();
+    ids.insert("reports.v1.ReportService", made.into_inner().report.unwrap().id);
+    let owner = Some(notes::create_request::Owner::RunId("r".into()));
+    let request = notes::CreateRequest { owner, content: canary.clone(), ..Default::default() };
+    let made = NoteServiceClient::new(harness.routes()).create(of(project, request)).await.unwrap();
+    ids.insert("notes.v1.NoteService", made.into_inner().note.unwrap().id);
+    let (_, uris) =
+        call(harness, project, "artifacts.v1.ArtifactService/List", Bytes::from_static(b"\x0a\x01r")).await;
+    assert!(contains(&uris, "a.txt"), "{}", uris.escape_ascii());
+    Side { project, canary, ids, blob_uri: format!("file:///blobs/r/{project}/a.txt") }
+}
+
+#[tokio::test]
+async fn rule_49_no_rpc_touches_another_project() {
+    let harness = Harness::new().await;
+    let sides = [fill(&harness, PROJECTS[0]).await, fill(&harness, PROJECTS[1]).await];
+    let mut failures = Vec::new();
+    let mut found_own = 0;
+    for (name, method) in methods().iter().filter(|(name, _)| name != ENDLESS) {
+        for (round, (own, other)) in [(&sides[0], &sides[1]), (&sides[1], &sides[0])].into_iter().enumerate()
+        {
+            let snapshot = harness.store.snapshot().await.unwrap();
+            let number = project_find(snapshot.as_ref(), other.project).await.unwrap().unwrap();
+            drop(snapshot);
+            for (ids_of, is_own) in [(other, false), (own, true)] {
+                harness.fence.forbid(vec![project_rows(number)]);
+                let message = request(name, method, ids_of, 2 * round + usize::from(is_own));
+                let (result, bytes) = call(&harness, own.project, name, message).await;
+                let touched = harness.fence.take_touched();
+                harness.fence.forbid(Vec::new());
+                let at = format!("{name} in `{}` with ids of `{}`", own.project, ids_of.project);
+                found_own += usize::from(contains(&bytes, &own.canary));
+                if !OF_ALL_PROJECTS.contains(&name.as_str()) {
+                    if let Some(first) = touched.first() {
+                        failures.push(format!("{at} touched {}", first.start.escape_ascii()));
+                    }
+                    if contains(&bytes, &other.canary) {
+                        failures.push(format!("{at} answered with the canary of `{}`", other.project));
+                    }
+                }
+                let expected =
+                    REFUSED.iter().find(|(refused, _)| refused == name).map_or(Code::Ok, |(_, code)| *code);
+                let code = result.as_ref().err().map_or(Code::Ok, Status::code);
+                if is_own && code != expected {
+                    failures.push(format!(
+                        "{at} ended with {result:?}: choose values for its fields, or list it"
+                    ));
+                }
+            }
+        }
+    }
+    let metrics = prometheus::TextEncoder::new().encode_to_string(&harness.registry.gather()).unwrap();
+    for Side { canary, .. } in &sides {
+        assert!(!metrics.contains(canary), "a metric contains a text of a project");
+    }
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+    assert!(found_own > 40, "only {found_own} answers contain what their project contains");
+    harness.end().await;
+}
+
+#[tokio::test]
+async fn rule_49_a_watch_reports_only_its_project() {
+    let harness = Harness::new().await;
+    let sides = [fill(&harness, PROJECTS[0]).await, fill(&harness, PROJECTS[1]).await];
+    let mut runs = RunServiceClient::new(harness.routes());
+    let parts = runs::RunParts { props: true, ..Default::default() };
+    let request =
+        runs::WatchRequest { snapshot: true, parts: Some(parts), settle_ms: Some(0), ..Default::default() };
+    let mut watches = Vec::new();
+    for side in &sides {
+        watches.push(runs.watch(of(side.project, request.clone())).await.unwrap().into_inner());
+    }
+    for side in &sides {
+        harness.log_in(side.project, "last", [create(), tag(&side.canary)]).await;
+    }
+    for (watch, (own, other)) in watches.iter_mut().zip([(&sides[0], &sides[1]), (&sides[1], &sides[0])]) {
+        let mut seen = Vec::new();
+        until(watch, |response| {
+            seen.extend(response.encode_to_vec());
+            contains(&seen, "last")
+        })
+        .await;
+        assert!(contains(&seen, &own.canary) && !contains(&seen, &other.canary), "{}", seen.escape_ascii());
+    }
+    harness.end().await;
+}
+
+/// Guards the test above: a call in the wrong project is noticed.
+#[tokio::test]
+async fn the_fence_notices_a_call_in_another_project() {
+    let harness = Harness::new().await;
+    harness.create(&["r"]).await;
+    harness.fence.forbid(vec![project_rows(matyan_model::ids::Project::default())]);
+    let mut client = RunServiceClient::new(harness.routes());
+    let request = Request::new(runs::GetRequest { run_id: "r".into(), ..Default::default() });
+    client.get(request).await.unwrap_err();
+    assert!(!harness.fence.take_touched().is_empty());
+    harness.fence.forbid(Vec::new());
+    harness.end().await;
+}
