@@ -172,8 +172,8 @@ async fn parked_items_are_listed_and_deleted() {
         harness.applied().await;
     }
     let list = async |run: &str, size, token: &str| {
-        let request =
-            ListParkedItemsRequest { run_id: run.into(), page_size: size, page_token: token.into() };
+        let (run_id, page_token) = (run.into(), token.into());
+        let request = ListParkedItemsRequest { run_id, page_size: size, page_token, unknown_projects: false };
         Client::new(harness.routes()).list_parked_items(request).await.unwrap().into_inner()
     };
     let all_items = list("", 0, "").await;
@@ -200,7 +200,8 @@ async fn parked_items_are_listed_and_deleted() {
     let request = ListParkedItemsRequest { page_token: "forged".into(), ..Default::default() };
     wrong_field(client.list_parked_items(request).await, "page_token");
     let ids = vec![all_items.items[0].id.clone(), "forged".into(), all_items.items[0].id.clone()];
-    let deleted = client.delete_parked_items(DeleteParkedItemsRequest { ids }).await.unwrap().into_inner();
+    let request = DeleteParkedItemsRequest { ids, unknown_projects: false };
+    let deleted = client.delete_parked_items(request).await.unwrap().into_inner();
     assert_eq!((deleted.deleted, list("", 0, "").await.total), (1, 2));
     harness.end().await;
 }

@@ -169,6 +169,11 @@ fn value(method: &str, field: &FieldDescriptor, ids_of: &Side, round: usize) -> 
             key.set_field_by_name("name", Value::String("m".to_owned()));
             Some(Value::Message(key))
         }
+        (FieldKind::Message(message), _) if message.full_name() == "matyan.notes.v1.Owner" => {
+            let mut owner = DynamicMessage::new(message);
+            owner.set_field_by_name("run_id", Value::String("r".to_owned()));
+            Some(Value::Message(owner))
+        }
         (FieldKind::Uint64, "idle_s") => Some(Value::U64(1 << 40)),
         (FieldKind::Uint32, "largest_runs" | "count" | "buckets" | "density") => Some(Value::U32(10)),
         (FieldKind::Bool, "force") => Some(Value::Bool(true)),
@@ -279,8 +284,8 @@ async fn fill(harness: &Harness, project: &'static str) -> Side {
     let request = reports::CreateRequest { name: canary.clone(), code: canary.clone(), ..Default::default() };
     let made = ReportServiceClient::new(harness.routes()).create(of(project, request)).await.unwrap();
     ids.insert("reports.v1.ReportService", made.into_inner().report.unwrap().id);
-    let owner = Some(notes::create_request::Owner::RunId("r".into()));
-    let request = notes::CreateRequest { owner, content: canary.clone(), ..Default::default() };
+    let owner = Some(notes::Owner { kind: Some(notes::owner::Kind::RunId("r".into())) });
+    let request = notes::CreateRequest { owner, content: canary.clone() };
     let made = NoteServiceClient::new(harness.routes()).create(of(project, request)).await.unwrap();
     ids.insert("notes.v1.NoteService", made.into_inner().note.unwrap().id);
     let (_, uris) =
