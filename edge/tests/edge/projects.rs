@@ -155,7 +155,8 @@ async fn clients_send_data_below_the_path_of_their_project() {
     client.send(r#"{"type": "add_tag", "tag_name": "a"}"#).await;
     client.ok().await;
     let body = r#"{"run_id": "r", "artifact_path": "a"}"#;
-    let request = Request::post("/p/team/api/v1/rest/artifacts/presign").body(Body::from(body)).unwrap();
+    let request = Request::post("/p/team/api/v1/rest/artifacts/presign").header("host", "here");
+    let request = request.body(Body::from(body)).unwrap();
     let answer = server.http(request).await;
     assert_eq!(answer.status, 200, "{}", answer.json());
     let url = answer.json()["upload_url"].as_str().unwrap().to_owned();
