@@ -98,7 +98,7 @@ impl Edge {
             *request.uri_mut() = ui.strip_base_path(request.uri());
         }
         match project::resolve(&mut request) {
-            Ok(project) => project::scope(project, self.answer_in_project(request)).await,
+            Ok(project) => project::scope(project, Box::pin(self.answer_in_project(request))).await,
             Err(error) if grpc::is_grpc(request.headers()) => grpc::refuse(error),
             Err(error) => error.into_response(),
         }

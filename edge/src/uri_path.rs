@@ -2,7 +2,8 @@
 
 use http::Uri;
 
-use crate::rest::ingest::BLOBS;
+/// Path of uploads to a blob store without upload URLs.
+pub(crate) const BLOBS: &str = "/api/v1/rest/blobs/";
 
 /// The path with single slashes and without a trailing slash, because both forms name the same
 /// resource. Keys of blobs are kept as they are.

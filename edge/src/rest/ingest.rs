@@ -27,9 +27,6 @@ use super::operation::{BasePath, Operation};
 use crate::error::{ApiError, ApiResult, Problem, blamed_field};
 use crate::tls::SecureConnection;
 
-/// Path of uploads to a blob store without upload URLs.
-pub(crate) const BLOBS: &str = "/api/v1/rest/blobs/";
-
 pub(crate) fn operations() -> Vec<Operation> {
     vec![
         Operation::post("/artifacts/presign", "Get a URL to upload an artifact to", presign)

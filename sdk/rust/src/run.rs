@@ -30,7 +30,8 @@ use crate::{
     progress::Delivery,
     series::Series,
     spool::{
-        directory::{Owner, ProducerId},
+        directory::Owner,
+        producer::ProducerId,
         record,
         store::{Columns, Spool},
         writer::MOST_END_BYTES,

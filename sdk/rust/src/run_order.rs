@@ -28,7 +28,7 @@ const INTERVAL: Duration = Duration::from_millis(20);
 #[derive(Clone, Default)]
 pub(crate) struct RunOrder(Rc<RefCell<Vec<Weak<Spool>>>>);
 
-/// How far the spools before another one are.
+/// Data in the spools before another one.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 struct EarlierData {
     spools: usize,
@@ -54,7 +54,7 @@ impl RunOrder {
             if std::mem::replace(&mut before, earlier) != earlier {
                 progress_at = Instant::now();
             }
-            // Whoever waits for this spool sees that its server can be reached.
+            // A caller that waits for this spool sees that its server can be reached.
             spool.progress.update(|delivery| delivery.is_connected = is_connected);
             if progress_at.elapsed() > PATIENCE {
                 let is_reachable = is_connected

@@ -7,6 +7,7 @@ pub(crate) mod dictionary;
 pub(crate) mod directory;
 mod directory_choice;
 pub(crate) mod maintenance;
+pub(crate) mod producer;
 pub(crate) mod reader;
 pub(crate) mod record;
 pub(crate) mod segment;

@@ -13,8 +13,8 @@ use crate::{
     sender::first_line,
     spool::{
         cuts::{Cut, Cuts, Mark, RecordedCuts},
-        directory::{self, ProducerId},
-        maintenance,
+        directory, maintenance,
+        producer::ProducerId,
         reader::{BatchEnd, SpoolReader},
         record::Position,
         store::Spool,

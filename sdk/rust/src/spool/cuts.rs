@@ -37,7 +37,10 @@ use std::{
 
 use crate::{
     config::SpoolMode,
-    spool::{directory::ProducerId, record::Position, segment::HEADER_BYTES},
+    spool::{
+        producer::ProducerId,
+        record::{HEADER_BYTES, Position},
+    },
     sys::{files, region::FileMapping},
 };
 

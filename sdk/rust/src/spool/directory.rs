@@ -23,7 +23,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     config::GRPC_PREFIX,
-    spool::cuts::{self, Mark},
+    spool::{
+        cuts::{self, Mark},
+        producer::ProducerId,
+    },
     sys::{
         files,
         fork::{self, ProcessLocal},
@@ -41,10 +44,6 @@ const UPLOADS: &str = "uploads";
 const SEGMENT_SUFFIX: &str = ".seg";
 /// Number of the first segment of a spool.
 pub(crate) const FIRST_SEGMENT: u32 = 1;
-
-/// Random identity of a producer, by which the server recognizes what is sent again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct ProducerId([u8; 16]);
 
 /// Content of `owner`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -81,34 +80,6 @@ pub(crate) struct SpoolDirectory {
     path: PathBuf,
     producer: ProducerId,
     _lock: ProcessLocal,
-}
-
-impl ProducerId {
-    #[cfg(test)]
-    pub(crate) const fn new(bytes: [u8; 16]) -> Self {
-        Self(bytes)
-    }
-
-    /// Draws an id from the randomness of the operating system: scripts seed every other one.
-    pub(crate) fn random() -> io::Result<Self> {
-        let mut bytes = [0; 16];
-        getrandom::fill(&mut bytes).map_err(io::Error::other)?;
-        Ok(Self(bytes))
-    }
-
-    pub(crate) fn bytes(self) -> [u8; 16] {
-        self.0
-    }
-
-    fn parse(name: &str) -> Option<Self> {
-        let mut bytes = [0; 16];
-        hex::decode_to_slice(name, &mut bytes).ok()?;
-        Some(Self(bytes))
-    }
-
-    fn name(self) -> String {
-        hex::encode(self.0)
-    }
 }
 
 impl Owner {

@@ -8,7 +8,8 @@ use tokio::time;
 use crate::{
     notice::NoticeLevel,
     spool::{
-        directory::{self, ProducerId},
+        directory,
+        producer::ProducerId,
         record::Position,
         segment::{Segment, SegmentWriter},
         store::Spool,

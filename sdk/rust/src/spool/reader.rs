@@ -5,8 +5,8 @@ use std::{collections::HashSet, io, sync::Arc};
 use crate::{
     batch::{self, BatchEncoder},
     spool::{
-        record::{self, Position, Record},
-        segment::{HEADER_BYTES, Segment},
+        record::{self, HEADER_BYTES, Position, Record},
+        segment::Segment,
         store::Spool,
     },
 };

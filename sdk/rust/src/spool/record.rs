@@ -50,6 +50,9 @@ mod kind {
     pub(super) const DROP: u8 = 5;
 }
 
+/// Bytes of a segment before the first record.
+pub(crate) const HEADER_BYTES: usize = 64;
+
 /// Position of a record, or the end of one, in a spool. Positions are ordered as records were
 /// appended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -29,15 +29,17 @@ use std::{
 
 use crate::{
     config::SpoolMode,
-    spool::{directory, directory::ProducerId, record::Position},
+    spool::{
+        directory,
+        producer::ProducerId,
+        record::{HEADER_BYTES, Position},
+    },
     sys::{
         files,
         region::{Region, RegionWriter},
     },
 };
 
-/// Bytes before the first record.
-pub(crate) const HEADER_BYTES: usize = 64;
 /// Size of the first segment. Most forked children track little, and there may be many.
 pub(crate) const FIRST_SEGMENT_BYTES: usize = 256 << 10;
 /// Size of later segments without a large event.

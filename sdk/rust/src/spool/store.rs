@@ -23,8 +23,9 @@ use crate::{
     series::Series,
     spool::{
         dictionary::{Dictionary, SeriesNumbers},
-        directory::{self, Owner, ProducerId, SpoolDirectory},
+        directory::{self, Owner, SpoolDirectory},
         directory_choice::{self, NoDirectory},
+        producer::ProducerId,
         record::{self, Position},
         segment::Segment,
         upload_space::UploadSpace,

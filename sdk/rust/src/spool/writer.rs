@@ -9,8 +9,8 @@ use crate::{
     spool::{
         dictionary::SeriesNumbers,
         directory::{self, SpoolDirectory},
-        record::{self, Point, Position},
-        segment::{FIRST_SEGMENT_BYTES, HEADER_BYTES, SEGMENT_BYTES, Segment, SegmentWriter},
+        record::{self, HEADER_BYTES, Point, Position},
+        segment::{FIRST_SEGMENT_BYTES, SEGMENT_BYTES, Segment, SegmentWriter},
     },
     sys::files,
 };

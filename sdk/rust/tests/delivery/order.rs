@@ -95,7 +95,7 @@ async fn a_run_keeps_the_time_at_which_it_was_recorded() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_earlier_spool_that_cannot_be_stored_does_not_stop_the_run() {
     let (server, root) = (Server::up().await, SpoolRoot::new());
-    // It is for a server that nobody will start again.
+    // It is for a server that does not exist any more.
     let gone = RunOptions { run_id: Some("moved".to_owned()), ..root.options("http://127.0.0.1:1") };
     drop(Run::new(gone.clone()).unwrap());
     let run =

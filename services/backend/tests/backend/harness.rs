@@ -2,6 +2,7 @@
 //! millisecond each time it is read.
 
 use std::{
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicI64, AtomicU64, Ordering},
@@ -104,6 +105,16 @@ impl matyan_frontier::ProjectNames for StoredProjects {
     }
 }
 
+async fn open_store(path: &Path) -> Arc<EmbeddedStore> {
+    let store = EmbeddedStore::open(path, Default::default()).await.unwrap();
+    matyan_model::project::format_open(&store).await.unwrap();
+    Arc::new(store)
+}
+
+async fn open_log(path: &Path) -> Arc<EmbeddedLog> {
+    Arc::new(EmbeddedLog::open(path, Default::default()).await.unwrap())
+}
+
 impl Harness {
     pub(crate) async fn new() -> Self {
         let mut harness = Self::without_workers(None).await;
@@ -136,14 +147,10 @@ impl Harness {
 
     async fn without_workers(log: Option<Arc<EmbeddedLog>>) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let store = EmbeddedStore::open(directory.path().join("store"), Default::default()).await.unwrap();
-        let store = Arc::new(store);
-        matyan_model::project::format_open(&*store).await.unwrap();
+        let store = open_store(&directory.path().join("store")).await;
         let log = match log {
             Some(log) => log,
-            None => {
-                Arc::new(EmbeddedLog::open(directory.path().join("log"), Default::default()).await.unwrap())
-            }
+            None => open_log(&directory.path().join("log")).await,
         };
         let now_us = Arc::new(AtomicI64::new(BEGIN_US));
         let clock = ticking(now_us.clone());

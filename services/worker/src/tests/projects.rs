@@ -1,4 +1,4 @@
-//! Tests of projects: records find theirs, and a deleted project leaves nothing behind.
+//! Tests of projects: records find theirs, and nothing of a deleted project remains.
 
 use std::sync::{
     Arc,
