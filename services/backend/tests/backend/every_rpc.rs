@@ -57,7 +57,7 @@ const REFUSED: &[(&str, Code)] = &[
     // Parts of a restore follow each other; their contents are tested with archives.
     ("backup.v1.BackupService/FinishRun", Code::InvalidArgument),
     ("backup.v1.BackupService/WriteBlob", Code::InvalidArgument),
-    ("backup.v1.BackupService/WriteRun", Code::InvalidArgument),
+    ("backup.v1.BackupService/WriteRun", Code::FailedPrecondition),
 ];
 
 /// One project, and what its requests name.
