@@ -59,7 +59,8 @@ def test_the_scripts_of_the_readme_run(environment, shared_server, tmp_path):
 
 
 def test_the_command_is_installed(environment, shared_server):
-    command = [environment / "matyan-client", "status", "--backend-url", shared_server.url]
+    urls = ["--backend-url", shared_server.url, "--frontier-url", shared_server.gateway]
+    command = [environment / "matyan-client", "status", *urls]
     done = subprocess.run(
         command, capture_output=True, text=True, check=True, env=without_path(), timeout=60
     )

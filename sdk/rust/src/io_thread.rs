@@ -164,7 +164,7 @@ async fn run(inbox: &Inbox) {
 /// Starts the tasks of a spool.
 fn start(spool: &Arc<Spool>, dialer: &Dialer, order: &RunOrder) {
     task::spawn_local(maintenance::run(spool.clone()));
-    task::spawn_local(maintenance::renew(spool.clone()));
+    task::spawn_local(maintenance::renew(Arc::downgrade(spool)));
     if !spool.owner().is_offline {
         task::spawn_local(worker::run(spool.clone()));
         let uploading = spool.clone();

@@ -74,8 +74,11 @@ impl RunOrder {
         let owner = spool.owner();
         let (mut data, mut is_connected) = (EarlierData::default(), false);
         for earlier in self.0.borrow().iter().filter_map(Weak::upgrade) {
+            if !is_before(&earlier, spool) {
+                continue;
+            }
             let delivery = earlier.progress.delivery();
-            if is_before(&earlier, spool) && !delivery.is_finished {
+            if !delivery.is_finished {
                 data.spools += 1;
                 data.stored_items += delivery.stored_items;
                 is_connected |= delivery.is_connected;

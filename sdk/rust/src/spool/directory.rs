@@ -208,22 +208,6 @@ impl SpoolDirectory {
         write_owner(&self.path, owner)
     }
 
-    /// Marks all files as used, so that programs that delete old files leave them, and writes `owner`
-    /// again if it is missing: without it, nothing would find the spool.
-    pub(crate) fn renew(&self, owner: &Owner) -> io::Result<()> {
-        let now = FileTimes::new().set_accessed(SystemTime::now()).set_modified(SystemTime::now());
-        for entry in fs::read_dir(&self.path)? {
-            let path = entry?.path();
-            if path.is_file() {
-                File::options().append(true).open(path)?.set_times(now)?;
-            }
-        }
-        if !self.path.join(OWNER).exists() {
-            write_owner(&self.path, owner)?;
-        }
-        Ok(())
-    }
-
     /// Gives the spool to a new producer.
     pub(crate) fn replace_producer(&mut self) -> io::Result<()> {
         let producer = ProducerId::random()?;
@@ -252,6 +236,24 @@ pub(crate) fn list(root: &Path) -> Vec<PathBuf> {
         path.file_name().and_then(|name| name.to_str()).and_then(ProducerId::parse).is_some()
     };
     entries.map(|entry| entry.path()).filter(|path| is_spool(path) && is_private(path)).collect()
+}
+
+/// Marks all files as used, so that programs that delete old files leave them, and writes `owner`
+/// again if it is missing: without it, nothing would find the spool.
+pub(crate) fn renew(spool: &Path, owner: &Owner) -> io::Result<()> {
+    let now = FileTimes::new().set_accessed(SystemTime::now()).set_modified(SystemTime::now());
+    for directory in [spool.to_owned(), uploads(spool)] {
+        for entry in fs::read_dir(directory)? {
+            let path = entry?.path();
+            if path.is_file() {
+                File::options().append(true).open(path)?.set_times(now)?;
+            }
+        }
+    }
+    if !spool.join(OWNER).exists() {
+        write_owner(spool, owner)?;
+    }
+    Ok(())
 }
 
 fn write_owner(path: &Path, owner: &Owner) -> io::Result<()> {

@@ -1,7 +1,12 @@
 //! Housekeeping of a spool on the I/O thread: it prepares segments before they are needed, copies
 //! those that are not mapped to their files, and recycles those that are stored.
 
-use std::{io, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    io,
+    path::PathBuf,
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 use tokio::time;
 
@@ -46,16 +51,15 @@ pub(crate) async fn run(spool: Arc<Spool>) {
     }
 }
 
-/// Shows that the files of a spool are in use, as long as they are. A maintenance service of a machine
-/// may delete old files of temporary directories.
-pub(crate) async fn renew(spool: Arc<Spool>) {
-    while spool.is_usable() {
+/// Shows that the files of a spool are in use, as long as they are: machines may delete old files of
+/// temporary directories. A spool that is removed meanwhile is not kept, as it holds a descriptor.
+pub(crate) async fn renew(spool: Weak<Spool>) {
+    loop {
         time::sleep(RENEWAL_INTERVAL).await;
-        let owner = spool.owner();
-        if let Err(error) = spool.with_writer(|writer| writer.directory().renew(owner))
-            && spool.is_usable()
-        {
-            let path = spool.path();
+        let Some(spool) = spool.upgrade().filter(|spool| spool.is_usable()) else { return };
+        // Only this thread renames and removes directories, so no lock is needed.
+        let path = spool.path();
+        if let Err(error) = directory::renew(&path, spool.owner()) {
             let message = format!("failed to mark the files in {} as used: {error}", path.display());
             spool.notices.push(NoticeLevel::Warning, message);
         }

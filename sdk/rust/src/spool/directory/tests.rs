@@ -114,10 +114,10 @@ fn a_lost_description_of_the_owner_is_written_again() {
     let directory = SpoolDirectory::create(root.path(), &owner).unwrap();
     let file = directory.path().join(OWNER);
     fs::remove_file(&file).unwrap();
-    directory.renew(&owner).unwrap();
+    renew(directory.path(), &owner).unwrap();
     assert_eq!(read_owner(directory.path()).unwrap(), Some(owner.clone()));
     let long_ago = FileTimes::new().set_modified(SystemTime::UNIX_EPOCH);
     File::options().append(true).open(&file).unwrap().set_times(long_ago).unwrap();
-    directory.renew(&owner).unwrap();
+    renew(directory.path(), &owner).unwrap();
     assert!(fs::metadata(&file).unwrap().modified().unwrap() > SystemTime::UNIX_EPOCH);
 }
