@@ -115,7 +115,7 @@ fn make_room(
     let all = tables.lock();
     let idle = all.iter().filter_map(|(other, shared)| {
         let is_own = *other == project;
-        // What a request has read is needed until it has read the rest.
+        // A request needs the parts that it has read until it has read the others.
         let is_idle = is_own || shared.reading.try_lock().is_ok();
         let open = is_idle.then(|| shared.table.clone().try_lock_owned().ok())??;
         Some(IdleTable { open, used: shared.used(), is_own })
@@ -145,7 +145,7 @@ fn oldest_unneeded(
         Some((Some(index), other.open.as_ref()?, dropped_at))
     });
     let all: Vec<_> = held.map(|table| (None, table, None)).into_iter().chain(others).collect();
-    // Of tables of other projects, nothing is needed.
+    // Nothing is needed in the tables of other projects.
     let keep = |used: &Option<Instant>| used.is_none().then_some(needed);
     let orders = all.iter().filter_map(|(index, table, used)| {
         let (order_used, key) = table.oldest_order(keep(used))?;
