@@ -29,7 +29,12 @@ def map_path_parameters(context, path_parameters):
 
 @schemathesis.hook
 def map_case(context, case):
-    """Sends half of the uploads to a presigned URL, as no generated value has a valid signature."""
+    """Sends half of the uploads to a presigned URL, as no generated value has a valid signature.
+
+    Changes of projects go to one of their own, as the other tests read the default project.
+    """
+    if case.operation.path.rstrip("/").endswith("/projects") and case.operation.method in ("put", "delete"):
+        case.headers = {**(case.headers or {}), "matyan-project": os.environ["FUZZ_PROJECT"]}
     if "/blobs/" in case.operation.path and len(str(case.path_parameters)) % 2 and "FUZZ_UPLOAD" in os.environ:
         url = urlsplit(os.environ["FUZZ_UPLOAD"])
         case.path_parameters = {"key": unquote(url.path.partition("/blobs/")[2])}

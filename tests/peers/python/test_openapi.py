@@ -46,6 +46,8 @@ def ids(server, tmp_path_factory):
         place = {"run_id": run.hash, "artifact_path": "fuzzed/a b.bin"}
         presigned = httpx.post(f"{server.ingest}/api/v1/rest/artifacts/presign/", json=place)
         app = post("/apps/", type="metrics", state={"a": None})
+        project = f"fuzzed-{uuid.uuid4().hex}"
+        http.post("/projects/", json={"name": project}).raise_for_status()
         return {
             "run": run.hash,
             "experiment": post("/experiments/", name="fuzzed"),
@@ -54,6 +56,7 @@ def ids(server, tmp_path_factory):
             "app": app,
             "dashboard": post("/dashboards/", name="board", app_id=app),
             "report": post("/reports/", name="report"),
+            "project": project,
             "upload": presigned.raise_for_status().json()["upload_url"],
         }
 
