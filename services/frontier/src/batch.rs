@@ -53,6 +53,16 @@ pub(crate) struct CheckedBatch {
     pub(crate) rejections: Rejections,
 }
 
+impl CheckedBatch {
+    /// Adds the definitions of all earlier batches.
+    pub(crate) fn prepend_definitions(&mut self, mut series: Vec<pb::SeriesDef>) {
+        series.append(&mut self.batch.series);
+        self.batch.series = series;
+        self.batch.series_base = 0;
+        self.bytes = encode(&self.batch);
+    }
+}
+
 /// An additional check of events.
 pub(crate) type EventCheck = fn(&pb::Event) -> Result<(), Problem>;
 

@@ -50,6 +50,9 @@ pub(crate) struct Composer {
     dictionary: Dictionary,
     /// `None` if records are protobuf.
     definitions: Option<EnvelopeSeries>,
+    /// Definitions of earlier streams, which the next record repeats: the store may have been
+    /// restored from a backup since, or have removed them after a long silence.
+    earlier: Vec<pb::SeriesDef>,
 }
 
 impl Composer {
@@ -59,10 +62,10 @@ impl Composer {
         let dictionary = Dictionary::new(&mut series);
         let definitions = (format == RecordFormat::Json).then(|| {
             let mut definitions = EnvelopeSeries::default();
-            definitions.extend(&series);
+            definitions.extend(&std::mem::take(&mut series));
             definitions
         });
-        Self { author, dictionary, definitions }
+        Self { author, dictionary, definitions, earlier: series }
     }
 
     /// Prepares a batch for the log. Everything up to `acknowledged` is durable.
@@ -107,7 +110,10 @@ impl Composer {
         trace::follow(&span, trace.as_deref().unwrap_or_default());
         let trace = trace::traceparent(&span).map(Bytes::from).or(trace);
         let extra_check = if self.definitions.is_some() { envelope::check } else { |_: &pb::Event| Ok(()) };
-        let checked = batch::check(&self.author.run, &mut self.dictionary, extra_check, batch)?;
+        let mut checked = batch::check(&self.author.run, &mut self.dictionary, extra_check, batch)?;
+        if !self.earlier.is_empty() && !checked.bytes.is_empty() {
+            checked.prepend_definitions(std::mem::take(&mut self.earlier));
+        }
         let items = ItemCounts::of_batch(&checked.batch);
         let stamp = Stamp { received_us, sequence, acknowledged, trace };
         let records = match &mut self.definitions {

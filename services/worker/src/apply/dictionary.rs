@@ -28,6 +28,12 @@ impl Dictionary {
         self.definitions.len()
     }
 
+    /// Number of definitions that are equal to those from `first` on.
+    pub(super) fn count_equal(&self, first: usize, definitions: &[Definition]) -> usize {
+        let pairs = self.definitions[first..].iter().zip(definitions);
+        pairs.take_while(|(known, given)| known == given).count()
+    }
+
     /// Truncates the dictionary to `first` definitions, then appends.
     pub(super) fn extend_from(&mut self, first: usize, definitions: Vec<Definition>) {
         self.definitions.truncate(first);

@@ -114,9 +114,9 @@ impl Producers {
         }
     }
 
-    /// Stores the definitions in a record, if its producer has a persistent dictionary. A
-    /// record whose definitions leave a gap is ignored here, and its points refer to unknown
-    /// series.
+    /// Stores the definitions in a record that are new, if its producer has a persistent
+    /// dictionary. A record whose definitions leave a gap is ignored here, and its points refer to
+    /// unknown series.
     pub(super) async fn define(
         &mut self,
         transaction: &mut RunTransaction<'_>,
@@ -127,11 +127,17 @@ impl Producers {
             return Ok(());
         }
         let mut dictionary = self.take_dictionary(transaction, record).await?;
-        let first = batch.items.series_base;
-        if first as usize <= dictionary.len() {
-            let definitions = definitions(&batch.items.series);
-            store_definitions(transaction, sent.producer, first, &definitions).await?;
-            dictionary.extend_from(first as usize, definitions);
+        let first = batch.items.series_base as usize;
+        if first <= dictionary.len() {
+            let mut definitions = definitions(&batch.items.series);
+            // The first record of a stream that was opened again repeats all definitions.
+            let known = dictionary.count_equal(first, &definitions);
+            definitions.drain(..known);
+            if !definitions.is_empty() {
+                let first = first + known;
+                store_definitions(transaction, sent.producer, first as u32, &definitions).await?;
+                dictionary.extend_from(first, definitions);
+            }
         }
         self.put_dictionary_back(record, dictionary);
         Ok(())

@@ -147,6 +147,24 @@ async fn a_dictionary_grows_with_its_producer_and_survives_a_restart() {
 }
 
 #[tokio::test]
+async fn a_producer_that_returns_defines_what_the_store_has_lost() {
+    let env = TestEnv::new().await;
+    // Of what was acknowledged, the store has nothing.
+    let returned = |offset, sequence| record(offset).sent(1, sequence, 8).define(0, &["a", "b"]);
+    env.apply(vec![returned(0, 9).points(1, &[(Some(0), 1.0)])]).await;
+    env.apply(vec![record(1).sent(1, 10, 9).define(2, &["c"]).points(2, &[(Some(0), 2.0)])]).await;
+    // It returns again, and the store has all that it repeats, or a part.
+    env.apply(vec![returned(2, 11).points(0, &[(Some(0), 3.0)])]).await;
+    let more = record(3).sent(1, 12, 11).define(0, &["a", "b", "c", "d"]);
+    env.apply(vec![more.points(2, &[(Some(1), 4.0)]).points(3, &[(Some(0), 5.0)])]).await;
+    env.apply(vec![record(4).sent(1, 13, 12).points(3, &[(Some(1), 6.0)])]).await;
+    assert_eq!(env.points("a").await, [(0, 3.0)]);
+    assert_eq!(env.points("b").await, [(0, 1.0)]);
+    assert_eq!(env.points("c").await, [(0, 2.0), (1, 4.0)]);
+    assert_eq!(env.points("d").await, [(0, 5.0), (1, 6.0)]);
+}
+
+#[tokio::test]
 async fn rule_11_late_data_does_not_bring_a_deleted_run_back() {
     let env = TestEnv::new().await;
     env.apply(vec![record(0).create().tag("t"), auto(1, 2)]).await;
