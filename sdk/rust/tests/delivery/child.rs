@@ -29,15 +29,14 @@ const ARGUMENTS: [&str; 4] = ["--exact", "child::a_script", "--nocapture", "--te
 
 impl Script<'_> {
     pub(crate) fn start(&self, root: &SpoolRoot) -> Child {
-        let program = env::current_exe().expect("a running program has a path");
-        self.spawn(Command::new(program).args(ARGUMENTS), root)
+        self.start_with(root, &[])
     }
 
-    /// Starts with a proxy for every server that is not on this machine.
-    pub(crate) fn start_with_proxy(&self, root: &SpoolRoot, proxy_url: &str) -> Child {
+    /// Starts with more environment variables.
+    pub(crate) fn start_with(&self, root: &SpoolRoot, variables: &[(&str, &str)]) -> Child {
         let program = env::current_exe().expect("a running program has a path");
         let mut command = Command::new(program);
-        command.args(ARGUMENTS).env("http_proxy", proxy_url).env("no_proxy", "127.0.0.1");
+        command.args(ARGUMENTS).envs(variables.iter().copied());
         self.spawn(&mut command, root)
     }
 

@@ -1,9 +1,17 @@
 //! Faults of the network and of the server.
 
-use std::{fs, path::Path, sync::Arc, time::Duration};
+use std::{
+    fs,
+    path::Path,
+    sync::{
+        Arc,
+        mpsc::{self, RecvTimeoutError},
+    },
+    time::Duration,
+};
 
 use matyan_sdk::{CloseLimits, Run};
-use matyan_tests::{Server, eventually};
+use matyan_tests::{Reader, Server, eventually};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::{
@@ -102,6 +110,61 @@ async fn a_server_that_is_killed_again_and_again_gets_everything_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_is_away_for_a_minute_gets_everything_once() {
+    let (proxy, root, mut server) = (Proxy::start().await, SpoolRoot::new(), Server::up().await);
+    proxy.set_target(&server.ingest);
+    let run = root.run(&proxy.url);
+    let (id, loss) = (run.id().to_owned(), series(&run, "loss"));
+    let (stop, stopped) = mpsc::channel::<()>();
+    let tracking = std::thread::spawn(move || {
+        let mut count = 0;
+        while stopped.recv_timeout(Duration::from_millis(1)) == Err(RecvTimeoutError::Timeout) {
+            run.track(&loss, f64::from(count), None, None);
+            count += 1;
+        }
+        count as usize
+    });
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    server.kill();
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    server.start().await;
+    proxy.set_target(&server.ingest);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    drop(stop);
+    let count = blocking(move || tracking.join().expect("tracking does not panic")).await;
+    root.wait_until_empty().await;
+    expect_count(&server.query, &id, "loss", count).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_lost_its_data_stores_what_follows() {
+    let (proxy, root, mut server) = (Proxy::start().await, SpoolRoot::new(), Server::up().await);
+    proxy.set_target(&server.ingest);
+    let run = Arc::new(root.run(&proxy.url));
+    let (id, loss) = (run.id().to_owned(), series(&run, "loss"));
+    run.track(&loss, 0.0, None, None);
+    let flushing = run.clone();
+    assert!(blocking(move || flushing.flush(GUARD)).await);
+    server.kill();
+    fs::remove_dir_all(server.data_dir()).expect("the server is not running");
+    server.start().await;
+    proxy.set_target(&server.ingest);
+    for step in 1..1000 {
+        run.track(&loss, f64::from(step), None, None);
+    }
+    let closing = run.clone();
+    let report = blocking(move || closing.close(PATIENT, |_| true)).await;
+    assert_eq!((report.pending, report.dropped), (0, 0));
+    let reader = Reader::connect(&server.query).await;
+    let points = eventually("the points can be read", async || {
+        let points = reader.points(&id, "loss", "").await.map_err(|status| status.to_string())?;
+        if points.len() >= 999 { Ok(points) } else { Err(format!("{} points", points.len())) }
+    })
+    .await;
+    assert!(points.iter().map(|point| point.step).eq(1..1000));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_network_that_fails_in_every_way_delivers_everything_once() {
     deliver_through_faults("").await;
 }
@@ -150,7 +213,8 @@ async fn a_gateway_that_only_a_proxy_can_reach_is_reached_through_it() {
     {
         let script =
             Script { name: "share", gateway_url, backend_url: &server.query, run_id, output: &output };
-        let mut child = script.start_with_proxy(&root, &proxy_url);
+        let mut child =
+            script.start_with(&root, &[("http_proxy", proxy_url.as_str()), ("no_proxy", "127.0.0.1")]);
         let status = blocking(move || child.wait()).await.expect("a child can be waited for");
         assert!(status.success(), "{status}");
         expect_count(&server.query, run_id, "loss", crate::processes::POINTS).await;

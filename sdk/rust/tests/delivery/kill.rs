@@ -81,11 +81,23 @@ fn counted(output: &Path) -> usize {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_tracked_before_sigkill_is_stored_once() {
+    kill_scripts(KILLS, "mapped", Duration::ZERO).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_written_spool_has_what_was_tracked_shortly_before_sigkill() {
+    // Records are written every 5 ms, if the machine has time.
+    kill_scripts(KILLS / 3, "written", Duration::from_millis(500)).await;
+}
+
+/// Kills scripts, and checks that the points are stored, once and in order, which they had tracked
+/// this long before.
+async fn kill_scripts(kills: u32, mode: &str, before_end: Duration) {
     let (server, root) = (Server::up().await, SpoolRoot::new());
     // This run only makes the process look for spools that others left.
     let parent = root.run(&server.ingest);
     let mut expected = Vec::new();
-    for round in 0..KILLS {
+    for round in 0..kills {
         let (id, output) = (format!("killed-{round}"), root.path().with_extension(format!("{round}.count")));
         let script = Script {
             name: "count",
@@ -94,25 +106,28 @@ async fn what_was_tracked_before_sigkill_is_stored_once() {
             run_id: &id,
             output: &output,
         };
-        let mut child = script.start(&root);
+        let mut child = script.start_with(&root, &[("MATYAN_SPOOL_MODE", mode)]);
         eventually("the script tracks", async || if counted(&output) > 0 { Ok(()) } else { Err(()) }).await;
         tokio::time::sleep(Duration::from_millis(u64::from(round * 37 % 400))).await;
+        let kept = counted(&output);
+        tokio::time::sleep(before_end).await;
         child.kill().expect("a child can be killed");
         child.wait().expect("a killed child can be waited for");
-        expected.push((id, counted(&output)));
+        let all = counted(&output);
+        expected.push((id, if before_end.is_zero() { all } else { kept }, all));
         std::fs::remove_file(output).expect("the file exists");
     }
     drop(parent);
     root.wait_until_empty().await;
     let reader = Reader::connect(&server.query).await;
-    for (id, counted) in expected {
+    for (id, kept, all) in expected {
         let points = eventually("the points can be read", async || {
             let points = reader.points(&id, "loss", "").await.map_err(|status| status.to_string())?;
-            if points.len() >= counted { Ok(points) } else { Err(format!("{} of {counted}", points.len())) }
+            if points.len() >= kept { Ok(points) } else { Err(format!("{} of {kept}", points.len())) }
         })
         .await;
         // The call that was interrupted may have happened.
-        assert!(points.len() <= counted + 1, "{} of {counted}", points.len());
+        assert!(points.len() <= all + 1, "{} of {all}", points.len());
         assert!(points.iter().map(|point| point.step).eq(0..points.len() as i64), "in order, once each");
     }
 }
