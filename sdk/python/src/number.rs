@@ -33,10 +33,13 @@ pub(crate) fn convertible(value: &Bound<'_, PyAny>) -> PyResult<f64> {
         if !is_type && !error.is_instance_of::<PyValueError>(py) {
             return error;
         }
-        let renamed = match value.get_type().name() {
+        let mut renamed = match value.get_type().name() {
             Ok(name) => format!("`value`: cannot convert {name} to float: {}", error.value(py)),
             Err(_) => format!("`value`: {}", error.value(py)),
         };
+        if value.hasattr("__array__").unwrap_or(false) {
+            renamed += "; `track_many` tracks several values, and `Distribution` or `Image` an array";
+        }
         if is_type { PyTypeError::new_err(renamed) } else { PyValueError::new_err(renamed) }
     })?;
     Ok(float.cast::<PyFloat>()?.value())

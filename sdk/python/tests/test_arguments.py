@@ -175,6 +175,14 @@ def test_an_error_of_track_says_how_to_track_a_container(run, value, hint):
         run.track(value, name="m")
 
 
+def test_an_error_of_track_says_how_to_track_an_array(run):
+    np = pytest.importorskip("numpy")
+    with pytest.raises(
+        TypeError, match=r"^`value`: cannot convert ndarray .*; `track_many` tracks"
+    ):
+        run.track(np.zeros(3), name="m")
+
+
 def test_names_that_utf_8_cannot_express():
     with Run(repo=NOWHERE, offline=True, experiment="e\ud800") as run:
         assert run.experiment == "e\ufffd"

@@ -2,6 +2,7 @@
 
 import http.server
 import json
+import signal
 import subprocess
 import sys
 import threading
@@ -86,6 +87,24 @@ def test_sync_sends_only_the_runs_that_are_named(shared_server, capsys):
     assert repo.run_exists(runs[1])
     assert cli.main(["sync"]) == 0
     assert capsys.readouterr().out == "nothing to send\n"
+
+
+def test_watching_sends_spools_as_they_appear(own_server):
+    runs = [left_run(own_server.url)]
+    own_server.stop()
+    command = [sys.executable, "-m", "matyan_client.cli", "sync", "--watch", "--json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as watching:
+        try:
+            own_server.start()
+            assert json.loads(watching.stdout.readline())["sent"] == runs
+            runs.append(left_run(own_server.url))
+            assert json.loads(watching.stdout.readline())["sent"] == runs[1:]
+        finally:
+            watching.send_signal(signal.SIGINT)
+        assert watching.stdout.read() == b""
+        assert watching.stderr.read() == b""
+    assert watching.returncode == 130
+    assert all(Repo(own_server.url).run_exists(run) for run in runs)
 
 
 def test_sync_sends_to_another_server_than_that_of_the_script(shared_server, spool, capsys):

@@ -77,7 +77,18 @@ def test_data_frames(run):
     found = Repo(run._backend_url).query_metrics(f"run.hash == '{run.hash}'")
     assert sorted(found.dataframe()["value"]) == [0.5, 1.5]
     assert [reader.hash for reader in found.iter_runs()] == [run.hash]
-    assert sorted(trace["name"] for trace in found.iter()) == ["a", "b"]
+    assert sorted(metric.name for metric in found.iter()) == ["a", "b"]
+    (reader,) = found.iter_runs()
+    assert reader.run.hash == run.hash
+    assert sorted((metric.name, metric.context.to_dict()) for metric in reader) == [
+        ("a", {"subset": "val"}),
+        ("b", {}),
+    ]
+    assert [list(metric.values) for metric in reader if metric.name == "a"] == [[0.5]]
+    run.track(Text("note"), name="notes", step=2)
+    assert run.flush(20)
+    (texts,) = Repo(run._backend_url).query_texts(f"run.hash == '{run.hash}'").iter()
+    assert (texts.name, texts.indices, texts.values[0].data) == ("notes", [2], "note")
 
 
 def test_properties_of_a_stored_run_are_those_of_the_server(run, shared_server):

@@ -87,6 +87,14 @@ class ColumnView(Sequence[Any]):
         return self._entries[index]
 
 
+class Context(dict[str, Any]):
+    """Context of a series: a dict."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the context as a plain dict."""
+        return dict(self)
+
+
 class _Values(ColumnView):
     """The values of a metric, and as a call the method of a dict that it hides."""
 
@@ -117,9 +125,9 @@ class Metric(dict[str, Any]):
         return str(self.get("name", ""))
 
     @property
-    def context(self) -> dict[str, Any]:
+    def context(self) -> Context:
         """Context of the metric."""
-        return dict(self.get("context", {}))
+        return Context(self.get("context", {}))
 
     @property
     def run(self) -> Any:
@@ -190,7 +198,7 @@ class ObjectSequence:
         self, run: RunReader, http: HttpTransport, kind: str, key: tuple[str, dict[str, Any]]
     ) -> None:
         self.run = run
-        self.name, self.context = key
+        self.name, self.context = key[0], Context(key[1])
         self._http = http
         self._kind = kind
         self._loaded: _Loaded | None = None

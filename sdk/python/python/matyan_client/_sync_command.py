@@ -265,7 +265,8 @@ def _unknown(runs: set[str], url: str) -> list[str]:
 
 def _report(as_json: bool, left: dict[str, list[str]], outcome: SyncOutcome) -> None:
     if as_json:
-        print(json.dumps(outcome._asdict()))
+        # With `--watch`, a reader of a pipe waits for each line.
+        print(json.dumps(outcome._asdict()), flush=True)
         return
     for message in outcome.messages:
         _console.say(message)
@@ -290,7 +291,8 @@ def _report(as_json: bool, left: dict[str, list[str]], outcome: SyncOutcome) -> 
     print(
         f"{len(outcome.sent)} of {_console.counted(runs, 'run')} sent "
         f"({outcome.finished} of {_console.counted(outcome.spools, 'spool')}), "
-        f"{_console.counted(outcome.stored, 'value')} stored"
+        f"{_console.counted(outcome.stored, 'value')} stored",
+        flush=True,
     )
 
 

@@ -3,61 +3,24 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 from collections.abc import Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from . import _arguments, _urls, errors
-from ._reading import series_frame
+from ._query_result import QueryResult
 from .config import SETTINGS
 from .run import Run
 from .transport.http import HttpTransport
 
 if TYPE_CHECKING:
-    import pandas as pd
     from typing_extensions import Self
 
 _logger = logging.getLogger("matyan_client")
 
 _SEQUENCE_TYPES = ["metric", "images", "figures", "texts", "audios", "distributions"]
 _PAGE_LIMIT = 50
-
-
-class QueryResult(list[dict[str, Any]]):
-    """Result of a query: a list of dicts, one for each run."""
-
-    def __init__(self, items: list[dict[str, Any]], repo: Repo) -> None:
-        super().__init__(items)
-        self._repo = repo
-
-    def iter_runs(self) -> Iterator[Run]:
-        """Yields the runs, to be read."""
-        for item in self:
-            yield Run(item["hash"], repo=self._repo, read_only=True)
-
-    def iter(self) -> Iterator[dict[str, Any]]:
-        """Yields each series with the hash of its run, or each run if it was a query for runs."""
-        for item in self:
-            traces = item.get("traces", {})
-            members = traces.values() if isinstance(traces, dict) else ()
-            if "metric" in traces or not traces:
-                yield item
-                continue
-            for trace in members:
-                yield {"hash": item["hash"], **trace}
-
-    def dataframe(self) -> pd.DataFrame:
-        """Returns all points of the found metrics as a data frame of pandas."""
-        import pandas as pd  # noqa: PLC0415 - optional
-
-        frames = []
-        for item in self:
-            traces = item.get("traces", {}).values()
-            keys = [(trace["name"], json.dumps(trace.get("context", {}))) for trace in traces]
-            frames.append(series_frame(item["hash"], self._repo.http.series(item["hash"], keys)))
-        return pd.concat(frames, ignore_index=True) if frames else series_frame("", [])
 
 
 class Repo:
@@ -193,7 +156,7 @@ class Repo:
         _arguments.check_text("offset", offset)
         if _arguments.flag("paginated", paginated):
             return self._pages(query, offset, _arguments.length("limit", limit))
-        return QueryResult(self._http.search_runs(query, offset=offset), self)
+        return QueryResult(self._http.search_runs(query, offset=offset), self, "runs")
 
     def query_metrics(self, query: str = "", report_mode: Any = None) -> QueryResult:
         """Returns runs with the metrics that match a query, sampled to 50 points.
@@ -311,7 +274,7 @@ class Repo:
 
     def _query(self, kind: str, query: str) -> QueryResult:
         _arguments.required_text("query", query)
-        return QueryResult(self._http.search_sequence(kind, query), self)
+        return QueryResult(self._http.search_sequence(kind, query), self, kind)
 
     def _pages(self, query: str, offset: str | None, limit: int) -> Iterator[list[dict[str, Any]]]:
         while True:

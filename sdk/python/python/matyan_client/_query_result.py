@@ -1,0 +1,80 @@
+"""Results of queries: lists of dicts, with the members that scripts for Aim use."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from ._reading import series_frame
+from ._sequences import Metric, ObjectSequence
+from .run import Run
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from .repo import Repo
+
+
+class FoundRun(Run):
+    """A run that a query has found, to be read. Iteration yields the series that it selected."""
+
+    def __init__(self, found: dict[str, Any], repo: Repo, kind: str) -> None:
+        super().__init__(found["hash"], repo=repo, read_only=True)
+        self._found = found
+        self._kind = kind
+
+    @property
+    def run(self) -> FoundRun:
+        """The run itself: results of Aim have it as a member."""
+        return self
+
+    def __iter__(self) -> Iterator[Any]:
+        if self._kind == "runs":
+            yield from self.metrics()
+            return
+        for trace in self._traces():
+            if self._kind == "metric":
+                yield Metric({"hash": self.hash, **trace}, self)
+            else:
+                key = (trace["name"], trace.get("context") or {})
+                yield ObjectSequence(self, self._http, self._kind, key)
+
+    def dataframe(self) -> pd.DataFrame:
+        """Returns all points of the metrics that were selected as a data frame of pandas."""
+        if self._kind != "metric":
+            return super().dataframe()
+        keys = [(trace["name"], json.dumps(trace.get("context") or {})) for trace in self._traces()]
+        return series_frame(self.hash, self._http.series(self.hash, keys))
+
+    def _traces(self) -> list[dict[str, Any]]:
+        return list(self._found.get("traces", {}).values())
+
+
+class QueryResult(list[dict[str, Any]]):
+    """Result of a query: a list of dicts, one for each run."""
+
+    def __init__(self, items: list[dict[str, Any]], repo: Repo, kind: str) -> None:
+        super().__init__(items)
+        self._repo = repo
+        self._kind = kind
+
+    def iter_runs(self) -> Iterator[FoundRun]:
+        """Yields the runs, to be read. Each is iterable: its series that the query selected."""
+        for item in self:
+            yield FoundRun(item, self._repo, self._kind)
+
+    def iter(self) -> Iterator[Any]:
+        """Yields each series that the query selected, or each run if it was a query for runs."""
+        for run in self.iter_runs():
+            if self._kind == "runs":
+                yield run
+            else:
+                yield from run
+
+    def dataframe(self) -> pd.DataFrame:
+        """Returns all points of the found metrics as a data frame of pandas."""
+        import pandas as pd  # noqa: PLC0415 - optional
+
+        frames = [run.dataframe() for run in self.iter_runs()]
+        return pd.concat(frames, ignore_index=True) if frames else series_frame("", [])
