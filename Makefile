@@ -2,7 +2,7 @@
 # the web UI has its packages and its build in ui/, ignored by git, as its tools expect them there.
 
 .DEFAULT_GOAL := help
-.PHONY: help up install wheel sdk-wheel sdk-wheel-3.14t ui test lint lint-deploy format clippy doc proto proto-baseline deny metrics hooks unit build kafka clouds system sdk sdk-packages sdk-installed adapters examples ui-build ui-embedded ui-test browser bench soak soak-faults soak-kafka soak-fuzz soak-scale
+.PHONY: help up install wheel sdk-wheel sdk-wheel-3.14t ui test lint lint-deploy format clippy doc proto proto-baseline deny metrics hooks unit build kafka clouds system sdk sdk-packages sdk-installed adapters importers examples ui-build ui-embedded ui-test browser bench soak soak-faults soak-kafka soak-fuzz soak-scale
 
 export CARGO_TARGET_DIR ?= $(HOME)/.cache/matyan/target
 export CARGO_TERM_COLOR ?= never
@@ -275,16 +275,39 @@ ADAPTER_ENV = $(CACHE)/adapters-$(1)-$(shell cksum < $(ADAPTER_REQUIREMENTS)/$(1
 
 adapters: $(addprefix adapters-,$(ADAPTERS)) ## Test the adapters with the real frameworks (ADAPTERS="boosting tensorflow torch")
 
-adapters-%: build sdk-packages
+# The published client, to be used with the packages of an environment: its adapters are compared.
+PUBLISHED := $(CACHE)/$(shell sed -n 's/^matyan-client==/published-/p' $(PEERS)/requirements.txt)
+
+$(PUBLISHED):
+	rm -rf $@.part
+	python3 -m pip install --quiet --disable-pip-version-check --target $@.part $$(grep '^matyan-client==' $(PEERS)/requirements.txt)
+	mv $@.part $@
+
+adapters-%: build sdk-packages $(PUBLISHED)
 	test -d $(call ADAPTER_ENV,$*) || $(MAKE) --no-print-directory $(call ADAPTER_ENV,$*) GROUP=$*
-	cd $(SDK) && KERAS_BACKEND=$(if $(filter torch,$*),torch,tensorflow) MATYAN_BIN=$(DEBUG_BIN) PYTHONPATH=$(SDK_PACKAGES) \
-		$(call ADAPTER_ENV,$*)/bin/python -m pytest -rs -p no:cacheprovider $(ADAPTER_TESTS)
+	cd $(SDK) && KERAS_BACKEND=$(if $(filter torch,$*),torch,tensorflow) MATYAN_BIN=$(DEBUG_BIN) MATYAN_PUBLISHED=$(PUBLISHED) \
+		PYTHONPATH=$(SDK_PACKAGES) $(call ADAPTER_ENV,$*)/bin/python -m pytest -rs -p no:cacheprovider $(ADAPTER_TESTS)
 
 $(CACHE)/adapters-$(GROUP)-%:
 	rm -rf $@.part && python3 -m venv $@.part
 	$(if $(filter torch,$(GROUP)),$@.part/bin/python -m pip install --quiet --index-url $(TORCH_INDEX) $$(grep '^torch==' $(ADAPTER_REQUIREMENTS)/torch.txt))
 	$(if $(filter boosting,$(GROUP)),$@.part/bin/python -m pip install --quiet --no-deps $$(grep -E '^(xgboost|catboost)==' $(ADAPTER_REQUIREMENTS)/boosting.txt))
 	grep -vE '^(#|xgboost|catboost)' $(ADAPTER_REQUIREMENTS)/$(GROUP).txt | xargs $@.part/bin/python -m pip install --quiet
+	mv $@.part $@
+
+# Files that the real packages write now, and scripts of W&B. Not a part of `make test`, which
+# imports committed files.
+IMPORTERS := $(SDK)/tests/importing/requirements.txt
+IMPORTERS_ENV := $(CACHE)/importers-$(shell cksum < $(IMPORTERS) | cut -d' ' -f1)
+
+importers: build sdk-packages $(IMPORTERS_ENV) ## Compare imports, and scripts of W&B, with the packages themselves
+	cd $(SDK) && MATYAN_BIN=$(DEBUG_BIN) PYTHONPATH=$(SDK_PACKAGES) \
+		$(IMPORTERS_ENV)/bin/python -m pytest -rs -p no:cacheprovider tests/importing tests/test_wandb_parity.py \
+		tests/test_aim_parity.py
+
+$(IMPORTERS_ENV):
+	rm -rf $@.part && python3 -m venv $@.part
+	$@.part/bin/python -m pip install --quiet --disable-pip-version-check --requirement $(IMPORTERS)
 	mv $@.part $@
 
 # The clients in other languages: the commands of docs/clients.md are executed, in a copy of the

@@ -114,7 +114,7 @@ def script_output(script, line, ending, directory, extra):
     path = directory / "script.py"
     path.write_text(line + script + ending)
     command = [sys.executable, str(path)]
-    environment = {**os.environ, **extra}
+    environment = {name: text for name, text in os.environ.items() if "WANDB" not in name} | extra
     finished = subprocess.run(
         command,
         capture_output=True,

@@ -1,11 +1,13 @@
 """Fixtures of the adapter tests.
 
 Each test trains with a real framework, if that is installed, and looks at the runs that result.
-They are recorded by a stand-in for `Run`. With `MATYAN_TEST_URL`, they are sent to the server at
-that URL instead, and read back over REST.
+They are sent to a server, the binary `MATYAN_BIN`, and read back over REST. Without it, a stand-in
+for `Run` records them.
 """
 
 from __future__ import annotations
+
+import os
 
 import pytest
 from recording import RecordingRun
@@ -13,12 +15,12 @@ from tracking import Tracking
 
 
 @pytest.fixture
-def tracking(monkeypatch: pytest.MonkeyPatch) -> Tracking:
+def tracking(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Tracking:
     """The place where the test tracks; all runs in it are of the test."""
-    tracking = Tracking()
-    if not tracking.url:
-        record_runs(monkeypatch)
-    return tracking
+    if "MATYAN_BIN" in os.environ:
+        return Tracking(request.getfixturevalue("shared_server").url)
+    record_runs(monkeypatch)
+    return Tracking(None)
 
 
 @pytest.fixture

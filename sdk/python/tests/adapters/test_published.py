@@ -1,11 +1,12 @@
 """Comparison with the published client 0.3.0: the same training, tracked by either.
 
-Needs a server at `MATYAN_TEST_URL`, and `MATYAN_PUBLISHED`, a directory into which the published
-client was installed with `pip install --target`. Both results are read back over REST.
+Needs the server `MATYAN_BIN`, and `MATYAN_PUBLISHED`, a directory into which the published client
+was installed with `pip install --target`. Both results are read back over REST.
 """
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import os
 import subprocess
@@ -13,18 +14,15 @@ import sys
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pytest
 from recording import StoredRun
 from stored import read_runs
 
-URL = os.environ.get("MATYAN_TEST_URL")
 PUBLISHED = os.environ.get("MATYAN_PUBLISHED")
 
-pytestmark = pytest.mark.skipif(
-    not (URL and PUBLISHED), reason="needs MATYAN_TEST_URL and MATYAN_PUBLISHED"
-)
+pytestmark = pytest.mark.skipif(not PUBLISHED, reason="needs MATYAN_PUBLISHED")
 
 TRAINING_TIMEOUT_S = 300
 
@@ -58,8 +56,18 @@ TIMED = ("fps", "time_elapsed", "runtime", "samples_per_second", "steps_per_seco
 VARYING_PARAMS = ("hparams.output_dir", "start_time")
 
 
-def train(training: str, module: str, *, published: bool) -> list[StoredRun]:
+class Train(Protocol):
     """Trains in a process of its own and returns the runs, ordered by name."""
+
+    def __call__(self, training: str, module: str, *, published: bool) -> list[StoredRun]: ...
+
+
+@pytest.fixture
+def train(shared_server: Any) -> Train:
+    return functools.partial(train_at, shared_server.url)
+
+
+def train_at(url: str, training: str, module: str, *, published: bool) -> list[StoredRun]:
     if importlib.util.find_spec(module) is None:
         pytest.skip(f"{module} is not installed")
     experiment = f"{training}-{uuid.uuid4().hex}"
@@ -70,7 +78,7 @@ def train(training: str, module: str, *, published: bool) -> list[StoredRun]:
         # The published client sends to this URL, and the server ingests at both ports.
         environment.pop("MATYAN_FRONTIER_URL", None)
     script = Path(__file__).with_name("trainings.py")
-    command = [sys.executable, script, training, "--repo", URL, "--experiment", experiment]
+    command = [sys.executable, script, training, "--repo", url, "--experiment", experiment]
     result = subprocess.run(
         [str(part) for part in command],
         env=environment,
@@ -80,8 +88,7 @@ def train(training: str, module: str, *, published: bool) -> list[StoredRun]:
         check=False,
     )
     assert result.returncode == 0, result.stderr
-    assert URL
-    return sorted(read_runs(URL, experiment), key=lambda run: run.name or "")
+    return sorted(read_runs(url, experiment), key=lambda run: run.name or "")
 
 
 def leaves(params: Any, path: str = "") -> Iterator[tuple[str, Any]]:
@@ -104,7 +111,7 @@ def comparable(run: StoredRun) -> dict[Any, Any]:
 
 
 @pytest.mark.parametrize(("training", "module"), EQUAL.items())
-def test_the_same_is_stored(training: str, module: str) -> None:
+def test_the_same_is_stored(train: Train, training: str, module: str) -> None:
     theirs = train(training, module, published=True)
     ours = train(training, module, published=False)
     assert len(ours) == len(theirs)
@@ -113,7 +120,7 @@ def test_the_same_is_stored(training: str, module: str) -> None:
 
 
 @pytest.mark.parametrize(("training", "module"), EXTENDED.items())
-def test_everything_that_was_stored_is_stored(training: str, module: str) -> None:
+def test_everything_that_was_stored_is_stored(train: Train, training: str, module: str) -> None:
     (their_run,) = train(training, module, published=True)
     (our_run,) = train(training, module, published=False)
     theirs, ours = comparable(their_run), comparable(our_run)
@@ -121,7 +128,7 @@ def test_everything_that_was_stored_is_stored(training: str, module: str) -> Non
     assert len(ours) > len(theirs)
 
 
-def test_xgboost_gains_the_data_set_and_the_iteration() -> None:
+def test_xgboost_gains_the_data_set_and_the_iteration(train: Train) -> None:
     (their_run,) = train("xgboost", "xgboost", published=True)
     (our_run,) = train("xgboost", "xgboost", published=False)
     for metric in ("logloss", "auc"):
@@ -133,7 +140,7 @@ def test_xgboost_gains_the_data_set_and_the_iteration() -> None:
         assert len(ours) > 1
 
 
-def test_keras_tuner_keeps_one_run_for_each_trial() -> None:
+def test_keras_tuner_keeps_one_run_for_each_trial(train: Train) -> None:
     theirs = train("keras_tuner", "keras_tuner", published=True)
     ours = train("keras_tuner", "keras_tuner", published=False)
     assert len(theirs) == 2 * len(ours), "there, each execution of a trial has a run"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import uuid
 
 from recording import RecordingRun, StoredRun
@@ -10,10 +9,10 @@ from stored import read_runs
 
 
 class Tracking:
-    """Stand-in for `Run`, or the server at `MATYAN_TEST_URL`."""
+    """Server at a URL, or the stand-in for `Run`."""
 
-    def __init__(self) -> None:
-        self.url = os.environ.get("MATYAN_TEST_URL")
+    def __init__(self, url: str | None) -> None:
+        self.url = url
         self.experiment = f"adapters-{uuid.uuid4().hex}"
 
     @property

@@ -8,8 +8,26 @@ from matyan_client import Repo, cli
 FIXTURES = Path(__file__).parent / "fixtures"
 
 
+COUNTS = ("points", "replaced", "objects", "artifacts", "lines", "params")
+
+
 def import_source(capsys, kind, source, server, *options):
-    """Runs the command, and returns its report by label of the run."""
+    """Runs the command, and returns its report by label of the run.
+
+    Before that it is run without storing anything, which has to count the same.
+    """
+    counted = run_import(capsys, kind, source, server, *options, "--dry-run")
+    imported = run_import(capsys, kind, source, server, *options)
+    assert set(counted) == set(imported)
+    for label, run in imported.items():
+        if run["state"] == "imported":
+            assert counted[label]["state"] == "counted"
+            assert [counted[label][what] for what in COUNTS] == [run[what] for what in COUNTS]
+    return imported
+
+
+def run_import(capsys, kind, source, server, *options):
+    """Runs the command as it is, and returns its report by label of the run."""
     status = cli.main(
         ["import", kind, str(source), "--repo", server.url, "--json", *options],
     )

@@ -9,7 +9,7 @@ import subprocess
 import sys
 
 import pytest
-from imported import FIXTURES, import_source, last_of_each_step, objects, points
+from imported import FIXTURES, import_source, last_of_each_step, objects, points, run_import
 
 from matyan_client import Repo, Run, cli
 from matyan_client.importing import histograms, tfrecord
@@ -106,7 +106,7 @@ def test_logs_that_have_grown_are_imported_again(shared_server, logs, capsys):
 
 
 def test_a_dry_run_counts_and_stores_nothing(shared_server, logs, capsys):
-    runs = import_source(capsys, "tensorboard", logs, shared_server, "--dry-run")
+    runs = run_import(capsys, "tensorboard", logs, shared_server, "--dry-run")
     counts = {label: (run["points"], run["objects"], run["state"]) for label, run in runs.items()}
     assert counts == {"x": (83, 5, "counted"), "nested/tensors": (20, 5, "counted")}
     assert not Repo(shared_server.url).run_exists(runs["x"]["run"])

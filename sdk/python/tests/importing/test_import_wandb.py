@@ -6,7 +6,7 @@ import shutil
 import struct
 
 import pytest
-from imported import FIXTURES, import_source, objects, points
+from imported import FIXTURES, import_source, objects, points, run_import
 
 from matyan_client import Run
 from matyan_client.importing import leveldb_log
@@ -96,7 +96,7 @@ def test_parts_of_a_resumed_run_become_one_run(shared_server, tmp_path, capsys):
     shutil.copytree(MADE / "wandb", tmp_path / "wandb")
     (second,) = (tmp_path / "wandb").glob("*-second")
     shutil.copytree(second, second.with_name("offline-run-20990101_000000-second"))
-    reports = import_source(capsys, "wandb", tmp_path / "wandb", shared_server, "--dry-run")
+    reports = run_import(capsys, "wandb", tmp_path / "wandb", shared_server, "--dry-run")
     assert (len(reports), reports["proj/second"]["points"]) == (2, 2)
 
 
