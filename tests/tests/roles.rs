@@ -56,6 +56,42 @@ async fn separate_services_work_like_one_process() {
     stop(start("control-worker", folder.path()).await).await;
 }
 
+/// A frontier has no store, so a backend says which projects exist.
+#[tokio::test]
+async fn a_frontier_asks_the_backend_which_projects_exist() {
+    let (folder, other) = (tempfile::tempdir(), tempfile::tempdir());
+    let (folder, other) = (folder.expect("is writable"), other.expect("is writable"));
+    let backend = start("backend", folder.path()).await;
+    let create = async |name: &str| {
+        let url = format!("{}/api/v1/rest/projects/", backend.address("query"));
+        let created = reqwest::Client::new().post(url).json(&json!({"name": name})).send().await;
+        created.expect("the backend answers").error_for_status().expect("the project is created");
+    };
+    create("team").await;
+    let data_dir = other.path().join("data");
+    let mut frontier = Service::new("frontier", other.path())
+        .flag("log", "embedded:")
+        .flag("blobs", "embedded:")
+        .flag("data-dir", data_dir.to_str().expect("the path is text"))
+        .flag("backend-url", backend.address("query"));
+    frontier.start().await;
+    let connect = async |project: &str| {
+        JsonWriter::connect(&format!("{}/p/{project}", frontier.address("ingest")), "run").await
+    };
+    let mut writer = connect("team").await.expect("the project exists");
+    assert_eq!(writer.send(&json!([create_run()])).await, Ok(Ack::Ok));
+    drop(writer);
+    connect("unknown").await.err().expect("there is no such project");
+    create("later").await;
+    drop(connect("later").await.expect("the project exists now"));
+
+    // While the backend is away, the frontier accepts data for the projects that it knows.
+    stop(backend).await;
+    drop(connect("team").await.expect("the frontier knows the project"));
+    connect("another").await.err().expect("nobody knows this project");
+    stop(frontier).await;
+}
+
 /// An embedded backend belongs to one process at a time; a second process is refused with
 /// advice.
 #[tokio::test]

@@ -28,6 +28,8 @@ use tokio::runtime::Builder;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
+use crate::endpoint::EndpointError;
+
 const FAILED: u8 = 1;
 /// Exit code for a command that completed, although some data had already been lost.
 const INCOMPLETE: u8 = 3;
@@ -66,12 +68,8 @@ pub(crate) enum ClientCommand {
 pub(crate) enum Error {
     #[error("failed to start the async runtime")]
     SetUp(#[source] io::Error),
-    #[error("invalid server address `{0}`: use an address such as http://127.0.0.1:53800 with --server")]
-    Address(String),
-    #[error(
-        "failed to read the certificates that this machine trusts; set SSL_CERT_FILE to a file of certificates"
-    )]
-    Roots { source: tonic::transport::Error },
+    #[error(transparent)]
+    Endpoint(#[from] EndpointError),
     #[error(
         "no server is responding at {server}: start one with `matyan up`, or specify another with --server"
     )]

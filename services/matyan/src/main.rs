@@ -2,6 +2,7 @@
 
 mod cli;
 mod client;
+mod endpoint;
 mod open_files;
 mod settings;
 mod telemetry;

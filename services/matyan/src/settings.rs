@@ -98,6 +98,8 @@ pub(crate) struct TelemetrySettings {
 
 #[derive(Debug)]
 pub(crate) struct BackendSettings {
+    /// Address of the backend, for a frontier in another process.
+    pub(crate) url: Option<String>,
     /// Maximum age of cached summaries of all params of a project.
     pub(crate) params_cache_ttl: Duration,
     /// The browser UI, on the query port.
@@ -168,6 +170,7 @@ impl Settings {
                 ..Default::default()
             },
             backend: BackendSettings {
+                url: reader.optional(&table::BACKEND_URL),
                 params_cache_ttl: reader.read(&table::PROJECT_PARAMS_CACHE_TTL),
                 ui: read_ui(role, reader),
             },

@@ -20,6 +20,7 @@ use matyan_edge::{Tls, TlsError, Ui, UiError};
 use tokio::runtime::{Builder, Runtime};
 
 use crate::{
+    endpoint::EndpointError,
     open_files,
     settings::{Secret, Settings},
     telemetry::{self, Telemetry},
@@ -72,6 +73,8 @@ pub(crate) enum Error {
     OldReaders { group: &'static str, members: usize },
     #[error(transparent)]
     Blobs(#[from] matyan_blob::Error),
+    #[error(transparent)]
+    Endpoint(#[from] EndpointError),
     #[error("failed to register metrics")]
     Metrics(#[from] prometheus::Error),
     #[error("failed to write the file {}", path.display())]

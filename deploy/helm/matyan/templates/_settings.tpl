@@ -93,6 +93,9 @@ would format large ones as 1e+06, so they are converted to integers. */}}
 {{- end }}
 {{- if eq .role "frontier" }}
 - {name: MATYAN_MAX_CONNECTIONS, value: {{ $values.frontier.maxConnections | int64 | quote }}}
+{{- if not $values.tls.existingSecret }}
+- {name: MATYAN_BACKEND_URL, value: "http://{{ include "matyan.fullname" .root }}-backend:{{ $values.backend.service.port | int64 }}"}
+{{- end }}
 {{- else }}
 - {name: FDB_CLUSTER_FILE, value: /etc/matyan/foundationdb/fdb.cluster}
 {{- end }}

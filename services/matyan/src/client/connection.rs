@@ -1,19 +1,18 @@
 //! Connections to a server, on which every call is in one project.
 
-use std::time::Duration;
-
 use matyan_record::headers::PROJECT;
 use tonic::{
     Request, Status,
     metadata::AsciiMetadataValue,
     service::{Interceptor, interceptor::InterceptedService},
-    transport::{Channel, ClientTlsConfig},
+    transport::Channel,
 };
 
 use super::{
     Error,
     flags::{ClientFlags, ConnectionFlags},
 };
+use crate::endpoint::endpoint;
 
 /// A connection to a server. Cheap to clone.
 pub(super) type Connection = InterceptedService<Channel, InProject>;
@@ -76,26 +75,9 @@ fn project_of_url(server: &str) -> Option<&str> {
     Some(name).filter(|name| !name.is_empty() && !name.contains('/'))
 }
 
-/// Idle connections are probed with keep-alive pings, so that no command waits for a server
-/// that has disappeared.
-const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(30);
-const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(20);
-
 async fn channel(server: &str) -> Result<Channel, Error> {
-    let endpoint = Channel::from_shared(server.to_owned()).map_err(|_| Error::Address(server.to_owned()))?;
-    let endpoint = match endpoint.uri().scheme_str() {
-        Some("http") => endpoint,
-        Some("https") => {
-            let tls = endpoint.tls_config(ClientTlsConfig::new().with_native_roots());
-            tls.map_err(|source| Error::Roots { source })?
-        }
-        _ => return Err(Error::Address(server.to_owned())),
-    };
-    let endpoint = endpoint
-        .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
-        .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
-        .keep_alive_while_idle(true);
-    endpoint.connect().await.map_err(|source| Error::Unreachable { server: server.to_owned(), source })
+    let channel = endpoint(server)?.connect().await;
+    channel.map_err(|source| Error::Unreachable { server: server.to_owned(), source })
 }
 
 #[cfg(test)]

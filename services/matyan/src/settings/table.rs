@@ -151,6 +151,10 @@ settings! {
     /// array, or separated by commas
     CORS_ORIGINS: Vec<String> = Setting::new("cors_origins", &["CORS_ORIGINS"], parse::origins)
         .default("").flag("cors-origins", "ORIGINS", &[UP, FRONTIER, BACKEND]).chart("corsOrigins");
+    /// Address of the backend, which a frontier in a process of its own asks whether a project
+    /// exists; without it, such a frontier accepts data for the default project only
+    BACKEND_URL: String = Setting::new("backend_url", &["MATYAN_BACKEND_URL"], parse::web_url)
+        .flag("backend-url", "URL", &[FRONTIER]);
     /// Whether HTTP requests are counted
     METRICS_ENABLED: bool = Setting::new("metrics_enabled", &["METRICS_ENABLED"], parse::boolean)
         .default("true");

@@ -7,7 +7,7 @@ use std::{sync::Arc, thread::available_parallelism, time::Duration};
 use futures::future::join_all;
 use matyan_backend::{Backend, Evaluation, UriKey};
 use matyan_edge::{Edge, Tls, Transport, Ui};
-use matyan_frontier::Frontier;
+use matyan_frontier::{Frontier, ProjectNames};
 use prometheus::{Registry, process_collector::ProcessCollector};
 use tokio::time::timeout;
 use tonic::service::Routes;
@@ -16,13 +16,14 @@ use tonic_health::server::health_reporter;
 use super::{
     Error, clock, health,
     listeners::{Listener, Listeners},
-    project_names::StoredProjects,
+    project_names::{RemoteProjects, StoredProjects},
     substrates::{Store, Substrates},
     tasks::Tasks,
     traced_server::trace_calls,
     workers::{self, Workers},
 };
 use crate::{
+    endpoint::endpoint,
     open_files,
     settings::{Secret, Settings},
 };
@@ -160,7 +161,7 @@ async fn frontier(
     let log_number = workers::log_number(substrates).await?;
     let components = matyan_frontier::Deps {
         log: substrates.log.writer(),
-        projects: substrates.store.as_ref().map(|store| Arc::new(StoredProjects(store.shared())) as _),
+        projects: project_names(settings, substrates)?,
         blobs: Arc::clone(&substrates.blobs),
         multipart: substrates.multipart.clone(),
         local_uploads: substrates.local_uploads.clone(),
@@ -170,6 +171,18 @@ async fn frontier(
     };
     let settings = matyan_frontier::Settings { log_number, ..settings.frontier.clone() };
     Ok(Frontier::new(components, settings))
+}
+
+/// The projects that exist, if this process can know them.
+fn project_names(
+    settings: &Settings,
+    substrates: &Substrates,
+) -> Result<Option<Arc<dyn ProjectNames>>, Error> {
+    if let Some(store) = &substrates.store {
+        return Ok(Some(Arc::new(StoredProjects(store.shared()))));
+    }
+    let Some(backend) = &settings.backend.url else { return Ok(None) };
+    Ok(Some(Arc::new(RemoteProjects::new(&endpoint(backend)?))))
 }
 
 fn frontier_routes(frontier: &Frontier) -> Routes {
