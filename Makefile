@@ -2,7 +2,7 @@
 # the web UI has its packages and its build in ui/, ignored by git, as its tools expect them there.
 
 .DEFAULT_GOAL := help
-.PHONY: help up install wheel sdk-wheel sdk-wheel-3.14t ui test lint lint-deploy format clippy doc proto proto-baseline deny metrics hooks unit build kafka clouds system sdk sdk-packages sdk-installed adapters importers examples ui-build ui-embedded ui-test browser bench soak soak-faults soak-kafka soak-fuzz soak-scale
+.PHONY: help up install wheel sdk-wheel sdk-wheel-3.14t ui test lint lint-deploy format clippy doc proto proto-baseline deny metrics hooks unit build kafka clouds system sdk sdk-packages sdk-installed adapters importers examples ui-build ui-embedded ui-test browser bench bench-sdk soak soak-faults soak-kafka soak-fuzz soak-scale
 
 export CARGO_TARGET_DIR ?= $(HOME)/.cache/matyan/target
 export CARGO_TERM_COLOR ?= never
@@ -76,12 +76,12 @@ wheel: $(MATURIN) ui-embedded ## Build a Python wheel with the server, and print
 
 SDK_WHEEL = $(WHEELS)/matyan_client-*-abi3-*.whl
 
-sdk-wheel: $(MATURIN) ui-embedded ## Build the wheel of the Python SDK, and print its path (WHEELS=…)
+sdk-wheel: $(MATURIN) ## Build the wheel of the Python SDK, and print its path (WHEELS=…)
 	rm -f $(SDK_WHEEL)
 	$(MATURIN) build --manifest-path sdk/python/Cargo.toml --compatibility linux --out $(WHEELS) --release
 
 # An interpreter without a global lock has no stable ABI. It need not be installed for the build.
-sdk-wheel-3.14t: $(MATURIN) ui-embedded ## Build the wheel of the Python SDK for free-threaded Python 3.14
+sdk-wheel-3.14t: $(MATURIN) ## Build the wheel of the Python SDK for free-threaded Python 3.14
 	$(MATURIN) build --manifest-path sdk/python/Cargo.toml --compatibility linux --out $(WHEELS) --release --interpreter python3.14t
 
 $(MATURIN):

@@ -95,6 +95,20 @@ impl Column {
         Ok(interface)
     }
 
+    /// Returns the column as an array of numpy, without a copy if none is needed. pandas reads only
+    /// this.
+    #[pyo3(signature = (dtype=None, copy=None))]
+    fn __array__<'py>(
+        slf: &Bound<'py, Self>,
+        dtype: Option<&Bound<'py, PyAny>>,
+        copy: Option<bool>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let options = PyDict::new(slf.py());
+        options.set_item("dtype", dtype)?;
+        options.set_item("copy", copy)?;
+        slf.py().import("numpy")?.call_method("array", (slf,), Some(&options))
+    }
+
     /// Returns the type of the column as a capsule of an `ArrowSchema`.
     fn __arrow_c_schema__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyCapsule>> {
         arrow::schema(py, &self.numbers)
@@ -125,6 +139,11 @@ impl Column {
 impl Series {
     fn __len__(&self) -> usize {
         self.values.numbers.len()
+    }
+
+    fn __repr__(&self) -> String {
+        let (name, context) = (&self.name, &self.context_json);
+        format!("SeriesColumns(name={name:?}, context={context}, length={})", self.values.numbers.len())
     }
 }
 

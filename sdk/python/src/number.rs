@@ -24,7 +24,9 @@ pub(crate) fn plain(value: &Bound<'_, PyAny>) -> Option<f64> {
 
 /// Returns what `float(value)` returns. Numeric text is accepted.
 pub(crate) fn convertible(value: &Bound<'_, PyAny>) -> PyResult<f64> {
-    let float = value.py().get_type::<PyFloat>().call1((value,)).map_err(|error| {
+    let float =
+        value.py().get_type::<PyFloat>().call1((value,)).or_else(|error| only_element(value).ok_or(error));
+    let float = float.map_err(|error| {
         let py = value.py();
         let is_type = error.is_instance_of::<PyTypeError>(py);
         if error.is_instance_of::<PyOverflowError>(py) {
@@ -43,6 +45,13 @@ pub(crate) fn convertible(value: &Bound<'_, PyAny>) -> PyResult<f64> {
         if is_type { PyTypeError::new_err(renamed) } else { PyValueError::new_err(renamed) }
     })?;
     Ok(float.cast::<PyFloat>()?.value())
+}
+
+/// Returns the element of an array with one, which numpy does not convert to a float.
+fn only_element<'py>(value: &Bound<'py, PyAny>) -> Option<Bound<'py, PyAny>> {
+    let array = value.call_method0("__array__").ok()?;
+    let float = array.call_method0("item").and_then(|item| item.py().get_type::<PyFloat>().call1((item,)));
+    float.ok()
 }
 
 /// Returns an optional integer argument. Integers of other libraries and floats without a fraction

@@ -27,6 +27,8 @@ def stored(own_server):
         for step in range(120):
             run.track(step / 2, name="loss", step=step, epoch=step // 10, context={"subset": "val"})
             run.track(Text(f"text {step}"), name="texts", step=step)
+        run.track(1.0, name="epochs", step=0)
+        run.track(2.0, name="epochs", step=1, epoch=3)
         run.track(float("nan"), name="odd", step=-3)
         run.track(Distribution([1, 2, 3], bin_count=3), name="weights", step=3)
         run.track(Figure({"data": [], "layout": {"x": [1, 2]}}), name="figure")
@@ -61,7 +63,7 @@ def snapshot(run):
                 series.context_json,
                 series.steps.tolist(),
                 repr(series.values.tolist()),
-                None if series.epochs is None else series.epochs.tolist(),
+                None if series.epochs is None else repr(series.epochs.tolist()),
                 series.times_us.tolist(),
             ]
             for series in http.series(run.hash, [])

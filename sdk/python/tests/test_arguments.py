@@ -181,6 +181,9 @@ def test_an_error_of_track_says_how_to_track_an_array(run):
         TypeError, match=r"^`value`: cannot convert ndarray .*; `track_many` tracks"
     ):
         run.track(np.zeros(3), name="m")
+    before = run.health.pending
+    run.track(np.array([1.5]), name="m")
+    assert run.health.pending == before + 1
 
 
 def test_names_that_utf_8_cannot_express():

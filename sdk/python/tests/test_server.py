@@ -50,6 +50,57 @@ def test_columns_are_read_without_a_copy(run):
     assert tail.steps.tolist() == [29_991, 29_994, 29_997]
 
 
+def test_points_without_an_epoch_among_others(run):
+    run.track(1.0, name="m", step=0, epoch=7)
+    run.track(2.0, name="m", step=1)
+    assert run.flush(20)
+    assert list(run.get_metric("m").epochs) == [7, None]
+
+
+def test_a_run_that_does_not_exist_is_named_by_each_call(shared_server, tmp_path):
+    run = Run("nothing", repo=shared_server.url, read_only=True)
+    for read in (
+        lambda: run.series("m"),
+        run.dataframe,
+        run.get_terminal_logs,
+        run.get_log_records,
+        lambda: run.get_artifact("a"),
+        lambda: run.download_artifacts(tmp_path),
+    ):
+        with pytest.raises(errors.RunNotFoundError, match="there is no run 'nothing' on http"):
+            read()
+
+
+def test_params_are_looked_for(run):
+    run["lr"] = 0.1
+    assert "lr" in run
+    assert "epochs" not in run
+    with pytest.raises(TypeError, match="not iterable"):
+        list(run)
+
+
+def test_artifacts_whose_paths_are_written_in_other_ways(run, tmp_path):
+    files = tmp_path / "files"
+    (files / "seq").mkdir(parents=True)
+    (files / "seq" / "a").write_text("in seq")
+    (files / "b").write_text("b")
+    for name in ("./x", "y//z", "d/"):
+        run.log_artifact(files / "b", name=name)
+    run.log_artifacts(files, "./all")
+    with pytest.raises(ValueError, match="outside of `seq/`"):
+        run.log_artifacts(files)
+    with pytest.raises(FileNotFoundError, match="`log_artifacts` stores the files of a directory"):
+        run.log_artifact(files)
+    assert run.flush(20)
+    paths = {artifact["path"] for artifact in run.artifacts}
+    assert paths == {"x", "y/z", "d", "all/b", "all/seq/a", "b"}
+    run.log_artifact(files / "b", name="x/below")
+    assert run.flush(20)
+    with pytest.raises(OSError, match="cannot save the artifact 'x"):
+        run.download_artifacts(tmp_path / "saved")
+    assert (tmp_path / "saved" / "all" / "b").read_text() == "b"
+
+
 def test_columns_are_arrow_arrays(run):
     pyarrow = pytest.importorskip("pyarrow")
     run.track_many([1.0, 2.0, 3.0], name="m", epochs=[1, 1, 2])
@@ -58,6 +109,12 @@ def test_columns_are_arrow_arrays(run):
     assert pyarrow.array(series.values).to_pylist() == [1.0, 2.0, 3.0]
     assert pyarrow.array(series.steps).to_pylist() == [0, 1, 2]
     assert pyarrow.array(series.epochs).type == pyarrow.int64()
+    pd, pl = pytest.importorskip("pandas"), pytest.importorskip("polars")
+    np = pytest.importorskip("numpy")
+    assert pl.Series(series.values).to_list() == [1.0, 2.0, 3.0]
+    assert np.shares_memory(np.asarray(series.values), pd.Series(series.values).to_numpy())
+    assert np.array(series.steps, dtype=np.int32).tolist() == [0, 1, 2]
+    assert repr(series) == 'SeriesColumns(name="m", context={}, length=3)'
     array = pyarrow.array(series.values)
     del series
     assert array.to_pylist() == [1.0, 2.0, 3.0]

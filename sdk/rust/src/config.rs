@@ -104,7 +104,7 @@ impl Config {
                 Some(LEAST_SPOOL_BYTES)
             }
             Err(_) => {
-                warnings.push(format!("MATYAN_SPOOL_BYTES: expected a number of bytes, found `{value}`"));
+                warnings.push(format!("MATYAN_SPOOL_BYTES: expected a number of bytes, found `{value}`; it is ignored"));
                 None
             }
         });
@@ -208,7 +208,7 @@ mod tests {
             warnings,
             [
                 "MATYAN_SPOOL_MODE: expected one of mapped, written, found `fast`; it is ignored",
-                "MATYAN_SPOOL_BYTES: expected a number of bytes, found `8 GiB`",
+                "MATYAN_SPOOL_BYTES: expected a number of bytes, found `8 GiB`; it is ignored",
             ]
         );
     }

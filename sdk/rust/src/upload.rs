@@ -120,17 +120,17 @@ impl Run {
         path: &str,
         content_type: Option<&str>,
     ) -> Result<(), UploadError> {
-        check_path(path)?;
+        let path = normalized(path)?;
         let content_type = match content_type {
             Some(content_type) => content_type.to_owned(),
             // A path without an extension is described by that of the file, or by the content.
-            None => match media::content_type(path, &[]) {
+            None => match media::content_type(&path, &[]) {
                 "application/octet-stream" => guess(content)?,
                 known => known.to_owned(),
             },
         };
         ArgumentError::check_length("content_type", &content_type, limits::CONTENT_TYPE_BYTES)?;
-        let draft = Draft { path: path.to_owned(), content_type, encoding: Encoding::Identity };
+        let draft = Draft { path, content_type, encoding: Encoding::Identity };
         self.submit(&[(draft, RawContent::Whole(content))], &Announcement::Artifact, None)
     }
 
@@ -275,19 +275,25 @@ fn guess(content: Content<'_>) -> Result<String, UploadError> {
     Ok(media::content_type(&name, &start).to_owned())
 }
 
-/// Checks the path of an artifact by the rules of the gateway.
-fn check_path(path: &str) -> Result<(), ArgumentError> {
+/// First folder of the paths of objects, which readers do not list as artifacts.
+const OBJECTS_FOLDER: &str = "seq";
+
+/// Returns the path of an artifact as the gateway accepts it, without empty and `.` segments.
+fn normalized(path: &str) -> Result<String, ArgumentError> {
     ArgumentError::check_length("path", path, limits::ARTIFACT_PATH_BYTES)?;
-    let reason = if path.is_empty() {
-        "expected a relative path, found empty text"
-    } else if path.starts_with('/') {
+    let segments: Vec<_> = path.split('/').filter(|segment| !matches!(*segment, "" | ".")).collect();
+    let reason = if path.starts_with('/') {
         "expected a relative path, found a leading `/`"
-    } else if path.split('/').any(|segment| segment == "..") {
+    } else if segments.is_empty() {
+        "expected a relative path, found none"
+    } else if segments.contains(&"..") {
         "expected a path inside of the run, found `..`"
+    } else if segments.len() > 1 && segments[0] == OBJECTS_FOLDER {
+        "expected a path outside of `seq/`, where the objects of series are: store it under another name"
     } else if path.chars().any(char::is_control) {
         "expected no control characters"
     } else {
-        return Ok(());
+        return Ok(segments.join("/"));
     };
     Err(ArgumentError::new("path", reason))
 }
@@ -355,16 +361,20 @@ mod tests {
         let different: std::collections::BTreeSet<_> = all.iter().collect();
         assert_eq!(different.len(), all.len(), "{all:?}");
         assert!(path("../é", &none, Some(7), 2).starts_with("seq/____-"));
-        assert!(all.iter().all(|path| check_path(path).is_ok()));
+        assert!(all.iter().all(|path| !path.split('/').any(|segment| matches!(segment, "" | "." | ".."))));
     }
 
     #[test]
     fn paths_that_the_gateway_refuses_are_refused_at_the_call() {
-        for path in ["", "/a", "../a", "a/../b", "a\nb", &"x".repeat(limits::ARTIFACT_PATH_BYTES + 1)] {
-            assert_eq!(check_path(path).unwrap_err().argument, "path", "{path}");
+        let long = "x".repeat(limits::ARTIFACT_PATH_BYTES + 1);
+        for path in ["", ".", "./", "/a", "../a", "a/../b", "a\nb", "seq/a", "./seq//a", &long] {
+            assert_eq!(normalized(path).unwrap_err().argument, "path", "{path}");
         }
-        for path in ["a", "a/b.txt", "..a", "é ü"] {
-            assert!(check_path(path).is_ok(), "{path}");
+        for path in ["a", "a/b.txt", "..a", "é ü", "seq", "a/seq/b"] {
+            assert_eq!(normalized(path).unwrap(), path);
+        }
+        for path in ["a/b/", "./a/b", "a//b", "a/./b"] {
+            assert_eq!(normalized(path).unwrap(), "a/b", "{path}");
         }
     }
 

@@ -55,7 +55,8 @@ def ending(
         )
     if lost:
         parts.append(
-            f"lost because the spool was full, or a file was gone: {counted(lost, 'value')} "
+            "lost because the spool was full, a file was gone, or the server refused it: "
+            f"{counted(lost, 'value')} "
             f"of run {run_hash}"
         )
     if late:
@@ -153,7 +154,7 @@ class ProgressBar:
         done = _BAR_WIDTH * (total - pending) // max(1, total)
         bar = "#" * done + "." * (_BAR_WIDTH - done)
         with contextlib.suppress(OSError, ValueError):
-            sys.stderr.write(f"\rmatyan: storing [{bar}] {pending} left ")
+            sys.stderr.write(f"\rmatyan: storing [{bar}] {pending} left\x1b[K")
             sys.stderr.flush()
             self._is_shown = True
         return True

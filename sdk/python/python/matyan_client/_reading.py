@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, SupportsIndex
 
 from . import _arguments, _core, errors
+from ._console import counted
 from ._params import Key, NotLocalError, ParamsOverlay, lookup, path_of
 from ._sequences import Metric, ObjectSequence
 from .transport.http import HttpTransport
@@ -150,6 +151,20 @@ class RunReader:
         except KeyError:
             raise KeyError(f"Key {key!r} not found for run {self._hash}") from None
 
+    def __contains__(self, key: Key) -> bool:
+        """Reports whether there are params at a key."""
+        try:
+            self[key]
+        except errors.RunNotFoundError:
+            raise
+        except KeyError:
+            return False
+        return True
+
+    # Otherwise it would be read with numbers as keys.
+    if not TYPE_CHECKING:
+        __iter__ = None
+
     def get(
         self,
         key: Key,
@@ -242,23 +257,27 @@ class RunReader:
         _arguments.check_integer("first_step", first_step)
         _arguments.check_integer("end_step", end_step)
         self._wait_for_own_writes()
-        found = self._http.series(self._hash, keys, first_step, end_step)
+        with self._naming_run():
+            found = self._http.series(self._hash, keys, first_step, end_step)
         return found[0] if found else None
 
     def dataframe(self) -> pd.DataFrame:
         """Returns all points of all metrics as a data frame of pandas, one row for each point."""
         self._wait_for_own_writes()
-        return series_frame(self._hash, self._http.series(self._hash, []))
+        with self._naming_run():
+            return series_frame(self._hash, self._http.series(self._hash, []))
 
     def get_terminal_logs(self) -> list[str]:
         """Returns all terminal lines."""
         self._wait_for_own_writes()
-        return [line for _, line in self._http.get_run_logs(self._hash, "0:")]
+        lines = [line for _, line in self._http.get_run_logs(self._hash, "0:")]
+        return lines or self._nothing_of_the_run()
 
     def get_log_records(self) -> list[Any]:
         """Returns all log records."""
         self._wait_for_own_writes()
-        return [record for _, record in self._http.get_run_log_records(self._hash, "0:")[1]]
+        records = [record for _, record in self._http.get_run_log_records(self._hash, "0:")[1]]
+        return records or self._nothing_of_the_run()
 
     def get_artifact(self, name: str) -> bytes:
         """Returns the content of an artifact."""
@@ -286,7 +305,8 @@ class RunReader:
         # Next to the result, where there is space for it, unlike perhaps in the general directory.
         with tempfile.TemporaryDirectory(prefix=".matyan-", dir=target) as directory:
             archive = Path(directory) / "artifacts.zip"
-            self._http.download_all_artifacts(self._hash, archive)
+            with self._naming_run():
+                self._http.download_all_artifacts(self._hash, archive)
             with zipfile.ZipFile(archive) as content:
                 return _unpack(content, target)
 
@@ -305,7 +325,7 @@ class RunReader:
         try:
             yield
         except errors.NotFoundError as error:
-            info = self._http.get_run_info(self._hash)
+            info = self._info()
             known = [str(artifact.get("path", "")) for artifact in info.get("artifacts", [])]
             listed = ", ".join(repr(path) for path in known[:_MOST_NAMES])
             if len(known) > _MOST_NAMES:
@@ -324,16 +344,33 @@ class RunReader:
             hint = f": read the param as `run[{name!r}]`" if is_param else _MISSING.get(name, "")
             raise AttributeError(f"a run has no attribute {name!r}{hint}")
 
+    @contextlib.contextmanager
+    def _naming_run(self) -> Iterator[None]:
+        """Adds the run to the error for one that does not exist."""
+        try:
+            yield
+        except errors.NotFoundError as error:
+            raise self._not_found(error) from None
+
+    def _nothing_of_the_run(self) -> list[Any]:
+        """Returns an empty list, if the run to be read exists."""
+        if self._read_only:
+            self._info()
+        return []
+
+    def _not_found(self, error: errors.NotFoundError) -> errors.RunNotFoundError:
+        return errors.RunNotFoundError(
+            f"there is no run {self._hash!r} on {self._http.url}",
+            status=error.status,
+            code=error.code,
+        )
+
     def _info(self, sequence_types: tuple[str, ...] = ()) -> dict[str, Any]:
         self._wait_for_own_writes()
         try:
             return self._http.get_run_info(self._hash, sequence_types)
         except errors.NotFoundError as error:
-            raise errors.RunNotFoundError(
-                f"there is no run {self._hash!r} on {self._http.url}",
-                status=error.status,
-                code=error.code,
-            ) from None
+            raise self._not_found(error) from None
 
     def _info_or_empty(self, sequence_types: tuple[str, ...] = ()) -> dict[str, Any]:
         try:
@@ -378,5 +415,17 @@ def _unpack(archive: zipfile.ZipFile, target: Path) -> list[Path]:
     for name in names:
         if not (root / name).resolve().is_relative_to(root):
             raise ValueError(f"the archive contains {name!r}, which is outside of {target}")
-    archive.extractall(root)
+    failed: list[tuple[str, OSError]] = []
+    for name in names:
+        try:
+            archive.extract(name, root)
+        except OSError as error:
+            failed.append((name, error))
+    if failed:
+        # One may be called as the folder of another one.
+        name, reason = failed[0]
+        raise OSError(
+            f"cannot save the artifact {name!r} in {target}: {reason}; `download_artifact` saves it "
+            f"under another name; saved: {counted(len(names) - len(failed), 'artifact')}"
+        ) from reason
     return [target / name for name in names]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -149,7 +150,7 @@ class Metric(dict[str, Any]):
     def epochs(self) -> ColumnView:
         """Epochs by their steps; all None if the points have none."""
         columns = self._columns()
-        return _optional_column(columns.steps, columns.epochs, int)
+        return _optional_column(columns.steps, columns.epochs, _known_epoch)
 
     @property
     def timestamps(self) -> ColumnView:
@@ -273,8 +274,13 @@ class ObjectSequence:
         return self._loaded
 
 
+def _known_epoch(epoch: float) -> int | None:
+    # A point without an epoch, among others that have one.
+    return None if math.isnan(epoch) else int(epoch)
+
+
 def _optional_column(
-    steps: _core.Column[int], column: _core.Column[int] | None, convert: Callable[[int], Any]
+    steps: _core.Column[int], column: _core.Column[Any] | None, convert: Callable[[Any], Any]
 ) -> ColumnView:
     entries = [None] * len(steps) if column is None else [convert(entry) for entry in column]
     return ColumnView(steps, entries)

@@ -247,7 +247,8 @@ class Run(RunProperties):
         block = _arguments.flag("block", block)
         self._check_uploads()
         if not file.is_file():
-            raise FileNotFoundError(f"`path`: no file {os.fspath(path)!r}")
+            hint = "; `log_artifacts` stores the files of a directory" if file.is_dir() else ""
+            raise FileNotFoundError(f"`path`: no file {os.fspath(path)!r}{hint}")
         self._log_artifact(file.absolute(), _arguments.artifact_name(name or file.name))
         if block:
             self._flush_artifacts(path)
@@ -404,7 +405,9 @@ class Run(RunProperties):
         return hash((self._hash, self._backend_url))
 
     def __repr__(self) -> str:
-        return f"Run(hash={self._hash!r}, experiment={self._local.get('experiment')!r})"
+        # The experiment of a stored run is only known to the server.
+        known = "" if self._read_only else f", experiment={self._local.get('experiment')!r}"
+        return f"Run(hash={self._hash!r}{known})"
 
     def __reduce__(self) -> tuple[Any, ...]:
         # The copy continues the same run in its process.

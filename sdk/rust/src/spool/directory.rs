@@ -352,7 +352,10 @@ fn check_privacy(root: &Path) -> io::Result<()> {
         return refuse("can be changed by other users");
     }
     // In a directory such as /tmp, the root itself could be that of another user, or lead there.
-    let parent = root.parent().map(fs::metadata).transpose()?;
+    // A relative path of one component is in the working directory.
+    let here =
+        |parent: &Path| if parent.as_os_str().is_empty() { Path::new(".").into() } else { parent.to_owned() };
+    let parent = root.parent().map(here).map(fs::metadata).transpose()?;
     let is_shared = parent.is_some_and(|parent| parent.mode() & 0o002 != 0);
     if is_shared && !is_private(root) {
         return refuse("is a link, or other users can write to it");

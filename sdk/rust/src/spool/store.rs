@@ -34,6 +34,8 @@ use crate::{
     sys::files,
 };
 
+/// Entry of a column of epochs for a point without one.
+const NO_EPOCH: i64 = i64::MIN;
 /// Points that are appended under one lock.
 const POINTS_PER_LOCK: usize = 1_000;
 /// Interval at which a caller that waits for space looks again.
@@ -219,7 +221,7 @@ impl Spool {
                         series: numbers,
                         value: columns.values[*next],
                         step: entry(columns.steps, *next),
-                        epoch: entry(columns.epochs, *next),
+                        epoch: entry(columns.epochs, *next).filter(|epoch| *epoch != NO_EPOCH),
                         time_us: entry(columns.times_us, *next).unwrap_or(now),
                     };
                     match writer.append_point(&point) {

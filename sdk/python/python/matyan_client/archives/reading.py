@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from matyan_client._console import counted
 from matyan_client.importing.model import (
     CHUNK_POINTS,
+    NO_EPOCH,
     Artifact,
     ImportedRun,
     Item,
@@ -210,10 +211,10 @@ def _add_point(points: Points, line: dict[str, Any], facts: RunFacts) -> None:
         time if time is not None else facts.created or 0.0,
     )
     epoch = line.get("epoch")
-    if epoch is not None and points.epochs is None and len(points.values) == 1:
-        points.epochs = array("q")
+    if epoch is not None and points.epochs is None:
+        points.epochs = array("q", [NO_EPOCH]) * (len(points.values) - 1)
     if points.epochs is not None:
-        points.epochs.append(int(epoch or 0))
+        points.epochs.append(NO_EPOCH if epoch is None else int(epoch))
 
 
 def _record(value: dict[str, Any]) -> LoggingRecord:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import tempfile
 from array import array
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from typing import Any
 from matyan_client._stored_objects import stored_steps
 from matyan_client.importing.model import (
     CHUNK_POINTS,
+    NO_EPOCH,
     Artifact,
     ImportedRun,
     Item,
@@ -92,6 +94,10 @@ def _items(http: HttpTransport, run_hash: str, info: dict[str, Any], blobs: bool
             yield Artifact(file, artifact["path"])
 
 
+def _epoch(epoch: float) -> int:
+    return NO_EPOCH if math.isnan(epoch) else int(epoch)
+
+
 def _points(series: Any) -> Iterator[Points]:
     for start in range(0, len(series), CHUNK_POINTS):
         piece = slice(start, start + CHUNK_POINTS)
@@ -104,7 +110,7 @@ def _points(series: Any) -> Iterator[Points]:
             values=array("d", series.values[piece]),
             steps=array("q", map(int, steps)),
             times_us=array("q", map(int, times)),
-            epochs=None if epochs is None else array("q", map(int, epochs)),
+            epochs=None if epochs is None else array("q", map(_epoch, epochs)),
         )
 
 

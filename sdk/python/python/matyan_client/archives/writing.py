@@ -13,6 +13,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from matyan_client import _tracked_objects
 from matyan_client.importing.model import (
+    NO_EPOCH,
     Artifact,
     ImportedRun,
     Item,
@@ -171,6 +172,8 @@ class _RunWriter:
     def _points(self, points: Points) -> None:
         for at, (step, value) in enumerate(zip(points.steps, points.values, strict=True)):
             epoch = None if points.epochs is None else points.epochs[at]
+            if epoch == NO_EPOCH:
+                epoch = None
             time = points.times_us[at] / 1e6
             self._line((points.name, "float"), points.context, step, value, epoch, time)
 

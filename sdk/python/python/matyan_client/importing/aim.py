@@ -17,6 +17,7 @@ from urllib.parse import unquote, urlsplit
 from matyan_client.objects import Audio, Distribution, Figure, Image, Text
 
 from .model import (
+    NO_EPOCH,
     Artifact,
     ImportedRun,
     Item,
@@ -131,6 +132,12 @@ def _items(
             facts.notes.append(f"the artifact {name} at {uri} was not imported")
 
 
+def _epochs(known: list[Any]) -> array[int] | None:
+    if all(epoch is None for epoch in known):
+        return None
+    return array("q", (NO_EPOCH if epoch is None else int(epoch) for epoch in known))
+
+
 def _series(trace: _Trace, columns: Any, facts: RunFacts) -> Iterator[Item]:
     values = dict(columns.array("val").items())
     steps = dict(columns.array("step").items()) if trace.version != 1 else {}
@@ -139,14 +146,13 @@ def _series(trace: _Trace, columns: Any, facts: RunFacts) -> Iterator[Item]:
     keys = sorted(values, key=lambda key: steps.get(key, key))
     numbers = [key for key in keys if isinstance(values[key], (bool, int, float))]
     if numbers:
-        known = [epochs.get(key) for key in numbers]
         yield Points(
             trace.name,
             trace.context,
             values=array("d", (values[key] for key in numbers)),
             steps=array("q", (steps.get(key, key) for key in numbers)),
             times_us=array("q", (round(times[key] * 1e6) for key in numbers)),
-            epochs=None if None in known else array("q", (int(epoch or 0) for epoch in known)),
+            epochs=_epochs([epochs.get(key) for key in numbers]),
         )
     for key in keys:
         value, step, time = values[key], steps.get(key, key), times.get(key)

@@ -14,6 +14,8 @@ from matyan_client._console import counted
 
 # Points of a series are handed over in pieces of this size, so that memory stays bounded.
 CHUNK_POINTS = 65_536
+# The epoch of a point without one, among others that have one.
+NO_EPOCH = -(2**63)
 
 
 class SourceError(Exception):
