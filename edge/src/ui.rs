@@ -23,11 +23,14 @@ use include_dir::Dir as EmbeddedDir;
 use crate::error::ApiError;
 use crate::project::{self, PREFIX, RequestProject};
 use crate::rest::table::PathTemplate;
-use crate::security_headers::{PagePermissions, page_policy};
+use crate::security_headers::{PagePermissions, figure_policy, page_policy};
 use crate::uri_path::with_path;
 
 /// Path prefix under which pages of the bundle find its files.
 const FILES_PREFIX: &str = "/static-files/";
+
+/// Begin and end of the name of the page that draws logged figures, without its hash.
+const FIGURE_PAGE: (&str, &str) = ("assets/figure-", ".html");
 
 /// Path prefix that never serves the page: API clients need to see that a route does not exist.
 const API_PREFIX: &str = "/api";
@@ -101,6 +104,7 @@ struct Bundle {
     framed_by: Vec<String>,
     template: String,
     page: Page,
+    figure_policy: HeaderValue,
 }
 
 /// The index page of a project, with its policy.
@@ -130,8 +134,9 @@ impl Ui {
             None => (Files::Embedded(embedded), embedded::index(embedded).to_owned()),
         };
         let page = Page::render(&template, settings, framed_by)?;
+        let figure_policy = figure_policy(framed_by);
         let (settings, framed_by) = (settings.clone(), framed_by.to_vec());
-        Ok(Ui(Arc::new(Bundle { files, settings, framed_by, template, page })))
+        Ok(Ui(Arc::new(Bundle { files, settings, framed_by, template, page, figure_policy })))
     }
 
     /// Opens a directory and reads its index page. Files that are replaced later are served in
@@ -184,8 +189,8 @@ impl Ui {
             Some(name) => {
                 let mut response = self.file(name, request).await;
                 // Workers have the policy of their script.
-                let policy = self.0.page.policy.clone();
-                response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, policy);
+                let policy = if is_figure_page(name) { &self.0.figure_policy } else { &self.0.page.policy };
+                response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, policy.clone());
                 (response, "/static-files/{id}/")
             }
             None => (self.page(&project::of_headers(&request.headers)), "/{id}/"),
@@ -247,6 +252,11 @@ impl Page {
         };
         Ok(Self { content: content.into(), policy })
     }
+}
+
+fn is_figure_page(name: &str) -> bool {
+    let (begin, end) = FIGURE_PAGE;
+    name.starts_with(begin) && name.ends_with(end)
 }
 
 fn is_reading(method: &Method) -> bool {

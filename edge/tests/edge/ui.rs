@@ -24,8 +24,13 @@ static FILES: Dir<'_> =
     Dir::new("", &[DirEntry::File(File::new("index.html", INDEX)), DirEntry::Dir(ASSETS)]);
 const INDEX: &[u8] =
     b"<base href=\"{{ base_path }}/static-files/\"><script src=\"./assets/main-1a2b.js\"></script>";
-const ASSETS: Dir<'_> =
-    Dir::new("assets", &[DirEntry::File(File::new("assets/main-1a2b.js.gz", COMPRESSED))]);
+const ASSETS: Dir<'_> = Dir::new(
+    "assets",
+    &[
+        DirEntry::File(File::new("assets/main-1a2b.js.gz", COMPRESSED)),
+        DirEntry::File(File::new("assets/figure-3c4d.html.gz", COMPRESSED)),
+    ],
+);
 const COMPRESSED: &[u8] = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x02\x03K\xad(\xc8/*QHIMK,\xcd)Q0\xb4\xe6\x02\x00\xeaJ\x106\x12\x00\x00\x00";
 
 /// A bundle, next to a file that must not be served.
@@ -339,6 +344,28 @@ async fn the_embedded_page_loads_nothing_from_elsewhere() {
         assert!(!policy.contains("unsafe"), "{policy}");
     }
     assert_eq!(get(&edge, "/api/nothing").await.status, 404);
+}
+
+#[tokio::test]
+async fn the_page_of_figures_is_a_sandbox_of_its_own() {
+    let edge = embedded(&FILES, "");
+    let figure = get(&edge, "/p/team/static-files/assets/figure-3c4d.html").await;
+    assert_eq!((figure.status, figure.header("content-type")), (200, "text/html; charset=utf-8"));
+    let policy = figure.header("content-security-policy");
+    assert_eq!(
+        policy,
+        "sandbox allow-scripts; default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; \
+         img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'self' https://notebooks.example"
+    );
+    let page = get(&edge, "/").await;
+    for path in ["/static-files/assets/main-1a2b.js", "/static-files/assets/figure-3c4d.html.gz"] {
+        let answer = get(&edge, path).await;
+        assert_eq!(
+            answer.header("content-security-policy"),
+            page.header("content-security-policy"),
+            "{path}"
+        );
+    }
 }
 
 #[tokio::test]
