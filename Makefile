@@ -326,7 +326,7 @@ UI_STAMP := ui/node_modules/installed-$(shell cksum < ui/package-lock.json | cut
 UI_NPM := cd ui && PATH=$(dir $(BUF)):$$PATH npm run --silent
 
 UI_BUILT := ui/dist/index.html
-UI_SOURCES := $(shell find proto/proto ui/index.html ui/src ui/vite.config.ts ui/buf.gen.yaml -type f -not -path 'ui/src/gen/*')
+UI_SOURCES := $(shell find proto/proto ui/index.html ui/src ui/vite.config.ts ui/figure_page.ts ui/buf.gen.yaml -type f -not -path 'ui/src/gen/*')
 
 ui-build: $(UI_BUILT) ## Build the web UI in ui/dist, which builds of the program embed
 

@@ -6,6 +6,8 @@ import { gzip } from 'node:zlib';
 import { svelte } from '@sveltejs/vite-plugin-svelte';
 import { defineConfig, type Plugin } from 'vite';
 
+import { figurePage } from './figure_page.ts';
+
 /** Address of a server for `npm run dev`. */
 const SERVER = process.env.MATYAN_BACKEND_URL ?? 'http://127.0.0.1:53800';
 
@@ -35,7 +37,7 @@ function compressed(): Plugin {
     configResolved: config => void (folder = resolve(config.root, config.build.outDir)),
     async closeBundle() {
       const names = await readdir(folder, { recursive: true });
-      for (const name of names.filter(name => /\.(js|css|svg)$/.test(name))) {
+      for (const name of names.filter(name => /^assets.*\.(js|css|svg|html)$/.test(name))) {
         const path = join(folder, name);
         await writeFile(`${path}.gz`, await promisify(gzip)(await readFile(path), { level: 9 }));
       }
@@ -45,7 +47,7 @@ function compressed(): Plugin {
 
 export default defineConfig({
   base: './',
-  plugins: [svelte(), baseElement(), compressed()],
+  plugins: [svelte(), figurePage(), baseElement(), compressed()],
   build: {
     // The first browsers with `light-dark()`: for older ones it would be replaced by variables that ignore the theme.
     target: ['chrome123', 'firefox120', 'safari17.5'],

@@ -13,7 +13,7 @@ import wave
 import zlib
 from pathlib import Path
 
-from matyan_client import Audio, Distribution, Image, Run, Text
+from matyan_client import Audio, Distribution, Figure, Image, Run, Text
 
 RUNS = 60
 STEPS = 300
@@ -116,8 +116,37 @@ def log_media(run: Run) -> None:
             run.track(images, name="reconstructions", step=step, context={"subset": subset})
         run.track(Text(f"Step {step}: the <b>quick</b> brown fox " + "jumps " * (step // 5)), name="generated", step=step)
         run.track(Distribution([math.tanh(random.gauss(0, 0.2 + sharp)) for _ in range(2_000)]), name="weights", step=step)
+    log_figures(run)
     for step in (0, 20, 40):
         run.track(Audio(tone(220 * (1 + step / 20)), format="wav", caption=f"tone {step}"), name="speech", step=step)
+
+
+def log_figures(run: Run) -> None:
+    classes = ["cat", "dog", "bird", "fish"]
+    for step in range(0, 50, 10):
+        counts = [[int(20 + step * 2 if row == column else random.uniform(0, 30 - step / 2)) for column in range(4)] for row in range(4)]
+        run.track(Figure({
+            "data": [{"type": "heatmap", "x": classes, "y": classes, "z": counts, "colorscale": "Blues"}],
+            "layout": {"title": {"text": f"Confusion, step {step}"}, "width": 300, "height": 900},
+        }), name="confusion", step=step)
+    curve = [index / 40 for index in range(41)]
+    run.track(Figure({
+        "data": [
+            {"type": "scatter", "name": name, "x": curve, "y": [place ** power for place in curve]}
+            for name, power in (("resnet50", 0.2), ("vit-small", 0.35), ("baseline", 0.8))
+        ],
+        "layout": {"title": {"text": "ROC"}, "xaxis": {"title": {"text": "false positives"}}, "yaxis": {"title": {"text": "true positives"}}},
+    }), name="roc", step=0)
+    # Whatever can run in the frame must not reach the page around it.
+    attack = "try { parent.document.title = 'hacked' } catch (_) {} parent.postMessage('hacked', '*')"
+    run.track(Figure({
+        "data": [{
+            "type": "bar", "x": ["<img src=x onerror=\"" + attack + "\">", "b"], "y": [2**60, 1],
+            "text": f"<script>{attack}</script>", "hovertemplate": f"<a href=\"javascript:{attack}\">hover</a>",
+        }],
+        "layout": {"title": {"text": f"<script>{attack}</script><a href=\"javascript:{attack}\">a hostile title</a>"}},
+    }), name="hostile", step=0)
+    run.track(Figure({"data": "nothing", "layout": {}}), name="broken", step=0)
 
 
 def log_text(run: Run) -> None:

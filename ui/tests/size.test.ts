@@ -80,5 +80,5 @@ test('the build is small', async () => {
     expect(bytes).toBeLessThanOrEqual(PAGE_BYTES);
   }
   const files = await readdir(join(ROOT, 'dist/assets'));
-  for (const file of files) expect(file).toMatch(/-[\w-]{8}\.(js|css|svg)(\.gz)?$/);
+  for (const file of files) expect(file).toMatch(/-[\w-]{8}\.(js|css|svg|html)(\.gz)?$/);
 });

@@ -1,8 +1,8 @@
 /**
- * Images, audio, texts and distributions of runs. Sequences are read thinned to some steps and without payloads; the
- * payloads of what is in view are read some at a time, and kept within a limit.
+ * Images, audio, texts, distributions and figures of runs. Sequences are read thinned to some steps and without
+ * payloads; the payloads of what is in view are read some at a time, and kept within a limit.
  */
-import type { SeriesType } from '../gen/matyan/common/v1/common_pb.ts';
+import { SeriesType } from '../gen/matyan/common/v1/common_pb.ts';
 import type { Step } from '../gen/matyan/objects/v1/objects_pb.ts';
 import { SearchService, type Warning } from '../gen/matyan/search/v1/search_pb.ts';
 import { readBlobs } from './artifacts.ts';
@@ -25,8 +25,10 @@ export interface MediaResult {
 
 /** More rows are not compared by eye. */
 export const MAX_MEDIA_RUNS = 12;
-/** Steps of a slider; a longer sequence is thinned evenly. */
-export const MAX_STEPS = 50;
+/** Steps of a slider; a longer sequence is thinned evenly. Figures are read with all of their data. */
+export function maxSteps(type: SeriesType): number {
+  return type === SeriesType.FIGURES ? 20 : 50;
+}
 const MAX_PER_STEP = 16;
 
 export function findMedia(text: string, type: SeriesType, signal?: AbortSignal): Promise<MediaResult> {
@@ -37,7 +39,7 @@ export function findMedia(text: string, type: SeriesType, signal?: AbortSignal):
     const request = {
       query: { text, timezoneOffsetMin: new Date().getTimezoneOffset() },
       type,
-      selection: { recordDensity: MAX_STEPS, indexDensity: MAX_PER_STEP },
+      selection: { recordDensity: maxSteps(type), indexDensity: MAX_PER_STEP },
       parts: { props: true },
       limit: MAX_MEDIA_RUNS,
     };

@@ -22,6 +22,7 @@ const SUBJECTS: Partial<Record<SearchKind, [type: SeriesType, name: string]>> = 
   [SearchKind.AUDIOS]: [SeriesType.AUDIOS, 'audios'],
   [SearchKind.TEXTS]: [SeriesType.TEXTS, 'texts'],
   [SearchKind.DISTRIBUTIONS]: [SeriesType.DISTRIBUTIONS, 'distributions'],
+  [SearchKind.FIGURES]: [SeriesType.FIGURES, 'figures'],
 };
 
 export class Completer {

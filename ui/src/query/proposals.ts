@@ -67,7 +67,7 @@ const WORDS: [name: string, detail: string][] = [
   ['in', 'is part of'],
   ['datetime', 'datetime(2026, 1, 31)'],
 ];
-const OPEN = new Set('run metric images audios texts distributions metrics context'.split(' '));
+const OPEN = new Set('run metric images audios texts distributions figures metrics context'.split(' '));
 const PROPERTIES = new Set([...RUN_MEMBERS.map(([name]) => name), 'creation_time', 'finalized_at', 'get']);
 const KEYWORDS = new Set(
   (

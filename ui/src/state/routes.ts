@@ -49,7 +49,7 @@ export type MediaGrouping = (typeof GROUPINGS)[number];
 
 /** The state of a page of media. */
 const media = {
-  kind: field(choice('images', 'audio', 'texts', 'distributions'), 'images'),
+  kind: field(choice('images', 'audio', 'texts', 'distributions', 'figures'), 'images'),
   group: field(choice(...GROUPINGS), 'run'),
   /** Step of the slider; absent: the last one. */
   at: field(optionalNumber, undefined as number | undefined),
