@@ -1,8 +1,8 @@
 /** Nothing grows while a page is used: neither the heap, nor the elements, nor the listeners, nor the open calls. */
-import type { Browser, CDPSession, Page } from 'playwright-core';
+import type { Browser } from 'playwright-core';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 
-import { eventually, launch, Project, Server, Visit, type ProjectRuns } from './harness.ts';
+import { eventually, go, launch, Project, Server, usage, Visit, type ProjectRuns } from './harness.ts';
 
 let browser: Browser;
 let server: Server;
@@ -19,31 +19,6 @@ afterAll(async () => {
   await browser?.close();
   await server?.remove();
 });
-
-interface Usage {
-  Nodes: number;
-  JSEventListeners: number;
-  JSHeapUsedSize: number;
-}
-
-async function usage(session: CDPSession): Promise<Usage> {
-  for (let round = 0; round < 3; round++) await session.send('HeapProfiler.collectGarbage');
-  const { metrics } = await session.send('Performance.getMetrics');
-  return Object.fromEntries(metrics.map(({ name, value }) => [name, value])) as unknown as Usage;
-}
-
-async function go(page: Page, path: string, ready: string): Promise<void> {
-  // As a link of the page does it, without loading it again.
-  await page.evaluate(path => {
-    const link = document.createElement('a');
-    link.href = path;
-    document.body.append(link);
-    link.click();
-    link.remove();
-  }, path);
-  // A handle of an element, as other functions return it, would keep its page in memory.
-  await page.locator(ready).first().waitFor();
-}
 
 test('eighty page changes and fifty live points leave the page as it was', async () => {
   const visit = await Visit.open(browser, server, '/runs');

@@ -11,7 +11,7 @@ import { createInterface } from 'node:readline';
 import { setTimeout as sleep } from 'node:timers/promises';
 
 import axe from 'axe-core';
-import { chromium, type Browser, type Page } from 'playwright-core';
+import { chromium, type Browser, type CDPSession, type Page } from 'playwright-core';
 
 import { CHROMIUM } from './chromium.ts';
 
@@ -30,8 +30,12 @@ export async function launch(): Promise<Browser> {
   return chromium.launch({ executablePath: CHROMIUM, args: ['--no-sandbox'] });
 }
 
-export async function eventually<T>(what: string, read: () => T | Promise<T>): Promise<NonNullable<T>> {
-  const end = Date.now() + GUARD_MS;
+export async function eventually<T>(
+  what: string,
+  read: () => T | Promise<T>,
+  guardMs = GUARD_MS,
+): Promise<NonNullable<T>> {
+  const end = Date.now() + guardMs;
   for (;;) {
     const value = await read();
     if (value) return value;
@@ -139,7 +143,7 @@ export class Project {
     this.#lines = createInterface(this.#process.stdout)[Symbol.asyncIterator]();
   }
 
-  static async log(server: Server): Promise<[Project, ProjectRuns]> {
+  static async log(server: Pick<Server, 'addresses'>): Promise<[Project, ProjectRuns]> {
     const project = new Project(server.addresses);
     return [project, JSON.parse(await project.#line()) as ProjectRuns];
   }
@@ -214,10 +218,7 @@ export class Visit {
     const visit = new Visit(page, base);
     if (server.isEmbedded) return visit.#open(path);
     await page.route(
-      url =>
-        url.origin === base &&
-        !url.pathname.startsWith('/matyan.') &&
-        !url.pathname.startsWith('/static-files/'),
+      url => url.origin === base && !/^(\/p\/[^/]+)?\/(matyan\.|static-files\/)/.test(url.pathname),
       async route => {
         const response = await route.fetch();
         await route.fulfill({
@@ -244,6 +245,34 @@ export class Visit {
     await this.page.context().close();
     if (this.errors.length > 0) throw new Error(this.errors.join('\n'));
   }
+}
+
+/** Memory, elements and listeners of a page. */
+interface Usage {
+  Nodes: number;
+  JSEventListeners: number;
+  JSHeapUsedSize: number;
+}
+
+/** Counts after all garbage is collected. */
+export async function usage(session: CDPSession): Promise<Usage> {
+  for (let round = 0; round < 3; round++) await session.send('HeapProfiler.collectGarbage');
+  const { metrics } = await session.send('Performance.getMetrics');
+  return Object.fromEntries(metrics.map(({ name, value }) => [name, value])) as unknown as Usage;
+}
+
+/** Goes to another page and waits for it. */
+export async function go(page: Page, path: string, ready: string): Promise<void> {
+  // As a link of the page does it, without loading it again.
+  await page.evaluate(path => {
+    const link = document.createElement('a');
+    link.href = path;
+    document.body.append(link);
+    link.click();
+    link.remove();
+  }, path);
+  // A handle of an element, as other functions return it, would keep its page in memory.
+  await page.locator(ready).first().waitFor();
 }
 
 /** What axe finds on the page. */

@@ -6,7 +6,7 @@ import { Code, ConnectError } from '@connectrpc/connect';
 
 import { RunService, type RunChange, type WatchResponse } from '../gen/matyan/runs/v1/runs_pb.ts';
 import { elect } from './leader.ts';
-import { client } from './transport.ts';
+import { client, rootPath } from './transport.ts';
 
 export type LiveState = 'connecting' | 'live' | 'lost';
 
@@ -124,10 +124,13 @@ function wait(ms: number, signal: AbortSignal): Promise<void> {
   });
 }
 
+/** Tabs of another project have a stream of their own. */
+const NAME = `matyan-live ${rootPath}`;
+
 /** The live runs of this browser. */
 export const liveRuns = new LiveRuns(() => ({
-  channel: new BroadcastChannel('matyan-live'),
-  elect: lead => elect('matyan-live', lead),
+  channel: new BroadcastChannel(NAME),
+  elect: lead => elect(NAME, lead),
   watch: (resume, signal, onOpen) =>
     client(RunService).watch(
       { parts: { props: true }, resume, settleMs: SETTLE_MS },

@@ -2,7 +2,7 @@
  * Clients of the server that this page came from. gRPC-web carries everything; nothing here knows about REST.
  */
 import type { DescService } from '@bufbuild/protobuf';
-import { createClient, type CallOptions, type Client } from '@connectrpc/connect';
+import { createClient, type CallOptions, type Client, type Transport } from '@connectrpc/connect';
 import { createGrpcWebTransport } from '@connectrpc/connect-web';
 
 import { apiError } from './errors.ts';
@@ -14,17 +14,28 @@ export const rootPath: string = (() => {
   return base ? new URL('..', base.href).pathname : '/';
 })();
 
+/** Name of the project of these pages; empty for the default one. */
+export const projectName: string = decodeURIComponent(/\/p\/([^/]+)\/$/.exec(rootPath)?.[1] ?? '');
+
+/** Path of the default project. */
+export const serverPath = rootPath.replace(/\/p\/[^/]+\/$/, '/');
+
 /** Nothing that a reader waits for takes longer. Streams that follow something have no deadline. */
 const DEADLINE_MS = 60_000;
 
-export const transport = createGrpcWebTransport({
-  baseUrl: `${globalThis.location?.origin ?? 'http://127.0.0.1:53800'}${rootPath}`.replace(/\/$/, ''),
-  // The fetch API of the page, looked up for each call, so that tests can observe it.
-  fetch: (input, init) => globalThis.fetch(input, init),
-});
+export const transport = transportTo(rootPath);
+export const serverTransport = transportTo(serverPath);
 
-export function client<S extends DescService>(service: S): Client<S> {
-  return createClient(service, transport);
+function transportTo(path: string): Transport {
+  return createGrpcWebTransport({
+    baseUrl: `${globalThis.location?.origin ?? 'http://127.0.0.1:53800'}${path}`.replace(/\/$/, ''),
+    // The fetch API of the page, looked up for each call, so that tests can observe it.
+    fetch: (input, init) => globalThis.fetch(input, init),
+  });
+}
+
+export function client<S extends DescService>(service: S, to = transport): Client<S> {
+  return createClient(service, to);
 }
 
 /** Options of a call that must end: a deadline, and the signal of the place that shows its result. */

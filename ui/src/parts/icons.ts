@@ -29,6 +29,7 @@ export const ICONS = {
   terminal: 'M2 3h12v10H2zM4.5 6l2 2-2 2M8 10h3.5',
   logs: 'M2.5 3.5h.1M5.5 3.5h8M2.5 8h.1M5.5 8h8M2.5 12.5h.1M5.5 12.5h8',
   file: 'M4 1.5h5l3 3v10H4zM9 1.5v3h3',
+  project: 'M1.5 4h4.5l1.5 2h7v7h-13z',
   home: 'M2.5 7.5 8 2.5l5.5 5M4 6.5v7h8v-7M6.8 13.5v-4h2.4v4',
   pin: 'M6 2h4l-.5 4.5L12 9H4l2.5-2.5zM8 9v5',
   plus: 'M8 3v10M3 8h10',

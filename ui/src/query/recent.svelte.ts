@@ -1,5 +1,7 @@
-/** The last queries of this browser, newest first, in its local storage. */
-const KEY = 'matyan-queries';
+/** The last queries of this browser in the project, newest first, in its local storage. */
+import { projectName } from '../api/transport.ts';
+
+const KEY = `matyan-queries ${projectName}`.trimEnd();
 const MAX_RECENT = 12;
 
 let queries = $state.raw<readonly string[]>(read());

@@ -73,7 +73,9 @@ export function followLinks(): () => void {
         event.button === 0 && !(event.metaKey || event.ctrlKey || event.shiftKey || event.altKey);
       if (!link || !isPlain || event.defaultPrevented || link.target || link.hasAttribute('download')) return;
       const url = new URL(link.href);
-      if (url.origin !== location.origin || !url.pathname.startsWith(rootPath)) return;
+      const path = url.pathname.startsWith(rootPath) ? url.pathname.slice(rootPath.length) : undefined;
+      // Other projects are other documents.
+      if (url.origin !== location.origin || path === undefined || path.startsWith('p/')) return;
       event.preventDefault();
       navigate(url.pathname + url.search);
     },

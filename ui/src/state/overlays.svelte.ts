@@ -1,2 +1,2 @@
-/** The dialog that exists on every page. */
-export const overlays = $state({ isPaletteOpen: false });
+/** The dialogs that exist on every page. */
+export const overlays = $state({ isPaletteOpen: false, isNewProjectOpen: false });

@@ -169,5 +169,10 @@ export const routes: readonly Route[] = [
   listRoute('reports', 'Reports', 'o'),
   documentRoute('dashboard', 'Dashboard', () => import('../pages/Dashboard.svelte')),
   documentRoute('report', 'Report', () => import('../pages/Report.svelte')),
+  {
+    ...route('home', 'Project', '', () => import('../pages/Project.svelte')),
+    name: 'project',
+    path: '/project',
+  },
   { ...route('run', 'Run', '', () => import('../pages/Run.svelte')), path: '/runs/:run' },
 ];
