@@ -21,7 +21,7 @@ test.each(['light', 'dark'] as const)('runs of a group are one line with a band,
     async visit => {
       const { page } = visit;
       await drawn(page, 'loss');
-      await page.getByRole('combobox', { name: 'Group by' }).selectOption({ label: 'hparams.optimizer' });
+      await page.getByRole('combobox', { name: 'Color by' }).selectOption({ label: 'hparams.optimizer' });
       await page.waitForURL(/by=param/);
       // Three optimizers, and two contexts.
       await eventually('six lines are drawn', async () => (await drawn(page, 'loss')) === 6);
@@ -31,6 +31,40 @@ test.each(['light', 'dark'] as const)('runs of a group are one line with a band,
       }
       await visit.shot(`metrics-bands-${theme}`);
       expect(await findings(page)).toEqual([]);
+    },
+    { theme },
+  );
+});
+
+test.each(['light', 'dark'] as const)('runs differ by color, stroke and chart, %s', async theme => {
+  await site.visit(
+    '/metrics?m=grad_norm&q=run.hparams.batch_size',
+    async visit => {
+      const { page } = visit;
+      await drawn(page, 'grad_norm');
+      await page.getByRole('combobox', { name: 'Color by' }).selectOption({ label: 'hparams.optimizer' });
+      await page
+        .getByRole('combobox', { name: 'Stroke by' })
+        .selectOption({ label: 'hparams.model.dropout' });
+      await page.getByRole('combobox', { name: 'Chart by' }).selectOption({ label: 'Experiment' });
+      await page.waitForURL(/by=.*stroke=.*chart=experiment/);
+      const names = ['augmented', 'baseline', 'distilled'].map(name => `grad_norm · ${name}`);
+      await eventually('a chart for each experiment', async () => {
+        const shown = await page.locator('section h2').allTextContents();
+        return shown.join() === names.join();
+      });
+      // Three optimizers, and three shares of dropout, as far as runs have them.
+      for (const name of names) expect(await drawn(page, name)).toBeGreaterThan(3);
+      await page.getByRole('application', { name: names[0]! }).hover();
+      await page.locator('.tooltip path[stroke-dasharray]').first().waitFor();
+      await visit.shot(`metrics-strokes-${theme}`);
+      expect(await findings(page)).toEqual([]);
+      const before = await drawn(page, names[0]!);
+      await page.getByRole('combobox', { name: 'Line' }).selectOption({ label: 'Each run' });
+      await eventually('each run is a line', async () => (await drawn(page, names[0]!)) > before);
+      await visit.shot(`metrics-strokes-each-${theme}`);
+      await page.reload();
+      await eventually('the address has it all', async () => (await drawn(page, names[0]!)) > before);
     },
     { theme },
   );

@@ -5,6 +5,7 @@ import { csvNumber } from '../format/csv.ts';
 import { RunSchema, SeriesInfoSchema, type SeriesInfo } from '../gen/matyan/runs/v1/run_pb.ts';
 import { GroupOrder, MetricValue, SortField } from '../gen/matyan/search/v1/search_pb.ts';
 import { filterGroups, projectCharts, runCharts } from '../parts/chart_groups.ts';
+import { DASHES } from '../plot/palette.ts';
 import { compareRows } from './compare/rows.ts';
 import {
   aggregated,
@@ -117,6 +118,26 @@ test('runs keep their color over all charts, and contexts their dashes', () => {
   ]);
   expect(loss?.lines[0]?.color).toBe(lr?.lines[0]?.color);
   expect(loss?.lines.map(({ dash }) => dash.length > 0)).toEqual([false, true, false, true]);
+});
+
+test('a column decides the color of runs, another one their dashes, and a third one their chart', () => {
+  const series = [info('loss', '{"s":"train"}'), info('loss', '{"s":"val"}')];
+  const runs = ['a1', 'a2', 'b10', 'b9'].map(runId => create(RunSchema, { runId, series }));
+  const groups = projectCharts(runs, {
+    groupOf: ({ runId }) => runId.slice(0, 1),
+    strokeOf: ({ runId }) => runId.slice(1),
+    chartOf: ({ runId }) => (runId === 'b9' ? '' : runId.slice(1)),
+  });
+  expect(groups.map(({ name, lines }) => [name, lines[0]?.label])).toEqual([
+    ['loss · 1', 'a1 1 train'],
+    ['loss · 2', 'a2 2 train'],
+    ['loss · 10', 'b10 10 train'],
+    ['loss · none', 'b9 9 train'],
+  ]);
+  const lines = groups.map(({ lines }) => lines[1]);
+  expect(new Set(lines.map(line => line?.color)).size).toBe(2);
+  // Numbers in order, so that the shapes are those of the legend.
+  expect(lines.map(line => line?.dash)).toEqual([DASHES[0], DASHES[1], DASHES[3], DASHES[2]]);
 });
 
 test('a comparison has a row for each value, and knows which are equal', () => {

@@ -16,15 +16,22 @@ export interface ChartLine {
   startMs: number;
   /** Number of the series that is the x axis, if another metric is. */
   axis?: number | undefined;
-  /** Title of the group whose band the line is part of. */
+  /** Title of the group whose color the line has, and of the one whose dashes it has. */
   group?: string | undefined;
+  stroke?: string | undefined;
 }
+
+type TitleOf = ((run: Run) => string) | undefined;
 
 export interface ChartOptions {
   /** Name of the metric that is the x axis. */
   axis?: string;
-  /** The group of a run; undefined: every run is a line. */
-  groupOf?: ((run: Run) => string) | undefined;
+  /** What decides the color of a run; undefined: the run itself. */
+  groupOf?: TitleOf;
+  /** What decides its dashes; undefined: the context. */
+  strokeOf?: TitleOf;
+  /** What decides its chart next to the name of the metric. */
+  chartOf?: TitleOf;
 }
 
 export interface ChartGroup {
@@ -68,32 +75,47 @@ export function runCharts(
 
 /**
  * The charts of several runs. Each run has its own color on every page, or that of its group, and each context its own
- * dashes.
+ * dashes, or each group of runs.
  */
-export function projectCharts(runs: readonly Run[], { axis, groupOf }: ChartOptions = {}): ChartGroup[] {
+export function projectCharts(
+  runs: readonly Run[],
+  { axis, groupOf, strokeOf, chartOf }: ChartOptions = {},
+): ChartGroup[] {
   const contexts = new Map<string, string[]>();
   const order = new Intl.Collator('en', { numeric: true });
-  const groups = groupOf ? [...new Set(runs.map(groupOf))].sort(order.compare) : [];
-  const lines = runs.flatMap(run => {
+  const titles = (of: TitleOf): string[] => (of ? [...new Set(runs.map(of))].sort(order.compare) : []);
+  const [groups, strokes] = [titles(groupOf), titles(strokeOf)];
+  const charts = new Map<string, ChartLine[]>();
+  for (const run of runs) {
     const { runId, props, series } = run;
-    const group = groupOf?.(run);
-    return series.map((info): ChartLine => {
+    const [group, stroke, chart] = [groupOf?.(run), strokeOf?.(run), chartOf?.(run)];
+    for (const info of series) {
       const known = contexts.get(info.name) ?? [];
       if (!known.includes(info.context)) contexts.set(info.name, [...known, info.context]);
-      const number = contexts.get(info.name)?.indexOf(info.context) ?? 0;
-      return {
+      const context = contexts.get(info.name)?.indexOf(info.context) ?? 0;
+      const number = stroke === undefined ? context : strokes.indexOf(stroke);
+      const name = chart === undefined ? info.name : `${info.name} · ${chart || 'none'}`;
+      const own = charts.get(name) ?? [];
+      charts.set(name, own);
+      own.push({
         runId,
         info,
-        label: `${props?.name || runId} ${contextTitle(info.context)}`.trimEnd(),
+        label: titleOf(props?.name || runId, stroke, contextTitle(info.context)),
         color: group === undefined ? runColor(runId) : indexColor(groups.indexOf(group)),
         dash: DASHES[number % DASHES.length] ?? [],
         startMs: props ? startMs(props) : 0,
         axis: axisNumber(series, info, axis),
         group,
-      };
-    });
-  });
-  return inOrder([...groupBy(lines, ({ info }) => info.name)].map(([name, lines]) => ({ name, lines })));
+        stroke,
+      });
+    }
+  }
+  return inOrder([...charts].map(([name, lines]) => ({ name, lines })));
+}
+
+/** The title of a line from those of what it belongs to. */
+export function titleOf(...parts: (string | undefined)[]): string {
+  return parts.filter(Boolean).join(' ');
 }
 
 /** By name, numbers in names by value; metrics of the machine come last. */

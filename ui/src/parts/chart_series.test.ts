@@ -42,6 +42,20 @@ test('runs of a group are one line with a band; its runs are drawn where the ban
   expect(chartSeries(lines, all, new Map(), settings('?band=none'), false).at(-1)?.area).toBeUndefined();
 });
 
+test('runs of a group are a line each, or one for each of their dashes', () => {
+  const lines = [
+    { ...line('a', 'adam'), stroke: '1' },
+    { ...line('b', 'adam'), stroke: '2' },
+    { ...line('c', ''), stroke: '2' },
+    { ...line('d', 'adam'), stroke: '2' },
+  ];
+  const all = new Map(lines.map((one, at) => [lineId(one), data([at])]));
+  const labels = (query: string): string[] =>
+    chartSeries(lines, all, new Map(), settings(query), false).map(({ label }) => label);
+  expect(labels('')).toEqual(['adam 1 (1)', 'adam 2 (2)', 'none 2 (1)']);
+  expect(labels('?center=each')).toEqual(['adam a', 'adam b', 'none c', 'adam d']);
+});
+
 test('a line without the metric of the x axis is not drawn', () => {
   const lines = [line('a'), line('b')];
   const all = new Map(lines.map(one => [lineId(one), data([1, 2])]));

@@ -7,7 +7,7 @@ import { smoothed, type ChartSeries } from '../plot/lines.ts';
 import type { ChartsState } from '../state/routes.ts';
 import { band, bandData } from './bands.ts';
 import { positions } from './chart_axis.ts';
-import type { ChartLine } from './chart_groups.ts';
+import { titleOf, type ChartLine } from './chart_groups.ts';
 
 export type SeriesById<T> = ReadonlyMap<string, T>;
 
@@ -23,13 +23,13 @@ export function chartSeries(
   isDark: boolean,
 ): ChartSeries[] {
   const own = lines.map((line): ChartSeries => {
-    const { label, color, dash, startMs } = line;
+    const { color, dash, startMs } = line;
     const id = lineId(line);
     const series = data.get(id) ?? EMPTY_SERIES;
     const x = positions(settings.x, series, startMs, axis.get(id));
     return {
       id,
-      label,
+      label: titleOf(line.group === '' ? 'none' : line.group, line.label),
       color: isDark ? color.dark : color.light,
       dash,
       // A series without a place on the axis is not drawn.
@@ -37,7 +37,7 @@ export function chartSeries(
       x,
     };
   });
-  const isGrouped = lines.some(({ group }) => group !== undefined);
+  const isGrouped = settings.center !== 'each' && lines.some(({ group }) => group !== undefined);
   const shown = isGrouped ? grouped(lines, own, settings) : own;
   if (settings.smooth === 0) return shown;
   return shown.map(series =>
@@ -45,22 +45,23 @@ export function chartSeries(
   );
 }
 
-/** One line for each group and context, above the lines of its runs. */
+/** One line for each group, its dashes and its context, above the lines of its runs. */
 function grouped(
   lines: readonly ChartLine[],
   own: readonly ChartSeries[],
   settings: ChartsState,
 ): ChartSeries[] {
-  const key = (at: number): string => `${lines[at]?.group} ${lines[at]?.info.context}`;
+  const key = (at: number): string => `${lines[at]?.group} ${lines[at]?.stroke} ${lines[at]?.info.context}`;
   const centers = [...groupBy([...lines.keys()], key)].map(([id, places]): ChartSeries => {
     const first = places[0] as number;
-    const { group = '', info, dash } = lines[first] as ChartLine;
+    const { group, stroke, info, dash } = lines[first] as ChartLine;
     const members = places.map(at => own[at] as ChartSeries).filter(({ x }) => x.length > 0);
-    const found = band(members, settings.center, settings.band === 'none' ? 'extremes' : settings.band);
+    const center = settings.center === 'median' ? 'median' : 'mean';
+    const found = band(members, center, settings.band === 'none' ? 'extremes' : settings.band);
     const runs = new Set(places.map(at => lines[at]?.runId)).size;
     return {
       id,
-      label: `${[group || 'none', contextTitle(info.context)].join(' ').trimEnd()} (${runs})`,
+      label: `${titleOf(group || 'none', stroke, contextTitle(info.context))} (${runs})`,
       color: (own[first] as ChartSeries).color,
       dash,
       data: bandData(found),

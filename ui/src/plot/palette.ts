@@ -23,7 +23,14 @@ export const PALETTE: readonly PaletteColor[] = [
 ];
 
 /** Shapes of lines, for series whose colors are equal. */
-export const DASHES: readonly (readonly number[])[] = [[], [6, 3], [2, 3], [8, 3, 2, 3]];
+export const DASHES: readonly (readonly number[])[] = [
+  [],
+  [6, 3],
+  [2, 3],
+  [8, 3, 2, 3],
+  [12, 4],
+  [5, 2, 1, 2, 1, 2],
+];
 
 /** FNV-1a. */
 export function hash(text: string): number {

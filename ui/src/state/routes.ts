@@ -36,9 +36,12 @@ const charts = {
   logy: field(flag, false),
   /** The y axis ignores values far from all others. */
   calm: field(flag, false),
-  /** A column, such as `experiment` or `param:lr`: the runs of a group are one line with a band. */
+  /** Columns, such as `experiment` or `param:lr`, that decide the color, the dashes and the chart of a run. */
   by: field(text, ''),
-  center: field(choice('mean', 'median'), 'mean'),
+  stroke: field(text, ''),
+  chart: field(text, ''),
+  /** The runs of one color are one line with a band, or a line each. */
+  center: field(choice('mean', 'median', 'each'), 'mean'),
   band: field(choice('extremes', 'deviation', 'confidence', 'none'), 'extremes'),
   from: field(optionalNumber, undefined as number | undefined),
   to: field(optionalNumber, undefined as number | undefined),
