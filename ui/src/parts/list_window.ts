@@ -30,6 +30,11 @@ export class ListWindow {
     return this.fullHeight > MAX_HEIGHT_PX;
   }
 
+  /** More than the page ever has rows. */
+  get slots(): number {
+    return Math.ceil(this.viewHeight / this.rowHeight) + 2 * MARGIN_ROWS + 2;
+  }
+
   /** Distance from the top of all rows, for a position of the scroll bar. */
   offsetAt(scrollTop: number): number {
     return this.isScaled ? this.clamp(scrollTop * this.#scale) : scrollTop;
