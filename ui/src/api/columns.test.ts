@@ -15,9 +15,7 @@ function expected(buckets: SeriesBuckets): BucketColumns {
   return {
     run: buckets.place?.run ?? 0,
     series: buckets.place?.series ?? 0,
-    info: buckets.info,
     width: Number(buckets.width),
-    index: Uint32Array.from(buckets.index),
     min: doubles(buckets.min),
     max: doubles(buckets.max),
     last: doubles(buckets.last),
@@ -103,12 +101,12 @@ test('columns in pieces and unpacked values are joined', () => {
   const writer = new BinaryWriter();
   writer.tag(7, WireType.Bit64).double(1.5);
   writer.tag(7, WireType.LengthDelimited).fork().double(2).double(3).join();
-  writer.tag(5, WireType.Varint).uint32(300);
-  writer.tag(5, WireType.Varint).uint32(1);
+  writer.tag(16, WireType.Varint).uint32(300);
+  writer.tag(16, WireType.Varint).uint32(1);
   writer.tag(99, WireType.Varint).uint32(1);
   const columns = readSeriesBuckets(writer.finish());
   expect([...columns.min]).toEqual([1.5, 2, 3]);
-  expect([...columns.index]).toEqual([300, 1]);
+  expect([...columns.nan]).toEqual([300, 1]);
 });
 
 test('points agree with generated code', () => {
@@ -126,7 +124,6 @@ test('points agree with generated code', () => {
   expect(readSeriesPoints(toBinary(SeriesPointsSchema, create(SeriesPointsSchema, init)))).toEqual({
     run: 1,
     series: 2,
-    info: undefined,
     steps: Float64Array.from(init.steps, Number),
     values: Float64Array.from(init.values),
     epochs: Float64Array.from(init.epochs, Number),

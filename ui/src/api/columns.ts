@@ -3,25 +3,20 @@
  * machine, so a column is one copy. Generated code takes ten times as long: it pushes each value to an array, and makes
  * a BigInt of each step. A test compares both.
  */
-import { fromBinary } from '@bufbuild/protobuf';
 import { BinaryReader, WireType } from '@bufbuild/protobuf/wire';
 
 import { newDoubles, newUints } from './column_memory.ts';
-import { SeriesInfoSchema, type SeriesInfo } from '../gen/matyan/runs/v1/run_pb.ts';
-import { PlaceSchema } from '../gen/matyan/series/v1/series_pb.ts';
 
 interface SeriesColumns {
   /** Indexes of the run and the series in the request. */
   run: number;
   series: number;
-  info: SeriesInfo | undefined;
 }
 
-/** One series of a `BucketsResponse`. Columns that were not requested are empty, and those that no page shows are skipped. */
+/** One series of a `BucketsResponse`. Columns that were not requested are empty, and what no page shows is skipped. */
 export interface BucketColumns extends SeriesColumns {
   /** Steps per bucket. */
   width: number;
-  index: Uint32Array;
   min: Float64Array;
   max: Float64Array;
   last: Float64Array;
@@ -47,7 +42,6 @@ type Column = [name: string, read: (bytes: Uint8Array) => Numbers];
 
 /** Columns by field number of `SeriesBuckets`. */
 const BUCKET_COLUMNS: Record<number, Column> = {
-  5: ['index', readUints],
   7: ['min', readDoubles],
   8: ['max', readDoubles],
   10: ['last', readDoubles],
@@ -68,7 +62,7 @@ const POINT_COLUMNS: Record<number, Column> = {
 
 const UINTS = new Uint32Array(0);
 const DOUBLES = new Float64Array(0);
-const NO_SERIES: SeriesColumns = { run: 0, series: 0, info: undefined };
+const NO_SERIES: SeriesColumns = { run: 0, series: 0 };
 const NO_BUCKETS = { ...NO_SERIES, width: 0, ...emptyColumns(BUCKET_COLUMNS) } as BucketColumns;
 const NO_POINTS = { ...NO_SERIES, ...emptyColumns(POINT_COLUMNS) } as PointColumns;
 
@@ -110,11 +104,18 @@ function readColumns(
       // Senders may pack a column in pieces, or not at all: both are valid, though our server does neither.
       const packed = wireType === WireType.LengthDelimited ? reader.bytes() : reader.skip(wireType, field);
       columns[name] = joined(columns[name] as Numbers, read(packed));
-    } else if (field === 1) {
-      const place = fromBinary(PlaceSchema, reader.bytes());
-      [into.run, into.series] = [place.run, place.series];
-    } else if (field === 2) into.info = fromBinary(SeriesInfoSchema, reader.bytes());
+    } else if (field === 1) readPlace(new BinaryReader(reader.bytes()), into);
     else if (!readOther(field, reader)) reader.skip(wireType, field);
+  }
+}
+
+/** Reads `Place`: the indexes of the run (1) and of the series (2). */
+function readPlace(reader: BinaryReader, into: SeriesColumns): void {
+  while (reader.pos < reader.len) {
+    const [field, wireType] = reader.tag();
+    if (field === 1) into.run = reader.uint32();
+    else if (field === 2) into.series = reader.uint32();
+    else reader.skip(wireType, field);
   }
 }
 
@@ -134,39 +135,51 @@ function readDoubles(bytes: Uint8Array): Float64Array {
   return values;
 }
 
-/** Every varint ends with a byte below 128, so counting those counts the values. */
-function countVarints(bytes: Uint8Array): number {
-  let count = 0;
-  for (let at = 0; at < bytes.length; at++) count += (bytes[at] as number) < 0x80 ? 1 : 0;
-  return count;
+/** Room for the values of a column whose number is known at its end only. */
+let scratch = new Float64Array(4096);
+
+function scratchFor(length: number): Float64Array {
+  if (scratch.length < length) scratch = new Float64Array(2 * length);
+  return scratch;
 }
 
 function readUints(bytes: Uint8Array): Uint32Array {
-  const values = newUints(countVarints(bytes));
-  for (let at = 0, out = 0; out < values.length; out++) {
+  const found = scratchFor(bytes.length);
+  let count = 0;
+  for (let at = 0; at < bytes.length; count++) {
     let byte = bytes[at++] as number;
     let value = byte & 0x7f;
     for (let shift = 7; byte >= 0x80; shift += 7) {
       byte = bytes[at++] as number;
       value |= (byte & 0x7f) << shift;
     }
-    values[out] = value;
+    found[count] = value >>> 0;
   }
+  const values = newUints(count);
+  values.set(found.subarray(0, count));
   return values;
 }
 
-/** Zigzag varints. The lowest bit is the sign; the others are added up without it, so that all of 53 bits are exact. */
+/** Zigzag varints. Those of up to four bytes are integers; of longer ones, 53 bits are exact. */
 function readSints(bytes: Uint8Array): Float64Array {
-  const values = newDoubles(countVarints(bytes));
-  for (let at = 0, out = 0; out < values.length; out++) {
+  const found = scratchFor(bytes.length);
+  let count = 0;
+  for (let at = 0; at < bytes.length; count++) {
     let byte = bytes[at++] as number;
-    const isNegative = byte & 1;
-    let half = (byte & 0x7f) >>> 1;
-    for (let scale = 64; byte >= 0x80; scale *= 128) {
+    let low = byte & 0x7f;
+    for (let shift = 7; byte >= 0x80 && shift < 28; shift += 7) {
       byte = bytes[at++] as number;
-      half += (byte & 0x7f) * scale;
+      low |= (byte & 0x7f) << shift;
     }
-    values[out] = isNegative ? -half - 1 : half;
+    // The lowest bit is the sign, and 27 others are there.
+    let value = low >>> 1;
+    for (let scale = 2 ** 27; byte >= 0x80; scale *= 128) {
+      byte = bytes[at++] as number;
+      value += (byte & 0x7f) * scale;
+    }
+    found[count] = low & 1 ? -value - 1 : value;
   }
+  const values = newDoubles(count);
+  values.set(found.subarray(0, count));
   return values;
 }

@@ -29,7 +29,7 @@ const COLUMN_NAMES = ['steps', 'times', 'min', 'max', 'last', ...COUNT_NAMES] as
 export const EMPTY_SERIES: SeriesData = allocate(0, 1);
 
 export function seriesData(columns: BucketColumns): SeriesData {
-  const length = columns.index.length;
+  const length = columns.lastStep.length;
   return {
     width: Math.max(columns.width, 1),
     steps: columns.lastStep,
