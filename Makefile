@@ -423,6 +423,11 @@ bench: kafka ui-embedded ## Print the budget table with the figures of this mach
 	cargo build --release --quiet -p matyan -p matyan-bench
 	MATYAN_BIN=$(RELEASE_BIN) $(CARGO_TARGET_DIR)/release/matyan-bench $(ARGS)
 
+.PHONY: bench-ui
+bench-ui: build ui-build ## Print what charts, 100,000 runs and an hour of work cost in Chromium (MATYAN_RUNS=…)
+	sh tests/browser/chromium.sh
+	cd ui && MATYAN_BIN=$(DEBUG_BIN) MATYAN_SCREENSHOTS=$(CACHE)/screenshots npm run --silent bench
+
 # Our package as users install it, each tracker in an environment of its own.
 BENCH_VENV := $(CACHE)/sdk-bench-venv
 BENCH_STAMP := $(BENCH_VENV)/installed-$(shell cksum < $(SDK)/bench/requirements.txt | cut -d' ' -f1)

@@ -31,7 +31,7 @@ export default defineConfig({
           name: 'bench',
           include: ['bench/**/*.report.ts'],
           fileParallelism: false,
-          testTimeout: 300_000,
+          testTimeout: 1_200_000,
           hookTimeout: 120_000,
         },
       },

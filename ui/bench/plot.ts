@@ -1,5 +1,6 @@
-/** Times of the renderer next to uPlot, for the same lines on the same canvas, until their pixels are there. */
+/** Times of the renderer next to uPlot and ECharts, for the same lines at the same size, until their pixels are there. */
 import { create, fromBinary, toBinary } from '@bufbuild/protobuf';
+import * as echarts from 'echarts';
 import uPlot from 'uplot';
 import 'uplot/dist/uPlot.min.css';
 
@@ -13,19 +14,13 @@ import { PALETTE } from '../src/plot/palette.ts';
 
 const WIDTH = 1000;
 const HEIGHT = 500;
-const REPEATS = 7;
+const REPEATS = 9;
 const THEME = { text: '#333', grid: '#eee', frame: '#999' };
-const SHAPES = [
+/** Numbers of lines, and of points of each. */
+export const SHAPES = [
   [50, 500],
-  [200, 1000],
   [1000, 500],
 ] as const;
-
-export interface BenchRow {
-  name: string;
-  first: number;
-  median: number;
-}
 
 const stage = document.getElementById('stage') as HTMLElement;
 
@@ -64,30 +59,28 @@ function finishAll(): void {
   for (const canvas of stage.querySelectorAll('canvas')) canvas.getContext('2d')?.getImageData(0, 0, 1, 1);
 }
 
-async function time(name: string, run: () => void, repeats = REPEATS): Promise<BenchRow> {
-  const times: number[] = [];
-  for (let repeat = 0; repeat < repeats; repeat++) {
-    const start = performance.now();
-    run();
-    // uPlot draws in a microtask.
-    await Promise.resolve();
-    await Promise.resolve();
-    finishAll();
-    times.push(performance.now() - start);
-  }
-  const sorted = [...times].sort((a, b) => a - b);
-  return { name, first: times[0] ?? NaN, median: sorted[Math.floor(repeats / 2)] ?? NaN };
+/** A chart of some lines, with the three things that readers do with it. */
+interface BenchChart {
+  draw(): void;
+  /** Shows the second quarter of the steps; the turn makes each call differ from the last one. */
+  zoom(turn: number): void;
+  /** Moves the pointer to a step. */
+  hover(step: number): void;
+  remove(): void;
 }
 
-function canvasIn(): HTMLCanvasElement {
-  stage.replaceChildren();
+type Library = (count: number, points: number) => BenchChart;
+
+const color = (at: number): string => PALETTE[at % PALETTE.length]?.light ?? '#000';
+
+function canvasIn(): CanvasSurface {
   const canvas = document.createElement('canvas');
   [canvas.width, canvas.height] = [WIDTH, HEIGHT];
   stage.append(canvas);
-  return canvas;
+  return new CanvasSurface(canvas.getContext('2d') as CanvasRenderingContext2D, 1);
 }
 
-async function ours(count: number, points: number): Promise<BenchRow[]> {
+function matyan(count: number, points: number): BenchChart {
   const model: ChartModel = {
     series: lines(count, points),
     xKind: 'number',
@@ -95,29 +88,29 @@ async function ours(count: number, points: number): Promise<BenchRow[]> {
     isLogY: false,
     theme: THEME,
   };
-  const canvas = canvasIn();
-  const surface = new CanvasSurface(canvas.getContext('2d') as CanvasRenderingContext2D, 1);
-  const draw = (chart: ChartModel): void => {
-    surface.clear();
-    drawChart(surface, chart, layoutChart(chart, WIDTH, HEIGHT));
+  let [surface, overlay]: CanvasSurface[] = [];
+  const show = (chart: ChartModel): void => {
+    surface?.clear();
+    if (surface) drawChart(surface, chart, layoutChart(chart, WIDTH, HEIGHT));
   };
-  const rows = [await time(`ours ${count} × ${points}`, () => draw(model))];
-  const zoomed = { ...model, zoom: { low: points / 4, high: points / 2 } };
-  rows.push(await time(`ours ${count} × ${points}, zoom`, () => draw(zoomed)));
-  const layout = layoutChart(model, WIDTH, HEIGHT);
-  let at = 0;
-  rows.push(
-    await time(`ours ${count} × ${points}, hover`, () => {
-      surface.clear();
-      at += points / 20;
-      const near = nearPoints(model, layout, at, 200);
-      drawHover(surface, model, layout, at, near, near[0]?.series);
-    }),
-  );
-  return rows;
+  return {
+    draw() {
+      stage.replaceChildren();
+      [surface, overlay] = [canvasIn(), canvasIn()];
+      show(model);
+    },
+    zoom: turn => show({ ...model, zoom: { low: points / 4, high: points / 2 + (turn % 2) } }),
+    hover(step) {
+      const layout = layoutChart(model, WIDTH, HEIGHT);
+      const near = nearPoints(model, layout, step, 200);
+      overlay?.clear();
+      if (overlay) drawHover(overlay, model, layout, step, near, near[0]?.series);
+    },
+    remove: () => stage.replaceChildren(),
+  };
 }
 
-async function theirs(count: number, points: number): Promise<BenchRow[]> {
+function uplot(count: number, points: number): BenchChart {
   const data = [
     Array.from({ length: points }, (_, at) => at),
     ...Array.from({ length: count }, (_, at) => [...values(at, points)]),
@@ -127,84 +120,156 @@ async function theirs(count: number, points: number): Promise<BenchRow[]> {
     height: HEIGHT,
     pxAlign: false,
     legend: { show: false },
-    cursor: { show: false },
     scales: { x: { time: false } },
     series: [
       {},
-      ...Array.from({ length: count }, (_, at) => ({
-        stroke: PALETTE[at % PALETTE.length]?.light ?? '#000',
-        width: 1,
-        points: { show: false },
-      })),
+      ...Array.from({ length: count }, (_, at) => ({ stroke: color(at), width: 1, points: { show: false } })),
     ],
   };
   let plot: uPlot | undefined;
-  const rows = [
-    await time(`uPlot ${count} × ${points}`, () => {
-      plot?.destroy();
-      stage.replaceChildren();
+  const remove = (): void => {
+    plot?.destroy();
+    stage.replaceChildren();
+  };
+  return {
+    draw() {
+      remove();
       plot = new uPlot(options, data, stage);
-    }),
-  ];
-  const ends = [points / 2, points / 2 + 1];
-  let turn = 0;
-  rows.push(
-    await time(`uPlot ${count} × ${points}, zoom`, () => {
-      turn += 1;
-      plot?.batch(() => plot?.setScale('x', { min: points / 4, max: ends[turn % 2] as number }));
-    }),
-  );
-  plot?.destroy();
-  return rows;
+    },
+    zoom: turn => plot?.setScale('x', { min: points / 4, max: points / 2 + (turn % 2) }),
+    hover: step => plot?.setCursor({ left: plot.valToPos(step, 'x'), top: 200 }),
+    remove,
+  };
 }
 
-/** Buckets of 1,000 series, encoded. */
-function encoded(): Uint8Array[] {
+function eChartsChart(count: number, points: number): BenchChart {
+  const series = Array.from({ length: count }, (_, at) => ({
+    type: 'line' as const,
+    data: Array.from(values(at, points), (value, step) => [step, value]),
+    showSymbol: false,
+    progressive: 0,
+    lineStyle: { width: 1, color: color(at) },
+  }));
+  let chart: echarts.ECharts | undefined;
+  const remove = (): void => {
+    chart?.dispose();
+    stage.replaceChildren();
+  };
+  const flush = (): void => chart?.getZr().flush();
+  return {
+    draw() {
+      remove();
+      chart = echarts.init(stage, null, { width: WIDTH, height: HEIGHT, renderer: 'canvas' });
+      const x = { type: 'value' as const, min: 0, max: points };
+      const dataZoom = { type: 'inside' as const };
+      chart.setOption({
+        animation: false,
+        xAxis: x,
+        yAxis: { type: 'value' },
+        dataZoom,
+        tooltip: { trigger: 'axis', show: true, showContent: false },
+        series,
+      });
+      flush();
+    },
+    zoom(turn) {
+      chart?.dispatchAction({ type: 'dataZoom', startValue: points / 4, endValue: points / 2 + (turn % 2) });
+      flush();
+    },
+    hover(step) {
+      const [left = 0] = (chart?.convertToPixel({ seriesIndex: 0 }, [step, 0]) as number[] | undefined) ?? [];
+      chart?.dispatchAction({ type: 'showTip', x: left, y: 200 });
+      flush();
+    },
+    remove,
+  };
+}
+
+export const LIBRARIES: Record<string, Library> = { matyan, uPlot: uplot, ECharts: eChartsChart };
+
+let open: BenchChart | undefined;
+
+/** Leaves a chart on the page, so that its memory can be counted; without a library, takes it away. */
+export async function leave(library?: string, count = 0, points = 0): Promise<void> {
+  open?.remove();
+  open = library === undefined ? undefined : LIBRARIES[library]?.(count, points);
+  open?.draw();
+  await settled();
+}
+
+/** uPlot draws in a microtask. */
+async function settled(): Promise<void> {
+  for (let turn = 0; turn < 3; turn++) await Promise.resolve();
+  finishAll();
+}
+
+/** The first time, and the median of all, in milliseconds. */
+type Times = [first: number, median: number];
+
+async function time(run: (turn: number) => void): Promise<Times> {
+  const times: number[] = [];
+  for (let turn = 0; turn < REPEATS; turn++) {
+    const start = performance.now();
+    run(turn);
+    await settled();
+    times.push(performance.now() - start);
+  }
+  const sorted = [...times].sort((a, b) => a - b);
+  return [times[0] ?? NaN, sorted[REPEATS >> 1] ?? NaN];
+}
+
+export interface ChartTimes {
+  draw: Times;
+  zoom: Times;
+  hover: Times;
+}
+
+export async function measure(library: string, count: number, points: number): Promise<ChartTimes> {
+  const chart = LIBRARIES[library]?.(count, points);
+  if (!chart) throw new Error(`there is no library called ${library}`);
+  const draw = await time(() => chart.draw());
+  const zoom = await time(turn => chart.zoom(turn));
+  chart.draw();
+  await settled();
+  const hover = await time(turn => chart.hover(((turn + 1) * points) / (REPEATS + 2)));
+  chart.remove();
+  return { draw, zoom, hover };
+}
+
+/** Buckets of 1,000 series as the server sends them for a chart over steps, or over times. */
+function encoded(hasTimes: boolean): Uint8Array[] {
   return Array.from({ length: 1000 }, (_, at) => {
     const own = values(at, 500);
     const steps = Array.from(own, (_, step) => BigInt(step * 20 + 19));
-    const min = [...own];
-    return toBinary(
-      SeriesBucketsSchema,
-      create(SeriesBucketsSchema, {
-        index: Array.from(own.keys()),
-        min,
-        max: min,
-        last: min,
-        lastStep: steps,
-        lastTimeUs: steps,
-      }),
-    );
+    const init = {
+      place: { run: at % 50, series: at },
+      info: {
+        number: at,
+        name: `metric ${at}`,
+        context: '{"subset":"val"}',
+        last: own.at(-1) ?? 0,
+        count: 10_000n,
+      },
+      width: 20n,
+      index: Array.from(own.keys()),
+      min: Array.from(own, value => value - 0.1),
+      max: Array.from(own, value => value + 0.1),
+      last: [...own],
+      lastStep: steps,
+      ...(hasTimes && { lastTimeUs: steps.map(step => 1_790_000_000_000_000n + step * 1_000_003n) }),
+    };
+    return toBinary(SeriesBucketsSchema, create(SeriesBucketsSchema, init));
   });
 }
 
-async function decoding(): Promise<BenchRow[]> {
-  const messages = encoded();
-  return [
-    await time('decode 1000 × 500, ours', () => messages.forEach(message => readSeriesBuckets(message))),
-    await time('decode 1000 × 500, generated', () =>
-      messages.forEach(message => fromBinary(SeriesBucketsSchema, message)),
-    ),
-  ];
+/** Decoding of 1,000 × 500 buckets: by our reader, also with times, and by generated code. */
+export async function decoding(): Promise<Record<string, Times>> {
+  const [steps, times] = [encoded(false), encoded(true)];
+  return {
+    matyan: await time(() => steps.forEach(message => readSeriesBuckets(message))),
+    'matyan, with times': await time(() => times.forEach(message => readSeriesBuckets(message))),
+    'generated code': await time(() => steps.forEach(message => fromBinary(SeriesBucketsSchema, message))),
+  };
 }
 
-export async function report(): Promise<BenchRow[]> {
-  const rows: BenchRow[] = [];
-  for (const [count, points] of SHAPES)
-    rows.push(...(await ours(count, points)), ...(await theirs(count, points)));
-  return [...rows, ...(await decoding())];
-}
-
-export function table(rows: readonly BenchRow[]): string {
-  return rows
-    .map(
-      ({ name, first, median }) =>
-        `${name.padEnd(34)} first ${first.toFixed(1).padStart(8)}  median ${median.toFixed(1).padStart(8)}`,
-    )
-    .join('\n');
-}
-
-Object.assign(globalThis, { report, table });
-if (!navigator.webdriver) {
-  (document.getElementById('report') as HTMLElement).textContent = table(await report());
-}
+Object.assign(globalThis, { bench: { SHAPES, LIBRARIES, measure, leave, decoding } });

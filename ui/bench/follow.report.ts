@@ -1,0 +1,105 @@
+/** An hour of work in some minutes: 50 runs that grow, and 200 page changes. Everything returns to where it was. */
+import { readFile } from 'node:fs/promises';
+import { setTimeout as sleep } from 'node:timers/promises';
+
+import { expect, test } from 'vitest';
+
+import { eventually, go, launch, Server, usage, Visit } from '../tests/harness.ts';
+import { runId, Writer } from './generate.ts';
+import { table, type Row } from './report.ts';
+
+const RUNS = 50;
+const CHANGES = 200;
+/** Every run gets a point in each round. */
+const ROUND_MS = 500;
+const ESTABLISHED = '01';
+
+/** Connections to a port of this machine that are open; undefined where it has no list of them. */
+async function connections(port: string): Promise<number | undefined> {
+  const wanted = Number(port).toString(16).toUpperCase().padStart(4, '0');
+  const text = await readFile('/proc/net/tcp', 'utf8').catch(() => undefined);
+  return text?.split('\n').filter(line => {
+    const [, , to = '', state] = line.trim().split(/\s+/);
+    return to.endsWith(`:${wanted}`) && state === ESTABLISHED;
+  }).length;
+}
+
+/** Adds a point to the loss of each run, again and again. */
+async function track(writer: Writer, signal: AbortSignal): Promise<number> {
+  let step = 3;
+  for (; !signal.aborted; step++) {
+    const points = [{ series: [0], values: [Math.exp(-step / 200)], steps: [BigInt(step)] }];
+    const batch = { series: [{ name: 'loss' }], points };
+    await Promise.all(Array.from({ length: RUNS }, (_, number) => writer.publish(number, batch)));
+    await sleep(ROUND_MS);
+  }
+  return step;
+}
+
+test('nothing grows while a reader follows live runs', async () => {
+  const [server, browser] = await Promise.all([Server.start(), launch()]);
+  const ended = new AbortController();
+  try {
+    const writer = new Writer(server);
+    await writer.runs(RUNS, true);
+    const visit = await Visit.open(browser, server, '/runs');
+    const { page } = visit;
+    const session = await page.context().newCDPSession(page);
+    await session.send('Performance.enable');
+    const PAGES: ((round: number) => [path: string, ready: string])[] = [
+      () => ['/runs', '[role=row] a'],
+      round => [`/runs/${runId(round % RUNS)}`, 'section h2'],
+      () => ['/metrics', 'section h2'],
+      () => ['/', 'section h2'],
+      round => [`/runs/${runId(round % RUNS)}?tab=params`, '[role=rowheader]'],
+      () => ['/params', '.parallel svg'],
+      () => ['/media', 'main h2'],
+      round => [`/compare?tab=charts&runs=${runId(round % RUNS)},${runId((round + 1) % RUNS)}`, 'section h2'],
+    ];
+    const tour = async (changes: number): Promise<void> => {
+      for (let change = 0; change < changes; change++) {
+        const [path, ready] = PAGES[change % PAGES.length]!(change);
+        await go(page, path, ready);
+        await sleep(300);
+      }
+      await go(page, '/tags', '[role=cell]');
+      await sleep(2_000);
+    };
+    const tracking = track(writer, ended.signal);
+    await tour(3 * PAGES.length);
+    const port = new URL(server.addresses.query).port;
+    const measured = async () => ({ ...(await usage(session)), connections: await connections(port) });
+    const before = await measured();
+    await tour(CHANGES);
+    const after = await measured();
+    ended.abort();
+    const points = await tracking;
+    await eventually('all points are shown', async () => {
+      await go(page, `/runs/${runId(0)}`, '.legend b');
+      return (await page.locator('.legend b').allTextContents()).length > 0;
+    });
+    const row = (name: string, one: typeof before): Row => [
+      name,
+      one.JSHeapUsedSize / 1e6,
+      one.Nodes,
+      one.JSEventListeners,
+      one.connections ?? '',
+    ];
+    console.info(
+      `\n${RUNS} live runs, ${points} points each, ${CHANGES} page changes:\n` +
+        table(
+          ['', 'heap MB', 'nodes', 'listeners', 'connections'],
+          [row('before', before), row('after', after)],
+        ),
+    );
+    expect(after.JSHeapUsedSize).toBeLessThan(before.JSHeapUsedSize + 8e6);
+    expect(after.Nodes).toBeLessThan(1.3 * before.Nodes + 500);
+    expect(after.JSEventListeners).toBeLessThan(1.3 * before.JSEventListeners + 50);
+    expect(after.connections ?? 0).toBeLessThanOrEqual((before.connections ?? 0) + 1);
+    await visit.close();
+  } finally {
+    ended.abort();
+    await browser.close();
+    await server.remove();
+  }
+});
