@@ -135,6 +135,26 @@ test('selected runs are exported, tagged, moved, archived and deleted', async ()
   });
 });
 
+test('all runs of a query are archived, and taken back, by one call each', async () => {
+  await site.visit('/runs?q=run.hparams.batch_size and not run.active', async visit => {
+    const { page } = visit;
+    await page.locator('.window .name a').first().waitFor();
+    const count = await page.getByRole('status').first().textContent();
+    const calls = (): number => visit.calls.filter(call => call.startsWith('RunService/Archive')).length;
+    await page.getByRole('checkbox', { name: 'Select all runs' }).click();
+    await act(page, 'Archive');
+    await page.getByText('No run matches this query').waitFor();
+    expect(calls()).toBe(1);
+    await page.goto(`${visit.base}/runs?q=run.archived == True and run.hparams.batch_size`);
+    await page.locator('.window .name a').first().waitFor();
+    expect(await page.getByRole('status').first().textContent()).toBe(count);
+    await page.getByRole('checkbox', { name: 'Select all runs' }).click();
+    await act(page, 'Take out of the archive');
+    await page.getByText('No run matches this query').waitFor();
+    expect(calls()).toBe(2);
+  });
+});
+
 test('a click on a value finds the runs with it, and each filter can be removed', async () => {
   await site.visit('/runs', async visit => {
     const { page } = visit;

@@ -15,7 +15,8 @@ interface FoundIds {
   count: number;
 }
 
-const PAGE_IDS = 1_000;
+/** As many as one call changes. */
+const PAGE_IDS = 5_000;
 
 export class Selection {
   static readonly none = new Selection(new Set());
