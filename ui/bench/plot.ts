@@ -89,6 +89,7 @@ function matyan(count: number, points: number): BenchChart {
     theme: THEME,
   };
   let [surface, overlay]: CanvasSurface[] = [];
+  const layout = layoutChart(model, WIDTH, HEIGHT);
   const show = (chart: ChartModel): void => {
     surface?.clear();
     if (surface) drawChart(surface, chart, layoutChart(chart, WIDTH, HEIGHT));
@@ -101,7 +102,6 @@ function matyan(count: number, points: number): BenchChart {
     },
     zoom: turn => show({ ...model, zoom: { low: points / 4, high: points / 2 + (turn % 2) } }),
     hover(step) {
-      const layout = layoutChart(model, WIDTH, HEIGHT);
       const near = nearPoints(model, layout, step, 200);
       overlay?.clear();
       if (overlay) drawHover(overlay, model, layout, step, near, near[0]?.series);

@@ -56,7 +56,7 @@ test.each(['light', 'dark'] as const)('runs differ by color, stroke and chart, %
       // Three optimizers, and three shares of dropout, as far as runs have them.
       for (const name of names) expect(await drawn(page, name)).toBeGreaterThan(3);
       await page.getByRole('application', { name: names[0]! }).hover();
-      await page.locator('.tooltip path[stroke-dasharray]').first().waitFor();
+      await page.locator('.tooltip path[stroke-dasharray]').first().waitFor({ state: 'attached' });
       await visit.shot(`metrics-strokes-${theme}`);
       expect(await findings(page)).toEqual([]);
       const before = await drawn(page, names[0]!);
