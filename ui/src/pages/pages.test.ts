@@ -129,10 +129,10 @@ test('a column decides the color of runs, another one their dashes, and a third 
     chartOf: ({ runId }) => (runId === 'b9' ? '' : runId.slice(1)),
   });
   expect(groups.map(({ name, lines }) => [name, lines[0]?.label])).toEqual([
-    ['loss · 1', 'a1 1 train'],
-    ['loss · 2', 'a2 2 train'],
-    ['loss · 10', 'b10 10 train'],
-    ['loss · none', 'b9 9 train'],
+    ['loss · 1', 'a1 train'],
+    ['loss · 2', 'a2 train'],
+    ['loss · 10', 'b10 train'],
+    ['loss · none', 'b9 train'],
   ]);
   const lines = groups.map(({ lines }) => lines[1]);
   expect(new Set(lines.map(line => line?.color)).size).toBe(2);

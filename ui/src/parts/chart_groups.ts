@@ -100,7 +100,7 @@ export function projectCharts(
       own.push({
         runId,
         info,
-        label: titleOf(props?.name || runId, stroke, contextTitle(info.context)),
+        label: `${props?.name || runId} ${contextTitle(info.context)}`.trimEnd(),
         color: group === undefined ? runColor(runId) : indexColor(groups.indexOf(group)),
         dash: DASHES[number % DASHES.length] ?? [],
         startMs: props ? startMs(props) : 0,
@@ -115,7 +115,7 @@ export function projectCharts(
 
 /** The title of a line from those of what it belongs to. */
 export function titleOf(...parts: (string | undefined)[]): string {
-  return parts.filter(Boolean).join(' ');
+  return parts.filter(Boolean).join(' · ');
 }
 
 /** By name, numbers in names by value; metrics of the machine come last. */

@@ -52,8 +52,8 @@ test('runs of a group are a line each, or one for each of their dashes', () => {
   const all = new Map(lines.map((one, at) => [lineId(one), data([at])]));
   const labels = (query: string): string[] =>
     chartSeries(lines, all, new Map(), settings(query), false).map(({ label }) => label);
-  expect(labels('')).toEqual(['adam 1 (1)', 'adam 2 (2)', 'none 2 (1)']);
-  expect(labels('?center=each')).toEqual(['adam a', 'adam b', 'none c', 'adam d']);
+  expect(labels('')).toEqual(['adam · 1 (1)', 'adam · 2 (2)', 'none · 2 (1)']);
+  expect(labels('?center=each')).toEqual(['a · adam · 1', 'b · adam · 2', 'c · 2', 'd · adam · 2']);
 });
 
 test('a line without the metric of the x axis is not drawn', () => {

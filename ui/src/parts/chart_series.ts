@@ -29,7 +29,7 @@ export function chartSeries(
     const x = positions(settings.x, series, startMs, axis.get(id));
     return {
       id,
-      label: titleOf(line.group === '' ? 'none' : line.group, line.label),
+      label: titleOf(line.label, line.group, line.stroke),
       color: isDark ? color.dark : color.light,
       dash,
       // A series without a place on the axis is not drawn.
@@ -61,7 +61,7 @@ function grouped(
     const runs = new Set(places.map(at => lines[at]?.runId)).size;
     return {
       id,
-      label: `${titleOf(group || 'none', stroke, contextTitle(info.context))} (${runs})`,
+      label: `${titleOf(`${group || 'none'} ${contextTitle(info.context)}`.trimEnd(), stroke)} (${runs})`,
       color: (own[first] as ChartSeries).color,
       dash,
       data: bandData(found),
