@@ -425,7 +425,7 @@ def _unpack(archive: zipfile.ZipFile, target: Path) -> list[Path]:
         # One may be called as the folder of another one.
         name, reason = failed[0]
         raise OSError(
-            f"cannot save the artifact {name!r} in {target}: {reason}; `download_artifact` saves it "
-            f"under another name; saved: {counted(len(names) - len(failed), 'artifact')}"
+            f"cannot save the artifact {name!r} in {target}: {reason}; `download_artifact` saves "
+            f"it under another name; saved: {counted(len(names) - len(failed), 'artifact')}"
         ) from reason
     return [target / name for name in names]
