@@ -88,7 +88,7 @@ async fn a_frontier_asks_the_backend_which_projects_exist() {
     // While the backend is away, the frontier accepts data for the projects that it knows.
     stop(backend).await;
     drop(connect("team").await.expect("the frontier knows the project"));
-    connect("another").await.err().expect("nobody knows this project");
+    connect("another").await.err().expect("the backend has not said that it exists");
     stop(frontier).await;
 }
 
