@@ -22,7 +22,9 @@ def test_the_command_lists_spools(capsys):
     (spool,) = json.loads(capsys.readouterr().out)
     assert (spool["run"], spool["state"], spool["gateway_url"]) == (run.hash, "in use", NOWHERE)
     assert cli.main(["spool", "ls"]) == 0
-    assert run.hash in capsys.readouterr().out
+    heading, line = capsys.readouterr().out.splitlines()
+    assert heading.split()[:4] == ["RUN", "STATE", "SIZE", "FILES"]
+    assert line.split()[:6] == [run.hash, "in", "use", "256.0", "KiB", "0"]
 
 
 def test_the_command_removes_spools_that_no_script_uses(capsys):
@@ -205,6 +207,10 @@ def test_the_status_of_absent_servers(monkeypatch, capsys):
     ]
     assert lines[2].strip().startswith(f"cannot reach {NOWHERE}/")
     assert lines[2].endswith("; start the server, or correct the URL")
+    assert cli.main(["status", "--json"]) == 1
+    status = json.loads(capsys.readouterr().out)
+    assert (status["backend"]["url"], status["backend"]["ok"]) == (NOWHERE, False)
+    assert status["frontier"]["reason"].startswith(f"cannot reach {NOWHERE}/")
 
 
 @pytest.fixture

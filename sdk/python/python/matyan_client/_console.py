@@ -11,8 +11,12 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from . import _core
+
+if TYPE_CHECKING:
+    import argparse
 
 _BAR_WIDTH = 24
 # A close that takes no longer shows nothing.
@@ -68,6 +72,13 @@ def ending(
         failed_values = counted(failed, "value")
         parts.append(f"lost because a device failed: {failed_values} of run {run_hash}")
     return "; ".join(parts)
+
+
+def add_command(commands: Any, name: str, text: str) -> argparse.ArgumentParser:
+    """Adds a command whose own help begins with what the list of commands says about it."""
+    description = f"{text[0].upper()}{text[1:]}."
+    parser: argparse.ArgumentParser = commands.add_parser(name, help=text, description=description)
+    return parser
 
 
 def counted(number: int, one: str, several: str | None = None) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from . import _urls, errors, importing
-from ._console import counted, say, size
+from ._console import add_command, counted, say, size
 from .backup import BackupResult, parsed_date, run_backup
 from .config import SETTINGS
 from .convert.tensorboard import convert_tensorboard
@@ -23,7 +23,7 @@ _MOST_NAMES = 10
 
 def add_commands(commands: Any) -> None:
     """Adds `import`, `backup`, `restore-reingest`, and `convert`."""
-    importer = commands.add_parser("import", help="import runs that other trackers recorded")
+    importer = add_command(commands, "import", "import runs that other trackers recorded")
     kinds = importing.SOURCES
     importer.add_argument("kind", choices=kinds, metavar="KIND", help=", ".join(kinds))
     importer.add_argument("source", metavar="SOURCE", help="directory or file to read")
@@ -38,7 +38,7 @@ def add_commands(commands: Any) -> None:
     importer.add_argument("--json", action="store_true", help="print the outcome as JSON")
     importer.set_defaults(run=_checked("import", _import))
 
-    backup = commands.add_parser("backup", help="write runs to an archive, over REST")
+    backup = add_command(commands, "backup", "write runs to an archive, over REST")
     backup.add_argument("output_path", metavar="OUTPUT_PATH", help="directory for the archive")
     backup.add_argument("--backend-url", metavar="URL", help="default: MATYAN_BACKEND_URL")
     backup.add_argument("--runs", metavar="A,B", help="hashes of runs; default: all")
@@ -50,7 +50,7 @@ def add_commands(commands: Any) -> None:
     backup.add_argument("--compress", action="store_true", help="write a .tar.gz file")
     backup.set_defaults(run=_checked("backup", _backup))
 
-    restore = commands.add_parser("restore-reingest", help="replay an archive through ingestion")
+    restore = add_command(commands, "restore-reingest", "replay an archive through ingestion")
     restore.add_argument("backup_path", metavar="BACKUP_PATH", help="directory or .tar.gz")
     restore.add_argument("--backend-url", metavar="URL", help="default: MATYAN_BACKEND_URL")
     restore.add_argument("--frontier-url", metavar="URL", help="default: the backend")
@@ -61,11 +61,11 @@ def add_commands(commands: Any) -> None:
     restore.add_argument("--dry-run", action="store_true", help="only read and count")
     restore.set_defaults(run=_checked("restore-reingest", _restore))
 
-    convert = commands.add_parser("convert", help="convert data from other trackers to an archive")
+    convert = add_command(commands, "convert", "convert data from other trackers to an archive")
     sources = convert.add_subparsers(title="sources", required=True, metavar="SOURCE")
-    tensorboard = sources.add_parser("tensorboard", help="event files")
-    tensorboard.add_argument("input_dir", metavar="INPUT_DIR")
-    tensorboard.add_argument("output_path", metavar="OUTPUT_PATH")
+    tensorboard = add_command(sources, "tensorboard", "convert event files of TensorBoard")
+    tensorboard.add_argument("input_dir", metavar="INPUT_DIR", help="directory with event files")
+    tensorboard.add_argument("output_path", metavar="OUTPUT_PATH", help="directory for the archive")
     tensorboard.add_argument("--experiment", metavar="NAME", help="put all runs into an experiment")
     tensorboard.add_argument("--compress", action="store_true", help="write a .tar.gz file")
     tensorboard.add_argument(

@@ -26,7 +26,7 @@ _MOST_RUNS = 20
 
 def add_command(commands: Any) -> None:
     """Adds `sync`."""
-    sync = commands.add_parser("sync", help="send the data that ended scripts left in spools")
+    sync = _console.add_command(commands, "sync", "send the data that ended scripts left in spools")
     sync.add_argument("runs", nargs="*", metavar="RUN", help="hashes of runs; default: all")
     sync.add_argument("--watch", action="store_true", help="continue with spools as they appear")
     sync.add_argument(

@@ -36,21 +36,24 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"%(prog)s {_client_version()}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
-    status = commands.add_parser(
-        "status", help="show whether the servers answer, and all versions; status 1 if one does not"
+    status = _console.add_command(
+        commands,
+        "status",
+        "show whether the servers answer, and all versions; status 1 if one does not",
     )
-    status.add_argument("--backend-url", help="default: MATYAN_BACKEND_URL")
-    status.add_argument("--frontier-url", help="default: MATYAN_FRONTIER_URL")
+    status.add_argument("--backend-url", metavar="URL", help="default: MATYAN_BACKEND_URL")
+    status.add_argument("--frontier-url", metavar="URL", help="default: MATYAN_FRONTIER_URL")
+    status.add_argument("--json", action="store_true", help="print JSON")
     status.set_defaults(run=_status)
 
     _sync_command.add_command(commands)
 
-    spool = commands.add_parser("spool", help="show or remove spools")
+    spool = _console.add_command(commands, "spool", "show or remove spools")
     actions = spool.add_subparsers(title="actions", required=True, metavar="ACTION")
-    listing = actions.add_parser("ls", help="list spools with their runs and sizes")
+    listing = _console.add_command(actions, "ls", "list spools with their runs and sizes")
     listing.add_argument("--json", action="store_true", help="print a JSON list")
     listing.set_defaults(run=_list_spools)
-    removal = actions.add_parser("rm", help="remove spools, including what was not sent")
+    removal = _console.add_command(actions, "rm", "remove spools, including what was not sent")
     removal.add_argument("runs", nargs="+", metavar="RUN", help="hashes of runs")
     removal.add_argument("--yes", action="store_true", help="remove without asking")
     removal.set_defaults(run=_remove_spools)
@@ -70,15 +73,26 @@ def _status(options: argparse.Namespace) -> int:
     except ValueError as error:
         _complain("status", str(error))
         return 2
+    found = {component: (*_version_at(url), url) for component, url in urls.items()}
+    status = 0 if all(reason is None for _, reason, _ in found.values()) else 1
+    if options.json:
+        described: dict[str, Any] = {
+            component.lower(): {
+                "url": url,
+                "ok": reason is None,
+                "version": number,
+                "reason": reason,
+            }
+            for component, (number, reason, url) in found.items()
+        }
+        _say(json.dumps({**described, "client": {"version": _client_version()}}))
+        return status
     _say("Matyan components")
-    status = 0
-    for component, url in urls.items():
-        number, reason = _version_at(url)
+    for component, (number, reason, url) in found.items():
         state = "OK" if reason is None else "unreachable"
         _say(f"  {component:<10} {state:<12} {number:<10} {url}")
         if reason is not None:
             _say(f"  {'':<10} {reason}")
-            status = 1
     _say(f"  {'Client':<10} {'(local)':<12} {_client_version()}")
     return status
 
@@ -104,12 +118,15 @@ def _list_spools(options: argparse.Namespace) -> int:
         return 0
     if not spools:
         _console.say("there are no spools: nothing is left to send")
+        return 0
+    width = max(len(spool.run_id) for spool in spools)
+    heading = f"{'STATE':<9}  {'SIZE':>10}  {'FILES':>5}  {'CREATED':<19}  SERVER, SPOOL"
+    _say(f"{'RUN':<{width}}  {heading}")
     for spool in spools:
-        files = _console.counted(spool.uploads, "file")
         created = datetime.datetime.fromtimestamp(spool.created_us / 1e6).astimezone()
         _say(
-            f"{spool.run_id}  {spool.state:<9}  {spool.bytes:>12}  {files:>10}  "
-            f"{created:%Y-%m-%d %H:%M:%S}  {spool.gateway_url}  {spool.path}"
+            f"{spool.run_id:<{width}}  {spool.state:<9}  {_console.size(spool.bytes):>10}  "
+            f"{spool.uploads:>5}  {created:%Y-%m-%d %H:%M:%S}  {spool.gateway_url}, {spool.path}"
         )
     return 0
 
