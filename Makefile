@@ -437,7 +437,7 @@ bench-sdk: sdk-wheel $(BENCH_STAMP) $(PEERS_STAMP) ## Print what tracking costs,
 	rm -rf $(CACHE)/sdk-bench && python3 -m venv $(CACHE)/sdk-bench
 	$(CACHE)/sdk-bench/bin/pip install --quiet --disable-pip-version-check numpy $(SDK_WHEEL)
 	MATYAN_BIN=$(RELEASE_BIN) MATYAN_SDK_PYTHON=$(CACHE)/sdk-bench/bin/python MATYAN_PUBLISHED_PYTHON=$(VENV)/bin/python \
-		MATYAN_PEERS_PYTHON=$(BENCH_VENV)/bin/python python3 $(SDK)/bench/report.py $(ARGS)
+		MATYAN_PEERS_PYTHON=$(BENCH_VENV)/bin/python python3 $(SDK)/bench/report.py --wheel $$(echo $(SDK_WHEEL)) $(ARGS)
 
 $(BENCH_STAMP): $(SDK)/bench/requirements.txt
 	rm -rf $(BENCH_VENV)

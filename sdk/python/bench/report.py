@@ -29,6 +29,14 @@ TRACKERS = [
     ("wandb offline", "wandb", "MATYAN_PEERS_PYTHON", 50),
 ]
 CALLS = {"documented": "the documented call", "dict": "a dict of 20", "numpy": "a numpy scalar"}
+# Limits of our figures, by measurement and figure. A figure over its limit is marked.
+BUDGETS = {
+    ("life", "import"): 30,
+    ("life", "Run()"): 5,
+    ("documented", "median"): 0.3,
+}
+THROUGHPUT_BUDGET = 1_000_000
+WHEEL_BUDGET = 5_000_000
 # Seconds after which a tracker is given up. The published client waits for its server.
 PATIENCE = 300
 
@@ -133,6 +141,14 @@ def figures_of(process: subprocess.Popen[bytes] | None) -> dict[str, float] | No
     return json.loads(printed) if process.returncode == 0 and printed else None
 
 
+def judged(figure: float, limit: float | None) -> str:
+    """The limit of a figure, and whether it is kept. Negative ones are minima."""
+    if limit is None:
+        return ""
+    sign = "≤" if limit > 0 else "≥"
+    return f" ({sign} {abs(limit):,}{'' if figure <= limit else ': MISSED'})"
+
+
 class Report:
     """Measures rows of the table, and prints them."""
 
@@ -150,15 +166,20 @@ class Report:
                 if figures is not None:
                     turns[name].append(figures)
         for name, measured in turns.items():
-            print(f"{work:<44} {name:<16} {self.text(measured)}", flush=True)
+            budgets = BUDGETS if name == "matyan" else {}
+            limits = {key: limit for (kind, key), limit in budgets.items() if kind == measurement}
+            print(f"{work:<44} {name:<16} {self.text(measured, limits)}", flush=True)
 
     @staticmethod
-    def text(measured: list[dict[str, float]]) -> str:
-        """Medians of each figure."""
+    def text(measured: list[dict[str, float]], limits: dict[str, float]) -> str:
+        """Medians of each figure, and their limits."""
         if not measured:
             return "failed, or not installed"
         medians = {key: statistics.median(turn[key] for turn in measured) for key in measured[0]}
-        return "   ".join(f"{key} {figure:,.3g}" for key, figure in medians.items())
+        return "   ".join(
+            f"{key} {figure:,.3g}{judged(figure, limits.get(key))}"
+            for key, figure in medians.items()
+        )
 
     def throughput(self, url: str, processes: int, count: int) -> None:
         """Points per second until everything is acknowledged, from some processes at once."""
@@ -177,6 +198,8 @@ class Report:
                     rates.append(each * processes / (time.perf_counter() - began))
             work = f"points per second until stored, {processes} processes"
             rate = f"{statistics.median(rates):,.0f}" if rates else "failed, or not installed"
+            if rates and name == "matyan" and processes == 1:
+                rate += judged(-statistics.median(rates), -THROUGHPUT_BUDGET)
             print(f"{work:<44} {name:<16} {rate}", flush=True)
 
 
@@ -185,7 +208,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=3, help="turns of which the median is printed")
     parser.add_argument("--quick", action="store_true", help="a tenth of the calls")
+    parser.add_argument("--wheel", type=pathlib.Path, help="our wheel, whose size is printed")
     options = parser.parse_args()
+    if options.wheel is not None:
+        size = options.wheel.stat().st_size
+        print(f"{'bytes of the wheel':<44} {'matyan':<16} {size:,}{judged(size, WHEEL_BUDGET)}")
     report = Report(options.runs, 10 if options.quick else 1)
     with tempfile.TemporaryDirectory() as directory, server(pathlib.Path(directory)) as url:
         report.row("milliseconds, 1,000 points", url, "life")

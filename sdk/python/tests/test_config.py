@@ -52,8 +52,8 @@ def test_a_wrong_value_is_reported_once_and_replaced_by_the_default(monkeypatch)
     assert settings.take_warnings() == [
         "MATYAN_WS_BATCH_SIZE='many' is not an integer; using the default 100",
         "MATYAN_QUIET='perhaps' is not a boolean; using the default False",
-        "MATYAN_BACKEND_URL='http://tracker' is not the URL of a server without a password; "
-        "using the default 'http://localhost:53800'",
+        "MATYAN_BACKEND_URL='http://tracker' is not a URL with http:// or https://, and without a "
+        "password; using the default 'http://localhost:53800'",
     ]
     assert settings.take_warnings() == []
 

@@ -25,7 +25,7 @@ def _url(value: str) -> str:
     return _urls.checked("value", value)
 
 
-_URL = "the URL of a server without a password"
+_URL = "a URL with http:// or https://, and without a password"
 
 
 class _Setting(NamedTuple):
