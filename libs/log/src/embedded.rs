@@ -275,7 +275,7 @@ impl LogWriter for EmbeddedLog {
 
     async fn describe(&self, topic: Topic) -> Result<TopicInfo> {
         let partition = self.topic(topic).describe()?;
-        Ok(TopicInfo { identity: Some(self.identity), partitions: vec![partition] })
+        Ok(TopicInfo { identity: self.identity, partitions: vec![partition] })
     }
 }
 

@@ -24,6 +24,7 @@ mod log_throttle;
 mod membership;
 mod metadata_client;
 mod subscription;
+mod topic_id;
 mod topics;
 mod writer;
 
@@ -139,7 +140,7 @@ impl LogWriter for KafkaLog {
     /// to use those, and no others can be started.
     async fn describe(&self, topic: Topic) -> Result<TopicInfo> {
         let shared = self.shared.clone();
-        Ok(TopicInfo { identity: None, partitions: blocking(move || shared.bounds(topic)).await?? })
+        blocking(move || shared.info(topic)).await?
     }
 }
 
@@ -172,6 +173,20 @@ impl LogReader for KafkaLog {
 }
 
 impl Shared {
+    /// Describes a topic: its bounds, between two readings of its id, are those of this id. Blocks.
+    fn info(&self, topic: Topic) -> Result<TopicInfo> {
+        let identity = self.topic_id(topic)?;
+        let partitions = self.bounds(topic)?;
+        if self.topic_id(topic)? != identity {
+            return Err(Error::unavailable("the topic was created again while it was described"));
+        }
+        Ok(TopicInfo { identity, partitions })
+    }
+
+    fn topic_id(&self, topic: Topic) -> Result<[u8; 16]> {
+        topic_id::topic_id(self.admin.inner(), self.settings.topics.name(topic), REQUEST_TIMEOUT)
+    }
+
     /// Queries all partitions in one request each for firsts and ends, because a request
     /// per partition would take a second for a hundred of them. Blocks.
     fn bounds(&self, topic: Topic) -> Result<Vec<PartitionInfo>> {

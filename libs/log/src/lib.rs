@@ -114,10 +114,9 @@ pub struct Position {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TopicInfo {
-    /// Created with the log and never changed: a different value means a different log.
-    /// `None` if the log has no identity (Kafka), in which case the last applied record is
-    /// compared instead.
-    pub identity: Option<[u8; 16]>,
+    /// Created with the topic and never changed: a different value means a different log, whose
+    /// offsets have nothing to do with those of the other.
+    pub identity: [u8; 16],
     pub partitions: Vec<PartitionInfo>,
 }
 

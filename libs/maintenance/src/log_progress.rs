@@ -32,7 +32,7 @@ pub async fn partition_progress(
     let applied = applied_all(&*snapshot, LogTopic::Ingestion).await?;
     let found = (0..).zip(info.partitions).map(|(partition, bounds)| {
         let applied = applied.get(&partition).copied();
-        let log = partition_log(known, applied, info.identity, bounds.end);
+        let log = partition_log(known, applied, info.identity);
         PartitionProgress { bounds, log, applied: applied.filter(|applied| applied.log == log) }
     });
     Ok(found.collect())

@@ -1,10 +1,10 @@
 //! Positions in the logs, and how far the store has applied them. They ensure that a
 //! redelivered record changes nothing.
 //!
-//! Logs are numbered: the number increases when a topic is recreated, because its offsets then
-//! start at 0 again. A cursor says what was applied to one run id. An applied row says how far
-//! a whole partition is, with the digest of its last record, by which a log without an identity
-//! is recognized.
+//! A log is known by its identity, and nothing else. In the store each log has a number, which is
+//! shorter and ordered: it increases when a topic is recreated, because its offsets then start at 0
+//! again, and for a partition that lost its tail, because offsets are then used twice. A cursor says
+//! what was applied to one run id. An applied row says how far a whole partition is, and of which log.
 
 use std::collections::BTreeMap;
 
@@ -100,7 +100,7 @@ pub fn cursor_put(batch: &mut Batch, project: Project, id: &RunId, cursor: Curso
 pub struct LogState {
     #[n(0)]
     pub number: u32,
-    /// `None` if the log has no identity.
+    /// `None` in a store from before Kafka's topics were known by their ids.
     #[cbor(n(1), with = "minicbor::bytes")]
     pub identity: Option<[u8; 16]>,
     #[n(2)]
@@ -126,6 +126,16 @@ pub struct AppliedPosition {
     pub next: u64,
     #[n(2)]
     pub last: Option<LastRecord>,
+    /// The log that `log` is the number of. `None` in older stores, and until a partition is read.
+    #[cbor(n(3), default, with = "minicbor::bytes")]
+    pub identity: Option<[u8; 16]>,
+    /// The log ends here, before `next`, because it has lost its tail. The partition is not read until
+    /// an operator decides to continue.
+    #[cbor(n(4), default)]
+    pub shortened_to: Option<u64>,
+    /// The log was read from its middle: this is when the first record there was appended.
+    #[cbor(n(5), default)]
+    pub middle_us: Option<i64>,
 }
 
 /// The last record before `AppliedPosition::next`.
@@ -134,15 +144,15 @@ pub struct AppliedPosition {
 pub struct LastRecord {
     #[n(0)]
     pub offset: u64,
-    #[cbor(n(1), with = "minicbor::bytes")]
-    pub digest: [u8; 16],
+    /// Number 1 was a digest of the record in older stores.
     #[n(2)]
     pub appended_us: i64,
 }
 
 impl AppliedPosition {
     pub fn covers(&self, position: LogPosition) -> bool {
-        self.log > position.log || (self.log == position.log && self.next > position.offset)
+        let next = self.shortened_to.unwrap_or(self.next);
+        self.log > position.log || (self.log == position.log && next > position.offset)
     }
 }
 
@@ -170,32 +180,14 @@ pub fn applied_put(batch: &mut Batch, topic: LogTopic, partition: u32, applied: 
     batch.set(keys::applied(topic, partition), rows::encode(applied));
 }
 
-/// The number that identifies the log of a partition, or that it will get when a worker next
-/// checks it. `known` describes the topic, `applied` the partition; `identity` is the current
-/// identity of the log, and `end` is the offset of its next record.
-pub fn partition_log(
-    known: Option<LogState>,
-    applied: Option<AppliedPosition>,
-    identity: Option<[u8; 16]>,
-    end: u64,
-) -> u32 {
+/// The number of the log of a partition, or the one that it will get when a worker next reads it.
+/// `known` describes the topic, `applied` the partition; `identity` is that of the log today.
+pub fn partition_log(known: Option<LogState>, applied: Option<AppliedPosition>, identity: [u8; 16]) -> u32 {
     let Some(known) = known else { return 0 };
-    if known.identity != identity {
-        return known.number + 1;
-    }
-    match applied {
-        Some(applied) if identity.is_some() => {
-            // A log that ends before the position that was applied has lost records,
-            // and counts as a new one.
-            known.number + u32::from(applied.log == known.number && applied.next > end)
-        }
-        Some(applied) if applied.next > end => known.number.max(applied.log + 1),
-        // Without an identity, each partition is recognized by its own last record,
-        // regardless of the other partitions. If retention has deleted that record, this
-        // is not evidence of a new log. If the log had an identity, no digest was
-        // stored.
-        Some(applied) if applied.last.is_some_and(|last| last.digest != [0; 16]) => applied.log,
-        _ => known.number,
+    let of_older_store = |applied: &AppliedPosition| known.identity.is_none() && applied.identity.is_none();
+    match applied.filter(|applied| applied.identity == Some(identity) || of_older_store(applied)) {
+        Some(applied) => applied.log,
+        None => known.number + u32::from(known.identity.is_some_and(|known| known != identity)),
     }
 }
 
@@ -249,38 +241,52 @@ mod tests {
     }
 
     #[test]
-    fn rule_01_a_partition_log_is_identified_by_what_was_applied() {
-        const ID: Option<[u8; 16]> = Some([1; 16]);
+    fn rule_42_a_log_is_known_by_its_identity() {
+        const ID: [u8; 16] = [1; 16];
+        const OTHER: [u8; 16] = [2; 16];
         let state = |number, identity| Some(LogState { number, identity, partitions: 1 });
-        let last = LastRecord { offset: 6, digest: [9; 16], appended_us: 0 };
-        let applied = |log| Some(AppliedPosition { log, next: 7, last: Some(last) });
-        for (known, applied, identity, end, expected) in [
-            (None, None, ID, 0, 0),
-            (state(4, ID), applied(4), ID, 9, 4),
-            // Recreated, but not yet checked by a worker.
-            (state(4, ID), applied(4), Some([2; 16]), 9, 5),
-            // Replaced by a log without an identity, and vice versa.
-            (state(4, ID), applied(4), None, 9, 5),
-            (state(4, None), applied(4), ID, 9, 5),
-            // Truncated.
-            (state(4, ID), applied(4), ID, 6, 5),
-            (state(4, ID), applied(3), ID, 6, 4),
-            (None, None, None, 0, 0),
-            (state(4, None), None, None, 3, 4),
-            (state(4, None), applied(4), None, 7, 4),
-            (state(4, None), applied(4), None, 6, 5),
-            (state(5, None), applied(4), None, 6, 5),
-            // Another partition has a new log, but this one has kept its own.
-            (state(5, None), applied(4), None, 9, 4),
-            (state(5, None), Some(AppliedPosition { log: 4, next: 7, last: None }), None, 9, 5),
+        let applied =
+            |log, identity| Some(AppliedPosition { log, next: 7, identity, ..AppliedPosition::default() });
+        for (known, applied, expected) in [
+            (None, None, 0),
+            (state(4, Some(ID)), None, 4),
+            (state(4, Some(ID)), applied(4, Some(ID)), 4),
+            // This partition continued after it had lost its tail, or another one did.
+            (state(5, Some(ID)), applied(5, Some(ID)), 5),
+            (state(5, Some(ID)), applied(4, Some(ID)), 4),
+            // Recreated, but not yet read by a worker.
+            (state(4, Some(OTHER)), applied(4, Some(OTHER)), 5),
+            // Recreated, and another partition was read first.
+            (state(5, Some(ID)), applied(4, Some(OTHER)), 5),
+            // An older store of a log with an identity.
+            (state(4, Some(ID)), applied(4, None), 4),
+            (state(4, Some(ID)), applied(3, None), 4),
+            // An older store of a log that had none: each partition had its own number.
+            (state(5, None), None, 5),
+            (state(5, None), applied(4, None), 4),
         ] {
-            assert_eq!(partition_log(known, applied, identity, end), expected, "{known:?} {applied:?} {end}");
+            assert_eq!(partition_log(known, applied, ID), expected, "{known:?} {applied:?}");
         }
+    }
+
+    /// Rows of older stores, byte for byte.
+    #[test]
+    fn rule_44_applied_positions_of_older_stores_are_read() {
+        let key: Key = vec![1].into();
+        let mut old = vec![1, 0x83, 4, 7, 0x83, 6, 0x50];
+        old.extend([9; 16]);
+        old.push(0x18);
+        old.push(99);
+        let read: AppliedPosition = rows::decode(&key, &old).unwrap();
+        let last = Some(LastRecord { offset: 6, appended_us: 99 });
+        let expected = AppliedPosition { log: 4, next: 7, last, ..AppliedPosition::default() };
+        assert_eq!(read, expected);
+        assert_eq!(rows::decode::<AppliedPosition>(&key, &rows::encode(&expected)).unwrap(), expected);
     }
 
     #[test]
     fn applied_covers_the_positions_before_it() {
-        let applied = AppliedPosition { log: 1, next: 5, last: None };
+        let applied = AppliedPosition { log: 1, next: 5, ..AppliedPosition::default() };
         for (position, covered) in [(at(1, 4), true), (at(1, 5), false), (at(0, 9), true), (at(2, 0), false)]
         {
             assert_eq!(applied.covers(position), covered, "{position:?}");

@@ -99,12 +99,23 @@ impl Mark {
             // waited for.
             sent.sequence > sent.acknowledged && first == 0
         };
-        continues.then(|| match sent.part {
+        continues.then(|| Self::after(sent, seen_us))
+    }
+
+    /// The mark of a producer without one after its first record in a log that is read from its
+    /// middle. What precedes the record in its sequence is not there, and whether that was
+    /// acknowledged since is unknown.
+    pub fn first_in_middle(sent: &BatchOrigin, seen_us: i64) -> Option<Self> {
+        (sent.sequence > sent.acknowledged).then(|| Self::after(sent, seen_us))
+    }
+
+    fn after(sent: &BatchOrigin, seen_us: i64) -> Self {
+        match sent.part {
             Some(part) if part.first + part.count < part.total => {
                 Self { sequence: sent.sequence - 1, items: part.first + part.count, seen_us }
             }
             _ => Self { sequence: sent.sequence, items: 0, seen_us },
-        })
+        }
     }
 }
 

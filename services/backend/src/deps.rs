@@ -69,14 +69,11 @@ impl Deps {
         if position.log != common::LogPosition::UNKNOWN_LOG {
             return Ok(position);
         }
-        // The snapshot comes first: otherwise records applied in between would seem to
-        // be past the end.
         let snapshot = self.store.snapshot().await?;
         let info = self.log.describe(Topic::Ingestion).await?;
         let known = log_get(snapshot.as_ref(), LogTopic::Ingestion).await?;
         let applied = applied_get(snapshot.as_ref(), LogTopic::Ingestion, position.partition).await?;
-        let end = info.partitions.get(position.partition as usize).map_or(0, |bounds| bounds.end);
-        Ok(LogPosition { log: partition_log(known, applied, info.identity, end), ..position })
+        Ok(LogPosition { log: partition_log(known, applied, info.identity), ..position })
     }
 
     /// The end of the log as of now.

@@ -33,7 +33,7 @@ impl LogWriter for NoLog {
     }
 
     async fn describe(&self, _: Topic) -> Result<TopicInfo> {
-        Ok(TopicInfo { identity: None, partitions: Vec::new() })
+        Ok(TopicInfo { identity: [0; 16], partitions: Vec::new() })
     }
 }
 

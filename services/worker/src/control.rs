@@ -14,7 +14,7 @@ mod outbox;
 #[cfg(test)]
 pub(crate) use blobs::delete_run;
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
 use matyan_log::{Delivery, Record, Subscription, Topic};
 use matyan_model::{
@@ -30,7 +30,6 @@ use crate::{
     deps::Deps,
     error::Error,
     heartbeat::Heartbeat,
-    ingest::digest,
     job_scheduler::JobScheduler,
     metrics::{Metrics, UNKNOWN_EVENT},
 };
@@ -55,9 +54,6 @@ pub struct ControlWorker {
     settings: ControlSettings,
     metrics: Metrics,
     subscription: Box<dyn Subscription>,
-    /// For partitions that are starting: the record that must come first; otherwise the
-    /// topic was recreated.
-    expected: BTreeMap<u32, LastRecord>,
     leads: watch::Sender<bool>,
     heartbeat: Heartbeat,
     publishing: Heartbeat,
@@ -66,10 +62,10 @@ pub struct ControlWorker {
 impl ControlWorker {
     pub async fn new(deps: Deps, settings: ControlSettings, metrics: Metrics) -> Result<Self, Error> {
         let subscription = deps.log_reader.subscribe(Topic::Control).await?;
-        let (expected, leads) = (BTreeMap::new(), watch::Sender::new(false));
+        let leads = watch::Sender::new(false);
         let heartbeat = Heartbeat::for_long_rounds("the control worker");
         let publishing = Heartbeat::for_long_rounds("publishing control events");
-        Ok(Self { deps, settings, metrics, subscription, expected, leads, heartbeat, publishing })
+        Ok(Self { deps, settings, metrics, subscription, leads, heartbeat, publishing })
     }
 
     /// Heartbeats of its loops.
@@ -145,28 +141,10 @@ impl ControlWorker {
                 Ok(())
             }
             Delivery::Revoked { partition } => {
-                self.expected.remove(&partition);
                 self.leads.send_if_modified(|leads| partition == LEADER && std::mem::replace(leads, false));
                 Ok(())
             }
-            // Without a record, the one that identifies the topic is still awaited.
-            Delivery::Records { records, .. } if records.is_empty() => Ok(()),
-            Delivery::Records { partition, mut records } => {
-                if let Some(expected) = self.expected.remove(&partition) {
-                    if records[0].offset != expected.offset || digest(&records[0]) != expected.digest {
-                        tracing::warn!(
-                            partition,
-                            "control topic was recreated; restarting partition from its beginning"
-                        );
-                        let mut retry =
-                            Retry::new(stop, &self.heartbeat, "restart reading the control topic");
-                        while !retry.is_done(self.restart(partition)).await {}
-                        return Ok(());
-                    }
-                    // This record was already handled; it was reread only to
-                    // identify the topic.
-                    records.remove(0);
-                }
+            Delivery::Records { partition, records } => {
                 for record in records {
                     if stop.is_cancelled() {
                         return Ok(());
@@ -208,17 +186,8 @@ impl ControlWorker {
     }
 
     async fn begin(&mut self, partition: u32) -> Result<(), Error> {
-        let (start, expected) = begin(&self.deps, partition).await?;
-        self.subscription.start(partition, start).await?;
-        self.expected.remove(&partition);
-        self.expected.extend(expected.map(|expected| (partition, expected)));
-        Ok(())
-    }
-
-    async fn restart(&mut self, partition: u32) -> Result<(), Error> {
-        let info = self.deps.log_writer.describe(Topic::Control).await?;
-        let first = info.partitions.get(partition as usize).map_or(0, |bounds| bounds.first);
-        Ok(self.subscription.start(partition, first).await?)
+        let start = begin(&self.deps, partition).await?;
+        Ok(self.subscription.start(partition, start).await?)
     }
 
     async fn handle_and_count(&self, event: &ControlNotice) -> Result<(), Error> {
@@ -313,33 +282,33 @@ async fn leadership_becomes(leads: &mut watch::Receiver<bool>, wanted: bool) -> 
     leads.wait_for(|leads| *leads == wanted).await.is_ok()
 }
 
-/// Returns the start offset of a partition, and the record expected there. Handlers tolerate
-/// repeated events, so a recreated topic is simply read from its beginning. If the log has no
-/// identity, a recreated topic is recognized by its last handled record.
-async fn begin(deps: &Deps, partition: u32) -> Result<(u64, Option<LastRecord>), Error> {
+/// Returns the start offset of a partition. Handlers tolerate repeated events, so a recreated topic,
+/// or one that has lost its tail, is simply read from its beginning.
+async fn begin(deps: &Deps, partition: u32) -> Result<u64, Error> {
     // The snapshot is taken before the log is described: the previous owner may still commit
     // positions, and none of those read may be past the end.
     let snapshot = deps.store.snapshot().await?;
     let info = deps.log_writer.describe(Topic::Control).await?;
     let known = log_get(&*snapshot, LogTopic::Control).await?.unwrap_or_default();
     let applied = applied_get(&*snapshot, LogTopic::Control, partition).await?;
-    let Some(bounds) = info.partitions.get(partition as usize) else { return Ok((0, None)) };
+    let Some(bounds) = info.partitions.get(partition as usize) else { return Ok(0) };
     let next = applied.map_or(bounds.first, |applied| applied.next);
-    if known.identity == info.identity && (bounds.first..=bounds.end).contains(&next) {
-        let last = applied.and_then(|applied| applied.last);
-        let expected = last.filter(|last| info.identity.is_none() && bounds.first <= last.offset);
-        return Ok((expected.map_or(next, |last| last.offset), expected));
+    let (identity, is_within) = (Some(info.identity), (bounds.first..=bounds.end).contains(&next));
+    if known.identity == identity && is_within {
+        return Ok(next);
     }
-    let state = LogState { identity: info.identity, partitions: info.partitions.len() as u32, ..known };
+    // In a store from before Kafka's topics were known by their ids, it is the topic of today.
+    let start = if known.identity.is_none() && is_within { next } else { bounds.first };
+    let state = LogState { identity, partitions: info.partitions.len() as u32, ..known };
     let mut batch = matyan_store::Batch::default();
     log_put(&mut batch, LogTopic::Control, &state);
     deps.store.commit(batch).await?;
-    Ok((bounds.first, None))
+    Ok(start)
 }
 
 async fn position_commit(deps: &Deps, partition: u32, record: &Record) -> Result<(), Error> {
-    let last = LastRecord { offset: record.offset, digest: digest(record), appended_us: record.appended_us };
-    let applied = AppliedPosition { log: 0, next: record.offset + 1, last: Some(last) };
+    let last = LastRecord { offset: record.offset, appended_us: record.appended_us };
+    let applied = AppliedPosition { next: record.offset + 1, last: Some(last), ..AppliedPosition::default() };
     transact(&*deps.store, async |mut transaction: Transaction| {
         transaction.get(&keys::applied(LogTopic::Control, partition)).await?;
         applied_put(transaction.batch(), LogTopic::Control, partition, &applied);
@@ -353,6 +322,10 @@ fn error_name(error: &Error) -> &'static str {
     match error {
         Error::Store(_) => "fdb",
         Error::Blob(_) | Error::BlobsLeft { .. } => "blob_storage",
-        Error::Log(_) | Error::Busy(_) | Error::Partitions { .. } | Error::Writer(_) => "unknown",
+        Error::Log(_)
+        | Error::Busy(_)
+        | Error::Partitions { .. }
+        | Error::Shortened { .. }
+        | Error::Writer(_) => "unknown",
     }
 }

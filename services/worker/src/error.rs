@@ -18,6 +18,12 @@ pub enum Error {
          use the topic that belongs to this store, or a new topic with a new store, filled from a backup (docs/kafka.md)"
     )]
     Partitions { known: u32, found: u32 },
+    /// `matyan partitions skip` continues after the records that the log still has.
+    #[error(
+        "partition {partition} ends at offset {end}, but its records up to offset {applied} were applied: the log has lost its \
+         tail. The partition is not read until `matyan partitions skip {partition}` decides to continue there (docs/kafka.md)"
+    )]
+    Shortened { partition: u32, applied: u64, end: u64 },
     #[error("job {0} is already running elsewhere: retry later")]
     Busy(&'static str),
     /// A bug. Restart the worker: it continues from the last applied position.
@@ -49,7 +55,7 @@ impl Error {
             Self::Blob(error) => error.is_temporary(),
             Self::BlobsLeft { reason, .. } => reason.is_temporary(),
             Self::Busy(_) => true,
-            Self::Partitions { .. } | Self::Writer(_) => false,
+            Self::Partitions { .. } | Self::Shortened { .. } | Self::Writer(_) => false,
         }
     }
 }

@@ -49,7 +49,6 @@ use assigned_partitions::AssignedPartitions;
 use ending_quarantines::EndingQuarantine;
 pub use log_identity::log_number;
 use pace::Pace;
-pub(crate) use partition::digest;
 use progress::Progress;
 use project_cache::ProjectCache;
 use unapplied_age::UnappliedAge;
@@ -160,6 +159,7 @@ impl IngestionWorker {
         mut endings: mpsc::Receiver<EndingQuarantine>,
     ) -> Result<(), Error> {
         let mut beats = interval(BEAT_INTERVAL);
+        let mut identity = self.partitions.identity();
         loop {
             self.seek(stop).await?;
             self.partitions.report(self.writers.runs());
@@ -177,6 +177,10 @@ impl IngestionWorker {
                     self.age.set(self.partitions.oldest_unapplied_us());
                 }
                 Some(turn) = self.writers.next_turn() => self.count_turn(&turn?),
+                Ok(()) = identity.changed() => {
+                    let current = *identity.borrow_and_update();
+                    self.restart_partitions_of_other_logs(current, stop).await?;
+                }
                 delivery = self.pace.next(&mut *self.subscription), if has_room => match delivery {
                     Ok(delivery) => self.handle_delivery(delivery, stop).await?,
                     Err(error) => self.handle_read_error(error, stop).await?,
@@ -213,6 +217,22 @@ impl IngestionWorker {
             if let Some(partition) = self.partitions.get_mut(partition) {
                 partition.note_seek(is_started);
             }
+        }
+        Ok(())
+    }
+
+    /// Restarts what is read from a log that was recreated. Kafka's client goes over to a recreated topic
+    /// by itself, and continues at the old offset there if it exists.
+    async fn restart_partitions_of_other_logs(
+        &mut self,
+        identity: Option<[u8; 16]>,
+        stop: &CancellationToken,
+    ) -> Result<(), Error> {
+        let others = identity.map(|identity| self.partitions.of_other_logs(identity));
+        for partition in others.into_iter().flatten() {
+            tracing::warn!(partition, "log was recreated; restarting partition");
+            self.partitions.drop_unreadable(partition);
+            self.assign(partition, stop).await?;
         }
         Ok(())
     }
@@ -263,9 +283,11 @@ impl IngestionWorker {
     /// others continue.
     async fn assign(&mut self, number: u32, stop: &CancellationToken) -> Result<(), Error> {
         self.age.set_waiting();
+        let mut trimmed_at = None;
         loop {
             self.heartbeat.beat();
             let start = log_identity::begin(&self.deps, number).await;
+            let offset = start.as_ref().ok().map(|start| start.offset);
             let started = match start {
                 Ok(start) => match self.subscription.start(number, start.offset).await {
                     Ok(()) => Ok(start),
@@ -283,6 +305,15 @@ impl IngestionWorker {
                     );
                     self.partitions.begin(number, start);
                     self.writers.runs().restart(number);
+                    return Ok(());
+                }
+                // The previous owner may have applied them since, and trimmed the log.
+                Err(Error::Log(matyan_log::Error::Trimmed { .. })) if trimmed_at != offset => {
+                    trimmed_at = offset;
+                }
+                Err(error @ Error::Shortened { .. }) => {
+                    tracing::error!(partition = number, %error, "the log has lost its tail; stopped partition");
+                    self.metrics.partitions_lost.inc();
                     return Ok(());
                 }
                 Err(Error::Log(error @ matyan_log::Error::Trimmed { .. })) => {
@@ -320,22 +351,6 @@ impl IngestionWorker {
         if !partition.is_readable() {
             return Ok(());
         }
-        let records = match partition.verify(records) {
-            partition::FirstRecord::Expected(records) => records,
-            partition::FirstRecord::OtherLog => {
-                self.age.set_waiting();
-                let (deps, log) = (&self.deps, partition.log());
-                let replaced =
-                    retry_until_done(stop, &self.heartbeat, "assign a number to a new log", || {
-                        log_identity::replace(deps, number, log)
-                    });
-                if replaced.await?.is_none() {
-                    return Ok(());
-                }
-                self.partitions.drop_unreadable(number);
-                return self.assign(number, stop).await;
-            }
-        };
         let log = partition.log();
         partition.note_read(&records);
         self.metrics.batch_records.observe(records.len() as f64);
@@ -350,7 +365,8 @@ impl IngestionWorker {
                 continue;
             }
             self.metrics.records.inc_by(u64::from(read.is_new));
-            let mut entry = Entry::read(log, number, record);
+            let is_after_middle = partition.is_after_middle(&record);
+            let mut entry = Entry { is_after_middle, ..Entry::read(log, number, record) };
             let Some(project) = self.project(&mut entry, stop).await? else { return Ok(()) };
             let position = entry.position;
             let EntryProject::Active(project, project_name) = project else {

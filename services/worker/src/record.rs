@@ -42,6 +42,9 @@ pub(crate) struct Entry {
     pub(crate) trace: Option<Bytes>,
     /// Continues the trace that brought it into the log, until it is applied.
     pub(crate) span: Span,
+    /// The records before it, of the pipeline of its producer, may be missing, because the log is read
+    /// from its middle.
+    pub(crate) is_after_middle: bool,
 }
 
 #[derive(Debug)]
@@ -89,6 +92,7 @@ impl Entry {
             bytes,
             trace: traceparent(&record).cloned(),
             span: Span::none(),
+            is_after_middle: false,
         };
         match read {
             Ok(entry) => match entry.too_long() {
@@ -141,6 +145,7 @@ impl Entry {
             bytes,
             trace: None,
             span: Span::none(),
+            is_after_middle: false,
         })
     }
 
@@ -272,6 +277,7 @@ fn read_entry(record: &Record) -> Result<Entry, String> {
         bytes: 0,
         trace: None,
         span: Span::none(),
+        is_after_middle: false,
     })
 }
 
@@ -297,6 +303,7 @@ fn read_envelope(record: &Record) -> Result<Entry, String> {
         bytes: 0,
         trace: None,
         span: Span::none(),
+        is_after_middle: false,
     })
 }
 

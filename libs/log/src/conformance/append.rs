@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::{
-    Fixture, Shape,
+    Fixture, Instance, Shape,
     support::{Random, TestReader, append, numbered, numbers, range, read_all, record},
 };
 use crate::{Error, MAX_EXTRA_BYTES, MAX_RECORD_BYTES, NewRecord, Topic};
@@ -86,16 +86,19 @@ pub(super) async fn every_field_comes_back(fixture: Arc<dyn Fixture>) {
 
 pub(super) async fn identity_is_kept(fixture: Arc<dyn Fixture>) {
     let mut log = fixture.create(Shape::default()).await;
-    let identity = log.writer().describe(Topic::Ingestion).await.expect("describing succeeds").identity;
+    let before = identities(&*log).await;
+    append(&*log, numbered("run", [1])).await;
     log.reopen().await;
-    assert_eq!(
-        log.writer().describe(Topic::Ingestion).await.expect("describing succeeds").identity,
-        identity
-    );
-    assert_eq!(log.writer().describe(Topic::Control).await.expect("describing succeeds").identity, identity);
+    assert_eq!(identities(&*log).await, before);
     let other = fixture.create(Shape::default()).await;
-    let other = other.writer().describe(Topic::Ingestion).await.expect("describing succeeds").identity;
-    assert!(identity.is_none() || identity != other, "two logs have the same identity");
+    for (identity, other) in before.into_iter().zip(identities(&*other).await) {
+        assert_ne!(identity, other, "two logs have the same identity");
+    }
+}
+
+async fn identities(log: &dyn Instance) -> [[u8; 16]; 2] {
+    let of = async |topic| log.writer().describe(topic).await.expect("describing succeeds").identity;
+    [of(Topic::Ingestion).await, of(Topic::Control).await]
 }
 
 pub(super) async fn empty_append_is_answered(fixture: Arc<dyn Fixture>) {

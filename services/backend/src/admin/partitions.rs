@@ -1,12 +1,14 @@
-//! Progress of each partition of the ingestion log, and the operator's decision to skip records
-//! that were trimmed before they were applied. No worker skips them automatically, so that a
-//! loss does not go unnoticed.
+//! Progress of each partition of the ingestion log, and the operator's decision to continue one that
+//! has lost records: its first ones before they were applied, or its last ones after that. No worker
+//! continues automatically, so that a loss does not go unnoticed.
 
-use matyan_log::Topic;
+use matyan_log::{PartitionInfo, Topic, TopicInfo};
 use matyan_maintenance::{PartitionProgress, partition_progress};
 use matyan_model::{
     keys::{self, LogTopic},
-    position::{AppliedPosition, applied_get, applied_put, log_get, partition_log},
+    position::{
+        AppliedPosition, LogState, applied_all, applied_get, applied_put, log_get, log_put, partition_log,
+    },
 };
 use matyan_proto::admin::v1 as pb;
 use matyan_store::{Transaction, transact};
@@ -44,10 +46,16 @@ fn view(partition: u32, PartitionProgress { bounds, log, applied: own }: Partiti
         end: bounds.end,
         applied,
         oldest_unapplied_us: last.filter(|_| applied < bounds.end).map(|last| last.appended_us),
+        shortened_to: own.and_then(|own| shortened_to(&own, bounds)),
     }
 }
 
-/// Returns the number of records skipped.
+/// The end of a log that has lost its tail, also before a worker has seen it.
+fn shortened_to(applied: &AppliedPosition, bounds: PartitionInfo) -> Option<u64> {
+    applied.shortened_to.or((applied.next > bounds.end).then_some(bounds.end))
+}
+
+/// Returns the number of records skipped, or lost from the end of the log.
 pub(super) async fn skip_lost(deps: &Deps, partition: u32) -> Result<u64> {
     let info = deps.log.describe(Topic::Ingestion).await?;
     let count = info.partitions.len();
@@ -61,19 +69,51 @@ pub(super) async fn skip_lost(deps: &Deps, partition: u32) -> Result<u64> {
         let snapshot = transaction.unchecked();
         let known = log_get(snapshot, TOPIC).await?;
         let applied = applied_get(snapshot, TOPIC, partition).await?;
-        let log = partition_log(known, applied, info.identity, bounds.end);
-        let Some(applied) = applied.filter(|own| own.log == log && own.next < bounds.first) else {
+        let log = partition_log(known, applied, info.identity);
+        let Some(applied) = applied.filter(|own| own.log == log) else {
             return Ok::<_, Error>((transaction, 0));
         };
-        // The last record is kept: it identifies the log for this partition after
-        // another partition finds a new log.
+        if let (Some(end), Some(known)) = (shortened_to(&applied, *bounds), known) {
+            continue_at(&mut transaction, partition, known, end, &info).await?;
+            return Ok((transaction, applied.next - end));
+        }
+        if applied.next >= bounds.first {
+            return Ok((transaction, 0));
+        }
         let skipped = AppliedPosition { next: bounds.first, ..applied };
         applied_put(transaction.batch(), TOPIC, partition, &skipped);
         Ok((transaction, bounds.first - applied.next))
     })
     .await?;
     if lost > 0 {
-        tracing::warn!(partition, records = lost, "skipped lost records at an operator's request");
+        tracing::warn!(partition, records = lost, "continued after lost records at an operator's request");
     }
     Ok(lost)
+}
+
+/// Continues a partition that has lost its tail where the log ended: everything before was applied, and
+/// what follows was not. It gets a number of its own, because offsets are used twice.
+async fn continue_at(
+    transaction: &mut Transaction,
+    partition: u32,
+    known: LogState,
+    end: u64,
+    info: &TopicInfo,
+) -> Result<()> {
+    transaction.get(&keys::log(TOPIC)).await?;
+    let identity = Some(info.identity);
+    let stored = applied_all(transaction.unchecked(), TOPIC).await?;
+    let state = LogState { number: known.number + 1, ..known };
+    log_put(transaction.batch(), TOPIC, &state);
+    let continued = AppliedPosition { log: state.number, next: end, identity, ..AppliedPosition::default() };
+    applied_put(transaction.batch(), TOPIC, partition, &continued);
+    // The others keep their number, also those of which nothing was applied yet.
+    for (other, bounds) in (0..).zip(&info.partitions) {
+        if other != partition && !stored.contains_key(&other) {
+            transaction.get(&keys::applied(TOPIC, other)).await?;
+            let unread = AppliedPosition { log: known.number, next: bounds.first, ..continued };
+            applied_put(transaction.batch(), TOPIC, other, &unread);
+        }
+    }
+    Ok(())
 }

@@ -1,6 +1,5 @@
 //! Log positions at the time of a backup, and their use in the store it is restored into. A
-//! store without positions adopts those of the archive. A worker then continues from them if
-//! the log is still the same, which it checks as it does after every start. In a store with
+//! store without positions adopts those of the archive if the log is still the same. In a store with
 //! positions, those of an archive are valid only if both identify the same log. An archive of
 //! selected runs supplies only the log's number and the cursors of its runs, not the positions:
 //! records of other runs before the backup exist nowhere else.
@@ -42,20 +41,16 @@ fn applied_view(partition: u32, applied: AppliedPosition) -> pb::Applied {
         log: applied.log,
         next: applied.next,
         last_offset: last.map(|last| last.offset),
-        digest: last.map(|last| last.digest.to_vec()).unwrap_or_default().into(),
         appended_us: last.map(|last| last.appended_us).unwrap_or_default(),
+        ..pb::Applied::default()
     }
 }
 
-fn parse_applied(applied: &pb::Applied) -> Result<AppliedPosition> {
-    let last = applied.last_offset.map(|offset| last_record(applied, offset)).transpose()?;
-    Ok(AppliedPosition { log: applied.log, next: applied.next, last })
-}
-
-fn last_record(applied: &pb::Applied, offset: u64) -> Result<LastRecord> {
-    let digest = applied.digest.as_ref().try_into();
-    let digest = digest.map_err(|_| Error::field("cut.applied.digest", "does not have 16 bytes"))?;
-    Ok(LastRecord { offset, digest, appended_us: applied.appended_us })
+fn parse_applied(applied: &pb::Applied, identity: [u8; 16]) -> AppliedPosition {
+    let last_record = |offset| LastRecord { offset, appended_us: applied.appended_us };
+    let last = applied.last_offset.map(last_record);
+    let (log, next) = (applied.log, applied.next);
+    AppliedPosition { log, next, last, identity: Some(identity), ..AppliedPosition::default() }
 }
 
 fn identity(cut: &pb::Cut) -> Result<Option<[u8; 16]>> {
@@ -102,25 +97,28 @@ pub(super) async fn adopt_if_fresh(deps: &Deps, cut: &pb::Cut) -> Result<(bool, 
 /// Whether the current log can be the log of the backup.
 fn may_be_same_log(cut: &pb::Cut, info: &TopicInfo) -> Result<bool> {
     let identity = identity(cut)?;
-    // Where positions are adopted, a worker checks that the record before them is unchanged.
-    let is_unverified = cut.filtered && identity.is_none();
     let is_short = |applied: &pb::Applied| {
         applied.log == cut.log
             && info.partitions.get(applied.partition as usize).is_none_or(|bounds| bounds.end < applied.next)
     };
     Ok(cut.partitions as usize == info.partitions.len()
-        && identity == info.identity
-        && !(is_unverified && cut.applied.iter().any(is_short)))
+        // An archive from before Kafka's topics were known by their ids is one of the log of today,
+        // unless that cannot be.
+        && match identity {
+            Some(identity) => identity == info.identity,
+            None => !cut.applied.iter().any(is_short),
+        })
 }
 
 /// Writes the positions; returns the number of later records that the log no longer contains.
 fn write_positions(batch: &mut Batch, cut: &pb::Cut, info: &TopicInfo) -> Result<u64> {
-    let state = LogState { number: cut.log, identity: identity(cut)?, partitions: cut.partitions };
+    let identity = info.identity;
+    let state = LogState { number: cut.log, identity: Some(identity), partitions: cut.partitions };
     log_put(batch, LogTopic::Ingestion, &state);
     adopted_positions_put(batch, digest(cut));
     let mut lost = 0;
     for stored in &cut.applied {
-        let mut applied = parse_applied(stored)?;
+        let mut applied = parse_applied(stored, identity);
         let first = info.partitions.get(stored.partition as usize).map_or(0, |bounds| bounds.first);
         if applied.log == cut.log && applied.next < first {
             // These records have been trimmed from the log and cannot be replayed.
@@ -172,9 +170,8 @@ mod tests {
 
     use super::*;
 
-    /// If the positions are not adopted, no worker checks the record before them.
     #[test]
-    fn rule_36_a_log_that_ends_before_the_cut_of_some_runs_is_another() {
+    fn rule_36_the_log_of_a_backup_is_known_by_its_identity() {
         let applied = pb::Applied { partition: 1, log: 4, next: 10, ..pb::Applied::default() };
         let cut = |identity: &'static [u8], filtered| {
             let applied = vec![applied.clone()];
@@ -185,11 +182,13 @@ mod tests {
             TopicInfo { partitions: vec![partition, partition], identity }
         };
         let may_be_same_log = |cut: pb::Cut, log: TopicInfo| may_be_same_log(&cut, &log).unwrap();
-        for (end, possible) in [(9, false), (10, true), (11, true)] {
-            assert_eq!(may_be_same_log(cut(&[], true), log(None, end)), possible, "{end}");
-            assert!(may_be_same_log(cut(&[], false), log(None, end)), "a worker checks the record");
-            assert!(may_be_same_log(cut(&[7; 16], true), log(Some([7; 16]), end)), "the identity matches");
+        for filtered in [true, false] {
+            for (end, possible) in [(9, false), (10, true), (11, true)] {
+                let old = cut(&[], filtered);
+                assert_eq!(may_be_same_log(old, log([7; 16], end)), possible, "{end}");
+                assert!(may_be_same_log(cut(&[7; 16], filtered), log([7; 16], end)), "the identity matches");
+            }
+            assert!(!may_be_same_log(cut(&[7; 16], filtered), log([8; 16], 11)));
         }
-        assert!(!may_be_same_log(cut(&[7; 16], true), log(Some([8; 16]), 11)));
     }
 }

@@ -6,8 +6,6 @@ use matyan_log::{Position, Topic};
 use matyan_model::{
     change::change_put,
     ids::{RunId, RunNumber},
-    keys::LogTopic,
-    position::log_get,
     quarantine::quarantine_delete,
     run::{ClearOutcome, Head, head_get, pending_delete_put, tombstone_clear},
 };
@@ -102,11 +100,8 @@ async fn append(deps: &Deps, call: &Call, run_ids: &[&str]) -> Result<Vec<LogPos
         let source = matyan_store::Error::corrupt("the log accepted records but returned no positions");
         return Err(Error::Internal(source));
     }
-    let snapshot = deps.store.snapshot().await?;
-    let known = log_get(snapshot.as_ref(), LogTopic::Ingestion).await?;
-    // A log without an identity may have been recreated since a worker last checked it.
-    let log = known.filter(|known| known.identity.is_some()).map(|known| known.number);
-    let log = log.unwrap_or(LogPosition::UNKNOWN_LOG);
+    // The log may have been recreated since a worker last checked it.
+    let log = LogPosition::UNKNOWN_LOG;
     let position = |at: &Position| LogPosition { log, partition: at.partition, offset: at.offset };
     Ok(positions.iter().map(position).collect())
 }

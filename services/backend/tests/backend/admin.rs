@@ -125,14 +125,49 @@ async fn overtaken() -> Harness {
     let info = harness.log.describe(Topic::Ingestion).await.unwrap();
     let mut batch = Batch::default();
     let partitions = info.partitions.len() as u32;
-    log_put(&mut batch, LogTopic::Ingestion, &LogState { number: 0, identity: info.identity, partitions });
+    log_put(
+        &mut batch,
+        LogTopic::Ingestion,
+        &LogState { number: 0, identity: Some(info.identity), partitions },
+    );
     for (partition, bounds) in (0..).zip(info.partitions) {
-        let applied = AppliedPosition { log: 0, next: bounds.first, last: None };
+        let applied = AppliedPosition { next: bounds.first, ..AppliedPosition::default() };
         applied_put(&mut batch, LogTopic::Ingestion, partition, &applied);
         harness.log.trim(Topic::Ingestion, partition, bounds.end).await.unwrap();
     }
     harness.store.commit(batch).await.unwrap();
     harness
+}
+
+/// The log ends before the position up to which it was applied.
+#[tokio::test]
+async fn rule_43_a_partition_that_lost_its_tail_continues_when_an_operator_decides() {
+    let harness = Harness::with_untrimmed_log().await;
+    harness.create(&["run"]).await;
+    let mut harness = Harness::with_log_of(harness).await;
+    let info = harness.log.describe(Topic::Ingestion).await.unwrap();
+    let (partitions, end) = (info.partitions.len() as u32, info.partitions[0].end);
+    let mut batch = Batch::default();
+    let state = LogState { number: 0, identity: Some(info.identity), partitions };
+    log_put(&mut batch, LogTopic::Ingestion, &state);
+    let applied = AppliedPosition { next: end + 3, identity: state.identity, ..AppliedPosition::default() };
+    applied_put(&mut batch, LogTopic::Ingestion, 0, &applied);
+    harness.store.commit(batch).await.unwrap();
+
+    let mut client = Client::new(harness.routes());
+    let listed = client.list_partitions(ListPartitionsRequest {}).await.unwrap().into_inner().partitions;
+    assert_eq!((listed[0].log, listed[0].shortened_to), (0, Some(end)));
+    for lost in [3, 0] {
+        let skipped = client.skip_lost_records(SkipLostRecordsRequest { partition: 0 }).await;
+        assert_eq!(skipped.unwrap().into_inner().records, lost);
+    }
+    let listed = client.list_partitions(ListPartitionsRequest {}).await.unwrap().into_inner().partitions;
+    assert_eq!((listed[0].log, listed[0].applied, listed[0].shortened_to), (1, end, None));
+    assert!(listed[1..].iter().all(|other| other.log == 0), "they keep their number");
+    harness.start_workers().await;
+    // The offsets of these records were applied before; `create` returns once they are.
+    harness.create(&["another"]).await;
+    harness.end().await;
 }
 
 #[tokio::test]

@@ -359,7 +359,9 @@ async fn rule_49_no_rpc_touches_another_project() {
                 let expected =
                     REFUSED.iter().find(|(refused, _)| refused == name).map_or(Code::Ok, |(_, code)| *code);
                 let code = result.as_ref().err().map_or(Code::Ok, Status::code);
-                if is_own && code != expected {
+                // The worker may have ended the quarantine already, after the same call with the other ids.
+                let is_done = name.ends_with("/ResumeRun") && code == Code::NotFound;
+                if is_own && code != expected && !is_done {
                     failures.push(format!(
                         "{at} ended with {result:?}: choose values for its fields, or list it"
                     ));

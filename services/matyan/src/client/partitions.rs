@@ -14,7 +14,8 @@ Examples:
   matyan partitions ls --json
   matyan partitions skip 3          when `partitions ls` shows that partition 3 lost records
 
-Workers stop at records that were deleted from the log before they were applied, so that no loss goes unnoticed.";
+Workers stop a partition whose records were deleted before they were applied, and one whose log has lost its last
+records, so that no loss goes unnoticed.";
 
 #[derive(Debug, Args)]
 #[command(after_help = PARTITIONS_EXAMPLES)]
@@ -29,7 +30,7 @@ pub(crate) struct PartitionsFlags {
 pub(crate) enum PartitionsCommand {
     /// List partitions, and how much of each is applied
     Ls,
-    /// Skip the lost records of a partition, so that it can continue
+    /// Continue a partition after the records that it lost
     Skip { partition: u32 },
 }
 
@@ -68,16 +69,17 @@ fn lag(partition: &Partition) -> u64 {
 
 fn row(partition: &Partition) -> [String; 6] {
     let Partition { partition: id, log, first, applied, end, .. } = *partition;
-    let state = match (lost(partition), lag(partition)) {
-        (0, 0) => "all applied".to_owned(),
-        (0, lag) => format!("{lag} to apply"),
-        (lost, _) => format!("stopped: {lost} records lost"),
+    let state = match (lost(partition), partition.shortened_to, lag(partition)) {
+        (0, Some(to), _) => format!("stopped: the log lost records {to} to {}", applied.saturating_sub(1)),
+        (0, None, 0) => "all applied".to_owned(),
+        (0, None, lag) => format!("{lag} to apply"),
+        (lost, ..) => format!("stopped: {lost} records lost"),
     };
     [id.to_string(), log.to_string(), first.to_string(), applied.to_string(), end.to_string(), state]
 }
 
 fn object(partition: &Partition) -> Value {
-    let Partition { partition: id, log, first, applied, end, oldest_unapplied_us } = *partition;
+    let Partition { partition: id, log, first, applied, end, oldest_unapplied_us, shortened_to } = *partition;
     json!({
         "partition": id,
         "log": log,
@@ -86,6 +88,7 @@ fn object(partition: &Partition) -> Value {
         "end": end,
         "lag": lag(partition),
         "lost": lost(partition),
+        "shortened_to": shortened_to,
         "oldest_unapplied_us": oldest_unapplied_us,
     })
 }
@@ -97,7 +100,7 @@ fn print_skipped(partition: u32, records: u64, out: &mut Output) -> std::io::Res
     match records {
         0 => out.line(format!("partition {partition} has lost no records, so there is nothing to skip")),
         _ => out.line(format!(
-            "skipped {records} lost records of partition {partition}: restart the ingestion workers to resume it"
+            "partition {partition} continues after {records} lost records: restart the ingestion workers to resume it"
         )),
     }
 }

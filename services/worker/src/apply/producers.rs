@@ -83,9 +83,14 @@ impl Producers {
     /// sequence.
     pub(super) fn next_mark(&self, entry: &Entry) -> Result<Option<Mark>, OutOfSequence> {
         let Some(sent) = &entry.sent else { return Ok(None) };
-        let mark = self.0.get(&sent.producer).map(|producer| producer.mark).unwrap_or_default();
+        let producer = self.0.get(&sent.producer);
+        let mark = producer.map(|producer| producer.mark).unwrap_or_default();
+        let is_new = producer.is_none_or(|producer| !producer.is_known);
+        let first =
+            || (entry.is_after_middle && is_new).then(|| Mark::first_in_middle(sent, entry.received_us));
         let out_of_sequence = || if mark.covers(sent) { OutOfSequence::Repeat } else { OutOfSequence::Gap };
-        mark.advanced_by(sent, entry.received_us).map(Some).ok_or_else(out_of_sequence)
+        let next = mark.advanced_by(sent, entry.received_us).or_else(|| first().flatten());
+        next.map(Some).ok_or_else(out_of_sequence)
     }
 
     /// Moves the mark of an entry's producer. It is written once, at the end of the transaction.

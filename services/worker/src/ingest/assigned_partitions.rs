@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use matyan_model::position::LogPosition;
 
-use tokio::time::Instant;
+use tokio::{sync::watch, time::Instant};
 
 use super::{
     active_runs::ActiveRuns, log_identity::PartitionStart, partition::Partition, progress::ProgressHandle,
@@ -38,6 +38,17 @@ impl AssignedPartitions {
     pub(super) fn begin(&mut self, number: u32, start: PartitionStart) {
         self.progress.begin(number, start.offset);
         self.partitions.insert(number, Partition::new(start));
+    }
+
+    /// Identity of the log as last described.
+    pub(super) fn identity(&self) -> watch::Receiver<Option<[u8; 16]>> {
+        self.progress.identity()
+    }
+
+    /// Partitions that are read as those of another log than this.
+    pub(super) fn of_other_logs(&self, identity: [u8; 16]) -> Vec<u32> {
+        let others = self.partitions.iter().filter(|(_, partition)| partition.identity() != identity);
+        others.map(|(number, _)| *number).collect()
     }
 
     /// Drops a partition that is no longer readable from its position, and returns whether it

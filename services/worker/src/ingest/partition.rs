@@ -55,41 +55,25 @@ const NEW_RECORDS_TIME: Duration = Duration::from_millis(20);
 const NEW_RECORDS_LATENCIES: u32 = 8;
 /// Time of waiting for the first of them: longer than a fetch from Kafka takes.
 const NEW_RECORDS_WAIT: Duration = Duration::from_millis(50);
+/// Longest time from the first to the last record that a producer sends before it waits for answers.
+const PIPELINE_US: i64 = 600_000_000;
 /// Wait before a failed seek is repeated.
 const SEEK_RETRY: Duration = Duration::from_millis(500);
 
-/// Result of comparing the first record of a partition with the one that the store expects.
-pub(super) enum FirstRecord {
-    Expected(Vec<Record>),
-    OtherLog,
-}
-
 impl Partition {
     pub(super) fn new(start: PartitionStart) -> Self {
-        let point = ReadPoint { offset: start.offset, before: start.expected };
+        let point = ReadPoint { offset: start.offset, before: None };
         let turn = ReadTurn { started: Instant::now(), bytes: 0, latency: Duration::ZERO };
-        let reported = start.expected.map_or(start.offset, |last| last.offset + 1);
         let unapplied = BTreeMap::new();
-        Self { start, unapplied, next: point, read_to: point, reported, turn, retry_at: None }
+        Self { start, unapplied, next: point, read_to: point, reported: start.offset, turn, retry_at: None }
     }
 
     pub(super) fn log(&self) -> u32 {
         self.start.log
     }
 
-    /// Compares the re-read record with the last applied one, and removes it.
-    pub(super) fn verify(&mut self, mut records: Vec<Record>) -> FirstRecord {
-        let Some(expected) = self.start.expected.take() else { return FirstRecord::Expected(records) };
-        let Some(first) = records.first() else {
-            self.start.expected = Some(expected);
-            return FirstRecord::Expected(records);
-        };
-        if first.offset != expected.offset || digest(first) != expected.digest {
-            return FirstRecord::OtherLog;
-        }
-        // This record is already applied; it was reread only to identify the log.
-        records.remove(0);
-        FirstRecord::Expected(records)
+    pub(super) fn identity(&self) -> [u8; 16] {
+        self.start.identity
     }
 
     /// Notes that records were delivered.
@@ -151,10 +135,18 @@ impl Partition {
         started + if bytes > 0 { time } else { NEW_RECORDS_WAIT }
     }
 
+    /// Whether the records before a record, of the pipeline of its producer, may be missing because the
+    /// log is read from its middle.
+    pub(super) fn is_after_middle(&self, record: &Record) -> bool {
+        self.start.middle_us.is_some_and(|middle| record.appended_us.saturating_sub(middle) < PIPELINE_US)
+    }
+
     /// Notes that a record is read now.
     pub(super) fn read(&mut self, record: &Record) -> ReadRecord {
-        let digest = if self.start.has_identity { [0; 16] } else { digest(record) };
-        let last = LastRecord { offset: record.offset, digest, appended_us: record.appended_us };
+        if self.start.is_middle {
+            self.start.middle_us.get_or_insert(record.appended_us);
+        }
+        let last = LastRecord { offset: record.offset, appended_us: record.appended_us };
         let end = ReadPoint { offset: record.offset + 1, before: Some(last) };
         let at = ReadPoint { offset: record.offset, before: self.read_to.before };
         let is_new = record.offset >= self.next.offset;
@@ -198,17 +190,10 @@ impl Partition {
             return None;
         }
         self.reported = next;
-        Some(AppliedPosition { log: self.start.log, next, last: Some(last) })
+        let PartitionStart { log, identity, middle_us, .. } = self.start;
+        let identity = Some(identity);
+        Some(AppliedPosition { log, next, last: Some(last), identity, shortened_to: None, middle_us })
     }
-}
-
-/// Distinguishes different records at the same offset.
-pub(crate) fn digest(record: &Record) -> [u8; 16] {
-    let mut hasher = blake3::Hasher::new();
-    hasher.update(&(record.key.len() as u64).to_le_bytes()).update(&record.key).update(&record.value);
-    let mut digest = [0; 16];
-    digest.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
-    digest
 }
 
 #[cfg(test)]

@@ -42,10 +42,13 @@ pub(super) struct Progress {
     lag: GaugeVec,
     /// Partitions whose lag is currently reported.
     lagging: BTreeSet<u32>,
+    /// Identity of the log as last described.
+    identity: watch::Sender<Option<[u8; 16]>>,
 }
 
 pub(super) struct ProgressHandle {
     sender: watch::Sender<Positions>,
+    identity: watch::Receiver<Option<[u8; 16]>>,
     task: JoinHandle<()>,
 }
 
@@ -53,6 +56,11 @@ pub(super) struct ProgressHandle {
 const WAIT: Duration = Duration::from_millis(500);
 
 impl ProgressHandle {
+    /// The identity of the log, whenever it has changed.
+    pub(super) fn identity(&self) -> watch::Receiver<Option<[u8; 16]>> {
+        self.identity.clone()
+    }
+
     pub(super) fn begin(&self, partition: u32, start: u64) {
         self.sender.send_modify(|positions| {
             positions.insert(partition, Position { start, applied: None });
@@ -85,8 +93,9 @@ impl Progress {
     pub(super) fn start(deps: Deps, trim_every: Duration, lag: GaugeVec) -> ProgressHandle {
         let (sender, reported) = watch::channel(Positions::new());
         let (written, trimmed, lagging) = Default::default();
-        let progress = Self { deps, reported, written, trimmed, lag, lagging };
-        ProgressHandle { sender, task: tokio::spawn(progress.run(trim_every)) }
+        let (identity, described) = watch::channel(None);
+        let progress = Self { deps, reported, written, trimmed, lag, lagging, identity };
+        ProgressHandle { sender, identity: described, task: tokio::spawn(progress.run(trim_every)) }
     }
 
     async fn run(mut self, trim_every: Duration) {
@@ -140,7 +149,11 @@ impl Progress {
             () = sender_dropped(self.reported.clone()) => return,
         };
         let known = match described {
-            Ok(info) => info.partitions,
+            Ok(info) => {
+                let identity = Some(info.identity);
+                self.identity.send_if_modified(|last| std::mem::replace(last, identity) != identity);
+                info.partitions
+            }
             Err(error) => {
                 tracing::debug!(%error, "failed to determine the lag");
                 Vec::new()
@@ -190,7 +203,11 @@ async fn position_put(deps: &Deps, partition: u32, applied: &AppliedPosition) ->
         transaction.set_buffered();
         transaction.get(&keys::applied(LogTopic::Ingestion, partition)).await?;
         let stored = applied_get(transaction.unchecked(), LogTopic::Ingestion, partition).await?;
-        if stored.is_none_or(|stored| (stored.log, stored.next) < (applied.log, applied.next)) {
+        // A partition that has lost its tail waits for an operator.
+        let is_stopped =
+            stored.is_some_and(|stored| stored.log == applied.log && stored.shortened_to.is_some());
+        let moves = stored.is_none_or(|stored| (stored.log, stored.next) < (applied.log, applied.next));
+        if moves && !is_stopped {
             applied_put(transaction.batch(), LogTopic::Ingestion, partition, applied);
         }
         Ok::<_, Error>((transaction, ()))

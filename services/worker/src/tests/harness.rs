@@ -295,17 +295,3 @@ impl LogWriter for SilentLog {
         std::future::pending().await
     }
 }
-
-/// A log without an identity, like Kafka.
-pub(crate) struct LogWithoutIdentity(pub(crate) Arc<dyn LogWriter>);
-
-#[async_trait::async_trait]
-impl LogWriter for LogWithoutIdentity {
-    fn append(&self, topic: Topic, records: Vec<NewRecord>) -> Append {
-        self.0.append(topic, records)
-    }
-
-    async fn describe(&self, topic: Topic) -> matyan_log::Result<TopicInfo> {
-        Ok(TopicInfo { identity: None, ..self.0.describe(topic).await? })
-    }
-}

@@ -9,7 +9,10 @@ use std::{
 };
 
 use matyan_blob::{BlobKey, BlobMeta, Blobs, Content, Listing, PresignedUpload};
-use matyan_log::layers::{Faults as LogFaults, FaultyReader, Rates};
+use matyan_log::{
+    Append, LogReader, LogWriter, NewRecord, Subscription, Topic, TopicInfo,
+    layers::{Faults as LogFaults, FaultyReader, Rates},
+};
 use matyan_model::{
     ids::RunId,
     keys::LogTopic,
@@ -21,7 +24,7 @@ use prometheus::Registry;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::harness::{LogWithoutIdentity, P, TestEnv, TestRecord, record};
+use super::harness::{P, TestEnv, TestRecord, record};
 use crate::{Error, FoldThread, IngestSettings, IngestionWorker, Metrics};
 
 pub(super) fn settings() -> IngestSettings {
@@ -201,7 +204,7 @@ async fn rule_30_the_log_is_trimmed_up_to_what_is_durable() {
     env.append([record(0).create(), metric(0..3)]).await;
     env.applied(0, 1).await;
     worker.stop().await.unwrap();
-    let info = matyan_log::LogWriter::describe(&*env.log, matyan_log::Topic::Ingestion).await.unwrap();
+    let info = LogWriter::describe(&*env.log, Topic::Ingestion).await.unwrap();
     assert_eq!(info.partitions[0].first, 2);
 }
 
@@ -214,7 +217,7 @@ async fn rule_30_nothing_is_trimmed_while_the_store_cannot_be_synced() {
     env.applied(0, 0).await;
     env.faults.set_faults(Faults::errors(1, 1.0));
     worker.stop().await.unwrap();
-    let info = matyan_log::LogWriter::describe(&*env.log, matyan_log::Topic::Ingestion).await.unwrap();
+    let info = LogWriter::describe(&*env.log, Topic::Ingestion).await.unwrap();
     assert_eq!(info.partitions[0].first, 0);
 }
 
@@ -235,20 +238,67 @@ async fn rule_01_a_recreated_log_is_read_from_its_beginning() {
 }
 
 #[tokio::test]
-async fn rule_01_a_recreated_log_longer_than_the_old_one_is_recognized_by_its_records() {
+async fn rule_42_a_recreated_log_longer_than_the_old_one_is_read_from_its_beginning() {
     let mut env = TestEnv::new().await;
-    env.deps.log_writer = Arc::new(LogWithoutIdentity(env.log.clone()));
     let worker = env.work().await;
     env.append([record(0).create(), metric(0..5)]).await;
     env.applied(0, 1).await;
     worker.stop().await.unwrap();
 
     env.replace_log(1).await;
-    env.deps.log_writer = Arc::new(LogWithoutIdentity(env.log.clone()));
     env.append((5..9).map(|step| metric(step..step + 1))).await;
     let worker = env.work().await;
     env.applied(1, 3).await;
     assert_eq!(env.points("loss").await.len(), 9);
+    worker.stop().await.unwrap();
+}
+
+/// A log whose identity changes while it is read, as when a topic is recreated.
+struct RecreatedLog {
+    log: Arc<dyn LogWriter>,
+    is_recreated: AtomicBool,
+}
+
+#[async_trait::async_trait]
+impl LogWriter for RecreatedLog {
+    fn append(&self, topic: Topic, records: Vec<NewRecord>) -> Append {
+        self.log.append(topic, records)
+    }
+
+    async fn describe(&self, topic: Topic) -> matyan_log::Result<TopicInfo> {
+        let info = self.log.describe(topic).await?;
+        let identity = if self.is_recreated.load(Ordering::Relaxed) { [9; 16] } else { info.identity };
+        Ok(TopicInfo { identity, ..info })
+    }
+}
+
+/// A log that keeps everything.
+struct UntrimmedLog(Arc<dyn LogReader>);
+
+#[async_trait::async_trait]
+impl LogReader for UntrimmedLog {
+    async fn subscribe(&self, topic: Topic) -> matyan_log::Result<Box<dyn Subscription>> {
+        self.0.subscribe(topic).await
+    }
+
+    async fn trim(&self, _: Topic, _: u32, _: u64) -> matyan_log::Result<()> {
+        Ok(())
+    }
+}
+
+/// The positions exist in the recreated log as well, so reading it gives no error.
+#[tokio::test]
+async fn rule_42_a_log_recreated_while_it_is_read_is_read_from_its_beginning() {
+    let mut env = TestEnv::new().await;
+    let log = Arc::new(RecreatedLog { log: env.log.clone(), is_recreated: AtomicBool::new(false) });
+    env.deps.log_writer = log.clone();
+    let settings = IngestSettings { trim_every: Duration::from_millis(10), ..IngestSettings::default() };
+    env.deps.log_reader = Arc::new(UntrimmedLog(env.log.clone()));
+    let worker = env.work_with(settings).await;
+    env.append([record(0).create(), metric(0..5)]).await;
+    env.applied(0, 1).await;
+    log.is_recreated.store(true, Ordering::Relaxed);
+    env.applied(1, 1).await;
     worker.stop().await.unwrap();
 }
 
@@ -271,11 +321,9 @@ async fn rule_01_a_log_has_its_number_before_any_worker_has_read_it() {
     }
 }
 
-/// The records left in the shortened log were applied under its old number, and must not be
-/// applied again under the new one, even if the log is examined more than once before new
-/// records arrive.
+/// Neither are the remaining records applied again, nor are new ones at the old offsets skipped.
 #[tokio::test]
-async fn rule_01_a_log_that_lost_its_tail_continues_at_its_end() {
+async fn rule_43_a_log_that_lost_its_tail_waits_for_a_decision() {
     let mut env = TestEnv::new().await;
     let automatic = || record(0).define(0, &["loss"]).points(0, &[(None, 1.0)]);
     let worker = env.work().await;
@@ -286,13 +334,36 @@ async fn rule_01_a_log_that_lost_its_tail_continues_at_its_end() {
     env.empty_log().await;
     env.append([automatic()]).await;
     for _ in 0..2 {
-        assert_eq!(crate::log_number(env.store(), &*env.log).await.unwrap(), 1);
+        assert_eq!(crate::log_number(env.store(), &*env.log).await.unwrap(), 0);
+        let worker = env.work().await;
+        super::eventually("an alarm", || async { worker.metrics.ingestion.partitions_lost.get() == 1 }).await;
+        // New records appear at offsets that were applied, and after them.
+        env.append([automatic(), automatic()]).await;
+        worker.stop().await.unwrap();
     }
+    assert_eq!(env.points("loss").await.len(), 3);
+    let snapshot = env.store().snapshot().await.unwrap();
+    let stopped = applied_get(&*snapshot, LogTopic::Ingestion, 0).await.unwrap().unwrap();
+    assert_eq!((stopped.log, stopped.next, stopped.shortened_to), (0, 3, Some(1)));
+}
+
+/// What precedes the first record of a producer was applied to a store that is gone, or is lost; the
+/// producer had sent more before it was answered.
+#[tokio::test]
+async fn rule_43_a_log_read_from_its_middle_keeps_pipelined_producers() {
+    let env = TestEnv::new().await;
+    let sent = |producer, sequence: u64| {
+        record(0).sent(producer, sequence, 0).define(0, &["loss"]).points(0, &[(None, sequence as f64)])
+    };
+    env.append([record(0).create(), sent(1, 1), sent(1, 2), sent(1, 3), sent(2, 7), sent(1, 4)]).await;
+    LogReader::trim(&*env.log, Topic::Ingestion, 0, 3).await.unwrap();
+    // Repeats are recognized, and a gap is one.
+    env.append([sent(1, 3), sent(1, 6), sent(1, 5)]).await;
     let worker = env.work().await;
-    env.append([automatic()]).await;
-    env.applied(1, 1).await;
-    assert_eq!(env.points("loss").await.len(), 4);
+    env.applied(0, 8).await;
     worker.stop().await.unwrap();
+    let read = env.read().await.unwrap();
+    assert_eq!(read.metrics[0].1.values, [3.0, 7.0, 4.0, 5.0]);
 }
 
 #[tokio::test]

@@ -63,7 +63,7 @@ fn old_log() -> TempDir {
 async fn check(directory: &TempDir) {
     let log = EmbeddedLog::open(directory.path(), Settings::default()).await.unwrap();
     let info = log.describe(Topic::Ingestion).await.unwrap();
-    assert_eq!(info.identity, Some(IDENTITY));
+    assert_eq!(info.identity, IDENTITY);
     assert_eq!(info.partitions, [PartitionInfo { first: 3, end: 10 }]);
     assert_eq!(log.describe(Topic::Control).await.unwrap().partitions, [PartitionInfo { first: 0, end: 1 }]);
     assert_eq!(

@@ -32,6 +32,7 @@ pub(crate) fn kafka_specific_trials() -> Vec<Trial> {
         Trial::test("kafka::all_overtaken_partitions_are_reported", || run_case(all_overtaken())),
         Trial::test("kafka::other_topics_may_have_any_number_of_partitions", || run_case(any_partitions())),
         Trial::test("kafka::trim_deletes_only_if_enabled", || run_case(trim_without_deleting())),
+        Trial::test("kafka::rule_42_a_recreated_topic_has_another_identity", || run_case(recreated())),
         Trial::test("kafka::an_unreachable_server_is_unavailable", || run_case(no_server())),
     ];
     trials.into_iter().map(|trial| ignored_for(unavailable_reason.clone(), trial)).collect()
@@ -272,6 +273,26 @@ async fn trim_without_deleting() {
     log.append(Topic::Ingestion, vec![record("a"), record("b")]).await.expect("the append succeeds");
     log.trim(Topic::Ingestion, 0, 2).await.expect("trimming succeeds");
     assert_eq!(log.describe(Topic::Ingestion).await.expect("describing succeeds").partitions[0].first, 0);
+}
+
+/// The new topic has as many partitions and records as the old one.
+async fn recreated() {
+    let settings = settings_and_topics().await;
+    let log = KafkaLog::open(settings.clone()).await.expect("the topics exist");
+    let describe = async |log: &KafkaLog| {
+        log.append(Topic::Ingestion, vec![record("x")]).await.expect("the append succeeds");
+        log.describe(Topic::Ingestion).await.expect("describing succeeds")
+    };
+    let before = describe(&log).await;
+    assert_ne!(before.identity, [0; 16]);
+    log.close().await.expect("the log closes");
+    let gone = [settings.topics.ingestion.as_str()];
+    admin(&settings).delete_topics(&gone, &AdminOptions::new()).await.expect("deleting the topic succeeds");
+    make_topics(&settings, 1).await;
+    let log = KafkaLog::open(settings).await.expect("the topics exist");
+    let after = describe(&log).await;
+    assert_ne!(after.identity, before.identity);
+    assert_eq!(after.partitions, before.partitions);
 }
 
 async fn no_server() {

@@ -21,7 +21,8 @@ fn key(run: &str) -> RunKey {
 
 impl Runs {
     async fn new(window: usize) -> Self {
-        let start = PartitionStart { log: 0, offset: 0, expected: None, has_identity: true };
+        let start =
+            PartitionStart { log: 0, identity: [1; 16], offset: 0, is_middle: false, middle_us: None };
         let (runs, partition) = (ActiveRuns::new(window, 1 << 20), Partition::new(start));
         Self { env: TestEnv::new().await, runs, partition, offset: 0 }
     }

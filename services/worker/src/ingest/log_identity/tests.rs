@@ -2,69 +2,84 @@
 
 use super::*;
 
-const ID: Option<[u8; 16]> = Some([1; 16]);
-const OTHER: Option<[u8; 16]> = Some([2; 16]);
+const ID: [u8; 16] = [1; 16];
+const OTHER: [u8; 16] = [2; 16];
 
-fn state(number: u32, identity: Option<[u8; 16]>) -> LogState {
-    LogState { number, identity, partitions: 2 }
+fn state(number: u32, identity: Option<[u8; 16]>) -> Option<LogState> {
+    Some(LogState { number, identity, partitions: 2 })
 }
 
-fn applied(log: u32, next: u64) -> Option<AppliedPosition> {
-    let last = LastRecord { offset: next - 1, digest: [9; 16], appended_us: 0 };
-    Some(AppliedPosition { log, next, last: Some(last) })
+fn applied(log: u32, next: u64, identity: Option<[u8; 16]>) -> Option<AppliedPosition> {
+    Some(AppliedPosition { log, next, identity, ..AppliedPosition::default() })
 }
 
+fn info(identity: [u8; 16], (first, end): (u64, u64)) -> TopicInfo {
+    TopicInfo { identity, partitions: vec![PartitionInfo { first, end }; 2] }
+}
+
+#[track_caller]
 fn check(
     known: Option<LogState>,
     applied: Option<AppliedPosition>,
-    identity: Option<[u8; 16]>,
-    (bounds_first, end): (u64, u64),
-    (number, log, offset, is_verified): (u32, u32, u64, bool),
+    info: TopicInfo,
+    (number, log, offset, shortened_to): (u32, u32, u64, Option<u64>),
 ) {
-    let bounds = PartitionInfo { first: bounds_first, end };
-    let (state, start) = decide(known, applied, identity, 2, bounds).unwrap();
-    let found = (state.number, start.log, start.offset, start.expected.is_some());
-    assert_eq!(found, (number, log, offset, is_verified), "{known:?} {applied:?}");
-    assert_eq!(state.identity, identity);
+    let decision = decide(known, applied, 1, &info).unwrap();
+    let found = (decision.state.number, decision.start.log, decision.start.offset);
+    assert_eq!(found, (number, log, offset), "{known:?} {applied:?}");
+    assert_eq!(decision.applied.and_then(|applied| applied.shortened_to), shortened_to);
+    assert_eq!((decision.state.identity, decision.start.identity), (Some(info.identity), info.identity));
+    // The stored decision gives the same result.
+    let again = decide(Some(decision.state), decision.applied.or(applied), 1, &info).unwrap();
+    assert_eq!(again, decision);
 }
 
 #[test]
-fn rule_01_a_log_with_an_identity_is_recognized_by_it() {
-    check(None, None, ID, (0, 0), (0, 0, 0, false));
-    check(Some(state(4, ID)), None, ID, (3, 9), (4, 4, 3, false));
-    check(Some(state(4, ID)), applied(4, 7), ID, (3, 9), (4, 4, 7, false));
-    check(Some(state(4, ID)), applied(4, 7), OTHER, (0, 2), (5, 5, 0, false));
+fn rule_42_a_log_is_recognized_by_its_identity() {
+    check(None, None, info(ID, (0, 0)), (0, 0, 0, None));
+    check(state(4, Some(ID)), None, info(ID, (3, 9)), (4, 4, 3, None));
+    check(state(4, Some(ID)), applied(4, 7, Some(ID)), info(ID, (3, 9)), (4, 4, 7, None));
+    // Recreated, also with more records than were applied: read from its first.
+    check(state(4, Some(ID)), applied(4, 7, Some(ID)), info(OTHER, (0, 2)), (5, 5, 0, None));
+    check(state(4, Some(ID)), applied(4, 7, Some(ID)), info(OTHER, (0, 9)), (5, 5, 0, None));
     // Another partition found the new log first.
-    check(Some(state(5, OTHER)), applied(4, 7), OTHER, (0, 9), (5, 5, 0, false));
-    // The log ends before the applied position: its tail was lost.
-    check(Some(state(4, ID)), applied(4, 7), ID, (3, 5), (5, 5, 5, false));
+    check(state(5, Some(OTHER)), applied(4, 7, Some(ID)), info(OTHER, (0, 9)), (5, 5, 0, None));
+    // Another partition of the same log continued after it had lost its tail.
+    check(state(5, Some(ID)), applied(4, 7, Some(ID)), info(ID, (0, 9)), (5, 4, 7, None));
 }
 
 #[test]
-fn rule_01_a_log_without_identity_is_recognized_by_the_last_record() {
-    check(None, None, None, (0, 0), (0, 0, 0, false));
-    check(Some(state(4, None)), applied(4, 7), None, (3, 9), (4, 4, 6, true));
-    // At the end of the partition, the last record is still reread.
-    check(Some(state(4, None)), applied(4, 7), None, (3, 7), (4, 4, 6, true));
-    // Retention has deleted the record: the same log.
-    check(Some(state(4, None)), applied(4, 7), None, (7, 9), (4, 4, 7, false));
-    // Past the end: a different log.
-    check(Some(state(4, None)), applied(4, 7), None, (0, 6), (5, 5, 0, false));
-    check(Some(state(5, None)), applied(4, 7), None, (0, 6), (5, 5, 0, false));
-    // Another partition found a new log; this one is still checked separately.
-    check(Some(state(5, None)), applied(4, 7), None, (0, 9), (5, 4, 6, true));
-    // Retention has overtaken it: it starts at its position, and so is found to have lost
-    // records.
-    check(Some(state(5, None)), applied(4, 7), None, (8, 9), (5, 4, 7, false));
+fn rule_43_a_log_that_lost_its_tail_is_not_read() {
+    check(state(4, Some(ID)), applied(4, 7, Some(ID)), info(ID, (3, 5)), (4, 4, 7, Some(5)));
+    // Records that were appended since change nothing.
+    let shortened = applied(4, 7, Some(ID)).map(|own| AppliedPosition { shortened_to: Some(5), ..own });
+    check(state(4, Some(ID)), shortened, info(ID, (3, 20)), (4, 4, 7, Some(5)));
+    check(state(4, Some(ID)), shortened, info(ID, (3, 4)), (4, 4, 7, Some(4)));
+    // A recreated log is another one.
+    check(state(4, Some(ID)), shortened, info(OTHER, (0, 2)), (5, 5, 0, None));
+}
+
+/// Positions of a store from before Kafka's topics were known by their ids are neither lost nor
+/// applied again.
+#[test]
+fn rule_44_a_store_without_identities_adopts_the_one_of_its_log() {
+    check(state(4, Some(ID)), applied(4, 7, None), info(ID, (3, 9)), (4, 4, 7, None));
+    check(state(4, None), applied(4, 7, None), info(ID, (3, 9)), (4, 4, 7, None));
+    check(state(4, None), applied(4, 7, None), info(ID, (7, 9)), (4, 4, 7, None));
+    // Each partition had its own number.
+    check(state(5, None), applied(4, 7, None), info(ID, (3, 9)), (5, 4, 7, None));
+    check(state(5, None), None, info(ID, (3, 9)), (5, 5, 3, None));
+    // It may be another log, or the same one that lost its tail: the operator knows.
+    check(state(4, None), applied(4, 7, None), info(ID, (0, 6)), (4, 4, 7, Some(6)));
 }
 
 #[test]
 fn rule_02_a_changed_partition_count_is_refused() {
-    let bounds = PartitionInfo { first: 0, end: 9 };
-    for identity in [None, ID] {
-        let refused = decide(Some(state(0, identity)), None, identity, 3, bounds).unwrap_err();
+    let grown = TopicInfo { identity: ID, partitions: vec![PartitionInfo { first: 0, end: 9 }; 3] };
+    for identity in [None, Some(ID)] {
+        let refused = decide(state(0, identity), None, 0, &grown).unwrap_err();
         assert!(matches!(refused, Error::Partitions { known: 2, found: 3 }));
     }
     // A new log may have any number of partitions.
-    assert!(decide(Some(state(0, ID)), None, OTHER, 3, bounds).is_ok());
+    assert!(decide(state(0, Some(OTHER)), None, 0, &grown).is_ok());
 }

@@ -13,8 +13,11 @@ fn at(offset: u64) -> LogPosition {
     LogPosition { log: 3, partition: 0, offset }
 }
 
-fn partition(expected: Option<LastRecord>) -> Partition {
-    Partition::new(PartitionStart { log: 3, offset: 0, expected, has_identity: false })
+const START: PartitionStart =
+    PartitionStart { log: 3, identity: [1; 16], offset: 0, is_middle: false, middle_us: None };
+
+fn partition() -> Partition {
+    Partition::new(START)
 }
 
 /// Reads and takes a record; returns whether it is new.
@@ -33,7 +36,7 @@ fn complete(partition: &mut Partition, position: LogPosition) -> Option<(u32, u6
 
 #[test]
 fn rule_10_the_lowest_unapplied_offset_is_reported() {
-    let mut partition = partition(None);
+    let mut partition = partition();
     assert!([4, 5, 9].map(|offset| take(&mut partition, offset)).iter().all(|is_new| *is_new));
     assert!(!take(&mut partition, 5), "it is a redelivery");
     let other_log = LogPosition { log: 2, ..at(4) };
@@ -51,7 +54,7 @@ fn rule_10_the_lowest_unapplied_offset_is_reported() {
 
 #[test]
 fn rule_10_records_left_in_the_log_hold_the_position() {
-    let mut partition = partition(None);
+    let mut partition = partition();
     take(&mut partition, 0);
     let left = partition.read(&record(1, "v")).at;
     take(&mut partition, 2);
@@ -66,7 +69,7 @@ fn rule_10_records_left_in_the_log_hold_the_position() {
 
 #[test]
 fn rule_40_records_after_a_stuck_one_are_not_tracked_once_they_are_applied() {
-    let mut partition = partition(None);
+    let mut partition = partition();
     assert!(take(&mut partition, 0));
     for offset in 1..400_000 {
         assert!(take(&mut partition, offset));
@@ -79,7 +82,7 @@ fn rule_40_records_after_a_stuck_one_are_not_tracked_once_they_are_applied() {
 #[test]
 fn rule_40_a_failed_seek_is_repeated_later_and_blocks_only_its_partition() {
     let mut runs = ActiveRuns::new(1 << 20, 1 << 20);
-    let mut partition = partition(None);
+    let mut partition = partition();
     take(&mut partition, 0);
     partition.turn_to(ReadPoint { offset: 0, before: None });
     partition.note_seek(false);
@@ -94,7 +97,7 @@ fn rule_40_a_failed_seek_is_repeated_later_and_blocks_only_its_partition() {
 
 #[test]
 fn rule_40_turns_last_longer_where_seeks_take_long() {
-    let mut partition = partition(None);
+    let mut partition = partition();
     let latency = Duration::from_millis(40);
     partition.turn = ReadTurn { started: Instant::now(), bytes: 2 * PART_BYTES, latency };
     assert_eq!(partition.turn_at() - partition.turn.started, Duration::from_millis(320));
@@ -103,14 +106,16 @@ fn rule_40_turns_last_longer_where_seeks_take_long() {
 }
 
 #[test]
-fn rule_01_another_record_at_the_applied_offset_is_another_log() {
-    let applied = record(7, "a");
-    let expected = LastRecord { offset: 7, digest: digest(&applied), appended_us: 0 };
-    let verify = |records: Vec<Record>| match partition(Some(expected)).verify(records) {
-        FirstRecord::Expected(records) => Some(records.len()),
-        FirstRecord::OtherLog => None,
-    };
-    assert_eq!(verify(vec![applied.clone(), record(8, "b")]), Some(1));
-    assert_eq!(verify(vec![record(7, "b")]), None);
-    assert_eq!(verify(vec![record(8, "a")]), None);
+fn rule_43_a_log_read_from_its_middle_is_so_after_a_restart_as_well() {
+    let at_us = |appended_us| Record { appended_us, ..record(7, "v") };
+    let mut partition = Partition::new(PartitionStart { offset: 7, is_middle: true, ..START });
+    let read = partition.read(&at_us(50));
+    partition.take(&read);
+    assert!(partition.is_after_middle(&at_us(PIPELINE_US)));
+    assert!(!partition.is_after_middle(&at_us(PIPELINE_US + 50)), "pipelines have ended");
+    partition.complete(at(7));
+    assert_eq!(partition.applied(None).unwrap().middle_us, Some(50));
+    let restarted = Partition::new(PartitionStart { offset: 8, middle_us: Some(50), ..START });
+    assert!(restarted.is_after_middle(&at_us(PIPELINE_US)));
+    assert!(!self::partition().is_after_middle(&at_us(0)));
 }

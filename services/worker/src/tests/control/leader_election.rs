@@ -7,7 +7,6 @@ use matyan_model::{
 };
 
 use super::*;
-use crate::tests::harness::LogWithoutIdentity;
 
 impl RunningControlWorker {
     fn rounds(&self, job: &str) -> u64 {
@@ -75,7 +74,6 @@ async fn handled(env: &TestEnv) -> u64 {
 #[tokio::test]
 async fn a_recreated_control_topic_with_as_many_events_is_read_from_its_beginning() {
     let mut env = TestEnv::new().await;
-    env.deps.log_writer = Arc::new(LogWithoutIdentity(env.log.clone()));
     let consumed = async |env: &TestEnv, count: u64| {
         let control = env.control().await;
         eventually("the events", async || control.metrics.events.consumed.get() >= count).await;
@@ -90,65 +88,7 @@ async fn a_recreated_control_topic_with_as_many_events_is_read_from_its_beginnin
     env.publish_run_deleted("b").await;
     assert_eq!(consumed(&env, 1).await, 1, "the first was already handled");
     env.replace_log(1).await;
-    env.deps.log_writer = Arc::new(LogWithoutIdentity(env.log.clone()));
     env.publish_run_deleted("c").await;
     env.publish_run_deleted("d").await;
     assert_eq!(consumed(&env, 2).await, 2);
-}
-
-/// A log that delivers nothing once, before the first records.
-struct EmptyDeliveryLog(Arc<dyn LogReader>);
-
-struct EmptyDeliverySubscription {
-    inner: Box<dyn Subscription>,
-    is_started: bool,
-    held: Option<Delivery>,
-}
-
-#[async_trait]
-impl LogReader for EmptyDeliveryLog {
-    async fn subscribe(&self, topic: Topic) -> matyan_log::Result<Box<dyn Subscription>> {
-        let inner = self.0.subscribe(topic).await?;
-        Ok(Box::new(EmptyDeliverySubscription { inner, is_started: false, held: None }))
-    }
-
-    async fn trim(&self, topic: Topic, partition: u32, offset: u64) -> matyan_log::Result<()> {
-        self.0.trim(topic, partition, offset).await
-    }
-}
-
-#[async_trait]
-impl Subscription for EmptyDeliverySubscription {
-    async fn next(&mut self) -> matyan_log::Result<Delivery> {
-        if let Some(held) = self.held.take() {
-            return Ok(held);
-        }
-        match self.inner.next().await? {
-            Delivery::Records { partition, records } if !std::mem::replace(&mut self.is_started, true) => {
-                self.held = Some(Delivery::Records { partition, records });
-                Ok(Delivery::Records { partition, records: Vec::new() })
-            }
-            delivery => Ok(delivery),
-        }
-    }
-
-    async fn start(&mut self, partition: u32, offset: u64) -> matyan_log::Result<()> {
-        self.inner.start(partition, offset).await
-    }
-}
-
-#[tokio::test]
-async fn an_empty_delivery_does_not_replace_the_record_that_identifies_the_topic() {
-    let mut env = TestEnv::new().await;
-    env.deps.log_writer = Arc::new(LogWithoutIdentity(env.log.clone()));
-    env.publish_run_deleted("a").await;
-    let control = env.control().await;
-    eventually("the position", async || handled(&env).await == 1).await;
-    control.stop().await;
-    env.publish_run_deleted("b").await;
-    env.deps.log_reader = Arc::new(EmptyDeliveryLog(env.log.clone()));
-    let control = env.control().await;
-    eventually("the position", async || handled(&env).await == 2).await;
-    assert_eq!(control.metrics.events.consumed.get(), 1, "the first was already handled");
-    control.stop().await;
 }
