@@ -148,7 +148,7 @@ impl IngestionMetrics {
             )?,
             partitions_lost: new.counter(
                 "matyan_ingestion_partitions_lost_total",
-                "Partitions whose unapplied records were trimmed",
+                "Partitions that stopped because they lost records",
             )?,
         })
     }

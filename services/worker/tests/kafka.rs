@@ -17,7 +17,7 @@ use std::{
 use libtest_mimic::{Arguments, Trial};
 use matyan_blob::{UrlSigner, fs::FsBlobs};
 use matyan_log::{
-    LogReader, LogWriter, NewRecord, Topic,
+    LogReader, LogWriter, NewRecord, Position, Topic,
     kafka::{CreateTopics, KafkaLog, Settings, TopicNames, topics_create},
 };
 use matyan_model::{
@@ -62,7 +62,20 @@ fn main() -> ExitCode {
             None => trial,
         }
     };
+    let shortened = Trial::test("rule_43_a_partition_that_lost_its_tail_stops", || {
+        let mut broker = Broker::start();
+        block_on(a_partition_that_lost_its_tail_stops(&mut broker));
+        Ok(())
+    });
+    let shortened = match &unavailable_reason {
+        Some(reason) => shortened.with_kind(reason.clone()).with_ignored_flag(true),
+        None => shortened,
+    };
     let trials = vec![
+        shortened,
+        trial("rule_43_a_topic_is_read_from_its_middle", |env| {
+            Box::pin(a_topic_is_read_from_its_middle(env))
+        }),
         trial("rule_04_partitions_move_under_load", |env| Box::pin(partitions_move_under_load(env))),
         trial("rule_04_a_zombie_changes_nothing", |env| Box::pin(a_zombie_changes_nothing(env))),
     ];
@@ -74,10 +87,12 @@ fn main() -> ExitCode {
 type Scene = Pin<Box<dyn Future<Output = ()>>>;
 
 fn run(broker: &Broker, name: &str, play: fn(TestEnv) -> Scene) {
+    block_on(async { play(TestEnv::new(broker, name).await).await });
+}
+
+fn block_on(scene: impl Future<Output = ()>) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-    runtime
-        .expect("the runtime can be built")
-        .block_on(async { play(TestEnv::new(broker, name).await).await });
+    runtime.expect("the runtime can be built").block_on(scene);
 }
 
 /// A store, and a log that the test writes to.
@@ -298,4 +313,68 @@ async fn a_zombie_changes_nothing(mut env: TestEnv) {
     assert_eq!(env.values(moved).await.len(), 40);
     dead.stop().await;
     living.stop().await;
+}
+
+/// The records that remain are not applied again, and the other partitions continue.
+async fn a_partition_that_lost_its_tail_stops(broker: &mut Broker) {
+    let mut env = TestEnv::new(broker, "shortened").await;
+    let worker = env.worker(|log| log).await;
+    env.write(10).await;
+    env.all_are_whole().await;
+    worker.stop().await;
+    env.log.close().await.expect("the log can be closed");
+
+    let partition = |run: usize| matyan_log::partition_of(run_id(run).as_bytes(), PARTITIONS as usize);
+    let lost = partition(0);
+    broker.kill();
+    broker.forget_last_batch(&env.settings.topics.ingestion, lost);
+    broker.restart();
+    env.log = Arc::new(KafkaLog::open(env.settings.clone()).await.expect("the log can be opened"));
+    let worker = env.worker(|log| log).await;
+    eventually("an alarm", async || match worker.counter("matyan_ingestion_partitions_lost_total") {
+        1.0 => Ok(()),
+        found => Err(found),
+    })
+    .await;
+    env.write(10).await;
+    for run in 0..RUNS {
+        if partition(run) != lost {
+            eventually("the others continue", async || env.is_whole(run).await).await;
+        }
+    }
+    assert_eq!(env.is_whole(0).await, Err(10), "nothing is applied until an operator decides");
+    worker.stop().await;
+}
+
+/// An empty store next to a topic whose first records are gone.
+async fn a_topic_is_read_from_its_middle(env: TestEnv) {
+    let settings = Settings { delete_trimmed: true, ..env.settings.clone() };
+    let log = KafkaLog::open(settings).await.expect("the log can be opened");
+    let mut ends = Vec::new();
+    // All under way at once: nothing was acknowledged to their producer when they were sent.
+    for sequence in 1..=10 {
+        let record = pipelined_record(&run_id(0), sequence);
+        ends = log.append(Topic::Ingestion, vec![record]).await.expect("the record can be appended");
+    }
+    let Position { partition, offset } = ends[0];
+    log.trim(Topic::Ingestion, partition, offset - 5).await.expect("the log can be trimmed");
+    let worker = env.worker(|log| log).await;
+    eventually("what remains is applied", async || match env.values(0).await.len() {
+        6 => Ok(()),
+        few => Err(few),
+    })
+    .await;
+    let values: Vec<_> = env.values(0).await.into_iter().map(|(_, value)| value).collect();
+    assert_eq!(values, [5.0, 6.0, 7.0, 8.0, 9.0, 10.0]);
+    worker.stop().await;
+    log.close().await.expect("the log can be closed");
+}
+
+/// Like `record`, but of a producer that numbers its batches.
+fn pipelined_record(run_id: &str, sequence: u64) -> NewRecord {
+    let plain = record(run_id, sequence);
+    let mut entry = LogEntry::decode(&plain.value[1..]).expect("it was just encoded");
+    entry.producer_id = vec![7; 16].into();
+    entry.sequence = sequence;
+    NewRecord { value: [vec![1], entry.encode_to_vec()].concat().into(), ..plain }
 }

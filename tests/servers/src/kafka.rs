@@ -128,6 +128,24 @@ impl Broker {
         self.process.resume();
     }
 
+    /// Removes the last batch of a partition from the disk of the killed broker, as an unclean election
+    /// does.
+    pub fn forget_last_batch(&self, topic: &str, partition: u32) {
+        const HEAD_BYTES: usize = 12;
+        let folder = self.process.directory().join("data").join(format!("{topic}-{partition}"));
+        let path = folder.join("00000000000000000000.log");
+        let content = fs::read(&path).expect("the partition has one segment");
+        let (mut last, mut next) = (0, 0);
+        while let Some(length) = content.get(next + 8..next + HEAD_BYTES) {
+            let length = u32::from_be_bytes(length.try_into().expect("four bytes"));
+            if length == 0 {
+                break;
+            }
+            (last, next) = (next, next + HEAD_BYTES + length as usize);
+        }
+        fs::write(&path, &content[..last]).expect("the segment is writable");
+    }
+
     /// Kills the broker with SIGKILL.
     pub fn kill(&mut self) {
         self.process.kill();

@@ -35,9 +35,9 @@ fn describe(
 ) -> Result<[u8; 16], KafkaError> {
     let wait_ms = i32::try_from(wait.as_millis()).unwrap_or(i32::MAX);
     // The queue, the options, the topics, and the event are destroyed in the reverse of this order.
-    let queue = Owned::queue(client);
-    let options = Owned::options(client, wait_ms)?;
-    let topics = Owned::topics(name);
+    let queue = OwnedPointer::queue(client);
+    let options = OwnedPointer::options(client, wait_ms)?;
+    let topics = OwnedPointer::topics(name);
     #[expect(unsafe_code, reason = "all pointers are valid, and librdkafka copies what it keeps")]
     let event = unsafe {
         native::rd_kafka_DescribeTopics(
@@ -50,13 +50,13 @@ fn describe(
         native::rd_kafka_queue_poll(queue.pointer.as_ptr(), wait_ms.saturating_add(SPARE_MS))
     };
     let event = NonNull::new(event).ok_or_else(|| failure(RDKafkaErrorCode::OperationTimedOut))?;
-    id_in(&Owned { pointer: event, destroy: native::rd_kafka_event_destroy })
+    id_in(&OwnedPointer { pointer: event, destroy: native::rd_kafka_event_destroy })
 }
 
 /// Time by which polling outlasts the request.
 const SPARE_MS: i32 = 1_000;
 
-fn id_in(event: &Owned<native::rd_kafka_event_t>) -> Result<[u8; 16], KafkaError> {
+fn id_in(event: &OwnedPointer<native::rd_kafka_event_t>) -> Result<[u8; 16], KafkaError> {
     #[expect(unsafe_code, reason = "what these functions return belongs to the event, which outlives it")]
     unsafe {
         check(native::rd_kafka_event_error(event.pointer.as_ptr()))?;
@@ -97,12 +97,12 @@ fn failure(code: RDKafkaErrorCode) -> KafkaError {
 }
 
 /// An object of librdkafka, destroyed when it is dropped.
-struct Owned<T> {
+struct OwnedPointer<T> {
     pointer: NonNull<T>,
     destroy: unsafe extern "C" fn(*mut T),
 }
 
-impl Owned<native::rd_kafka_queue_t> {
+impl OwnedPointer<native::rd_kafka_queue_t> {
     fn queue(client: &Client<impl ClientContext>) -> Self {
         #[expect(unsafe_code, reason = "the client is alive")]
         let queue = unsafe { native::rd_kafka_queue_new(client.native_ptr()) };
@@ -110,7 +110,7 @@ impl Owned<native::rd_kafka_queue_t> {
     }
 }
 
-impl Owned<native::rd_kafka_AdminOptions_t> {
+impl OwnedPointer<native::rd_kafka_AdminOptions_t> {
     fn options(client: &Client<impl ClientContext>, wait_ms: i32) -> Result<Self, KafkaError> {
         let operation = native::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS;
         let mut reason: [c_char; 256] = [0; 256];
@@ -130,7 +130,7 @@ impl Owned<native::rd_kafka_AdminOptions_t> {
     }
 }
 
-impl Owned<native::rd_kafka_TopicCollection_t> {
+impl OwnedPointer<native::rd_kafka_TopicCollection_t> {
     fn topics(name: &CStr) -> Self {
         let mut names = [name.as_ptr()];
         #[expect(unsafe_code, reason = "the names are copied")]
@@ -140,14 +140,14 @@ impl Owned<native::rd_kafka_TopicCollection_t> {
     }
 }
 
-impl<T> Owned<T> {
+impl<T> OwnedPointer<T> {
     fn new(pointer: *mut T, destroy: unsafe extern "C" fn(*mut T)) -> Self {
         let pointer = NonNull::new(pointer).expect("librdkafka aborts if it is out of memory");
         Self { pointer, destroy }
     }
 }
 
-impl<T> Drop for Owned<T> {
+impl<T> Drop for OwnedPointer<T> {
     fn drop(&mut self) {
         #[expect(unsafe_code, reason = "it is destroyed once, by the function that belongs to its type")]
         unsafe {

@@ -347,8 +347,8 @@ async fn rule_43_a_log_that_lost_its_tail_waits_for_a_decision() {
     assert_eq!((stopped.log, stopped.next, stopped.shortened_to), (0, 3, Some(1)));
 }
 
-/// What precedes the first record of a producer was applied to a store that is gone, or is lost; the
-/// producer had sent more before it was answered.
+/// The records before the first one of a producer are gone, and it had sent more before they were
+/// answered.
 #[tokio::test]
 async fn rule_43_a_log_read_from_its_middle_keeps_pipelined_producers() {
     let env = TestEnv::new().await;
