@@ -18,6 +18,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     ("matyan-blob", &[]),
     ("matyan-ql", &[]),
     ("matyan-model", &["matyan-proto", "matyan-value", "matyan-store"]),
+    ("matyan-export", &["matyan-value"]),
     ("matyan-archive", &["matyan-proto", "matyan-value", "matyan-model"]),
     ("matyan-maintenance", &["matyan-value", "matyan-store", "matyan-log", "matyan-blob", "matyan-model"]),
     ("matyan-frontier", &["matyan-proto", "matyan-value", "matyan-log", "matyan-blob", "matyan-record"]),
@@ -33,6 +34,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
             "matyan-model",
             "matyan-ql",
             "matyan-maintenance",
+            "matyan-export",
         ],
     ),
     (
