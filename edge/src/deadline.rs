@@ -25,12 +25,13 @@ const REQUEST_TIMEOUT: HeaderName = HeaderName::from_static("x-request-timeout")
 
 /// Methods without a maximum: those that wait for events, those that carry content of any size,
 /// and jobs.
-const OPEN_ENDED: [&str; 7] = [
+const OPEN_ENDED: [&str; 8] = [
     "/matyan.ingest.v1.IngestService/",
     "/matyan.runs.v1.RunService/Watch",
     "/matyan.logs.v1.LogService/",
     "/matyan.backup.v1.BackupService/",
     "/matyan.artifacts.v1.ArtifactService/",
+    "/matyan.export.v1.ExportService/",
     "/matyan.admin.v1.AdminService/",
     "/grpc.health.v1.Health/Watch",
 ];

@@ -78,6 +78,11 @@ pub mod experiments {
         tonic::include_proto!("matyan.experiments.v1");
     }
 }
+pub mod export {
+    pub mod v1 {
+        tonic::include_proto!("matyan.export.v1");
+    }
+}
 pub mod ingest {
     pub mod v1 {
         tonic::include_proto!("matyan.ingest.v1");

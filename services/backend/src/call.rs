@@ -44,6 +44,12 @@ impl Call {
         Ok(())
     }
 
+    /// The call, for a second search.
+    pub(crate) fn again(&self) -> Self {
+        let (project_name, caller) = (self.project_name.clone(), self.caller.clone());
+        Self { project: self.project, project_name, caller, log_end: OnceCell::new() }
+    }
+
     pub(crate) fn named_project(&self) -> NamedProject {
         NamedProject { number: self.project, name: self.project_name.clone() }
     }

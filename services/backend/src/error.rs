@@ -52,6 +52,8 @@ pub(crate) enum Error {
     Stopping,
     #[error("an internal error ended the stream: please report it")]
     Broken,
+    #[error("{0}: please report it")]
+    Unwritable(String),
     #[error("the {resource} name `{name}` is already taken: choose another")]
     AlreadyExists { resource: &'static str, name: String },
     #[error("the job {job} is already running: try again later")]
@@ -102,7 +104,11 @@ impl Error {
             }
             Self::InvalidQuery { .. } => Code::InvalidQuery,
             Self::QueryTooExpensive(_) | Self::SortTooLarge { .. } => Code::QueryTooExpensive,
-            Self::Internal(_) | Self::Broken | Self::Damaged(_) | Self::DamagedRun { .. } => Code::Internal,
+            Self::Internal(_)
+            | Self::Broken
+            | Self::Unwritable(_)
+            | Self::Damaged(_)
+            | Self::DamagedRun { .. } => Code::Internal,
             Self::AlreadyExists { .. } => Code::AlreadyExists,
             Self::Busy { .. } => Code::Busy,
             Self::PositionExpired => Code::PositionExpired,
@@ -191,6 +197,13 @@ impl From<matyan_maintenance::Error> for Error {
                 Self::Busy { job, holder: holder.map(hex::encode).unwrap_or_default() }
             }
         }
+    }
+}
+
+impl From<matyan_export::Error> for Error {
+    fn from(error: matyan_export::Error) -> Self {
+        let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+        Self::Unwritable(format!("{error} ({cause})"))
     }
 }
 

@@ -15,6 +15,7 @@ mod backup;
 mod dashboards;
 mod entities;
 mod experiments;
+mod export;
 mod indexed_runs;
 mod logs;
 mod notes;
@@ -44,7 +45,8 @@ use matyan_proto::{
     artifacts::v1::artifact_service_server::ArtifactServiceServer,
     backup::v1::backup_service_server::BackupServiceServer,
     dashboards::v1::dashboard_service_server::DashboardServiceServer,
-    experiments::v1::experiment_service_server::ExperimentServiceServer, limits,
+    experiments::v1::experiment_service_server::ExperimentServiceServer,
+    export::v1::export_service_server::ExportServiceServer, limits,
     logs::v1::log_service_server::LogServiceServer, notes::v1::note_service_server::NoteServiceServer,
     objects::v1::object_service_server::ObjectServiceServer,
     project::v1::project_service_server::ProjectServiceServer,
@@ -56,6 +58,7 @@ use matyan_proto::{
 use tonic::{Request, Response, Status, service::Routes};
 
 use call::Call;
+use export::ExportSlots;
 use project::ParamsCache;
 use runs::ChangeFeeds;
 use stream::{ResponseStream, Sender, StreamEnd, Streams};
@@ -72,6 +75,7 @@ pub struct Backend {
     params: ParamsCache,
     feeds: ChangeFeeds,
     tables: RunTables,
+    exports: ExportSlots,
 }
 
 impl Backend {
@@ -88,6 +92,7 @@ impl Backend {
             streams,
             params: ParamsCache::default(),
             feeds: ChangeFeeds::default(),
+            exports: ExportSlots::default(),
         }
     }
 
@@ -145,6 +150,7 @@ impl Backend {
             .add_service(server!(ObjectServiceServer))
             .add_service(server!(ArtifactServiceServer))
             .add_service(server!(SearchServiceServer))
+            .add_service(server!(ExportServiceServer))
             .add_service(server!(TagServiceServer))
             .add_service(server!(NoteServiceServer))
             .add_service(server!(DashboardServiceServer))

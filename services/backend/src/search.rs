@@ -34,11 +34,14 @@ mod sequences;
 mod explain;
 
 pub(crate) use {
+    candidate::Sequence,
     filter::QueryFilter,
     index::find_matches,
     load::CandidateLoader,
+    metrics::{MetricSequences, search as search_metrics},
     query_text::{CompiledQuery, compile_query},
-    scan::RunScanner,
+    scan::{RunScanner, newest_run},
+    sequences::{MessageStatus, SearchScope, SequenceKind, SequencePage, SequenceSearch},
     text_position::TextPosition,
 };
 

@@ -136,6 +136,12 @@ impl From<ClientDisconnect> for StreamEnd {
 }
 
 impl<T> Sender<T> {
+    /// A sender of messages to the work of this stream itself.
+    pub(crate) fn inner<U>(&self) -> (Sender<U>, mpsc::Receiver<U>) {
+        let (messages, receiver) = mpsc::channel(MESSAGES);
+        (Sender { messages, closing: self.closing.clone() }, receiver)
+    }
+
     pub(crate) async fn send(&self, message: T) -> Result<(), ClientDisconnect> {
         self.messages.send(message).await.map_err(|_| ClientDisconnect)
     }

@@ -13,7 +13,7 @@ use matyan_proto::{
     search::v1::{MetricsRequest, MetricsResponse, RunMetrics, metrics_request::Points},
     series::v1::{BucketColumn, PointColumns, SeriesBuckets, SeriesPoints},
 };
-use matyan_ql::Endpoint;
+use matyan_ql::{Endpoint, SequenceView as _};
 use matyan_store::{Snapshot, Version};
 use matyan_value::Context;
 use prost::Message;
@@ -36,9 +36,11 @@ use crate::{
 };
 
 /// The data requested for each series.
-pub(super) struct MetricSequences {
+pub(crate) struct MetricSequences {
     steps: StepRange,
     output: MetricOutput,
+    /// Only series with these names; empty: all.
+    names: Vec<String>,
 }
 
 enum MetricOutput {
@@ -72,13 +74,13 @@ impl ReducedOutput {
     }
 }
 
-pub(super) enum Piece {
+pub(crate) enum Piece {
     Points(Box<SeriesPoints>),
     Buckets(Box<SeriesBuckets>),
     Info(SeriesInfo),
 }
 
-pub(super) fn search(
+pub(crate) fn search(
     deps: Arc<Deps>,
     call: Call,
     request: MetricsRequest,
@@ -109,7 +111,7 @@ pub(super) fn search(
     let page = SequencePage::new(Endpoint::Metric, request.query.as_ref(), request.limit, request.cursor);
     let compiled = query_text::compile_query(&deps, request.query, Endpoint::Metric)?;
     let search = SequenceSearch::new(deps, call, compiled, request.parts, page)?;
-    Ok((search, MetricSequences { steps, output }))
+    Ok((search, MetricSequences { steps, output, names: Vec::new() }))
 }
 
 impl SequenceKind for MetricSequences {
@@ -130,6 +132,9 @@ impl SequenceKind for MetricSequences {
         match &self.output {
             MetricOutput::Pieces(output) => {
                 let Some(sequence) = sequences.first() else { return Ok((Vec::new(), 0)) };
+                if !self.names.is_empty() && !self.names.iter().any(|name| name == sequence.name()) {
+                    return Ok((Vec::new(), 1));
+                }
                 // An open series was not sent completely by the previous call.
                 if open.series.is_none() {
                     let opened = open_run(&mut open.run, snapshot, run).await?;
@@ -183,6 +188,11 @@ impl SequenceKind for MetricSequences {
 }
 
 impl MetricSequences {
+    /// Only the series with these names, if there are any. For all points of each.
+    pub(crate) fn with_names(self, names: Vec<String>) -> Self {
+        Self { names, ..self }
+    }
+
     /// Opens a series; `None` if it is not a metric.
     async fn open(
         &self,
@@ -263,7 +273,7 @@ impl MetricSequences {
 
 /// State of a run kept between reads.
 #[derive(Default)]
-pub(super) struct ReadState {
+pub(crate) struct ReadState {
     run: CachedRun,
     /// A series that was sent only partly.
     series: Option<Box<SplitSeries>>,

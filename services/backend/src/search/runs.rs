@@ -4,13 +4,12 @@
 
 use std::sync::Arc;
 
-use matyan_model::{ids::RunNumber, keys, run::runs_list};
+use matyan_model::ids::RunNumber;
 use matyan_proto::{
     common::v1::Progress,
     runs::v1::{Run, RunParts},
     search::v1::{RunsResponse, Warning},
 };
-use matyan_store::Scan;
 use prost::Message;
 
 use super::{
@@ -20,12 +19,11 @@ use super::{
     filter::MatchedRun,
     keep_alive::KeepAlive,
     run_request::{ListStart, RunSearch},
-    scan::{MatchPage, RunScanner, always_raised_warning},
+    scan::{MatchPage, RunScanner, always_raised_warning, newest_run},
     sort,
 };
 use crate::{
     Deps,
-    call::Call,
     error::{Error, Result},
     stream::{MESSAGE_BYTES, Sender, StreamEnd},
     table::{PageStart, TablePage, Term},
@@ -186,7 +184,7 @@ impl RunSender<'_> {
 
     async fn by_created(mut self, search: RunSearch, descending: bool) -> Result<(), StreamEnd> {
         let project = search.call.project;
-        let mut newest = self.newest_run(&search.call).await?;
+        let mut newest = newest_run(&self.deps, search.call.project).await?;
         let from = match &search.start {
             ListStart::Position(_) => None,
             ListStart::Cursor(cursor) => {
@@ -233,15 +231,6 @@ impl RunSender<'_> {
         let cursor =
             last.map(|last| search.cursor(newest, vec![Term::Integer(last.created_us)], last.run_id));
         self.end(cursor).await
-    }
-
-    /// The highest run number.
-    async fn newest_run(&self, call: &Call) -> Result<RunNumber> {
-        let snapshot = self.deps.store.snapshot().await?;
-        let last = Scan { rows: 1, reverse: true, ..Scan::default() };
-        let page = runs_list(snapshot.as_ref(), call.project, &keys::documents(call.project), last).await?;
-        let newest = page.runs.iter().map(|(number, _)| *number).chain(page.damaged).max();
-        Ok(newest.unwrap_or_default())
     }
 
     /// Sends runs in the order of the table of the project. The first page may be known already.

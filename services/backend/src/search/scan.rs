@@ -143,6 +143,18 @@ impl RunScanner {
         }
     }
 
+    /// A scanner of these runs, ascending, which finds those that match.
+    pub(crate) fn of_runs(
+        deps: Arc<Deps>,
+        project: Project,
+        compiled: &CompiledQuery,
+        runs: Vec<RunNumber>,
+    ) -> Self {
+        let mut scanner = Self::of_known(deps, project, compiled, runs.len() as u64);
+        scanner.queue.rest = RemainingRuns::Listed(runs);
+        scanner
+    }
+
     pub(crate) fn is_dense(&self) -> bool {
         self.is_dense
     }
@@ -322,6 +334,15 @@ impl ScanQueue {
         let read = numbers.into_iter().zip(documents);
         Ok(read.filter_map(|(number, document)| Some((number, document?))).collect())
     }
+}
+
+/// The highest run number.
+pub(crate) async fn newest_run(deps: &Deps, project: Project) -> Result<RunNumber> {
+    let snapshot = deps.store.snapshot().await?;
+    let last = Scan { rows: 1, reverse: true, ..Scan::default() };
+    let page = runs_list(snapshot.as_ref(), project, &keys::documents(project), last).await?;
+    let newest = page.runs.iter().map(|(number, _)| *number).chain(page.damaged).max();
+    Ok(newest.unwrap_or_default())
 }
 
 /// The warning for a query that always fails.

@@ -38,7 +38,7 @@ use crate::{
 const SHARED_BYTES: usize = 2 * MESSAGE_BYTES;
 
 /// The data sent for sequences of one kind.
-pub(super) trait SequenceKind: Send + Sync {
+pub(crate) trait SequenceKind: Send + Sync {
     type Message: Send;
     /// One run and some of its sequences.
     type Row: Send;
@@ -73,24 +73,34 @@ pub(super) trait SequenceKind: Send + Sync {
 
 /// The content of a message other than its rows.
 #[derive(Default)]
-pub(super) struct MessageStatus {
-    pub(super) progress: Option<Progress>,
-    pub(super) warnings: Vec<Warning>,
-    pub(super) done: bool,
-    pub(super) next_cursor: String,
+pub(crate) struct MessageStatus {
+    pub(crate) progress: Option<Progress>,
+    pub(crate) warnings: Vec<Warning>,
+    pub(crate) done: bool,
+    pub(crate) next_cursor: String,
 }
 
 /// A validated request.
-pub(super) struct SequenceSearch {
+pub(crate) struct SequenceSearch {
     pub(super) deps: Arc<Deps>,
     pub(super) call: Call,
     pub(super) compiled: CompiledQuery,
     pub(super) parts: RunParts,
     page: SequencePage,
+    scope: SearchScope,
+}
+
+/// The part of a project that is searched.
+#[derive(Clone, Default)]
+pub(crate) struct SearchScope {
+    /// Only these runs, ascending.
+    pub(crate) runs: Option<Vec<RunNumber>>,
+    /// Only this run and older ones.
+    pub(crate) newest: Option<RunNumber>,
 }
 
 /// The runs that a request asks for.
-pub(super) struct SequencePage {
+pub(crate) struct SequencePage {
     /// Maximum number of runs with a match; 0 for all.
     pub(super) limit: u32,
     /// As in the request.
@@ -100,7 +110,7 @@ pub(super) struct SequencePage {
 }
 
 impl SequencePage {
-    pub(super) fn new(endpoint: Endpoint, query: Option<&Query>, limit: u32, cursor: String) -> Self {
+    pub(crate) fn new(endpoint: Endpoint, query: Option<&Query>, limit: u32, cursor: String) -> Self {
         let query = query.map(|query| Query { report_progress: false, ..query.clone() });
         let query = query.unwrap_or_default().encode_to_vec();
         let digest = request_digest(&[format!("{endpoint:?}").as_bytes(), &query]);
@@ -109,7 +119,7 @@ impl SequencePage {
 }
 
 impl SequenceSearch {
-    pub(super) fn new(
+    pub(crate) fn new(
         deps: Arc<Deps>,
         call: Call,
         compiled: CompiledQuery,
@@ -117,10 +127,15 @@ impl SequenceSearch {
         page: SequencePage,
     ) -> Result<Self> {
         let parts = convert::parts(parts)?;
-        Ok(Self { deps, call, compiled, parts, page })
+        Ok(Self { deps, call, compiled, parts, page, scope: SearchScope::default() })
     }
 
-    pub(super) async fn send<K: SequenceKind>(
+    /// Searches only a part of the project.
+    pub(crate) fn within(self, scope: SearchScope) -> Self {
+        Self { scope, ..self }
+    }
+
+    pub(crate) async fn send<K: SequenceKind>(
         self,
         kind: K,
         sender: &Sender<K::Message>,
@@ -130,8 +145,17 @@ impl SequenceSearch {
             "" => None,
             text => Some(Cursor::decode_newest_first(text, self.page.digest)?),
         };
-        let opened = RunScanner::new(self.deps.clone(), self.call.project, &self.compiled);
-        let mut scanner = keep_alive.during(opened, || None).await??;
+        let (deps, project) = (self.deps.clone(), self.call.project);
+        let mut scanner = match self.scope.runs {
+            Some(runs) => RunScanner::of_runs(deps, project, &self.compiled, runs),
+            None => {
+                let opened = RunScanner::new(deps, project, &self.compiled);
+                keep_alive.during(opened, || None).await??
+            }
+        };
+        if let Some(newest) = self.scope.newest {
+            scanner.seek(newest);
+        }
         if let Some(last) = last {
             scanner.seek_after(last);
         }

@@ -16,6 +16,7 @@ use matyan_proto::{
     common::v1::SeriesType,
     dashboards::v1::{self as dashboards, dashboard_service_client::DashboardServiceClient},
     experiments::v1::{self as experiments, experiment_service_client::ExperimentServiceClient},
+    export::v1::Format,
     ingest::v1::{self as pb, event::Kind},
     notes::v1::{self as notes, note_service_client::NoteServiceClient},
     project::v1::{self as project, project_service_client::ProjectServiceClient},
@@ -207,6 +208,7 @@ fn value(method: &str, field: &FieldDescriptor, ids_of: &Side, round: usize) -> 
         (FieldKind::Enum(kind), _) if kind.name() == "SeriesType" => {
             Some(Value::EnumNumber(SeriesType::Texts.into()))
         }
+        (FieldKind::Enum(kind), _) if kind.name() == "Format" => Some(Value::EnumNumber(Format::Csv.into())),
         (FieldKind::Enum(kind), _) if kind.name() == "SearchKind" => {
             Some(Value::EnumNumber(SearchKind::Texts.into()))
         }
