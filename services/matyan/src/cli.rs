@@ -218,6 +218,8 @@ mod tests {
             "metrics r loss --plot --width 40",
             "backup /b --runs a,b --experiment e --since 2026-01-01 --no-blobs --compress --json",
             "restore /b --dry-run --skip-entities --skip-blobs --server http://h:1",
+            "export metrics --query run.active --names a,b --format csv -o -",
+            "export runs --params a.b,c --metric loss --output r.parquet --force --json",
             "status",
             "partitions ls --json",
             "partitions skip 3 --server http://h:1",
@@ -255,6 +257,9 @@ mod tests {
             "partitions skip",
             "logs",
             "metrics r --plot",
+            "export",
+            "export runs --params a --no-params",
+            "export metrics --format xml",
             "metrics r m --plot --json",
             "logs r --tail 0",
         ] {

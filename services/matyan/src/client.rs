@@ -5,6 +5,7 @@
 mod backup;
 mod confirmation;
 mod connection;
+mod export;
 mod flags;
 mod jobs;
 mod logs;
@@ -45,6 +46,8 @@ pub(crate) enum ClientCommand {
     Logs(logs::LogsFlags),
     /// Show metrics of a run, as numbers or as a plot
     Metrics(metrics::MetricsFlags),
+    /// Export metrics or runs as Parquet, Arrow or CSV
+    Export(export::ExportFlags),
     /// Back up a project to an archive
     Backup(backup::BackupFlags),
     /// Restore an archive to a server
@@ -189,6 +192,7 @@ pub(crate) fn run(command: ClientCommand) -> Result<(), Error> {
             ClientCommand::Runs(flags) => runs::run(flags).await,
             ClientCommand::Logs(flags) => logs::run(flags).await,
             ClientCommand::Metrics(flags) => metrics::run(flags).await,
+            ClientCommand::Export(flags) => export::run(flags).await,
             ClientCommand::Backup(flags) => backup::run(flags).await,
             ClientCommand::Restore(flags) => restore::run(flags).await,
             ClientCommand::Status(flags) => status::run(flags).await,

@@ -1,0 +1,321 @@
+//! `matyan export`: writes what a search finds to a file for data tools.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, Write},
+    path::{Path, PathBuf},
+};
+
+use clap::{Args, Subcommand, ValueEnum};
+use matyan_proto::{
+    common::v1::SeriesKey,
+    export::v1::{Format, MetricsRequest, Piece, RunsRequest, export_service_client::ExportServiceClient},
+    runs::v1::ParamPath,
+    search::v1::Query,
+};
+use serde_json::json;
+use tonic::{Status, Streaming};
+
+use super::{
+    Error, client,
+    flags::ClientFlags,
+    output::{Output, cell},
+    progress::Progress,
+};
+
+const EXPORT_EXAMPLES: &str = "\
+Examples:
+  matyan export metrics --query 'run.hparams.lr < 0.1' --output points.parquet
+  matyan export metrics --names loss,accuracy --runs 3fd1c0 --format csv --output -
+  matyan export runs --query 'run.active == False' --params hparams.lr,hparams.layers --output runs.csv
+  matyan export runs --metric loss --metric 'loss={\"subset\":\"val\"}' --output runs.arrow";
+
+#[derive(Debug, Args)]
+#[command(after_help = EXPORT_EXAMPLES)]
+pub(crate) struct ExportFlags {
+    #[command(subcommand)]
+    table: TableCommand,
+    #[command(flatten)]
+    client: ClientFlags,
+}
+
+#[derive(Debug, Subcommand)]
+enum TableCommand {
+    /// Export every point of the metrics that a query finds, one row each
+    Metrics(MetricsTable),
+    /// Export the runs that a query finds, one row each, with their params
+    Runs(RunsTable),
+}
+
+#[derive(Debug, Args)]
+struct MetricsTable {
+    /// Only metrics with these names
+    #[arg(long, value_name = "NAME,NAME", value_delimiter = ',')]
+    names: Vec<String>,
+    #[command(flatten)]
+    file: FileFlags,
+}
+
+#[derive(Debug, Args)]
+struct RunsTable {
+    /// Only the params at and below these paths; the keys of a path are separated by dots
+    #[arg(long, value_name = "PATH,PATH", value_delimiter = ',', conflicts_with = "no_params")]
+    params: Vec<String>,
+    /// Leave out all params
+    #[arg(long)]
+    no_params: bool,
+    /// Metric whose last value is a column; its context is {} by default
+    #[arg(long = "metric", value_name = "NAME[=CONTEXT]")]
+    metrics: Vec<String>,
+    #[command(flatten)]
+    file: FileFlags,
+}
+
+/// The rows to export, and where to.
+#[derive(Debug, Args)]
+struct FileFlags {
+    /// Query in MatyanQL; by default, everything that is not archived
+    #[arg(long, value_name = "QUERY", default_value = "", hide_default_value = true)]
+    query: String,
+    /// Only these runs
+    #[arg(long, value_name = "RUN,RUN", value_delimiter = ',')]
+    runs: Vec<String>,
+    /// Format of the file; by default, that of its name
+    #[arg(long, value_enum)]
+    format: Option<FileFormat>,
+    /// File to create; `-` is the standard output
+    #[arg(long, short, value_name = "FILE", default_value = "-")]
+    output: PathBuf,
+    /// Replace the file if it exists
+    #[arg(long)]
+    force: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum FileFormat {
+    /// Arrow IPC stream
+    Arrow,
+    /// Apache Parquet
+    Parquet,
+    /// CSV with a header
+    Csv,
+}
+
+impl FileFormat {
+    fn of_name(path: &Path) -> Option<Self> {
+        match path.extension()?.to_str()? {
+            "arrow" | "arrows" => Some(Self::Arrow),
+            "parquet" => Some(Self::Parquet),
+            "csv" => Some(Self::Csv),
+            _ => None,
+        }
+    }
+
+    fn to_api(self) -> Format {
+        match self {
+            Self::Arrow => Format::Arrow,
+            Self::Parquet => Format::Parquet,
+            Self::Csv => Format::Csv,
+        }
+    }
+}
+
+impl FileFlags {
+    fn format(&self) -> Result<Format, Error> {
+        let format = self.format.or_else(|| FileFormat::of_name(&self.output)).map(FileFormat::to_api);
+        format.ok_or_else(|| {
+            let message = "the format is not known: give --format arrow, parquet or csv, or such a file name";
+            Error::Message(message.to_owned())
+        })
+    }
+
+    fn query(&self) -> Option<Query> {
+        Some(Query { text: self.query.clone(), report_progress: true, ..Query::default() })
+    }
+
+    fn is_standard_output(&self) -> bool {
+        self.output.as_os_str() == "-"
+    }
+}
+
+pub(super) async fn run(flags: ExportFlags) -> Result<(), Error> {
+    let ExportFlags { table, client } = flags;
+    let json = client.connection.json;
+    match table {
+        TableCommand::Metrics(MetricsTable { names, file }) => {
+            let (query, run_ids, format) = (file.query(), file.runs.clone(), file.format()?.into());
+            let request = MetricsRequest { query, run_ids, format, names, steps: None };
+            let mut service = client!(ExportServiceClient, client.connect().await?);
+            let answer = service.metrics(request).await?.into_inner();
+            write_file(&file, answer, |it| it.piece, json).await
+        }
+        TableCommand::Runs(RunsTable { params, no_params, metrics, file }) => {
+            let path = |path: &String| ParamPath { segments: path.split('.').map(str::to_owned).collect() };
+            let request = RunsRequest {
+                query: file.query(),
+                run_ids: file.runs.clone(),
+                format: file.format()?.into(),
+                param_paths: params.iter().map(path).collect(),
+                no_params,
+                metrics: metrics.iter().map(|metric| series_key(metric)).collect(),
+            };
+            let mut service = client!(ExportServiceClient, client.connect().await?);
+            let answer = service.runs(request).await?.into_inner();
+            write_file(&file, answer, |it| it.piece, json).await
+        }
+    }
+}
+
+/// Parses a name, or a name and a context.
+fn series_key(text: &str) -> SeriesKey {
+    match text.split_once("={") {
+        Some((name, context)) => SeriesKey { name: name.to_owned(), context: format!("{{{context}") },
+        None => SeriesKey { name: text.to_owned(), context: String::new() },
+    }
+}
+
+/// What was written.
+struct WrittenFile {
+    rows: u64,
+    bytes: u64,
+}
+
+async fn write_file<M>(
+    flags: &FileFlags,
+    answer: Streaming<M>,
+    piece: fn(M) -> Option<Piece>,
+    json: bool,
+) -> Result<(), Error> {
+    let progress = Progress::new(0, "runs", json);
+    if flags.is_standard_output() {
+        let mut out = io::stdout();
+        let written = copy(answer, piece, &progress, &mut out).await;
+        progress.finish();
+        return Ok(written.map(drop)?);
+    }
+    let mut partial = PartialFile::create(&flags.output, flags.force)?;
+    let written = copy(answer, piece, &progress, &mut partial.file).await;
+    progress.finish();
+    let WrittenFile { rows, bytes } = written?;
+    partial.keep()?;
+    let out = &mut Output::new(json);
+    let path = flags.output.display();
+    Ok(match json {
+        true => out.object(&json!({"file": path.to_string(), "rows": rows, "bytes": bytes}))?,
+        false => out.line(format!("{path}: {rows} rows, {bytes} bytes"))?,
+    })
+}
+
+async fn copy<M>(
+    mut answer: Streaming<M>,
+    piece: fn(M) -> Option<Piece>,
+    progress: &Progress,
+    out: &mut impl Write,
+) -> Result<WrittenFile, Error> {
+    let mut bytes = 0;
+    while let Some(message) = answer.message().await? {
+        let Piece { data, rows, progress: search, warnings, done } = piece(message).unwrap_or_default();
+        for warning in warnings {
+            progress.suspend(|| eprintln!("matyan: {}", cell(&warning.message)));
+        }
+        if let Some(search) = search {
+            progress.set(search.checked, search.total);
+        }
+        progress.add_bytes(data.len() as u64);
+        bytes += data.len() as u64;
+        out.write_all(&data)?;
+        if done {
+            out.flush()?;
+            return Ok(WrittenFile { rows, bytes });
+        }
+    }
+    Err(Status::unavailable("the server ended the export early").into())
+}
+
+/// A file that is removed unless it is kept. It replaces one with the same name only when it is
+/// complete.
+struct PartialFile {
+    file: File,
+    partial: PathBuf,
+    path: PathBuf,
+    is_kept: bool,
+}
+
+impl PartialFile {
+    fn create(path: &Path, replaces: bool) -> Result<Self, Error> {
+        if !replaces && fs::exists(path)? {
+            let message =
+                format!("{} exists: give another --output, or --force to replace it", path.display());
+            return Err(Error::Message(message));
+        }
+        let mut partial = path.as_os_str().to_owned();
+        partial.push(".part");
+        let partial = PathBuf::from(partial);
+        let file = OpenOptions::new().write(true).create(true).truncate(true).open(&partial);
+        let file = file.map_err(|error| {
+            Error::Message(format!("failed to create {} ({error}): give another --output", partial.display()))
+        })?;
+        Ok(Self { file, partial, path: path.to_owned(), is_kept: false })
+    }
+
+    fn keep(mut self) -> io::Result<()> {
+        self.file.sync_all()?;
+        fs::rename(&self.partial, &self.path)?;
+        self.is_kept = true;
+        Ok(())
+    }
+}
+
+impl Drop for PartialFile {
+    fn drop(&mut self) {
+        if !self.is_kept
+            && let Err(error) = fs::remove_file(&self.partial)
+        {
+            eprintln!("matyan: failed to remove {}: {error}", self.partial.display());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_name_of_a_file_chooses_its_format() {
+        let check =
+            |name: &str, expected| assert_eq!(FileFormat::of_name(Path::new(name)), expected, "{name}");
+        check("a.b/points.parquet", Some(FileFormat::Parquet));
+        check("runs.csv", Some(FileFormat::Csv));
+        check("runs.arrow", Some(FileFormat::Arrow));
+        check("-", None);
+        check("runs.txt", None);
+    }
+
+    #[test]
+    fn a_metric_may_have_a_context() {
+        let check = |text: &str, name: &str, context: &str| {
+            let SeriesKey { name: found, context: of } = series_key(text);
+            assert_eq!((found.as_str(), of.as_str()), (name, context));
+        };
+        check("loss", "loss", "");
+        check("a=b", "a=b", "");
+        check(r#"loss={"subset":"val"}"#, "loss", r#"{"subset":"val"}"#);
+    }
+
+    #[test]
+    fn a_failed_export_leaves_the_earlier_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("runs.csv");
+        fs::write(&path, "earlier").unwrap();
+        assert!(PartialFile::create(&path, false).is_err());
+        let mut partial = PartialFile::create(&path, true).unwrap();
+        partial.file.write_all(b"new").unwrap();
+        drop(partial);
+        assert_eq!(fs::read(&path).unwrap(), b"earlier");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+        let mut partial = PartialFile::create(&path, true).unwrap();
+        partial.file.write_all(b"new").unwrap();
+        partial.keep().unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"new");
+    }
+}
