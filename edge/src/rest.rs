@@ -11,6 +11,7 @@ mod call;
 mod column_writer;
 mod dashboards;
 mod experiments;
+mod export;
 pub(crate) mod ingest;
 mod input_schema;
 mod json_list;
@@ -61,6 +62,7 @@ fn query_operations() -> impl Iterator<Item = Operation> {
         runs_info::operations(),
         runs_control::operations(),
         artifacts::operations(),
+        export::operations(),
         notes::operations(),
         experiments::operations(),
         tags::operations(),

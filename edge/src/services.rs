@@ -9,6 +9,7 @@ use matyan_proto::apps::v1::app_service_client::AppServiceClient;
 use matyan_proto::artifacts::v1::artifact_service_client::ArtifactServiceClient;
 use matyan_proto::dashboards::v1::dashboard_service_client::DashboardServiceClient;
 use matyan_proto::experiments::v1::experiment_service_client::ExperimentServiceClient;
+use matyan_proto::export::v1::export_service_client::ExportServiceClient;
 use matyan_proto::ingest::v1::ingest_service_client::IngestServiceClient;
 use matyan_proto::logs::v1::log_service_client::LogServiceClient;
 use matyan_proto::notes::v1::note_service_client::NoteServiceClient;
@@ -74,6 +75,10 @@ impl Backend {
 
     pub(crate) fn experiments(&self) -> ExperimentServiceClient<Transport> {
         client!(ExperimentServiceClient<Transport>, self.0.in_project(project::current()))
+    }
+
+    pub(crate) fn export(&self) -> ExportServiceClient<Transport> {
+        client!(ExportServiceClient<Transport>, self.0.in_project(project::current()))
     }
 
     pub(crate) fn logs(&self) -> LogServiceClient<Transport> {

@@ -3,6 +3,7 @@
 //! This file has the helpers shared by the tests of all sections.
 
 mod entities;
+mod exports;
 mod object_sequences;
 mod one_run;
 mod searches;
