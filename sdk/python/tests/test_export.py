@@ -1,0 +1,224 @@
+"""Exports, read by pyarrow, polars and pandas, equal what was logged, bit by bit."""
+
+import itertools
+import json
+import math
+import os
+import struct
+import subprocess
+import urllib.error
+import urllib.parse
+import urllib.request
+from pathlib import Path
+
+import pandas
+import polars
+import pyarrow
+import pyarrow.csv
+import pyarrow.ipc
+import pyarrow.parquet
+import pytest
+
+from matyan_client import Run
+
+ODD = [0.0, -0.0, math.nan, math.inf, -math.inf, 5e-324, 2.2250738585072014e-308 / 3]
+ODD += [1e308, -1.7976931348623157e308, 0.1 + 0.2, 1e-7, 2**63 - 1, -(2**63), 2**53 + 1, True]
+
+CONTEXTS = [{}, {"subset": "val"}, {"a": {"b": [1, {"c": 'x,"y"'}]}, "z": -0.0}, {"ключ": "値\n"}]
+
+
+def bits(value):
+    return struct.pack("<d", float(value))
+
+
+def log(run):
+    """Logs values of all kinds, and returns the points by name and context."""
+    logged = {}
+    for name, context in itertools.product(["loss", "größe, 損失", ' "quoted" '], CONTEXTS):
+        points = {}
+        # Steps out of order, with gaps, and few epochs.
+        for at, value in reversed(list(enumerate(ODD))):
+            step, epoch = at * at * 1_000_003, at if at % 4 == 1 else None
+            run.track(value, name=name, step=step, epoch=epoch, context=context)
+            points[step] = (epoch, bits(value))
+        logged[name, json.dumps(context, sort_keys=True)] = points
+    run.track(1.0, name="largest step", step=2**53)
+    logged["largest step", "{}"] = {2**53: (None, bits(1.0))}
+    return logged
+
+
+def points(rows):
+    """Groups rows of an export like the points that were logged."""
+    found, last = {}, {}
+    for name, context, step, epoch, value in rows:
+        key = (name, json.dumps(json.loads(context), sort_keys=True))
+        assert last.get(key, -1) < step, "steps ascend"
+        last[key] = step
+        found.setdefault(key, {})[step] = (epoch, bits(value))
+    return found
+
+
+COLUMNS = ["name", "context", "step", "epoch", "value"]
+
+
+def rows_of_arrow(table):
+    table = table.select(COLUMNS)
+    return zip(*(table[column].to_pylist() for column in COLUMNS), strict=True)
+
+
+def rows_of_pandas(frame):
+    epochs = [None if pandas.isna(epoch) else int(epoch) for epoch in frame["epoch"]]
+    columns = [frame["name"], frame["context"], frame["step"], epochs, frame["value"]]
+    return zip(*columns, strict=True)
+
+
+def read_arrow(path):
+    with pyarrow.ipc.open_stream(path) as reader:
+        table = reader.read_all()
+    yield rows_of_arrow(table)
+    yield rows_of_pandas(table.to_pandas())
+    yield polars.read_ipc_stream(path).select(COLUMNS).iter_rows()
+
+
+def read_parquet(path):
+    yield rows_of_arrow(pyarrow.parquet.read_table(path))
+    yield rows_of_pandas(pandas.read_parquet(path))
+    yield polars.read_parquet(path).select(COLUMNS).iter_rows()
+
+
+def read_csv(path):
+    options = pyarrow.csv.ConvertOptions(
+        null_values=[""], column_types={"value": pyarrow.float64()}
+    )
+    parse = pyarrow.csv.ParseOptions(newlines_in_values=True)
+    yield rows_of_arrow(pyarrow.csv.read_csv(path, convert_options=options, parse_options=parse))
+    missing = {"epoch": [""], "value": ["NaN"]}
+    yield rows_of_pandas(
+        pandas.read_csv(path, dtype={"epoch": "Int64"}, keep_default_na=False, na_values=missing)
+    )
+    yield polars.read_csv(path, infer_schema_length=None).select(COLUMNS).iter_rows()
+
+
+READERS = {"arrow": read_arrow, "parquet": read_parquet, "csv": read_csv}
+
+
+def export(server, *words, check=True):
+    command = [os.environ["MATYAN_BIN"], "export", *words, "--server", server.url]
+    return subprocess.run(command, check=check, capture_output=True, timeout=300)
+
+
+def get(server, table, **parameters):
+    query = urllib.parse.urlencode(parameters, doseq=True)
+    with urllib.request.urlopen(
+        f"{server.url}/api/v1/rest/export/{table}/?{query}", timeout=300
+    ) as answer:
+        return answer.headers, answer.read()
+
+
+@pytest.mark.parametrize("file_format", READERS)
+def test_points_equal_what_was_logged(shared_server, tmp_path, file_format):
+    with Run(repo=shared_server.url, experiment="exp, 1", capture_terminal_logs=False) as run:
+        logged = log(run)
+    path = tmp_path / f"points.{file_format}"
+    export(shared_server, "metrics", "--runs", run.hash, "--output", str(path))
+    for rows in READERS[file_format](path):
+        assert points(rows) == logged
+    headers, content = get(shared_server, "metrics", format=file_format, run=run.hash)
+    assert content == path.read_bytes()
+    extension = "arrows" if file_format == "arrow" else file_format
+    assert headers["Content-Disposition"] == f'attachment; filename="metrics.{extension}"'
+
+
+def test_runs_equal_what_was_logged(shared_server, tmp_path):
+    with Run(
+        repo=shared_server.url, experiment="exports of runs", capture_terminal_logs=False
+    ) as one:
+        one["hparams"] = {"lr": 5e-324, "n": 2**63 - 1, "on": True, "name": "", "a.b": 1}
+        one["hparams", "list"] = [1, math.inf]
+        one.track(-0.0, name="loss", step=1, context={"subset": "val"})
+        one.add_tag("tag, 1")
+    with Run(
+        repo=shared_server.url, experiment="exports of runs", capture_terminal_logs=False
+    ) as two:
+        two["hparams"] = {"lr": 3, "name": "x", "big": 2**80}
+    words = ["runs", "--query", "run.experiment == 'exports of runs'", "--params", "hparams"]
+    words += ["--metric", 'loss={"subset":"val"}']
+    for file_format in READERS:
+        path = tmp_path / f"runs.{file_format}"
+        export(shared_server, *words, "--output", str(path))
+    with pyarrow.ipc.open_stream(tmp_path / "runs.arrow") as reader:
+        arrow = reader.read_all()
+    parquet = pyarrow.parquet.read_table(tmp_path / "runs.parquet")
+    assert arrow.schema.names == parquet.schema.names
+    for table in (arrow, parquet):
+        newest, oldest = table.to_pylist()
+        assert (newest["run"], oldest["run"], oldest["tags"]) == (two.hash, one.hash, ["tag, 1"])
+        assert bits(oldest["params.hparams.lr"]) == bits(5e-324)
+        assert bits(newest["params.hparams.lr"]) == bits(3)
+        assert (oldest["params.hparams.n"], newest["params.hparams.n"]) == (2**63 - 1, None)
+        assert (oldest["params.hparams.name"], newest["params.hparams.name"]) == ("", "x")
+        assert (oldest["params.hparams.on"], newest["params.hparams.on"]) == (True, None)
+        assert (oldest["params.hparams.list"], newest["params.hparams.big"]) == (
+            "[1,Infinity]",
+            str(2**80),
+        )
+        assert oldest['params.hparams["a.b"]'] == 1
+        assert bits(oldest['metrics.loss {"subset":"val"}']) == bits(-0.0)
+    frame = pandas.read_csv(tmp_path / "runs.csv")
+    assert frame["params.hparams.lr"].map(bits).tolist() == [bits(3), bits(5e-324)]
+    assert json.loads(frame["tags"][1]) == ["tag, 1"]
+    frame = polars.read_csv(tmp_path / "runs.csv", infer_schema_length=None)
+    assert [bits(value) for value in frame["params.hparams.lr"]] == [bits(3), bits(5e-324)]
+    frame = polars.read_parquet(tmp_path / "runs.parquet")
+    assert frame["params.hparams.n"].to_list() == [None, 2**63 - 1]
+    frame = polars.read_ipc_stream(tmp_path / "runs.arrow")
+    assert frame["params.hparams.name"].to_list() == ["x", ""]
+
+
+def test_files_are_replaced_only_on_demand_and_never_left_partial(shared_server, tmp_path):
+    path = tmp_path / "points.csv"
+    path.write_text("earlier")
+    refused = export(shared_server, "metrics", "--output", str(path), check=False)
+    assert refused.returncode == 1
+    assert b"--force" in refused.stderr
+    wrong = export(
+        shared_server, "metrics", "--query", "metric =", "-o", str(path), "--force", check=False
+    )
+    assert wrong.returncode == 1
+    assert path.read_text() == "earlier"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["points.csv"]
+    done = export(shared_server, "metrics", "--names", "none", "-o", str(path), "--force", "--json")
+    assert json.loads(done.stdout)["rows"] == 0
+    assert path.read_text() == "run,experiment,name,context,step,epoch,time,value\n"
+    to_output = export(shared_server, "metrics", "--names", "none", "--format", "csv")
+    assert to_output.stdout == path.read_bytes()
+    with pytest.raises(urllib.error.HTTPError) as error:
+        get(shared_server, "metrics", format="csv", q="metric =")
+    assert (error.value.code, "message" in json.load(error.value)) == (400, True)
+
+
+POINTS = int(os.environ.get("MATYAN_EXPORT_POINTS", "200000"))
+
+
+def memory(process, name):
+    """Returns a size from the status of a process in bytes."""
+    lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(name))
+
+
+def test_memory_of_the_server_does_not_grow_with_the_file(own_server, tmp_path):
+    with Run(repo=own_server.url, capture_terminal_logs=False) as run:
+        for step in range(POINTS // 4):
+            for name in "abcd":
+                run.track(step * 0.1, name=name, step=step)
+    sizes = {}
+    for file_format in READERS:
+        # Resets the highest value.
+        Path(f"/proc/{own_server.process.pid}/clear_refs").write_text("5")
+        before = memory(own_server.process, "VmRSS")
+        path = tmp_path / f"points.{file_format}"
+        done = export(own_server, "metrics", "--runs", run.hash, "--output", str(path), "--json")
+        assert json.loads(done.stdout)["rows"] == POINTS // 4 * 4
+        sizes[file_format] = memory(own_server.process, "VmHWM") - before
+    assert max(sizes.values()) < 96 << 20, sizes
+    assert pyarrow.parquet.read_metadata(tmp_path / "points.parquet").num_rows == POINTS // 4 * 4
