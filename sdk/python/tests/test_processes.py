@@ -13,14 +13,20 @@ NOWHERE = "http://127.0.0.1:1"
 
 
 def run_script(program, *arguments, **environment):
-    return subprocess.run(
+    """Runs a script to its end, which leaves no process."""
+    script = subprocess.Popen(
         [sys.executable, "-c", program, *arguments],
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        timeout=120,
-        check=False,
         env={**os.environ, **environment},
+        # Its processes are a group.
+        start_new_session=True,
     )
+    out, err = script.communicate(timeout=120)
+    with pytest.raises(ProcessLookupError):
+        os.killpg(script.pid, 0)
+    return subprocess.CompletedProcess(script.args, script.returncode, out, err)
 
 
 def track_and_end(run):
