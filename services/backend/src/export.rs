@@ -4,6 +4,7 @@
 
 mod file;
 mod metrics;
+mod objects;
 mod params;
 mod runs;
 
@@ -60,6 +61,7 @@ impl ExportSlots {
 impl ExportService for Backend {
     type MetricsStream = ResponseStream<pb::MetricsResponse>;
     type RunsStream = ResponseStream<pb::RunsResponse>;
+    type ObjectsStream = ResponseStream<pb::ObjectsResponse>;
 
     async fn metrics(&self, request: Request<pb::MetricsRequest>) -> RpcResult<Self::MetricsStream> {
         let (call, request) = self.begin(request).await?;
@@ -87,6 +89,19 @@ impl ExportService for Backend {
             let rows = export.rows(call, &sender).await?;
             let file = FileExport::new(deps, format, rows)?;
             file.send(async move |messages| search.send(WholeRuns, &messages).await, &sender, wrap).await
+        })))
+    }
+
+    async fn objects(&self, request: Request<pb::ObjectsRequest>) -> RpcResult<Self::ObjectsStream> {
+        let (call, request) = self.begin(request).await?;
+        let slot = self.exports.take()?;
+        let (format, rows) = (table_format(request.format())?, objects::ObjectRows::new(request.r#type()));
+        let (search, sequences) = objects::search(self.deps.clone(), call, request).await?;
+        let file = FileExport::new(self.deps.clone(), format, rows)?;
+        let wrap = |piece| pb::ObjectsResponse { piece: Some(piece) };
+        Ok(Response::new(self.respond(async move |sender| {
+            let _slot = slot;
+            file.send(async move |messages| search.send(sequences, &messages).await, &sender, wrap).await
         })))
     }
 }

@@ -39,6 +39,7 @@ pub(crate) use {
     index::find_matches,
     load::CandidateLoader,
     metrics::{MetricSequences, search as search_metrics},
+    objects::{ObjectSequences, search as search_objects},
     query_text::{CompiledQuery, compile_query},
     scan::{RunScanner, newest_run},
     sequences::{MessageStatus, SearchScope, SequenceKind, SequencePage, SequenceSearch},

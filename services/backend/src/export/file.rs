@@ -58,7 +58,7 @@ impl From<RowsError> for Error {
     }
 }
 
-/// What a message of a search says besides what it found.
+/// The state of a search as of a message.
 pub(super) struct SearchStatus {
     pub(super) progress: Option<Progress>,
     pub(super) warnings: Vec<Warning>,

@@ -75,10 +75,10 @@ struct SeriesLabels {
 
 pub(super) struct MetricRows {
     schema: SchemaRef,
-    /// Of the run that is being read.
+    /// The run that is being read.
     run: Arc<str>,
     experiment: Option<Arc<str>>,
-    /// Of the series that is being read.
+    /// The series that is being read.
     labels: Option<Arc<SeriesLabels>>,
     /// Points that are not in a batch yet, and how many of the first ones are.
     pending: VecDeque<(Arc<SeriesLabels>, SeriesPoints)>,

@@ -26,12 +26,12 @@ use crate::{
 };
 
 /// The data requested for each sequence.
-pub(super) struct ObjectSequences {
+pub(crate) struct ObjectSequences {
     series_type: SeriesType,
     selection: Selection,
 }
 
-pub(super) fn search(
+pub(crate) fn search(
     deps: Arc<Deps>,
     call: Call,
     request: ObjectsRequest,

@@ -7,8 +7,11 @@ use arrow_array::{
 use arrow_ipc::reader::StreamReader;
 use bytes::Bytes;
 use matyan_proto::{
-    common::v1::SeriesKey,
-    export::v1::{Format, MetricsRequest, Piece, RunsRequest, export_service_client::ExportServiceClient},
+    common::v1::{SeriesKey, SeriesType},
+    export::v1::{
+        Format, MetricsRequest, ObjectsRequest, Piece, RunsRequest,
+        export_service_client::ExportServiceClient,
+    },
     runs::v1::ParamPath,
 };
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
@@ -337,6 +340,35 @@ async fn runs_are_exported_with_their_params_and_metrics() {
         one,\"first, \"\"run\"\"\",e,\"\",\"[\"\"t\"\"]\",1970-01-01T00:00:01.000000Z,1970-01-01T00:00:03.500000Z,2.5,\
         false,false,\r\n";
     assert_eq!(String::from_utf8(file.to_vec()).unwrap(), expected);
+}
+
+#[tokio::test]
+async fn objects_are_exported() {
+    let harness = Harness::new().await;
+    let texts = Sequence { dtype: "text".to_owned(), ..sequence("t", "{}", vec![(1, 0.5), (2, -1.0)]) };
+    harness.create(&RunSpec { sequences: vec![texts], ..spec("one", 1) }).await;
+    let request = ObjectsRequest {
+        query: query(""),
+        format: Format::Csv.into(),
+        r#type: SeriesType::Texts.into(),
+        ..ObjectsRequest::default()
+    };
+    let answer = harness.export().objects(request.clone()).await.unwrap().into_inner();
+    let (found, row_count) = file(answer, |it| it.piece).await.unwrap();
+    let expected = "run,experiment,name,context,step,epoch,time,index,text\r\n\
+        one,,t,{},1,,1970-01-01T00:00:00.000001Z,0,0.5\r\n\
+        one,,t,{},2,,1970-01-01T00:00:00.000002Z,0,-1\r\n";
+    assert_eq!((String::from_utf8(found.to_vec()).unwrap().as_str(), row_count), (expected, 2));
+    for (format, column) in [(Format::Arrow, "text"), (Format::Parquet, "text")] {
+        let request = ObjectsRequest { format: format.into(), ..request.clone() };
+        let answer = harness.export().objects(request).await.unwrap().into_inner();
+        let (found, _) = file(answer, |it| it.piece).await.unwrap();
+        let found = batches(format, found);
+        assert_eq!(text_at(&found[0], column, 1).as_deref(), Some("-1"));
+    }
+    let metric = ObjectsRequest { r#type: SeriesType::Metric.into(), ..request };
+    let error = harness.export().objects(metric).await.unwrap_err();
+    assert!(error.message().contains("`type`"), "{error:?}");
 }
 
 #[tokio::test]

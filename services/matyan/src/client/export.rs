@@ -191,7 +191,7 @@ async fn write_file<M>(
         let mut out = io::stdout();
         let written = copy(answer, piece, &progress, &mut out).await;
         progress.finish();
-        return Ok(written.map(drop)?);
+        return written.map(drop);
     }
     let mut partial = PartialFile::create(&flags.output, flags.force)?;
     let written = copy(answer, piece, &progress, &mut partial.file).await;
@@ -200,10 +200,11 @@ async fn write_file<M>(
     partial.keep()?;
     let out = &mut Output::new(json);
     let path = flags.output.display();
-    Ok(match json {
+    match json {
         true => out.object(&json!({"file": path.to_string(), "rows": rows, "bytes": bytes}))?,
         false => out.line(format!("{path}: {rows} rows, {bytes} bytes"))?,
-    })
+    }
+    Ok(())
 }
 
 async fn copy<M>(
