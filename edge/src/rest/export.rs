@@ -5,7 +5,7 @@ use axum::response::Response;
 use futures::stream;
 use http::{HeaderValue, StatusCode, header};
 use matyan_proto::common::v1::SeriesKey;
-use matyan_proto::export::v1::{Format, MetricsRequest, Piece, RunsRequest};
+use matyan_proto::export::v1::{Format, MetricsRequest, ObjectsRequest, Piece, RunsRequest};
 use matyan_proto::runs::v1::ParamPath;
 use matyan_proto::search::v1::Query;
 use schemars::JsonSchema;
@@ -16,18 +16,18 @@ use tonic::{Status, Streaming};
 use super::answer::Answer;
 use super::call::{Call, TimeZone};
 use super::operation::Operation;
-use super::shared::step_range;
+use super::shared::{requested_types, step_range};
 use crate::error::{ApiError, ApiResult};
 
 pub(crate) fn operations() -> Vec<Operation> {
     vec![
         Operation::get("/export/metrics", "Export every point of the metrics that a query finds", metrics),
         Operation::get("/export/runs", "Export the runs that a query finds", runs),
+        Operation::get("/export/objects", "Export the objects of one type that a query finds", objects),
     ]
 }
 
-#[derive(Clone, Copy, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy)]
 enum FileFormat {
     Arrow,
     Parquet,
@@ -35,6 +35,18 @@ enum FileFormat {
 }
 
 impl FileFormat {
+    fn parse(name: &str) -> ApiResult<Self> {
+        match name {
+            "arrow" => Ok(Self::Arrow),
+            "parquet" => Ok(Self::Parquet),
+            "csv" => Ok(Self::Csv),
+            _ => {
+                let message = format!("format: unknown format '{name}': use arrow, parquet or csv");
+                Err(ApiError::new(StatusCode::BAD_REQUEST, message))
+            }
+        }
+    }
+
     fn to_api(self) -> i32 {
         i32::from(match self {
             Self::Arrow => Format::Arrow,
@@ -65,7 +77,8 @@ impl FileFormat {
 struct ExportParameters {
     #[serde(default)]
     q: String,
-    format: FileFormat,
+    /// arrow, parquet or csv
+    format: String,
     /// only these runs
     #[serde(default)]
     run: Vec<String>,
@@ -108,6 +121,16 @@ struct RunsParameters {
     zone: TimeZone,
 }
 
+#[derive(Deserialize, JsonSchema)]
+struct ObjectsParameters {
+    #[serde(flatten)]
+    export: ExportParameters,
+    /// images, texts, distributions, audios or figures
+    sequence: String,
+    #[serde(flatten)]
+    zone: TimeZone,
+}
+
 /// A file of any format.
 struct ExportedFile(Response);
 
@@ -121,30 +144,46 @@ impl Answer for ExportedFile {
 
 async fn metrics(call: Call<MetricsParameters>) -> ApiResult<ExportedFile> {
     let MetricsParameters { export, name: names, record_range, zone } = call.parameters;
+    let format = FileFormat::parse(&export.format)?;
     let request = MetricsRequest {
         query: export.query(&zone),
-        format: export.format.to_api(),
+        format: format.to_api(),
         run_ids: export.run,
         names,
         steps: step_range(&record_range)?,
     };
     let messages = call.services.backend().export().metrics(request).await?.into_inner();
-    file(messages, |it| it.piece, "metrics", export.format).await
+    file(messages, |it| it.piece, "metrics", format).await
 }
 
 async fn runs(call: Call<RunsParameters>) -> ApiResult<ExportedFile> {
     let RunsParameters { export, param, no_params, metric, zone } = call.parameters;
+    let format = FileFormat::parse(&export.format)?;
     let path = |path: String| ParamPath { segments: path.split('.').map(str::to_owned).collect() };
     let request = RunsRequest {
         query: export.query(&zone),
-        format: export.format.to_api(),
+        format: format.to_api(),
         run_ids: export.run,
         param_paths: param.into_iter().map(path).collect(),
         no_params,
         metrics: metric.into_iter().map(series_key).collect::<ApiResult<_>>()?,
     };
     let messages = call.services.backend().export().runs(request).await?.into_inner();
-    file(messages, |it| it.piece, "runs", export.format).await
+    file(messages, |it| it.piece, "runs", format).await
+}
+
+async fn objects(call: Call<ObjectsParameters>) -> ApiResult<ExportedFile> {
+    let ObjectsParameters { export, sequence, zone } = call.parameters;
+    let format = FileFormat::parse(&export.format)?;
+    let types = requested_types(std::slice::from_ref(&sequence))?;
+    let request = ObjectsRequest {
+        query: export.query(&zone),
+        format: format.to_api(),
+        run_ids: export.run,
+        r#type: types.first().copied().unwrap_or_default().into(),
+    };
+    let messages = call.services.backend().export().objects(request).await?.into_inner();
+    file(messages, |it| it.piece, &sequence, format).await
 }
 
 fn series_key(text: String) -> ApiResult<SeriesKey> {

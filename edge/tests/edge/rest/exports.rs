@@ -1,6 +1,9 @@
 //! Exports: parameters, headers, and errors before and in the middle of a file.
 
-use matyan_proto::export::v1::{Format, MetricsRequest, MetricsResponse, Piece, RunsRequest, RunsResponse};
+use matyan_proto::export::v1::{
+    Format, MetricsRequest, MetricsResponse, ObjectsRequest, ObjectsResponse, Piece, RunsRequest,
+    RunsResponse,
+};
 
 use super::*;
 
@@ -25,6 +28,14 @@ async fn files_are_passed_through() {
     assert_eq!((request.query.unwrap().text.as_str(), request.format), ("run.active", Format::Csv as i32));
     assert_eq!(request.steps, Some(StepRange { start: Some(1), stop: None }));
 
+    let done = Piece { data: "x".into(), done: true, ..Default::default() };
+    rest.backend.answers("export.v1.ExportService/Objects", [ObjectsResponse { piece: Some(done) }]);
+    let answer = rest.get("/export/objects/?format=arrow&sequence=texts").await;
+    assert_eq!((answer.status, answer.text()), (200, "x"));
+    assert_eq!(answer.header("content-disposition"), Some("attachment; filename=\"texts.arrows\""));
+    let request: ObjectsRequest = rest.backend.last_request("export.v1.ExportService/Objects");
+    assert_eq!(request.r#type(), SeriesType::Texts);
+
     let done = Piece { data: "PAR1".into(), done: true, ..Default::default() };
     rest.backend.answers(RUNS, [RunsResponse { piece: Some(done) }]);
     let metric = r#"{"name":"loss","context":{"a":1}}"#.replace('"', "%22");
@@ -41,10 +52,10 @@ async fn files_are_passed_through() {
 #[tokio::test]
 async fn errors_before_the_file_are_json_and_later_ones_break_the_connection() {
     let rest = Rest::new();
-    for (path, field) in [("/export/metrics/", "format"), ("/export/metrics/?format=xml", "format")] {
+    for (path, status) in [("/export/metrics/", 422), ("/export/metrics/?format=xml", 400)] {
         let answer = rest.get(path).await;
-        assert_eq!(answer.status, 422);
-        assert!(answer.text().contains(field), "{}", answer.text());
+        assert_eq!(answer.status, status);
+        assert!(answer.text().contains("format"), "{}", answer.text());
     }
     let answer = rest.get("/export/runs/?format=csv&metric={").await;
     assert_eq!(answer.status, 400);
@@ -56,7 +67,7 @@ async fn errors_before_the_file_are_json_and_later_ones_break_the_connection() {
     };
     rest.backend.fails::<MetricsResponse>(METRICS, [], refused());
     let answer = rest.get("/export/metrics/?format=csv").await;
-    assert!(answer.status == 400 && answer.text().contains("names"), "{}", answer.text());
+    assert!(answer.status == 422 && answer.text().contains("names"), "{}", answer.text());
 
     let broken = async || {
         let request = Request::get("/api/v1/rest/export/metrics/?format=csv").body(Body::empty()).unwrap();

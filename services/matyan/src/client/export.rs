@@ -8,8 +8,11 @@ use std::{
 
 use clap::{Args, Subcommand, ValueEnum};
 use matyan_proto::{
-    common::v1::SeriesKey,
-    export::v1::{Format, MetricsRequest, Piece, RunsRequest, export_service_client::ExportServiceClient},
+    common::v1::{SeriesKey, SeriesType},
+    export::v1::{
+        Format, MetricsRequest, ObjectsRequest, Piece, RunsRequest,
+        export_service_client::ExportServiceClient,
+    },
     runs::v1::ParamPath,
     search::v1::Query,
 };
@@ -28,6 +31,7 @@ Examples:
   matyan export metrics --query 'run.hparams.lr < 0.1' --output points.parquet
   matyan export metrics --names loss,accuracy --runs 3fd1c0 --format csv --output -
   matyan export runs --query 'run.active == False' --params hparams.lr,hparams.layers --output runs.csv
+  matyan export objects texts --output texts.parquet
   matyan export runs --metric loss --metric 'loss={\"subset\":\"val\"}' --output runs.arrow";
 
 #[derive(Debug, Args)]
@@ -45,6 +49,8 @@ enum TableCommand {
     Metrics(MetricsTable),
     /// Export the runs that a query finds, one row each, with their params
     Runs(RunsTable),
+    /// Export the images, texts or other objects that a query finds, one row each
+    Objects(ObjectsTable),
 }
 
 #[derive(Debug, Args)]
@@ -69,6 +75,36 @@ struct RunsTable {
     metrics: Vec<String>,
     #[command(flatten)]
     file: FileFlags,
+}
+
+#[derive(Debug, Args)]
+struct ObjectsTable {
+    /// Type of the objects; the bytes of images and audio are not part of the file
+    #[arg(value_enum)]
+    objects: ObjectKind,
+    #[command(flatten)]
+    file: FileFlags,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum ObjectKind {
+    Images,
+    Texts,
+    Distributions,
+    Audios,
+    Figures,
+}
+
+impl ObjectKind {
+    fn to_api(self) -> SeriesType {
+        match self {
+            Self::Images => SeriesType::Images,
+            Self::Texts => SeriesType::Texts,
+            Self::Distributions => SeriesType::Distributions,
+            Self::Audios => SeriesType::Audios,
+            Self::Figures => SeriesType::Figures,
+        }
+    }
 }
 
 /// The rows to export, and where to.
@@ -163,6 +199,13 @@ pub(super) async fn run(flags: ExportFlags) -> Result<(), Error> {
             let answer = service.runs(request).await?.into_inner();
             write_file(&file, answer, |it| it.piece, json).await
         }
+        TableCommand::Objects(ObjectsTable { objects, file }) => {
+            let (query, run_ids, format) = (file.query(), file.runs.clone(), file.format()?.into());
+            let request = ObjectsRequest { query, run_ids, format, r#type: objects.to_api().into() };
+            let mut service = client!(ExportServiceClient, client.connect().await?);
+            let answer = service.objects(request).await?.into_inner();
+            write_file(&file, answer, |it| it.piece, json).await
+        }
     }
 }
 
@@ -174,7 +217,7 @@ fn series_key(text: &str) -> SeriesKey {
     }
 }
 
-/// What was written.
+/// Size of a file.
 struct WrittenFile {
     rows: u64,
     bytes: u64,
