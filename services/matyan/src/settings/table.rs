@@ -154,7 +154,7 @@ settings! {
     /// Address of the backend, which a frontier in a process of its own asks whether a project
     /// exists; without it, such a frontier accepts data for the default project only
     BACKEND_URL: String = Setting::new("backend_url", &["MATYAN_BACKEND_URL"], parse::web_url)
-        .flag("backend-url", "URL", &[FRONTIER]);
+        .flag("backend-url", "URL", &[FRONTIER]).chart("backend.service.port");
     /// Whether HTTP requests are counted
     METRICS_ENABLED: bool = Setting::new("metrics_enabled", &["METRICS_ENABLED"], parse::boolean)
         .default("true");
