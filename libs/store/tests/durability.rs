@@ -303,7 +303,16 @@ async fn fill(directory: &Path, make_room: impl FnOnce()) {
     let expected: Vec<Key> = stored.into_iter().map(key).collect();
     assert_eq!(keys(&store).await, expected);
     store.close().await.unwrap();
-    let store = EmbeddedStore::open(directory, Settings::default()).await.unwrap();
+    // Until its thread has dropped the snapshot of the last read, the store is in use.
+    let mut opened = EmbeddedStore::open(directory, Settings::default()).await;
+    for _ in 0..1_000 {
+        if !matches!(opened, Err(Error::InUse { .. })) {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        opened = EmbeddedStore::open(directory, Settings::default()).await;
+    }
+    let store = opened.unwrap();
     assert_eq!(keys(&store).await, expected);
     store.close().await.unwrap();
 }
