@@ -1,28 +1,51 @@
 //! A data directory written by an older version opens in this one, and every answer about it is
 //! the same.
 
-use std::path::{Path, PathBuf};
+#[path = "old_store/generator.rs"]
+mod generator;
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
-use matyan_tests::{eventually, server::Server};
+use matyan_tests::{
+    eventually,
+    server::{Server, binary},
+};
 use serde_json::Value;
 
-fn fixture() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/store-of-format-2")
+fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(name)
 }
 
-fn unpack(into: &Path) {
-    let archive =
-        std::fs::File::open(fixture().join("data.tar.gz")).expect("the fixture is in the repository");
+fn unpack(file: &Path, into: &Path) {
+    let archive = std::fs::File::open(file).expect("the fixture is in the repository");
     let mut archive = tar::Archive::new(flate2::read::GzDecoder::new(archive));
     archive.unpack(into).expect("the directory is writable");
 }
 
-/// Sends a recorded request, and returns the status and body of the response.
+/// Runs a command of the binary, which must succeed, and returns its output.
+async fn command(server: &str, words: &[&str]) -> String {
+    let mut command = tokio::process::Command::new(binary());
+    command.args(words).args(["--server", server, "--json"]).env_clear().stdin(std::process::Stdio::null());
+    let output = command.output().await.expect("the binary starts");
+    assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).expect("the output is text")
+}
+
+/// Sends a recorded request, and returns the status and body of the response, or runs a recorded
+/// command.
 async fn replay(server: &Server, recorded: &Value) -> Result<(u64, String), String> {
+    if let Some(words) = recorded["command"].as_array() {
+        let words: Vec<&str> = words.iter().filter_map(Value::as_str).collect();
+        return Ok((0, BASE64_STANDARD.encode(command(&server.query, &words).await)));
+    }
     let text = |name: &str| recorded[name].as_str().expect("a request has a method and a path").to_owned();
     let method = text("method").parse().expect("a method");
-    let url = format!("{}/api/v1/rest{}", server.query, text("path"));
+    let project = recorded["project"].as_str().map(|name| format!("/p/{name}")).unwrap_or_default();
+    let url = format!("{}{project}/api/v1/rest{}", server.query, text("path"));
     let mut request = reqwest::Client::new().request(method, url);
     if !recorded["body"].is_null() {
         request = request.json(&recorded["body"]);
@@ -33,22 +56,90 @@ async fn replay(server: &Server, recorded: &Value) -> Result<(u64, String), Stri
     Ok((status.into(), BASE64_STANDARD.encode(body)))
 }
 
-#[tokio::test]
-async fn rule_44_an_older_store_and_log_open_here() {
-    let directory = tempfile::tempdir().expect("the temporary directory is writable");
-    unpack(directory.path());
-    let server = Server::up_on(&directory.path().join("data")).await;
-    let recorded = std::fs::read_to_string(fixture().join("answers.json")).expect("the fixture is readable");
-    let recorded: Vec<Value> = serde_json::from_str(&recorded).expect("the fixture is JSON");
+async fn check_answers(server: &Server, fixture: &Path) {
+    let file = std::fs::File::open(fixture.join("answers.json.gz")).expect("the fixture is readable");
+    let recorded: Vec<Value> =
+        serde_json::from_reader(flate2::read::GzDecoder::new(file)).expect("the fixture is JSON");
     assert!(recorded.len() > 20);
     for request in &recorded {
         let expected = (request["status"].as_u64(), request["answer"].as_str());
         // Records that were in the log when the old server was killed are applied in the background.
-        eventually(&format!("the recorded answer of {}", request["path"]), async || {
-            let (status, body) = replay(&server, request).await?;
-            let is_equal = (Some(status), Some(body.as_str())) == expected;
-            is_equal.then_some(()).ok_or_else(|| format!("{status}: {body}"))
-        })
+        eventually(
+            &format!("the recorded answer of {}{}", request["path"], request["command"]),
+            async || {
+                let (status, body) = replay(server, request).await?;
+                let is_equal = (Some(status), Some(body.as_str())) == expected;
+                is_equal.then_some(()).ok_or_else(|| format!("{status}: {body}"))
+            },
+        )
         .await;
+    }
+}
+
+/// Makes a backup. What is parked is applied first, as an archive cannot contain it.
+async fn backup(server: &Server, into: &Path) -> PathBuf {
+    command(&server.query, &["runs", "resume", "parked"]).await;
+    eventually("the parked records are applied", async || {
+        let parked = command(&server.query, &["parked", "ls"]).await;
+        parked.is_empty().then_some(()).ok_or(parked)
+    })
+    .await;
+    let report = command(&server.query, &["backup", into.to_str().expect("text")]).await;
+    let report: Value = serde_json::from_str(&report).expect("the output is JSON");
+    PathBuf::from(report["archive"].as_str().expect("the output names the archive"))
+}
+
+/// Every file of an archive by path. The manifest and the checksums depend on the backup.
+fn contents(archive: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let (mut found, mut folders) = (BTreeMap::new(), vec![archive.to_owned()]);
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).expect("the archive is readable") {
+            let path = entry.expect("the archive is readable").path();
+            if path.is_dir() {
+                folders.push(path);
+                continue;
+            }
+            let inside = path.strip_prefix(archive).expect("inside the archive").to_owned();
+            let is_of_backup = inside.starts_with("manifest.json") || inside.starts_with("checksums.sha256");
+            if !is_of_backup {
+                found.insert(inside, std::fs::read(&path).expect("the archive is readable"));
+            }
+        }
+    }
+    found
+}
+
+#[tokio::test]
+async fn rule_44_an_older_store_and_log_open_here() {
+    let directory = tempfile::tempdir().expect("the temporary directory is writable");
+    let fixture = fixture("store-of-format-2");
+    unpack(&fixture.join("data.tar.gz"), directory.path());
+    let server = Server::up_on(&directory.path().join("data")).await;
+    check_answers(&server, &fixture).await;
+}
+
+#[tokio::test]
+async fn rule_44_everything_in_an_older_store_is_read_and_migrated() {
+    let directory = tempfile::tempdir().expect("the temporary directory is writable");
+    let fixture = fixture("everything-of-format-2");
+    for file in ["data.tar.gz", "archive.tar.gz"] {
+        unpack(&fixture.join(file), directory.path());
+    }
+    let mut server = Server::up_on(&directory.path().join("data")).await;
+    check_answers(&server, &fixture).await;
+    eventually("the store is migrated", async || {
+        let log = server.log();
+        log.contains("migrated the store").then_some(()).ok_or(log)
+    })
+    .await;
+    server.kill();
+    server.start().await;
+    check_answers(&server, &fixture).await;
+    let (old, new) = (directory.path().join("archive"), backup(&server, directory.path()).await);
+    let (old, new) = (contents(&old), contents(&new));
+    assert_eq!(old.keys().collect::<Vec<_>>(), new.keys().collect::<Vec<_>>());
+    for (path, old) in &old {
+        let (old, new) = (String::from_utf8_lossy(old), String::from_utf8_lossy(&new[path]));
+        assert!(old == new, "{} was\n{old}\nand is\n{new}", path.display());
     }
 }

@@ -20,6 +20,7 @@ mod pending_payloads;
 mod project_pages;
 mod run_blobs;
 mod stale_runs;
+mod store_format;
 mod tombstones;
 
 pub use dead_entities::sweep_dead_entities;
@@ -32,6 +33,7 @@ pub use orphaned_blobs::OrphanedBlobs;
 pub use pending_payloads::{PendingUploads, pending_payload_bytes};
 pub use run_blobs::{BlobPage, DeletedRunBlobs, LeftoverBlobs, deleted_run_number};
 pub use stale_runs::{StaleRuns, StaleRunsPage, finish_stale_runs};
+pub use store_format::migrate_store;
 pub use tombstones::{LONGEST_SPOOL_US, TombstonePage, TombstoneSweep};
 
 use matyan_blob::{BlobKey, Blobs};

@@ -21,15 +21,53 @@ pub fn event_put(batch: &mut Batch, project: &str, time_us: i64, caller: &str, k
     // The digest covers the event with an empty id.
     event.id = blake3::hash(&event.encode_to_vec()).as_bytes()[..16].to_vec().into();
     let suffix = event.id.clone();
-    batch.set_stamped(keys::outbox_prefix(), suffix, event.encode_to_vec());
+    batch.set_stamped(keys::outbox_prefix(), suffix, rows::with_format(&event.encode_to_vec()));
 }
 
 /// The oldest unpublished events, with their keys.
 pub async fn events_list(snapshot: &dyn Snapshot, rows: usize) -> Result<Vec<(Key, ControlEvent)>> {
     let page = snapshot.scan(&keys::outbox(), Scan { rows, ..Scan::default() }).await?;
-    let decoded = page.rows.into_iter().map(|(key, value)| match ControlEvent::decode(value) {
-        Ok(event) => Ok((key, event)),
-        Err(error) => Err(rows::corrupt(&key, &error)),
+    let decoded = page.rows.into_iter().map(|(key, value)| {
+        let body = if is_of_format_2(&value) { &value[..] } else { rows::body(&key, &value)? };
+        match ControlEvent::decode(body) {
+            Ok(event) => Ok((key, event)),
+            Err(error) => Err(rows::corrupt(&key, &error)),
+        }
     });
     decoded.collect()
+}
+
+/// Whether this is an event without a format byte, as in stores of format 2. Such an event begins with
+/// its id. It needs no migration, because it is published and cleared.
+fn is_of_format_2(value: &[u8]) -> bool {
+    /// Tag of the first field, with a length before its content.
+    const ID: u8 = 1 << 3 | 2;
+    value.first() == Some(&ID)
+}
+
+#[cfg(test)]
+mod tests {
+    use control_event::Kind;
+    use matyan_proto::log::v1::RunDeleted;
+
+    use super::*;
+    use crate::testing::TestStore;
+    use matyan_store::Store;
+
+    #[tokio::test]
+    async fn rule_44_events_of_format_2_are_published() {
+        let store = TestStore::open().await;
+        let kind = || Kind::RunDeleted(RunDeleted { run_id: "r".into(), ..RunDeleted::default() });
+        let mut batch = Batch::default();
+        event_put(&mut batch, "", 5, "", kind());
+        store.commit(batch).await.unwrap();
+        let new = events_list(&*store.snapshot().await.unwrap(), 9).await.unwrap();
+        assert_eq!(new[0].1.kind, Some(kind()));
+        let mut batch = Batch::default();
+        batch.set_stamped(keys::outbox_prefix(), "old", new[0].1.encode_to_vec());
+        batch.clear(new[0].0.clone());
+        store.commit(batch).await.unwrap();
+        let old = events_list(&*store.snapshot().await.unwrap(), 9).await.unwrap();
+        assert_eq!((old.len(), &old[0].1), (1, &new[0].1));
+    }
 }

@@ -21,6 +21,7 @@
 //! | (nil, 6, stage, time, project, run id, producer) | producers that are swept unless they were seen after this time |
 //! | (nil, 7, job) | when a job last succeeded; with a project number, in that project |
 //! | (nil, 8) | digest of the log positions that were adopted from an archive |
+//! | (nil, 9) | progress of a migration from an older format, while one is under way |
 //!
 //! **Project rows** begin with the number of the project, then the space. Under the largest
 //! number, which no project has, are parked items of projects that do not exist:
@@ -117,6 +118,7 @@ enum System {
     IdleProducer = 6,
     Job = 7,
     AdoptedPositions = 8,
+    Migration = 9,
 }
 
 /// Kinds of project rows, after the project number.

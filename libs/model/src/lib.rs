@@ -3,14 +3,14 @@
 //! `Snapshot` or fills a `Batch`.
 //!
 //! ```
-//! use matyan_model::{ids::Project, project::{self, ProjectInfo}};
+//! use matyan_model::{format::format_open, ids::Project, project::{self, ProjectInfo}};
 //! use matyan_store::{Batch, Store as _, embedded::{EmbeddedStore, Settings}};
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> matyan_store::Result<()> {
 //! # let directory = tempfile::tempdir().expect("a directory for the example");
 //! let store = EmbeddedStore::open(directory.path(), Settings::default()).await?;
-//! project::format_open(&store).await?;
+//! format_open(&store).await?;
 //!
 //! let info = ProjectInfo { name: "Vision".into(), description: String::new() };
 //! let mut batch = Batch::default();
@@ -27,6 +27,8 @@ pub mod ids;
 pub mod keys;
 
 mod rows;
+
+pub mod format;
 
 pub mod position;
 

@@ -1,10 +1,10 @@
 //! Projects: their rows in the list of projects, their name and description, pinned sequences,
-//! counters, and the row that holds the format of the whole store.
+//! and counters.
 //!
 //! A project is found by its name, which never changes and is never given to another project,
 //! because blobs are stored under it. The row of a deleted project remains as a tombstone.
 
-use matyan_store::{Batch, Error, Range, Result, Scan, Snapshot, Store, Transaction};
+use matyan_store::{Batch, Range, Result, Scan, Snapshot, Store, Transaction};
 use minicbor::{Decode, Encode};
 
 use crate::{
@@ -13,35 +13,6 @@ use crate::{
     keys::{self, Counter},
     rows,
 };
-
-/// The store format of this program. Older formats cannot be read.
-pub const FORMAT: u32 = 2;
-
-/// Writes the format to an empty store, or checks that the store has the format of this
-/// program.
-pub async fn format_open(store: &dyn Store) -> Result<()> {
-    let found = matyan_store::transact(store, async |mut transaction: Transaction| -> Result<_> {
-        let key = keys::format();
-        let format = match transaction.get(&key).await? {
-            Some(value) => rows::decode(&key, &value)?,
-            None => {
-                transaction.batch().set(key, rows::encode(&FORMAT));
-                FORMAT
-            }
-        };
-        Ok((transaction, format))
-    });
-    match found.await?.0 {
-        FORMAT => Ok(()),
-        newer @ FORMAT.. => Err(Error::corrupt(format!(
-            "the store has format {newer}, but this program uses format {FORMAT}: use a newer version of the program"
-        ))),
-        older => Err(Error::corrupt(format!(
-            "the store has format {older}, but this program uses format {FORMAT}: make a backup with the version that wrote it, \
-             and restore the backup into a new store"
-        ))),
-    }
-}
 
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 #[cbor(array)]

@@ -1,6 +1,6 @@
 //! Row encoding: a format byte, then the fields as a CBOR array. New fields are added at the
 //! end and must be optional. A value that does not fit a row is split into pieces, whose keys
-//! end with the number of the piece.
+//! end with the number of the piece; the first piece has the format byte.
 
 use bytes::Bytes;
 use matyan_store::{Batch, Error, Key, Range, Result, Scan, Snapshot, Value};
@@ -31,9 +31,16 @@ pub(crate) fn decode<'b, T: Decode<'b, ()>>(key: &Key, value: &'b [u8]) -> Resul
 pub(crate) fn body<'b>(key: &Key, value: &'b [u8]) -> Result<&'b [u8]> {
     match value.split_first() {
         Some((&FORMAT, body)) => Ok(body),
-        Some((format, _)) => Err(corrupt(key, &format!("its format is {format}, expected {FORMAT}"))),
+        Some((format, _)) => Err(corrupt(key, &unknown_format(*format))),
         None => Err(corrupt(key, &"its value is empty")),
     }
+}
+
+/// Reason why a row cannot be read whose first byte is not the known format.
+pub(crate) fn unknown_format(format: u8) -> String {
+    format!(
+        "its format is {format}, but this program reads format {FORMAT}: a newer version wrote it, or it is damaged"
+    )
 }
 
 pub(crate) fn corrupt(key: &Key, reason: &dyn std::fmt::Display) -> Error {

@@ -29,7 +29,7 @@ impl SystemService for Backend {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             component: "backend".to_owned(),
             fdb_api_version: FDB_API_VERSION,
-            format: matyan_model::project::FORMAT,
+            format: matyan_model::format::FORMAT,
         }))
     }
 

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use matyan_maintenance::{
     BlobEvent, CLEANUP_TOMBSTONES, FINISH_STALE, JobLock, LONGEST_SPOOL_US, OrphanedBlobs, PendingUploads,
-    TombstoneSweep, clear_garbage, drop_abandoned_restores, pending_payload_bytes, sweep_dead_entities,
-    sweep_dead_runs, sweep_deleted_projects, sweep_producers, trim_changes,
+    TombstoneSweep, clear_garbage, drop_abandoned_restores, migrate_store, pending_payload_bytes,
+    sweep_dead_entities, sweep_dead_runs, sweep_deleted_projects, sweep_producers, trim_changes,
 };
 use matyan_model::{
     ids::{NamedProject, Project},
@@ -26,6 +26,8 @@ use crate::{
 const DEAD_RUNS_INTERVAL: Duration = Duration::from_secs(1);
 /// Interval for payloads that wait for the blob store.
 const PENDING_INTERVAL: Duration = Duration::from_secs(5);
+/// Interval for the migration of a store. A round costs one read if there is nothing to do.
+const MIGRATION_INTERVAL: Duration = Duration::from_secs(5);
 /// Interval for rows that are kept for minutes or hours.
 const MINUTELY: Duration = Duration::from_secs(60);
 /// Interval for rows that are kept for days, and for runs that have been silent for days.
@@ -77,6 +79,7 @@ impl JobScheduler {
             self.repeat(PENDING_INTERVAL, MIN_WAIT, "pending-payloads", stop, || upload_payloads(
                 deps, metrics, &uploads
             )),
+            self.repeat(MIGRATION_INTERVAL, MIN_WAIT, "store-format", stop, || migrate_store(jobs, stop)),
             self.repeat(MINUTELY, MIN_WAIT, "dead-entities", stop, || sweep_dead_entities(jobs, stop)),
             self.repeat(MINUTELY, MIN_WAIT, "changes", stop, || trim_changes(jobs)),
             self.repeat(MINUTELY, MIN_WAIT, "garbage", stop, || clear_garbage(jobs)),

@@ -13,6 +13,10 @@ pub fn format() -> Key {
     system(System::Format, ())
 }
 
+pub fn migration() -> Key {
+    system(System::Migration, ())
+}
+
 pub fn log(topic: LogTopic) -> Key {
     system(System::Log, (topic as u16,))
 }

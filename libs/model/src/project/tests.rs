@@ -8,20 +8,6 @@ use crate::testing::TestStore;
 const P: Project = Project(0);
 
 #[tokio::test]
-async fn rule_32_a_store_of_another_format_is_rejected() {
-    let store = TestStore::open().await;
-    format_open(&*store).await.unwrap();
-    format_open(&*store).await.unwrap();
-    for (format, advice) in [(FORMAT + 1, "use a newer version"), (FORMAT - 1, "make a backup")] {
-        let mut batch = Batch::default();
-        batch.set(keys::format(), rows::encode(&format));
-        store.commit(batch).await.unwrap();
-        let error = format_open(&*store).await.unwrap_err().to_string();
-        assert!(error.contains(&format!("format {format},")) && error.contains(advice), "{error}");
-    }
-}
-
-#[tokio::test]
 async fn info_and_pinned_sequences_are_read_back() {
     let store = TestStore::open().await;
     let snapshot = store.snapshot().await.unwrap();

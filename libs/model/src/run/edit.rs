@@ -35,7 +35,7 @@ pub struct RunEdit {
 
 impl RunEdit {
     /// An edit of a document that does not exist yet.
-    pub(super) fn create(project: Project, number: RunNumber, props: Props) -> Self {
+    pub(crate) fn create(project: Project, number: RunNumber, props: Props) -> Self {
         Self { project, number, before: None, props, params: None, params_bytes: None }
     }
 
@@ -152,6 +152,7 @@ fn write_params(
 ) -> Params {
     let range = keys::params(project, number);
     if encoded.len() > INLINE_PARAMS_BYTES {
+        let encoded = rows::with_format(&encoded);
         rows::put_pieces(batch, range, |piece| keys::params_piece(project, number, piece), &encoded);
         return Params::Pieces;
     }

@@ -6,6 +6,7 @@ use matyan_store::{Key, Range, Result, Scan, Snapshot, Value};
 
 use super::{Document, Params, head_live};
 use crate::{
+    format,
     ids::{Project, RunId, RunNumber},
     keys, rows,
 };
@@ -157,7 +158,14 @@ pub async fn params_get_bytes(
         Params::Pieces => {
             let range = keys::params(project, number);
             let pieces = rows::get_pieces(snapshot, &range).await?;
-            pieces.ok_or_else(|| rows::corrupt(&range.start, &"the params of the document are missing"))
+            let Some(pieces) = pieces else {
+                return Err(rows::corrupt(&range.start, &"the params of the document are missing"));
+            };
+            // Without a format byte, until the migration of the store reaches them.
+            match format::is_params_of_format_2(&pieces) {
+                true => Ok(pieces),
+                false => Ok(pieces.slice_ref(rows::body(&range.start, &pieces)?)),
+            }
         }
     }
 }

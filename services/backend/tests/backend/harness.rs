@@ -107,7 +107,7 @@ impl matyan_frontier::ProjectNames for StoredProjects {
 
 async fn open_store(path: &Path) -> Arc<EmbeddedStore> {
     let store = EmbeddedStore::open(path, Default::default()).await.unwrap();
-    matyan_model::project::format_open(&store).await.unwrap();
+    matyan_model::format::format_open(&store).await.unwrap();
     Arc::new(store)
 }
 

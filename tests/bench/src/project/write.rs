@@ -11,10 +11,10 @@ use std::{
 use futures::{StreamExt, TryStreamExt, stream};
 use matyan_model::{
     entity::{Experiment, Tag, entity_create},
+    format::format_open,
     ids::{Project, RunId, RunNumber, SeriesNumber},
     keys::{self, Counter},
     metric::metric_series_create,
-    project::format_open,
     run::{WritingState, run_create, writing_put},
     series::{FoldStatus, LiveRow, MetricHeader, RunRef, fold_run},
 };

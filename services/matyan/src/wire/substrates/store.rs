@@ -3,7 +3,7 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use matyan_model::project::format_open;
+use matyan_model::format::format_open;
 use matyan_store::embedded::EmbeddedStore;
 #[cfg(feature = "fdb")]
 use matyan_store::fdb::{self, FdbStore};

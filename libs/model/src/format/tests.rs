@@ -1,0 +1,167 @@
+//! Tests of opening stores of other formats, and of the migration, on the embedded store.
+
+use matyan_store::{Batch, Commit, Key};
+use matyan_value::{Map, Value};
+
+use super::*;
+use crate::{
+    project::{ProjectInfo, project_create},
+    run::{Props, RunEdit, params_get, run_id_get},
+    testing::TestStore,
+};
+
+async fn set_format(store: &TestStore, format: u32) {
+    let mut batch = Batch::default();
+    batch.set(keys::format(), rows::encode(&format));
+    store.commit(batch).await.unwrap();
+}
+
+async fn rows_of(store: &TestStore) -> Vec<(Key, matyan_store::Value)> {
+    rows::scan_all(&*store.snapshot().await.unwrap(), &Range::prefix(Key::default())).await.unwrap()
+}
+
+#[tokio::test]
+async fn rule_44_a_store_of_an_unknown_format_is_refused_and_not_changed() {
+    let store = TestStore::open().await;
+    format_open(&*store).await.unwrap();
+    format_open(&*store).await.unwrap();
+    for (format, advice) in
+        [(FORMAT + 1, "use the version that wrote it, or a newer one"), (1, "make a backup")]
+    {
+        set_format(&store, format).await;
+        let before = rows_of(&store).await;
+        let error = format_open(&*store).await.unwrap_err().to_string();
+        assert!(
+            error.contains(&format!("format {format}, but this program reads formats 2 to 3")),
+            "{error}"
+        );
+        assert!(error.contains(advice), "{error}");
+        assert_eq!(rows_of(&store).await, before);
+    }
+}
+
+#[tokio::test]
+async fn rule_44_a_row_of_an_unknown_format_is_an_error_with_a_reason() {
+    let store = TestStore::open().await;
+    let mut batch = Batch::default();
+    batch.set(keys::format(), vec![9]);
+    store.commit(batch).await.unwrap();
+    let error = format_open(&*store).await.unwrap_err().to_string();
+    assert!(
+        error.contains("its format is 9, but this program reads format 1: a newer version wrote it"),
+        "{error}"
+    );
+}
+
+/// Params that do not fit in the document, and differ per run.
+fn large_params(number: u64) -> Map {
+    let text = format!("{number:06}").repeat(20_000);
+    [("a".into(), Value::Text(text)), ("n".into(), Value::Integer(number.cast_signed()))]
+        .into_iter()
+        .collect()
+}
+
+/// A store of format 2 with `count` runs in each of two projects. Every third has small params.
+async fn old_store(count: u64) -> TestStore {
+    let store = TestStore::open().await;
+    set_format(&store, 2).await;
+    let info = ProjectInfo::default();
+    store.run(async |transaction| project_create(transaction, "other", &info, 5, 9).await).await.unwrap();
+    for project in [Project(0), Project(1)] {
+        for number in 0..count {
+            store
+                .run(async |transaction| {
+                    let mut edit = RunEdit::create(project, RunNumber(number), Props::default());
+                    let params = if number % 3 == 0 { Map::default() } else { large_params(number) };
+                    *edit.params(transaction.unchecked()).await? = params;
+                    edit.write(transaction.batch());
+                    Ok::<_, Error>(())
+                })
+                .await
+                .unwrap();
+            let key = keys::params_piece(project, RunNumber(number), 0);
+            let piece = store.snapshot().await.unwrap().get(&key).await.unwrap();
+            if let Some(piece) = piece {
+                let mut batch = Batch::default();
+                batch.set(key.clone(), piece.slice_ref(rows::body(&key, &piece).unwrap()));
+                store.commit(batch).await.unwrap();
+            }
+        }
+    }
+    store
+}
+
+async fn check_params(store: &TestStore, count: u64) {
+    let snapshot = store.snapshot().await.unwrap();
+    for project in [Project(0), Project(1)] {
+        for number in (0..count).map(RunNumber).filter(|number| number.0 % 3 != 0) {
+            let document = crate::run::document_get(&*snapshot, project, number).await.unwrap().unwrap();
+            assert_eq!(document.params, Params::Pieces);
+            let params = params_get(&*snapshot, project, number, &document).await.unwrap();
+            assert_eq!(params, large_params(number.0), "{project:?} {number}");
+        }
+    }
+}
+
+async fn old_rows(store: &TestStore, count: u64) -> usize {
+    let snapshot = store.snapshot().await.unwrap();
+    let mut found = 0;
+    for project in [Project(0), Project(1)] {
+        for number in (0..count).map(RunNumber) {
+            let piece = snapshot.get(&keys::params_piece(project, number, 0)).await.unwrap();
+            found += usize::from(piece.is_some_and(|piece| is_params_of_format_2(&piece)));
+        }
+    }
+    found
+}
+
+#[tokio::test]
+async fn rule_44_an_interrupted_migration_continues() {
+    const RUNS: u64 = 30;
+    let store = old_store(RUNS).await;
+    assert_eq!(old_rows(&store, RUNS).await, 40);
+    format_open(&*store).await.unwrap();
+    check_params(&store, RUNS).await;
+    let (mut steps, mut left) = (0, 40);
+    loop {
+        // One attempt is lost before its commit, as by a crash; the next process opens the store again.
+        let mut lost = Transaction::new(store.snapshot().await.unwrap());
+        format_migrate(&mut lost).await.unwrap();
+        format_open(&*store).await.unwrap();
+        let more = store.run(async |transaction| format_migrate(transaction).await).await.unwrap();
+        // And another one was slower: it had read the same progress.
+        assert_eq!(store.commit(lost.into_batch()).await.unwrap(), Commit::Conflict);
+        let now_left = old_rows(&store, RUNS).await;
+        assert!(left - now_left <= STEP_REWRITTEN, "a step is bounded");
+        (steps, left) = (steps + 1, now_left);
+        check_params(&store, RUNS).await;
+        if !more {
+            break;
+        }
+    }
+    assert_eq!((steps, left), (4, 0), "every step does a part, and none is repeated");
+    assert!(!format_is_migrating(&*store.snapshot().await.unwrap()).await.unwrap());
+    // Opening the migrated store does not begin again.
+    format_open(&*store).await.unwrap();
+    assert!(!format_is_migrating(&*store.snapshot().await.unwrap()).await.unwrap());
+}
+
+#[tokio::test]
+async fn rule_44_a_damaged_run_does_not_stop_the_migration() {
+    const RUNS: u64 = 6;
+    let store = old_store(RUNS).await;
+    format_open(&*store).await.unwrap();
+    let mut batch = Batch::default();
+    batch.set(keys::document(Project(0), RunNumber(1)), vec![0xff]);
+    store.commit(batch).await.unwrap();
+    while store.run(async |transaction| format_migrate(transaction).await).await.unwrap() {}
+    assert_eq!(old_rows(&store, RUNS).await, 1);
+}
+
+#[tokio::test]
+async fn rule_44_a_new_store_has_nothing_to_migrate() {
+    let store = TestStore::open().await;
+    format_open(&*store).await.unwrap();
+    assert!(!store.run(async |transaction| format_migrate(transaction).await).await.unwrap());
+    assert_eq!(run_id_get(&*store.snapshot().await.unwrap(), Project(0), RunNumber(1)).await.unwrap(), None);
+}
