@@ -105,6 +105,25 @@ pub struct LogState {
     pub identity: Option<[u8; 16]>,
     #[n(2)]
     pub partitions: u32,
+    /// The number that this log had before a partition of it lost its tail for the first time; `None` if
+    /// none did.
+    #[cbor(n(3), default)]
+    pub first_number: Option<u32>,
+}
+
+impl LogState {
+    /// This log under the next number, for a partition that has lost its tail. Others keep theirs.
+    #[must_use]
+    pub fn renumbered(self) -> Self {
+        Self { number: self.number + 1, first_number: self.first_number.or(Some(self.number)), ..self }
+    }
+
+    /// The number here of this log, if it had the number `there` in a store that may be this one, earlier
+    /// or later. If the stores count differently, positions from there are older than all that may have
+    /// been applied since, so no record is taken for an applied one.
+    pub fn number_of(self, there: u32) -> u32 {
+        there.clamp(self.first_number.unwrap_or(self.number), self.number)
+    }
 }
 
 pub async fn log_get(snapshot: &dyn Snapshot, topic: LogTopic) -> Result<Option<LogState>> {
@@ -244,7 +263,7 @@ mod tests {
     fn rule_42_a_log_is_known_by_its_identity() {
         const ID: [u8; 16] = [1; 16];
         const OTHER: [u8; 16] = [2; 16];
-        let state = |number, identity| Some(LogState { number, identity, partitions: 1 });
+        let state = |number, identity| Some(LogState { number, identity, partitions: 1, first_number: None });
         let applied =
             |log, identity| Some(AppliedPosition { log, next: 7, identity, ..AppliedPosition::default() });
         for (known, applied, expected) in [
@@ -267,6 +286,16 @@ mod tests {
         ] {
             assert_eq!(partition_log(known, applied, ID), expected, "{known:?} {applied:?}");
         }
+    }
+
+    #[test]
+    fn rule_36_a_number_of_this_log_is_known_after_a_lost_tail() {
+        let state = LogState { number: 4, ..LogState::default() };
+        // Another store counts in its own way.
+        assert_eq!([0, 4, 9].map(|there| state.number_of(there)), [4, 4, 4]);
+        let after = state.renumbered().renumbered();
+        assert_eq!((after.number, after.first_number), (6, Some(4)));
+        assert_eq!([3, 4, 5, 6, 7].map(|there| after.number_of(there)), [4, 4, 5, 6, 6]);
     }
 
     /// Rows of older stores, byte for byte.

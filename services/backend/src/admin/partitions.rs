@@ -103,7 +103,7 @@ async fn continue_at(
     transaction.get(&keys::log(TOPIC)).await?;
     let identity = Some(info.identity);
     let stored = applied_all(transaction.unchecked(), TOPIC).await?;
-    let state = LogState { number: known.number + 1, ..known };
+    let state = known.renumbered();
     log_put(transaction.batch(), TOPIC, &state);
     let continued = AppliedPosition { log: state.number, next: end, identity, ..AppliedPosition::default() };
     applied_put(transaction.batch(), TOPIC, partition, &continued);

@@ -113,7 +113,13 @@ fn may_be_same_log(cut: &pb::Cut, info: &TopicInfo) -> Result<bool> {
 /// Writes the positions; returns the number of later records that the log no longer contains.
 fn write_positions(batch: &mut Batch, cut: &pb::Cut, info: &TopicInfo) -> Result<u64> {
     let identity = info.identity;
-    let state = LogState { number: cut.log, identity: Some(identity), partitions: cut.partitions };
+    let state = LogState {
+        number: cut.log,
+        identity: Some(identity),
+        partitions: cut.partitions,
+        // A partition whose number is lower kept it when another one lost its tail.
+        first_number: cut.applied.iter().map(|applied| applied.log).filter(|log| *log < cut.log).min(),
+    };
     log_put(batch, LogTopic::Ingestion, &state);
     adopted_positions_put(batch, digest(cut));
     let mut lost = 0;
@@ -133,14 +139,16 @@ fn write_positions(batch: &mut Batch, cut: &pb::Cut, info: &TopicInfo) -> Result
     Ok(lost)
 }
 
-/// This store's number for the log of a backup; `None` if this store has a different log.
+/// This store's number for the number that the log had in a backup; `None` if this store has a different
+/// log.
 pub(super) async fn log_number(snapshot: &dyn Snapshot, cut: &pb::Cut) -> Result<Option<u32>> {
     if adopted_positions_get(snapshot).await? == Some(digest(cut)) {
         return Ok(Some(cut.log));
     }
     let known = log_get(snapshot, LogTopic::Ingestion).await?;
     let identity = identity(cut)?;
-    Ok(known.filter(|known| identity.is_some() && known.identity == identity).map(|known| known.number))
+    let same = known.filter(|known| identity.is_some() && known.identity == identity);
+    Ok(same.map(|known| known.number_of(cut.log)))
 }
 
 /// Translates a position from an archive to this store. A position in an older log remains

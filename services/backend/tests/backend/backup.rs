@@ -2,6 +2,7 @@
 //! interrupted.
 
 mod concurrent_creation;
+mod lost_tail;
 
 use std::collections::BTreeMap;
 

@@ -126,7 +126,7 @@ fn decide(
             }
             LogState { number: known.number.max(log), identity: Some(identity), ..known }
         }
-        _ => LogState { number: log, identity: Some(identity), partitions },
+        _ => LogState { number: log, identity: Some(identity), partitions, first_number: None },
     };
     let is_own = |applied: &AppliedPosition| {
         known.is_some() && applied.log == log && applied.identity.is_none_or(|own| own == identity)
