@@ -176,6 +176,31 @@ async fn runs_are_archived_and_deleted() {
 }
 
 #[tokio::test]
+async fn runs_are_tagged_and_moved() {
+    let server = Server::up().await;
+    log_run(&server).await;
+    let state = |key: &str| json_lines_of(&server, &["runs", "show", RUN])[0][key].clone();
+    assert!(stdout_of(&server, &["runs", "tag", RUN, "--tag", "kept"]).contains("tagged"));
+    assert_eq!(state("tags").as_array().expect("a list").len(), 2);
+    assert_eq!(
+        json_lines_of(&server, &["runs", "untag", RUN, "--tag", "best"]),
+        [json!({"run_id": RUN, "status": "untagged"})]
+    );
+    assert_eq!(state("tags"), json!(["kept"]));
+    let output = error_of(&mut command(&server, &["runs", "untag", RUN, "--tag", "none such"]), 1);
+    assert!(output.contains("there is no tag `none such`"), "{output}");
+
+    stdout_of(&server, &["runs", "move", RUN, "--to", "bert"]);
+    assert_eq!(state("experiment"), "bert");
+    stdout_of(&server, &["runs", "move", RUN, "--none"]);
+    assert_eq!(state("experiment"), json!(null));
+    // Clap refuses a move without a target.
+    error_of(&mut command(&server, &["runs", "move", RUN]), 2);
+    let output = error_of(&mut command(&server, &["runs", "tag", "missing", "--tag", "kept"]), 1);
+    assert!(output.contains("run `missing` does not exist"), "{output}");
+}
+
+#[tokio::test]
 async fn metrics_are_listed_sampled_and_plotted() {
     let server = Server::up().await;
     log_run(&server).await;

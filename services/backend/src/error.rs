@@ -26,6 +26,8 @@ pub(crate) enum Error {
     TooLarge { field: &'static str, size: usize, limit: usize },
     #[error("there is no {resource} `{id}`")]
     NotFound { resource: &'static str, id: String },
+    #[error("there is no {resource} `{id}`, as given in `{field}`: create it first, or correct the field")]
+    NoSuchReference { field: &'static str, resource: &'static str, id: String },
     #[error("{0}: retry")]
     NotYetApplied(String),
     #[error("{0}: retry")]
@@ -97,7 +99,7 @@ impl Error {
             Self::InvalidField { .. } => Code::InvalidField,
             Self::InvalidRequest(_) => Code::InvalidRequest,
             Self::TooLarge { .. } => Code::TooLarge,
-            Self::NotFound { .. } => Code::NotFound,
+            Self::NotFound { .. } | Self::NoSuchReference { .. } => Code::NotFound,
             Self::NotYetApplied(_) => Code::NotYetApplied,
             Self::Waiting(_) | Self::Store(_) | Self::Log(_) | Self::Blobs(_) | Self::Stopping => {
                 Code::Unavailable
@@ -139,6 +141,9 @@ impl Error {
             Self::QueryTooExpensive(budget) => pairs(&[("limit", &format!("{budget:?}"))]),
             Self::SortTooLarge { limit } => pairs(&[("limit", &limit.to_string())]),
             Self::NotFound { resource, id } => pairs(&[("resource", resource), ("id", id)]),
+            Self::NoSuchReference { field, resource, id } => {
+                pairs(&[("field", field), ("resource", resource), ("id", id)])
+            }
             Self::AlreadyExists { resource, name } => pairs(&[("resource", resource), ("name", name)]),
             Self::Busy { holder, .. } => pairs(&[("holder", holder)]),
             Self::Partial { done, source } => {

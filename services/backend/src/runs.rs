@@ -4,6 +4,7 @@ mod batch_get;
 mod change;
 mod delete;
 mod deletion;
+mod links;
 mod list;
 mod params;
 mod watch;
@@ -104,6 +105,34 @@ impl RunService for Backend {
         let update = pb::UpdateRequest { active: Some(false), ..pb::UpdateRequest::default() };
         let unknown = change::update_all(&self.deps, &call, run_ids, &update).await?;
         Ok(Response::new(pb::FinishBatchResponse { unknown }))
+    }
+
+    async fn add_tag_batch(
+        &self,
+        request: Request<pb::AddTagBatchRequest>,
+    ) -> RpcResult<pb::AddTagBatchResponse> {
+        let (call, pb::AddTagBatchRequest { run_ids, tag }) = self.begin(request).await?;
+        let tag = links::TagLink::added(&self.deps, tag)?;
+        let links::Outcome { unknown, changed } = links::change_all(&self.deps, &call, run_ids, &tag).await?;
+        Ok(Response::new(pb::AddTagBatchResponse { unknown, changed }))
+    }
+
+    async fn remove_tag_batch(
+        &self,
+        request: Request<pb::RemoveTagBatchRequest>,
+    ) -> RpcResult<pb::RemoveTagBatchResponse> {
+        let (call, pb::RemoveTagBatchRequest { run_ids, tag }) = self.begin(request).await?;
+        let tag = links::TagLink::removed(tag)?;
+        let links::Outcome { unknown, changed } = links::change_all(&self.deps, &call, run_ids, &tag).await?;
+        Ok(Response::new(pb::RemoveTagBatchResponse { unknown, changed }))
+    }
+
+    async fn move_batch(&self, request: Request<pb::MoveBatchRequest>) -> RpcResult<pb::MoveBatchResponse> {
+        let (call, pb::MoveBatchRequest { run_ids, experiment }) = self.begin(request).await?;
+        let target = links::ExperimentLink::new(&self.deps, experiment)?;
+        let links::Outcome { unknown, changed } =
+            links::change_all(&self.deps, &call, run_ids, &target).await?;
+        Ok(Response::new(pb::MoveBatchResponse { unknown, changed }))
     }
 
     async fn clear_tombstone(

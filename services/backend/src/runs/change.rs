@@ -153,16 +153,7 @@ async fn update_page(
     request: &UpdateRequest,
     unknown: &mut Vec<String>,
 ) -> Result<()> {
-    let mut numbers = Vec::with_capacity(run_ids.len());
-    for run_id in run_ids {
-        match deps.try_find_run(call, run_id).await? {
-            Some(found) => numbers.push(found.number),
-            None => unknown.push(run_id.clone()),
-        }
-    }
-    // A run that is named twice would be loaded before its first change.
-    numbers.sort_unstable();
-    numbers.dedup();
+    let numbers = find_numbers(deps, call, run_ids, unknown).await?;
     let now = (deps.clock)();
     transact(deps.store.as_ref(), async |mut transaction: Transaction| {
         for number in &numbers {
@@ -176,6 +167,26 @@ async fn update_page(
     })
     .await?;
     Ok(())
+}
+
+/// The numbers of the runs of a page, each once: a run that is named twice would be loaded before
+/// its first change.
+pub(super) async fn find_numbers(
+    deps: &Deps,
+    call: &Call,
+    run_ids: &[String],
+    unknown: &mut Vec<String>,
+) -> Result<Vec<RunNumber>> {
+    let mut numbers = Vec::with_capacity(run_ids.len());
+    for run_id in run_ids {
+        match deps.try_find_run(call, run_id).await? {
+            Some(found) => numbers.push(found.number),
+            None => unknown.push(run_id.clone()),
+        }
+    }
+    numbers.sort_unstable();
+    numbers.dedup();
+    Ok(numbers)
 }
 
 /// Adds a tag by name, creating it if it does not exist; returns its id.

@@ -10,6 +10,7 @@
 mod admin;
 mod artifacts;
 mod backup;
+mod bulk_edits;
 mod damaged_runs;
 mod every_rpc;
 mod experiments;

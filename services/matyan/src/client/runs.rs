@@ -1,5 +1,6 @@
-//! Listing, searching, showing, deleting and archiving runs.
+//! Listing, searching, showing, and changing runs.
 
+mod edits;
 mod flags;
 
 use std::io;
@@ -8,10 +9,7 @@ use matyan_proto::{
     admin::v1::{ParkRunRequest, ResumeRunRequest, admin_service_client::AdminServiceClient},
     artifacts::v1::{self as artifacts, artifact_service_client::ArtifactServiceClient},
     common::v1::SeriesType,
-    runs::v1::{
-        ArchiveBatchRequest, DeleteBatchRequest, GetRequest, Props, Run, RunParts, SeriesInfo,
-        run_service_client::RunServiceClient,
-    },
+    runs::v1::{GetRequest, Props, Run, RunParts, SeriesInfo, run_service_client::RunServiceClient},
     search::v1::{
         ExplainRequest, ExplainResponse, Query, QueryError, RunsRequest, SearchKind, Sort, SortField,
         Warning, search_service_client::SearchServiceClient, sort::By,
@@ -57,7 +55,7 @@ pub(super) async fn run(flags: RunsFlags) -> Result<(), Error> {
             list(channel, &flags.query, sort, flags.limit, out).await
         }
         RunsCommand::Show { run, system } => show(channel, run, system, out).await,
-        RunsCommand::Rm { runs, .. } => remove(channel, runs, out).await,
+        RunsCommand::Rm { runs, .. } => edits::remove(channel, runs, out).await,
         RunsCommand::Park { run, reason } => {
             let mut admin = client!(AdminServiceClient, channel);
             admin.park_run(ParkRunRequest { run_id: run.clone(), reason }).await?;
@@ -68,7 +66,10 @@ pub(super) async fn run(flags: RunsFlags) -> Result<(), Error> {
             admin.resume_run(ResumeRunRequest { run_id: run.clone() }).await?;
             report(out, &run, "resumed", "its parked records will be applied")
         }
-        RunsCommand::Archive { runs, undo } => archive(channel, runs, !undo, out).await,
+        RunsCommand::Archive { runs, undo } => edits::archive(channel, runs, !undo, out).await,
+        RunsCommand::Tag { runs, tag } => edits::tag(channel, runs, tag, out).await,
+        RunsCommand::Untag { runs, tag } => edits::untag(channel, runs, tag, out).await,
+        RunsCommand::Move { runs, target } => edits::move_to(channel, runs, target.to, out).await,
     }
 }
 
@@ -391,41 +392,6 @@ pub(super) fn series_row(series: &SeriesInfo) -> [String; 6] {
         series.last_step.to_string(),
         series.last.map(number).unwrap_or_default(),
     ]
-}
-
-async fn remove(channel: Connection, run_ids: Vec<String>, out: &mut Output) -> Result<(), Error> {
-    let request = DeleteBatchRequest { run_ids: run_ids.clone() };
-    let answer = client!(RunServiceClient, channel).delete_batch(request).await?.into_inner();
-    print_changed(&run_ids, &answer.unknown, "deleted", out)
-}
-
-async fn archive(
-    channel: Connection,
-    run_ids: Vec<String>,
-    archived: bool,
-    out: &mut Output,
-) -> Result<(), Error> {
-    let request = ArchiveBatchRequest { run_ids: run_ids.clone(), archived };
-    let answer = client!(RunServiceClient, channel).archive_batch(request).await?.into_inner();
-    let done = if archived { "archived" } else { "unarchived" };
-    print_changed(&run_ids, &answer.unknown, done, out)
-}
-
-/// Prints each run that was changed. Unknown runs make the command fail.
-fn print_changed(run_ids: &[String], unknown: &[String], done: &str, out: &mut Output) -> Result<(), Error> {
-    for run_id in run_ids.iter().filter(|run_id| !unknown.contains(run_id)) {
-        match out.json {
-            true => out.object(&json!({"run_id": run_id, "status": done}))?,
-            false => out.line(format!("{}  {done}", cell(run_id)))?,
-        }
-    }
-    match unknown {
-        [] => Ok(()),
-        unknown => Err(Error::Message(format!(
-            "run `{}` does not exist: `matyan runs ls` lists all runs",
-            unknown.join("`, `")
-        ))),
-    }
 }
 
 #[cfg(test)]

@@ -14,6 +14,8 @@ Examples:
   matyan runs show 3fd1c0
   matyan runs show 3fd1c0 --system                          also the machine, packages and git state of the run
   matyan runs archive 3fd1c0 77aa01
+  matyan runs tag 3fd1c0 77aa01 --tag best
+  matyan runs move 3fd1c0 77aa01 --to gpt
   matyan runs rm 3fd1c0 --yes
   matyan runs park 3fd1c0 --reason 'floods the server'      keep what it sends for later
   matyan runs resume 3fd1c0                                 apply what was kept, then continue";
@@ -76,6 +78,40 @@ pub(crate) enum RunsCommand {
         #[arg(long)]
         undo: bool,
     },
+    /// Add a tag to runs
+    Tag {
+        #[arg(required = true, value_name = "RUN")]
+        runs: Vec<String>,
+        /// Name of the tag, which is created if missing
+        #[arg(long, value_name = "NAME")]
+        tag: String,
+    },
+    /// Remove a tag from runs
+    Untag {
+        #[arg(required = true, value_name = "RUN")]
+        runs: Vec<String>,
+        /// Name of the tag
+        #[arg(long, value_name = "NAME")]
+        tag: String,
+    },
+    /// Move runs to an experiment, or out of their experiments
+    Move {
+        #[arg(required = true, value_name = "RUN")]
+        runs: Vec<String>,
+        #[command(flatten)]
+        target: MoveTarget,
+    },
+}
+
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub(crate) struct MoveTarget {
+    /// Name of the experiment, which is created if missing
+    #[arg(long, value_name = "EXPERIMENT")]
+    pub(super) to: Option<String>,
+    /// The runs then have no experiment
+    #[arg(long)]
+    pub(super) none: bool,
 }
 
 #[derive(Debug, Args)]

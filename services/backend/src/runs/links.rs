@@ -1,0 +1,256 @@
+//! Changes of the tags and the experiment of many runs, a page of them in each transaction.
+
+use matyan_model::{
+    entity::{EntityError, Experiment, Tag, entity_find, entity_find_or_create, entity_load},
+    keys::EntityKind,
+    run::RunEdit,
+};
+use matyan_proto::{
+    limits,
+    runs::v1::{add_tag_batch_request, move_batch_request, remove_tag_batch_request},
+};
+use matyan_store::{Transaction, transact};
+
+use super::change::{PAGE_RUNS, find_numbers, write};
+use crate::{
+    Deps,
+    call::Call,
+    convert,
+    error::{Error, Result},
+};
+
+/// Result of a batch.
+#[derive(Default)]
+pub(super) struct Outcome {
+    /// Ids that match no run.
+    pub(super) unknown: Vec<String>,
+    /// Number of runs that were not as requested before.
+    pub(super) changed: u32,
+}
+
+/// A reference of runs to an entity, which is added or removed.
+pub(super) trait Link: Sync {
+    /// The id of the entity, which must not be deleted before the transaction commits. `is_used` is
+    /// false if no run refers to it, so that it need not be created.
+    fn resolve(
+        &self,
+        transaction: &mut Transaction,
+        call: &Call,
+        is_used: bool,
+    ) -> impl Future<Output = Result<Option<String>>> + Send;
+
+    fn apply(&self, edit: &mut RunEdit, id: Option<&str>);
+}
+
+/// Applies a change to many runs. An error says how many were done before.
+pub(super) async fn change_all<L: Link>(
+    deps: &Deps,
+    call: &Call,
+    run_ids: Vec<String>,
+    link: &L,
+) -> Result<Outcome> {
+    convert::check_limit("run_ids", run_ids.len(), limits::RUNS_PER_CALL)?;
+    let mut outcome = Outcome::default();
+    // An unknown entity is reported even if no run is given.
+    let pages = run_ids.chunks(PAGE_RUNS).chain(run_ids.is_empty().then_some(&[][..]));
+    for (page, ids) in pages.enumerate() {
+        let changed = change_page(deps, call, ids, link, &mut outcome.unknown).await;
+        outcome.changed += changed.map_err(|error| error.after(page * PAGE_RUNS))?;
+    }
+    Ok(outcome)
+}
+
+async fn change_page<L: Link>(
+    deps: &Deps,
+    call: &Call,
+    run_ids: &[String],
+    link: &L,
+    unknown: &mut Vec<String>,
+) -> Result<u32> {
+    let numbers = find_numbers(deps, call, run_ids, unknown).await?;
+    let now = (deps.clock)();
+    let (changed, _) = transact(deps.store.as_ref(), async |mut transaction: Transaction| {
+        let id = link.resolve(&mut transaction, call, !numbers.is_empty()).await?;
+        let mut changed = 0;
+        for number in &numbers {
+            // Runs that have been deleted in the meantime are left out.
+            let edit = RunEdit::load(&transaction, call.project, *number).await?;
+            let Some(mut edit) = edit.filter(|edit| !edit.props.pending_delete) else { continue };
+            let before = edit.props.clone();
+            link.apply(&mut edit, id.as_deref());
+            // Without a change there is nothing to report to watchers.
+            if edit.props != before {
+                edit.props.updated_us = now;
+                write(&mut transaction, call, edit, now);
+                changed += 1;
+            }
+        }
+        Ok::<_, Error>((transaction, changed))
+    })
+    .await?;
+    Ok(changed)
+}
+
+/// A tag to add to runs, or to remove from them.
+pub(super) struct TagLink {
+    tag: TagChoice,
+}
+
+enum TagChoice {
+    Add {
+        id: String,
+    },
+    /// A tag by its name, and the id that it gets if it does not exist.
+    AddByName {
+        tag: Tag,
+        new_id: String,
+    },
+    Remove {
+        id: String,
+    },
+    RemoveByName {
+        name: String,
+    },
+}
+
+/// The error of a request that names no tag.
+fn tag_required() -> Error {
+    Error::field("tag", "is missing: give `tag_id` or `tag_name`")
+}
+
+impl TagLink {
+    pub(super) fn added(deps: &Deps, tag: Option<add_tag_batch_request::Tag>) -> Result<Self> {
+        use add_tag_batch_request::Tag as Requested;
+        let tag = match tag.ok_or_else(tag_required)? {
+            Requested::TagId(id) => TagChoice::Add { id },
+            Requested::TagName(name) => {
+                let (now, name) = ((deps.clock)(), convert::required_name("tag_name", &name)?);
+                let tag = Tag { created_us: now, updated_us: now, name, ..Tag::default() };
+                TagChoice::AddByName { tag, new_id: (deps.new_id)() }
+            }
+        };
+        Ok(Self { tag })
+    }
+
+    pub(super) fn removed(tag: Option<remove_tag_batch_request::Tag>) -> Result<Self> {
+        use remove_tag_batch_request::Tag as Requested;
+        let tag = match tag.ok_or_else(tag_required)? {
+            Requested::TagId(id) => TagChoice::Remove { id },
+            Requested::TagName(name) => {
+                TagChoice::RemoveByName { name: convert::required_name("tag_name", &name)? }
+            }
+        };
+        Ok(Self { tag })
+    }
+}
+
+/// The error of a field that refers to an entity that does not exist.
+fn no_such(field: &'static str, kind: EntityKind, id: &str) -> Error {
+    Error::NoSuchReference { field, resource: kind.name(), id: id.to_owned() }
+}
+
+/// Names the field of an id in the error of an unknown entity.
+fn named(field: &'static str, id: &str) -> impl FnOnce(EntityError) -> Error {
+    move |error| match error {
+        EntityError::NotFound { kind, .. } => no_such(field, kind, id),
+        other => other.into(),
+    }
+}
+
+/// Rejects ids that are too long for a key. Generated ids are short.
+fn check_id(field: &'static str, kind: EntityKind, id: &str) -> Result<()> {
+    if id.len() > limits::NAME_BYTES { Err(no_such(field, kind, id)) } else { Ok(()) }
+}
+
+impl Link for TagLink {
+    async fn resolve(
+        &self,
+        transaction: &mut Transaction,
+        call: &Call,
+        is_used: bool,
+    ) -> Result<Option<String>> {
+        let project = call.project;
+        Ok(match &self.tag {
+            TagChoice::Add { id } | TagChoice::Remove { id } => {
+                check_id("tag_id", EntityKind::Tag, id)?;
+                entity_load::<Tag>(transaction, project, id).await.map_err(named("tag_id", id))?;
+                Some(id.clone())
+            }
+            TagChoice::AddByName { tag, new_id } if is_used => {
+                Some(entity_find_or_create(transaction, project, tag, new_id).await?)
+            }
+            TagChoice::AddByName { .. } => None,
+            TagChoice::RemoveByName { name } => {
+                let found = entity_find(transaction.unchecked(), project, EntityKind::Tag, name).await?;
+                Some(found.ok_or_else(|| no_such("tag_name", EntityKind::Tag, name))?)
+            }
+        })
+    }
+
+    fn apply(&self, edit: &mut RunEdit, id: Option<&str>) {
+        let Some(id) = id else { return };
+        match self.tag {
+            TagChoice::Add { .. } | TagChoice::AddByName { .. } => edit.tag_add(id),
+            TagChoice::Remove { .. } | TagChoice::RemoveByName { .. } => edit.tag_remove(id),
+        }
+    }
+}
+
+/// The experiment that runs move to.
+pub(super) enum ExperimentLink {
+    None,
+    Id(String),
+    /// An experiment by its name, and the id that it gets if it does not exist.
+    Name {
+        experiment: Experiment,
+        new_id: String,
+    },
+}
+
+impl ExperimentLink {
+    pub(super) fn new(deps: &Deps, experiment: Option<move_batch_request::Experiment>) -> Result<Self> {
+        use move_batch_request::Experiment as Requested;
+        Ok(match experiment {
+            Some(Requested::NoExperiment(true)) => Self::None,
+            Some(Requested::ExperimentId(id)) => Self::Id(id),
+            Some(Requested::ExperimentName(name)) => {
+                let (now, name) = ((deps.clock)(), convert::required_name("experiment_name", &name)?);
+                let experiment =
+                    Experiment { created_us: now, updated_us: now, name, ..Experiment::default() };
+                Self::Name { experiment, new_id: (deps.new_id)() }
+            }
+            Some(Requested::NoExperiment(false)) | None => {
+                let reason = "is missing: give `experiment_id`, `experiment_name`, or `no_experiment`";
+                return Err(Error::field("experiment", reason));
+            }
+        })
+    }
+}
+
+impl Link for ExperimentLink {
+    async fn resolve(
+        &self,
+        transaction: &mut Transaction,
+        call: &Call,
+        is_used: bool,
+    ) -> Result<Option<String>> {
+        let project = call.project;
+        Ok(match self {
+            Self::None => None,
+            Self::Id(id) => {
+                check_id("experiment_id", EntityKind::Experiment, id)?;
+                let found = entity_load::<Experiment>(transaction, project, id).await;
+                found.map_err(named("experiment_id", id))?;
+                Some(id.clone())
+            }
+            Self::Name { experiment, new_id } if is_used => {
+                Some(entity_find_or_create(transaction, project, experiment, new_id).await?)
+            }
+            Self::Name { .. } => None,
+        })
+    }
+
+    fn apply(&self, edit: &mut RunEdit, id: Option<&str>) {
+        edit.props.experiment = id.map(str::to_owned);
+    }
+}

@@ -1,0 +1,86 @@
+//! Changes of many runs at once.
+
+use matyan_proto::runs::v1::{
+    AddTagBatchRequest, ArchiveBatchRequest, DeleteBatchRequest, MoveBatchRequest, RemoveTagBatchRequest,
+    add_tag_batch_request, move_batch_request::Experiment, remove_tag_batch_request,
+    run_service_client::RunServiceClient,
+};
+use serde_json::json;
+
+use crate::client::{
+    Error, client,
+    connection::Connection,
+    output::{Output, cell},
+};
+
+pub(super) async fn remove(channel: Connection, run_ids: Vec<String>, out: &mut Output) -> Result<(), Error> {
+    let request = DeleteBatchRequest { run_ids: run_ids.clone() };
+    let answer = client!(RunServiceClient, channel).delete_batch(request).await?.into_inner();
+    print_changed(&run_ids, &answer.unknown, "deleted", out)
+}
+
+pub(super) async fn archive(
+    channel: Connection,
+    run_ids: Vec<String>,
+    archived: bool,
+    out: &mut Output,
+) -> Result<(), Error> {
+    let request = ArchiveBatchRequest { run_ids: run_ids.clone(), archived };
+    let answer = client!(RunServiceClient, channel).archive_batch(request).await?.into_inner();
+    let done = if archived { "archived" } else { "unarchived" };
+    print_changed(&run_ids, &answer.unknown, done, out)
+}
+
+pub(super) async fn tag(
+    channel: Connection,
+    run_ids: Vec<String>,
+    name: String,
+    out: &mut Output,
+) -> Result<(), Error> {
+    let tag = Some(add_tag_batch_request::Tag::TagName(name));
+    let request = AddTagBatchRequest { run_ids: run_ids.clone(), tag };
+    let answer = client!(RunServiceClient, channel).add_tag_batch(request).await?.into_inner();
+    print_changed(&run_ids, &answer.unknown, "tagged", out)
+}
+
+pub(super) async fn untag(
+    channel: Connection,
+    run_ids: Vec<String>,
+    name: String,
+    out: &mut Output,
+) -> Result<(), Error> {
+    let tag = Some(remove_tag_batch_request::Tag::TagName(name));
+    let request = RemoveTagBatchRequest { run_ids: run_ids.clone(), tag };
+    let answer = client!(RunServiceClient, channel).remove_tag_batch(request).await?.into_inner();
+    print_changed(&run_ids, &answer.unknown, "untagged", out)
+}
+
+/// Moves runs to an experiment by its name, or out of their experiments.
+pub(super) async fn move_to(
+    channel: Connection,
+    run_ids: Vec<String>,
+    name: Option<String>,
+    out: &mut Output,
+) -> Result<(), Error> {
+    let experiment = Some(name.map_or(Experiment::NoExperiment(true), Experiment::ExperimentName));
+    let request = MoveBatchRequest { run_ids: run_ids.clone(), experiment };
+    let answer = client!(RunServiceClient, channel).move_batch(request).await?.into_inner();
+    print_changed(&run_ids, &answer.unknown, "moved", out)
+}
+
+/// Prints each run that was changed. Unknown runs make the command fail.
+fn print_changed(run_ids: &[String], unknown: &[String], done: &str, out: &mut Output) -> Result<(), Error> {
+    for run_id in run_ids.iter().filter(|run_id| !unknown.contains(run_id)) {
+        match out.json {
+            true => out.object(&json!({"run_id": run_id, "status": done}))?,
+            false => out.line(format!("{}  {done}", cell(run_id)))?,
+        }
+    }
+    match unknown {
+        [] => Ok(()),
+        unknown => Err(Error::Message(format!(
+            "run `{}` does not exist: `matyan runs ls` lists all runs",
+            unknown.join("`, `")
+        ))),
+    }
+}
