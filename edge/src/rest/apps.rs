@@ -76,7 +76,7 @@ async fn list(call: Call) -> ApiResult<JsonStream<Vec<App>>> {
 
 async fn create(call: Call<NoParameters, Json<NewApp>>) -> ApiResult<Creation<App>> {
     let Json(NewApp { r#type, state }) = call.body;
-    let request = pb::CreateRequest { r#type, state: encode_state(&state)? };
+    let request = pb::CreateRequest { r#type, state: encode_state(&state)?, ..Default::default() };
     let answer = call.services.backend().apps().create(request).await?.into_inner();
     Ok(Creation(answer.app.unwrap_or_default().try_into()?))
 }
@@ -89,7 +89,7 @@ async fn get(call: Call<Id>) -> ApiResult<Json<App>> {
 async fn update(call: Call<Id, Json<AppChanges>>) -> ApiResult<Json<App>> {
     let Json(AppChanges { r#type, state }) = call.body;
     let state = state.as_ref().map(encode_state).transpose()?;
-    let request = pb::UpdateRequest { id: call.parameters.id, r#type, state };
+    let request = pb::UpdateRequest { id: call.parameters.id, r#type, state, ..Default::default() };
     let answer = call.services.backend().apps().update(request).await?.into_inner();
     Ok(Json(answer.app.unwrap_or_default().try_into()?))
 }

@@ -70,7 +70,7 @@ async fn list(call: Call) -> ApiResult<JsonStream<Vec<Dashboard>>> {
 
 async fn create(call: Call<NoParameters, Json<NewDashboard>>) -> ApiResult<Creation<Dashboard>> {
     let Json(NewDashboard { name, description, app_id }) = call.body;
-    let request = pb::CreateRequest { name, description, app_id };
+    let request = pb::CreateRequest { name, description, app_id, ..Default::default() };
     let answer = call.services.backend().dashboards().create(request).await?.into_inner();
     Ok(Creation(answer.dashboard.unwrap_or_default().into()))
 }
@@ -82,7 +82,7 @@ async fn get(call: Call<Id>) -> ApiResult<Json<Dashboard>> {
 
 async fn update(call: Call<Id, Json<DashboardChanges>>) -> ApiResult<Json<Dashboard>> {
     let Json(DashboardChanges { name, description }) = call.body;
-    let request = pb::UpdateRequest { id: call.parameters.id, name, description };
+    let request = pb::UpdateRequest { id: call.parameters.id, name, description, ..Default::default() };
     let answer = call.services.backend().dashboards().update(request).await?.into_inner();
     Ok(Json(answer.dashboard.unwrap_or_default().into()))
 }

@@ -145,7 +145,7 @@ async fn get(call: Call<Id>) -> ApiResult<Json<Experiment>> {
 
 async fn update(call: Call<Id, Json<ExperimentChanges>>) -> ApiResult<Json<ChangedResource>> {
     let (id, Json(ExperimentChanges { name, description, archived })) = (call.parameters.id, call.body);
-    let request = pb::UpdateRequest { id: id.clone(), name, description, archived };
+    let request = pb::UpdateRequest { id: id.clone(), name, description, archived, ..Default::default() };
     call.services.backend().experiments().update(request).await?;
     Ok(ChangedResource::new(id))
 }

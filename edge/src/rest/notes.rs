@@ -113,7 +113,7 @@ async fn list(call: Call<Id>, kind: OwnerMaker) -> ApiResult<JsonStream<Vec<List
 
 async fn create(call: Call<Id, Json<NoteContent>>, kind: OwnerMaker) -> ApiResult<Creation<CreatedNote>> {
     let Json(NoteContent { content }) = call.body;
-    let request = pb::CreateRequest { owner: owner(kind, call.parameters.id), content };
+    let request = pb::CreateRequest { owner: owner(kind, call.parameters.id), content, ..Default::default() };
     let note = call.services.backend().notes().create(request).await?.into_inner().note.unwrap_or_default();
     Ok(Creation(CreatedNote { id: note.id, created_at: iso(note.created_us) }))
 }
@@ -127,7 +127,7 @@ async fn get(call: Call<NotePath>, kind: OwnerMaker) -> ApiResult<Json<Note>> {
 
 async fn update(call: Call<NotePath, Json<NoteContent>>, kind: OwnerMaker) -> ApiResult<Json<Note>> {
     let (NotePath { id, note_id }, Json(NoteContent { content })) = (call.parameters, call.body);
-    let request = pb::UpdateRequest { owner: owner(kind, id), id: note_id, content };
+    let request = pb::UpdateRequest { owner: owner(kind, id), id: note_id, content, ..Default::default() };
     let answer = call.services.backend().notes().update(request).await?.into_inner();
     Ok(Json(answer.note.unwrap_or_default().into()))
 }

@@ -69,7 +69,7 @@ async fn list(call: Call) -> ApiResult<JsonStream<Vec<Report>>> {
 
 async fn create(call: Call<NoParameters, Json<NewReport>>) -> ApiResult<Creation<Report>> {
     let Json(NewReport { name, code, description }) = call.body;
-    let request = pb::CreateRequest { name, code, description };
+    let request = pb::CreateRequest { name, code, description, ..Default::default() };
     let answer = call.services.backend().reports().create(request).await?.into_inner();
     Ok(Creation(answer.report.unwrap_or_default().into()))
 }
@@ -81,7 +81,7 @@ async fn get(call: Call<Id>) -> ApiResult<Json<Report>> {
 
 async fn update(call: Call<Id, Json<ReportChanges>>) -> ApiResult<Json<Report>> {
     let Json(ReportChanges { name, code, description }) = call.body;
-    let request = pb::UpdateRequest { id: call.parameters.id, name, code, description };
+    let request = pb::UpdateRequest { id: call.parameters.id, name, code, description, ..Default::default() };
     let answer = call.services.backend().reports().update(request).await?.into_inner();
     Ok(Json(answer.report.unwrap_or_default().into()))
 }

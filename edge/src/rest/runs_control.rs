@@ -72,8 +72,15 @@ struct RemovedTag {
 async fn update(call: Call<Id, Json<RunChanges>>) -> ApiResult<Json<ChangedResource>> {
     let run_id = call.parameters.id;
     let Json(RunChanges { name, description, archived, active, experiment }) = call.body;
-    let request =
-        pb::UpdateRequest { run_id: run_id.clone(), name, description, archived, active, experiment };
+    let request = pb::UpdateRequest {
+        run_id: run_id.clone(),
+        name,
+        description,
+        archived,
+        active,
+        experiment,
+        ..Default::default()
+    };
     call.services.backend().runs().update(request).await?;
     Ok(ChangedResource::new(run_id))
 }

@@ -118,7 +118,8 @@ async fn get(call: Call<Id>) -> ApiResult<Json<Tag>> {
 
 async fn update(call: Call<Id, Json<TagChanges>>) -> ApiResult<Json<ChangedResource>> {
     let (id, Json(TagChanges { name, color, description, archived })) = (call.parameters.id, call.body);
-    let request = pb::UpdateRequest { id: id.clone(), name, color, description, archived };
+    let request =
+        pb::UpdateRequest { id: id.clone(), name, color, description, archived, ..Default::default() };
     call.services.backend().tags().update(request).await?;
     Ok(ChangedResource::new(id))
 }

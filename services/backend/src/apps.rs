@@ -14,7 +14,7 @@ use crate::{
     Backend, Deps, RpcResult,
     call::Call,
     convert::{bounded_text, check_limit, set_text},
-    entities::EntityApi,
+    entities::{CreateOnce, EntityApi},
     error::{Error, Result},
     stream::ResponseStream,
 };
@@ -69,7 +69,8 @@ impl AppService for Backend {
             state: state(&request.state)?,
             dashboard_id: None,
         };
-        let app = Some(self.create_entity(&call, Apps, new).await?);
+        let once = CreateOnce::new(&request.request_id, &request);
+        let app = Some(self.create_entity_once(&call, Apps, once, new).await?);
         Ok(Response::new(pb::CreateResponse { app }))
     }
 
@@ -84,7 +85,7 @@ impl AppService for Backend {
             }
             set_text(&mut app.app_type, "type", request.r#type.as_deref(), limits::NAME_BYTES)
         };
-        let app = Some(self.update_entity(&call, Apps, request.id, change).await?);
+        let app = Some(self.update_entity(&call, Apps, request.id, request.if_updated_us, change).await?);
         Ok(Response::new(pb::UpdateResponse { app }))
     }
 

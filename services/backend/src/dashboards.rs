@@ -14,7 +14,7 @@ use crate::{
     Backend, Deps, RpcResult,
     call::Call,
     convert::{bounded_text, set_text},
-    entities::{self, EntityApi},
+    entities::{self, CreateOnce, EntityApi},
     error::Result,
     stream::ResponseStream,
 };
@@ -97,19 +97,21 @@ impl DashboardService for Backend {
             archived: false,
             app_id: (!app_id.is_empty()).then_some(app_id),
         };
-        let dashboard = Some(self.create_entity(&call, Dashboards::default(), new).await?);
+        let once = CreateOnce::new(&request.request_id, &request);
+        let dashboard = Some(self.create_entity_once(&call, Dashboards::default(), once, new).await?);
         Ok(Response::new(pb::CreateResponse { dashboard }))
     }
 
     async fn update(&self, request: Request<pb::UpdateRequest>) -> RpcResult<pb::UpdateResponse> {
-        let (call, pb::UpdateRequest { id, name, description }) = self.begin(request).await?;
+        let (call, pb::UpdateRequest { id, name, description, if_updated_us }) = self.begin(request).await?;
         let now = (self.deps.clock)();
         let change = |it: &mut Dashboard| {
             it.updated_us = now;
             set_text(&mut it.name, "name", name.as_deref(), limits::NAME_BYTES)?;
             set_text(&mut it.description, "description", description.as_deref(), limits::DESCRIPTION_BYTES)
         };
-        let dashboard = Some(self.update_entity(&call, Dashboards::default(), id, change).await?);
+        let dashboard =
+            Some(self.update_entity(&call, Dashboards::default(), id, if_updated_us, change).await?);
         Ok(Response::new(pb::UpdateResponse { dashboard }))
     }
 

@@ -7,7 +7,9 @@ mod run_counts;
 pub(crate) use run_counts::{RunCounts, name_contains};
 
 use matyan_model::{
-    entity::{Entity, entity_create, entity_delete, entity_get, entity_page, entity_put},
+    entity::{
+        Entity, EntityError, entity_create, entity_delete, entity_get, entity_load, entity_page, entity_put,
+    },
     events::event_put,
     keys::{self, EntityKind},
 };
@@ -109,16 +111,51 @@ impl Backend {
         api.view(&self.deps, call, id, entity).await
     }
 
+    /// Creates an entity once for each request id and content of the request; a repeated call
+    /// returns the entity as it is now.
+    pub(crate) async fn create_entity_once<A: EntityApi>(
+        &self,
+        call: &Call,
+        mut api: A,
+        request: CreateOnce<'_>,
+        entity: A::Entity,
+    ) -> Result<A::View> {
+        let Some(id) = request.entity_id(A::Entity::KIND)? else {
+            return self.create_entity(call, api, entity).await;
+        };
+        let (stored, _) = transact(self.deps.store.as_ref(), async |mut transaction: Transaction| {
+            match entity_load::<A::Entity>(&transaction, call.project, &id).await {
+                Ok(first) => {
+                    check_contains(&api, &id, &first)?;
+                    return Ok((transaction, first));
+                }
+                Err(EntityError::NotFound { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
+            api.touch_owner(&self.deps, call, &mut transaction).await?;
+            entity_create(&mut transaction, call.project, &id, &entity).await?;
+            Ok::<_, Error>((transaction, entity.clone()))
+        })
+        .await?;
+        api.view(&self.deps, call, id, stored).await
+    }
+
+    /// Changes an entity. With `if_updated_us`, it must not have changed since then.
     pub(crate) async fn update_entity<A: EntityApi>(
         &self,
         call: &Call,
         mut api: A,
         id: String,
+        if_updated_us: Option<i64>,
         change: impl Fn(&mut A::Entity) -> Result<()>,
     ) -> Result<A::View> {
         // Invalid fields are reported even if the entity does not exist.
         change(&mut A::Entity::default())?;
-        let entity = update(&self.deps, call, &api, &id, change).await?;
+        let change_if = |entity: &mut A::Entity| {
+            check_unchanged(A::Entity::KIND.name(), &id, *entity.updated_us(), if_updated_us)?;
+            change(entity)
+        };
+        let entity = update(&self.deps, call, &api, &id, change_if).await?;
         api.view(&self.deps, call, id, entity).await
     }
 
@@ -177,6 +214,52 @@ pub(crate) async fn update<A: EntityApi>(
     })
     .await?;
     Ok(entity)
+}
+
+/// Refuses the change of a resource that has changed since the caller read it.
+pub(crate) fn check_unchanged(
+    resource: &'static str,
+    id: &str,
+    updated_us: i64,
+    if_updated_us: Option<i64>,
+) -> Result<()> {
+    match if_updated_us {
+        Some(read_us) if read_us != updated_us => {
+            Err(Error::Changed { resource, id: id.to_owned(), updated_us })
+        }
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// The request id of a create, and the request itself. They determine the id of what is created, so
+/// that a repeated call finds it, without a list of past requests.
+pub(crate) struct CreateOnce<'a> {
+    request_id: &'a str,
+    /// The encoded request: a request id that is used twice does not mix up two entities.
+    request: Vec<u8>,
+}
+
+/// Lengths of a request id. A shorter one might be chosen twice.
+const REQUEST_ID_BYTES: std::ops::RangeInclusive<usize> = 16..=128;
+
+impl<'a> CreateOnce<'a> {
+    pub(crate) fn new(request_id: &'a str, request: &impl Message) -> Self {
+        Self { request_id, request: request.encode_to_vec() }
+    }
+
+    fn entity_id(&self, kind: EntityKind) -> Result<Option<String>> {
+        if self.request_id.is_empty() {
+            return Ok(None);
+        }
+        if !REQUEST_ID_BYTES.contains(&self.request_id.len()) {
+            let reason = "has fewer than 16 or more than 128 bytes: use a new UUID";
+            return Err(Error::field("request_id", reason));
+        }
+        let mut hasher = blake3::Hasher::new();
+        // The request includes its id.
+        hasher.update(kind.name().as_bytes()).update(&self.request);
+        Ok(Some(hasher.finalize().to_hex().chars().take(32).collect()))
+    }
 }
 
 fn check_contains<A: EntityApi>(api: &A, id: &str, entity: &A::Entity) -> Result<()> {

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use matyan_model::entity::EntityError;
 use matyan_proto::common::v1::Code;
+use matyan_value::datetime::UtcTime;
 use tonic::Status;
 use tonic_types::{ErrorDetails, StatusExt};
 
@@ -28,6 +29,11 @@ pub(crate) enum Error {
     NotFound { resource: &'static str, id: String },
     #[error("there is no {resource} `{id}`, as given in `{field}`: create it first, or correct the field")]
     NoSuchReference { field: &'static str, resource: &'static str, id: String },
+    #[error(
+        "{resource} `{id}` was changed at {} since it was read: read it again, and repeat the change",
+        text_of_time(*updated_us)
+    )]
+    Changed { resource: &'static str, id: String, updated_us: i64 },
     #[error("{0}: retry")]
     NotYetApplied(String),
     #[error("{0}: retry")]
@@ -113,6 +119,7 @@ impl Error {
             | Self::DamagedRun { .. } => Code::Internal,
             Self::AlreadyExists { .. } => Code::AlreadyExists,
             Self::Busy { .. } => Code::Busy,
+            Self::Changed { .. } => Code::Changed,
             Self::PositionExpired => Code::PositionExpired,
             Self::OutOfSequence(_) => Code::OutOfSequence,
             Self::UploadIncomplete(_) => Code::UploadIncomplete,
@@ -145,6 +152,9 @@ impl Error {
                 pairs(&[("field", field), ("resource", resource), ("id", id)])
             }
             Self::AlreadyExists { resource, name } => pairs(&[("resource", resource), ("name", name)]),
+            Self::Changed { resource, id, updated_us } => {
+                pairs(&[("resource", resource), ("id", id), ("updated_us", &updated_us.to_string())])
+            }
             Self::Busy { holder, .. } => pairs(&[("holder", holder)]),
             Self::Partial { done, source } => {
                 let mut metadata = source.metadata();
@@ -224,6 +234,11 @@ impl From<Error> for Status {
         let details = ErrorDetails::with_error_info(reason, DOMAIN, metadata.collect::<HashMap<_, _>>());
         Self::with_error_details(tonic::Code::from_i32(code.grpc()), truncated(error.to_string()), details)
     }
+}
+
+/// A time in microseconds, as text. A client may have set it.
+fn text_of_time(us: i64) -> String {
+    UtcTime::from_us(us).map_or_else(|| format!("{us} µs"), UtcTime::micros)
 }
 
 fn truncated(mut text: String) -> String {

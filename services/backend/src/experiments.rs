@@ -106,7 +106,8 @@ impl ExperimentService for Backend {
     }
 
     async fn update(&self, request: Request<pb::UpdateRequest>) -> RpcResult<pb::UpdateResponse> {
-        let (call, pb::UpdateRequest { id, name, description, archived }) = self.begin(request).await?;
+        let (call, pb::UpdateRequest { id, name, description, archived, if_updated_us }) =
+            self.begin(request).await?;
         let now = (self.deps.clock)();
         let change = |it: &mut Experiment| {
             it.updated_us = now;
@@ -114,7 +115,8 @@ impl ExperimentService for Backend {
             set_name(&mut it.name, "name", name.as_deref())?;
             set_text(&mut it.description, "description", description.as_deref(), limits::DESCRIPTION_BYTES)
         };
-        let experiment = Some(self.update_entity(&call, Experiments::default(), id, change).await?);
+        let experiment =
+            Some(self.update_entity(&call, Experiments::default(), id, if_updated_us, change).await?);
         Ok(Response::new(pb::UpdateResponse { experiment }))
     }
 

@@ -18,7 +18,7 @@ use crate::{
     Backend, Deps, RpcResult,
     call::Call,
     convert::bounded_text,
-    entities::{self, EntityApi, EntityPage},
+    entities::{self, CreateOnce, EntityApi, EntityPage},
     error::{Error, Result},
     stream::ResponseStream,
 };
@@ -113,10 +113,11 @@ impl NoteService for Backend {
     async fn create(&self, request: Request<pb::CreateRequest>) -> RpcResult<pb::CreateResponse> {
         let (call, request) = self.begin(request).await?;
         let content = content(&request.content)?;
+        let once = CreateOnce::new(&request.request_id, &request);
         let notes = Notes::find_owner(&self.deps, &call, request.owner).await?;
         let now = (self.deps.clock)();
         let new = Note { created_us: now, updated_us: now, content, owner: notes.stored.clone() };
-        let note = Some(self.create_entity(&call, notes, new).await?);
+        let note = Some(self.create_entity_once(&call, notes, once, new).await?);
         Ok(Response::new(pb::CreateResponse { note }))
     }
 
@@ -137,7 +138,7 @@ impl NoteService for Backend {
             note.content.clone_from(&content);
             Ok(())
         };
-        let note = Some(self.update_entity(&call, notes, request.id, change).await?);
+        let note = Some(self.update_entity(&call, notes, request.id, request.if_updated_us, change).await?);
         Ok(Response::new(pb::UpdateResponse { note }))
     }
 

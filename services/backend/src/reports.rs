@@ -11,7 +11,7 @@ use crate::{
     Backend, Deps, RpcResult,
     call::Call,
     convert::{bounded_text, set_text},
-    entities::EntityApi,
+    entities::{CreateOnce, EntityApi},
     error::Result,
     stream::ResponseStream,
 };
@@ -59,12 +59,14 @@ impl ReportService for Backend {
             code: bounded_text("code", &request.code, limits::DOCUMENT_BYTES)?,
             description: bounded_text("description", &request.description, limits::DESCRIPTION_BYTES)?,
         };
-        let report = Some(self.create_entity(&call, Reports, new).await?);
+        let once = CreateOnce::new(&request.request_id, &request);
+        let report = Some(self.create_entity_once(&call, Reports, once, new).await?);
         Ok(Response::new(pb::CreateResponse { report }))
     }
 
     async fn update(&self, request: Request<pb::UpdateRequest>) -> RpcResult<pb::UpdateResponse> {
-        let (call, pb::UpdateRequest { id, name, code, description }) = self.begin(request).await?;
+        let (call, pb::UpdateRequest { id, name, code, description, if_updated_us }) =
+            self.begin(request).await?;
         let now = (self.deps.clock)();
         let change = |it: &mut Report| {
             it.updated_us = now;
@@ -72,7 +74,7 @@ impl ReportService for Backend {
             set_text(&mut it.code, "code", code.as_deref(), limits::DOCUMENT_BYTES)?;
             set_text(&mut it.description, "description", description.as_deref(), limits::DESCRIPTION_BYTES)
         };
-        let report = Some(self.update_entity(&call, Reports, id, change).await?);
+        let report = Some(self.update_entity(&call, Reports, id, if_updated_us, change).await?);
         Ok(Response::new(pb::UpdateResponse { report }))
     }
 

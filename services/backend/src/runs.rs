@@ -54,8 +54,8 @@ impl RunService for Backend {
 
     async fn update(&self, request: Request<pb::UpdateRequest>) -> RpcResult<pb::UpdateResponse> {
         let (call, request) = self.begin(request).await?;
-        change::update(&self.deps, &call, &request).await?;
-        Ok(Response::new(pb::UpdateResponse {}))
+        let updated_us = change::update(&self.deps, &call, &request).await?;
+        Ok(Response::new(pb::UpdateResponse { updated_us }))
     }
 
     async fn delete_params(

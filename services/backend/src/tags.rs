@@ -92,7 +92,7 @@ impl TagService for Backend {
 
     async fn update(&self, request: Request<pb::UpdateRequest>) -> RpcResult<pb::UpdateResponse> {
         let (call, request) = self.begin(request).await?;
-        let pb::UpdateRequest { id, name, color, description, archived } = request;
+        let pb::UpdateRequest { id, name, color, description, archived, if_updated_us } = request;
         let now = (self.deps.clock)();
         let change = |tag: &mut Tag| {
             tag.updated_us = now;
@@ -101,7 +101,7 @@ impl TagService for Backend {
             set_text(&mut tag.color, "color", color.as_deref(), limits::NAME_BYTES)?;
             set_text(&mut tag.description, "description", description.as_deref(), limits::DESCRIPTION_BYTES)
         };
-        let tag = Some(self.update_entity(&call, Tags::default(), id, change).await?);
+        let tag = Some(self.update_entity(&call, Tags::default(), id, if_updated_us, change).await?);
         Ok(Response::new(pb::UpdateResponse { tag }))
     }
 

@@ -251,7 +251,7 @@ async fn logs_are_streamed_by_step() {
 async fn runs_can_be_changed() {
     let rest = Rest::new();
     let backend = &rest.backend;
-    backend.answers("runs.v1.RunService/Update", [runs::v1::UpdateResponse {}]);
+    backend.answers("runs.v1.RunService/Update", [runs::v1::UpdateResponse::default()]);
     let body = json!({"name": null, "description": "d", "archived": "true", "active": 0, "experiment": ""});
     assert_eq!(rest.json("PUT", "/runs/r/", body).await, json!({"id": "r", "status": "OK"}));
     assert_eq!(

@@ -115,16 +115,19 @@ pub async fn entity_create<E: Entity>(
     Ok(())
 }
 
-/// Applies `change` to an entity, which may also rename it, and returns the result.
+/// Applies `change` to an entity, which may also rename it, and returns the result. Its time of
+/// change increases even if clocks do not, because callers recognize a version by it.
 pub async fn entity_put<E: Entity, X: From<EntityError>>(
     transaction: &mut Transaction,
     project: Project,
     id: &str,
     change: impl FnOnce(&mut E) -> Result<(), X>,
 ) -> Result<E, X> {
-    let before: E = entity_load(transaction, project, id).await?;
+    let mut before: E = entity_load(transaction, project, id).await?;
     let mut after = before.clone();
     change(&mut after)?;
+    let updated_us = *before.updated_us();
+    *after.updated_us() = updated_us.saturating_add(1).max(*after.updated_us());
     if after.unique_name() != before.unique_name() {
         check_name_is_free(transaction, project, id, &after).await?;
     }

@@ -16,6 +16,9 @@ pub trait Entity: Clone + Default + Encode<()> + for<'b> Decode<'b, ()> + Send +
 
     fn created_us(&self) -> i64;
 
+    /// The time of the last change, which every change of a stored entity increases.
+    fn updated_us(&mut self) -> &mut i64;
+
     /// The name, if it must be unique within the kind.
     fn unique_name(&self) -> Option<&str> {
         None
@@ -49,6 +52,10 @@ impl Entity for Experiment {
         self.created_us
     }
 
+    fn updated_us(&mut self) -> &mut i64 {
+        &mut self.updated_us
+    }
+
     fn unique_name(&self) -> Option<&str> {
         Some(&self.name)
     }
@@ -76,6 +83,10 @@ impl Entity for Tag {
 
     fn created_us(&self) -> i64 {
         self.created_us
+    }
+
+    fn updated_us(&mut self) -> &mut i64 {
+        &mut self.updated_us
     }
 
     fn unique_name(&self) -> Option<&str> {
@@ -120,6 +131,10 @@ impl Entity for Note {
         self.created_us
     }
 
+    fn updated_us(&mut self) -> &mut i64 {
+        &mut self.updated_us
+    }
+
     fn link(&self, project: Project, id: &str) -> Option<Key> {
         Some(match &self.owner {
             NoteOwner::Run(number) => keys::run_note(project, RunNumber(*number), id),
@@ -151,6 +166,10 @@ impl Entity for Dashboard {
     fn created_us(&self) -> i64 {
         self.created_us
     }
+
+    fn updated_us(&mut self) -> &mut i64 {
+        &mut self.updated_us
+    }
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
@@ -176,6 +195,10 @@ impl Entity for App {
     fn created_us(&self) -> i64 {
         self.created_us
     }
+
+    fn updated_us(&mut self) -> &mut i64 {
+        &mut self.updated_us
+    }
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
@@ -198,5 +221,9 @@ impl Entity for Report {
 
     fn created_us(&self) -> i64 {
         self.created_us
+    }
+
+    fn updated_us(&mut self) -> &mut i64 {
+        &mut self.updated_us
     }
 }

@@ -23,27 +23,30 @@ use crate::{
     error::{Error, Result},
 };
 
-pub(crate) async fn update(deps: &Deps, call: &Call, request: &UpdateRequest) -> Result<()> {
+/// Updates a run; returns the time of its last change.
+pub(crate) async fn update(deps: &Deps, call: &Call, request: &UpdateRequest) -> Result<i64> {
     check(request)?;
     let number = deps.find_run(call, &request.run_id).await?.number;
     let now = (deps.clock)();
     let new_experiment = (deps.new_id)();
-    transact(deps.store.as_ref(), async |mut transaction: Transaction| {
+    let (updated_us, _) = transact(deps.store.as_ref(), async |mut transaction: Transaction| {
         let edit = load(&transaction, call, number, &request.run_id).await?;
+        entities::check_unchanged("run", &request.run_id, edit.props.updated_us, request.if_updated_us)?;
         let experiment = match request.experiment.as_deref() {
             None => None,
             Some("") => Some(None),
             Some(name) => Some(Some(experiment(&mut transaction, call, name, &new_experiment, now).await?)),
         };
-        apply(&mut transaction, call, edit, request, experiment, now);
-        Ok::<_, Error>((transaction, ()))
+        let updated_us = apply(&mut transaction, call, edit, request, experiment, now);
+        Ok::<_, Error>((transaction, updated_us))
     })
     .await?;
-    Ok(())
+    Ok(updated_us)
 }
 
 /// Writes an update of one run. `experiment` is the id of the new one, if it changes. Without a
-/// change nothing is written, as there is nothing to report to watchers.
+/// change nothing is written, as there is nothing to report to watchers. Returns the time of the last
+/// change.
 fn apply(
     transaction: &mut Transaction,
     call: &Call,
@@ -51,21 +54,20 @@ fn apply(
     request: &UpdateRequest,
     experiment: Option<Option<String>>,
     now: i64,
-) {
+) -> i64 {
     let before = edit.props.clone();
     if let Some(experiment) = experiment {
         edit.props.experiment = experiment;
     }
     set(&mut edit, request, now);
     if edit.props == before {
-        return;
+        return before.updated_us;
     }
-    edit.props.updated_us = now;
     if edit.props.archived != before.archived {
         let event = RunArchived { run_id: edit.props.run_id.clone(), archived: edit.props.archived };
         event_put(transaction.batch(), &call.project_name, now, &call.caller, Kind::RunArchived(event));
     }
-    write(transaction, call, edit, now);
+    write(transaction, call, edit, now)
 }
 
 fn check(request: &UpdateRequest) -> Result<()> {
@@ -109,10 +111,15 @@ pub(super) async fn load(
     edit.filter(|edit| !edit.props.pending_delete).ok_or_else(|| Error::not_found("run", run_id))
 }
 
-pub(super) fn write(transaction: &mut Transaction, call: &Call, edit: RunEdit, now: i64) {
+/// Writes a changed run. Returns the time of the change, which is later than that of the change before
+/// even if clocks differ, because callers recognize a version by it.
+pub(super) fn write(transaction: &mut Transaction, call: &Call, mut edit: RunEdit, now: i64) -> i64 {
     let number = edit.number();
+    let updated_us = edit.props.updated_us.saturating_add(1).max(now);
+    edit.props.updated_us = updated_us;
     edit.write(transaction.batch());
     change_put(transaction.batch(), call.project, number, now, &call.caller);
+    updated_us
 }
 
 async fn experiment(
@@ -201,7 +208,6 @@ pub(crate) async fn tag_add(deps: &Deps, call: &Call, run_id: &str, name: &str) 
         let mut edit = load(&transaction, call, number, run_id).await?;
         if !edit.props.tags.contains(&id) {
             edit.tag_add(&id);
-            edit.props.updated_us = now;
             write(&mut transaction, call, edit, now);
         }
         Ok::<_, Error>((transaction, id))
@@ -225,7 +231,6 @@ pub(crate) async fn tag_remove(deps: &Deps, call: &Call, run_id: &str, tag_id: &
         let had = edit.props.tags.iter().any(|id| id == tag_id);
         if had {
             edit.tag_remove(tag_id);
-            edit.props.updated_us = now;
             write(&mut transaction, call, edit, now);
         }
         Ok::<_, Error>((transaction, had))

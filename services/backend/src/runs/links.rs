@@ -80,7 +80,6 @@ async fn change_page<L: Link>(
             link.apply(&mut edit, id.as_deref());
             // Without a change there is nothing to report to watchers.
             if edit.props != before {
-                edit.props.updated_us = now;
                 write(&mut transaction, call, edit, now);
                 changed += 1;
             }

@@ -33,7 +33,6 @@ pub(super) async fn delete(deps: &Deps, call: &Call, request: &DeleteParamsReque
         let tree = edit.params(transaction.unchecked()).await?;
         let removed = request.paths.iter().filter(|path| remove(tree, &path.segments)).count();
         if removed > 0 {
-            edit.props.updated_us = now;
             write(&mut transaction, call, edit, now);
         }
         Ok::<_, Error>((transaction, ()))

@@ -312,6 +312,7 @@ async fn fill(harness: &Harness, project: &'static str) -> Side {
         name: canary.clone(),
         description: canary.clone(),
         app_id: ids["apps.v1.AppService"].clone(),
+        ..Default::default()
     };
     let made = DashboardServiceClient::new(harness.routes()).create(of(project, request)).await.unwrap();
     ids.insert("dashboards.v1.DashboardService", made.into_inner().dashboard.unwrap().id);
@@ -319,7 +320,7 @@ async fn fill(harness: &Harness, project: &'static str) -> Side {
     let made = ReportServiceClient::new(harness.routes()).create(of(project, request)).await.unwrap();
     ids.insert("reports.v1.ReportService", made.into_inner().report.unwrap().id);
     let owner = Some(notes::Owner { kind: Some(notes::owner::Kind::RunId("r".into())) });
-    let request = notes::CreateRequest { owner, content: canary.clone() };
+    let request = notes::CreateRequest { owner, content: canary.clone(), ..Default::default() };
     let made = NoteServiceClient::new(harness.routes()).create(of(project, request)).await.unwrap();
     ids.insert("notes.v1.NoteService", made.into_inner().note.unwrap().id);
     let (_, uris) =

@@ -49,6 +49,7 @@ async fn experiments_are_created_listed_updated_and_deleted() {
         name: Some("  ".into()),
         description: Some("what it is".into()),
         archived: Some(true),
+        ..Default::default()
     };
     let changed = client.update(update).await.unwrap().into_inner().experiment.unwrap();
     assert_eq!((changed.name.as_str(), changed.description.as_str()), ("First näme", "what it is"));

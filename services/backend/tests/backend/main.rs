@@ -22,6 +22,7 @@ mod project;
 mod project_list;
 mod projects;
 mod runs;
+mod safe_edits;
 mod tags;
 mod ui_state;
 mod watch;

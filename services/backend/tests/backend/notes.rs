@@ -17,7 +17,7 @@ fn run(id: &str) -> Option<Owner> {
 }
 
 async fn make(client: &mut Client, owner: &Option<Owner>, content: &str) -> Note {
-    let request = CreateRequest { owner: owner.clone(), content: content.to_owned() };
+    let request = CreateRequest { owner: owner.clone(), content: content.to_owned(), ..Default::default() };
     client.create(request).await.unwrap().into_inner().note.unwrap()
 }
 
@@ -64,7 +64,12 @@ async fn notes_belong_to_one_owner() {
         assert_eq!(contents(&mut client, &owner).await, ["first", "second"]);
         let get = |owner| GetRequest { owner, id: first.id.clone() };
         assert_eq!(client.get(get(owner.clone())).await.unwrap().into_inner().note.unwrap(), first);
-        let update = |owner| UpdateRequest { owner, id: first.id.clone(), content: "changed ".into() };
+        let update = |owner| UpdateRequest {
+            owner,
+            id: first.id.clone(),
+            content: "changed ".into(),
+            ..Default::default()
+        };
         let changed = client.update(update(owner.clone())).await.unwrap().into_inner().note.unwrap();
         assert!(changed.content == "changed" && changed.updated_us > first.updated_us);
         let delete = |owner| DeleteRequest { owner, id: first.id.clone() };
@@ -107,7 +112,7 @@ async fn invalid_requests_name_the_field() {
     let mut client = Client::new(harness.routes());
     harness.create(&["r"]).await;
     assert!(contents(&mut client, &run("missing")).await.is_empty());
-    let request = |owner, content: String| CreateRequest { owner, content };
+    let request = |owner, content: String| CreateRequest { owner, content, ..Default::default() };
     not_found(client.create(request(run("missing"), "n".into())).await, "run", "missing");
     wrong_field(client.create(request(None, "n".into())).await, "owner");
     let long = "x".repeat(limits::DOCUMENT_BYTES + 1);

@@ -14,7 +14,7 @@ async fn dashboards_refer_to_apps() {
     let mut of_apps = apps::app_service_client::AppServiceClient::new(harness.routes());
     let mut client = dashboards::dashboard_service_client::DashboardServiceClient::new(harness.routes());
     let text = r#"{"a":null,"b":[1,1.0,-0.0,{"c":123456789012345678901234567890}],"d":{}}"#;
-    let request = apps::CreateRequest { r#type: "metrics".into(), state: state(text) };
+    let request = apps::CreateRequest { r#type: "metrics".into(), state: state(text), ..Default::default() };
     let app = of_apps.create(request).await.unwrap().into_inner().app.unwrap();
     assert_eq!(app.state, state(text), "the state is unchanged");
     let mut made = Vec::new();
@@ -30,7 +30,7 @@ async fn dashboards_refer_to_apps() {
     };
     assert_eq!(list().await, made, "oldest first");
     let id = made[0].id.clone();
-    let update = dashboards::UpdateRequest { id: id.clone(), name: Some("new".into()), description: None };
+    let update = dashboards::UpdateRequest { id: id.clone(), name: Some("new".into()), ..Default::default() };
     let changed = client.update(update).await.unwrap().into_inner().dashboard.unwrap();
     assert_eq!(changed.name, "new");
     for _ in 0..2 {
@@ -49,9 +49,9 @@ async fn dashboards_refer_to_apps() {
 async fn apps_keep_their_state() {
     let harness = Harness::new().await;
     let mut client = apps::app_service_client::AppServiceClient::new(harness.routes());
-    let create = |state| apps::CreateRequest { r#type: "metrics".into(), state };
+    let create = |state| apps::CreateRequest { r#type: "metrics".into(), state, ..Default::default() };
     let app = client.create(create(state("{}"))).await.unwrap().into_inner().app.unwrap();
-    let update = |state| apps::UpdateRequest { id: app.id.clone(), state: Some(state), r#type: None };
+    let update = |state| apps::UpdateRequest { id: app.id.clone(), state: Some(state), ..Default::default() };
     let changed = client.update(update(state(r#"{"x":1}"#))).await.unwrap().into_inner().app.unwrap();
     assert_eq!((changed.r#type.as_str(), changed.state), ("metrics", state(r#"{"x":1}"#)));
     wrong_field(client.create(create(state("[]"))).await, "state");
@@ -75,7 +75,8 @@ async fn a_long_list_is_sent_completely() {
     let mut made = Vec::new();
     for at in 0..20 {
         let text = format!(r#"{{"x":"{}"}}"#, "y".repeat(limits::DOCUMENT_BYTES - 100 - at));
-        let request = apps::CreateRequest { r#type: at.to_string(), state: state(&text) };
+        let request =
+            apps::CreateRequest { r#type: at.to_string(), state: state(&text), ..Default::default() };
         made.push(client.create(request).await.unwrap().into_inner().app.unwrap());
     }
     let mut client = client.max_decoding_message_size(4 << 20);
