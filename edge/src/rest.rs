@@ -7,6 +7,7 @@
 mod answer;
 mod apps;
 mod artifacts;
+mod byte_range;
 mod call;
 mod column_writer;
 mod dashboards;

@@ -263,6 +263,7 @@ async fn runs_can_be_changed() {
             archived: Some(true),
             active: Some(false),
             experiment: Some(String::new()),
+            if_updated_us: None,
         }
     );
     backend.answers("runs.v1.RunService/Delete", [runs::v1::DeleteResponse::default()]);
@@ -293,6 +294,70 @@ async fn runs_can_be_changed() {
     assert_eq!(rest.send("POST", "/runs/delete-batch/", json!([1])).await.status, 422);
     let get = rest.get("/runs/r/").await;
     assert_eq!((get.status, get.header("allow")), (405, Some("PUT, DELETE")));
+}
+
+/// Players seek with ranges, and browsers keep what has not changed.
+#[tokio::test]
+async fn parts_of_artifacts_are_downloaded_and_kept() {
+    use artifacts::v1::get_response::Message;
+    const GET: &str = "artifacts.v1.ArtifactService/Get";
+    let rest = Rest::new();
+    let message = |message| artifacts::v1::GetResponse { message: Some(message) };
+    let artifact = |logged_us| artifacts::v1::Artifact {
+        path: "a.mp4".into(),
+        size: Some(10),
+        content_hash: vec![0xab; 32].into(),
+        logged_us,
+        ..Default::default()
+    };
+    let holds = |logged_us, bytes: &'static [u8]| {
+        let described = message(Message::Artifact(artifact(logged_us)));
+        rest.backend.answers(GET, [described, message(Message::Chunk(bytes.into()))]);
+    };
+    let ask = async |headers: &[(&str, &str)]| {
+        let mut request = Request::get("/api/v1/rest/runs/r/artifacts/download/?path=a.mp4");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let answer = rest.edge.answer(request.body(Body::empty()).unwrap()).await;
+        let (parts, body) = answer.into_parts();
+        let text = String::from_utf8(body.collect().await.unwrap().to_bytes().to_vec()).unwrap();
+        let header = |name: &str| parts.headers.get(name).map(|it| it.to_str().unwrap().to_owned());
+        let head = (header("content-range"), header("content-length"));
+        (parts.status.as_u16(), text, head, header("etag").unwrap_or_default())
+    };
+    let asked = || {
+        let request: artifacts::v1::GetRequest = rest.backend.last_request(GET);
+        (request.offset, request.length)
+    };
+    let some = |range: &str, length: &str| (Some(range.to_owned()), Some(length.to_owned()));
+
+    holds(1, b"0123456789");
+    let (status, body, head, etag) = ask(&[]).await;
+    assert_eq!(
+        (status, body.as_str(), head, asked()),
+        (200, "0123456789", (None, Some("10".into())), (0, None))
+    );
+    holds(1, b"234");
+    let (status, body, head, _) = ask(&[("range", "bytes=2-4"), ("if-range", &etag)]).await;
+    assert_eq!((status, body.as_str(), head), (206, "234", some("bytes 2-4/10", "3")));
+    assert_eq!(asked(), (2, Some(3)));
+    holds(1, b"789");
+    let (status, body, head, _) = ask(&[("range", "bytes=-3")]).await;
+    assert_eq!((status, body.as_str(), head), (206, "789", some("bytes 7-9/10", "3")));
+    assert_eq!(asked(), (7, Some(3)));
+    let (status, body, head, _) = ask(&[("range", "bytes=10-")]).await;
+    assert_eq!((status, body.as_str(), head.0), (416, "", Some("bytes */10".into())));
+
+    let (status, body, _, same) = ask(&[("if-none-match", &etag), ("range", "bytes=2-4")]).await;
+    assert_eq!((status, body.as_str(), &same), (304, "", &etag));
+    // The artifact was logged again: neither the copy nor a range of it can be used.
+    holds(2, b"0123456789");
+    let (status, _, _, other) = ask(&[("if-none-match", &etag)]).await;
+    assert!(status == 200 && other != etag, "{status} {other}");
+    let (status, body, head, _) = ask(&[("range", "bytes=2-4"), ("if-range", &etag)]).await;
+    assert_eq!((status, body.as_str(), head), (200, "0123456789", (None, Some("10".into()))));
+    assert_eq!(asked(), (0, None));
 }
 
 #[tokio::test]
