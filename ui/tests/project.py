@@ -137,6 +137,7 @@ def log_figures(run: Run) -> None:
         ],
         "layout": {"title": {"text": "ROC"}, "xaxis": {"title": {"text": "false positives"}}, "yaxis": {"title": {"text": "true positives"}}},
     }), name="roc", step=0)
+    run.track(Figure({"data": [{"type": "choropleth", "locations": ["FRA", "DEU"], "z": [1, 2]}]}), name="sites", step=0)
     # Whatever can run in the frame must not reach the page around it.
     attack = "try { parent.document.title = 'hacked' } catch (_) {} parent.postMessage('hacked', '*')"
     run.track(Figure({

@@ -17,6 +17,8 @@ declare const Plotly: {
 
 /** An image cannot be downloaded out of the frame. */
 const CONFIG = { responsive: true, displaylogo: false, modeBarButtonsToRemove: ['toImage'] };
+/** Traces on a map, whose outlines and tiles would come from elsewhere. */
+const MAPS = /^((scatter|density|choropleth)(geo|map|mapbox)|choropleth)$/;
 const AXES = ['xaxis', 'yaxis', 'zaxis', 'angularaxis', 'radialaxis', 'aaxis', 'baxis', 'caxis'];
 
 const plot = document.getElementById('plot') as HTMLElement;
@@ -39,6 +41,10 @@ async function draw({ figure, theme }: FigureRequest): Promise<void> {
   try {
     const { data, layout, frames } = fields(figure);
     if (!Array.isArray(data)) throw new Error('it has no list of traces called “data”');
+    if (data.some(trace => MAPS.test(String(fields(trace).type))))
+      throw new Error(
+        'it has a map, whose outlines and tiles come from the internet, which a figure may not reach here. Log the map as an image instead',
+      );
     document.documentElement.style.colorScheme = theme.isDark ? 'dark' : 'light';
     await Plotly.react(plot, { data, layout: themed(fields(layout), theme), frames, config: CONFIG });
     port?.postMessage({ isDrawn: true });
