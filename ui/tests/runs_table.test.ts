@@ -70,6 +70,8 @@ test('columns are moved, pinned, resized and hidden, and the URL has it', async 
     await eventually('it is pinned', async () => (await titles(page))[1] === 'lr');
     await choose('Status', 'Hide');
     await eventually('it is hidden', async () => !(await titles(page)).includes('Status'));
+    // The pinned column was at the right end, to which the focus has scrolled.
+    await page.locator('.scroller').evaluate(scroller => scroller.scrollTo(0, 0));
     const heading = page.locator('[role=columnheader]:has-text("Experiment")');
     const width = (await heading.boundingBox())!.width;
     const handle = (await heading.locator('.resize').boundingBox())!;

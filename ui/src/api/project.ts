@@ -11,6 +11,7 @@ import type { Run } from '../gen/matyan/runs/v1/run_pb.ts';
 import { RunService } from '../gen/matyan/runs/v1/runs_pb.ts';
 import { TagService } from '../gen/matyan/tags/v1/tags_pb.ts';
 import { SYSTEM_PREFIX } from '../format/context.ts';
+import { importance } from '../format/importance.ts';
 import { Urgency } from './read_queue.ts';
 import { client, gathered, limited, queued } from './transport.ts';
 
@@ -26,7 +27,6 @@ export function findColumns(
   );
 }
 
-/** An experiment, tag, dashboard or report, as lists show it. */
 export interface Entity {
   id: string;
   name: string;
@@ -57,12 +57,11 @@ export interface ProjectActivity {
   recent: Run[];
 }
 
-/** Metrics whose last values a short list of runs shows. */
 const SHOWN_METRICS = 6;
 const MAX_ACTIVE = 20;
 const MAX_RECENT = 8;
 
-/** Counts, active runs and the newest ones, with the last values of the project's first metrics. */
+/** Counts, active runs and the newest ones, with the last values of the project's most important metrics. */
 export function readActivity(signal?: AbortSignal): Promise<ProjectActivity> {
   return queued('ProjectService.Activity', Urgency.Visible, signal, async () => {
     const options = limited(signal);
@@ -87,6 +86,6 @@ async function firstMetrics(options: CallOptions): Promise<string[]> {
   const request = { types: [SeriesType.METRIC], excludeParams: true, limit: 1_000 };
   const { series } = await client(ProjectService).findColumns(request, options);
   const names = new Set(series.map(({ name }) => name).filter(name => !name.startsWith(SYSTEM_PREFIX)));
-  shownMetrics = [...names].slice(0, SHOWN_METRICS);
+  shownMetrics = [...names].sort((a, b) => importance(b) - importance(a)).slice(0, SHOWN_METRICS);
   return [...shownMetrics];
 }

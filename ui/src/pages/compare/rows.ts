@@ -1,6 +1,7 @@
 /** The rows of a comparison: params and last values of metrics, side by side for some runs. */
 import { decodeMap, isMap, type CborValue } from '../../api/cbor.ts';
-import { metricTitle } from '../../format/context.ts';
+import { metricTitle, SYSTEM_PREFIX } from '../../format/context.ts';
+import { importance, isLowerBetter } from '../../format/importance.ts';
 import { comparable } from '../../format/value.ts';
 import type { Run } from '../../gen/matyan/runs/v1/run_pb.ts';
 
@@ -9,20 +10,38 @@ export interface CompareRow {
   /** One for each run; undefined: the run has none. */
   values: (CborValue | undefined)[];
   isEqual: boolean;
+  /** The best of different values; undefined if the name of the metric does not say which that is. */
+  best?: CborValue | undefined;
 }
 
+/** Results, params, and then the load of the machine. */
 export function compareRows(runs: readonly Run[]): CompareRow[] {
-  const params = table(runs, run => leaves(decodeMap(run.params)));
+  const params = table(runs, run => leaves(decodeMap(run.params))).map(row => compared(...row));
+  const names = new Map<string, string>();
   const metrics = table(runs, ({ series }) =>
-    series.map(({ name, context, last }): [string, CborValue | undefined] => [
-      metricTitle(name, context),
-      last,
-    ]),
-  );
-  return [...params, ...metrics].map(([title, values]) => {
-    const [first, ...others] = values.map(comparable);
-    return { title, values, isEqual: others.every(other => other === first) };
-  });
+    series.map(({ name, context, last }): [string, CborValue | undefined] => {
+      const title = metricTitle(name, context);
+      names.set(title, name);
+      return [title, last];
+    }),
+  ).map(([title, values]) => compared(title, values, isLowerBetter(names.get(title) ?? '')));
+  const rank = ({ title }: CompareRow): number => importance(names.get(title) ?? '', title);
+  metrics.sort((a, b) => rank(b) - rank(a));
+  const isOwn = ({ title }: CompareRow): boolean => !names.get(title)?.startsWith(SYSTEM_PREFIX);
+  return [...metrics.filter(isOwn), ...params, ...metrics.filter(row => !isOwn(row))];
+}
+
+function compared(title: string, values: CompareRow['values'], isLower?: boolean): CompareRow {
+  const [first, ...others] = values.map(comparable);
+  const isEqual = others.every(other => other === first);
+  const numbers = values.filter(value => typeof value === 'number' && !Number.isNaN(value)) as number[];
+  const hasBest = !isEqual && isLower !== undefined && numbers.length > 1;
+  return {
+    title,
+    values,
+    isEqual,
+    ...(hasBest && { best: isLower ? Math.min(...numbers) : Math.max(...numbers) }),
+  };
 }
 
 /** Values by title, in order of first appearance. */

@@ -4,8 +4,9 @@ import type { GroupsRequest, RunParts, RunsRequest } from '../../api/runs.ts';
 import { OutcomeKind, SeriesType } from '../../gen/matyan/common/v1/common_pb.ts';
 import { csvNumber, csvText } from '../../format/csv.ts';
 import { metricTitle, plainContext, SYSTEM_PREFIX } from '../../format/context.ts';
+import { importance, isLowerBetter } from '../../format/importance.ts';
 import { milliseconds } from '../../format/time.ts';
-import { plainText } from '../../format/value.ts';
+import { comparable, plainText } from '../../format/value.ts';
 import type { Run, SeriesInfo } from '../../gen/matyan/runs/v1/run_pb.ts';
 import { GroupOrder, MetricValue, SortField } from '../../gen/matyan/search/v1/search_pb.ts';
 
@@ -167,10 +168,12 @@ export function sortFor(texts: readonly string[]): NonNullable<RunsRequest['sort
   });
 }
 
-/** Numbers are most interesting from the top, names from the beginning. An added key is removed by the third click. */
+/** Names begin with the first, losses with the lowest, and other numbers with the highest. An added key is removed by the third click. */
 export function nextSort(sort: readonly string[], text: string, isAdded: boolean): string[] {
-  const isText = text === 'name' || text === 'experiment';
-  const [first, second] = isText ? [text, `-${text}`] : [`-${text}`, text];
+  const column = parseColumn(text);
+  const isRising =
+    column?.kind === 'metric' ? isLowerBetter(column.name) : ['name', 'experiment'].includes(text);
+  const [first, second] = isRising ? [text, `-${text}`] : [`-${text}`, text];
   // The usual order has no ties to resolve.
   if (!isAdded || sort.join() === '-created') return [sort.join() === first ? second : first];
   if (sort.includes(first)) return sort.map(one => (one === first ? second : one));
@@ -221,7 +224,6 @@ export function groupsFor(by: readonly string[], aggregates: readonly string[], 
   };
 }
 
-/** The value of a run in a column of its data; undefined if it has none. */
 export function valueIn(
   { run, params }: { run: Run; params: CborValue },
   column: DataColumn,
@@ -297,17 +299,33 @@ export function defaultColumns(
     ];
     for (const text of columns.map(columnText)) counts.set(text, (counts.get(text) ?? 0) + 1);
   }
-  const isHyperparameter = (text: string): number => (text.startsWith(`param:${HYPERPARAMETERS}.`) ? 1 : 0);
-  // Sorting is stable: equally frequent columns keep the order in which they were logged.
-  const byUse = [...counts].sort(([a, m], [b, n]) => n - m || isHyperparameter(b) - isHyperparameter(a));
-  const chosen = byUse.flatMap(([text]) => parseColumn(text) ?? []);
-  return [
-    ...chosen.filter(({ kind }) => kind === 'metric').slice(0, MAX_METRICS),
-    ...chosen.filter(({ kind }) => kind === 'param').slice(0, MAX_PARAMS),
-  ];
+  const most = Math.max(...counts.values());
+  const chosen = [...counts].flatMap(([text, count]) => {
+    const column = parseColumn(text);
+    const isCommon = 2 * count >= most ? 1 : 0;
+    return column ? [{ column, rank: [isCommon, isVaried(runs, column), interest(column), count] }] : [];
+  });
+  // Sorting is stable: columns of one rank keep the order in which they were logged.
+  chosen.sort(({ rank: a }, { rank: b }) => b.map((own, at) => own - (a[at] ?? 0)).find(by => by !== 0) ?? 0);
+  const first = (kind: string, count: number): DataColumn[] =>
+    chosen.flatMap(({ column }) => (column.kind === kind ? [column] : [])).slice(0, count);
+  return [...first('metric', MAX_METRICS), ...first('param', MAX_PARAMS)];
 }
 
-/** The metrics that a script tracked. */
+/** Whether a param differs, so that it may explain anything; of a single run all do. */
+function isVaried(runs: Parameters<typeof defaultColumns>[0], column: DataColumn): number {
+  if (column.kind !== 'param' || runs.length < 2) return 1;
+  const values = runs.flatMap(({ params }) => paramAt(params, column.segments) ?? []);
+  return new Set(values.map(comparable)).size > 1 ? 1 : 0;
+}
+
+/** Results before other metrics; hyperparameters before other params, the outer ones first. */
+function interest(column: DataColumn): number {
+  if (column.kind === 'metric') return importance(column.name, column.context);
+  if (column.kind !== 'param') return 0;
+  return (column.segments[0] === HYPERPARAMETERS ? 100 : 0) - column.segments.length;
+}
+
 export function metricColumns(series: readonly SeriesInfo[]): DataColumn[] {
   return series
     .filter(({ name }) => !name.startsWith(SYSTEM_PREFIX))
