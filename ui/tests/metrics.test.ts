@@ -130,6 +130,43 @@ test('the x axis is an epoch or another metric', async () => {
   });
 });
 
+test('charts are in sections that close, and go back', async () => {
+  await site.visit(`/runs/${site.runs.wide}`, async visit => {
+    const { page } = visit;
+    await drawn(page, 'layer0/weight0');
+    const section = page.getByRole('button', { name: 'layer0 10' });
+    expect(await section.getAttribute('aria-expanded')).toBe('true');
+    await section.press('Enter');
+    await page.waitForURL(/closed=layer0/);
+    await eventually('its charts are gone', async () => {
+      const names = await page.locator('section h2').allTextContents();
+      return names.includes('layer1/weight0') && !names.includes('layer0/weight0');
+    });
+    await visit.shot('metrics-sections');
+    expect(await findings(page)).toEqual([]);
+    await page.goBack();
+    await drawn(page, 'layer0/weight0');
+  });
+});
+
+test('the ends of the y axis are chosen', async () => {
+  await site.visit('/metrics?m=/^lr$/', async visit => {
+    const { page } = visit;
+    await drawn(page, 'lr');
+    const draws = (): Promise<string | null> =>
+      page.locator('section[aria-label=lr] canvas.base').getAttribute('data-draws');
+    const before = await draws();
+    await page.getByRole('textbox', { name: 'Highest y' }).fill('1e-4');
+    await page.keyboard.press('Enter');
+    await page.waitForURL(/high=0.0001/);
+    await eventually('it is drawn again', async () => (await draws()) !== before);
+    await visit.shot('metrics-y-ends');
+    await page.getByRole('textbox', { name: 'Highest y' }).fill('');
+    await page.keyboard.press('Enter');
+    await eventually('it is the one of the data', () => !page.url().includes('high'));
+  });
+});
+
 test('outliers are ignored on request', async () => {
   await site.visit(`/runs/${site.runs.spike}`, async visit => {
     const { page } = visit;

@@ -172,7 +172,52 @@ test('all of it works by keyboard', async () => {
     expect(await findings(page)).toEqual([]);
     await page.keyboard.press('Enter');
     await page.waitForURL(new RegExp(runs.spike));
+    await page.keyboard.press('Control+k');
+    await page.keyboard.type('grad_n');
+    await page.waitForSelector('[role=option]:has-text("grad_norm"):has-text("Metric")');
+    await page.keyboard.press('Enter');
+    await page.waitForSelector('section h2:text-is("grad_norm")');
+    expect(new URL(page.url()).searchParams.get('m')).toBe('/^grad_norm$/');
   });
+});
+
+test('an unknown run leads to the others', async () => {
+  await visit(`/runs/${'f'.repeat(32)}`, async ({ page }) => {
+    await page.getByRole('heading', { name: 'There is no such run' }).waitFor();
+    await page.getByRole('link', { name: 'Go to the runs' }).click();
+    await page.waitForSelector('[role=row] a');
+  });
+});
+
+test('the first view of the runs has their results, the best first after one click', async () => {
+  await visit('/runs?q=run.hparams.batch_size', async ({ page }) => {
+    await page.waitForSelector('[role=row] a');
+    const headings = await page.locator('[role=columnheader]').allTextContents();
+    const loss = headings.findIndex(text => text.trim().startsWith('loss val'));
+    expect(loss).toBeGreaterThan(0);
+    await page.getByRole('button', { name: 'loss val' }).first().click();
+    await page.waitForURL(/sort=metric/);
+    const cells = page.locator(`.window [role=row] > :nth-child(${loss + 1})`);
+    await eventually('the lowest loss is first', async () => {
+      const values = (await cells.allTextContents()).map(Number).filter(value => !Number.isNaN(value));
+      return (
+        values.length > 5 && values.every((value, at) => at === 0 || value >= (values[at - 1] as number))
+      );
+    });
+  });
+});
+
+test('a phone shows the names and values of active runs on the home page', async () => {
+  await visit(
+    '/',
+    async ({ page }) => {
+      const name = page.locator('section a', { hasText: 'live run' }).first();
+      await name.waitFor();
+      expect((await name.boundingBox())!.width).toBeGreaterThan(40);
+      expect(await page.evaluate(() => document.documentElement.scrollWidth)).toBe(390);
+    },
+    { width: 390, height: 844 },
+  );
 });
 
 test('a chart shows the spike of one point, zooms by drag, and back undoes it', async () => {
@@ -370,6 +415,9 @@ test('runs are selected by range, and compared', async () => {
     await page.click('button:has-text("Compare 3")');
     await page.waitForURL(/compare\?runs=/);
     await page.waitForSelector('[role=rowheader]:has-text("hparams.lr")');
+    const best = page.locator('.row', { has: page.locator('[role=rowheader]:text-is("loss val")') });
+    const losses = (await best.locator('[role=cell]').allTextContents()).map(text => Number.parseFloat(text));
+    expect(Number.parseFloat((await best.locator('.best').textContent()) ?? '')).toBe(Math.min(...losses));
     expect(await page.locator('.head a').count()).toBe(3);
     await visit.shot('compare-light');
     expect(await findings(page)).toEqual([]);

@@ -4,7 +4,7 @@ import { expect, test } from 'vitest';
 import { csvNumber } from '../format/csv.ts';
 import { RunSchema, SeriesInfoSchema, type SeriesInfo } from '../gen/matyan/runs/v1/run_pb.ts';
 import { GroupOrder, MetricValue, SortField } from '../gen/matyan/search/v1/search_pb.ts';
-import { filterGroups, projectCharts, runCharts } from '../parts/chart_groups.ts';
+import { chartSections, filterGroups, projectCharts, runCharts } from '../parts/chart_groups.ts';
 import { DASHES } from '../plot/palette.ts';
 import { compareRows } from './compare/rows.ts';
 import {
@@ -91,13 +91,13 @@ test('default columns are those that most runs have', () => {
   expect(texts.slice(-2)).toEqual(['param:hparams.lr', 'param:seed']);
 });
 
-test('metrics are grouped by name, in natural order, the machine last', () => {
+test('metrics are grouped by name, results first, in natural order, the machine last', () => {
   const all = ['__system__cpu', 'layer10', 'layer2', 'loss'].map(name => info(name));
   const groups = runCharts('run', 0, [...all, info('loss', '{"a":1}')]);
   expect(groups.map(({ name, lines }) => [name, lines.map(({ label }) => label)])).toEqual([
+    ['loss', ['loss', '1']],
     ['layer2', ['layer2']],
     ['layer10', ['layer10']],
-    ['loss', ['loss', '1']],
     ['__system__cpu', ['__system__cpu']],
   ]);
   const found = (text: string): string[] => filterGroups(groups, text).map(({ name }) => name);
@@ -153,11 +153,61 @@ test('a comparison has a row for each value, and knows which are equal', () => {
     }),
   );
   expect(compareRows(runs).map(({ title, values, isEqual }) => [title, ...values, isEqual])).toEqual([
+    ['loss val', NaN, NaN, true],
+    ['lr', 2, undefined, false],
     ['lr', 1, 1, true],
     ['m.a', 'x', 1, false],
     ['e', undefined, {}, false],
-    ['loss val', NaN, NaN, true],
-    ['lr', 2, undefined, false],
+  ]);
+});
+
+test('the best of different values is known if the name of the metric says it', () => {
+  const names = ['loss', 'accuracy', 'lr', '__system__loss'];
+  const runs = [1, 3, NaN].map(last =>
+    create(RunSchema, { series: names.map(name => ({ name, last })), params: new Uint8Array([0xa0]) }),
+  );
+  expect(compareRows(runs).map(({ title, best }) => [title, best])).toEqual([
+    ['loss', 1],
+    ['accuracy', 3],
+    ['lr', undefined],
+    ['__system__loss', 1],
+  ]);
+});
+
+test('charts are in sections by the first part of their names', () => {
+  const names = ['grad/layer0', 'loss', 'val/loss', 'grad/norm', '__system__cpu', 'lr'];
+  const groups = runCharts(
+    'run',
+    0,
+    names.map(name => info(name)),
+  );
+  const sections = chartSections(groups).map(({ title, groups }) => [title, groups.map(({ name }) => name)]);
+  expect(sections).toEqual([
+    ['', ['loss', 'lr']],
+    ['val', ['val/loss']],
+    ['grad', ['grad/layer0', 'grad/norm']],
+    ['System', ['__system__cpu']],
+  ]);
+});
+
+test('the columns that are chosen first are results, and params that differ', () => {
+  const series = ['grad/layer0', 'lr', 'loss'].map(name => info(name));
+  const runs = [1, 2].map(lr => ({ params: { hparams: { deep: { a: lr }, epochs: 9, lr } }, series }));
+  expect(defaultColumns(runs).map(columnText)).toEqual([
+    'metric:loss',
+    'metric:lr',
+    'metric:grad/layer0',
+    'param:hparams.lr',
+    'param:hparams.deep.a',
+    'param:hparams.epochs',
+  ]);
+});
+
+test('losses are sorted from the lowest, other numbers from the highest', () => {
+  expect(['metric:loss', 'metric:accuracy', 'name'].map(text => nextSort([], text, false))).toEqual([
+    ['metric:loss'],
+    ['-metric:accuracy'],
+    ['name'],
   ]);
 });
 

@@ -1,7 +1,6 @@
 import { archiveRuns, type RunPages } from '../api/run_edits.ts';
 import { toaster } from '../state/toasts.svelte.ts';
 
-/** Archives runs, or takes them out of the archive, and reports it. */
 export function archive(pages: () => RunPages, isArchived: boolean, ondone = (): void => {}): void {
   toaster.during('RunService.ArchiveBatch', async () => {
     await archiveRuns(pages(), isArchived);

@@ -9,7 +9,6 @@ export type Center = 'mean' | 'median';
 /** Lowest and highest value; standard deviation; 95 % confidence interval of the mean. */
 export type BandKind = 'extremes' | 'deviation' | 'confidence';
 
-/** A line, with its places on the x axis. */
 export interface Member {
   x: Float64Array;
   data: SeriesData;
@@ -21,7 +20,6 @@ export interface Band {
   /** NaN where there are too few lines. */
   low: Float64Array;
   high: Float64Array;
-  /** Number of lines at each place. */
   counts: Uint32Array;
 }
 
@@ -58,7 +56,6 @@ export function band(members: readonly Member[], center: Center, kind: BandKind)
   return result;
 }
 
-/** A line of a band as data of a chart. */
 export function bandData({ x, center }: Band): SeriesData {
   return { ...EMPTY_SERIES, steps: x, times: x, min: center, max: center, last: center };
 }
@@ -88,7 +85,6 @@ function places(members: readonly Member[]): Float64Array {
   return Float64Array.from({ length: MAX_PLACES }, (_, at) => low + ((high - low) * at) / (MAX_PLACES - 1));
 }
 
-/** Reads a line from left to right. */
 class Reader {
   /** Extremes of the line since the last place, so that no spike between two places is lost. */
   low = NaN;

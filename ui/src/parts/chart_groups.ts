@@ -1,11 +1,11 @@
 /** Metrics as charts: one for each name, with a line for each run and context. */
 import { contextTitle, plainContext, SYSTEM_PREFIX } from '../format/context.ts';
+import { importance } from '../format/importance.ts';
 import type { Props, Run, SeriesInfo } from '../gen/matyan/runs/v1/run_pb.ts';
 import { milliseconds } from '../format/time.ts';
 import { groupBy } from '../collections.ts';
 import { DASHES, indexColor, PALETTE, runColor, type PaletteColor } from '../plot/palette.ts';
 
-/** One line of a chart. */
 export interface ChartLine {
   runId: string;
   info: SeriesInfo;
@@ -24,7 +24,6 @@ export interface ChartLine {
 type TitleOf = ((run: Run) => string) | undefined;
 
 export interface ChartOptions {
-  /** Name of the metric that is the x axis. */
   axis?: string;
   /** What decides the color of a run; undefined: the run itself. */
   groupOf?: TitleOf;
@@ -113,16 +112,30 @@ export function projectCharts(
   return inOrder([...charts].map(([name, lines]) => ({ name, lines })));
 }
 
-/** The title of a line from those of what it belongs to. */
 export function titleOf(...parts: (string | undefined)[]): string {
   return parts.filter(Boolean).join(' · ');
 }
 
-/** By name, numbers in names by value; metrics of the machine come last. */
+/** Results first, then by name, numbers in names by value; metrics of the machine come last. */
 function inOrder(groups: ChartGroup[]): ChartGroup[] {
   const order = new Intl.Collator('en', { numeric: true });
-  const isSystem = ({ name }: ChartGroup): number => (name.startsWith(SYSTEM_PREFIX) ? 1 : 0);
-  return groups.sort((a, b) => isSystem(a) - isSystem(b) || order.compare(a.name, b.name));
+  const rank = ({ name }: ChartGroup): number => (name.startsWith(SYSTEM_PREFIX) ? -1 : importance(name));
+  return groups.sort((a, b) => rank(b) - rank(a) || order.compare(a.name, b.name));
+}
+
+/** Charts whose names begin with the same part, such as `grad/`. */
+export interface ChartSection {
+  /** Empty for names of one part. */
+  title: string;
+  groups: ChartGroup[];
+}
+
+/** Names of one part come first. */
+export function chartSections(groups: readonly ChartGroup[]): ChartSection[] {
+  const prefix = ({ name }: ChartGroup): string =>
+    name.startsWith(SYSTEM_PREFIX) ? 'System' : (/^[^/]+(?=\/)/.exec(name)?.[0] ?? '');
+  const sections = [...groupBy(groups, prefix)].map(([title, groups]) => ({ title, groups }));
+  return sections.sort((a, b) => Number(a.title !== '') - Number(b.title !== ''));
 }
 
 /** Names that contain the text, or match it as a regular expression if it is written as `/text/`. */
@@ -140,4 +153,8 @@ export function filterGroups(groups: readonly ChartGroup[], text: string): Chart
     }
   }
   return groups.filter(({ name }) => name.toLowerCase().includes(wanted.toLowerCase()));
+}
+
+export function exactly(name: string): string {
+  return `/^${name.replace(/[^\w\s-]/g, '\\$&')}$/`;
 }

@@ -3,12 +3,10 @@ import type { Step } from '../gen/matyan/objects/v1/objects_pb.ts';
 
 export interface DistributionSteps {
   steps: number[];
-  /** Ends of the range of all values. */
   low: number;
   high: number;
   /** For each step, the share of its values in each bin. */
   rows: Float64Array[];
-  /** The largest share. */
   most: number;
 }
 

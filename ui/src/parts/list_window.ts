@@ -16,12 +16,10 @@ export class ListWindow {
     readonly viewHeight: number,
   ) {}
 
-  /** Height of all rows. */
   get fullHeight(): number {
     return this.count * this.rowHeight;
   }
 
-  /** Height of the element that scrolls. */
   get scrollHeight(): number {
     return Math.min(this.fullHeight, MAX_HEIGHT_PX);
   }

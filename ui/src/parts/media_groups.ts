@@ -18,7 +18,6 @@ export interface MediaRow {
   cards: MediaCard[];
 }
 
-/** All steps of some sequences, ascending. */
 export function allSteps(sequences: readonly MediaSequence[]): number[] {
   const steps = new Set(sequences.flatMap(({ steps }) => steps.map(({ step }) => Number(step))));
   return [...steps].sort((a, b) => a - b);

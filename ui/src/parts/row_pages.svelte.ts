@@ -7,7 +7,6 @@ interface LoadedPage<T> {
   isReading: boolean;
   /** It is read again when it is shown next; its rows stay until then. */
   isStale: boolean;
-  /** Number of rows of the list when it was read. */
   count: number;
 }
 
@@ -24,7 +23,6 @@ export class RowPages<T> {
     readonly onerror: (error: unknown, retry: () => void) => void,
   ) {}
 
-  /** The row, or undefined while it is loaded. */
   row(index: number): T | undefined {
     void this.#version;
     return this.#pages.get(Math.floor(index / PAGE_ROWS))?.rows?.[index % PAGE_ROWS];
@@ -51,7 +49,6 @@ export class RowPages<T> {
     }
   }
 
-  /** Changes the rows that `replace` returns another value for. */
   update(replace: (row: T) => T): void {
     for (const page of this.#pages.values()) page.rows = page.rows?.map(replace);
     this.#version += 1;
@@ -84,7 +81,6 @@ export class RowPages<T> {
     for (const page of this.#pages.values()) page.isStale = !page.isReading;
   }
 
-  /** Forgets everything, as after another search. */
   clear(): void {
     for (const [number, page] of this.#pages) this.#drop(number, page);
     this.#version += 1;

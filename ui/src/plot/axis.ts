@@ -23,7 +23,6 @@ export class Axis {
 
   constructor(
     readonly extent: Extent,
-    /** Pixels of both ends of the extent. */
     readonly from: number,
     readonly to: number,
     readonly isLog: boolean,

@@ -27,7 +27,8 @@ export interface ChartModel {
   isLogY: boolean;
   /** The y axis ends before values that are far from all others. */
   withoutOutliers?: boolean;
-  /** The part that was zoomed to. */
+  /** Ends of the y axis that the reader chose. */
+  yEnds?: Partial<Extent>;
   zoom?: Extent | undefined;
   theme: ChartTheme;
 }
@@ -61,7 +62,7 @@ export function layoutChart(model: ChartModel, width: number, height: number): L
   const xAll = model.zoom ?? widened(xExtent(model.series), model.isLogX);
   const inView = axis(xAll, 0, 1, model.isLogX);
   const yAll = padded(yExtent(model.series, inView, model.isLogY, model.withoutOutliers), model.isLogY);
-  const y = new Axis(yAll, bottom, TOP, model.isLogY);
+  const y = new Axis(chosen(yAll, model), bottom, TOP, model.isLogY);
   const yTicks = y.ticks(Math.max(2, Math.floor((bottom - TOP) / Y_TICK_PX)));
   const longest = Math.max(0, ...yTicks.map(({ label }) => label.length));
   const frame = {
@@ -77,6 +78,12 @@ export function layoutChart(model: ChartModel, width: number, height: number): L
 
 function axis(extent: Extent, from: number, to: number, isLog: boolean, kind: AxisKind = 'number'): Axis {
   return new Axis(extent, from, to, isLog, kind);
+}
+
+/** With the ends that the reader chose, unless no axis has them. */
+function chosen(all: Extent, { yEnds, isLogY }: ChartModel): Extent {
+  const { low, high } = { low: yEnds?.low ?? all.low, high: yEnds?.high ?? all.high };
+  return low < high && !(isLogY && low <= 0) ? { low, high } : all;
 }
 
 /** Lines reach the sides of the frame; only an empty or single value gets air. */
@@ -123,14 +130,11 @@ function drawAxes(surface: Surface, theme: ChartTheme, { frame, x, y, xTicks, yT
   });
 }
 
-/** A point near the pointer. */
 export interface NearPoint {
   series: ChartSeries;
-  /** Index of the bucket. */
   index: number;
   x: number;
   y: number;
-  /** Distance from the pointer in pixels. */
   distance: number;
 }
 

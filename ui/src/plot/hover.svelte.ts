@@ -1,10 +1,8 @@
 /** The pointer over any chart, so that all charts on a page show the same place. */
 export interface HoverPlace {
-  /** Value on the x axis. */
   value: number;
   /** Charts with another x axis do not follow. */
   xAxis: string;
-  /** The chart that the pointer is over. */
   source: symbol;
 }
 

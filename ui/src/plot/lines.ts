@@ -12,11 +12,8 @@ export interface ChartSeries {
   color: string;
   dash?: readonly number[];
   data: SeriesData;
-  /** Position of each bucket on the x axis. */
   x: Float64Array;
-  /** Smoothed values of the buckets, if smoothing is on. */
   smooth?: Float64Array;
-  /** A band around the line, instead of that of its buckets. */
   area?: { low: Float64Array; high: Float64Array };
   /** A line of a band: drawn thin below everything else, and not part of the tooltip. */
   isMember?: boolean;
@@ -119,7 +116,6 @@ function smoothPoints(series: ChartSeries, smooth: Float64Array, x: Axis, y: Axi
   return [points, end - first];
 }
 
-/** Draws one series: its band and raw line, and the smoothed line on top. */
 export function drawSeries(surface: Surface, series: ChartSeries, x: Axis, y: Axis, width: number): void {
   const { color, dash, smooth, isMember } = series;
   const [points, count] = tracePoints(series, x, y, surface.ratio);

@@ -24,17 +24,14 @@ export interface TextStyle {
 export interface Surface {
   readonly width: number;
   readonly height: number;
-  /** Device pixels per CSS pixel. */
   readonly ratio: number;
   /** A line through `count` points, x and y in turn. A point with NaN is a gap. */
   polyline(points: Float64Array, count: number, stroke: Stroke): void;
-  /** The area inside a polygon. */
   area(points: Float64Array, count: number, color: string, alpha: number): void;
   segment(x1: number, y1: number, x2: number, y2: number, stroke: Stroke): void;
   rect(x: number, y: number, width: number, height: number, color: string, alpha: number): void;
   mark(kind: Mark, x: number, y: number, size: number, color: string): void;
   text(x: number, y: number, text: string, style: TextStyle): void;
-  /** Draws only inside a rectangle. */
   clipped(x: number, y: number, width: number, height: number, draw: () => void): void;
 }
 

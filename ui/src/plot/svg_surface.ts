@@ -69,7 +69,6 @@ export class SvgSurface implements Surface {
     this.#body.push('</g>');
   }
 
-  /** The whole document. */
   toString(): string {
     const size = `width="${this.width}" height="${this.height}" viewBox="0 0 ${this.width} ${this.height}"`;
     const font = `font-family="${FONT_FAMILY}" font-size="${FONT_PX}"`;

@@ -23,9 +23,7 @@ export const LOG_LEVELS = ['all', 'info', 'warning', 'error'] as const;
 
 const query = field(text, '');
 
-/** The state of a page of charts. */
 const charts = {
-  /** Search for metrics. */
   m: field(text, ''),
   x: field(choice(...X_AXES), 'step'),
   /** The metric that is the x axis, if `x` says so. */
@@ -45,20 +43,22 @@ const charts = {
   band: field(choice('extremes', 'deviation', 'confidence', 'none'), 'extremes'),
   from: field(optionalNumber, undefined as number | undefined),
   to: field(optionalNumber, undefined as number | undefined),
+  /** Ends of the y axis; absent: those of the data. */
+  low: field(optionalNumber, undefined as number | undefined),
+  high: field(optionalNumber, undefined as number | undefined),
+  /** Titles of sections of charts that are closed. */
+  closed: field(list(text), [] as string[]),
 } satisfies Schema;
 
 const GROUPINGS = ['run', 'step', 'index', 'context'] as const;
 export type MediaGrouping = (typeof GROUPINGS)[number];
 
-/** The state of a page of media. */
 const media = {
   kind: field(choice('images', 'audio', 'texts', 'distributions', 'figures'), 'images'),
   group: field(choice(...GROUPINGS), 'run'),
   /** Step of the slider; absent: the last one. */
   at: field(optionalNumber, undefined as number | undefined),
-  /** One slider for each sequence. */
   each: field(flag, false),
-  /** Width of a card in pixels. */
   size: field(number, 160),
   /** How distributions are shown: one step, or all of them. */
   shape: field(choice('bars', 'heat', 'ridges'), 'bars'),
@@ -86,9 +86,7 @@ export const schemas = {
     left: field(list(text), [] as string[]),
     /** Widths in pixels, such as `created=120`. */
     widths: field(list(text), [] as string[]),
-    /** Hides columns whose values are all equal. */
     differ: field(flag, false),
-    /** Ids of runs that stay on top. */
     pins: field(list(text), [] as string[]),
     /** Id of the run that the others are compared with. */
     baseline: field(text, ''),
@@ -98,7 +96,6 @@ export const schemas = {
     level: field(choice(...LOG_LEVELS), 'all'),
     /** Id of the run whose params are compared. */
     diff: field(text, ''),
-    /** Path of the artifact to preview. */
     file: field(text, ''),
     ...charts,
     ...media,
@@ -122,7 +119,6 @@ export const schemas = {
     tab: field(choice('values', 'charts'), 'values'),
     /** Ids of the runs, in the order of the columns. */
     runs: field(list(text), [] as string[]),
-    /** Also show values that are equal in all runs. */
     all: field(flag, false),
     ...charts,
   },
@@ -149,7 +145,6 @@ function route(name: keyof typeof schemas, title: string, key: string, load: Loa
   return { name, title, path: `/${name}`, schema: schemas[name], load, key };
 }
 
-/** A page with the schema of lists. */
 function listRoute(name: string, title: string, key: string): Route {
   return { ...route('list', title, key, entities), name, path: `/${name}` };
 }
