@@ -152,7 +152,7 @@ test('a list whose code arrives after Escape stays closed', async () => {
     const address = (await asked).url();
     await page.keyboard.press('Escape');
     release();
-    // What waited for the code goes on before this import of it.
+    // What waited for the code continues before this import of it.
     await page.evaluate(`import(${JSON.stringify(address)}).then(() => undefined)`);
     await page.evaluate(() => new Promise(resolve => requestAnimationFrame(resolve)));
     expect(calls.filter(call => call.endsWith('FindColumns'))).toEqual([]);

@@ -17,6 +17,7 @@ describe('every tab', () => {
     ['logs', '.message button'],
     ['artifacts', '[role=rowheader] button'],
     ['artifacts&file=config.json', '.text:has-text("onerror")'],
+    ['artifacts&file=readme.md', 'article h2:text-is("A model")'],
     ['artifacts&file=outputs%2Ffinal%2Ftable.csv', '[role=columnheader]:has-text("note")'],
     ['artifacts&file=outputs%2Ffinal%2Fchange.diff', '.text.added'],
     ['artifacts&file=outputs%2Ffinal%2Ffinal.png', 'canvas[data-drawn]'],

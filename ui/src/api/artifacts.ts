@@ -25,7 +25,6 @@ export function readArtifact(
   });
 }
 
-/** The files as one archive. */
 export function readZip(runId: string, signal?: AbortSignal): Promise<Blob> {
   return queued('ArtifactService.Zip', Urgency.Visible, signal, async () => {
     const pieces = client(ArtifactService).zip({ runId }, { signal });

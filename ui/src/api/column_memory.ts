@@ -20,13 +20,11 @@ function reserve(bytes: number): number {
   return offset;
 }
 
-/** Doubles, all of which the caller sets. */
 export function newDoubles(length: number): Float64Array {
   const offset = reserve(length * 8);
   return new Float64Array(buffer, offset, length);
 }
 
-/** Integers, all of which the caller sets. */
 export function newUints(length: number): Uint32Array {
   const offset = reserve(length * 4);
   return new Uint32Array(buffer, offset, length);

@@ -8,7 +8,6 @@ import { BinaryReader, WireType } from '@bufbuild/protobuf/wire';
 import { newDoubles, newUints } from './column_memory.ts';
 
 interface SeriesColumns {
-  /** Indexes of the run and the series in the request. */
   run: number;
   series: number;
 }
@@ -40,7 +39,6 @@ export interface PointColumns extends SeriesColumns {
 type Numbers = Uint32Array | Float64Array;
 type Column = [name: string, read: (bytes: Uint8Array) => Numbers];
 
-/** Columns by field number of `SeriesBuckets`. */
 const BUCKET_COLUMNS: Record<number, Column> = {
   7: ['min', readDoubles],
   8: ['max', readDoubles],
@@ -52,7 +50,6 @@ const BUCKET_COLUMNS: Record<number, Column> = {
   18: ['negativeInfinity', readUints],
 };
 
-/** Columns by field number of `SeriesPoints`. */
 const POINT_COLUMNS: Record<number, Column> = {
   3: ['steps', readSints],
   4: ['values', readDoubles],
@@ -71,7 +68,6 @@ function emptyColumns(table: Record<number, Column>): object {
   return Object.fromEntries(columns.map(([name, read]) => [name, read === readUints ? UINTS : DOUBLES]));
 }
 
-/** Reads one encoded `SeriesBuckets`. */
 export function readSeriesBuckets(bytes: Uint8Array): BucketColumns {
   const columns: BucketColumns = { ...NO_BUCKETS };
   readColumns(bytes, columns, BUCKET_COLUMNS, (field, reader) => {
@@ -81,7 +77,6 @@ export function readSeriesBuckets(bytes: Uint8Array): BucketColumns {
   return columns;
 }
 
-/** Reads one encoded `SeriesPoints`. */
 export function readSeriesPoints(bytes: Uint8Array): PointColumns {
   const columns: PointColumns = { ...NO_POINTS };
   readColumns(bytes, columns, POINT_COLUMNS, () => false);

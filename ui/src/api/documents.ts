@@ -36,7 +36,6 @@ export function readDocument(kind: DocumentKind, id: string, signal?: AbortSigna
   });
 }
 
-/** Returns the id of the new document. */
 export async function createDocument(kind: DocumentKind, name: string, code: string): Promise<string> {
   return call(`${kind} create`, async () => {
     if (kind === 'reports')

@@ -16,13 +16,9 @@ export class ApiError extends Error {
   override readonly name = 'ApiError';
 
   constructor(
-    /** The problem, as a sentence. */
     override readonly message: string,
-    /** The call that failed, such as `SearchService.Runs`. */
     readonly where: string,
-    /** Advice on what to do about it. */
     readonly hint: string,
-    /** Repeating the same request may succeed. */
     readonly canRetry: boolean,
     /** Name of the API's code, such as `NOT_FOUND`; empty if the server sent none. */
     readonly reason: string,

@@ -10,7 +10,6 @@ import { client, rootPath } from './transport.ts';
 
 export type LiveState = 'connecting' | 'live' | 'lost';
 
-/** A message between tabs, and to the listeners of each. */
 export type LiveMessage =
   | { kind: 'changes'; changes: RunChange[]; resume: Uint8Array }
   | { kind: 'state'; state: LiveState }
@@ -47,7 +46,6 @@ export class LiveRuns {
     return this.#state;
   }
 
-  /** Returns a function that ends the subscription. */
   subscribe(listener: (message: LiveMessage) => void): () => void {
     this.#listeners.add(listener);
     if (!this.#started) this.#start();
@@ -127,7 +125,6 @@ function wait(ms: number, signal: AbortSignal): Promise<void> {
 /** Tabs of another project have a stream of their own. */
 const NAME = `matyan-live ${rootPath}`;
 
-/** The live runs of this browser. */
 export const liveRuns = new LiveRuns(() => ({
   channel: new BroadcastChannel(NAME),
   elect: lead => elect(NAME, lead),

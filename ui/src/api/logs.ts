@@ -6,7 +6,6 @@ import { LogService, type Line, type Record as LogRecord } from '../gen/matyan/l
 import { type Urgency } from './read_queue.ts';
 import { client, limited, queued } from './transport.ts';
 
-/** A range of steps, or the last ones. */
 export type LogRange = { start: number; stop?: number } | { tail: number };
 
 function request(runId: string, range: LogRange): object {

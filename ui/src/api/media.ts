@@ -75,7 +75,6 @@ const MAX_CACHED_BYTES = 64_000_000;
 const MAX_BATCH = 24;
 const GATHER_MS = 15;
 
-/** In order of last use. */
 const cached = new Map<string, Payload>();
 let cachedBytes = 0;
 let waiting: WaitingPayload[] = [];

@@ -14,7 +14,6 @@ const HEADER = 'run,metric,context,step,epoch,time_us,value\n';
 /** Marks a point without an epoch. */
 const NO_EPOCH = -(2 ** 63);
 
-/** A series, and the run that it belongs to. */
 export interface RunSeries {
   runId: string;
   info: SeriesInfo;

@@ -25,7 +25,6 @@ export function updateProject(change: { name?: string; description?: string }): 
   return call('ProjectService.Update', () => client(ProjectService).update(change, limited()));
 }
 
-/** What the project takes, with its largest runs. */
 export function readUsage(largestRuns: number, signal: AbortSignal): Promise<UsageResponse> {
   return queued('AdminService.Usage', Urgency.Visible, signal, () =>
     client(AdminService).usage({ largestRuns }, limited(signal)),

@@ -17,13 +17,11 @@ interface WaitingRead {
 }
 
 export class ReadQueue {
-  /** In the order of their calls. */
   #waiting: WaitingRead[] = [];
   #running = 0;
 
   constructor(readonly limit = 3) {}
 
-  /** Number of reads that run now. */
   get running(): number {
     return this.#running;
   }
@@ -73,5 +71,4 @@ function abortError(): DOMException {
   return new DOMException('The read is no longer needed.', 'AbortError');
 }
 
-/** The reads of this tab. */
 export const reads = new ReadQueue();

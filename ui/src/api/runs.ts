@@ -68,7 +68,6 @@ export function findRuns(
   });
 }
 
-/** Groups matching runs by some of their values. */
 export function findGroups(
   text: string,
   request: GroupsRequest,
@@ -103,7 +102,6 @@ export function readRun(runId: string, parts: RunParts, signal?: AbortSignal): P
   });
 }
 
-/** Lists the metrics of a run. */
 export function readMetrics(runId: string, urgency: Urgency, signal?: AbortSignal): Promise<SeriesInfo[]> {
   const request = { runId, types: [SeriesType.METRIC] };
   return queued('SeriesService.List', urgency, signal, () =>
@@ -111,7 +109,6 @@ export function readMetrics(runId: string, urgency: Urgency, signal?: AbortSigna
   );
 }
 
-/** Checks a query without running it. */
 export function explainQuery(kind: SearchKind, text: string, signal?: AbortSignal): Promise<ExplainResponse> {
   return queued('SearchService.Explain', Urgency.Visible, signal, () =>
     client(SearchService).explain({ kind, query: queryOf(text) }, limited(signal)),

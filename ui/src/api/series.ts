@@ -25,14 +25,12 @@ const COLUMNS = [
 
 export const seriesCache = new SeriesCache();
 
-/** Streams buckets as columns. */
 async function* readBuckets(request: BucketsRequest, signal?: AbortSignal): AsyncGenerator<BucketColumns> {
   for await (const bytes of rawMessages(SeriesService.method.buckets, request, limited(signal))) {
     yield readSeriesBuckets(bytes);
   }
 }
 
-/** Series that a chart shows. */
 interface SeriesLoad {
   refs: SeriesRef[];
   urgency: Urgency;

@@ -4,7 +4,6 @@
  */
 import { byteSize, coarsen, extend, tailStart, type SeriesData } from './series_data.ts';
 
-/** Identifies a series: its run, and its number within the run. */
 export interface SeriesRef {
   runId: string;
   number: number;
@@ -27,10 +26,8 @@ export interface CacheEntry {
   changes: number;
 }
 
-/** The best that the cache has for a view. */
 export interface CacheHit {
   entry: CacheEntry;
-  /** The entry has at least the resolution that the view needs. */
   isFineEnough: boolean;
   isStale: boolean;
 }
@@ -42,7 +39,6 @@ const DEFAULT_BYTES = 128 * 1024 * 1024;
 const MAX_LEVELS = 8;
 
 export class SeriesCache {
-  /** In order of last use, oldest first. */
   #entries = new Map<string, CacheEntry[]>();
   #changes = new Map<string, number>();
   #bytes = 0;

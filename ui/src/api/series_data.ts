@@ -15,7 +15,6 @@ export interface SeriesData {
   times: Float64Array;
   min: Float64Array;
   max: Float64Array;
-  /** Value at the last step of the bucket. */
   last: Float64Array;
   /** Numbers of non-finite points. */
   nan: Uint32Array;
@@ -90,7 +89,6 @@ export function extend(data: SeriesData, start: number, tail: SeriesData): Serie
   return hasTimes(data) && hasTimes(tail) ? joined : { ...joined, times: NO_TIMES };
 }
 
-/** Merges neighbors until at most `limit` buckets are left. */
 export function coarsen(data: SeriesData, limit: number): SeriesData {
   const first = data.steps[0];
   const last = data.steps.at(-1);

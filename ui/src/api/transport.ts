@@ -17,7 +17,6 @@ export const rootPath: string = (() => {
 /** Name of the project of these pages; empty for the default one. */
 export const projectName: string = decodeURIComponent(/\/p\/([^/]+)\/$/.exec(rootPath)?.[1] ?? '');
 
-/** Path of the default project. */
 export const serverPath = rootPath.replace(/\/p\/[^/]+\/$/, '/');
 
 /** Nothing that a reader waits for takes longer. Streams that follow something have no deadline. */
@@ -43,7 +42,6 @@ export function limited(signal?: AbortSignal): CallOptions {
   return { signal, timeoutMs: DEADLINE_MS };
 }
 
-/** Runs a call, and gives its failure the form that pages show. */
 export async function call<T>(where: string, run: () => Promise<T>): Promise<T> {
   try {
     return await run();
@@ -52,7 +50,6 @@ export async function call<T>(where: string, run: () => Promise<T>): Promise<T> 
   }
 }
 
-/** Runs a call when its turn comes. */
 export function queued<T>(
   where: string,
   urgency: Urgency,

@@ -42,7 +42,6 @@ export function ansiSpans(line: string): AnsiSpan[] {
   return spans;
 }
 
-/** The text without any sequence, for searching. */
 export function ansiText(line: string): string {
   return line.includes('\x1b') || line.includes('\r')
     ? ansiSpans(line)

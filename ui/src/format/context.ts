@@ -19,7 +19,6 @@ export function contextTitle(context: string): string {
   }
 }
 
-/** The name of a metric with its context. */
 export function metricTitle(name: string, context: string): string {
   return `${name} ${contextTitle(context)}`.trimEnd();
 }

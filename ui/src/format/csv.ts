@@ -7,7 +7,6 @@ export function csvNumber(value: number | undefined): string {
   return Number.isNaN(value) ? 'nan' : value > 0 ? 'inf' : '-inf';
 }
 
-/** Quotes a text where it has to be. */
 export function csvText(text: string): string {
   // A leading sign of a formula would be executed by spreadsheets.
   const safe = /^[=+@\t\r-]/.test(text) && Number.isNaN(Number(text)) && text !== '-inf' ? `'${text}` : text;

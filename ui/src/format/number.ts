@@ -24,7 +24,6 @@ function rounded(value: number, digits: number): string {
   return withMinus(`${Number(fraction)}e${exponent.replace('+', '')}`);
 }
 
-/** The shortest text that reads back as the same number. */
 export function exact(value: number | bigint): string {
   if (typeof value === 'bigint') return value.toString();
   if (Number.isNaN(value)) return 'NaN';

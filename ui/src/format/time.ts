@@ -15,12 +15,10 @@ export function milliseconds(us: bigint): number {
   return Number(us / 1000n);
 }
 
-/** Date, time and zone. */
 export function fullTime(ms: number): string {
   return FULL.format(ms);
 }
 
-/** The time of a day. */
 export function clockTime(ms: number): string {
   return CLOCK.format(ms);
 }

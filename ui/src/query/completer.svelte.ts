@@ -37,7 +37,6 @@ export class Completer {
     return this.options.length > 0;
   }
 
-  /** Updates the list for a query with the cursor at `caret`. */
   async update(text: string, caret: number, kind: SearchKind): Promise<void> {
     const turn = ++this.#turn;
     try {
@@ -72,7 +71,6 @@ export class Completer {
     } else this.saved = [await saveQuery(text), ...this.saved];
   }
 
-  /** Reads the saved queries once. */
   async readSaved(): Promise<void> {
     if (this.#hasSaved) return;
     this.saved = await readSaved();
@@ -91,7 +89,6 @@ export class Completer {
   }
 }
 
-/** An option that replaces the whole query. */
 function whole(text: string, detail: string, to: number): Option {
   return { text, detail, from: 0, to, isOpen: false };
 }

@@ -4,9 +4,7 @@ import { plainContext } from '../format/context.ts';
 import { placeAt, type Place } from './place.ts';
 
 export interface Proposal {
-  /** The text as it is in the query. */
   text: string;
-  /** What it is. */
   detail: string;
   /** More is to follow, such as a member. */
   isOpen?: boolean;
@@ -24,7 +22,6 @@ export interface FoundColumns {
   found: readonly { name: string }[];
 }
 
-/** Where completions come from. */
 export interface Project {
   columns(text: string): Promise<FoundColumns>;
   /** The values of a param or of a property in recent runs, most frequent first. */

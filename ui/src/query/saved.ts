@@ -12,7 +12,6 @@ export interface SavedQuery {
   text: string;
 }
 
-/** The newest first. */
 export function readSaved(signal?: AbortSignal): Promise<SavedQuery[]> {
   return queued('AppService.List', Urgency.Visible, signal, async () => {
     const apps = await gathered(client(AppService).list({}, limited(signal)), page => page.apps);

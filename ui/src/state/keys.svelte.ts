@@ -4,15 +4,12 @@
  */
 export interface Command {
   keys?: string;
-  /** The action, in the imperative. */
   title: string;
   group: string;
   run: () => unknown;
-  /** Also works while a text is edited. */
   whileEditing?: boolean;
   /** The keys are those of a control that has the focus, and are only listed. */
   isLocal?: boolean;
-  /** More words to find it by. */
   words?: string;
 }
 

@@ -6,7 +6,6 @@ import { decode, encode, fillPath, matchPath, type Schema, type State } from './
 export interface OpenPage {
   route: Route;
   params: Record<string, string>;
-  /** The query part of the URL. */
   query: string;
 }
 
@@ -39,7 +38,6 @@ export function change<S extends Schema>(
   navigate(location.pathname + encode(schema, state), options);
 }
 
-/** The address of a page, for links. */
 export function href<S extends Schema>(
   name: string,
   params: Record<string, string> = {},

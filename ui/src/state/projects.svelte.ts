@@ -26,7 +26,6 @@ export function projectTitle({ name, displayName }: Project): string {
   return displayName || name || 'Default project';
 }
 
-/** The address of the first page of a project. */
 export function projectHref(name: string): string {
   return name === '' ? serverPath : `${serverPath}p/${encodeURIComponent(name)}/`;
 }

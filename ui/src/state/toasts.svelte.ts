@@ -5,7 +5,6 @@ export interface Toast {
   id: number;
   kind: 'info' | 'error';
   message: string;
-  /** Where it happened, and what to do. */
   detail?: string;
   retry?: () => void;
 }
@@ -42,7 +41,6 @@ export const toaster = {
   },
 };
 
-/** Copies a text, and reports it. */
 export function copyText(text: string, message: string): void {
   toaster.during('Copying', async () => {
     if (!('clipboard' in navigator))

@@ -3,12 +3,10 @@ import { isMap, type CborValue } from '../../api/cbor.ts';
 
 export type Panel = {
   kind: 'chart' | 'runs';
-  /** The metric of a chart. */
   metric: string;
   query: string;
   /** A column by which the runs of a chart are grouped, such as `param:lr`; empty: none. */
   by: string;
-  /** In columns of the dashboard. */
   width: number;
 };
 
@@ -35,7 +33,6 @@ export function parsePanel(kind: string, text: string): Panel {
   return panelFrom({ ...Object.fromEntries(fields), kind });
 }
 
-/** The panels with one at another place. */
 export function moved<T>(all: readonly T[], from: number, to: number): T[] {
   const others = all.filter((_, at) => at !== from);
   const one = all[from];

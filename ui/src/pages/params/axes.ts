@@ -71,7 +71,6 @@ export function dependences(
     .sort((a, b) => Math.abs(b.rho) - Math.abs(a.rho));
 }
 
-/** A part of an axis, from `low` to `high`. */
 export interface Brush {
   axis: string;
   low: number;
@@ -88,7 +87,6 @@ export function brushText({ axis, low, high }: Brush): string {
   return `${axis}=${Number(low.toPrecision(6))}..${Number(high.toPrecision(6))}`;
 }
 
-/** Whether each run is inside of all brushes. */
 export function insideOf(brushes: readonly Brush[], axes: readonly ParamAxis[], count: number): boolean[] {
   const checks = brushes.flatMap(brush => {
     const axis = axes.find(({ text }) => text === brush.axis);

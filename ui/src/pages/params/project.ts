@@ -5,7 +5,6 @@ import { SeriesType } from '../../gen/matyan/common/v1/common_pb.ts';
 import { columnText, defaultColumns, metricColumns, parseColumn } from '../runs/columns.ts';
 
 export const MAX_RUNS = 1_000;
-/** Runs that decide the columns. */
 const SAMPLE_RUNS = 12;
 const SAMPLE_PARTS = { params: true, seriesTypes: [SeriesType.METRIC] };
 

@@ -4,7 +4,6 @@ import type { ParamAxis } from './axes.ts';
 import { rankCorrelation } from './statistics.ts';
 
 export interface Dot {
-  /** Index of the run. */
   run: number;
   /** Places on both axes, 0 to 1. */
   x: number;
@@ -32,7 +31,6 @@ export interface Trend {
   to: [x: number, y: number];
   /** Pearson's correlation of what the axes show: of logarithms if an axis is logarithmic. */
   r: number;
-  /** Spearman's rank correlation. */
   rho: number;
   runs: number;
 }

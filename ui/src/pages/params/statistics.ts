@@ -15,7 +15,6 @@ export function ranks(values: Float64Array): Float64Array {
 export interface Correlation {
   /** From −1 to 1; NaN if one of the columns is constant. */
   rho: number;
-  /** Runs that have both values. */
   runs: number;
 }
 

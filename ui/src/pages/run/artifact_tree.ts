@@ -5,9 +5,7 @@ export interface TreeRow {
   path: string;
   name: string;
   depth: number;
-  /** Absent for folders. */
   artifact?: Artifact;
-  /** Sum of all files in a folder. */
   size: number;
 }
 

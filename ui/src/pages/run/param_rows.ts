@@ -13,7 +13,6 @@ export interface ParamRow {
   value: CborValue | undefined;
   other: CborValue | undefined;
   isGroup: boolean;
-  /** The values differ, or those of a group do. */
   isDifferent: boolean;
 }
 

@@ -4,7 +4,6 @@ import { readRecords } from '../../api/logs.ts';
 import { Urgency } from '../../api/read_queue.ts';
 import type { Record as LogRecord } from '../../gen/matyan/logs/v1/logs_pb.ts';
 
-/** Records that are read at a time. */
 const PIECE = 2_000;
 
 export interface LogRow {
@@ -13,14 +12,12 @@ export interface LogRow {
   level: number;
   /** Milliseconds since 1970; 0 if unknown. */
   ms: number;
-  /** File and line that logged it. */
   location: string;
   args: CborValue | undefined;
 }
 
 export class RecordLog {
   rows = $state.raw<readonly LogRow[]>();
-  /** Number of records in the whole log. */
   count = $state(0);
 
   constructor(readonly runId: string) {}
@@ -29,7 +26,6 @@ export class RecordLog {
     return (this.rows?.[0]?.step ?? 0) > 0 && (this.rows?.length ?? 0) < this.count;
   }
 
-  /** Reads what was added since the last call. */
   update(signal: AbortSignal): Promise<void> {
     const last = this.rows?.at(-1)?.step;
     return this.#read(last === undefined ? { tail: PIECE } : { start: last + 1 }, Urgency.Refresh, signal);
@@ -81,12 +77,10 @@ const LEVELS = [
   [1, 'debug'],
 ] as const;
 
-/** The class of the color that a level is shown in. */
 export function levelClass(level: number): string {
   return level >= 40 ? 'bad' : level >= 30 ? 'warn' : 'weak';
 }
 
-/** The name of the level at or below a number. */
 export function levelName(level: number): string {
   return LEVELS.find(([least]) => level >= least)?.[1] ?? '';
 }

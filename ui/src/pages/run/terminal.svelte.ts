@@ -26,7 +26,6 @@ export class TerminalLog {
     );
   }
 
-  /** Reads what was added since the last call. */
   async update(signal: AbortSignal): Promise<void> {
     const known = this.count ?? 0;
     // The last line may have grown, as a progress bar does.

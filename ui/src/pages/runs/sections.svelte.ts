@@ -9,10 +9,8 @@ type Load = (section: Section, first: number, end: number, signal: AbortSignal) 
 /** All runs of a search, or those of a group. */
 export class Section {
   readonly pages: RowPages<Row>;
-  /** Number of runs. */
   count = $state(0);
   group = $state.raw<Group>();
-  /** By the texts of their columns. */
   aggregates = $state.raw<ReadonlyMap<string, AggregateValue>>(new Map());
 
   constructor(
@@ -45,7 +43,6 @@ export interface Place {
 
 export class TableRows {
   readonly count: number;
-  /** The row at which each section begins. */
   readonly #starts: number[] = [];
 
   constructor(

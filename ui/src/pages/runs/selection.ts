@@ -27,7 +27,6 @@ export class Selection {
     readonly found?: FoundIds,
   ) {}
 
-  /** Selects what a search finds. */
   static async all(query: string, sort: readonly string[]): Promise<Selection> {
     return new Selection(new Set(), await readPage(query, sort, ''));
   }
@@ -40,7 +39,6 @@ export class Selection {
     return this.named.has(id) !== (this.found !== undefined);
   }
 
-  /** With some more runs, or without them. */
   with(ids: readonly string[], isSelected: boolean): Selection {
     const named = new Set(this.named);
     for (const id of ids) {

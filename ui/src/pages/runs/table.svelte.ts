@@ -35,11 +35,9 @@ export interface TableSearch {
   sort: string[];
   /** Columns from the URL; empty: chosen from the first runs. */
   columns: DataColumn[];
-  /** Texts of the columns that runs are grouped by. */
   by: string[];
 }
 
-/** Runs whose params and metrics decide the columns. */
 const SAMPLE_RUNS = 12;
 /** As many as the server sends. */
 const GROUPS_AT_A_TIME = 1_000;
@@ -48,7 +46,6 @@ const REFRESH_MS = 1_000;
 
 export class RunsTable {
   sections = $state.raw<readonly Section[]>([]);
-  /** Numbers of matching runs, and of their groups. */
   count = $state(0);
   groupCount = $state(0);
   columns = $state.raw<readonly DataColumn[]>([]);
@@ -56,7 +53,6 @@ export class RunsTable {
   failure = $state.raw<unknown>();
   /** A search runs; the rows of the last one are still shown. */
   isSearching = $state(true);
-  /** Matching runs that were added since the search. */
   newRuns = $state(0);
   /** Columns that have different values in the rows that were read since the search. */
   differing = $state.raw<ReadonlySet<string>>(new Set());
@@ -68,7 +64,6 @@ export class RunsTable {
   /** Where more groups begin; empty: nowhere. */
   #nextGroups = '';
   #view: [rows: TableRows, first: number, end: number] = [new TableRows([], new Set()), 0, 0];
-  /** The first value of each column since the search. */
   #first = new Map<string, string>();
   #changed = new Set<string>();
   #isCountStale = false;
@@ -120,7 +115,6 @@ export class RunsTable {
     return sections;
   }
 
-  /** Forgets what is known about the rows of the last search. */
   #begin(columns: readonly DataColumn[], warnings: readonly Warning[]): void {
     this.#first.clear();
     [this.columns, this.warnings, this.differing, this.newRuns] = [columns, warnings, new Set(), 0];
@@ -189,19 +183,16 @@ export class RunsTable {
     }
   }
 
-  /** Selects all matching runs. */
   selectAll(): Promise<Selection> {
     return Selection.all(this.#wanted.query, this.#wanted.sort);
   }
 
-  /** Ids of some runs of a section, in their order. */
   async ids(section: Section, first: number, limit: number): Promise<string[]> {
     const { query, sort } = this.#wanted;
     const part = { group: section.token, position: BigInt(first), limit };
     return (await findRuns(query, { sort: sortFor(sort), idsOnly: true, ...part }, this.#signal)).ids;
   }
 
-  /** Reads the rows that stay on top. */
   async pin(ids: readonly string[], signal?: AbortSignal): Promise<void> {
     try {
       const rows = await this.read(ids, Urgency.Visible, signal);
