@@ -378,7 +378,7 @@ test('the page continues after the server was away', async () => {
   );
   await server.stop();
   await eventually('the loss is shown', async () =>
-    (await open.page.textContent('.stream'))?.includes('No connection'),
+    (await open.page.textContent('.stream'))?.includes('Offline'),
   );
   await open.page.click('[role=columnheader] button:has-text("Name")');
   await open.page.waitForSelector('[role=alert] button:has-text("Retry")');

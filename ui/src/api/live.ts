@@ -79,7 +79,6 @@ export class LiveRuns {
     this.#receive(message, deps);
   }
 
-  /** Reads the stream for all tabs, and opens it again whenever it is lost. */
   async #lead(deps: LiveDeps, signal: AbortSignal): Promise<void> {
     this.#leads = true;
     let retryMs = FIRST_RETRY_MS;

@@ -49,7 +49,6 @@ export class SeriesCache {
     return this.#bytes;
   }
 
-  /** Notes that a run has more data than what was read so far. */
   markChanged(runId: string): void {
     this.#changes.set(runId, this.changesOf(runId) + 1);
   }

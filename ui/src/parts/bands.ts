@@ -95,7 +95,6 @@ class Reader {
 
   constructor(readonly member: Member) {}
 
-  /** The value at a place; NaN outside of the line. */
   moveTo(place: number): number {
     const { x, data } = this.member;
     [this.low, this.high] = [Infinity, -Infinity];

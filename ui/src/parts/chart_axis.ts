@@ -13,7 +13,6 @@ export const KINDS: Record<XAxis, AxisKind> = {
   metric: 'number',
 };
 
-/** Axes whose values come from times. */
 export function isTimeAxis(axis: XAxis): boolean {
   return axis === 'relative' || axis === 'time';
 }

@@ -54,7 +54,6 @@ const TITLES: Record<MediaGrouping, (card: MediaCard) => string> = {
   context: ({ sequence }) => metricTitle(sequence.name, sequence.context),
 };
 
-/** Rows of at most `perRow` cards, group after group. */
 export function mediaRows(cards: readonly MediaCard[], grouping: MediaGrouping, perRow: number): MediaRow[] {
   const key = (card: MediaCard): string =>
     grouping === 'run' ? card.sequence.runId : TITLES[grouping](card);

@@ -167,6 +167,18 @@ test('charts without points have a layout', () => {
   }
 });
 
+test('the y axis has the ends that were chosen, unless no axis has them', () => {
+  const ends = (yEnds: { low?: number; high?: number }, isLogY = false): [low: number, high: number] => {
+    const { low, high } = layoutChart(model([line([1, 2, 3])], { yEnds, isLogY }), 300, 150).y.extent;
+    return [low, high];
+  };
+  const usual = ends({});
+  expect(ends({ low: 0, high: 10 })).toEqual([0, 10]);
+  expect(ends({ high: 2 })).toEqual([usual[0], 2]);
+  expect(ends({ low: 5, high: 4 })).toEqual(usual);
+  expect(ends({ low: 0 }, true)).toEqual(ends({}, true));
+});
+
 test('the color of a run is stable, and colors are used evenly', () => {
   expect(runColor('269e0d37f2a74de452e6b438')).toBe(runColor('269e0d37f2a74de452e6b438'));
   const counts = new Array<number>(PALETTE.length).fill(0);

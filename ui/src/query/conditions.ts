@@ -51,7 +51,6 @@ export function tagCondition(name: string): string {
   return `${JSON.stringify(name)} in run.tags`;
 }
 
-/** Finds runs with the status of another one. */
 export function statusCondition({ active, outcome }: Pick<Props, 'active' | 'outcome'>): string {
   const kind = outcome?.kind ?? OutcomeKind.UNSPECIFIED;
   if (active) return 'run.active';

@@ -82,7 +82,6 @@ function isInDialog(target: EventTarget | null): boolean {
   return Boolean((target as Element | null)?.closest?.('dialog'));
 }
 
-/** The keys as they are printed on the keyboard. */
 export function keyCaps(keys: string): string[] {
   const isMac = /Mac|iPhone|iPad/.test(globalThis.navigator?.platform ?? '');
   const caps: Record<string, string> = {

@@ -20,7 +20,6 @@ export const page = {
   },
 };
 
-/** The state of the open page, by the schema of its route. */
 export function pageState<S extends Schema>(schema: S): State<S> {
   return decode(schema, open?.query ?? '');
 }

@@ -82,7 +82,6 @@ export const schemas = {
     open: field(list(text), [] as string[]),
     /** Columns after the name, such as `created`, `param:hparams.lr` and `metric:loss`; empty: chosen from the data. */
     columns: field(list(text), [] as string[]),
-    /** Columns that stay at the left. */
     left: field(list(text), [] as string[]),
     /** Widths in pixels, such as `created=120`. */
     widths: field(list(text), [] as string[]),
@@ -94,7 +93,6 @@ export const schemas = {
   run: {
     tab: field(choice(...RUN_TABS), 'metrics'),
     level: field(choice(...LOG_LEVELS), 'all'),
-    /** Id of the run whose params are compared. */
     diff: field(text, ''),
     file: field(text, ''),
     ...charts,
@@ -117,7 +115,6 @@ export const schemas = {
   },
   compare: {
     tab: field(choice('values', 'charts'), 'values'),
-    /** Ids of the runs, in the order of the columns. */
     runs: field(list(text), [] as string[]),
     all: field(flag, false),
     ...charts,

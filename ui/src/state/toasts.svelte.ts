@@ -24,7 +24,6 @@ export const toaster = {
     const id = add({ kind: 'info', message });
     setTimeout(() => toaster.close(id), INFO_MS);
   },
-  /** Shows a failure; an abort is none. */
   error(error: unknown, where: string, retry?: () => void): void {
     if (isAbort(error)) return;
     const failure = apiError(error, where);
@@ -32,7 +31,6 @@ export const toaster = {
     if (toasts.some(toast => toast.message === failure.message && toast.detail === detail)) return;
     add({ kind: 'error', message: failure.message, detail, ...(retry && failure.canRetry && { retry }) });
   },
-  /** Shows the failure of an action, and offers to repeat it. */
   during(where: string, run: () => Promise<unknown>): void {
     run().catch(error => toaster.error(error, where, () => toaster.during(where, run)));
   },
