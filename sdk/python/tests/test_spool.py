@@ -217,7 +217,8 @@ print(dropped)
 def test_runs_beyond_the_limit_of_descriptors_raise_nothing(tmp_path):
     others = {"XDG_STATE_HOME": str(tmp_path / "state"), "TMPDIR": str(tmp_path)}
     done = run_script(MANY, MATYAN_QUIET="1", **others)
-    assert 20 < int(done.stdout) < 80
+    # The first point of a series needs a descriptor too, and connections may hold the last ones.
+    assert 20 < int(done.stdout) <= 100
     # A descriptor may be closed at any time, but data is not kept elsewhere for a lack of them.
     assert not (tmp_path / "state").exists()
     assert not list(tmp_path.glob("matyan-spool-*"))
