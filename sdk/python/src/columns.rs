@@ -10,7 +10,7 @@ use pyo3::{
     types::{PyCapsule, PyDict, PyIterator, PyList, PySlice},
 };
 
-use crate::arrow::{self, Numbers};
+use crate::arrow::{self, Field, Numbers};
 
 /// The epoch of a point that has none.
 const NO_EPOCH: i64 = i64::MIN;
@@ -25,6 +25,8 @@ pub(crate) struct Column {
 }
 
 /// A metric of a run: its identity, and its points in columns of equal length.
+///
+/// Everything that reads Arrow takes it as a table without a copy.
 #[pyclass(frozen, get_all, module = "matyan_client._core", name = "SeriesColumns")]
 #[derive(Clone, Debug)]
 pub(crate) struct Series {
@@ -141,9 +143,37 @@ impl Series {
         self.values.numbers.len()
     }
 
+    /// Returns the type of the table as a capsule of an `ArrowSchema`.
+    fn __arrow_c_schema__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyCapsule>> {
+        arrow::table_schema(py, &self.fields())
+    }
+
+    /// Returns the points as a table: a capsule of an `ArrowArrayStream`. The requested schema is
+    /// ignored, as the protocol allows.
+    #[pyo3(signature = (requested_schema=None))]
+    fn __arrow_c_stream__<'py>(
+        &self,
+        py: Python<'py>,
+        requested_schema: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyCapsule>> {
+        let _ = requested_schema;
+        arrow::table_stream(py, self.fields())
+    }
+
     fn __repr__(&self) -> String {
         let (name, context) = (&self.name, &self.context_json);
         format!("SeriesColumns(name={name:?}, context={context}, length={})", self.values.numbers.len())
+    }
+}
+
+impl Series {
+    /// Columns of the table of points: those that the series has.
+    fn fields(&self) -> Vec<Field> {
+        let mut fields =
+            vec![Field::new(c"step", &self.steps.numbers), Field::new(c"value", &self.values.numbers)];
+        fields.extend(self.epochs.as_ref().map(|epochs| Field::new(c"epoch", &epochs.numbers)));
+        fields.extend(self.times_us.as_ref().map(|times| Field::times(c"time", &times.numbers)));
+        fields
     }
 }
 

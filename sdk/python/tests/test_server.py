@@ -122,6 +122,34 @@ def test_columns_are_arrow_arrays(run):
         run.series("m").values.__arrow_c_array__()
 
 
+def test_a_series_is_an_arrow_table(run):
+    pyarrow = pytest.importorskip("pyarrow")
+    pl, np = pytest.importorskip("polars"), pytest.importorskip("numpy")
+    run.track_many([1.0, 2.0, 3.0], name="m", epochs=[1, 1, 2])
+    run.track(7.0, name="n", step=5)
+    assert run.flush(20)
+    series = run.series("m")
+    table = pyarrow.table(series)
+    assert table.schema.names == ["step", "value", "epoch", "time"]
+    assert table.schema == pyarrow.schema(series)
+    assert table.schema.field("time").type == pyarrow.timestamp("us", tz="UTC")
+    assert table.drop_columns(["time"]).to_pydict() == {
+        "step": [0, 1, 2],
+        "value": [1.0, 2.0, 3.0],
+        "epoch": [1, 1, 2],
+    }
+    assert table["time"].cast(pyarrow.int64()).to_pylist() == series.times_us.tolist()
+    values = table["value"].chunk(0).to_numpy(zero_copy_only=True)
+    assert np.shares_memory(values, np.asarray(series.values))
+    assert pl.DataFrame(series)["value"].to_list() == [1.0, 2.0, 3.0]
+    assert pyarrow.table(run.series("n")).schema.names == ["step", "value", "time"]
+    expected = table.to_pydict()
+    # Tables outlive the series, and what nothing has read is freed.
+    streams = [series.__arrow_c_stream__() for _ in range(100)]
+    del series, streams
+    assert table.to_pydict() == expected
+
+
 def test_data_frames(run):
     pytest.importorskip("pandas")
     run.track(0.5, name="a", step=3, epoch=1, context={"subset": "val"})

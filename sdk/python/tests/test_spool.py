@@ -4,13 +4,15 @@ import multiprocessing
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
 
-from matyan_client import Repo, Run, config
+from matyan_client import Repo, Run, config, errors
 from matyan_client import run as run_module
 
 ABSENT = "http://127.0.0.1:1"
@@ -199,6 +201,32 @@ def test_a_read_does_not_wait_for_an_absent_server(monkeypatch):
     assert run.metrics() == []
     assert time.monotonic() - start < 60
     run.close()
+
+
+def answer_without_tls(listener):
+    """Answers every connection as a server of plain HTTP that does not understand it."""
+    while True:
+        try:
+            connection, _ = listener.accept()
+        except OSError:
+            return
+        with connection:
+            connection.recv(4096)
+            connection.sendall(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
+
+
+def test_a_server_without_tls_is_reported_as_such():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=answer_without_tls, args=(listener,), daemon=True).start()
+        url = f"https://127.0.0.1:{listener.getsockname()[1]}"
+        with pytest.raises(errors.ServerError, match="does not use TLS: use http:// in its URL"):
+            list(Repo(url).iter_runs())
+        run = Run(repo=url, frontier_url=url, capture_terminal_logs=False)
+        deadline = time.monotonic() + 60
+        while "does not use TLS" not in str(run.health.last_error):
+            assert time.monotonic() < deadline, run.health
+            time.sleep(0.01)
+        run.close()
 
 
 MANY = """

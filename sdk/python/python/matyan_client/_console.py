@@ -55,7 +55,7 @@ def ending(
         place = "" if spool is None else f", in {spool}"
         parts.append(
             f"not stored yet: {' and '.join(left)} of run {run_hash}{place}; reason: {reason}; "
-            "`matyan-client sync` sends it"
+            "`matyan-client sync` sends it, with `--repo URL` to another server"
         )
     if lost:
         parts.append(

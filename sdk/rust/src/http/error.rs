@@ -1,6 +1,6 @@
 //! Errors of requests: what the network, the server, or a proxy says when it fails.
 
-use std::{fmt, path::PathBuf, time::Duration};
+use std::{error::Error, fmt, io, path::PathBuf, time::Duration};
 
 use matyan_value::{Value, json};
 use object_store_http as reqwest;
@@ -78,7 +78,7 @@ pub enum HttpError {
         /// The file.
         path: PathBuf,
         /// The error of the operating system.
-        source: std::io::Error,
+        source: io::Error,
     },
     /// The caller interrupted the wait.
     #[error("interrupted")]
@@ -145,7 +145,7 @@ pub(super) fn failure(url: &str, error: reqwest::Error) -> HttpError {
 }
 
 /// Text of an error and its sources: the outermost one only says that sending failed.
-pub(crate) fn with_sources(error: &dyn std::error::Error) -> String {
+pub(crate) fn with_sources(error: &(dyn Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(inner) = source {
@@ -153,7 +153,23 @@ pub(crate) fn with_sources(error: &dyn std::error::Error) -> String {
         text.push_str(&inner.to_string());
         source = inner.source();
     }
+    if is_answer_without_tls(error) {
+        text.push_str("; the server does not use TLS: use http:// in its URL");
+    }
     text
+}
+
+/// Returns whether the first bytes of a server were not those of TLS.
+fn is_answer_without_tls(error: &(dyn Error + 'static)) -> bool {
+    if let Some(error) = error.downcast_ref::<rustls::Error>() {
+        return matches!(error, rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType));
+    }
+    // The source of an error with custom content is the source of this content.
+    let content = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+    content
+        .map(|content| content as &(dyn Error + 'static))
+        .or_else(|| error.source())
+        .is_some_and(is_answer_without_tls)
 }
 
 #[cfg(test)]

@@ -63,7 +63,7 @@ impl Dialer {
             let stream = self.tls(application_protocol)?.connect(name, tcp).await;
             let failed = |error: std::io::Error| ConnectError::Tcp {
                 address: target.address(),
-                reason: error.to_string(),
+                reason: with_sources(&error),
             };
             Ok(Box::new(stream.map_err(failed)?))
         };

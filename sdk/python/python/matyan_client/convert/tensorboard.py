@@ -6,7 +6,7 @@ from pathlib import Path
 
 from matyan_client.archives import ArchiveWriter
 from matyan_client.backup import BackupResult
-from matyan_client.importing import SourceError, open_source
+from matyan_client.importing import open_source
 
 
 def convert_tensorboard(
@@ -23,8 +23,6 @@ def convert_tensorboard(
     """
     del workers
     runs = open_source("tensorboard", Path(input_dir))
-    if not runs:
-        raise SourceError(f"no event files below {str(input_dir)!r}")
     filters = {"source": "tensorboard", "input": str(input_dir)}
     writer = ArchiveWriter(Path(output_path), "matyan-tb-import", filters=filters, blobs=True)
     with writer:

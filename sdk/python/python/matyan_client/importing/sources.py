@@ -39,4 +39,7 @@ def open_source(name: str, path: Path) -> list[ImportedRun]:
     if not path.exists():
         raise SourceError(f"no file or directory {str(path)!r}")
     reader = cast("_Reader", importlib.import_module(f".{name}", __package__).runs)
-    return reader(path)
+    runs = reader(path)
+    if not runs:
+        raise SourceError(f"{str(path)!r} contains no runs: name a {SOURCES[name]}")
+    return runs
