@@ -18,7 +18,7 @@ use crate::{
     child::Script,
     proxy::{Fault, Proxy, start_tunnels},
     recorder::Recorder,
-    scene::{GUARD, PATIENT, SpoolRoot, blocking, expect_count, series, take_notices},
+    scene::{GUARD, PATIENT, SlowestCall, SpoolRoot, blocking, expect_count, series, take_notices},
 };
 
 /// Points of a script that tracks without a server.
@@ -29,8 +29,9 @@ async fn a_run_without_a_server_keeps_everything() {
     let (proxy, root) = (Proxy::start().await, SpoolRoot::new());
     let run = Arc::new(root.run(&proxy.url));
     let loss = series(&run, "loss");
+    let calls = SlowestCall::new("without a server");
     for step in 0..200_000 {
-        run.track(&loss, f64::from(step), None, None);
+        calls.track(&run, &loss, step, None);
     }
     let id = run.id().to_owned();
     let closing = run.clone();
@@ -54,8 +55,9 @@ pub(crate) fn outlast_an_outage(run: &Run, output: &Path) {
     let loss = series(run, "loss");
     let before = own_memory();
     let mut peak = 0;
+    let calls = SlowestCall::new("an outage");
     for step in 0..OUTAGE_POINTS {
-        run.track(&loss, f64::from(step), None, None);
+        calls.track(run, &loss, step, None);
         if step % 10_000 == 0 {
             peak = peak.max(own_memory());
         }
@@ -118,8 +120,9 @@ async fn a_server_that_is_away_for_a_minute_gets_everything_once() {
     let (stop, stopped) = mpsc::channel::<()>();
     let tracking = std::thread::spawn(move || {
         let mut count = 0;
+        let calls = SlowestCall::new("a server that is away for a minute");
         while stopped.recv_timeout(Duration::from_millis(1)) == Err(RecvTimeoutError::Timeout) {
-            run.track(&loss, f64::from(count), None, None);
+            calls.track(&run, &loss, count, None);
             count += 1;
         }
         count as usize
@@ -149,8 +152,9 @@ async fn a_server_that_lost_its_data_stores_what_follows() {
     fs::remove_dir_all(server.data_dir()).expect("the server is not running");
     server.start().await;
     proxy.set_target(&server.ingest);
+    let calls = SlowestCall::new("a server that lost its data");
     for step in 1..1000 {
-        run.track(&loss, f64::from(step), None, None);
+        calls.track(&run, &loss, step, None);
     }
     let closing = run.clone();
     let report = blocking(move || closing.close(PATIENT, |_| true)).await;
@@ -175,7 +179,6 @@ async fn a_network_that_fails_in_every_way_delivers_everything_once_by_grpc() {
 }
 
 /// `prefix` is the one of the gateway's URL.
-#[expect(clippy::print_stdout, reason = "figures of the test")]
 async fn deliver_through_faults(prefix: &str) {
     let (proxy, root, server) = (Proxy::start().await, SpoolRoot::new(), Server::up().await);
     proxy.set_target(&server.ingest);
@@ -194,8 +197,7 @@ async fn deliver_through_faults(prefix: &str) {
         proxy.set_fault(Fault::None);
         tokio::time::sleep(Duration::from_millis(150)).await;
     }
-    let slowest = blocking(move || tracking.join().expect("tracking does not panic")).await;
-    println!("delivered through {prefix}faults: slowest call {slowest:?}");
+    blocking(move || tracking.join().expect("tracking does not panic")).await;
     root.wait_until_empty().await;
     expect_count(&server.query, &id, "loss", 60_000).await;
 }
@@ -231,8 +233,9 @@ async fn a_refused_producer_is_replaced() {
     recorder.acknowledge_all();
     let run = root.run(&recorder.url);
     let loss = series(&run, "loss");
+    let calls = SlowestCall::new("a refused producer");
     for step in 0..1_000 {
-        run.track(&loss, f64::from(step), None, None);
+        calls.track(&run, &loss, step, None);
     }
     let run = Arc::new(run);
     let flushed = {
@@ -317,17 +320,14 @@ fn own_memory() -> usize {
     line.trim_end_matches("kB").trim().parse::<usize>().expect("a number") * 1_024
 }
 
-/// Tracks values for a few seconds, and returns the time of the slowest call. The run ends with it.
-fn track_slowly(run: &matyan_sdk::Run, points: u32) -> Duration {
+/// Tracks values for a few seconds. The run ends with it.
+fn track_slowly(run: &Run, points: u32) {
     let loss = series(run, "loss");
-    let mut slowest = Duration::ZERO;
+    let calls = SlowestCall::new("an unreliable network");
     for step in 0..points {
-        let start = std::time::Instant::now();
-        run.track(&loss, f64::from(step), None, None);
-        slowest = slowest.max(start.elapsed());
+        calls.track(run, &loss, step, None);
         if step % 20 == 0 {
             std::thread::park_timeout(Duration::from_millis(1));
         }
     }
-    slowest
 }

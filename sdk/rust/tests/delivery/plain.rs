@@ -8,7 +8,9 @@ use matyan_sdk::{
 };
 use matyan_tests::{Reader, Server};
 
-use crate::scene::{GUARD, PATIENT, SpoolRoot, blocking, expect_count, props, series, take_notices};
+use crate::scene::{
+    GUARD, PATIENT, SlowestCall, SpoolRoot, blocking, expect_count, props, series, take_notices,
+};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn points_get_steps_in_order_and_the_spool_is_removed() {
@@ -129,9 +131,10 @@ async fn many_threads_share_a_series() {
     let (server, root) = (Server::up().await, SpoolRoot::new());
     let run = root.run(&server.ingest);
     let loss = series(&run, "loss");
+    let calls = SlowestCall::new("1,000 threads");
     std::thread::scope(|scope| {
         for _ in 0..1_000 {
-            scope.spawn(|| (0..100).for_each(|_| run.track(&loss, 1.0, None, None)));
+            scope.spawn(|| (0..100).for_each(|_| calls.track(&run, &loss, 1, None)));
         }
     });
     let id = run.id().to_owned();

@@ -7,7 +7,7 @@ use matyan_tests::{Reader, Server, eventually};
 
 use crate::{
     child::Script,
-    scene::{PATIENT, SpoolRoot, blocking, expect_count, keep_notices, series},
+    scene::{PATIENT, SlowestCall, SpoolRoot, blocking, expect_count, keep_notices, series},
 };
 
 const PROCESSES: usize = 8;
@@ -107,11 +107,12 @@ pub(crate) fn fork_while_tracking(run: &Run, output: &Path) {
 
     let (loss, forked) = (series(run, "loss"), series(run, "forked"));
     let is_done = AtomicBool::new(false);
+    let calls = SlowestCall::new("forks");
     std::thread::scope(|scope| {
         for _ in 0..2 {
             scope.spawn(|| {
                 while !is_done.load(Ordering::Relaxed) {
-                    run.track(&loss, 1.0, None, None);
+                    calls.track(run, &loss, 1, None);
                 }
             });
         }

@@ -3,8 +3,11 @@
 
 use std::{
     path::{Path, PathBuf},
-    sync::{Arc, Mutex},
-    time::Duration,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
 };
 
 use matyan_sdk::{CloseLimits, Config, Context, Notice, Run, RunOptions, Series};
@@ -59,6 +62,34 @@ impl SpoolRoot {
             if spools.is_empty() { Ok(()) } else { Err(spools) }
         })
         .await;
+    }
+}
+
+/// Stopwatch of the calls of a test, which prints the slowest one at the end.
+pub(crate) struct SlowestCall {
+    scenario: &'static str,
+    nanoseconds: AtomicU64,
+}
+
+impl SlowestCall {
+    pub(crate) fn new(scenario: &'static str) -> Self {
+        Self { scenario, nanoseconds: AtomicU64::new(0) }
+    }
+
+    /// Tracks a value.
+    pub(crate) fn track(&self, run: &Run, series: &Series, value: u32, step: Option<i64>) {
+        let start = Instant::now();
+        run.track(series, f64::from(value), step, None);
+        let taken = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        self.nanoseconds.fetch_max(taken, Ordering::Relaxed);
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "figures of the test; scripts have no other output")]
+impl Drop for SlowestCall {
+    fn drop(&mut self) {
+        let slowest = Duration::from_nanos(*self.nanoseconds.get_mut());
+        eprintln!("{}: slowest call {slowest:?}", self.scenario);
     }
 }
 

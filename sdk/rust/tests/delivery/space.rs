@@ -17,7 +17,7 @@ use matyan_tests::{Reader, Server, eventually};
 use crate::{
     child::Script,
     proxy::Proxy,
-    scene::{GUARD, PATIENT, SpoolRoot, blocking, expect_count, props, series, take_notices},
+    scene::{GUARD, PATIENT, SlowestCall, SpoolRoot, blocking, expect_count, props, series, take_notices},
 };
 
 /// Size of a segment.
@@ -32,8 +32,9 @@ async fn a_full_spool_drops_what_is_new_and_says_so() {
     let config = Config { spool_bytes: 2 * SEGMENT, ..root.config(&proxy.url) };
     let run = Run::new(RunOptions { config, ..RunOptions::default() }).unwrap();
     let loss = series(&run, "loss");
+    let calls = SlowestCall::new("a full spool");
     for step in 0..400_000 {
-        run.track(&loss, f64::from(step), Some(i64::from(step)), None);
+        calls.track(&run, &loss, step, Some(i64::from(step)));
     }
     let dropped = run.health().dropped;
     assert!((1..400_000).contains(&dropped), "{dropped} points were dropped");
@@ -55,8 +56,9 @@ async fn a_full_spool_drops_what_is_new_and_says_so() {
 /// are stored.
 pub(crate) fn fill(run: &Run, output: &Path) {
     let loss = series(run, "loss");
+    let calls = SlowestCall::new("a full disk");
     for step in 0..400_000 {
-        run.track(&loss, f64::from(step), Some(i64::from(step)), None);
+        calls.track(run, &loss, step, Some(i64::from(step)));
     }
     fs::write(output.with_extension("filled"), "").expect("the file can be written");
     // The end of the run needs space too.
