@@ -147,6 +147,11 @@ impl Field {
         Self { name, format: numbers.format(), numbers: numbers.clone() }
     }
 
+    /// Number of rows.
+    pub(crate) fn len(&self) -> usize {
+        self.numbers.len()
+    }
+
     /// Returns a column of times in microseconds since the Unix epoch.
     pub(crate) fn times(name: &'static CStr, times_us: &Numbers) -> Self {
         Self { format: c"tsu:UTC", ..Self::new(name, times_us) }
@@ -200,7 +205,8 @@ impl ArrowArray {
     }
 
     fn of_table(fields: &[Field]) -> Self {
-        let length = fields.first().map_or(0, |field| field.numbers.len());
+        // Rows that a column lacks would be read beyond its end.
+        let length = fields.iter().map(Field::len).min().unwrap_or(0);
         let children = fields.iter().map(|field| Self::of_numbers(&field.numbers));
         Self::new(length, ptr::null(), None, children.collect())
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use matyan_sdk::reading::SeriesColumns;
 use pyo3::{
     IntoPyObjectExt,
-    exceptions::PyIndexError,
+    exceptions::{PyIndexError, PyValueError},
     prelude::*,
     types::{PyCapsule, PyDict, PyIterator, PyList, PySlice},
 };
@@ -145,7 +145,7 @@ impl Series {
 
     /// Returns the type of the table as a capsule of an `ArrowSchema`.
     fn __arrow_c_schema__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyCapsule>> {
-        arrow::table_schema(py, &self.fields())
+        arrow::table_schema(py, &self.fields()?)
     }
 
     /// Returns the points as a table: a capsule of an `ArrowArrayStream`. The requested schema is
@@ -157,7 +157,7 @@ impl Series {
         requested_schema: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyCapsule>> {
         let _ = requested_schema;
-        arrow::table_stream(py, self.fields())
+        arrow::table_stream(py, self.fields()?)
     }
 
     fn __repr__(&self) -> String {
@@ -167,13 +167,17 @@ impl Series {
 }
 
 impl Series {
-    /// Columns of the table of points: those that the series has.
-    fn fields(&self) -> Vec<Field> {
+    /// Columns of the table of points: those that the series has. They come from a server, and
+    /// consumers trust that all have the length of the table.
+    fn fields(&self) -> PyResult<Vec<Field>> {
         let mut fields =
             vec![Field::new(c"step", &self.steps.numbers), Field::new(c"value", &self.values.numbers)];
         fields.extend(self.epochs.as_ref().map(|epochs| Field::new(c"epoch", &epochs.numbers)));
         fields.extend(self.times_us.as_ref().map(|times| Field::times(c"time", &times.numbers)));
-        fields
+        if fields.iter().any(|field| field.len() != self.steps.numbers.len()) {
+            return Err(PyValueError::new_err("the server sent columns of different lengths"));
+        }
+        Ok(fields)
     }
 }
 

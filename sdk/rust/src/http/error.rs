@@ -154,7 +154,7 @@ pub(crate) fn with_sources(error: &(dyn Error + 'static)) -> String {
         source = inner.source();
     }
     if is_answer_without_tls(error) {
-        text.push_str("; the server does not use TLS: use http:// in its URL");
+        text.push_str("; the server does not seem to use TLS: if this is meant so, use http:// in its URL");
     }
     text
 }
