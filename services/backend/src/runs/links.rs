@@ -30,13 +30,13 @@ pub(super) struct Outcome {
 
 /// A reference of runs to an entity, which is added or removed.
 pub(super) trait Link: Sync {
-    /// The id of the entity, which must not be deleted before the transaction commits. `is_used` is
-    /// false if no run refers to it, so that it need not be created.
+    /// The id of the entity, which must not be deleted before the transaction commits. `new_id` is
+    /// the id that it gets if it does not exist; `None` if no run refers to it.
     fn resolve(
         &self,
         transaction: &mut Transaction,
         call: &Call,
-        is_used: bool,
+        new_id: Option<&str>,
     ) -> impl Future<Output = Result<Option<String>>> + Send;
 
     fn apply(&self, edit: &mut RunEdit, id: Option<&str>);
@@ -69,8 +69,11 @@ async fn change_page<L: Link>(
 ) -> Result<u32> {
     let numbers = find_numbers(deps, call, run_ids, unknown).await?;
     let now = (deps.clock)();
+    // Another id for each page: the entity of the page before may have been deleted, and its id must
+    // not be used again.
+    let new_id = (!numbers.is_empty()).then(|| (deps.new_id)());
     let (changed, _) = transact(deps.store.as_ref(), async |mut transaction: Transaction| {
-        let id = link.resolve(&mut transaction, call, !numbers.is_empty()).await?;
+        let id = link.resolve(&mut transaction, call, new_id.as_deref()).await?;
         let mut changed = 0;
         for number in &numbers {
             // Runs that have been deleted in the meantime are left out.
@@ -99,11 +102,8 @@ enum TagChoice {
     Add {
         id: String,
     },
-    /// A tag by its name, and the id that it gets if it does not exist.
-    AddByName {
-        tag: Tag,
-        new_id: String,
-    },
+    /// A tag by its name, which is created if it does not exist.
+    AddByName(Tag),
     Remove {
         id: String,
     },
@@ -125,7 +125,7 @@ impl TagLink {
             Requested::TagName(name) => {
                 let (now, name) = ((deps.clock)(), convert::required_name("tag_name", &name)?);
                 let tag = Tag { created_us: now, updated_us: now, name, ..Tag::default() };
-                TagChoice::AddByName { tag, new_id: (deps.new_id)() }
+                TagChoice::AddByName(tag)
             }
         };
         Ok(Self { tag })
@@ -166,7 +166,7 @@ impl Link for TagLink {
         &self,
         transaction: &mut Transaction,
         call: &Call,
-        is_used: bool,
+        new_id: Option<&str>,
     ) -> Result<Option<String>> {
         let project = call.project;
         Ok(match &self.tag {
@@ -175,10 +175,10 @@ impl Link for TagLink {
                 entity_load::<Tag>(transaction, project, id).await.map_err(named("tag_id", id))?;
                 Some(id.clone())
             }
-            TagChoice::AddByName { tag, new_id } if is_used => {
-                Some(entity_find_or_create(transaction, project, tag, new_id).await?)
-            }
-            TagChoice::AddByName { .. } => None,
+            TagChoice::AddByName(tag) => match new_id {
+                Some(new_id) => Some(entity_find_or_create(transaction, project, tag, new_id).await?),
+                None => None,
+            },
             TagChoice::RemoveByName { name } => {
                 let found = entity_find(transaction.unchecked(), project, EntityKind::Tag, name).await?;
                 Some(found.ok_or_else(|| no_such("tag_name", EntityKind::Tag, name))?)
@@ -189,7 +189,7 @@ impl Link for TagLink {
     fn apply(&self, edit: &mut RunEdit, id: Option<&str>) {
         let Some(id) = id else { return };
         match self.tag {
-            TagChoice::Add { .. } | TagChoice::AddByName { .. } => edit.tag_add(id),
+            TagChoice::Add { .. } | TagChoice::AddByName(_) => edit.tag_add(id),
             TagChoice::Remove { .. } | TagChoice::RemoveByName { .. } => edit.tag_remove(id),
         }
     }
@@ -199,11 +199,8 @@ impl Link for TagLink {
 pub(super) enum ExperimentLink {
     None,
     Id(String),
-    /// An experiment by its name, and the id that it gets if it does not exist.
-    Name {
-        experiment: Experiment,
-        new_id: String,
-    },
+    /// An experiment by its name, which is created if it does not exist.
+    Name(Experiment),
 }
 
 impl ExperimentLink {
@@ -214,9 +211,7 @@ impl ExperimentLink {
             Some(Requested::ExperimentId(id)) => Self::Id(id),
             Some(Requested::ExperimentName(name)) => {
                 let (now, name) = ((deps.clock)(), convert::required_name("experiment_name", &name)?);
-                let experiment =
-                    Experiment { created_us: now, updated_us: now, name, ..Experiment::default() };
-                Self::Name { experiment, new_id: (deps.new_id)() }
+                Self::Name(Experiment { created_us: now, updated_us: now, name, ..Experiment::default() })
             }
             Some(Requested::NoExperiment(false)) | None => {
                 let reason = "is missing: give `experiment_id`, `experiment_name`, or `no_experiment`";
@@ -231,7 +226,7 @@ impl Link for ExperimentLink {
         &self,
         transaction: &mut Transaction,
         call: &Call,
-        is_used: bool,
+        new_id: Option<&str>,
     ) -> Result<Option<String>> {
         let project = call.project;
         Ok(match self {
@@ -242,10 +237,10 @@ impl Link for ExperimentLink {
                 found.map_err(named("experiment_id", id))?;
                 Some(id.clone())
             }
-            Self::Name { experiment, new_id } if is_used => {
-                Some(entity_find_or_create(transaction, project, experiment, new_id).await?)
-            }
-            Self::Name { .. } => None,
+            Self::Name(experiment) => match new_id {
+                Some(new_id) => Some(entity_find_or_create(transaction, project, experiment, new_id).await?),
+                None => None,
+            },
         })
     }
 
