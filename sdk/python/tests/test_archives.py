@@ -1,5 +1,6 @@
 """Archives: backup, restore, conversion, and what the server's own commands make of them."""
 
+import gzip
 import json
 import os
 import subprocess
@@ -99,6 +100,27 @@ def test_a_backup_of_what_the_server_does_not_have_writes_nothing(shared_server,
         shown = capsys.readouterr()
         assert shown.out.startswith("1 run, ")
     assert "left out, as the server does not have them: runs unknown" in shown.err
+
+
+def test_the_error_of_a_failed_run_is_in_its_archive(own_server, tmp_path):
+    def fail():
+        with Run(repo=own_server.url, capture_terminal_logs=False) as run:
+            hashes.append(run.hash)
+            raise MemoryError("no memory left")
+
+    hashes = []
+    with pytest.raises(MemoryError):
+        fail()
+    url = ["--backend-url", own_server.url]
+    assert cli.main(["backup", str(tmp_path / "out"), *url]) == 0
+    repo = Repo(own_server.url)
+    text = repo.get_run(hashes[0]).props["outcome_message"]
+    assert "no memory left" in text
+    repo.delete_run(hashes[0])
+    repo.http.clear_run_tombstone(hashes[0])
+    assert cli.main(["restore-reingest", str(archive_of(tmp_path / "out")), *url]) == 0
+    restored = repo.get_run(hashes[0]).props
+    assert (restored["outcome"], restored["outcome_message"]) == ("failed", text)
 
 
 @pytest.mark.parametrize("options", [[], ["--compress"]])
@@ -206,6 +228,10 @@ def test_what_is_not_an_archive_is_refused(tmp_path, capsys):
         return capsys.readouterr().err
 
     assert "has no manifest.json" in refusal()
+    for content in (b"text", gzip.compress(b"text"), gzip.compress(os.urandom(9_999))[:5_000]):
+        (tmp_path / "archive.tar.gz").write_bytes(content)
+        assert cli.main(["restore-reingest", str(tmp_path / "archive.tar.gz")]) == 2
+        assert "is not an archive" in capsys.readouterr().err
     assert "format 2 is not supported, only 1 is" in refusal(format_version=2)
     assert "differ in r" in refusal(format_version=1, run_hashes=[])
     assert "has no traces.json" in refusal(format_version=1, run_hashes=["r"])

@@ -219,7 +219,9 @@ def test_a_server_without_tls_is_reported_as_such():
     with socket.create_server(("127.0.0.1", 0)) as listener:
         threading.Thread(target=answer_without_tls, args=(listener,), daemon=True).start()
         url = f"https://127.0.0.1:{listener.getsockname()[1]}"
-        with pytest.raises(errors.ServerError, match="does not seem to use TLS: if this is meant so, use http://"):
+        with pytest.raises(
+            errors.ServerError, match="does not seem to use TLS: if this is meant so, use http://"
+        ):
             list(Repo(url).iter_runs())
         run = Run(repo=url, frontier_url=url, capture_terminal_logs=False)
         deadline = time.monotonic() + 60

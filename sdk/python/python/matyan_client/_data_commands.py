@@ -158,7 +158,9 @@ def _restore(options: argparse.Namespace) -> int:
         dry_run=options.dry_run,
     )
     _report_import(result.report)
-    print(f"created {counted(result.experiments, 'experiment')} and {counted(result.tags, 'tag')}")
+    if not options.dry_run:
+        created = f"{counted(result.experiments, 'experiment')} and {counted(result.tags, 'tag')}"
+        print(f"created {created}")
     return 0 if result.report.is_complete else 1
 
 

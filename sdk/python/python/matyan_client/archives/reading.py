@@ -7,6 +7,7 @@ import json
 import shutil
 import tarfile
 import tempfile
+import zlib
 from array import array
 from collections.abc import Iterator
 from functools import partial
@@ -44,8 +45,13 @@ def open_archive(path: Path) -> Iterator[Path]:
         yield path
         return
     with tempfile.TemporaryDirectory(prefix="matyan-restore-") as directory:
-        with tarfile.open(path) as archive:
-            _unpack(archive, Path(directory))
+        try:
+            with tarfile.open(path) as archive:
+                _unpack(archive, Path(directory))
+        except (tarfile.TarError, EOFError, zlib.error) as error:
+            raise ValueError(
+                f"{str(path)!r} is not an archive, or only a part of one: {error}"
+            ) from None
         roots = [found.parent for found in Path(directory).glob(f"*/{layout.MANIFEST}")]
         if len(roots) != 1:
             raise ValueError(f"{str(path)!r} is not an archive: it has no {layout.MANIFEST}")
@@ -129,6 +135,7 @@ def _run(folder: Path, experiments: dict[Any, Any], blobs: bool) -> ImportedRun:
         created=described.get("created_at"),
         ended=described.get("finalized_at"),
         state=described.get("outcome"),
+        error=described.get("outcome_message"),
         is_archived=bool(described.get("is_archived")),
     )
     size = (folder / layout.SEQUENCES).stat().st_size if _has_sequences(folder) else 0

@@ -61,6 +61,7 @@ def _facts(run_hash: str, info: dict[str, Any]) -> RunFacts:
         created=props.get("creation_time"),
         ended=props.get("end_time"),
         state=props.get("outcome"),
+        error=props.get("outcome_message") or None,
         is_archived=bool(props.get("archived")),
     )
 

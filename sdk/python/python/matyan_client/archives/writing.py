@@ -161,6 +161,7 @@ class _RunWriter:
             "experiment_name": facts.experiment,
             "tags": [{"name": tag} for tag in facts.tags],
             "outcome": facts.state,
+            "outcome_message": facts.error,
         }
         described = {key: value for key, value in described.items() if value is not None}
         _write_json(self._folder / "run.json", described)

@@ -30,6 +30,7 @@ from .model import (
     Item,
     LoggingRecord,
     Points,
+    RunFacts,
     TerminalLine,
     TrackedObject,
     described_error,
@@ -207,7 +208,7 @@ class _RunImport:
             outcome = None
             try:
                 self._write(run, itertools.chain(first, items), notices, is_first=record is None)
-                outcome = _outcome(self._imported.facts.state)
+                outcome = _outcome(self._imported.facts)
             except errors.TransportError:
                 if _is_missing(backend, self._imported.run_hash):
                     raise errors.ServerError(_DELETED) from None
@@ -452,12 +453,13 @@ def _microseconds(seconds: float) -> int:
     return round(seconds * 1e6)
 
 
-def _outcome(state: str | None) -> Outcome | None:
+def _outcome(facts: RunFacts) -> Outcome | None:
     """Returns the outcome of a run by what its source calls its state."""
+    state = facts.state
     if state in _FINISHED:
         return FINISHED
     if state in _FAILED:
-        return Outcome("failed")
+        return Outcome("failed", facts.error or "")
     return INTERRUPTED if state in _INTERRUPTED else None
 
 

@@ -97,6 +97,8 @@ class RunFacts:
     ended: float | None = None
     # As the source calls it, such as `finished`, `failed`, `crashed`, or `killed`.
     state: str | None = None
+    # Text of the error that ended the run. Fingerprints of runs that were imported before lack it.
+    error: str | None = field(default=None, repr=False)
     is_archived: bool = False
     # Data that cannot be imported, and damage that was found.
     notes: list[str] = field(default_factory=list)
