@@ -17,9 +17,10 @@ const ORIGIN: HeaderValue = HeaderValue::from_static("Origin");
 /// Maximum length of an origin in the error.
 const SHOWN_CHARACTERS: usize = 100;
 
-/// Response headers that gRPC-web clients and the product's own pages read.
+/// Response headers that gRPC-web clients, the product's own pages, and readers of parts of files use.
 const EXPOSED_HEADERS: HeaderValue = HeaderValue::from_static(
-    "grpc-status, grpc-message, grpc-status-details-bin, x-request-id, x-query-warnings",
+    "grpc-status, grpc-message, grpc-status-details-bin, x-request-id, x-query-warnings, etag, \
+     content-range, accept-ranges, content-disposition",
 );
 
 /// The response to a preflight; `None` if the request is not a preflight.

@@ -25,9 +25,12 @@ const REQUEST_TIMEOUT: HeaderName = HeaderName::from_static("x-request-timeout")
 
 /// Methods without a maximum: those that wait for events, those that carry content of any size,
 /// and jobs.
-const OPEN_ENDED: [&str; 8] = [
+const OPEN_ENDED: [&str; 11] = [
     "/matyan.ingest.v1.IngestService/",
     "/matyan.runs.v1.RunService/Watch",
+    "/matyan.search.v1.SearchService/WatchRuns",
+    "/matyan.series.v1.SeriesService/Follow",
+    "/matyan.live.v1.LiveService/",
     "/matyan.logs.v1.LogService/",
     "/matyan.backup.v1.BackupService/",
     "/matyan.artifacts.v1.ArtifactService/",
@@ -35,6 +38,11 @@ const OPEN_ENDED: [&str; 8] = [
     "/matyan.admin.v1.AdminService/",
     "/grpc.health.v1.Health/Watch",
 ];
+
+/// Returns whether a method lasts as long as its client wants.
+pub(crate) fn is_open_ended(path: &str) -> bool {
+    OPEN_ENDED.iter().any(|method| path.starts_with(method))
+}
 
 tokio::task_local! {
     static LIMITS: CallLimits;
@@ -76,7 +84,7 @@ impl CallLimits {
     }
 
     fn of_method(self, path: &str) -> Option<Instant> {
-        match OPEN_ENDED.iter().any(|method| path.starts_with(method)) {
+        match is_open_ended(path) {
             true => self.given,
             false => Some(self.given.map_or(self.latest, |given| given.min(self.latest))),
         }

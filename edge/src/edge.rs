@@ -99,7 +99,7 @@ impl Edge {
         }
         match project::resolve(&mut request) {
             Ok(project) => project::scope(project, Box::pin(self.answer_in_project(request))).await,
-            Err(error) if grpc::is_grpc(request.headers()) => grpc::refuse(error),
+            Err(error) if grpc::is_grpc(request.headers()) => self.grpc.refuse(request.uri().path(), &error),
             Err(error) => error.into_response(),
         }
     }
@@ -117,7 +117,7 @@ impl Edge {
                     Ok(response) => response,
                     Err(_) => grpc::late(),
                 },
-                Err(error) => grpc::refuse(error),
+                Err(error) => self.grpc.refuse(request.uri().path(), &error),
             },
             false => self.answer_http(request, limits).await,
         };
@@ -198,9 +198,9 @@ impl Edge {
         let template = response.extensions().get::<PathTemplate>();
         let class = format!("{}xx", response.status().as_u16() / 100);
         let labels = [method, template.map_or(UNMATCHED_ROUTE, |it| &it.0), &class];
-        let metrics = self.services.metrics();
-        metrics.http_requests.with_label_values(&labels).inc();
-        metrics.http_seconds.with_label_values(&labels).observe(start.elapsed().as_secs_f64());
+        let metrics = &self.services.metrics().http;
+        metrics.requests.with_label_values(&labels).inc();
+        metrics.seconds.with_label_values(&labels).observe(start.elapsed().as_secs_f64());
     }
 
     /// Acknowledges everything that WebSockets have sent, then closes them and waits until

@@ -173,6 +173,7 @@ impl IntoResponse for ApiError {
             403 => "forbidden",
             404 => "not_found",
             409 => "conflict",
+            412 => "precondition_failed",
             421 => "misdirected_request",
             422 => "validation_error",
             500 => "internal_error",
@@ -233,7 +234,10 @@ impl From<Status> for ApiError {
         let http = code.map_or_else(|| http_status(status.code()), ProductCode::http);
         let http = StatusCode::from_u16(http).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         match http {
-            // The API contract has a fixed text for every 404.
+            // A project may be named by the URL that a client is configured with, so a missing one must
+            // not look like a missing run.
+            StatusCode::NOT_FOUND if get("resource") == Some("project") => Self::new(http, status.message()),
+            // The API contract has a fixed text for every other 404.
             StatusCode::NOT_FOUND => Self::not_found(),
             // Internal details are logged, but not shown to callers.
             StatusCode::INTERNAL_SERVER_ERROR => {
@@ -349,6 +353,8 @@ mod tests {
         check(ProductCode::TooLarge, "it is too large", &[("limit", "9")], 413, "it is too large").await;
         check(ProductCode::InvalidRequest, "Invalid range format", &[], 400, "Invalid range format").await;
         check(ProductCode::NotFound, "no run `x`", &[("resource", "run")], 404, "Not Found").await;
+        let project = [("resource", "project"), ("id", "x")];
+        check(ProductCode::NotFound, "no project `x`", &project, 404, "no project `x`").await;
         let taken = [("resource", "experiment"), ("name", "x")];
         check(ProductCode::AlreadyExists, "taken", &taken, 409, "Experiment with name 'x' already exists")
             .await;

@@ -8,12 +8,14 @@
 
 mod allowed_hosts;
 mod body_budget;
+mod compression;
 mod cors;
 mod deadline;
 mod edge;
 mod error;
 mod first_byte_timeout;
 mod grpc;
+mod grpc_metrics;
 mod metrics;
 mod project;
 mod request_id;
@@ -64,5 +66,6 @@ fn build(
     backend: Option<Transport>,
 ) -> Edge {
     let services = Services::new(port_kind, settings, metrics, &own, frontier.as_ref(), backend.as_ref());
-    Edge::new(services, Grpc::new(own, frontier, backend))
+    let metrics = services.settings().metrics_enabled.then(|| services.metrics().grpc.clone());
+    Edge::new(services, Grpc::new(metrics, own, frontier, backend))
 }

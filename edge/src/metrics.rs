@@ -6,6 +6,8 @@ use prometheus::{
     Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder,
 };
 
+use crate::grpc_metrics::GrpcMetrics;
+
 const REQUEST_LABELS: [&str; 3] = ["method", "path_template", "status_class"];
 const SHORT_SECONDS: [f64; 11] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 const LONG_SECONDS: [f64; 10] = [1.0, 5.0, 15.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0];
@@ -15,8 +17,8 @@ const ACK_SECONDS: [f64; 12] = [0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0
 #[derive(Clone, Debug)]
 pub struct Metrics {
     registry: Registry,
-    pub(crate) http_requests: IntCounterVec,
-    pub(crate) http_seconds: HistogramVec,
+    pub(crate) grpc: GrpcMetrics,
+    pub(crate) http: HttpMetrics,
     pub(crate) open_to_network: IntGauge,
     pub(crate) refused_connections: IntCounter,
     pub(crate) ws_connections: IntGauge,
@@ -41,20 +43,6 @@ impl Metrics {
             registry.register(Box::new(histogram.clone()))?;
             Ok(histogram)
         };
-        let http_requests = IntCounterVec::new(
-            Opts::new("matyan_http_requests_total", "HTTP requests answered."),
-            &REQUEST_LABELS,
-        )?;
-        registry.register(Box::new(http_requests.clone()))?;
-        let http_seconds = HistogramVec::new(
-            HistogramOpts::new(
-                "matyan_http_request_duration_seconds",
-                "Time to the first byte of an answer.",
-            )
-            .buckets(SHORT_SECONDS.to_vec()),
-            &REQUEST_LABELS,
-        )?;
-        registry.register(Box::new(http_seconds.clone()))?;
         let open_to_network = IntGauge::new(
             "matyan_open_to_network",
             "1 if other machines can connect without signing in, otherwise 0.",
@@ -65,8 +53,8 @@ impl Metrics {
 
         Ok(Metrics {
             registry: registry.clone(),
-            http_requests,
-            http_seconds,
+            grpc: GrpcMetrics::register(registry, &SHORT_SECONDS)?,
+            http: HttpMetrics::register(registry)?,
             open_to_network,
             refused_connections: counter(
                 "matyan_connections_refused_total",
@@ -99,6 +87,33 @@ impl Metrics {
     /// The whole registry in Prometheus' text format.
     pub(crate) fn text(&self) -> prometheus::Result<String> {
         TextEncoder::new().encode_to_string(&self.registry.gather())
+    }
+}
+
+/// Counts and durations of requests that are neither gRPC nor WebSockets.
+#[derive(Clone, Debug)]
+pub(crate) struct HttpMetrics {
+    pub(crate) requests: IntCounterVec,
+    pub(crate) seconds: HistogramVec,
+}
+
+impl HttpMetrics {
+    fn register(registry: &Registry) -> prometheus::Result<Self> {
+        let requests = IntCounterVec::new(
+            Opts::new("matyan_http_requests_total", "HTTP requests answered."),
+            &REQUEST_LABELS,
+        )?;
+        registry.register(Box::new(requests.clone()))?;
+        let seconds = HistogramVec::new(
+            HistogramOpts::new(
+                "matyan_http_request_duration_seconds",
+                "Time to the first byte of an answer.",
+            )
+            .buckets(SHORT_SECONDS.to_vec()),
+            &REQUEST_LABELS,
+        )?;
+        registry.register(Box::new(seconds.clone()))?;
+        Ok(HttpMetrics { requests, seconds })
     }
 }
 

@@ -11,8 +11,10 @@ mod byte_range;
 mod call;
 mod column_writer;
 mod dashboards;
+mod edit_condition;
 mod experiments;
 mod export;
+mod file;
 pub(crate) mod ingest;
 mod input_schema;
 mod json_list;
@@ -20,6 +22,7 @@ mod metric_batch;
 mod notes;
 mod openapi;
 mod operation;
+mod payloads;
 mod project;
 mod projects;
 mod reports;
@@ -30,6 +33,7 @@ mod runs_metrics;
 mod runs_objects;
 mod runs_search;
 mod search_writer;
+mod series_edits;
 mod shared;
 mod stream_response;
 mod system;
@@ -62,7 +66,9 @@ fn query_operations() -> impl Iterator<Item = Operation> {
         runs_logs::operations(),
         runs_info::operations(),
         runs_control::operations(),
+        series_edits::operations(),
         artifacts::operations(),
+        payloads::operations(),
         export::operations(),
         notes::operations(),
         experiments::operations(),

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
-use http::Request;
+use http::{Extensions, Request};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -22,6 +22,7 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::compression::LocalConnection;
 use crate::edge::Edge;
 use crate::first_byte_timeout::FirstByteTimeout;
 use crate::tls::{SecureConnection, Tls};
@@ -103,17 +104,25 @@ async fn serve_connection(
     if let Err(error) = set_socket_options(&stream) {
         tracing::debug!(%error, "failed to set socket options; using defaults");
     }
-    let Some(tls) = tls else { return serve_requests(stream, None, edge, watcher).await };
+    let mut extensions = Extensions::new();
+    if stream.peer_addr().is_ok_and(|peer| peer.ip().to_canonical().is_loopback()) {
+        extensions.insert(LocalConnection);
+    }
+    let Some(tls) = tls else { return serve_requests(stream, extensions, edge, watcher).await };
     let handshake = timeout(REQUEST_START_TIMEOUT, tls.acceptor().accept(stream));
     match stop.run_until_cancelled(handshake).await {
-        Some(Ok(Ok(stream))) => serve_requests(stream, Some(SecureConnection), edge, watcher).await,
+        Some(Ok(Ok(stream))) => {
+            extensions.insert(SecureConnection);
+            serve_requests(stream, extensions, edge, watcher).await;
+        }
         Some(Ok(Err(error))) => tracing::debug!(%error, "TLS handshake failed"),
         // The handshake timed out, or the server is stopping.
         Some(Err(_)) | None => {}
     }
 }
 
-async fn serve_requests<S>(stream: S, secure: Option<SecureConnection>, edge: Edge, watcher: Watcher)
+/// Serves the requests of one connection, each with these extensions.
+async fn serve_requests<S>(stream: S, extensions: Extensions, edge: Edge, watcher: Watcher)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -131,9 +140,7 @@ where
     let service = service_fn(move |request: Request<Incoming>| {
         let (edge, mut request) = (edge.clone(), request.map(Body::new));
         request.extensions_mut().insert(budget.clone());
-        if let Some(secure) = secure {
-            request.extensions_mut().insert(secure);
-        }
+        request.extensions_mut().extend(extensions.clone());
         async move { Ok::<_, Infallible>(edge.answer(request).await) }
     });
     let stream = TokioIo::new(FirstByteTimeout::new(stream, REQUEST_START_TIMEOUT));
@@ -164,7 +171,7 @@ mod tests {
         for request_start in ["", "PRI * HTTP/2.0\r\n", "GET /health/live HT"] {
             let (mut client, stream) = duplex(1 << 10);
             client.write_all(request_start.as_bytes()).await.unwrap();
-            let serving = serve_requests(stream, None, edge(), graceful.watcher());
+            let serving = serve_requests(stream, Extensions::new(), edge(), graceful.watcher());
             timeout(100 * REQUEST_START_TIMEOUT, serving)
                 .await
                 .unwrap_or_else(|_| panic!("{request_start:?} never timed out"));
@@ -183,7 +190,7 @@ mod tests {
             client.read_to_string(&mut answer).await.unwrap();
             answer
         };
-        let serving = serve_requests(stream, None, edge(), graceful.watcher());
+        let serving = serve_requests(stream, Extensions::new(), edge(), graceful.watcher());
         let (answer, ()) = tokio::join!(requesting, serving);
         assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     }

@@ -88,6 +88,11 @@ pub mod ingest {
         tonic::include_proto!("matyan.ingest.v1");
     }
 }
+pub mod live {
+    pub mod v1 {
+        tonic::include_proto!("matyan.live.v1");
+    }
+}
 pub mod log {
     pub mod v1 {
         tonic::include_proto!("matyan.log.v1");

@@ -9,6 +9,7 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::call::Dialect;
+use super::edit_condition::etag;
 use crate::security_headers::DOCS_POLICY;
 
 /// A successful answer of an operation.
@@ -48,6 +49,13 @@ impl<T: Serialize + JsonSchema> Answer for Json<T> {
 pub(crate) struct WithETag<T> {
     pub(crate) etag: Option<HeaderValue>,
     pub(crate) answer: Json<T>,
+}
+
+impl<T> WithETag<T> {
+    /// An entity, with the time of its last change as its version.
+    pub(crate) fn of_version(updated_us: i64, answer: Json<T>) -> Self {
+        WithETag { etag: Some(etag(updated_us)), answer }
+    }
 }
 
 impl<T: Serialize + JsonSchema> Answer for WithETag<T> {

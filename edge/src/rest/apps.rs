@@ -8,8 +8,9 @@ use matyan_value::json::{self, JsonStyle};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::answer::{Creation, Deletion};
+use super::answer::{Creation, Deletion, WithETag};
 use super::call::{Call, NoParameters};
+use super::edit_condition::EditedId;
 use super::json_list::{self, JsonStream};
 use super::operation::Operation;
 use super::shared::{Id, JsonObject, iso};
@@ -21,7 +22,7 @@ pub(crate) fn operations() -> Vec<Operation> {
         Operation::get("/apps", "List all apps", list),
         Operation::post("/apps", "Create a new app", create),
         Operation::get("/apps/{id}", "Get one app", get),
-        Operation::put("/apps/{id}", "Change a app", update),
+        Operation::put("/apps/{id}", "Change a app", update).fails(&["412"]),
         Operation::delete("/apps/{id}", "Delete a app", delete),
     ]
 }
@@ -53,6 +54,9 @@ impl TryFrom<pb::App> for App {
 struct NewApp {
     r#type: String,
     state: JsonObject,
+    /// At least 16 random bytes, such as a UUID: a repeated request returns what the first one created.
+    #[serde(default)]
+    request_id: String,
 }
 
 #[derive(Deserialize, JsonSchema)]
@@ -75,23 +79,26 @@ async fn list(call: Call) -> ApiResult<JsonStream<Vec<App>>> {
 }
 
 async fn create(call: Call<NoParameters, Json<NewApp>>) -> ApiResult<Creation<App>> {
-    let Json(NewApp { r#type, state }) = call.body;
-    let request = pb::CreateRequest { r#type, state: encode_state(&state)?, ..Default::default() };
+    let Json(NewApp { r#type, state, request_id }) = call.body;
+    let request = pb::CreateRequest { r#type, state: encode_state(&state)?, request_id };
     let answer = call.services.backend().apps().create(request).await?.into_inner();
     Ok(Creation(answer.app.unwrap_or_default().try_into()?))
 }
 
-async fn get(call: Call<Id>) -> ApiResult<Json<App>> {
+async fn get(call: Call<Id>) -> ApiResult<WithETag<App>> {
     let answer = call.services.backend().apps().get(pb::GetRequest { id: call.parameters.id }).await?;
-    Ok(Json(answer.into_inner().app.unwrap_or_default().try_into()?))
+    let app = answer.into_inner().app.unwrap_or_default();
+    Ok(WithETag::of_version(app.updated_us, Json(app.try_into()?)))
 }
 
-async fn update(call: Call<Id, Json<AppChanges>>) -> ApiResult<Json<App>> {
+async fn update(call: Call<EditedId, Json<AppChanges>>) -> ApiResult<WithETag<App>> {
+    let if_updated_us = call.parameters.condition.updated_us()?;
     let Json(AppChanges { r#type, state }) = call.body;
     let state = state.as_ref().map(encode_state).transpose()?;
-    let request = pb::UpdateRequest { id: call.parameters.id, r#type, state, ..Default::default() };
+    let request = pb::UpdateRequest { id: call.parameters.id, r#type, state, if_updated_us };
     let answer = call.services.backend().apps().update(request).await?.into_inner();
-    Ok(Json(answer.app.unwrap_or_default().try_into()?))
+    let app = answer.app.unwrap_or_default();
+    Ok(WithETag::of_version(app.updated_us, Json(app.try_into()?)))
 }
 
 async fn delete(call: Call<Id>) -> ApiResult<Deletion> {

@@ -84,8 +84,8 @@ pub(super) fn is_known(headers: &HeaderMap, etag: &str) -> bool {
 }
 
 /// Whether a range of this version is wanted: without `If-Range`, a range of any.
-pub(super) fn is_range_wanted(headers: &HeaderMap, etag: &str) -> bool {
-    headers.get(header::IF_RANGE).is_none_or(|value| value == etag)
+pub(super) fn is_range_wanted(headers: &HeaderMap, etag: Option<&str>) -> bool {
+    headers.get(header::IF_RANGE).is_none_or(|value| etag.is_some_and(|etag| value == etag))
 }
 
 #[cfg(test)]
@@ -138,9 +138,10 @@ mod tests {
             assert_eq!(is_known(&headers(header::IF_NONE_MATCH, value), "\"a\""), known, "{value}");
         }
         assert!(!is_known(&HeaderMap::new(), "\"a\""));
-        assert!(is_range_wanted(&HeaderMap::new(), "\"a\""));
-        assert!(is_range_wanted(&headers(header::IF_RANGE, "\"a\""), "\"a\""));
+        assert!(is_range_wanted(&HeaderMap::new(), None));
+        assert!(is_range_wanted(&headers(header::IF_RANGE, "\"a\""), Some("\"a\"")));
+        assert!(!is_range_wanted(&headers(header::IF_RANGE, "\"a\""), None));
         // A weak tag says nothing about single bytes.
-        assert!(!is_range_wanted(&headers(header::IF_RANGE, "W/\"a\""), "\"a\""));
+        assert!(!is_range_wanted(&headers(header::IF_RANGE, "W/\"a\""), Some("\"a\"")));
     }
 }

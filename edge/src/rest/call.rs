@@ -1,5 +1,6 @@
 //! One REST call after validation: its parameters and body as the types that the handler takes.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -11,8 +12,8 @@ use axum::body::Body;
 use axum::extract::{FromRequestParts, RawPathParams};
 use axum::{BoxError, Json};
 use bytes::{Bytes, BytesMut};
-use http::StatusCode;
 use http::request::Parts;
+use http::{HeaderMap, StatusCode};
 use http_body::{Body as _, Frame};
 use http_body_util::{LengthLimitError, Limited};
 use matyan_proto::limits::BATCH_BYTES;
@@ -23,6 +24,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use tokio::time::timeout;
 
+use super::edit_condition::IF_MATCH;
 use super::input_schema::InputSchema;
 use super::valid_json::valid_json;
 use crate::body_budget::{BodyShare, ConnectionBudget, too_slow};
@@ -41,8 +43,10 @@ const BODY_VALUES: usize = 1_000_000;
 /// may produce a file while sending it.
 const BODY_IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The only parameter that is a header.
 pub(crate) const TIMEZONE: &str = "x-timezone-offset";
+
+/// The parameters that are headers.
+pub(crate) const HEADERS: [&str; 2] = [TIMEZONE, IF_MATCH];
 
 /// Family of the client. Both families share the routes, but get different responses in some
 /// cases.
@@ -193,8 +197,8 @@ impl Inputs {
             let segment = segments.iter().find(|(segment, _)| segment == name);
             let value = if let Some((_, value)) = segment {
                 Some(value.into())
-            } else if name == TIMEZONE {
-                head.headers.get(TIMEZONE).map(|it| String::from_utf8_lossy(it.as_bytes()).into())
+            } else if HEADERS.contains(&name.as_str()) {
+                header_text(&head.headers, name).map(Value::from)
             } else if schema["type"] == "array" {
                 Some(values.into())
             } else {
@@ -218,6 +222,12 @@ impl ValidRequest {
         let body = B::decode(&json, stream).map_err(invalid)?;
         Ok(Call { services, dialect, head, parameters, body })
     }
+}
+
+/// The value of a header. Values of a header that is sent repeatedly are one list.
+fn header_text(headers: &HeaderMap, name: &str) -> Option<String> {
+    let values = headers.get_all(name).iter().map(|it| String::from_utf8_lossy(it.as_bytes()));
+    values.map(Cow::into_owned).reduce(|all, next| format!("{all}, {next}"))
 }
 
 fn parse_query(query: &str) -> HashMap<String, Vec<String>> {

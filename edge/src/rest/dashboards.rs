@@ -5,8 +5,9 @@ use matyan_proto::dashboards::v1 as pb;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::answer::{Creation, Deletion};
+use super::answer::{Creation, Deletion, WithETag};
 use super::call::{Call, NoParameters};
+use super::edit_condition::EditedId;
 use super::json_list::{self, JsonStream};
 use super::operation::Operation;
 use super::shared::{Id, iso};
@@ -17,7 +18,7 @@ pub(crate) fn operations() -> Vec<Operation> {
         Operation::get("/dashboards", "List all dashboards", list),
         Operation::post("/dashboards", "Create a new dashboard", create),
         Operation::get("/dashboards/{id}", "Get one dashboard", get),
-        Operation::put("/dashboards/{id}", "Change a dashboard", update),
+        Operation::put("/dashboards/{id}", "Change a dashboard", update).fails(&["412"]),
         Operation::delete("/dashboards/{id}", "Delete a dashboard", delete),
     ]
 }
@@ -54,6 +55,9 @@ struct NewDashboard {
     description: String,
     #[serde(default)]
     app_id: String,
+    /// At least 16 random bytes, such as a UUID: a repeated request returns what the first one created.
+    #[serde(default)]
+    request_id: String,
 }
 
 #[derive(Deserialize, JsonSchema)]
@@ -69,22 +73,25 @@ async fn list(call: Call) -> ApiResult<JsonStream<Vec<Dashboard>>> {
 }
 
 async fn create(call: Call<NoParameters, Json<NewDashboard>>) -> ApiResult<Creation<Dashboard>> {
-    let Json(NewDashboard { name, description, app_id }) = call.body;
-    let request = pb::CreateRequest { name, description, app_id, ..Default::default() };
+    let Json(NewDashboard { name, description, app_id, request_id }) = call.body;
+    let request = pb::CreateRequest { name, description, app_id, request_id };
     let answer = call.services.backend().dashboards().create(request).await?.into_inner();
     Ok(Creation(answer.dashboard.unwrap_or_default().into()))
 }
 
-async fn get(call: Call<Id>) -> ApiResult<Json<Dashboard>> {
+async fn get(call: Call<Id>) -> ApiResult<WithETag<Dashboard>> {
     let answer = call.services.backend().dashboards().get(pb::GetRequest { id: call.parameters.id }).await?;
-    Ok(Json(answer.into_inner().dashboard.unwrap_or_default().into()))
+    let dashboard = answer.into_inner().dashboard.unwrap_or_default();
+    Ok(WithETag::of_version(dashboard.updated_us, Json(dashboard.into())))
 }
 
-async fn update(call: Call<Id, Json<DashboardChanges>>) -> ApiResult<Json<Dashboard>> {
+async fn update(call: Call<EditedId, Json<DashboardChanges>>) -> ApiResult<WithETag<Dashboard>> {
+    let if_updated_us = call.parameters.condition.updated_us()?;
     let Json(DashboardChanges { name, description }) = call.body;
-    let request = pb::UpdateRequest { id: call.parameters.id, name, description, ..Default::default() };
+    let request = pb::UpdateRequest { id: call.parameters.id, name, description, if_updated_us };
     let answer = call.services.backend().dashboards().update(request).await?.into_inner();
-    Ok(Json(answer.dashboard.unwrap_or_default().into()))
+    let dashboard = answer.dashboard.unwrap_or_default();
+    Ok(WithETag::of_version(dashboard.updated_us, Json(dashboard.into())))
 }
 
 async fn delete(call: Call<Id>) -> ApiResult<Deletion> {

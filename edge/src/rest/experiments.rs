@@ -7,8 +7,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-use super::answer::{Acknowledgment, ChangedResource};
+use super::answer::{Acknowledgment, ChangedResource, WithETag};
 use super::call::{Call, NoParameters, TimeZone};
+use super::edit_condition::{EditedId, etag};
 use super::json_list::{self, Envelope, JsonStream};
 use super::operation::Operation;
 use super::shared::{Id, NamePart, hour_key, seconds};
@@ -21,7 +22,7 @@ pub(crate) fn operations() -> Vec<Operation> {
         Operation::get("/experiments/search", "Search experiments by a part of their name", search),
         Operation::post("/experiments", "Create an experiment", create),
         Operation::get("/experiments/{id}", "Get one experiment", get),
-        Operation::put("/experiments/{id}", "Change an experiment", update),
+        Operation::put("/experiments/{id}", "Change an experiment", update).fails(&["412"]),
         Operation::delete("/experiments/{id}", "Delete an experiment; its runs are kept", delete),
         Operation::get("/experiments/{id}/runs", "List the runs of an experiment, newest first", runs),
         Operation::get(
@@ -138,16 +139,19 @@ async fn create(call: Call<NoParameters, Json<NewExperiment>>) -> ApiResult<Json
     Ok(ChangedResource::new(answer.experiment.unwrap_or_default().id))
 }
 
-async fn get(call: Call<Id>) -> ApiResult<Json<Experiment>> {
+async fn get(call: Call<Id>) -> ApiResult<WithETag<Experiment>> {
     let answer = call.services.backend().experiments().get(pb::GetRequest { id: call.parameters.id }).await?;
-    Ok(Json(answer.into_inner().experiment.unwrap_or_default().into()))
+    let experiment = answer.into_inner().experiment.unwrap_or_default();
+    Ok(WithETag { etag: experiment.updated_us.map(etag), answer: Json(experiment.into()) })
 }
 
-async fn update(call: Call<Id, Json<ExperimentChanges>>) -> ApiResult<Json<ChangedResource>> {
+async fn update(call: Call<EditedId, Json<ExperimentChanges>>) -> ApiResult<WithETag<ChangedResource>> {
+    let if_updated_us = call.parameters.condition.updated_us()?;
     let (id, Json(ExperimentChanges { name, description, archived })) = (call.parameters.id, call.body);
-    let request = pb::UpdateRequest { id: id.clone(), name, description, archived, ..Default::default() };
-    call.services.backend().experiments().update(request).await?;
-    Ok(ChangedResource::new(id))
+    let request = pb::UpdateRequest { id: id.clone(), name, description, archived, if_updated_us };
+    let answer = call.services.backend().experiments().update(request).await?.into_inner();
+    let etag = answer.experiment.and_then(|experiment| experiment.updated_us).map(etag);
+    Ok(WithETag { etag, answer: ChangedResource::new(id) })
 }
 
 async fn delete(call: Call<Id>) -> ApiResult<Json<Acknowledgment>> {

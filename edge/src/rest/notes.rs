@@ -6,8 +6,9 @@ use matyan_proto::notes::v1::owner::Kind as OwnerKind;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::answer::{Acknowledgment, Creation};
+use super::answer::{Acknowledgment, Creation, WithETag};
 use super::call::Call;
+use super::edit_condition::EditCondition;
 use super::json_list::{self, JsonStream};
 use super::operation::Operation;
 use super::shared::{Id, iso};
@@ -35,7 +36,8 @@ fn operations_of(base: &str, noun: &str, kind: OwnerMaker) -> [Operation; 5] {
         Operation::get(&notes, &format!("List the notes of {noun}"), move |call| list(call, kind)),
         Operation::post(&notes, &format!("Add a note to {noun}"), move |call| create(call, kind)),
         Operation::get(&note, &format!("Get one note of {noun}"), move |call| get(call, kind)),
-        Operation::put(&note, &format!("Change a note of {noun}"), move |call| update(call, kind)),
+        Operation::put(&note, &format!("Change a note of {noun}"), move |call| update(call, kind))
+            .fails(&["412"]),
         Operation::delete(&note, &format!("Delete a note of {noun}"), move |call| delete(call, kind)),
     ]
 }
@@ -94,6 +96,14 @@ struct CreatedNote {
 }
 
 #[derive(Deserialize, JsonSchema)]
+struct NewNote {
+    content: String,
+    /// At least 16 random bytes, such as a UUID: a repeated request returns what the first one created.
+    #[serde(default)]
+    request_id: String,
+}
+
+#[derive(Deserialize, JsonSchema)]
 struct NoteContent {
     content: String,
 }
@@ -104,6 +114,14 @@ struct NotePath {
     note_id: String,
 }
 
+#[derive(Deserialize, JsonSchema)]
+struct EditedNote {
+    #[serde(flatten)]
+    path: NotePath,
+    #[serde(flatten)]
+    condition: EditCondition,
+}
+
 async fn list(call: Call<Id>, kind: OwnerMaker) -> ApiResult<JsonStream<Vec<ListedNote>>> {
     let request = pb::ListRequest { owner: owner(kind, call.parameters.id) };
     let messages = call.services.backend().notes().list(request).await?.into_inner();
@@ -111,25 +129,28 @@ async fn list(call: Call<Id>, kind: OwnerMaker) -> ApiResult<JsonStream<Vec<List
     json_list::answer(Vec::new(), messages, items).await
 }
 
-async fn create(call: Call<Id, Json<NoteContent>>, kind: OwnerMaker) -> ApiResult<Creation<CreatedNote>> {
-    let Json(NoteContent { content }) = call.body;
-    let request = pb::CreateRequest { owner: owner(kind, call.parameters.id), content, ..Default::default() };
+async fn create(call: Call<Id, Json<NewNote>>, kind: OwnerMaker) -> ApiResult<Creation<CreatedNote>> {
+    let Json(NewNote { content, request_id }) = call.body;
+    let request = pb::CreateRequest { owner: owner(kind, call.parameters.id), content, request_id };
     let note = call.services.backend().notes().create(request).await?.into_inner().note.unwrap_or_default();
     Ok(Creation(CreatedNote { id: note.id, created_at: iso(note.created_us) }))
 }
 
-async fn get(call: Call<NotePath>, kind: OwnerMaker) -> ApiResult<Json<Note>> {
+async fn get(call: Call<NotePath>, kind: OwnerMaker) -> ApiResult<WithETag<Note>> {
     let NotePath { id, note_id } = call.parameters;
     let request = pb::GetRequest { owner: owner(kind, id), id: note_id };
     let answer = call.services.backend().notes().get(request).await?.into_inner();
-    Ok(Json(answer.note.unwrap_or_default().into()))
+    let note = answer.note.unwrap_or_default();
+    Ok(WithETag::of_version(note.updated_us, Json(note.into())))
 }
 
-async fn update(call: Call<NotePath, Json<NoteContent>>, kind: OwnerMaker) -> ApiResult<Json<Note>> {
-    let (NotePath { id, note_id }, Json(NoteContent { content })) = (call.parameters, call.body);
-    let request = pb::UpdateRequest { owner: owner(kind, id), id: note_id, content, ..Default::default() };
+async fn update(call: Call<EditedNote, Json<NoteContent>>, kind: OwnerMaker) -> ApiResult<WithETag<Note>> {
+    let (EditedNote { path, condition }, Json(NoteContent { content })) = (call.parameters, call.body);
+    let (NotePath { id, note_id }, if_updated_us) = (path, condition.updated_us()?);
+    let request = pb::UpdateRequest { owner: owner(kind, id), id: note_id, content, if_updated_us };
     let answer = call.services.backend().notes().update(request).await?.into_inner();
-    Ok(Json(answer.note.unwrap_or_default().into()))
+    let note = answer.note.unwrap_or_default();
+    Ok(WithETag::of_version(note.updated_us, Json(note.into())))
 }
 
 async fn delete(call: Call<NotePath>, kind: OwnerMaker) -> ApiResult<Json<Acknowledgment>> {

@@ -10,7 +10,7 @@ use schemars::SchemaGenerator;
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 
-use super::call::{BodySchema, Dialect, TIMEZONE};
+use super::call::{BodySchema, Dialect, HEADERS};
 use super::operation::{BasePath, Operation};
 use crate::error::ErrorBody;
 
@@ -105,7 +105,7 @@ fn parameters(operation: &Operation, path: &str) -> Vec<Value> {
     let parameters = &operation.inputs.parameters;
     let describe = |(name, schema): (&String, &Value)| {
         let location = match name.as_str() {
-            TIMEZONE => "header",
+            name if HEADERS.contains(&name) => "header",
             name if path.contains(&format!("{{{name}}}")) => "path",
             _ => "query",
         };

@@ -5,8 +5,9 @@ use matyan_proto::reports::v1 as pb;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::answer::{Creation, Deletion};
+use super::answer::{Creation, Deletion, WithETag};
 use super::call::{Call, NoParameters};
+use super::edit_condition::EditedId;
 use super::json_list::{self, JsonStream};
 use super::operation::Operation;
 use super::shared::{Id, iso};
@@ -17,7 +18,7 @@ pub(crate) fn operations() -> Vec<Operation> {
         Operation::get("/reports", "List all reports", list),
         Operation::post("/reports", "Create a new report", create),
         Operation::get("/reports/{id}", "Get one report", get),
-        Operation::put("/reports/{id}", "Change a report", update),
+        Operation::put("/reports/{id}", "Change a report", update).fails(&["412"]),
         Operation::delete("/reports/{id}", "Delete a report", delete),
     ]
 }
@@ -52,6 +53,9 @@ struct NewReport {
     code: String,
     #[serde(default)]
     description: String,
+    /// At least 16 random bytes, such as a UUID: a repeated request returns what the first one created.
+    #[serde(default)]
+    request_id: String,
 }
 
 #[derive(Deserialize, JsonSchema)]
@@ -68,22 +72,25 @@ async fn list(call: Call) -> ApiResult<JsonStream<Vec<Report>>> {
 }
 
 async fn create(call: Call<NoParameters, Json<NewReport>>) -> ApiResult<Creation<Report>> {
-    let Json(NewReport { name, code, description }) = call.body;
-    let request = pb::CreateRequest { name, code, description, ..Default::default() };
+    let Json(NewReport { name, code, description, request_id }) = call.body;
+    let request = pb::CreateRequest { name, code, description, request_id };
     let answer = call.services.backend().reports().create(request).await?.into_inner();
     Ok(Creation(answer.report.unwrap_or_default().into()))
 }
 
-async fn get(call: Call<Id>) -> ApiResult<Json<Report>> {
+async fn get(call: Call<Id>) -> ApiResult<WithETag<Report>> {
     let answer = call.services.backend().reports().get(pb::GetRequest { id: call.parameters.id }).await?;
-    Ok(Json(answer.into_inner().report.unwrap_or_default().into()))
+    let report = answer.into_inner().report.unwrap_or_default();
+    Ok(WithETag::of_version(report.updated_us, Json(report.into())))
 }
 
-async fn update(call: Call<Id, Json<ReportChanges>>) -> ApiResult<Json<Report>> {
+async fn update(call: Call<EditedId, Json<ReportChanges>>) -> ApiResult<WithETag<Report>> {
+    let if_updated_us = call.parameters.condition.updated_us()?;
     let Json(ReportChanges { name, code, description }) = call.body;
-    let request = pb::UpdateRequest { id: call.parameters.id, name, code, description, ..Default::default() };
+    let request = pb::UpdateRequest { id: call.parameters.id, name, code, description, if_updated_us };
     let answer = call.services.backend().reports().update(request).await?.into_inner();
-    Ok(Json(answer.report.unwrap_or_default().into()))
+    let report = answer.report.unwrap_or_default();
+    Ok(WithETag::of_version(report.updated_us, Json(report.into())))
 }
 
 async fn delete(call: Call<Id>) -> ApiResult<Deletion> {

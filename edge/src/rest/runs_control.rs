@@ -6,15 +6,16 @@ use matyan_proto::runs::v1 as pb;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::answer::{Acknowledgment, ChangedResource, NoContent};
+use super::answer::{Acknowledgment, ChangedResource, NoContent, WithETag};
 use super::call::{Call, NoParameters};
+use super::edit_condition::EditedId;
 use super::operation::Operation;
 use super::shared::{Id, yes};
 use crate::error::ApiResult;
 
 pub(crate) fn operations() -> Vec<Operation> {
     vec![
-        Operation::put("/runs/{id}", "Set properties of a run", update),
+        Operation::put("/runs/{id}", "Set properties of a run", update).fails(&["412"]),
         Operation::delete("/runs/{id}", "Delete a run", delete),
         Operation::post("/runs/delete-batch", "Delete runs", delete_batch),
         Operation::post("/runs/archive-batch", "Archive or unarchive runs", archive_batch),
@@ -69,7 +70,8 @@ struct RemovedTag {
     status: &'static str,
 }
 
-async fn update(call: Call<Id, Json<RunChanges>>) -> ApiResult<Json<ChangedResource>> {
+async fn update(call: Call<EditedId, Json<RunChanges>>) -> ApiResult<WithETag<ChangedResource>> {
+    let if_updated_us = call.parameters.condition.updated_us()?;
     let run_id = call.parameters.id;
     let Json(RunChanges { name, description, archived, active, experiment }) = call.body;
     let request = pb::UpdateRequest {
@@ -79,16 +81,25 @@ async fn update(call: Call<Id, Json<RunChanges>>) -> ApiResult<Json<ChangedResou
         archived,
         active,
         experiment,
-        ..Default::default()
+        if_updated_us,
     };
-    call.services.backend().runs().update(request).await?;
-    Ok(ChangedResource::new(run_id))
+    let answer = call.services.backend().runs().update(request).await?.into_inner();
+    Ok(WithETag::of_version(answer.updated_us, ChangedResource::new(run_id)))
 }
 
 async fn delete(call: Call<Id>) -> ApiResult<Json<ChangedResource>> {
     let run_id = call.parameters.id;
     call.services.backend().runs().delete(pb::DeleteRequest { run_id: run_id.clone() }).await?;
     Ok(ChangedResource::new(run_id))
+}
+
+/// Answer to a change of many runs.
+#[derive(Serialize, JsonSchema)]
+struct ChangedRuns {
+    status: &'static str,
+    /// Runs that cannot be read, and were left as they are.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    damaged: Vec<String>,
 }
 
 /// Run ids of a body, in batches of the maximum size of a call.
@@ -103,19 +114,28 @@ async fn delete_batch(call: Call<NoParameters, Json<Vec<String>>>) -> ApiResult<
     Ok(Acknowledgment::new())
 }
 
-async fn archive_batch(call: Call<ArchiveParameters, Json<Vec<String>>>) -> ApiResult<Json<Acknowledgment>> {
+async fn archive_batch(call: Call<ArchiveParameters, Json<Vec<String>>>) -> ApiResult<Json<ChangedRuns>> {
     let archived = call.parameters.archive;
+    let mut damaged = Vec::new();
     for run_ids in batches(&call.body) {
-        call.services.backend().runs().archive_batch(pb::ArchiveBatchRequest { run_ids, archived }).await?;
+        let answer = call
+            .services
+            .backend()
+            .runs()
+            .archive_batch(pb::ArchiveBatchRequest { run_ids, archived })
+            .await?;
+        damaged.extend(answer.into_inner().damaged);
     }
-    Ok(Acknowledgment::new())
+    Ok(Json(ChangedRuns { status: "OK", damaged }))
 }
 
-async fn finish_batch(call: Call<NoParameters, Json<Vec<String>>>) -> ApiResult<Json<Acknowledgment>> {
+async fn finish_batch(call: Call<NoParameters, Json<Vec<String>>>) -> ApiResult<Json<ChangedRuns>> {
+    let mut damaged = Vec::new();
     for run_ids in batches(&call.body) {
-        call.services.backend().runs().finish_batch(pb::FinishBatchRequest { run_ids }).await?;
+        let answer = call.services.backend().runs().finish_batch(pb::FinishBatchRequest { run_ids }).await?;
+        damaged.extend(answer.into_inner().damaged);
     }
-    Ok(Acknowledgment::new())
+    Ok(Json(ChangedRuns { status: "OK", damaged }))
 }
 
 async fn clear_tombstone(call: Call<Id>) -> ApiResult<NoContent> {

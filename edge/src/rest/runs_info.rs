@@ -10,7 +10,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::answer::WithETag;
 use super::call::{Call, Dialect};
+use super::edit_condition::etag;
 use super::json_list::JsonStream;
 use super::metric_batch::{self, MetricPoints};
 use super::operation::Operation;
@@ -93,7 +95,7 @@ struct BatchParameters {
     record_density: i64,
 }
 
-async fn info(call: Call<InfoParameters>) -> ApiResult<Json<RunInfo>> {
+async fn info(call: Call<InfoParameters>) -> ApiResult<WithETag<RunInfo>> {
     let InfoParameters { id, skip_system, sequence } = call.parameters;
     let types = requested_types(&sequence)?;
     let aim = call.dialect == Dialect::Aim;
@@ -120,18 +122,20 @@ async fn info(call: Call<InfoParameters>) -> ApiResult<Json<RunInfo>> {
         let of_type = run.series.iter().filter(|info| info.r#type == i32::from(series_type));
         of_type.map(|info| Trace::new(info, series_type, style)).collect()
     })?;
-    Ok(Json(RunInfo {
+    let etag = run.props.as_ref().map(|props| etag(props.updated_us));
+    let answer = Json(RunInfo {
         params: JsonObject(values::json(&run.params, style)?),
         traces,
         props: run.props.map(|props| Props::new(props, aim.then_some(run.note_count))),
         artifacts: run.artifacts.into_iter().map(Artifact::from).collect(),
-    }))
+    });
+    Ok(WithETag { etag, answer })
 }
 
 /// Fetches all series of a run that has more than fit in one message.
 async fn all_series(services: &Services, run_id: &str, types: &[SeriesType]) -> ApiResult<Vec<SeriesInfo>> {
     let types = types.iter().map(|it| (*it).into()).collect();
-    let request = ListRequest { run_id: run_id.to_owned(), types, names: Vec::new() };
+    let request = ListRequest { run_id: run_id.to_owned(), types, names: Vec::new(), typed_values: false };
     let mut messages = services.backend().series().list(request).await?.into_inner();
     let mut series = Vec::new();
     while let Some(message) = messages.message().await? {

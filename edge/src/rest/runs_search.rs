@@ -184,7 +184,7 @@ impl RankCounter {
             // A keep-alive message: an open run continues after it.
             return next..;
         }
-        let first = if message.first_place > 0 { message.first_place as i64 } else { next };
+        let first = message.first_place.map_or(next, |place| place as i64);
         self.last = first - 1 + message.runs.len() as i64;
         first..
     }
@@ -193,7 +193,7 @@ impl RankCounter {
 /// Number of matches; until that is known, the number of runs that may match.
 fn total(message: &RunsResponse) -> i64 {
     let runs = message.progress.as_ref().map_or(0, |progress| progress.total);
-    (if message.match_count > 0 { message.match_count } else { runs }) as i64
+    message.match_count.unwrap_or(runs) as i64
 }
 
 impl EntryWriter for RunSearchWriter {
@@ -205,7 +205,7 @@ impl EntryWriter for RunSearchWriter {
 
     fn write(&mut self, message: RunsResponse, encoder: &mut Encoder) {
         let total = total(&message);
-        let has_matches = message.match_count > 0 || !message.runs.is_empty();
+        let has_matches = message.match_count.is_some_and(|count| count > 0) || !message.runs.is_empty();
         // The first progress entry precedes the first run.
         if self.progress.is_unwritten() && (has_matches || total > 0 && !message.done) {
             self.progress.write_if_changed(encoder, 0, total);
@@ -398,8 +398,8 @@ mod tests {
         writer.write(
             RunsResponse {
                 runs: vec![run("a"), run("b")],
-                first_place: 1,
-                match_count: 3,
+                first_place: Some(1),
+                match_count: Some(3),
                 ..Default::default()
             },
             &mut encoder,
@@ -411,8 +411,8 @@ mod tests {
         writer.write(
             RunsResponse {
                 runs: vec![run("c")],
-                first_place: 3,
-                match_count: 3,
+                first_place: Some(3),
+                match_count: Some(3),
                 done: true,
                 ..Default::default()
             },
@@ -433,13 +433,14 @@ mod tests {
             Run { series: names.iter().map(info).collect(), more_series, ..run(run_id) }
         };
         for (first_place, runs) in [
-            (1, vec![piece("a", &["x"], false), piece("b", &["x", "y"], true)]),
-            (0, Vec::new()),
-            (2, vec![piece("b", &["z"], true)]),
-            (2, vec![piece("b", &["w"], false), piece("c", &[], false)]),
+            (Some(1), vec![piece("a", &["x"], false), piece("b", &["x", "y"], true)]),
+            (None, Vec::new()),
+            (Some(2), vec![piece("b", &["z"], true)]),
+            (Some(2), vec![piece("b", &["w"], false), piece("c", &[], false)]),
         ] {
             let progress = Some(matyan_proto::common::v1::Progress { checked: 3, total: 3, matched: 3 });
-            let message = RunsResponse { runs, first_place, match_count: 3, progress, ..Default::default() };
+            let message =
+                RunsResponse { runs, first_place, match_count: Some(3), progress, ..Default::default() };
             writer.write(message, &mut encoder);
         }
         let entries = decode(&encoder.take()).unwrap();

@@ -202,6 +202,10 @@ pub(crate) struct Props {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
     outcome_message: Option<String>,
+    /// The run that this one branches from. Absent if there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "RunParent")]
+    parent: Option<RunParent>,
     /// Number of notes; only the bundle of Aim gets it.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "u32")]
@@ -214,6 +218,13 @@ struct RunExperiment {
     id: Option<String>,
     name: Option<String>,
     description: Option<String>,
+}
+
+#[derive(Serialize, JsonSchema)]
+struct RunParent {
+    run_id: String,
+    /// The last step whose points the run shares with its parent; null: all of them.
+    step: Option<i64>,
 }
 
 #[derive(Serialize, JsonSchema)]
@@ -246,6 +257,7 @@ impl Props {
             active: props.active,
             outcome: props.outcome.as_ref().and_then(|outcome| outcome.kind().name()),
             outcome_message: props.outcome.map(|outcome| outcome.message),
+            parent: props.parent.map(|parent| RunParent { run_id: parent.run_id, step: parent.step }),
             notes,
         }
     }

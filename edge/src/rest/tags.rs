@@ -5,8 +5,9 @@ use matyan_proto::tags::v1 as pb;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::answer::ChangedResource;
+use super::answer::{ChangedResource, WithETag};
 use super::call::{Call, NoParameters};
+use super::edit_condition::{EditedId, etag};
 use super::json_list::{self, Envelope, JsonStream};
 use super::operation::Operation;
 use super::shared::{Id, NamePart, seconds};
@@ -19,7 +20,7 @@ pub(crate) fn operations() -> Vec<Operation> {
         Operation::get("/tags/search", "Search tags by a part of their name", search),
         Operation::post("/tags", "Create a tag", create),
         Operation::get("/tags/{id}", "Get one tag", get),
-        Operation::put("/tags/{id}", "Change a tag", update),
+        Operation::put("/tags/{id}", "Change a tag", update).fails(&["412"]),
         Operation::delete("/tags/{id}", "Delete a tag, and remove it from all runs", delete),
         Operation::get("/tags/{id}/runs", "List the runs with a tag", runs),
     ]
@@ -111,17 +112,19 @@ async fn create(call: Call<NoParameters, Json<NewTag>>) -> ApiResult<Json<Change
     Ok(ChangedResource::new(answer.tag.unwrap_or_default().id))
 }
 
-async fn get(call: Call<Id>) -> ApiResult<Json<Tag>> {
+async fn get(call: Call<Id>) -> ApiResult<WithETag<Tag>> {
     let answer = call.services.backend().tags().get(pb::GetRequest { id: call.parameters.id }).await?;
-    Ok(Json(answer.into_inner().tag.unwrap_or_default().into()))
+    let tag = answer.into_inner().tag.unwrap_or_default();
+    Ok(WithETag { etag: tag.updated_us.map(etag), answer: Json(tag.into()) })
 }
 
-async fn update(call: Call<Id, Json<TagChanges>>) -> ApiResult<Json<ChangedResource>> {
+async fn update(call: Call<EditedId, Json<TagChanges>>) -> ApiResult<WithETag<ChangedResource>> {
+    let if_updated_us = call.parameters.condition.updated_us()?;
     let (id, Json(TagChanges { name, color, description, archived })) = (call.parameters.id, call.body);
-    let request =
-        pb::UpdateRequest { id: id.clone(), name, color, description, archived, ..Default::default() };
-    call.services.backend().tags().update(request).await?;
-    Ok(ChangedResource::new(id))
+    let request = pb::UpdateRequest { id: id.clone(), name, color, description, archived, if_updated_us };
+    let answer = call.services.backend().tags().update(request).await?.into_inner();
+    let etag = answer.tag.and_then(|tag| tag.updated_us).map(etag);
+    Ok(WithETag { etag, answer: ChangedResource::new(id) })
 }
 
 async fn delete(call: Call<Id>) -> ApiResult<Json<()>> {

@@ -11,7 +11,8 @@ use flate2::read::GzDecoder;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use include_dir::Dir;
 
-use super::file::{CACHE_FOREVER, accepts_encoding, checked_name, content_type};
+use super::file::{CACHE_FOREVER, checked_name, content_type};
+use crate::compression::accepts_encoding;
 use crate::error::ApiError;
 
 const INDEX_FILE: &str = "index.html";

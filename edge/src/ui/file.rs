@@ -15,6 +15,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use percent_encoding::percent_decode_str;
 use tokio_util::io::ReaderStream;
 
+use crate::compression::accepts_encoding;
 use crate::error::ApiError;
 
 /// Chunk size for reading and sending.
@@ -94,16 +95,6 @@ fn candidates(name: &str, headers: &HeaderMap) -> Vec<(String, Option<&'static s
     let accepted = ENCODINGS.into_iter().filter(|(_, encoding)| accepts_encoding(headers, encoding));
     let compressed = accepted.map(|(extension, encoding)| (format!("{name}.{extension}"), Some(encoding)));
     compressed.chain([(name.to_owned(), None)]).collect()
-}
-
-pub(super) fn accepts_encoding(headers: &HeaderMap, encoding: &str) -> bool {
-    let values = headers.get_all(header::ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok());
-    values.flat_map(|value| value.split(',')).any(|accepted| {
-        let (name, weight) = accepted.split_once(';').unwrap_or((accepted, ""));
-        // A weight of 0 means that the encoding is not acceptable.
-        let is_refused = weight.trim().strip_prefix("q=").is_some_and(|it| it.parse() == Ok(0.0_f32));
-        name.trim().eq_ignore_ascii_case(encoding) && !is_refused
-    })
 }
 
 pub(super) fn content_type(name: &str) -> HeaderValue {

@@ -3,15 +3,21 @@
 use axum::body::Body;
 use futures::StreamExt;
 use http::Request;
+use http_body_util::BodyExt;
+use matyan_edge::{Edge, Metrics, Settings, Transport};
 use matyan_proto::ingest::v1::ingest_service_client::IngestServiceClient;
 use matyan_proto::ingest::v1::{PresignRequest, PresignResponse};
+use matyan_proto::runs::v1::WatchResponse;
+use matyan_proto::search::v1::RunsResponse;
 use prost::Message;
+use tonic::Status;
 use tonic::transport::Channel;
 use tonic_reflection::pb::v1::ServerReflectionRequest;
 use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
 use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
 use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
 
+use super::backend::Backend;
 use super::server::Server;
 
 async fn channel(server: &Server) -> Channel {
@@ -104,6 +110,56 @@ async fn calls_under_a_foreign_name_are_refused() {
     }
 }
 
+/// Calls of a method that ended with a code.
+async fn counted(edge: &Edge, method: &str, code: &str) -> u64 {
+    let request = Request::get("/metrics/").body(Body::empty()).unwrap();
+    let text = edge.answer(request).await.into_body().collect().await.unwrap().to_bytes();
+    let series = format!("matyan_grpc_requests_total{{code=\"{code}\",method=\"{method}\"}} ");
+    let text = String::from_utf8(text.to_vec()).unwrap();
+    text.lines().find_map(|line| line.strip_prefix(&series)).map_or(0, |count| count.parse().unwrap())
+}
+
+#[tokio::test]
+async fn calls_are_counted_by_method_and_code() {
+    let backend = Backend::default();
+    let metrics = Metrics::register(&prometheus::Registry::new()).unwrap();
+    let edge = matyan_edge::query(Settings::default(), metrics, Transport::new(backend.clone()), None);
+    let call = |method: &str, content_type: &str, header: (&'static str, &'static str)| {
+        let request = Request::post(format!("/{method}")).header("content-type", content_type);
+        request.header(header.0, header.1).body(Body::from(vec![0; 5])).unwrap()
+    };
+    let (search, watch) = ("matyan.search.v1.SearchService/Runs", "matyan.runs.v1.RunService/Watch");
+    let runs = "search.v1.SearchService/Runs";
+    let (native, web, here) = ("application/grpc", "application/grpc-web+proto", ("host", "localhost"));
+    let read = async |request| edge.answer(request).await.into_body().collect().await.unwrap();
+
+    backend.answers(runs, [RunsResponse::default()]);
+    let mut second = call(search, native, here);
+    *second.version_mut() = http::Version::HTTP_2;
+    read(call(search, web, here)).await;
+    read(second).await;
+    assert_eq!(counted(&edge, search, "OK").await, 2);
+
+    backend.fails(runs, [RunsResponse::default()], Status::not_found("no such run"));
+    read(call(search, web, here)).await;
+    assert_eq!(counted(&edge, search, "NOT_FOUND").await, 1);
+
+    // An abandoned call, and one that was too long for its client.
+    let _gone = backend.answers_and_holds("runs.v1.RunService/Watch", [WatchResponse::default()]);
+    drop(edge.answer(call(watch, web, here)).await);
+    assert_eq!(counted(&edge, watch, "CANCELLED").await, 1);
+    let _gone = backend.answers_and_holds(runs, [RunsResponse::default()]);
+    read(call(search, web, ("grpc-timeout", "20m"))).await;
+    assert_eq!(counted(&edge, search, "DEADLINE_EXCEEDED").await, 1);
+
+    // Refused before it is read, and a method that does not exist.
+    read(call(search, web, ("host", "evil.example"))).await;
+    assert_eq!(counted(&edge, search, "PERMISSION_DENIED").await, 1);
+    backend.fails("search.v1.SearchService/Guess", Vec::<WatchResponse>::new(), Status::unimplemented(""));
+    read(call("matyan.search.v1.SearchService/Guess", web, here)).await;
+    assert_eq!(counted(&edge, "unknown", "UNIMPLEMENTED").await, 1);
+}
+
 #[tokio::test]
 async fn a_browser_can_use_grpc_web() {
     let server = Server::start().await;
@@ -111,7 +167,9 @@ async fn a_browser_can_use_grpc_web() {
     assert_eq!(answer.status, 200);
     assert_eq!(answer.header("access-control-allow-origin"), Some("http://localhost:3000"));
     let exposed = answer.header("access-control-expose-headers").unwrap();
-    assert!(exposed.contains("grpc-status") && exposed.contains("x-query-warnings"), "{exposed}");
+    for name in ["grpc-status", "x-query-warnings", "etag", "content-range", "accept-ranges"] {
+        assert!(exposed.split(", ").any(|exposed| exposed == name), "{exposed}");
+    }
     let length = u32::from_be_bytes(answer.body[1..5].try_into().unwrap()) as usize;
     assert_eq!(PresignResponse::decode(&answer.body[5..5 + length]).unwrap().key, "r/a");
     let trailers = String::from_utf8_lossy(&answer.body[5 + length..]).to_lowercase();

@@ -6,6 +6,7 @@
 #![expect(clippy::unwrap_used, reason = "tests fail by panicking, and the lint also applies to helpers")]
 
 mod backend;
+mod compression;
 mod deadlines;
 mod frontier;
 mod grpc;

@@ -203,6 +203,7 @@ pub(crate) fn cut_fields(cut: &pb::Cut) -> Fields {
             .unsigned("partition", applied.partition.into())
             .unsigned("log", applied.log.into())
             .unsigned("next", applied.next);
+        let fields = fields.optional_unsigned("begins", applied.begins);
         match applied.last_offset {
             None => fields.value(),
             Some(offset) => fields
@@ -214,6 +215,8 @@ pub(crate) fn cut_fields(cut: &pb::Cut) -> Fields {
     });
     Fields::default()
         .unsigned("number", cut.log.into())
+        .optional_unsigned("first_number", cut.first_number.map(u64::from))
+        .text("numbering", &hex::encode(&cut.numbering))
         .text("identity", &hex::encode(&cut.identity))
         .unsigned("partitions", cut.partitions.into())
         .set("applied", Value::List(applied.collect()))
@@ -228,6 +231,7 @@ pub(crate) fn cut(record: &JsonObject) -> Result<pb::Cut> {
             last_offset: applied.unsigned("last_offset")?,
             digest: applied.bytes("digest")?.into(),
             appended_us: applied.time("appended_at")?.unwrap_or_default(),
+            begins: applied.unsigned("begins")?,
         })
     });
     Ok(pb::Cut {
@@ -237,6 +241,8 @@ pub(crate) fn cut(record: &JsonObject) -> Result<pb::Cut> {
         applied: applied.collect::<Result<_>>()?,
         // The reader sets this from the filters in the manifest.
         filtered: false,
+        first_number: record.get("first_number").map(|_| record.number("first_number")).transpose()?,
+        numbering: record.bytes("numbering")?.into(),
     })
 }
 
@@ -293,9 +299,12 @@ mod tests {
             last_offset: Some(8),
             digest: vec![7; 16].into(),
             appended_us: 1_700_000_000_000_001,
+            begins: Some(4),
         };
         let (identity, applied) = (vec![5; 16].into(), vec![applied]);
-        let made = pb::Cut { log: 1, identity, partitions: 6, applied, filtered: false };
+        let made = pb::Cut { log: 1, identity, partitions: 6, applied, ..pb::Cut::default() };
+        assert_eq!(cut(&parsed(&cut_fields(&made).json())).unwrap(), made);
+        let made = pb::Cut { first_number: Some(0), numbering: vec![6; 16].into(), ..made };
         assert_eq!(cut(&parsed(&cut_fields(&made).json())).unwrap(), made);
         let cursor = Some(pb::Cursor { position: Some(at), item: 4 });
         let made = pb::Tombstone { run_id: "r".into(), at: Some(at), deleted_us: 5, cursor };

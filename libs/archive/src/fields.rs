@@ -46,6 +46,13 @@ impl Fields {
 
     /// Sets a time in seconds, plus the exact microseconds under `{key}_us` if the float
     /// cannot represent them.
+    pub(crate) fn optional_unsigned(self, key: &str, natural: Option<u64>) -> Self {
+        match natural {
+            Some(natural) => self.unsigned(key, natural),
+            None => self,
+        }
+    }
+
     pub(crate) fn time(self, key: &str, time_us: i64) -> Self {
         let with_seconds = self.set(key, Value::Float(seconds(time_us)));
         match microseconds(seconds(time_us)) == time_us {

@@ -166,9 +166,7 @@ impl Blobs for FsBlobs {
             return Err(Error::WrongLength { announced, received });
         }
 
-        let meta =
-            BlobMeta { size: received, content_type: content_type.to_owned(), modified_us: (self.clock)() };
-        let trailer = trailer::encode(&meta);
+        let trailer = trailer::encode(content_type, (self.clock)());
         let path = path::blob_path(key);
         self.blocking("publishing", move |folders| {
             draft.write(&[trailer])?;
@@ -269,7 +267,7 @@ impl MultipartUploads for FsBlobs {
             }
         }
         let MultipartUpload { key, id, content_type, size } = upload.clone();
-        let trailer = trailer::encode(&BlobMeta { size, content_type, modified_us: (self.clock)() });
+        let trailer = trailer::encode(&content_type, (self.clock)());
         let path = path::blob_path(&key);
         let completed = move |folders: &Folders| {
             multipart::complete(&folders.uploads, &id, size, &trailer, &folders.data, &path)

@@ -191,7 +191,8 @@ impl Bucket for Gcs {
             200..300 => {
                 let object: api::ObjectResource = api::decode_json("describing a blob", answer).await?;
                 let ListedBlob { size, modified_us } = object.listed_blob()?;
-                Ok(Some(BlobMeta { size, content_type: object.content_type, modified_us }))
+                let api::ObjectResource { content_type, generation: version, .. } = object;
+                Ok(Some(BlobMeta { size, content_type, modified_us, version }))
             }
             404 => api::check_bucket_exists(&self.api.bucket, answer).await,
             _ => Err(api::failure("describing a blob", &self.api.bucket, answer).await),

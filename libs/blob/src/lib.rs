@@ -91,6 +91,8 @@ pub struct BlobMeta {
     pub content_type: String,
     /// Microseconds since the Unix epoch; many stores have a precision of one second.
     pub modified_us: i64,
+    /// Differs if the content was replaced by another. Any text; empty if the store reports none.
+    pub version: String,
 }
 
 /// Metadata of a blob in a listing, without the content type, which S3 omits there.

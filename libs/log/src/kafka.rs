@@ -28,7 +28,7 @@ mod topic_id;
 mod topics;
 mod writer;
 
-pub use topics::{TopicStatus, create as topics_create};
+pub use topics::{TopicStatus, create as topics_create, set_open as topic_set_open};
 
 pub use crate::kafka_settings::{CreateTopics, Security, Settings, TopicNames};
 

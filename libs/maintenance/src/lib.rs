@@ -16,6 +16,7 @@ mod expired_rows;
 mod lock;
 mod log_progress;
 mod orphaned_blobs;
+mod pace;
 mod pending_payloads;
 mod project_pages;
 mod run_blobs;
@@ -33,7 +34,7 @@ pub use orphaned_blobs::OrphanedBlobs;
 pub use pending_payloads::{PendingUploads, pending_payload_bytes};
 pub use run_blobs::{BlobPage, DeletedRunBlobs, LeftoverBlobs, deleted_run_number};
 pub use stale_runs::{StaleRuns, StaleRunsPage, finish_stale_runs};
-pub use store_format::migrate_store;
+pub use store_format::StoreMigration;
 pub use tombstones::{LONGEST_SPOOL_US, TombstonePage, TombstoneSweep};
 
 use matyan_blob::{BlobKey, Blobs};

@@ -6,24 +6,21 @@
 //! applied. Folders of unknown runs are left alone, because the bucket may be shared; those of
 //! deleted runs belong to the control worker.
 
-use std::collections::HashSet;
+mod references;
 
-use futures::TryStreamExt as _;
 use matyan_blob::{BlobKey, Blobs, ListedBlob, RunFolder};
 use matyan_model::{
-    artifact::artifacts_list,
-    ids::{NamedProject, Project, RunId, RunNumber, SeriesNumber},
+    ids::{NamedProject, Project, RunId, RunNumber},
     keys,
-    object::{Object, ObjectValue, object_series_list, objects_between, objects_list},
-    parked::parked_list,
-    pending_payload::pending_get,
+    lock::{Job, job_cursor_get, job_cursor_put},
     run::{head_live, runs_list},
 };
-use matyan_store::{Scan, Store};
-use matyan_value::{Value, cbor};
+use matyan_store::{Batch, Scan, Store};
 
+use self::references::{Candidates, ReferenceSearch};
 use crate::{
-    BlobEvent, BlobObserver, Deps, Error, JobLock, oldest_unapplied_us, project_pages::ProjectPages,
+    BlobEvent, BlobObserver, CLEANUP_ORPHAN_BLOBS, Deps, Error, JobLock, oldest_unapplied_us, pace::Pace,
+    project_pages::ProjectPages,
 };
 
 /// Minimum age of a blob. Before clients send a reference that is more than a day old, they
@@ -44,6 +41,9 @@ pub struct OrphanedBlobs<'d> {
     max_failures: Option<u32>,
     /// Number of consecutive runs with failures of the bucket.
     failures: u32,
+    pace: Pace,
+    /// Whether the store has the place up to which the search has come.
+    is_resumable: bool,
 }
 
 impl<'d> OrphanedBlobs<'d> {
@@ -57,6 +57,8 @@ impl<'d> OrphanedBlobs<'d> {
             is_dry: false,
             max_failures: None,
             failures: 0,
+            pace: Pace::unlimited(),
+            is_resumable: false,
         })
     }
 
@@ -73,6 +75,16 @@ impl<'d> OrphanedBlobs<'d> {
         Self { max_failures: Some(runs), ..self }
     }
 
+    /// Lets the search run for weeks next to requests: it works half of the time, and continues where
+    /// an interrupted one has stopped.
+    pub async fn in_background(mut self) -> Result<Self, Error> {
+        let cursor = job_cursor_get(&*self.store.snapshot().await?, job()).await?;
+        if let Some((project, number)) = cursor {
+            self.pages.skip_to(project, &keys::document(project, number));
+        }
+        Ok(Self { pace: Pace::limited(), is_resumable: true, ..self })
+    }
+
     /// Deletes the orphaned blobs of the next page of runs, and returns the number of runs;
     /// `None` after the last page. Renews the lock, if there is one, for each run.
     pub async fn next_page(
@@ -80,13 +92,17 @@ impl<'d> OrphanedBlobs<'d> {
         mut lock: Option<&mut JobLock<'_>>,
         observe: &mut BlobObserver<'_>,
     ) -> Result<Option<u64>, Error> {
-        let Some((project, range)) = self.pages.next() else { return Ok(None) };
+        let Some((project, range)) = self.pages.next() else {
+            self.note(None).await?;
+            return Ok(None);
+        };
         let snapshot = self.store.snapshot().await?;
         let page = runs_list(&*snapshot, project.number, &range, PAGE).await?;
         // Dropped first, because deleting may take longer than a snapshot lives.
         drop(snapshot);
         self.pages.give_back(&project, page.rest);
         let count = page.runs.len() as u64;
+        let last = page.runs.last().map(|(number, _)| (project.number, *number));
         for (number, document) in page.runs {
             if let Some(lock) = &mut lock {
                 lock.renew().await?;
@@ -112,53 +128,73 @@ impl<'d> OrphanedBlobs<'d> {
                 Err(error) => return Err(error),
             }
         }
+        if last.is_some() {
+            self.note(last).await?;
+        }
         Ok(Some(count))
     }
 
+    /// Notes the last run that is examined, or that all are.
+    async fn note(&self, last: Option<(Project, RunNumber)>) -> Result<(), Error> {
+        if self.is_resumable {
+            let mut batch = Batch::buffered();
+            job_cursor_put(&mut batch, job(), last);
+            self.store.commit(batch).await?;
+        }
+        Ok(())
+    }
+
     async fn delete_in_run(
-        &self,
+        &mut self,
         project: &NamedProject,
         id: &RunId,
         number: RunNumber,
         observe: &mut BlobObserver<'_>,
     ) -> Result<(), Error> {
-        for orphan in self.find_in_run(project, id, number).await? {
-            let (key, ListedBlob { size, .. }) = &orphan;
-            if self.is_dry {
-                observe(BlobEvent::Found { key });
-                continue;
+        let folder = RunFolder::new(&project.name, id.as_str())?;
+        let mut next = None;
+        loop {
+            let mut candidates = self.old_blobs(&folder, &mut next).await?;
+            if candidates.is_empty() {
+                return Ok(());
             }
-            match self.delete(project.number, id, number, &orphan).await? {
-                Ok(true) => observe(BlobEvent::Deleted { key, bytes: *size }),
-                Ok(false) => {}
-                Err(error) => {
-                    tracing::warn!(%key, %error, "failed to delete orphaned blob");
-                    observe(BlobEvent::BlobFailed);
-                }
+            // Read after the blobs were listed, so that every blob referenced by then is kept.
+            let (store, blobs, pace) = (self.store, self.blobs, &mut self.pace);
+            let mut search = ReferenceSearch { store, blobs, project, id, number, pace };
+            if !search.keep_referenced(&mut candidates).await? {
+                return Ok(());
+            }
+            for orphan in candidates.into_blobs() {
+                self.delete_or_report(project.number, id, number, &orphan, observe).await?;
+            }
+            if next.is_none() {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn delete_or_report(
+        &self,
+        project: Project,
+        id: &RunId,
+        number: RunNumber,
+        orphan: &(BlobKey, ListedBlob),
+        observe: &mut BlobObserver<'_>,
+    ) -> Result<(), Error> {
+        let (key, ListedBlob { size, .. }) = orphan;
+        if self.is_dry {
+            observe(BlobEvent::Found { key });
+            return Ok(());
+        }
+        match self.delete(project, id, number, orphan).await? {
+            Ok(true) => observe(BlobEvent::Deleted { key, bytes: *size }),
+            Ok(false) => {}
+            Err(error) => {
+                tracing::warn!(%key, %error, "failed to delete orphaned blob");
+                observe(BlobEvent::BlobFailed);
             }
         }
         Ok(())
-    }
-
-    async fn find_in_run(
-        &self,
-        project: &NamedProject,
-        id: &RunId,
-        number: RunNumber,
-    ) -> Result<Vec<(BlobKey, ListedBlob)>, Error> {
-        let folder = RunFolder::new(&project.name, id.as_str())?;
-        let mut old = self.old_blobs(folder.prefix()).await?;
-        if !old.is_empty() {
-            // Read after the blobs were listed, so that every blob referenced by
-            // then is kept.
-            match self.references(project, id, number).await? {
-                Some(referred) => old.retain(|(key, _)| {
-                    !folder.reference_of(key).is_some_and(|reference| referred.contains(reference))
-                }),
-                None => old.clear(),
-            }
-        }
-        Ok(old)
     }
 
     /// Deletes one blob, unless it was replaced or its run was deleted since the search.
@@ -179,118 +215,32 @@ impl<'d> OrphanedBlobs<'d> {
         Ok(failed.pop().map_or(Ok(true), |(_, error)| Err(error)))
     }
 
-    async fn old_blobs(&self, folder: &str) -> Result<Vec<(BlobKey, ListedBlob)>, Error> {
-        let (mut old, mut from) = (Vec::new(), None);
+    /// The next old blobs of a run, and where the listing continues.
+    async fn old_blobs(
+        &mut self,
+        folder: &RunFolder,
+        next: &mut Option<BlobKey>,
+    ) -> Result<Candidates, Error> {
+        let mut old = Candidates::default();
         loop {
-            let listing = self.blobs.list(folder, from.as_ref()).await?;
-            old.extend(listing.blobs.into_iter().filter(|(_, meta)| meta.modified_us < self.before_us));
-            from = listing.next;
-            if from.is_none() {
+            let listing = self.blobs.list(folder.prefix(), next.as_ref()).await?;
+            for (key, blob) in listing.blobs {
+                if blob.modified_us < self.before_us {
+                    old.add(folder, key, blob);
+                }
+            }
+            self.pace.rest().await;
+            *next = listing.next;
+            if next.is_none() || old.is_full() {
                 return Ok(old);
             }
         }
     }
-
-    /// Every reference that the run may contain. `None` if they cannot all be determined,
-    /// because the run has parked items, or one of its values is missing or unreadable and
-    /// may have contained some.
-    async fn references(
-        &self,
-        NamedProject { number: project, name }: &NamedProject,
-        id: &RunId,
-        number: RunNumber,
-    ) -> Result<Option<HashSet<String>>, Error> {
-        let project = *project;
-        let snapshot = self.store.snapshot().await?;
-        if !parked_list(&*snapshot, project, &keys::parked_run(project, id), 1).await?.0.is_empty() {
-            return Ok(None);
-        }
-        let artifacts = artifacts_list(&*snapshot, project, number).await?;
-        let series = object_series_list(&*snapshot, project, number).await?;
-        drop(snapshot);
-        let mut found: HashSet<String> =
-            artifacts.into_iter().map(|(_, artifact)| artifact.blob_key).collect();
-        for (series, _) in series {
-            if !self.objects((project, name), number, series, &mut found).await? {
-                return Ok(None);
-            }
-        }
-        Ok(Some(found))
-    }
-
-    /// Returns false if one of the objects is missing or unreadable.
-    async fn objects(
-        &self,
-        (project, name): (Project, &str),
-        number: RunNumber,
-        series: SeriesNumber,
-        found: &mut HashSet<String>,
-    ) -> Result<bool, Error> {
-        let mut range = Some(objects_between(project, number, series, i64::MIN, i64::MAX));
-        while let Some(own) = range {
-            let snapshot = self.store.snapshot().await?;
-            let (page, rest) =
-                objects_list(&*snapshot, project, number, series, &own, Scan::default()).await?;
-            drop(snapshot);
-            for object in page {
-                let Some(value) = self.value(project, name, object, found).await? else { return Ok(false) };
-                texts(&value, found);
-            }
-            range = rest;
-        }
-        Ok(true)
-    }
-
-    /// The decoded value of an object, inline or from the blob store, or `None` if it
-    /// cannot be read. Its own blob counts as referenced.
-    async fn value(
-        &self,
-        project: Project,
-        project_name: &str,
-        object: Object,
-        found: &mut HashSet<String>,
-    ) -> Result<Option<Value>, Error> {
-        let bytes = match object.value {
-            ObjectValue::Inline(bytes) => bytes,
-            ObjectValue::Blob(blob) => {
-                let key = BlobKey::in_project(project_name, &blob.key)?;
-                let pending = pending_get(&*self.store.snapshot().await?, project, &blob).await?;
-                found.insert(blob.key);
-                if let Some(bytes) = pending {
-                    return Ok(cbor::decode(&bytes).ok());
-                }
-                match self.read(&key).await {
-                    Ok(Some(bytes)) => bytes.into(),
-                    Ok(None) => return Ok(None),
-                    // Not a failure of the bucket, which has just returned
-                    // the listing, so the search continues with other runs.
-                    Err(error) => {
-                        tracing::warn!(key = key.as_str(), %error, "failed to read a referenced blob; keeping all blobs of the run");
-                        return Ok(None);
-                    }
-                }
-            }
-        };
-        Ok(cbor::decode(&bytes).ok())
-    }
-
-    async fn read(&self, key: &BlobKey) -> matyan_blob::Result<Option<Vec<u8>>> {
-        let Some((_, content)) = self.blobs.read(key, None).await? else { return Ok(None) };
-        Ok(Some(content.try_collect::<Vec<_>>().await?.concat()))
-    }
 }
 
-/// Collects every string in an object: any of them may be a reference, and keeping too many
-/// blobs is harmless.
-fn texts(value: &Value, found: &mut HashSet<String>) {
-    match value {
-        Value::Text(text) => {
-            found.insert(text.clone());
-        }
-        Value::List(list) => list.iter().for_each(|value| texts(value, found)),
-        Value::Map(map) => map.values().for_each(|value| texts(value, found)),
-        _ => {}
-    }
+/// The search of all projects.
+fn job() -> Job {
+    Job::new(CLEANUP_ORPHAN_BLOBS, Project::default())
 }
 
 /// Whether the error concerns the whole bucket rather than one run.

@@ -113,7 +113,7 @@ impl<'d> StaleRuns<'d> {
                 return Ok((transaction, false));
             }
             edit.props.give_up(last_us);
-            edit.props.updated_us = now_us;
+            edit.touch(now_us);
             edit.write(transaction.batch());
             transaction.batch().set(key, Cursor { is_given_up: true, ..cursor }.encode());
             change_put(transaction.batch(), self.project, number, now_us, caller);

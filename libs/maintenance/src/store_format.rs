@@ -1,8 +1,11 @@
 //! The migration of a store that an older version wrote. The server runs meanwhile.
 
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
 
-use matyan_model::format::{FORMAT, format_is_migrating, format_migrate};
+use matyan_model::format::{FORMAT, MigrationState, format_is_migrating, format_migrate, format_retry};
 use matyan_store::{Transaction, transact};
 use tokio_util::sync::CancellationToken;
 
@@ -11,23 +14,50 @@ use crate::{Deps, Error};
 /// Pause between two steps, which bounds the load on the store: at most 50 MB per second.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// Brings the rows of an older format to that of this program, step by step. It may be stopped at
-/// any point, and continues there.
-pub async fn migrate_store(deps: Deps<'_>, stop: &CancellationToken) -> Result<(), Error> {
-    if !format_is_migrating(&*deps.store.snapshot().await?).await? {
-        return Ok(());
-    }
-    tracing::info!(format = FORMAT, "migrating the rows of an older store format");
-    while !stop.is_cancelled() {
-        let step = async |mut transaction: Transaction| {
-            let more = format_migrate(&mut transaction).await?;
-            Ok::<_, Error>((transaction, more))
-        };
-        if !transact(deps.store, step).await?.0 {
-            tracing::info!(format = FORMAT, "migrated the store");
-            break;
+/// The migration, as far as this process knows of it.
+#[derive(Default)]
+pub struct StoreMigration {
+    /// This process has done its round, after which it does not try damaged runs again.
+    is_done: AtomicBool,
+}
+
+impl StoreMigration {
+    /// Brings the rows of an older format to that of this program, step by step. It may be stopped at
+    /// any point, and continues there. Runs that were damaged are tried again, once per process.
+    pub async fn run(&self, deps: Deps<'_>, stop: &CancellationToken) -> Result<(), Error> {
+        let is_done = self.is_done.load(Ordering::Relaxed);
+        if is_done || !format_is_migrating(&*deps.store.snapshot().await?).await? {
+            return Ok(());
         }
-        tokio::time::sleep(PAUSE).await;
+        tracing::info!(format = FORMAT, "migrating the rows of an older store format");
+        let retry = async |mut transaction: Transaction| {
+            format_retry(&mut transaction).await?;
+            Ok::<_, Error>((transaction, ()))
+        };
+        transact(deps.store, retry).await?;
+        while !stop.is_cancelled() {
+            let step = async |mut transaction: Transaction| {
+                let state = format_migrate(&mut transaction).await?;
+                Ok::<_, Error>((transaction, state))
+            };
+            match transact(deps.store, step).await?.0 {
+                MigrationState::Running => tokio::time::sleep(PAUSE).await,
+                MigrationState::Done => {
+                    tracing::info!(format = FORMAT, "migrated the store");
+                    break;
+                }
+                MigrationState::Waiting { damaged } => {
+                    tracing::warn!(
+                        format = FORMAT,
+                        damaged,
+                        "migrated the store except for damaged runs: repair or delete them, then restart a worker, \
+                         which tries them again; do not upgrade further before that"
+                    );
+                    break;
+                }
+            }
+        }
+        self.is_done.store(!stop.is_cancelled(), Ordering::Relaxed);
+        Ok(())
     }
-    Ok(())
 }

@@ -13,11 +13,12 @@ use matyan_store::{Error, Range, Result, Scan, Snapshot, Store, Transaction, tra
 use minicbor::{Decode, Encode};
 
 use crate::{
-    ids::{Project, RunNumber},
+    ids::{Project, RunId, RunNumber},
     keys,
+    params::is_params_of_format_2,
     project::projects_list,
     rows,
-    run::{Document, Params},
+    run::{Document, Params, run_id_get},
 };
 
 /// The store format of this program.
@@ -25,14 +26,34 @@ pub const FORMAT: u32 = 3;
 /// The oldest format that can be opened.
 const OLDEST: u32 = 2;
 
-/// Progress of the migration from format 2: the next document to be looked at.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+/// Progress of the migration from format 2.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
 #[cbor(array)]
 struct Migration {
+    /// The next document to be looked at: its project, and the number of its run.
     #[n(0)]
     project: u32,
     #[n(1)]
     number: u64,
+    /// Damaged runs that were left out so far.
+    #[n(2)]
+    #[cbor(default)]
+    damaged: u64,
+    /// Every document was looked at. The row stays because of the damaged ones, until `format_retry`.
+    #[n(3)]
+    #[cbor(default)]
+    is_waiting: bool,
+}
+
+/// State of a migration after a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MigrationState {
+    Running,
+    Done,
+    /// Nothing is left but the rows of damaged runs.
+    Waiting {
+        damaged: u64,
+    },
 }
 
 /// Writes the format to an empty store, begins the migration of one of the previous format, or
@@ -49,7 +70,7 @@ pub async fn format_open(store: &dyn Store) -> Result<()> {
             batch.set(key, rows::encode(&FORMAT));
         }
         if found == Some(OLDEST) {
-            batch.set(keys::migration(), rows::encode(&Migration { project: 0, number: 0 }));
+            batch.set(keys::migration(), rows::encode(&Migration::default()));
         }
         Ok((transaction, found.unwrap_or(FORMAT)))
     });
@@ -76,34 +97,72 @@ const STEP_DOCUMENTS: usize = 500;
 /// Rows rewritten in one step, each of up to 64 KiB: well within the limit of a transaction.
 const STEP_REWRITTEN: usize = 16;
 
-/// Does one step of a migration. Returns `false` if there is nothing left to do.
-pub async fn format_migrate(transaction: &mut Transaction) -> Result<bool> {
+/// Damaged runs that a migration names in the log.
+const NAMED_RUNS: u64 = 20;
+
+/// Does one step of a migration.
+pub async fn format_migrate(transaction: &mut Transaction) -> Result<MigrationState> {
     let key = keys::migration();
     // Checked, so that of two processes that do the same step, one starts over.
-    let Some(value) = transaction.get(&key).await? else { return Ok(false) };
+    let Some(value) = transaction.get(&key).await? else { return Ok(MigrationState::Done) };
     let at: Migration = rows::decode(&key, &value)?;
-    let next = migrate_documents(transaction, Project(at.project), RunNumber(at.number)).await?;
+    if at.is_waiting {
+        return Ok(MigrationState::Waiting { damaged: at.damaged });
+    }
+    let mut damaged = at.damaged;
+    let next =
+        migrate_documents(transaction, Project(at.project), RunNumber(at.number), &mut damaged).await?;
     let next = match next {
-        Some(number) => Some(Migration { project: at.project, number: number.0 }),
+        Some(number) => Some((at.project, number.0)),
         None => {
             let projects = projects_list(transaction.unchecked()).await?;
             let later = projects.iter().map(|project| project.number.0).filter(|number| *number > at.project);
-            later.min().map(|project| Migration { project, number: 0 })
+            later.min().map(|project| (project, 0))
         }
     };
-    match next {
-        Some(next) => transaction.batch().set(key, rows::encode(&next)),
-        None => transaction.batch().clear(key),
+    let row = match next {
+        Some((project, number)) => Migration { project, number, damaged, is_waiting: false },
+        None if damaged == 0 => {
+            transaction.batch().clear(key);
+            return Ok(MigrationState::Done);
+        }
+        None => Migration { damaged, is_waiting: true, ..Migration::default() },
     };
-    Ok(next.is_some())
+    transaction.batch().set(key, rows::encode(&row));
+    Ok(if row.is_waiting { MigrationState::Waiting { damaged } } else { MigrationState::Running })
 }
 
-/// Migrates the params of some runs of a project, from `first` on. Returns the number at which to
-/// continue; `None` after the last run.
+/// Begins a migration again that has left damaged runs out: they may have been repaired.
+pub async fn format_retry(transaction: &mut Transaction) -> Result<()> {
+    let key = keys::migration();
+    let Some(value) = transaction.get(&key).await? else { return Ok(()) };
+    if rows::decode::<Migration>(&key, &value)?.is_waiting {
+        transaction.batch().set(key, rows::encode(&Migration::default()));
+    }
+    Ok(())
+}
+
+/// Reports a run that a migration leaves out.
+async fn report_damaged(
+    snapshot: &dyn Snapshot,
+    project: Project,
+    number: RunNumber,
+    error: &Error,
+) -> Result<()> {
+    let run = run_id_get(snapshot, project, number).await?;
+    let run = run.as_ref().map(RunId::as_str).unwrap_or_default();
+    let project = project.0;
+    tracing::warn!(project, run, number = number.0, %error, "left a damaged run out of the migration");
+    Ok(())
+}
+
+/// Migrates the params of some runs of a project, from `first` on, and counts those that are damaged.
+/// Returns the number at which to continue; `None` after the last run.
 async fn migrate_documents(
     transaction: &mut Transaction,
     project: Project,
     first: RunNumber,
+    damaged: &mut u64,
 ) -> Result<Option<RunNumber>> {
     let all = keys::documents(project);
     let range = Range::new(keys::document(project, first), all.end.clone());
@@ -119,9 +178,13 @@ async fn migrate_documents(
         match Document::decode(key, value) {
             Ok(Document { params: Params::Pieces, .. }) => {}
             Ok(_) => continue,
-            // Its records are parked when the next one arrives; here it must not block other runs.
+            // The migration of the other runs continues. This one is put in quarantine when a worker
+            // applies its next record.
             Err(error) => {
-                tracing::warn!(%error, "left a damaged run out of the migration");
+                *damaged += 1;
+                if *damaged <= NAMED_RUNS {
+                    report_damaged(transaction.unchecked(), project, number, &error).await?;
+                }
                 continue;
             }
         }
@@ -136,13 +199,6 @@ async fn migrate_documents(
     let Some((last, _)) = page.rows.last().filter(|_| page.more) else { return Ok(None) };
     let (number,): (u64,) = keys::tail(&all.start, last)?;
     Ok(number.checked_add(1).map(RunNumber))
-}
-
-/// Whether these are params, or a first piece of them, without a format byte. They begin with the
-/// head of a CBOR map, which is no format.
-pub(crate) fn is_params_of_format_2(value: &[u8]) -> bool {
-    const MAP: u8 = 5;
-    value.first().is_some_and(|first| first >> 5 == MAP)
 }
 
 #[cfg(test)]

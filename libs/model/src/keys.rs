@@ -22,6 +22,7 @@
 //! | (nil, 7, job) | when a job last succeeded; with a project number, in that project |
 //! | (nil, 8) | digest of the log positions that were adopted from an archive |
 //! | (nil, 9) | progress of a migration from an older format, while one is under way |
+//! | (nil, 10, topic, identity) | number of a log that was replaced by another, which is read since then |
 //!
 //! **Project rows** begin with the number of the project, then the space. Under the largest
 //! number, which no project has, are parked items of projects that do not exist:
@@ -88,6 +89,7 @@
 //! | 18 | | source from which the run was restored |
 //! | 19 | producer | mark, held back until the restore is complete |
 //! | 20 | producer, first | dictionary, held back likewise |
+//! | 21 | edit id | outcome of an edit of a series |
 
 mod feed;
 mod index;
@@ -119,6 +121,8 @@ enum System {
     Job = 7,
     AdoptedPositions = 8,
     Migration = 9,
+    ReplacedLog = 10,
+    JobCursor = 11,
 }
 
 /// Kinds of project rows, after the project number.
@@ -148,6 +152,7 @@ enum Space {
     PendingPayload = 22,
     PendingPayloadPiece = 23,
     Quarantine = 24,
+    Branch = 25,
 }
 
 /// Kinds of rows of a run id, after the id.
@@ -183,6 +188,7 @@ enum RunPart {
     Origin = 18,
     StagedMark = 19,
     StagedDictionary = 20,
+    SeriesEdit = 21,
 }
 
 /// Kinds of series, which are numbered separately.
@@ -408,6 +414,15 @@ pub fn unfolded(project: Project, number: RunNumber) -> Key {
 /// The tail is (number: u64).
 pub fn unfolded_all(project: Project) -> Range {
     subtree(self::project(project, Space::Unfolded, ()))
+}
+
+pub fn branch(project: Project, number: RunNumber) -> Key {
+    self::project(project, Space::Branch, (number.0,))
+}
+
+/// The tail is (number: u64).
+pub fn branches(project: Project) -> Range {
+    subtree(self::project(project, Space::Branch, ()))
 }
 
 pub fn quarantine(project: Project, id: &RunId) -> Key {

@@ -48,6 +48,7 @@ pub mod pending_payload;
 pub mod producer;
 pub mod quarantine;
 
+pub mod branch;
 pub mod index;
 
 pub mod change;
@@ -58,3 +59,4 @@ pub mod lock;
 mod testing;
 
 pub mod series;
+pub mod series_edit;

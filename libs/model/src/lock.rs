@@ -8,7 +8,10 @@ use std::collections::BTreeMap;
 use matyan_store::{Batch, Result, Snapshot, Transaction, Value};
 use minicbor::{Decode, Encode};
 
-use crate::{ids::Project, keys, rows};
+use crate::{
+    ids::{Project, RunNumber},
+    keys, rows,
+};
 
 /// A job in a project. Jobs that are not about one project count as those of the default one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +40,15 @@ struct LockRow {
     owner: [u8; 16],
     #[n(1)]
     taken_us: i64,
+}
+
+#[derive(Encode, Decode)]
+#[cbor(array)]
+struct CursorRow {
+    #[n(0)]
+    project: u32,
+    #[n(1)]
+    number: u64,
 }
 
 /// Takes or renews the lock of a job. Returns `None` if another owner took it less than
@@ -85,6 +97,25 @@ pub fn job_success_put(batch: &mut Batch, job: Job, now_us: i64) {
 /// When a job last succeeded.
 pub async fn job_last_success(snapshot: &dyn Snapshot, job: Job) -> Result<Option<i64>> {
     rows::get(snapshot, &keys::job(job)).await
+}
+
+/// The last run that an interrupted job has examined.
+pub async fn job_cursor_get(snapshot: &dyn Snapshot, job: Job) -> Result<Option<(Project, RunNumber)>> {
+    let row: Option<CursorRow> = rows::get(snapshot, &keys::job_cursor(job)).await?;
+    Ok(row.map(|CursorRow { project, number }| (Project(project), RunNumber(number))))
+}
+
+/// Writes the last run that a job has examined, or that it has examined all.
+pub fn job_cursor_put(batch: &mut Batch, job: Job, last: Option<(Project, RunNumber)>) {
+    let key = keys::job_cursor(job);
+    match last {
+        Some((Project(project), RunNumber(number))) => {
+            batch.set(key, rows::encode(&CursorRow { project, number }));
+        }
+        None => {
+            batch.clear(key);
+        }
+    }
 }
 
 /// The current owner of a job's lock.

@@ -182,6 +182,24 @@ pub async fn object_series_list(
         .collect()
 }
 
+/// About one megabyte of the object series of a run, starting at `range` (`keys::object_headers` for
+/// the first page), and the range of the rest.
+pub async fn object_series_page(
+    snapshot: &dyn Snapshot,
+    project: Project,
+    number: RunNumber,
+    range: &Range,
+) -> Result<(Vec<SeriesNumber>, Option<Range>)> {
+    let all = keys::object_headers(project, number);
+    let page = snapshot.scan(range, Scan::default()).await?;
+    let series = page.rows.iter().map(|(key, _)| {
+        let (series,) = keys::tail(&all.start, key)?;
+        Ok(SeriesNumber(series))
+    });
+    let rest = page.rows.last().filter(|_| page.more).map(|(last, _)| range.after(last));
+    Ok((series.collect::<Result<_>>()?, rest))
+}
+
 pub fn object_put(
     batch: &mut Batch,
     project: Project,

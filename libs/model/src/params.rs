@@ -79,6 +79,13 @@ pub fn scalars<'a>(tree: &'a Map, visit: &mut dyn FnMut(&[Cow<'a, str>], &'a Val
     walk(tree, &mut Vec::new(), visit);
 }
 
+/// Whether these are params, or a first piece of them, without a format byte. They begin with the
+/// head of a CBOR map, which is no format.
+pub(crate) fn is_params_of_format_2(value: &[u8]) -> bool {
+    const MAP: u8 = 5;
+    value.first().is_some_and(|first| first >> 5 == MAP)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -109,20 +109,42 @@ pub struct LogState {
     /// none did.
     #[cbor(n(3), default)]
     pub first_number: Option<u32>,
+    /// Drawn at random when this log first got another number because of a lost tail. Two stores that
+    /// share it give the same numbers to the same records.
+    #[cbor(n(4), default, with = "minicbor::bytes")]
+    pub numbering: Option<[u8; 16]>,
+}
+
+/// The numbers that a log has in another store, or had earlier or later in this one, as seen from here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NumbersThere {
+    /// They mean the same as here. Ours end at `newest`.
+    Same { newest: u32 },
+    /// They were counted in another way. The log of today had this number here from the start.
+    Other { oldest: u32 },
 }
 
 impl LogState {
     /// This log under the next number, for a partition that has lost its tail. Others keep theirs.
+    /// `random` identifies the numbers from here on, unless they have an identity.
     #[must_use]
-    pub fn renumbered(self) -> Self {
-        Self { number: self.number + 1, first_number: self.first_number.or(Some(self.number)), ..self }
+    pub fn renumbered(self, random: [u8; 16]) -> Self {
+        Self {
+            number: self.number + 1,
+            first_number: self.first_number.or(Some(self.number)),
+            numbering: self.numbering.or(Some(random)),
+            ..self
+        }
     }
 
-    /// The number here of this log, if it had the number `there` in a store that may be this one, earlier
-    /// or later. If the stores count differently, positions from there are older than all that may have
-    /// been applied since, so no record is taken for an applied one.
-    pub fn number_of(self, there: u32) -> u32 {
-        there.clamp(self.first_number.unwrap_or(self.number), self.number)
+    /// The way to read numbers of this log that come from a store with this `numbering`. If it is not ours,
+    /// its numbers may agree with ours by chance only. Such positions then count as the oldest in this
+    /// log, so that no record is taken for an applied one; some may be applied again.
+    pub fn numbers_of(self, numbering: Option<[u8; 16]>) -> NumbersThere {
+        match numbering.is_some() && numbering == self.numbering {
+            true => NumbersThere::Same { newest: self.number },
+            false => NumbersThere::Other { oldest: self.first_number.unwrap_or(self.number) },
+        }
     }
 }
 
@@ -132,6 +154,16 @@ pub async fn log_get(snapshot: &dyn Snapshot, topic: LogTopic) -> Result<Option<
 
 pub fn log_put(batch: &mut Batch, topic: LogTopic, state: &LogState) {
     batch.set(keys::log(topic), rows::encode(state));
+}
+
+/// Whether a log was replaced by another, which is read since then.
+pub async fn log_is_replaced(snapshot: &dyn Snapshot, topic: LogTopic, identity: &[u8; 16]) -> Result<bool> {
+    Ok(snapshot.get(&keys::replaced_log(topic, identity)).await?.is_some())
+}
+
+/// Notes that the log with this number was replaced by another.
+pub fn log_put_replaced(batch: &mut Batch, topic: LogTopic, identity: &[u8; 16], number: u32) {
+    batch.set(keys::replaced_log(topic, identity), rows::encode(&number));
 }
 
 /// The position up to which a partition has been applied.
@@ -155,6 +187,10 @@ pub struct AppliedPosition {
     /// The log was read from its middle: this is when the first record there was appended.
     #[cbor(n(5), default)]
     pub middle_us: Option<i64>,
+    /// The first offset under this number, if the partition had a lower one before it lost its tail.
+    /// Everything before it was applied.
+    #[cbor(n(6), default)]
+    pub begins: Option<u64>,
 }
 
 /// The last record before `AppliedPosition::next`.
@@ -169,6 +205,15 @@ pub struct LastRecord {
 }
 
 impl AppliedPosition {
+    /// Whether this position is in the log that `state` describes, rather than in one before it.
+    pub fn is_of(&self, state: &LogState) -> bool {
+        match (self.identity, state.identity) {
+            (Some(own), Some(identity)) => own == identity,
+            (None, Some(_)) => self.log == state.number,
+            (_, None) => self.identity.is_none(),
+        }
+    }
+
     pub fn covers(&self, position: LogPosition) -> bool {
         let next = self.shortened_to.unwrap_or(self.next);
         self.log > position.log || (self.log == position.log && next > position.offset)
@@ -263,7 +308,8 @@ mod tests {
     fn rule_42_a_log_is_known_by_its_identity() {
         const ID: [u8; 16] = [1; 16];
         const OTHER: [u8; 16] = [2; 16];
-        let state = |number, identity| Some(LogState { number, identity, partitions: 1, first_number: None });
+        let state =
+            |number, identity| Some(LogState { number, identity, partitions: 1, ..LogState::default() });
         let applied =
             |log, identity| Some(AppliedPosition { log, next: 7, identity, ..AppliedPosition::default() });
         for (known, applied, expected) in [
@@ -289,13 +335,37 @@ mod tests {
     }
 
     #[test]
-    fn rule_36_a_number_of_this_log_is_known_after_a_lost_tail() {
+    fn rule_36_numbers_mean_the_same_only_in_one_numbering() {
+        const OURS: [u8; 16] = [1; 16];
+        const THEIRS: [u8; 16] = [2; 16];
         let state = LogState { number: 4, ..LogState::default() };
-        // Another store counts in its own way.
-        assert_eq!([0, 4, 9].map(|there| state.number_of(there)), [4, 4, 4]);
-        let after = state.renumbered().renumbered();
-        assert_eq!((after.number, after.first_number), (6, Some(4)));
-        assert_eq!([3, 4, 5, 6, 7].map(|there| after.number_of(there)), [4, 4, 5, 6, 6]);
+        for numbering in [None, Some(OURS)] {
+            assert_eq!(state.numbers_of(numbering), NumbersThere::Other { oldest: 4 });
+        }
+        let after = state.renumbered(OURS).renumbered(THEIRS);
+        assert_eq!((after.number, after.first_number, after.numbering), (6, Some(4), Some(OURS)));
+        assert_eq!(after.numbers_of(Some(OURS)), NumbersThere::Same { newest: 6 });
+        // Before the first loss, and in another store.
+        for numbering in [None, Some(THEIRS)] {
+            assert_eq!(after.numbers_of(numbering), NumbersThere::Other { oldest: 4 });
+        }
+    }
+
+    #[test]
+    fn rule_42_a_position_is_of_the_log_with_its_identity() {
+        const ID: [u8; 16] = [1; 16];
+        let check = |log, own, identity, expected| {
+            let applied = AppliedPosition { log, identity: own, ..AppliedPosition::default() };
+            let state = LogState { number: 4, identity, ..LogState::default() };
+            assert_eq!(applied.is_of(&state), expected, "{log} {own:?} {identity:?}");
+        };
+        // It kept its number when another partition lost its tail.
+        check(3, Some(ID), Some(ID), true);
+        check(3, Some([2; 16]), Some(ID), false);
+        // Rows of older stores.
+        check(4, None, Some(ID), true);
+        check(3, None, Some(ID), false);
+        check(3, None, None, true);
     }
 
     /// Rows of older stores, byte for byte.

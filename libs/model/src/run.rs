@@ -41,7 +41,7 @@ use minicbor::{Decode, Encode};
 use crate::rows;
 
 /// All fields of a run except its params. Times are microseconds since the Unix epoch.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Encode, Decode)]
 #[cbor(array)]
 pub struct Props {
     #[n(0)]
@@ -98,7 +98,7 @@ pub struct Props {
 }
 
 /// End of a run, by its client's report.
-#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Hash)]
 #[cbor(array)]
 pub struct Outcome {
     #[n(0)]
@@ -109,7 +109,7 @@ pub struct Outcome {
 }
 
 /// The ways in which a run can end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode, Hash)]
 #[cbor(index_only)]
 pub enum OutcomeKind {
     #[n(1)]
@@ -147,7 +147,7 @@ impl OutcomeKind {
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode, Hash)]
 #[cbor(array)]
 pub struct Parent {
     #[n(0)]
@@ -180,13 +180,6 @@ impl Props {
     /// Ends a silent run, as of its last activity.
     pub fn give_up(&mut self, last_us: i64) {
         (self.active, self.finalized_us, self.is_given_up) = (false, Some(last_us), true);
-    }
-
-    /// Reopens a run that `give_up` has ended. Runs that ended otherwise stay as they are.
-    pub fn resume(&mut self, now_us: i64) {
-        if std::mem::take(&mut self.is_given_up) {
-            (self.active, self.finalized_us, self.updated_us) = (true, None, now_us);
-        }
     }
 
     /// When the run ended: by the client's clock if it reported both ends, otherwise when

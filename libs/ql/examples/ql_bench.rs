@@ -79,6 +79,9 @@ impl RunView for Run {
     fn outcome(&self) -> Option<&str> {
         None
     }
+    fn parent(&self) -> Option<&str> {
+        None
+    }
     fn archived(&self) -> bool {
         false
     }

@@ -399,6 +399,9 @@ impl RunView for NoRun {
     fn outcome(&self) -> Option<&str> {
         None
     }
+    fn parent(&self) -> Option<&str> {
+        None
+    }
     fn archived(&self) -> bool {
         false
     }

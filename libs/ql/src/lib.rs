@@ -41,6 +41,7 @@
 //!     fn end_time(&self) -> Option<f64> { None }
 //!     fn active(&self) -> bool { true }
 //!     fn outcome(&self) -> Option<&str> { None }
+//!     fn parent(&self) -> Option<&str> { None }
 //!     fn archived(&self) -> bool { false }
 //!     fn tags(&self) -> Vec<&str> { vec!["cv"] }
 //!     fn param(&self, path: &KeyPath) -> Option<Datum<'_>> {
@@ -81,6 +82,7 @@
 //! `tree`), `eval`, `plan`.
 
 mod check;
+mod complete;
 mod error;
 mod eval;
 mod limits;
@@ -96,6 +98,7 @@ mod tree;
 mod value;
 mod view;
 
+pub use complete::{CompletionPlace, MissingPart, is_attribute, param_text, text_literal};
 pub use error::{ErrorKind, QueryError};
 pub use eval::Exception;
 pub use limits::{BudgetError, MAX_BRACKETS, MAX_QUERY_BYTES, MAX_TREE_HEIGHT, QueryLimits};

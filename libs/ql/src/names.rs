@@ -34,6 +34,7 @@ named! {
         Archived = "archived",
         IsArchived = "is_archived",
         Outcome = "outcome",
+        Parent = "parent",
     }
 }
 
@@ -43,6 +44,7 @@ pub(crate) fn hidden_property(name: &str) -> Option<Property> {
     match name {
         "finalized_at" => Some(Property::EndTime),
         "outcome" => Some(Property::Outcome),
+        "parent" => Some(Property::Parent),
         _ => None,
     }
 }

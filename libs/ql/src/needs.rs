@@ -35,6 +35,8 @@ pub struct Needs {
     pub experiment: bool,
     /// The names of tags.
     pub tags: bool,
+    /// The id of the parent.
+    pub parent: bool,
     /// Params at and below these paths.
     pub params: NeedSet<KeyPath>,
     /// Sequences with these names, in addition to the sequence under evaluation.
@@ -46,7 +48,8 @@ pub struct Needs {
 impl Needs {
     pub(crate) fn for_query(root: &Node) -> Self {
         let (params, sequences) = (NeedSet::Only(BTreeSet::new()), NeedSet::Only(BTreeSet::new()));
-        let mut needs = Self { experiment: false, tags: false, params, sequences, summaries: false };
+        let (experiment, tags, parent, summaries) = (false, false, false, false);
+        let mut needs = Self { experiment, tags, parent, params, sequences, summaries };
         root.walk(&mut |node| needs.add_node(node));
         needs
     }
@@ -57,11 +60,16 @@ impl Needs {
             // A sequence refers to its run: `metric.run`.
             Node::Run | Node::Sequence | Node::SequenceField(SequenceField::Run) => {
                 let (params, sequences) = (NeedSet::All, NeedSet::All);
-                *self = Self { experiment: true, tags: true, params, sequences, summaries: true };
+                let (experiment, tags, parent, summaries) = (true, true, true, true);
+                *self = Self { experiment, tags, parent, params, sequences, summaries };
             }
             Node::Tags => self.tags = true,
             Node::Property(Property::Experiment) => self.experiment = true,
-            Node::Param(lookup) | Node::ParamOr(lookup, _) => self.params.add(lookup.path.clone()),
+            Node::Param(lookup) => self.params.add(lookup.path.clone()),
+            Node::ParamOr(lookup, property) => {
+                self.params.add(lookup.path.clone());
+                self.parent |= *property == Property::Parent;
+            }
             Node::Metrics => self.sequences = NeedSet::All,
             Node::HasSequence(names) => names.iter().for_each(|name| self.sequences.add(name.clone())),
             Node::Metric(metric) => match metric.name.text() {

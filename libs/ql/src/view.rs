@@ -20,6 +20,8 @@ pub trait RunView {
     fn active(&self) -> bool;
     /// End of the run, if its client reported it: `finished`, `failed` or `interrupted`.
     fn outcome(&self) -> Option<&str>;
+    /// The id of the run that this one branches from.
+    fn parent(&self) -> Option<&str>;
     fn archived(&self) -> bool;
     /// The names of the tags, in a stable order.
     fn tags(&self) -> Vec<&str>;

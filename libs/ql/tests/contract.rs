@@ -56,6 +56,7 @@ fn run() -> Run {
         active: false,
         archived: false,
         outcome: Some("failed".into()),
+        parent: Some("0a1a".into()),
         params: json!({
             "hparams": {
                 "lr": 0.001, "batch": 32, "optimizer": "adam", "amp": true, "layers": [64, 128, 256], "none": null,
@@ -123,6 +124,7 @@ fn names_of_a_run() {
         ("run.archived == run.is_archived == False", True),
         ("run.finalized_at == run.end_time", True),
         ("run.outcome == 'failed' and [r.outcome for r in [run]] == ['failed']", True),
+        ("run.parent == '0a1a' and [r.parent for r in [run]] == ['0a1a']", True),
         ("run.creator is None and run.created is None", True),
         ("run.score == 1", True),
         ("run.nothing is None", True),

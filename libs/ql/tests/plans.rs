@@ -123,6 +123,7 @@ fn runs() -> impl Strategy<Value = Run> {
             active,
             archived,
             outcome: None,
+            parent: None,
             params,
             sequences,
         },

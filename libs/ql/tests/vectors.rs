@@ -62,6 +62,7 @@ fn run(value: &Value) -> Run {
         created_at: value["created_at"].as_f64().unwrap(),
         end_time: value["finalized_at"].as_f64(),
         outcome: None,
+        parent: None,
         active: value["active"].as_bool().unwrap(),
         archived: value["archived"].as_bool().unwrap(),
         params: value["attrs"].clone(),

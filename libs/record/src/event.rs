@@ -9,9 +9,12 @@ use matyan_proto::{
 };
 use matyan_value::{Map, Value, cbor, json};
 
-use crate::legacy_json::members::{
-    CHECKED, MemberWriter, STYLE, context, integer, limited_text, map_of, missing, objects_of, optional_bool,
-    optional_text, text_of, write_context_and_dtype,
+use crate::legacy_json::{
+    members::{
+        CHECKED, MemberWriter, STYLE, context, integer, limited_text, map_of, missing, objects_of,
+        optional_bool, optional_text, text_of, write_context_and_dtype,
+    },
+    series_edit,
 };
 
 /// The type of one item: a point, or an event of a run.
@@ -39,6 +42,8 @@ pub enum MessageType {
     LogRecord,
     /// Registers an artifact.
     BlobRef,
+    /// Renames a series, or deletes steps of it. Only servers may send it.
+    EditSeries,
     /// Deletes the run. Only servers may send it. Must be the last variant.
     DeleteRun,
 }
@@ -51,7 +56,7 @@ pub type MessageCounts = [u64; MessageType::ALL.len()];
 
 impl MessageType {
     /// All types, in the order of `MessageCounts`.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::LogMetric,
         Self::CreateRun,
         Self::FinishRun,
@@ -63,6 +68,7 @@ impl MessageType {
         Self::LogTerminalLine,
         Self::LogRecord,
         Self::BlobRef,
+        Self::EditSeries,
         Self::DeleteRun,
     ];
 
@@ -91,6 +97,7 @@ impl MessageType {
             Self::LogTerminalLine => "log_terminal_line",
             Self::LogRecord => "log_record",
             Self::BlobRef => "blob_ref",
+            Self::EditSeries => "edit_series",
             Self::DeleteRun => "delete_run",
         }
     }
@@ -119,6 +126,7 @@ impl MessageType {
             Kind::LogTerminalLine(_) => Self::LogTerminalLine,
             Kind::LogRecord(_) => Self::LogRecord,
             Kind::BlobRef(_) => Self::BlobRef,
+            Kind::EditSeries(_) => Self::EditSeries,
             Kind::DeleteRun(_) => Self::DeleteRun,
         }
     }
@@ -134,6 +142,10 @@ pub(crate) fn write_payload(event: &pb::Event, received_us: i64, out: &mut Strin
             object.bool("force_resume", create.force_resume);
             if create.created_us.is_some() {
                 object.integer("created_us", create.created_us);
+            }
+            if !create.parent_run_id.is_empty() {
+                object.text("parent_run_id", &create.parent_run_id);
+                object.integer("parent_step", create.parent_step);
             }
         }
         Kind::FinishRun(finish) => {
@@ -181,6 +193,7 @@ pub(crate) fn write_payload(event: &pb::Event, received_us: i64, out: &mut Strin
             object
                 .text("content_type", if is_empty { "application/octet-stream" } else { &blob.content_type });
         }
+        Kind::EditSeries(edit) => series_edit::write(edit, &mut object),
         Kind::DeleteRun(_) => {}
     }
 }
@@ -190,8 +203,10 @@ pub(crate) fn read_payload(run: &str, message_type: MessageType, payload: &mut M
     Ok(match message_type {
         MessageType::CreateRun => Kind::CreateRun(pb::CreateRun {
             force_resume: matches!(payload.get("force_resume"), Some(Value::Bool(true))),
+            parent_run_id: limited_text(run, payload, "parent_run_id", limits::RUN_ID_BYTES)?
+                .unwrap_or_default(),
+            parent_step: integer(payload, "parent_step")?,
             created_us: integer(payload, "created_us")?,
-            ..pb::CreateRun::default()
         }),
         MessageType::FinishRun => Kind::FinishRun(pb::FinishRun { outcome: outcome(run, payload)? }),
         MessageType::SetRunProperty => Kind::SetRunProperty(pb::SetRunProperty {
@@ -216,6 +231,7 @@ pub(crate) fn read_payload(run: &str, message_type: MessageType, payload: &mut M
                 .unwrap_or_else(|| "application/octet-stream".to_owned()),
             ..pb::BlobRef::default()
         }),
+        MessageType::EditSeries => Kind::EditSeries(series_edit::read(payload)?),
         MessageType::DeleteRun => Kind::DeleteRun(pb::DeleteRun {}),
     })
 }

@@ -6,6 +6,7 @@
 
 pub(crate) mod members;
 mod read;
+pub(crate) mod series_edit;
 mod write;
 
 use bytes::Bytes;

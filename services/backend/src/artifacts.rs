@@ -1,10 +1,13 @@
 //! Artifacts: files uploaded by a run, and their bytes. Bytes are streamed in chunks and never
 //! held whole.
 
+mod payload;
 mod zip;
 
+pub(crate) use payload::ImageSlots;
+
 use bytes::Bytes;
-use futures::StreamExt;
+use futures::{StreamExt, stream};
 use matyan_blob::BlobKey;
 use matyan_model::{
     artifact::{artifact_get, artifacts_list, artifacts_page, is_sequence_upload},
@@ -28,6 +31,7 @@ impl ArtifactService for Backend {
     type ListStream = ResponseStream<pb::ListResponse>;
     type GetStream = ResponseStream<pb::GetResponse>;
     type ZipStream = ResponseStream<pb::ZipResponse>;
+    type PayloadStream = ResponseStream<pb::PayloadResponse>;
     type BlobsStream = ResponseStream<pb::BlobsResponse>;
 
     async fn list(&self, request: Request<pb::ListRequest>) -> RpcResult<Self::ListStream> {
@@ -61,19 +65,27 @@ impl ArtifactService for Backend {
             .ok_or_else(|| Error::not_found("artifact", &request.path))?;
         // Ends the snapshot before the blob is read, which may take long.
         drop(found);
+        let (is_description, path) = (request.length == Some(0), request.path);
         let end = request.length.map_or(u64::MAX, |length| request.offset.saturating_add(length));
         // An invalid key cannot refer to a blob.
         let key = BlobKey::in_project(&call.project_name, &stored.blob_key)
             .map_err(|_| Error::not_found("blob", &stored.blob_key))?;
-        let read = self.deps.blobs.read(&key, Some(request.offset..end)).await.map_err(Error::from)?;
-        let (meta, mut content) = read.ok_or_else(|| Error::not_found("blob", key.as_str()))?;
-        let mut artifact = view::artifact_view(&self.deps, &call.project_name, request.path, stored);
+        let blobs = &self.deps.blobs;
+        let found = match is_description {
+            true => blobs.describe(&key).await.map(|meta| meta.map(|meta| (meta, stream::empty().boxed()))),
+            false => blobs.read(&key, Some(request.offset..end)).await,
+        };
+        let (meta, mut content) =
+            found.map_err(Error::from)?.ok_or_else(|| Error::not_found("blob", key.as_str()))?;
+        let mut artifact = view::artifact_view(&self.deps, &call.project_name, path, stored);
         // The size in the blob store is certain; the client may not have logged one.
         artifact.size = Some(meta.size);
+        let described = pb::GetResponse { message: Some(Message::Artifact(artifact)), version: meta.version };
         Ok(Response::new(self.respond(async move |sender| {
-            sender.send(pb::GetResponse { message: Some(Message::Artifact(artifact)) }).await?;
+            sender.send(described).await?;
             while let Some(chunk) = content.next().await {
-                sender.send(pb::GetResponse { message: Some(Message::Chunk(chunk?)) }).await?;
+                let message = Some(Message::Chunk(chunk?));
+                sender.send(pb::GetResponse { message, ..Default::default() }).await?;
             }
             Ok(())
         })))
@@ -92,6 +104,25 @@ impl ArtifactService for Backend {
         }
         let deps = self.deps.clone();
         Ok(Response::new(self.respond(async move |sender| zip::send(&deps, &call, artifacts, &sender).await)))
+    }
+
+    async fn payload(&self, request: Request<pb::PayloadRequest>) -> RpcResult<Self::PayloadStream> {
+        use pb::payload_response::Message::{Chunk, Info};
+        let (call, request) = self.begin(request).await?;
+        let (info, mut content) = payload::open(&self.deps, &call, &request).await?;
+        Ok(Response::new(self.respond(async move |sender| {
+            sender.send(pb::PayloadResponse { message: Some(Info(info)) }).await?;
+            while let Some(chunk) = content.next().await {
+                sender.send(pb::PayloadResponse { message: Some(Chunk(chunk?)) }).await?;
+            }
+            Ok(())
+        })))
+    }
+
+    async fn thumbnail(&self, request: Request<pb::ThumbnailRequest>) -> RpcResult<pb::ThumbnailResponse> {
+        let (call, request) = self.begin(request).await?;
+        let thumbnail = payload::thumbnail(&self.deps, &self.images, &call, request).await?;
+        Ok(Response::new(thumbnail))
     }
 
     async fn blobs(&self, request: Request<pb::BlobsRequest>) -> RpcResult<Self::BlobsStream> {

@@ -44,7 +44,7 @@ impl Call {
         Ok(())
     }
 
-    /// The call, for a second search.
+    /// The call, for another search.
     pub(crate) fn again(&self) -> Self {
         let (project_name, caller) = (self.project_name.clone(), self.caller.clone());
         Self { project: self.project, project_name, caller, log_end: OnceCell::new() }

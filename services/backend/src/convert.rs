@@ -1,5 +1,7 @@
 //! Conversion of requests into model types. All limits are checked here, one error per field.
 
+use std::time::Duration;
+
 use matyan_model::series::StepRange;
 use matyan_proto::{
     common::v1::{SeriesKey, StepRange as HalfOpen},
@@ -21,6 +23,18 @@ pub(crate) fn step_range(range: Option<&HalfOpen>) -> StepRange {
     }
 }
 
+const DEFAULT_SETTLE_MS: u32 = 200;
+const MAX_SETTLE_MS: u32 = 60_000;
+
+/// Time for which changes of a run are collected before they are sent to a client that watches it.
+pub(crate) fn settle_time(settle_ms: Option<u32>) -> Result<Duration> {
+    let settle_ms = settle_ms.unwrap_or(DEFAULT_SETTLE_MS);
+    if settle_ms > MAX_SETTLE_MS {
+        return Err(Error::field("settle_ms", format!("is {settle_ms}: use at most {MAX_SETTLE_MS}")));
+    }
+    Ok(Duration::from_millis(settle_ms.into()))
+}
+
 pub(crate) fn context(key: &SeriesKey) -> Result<Context> {
     if key.context.len() > limits::CONTEXT_BYTES {
         let size = key.context.len();
@@ -38,6 +52,11 @@ pub(crate) fn parts(parts: Option<RunParts>) -> Result<RunParts> {
     check_limit("param_paths", parts.param_paths.len(), MAX_COLUMNS)?;
     check_limit("series_names", parts.series_names.len(), MAX_COLUMNS)?;
     check_limit("series_keys", parts.series_keys.len(), MAX_COLUMNS)?;
+    let selects_series = !parts.series_names.is_empty() || !parts.series_keys.is_empty();
+    if selects_series && parts.series_types.is_empty() {
+        let reason = "is empty, so `series_names` and `series_keys` select nothing: add SERIES_TYPE_METRIC";
+        return Err(Error::field("series_types", reason));
+    }
     for key in &mut parts.series_keys {
         key.context = context(key)?.canonical().to_owned();
     }

@@ -59,7 +59,13 @@ impl Deps {
             Ok(applied_wait(self.store.as_ref(), LogTopic::Ingestion, position).await?)
         };
         let waited = tokio::time::timeout(APPLY_TIMEOUT, waited).await;
-        let late = || Error::NotYetApplied(format!("offset {} is not applied yet", position.offset));
+        let late = || {
+            Error::NotYetApplied(format!(
+                "offset {} is not applied yet: retry; if it stays so, data is sent to another server than \
+                 this one",
+                position.offset
+            ))
+        };
         waited.unwrap_or_else(|_| Err(late()))
     }
 

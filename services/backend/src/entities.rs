@@ -231,8 +231,8 @@ pub(crate) fn check_unchanged(
     }
 }
 
-/// The request id of a create, and the request itself. They determine the id of what is created, so
-/// that a repeated call finds it, without a list of past requests.
+/// The request id of a create, or of an edit, and the request itself. They determine the id of what is
+/// created, so that a repeated call finds it, without a list of past requests.
 pub(crate) struct CreateOnce<'a> {
     request_id: &'a str,
     /// The encoded request: a request id that is used twice does not mix up two entities.
@@ -248,6 +248,12 @@ impl<'a> CreateOnce<'a> {
     }
 
     fn entity_id(&self, kind: EntityKind) -> Result<Option<String>> {
+        let digest = self.digest(kind.name())?;
+        Ok(digest.map(|digest| digest.to_hex().chars().take(32).collect()))
+    }
+
+    /// Digest of the request, if it has an id.
+    pub(crate) fn digest(&self, what: &str) -> Result<Option<blake3::Hash>> {
         if self.request_id.is_empty() {
             return Ok(None);
         }
@@ -257,8 +263,8 @@ impl<'a> CreateOnce<'a> {
         }
         let mut hasher = blake3::Hasher::new();
         // The request includes its id.
-        hasher.update(kind.name().as_bytes()).update(&self.request);
-        Ok(Some(hasher.finalize().to_hex().chars().take(32).collect()))
+        hasher.update(what.as_bytes()).update(&self.request);
+        Ok(Some(hasher.finalize()))
     }
 }
 

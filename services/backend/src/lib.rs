@@ -17,6 +17,7 @@ mod entities;
 mod experiments;
 mod export;
 mod indexed_runs;
+mod live;
 mod logs;
 mod notes;
 mod objects;
@@ -27,10 +28,12 @@ mod runs;
 mod search;
 mod series;
 mod stream;
+mod subscriptions;
 mod system;
 mod table;
 mod tags;
 mod token;
+mod typed_values;
 mod view;
 
 pub use deps::{Clock, Deps};
@@ -47,7 +50,8 @@ use matyan_proto::{
     dashboards::v1::dashboard_service_server::DashboardServiceServer,
     experiments::v1::experiment_service_server::ExperimentServiceServer,
     export::v1::export_service_server::ExportServiceServer, limits,
-    logs::v1::log_service_server::LogServiceServer, notes::v1::note_service_server::NoteServiceServer,
+    live::v1::live_service_server::LiveServiceServer, logs::v1::log_service_server::LogServiceServer,
+    notes::v1::note_service_server::NoteServiceServer,
     objects::v1::object_service_server::ObjectServiceServer,
     project::v1::project_service_server::ProjectServiceServer,
     reports::v1::report_service_server::ReportServiceServer, runs::v1::run_service_server::RunServiceServer,
@@ -57,10 +61,11 @@ use matyan_proto::{
 };
 use tonic::{Request, Response, Status, service::Routes};
 
+use artifacts::ImageSlots;
 use call::Call;
 use export::ExportSlots;
+use live::ChangeFeeds;
 use project::ParamsCache;
-use runs::ChangeFeeds;
 use stream::{ResponseStream, Sender, StreamEnd, Streams};
 use table::RunTables;
 
@@ -76,6 +81,7 @@ pub struct Backend {
     feeds: ChangeFeeds,
     tables: RunTables,
     exports: ExportSlots,
+    images: ImageSlots,
 }
 
 impl Backend {
@@ -93,6 +99,7 @@ impl Backend {
             params: ParamsCache::default(),
             feeds: ChangeFeeds::default(),
             exports: ExportSlots::default(),
+            images: ImageSlots::default(),
         }
     }
 
@@ -147,6 +154,7 @@ impl Backend {
             .add_service(server!(ExperimentServiceServer))
             .add_service(server!(SeriesServiceServer))
             .add_service(server!(LogServiceServer))
+            .add_service(server!(LiveServiceServer))
             .add_service(server!(ObjectServiceServer))
             .add_service(server!(ArtifactServiceServer))
             .add_service(server!(SearchServiceServer))

@@ -55,7 +55,7 @@ fn line(line: TerminalLine) -> pb::Line {
 /// Sends the lines from `first` in pieces, each read from its own snapshot, because lines are
 /// independent of each other. A follower gets the lines present when the call arrived, and then
 /// those written since.
-async fn send_lines(
+pub(crate) async fn send_lines(
     deps: &Deps,
     call: &Call,
     request: &pb::LinesRequest,
@@ -134,7 +134,7 @@ async fn last_line(snapshot: &dyn Snapshot, call: &Call, number: RunNumber) -> R
 
 /// Sends records like `send_lines`. They are numbered from 0 without gaps and never change, so
 /// the number alone identifies what is new.
-async fn send_records(
+pub(crate) async fn send_records(
     deps: &Deps,
     call: &Call,
     request: &pb::RecordsRequest,

@@ -6,7 +6,7 @@ mod columns;
 mod params;
 mod projects;
 
-pub(crate) use params::ParamsCache;
+pub(crate) use params::{MergedParams, ParamsCache};
 
 use matyan_model::{
     lock::{Job, lock_holder},

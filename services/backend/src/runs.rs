@@ -2,15 +2,14 @@
 
 mod batch_get;
 mod change;
+pub(crate) mod control_record;
 mod delete;
-mod deletion;
 mod links;
 mod list;
 mod params;
-mod watch;
+pub(crate) mod watch;
 
 pub(crate) use delete::clear_tombstone;
-pub(crate) use watch::ChangeFeeds;
 
 use matyan_proto::{
     limits,
@@ -18,6 +17,7 @@ use matyan_proto::{
 };
 use tonic::{Request, Response};
 
+use self::change::SkippedRuns;
 use crate::{
     Backend, RpcResult, convert,
     stream::ResponseStream,
@@ -91,8 +91,9 @@ impl RunService for Backend {
         let (call, pb::ArchiveBatchRequest { run_ids, archived }) = self.begin(request).await?;
         convert::check_limit("run_ids", run_ids.len(), limits::RUNS_PER_CALL)?;
         let update = pb::UpdateRequest { archived: Some(archived), ..pb::UpdateRequest::default() };
-        let unknown = change::update_all(&self.deps, &call, run_ids, &update).await?;
-        Ok(Response::new(pb::ArchiveBatchResponse { unknown }))
+        let SkippedRuns { unknown, damaged } =
+            change::update_all(&self.deps, &call, run_ids, &update).await?;
+        Ok(Response::new(pb::ArchiveBatchResponse { unknown, damaged }))
     }
 
     async fn finish_batch(
@@ -103,8 +104,9 @@ impl RunService for Backend {
         let run_ids = request.run_ids;
         convert::check_limit("run_ids", run_ids.len(), limits::RUNS_PER_CALL)?;
         let update = pb::UpdateRequest { active: Some(false), ..pb::UpdateRequest::default() };
-        let unknown = change::update_all(&self.deps, &call, run_ids, &update).await?;
-        Ok(Response::new(pb::FinishBatchResponse { unknown }))
+        let SkippedRuns { unknown, damaged } =
+            change::update_all(&self.deps, &call, run_ids, &update).await?;
+        Ok(Response::new(pb::FinishBatchResponse { unknown, damaged }))
     }
 
     async fn add_tag_batch(
@@ -113,8 +115,9 @@ impl RunService for Backend {
     ) -> RpcResult<pb::AddTagBatchResponse> {
         let (call, pb::AddTagBatchRequest { run_ids, tag }) = self.begin(request).await?;
         let tag = links::TagLink::added(&self.deps, tag)?;
-        let links::Outcome { unknown, changed } = links::change_all(&self.deps, &call, run_ids, &tag).await?;
-        Ok(Response::new(pb::AddTagBatchResponse { unknown, changed }))
+        let links::Outcome { skipped: SkippedRuns { unknown, damaged }, changed } =
+            links::change_all(&self.deps, &call, run_ids, &tag).await?;
+        Ok(Response::new(pb::AddTagBatchResponse { unknown, changed, damaged }))
     }
 
     async fn remove_tag_batch(
@@ -123,16 +126,17 @@ impl RunService for Backend {
     ) -> RpcResult<pb::RemoveTagBatchResponse> {
         let (call, pb::RemoveTagBatchRequest { run_ids, tag }) = self.begin(request).await?;
         let tag = links::TagLink::removed(tag)?;
-        let links::Outcome { unknown, changed } = links::change_all(&self.deps, &call, run_ids, &tag).await?;
-        Ok(Response::new(pb::RemoveTagBatchResponse { unknown, changed }))
+        let links::Outcome { skipped: SkippedRuns { unknown, damaged }, changed } =
+            links::change_all(&self.deps, &call, run_ids, &tag).await?;
+        Ok(Response::new(pb::RemoveTagBatchResponse { unknown, changed, damaged }))
     }
 
     async fn move_batch(&self, request: Request<pb::MoveBatchRequest>) -> RpcResult<pb::MoveBatchResponse> {
         let (call, pb::MoveBatchRequest { run_ids, experiment }) = self.begin(request).await?;
         let target = links::ExperimentLink::new(&self.deps, experiment)?;
-        let links::Outcome { unknown, changed } =
+        let links::Outcome { skipped: SkippedRuns { unknown, damaged }, changed } =
             links::change_all(&self.deps, &call, run_ids, &target).await?;
-        Ok(Response::new(pb::MoveBatchResponse { unknown, changed }))
+        Ok(Response::new(pb::MoveBatchResponse { unknown, changed, damaged }))
     }
 
     async fn clear_tombstone(

@@ -31,7 +31,9 @@ mod metrics;
 mod objects;
 mod sequences;
 
+mod complete;
 mod explain;
+mod watch;
 
 pub(crate) use {
     candidate::Sequence,
@@ -44,6 +46,7 @@ pub(crate) use {
     scan::{RunScanner, newest_run},
     sequences::{MessageStatus, SearchScope, SequenceKind, SequencePage, SequenceSearch},
     text_position::TextPosition,
+    watch::{RunsWatch, begin as watch_runs},
 };
 
 use matyan_proto::search::v1::{self as pb, search_service_server::SearchService};
@@ -54,6 +57,7 @@ use crate::{Backend, RpcResult, stream::ResponseStream};
 #[tonic::async_trait]
 impl SearchService for Backend {
     type RunsStream = ResponseStream<pb::RunsResponse>;
+    type WatchRunsStream = ResponseStream<pb::WatchRunsResponse>;
     type MetricsStream = ResponseStream<pb::MetricsResponse>;
     type ObjectsStream = ResponseStream<pb::ObjectsResponse>;
 
@@ -61,6 +65,12 @@ impl SearchService for Backend {
         let (call, request) = self.begin(request).await?;
         let search = run_request::RunSearch::new(self.deps.clone(), self.tables.clone(), call, request)?;
         Ok(Response::new(self.respond(async move |sender| search.send(&sender).await)))
+    }
+
+    async fn watch_runs(&self, request: Request<pb::WatchRunsRequest>) -> RpcResult<Self::WatchRunsStream> {
+        let (call, request) = self.begin(request).await?;
+        let watch = watch::begin(self, call, request).await?;
+        Ok(Response::new(self.respond(async move |sender| watch.run(&sender).await)))
     }
 
     async fn groups(&self, request: Request<pb::GroupsRequest>) -> RpcResult<pb::GroupsResponse> {
@@ -85,5 +95,11 @@ impl SearchService for Backend {
         let (call, request) = self.begin(request).await?;
         let explained = explain::explain(&self.deps, &call, request).await?;
         Ok(Response::new(explained))
+    }
+
+    async fn complete(&self, request: Request<pb::CompleteRequest>) -> RpcResult<pb::CompleteResponse> {
+        let (call, request) = self.begin(request).await?;
+        let completed = complete::complete(self, &call, request).await?;
+        Ok(Response::new(completed))
     }
 }

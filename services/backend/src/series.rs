@@ -1,8 +1,13 @@
 //! Metric series: listing, charts from the pyramid, samples, and all points.
 
 mod align;
+mod bands;
+mod chart_axis;
 mod charts;
 mod columns;
+mod edit;
+pub(crate) mod follow;
+mod grid;
 mod point_pieces;
 mod points;
 mod run_reader;
@@ -17,16 +22,20 @@ pub(crate) use run_reader::batch_size;
 pub(crate) use select::contexts_match;
 pub(crate) use split_series::{SplitOptions, SplitSeries};
 
-use self::run_reader::RunReader;
+use self::{edit::EditRequest, run_reader::RunReader};
 use matyan_model::series::RunRef;
 use matyan_proto::{
-    common::v1::SeriesType,
+    common::v1::{SeriesType, StepRange as HalfOpen},
+    ingest::v1::edit_series::Edit,
     limits,
     series::v1::{self as pb, series_service_server::SeriesService},
 };
 use tonic::{Request, Response};
 
-use crate::{Backend, RpcResult, convert, error::Error, stream::ResponseStream, view};
+use crate::{
+    Backend, RpcResult, convert, entities::CreateOnce, error::Error, stream::ResponseStream,
+    typed_values::add_context_values, view,
+};
 
 /// Maximum number of series in a message of a list: about 100 kB.
 const LISTED: usize = 1_000;
@@ -40,10 +49,19 @@ pub(crate) const ALL_TYPES: [SeriesType; 6] = [
     SeriesType::Figures,
 ];
 
+fn check_pixels(pixels: u32) -> Result<(), Error> {
+    if pixels == 0 {
+        return Err(Error::field("pixels", "is 0: give at least 1"));
+    }
+    convert::check_limit("pixels", pixels as usize, limits::POINTS_PER_SERIES)
+}
+
 #[tonic::async_trait]
 impl SeriesService for Backend {
     type ListStream = ResponseStream<pb::ListResponse>;
     type BucketsStream = ResponseStream<pb::BucketsResponse>;
+    type BandsStream = ResponseStream<pb::BandsResponse>;
+    type FollowStream = ResponseStream<pb::FollowResponse>;
     type SampleStream = ResponseStream<pb::SampleResponse>;
     type PointsStream = ResponseStream<pb::PointsResponse>;
     type AlignStream = ResponseStream<pb::AlignResponse>;
@@ -55,7 +73,10 @@ impl SeriesService for Backend {
         let requested: Vec<SeriesType> = request.types().collect();
         let types = if requested.is_empty() { ALL_TYPES.to_vec() } else { requested };
         let wanted = view::WantedSeries { names: &request.names, keys: &[] };
-        let listed = view::series_view(found.snapshot.as_ref(), run_ref, &types, wanted).await?;
+        let mut listed = view::series_view(found.snapshot.as_ref(), run_ref, &types, wanted).await?;
+        if request.typed_values {
+            listed = listed.into_iter().map(add_context_values).collect();
+        }
         Ok(Response::new(self.respond(async move |sender| {
             let mut listed = listed.into_iter();
             loop {
@@ -71,14 +92,22 @@ impl SeriesService for Backend {
     async fn buckets(&self, request: Request<pb::BucketsRequest>) -> RpcResult<Self::BucketsStream> {
         let (call, request) = self.begin(request).await?;
         select::check(&request.runs)?;
-        if request.pixels == 0 {
-            return Err(Error::field("pixels", "is 0: give at least 1").into());
+        check_pixels(request.pixels)?;
+        if request.x_range.is_some() && request.axis.is_none() {
+            return Err(Error::field("x_range", "needs an `axis`: without one, give `steps`").into());
         }
-        convert::check_limit("pixels", request.pixels as usize, limits::POINTS_PER_SERIES)?;
         let deps = self.deps.clone();
         Ok(Response::new(
             self.respond(async move |sender| charts::send(&deps, &call, request, &sender).await),
         ))
+    }
+
+    async fn bands(&self, request: Request<pb::BandsRequest>) -> RpcResult<Self::BandsStream> {
+        let (call, request) = self.begin(request).await?;
+        check_pixels(request.pixels)?;
+        bands::check(&request)?;
+        let deps = self.deps.clone();
+        Ok(Response::new(self.respond(async move |sender| bands::send(&deps, &call, request, &sender).await)))
     }
 
     async fn sample(&self, request: Request<pb::SampleRequest>) -> RpcResult<Self::SampleStream> {
@@ -96,7 +125,8 @@ impl SeriesService for Backend {
         select::check(std::slice::from_ref(&selection))?;
         let found = self.deps.find_run(&call, &selection.run_id).await?;
         let mut reader = RunReader::new(&self.deps, &call, found);
-        let selected = select::series(&mut reader, &selection).await?;
+        let steps = convert::step_range(request.steps.as_ref());
+        let selected = select::series(&mut reader, &selection, steps).await?;
         let run = reader.run_ref;
         drop(reader);
         let deps = self.deps.clone();
@@ -110,5 +140,62 @@ impl SeriesService for Backend {
         align::check(&request)?;
         let deps = self.deps.clone();
         Ok(Response::new(self.respond(async move |sender| align::send(&deps, &call, request, &sender).await)))
+    }
+
+    async fn follow(&self, request: Request<pb::FollowRequest>) -> RpcResult<Self::FollowStream> {
+        let (call, request) = self.begin(request).await?;
+        let follow = follow::begin(self, call, request).await?;
+        Ok(Response::new(self.respond(async move |sender| follow.run(&sender).await)))
+    }
+
+    async fn rename(&self, request: Request<pb::RenameRequest>) -> RpcResult<pb::RenameResponse> {
+        let (call, request) = self.begin(request).await?;
+        let new_key = request.new_key.clone();
+        let new_key = new_key.ok_or_else(|| Error::field("new_key", "is missing: give the new name"))?;
+        let edited = EditRequest {
+            run_id: request.run_id.clone(),
+            series_type: request.r#type(),
+            key: request.key.clone(),
+            edit: Edit::NewKey(new_key),
+            call: "rename series",
+            once: CreateOnce::new(&request.request_id, &request),
+        };
+        edit::edit(&self.deps, &call, edited).await?;
+        Ok(Response::new(pb::RenameResponse {}))
+    }
+
+    async fn delete(&self, request: Request<pb::DeleteRequest>) -> RpcResult<pb::DeleteResponse> {
+        let (call, request) = self.begin(request).await?;
+        let edited = EditRequest {
+            run_id: request.run_id.clone(),
+            series_type: request.r#type(),
+            key: request.key.clone(),
+            edit: Edit::DeletedSteps(HalfOpen::default()),
+            call: "delete series",
+            once: CreateOnce::new(&request.request_id, &request),
+        };
+        edit::edit(&self.deps, &call, edited).await?;
+        Ok(Response::new(pb::DeleteResponse {}))
+    }
+
+    async fn delete_steps(
+        &self,
+        request: Request<pb::DeleteStepsRequest>,
+    ) -> RpcResult<pb::DeleteStepsResponse> {
+        let (call, request) = self.begin(request).await?;
+        let steps = request.steps.ok_or_else(|| Error::field("steps", "is missing: give a range"))?;
+        if convert::step_range(Some(&steps)).is_empty() {
+            return Err(Error::field("steps", "selects no step: `stop` is after the last one").into());
+        }
+        let edited = EditRequest {
+            run_id: request.run_id.clone(),
+            series_type: request.r#type(),
+            key: request.key.clone(),
+            edit: Edit::DeletedSteps(steps),
+            call: "delete steps",
+            once: CreateOnce::new(&request.request_id, &request),
+        };
+        edit::edit(&self.deps, &call, edited).await?;
+        Ok(Response::new(pb::DeleteStepsResponse {}))
     }
 }

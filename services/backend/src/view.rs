@@ -29,6 +29,7 @@ use crate::{
     call::Call,
     error::{Error, Result},
     run_lookup::FoundRun,
+    typed_values::{add_context_values, param_values},
 };
 
 /// Params that are returned only on request.
@@ -113,10 +114,20 @@ pub(crate) async fn run_parts(
     if parts.params || !parts.param_paths.is_empty() {
         let params = params_get_bytes(snapshot, names.project, number, document).await?;
         run.params = params_view(params, parts)?;
+        if parts.typed_values {
+            let params = cbor::decode_map(&run.params).map_err(|error| corrupt(&error))?;
+            match param_values(&params) {
+                Some(values) => run.param_values = values,
+                None => run.param_values_omitted = true,
+            }
+        }
     }
     let run_ref = RunRef { project: names.project, number };
     let wanted = WantedSeries { names: &parts.series_names, keys: &parts.series_keys };
     run.series = series_view(snapshot, run_ref, &parts.series_types().collect::<Vec<_>>(), wanted).await?;
+    if parts.typed_values {
+        run.series = run.series.into_iter().map(add_context_values).collect();
+    }
     if parts.artifacts {
         add_artifacts(deps, snapshot, names, number, &mut run).await?;
     }
@@ -133,7 +144,7 @@ const SERIES_BYTES: usize = 4 << 20;
 
 /// A number of series whose size never exceeds `SERIES_BYTES`.
 const FEW_SERIES: usize =
-    SERIES_BYTES / (limits::NAME_BYTES + limits::CONTEXT_BYTES + limits::DTYPE_BYTES + 256);
+    SERIES_BYTES / (limits::NAME_BYTES + 3 * limits::CONTEXT_BYTES + limits::DTYPE_BYTES + 256);
 
 /// Splits a run into the run itself and further runs with the same id, which hold the series
 /// that do not fit.
@@ -174,7 +185,7 @@ async fn props_view(snapshot: &dyn Snapshot, names: &mut EntityNames, props: &Pr
     let parent = match props.parent {
         Some(parent) => run_id_get(snapshot, names.project, RunNumber(parent.number))
             .await?
-            .map(|id| pb::Parent { run_id: id.as_str().to_owned(), step: parent.step.unwrap_or_default() }),
+            .map(|id| pb::Parent { run_id: id.as_str().to_owned(), step: parent.step }),
         None => None,
     };
     Ok(pb::Props {
@@ -365,6 +376,7 @@ pub(crate) fn metric_info(
         first: summary.map(|summary| summary.first.value),
         min: finite.map(|summary| summary.min),
         max: finite.map(|summary| summary.max),
+        context_values: Vec::new(),
     }
 }
 

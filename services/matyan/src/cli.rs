@@ -12,7 +12,8 @@ use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
 use crate::{
     client::{self, ClientCommand},
     settings::{
-        Environment, Program, Role, Settings, TopicsSettings, Violations, print_settings, setting_flags,
+        Environment, Program, Role, Settings, TopicsSettings, Violations, print_settings, resolve_topic,
+        setting_flags,
     },
     wire,
 };
@@ -111,6 +112,9 @@ fn execute(command: Command, flags: Flags) -> Result<(), Error> {
         Command::Topics(TopicsCommand::Create) => {
             Ok(topics::create(&TopicsSettings::resolve(flags, Environment::of_process())?)?)
         }
+        Command::Topics(TopicsCommand::Close { undo: is_open }) => {
+            Ok(topics::set_open(&resolve_topic(flags, Environment::of_process())?, is_open)?)
+        }
         Command::Settings => Ok(print_settings()?),
         Command::Client(command) => Ok(client::run(command)?),
     }
@@ -203,6 +207,8 @@ mod tests {
         check(&["bucket", "create", "--blobs", "s3://b"], "Bucket(Create)", &[("blobs", "s3://b")]);
         let words = ["topics", "create", "--partitions", "12", "--log=kafka://a:1"];
         check(&words, "Topics(Create)", &[("log", "kafka://a:1"), ("partitions", "12")]);
+        let words = ["topics", "close", "--undo", "--log=kafka://a:1"];
+        check(&words, "Topics(Close { undo: true })", &[("log", "kafka://a:1")]);
         check(&["settings"], "Settings", &[]);
         assert!(command().try_get_matches_from(["matyan", "bucket"]).is_err());
         assert!(command().try_get_matches_from(["matyan", "bucket", "create", "--port", "1"]).is_err());
@@ -216,6 +222,9 @@ mod tests {
             "runs rm a b --yes",
             "logs r -f --tail 3",
             "metrics r loss --plot --width 40",
+            "series rename r loss --to l --context {}",
+            "series rename r o --objects --to-context {} --json",
+            "series rm r loss --from -5 --until 9 --yes",
             "backup /b --runs a,b --experiment e --since 2026-01-01 --no-blobs --compress --json",
             "restore /b --dry-run --skip-entities --skip-blobs --server http://h:1",
             "export objects texts -o t.csv",
@@ -258,6 +267,8 @@ mod tests {
             "partitions skip",
             "logs",
             "metrics r --plot",
+            "series rename r loss",
+            "series rm r",
             "export",
             "export objects metrics",
             "export runs --params a --no-params",

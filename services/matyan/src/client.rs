@@ -19,6 +19,7 @@ mod project;
 mod projects;
 mod restore;
 mod runs;
+mod series;
 mod status;
 
 use std::{io, path::PathBuf};
@@ -46,6 +47,8 @@ pub(crate) enum ClientCommand {
     Logs(logs::LogsFlags),
     /// Show metrics of a run, as numbers or as a plot
     Metrics(metrics::MetricsFlags),
+    /// Rename or delete series of a run, or delete some of their steps
+    Series(series::SeriesFlags),
     /// Export metrics or runs as Parquet, Arrow or CSV
     Export(export::ExportFlags),
     /// Back up a project to an archive
@@ -192,6 +195,7 @@ pub(crate) fn run(command: ClientCommand) -> Result<(), Error> {
             ClientCommand::Runs(flags) => runs::run(flags).await,
             ClientCommand::Logs(flags) => logs::run(flags).await,
             ClientCommand::Metrics(flags) => metrics::run(flags).await,
+            ClientCommand::Series(flags) => series::run(flags).await,
             ClientCommand::Export(flags) => export::run(flags).await,
             ClientCommand::Backup(flags) => backup::run(flags).await,
             ClientCommand::Restore(flags) => restore::run(flags).await,

@@ -114,6 +114,16 @@ pub(crate) struct TopicsSettings {
     pub(crate) topics: matyan_log::kafka_settings::CreateTopics,
 }
 
+/// Reads the settings of `topics close`.
+pub(crate) fn resolve_topic(
+    flags: BTreeMap<String, String>,
+    environment: Environment,
+) -> Result<matyan_log::kafka_settings::Settings, Violations> {
+    let mut reader = Reader::open(Program::CloseTopic, flags, environment);
+    let kafka = storage::read_kafka(&mut reader);
+    reader.finish(kafka)
+}
+
 impl TopicsSettings {
     pub(crate) fn resolve(
         flags: BTreeMap<String, String>,

@@ -17,6 +17,7 @@
 //! items, until the single culprit is parked. A transaction that outlasts its snapshot is
 //! halved as well.
 
+mod branch;
 mod decode_queue;
 mod outcome;
 mod writer;
@@ -33,6 +34,7 @@ mod document;
 mod logs;
 mod object;
 mod series;
+mod series_edit;
 
 mod cursor;
 mod dictionary;

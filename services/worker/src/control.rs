@@ -326,6 +326,7 @@ fn error_name(error: &Error) -> &'static str {
         | Error::Busy(_)
         | Error::Partitions { .. }
         | Error::Shortened { .. }
+        | Error::Replaced
         | Error::Writer(_) => "unknown",
     }
 }

@@ -12,10 +12,10 @@ pub enum Error {
     /// which the tombstone sweep deletes the blobs.
     #[error("failed to delete {count} blobs, including `{key}`: {reason}")]
     BlobsLeft { count: usize, key: String, reason: matyan_blob::Error },
-    /// Restore the topic name with the old number of partitions, or use a new topic with a new store.
+    /// Restore the topic name with the old number of partitions, or use a new topic.
     #[error(
         "the ingestion topic had {known} partitions and now has {found}: a topic's number of partitions never changes; \
-         use the topic that belongs to this store, or a new topic with a new store, filled from a backup (docs/kafka.md)"
+         use the topic that belongs to this store, or move to a new topic (docs/kafka.md)"
     )]
     Partitions { known: u32, found: u32 },
     /// `matyan partitions skip` continues after the records that the log still has.
@@ -24,6 +24,12 @@ pub enum Error {
          tail. The partition is not read until `matyan partitions skip {partition}` decides to continue there (docs/kafka.md)"
     )]
     Shortened { partition: u32, applied: u64, end: u64 },
+    /// Its records were applied, but their positions are no longer known.
+    #[error(
+        "this log was read before, and was then replaced by another: its records would be applied a second time. Use the log that \
+         the store belongs to now, or a new one: another topic name, or an empty directory"
+    )]
+    Replaced,
     #[error("job {0} is already running elsewhere: retry later")]
     Busy(&'static str),
     /// A bug. Restart the worker: it continues from the last applied position.
@@ -55,7 +61,7 @@ impl Error {
             Self::Blob(error) => error.is_temporary(),
             Self::BlobsLeft { reason, .. } => reason.is_temporary(),
             Self::Busy(_) => true,
-            Self::Partitions { .. } | Self::Shortened { .. } | Self::Writer(_) => false,
+            Self::Partitions { .. } | Self::Shortened { .. } | Self::Replaced | Self::Writer(_) => false,
         }
     }
 }

@@ -30,7 +30,7 @@ use matyan_model::{
     keys,
     project::projects_list,
     run::{Head, document_get, run_id_get, writing_get},
-    series::{Fold, FoldStatus, LiveRow, RunRef, RunSeries, UnfoldedBlocks},
+    series::{Fold, FoldStatus, LiveRow, RunBlocks, RunRef, UnfoldedBlocks},
 };
 use matyan_store::{Commit, Scan, Transaction};
 use tokio::{
@@ -354,7 +354,7 @@ impl FoldTask {
         let (mut unfolded, mut is_ended) = (UnfoldedBlocks::default(), false);
         if is_missed {
             let document = document_get(&*snapshot, project, number).await?;
-            let series = RunSeries::open(&*snapshot, RunRef { project, number }).await?;
+            let series = RunBlocks::open(&*snapshot, RunRef { project, number }).await?;
             is_ended = series.is_folding() || document.is_some_and(|document| !document.props.active);
             unfolded = series.unfolded()?;
         }
@@ -440,7 +440,7 @@ impl FoldTask {
             }
         }
         let snapshot = self.deps.store.snapshot().await?;
-        let series = RunSeries::open(&*snapshot, RunRef { project, number }).await?;
+        let series = RunBlocks::open(&*snapshot, RunRef { project, number }).await?;
         let (unfolded, is_folding) = (series.unfolded()?, series.is_folding());
         if let Some(pending) = self.pending.get_mut(&key) {
             pending.unfolded = unfolded;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use matyan_maintenance::{
     BlobEvent, CLEANUP_TOMBSTONES, FINISH_STALE, JobLock, LONGEST_SPOOL_US, OrphanedBlobs, PendingUploads,
-    TombstoneSweep, clear_garbage, drop_abandoned_restores, migrate_store, pending_payload_bytes,
+    StoreMigration, TombstoneSweep, clear_garbage, drop_abandoned_restores, pending_payload_bytes,
     sweep_dead_entities, sweep_dead_runs, sweep_deleted_projects, sweep_producers, trim_changes,
 };
 use matyan_model::{
@@ -67,7 +67,7 @@ impl JobScheduler {
     pub(crate) async fn run(&self, stop: &CancellationToken) {
         let (deps, metrics) = (&self.deps, &self.metrics.blobs);
         let jobs = deps.maintenance();
-        let uploads = tokio::sync::Mutex::default();
+        let (uploads, migration) = (tokio::sync::Mutex::default(), StoreMigration::default());
         let stale = async {
             if let Some(idle) = self.finish_stale {
                 self.repeat(HOURLY, RECONNECT_TIME, FINISH_STALE, stop, || finish_stale_runs(deps, idle))
@@ -79,7 +79,7 @@ impl JobScheduler {
             self.repeat(PENDING_INTERVAL, MIN_WAIT, "pending-payloads", stop, || upload_payloads(
                 deps, metrics, &uploads
             )),
-            self.repeat(MIGRATION_INTERVAL, MIN_WAIT, "store-format", stop, || migrate_store(jobs, stop)),
+            self.repeat(MIGRATION_INTERVAL, MIN_WAIT, "store-format", stop, || migration.run(jobs, stop)),
             self.repeat(MINUTELY, MIN_WAIT, "dead-entities", stop, || sweep_dead_entities(jobs, stop)),
             self.repeat(MINUTELY, MIN_WAIT, "changes", stop, || trim_changes(jobs)),
             self.repeat(MINUTELY, MIN_WAIT, "garbage", stop, || clear_garbage(jobs)),
@@ -104,7 +104,8 @@ impl JobScheduler {
         stop: &CancellationToken,
         job: impl Fn() -> F,
     ) {
-        let mut last_us = self.last_success(name).await;
+        // A store that does not answer must not keep the process from ending.
+        let Some(mut last_us) = stop.run_until_cancelled(self.last_success(name)).await else { return };
         let (mut recorded_us, mut failures) = (last_us, 0);
         // A job that has never succeeded counts as overdue from now on.
         self.metrics.jobs.set_last_success(name, last_us.unwrap_or_else(|| self.deps.now_us()));
@@ -125,7 +126,10 @@ impl JobScheduler {
                     if recorded_us
                         .is_none_or(|recorded_us| now_us.saturating_sub(recorded_us) >= RECORD_INTERVAL_US)
                     {
-                        self.record_success(name, now_us).await;
+                        let record = self.record_success(name, now_us);
+                        if stop.run_until_cancelled(record).await.is_none() {
+                            return;
+                        }
                         recorded_us = last_us;
                     }
                 }
@@ -237,7 +241,7 @@ pub(crate) async fn delete_orphaned_blobs(
 ) -> Result<(), Error> {
     let deps = deps.maintenance();
     let orphaned_blobs = OrphanedBlobs::new(deps, deps.projects().await?).await?;
-    let mut orphaned_blobs = orphaned_blobs.max_failures(MAX_BUCKET_FAILURES);
+    let mut orphaned_blobs = orphaned_blobs.max_failures(MAX_BUCKET_FAILURES).in_background().await?;
     let mut observe = |event: BlobEvent<'_>| match event {
         BlobEvent::Deleted { key, .. } => {
             tracing::info!(%key, "deleted orphaned blob");

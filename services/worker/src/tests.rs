@@ -4,6 +4,7 @@
 pub(crate) mod harness;
 mod run_reader;
 
+mod branches;
 mod control;
 mod ingest;
 mod isolation;
@@ -13,6 +14,7 @@ mod projects;
 mod quarantine;
 mod rows;
 mod rules;
+mod series_edits;
 mod vectors;
 
 use std::time::Duration;

@@ -37,7 +37,8 @@ macro_rules! fields {
 
 fields! {
     Type "type", Name "name", Value "value", Step "step", Epoch "epoch", Context "context", Dtype "dtype",
-    ClientDatetime "client_datetime", ForceResume "force_resume", Description "description", Archived "archived",
+    ClientDatetime "client_datetime", ForceResume "force_resume",
+    ParentRunId "parent_run_id", ParentStep "parent_step", Description "description", Archived "archived",
     Experiment "experiment", TagName "tag_name", Line "line", Message "message", Level "level",
     Timestamp "timestamp", LoggerInfo "logger_info", ExtraArgs "extra_args", S3Key "s3_key",
     ArtifactPath "artifact_path", ContentType "content_type", Outcome "outcome",
@@ -229,12 +230,17 @@ fn event(fields: &Fields<'_>, message_type: MessageType) -> Result<pb::Event, In
         | MessageType::LogTerminalLine
         | MessageType::LogRecord
         | MessageType::BlobRef
+        | MessageType::EditSeries
         | MessageType::DeleteRun => None,
     };
     let kind = match message_type {
         MessageType::CreateRun => EventKind::CreateRun(pb::CreateRun {
             force_resume: fields.optional(Field::ForceResume, convert::boolean)?.unwrap_or(false),
-            ..Default::default()
+            parent_run_id: fields
+                .optional_or_null(Field::ParentRunId, convert::owned_text)?
+                .unwrap_or_default(),
+            parent_step: fields.optional_or_null(Field::ParentStep, convert::step)?,
+            created_us: None,
         }),
         MessageType::FinishRun => EventKind::FinishRun(pb::FinishRun { outcome: outcome(fields)? }),
         MessageType::LogHparams => {
@@ -255,8 +261,8 @@ fn event(fields: &Fields<'_>, message_type: MessageType) -> Result<pb::Event, In
         }),
         MessageType::LogRecord => EventKind::LogRecord(log_record(fields)?),
         MessageType::BlobRef => EventKind::BlobRef(blob_ref(fields)?),
-        // Only servers write it; clients have a call for it.
-        MessageType::DeleteRun => return Err(unknown_type(message_type.name())),
+        // Only servers write them; clients have calls for them.
+        MessageType::EditSeries | MessageType::DeleteRun => return Err(unknown_type(message_type.name())),
     };
     Ok(pb::Event { client_time_us: time, kind: Some(kind) })
 }

@@ -321,6 +321,15 @@ fn every_message_type_becomes_its_event() {
         r#"{"type": "create_run", "client_datetime": 0, "force_resume": "on"}"#,
         EventKind::CreateRun(pb::CreateRun { force_resume: true, ..Default::default() }),
     );
+    for (step, parent_step) in [("7", Some(7)), ("null", None)] {
+        let parent_run_id = "trunk".to_owned();
+        check(
+            &format!(
+                r#"{{"type": "create_run", "client_datetime": 0, "parent_run_id": "trunk", "parent_step": {step}}}"#
+            ),
+            EventKind::CreateRun(pb::CreateRun { parent_run_id, parent_step, ..Default::default() }),
+        );
+    }
     check(
         r#"{"type": "finish_run", "client_datetime": null}"#,
         EventKind::FinishRun(pb::FinishRun::default()),

@@ -276,8 +276,10 @@ async fn runs_can_be_changed() {
     rest.json("POST", "/runs/archive-batch/?archive=false", json!(["a"])).await;
     let request: runs::v1::ArchiveBatchRequest = backend.last_request("runs.v1.RunService/ArchiveBatch");
     assert_eq!((request.run_ids, request.archived), (vec!["a".to_owned()], false));
-    backend.answers("runs.v1.RunService/FinishBatch", [runs::v1::FinishBatchResponse::default()]);
-    rest.json("POST", "/runs/finish-batch/", json!(["a"])).await;
+    let damaged = runs::v1::FinishBatchResponse { damaged: vec!["a".into()], ..Default::default() };
+    backend.answers("runs.v1.RunService/FinishBatch", [damaged]);
+    let finished = rest.json("POST", "/runs/finish-batch/", json!(["a"])).await;
+    assert_eq!(finished, json!({"status": "OK", "damaged": ["a"]}));
     backend
         .answers("runs.v1.RunService/ClearTombstone", [runs::v1::ClearTombstoneResponse { cleared: true }]);
     let cleared = rest.send("POST", "/runs/r/clear-tombstone/", Value::Null).await;
@@ -296,23 +298,54 @@ async fn runs_can_be_changed() {
     assert_eq!((get.status, get.header("allow")), (405, Some("PUT, DELETE")));
 }
 
+#[tokio::test]
+async fn series_can_be_edited() {
+    use matyan_proto::{common::v1 as common, series::v1 as series};
+    let rest = Rest::new();
+    let key = |name: &str, context: &str| {
+        Some(common::SeriesKey { name: name.to_owned(), context: context.to_owned() })
+    };
+    rest.backend.answers("series.v1.SeriesService/Rename", [series::RenameResponse {}]);
+    let body =
+        json!({"type": "metric", "name": "a", "context": {"s": 1}, "new_name": "b", "request_id": "i"});
+    let answer = rest.json("POST", "/runs/r/series/rename/", body).await;
+    assert_eq!(answer, json!({"id": "r", "status": "OK"}));
+    assert_eq!(
+        rest.backend.last_request::<series::RenameRequest>("series.v1.SeriesService/Rename"),
+        series::RenameRequest {
+            run_id: "r".into(),
+            r#type: common::SeriesType::Metric.into(),
+            key: key("a", r#"{"s":1}"#),
+            new_key: key("b", r#"{"s":1}"#),
+            request_id: "i".into(),
+        }
+    );
+    rest.backend.answers("series.v1.SeriesService/Delete", [series::DeleteResponse {}]);
+    rest.json("POST", "/runs/r/series/delete/", json!({"type": "images", "name": "a"})).await;
+    let request: series::DeleteRequest = rest.backend.last_request("series.v1.SeriesService/Delete");
+    assert_eq!((request.r#type(), request.key), (common::SeriesType::Images, key("a", "")));
+    rest.backend.answers("series.v1.SeriesService/DeleteSteps", [series::DeleteStepsResponse {}]);
+    rest.json("POST", "/runs/r/series/delete/", json!({"type": "metric", "name": "a", "start": 5})).await;
+    let request: series::DeleteStepsRequest =
+        rest.backend.last_request("series.v1.SeriesService/DeleteSteps");
+    assert_eq!(request.steps, Some(common::StepRange { start: Some(5), stop: None }));
+    // Without a type, a metric might be deleted by mistake.
+    assert_eq!(rest.send("POST", "/runs/r/series/delete/", json!({"name": "a"})).await.status, 422);
+}
+
 /// Players seek with ranges, and browsers keep what has not changed.
 #[tokio::test]
 async fn parts_of_artifacts_are_downloaded_and_kept() {
     use artifacts::v1::get_response::Message;
     const GET: &str = "artifacts.v1.ArtifactService/Get";
     let rest = Rest::new();
-    let message = |message| artifacts::v1::GetResponse { message: Some(message) };
-    let artifact = |logged_us| artifacts::v1::Artifact {
-        path: "a.mp4".into(),
-        size: Some(10),
-        content_hash: vec![0xab; 32].into(),
-        logged_us,
-        ..Default::default()
-    };
-    let holds = |logged_us, bytes: &'static [u8]| {
-        let described = message(Message::Artifact(artifact(logged_us)));
-        rest.backend.answers(GET, [described, message(Message::Chunk(bytes.into()))]);
+    let holds = |version: &str, bytes: &'static [u8]| {
+        let artifact = artifacts::v1::Artifact { path: "a.mp4".into(), size: Some(10), ..Default::default() };
+        let artifact = Some(Message::Artifact(artifact));
+        let described = artifacts::v1::GetResponse { message: artifact, version: version.to_owned() };
+        let chunk = Some(Message::Chunk(bytes.into()));
+        let chunk = artifacts::v1::GetResponse { message: chunk, ..Default::default() };
+        rest.backend.answers(GET, [described, chunk]);
     };
     let ask = async |headers: &[(&str, &str)]| {
         let mut request = Request::get("/api/v1/rest/runs/r/artifacts/download/?path=a.mp4");
@@ -332,17 +365,17 @@ async fn parts_of_artifacts_are_downloaded_and_kept() {
     };
     let some = |range: &str, length: &str| (Some(range.to_owned()), Some(length.to_owned()));
 
-    holds(1, b"0123456789");
+    holds("\"v1\"", b"0123456789");
     let (status, body, head, etag) = ask(&[]).await;
     assert_eq!(
         (status, body.as_str(), head, asked()),
         (200, "0123456789", (None, Some("10".into())), (0, None))
     );
-    holds(1, b"234");
+    holds("\"v1\"", b"234");
     let (status, body, head, _) = ask(&[("range", "bytes=2-4"), ("if-range", &etag)]).await;
     assert_eq!((status, body.as_str(), head), (206, "234", some("bytes 2-4/10", "3")));
     assert_eq!(asked(), (2, Some(3)));
-    holds(1, b"789");
+    holds("\"v1\"", b"789");
     let (status, body, head, _) = ask(&[("range", "bytes=-3")]).await;
     assert_eq!((status, body.as_str(), head), (206, "789", some("bytes 7-9/10", "3")));
     assert_eq!(asked(), (7, Some(3)));
@@ -351,20 +384,25 @@ async fn parts_of_artifacts_are_downloaded_and_kept() {
 
     let (status, body, _, same) = ask(&[("if-none-match", &etag), ("range", "bytes=2-4")]).await;
     assert_eq!((status, body.as_str(), &same), (304, "", &etag));
-    // The artifact was logged again: neither the copy nor a range of it can be used.
-    holds(2, b"0123456789");
+    assert_eq!(asked(), (0, Some(0)), "no byte of the file is read");
+    // The bytes were replaced, though the artifact was not logged again: neither the copy nor a range of it can be used.
+    holds("\"v2\"", b"0123456789");
     let (status, _, _, other) = ask(&[("if-none-match", &etag)]).await;
     assert!(status == 200 && other != etag, "{status} {other}");
     let (status, body, head, _) = ask(&[("range", "bytes=2-4"), ("if-range", &etag)]).await;
     assert_eq!((status, body.as_str(), head), (200, "0123456789", (None, Some("10".into()))));
     assert_eq!(asked(), (0, None));
+    // Without a version, nothing can be resumed.
+    holds("", b"0123456789");
+    let (status, _, _, none) = ask(&[("range", "bytes=2-4"), ("if-range", "\"\"")]).await;
+    assert_eq!((status, none.as_str()), (200, ""));
 }
 
 #[tokio::test]
 async fn artifacts_are_passed_on_as_they_arrive() {
     use artifacts::v1::get_response::Message;
     let rest = Rest::new();
-    let message = |message| artifacts::v1::GetResponse { message: Some(message) };
+    let message = |message| artifacts::v1::GetResponse { message: Some(message), ..Default::default() };
     let artifact = artifacts::v1::Artifact {
         path: "a/größe.txt".into(),
         content_type: "text/plain".into(),
@@ -398,4 +436,51 @@ async fn artifacts_are_passed_on_as_they_arrive() {
     assert_eq!(answer.header("content-disposition"), Some("attachment; filename=\"r-artifacts.zip\""));
     rest.backend.fails::<artifacts::v1::ZipResponse>("artifacts.v1.ArtifactService/Zip", [], missing());
     assert_eq!(rest.get("/runs/r/artifacts/download-all/").await.status, 404);
+}
+
+/// Pages show images and audio by their URIs.
+#[tokio::test]
+async fn payloads_are_shown_in_parts_and_kept() {
+    use artifacts::v1::payload_response::Message;
+    const PAYLOAD: &str = "artifacts.v1.ArtifactService/Payload";
+    const THUMBNAIL: &str = "artifacts.v1.ArtifactService/Thumbnail";
+    let rest = Rest::new();
+    let ask = async |path: &str, headers: &[(&str, &str)]| {
+        let mut request = Request::get(format!("/api/v1/rest/payloads/{path}"));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let answer = rest.edge.answer(request.body(Body::empty()).unwrap()).await;
+        let (parts, body) = answer.into_parts();
+        (parts, body.collect().await.unwrap().to_bytes())
+    };
+    let info =
+        artifacts::v1::PayloadInfo { size: 10, version: "v1".into(), media_type: "audio/x-wav".into() };
+    let described = artifacts::v1::PayloadResponse { message: Some(Message::Info(info)) };
+    let chunk = artifacts::v1::PayloadResponse { message: Some(Message::Chunk(b"234".as_slice().into())) };
+    rest.backend.answers(PAYLOAD, [described, chunk]);
+    let (parts, body) = ask("some-uri/", &[("range", "bytes=2-4")]).await;
+    assert_eq!((parts.status.as_u16(), &body[..]), (206, &b"234"[..]));
+    let request: artifacts::v1::PayloadRequest = rest.backend.last_request(PAYLOAD);
+    assert_eq!((request.uri.as_str(), request.offset, request.length), ("some-uri", 2, Some(3)));
+    let header = |name: &str| parts.headers[name].to_str().unwrap();
+    assert_eq!(header("content-type"), "audio/x-wav");
+    assert_eq!(header("x-content-type-options"), "nosniff");
+    assert!(header("content-security-policy").contains("sandbox"));
+    assert!(header("cache-control").starts_with("private, max-age="));
+    assert!(!parts.headers.contains_key("content-disposition"), "shown, and not saved");
+    let (parts, body) = ask("some-uri/", &[("if-none-match", header("etag"))]).await;
+    assert_eq!((parts.status.as_u16(), body.len()), (304, 0));
+
+    let reduced = artifacts::v1::ThumbnailResponse { png: b"png".as_slice().into(), version: "v1".into() };
+    rest.backend.answers(THUMBNAIL, [reduced]);
+    let (parts, body) = ask("some-uri/thumbnail/?size=64", &[]).await;
+    assert_eq!((parts.status.as_u16(), &body[..]), (200, &b"png"[..]));
+    assert_eq!(parts.headers["content-type"], "image/png");
+    let etag = parts.headers["etag"].to_str().unwrap().to_owned();
+    let request: artifacts::v1::ThumbnailRequest = rest.backend.last_request(THUMBNAIL);
+    assert_eq!((request.uri.as_str(), request.size), ("some-uri", 64));
+    let (parts, body) = ask("some-uri/thumbnail/?size=64", &[("if-none-match", &etag)]).await;
+    assert_eq!((parts.status.as_u16(), body.len()), (304, 0));
+    assert_eq!(ask("some-uri/thumbnail/?size=wide", &[]).await.0.status, 422);
 }

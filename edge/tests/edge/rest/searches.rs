@@ -75,11 +75,16 @@ async fn run_search_streams_trees_and_progress() {
     second.params = vec![0xa0].into();
     second.props = Some(runs::v1::Props::default());
     let messages = [
-        search::v1::RunsResponse { runs: vec![run()], first_place: 1, match_count: 2, ..Default::default() },
+        search::v1::RunsResponse {
+            runs: vec![run()],
+            first_place: Some(1),
+            match_count: Some(2),
+            ..Default::default()
+        },
         search::v1::RunsResponse {
             runs: vec![second],
-            first_place: 2,
-            match_count: 2,
+            first_place: Some(2),
+            match_count: Some(2),
             done: true,
             ..Default::default()
         },
@@ -179,8 +184,12 @@ async fn searches_for_sequences_pass_keep_alives_on() {
 #[tokio::test]
 async fn a_failed_stream_aborts_the_response() {
     let rest = Rest::new();
-    let first =
-        search::v1::RunsResponse { runs: vec![run()], first_place: 1, match_count: 2, ..Default::default() };
+    let first = search::v1::RunsResponse {
+        runs: vec![run()],
+        first_place: Some(1),
+        match_count: Some(2),
+        ..Default::default()
+    };
     let check = async || {
         let request = Request::get("/api/v1/rest/runs/search/run/").body(Body::empty()).unwrap();
         let response = rest.edge.answer(request).await;
@@ -203,8 +212,12 @@ async fn a_search_ends_when_its_client_disconnects() {
     let address = listener.local_addr().unwrap();
     let stop = CancellationToken::new();
     let serving = tokio::spawn(matyan_edge::serve(listener, None, rest.edge.clone(), stop.clone()));
-    let first =
-        search::v1::RunsResponse { runs: vec![run()], first_place: 1, match_count: 2, ..Default::default() };
+    let first = search::v1::RunsResponse {
+        runs: vec![run()],
+        first_place: Some(1),
+        match_count: Some(2),
+        ..Default::default()
+    };
     for messages in [vec![first], vec![]] {
         let is_silent = messages.is_empty();
         let gone = rest.backend.answers_and_holds("search.v1.SearchService/Runs", messages);
@@ -234,8 +247,8 @@ async fn active_runs_have_only_last_values() {
     let rest = Rest::new();
     let message = search::v1::RunsResponse {
         runs: vec![run()],
-        first_place: 1,
-        match_count: 1,
+        first_place: Some(1),
+        match_count: Some(1),
         done: true,
         ..Default::default()
     };

@@ -72,6 +72,30 @@ async fn dashboards_and_reports_are_stored_and_returned() {
     assert_eq!(rest.send("DELETE", "/reports/p/", Value::Null).await.status, 204);
 }
 
+/// A client whose response was lost repeats its request.
+#[tokio::test]
+async fn creates_can_be_repeated() {
+    use matyan_proto::{notes::v1 as notes, reports::v1 as reports};
+    let rest = Rest::new();
+    let backend = &rest.backend;
+    backend.answers("dashboards.v1.DashboardService/Create", [dashboards::v1::CreateResponse::default()]);
+    rest.send("POST", "/dashboards/", json!({"name": "n", "request_id": "id of d"})).await;
+    let made: dashboards::v1::CreateRequest = backend.last_request("dashboards.v1.DashboardService/Create");
+    assert_eq!(made.request_id, "id of d");
+    backend.answers("reports.v1.ReportService/Create", [reports::CreateResponse::default()]);
+    rest.send("POST", "/reports/", json!({"name": "n", "request_id": "id of p"})).await;
+    let made: reports::CreateRequest = backend.last_request("reports.v1.ReportService/Create");
+    assert_eq!(made.request_id, "id of p");
+    backend.answers("apps.v1.AppService/Create", [apps::v1::CreateResponse::default()]);
+    rest.send("POST", "/apps/", json!({"type": "t", "state": {}, "request_id": "id of a"})).await;
+    let made: apps::v1::CreateRequest = backend.last_request("apps.v1.AppService/Create");
+    assert_eq!(made.request_id, "id of a");
+    backend.answers("notes.v1.NoteService/Create", [notes::CreateResponse::default()]);
+    rest.send("POST", "/runs/r/note/", json!({"content": "c", "request_id": "id of n"})).await;
+    let made: notes::CreateRequest = backend.last_request("notes.v1.NoteService/Create");
+    assert_eq!(made.request_id, "id of n");
+}
+
 fn reports() -> matyan_proto::reports::v1::Report {
     matyan_proto::reports::v1::Report {
         id: "p".into(),

@@ -9,7 +9,7 @@ use super::*;
 fn origin() -> BackupOrigin {
     let applied = |partition, next| pb::Applied { partition, log: 1, next, ..pb::Applied::default() };
     let applied = vec![applied(0, 10), applied(1, 0)];
-    let cut = pb::Cut { log: 1, identity: vec![7; 16].into(), partitions: 2, applied, filtered: false };
+    let cut = pb::Cut { log: 1, identity: vec![7; 16].into(), partitions: 2, applied, ..pb::Cut::default() };
     BackupOrigin { server: "http://a".into(), cut }
 }
 

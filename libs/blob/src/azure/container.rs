@@ -77,7 +77,7 @@ fn blob_meta(found: &GetResult) -> BlobMeta {
     let ListedBlob { size, modified_us } = listed_blob(&found.meta);
     let content_type = found.attributes.get(&Attribute::ContentType);
     let content_type = content_type.map(|value| value.as_ref().to_owned()).unwrap_or_default();
-    BlobMeta { size, content_type, modified_us }
+    BlobMeta { size, content_type, modified_us, version: found.meta.e_tag.clone().unwrap_or_default() }
 }
 
 impl Container {

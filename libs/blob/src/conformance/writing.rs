@@ -87,8 +87,11 @@ pub(super) async fn announced_size_is_checked(fixture: Arc<dyn Fixture>) {
 
 pub(super) async fn reopened(fixture: Arc<dyn Fixture>) {
     let blobs = fixture.open().await;
+    put(&*blobs, "run/put", "old").await;
+    let replaced = blobs.describe(&key("run/put")).await.unwrap().unwrap();
     put(&*blobs, "run/put", "put").await;
     let written = blobs.describe(&key("run/put")).await.unwrap().unwrap();
+    assert!(!written.version.is_empty() && written.version != replaced.version, "{written:?}");
     put(&*blobs, "run/deleted/x", "deleted").await;
     let upload = blobs.presign(&key("run/upload"), "image/png").await.unwrap();
     assert!(fixture.upload(&upload, Some("image/png"), "upload".into()).await);

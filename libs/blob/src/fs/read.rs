@@ -1,7 +1,13 @@
 //! Reads a blob: its metadata from the trailer, its content in pieces. The file stays open
 //! meanwhile, so a reader of a blob that is being replaced gets the old content to its end.
 
-use std::{fs::File, io, ops::Range, os::unix::fs::FileExt, path::Path};
+use std::{
+    fs::File,
+    io,
+    ops::Range,
+    os::unix::fs::{FileExt, MetadataExt},
+    path::Path,
+};
 
 use bytes::{Bytes, BytesMut};
 use cap_std::fs::Dir;
@@ -43,13 +49,18 @@ fn open_file(root: &Dir, path: &Path) -> io::Result<Option<(File, BlobMeta)>> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error),
     };
-    let size = file.metadata()?.len();
+    let metadata = file.metadata()?;
+    let size = metadata.len();
     // The length of the trailer is not known yet, so this reads the longest possible one.
     let mut end = [0; trailer::MAX_BYTES];
     let end = &mut end[..(trailer::MAX_BYTES as u64).min(size) as usize];
     file.read_exact_at(end, size - end.len() as u64)?;
     match trailer::decode(end, size) {
-        Some(meta) => Ok(Some((file, meta))),
+        Some(mut meta) => {
+            // Every write creates a file, also if two of them fall into the same microsecond.
+            meta.version = format!("{:x}-{:x}", meta.modified_us, metadata.ino());
+            Ok(Some((file, meta)))
+        }
         None => {
             let reason = format!("`{}` was not written by this store, or is damaged", path.display());
             Err(io::Error::new(io::ErrorKind::InvalidData, reason))

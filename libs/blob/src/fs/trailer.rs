@@ -20,20 +20,20 @@ const FIXED: usize = 8 + 2 + 1 + MAGIC.len();
 /// Longest trailer, in bytes.
 pub(super) const MAX_BYTES: usize = FIXED + MAX_CONTENT_TYPE;
 
-pub(super) fn encode(meta: &BlobMeta) -> Bytes {
-    let mut trailer = BytesMut::with_capacity(FIXED + meta.content_type.len());
-    trailer.put_slice(meta.content_type.as_bytes());
-    trailer.put_i64(meta.modified_us);
+pub(super) fn encode(content_type: &str, modified_us: i64) -> Bytes {
+    let mut trailer = BytesMut::with_capacity(FIXED + content_type.len());
+    trailer.put_slice(content_type.as_bytes());
+    trailer.put_i64(modified_us);
     trailer.put_u16(
-        u16::try_from(meta.content_type.len()).expect("the length of a content type is checked on entry"),
+        u16::try_from(content_type.len()).expect("the length of a content type is checked on entry"),
     );
     trailer.put_u8(VERSION);
     trailer.put_slice(MAGIC);
     trailer.freeze()
 }
 
-/// Decodes the metadata at the end of a file of `file_size` bytes. Returns `None` if this store
-/// did not write the file.
+/// Decodes the metadata at the end of a file of `file_size` bytes, but for the version. Returns `None`
+/// if this store did not write the file.
 pub(super) fn decode(end: &[u8], file_size: u64) -> Option<BlobMeta> {
     let (rest, mut fixed) = end.split_at_checked(end.len().checked_sub(FIXED)?)?;
     let modified_us = fixed.get_i64();
@@ -43,7 +43,8 @@ pub(super) fn decode(end: &[u8], file_size: u64) -> Option<BlobMeta> {
     }
     let content_type = rest.get(rest.len().checked_sub(length)?..)?;
     let size = file_size.checked_sub((FIXED + length) as u64)?;
-    Some(BlobMeta { size, content_type: str::from_utf8(content_type).ok()?.to_owned(), modified_us })
+    let content_type = str::from_utf8(content_type).ok()?.to_owned();
+    Some(BlobMeta { size, content_type, modified_us, version: String::new() })
 }
 
 #[cfg(test)]
@@ -51,8 +52,9 @@ mod tests {
     use super::*;
 
     fn check(content_type: &str, size: usize) {
-        let meta = BlobMeta { size: size as u64, content_type: content_type.to_owned(), modified_us: -7 };
-        let file = [vec![b'x'; size], encode(&meta).to_vec()].concat();
+        let file = [vec![b'x'; size], encode(content_type, -7).to_vec()].concat();
+        let content_type = content_type.to_owned();
+        let meta = BlobMeta { size: size as u64, content_type, modified_us: -7, version: String::new() };
         let end = &file[file.len().saturating_sub(MAX_BYTES)..];
         assert_eq!(decode(end, file.len() as u64), Some(meta));
     }
@@ -67,8 +69,7 @@ mod tests {
 
     #[test]
     fn a_foreign_file_is_not_a_blob() {
-        let meta = BlobMeta { size: 0, content_type: "text/plain".to_owned(), modified_us: 1 };
-        let good = encode(&meta);
+        let good = encode("text/plain", 1);
         for cut in 1..=good.len() {
             assert_eq!(decode(&good[cut..], (good.len() - cut) as u64), None, "cut {cut}");
         }

@@ -200,6 +200,8 @@ pub(super) struct ObjectResource {
     updated: String,
     #[serde(default)]
     pub(super) content_type: String,
+    #[serde(default)]
+    pub(super) generation: String,
 }
 
 impl ObjectResource {
@@ -232,7 +234,9 @@ pub(super) fn blob_meta(headers: &HeaderMap) -> Result<BlobMeta> {
     let modified = OffsetDateTime::parse(text("last-modified"), &Rfc2822);
     let modified = modified.map_err(|error| unavailable("reading a time", error))?;
     let content_type = text("content-type").to_owned();
-    Ok(BlobMeta { size, content_type, modified_us: modified.unix_timestamp() * 1_000_000 })
+    let (modified_us, version) =
+        (modified.unix_timestamp() * 1_000_000, text("x-goog-generation").to_owned());
+    Ok(BlobMeta { size, content_type, modified_us, version })
 }
 
 /// Returns the content type, or the generic one if none was given.

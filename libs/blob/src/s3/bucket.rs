@@ -98,6 +98,7 @@ impl Bucket for S3Bucket {
             size: whole_size(answer.content_range(), answer.content_length())?,
             content_type: answer.content_type().unwrap_or_default().to_owned(),
             modified_us: modified_us(answer.last_modified()),
+            version: answer.e_tag().unwrap_or_default().to_owned(),
         };
         // `ResumableRead` resumes by absolute offsets.
         let start = range.map_or(0, |range| range.start);
@@ -115,6 +116,7 @@ impl Bucket for S3Bucket {
                 size: length(answer.content_length())?,
                 content_type: answer.content_type().unwrap_or_default().to_owned(),
                 modified_us: modified_us(answer.last_modified()),
+                version: answer.e_tag().unwrap_or_default().to_owned(),
             })),
             // A HEAD response has no body, so a missing bucket looks the same as a missing blob.
             Err(error) if refusal(&error).is_some_and(|refusal| refusal.status == 404) => Ok(None),

@@ -107,7 +107,7 @@ async fn a_second_process_is_refused() {
 async fn a_full_log_waits_until_it_is_trimmed() {
     let directory = TempDir::new().unwrap();
     let settings =
-        Settings { max_unread_bytes: 1000, append_wait: Duration::from_millis(50), ..Settings::default() };
+        Settings { max_unread_bytes: 1000, append_wait: Duration::from_secs(2), ..Settings::default() };
     let log = EmbeddedLog::open(directory.path(), settings).await.unwrap();
     log.append(Topic::Ingestion, vec![record("run", vec![0; 1000])]).await.unwrap();
     let error = log.append(Topic::Ingestion, numbered(0..1)).await.unwrap_err();

@@ -25,7 +25,7 @@ pub(super) fn request(source: KafkaError) -> Error {
             "Kafka refuses the login: check the mechanism, user, and password"
         }
         Some(Code::MessageSizeTooLarge) => {
-            "a topic's size limit is too low for its records: raise its `max.message.bytes`"
+            "a topic accepts no more records, or none of this size: use the topic that has replaced it, or raise its `max.message.bytes`"
         }
         _ => return unavailable("a request to Kafka failed", source),
     };

@@ -5,7 +5,10 @@
 use std::{ops::Range, sync::Arc, time::Duration};
 
 use rdkafka::{
-    admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication},
+    admin::{
+        AdminClient, AdminOptions, AlterConfig, ConfigEntry, ConfigResource, ConfigSource, NewTopic,
+        ResourceSpecifier, TopicReplication,
+    },
     consumer::BaseConsumer,
     metadata::Metadata,
     types::{RDKafkaErrorCode, RDKafkaRespErr},
@@ -21,6 +24,12 @@ use crate::{Error, Result, Topic};
 /// Pause between checks of a new topic: initially, doubling up to the maximum.
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
 const LAST_PAUSE: Duration = Duration::from_millis(500);
+
+/// The setting of a topic that limits the size of batches.
+const SIZE_LIMIT: &str = "max.message.bytes";
+
+/// Limit of a topic that refuses every batch, as even an empty one is larger.
+const CLOSED_BYTES: usize = 0;
 
 type Admin = Arc<AdminClient<ThrottledContext>>;
 
@@ -77,12 +86,7 @@ pub(super) async fn connect(settings: &Settings) -> Result<BaseConsumer<Throttle
 pub async fn create(settings: &Settings, options: CreateTopics) -> Result<Vec<TopicStatus>> {
     settings.validate()?;
     connect(settings).await?;
-    let admin = Arc::new(
-        settings
-            .client()
-            .create_with_context::<_, AdminClient<_>>(ThrottledContext)
-            .map_err(error::client)?,
-    );
+    let admin = admin(settings)?;
     let mut found = Vec::new();
     for topic in ALL_TOPICS {
         let name = settings.topics.name(topic);
@@ -96,6 +100,11 @@ pub async fn create(settings: &Settings, options: CreateTopics) -> Result<Vec<To
         found.push(TopicStatus { name: name.to_owned(), partitions, is_new: before.is_none() });
     }
     Ok(found)
+}
+
+fn admin(settings: &Settings) -> Result<Admin> {
+    let admin = settings.client().create_with_context::<_, AdminClient<_>>(ThrottledContext);
+    admin.map(Arc::new).map_err(error::client)
 }
 
 /// Checks the topics, as every process does at startup, and reports all problems together. Dead
@@ -141,7 +150,7 @@ fn partition_count_error(name: &str, expected: u32, count: u32) -> Error {
     Error::Topic {
         reason: format!(
             "topic `{name}` has {count} partitions instead of {expected}: the number cannot change, because runs would move; \
-             use a new topic with a new store, and restore it from a backup (docs/kafka.md)"
+             use the original number, or move to a new topic as described in docs/kafka.md"
         ),
     }
 }
@@ -166,7 +175,7 @@ async fn partitions(admin: &Admin, name: &str) -> Result<Option<u32>> {
 async fn create_topic(admin: &Admin, name: &str, count: u32, options: CreateTopics) -> Result<()> {
     let (bytes, replicas) = (MAX_BATCH_BYTES.to_string(), options.min_insync_replicas.to_string());
     let new = NewTopic::new(name, count as i32, TopicReplication::Fixed(i32::from(options.replication)))
-        .set("max.message.bytes", &bytes)
+        .set(SIZE_LIMIT, &bytes)
         .set("min.insync.replicas", &replicas);
     let options = AdminOptions::new().operation_timeout(Some(REQUEST_TIMEOUT));
     for made in admin.create_topics([&new], &options).await.map_err(error::request)? {
@@ -212,22 +221,61 @@ async fn metadata(admin: &Admin, name: &str) -> Result<Metadata> {
     requested.map_err(error::request)
 }
 
-/// Checks the size limit of a topic, which would otherwise reject large records long after
-/// startup.
-async fn check_sizes(admin: &Admin, name: &str) -> Result<()> {
+async fn config(admin: &Admin, name: &str) -> Result<Result<ConfigResource, RDKafkaErrorCode>> {
     let options = AdminOptions::new().request_timeout(Some(REQUEST_TIMEOUT));
     let described =
         admin.describe_configs([&ResourceSpecifier::Topic(name)], &options).await.map_err(error::request)?;
-    let described = match described.into_iter().next() {
-        Some(Ok(described)) => described,
-        Some(Err(code)) => {
+    described
+        .into_iter()
+        .next()
+        .ok_or_else(|| Error::unavailable(format!("Kafka returned no configuration of topic `{name}`")))
+}
+
+/// Lets the topic for data accept records, or refuse all of them, whichever process sends them.
+pub async fn set_open(settings: &Settings, is_open: bool) -> Result<()> {
+    settings.validate()?;
+    connect(settings).await?;
+    let admin = admin(settings)?;
+    let name = settings.topics.name(Topic::Ingestion);
+    partitions(&admin, name).await?.ok_or_else(|| missing_topic_error(name))?;
+    let failed = |code| Error::Topic {
+        reason: format!(
+            "failed to change topic `{name}`: {code}; this user needs the right to alter its configuration"
+        ),
+    };
+    let current = config(&admin, name).await?.map_err(failed)?;
+    let bytes = if is_open { MAX_BATCH_BYTES } else { CLOSED_BYTES }.to_string();
+    // The request replaces everything that is set for the topic, so it contains all of it.
+    let is_own = |entry: &&ConfigEntry| matches!(entry.source, ConfigSource::DynamicTopic);
+    let mut wanted = AlterConfig::new(ResourceSpecifier::Topic(name)).set(SIZE_LIMIT, &bytes);
+    for entry in current.entries.iter().filter(is_own).filter(|entry| entry.name != SIZE_LIMIT) {
+        wanted = wanted.set(&entry.name, entry.value.as_deref().unwrap_or_default());
+    }
+    let options = AdminOptions::new().request_timeout(Some(REQUEST_TIMEOUT));
+    let altered = admin.alter_configs([&wanted], &options).await.map_err(error::request)?;
+    altered.into_iter().try_for_each(|one| one.map(drop).map_err(|(_, code)| failed(code)))
+}
+
+/// Checks the size limit of a topic, which would otherwise reject large records long after
+/// startup.
+async fn check_sizes(admin: &Admin, name: &str) -> Result<()> {
+    let described = match config(admin, name).await? {
+        Ok(described) => described,
+        Err(code) => {
             tracing::warn!(topic = name, %code, "failed to read the limits of a topic; skipping their check");
             return Ok(());
         }
-        None => return Err(Error::unavailable(format!("Kafka returned no configuration of topic `{name}`"))),
     };
     let number = |key| described.get(key).and_then(|entry| entry.value.as_ref()?.parse::<u64>().ok());
-    if let Some(bytes) = number("max.message.bytes").filter(|bytes| *bytes < MAX_BATCH_BYTES as u64) {
+    let limit = number(SIZE_LIMIT);
+    if limit == Some(CLOSED_BYTES as u64) {
+        tracing::warn!(
+            topic = name,
+            "the topic was closed by `matyan topics close`, so nothing can be written to it"
+        );
+        return Ok(());
+    }
+    if let Some(bytes) = limit.filter(|bytes| *bytes < MAX_BATCH_BYTES as u64) {
         return Err(Error::Topic {
             reason: format!(
                 "topic `{name}` accepts only {bytes} bytes: set its `max.message.bytes` to at least {MAX_BATCH_BYTES}"

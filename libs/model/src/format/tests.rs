@@ -115,6 +115,10 @@ async fn old_rows(store: &TestStore, count: u64) -> usize {
     found
 }
 
+async fn migrate(store: &TestStore) -> MigrationState {
+    store.run(async |transaction| format_migrate(transaction).await).await.unwrap()
+}
+
 #[tokio::test]
 async fn rule_44_an_interrupted_migration_continues() {
     const RUNS: u64 = 30;
@@ -128,14 +132,14 @@ async fn rule_44_an_interrupted_migration_continues() {
         let mut lost = Transaction::new(store.snapshot().await.unwrap());
         format_migrate(&mut lost).await.unwrap();
         format_open(&*store).await.unwrap();
-        let more = store.run(async |transaction| format_migrate(transaction).await).await.unwrap();
+        let state = migrate(&store).await;
         // And another one was slower: it had read the same progress.
         assert_eq!(store.commit(lost.into_batch()).await.unwrap(), Commit::Conflict);
         let now_left = old_rows(&store, RUNS).await;
         assert!(left - now_left <= STEP_REWRITTEN, "a step is bounded");
         (steps, left) = (steps + 1, now_left);
         check_params(&store, RUNS).await;
-        if !more {
+        if state != MigrationState::Running {
             break;
         }
     }
@@ -151,17 +155,36 @@ async fn rule_44_a_damaged_run_does_not_stop_the_migration() {
     const RUNS: u64 = 6;
     let store = old_store(RUNS).await;
     format_open(&*store).await.unwrap();
+    let key = keys::document(Project(0), RunNumber(1));
+    let document = store.snapshot().await.unwrap().get(&key).await.unwrap().unwrap();
     let mut batch = Batch::default();
-    batch.set(keys::document(Project(0), RunNumber(1)), vec![0xff]);
+    batch.set(key, vec![0xff]);
     store.commit(batch).await.unwrap();
-    while store.run(async |transaction| format_migrate(transaction).await).await.unwrap() {}
+    let waiting = MigrationState::Waiting { damaged: 1 };
+    while migrate(&store).await != waiting {}
     assert_eq!(old_rows(&store, RUNS).await, 1);
+    // It waits, also in other processes, until it is begun again.
+    assert_eq!(migrate(&store).await, waiting);
+    assert!(format_is_migrating(&*store.snapshot().await.unwrap()).await.unwrap());
+    for repaired in [false, true] {
+        if repaired {
+            let mut batch = Batch::default();
+            batch.set(keys::document(Project(0), RunNumber(1)), document.clone());
+            store.commit(batch).await.unwrap();
+        }
+        store.run(async |transaction| format_retry(transaction).await).await.unwrap();
+        let expected = if repaired { MigrationState::Done } else { waiting };
+        while migrate(&store).await != expected {}
+        assert_eq!(old_rows(&store, RUNS).await, usize::from(!repaired));
+    }
+    check_params(&store, RUNS).await;
+    assert!(!format_is_migrating(&*store.snapshot().await.unwrap()).await.unwrap());
 }
 
 #[tokio::test]
 async fn rule_44_a_new_store_has_nothing_to_migrate() {
     let store = TestStore::open().await;
     format_open(&*store).await.unwrap();
-    assert!(!store.run(async |transaction| format_migrate(transaction).await).await.unwrap());
+    assert_eq!(migrate(&store).await, MigrationState::Done);
     assert_eq!(run_id_get(&*store.snapshot().await.unwrap(), Project(0), RunNumber(1)).await.unwrap(), None);
 }

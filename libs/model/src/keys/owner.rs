@@ -26,7 +26,9 @@ pub fn row_owner(key: &Key) -> RowOwner {
         Element::String(id) if is_in(&[Space::RunId, Space::Parked, Space::Quarantine, Space::Tombstone]) => {
             RowOwner::RunId(RunId::new(id.as_ref()))
         }
-        Element::Int(number) if is_in(&[Space::Document, Space::Run, Space::Number, Space::Unfolded]) => {
+        Element::Int(number)
+            if is_in(&[Space::Document, Space::Run, Space::Number, Space::Unfolded, Space::Branch]) =>
+        {
             RowOwner::Number(RunNumber(number.cast_unsigned()))
         }
         _ => RowOwner::Shared,
@@ -56,6 +58,7 @@ mod tests {
             keys::document(project, number),
             keys::writing(project, number),
             keys::number(project, number),
+            keys::branch(project, number),
             keys::params_piece(project, number, 2),
         ] {
             assert_eq!(row_owner(&key), RowOwner::Number(number));

@@ -203,6 +203,10 @@ pub fn origin(project: Project, number: RunNumber) -> Key {
     run(project, number, RunPart::Origin, ())
 }
 
+pub fn series_edit(project: Project, number: RunNumber, id: &[u8; 16]) -> Key {
+    run(project, number, RunPart::SeriesEdit, (TupleBytes::from(&id[..]),))
+}
+
 pub fn run_note(project: Project, number: RunNumber, note: &str) -> Key {
     run(project, number, RunPart::Note, (note,))
 }

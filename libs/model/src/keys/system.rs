@@ -21,6 +21,10 @@ pub fn log(topic: LogTopic) -> Key {
     system(System::Log, (topic as u16,))
 }
 
+pub fn replaced_log(topic: LogTopic, identity: &[u8; 16]) -> Key {
+    system(System::ReplacedLog, (topic as u16, TupleBytes::from(&identity[..])))
+}
+
 pub fn applied(topic: LogTopic, partition: u32) -> Key {
     system(System::Applied, (topic as u16, partition))
 }
@@ -37,6 +41,11 @@ pub fn lock(job: Job) -> Key {
 /// Holds when a job last succeeded.
 pub fn job(job: Job) -> Key {
     of_job(System::Job, job)
+}
+
+/// Holds how far an interrupted job has come.
+pub fn job_cursor(job: Job) -> Key {
+    of_job(System::JobCursor, job)
 }
 
 /// Decode the tail with `decode_job`.

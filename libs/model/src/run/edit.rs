@@ -57,6 +57,21 @@ impl RunEdit {
         self.number
     }
 
+    /// Sets the time of the last change. It is later than that of the change before, even if clocks
+    /// differ, because callers recognize a version by it.
+    pub fn touch(&mut self, now_us: i64) {
+        let next = self.before.as_ref().map(|before| before.props.updated_us.saturating_add(1));
+        self.props.updated_us = now_us.max(self.props.updated_us).max(next.unwrap_or(now_us));
+    }
+
+    /// Reopens a run that `Props::give_up` has ended. Runs that ended otherwise stay as they are.
+    pub fn resume(&mut self, now_us: i64) {
+        if std::mem::take(&mut self.props.is_given_up) {
+            (self.props.active, self.props.finalized_us) = (true, None);
+            self.touch(now_us);
+        }
+    }
+
     /// The params, which the caller may change.
     pub async fn params(&mut self, snapshot: &dyn Snapshot) -> Result<&mut Map> {
         if self.params.is_none() {

@@ -358,6 +358,8 @@ async fn sweep_batch(
         batch.clear_range(Range::new(range.start.clone(), range.after(last).start));
         return Ok((transaction.into_batch(), false));
     }
-    batch.clear(keys::dead_run(project, number)).clear(keys::unfolded(project, number));
+    for key in [keys::dead_run, keys::unfolded, keys::branch] {
+        batch.clear(key(project, number));
+    }
     Ok((transaction.into_batch(), true))
 }

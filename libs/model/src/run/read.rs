@@ -6,9 +6,8 @@ use matyan_store::{Key, Range, Result, Scan, Snapshot, Value};
 
 use super::{Document, Params, head_live};
 use crate::{
-    format,
     ids::{Project, RunId, RunNumber},
-    keys, rows,
+    keys, params, rows,
 };
 use matyan_value::{Map, cbor};
 
@@ -162,7 +161,7 @@ pub async fn params_get_bytes(
                 return Err(rows::corrupt(&range.start, &"the params of the document are missing"));
             };
             // Without a format byte, until the migration of the store reaches them.
-            match format::is_params_of_format_2(&pieces) {
+            match params::is_params_of_format_2(&pieces) {
                 true => Ok(pieces),
                 false => Ok(pieces.slice_ref(rows::body(&range.start, &pieces)?)),
             }

@@ -35,12 +35,25 @@ pub struct WritingState {
     #[n(7)]
     #[cbor(default)]
     pub next_line: u64,
+    /// Number of edits of series.
+    #[n(8)]
+    #[cbor(default)]
+    pub series_edits: u64,
+    /// Number of series of both kinds that were deleted. Their numbers are not used again.
+    #[n(9)]
+    #[cbor(default)]
+    pub deleted_series: u32,
+    /// Number of writes of objects.
+    #[n(10)]
+    #[cbor(default)]
+    pub objects: u64,
 }
 
 impl WritingState {
     /// The share of this run in the counters of its project.
     pub fn project_counters(&self) -> [(Counter, i64); 3] {
-        let series = i64::from(self.series) + i64::from(self.object_series);
+        let created = i64::from(self.series) + i64::from(self.object_series);
+        let series = created - i64::from(self.deleted_series);
         let count = |counted: u64| i64::try_from(counted).unwrap_or(i64::MAX);
         [
             (Counter::Series, series),

@@ -246,6 +246,16 @@ impl<'a> Block<'a> {
         Ok(())
     }
 
+    /// The highest step of the series at `index`.
+    pub fn highest_step(&self, index: usize) -> Result<i64, FormatError> {
+        let mut highest = i64::MIN;
+        for position in self.range(index)? {
+            let row = self.rows.as_ref().map_or(Ok(position), |rows| self.row(rows, position))?;
+            highest = highest.max(self.steps.get(row));
+        }
+        Ok(highest)
+    }
+
     /// The number of points of the series at `index`.
     pub fn point_count(&self, index: usize) -> Result<usize, FormatError> {
         self.range(index).map(|range| range.len())

@@ -17,6 +17,7 @@
 
 mod fold_part;
 mod policy;
+mod removal;
 mod rewrite;
 
 use std::collections::VecDeque;
@@ -25,8 +26,11 @@ use bytes::Bytes;
 use futures::future::try_join_all;
 use matyan_store::{Batch, Error, Key, Result, Snapshot, Store, Transaction, Value, transact};
 
-use self::fold_part::{FoldPart, PendingSeries};
+use self::fold_part::{FoldPart, GROUP_SERIES, PendingSeries};
 pub use self::policy::UnfoldedBlocks;
+#[cfg(test)]
+pub(crate) use self::removal::remove_slice;
+pub use self::removal::{Removal, StepRemoval, remove_folded_steps};
 use self::rewrite::SeriesRewrite;
 use super::fold_row::FoldRow;
 use super::series_rows::RunRef;
@@ -40,7 +44,7 @@ const FOLD_BYTES: usize = 16 << 20;
 const TRANSACTION_BYTES: usize = 3 << 20;
 /// Number of points from blocks at which a transaction ends: well below a second of work.
 const TRANSACTION_POINTS: usize = 256 * 1024;
-/// Time for which a replaced chunk is kept for readers that have an older chunk list.
+/// Time for which a replaced or removed chunk is kept for readers that have an older chunk list.
 const GARBAGE_US: i64 = 600 * 1_000_000;
 
 /// The row that exists while the run is live under its number, and its value for that time.
@@ -73,6 +77,9 @@ pub struct Fold {
     later: VecDeque<(u64, Bytes)>,
     /// The run has ended, so the unsealed chunks of each series are merged into one.
     ended: bool,
+    /// Most series of a slice. Reduced where reads are so slow that a snapshot ends before a slice is
+    /// computed.
+    most_series: usize,
 }
 
 impl Fold {
@@ -82,21 +89,29 @@ impl Fold {
         let resumed = row.position.is_some();
         // A resumed fold must process the blocks that it began with, and no others.
         let (end, room) = if resumed { (row.end, usize::MAX) } else { (u64::MAX, FOLD_BYTES) };
-        let mut later: VecDeque<_> = run.blocks(snapshot, end, room).await?.into();
+        let mut later: VecDeque<_> = run.blocks(snapshot, 0..end, room).await?.into();
         let part =
             if resumed { FoldPart::resumed(&mut later, row.end)? } else { FoldPart::next(&mut later)? };
-        Ok(part.map(|part| Self { run, row, part, later, ended }))
+        Ok(part.map(|part| Self { run, row, part, later, ended, most_series: usize::MAX }))
     }
 
     /// Folds a slice of series in one transaction. `now_us` dates the replaced chunks.
     pub async fn step(&mut self, store: &dyn Store, live: &LiveRow, now_us: i64) -> Result<FoldStatus> {
-        let fold = &*self;
-        let ((row, folding), _) = transact(store, async |mut transaction: Transaction| {
-            transaction.set_buffered();
-            let answer = fold.slice(&mut transaction, live, now_us).await?;
-            Ok::<_, Error>((transaction, answer))
-        })
-        .await?;
+        let (row, folding) = loop {
+            let fold = &*self;
+            let slice = transact(store, async |mut transaction: Transaction| {
+                transaction.set_buffered();
+                let answer = fold.slice(&mut transaction, live, now_us).await?;
+                Ok::<_, Error>((transaction, answer))
+            });
+            match slice.await {
+                Ok((answer, _)) => break answer,
+                Err(Error::SnapshotTooOld) if self.most_series > 1 => {
+                    self.most_series = (self.most_series / 2).min(GROUP_SERIES / 2);
+                }
+                Err(error) => return Err(error),
+            }
+        };
         self.row = row;
         if folding == FoldStatus::Done
             && let Some(next) = FoldPart::next(&mut self.later)?
@@ -142,13 +157,16 @@ impl Fold {
         now_us: i64,
     ) -> Result<Option<(u32, i64)>> {
         let mut slices = self.part.slices(self.row.position)?;
-        let (mut bytes, mut points) = (0, 0);
+        let (mut bytes, mut points, mut series_left) = (0, 0, self.most_series);
         let mut position = None;
-        while bytes < TRANSACTION_BYTES && points < TRANSACTION_POINTS {
-            let group = slices.next_group()?;
+        while bytes < TRANSACTION_BYTES && points < TRANSACTION_POINTS && series_left > 0 {
+            let mut group = slices.next_group()?;
             if group.is_empty() {
                 return Ok(None);
             }
+            // Those that are left out are computed again for the next transaction, as below.
+            group.truncate(series_left);
+            series_left -= group.len();
             let rewrites = group.into_iter().map(|pending| self.rewrite(snapshot, pending));
             for (index, rewrite) in try_join_all(rewrites).await? {
                 let series = self.part.series[index];

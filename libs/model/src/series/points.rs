@@ -194,6 +194,7 @@ pub struct StepRange {
 
 impl StepRange {
     pub const ALL: Self = Self { first: i64::MIN, last: i64::MAX };
+    pub const NONE: Self = Self { first: i64::MAX, last: i64::MIN };
 
     pub fn new(first: i64, last: i64) -> Self {
         Self { first, last }

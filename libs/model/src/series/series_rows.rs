@@ -29,16 +29,17 @@ impl RunRef {
         Ok(FoldRow::decode(value.as_ref())?)
     }
 
-    /// Blocks below `end` by sequence number, from the first one. Stops after the page that
-    /// brings their size to `room` bytes.
+    /// Blocks with these sequence numbers, in order. Stops after the page that brings their size to
+    /// `room` bytes.
     pub(crate) async fn blocks(
         &self,
         snapshot: &dyn Snapshot,
-        end: u64,
+        wanted: std::ops::Range<u64>,
         mut room: usize,
     ) -> Result<Vec<(u64, Bytes)>> {
         let all = keys::blocks(self.project, self.number);
-        let mut range = Range::new(all.start.clone(), keys::block(self.project, self.number, end));
+        let key = |sequence| keys::block(self.project, self.number, sequence);
+        let mut range = Range::new(key(wanted.start), key(wanted.end));
         let mut blocks = Vec::new();
         loop {
             let page = snapshot.scan(&range, Scan::default()).await?;
@@ -95,6 +96,18 @@ impl SeriesRef {
 
     pub(crate) fn page_key(&self, level: u8, page: i64) -> Key {
         keys::pyramid_page(self.run.project, self.run.number, self.series, level, page)
+    }
+
+    /// The pages of a level of the pyramid, and of all levels above it.
+    pub(crate) fn levels_from(&self, level: u8) -> Range {
+        let all = keys::pyramid(self.run.project, self.run.number, self.series);
+        let first = keys::pyramid_level(self.run.project, self.run.number, self.series, level);
+        Range::new(first.start, all.end)
+    }
+
+    /// The rows of the chunk list.
+    pub(crate) fn chunk_list(&self) -> Range {
+        keys::chunk_list(self.run.project, self.run.number, self.series)
     }
 
     pub(crate) fn garbage_key(&self, due_us: i64, id: u64) -> Key {

@@ -19,6 +19,7 @@ pub(super) fn property_of<'a>(run: &'a dyn RunView, property: Property) -> Value
         Property::Duration => Value::Span(run.end_time().map_or(0.0, |end| end - run.created_at())),
         Property::Active => Value::Bool(run.active()),
         Property::Outcome => text(run.outcome()),
+        Property::Parent => text(run.parent()),
         Property::Archived | Property::IsArchived => Value::Bool(run.archived()),
     }
 }

@@ -18,6 +18,7 @@ pub(crate) struct Run {
     pub(crate) active: bool,
     pub(crate) archived: bool,
     pub(crate) outcome: Option<String>,
+    pub(crate) parent: Option<String>,
     pub(crate) params: Value,
     pub(crate) sequences: Vec<Sequence>,
 }
@@ -54,6 +55,9 @@ impl RunView for Run {
     }
     fn outcome(&self) -> Option<&str> {
         self.outcome.as_deref()
+    }
+    fn parent(&self) -> Option<&str> {
+        self.parent.as_deref()
     }
     fn archived(&self) -> bool {
         self.archived

@@ -7,9 +7,13 @@ use crate::{Deps, error::Result};
 
 /// Takes the lock of the job in a project, or fails with its current holder.
 pub(super) async fn lock<'d>(deps: &'d Deps, name: &'static str, project: Project) -> Result<JobLock<'d>> {
+    Ok(JobLock::acquire(deps.store.as_ref(), &*deps.clock, name, project, random_id(deps)).await?)
+}
+
+/// A new random id.
+pub(super) fn random_id(deps: &Deps) -> [u8; 16] {
     let digest = blake3::hash((deps.new_id)().as_bytes());
-    let owner = *digest.as_bytes().first_chunk().expect("a BLAKE3 digest has 32 bytes");
-    Ok(JobLock::acquire(deps.store.as_ref(), &*deps.clock, name, project, owner).await?)
+    *digest.as_bytes().first_chunk().expect("a BLAKE3 digest has 32 bytes")
 }
 
 pub(super) fn maintenance_deps(deps: &Deps) -> matyan_maintenance::Deps<'_> {

@@ -13,6 +13,7 @@ use matyan_model::{
 use matyan_proto::admin::v1 as pb;
 use matyan_store::{Transaction, transact};
 
+use super::job::random_id;
 use crate::{
     Deps,
     error::{Error, Result},
@@ -74,7 +75,8 @@ pub(super) async fn skip_lost(deps: &Deps, partition: u32) -> Result<u64> {
             return Ok::<_, Error>((transaction, 0));
         };
         if let (Some(end), Some(known)) = (shortened_to(&applied, *bounds), known) {
-            continue_at(&mut transaction, partition, known, end, &info).await?;
+            let state = known.renumbered(random_id(deps));
+            continue_at(&mut transaction, partition, (known, state), end, &info).await?;
             return Ok((transaction, applied.next - end));
         }
         if applied.next >= bounds.first {
@@ -96,22 +98,23 @@ pub(super) async fn skip_lost(deps: &Deps, partition: u32) -> Result<u64> {
 async fn continue_at(
     transaction: &mut Transaction,
     partition: u32,
-    known: LogState,
+    (known, state): (LogState, LogState),
     end: u64,
     info: &TopicInfo,
 ) -> Result<()> {
     transaction.get(&keys::log(TOPIC)).await?;
     let identity = Some(info.identity);
     let stored = applied_all(transaction.unchecked(), TOPIC).await?;
-    let state = known.renumbered();
     log_put(transaction.batch(), TOPIC, &state);
-    let continued = AppliedPosition { log: state.number, next: end, identity, ..AppliedPosition::default() };
+    let begun = AppliedPosition { log: state.number, next: end, identity, ..AppliedPosition::default() };
+    let continued = AppliedPosition { begins: Some(end), ..begun };
     applied_put(transaction.batch(), TOPIC, partition, &continued);
-    // The others keep their number, also those of which nothing was applied yet.
+    // The others keep their number, also those of which nothing was applied yet. Those may have a position
+    // in a log before this one.
     for (other, bounds) in (0..).zip(&info.partitions) {
-        if other != partition && !stored.contains_key(&other) {
+        if other != partition && !stored.get(&other).is_some_and(|stored| stored.is_of(&known)) {
             transaction.get(&keys::applied(TOPIC, other)).await?;
-            let unread = AppliedPosition { log: known.number, next: bounds.first, ..continued };
+            let unread = AppliedPosition { log: known.number, next: bounds.first, ..begun };
             applied_put(transaction.batch(), TOPIC, other, &unread);
         }
     }

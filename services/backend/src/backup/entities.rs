@@ -168,14 +168,14 @@ async fn tombstone_restore(
 ) -> Result<bool> {
     let id = stage::run_id(&tombstone.run_id)?;
     let (made, _) = transact(deps.store.as_ref(), async |mut transaction: Transaction| {
-        let number = log_positions::log_number(transaction.unchecked(), cut).await?;
+        let numbers = log_positions::numbers(transaction.unchecked(), cut).await?;
         let is_free = transaction.get(&keys::head(call.project, &id)).await?.is_none();
-        let Some(number) = number.filter(|_| is_free) else { return Ok((transaction, false)) };
-        let at = tombstone.at.and_then(|at| log_positions::position(at, cut, number));
+        let Some(numbers) = numbers.filter(|_| is_free) else { return Ok((transaction, false)) };
+        let at = tombstone.at.and_then(|at| log_positions::position(at, cut, numbers));
         let at = at.unwrap_or_default();
         let deleted = Tombstone { number: None, at, deleted_us: tombstone.deleted_us, blobs_deleted: true };
         tombstone_put(transaction.batch(), call.project, &id, deleted);
-        let cursor = tombstone.cursor.as_ref().and_then(|cursor| log_positions::cursor(cursor, cut, number));
+        let cursor = tombstone.cursor.as_ref().and_then(|cursor| log_positions::cursor(cursor, cut, numbers));
         if let Some(cursor) = cursor {
             cursor_put(transaction.batch(), call.project, &id, cursor);
         }

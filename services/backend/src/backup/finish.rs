@@ -146,8 +146,8 @@ async fn cursor(
     cut: Option<&pb::Cut>,
 ) -> Result<Option<Cursor>> {
     let (Some(stored), Some(cut)) = (&head.cursor, cut) else { return Ok(None) };
-    let Some(number) = log_positions::log_number(snapshot, cut).await? else { return Ok(None) };
-    let Some(cursor) = log_positions::cursor(stored, cut, number) else { return Ok(None) };
+    let Some(numbers) = log_positions::numbers(snapshot, cut).await? else { return Ok(None) };
+    let Some(cursor) = log_positions::cursor(stored, cut, numbers) else { return Ok(None) };
     let order = |cursor: &Cursor| (cursor.position.log, cursor.position.offset, cursor.item);
     let own = cursor_get(snapshot, call.project, id).await?;
     Ok(own.is_none_or(|own| order(&own) < order(&cursor)).then_some(cursor))

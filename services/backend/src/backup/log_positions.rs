@@ -4,11 +4,12 @@
 //! selected runs supplies only the log's number and the cursors of its runs, not the positions:
 //! records of other runs before the backup exist nowhere else.
 
+use bytes::Bytes;
 use matyan_log::{Topic, TopicInfo};
 use matyan_model::{
     keys::LogTopic,
     position::{
-        AppliedPosition, Cursor, LastRecord, LogPosition, LogState, adopted_positions_get,
+        AppliedPosition, Cursor, LastRecord, LogPosition, LogState, NumbersThere, adopted_positions_get,
         adopted_positions_put, applied_all, applied_put, log_get, log_put,
     },
 };
@@ -25,13 +26,21 @@ use crate::{
 pub(super) async fn read(snapshot: &dyn Snapshot) -> Result<pb::Cut> {
     let log = log_get(snapshot, LogTopic::Ingestion).await?.unwrap_or_default();
     let applied = applied_all(snapshot, LogTopic::Ingestion).await?.into_iter();
+    // A partition of a recreated topic of which nothing was applied yet still has its old position.
+    let applied = applied.filter(|(_, applied)| applied.is_of(&log));
     Ok(pb::Cut {
         log: log.number,
-        identity: log.identity.map(|identity| identity.to_vec()).unwrap_or_default().into(),
+        identity: bytes(log.identity),
         partitions: log.partitions,
         applied: applied.map(|(partition, applied)| applied_view(partition, applied)).collect(),
         filtered: false,
+        first_number: Some(log.first_number.unwrap_or(log.number)),
+        numbering: bytes(log.numbering),
     })
+}
+
+fn bytes(id: Option<[u8; 16]>) -> Bytes {
+    id.map(|id| id.to_vec()).unwrap_or_default().into()
 }
 
 fn applied_view(partition: u32, applied: AppliedPosition) -> pb::Applied {
@@ -42,6 +51,7 @@ fn applied_view(partition: u32, applied: AppliedPosition) -> pb::Applied {
         next: applied.next,
         last_offset: last.map(|last| last.offset),
         appended_us: last.map(|last| last.appended_us).unwrap_or_default(),
+        begins: applied.begins,
         ..pb::Applied::default()
     }
 }
@@ -49,16 +59,23 @@ fn applied_view(partition: u32, applied: AppliedPosition) -> pb::Applied {
 fn parse_applied(applied: &pb::Applied, identity: [u8; 16]) -> AppliedPosition {
     let last_record = |offset| LastRecord { offset, appended_us: applied.appended_us };
     let last = applied.last_offset.map(last_record);
-    let (log, next) = (applied.log, applied.next);
-    AppliedPosition { log, next, last, identity: Some(identity), ..AppliedPosition::default() }
+    let (log, next, begins, identity) = (applied.log, applied.next, applied.begins, Some(identity));
+    AppliedPosition { log, next, last, identity, begins, ..AppliedPosition::default() }
 }
 
 fn identity(cut: &pb::Cut) -> Result<Option<[u8; 16]>> {
-    if cut.identity.is_empty() {
+    parse_id("cut.identity", &cut.identity)
+}
+
+fn numbering(cut: &pb::Cut) -> Result<Option<[u8; 16]>> {
+    parse_id("cut.numbering", &cut.numbering)
+}
+
+fn parse_id(field: &'static str, id: &[u8]) -> Result<Option<[u8; 16]>> {
+    if id.is_empty() {
         return Ok(None);
     }
-    let identity = cut.identity.as_ref().try_into();
-    identity.map(Some).map_err(|_| Error::field("cut.identity", "does not have 16 bytes"))
+    id.try_into().map(Some).map_err(|_| Error::field(field, "does not have 16 bytes"))
 }
 
 fn digest(cut: &pb::Cut) -> [u8; 32] {
@@ -87,7 +104,7 @@ pub(super) async fn adopt_if_fresh(deps: &Deps, cut: &pb::Cut) -> Result<(bool, 
         // A batch with mutations means that the positions were adopted just now.
         let holds = lost > 0
             || !transaction.batch().mutations.is_empty()
-            || log_number(transaction.unchecked(), cut).await?.is_some();
+            || numbers(transaction.unchecked(), cut).await?.is_some();
         Ok::<_, Error>((transaction, (holds, lost)))
     })
     .await?;
@@ -113,12 +130,14 @@ fn may_be_same_log(cut: &pb::Cut, info: &TopicInfo) -> Result<bool> {
 /// Writes the positions; returns the number of later records that the log no longer contains.
 fn write_positions(batch: &mut Batch, cut: &pb::Cut, info: &TopicInfo) -> Result<u64> {
     let identity = info.identity;
+    // In older archives, a partition whose number is lower kept it when another one lost its tail.
+    let lowest = cut.applied.iter().map(|applied| applied.log).min();
     let state = LogState {
         number: cut.log,
         identity: Some(identity),
         partitions: cut.partitions,
-        // A partition whose number is lower kept it when another one lost its tail.
-        first_number: cut.applied.iter().map(|applied| applied.log).filter(|log| *log < cut.log).min(),
+        first_number: cut.first_number.or(lowest).filter(|first| *first < cut.log),
+        numbering: numbering(cut)?,
     };
     log_put(batch, LogTopic::Ingestion, &state);
     adopted_positions_put(batch, digest(cut));
@@ -126,42 +145,61 @@ fn write_positions(batch: &mut Batch, cut: &pb::Cut, info: &TopicInfo) -> Result
     for stored in &cut.applied {
         let mut applied = parse_applied(stored, identity);
         let first = info.partitions.get(stored.partition as usize).map_or(0, |bounds| bounds.first);
-        if applied.log == cut.log && applied.next < first {
+        if applied.next < first {
             // These records have been trimmed from the log and cannot be replayed.
             lost += first - applied.next;
             applied.next = first;
         }
-        // The positions of an archive of some runs would hide the records of all others.
         if !cut.filtered {
             applied_put(batch, LogTopic::Ingestion, stored.partition, &applied);
+        } else if applied.log < cut.log {
+            // The positions of an archive of some runs would hide the records of all others. But the
+            // partition keeps the number that the cursors of the runs have.
+            let unread = AppliedPosition { next: first, last: None, ..applied };
+            applied_put(batch, LogTopic::Ingestion, stored.partition, &unread);
         }
     }
     Ok(lost)
 }
 
-/// This store's number for the number that the log had in a backup; `None` if this store has a different
-/// log.
-pub(super) async fn log_number(snapshot: &dyn Snapshot, cut: &pb::Cut) -> Result<Option<u32>> {
-    if adopted_positions_get(snapshot).await? == Some(digest(cut)) {
-        return Ok(Some(cut.log));
-    }
+/// The way to read the numbers of a backup here; `None` if this store has a different log.
+pub(super) async fn numbers(snapshot: &dyn Snapshot, cut: &pb::Cut) -> Result<Option<NumbersThere>> {
     let known = log_get(snapshot, LogTopic::Ingestion).await?;
-    let identity = identity(cut)?;
+    if adopted_positions_get(snapshot).await? == Some(digest(cut)) {
+        let newest = known.map_or(cut.log, |known| known.number);
+        return Ok(Some(NumbersThere::Same { newest }));
+    }
+    let (identity, numbering) = (identity(cut)?, numbering(cut)?);
     let same = known.filter(|known| identity.is_some() && known.identity == identity);
-    Ok(same.map(|known| known.number_of(cut.log)))
+    Ok(same.map(|known| known.numbers_of(numbering)))
 }
 
 /// Translates a position from an archive to this store. A position in an older log remains
 /// older than all positions here.
-pub(super) fn position(at: common::LogPosition, cut: &pb::Cut, number: u32) -> Option<LogPosition> {
-    let logs_ago = cut.log.checked_sub(at.log)?;
-    let log = number.checked_sub(logs_ago)?;
-    Some(LogPosition { log, partition: at.partition, offset: at.offset })
+pub(super) fn position(at: common::LogPosition, cut: &pb::Cut, numbers: NumbersThere) -> Option<LogPosition> {
+    cursor(&pb::Cursor { position: Some(at), item: 0 }, cut, numbers).map(|cursor| cursor.position)
 }
 
-pub(super) fn cursor(cursor: &pb::Cursor, cut: &pb::Cut, number: u32) -> Option<Cursor> {
-    let position = position(cursor.position?, cut, number)?;
-    Some(Cursor { position, item: cursor.item, ..Cursor::default() })
+pub(super) fn cursor(cursor: &pb::Cursor, cut: &pb::Cut, numbers: NumbersThere) -> Option<Cursor> {
+    let (at, item) = (cursor.position?, cursor.item);
+    if at.log > cut.log {
+        return None;
+    }
+    let own = cut.applied.iter().find(|applied| applied.partition == at.partition);
+    // The number of this partition at the time of the backup.
+    let current = own.map_or(cut.log, |applied| applied.log);
+    let begins = own.and_then(|applied| applied.begins).filter(|_| at.log < current);
+    let (log, offset, item) = match (numbers, begins) {
+        // Everything before the lost tail was applied. So nothing is applied again if the partition is
+        // read from its beginning, under its number of today.
+        (NumbersThere::Same { newest }, Some(begins)) => (current.min(newest), begins, 0),
+        (NumbersThere::Same { newest }, None) => (at.log.min(newest), at.offset, item),
+        (NumbersThere::Other { oldest }, _) => {
+            (oldest.checked_sub(current.saturating_sub(at.log))?, at.offset, item)
+        }
+    };
+    let position = LogPosition { log, partition: at.partition, offset };
+    Some(Cursor { position, item, ..Cursor::default() })
 }
 
 pub(super) fn position_view(position: LogPosition) -> common::LogPosition {
@@ -183,7 +221,8 @@ mod tests {
         let applied = pb::Applied { partition: 1, log: 4, next: 10, ..pb::Applied::default() };
         let cut = |identity: &'static [u8], filtered| {
             let applied = vec![applied.clone()];
-            pb::Cut { log: 4, identity: identity.into(), partitions: 2, applied, filtered }
+            let (identity, partitions) = (identity.into(), 2);
+            pb::Cut { log: 4, identity, partitions, applied, filtered, ..pb::Cut::default() }
         };
         let log = |identity, end| {
             let partition = PartitionInfo { first: 3, end };
@@ -197,6 +236,72 @@ mod tests {
                 assert!(may_be_same_log(cut(&[7; 16], filtered), log([7; 16], end)), "the identity matches");
             }
             assert!(!may_be_same_log(cut(&[7; 16], filtered), log([8; 16], 11)));
+        }
+    }
+
+    /// A cut of a log of which partition 1 has lost its tail twice, and partition 0 nothing.
+    fn cut_after_losses() -> pb::Cut {
+        let kept = pb::Applied { partition: 0, log: 4, next: 2, ..pb::Applied::default() };
+        let renumbered =
+            pb::Applied { partition: 1, log: 6, next: 30, begins: Some(20), ..pb::Applied::default() };
+        let (identity, numbering) = (vec![7; 16].into(), vec![5; 16].into());
+        let first_number = Some(4);
+        let applied = vec![kept, renumbered];
+        pb::Cut { log: 6, identity, partitions: 2, applied, filtered: false, first_number, numbering }
+    }
+
+    #[test]
+    fn rule_36_a_position_before_a_lost_tail_stays_before_it() {
+        let (same, other) = (NumbersThere::Same { newest: 6 }, NumbersThere::Other { oldest: 1 });
+        let translated = |partition, log, offset, numbers| {
+            let position = Some(common::LogPosition { log, partition, offset });
+            let cursor = cursor(&pb::Cursor { position, item: 3 }, &cut_after_losses(), numbers)?;
+            let Cursor { position, item, .. } = cursor;
+            assert_eq!(position.partition, partition);
+            Some((position.log, position.offset, item))
+        };
+        // Partition 0 has kept its number.
+        assert_eq!(translated(0, 4, 1, same), Some((4, 1, 3)));
+        assert_eq!(translated(0, 4, 1, other), Some((1, 1, 3)));
+        assert_eq!(translated(0, 3, 1, other), Some((0, 1, 3)));
+        // Partition 1 was applied up to 20 when it last lost its tail.
+        assert_eq!(translated(1, 6, 25, same), Some((6, 25, 3)));
+        for (log, offset) in [(5, 99), (4, 20), (4, 3)] {
+            assert_eq!(translated(1, log, offset, same), Some((6, 20, 0)));
+        }
+        assert_eq!(translated(1, 6, 25, other), Some((1, 25, 3)));
+        assert_eq!(translated(1, 5, 99, other), Some((0, 99, 3)));
+        assert_eq!(translated(1, 4, 99, other), None);
+        assert_eq!(translated(1, 7, 25, same), None, "the backup did not know it");
+        // The archive is newer than the store.
+        assert_eq!(translated(1, 6, 25, NumbersThere::Same { newest: 5 }), Some((5, 25, 3)));
+    }
+
+    #[test]
+    fn rule_36_adopted_positions_keep_numbers_and_skip_what_was_trimmed() {
+        let info = TopicInfo { identity: [7; 16], partitions: vec![PartitionInfo { first: 9, end: 40 }; 2] };
+        let state = LogState {
+            number: 6,
+            identity: Some([7; 16]),
+            partitions: 2,
+            first_number: Some(4),
+            numbering: Some([5; 16]),
+        };
+        for filtered in [false, true] {
+            let cut = pb::Cut { filtered, ..cut_after_losses() };
+            let (mut written, mut expected) = (Batch::default(), Batch::default());
+            assert_eq!(write_positions(&mut written, &cut, &info).unwrap(), 7);
+            log_put(&mut expected, LogTopic::Ingestion, &state);
+            adopted_positions_put(&mut expected, digest(&cut));
+            let identity = Some([7; 16]);
+            // Partition 0, which has kept its number, was trimmed.
+            let kept = AppliedPosition { log: 4, next: 9, identity, ..AppliedPosition::default() };
+            applied_put(&mut expected, LogTopic::Ingestion, 0, &kept);
+            if !filtered {
+                let renumbered = AppliedPosition { log: 6, next: 30, begins: Some(20), ..kept };
+                applied_put(&mut expected, LogTopic::Ingestion, 1, &renumbered);
+            }
+            assert_eq!(written.mutations, expected.mutations, "filtered: {filtered}");
         }
     }
 }

@@ -162,12 +162,12 @@ impl MergedParams {
     }
 
     /// The encoded params.
-    pub(super) fn params(&self) -> &Bytes {
+    pub(crate) fn params(&self) -> &Bytes {
         &self.params
     }
 
     /// The names of a type with their contexts.
-    pub(super) fn series(&self, of: SeriesType) -> impl Iterator<Item = (&str, &str)> {
+    pub(crate) fn series(&self, of: SeriesType) -> impl Iterator<Item = (&str, &str)> {
         self.names.get(&of).into_iter().flat_map(SequenceNames::pairs)
     }
 }

@@ -111,12 +111,11 @@ pub(super) async fn load(
     edit.filter(|edit| !edit.props.pending_delete).ok_or_else(|| Error::not_found("run", run_id))
 }
 
-/// Writes a changed run. Returns the time of the change, which is later than that of the change before
-/// even if clocks differ, because callers recognize a version by it.
+/// Writes a changed run. Returns the time of the change.
 pub(super) fn write(transaction: &mut Transaction, call: &Call, mut edit: RunEdit, now: i64) -> i64 {
     let number = edit.number();
-    let updated_us = edit.props.updated_us.saturating_add(1).max(now);
-    edit.props.updated_us = updated_us;
+    edit.touch(now);
+    let updated_us = edit.props.updated_us;
     edit.write(transaction.batch());
     change_put(transaction.batch(), call.project, number, now, &call.caller);
     updated_us
@@ -137,20 +136,29 @@ async fn experiment(
 /// Number of runs that a batch changes in one transaction.
 pub(super) const PAGE_RUNS: usize = 100;
 
-/// Applies an update to many runs, a page of them in each transaction; returns the ids of unknown
-/// runs. An error says how many were done before.
-pub(crate) async fn update_all(
+/// The runs of a batch that were not changed, by their ids.
+#[derive(Default)]
+pub(super) struct SkippedRuns {
+    /// Ids that match no run.
+    pub(super) unknown: Vec<String>,
+    /// Runs whose rows cannot be read.
+    pub(super) damaged: Vec<String>,
+}
+
+/// Applies an update to many runs, a page of them in each transaction; returns those that it left
+/// out. An error says how many were done before.
+pub(super) async fn update_all(
     deps: &Deps,
     call: &Call,
     run_ids: Vec<String>,
     request: &UpdateRequest,
-) -> Result<Vec<String>> {
-    let mut unknown = Vec::new();
+) -> Result<SkippedRuns> {
+    let mut skipped = SkippedRuns::default();
     for (page, ids) in run_ids.chunks(PAGE_RUNS).enumerate() {
-        let updated = update_page(deps, call, ids, request, &mut unknown).await;
+        let updated = update_page(deps, call, ids, request, &mut skipped).await;
         updated.map_err(|error| error.after(page * PAGE_RUNS))?;
     }
-    Ok(unknown)
+    Ok(skipped)
 }
 
 async fn update_page(
@@ -158,9 +166,9 @@ async fn update_page(
     call: &Call,
     run_ids: &[String],
     request: &UpdateRequest,
-    unknown: &mut Vec<String>,
+    skipped: &mut SkippedRuns,
 ) -> Result<()> {
-    let numbers = find_numbers(deps, call, run_ids, unknown).await?;
+    let numbers = find_numbers(deps, call, run_ids, skipped).await?;
     let now = (deps.clock)();
     transact(deps.store.as_ref(), async |mut transaction: Transaction| {
         for number in &numbers {
@@ -182,13 +190,16 @@ pub(super) async fn find_numbers(
     deps: &Deps,
     call: &Call,
     run_ids: &[String],
-    unknown: &mut Vec<String>,
+    skipped: &mut SkippedRuns,
 ) -> Result<Vec<RunNumber>> {
     let mut numbers = Vec::with_capacity(run_ids.len());
     for run_id in run_ids {
-        match deps.try_find_run(call, run_id).await? {
-            Some(found) => numbers.push(found.number),
-            None => unknown.push(run_id.clone()),
+        match deps.find_run(call, run_id).await {
+            Ok(found) => numbers.push(found.number),
+            Err(Error::NotFound { .. }) => skipped.unknown.push(run_id.clone()),
+            // One damaged run must not keep the others from being changed.
+            Err(Error::DamagedRun { .. }) => skipped.damaged.push(run_id.clone()),
+            Err(error) => return Err(error),
         }
     }
     numbers.sort_unstable();

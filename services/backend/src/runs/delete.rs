@@ -13,7 +13,7 @@ use matyan_proto::{common::v1::LogPosition, runs::v1::DeleteBatchResponse};
 use matyan_store::{Transaction, transact};
 use std::{collections::BTreeMap, time::Duration};
 
-use super::{change::PAGE_RUNS, deletion::deletion};
+use super::{change::PAGE_RUNS, control_record::deletion};
 use crate::{
     Deps,
     call::Call,

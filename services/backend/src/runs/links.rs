@@ -1,7 +1,8 @@
 //! Changes of the tags and the experiment of many runs, a page of them in each transaction.
 
 use matyan_model::{
-    entity::{EntityError, Experiment, Tag, entity_find, entity_find_or_create, entity_load},
+    entity::{Entity, EntityError, Experiment, Tag, entity_find, entity_find_or_create, entity_load},
+    ids::Project,
     keys::EntityKind,
     run::RunEdit,
 };
@@ -11,19 +12,18 @@ use matyan_proto::{
 };
 use matyan_store::{Transaction, transact};
 
-use super::change::{PAGE_RUNS, find_numbers, write};
+use super::change::{PAGE_RUNS, SkippedRuns, find_numbers, write};
 use crate::{
     Deps,
     call::Call,
-    convert,
+    convert, entities,
     error::{Error, Result},
 };
 
 /// Result of a batch.
 #[derive(Default)]
 pub(super) struct Outcome {
-    /// Ids that match no run.
-    pub(super) unknown: Vec<String>,
+    pub(super) skipped: SkippedRuns,
     /// Number of runs that were not as requested before.
     pub(super) changed: u32,
 }
@@ -54,7 +54,7 @@ pub(super) async fn change_all<L: Link>(
     // An unknown entity is reported even if no run is given.
     let pages = run_ids.chunks(PAGE_RUNS).chain(run_ids.is_empty().then_some(&[][..]));
     for (page, ids) in pages.enumerate() {
-        let changed = change_page(deps, call, ids, link, &mut outcome.unknown).await;
+        let changed = change_page(deps, call, ids, link, &mut outcome.skipped).await;
         outcome.changed += changed.map_err(|error| error.after(page * PAGE_RUNS))?;
     }
     Ok(outcome)
@@ -65,9 +65,9 @@ async fn change_page<L: Link>(
     call: &Call,
     run_ids: &[String],
     link: &L,
-    unknown: &mut Vec<String>,
+    skipped: &mut SkippedRuns,
 ) -> Result<u32> {
-    let numbers = find_numbers(deps, call, run_ids, unknown).await?;
+    let numbers = find_numbers(deps, call, run_ids, skipped).await?;
     let now = (deps.clock)();
     // Another id for each page: the entity of the page before may have been deleted, and its id must
     // not be used again.
@@ -148,17 +148,20 @@ fn no_such(field: &'static str, kind: EntityKind, id: &str) -> Error {
     Error::NoSuchReference { field, resource: kind.name(), id: id.to_owned() }
 }
 
-/// Names the field of an id in the error of an unknown entity.
-fn named(field: &'static str, id: &str) -> impl FnOnce(EntityError) -> Error {
-    move |error| match error {
-        EntityError::NotFound { kind, .. } => no_such(field, kind, id),
-        other => other.into(),
+/// Loads an entity that a field of the request refers to.
+async fn load_named<E: Entity>(
+    field: &'static str,
+    transaction: &mut Transaction,
+    project: Project,
+    id: &str,
+) -> Result<()> {
+    let missing = |_| no_such(field, E::KIND, id);
+    entities::check_id(E::KIND, id).map_err(missing)?;
+    match entity_load::<E>(transaction, project, id).await {
+        Ok(_) => Ok(()),
+        Err(EntityError::NotFound { .. }) => Err(no_such(field, E::KIND, id)),
+        Err(error) => Err(error.into()),
     }
-}
-
-/// Rejects ids that are too long for a key. Generated ids are short.
-fn check_id(field: &'static str, kind: EntityKind, id: &str) -> Result<()> {
-    if id.len() > limits::NAME_BYTES { Err(no_such(field, kind, id)) } else { Ok(()) }
 }
 
 impl Link for TagLink {
@@ -171,8 +174,7 @@ impl Link for TagLink {
         let project = call.project;
         Ok(match &self.tag {
             TagChoice::Add { id } | TagChoice::Remove { id } => {
-                check_id("tag_id", EntityKind::Tag, id)?;
-                entity_load::<Tag>(transaction, project, id).await.map_err(named("tag_id", id))?;
+                load_named::<Tag>("tag_id", transaction, project, id).await?;
                 Some(id.clone())
             }
             TagChoice::AddByName(tag) => match new_id {
@@ -232,9 +234,7 @@ impl Link for ExperimentLink {
         Ok(match self {
             Self::None => None,
             Self::Id(id) => {
-                check_id("experiment_id", EntityKind::Experiment, id)?;
-                let found = entity_load::<Experiment>(transaction, project, id).await;
-                found.map_err(named("experiment_id", id))?;
+                load_named::<Experiment>("experiment_id", transaction, project, id).await?;
                 Some(id.clone())
             }
             Self::Name(experiment) => match new_id {

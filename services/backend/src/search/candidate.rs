@@ -6,7 +6,7 @@ use std::{borrow::Cow, sync::Arc};
 
 use bytes::Bytes;
 use matyan_model::{
-    ids::{RunNumber, SeriesNumber},
+    ids::{RunId, RunNumber, SeriesNumber},
     object::ObjectHeader,
     run::Document,
     series::MetricHeader,
@@ -25,6 +25,7 @@ pub(crate) struct Candidate {
     pub(super) params: Bytes,
     pub(super) experiment: Option<Arc<str>>,
     pub(super) tags: Vec<Arc<str>>,
+    pub(super) parent: Option<RunId>,
     /// Ordered by context id, then name.
     pub(super) sequences: Vec<Sequence>,
 }
@@ -85,6 +86,10 @@ impl RunView for Candidate {
 
     fn outcome(&self) -> Option<&str> {
         self.document.props.outcome.as_ref().and_then(|outcome| outcome.kind.to_api().name())
+    }
+
+    fn parent(&self) -> Option<&str> {
+        self.parent.as_ref().map(RunId::as_str)
     }
 
     fn archived(&self) -> bool {

@@ -299,6 +299,10 @@ impl RunView for ColumnRow<'_> {
         self.unknown()
     }
 
+    fn parent(&self) -> Option<&str> {
+        self.unknown()
+    }
+
     fn archived(&self) -> bool {
         self.archived
     }

@@ -17,8 +17,8 @@ use crate::error::{Error, Result};
 /// the client makes the server wait again, and then grows.
 const REREAD_RUNS: [usize; 2] = [4, 64];
 
-/// Rank of a run among all matches, starting at 1; 0 if the preceding matches were not counted.
-pub(crate) type Rank = u64;
+/// Rank of a run among all matches, starting at 1; `None` if the preceding matches were not counted.
+pub(crate) type Rank = Option<u64>;
 
 pub(crate) struct Delivery {
     pending: VecDeque<(RunNumber, Rank)>,

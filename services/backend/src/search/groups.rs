@@ -86,7 +86,7 @@ pub(super) fn group_values(field: &'static str, by: Vec<GroupBy>) -> Result<Vec<
             By::Metric(key) => ValueSource::Metric(key, metric_value),
         });
         match RunValue::parse(field, source)? {
-            RunValue::Created | RunValue::Duration | RunValue::Description => {
+            RunValue::Created | RunValue::Duration | RunValue::Ended | RunValue::Description => {
                 Err(Error::field(field, "contains a field of which nearly every run has its own value"))
             }
             value => Ok(value),
@@ -106,7 +106,11 @@ fn summaries(aggregates: Vec<Aggregate>) -> Result<Vec<RunValue>> {
         let value = RunValue::parse("aggregates", source)?;
         let is_number = matches!(
             value,
-            RunValue::Created | RunValue::Duration | RunValue::Param(_) | RunValue::Metric(_)
+            RunValue::Created
+                | RunValue::Duration
+                | RunValue::Ended
+                | RunValue::Param(_)
+                | RunValue::Metric(_)
         );
         match is_number {
             true => Ok(value),

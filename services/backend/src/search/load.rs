@@ -14,7 +14,7 @@ use matyan_model::{
     keys::SeriesKind,
     metric::{metric_headers_get, metric_series_list, series_named},
     object::{ObjectHeader, object_headers_get, object_series_list},
-    run::{Document, params_get_bytes},
+    run::{Document, params_get_bytes, run_id_get},
     series::{RunRef, RunSeries},
 };
 use matyan_ql::{Endpoint, Interval, NeedSet, Query, SequenceSummary, SequenceView};
@@ -69,8 +69,14 @@ impl CandidateLoader {
         for id in document.props.tags.iter().filter(|_| needs.tags) {
             tags.extend(self.tag(snapshot, id).await?);
         }
+        let parent = match document.props.parent {
+            Some(parent) if needs.parent => {
+                run_id_get(snapshot, self.project, RunNumber(parent.number)).await?
+            }
+            _ => None,
+        };
         let sequences = self.sequences(snapshot, number, &query).await?;
-        Ok(Candidate { number, document, params, experiment, tags, sequences })
+        Ok(Candidate { number, document, params, experiment, tags, parent, sequences })
     }
 
     async fn experiment(&mut self, snapshot: &dyn Snapshot, id: &str) -> Result<Option<Arc<str>>> {

@@ -39,7 +39,12 @@ pub(crate) fn compile_query_at(
     let query = compile(&text, options).map_err(|error| invalid_query(&text, error))?;
     let warnings = query.warnings().iter().map(|warning| {
         let TextPosition { line, column, end_column } = TextPosition::locate(&text, &warning.typed);
-        pb::Warning { message: warning.message.clone(), line, column, end_column }
+        pb::Warning {
+            message: warning.message.clone(),
+            line: Some(line),
+            column: Some(column),
+            end_column: Some(end_column),
+        }
     });
     Ok(CompiledQuery { warnings: warnings.collect(), query: Arc::new(query), report_progress })
 }

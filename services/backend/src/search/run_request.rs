@@ -65,9 +65,14 @@ impl RunSearch {
         let parts = convert::parts(request.parts.clone())?;
         let digest = list_digest(&request);
         let keys = sort::parse_keys(request.sort)?;
-        let starts = [!request.after_run_id.is_empty(), !request.cursor.is_empty(), request.position > 0];
-        if starts.iter().filter(|start| **start).count() > 1 {
-            return Err(Error::field("cursor", "excludes `after_run_id` and `position`: set one of them"));
+        let starts = [
+            ("after_run_id", !request.after_run_id.is_empty()),
+            ("position", request.position > 0),
+            ("cursor", !request.cursor.is_empty()),
+        ];
+        let mut starts = starts.into_iter().filter(|(_, is_set)| *is_set);
+        if let (Some((first, _)), Some((second, _))) = (starts.next(), starts.next()) {
+            return Err(Error::field(second, format!("cannot be combined with `{first}`: set one of them")));
         }
         let start = match request.cursor.as_str() {
             "" if request.after_run_id.is_empty() => ListStart::Position(request.position),

@@ -67,7 +67,7 @@ impl RunSearch {
             report_progress: self.compiled.report_progress,
             scanner,
             left: self.limit,
-            counts: MatchCounts { found: 0, is_counted: true, total: 0 },
+            counts: MatchCounts { found: 0, is_counted: true, total: None },
             always_raised: false,
             message: RunsResponse::default(),
             bytes: 0,
@@ -114,7 +114,7 @@ struct MatchCounts {
     /// Whether `found` counts every match before the next one; false after a seek.
     is_counted: bool,
     /// Total number of matches, once known.
-    total: u64,
+    total: Option<u64>,
 }
 
 /// A page with the ranks of its runs.
@@ -155,10 +155,9 @@ impl RunSender<'_> {
         let first = self.counts.found + 1;
         self.counts.found += page.matched.len() as u64;
         if self.counts.is_counted && self.scanner.is_done() {
-            self.counts.total = self.counts.found;
+            self.counts.total = Some(self.counts.found);
         }
-        let ranks =
-            (first..=self.counts.found).map(|rank| if self.counts.is_counted { rank } else { 0 }).collect();
+        let ranks = (first..=self.counts.found).map(|rank| self.counts.is_counted.then_some(rank)).collect();
         Ok(Some((page, ranks)))
     }
 
@@ -210,7 +209,7 @@ impl RunSender<'_> {
             let message = self.keep_alive_message();
             let numbers = self.keep_alive.during(by_created.next(), message).await??;
             if numbers.is_empty() {
-                self.counts.total = if self.counts.is_counted { self.counts.found } else { 0 };
+                self.counts.total = self.counts.is_counted.then_some(self.counts.found);
                 break;
             }
             self.scanner.count_checked(numbers.len());
@@ -223,7 +222,7 @@ impl RunSender<'_> {
                 let first = self.counts.found + 1;
                 self.counts.found += page.matched.len() as u64;
                 let is_counted = self.counts.is_counted;
-                let ranks = (first..).map(|rank| if is_counted { rank } else { 0 });
+                let ranks = (first..).map(|rank| is_counted.then_some(rank));
                 self.deliver(Delivery::from_page(page, ranks)).await?;
             }
         }
@@ -249,16 +248,17 @@ impl RunSender<'_> {
                 }
             };
             self.counts.found = page.total;
-            self.counts.total = page.total;
+            self.counts.total = Some(page.total);
             self.always_raised = page.always_raised;
             self.scanner.set_total(page.total);
             let Some((_, last_id)) = page.runs.last().cloned() else { break };
             selection.newest = Some(page.newest);
+            let ranks = (page.first_rank..).map(Some);
             if self.parts.is_none() {
-                let ids = page.runs.into_iter().map(|(_, run_id)| run_id).zip(page.first_rank..);
+                let ids = page.runs.into_iter().map(|(_, run_id)| run_id).zip(ranks);
                 self.send_ids(ids).await?;
             } else {
-                let numbers = page.runs.into_iter().map(|(number, _)| number).zip(page.first_rank..);
+                let numbers = page.runs.into_iter().map(|(number, _)| number).zip(ranks);
                 self.deliver(Delivery::new(numbers)).await?;
             }
             if !page.more {

@@ -234,7 +234,7 @@ impl<K: SequenceKind> SequenceSender<'_, K> {
         while self.sent.left != Some(0) {
             let message = self.keep_alive_message();
             let Some(page) = self.keep_alive.during(self.scanner.next(), message).await?? else { break };
-            let mut delivery = Delivery::from_page(page, std::iter::repeat(0));
+            let mut delivery = Delivery::from_page(page, std::iter::repeat(None));
             while self.sent.left != Some(0) {
                 let message = self.keep_alive_message();
                 let next = self.keep_alive.during(delivery.next(&mut self.scanner), message).await??;

@@ -1,10 +1,15 @@
 //! Charts: at most as many buckets per series as the chart has pixels.
 
-use matyan_model::series::{SeriesView, StepRange, Summary, exponent_for};
+use matyan_model::{
+    ids::SeriesNumber,
+    series::{SeriesView, StepRange, Summary},
+};
 use matyan_proto::series::v1::{BucketColumn, BucketsRequest, BucketsResponse, Place, SeriesBuckets};
 use matyan_store::Snapshot;
 
 use super::{
+    chart_axis::{self, ChartAxis},
+    grid::Grid,
     run_reader::{RunReader, batch_size},
     select::{self, SelectedSeries},
 };
@@ -38,15 +43,21 @@ pub(crate) async fn send(
     request: BucketsRequest,
     sender: &Sender<BucketsResponse>,
 ) -> Result<(), StreamEnd> {
-    let options = ChartOptions {
-        steps: convert::step_range(request.steps.as_ref()),
-        pixels: request.pixels as usize,
-        columns: bucket_columns(request.columns()),
+    let steps = convert::step_range(request.steps.as_ref());
+    let pixels = request.pixels as usize;
+    let runs: Vec<_> = request.runs.iter().collect();
+    let grid = match request.shared_grid {
+        true => Grid::over(deps, call, &runs, steps, pixels).await?,
+        false => None,
     };
+    let columns = bucket_columns(request.columns());
+    let axis = ChartAxis::new(request.axis.as_ref(), request.x_range.as_ref());
+    let options = ChartOptions { pixels, grid, columns, axis };
     for (run, selection) in (0..).zip(&request.runs) {
         let Some(found) = deps.try_find_run(call, &selection.run_id).await? else { continue };
         let mut reader = RunReader::new(deps, call, found);
-        let selected = select::series(&mut reader, selection).await?;
+        let selected = select::series(&mut reader, selection, steps).await?;
+        let selected = chart_axis::with_axes(&mut reader, selected, options.axis.as_ref()).await?;
         for selected in selected.chunks(batch_size(options.pixels)) {
             let series = loop {
                 match charts(&mut reader, run, selected, &options).await {
@@ -60,24 +71,41 @@ pub(crate) async fn send(
     Ok(())
 }
 
-struct ChartOptions {
-    steps: StepRange,
+struct ChartOptions<'r> {
     pixels: usize,
+    grid: Option<Grid>,
     columns: Vec<BucketColumn>,
+    axis: Option<ChartAxis<'r>>,
 }
 
 async fn charts(
     reader: &mut RunReader<'_>,
     run: u32,
-    selected: &[SelectedSeries],
-    options: &ChartOptions,
+    selected: &[(SelectedSeries, Option<SeriesNumber>)],
+    options: &ChartOptions<'_>,
 ) -> Result<Vec<SeriesBuckets>> {
     let (snapshot, opened) = reader.run().await?;
-    let numbers: Vec<_> = selected.iter().map(|series| series.number).collect();
+    let numbers: Vec<_> = selected.iter().map(|(series, _)| series.number).collect();
+    let axes: Vec<_> = selected.iter().filter_map(|(_, axis)| *axis).collect();
+    let mut axis_views = opened.views(snapshot, &axes).await?.into_iter();
     let mut charts = Vec::with_capacity(selected.len());
-    for (series, opened) in selected.iter().zip(opened.views(snapshot, &numbers).await?) {
-        let summary = opened.summary(snapshot).await?;
-        let mut chart = chart(snapshot, &opened, options.steps, options.pixels, &options.columns).await?;
+    for ((series, _), view) in selected.iter().zip(opened.views(snapshot, &numbers).await?) {
+        let axis_view = axis_views.next().unwrap_or_else(|| view.clone());
+        let summary = view.summary(snapshot).await?;
+        let mut steps = series.steps;
+        let axis = options.axis.as_ref().zip(summary.as_ref());
+        let axis = axis.map(|(axis, summary)| axis.of_series(axis_view, summary));
+        if let Some(axis) = &axis {
+            steps = axis.steps_in_range(snapshot, steps).await?;
+        }
+        let (buckets, exponent) = match &options.grid {
+            Some(grid) => (view.buckets(snapshot, steps, grid.exponent).await?, grid.exponent),
+            None => view.fine_buckets(snapshot, steps, options.pixels).await?,
+        };
+        let mut chart = columnar(&buckets, exponent, options.grid, &options.columns);
+        if let Some(axis) = &axis {
+            (chart.first_x, chart.last_x) = axis.values(snapshot, steps, &buckets, exponent).await?;
+        }
         chart.place = Some(Place { run, series: series.position });
         chart.info = Some(view::metric_info(series.number, series.header.clone(), summary.as_ref()));
         charts.push(chart);
@@ -92,24 +120,23 @@ pub(crate) async fn chart(
     pixels: usize,
     columns: &[BucketColumn],
 ) -> Result<SeriesBuckets> {
-    let Some(span) = series.span() else { return Ok(SeriesBuckets::default()) };
-    // The width of buckets depends on the steps that the series really has.
-    let exponent = exponent_for(&steps.intersection(&span), pixels);
-    let buckets = series.buckets(snapshot, steps, exponent).await?;
-    Ok(columnar(&buckets, exponent, columns))
+    let (buckets, exponent) = series.fine_buckets(snapshot, steps, pixels).await?;
+    Ok(columnar(&buckets, exponent, None, columns))
 }
 
-fn columnar(buckets: &[Summary], exponent: u32, columns: &[BucketColumn]) -> SeriesBuckets {
+/// Without a grid, the first bucket has number 0.
+fn columnar(
+    buckets: &[Summary],
+    exponent: u32,
+    grid: Option<Grid>,
+    columns: &[BucketColumn],
+) -> SeriesBuckets {
     let Some(first) = buckets.first() else { return SeriesBuckets::default() };
-    let origin = first.first.step >> exponent;
-    let index = |bucket: &Summary| {
-        let column = (bucket.first.step >> exponent).wrapping_sub(origin) as u64;
-        u32::try_from(column).expect("a chart has at most as many buckets as pixels")
-    };
+    let grid = grid.unwrap_or_else(|| Grid::starting_at(first.first.step, exponent));
     let mut chart = SeriesBuckets {
-        width: 1 << exponent,
-        origin: origin << exponent,
-        index: buckets.iter().map(index).collect(),
+        width: grid.width(),
+        origin: grid.origin(),
+        index: buckets.iter().map(|bucket| grid.number(bucket.first.step)).collect(),
         ..SeriesBuckets::default()
     };
     for column in columns {

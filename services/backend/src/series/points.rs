@@ -35,7 +35,6 @@ const BUCKETED_FROM: u32 = 128;
 
 /// The data requested for each series.
 struct SampleOptions<'r> {
-    steps: StepRange,
     density: u32,
     columns: PointColumns,
     x_axis: Option<&'r str>,
@@ -54,8 +53,8 @@ pub(crate) async fn send_samples(
     request: SampleRequest,
     sender: &Sender<SampleResponse>,
 ) -> Result<(), StreamEnd> {
+    let steps = convert::step_range(request.steps.as_ref());
     let options = SampleOptions {
-        steps: convert::step_range(request.steps.as_ref()),
         density: request.density,
         columns: request.columns.unwrap_or(DEFAULT_COLUMNS),
         x_axis: request.x_axis.as_deref(),
@@ -64,7 +63,7 @@ pub(crate) async fn send_samples(
     for (run, selection) in (0..).zip(&request.runs) {
         let Some(found) = deps.try_find_run(call, &selection.run_id).await? else { continue };
         let mut reader = RunReader::new(deps, call, found);
-        let selected = select::series(&mut reader, selection).await?;
+        let selected = select::series(&mut reader, selection, steps).await?;
         let axes = axes(&mut reader, &selected, options.x_axis).await?;
         let requested: Vec<RequestedSeries> = selected.into_iter().zip(axes).collect();
         if is_sent_in_pieces(options.density) {
@@ -92,7 +91,7 @@ pub(crate) fn is_sent_in_pieces(density: u32) -> bool {
 }
 
 /// A series, and the series of its x axis.
-type RequestedSeries = (SelectedSeries, Option<SeriesNumber>);
+pub(super) type RequestedSeries = (SelectedSeries, Option<SeriesNumber>);
 
 async fn axes(
     reader: &mut RunReader<'_>,
@@ -118,7 +117,7 @@ async fn samples(
     let mut samples = Vec::with_capacity(requested.len());
     for ((series, axis), view) in requested.iter().zip(views) {
         let sampling = Sampling::Spread(options.density as usize);
-        let chosen = view.sample(snapshot, options.steps, sampling).await?;
+        let chosen = view.sample(snapshot, series.steps, sampling).await?;
         let mut sample = columnar(&chosen, options.columns);
         if let Some(axis) = axis {
             let axis = opened.view(snapshot, *axis).await?;
@@ -137,28 +136,27 @@ async fn info(snapshot: &dyn Snapshot, view: &SeriesView, series: &SelectedSerie
 }
 
 /// A series about to be read in pieces, with its description.
-struct OpenedSeries {
-    info: SeriesInfo,
-    pieces: PointPieces,
+pub(super) struct OpenedSeries {
+    pub(super) info: SeriesInfo,
+    pub(super) pieces: PointPieces,
     axis: Option<AxisReader>,
 }
 
-async fn open_series(
+pub(super) async fn open_series(
     reader: &mut RunReader<'_>,
     (series, axis): &RequestedSeries,
-    steps: StepRange,
     density: u32,
 ) -> Result<OpenedSeries> {
     let open = async |snapshot: &dyn Snapshot, run: &RunSeries| {
         let view = run.view(snapshot, series.number).await?;
         let axis = match axis {
             Some(axis) => {
-                Some(AxisReader::new(run.view(snapshot, *axis).await?.scan(snapshot, steps).await?))
+                Some(AxisReader::new(run.view(snapshot, *axis).await?.scan(snapshot, series.steps).await?))
             }
             None => None,
         };
         let info = info(snapshot, &view, series).await?;
-        let pieces = PointPieces::at_density(snapshot, &view, steps, density).await?;
+        let pieces = PointPieces::at_density(snapshot, &view, series.steps, density).await?;
         Ok(OpenedSeries { info, pieces, axis })
     };
     loop {
@@ -178,8 +176,7 @@ async fn send_pieces(
     sender: &Sender<SampleResponse>,
 ) -> Result<(), StreamEnd> {
     let place = Some(Place { run, series: requested.0.position });
-    let OpenedSeries { info, pieces, axis } =
-        open_series(reader, requested, options.steps, options.density).await?;
+    let OpenedSeries { info, pieces, axis } = open_series(reader, requested, options.density).await?;
     let mut series = SplitSeries::new(info, pieces, axis, options.split());
     while !series.is_complete() {
         match series.next(reader.snapshot().await?).await {
@@ -228,7 +225,6 @@ pub(crate) async fn send_all(
     request: &PointsRequest,
     sender: &Sender<PointsResponse>,
 ) -> Result<(), StreamEnd> {
-    let steps = convert::step_range(request.steps.as_ref());
     let columns = request.columns.unwrap_or(DEFAULT_COLUMNS);
     // A single pass sends all columns together.
     let passes: Vec<Option<Column>> = match request.by_column {
@@ -238,7 +234,7 @@ pub(crate) async fn send_all(
     let mut reader = RunReader::for_run(deps, run);
     for series in selected {
         let place = Some(Place { run: 0, series: series.position });
-        let OpenedSeries { info, pieces, .. } = open_series(&mut reader, &(series, None), steps, 0).await?;
+        let OpenedSeries { info, pieces, .. } = open_series(&mut reader, &(series, None), 0).await?;
         let mut info = Some(info);
         for column in &passes {
             let mut pieces = pieces.clone();

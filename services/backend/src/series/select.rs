@@ -4,44 +4,69 @@ use matyan_model::{
     ids::SeriesNumber,
     keys::SeriesKind,
     metric::{metric_headers_get, metric_series_find_many, series_named},
-    series::{MetricHeader, RunRef},
+    series::{MetricHeader, RunRef, StepRange},
 };
 use matyan_proto::{common::v1::SeriesKey, limits, series::v1::RunSelection};
 use matyan_store::Snapshot;
 use matyan_value::{Context, Value, json};
 
 use super::run_reader::RunReader;
-use crate::{convert, error::Result};
+use crate::{
+    convert,
+    error::{Error, Result},
+};
 
 /// Series looked up at a time: each may need a separate read, and a snapshot lives for five
 /// seconds.
 const LOOKUPS_PER_READ: usize = 256;
 
 /// A series that was requested and exists.
+#[derive(Clone)]
 pub(crate) struct SelectedSeries {
     /// Index among the requested series of the run.
     pub(crate) position: u32,
     pub(crate) number: SeriesNumber,
     pub(crate) header: MetricHeader,
+    /// The requested steps.
+    pub(crate) steps: StepRange,
 }
 
 pub(super) type FoundSeries = (SeriesNumber, MetricHeader);
 
-pub(crate) fn check(runs: &[RunSelection]) -> Result<()> {
-    convert::check_limit("runs", runs.len(), limits::RUNS_PER_CALL)?;
-    let series = runs.iter().map(|run| run.numbers.len() + run.keys.len()).sum();
+pub(crate) fn check<'r>(runs: impl IntoIterator<Item = &'r RunSelection>) -> Result<()> {
+    let (mut count, mut series) = (0, 0);
+    for run in runs {
+        count += 1;
+        series += series_count(run);
+        if !run.steps.is_empty() && run.steps.len() != series_count(run) {
+            let (steps, series) = (run.steps.len(), series_count(run));
+            return Err(Error::field(
+                "steps",
+                format!("has {steps} ranges for {series} series: give one for each, or none"),
+            ));
+        }
+    }
+    convert::check_limit("runs", count, limits::RUNS_PER_CALL)?;
     convert::check_limit("series", series, limits::SERIES_PER_CALL)
 }
 
-/// The requested series that exist, in the order of the request.
+pub(super) fn series_count(run: &RunSelection) -> usize {
+    run.numbers.len() + run.keys.len()
+}
+
+/// The requested series that exist, in the order of the request. `steps` are requested for those that
+/// have none of their own.
 pub(super) async fn series(
     reader: &mut RunReader<'_>,
     selection: &RunSelection,
+    steps: StepRange,
 ) -> Result<Vec<SelectedSeries>> {
     let mut found = find_by_numbers(reader, &selection.numbers).await?;
     found.extend(find_by_keys(reader, &selection.keys).await?);
     let selected = (0..).zip(found).filter_map(|(position, found)| {
-        found.map(|(number, header)| SelectedSeries { position, number, header })
+        let own = selection.steps.get(position as usize).map(|steps| convert::step_range(Some(steps)));
+        let steps = own.unwrap_or(steps);
+        found.map(|(number, header)| SelectedSeries { position, number, header, steps })
     });
     Ok(selected.collect())
 }

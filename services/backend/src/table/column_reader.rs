@@ -115,7 +115,7 @@ impl ColumnReader<'_> {
                 })
                 .await
             }
-            ColumnKey::Description => self.documents().await,
+            ColumnKey::Description | ColumnKey::Outcome => self.documents().await,
             ColumnKey::Param(path) => self.param(path).await,
             ColumnKey::Metric(metric) => self.metric(metric).await,
         }
@@ -259,7 +259,9 @@ impl ColumnReader<'_> {
     }
 
     async fn metric(&mut self, metric: &MetricColumn) -> Result<()> {
-        let unfolded = self.unfolded_runs().await?;
+        // Their values are not only in the summaries of what was folded.
+        let mut unread = self.runs_in(keys::unfolded_all(self.project)).await?;
+        unread.extend(self.runs_in(keys::branches(self.project)).await?);
         let mut rest = Some(keys::index_series_name_all(self.project, SeriesKind::Metric, &metric.name));
         while let Some(range) = rest {
             let snapshot = self.deps.store.snapshot().await?;
@@ -275,7 +277,7 @@ impl ColumnReader<'_> {
             let found = numbers.into_iter().zip(found);
             let found: Vec<_> = found.filter_map(|(number, series)| Some((number, series?))).collect();
             let (open, folded): (Vec<_>, Vec<_>) =
-                found.into_iter().partition(|(number, _)| unfolded.contains(number));
+                found.into_iter().partition(|(number, _)| unread.contains(number));
             self.begin_page(open.len() + folded.len(), 0).await?;
             self.unknown.extend(open.into_iter().map(|(number, _)| number));
             match folded_summaries(snapshot.as_ref(), self.project, &folded).await {
@@ -296,9 +298,9 @@ impl ColumnReader<'_> {
         self.read_unknown().await
     }
 
-    /// The runs that may have blocks.
-    async fn unfolded_runs(&self) -> Result<HashSet<RunNumber>> {
-        let (all, mut runs) = (keys::unfolded_all(self.project), HashSet::new());
+    /// The runs with rows in a range, whose tails are their numbers.
+    async fn runs_in(&self, all: Range) -> Result<HashSet<RunNumber>> {
+        let mut runs = HashSet::new();
         let mut rest = Some(all.clone());
         while let Some(range) = rest {
             let (page, next) = self.page(&range).await?;
@@ -329,6 +331,11 @@ pub(super) async fn run_term(
         }
         ColumnKey::Active if props.active => Term::Bool(true),
         ColumnKey::Active => Term::Absent,
+        ColumnKey::Outcome if props.active => Term::text("active"),
+        ColumnKey::Outcome => {
+            let kind = props.outcome.as_ref().and_then(|outcome| outcome.kind.to_api().name());
+            kind.map_or(Term::Absent, Term::text)
+        }
         ColumnKey::Name => Term::text(&props.name),
         ColumnKey::Description => Term::text(&props.description),
         ColumnKey::Experiment { .. } => {

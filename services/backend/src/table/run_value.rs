@@ -21,6 +21,8 @@ pub(crate) enum RunValue {
     RunId,
     Experiment,
     Description,
+    Ended,
+    Outcome,
     /// The order in which the server first saw the runs.
     Number,
     Param(Vec<String>),
@@ -61,6 +63,8 @@ impl RunValue {
                 Ok(SortField::RunId) => Ok(Self::RunId),
                 Ok(SortField::Experiment) => Ok(Self::Experiment),
                 Ok(SortField::Description) => Ok(Self::Description),
+                Ok(SortField::Ended) => Ok(Self::Ended),
+                Ok(SortField::Outcome) => Ok(Self::Outcome),
                 Ok(SortField::Unspecified) | Err(_) => Err(Error::field(field, "contains an unknown field")),
             },
             Some(ValueSource::Param(path)) if path.segments.is_empty() => {
@@ -88,6 +92,8 @@ pub(super) enum ColumnKey {
     /// When the run ended.
     Ended,
     Active,
+    /// The way in which the run ended, or that it is active.
+    Outcome,
     Name,
     Description,
     /// The name of the experiment. Experiments are renamed without a change of their runs, so a
@@ -121,6 +127,8 @@ impl TableValue {
             RunValue::Created => ColumnKey::Created,
             RunValue::Name => ColumnKey::Name,
             RunValue::Description => ColumnKey::Description,
+            RunValue::Ended => ColumnKey::Ended,
+            RunValue::Outcome => ColumnKey::Outcome,
             RunValue::Experiment => ColumnKey::Experiment { names },
             RunValue::Param(path) => ColumnKey::Param(path.clone()),
             RunValue::Metric(metric) => ColumnKey::Metric(metric.clone()),

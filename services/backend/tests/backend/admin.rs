@@ -128,7 +128,7 @@ async fn overtaken() -> Harness {
     log_put(
         &mut batch,
         LogTopic::Ingestion,
-        &LogState { number: 0, identity: Some(info.identity), partitions, first_number: None },
+        &LogState { number: 0, identity: Some(info.identity), partitions, ..LogState::default() },
     );
     for (partition, bounds) in (0..).zip(info.partitions) {
         let applied = AppliedPosition { next: bounds.first, ..AppliedPosition::default() };
@@ -148,7 +148,7 @@ async fn rule_43_a_partition_that_lost_its_tail_continues_when_an_operator_decid
     let info = harness.log.describe(Topic::Ingestion).await.unwrap();
     let (partitions, end) = (info.partitions.len() as u32, info.partitions[0].end);
     let mut batch = Batch::default();
-    let state = LogState { number: 0, identity: Some(info.identity), partitions, first_number: None };
+    let state = LogState { number: 0, identity: Some(info.identity), partitions, ..LogState::default() };
     log_put(&mut batch, LogTopic::Ingestion, &state);
     let applied = AppliedPosition { next: end + 3, identity: state.identity, ..AppliedPosition::default() };
     applied_put(&mut batch, LogTopic::Ingestion, 0, &applied);

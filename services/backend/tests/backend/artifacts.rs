@@ -11,7 +11,7 @@ use matyan_proto::{
 };
 use tonic::service::Routes;
 
-use crate::harness::{Harness, all, create, not_found};
+use crate::harness::{Harness, all, create, not_found, wrong_field};
 
 type Client = ArtifactServiceClient<Routes>;
 
@@ -36,11 +36,44 @@ async fn get(harness: &Harness, request: GetRequest) -> (Artifact, Vec<u8>) {
     (artifact, bytes)
 }
 
+async fn payload(client: &mut Client, request: PayloadRequest) -> (PayloadInfo, Vec<u8>) {
+    let mut messages = all(client.payload(request).await.unwrap()).await.into_iter();
+    let Some(payload_response::Message::Info(info)) = messages.next().unwrap().message else {
+        panic!("the first message is the description");
+    };
+    let bytes = messages.flat_map(|message| match message.message {
+        Some(payload_response::Message::Chunk(chunk)) => chunk,
+        other => panic!("{other:?}"),
+    });
+    (info, bytes.collect())
+}
+
 async fn zip(harness: &Harness, run: &str) -> zip::ZipArchive<Cursor<Vec<u8>>> {
     let request = ZipRequest { run_id: run.into() };
     let chunks = all(Client::new(harness.routes()).zip(request).await.unwrap()).await;
     let bytes: Vec<u8> = chunks.iter().flat_map(|response| response.chunk.iter().copied()).collect();
     zip::ZipArchive::new(Cursor::new(bytes)).unwrap()
+}
+
+/// New bytes are uploaded before their reference is logged.
+#[tokio::test]
+async fn an_upload_changes_the_version_of_an_artifact_at_once() {
+    let harness = Harness::new().await;
+    harness.put_blob("r/a", b"old").await;
+    harness.log("r", [create(), uploaded("a", "r/a")]).await;
+    harness.applied().await;
+    let request = GetRequest { run_id: "r".into(), path: "a".into(), ..Default::default() };
+    let version = async |length| {
+        let request = GetRequest { length, ..request.clone() };
+        let responses = all(Client::new(harness.routes()).get(request).await.unwrap()).await;
+        (responses[0].version.clone(), responses.len())
+    };
+    let (old, described) = (version(None).await.0, version(Some(0)).await);
+    assert_eq!(described, (old.clone(), 1));
+    harness.put_blob("r/a", b"new").await;
+    let new = version(None).await.0;
+    assert!(!new.is_empty() && new != old, "{new}");
+    harness.end().await;
 }
 
 #[tokio::test]
@@ -139,8 +172,37 @@ async fn payload_uris_cannot_be_forged() {
     forged.push_str(&uris[1][28..]);
     let wrong =
         [forged, uris[0][..20].into(), format!("{}AA", uris[0]), "r/seq/one.png".into(), String::new()];
-    let requested: Vec<String> = wrong.into_iter().chain(uris).collect();
     let mut client = Client::new(harness.routes());
+    let whole = |uri: &str| PayloadRequest { uri: uri.to_owned(), ..PayloadRequest::default() };
+    for uri in wrong.iter().chain([&uris[2]]) {
+        not_found(client.payload(whole(uri)).await, "payload", uri);
+        let request = ThumbnailRequest { uri: uri.clone(), size: 100 };
+        not_found(client.thumbnail(request).await, "payload", uri);
+    }
+    let request = PayloadRequest { offset: 5, length: Some(3), ..whole(&uris[1]) };
+    let (info, bytes) = payload(&mut client, request).await;
+    assert_eq!((info.size, bytes), (10, vec![2; 3]));
+    assert_eq!(info.media_type, "application/octet-stream");
+    let (info, bytes) = payload(&mut client, whole(&uris[0])).await;
+    assert!(info.size == 2_000_000 && bytes == first && !info.version.is_empty());
+    let not_an_image = ThumbnailRequest { uri: uris[1].clone(), size: 100 };
+    wrong_field(client.thumbnail(not_an_image).await, "uri");
+
+    let mut png = Cursor::new(Vec::new());
+    image::DynamicImage::new_rgb8(400, 200).write_to(&mut png, image::ImageFormat::Png).unwrap();
+    harness.put_blob("r/seq/two.png", png.get_ref()).await;
+    let thumbnail = |size| ThumbnailRequest { uri: uris[1].clone(), size };
+    let reduced = client.thumbnail(thumbnail(100)).await.unwrap().into_inner();
+    let reduced = image::load_from_memory(&reduced.png).unwrap();
+    assert_eq!((reduced.width(), reduced.height()), (100, 50));
+    let (info, _) = payload(&mut client, PayloadRequest { length: Some(0), ..whole(&uris[1]) }).await;
+    assert_eq!(info.media_type, "image/png");
+    for size in [15, 1_025] {
+        wrong_field(client.thumbnail(thumbnail(size)).await, "size");
+    }
+    harness.put_blob("r/seq/two.png", &second).await;
+
+    let requested: Vec<String> = wrong.into_iter().chain(uris).collect();
     let responses = all(client.blobs(BlobsRequest { uris: requested }).await.unwrap()).await;
     let mut found = std::collections::BTreeMap::<u32, (Vec<u8>, bool)>::new();
     for response in responses {

@@ -102,7 +102,10 @@ async fn runs_are_moved_between_experiments() {
     let first = props(&mut client, "r1").await.experiment.unwrap().id;
 
     let done = client.move_batch(to(&["r1", "r2", "missing"], Target::ExperimentId(first))).await.unwrap();
-    assert_eq!(done.into_inner(), MoveBatchResponse { unknown: ids(&["missing"]), changed: 1 });
+    assert_eq!(
+        done.into_inner(),
+        MoveBatchResponse { unknown: ids(&["missing"]), changed: 1, damaged: Vec::new() }
+    );
     assert_eq!(experiment_name(&mut client, "r2").await.as_deref(), Some("first"));
     let named = to(&["r1"], Target::ExperimentName("second".into()));
     assert_eq!(client.move_batch(named).await.unwrap().into_inner().changed, 1);

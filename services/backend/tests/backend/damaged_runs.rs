@@ -9,7 +9,7 @@ use matyan_proto::{
     admin::v1::{admin_service_client::AdminServiceClient, *},
     backup::v1::{ReadRunRequest, backup_service_client::BackupServiceClient},
     project::v1::{ParamsRequest, project_service_client::ProjectServiceClient},
-    runs::v1::{DeleteRequest, GetRequest, ListRequest, run_service_client::RunServiceClient},
+    runs::v1::{run_service_client::RunServiceClient, *},
     search::v1::{Query, RunsRequest, search_service_client::SearchServiceClient},
 };
 use matyan_store::{Batch, Store};
@@ -80,6 +80,44 @@ async fn rule_40_an_operator_parks_and_resumes_a_run() {
     harness.end().await;
 }
 
+/// The others of its page are changed, and the answer names it.
+#[tokio::test]
+async fn rule_40_a_batch_leaves_a_damaged_run_out() {
+    let harness = Harness::new().await;
+    let project = Project::default();
+    harness.create(&["a", "bad", "z"]).await;
+    let snapshot = harness.store.snapshot().await.unwrap();
+    let number = head_live(&*snapshot, project, &RunId::new("bad")).await.unwrap().unwrap();
+    let mut batch = Batch::default();
+    batch.set(keys::document(project, number), vec![0xff]);
+    harness.store.commit(batch).await.unwrap();
+
+    let mut runs = RunServiceClient::new(harness.routes());
+    let run_ids: Vec<String> = ["a", "bad", "no", "z"].map(str::to_owned).to_vec();
+    let left_out = (vec!["no".to_owned()], vec!["bad".to_owned()]);
+    let tag = Some(add_tag_batch_request::Tag::TagName("t".into()));
+    let request = AddTagBatchRequest { run_ids: run_ids.clone(), tag };
+    let done = runs.add_tag_batch(request).await.unwrap().into_inner();
+    assert_eq!(((done.unknown, done.damaged), done.changed), (left_out.clone(), 2));
+    let tag = Some(remove_tag_batch_request::Tag::TagName("t".into()));
+    let request = RemoveTagBatchRequest { run_ids: run_ids.clone(), tag };
+    let done = runs.remove_tag_batch(request).await.unwrap().into_inner();
+    assert_eq!(((done.unknown, done.damaged), done.changed), (left_out.clone(), 2));
+    let experiment = Some(move_batch_request::Experiment::ExperimentName("e".into()));
+    let request = MoveBatchRequest { run_ids: run_ids.clone(), experiment };
+    let done = runs.move_batch(request).await.unwrap().into_inner();
+    assert_eq!(((done.unknown, done.damaged), done.changed), (left_out.clone(), 2));
+    let request = ArchiveBatchRequest { run_ids: run_ids.clone(), archived: true };
+    let done = runs.archive_batch(request).await.unwrap().into_inner();
+    assert_eq!((done.unknown, done.damaged), left_out);
+    let request = FinishBatchRequest { run_ids: run_ids.clone() };
+    let done = runs.finish_batch(request).await.unwrap().into_inner();
+    assert_eq!((done.unknown, done.damaged), left_out);
+    let done = runs.delete_batch(DeleteBatchRequest { run_ids }).await.unwrap().into_inner();
+    assert_eq!(done.unknown, ["no"], "a damaged run can be deleted");
+    harness.end().await;
+}
+
 #[tokio::test]
 async fn rule_40_a_damaged_run_can_be_deleted() {
     let harness = Harness::new().await;
@@ -98,7 +136,12 @@ async fn rule_40_a_damaged_run_can_be_deleted() {
     harness.applied().await;
     let list = RunsRequest { ids_only: true, count: true, ..RunsRequest::default() };
     let found = all(SearchServiceClient::new(harness.routes()).runs(list).await.unwrap()).await;
-    assert!(found.iter().all(|message| message.run_ids.is_empty() && message.match_count == 0), "{found:?}");
+    assert!(
+        found
+            .iter()
+            .all(|message| message.run_ids.is_empty() && message.match_count.unwrap_or_default() == 0),
+        "{found:?}"
+    );
     not_found(runs.get(GetRequest { run_id: "r".into(), parts: None }).await, "run", "r");
     let request = ListParkedItemsRequest { run_id: "r".into(), ..Default::default() };
     let mut admin = AdminServiceClient::new(harness.routes());

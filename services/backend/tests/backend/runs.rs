@@ -2,10 +2,12 @@
 
 use matyan_model::{change::changes_list, ids::Project};
 use matyan_proto::{
-    common::v1::{SeriesKey, SeriesType},
+    common::v1::{PathValue, SeriesKey, SeriesType},
+    ingest::v1::{CreateRun, event::Kind},
     limits,
     runs::v1::{run_service_client::RunServiceClient, *},
-    series::v1::{BucketsRequest, RunSelection, series_service_client::SeriesServiceClient},
+    search::v1::{Query, RunsRequest, search_service_client::SearchServiceClient},
+    series::v1::{self as series, BucketsRequest, RunSelection, series_service_client::SeriesServiceClient},
 };
 use matyan_store::Store;
 use tonic::{Code, service::Routes};
@@ -230,8 +232,51 @@ async fn series_are_selected_by_name_and_context() {
         [2.0, 3.0, 4.0]
     );
     assert!(selected(&[], vec![key("acc", test), key("nothing", "")]).await.is_empty());
-    let parts = Some(RunParts { series_keys: vec![key("x", "[1")], ..RunParts::default() });
+    let parts = Some(RunParts { series_keys: vec![key("x", "")], ..RunParts::default() });
+    wrong_field(client.batch_get(BatchGetRequest { run_ids: vec!["r".into()], parts }).await, "series_types");
+    let parts = Some(RunParts {
+        series_types: vec![SeriesType::Metric.into()],
+        series_keys: vec![key("x", "[1")],
+        ..RunParts::default()
+    });
     wrong_field(client.get(GetRequest { run_id: "r".into(), parts }).await, "context");
+    harness.end().await;
+}
+
+#[tokio::test]
+async fn values_are_typed_on_request() {
+    let harness = Harness::new().await;
+    let mut client = Client::new(harness.routes());
+    harness.log("r", [params(r#"{"hparams": {"lr": 0.5, "layers": [1, 2]}, "seed": 7}"#)]).await;
+    harness.log_points("r", &[("loss", r#"{"subset":"val","fold":2}"#, &[1.0])]).await;
+    harness.applied().await;
+    let texts = |values: &[PathValue]| -> Vec<String> {
+        values.iter().map(|one| format!("{} {:?}", one.path.join("/"), one.value.as_ref().unwrap())).collect()
+    };
+    let (fold, subset) = ("fold Integer(2)".to_owned(), "subset Text(\"val\")".to_owned());
+    let parts = |param_paths: Vec<ParamPath>, typed_values| RunParts {
+        params: param_paths.is_empty(),
+        param_paths,
+        series_types: vec![SeriesType::Metric.into()],
+        typed_values,
+        ..RunParts::default()
+    };
+    let mut read = async |parts| {
+        let request = GetRequest { run_id: "r".into(), parts: Some(parts) };
+        client.get(request).await.unwrap().into_inner().run.unwrap()
+    };
+    let run = read(parts(Vec::new(), true)).await;
+    let expected = ["hparams/layers Json(\"[1,2]\")", "hparams/lr Number(0.5)", "seed Integer(7)"];
+    assert_eq!(texts(&run.param_values), expected);
+    assert_eq!(texts(&run.series[0].context_values), [fold.clone(), subset.clone()]);
+    let path = ParamPath { segments: vec!["hparams".into(), "lr".into()] };
+    assert_eq!(texts(&read(parts(vec![path], true)).await.param_values), [expected[1]]);
+    let run = read(parts(Vec::new(), false)).await;
+    assert!(run.param_values.is_empty() && run.series[0].context_values.is_empty());
+
+    let request = series::ListRequest { run_id: "r".into(), typed_values: true, ..Default::default() };
+    let listed = all(SeriesServiceClient::new(harness.routes()).list(request).await.unwrap()).await;
+    assert_eq!(texts(&listed[0].series[0].context_values), [fold, subset]);
     harness.end().await;
 }
 
@@ -299,5 +344,35 @@ async fn a_call_waits_only_once_for_a_lagging_log() {
     assert_eq!(harness.describes(), 3);
     let response = client.delete_batch(DeleteBatchRequest { run_ids: ids() }).await.unwrap().into_inner();
     assert_eq!((response.unknown, harness.describes()), (unknown.map(str::to_owned).to_vec(), 4));
+    harness.end().await;
+}
+
+#[tokio::test]
+async fn a_branch_is_found_by_its_parent() {
+    let harness = Harness::new().await;
+    harness.create(&["trunk", "other"]).await;
+    let branch = |step: Option<i64>| {
+        let (parent_run_id, parent_step) = ("trunk".to_owned(), step);
+        Kind::CreateRun(CreateRun { parent_run_id, parent_step, ..CreateRun::default() })
+    };
+    harness.log("early", [branch(Some(0))]).await;
+    harness.log("whole", [branch(None), params(r#"{"parent": "hidden"}"#)]).await;
+    harness.applied().await;
+    let search = async |text: &str| {
+        let query = Some(Query { text: text.to_owned(), ..Query::default() });
+        let request = RunsRequest { query, ids_only: true, ..RunsRequest::default() };
+        let found = all(SearchServiceClient::new(harness.routes()).runs(request).await.unwrap()).await;
+        found.into_iter().flat_map(|message| message.run_ids).collect::<Vec<_>>()
+    };
+    assert_eq!(search("run.parent == 'trunk'").await, ["early"]);
+    assert_eq!(search("run.parent == 'hidden'").await, ["whole"]);
+    assert_eq!(search("run.parent is None").await, ["other", "trunk"]);
+    let parts = Some(RunParts { props: true, ..RunParts::default() });
+    for (run, step) in [("early", Some(0)), ("whole", None)] {
+        let request = GetRequest { run_id: run.into(), parts: parts.clone() };
+        let found = RunServiceClient::new(harness.routes()).get(request).await.unwrap().into_inner();
+        let parent = found.run.unwrap().props.unwrap().parent.unwrap();
+        assert_eq!((parent.run_id.as_str(), parent.step), ("trunk", step));
+    }
     harness.end().await;
 }

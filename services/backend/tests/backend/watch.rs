@@ -4,12 +4,13 @@
 use std::collections::HashMap;
 
 use matyan_proto::{
+    ingest::v1::{LogRecord, event::Kind},
     limits,
     runs::v1::{run_change::Change, run_service_client::RunServiceClient, *},
 };
 use tonic::{Code, Streaming, service::Routes};
 
-use crate::harness::{Harness, create, failure, finish, tag, until, wrong_field};
+use crate::harness::{Harness, create, failure, finish, line, params, tag, until, wrong_field};
 
 type Client = RunServiceClient<Routes>;
 
@@ -197,15 +198,21 @@ async fn only_watched_runs_are_reported() {
     })
     .await;
     assert_eq!(of_ids.runs.len(), 1);
-    until(&mut query, |mut response| {
-        // A run that changes without matching is reported as having left, even if it was
-        // never reported.
-        response.changes.retain(|change| matches!(change.change, Some(Change::Run(_))));
+    // `a` changes without matching; `take` would refuse its departure.
+    harness.log("a", [finish()]).await;
+    until(&mut query, |response| {
         of_query.take(response);
         of_query.runs.contains_key("b")
     })
     .await;
     assert_eq!(of_query.runs.len(), 1);
+    // Without a snapshot, the watcher may know `a` from before.
+    let by_query = WatchRequest { query: "'wanted' in run.tags".into(), ..request() };
+    let mut blind = watch(&harness, by_query).await;
+    rename(&harness, "a", "renamed").await;
+    let left = |change: &RunChange| matches!(change.change, Some(Change::Left(_)));
+    until(&mut blind, |response| response.changes.iter().any(|change| change.run_id == "a" && left(change)))
+        .await;
     harness
         .log(
             "b",
@@ -238,6 +245,49 @@ async fn data_changes_are_distinguished_from_control_changes() {
     until(&mut stream, |response| response.changes.iter().any(|change| !change.data)).await;
     harness.log("r", [finish()]).await;
     until(&mut stream, |response| !response.changes.is_empty()).await;
+    harness.end().await;
+}
+
+/// Reads the next changes of the only run.
+async fn next_change(stream: &mut Streaming<WatchResponse>) -> RunChange {
+    let mut found = None;
+    until(stream, |response| {
+        found = response.changes.into_iter().next();
+        found.is_some()
+    })
+    .await;
+    found.unwrap()
+}
+
+#[tokio::test]
+async fn changes_name_the_parts_and_metrics_that_changed() {
+    let harness = Harness::new().await;
+    harness.create(&["r"]).await;
+    harness.log_points("r", &[("early", "", &[1.0])]).await;
+    harness.applied().await;
+    let mut stream = watch(&harness, WatchRequest { snapshot: true, progress: true, ..request() }).await;
+    let first = next_change(&mut stream).await;
+    assert_eq!((first.parts.len(), first.progress), (0, None));
+    let record = LogRecord { message: "m".into(), level: 20, ..LogRecord::default() };
+    let changed = [
+        (RunPart::TerminalLines, line(0, "text")),
+        (RunPart::Params, params(r#"{"lr": 1}"#)),
+        (RunPart::LogRecords, Kind::LogRecord(record)),
+        (RunPart::Properties, finish()),
+        (RunPart::Properties, tag("t")),
+    ];
+    for (part, event) in changed {
+        harness.log("r", [event]).await;
+        let change = next_change(&mut stream).await;
+        assert_eq!(change.parts().collect::<Vec<_>>(), [part]);
+        assert_eq!(change.progress, Some(MetricProgress::default()));
+    }
+    harness.log_points("r", &[("late", "", &[1.0, 2.0, 3.0]), ("early", "", &[1.0, 2.0])]).await;
+    let change = next_change(&mut stream).await;
+    assert!(change.parts().any(|part| part == RunPart::Metrics), "{change:?}");
+    assert!(change.data);
+    let progress = change.progress.unwrap();
+    assert_eq!((progress.numbers, progress.last_steps), (vec![0, 1], vec![1, 2]));
     harness.end().await;
 }
 

@@ -160,7 +160,7 @@ async fn explain_returns_the_meaning_and_the_plan() {
     assert!(explained.full_scan && explained.candidates == 200, "{explained:?}");
     assert_eq!(explained.normalized, "run.is_archived == False");
     let explained = explain(&harness, "missing == 3").await;
-    assert_eq!((explained.warnings[0].line, explained.warnings[0].column), (1, 1));
+    assert_eq!((explained.warnings[0].line, explained.warnings[0].column), (Some(1), Some(1)));
     let explained = explain(&harness, "SELECT x IF run.lr <\n  run.").await;
     let error = explained.error.expect("the query is invalid");
     assert_eq!((error.line, explained.full_scan, explained.normalized.as_str()), (2, false, ""));

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use matyan_model::run::{Outcome, OutcomeKind};
 use matyan_proto::{
     common::v1::SeriesKey,
     runs::v1::ParamPath,
@@ -44,6 +45,7 @@ async fn project(runs: i64) -> Harness {
             archived: at % 10 == 9,
             active: at % 2 == 0,
             finalized_us: (at % 2 == 1).then_some(at * 1_000 + at % 5),
+            outcome: (at % 4 == 1).then(|| Outcome { kind: OutcomeKind::Failed, message: "m".into() }),
             params: map(&format!(r#"{{"kind":{kind},"lr":{}.5}}"#, at % 4)),
             ..spec(&format!("r{at:03}"), at * 1_000)
         };
@@ -94,6 +96,28 @@ async fn runs_with_equal_values_are_a_group() {
     }
     assert_eq!(sizes(&found).into_iter().collect::<BTreeMap<_, _>>(), counted);
     assert_eq!(found.run_count, 189);
+    let found = harness.groups(request(all, vec![by(By::Field(SortField::Outcome.into()))])).await.unwrap();
+    let expected = [("\"active\"", 105), ("\"failed\"", 53), ("-", 52)];
+    assert_eq!(sizes(&found), expected.map(|(value, runs)| (value.to_owned(), runs)));
+}
+
+#[tokio::test]
+async fn runs_are_sorted_by_their_ends_and_the_active_ones_are_last() {
+    let harness = project(12).await;
+    for descending in [false, true] {
+        let by = Some(sort::By::Field(SortField::Ended.into()));
+        let list = RunsRequest {
+            sort: vec![Sort { by, descending, ..Sort::default() }],
+            ..harness::runs_request("")
+        };
+        let found = harness.runs(list).await.unwrap();
+        let mut ended = ["r001", "r003", "r005", "r007", "r011"];
+        if descending {
+            ended.reverse();
+        }
+        assert_eq!(found.ids()[..5], ended);
+        assert_eq!(found.ids()[5..], ["r000", "r002", "r004", "r006", "r008", "r010"]);
+    }
 }
 
 #[tokio::test]
@@ -283,6 +307,7 @@ async fn invalid_groups_are_refused() {
         (GroupsRequest { by: vec![kind(); 4], ..valid() }, Code::ResourceExhausted, "by"),
         (GroupsRequest { by: vec![GroupBy::default()], ..valid() }, Code::InvalidArgument, "by"),
         (request("", vec![by(By::Field(SortField::Created.into()))]), Code::InvalidArgument, "by"),
+        (request("", vec![by(By::Field(SortField::Ended.into()))]), Code::InvalidArgument, "by"),
         (request("run.", vec![kind()]), Code::InvalidArgument, "line 1"),
         (
             GroupsRequest { aggregates: vec![Aggregate::default()], ..valid() },

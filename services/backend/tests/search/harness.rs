@@ -269,7 +269,8 @@ fn write_sequences(transaction: &mut Transaction, number: RunNumber, sequences: 
             let header = MetricHeader { name, context: stored, dtype: sequence.dtype.clone() };
             metric_series_create(batch, P, number, series, &header, &context.digest());
             for (step, value) in &sequence.points {
-                let (epoch, time_us) = (if step % 2 == 0 { step / 10 } else { ABSENT }, step * 1_000_000);
+                let (epoch, time_us) =
+                    (if step % 2 == 0 { step / 10 } else { ABSENT }, step.saturating_mul(1_000_000));
                 written.push(series, Point { step: *step, value: *value, epoch, time_us });
             }
         }
@@ -284,9 +285,9 @@ fn write_sequences(transaction: &mut Transaction, number: RunNumber, sequences: 
 #[derive(Debug, Default)]
 pub(crate) struct RunSearchResult {
     pub(crate) runs: Vec<Run>,
-    /// Rank of each run, or 0 if it is unknown.
-    pub(crate) places: Vec<u64>,
-    pub(crate) match_count: u64,
+    /// Rank of each run, if it is known.
+    pub(crate) places: Vec<Option<u64>>,
+    pub(crate) match_count: Option<u64>,
     pub(crate) warnings: Vec<String>,
     pub(crate) progress: Option<Progress>,
     pub(crate) messages: Vec<RunsResponse>,
@@ -325,7 +326,7 @@ impl Harness {
             assert!(!is_done, "no message may follow the last one");
             is_done = message.done;
             for (at, run) in (0..).zip(&message.runs) {
-                found.places.push(if message.first_place > 0 { message.first_place + at } else { 0 });
+                found.places.push(message.first_place.map(|first| first + at));
                 found.runs.push(run.clone());
             }
             found.match_count = message.match_count;

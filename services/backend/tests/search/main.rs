@@ -7,6 +7,7 @@ mod naive;
 mod observed_store;
 
 mod align;
+mod charts;
 mod export;
 mod groups;
 mod large;

@@ -67,6 +67,10 @@ impl RunView for View<'_> {
             OutcomeKind::Interrupted => "interrupted",
         })
     }
+    fn parent(&self) -> Option<&str> {
+        None
+    }
+
     fn archived(&self) -> bool {
         self.0.archived
     }
@@ -166,6 +170,9 @@ fn term(run: &RunSpec, sort: &Sort) -> (u8, f64, String) {
                 let end = if run.active { Some(NOW_US) } else { run.finalized_us };
                 end.map(|end| number((end - run.created_us) as f64))
             }
+            SortField::Ended => run.finalized_us.filter(|_| !run.active).map(|end| number(end as f64)),
+            SortField::Outcome if run.active => Some(text("active")),
+            SortField::Outcome => View(run).outcome().map(text),
             SortField::Unspecified => panic!("not used by the test"),
         },
         By::Param(path) => {

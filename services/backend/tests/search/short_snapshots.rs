@@ -168,10 +168,7 @@ async fn pages_by_date_are_in_order_with_short_lived_snapshots() {
         let sort = vec![Sort { by: by.clone(), descending: false, ..Sort::default() }];
         let request = RunsRequest { sort, limit: 9, after_run_id, ..harness::runs_request("run.at >= 0") };
         let found = harness.runs(request).await.unwrap();
-        assert!(
-            all.is_empty() || found.places.iter().all(|place| *place == 0),
-            "the index does not count ranks"
-        );
+        assert!(all.is_empty() || found.places.iter().all(Option::is_none), "the index does not count ranks");
         all.extend(found.ids().iter().map(ToString::to_string));
         if found.runs.len() < 9 {
             break;

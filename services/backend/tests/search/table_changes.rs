@@ -224,6 +224,8 @@ fn keys_of_lists() -> Vec<Sort> {
         field(SortField::RunId),
         field(SortField::Experiment),
         field(SortField::Description),
+        field(SortField::Ended),
+        field(SortField::Outcome),
         param(&["hparams", "lr"]),
         param(&["hparams", "seed"]),
         param(&["top"]),

@@ -3,7 +3,10 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use matyan_model::ids::RunNumber;
+use matyan_model::{
+    ids::RunNumber,
+    run::{Outcome, OutcomeKind},
+};
 use matyan_proto::{
     common::v1::SeriesKey,
     runs::v1::{ListRequest, ParamPath, run_service_client::RunServiceClient},
@@ -53,6 +56,9 @@ impl Project {
         run.archived = self.random.below(10) == 0;
         run.active = self.random.below(2) == 0;
         run.finalized_us = (!run.active).then_some(2_000_000 + self.random.below(100).cast_signed());
+        let kinds = [OutcomeKind::Finished, OutcomeKind::Failed, OutcomeKind::Interrupted];
+        let kind = kinds.get(self.random.below(4) as usize).filter(|_| !run.active);
+        run.outcome = kind.map(|kind| Outcome { kind: *kind, message: String::new() });
         run.experiment = (self.random.below(3) > 0).then(|| format!("e{}", self.random.below(3)));
         let value = match self.random.below(6) {
             0 => "null".to_owned(),
@@ -127,6 +133,8 @@ fn orders() -> Vec<Vec<Sort>> {
         field(SortField::RunId),
         field(SortField::Experiment),
         field(SortField::Description),
+        field(SortField::Ended),
+        field(SortField::Outcome),
         param(&["a", "b"]),
         loss.clone(),
     ] {
@@ -283,8 +291,10 @@ async fn every_position_of_a_list_is_reached_directly() {
             let expected: Vec<&str> =
                 whole.ids().into_iter().skip(usize::try_from(position).unwrap()).take(10).collect();
             assert_eq!(found.ids(), expected, "{list:?} from {position}");
-            assert_eq!(found.match_count, total, "{list:?} from {position}");
-            assert!(found.places.iter().zip(position + 1..).all(|(place, expected)| *place == expected));
+            assert_eq!(found.match_count, Some(total), "{list:?} from {position}");
+            assert!(
+                found.places.iter().zip(position + 1..).all(|(place, expected)| *place == Some(expected))
+            );
             let is_last = position + 10 >= total;
             assert_eq!(found.messages.last().unwrap().next_cursor.is_empty(), is_last, "{list:?} {position}");
         }

@@ -28,6 +28,10 @@ pub(super) fn check(run: &RunId, event: &pb::Event) -> Result<(), Problem> {
         Some(Kind::DeleteRun(pb::DeleteRun {})) => {
             Err(Problem::new("delete_run", "is not available to clients: call RunService.Delete"))
         }
+        Some(Kind::EditSeries(_)) => Err(Problem::new(
+            "edit_series",
+            "is not available to clients: call SeriesService.Rename or Delete",
+        )),
         None => Err(Problem::new("kind", "is unknown to this server")),
     }
 }
@@ -40,16 +44,13 @@ fn create_run(create: &pb::CreateRun) -> Result<(), Problem> {
     if create.created_us.is_some_and(i64::is_negative) {
         return Err(Problem::new("created_us", "is before 1970"));
     }
-    match (create.parent_run_id.is_empty(), create.parent_step) {
-        (true, None) => Ok(()),
-        (true, Some(_)) => {
-            Err(Problem::new("parent_run_id", "is missing: `parent_step` is given without it"))
-        }
-        (false, None) => Err(Problem::new("parent_step", "is missing: `parent_run_id` is given without it")),
-        (false, Some(_)) => match RunId::parse(create.parent_run_id.clone()) {
-            Ok(_) => Ok(()),
-            Err(reason) => Err(Problem::new("parent_run_id", reason)),
-        },
+    if !create.parent_run_id.is_empty() {
+        let parent = RunId::parse(create.parent_run_id.clone());
+        return parent.map(drop).map_err(|reason| Problem::new("parent_run_id", reason));
+    }
+    match create.parent_step {
+        Some(_) => Err(Problem::new("parent_run_id", "is missing: `parent_step` is given without it")),
+        None => Ok(()),
     }
 }
 

@@ -358,7 +358,7 @@ fn events_over_the_limits_are_refused() {
     };
     check_refused(parent("a/b", Some(0)), "parent_run_id");
     check_refused(parent("", Some(0)), "parent_run_id");
-    check_refused(parent("a", None), "parent_step");
+    check_accepted(parent("a", None));
     let line = |length| Kind::LogTerminalLine(pb::LogTerminalLine { line: text(length), step: 0 });
     check_accepted(line(limits::LOG_BYTES));
     check_refused(line(limits::LOG_BYTES + 1), "line");
@@ -377,6 +377,7 @@ fn events_over_the_limits_are_refused() {
 #[test]
 fn events_that_are_not_for_clients_are_refused() {
     check_refused(Kind::DeleteRun(pb::DeleteRun {}), "delete_run");
+    check_refused(Kind::EditSeries(pb::EditSeries::default()), "edit_series");
     let batch = pb::IngestionBatch { events: vec![pb::Event::default(), tag("a")], ..Default::default() };
     assert_eq!(rejected(check_alone(&batch)), [(0, 1, "kind".into())]);
 }

@@ -81,6 +81,7 @@ async fn series(channel: Connection, flags: &MetricsFlags) -> Result<Vec<SeriesI
         run_id: flags.run.clone(),
         types: vec![SeriesType::Metric.into()],
         names: flags.name.iter().cloned().collect(),
+        ..ListRequest::default()
     };
     let answer = client!(SeriesServiceClient, channel).list(request).await.map_err(run_error(&flags.run))?;
     let mut messages = answer.into_inner();

@@ -84,7 +84,9 @@ fn report(out: &mut Output, run: &str, state: &str, text: &str) -> Result<(), Er
 fn sort(flags: &SearchFlags) -> Sort {
     let field = match flags.sort {
         SortKey::Created => SortField::Created,
+        SortKey::Ended => SortField::Ended,
         SortKey::Duration => SortField::Duration,
+        SortKey::Outcome => SortField::Outcome,
         SortKey::Name => SortField::Name,
         SortKey::Experiment => SortField::Experiment,
         SortKey::Id => SortField::RunId,

@@ -6,17 +6,19 @@
 pub(crate) enum Program {
     Server(Role),
     CreateTopics,
+    CloseTopic,
     CreateBucket,
 }
 
 impl Program {
-    pub(crate) const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 8] = [
         Self::Server(Role::Up),
         Self::Server(Role::Frontier),
         Self::Server(Role::Backend),
         Self::Server(Role::IngestWorker),
         Self::Server(Role::ControlWorker),
         Self::CreateTopics,
+        Self::CloseTopic,
         Self::CreateBucket,
     ];
 
@@ -29,6 +31,7 @@ impl Program {
             Self::Server(Role::IngestWorker) => &["ingest-worker"],
             Self::Server(Role::ControlWorker) => &["control-worker"],
             Self::CreateTopics => &["topics", "create"],
+            Self::CloseTopic => &["topics", "close"],
             Self::CreateBucket => &["bucket", "create"],
         }
     }

@@ -86,7 +86,7 @@ settings! {
     /// `kafka:`, KAFKA_BOOTSTRAP_SERVERS names the brokers
     LOG: String = Setting::new("log", &["MATYAN_LOG"], parse::text)
         .default("kafka:").default_of(UP, EMBEDDED)
-        .flag("log", "URI", &[UP, FRONTIER, BACKEND, INGEST_WORKER, CONTROL_WORKER, Program::CreateTopics]);
+        .flag("log", "URI", &[UP, FRONTIER, BACKEND, INGEST_WORKER, CONTROL_WORKER, Program::CreateTopics, Program::CloseTopic]);
     /// Store for large objects: `embedded:`, `file:///directory`, `s3://bucket`, `gs://bucket`,
     /// `azure://container`; without a name, the bucket is that of S3_BUCKET, GCS_BUCKET or
     /// AZURE_CONTAINER

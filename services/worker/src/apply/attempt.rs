@@ -99,11 +99,12 @@ impl<'a> Attempt<'a> {
         };
         self.activity.received_us = self.activity.received_us.max(entry.received_us);
         // Data has arrived for a run that was ended because it was silent: reopen it.
-        let was_given_up = record.items() > 0 && self.run.cursor.take_given_up();
+        let is_data = record.items() > 0 && !record.event(item).is_some_and(is_series_edit);
+        let was_given_up = is_data && self.run.cursor.take_given_up();
         if was_given_up && self.run.is_live() {
             let live = self.run.live(&mut self.transaction, entry.received_us).await?;
             let edit = live.document.edit(&mut self.transaction, live.number).await?;
-            edit.props.resume(entry.received_us);
+            edit.resume(entry.received_us);
         }
         self.activity.caller.clone_from(&entry.caller);
         if item == 0 {
@@ -130,10 +131,11 @@ impl<'a> Attempt<'a> {
         };
         let events = &batch.items.events;
         while let Some(event) = events.get(*item as usize) {
-            // A delete is alone in its transaction: it drops the live run, and with it what
-            // earlier items have only collected.
+            // A delete, an edit of a series, and the creation of a branch are alone in their transactions:
+            // they drop what earlier items have only collected, and later ones must find what they write.
             if self.transaction.is_full()
-                || (is_delete(event) && self.transaction.has_items())
+                || (is_alone(event) && self.transaction.has_items())
+                || (is_series_edit(event) && record.prepared_edit != Some(*item))
                 || self.awaits_payload(record, *item)
             {
                 return Ok(false);
@@ -199,7 +201,7 @@ impl<'a> Attempt<'a> {
             let batch = event_batch(event);
             return self.parked.park(&mut self.transaction, record, item, &batch, &reason).await;
         }
-        if is_delete(event) {
+        if is_alone(event) {
             self.transaction.close();
         }
         if let Some(kind) = &event.kind {
@@ -222,6 +224,12 @@ impl<'a> Attempt<'a> {
     }
 }
 
-fn is_delete(event: &Event) -> bool {
-    matches!(event.kind, Some(Kind::DeleteRun(_)))
+/// Whether an event has a transaction of its own.
+fn is_alone(event: &Event) -> bool {
+    let is_branch = matches!(&event.kind, Some(Kind::CreateRun(create)) if !create.parent_run_id.is_empty());
+    matches!(event.kind, Some(Kind::DeleteRun(_))) || is_series_edit(event) || is_branch
+}
+
+fn is_series_edit(event: &Event) -> bool {
+    matches!(event.kind, Some(Kind::EditSeries(_)))
 }

@@ -26,6 +26,8 @@ pub(super) struct DecodedRecord {
     pub(super) batch: Result<Batch, String>,
     /// Values that are too large for a row, by item.
     pub(super) payloads: Vec<LargePayload>,
+    /// The item that edits a series, once what precedes its transaction is done.
+    pub(super) prepared_edit: Option<u32>,
 }
 
 pub(super) struct LargePayload {
@@ -38,7 +40,7 @@ impl DecodedRecord {
     fn new(entry: Entry) -> Self {
         let batch = entry.batch();
         let payloads = batch.as_ref().map(|batch| payloads(&batch.items.events)).unwrap_or_default();
-        Self { entry, batch, payloads }
+        Self { entry, batch, payloads, prepared_edit: None }
     }
 
     async fn decode(entry: Entry) -> Self {
@@ -65,6 +67,11 @@ impl DecodedRecord {
     pub(super) fn deletes_run(&self) -> bool {
         let is_delete = |event: &Event| matches!(event.kind, Some(Kind::DeleteRun(_)));
         self.batch.as_ref().is_ok_and(|batch| batch.items.events.iter().any(is_delete))
+    }
+
+    /// The event of an item, if it is one.
+    pub(super) fn event(&self, item: u32) -> Option<&Event> {
+        self.batch.as_ref().ok()?.items.events.get(item as usize)
     }
 
     /// The payload of an item, if it is large.
@@ -104,6 +111,7 @@ pub(super) fn large_payload(event: &Event) -> Option<&Bytes> {
         | Kind::LogTerminalLine(_)
         | Kind::LogRecord(_)
         | Kind::BlobRef(_)
+        | Kind::EditSeries(_)
         | Kind::DeleteRun(_) => None,
     }
 }

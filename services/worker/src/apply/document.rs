@@ -57,7 +57,7 @@ impl RunDocument {
         let is_empty = message.is_empty();
         let merged = edit.params_merge(transaction.snapshot(), message).await?;
         if merged.is_ok() && !is_empty {
-            edit.props.updated_us = updated_us;
+            edit.touch(updated_us);
         }
         Ok(merged)
     }

@@ -15,10 +15,12 @@ use matyan_value::cbor;
 
 use super::{
     ApplyFailure, Verdict,
+    branch::share_series,
     decode_queue::{DecodedRecord, LargePayload},
-    logs::{parse_log_record, write_terminal_line},
+    logs::parse_log_record,
     object::NewObject,
     run_state::RunState,
+    series_edit::{EditEffect, SeriesEdit},
     transaction::RunTransaction,
 };
 use crate::record::Entry;
@@ -52,6 +54,7 @@ impl EventWriter<'_, '_> {
             Kind::LogTerminalLine(line) => self.log_line(line).await,
             Kind::LogRecord(record) => self.log_record(record).await,
             Kind::BlobRef(blob) => self.blob_ref(blob, time_us).await,
+            Kind::EditSeries(edit) => self.edit_series(edit).await,
             Kind::DeleteRun(_) => self.delete_run().await,
         }
     }
@@ -74,7 +77,20 @@ impl EventWriter<'_, '_> {
         client_time_us: Option<i64>,
     ) -> Result<Verdict, ApplyFailure> {
         let (parent, received_us) = (self.parent(create).await?, self.entry.received_us);
-        let props = &mut self.edit().await?.props;
+        let edit = self.edit().await?;
+        let parent = parent.filter(|_| edit.props.parent.is_none());
+        let mut shared = Ok(());
+        if let Some(of) = parent {
+            let live = self.run.live(self.transaction, received_us).await?;
+            if live.number.0 == of.number {
+                return Ok(Err("`parent_run_id` is the run itself: name another one".to_owned()));
+            }
+            shared = share_series(self.transaction, live, of).await?;
+            self.run.forget_series();
+        }
+        let edit = self.edit().await?;
+        edit.touch(received_us);
+        let props = &mut edit.props;
         props.set_created(create.created_us.map_or(received_us, |created_us| created_us.min(received_us)));
         (props.active, props.is_given_up) = (true, false);
         props.finalized_us = None;
@@ -83,8 +99,7 @@ impl EventWriter<'_, '_> {
         props.first_start_us = props.first_start_us.or(client_time_us);
         props.client_start_us = client_time_us.or(props.client_start_us);
         props.parent = props.parent.or(parent);
-        props.updated_us = received_us;
-        Ok(Ok(()))
+        Ok(shared)
     }
 
     /// A missing parent is ignored: it may have been deleted while the message was in
@@ -107,7 +122,9 @@ impl EventWriter<'_, '_> {
         client_time_us: Option<i64>,
     ) -> Result<Verdict, ApplyFailure> {
         let received_us = self.entry.received_us;
-        let props = &mut self.edit().await?.props;
+        let edit = self.edit().await?;
+        edit.touch(received_us);
+        let props = &mut edit.props;
         (props.active, props.is_given_up) = (false, false);
         props.outcome = finish.outcome.as_ref().and_then(Outcome::from_api);
         let start_us = props.first_start_us.or(props.client_start_us);
@@ -116,7 +133,6 @@ impl EventWriter<'_, '_> {
             Some(duration) => props.created_us.saturating_add(duration),
             None => received_us,
         });
-        props.updated_us = received_us;
         Ok(Ok(()))
     }
 
@@ -131,13 +147,14 @@ impl EventWriter<'_, '_> {
             }
             None => None,
         };
-        let props = &mut self.edit().await?.props;
+        let edit = self.edit().await?;
+        edit.touch(received_us);
+        let props = &mut edit.props;
         props.set_created(received_us);
         props.name = set.name.clone().unwrap_or_else(|| std::mem::take(&mut props.name));
         props.description = set.description.clone().unwrap_or_else(|| std::mem::take(&mut props.description));
         props.archived = set.archived.unwrap_or(props.archived);
         props.experiment = experiment.or_else(|| props.experiment.take());
-        props.updated_us = received_us;
         Ok(Ok(()))
     }
 
@@ -149,7 +166,7 @@ impl EventWriter<'_, '_> {
         let edit = self.edit().await?;
         edit.props.set_created(received_us);
         edit.tag_add(&id);
-        edit.props.updated_us = received_us;
+        edit.touch(received_us);
         Ok(Ok(()))
     }
 
@@ -161,7 +178,7 @@ impl EventWriter<'_, '_> {
         match id {
             Some(id) => {
                 edit.tag_remove(&id);
-                edit.props.updated_us = received_us;
+                edit.touch(received_us);
             }
             None => {
                 let run = self.transaction.run().id.as_str();
@@ -203,7 +220,7 @@ impl EventWriter<'_, '_> {
 
     async fn log_line(&mut self, line: &pb::LogTerminalLine) -> Result<Verdict, ApplyFailure> {
         let live = self.run.live(self.transaction, self.entry.received_us).await?;
-        write_terminal_line(self.transaction, live.number, &mut live.writing, line);
+        live.recent_lines.write(self.transaction, live.number, &mut live.writing, line);
         Ok(Ok(()))
     }
 
@@ -238,10 +255,27 @@ impl EventWriter<'_, '_> {
         };
         let received_us = self.entry.received_us;
         let edit = self.edit().await?;
-        edit.props.updated_us = received_us;
+        edit.touch(received_us);
         let number = edit.number();
         let project = self.transaction.project();
         artifact_put(self.transaction.batch(), project, number, &blob.path, &artifact);
+        Ok(Ok(()))
+    }
+
+    async fn edit_series(&mut self, edit: &pb::EditSeries) -> Result<Verdict, ApplyFailure> {
+        let edit = match SeriesEdit::parse(edit) {
+            Ok(edit) => edit,
+            Err(reason) => return Ok(Err(reason)),
+        };
+        // An edit creates no run.
+        let Some(number) = self.run.live_number() else { return Ok(Ok(())) };
+        let effect = edit.apply(self.transaction, number).await?;
+        if effect != EditEffect::None {
+            self.run.forget_series();
+            let live = self.run.live(self.transaction, self.entry.received_us).await?;
+            live.writing.series_edits += 1;
+            live.writing.deleted_series += u32::from(effect == EditEffect::Dropped);
+        }
         Ok(Ok(()))
     }
 

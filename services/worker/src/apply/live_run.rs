@@ -10,7 +10,10 @@ use matyan_model::{
 };
 
 use super::{
-    document::RunDocument, logs::LogRecords, object::ObjectSeries, series::MetricSeries,
+    document::RunDocument,
+    logs::{LogRecords, RecentLines},
+    object::ObjectSeries,
+    series::MetricSeries,
     transaction::RunTransaction,
 };
 
@@ -24,6 +27,7 @@ pub(super) struct LiveRun {
     pub(super) series: MetricSeries,
     pub(super) objects: ObjectSeries,
     pub(super) log_records: LogRecords,
+    pub(super) recent_lines: RecentLines,
 }
 
 /// Activity of a run in a transaction.
@@ -57,8 +61,13 @@ impl LiveRun {
     }
 
     fn new(number: RunNumber, writing: WritingState, document: RunDocument) -> Self {
-        let (series, objects, log_records) = Default::default();
-        Self { number, writing, stored: writing, document, series, objects, log_records }
+        let (series, objects, log_records, recent_lines) = Default::default();
+        Self { number, writing, stored: writing, document, series, objects, log_records, recent_lines }
+    }
+
+    /// Drops what is known about series. Nothing may have been collected.
+    pub(super) fn forget_series(&mut self) {
+        (self.series, self.objects) = Default::default();
     }
 
     /// Writes what has been collected for the end of the transaction.

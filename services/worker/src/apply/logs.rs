@@ -1,6 +1,6 @@
 //! The terminal lines and log records of a run.
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 
 use matyan_model::{
     ids::RunNumber,
@@ -63,14 +63,39 @@ pub(super) fn parse_log_record(record: &pb::LogRecord) -> Result<LogRecord, Stri
     })
 }
 
-pub(super) fn write_terminal_line(
-    transaction: &mut RunTransaction<'_>,
-    number: RunNumber,
-    writing: &mut WritingState,
-    line: &pb::LogTerminalLine,
-) {
-    let (project, sequence) = (transaction.project(), writing.next_line);
-    let bytes = terminal_line_put(transaction.batch(), project, number, sequence, line.step, &line.line);
-    writing.next_line += 1;
-    writing.bytes += bytes as u64;
+/// Lines that were written last, each with the sequence number of that write. A progress bar
+/// rewrites its line many times a second, and only the row of the last write is kept.
+#[derive(Debug, Default)]
+pub(super) struct RecentLines(VecDeque<(i64, u64)>);
+
+/// Most lines in it, enough for the progress bars of several workers.
+const MOST_RECENT_LINES: usize = 32;
+
+impl RecentLines {
+    pub(super) fn write(
+        &mut self,
+        transaction: &mut RunTransaction<'_>,
+        number: RunNumber,
+        writing: &mut WritingState,
+        line: &pb::LogTerminalLine,
+    ) {
+        let (project, sequence) = (transaction.project(), writing.next_line);
+        if let Some(earlier) = self.replace(line.step, sequence) {
+            transaction.batch().clear(keys::line_written(project, number, earlier));
+        }
+        let bytes = terminal_line_put(transaction.batch(), project, number, sequence, line.step, &line.line);
+        writing.next_line += 1;
+        writing.bytes += bytes as u64;
+    }
+
+    /// Notes a write, and returns the last one of the same line if it is known.
+    fn replace(&mut self, line: i64, sequence: u64) -> Option<u64> {
+        let place = self.0.iter().position(|(known, _)| *known == line);
+        let earlier = place.and_then(|place| self.0.remove(place));
+        if self.0.len() == MOST_RECENT_LINES {
+            self.0.pop_front();
+        }
+        self.0.push_back((line, sequence));
+        earlier.map(|(_, sequence)| sequence)
+    }
 }

@@ -103,6 +103,7 @@ impl ObjectSeries {
         self.dirty_headers.insert(key);
         self.written.insert((series, step), epoch);
         writing.bytes += message.value.len() as u64;
+        writing.objects += 1;
         let row = Object { step, epoch, time_us: object.time_us, value };
         object_put(transaction.batch(), project, number, series, &row);
         Ok(Ok(()))

@@ -2,6 +2,7 @@
 //! writes, and only as long as the cursor is unchanged.
 
 use matyan_model::{
+    ids::RunNumber,
     keys,
     position::Cursor,
     run::{Deletion, Head, Tombstone, run_create, run_delete, writing_get},
@@ -70,6 +71,18 @@ impl RunState {
 
     pub(super) fn is_live(&self) -> bool {
         self.live.is_some()
+    }
+
+    pub(super) fn live_number(&self) -> Option<RunNumber> {
+        self.live.as_ref().map(|live| live.number)
+    }
+
+    /// Drops what is known about series, after one of them was edited.
+    pub(super) fn forget_series(&mut self) {
+        if let Some(live) = &mut self.live {
+            live.forget_series();
+        }
+        self.producers.unresolve();
     }
 
     pub(super) fn is_deleted(&self) -> bool {

@@ -83,6 +83,10 @@ impl<'a> RunTransaction<'a> {
         self.transaction.batch()
     }
 
+    pub(super) fn now_us(&self) -> i64 {
+        self.deps.now_us()
+    }
+
     /// A new id for an entity.
     pub(super) fn new_id(&self) -> String {
         self.deps.new_id()

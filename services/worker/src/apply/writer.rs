@@ -13,12 +13,14 @@ use tracing::Span;
 use super::{
     ApplyFailure, DeadLetterQueue, PayloadUploads, RunKey,
     attempt::{Attempt, AttemptOutcome},
+    branch,
     decode_queue::{DecodeQueue, DecodedRecord},
     mode::AttemptMode,
     outcome::{ApplyEnd, ApplyOutcome, InQuarantine},
     payload_store::PayloadStore,
     payloads::payloads_move,
     run_state::RunState,
+    series_edit,
 };
 use crate::{
     deps::Deps,
@@ -207,8 +209,13 @@ impl RunWriter {
             metrics: &self.metrics,
             cursor: &state.cursor.row().clone(),
         };
-        let moved = payloads_move(store, state, records, mode);
-        AssertUnwindSafe(moved)
+        let prepared = async {
+            payloads_move(store, state, records, mode).await?;
+            // Boxed, because they are large, and rare.
+            Box::pin(branch::prepare(&self.deps, &self.run, state, records)).await?;
+            Box::pin(series_edit::prepare(&self.deps, &self.run, state, records, mode)).await
+        };
+        AssertUnwindSafe(prepared)
             .catch_unwind()
             .await
             .unwrap_or_else(|panic| Err(ApplyFailure::Poison(panic_message(&*panic))))

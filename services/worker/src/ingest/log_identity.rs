@@ -10,7 +10,10 @@ use std::collections::BTreeMap;
 use matyan_log::{LogWriter, PartitionInfo, Topic, TopicInfo};
 use matyan_model::{
     keys::{self, LogTopic},
-    position::{AppliedPosition, LogState, applied_all, applied_put, log_get, log_put, partition_log},
+    position::{
+        AppliedPosition, LogState, applied_all, applied_put, log_get, log_is_replaced, log_put,
+        log_put_replaced, partition_log,
+    },
 };
 use matyan_store::{Store, Transaction, transact};
 
@@ -73,6 +76,14 @@ async fn decide_and_store(
         let known = log_get(snapshot, LogTopic::Ingestion).await?;
         let applied = applied_all(snapshot, LogTopic::Ingestion).await?;
         let own = applied.get(&partition).copied();
+        if let Some(LogState { number, identity: Some(replaced), .. }) = known
+            && replaced != info.identity
+        {
+            if log_is_replaced(snapshot, LogTopic::Ingestion, &info.identity).await? {
+                return Err(Error::Replaced);
+            }
+            log_put_replaced(transaction.batch(), LogTopic::Ingestion, &replaced, number);
+        }
         let decision = decide(known, own, partition, &info)?;
         if known != Some(decision.state) {
             // A checked read, so that two workers that find the same new log assign
@@ -126,7 +137,7 @@ fn decide(
             }
             LogState { number: known.number.max(log), identity: Some(identity), ..known }
         }
-        _ => LogState { number: log, identity: Some(identity), partitions, first_number: None },
+        _ => LogState { number: log, identity: Some(identity), partitions, ..LogState::default() },
     };
     let is_own = |applied: &AppliedPosition| {
         known.is_some() && applied.log == log && applied.identity.is_none_or(|own| own == identity)

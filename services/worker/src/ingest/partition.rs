@@ -192,7 +192,14 @@ impl Partition {
         self.reported = next;
         let PartitionStart { log, identity, middle_us, .. } = self.start;
         let identity = Some(identity);
-        Some(AppliedPosition { log, next, last: Some(last), identity, shortened_to: None, middle_us })
+        Some(AppliedPosition {
+            log,
+            next,
+            last: Some(last),
+            identity,
+            middle_us,
+            ..AppliedPosition::default()
+        })
     }
 }
 

@@ -208,7 +208,9 @@ async fn position_put(deps: &Deps, partition: u32, applied: &AppliedPosition) ->
             stored.is_some_and(|stored| stored.log == applied.log && stored.shortened_to.is_some());
         let moves = stored.is_none_or(|stored| (stored.log, stored.next) < (applied.log, applied.next));
         if moves && !is_stopped {
-            applied_put(transaction.batch(), LogTopic::Ingestion, partition, applied);
+            let begins = stored.filter(|stored| stored.log == applied.log).and_then(|stored| stored.begins);
+            let applied = AppliedPosition { begins, ..*applied };
+            applied_put(transaction.batch(), LogTopic::Ingestion, partition, &applied);
         }
         Ok::<_, Error>((transaction, ()))
     })

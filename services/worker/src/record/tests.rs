@@ -91,6 +91,10 @@ fn every_type_of_envelope_is_an_event() {
         ("log_terminal_line", r#"{"line":"x","step":1}"#),
         ("log_record", r#"{"message":"m","level":20,"timestamp":1.5,"logger_info":["f",1]}"#),
         ("blob_ref", r#"{"s3_key":"r/a","artifact_path":"a","content_type":"text/plain"}"#),
+        (
+            "edit_series",
+            r#"{"edit_id":"ab","objects":true,"name":"o","context":"","new_name":"p","new_context":""}"#,
+        ),
         ("delete_run", "{}"),
     ];
     let names = BTreeSet::from(envelopes.map(|(kind, _)| kind));

@@ -300,6 +300,13 @@ async fn rule_42_a_log_recreated_while_it_is_read_is_read_from_its_beginning() {
     log.is_recreated.store(true, Ordering::Relaxed);
     env.applied(1, 1).await;
     worker.stop().await.unwrap();
+
+    // As by the name of the topic before: its positions are gone, so its records would be applied again.
+    log.is_recreated.store(false, Ordering::Relaxed);
+    for _ in 0..2 {
+        let refused = crate::log_number(env.store(), &*log).await.unwrap_err();
+        assert!(matches!(refused, Error::Replaced), "{refused}");
+    }
 }
 
 #[tokio::test]

@@ -9,12 +9,16 @@ use std::sync::{
 use matyan_model::{
     ids::{ProducerId, RunId},
     keys,
+    logs::lines_written_list,
+    run::RunEdit,
 };
 use matyan_proto::{
     common::v1::{Outcome, OutcomeKind},
     ingest::v1::{self as pb, event::Kind},
 };
-use matyan_store::{Batch, Commit, Key, Mutation, Range, Scan, Snapshot, Store, Value};
+use matyan_store::{
+    Batch, Commit, Key, Mutation, Range, Scan, Snapshot, Store, Transaction, Value, transact,
+};
 
 use super::harness::{P, TestEnv, TestRecord, record};
 
@@ -49,6 +53,25 @@ async fn rule_09_points_write_no_row_per_series() {
     assert!(before.len() > SERIES as usize, "a new series has a row");
     assert!((1..20).contains(&changed), "{changed} rows were written for one more point of {SERIES} series");
     assert_eq!(env.points("metric-7").await, [(0, 7.0), (1, 7.0)]);
+}
+
+#[tokio::test]
+async fn rule_41_a_rewritten_line_keeps_one_row_of_its_writes() {
+    const ROUNDS: u64 = 10;
+    let env = TestEnv::new().await;
+    let mut writer = env.writer("r");
+    for round in 0..ROUNDS {
+        let bar = record(round).line(7, &format!("{round}0 %")).line(7, &format!("{round}5 %"));
+        env.apply_with(&mut writer, vec![bar.line(100 + round as i64, "done")]).await;
+    }
+    let number = env.listed().await[0].0;
+    let snapshot = env.store().snapshot().await.unwrap();
+    let written = lines_written_list(&*snapshot, P, number, 0..u64::MAX, usize::MAX).await.unwrap();
+    let lines: Vec<_> = written.iter().map(|(_, line)| *line).collect();
+    let mut expected: Vec<_> = (100..100 + ROUNDS as i64).collect();
+    expected.insert(expected.len() - 1, 7);
+    assert_eq!(lines, expected);
+    assert_eq!(env.read().await.unwrap().lines[0].text, "95 %");
 }
 
 #[tokio::test]
@@ -158,4 +181,40 @@ async fn rule_41_a_transaction_writes_the_mark_of_a_producer_once() {
     let again = TestRecord { offset: 1_000, ..step(999) };
     assert_eq!(env.apply(vec![again]).await.skipped_records, 1);
     assert_eq!(env.points("loss").await.len(), 1_000);
+}
+
+/// Callers recognize a version by the time of the last change (`if_updated_us`).
+#[tokio::test]
+async fn every_applied_change_makes_a_run_newer_whatever_its_time() {
+    const LATE: i64 = 9_000_000_000;
+    let env = TestEnv::new().await;
+    env.apply(vec![record(0).create()]).await;
+    // Someone has edited the run, by a clock that is ahead.
+    let number = env.read().await.unwrap().number;
+    let edit = async |mut transaction: Transaction| {
+        let mut edit = RunEdit::load(&transaction, P, number).await?.unwrap();
+        edit.touch(LATE);
+        edit.write(transaction.batch());
+        Ok::<_, matyan_store::Error>((transaction, ()))
+    };
+    transact(env.store(), edit).await.unwrap();
+    let artifact = pb::BlobRef { path: "a".into(), key: "k".into(), ..pb::BlobRef::default() };
+    let name = pb::SetRunProperty { name: Some("n".into()), ..pb::SetRunProperty::default() };
+    let changes = [
+        record(1).params(r#"{"a": 1}"#),
+        record(2).event(Kind::SetRunProperty(name)),
+        record(3).tag("t"),
+        record(4).event(Kind::RemoveTag(pb::RemoveTag { name: "t".into() })),
+        record(5).event(Kind::BlobRef(artifact)),
+        record(6).event(Kind::FinishRun(pb::FinishRun::default())),
+        record(7).create(),
+    ];
+    let mut last_us = LATE;
+    for change in changes {
+        let offset = change.offset;
+        env.apply(vec![change]).await;
+        let updated_us = env.read().await.unwrap().props.updated_us;
+        assert!(updated_us > last_us, "record {offset}: {updated_us} after {last_us}");
+        last_us = updated_us;
+    }
 }

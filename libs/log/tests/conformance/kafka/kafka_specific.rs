@@ -7,11 +7,13 @@ use libtest_mimic::Trial;
 use matyan_log::{
     Delivery, Error, LogReader, LogWriter, NewRecord, Topic,
     conformance::{Capability, Fixture, Shape, ignored_for, run_case},
-    kafka::{CreateTopics, KafkaLog, Settings, TopicNames, topics_create},
+    kafka::{CreateTopics, KafkaLog, Settings, TopicNames, topic_set_open, topics_create},
 };
 use rdkafka::{
     ClientConfig,
-    admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication},
+    admin::{
+        AdminClient, AdminOptions, AlterConfig, NewPartitions, NewTopic, ResourceSpecifier, TopicReplication,
+    },
     client::DefaultClientContext,
 };
 
@@ -26,6 +28,9 @@ pub(crate) fn kafka_specific_trials() -> Vec<Trial> {
         }),
         Trial::test("kafka::a_different_partition_count_moves_no_keys", || {
             run_case(another_partition_count())
+        }),
+        Trial::test("kafka::rule_43_a_closed_topic_takes_nothing_until_it_is_opened", || {
+            run_case(closed_topic())
         }),
         Trial::test("kafka::a_topic_with_a_low_size_limit_is_refused", || run_case(smaller_records())),
         Trial::test("kafka::a_reader_overtaken_by_retention_gets_an_error", || run_case(overtaken())),
@@ -92,6 +97,46 @@ async fn missing_dead_letters() {
     log.append(Topic::DeadLetters, vec![record("x")]).await.expect_err("the topic is missing");
     assert!(start.elapsed() < wait, "copies time out earlier than records");
     log.close().await.expect("the log closes");
+}
+
+/// Every append is refused, also of logs that were opened before, until the topic is open again. Other
+/// settings of the topic are kept.
+async fn closed_topic() {
+    let settings = settings_and_topics().await;
+    let topic = ResourceSpecifier::Topic(&settings.topics.ingestion);
+    let own = AlterConfig::new(ResourceSpecifier::Topic(&settings.topics.ingestion))
+        .set("max.message.bytes", "20000000")
+        .set("retention.ms", "86400000")
+        .set("min.insync.replicas", "1");
+    let altered = admin(&settings).alter_configs([&own], &AdminOptions::new()).await;
+    altered.expect("the broker answers")[0].as_ref().expect("the topic is changed");
+    let log = KafkaLog::open(settings.clone()).await.expect("the topics exist");
+    log.append(Topic::Ingestion, vec![record("before")]).await.expect("the topic is open");
+    topic_set_open(&settings, false).await.expect("the topic can be closed");
+    let refused = loop {
+        // The leader of the partition may not know yet.
+        if let Err(refused) = log.append(Topic::Ingestion, vec![record("meanwhile")]).await {
+            break refused;
+        }
+    };
+    assert!(refused.to_string().contains("accepts no more records"), "{refused}");
+    let end = log.describe(Topic::Ingestion).await.expect("describing succeeds").partitions[0].end;
+    // A process that applies the rest may be started, and cannot write either.
+    let second = KafkaLog::open(settings.clone()).await.expect("a closed topic can be read");
+    for log in [&log, &second] {
+        log.append(Topic::Ingestion, vec![record("late")]).await.expect_err("the topic is closed");
+        let now = log.describe(Topic::Ingestion).await.expect("describing succeeds").partitions[0].end;
+        assert_eq!(now, end, "nothing is written to a closed topic");
+    }
+    topic_set_open(&settings, true).await.expect("the topic can be opened");
+    while log.append(Topic::Ingestion, vec![record("after")]).await.is_err() {}
+    let described = admin(&settings).describe_configs([&topic], &AdminOptions::new()).await;
+    let described = described.expect("the broker answers").remove(0).expect("the topic exists");
+    let value = |key: &str| described.get(key).and_then(|entry| entry.value.clone()).unwrap_or_default();
+    assert_eq!(
+        ["max.message.bytes", "retention.ms", "min.insync.replicas"].map(value),
+        ["17956864", "86400000", "1"]
+    );
 }
 
 async fn another_partition_count() {

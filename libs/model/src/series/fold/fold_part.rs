@@ -14,7 +14,7 @@ use crate::ids::SeriesNumber;
 const SERIES_POINTS: usize = 48 * 1024;
 /// Number of series whose rows are read concurrently, to hide the latency of a distributed
 /// store.
-const GROUP_SERIES: usize = 16;
+pub(super) const GROUP_SERIES: usize = 16;
 /// Number of points that completes a group, unless its first series alone has more. Computing
 /// points that do not fit in the transaction is wasted work.
 const GROUP_POINTS: usize = 32 * 1024;

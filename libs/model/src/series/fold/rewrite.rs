@@ -28,7 +28,7 @@ const MAX_REWRITTEN_CHUNKS: usize = 8;
 /// Maximum number of chunks of one tier that are not merged.
 const TIER_CHUNKS: usize = 3;
 
-/// The changes made by folding some points of a series.
+/// The changes made by folding some points of a series, or by removing some.
 pub(super) struct SeriesRewrite {
     /// Number of points folded.
     pub(super) points: usize,
@@ -38,6 +38,8 @@ pub(super) struct SeriesRewrite {
     removed: Vec<ChunkEntry>,
     added: Vec<(ChunkEntry, Bytes)>,
     pages: Pages,
+    /// The first level of the pyramid that is to be cleared, and all above it.
+    cleared_levels: Option<u8>,
 }
 
 impl SeriesRewrite {
@@ -56,7 +58,42 @@ impl SeriesRewrite {
         series.extend_tail(points.slice(late..points.len()), ended).await?;
         let (folded, pages) = series.summarize(late > 0).await?;
         let SeriesState { removed, added, .. } = series;
-        Ok(Self { points: points.len(), next_step, folded, removed, added, pages })
+        Ok(Self { points: points.len(), next_step, folded, removed, added, pages, cleared_levels: None })
+    }
+
+    /// Removes the points with these steps from chunks of the series, some of which must remain.
+    pub(super) async fn without(
+        snapshot: &dyn Snapshot,
+        series_ref: SeriesRef,
+        old: FoldedSummary,
+        entries: Vec<ChunkEntry>,
+        touched: &[ChunkEntry],
+        steps: &StepRange,
+    ) -> Result<Self> {
+        let next_chunk = old.next_chunk;
+        let (removed, added, new_points) = Default::default();
+        let mut series = SeriesState {
+            snapshot,
+            series_ref,
+            old: Some(old),
+            entries,
+            removed,
+            added,
+            new_points,
+            next_chunk,
+        };
+        for entry in touched {
+            series.remove_steps(entry, steps).await?;
+        }
+        let (folded, pages) = series.summarize(true).await?;
+        // A later, longer pyramid must not find buckets of what was removed.
+        let cleared_levels = match (old.sealed, folded.sealed) {
+            (None, _) => None,
+            (Some(_), None) => Some(0),
+            (Some(old), Some(new)) => (new.top < old.top).then_some(new.top + 1),
+        };
+        let SeriesState { removed, added, .. } = series;
+        Ok(Self { points: 0, next_step: None, folded, removed, added, pages, cleared_levels })
     }
 
     /// The mutations of this series.
@@ -69,6 +106,9 @@ impl SeriesRewrite {
         for (entry, bytes) in self.added {
             batch.set(series_ref.entry_key(entry.steps().first), entry.encode());
             batch.set(series_ref.chunk_key(entry.id), bytes);
+        }
+        if let Some(level) = self.cleared_levels {
+            batch.clear_range(series_ref.levels_from(level));
         }
         for ((level, number), page) in &self.pages {
             let key = series_ref.page_key(*level, *number);
@@ -165,6 +205,25 @@ impl<'a> SeriesState<'a> {
         Ok(())
     }
 
+    async fn remove_steps(&mut self, entry: &ChunkEntry, steps: &StepRange) -> Result<()> {
+        if steps.covers(&entry.steps()) {
+            self.remove(entry.steps().first);
+            return Ok(());
+        }
+        let points = self.series_ref.listed_chunk(self.snapshot, entry).await?;
+        let gone = points.positions(steps);
+        if gone.is_empty() {
+            return Ok(());
+        }
+        let mut kept = points.slice(0..gone.start);
+        kept.extend(&points, gone.end..points.len());
+        self.remove(entry.steps().first);
+        for piece in split(&kept, true) {
+            self.add(piece, entry.sealed());
+        }
+        Ok(())
+    }
+
     async fn extend_tail(&mut self, points: Points, ended: bool) -> Result<()> {
         let Some(first) = points.first() else { return Ok(()) };
         let tail = self.entries[self.sealed_entries().len()..].to_vec();
@@ -218,6 +277,7 @@ impl<'a> SeriesState<'a> {
     async fn summarize(&self, rewritten: bool) -> Result<(FoldedSummary, Pages)> {
         let old = self.old.and_then(|old| old.sealed);
         let added = || self.added.iter().map(|(entry, _)| entry).filter(|entry| entry.sealed());
+        let removed = || self.removed.iter().filter(|entry| entry.sealed());
         let mut sum = if rewritten { None } else { old.map(|old| old.summary) };
         if rewritten {
             self.sealed_entries().iter().for_each(|entry| Summary::add(&mut sum, &entry.summary));
@@ -231,9 +291,8 @@ impl<'a> SeriesState<'a> {
             .zip(lowest.zip(highest))
             .map(|(sum, (lowest, highest))| SealedSummary::new(sum, lowest, highest));
         let pages = match new {
-            Some(new) if added().next().is_some() => {
-                let changed: Vec<&ChunkEntry> =
-                    added().chain(self.removed.iter().filter(|entry| entry.sealed())).collect();
+            Some(new) if added().chain(removed()).next().is_some() => {
+                let changed: Vec<&ChunkEntry> = added().chain(removed()).collect();
                 let entries = self.sealed_entries();
                 let (snapshot, series_ref, new_points) = (self.snapshot, self.series_ref, &self.new_points);
                 PyramidRebuild { snapshot, series_ref, old, new, entries, new_points }.pages(&changed).await?

@@ -5,16 +5,16 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use matyan_store::{Result, Snapshot};
 
-use super::SeriesView;
+use super::OwnSeries;
 use crate::series::points::{Points, StepRange};
 use crate::series::pyramid::{SealedSummary, bucket_summaries, level_for_exponent};
 use crate::series::summary::Summary;
 
-impl SeriesView {
+impl OwnSeries {
     /// Summaries of the points in `steps`, one for each non-empty aligned bucket of
     /// 2^exponent steps (`exponent` is at most 63), in the order of steps. A bucket that is
     /// partly outside `steps` includes only the points inside.
-    pub async fn buckets(
+    pub(super) async fn buckets(
         &self,
         snapshot: &dyn Snapshot,
         steps: StepRange,

@@ -164,8 +164,7 @@ impl SeriesView {
     ) -> Result<Points> {
         let Some(span) = self.span() else { return Ok(Points::default()) };
         let exact = EXACT_POINTS.max(sampling.limit() as u64);
-        let folded = self.folded.map_or(0, |folded| folded.total.count);
-        if folded + self.unfolded.len() as u64 <= exact {
+        if self.count_at_most() <= exact {
             return Ok(sampling.choose(&self.points(snapshot, steps).await?));
         }
         let wanted = steps.intersection(&span);

@@ -5,27 +5,32 @@ use std::collections::VecDeque;
 
 use matyan_store::{Error, Result, Snapshot, Version};
 
-use super::ChunkPart;
+use super::own::ChunkPart;
 use crate::series::points::{Points, StepRange};
 use crate::series::series_rows::SeriesRef;
 
 /// A scan of a step range, in progress. It holds everything that it needs except the chunks.
 #[derive(Clone)]
 pub struct PointScan {
+    opened: Version,
+    parts: VecDeque<ScannedPart>,
+}
+
+#[derive(Clone)]
+struct ScannedPart {
     series_ref: SeriesRef,
     steps: StepRange,
-    opened: Version,
-    parts: VecDeque<ChunkPart>,
+    chunk: ChunkPart,
 }
 
 impl PointScan {
-    pub(super) fn new(
-        series_ref: SeriesRef,
-        steps: StepRange,
-        opened: Version,
-        parts: Vec<ChunkPart>,
-    ) -> Self {
-        Self { series_ref, steps, opened, parts: parts.into() }
+    pub(super) fn new(opened: Version) -> Self {
+        Self { opened, parts: VecDeque::new() }
+    }
+
+    /// Adds points in `steps`, which must be after the others.
+    pub(super) fn add(&mut self, series_ref: SeriesRef, steps: StepRange, chunks: Vec<ChunkPart>) {
+        self.parts.extend(chunks.into_iter().map(|chunk| ScannedPart { series_ref, steps, chunk }));
     }
 
     /// The next points in the order of steps, at least one; `None` at the end. Takes the
@@ -34,10 +39,10 @@ impl PointScan {
     /// scan then.
     pub async fn next(&mut self, snapshot: &dyn Snapshot) -> Result<Option<Points>> {
         while let Some(part) = self.parts.front() {
-            let points = match &part.entry {
-                None => part.late.clone(),
-                Some(entry) => match self.series_ref.chunk(snapshot, entry).await? {
-                    Some(chunk) => part.over(chunk),
+            let points = match &part.chunk.entry {
+                None => part.chunk.late.clone(),
+                Some(entry) => match part.series_ref.chunk(snapshot, entry).await? {
+                    Some(chunk) => part.chunk.over(chunk),
                     // The chunk was cleared after the scan was opened.
                     None if snapshot.version() > self.opened => return Err(Error::SnapshotTooOld),
                     None => {
@@ -45,8 +50,8 @@ impl PointScan {
                     }
                 },
             };
+            let wanted = points.positions(&part.steps);
             self.parts.pop_front();
-            let wanted = points.positions(&self.steps);
             if wanted.len() == points.len() && !points.is_empty() {
                 return Ok(Some(points));
             }

@@ -1,14 +1,20 @@
 //! Tests of folding: rules 17 to 21 and 23 of the invariants, and which folds may write.
 
-use std::ops::Deref;
+use std::{
+    ops::Deref,
+    sync::atomic::{AtomicUsize, Ordering::Relaxed},
+};
 
-use matyan_store::{Batch, Error, Store};
+use async_trait::async_trait;
+use matyan_store::{Batch, Commit, Error, Key, Page, Range, Result, Scan, Snapshot, Store, Value, Version};
 
 use super::harness::{Harness, PROJECT, series};
 use crate::ids::SeriesNumber;
 use crate::keys;
 use crate::series::chunk::{self, CHUNK_POINTS};
-use crate::series::{ABSENT, Fold, FoldStatus, Point, RunSeries, StepRange, WrittenPoints, garbage_clear};
+use crate::series::{
+    ABSENT, Fold, FoldStatus, Point, RunBlocks, RunSeries, StepRange, WrittenPoints, garbage_clear,
+};
 use crate::testing::TestStore;
 
 const CLOCK_US: i64 = 1_000_000;
@@ -52,7 +58,7 @@ async fn rule_17_a_fold_stopped_between_any_two_transactions_can_be_resumed() {
     for steps in 0..8 {
         harness.fold_step(false).await;
         harness.fold = None;
-        let run = RunSeries::open(harness.snapshot().await.as_ref(), harness.run_ref).await.unwrap();
+        let run = RunBlocks::open(harness.snapshot().await.as_ref(), harness.run_ref).await.unwrap();
         stopped += usize::from(run.is_folding());
         // Points of series that are folded, half folded, and not folded yet, including
         // late points.
@@ -64,6 +70,77 @@ async fn rule_17_a_fold_stopped_between_any_two_transactions_can_be_resumed() {
     assert!(stopped >= 2, "the fold was stopped halfway only {stopped} times");
     harness.fold_all(false).await;
     harness.verify(&[(StepRange::ALL, 9)]).await;
+}
+
+/// A store whose snapshots end after a few reads, as if each took a second.
+struct SlowStore<'s>(&'s TestStore);
+
+struct SlowSnapshot {
+    inner: Box<dyn Snapshot>,
+    reads_left: AtomicUsize,
+}
+
+impl SlowSnapshot {
+    fn read(&self) -> Result<&dyn Snapshot> {
+        let left = self.reads_left.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1));
+        left.map(|_| &*self.inner).map_err(|_| Error::SnapshotTooOld)
+    }
+}
+
+#[async_trait]
+impl Store for SlowStore<'static> {
+    async fn snapshot(&self) -> Result<Box<dyn Snapshot>> {
+        Ok(Box::new(SlowSnapshot { inner: self.0.snapshot().await?, reads_left: AtomicUsize::new(12) }))
+    }
+
+    async fn commit(&self, batch: Batch) -> Result<Commit> {
+        self.0.commit(batch).await
+    }
+
+    async fn sync(&self) -> Result<()> {
+        self.0.sync().await
+    }
+
+    async fn changed(&self, key: &Key, seen: Option<&Value>) -> Result<()> {
+        self.0.changed(key, seen).await
+    }
+}
+
+#[async_trait]
+impl Snapshot for SlowSnapshot {
+    async fn get(&self, key: &Key) -> Result<Option<Value>> {
+        self.read()?.get(key).await
+    }
+
+    async fn get_many(&self, keys: &[Key]) -> Result<Vec<Option<Value>>> {
+        self.read()?.get_many(keys).await
+    }
+
+    async fn scan(&self, range: &Range, scan: Scan) -> Result<Page> {
+        self.read()?.scan(range, scan).await
+    }
+
+    fn version(&self) -> Version {
+        self.inner.version()
+    }
+}
+
+#[tokio::test]
+async fn rule_41_a_fold_takes_fewer_series_where_snapshots_end_before_a_slice() {
+    let store: &'static TestStore = Box::leak(Box::new(TestStore::open().await));
+    let mut harness = Harness::new(store).await;
+    for round in 0..2 {
+        for number in 0..40 {
+            harness.write(&noisy(number, round * 20..round * 20 + 20)).await;
+        }
+        let slow = SlowStore(store);
+        let mut fold =
+            Fold::begin(&*harness.snapshot().await, harness.run_ref, false).await.unwrap().unwrap();
+        while fold.step(&slow, &harness.live, CLOCK_US).await.unwrap() == FoldStatus::InProgress {}
+        harness.verify(&[(StepRange::ALL, 9)]).await;
+    }
+    let run = RunBlocks::open(&*harness.snapshot().await, harness.run_ref).await.unwrap();
+    assert!(!run.is_folding());
 }
 
 #[tokio::test]
@@ -321,7 +398,7 @@ async fn a_long_backlog_takes_several_folds() {
         harness.write(&bulky(0, part * 40_000..(part + 1) * 40_000)).await;
     }
     let unfolded = async |harness: &Harness<'_>| {
-        let run = RunSeries::open(harness.snapshot().await.as_ref(), harness.run_ref).await.unwrap();
+        let run = RunBlocks::open(harness.snapshot().await.as_ref(), harness.run_ref).await.unwrap();
         (run.unfolded().unwrap().bytes, run.is_folding(), run.next_block())
     };
     let (bytes, _, next_block) = unfolded(&harness).await;

@@ -6,12 +6,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use matyan_store::{Batch, Scan, Snapshot, Store};
 
+use crate::branch::{Branch, branch_put};
 use crate::ids::{Project, RunNumber, SeriesNumber};
 use crate::keys;
 use crate::series::chunk::{CHUNK_BYTES, CHUNK_POINTS, ChunkEntry};
 use crate::series::{
-    Fold, FoldStatus, LiveRow, Point, Points, RunRef, RunSeries, Sampling, SeriesView, StepRange, Summary,
-    WrittenPoints,
+    Fold, FoldStatus, LiveRow, Point, Points, Removal, RunBlocks, RunRef, RunSeries, Sampling, SeriesView,
+    StepRange, StepRemoval, Summary, WrittenPoints, fold::remove_slice,
 };
 use crate::testing::TestStore;
 
@@ -70,6 +71,27 @@ impl<'a> Harness<'a> {
         }
     }
 
+    /// Makes the run a branch, and adds the points that it shares to the map.
+    pub(super) async fn branch(
+        &mut self,
+        branch: &Branch,
+        parent: BTreeMap<SeriesNumber, BTreeMap<i64, Point>>,
+        (last_step, shared_series): (i64, u32),
+    ) {
+        let mut batch = Batch::buffered();
+        branch_put(&mut batch, PROJECT, self.run_ref.number, branch);
+        self.store.commit(batch).await.unwrap();
+        for (series, points) in parent.into_iter().filter(|(series, _)| series.0 < shared_series) {
+            let own = self.model.entry(series).or_default();
+            let first = own.keys().next().copied();
+            own.extend(
+                points
+                    .into_iter()
+                    .filter(|(step, _)| *step <= last_step && first.is_none_or(|first| *step < first)),
+            );
+        }
+    }
+
     /// Runs one transaction of the current fold, or of a new one.
     pub(super) async fn fold_step(&mut self, ended: bool) -> FoldStatus {
         if self.fold.is_none() {
@@ -87,14 +109,38 @@ impl<'a> Harness<'a> {
         while self.fold_step(ended).await == FoldStatus::InProgress {}
     }
 
+    /// Folds everything, then removes steps of a series in transactions of two chunks. Leaves a series
+    /// alone that would lose all its points, because its number would not be used again.
+    pub(super) async fn remove(&mut self, series: SeriesNumber, steps: StepRange) {
+        self.fold_all(false).await;
+        self.fold_all(false).await;
+        let Some(points) = self.model.get_mut(&series) else { return };
+        if points.keys().all(|step| steps.contains(*step)) {
+            return;
+        }
+        points.retain(|step, _| !steps.contains(*step));
+        loop {
+            let mut batch = Batch::buffered();
+            let removal = StepRemoval { run: self.run_ref, series, steps, now_us: 1_000_000 };
+            let done = remove_slice(self.snapshot().await.as_ref(), &mut batch, removal, 2).await.unwrap();
+            self.store.commit(batch).await.unwrap();
+            match done {
+                Removal::InProgress => {}
+                Removal::Done => return,
+                Removal::Emptied => panic!("points remain"),
+            }
+        }
+    }
+
     pub(super) fn points(&self, series: SeriesNumber, steps: StepRange) -> Points {
         let points = self.model.get(&series).into_iter().flat_map(|points| points.values());
         points.filter(|point| steps.contains(point.step)).copied().collect()
     }
 
     pub(super) async fn views(&self, snapshot: &dyn Snapshot, numbers: &[SeriesNumber]) -> Vec<SeriesView> {
+        let blocks = RunBlocks::open(snapshot, self.run_ref).await.unwrap();
+        assert!(blocks.next_block() >= self.next_block || self.next_block == 0);
         let run = RunSeries::open(snapshot, self.run_ref).await.unwrap();
-        assert!(run.next_block() >= self.next_block || self.next_block == 0);
         run.views(snapshot, numbers).await.unwrap()
     }
 
@@ -121,7 +167,11 @@ impl<'a> Harness<'a> {
             );
             let summary = view.summary(snapshot.as_ref()).await.unwrap();
             assert_alike(&summary.into_iter().collect::<Vec<_>>(), &brute_force(&all, 64));
-            assert_eq!(view.span().map(|span| span.last), all.last().map(|last| last.step));
+            let ends = all.first().zip(all.last()).map(|(first, last)| StepRange::new(first.step, last.step));
+            assert_eq!(view.span().map(|span| span.first), ends.map(|ends| ends.first));
+            assert!(ends.is_none_or(|ends| view.span().is_some_and(|span| span.covers(&ends))));
+            let highest = view.highest_step(snapshot.as_ref()).await.unwrap();
+            assert_eq!(highest, ends.map(|ends| ends.last));
             for (range, exponent) in ranges {
                 // On a busy machine, all ranges together outlast a snapshot.
                 let snapshot = self.snapshot().await;

@@ -6,6 +6,7 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
 use super::harness::{Harness, SERIES};
+use crate::branch::{Ancestor, Branch};
 use crate::ids::SeriesNumber;
 use crate::series::{ABSENT, Point, StepRange, WrittenPoints, generate};
 use crate::testing::TestStore;
@@ -36,6 +37,11 @@ enum Action {
     },
     /// The folding task dies.
     Crash,
+    /// Steps of a series are removed.
+    Remove {
+        series: u32,
+        steps: StepRange,
+    },
 }
 
 fn action() -> impl Strategy<Value = Action> {
@@ -51,6 +57,11 @@ fn action() -> impl Strategy<Value = Action> {
         4 => any::<bool>().prop_map(|ended| Action::FoldStep { ended }),
         2 => prop::bool::weighted(0.2).prop_map(|ended| Action::FoldAll { ended }),
         2 => Just(Action::Crash),
+        2 => (0..SERIES, prop_oneof![
+            (-10..100_000_i64, 0..100_000_i64).prop_map(|(first, count)| StepRange::new(first, first + count)),
+            (0..400_000_i64).prop_map(|first| StepRange::new(first, i64::MAX)),
+            (0..400_000_i64).prop_map(|last| StepRange::new(i64::MIN, last)),
+        ]).prop_map(|(series, steps)| Action::Remove { series, steps }),
     ]
 }
 
@@ -85,38 +96,92 @@ fn appended(harness: &Harness<'_>, series: u32, count: usize, stride: i64, noisy
     written
 }
 
+async fn perform(harness: &mut Harness<'_>, action: Action) {
+    match action {
+        Action::Append { series, count, stride, noisy } => {
+            let written = appended(harness, series, count, stride, noisy);
+            harness.write(&written).await;
+        }
+        Action::Scatter { points, spread } => {
+            let mut written = WrittenPoints::default();
+            for (series, step, value, epoch, time_us) in points {
+                written.push(SeriesNumber(series), Point { step: step % spread, value, epoch, time_us });
+            }
+            harness.write(&written).await;
+        }
+        Action::Anywhere { points } => {
+            let mut written = WrittenPoints::default();
+            points.into_iter().for_each(|(series, point)| written.push(SeriesNumber(series), point));
+            harness.write(&written).await;
+        }
+        Action::FoldStep { ended } => {
+            harness.fold_step(ended).await;
+        }
+        Action::FoldAll { ended } => {
+            harness.fold_all(ended).await;
+        }
+        Action::Crash => harness.fold = None,
+        Action::Remove { series, steps } => harness.remove(SeriesNumber(series), steps).await,
+    }
+}
+
 async fn play(store: &TestStore, actions: Vec<Action>, ranges: Vec<(StepRange, u32)>) {
     let mut harness = Harness::new(store).await;
     for action in actions {
-        match action {
-            Action::Append { series, count, stride, noisy } => {
-                let written = appended(&harness, series, count, stride, noisy);
-                harness.write(&written).await;
-            }
-            Action::Scatter { points, spread } => {
-                let mut written = WrittenPoints::default();
-                for (series, step, value, epoch, time_us) in points {
-                    written.push(SeriesNumber(series), Point { step: step % spread, value, epoch, time_us });
-                }
-                harness.write(&written).await;
-            }
-            Action::Anywhere { points } => {
-                let mut written = WrittenPoints::default();
-                points.into_iter().for_each(|(series, point)| written.push(SeriesNumber(series), point));
-                harness.write(&written).await;
-            }
-            Action::FoldStep { ended } => {
-                harness.fold_step(ended).await;
-            }
-            Action::FoldAll { ended } => {
-                harness.fold_all(ended).await;
-            }
-            Action::Crash => harness.fold = None,
-        }
+        perform(&mut harness, action).await;
         harness.verify(&ranges).await;
     }
     harness.fold_all(true).await;
     harness.verify(&ranges).await;
+}
+
+/// A run of a chain, in which each is a branch of the previous one.
+#[derive(Clone, Debug)]
+struct Link {
+    last_step: i64,
+    shared_series: u32,
+    actions: Vec<Action>,
+}
+
+fn link() -> impl Strategy<Value = Link> {
+    let last_step = prop_oneof![-10..100_000_i64, generate::integer(), Just(i64::MAX)];
+    (last_step, 0..=SERIES, vec(action(), 0..6)).prop_map(|(last_step, shared_series, actions)| Link {
+        last_step,
+        shared_series,
+        actions,
+    })
+}
+
+/// Writes a chain of runs, of which only the last one is compared with what it should have.
+async fn play_chain(store: &TestStore, chain: Vec<Link>, ranges: Vec<(StepRange, u32)>) {
+    let mut parent: Option<(Harness<'_>, Branch)> = None;
+    for link in chain {
+        let mut harness = Harness::new(store).await;
+        for action in link.actions {
+            perform(&mut harness, action).await;
+        }
+        let mut branch = Branch::default();
+        if let Some((parent, grandparents)) = parent {
+            let ancestor = Ancestor::new(parent.run_ref.number, link.last_step, link.shared_series);
+            branch = Branch::of(ancestor, &grandparents).unwrap();
+            harness.branch(&branch, parent.model, (link.last_step, link.shared_series)).await;
+        }
+        parent = Some((harness, branch));
+    }
+    parent.unwrap().0.verify(&ranges).await;
+}
+
+#[test]
+fn a_branch_has_the_points_of_its_ancestors() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let store = runtime.block_on(TestStore::open());
+    let cases = Config::default().cases / 2;
+    let mut runner = TestRunner::new(Config { cases, failure_persistence: None, ..Config::default() });
+    let played = runner.run(&(vec(link(), 2..5), ranges()), |(chain, ranges)| {
+        runtime.block_on(play_chain(&store, chain, ranges));
+        Ok(())
+    });
+    played.unwrap();
 }
 
 #[test]

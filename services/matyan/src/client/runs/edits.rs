@@ -16,7 +16,7 @@ use crate::client::{
 pub(super) async fn remove(channel: Connection, run_ids: Vec<String>, out: &mut Output) -> Result<(), Error> {
     let request = DeleteBatchRequest { run_ids: run_ids.clone() };
     let answer = client!(RunServiceClient, channel).delete_batch(request).await?.into_inner();
-    print_changed(&run_ids, &answer.unknown, "deleted", out)
+    print_changed(&run_ids, &answer.unknown, &[], "deleted", out)
 }
 
 pub(super) async fn archive(
@@ -28,7 +28,7 @@ pub(super) async fn archive(
     let request = ArchiveBatchRequest { run_ids: run_ids.clone(), archived };
     let answer = client!(RunServiceClient, channel).archive_batch(request).await?.into_inner();
     let done = if archived { "archived" } else { "unarchived" };
-    print_changed(&run_ids, &answer.unknown, done, out)
+    print_changed(&run_ids, &answer.unknown, &answer.damaged, done, out)
 }
 
 pub(super) async fn tag(
@@ -40,7 +40,7 @@ pub(super) async fn tag(
     let tag = Some(add_tag_batch_request::Tag::TagName(name));
     let request = AddTagBatchRequest { run_ids: run_ids.clone(), tag };
     let answer = client!(RunServiceClient, channel).add_tag_batch(request).await?.into_inner();
-    print_changed(&run_ids, &answer.unknown, "tagged", out)
+    print_changed(&run_ids, &answer.unknown, &answer.damaged, "tagged", out)
 }
 
 pub(super) async fn untag(
@@ -52,7 +52,7 @@ pub(super) async fn untag(
     let tag = Some(remove_tag_batch_request::Tag::TagName(name));
     let request = RemoveTagBatchRequest { run_ids: run_ids.clone(), tag };
     let answer = client!(RunServiceClient, channel).remove_tag_batch(request).await?.into_inner();
-    print_changed(&run_ids, &answer.unknown, "untagged", out)
+    print_changed(&run_ids, &answer.unknown, &answer.damaged, "untagged", out)
 }
 
 /// Moves runs to an experiment by its name, or out of their experiments.
@@ -65,22 +65,31 @@ pub(super) async fn move_to(
     let experiment = Some(name.map_or(Experiment::NoExperiment(true), Experiment::ExperimentName));
     let request = MoveBatchRequest { run_ids: run_ids.clone(), experiment };
     let answer = client!(RunServiceClient, channel).move_batch(request).await?.into_inner();
-    print_changed(&run_ids, &answer.unknown, "moved", out)
+    print_changed(&run_ids, &answer.unknown, &answer.damaged, "moved", out)
 }
 
-/// Prints each run that was changed. Unknown runs make the command fail.
-fn print_changed(run_ids: &[String], unknown: &[String], done: &str, out: &mut Output) -> Result<(), Error> {
-    for run_id in run_ids.iter().filter(|run_id| !unknown.contains(run_id)) {
+/// Prints each run that was changed. Unknown and damaged runs make the command fail.
+fn print_changed(
+    run_ids: &[String],
+    unknown: &[String],
+    damaged: &[String],
+    done: &str,
+    out: &mut Output,
+) -> Result<(), Error> {
+    for run_id in run_ids.iter().filter(|run_id| !unknown.contains(run_id) && !damaged.contains(run_id)) {
         match out.json {
             true => out.object(&json!({"run_id": run_id, "status": done}))?,
             false => out.line(format!("{}  {done}", cell(run_id)))?,
         }
     }
-    match unknown {
-        [] => Ok(()),
-        unknown => Err(Error::Message(format!(
-            "run `{}` does not exist: `matyan runs ls` lists all runs",
-            unknown.join("`, `")
-        ))),
+    let mut problems = Vec::new();
+    if !unknown.is_empty() {
+        let runs = unknown.join("`, `");
+        problems.push(format!("run `{runs}` does not exist: `matyan runs ls` lists all runs"));
     }
+    if !damaged.is_empty() {
+        let runs = damaged.join("`, `");
+        problems.push(format!("run `{runs}` is damaged and was left as it is: restore it from a backup"));
+    }
+    if problems.is_empty() { Ok(()) } else { Err(Error::Message(problems.join("; "))) }
 }

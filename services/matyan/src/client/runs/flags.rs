@@ -135,7 +135,9 @@ pub(crate) struct SearchFlags {
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(crate) enum SortKey {
     Created,
+    Ended,
     Duration,
+    Outcome,
     Name,
     Experiment,
     Id,

@@ -6,7 +6,7 @@ const ID: [u8; 16] = [1; 16];
 const OTHER: [u8; 16] = [2; 16];
 
 fn state(number: u32, identity: Option<[u8; 16]>) -> Option<LogState> {
-    Some(LogState { number, identity, partitions: 2, first_number: None })
+    Some(LogState { number, identity, partitions: 2, ..LogState::default() })
 }
 
 fn applied(log: u32, next: u64, identity: Option<[u8; 16]>) -> Option<AppliedPosition> {

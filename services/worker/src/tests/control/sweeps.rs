@@ -6,7 +6,7 @@ use std::time::Duration;
 use matyan_maintenance::{JobLock, oldest_unapplied_us};
 
 use super::*;
-use crate::tests::harness::TestRecord;
+use crate::{job_scheduler::JobScheduler, tests::harness::TestRecord};
 
 const HOUR_US: i64 = 3_600_000_000;
 
@@ -458,6 +458,84 @@ async fn rule_16_a_run_with_an_unreadable_value_keeps_its_blobs() {
     env.now_us.store(1_000_000_000 + 8 * 24 * 3_600_000_000, Ordering::Relaxed);
     job_scheduler::delete_orphaned_blobs(&env.deps, &metrics.blobs, &CancellationToken::new()).await.unwrap();
     assert!(env.has_blob("r/orphan").await);
+}
+
+#[tokio::test]
+async fn jobs_end_although_the_store_does_not_answer() {
+    let env = TestEnv::new().await;
+    env.faults.crash();
+    let stop = CancellationToken::new();
+    let jobs = JobScheduler::new(env.deps.clone(), Metrics::new(&Registry::new()).unwrap(), None);
+    tokio::join!(jobs.run(&stop), async { stop.cancel() });
+}
+
+/// Counts the calls of a kind that the bucket gets.
+fn counting(env: &mut TestEnv, counted: BlobCall) -> Arc<AtomicU64> {
+    let calls = Arc::new(AtomicU64::new(0));
+    let counter = calls.clone();
+    env.deps.blobs = Arc::new(FaultBlobs::new(env.deps.blobs.clone(), move |call| {
+        counter.fetch_add(u64::from(call == counted), Ordering::Relaxed);
+        BlobFault::None
+    }));
+    calls
+}
+
+/// Payloads are large, and most runs refer to all of their blobs otherwise.
+#[tokio::test]
+async fn rule_41_payloads_are_only_read_if_no_row_refers_to_a_blob() {
+    let mut env = TestEnv::new().await;
+    let metrics = Metrics::new(&Registry::new()).unwrap();
+    let artifact =
+        pb::BlobRef { key: "r/artifact".into(), path: "artifact".into(), ..pb::BlobRef::default() };
+    let large = "x".repeat(100_000);
+    let logged =
+        record(0).event(Kind::BlobRef(artifact)).object("o", None, "r/image").object("o", None, &large);
+    env.append([logged]).await;
+    let worker = env.work().await;
+    env.applied(0, 0).await;
+    worker.stop().await.unwrap();
+    env.put_blob("r/artifact").await;
+    env.put_blob("r/image").await;
+    env.now_us.store(1_000_000_000 + 8 * 24 * HOUR_US, Ordering::Relaxed);
+    let reads = counting(&mut env, BlobCall::Read);
+    let stop = CancellationToken::new();
+    job_scheduler::delete_orphaned_blobs(&env.deps, &metrics.blobs, &stop).await.unwrap();
+    assert_eq!(reads.load(Ordering::Relaxed), 0);
+    env.put_blob("r/orphan").await;
+    env.now_us.store(1_000_000_000 + 16 * 24 * HOUR_US, Ordering::Relaxed);
+    job_scheduler::delete_orphaned_blobs(&env.deps, &metrics.blobs, &stop).await.unwrap();
+    assert_eq!(reads.load(Ordering::Relaxed), 1);
+    assert!(!env.has_blob("r/orphan").await && env.has_blob("r/image").await);
+    assert_eq!(metrics.blobs.deleted.get(), 1);
+}
+
+#[tokio::test]
+async fn rule_41_a_search_continues_where_it_was_interrupted() {
+    const RUNS: u64 = 120;
+    const PAGE: u64 = 100;
+    let mut env = TestEnv::new().await;
+    let metrics = Metrics::new(&Registry::new()).unwrap();
+    for run in 0..RUNS {
+        env.append([record(0).run(&format!("r{run}")).create()]).await;
+    }
+    let worker = env.work().await;
+    env.applied(0, RUNS - 1).await;
+    worker.stop().await.unwrap();
+    let lists = counting(&mut env, BlobCall::List);
+    let stop = CancellationToken::new();
+    let interrupted = async {
+        eventually("the first folder", async || lists.load(Ordering::Relaxed) > 0).await;
+        stop.cancel();
+    };
+    let sweep = job_scheduler::delete_orphaned_blobs(&env.deps, &metrics.blobs, &stop);
+    tokio::join!(sweep, interrupted).0.unwrap();
+    assert_eq!(lists.swap(0, Ordering::Relaxed), PAGE);
+    for expected in [RUNS - PAGE, RUNS] {
+        job_scheduler::delete_orphaned_blobs(&env.deps, &metrics.blobs, &CancellationToken::new())
+            .await
+            .unwrap();
+        assert_eq!(lists.swap(0, Ordering::Relaxed), expected);
+    }
 }
 
 /// The same run id in two projects, each with an artifact, a large payload, and blobs without a

@@ -1,5 +1,6 @@
-//! The record that deletes a run, appended after everything that was written to it. It has the same
-//! format as the records of frontiers, because the same workers read it.
+//! Records that control a run, appended after everything that was written to it: its deletion, and
+//! edits of its series. They have the same format as the records of frontiers, because the same workers
+//! read them.
 
 use bytes::Bytes;
 use matyan_log::NewRecord;
@@ -17,8 +18,18 @@ use prost::Message;
 use crate::call::Call;
 
 pub(super) fn deletion(format: RecordFormat, call: &Call, run_id: &str, now_us: i64) -> NewRecord {
+    control_record(format, call, run_id, Kind::DeleteRun(DeleteRun {}), now_us)
+}
+
+pub(crate) fn control_record(
+    format: RecordFormat,
+    call: &Call,
+    run_id: &str,
+    kind: Kind,
+    now_us: i64,
+) -> NewRecord {
     let key = Bytes::copy_from_slice(run_id.as_bytes());
-    let event = Event { client_time_us: None, kind: Some(Kind::DeleteRun(DeleteRun {})) };
+    let event = Event { client_time_us: None, kind: Some(kind) };
     match format {
         RecordFormat::Protobuf => {
             let batch = IngestionBatch { events: vec![event], ..IngestionBatch::default() };

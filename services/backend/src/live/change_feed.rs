@@ -132,7 +132,7 @@ impl ChangeTail {
 }
 
 /// The position after everything committed.
-pub(super) async fn end_position(store: &dyn Store) -> matyan_store::Result<Stamp> {
+pub(crate) async fn end_position(store: &dyn Store) -> matyan_store::Result<Stamp> {
     Ok(store.snapshot().await?.version().stamp(u16::MAX))
 }
 
@@ -149,12 +149,12 @@ pub(super) struct ChangeFeed {
 }
 
 impl ChangeFeed {
-    pub(super) fn position(&self) -> Stamp {
+    pub(crate) fn position(&self) -> Stamp {
         self.position
     }
 
     /// The next changes, waiting until there are some. Cancel-safe.
-    pub(super) async fn next(&mut self) -> Result<Vec<Change>> {
+    pub(crate) async fn next(&mut self) -> Result<Vec<Change>> {
         loop {
             let changes = if self.is_lagging { self.read().await? } else { self.receive().await };
             if let Some(last) = changes.last() {

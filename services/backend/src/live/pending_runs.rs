@@ -13,29 +13,29 @@ struct PendingRun {
 }
 
 #[derive(Default)]
-pub(super) struct PendingRuns {
+pub(crate) struct PendingRuns {
     order: VecDeque<PendingRun>,
     numbers: HashSet<RunNumber>,
 }
 
 impl PendingRuns {
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.order.len()
     }
 
     /// Adds a run. A run that is already waiting keeps the due time of its first change.
-    pub(super) fn add(&mut self, number: RunNumber, first: Stamp, due: Instant) {
+    pub(crate) fn add(&mut self, number: RunNumber, first: Stamp, due: Instant) {
         if self.numbers.insert(number) {
             self.order.push_back(PendingRun { number, first, due });
         }
     }
 
-    pub(super) fn due(&self) -> Option<Instant> {
+    pub(crate) fn due(&self) -> Option<Instant> {
         self.order.front().map(|entry| entry.due)
     }
 
     /// Takes up to `count` runs that are due.
-    pub(super) fn take(&mut self, now: Instant, count: usize) -> Vec<RunNumber> {
+    pub(crate) fn take(&mut self, now: Instant, count: usize) -> Vec<RunNumber> {
         let mut taken = Vec::new();
         while taken.len() < count
             && let Some(entry) = self.order.pop_front_if(|entry| entry.due <= now)
@@ -47,7 +47,7 @@ impl PendingRuns {
     }
 
     /// The position immediately before the first unsent change.
-    pub(super) fn position_before_first(&self) -> Option<Stamp> {
+    pub(crate) fn position_before_first(&self) -> Option<Stamp> {
         self.order.front().map(|entry| predecessor(entry.first))
     }
 }

@@ -1,0 +1,124 @@
+//! The unfolded points of one run, and its series.
+
+use std::collections::HashMap;
+
+use bytes::Bytes;
+use matyan_store::{Result, Snapshot};
+
+use super::own::OwnSeries;
+use crate::ids::SeriesNumber;
+use crate::series::block::Block;
+use crate::series::chunk::ChunkEntry;
+use crate::series::fold::UnfoldedBlocks;
+use crate::series::fold_row::FoldRow;
+use crate::series::header::FoldedSummary;
+use crate::series::points::Points;
+use crate::series::series_rows::RunRef;
+use crate::series::wire::FormatError;
+
+/// The unfolded points that were logged to one run, still encoded as blocks, as of one snapshot.
+pub struct RunBlocks {
+    run_ref: RunRef,
+    fold: FoldRow,
+    blocks: Vec<(u64, Bytes)>,
+}
+
+impl RunBlocks {
+    pub async fn open(snapshot: &dyn Snapshot, run_ref: RunRef) -> Result<Self> {
+        let fold = run_ref.fold_row(snapshot).await?;
+        let blocks = run_ref.blocks(snapshot, 0..u64::MAX, usize::MAX).await?;
+        Ok(Self { run_ref, fold, blocks })
+    }
+
+    /// Several series, in the given order; empty ones for those that are unknown.
+    pub(super) async fn series(
+        &self,
+        snapshot: &dyn Snapshot,
+        series: &[SeriesNumber],
+    ) -> Result<Vec<OwnSeries>> {
+        let keys: Vec<_> = series.iter().map(|series| self.run_ref.series(*series).summary_key()).collect();
+        let rows = snapshot.get_many(&keys).await?;
+        let unfolded = self.unfolded_points(series)?;
+        let own = |((series, row), unfolded): ((&SeriesNumber, Option<Bytes>), Points)| {
+            let folded = row.map(|row| FoldedSummary::decode(&row)).transpose()?;
+            Ok(OwnSeries { series_ref: self.run_ref.series(*series), folded, unfolded })
+        };
+        series.iter().zip(rows).zip(unfolded).map(own).collect()
+    }
+
+    /// The chunk lists of all series, read in one pass.
+    pub(super) async fn chunk_lists(
+        &self,
+        snapshot: &dyn Snapshot,
+    ) -> Result<HashMap<SeriesNumber, Vec<ChunkEntry>>> {
+        self.run_ref.chunk_lists(snapshot).await
+    }
+
+    /// The blocks that no fold has started on, as input for the fold policy.
+    pub fn unfolded(&self) -> Result<UnfoldedBlocks> {
+        let mut unfolded = UnfoldedBlocks::default();
+        let begun = |sequence: u64| self.fold.position.is_some() && sequence < self.fold.end;
+        for (_, bytes) in self.blocks.iter().filter(|(sequence, _)| !begun(*sequence)) {
+            unfolded.add(bytes)?;
+        }
+        Ok(unfolded)
+    }
+
+    /// Whether a fold has been started and not finished.
+    pub fn is_folding(&self) -> bool {
+        self.fold.position.is_some()
+    }
+
+    /// A sequence number higher than that of any past or present block.
+    pub fn next_block(&self) -> u64 {
+        self.blocks.last().map_or(0, |(sequence, _)| sequence + 1).max(self.fold.end)
+    }
+
+    /// The points of each series in the blocks, in the order of steps.
+    fn unfolded_points(&self, series: &[SeriesNumber]) -> Result<Vec<Points>, FormatError> {
+        let mut unfolded = vec![Points::default(); series.len()];
+        let mut wanted: Vec<(SeriesNumber, usize)> =
+            series.iter().enumerate().map(|(position, series)| (*series, position)).collect();
+        wanted.sort_unstable();
+        for (sequence, bytes) in &self.blocks {
+            let block = Block::open(bytes)?;
+            // For few series, searching for each is faster than walking through all series of the
+            // block.
+            let few = wanted.len() < block.series_count() / 8;
+            let mut index = 0;
+            for (series, position) in &wanted {
+                if few {
+                    index = block.lower_bound(*series);
+                }
+                while index < block.series_count() && block.series(index) < *series {
+                    index += 1;
+                }
+                if index < block.series_count() && block.series(index) == *series {
+                    self.read(&block, *sequence, index, &mut unfolded[*position])?;
+                }
+            }
+        }
+        unfolded.iter_mut().for_each(Points::sort_and_merge);
+        Ok(unfolded)
+    }
+
+    /// Appends the unfolded points of a series in one block.
+    fn read(
+        &self,
+        block: &Block<'_>,
+        sequence: u64,
+        index: usize,
+        out: &mut Points,
+    ) -> Result<(), FormatError> {
+        match self.fold.first_unfolded(sequence, block.series(index)) {
+            None => Ok(()),
+            Some(i64::MIN) => block.read(index, out),
+            Some(first) => {
+                let mut points = Points::default();
+                block.read(index, &mut points)?;
+                points.iter().filter(|point| point.step >= first).for_each(|point| out.push(point));
+                Ok(())
+            }
+        }
+    }
+}

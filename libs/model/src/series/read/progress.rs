@@ -1,0 +1,40 @@
+//! Progress of series between two reads of a run, from the blocks written in between.
+
+use std::{collections::BTreeMap, ops::Range};
+
+use matyan_store::{Result, Snapshot};
+
+use crate::ids::SeriesNumber;
+use crate::series::block::Block;
+use crate::series::series_rows::RunRef;
+
+/// Maximum size of the blocks read.
+const MAX_BYTES: usize = 1 << 20;
+
+impl RunRef {
+    /// The series with points in these blocks, each with the highest step that it has there. `None` if
+    /// that is unknown, because some of the blocks have been folded, or because they are too many.
+    pub async fn progress(
+        &self,
+        snapshot: &dyn Snapshot,
+        blocks: Range<u64>,
+    ) -> Result<Option<BTreeMap<SeriesNumber, i64>>> {
+        if blocks.start < self.fold_row(snapshot).await?.end {
+            return Ok(None);
+        }
+        let mut steps = BTreeMap::new();
+        let read = self.blocks(snapshot, blocks.clone(), MAX_BYTES).await?;
+        if read.iter().map(|(_, bytes)| bytes.len()).sum::<usize>() >= MAX_BYTES {
+            return Ok(None);
+        }
+        for (_, bytes) in &read {
+            let block = Block::open(bytes)?;
+            for index in 0..block.series_count() {
+                let highest = block.highest_step(index)?;
+                let step = steps.entry(block.series(index)).or_insert(highest);
+                *step = highest.max(*step);
+            }
+        }
+        Ok(Some(steps))
+    }
+}

@@ -1,0 +1,196 @@
+//! Single payloads of objects, for browsers: described, in parts, and reduced.
+
+use std::{io::Cursor, sync::Arc};
+
+use bytes::Bytes;
+use futures::{StreamExt, stream};
+use image::{DynamicImage, ImageError, ImageFormat, ImageReader, Limits};
+use matyan_blob::{BlobKey, BlobMeta, Content};
+use matyan_proto::artifacts::v1::{PayloadInfo, PayloadRequest, ThumbnailRequest, ThumbnailResponse};
+use tokio::sync::Semaphore;
+
+use crate::{
+    Deps,
+    call::Call,
+    convert,
+    error::{Error, Result},
+};
+
+/// Number of first bytes that show the type of a payload.
+const SIGNATURE_BYTES: u64 = 512;
+
+/// Types that a browser may show; it runs nothing in them.
+const SHOWN: [&str; 3] = ["image/", "audio/", "video/"];
+const UNKNOWN_TYPE: &str = "application/octet-stream";
+
+const MAX_IMAGE_BYTES: usize = 32 << 20;
+/// 4,096 × 4,096 pixels.
+const MAX_DECODED_BYTES: usize = 64 << 20;
+const PIXEL_BYTES: u64 = 4;
+const SIZES: std::ops::RangeInclusive<u32> = 16..=1_024;
+
+/// Number of images that are decoded at a time, in this process.
+const DECODED_AT_A_TIME: usize = 2;
+
+/// Permits to decode images.
+#[derive(Clone)]
+pub(crate) struct ImageSlots(Arc<Semaphore>);
+
+impl Default for ImageSlots {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(DECODED_AT_A_TIME)))
+    }
+}
+
+/// A URI of another project is as unknown as a forged one.
+fn blob_key(deps: &Deps, call: &Call, uri: &str) -> Result<BlobKey> {
+    let key = deps.uri_key.blob(uri).filter(|key| key.is_in_project(&call.project_name));
+    key.ok_or_else(|| Error::not_found("payload", uri))
+}
+
+/// A payload, or a part of it.
+pub(super) async fn open(
+    deps: &Deps,
+    call: &Call,
+    request: &PayloadRequest,
+) -> Result<(PayloadInfo, Content)> {
+    let key = blob_key(deps, call, &request.uri)?;
+    let missing = || Error::not_found("payload", &request.uri);
+    let end = request.length.map_or(u64::MAX, |length| request.offset.saturating_add(length));
+    if request.offset == 0 && end >= SIGNATURE_BYTES {
+        let (meta, mut content) = deps.blobs.read(&key, Some(0..end)).await?.ok_or_else(missing)?;
+        let first = content.next().await.transpose()?.unwrap_or_default();
+        let info = info(meta, &first);
+        return Ok((info, stream::iter([Ok(first)]).chain(content).boxed()));
+    }
+    let (_, signature) = deps.blobs.read(&key, Some(0..SIGNATURE_BYTES)).await?.ok_or_else(missing)?;
+    let signature = collected(signature, SIGNATURE_BYTES as usize).await?;
+    let found = match request.length {
+        Some(0) => deps.blobs.describe(&key).await?.map(|meta| (meta, stream::empty().boxed())),
+        _ => deps.blobs.read(&key, Some(request.offset..end)).await?,
+    };
+    let (meta, content) = found.ok_or_else(missing)?;
+    Ok((info(meta, &signature), content))
+}
+
+fn info(meta: BlobMeta, signature: &[u8]) -> PayloadInfo {
+    let found = infer::get(signature).map(|found| found.mime_type());
+    let shown = found.filter(|found| SHOWN.iter().any(|shown| found.starts_with(shown)));
+    PayloadInfo {
+        size: meta.size,
+        version: meta.version,
+        media_type: shown.unwrap_or(UNKNOWN_TYPE).to_owned(),
+    }
+}
+
+/// All bytes, at most `limit`.
+async fn collected(mut content: Content, limit: usize) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    while let Some(chunk) = content.next().await {
+        bytes.extend_from_slice(&chunk?);
+        convert::check_limit("image", bytes.len(), limit)?;
+    }
+    Ok(bytes)
+}
+
+pub(super) async fn thumbnail(
+    deps: &Deps,
+    slots: &ImageSlots,
+    call: &Call,
+    request: ThumbnailRequest,
+) -> Result<ThumbnailResponse> {
+    let (smallest, largest) = (SIZES.start(), SIZES.end());
+    if !SIZES.contains(&request.size) {
+        let size = request.size;
+        return Err(Error::field("size", format!("is {size}: use {smallest} to {largest} pixels")));
+    }
+    let key = blob_key(deps, call, &request.uri)?;
+    // Taken before the image is read, so that only a few are in memory.
+    let permit = slots.0.clone().acquire_owned().await.map_err(|_| Error::Stopping)?;
+    let found = deps.blobs.read(&key, None).await?;
+    let (meta, content) = found.ok_or_else(|| Error::not_found("payload", &request.uri))?;
+    convert::check_limit("image", usize::try_from(meta.size).unwrap_or(usize::MAX), MAX_IMAGE_BYTES)?;
+    let bytes = collected(content, MAX_IMAGE_BYTES).await?;
+    let reduced = tokio::task::spawn_blocking(move || {
+        let reduced = reduced(&bytes, request.size);
+        drop(permit);
+        reduced
+    });
+    let png = reduced.await.map_err(|_| Error::Broken)??;
+    Ok(ThumbnailResponse { png, version: meta.version })
+}
+
+/// The image as PNG, whose longer side has at most `size` pixels.
+fn reduced(bytes: &[u8], size: u32) -> Result<Bytes> {
+    let reader = || {
+        let reader = ImageReader::new(Cursor::new(bytes));
+        reader.with_guessed_format().map_err(|error| unreadable(&ImageError::IoError(error)))
+    };
+    let (width, height) = reader()?.into_dimensions().map_err(|error| unreadable(&error))?;
+    let decoded = u64::from(width).saturating_mul(height.into()).saturating_mul(PIXEL_BYTES);
+    convert::check_limit("decoded image", usize::try_from(decoded).unwrap_or(usize::MAX), MAX_DECODED_BYTES)?;
+    let mut reader = reader()?;
+    let mut limits = Limits::no_limits();
+    // Some formats have 16 bits per channel.
+    limits.max_alloc = Some(2 * MAX_DECODED_BYTES as u64);
+    reader.limits(limits);
+    let image = reader.decode().map_err(|error| unreadable(&error))?;
+    let image = if width.max(height) > size { image.thumbnail(size, size) } else { image };
+    let mut png = Cursor::new(Vec::new());
+    DynamicImage::from(image.into_rgba8())
+        .write_to(&mut png, ImageFormat::Png)
+        .map_err(|error| unreadable(&error))?;
+    Ok(png.into_inner().into())
+}
+
+fn unreadable(error: &ImageError) -> Error {
+    Error::field("uri", format!("is not an image that can be reduced ({error}): read the whole payload"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn image(width: u32, height: u32, format: ImageFormat) -> Vec<u8> {
+        let mut encoded = Cursor::new(Vec::new());
+        DynamicImage::new_rgb8(width, height).write_to(&mut encoded, format).unwrap();
+        encoded.into_inner()
+    }
+
+    fn dimensions(png: &[u8]) -> (u32, u32) {
+        assert_eq!(image::guess_format(png).unwrap(), ImageFormat::Png);
+        ImageReader::with_format(Cursor::new(png), ImageFormat::Png).into_dimensions().unwrap()
+    }
+
+    #[test]
+    fn images_of_all_formats_are_reduced_and_never_enlarged() {
+        for format in [ImageFormat::Png, ImageFormat::Jpeg, ImageFormat::Gif, ImageFormat::WebP] {
+            let reduced = |size| dimensions(&reduced(&image(300, 100, format), size).unwrap());
+            assert_eq!(reduced(60), (60, 20), "{format:?}");
+            assert_eq!(reduced(1_024), (300, 100));
+        }
+    }
+
+    #[test]
+    fn a_small_file_with_a_huge_image_is_refused_before_it_is_decoded() {
+        let mut huge = image(1, 1, ImageFormat::Gif);
+        // Width and height in the header.
+        huge[6..10].fill(0xff);
+        assert!(matches!(reduced(&huge, 100), Err(Error::TooLarge { field: "decoded image", .. })));
+        for damaged in [&b"text"[..], b"", &image(30, 30, ImageFormat::Png)[..60]] {
+            assert!(matches!(reduced(damaged, 16), Err(Error::InvalidField { field: "uri", .. })));
+        }
+    }
+
+    #[test]
+    fn only_types_without_scripts_are_named() {
+        let meta =
+            || BlobMeta { size: 1, content_type: "text/html".into(), modified_us: 0, version: String::new() };
+        let named = |bytes: &[u8]| info(meta(), bytes).media_type;
+        assert_eq!(named(&image(1, 1, ImageFormat::Png)), "image/png");
+        assert_eq!(named(b"RIFF\x24\0\0\0WAVEfmt "), "audio/x-wav");
+        for other in [&b"<html><script>"[..], b"<svg xmlns='http://www.w3.org/2000/svg'>", b"%PDF-1.7", b""] {
+            assert_eq!(named(other), UNKNOWN_TYPE);
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! Changes of runs as they are committed. A stream takes changes from the feed of its project,
+//! collects those of a run for a while, and then reads what the run has become.
+
+mod change_feed;
+mod pending_runs;
+mod run_changes;
+mod sent_runs;
+
+use std::time::Duration;
+
+use matyan_model::{change::Change, ids::RunNumber};
+use matyan_proto::limits;
+use matyan_store::Stamp;
+use tokio::time::{Instant, sleep_until};
+
+pub(crate) use {
+    change_feed::{ChangeFeeds, end_position},
+    run_changes::RunChanges,
+};
+
+use crate::{
+    Backend,
+    call::Call,
+    error::Result,
+    stream::{Sender, StreamEnd},
+};
+use change_feed::ChangeFeed;
+use pending_runs::PendingRuns;
+
+/// Interval of keep-alive messages.
+const KEEP_ALIVE: Duration = Duration::from_secs(10);
+
+/// Maximum number of runs waiting to be sent; above it, no more changes are read until some are
+/// sent.
+const MAX_PENDING: usize = limits::RUNS_PER_CALL;
+
+/// The next step of the stream of a watcher.
+pub(crate) enum LiveEvent {
+    Changes(Vec<Change>),
+    RunsDue,
+    KeepAliveDue,
+}
+
+/// The events of one stream.
+pub(crate) struct LiveEvents {
+    feed: ChangeFeed,
+    pending: PendingRuns,
+    settle: Duration,
+    last_sent: Instant,
+}
+
+impl LiveEvents {
+    /// Changes after a position.
+    pub(crate) async fn after(
+        backend: &Backend,
+        call: &Call,
+        position: Stamp,
+        settle: Duration,
+    ) -> Result<Self> {
+        let feed =
+            backend.feeds.follow(&backend.deps.store, &backend.streams, call.project, position).await?;
+        Ok(Self { feed, pending: PendingRuns::default(), settle, last_sent: Instant::now() })
+    }
+
+    /// Changes from now on.
+    pub(crate) async fn from_now(backend: &Backend, call: &Call, settle: Duration) -> Result<Self> {
+        let position = end_position(backend.deps.store.as_ref()).await?;
+        Self::after(backend, call, position, settle).await
+    }
+
+    pub(crate) async fn next<T>(&mut self, sender: &Sender<T>) -> Result<LiveEvent, StreamEnd> {
+        let due = self.pending.due();
+        let takes_more = self.pending.len() < MAX_PENDING;
+        let (feed, last_sent) = (&mut self.feed, self.last_sent);
+        let event = async {
+            tokio::select! {
+                biased;
+                // Polled first, so that a steady flow of changes cannot delay runs that are due.
+                () = sleep_until(due.unwrap_or(last_sent)), if due.is_some() => Ok(LiveEvent::RunsDue),
+                changes = feed.next(), if takes_more => changes.map(LiveEvent::Changes),
+                () = sleep_until(last_sent + KEEP_ALIVE) => Ok(LiveEvent::KeepAliveDue),
+            }
+        };
+        Ok(sender.wait(event).await??)
+    }
+
+    /// Notes that a message was sent, so that no keep-alive is due soon.
+    pub(crate) fn mark_sent(&mut self) {
+        self.last_sent = Instant::now();
+    }
+
+    /// Collects a change of a run that the stream shows.
+    pub(crate) fn add(&mut self, change: &Change) {
+        self.pending.add(change.number, change.stamp, Instant::now() + self.settle);
+    }
+
+    /// Takes up to `count` runs that are due at `now`.
+    pub(crate) fn take_due(&mut self, now: Instant, count: usize) -> Vec<RunNumber> {
+        self.pending.take(now, count)
+    }
+
+    /// The position up to which changes were read.
+    pub(crate) fn read_position(&self) -> Stamp {
+        self.feed.position()
+    }
+
+    /// The position up to which everything was sent.
+    pub(crate) fn sent_position(&self) -> Stamp {
+        self.pending.position_before_first().unwrap_or(self.feed.position())
+    }
+}

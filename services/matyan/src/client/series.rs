@@ -1,0 +1,125 @@
+//! Edits of the series of a run.
+
+use clap::{Args, Subcommand};
+use matyan_proto::{
+    common::v1::{SeriesKey, SeriesType, StepRange},
+    series::v1::{
+        DeleteRequest, DeleteStepsRequest, RenameRequest, series_service_client::SeriesServiceClient,
+    },
+};
+use serde_json::json;
+
+use super::{
+    Error, client,
+    confirmation::confirm,
+    flags::ClientFlags,
+    output::{Output, cell},
+};
+
+const SERIES_EXAMPLES: &str = "\
+Examples:
+  matyan series rename 3fd1c0 los --to loss
+  matyan series rename 3fd1c0 loss --context '{\"subset\":\"valid\"}' --to-context '{\"subset\":\"val\"}'
+  matyan series rm 3fd1c0 loss --from 1000 --yes             steps from 1000 on
+  matyan series rm 3fd1c0 samples --objects --yes            a sequence of images, texts or others
+
+An edit concerns what was logged before it. A script that still logs under the old name creates it again.";
+
+#[derive(Debug, Args)]
+#[command(after_help = SERIES_EXAMPLES)]
+pub(crate) struct SeriesFlags {
+    #[command(subcommand)]
+    command: SeriesCommand,
+    #[command(flatten)]
+    client: ClientFlags,
+}
+
+#[derive(Debug, Subcommand)]
+enum SeriesCommand {
+    /// Give a series another name, another context, or both
+    Rename {
+        #[command(flatten)]
+        series: SeriesChoice,
+        /// New name; by default, that of before
+        #[arg(long, value_name = "NAME", required_unless_present = "to_context")]
+        to: Option<String>,
+        /// New context; by default, that of before
+        #[arg(long, value_name = "JSON")]
+        to_context: Option<String>,
+    },
+    /// Delete a series, or some of its steps
+    Rm {
+        #[command(flatten)]
+        series: SeriesChoice,
+        /// First step to delete; by default, the first of the series
+        #[arg(long, value_name = "STEP", allow_negative_numbers = true)]
+        from: Option<i64>,
+        /// Step after the last one to delete; by default, all to the end
+        #[arg(long, value_name = "STEP", allow_negative_numbers = true)]
+        until: Option<i64>,
+        /// Do not ask for confirmation
+        #[arg(long, short)]
+        yes: bool,
+    },
+}
+
+#[derive(Debug, Args)]
+struct SeriesChoice {
+    run: String,
+    /// Name of the series
+    name: String,
+    /// Context of the series
+    #[arg(long, value_name = "JSON", default_value = "")]
+    context: String,
+    /// A sequence of objects instead of a metric
+    #[arg(long)]
+    objects: bool,
+}
+
+impl SeriesChoice {
+    /// The type of the series; any type of objects stands for all of them.
+    fn series_type(&self) -> i32 {
+        (if self.objects { SeriesType::Texts } else { SeriesType::Metric }).into()
+    }
+
+    fn key(&self) -> SeriesKey {
+        SeriesKey { name: self.name.clone(), context: self.context.clone() }
+    }
+}
+
+pub(super) async fn run(flags: SeriesFlags) -> Result<(), Error> {
+    let out = &mut Output::new(flags.client.connection.json);
+    if let SeriesCommand::Rm { series, from, until, yes: false } = &flags.command {
+        let what = if from.or(*until).is_some() { "steps of " } else { "" };
+        confirm(&format!("{what}series {} of run {}", cell(&series.name), cell(&series.run)), out)?;
+    }
+    let mut client = client!(SeriesServiceClient, flags.client.connect().await?);
+    // The commands run once, so they need no request id.
+    let request_id = String::new();
+    let (series, done) = match flags.command {
+        SeriesCommand::Rename { series, to, to_context } => {
+            let name = to.unwrap_or_else(|| series.name.clone());
+            let context = to_context.unwrap_or_else(|| series.context.clone());
+            let new_key = Some(SeriesKey { name, context });
+            let (run_id, r#type, key) = (series.run.clone(), series.series_type(), Some(series.key()));
+            client.rename(RenameRequest { run_id, r#type, key, new_key, request_id }).await?;
+            (series, "renamed")
+        }
+        SeriesCommand::Rm { series, from: None, until: None, .. } => {
+            let (run_id, r#type, key) = (series.run.clone(), series.series_type(), Some(series.key()));
+            client.delete(DeleteRequest { run_id, r#type, key, request_id }).await?;
+            (series, "deleted")
+        }
+        SeriesCommand::Rm { series, from: start, until: stop, .. } => {
+            let (run_id, r#type, key) = (series.run.clone(), series.series_type(), Some(series.key()));
+            let steps = Some(StepRange { start, stop });
+            client.delete_steps(DeleteStepsRequest { run_id, r#type, key, steps, request_id }).await?;
+            (series, "steps deleted")
+        }
+    };
+    match out.json {
+        true => out.object(&json!({"run_id": series.run, "name": series.name, "status": done}))?,
+        false => out.line(format!("{}  {done}", cell(&series.name)))?,
+    }
+    Ok(())
+}

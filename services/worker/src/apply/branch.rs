@@ -1,0 +1,145 @@
+//! Makes a new run a branch of its parent: it gets the definitions of the parent's metric series, with
+//! the same numbers, and readers find their points in the parent.
+
+use std::time::Duration;
+
+use matyan_log::partition_of;
+use matyan_maintenance::partition_progress;
+use matyan_model::{
+    branch::{Ancestor, Branch, branch_get, branch_put},
+    ids::{RunNumber, SeriesNumber},
+    keys::LogTopic,
+    metric::{metric_series_create, metric_series_list},
+    position::{LogPosition, applied_wait},
+    run::{Parent, writing_get},
+    series::{MetricHeader, RunRef, RunSeries},
+};
+use matyan_proto::ingest::v1::{CreateRun, event::Kind};
+use matyan_store::Snapshot;
+use matyan_value::Context;
+
+use super::{
+    ApplyFailure, RunKey, Verdict, decode_queue::DecodedRecord, live_run::LiveRun, run_state::RunState,
+    transaction::RunTransaction,
+};
+use crate::deps::Deps;
+
+/// Maximum number of series of a parent: their definitions are written in one transaction.
+const SHARED_SERIES: u32 = 20_000;
+
+/// Time after which a partition without progress counts as stalled. Branches in two partitions may wait
+/// for each other.
+const STALLED_TIME: Duration = Duration::from_secs(2);
+
+/// If the next item creates a branch, waits until what was logged for its parent before is applied, so that
+/// no series of the parent is missed. Another partition may have it, and be late: the wait is limited.
+pub(super) async fn prepare(
+    deps: &Deps,
+    run: &RunKey,
+    state: &RunState,
+    records: &[DecodedRecord],
+) -> Result<(), ApplyFailure> {
+    let mut next =
+        records.iter().filter_map(|record| Some((record, state.cursor.next_item(record.entry.position)?)));
+    let Some((record, item)) = next.next() else { return Ok(()) };
+    let Some(Kind::CreateRun(create)) = record.event(item).and_then(|event| event.kind.as_ref()) else {
+        return Ok(());
+    };
+    if create.parent_run_id.is_empty() {
+        return Ok(());
+    }
+    let reason = match wait_applied(deps, create, record.entry.position).await {
+        Ok(true) => return Ok(()),
+        Ok(false) => "they are late".to_owned(),
+        Err(error) => error.to_string(),
+    };
+    let (run, parent) = (run.id.as_str(), create.parent_run_id.as_str());
+    tracing::warn!(
+        run,
+        parent,
+        reason,
+        "a branch may miss series of its parent: records are not applied yet"
+    );
+    Ok(())
+}
+
+/// Waits until the records that the partition of the parent had before this one are applied. Returns false
+/// if that partition makes no progress.
+async fn wait_applied(
+    deps: &Deps,
+    create: &CreateRun,
+    own: LogPosition,
+) -> Result<bool, matyan_maintenance::Error> {
+    let progress = async || partition_progress(&*deps.store, &*deps.log_writer).await;
+    let partitions = progress().await?;
+    let partition = partition_of(create.parent_run_id.as_bytes(), partitions.len());
+    let Some(progress_before) = partitions.get(partition as usize) else { return Ok(true) };
+    let (log, first, mut end) =
+        (progress_before.log, progress_before.bounds.first, progress_before.bounds.end);
+    if (log, partition) == (own.log, own.partition) {
+        end = end.min(own.offset);
+    }
+    if end <= first {
+        return Ok(true);
+    }
+    let position = LogPosition { log, partition, offset: end - 1 };
+    let mut applied = progress_before.applied;
+    loop {
+        let wait = applied_wait(&*deps.store, LogTopic::Ingestion, position);
+        if let Ok(waited) = tokio::time::timeout(STALLED_TIME, wait).await {
+            waited?;
+            return Ok(true);
+        }
+        let now = progress().await?.get(partition as usize).and_then(|progress| progress.applied);
+        if now.map(|now| (now.log, now.next)) == applied.map(|before| (before.log, before.next)) {
+            return Ok(false);
+        }
+        applied = now;
+    }
+}
+
+/// The highest step of these series, so that what the parent logs later is not shared.
+async fn last_step(
+    snapshot: &dyn Snapshot,
+    run: RunRef,
+    series: &[(SeriesNumber, MetricHeader)],
+) -> Result<i64, ApplyFailure> {
+    let numbers: Vec<_> = series.iter().map(|(number, _)| *number).collect();
+    let highest = RunSeries::open(snapshot, run).await?.highest_steps(snapshot, &numbers).await?;
+    Ok(highest.into_iter().flatten().max().unwrap_or(i64::MIN))
+}
+
+/// Shares the series of the parent with a run that has none of its own.
+pub(super) async fn share_series(
+    transaction: &mut RunTransaction<'_>,
+    live: &mut LiveRun,
+    parent: Parent,
+) -> Result<Verdict, ApplyFailure> {
+    let (project, number) = (transaction.project(), RunNumber(parent.number));
+    let shared = writing_get(transaction.snapshot(), project, number).await?.series;
+    if shared == 0 || live.writing.series > 0 {
+        return Ok(Ok(()));
+    }
+    if shared > SHARED_SERIES {
+        return Ok(Err(format!(
+            "the parent has {shared} series; a branch can share at most {SHARED_SERIES}"
+        )));
+    }
+    let series = metric_series_list(transaction.snapshot(), project, number).await?;
+    let last_step = last_step(transaction.snapshot(), RunRef { project, number }, &series).await?;
+    let last_step = parent.step.map_or(last_step, |step| step.min(last_step));
+    let ancestor = Ancestor::new(number, last_step, shared);
+    let Some(branch) = Branch::of(ancestor, &branch_get(transaction.snapshot(), project, number).await?)
+    else {
+        return Ok(Err("the run has too many ancestors: log it as a run of its own".to_owned()));
+    };
+    live.writing.series = shared;
+    live.writing.deleted_series += shared - u32::try_from(series.len()).unwrap_or(shared);
+    let batch = transaction.batch();
+    branch_put(batch, project, live.number, &branch);
+    for (series, header) in series {
+        let digest = Context::from_canonical(header.context.clone()).digest();
+        metric_series_create(batch, project, live.number, series, &header, &digest);
+    }
+    Ok(Ok(()))
+}

@@ -1,0 +1,161 @@
+//! Branches: runs that share points with their parent.
+
+use matyan_model::{keys::Counter, project::project_count, run::sweep_step, series_edit::SeriesEditOutcome};
+use matyan_proto::ingest::v1::{self as pb, event::Kind};
+
+use super::harness::{P, TestEnv, TestRecord, record};
+
+impl TestRecord {
+    fn branch(self, parent: &str, step: Option<i64>) -> Self {
+        let parent_run_id = parent.to_owned();
+        self.event(Kind::CreateRun(pb::CreateRun { parent_run_id, parent_step: step, ..Default::default() }))
+    }
+}
+
+fn at(steps: &[i64], value: f64) -> Vec<(Option<i64>, f64)> {
+    steps.iter().map(|step| (Some(*step), value)).collect()
+}
+
+impl TestEnv {
+    /// A run `p` with points of `a` and `b` at the steps 0, 10, …, 90.
+    async fn with_parent() -> Self {
+        let env = Self::new().await;
+        let steps: Vec<i64> = (0..10).map(|index| index * 10).collect();
+        let log = record(0).run("p").create().define(0, &["a", "b"]);
+        let log = log.points(0, &at(&steps, 1.0)).points(1, &at(&steps, 2.0));
+        env.apply_with(&mut env.writer("p"), vec![log]).await;
+        env
+    }
+}
+
+#[tokio::test]
+async fn a_branch_continues_the_series_of_its_parent() {
+    let env = TestEnv::with_parent().await;
+    // One record: what follows the creation finds the series of the parent.
+    let records = vec![
+        record(1).branch("p", Some(35)).define(0, &["a"]).points(0, &[(None, 5.0), (None, 6.0)]),
+        record(2).define(0, &["c"]).points(0, &[(None, 7.0)]),
+    ];
+    let mut writer = env.writer("r");
+    env.apply_with(&mut writer, records.clone()).await;
+    let check = async || {
+        let shared = [(0, 1.0), (10, 1.0), (20, 1.0), (30, 1.0)];
+        let own = [(31, 5.0), (32, 6.0)];
+        assert_eq!(
+            env.points("a").await,
+            [&shared[..], &own].concat(),
+            "the next step follows the last shared one"
+        );
+        assert_eq!(env.points("b").await, shared.map(|(step, _)| (step, 2.0)));
+        assert_eq!(env.points("c").await, [(0, 7.0)], "a series of its own");
+        assert!(env.parked().await.is_empty());
+    };
+    check().await;
+    env.apply(records).await;
+    check().await;
+    // Another worker takes over.
+    env.apply_with(&mut env.writer("r"), vec![record(3).define(0, &["b"]).points(0, &[(None, 8.0)])]).await;
+    assert_eq!(env.points("b").await.last(), Some(&(31, 8.0)));
+    // What the parent logs later, even to an earlier step, is not the branch's if it has gone on itself.
+    let late = record(4)
+        .run("p")
+        .define(0, &["a", "d"])
+        .points(0, &at(&[31, 33, 100], 9.0))
+        .points(1, &at(&[0], 9.0));
+    env.apply_with(&mut env.writer("p"), vec![late]).await;
+    assert_eq!(env.points("a").await.len(), 6);
+    assert!(env.points("d").await.is_empty());
+    let snapshot = env.store().snapshot().await.unwrap();
+    assert_eq!(project_count(&*snapshot, P, Counter::Series).await.unwrap(), 3 + 3);
+}
+
+#[tokio::test]
+async fn a_branch_shares_everything_without_a_step_and_nothing_after_points_of_its_own() {
+    let env = TestEnv::with_parent().await;
+    env.apply(vec![record(1).branch("p", None), record(2).define(0, &["b"]).points(0, &at(&[200], 3.0))])
+        .await;
+    assert_eq!(env.points("a").await.len(), 10);
+    let later = record(3).run("p").define(0, &["a"]).points(0, &at(&[100, 110], 9.0));
+    env.apply_with(&mut env.writer("p"), vec![later]).await;
+    assert_eq!(env.points("a").await.len(), 10, "what the parent logs later is not shared");
+    env.apply_with(&mut env.writer("r"), vec![record(4).delete_steps(1, "b", Some(200), Some(201))]).await;
+    assert_eq!(env.outcome(1).await, Some(SeriesEditOutcome::Done), "own steps can be deleted");
+
+    let env = TestEnv::with_parent().await;
+    let own = record(1).define(0, &["a"]).points(0, &at(&[95], 3.0));
+    env.apply(vec![own, record(2).branch("p", None)]).await;
+    assert_eq!(env.points("a").await, [(95, 3.0)]);
+    assert!(env.read().await.unwrap().props.parent.is_some(), "the parent is shown nevertheless");
+}
+
+#[tokio::test]
+async fn a_branch_that_cannot_share_is_created_without_shared_points() {
+    let env = TestEnv::with_parent().await;
+    for depth in 1..=33 {
+        let (own, parent) = (format!("r{depth}"), format!("r{}", depth - 1));
+        let parent = if depth == 1 { "p" } else { &parent };
+        env.apply_with(&mut env.writer(&own), vec![record(depth).run(&own).branch(parent, None)]).await;
+    }
+    let run = async |id: &str| env.read_run(id).await.unwrap();
+    assert_eq!(run("r32").await.metrics.len(), 2);
+    let last = run("r33").await;
+    assert!(last.metrics.is_empty() && last.props.active && last.props.parent.is_some());
+    assert!(env.parked().await[0].reason.contains("too many ancestors"), "{:?}", env.parked().await);
+
+    env.apply_with(&mut env.writer("p"), vec![record(40).run("p").branch("p", None)]).await;
+    assert_eq!(run("p").await.props.parent, None, "a run is not its own parent");
+}
+
+#[tokio::test]
+async fn a_branch_of_a_branch_keeps_what_is_left_of_its_ancestors() {
+    let env = TestEnv::with_parent().await;
+    let middle =
+        record(1).run("m").branch("p", Some(50)).define(0, &["a"]).points(0, &at(&[60, 70, 80], 3.0));
+    env.apply_with(&mut env.writer("m"), vec![middle]).await;
+    env.apply(vec![record(2).branch("m", Some(70))]).await;
+    let steps = async || env.points("a").await.iter().map(|(step, _)| *step).collect::<Vec<_>>();
+    assert_eq!(steps().await, [0, 10, 20, 30, 40, 50, 60, 70]);
+    let number = env.read_run("m").await.unwrap().number;
+    env.apply_with(&mut env.writer("m"), vec![record(3).run("m").delete()]).await;
+    while !sweep_step(env.store(), P, number).await.unwrap() {}
+    assert_eq!(steps().await, [0, 10, 20, 30, 40, 50], "a deleted run takes its points along");
+}
+
+#[tokio::test]
+async fn steps_that_a_branch_shares_cannot_be_deleted_in_it() {
+    let env = TestEnv::with_parent().await;
+    let records = vec![
+        record(1).branch("p", Some(50)).define(0, &["a"]).points(0, &at(&[60, 70, 80], 3.0)),
+        record(2).delete_steps(1, "a", Some(50), Some(61)),
+        record(3).delete_steps(2, "a", Some(51), Some(61)),
+        record(4).delete_steps(3, "b", None, None),
+    ];
+    env.apply(records).await;
+    assert_eq!(env.outcome(1).await, Some(SeriesEditOutcome::SharedSteps));
+    assert_eq!(env.outcome(2).await, Some(SeriesEditOutcome::Done));
+    let steps: Vec<i64> = env.points("a").await.iter().map(|(step, _)| *step).collect();
+    assert_eq!(steps, [0, 10, 20, 30, 40, 50, 70, 80]);
+    assert!(env.points("b").await.is_empty(), "the whole series is gone");
+    assert_eq!(env.read().await.unwrap().metrics.len(), 1);
+    // Without points of its own the series remains, with what it shares.
+    env.apply_with(&mut env.writer("r"), vec![record(5).delete_steps(4, "a", Some(51), None)]).await;
+    let steps: Vec<i64> = env.points("a").await.iter().map(|(step, _)| *step).collect();
+    assert_eq!(steps, [0, 10, 20, 30, 40, 50]);
+    assert_eq!(env.read_run("p").await.unwrap().metrics[1].1.len(), 10, "the parent is as it was");
+}
+
+#[tokio::test]
+async fn a_branch_waits_for_records_of_its_parent() {
+    let env = TestEnv::new().await;
+    let parent = (0..50).map(|part| {
+        let name = format!("m{part}");
+        record(0).run("p").define(0, &[&name]).points(0, &at(&(0..50_000).collect::<Vec<_>>(), 1.0))
+    });
+    env.append(parent).await;
+    env.append([record(0).branch("p", Some(9))]).await;
+    let worker = env.work().await;
+    env.applied(0, 50).await;
+    worker.stop().await.unwrap();
+    let metrics = env.read().await.unwrap().metrics;
+    assert_eq!(metrics.iter().map(|(_, points)| points.len()).collect::<Vec<_>>(), [10; 50]);
+}
