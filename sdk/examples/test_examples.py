@@ -10,13 +10,12 @@ import math
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 from collections.abc import Iterator
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Thread
@@ -25,10 +24,12 @@ from urllib.parse import urlsplit
 from urllib.request import urlopen
 
 import pytest
+from exploring import PageChart, TerminalChart, assert_drawn, assert_exported, assert_table, served
+from generated_runs import PIECES, POINTS, GeneratedRun, RunWriter, generate
 from grpc_reading import series_points
 from grpc_stubs import generated
-from playwright.sync_api import expect, sync_playwright
-from server import Server, free_port
+from playwright.sync_api import Page, expect, sync_playwright
+from server import Server, eventually, free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs/clients.md").read_text()
@@ -72,8 +73,8 @@ def lacking(language: str) -> str | None:
     return None
 
 
-def section(language: str) -> str:
-    return PAGE.partition(f"\n## {language}\n")[2].partition("\n## ")[0]
+def section(title: str) -> str:
+    return PAGE.partition(f"\n## {title}\n")[2].partition("\n## ")[0]
 
 
 def fenced(text: str, kind: str) -> list[str]:
@@ -203,13 +204,13 @@ def test_without_a_server_the_example_fails_with_a_clear_message(example):
 
 
 class CuttingProxy:
-    """Forwards connections to a server. The first one is cut after some thousand bytes from the client."""
+    """Forwards connections to a server. The first one is cut after some bytes from the client, or from the server."""
 
-    CUT_AFTER = 6000
-
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, sent: int | None = None, received: int | None = None, pause: float = 0.5) -> None:
         address = urlsplit(url)
         self.target = (address.hostname, address.port)
+        self.limits = (sent, received)
+        self.pause = pause
         self.connections = 0
         self.listener = socket.create_server(("127.0.0.1", 0))
         Thread(target=self.accept, daemon=True).start()
@@ -224,9 +225,9 @@ class CuttingProxy:
                 client, _ = self.listener.accept()
                 self.connections += 1
                 server = socket.create_connection(self.target)
-                limit = self.CUT_AFTER if self.connections == 1 else None
-                Thread(target=self.forward, args=(client, server, limit), daemon=True).start()
-                Thread(target=self.forward, args=(server, client, None), daemon=True).start()
+                sent, received = self.limits if self.connections == 1 else (None, None)
+                Thread(target=self.forward, args=(client, server, sent), daemon=True).start()
+                Thread(target=self.forward, args=(server, client, received), daemon=True).start()
 
     def forward(self, source: socket.socket, target: socket.socket, limit: int | None) -> None:
         with suppress(OSError):
@@ -235,7 +236,7 @@ class CuttingProxy:
                 limit = limit and max(limit - len(piece), 0)
                 if limit == 0:
                     # Long enough for acknowledgements of what has arrived, so that the client continues after them.
-                    sleep(0.5)
+                    sleep(self.pause)
                     break
         for end in (source, target):
             with suppress(OSError):
@@ -243,7 +244,7 @@ class CuttingProxy:
 
 
 def test_everything_is_stored_after_a_cut_connection(server, example):
-    proxy = CuttingProxy(server.ingest)
+    proxy = CuttingProxy(server.ingest, sent=6000)
     with closing(proxy.listener):
         assert_tracked(server, example, example.run(server.query, proxy.url))
     assert proxy.connections > 1
@@ -259,33 +260,36 @@ def test_the_client_for_browsers_writes_and_reads(server, example):
 CHROMIUM = next(filter(None, map(shutil.which, ["chromium", "chromium-browser", "google-chrome"])), None)
 
 
-@pytest.mark.parametrize("example", ["TypeScript"], indirect=True)
-def test_the_page_writes_and_reads_in_a_browser(example, tmp_path):
+@contextmanager
+def in_browser(example: Example, command: str, folder: Path) -> Iterator[tuple[Page, str, Server]]:
+    """A page in Chromium, the origin of the bundled pages, and a server that admits them."""
     if CHROMIUM is None:
         reason = "Chromium is not on the PATH: `apt-get install chromium`"
         if "browser" in os.environ.get("REQUIRE", "").split(","):
             pytest.fail(reason)
         pytest.skip(reason)
-    built = shell(fenced(section("TypeScript"), "sh")[2], example.directory)
+    built = shell(command, example.directory)
     assert built.returncode == 0, built.stderr
-    files = partial(SimpleHTTPRequestHandler, directory=example.directory / "page")
-    pages = ThreadingHTTPServer(("127.0.0.1", 0), files)
-    Thread(target=pages.serve_forever, daemon=True).start()
-    origin = f"http://127.0.0.1:{pages.server_port}"
-    server = Server(tmp_path, variables={"CORS_ORIGINS": origin}).start()
-    try:
-        with sync_playwright() as playwright:
-            # The sandbox does not work as root, and the page is trusted.
+    with served(example.directory / "page") as origin, sync_playwright() as playwright:
+        server = Server(folder, variables={"CORS_ORIGINS": origin}).start()
+        try:
+            # The sandbox does not work as root, and the pages are trusted.
             browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
             page = browser.new_page()
-            page.goto(f"{origin}/index.html?ingest={server.ingest}&query={server.query}")
-            page.get_by_role("button").click()
-            expect(page.locator("output")).to_contain_text("the last of clicks is 1", timeout=60_000)
+            page.set_default_timeout(60_000)
+            yield page, origin, server
             browser.close()
-    finally:
-        pages.shutdown()
-        pages.server_close()
-        assert server.stop() == 0, server.said()
+        finally:
+            assert server.stop() == 0, server.said()
+
+
+@pytest.mark.parametrize("example", ["TypeScript"], indirect=True)
+def test_the_page_writes_and_reads_in_a_browser(example, tmp_path):
+    command = fenced(section("TypeScript"), "sh")[2]
+    with in_browser(example, command, tmp_path) as (page, origin, server):
+        page.goto(f"{origin}/index.html?ingest={server.ingest}&query={server.query}")
+        page.get_by_role("button").click()
+        expect(page.locator("output")).to_contain_text("the last of clicks is 1", timeout=60_000)
 
 
 @pytest.mark.parametrize("example", ["Rust"], indirect=True)
@@ -300,14 +304,172 @@ def test_the_search_in_rust_finds_what_was_tracked(server, example):
     assert printed[1].startswith('  loss {"subset":"train"}: 1000 points, the last is ')
 
 
+PROGRAMS = pytest.mark.parametrize("example", ["Python", "Go"], indirect=True)
+
+
+def documented(example: Example, task: str) -> str:
+    """The documented command of a task of the program that shows runs."""
+    block = fenced(section("Tables, live charts and exports as programs"), "sh")[list(TOOLS).index(example.language)]
+    [command] = (line for line in block.splitlines() if f" {task}" in line)
+    return command
+
+
+@pytest.fixture(scope="session")
+def sweep(server, stubs) -> list[GeneratedRun]:
+    """Runs that are complete, and that the server finds."""
+    runs = generate("sweep", 50)
+    with RunWriter(server.ingest) as writer:
+        writer.log(runs)
+        writer.wait_until_stored(server.query)
+    return runs
+
+
+@PROGRAMS
+def test_a_table_has_the_groups_and_their_runs(server, example, sweep):
+    finished = replace(example, command=documented(example, "table")).run(server.query, server.ingest)
+    assert finished.returncode == 0, finished.stderr
+    assert_table([line.split("\t") for line in finished.stdout.splitlines()], sweep, expanded=1)
+
+
+@PROGRAMS
+@pytest.mark.parametrize("suffix", ["parquet", "arrow", "csv"])
+def test_an_export_has_every_point(server, example, sweep, suffix):
+    command = documented(example, "export").replace("sweep.parquet", f"sweep.{suffix}")
+    finished = replace(example, command=command).run(server.query, server.ingest)
+    assert finished.returncode == 0, finished.stderr
+    assert finished.stdout == f"sweep.{suffix}: {50 * POINTS} rows\n"
+    assert re.search(rf"{50 * POINTS} rows, (\d+) of \1 runs", finished.stderr), finished.stderr
+    assert_exported(example.directory / f"sweep.{suffix}", sweep)
+
+
+@PROGRAMS
+@pytest.mark.parametrize("interrupted", [False, True])
+def test_an_export_that_does_not_complete_leaves_no_file(server, example, sweep, interrupted):
+    output = example.directory / "cut.csv"
+    part = output.with_name("cut.csv.part")
+    # After the first piece of the file, and before its end.
+    proxy = CuttingProxy(server.query, received=400_000, pause=600 if interrupted else 0.5)
+    url = proxy.url
+    with closing(proxy.listener):
+        exporting = subprocess.Popen(
+            ["sh", "-c", documented(example, "export").replace("sweep.parquet", "cut.csv")],
+            cwd=example.directory,
+            env={**os.environ, "MATYAN_BACKEND_URL": url},
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        if interrupted:
+            eventually(lambda: part.exists() and part.stat().st_size > 0, "the program writes the file")
+            os.killpg(exporting.pid, signal.SIGINT)
+        _, said = exporting.communicate(timeout=60)
+    assert exporting.returncode != 0 and "Traceback" not in said, said
+    assert interrupted or url in said
+    assert not output.exists() and not part.exists()
+
+
+def follow_over_a_restart(server: Server, runs: list[GeneratedRun], open_chart) -> None:
+    """Logs a part of the runs while a chart is open, and the rest after the server was restarted."""
+    active = runs[40:]
+    counts = {run.run_id: POINTS for run in runs[:40]}
+
+    def assert_shown(pieces: int) -> None:
+        counts.update((run.run_id, pieces * POINTS // PIECES) for run in active)
+        eventually(lambda: chart.shows(runs, counts), f"the chart has {pieces} of {PIECES} pieces")
+
+    with RunWriter(server.ingest) as writer:
+        writer.log(runs[:40])
+        writer.log(active, range(2))
+        writer.wait_until_stored(server.query)
+        chart = open_chart()
+        assert_shown(2)
+        writer.log(active, range(2, 3))
+        assert_shown(3)
+        # Among points that the chart has already.
+        for run in runs[:3]:
+            writer.insert(run, index=10, loss=0.5)
+            counts[run.run_id] += 1
+        assert_shown(3)
+    assert server.stop() == 0, server.said()
+    server.start(query_port=urlsplit(server.query).port)
+    assert_shown(3)
+    with RunWriter(server.ingest) as writer:
+        writer.log(active, range(3, 4))
+    assert_shown(4)
+
+
+@PROGRAMS
+def test_a_chart_continues_over_a_restart(example, tmp_path):
+    server = Server(tmp_path).start()
+    command = documented(example, "chart")
+    charts = []
+
+    def open_chart() -> TerminalChart:
+        charts.append(TerminalChart(command, example.directory, server.query, tmp_path / "chart.txt"))
+        return charts[0]
+
+    try:
+        follow_over_a_restart(server, generate("sweep", 50), open_chart)
+        assert "connecting again" in charts[0].close()
+    finally:
+        for chart in charts:
+            chart.process.kill()
+        assert server.stop() == 0, server.said()
+
+
+@pytest.mark.parametrize("example", ["TypeScript"], indirect=True)
+def test_the_page_shows_tables_live_charts_and_exports(example, tmp_path):
+    runs = generate("sweep", 50)
+    with in_browser(example, documented(example, "src/explore.ts"), tmp_path) as (page, origin, server):
+        page.goto(f"{origin}/explore.html?query={server.query}")
+        page.get_by_label("Query").fill('run.experiment == "sweep"')
+        charts = []
+
+        def open_chart() -> PageChart:
+            charts.append(PageChart(page))
+            return charts[0]
+
+        follow_over_a_restart(server, runs, open_chart)
+        assert_drawn(charts[0], runs)
+
+        page.get_by_label("Group by").fill("hparams.optimizer, hparams.depth")
+        page.get_by_label("Sort by").select_option("mean")
+        page.get_by_role("button", name="Table").click()
+        expect(page.locator("output")).to_have_text("6 groups")
+        page.locator("tr").nth(1).click()
+        size = int(page.locator("tr").nth(1).locator("td").nth(2).inner_text())
+        expect(page.locator("tr")).to_have_count(7 + size)
+        rows = [row.locator("td").all_inner_texts() for row in page.locator("tr").all()]
+        assert_table(rows, runs, expanded=1)
+
+        for suffix in ["parquet", "arrow", "csv"]:
+            page.get_by_label("Format").select_option(suffix)
+            with page.expect_download() as download:
+                page.get_by_role("button", name="Export").click()
+            download.value.save_as(tmp_path / f"sweep.{suffix}")
+            assert_exported(tmp_path / f"sweep.{suffix}", runs)
+
+        far = generate("far", 4, first_steps=(-(2**45), 2**45, 2**31 - 50, -(2**31) - 50))
+        with RunWriter(server.ingest) as writer:
+            writer.log(far)
+            writer.wait_until_stored(server.query)
+        page.get_by_label("Query").fill('run.experiment == "far"')
+        chart = PageChart(page)
+        eventually(lambda: chart.shows(far, {run.run_id: POINTS for run in far}), "the chart has steps of many bytes")
+
+
 def unindented(text: str) -> str:
     return "\n".join(line.strip() for line in text.splitlines())
 
 
-@pytest.mark.parametrize(("language", "path"), SOURCES.items())
-def test_documented_code_is_that_of_the_example(language, path):
+EXCERPTS = [(language, language, path) for language, path in SOURCES.items()]
+EXCERPTS.append(("Tables, live charts and exports as programs", "TypeScript", "sdk/examples/typescript/src/chart.ts"))
+
+
+@pytest.mark.parametrize(("title", "language", "path"), EXCERPTS)
+def test_documented_code_is_that_of_the_example(title, language, path):
     source = unindented((ROOT / path).read_text())
-    excerpts = fenced(section(language), language.lower())
+    excerpts = fenced(section(title), language.lower())
     assert excerpts
     for excerpt in excerpts:
         assert unindented(excerpt) in source, excerpt

@@ -3,9 +3,9 @@
 use matyan_sdk::{ArgumentError, UploadError, http::HttpError};
 use pyo3::{
     PyErr,
-    exceptions::{PyKeyboardInterrupt, PyOSError, PyTypeError, PyValueError},
+    exceptions::{PyKeyboardInterrupt, PyOSError, PyOverflowError, PyTypeError, PyValueError},
     prelude::*,
-    types::PyDict,
+    types::{PyDict, PyString},
 };
 
 use crate::interruption::interruption;
@@ -17,9 +17,34 @@ pub(crate) fn wrong_type(argument: &str, expected: &str, value: &Bound<'_, PyAny
     PyTypeError::new_err(format!("`{argument}`: expected {expected}, not {kind}"))
 }
 
+/// The same exception with the key of the member of a dict that it is about.
+pub(crate) fn of_member(error: PyErr, key: &Bound<'_, PyString>) -> PyErr {
+    let py = key.py();
+    let kind = error.get_type(py);
+    // Others may have more arguments than a text.
+    let renamed =
+        [py.get_type::<PyTypeError>(), py.get_type::<PyValueError>(), py.get_type::<PyOverflowError>()];
+    match key.repr() {
+        Ok(key) if renamed.iter().any(|known| kind.is(known)) => {
+            PyErr::from_type(kind, format!("member {key}: {}", error.value(py)))
+        }
+        _ => error,
+    }
+}
+
 /// The exception for an argument that has the right type but an unusable value.
 pub(crate) fn argument(error: &ArgumentError) -> PyErr {
     PyValueError::new_err(error.to_string())
+}
+
+/// The exception for an argument of the constructor of a run, with the name that it has in Python.
+pub(crate) fn constructor(error: ArgumentError) -> PyErr {
+    let name = match error.argument {
+        "run_id" => "run_hash",
+        "parent.run_id" => "fork_from",
+        name => name,
+    };
+    argument(&ArgumentError { argument: name, ..error })
 }
 
 /// The exception for an artifact or payload that cannot be accepted.

@@ -24,6 +24,10 @@ pub(crate) fn plain(value: &Bound<'_, PyAny>) -> Option<f64> {
 
 /// Returns what `float(value)` returns. Numeric text is accepted.
 pub(crate) fn convertible(value: &Bound<'_, PyAny>) -> PyResult<f64> {
+    // numpy would return the real part.
+    if value.get_type().name()?.to_string().starts_with("complex") {
+        return Err(wrong_type("value", "a real number", value));
+    }
     let float =
         value.py().get_type::<PyFloat>().call1((value,)).or_else(|error| only_element(value).ok_or(error));
     let float = float.map_err(|error| {
@@ -74,7 +78,14 @@ fn integer(name: &str, value: Option<&Bound<'_, PyAny>>) -> PyResult<Option<i64>
         return Ok(None);
     }
     if let Ok(float) = value.cast::<PyFloat>() {
-        return whole(float.value()).map(Some).ok_or_else(|| wrong_type(name, "an integer", value));
+        return match whole(float.value()) {
+            Some(integer) => Ok(Some(integer)),
+            None if float.value().fract() == 0.0 => Err(wrong_type(name, "an integer", value)),
+            None => {
+                let found = format!("`{name}`: expected an integer, found {}", float.value());
+                Err(PyTypeError::new_err(found))
+            }
+        };
     }
     match value.extract() {
         Ok(integer) => Ok(Some(integer)),

@@ -12,11 +12,11 @@ use std::{
 
 use matyan_sdk::{
     ArgumentError, CloseLimits, CloseProgress, Columns, Config, Content, LoggingRecord, Object, Outcome,
-    Properties, Run, RunOptions, Series, SpoolFull, system::SystemParamsInput,
+    ParentRun, Properties, Run, RunOptions, Series, SpoolFull, UploadError, system::SystemParamsInput,
 };
 use matyan_value::Map;
 use pyo3::{
-    exceptions::{PyRuntimeError, PyValueError},
+    exceptions::{PyRuntimeError, PyTypeError, PyValueError},
     prelude::*,
     types::{PyDict, PyList, PyMapping, PyString, PyTuple},
 };
@@ -25,7 +25,7 @@ use pyo3::{
 use crate::descriptors::{self, RunLines};
 use crate::{
     convert,
-    errors::{argument, upload, wrong_type},
+    errors::{self, argument, of_member, upload, wrong_type},
     health::{self, Health},
     interruption::{interrupted, interruption},
     number,
@@ -90,13 +90,14 @@ impl CoreRun {
     /// Begins to write, and returns the id of the run and what is wrong with the settings, which is
     /// reported once. Does not wait for a server.
     #[expect(clippy::too_many_arguments, reason = "they have names in Python")]
-    #[pyo3(signature = (run_id, urls, experiment, *, force_resume, offline, joins, created_us=None))]
+    #[pyo3(signature = (run_id, urls, experiment, *, parent=None, force_resume, offline, joins, created_us=None))]
     fn _open(
         &self,
         py: Python<'_>,
         run_id: Option<String>,
         urls: (String, String),
         experiment: Option<String>,
+        parent: Option<(String, Option<i64>)>,
         force_resume: bool,
         offline: bool,
         joins: bool,
@@ -111,9 +112,19 @@ impl CoreRun {
         let (backend_url, gateway_url) = urls;
         let config = Config { backend_url, gateway_url, ..config };
         let interrupted = Some(interrupted as fn() -> bool);
-        let options =
-            RunOptions { run_id, experiment, force_resume, offline, created_us, joins, interrupted, config };
-        let run = py.detach(|| Run::new(options)).map_err(|error| argument(&public_name(error)))?;
+        let parent = parent.map(|(run_id, step)| ParentRun { run_id, step });
+        let options = RunOptions {
+            run_id,
+            experiment,
+            parent,
+            force_resume,
+            offline,
+            created_us,
+            joins,
+            interrupted,
+            config,
+        };
+        let run = py.detach(|| Run::new(options)).map_err(errors::constructor)?;
         let run_id = run.id().to_owned();
         let may_wait = run.config().spool_full == SpoolFull::Block;
         let state = RunState {
@@ -133,8 +144,12 @@ impl CoreRun {
 
     /// Tracks a number or an object as the next point of a series.
     ///
-    /// A dict without a name tracks each of its members under its key. Without a step, the step
-    /// after the largest one of the series is used.
+    /// `value` is a number, a tensor or an array with one element, an object such as `Image` or
+    /// `Text`, or a list of objects of one type. A dict without a name tracks each of its members
+    /// under its key; a member that cannot be tracked raises an error after the others are tracked.
+    /// `name` and `context`, a dict such as `{"subset": "train"}`, identify the series. `step` is an
+    /// integer; without one, it is the step after the largest one of the series. A second value
+    /// for a step replaces the first. `epoch` is stored with the point; fractions are rounded down.
     #[pyo3(signature = (value, name=None, step=None, epoch=None, *, context=None))]
     fn track<'py>(
         slf: &Bound<'py, Self>,
@@ -232,7 +247,7 @@ impl CoreRun {
     fn _set_params(&self, py: Python<'_>, params: &Bound<'_, PyAny>) -> PyResult<()> {
         let state = self.live("set params")?;
         let params = convert::map("params", params)?;
-        state.append(py, |run| run.set_params(&params))?.map_err(|error| argument(&error))
+        state.append(py, |run| run.set_params(&params))?.map_err(|error| renamed(error, "val"))
     }
 
     /// Sets the properties that are not None.
@@ -252,12 +267,14 @@ impl CoreRun {
 
     fn _add_tag(&self, py: Python<'_>, tag: &Bound<'_, PyString>) -> PyResult<()> {
         let tag = convert::text(tag);
-        self.live("change tags")?.append(py, |run| run.add_tag(&tag))?.map_err(|error| argument(&error))
+        let state = self.live("change tags")?;
+        state.append(py, |run| run.add_tag(&tag))?.map_err(|error| renamed(error, "value"))
     }
 
     fn _remove_tag(&self, py: Python<'_>, tag: &Bound<'_, PyString>) -> PyResult<()> {
         let tag = convert::text(tag);
-        self.live("change tags")?.append(py, |run| run.remove_tag(&tag))?.map_err(|error| argument(&error))
+        let state = self.live("change tags")?;
+        state.append(py, |run| run.remove_tag(&tag))?.map_err(|error| renamed(error, "tag_name"))
     }
 
     fn _log_record(
@@ -279,7 +296,7 @@ impl CoreRun {
             logger_info: location.as_ref().map(|(file, line)| (file.as_str(), *line)),
             extra_args: extra.as_ref(),
         };
-        state.append(py, |run| run.log_record(record))?.map_err(|error| argument(&error))
+        state.append(py, |run| run.log_record(record))?.map_err(|error| renamed(error, "msg"))
     }
 
     fn _terminal_line(&self, py: Python<'_>, line: &Bound<'_, PyString>, number: i64) -> PyResult<()> {
@@ -340,7 +357,11 @@ impl CoreRun {
     /// Stores a file. A large one is read in the background.
     fn _log_artifact(&self, py: Python<'_>, path: PathBuf, name: &str) -> PyResult<()> {
         let state = self.live("log artifacts")?;
-        py.detach(|| state.run.log_artifact(Content::File(&path), name, None)).map_err(upload)
+        py.detach(|| state.run.log_artifact(Content::File(&path), name, None)).map_err(|error| match error {
+            // In Python, the path is that of the file.
+            UploadError::Argument(error) if error.argument == "path" => renamed(error, "name"),
+            error => upload(error),
+        })
     }
 
     /// Waits until everything tracked so far is stored; false if that takes longer than `timeout`, or
@@ -357,9 +378,10 @@ impl CoreRun {
             interruption.is_ok()
         };
         let is_stored = py.detach(|| {
-            state.system_params.wait(limit, &mut keep_waiting);
+            let is_described = state.system_params.wait(limit, &mut keep_waiting);
             let left = limit.saturating_sub(start.elapsed());
-            keep_waiting()
+            is_described
+                && keep_waiting()
                 && state
                     .run
                     .flush_while(left, || keep_waiting() && (!only_reachable || state.run.may_be_reachable()))
@@ -368,15 +390,16 @@ impl CoreRun {
     }
 
     /// Marks the run as finished; only the first call counts. The error is that of a failed run, and
-    /// the time is given for a run that is imported. At the exit of the script, later exit
-    /// hooks and other threads may still record.
-    #[pyo3(signature = (outcome, error, time_us=None, *, is_exit=false))]
+    /// the time is given for a run that is imported. The copy of an active run stays active. At the
+    /// exit of the script, later exit hooks and other threads may still record.
+    #[pyo3(signature = (outcome, error, time_us=None, *, stays_active=false, is_exit=false))]
     fn _finish(
         &self,
         py: Python<'_>,
         outcome: Option<&str>,
         error: String,
         time_us: Option<i64>,
+        stays_active: bool,
         is_exit: bool,
     ) -> PyResult<()> {
         let Some(state) = self.state.get() else { return Ok(()) };
@@ -391,6 +414,7 @@ impl CoreRun {
         state.accepts_late.store(is_exit, Ordering::Relaxed);
         state.closed.store(true, Ordering::Relaxed);
         match time_us {
+            _ if stays_active => state.run.leave_active(),
             Some(time_us) => state.run.finish_at(outcome.as_ref(), time_us),
             None => state.run.finish(outcome.as_ref()),
         }
@@ -497,10 +521,9 @@ impl RunState {
     }
 }
 
-/// Gives an argument of the core the name that it has in Python.
-fn public_name(error: ArgumentError) -> ArgumentError {
-    let argument = if error.argument == "run_id" { "run_hash" } else { error.argument };
-    ArgumentError { argument, ..error }
+/// The exception for an argument of the core with the name that it has in Python.
+fn renamed(error: ArgumentError, name: &'static str) -> PyErr {
+    argument(&ArgumentError { argument: name, ..error })
 }
 
 /// Tracks each member of a dict under its key.
@@ -521,8 +544,12 @@ fn track_members<'py>(
         // Code of the previous member may have closed the run.
         let state = slf.get().live("track")?;
         let tracked = match name.cast::<PyString>() {
-            Ok(name) => track_one(slf, state, &value, &Point { name, step, epoch, context }),
-            Err(_) => Err(wrong_type("name", "a str", &name)),
+            Ok(name) => track_one(slf, state, &value, &Point { name, step, epoch, context })
+                .map_err(|error| of_member(error, name)),
+            Err(_) => Err(PyTypeError::new_err(format!(
+                "`value`: the keys of a dict are names of series: expected a str, not {}",
+                name.get_type().name()?
+            ))),
         };
         outcome = outcome.and(tracked);
     }

@@ -53,7 +53,7 @@ impl PendingParams {
 
     /// Waits until the description is tracked, for this time at most, and as long as `keep_waiting`
     /// returns true.
-    pub(crate) fn wait(&self, limit: Duration, mut keep_waiting: impl FnMut() -> bool) {
+    pub(crate) fn wait(&self, limit: Duration, mut keep_waiting: impl FnMut() -> bool) -> bool {
         let (start, limit) = (Instant::now(), limit.min(PARAMS_LIMIT));
         let mut pending = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         // A forked child has the receiver, and not the thread.
@@ -62,13 +62,14 @@ impl PendingParams {
             // Nothing is ever sent: the wait ends when the sender is dropped.
             let waited = receiver.recv_timeout(left.min(WAIT_INTERVAL));
             if waited != Err(RecvTimeoutError::Timeout) {
-                return;
+                return true;
             }
             *pending = Some((process::id(), receiver));
             if left.is_zero() || !keep_waiting() {
-                return;
+                return false;
             }
         }
+        true
     }
 }
 

@@ -23,7 +23,14 @@ hash = "".join(hash)
 def columns(metric):
     # The steps of `values.sparse_numpy()` are hashes in Aim.
     assert len(metric.values.sparse_numpy()[1]) == len(metric.dataframe())
-    return [metric.dataframe()[name].tolist() for name in ("step", "epoch", "value")]
+    # Aim keeps the order of the calls, and we that of the steps.
+    whole = metric.dataframe(include_name=True, include_context=True, include_run=True)
+    whole = whole.drop(columns=["time", "run.hash"], errors="ignore").sort_values("step")
+    steps, (values, epochs, _) = metric.data.items_list()
+    return {
+        **{name: whole[name].tolist() for name in whole if not name.startswith("run.__")},
+        "data": sorted(map(str, zip(steps, values, epochs))),
+    }
 def plain(value):
     if isinstance(value, dict):
         return {str(key): plain(item) for key, item in value.items()}
@@ -31,6 +38,8 @@ def plain(value):
         return [plain(item) for item in value]
     if hasattr(value, "tolist"):
         return plain(value.tolist())
+    if type(value).__name__ == "ObjectFlagType":
+        return "{}"
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 """
 WRITTEN = """

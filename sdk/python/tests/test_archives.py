@@ -123,6 +123,28 @@ def test_the_error_of_a_failed_run_is_in_its_archive(own_server, tmp_path):
     assert (restored["outcome"], restored["outcome_message"]) == ("failed", text)
 
 
+def test_a_copy_is_active_if_its_run_was_and_has_its_times(own_server, tmp_path):
+    np = pytest.importorskip("numpy")
+    active = Run(repo=own_server.url, capture_terminal_logs=False)
+    # Times go back and forth by less than a millisecond, as those of several threads do.
+    times = [1_700_000_000_000_000 + jump for jump in (0, 900, 100, -500, 2, 1)]
+    active._track_columns(("loss", None, "float"), [0.0] * 6, list(range(6)), None, times)
+    assert active.flush(20)
+    url = ["--backend-url", own_server.url]
+    # Two archives of the same second have different names.
+    for _ in range(2):
+        assert cli.main(["backup", str(tmp_path / "out"), *url]) == 0
+    first, second = sorted((tmp_path / "out").iterdir(), key=lambda path: path.stat().st_ctime_ns)
+    assert second.name.startswith(first.name[:-6])
+    repo = Repo(own_server.url)
+    repo.delete_run(active.hash)
+    repo.http.clear_run_tombstone(active.hash)
+    assert cli.main(["restore-reingest", str(second), *url]) == 0
+    copy = repo.get_run(active.hash)
+    assert (copy.active, copy.end_time, copy.props["outcome"]) == (True, None, None)
+    assert np.asarray(copy.series("loss").times_us).tolist() == times
+
+
 @pytest.mark.parametrize("options", [[], ["--compress"]])
 def test_a_backup_is_restored_exactly(stored, own_server, tmp_path, capsys, options):
     before = snapshot(stored)

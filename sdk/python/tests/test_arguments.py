@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from matyan_client import Repo, Run, _console, errors
+from matyan_client import Repo, Run, Text, _console, errors
 from matyan_client.log_handler import RunLogHandler
 
 NOWHERE = "http://127.0.0.1:1"
@@ -83,6 +83,8 @@ CALLS = [
     ("log_artifacts", (Path(__file__).parent,), {"name": 5}, TypeError, "name"),
     ("log_artifacts", (Path(__file__).parent,), {"block": "x"}, TypeError, "block"),
     ("__setitem__", ("", 1), {}, ValueError, "key"),
+    # With the hash of the run, it would be too long for the name of an object in a blob store.
+    ("log_artifact", (__file__,), {"name": "x" * 1000}, ValueError, "name"),
     ("track_many", ([1.0],), {"name": None}, TypeError, "name"),
     ("track_many", ([1.0],), {"name": ""}, ValueError, "name"),
     ("track_many", ("1",), {"name": "m"}, TypeError, "values"),
@@ -118,6 +120,11 @@ def test_an_argument_of_a_method_is_named(run, method, positional, keywords, err
         getattr(run, method)(*positional, **keywords)
     health = run.health
     assert (health.pending, health.pending_uploads) == (before.pending, before.pending_uploads)
+
+
+def test_a_key_that_is_no_name_is_refused(run):
+    with pytest.raises(TypeError, match=r"^`value`: the keys of a dict are names .*, not int"):
+        run.track({1: 2.0})
 
 
 @pytest.mark.parametrize("name", ["name", "description", "experiment", "archived"])
@@ -167,6 +174,8 @@ def test_columns_of_arrays(run):
     ("value", "hint"),
     [
         ([1, 2], "`track_many` tracks several values"),
+        ([], "it is empty"),
+        ([1, Text("a")], "a list must have only objects, such as images"),
         ({"a": 1}, "without `name`, each member of a dict is tracked under its key"),
     ],
 )
@@ -368,7 +377,10 @@ def test_a_step_without_a_next_one_is_refused(run, step):
 
 def test_a_bad_member_does_not_cost_the_others(shared_server):
     run = Run(repo=shared_server.url, capture_terminal_logs=False)
-    with run, pytest.raises(ValueError, match="value"):
+    with (
+        run,
+        pytest.raises(ValueError, match=r"^member 'bad': `value`: cannot convert str to float"),
+    ):
         run.track({"bad": "x", "good": 1.0})
     found = Run(run.hash, repo=shared_server.url, read_only=True)
     assert list(found.series("good").values) == [1.0]
@@ -378,3 +390,20 @@ def test_warnings_about_a_query_are_shown_at_the_line_of_the_caller(shared_serve
     with pytest.warns(UserWarning, match="lr") as shown:
         Repo(shared_server.url).query_runs("lr < 1")
     assert [warning.filename for warning in shown] == [__file__]
+
+
+def test_what_is_no_real_or_whole_number_is_refused(run):
+    np = pytest.importorskip("numpy")
+    with pytest.raises(TypeError, match="`value`: expected a real number, not complex64"):
+        run.track(np.complex64(1), name="m")
+    with pytest.raises(TypeError, match=r"`step`: expected an integer, found 3\.5"):
+        run.track(1.0, name="m", step=3.5)
+    for timeout in (-1, float("nan")):
+        with pytest.raises(ValueError, match="`timeout`: expected at least 0 seconds"):
+            run.flush(timeout)
+    with pytest.raises(ValueError, match="`sequence_types`: unknown type 'nope'"):
+        run.collect_sequence_info("nope")
+    with pytest.raises(ValueError, match="`value`"):
+        run.add_tag("x" * 100_000)
+    with pytest.raises(ValueError, match="`msg`"):
+        run.log_info("x" * 20_000_000)

@@ -57,6 +57,17 @@ def test_sync_without_a_server_says_so(spool, monkeypatch, capsys):
     assert "start the server, then run `matyan-client sync` again" in shown.err
 
 
+def test_sync_counts_a_spool_that_cannot_be_opened(spool, capsys):
+    run, path = left_run(NOWHERE), next(spool.glob("*/"))
+    (path / "series").unlink()
+    (path / "series").mkdir()
+    assert cli.main(["sync"]) == 1
+    shown = capsys.readouterr()
+    assert shown.out == "0 of 1 run sent (0 of 1 spool), 0 values stored\n"
+    assert f"failed to open {path}: " in shown.err
+    assert f"run {run}: not sent completely" in shown.err
+
+
 LEFT = """
 import sys
 from matyan_client import Run
@@ -259,4 +270,7 @@ def test_the_version_is_printed(capsys):
     with pytest.raises(SystemExit) as ended:
         cli.main(["--version"])
     assert ended.value.code == 0
-    assert capsys.readouterr().out == f"matyan-client {cli._client_version()}\n"
+    line = f"matyan-client {cli._client_version()}\n"
+    assert capsys.readouterr().out == line
+    module = [sys.executable, "-m", "matyan_client", "--version"]
+    assert subprocess.run(module, capture_output=True, text=True, check=True).stdout == line

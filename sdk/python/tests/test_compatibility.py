@@ -38,6 +38,26 @@ def test_series_are_read_as_scripts_for_aim_do(run):
     assert metric.epochs.values_list() == [0, 1, 2]
     assert all(time > 1e9 for time in metric.timestamps)
     assert metric.dataframe()["value"].tolist() == [0.0, 1.0, 2.5]
+    frame = metric.dataframe(
+        include_name=True, include_context=True, include_run=True, only_last=True
+    )
+    (row,) = frame.drop(columns="time").to_dict("records")
+    assert row == {
+        "idx": 0,
+        "step": 5,
+        "value": 2.5,
+        "epoch": 2,
+        "run.hash": run.hash,
+        "run": "{}",
+        "metric.name": "loss",
+        "metric.context.subset": "train",
+    }
+    assert metric.data.indices_list() == [0, 2, 5]
+    assert metric.data.view("val").values_list() == [[0.0, 1.0, 2.5]]
+    assert [entry[:2] for _, entry in metric.data.range(1, 5)] == [(1.0, 1)]
+    assert metric.data.sample(1).items_list()[0] == [0, 5]
+    assert metric.data.numpy()[1][1].tolist() == [0, 1, 2]
+    assert run.repo.get_run(run.hash) == run
     assert run.get_metric("loss") is None
     texts = run.get_text_sequence("text")
     assert [text.data for text in texts.values] == ["text 0", "text 2", "text 5"]
@@ -52,6 +72,8 @@ def test_series_are_read_as_scripts_for_aim_do(run):
     assert figure.data == {"data": [], "layout": {"x": 1}}
     assert run.get_audio_sequence("none") is None
     assert len(texts.dataframe()) == 3
+    found = run.repo.query_images(f"run.hash == '{run.hash}'").dataframe()
+    assert sorted(found["context"]) == ['{"subset": "val"}', "{}"]
 
 
 def test_what_a_run_does_not_have_is_named_with_the_next_step(run):

@@ -211,6 +211,8 @@ def test_memory_of_the_server_does_not_grow_with_the_file(own_server, tmp_path):
         for step in range(POINTS // 4):
             for name in "abcd":
                 run.track(step * 0.1, name=name, step=step)
+    # Unlike the program that exports, this one sees what it has stored.
+    assert len(run.series("d").values) == POINTS // 4
     sizes = {}
     for file_format in READERS:
         # Resets the highest value.

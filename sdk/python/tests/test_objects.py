@@ -207,10 +207,10 @@ def test_a_later_change_of_the_array_has_no_effect():
 
 @pytest.mark.parametrize(
     "value",
-    [object(), 5, np.zeros(3), np.zeros((5, 5, 5)), np.zeros((0, 3)), np.zeros((2, 2, 3, 3))],
+    [None, object(), 5, np.zeros(3), np.zeros((5, 5, 5)), np.zeros((0, 3)), np.zeros((2, 2, 3, 3))],
 )
 def test_what_is_no_image_is_rejected(value):
-    with pytest.raises(TypeError):
+    with pytest.raises(TypeError, match=r"^`image`: expected "):
         Image(value)
 
 
@@ -285,7 +285,7 @@ def test_audio_files_are_kept_and_recognized(data, name, tmp_path):
 
 def test_what_is_no_audio_is_rejected():
     for value in (5, object(), io.StringIO("text"), np.zeros((2, 2, 2)), np.zeros((100, 100))):
-        with pytest.raises(TypeError):
+        with pytest.raises(TypeError, match=r"^`data`: "):
             Audio(value)
 
 
@@ -360,5 +360,13 @@ def test_other_figures():
     figure = pytest.importorskip("matplotlib.figure").Figure()
     figure.subplots().plot([1, 2, 4])
     assert Figure(figure).data["data"][0]["y"] == [1, 2, 4]
-    with pytest.raises(TypeError):
+    with pytest.raises(TypeError, match=r"^`obj`: expected a figure .*, not int"):
         Figure(5)
+
+
+@pytest.mark.parametrize("samples", [[1e16, 1e16 + 2], [0.0, 5e-324], [1e308, -1e308]])
+def test_a_range_without_room_for_bins_is_one_bin(samples):
+    np = pytest.importorskip("numpy")
+    for given in (samples, np.array(samples)):
+        distribution = Distribution(given)
+        assert (distribution.weights, distribution.range) == ([2], (min(samples), max(samples)))

@@ -220,6 +220,25 @@ def test_a_resumed_run_continues_its_steps(shared_server):
     assert again.series("m").steps.tolist() == [0, 1, 2, 3]
 
 
+def test_a_branch_continues_the_steps_of_its_parent(shared_server):
+    with Run(repo=shared_server.url, capture_terminal_logs=False) as trunk:
+        for value in range(10):
+            trunk.track(value, name="m")
+    with Run(
+        repo=shared_server.url, fork_from=trunk.hash, fork_step=4, capture_terminal_logs=False
+    ) as branch:
+        branch.track(50, name="m")
+        branch.track(60, name="m")
+    assert branch.series("m").steps.tolist() == [0, 1, 2, 3, 4, 5, 6]
+    assert branch.series("m").values.tolist() == [0, 1, 2, 3, 4, 50, 60]
+    assert branch.props["parent"] == {"run_id": trunk.hash, "step": 4}
+    found = Repo(shared_server.url).query_runs(f"run.parent == {trunk.hash!r}")
+    assert [run["hash"] for run in found] == [branch.hash]
+    with Run(repo=shared_server.url, fork_from=trunk.hash, capture_terminal_logs=False) as whole:
+        pass
+    assert len(whole.series("m").steps) == 10
+
+
 def test_terminal_lines_continue_after_those_of_the_run_before(shared_server, capfd):
     program = """
 import sys

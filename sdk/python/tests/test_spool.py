@@ -12,7 +12,7 @@ import time
 
 import pytest
 
-from matyan_client import Repo, Run, config, errors
+from matyan_client import Repo, Run, cli, config, errors
 from matyan_client import run as run_module
 
 ABSENT = "http://127.0.0.1:1"
@@ -311,6 +311,32 @@ def test_close_delivers_what_children_have_left(shared_server, spool, method):
     assert (read.props["active"], read.props["outcome"]) == (False, "finished")
 
 
+def leave_what_cannot_be_opened(run, spool):
+    others = set(spool.iterdir())
+    run.track(1.0, name="of the child")
+    for left in set(spool.iterdir()) - others:
+        (left / "series").unlink(missing_ok=True)
+        (left / "series").mkdir()
+    os._exit(0)
+
+
+def test_a_wait_for_children_costs_no_processor_time(shared_server, spool):
+    run = Run(repo=shared_server.url, capture_terminal_logs=False)
+    run.track(1.0, name="m")
+    arguments = (run, spool)
+    child = multiprocessing.get_context("fork").Process(
+        target=leave_what_cannot_be_opened, args=arguments
+    )
+    child.start()
+    child.join(60)
+    began, used = time.monotonic(), time.process_time()
+    run.close()
+    used, took = time.process_time() - used, time.monotonic() - began
+    assert len(list(spool.iterdir())) == 1
+    # Without pauses, two threads are busy all the time.
+    assert used < took / 2, (used, took)
+
+
 def test_a_continued_run_that_was_deleted_is_named(shared_server, caplog):
     with Run(repo=shared_server.url, capture_terminal_logs=False) as run:
         run.track(1.0, name="loss")
@@ -318,3 +344,51 @@ def test_a_continued_run_that_was_deleted_is_named(shared_server, caplog):
     with Run(run.hash, repo=shared_server.url, capture_terminal_logs=False) as again:
         again.track(2.0, name="loss")
     assert any("it was deleted" in record.getMessage() for record in caplog.records)
+
+
+FIRST = """
+import os, sys
+from matyan_client import Run
+run = Run(repo=sys.argv[1], offline=sys.argv[2] == "offline", capture_terminal_logs=False)
+for value in range(5):
+    run.track(value, name="m")
+print(run.hash, flush=True)
+os._exit(0)
+"""
+
+
+@pytest.mark.parametrize("kind", ["offline", "another address"])
+def test_a_continued_run_sends_what_an_earlier_script_has_left_first(shared_server, kind):
+    """Otherwise, the values of the earlier script would replace the later ones."""
+    url = shared_server.url
+    first = url if kind == "offline" else url.replace("127.0.0.1", "localhost")
+    command = [sys.executable, "-c", FIRST, first, kind]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    with Run(done.stdout.strip(), repo=url, capture_terminal_logs=False) as run:
+        for value in range(5, 10):
+            run.track(value, name="m")
+    assert run.series("m").values.tolist() == [float(value) for value in range(10)]
+
+
+BLOCKED = """
+import sys
+from matyan_client import Image, Run
+with Run(repo=sys.argv[1], offline=True, capture_terminal_logs=False) as run:
+    for count in range(1, 8):
+        images = [Image(bytes([137, 80, 78, 71, count, at])) for at in range(count)]
+        run.track(images, name="samples", step=0)
+    run.log_artifact(__file__, name="last")
+print(run.hash)
+"""
+
+
+def test_lists_of_objects_at_one_step_do_not_block_each_other(shared_server, tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(BLOCKED)
+    command = [sys.executable, str(script), shared_server.url]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    run_hash = done.stdout.strip()
+    assert cli.main(["sync", run_hash]) == 0
+    stored = Run(run_hash, repo=shared_server.url, read_only=True)
+    assert [artifact["path"] for artifact in stored.artifacts] == ["last"]
+    assert len(stored.get_image_sequence("samples").values[0]) == 7

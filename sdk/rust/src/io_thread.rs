@@ -8,6 +8,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread,
+    time::{Duration, Instant},
 };
 
 use tokio::{
@@ -30,6 +31,10 @@ use crate::{
     sys::signals,
     upload::worker,
 };
+
+/// Shortest time between two searches for spools of other processes, which read directories. The
+/// thread sends data meanwhile, however often it is woken.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(20);
 
 static IO_THREAD: PerProcess<io::Result<IoThread>> = PerProcess::new();
 
@@ -82,11 +87,11 @@ pub(crate) struct ChildData {
     stored: u64,
 }
 
-/// Returns what children have left of a run, and makes sure that it is being sent.
-pub(crate) fn child_data(run_id: &str) -> ChildData {
+/// Returns what children have left of a run for a gateway, and makes sure that it is being sent.
+pub(crate) fn child_data(run_id: &str, gateway_url: &str) -> ChildData {
     let Some(Ok(IoThread(inbox, _))) = IO_THREAD.get() else { return ChildData::default() };
     let configs = lock(&inbox.configs).clone();
-    let spools = configs.iter().map(|config| orphans::left_spools(config, run_id)).sum();
+    let spools = configs.iter().map(|config| orphans::left_spools(config, run_id, gateway_url)).sum();
     if spools > 0 {
         inbox.wake.notify_one();
     }
@@ -147,17 +152,23 @@ async fn run(inbox: &Inbox) {
     let dialer = Dialer::default();
     let order = RunOrder::default();
     let mut scan = OrphanScan::default();
+    let mut scanned_at: Option<Instant> = None;
     while !inbox.is_stopped.load(Ordering::Acquire) {
         for spool in std::mem::take(&mut *lock(&inbox.spools)) {
             start(&spool, &dialer, &order);
         }
-        let configs = lock(&inbox.configs).clone();
-        for spool in scan.take_due(&configs) {
-            start(&spool, &dialer, &order);
+        let pause = scanned_at.map_or(Duration::ZERO, |at| SHORTEST_PAUSE.saturating_sub(at.elapsed()));
+        if pause.is_zero() {
+            let configs = lock(&inbox.configs).clone();
+            for spool in scan.take_due(&configs, |run_id| order.has_run(run_id)) {
+                start(&spool, &dialer, &order);
+            }
+            *lock(&inbox.orphans) = scan.taken();
+            scanned_at = Some(Instant::now());
         }
-        *lock(&inbox.orphans) = scan.taken();
+        let wait = if pause.is_zero() { scan.interval() } else { pause };
         // Woken or not: it is time to look.
-        let _woken = time::timeout(scan.interval(), inbox.wake.notified()).await;
+        let _woken = time::timeout(wait, inbox.wake.notified()).await;
     }
 }
 
@@ -169,10 +180,10 @@ fn start(spool: &Arc<Spool>, dialer: &Dialer, order: &RunOrder) {
         task::spawn_local(worker::run(spool.clone()));
         let uploading = spool.clone();
         let uploads = move || worker::pending(&uploading).len();
-        order.add(spool);
+        let queued = order.add(spool);
         let (spool, dialer, order) = (spool.clone(), dialer.clone(), order.clone());
         task::spawn_local(async move {
-            order.wait_for_turn(&spool, &dialer).await;
+            order.wait_for_turn(&queued, &spool, &dialer).await;
             sender::task::run(spool, dialer, uploads).await;
         });
     }

@@ -1,7 +1,7 @@
 //! Spools that are on disk: listing, sending and removing them on request.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap, HashSet},
     io,
     path::{Path, PathBuf},
     sync::Arc,
@@ -19,6 +19,10 @@ use crate::{
     },
     upload::worker,
 };
+
+/// Most spools that are sent at the same time: each needs a lock and a connection. Every server has
+/// the same share of them, so that those of one that is away do not keep back others.
+const MOST_SPOOLS: usize = 200;
 
 /// Interval at which progress is reported.
 const REPORT_INTERVAL: Duration = Duration::from_millis(100);
@@ -80,6 +84,8 @@ pub struct SyncProgress {
     pub spools: usize,
     /// Spools that are completely stored.
     pub finished: usize,
+    /// Spools that cannot be sent, for the reason in a notice.
+    pub failed: usize,
     /// Spools that are not finished, and have a connection to their server.
     pub connected: usize,
     /// Events and points that were stored so far.
@@ -135,21 +141,64 @@ pub fn sync(
         SpoolState::Left | SpoolState::Offline => true,
         SpoolState::Elsewhere => options.elsewhere,
     });
-    let wanted = wanted.filter(is_wanted);
     let servers = options.servers.as_ref();
-    let claimed: Vec<_> = wanted.filter_map(|found| claim(&found, config, servers, &notices)).collect();
+    let mut waiting: Vec<SpoolInfo> = wanted.filter(is_wanted).collect();
+    let url_of =
+        |found: &SpoolInfo| servers.map_or(&found.gateway_url, |servers| &servers.gateway_url).clone();
+    let share = share(waiting.iter().map(url_of));
+    let (mut sending, mut done): (Vec<Arc<Spool>>, _) = (Vec::new(), SyncProgress::default());
     loop {
-        let progress = progress(&claimed);
-        if !report(progress) || progress.finished == progress.spools {
-            report_unreachable(&claimed, &notices);
+        sending.retain(|spool| {
+            let delivery = spool.progress.delivery();
+            if delivery.is_finished {
+                done.finished += 1;
+                done.stored += delivery.stored_items;
+            }
+            !delivery.is_finished
+        });
+        let mut taken: HashMap<String, usize> = HashMap::new();
+        for spool in &sending {
+            *taken.entry(spool.owner().gateway_url.clone()).or_default() += 1;
+        }
+        // A spool does not overtake an earlier one of its run.
+        let mut kept_back = HashSet::new();
+        waiting.retain(|found| {
+            let taken = taken.entry(url_of(found)).or_default();
+            if *taken >= share || kept_back.contains(&found.run_id) {
+                kept_back.insert(found.run_id.clone());
+                return true;
+            }
+            match claim(found, config, servers, &notices) {
+                // One that another process takes first is in good hands.
+                Ok(None) => {}
+                Ok(Some(spool)) => {
+                    sending.push(spool);
+                    *taken += 1;
+                }
+                Err(reason) => {
+                    notices.push(NoticeLevel::Error, reason);
+                    done.failed += 1;
+                }
+            }
+            false
+        });
+        let progress = progress(done, &sending, waiting.len());
+        if !report(progress) || progress.finished + progress.failed == progress.spools {
+            report_unreachable(&sending, &notices);
             return (progress, notices.take());
         }
         let start = Instant::now();
-        for spool in &claimed {
+        for spool in &sending {
             let left = REPORT_INTERVAL.saturating_sub(start.elapsed());
             spool.progress.wait_until(left, |delivery| delivery.is_finished);
         }
     }
+}
+
+/// Number of spools that may be sent to each server at the same time.
+fn share(urls: impl Iterator<Item = String>) -> usize {
+    let servers: HashSet<_> = urls.collect();
+    (MOST_SPOOLS / servers.len().max(1)).max(1)
 }
 
 /// Removes a spool, with everything in it that was not sent. Returns false if a process uses it, or
@@ -165,39 +214,37 @@ fn claim(
     config: &Config,
     servers: Option<&ServerUrls>,
     notices: &Notices,
-) -> Option<Arc<Spool>> {
-    let is_ready = servers.map_or(Ok(true), |servers| redirect(&found.path, servers, notices));
-    let claimed = is_ready.and_then(|is_ready| match is_ready {
-        true => Spool::claim(&found.path, config, notices.clone()),
-        false => Ok(None),
-    });
-    let claimed = claimed.inspect_err(|error| {
-        let message = format!("failed to open {}: {error}", found.path.display());
-        notices.push(NoticeLevel::Error, message);
-    });
-    // A spool that another process takes first is in good hands.
-    let mut spool = claimed.ok()??;
+) -> Result<Option<Arc<Spool>>, String> {
+    let is_ready = servers.map_or(Ok(true), |servers| redirect(&found.path, servers))?;
+    if !is_ready {
+        return Ok(None);
+    }
+    let claimed = Spool::claim(&found.path, config, notices.clone());
+    let Some(mut spool) = claimed.map_err(|error| not_opened(&found.path, &error))? else { return Ok(None) };
     spool.send_if_offline();
     let spool = Arc::new(spool);
     io_thread::serve(spool.clone(), config);
-    Some(spool)
+    Ok(Some(spool))
 }
 
-/// Lets a spool be sent to other servers. Returns false if it is in use, or if its own server has
-/// stored a part of it: another one would not know what comes before.
-fn redirect(path: &Path, servers: &ServerUrls, notices: &Notices) -> io::Result<bool> {
-    let Some((directory, owner)) = SpoolDirectory::claim(path)? else { return Ok(false) };
-    if cuts::are_acknowledged(path, directory.producer())? {
+/// Lets a spool be sent to other servers. Returns false if it is in use. It is an error if its own
+/// server has stored a part of it: another one would not know what comes before.
+fn redirect(path: &Path, servers: &ServerUrls) -> Result<bool, String> {
+    let failed = |error| not_opened(path, &error);
+    let Some((directory, owner)) = SpoolDirectory::claim(path).map_err(failed)? else { return Ok(false) };
+    if cuts::are_acknowledged(path, directory.producer()).map_err(failed)? {
         let (run, url) = (&owner.run_id, &owner.gateway_url);
-        let message = format!(
+        return Err(format!(
             "run {run} is not sent to another server: {url} has stored a part of it, and gets the rest"
-        );
-        notices.push(NoticeLevel::Error, message);
-        return Ok(false);
+        ));
     }
     let ServerUrls { backend_url, gateway_url } = servers.clone();
-    directory.set_owner(&Owner { backend_url, gateway_url, ..owner })?;
+    directory.set_owner(&Owner { backend_url, gateway_url, ..owner }).map_err(failed)?;
     Ok(true)
+}
+
+fn not_opened(path: &Path, error: &io::Error) -> String {
+    format!("failed to open {}: {error}", path.display())
 }
 
 fn report_unreachable(spools: &[Arc<Spool>], notices: &Notices) {
@@ -214,9 +261,11 @@ fn report_unreachable(spools: &[Arc<Spool>], notices: &Notices) {
     }
 }
 
-fn progress(spools: &[Arc<Spool>]) -> SyncProgress {
-    let mut progress = SyncProgress { spools: spools.len(), ..SyncProgress::default() };
-    for spool in spools {
+/// Adds the spools that are sent, and those that wait, to what is done.
+fn progress(done: SyncProgress, sending: &[Arc<Spool>], waiting: usize) -> SyncProgress {
+    let spools = done.finished + done.failed + sending.len() + waiting;
+    let mut progress = SyncProgress { spools, ..done };
+    for spool in sending {
         let delivery = spool.progress.delivery();
         progress.finished += usize::from(delivery.is_finished);
         progress.connected += usize::from(delivery.is_connected && !delivery.is_finished);
@@ -230,7 +279,10 @@ mod tests {
     use tempfile::TempDir;
 
     use super::*;
-    use crate::{numbering::Numbering, sender::outbox::Outbox};
+    use crate::{
+        numbering::{Numbering, RunOrigin},
+        sender::outbox::Outbox,
+    };
 
     #[test]
     fn batches_are_not_taken_for_repeats_if_the_journal_is_gone() {
@@ -238,7 +290,7 @@ mod tests {
         let config = Config { spool_dirs: vec![root.path().to_owned()], ..Config::default() };
         for is_gone in [false, true] {
             let owner = Owner::of_this_process("run", "http://h:1", "http://h:2", 1);
-            let numbering = Numbering::of_run("http://h:1", "run", true);
+            let numbering = Numbering::of_run("http://h:1", "run", RunOrigin::New);
             let spool = Spool::create(&config, owner, numbering, Notices::default(), None).unwrap();
             assert!(spool.append_event(1, 0, &[8; 100]));
             spool.close();
@@ -266,7 +318,7 @@ mod tests {
         let servers = ServerUrls { backend_url: "http://new:2".into(), gateway_url: "http://new:1".into() };
         for acknowledged in [None, Some(0), Some(1)] {
             let owner = Owner::of_this_process("run", "http://old:1", "http://old:2", 1);
-            let numbering = Numbering::of_run("http://old:1", "run", true);
+            let numbering = Numbering::of_run("http://old:1", "run", RunOrigin::New);
             let spool = Spool::create(&config, owner, numbering, Notices::default(), None).unwrap();
             (0..10).for_each(|_| assert!(spool.append_event(1, 0, &[8; 100])));
             spool.close();
@@ -278,10 +330,8 @@ mod tests {
                 outbox.acknowledge(sequence, None);
             }
             drop(spool);
-            let notices = Notices::default();
             let is_redirected = acknowledged != Some(1);
-            assert_eq!(redirect(&path, &servers, &notices).unwrap(), is_redirected);
-            assert_eq!(notices.take().len(), usize::from(!is_redirected));
+            assert_eq!(redirect(&path, &servers).is_ok_and(|is_free| is_free), is_redirected);
             let spool = Spool::claim(&path, &config, Notices::default()).unwrap().unwrap();
             let expected = if is_redirected { "http://new:1" } else { "http://old:1" };
             assert_eq!(spool.owner().gateway_url, expected);

@@ -57,7 +57,7 @@ pub use left_spools::{
 };
 pub use matyan_value::{Context, Map, Value};
 pub use notice::{Notice, NoticeLevel};
-pub use run::{CloseLimits, CloseProgress, CloseReport, Health, Outcome, Run, RunOptions};
+pub use run::{CloseLimits, CloseProgress, CloseReport, Health, Outcome, ParentRun, Run, RunOptions};
 pub use series::Series;
 pub use spool::store::Columns;
 pub use upload::{Content, Payload, Samples, UploadError};

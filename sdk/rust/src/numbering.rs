@@ -21,6 +21,15 @@ static RUNS: PerProcess<Mutex<NumberingByRun>> = PerProcess::new();
 type NumberingByRun = HashMap<(String, String), Weak<Numbering>>;
 type CounterBySeries = HashMap<(SeriesKind, String, String), Arc<StepCounter>>;
 
+/// Whether the data of a run can be numbered by this process alone.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum RunOrigin {
+    New,
+    /// A new run that continues the steps of another one, which only the server knows.
+    Branch,
+    Existing,
+}
+
 /// Points and objects with the same name and context are different series.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 enum SeriesKind {
@@ -30,8 +39,8 @@ enum SeriesKind {
 
 /// The numbers of one run.
 pub(crate) struct Numbering {
-    /// Step counters by kind, name and context of the series. Absent if the run existed before: other
-    /// processes may count too, so the server does it.
+    /// Step counters by kind, name and context of the series. Absent if the run existed before, or is a
+    /// branch: others have counted too, so the server does it.
     steps: Option<Mutex<CounterBySeries>>,
     pub(crate) lines: LineNumbers,
     /// Number of forks at the time of creation.
@@ -41,15 +50,16 @@ pub(crate) struct Numbering {
 impl Numbering {
     /// Returns the numbering of a run that this process opens, which all open handles of the run
     /// share.
-    pub(crate) fn of_run(gateway_url: &str, run_id: &str, is_new: bool) -> Arc<Self> {
+    pub(crate) fn of_run(gateway_url: &str, run_id: &str, origin: RunOrigin) -> Arc<Self> {
         let mut runs = lock(RUNS.get_or_make(|_| true, Mutex::default));
         runs.retain(|_, numbering| numbering.strong_count() > 0);
         let key = (gateway_url.to_owned(), run_id.to_owned());
         if let Some(numbering) = runs.get(&key).and_then(Weak::upgrade) {
             return numbering;
         }
-        let steps = is_new.then(Mutex::default);
-        let numbering = Self { steps, lines: LineNumbers::new(is_new), generation: fork::generation() };
+        let steps = (origin == RunOrigin::New).then(Mutex::default);
+        let lines = LineNumbers::new(origin != RunOrigin::Existing);
+        let numbering = Self { steps, lines, generation: fork::generation() };
         let numbering = Arc::new(numbering);
         runs.insert(key, Arc::downgrade(&numbering));
         numbering
@@ -59,6 +69,12 @@ impl Numbering {
     pub(crate) fn find(gateway_url: &str, run_id: &str) -> Option<Arc<Self>> {
         let runs = lock(RUNS.get()?);
         runs.get(&(gateway_url.to_owned(), run_id.to_owned()))?.upgrade()
+    }
+
+    /// Reports whether this process has a run open, by any address of its server.
+    pub(crate) fn is_open(run_id: &str) -> bool {
+        let Some(runs) = RUNS.get() else { return false };
+        lock(runs).iter().any(|((_, open), numbering)| open == run_id && numbering.strong_count() > 0)
     }
 
     /// Returns the counter of a series of points, unless the server counts, as for a forked child.
@@ -142,14 +158,14 @@ mod tests {
 
     #[test]
     fn handles_of_a_run_share_its_steps() {
-        let first = Numbering::of_run("http://g", "shared", true);
-        let second = Numbering::of_run("http://g", "shared", false);
-        let other = Numbering::of_run("http://h", "shared", false);
+        let first = Numbering::of_run("http://g", "shared", RunOrigin::New);
+        let second = Numbering::of_run("http://g", "shared", RunOrigin::Existing);
+        let other = Numbering::of_run("http://h", "shared", RunOrigin::Existing);
         let next = |numbering: &Numbering| numbering.step_counter("loss", "").map(|it| it.assign(None));
         assert_eq!([next(&first), next(&second), next(&first)], [Some(0), Some(1), Some(2)]);
         assert_eq!(next(&other), None, "the server counts");
         drop((first, second));
-        assert_eq!(next(&Numbering::of_run("http://g", "shared", false)), None);
+        assert_eq!(next(&Numbering::of_run("http://g", "shared", RunOrigin::Existing)), None);
     }
 
     #[test]

@@ -9,6 +9,7 @@ use std::{
 };
 
 use crate::{
+    clock,
     config::Config,
     notice::Notices,
     numbering::Numbering,
@@ -29,6 +30,8 @@ const SHORT_INTERVAL: Duration = Duration::from_millis(200);
 /// Most spools of processes that this one did not start that are sent at the same time. Those whose
 /// server is away take a place for as long as it is.
 const MOST_SPOOLS: usize = 32;
+/// The same for processes that it has started. Each takes a descriptor.
+const MOST_CHILDREN: usize = 256;
 
 /// Repeated search for spools without a living owner.
 pub(crate) struct OrphanScan {
@@ -73,8 +76,13 @@ impl OrphanScan {
         self.taken.iter().map(|taken| taken.spool.clone()).collect()
     }
 
-    /// Takes spools whose time has come.
-    pub(crate) fn take_due(&mut self, configs: &[Config]) -> Vec<Arc<Spool>> {
+    /// Takes spools whose time has come. What was recorded offline is taken if later data of its run is
+    /// sent here.
+    pub(crate) fn take_due(
+        &mut self,
+        configs: &[Config],
+        is_sent_here: impl Fn(&str) -> bool,
+    ) -> Vec<Arc<Spool>> {
         let is_used = |taken: &TakenSpool| taken.spool.upgrade().is_some_and(|spool| spool.is_usable());
         self.taken.retain(is_used);
         let in_config = |config| spools_of(config).into_iter().map(move |path| (config, path));
@@ -82,16 +90,18 @@ impl OrphanScan {
         self.due.retain(|path, _| found.iter().any(|(_, found)| found == path));
         let mut spools = Vec::new();
         self.is_limited = false;
-        let due = |(config, path): (_, PathBuf)| Some((self.due(&path)?, config, path));
+        let due = |(config, path): (_, PathBuf)| Some((self.due(&path, &is_sent_here)?, config, path));
         let mut due: Vec<(Due, &Config, PathBuf)> = found.into_iter().filter_map(due).collect();
         due.retain(|(due, ..)| due.at <= Instant::now());
         due.sort_by_key(|(due, ..)| due.created_us);
         for (Due { is_child, .. }, config, path) in due {
-            if !is_child && self.taken.iter().filter(|taken| !taken.is_child).count() >= MOST_SPOOLS {
+            let most = if is_child { MOST_CHILDREN } else { MOST_SPOOLS };
+            if self.taken.iter().filter(|taken| taken.is_child == is_child).count() >= most {
                 self.is_limited = true;
                 continue;
             }
-            if let Ok(Some(spool)) = Spool::claim(&path, config, Notices::of_process()) {
+            if let Ok(Some(mut spool)) = Spool::claim(&path, config, Notices::of_process()) {
+                spool.send_if_offline();
                 let spool = Arc::new(spool);
                 self.taken.push(TakenSpool { spool: Arc::downgrade(&spool), is_child });
                 spools.push(spool);
@@ -101,15 +111,18 @@ impl OrphanScan {
     }
 
     /// Returns when a spool may be taken. `None` if it is not left behind, or not ours to send.
-    fn due(&mut self, path: &Path) -> Option<Due> {
+    fn due(&mut self, path: &Path, is_sent_here: impl Fn(&str) -> bool) -> Option<Due> {
         if let Some(due) = self.due.get(path) {
             return Some(*due);
         }
         let owner = directory::read_owner(path).ok().flatten()?;
-        if owner.is_offline || owner.is_elsewhere() || owner.is_own() || owner.is_running() {
+        if owner.is_elsewhere() || owner.is_own() || owner.is_running() {
             return None;
         }
-        let is_child = owner.is_child() || Numbering::find(&owner.gateway_url, &owner.run_id).is_some();
+        if owner.is_offline && !is_sent_here(&owner.run_id) {
+            return None;
+        }
+        let is_child = owner.is_child() || Numbering::is_open(&owner.run_id);
         let wait = if is_child { Duration::ZERO } else { self.wait };
         let due = Due { at: Instant::now() + wait, created_us: owner.created_us, is_child };
         self.due.insert(path.to_owned(), due);
@@ -117,25 +130,67 @@ impl OrphanScan {
     }
 }
 
-/// Returns the number of spools of a run that processes of this machine have left, and that are not
-/// stored yet. Those of workers that a fork server has started have no other mark than the run.
-pub(crate) fn left_spools(config: &Config, run_id: &str) -> usize {
-    spools_of(config).iter().filter(|path| left_owner(path, run_id).is_some()).count()
+/// Returns the number of spools of a run that processes of this machine have left for a gateway, and
+/// that are not stored yet. Those of workers that a fork server has started have no other mark than the
+/// run.
+pub(crate) fn left_spools(config: &Config, run_id: &str, gateway_url: &str) -> usize {
+    let left = spools_of(config);
+    let is_for = |owner: &Owner| owner.gateway_url == gateway_url && !owner.is_offline;
+    left.iter().filter(|path| left_owner(path, run_id).as_ref().is_some_and(is_for)).count()
 }
 
-/// Whether an earlier process of the same run has left such a spool for the same server next to this
-/// one.
-pub(crate) fn has_earlier_spool(spool: &Path, own: &Owner) -> bool {
-    let others = directory::list(spool.parent().unwrap_or(spool));
-    let mut others =
-        others.iter().filter(|path| *path != spool).filter_map(|path| left_owner(path, &own.run_id));
-    others.any(|other| other.created_us < own.created_us && other.gateway_url == own.gateway_url)
+/// Spools next to those that are sent, by run, so that each is read once however many spools of a run
+/// wait for their turn.
+#[derive(Default)]
+pub(crate) struct LeftOwners(HashMap<PathBuf, OwnerListing>);
+
+/// The spools of a directory.
+struct OwnerListing {
+    taken_us: i64,
+    by_run: HashMap<String, Vec<PathBuf>>,
+}
+
+impl LeftOwners {
+    /// Returns the owners of spools next to this one that earlier processes of the same run have left,
+    /// perhaps offline or for another address of the server. Leaves out those in `known`.
+    pub(crate) fn earlier(&mut self, spool: &Path, own: &Owner, known: &[PathBuf]) -> Vec<Owner> {
+        let root = spool.parent().unwrap_or(spool);
+        let listing = self.0.entry(root.to_owned()).or_insert_with(|| OwnerListing::take(root));
+        // It has all that was there when the spool was made.
+        if listing.taken_us <= own.created_us {
+            *listing = OwnerListing::take(root);
+        }
+        let Some(paths) = listing.by_run.get_mut(&own.run_id) else { return Vec::new() };
+        let mut owners = Vec::new();
+        paths.retain(|path| {
+            let owner = directory::read_owner(path).ok().flatten();
+            let is_earlier = |owner: &Owner| owner.created_us < own.created_us && !known.contains(path);
+            owners.extend(owner.clone().filter(is_over).filter(is_earlier));
+            owner.is_some()
+        });
+        owners
+    }
+}
+
+impl OwnerListing {
+    fn take(root: &Path) -> Self {
+        let mut listing = Self { taken_us: clock::now_us(), by_run: HashMap::new() };
+        for path in directory::list(root) {
+            if let Ok(Some(owner)) = directory::read_owner(&path) {
+                listing.by_run.entry(owner.run_id).or_default().push(path);
+            }
+        }
+        listing
+    }
+}
+
+fn is_over(owner: &Owner) -> bool {
+    !owner.is_own() && !owner.is_running() && !owner.is_elsewhere()
 }
 
 fn left_owner(path: &Path, run_id: &str) -> Option<Owner> {
     let owner = directory::read_owner(path).ok()??;
-    let is_over = !owner.is_own() && !owner.is_running() && !owner.is_elsewhere();
-    (owner.run_id == run_id && !owner.is_offline && is_over).then_some(owner)
+    (owner.run_id == run_id && is_over(&owner)).then_some(owner)
 }
 
 fn spools_of(config: &Config) -> Vec<PathBuf> {

@@ -2,6 +2,7 @@
 //! waits for the network.
 
 use std::{
+    collections::HashSet,
     path::PathBuf,
     sync::{
         Arc, Mutex,
@@ -25,7 +26,7 @@ use crate::{
     io_thread::{self, ChildData},
     locks::lock,
     notice::{Notice, NoticeLevel, Notices},
-    numbering::Numbering,
+    numbering::{Numbering, RunOrigin},
     per_process::PerProcess,
     progress::Delivery,
     series::Series,
@@ -42,6 +43,9 @@ use crate::{
 
 /// Interval at which `close` reports its progress.
 const REPORT_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Interval at which `close` looks for what children have left.
+const CHILD_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Interval at which `flush` looks whether files have been uploaded.
 const UPLOAD_INTERVAL: Duration = Duration::from_millis(20);
@@ -62,6 +66,8 @@ pub struct RunOptions {
     pub run_id: Option<String>,
     /// Name of the experiment that the run is put into.
     pub experiment: Option<String>,
+    /// The run that a new one branches from.
+    pub parent: Option<ParentRun>,
     /// Whether a finished run is reactivated.
     pub force_resume: bool,
     /// Whether another process has opened the run. This one then neither begins nor ends it, so
@@ -76,6 +82,14 @@ pub struct RunOptions {
     pub interrupted: Option<fn() -> bool>,
     /// Addresses and settings of the spool.
     pub config: Config,
+}
+
+/// A run that another one branches from.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ParentRun {
+    pub run_id: String,
+    /// The last step whose points the branch shares. Absent: all of them.
+    pub step: Option<i64>,
 }
 
 /// A run that data is tracked for. Every method may be called from any thread, and in forked
@@ -196,13 +210,21 @@ impl Run {
     /// Opens a run. It neither waits for the server nor fails without one.
     pub fn new(options: RunOptions) -> Result<Self, ArgumentError> {
         let id = match &options.run_id {
-            Some(id) => check_id(id)?.to_owned(),
+            Some(id) => check_id("run_id", id)?.to_owned(),
             None => new_id()?,
         };
         if let Some(experiment) = &options.experiment {
             ArgumentError::check_length("experiment", experiment, limits::NAME_BYTES)?;
         }
-        let numbering = Numbering::of_run(&options.config.gateway_url, &id, options.run_id.is_none());
+        if let Some(parent) = &options.parent {
+            check_id("parent.run_id", &parent.run_id)?;
+        }
+        let origin = match (&options.run_id, &options.parent) {
+            (Some(_), _) => RunOrigin::Existing,
+            (None, Some(_)) => RunOrigin::Branch,
+            (None, None) => RunOrigin::New,
+        };
+        let numbering = Numbering::of_run(&options.config.gateway_url, &id, origin);
         let run = Self {
             id,
             options,
@@ -220,7 +242,13 @@ impl Run {
             // It may be sent much later.
             let created_us = run.options.created_us.unwrap_or_else(clock::now_us);
             let force_resume = run.options.force_resume;
-            let create = CreateRun { force_resume, created_us: Some(created_us), ..CreateRun::default() };
+            let ParentRun { run_id, step } = run.options.parent.clone().unwrap_or_default();
+            let create = CreateRun {
+                force_resume,
+                parent_run_id: run_id,
+                parent_step: step,
+                created_us: Some(created_us),
+            };
             run.append_kind_at(Kind::CreateRun(create), created_us)?;
         }
         if let Some(experiment) = run.options.experiment.clone() {
@@ -384,6 +412,11 @@ impl Run {
         }
     }
 
+    /// Leaves the run active when it is closed, if it is the copy of one that was.
+    pub fn leave_active(&self) {
+        self.is_finished.store(true, Ordering::Release);
+    }
+
     /// Waits until everything that this process tracked before the call is stored. Returns false
     /// if that takes longer, or if there is no spool.
     pub fn flush(&self, timeout: Duration) -> bool {
@@ -407,7 +440,7 @@ impl Run {
         let (mut end, _) = spool.end();
         loop {
             if !uploads.is_empty() {
-                let pending = worker::pending(spool);
+                let pending: HashSet<u64> = worker::pending(spool).into_iter().collect();
                 uploads.retain(|upload| pending.contains(upload));
                 // Uploads announce themselves with an event, which has to be stored too.
                 (end, _) = spool.end();
@@ -447,7 +480,7 @@ impl Run {
             let dropped = spool.lost() + delivery.lost_items() + self.dropped.load(Ordering::Relaxed);
             let mut is_over = self.options.offline || !wants_more || start.elapsed() >= limits.reachable;
             if is_stored {
-                let before = std::mem::replace(&mut children, io_thread::child_data(&self.id));
+                let before = std::mem::replace(&mut children, self.child_data());
                 if children.spools == 0 {
                     return CloseReport { dropped, ..CloseReport::default() };
                 }
@@ -455,6 +488,10 @@ impl Run {
                 let progress_at = children_at.filter(|_| before == children).unwrap_or_else(Instant::now);
                 children_at = Some(progress_at);
                 is_over |= progress_at.elapsed() >= limits.unreachable;
+                if !is_over {
+                    // Nothing signals the delivery of what children have left.
+                    spool.progress.wait_until(CHILD_INTERVAL, |_| false);
+                }
             } else {
                 is_over |= is_disconnected(&delivery, limits, start);
             }
@@ -462,12 +499,16 @@ impl Run {
                 return CloseReport {
                     pending,
                     dropped,
-                    child_spools: io_thread::child_data(&self.id).spools,
+                    child_spools: self.child_data().spools,
                     pending_uploads: worker::pending(spool).len(),
                     spool: (!is_stored).then(|| spool.path()),
                 };
             }
         }
+    }
+
+    fn child_data(&self) -> ChildData {
+        io_thread::child_data(&self.id, &self.options.config.gateway_url)
     }
 
     /// Returns whether it makes sense to wait for the server: it is connected, or the first attempt
@@ -553,11 +594,11 @@ fn is_disconnected(delivery: &Delivery, limits: CloseLimits, start: Instant) -> 
     !delivery.is_connected && since.elapsed() >= limits.unreachable
 }
 
-fn check_id(id: &str) -> Result<&str, ArgumentError> {
-    ArgumentError::check_length("run_id", id, limits::RUN_ID_BYTES)?;
+fn check_id<'i>(argument: &'static str, id: &'i str) -> Result<&'i str, ArgumentError> {
+    ArgumentError::check_length(argument, id, limits::RUN_ID_BYTES)?;
     let is_reserved = matches!(id, "" | "." | ".." | ".projects");
     if is_reserved || id.contains(|c: char| c == '/' || c.is_control()) {
-        return Err(ArgumentError::new("run_id", "expected text without `/` and control characters"));
+        return Err(ArgumentError::new(argument, "expected text without `/` and control characters"));
     }
     Ok(id)
 }

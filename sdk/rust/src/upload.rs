@@ -121,6 +121,9 @@ impl Run {
         content_type: Option<&str>,
     ) -> Result<(), UploadError> {
         let path = normalized(path)?;
+        // With the run, it is the name of an object in a blob store, which is as long at most.
+        let most = limits::ARTIFACT_PATH_BYTES.saturating_sub(self.id().len() + 1);
+        ArgumentError::check_length("path", &path, most)?;
         let content_type = match content_type {
             Some(content_type) => content_type.to_owned(),
             // A path without an extension is described by that of the file, or by the content.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from numbers import Real
@@ -18,6 +19,9 @@ _NUMPY_FLAGS = ("bool_", "bool")
 # The limit of servers on the length of the hash of a run, and names that they use themselves.
 _RUN_HASH_BYTES = 256
 _RESERVED_HASHES = (".", "..", ".projects")
+
+# Types of series, as queries name them.
+SEQUENCE_TYPES = ("metric", "images", "figures", "texts", "audios", "distributions")
 
 # Kinds of the elements of arrays that are numbers, or objects that may be.
 _NUMBER_KINDS = "biufO"
@@ -62,6 +66,22 @@ def run_hash(argument: str, value: Any) -> str:
     if length > _RUN_HASH_BYTES:
         raise ValueError(f"`{argument}`: expected at most {_RUN_HASH_BYTES} bytes, found {length}")
     return name
+
+
+def fork_point(run: Any, step: Any) -> tuple[str, int | None] | None:
+    """Returns the run that another one is forked from, and the last step that they share."""
+    check_integer("fork_step", step)
+    if run is None:
+        if step is not None:
+            raise ValueError("`fork_from`: required with `fork_step`")
+        return None
+    parent = run_hash("fork_from", run)
+    if step is None:
+        return parent, None
+    last = operator.index(step)
+    if not -(2**63) <= last < 2**63:
+        raise OverflowError(f"`fork_step`: {last} does not fit into 64 bits")
+    return parent, last
 
 
 def texts(argument: str, given: Any) -> list[str]:

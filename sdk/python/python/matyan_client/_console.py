@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import shlex
 import sys
 import time
 from collections.abc import Callable
@@ -55,7 +57,7 @@ def ending(
         place = "" if spool is None else f", in {spool}"
         parts.append(
             f"not stored yet: {' and '.join(left)} of run {run_hash}{place}; reason: {reason}; "
-            "`matyan-client sync` sends it, with `--repo URL` to another server"
+            f"`{_sync_command()}` sends it, with `--repo URL` to another server"
         )
     if lost:
         parts.append(
@@ -72,6 +74,15 @@ def ending(
         failed_values = counted(failed, "value")
         parts.append(f"lost because a device failed: {failed_values} of run {run_hash}")
     return "; ".join(parts)
+
+
+def _sync_command() -> str:
+    """Returns the command that finds the spools of this process, also in another shell."""
+    directory = os.environ.get("MATYAN_SPOOL_DIR", "")
+    prefix = (
+        f"MATYAN_SPOOL_DIR={shlex.quote(str(Path(directory).absolute()))} " if directory else ""
+    )
+    return f"{prefix}matyan-client sync"
 
 
 def add_command(commands: Any, name: str, text: str) -> argparse.ArgumentParser:

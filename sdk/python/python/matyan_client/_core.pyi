@@ -46,6 +46,7 @@ class Run:
         urls: tuple[str, str],
         experiment: str | None,
         *,
+        parent: tuple[str, int | None] | None = None,
         force_resume: bool,
         offline: bool,
         joins: bool,
@@ -113,6 +114,7 @@ class Run:
         error: str,
         time_us: int | None = None,
         *,
+        stays_active: bool = False,
         is_exit: bool = False,
     ) -> None: ...
     def _close(

@@ -41,9 +41,14 @@ class FoundRun(Run):
                 yield ObjectSequence(self, self._http, self._kind, key)
 
     def dataframe(self) -> pd.DataFrame:
-        """Returns all points of the metrics that were selected as a data frame of pandas."""
-        if self._kind != "metric":
+        """Returns what was selected as a data frame of pandas.
+
+        These are all points of the metrics, or all objects, with a row for each of their steps.
+        """
+        if self._kind == "runs":
             return super().dataframe()
+        if self._kind != "metric":
+            return _joined([sequence.dataframe() for sequence in self])
         keys = [(trace["name"], json.dumps(trace.get("context") or {})) for trace in self._traces()]
         return series_frame(self.hash, self._http.series(self.hash, keys))
 
@@ -73,8 +78,16 @@ class QueryResult(list[dict[str, Any]]):
                 yield from run
 
     def dataframe(self) -> pd.DataFrame:
-        """Returns all points of the found metrics as a data frame of pandas."""
-        import pandas as pd  # noqa: PLC0415 - optional
+        """Returns what was found as a data frame of pandas.
 
-        frames = [run.dataframe() for run in self.iter_runs()]
-        return pd.concat(frames, ignore_index=True) if frames else series_frame("", [])
+        These are all points of the metrics, as `Run.dataframe` returns them, or all objects, with a
+        row for each of their steps.
+        """
+        return _joined([run.dataframe() for run in self.iter_runs()])
+
+
+def _joined(frames: list[pd.DataFrame]) -> pd.DataFrame:
+    import pandas as pd  # noqa: PLC0415 - optional
+
+    frames = [frame for frame in frames if len(frame)]
+    return pd.concat(frames, ignore_index=True) if frames else series_frame("", [])

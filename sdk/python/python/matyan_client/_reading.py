@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
+    from .repo import Repo
+
 _logger = logging.getLogger("matyan_client")
 
 # Members of runs of Aim that have no counterpart here, and what to do instead.
@@ -71,6 +73,13 @@ class RunReader:
     def hash(self) -> str:
         """Hash of the run, its unique name."""
         return self._hash
+
+    @property
+    def repo(self) -> Repo:
+        """The server that the run is read from."""
+        from .repo import Repo  # noqa: PLC0415 - it imports this module
+
+        return Repo(self._http.url)
 
     @property
     def creation_time(self) -> float:
@@ -185,7 +194,10 @@ class RunReader:
             return default
 
     def metrics(self) -> list[Metric]:
-        """Returns name, context, and last value of each metric. The points are read when used."""
+        """Returns name, context, and last value of each metric. The points are read when used.
+
+        The last value is None if it is NaN or infinite, as the server answers in JSON.
+        """
         found = self._info_or_empty().get("traces", {}).get("metric", [])
         return [Metric(overview, self) for overview in found]
 
@@ -239,6 +251,10 @@ class RunReader:
         if isinstance(sequence_types, str):
             sequence_types = (sequence_types,)
         types = _arguments.texts("sequence_types", sequence_types)
+        unknown = [kind for kind in types if kind not in _arguments.SEQUENCE_TYPES]
+        if unknown:
+            known = ", ".join(_arguments.SEQUENCE_TYPES)
+            raise ValueError(f"`sequence_types`: unknown type {unknown[0]!r}; use some of {known}")
         return dict(self._info_or_empty(tuple(types)).get("traces", {}))
 
     def series(
@@ -251,7 +267,11 @@ class RunReader:
     ) -> _core.SeriesColumns | None:
         """Returns all points of a metric, or None if it does not exist.
 
-        The columns are read by numpy, pandas, polars, and pyarrow without a copy.
+        `name` and `context` are those that the metric was tracked with. `first_step` and `end_step`
+        restrict it to steps from the first one on, and before the end. The columns of the result
+        are `steps`, `values`, `epochs`, and `times_us` (microseconds since the Unix epoch). The
+        last two are None if no point has an entry. numpy, pandas, polars, and pyarrow read columns
+        without a copy.
         """
         keys = [(_arguments.required_text("name", name), json.dumps(_arguments.context(context)))]
         _arguments.check_integer("first_step", first_step)
@@ -262,7 +282,12 @@ class RunReader:
         return found[0] if found else None
 
     def dataframe(self) -> pd.DataFrame:
-        """Returns all points of all metrics as a data frame of pandas, one row for each point."""
+        """Returns all points of all metrics as a data frame of pandas, one row for each point.
+
+        Its columns are `run.hash`, `metric.name`, `metric.context` (the JSON of a dict), `step`,
+        `value`, `epoch`, and `time` (seconds since the Unix epoch). Epochs and times that are not
+        known are NaN.
+        """
         self._wait_for_own_writes()
         with self._naming_run():
             return series_frame(self._hash, self._http.series(self._hash, []))
@@ -390,22 +415,33 @@ def series_frame(run_hash: str, found: Iterable[_core.SeriesColumns]) -> pd.Data
     import numpy as np  # noqa: PLC0415 - optional
     import pandas as pd  # noqa: PLC0415 - optional
 
-    frames = []
-    for series in found:
-        epochs, times = series.epochs, series.times_us
-        columns = {
+    listed = list(found)
+    if not listed:
+        empty: pd.DataFrame = pd.DataFrame(columns=_FRAME_COLUMNS)
+        return empty
+    lengths = [len(series) for series in listed]
+
+    def repeated(entries: list[str]) -> Any:
+        return np.repeat(np.array(entries, dtype=object), lengths)
+
+    def joined(columns: Iterable[_core.Column[Any] | None]) -> Any:
+        pieces = zip(columns, lengths, strict=True)
+        return np.concatenate(
+            [np.full(n, np.nan) if c is None else np.asarray(c) for c, n in pieces]
+        )
+
+    frame: pd.DataFrame = pd.DataFrame(
+        {
             "run.hash": run_hash,
-            "metric.name": series.name,
-            "metric.context": series.context_json,
-            "step": np.asarray(series.steps),
-            "value": np.asarray(series.values),
-            "epoch": np.nan if epochs is None else np.asarray(epochs),
-            "time": np.nan if times is None else np.asarray(times) / 1e6,
+            "metric.name": repeated([series.name for series in listed]),
+            "metric.context": repeated([series.context_json for series in listed]),
+            "step": joined(series.steps for series in listed),
+            "value": joined(series.values for series in listed),
+            "epoch": joined(series.epochs for series in listed),
+            "time": joined(series.times_us for series in listed) / 1e6,
         }
-        frames.append(pd.DataFrame(columns))
-    empty = pd.DataFrame(columns=_FRAME_COLUMNS)
-    joined: pd.DataFrame = pd.concat(frames, ignore_index=True) if frames else empty
-    return joined
+    )
+    return frame
 
 
 def _unpack(archive: zipfile.ZipFile, target: Path) -> list[Path]:

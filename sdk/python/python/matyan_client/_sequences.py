@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ._sequence_data import COLUMNS, SequenceData, metric_frame, unfolded
 from ._stored_objects import stored_steps
 from .objects import Audio, Distribution, Figure, Image, Text
 from .transport.http import HttpTransport
@@ -166,11 +168,37 @@ class Metric(dict[str, Any]):
         """Returns the last step."""
         return int(self._columns().steps[-1])
 
-    def dataframe(self) -> pd.DataFrame:
-        """Returns all points as a data frame of pandas, one row for each point."""
-        from ._reading import series_frame  # noqa: PLC0415 - it imports this module
+    @property
+    def data(self) -> SequenceData:
+        """All points as columns."""
+        epochs = [math.nan if epoch is None else float(epoch) for epoch in self.epochs]
+        columns = self.values.values_list(), epochs, list(self.timestamps)
+        return SequenceData(self.indices, dict(zip(COLUMNS, columns, strict=True)))
 
-        return series_frame(self._run.hash, [self._columns()])
+    def dataframe(
+        self,
+        include_name: bool = False,
+        include_context: bool = False,
+        include_run: bool = False,
+        only_last: bool = False,
+    ) -> pd.DataFrame:
+        """Returns all points as a data frame of pandas, or only the last one.
+
+        Its columns are `idx`, `step`, `value`, `epoch`, and `time`, a time of the local zone. On
+        request it has the name, a column for each member of the context, and the hash and the
+        params of the run.
+        """
+        data = self.data
+        if only_last:
+            data = data.range(self.last_step(), self.last_step() + 1)
+        facts: dict[str, Any] = {}
+        if include_run:
+            facts |= {"run.hash": self.run.hash, **unfolded("run", self.run[...])}
+        if include_name:
+            facts["metric.name"] = self.name
+        if include_context:
+            facts |= unfolded("metric.context", dict(self.context))
+        return metric_frame(data, facts)
 
     def _columns(self) -> _core.SeriesColumns:
         if self._series is None:
@@ -241,6 +269,7 @@ class ObjectSequence:
             {
                 "run.hash": self.run.hash,
                 "name": self.name,
+                "context": json.dumps(self.context),
                 "step": loaded.steps,
                 "value": loaded.objects,
                 "epoch": loaded.epochs,

@@ -170,6 +170,8 @@ def _sync(options: argparse.Namespace) -> int:
     runs = set(options.runs) or None
     try:
         urls = _other_servers(options)
+        # Only runs that are named are looked for there.
+        server = urls[0] if urls else SETTINGS.backend_url if runs else ""
     except ValueError as error:
         _complain(str(error))
         return 2
@@ -202,9 +204,7 @@ def _sync(options: argparse.Namespace) -> int:
             left=list(left),
             held=_runs_in(found, "in use"),
             elsewhere=[] if options.elsewhere else _runs_in(found, "elsewhere"),
-            unknown=_unknown(
-                named - {spool.run_id for spool in found}, urls[0] if urls else SETTINGS.backend_url
-            ),
+            unknown=_unknown(named - {spool.run_id for spool in found}, server),
             messages=[message for _, message in notices],
         )
         if spools or not options.watch:
@@ -216,7 +216,8 @@ def _sync(options: argparse.Namespace) -> int:
                 _complain(
                     f"no server was reached for {_UNREACHABLE_LIMIT:g} seconds; what is left stays "
                     "in the spool: start the server, then run `matyan-client sync` again, or use "
-                    "`--watch` to wait for it"
+                    "`--watch` to wait for it; if the URL is wrong, `--repo URL` sends the data to "
+                    "another server"
                 )
             is_whole = all(level < logging.ERROR for level, _ in notices)
             are_sent = named.isdisjoint(outcome.held)
@@ -242,6 +243,8 @@ def _runs_in(spools: list[_core.SpoolInfo], state: str) -> list[str]:
 
 def _unknown(runs: set[str], url: str) -> list[str]:
     """Returns those runs without a spool that the server does not have either, and names all."""
+    if not runs:
+        return []
     unknown = []
     server = HttpTransport(url, timeout=_LOOKUP_TIMEOUT)
     for run in sorted(runs):

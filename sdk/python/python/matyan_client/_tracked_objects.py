@@ -31,9 +31,14 @@ class ObjectTypes:
             )
 
 
-def are_objects(candidates: Sequence[Any]) -> bool:
-    """Reports whether all values are objects."""
-    return all(callable(getattr(value, "json", None)) for value in candidates)
+def is_object(value: Any) -> bool:
+    """Reports whether a value is an object rather than a number."""
+    return callable(getattr(value, "json", None))
+
+
+def is_list_of_objects(value: Any) -> bool:
+    """Reports whether a value is a list of nothing but objects."""
+    return isinstance(value, (list, tuple)) and len(value) > 0 and all(map(is_object, value))
 
 
 def described(objects: Sequence[Any]) -> tuple[str, list[tuple[dict[str, Any], Any]]]:

@@ -39,9 +39,13 @@ class Tracker(_core.Run):
     ) -> None:
         """Tracks what is not simply a number: objects, lists of them, and tensors."""
         self._drain_devices()
-        if callable(getattr(value, "json", None)):
+        if _tracked_objects.is_object(value):
             self._track_object_list([value], name, step, epoch, context)
-        elif isinstance(value, (list, tuple)) and value and _tracked_objects.are_objects(value):
+        elif (
+            isinstance(value, (list, tuple))
+            and value
+            and all(map(_tracked_objects.is_object, value))
+        ):
             self._track_object_list(value, name, step, epoch, context)
         elif hasattr(value, "detach"):
             if value.numel() != 1:
@@ -137,6 +141,10 @@ def _hint(value: Any) -> str:
     """Returns how a value can be tracked that is no number."""
     if isinstance(value, Mapping):
         return "; without `name`, each member of a dict is tracked under its key"
+    if isinstance(value, (list, tuple)) and not value:
+        return "; it is empty"
+    if isinstance(value, (list, tuple)) and any(map(_tracked_objects.is_object, value)):
+        return "; a list must have only objects, such as images"
     if isinstance(value, (list, tuple)):
         return "; `track_many` tracks several values"
     return ""

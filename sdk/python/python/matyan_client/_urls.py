@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from . import _arguments
 
 _EXAMPLE = "http://localhost:53800"
+_DEFAULT_PORT = 53800
 
 _CREDENTIALS = re.compile(r"//[^/?#]*@")
 
@@ -27,10 +28,12 @@ def checked(argument: str, url: str) -> str:
     return f"{scheme.lower()}{separator}{rest.rstrip('/')}"
 
 
-def is_loopback(url: str) -> bool:
-    """Reports whether a server is on this machine."""
-    host = urlsplit(url).hostname or ""
-    return host == "localhost" or is_loopback_address(host)
+def is_default(url: str) -> bool:
+    """Reports whether a server is on this machine, and on the port that servers use by default."""
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    is_here = host == "localhost" or is_loopback_address(host)
+    return is_here and parts.port == _DEFAULT_PORT and not parts.path
 
 
 def is_loopback_address(host: str) -> bool:

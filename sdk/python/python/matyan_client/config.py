@@ -21,13 +21,6 @@ def _flag(value: str) -> bool:
     raise ValueError(value)
 
 
-def _url(value: str) -> str:
-    return _urls.checked("value", value)
-
-
-_URL = "a URL with http:// or https://, and without a password"
-
-
 class _Setting(NamedTuple):
     """Conversion and default of a variable."""
 
@@ -36,11 +29,19 @@ class _Setting(NamedTuple):
     expected: str
 
 
+class _ServerSetting(NamedTuple):
+    """Variable with the URL of a server. A wrong one is an error: no other server was meant."""
+
+    default: str
+
+
 class Settings:
     """Settings with their environment variables, `MATYAN_` and the name in upper case.
 
-    A variable is read when its setting is first used. A change of an attribute affects objects
-    that are created afterwards. The core reads further variables, for the spool and the sender.
+    A variable is read when its setting is first used. A URL that is not valid raises `ValueError`;
+    in place of other wrong values the default is used, with a warning. A change of an attribute
+    affects objects that are created afterwards. The core reads further variables, for the spool and
+    the sender.
     """
 
     backend_url: str
@@ -56,9 +57,9 @@ class Settings:
     ws_batch_size: int
     ws_retry_count: int
 
-    _KNOWN: ClassVar[dict[str, _Setting]] = {
-        "backend_url": _Setting(_url, "http://localhost:53800", _URL),
-        "frontier_url": _Setting(_url, "http://localhost:53801", _URL),
+    _KNOWN: ClassVar[dict[str, _Setting | _ServerSetting]] = {
+        "backend_url": _ServerSetting("http://localhost:53800"),
+        "frontier_url": _ServerSetting("http://localhost:53801"),
         "quiet": _Setting(_flag, False, "a boolean"),
         "git_diff": _Setting(_flag, True, "a boolean"),
         "ws_verbose": _Setting(_flag, False, "a boolean"),
@@ -84,27 +85,31 @@ class Settings:
         variable = f"MATYAN_{name.upper()}"
         value = self._read(variable, setting)
         is_default = not os.environ.get(variable, "").strip()
-        if name == "frontier_url" and is_default and not _urls.is_loopback(self.backend_url):
+        if name == "frontier_url" and is_default and not _urls.is_default(self.backend_url):
+            # A server whose gateway has a port of its own is started with the default ports.
             value = self.backend_url
         setattr(self, name, value)
         return value
 
     def take_warnings(self) -> list[str]:
-        """Reads all variables, and returns what is wrong with them, once."""
-        for name in self._KNOWN:
-            getattr(self, name)
+        """Reads all variables but the URLs, and returns what is wrong with them, once."""
+        for name, setting in self._KNOWN.items():
+            if isinstance(setting, _Setting):
+                getattr(self, name)
         warnings, self._warnings = self._warnings, []
         return warnings
 
-    def _read(self, variable: str, setting: _Setting) -> Any:
+    def _read(self, variable: str, setting: _Setting | _ServerSetting) -> Any:
         given = os.environ.get(variable, "").strip()
         if not given:
             return setting.default
+        if isinstance(setting, _ServerSetting):
+            return _urls.checked(variable, given)
         try:
             return setting.convert(given)
         except ValueError:
             self._warnings.append(
-                f"{variable}={_urls.shown(given)!r} is not {setting.expected}; "
+                f"{variable}={given!r} is not {setting.expected}; "
                 f"using the default {setting.default!r}"
             )
             return setting.default

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger("matyan_client")
 
-_SEQUENCE_TYPES = ["metric", "images", "figures", "texts", "audios", "distributions"]
 _PAGE_LIMIT = 50
 
 
@@ -247,7 +246,7 @@ class Repo:
     @staticmethod
     def available_sequence_types() -> list[str]:
         """Returns the types of series that can be queried."""
-        return list(_SEQUENCE_TYPES)
+        return list(_arguments.SEQUENCE_TYPES)
 
     def close(self) -> None:
         """Does nothing: there is nothing to release."""

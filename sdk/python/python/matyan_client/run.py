@@ -8,7 +8,7 @@ import os
 import sys
 import time
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, SupportsIndex
 
 from . import (
     _arguments,
@@ -83,8 +83,11 @@ class Run(RunProperties):
         log_system_params: bool | None = False,
         capture_terminal_logs: bool | Literal["fd"] | None = True,
         offline: bool = False,
+        fork_from: str | None = None,
+        fork_step: SupportsIndex | None = None,
     ) -> None:
         _arguments.check_text("experiment", experiment)
+        parent = _arguments.fork_point(fork_from, fork_step)
         if run_hash is not None:
             run_hash = _arguments.run_hash("run_hash", run_hash)
         experiment = None if experiment is None else values.text(experiment)
@@ -130,6 +133,7 @@ class Run(RunProperties):
             run_hash,
             (self._backend_url, self._gateway_url),
             experiment or None,
+            parent=parent,
             force_resume=force_resume,
             offline=self._is_offline,
             joins=self._is_copy,
@@ -288,6 +292,8 @@ class Run(RunProperties):
         read from their device.
         """
         _arguments.check_seconds("timeout", timeout)
+        if timeout is not None and not timeout >= 0:
+            raise ValueError(f"`timeout`: expected at least 0 seconds, found {timeout!r}")
         limit = _REACHABLE_LIMIT if timeout is None else timeout
         began = time.monotonic()
         is_complete = self._wait_for_devices(limit)
@@ -322,13 +328,14 @@ class Run(RunProperties):
         *,
         spent: float = 0.0,
         time_us: int | None = None,
+        stays_active: bool = False,
         is_exit: bool = False,
     ) -> None:
         """Closes the run with an outcome if it is known, and waits until everything is stored.
 
         The limits are shorter by the seconds that are `spent`. The time is that of the end of an
-        imported run. At the exit of a script, the run still accepts what later exit hooks and other
-        threads record.
+        imported run; the copy of a run that has not ended stays active. At the exit of a script,
+        the run still accepts what later exit hooks and other threads record.
         """
         if self._is_closed:
             return
@@ -348,7 +355,7 @@ class Run(RunProperties):
             # The run ends nevertheless, and what is left is named.
             interruption, spent = raised, math.inf
         kind, error = (None, "") if outcome is None else outcome
-        self._finish(kind, error, time_us, is_exit=is_exit)
+        self._finish(kind, error, time_us, stays_active=stays_active, is_exit=is_exit)
         failed, late = self._devices.failed, self._devices.abandon()
         spent += time.monotonic() - began
         reachable = max(0.0, _REACHABLE_LIMIT - spent)

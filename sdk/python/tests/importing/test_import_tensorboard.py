@@ -154,6 +154,17 @@ def test_runs_go_into_the_experiment_of_the_command(shared_server, logs, capsys)
     assert run.experiment == "moved in"
 
 
+def test_what_is_not_an_event_file_is_refused(shared_server, tmp_path, capsys):
+    for file in (tmp_path / "notes.txt", tmp_path / "logs" / "events.out.tfevents.1"):
+        file.parent.mkdir(exist_ok=True)
+        file.write_text("this is not an event file")
+        (run,) = run_import(capsys, "tensorboard", file, shared_server).values()
+        assert run["state"] == "failed"
+        assert run["notes"][-1].startswith("no event can be read: not an event file of TensorBoard")
+        assert not Repo(shared_server.url).run_exists(run["run"])
+        assert cli.main(["convert", "tensorboard", str(file), str(tmp_path / "out")]) == 2
+
+
 def test_damage_costs_only_what_is_damaged(tmp_path):
     (original,) = (LOGS / "x").iterdir()
     content = bytearray(original.read_bytes())

@@ -150,7 +150,7 @@ async fn read_columns(
             let run = RunSelection {
                 run_id: selection.run_id.clone(),
                 numbers: numbers.to_vec(),
-                keys: Vec::new(),
+                ..RunSelection::default()
             };
             read_points(client, &selection.points_request(run), sink).await?;
         }
@@ -160,15 +160,19 @@ async fn read_columns(
         let key =
             |(name, context): &(String, String)| SeriesKey { name: name.clone(), context: context.clone() };
         let keys = keys.iter().map(key).collect();
-        let run = RunSelection { run_id: selection.run_id.clone(), numbers: Vec::new(), keys };
+        let run = RunSelection { run_id: selection.run_id.clone(), keys, ..RunSelection::default() };
         read_points(client, &selection.points_request(run), sink).await?;
     }
     Ok(())
 }
 
 async fn metric_numbers(client: &HttpClient, run_id: &str) -> Result<Vec<u32>, HttpError> {
-    let request =
-        ListRequest { run_id: run_id.to_owned(), types: vec![SeriesType::Metric.into()], names: Vec::new() };
+    let request = ListRequest {
+        run_id: run_id.to_owned(),
+        types: vec![SeriesType::Metric.into()],
+        names: Vec::new(),
+        typed_values: false,
+    };
     let method = "/matyan.series.v1.SeriesService/List";
     let mut answers = grpc_web::server_stream::<ListResponse>(client, method, &request, &[]).await?;
     let mut numbers = Vec::new();

@@ -9,7 +9,7 @@ use matyan_proto::{
 use tokio::time;
 
 use crate::{
-    grpc_web,
+    clock, grpc_web,
     http::{HttpClient, HttpError, Timeouts},
     notice::NoticeLevel,
     progress::Delivery,
@@ -22,9 +22,13 @@ const PATIENCE: Duration = Duration::from_secs(2);
 const INTERVAL: Duration = Duration::from_millis(20);
 const METHOD: &str = "/matyan.runs.v1.RunService/Get";
 
-/// Asks once, as soon as the server has accepted something. Only a run that existed before may have
-/// been deleted.
-pub(crate) async fn watch(spool: &Spool) {
+/// Interval at which the server is asked while something is sent. A run that is younger is hardly
+/// deleted.
+pub(crate) const EXAMINATION: Duration = Duration::from_secs(60);
+
+/// Asks as soon as the server has accepted something for a run that existed before, and then once in
+/// every interval in which it accepts more.
+pub(crate) async fn watch(spool: &Spool, interval: Duration) {
     if spool.owner().is_resumed {
         while spool.is_usable() && spool.progress.delivery().stored_items == 0 {
             time::sleep(INTERVAL).await;
@@ -32,11 +36,29 @@ pub(crate) async fn watch(spool: &Spool) {
         check(spool).await;
     }
     spool.progress.update(|delivery| delivery.is_existence_known = true);
+    let stored = || spool.progress.delivery().stored_items;
+    let mut examined = stored();
+    while spool.is_usable() && !spool.progress.delivery().is_run_deleted {
+        time::sleep(interval).await;
+        let stored = stored();
+        if std::mem::replace(&mut examined, stored) != stored {
+            check(spool).await;
+        }
+    }
+}
+
+/// Asks at the end of a run, unless this process has created it a short time ago.
+pub(crate) async fn check_at_end(spool: &Spool) {
+    let owner = spool.owner();
+    let age_us = clock::now_us().saturating_sub(owner.created_us);
+    if owner.is_resumed || !owner.is_own() || u128::from(age_us.unsigned_abs()) > EXAMINATION.as_micros() {
+        check(spool).await;
+    }
 }
 
 /// Reports a run that does not exist although data of it was accepted. A backend that does not
 /// answer, or knows no positions, is not waited for.
-pub(crate) async fn check(spool: &Spool) {
+async fn check(spool: &Spool) {
     let Delivery { log_position, is_run_deleted, .. } = spool.progress.delivery();
     let Some((log, partition, offset)) = log_position.filter(|_| !is_run_deleted) else { return };
     let (run_id, url) = (&spool.owner().run_id, &spool.owner().backend_url);
@@ -55,5 +77,59 @@ pub(crate) async fn check(spool: &Spool) {
             delivery.is_run_deleted = true;
             delivery.last_error = Some(message);
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tempfile::TempDir;
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _},
+        net::TcpListener,
+    };
+
+    use super::*;
+    use crate::{
+        config::Config,
+        notice::Notices,
+        numbering::{Numbering, RunOrigin},
+        spool::directory::Owner,
+    };
+
+    const NOT_FOUND: &[u8] =
+        b"HTTP/1.1 200 OK\r\ncontent-type: application/grpc-web+proto\r\ngrpc-status: 5\r\ncontent-length: 0\r\n\r\n";
+
+    #[tokio::test]
+    async fn a_new_run_that_is_deleted_while_it_is_tracked_is_reported() {
+        let backend = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", backend.local_addr().unwrap());
+        tokio::spawn(async move {
+            while let Ok((mut connection, _)) = backend.accept().await {
+                assert!(connection.read(&mut [0; 4096]).await.unwrap() > 0);
+                connection.write_all(NOT_FOUND).await.unwrap();
+            }
+        });
+        let root = TempDir::new().unwrap();
+        let config = Config { spool_dirs: vec![root.path().to_owned()], ..Config::default() };
+        let owner = Owner::of_this_process("run", &url, &url, clock::now_us());
+        let numbering = Numbering::of_run(&url, "run", RunOrigin::New);
+        let notices = Notices::default();
+        let spool = Spool::create(&config, owner, numbering, notices.clone(), None).unwrap();
+        let watch = watch(&spool, INTERVAL);
+        let store = async {
+            for stored_items in 1.. {
+                time::sleep(INTERVAL).await;
+                spool.progress.update(|delivery| {
+                    (delivery.stored_items, delivery.log_position) = (stored_items, Some((1, 0, 1)));
+                });
+            }
+        };
+        tokio::select! {
+            () = watch => {}
+            () = store => {}
+        }
+        assert!(spool.progress.delivery().is_run_deleted);
+        assert!(spool.progress.delivery().lost_items() > 0);
+        assert_eq!(notices.take().len(), 1);
     }
 }

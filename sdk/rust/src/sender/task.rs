@@ -36,7 +36,8 @@ pub(crate) async fn run(spool: Arc<Spool>, dialer: Dialer, uploads: impl Fn() ->
     // Only terminal lines wait for the answer.
     let learning = outbox.needs_first_line().then(|| task::spawn_local(first_line::learn(spool.clone())));
     let watched = spool.clone();
-    let watching = task::spawn_local(async move { deleted_run::watch(&watched).await });
+    let watching =
+        task::spawn_local(async move { deleted_run::watch(&watched, deleted_run::EXAMINATION).await });
     loop {
         // A connection is only opened for something to send.
         if let Err(error) = outbox.cut_first() {
@@ -59,10 +60,7 @@ pub(crate) async fn run(spool: Arc<Spool>, dialer: Dialer, uploads: impl Fn() ->
         learning.abort();
     }
     watching.abort();
-    // A run that this process has created is hardly deleted while it runs.
-    if spool.owner().is_resumed || !spool.owner().is_own() {
-        deleted_run::check(&spool).await;
-    }
+    deleted_run::check_at_end(&spool).await;
     spool.progress.update(|delivery| (delivery.is_finished, delivery.is_connected) = (true, false));
 }
 

@@ -19,8 +19,9 @@ use crate::{
 const NUMBER_RECORD: usize = 16;
 /// Size of a point with an epoch.
 const POINT_RECORD: usize = 40;
-/// Threads read the clock before they take the lock. A time that is earlier than the base by less
-/// is not a clock that was set back.
+/// Threads read the clock before they take the lock, so times can be a little out of order. The base
+/// is earlier than the time that it is made for by this much, so that such times do not need
+/// another one.
 const MOST_DISORDER_US: i64 = 1_000;
 /// Interval between attempts to get space.
 const RETRY_US: i64 = 1_000_000;
@@ -167,7 +168,7 @@ impl Writer {
             value: tracked.value,
             step,
             // `is_ready` has checked the difference.
-            time: (tracked.time_us - self.time_base).max(0) as u32,
+            time: (tracked.time_us - self.time_base) as u32,
             epoch: tracked.epoch,
         };
         let appended = match tracked.epoch {
@@ -215,11 +216,16 @@ impl Writer {
 
     #[inline]
     fn is_ready(&self, time_us: i64, bytes: usize) -> bool {
-        let delta = time_us.wrapping_sub(self.time_base);
         // Room for a record of time or drops is left, so that `make_ready` needs no second check.
         self.current.as_ref().is_some_and(|current| current.has_room(bytes + 2 * NUMBER_RECORD))
-            && (-MOST_DISORDER_US..=i64::from(u32::MAX)).contains(&delta)
+            && self.is_in_range(time_us)
             && self.totals.unrecorded == 0
+    }
+
+    /// Whether a point can have the time without another time record.
+    #[inline]
+    fn is_in_range(&self, time_us: i64) -> bool {
+        u32::try_from(time_us.wrapping_sub(self.time_base)).is_ok()
     }
 
     /// Provides room for a record, and the records that have to precede it.
@@ -233,12 +239,12 @@ impl Writer {
         {
             return AppendResult::Full;
         }
+        let is_in_range = self.is_in_range(time_us);
         let Some(current) = &mut self.current else { return AppendResult::Full };
-        let delta = time_us.wrapping_sub(self.time_base);
         let is_first = current.end().offset == HEADER_BYTES as u32;
-        if is_first || !(-MOST_DISORDER_US..=i64::from(u32::MAX)).contains(&delta) {
-            current.append(record::time(current.end(), time_us).bytes());
-            self.time_base = time_us;
+        if is_first || !is_in_range {
+            self.time_base = time_us.saturating_sub(MOST_DISORDER_US);
+            current.append(record::time(current.end(), self.time_base).bytes());
         }
         if self.totals.unrecorded > 0
             && current.append(record::drop(current.end(), self.totals.unrecorded).bytes())

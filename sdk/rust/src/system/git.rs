@@ -5,6 +5,9 @@ use std::{
     io::Read as _,
     path::Path,
     process::{Command, Stdio},
+    sync::mpsc::{self, RecvTimeoutError},
+    thread,
+    time::Duration,
 };
 
 use matyan_value::{Map, Value};
@@ -13,6 +16,9 @@ use super::environment::without_credentials;
 
 /// Longest diff that is kept; generated files can make it enormous.
 const MAX_DIFF_BYTES: u64 = 8 << 20;
+
+/// Time after which git is ended, such as on a file system that does not answer.
+const LIMIT: Duration = Duration::from_secs(10);
 
 /// Returns branch, remote, and commit; empty outside of a work tree or without git.
 pub(super) fn revision(directory: &Path) -> Map {
@@ -67,10 +73,19 @@ fn output_of(directory: &Path, arguments: &[&str]) -> Option<Vec<u8>> {
         .spawn()
         .ok()?;
     let mut output = Vec::new();
-    let read = git.stdout.take()?.take(MAX_DIFF_BYTES).read_to_end(&mut output);
+    let mut pipe = git.stdout.take()?.take(MAX_DIFF_BYTES);
+    let (finished, is_finished) = mpsc::channel::<()>();
+    let ending = thread::spawn(move || {
+        if is_finished.recv_timeout(LIMIT) == Err(RecvTimeoutError::Timeout) {
+            git.kill()?;
+        }
+        git.wait()
+    });
+    let read = pipe.read_to_end(&mut output);
     let truncated = output.len() as u64 == MAX_DIFF_BYTES;
-    // The pipe is closed by now, so a git that still writes ends.
-    let success = git.wait().is_ok_and(|status| status.success());
+    // A git that still writes ends with its pipe.
+    drop((pipe, finished));
+    let success = ending.join().is_ok_and(|status| status.is_ok_and(|status| status.success()));
     (read.is_ok() && (success || truncated)).then_some(output)
 }
 

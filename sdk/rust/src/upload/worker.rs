@@ -2,9 +2,10 @@
 //! takes.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     io,
     path::{Path, PathBuf},
+    pin::pin,
     sync::Arc,
     time::Duration,
 };
@@ -65,27 +66,51 @@ pub(crate) fn pending_in(uploads: &Path) -> Vec<u64> {
 /// Uploads the files of a spool until it is closed and none is left.
 pub(crate) async fn run(spool: Arc<Spool>) {
     let announced = announced(&spool).await;
-    let mut worker = Worker { spool, gateway: None, started: HashMap::new(), announced };
-    let mut running: FuturesUnordered<LocalBoxFuture<'static, u64>> = FuturesUnordered::new();
+    let (waiting, started) = (BTreeMap::new(), HashMap::new());
+    let mut worker = Worker { spool, gateway: None, waiting, started, announced };
+    let mut uploading: FuturesUnordered<LocalBoxFuture<'static, (Upload, bool)>> = FuturesUnordered::new();
+    let mut settling: FuturesUnordered<LocalBoxFuture<'static, (u64, bool)>> = FuturesUnordered::new();
+    // Registered before each look at the directory, so that no upload is missed.
+    let mut woken = pin!(submitted().notified());
+    worker.look();
     loop {
-        // Registered before the look at the directory, so that no upload is missed.
-        let woken = submitted().notified();
-        let waiting = worker.waiting();
-        for number in waiting {
-            if running.len() == PARALLEL {
-                break;
-            }
-            if let Some(upload) = worker.start(number) {
-                running.push(upload);
-            }
+        if worker.waiting.is_empty() {
+            worker.look();
         }
-        if running.is_empty() && worker.is_done() {
+        while uploading.len() < PARALLEL
+            && let Some(upload) = worker.start_next()
+        {
+            uploading.push(upload);
+        }
+        if uploading.is_empty() && settling.is_empty() && worker.is_done() {
             return;
         }
         tokio::select! {
-            Some(number) = running.next() => drop(worker.started.remove(&number)),
-            () = woken => {}
-            () = time::sleep(LOOK_UP) => {}
+            Some((upload, is_over)) = uploading.next() => {
+                if is_over {
+                    // Nothing waits for its path any more.
+                    worker.started.insert(upload.number, String::new());
+                    worker.announced.insert(upload.number);
+                    settling.push(Box::pin(upload.settle()));
+                } else {
+                    worker.started.remove(&upload.number);
+                    worker.look();
+                }
+            }
+            Some((number, is_removed)) = settling.next() => {
+                worker.started.remove(&number);
+                if is_removed {
+                    worker.announced.remove(&number);
+                }
+            }
+            () = &mut woken => {
+                woken.set(submitted().notified());
+                // Otherwise they are found when those that wait have started.
+                if uploading.len() < PARALLEL {
+                    worker.look();
+                }
+            }
+            () = time::sleep(LOOK_UP) => worker.look(),
         }
     }
 }
@@ -115,41 +140,74 @@ struct Worker {
     spool: Arc<Spool>,
     /// Made for the first upload.
     gateway: Option<HttpClient>,
-    /// Uploads that run, with their paths.
+    /// Uploads that have not started, in the order of the calls, with what is known of them.
+    waiting: BTreeMap<u64, Option<WaitingUpload>>,
+    /// Uploads that have started and still exist, with their paths.
     started: HashMap<u64, String>,
-    /// Uploads that an earlier process has announced.
+    /// Uploads that are over, but exist: an earlier process was killed, or their files could not be
+    /// removed yet.
     announced: HashSet<u64>,
 }
 
+/// The part of a manifest that decides when its upload starts.
+struct WaitingUpload {
+    path: String,
+    /// Uploads that are announced with this one.
+    parts: Vec<u64>,
+}
+
 impl Worker {
-    /// Uploads that do not run yet, in the order of the calls.
-    fn waiting(&self) -> Vec<u64> {
-        let mut numbers = manifest::pending(&self.spool.uploads());
-        numbers.retain(|number| !self.started.contains_key(number));
-        numbers
+    /// Looks for new uploads in the directory.
+    fn look(&mut self) {
+        for number in manifest::pending(&self.spool.uploads()) {
+            if !self.started.contains_key(&number) {
+                self.waiting.entry(number).or_default();
+            }
+        }
     }
 
     fn is_done(&self) -> bool {
         !self.spool.is_usable() || (self.spool.is_closed() && pending(&self.spool).is_empty())
     }
 
-    /// Starts an upload. Not while an earlier one of the same path runs: the last call wins.
-    fn start(&mut self, number: u64) -> Option<LocalBoxFuture<'static, u64>> {
-        let manifest = Manifest::read(&self.spool.uploads(), number).ok().flatten();
-        let path = manifest.map(|manifest| manifest.path).unwrap_or_default();
-        if !path.is_empty() && self.started.values().any(|started| *started == path) {
-            return None;
-        }
-        if self.gateway.is_none() {
+    /// Starts the first upload that need not wait for another one: for an earlier one of the same path,
+    /// as the last call wins, or for a part, which could find no place if its whole had one.
+    fn start_next(&mut self) -> Option<LocalBoxFuture<'static, (Upload, bool)>> {
+        if self.gateway.is_none() && !self.waiting.is_empty() {
             self.gateway = self.connect();
         }
         let gateway = self.gateway.clone()?;
-        let is_announced = self.announced.contains(&number);
+        let directory = self.spool.uploads();
+        let mut used: HashSet<String> =
+            self.started.values().filter(|path| !path.is_empty()).cloned().collect();
+        let mut blocked = HashSet::new();
+        let number = self.waiting.iter_mut().find_map(|(number, known)| {
+            if known.is_none() {
+                let manifest = Manifest::read(&directory, *number).ok().flatten();
+                *known = manifest.map(|Manifest { path, parts, .. }| WaitingUpload { path, parts });
+            }
+            // One whose manifest cannot be read starts alone, and reports why.
+            let is_ready = known.as_ref().map_or(used.is_empty(), |WaitingUpload { path, parts }| {
+                !used.contains(path) && parts.iter().all(|part| !blocked.contains(part))
+            });
+            if let Some(WaitingUpload { path, .. }) = known.as_ref().filter(|_| !is_ready) {
+                used.insert(path.clone());
+                blocked.insert(*number);
+            }
+            is_ready.then_some(*number)
+        })?;
+        let path = self.waiting.remove(&number).flatten().map(|known| known.path).unwrap_or_default();
         self.started.insert(number, path);
-        let task = Upload { spool: self.spool.clone(), gateway, number };
+        let upload = Upload { spool: self.spool.clone(), gateway, number };
+        let is_announced = self.announced.contains(&number);
         Some(Box::pin(async move {
-            task.run(is_announced).await;
-            number
+            // The process that announced it was killed before it could remove the files.
+            let is_over = is_announced || upload.announce().await;
+            if !is_over {
+                // The next attempt finds what prevented this one again.
+                time::sleep(LOOK_UP).await;
+            }
+            (upload, is_over)
         }))
     }
 
@@ -172,20 +230,21 @@ struct Upload {
 }
 
 impl Upload {
-    async fn run(&self, is_announced: bool) {
-        // The process that announced it was killed before it could remove the files.
-        if !is_announced && !self.announce().await {
-            // The next attempt finds what prevented this one again.
-            return time::sleep(LOOK_UP).await;
-        }
+    /// Removes the files of an upload that is over. Returns its number, and whether they are gone. That
+    /// takes a moment, in which others are uploaded.
+    async fn settle(self) -> (u64, bool) {
         time::sleep(WRITTEN).await;
         let bytes = manifest::data_bytes(&self.directory(), self.number);
         if let Err(error) = manifest::remove(&self.directory(), self.number) {
-            self.report(NoticeLevel::Warning, &format!("failed to remove a file that was uploaded: {error}"));
+            let message = format!("failed to remove a file that was uploaded: {error}; will retry");
+            self.report(NoticeLevel::Warning, &message);
+            time::sleep(LOOK_UP).await;
+            return (self.number, false);
         }
         self.spool.give_back_upload_space(bytes);
         // The sender of a closed spool waits for the last upload.
         self.spool.sender_wake.notify_one();
+        (self.number, true)
     }
 
     /// The directory changes its name with the producer.
@@ -210,14 +269,19 @@ impl Upload {
                 let message = format!("{} was not uploaded, and is lost: {reason}", manifest.path);
                 self.report(NoticeLevel::Error, &message);
                 self.spool.count_lost_upload();
-                if manifest.announcement == Announcement::Part
-                    && let Err(error) = manifest::note_failure(&self.directory(), self.number)
-                {
-                    self.report(NoticeLevel::Warning, &format!("failed to note an upload: {error}"));
+                if manifest.announcement == Announcement::Part {
+                    self.note_failure();
                 }
             }
         }
         true
+    }
+
+    /// Notes that this part of an object is missing, so that the object is not announced.
+    fn note_failure(&self) {
+        if let Err(error) = manifest::note_failure(&self.directory(), self.number) {
+            self.report(NoticeLevel::Warning, &format!("failed to note an upload: {error}"));
+        }
     }
 
     fn cannot_read(&self, error: &io::Error) {
@@ -226,10 +290,14 @@ impl Upload {
                 .report(NoticeLevel::Warning, &format!("failed to read an upload: {error}; will retry"));
         }
         let message = match manifest::set_aside(&self.directory(), self.number) {
-            Ok(aside) => format!("an upload is damaged, and stays in {}: {error}", aside.display()),
-            Err(aside) => format!("an upload is damaged: {error}; failed to set it aside: {aside}"),
+            Ok(_) => format!("the description of a file is damaged, so the file is lost: {error}"),
+            Err(aside) => {
+                format!("the description of a file is damaged: {error}; failed to set it aside: {aside}")
+            }
         };
         self.report(NoticeLevel::Error, &message);
+        self.spool.count_lost_upload();
+        self.note_failure();
     }
 
     /// Uploads with as many attempts as it takes. An error is final.
@@ -306,7 +374,7 @@ impl Upload {
         if manifest.announcement == Announcement::Part {
             return;
         }
-        // Parts have lower numbers, so they run already, or have ended.
+        // They run already, or are over: `start_next` sees to that.
         while manifest.has_parts(&self.directory()) {
             time::sleep(PART_INTERVAL).await;
         }

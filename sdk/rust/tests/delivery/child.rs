@@ -87,6 +87,7 @@ fn a_script() {
         "outage" => crate::faults::outlast_an_outage(&run, Path::new(&output)),
         "fill" => crate::space::fill(&run, Path::new(&output)),
         "continue offline" => crate::order::continue_counting(&run, Path::new(&output)),
+        "handles offline" => crate::order::continue_by_handles(&run, Path::new(&output)),
         "share" | "offline" => crate::processes::share(&run, Path::new(&output)),
         #[cfg(unix)]
         "fork" => crate::processes::fork_while_tracking(&run, Path::new(&output)),

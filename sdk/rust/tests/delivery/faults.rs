@@ -256,21 +256,27 @@ async fn a_refused_producer_is_replaced() {
 #[tokio::test(flavor = "multi_thread")]
 async fn only_terminal_lines_wait_for_the_backend() {
     let (recorder, root) = (Recorder::start().await, SpoolRoot::new());
+    recorder.acknowledge_all();
     let backend = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let mut options = root.options(&recorder.url);
     options.config.backend_url = format!("http://{}", backend.local_addr().unwrap());
-    options.run_id = Some("resumed".to_owned());
+    options.run_id = Some("with a silent backend".to_owned());
     let run = Run::new(options).unwrap();
     let loss = series(&run, "loss");
     run.track(&loss, 0.0, Some(0), None);
     run.terminal_line("a line", 0).unwrap();
     run.track(&loss, 1.0, Some(1), None);
-    recorder.wait_for_batches(1).await;
-    assert_eq!(recorder.steps(&recorder.first_producer()), [0]);
+    eventually("the first point arrives", async || match recorder.steps(&recorder.first_producer()) {
+        steps if steps.is_empty() => Err("none"),
+        steps => {
+            assert_eq!(steps, [0]);
+            Ok(())
+        }
+    })
+    .await;
     assert_eq!(recorder.lines(), Vec::<i64>::new());
 
     // A number that no line before can have.
-    recorder.acknowledge_all();
     drop(backend);
     drop((run, loss));
     root.wait_until_empty().await;
@@ -287,7 +293,7 @@ async fn a_backend_that_refuses_leaves_earlier_lines_alone() {
     let backend = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let mut options = root.options(&recorder.url);
     options.config.backend_url = format!("http://{}", backend.local_addr().unwrap());
-    options.run_id = Some("resumed".to_owned());
+    options.run_id = Some("with a refusing backend".to_owned());
     tokio::spawn(async move {
         while let Ok((mut connection, _)) = backend.accept().await {
             let mut request = [0; 4096];

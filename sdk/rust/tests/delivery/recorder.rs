@@ -163,17 +163,18 @@ fn choose_subprotocol(_: &Handshake, mut response: Response) -> Result<Response,
 
 async fn record(stream: TcpStream, server: Recorder) {
     let Ok(mut socket) = accept_hdr_async(stream, choose_subprotocol).await else { return };
-    let at = server.with_connections(|connections| {
-        connections.push(Connection::default());
-        connections.len() - 1
-    });
+    // One that only tries whether the server can be reached opens nothing.
+    let mut at = usize::MAX;
     let mut batches = 0;
     while let Some(Ok(message)) = socket.next().await {
         let Message::Binary(frame) = message else { continue };
         let request = StreamRequest::decode(frame).expect("the frame is valid").message;
         let batch = match request.expect("the request has a message") {
             Request::Open(open) => {
-                server.with_connections(|connections| connections[at].producer = open.producer_id);
+                at = server.with_connections(|connections| {
+                    connections.push(Connection { producer: open.producer_id, batches: Vec::new() });
+                    connections.len() - 1
+                });
                 continue;
             }
             Request::Batch(batch) => batch,

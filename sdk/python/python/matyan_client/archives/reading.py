@@ -137,6 +137,7 @@ def _run(folder: Path, experiments: dict[Any, Any], blobs: bool) -> ImportedRun:
         state=described.get("outcome"),
         error=described.get("outcome_message"),
         is_archived=bool(described.get("is_archived")),
+        is_active=bool(described.get("active")) and described.get("finalized_at") is None,
     )
     size = (folder / layout.SEQUENCES).stat().st_size if _has_sequences(folder) else 0
     return ImportedRun(

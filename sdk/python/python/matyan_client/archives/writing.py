@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import io
 import json
@@ -37,8 +38,7 @@ class ArchiveWriter:
 
     def __init__(self, output: Path, prefix: str, *, filters: dict[str, Any], blobs: bool) -> None:
         self._created = datetime.datetime.now(datetime.timezone.utc)
-        self.path = output / f"{prefix}-{self._created:%Y%m%d-%H%M%S}"
-        self.path.mkdir(parents=True)
+        self.path = _new_directory(output, f"{prefix}-{self._created:%Y%m%d-%H%M%S}")
         (self.path / layout.RUNS).mkdir()
         self._filters = filters
         self._has_blobs = blobs
@@ -105,6 +105,19 @@ class ArchiveWriter:
             "include_blobs": self._has_blobs,
         }
         _write_json(self.path / layout.MANIFEST, manifest)
+
+
+def _new_directory(output: Path, name: str) -> Path:
+    """Creates a directory. A name that an archive of the same second has gets a number."""
+    output.mkdir(parents=True, exist_ok=True)
+    path, number = output / name, 1
+    while True:
+        if not path.with_name(f"{path.name}.tar.gz").exists():
+            with contextlib.suppress(FileExistsError):
+                path.mkdir()
+                return path
+        number += 1
+        path = output / f"{name}-{number}"
 
 
 class _RunWriter:

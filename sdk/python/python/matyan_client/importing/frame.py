@@ -235,7 +235,9 @@ class _RunImport:
         ended = self._imported.facts.ended
         # An import that failed is repeated, so it does not know how the run has ended.
         run._end(  # noqa: SLF001 - the same package
-            outcome, time_us=None if ended is None else _microseconds(ended)
+            outcome,
+            time_us=None if ended is None else _microseconds(ended),
+            stays_active=self._imported.facts.is_active,
         )
 
     def _write(

@@ -100,6 +100,8 @@ class RunFacts:
     # Text of the error that ended the run. Fingerprints of runs that were imported before lack it.
     error: str | None = field(default=None, repr=False)
     is_archived: bool = False
+    # Whether the copy is active as well. Other trackers cannot continue a run here, archives can.
+    is_active: bool = field(default=False, repr=False)
     # Data that cannot be imported, and damage that was found.
     notes: list[str] = field(default_factory=list)
 

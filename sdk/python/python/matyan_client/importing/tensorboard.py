@@ -25,6 +25,7 @@ from .model import (
     Item,
     PointBuffer,
     RunFacts,
+    SourceError,
     TrackedObject,
     attempted,
     derived_hash,
@@ -85,12 +86,17 @@ class _RunReader:
 
     def items(self) -> Iterator[Item]:
         """Yields points and objects in the order of the files."""
+        count = 0
         for file in self._files:
             for record in records(file, self._facts.notes.append):
+                count += 1
                 try:
                     yield from self._event(Message(record))
                 except ProtobufError as error:
                     self._facts.notes.append(f"{file.name}: left out an event: {error}")
+        if not count and any(file.stat().st_size for file in self._files):
+            names = ", ".join(file.name for file in self._files)
+            raise SourceError(f"no event can be read: not an event file of TensorBoard: {names}")
         yield from self._points.rest()
         for plugin, count in sorted(self._skipped.items()):
             self._facts.notes.append(f"left out: {counted(count, 'value')} of {plugin}")

@@ -68,10 +68,12 @@ class Audio:
         elif hasattr(data, "read"):
             content = data.read()
             if not isinstance(content, bytes):
-                raise TypeError("Unsupported audio stream: open it in binary mode")
+                raise TypeError("`data`: open the stream in binary mode, it returns text")
             self._media = _from_bytes(content, wanted)
         else:
-            raise TypeError(f"Unsupported audio type: {type(data).__name__}")
+            raise TypeError(
+                f"`data`: expected bytes, a path, a stream, or an array, not {type(data).__name__}"
+            )
 
     @property
     def caption(self) -> str:
@@ -135,14 +137,17 @@ def _samples(data: Any, rate: int) -> Samples:
         array = array[:, np.newaxis]
     if array.ndim != 2:
         raise TypeError(
-            f"Audio must have the shape (frames,) or (frames, channels), not {tuple(array.shape)}"
+            "`data`: expected the shape (frames,) or (frames, channels), found "
+            f"{tuple(array.shape)}"
         )
     if array.shape[1] > _MAX_CHANNELS or (
         _arrays.is_torch(data) and array.shape[0] < array.shape[1]
     ):
         array = array.T
     if array.shape[1] > _MAX_CHANNELS:
-        raise TypeError(f"Audio must have at most 64 channels, not the shape {tuple(array.shape)}")
+        raise TypeError(
+            f"`data`: expected at most 64 channels, found the shape {tuple(array.shape)}"
+        )
     if array.dtype != np.int16:
         array = _scaled(array)
     return Samples(array.astype("<i2", copy=False).tobytes(), array.shape[1], int(rate))

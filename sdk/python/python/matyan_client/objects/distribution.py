@@ -119,7 +119,11 @@ def _histogram(samples: Any, bin_count: int) -> tuple[list[float | int], tuple[f
     elif array.dtype.kind not in "biu":
         raise TypeError(f"`samples`: expected numbers, not {array.dtype}")
     # A range of 16-bit floats may exceed their largest value.
-    counts, bounds = np.histogram(array.astype(np.float64, copy=False), bins=bin_count)
+    doubles = array.astype(np.float64, copy=False)
+    low, high = (float(doubles.min()), float(doubles.max())) if len(doubles) else (0.0, 1.0)
+    if _is_one_bin(low, high):
+        return [len(doubles)], (low, high)
+    counts, bounds = np.histogram(doubles, bins=bin_count)
     return counts.tolist(), (float(bounds[0]), float(bounds[-1]))
 
 
@@ -128,6 +132,8 @@ def _histogram_of_list(
 ) -> tuple[list[float | int], tuple[float, float]]:
     samples = [sample for sample in samples if math.isfinite(sample)]
     low, high = (min(samples), max(samples)) if samples else (0.0, 1.0)
+    if _is_one_bin(low, high):
+        return [len(samples)], (low, high)
     if low == high:
         low, high = low - 0.5, high + 0.5
     counts: list[float | int] = [0] * bin_count
@@ -135,6 +141,15 @@ def _histogram_of_list(
     for sample in samples:
         counts[min(int((sample - low) * scale), bin_count - 1)] += 1
     return counts, (low, high)
+
+
+def _is_one_bin(low: float, high: float) -> bool:
+    """Reports whether a range has too few floats, or is too wide, for bins of equal width."""
+    if low == high:
+        return False
+    width = high - low
+    least = max(math.ulp(low), math.ulp(high))
+    return not math.isfinite(width) or width / _MAX_BIN_COUNT < least
 
 
 def _flat(samples: Any) -> Iterable[Any]:

@@ -46,8 +46,8 @@ class Figure:
             self._data = _from_matplotlib(obj)
         else:
             raise TypeError(
-                f"Unsupported figure type: {type(obj).__name__}. "
-                "Pass a plotly Figure, matplotlib Figure, or dict."
+                "`obj`: expected a figure of plotly or matplotlib, or a dict, not "
+                f"{type(obj).__name__}"
             )
 
     @property

@@ -67,7 +67,10 @@ class Image:
             if not _is_png(wanted):
                 self._media = self._from_pillow(_pillow(pixels), wanted, quality, optimize)
         else:
-            raise TypeError(f"Unsupported image type: {type(image).__name__}")
+            raise TypeError(
+                "`image`: expected bytes, a path, an array, an image of Pillow, or a figure of "
+                f"matplotlib, not {type(image).__name__}"
+            )
 
     @property
     def caption(self) -> str:
@@ -193,12 +196,12 @@ def _pixels(image: Any) -> Pixels:
             array = np.moveaxis(array, 0, 2)
     else:
         raise TypeError(
-            f"An image must have the shape (height, width), (height, width, channels), or "
-            f"(channels, height, width), not {tuple(array.shape)}"
+            f"`image`: expected the shape (height, width), (height, width, channels), or "
+            f"(channels, height, width), found {tuple(array.shape)}"
         )
     height, width, channels = array.shape
     if not 1 <= channels <= _MAX_CHANNELS or height == 0 or width == 0:
-        raise TypeError(f"An image must have 1 to 4 channels, not the shape {tuple(array.shape)}")
+        raise TypeError(f"`image`: expected 1 to 4 channels, found the shape {tuple(array.shape)}")
     return Pixels(_bytes_of_colors(array), width, height, channels)
 
 

@@ -232,9 +232,13 @@ fn column(column: &[i64], index: usize) -> Option<i64> {
 fn event_message(kind: &Kind, time_us: Option<i64>) -> Result<String, Invalid> {
     let mut message;
     match kind {
-        Kind::CreateRun(CreateRun { force_resume, .. }) => {
+        Kind::CreateRun(CreateRun { force_resume, parent_run_id, parent_step, .. }) => {
             message = MessageWriter::new("create_run");
             message.raw("force_resume", if *force_resume { "true" } else { "false" });
+            if !parent_run_id.is_empty() {
+                message.text("parent_run_id", parent_run_id);
+                message.integer("parent_step", *parent_step);
+            }
             message.time(time_us)?;
         }
         Kind::FinishRun(_) => {

@@ -65,6 +65,11 @@ fn events_have_the_forms_of_the_published_client() {
         Kind::CreateRun(CreateRun { force_resume: true, ..CreateRun::default() }),
         json!({"type": "create_run", "force_resume": true, "client_datetime": time}),
     );
+    let parent = json!({
+        "type": "create_run", "force_resume": false, "parent_run_id": "p", "parent_step": 3, "client_datetime": time
+    });
+    let parent_run_id = "p".to_owned();
+    check(Kind::CreateRun(CreateRun { parent_run_id, parent_step: Some(3), ..CreateRun::default() }), parent);
     check(Kind::FinishRun(FinishRun::default()), json!({"type": "finish_run", "client_datetime": time}));
     check(
         Kind::SetRunProperty(SetRunProperty {

@@ -1,0 +1,8 @@
+"""The command line by `python -m matyan_client`."""
+
+import sys
+
+from .cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())
