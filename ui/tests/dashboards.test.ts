@@ -10,7 +10,7 @@ afterAll(() => site?.close());
 
 async function panels({ page }: Visit): Promise<string[]> {
   return page
-    .locator('.panels > li .head .opener')
+    .locator('.panels > li .grip .opener')
     .evaluateAll(all =>
       all.map(one => one.getAttribute('aria-label')?.replace('Actions for panel ', '') ?? ''),
     );
@@ -22,7 +22,7 @@ async function addPanel({ page }: Visit, kind: string, metric: string): Promise<
   await dialog.getByRole('combobox', { name: 'Show' }).selectOption(kind);
   if (kind === 'chart') await dialog.getByRole('combobox', { name: 'Metric' }).fill(metric);
   // Saved at once, before the pause after typing is over.
-  await dialog.getByRole('combobox', { name: 'Filter runs by a query' }).fill('run.hparams.batch_size');
+  await dialog.getByRole('textbox', { name: 'Filter runs by a query' }).fill('run.hparams.batch_size');
   await dialog.getByRole('button', { name: 'Save', exact: true }).click();
   await dialog.waitFor({ state: 'hidden' });
 }
@@ -46,18 +46,18 @@ test.each(['light', 'dark'] as const)('a dashboard is created, arranged and kept
         ).every(count => Number(count) > 0),
       );
       expect(await panels(visit)).toEqual(['loss', 'accuracy', 'Runs']);
-      expect(new Set(await page.locator('.panels .head .clip').allTextContents())).toEqual(
+      expect(new Set(await page.locator('.panels .grip .clip').allTextContents())).toEqual(
         new Set(['run.hparams.batch_size']),
       );
       // By pointer, then by keyboard.
-      await page.locator('.panels .head').nth(2).dragTo(page.locator('.panels > li').first());
+      await page.locator('.panels .grip').nth(2).dragTo(page.locator('.panels > li').first());
       await eventually(
         'the table is first',
         async () => (await panels(visit)).join() === 'Runs,loss,accuracy',
       );
-      await page.locator('.panels .head .opener').first().press('Enter');
+      await page.locator('.panels .grip .opener').first().press('Enter');
       await page.getByRole('menuitem', { name: 'Wider' }).press('Enter');
-      await page.locator('.panels .head .opener').last().press('Enter');
+      await page.locator('.panels .grip .opener').last().press('Enter');
       await page.getByRole('menuitem', { name: 'Move left' }).press('Enter');
       await eventually('it moved', async () => (await panels(visit)).join() === 'Runs,accuracy,loss');
       await visit.shot(`dashboard-${theme}`);
@@ -74,4 +74,25 @@ test.each(['light', 'dark'] as const)('a dashboard is created, arranged and kept
     },
     { theme },
   );
+});
+
+test('what failed is named, and what does not exist leads to the others', async () => {
+  for (const [kind, service] of [
+    ['dashboard', 'DashboardService'],
+    ['report', 'ReportService'],
+  ]) {
+    await site.visit(`/${kind}s/${'f'.repeat(32)}`, async visit => {
+      const { page } = visit;
+      await page.getByRole('heading', { name: `There is no such ${kind}` }).waitFor();
+      expect(await findings(page)).toEqual([]);
+      await page.route(`**/*${service}/List`, route => route.abort());
+      await page.getByRole('link', { name: `Go to the ${kind}s` }).click();
+      const alert = page.getByRole('alert');
+      await alert.getByText(`${service}.List`).waitFor();
+      await page.unroute(`**/*${service}/List`);
+      await alert.getByRole('button', { name: 'Retry' }).click();
+      await page.getByRole('heading', { name: `No ${kind}s yet` }).waitFor();
+      visit.errors.splice(0);
+    });
+  }
 });

@@ -131,20 +131,23 @@ export interface ProjectRuns {
 export class Project {
   readonly #process: ChildProcessWithoutNullStreams;
   readonly #lines: AsyncIterator<string>;
+  /** Not shared with other tests, which may leave data for servers that are gone. */
+  readonly #spools: string;
   #errors = '';
 
-  private constructor({ query, ingest }: Addresses) {
+  private constructor({ query, ingest }: Addresses, spools: string) {
+    this.#spools = spools;
     const python = process.env.MATYAN_SDK_PYTHON ?? 'python3';
     this.#process = spawn(python, [join(import.meta.dirname, 'project.py'), query, ingest], {
       stdio: 'pipe',
-      env: { ...process.env, MATYAN_QUIET: '1' },
+      env: { ...process.env, MATYAN_QUIET: '1', MATYAN_SPOOL_DIR: spools },
     });
     this.#process.stderr.on('data', text => (this.#errors += text));
     this.#lines = createInterface(this.#process.stdout)[Symbol.asyncIterator]();
   }
 
   static async log(server: Pick<Server, 'addresses'>): Promise<[Project, ProjectRuns]> {
-    const project = new Project(server.addresses);
+    const project = new Project(server.addresses, await mkdtemp(join(tmpdir(), 'matyan-ui-spools-')));
     return [project, JSON.parse(await project.#line()) as ProjectRuns];
   }
 
@@ -154,11 +157,24 @@ export class Project {
     await this.#line();
   }
 
-  /** Ends the live run. */
+  /** Tracks images of 900 × 900 pixels in the live run. Resolves when the server has them. */
+  async images(count: number): Promise<void> {
+    this.#process.stdin.write(`images ${count}\n`);
+    await this.#line();
+  }
+
+  /** Starts a run and keeps it active. Returns its id when the server has it. */
+  start(name: string): Promise<string> {
+    this.#process.stdin.write(`start ${name}\n`);
+    return this.#line();
+  }
+
+  /** Ends the active runs. */
   async end(): Promise<void> {
     const { ended } = track(this.#process);
     this.#process.stdin.end();
     await ended;
+    await rm(this.#spools, { recursive: true, force: true });
   }
 
   async #line(): Promise<string> {
@@ -218,7 +234,7 @@ export class Visit {
     const visit = new Visit(page, base);
     if (server.isEmbedded) return visit.#open(path);
     await page.route(
-      url => url.origin === base && !/^(\/p\/[^/]+)?\/(matyan\.|static-files\/)/.test(url.pathname),
+      url => url.origin === base && !/^(\/p\/[^/]+)?\/(matyan\.|static-files\/|api\/)/.test(url.pathname),
       async route => {
         const response = await route.fetch();
         await route.fulfill({

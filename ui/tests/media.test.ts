@@ -158,3 +158,41 @@ test.each(['light', 'dark'] as const)(
     );
   },
 );
+
+test('a grid of large images transfers reduced ones, and the viewer shows the whole one', async () => {
+  await site.project.images(6);
+  const visit = await Visit.open(site.browser, site.server, '/media');
+  const { page } = visit;
+  /** Payloads that the current document has read, with their sizes. */
+  const read = (): Promise<[path: string, bytes: number][]> =>
+    page.evaluate(() =>
+      (performance.getEntriesByType('resource') as PerformanceResourceTiming[]).flatMap(entry => {
+        const { pathname, search } = new URL(entry.name);
+        return pathname.includes('/payloads/')
+          ? [[`${pathname.split('/').at(-1)}${search}`, entry.decodedBodySize]]
+          : [];
+      }),
+    );
+  const widths = (within: string): Promise<number[]> =>
+    page
+      .locator(`${within} canvas[data-drawn]`)
+      .evaluateAll(all => all.map(canvas => (canvas as HTMLCanvasElement).width));
+  await page.goto(`${visit.base}/runs/${site.runs.live}?tab=media&size=240`);
+  await eventually('all are drawn', async () => (await widths('.object')).length === 6);
+  expect(await widths('.object')).toEqual(Array.from({ length: 6 }, () => 256));
+  const grid = await read();
+  expect(new Set(grid.map(([path]) => path))).toEqual(new Set(['thumbnail?size=256']));
+  const bytes = grid.reduce((sum, [, size]) => sum + size, 0);
+  console.info(`${grid.length} reduced images of 2.4 MB each: ${bytes} bytes`);
+  // The images are noise, which is as large in a PNG as in memory.
+  const each = bytes / grid.length;
+  expect(each).toBeGreaterThan(0);
+  expect(each).toBeLessThan(256 * 256 * 4 * 1.1);
+  expect(await page.locator('.object [role=img]').first().getAttribute('title')).toBe('900 × 900');
+  await page.locator('button.open').first().press('Enter');
+  await eventually('it is shown', async () => (await widths('dialog')).length === 1);
+  expect(await widths('dialog')).toEqual([900]);
+  const others = (await read()).map(([path]) => path).slice(grid.length);
+  expect(others.map(path => path.includes('thumbnail'))).toEqual([false]);
+  await visit.close();
+});

@@ -2,7 +2,7 @@
 import type { Page } from 'playwright-core';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 
-import { eventually, findings, Site } from './harness.ts';
+import { eventually, findings, Site, Visit } from './harness.ts';
 
 let site: Site;
 
@@ -198,4 +198,26 @@ test('the keys of charts are listed, and act on the first chart from there', asy
     await page.keyboard.press('Escape');
     await eventually('the zoom is reset', () => !page.url().includes('from='));
   });
+});
+
+test('a run that starts later is added to the charts and to a comparison, and an archived one leaves', async () => {
+  const q = encodeURIComponent('run.name in ("studio", "late run")');
+  const open = async (path: string): Promise<Visit> =>
+    Visit.inContext(await context.newPage(), site.server, path);
+  const context = await site.browser.newContext();
+  const metrics = await open(`/metrics?m=/^loss$/&q=${q}`);
+  const compare = await open(`/compare?q=${q}`);
+  expect(await drawn(metrics.page, 'loss')).toBe(1);
+  await compare.page.getByText('Choose runs to compare').waitFor();
+  const id = await site.project.start('late run');
+  const added = compare.page.getByRole('columnheader').filter({ hasText: 'late run' });
+  await added.waitFor();
+  await eventually('its line is drawn', async () => (await drawn(metrics.page, 'loss')) === 2);
+  const run = await open(`/runs/${id}`);
+  await run.page.click('button[aria-label="Actions for the run"]');
+  await run.page.click('[role=menuitem]:has-text("Archive")');
+  await eventually('its line is gone', async () => (await drawn(metrics.page, 'loss')) === 1);
+  await added.waitFor({ state: 'detached' });
+  expect([metrics, compare, run].flatMap(({ errors }) => errors)).toEqual([]);
+  await context.close();
 });

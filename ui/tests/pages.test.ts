@@ -59,7 +59,7 @@ describe('every page', () => {
     ['metrics', () => '/metrics', 'section h2'],
     ['params', () => '/params', 'polyline'],
     ['media', () => '/media', 'canvas[data-drawn]'],
-    ['compare', () => '/compare', 'h2'],
+    ['compare', () => '/compare', '[role=rowheader]'],
     ['experiments', () => '/experiments', '[role=cell]'],
     ['tags', () => '/tags', '[role=cell]'],
     ['dashboards', () => '/dashboards', 'h2'],
@@ -97,6 +97,101 @@ describe('every page', () => {
   });
 });
 
+test('a phone shows lists, their page, and the size of the project', async () => {
+  await visit(
+    '/experiments',
+    async ({ page }) => {
+      await page.getByRole('cell', { name: 'baseline' }).waitFor();
+      const inView = (selector: string): Promise<boolean> =>
+        page.locator(selector).evaluate(one => {
+          const { left, right } = one.getBoundingClientRect();
+          const bar = one.closest('ul')?.getBoundingClientRect();
+          return left >= (bar?.left ?? 0) && right <= (bar?.right ?? innerWidth);
+        });
+      await eventually('its page is marked', () => inView('nav [aria-current]'));
+      const headings = page.getByRole('columnheader');
+      const hidden = headings.filter({ hasText: 'Description' });
+      expect(await hidden.evaluate(one => one.scrollWidth > 0 && getComputedStyle(one).overflow)).toBe(
+        'hidden',
+      );
+      await page.goto(new URL('/project', page.url()).href);
+      await page.locator('dl b').last().waitFor();
+      for (const fact of await page.locator('dl b').all())
+        expect(await fact.evaluate(one => one.getBoundingClientRect().right < innerWidth - 40)).toBe(true);
+    },
+    { width: 390, height: 844 },
+  );
+});
+
+test('a phone shows titles of media as a whole, and two images next to each other', async () => {
+  await visit(
+    `/runs/${runs.studio}?tab=media`,
+    async visit => {
+      const { page } = visit;
+      await page.waitForSelector('.object canvas[data-drawn]');
+      const title = page.locator('.title h2').first();
+      expect(await title.textContent()).toBe('reconstructions val');
+      const [box, room] = [(await title.boundingBox())!, await title.evaluate(one => one.scrollWidth)];
+      expect([box.height < 26, room <= Math.ceil(box.width)]).toEqual([true, true]);
+      const objects = page.locator('.cards .object');
+      const tops = await objects.evaluateAll(all => all.map(one => one.getBoundingClientRect().top));
+      expect(tops[1]).toBe(tops[0]);
+      expect(tops[0]).toBeGreaterThanOrEqual(box.y + box.height);
+      // No line is left for a title that the second row of a group does not have.
+      const bottoms = await objects.evaluateAll(all => all.map(one => one.getBoundingClientRect().bottom));
+      expect(tops[2]! - bottoms[0]!).toBeGreaterThan(0);
+      expect(tops[2]! - bottoms[0]!).toBeLessThan(26);
+      const next = (await page.locator('.title h2').nth(1).boundingBox())!.y;
+      expect(next - bottoms[2]!).toBeLessThan(26);
+      await visit.shot('phone-media');
+      expect(await findings(page)).toEqual([]);
+    },
+    { width: 390, height: 844 },
+  );
+});
+
+test('a chosen tab moves no other one', async () => {
+  await visit(`/runs/${runs.studio}`, async ({ page }) => {
+    const places = (): Promise<number[]> =>
+      page.getByRole('tab').evaluateAll(all => all.map(one => one.getBoundingClientRect().left));
+    const before = await places();
+    await page.getByRole('tab', { name: 'Environment' }).click();
+    await page.getByRole('tab', { name: 'Environment', selected: true }).waitFor();
+    expect(await places()).toEqual(before);
+  });
+});
+
+test('the address may name columns that do not exist', async () => {
+  await visit('/runs?group=nothing', async ({ page }) => {
+    await page.waitForSelector('[role=row] a');
+    expect(await rowCount(page)).toBe(runs.hashes.length);
+  });
+  await visit('/metrics?by=param:none.such', async ({ page }) => {
+    await page.waitForSelector('canvas');
+    const chosen = await page.getByRole('combobox', { name: 'Color by' }).evaluate(one => {
+      return (one as HTMLSelectElement).selectedOptions[0]?.textContent;
+    });
+    expect(chosen).toBe('param:none.such');
+  });
+});
+
+test('the home page has the weeks up to the edge of their card, and whole values', async () => {
+  await visit('/', async ({ page }) => {
+    await page.locator('.weeks > div').last().waitFor();
+    const right = (selector: string): Promise<number> =>
+      page
+        .locator(selector)
+        .last()
+        .evaluate(one => one.getBoundingClientRect().right);
+    expect(Math.abs((await right('.weeks')) - (await right('.weeks i')))).toBeLessThan(1);
+    expect(await page.locator('.weeks small:not(:empty)').count()).toBeGreaterThan(9);
+    const values = await page
+      .locator('.values .line')
+      .evaluateAll(all => all.map(one => one.scrollWidth <= one.clientWidth));
+    expect(values).not.toContain(false);
+  });
+});
+
 test('a query filters while it is typed, and going back undoes it', async () => {
   await visit('/runs', async ({ page }) => {
     await page.waitForSelector('[role=row] a');
@@ -108,7 +203,7 @@ test('a query filters while it is typed, and going back undoes it', async () => 
     expect(new URL(page.url()).searchParams.get('q')).toBe('run.hparams.optimizer == "adam"');
     await page.goBack();
     await eventually('the query is undone', async () => (await rowCount(page)) === all);
-    expect(await page.inputValue('input[aria-label="Filter runs by a query"]')).toBe('');
+    expect(await page.inputValue('[aria-label="Filter runs by a query"]')).toBe('');
   });
 });
 
@@ -116,12 +211,16 @@ test('an invalid query is underlined with its reason, and the rows stay', async 
   await visit('/runs', async visit => {
     const { page } = visit;
     await page.waitForSelector('[role=row] a');
-    await page.fill('input[aria-label="Filter runs by a query"]', 'run.name == = 3');
-    await page.waitForSelector('input[aria-invalid=true]');
-    expect(await page.textContent('#query-message')).not.toBe('');
+    await page.fill('[aria-label="Filter runs by a query"]', 'run.name == = 3');
+    await page.waitForSelector('[aria-invalid=true]');
+    expect(await page.textContent('.query [role=status]')).not.toBe('');
     expect(await page.textContent('.mirror u')).not.toBe('');
     expect(await rowCount(page)).toBe(runs.hashes.length);
     await visit.shot('runs-invalid-query');
+    await page.goto(`${visit.base}/runs?q=run.name ==`);
+    await page.locator('.query [role=status].bad').waitFor();
+    expect(await page.textContent('.query [role=status]')).not.toContain('<query>');
+    expect(await page.getByRole('alert').count()).toBe(0);
   });
 });
 
@@ -143,6 +242,24 @@ test('columns are sorted by the server', async () => {
       expect(shown).toEqual([...shown].sort((a, b) => b - a));
     },
   );
+});
+
+test('a palette that is opened while it closes is open', async () => {
+  await visit('/runs', async ({ page }) => {
+    await page.waitForSelector('[role=row] a');
+    await page.keyboard.press('Control+k');
+    await page.waitForSelector('dialog[open] [role=option]');
+    await page.evaluate(async () => {
+      const dialog = document.querySelector<HTMLDialogElement>('dialog[open]');
+      dialog?.dispatchEvent(new Event('cancel'));
+      dialog?.close();
+      // The event `close` comes later.
+      for (let turn = 0; turn < 9; turn++) await Promise.resolve();
+      window.dispatchEvent(new KeyboardEvent('keydown', { key: 'k', ctrlKey: true }));
+      await new Promise(resolve => setTimeout(resolve, 100));
+    });
+    await page.waitForSelector('dialog[open] [role=option]');
+  });
 });
 
 test('all of it works by keyboard', async () => {
@@ -376,12 +493,17 @@ test('the page continues after the server was away', async () => {
     'the stream is open',
     async () => (await open.page.textContent('.stream'))?.trim() === 'Live',
   );
+  const top = async (): Promise<number> =>
+    (await open.page.locator('.window [role=row]').first().boundingBox())!.y;
+  const before = await top();
   await server.stop();
   await eventually('the loss is shown', async () =>
     (await open.page.textContent('.stream'))?.includes('Offline'),
   );
   await open.page.click('[role=columnheader] button:has-text("Name")');
   await open.page.waitForSelector('[role=alert] button:has-text("Retry")');
+  // What went wrong is above the rows.
+  expect(await top()).toBe(before);
   await open.shot('server-away');
   await server.run();
   await eventually(
@@ -432,6 +554,22 @@ test('runs are selected by range, and compared', async () => {
     expect(await findings(page)).toEqual([]);
     await page.goBack();
     await page.waitForSelector('[role=rowheader]');
+  });
+});
+
+test('a comparison reads the charts in view only, and none next to its values', async () => {
+  await visit('/compare?q=', async ({ page, calls }) => {
+    const buckets = (): number => calls.filter(call => call === 'SeriesService/Buckets').length;
+    await page.waitForSelector('[role=rowheader]');
+    expect(buckets()).toBe(0);
+    await page.click('[role=tab]:has-text("Charts")');
+    await drawn(page);
+    const count = await page.textContent('[role=tab]:has-text("Charts") .weak');
+    expect(Number(count?.replace(/\D/g, ''))).toBeGreaterThan(1_000);
+    expect(buckets()).toBeLessThan(20);
+    await page.locator('.body .scroller').evaluate(element => element.scrollTo(0, 60_000));
+    await eventually('those further below are read', () => buckets() > 20);
+    expect(buckets()).toBeLessThan(60);
   });
 });
 

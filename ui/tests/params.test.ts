@@ -115,3 +115,21 @@ test.each(['light', 'dark'] as const)('a scatter plot shows trend and correlatio
     { theme },
   );
 });
+
+test('titles of axes do not overlap on a phone', async () => {
+  await site.visit(
+    '/params',
+    async visit => {
+      const { page } = visit;
+      await page.waitForSelector('polyline');
+      const titles = page.locator('.title .opener');
+      const boxes = (await Promise.all((await titles.all()).map(one => one.boundingBox()))).map(box => box!);
+      expect(boxes.length).toBeGreaterThan(3);
+      for (const [at, { x, width }] of boxes.entries())
+        expect(x + width).toBeLessThanOrEqual(boxes[at + 1]?.x ?? Infinity);
+      await visit.shot('params-phone');
+      expect(await findings(page)).toEqual([]);
+    },
+    { width: 390, height: 844 },
+  );
+});

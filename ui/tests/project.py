@@ -99,13 +99,27 @@ def main() -> None:
     live.track(1.0, name="loss", step=0, context={"subset": "train"})
     live.flush()
     print(json.dumps({"hashes": hashes, "strange": strange.hash, "wide": wide.hash, "studio": studio.hash, "spike": spike.hash, "epochs": epochs.hash, "live": live.hash}), flush=True)
-    # Each line of the input is a value to track.
+    # Each line of the input is a value to track, the name of a run to start, or a number of large images to track.
+    started = []
     for step, line in enumerate(sys.stdin, start=1):
+        if line.startswith("start "):
+            started.append(late := open_run(step))
+            late.name = line.removeprefix("start ").strip()
+            late.track(1.0, name="loss", step=0)
+            late.flush()
+            print(late.hash, flush=True)
+            continue
+        if line.startswith("images "):
+            live.track([Image(noise(900)) for _ in range(int(line.removeprefix("images ")))], name="noise", step=step)
+            live.flush()
+            print(step, flush=True)
+            continue
         live.track(float(line), name="loss", step=step, context={"subset": "train"})
         live._append_terminal_line(f"point {step}", step)
         live.flush()
         print(step, flush=True)
-    live.close()
+    for run in [live, *started]:
+        run.close()
 
 
 def log_media(run: Run) -> None:
@@ -161,7 +175,7 @@ def log_text(run: Run) -> None:
         folder = Path(name)
         (folder / "config.json").write_text(json.dumps({"lr": 0.01, "layers": [64, 64], "name": "<img src=x onerror=alert(1)>"}))
         (folder / "table.csv").write_text("step,loss,note\n" + "".join(f'{row},{math.exp(-row / 50)},"a, b"\n' for row in range(500)))
-        (folder / "readme.md").write_text("# A model\n\n<script>alert(1)</script>\n")
+        (folder / "readme.md").write_text("# A model\n\n<script>alert(1)</script>\n\n```chart\nmetric: loss\n```\n")
         (folder / "evil.svg").write_text('<svg xmlns="http://www.w3.org/2000/svg" onload="alert(1)"/>')
         (folder / "weights.bin").write_bytes(bytes(range(256)) * 40)
         (folder / "final.png").write_bytes(picture(1, 1.0))
@@ -182,6 +196,15 @@ def picture(number: int, sharp: float, size: int = 64) -> bytes:
             distance = abs(math.hypot(x - size / 2, y - size / 2) - 8 - 5 * number)
             light = math.exp(-distance / (1 + 12 * (1 - sharp)))
             rows += bytes((int(40 + 200 * light), int(60 + 40 * number * light), int(90 + 100 * (1 - light))))
+    return png(size, rows)
+
+
+def noise(size: int) -> bytes:
+    """A PNG that cannot be compressed."""
+    return png(size, b"".join(b"\0" + random.randbytes(3 * size) for _ in range(size)))
+
+
+def png(size: int, rows: bytes) -> bytes:
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
     header = struct.pack(">IIBBBBB", size, size, 8, 2, 0, 0, 0)

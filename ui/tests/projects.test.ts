@@ -132,6 +132,7 @@ test.each(['light', 'dark'] as const)('an unknown project lists those that there
       const { page, errors } = one;
       await page.getByText('There is no project called “speach”').waitFor();
       await page.getByRole('link', { name: /^Speech/ }).waitFor();
+      await eventually('the server is not said to be away', async () => !(await page.textContent('.stream')));
       await one.shot(`project-unknown-${theme}`);
       expect(await findings(page)).toEqual([]);
       await page.getByRole('link', { name: 'My project' }).click();
@@ -144,6 +145,11 @@ test.each(['light', 'dark'] as const)('an unknown project lists those that there
 });
 
 test('a project is deleted after its name is typed', async () => {
+  const other = await Visit.open(browser, server, '/p/speech/runs');
+  await eventually(
+    'the stream is open',
+    async () => (await other.page.textContent('.stream'))?.trim() === 'Live',
+  );
   await visit('/p/speech/project', async one => {
     const { page } = one;
     await page.getByRole('button', { name: 'Delete…' }).click();
@@ -161,5 +167,7 @@ test('a project is deleted after its name is typed', async () => {
     await page.goto(`${one.base}/p/speech/runs`);
     await page.getByText('There is no project called “speech”').waitFor();
     one.errors.splice(0);
+    await other.page.getByText('There is no project called “speech”').waitFor();
+    await other.page.context().close();
   });
 });

@@ -3,6 +3,7 @@ import { readFile } from 'node:fs/promises';
 
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 
+import { readable } from '../src/format/number.ts';
 import { eventually, findings, Site } from './harness.ts';
 
 let site: Site;
@@ -67,6 +68,53 @@ test('a followed terminal shows a new line', async () => {
   });
 });
 
+test('series that are renamed, cut and deleted are so on open pages', async () => {
+  const id = site.runs.hashes[9];
+  await site.visit(`/runs/${id}?m=r`, async ({ page, base }) => {
+    const edit = async (action: string, series: object): Promise<void> => {
+      const url = `${base}/api/v1/rest/runs/${id}/series/${action}/`;
+      const answer = await page.request.post(url, { data: { type: 'metric', ...series } });
+      expect(answer.ok()).toBe(true);
+    };
+    const titles = (...expected: string[]): Promise<unknown> =>
+      eventually(
+        String(expected),
+        async () => String(await page.locator('section h2').allTextContents()) === String(expected),
+      );
+    const last = (step: number): Promise<unknown> => {
+      const value = readable(5e-4 * (1 + Math.cos((step / 300) * Math.PI)));
+      return page.waitForSelector(`section[aria-label=lr] .legend b:text-is("${value}")`);
+    };
+    await titles('accuracy', 'grad_norm', 'lr');
+    await last(299);
+    await page.waitForSelector('.stream:has-text("Live")');
+    await edit('delete', { name: 'lr', start: 150, stop: 1_000 });
+    await last(149);
+    await edit('rename', { name: 'grad_norm', new_name: 'gradient' });
+    await titles('accuracy', 'gradient', 'lr');
+    await edit('delete', { name: 'lr' });
+    await titles('accuracy', 'gradient');
+    expect(await page.locator('[role=alert]').count()).toBe(0);
+  });
+});
+
+test('a failure moves nothing on the page of a run', async () => {
+  await site.visit(`/runs/${site.runs.live}`, async ({ page, errors }) => {
+    await page.waitForSelector('canvas.base');
+    await page.waitForSelector('.stream:has-text("Live")');
+    const top = async (): Promise<number> => (await page.locator('canvas.base').boundingBox())!.y;
+    const before = await top();
+    await page.route('**/*.SeriesService/List', route => route.fulfill({ status: 503 }));
+    await site.project.track(0.5);
+    await page.waitForSelector('[role=alert] button:has-text("Retry")');
+    expect(await top()).toBe(before);
+    await page.unroute('**/*.SeriesService/List');
+    await page.click('[role=alert] button:has-text("Retry")');
+    await page.waitForSelector('[role=alert]', { state: 'detached' });
+    expect(errors.splice(0).every(text => text.includes('503'))).toBe(true);
+  });
+});
+
 test('log records are filtered by level, and the filter is in the URL', async () => {
   await site.visit(studio('logs'), async ({ page }) => {
     await page.waitForSelector('.message button');
@@ -103,9 +151,14 @@ test('name, description, tags, experiment and archive are changed in place', asy
     await page.keyboard.press('Enter');
     await page.waitForSelector('h1:has-text("renamed <b>run</b>")');
     await page.click('button[aria-label^="Description of the run"]');
-    await page.fill('textarea', 'first\nsecond');
+    await page.fill(
+      'textarea',
+      'first\n**second** [x](javascript:alert(1)) <b>third</b>\n\n```chart\nmetric: loss\n```',
+    );
     await page.keyboard.press('Control+Enter');
-    await page.waitForSelector('dd:has-text("second")');
+    await page.waitForSelector('article strong:text-is("second")');
+    expect(await page.locator('article').textContent()).toContain('<b>third</b>');
+    expect(await page.locator('article :is(a, b, canvas)').count()).toBe(0);
     await page.click('button[aria-label="Add a tag"]');
     await page.fill('dialog[open] input', 'fresh');
     expect(await findings(page)).toEqual([]);
@@ -127,7 +180,90 @@ test('name, description, tags, experiment and archive are changed in place', asy
     await page.waitForSelector('.archived', { state: 'detached' });
     await page.reload();
     await page.waitForSelector('h1:has-text("renamed <b>run</b>")');
-    await page.waitForSelector('dd:has-text("second")');
+    await page.waitForSelector('article strong:text-is("second")');
+  });
+});
+
+test('notes are added, changed and deleted, and no change of somebody else is lost', async () => {
+  const path = `/runs/${site.runs.hashes[8]}?tab=overview`;
+  await site.visit(path, async visit => {
+    const { page } = visit;
+    const notes = page.locator('section[aria-labelledby=notes]');
+    const write = async (field: RegExp, text: string): Promise<void> => {
+      await notes.getByRole('button', { name: field }).click();
+      await notes.getByRole('textbox').fill(text);
+      await page.keyboard.press('Control+Enter');
+      await notes.getByRole('textbox').waitFor({ state: 'detached' });
+    };
+    await write(/^New note/, 'The **best** one so far');
+    await notes.locator('strong:text-is("best")').waitFor();
+    await notes.getByRole('button', { name: /^New note: Add/ }).waitFor();
+    await write(/^New note/, '<b>second</b>');
+    await notes.locator('.markdown:has-text("<b>second</b>")').waitFor();
+    await visit.shot('run-notes');
+    expect(await findings(page)).toEqual([]);
+    await notes.getByRole('button', { name: /^Note: The/ }).click();
+    await site.visit(path, async other => {
+      const own = other.page.locator('section[aria-labelledby=notes]');
+      await own.getByRole('button', { name: /^Note: The/ }).click();
+      await own.getByRole('textbox').fill('Worse than it was');
+      await other.page.keyboard.press('Control+Enter');
+      await own.locator('.markdown:has-text("Worse")').waitFor();
+      await own.getByRole('button', { name: /^New note/ }).click();
+      await own.getByRole('textbox').fill('From a colleague');
+      await other.page.keyboard.press('Control+Enter');
+    });
+    // It appears by itself, and what is being written stays.
+    await notes.locator('.markdown:has-text("From a colleague")').waitFor();
+    await notes.getByRole('textbox').fill('Still the best');
+    await page.keyboard.press('Control+Enter');
+    await page.getByText('Someone else has changed it').waitFor();
+    expect(await notes.getByRole('textbox').inputValue()).toBe('Still the best');
+    expect(visit.errors.splice(0).every(text => /40\d|Failed to load/.test(text))).toBe(true);
+    await page.keyboard.press('Escape');
+    await write(/^Note: Worse/, '');
+    await write(/^Note: From/, '');
+    await eventually('one note is left', async () => (await notes.locator('.markdown').count()) === 1);
+    expect(await notes.textContent()).toContain('second');
+  });
+});
+
+test('a tab of a run reads what it shows only', async () => {
+  const path = `/runs/${site.runs.live}?tab=`;
+  await site.visit(`${path}logs`, async ({ page, calls }) => {
+    const other = await page.context().newPage();
+    await other.goto(`${site.server.addresses.query}${path}metrics`);
+    const seen = async (value: number): Promise<void> => {
+      await site.project.track(value);
+      await other.waitForSelector(`.legend b:text-is("${value}")`, { state: 'attached' });
+    };
+    // The first change of a stream does not say what has changed.
+    await seen(0.8);
+    const read = (): number => calls.filter(call => call === 'LogService/Records').length;
+    await eventually('records are read again', () => read() > 1);
+    const before = read();
+    for (const value of [0.6, 0.4]) await seen(value);
+    expect(read()).toBe(before);
+  });
+});
+
+test('the overview has the last and the best values of results', async () => {
+  await site.visit(`/runs/${site.runs.hashes[5]}?tab=overview`, async ({ page }) => {
+    const row = page.getByRole('row').filter({ hasText: 'loss val' });
+    await row.waitFor();
+    const [last, best] = await row.locator('.digits').allTextContents();
+    expect(Number(best)).toBeLessThan(Number(last));
+    expect(await page.getByRole('row').first().textContent()).toContain('Best');
+    // They have no meaning that is known.
+    expect(await page.getByRole('row').filter({ hasText: 'grad_norm' }).count()).toBe(0);
+  });
+});
+
+test('a logged text has no live panels', async () => {
+  await site.visit(studio('artifacts&file=readme.md'), async ({ page, calls }) => {
+    await page.waitForSelector('article pre:has-text("metric: loss")');
+    expect(await page.locator('article canvas').count()).toBe(0);
+    expect(calls).not.toContain('SearchService/Runs');
   });
 });
 
@@ -161,8 +297,12 @@ test.each(['light', 'dark'] as const)('params are shown next to those of another
       await page.waitForSelector('[role=rowheader]');
       const field = page.getByRole('combobox', { name: 'Show the difference to a run, by its name' });
       await field.fill('sweep 07');
-      await page.locator('datalist option').first().waitFor({ state: 'attached' });
+      // Not one of the list before anything was typed.
+      const option = page.locator(`datalist option[value="${site.runs.hashes[7]}"]:only-child`);
+      await option.waitFor({ state: 'attached' });
       await field.fill(site.runs.hashes[7]!);
+      // No run has that name.
+      await page.locator('datalist option').first().waitFor({ state: 'detached' });
       await page.keyboard.press('Enter');
       await page.waitForURL(/diff=/);
       await page.getByRole('columnheader', { name: 'resnet50 sweep 07' }).waitFor();

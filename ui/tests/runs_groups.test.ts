@@ -157,9 +157,24 @@ test('the lowest value of a metric is a column of its own order', async () => {
     await page.waitForSelector('.window .name a');
     await choose(page, 'loss val', 'Show the lowest value');
     await page.click('.sort:has-text("loss val min")');
-    // Of a loss, the lowest is the best.
+    // The first order of a loss begins with the lowest, as that is the best.
     await page.waitForURL(/sort=min/);
     await page.waitForSelector('[role=columnheader][aria-sort=ascending]:has-text("loss val min")');
+  });
+});
+
+test('runs are sorted and grouped by their status', async () => {
+  await site.visit('/runs?columns=status', async ({ page }) => {
+    await page.waitForSelector('.window .name a');
+    await page.click('.sort:has-text("Status")');
+    await page.waitForSelector('[role=columnheader][aria-sort=ascending]:has-text("Status")');
+    await choose(page, 'Status', 'Group by it');
+    await page.waitForSelector('.window button[aria-expanded]');
+    const groups = (await page.locator('.window button[aria-expanded] b').allTextContents()).map(text =>
+      text.trim(),
+    );
+    expect(groups).toEqual([...groups].sort());
+    expect(groups).toContain('finished');
   });
 });
 

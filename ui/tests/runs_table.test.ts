@@ -23,7 +23,7 @@ async function select(page: Page, rows: number[]): Promise<void> {
 
 async function act(page: Page, title: string): Promise<void> {
   await page.click('button[aria-label="Actions for the selected runs"]');
-  await page.click(`[role=menuitem]:has-text("${title}")`);
+  await page.click(`[role=menuitem]:has-text("${title}"):visible`);
 }
 
 test.each(['light', 'dark'] as const)('a baseline, pins and a selection, %s', async theme => {
@@ -54,6 +54,9 @@ test('columns are moved, pinned, resized and hidden, and the URL has it', async 
     await page.waitForSelector('.window .name a');
     const before = await titles(page);
     expect(before.slice(0, 4)).toEqual(['Name', 'Status', 'Experiment', 'Created']);
+    const left = async (selector: string): Promise<number> =>
+      (await page.locator(selector).first().boundingBox())!.x;
+    expect(await left('[role=columnheader]:has-text("Name")')).toBe(await left('.window .name'));
     const choose = async (column: string, title: string): Promise<void> => {
       await page.focus(`button[aria-label="Column ${column}"]`);
       await page.keyboard.press('Enter');
@@ -124,6 +127,8 @@ test('selected runs are exported, tagged, moved, archived and deleted', async ()
       'both are moved',
       async () => (await page.locator('.window :text-is("elsewhere")').count()) === 2,
     );
+    const edits = visit.calls.filter(call => /^RunService\/(Update|AddTag|Move)/.test(call));
+    expect(edits).toEqual(['RunService/AddTagBatch', 'RunService/MoveBatch']);
     await act(page, 'Archive');
     await page.waitForSelector('.name a:has-text("sweep 01")', { state: 'detached' });
     await select(page, [0]);
@@ -135,6 +140,26 @@ test('selected runs are exported, tagged, moved, archived and deleted', async ()
     await page.click('dialog[open] button:has-text("Delete")');
     await page.waitForSelector(`.name a:text-is("${name}")`, { state: 'detached' });
   });
+});
+
+test.each([1280, 390])('rows stay where they are while some are selected, %d pixels wide', async width => {
+  const q = encodeURIComponent('"sweep" in run.name and run.hparams.batch_size >= 16');
+  await site.visit(
+    `/runs?q=${q}`,
+    async visit => {
+      const { page } = visit;
+      await page.waitForSelector('.window .name a');
+      const top = async (): Promise<number> =>
+        (await page.locator('.window [role=row]').first().boundingBox())!.y;
+      const before = await top();
+      await select(page, [0, 1]);
+      await page.getByRole('button', { name: 'Compare 2' }).waitFor();
+      expect(await top()).toBe(before);
+      await visit.shot(`runs-selected-${width}`);
+      expect(await findings(page)).toEqual([]);
+    },
+    { width },
+  );
 });
 
 test('all runs of a query are archived, and taken back, by one call each', async () => {
@@ -187,6 +212,66 @@ test('a click on a value finds the runs with it, and each filter can be removed'
     await page.waitForURL(/\/runs\?q=run.hparams/);
     await page.getByRole('button', { name: `Remove the filter ${condition}`, exact: true }).waitFor();
     await page.locator('.window .name a').first().waitFor();
-    expect(await page.locator('#query-message').textContent()).toBe('');
+    expect(await page.locator('.query [role=status]').textContent()).toBe('');
   });
 });
+
+test.each([1400, 900, 390])(
+  'neither filters nor a selection nor a failure moves rows, at %i pixels',
+  async width => {
+    await site.visit(
+      '/runs',
+      async visit => {
+        const { page, errors } = visit;
+        await page.locator('.window .name a').first().waitFor();
+        const rows = page.locator('.window [role=row]');
+        const top = async (): Promise<number> => (await rows.first().boundingBox())!.y;
+        const before = await top();
+        await page.evaluate(observeMoves);
+        const condition = 'not run.active and run.archived == False';
+        await page.evaluate(path => history.pushState({}, '', path), `/runs?q=${condition}`);
+        await page.evaluate(() => dispatchEvent(new PopStateEvent('popstate')));
+        const filters = page.locator('button[aria-label^="Remove the filter"]');
+        await eventually('the filters are there', async () => (await filters.count()) === 2);
+        await select(page, [1, 3]);
+        await page.waitForSelector('button:has-text("Compare 2")');
+        await page.locator('[role=columnheader] input').click();
+        await page.route('**/*.SearchService/Runs', route => route.fulfill({ status: 503 }));
+        await page.locator('[role=columnheader] button').first().click();
+        await page.waitForSelector('[role=alert] button:has-text("Retry")');
+        expect(await top()).toBe(before);
+        await visit.shot(`runs-failed-${width}`);
+        await page.unroute('**/*.SearchService/Runs');
+        expect(errors.splice(0).every(text => text.includes('503'))).toBe(true);
+        await page.click('[role=alert] button:has-text("Retry")');
+        await page.waitForSelector('[role=alert]', { state: 'detached' });
+        await page.click('button:has-text("Clear")');
+        await filters.first().click();
+        await eventually('a filter is gone', async () => (await filters.count()) === 1);
+        expect(await top()).toBe(before);
+        expect(await page.evaluate(() => (globalThis as unknown as { moves: string[] }).moves)).toEqual([]);
+      },
+      { width },
+    );
+  },
+);
+
+/** Lists the moves of the table and its rows; whatever is in a cell is of another run after a search. */
+function observeMoves(): void {
+  const moves: string[] = ((globalThis as unknown as { moves: string[] }).moves = []);
+  new PerformanceObserver(list => {
+    for (const entry of list.getEntries() as (PerformanceEntry & { sources: LayoutShiftSource[] })[])
+      for (const { node, previousRect, currentRect } of entry.sources)
+        if (
+          node instanceof Element &&
+          node.matches('[role=table], [role=table] :is([role=row], .scroller, .window)')
+        )
+          moves.push(`${node.className}: ${previousRect.y} to ${currentRect.y}`);
+  }).observe({ type: 'layout-shift' });
+}
+
+interface LayoutShiftSource {
+  node: Node | null;
+  previousRect: DOMRectReadOnly;
+  currentRect: DOMRectReadOnly;
+}

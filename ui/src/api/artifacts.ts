@@ -1,4 +1,4 @@
-/** Files of runs, and the payloads of images and audio. */
+/** Files of runs. */
 import type { Artifact } from '../gen/matyan/artifacts/v1/artifact_pb.ts';
 import { ArtifactService } from '../gen/matyan/artifacts/v1/artifacts_pb.ts';
 import { joined } from './bytes.ts';
@@ -30,20 +30,5 @@ export function readZip(runId: string, signal?: AbortSignal): Promise<Blob> {
     const pieces = client(ArtifactService).zip({ runId }, { signal });
     const all = await gathered(pieces, ({ chunk }) => [new Uint8Array(chunk)]);
     return new Blob(all, { type: 'application/zip' });
-  });
-}
-
-/** Reads payloads. Those that are missing in the store have no bytes. */
-export function readBlobs(
-  uris: string[],
-  signal?: AbortSignal,
-): Promise<Map<string, Uint8Array<ArrayBuffer>>> {
-  return queued('ArtifactService.Blobs', Urgency.Visible, signal, async () => {
-    const pieces = new Map<string, Uint8Array<ArrayBuffer>[]>();
-    for await (const { index, chunk } of client(ArtifactService).blobs({ uris }, limited(signal))) {
-      const uri = uris[index] ?? '';
-      pieces.set(uri, [...(pieces.get(uri) ?? []), new Uint8Array(chunk)]);
-    }
-    return new Map([...pieces].map(([uri, chunks]) => [uri, joined(chunks)]));
   });
 }

@@ -20,11 +20,13 @@ function reserve(bytes: number): number {
   return offset;
 }
 
+/** Returns numbers that are not zeroed: the caller sets all of them. */
 export function newDoubles(length: number): Float64Array {
   const offset = reserve(length * 8);
   return new Float64Array(buffer, offset, length);
 }
 
+/** Returns numbers that are not zeroed: the caller sets all of them. */
 export function newUints(length: number): Uint32Array {
   const offset = reserve(length * 4);
   return new Uint32Array(buffer, offset, length);

@@ -4,8 +4,7 @@ import { DashboardService } from '../gen/matyan/dashboards/v1/dashboards_pb.ts';
 import { ReportService } from '../gen/matyan/reports/v1/reports_pb.ts';
 import { decodeMap, type CborValue } from './cbor.ts';
 import { encodeCbor } from './cbor_writer.ts';
-import { Urgency } from './read_queue.ts';
-import { call, client, limited, queued } from './transport.ts';
+import { unary } from './transport.ts';
 
 export type DocumentKind = 'dashboards' | 'reports';
 
@@ -19,47 +18,48 @@ export interface OpenDocument {
 }
 
 const TYPE = 'dashboard';
-const SERVICES = { reports: client(ReportService), dashboards: client(DashboardService) };
+const [reports, dashboards, apps] = [ReportService.method, DashboardService.method, AppService.method];
 
-export function readDocument(kind: DocumentKind, id: string, signal?: AbortSignal): Promise<OpenDocument> {
-  return queued(`${kind} get`, Urgency.Visible, signal, async () => {
-    if (kind === 'reports') {
-      const { report } = await SERVICES.reports.get({ id }, limited(signal));
-      const { name = '', code = '' } = report ?? {};
-      return { name, code, appId: '', state: undefined };
-    }
-    const { dashboard } = await SERVICES.dashboards.get({ id }, limited(signal));
-    const { name = '', appId = '', appType = '' } = dashboard ?? {};
-    if (appType !== TYPE) return { name, code: '', appId: '', state: undefined };
-    const { app } = await client(AppService).get({ id: appId }, limited(signal));
-    return { name, code: '', appId, state: app && decodeMap(app.state) };
-  });
+export async function readDocument(
+  kind: DocumentKind,
+  id: string,
+  signal?: AbortSignal,
+): Promise<OpenDocument> {
+  const none = { code: '', appId: '', state: undefined };
+  if (kind === 'reports') {
+    const { report } = await unary(reports.get, { id }, signal);
+    return { ...none, name: report?.name ?? '', code: report?.code ?? '' };
+  }
+  const {
+    name = '',
+    appId = '',
+    appType = '',
+  } = (await unary(dashboards.get, { id }, signal)).dashboard ?? {};
+  if (appType !== TYPE) return { ...none, name };
+  const { app } = await unary(apps.get, { id: appId }, signal);
+  return { ...none, name, appId, state: app && decodeMap(app.state) };
 }
 
 export async function createDocument(kind: DocumentKind, name: string, code: string): Promise<string> {
-  return call(`${kind} create`, async () => {
-    if (kind === 'reports')
-      return (await SERVICES.reports.create({ name, code }, limited())).report?.id ?? '';
-    const state = encodeCbor({ panels: [] });
-    const { app } = await client(AppService).create({ type: TYPE, state }, limited());
-    const request = { name, appId: app?.id ?? '' };
-    return (await SERVICES.dashboards.create(request, limited())).dashboard?.id ?? '';
-  });
+  if (kind === 'reports') return (await unary(reports.create, { name, code })).report?.id ?? '';
+  const { app } = await unary(apps.create, { type: TYPE, state: encodeCbor({ panels: [] }) });
+  return (await unary(dashboards.create, { name, appId: app?.id ?? '' })).dashboard?.id ?? '';
 }
 
-export function updateDocument(
+export async function updateDocument(
   kind: DocumentKind,
   id: string,
   change: { name?: string; code?: string },
-): Promise<unknown> {
-  return call(`${kind} update`, async () => SERVICES[kind].update({ id, ...change }, limited()));
+): Promise<void> {
+  await (kind === 'reports'
+    ? unary(reports.update, { id, ...change })
+    : unary(dashboards.update, { id, name: change.name }));
 }
 
-export function deleteDocument(kind: DocumentKind, id: string): Promise<unknown> {
-  return call(`${kind} delete`, async () => SERVICES[kind].delete({ id }, limited()));
+export async function deleteDocument(kind: DocumentKind, id: string): Promise<void> {
+  await (kind === 'reports' ? unary(reports.delete, { id }) : unary(dashboards.delete, { id }));
 }
 
 export function savePanels(appId: string, panels: CborValue[]): Promise<unknown> {
-  const change = { id: appId, state: encodeCbor({ panels }) };
-  return call('AppService.Update', () => client(AppService).update(change, limited()));
+  return unary(apps.update, { id: appId, state: encodeCbor({ panels }) });
 }

@@ -33,8 +33,10 @@ test('an error says what, where and what to do', () => {
 });
 
 test('an invalid query names its position', () => {
+  const text = 'unexpected end (<query>, line 1)';
   const position = { line: '1', column: '13', end_column: '15' };
-  const error = apiError(withInfo(Code.InvalidArgument, 'unexpected end', 'INVALID_QUERY', position), 'here');
+  const error = apiError(withInfo(Code.InvalidArgument, text, 'INVALID_QUERY', position), 'here');
+  expect(error.message).toBe('Unexpected end.');
   expect(error.position).toEqual({ line: 1, column: 13, endColumn: 15 });
   expect(error.canRetry).toBe(false);
 });

@@ -37,6 +37,7 @@ const HINTS: Record<string, [hint: string, canRetry: boolean]> = {
   QUERY_TOO_EXPENSIVE: ['Narrow the query, for example by experiment or tag.', false],
   TOO_LARGE: ['Ask for less at a time.', false],
   NOT_FOUND: ['It may have been deleted. Go back to the list.', false],
+  CHANGED: ['Someone else has changed it. Reload the page, and try again.', false],
   ALREADY_EXISTS: ['Choose another name.', false],
   BUSY: ['Another process is using it. Try again later.', true],
   POSITION_EXPIRED: ['The page was away for too long. Reload it.', true],
@@ -52,7 +53,8 @@ const HINTS_BY_STATUS: Partial<Record<Code, [hint: string, canRetry: boolean]>> 
 
 const UNREACHABLE = 'Check that the server is running and that the network works.';
 
-export function apiError(error: unknown, where: string): ApiError {
+/** Describes an error. `where` names the place of one that is not a failed call; calls are named. */
+export function apiError(error: unknown, where = 'This page'): ApiError {
   if (error instanceof ApiError) return error;
   const failure = ConnectError.from(error);
   const { reason, metadata } = errorInfo(failure);
@@ -76,7 +78,8 @@ function isNetworkFailure(error: ConnectError): boolean {
 }
 
 function sentence(text: string): string {
-  const trimmed = text.trim() || 'The call failed';
+  // The field of the query shows where it is invalid.
+  const trimmed = text.replace(/\(<query>, line \d+\)$/, '').trim() || 'The call failed';
   const start = trimmed.charAt(0).toUpperCase() + trimmed.slice(1);
   return /[.!?]$/.test(start) ? start : `${start}.`;
 }

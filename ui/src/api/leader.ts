@@ -53,6 +53,7 @@ export class Lease {
     readonly name: string,
   ) {}
 
+  /** Returns whether this tab holds the lease from now on. */
   renew(now: number): boolean {
     const [owner, until] = (this.storage.getItem(this.name) ?? '').split(' ');
     if (owner !== this.#owner && Number(until) > now) return false;

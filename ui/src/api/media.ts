@@ -1,13 +1,12 @@
 /**
  * Images, audio, texts, distributions and figures of runs. Sequences are read thinned to some steps and without
- * payloads; the payloads of what is in view are read some at a time, and kept within a limit.
+ * payloads; the payloads of what is in view are read one by one, so that the browser caches them.
  */
 import { SeriesType } from '../gen/matyan/common/v1/common_pb.ts';
 import type { Step } from '../gen/matyan/objects/v1/objects_pb.ts';
 import { SearchService, type Warning } from '../gen/matyan/search/v1/search_pb.ts';
-import { readBlobs } from './artifacts.ts';
 import { Urgency } from './read_queue.ts';
-import { client, limited, queued } from './transport.ts';
+import { client, limited, queued, rootPath } from './transport.ts';
 
 export interface MediaSequence {
   id: string;
@@ -62,62 +61,24 @@ export function findMedia(text: string, type: SeriesType, signal?: AbortSignal):
   });
 }
 
-type Payload = Uint8Array<ArrayBuffer>;
-
-interface WaitingPayload {
-  uri: string;
-  signal: AbortSignal;
-  resolve: (bytes: Payload) => void;
-  reject: (error: unknown) => void;
+async function get(path: string, signal: AbortSignal): Promise<Response> {
+  const response = await fetch(path, { signal });
+  if (response.status >= 500) throw new Error(`the server answered ${response.status}`);
+  return response;
 }
 
-const MAX_CACHED_BYTES = 64_000_000;
-const MAX_BATCH = 24;
-const GATHER_MS = 15;
-
-const cached = new Map<string, Payload>();
-let cachedBytes = 0;
-let waiting: WaitingPayload[] = [];
-let timer: ReturnType<typeof setTimeout> | undefined;
-
-/** The payload of an object. Those that come into view together are read together. */
-export function readPayload(uri: string, signal: AbortSignal): Promise<Payload> {
-  const known = cached.get(uri);
-  if (known) {
-    keep(uri, known);
-    return Promise.resolve(known);
-  }
-  return new Promise((resolve, reject) => {
-    waiting.push({ uri, signal, resolve, reject });
-    timer ??= setTimeout(readWaiting, GATHER_MS);
+/** The payload of an object, or its image in at most `pixels`, from the browser's cache if it is there. */
+export function readPayload(
+  uri: string,
+  pixels: number | undefined,
+  signal: AbortSignal,
+): Promise<Uint8Array<ArrayBuffer>> {
+  const path = `${rootPath}api/v1/rest/payloads/${encodeURIComponent(uri)}`;
+  return queued('The payload', Urgency.Visible, signal, async () => {
+    const reduced = pixels ? await get(`${path}/thumbnail?size=${pixels}`, signal) : undefined;
+    // Some formats cannot be reduced.
+    const response = reduced?.ok ? reduced : await get(path, signal);
+    // A missing payload has no bytes.
+    return response.ok ? new Uint8Array(await response.arrayBuffer()) : new Uint8Array();
   });
-}
-
-function readWaiting(): void {
-  timer = undefined;
-  // Skip those that have scrolled out of view in the meantime.
-  const wanted = waiting.filter(({ signal }) => !signal.aborted);
-  waiting = [];
-  for (let at = 0; at < wanted.length; at += MAX_BATCH) void readBatch(wanted.slice(at, at + MAX_BATCH));
-}
-
-async function readBatch(batch: readonly WaitingPayload[]): Promise<void> {
-  try {
-    const read = await readBlobs([...new Set(batch.map(({ uri }) => uri))]);
-    for (const [uri, bytes] of read) keep(uri, bytes);
-    for (const { uri, resolve } of batch) resolve(read.get(uri) ?? new Uint8Array());
-  } catch (error) {
-    for (const { reject } of batch) reject(error);
-  }
-}
-
-function keep(uri: string, bytes: Payload): void {
-  cachedBytes += bytes.length - (cached.get(uri)?.length ?? 0);
-  cached.delete(uri);
-  cached.set(uri, bytes);
-  for (const [old, { length }] of cached) {
-    if (cachedBytes <= MAX_CACHED_BYTES) break;
-    cached.delete(old);
-    cachedBytes -= length;
-  }
 }

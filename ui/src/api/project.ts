@@ -13,7 +13,10 @@ import { TagService } from '../gen/matyan/tags/v1/tags_pb.ts';
 import { SYSTEM_PREFIX } from '../format/context.ts';
 import { importance } from '../format/importance.ts';
 import { Urgency } from './read_queue.ts';
-import { client, gathered, limited, queued } from './transport.ts';
+import { client, gathered, limited, queued, unary } from './transport.ts';
+
+/** Maximum number of params, and of metrics, in a list to choose from. */
+export const MAX_COLUMNS = 60;
 
 /** Finds params, and series of some types, that have all words of a text in their path or name. */
 export function findColumns(
@@ -22,9 +25,7 @@ export function findColumns(
   limit: number,
   signal?: AbortSignal,
 ): Promise<FindColumnsResponse> {
-  return queued('ProjectService.FindColumns', Urgency.Visible, signal, () =>
-    client(ProjectService).findColumns({ text, types, limit }, limited(signal)),
-  );
+  return unary(ProjectService.method.findColumns, { text, types, limit }, signal);
 }
 
 export interface Entity {
@@ -47,8 +48,13 @@ const LISTS: Record<EntityKind, (options: CallOptions) => Promise<Entity[]>> = {
   reports: options => gathered(client(ReportService).list({}, options), page => page.reports),
 };
 
+/** Name of the service of a kind of entity, such as `TagService`. */
+export function serviceOf(kind: EntityKind): string {
+  return `${kind.charAt(0).toUpperCase()}${kind.slice(1, -1)}Service`;
+}
+
 export function readEntities(kind: EntityKind, signal?: AbortSignal): Promise<Entity[]> {
-  return queued(`${kind} list`, Urgency.Visible, signal, () => LISTS[kind](limited(signal)));
+  return queued(`${serviceOf(kind)}.List`, Urgency.Visible, signal, () => LISTS[kind](limited(signal)));
 }
 
 export interface ProjectActivity {

@@ -1,32 +1,30 @@
 /** The projects of the server, and the size of the one of this page. */
 import { AdminService, type UsageResponse } from '../gen/matyan/admin/v1/admin_pb.ts';
 import { ProjectService, type Project } from '../gen/matyan/project/v1/project_pb.ts';
-import { Urgency } from './read_queue.ts';
-import { call, client, limited, queued, serverTransport } from './transport.ts';
+import { serverTransport, unary } from './transport.ts';
 
 /** Calls about other projects are made in the default one, which always exists. */
-const server = client(ProjectService, serverTransport);
+const server = serverTransport;
+const { method } = ProjectService;
 
 export async function readProjects(): Promise<Project[]> {
-  return (await call('ProjectService.List', () => server.list({}, limited()))).projects;
+  return (await unary(method.list, {}, undefined, server)).projects;
 }
 
 export function createProject(name: string, displayName: string): Promise<unknown> {
-  return call('ProjectService.Create', () => server.create({ name, displayName }, limited()));
+  return unary(method.create, { name, displayName }, undefined, server);
 }
 
 /** The content is deleted in the background; nothing else finds the project from now on. */
 export function deleteProject(name: string): Promise<unknown> {
-  return call('ProjectService.Delete', () => server.delete({ name }, limited()));
+  return unary(method.delete, { name }, undefined, server);
 }
 
 /** Changes the display name, or the description, of the project of this page. */
 export function updateProject(change: { name?: string; description?: string }): Promise<unknown> {
-  return call('ProjectService.Update', () => client(ProjectService).update(change, limited()));
+  return unary(method.update, change);
 }
 
 export function readUsage(largestRuns: number, signal: AbortSignal): Promise<UsageResponse> {
-  return queued('AdminService.Usage', Urgency.Visible, signal, () =>
-    client(AdminService).usage({ largestRuns }, limited(signal)),
-  );
+  return unary(AdminService.method.usage, { largestRuns }, signal);
 }

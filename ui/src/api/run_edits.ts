@@ -1,55 +1,59 @@
 /** Changes that a reader makes to runs. The stream of changes shows their result on every page. */
+import type { DescMessage, DescMethodUnary, MessageInitShape } from '@bufbuild/protobuf';
+
 import { RunService } from '../gen/matyan/runs/v1/runs_pb.ts';
-import { reads, Urgency } from './read_queue.ts';
-import { call, client, limited } from './transport.ts';
+import { unary } from './transport.ts';
 
 /** Half of `Limits.runs_per_call`: the server changes about a hundred runs at a time, and has a minute for all. */
 const RUNS_PER_CALL = 5_000;
 
-export interface RunEdit {
-  name?: string;
-  description?: string;
-  /** Name of the experiment, created if missing; empty for none. */
-  experiment?: string;
-}
-
 /** Ids of runs, in pages that may be read while the runs before them are changed. */
 export type RunPages = Iterable<string[]> | AsyncIterable<string[]>;
 
-const runs = client(RunService);
-
-function edit<T>(method: string, run: () => Promise<T>): Promise<T> {
-  return reads.run(Urgency.Visible, undefined, () => call(`RunService.${method}`, run));
+export interface RunEdit {
+  name?: string;
+  description?: string;
 }
 
-/** Calls that change one run each; the queue of reads limits how many run at a time. */
-async function each(pages: RunPages, change: (runId: string) => Promise<unknown>): Promise<void> {
-  for await (const ids of pages) await Promise.all(ids.map(change));
-}
+const { method } = RunService;
 
-async function batches(pages: RunPages, change: (runIds: string[]) => Promise<unknown>): Promise<void> {
+async function batches<I extends DescMessage>(
+  method: DescMethodUnary<I, DescMessage>,
+  pages: RunPages,
+  change: (runIds: string[]) => MessageInitShape<I>,
+): Promise<void> {
   for await (const ids of pages)
-    for (let at = 0; at < ids.length; at += RUNS_PER_CALL) await change(ids.slice(at, at + RUNS_PER_CALL));
+    for (let at = 0; at < ids.length; at += RUNS_PER_CALL)
+      await unary(method, change(ids.slice(at, at + RUNS_PER_CALL)));
 }
 
-export function updateRuns(pages: RunPages, change: RunEdit): Promise<void> {
-  return each(pages, runId => edit('Update', () => runs.update({ runId, ...change }, limited())));
+export async function updateRun(runId: string, change: RunEdit): Promise<void> {
+  await unary(method.update, { runId, ...change });
 }
 
-export function addTag(pages: RunPages, name: string): Promise<void> {
-  return each(pages, runId => edit('AddTag', () => runs.addTag({ runId, name }, limited())));
+/** The tag is created if missing. */
+export function addTag(pages: RunPages, value: string): Promise<void> {
+  const tag = { case: 'tagName' as const, value };
+  return batches(method.addTagBatch, pages, runIds => ({ runIds, tag }));
 }
 
-export async function removeTag(runId: string, tagId: string): Promise<void> {
-  await edit('RemoveTag', () => runs.removeTag({ runId, tagId }, limited()));
+export function removeTag(pages: RunPages, value: string): Promise<void> {
+  const tag = { case: 'tagId' as const, value };
+  return batches(method.removeTagBatch, pages, runIds => ({ runIds, tag }));
+}
+
+/** The experiment is created if missing; without a name, the runs have none. */
+export function moveRuns(pages: RunPages, value: string): Promise<void> {
+  const experiment = value
+    ? { case: 'experimentName' as const, value }
+    : { case: 'noExperiment' as const, value: true };
+  return batches(method.moveBatch, pages, runIds => ({ runIds, experiment }));
 }
 
 export function archiveRuns(pages: RunPages, archived: boolean): Promise<void> {
-  return batches(pages, runIds =>
-    edit('ArchiveBatch', () => runs.archiveBatch({ runIds, archived }, limited())),
-  );
+  return batches(method.archiveBatch, pages, runIds => ({ runIds, archived }));
 }
 
 export function deleteRuns(pages: RunPages): Promise<void> {
-  return batches(pages, runIds => edit('DeleteBatch', () => runs.deleteBatch({ runIds }, limited())));
+  return batches(method.deleteBatch, pages, runIds => ({ runIds }));
 }

@@ -6,6 +6,8 @@ import type { Run, RunPartsSchema, SeriesInfo } from '../gen/matyan/runs/v1/run_
 import { RunService } from '../gen/matyan/runs/v1/runs_pb.ts';
 import {
   SearchService,
+  type CompleteRequestSchema,
+  type CompleteResponse,
   type ExplainResponse,
   type GroupsRequestSchema,
   type GroupsResponse,
@@ -16,7 +18,7 @@ import {
 } from '../gen/matyan/search/v1/search_pb.ts';
 import { SeriesService } from '../gen/matyan/series/v1/series_pb.ts';
 import { Urgency } from './read_queue.ts';
-import { client, gathered, limited, queued } from './transport.ts';
+import { client, gathered, limited, queued, unary } from './transport.ts';
 
 export type RunParts = MessageInitShape<typeof RunPartsSchema>;
 export type RunsRequest = MessageInitShape<typeof RunsRequestSchema> & { $typeName?: never };
@@ -61,7 +63,7 @@ export function findRuns(
       collect(runs, response.runs);
       for (const id of response.runIds) found.ids.push(id);
       found.warnings.push(...response.warnings);
-      found.count = Number(response.matchCount);
+      found.count = Number(response.matchCount ?? 0);
       found.nextCursor = response.nextCursor;
     }
     return { ...found, runs: [...runs.values()] };
@@ -73,9 +75,7 @@ export function findGroups(
   request: GroupsRequest,
   signal?: AbortSignal,
 ): Promise<GroupsResponse> {
-  return queued('SearchService.Groups', Urgency.Visible, signal, () =>
-    client(SearchService).groups({ ...request, query: queryOf(text) }, limited(signal)),
-  );
+  return unary(SearchService.method.groups, { ...request, query: queryOf(text) }, signal);
 }
 
 /** Reads runs by id; those that were deleted are missing from the result. */
@@ -94,12 +94,10 @@ export function readRuns(
   });
 }
 
-export function readRun(runId: string, parts: RunParts, signal?: AbortSignal): Promise<Run> {
-  return queued('RunService.Get', Urgency.Visible, signal, async () => {
-    const { run } = await client(RunService).get({ runId, parts }, limited(signal));
-    if (!run) throw new Error('the response has no run');
-    return run;
-  });
+export async function readRun(runId: string, parts: RunParts, signal?: AbortSignal): Promise<Run> {
+  const { run } = await unary(RunService.method.get, { runId, parts }, signal);
+  if (!run) throw new Error('the response has no run');
+  return run;
 }
 
 export function readMetrics(runId: string, urgency: Urgency, signal?: AbortSignal): Promise<SeriesInfo[]> {
@@ -110,9 +108,14 @@ export function readMetrics(runId: string, urgency: Urgency, signal?: AbortSigna
 }
 
 export function explainQuery(kind: SearchKind, text: string, signal?: AbortSignal): Promise<ExplainResponse> {
-  return queued('SearchService.Explain', Urgency.Visible, signal, () =>
-    client(SearchService).explain({ kind, query: queryOf(text) }, limited(signal)),
-  );
+  return unary(SearchService.method.explain, { kind, query: queryOf(text) }, signal);
+}
+
+export function completeQuery(
+  request: MessageInitShape<typeof CompleteRequestSchema>,
+  signal?: AbortSignal,
+): Promise<CompleteResponse> {
+  return unary(SearchService.method.complete, request, signal);
 }
 
 const MAX_BY_NAME = 12;

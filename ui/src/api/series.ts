@@ -54,15 +54,11 @@ export async function loadSeries(load: SeriesLoad, view: StepView): Promise<void
   const start = commonTailStart(stale.map(([, entry]) => entry));
   if (start === undefined) missing.push(...stale.splice(0).map(([index]) => index));
   await Promise.all([
-    readMissing(load, missing, view),
+    readEach(load, missing, view, (ref, index, data, changes) =>
+      show(index, seriesCache.store(ref, view, data, changes).data),
+    ),
     start === undefined ? undefined : readTails(load, stale, start),
   ]);
-}
-
-async function readMissing(load: SeriesLoad, indexes: number[], view: StepView): Promise<void> {
-  await readEach(load, indexes, view, (ref, index, data, changes) => {
-    load.show(index, seriesCache.store(ref, view, data, changes).data);
-  });
 }
 
 async function readTails(load: SeriesLoad, stale: [number, CacheEntry][], start: number): Promise<void> {

@@ -158,3 +158,18 @@ test('a series keeps its last views only', () => {
   expect(cache.lookup(REF, { from: 5, to: 9, pixels: 100 })).toBeUndefined();
   expect(cache.lookup(REF, { from: 19, to: 28, pixels: 100 })?.entry.changes).toBe(1);
 });
+
+test('what was read before an edit of the series is read again from the start', () => {
+  const cache = new SeriesCache();
+  const view = { pixels: 500 };
+  cache.store(REF, view, series(0, 99, 1), cache.changesOf('run'));
+  cache.markChanged('run');
+  expect(cache.lookup(REF, view)?.isStale).toBe(true);
+  cache.markChanged('run', 1n);
+  // A read that began before the edit is no better.
+  cache.store(REF, view, series(0, 99, 1), cache.changesOf('run') - 1);
+  expect(cache.lookup(REF, view)).toBeUndefined();
+  cache.store(REF, view, series(0, 49, 1), cache.changesOf('run'));
+  cache.markChanged('run', 1n);
+  expect(cache.lookup(REF, view)?.isStale).toBe(true);
+});

@@ -28,6 +28,7 @@ export interface CacheEntry {
 
 export interface CacheHit {
   entry: CacheEntry;
+  /** It has the resolution that the view needs. */
   isFineEnough: boolean;
   isStale: boolean;
 }
@@ -39,8 +40,11 @@ const DEFAULT_BYTES = 128 * 1024 * 1024;
 const MAX_LEVELS = 8;
 
 export class SeriesCache {
+  /** In order of last use. */
   #entries = new Map<string, CacheEntry[]>();
   #changes = new Map<string, number>();
+  /** Edits of the series of a run, and the number of its changes then: what was read before is no longer true. */
+  #edits = new Map<string, [edits: bigint, changes: number]>();
   #bytes = 0;
 
   constructor(readonly maxBytes = DEFAULT_BYTES) {}
@@ -49,8 +53,13 @@ export class SeriesCache {
     return this.#bytes;
   }
 
-  markChanged(runId: string): void {
-    this.#changes.set(runId, this.changesOf(runId) + 1);
+  /** `edits` is the number of edits of its series so far. Returns whether there are new ones. */
+  markChanged(runId: string, edits = 0n): boolean {
+    const changes = this.changesOf(runId) + 1;
+    this.#changes.set(runId, changes);
+    const isEdited = edits !== (this.#edits.get(runId)?.[0] ?? 0n);
+    if (isEdited) this.#edits.set(runId, [edits, changes]);
+    return isEdited;
   }
 
   changesOf(runId: string): number {
@@ -65,7 +74,8 @@ export class SeriesCache {
     this.#entries.delete(key);
     this.#entries.set(key, entries);
     let best: CacheHit | undefined;
-    for (const entry of entries.filter(entry => covers(entry.view, view))) {
+    const [, firstTrue] = this.#edits.get(ref.runId) ?? [0n, 0];
+    for (const entry of entries.filter(one => one.changes >= firstTrue && covers(one.view, view))) {
       const isFineEnough = entry.data.width <= neededWidth(entry.data, view);
       const isBetter = !best || (isFineEnough === best.isFineEnough ? isCloser(entry, best) : isFineEnough);
       if (isBetter) best = { entry, isFineEnough, isStale: entry.changes < this.changesOf(ref.runId) };

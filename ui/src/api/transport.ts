@@ -1,12 +1,18 @@
 /**
- * Clients of the server that this page came from. gRPC-web carries everything; nothing here knows about REST.
+ * Clients of the server that this page came from. gRPC-web carries everything but the payloads of `media.ts`.
  */
-import type { DescService } from '@bufbuild/protobuf';
+import type {
+  DescMessage,
+  DescMethodUnary,
+  DescService,
+  MessageInitShape,
+  MessageShape,
+} from '@bufbuild/protobuf';
 import { createClient, type CallOptions, type Client, type Transport } from '@connectrpc/connect';
 import { createGrpcWebTransport } from '@connectrpc/connect-web';
 
 import { apiError } from './errors.ts';
-import { reads, type Urgency } from './read_queue.ts';
+import { reads, Urgency } from './read_queue.ts';
 
 /** Path under which the server is exposed, with a trailing slash. The index page names it in its base element. */
 export const rootPath: string = (() => {
@@ -57,6 +63,18 @@ export function queued<T>(
   run: () => Promise<T>,
 ): Promise<T> {
   return reads.run(urgency, signal, () => call(where, run));
+}
+
+/** Calls a method that has one response. */
+export function unary<I extends DescMessage, O extends DescMessage>(
+  method: DescMethodUnary<I, O>,
+  request: MessageInitShape<I>,
+  signal?: AbortSignal,
+  to = transport,
+): Promise<MessageShape<O>> {
+  return queued(`${method.parent.name}.${method.name}`, Urgency.Visible, signal, async () => {
+    return (await to.unary(method, signal, DEADLINE_MS, undefined, request)).message;
+  });
 }
 
 /** All of a stream, from the part of each message that `pick` returns. */

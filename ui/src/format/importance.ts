@@ -19,6 +19,12 @@ export function isLowerBetter(name: string): boolean | undefined {
   return LOSSES.test(text) || (SCORES.test(text) ? false : undefined);
 }
 
+/** The most important metric first. */
+export function byImportance<T extends { name: string; context: string }>(series: readonly T[]): T[] {
+  const rank = ({ name, context }: T): number => importance(name, context);
+  return series.toSorted((a, b) => rank(b) - rank(a));
+}
+
 /** The higher, the earlier a metric is shown. */
 export function importance(name: string, context = ''): number {
   const isNested = name.includes('/') ? 0 : 1;

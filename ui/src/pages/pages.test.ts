@@ -51,6 +51,7 @@ test('orders', () => {
   const clicks = (from: string[], ...texts: [text: string, isAdded: boolean][]): string[] =>
     texts.reduce((sort, [text, isAdded]) => nextSort(sort, text, isAdded), from);
   expect(clicks(['-created'], ['name', true])).toEqual(['name']);
+  expect(clicks(['-created'], ['status', false])).toEqual(['status']);
   expect(clicks(['name'], ['name', false])).toEqual(['-name']);
   expect(clicks(['name'], ['param:lr', true])).toEqual(['name', '-param:lr']);
   expect(clicks(['name'], ['param:lr', true], ['param:lr', true])).toEqual(['name', 'param:lr']);

@@ -26,6 +26,15 @@ test('every row of a million can be reached', () => {
   }
 });
 
+test('some rows are taller than others', () => {
+  const tops = Array.from({ length: 41 }, (_, row) => 30 * row + 20 * Math.ceil(row / 10));
+  const list = new ListWindow(40, 30, 100, tops);
+  expect(list.fullHeight).toBe(40 * 30 + 4 * 20);
+  expect(list.rowsAt(0)).toEqual({ first: 0, end: 11, shift: 0 });
+  expect(list.rowsAt(700)).toEqual({ first: 13, end: 33, shift: 430 - 700 });
+  expect([list.revealing(10, 0), list.revealing(39, 0), list.revealing(0, 700)]).toEqual([270, 1_180, 0]);
+});
+
 test('a visible row does not move the view', () => {
   expect(new ListWindow(1_000, 30, 300).revealing(12, 200)).toBe(200);
 });

@@ -1,6 +1,7 @@
 /**
- * The window of a list with rows of one height. Browsers limit the height of an element, so very long lists have a
- * scroll bar for fewer pixels than they have: dragging it then moves faster, while the wheel still moves row by row.
+ * The window of a list, whose rows usually have one height. Browsers limit the height of an element, so very long
+ * lists have a scroll bar for fewer pixels than they have: dragging it then moves faster, while the wheel still moves
+ * row by row.
  */
 
 /** Well below the limits of all browsers, of which the lowest is about 17 million. */
@@ -14,10 +15,12 @@ export class ListWindow {
     readonly count: number,
     readonly rowHeight: number,
     readonly viewHeight: number,
+    /** The top of each row and the bottom of the last one, if heights differ. */
+    readonly tops?: readonly number[],
   ) {}
 
   get fullHeight(): number {
-    return this.count * this.rowHeight;
+    return this.#top(this.count);
   }
 
   get scrollHeight(): number {
@@ -48,15 +51,22 @@ export class ListWindow {
 
   /** The rows to have in the page, and their place relative to the top of the view. */
   rowsAt(offset: number): { first: number; end: number; shift: number } {
-    const first = Math.max(0, Math.floor(offset / this.rowHeight) - MARGIN_ROWS);
-    const end = Math.min(this.count, Math.ceil((offset + this.viewHeight) / this.rowHeight) + MARGIN_ROWS);
-    return { first, end, shift: first * this.rowHeight - offset };
+    const first = Math.max(0, this.#rowAt(offset) - MARGIN_ROWS);
+    const end = Math.min(this.count, this.#rowAt(offset + this.viewHeight - 1) + 1 + MARGIN_ROWS);
+    return { first, end, shift: this.#top(first) - offset };
   }
 
   /** The offset nearest to `offset` at which a row is in view. */
   revealing(row: number, offset: number): number {
-    const top = row * this.rowHeight;
-    return this.clamp(Math.min(top, Math.max(offset, top + this.rowHeight - this.viewHeight)));
+    return this.clamp(Math.min(this.#top(row), Math.max(offset, this.#top(row + 1) - this.viewHeight)));
+  }
+
+  #top(row: number): number {
+    return this.tops?.[row] ?? row * this.rowHeight;
+  }
+
+  #rowAt(offset: number): number {
+    return this.tops?.findLastIndex(top => top <= offset) ?? Math.floor(offset / this.rowHeight);
   }
 
   get #scale(): number {

@@ -1,9 +1,6 @@
 /** The list under a query field: completions at the cursor, or saved and recent queries while the field is empty. */
-import { isAbort } from '../api/errors.ts';
-import { SeriesType } from '../gen/matyan/common/v1/common_pb.ts';
-import { SearchKind } from '../gen/matyan/search/v1/search_pb.ts';
-import { complete, type Completion } from './proposals.ts';
-import { projectFor } from './project.ts';
+import { completeQuery } from '../api/runs.ts';
+import type { SearchKind } from '../gen/matyan/search/v1/search_pb.ts';
 import { recent } from './recent.svelte.ts';
 import { readSaved, removeSaved, saveQuery, type SavedQuery } from './saved.ts';
 
@@ -16,21 +13,16 @@ export interface Option {
   isOpen: boolean;
 }
 
-/** What a search is for: its type, and its name in queries. */
-const SUBJECTS: Partial<Record<SearchKind, [type: SeriesType, name: string]>> = {
-  [SearchKind.IMAGES]: [SeriesType.IMAGES, 'images'],
-  [SearchKind.AUDIOS]: [SeriesType.AUDIOS, 'audios'],
-  [SearchKind.TEXTS]: [SeriesType.TEXTS, 'texts'],
-  [SearchKind.DISTRIBUTIONS]: [SeriesType.DISTRIBUTIONS, 'distributions'],
-  [SearchKind.FIGURES]: [SeriesType.FIGURES, 'figures'],
-};
+/** Pause in typing after which completions are read. */
+const TYPING_MS = 60;
 
 export class Completer {
   options = $state.raw<Option[]>([]);
   /** Index of the option that Enter takes; −1: none. */
   active = $state(-1);
   saved = $state.raw<readonly SavedQuery[]>([]);
-  #turn = 0;
+  /** The list that is being read; there is one at a time. */
+  #reading = new AbortController();
   #hasSaved = false;
 
   get isOpen(): boolean {
@@ -38,22 +30,22 @@ export class Completer {
   }
 
   async update(text: string, caret: number, kind: SearchKind): Promise<void> {
-    const turn = ++this.#turn;
+    this.#reading.abort();
+    const { signal } = (this.#reading = new AbortController());
     try {
-      const [type, name] = SUBJECTS[kind] ?? [SeriesType.METRIC, 'metric'];
-      const found = completions(await complete(text, caret, projectFor(type), name));
+      await new Promise(resolve => setTimeout(resolve, TYPING_MS));
+      signal.throwIfAborted();
+      const found = await completions(text, caret, kind, signal);
       const options = text.trim() === '' ? [...(await this.#queries(text)), ...found] : found;
-      // The reader has typed on.
-      if (turn !== this.#turn) return;
-      [this.options, this.active] = [options, -1];
-    } catch (error) {
-      // Without names of the project the query can still be written; the search reports what is wrong with the server.
-      if (turn === this.#turn && !isAbort(error)) this.close();
+      if (!signal.aborted) [this.options, this.active] = [options, -1];
+    } catch {
+      // The query can still be written; the search reports what is wrong with the server.
+      if (!signal.aborted) this.close();
     }
   }
 
   close(): void {
-    this.#turn += 1;
+    this.#reading.abort();
     [this.options, this.active] = [[], -1];
   }
 
@@ -93,8 +85,15 @@ function whole(text: string, detail: string, to: number): Option {
   return { text, detail, from: 0, to, isOpen: false };
 }
 
-function completions(found: Completion | undefined): Option[] {
-  if (!found) return [];
-  const { from, to, proposals } = found;
-  return proposals.map(({ text, detail, isOpen = false }) => ({ text, detail, from, to, isOpen }));
+/** The server counts characters, and the browser units of UTF-16. */
+async function completions(
+  text: string,
+  caret: number,
+  kind: SearchKind,
+  signal: AbortSignal,
+): Promise<Option[]> {
+  const cursor = [...text.slice(0, caret)].length;
+  const { start, end, completions } = await completeQuery({ kind, text, cursor }, signal);
+  const [from = 0, to = 0] = [start, end].map(count => [...text].slice(0, count).join('').length);
+  return completions.map(({ text, detail, isOpen }) => ({ text, detail, from, to, isOpen }));
 }

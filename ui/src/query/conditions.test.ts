@@ -30,6 +30,9 @@ test('values are written as the query language wants them', () => {
   expect(paramCondition(['hparams', 'lr'], 0.01)).toBe('run.hparams.lr == 0.01');
   expect(paramCondition(['name'], 'a "b"')).toBe('run["name"] == "a \\"b\\""');
   expect(paramCondition(['a.b'], null)).toBe('run["a.b"] == None');
+  expect(paramCondition(['parent', 'items', '_hidden', 'in', 'x'], true)).toBe(
+    'run["parent"]["items"]["_hidden"]["in"].x == True',
+  );
   expect(paramCondition(['big'], 2n ** 80n)).toBe('run.big == 1208925819614629174706176');
   for (const none of [NaN, [1], {}, new Uint8Array(1), undefined])
     expect(paramCondition(['x'], none)).toBeUndefined();

@@ -2,7 +2,6 @@
 import type { CborValue } from '../api/cbor.ts';
 import type { Props } from '../gen/matyan/runs/v1/run_pb.ts';
 import { OutcomeKind } from '../gen/matyan/common/v1/common_pb.ts';
-import { literal, paramText } from './proposals.ts';
 
 /** Texts, brackets, words and comments; everything else is copied as it is. */
 const TOKEN = /"(?:[^"\\]|\\.)*"?|'(?:[^'\\]|\\.)*'?|#.*|\w+|[\s\S]/g;
@@ -33,14 +32,42 @@ export function withCondition(query: string, condition: string): string {
   return joinConditions([...new Set([...conditionsOf(query), condition])]);
 }
 
+const PROPERTIES =
+  'hash name description experiment created_at creation_time end_time finalized_at duration active archived ' +
+  'is_archived outcome parent tags metrics get';
+/** Of objects: an attribute would find them instead of a key. */
+const METHODS = 'contains copy count get index items keys union values';
+const KEYWORDS =
+  'False None True and as assert async await break class continue def del elif else except finally for from global if ' +
+  'import in is lambda nonlocal not or pass raise return try while with yield';
+
+function isAttribute(name: string, depth: number): boolean {
+  const taken = `${KEYWORDS} ${depth === 0 ? PROPERTIES : METHODS}`.split(' ');
+  return /^[A-Za-z]\w*$/.test(name) && !taken.includes(name);
+}
+
+/** The param as a query has it: `run.hparams.lr`, or `run["learning rate"]` where an attribute is impossible. */
+function paramText(segments: readonly string[]): string {
+  const write = (name: string, at: number): string =>
+    isAttribute(name, at) ? `.${name}` : `[${JSON.stringify(name)}]`;
+  return `run${segments.map(write).join('')}`;
+}
+
+/** A value as a query has it; undefined if it has no literal. */
+function literal(value: CborValue | undefined): string | undefined {
+  if (value === null) return 'None';
+  if (typeof value === 'boolean') return value ? 'True' : 'False';
+  if (typeof value === 'bigint' || Number.isFinite(value)) return String(value);
+  return typeof value === 'string' ? JSON.stringify(value) : undefined;
+}
+
 /** Finds runs with a param of this value; undefined if the query language cannot write it. */
 export function paramCondition(
   segments: readonly string[],
   value: CborValue | undefined,
 ): string | undefined {
-  const isSingle = value === null || (typeof value !== 'object' && value !== undefined);
-  const written = isSingle ? literal(value) : undefined;
-  return written === undefined ? undefined : `run${paramText(segments)} == ${written}`;
+  const written = literal(value);
+  return written && `${paramText(segments)} == ${written}`;
 }
 
 export function experimentCondition(name: string): string {

@@ -14,10 +14,10 @@ test('actions wait for the last list, in their order', async () => {
   const done: string[] = [];
   const [first, completeFirst] = openList();
   const [second, completeSecond] = openList();
-  pending.read(() => first);
+  pending.read(first);
   pending.add(() => done.push('a'));
   const end = new Promise<void>(resolve => pending.add(() => (done.push('b'), resolve())));
-  pending.read(() => second);
+  pending.read(second);
   completeFirst();
   await first;
   expect([pending.isReading, pending.hasWaiting, done]).toEqual([true, true, []]);
@@ -31,8 +31,8 @@ test('an action may read another list, for which the next one waits', async () =
   const [list, complete] = openList();
   const [other, completeOther] = openList();
   let isRead = false;
-  pending.read(() => list);
-  pending.add(() => pending.read(() => other));
+  pending.read(list);
+  pending.add(() => pending.read(other));
   const end = new Promise<boolean>(resolve => pending.add(() => resolve(isRead)));
   complete();
   await list;
@@ -44,27 +44,11 @@ test('an action may read another list, for which the next one waits', async () =
 test('what was forgotten is never done, and a list that failed is over', async () => {
   const pending = new PendingList();
   const done: string[] = [];
-  pending.read(() => new Promise(() => {}));
+  pending.read(new Promise(() => {}));
   pending.add(() => done.push('forgotten'));
   pending.forget();
   expect(pending.isReading).toBe(false);
-  pending.read(() => Promise.reject(new Error('no code')));
+  pending.read(Promise.reject(new Error('no list')));
   await new Promise<void>(resolve => pending.add(resolve));
   expect(done).toEqual([]);
-});
-
-test('a list learns that it was forgotten while its code was loaded', async () => {
-  const pending = new PendingList();
-  const wanted: boolean[] = [];
-  for (const isForgotten of [false, true]) {
-    const [code, arrive] = openList();
-    const list = pending.read(async isWanted => {
-      await code;
-      wanted.push(isWanted());
-    });
-    if (isForgotten) pending.forget();
-    arrive();
-    await list;
-  }
-  expect(wanted).toEqual([true, false]);
 });

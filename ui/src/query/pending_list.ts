@@ -14,10 +14,9 @@ export class PendingList {
     return this.#waiting > 0;
   }
 
-  /** Takes the place of the list that was read before. `read` learns whether everything was forgotten meanwhile. */
-  read(read: (isWanted: () => boolean) => Promise<void>): Promise<void> {
-    const turn = this.#turn;
-    const list = (this.#reading = read(() => turn === this.#turn));
+  /** Takes the place of the list that was read before. */
+  read(list: Promise<void>): Promise<void> {
+    this.#reading = list;
     void Promise.allSettled([list]).then(() => {
       if (this.#reading === list) this.#reading = undefined;
     });

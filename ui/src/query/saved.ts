@@ -2,7 +2,7 @@
 import { decodeMap } from '../api/cbor.ts';
 import { encodeCbor } from '../api/cbor_writer.ts';
 import { Urgency } from '../api/read_queue.ts';
-import { call, client, gathered, limited, queued } from '../api/transport.ts';
+import { client, gathered, limited, queued, unary } from '../api/transport.ts';
 import { AppService } from '../gen/matyan/apps/v1/apps_pb.ts';
 
 const TYPE = 'query';
@@ -24,12 +24,10 @@ export function readSaved(signal?: AbortSignal): Promise<SavedQuery[]> {
 }
 
 export async function saveQuery(text: string): Promise<SavedQuery> {
-  const { app } = await call('AppService.Create', () =>
-    client(AppService).create({ type: TYPE, state: encodeCbor({ text }) }, limited()),
-  );
+  const { app } = await unary(AppService.method.create, { type: TYPE, state: encodeCbor({ text }) });
   return { id: app?.id ?? '', text };
 }
 
 export async function removeSaved(id: string): Promise<void> {
-  await call('AppService.Delete', () => client(AppService).delete({ id }, limited()));
+  await unary(AppService.method.delete, { id });
 }

@@ -4,7 +4,8 @@
  */
 import { liveRuns, type LiveMessage, type LiveState } from '../api/live.ts';
 import { seriesCache } from '../api/series.ts';
-import type { RunChange } from '../gen/matyan/runs/v1/runs_pb.ts';
+import { RunPart, type RunChange } from '../gen/matyan/runs/v1/runs_pb.ts';
+import type { Reading } from './reading.svelte.ts';
 
 export interface LiveListener {
   onchanges: (changes: readonly RunChange[]) => void;
@@ -14,7 +15,7 @@ export interface LiveListener {
 
 let state = $state<LiveState>('connecting');
 const listeners = new Set<LiveListener>();
-/** The last change of each run since the tab was hidden. */
+/** The changes of each run since the tab was hidden, as one. */
 const pending = new Map<string, RunChange>();
 
 export const live = {
@@ -37,14 +38,41 @@ export const live = {
   },
 };
 
+/** Whether one of these parts of a run may have changed; the server does not always know. */
+export function concerns({ parts }: RunChange, ...wanted: (RunPart | undefined)[]): boolean {
+  return parts.length === 0 || parts.some(part => wanted.includes(part));
+}
+
+/** What queries for runs depend on. */
+export const QUERIED = [RunPart.PROPERTIES, RunPart.PARAMS, RunPart.METRICS];
+
+/**
+ * Reads what a query finds again when a run changes: another one may match from now on, or one of `shown` no longer.
+ * Returns how often those got more points. Call it while a component is set up.
+ */
+export function follow(reading: Reading<unknown>, shown: () => readonly { runId: string }[]): () => number {
+  let dataVersion = $state(0);
+  const onchanges = (all: readonly RunChange[]): void => {
+    const changes = all.filter(change => concerns(change, ...QUERIED));
+    const known = new Set(shown().map(({ runId }) => runId));
+    if (changes.some(({ runId, data }) => data && known.has(runId))) dataVersion += 1;
+    if (changes.some(({ runId, change }) => change.case === 'run' || known.has(runId))) reading.refresh();
+  };
+  $effect(() => live.listen({ onchanges, onreset: reading.retry }));
+  return () => dataVersion;
+}
+
 function receive(message: LiveMessage): void {
   if (message.kind === 'state') state = message.state;
   else if (message.kind === 'reset') for (const { onreset } of listeners) onreset();
   else if (message.kind === 'changes') {
     for (const change of message.changes) {
-      const { runId } = change;
-      if (change.data) seriesCache.markChanged(runId);
-      pending.set(runId, { ...change, data: change.data || pending.get(runId)?.data === true });
+      const { runId, seriesEdits } = change;
+      const isEdited = change.data && seriesCache.markChanged(runId, seriesEdits);
+      const before = pending.get(runId);
+      const isUnknown = isEdited || change.parts.length === 0 || before?.parts.length === 0;
+      const parts = isUnknown ? [] : [...change.parts, ...(before?.parts ?? [])];
+      pending.set(runId, { ...change, data: change.data || before?.data === true, parts });
     }
     deliver();
   }

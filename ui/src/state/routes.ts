@@ -115,7 +115,9 @@ export const schemas = {
   },
   compare: {
     tab: field(choice('values', 'charts'), 'values'),
+    /** Ids of runs; empty: the newest ones of the query. */
     runs: field(list(text), [] as string[]),
+    q: query,
     all: field(flag, false),
     ...charts,
   },

@@ -24,15 +24,15 @@ export const toaster = {
     const id = add({ kind: 'info', message });
     setTimeout(() => toaster.close(id), INFO_MS);
   },
-  error(error: unknown, where: string, retry?: () => void): void {
+  error(error: unknown, retry?: () => void, where?: string): void {
     if (isAbort(error)) return;
     const failure = apiError(error, where);
     const detail = `${failure.where}: ${failure.hint}`;
     if (toasts.some(toast => toast.message === failure.message && toast.detail === detail)) return;
     add({ kind: 'error', message: failure.message, detail, ...(retry && failure.canRetry && { retry }) });
   },
-  during(where: string, run: () => Promise<unknown>): void {
-    run().catch(error => toaster.error(error, where, () => toaster.during(where, run)));
+  during(run: () => Promise<unknown>, where?: string): void {
+    run().catch(error => toaster.error(error, () => toaster.during(run, where), where));
   },
   close(id: number): void {
     toasts = toasts.filter(toast => toast.id !== id);
@@ -40,12 +40,12 @@ export const toaster = {
 };
 
 export function copyText(text: string, message: string): void {
-  toaster.during('Copying', async () => {
+  toaster.during(async () => {
     if (!('clipboard' in navigator))
       throw new Error('The browser allows copying only over HTTPS and on this machine');
     await navigator.clipboard.writeText(text);
     toaster.info(message);
-  });
+  }, 'Copying');
 }
 
 function add(toast: Omit<Toast, 'id'>): number {

@@ -5,6 +5,9 @@ import { importance, isLowerBetter } from '../../format/importance.ts';
 import { comparable } from '../../format/value.ts';
 import type { Run } from '../../gen/matyan/runs/v1/run_pb.ts';
 
+/** Runs of a query that are compared; ids in the URL may be more. */
+export const MAX_FOUND = 50;
+
 export interface CompareRow {
   title: string;
   /** One for each run; undefined: the run has none. */

@@ -3,6 +3,7 @@ import type { ActivityCount } from '../../gen/matyan/common/v1/common_pb.ts';
 
 export interface ActivityDay {
   title: string;
+  month: string;
   runs: number;
 }
 
@@ -11,6 +12,7 @@ const WEEKS = 52;
 /** 1970 began on a Thursday; weeks begin on Monday. */
 const FIRST_WEEKDAY = 3;
 const TITLE = new Intl.DateTimeFormat(undefined, { dateStyle: 'medium', timeZone: 'UTC' });
+const MONTH = new Intl.DateTimeFormat(undefined, { month: 'short', timeZone: 'UTC' });
 
 /** The counts are in local time, written as if it were UTC, and so are the days. */
 export function dayColumns(
@@ -28,6 +30,9 @@ export function dayColumns(
   return Array.from({ length: WEEKS }, (_, week) => {
     const first = monday - 7 * (WEEKS - 1 - week);
     const days = Array.from({ length: Math.min(7, today - first + 1) }, (_, at) => first + at);
-    return days.map(day => ({ title: TITLE.format(day * DAY_S * 1000), runs: counts.get(day) ?? 0 }));
+    return days.map(day => {
+      const ms = day * DAY_S * 1000;
+      return { title: TITLE.format(ms), month: MONTH.format(ms), runs: counts.get(day) ?? 0 };
+    });
   });
 }

@@ -13,7 +13,7 @@ export function ranks(values: Float64Array): Float64Array {
 }
 
 export interface Correlation {
-  /** From −1 to 1; NaN if one of the columns is constant. */
+  /** Correlation of the ranks, from −1 to 1; NaN if one of the columns is constant. */
   rho: number;
   runs: number;
 }

@@ -20,10 +20,7 @@ export class TerminalLog {
   #searched: Map<number, string> | undefined;
 
   constructor(readonly runId: string) {
-    this.pages = new RowPages(
-      (first, end, signal) => this.#read(first, end, signal),
-      (error, retry) => toaster.error(error, 'LogService.Lines', retry),
-    );
+    this.pages = new RowPages((first, end, signal) => this.#read(first, end, signal), toaster.error);
   }
 
   async update(signal: AbortSignal): Promise<void> {

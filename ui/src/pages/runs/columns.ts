@@ -97,6 +97,7 @@ export function isSortable(column: DataColumn): boolean {
 const FIXED_SORTS: Record<string, SortField> = {
   created: SortField.CREATED,
   duration: SortField.DURATION,
+  status: SortField.OUTCOME,
   name: SortField.NAME,
   experiment: SortField.EXPERIMENT,
 };
@@ -172,7 +173,7 @@ export function sortFor(texts: readonly string[]): NonNullable<RunsRequest['sort
 export function nextSort(sort: readonly string[], text: string, isAdded: boolean): string[] {
   const column = parseColumn(text);
   const isRising =
-    column?.kind === 'metric' ? isLowerBetter(column.name) : ['name', 'experiment'].includes(text);
+    column?.kind === 'metric' ? isLowerBetter(column.name) : ['name', 'experiment', 'status'].includes(text);
   const [first, second] = isRising ? [text, `-${text}`] : [`-${text}`, text];
   // The usual order has no ties to resolve.
   if (!isAdded || sort.join() === '-created') return [sort.join() === first ? second : first];
@@ -182,17 +183,17 @@ export function nextSort(sort: readonly string[], text: string, isAdded: boolean
 
 /** Texts of columns that runs can be grouped by. */
 export function isGroupable(text: string): boolean {
-  return text === 'experiment' || text.startsWith('param:');
+  return ['experiment', 'status'].includes(text) || text.startsWith('param:');
 }
 
 /** What charts can be grouped by: the text and title of each column. */
-export function groupings(params: readonly (readonly string[])[] = []): [text: string, title: string][] {
+export function groupings(params: readonly { segments: string[] }[] = []): [text: string, title: string][] {
   return [
     ['experiment', 'Experiment'],
     ['status', 'Status'],
     ['tags', 'Tags'],
-    ...params.map((segments): [string, string] => [
-      columnText({ kind: 'param', segments: [...segments] }),
+    ...params.map(({ segments }): [string, string] => [
+      columnText({ kind: 'param', segments }),
       segments.join('.'),
     ]),
   ];

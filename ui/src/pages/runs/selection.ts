@@ -31,6 +31,11 @@ export class Selection {
     return new Selection(new Set(), await readPage(query, sort, ''));
   }
 
+  /** The query that finds these runs and no others, if one does. */
+  get query(): string | undefined {
+    return this.named.size === 0 ? this.found?.query : undefined;
+  }
+
   get count(): number {
     return this.found ? this.found.count - this.named.size : this.named.size;
   }

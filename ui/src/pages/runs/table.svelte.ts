@@ -145,7 +145,7 @@ export class RunsTable {
     return new Section(
       wanted,
       (section, first, end, signal) => this.#readPage(section, first, end, signal),
-      (error, retry) => toaster.error(error, 'SearchService.Runs', retry),
+      toaster.error,
     );
   }
 
@@ -179,7 +179,7 @@ export class RunsTable {
       if (wanted !== this.#wanted) return;
       [this.sections, this.#nextGroups] = [[...this.sections, ...more.sections], more.nextCursor];
     } catch (error) {
-      toaster.error(error, 'SearchService.Groups', () => void this.#addGroups(cursor));
+      toaster.error(error, () => void this.#addGroups(cursor));
     }
   }
 
@@ -198,7 +198,7 @@ export class RunsTable {
       const rows = await this.read(ids, Urgency.Visible, signal);
       this.pinned = new Map(ids.map((id, at) => [id, rows[at]]));
     } catch (error) {
-      toaster.error(error, 'RunService.BatchGet', () => void this.pin(ids));
+      toaster.error(error, () => void this.pin(ids));
     }
   }
 

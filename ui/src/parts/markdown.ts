@@ -1,6 +1,6 @@
 /**
- * Reads the Markdown of reports: headings, paragraphs, lists, quotes, tables, code and links. What it does not know is
- * text, and so is HTML: nothing of a report becomes markup.
+ * Reads Markdown: headings, paragraphs, lists, quotes, tables, code and links. What it does not know is
+ * text, and so is HTML: nothing that was written becomes markup.
  */
 export interface Inline {
   kind: 'text' | 'strong' | 'emphasis' | 'code' | 'link';
@@ -75,7 +75,7 @@ export function parseMarkdown(text: string): Block[] {
       // The first line is one of a paragraph whatever it begins with.
       at += 1;
       const rest = take(own => own.trim() !== '' && !BEGIN.test(own));
-      blocks.push({ kind: 'paragraph', inlines: parseInlines([line, ...rest].join(' ')) });
+      blocks.push({ kind: 'paragraph', inlines: parseInlines([line, ...rest].join('\n')) });
     }
   }
   return blocks;

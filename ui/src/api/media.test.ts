@@ -1,0 +1,36 @@
+import { afterEach, expect, test, vi } from 'vitest';
+
+import { readPayload } from './media.ts';
+
+afterEach(() => vi.unstubAllGlobals());
+
+/** Answers with the path and the status of the first rule that is part of the path. */
+function serve(rules: Record<string, number>): string[] {
+  const asked: string[] = [];
+  vi.stubGlobal('fetch', async (path: string) => {
+    asked.push(path);
+    const status = Object.entries(rules).find(([part]) => path.includes(part))?.[1] ?? 200;
+    return new Response(path, { status });
+  });
+  return asked;
+}
+
+const read = async (pixels?: number): Promise<string> =>
+  new TextDecoder().decode(await readPayload('a/b+c', pixels, new AbortController().signal));
+
+const WHOLE = '/api/v1/rest/payloads/a%2Fb%2Bc';
+
+test('an image is read reduced, and as a whole if it cannot be reduced', async () => {
+  serve({});
+  expect([await read(256), await read()]).toEqual([`${WHOLE}/thumbnail?size=256`, WHOLE]);
+  serve({ thumbnail: 400 });
+  expect(await read(256)).toBe(WHOLE);
+});
+
+test('a missing payload has no bytes, and a server that is busy is not asked for more', async () => {
+  serve({ payloads: 404 });
+  expect(await read(256)).toBe('');
+  const asked = serve({ thumbnail: 503 });
+  await expect(read(256)).rejects.toMatchObject({ where: 'The payload', canRetry: true });
+  expect(asked.length).toBe(1);
+});
