@@ -201,6 +201,24 @@ async fn runs_are_tagged_and_moved() {
 }
 
 #[tokio::test]
+async fn series_are_renamed_and_deleted() {
+    let server = Server::up().await;
+    log_run(&server).await;
+    assert_eq!(
+        json_lines_of(&server, &["series", "rename", RUN, "loss", "--to", "train loss"]),
+        [json!({"run_id": RUN, "name": "loss", "status": "renamed"})]
+    );
+    stdout_of(&server, &["series", "rm", RUN, "train loss", "--from", "10", "--yes"]);
+    let points = &json_lines_of(&server, &["metrics", RUN, "train loss", "--points", "0"])[0];
+    assert_eq!(points["steps"], json!((0..10).collect::<Vec<_>>()));
+    let refused = error_of(&mut command(&server, &["series", "rm", RUN, "train loss"]), 1);
+    assert!(refused.contains("pass --yes"), "{refused}");
+    assert!(stdout_of(&server, &["series", "rm", RUN, "train loss", "--yes"]).contains("deleted"));
+    let gone = error_of(&mut command(&server, &["series", "rm", RUN, "train loss", "--yes"]), 1);
+    assert!(gone.contains("there is no series `train loss`"), "{gone}");
+}
+
+#[tokio::test]
 async fn metrics_are_listed_sampled_and_plotted() {
     let server = Server::up().await;
     log_run(&server).await;

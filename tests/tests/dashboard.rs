@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, fs, path::Path};
 
 use matyan_tests::{
-    Server, eventually,
+    Reader, Server, eventually,
     json::{self, Ack, JsonWriter},
 };
 
@@ -37,6 +37,9 @@ async fn the_dashboard_shows_exactly_the_metrics_that_exist() {
     let server = Server::up().await;
     let mut writer = JsonWriter::connect(&server.ingest, "run").await.expect("the server accepts");
     assert_eq!(writer.send(&json::create_run()).await, Ok(Ack::Ok));
+    // Calls have metrics after the first one.
+    let points = Reader::connect(&server.query).await.points("run", "loss", "{}").await;
+    assert_eq!(points.expect("the server answers"), []);
     let (dashboard, alerts) = (named(&file("grafana/matyan.json")), named(&file("prometheus/alerts.yaml")));
     assert!(alerts.is_subset(&dashboard), "an alert without a panel: {:?}", alerts.difference(&dashboard));
     let text = eventually("the dashboard and the server have the same metrics", async || {

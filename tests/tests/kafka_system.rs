@@ -72,6 +72,7 @@ scenes! {
         formats::large_frames_and_traces_in_both_formats,
         processes::a_worker_killed_under_load_loses_and_duplicates_nothing,
         processes::a_frontier_killed_with_frames_in_flight,
+        processes::rule_43_a_store_moves_to_a_topic_with_more_partitions_under_load,
         processes::a_frame_is_traced_across_processes;
     WithFoundationDb: separate_services::foundationdb_workers_are_killed_and_suspended_under_load,
         separate_services::foundationdb_either_of_two_control_workers_may_be_down;

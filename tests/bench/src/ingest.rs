@@ -18,7 +18,7 @@ use crate::{
 const CONNECTIONS: usize = 8;
 
 pub(crate) async fn rows(table: &mut Table, scale: usize) {
-    for (per_frame, frames, budget) in [(100, 2_000, 800e3), (10, 8_000, 120e3), (1, 8_000, 15e3)] {
+    for (per_frame, frames, budget) in [(100, 2_000, 1e6), (10, 8_000, 150e3), (1, 8_000, 20e3)] {
         let work = format!(
             "WebSocket JSON, {CONNECTIONS} connections, {per_frame} messages a frame, until readable"
         );
@@ -31,11 +31,11 @@ pub(crate) async fn rows(table: &mut Table, scale: usize) {
     }
     let work = format!("binary WebSocket, {CONNECTIONS} connections, 2,000 points a batch, until readable");
     table
-        .row(&work, Budget::AtLeast(3e6), Unit::PerSecond("points"), async || binary(1_000 / scale).await)
+        .row(&work, Budget::AtLeast(6e6), Unit::PerSecond("points"), async || binary(1_000 / scale).await)
         .await;
 }
 
-fn run_id(connection: usize) -> String {
+pub(crate) fn run_id(connection: usize) -> String {
     format!("bench-{connection}")
 }
 

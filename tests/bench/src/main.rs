@@ -6,6 +6,7 @@
 
 mod chart;
 mod charts;
+mod disk;
 mod ingest;
 mod kafka;
 mod latency;
@@ -13,8 +14,10 @@ mod load;
 mod machine;
 mod process;
 mod project;
+mod runs;
 mod search;
 mod storage;
+mod sweeps;
 mod table;
 mod wide;
 
@@ -69,13 +72,16 @@ async fn main() {
     ingest::rows(&mut table, scale).await;
     latency::rows(&mut table, &machine, scale).await;
     wide::rows(&mut table, scale).await;
+    runs::rows(&mut table, scale as u64).await;
     storage::rows(&mut table, scale).await;
+    disk::rows(&mut table, scale).await;
     chart::rows(&mut table, scale).await;
     charts::rows(&mut table).await;
     search::rows(&mut table, scale as u64).await;
     search::loaded::rows(&mut table, scale as u64).await;
     search::slow_reader(&mut table, scale as u64).await;
     process::rows(&mut table, scale).await;
+    sweeps::rows(&mut table, scale as u64).await;
     kafka::rows(&mut table, scale).await;
     table.close();
 }

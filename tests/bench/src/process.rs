@@ -38,7 +38,7 @@ async fn start_up() -> f64 {
 
 /// Resident megabytes: the minimum over the five seconds in which memory is returned to the
 /// system.
-async fn idle_memory(server: &Server) -> f64 {
+pub(crate) async fn idle_memory(server: &Server) -> f64 {
     let mut least = f64::INFINITY;
     for _ in 0..20 {
         tokio::time::sleep(Duration::from_millis(250)).await;

@@ -13,6 +13,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use matyan_value::Map;
+
 /// Parameters of a project. Another format, seed or count yields another project.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Content {
@@ -57,6 +59,11 @@ impl Content {
 }
 
 /// Id of the run at an index of the project, from 0.
+/// Params of a run, by its index.
+pub(crate) fn params(content: Content, index: u64) -> Map {
+    runs::params(content, index, &mut runs::random(content, index))
+}
+
 pub(crate) fn run_id(index: u64) -> String {
     format!("bench{index:027x}")
 }

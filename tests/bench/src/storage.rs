@@ -75,7 +75,7 @@ async fn write(store: &EmbeddedStore, points: usize, value: fn(&mut StdRng, i64)
     }
 }
 
-async fn bytes_of(store: &EmbeddedStore, mut range: Range) -> usize {
+pub(crate) async fn bytes_of(store: &EmbeddedStore, mut range: Range) -> usize {
     let snapshot = store.snapshot().await.expect("the store can be read");
     let mut bytes = 0;
     loop {

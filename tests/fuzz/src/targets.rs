@@ -148,6 +148,9 @@ impl RunView for FuzzedRun {
     fn outcome(&self) -> Option<&str> {
         None
     }
+    fn parent(&self) -> Option<&str> {
+        None
+    }
     fn archived(&self) -> bool {
         false
     }

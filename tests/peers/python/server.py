@@ -46,10 +46,10 @@ class Server:
         self.query = ""
         self.ingest = ""
 
-    def start(self, *flags: str) -> "Server":
+    def start(self, *flags: str, query_port: int = 0) -> "Server":
         ready = self.directory / f"{self.role}.json"
         ready.unlink(missing_ok=True)
-        ports = ["--port", "0"]
+        ports = ["--port", str(query_port)]
         if self.role == "up":
             ports += ["--frontier-port", "0"]
         elif self.role.endswith("-worker"):

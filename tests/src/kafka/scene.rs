@@ -155,6 +155,18 @@ impl Scene {
             .expect("the binary starts")
     }
 
+    /// Runs `topics close` for the topic for data.
+    pub fn close_topic(&self, flags: &[&str]) {
+        let closed = Command::new(binary())
+            .args(["topics", "close", "--log", &format!("kafka://{}", self.access.address)])
+            .args(flags)
+            .envs(self.topics())
+            .envs(self.access.variables.iter().map(|(name, value)| (name, value)))
+            .output()
+            .expect("the binary starts");
+        assert!(closed.status.success(), "{}", String::from_utf8_lossy(&closed.stderr));
+    }
+
     pub fn ingest(&self) -> &str {
         self.frontier.address("ingest")
     }
@@ -188,6 +200,37 @@ impl Scene {
             points => points.map_err(|status| status.to_string()),
         })
         .await;
+    }
+
+    /// Waits until every record in the log is applied. Nothing may be appended meanwhile.
+    pub async fn wait_until_drained(&self) {
+        eventually("every record is applied", async || {
+            let mut command = Command::new(binary());
+            command.args(["partitions", "ls", "--json"]);
+            command.env("MATYAN_BACKEND_URL", self.up.address("query"));
+            let Output { status, stdout, stderr } = command.output().expect("the binary starts");
+            assert!(status.success(), "{}", String::from_utf8_lossy(&stderr));
+            let listed = String::from_utf8_lossy(&stdout).into_owned();
+            let is_drained = listed.lines().all(|partition| partition.contains(r#""lag":0,"#));
+            if is_drained { Ok(()) } else { Err(listed) }
+        })
+        .await;
+    }
+
+    /// Creates a topic for data, and lets both processes, which must have ended, use it.
+    pub fn move_to_topic(&mut self, name: &str, partitions: u32) {
+        name.clone_into(&mut self.ingestion);
+        self.partitions = partitions;
+        let made = self.create_topics();
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        self.use_topic(name);
+    }
+
+    /// Sets the topic for data of both processes.
+    pub fn use_topic(&mut self, name: &str) {
+        for service in [&mut self.frontier, &mut self.up] {
+            service.set_variable("KAFKA_DATA_INGESTION_TOPIC", name);
+        }
     }
 
     /// Stops both processes cleanly.

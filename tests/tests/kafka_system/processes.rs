@@ -10,6 +10,7 @@ use matyan_tests::{
     load::Load,
 };
 use rand::{Rng, SeedableRng, rngs::StdRng};
+use rdkafka::Message as _;
 
 use crate::rounds;
 
@@ -43,6 +44,52 @@ pub(crate) async fn a_frontier_killed_with_frames_in_flight(broker: &Broker) {
         scene.frontier.start().await;
         load.set_address(scene.ingest());
     }
+    load.wait_for_acks(100).await;
+    compare(scene, load).await;
+}
+
+/// The records of the topic before are applied first, and the store stays the same. Clients hold what they
+/// log while the topic is closed.
+pub(crate) async fn rule_43_a_store_moves_to_a_topic_with_more_partitions_under_load(broker: &Broker) {
+    let mut scene = Scene::start(broker, "moved", 4).await;
+    let load = Load::start(scene.ingest(), WRITERS_PER_KIND);
+    load.wait_for_acks(500).await;
+    scene.close_topic(&[]);
+    // Clients have kept what they logged.
+    scene.close_topic(&["--undo"]);
+    load.wait_for_acks(50).await;
+    scene.close_topic(&[]);
+    // The frontier was forgotten: it still runs, and nothing that it acknowledges may be lost.
+    scene.wait_until_drained().await;
+    assert!(scene.up.terminate().await.success());
+    scene.up.start().await;
+    scene.wait_until_drained().await;
+    assert!(scene.up.terminate().await.success());
+    let ended =
+        |scene: &Scene| (0..4).map(|it| scene.admin.bounds("moved-ingestion", it).1).collect::<Vec<_>>();
+    let end = ended(&scene);
+    scene.move_to_topic("moved-ingestion-2", 12);
+    scene.up.start().await;
+    assert_eq!(ended(&scene), end, "a closed topic takes nothing, also from a running frontier");
+    assert!(scene.frontier.log().contains("accepts no more records"), "{}", scene.frontier.log());
+    scene.frontier.terminate().await;
+    scene.frontier.start().await;
+    load.set_address(scene.ingest());
+    load.wait_for_acks(500).await;
+    let records = scene.admin.read("moved-ingestion-2");
+    assert!(records.iter().any(|record| record.partition() >= 4), "runs use the new partitions");
+
+    // The topic before is neither read nor written again.
+    for service in [&mut scene.frontier, &mut scene.up] {
+        assert!(service.terminate().await.success(), "{}", service.log());
+    }
+    scene.use_topic("moved-ingestion");
+    assert!(!scene.up.run_to_exit().await.success());
+    assert!(scene.up.log().contains("was then replaced by another"), "{}", scene.up.log());
+    scene.use_topic("moved-ingestion-2");
+    scene.up.start().await;
+    scene.frontier.start().await;
+    load.set_address(scene.ingest());
     load.wait_for_acks(100).await;
     compare(scene, load).await;
 }

@@ -1,0 +1,92 @@
+//! Disk space as users see it: `du` of the data directory of a running server, while a project is
+//! live and after its runs have finished.
+
+use std::{
+    os::unix::fs::MetadataExt as _,
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use matyan_proto::ingest::v1::{Event, FinishRun, IngestionBatch, event::Kind};
+use matyan_tests::{Server, binary::BinaryWriter};
+
+use crate::{
+    ingest::{run_id, send_batches, until_readable},
+    load,
+    table::{Budget, Table, Unit},
+};
+
+const CONNECTIONS: usize = 8;
+const POINTS_A_BATCH: usize = 2_000;
+
+/// A size that does not change for this long is final.
+const SETTLED: Duration = Duration::from_secs(15);
+
+pub(crate) async fn rows(table: &mut Table, scale: usize) {
+    for millions in [1, 10, 100] {
+        let rows = ["live", "finished"].map(|state| format!("disk a point, {millions}M points, {state}"));
+        if !rows.iter().any(|row| table.wants(row)) {
+            continue;
+        }
+        let (mut live, mut finished) = (Vec::new(), Vec::new());
+        for _ in 0..table.runs() {
+            let figures = of_project(millions * 1_000_000 / scale).await;
+            live.push(figures[0]);
+            finished.push(figures[1]);
+        }
+        for (row, figures) in rows.iter().zip([live, finished]) {
+            table.print(row, Budget::None, Unit::Bytes, figures);
+        }
+    }
+}
+
+async fn of_project(points: usize) -> [f64; 2] {
+    let server = Server::up().await;
+    let batches = points / CONNECTIONS / POINTS_A_BATCH;
+    let load = Arc::new(load::binary_batches(batches, POINTS_A_BATCH, 4));
+    let start = Instant::now();
+    for connection in 0..CONNECTIONS {
+        let mut writer = BinaryWriter::new(&run_id(connection));
+        writer.connect(&server.ingest).await.expect("the server listens");
+        send_batches(writer, load.clone()).await;
+    }
+    until_readable(&server, CONNECTIONS, batches * POINTS_A_BATCH, start).await;
+    drop(load);
+    let live = settled(&server.data_dir()).await;
+    for connection in 0..CONNECTIONS {
+        let mut writer = BinaryWriter::new(&run_id(connection));
+        writer.connect(&server.ingest).await.expect("the server listens");
+        let finish = Event { kind: Some(Kind::FinishRun(FinishRun::default())), ..Event::default() };
+        let batch = IngestionBatch { events: vec![finish], ..IngestionBatch::default() };
+        send_batches(writer, Arc::new(vec![batch])).await;
+    }
+    let finished = settled(&server.data_dir()).await;
+    [live, finished].map(|bytes| bytes as f64 / points as f64)
+}
+
+/// The size of a directory once it does not change any more.
+async fn settled(directory: &Path) -> u64 {
+    let (mut size, mut since) = (size_of(directory), Instant::now());
+    while since.elapsed() < SETTLED {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        let now = size_of(directory);
+        if now != size {
+            (size, since) = (now, Instant::now());
+        }
+    }
+    size
+}
+
+/// Bytes that the files below a directory occupy. Files that vanish meanwhile do not count.
+fn size_of(directory: &Path) -> u64 {
+    let Ok(entries) = std::fs::read_dir(directory) else { return 0 };
+    entries
+        .flatten()
+        .map(|entry| match entry.metadata() {
+            Ok(metadata) if metadata.is_dir() => size_of(&entry.path()),
+            Ok(metadata) => metadata.blocks() * 512,
+            Err(_) => 0,
+        })
+        .sum()
+}

@@ -1,0 +1,134 @@
+//! Runs of 200 params each: how fast they are created, and what one takes in the store.
+
+use std::{path::Path, sync::Arc, time::Instant};
+
+use matyan_model::{ids::Project, keys};
+use matyan_proto::{
+    ingest::v1::{
+        CreateRun, Event, IngestionBatch, LogParams, PublishRequest, event::Kind,
+        ingest_service_client::IngestServiceClient,
+    },
+    search::v1::{RunsRequest, search_service_client::SearchServiceClient},
+};
+use matyan_store::embedded::{EmbeddedStore, Settings};
+use matyan_tests::{Server, eventually};
+use matyan_value::cbor;
+use prost::Message as _;
+use tonic::transport::Channel;
+
+use crate::{
+    project::{self, Content},
+    storage::bytes_of,
+    table::{Budget, Table, Unit},
+};
+
+const CONNECTIONS: u64 = 8;
+
+/// Calls that wait for their answers on each connection.
+const OUTSTANDING: usize = 4;
+
+pub(crate) async fn rows(table: &mut Table, scale: u64) {
+    let created = "runs of 200 params created over 8 connections, until found";
+    let total = "stored bytes of a run of 200 params";
+    let parts = ["document", "indexes"].map(|part| format!("{total}: {part}"));
+    if ![created, total].into_iter().chain(parts.iter().map(String::as_str)).any(|row| table.wants(row)) {
+        return;
+    }
+    let mut figures: [Vec<f64>; 4] = Default::default();
+    for _ in 0..table.runs() {
+        let measured = create(9_000 / scale).await;
+        figures.iter_mut().zip(measured).for_each(|(figures, figure)| figures.push(figure));
+    }
+    let [rate, bytes, documents, indexes] = figures;
+    table.print(created, Budget::AtLeast(3e3), Unit::PerSecond("runs"), rate);
+    table.print(total, Budget::AtMost(15e3), Unit::Bytes, bytes);
+    for (row, figures) in parts.iter().zip([documents, indexes]) {
+        table.print(row, Budget::None, Unit::Bytes, figures);
+    }
+}
+
+fn request(content: Content, index: u64) -> PublishRequest {
+    let params = project::params(content, index);
+    let kinds = [
+        Kind::CreateRun(CreateRun::default()),
+        Kind::LogParams(LogParams { value: cbor::encode_map(&params).into() }),
+    ];
+    let events = kinds.map(|kind| Event { kind: Some(kind), ..Event::default() }).into();
+    let batch = IngestionBatch { events, ..IngestionBatch::default() };
+    PublishRequest {
+        run_id: project::run_id(index),
+        batch: batch.encode_to_vec().into(),
+        ..PublishRequest::default()
+    }
+}
+
+/// Creates runs. Returns their number per second, and the bytes of each: all of them, those of
+/// its document, and those of its index rows.
+async fn create(runs: u64) -> [f64; 4] {
+    let content = Content::of_runs(runs);
+    let mut server = Server::up().await;
+    let requests: Arc<Vec<_>> = Arc::new((0..runs).map(|index| request(content, index)).collect());
+    let mut channels = Vec::new();
+    for _ in 0..CONNECTIONS {
+        channels.push(connect(&server.ingest).await);
+    }
+    let start = Instant::now();
+    let tasks: Vec<_> = (0..CONNECTIONS as usize * OUTSTANDING)
+        .map(|task| {
+            let (channel, requests) = (channels[task / OUTSTANDING].clone(), requests.clone());
+            tokio::spawn(async move {
+                let mut client = IngestServiceClient::new(channel);
+                for request in requests.iter().skip(task).step_by(CONNECTIONS as usize * OUTSTANDING) {
+                    let published = client.publish(request.clone()).await.expect("the server takes the run");
+                    assert_eq!(published.into_inner().rejected_items, 0);
+                }
+            })
+        })
+        .collect();
+    for task in tasks {
+        task.await.expect("a writer does not panic");
+    }
+    until_found(&server, runs).await;
+    let rate = runs as f64 / start.elapsed().as_secs_f64();
+    let directory = server.data_dir();
+    assert!(server.terminate().await.success(), "{}", server.log());
+    let [all, documents, indexes] = stored(&directory).await.map(|bytes| bytes as f64 / runs as f64);
+    [rate, all, documents, indexes]
+}
+
+async fn connect(base: &str) -> Channel {
+    let endpoint = Channel::from_shared(base.to_owned()).expect("the base is a URL");
+    endpoint.connect().await.expect("the server listens")
+}
+
+/// Waits until a search finds all runs.
+async fn until_found(server: &Server, runs: u64) {
+    let mut client = SearchServiceClient::new(connect(&server.query).await);
+    let request = RunsRequest { count: true, limit: 1, ids_only: true, ..RunsRequest::default() };
+    let count = async |client: &mut SearchServiceClient<Channel>| {
+        let mut messages =
+            client.runs(request.clone()).await.map_err(|error| error.to_string())?.into_inner();
+        let mut count = None;
+        while let Some(message) = messages.message().await.map_err(|error| error.to_string())? {
+            count = message.match_count.or(count);
+        }
+        Ok::<_, String>(count.unwrap_or_default())
+    };
+    eventually("every run is found", async || match count(&mut client).await {
+        Ok(found) if found == runs => Ok(()),
+        other => Err(format!("{other:?} of {runs}")),
+    })
+    .await;
+}
+
+/// Bytes of all rows of the project, of its documents, and of its indexes.
+async fn stored(data_dir: &Path) -> [usize; 3] {
+    let path = data_dir.join("store");
+    let store = EmbeddedStore::open(&path, Settings::default()).await.expect("the store of the server opens");
+    let mut bytes = [0; 3];
+    for (at, rows) in [keys::project_rows, keys::documents, keys::indexes].into_iter().enumerate() {
+        bytes[at] = bytes_of(&store, rows(Project(0))).await;
+    }
+    store.close().await.expect("the store closes");
+    bytes
+}
