@@ -2,6 +2,7 @@
 //! and the caller's time zone are parameters, so the meaning of a query does not depend on
 //! where and when it is evaluated.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 use ruff_text_size::TextRange;
@@ -14,8 +15,8 @@ use crate::needs::Needs;
 use crate::options::QueryOptions;
 use crate::plan::{self, Plan};
 use crate::source::Source;
-use crate::tree::Program;
-use crate::view::{RunView, SequenceView};
+use crate::tree::{Node, PathStep, Program};
+use crate::view::{KeyPath, RunView, SequenceView};
 use crate::{check, parse};
 
 /// A construct that is valid by contract but probably a mistake.
@@ -128,6 +129,18 @@ impl Query {
 
     pub fn warnings(&self) -> &[Warning] {
         &self.warnings
+    }
+
+    /// Returns the params that the query names, each up to a member that some types of values have.
+    pub fn named_params(&self) -> BTreeSet<KeyPath> {
+        let mut params = BTreeSet::new();
+        self.program.root.walk(&mut |node| {
+            let Node::Param(lookup) = node else { return };
+            let steps = lookup.steps.iter().zip(lookup.path.keys());
+            let keys = steps.take_while(|(step, _)| !matches!(step, PathStep::Attribute(Some(_))));
+            params.insert(KeyPath::new(keys.map(|(_, key)| key.clone())));
+        });
+        params
     }
 
     /// Returns what indexes can answer about the query.

@@ -67,7 +67,7 @@ impl ExportService for Backend {
         let (call, request) = self.begin(request).await?;
         let slot = self.exports.take()?;
         let format = table_format(request.format())?;
-        let (search, sequences) = metrics::search(self.deps.clone(), call, request).await?;
+        let (search, sequences) = metrics::search(self, call, request).await?;
         let file = FileExport::new(self.deps.clone(), format, metrics::MetricRows::new())?;
         let wrap = |piece| pb::MetricsResponse { piece: Some(piece) };
         Ok(Response::new(self.respond(async move |sender| {
@@ -80,7 +80,7 @@ impl ExportService for Backend {
         let (call, request) = self.begin(request).await?;
         let slot = self.exports.take()?;
         let format = table_format(request.format())?;
-        let export = RunExport::new(self.deps.clone(), &call, request).await?;
+        let export = RunExport::new(self, &call, request).await?;
         let search = export.search(call.again())?;
         let deps = self.deps.clone();
         let wrap = |piece| pb::RunsResponse { piece: Some(piece) };
@@ -96,7 +96,7 @@ impl ExportService for Backend {
         let (call, request) = self.begin(request).await?;
         let slot = self.exports.take()?;
         let (format, rows) = (table_format(request.format())?, objects::ObjectRows::new(request.r#type()));
-        let (search, sequences) = objects::search(self.deps.clone(), call, request).await?;
+        let (search, sequences) = objects::search(self, call, request).await?;
         let file = FileExport::new(self.deps.clone(), format, rows)?;
         let wrap = |piece| pb::ObjectsResponse { piece: Some(piece) };
         Ok(Response::new(self.respond(async move |sender| {

@@ -3,7 +3,7 @@
 //!
 //! `query_text` compiles the query, `index` reads the indexes, `scan` reads the proposed runs page
 //! by page, `columns` avoids reading documents, `load` and `candidate` present a document to the
-//! query language, `filter` evaluates, and `delivery` and `keep_alive` send the matches to a client.
+//! query language, `filter` evaluates, `unknown_names` warns, and `delivery` and `keep_alive` send the matches to a client.
 //! The order of sorted lists, and groups, come from the tables in `crate::table`.
 
 mod query_text;
@@ -17,6 +17,7 @@ mod candidate;
 mod load;
 
 mod filter;
+mod unknown_names;
 
 mod delivery;
 mod keep_alive;
@@ -63,7 +64,7 @@ impl SearchService for Backend {
 
     async fn runs(&self, request: Request<pb::RunsRequest>) -> RpcResult<Self::RunsStream> {
         let (call, request) = self.begin(request).await?;
-        let search = run_request::RunSearch::new(self.deps.clone(), self.tables.clone(), call, request)?;
+        let search = run_request::RunSearch::new(self, call, request)?;
         Ok(Response::new(self.respond(async move |sender| search.send(&sender).await)))
     }
 
@@ -81,13 +82,13 @@ impl SearchService for Backend {
 
     async fn metrics(&self, request: Request<pb::MetricsRequest>) -> RpcResult<Self::MetricsStream> {
         let (call, request) = self.begin(request).await?;
-        let (search, metrics) = metrics::search(self.deps.clone(), call, request)?;
+        let (search, metrics) = metrics::search(self, call, request)?;
         Ok(Response::new(self.respond(async move |sender| search.send(metrics, &sender).await)))
     }
 
     async fn objects(&self, request: Request<pb::ObjectsRequest>) -> RpcResult<Self::ObjectsStream> {
         let (call, request) = self.begin(request).await?;
-        let (search, objects) = objects::search(self.deps.clone(), call, request)?;
+        let (search, objects) = objects::search(self, call, request)?;
         Ok(Response::new(self.respond(async move |sender| search.send(objects, &sender).await)))
     }
 

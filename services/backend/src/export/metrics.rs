@@ -21,7 +21,7 @@ use super::{
     run_numbers,
 };
 use crate::{
-    Deps,
+    Backend,
     call::Call,
     convert,
     error::Result,
@@ -30,12 +30,12 @@ use crate::{
 
 /// The search for the points of a request.
 pub(super) async fn search(
-    deps: Arc<Deps>,
+    backend: &Backend,
     call: Call,
     request: MetricsRequest,
 ) -> Result<(SequenceSearch, MetricSequences)> {
     convert::check_limit("names", request.names.len(), MAX_NAMES)?;
-    let runs = run_numbers(&deps, &call, &request.run_ids).await?;
+    let runs = run_numbers(&backend.deps, &call, &request.run_ids).await?;
     let scope = SearchScope { runs, newest: None };
     let names = request.names;
     let request = search::MetricsRequest {
@@ -46,7 +46,7 @@ pub(super) async fn search(
         steps: request.steps,
         ..search::MetricsRequest::default()
     };
-    let (search, sequences) = search_metrics(deps, call, request)?;
+    let (search, sequences) = search_metrics(backend, call, request)?;
     Ok((search.within(scope), sequences.with_names(names)))
 }
 

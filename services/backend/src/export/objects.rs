@@ -24,7 +24,7 @@ use super::{
     run_numbers,
 };
 use crate::{
-    Deps,
+    Backend,
     call::Call,
     error::{Error, Result},
     search::{ObjectSequences, SearchScope, SequenceSearch, search_objects},
@@ -32,18 +32,18 @@ use crate::{
 
 /// The search for the objects of a request.
 pub(super) async fn search(
-    deps: Arc<Deps>,
+    backend: &Backend,
     call: Call,
     request: ObjectsRequest,
 ) -> Result<(SequenceSearch, ObjectSequences)> {
-    let runs = run_numbers(&deps, &call, &request.run_ids).await?;
+    let runs = run_numbers(&backend.deps, &call, &request.run_ids).await?;
     let request = search::ObjectsRequest {
         query: request.query,
         r#type: request.r#type,
         parts: Some(RunParts { props: true, ..RunParts::default() }),
         ..search::ObjectsRequest::default()
     };
-    let (search, sequences) = search_objects(deps, call, request)?;
+    let (search, sequences) = search_objects(backend, call, request)?;
     Ok((search.within(SearchScope { runs, newest: None }), sequences))
 }
 

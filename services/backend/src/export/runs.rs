@@ -29,7 +29,7 @@ use super::{
     run_numbers,
 };
 use crate::{
-    Deps,
+    Backend, Deps,
     call::Call,
     convert,
     error::{Error, Result},
@@ -45,7 +45,7 @@ const BATCH_CELLS: usize = 1 << 18;
 
 /// A validated request.
 pub(super) struct RunExport {
-    deps: Arc<Deps>,
+    backend: Backend,
     query: Option<Query>,
     scope: SearchScope,
     /// `None`: no params.
@@ -55,7 +55,7 @@ pub(super) struct RunExport {
 }
 
 impl RunExport {
-    pub(super) async fn new(deps: Arc<Deps>, call: &Call, request: RunsRequest) -> Result<Self> {
+    pub(super) async fn new(backend: &Backend, call: &Call, request: RunsRequest) -> Result<Self> {
         convert::check_limit("metrics", request.metrics.len(), MAX_NAMES)?;
         if request.no_params && !request.param_paths.is_empty() {
             return Err(Error::field("no_params", "excludes `param_paths`: set one of them"));
@@ -65,11 +65,11 @@ impl RunExport {
             Ok(SeriesKey { context, ..key })
         };
         let metrics = request.metrics.into_iter().map(canonical).collect::<Result<_>>()?;
-        let runs = run_numbers(&deps, call, &request.run_ids).await?;
-        let newest = Some(newest_run(&deps, call.project).await?);
+        let runs = run_numbers(&backend.deps, call, &request.run_ids).await?;
+        let newest = Some(newest_run(&backend.deps, call.project).await?);
         let scope = SearchScope { runs, newest };
         let param_paths = (!request.no_params).then_some(request.param_paths);
-        Ok(Self { deps, query: request.query, scope, param_paths, metrics })
+        Ok(Self { backend: backend.clone(), query: request.query, scope, param_paths, metrics })
     }
 
     /// A search for the rows.
@@ -91,8 +91,8 @@ impl RunExport {
 
     fn search_parts(&self, call: Call, parts: RunParts) -> Result<SequenceSearch> {
         let page = SequencePage::new(Endpoint::Run, self.query.as_ref(), 0, String::new());
-        let compiled = compile_query(&self.deps, self.query.clone(), Endpoint::Run)?;
-        let search = SequenceSearch::new(self.deps.clone(), call, compiled, Some(parts), page)?;
+        let compiled = compile_query(&self.backend.deps, self.query.clone(), Endpoint::Run)?;
+        let search = SequenceSearch::new(&self.backend, call, compiled, Some(parts), page)?;
         Ok(search.within(self.scope.clone()))
     }
 
@@ -111,7 +111,7 @@ impl RunExport {
                     runs.iter().try_for_each(|run| seen.add(&run.params))?;
                     Ok(seen)
                 };
-                seen = self.deps.evaluation.run(add).await??;
+                seen = self.backend.deps.evaluation.run(add).await??;
             }
             Ok::<_, StreamEnd>(seen)
         };

@@ -161,6 +161,11 @@ impl MergedParams {
         Ok(sender.send(ParamsResponse { params: Bytes::new(), types: gathered, truncated }).await?)
     }
 
+    /// Whether the project has more than was merged.
+    pub(crate) fn is_truncated(&self) -> bool {
+        self.is_truncated
+    }
+
     /// The encoded params.
     pub(crate) fn params(&self) -> &Bytes {
         &self.params

@@ -292,7 +292,7 @@ impl Project<'_> {
 }
 
 /// The paths of all params of the project, and of the maps above them.
-fn params(merged: &MergedParams) -> Result<Vec<Vec<String>>> {
+pub(super) fn params(merged: &MergedParams) -> Result<Vec<Vec<String>>> {
     let tree = cbor::decode_map(merged.params()).map_err(|error| {
         Error::Internal(matyan_store::Error::corrupt(format!("invalid merged params: {error}")))
     })?;

@@ -27,7 +27,7 @@ const SCAN_FROM: u64 = 6;
 /// Rows read at a time.
 const PAGE: usize = 10_000;
 /// Maximum length of a key, close to the limit of the store.
-const MAX_KEY_BYTES: usize = 4_096;
+pub(super) const MAX_KEY_BYTES: usize = 4_096;
 
 /// The rows that satisfy a probe.
 enum ProbeRows {
@@ -82,6 +82,13 @@ pub(crate) async fn count_probes<'p>(
         }
     }
     Ok(estimates(runs, &counters))
+}
+
+/// Whether an index has a run that satisfies a probe; true if no index covers it.
+pub(super) async fn has_runs(snapshot: &dyn Snapshot, project: Project, probe: &Probe) -> Result<bool> {
+    let mut counter = ProbeCounter::new(probe, rows_of(snapshot, project, probe).await?);
+    counter.count_up_to(snapshot, 1).await?;
+    Ok(counter.count != Some(0))
 }
 
 fn estimates<'p>(runs: u64, counters: &[ProbeCounter<'p>]) -> ProbeCounts<'p> {

@@ -1,7 +1,5 @@
 //! Searches of metric series, with points by density, buckets by chart width, or neither.
 
-use std::sync::Arc;
-
 use matyan_model::{
     ids::SeriesNumber,
     metric::metric_series_find,
@@ -24,7 +22,7 @@ use super::{
     sequences::{MessageStatus, SequenceKind, SequencePage, SequenceSearch},
 };
 use crate::{
-    Deps,
+    Backend, Deps,
     call::Call,
     convert,
     error::{Error, Result},
@@ -81,7 +79,7 @@ pub(crate) enum Piece {
 }
 
 pub(crate) fn search(
-    deps: Arc<Deps>,
+    backend: &Backend,
     call: Call,
     request: MetricsRequest,
 ) -> Result<(SequenceSearch, MetricSequences)> {
@@ -109,8 +107,8 @@ pub(crate) fn search(
         Some(Points::None(_)) | None => MetricOutput::Reduced(ReducedOutput::Info),
     };
     let page = SequencePage::new(Endpoint::Metric, request.query.as_ref(), request.limit, request.cursor);
-    let compiled = query_text::compile_query(&deps, request.query, Endpoint::Metric)?;
-    let search = SequenceSearch::new(deps, call, compiled, request.parts, page)?;
+    let compiled = query_text::compile_query(&backend.deps, request.query, Endpoint::Metric)?;
+    let search = SequenceSearch::new(backend, call, compiled, request.parts, page)?;
     Ok((search, MetricSequences { steps, output, names: Vec::new() }))
 }
 

@@ -1,7 +1,5 @@
 //! Searches of object sequences, with the requested steps and objects of each.
 
-use std::sync::Arc;
-
 use matyan_model::series::RunRef;
 use matyan_proto::{
     common::v1::{SeriesType, StepRange},
@@ -19,7 +17,7 @@ use super::{
     sequences::{MessageStatus, SequenceKind, SequencePage, SequenceSearch},
 };
 use crate::{
-    Deps,
+    Backend, Deps,
     call::Call,
     error::{Error, Result},
     objects::{ObjectCursor, SelectedSequence, is_list},
@@ -32,7 +30,7 @@ pub(crate) struct ObjectSequences {
 }
 
 pub(crate) fn search(
-    deps: Arc<Deps>,
+    backend: &Backend,
     call: Call,
     request: ObjectsRequest,
 ) -> Result<(SequenceSearch, ObjectSequences)> {
@@ -48,8 +46,8 @@ pub(crate) fn search(
         }
     };
     let page = SequencePage::new(endpoint, request.query.as_ref(), request.limit, request.cursor);
-    let compiled = query_text::compile_query(&deps, request.query, endpoint)?;
-    let search = SequenceSearch::new(deps, call, compiled, request.parts, page)?;
+    let compiled = query_text::compile_query(&backend.deps, request.query, endpoint)?;
+    let search = SequenceSearch::new(backend, call, compiled, request.parts, page)?;
     Ok((search, ObjectSequences { series_type, selection: request.selection.unwrap_or_default() }))
 }
 

@@ -20,12 +20,12 @@ use super::{
     sort,
 };
 use crate::{
-    Deps,
+    Backend,
     call::Call,
     convert,
     error::{Error, Result},
     table::{
-        Cursor, GroupToken, PageStart, RunTables, RunValue, Selection, SortKey, TablePage, TableQuery, Term,
+        Cursor, GroupToken, PageStart, RunValue, Selection, SortKey, TablePage, TableQuery, Term,
         request_digest,
     },
 };
@@ -35,8 +35,7 @@ const TABLE_RUNS: usize = 100_000;
 
 /// A validated request.
 pub(super) struct RunSearch {
-    pub(super) deps: Arc<Deps>,
-    pub(super) tables: RunTables,
+    pub(super) backend: Backend,
     pub(super) call: Call,
     pub(super) compiled: Arc<CompiledQuery>,
     /// In the order of the request; empty: newest first.
@@ -61,7 +60,7 @@ pub(super) enum ListStart {
 }
 
 impl RunSearch {
-    pub(super) fn new(deps: Arc<Deps>, tables: RunTables, call: Call, request: RunsRequest) -> Result<Self> {
+    pub(super) fn new(backend: &Backend, call: Call, request: RunsRequest) -> Result<Self> {
         let parts = convert::parts(request.parts.clone())?;
         let digest = list_digest(&request);
         let keys = sort::parse_keys(request.sort)?;
@@ -81,7 +80,7 @@ impl RunSearch {
         };
         let now_us = match &start {
             ListStart::Cursor(cursor) => cursor.now_us,
-            _ => (deps.clock)(),
+            _ => (backend.deps.clock)(),
         };
         let group = match request.group.as_str() {
             "" => None,
@@ -100,8 +99,7 @@ impl RunSearch {
             digest,
             now_us,
             parts: (!request.ids_only).then_some(parts),
-            deps,
-            tables,
+            backend: backend.clone(),
             call,
         })
     }
@@ -123,7 +121,7 @@ impl RunSearch {
         Ok(Selection {
             project,
             sort: if self.keys.is_empty() { sort::newest_first() } else { self.keys.clone() },
-            query: TableQuery::new(&self.deps, project, self.compiled.clone()).await?,
+            query: TableQuery::new(&self.backend.deps, project, self.compiled.clone()).await?,
             group: self.group.clone(),
             now_us: self.now_us,
             newest: match &self.start {
@@ -151,7 +149,10 @@ impl RunSearch {
     /// and does not wait for one.
     pub(super) async fn known_page(&self) -> Result<Option<TablePage>> {
         let Some(start) = self.page_start().await? else { return Ok(None) };
-        self.tables.page_now(&self.deps, &self.selection().await?, start, self.page_runs()).await
+        self.backend
+            .tables
+            .page_now(&self.backend.deps, &self.selection().await?, start, self.page_runs())
+            .await
     }
 
     /// Number of runs, or of ids, to take from a table at a time.
@@ -164,7 +165,7 @@ impl RunSearch {
         if run_id.len() > limits::RUN_ID_BYTES {
             return Ok(None);
         }
-        let snapshot = self.deps.store.snapshot().await?;
+        let snapshot = self.backend.deps.store.snapshot().await?;
         Ok(head_live(snapshot.as_ref(), self.call.project, &RunId::new(run_id)).await?)
     }
 

@@ -21,6 +21,7 @@ use super::{
     run_request::{ListStart, RunSearch},
     scan::{MatchPage, RunScanner, always_raised_warning, newest_run},
     sort,
+    unknown_names::unknown_names,
 };
 use crate::{
     Deps,
@@ -47,10 +48,10 @@ impl RunSearch {
         }
         let scanner = match scans {
             true => {
-                let opened = RunScanner::new(self.deps.clone(), self.call.project, &self.compiled);
+                let opened = RunScanner::new(self.backend.deps.clone(), self.call.project, &self.compiled);
                 keep_alive.during(opened, || None).await??
             }
-            false => RunScanner::of_known(self.deps.clone(), self.call.project, &self.compiled, 0),
+            false => RunScanner::of_known(self.backend.deps.clone(), self.call.project, &self.compiled, 0),
         };
         let warnings = self.compiled.warnings.clone();
         if !warnings.is_empty() {
@@ -62,7 +63,7 @@ impl RunSearch {
         let runs = RunSender {
             keep_alive,
             names: EntityNames::new(&self.call),
-            deps: self.deps.clone(),
+            deps: self.backend.deps.clone(),
             parts: self.parts.clone(),
             report_progress: self.compiled.report_progress,
             scanner,
@@ -147,7 +148,7 @@ impl RunSender<'_> {
             let terms = vec![Term::Integer(number.0.cast_signed())];
             search.cursor(first.unwrap_or(number), terms, run_id)
         });
-        self.end(cursor).await
+        self.end(&search, cursor).await
     }
 
     async fn ranked_page(&mut self) -> Result<Option<RankedPage>, StreamEnd> {
@@ -195,10 +196,10 @@ impl RunSender<'_> {
             }
             ListStart::AfterRun(run_id) => {
                 let Some(number) = search.find_live(run_id).await? else {
-                    return self.end(None).await;
+                    return self.end(&search, None).await;
                 };
                 let found = self.scanner.reread(&[number]).await?;
-                let Some(last) = found.matched.front() else { return self.end(None).await };
+                let Some(last) = found.matched.front() else { return self.end(&search, None).await };
                 Some((last.candidate.document.props.created_us, run_id.clone()))
             }
         };
@@ -229,12 +230,12 @@ impl RunSender<'_> {
         let last = self.last.take().filter(|_| self.left == Some(0));
         let cursor =
             last.map(|last| search.cursor(newest, vec![Term::Integer(last.created_us)], last.run_id));
-        self.end(cursor).await
+        self.end(&search, cursor).await
     }
 
     /// Sends runs in the order of the table of the project. The first page may be known already.
     async fn tabled(mut self, search: RunSearch, mut known: Option<TablePage>) -> Result<(), StreamEnd> {
-        let Some(mut start) = search.page_start().await? else { return self.end(None).await };
+        let Some(mut start) = search.page_start().await? else { return self.end(&search, None).await };
         let mut selection = search.selection().await?;
         let deps = self.deps.clone();
         loop {
@@ -243,7 +244,8 @@ impl RunSender<'_> {
                 None => {
                     let message = self.keep_alive_message();
                     let most = self.left.and_then(|left| usize::try_from(left).ok()).unwrap_or(usize::MAX);
-                    let read = search.tables.page(&deps, &selection, start, most.min(search.page_runs()));
+                    let read =
+                        search.backend.tables.page(&deps, &selection, start, most.min(search.page_runs()));
                     self.keep_alive.during(read, message).await??
                 }
             };
@@ -266,11 +268,11 @@ impl RunSender<'_> {
             }
             if self.left == Some(0) {
                 let cursor = search.cursor(page.newest, page.last_terms, last_id);
-                return self.end(Some(cursor)).await;
+                return self.end(&search, Some(cursor)).await;
             }
             start = PageStart::After { terms: page.last_terms, run_id: last_id };
         }
-        self.end(None).await
+        self.end(&search, None).await
     }
 
     /// Sends the ids of sorted runs as of the time when each was found.
@@ -386,8 +388,12 @@ impl RunSender<'_> {
     }
 
     /// Sends the last message, with the cursor of the next page if there may be one.
-    async fn end(mut self, next_cursor: Option<String>) -> Result<(), StreamEnd> {
+    async fn end(mut self, search: &RunSearch, next_cursor: Option<String>) -> Result<(), StreamEnd> {
         let mut message = self.message();
+        if self.counts.found == 0 && self.counts.is_counted {
+            let unknown = unknown_names(&search.backend, &search.call, &search.compiled.query);
+            message.warnings.extend(self.keep_alive.during(unknown, || None).await??);
+        }
         let always_raised = self.always_raised || self.scanner.always_raised();
         message.warnings.extend(always_raised.then(always_raised_warning));
         message.next_cursor = next_cursor.unwrap_or_default();

@@ -2,8 +2,6 @@
 //! matching sequences. A run with many sequences is sent in pieces; only one piece, about the
 //! size of a message, is in memory at a time.
 
-use std::sync::Arc;
-
 use matyan_model::{ids::RunNumber, series::RunRef};
 use matyan_proto::{
     common::v1::Progress,
@@ -22,9 +20,10 @@ use super::{
     query_text::CompiledQuery,
     runs::always_raised,
     scan::RunScanner,
+    unknown_names::unknown_names,
 };
 use crate::{
-    Deps,
+    Backend, Deps,
     call::Call,
     convert,
     error::{Error, Result},
@@ -82,7 +81,7 @@ pub(crate) struct MessageStatus {
 
 /// A validated request.
 pub(crate) struct SequenceSearch {
-    pub(super) deps: Arc<Deps>,
+    backend: Backend,
     pub(super) call: Call,
     pub(super) compiled: CompiledQuery,
     pub(super) parts: RunParts,
@@ -120,14 +119,14 @@ impl SequencePage {
 
 impl SequenceSearch {
     pub(crate) fn new(
-        deps: Arc<Deps>,
+        backend: &Backend,
         call: Call,
         compiled: CompiledQuery,
         parts: Option<RunParts>,
         page: SequencePage,
     ) -> Result<Self> {
         let parts = convert::parts(parts)?;
-        Ok(Self { deps, call, compiled, parts, page, scope: SearchScope::default() })
+        Ok(Self { backend: backend.clone(), call, compiled, parts, page, scope: SearchScope::default() })
     }
 
     /// Searches only a part of the project.
@@ -145,7 +144,7 @@ impl SequenceSearch {
             "" => None,
             text => Some(Cursor::decode_newest_first(text, self.page.digest)?),
         };
-        let (deps, project) = (self.deps.clone(), self.call.project);
+        let (deps, project) = (self.backend.deps.clone(), self.call.project);
         let mut scanner = match self.scope.runs {
             Some(runs) => RunScanner::of_runs(deps, project, &self.compiled, runs),
             None => {
@@ -159,7 +158,7 @@ impl SequenceSearch {
         if let Some(last) = last {
             scanner.seek_after(last);
         }
-        let warnings = self.compiled.warnings;
+        let warnings = self.compiled.warnings.clone();
         if !warnings.is_empty() {
             // Sent before the search starts, as in a search of runs.
             keep_alive
@@ -173,13 +172,14 @@ impl SequenceSearch {
             sent: SentPage {
                 left: (self.page.limit > 0).then_some(self.page.limit),
                 last: None,
+                is_first: last.is_none(),
                 digest: self.page.digest,
             },
             found: 0,
             rows: Vec::new(),
             bytes: 0,
-            report_progress: self.compiled.report_progress,
-            deps: self.deps,
+            compiled: self.compiled,
+            backend: self.backend,
             call: self.call,
             parts: self.parts,
             kind,
@@ -189,14 +189,14 @@ impl SequenceSearch {
 }
 
 struct SequenceSender<'s, K: SequenceKind> {
-    deps: Arc<Deps>,
+    backend: Backend,
     call: Call,
     kind: K,
     keep_alive: KeepAlive<'s, K::Message>,
     scanner: RunScanner,
     names: EntityNames,
     parts: RunParts,
-    report_progress: bool,
+    compiled: CompiledQuery,
     sent: SentPage,
     /// Number of runs with a match so far.
     found: u64,
@@ -211,6 +211,8 @@ struct SentPage {
     left: Option<u32>,
     /// The last run.
     last: Option<(RunNumber, String)>,
+    /// Nothing was sent before it.
+    is_first: bool,
     /// Digest of the list.
     digest: u64,
 }
@@ -246,12 +248,21 @@ impl<K: SequenceKind> SequenceSender<'_, K> {
                 self.flush(&mut delivery, &mut None).await?;
             }
         }
+        if self.found == 0 && self.sent.is_first {
+            let message = self.keep_alive_message();
+            let unknown = unknown_names(&self.backend, &self.call, &self.compiled.query);
+            let warnings = self.keep_alive.during(unknown, message).await??;
+            if !warnings.is_empty() {
+                let status = MessageStatus { warnings, ..MessageStatus::default() };
+                self.keep_alive.send(K::message(Vec::new(), status)).await?;
+            }
+        }
         let message = self.message(true);
         Ok(self.keep_alive.send(message).await?)
     }
 
     fn progress(&self) -> Option<Progress> {
-        self.report_progress.then(|| self.scanner.progress(self.found))
+        self.compiled.report_progress.then(|| self.scanner.progress(self.found))
     }
 
     fn keep_alive_message(&self) -> impl Fn() -> Option<K::Message> + use<K> {
@@ -291,7 +302,7 @@ impl<K: SequenceKind> SequenceSender<'_, K> {
         let MatchedRun { candidate, sequences: matching } = matched;
         let Candidate { number, document, sequences, .. } = candidate;
         let (snapshot, message) = (delivery.snapshot(), self.keep_alive_message());
-        let read = run_parts(&self.deps, &mut self.names, snapshot, number, &document, &self.parts);
+        let read = run_parts(&self.backend.deps, &mut self.names, snapshot, number, &document, &self.parts);
         let run = match self.keep_alive.during(read, message).await? {
             Ok(run) => run,
             Err(error) => return Ok(Err(error)),
@@ -317,7 +328,7 @@ impl<K: SequenceKind> SequenceSender<'_, K> {
                 Err(Error::Store(StoreError::SnapshotTooOld))
                     if open.read > 0 || K::is_partial(&open.state) =>
                 {
-                    open.snapshot = Some(self.deps.store.snapshot().await?);
+                    open.snapshot = Some(self.backend.deps.store.snapshot().await?);
                     self.read(delivery, open).await??
                 }
                 Err(error) if open.is_partly_sent => return Err(error.into()),
@@ -355,7 +366,7 @@ impl<K: SequenceKind> SequenceSender<'_, K> {
         open.is_partly_sent = true;
         self.flush(delivery, &mut open.snapshot).await?;
         if delivery.has_no_snapshot() && open.snapshot.is_none() {
-            open.snapshot = Some(self.deps.store.snapshot().await?);
+            open.snapshot = Some(self.backend.deps.store.snapshot().await?);
         }
         Ok(())
     }
@@ -369,7 +380,7 @@ impl<K: SequenceKind> SequenceSender<'_, K> {
         let snapshot = snapshot.as_deref().unwrap_or_else(|| delivery.snapshot());
         let message = self.keep_alive_message();
         let sequences = &sequences[*read..];
-        let read = self.kind.read(&self.deps, &self.call, snapshot, *run_ref, sequences, state);
+        let read = self.kind.read(&self.backend.deps, &self.call, snapshot, *run_ref, sequences, state);
         Ok(self.keep_alive.during(read, message).await?)
     }
 

@@ -479,6 +479,28 @@ async fn errors_in_a_query_are_reported() {
     let found = harness.runs(harness::runs_request("experiment == 'x'")).await.unwrap();
     assert!(found.warnings.iter().any(|it| it.contains("'experiment'")), "{:?}", found.warnings);
     assert!(harness.runs(harness::runs_request("run.at == 0")).await.unwrap().warnings.is_empty());
+    // Names that no run has, with similar ones.
+    let cases = [
+        ("run.aat == 0", Some("no run has the param run.aat: did you mean run.at?")),
+        ("run.hparams.at > 100", Some("no run has the param run.hparams.at: did you mean run.at?")),
+        ("run.nothing_like_it.upper() == 'A'", Some("run.nothing_like_it: check its name")),
+        (
+            "run.metrics['loss'].last > 1e9",
+            Some("no run has a series with the name \"loss\": check its name"),
+        ),
+        ("'best' in run.tags", Some("no run has the tag \"best\"")),
+        ("run.experiment == 'x'", Some("no run is in the experiment \"x\"")),
+        ("run.at == 77", None),
+        ("run.text.startswith('nothing')", None),
+        ("run.aat == 0 or run.at == 0", None),
+    ];
+    for (text, expected) in cases {
+        let found = harness.runs(harness::runs_request(text)).await.unwrap().warnings;
+        match expected {
+            Some(part) => assert!(found.iter().any(|it| it.contains(part)), "{text}: {found:?}"),
+            None => assert!(found.is_empty(), "{text}: {found:?}"),
+        }
+    }
     // Warnings are in the first message, before any match, so that they can go into the head
     // of an HTTP response.
     let query = harness::runs_request("run.at >= 0 or experiment == 'x'");
