@@ -169,6 +169,12 @@ export class Project {
     return this.#line();
   }
 
+  /** Logs a run that leaves the first one after step 99. Returns its id when the server has it. */
+  branch(): Promise<string> {
+    this.#process.stdin.write('branch\n');
+    return this.#line();
+  }
+
   /** Ends the active runs. */
   async end(): Promise<void> {
     const { ended } = track(this.#process);

@@ -587,3 +587,16 @@ test('a thousand charts are a dozen elements, and those that leave the screen ar
     );
   });
 });
+
+test('addresses of media in Aim lead to the page of media', async () => {
+  for (const [from, to] of [
+    ['/images', '/media'],
+    ['/texts', '/media?kind=texts'],
+    ['/audios/', '/media?kind=audio'],
+  ]) {
+    await site.visit(from as string, async ({ page, base }) => {
+      await page.waitForSelector('h1:text-is("Media")');
+      expect(page.url()).toBe(base + to);
+    });
+  }
+});

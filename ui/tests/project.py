@@ -99,9 +99,16 @@ def main() -> None:
     live.track(1.0, name="loss", step=0, context={"subset": "train"})
     live.flush()
     print(json.dumps({"hashes": hashes, "strange": strange.hash, "wide": wide.hash, "studio": studio.hash, "spike": spike.hash, "epochs": epochs.hash, "live": live.hash}), flush=True)
-    # Each line of the input is a value to track, the name of a run to start, or a number of large images to track.
+    # Each line of the input is a value to track, the name of a run to start, a branch of the first run, or a number of large images to track.
     started = []
     for step, line in enumerate(sys.stdin, start=1):
+        if line.startswith("branch"):
+            branch = Run(repo=query, frontier_url=ingest, fork_from=hashes[0], fork_step=99, capture_terminal_logs=False)
+            branch.name = "branch of a sweep"
+            branch.track(0.5, name="loss", step=100, context={"subset": "train"})
+            branch.close()
+            print(branch.hash, flush=True)
+            continue
         if line.startswith("start "):
             started.append(late := open_run(step))
             late.name = line.removeprefix("start ").strip()

@@ -325,3 +325,18 @@ test('objects are found by their names on the page of media', async () => {
     await page.waitForSelector('canvas[data-drawn]');
   });
 });
+
+test('a query that fails for every run says so, also when it was typed', async () => {
+  const text = '"best" in run.tgs';
+  const warned = '.below p:has-text("check its names and types")';
+  await site.visit('/runs', async ({ page }) => {
+    await page.waitForSelector('[role=row] a');
+    await page.fill(FIELD, text);
+    await page.keyboard.press('Escape');
+    await page.locator(FIELD).blur();
+    await page.waitForSelector(warned);
+  });
+  for (const path of ['metrics', 'params', 'compare']) {
+    await site.visit(`/${path}?q=${encodeURIComponent(text)}`, ({ page }) => page.waitForSelector(warned));
+  }
+});

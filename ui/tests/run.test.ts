@@ -263,7 +263,8 @@ test('a logged text has no live panels', async () => {
   await site.visit(studio('artifacts&file=readme.md'), async ({ page, calls }) => {
     await page.waitForSelector('article pre:has-text("metric: loss")');
     expect(await page.locator('article canvas').count()).toBe(0);
-    expect(calls).not.toContain('SearchService/Runs');
+    // The page itself looks for its branches.
+    expect(calls.filter(call => call === 'SearchService/Runs').length).toBeLessThanOrEqual(1);
   });
 });
 
@@ -332,3 +333,32 @@ test('changes since the last commit are shown', async () => {
     await page.waitForSelector('text=No changes since the last commit');
   });
 });
+
+let branch: string | undefined;
+test.each(['light', 'dark'] as const)(
+  'a run shows its parent, its branches and where they begin, %s',
+  async theme => {
+    const [parent = ''] = site.runs.hashes;
+    branch ??= await site.project.branch();
+    const look = async (id: string, fact: string, name: string, marks: number): Promise<void> =>
+      site.visit(
+        `/runs/${id}?m=/^loss$/`,
+        async visit => {
+          const { page } = visit;
+          await page.waitForSelector(
+            `.fact:has(dt:text-is("${fact}")) dd:has-text("from step 99") a:text-is("${name}")`,
+          );
+          await page.locator('.pointer').first().hover();
+          await page.waitForSelector(
+            '.tooltip p:has-text("branch of a sweep branches from vit-small / trial 00 after step 99")',
+          );
+          expect(await page.locator('.tooltip .fork').count()).toBe(marks);
+          await visit.shot(`run-${fact.replace(' ', '-')}-${theme}`);
+          expect(await findings(page)).toEqual([]);
+        },
+        { theme },
+      );
+    await look(branch, 'Branch of', 'vit-small / trial 00', 1);
+    await look(parent, 'Branches', 'branch of a sweep', 1);
+  },
+);

@@ -3,36 +3,22 @@ import { joined } from './bytes.ts';
 import type { CborValue } from './cbor.ts';
 
 export function encodeCbor(value: CborValue): Uint8Array<ArrayBuffer> {
-  const pieces: Uint8Array[] = [];
-  write(value, piece => void pieces.push(piece));
-  return joined(pieces);
+  return joined(pieces(value));
 }
 
-function write(value: CborValue, put: (piece: Uint8Array) => void): void {
+function pieces(value: CborValue): Uint8Array[] {
   if (value === null || typeof value === 'boolean')
-    return put(Uint8Array.of(value === null ? 0xf6 : value ? 0xf5 : 0xf4));
-  if (typeof value === 'number' && !Number.isSafeInteger(value)) return put(double(value));
-  if (typeof value === 'number' || typeof value === 'bigint') return put(integer(value));
+    return [Uint8Array.of(value === null ? 0xf6 : value ? 0xf5 : 0xf4)];
+  if (typeof value === 'number' && !Number.isSafeInteger(value)) return [double(value)];
+  if (typeof value === 'number' || typeof value === 'bigint') return [integer(value)];
   if (typeof value === 'string') {
     const bytes = new TextEncoder().encode(value);
-    put(head(3, bytes.length));
-    return put(bytes);
+    return [head(3, bytes.length), bytes];
   }
-  if (value instanceof Uint8Array) {
-    put(head(2, value.length));
-    return put(value);
-  }
-  if (Array.isArray(value)) {
-    put(head(4, value.length));
-    for (const one of value) write(one, put);
-    return;
-  }
+  if (value instanceof Uint8Array) return [head(2, value.length), value];
+  if (Array.isArray(value)) return [head(4, value.length), ...value.flatMap(pieces)];
   const entries = Object.entries(value);
-  put(head(5, entries.length));
-  for (const [key, one] of entries) {
-    write(key, put);
-    write(one, put);
-  }
+  return [head(5, entries.length), ...entries.flat().flatMap(pieces)];
 }
 
 function integer(value: number | bigint): Uint8Array {
@@ -55,12 +41,7 @@ function head(major: number, argument: number | bigint): Uint8Array {
   const size = BigInt(argument);
   if (size < 24n) return Uint8Array.of((major << 5) | Number(size));
   const exponent = size < 1n << 8n ? 0 : size < 1n << 16n ? 1 : size < 1n << 32n ? 2 : 3;
-  const bytes = new Uint8Array(1 + (1 << exponent));
-  bytes[0] = (major << 5) | (24 + exponent);
-  const view = new DataView(bytes.buffer);
-  if (exponent === 0) view.setUint8(1, Number(size));
-  else if (exponent === 1) view.setUint16(1, Number(size));
-  else if (exponent === 2) view.setUint32(1, Number(size));
-  else view.setBigUint64(1, size);
-  return bytes;
+  const bytes = new Uint8Array(8);
+  new DataView(bytes.buffer).setBigUint64(0, size);
+  return Uint8Array.of((major << 5) | (24 + exponent), ...bytes.subarray(8 - (1 << exponent)));
 }

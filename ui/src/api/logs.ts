@@ -15,12 +15,7 @@ function request(runId: string, range: LogRange): object {
 }
 
 /** `lastStep` is the highest of the whole log; -1 if it is empty. */
-export function readLines(
-  runId: string,
-  range: LogRange,
-  urgency: Urgency,
-  signal?: AbortSignal,
-): Promise<{ lines: Line[]; lastStep: number }> {
+export function readLines(runId: string, range: LogRange, urgency: Urgency, signal?: AbortSignal) {
   return queued('LogService.Lines', urgency, signal, async () => {
     const piece = { lines: [] as Line[], lastStep: -1 };
     for await (const response of client(LogService).lines(request(runId, range), limited(signal))) {
@@ -32,12 +27,7 @@ export function readLines(
 }
 
 /** `count` is the number of records in the whole log. */
-export function readRecords(
-  runId: string,
-  range: LogRange,
-  urgency: Urgency,
-  signal?: AbortSignal,
-): Promise<{ records: LogRecord[]; count: number }> {
+export function readRecords(runId: string, range: LogRange, urgency: Urgency, signal?: AbortSignal) {
   return queued('LogService.Records', urgency, signal, async () => {
     const piece = { records: [] as LogRecord[], count: 0 };
     for await (const response of client(LogService).records(request(runId, range), limited(signal))) {

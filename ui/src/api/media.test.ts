@@ -10,7 +10,7 @@ function serve(rules: Record<string, number>): string[] {
   vi.stubGlobal('fetch', async (path: string) => {
     asked.push(path);
     const status = Object.entries(rules).find(([part]) => path.includes(part))?.[1] ?? 200;
-    return new Response(path, { status });
+    return new Response(status === 200 ? path : JSON.stringify({ message: `it is ${status}` }), { status });
   });
   return asked;
 }
@@ -33,4 +33,13 @@ test('a missing payload has no bytes, and a server that is busy is not asked for
   const asked = serve({ thumbnail: 503 });
   await expect(read(256)).rejects.toMatchObject({ where: 'The payload', canRetry: true });
   expect(asked.length).toBe(1);
+});
+
+test.each([401, 403, 421, 429])('a payload that is refused with %i says why', async status => {
+  for (const thumbnail of [status, 415]) {
+    serve({ thumbnail, payloads: status });
+    await expect(read(256)).rejects.toMatchObject({ message: `It is ${status}.`, where: 'The payload' });
+  }
+  serve({ payloads: 413 });
+  await expect(read()).rejects.toMatchObject({ message: 'It is 413.' });
 });

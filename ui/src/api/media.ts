@@ -2,6 +2,8 @@
  * Images, audio, texts, distributions and figures of runs. Sequences are read thinned to some steps and without
  * payloads; the payloads of what is in view are read one by one, so that the browser caches them.
  */
+import { Code, ConnectError } from '@connectrpc/connect';
+
 import { SeriesType } from '../gen/matyan/common/v1/common_pb.ts';
 import type { Step } from '../gen/matyan/objects/v1/objects_pb.ts';
 import { SearchService, type Warning } from '../gen/matyan/search/v1/search_pb.ts';
@@ -61,10 +63,18 @@ export function findMedia(text: string, type: SeriesType, signal?: AbortSignal):
   });
 }
 
-async function get(path: string, signal: AbortSignal): Promise<Response> {
+const MISSING = 404;
+/** Some formats cannot be reduced, and some images are too large for it. */
+const IRREDUCIBLE = [400, MISSING, 413, 415, 422];
+const CODES: { [status: number]: Code } = { 401: Code.Unauthenticated, 403: Code.PermissionDenied };
+
+/** Reads with the text of the server in a failure, other than those with one of the `allowed` statuses. */
+async function get(path: string, signal: AbortSignal, allowed: number[]): Promise<Response> {
   const response = await fetch(path, { signal });
-  if (response.status >= 500) throw new Error(`the server answered ${response.status}`);
-  return response;
+  const { ok, status } = response;
+  if (ok || allowed.includes(status)) return response;
+  const { message } = (await response.json().catch(() => ({}))) as { message?: string };
+  throw new ConnectError(message || `the server answered ${status}`, CODES[status] ?? Code.Unknown);
 }
 
 /** The payload of an object, or its image in at most `pixels`, from the browser's cache if it is there. */
@@ -75,9 +85,9 @@ export function readPayload(
 ): Promise<Uint8Array<ArrayBuffer>> {
   const path = `${rootPath}api/v1/rest/payloads/${encodeURIComponent(uri)}`;
   return queued('The payload', Urgency.Visible, signal, async () => {
-    const reduced = pixels ? await get(`${path}/thumbnail?size=${pixels}`, signal) : undefined;
-    // Some formats cannot be reduced.
-    const response = reduced?.ok ? reduced : await get(path, signal);
+    const small = `${path}/thumbnail?size=${pixels}`;
+    const reduced = pixels ? await get(small, signal, IRREDUCIBLE) : undefined;
+    const response = reduced?.ok ? reduced : await get(path, signal, [MISSING]);
     // A missing payload has no bytes.
     return response.ok ? new Uint8Array(await response.arrayBuffer()) : new Uint8Array();
   });

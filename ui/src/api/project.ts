@@ -5,7 +5,7 @@ import { SeriesType } from '../gen/matyan/common/v1/common_pb.ts';
 import { DashboardService } from '../gen/matyan/dashboards/v1/dashboards_pb.ts';
 import { ExperimentService } from '../gen/matyan/experiments/v1/experiments_pb.ts';
 import { ProjectService } from '../gen/matyan/project/v1/project_pb.ts';
-import type { ActivityResponse, FindColumnsResponse } from '../gen/matyan/project/v1/project_pb.ts';
+import type { ActivityResponse } from '../gen/matyan/project/v1/project_pb.ts';
 import { ReportService } from '../gen/matyan/reports/v1/reports_pb.ts';
 import type { Run } from '../gen/matyan/runs/v1/run_pb.ts';
 import { RunService } from '../gen/matyan/runs/v1/runs_pb.ts';
@@ -19,12 +19,7 @@ import { client, gathered, limited, queued, unary } from './transport.ts';
 export const MAX_COLUMNS = 60;
 
 /** Finds params, and series of some types, that have all words of a text in their path or name. */
-export function findColumns(
-  text: string,
-  types: SeriesType[],
-  limit: number,
-  signal?: AbortSignal,
-): Promise<FindColumnsResponse> {
+export function findColumns(text: string, types: SeriesType[], limit: number, signal?: AbortSignal) {
   return unary(ProjectService.method.findColumns, { text, types, limit }, signal);
 }
 
@@ -74,10 +69,8 @@ export function readActivity(signal?: AbortSignal): Promise<ProjectActivity> {
     const project = client(ProjectService);
     const counts = await project.activity({ timezoneOffsetMin: new Date().getTimezoneOffset() }, options);
     const seriesNames = counts.runCount > 0 ? await firstMetrics(options) : [];
-    const parts = {
-      props: true,
-      ...(seriesNames.length > 0 && { seriesTypes: [SeriesType.METRIC], seriesNames }),
-    };
+    const seriesTypes = seriesNames.length > 0 ? [SeriesType.METRIC] : [];
+    const parts = { props: true, seriesTypes, seriesNames };
     const list = async (filter: { active?: boolean }, pageSize: number): Promise<Run[]> =>
       (await client(RunService).list({ ...filter, archived: false, parts, pageSize }, options)).runs;
     return { counts, active: await list({ active: true }, MAX_ACTIVE), recent: await list({}, MAX_RECENT) };

@@ -4,18 +4,10 @@ import type { MessageInitShape } from '@bufbuild/protobuf';
 import { SeriesType } from '../gen/matyan/common/v1/common_pb.ts';
 import type { Run, RunPartsSchema, SeriesInfo } from '../gen/matyan/runs/v1/run_pb.ts';
 import { RunService } from '../gen/matyan/runs/v1/runs_pb.ts';
-import {
-  SearchService,
-  type CompleteRequestSchema,
-  type CompleteResponse,
-  type ExplainResponse,
-  type GroupsRequestSchema,
-  type GroupsResponse,
-  type Query,
-  type RunsRequestSchema,
-  type SearchKind,
-  type Warning,
-} from '../gen/matyan/search/v1/search_pb.ts';
+import { SearchService, type SearchKind, type Warning } from '../gen/matyan/search/v1/search_pb.ts';
+import type { CompleteRequestSchema, CompleteResponse } from '../gen/matyan/search/v1/search_pb.ts';
+import type { ExplainResponse, GroupsRequestSchema } from '../gen/matyan/search/v1/search_pb.ts';
+import type { Query, RunsRequestSchema } from '../gen/matyan/search/v1/search_pb.ts';
 import { SeriesService } from '../gen/matyan/series/v1/series_pb.ts';
 import { Urgency } from './read_queue.ts';
 import { client, gathered, limited, queued, unary } from './transport.ts';
@@ -70,11 +62,7 @@ export function findRuns(
   });
 }
 
-export function findGroups(
-  text: string,
-  request: GroupsRequest,
-  signal?: AbortSignal,
-): Promise<GroupsResponse> {
+export function findGroups(text: string, request: GroupsRequest, signal?: AbortSignal) {
   return unary(SearchService.method.groups, { ...request, query: queryOf(text) }, signal);
 }
 
@@ -111,10 +99,9 @@ export function explainQuery(kind: SearchKind, text: string, signal?: AbortSigna
   return unary(SearchService.method.explain, { kind, query: queryOf(text) }, signal);
 }
 
-export function completeQuery(
-  request: MessageInitShape<typeof CompleteRequestSchema>,
-  signal?: AbortSignal,
-): Promise<CompleteResponse> {
+type CompleteRequest = MessageInitShape<typeof CompleteRequestSchema>;
+
+export function completeQuery(request: CompleteRequest, signal?: AbortSignal): Promise<CompleteResponse> {
   return unary(SearchService.method.complete, request, signal);
 }
 

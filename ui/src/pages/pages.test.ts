@@ -40,7 +40,9 @@ test('columns survive their text', () => {
 });
 
 test('orders', () => {
-  expect(sortFor(['-created'])).toEqual([]);
+  const newest = { by: { case: 'field', value: SortField.CREATED }, descending: true };
+  // Without an order, runs would be in that of their arrival, not in that of the times in the table.
+  expect(sortFor(['-created'])).toEqual([newest]);
   const loss = { case: 'metric', value: { name: 'loss', context: '{"a":1}' } };
   expect(sortFor(['name', '-metric:loss {"a":1}', 'min:loss {"a":1}'])).toEqual([
     { by: { case: 'field', value: SortField.NAME }, descending: false },

@@ -19,6 +19,24 @@ export interface ChartLine {
   /** Title of the group whose color the line has, and of the one whose dashes it has. */
   group?: string | undefined;
   stroke?: string | undefined;
+  forks: readonly Fork[];
+}
+
+/** A step at which a branch leaves its parent, and a text that names both. */
+export interface Fork {
+  step: number;
+  text: string;
+}
+
+/** Where a run leaves its parent, and where branches leave the run; `all` has the run and what it is related to. */
+export function forksOf(runId: string, all: readonly Run[]): Fork[] {
+  const nameOf = (id: string): string => all.find(one => one.runId === id)?.props?.name || id;
+  return all.flatMap(one => {
+    const parent = one.props?.parent;
+    if (parent?.step === undefined || ![one.runId, parent.runId].includes(runId)) return [];
+    const text = `${nameOf(one.runId)} branches from ${nameOf(parent.runId)} after step ${parent.step}`;
+    return [{ step: Number(parent.step), text }];
+  });
 }
 
 type TitleOf = ((run: Run) => string) | undefined;
@@ -56,6 +74,7 @@ export function runCharts(
   start: number,
   all: readonly SeriesInfo[],
   axis?: string,
+  forks: readonly Fork[] = [],
 ): ChartGroup[] {
   const groups = [...groupBy(all, ({ name }) => name)].map(([name, series]) => ({
     name,
@@ -67,6 +86,7 @@ export function runCharts(
       dash: DASHES[Math.floor(at / PALETTE.length) % DASHES.length] ?? [],
       startMs: start,
       axis: axisNumber(all, info, axis),
+      forks,
     })),
   }));
   return inOrder(groups);
@@ -106,6 +126,7 @@ export function projectCharts(
         axis: axisNumber(series, info, axis),
         group,
         stroke,
+        forks: forksOf(runId, runs),
       });
     }
   }

@@ -1,17 +1,18 @@
+import { create } from '@bufbuild/protobuf';
 import { expect, test } from 'vitest';
 
 import { EMPTY_SERIES, type SeriesData } from '../api/series_data.ts';
-import type { SeriesInfo } from '../gen/matyan/runs/v1/run_pb.ts';
+import { RunSchema, type SeriesInfo } from '../gen/matyan/runs/v1/run_pb.ts';
 import { PALETTE } from '../plot/palette.ts';
 import { schemas, type ChartsState } from '../state/routes.ts';
 import { decode } from '../state/url.ts';
-import type { ChartLine } from './chart_groups.ts';
+import { forksOf, type ChartLine } from './chart_groups.ts';
 import { chartSeries, lineId } from './chart_series.ts';
 
 function line(runId: string, group?: string, context = '{}'): ChartLine {
   const info = { number: 1, name: 'loss', context } as SeriesInfo;
   const color = PALETTE[0] as ChartLine['color'];
-  return { runId, info, label: runId, color, dash: [], startMs: 0, group };
+  return { runId, info, label: runId, color, dash: [], startMs: 0, group, forks: [] };
 }
 
 function data(values: number[]): SeriesData {
@@ -65,4 +66,23 @@ test('a line without the metric of the x axis is not drawn', () => {
   const found = chartSeries(lines, all, axis, settings('?x=metric&xm=tokens'), false);
   expect(found.map(({ x }) => [...x])).toEqual([[7, 9], []]);
   expect(found[1]?.data.last.length).toBe(0);
+});
+
+test('a branch leaves its parent at its step, on every axis', () => {
+  const parent = { runId: 'a', step: 1n };
+  const branch = create(RunSchema, { runId: 'b', props: { name: 'beta', parent } });
+  const forks = forksOf('b', [branch, create(RunSchema, { runId: 'a' })]);
+  expect(forks).toEqual([{ step: 1, text: 'beta branches from a after step 1' }]);
+  expect(forksOf('a', [branch])).toEqual(forks);
+  expect([forksOf('c', [branch]), forksOf('b', [])]).toEqual([[], []]);
+  const all = new Map([['1/b', data([5, 6, 7])]]);
+  const places = (query: string): (number | undefined)[] =>
+    [0, 1, 2, 9].map(step => {
+      const lines = [{ ...line('b'), forks: [{ step, text: '' }] }];
+      const axis = new Map([['1/b', { steps: Float64Array.of(0, 2), values: Float64Array.of(10, 30) }]]);
+      return chartSeries(lines, all, axis, settings(query), false)[0]?.forks?.[0]?.x;
+    });
+  expect(places('')).toEqual([0, 1, 2, 9]);
+  // After the last point there is none to share.
+  expect(places('?x=metric&xm=tokens')).toEqual([10, 20, 30, 30]);
 });

@@ -1,6 +1,6 @@
 /** Lines as the renderer draws them: one for each series, or one for each group of runs with a band around it. */
 import type { StepValues } from '../api/epochs.ts';
-import { EMPTY_SERIES, type SeriesData } from '../api/series_data.ts';
+import { EMPTY_SERIES, lowerBound, type SeriesData } from '../api/series_data.ts';
 import { contextTitle } from '../format/context.ts';
 import { groupBy } from '../collections.ts';
 import { smoothed, type ChartSeries } from '../plot/lines.ts';
@@ -35,6 +35,11 @@ export function chartSeries(
       // A series without a place on the axis is not drawn.
       data: x.length === series.steps.length ? series : EMPTY_SERIES,
       x,
+      // A branch leaves at the last point that it shares.
+      forks: line.forks.map(({ step, text }) => ({
+        x: settings.x === 'step' ? step : (x[lowerBound(series.steps, step + 1) - 1] ?? NaN),
+        text,
+      })),
     };
   });
   const isGrouped = settings.center !== 'each' && lines.some(({ group }) => group !== undefined);

@@ -1,5 +1,5 @@
 /** Distributions of several steps over the same bins, so that they can be shown side by side. */
-import type { Step } from '../gen/matyan/objects/v1/objects_pb.ts';
+import type { Distribution, Step } from '../gen/matyan/objects/v1/objects_pb.ts';
 
 export interface DistributionSteps {
   steps: number[];
@@ -23,19 +23,13 @@ export function distributionSteps(all: readonly Step[], bins = BINS): Distributi
   if (found.length === 0) return undefined;
   const low = Math.min(...found.map(one => one.low));
   const high = Math.max(...found.map(one => one.high));
-  const rows = found.map(one => spread(one.weights, one.low, one.high, low, high, bins));
+  const rows = found.map(one => spread(one, low, high, bins));
   const most = Math.max(...rows.map(row => row.reduce((a, b) => Math.max(a, b), 0)));
   return { steps: found.map(({ step }) => step), low, high, rows, most };
 }
 
-function spread(
-  weights: readonly number[],
-  from: number,
-  to: number,
-  low: number,
-  high: number,
-  bins: number,
-): Float64Array {
+function spread(own: Distribution, low: number, high: number, bins: number): Float64Array {
+  const { weights, low: from, high: to } = own;
   const row = new Float64Array(bins);
   const total = weights.reduce((sum, weight) => sum + Math.max(0, weight), 0) || 1;
   const place = (value: number): number => (high > low ? ((value - low) * bins) / (high - low) : 0);

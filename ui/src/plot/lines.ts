@@ -17,6 +17,8 @@ export interface ChartSeries {
   area?: { low: Float64Array; high: Float64Array };
   /** A line of a band: drawn thin below everything else, and not part of the tooltip. */
   isMember?: boolean;
+  /** Places on the x axis where a branch leaves its parent. */
+  forks?: readonly { x: number; text: string }[];
 }
 
 /** Up to this many series are drawn with wide lines; more would take ten times as long as hairlines. */
@@ -31,6 +33,9 @@ const BAND_ALPHA = 0.18;
 const GROUP_ALPHA = 0.13;
 const MEMBER_ALPHA = 0.22;
 const MARK_PX = 4;
+const FORK_DASH = [3, 3];
+/** Radius of a point without neighbors, next to half of the width of its line. */
+const LONE_PX = 1.5;
 
 export function lineWidth(seriesCount: number): number {
   return seriesCount <= MAX_WIDE ? WIDE_PX : HAIRLINE;
@@ -120,12 +125,26 @@ export function drawSeries(surface: Surface, series: ChartSeries, x: Axis, y: Ax
   const { color, dash, smooth, isMember } = series;
   const [points, count] = tracePoints(series, x, y, surface.ratio);
   if (isMember) return surface.polyline(points, count, { color, width: HAIRLINE, alpha: MEMBER_ALPHA });
+  for (const { x: place } of series.forks ?? []) {
+    const at = x.toPixel(place);
+    if (Number.isFinite(at)) surface.segment(at, y.to, at, y.from, { color, width: 1, dash: FORK_DASH });
+  }
   const style = { color, width, ...(dash && { dash }) };
-  if (!smooth) return surface.polyline(points, count, style);
   const alpha = width === HAIRLINE ? DENSE_RAW_ALPHA : RAW_ALPHA;
-  surface.polyline(points, count, { color, width: HAIRLINE, alpha });
-  const [smoothed, length] = smoothPoints(series, smooth, x, y);
-  surface.polyline(smoothed, length, style);
+  surface.polyline(points, count, smooth ? { color, width: HAIRLINE, alpha } : style);
+  const [shown, length] = smooth ? smoothPoints(series, smooth, x, y) : [points, count];
+  if (smooth) surface.polyline(shown, length, style);
+  drawDots(surface, shown, length, color, LONE_PX + width / 2);
+}
+
+/** Points without a neighbor, which no line shows. */
+function drawDots(surface: Surface, points: Float64Array, count: number, color: string, size: number): void {
+  const isGap = (at: number): boolean =>
+    at < 0 || at >= count || Number.isNaN(points[2 * at]) || Number.isNaN(points[2 * at + 1]);
+  for (let at = 0; at < count; at++) {
+    if (!isGap(at) && isGap(at - 1) && isGap(at + 1))
+      surface.mark('dot', points[2 * at] as number, points[2 * at + 1] as number, size, color);
+  }
 }
 
 /** Fills the area between minimum and maximum, where buckets have more than one point. */

@@ -217,3 +217,19 @@ test('an axis that goes back and has gaps finds its nearest point', () => {
   const one = model([series]);
   expect(nearPoints(one, layoutChart(one, 200, 100), 1.5)[0]?.index).toBe(2);
 });
+
+test('a point without neighbors is a dot, and a line has none', () => {
+  const dots = (values: number[], more: Partial<ChartSeries> = {}): number =>
+    chartSvg(model([{ ...line(values), ...more }]), 300, 200).split('<circle').length - 1;
+  expect([dots([3]), dots([1, 2, NaN, 3, NaN, 4, 5]), dots([1, 2, 3])]).toEqual([1, 1, 0]);
+  expect([dots([3], { smooth: Float64Array.of(3) }), dots([NaN])]).toEqual([1, 0]);
+});
+
+test('the step at which a branch leaves its parent is marked', () => {
+  const forks = [{ x: 1, text: 'b branches from a after step 1' }];
+  const marks = (all: ChartSeries[]): number =>
+    chartSvg(model(all), 300, 200).split('stroke-dasharray').length - 1;
+  expect(marks([line([1, 2, 3])])).toBe(0);
+  expect(marks([{ ...line([1, 2, 3]), forks }, line([3, 2, 1])])).toBe(1);
+  expect(marks([{ ...line([1, 2, 3]), forks: [{ x: NaN, text: '' }] }])).toBe(0);
+});

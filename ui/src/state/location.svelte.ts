@@ -1,6 +1,6 @@
 /** The page that is open, from the URL and into it. A change of state is an entry of the history: back undoes it. */
 import { rootPath } from '../api/transport.ts';
-import { routes, type Route } from './routes.ts';
+import { MOVED, routes, schemas, type Route } from './routes.ts';
 import { decode, encode, fillPath, matchPath, type Schema, type State } from './url.ts';
 
 export interface OpenPage {
@@ -83,6 +83,11 @@ export function followLinks(): () => void {
 
 function read(): OpenPage | undefined {
   const path = `/${location.pathname.slice(rootPath.length)}`;
+  const kind = MOVED[path.split('/')[1] ?? ''];
+  if (kind) {
+    history.replaceState(null, '', href('media', {}, schemas.media, { kind }));
+    return read();
+  }
   for (const route of routes) {
     const params = matchPath(route.path, path === '/' ? HOME : path);
     if (params) return { route, params, query: location.search };

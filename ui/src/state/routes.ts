@@ -173,3 +173,9 @@ export const routes: readonly Route[] = [
   },
   { ...route('run', 'Run', '', () => import('../pages/Run.svelte')), path: '/runs/:run' },
 ];
+
+/** Pages of Aim, which users have bookmarked, and the kind of media that shows the same. */
+export const MOVED: { [page: string]: MediaState['kind'] } = {
+  ...{ images: 'images', audios: 'audio', text: 'texts', texts: 'texts' },
+  ...{ distributions: 'distributions', figures: 'figures' },
+};

@@ -10,16 +10,8 @@ export interface TreeRow {
 }
 
 /** Folders first, then files, both by name; the content of closed folders is left out. */
-export function treeRows(all: readonly Artifact[], closed: ReadonlySet<string>): TreeRow[] {
-  return rowsOf(all, '', 0, closed);
-}
-
-function rowsOf(
-  all: readonly Artifact[],
-  prefix: string,
-  depth: number,
-  closed: ReadonlySet<string>,
-): TreeRow[] {
+export function treeRows(all: readonly Artifact[], closed: ReadonlySet<string>, prefix = ''): TreeRow[] {
+  const depth = prefix.split('/').length - 1;
   const folders = new Map<string, Artifact[]>();
   const files: TreeRow[] = [];
   for (const artifact of all) {
@@ -36,7 +28,7 @@ function rowsOf(
       const path = `${prefix}${name}/`;
       const size = inside.reduce((sum, artifact) => sum + Number(artifact.size ?? 0n), 0);
       const own = { path, name, depth, size };
-      return closed.has(path) ? [own] : [own, ...rowsOf(inside, path, depth + 1, closed)];
+      return closed.has(path) ? [own] : [own, ...treeRows(inside, closed, path)];
     });
   return [...rows, ...files.sort((a, b) => order.compare(a.name, b.name))];
 }

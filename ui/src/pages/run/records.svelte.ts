@@ -1,6 +1,6 @@
 /** Log records of a run: the newest ones, earlier ones on request, and those that are added. */
 import { decodeCbor, type CborValue } from '../../api/cbor.ts';
-import { readRecords } from '../../api/logs.ts';
+import { readRecords, type LogRange } from '../../api/logs.ts';
 import { Urgency } from '../../api/read_queue.ts';
 import type { Record as LogRecord } from '../../gen/matyan/logs/v1/logs_pb.ts';
 
@@ -36,11 +36,7 @@ export class RecordLog {
     return this.#read({ start: Math.max(0, first - PIECE), stop: first }, Urgency.Visible);
   }
 
-  async #read(
-    range: Parameters<typeof readRecords>[1],
-    urgency: Urgency,
-    signal?: AbortSignal,
-  ): Promise<void> {
+  async #read(range: LogRange, urgency: Urgency, signal?: AbortSignal): Promise<void> {
     const { records, count } = await readRecords(this.runId, range, urgency, signal);
     const all = new Map([...(this.rows ?? []), ...records.map(logRow)].map(row => [row.step, row]));
     this.rows = [...all.values()].sort((a, b) => a.step - b.step);

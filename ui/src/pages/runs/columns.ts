@@ -161,8 +161,6 @@ function serverValue(text: string) {
 
 /** The order of texts such as `-created` or `metric:loss`, the most significant one first. */
 export function sortFor(texts: readonly string[]): NonNullable<RunsRequest['sort']> {
-  // Newest first is the order of a search without one.
-  if (texts.join() === '-created') return [];
   return texts.flatMap(text => {
     const value = serverValue(text.replace(/^-/, ''));
     return value ? [{ ...value, descending: text.startsWith('-') }] : [];

@@ -10,17 +10,8 @@ import type { GroupsResponse, Warning } from '../../gen/matyan/search/v1/search_
 import { PAGE_ROWS } from '../../parts/row_pages.svelte.ts';
 import { toaster } from '../../state/toasts.svelte.ts';
 import { comparable } from '../../format/value.ts';
-import {
-  aggregated,
-  columnText,
-  defaultColumns,
-  groupsFor,
-  partsFor,
-  PROP_COLUMNS,
-  sortFor,
-  valueIn,
-  type DataColumn,
-} from './columns.ts';
+import { aggregated, columnText, defaultColumns, groupsFor, partsFor, PROP_COLUMNS } from './columns.ts';
+import { sortFor, valueIn, type DataColumn } from './columns.ts';
 import { Section, TableRows } from './sections.svelte.ts';
 import { Selection } from './selection.ts';
 
