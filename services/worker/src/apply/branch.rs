@@ -98,15 +98,24 @@ async fn wait_applied(
     }
 }
 
-/// The highest step of these series, so that what the parent logs later is not shared.
-async fn last_step(
+/// Keeps the series that have points up to the last step, and returns that step: the highest one of the
+/// parent, if no other is given, so that what the parent logs later is not shared.
+async fn keep_shared(
     snapshot: &dyn Snapshot,
     run: RunRef,
-    series: &[(SeriesNumber, MetricHeader)],
+    series: &mut Vec<(SeriesNumber, MetricHeader)>,
+    last_step: Option<i64>,
 ) -> Result<i64, ApplyFailure> {
     let numbers: Vec<_> = series.iter().map(|(number, _)| *number).collect();
-    let highest = RunSeries::open(snapshot, run).await?.highest_steps(snapshot, &numbers).await?;
-    Ok(highest.into_iter().flatten().max().unwrap_or(i64::MIN))
+    let parent = RunSeries::open(snapshot, run).await?;
+    let highest = parent.highest_steps(snapshot, &numbers).await?.into_iter().flatten().max();
+    let highest = highest.unwrap_or(i64::MIN);
+    let last_step = last_step.map_or(highest, |step| step.min(highest));
+    let views = parent.views(snapshot, &numbers).await?;
+    let first_steps = views.iter().map(|view| view.span().map(|span| span.first));
+    let mut is_shared = first_steps.map(|first| first.is_some_and(|first| first <= last_step));
+    series.retain(|_| is_shared.next().unwrap_or_default());
+    Ok(last_step)
 }
 
 /// Shares the series of the parent with a run that has none of its own.
@@ -125,9 +134,9 @@ pub(super) async fn share_series(
             "the parent has {shared} series; a branch can share at most {SHARED_SERIES}"
         )));
     }
-    let series = metric_series_list(transaction.snapshot(), project, number).await?;
-    let last_step = last_step(transaction.snapshot(), RunRef { project, number }, &series).await?;
-    let last_step = parent.step.map_or(last_step, |step| step.min(last_step));
+    let mut series = metric_series_list(transaction.snapshot(), project, number).await?;
+    let last_step =
+        keep_shared(transaction.snapshot(), RunRef { project, number }, &mut series, parent.step).await?;
     let ancestor = Ancestor::new(number, last_step, shared);
     let Some(branch) = Branch::of(ancestor, &branch_get(transaction.snapshot(), project, number).await?)
     else {

@@ -107,6 +107,28 @@ async fn a_branch_that_cannot_share_is_created_without_shared_points() {
 }
 
 #[tokio::test]
+async fn a_branch_has_only_series_with_points_up_to_its_step() {
+    let env = TestEnv::with_parent().await;
+    let late = record(1).run("p").define(0, &["late"]).points(0, &at(&[50, 60], 4.0));
+    env.apply_with(&mut env.writer("p"), vec![late]).await;
+    env.apply(vec![
+        record(2).branch("p", Some(35)),
+        record(3).define(0, &["late"]).points(0, &at(&[40], 5.0)),
+    ])
+    .await;
+    assert_eq!(env.points("late").await, [(40, 5.0)]);
+    assert_eq!(env.points("a").await.len(), 4);
+
+    let env = TestEnv::with_parent().await;
+    env.apply(vec![record(1).branch("p", Some(-1))]).await;
+    let run = env.read().await.unwrap();
+    assert!(run.metrics.is_empty() && run.props.parent.is_some());
+    env.apply(vec![record(2).define(0, &["a"]).points(0, &at(&[0, 1], 6.0))]).await;
+    assert_eq!(env.points("a").await, [(0, 6.0), (1, 6.0)]);
+    assert!(env.parked().await.is_empty());
+}
+
+#[tokio::test]
 async fn a_branch_of_a_branch_keeps_what_is_left_of_its_ancestors() {
     let env = TestEnv::with_parent().await;
     let middle =

@@ -38,23 +38,36 @@ impl OwnSeries {
 
     /// Reads chunks only if there are late points.
     pub(super) async fn summary(&self, snapshot: &dyn Snapshot) -> Result<Option<Summary>> {
-        let mut total = None;
         let Some(folded) = &self.folded else {
             return Ok(Summary::from_points(&self.unfolded, 0..self.unfolded.len()));
         };
         if self.unfolded.first().is_none_or(|first| first.step > folded.total.last.step) {
-            total = Some(folded.total);
+            let mut total = Some(folded.total);
             if let Some(unfolded) = Summary::from_points(&self.unfolded, 0..self.unfolded.len()) {
                 Summary::add(&mut total, &unfolded);
             }
             return Ok(total);
         }
-        for part in self.parts(snapshot, StepRange::ALL).await? {
-            match (&part.entry, part.late.is_empty()) {
-                (Some(entry), true) => Summary::add(&mut total, &entry.summary),
+        self.summary_of(snapshot, StepRange::ALL).await
+    }
+
+    /// Summary of the points in `steps`. Reads only chunks with late points and those that `steps` cuts.
+    pub(super) async fn summary_of(
+        &self,
+        snapshot: &dyn Snapshot,
+        steps: StepRange,
+    ) -> Result<Option<Summary>> {
+        let mut total = None;
+        for part in self.parts(snapshot, steps).await? {
+            match &part.entry {
+                Some(entry)
+                    if part.late.is_empty() && entry.steps().intersection(&steps) == entry.steps() =>
+                {
+                    Summary::add(&mut total, &entry.summary);
+                }
                 _ => {
                     let points = part.points(snapshot, &self.series_ref).await?;
-                    if let Some(summary) = Summary::from_points(&points, 0..points.len()) {
+                    if let Some(summary) = Summary::from_points(&points, points.positions(&steps)) {
                         Summary::add(&mut total, &summary);
                     }
                 }

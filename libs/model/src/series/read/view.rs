@@ -41,15 +41,10 @@ impl SeriesPart {
     }
 
     async fn summary(&self, snapshot: &dyn Snapshot) -> Result<Option<Summary>> {
-        if self.is_whole() {
-            return self.series.summary(snapshot).await;
+        match self.is_whole() {
+            true => self.series.summary(snapshot).await,
+            false => self.series.summary_of(snapshot, self.steps()).await,
         }
-        // The widest buckets: at most two.
-        let mut total = None;
-        for bucket in self.series.buckets(snapshot, self.steps(), 63).await? {
-            Summary::add(&mut total, &bucket);
-        }
-        Ok(total)
     }
 }
 
