@@ -1,6 +1,6 @@
 //! Warnings after a search that found nothing, about the names in its query that no run has.
 
-use std::{borrow::Cow, ops::Bound};
+use std::{borrow::Cow, ops::Bound, time::Duration};
 
 use matyan_model::{
     ids::Project,
@@ -11,12 +11,16 @@ use matyan_model::{
 use matyan_proto::search::v1::Warning;
 use matyan_ql::{Interval, KeyPath, Probe, Query, param_text, text_literal};
 use matyan_store::Snapshot;
+use tokio::time::timeout;
 
 use super::{complete, index};
 use crate::{Backend, call::Call, error::Result, project::MergedParams, series::ALL_TYPES};
 
 /// Maximum number of warnings about one query.
 const MAX_WARNINGS: usize = 5;
+
+/// Time that a search waits for what the runs of its project have in common.
+const MERGE_WAIT: Duration = Duration::from_secs(1);
 
 /// Maximum number of known names that are compared with an unknown one.
 const MAX_COMPARED: usize = 50_000;
@@ -39,7 +43,11 @@ pub(super) async fn unknown_names(backend: &Backend, call: &Call, query: &Query)
     if missing.is_empty() {
         return Ok(Vec::new());
     }
-    let merged = backend.params.merged(backend, call.project).await?;
+    // It is read in a task of its own, and is there for the next search.
+    let Ok(merged) = timeout(MERGE_WAIT, backend.params.merged(backend, call.project)).await else {
+        return Ok(Vec::new());
+    };
+    let merged = merged?;
     let find = move || -> Result<Vec<Warning>> {
         let known = if merged.is_truncated() { Vec::new() } else { complete::params(&merged)? };
         let messages = missing.iter().filter_map(|name| name.message(&merged, &known));
