@@ -43,6 +43,7 @@ pub use token::UriKey;
 
 use std::sync::Arc;
 
+use futures::future::BoxFuture;
 use matyan_proto::{
     admin::v1::admin_service_server::AdminServiceServer, apps::v1::app_service_server::AppServiceServer,
     artifacts::v1::artifact_service_server::ArtifactServiceServer,
@@ -72,6 +73,9 @@ use table::RunTables;
 /// The result of an rpc.
 type RpcResult<T> = Result<Response<T>, Status>;
 
+/// Returns why uploads through this server are refused now, if they are.
+pub type UploadProblem = Arc<dyn Fn() -> BoxFuture<'static, Option<String>> + Send + Sync>;
+
 /// The services of the query side. Cheap to clone.
 #[derive(Clone)]
 pub struct Backend {
@@ -82,6 +86,7 @@ pub struct Backend {
     tables: RunTables,
     exports: ExportSlots,
     images: ImageSlots,
+    upload_problem: Option<UploadProblem>,
 }
 
 impl Backend {
@@ -100,7 +105,14 @@ impl Backend {
             feeds: ChangeFeeds::default(),
             exports: ExportSlots::default(),
             images: ImageSlots::default(),
+            upload_problem: None,
         }
+    }
+
+    /// Also reports why uploads through this server are refused, as a problem of the blob store.
+    #[must_use]
+    pub fn with_upload_problem(self, upload_problem: UploadProblem) -> Self {
+        Self { upload_problem: Some(upload_problem), ..self }
     }
 
     /// Ends the open-ended streams (watches, followed logs); their clients reconnect to

@@ -11,7 +11,7 @@ use matyan_proto::{
 use tokio::time::timeout;
 use tonic::{Request, Response, Result};
 
-use crate::{Backend, Deps};
+use crate::{Backend, Deps, UploadProblem};
 
 /// The FoundationDB API version; clients of Matyan 0.3 print it for every store.
 const FDB_API_VERSION: u32 = 730;
@@ -47,7 +47,7 @@ impl SystemService for Backend {
             problem(store),
             problem(deps.log.describe(Topic::Ingestion)),
             problem(deps.log.describe(Topic::Control)),
-            blobs_problem(deps),
+            blobs_problem(deps, self.upload_problem.as_ref()),
         );
         let checks = vec![
             check("store", store, true),
@@ -71,9 +71,13 @@ async fn problem<T, E: std::fmt::Display>(request: impl Future<Output = Result<T
     }
 }
 
-async fn blobs_problem(deps: &Deps) -> Option<String> {
-    let result = timeout(BLOBS_CHECK_TIMEOUT, matyan_blob::probe(&*deps.blobs)).await;
-    result.unwrap_or_else(|_| Err("the blob store does not respond".to_owned())).err()
+async fn blobs_problem(deps: &Deps, upload_problem: Option<&UploadProblem>) -> Option<String> {
+    let result = timeout(BLOBS_CHECK_TIMEOUT, async {
+        matyan_blob::probe(&*deps.blobs).await?;
+        let Some(upload_problem) = upload_problem else { return Ok(()) };
+        upload_problem().await.map_or(Ok(()), Err)
+    });
+    result.await.unwrap_or_else(|_| Err("the blob store does not respond".to_owned())).err()
 }
 
 fn check(name: &str, problem: Option<String>, required: bool) -> pb::Check {

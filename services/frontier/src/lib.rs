@@ -98,8 +98,8 @@ impl Frontier {
     pub fn new(deps: Deps, settings: Settings) -> Self {
         let Deps { log, projects, blobs, multipart, local_uploads: local, clock, new_id, metrics } = deps;
         let Settings { max_upload_bytes: max_bytes, min_free_bytes, .. } = settings;
-        let uploads =
-            Uploads { blobs, multipart, local, max_bytes, min_free_bytes, metrics: metrics.uploads };
+        let free_space = Arc::new(upload::FreeSpace::new(min_free_bytes));
+        let uploads = Uploads { blobs, multipart, local, max_bytes, free_space, metrics: metrics.uploads };
         let ingestion = Ingestion::new(log, clock, new_id, settings, metrics.batches);
         Self {
             ingestion: Arc::new(ingestion),

@@ -4,7 +4,6 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use matyan_blob::Blobs;
 use matyan_log::Topic;
 use matyan_proto::{
     limits,
@@ -13,7 +12,7 @@ use matyan_proto::{
 use tokio::time::{Instant, timeout};
 use tonic::{Request, Response, Result};
 
-use crate::{Frontier, calls::Calls, ingestion::Ingestion};
+use crate::{Frontier, calls::Calls, ingestion::Ingestion, upload::Uploads};
 
 /// Timeout for describing the log: longer than a healthy one takes, and shorter than a probe's
 /// own timeout.
@@ -40,8 +39,7 @@ impl SystemService for Frontier {
         if request.into_inner().itself_alone {
             return Ok(Response::new(pb::ReadinessResponse { ready: true, checks: Vec::new() }));
         }
-        let (log, blobs) =
-            tokio::join!(log_check(&self.ingestion, &self.calls), blobs_check(&*self.uploads.blobs));
+        let (log, blobs) = tokio::join!(log_check(&self.ingestion, &self.calls), blobs_check(&self.uploads));
         let checks = vec![log, blobs];
         let ready = checks.iter().all(|check| check.ok || !check.required);
         Ok(Response::new(pb::ReadinessResponse { ready, checks }))
@@ -66,9 +64,13 @@ async fn log_check(ingestion: &Ingestion, calls: &Calls) -> pb::Check {
     check("log", problem, true)
 }
 
-async fn blobs_check(blobs: &dyn Blobs) -> pb::Check {
-    let answer = timeout(BLOBS_TIMEOUT, matyan_blob::probe(blobs)).await;
-    let answer = answer.unwrap_or_else(|_| Err("the blob store does not answer".to_owned()));
+async fn blobs_check(uploads: &Uploads) -> pb::Check {
+    let answer = timeout(BLOBS_TIMEOUT, async {
+        matyan_blob::probe(&*uploads.blobs).await?;
+        let Some(local) = &uploads.local else { return Ok(()) };
+        local.problem(uploads.free_space.min_bytes).await.map_or(Ok(()), Err)
+    });
+    let answer = answer.await.unwrap_or_else(|_| Err("the blob store does not answer".to_owned()));
     check("blobs", answer.err(), false)
 }
 

@@ -1,10 +1,13 @@
 //! Uploads through this server, for blob stores without a network address. Anyone with the
 //! token of a URL may write that one blob. Data of an interrupted upload is discarded.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use futures::{Stream, StreamExt, stream};
-use matyan_blob::{BlobKey, Blobs, Content, MultipartUploads, UploadGrant, UrlSigner, fs::FsBlobs};
+use matyan_blob::{
+    BlobKey, Blobs, Content, MultipartUploads, UploadGrant, UrlSigner,
+    fs::{DiskSpace, FsBlobs},
+};
 use matyan_proto::{
     ingest::v1::{self as pb, upload_request::Message},
     limits,
@@ -27,6 +30,16 @@ pub struct LocalUploads {
     pub parts: Arc<FsBlobs>,
 }
 
+impl LocalUploads {
+    /// Returns why no upload is accepted while that many bytes must remain free, for readiness.
+    pub async fn problem(&self, min_free_bytes: u64) -> Option<String> {
+        match self.parts.disk_space().await {
+            Ok(space) => FreeSpace::new(min_free_bytes).problem(space).map(|error| error.to_string()),
+            Err(error) => Some(error.to_string()),
+        }
+    }
+}
+
 /// The blob store that clients upload to.
 pub(crate) struct Uploads {
     pub(crate) blobs: Arc<dyn Blobs>,
@@ -34,8 +47,7 @@ pub(crate) struct Uploads {
     /// `None` if uploads bypass this server.
     pub(crate) local: Option<LocalUploads>,
     pub(crate) max_bytes: u64,
-    /// Space that uploads leave free on the disk, which the log and the store may share.
-    pub(crate) min_free_bytes: u64,
+    pub(crate) free_space: Arc<FreeSpace>,
     pub(crate) metrics: UploadMetrics,
 }
 
@@ -57,7 +69,7 @@ pub(crate) async fn upload(
     if open.content_length.is_some_and(|length| length > limit) {
         return Err(Error::UploadTooLarge { limit });
     }
-    let disk = Disk { blobs: local.parts.clone(), min_free_bytes: uploads.min_free_bytes, unchecked: 0 };
+    let disk = Disk { blobs: local.parts.clone(), free_space: uploads.free_space.clone(), unchecked: 0 };
     disk.check(open.content_length.unwrap_or_default()).await?;
 
     let failure = Arc::new(OnceLock::new());
@@ -98,13 +110,66 @@ struct Chunks<R> {
     disk: Disk,
 }
 
+/// The space that uploads leave free on the disk, which the log and the store may share, and whether
+/// they are refused because of it. The log says once when that begins, and once when it ends.
+pub(crate) struct FreeSpace {
+    pub(crate) min_bytes: u64,
+    /// The most free space that an upload lacked since they are refused.
+    lacked: Mutex<Option<u64>>,
+}
+
+impl FreeSpace {
+    pub(crate) fn new(min_bytes: u64) -> Self {
+        Self { min_bytes, lacked: Mutex::new(None) }
+    }
+
+    /// Checks that enough remains free after more bytes, and logs a change.
+    fn check(&self, space: DiskSpace, more: u64) -> Result<()> {
+        let outcome = self.compare(space, more);
+        let needed = self.wanted(space).saturating_add(more);
+        let mut lacked = self.lacked.lock().unwrap_or_else(PoisonError::into_inner);
+        match (&outcome, *lacked) {
+            (Err(error), None) => {
+                tracing::warn!(%error, "refusing uploads for lack of disk space; they are accepted again with more");
+                *lacked = Some(needed);
+            }
+            (Err(_), Some(known)) => *lacked = Some(known.max(needed)),
+            // A smaller upload may fit while the one that was refused does not.
+            (Ok(()), Some(known)) if space.free >= known => {
+                tracing::info!(free = space.free, "accepting uploads again: the disk has enough space");
+                *lacked = None;
+            }
+            (Ok(()), _) => {}
+        }
+        outcome
+    }
+
+    /// Returns why no upload is accepted with this space.
+    fn problem(&self, space: DiskSpace) -> Option<Error> {
+        self.compare(space, 1).err()
+    }
+
+    fn compare(&self, space: DiskSpace, more: u64) -> Result<()> {
+        let wanted = self.wanted(space);
+        match space.free < wanted.saturating_add(more) {
+            true => Err(Error::DiskFull { free: space.free, wanted }),
+            false => Ok(()),
+        }
+    }
+
+    /// On a small disk, the default would leave no room for anything.
+    fn wanted(&self, space: DiskSpace) -> u64 {
+        self.min_bytes.min(space.total / 10)
+    }
+}
+
 /// Number of bytes after which the disk is checked again: other uploads fill it, too.
 const CHECKED_BYTES: u64 = 64 << 20;
 
 /// The disk that uploads are written to.
 struct Disk {
     blobs: Arc<FsBlobs>,
-    min_free_bytes: u64,
+    free_space: Arc<FreeSpace>,
     /// Number of bytes since the last check.
     unchecked: u64,
 }
@@ -112,13 +177,7 @@ struct Disk {
 impl Disk {
     /// Checks that enough remains free after more bytes.
     async fn check(&self, more: u64) -> Result<()> {
-        let space = self.blobs.disk_space().await?;
-        // On a small disk, the default would leave no room for anything.
-        let wanted = self.min_free_bytes.min(space.total / 10);
-        match space.free < wanted.saturating_add(more) {
-            true => Err(Error::DiskFull { free: space.free, wanted }),
-            false => Ok(()),
-        }
+        self.free_space.check(self.blobs.disk_space().await?, more)
     }
 
     async fn count(&mut self, bytes: u64) -> Result<()> {
@@ -186,5 +245,27 @@ fn chunk(
         }
         None => Ok(None),
         Some(Err(_)) => Err(Error::UploadIncomplete("the upload was interrupted".into())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn uploads_are_refused_until_the_one_that_was_refused_fits() {
+        let space = FreeSpace::new(100);
+        let with = |free| DiskSpace { free, total: 10_000 };
+        let is_refusing = || space.lacked.lock().unwrap().is_some();
+        let check = |free, more, is_accepted, is_refusing_after| {
+            assert_eq!(space.check(with(free), more).is_ok(), is_accepted, "{free} {more}");
+            assert_eq!(is_refusing(), is_refusing_after, "{free} {more}");
+        };
+        check(200, 100, true, false);
+        check(150, 100, false, true);
+        check(150, 10, true, true);
+        check(200, 10, true, false);
+        assert!(space.problem(with(100)).is_some());
+        assert!(space.problem(with(101)).is_none());
     }
 }

@@ -1,5 +1,9 @@
 //! Operator calls: jobs under locks, parked items, partitions, usage.
 
+use std::sync::Arc;
+
+use futures::FutureExt as _;
+use matyan_backend::Backend;
 use matyan_log::{LogReader, LogWriter, Topic};
 use matyan_model::{
     ids::Project,
@@ -12,9 +16,10 @@ use matyan_proto::{
     ingest::v1 as pb,
     ingest::v1::event::Kind,
     runs::v1 as runs,
+    system::v1::{ReadinessRequest, system_service_server::SystemService as _},
 };
 use matyan_store::{Batch, Store, Transaction};
-use tonic::{Code, service::Routes};
+use tonic::{Code, Request, service::Routes};
 
 use crate::harness::{Harness, all, create, experiment, tag, wrong_field};
 
@@ -349,4 +354,19 @@ async fn rule_16_unreferenced_blobs_are_cleaned_up_on_request() {
         assert_eq!(listed.len(), left, "{folder}");
     }
     harness.end().await;
+}
+
+/// Training continues without files, so the server stays ready.
+#[tokio::test]
+async fn refused_uploads_are_a_problem_of_the_blob_store() {
+    let harness = Harness::new().await;
+    let check = async |backend: Backend| {
+        let answer = backend.readiness(Request::new(ReadinessRequest::default())).await.unwrap().into_inner();
+        let blobs = answer.checks.into_iter().find(|check| check.name == "blobs").unwrap();
+        (answer.ready, blobs.ok, blobs.message)
+    };
+    assert_eq!(check(harness.backend.clone()).await, (true, true, String::new()));
+    let full = || std::future::ready(Some("the disk is full".to_owned())).boxed();
+    let backend = harness.backend.clone().with_upload_problem(Arc::new(full));
+    assert_eq!(check(backend).await, (true, false, "the disk is full".to_owned()));
 }

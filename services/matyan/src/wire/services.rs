@@ -4,7 +4,7 @@
 
 use std::{sync::Arc, thread::available_parallelism, time::Duration};
 
-use futures::future::join_all;
+use futures::{FutureExt as _, future::join_all};
 use matyan_backend::{Backend, Evaluation, UriKey};
 use matyan_edge::{Edge, Tls, Transport, Ui};
 use matyan_frontier::{Frontier, ProjectNames};
@@ -212,5 +212,11 @@ fn backend(
             .map_err(Error::SetUp)?,
         metrics: matyan_backend::Metrics::new(registry)?,
     };
-    Ok(Backend::new(deps))
+    let backend = Backend::new(deps);
+    let Some(uploads) = substrates.local_uploads.clone() else { return Ok(backend) };
+    let min_free_bytes = settings.frontier.min_free_bytes;
+    Ok(backend.with_upload_problem(Arc::new(move || {
+        let uploads = uploads.clone();
+        async move { uploads.problem(min_free_bytes).await }.boxed()
+    })))
 }
