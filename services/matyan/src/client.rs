@@ -18,6 +18,7 @@ mod progress;
 mod project;
 mod projects;
 mod restore;
+mod run_ids;
 mod runs;
 mod series;
 mod status;
@@ -134,9 +135,7 @@ impl From<Status> for Error {
             | Code::FailedPrecondition
             | Code::ResourceExhausted
             | Code::AlreadyExists
-            | Code::NotFound => {
-                format!("the server rejected the request: {message}")
-            }
+            | Code::NotFound => message.to_owned(),
             code => format!("the server failed ({code:?}: {message}): see its log"),
         })
     }
@@ -157,6 +156,18 @@ impl From<Status> for Failure {
 
 impl From<matyan_archive::Error> for Failure {
     fn from(error: matyan_archive::Error) -> Self {
+        Self::Client(error.into())
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Client(error)
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
         Self::Client(error.into())
     }
 }

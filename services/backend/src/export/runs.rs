@@ -8,7 +8,7 @@ use std::{
 
 use arrow_array::{
     ArrayRef, RecordBatch, TimestampMicrosecondArray,
-    builder::{BooleanBuilder, Float64Builder, ListBuilder, StringBuilder},
+    builder::{BooleanBuilder, Float64Builder, Int64Builder, ListBuilder, StringBuilder},
 };
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
 use matyan_model::series::RunRef;
@@ -273,6 +273,8 @@ struct PropsBatch {
     active: BooleanBuilder,
     archived: BooleanBuilder,
     outcome: StringBuilder,
+    /// The run that each one branches from, and the last step that they share.
+    parent: (StringBuilder, Int64Builder),
 }
 
 impl PropsBatch {
@@ -290,6 +292,8 @@ impl PropsBatch {
             Field::new("active", DataType::Boolean, false),
             Field::new("archived", DataType::Boolean, false),
             Field::new("outcome", DataType::Utf8, true),
+            Field::new("parent", DataType::Utf8, true),
+            Field::new("parent_step", DataType::Int64, true),
         ]
     }
 
@@ -306,6 +310,8 @@ impl PropsBatch {
         self.active.append_value(props.active);
         self.archived.append_value(props.archived);
         self.outcome.append_option(props.outcome.as_ref().and_then(|outcome| outcome.kind().name()));
+        self.parent.0.append_option(props.parent.as_ref().map(|parent| &parent.run_id));
+        self.parent.1.append_option(props.parent.as_ref().and_then(|parent| parent.step));
     }
 
     fn finish(mut self) -> Vec<ArrayRef> {
@@ -321,6 +327,8 @@ impl PropsBatch {
             Arc::new(self.active.finish()),
             Arc::new(self.archived.finish()),
             Arc::new(self.outcome.finish()),
+            Arc::new(self.parent.0.finish()),
+            Arc::new(self.parent.1.finish()),
         ]
     }
 }

@@ -278,7 +278,7 @@ async fn too_many_params_are_refused() {
     let param_paths = vec![ParamPath { segments: vec!["p7".to_owned()] }];
     let (file, _) = harness.export_runs(RunsRequest { param_paths, ..csv }).await.unwrap();
     assert!(String::from_utf8(file.to_vec()).unwrap().starts_with(
-        "run,name,experiment,description,tags,created,ended,duration,active,archived,outcome,params.p7\r\n"
+        "run,name,experiment,description,tags,created,ended,duration,active,archived,outcome,parent,parent_step,params.p7\r\n"
     ));
 }
 
@@ -335,10 +335,10 @@ async fn runs_are_exported_with_their_params_and_metrics() {
     let request = RunsRequest { no_params: true, ..runs_request(Format::Csv) };
     let (file, _) = harness.export_runs(request).await.unwrap();
     let expected = "\
-        run,name,experiment,description,tags,created,ended,duration,active,archived,outcome\r\n\
-        two,Run: two,,\"\",[],1970-01-01T00:00:02.000000Z,,,true,false,\r\n\
+        run,name,experiment,description,tags,created,ended,duration,active,archived,outcome,parent,parent_step\r\n\
+        two,Run: two,,\"\",[],1970-01-01T00:00:02.000000Z,,,true,false,,,\r\n\
         one,\"first, \"\"run\"\"\",e,\"\",\"[\"\"t\"\"]\",1970-01-01T00:00:01.000000Z,1970-01-01T00:00:03.500000Z,2.5,\
-        false,false,\r\n";
+        false,false,,,\r\n";
     assert_eq!(String::from_utf8(file.to_vec()).unwrap(), expected);
 }
 

@@ -24,6 +24,7 @@ use tonic::{Code, Status};
 
 use super::{
     Error, Failure, client, connection::Connection, flags::ClientFlags, output::Output, progress::Progress,
+    run_ids,
 };
 
 type Client = BackupServiceClient<Connection>;
@@ -48,7 +49,7 @@ missing from the blob store: everything else is in the archive, and the missing 
 pub(crate) struct BackupFlags {
     /// Directory in which the archive is created
     output: PathBuf,
-    /// Only these runs
+    /// Only these runs, by their hashes or the first characters of these, at least four
     #[arg(long, value_name = "RUN,RUN", value_delimiter = ',')]
     runs: Vec<String>,
     /// Only the runs of this experiment
@@ -69,20 +70,29 @@ pub(crate) struct BackupFlags {
 
 pub(super) async fn run(flags: BackupFlags) -> Result<(), Error> {
     let out = &mut Output::new(flags.client.connection.json);
+    let since_us = flags.since.as_deref().map(since).transpose()?;
+    let channel = flags.client.connect().await?;
     let filters = BackupFilters {
-        runs: flags.runs.clone(),
+        runs: run_ids::complete_all(&channel, flags.runs.clone()).await?,
         experiment: flags.experiment.clone(),
         since: flags.since.clone(),
         blobs: !flags.no_blobs,
     };
-    let since_us = flags.since.as_deref().map(since).transpose()?;
-    let mut client = client!(BackupServiceClient, flags.client.connect().await?);
+    let mut client = client!(BackupServiceClient, channel);
     let origin = read_origin(&mut client, &flags.client.connection.server).await?;
+    // Before anything is created: a mistyped filter leaves nothing. A regular backup of what is new may
+    // find no run, and that is no mistake.
+    let runs = list_runs(&mut client, &filters, since_us).await?;
+    let is_selected = !filters.runs.is_empty() || filters.experiment.is_some();
+    if is_selected && runs.is_empty() {
+        return Err(Error::Message(
+            "no selected run matches, so no archive was written: `matyan runs ls` lists the runs".to_owned(),
+        ));
+    }
     let mut archive = match ArchiveWriter::resume(&flags.output, &filters, &origin)? {
         Some(archive) => archive,
         None => create(&flags.output, &filters, &origin)?,
     };
-    let runs = list_runs(&mut client, &filters, since_us).await?;
     let progress = Progress::new(runs.len() as u64, "runs", out.json);
     let mut skipped = 0_u64;
     for run_id in runs {

@@ -14,16 +14,19 @@ use matyan_proto::{
         export_service_client::ExportServiceClient,
     },
     runs::v1::ParamPath,
-    search::v1::Query,
+    search::v1::{Query, SearchKind},
 };
 use serde_json::json;
-use tonic::{Status, Streaming};
+use tonic::{Code, Status, Streaming};
 
 use super::{
-    Error, client,
+    Error, Failure, client,
+    connection::Connection,
     flags::ClientFlags,
     output::{Output, cell},
     progress::Progress,
+    run_ids,
+    runs::query_error,
 };
 
 const EXPORT_EXAMPLES: &str = "\
@@ -105,6 +108,16 @@ impl ObjectKind {
             Self::Figures => SeriesType::Figures,
         }
     }
+
+    fn to_search(self) -> SearchKind {
+        match self {
+            Self::Images => SearchKind::Images,
+            Self::Texts => SearchKind::Texts,
+            Self::Distributions => SearchKind::Distributions,
+            Self::Audios => SearchKind::Audios,
+            Self::Figures => SearchKind::Figures,
+        }
+    }
 }
 
 /// The rows to export, and where to.
@@ -113,7 +126,7 @@ struct FileFlags {
     /// Query in MatyanQL; by default, everything that is not archived
     #[arg(long, value_name = "QUERY", default_value = "", hide_default_value = true)]
     query: String,
-    /// Only these runs
+    /// Only these runs, by their hashes or the first characters of these, at least four
     #[arg(long, value_name = "RUN,RUN", value_delimiter = ',')]
     runs: Vec<String>,
     /// Format of the file; by default, that of its name
@@ -169,6 +182,11 @@ impl FileFlags {
         Some(Query { text: self.query.clone(), report_progress: true, ..Query::default() })
     }
 
+    /// The runs to export; none means all.
+    async fn run_ids(&self, channel: &Connection) -> Result<Vec<String>, Error> {
+        run_ids::complete_all(channel, self.runs.clone()).await
+    }
+
     fn is_standard_output(&self) -> bool {
         self.output.as_os_str() == "-"
     }
@@ -176,35 +194,49 @@ impl FileFlags {
 
 pub(super) async fn run(flags: ExportFlags) -> Result<(), Error> {
     let ExportFlags { table, client } = flags;
-    let json = client.connection.json;
+    let channel = client.connect().await?;
+    match export(&table, &channel, client.connection.json).await {
+        Err(Failure::Server(status)) if status.code() == Code::InvalidArgument => {
+            let (kind, file) = match &table {
+                TableCommand::Metrics(MetricsTable { file, .. }) => (SearchKind::Metrics, file),
+                TableCommand::Runs(RunsTable { file, .. }) => (SearchKind::Runs, file),
+                TableCommand::Objects(ObjectsTable { objects, file }) => (objects.to_search(), file),
+            };
+            Err(query_error(channel, kind, &file.query, status).await)
+        }
+        outcome => Ok(outcome?),
+    }
+}
+
+async fn export(table: &TableCommand, channel: &Connection, json: bool) -> Result<(), Failure> {
+    let mut service = client!(ExportServiceClient, channel.clone());
     match table {
         TableCommand::Metrics(MetricsTable { names, file }) => {
-            let (query, run_ids, format) = (file.query(), file.runs.clone(), file.format()?.into());
-            let request = MetricsRequest { query, run_ids, format, names, steps: None };
-            let mut service = client!(ExportServiceClient, client.connect().await?);
+            let (query, run_ids, format) =
+                (file.query(), file.run_ids(channel).await?, file.format()?.into());
+            let request = MetricsRequest { query, run_ids, format, names: names.clone(), steps: None };
             let answer = service.metrics(request).await?.into_inner();
-            write_file(&file, answer, |it| it.piece, json).await
+            write_file(file, answer, |it| it.piece, json).await
         }
         TableCommand::Runs(RunsTable { params, no_params, metrics, file }) => {
             let path = |path: &String| ParamPath { segments: path.split('.').map(str::to_owned).collect() };
             let request = RunsRequest {
                 query: file.query(),
-                run_ids: file.runs.clone(),
+                run_ids: file.run_ids(channel).await?,
                 format: file.format()?.into(),
                 param_paths: params.iter().map(path).collect(),
-                no_params,
+                no_params: *no_params,
                 metrics: metrics.iter().map(|metric| series_key(metric)).collect(),
             };
-            let mut service = client!(ExportServiceClient, client.connect().await?);
             let answer = service.runs(request).await?.into_inner();
-            write_file(&file, answer, |it| it.piece, json).await
+            write_file(file, answer, |it| it.piece, json).await
         }
         TableCommand::Objects(ObjectsTable { objects, file }) => {
-            let (query, run_ids, format) = (file.query(), file.runs.clone(), file.format()?.into());
+            let (query, run_ids, format) =
+                (file.query(), file.run_ids(channel).await?, file.format()?.into());
             let request = ObjectsRequest { query, run_ids, format, r#type: objects.to_api().into() };
-            let mut service = client!(ExportServiceClient, client.connect().await?);
             let answer = service.objects(request).await?.into_inner();
-            write_file(&file, answer, |it| it.piece, json).await
+            write_file(file, answer, |it| it.piece, json).await
         }
     }
 }
@@ -228,7 +260,7 @@ async fn write_file<M>(
     answer: Streaming<M>,
     piece: fn(M) -> Option<Piece>,
     json: bool,
-) -> Result<(), Error> {
+) -> Result<(), Failure> {
     let progress = Progress::new(0, "runs", json);
     if flags.is_standard_output() {
         let mut out = io::stdout();
@@ -255,7 +287,7 @@ async fn copy<M>(
     piece: fn(M) -> Option<Piece>,
     progress: &Progress,
     out: &mut impl Write,
-) -> Result<WrittenFile, Error> {
+) -> Result<WrittenFile, Failure> {
     let mut bytes = 0;
     while let Some(message) = answer.message().await? {
         let Piece { data, rows, progress: search, warnings, done } = piece(message).unwrap_or_default();

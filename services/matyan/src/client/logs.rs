@@ -13,7 +13,7 @@ use super::{
     connection::Connection,
     flags::ClientFlags,
     output::{Output, cell, moment, readable, terminal_text},
-    run_error,
+    run_error, run_ids,
 };
 
 const LOGS_EXAMPLES: &str = "\
@@ -26,6 +26,7 @@ Examples:
 #[derive(Debug, Args)]
 #[command(after_help = LOGS_EXAMPLES)]
 pub(crate) struct LogsFlags {
+    /// Hash of the run, or its first characters, at least four
     run: String,
     /// Print new lines as they arrive, until the run ends
     #[arg(long, short)]
@@ -43,6 +44,7 @@ pub(crate) struct LogsFlags {
 pub(super) async fn run(flags: LogsFlags) -> Result<(), Error> {
     let out = &mut Output::new(flags.client.connection.json);
     let channel = flags.client.connect().await?;
+    let flags = LogsFlags { run: run_ids::complete(&channel, flags.run).await?, ..flags };
     // An unknown run has an empty log; a misspelled one should not look like a silent one.
     let request = GetRequest { run_id: flags.run.clone(), parts: None };
     client!(RunServiceClient, channel.clone()).get(request).await.map_err(run_error(&flags.run))?;

@@ -18,7 +18,7 @@ use super::{
     flags::ClientFlags,
     output::{Output, cell, number},
     plot::{Column, Plot},
-    run_error,
+    run_error, run_ids,
     runs::{series_json, series_row},
 };
 
@@ -32,6 +32,7 @@ Examples:
 #[derive(Debug, Args)]
 #[command(after_help = METRICS_EXAMPLES)]
 pub(crate) struct MetricsFlags {
+    /// Hash of the run, or its first characters, at least four
     run: String,
     /// Name of a metric; without it, all metrics are listed
     name: Option<String>,
@@ -57,6 +58,7 @@ pub(crate) struct MetricsFlags {
 pub(super) async fn run(flags: MetricsFlags) -> Result<(), Error> {
     let out = &mut Output::new(flags.client.connection.json);
     let channel = flags.client.connect().await?;
+    let flags = MetricsFlags { run: run_ids::complete(&channel, flags.run).await?, ..flags };
     let series = series(channel.clone(), &flags).await?;
     let Some(name) = &flags.name else { return list(&series, out) };
     let shown = match flags.plot {

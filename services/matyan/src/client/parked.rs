@@ -14,6 +14,7 @@ use super::{
     connection::Connection,
     flags::ClientFlags,
     output::{Output, cell, moment},
+    run_ids,
 };
 
 const PARKED_EXAMPLES: &str = "\
@@ -61,14 +62,12 @@ pub(crate) enum ParkedCommand {
 
 pub(super) async fn run(flags: ParkedFlags) -> Result<(), Error> {
     let out = &mut Output::new(flags.client.connection.json);
-    let mut admin = client!(AdminServiceClient, flags.client.connect().await?);
+    let channel = flags.client.connect().await?;
+    let mut admin = client!(AdminServiceClient, channel.clone());
     match flags.command {
         ParkedCommand::Ls { run, limit, unknown_projects } => {
-            let request = ListParkedItemsRequest {
-                run_id: run.unwrap_or_default(),
-                unknown_projects,
-                ..Default::default()
-            };
+            let run_id = run_ids::complete(&channel, run.unwrap_or_default()).await?;
+            let request = ListParkedItemsRequest { run_id, unknown_projects, ..Default::default() };
             list(admin, request, limit, out).await
         }
         ParkedCommand::Rm { items, unknown_projects } => {

@@ -66,7 +66,7 @@ pub(crate) enum ProjectsCommand {
         /// Name of the project, as in its URL
         name: String,
         /// Do not ask for confirmation
-        #[arg(long)]
+        #[arg(long, short)]
         yes: bool,
     },
     /// Show how much each project takes
@@ -80,6 +80,13 @@ pub(super) async fn run(flags: ProjectsFlags) -> Result<(), Error> {
     let out = &mut Output::new(flags.client.json);
     if let ProjectsCommand::Delete { name, yes: false } = &flags.command {
         confirm(&format!("the project {name} with all of its runs"), out)?;
+    }
+    if let ProjectsCommand::Rename { name, display_name } = &flags.command
+        && display_name.trim().is_empty()
+    {
+        return Err(Error::Message(format!(
+            "the new name of the project `{name}` is empty: give some text for people to read"
+        )));
     }
     let mut projects = client!(ProjectServiceClient, flags.client.connect().await?);
     match flags.command {

@@ -22,10 +22,9 @@ use tonic::Code;
 
 use super::{
     Error, client,
-    confirmation::confirm,
     connection::Connection,
     output::{Output, cell, duration, moment, number, readable},
-    run_error,
+    run_error, run_ids,
 };
 
 pub(crate) use flags::RunsFlags;
@@ -33,11 +32,12 @@ use flags::{RunsCommand, SearchFlags, SortKey};
 
 pub(super) async fn run(flags: RunsFlags) -> Result<(), Error> {
     let out = &mut Output::new(flags.client.connection.json);
-    if let RunsCommand::Rm { runs, yes: false } = &flags.command {
-        confirm(&runs.join(", "), out)?;
-    }
     let channel = flags.client.connect().await?;
-    match flags.command {
+    let mut command = flags.command;
+    for run in command.runs_mut() {
+        *run = run_ids::complete(&channel, std::mem::take(run)).await?;
+    }
+    match command {
         RunsCommand::Ls { limit, active, archived } => {
             let mut terms = Vec::new();
             terms.extend(active.then_some("run.active == True"));
@@ -55,7 +55,7 @@ pub(super) async fn run(flags: RunsFlags) -> Result<(), Error> {
             list(channel, &flags.query, sort, flags.limit, out).await
         }
         RunsCommand::Show { run, system } => show(channel, run, system, out).await,
-        RunsCommand::Rm { runs, .. } => edits::remove(channel, runs, out).await,
+        RunsCommand::Rm { runs, yes } => edits::remove(channel, runs, yes, out).await,
         RunsCommand::Park { run, reason } => {
             let mut admin = client!(AdminServiceClient, channel);
             admin.park_run(ParkRunRequest { run_id: run.clone(), reason }).await?;
@@ -114,7 +114,7 @@ async fn list(
     let mut messages = match search.runs(request).await {
         Ok(messages) => messages.into_inner(),
         Err(status) if status.code() == Code::InvalidArgument => {
-            return Err(query_error(channel, text, status).await);
+            return Err(query_error(channel, SearchKind::Runs, text, status).await);
         }
         Err(status) => return Err(status.into()),
     };
@@ -124,7 +124,7 @@ async fn list(
             Ok(Some(message)) => message,
             Ok(None) => break,
             Err(status) if status.code() == Code::InvalidArgument => {
-                return Err(query_error(channel, text, status).await);
+                return Err(query_error(channel, SearchKind::Runs, text, status).await);
             }
             Err(status) => return Err(status.into()),
         };
@@ -149,8 +149,13 @@ async fn list(
 
 /// Error for an invalid query, with a marker below the position given in the server's
 /// explanation.
-async fn query_error(channel: Connection, text: &str, status: tonic::Status) -> Error {
-    let request = ExplainRequest { kind: SearchKind::Runs.into(), query: Some(query(text)) };
+pub(super) async fn query_error(
+    channel: Connection,
+    kind: SearchKind,
+    text: &str,
+    status: tonic::Status,
+) -> Error {
+    let request = ExplainRequest { kind: kind.into(), query: Some(query(text)) };
     let explained = client!(SearchServiceClient, channel).explain(request).await;
     match explained.ok().and_then(|explained| explained.into_inner().error) {
         Some(error) => Error::Message(format!(
@@ -212,6 +217,7 @@ fn run_json(run: &Run) -> Value {
         "end_time": props.ended_us.map(|ended| ended as f64 / 1e6),
         "archived": props.archived,
         "active": props.active,
+        "parent": props.parent.as_ref().map(|it| json!({"run_id": it.run_id, "step": it.step})),
     })
 }
 
@@ -331,8 +337,13 @@ fn show_props(run: &Run, out: &mut Output) -> io::Result<()> {
     let props = run.props.clone().unwrap_or_default();
     let ended =
         props.ended_us.map(|ended| format!("{} ({})", moment(ended), duration(ended - props.created_us)));
+    let parent = props.parent.as_ref().map(|parent| match parent.step {
+        Some(step) => format!("{}, up to step {step}", cell(&parent.run_id)),
+        None => cell(&parent.run_id),
+    });
     let lines = [
         ("run", cell(&run.run_id)),
+        ("parent", parent.unwrap_or_default()),
         ("name", cell(&props.name)),
         ("description", cell(&props.description)),
         ("experiment", props.experiment.as_ref().map(|it| cell(&it.name)).unwrap_or_default()),

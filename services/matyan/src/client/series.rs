@@ -14,6 +14,7 @@ use super::{
     confirmation::confirm,
     flags::ClientFlags,
     output::{Output, cell},
+    run_ids,
 };
 
 const SERIES_EXAMPLES: &str = "\
@@ -65,6 +66,7 @@ enum SeriesCommand {
 
 #[derive(Debug, Args)]
 struct SeriesChoice {
+    /// Hash of the run, or its first characters, at least four
     run: String,
     /// Name of the series
     name: String,
@@ -89,14 +91,18 @@ impl SeriesChoice {
 
 pub(super) async fn run(flags: SeriesFlags) -> Result<(), Error> {
     let out = &mut Output::new(flags.client.connection.json);
-    if let SeriesCommand::Rm { series, from, until, yes: false } = &flags.command {
+    let channel = flags.client.connect().await?;
+    let mut command = flags.command;
+    let (SeriesCommand::Rename { series, .. } | SeriesCommand::Rm { series, .. }) = &mut command;
+    series.run = run_ids::complete(&channel, std::mem::take(&mut series.run)).await?;
+    if let SeriesCommand::Rm { series, from, until, yes: false } = &command {
         let what = if from.or(*until).is_some() { "steps of " } else { "" };
         confirm(&format!("{what}series {} of run {}", cell(&series.name), cell(&series.run)), out)?;
     }
-    let mut client = client!(SeriesServiceClient, flags.client.connect().await?);
+    let mut client = client!(SeriesServiceClient, channel);
     // The commands run once, so they need no request id.
     let request_id = String::new();
-    let (series, done) = match flags.command {
+    let (series, done) = match command {
         SeriesCommand::Rename { series, to, to_context } => {
             let name = to.unwrap_or_else(|| series.name.clone());
             let context = to_context.unwrap_or_else(|| series.context.clone());

@@ -9,14 +9,52 @@ use serde_json::json;
 
 use crate::client::{
     Error, client,
+    confirmation::confirm,
     connection::Connection,
     output::{Output, cell},
+    run_ids,
 };
 
-pub(super) async fn remove(channel: Connection, run_ids: Vec<String>, out: &mut Output) -> Result<(), Error> {
+/// Runs that one question for their branches names, so that its query stays short.
+const ASKED_RUNS: usize = 100;
+/// Maximum number of branches that are listed.
+const MOST_BRANCHES: u32 = 10;
+
+pub(super) async fn remove(
+    channel: Connection,
+    run_ids: Vec<String>,
+    is_confirmed: bool,
+    out: &mut Output,
+) -> Result<(), Error> {
+    warn_of_branches(&channel, &run_ids).await?;
+    if !is_confirmed {
+        confirm(&run_ids.join(", "), out)?;
+    }
     let request = DeleteBatchRequest { run_ids: run_ids.clone() };
     let answer = client!(RunServiceClient, channel).delete_batch(request).await?.into_inner();
     print_changed(&run_ids, &answer.unknown, &[], "deleted", out)
+}
+
+/// Names the runs that branch from those to delete, on standard error.
+async fn warn_of_branches(channel: &Connection, run_ids: &[String]) -> Result<(), Error> {
+    for parents in run_ids.chunks(ASKED_RUNS) {
+        let query =
+            format!("run.parent in {} and run.archived in (True, False)", serde_json::Value::from(parents));
+        // Those that are deleted as well lose nothing that anyone misses.
+        let most = MOST_BRANCHES + parents.len() as u32;
+        let mut branches = run_ids::find(channel, &query, most).await?;
+        branches.retain(|branch| !run_ids.contains(branch));
+        if branches.is_empty() {
+            continue;
+        }
+        let more = if branches.len() > MOST_BRANCHES as usize { ", and more" } else { "" };
+        branches.truncate(MOST_BRANCHES as usize);
+        let branches = branches.iter().map(|branch| cell(branch)).collect::<Vec<_>>().join(", ");
+        eprintln!(
+            "warning: branches of these runs lose the points that they share with them: {branches}{more}"
+        );
+    }
+    Ok(())
 }
 
 pub(super) async fn archive(

@@ -47,6 +47,7 @@ pub(crate) enum RunsCommand {
     Search(SearchFlags),
     /// Show a run: properties, params, series, artifacts
     Show {
+        /// Hash of the run, or its first characters, at least four
         run: String,
         /// Also show what the client reported about its system
         #[arg(long)]
@@ -54,6 +55,7 @@ pub(crate) enum RunsCommand {
     },
     /// Delete runs
     Rm {
+        /// Hashes of the runs, or their first characters, at least four
         #[arg(required = true, value_name = "RUN")]
         runs: Vec<String>,
         /// Do not ask for confirmation
@@ -63,15 +65,20 @@ pub(crate) enum RunsCommand {
     /// Put a run in quarantine: its records are parked instead of applied. Workers do this themselves if
     /// the rows of a run are damaged
     Park {
+        /// Hash of the run, or its first characters, at least four
         run: String,
         /// Text shown with each of its parked records
         #[arg(long, default_value = "")]
         reason: String,
     },
     /// End the quarantine of a run: its parked records are applied in order, then those that follow
-    Resume { run: String },
+    Resume {
+        /// Hash of the run, or its first characters, at least four
+        run: String,
+    },
     /// Archive or unarchive runs
     Archive {
+        /// Hashes of the runs, or their first characters, at least four
         #[arg(required = true, value_name = "RUN")]
         runs: Vec<String>,
         /// Unarchive the runs
@@ -80,6 +87,7 @@ pub(crate) enum RunsCommand {
     },
     /// Add a tag to runs
     Tag {
+        /// Hashes of the runs, or their first characters, at least four
         #[arg(required = true, value_name = "RUN")]
         runs: Vec<String>,
         /// Name of the tag, which is created if missing
@@ -88,6 +96,7 @@ pub(crate) enum RunsCommand {
     },
     /// Remove a tag from runs
     Untag {
+        /// Hashes of the runs, or their first characters, at least four
         #[arg(required = true, value_name = "RUN")]
         runs: Vec<String>,
         /// Name of the tag
@@ -96,11 +105,29 @@ pub(crate) enum RunsCommand {
     },
     /// Move runs to an experiment, or out of their experiments
     Move {
+        /// Hashes of the runs, or their first characters, at least four
         #[arg(required = true, value_name = "RUN")]
         runs: Vec<String>,
         #[command(flatten)]
         target: MoveTarget,
     },
+}
+
+impl RunsCommand {
+    /// The runs that the user names.
+    pub(super) fn runs_mut(&mut self) -> &mut [String] {
+        match self {
+            Self::Ls { .. } | Self::Search(_) => &mut [],
+            Self::Show { run, .. } | Self::Park { run, .. } | Self::Resume { run } => {
+                std::slice::from_mut(run)
+            }
+            Self::Rm { runs, .. }
+            | Self::Archive { runs, .. }
+            | Self::Tag { runs, .. }
+            | Self::Untag { runs, .. }
+            | Self::Move { runs, .. } => runs,
+        }
+    }
 }
 
 #[derive(Debug, Args)]
