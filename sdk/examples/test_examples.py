@@ -37,6 +37,9 @@ PAGE = (ROOT / "docs/clients.md").read_text()
 PARAMS = {"hparams": {"lr": 0.01, "layers": [64, 64]}}
 LOSSES = [math.exp(-step / 200) for step in range(1000)]
 
+# Shells without job control start background jobs with SIGINT ignored, which programs would inherit.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 # Commands that print versions, and the lowest versions that the examples support.
 TOOLS = {
     "Python": {"python3 --version": (3, 10)},

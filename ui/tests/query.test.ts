@@ -326,9 +326,9 @@ test('objects are found by their names on the page of media', async () => {
   });
 });
 
-test('a query that fails for every run says so, also when it was typed', async () => {
+test('a query with a name that no run has says so, also when it was typed', async () => {
   const text = '"best" in run.tgs';
-  const warned = '.below p:has-text("check its names and types")';
+  const warned = '.below p:has-text("no run has the param run.tgs")';
   await site.visit('/runs', async ({ page }) => {
     await page.waitForSelector('[role=row] a');
     await page.fill(FIELD, text);
