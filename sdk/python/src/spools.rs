@@ -65,8 +65,8 @@ pub(crate) fn remove_spool(py: Python<'_>, path: PathBuf) -> PyResult<bool> {
 type SyncResult = (usize, usize, u64, Vec<(u8, String)>, Option<Py<PyAny>>);
 
 /// Sends the spools that no process uses. `report` is called with the numbers of spools, finished
-/// spools, connections, and stored values; it ends the work by returning false. With `runs`, only
-/// spools of these runs are sent. With `urls`, a backend and a gateway, the data goes there instead of
+/// spools, connections, spools whose files the server refuses, and stored values; it ends the work by
+/// returning false. With `runs`, only spools of these runs are sent. With `urls`, a backend and a gateway, the data goes there instead of
 /// to the servers that it was recorded for.
 #[pyfunction]
 #[pyo3(signature = (elsewhere, report, runs=None, urls=None))]
@@ -87,7 +87,13 @@ pub(crate) fn sync(
         matyan_sdk::sync(&config, &options, is_wanted, |progress| {
             let answer = Python::attach(|py| {
                 py.check_signals()?;
-                let numbers = (progress.spools, progress.finished, progress.connected, progress.stored);
+                let numbers = (
+                    progress.spools,
+                    progress.finished,
+                    progress.connected,
+                    progress.refused,
+                    progress.stored,
+                );
                 report.call1(py, numbers)?.extract(py)
             });
             answer.unwrap_or_else(|error| {

@@ -42,6 +42,21 @@ def test_a_run_starts_without_waiting_for_a_server(spool):
     assert run.end_time >= run.creation_time
 
 
+def test_a_branch_without_a_server_is_recorded():
+    # One server refuses connections, the other is silent.
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        for url in (NOWHERE, f"http://127.0.0.1:{silent.getsockname()[1]}"):
+            run = Run(repo=url, fork_from="trunk", capture_terminal_logs=False)
+            assert run.health.pending > 0
+            run._end(None, spent=math.inf)
+
+
+def test_a_run_has_the_address_of_its_page(run):
+    assert run.url == f"{NOWHERE}/runs/{run.hash}"
+    reader = Run(run.hash, repo="http://127.0.0.1:1/p/team", read_only=True)
+    assert reader.url == f"http://127.0.0.1:1/p/team/runs/{run.hash}"
+
+
 @pytest.mark.parametrize(
     "value", [1, 0.5, True, "0.25", math.nan, math.inf, 2**60, Text("a"), {"x": 1, "y": {}.get}]
 )

@@ -239,6 +239,24 @@ def test_a_branch_continues_the_steps_of_its_parent(shared_server):
     assert len(whole.series("m").steps) == 10
 
 
+def test_a_branch_of_no_run_and_a_branch_that_exists_are_refused(shared_server):
+    url = shared_server.url
+    with Run(repo=url, capture_terminal_logs=False) as trunk:
+        trunk.track(1, name="m")
+    for wrong in ("nowhere", trunk.hash[:8]):
+        with pytest.raises(ValueError, match=rf"`fork_from`: .* has no run '{wrong}'"):
+            Run(repo=url, fork_from=wrong, capture_terminal_logs=False)
+    with Run(repo=url, capture_terminal_logs=False) as other:
+        pass
+    with pytest.raises(ValueError, match="exists already"):
+        Run(other.hash, repo=url, fork_from=trunk.hash, capture_terminal_logs=False)
+    # A script that is started again names the same run and the same parent.
+    for _ in range(2):
+        with Run("own", repo=url, fork_from=trunk.hash, capture_terminal_logs=False) as branch:
+            pass
+    assert branch.props["parent"]["run_id"] == trunk.hash
+
+
 def test_terminal_lines_continue_after_those_of_the_run_before(shared_server, capfd):
     program = """
 import sys

@@ -1,6 +1,7 @@
 """Files whose upload takes longer than the run."""
 
 import contextlib
+import json
 import os
 import socket
 import subprocess
@@ -46,6 +47,32 @@ class SlowUploads:
     def close(self):
         self.may_upload.set()
         self._listener.close()
+
+
+class RefusedUploads(SlowUploads):
+    """A proxy of a server that refuses uploads until a test says so."""
+
+    REASON = "the disk for uploads has 1 bytes left: free some space"
+
+    def _copy(self, source, target):
+        with contextlib.suppress(OSError):
+            while data := source.recv(65536):
+                if b"/artifacts/presign" in data[:200] and not self.may_upload.is_set():
+                    body = json.dumps({"error": {"code": "UNAVAILABLE", "message": self.REASON}})
+                    head = "HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\n"
+                    head += f"content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
+                    source.sendall((head + body).encode())
+                    source.shutdown(socket.SHUT_WR)
+                    break
+                target.sendall(data)
+            target.shutdown(socket.SHUT_WR)
+
+
+@pytest.fixture
+def refused(shared_server):
+    refused = RefusedUploads(shared_server)
+    yield refused
+    refused.close()
 
 
 @pytest.fixture
@@ -211,3 +238,45 @@ def test_copies_for_uploads_are_kept_until_they_are_sent(slow, tmp_path, monkeyp
     slow.may_upload.set()
     run_module.Run._flush(run.matyan_run, 60.0, False)
     assert run.matyan_run.get_artifact("files/model.bin") == content
+
+
+def test_the_reason_of_a_refused_upload_is_named(refused, tmp_path, capfd, monkeypatch):
+    monkeypatch.setattr(config.SETTINGS, "quiet", False)
+    monkeypatch.setattr(run_module, "_REACHABLE_LIMIT", 2.0)
+    run = Run(repo=refused.url, capture_terminal_logs=False)
+    run.log_artifact(__file__, "model.bin")
+    run.close()
+    assert refused.REASON in run.health.last_error
+    _, line = capfd.readouterr().err.splitlines()
+    assert "; reason: failed to upload model.bin: " in line
+    assert refused.REASON in line
+    refused.may_upload.set()
+    run_module.Run._flush(run, 30.0, False)
+    assert run.health.pending_uploads == 0
+    assert run.health.last_error is None
+
+
+def test_sync_names_the_reason_of_a_refused_upload(refused):
+    program = """
+import sys
+from matyan_client import Run
+run = Run(repo=sys.argv[1], offline=True, capture_terminal_logs=False)
+run.log_artifact(sys.argv[2], "model.bin")
+print(run.hash, flush=True)
+"""
+
+    def execute(*words):
+        return subprocess.run([sys.executable, *words], check=False, capture_output=True, text=True)
+
+    run = execute("-c", program, refused.url, __file__).stdout.strip()
+    sync = ("-m", "matyan_client", "sync", run)
+    done = execute(*sync)
+    shown = done.stderr
+    assert done.returncode == 1, shown
+    assert refused.REASON in shown
+    assert "the server has refused files" in shown
+    assert "does not answer" not in shown
+    assert "no server was reached" not in shown
+    refused.may_upload.set()
+    done = execute(*sync)
+    assert done.returncode == 0, done.stderr

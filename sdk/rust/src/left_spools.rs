@@ -1,7 +1,7 @@
 //! Spools that are on disk: listing, sending and removing them on request.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     io,
     path::{Path, PathBuf},
     sync::Arc,
@@ -88,6 +88,8 @@ pub struct SyncProgress {
     pub failed: usize,
     /// Spools that are not finished, and have a connection to their server.
     pub connected: usize,
+    /// Spools with files that their server refuses for now. It has answered, so it is reachable.
+    pub refused: usize,
     /// Events and points that were stored so far.
     pub stored: u64,
 }
@@ -248,12 +250,19 @@ fn not_opened(path: &Path, error: &io::Error) -> String {
 }
 
 fn report_unreachable(spools: &[Arc<Spool>], notices: &Notices) {
-    let mut errors = BTreeMap::new();
+    let (mut errors, mut refusals) = (BTreeMap::new(), BTreeSet::new());
     for spool in spools {
         let delivery = spool.progress.delivery();
-        if !delivery.is_finished && !delivery.is_connected {
-            errors.insert(spool.owner().gateway_url.clone(), delivery.last_error);
+        let url = &spool.owner().gateway_url;
+        if !delivery.is_finished && delivery.is_upload_refused() {
+            let reasons = delivery.failed_uploads.values().map(|failure| &failure.reason);
+            refusals.extend(reasons.map(|reason| format!("{url}: {reason}")));
+        } else if !delivery.is_finished && !delivery.is_connected {
+            errors.insert(url.clone(), delivery.error().map(str::to_owned));
         }
+    }
+    for refusal in refusals {
+        notices.push(NoticeLevel::Error, refusal);
     }
     for (url, error) in errors {
         let reason = error.unwrap_or_else(|| "it does not answer".to_owned());
@@ -269,6 +278,7 @@ fn progress(done: SyncProgress, sending: &[Arc<Spool>], waiting: usize) -> SyncP
         let delivery = spool.progress.delivery();
         progress.finished += usize::from(delivery.is_finished);
         progress.connected += usize::from(delivery.is_connected && !delivery.is_finished);
+        progress.refused += usize::from(!delivery.is_finished && delivery.is_upload_refused());
         progress.stored += delivery.stored_items;
     }
     progress

@@ -1,6 +1,7 @@
 //! Progress of sending, as callers wait for it and ask about it.
 
 use std::{
+    collections::BTreeMap,
     sync::{Condvar, Mutex},
     time::{Duration, Instant},
 };
@@ -27,6 +28,8 @@ pub(crate) struct Delivery {
     /// When the connection was lost, or has been missing since.
     pub(crate) disconnected_at: Option<Instant>,
     pub(crate) last_error: Option<String>,
+    /// Uploads whose last attempt has failed, by number.
+    pub(crate) failed_uploads: BTreeMap<u64, UploadFailure>,
     /// Whether the server was asked if the run exists, or needs no question.
     pub(crate) is_existence_known: bool,
     /// The run was deleted on the server, which accepts its data and stores none of it.
@@ -37,7 +40,26 @@ pub(crate) struct Delivery {
     pub(crate) is_finished: bool,
 }
 
+/// The failure of the last attempt at an upload.
+#[derive(Clone, Debug)]
+pub(crate) struct UploadFailure {
+    pub(crate) reason: String,
+    /// Whether a server has answered, and refused it.
+    pub(crate) is_refused: bool,
+}
+
 impl Delivery {
+    /// The reason why something is not sent. That of values comes before that of files.
+    pub(crate) fn error(&self) -> Option<&str> {
+        let failed_upload = self.failed_uploads.values().next().map(|failure| &failure.reason);
+        self.last_error.as_ref().or(failed_upload).map(String::as_str)
+    }
+
+    /// Whether a server refuses files for now.
+    pub(crate) fn is_upload_refused(&self) -> bool {
+        self.failed_uploads.values().any(|failure| failure.is_refused)
+    }
+
     /// Number of values that the server has accepted and not stored.
     pub(crate) fn lost_items(&self) -> u64 {
         if self.is_run_deleted { self.stored_items } else { 0 }

@@ -542,7 +542,7 @@ impl Run {
             oldest_s: Duration::from_micros(oldest_us.unsigned_abs()).as_secs_f64(),
             dropped: spool.lost() + delivery.lost_items() + unspooled,
             connected: delivery.is_connected,
-            last_error: delivery.last_error,
+            last_error: delivery.error().map(str::to_owned),
         }
     }
 

@@ -75,6 +75,11 @@ class RunReader:
         return self._hash
 
     @property
+    def url(self) -> str:
+        """Address of the run's page in the UI of the server."""
+        return f"{self._http.url}/runs/{self._hash}"
+
+    @property
     def repo(self) -> Repo:
         """The server that the run is read from."""
         from .repo import Repo  # noqa: PLC0415 - it imports this module

@@ -117,8 +117,11 @@ class SyncReporter:
         self._waits = waits
         self._left = batch.runs()
         self._finished = 0
+        self._stored = 0
         self._connected = self._reported = time.monotonic()
         self.is_unreachable = False
+        # Whether the server answers, and refuses files.
+        self.is_refused = False
 
     def begin(self) -> None:
         """Names the runs whose data is sent."""
@@ -128,12 +131,17 @@ class SyncReporter:
             if len(self._left) > _MOST_RUNS:
                 self._say(f"and {len(self._left) - _MOST_RUNS} more runs")
 
-    def __call__(self, spools: int, finished: int, connected: int, stored: int) -> bool:
+    def __call__(
+        self, spools: int, finished: int, connected: int, refused: int, stored: int
+    ) -> bool:
         """Returns whether the work continues."""
         now = time.monotonic()
-        if connected or finished == spools:
+        # A connection is of no use to a spool that only waits for files.
+        if connected > refused or stored > self._stored or finished == spools:
             self._connected = now
+        self._stored = stored
         self.is_unreachable = now - self._connected > _UNREACHABLE_LIMIT
+        self.is_refused = refused > 0
         if self._is_shown and spools:
             self._show(spools, finished, connected, stored)
         return self._waits or not self.is_unreachable
@@ -146,7 +154,9 @@ class SyncReporter:
                 if run not in left:
                     self._say(f"run {run}: sent")
             self._left = [run for run in self._left if run in left]
-        state = "" if connected or finished == spools else ", waiting for a server"
+        waiting = "the server refuses files" if self.is_refused else "waiting for a server"
+        is_waiting = self.is_refused or not connected
+        state = f", {waiting}" if is_waiting and finished < spools else ""
         line = f"{finished} of {_console.counted(spools, 'spool')} sent, "
         line += f"{_console.counted(stored, 'value')} stored"
         if self._is_terminal:
@@ -212,7 +222,13 @@ def _sync(options: argparse.Namespace) -> int:
         if interruption is not None:
             raise interruption
         if not options.watch:
-            if reporter.is_unreachable:
+            if reporter.is_unreachable and reporter.is_refused:
+                _complain(
+                    "the server has refused files, for the reason that it gave; they stay in the "
+                    "spool: run `matyan-client sync` again when it accepts them, or use `--watch` "
+                    "to wait for that"
+                )
+            elif reporter.is_unreachable:
                 _complain(
                     f"no server was reached for {_UNREACHABLE_LIMIT:g} seconds; what is left stays "
                     "in the spool: start the server, then run `matyan-client sync` again, or use "

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, SupportsIndex
 
 from . import (
     _arguments,
+    _branches,
     _console,
     _device,
     _lifecycle,
@@ -129,6 +130,8 @@ class Run(RunProperties):
             if experiment:
                 self._ignore("`experiment` is not set")
             return
+        if parent is not None and not self._is_offline and not self._is_copy:
+            _branches.check(self._backend_url, parent[0], run_hash)
         self._hash, warnings = self._open(
             run_hash,
             (self._backend_url, self._gateway_url),
@@ -155,7 +158,7 @@ class Run(RunProperties):
                 "`system_tracking_interval`: expected 0.1 to 86400 seconds, found "
                 f"{system_tracking_interval!r}; the load of the machine is not tracked"
             )
-        self._announce(f"run {self._hash} {self._backend_url}/runs/{self._hash}")
+        self._announce(f"run {self._hash} {self.url}")
         self._capture = terminal.capture(self, capture_terminal_logs)
         _lifecycle.opened(self)
 

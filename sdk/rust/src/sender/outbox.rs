@@ -274,6 +274,10 @@ impl Outbox {
         self.spool.progress.update(|delivery| {
             delivery.stored_items += items;
             delivery.log_position = log_position.or(delivery.log_position);
+            // The server takes data again; that the run was deleted stays true.
+            if !delivery.is_run_deleted {
+                delivery.last_error = None;
+            }
         });
         self.publish();
     }

@@ -19,6 +19,7 @@ use crate::{
     http::{HttpClient, HttpError, Timeouts},
     notice::NoticeLevel,
     per_process::PerProcess,
+    progress::UploadFailure,
     sender::backoff::Backoff,
     spool::{reader, store::Spool, writer::AppendResult},
     sys::{fork, process},
@@ -262,7 +263,9 @@ impl Upload {
                 return false;
             }
         };
-        match self.upload(&manifest).await {
+        let outcome = self.upload(&manifest).await;
+        self.spool.progress.update(|delivery| drop(delivery.failed_uploads.remove(&self.number)));
+        match outcome {
             Ok(content) => self.append(&manifest, content).await,
             // It can never be uploaded, and its record would refer to nothing.
             Err(reason) => {
@@ -334,6 +337,7 @@ impl Upload {
                 return Err(with_source(&error));
             }
             // The content exists nowhere else, so whatever may pass is waited for.
+            self.note_attempt(path, &error);
             if !error.is_temporary() && !is_reported {
                 is_reported = true;
                 let reason = with_source(&error);
@@ -341,6 +345,14 @@ impl Upload {
             }
             time::sleep(backoff.next_pause()).await;
         }
+    }
+
+    /// Notes why the last attempt has failed, for the health of the run and for `sync`.
+    fn note_attempt(&self, path: &str, error: &HttpError) {
+        let reason = format!("failed to upload {path}: {}", with_source(error));
+        let is_refused = matches!(error, HttpError::Refused { .. } | HttpError::NotFound { .. });
+        let failure = UploadFailure { reason, is_refused };
+        self.spool.progress.update(|delivery| drop(delivery.failed_uploads.insert(self.number, failure)));
     }
 
     fn note_change(&self, manifest: &Manifest, content: UploadedContent) {

@@ -32,9 +32,11 @@ class LeftoverProgress:
         self._progress_at = time.monotonic()
         self._line = ProgressLine(0)
 
-    def __call__(self, spools: int, finished: int, connected: int, stored: int) -> bool:
+    def __call__(
+        self, spools: int, finished: int, connected: int, refused: int, stored: int
+    ) -> bool:
         """Returns whether the wait continues."""
-        del connected
+        del connected, refused
         now = time.monotonic()
         if stored > self._stored:
             self._stored, self._progress_at = stored, now

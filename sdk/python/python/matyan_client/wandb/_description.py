@@ -144,7 +144,7 @@ class RunDescription:
         """Address of the run's page, or None unless it is sent."""
         if self.matyan_run is None or self.offline:
             return None
-        return f"{self.matyan_run._backend_url}/runs/{self.matyan_run.hash}"  # noqa: SLF001
+        return self.matyan_run.url
 
     def get_url(self) -> str | None:
         """Returns `url`."""
