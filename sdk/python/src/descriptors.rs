@@ -83,19 +83,22 @@ impl RunLines {
         Arc::new(Self { run: Arc::downgrade(run), cutter: Mutex::default(), created: Instant::now() })
     }
 
-    fn write(&self, data: &[u8]) {
+    fn write(&self, stream: Descriptor, data: &[u8]) {
         let Some(run) = self.run.upgrade() else { return };
-        let lines = lock(&self.cutter).write(data, self.created.elapsed());
+        let mut cutter = lock(&self.cutter);
+        let lines = cutter.write(stream as usize, data, self.created.elapsed());
+        // Under the lock, so that lines are stored in the order of their numbers.
         for (line, number) in lines {
             // A line that is too long for the server is cut by the cutter.
             run.terminal_line(&line, number).ok();
         }
     }
 
-    /// Stores the unfinished line.
+    /// Stores the unfinished lines.
     fn flush(&self) {
         let Some(run) = self.run.upgrade() else { return };
-        if let Some((line, number)) = lock(&self.cutter).partial() {
+        let mut cutter = lock(&self.cutter);
+        for (line, number) in cutter.partial() {
             run.terminal_line(&line, number).ok();
         }
     }
@@ -137,7 +140,7 @@ pub(crate) fn stop(lines: &Arc<RunLines>) {
     lines.flush();
 }
 
-/// Stores what was written before, with the unfinished line. In a forked child, the thread of the
+/// Stores what was written before, with the unfinished lines. In a forked child, the thread of the
 /// parent may have held the locks.
 pub(crate) fn flush(lines: &RunLines) {
     if !is_owner() {
@@ -202,7 +205,7 @@ impl CapturedStream {
     fn spawn(&self, runs: Arc<Mutex<Vec<Arc<RunLines>>>>) -> io::Result<()> {
         let mut original = File::from(self.original.try_clone()?);
         let mut source = File::from(self.reader.try_clone()?);
-        let copying = Arc::clone(&self.copying);
+        let (copying, number) = (Arc::clone(&self.copying), self.number);
         let copy = move || {
             // The thread that holds the interpreter may be waiting for this one to empty the pipe.
             interruption::mark_background_thread();
@@ -218,7 +221,7 @@ impl CapturedStream {
                 // A closed terminal does not end the capture.
                 original.write_all(&buffer[..count]).ok();
                 let runs = lock(&runs).clone();
-                runs.iter().for_each(|run| run.write(&buffer[..count]));
+                runs.iter().for_each(|run| run.write(number, &buffer[..count]));
                 *lock(&copying.is_busy) = false;
                 copying.has_finished.notify_all();
             }
