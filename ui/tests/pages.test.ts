@@ -502,7 +502,7 @@ test('the page continues after the server was away', async () => {
   );
   await open.page.click('[role=columnheader] button:has-text("Name")');
   await open.page.waitForSelector('[role=alert] button:has-text("Retry")');
-  // What went wrong is above the rows.
+  // The error is shown above the rows.
   expect(await top()).toBe(before);
   await open.shot('server-away');
   await server.run();

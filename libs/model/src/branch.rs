@@ -1,6 +1,7 @@
-//! Branches: runs that continue another run from a step. A branch shares the metric series that its
-//! parent has when the branch is created: they have the same numbers in both runs, and up to the step
-//! of the branch, and before the first point of its own, their points are those of the parent.
+//! Branches: runs that continue another run from a step. A branch shares the metric series that have
+//! points up to that step when the branch is created. A shared series has the same number in both runs.
+//! Its points are read from the parent up to the step of the branch, but not after the first point that
+//! was logged to the branch.
 //!
 //! A run that is a branch has one row, which contains all its ancestors, so that readers need no rows of
 //! runs in between. Nothing else refers to them: without its ancestors a branch has its own points.

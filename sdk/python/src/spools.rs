@@ -66,8 +66,8 @@ type SyncResult = (usize, usize, u64, Vec<(u8, String)>, Option<Py<PyAny>>);
 
 /// Sends the spools that no process uses. `report` is called with the numbers of spools, finished
 /// spools, connections, spools whose files the server refuses, and stored values; it ends the work by
-/// returning false. With `runs`, only spools of these runs are sent. With `urls`, a backend and a gateway, the data goes there instead of
-/// to the servers that it was recorded for.
+/// returning false. With `runs`, only spools of these runs are sent. With `urls`, a backend and a
+/// gateway, the data goes there instead of to the servers that it was recorded for.
 #[pyfunction]
 #[pyo3(signature = (elsewhere, report, runs=None, urls=None))]
 pub(crate) fn sync(

@@ -164,7 +164,7 @@ impl Fold {
             if group.is_empty() {
                 return Ok(None);
             }
-            // Those that are left out are computed again for the next transaction, as below.
+            // The next transaction rewrites the series that are left out here, as below.
             group.truncate(series_left);
             series_left -= group.len();
             let rewrites = group.into_iter().map(|pending| self.rewrite(snapshot, pending));

@@ -56,7 +56,7 @@ async fn a_branch_continues_the_series_of_its_parent() {
     // Another worker takes over.
     env.apply_with(&mut env.writer("r"), vec![record(3).define(0, &["b"]).points(0, &[(None, 8.0)])]).await;
     assert_eq!(env.points("b").await.last(), Some(&(31, 8.0)));
-    // What the parent logs later, even to an earlier step, is not the branch's if it has gone on itself.
+    // A branch with points of its own does not get what the parent logs later, even to an earlier step.
     let late = record(4)
         .run("p")
         .define(0, &["a", "d"])

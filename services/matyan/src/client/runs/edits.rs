@@ -40,7 +40,7 @@ async fn warn_of_branches(channel: &Connection, run_ids: &[String]) -> Result<()
     for parents in run_ids.chunks(ASKED_RUNS) {
         let query =
             format!("run.parent in {} and run.archived in (True, False)", serde_json::Value::from(parents));
-        // Those that are deleted as well lose nothing that anyone misses.
+        // Branches that are deleted too need no warning.
         let most = MOST_BRANCHES + parents.len() as u32;
         let mut branches = run_ids::find(channel, &query, most).await?;
         branches.retain(|branch| !run_ids.contains(branch));
