@@ -34,7 +34,7 @@ impl LocalUploads {
     /// Returns why no upload is accepted while that many bytes must remain free, for readiness.
     pub async fn problem(&self, min_free_bytes: u64) -> Option<String> {
         match self.parts.disk_space().await {
-            Ok(space) => FreeSpace::new(min_free_bytes).problem(space).map(|error| error.to_string()),
+            Ok(space) => check_space(space, min_free_bytes, 1).err().map(|error| error.to_string()),
             Err(error) => Some(error.to_string()),
         }
     }
@@ -114,53 +114,49 @@ struct Chunks<R> {
 /// they are refused because of it. The log says once when that begins, and once when it ends.
 pub(crate) struct FreeSpace {
     pub(crate) min_bytes: u64,
-    /// The most free space that an upload lacked since they are refused.
-    lacked: Mutex<Option<u64>>,
+    /// While uploads are refused: the free space at which all of the refused ones would be accepted.
+    needed: Mutex<Option<u64>>,
 }
 
 impl FreeSpace {
     pub(crate) fn new(min_bytes: u64) -> Self {
-        Self { min_bytes, lacked: Mutex::new(None) }
+        Self { min_bytes, needed: Mutex::new(None) }
     }
 
     /// Checks that enough remains free after more bytes, and logs a change.
     fn check(&self, space: DiskSpace, more: u64) -> Result<()> {
-        let outcome = self.compare(space, more);
-        let needed = self.wanted(space).saturating_add(more);
-        let mut lacked = self.lacked.lock().unwrap_or_else(PoisonError::into_inner);
-        match (&outcome, *lacked) {
+        let outcome = check_space(space, self.min_bytes, more);
+        let own = reserve(space, self.min_bytes).saturating_add(more);
+        let mut needed = self.needed.lock().unwrap_or_else(PoisonError::into_inner);
+        match (&outcome, *needed) {
             (Err(error), None) => {
-                tracing::warn!(%error, "refusing uploads for lack of disk space; they are accepted again with more");
-                *lacked = Some(needed);
+                tracing::warn!(%error, "refusing uploads: the disk is nearly full; free some space");
+                *needed = Some(own);
             }
-            (Err(_), Some(known)) => *lacked = Some(known.max(needed)),
+            (Err(_), Some(known)) => *needed = Some(known.max(own)),
             // A smaller upload may fit while the one that was refused does not.
             (Ok(()), Some(known)) if space.free >= known => {
                 tracing::info!(free = space.free, "accepting uploads again: the disk has enough space");
-                *lacked = None;
+                *needed = None;
             }
             (Ok(()), _) => {}
         }
         outcome
     }
+}
 
-    /// Returns why no upload is accepted with this space.
-    fn problem(&self, space: DiskSpace) -> Option<Error> {
-        self.compare(space, 1).err()
+/// Checks that `min_bytes` remain free after more bytes.
+fn check_space(space: DiskSpace, min_bytes: u64, more: u64) -> Result<()> {
+    let wanted = reserve(space, min_bytes);
+    match space.free < wanted.saturating_add(more) {
+        true => Err(Error::DiskFull { free: space.free, wanted }),
+        false => Ok(()),
     }
+}
 
-    fn compare(&self, space: DiskSpace, more: u64) -> Result<()> {
-        let wanted = self.wanted(space);
-        match space.free < wanted.saturating_add(more) {
-            true => Err(Error::DiskFull { free: space.free, wanted }),
-            false => Ok(()),
-        }
-    }
-
-    /// On a small disk, the default would leave no room for anything.
-    fn wanted(&self, space: DiskSpace) -> u64 {
-        self.min_bytes.min(space.total / 10)
-    }
+/// The space that remains free. On a small disk, the default would leave no room for anything.
+fn reserve(space: DiskSpace, min_bytes: u64) -> u64 {
+    min_bytes.min(space.total / 10)
 }
 
 /// Number of bytes after which the disk is checked again: other uploads fill it, too.
@@ -256,7 +252,7 @@ mod tests {
     fn uploads_are_refused_until_the_one_that_was_refused_fits() {
         let space = FreeSpace::new(100);
         let with = |free| DiskSpace { free, total: 10_000 };
-        let is_refusing = || space.lacked.lock().unwrap().is_some();
+        let is_refusing = || space.needed.lock().unwrap().is_some();
         let check = |free, more, is_accepted, is_refusing_after| {
             assert_eq!(space.check(with(free), more).is_ok(), is_accepted, "{free} {more}");
             assert_eq!(is_refusing(), is_refusing_after, "{free} {more}");
@@ -265,7 +261,7 @@ mod tests {
         check(150, 100, false, true);
         check(150, 10, true, true);
         check(200, 10, true, false);
-        assert!(space.problem(with(100)).is_some());
-        assert!(space.problem(with(101)).is_none());
+        assert!(check_space(with(100), 100, 1).is_err());
+        assert!(check_space(with(101), 100, 1).is_ok());
     }
 }
