@@ -10,6 +10,10 @@ use crate::series::points::{Points, StepRange};
 use crate::series::pyramid::{SealedSummary, bucket_summaries, level_for_exponent};
 use crate::series::summary::Summary;
 
+/// Ranges of the list of chunks that are read one by one. More of them, as many late points make,
+/// are read as one.
+const RANGES: usize = 8;
+
 impl OwnSeries {
     /// Summaries of the points in `steps`, one for each non-empty aligned bucket of
     /// 2^exponent steps (`exponent` is at most 63), in the order of steps. A bucket that is
@@ -85,14 +89,29 @@ impl OwnSeries {
         pyramid: Option<(u8, SealedSummary)>,
         sums: &mut BucketSums,
     ) -> Result<()> {
-        let mut steps = sums.wanted;
-        if let Some((level, sealed)) = pyramid
-            && sums.read.is_empty()
-            && sealed.highest <= level
-        {
+        let ranges = match pyramid {
             // All sealed chunks are included, and the unsealed ones come after them.
-            steps.first = steps.first.max(sealed.summary.last.step.saturating_add(1));
+            Some((level, sealed)) if sealed.highest <= level => {
+                let last = sealed.summary.last.step;
+                let mut ranges = sums.ranges_to_read(last);
+                ranges.extend(last.checked_add(1).map(|next| StepRange::new(next, i64::MAX)));
+                ranges
+            }
+            _ => vec![StepRange::ALL],
+        };
+        for range in ranges {
+            self.add_parts(snapshot, pyramid, range.intersection(&sums.wanted), sums).await?;
         }
+        Ok(())
+    }
+
+    async fn add_parts(
+        &self,
+        snapshot: &dyn Snapshot,
+        pyramid: Option<(u8, SealedSummary)>,
+        steps: StepRange,
+        sums: &mut BucketSums,
+    ) -> Result<()> {
         for part in self.parts(snapshot, steps).await? {
             let counted = part
                 .entry
@@ -105,7 +124,7 @@ impl OwnSeries {
                 Some(entry) if !counted && part.late.is_empty() && sums.is_one_bucket(&entry.steps()) => {
                     sums.add(entry.steps().first >> sums.exponent, &entry.summary);
                 }
-                _ => sums.add_points(&part.points(snapshot, &self.series_ref).await?, counted),
+                _ => sums.add_points(&part.points(snapshot, &self.series_ref).await?, steps, counted),
             }
         }
         Ok(())
@@ -126,13 +145,32 @@ impl BucketSums {
         self.buckets.entry(bucket).and_modify(|sum| *sum = sum.merged(summary)).or_insert(*summary);
     }
 
-    /// Adds the points of a part. If the pyramid includes the part, only points in buckets
-    /// that are computed from points are added.
-    fn add_points(&mut self, points: &Points, counted: bool) {
-        for (bucket, summary) in bucket_summaries(points, points.positions(&self.wanted), self.exponent) {
+    /// Adds the points of a part in `steps`. If the pyramid includes the part, only points in
+    /// buckets that are computed from points are added.
+    fn add_points(&mut self, points: &Points, steps: StepRange, counted: bool) {
+        for (bucket, summary) in bucket_summaries(points, points.positions(&steps), self.exponent) {
             if !counted || self.read.contains(&bucket) {
                 self.add(bucket, &summary);
             }
+        }
+    }
+
+    /// The steps up to `last` in buckets that are computed from points: few ranges, which do not
+    /// overlap. So the list of chunks is not read between the ends of a long chart.
+    fn ranges_to_read(&self, last: i64) -> Vec<StepRange> {
+        let mut ranges: Vec<StepRange> = Vec::new();
+        for bucket in &self.read {
+            let first = bucket << self.exponent;
+            let end = (first | ((1_u64 << self.exponent) - 1).cast_signed()).min(last);
+            match ranges.last_mut() {
+                Some(previous) if previous.last.checked_add(1) == Some(first) => previous.last = end,
+                _ if first <= end => ranges.push(StepRange::new(first, end)),
+                _ => {}
+            }
+        }
+        match &ranges[..] {
+            [first, .., last] if ranges.len() > RANGES => vec![StepRange::new(first.first, last.last)],
+            _ => ranges,
         }
     }
 

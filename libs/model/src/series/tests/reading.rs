@@ -73,20 +73,38 @@ async fn a_chart_of_a_long_series_reads_as_much_as_of_a_short_one() {
         let mut harness = Harness::new(&store).await;
         harness.write(&curve(0, 0..length)).await;
         harness.fold_all(true).await;
-        let counting = CountingSnapshot::new(harness.snapshot().await);
-        let view = RunSeries::open(&counting, harness.run_ref)
-            .await
-            .unwrap()
-            .view(&counting, series(0))
-            .await
-            .unwrap();
-        let span = view.span().unwrap();
-        let buckets = view.buckets(&counting, span, exponent_for(&span, 500)).await.unwrap();
-        assert!((125..=500).contains(&buckets.len()), "{} buckets", buckets.len());
-        assert_eq!(buckets.iter().map(|bucket| bucket.count).sum::<u64>(), length as u64);
-        costs.push((counting.rows.load(Ordering::Relaxed), counting.bytes.load(Ordering::Relaxed)));
+        costs.push(chart(&harness, StepRange::new(0, length - 1)).await);
     }
     assert!(costs.iter().all(|(rows, bytes)| *rows <= 12 && *bytes <= 200_000), "{costs:?}");
+}
+
+#[tokio::test]
+async fn a_zoomed_chart_reads_no_chunks_between_its_ends() {
+    let store = TestStore::open().await;
+    let mut costs = Vec::new();
+    for length in [200_000, 1_000_000_i64] {
+        let mut harness = Harness::new(&store).await;
+        harness.write(&curve(0, 0..length)).await;
+        harness.fold_all(true).await;
+        // Both ends are in the middle of a bucket.
+        let zoomed = StepRange::new(12_345, length - 12_345);
+        costs.push(chart(&harness, zoomed).await);
+        harness.write(&curve(0, 77_777..77_778)).await;
+        costs.push(chart(&harness, zoomed).await);
+    }
+    assert!(costs.iter().all(|(rows, bytes)| *rows <= 24 && *bytes <= 500_000), "{costs:?}");
+}
+
+/// Reads a chart, and returns the numbers of rows and bytes that this takes.
+async fn chart(harness: &Harness<'_>, steps: StepRange) -> (usize, usize) {
+    let counting = CountingSnapshot::new(harness.snapshot().await);
+    let run = RunSeries::open(&counting, harness.run_ref).await.unwrap();
+    let view = run.view(&counting, series(0)).await.unwrap();
+    let buckets = view.buckets(&counting, steps, exponent_for(&steps, 500)).await.unwrap();
+    assert!((125..=500).contains(&buckets.len()), "{} buckets", buckets.len());
+    let points = buckets.iter().map(|bucket| bucket.count).sum::<u64>();
+    assert_eq!(points, steps.last.abs_diff(steps.first) + 1);
+    (counting.rows.load(Ordering::Relaxed), counting.bytes.load(Ordering::Relaxed))
 }
 
 #[tokio::test]
