@@ -76,6 +76,9 @@ impl PointWriter<'_, '_> {
         let live = self.run.live(self.transaction, received_us).await?;
         let (end, unresolved) = select(self.transaction, self.dictionary, group, first..limit);
         let (number, writing) = (live.number, &mut live.writing);
+        if self.record.batch.as_ref().is_ok_and(|batch| batch.has_own_dictionary) {
+            live.series.keep_named();
+        }
         live.series.resolve(self.transaction, number, writing, self.dictionary, unresolved).await?;
         live.series.complete_steps(self.transaction, number, self.dictionary, group, first..end).await?;
         let mut at = first;

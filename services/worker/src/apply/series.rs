@@ -36,9 +36,29 @@ pub(super) struct MetricSeries {
     dtypes: Dtypes,
     /// Points taken in this transaction.
     written: WrittenPoints,
-    /// Series created in this transaction, by name and context digest.
-    created: HashMap<(String, [u8; 16]), u32>,
+    named: NamedSeries,
     dirty_headers: BTreeMap<u32, MetricHeader>,
+}
+
+/// Series by name and context digest: those created in this transaction, and those of records that
+/// define their own series. Each such record, as Matyan 0.3 writes one per point, resolves them again.
+#[derive(Debug, Default)]
+struct NamedSeries {
+    numbers: HashMap<(String, [u8; 16]), u32>,
+    is_kept: bool,
+}
+
+impl NamedSeries {
+    /// Maximum number of series that are kept for the next transaction.
+    const MAX: usize = 10_000;
+    /// Approximate size of one.
+    const BYTES: usize = 128;
+
+    fn end_transaction(&mut self) {
+        if !self.is_kept || self.numbers.len() > Self::MAX {
+            self.numbers = HashMap::new();
+        }
+    }
 }
 
 /// Cached properties of a series.
@@ -86,6 +106,11 @@ impl Dtypes {
 const DEFAULT_DTYPE: &str = "float";
 
 impl MetricSeries {
+    /// Remembers the series of all records from now on, as they define their own.
+    pub(super) fn keep_named(&mut self) {
+        self.named.is_kept = true;
+    }
+
     /// Finds or creates the series of definitions.
     pub(super) async fn resolve(
         &mut self,
@@ -109,18 +134,36 @@ impl MetricSeries {
                 wanted.push((reference, context));
             }
         }
-        let found =
-            metric_series_find_many(transaction.snapshot(), transaction.project(), number, &names).await?;
-        self.load_dtypes(transaction, number, &found).await?;
-        for (((reference, context), name), found) in wanted.into_iter().zip(names).zip(found) {
+        self.find(transaction, number, &names).await?;
+        for ((reference, context), name) in wanted.into_iter().zip(names) {
             let Some(definition) = dictionary.definition(reference) else { continue };
-            let known = found.map(|series| series.0).or_else(|| self.created.get(&name).copied());
+            let known = self.named.numbers.get(&name).copied();
             let created = || self.create(transaction, number, writing, header(definition, &context), name);
             if let Some(series) = known.or_else(created) {
                 let dtype = self.dtypes.number(&definition.dtype);
                 dictionary.resolve(reference, series, dtype);
             }
         }
+        Ok(())
+    }
+
+    /// Looks up the stored series among these that are not known yet.
+    async fn find(
+        &mut self,
+        transaction: &RunTransaction<'_>,
+        number: RunNumber,
+        names: &[(String, [u8; 16])],
+    ) -> Result<(), ApplyFailure> {
+        let unknown = names.iter().filter(|name| !self.named.numbers.contains_key(*name));
+        let unknown: Vec<_> = unknown.cloned().collect();
+        if unknown.is_empty() {
+            return Ok(());
+        }
+        let found =
+            metric_series_find_many(transaction.snapshot(), transaction.project(), number, &unknown).await?;
+        self.load_dtypes(transaction, number, &found).await?;
+        let found = unknown.into_iter().zip(found);
+        self.named.numbers.extend(found.filter_map(|(name, series)| Some((name, series?.0))));
         Ok(())
     }
 
@@ -160,7 +203,7 @@ impl MetricSeries {
         *self.state(series) = SeriesState { dtype, is_complete: true, highest: None };
         let project = transaction.project();
         metric_series_create(transaction.batch(), project, number, SeriesNumber(series), &header, &name.1);
-        self.created.insert(name, series);
+        self.named.numbers.insert(name, series);
         Some(series)
     }
 
@@ -246,7 +289,7 @@ impl MetricSeries {
         number: RunNumber,
         writing: &mut WritingState,
     ) -> Vec<Bytes> {
-        self.created = HashMap::new();
+        self.named.end_transaction();
         let project = transaction.project();
         for (series, header) in std::mem::take(&mut self.dirty_headers) {
             metric_header_put(transaction.batch(), project, number, SeriesNumber(series), &header);
@@ -269,7 +312,7 @@ impl MetricSeries {
 
     /// Approximate memory use between transactions.
     pub(super) fn bytes(&self) -> usize {
-        self.states.capacity() * size_of::<SeriesState>()
+        self.states.capacity() * size_of::<SeriesState>() + self.named.numbers.len() * NamedSeries::BYTES
     }
 }
 

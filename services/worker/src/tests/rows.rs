@@ -17,7 +17,7 @@ use matyan_proto::{
     ingest::v1::{self as pb, event::Kind},
 };
 use matyan_store::{
-    Batch, Commit, Key, Mutation, Range, Scan, Snapshot, Store, Transaction, Value, transact,
+    Batch, Commit, Key, Mutation, Page, Range, Scan, Snapshot, Store, Transaction, Value, Version, transact,
 };
 
 use super::harness::{P, TestEnv, TestRecord, record};
@@ -135,17 +135,52 @@ async fn rule_34_references_carry_size_and_hash_where_they_are_known() {
     env.value(&run.objects[0].1[0]).await;
 }
 
-/// A store that counts how often a row is set.
+/// A store that counts how often a row is set, and how often rows are looked up by their keys.
 struct CountedStore {
     inner: Arc<dyn Store>,
     key: Key,
     sets: AtomicUsize,
+    lookups: Arc<AtomicUsize>,
+}
+
+impl CountedStore {
+    fn new(env: &TestEnv, key: Key) -> Arc<Self> {
+        let (sets, lookups) = Default::default();
+        Arc::new(Self { inner: env.deps.store.clone(), key, sets, lookups })
+    }
+}
+
+struct CountedSnapshot {
+    inner: Box<dyn Snapshot>,
+    lookups: Arc<AtomicUsize>,
+}
+
+#[async_trait::async_trait]
+impl Snapshot for CountedSnapshot {
+    async fn get(&self, key: &Key) -> matyan_store::Result<Option<Value>> {
+        self.lookups.fetch_add(1, Ordering::Relaxed);
+        self.inner.get(key).await
+    }
+
+    async fn get_many(&self, keys: &[Key]) -> matyan_store::Result<Vec<Option<Value>>> {
+        self.lookups.fetch_add(1, Ordering::Relaxed);
+        self.inner.get_many(keys).await
+    }
+
+    async fn scan(&self, range: &Range, scan: Scan) -> matyan_store::Result<Page> {
+        self.inner.scan(range, scan).await
+    }
+
+    fn version(&self) -> Version {
+        self.inner.version()
+    }
 }
 
 #[async_trait::async_trait]
 impl Store for CountedStore {
     async fn snapshot(&self) -> matyan_store::Result<Box<dyn Snapshot>> {
-        self.inner.snapshot().await
+        let (inner, lookups) = (self.inner.snapshot().await?, self.lookups.clone());
+        Ok(Box::new(CountedSnapshot { inner, lookups }))
     }
 
     async fn commit(&self, batch: Batch) -> matyan_store::Result<Commit> {
@@ -168,7 +203,7 @@ impl Store for CountedStore {
 async fn rule_41_a_transaction_writes_the_mark_of_a_producer_once() {
     let mut env = TestEnv::new().await;
     let key = keys::mark(P, &RunId::new("r"), ProducerId([1; 16]));
-    let store = Arc::new(CountedStore { inner: env.deps.store.clone(), key, sets: AtomicUsize::new(0) });
+    let store = CountedStore::new(&env, key);
     env.deps.store = store.clone();
     let step = |offset: u64| {
         let known = record(offset).sent(1, offset + 1, offset).points(0, &[(None, 0.5)]);
@@ -181,6 +216,28 @@ async fn rule_41_a_transaction_writes_the_mark_of_a_producer_once() {
     let again = TestRecord { offset: 1_000, ..step(999) };
     assert_eq!(env.apply(vec![again]).await.skipped_records, 1);
     assert_eq!(env.points("loss").await.len(), 1_000);
+}
+
+/// Matyan 0.3 writes an envelope for each point, which names its series.
+#[tokio::test]
+async fn records_that_define_their_series_look_each_up_once() {
+    let mut env = TestEnv::new().await;
+    let store = CountedStore::new(&env, Key::new());
+    env.deps.store = store.clone();
+    let names = ["loss", "accuracy", "rate"];
+    let point = |offset: u64| {
+        let step = (offset / 3).cast_signed();
+        record(offset).define(0, &names[offset as usize % 3..][..1]).points(0, &[(Some(step), 0.5)])
+    };
+    let mut writer = env.writer("r");
+    env.apply_with(&mut writer, (0..30).map(point).collect()).await;
+    let before = store.lookups.load(Ordering::Relaxed);
+    env.apply_with(&mut writer, (30..3_000).map(point).collect()).await;
+    let lookups = store.lookups.load(Ordering::Relaxed) - before;
+    assert!(lookups < 20, "{lookups} lookups for 2,970 envelopes");
+    for name in names {
+        assert_eq!(env.points(name).await.len(), 1_000);
+    }
 }
 
 /// Callers recognize a version by the time of the last change (`if_updated_us`).
