@@ -5,7 +5,9 @@
 //! ones. It does not store series numbers: they are looked up each time it is loaded, so it can
 //! outlive the run, as its producer does. Producers that the frontier created are swept after
 //! an hour of log time. Those with a dictionary are swept after a month, because a connection
-//! may be silent for a long time and then use its numbers again.
+//! may be silent for a long time and then use its numbers again. A client that chose its id may
+//! send again what it kept for much longer, so its mark stays; its dictionary is swept like the
+//! others, as the client repeats it when it connects.
 
 use matyan_store::{Batch, Range, Result, Scan, Snapshot, Transaction};
 use minicbor::{Decode, Encode};
@@ -128,7 +130,7 @@ pub async fn mark_get(
     rows::get(snapshot, &keys::mark(project, id, producer)).await
 }
 
-/// Writes a mark. A new, ephemeral producer is also scheduled for the sweep.
+/// Writes a mark. A new producer is also scheduled for the sweep.
 pub fn mark_put(
     batch: &mut Batch,
     project: Project,
@@ -137,9 +139,9 @@ pub fn mark_put(
     mark: &Mark,
     is_new: bool,
 ) {
-    if is_new && sent.is_ephemeral {
-        batch
-            .set(keys::idle_producer(SweepStage::Mark, mark.seen_us, project, id, sent.producer), Vec::new());
+    if is_new {
+        let stage = if sent.is_ephemeral { SweepStage::Mark } else { SweepStage::OwnDictionary };
+        batch.set(keys::idle_producer(stage, mark.seen_us, project, id, sent.producer), Vec::new());
     }
     batch.set(keys::mark(project, id, sent.producer), rows::encode(mark));
 }
@@ -262,7 +264,11 @@ const SWEEP_PRODUCERS: usize = 500;
 /// were none.
 pub async fn producers_sweep(transaction: &mut Transaction, now_us: i64) -> Result<bool> {
     let mut found = false;
-    for (stage, kept_us) in [(SweepStage::Mark, MARK_KEPT_US), (SweepStage::Dictionary, DICTIONARY_KEPT_US)] {
+    for (stage, kept_us) in [
+        (SweepStage::Mark, MARK_KEPT_US),
+        (SweepStage::Dictionary, DICTIONARY_KEPT_US),
+        (SweepStage::OwnDictionary, DICTIONARY_KEPT_US),
+    ] {
         let range = keys::idle_producers(stage, now_us.saturating_sub(kept_us));
         let scan = Scan { rows: SWEEP_PRODUCERS, ..Scan::default() };
         for (key, _) in transaction.unchecked().scan(&range, scan).await?.rows {
@@ -287,7 +293,7 @@ async fn sweep_one(
     // This read is checked: if the producer becomes active in the meantime, the transaction
     // fails.
     let Some(value) = transaction.get(&key).await? else {
-        if stage == SweepStage::Dictionary {
+        if stage != SweepStage::Mark {
             // Left by a restore that never finished: definitions are written before
             // their mark.
             transaction.batch().clear_range(dictionary);
@@ -314,6 +320,7 @@ async fn sweep_one(
         // It was seen after this entry was written, so the entry is replaced by a later one.
         (_, false) => batch.set(again(stage), Vec::new()),
         (SweepStage::Mark, true) if has_dictionary => batch.set(again(SweepStage::Dictionary), Vec::new()),
+        (SweepStage::OwnDictionary, true) => batch.clear_range(dictionary),
         (_, true) => batch.clear(key).clear_range(dictionary),
     };
     Ok(())

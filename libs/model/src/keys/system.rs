@@ -100,11 +100,12 @@ pub fn outbox() -> Range {
 }
 
 /// Stage of the sweep of idle producers: one with only a mark is kept for an hour, one with a
-/// dictionary for a month.
+/// dictionary for a month. Of a producer with an id of its own, the mark stays with the run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum SweepStage {
     Mark = 0,
     Dictionary = 1,
+    OwnDictionary = 2,
 }
 
 pub fn idle_producer(

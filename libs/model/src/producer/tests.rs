@@ -137,6 +137,36 @@ async fn rule_05_marks_of_silent_producers_are_swept() {
 }
 
 #[tokio::test]
+async fn rule_41_dictionaries_of_silent_producers_with_their_own_ids_are_swept() {
+    let store = TestStore::open().await;
+    let id = RunId::new("r");
+    let own = BatchOrigin { is_ephemeral: false, ..sent(1, 0) };
+    let definitions = [definition("a".into())];
+    let put = async |seen_us: i64| {
+        let mut batch = Batch::default();
+        mark_put(&mut batch, P, &id, &own, &Mark { sequence: 1, items: 0, seen_us }, true);
+        dictionary_put(&mut batch, P, &id, PRODUCER, 0, &definitions);
+        store.commit(batch).await.unwrap();
+    };
+    let rows = async || {
+        let snapshot = store.snapshot().await.unwrap();
+        let mark = mark_get(&*snapshot, P, &id, PRODUCER).await.unwrap();
+        (mark.is_some(), dictionary_get(&*snapshot, P, &id, PRODUCER).await.unwrap().len())
+    };
+    put(0).await;
+    while sweep(&store, DICTIONARY_KEPT_US).await {}
+    assert_eq!(rows().await, (true, 1));
+    while sweep(&store, DICTIONARY_KEPT_US + 1).await {}
+    assert_eq!(rows().await, (true, 0), "its mark is kept: it may send old batches again");
+    // A producer that returns is listed again.
+    put(2 * DICTIONARY_KEPT_US).await;
+    while sweep(&store, 2 * DICTIONARY_KEPT_US).await {}
+    assert_eq!(rows().await, (true, 1));
+    while sweep(&store, 3 * DICTIONARY_KEPT_US + 1).await {}
+    assert_eq!(rows().await, (true, 0));
+}
+
+#[tokio::test]
 async fn rule_40_marks_of_a_run_in_quarantine_are_kept() {
     let store = TestStore::open().await;
     let id = RunId::new("r");
