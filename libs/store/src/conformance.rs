@@ -88,6 +88,7 @@ const CASES: &[(&str, Case)] = cases![
     scans::pages_hold_a_row,
     scans::ranges_end_before_their_end,
     scans::large_values_come_whole,
+    scans::keys_are_read_near_and_far_apart,
     watches::changed_returns_on_a_write,
     watches::changed_sees_ranges_and_stamps,
     watches::changed_returns_immediately_if_the_value_differs,

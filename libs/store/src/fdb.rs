@@ -89,4 +89,8 @@ impl Store for FdbStore {
     async fn changed(&self, key: &Key, seen: Option<&Value>) -> Result<()> {
         watch::wait_for_change(&self.cluster, key, seen).await
     }
+
+    fn clears_ranges_at_once(&self) -> bool {
+        true
+    }
 }

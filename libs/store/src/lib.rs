@@ -149,6 +149,12 @@ pub trait Store: Send + Sync + 'static {
     /// Returns once the value of `key` differs from `seen`. It may also return spuriously:
     /// read again and compare. The caller bounds the wait by dropping the future.
     async fn changed(&self, key: &Key, seen: Option<&Value>) -> Result<()>;
+
+    /// Whether clearing a range takes as long for many rows as for one. If not, long ranges are
+    /// cleared in pages.
+    fn clears_ranges_at_once(&self) -> bool {
+        false
+    }
 }
 
 /// A view of one version. Cheap to hold briefly, and useless after `Limits::SNAPSHOT_AGE`.

@@ -1,7 +1,7 @@
 //! Scans: the pages of a range add up to the range, in both directions and for every limit.
 
 use super::{Instance, batch, must_commit};
-use crate::{Key, Page, Range, Scan, Snapshot, Store, Value};
+use crate::{Batch, Key, Page, Range, Scan, Snapshot, Store, Value};
 
 const ROWS: usize = 1_000;
 
@@ -126,5 +126,33 @@ pub(super) async fn large_values_come_whole(instance: &mut dyn Instance) {
     let snapshot = store.snapshot().await.unwrap();
     for (key, value) in expected {
         assert_eq!(snapshot.get(&key).await.unwrap(), Some(value));
+    }
+}
+
+/// Many keys are read at once, in their order, whether they are next to each other or not.
+pub(super) async fn keys_are_read_near_and_far_apart(instance: &mut dyn Instance) {
+    const MANY: u32 = 4_000;
+    let store = instance.store();
+    let key = |number: u32| Key::from(format!("many/{number:05}"));
+    let value = |number: u32| Value::from(vec![number as u8; 100 + number as usize % 7]);
+    // Every third row is missing.
+    let stored = |number: u32| (number < MANY && number % 3 != 2).then(|| value(number));
+    for numbers in (0..MANY).collect::<Vec<_>>().chunks(1_000) {
+        let mut rows = Batch::default();
+        for number in numbers {
+            stored(*number).map(|value| rows.set(key(*number), value));
+        }
+        must_commit(store.as_ref(), rows).await;
+    }
+    let snapshot = store.snapshot().await.unwrap();
+    let near: Vec<u32> = (500..2_500).collect();
+    let scattered: Vec<u32> = (0..MANY + 500).step_by(37).collect();
+    let in_groups: Vec<u32> = (0..300).chain(3_700..MANY + 10).collect();
+    let repeated: Vec<u32> = (0..200).rev().chain(100..300).collect();
+    let beyond: Vec<u32> = (MANY..MANY + 200).collect();
+    for numbers in [near, scattered, in_groups, repeated, beyond] {
+        let keys: Vec<Key> = numbers.iter().copied().map(key).collect();
+        let expected: Vec<Option<Value>> = numbers.into_iter().map(stored).collect();
+        assert_eq!(snapshot.get_many(&keys).await.unwrap(), expected);
     }
 }

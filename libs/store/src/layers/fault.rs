@@ -220,6 +220,10 @@ impl Store for FaultStore {
     async fn changed(&self, key: &Key, seen: Option<&Value>) -> Result<()> {
         self.call(self.inner.changed(key, seen)).await
     }
+
+    fn clears_ranges_at_once(&self) -> bool {
+        self.inner.clears_ranges_at_once()
+    }
 }
 
 #[cfg(test)]

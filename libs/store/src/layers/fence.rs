@@ -98,6 +98,10 @@ impl Store for FenceStore {
         self.fence.check_key(key)?;
         self.inner.changed(key, seen).await
     }
+
+    fn clears_ranges_at_once(&self) -> bool {
+        self.inner.clears_ranges_at_once()
+    }
 }
 
 struct FenceSnapshot {

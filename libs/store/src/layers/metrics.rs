@@ -65,4 +65,8 @@ impl Store for MetricsStore {
     async fn changed(&self, key: &Key, seen: Option<&Value>) -> Result<()> {
         self.inner.changed(key, seen).await
     }
+
+    fn clears_ranges_at_once(&self) -> bool {
+        self.inner.clears_ranges_at_once()
+    }
 }
