@@ -250,10 +250,15 @@ const CLEAR_ROWS: usize = 1_000;
 /// Clears some rows of a deleted project. Returns whether none are left.
 pub async fn project_clear(store: &dyn Store, project: Project) -> Result<bool> {
     let range = keys::project_rows(project);
+    let mut batch = Batch::default();
+    if store.clears_ranges_at_once() {
+        batch.clear_range(range);
+        store.commit(batch).await?;
+        return Ok(true);
+    }
     let scan = Scan { rows: CLEAR_ROWS, ..Scan::default() };
     let page = store.snapshot().await?.scan(&range, scan).await?;
     let Some((last, _)) = page.rows.last() else { return Ok(true) };
-    let mut batch = Batch::default();
     batch.clear_range(Range::new(range.start.clone(), range.after(last).start));
     store.commit(batch).await?;
     Ok(false)

@@ -310,7 +310,7 @@ const SWEEP_ROWS: usize = 2_000;
 /// repeat, also after a conflict.
 pub async fn sweep_step(store: &dyn Store, project: Project, number: RunNumber) -> Result<bool> {
     let transaction = Transaction::new(store.snapshot().await?);
-    let (batch, is_done) = sweep_batch(transaction, project, number).await?;
+    let (batch, is_done) = sweep_batch(transaction, project, number, store.clears_ranges_at_once()).await?;
     Ok(matches!(store.commit(batch).await?, Commit::Done { .. }) && is_done)
 }
 
@@ -318,6 +318,7 @@ async fn sweep_batch(
     mut transaction: Transaction,
     project: Project,
     number: RunNumber,
+    clears_at_once: bool,
 ) -> Result<(Batch, bool)> {
     // The first step subtracts the run from the project counters. Clearing the row in the
     // same transaction ensures that this happens once.
@@ -352,12 +353,16 @@ async fn sweep_batch(
     }
     // All other rows are cleared without being decoded.
     let range = keys::run_rows(project, number);
-    let page = transaction.scan(&range, scan).await?;
-    let batch = transaction.batch();
-    if let Some((last, _)) = page.rows.last() {
-        batch.clear_range(Range::new(range.start.clone(), range.after(last).start));
-        return Ok((transaction.into_batch(), false));
+    if clears_at_once {
+        transaction.batch().clear_range(range);
+    } else {
+        let page = transaction.scan(&range, scan).await?;
+        if let Some((last, _)) = page.rows.last() {
+            transaction.batch().clear_range(Range::new(range.start.clone(), range.after(last).start));
+            return Ok((transaction.into_batch(), false));
+        }
     }
+    let batch = transaction.batch();
     for key in [keys::dead_run, keys::unfolded, keys::branch] {
         batch.clear(key(project, number));
     }
