@@ -34,7 +34,7 @@ pub(crate) async fn rows(table: &mut Table) {
         ..Default::default()
     };
     table
-        .row(WORK, Budget::None, Unit::Milliseconds, async || {
+        .row(WORK, Budget::AtMost(30.0), Unit::Milliseconds, async || {
             let start = Instant::now();
             let mut pieces = client.buckets(request.clone()).await.expect("the stream starts").into_inner();
             let mut series = 0;

@@ -24,7 +24,7 @@ const POINTS_A_BATCH: usize = 2_000;
 const SETTLED: Duration = Duration::from_secs(15);
 
 pub(crate) async fn rows(table: &mut Table, scale: usize) {
-    for millions in [1, 10, 100] {
+    for (millions, budget) in [(1, 12.0), (10, 7.0), (100, 6.0)] {
         let rows = ["live", "finished"].map(|state| format!("disk a point, {millions}M points, {state}"));
         if !rows.iter().any(|row| table.wants(row)) {
             continue;
@@ -36,7 +36,7 @@ pub(crate) async fn rows(table: &mut Table, scale: usize) {
             finished.push(figures[1]);
         }
         for (row, figures) in rows.iter().zip([live, finished]) {
-            table.print(row, Budget::None, Unit::Bytes, figures);
+            table.print(row, Budget::AtMost(budget), Unit::Bytes, figures);
         }
     }
 }
@@ -66,7 +66,7 @@ async fn of_project(points: usize) -> [f64; 2] {
 }
 
 /// The size of a directory once it does not change any more.
-async fn settled(directory: &Path) -> u64 {
+pub(crate) async fn settled(directory: &Path) -> u64 {
     let (mut size, mut since) = (size_of(directory), Instant::now());
     while since.elapsed() < SETTLED {
         tokio::time::sleep(Duration::from_millis(500)).await;

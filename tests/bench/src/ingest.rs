@@ -1,6 +1,6 @@
 //! End-to-end ingestion: from the first frame until every point can be read.
 
-use std::time::Instant;
+use std::{borrow::Borrow, time::Instant};
 
 use matyan_proto::ingest::v1::IngestionBatch;
 use matyan_tests::{
@@ -42,15 +42,20 @@ pub(crate) fn run_id(connection: usize) -> String {
 /// Waits until every run has the given number of points, and returns the points per second
 /// since `start`.
 pub(crate) async fn until_readable(server: &Server, runs: usize, points_a_run: usize, start: Instant) -> f64 {
-    let reader = Reader::connect(&server.query).await;
     for run in 0..runs {
-        eventually("every point is readable", async || match reader.count(&run_id(run)).await {
-            Ok(count) if count == points_a_run as u64 => Ok(()),
-            other => Err(format!("{other:?} of {points_a_run}")),
-        })
-        .await;
+        points_readable(server, &run_id(run), points_a_run as u64).await;
     }
     (runs * points_a_run) as f64 / start.elapsed().as_secs_f64()
+}
+
+/// Waits until a run has the given number of points.
+pub(crate) async fn points_readable(server: &Server, run: &str, points: u64) {
+    let reader = Reader::connect(&server.query).await;
+    eventually("every point is readable", async || match reader.count(run).await {
+        Ok(count) if count == points => Ok(()),
+        other => Err(format!("{other:?} of {points}")),
+    })
+    .await;
 }
 
 async fn json(frames: usize, per_frame: usize) -> f64 {
@@ -97,11 +102,18 @@ async fn binary(batches: usize) -> f64 {
     until_readable(&server, CONNECTIONS, batches * POINTS, start).await
 }
 
+pub(crate) async fn send_batches(writer: BinaryWriter, load: std::sync::Arc<Vec<IngestionBatch>>) {
+    send_each(writer, load.iter()).await;
+}
+
 /// Sends with a limited number of batches outstanding, and waits for the last acknowledgement.
-pub(crate) async fn send_batches(mut writer: BinaryWriter, load: std::sync::Arc<Vec<IngestionBatch>>) {
+pub(crate) async fn send_each(
+    mut writer: BinaryWriter,
+    batches: impl Iterator<Item = impl Borrow<IngestionBatch>>,
+) {
     const OUTSTANDING: usize = 8;
-    for batch in load.iter() {
-        writer.send(batch).await.expect("the server takes the batch");
+    for batch in batches {
+        writer.send(batch.borrow()).await.expect("the server takes the batch");
         writer.wait_for_acks(OUTSTANDING).await.expect("the server acknowledges");
     }
     writer.wait_for_acks(0).await.expect("the server acknowledges");

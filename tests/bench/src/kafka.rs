@@ -63,9 +63,9 @@ pub(crate) async fn rows(table: &mut Table, scale: usize) {
     }
     let broker = tokio::task::block_in_place(Broker::start);
     let mut scenes = 0..;
-    for (workers, work) in (1..).zip(works) {
+    for (workers, (work, budget)) in (1..).zip(works.iter().zip([600e3, 800e3])) {
         table
-            .row(&work, Budget::None, Unit::PerSecond("points"), async || {
+            .row(work, Budget::AtLeast(budget), Unit::PerSecond("points"), async || {
                 let scene = new_scene(&broker, &mut scenes);
                 end_to_end(scene, workers, 2_000 / scale).await
             })

@@ -50,26 +50,26 @@ pub(crate) fn json_frames(frames: usize, per_frame: usize, series: usize) -> Vec
 /// series.
 pub(crate) fn binary_batches(batches: usize, points: usize, series: usize) -> Vec<IngestionBatch> {
     let steps = points / series;
-    (0..batches)
-        .map(|batch| {
-            let first = i64::try_from(batch * steps).expect("few points");
-            let groups = (0..series).map(|number| {
-                let range = first..first + i64::try_from(steps).expect("few points");
-                Points {
-                    series: vec![u32::try_from(number).expect("few series"); steps],
-                    values: range.clone().map(curve).collect(),
-                    steps: range.clone().collect(),
-                    epochs: Vec::new(),
-                    times_us: range.map(time_us).collect(),
-                }
-            });
-            IngestionBatch {
-                series: definitions(batch, series),
-                points: groups.collect(),
-                ..IngestionBatch::default()
-            }
-        })
-        .collect()
+    let batch = |at: usize| IngestionBatch {
+        series: definitions(at, series),
+        ..binary_batch(i64::try_from(at * steps).expect("few points"), steps, series)
+    };
+    (0..batches).map(batch).collect()
+}
+
+/// A columnar batch of `steps` points of each of `series` metrics, from a step on.
+pub(crate) fn binary_batch(first: i64, steps: usize, series: usize) -> IngestionBatch {
+    let groups = (0..series).map(|number| {
+        let range = first..first + i64::try_from(steps).expect("few points");
+        Points {
+            series: vec![u32::try_from(number).expect("few series"); steps],
+            values: range.clone().map(curve).collect(),
+            steps: range.clone().collect(),
+            epochs: Vec::new(),
+            times_us: range.map(time_us).collect(),
+        }
+    });
+    IngestionBatch { points: groups.collect(), ..IngestionBatch::default() }
 }
 
 /// Batches of one point of every series each, all at the same step and time.
@@ -96,7 +96,8 @@ pub(crate) fn wide_batches(batches: usize, series: usize) -> Vec<IngestionBatch>
         .collect()
 }
 
-fn definitions(batch: usize, series: usize) -> Vec<SeriesDef> {
+/// Definitions of the series, which the first batch of a producer carries.
+pub(crate) fn definitions(batch: usize, series: usize) -> Vec<SeriesDef> {
     let names = if batch == 0 { 0..series } else { 0..0 };
     names
         .map(|number| SeriesDef {

@@ -15,6 +15,7 @@ mod machine;
 mod process;
 mod project;
 mod runs;
+mod scale;
 mod search;
 mod storage;
 mod sweeps;
@@ -57,13 +58,19 @@ enum Command {
         /// An empty directory, or one that this command created
         directory: PathBuf,
     },
+    /// Print what a project takes at each doubling of its points and of its runs
+    Scale(scale::Options),
 }
 
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() {
     let options = Options::parse();
-    if let Some(Command::Generate { runs, points, seed, directory }) = options.command {
-        return project::generate(Content { runs, points, seed }, &directory).await;
+    match options.command {
+        Some(Command::Generate { runs, points, seed, directory }) => {
+            return project::generate(Content { runs, points, seed }, &directory).await;
+        }
+        Some(Command::Scale(options)) => return scale::run(options).await,
+        None => {}
     }
     let machine = machine::Machine::measure();
     println!("{}", machine.describe());

@@ -15,16 +15,16 @@ use crate::{
 
 pub(crate) async fn rows(table: &mut Table, scale: usize) {
     let work = "`matyan up` from exec to ready, empty";
-    table.row(work, Budget::AtMost(0.15), Unit::Seconds, async || start_up().await).await;
+    table.row(work, Budget::AtMost(0.05), Unit::Seconds, async || start_up().await).await;
     let work = "memory of `matyan up`, idle fresh";
     table
-        .row(work, Budget::AtMost(60.0), Unit::Megabytes, async || {
+        .row(work, Budget::AtMost(40.0), Unit::Megabytes, async || {
             let server = Server::up().await;
             idle_memory(&server).await
         })
         .await;
     let work = "memory of `matyan up`, idle after 1 GB ingested";
-    table.row(work, Budget::AtMost(120.0), Unit::Megabytes, async || after_ingest(scale).await).await;
+    table.row(work, Budget::AtMost(80.0), Unit::Megabytes, async || after_ingest(scale).await).await;
 }
 
 async fn start_up() -> f64 {

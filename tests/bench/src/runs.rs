@@ -102,7 +102,7 @@ async fn connect(base: &str) -> Channel {
 }
 
 /// Waits until a search finds all runs.
-async fn until_found(server: &Server, runs: u64) {
+pub(crate) async fn until_found(server: &Server, runs: u64) {
     let mut client = SearchServiceClient::new(connect(&server.query).await);
     let request = RunsRequest { count: true, limit: 1, ids_only: true, ..RunsRequest::default() };
     let count = async |client: &mut SearchServiceClient<Channel>| {

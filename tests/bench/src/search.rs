@@ -110,7 +110,7 @@ fn cases(runs: u64) -> Vec<Case> {
             ..case("indexed predicate", of("run.hparams.shard == 7", 0, &[]), hits * 8 / 10..=hits * 11 / 10)
         },
         Case {
-            last: budget(200.0),
+            last: budget(60.0),
             ..case("full scan, 1 % match", of("run.hparams.seed % 100 == 7", 0, &[]), runs / 100..=runs / 100)
         },
         Case {
@@ -219,7 +219,7 @@ fn milliseconds(start: Instant) -> f64 {
 /// Requests of the browser UI. Searches of a whole project are only measured on the smallest
 /// one.
 const REST: [(&str, &str, Budget); 4] = [
-    ("REST search of 200 params, all match, last row", SEARCH, Budget::AtMost(20.0)),
+    ("REST search of 200 params, all match, last row", SEARCH, Budget::AtMost(10.0)),
     ("REST search of 200 params and 50 series, all match, last row", SEARCH_SERIES, Budget::AtMost(30.0)),
     ("project params", "projects/params/", Budget::None),
     ("project activity", "projects/activity/", Budget::None),
@@ -268,7 +268,7 @@ fn start_up_row(prefix: &str) -> String {
 
 async fn start_up(table: &mut Table, prefix: &str, server: &mut Server, runs: u64) {
     let work = start_up_row(prefix);
-    let budget = if runs == 100_000 { Budget::AtMost(0.3) } else { Budget::None };
+    let budget = if runs == 100_000 { Budget::AtMost(0.08) } else { Budget::None };
     table
         .row(&work, budget, Unit::Seconds, async || {
             assert!(server.terminate().await.success(), "{}", server.log());

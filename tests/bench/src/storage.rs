@@ -22,9 +22,9 @@ const SERIES: SeriesNumber = SeriesNumber(0);
 pub(crate) async fn rows(table: &mut Table, scale: usize) {
     let points = 2_000_000 / scale;
     let work = "stored bytes a point, curves born as float32";
-    table.row(work, Budget::AtMost(5.5), Unit::Bytes, async || bytes_a_point(points, curve).await).await;
+    table.row(work, Budget::AtMost(4.0), Unit::Bytes, async || bytes_a_point(points, curve).await).await;
     let work = "stored bytes a point, full-noise float64";
-    table.row(work, Budget::AtMost(9.0), Unit::Bytes, async || bytes_a_point(points, noise).await).await;
+    table.row(work, Budget::AtMost(8.5), Unit::Bytes, async || bytes_a_point(points, noise).await).await;
 }
 
 /// A falling loss with noise.
