@@ -236,6 +236,8 @@ test.each([1400, 900, 390])(
         await select(page, [1, 3]);
         await page.waitForSelector('button:has-text("Compare 2")');
         await page.locator('[role=columnheader] input').click();
+        // The selection is a search, too, whose failure would be a notice above the buttons.
+        await page.waitForSelector('[role=columnheader] input:checked');
         await page.route('**/*.SearchService/Runs', route => route.fulfill({ status: 503 }));
         await page.locator('[role=columnheader] button').first().click();
         await page.waitForSelector('[role=alert] button:has-text("Retry")');

@@ -31,6 +31,8 @@ const BLOCK_POINTS: usize = 32 * 1024;
 /// Number of points tried for the first block of a transaction: 4 bytes each, for float32
 /// values of metrics logged together.
 const FIRST_TRY: usize = 16 * 1024;
+/// A point of a small block takes less.
+const POINT_BYTES: usize = 32;
 
 /// Points of one run in the order of writing. Both columns have the same length.
 #[derive(Clone, Debug, Default)]
@@ -76,7 +78,7 @@ impl WrittenPoints {
 fn encode(written: &WrittenPoints, range: Range<usize>) -> Vec<u8> {
     let order = order_by_series(&written.series[range.clone()]);
     let points = &written.points;
-    let mut out = Vec::with_capacity(BLOCK_BYTES);
+    let mut out = Vec::with_capacity(BLOCK_BYTES.min((order.len() + 2) * POINT_BYTES));
     let (series, starts) = directory(&order);
     let rows = shared_rows(points, range.clone());
     out.push(FORMAT);
@@ -94,6 +96,9 @@ fn encode(written: &WrittenPoints, range: Range<usize>) -> Vec<u8> {
     }
     let values: Vec<f64> = order.iter().map(|key| points.values[range.start + point_index(*key)]).collect();
     put_floats(&mut out, &values);
+    // Blocks are kept until they are folded, so one of a single point must not take as much as a full
+    // one.
+    out.shrink_to_fit();
     out
 }
 

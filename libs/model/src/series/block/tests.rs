@@ -58,6 +58,13 @@ proptest! {
     }
 
     #[test]
+    fn blocks_take_no_more_memory_than_they_need(written in written()) {
+        for block in written.blocks() {
+            prop_assert!(block.capacity() < block.len() + POINT_BYTES, "{} of {}", block.len(), block.capacity());
+        }
+    }
+
+    #[test]
     fn damaged_blocks_are_decoded_or_rejected(
         written in written(),
         positions in proptest::collection::vec((any::<proptest::sample::Index>(), any::<u8>()), 0..4),
