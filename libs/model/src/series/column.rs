@@ -20,6 +20,10 @@ use super::wire::{FormatError, Input, put_varint};
 
 const LEVEL: usize = 4;
 const PCO_FROM: usize = 64;
+/// Number of values of a float column by which its differences are judged.
+const SAMPLE: usize = 512;
+/// Differences of a higher order only amplify noise.
+const MAX_DELTA_ORDER: usize = 3;
 
 const PACKED: u8 = 0;
 const PCO_NARROW: u8 = 1;
@@ -51,17 +55,41 @@ pub(crate) fn put_float_column(out: &mut Vec<u8>, values: &[f64]) {
         put_floats(out, values);
     } else if fit_float32(values) {
         let narrow: Vec<f32> = values.iter().map(|value| narrow_float(*value)).collect();
-        put_compressed(out, PCO_NARROW, &compress(&narrow, float_config(values)));
+        put_compressed(out, PCO_NARROW, &compress_floats(&narrow, mode(values)));
     } else {
-        put_compressed(out, PCO_WIDE, &compress(values, float_config(values)));
+        put_compressed(out, PCO_WIDE, &compress_floats(values, mode(values)));
     }
 }
 
 /// Arithmetic on a NaN may change its bits, so columns with a NaN use the mode without
 /// arithmetic.
-fn float_config(values: &[f64]) -> ChunkConfig {
-    let finite = values.iter().all(|value| value.is_finite());
-    ChunkConfig::default().with_mode_spec(if finite { ModeSpec::Auto } else { ModeSpec::Classic })
+fn mode(values: &[f64]) -> ModeSpec {
+    if values.iter().all(|value| value.is_finite()) { ModeSpec::Auto } else { ModeSpec::Classic }
+}
+
+fn compress_floats<T: Number>(values: &[T], mode: ModeSpec) -> Vec<u8> {
+    let config = ChunkConfig::default().with_mode_spec(mode);
+    let delta = DeltaSpec::TryConsecutive(delta_order(values, &config));
+    compress(values, config.with_delta_spec(delta))
+}
+
+/// How often to take differences of neighbors, judged by the middle of a column. The choice that
+/// pco makes by itself also searches for patterns that repeat, which metrics rarely have, and which
+/// takes a quarter of the time of a fold.
+fn delta_order<T: Number>(values: &[T], config: &ChunkConfig) -> usize {
+    let start = (values.len() - values.len().min(SAMPLE)) / 2;
+    let sample = &values[start..values.len() - start];
+    let size =
+        |order| compress(sample, config.clone().with_delta_spec(DeltaSpec::TryConsecutive(order))).len();
+    let mut best = (0, size(0));
+    for order in 1..=MAX_DELTA_ORDER {
+        let size = size(order);
+        if size >= best.1 {
+            break;
+        }
+        best = (order, size);
+    }
+    best.0
 }
 
 fn compress<T: Number>(values: &[T], config: ChunkConfig) -> Vec<u8> {
