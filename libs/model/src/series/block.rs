@@ -31,6 +31,9 @@ const BLOCK_POINTS: usize = 32 * 1024;
 /// Number of points tried for the first block of a transaction: 4 bytes each, for float32
 /// values of metrics logged together.
 const FIRST_TRY: usize = 16 * 1024;
+/// Up to this many series numbers for each point, positions are counted by series; above, they are
+/// sorted.
+const MAX_SPAN: usize = 4;
 /// A point of a small block takes less.
 const POINT_BYTES: usize = 32;
 
@@ -105,11 +108,30 @@ fn encode(written: &WrittenPoints, range: Range<usize>) -> Vec<u8> {
 /// Series number and index of each point, packed into one integer and sorted: by series, then
 /// by the order of writing.
 fn order_by_series(series: &[SeriesNumber]) -> Vec<u64> {
-    let mut order: Vec<u64> =
-        series.iter().enumerate().map(|(index, series)| u64::from(series.0) << 32 | index as u64).collect();
-    // The stable sort takes advantage of the ascending runs of metrics that were logged
-    // together.
-    order.sort();
+    let keys = series.iter().zip(0..).map(|(series, index)| u64::from(series.0) << 32 | index);
+    let least = series.iter().map(|series| series.0).min().unwrap_or(0);
+    let most = series.iter().map(|series| series.0).max().unwrap_or(0);
+    let span = (most - least) as usize + 1;
+    if span > MAX_SPAN * series.len() {
+        let mut order: Vec<u64> = keys.collect();
+        order.sort_unstable();
+        return order;
+    }
+    // The next position of each series, so that the points need not be compared.
+    let mut next = vec![0; span];
+    for series in series {
+        next[(series.0 - least) as usize] += 1;
+    }
+    let mut start = 0;
+    for next in &mut next {
+        start += std::mem::replace(next, start);
+    }
+    let mut order = vec![0; series.len()];
+    for key in keys {
+        let next = &mut next[((key >> 32) as u32 - least) as usize];
+        order[*next] = key;
+        *next += 1;
+    }
     order
 }
 
