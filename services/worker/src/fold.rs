@@ -55,6 +55,8 @@ const ALL_BYTES: usize = 32 << 20;
 const MIN_NOTICE_BYTES: usize = 4 << 10;
 /// Capacity for notices. If it does not suffice, the list in the store is read.
 const NOTICES: usize = 2 * ALL_BYTES / MIN_NOTICE_BYTES;
+/// Time after a fold in which a run is busy.
+const BUSY_US: u64 = 1_000_000;
 /// Interval between searches for silent runs.
 const SCAN_INTERVAL: Duration = Duration::from_secs(30);
 /// Time without a write after which a run is folded as if it had ended.
@@ -194,6 +196,8 @@ struct FoldTask {
     /// Time at which the list was last read.
     listed_us: i64,
     pending: HashMap<(Project, RunNumber), PendingRun>,
+    /// Runs that were folded lately, and when.
+    folded: HashMap<(Project, RunNumber), i64>,
 }
 
 /// A run with blocks.
@@ -212,8 +216,17 @@ impl FoldTask {
         let (sender, notices) = mpsc::channel(NOTICES);
         let missed = Arc::new(AtomicBool::new(true));
         let heartbeat = Heartbeat::for_long_rounds("folding");
-        let (listed_us, pending) = (i64::MIN, HashMap::new());
-        let task = Self { deps, metrics, heartbeat, notices, missed: missed.clone(), listed_us, pending };
+        let (pending, folded) = Default::default();
+        let task = Self {
+            deps,
+            metrics,
+            heartbeat,
+            notices,
+            missed: missed.clone(),
+            listed_us: i64::MIN,
+            pending,
+            folded,
+        };
         (FoldNotices::new(sender, missed), task)
     }
 
@@ -280,6 +293,7 @@ impl FoldTask {
         if let Err(error) = self.end_silent().await {
             tracing::warn!(%error, "failed to search for silent runs; will retry");
         }
+        self.folded.retain(|_, folded_us| now_us.abs_diff(*folded_us) < BUSY_US);
         let keys: Vec<_> = self.pending.keys().copied().collect();
         for key in keys {
             self.fold_if_due(key, stop).await;
@@ -380,7 +394,7 @@ impl FoldTask {
         stop: &CancellationToken,
     ) -> Result<(), Error> {
         while let Some(pending) = self.pending.get(&key)
-            && (pending.is_ended || pending.unfolded.is_due(false))
+            && (pending.is_ended || pending.unfolded.is_due(self.is_busy(key)))
             && !stop.is_cancelled()
         {
             let started = tokio::time::Instant::now();
@@ -393,11 +407,20 @@ impl FoldTask {
                 FoldStatus::Done | FoldStatus::Superseded => {
                     self.metrics.runs.inc();
                     self.metrics.seconds.observe(started.elapsed().as_secs_f64());
+                    if !is_ended {
+                        self.folded.insert(key, self.deps.now_us());
+                    }
                     self.finish_fold(key).await?;
                 }
             }
         }
         Ok(())
+    }
+
+    /// Whether a run was folded so lately that the next fold can wait for more points.
+    fn is_busy(&self, key: (Project, RunNumber)) -> bool {
+        let now_us = self.deps.now_us();
+        self.folded.get(&key).is_some_and(|folded_us| now_us.abs_diff(*folded_us) < BUSY_US)
     }
 
     async fn fold(
@@ -428,19 +451,21 @@ impl FoldTask {
     /// otherwise recounts them.
     async fn finish_fold(&mut self, key: (Project, RunNumber)) -> Result<(), Error> {
         let (project, number) = key;
+        let run = RunRef { project, number };
         let mut transaction = Transaction::new(self.deps.store.snapshot().await?);
         transaction.set_buffered();
-        let blocks =
-            transaction.scan(&keys::blocks(project, number), Scan { rows: 1, ..Scan::default() }).await?;
-        if blocks.rows.is_empty() {
+        let mut series = RunBlocks::open(transaction.unchecked(), run).await?;
+        if series.is_empty() {
+            // Checked by the commit: a writer may add a block in the meantime.
+            let later = keys::blocks_between(project, number, series.next_block(), u64::MAX);
+            transaction.scan(&later, Scan { rows: 1, ..Scan::default() }).await?;
             transaction.batch().clear(keys::unfolded(project, number));
             if let Commit::Done { .. } = self.deps.store.commit(transaction.into_batch()).await? {
                 self.pending.remove(&key);
                 return Ok(());
             }
+            series = RunBlocks::open(&*self.deps.store.snapshot().await?, run).await?;
         }
-        let snapshot = self.deps.store.snapshot().await?;
-        let series = RunBlocks::open(&*snapshot, RunRef { project, number }).await?;
         let (unfolded, is_folding) = (series.unfolded()?, series.is_folding());
         if let Some(pending) = self.pending.get_mut(&key) {
             pending.unfolded = unfolded;

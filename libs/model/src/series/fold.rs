@@ -89,7 +89,7 @@ impl Fold {
         let resumed = row.position.is_some();
         // A resumed fold must process the blocks that it began with, and no others.
         let (end, room) = if resumed { (row.end, usize::MAX) } else { (u64::MAX, FOLD_BYTES) };
-        let mut later: VecDeque<_> = run.blocks(snapshot, 0..end, room).await?.into();
+        let mut later: VecDeque<_> = run.blocks(snapshot, row.first_block()..end, room).await?.into();
         let part =
             if resumed { FoldPart::resumed(&mut later, row.end)? } else { FoldPart::next(&mut later)? };
         Ok(part.map(|part| Self { run, row, part, later, ended, most_series: usize::MAX }))

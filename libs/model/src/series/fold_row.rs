@@ -57,6 +57,12 @@ impl FoldRow {
         Ok(Self { end, position })
     }
 
+    /// The least sequence number that a block can have. Blocks below it are cleared, and a scan that
+    /// begins there does not pass what remains of them in the store.
+    pub(crate) fn first_block(&self) -> u64 {
+        if self.position.is_none() { self.end } else { 0 }
+    }
+
     /// The lowest step of a series in a block that is not folded yet; `None` if the whole
     /// series is folded.
     pub(crate) fn first_unfolded(&self, sequence: u64, series: SeriesNumber) -> Option<i64> {

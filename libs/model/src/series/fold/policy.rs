@@ -12,6 +12,9 @@ const POINTS_PER_SERIES: u64 = 256;
 /// worthwhile. Without this limit, runs with few series would be folded every few frames,
 /// rewriting each point as often as its chunk grows.
 const READER_BYTES: u64 = 128 << 10;
+/// The same for a run that was folded a moment ago: longer folds rewrite each point less often, and a
+/// reader of one series still reads this much in milliseconds.
+const BUSY_READER_BYTES: u64 = 1 << 20;
 /// Maximum size of blocks that a reader of one series has to read.
 const BYTES: u64 = 16 << 20;
 /// Maximum number of blocks that a reader has to open.
@@ -56,14 +59,12 @@ impl UnfoldedBlocks {
         self.touched.iter().map(|word| u64::from(word.count_ones())).sum()
     }
 
-    /// Whether to fold now. A run that has ended is always folded, because there are no
-    /// more points to wait for.
-    pub fn is_due(&self, ended: bool) -> bool {
-        self.blocks > 0
-            && (ended
-                || self.blocks >= BLOCKS
-                || self.bytes >= BYTES
-                || (self.bytes >= READER_BYTES && self.points >= POINTS_PER_SERIES * self.series()))
+    /// Whether to fold a run that has not ended. It is busy if it was folded a moment ago.
+    pub fn is_due(&self, is_busy: bool) -> bool {
+        let reader_bytes = if is_busy { BUSY_READER_BYTES } else { READER_BYTES };
+        self.blocks >= BLOCKS
+            || self.bytes >= BYTES
+            || (self.bytes >= reader_bytes && self.points >= POINTS_PER_SERIES * self.series())
     }
 }
 
@@ -84,26 +85,30 @@ mod tests {
     }
 
     #[test]
-    fn rule_09_a_fold_waits_for_points_bytes_blocks_or_the_end() {
-        let check = |blocks, bytes, series, points, ended, due| {
+    fn rule_09_a_fold_waits_for_points_bytes_or_blocks() {
+        let check = |blocks, bytes, series, points, is_busy, due| {
             let mut unfolded = UnfoldedBlocks { blocks, bytes, points, ..UnfoldedBlocks::default() };
             (0..series).for_each(|number| unfolded.touch(SeriesNumber(number)).unwrap());
             assert_eq!(
-                unfolded.is_due(ended),
+                unfolded.is_due(is_busy),
                 due,
                 "{blocks} blocks of {bytes} bytes, {points} points, {series} series"
             );
         };
-        check(0, 0, 0, 0, true, false);
+        check(0, 0, 0, 0, false, false);
         check(1, 20, 1, 1, false, false);
-        check(1, 20, 1, 1, true, true);
         check(1, READER_BYTES, 10, 2_559, false, false);
         check(1, READER_BYTES, 10, 2_560, false, true);
         check(1, READER_BYTES - 1, 10, 2_560, false, false);
+        check(1, READER_BYTES, 10, 2_560, true, false);
+        check(1, BUSY_READER_BYTES, 10, 2_560, true, true);
+        check(1, BUSY_READER_BYTES, 10, 2_559, true, false);
         check(511, READER_BYTES - 1, 10, 2_560, false, false);
-        check(512, 1_000, 10, 10, false, true);
-        check(100, BYTES - 1, 10_000, 10_000, false, false);
-        check(100, BYTES, 10_000, 10_000, false, true);
+        for is_busy in [false, true] {
+            check(512, 1_000, 10, 10, is_busy, true);
+            check(100, BYTES - 1, 10_000, 10_000, is_busy, false);
+            check(100, BYTES, 10_000, 10_000, is_busy, true);
+        }
     }
 
     #[test]

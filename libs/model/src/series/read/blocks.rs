@@ -26,7 +26,7 @@ pub struct RunBlocks {
 impl RunBlocks {
     pub async fn open(snapshot: &dyn Snapshot, run_ref: RunRef) -> Result<Self> {
         let fold = run_ref.fold_row(snapshot).await?;
-        let blocks = run_ref.blocks(snapshot, 0..u64::MAX, usize::MAX).await?;
+        let blocks = run_ref.blocks(snapshot, fold.first_block()..u64::MAX, usize::MAX).await?;
         Ok(Self { run_ref, fold, blocks })
     }
 
@@ -62,6 +62,10 @@ impl RunBlocks {
             unfolded.add(bytes)?;
         }
         Ok(unfolded)
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.blocks.is_empty()
     }
 
     /// Whether a fold has been started and not finished.
