@@ -21,6 +21,14 @@ use crate::NewRecord;
 const MIN_RESERVE: u32 = 64 << 10;
 const MAX_RESERVE: u32 = 4 << 20;
 
+/// A small group is followed by zeros, up to this distance from its start. The groups after it then
+/// overwrite blocks that the file system has written before, and syncing these takes half the time:
+/// reserved blocks that are written for the first time have to be recorded in its journal.
+const PADDING: u32 = 256 << 10;
+
+/// Size of a group from which the time that padding saves is less than what it costs.
+const UNPADDED_BYTES: u32 = PADDING / 4;
+
 /// Size from which an idle topic replaces a segment that is completely trimmed.
 const IDLE_BYTES: u32 = 256 << 10;
 
@@ -39,6 +47,8 @@ pub(super) struct Appender {
     position: u32,
     /// Position up to which space is reserved.
     reserved: u32,
+    /// Position up to which the file was written, at least with zeros.
+    written: u32,
     /// True if there may be remains of a failed group after `position`.
     has_remains: bool,
     /// True if the segment must not grow, because its successor may exist.
@@ -74,6 +84,7 @@ impl Appender {
             next: end,
             position,
             reserved: position,
+            written: position,
             has_remains: false,
             is_full: false,
             buffer: Vec::new(),
@@ -121,11 +132,13 @@ impl Appender {
             encoder.push(offset, record);
             offset += 1;
         }
+        self.pad(bytes);
         let (disk, file) = (self.segments.disk(), &self.active.file);
         disk.write(file, &self.buffer, self.position.into())
             .and_then(|()| disk.sync(file))
             .map_err(AppendError::of_data)?;
         self.has_remains = false;
+        self.written = self.written.max(self.position + self.buffer.len() as u32);
         self.position += bytes;
         self.end = offset;
         self.active.extend(&indexed, self.position);
@@ -181,6 +194,7 @@ impl Appender {
             let cut = self.segments.disk().set_len(&self.active.file, self.position.into());
             cut.map_err(AppendError::of_data)?;
             self.reserved = self.position;
+            self.written = self.position;
             self.has_remains = false;
         }
         Ok(())
@@ -200,6 +214,14 @@ impl Appender {
         Ok(())
     }
 
+    /// Adds zeros to a small group in the buffer, if it is the first one in its part of the reserved space.
+    fn pad(&mut self, bytes: u32) {
+        if bytes < UNPADDED_BYTES && self.position + bytes > self.written {
+            let end = (self.position + PADDING).min(self.reserved);
+            self.buffer.resize((end - self.position) as usize, 0);
+        }
+    }
+
     /// Continues in a new segment. The length of the old one is synced first, because a segment
     /// that is not the newest must end with a record.
     fn rotate(&mut self) -> Result<(), AppendError> {
@@ -211,7 +233,7 @@ impl Appender {
         // the old one would be hidden by it.
         self.is_full = true;
         self.active = self.segments.add(self.end).map_err(AppendError::Temporary)?;
-        (self.position, self.reserved, self.is_full) = (START, START, false);
+        (self.position, self.reserved, self.written, self.is_full) = (START, START, START, false);
         Ok(())
     }
 }
