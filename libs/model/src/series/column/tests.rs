@@ -76,3 +76,17 @@ fn nans_keep_their_bits_among_decimals() {
     put_float_column(&mut out, &values);
     assert_eq!(bits(&float_column(&mut Input::all(&out), 2000).unwrap()), bits(&values));
 }
+
+#[test]
+fn columns_with_regular_differences_are_small() {
+    // Constant differences of the first, second and third order.
+    for order in 1..=MAX_DELTA_ORDER as i32 {
+        for count in [PCO_FROM, SAMPLE, 20 * SAMPLE] {
+            let values: Vec<f64> = (0..count).map(|index| (index as f64 + 0.125).powi(order)).collect();
+            let mut out = Vec::new();
+            put_float_column(&mut out, &values);
+            assert!(out.len() < 2 * count, "order {order}: {} bytes for {count} values", out.len());
+            assert_eq!(float_column(&mut Input::all(&out), count).unwrap(), values);
+        }
+    }
+}
