@@ -492,7 +492,10 @@ soak-fuzz:
 		|| { tail -n 40 $(FUZZ_DIR)/{}.log; exit 255; }; \
 		echo "{}: $$(grep -E "DONE|^Done|stat::peak" $(FUZZ_DIR)/{}.log | tr "\n" " ")"'
 
-# The whole budget table, including its rows with 10,000 series and with 10 million points.
+# Growth of a project up to a billion points, and of another one up to a million runs, as tables and a
+# plot; takes 20 minutes and 10 GB.
+SCALE_PLOT ?= $(CACHE)/scaling.svg
+
 soak-scale:
 	cargo build --release --quiet -p matyan -p matyan-bench
-	MATYAN_BIN=$(RELEASE_BIN) $(CARGO_TARGET_DIR)/release/matyan-bench
+	MATYAN_BIN=$(RELEASE_BIN) $(CARGO_TARGET_DIR)/release/matyan-bench scale --plot $(SCALE_PLOT)
