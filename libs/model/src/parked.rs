@@ -6,6 +6,10 @@ use bytes::Bytes;
 use matyan_store::{Batch, Range, Result, Scan, Snapshot, Transaction};
 use minicbor::{Decode, Encode};
 
+mod restored;
+
+pub use restored::*;
+
 use crate::{
     ids::{Project, RunId},
     keys::{self, Counter, ItemPosition},
@@ -128,13 +132,13 @@ fn finish(list: Vec<(ParkedItem, Vec<u8>)>) -> Vec<ParkedItem> {
     list.into_iter().map(|(parked, item)| ParkedItem { item: item.into(), ..parked }).collect()
 }
 
-/// The first record of a run that was parked whole.
+/// The first record in a range that was parked whole.
 pub async fn parked_record_first(
     snapshot: &dyn Snapshot,
     project: Project,
-    id: &RunId,
+    range: Range,
 ) -> Result<Option<ParkedItem>> {
-    let mut rest = Some(keys::parked_run(project, id));
+    let mut rest = Some(range);
     while let Some(range) = rest {
         let (page, next) = parked_list(snapshot, project, &range, 16).await?;
         if let Some(first) = page.into_iter().find(|item| item.record.is_some()) {

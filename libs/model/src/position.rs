@@ -65,6 +65,12 @@ impl Cursor {
         Self { position: LogPosition { offset: position.offset + 1, ..position }, item: 0, ..self }
     }
 
+    /// Whether this cursor stands before another of the same run.
+    pub fn is_before(&self, other: &Self) -> bool {
+        let order = |cursor: &Self| (cursor.position.log, cursor.position.offset, cursor.item);
+        order(self) < order(other)
+    }
+
     /// The first item of the record at `position` that has yet to be applied; `None` if all
     /// of them were. A run is in one partition of each log, so positions compare by log and
     /// offset.

@@ -2,15 +2,16 @@
 //! or because an operator said so. Other runs are not affected.
 //!
 //! Parked records keep their positions. When the quarantine ends, the cursor returns to where it was at
-//! the beginning, and the worker applies the parked records before those that follow them.
+//! the beginning, and the worker applies the parked records before those that follow them. Records that
+//! were restored together with the run come first, and the cursor goes through their positions before.
 
 use matyan_store::{Batch, Error, Range, Result, Scan, Snapshot, Transaction};
 use minicbor::{Decode, Encode};
 
 use crate::{
-    ids::{Project, RunId},
+    ids::{Project, RunId, RunNumber},
     keys::{self, ItemPosition, RowOwner, row_owner},
-    parked::{ParkedItem, parked_record_first},
+    parked::{ParkedItem, parked_record_first, restored_start},
     position::{Cursor, LogPosition},
     rows,
 };
@@ -36,6 +37,18 @@ pub struct Quarantine {
     #[n(5)]
     #[cbor(default)]
     pub is_deleting: bool,
+    /// The run was restored with parked records, and those before this cursor are applied. While the
+    /// quarantine is ending, the run's cursor says which are.
+    #[n(6)]
+    #[cbor(default)]
+    pub restored: Option<Cursor>,
+}
+
+impl Quarantine {
+    /// The cursor with which the worker begins to apply what was parked.
+    fn first_cursor(&self) -> Cursor {
+        self.restored.unwrap_or(self.cursor)
+    }
 }
 
 pub async fn quarantine_get(
@@ -64,30 +77,46 @@ pub async fn quarantine_begin(
     let row = keys::quarantine(project, id);
     let before = transaction.get(&row).await?;
     let before = before.map(|value| rows::decode::<Quarantine>(&row, &value)).transpose();
-    let quarantine = |cursor, parked_bytes, is_deleting| Quarantine {
+    let new = |cursor| Quarantine {
         reason: reason.to_owned(),
         since_us: now_us,
         cursor,
         is_ending: false,
-        parked_bytes,
-        is_deleting,
+        parked_bytes: 0,
+        is_deleting: false,
+        restored: None,
     };
+    let mut next = cursor;
     let quarantine = match before {
         Ok(Some(before)) => {
             // One that is ending has applied the parked records up to the cursor.
-            let from = if before.is_ending { cursor } else { before.cursor };
-            quarantine(from, before.parked_bytes, before.is_deleting)
+            let (from, restored) = match before.restored {
+                Some(_) if before.is_ending => {
+                    next = before.cursor;
+                    let Cursor { position, item, .. } = cursor;
+                    (before.cursor, Some(Cursor { position, item, ..Cursor::default() }))
+                }
+                restored => (if before.is_ending { cursor } else { before.cursor }, restored),
+            };
+            let Quarantine { parked_bytes, is_deleting, .. } = before;
+            Quarantine { parked_bytes, is_deleting, restored, ..new(from) }
         }
         Err(Error::Corrupt { .. }) if cursor.is_quarantined && !cursor.is_replaying => {
-            let first = parked_record_first(transaction.unchecked(), project, id).await?;
-            quarantine(first.map_or(cursor, |first| cursor_at(&first)), 0, false)
+            let (snapshot, logged) = (transaction.unchecked(), keys::parked_logged(project, id));
+            let first = parked_record_first(snapshot, project, logged).await?;
+            let restored = keys::parked_restored(project, id);
+            let restored = parked_record_first(snapshot, project, restored).await?;
+            let restored = restored.map(|first| cursor_at(&first));
+            Quarantine { restored, ..new(first.map_or(cursor, |first| cursor_at(&first))) }
         }
-        Ok(None) | Err(Error::Corrupt { .. }) => quarantine(cursor, 0, false),
+        Ok(None) | Err(Error::Corrupt { .. }) => new(cursor),
         Err(error) => return Err(error),
     };
     let batch = transaction.batch();
     batch.set(row, rows::encode(&quarantine));
-    batch.set(key, Cursor { is_quarantined: true, is_replaying: false, ..cursor }.encode());
+    let Cursor { position, item, .. } = next;
+    let next = Cursor { position, item, is_quarantined: true, is_replaying: false, ..cursor };
+    batch.set(key, next.encode());
     Ok(())
 }
 
@@ -119,7 +148,7 @@ pub async fn quarantine_resume(transaction: &mut Transaction, project: Project, 
             is_quarantined: true,
             is_replaying: true,
             is_given_up: current.is_given_up,
-            ..quarantine.cursor
+            ..quarantine.first_cursor()
         };
         let batch = transaction.batch();
         batch.set(keys::cursor(project, id), cursor.encode());
@@ -152,6 +181,50 @@ pub async fn quarantine_delete(transaction: &mut Transaction, project: Project, 
     let Some(quarantine) = row.filter(|row| !row.is_ending) else { return Ok(false) };
     quarantine_put(transaction.batch(), project, id, &Quarantine { is_deleting: true, ..quarantine });
     Ok(true)
+}
+
+/// Continues with the parked records from the log after those that were restored.
+pub fn quarantine_end_restored(
+    batch: &mut Batch,
+    project: Project,
+    id: &RunId,
+    quarantine: &Quarantine,
+    cursor: Cursor,
+) {
+    let Cursor { position, item, .. } = quarantine.cursor;
+    batch.set(keys::cursor(project, id), Cursor { position, item, ..cursor }.encode());
+    quarantine_put(batch, project, id, &Quarantine { restored: None, ..quarantine.clone() });
+}
+
+/// Puts a run that becomes live in the quarantine that it was in when it was archived. `next` is the run's
+/// cursor from now on, `archived` the one in the archive. Records of the id that are parked here already
+/// stay parked, unless the archive has them.
+pub async fn quarantine_restore(
+    transaction: &mut Transaction,
+    project: Project,
+    id: &RunId,
+    number: RunNumber,
+    (reason, since_us): (String, i64),
+    (next, archived): (Cursor, Option<Cursor>),
+) -> Result<()> {
+    let key = keys::quarantine(project, id);
+    let own = transaction.get(&key).await?;
+    let own = own.map(|row| rows::decode::<Quarantine>(&key, &row)).transpose()?;
+    let cursor = match own.as_ref().filter(|own| !own.is_ending).map(|own| own.cursor) {
+        Some(own) => archived.filter(|archived| own.is_before(archived)).unwrap_or(own),
+        None => next,
+    };
+    let (parked_bytes, is_deleting) = own.map_or((0, false), |own| (own.parked_bytes, own.is_deleting));
+    let restored = Some(restored_start(number));
+    let quarantine =
+        Quarantine { reason, since_us, cursor, is_ending: false, parked_bytes, is_deleting, restored };
+    let batch = transaction.batch();
+    quarantine_put(batch, project, id, &quarantine);
+    batch.set(
+        keys::cursor(project, id),
+        Cursor { is_quarantined: true, is_replaying: false, ..next }.encode(),
+    );
+    Ok(())
 }
 
 /// Ends a quarantine whose parked records are applied.

@@ -72,6 +72,34 @@ pub fn parked_item(project: Project, id: &RunId, at: ItemPosition) -> Range {
     subtree(super::project(project, Space::Parked, rest))
 }
 
+/// The first number in place of a log for items that were restored from an archive. Numbers of logs are
+/// lower.
+pub const RESTORED_LOG: u32 = 1 << 31;
+
+/// The position of the first item that is restored with a run.
+pub fn restored_first(run: RunNumber) -> ItemPosition {
+    // Numbers of runs are times, and not above the largest signed integer.
+    let log = RESTORED_LOG | (run.0 >> 32) as u32;
+    ItemPosition { log, partition: run.0 as u32, ..ItemPosition::default() }
+}
+
+/// The parked items of a run that come from the log.
+pub fn parked_logged(project: Project, id: &RunId) -> Range {
+    Range::new(parked_run(project, id).start, parked_restored(project, id).start)
+}
+
+/// The parked items of a run id that were restored from archives.
+pub fn parked_restored(project: Project, id: &RunId) -> Range {
+    let first = ItemPosition { log: RESTORED_LOG, ..ItemPosition::default() };
+    Range::new(parked_piece(project, id, first, 0), parked_run(project, id).end)
+}
+
+/// The parked items that were restored with the run of this number.
+pub fn parked_restored_with(project: Project, id: &RunId, run: RunNumber) -> Range {
+    let ItemPosition { log, partition, .. } = restored_first(run);
+    subtree(super::project(project, Space::Parked, (id.as_str(), log, partition)))
+}
+
 /// The run id, item, and piece of a key of a parked item; `prefix` is the start of `parked`.
 pub fn decode_parked(prefix: &Key, key: &Key) -> Result<(RunId, ItemPosition, u32)> {
     let (id, log, partition, offset, item, piece): (String, u32, u32, u64, u32, u32) = tail(prefix, key)?;

@@ -7,13 +7,14 @@ use matyan_proto::log::v1::{RunDeleted, control_event};
 use matyan_store::{Batch, Commit, Error, Range, Result, Scan, Snapshot, Store, Transaction};
 
 use super::head::{Head, Tombstone, head_checked, head_get};
-use super::{Props, RunEdit, WritingState, document_get};
+use super::{Props, RunEdit, WritingState, document_get, run_id_get};
 use crate::{
     change,
     entity::{NoteOwner, notes_clear},
     events,
     ids::{Project, RunId, RunNumber},
     keys::{self, Counter, SeriesKind},
+    parked::restored_items_clear,
     position::LogPosition,
     rows,
 };
@@ -349,6 +350,12 @@ async fn sweep_batch(
         return Ok((transaction.into_batch(), false));
     }
     if !notes_clear(&mut transaction, project, &NoteOwner::Run(number.0)).await? {
+        return Ok((transaction.into_batch(), false));
+    }
+    let id = run_id_get(transaction.unchecked(), project, number).await?;
+    if let Some(id) = id
+        && !restored_items_clear(&mut transaction, project, &id, number).await?
+    {
         return Ok((transaction.into_batch(), false));
     }
     // All other rows are cleared without being decoded.

@@ -1,12 +1,12 @@
 //! The end of a quarantine: applies the parked records of a run in order, one page in each turn, so that
 //! memory, and blocks that wait to be folded, stay bounded. It can stop anywhere: records that were
-//! applied are skipped by the cursor.
+//! applied are skipped by the cursor. Records that were restored together with the run come first.
 
 use matyan_model::{
     keys,
     parked::{ParkedItem, parked_clear, parked_list},
     position::Cursor,
-    quarantine::{Quarantine, quarantine_end, quarantine_get, quarantine_put},
+    quarantine::{Quarantine, quarantine_end, quarantine_end_restored, quarantine_get, quarantine_put},
 };
 use matyan_store::{Batch, Error, Transaction, transact};
 use tokio_util::sync::CancellationToken;
@@ -29,12 +29,25 @@ impl RunWriter {
         stop: &CancellationToken,
         applied: &mut ApplyOutcome,
     ) -> Result<ApplyEnd, ApplyFailure> {
-        let range = self.replay_rest.clone();
-        let range = range.unwrap_or_else(|| keys::parked_run(self.run.project, &self.run.id));
+        let (project, id) = (self.run.project, &self.run.id);
         let snapshot = self.deps.store.snapshot().await?;
-        let (page, rest) = parked_list(&*snapshot, self.run.project, &range, PAGE_ITEMS).await?;
+        let quarantine = quarantine_get(&*snapshot, project, id).await?;
+        let restored = quarantine.and_then(|quarantine| quarantine.restored);
+        // Other restored records are of a restore that was abandoned.
+        let all = match restored {
+            Some(_) => keys::parked_restored(project, id),
+            None => keys::parked_logged(project, id),
+        };
+        let range = self.replay_rest.clone().filter(|rest| all.contains(&rest.start)).unwrap_or(all);
+        let (page, rest) = parked_list(&*snapshot, project, &range, PAGE_ITEMS).await?;
         drop(snapshot);
-        let records: Vec<ParkedItem> = page.into_iter().filter(|item| item.record.is_some()).collect();
+        let is_wanted = |item: &ParkedItem| {
+            let of_run = |first: Cursor| {
+                (first.position.log, first.position.partition) == (item.at.log, item.at.partition)
+            };
+            item.record.is_some() && restored.is_none_or(of_run)
+        };
+        let records: Vec<ParkedItem> = page.into_iter().filter(is_wanted).collect();
         if !records.is_empty() {
             let replayed: Vec<_> = records.iter().map(|item| (item.at, item.item.len() as u64)).collect();
             let name = self.run.project_name.to_string();
@@ -49,8 +62,10 @@ impl RunWriter {
             self.clear_replayed(&replayed).await?;
         }
         self.replay_rest = rest;
-        if self.replay_rest.is_none() {
-            self.end_quarantine().await?;
+        match (&self.replay_rest, restored) {
+            (Some(_), _) => {}
+            (None, Some(_)) => self.end_restored().await?,
+            (None, None) => self.end_quarantine().await?,
         }
         Ok(ApplyEnd::Paused)
     }
@@ -86,6 +101,21 @@ impl RunWriter {
             Ok::<_, Error>((transaction, ()))
         })
         .await?;
+        Ok(())
+    }
+
+    /// Continues with the parked records from the log.
+    async fn end_restored(&mut self) -> Result<(), ApplyFailure> {
+        let (project, id) = (self.run.project, &self.run.id);
+        let mut transaction = Transaction::new(self.deps.store.snapshot().await?);
+        transaction.set_buffered();
+        let state = RunState::load(transaction.unchecked(), &self.run, false).await?;
+        transaction.get(&keys::quarantine(project, id)).await?;
+        let quarantine = quarantine_get(transaction.unchecked(), project, id).await?;
+        if let Some(quarantine) = quarantine.filter(|_| state.cursor.is_replaying()) {
+            quarantine_end_restored(transaction.batch(), project, id, &quarantine, state.cursor.get());
+            self.commit_quarantined(&state, transaction.into_batch()).await?;
+        }
         Ok(())
     }
 

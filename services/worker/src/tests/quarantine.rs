@@ -8,9 +8,12 @@ use std::sync::{
 use matyan_model::{
     ids::{RunId, RunNumber},
     keys::{self, EntityKind},
+    parked::{ParkedItem, parked_content, parked_put, restored_position},
     position::{Cursor, cursor_get},
     producer::{MARK_KEPT_US, producers_sweep},
-    quarantine::{quarantine_begin, quarantine_delete, quarantine_get, quarantine_resume},
+    quarantine::{
+        quarantine_begin, quarantine_delete, quarantine_get, quarantine_restore, quarantine_resume,
+    },
     run::{Head, dead_runs_list, head_get, sweep_step},
 };
 use matyan_store::{Batch, Commit, Key, Mutation, Snapshot, Store, Transaction, Value, transact};
@@ -304,6 +307,61 @@ async fn rule_40_a_run_that_was_given_up_stays_so_when_it_is_resumed() {
     assert!(cursor(&env).await.is_given_up);
     env.apply(Vec::new()).await;
     assert!(cursor(&env).await.is_given_up && !is_quarantined(&env).await);
+}
+
+/// Puts the run in the quarantine that it was in when it was archived, with this number of records.
+async fn restore_parked(env: &TestEnv, count: u32) {
+    let (id, number) = (RunId::new("r"), env.read().await.unwrap().number);
+    for restored in 0..count {
+        let entry = record(u64::from(restored)).line(i64::from(restored), &"x".repeat(60_000)).entry();
+        let at = restored_position(number, restored, true);
+        let parked = ParkedItem {
+            run_id: id.clone(),
+            at,
+            reason: "archived".into(),
+            received_us: 7,
+            item: entry.raw(),
+            record: entry.parked_record(0),
+        };
+        let mut batch = Batch::default();
+        for content in parked_content(P, &parked) {
+            batch.mutations.extend(content.mutations);
+        }
+        parked_put(&mut batch, P, &parked);
+        env.store().commit(batch).await.unwrap();
+    }
+    let cursor = cursor(env).await;
+    change(env, |transaction| {
+        let (id, reason) = (id.clone(), ("archived".to_owned(), 7));
+        Box::pin(async move { quarantine_restore(transaction, P, &id, number, reason, (cursor, None)).await })
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn rule_40_restored_records_are_applied_before_those_of_the_log() {
+    let env = TestEnv::new().await;
+    env.apply(vec![record(0).create()]).await;
+    restore_parked(&env, 200).await;
+    env.apply((1..3).map(|offset| record(offset).line(1_000 + offset as i64, "parked")).collect()).await;
+    assert_eq!(env.parked().await.len(), 202);
+    assert!(resume(&env, "r").await);
+    let stop = CancellationToken::new();
+    assert!(env.writer("r").apply(Vec::new(), &stop).await.is_paused);
+    let left = env.parked().await.len();
+    assert!(left > 2 && left < 202, "{left}");
+    // Parked again in the middle. Offsets of the log are lower than those of what was restored.
+    park(&env).await;
+    env.apply(vec![record(5).line(1_005, "while parked")]).await;
+    assert_eq!(env.parked().await.len(), left + 1);
+    // The reason is lost, and what was restored is still found.
+    damage(&env, keys::quarantine(P, &RunId::new("r"))).await;
+    park(&env).await;
+    assert!(resume(&env, "r").await);
+    env.apply(vec![record(6).line(1_006, "last")]).await;
+    let expected: Vec<_> = (0..200).chain([1_001, 1_002, 1_005, 1_006]).collect();
+    assert_eq!(lines(&env).await, expected);
+    assert!(env.parked().await.is_empty() && !is_quarantined(&env).await);
 }
 
 /// Damage in a row that belongs to no run in particular.
