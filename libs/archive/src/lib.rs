@@ -11,6 +11,7 @@
 //! | `runs/{run}/traces.json`, `contexts.json` | series and their contexts |
 //! | `runs/{run}/sequences.jsonl` | one step per line, series by series |
 //! | `runs/{run}/producers.jsonl` | extension: progress and dictionary of each producer |
+//! | `runs/{run}/parked.jsonl` | extension: items that could not be applied, and records of a run in quarantine |
 //! | `runs/{run}/blobs/…`, `blobs.jsonl` | files; extension: content types, and paths that are not valid file names |
 //! | `runs/{run}/lost.jsonl` | extension: blobs that the run refers to but that were missing at backup time |
 //! | `checksums.sha256` | extension: the SHA-256 of every other file, in the format of `sha256sum -c` |
@@ -27,6 +28,7 @@ mod entities;
 mod fields;
 mod lines;
 mod pack;
+mod parked_items;
 mod run_files;
 mod run_reader;
 mod run_step;
@@ -58,6 +60,8 @@ pub(crate) const UNFINISHED: &str = ".unfinished.json";
 pub(crate) const RUNS: &str = "runs";
 /// In the folder of a run: the blobs that could not be read.
 pub(crate) const LOST: &str = "lost.jsonl";
+/// In the folder of a run: its parked items.
+pub(crate) const PARKED: &str = "parked.jsonl";
 pub(crate) const VERSION: i64 = 1;
 
 #[derive(Debug, thiserror::Error)]

@@ -30,6 +30,11 @@ fn outcome(run: &JsonObject) -> Result<Option<Outcome>> {
     Ok(Some(Outcome { kind: kind.into(), message: run.text("outcome_message")?.unwrap_or_default() }))
 }
 
+fn quarantine(quarantine: &JsonObject) -> Result<pb::Quarantine> {
+    let reason = quarantine.text("reason")?.unwrap_or_default();
+    Ok(pb::Quarantine { reason, since_us: quarantine.time("since")?.unwrap_or_default() })
+}
+
 pub(super) fn head(run: &JsonObject, name: &str) -> Result<pb::RunHead> {
     let run_id = run.text("hash")?.unwrap_or_else(|| name.to_owned());
     if run_id != name && run_folder(&run_id) != name {
@@ -67,6 +72,7 @@ pub(super) fn head(run: &JsonObject, name: &str) -> Result<pb::RunHead> {
         last_data_us: run.time("last_data_at")?.unwrap_or(updated_us),
         outcome: outcome(run)?,
         cursor: run.inner("cursor")?.map(|at| cursor(&at)).transpose()?,
+        quarantine: run.inner("quarantine")?.map(|at| quarantine(&at)).transpose()?,
         run_id,
         ..pb::RunHead::default()
     })

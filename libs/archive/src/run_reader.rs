@@ -1,5 +1,5 @@
 //! Reads one run of an archive as steps in a fixed order: blobs, artifacts and producers, then
-//! the lines of its sequences. Each step ends at a position; an interrupted restore reopens the
+//! the lines of its sequences, then its parked items. Each step ends at a position; an interrupted restore reopens the
 //! run at the last position that was stored. The upper byte of a position is the stage; the
 //! remaining bytes are a count of blobs or messages, or a file offset.
 
@@ -12,10 +12,11 @@ use matyan_proto::backup::v1::{self as pb, piece::Content};
 use matyan_value::{Value, cbor};
 
 use super::{
-    JsonObject, RUNS, Result,
+    JsonObject, PARKED, RUNS, Result,
     lines::{self, LineReader},
+    parked_items::parked_item,
     run_files::{artifacts, blobs, head, log_record, params_of, payloads, producers, sanitised, traces},
-    run_step::{LINES, PIECE_BYTES, PIECES, RunStep, STAGE, piece},
+    run_step::{LINES, PARKED_LINES, PIECE_BYTES, PIECES, RunStep, STAGE, piece},
     series::RunSeries,
 };
 
@@ -25,8 +26,13 @@ const ABSENT: i64 = i64::MIN;
 const MESSAGE_BYTES: usize = 512 << 10;
 /// Approximate size of a point in a message.
 const POINT_BYTES: usize = 32;
+/// Approximate size of a parked item in a message, in addition to its content and its reason.
+const PARKED_BYTES: usize = 512;
 /// Most pieces per message: each may become a row.
 const MESSAGE_PIECES: usize = 2_048;
+
+/// A line's content, its size in a message, and the offset after it.
+type ReadLine = (Content, usize, u64);
 
 pub struct RunReader {
     pub head: pb::RunHead,
@@ -34,8 +40,9 @@ pub struct RunReader {
     early: VecDeque<RunStep>,
     known: RunSeries,
     lines: Option<LineReader>,
-    /// A line that was read but did not fit into the previous message.
-    held: Option<(Content, usize, u64)>,
+    parked: Option<LineReader>,
+    /// A line that was read but did not fit into the previous message, with its stage.
+    held: Option<(u64, ReadLine)>,
     /// Time of an object that has none.
     default_us: i64,
     /// Payload files of an archive whose objects refer to them by opaque URIs.
@@ -59,15 +66,20 @@ impl RunReader {
         let blobs = if with_blobs { blobs(root, &folder, &artifacts)? } else { VecDeque::new() };
         let mut early: Vec<pb::Piece> = artifacts.into_iter().map(piece).collect();
         early.extend(producers(root, &file("producers.jsonl"))?);
-        // All other stages come before the first line.
-        let offset = if position & STAGE == LINES { position & !STAGE } else { 0 };
+        // All other stages come before these two.
+        let offset = |stage| if position & STAGE == stage { position & !STAGE } else { 0 };
+        let lines = match position & STAGE {
+            PARKED_LINES => None,
+            _ => LineReader::open(root, &file("sequences.jsonl"), offset(LINES))?,
+        };
         let mut run = Self {
             default_us: head.created_us,
             head,
             blobs,
             early: messages(early),
             known,
-            lines: LineReader::open(root, &file("sequences.jsonl"), offset)?,
+            lines,
+            parked: LineReader::open(root, &file(PARKED), offset(PARKED_LINES))?,
             held: None,
             named,
             objects_lost: 0,
@@ -94,22 +106,38 @@ impl RunReader {
         if let Some(step) = self.blobs.pop_front().or_else(|| self.early.pop_front()) {
             return Ok(Some(step));
         }
-        let mut message = MessageBuilder::default();
-        while let Some((content, bytes, end)) = self.line()? {
-            if message.is_full(bytes) {
-                self.held = Some((content, bytes, end));
-                break;
+        for stage in [LINES, PARKED_LINES] {
+            let mut message = MessageBuilder::default();
+            while let Some((content, bytes, end)) = self.next_of(stage)? {
+                if message.is_full(bytes) {
+                    self.held = Some((stage, (content, bytes, end)));
+                    break;
+                }
+                message.add(content, bytes, end);
             }
-            message.add(content, bytes, end);
+            if let Some(step) = message.step(stage) {
+                return Ok(Some(step));
+            }
         }
-        Ok(message.step())
+        Ok(None)
     }
 
-    /// Returns the next line, its size in a message, and the offset after it.
-    fn line(&mut self) -> Result<Option<(Content, usize, u64)>> {
-        if let Some(held) = self.held.take() {
+    fn next_of(&mut self, stage: u64) -> Result<Option<ReadLine>> {
+        if let Some((_, held)) = self.held.take_if(|(held, _)| *held == stage) {
             return Ok(Some(held));
         }
+        if stage == LINES { self.line() } else { self.parked_item() }
+    }
+
+    fn parked_item(&mut self) -> Result<Option<ReadLine>> {
+        let Some(lines) = &mut self.parked else { return Ok(None) };
+        let Some(line) = lines.next()? else { return Ok(None) };
+        let item = parked_item(&line)?;
+        let bytes = item.content.len() + item.reason.len() + PARKED_BYTES;
+        Ok(Some((Content::Parked(item), bytes, lines.offset())))
+    }
+
+    fn line(&mut self) -> Result<Option<ReadLine>> {
         loop {
             let Some(lines) = &mut self.lines else { return Ok(None) };
             let Some(record) = lines.next()? else { return Ok(None) };
@@ -258,9 +286,9 @@ impl MessageBuilder {
         self.pieces.push(piece(content));
     }
 
-    fn step(self) -> Option<RunStep> {
+    fn step(self, stage: u64) -> Option<RunStep> {
         let Self { pieces, end, .. } = self;
-        (!pieces.is_empty()).then_some(RunStep::Pieces { pieces, position: LINES | end })
+        (!pieces.is_empty()).then_some(RunStep::Pieces { pieces, position: stage | end })
     }
 }
 

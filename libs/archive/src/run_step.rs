@@ -8,6 +8,7 @@ use matyan_proto::backup::v1::{self as pb, piece::Content};
 pub(super) const BLOBS: u64 = 1 << 56;
 pub(super) const PIECES: u64 = 2 << 56;
 pub(super) const LINES: u64 = 3 << 56;
+pub(super) const PARKED_LINES: u64 = 4 << 56;
 pub(super) const STAGE: u64 = 0xff << 56;
 
 /// Approximate size of a piece in a message, in addition to its value.

@@ -14,12 +14,14 @@ use matyan_value::{
 };
 
 use super::{
-    Fields, LOST, PARTS, RUNS, Result,
+    Fields, LOST, PARKED, PARTS, RUNS, Result,
     blob_file::BlobFile,
     checksums::{Checksums, SummedFile, append},
     damaged, durable,
     entities::cursor_fields,
-    file_error, lines, run_folder,
+    file_error, lines,
+    parked_items::parked_fields,
+    run_folder,
     sequences_file::SequencesFile,
 };
 
@@ -30,6 +32,8 @@ pub struct RunWriter {
     artifacts: Map,
     sequences: SequencesFile,
     producers: String,
+    /// Created with the first parked item.
+    parked: Option<SummedFile>,
     blobs: String,
     lost: String,
 }
@@ -73,6 +77,7 @@ impl RunWriter {
             head,
             artifacts: Map::new(),
             producers: String::new(),
+            parked: None,
             blobs: String::new(),
             lost: String::new(),
         })
@@ -87,6 +92,7 @@ impl RunWriter {
             Some(Content::Artifact(artifact)) => self.artifact(artifact),
             Some(Content::Producer(producer)) => self.producer(&producer),
             Some(Content::Dictionary(dictionary)) => self.dictionary(&dictionary),
+            Some(Content::Parked(item)) => self.parked(&item)?,
             None => {
                 return Err(damaged(
                     &self.folder.name,
@@ -136,6 +142,16 @@ impl RunWriter {
             .unsigned("first", dictionary.first.into())
             .set("definitions", definitions);
         self.producers.push_str(&(fields.json() + "\n"));
+    }
+
+    fn parked(&mut self, item: &pb::ParkedItem) -> Result<()> {
+        let line = parked_fields(item).json() + "\n";
+        lines::check_size(line.len(), || format!("{RUNS}/{}/{PARKED}", self.folder.name))?;
+        let file = match &mut self.parked {
+            Some(file) => file,
+            empty => empty.insert(SummedFile::create(&self.folder.path.join(PARKED))?),
+        };
+        file.write(line.as_bytes())
     }
 
     /// Records a blob that the server could not send because its blob store has lost it.
@@ -196,6 +212,9 @@ impl RunWriter {
                 self.folder.file(name, &text)?;
             }
         }
+        if let Some(parked) = self.parked.take() {
+            self.folder.sums.insert(format!("{RUNS}/{}/{PARKED}", self.folder.name), parked.finish()?);
+        }
         self.folder.sums.insert(format!("{RUNS}/{}/sequences.jsonl", self.folder.name), sequences_sum);
         // The files must be on disk before the run appears.
         durable::sync_all(&self.folder.path)?;
@@ -237,6 +256,14 @@ fn run_json(head: &pb::RunHead) -> String {
         Some(parent) => {
             let step = parent.step.map_or(Value::Null, Value::Integer);
             fields.set("parent", Fields::default().text("hash", &parent.run_id).set("step", step).value())
+        }
+        None => fields,
+    };
+    let fields = match &head.quarantine {
+        Some(quarantine) => {
+            let quarantine =
+                Fields::default().text("reason", &quarantine.reason).time("since", quarantine.since_us);
+            fields.set("quarantine", quarantine.value())
         }
         None => fields,
     };

@@ -40,13 +40,21 @@ fn archived(head: &pb::RunHead, contents: Vec<Content>) -> (pb::RunHead, Vec<Con
     let (root, _) = archive.finish(&pb::Settings::default(), &[], &[]).unwrap();
     let mut archive = reader::ArchiveReader::open(&root).unwrap();
     archive.check(true, |_| {}).unwrap();
-    let mut run = archive.open_run(&archive.runs[0], true, 0).unwrap();
-    let mut contents = Vec::new();
-    while let Some(step) = run.next_step().unwrap() {
-        let RunStep::Pieces { pieces, .. } = step else { panic!("the run has no blobs") };
-        contents.extend(pieces.into_iter().map(|piece| piece.content.unwrap()));
+    let read = |position| {
+        let mut run = archive.open_run(&archive.runs[0], true, position).unwrap();
+        let (mut contents, mut positions) = (Vec::new(), Vec::new());
+        while let Some(step) = run.next_step().unwrap() {
+            let RunStep::Pieces { pieces, position } = step else { panic!("the run has no blobs") };
+            contents.extend(pieces.into_iter().map(|piece| piece.content.unwrap()));
+            positions.push((position, contents.len()));
+        }
+        (run.head, contents, positions)
+    };
+    let (head, contents, positions) = read(0);
+    for (position, done) in positions {
+        assert_eq!(read(position).1, contents[done..], "it continues at each position");
     }
-    (run.head, contents)
+    (head, contents)
 }
 
 fn whole_head() -> pb::RunHead {
@@ -75,6 +83,7 @@ fn whole_head() -> pb::RunHead {
         given_up: true,
         reopened_us: Some(1_700_000_000_000_010),
         outcome: Some(Outcome { kind: OutcomeKind::Failed.into(), message: "diverged".to_owned() }),
+        quarantine: Some(pb::Quarantine { reason: "damaged".to_owned(), since_us: 1_700_000_000_000_011 }),
     }
 }
 
@@ -115,4 +124,34 @@ fn a_metric_may_have_the_name_of_lines_or_records() {
         let missing: Vec<_> = contents.iter().filter(|content| !read.contains(content)).collect();
         assert!(missing.is_empty() && read.len() == contents.len(), "{missing:?} of {read:?}");
     }
+}
+
+#[test]
+fn parked_items_round_trip() {
+    let origin = pb::RecordOrigin {
+        producer: vec![7; 16].into(),
+        sequence: u64::MAX,
+        acknowledged: u64::MAX - 1,
+        ephemeral: true,
+        part: Some(pb::BatchPart { first: 1, count: 2, total: u32::MAX }),
+    };
+    let record = pb::ParkedRecord {
+        caller: "a caller".to_owned(),
+        envelope: true,
+        first_item: u32::MAX,
+        origin: Some(origin.clone()),
+    };
+    let records = [
+        None,
+        Some(pb::ParkedRecord::default()),
+        Some(pb::ParkedRecord { origin: Some(pb::RecordOrigin { part: None, ..origin }), ..record.clone() }),
+        Some(record),
+    ];
+    let item = |(record, number)| {
+        let content = vec![number as u8; 400_000].into();
+        Content::Parked(pb::ParkedItem { number, reason: "why".to_owned(), received_us: 5, content, record })
+    };
+    let line = Content::Line(pb::TerminalLine { number: 4, text: "a line".to_owned() });
+    let contents = std::iter::once(line).chain(records.into_iter().zip(0..).map(item)).collect::<Vec<_>>();
+    assert_eq!(archived(&whole_head(), contents.clone()).1, contents);
 }

@@ -9,6 +9,7 @@ mod entities;
 mod finish;
 mod list;
 mod log_positions;
+mod parked;
 mod project;
 mod read;
 mod stage;

@@ -188,6 +188,7 @@ fn contents() -> Vec<Content> {
             ..Default::default()
         }),
         Content::Producer(pb::Producer { id: vec![7; 16].into(), sequence: 3, ..Default::default() }),
+        Content::Parked(pb::ParkedItem { record: Some(pb::ParkedRecord::default()), ..Default::default() }),
     ]
 }
 

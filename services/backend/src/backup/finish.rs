@@ -4,8 +4,8 @@
 use matyan_model::{
     change::change_put,
     entity::{Entity, Experiment, Tag, entity_find, entity_get},
-    ids::RunId,
     position::{Cursor, cursor_get, cursor_put},
+    quarantine::quarantine_restore,
     run::{
         Head, Parent, Props, StagedProducers, head_get, origin_get, staged_get, staged_link,
         staged_producers_link, staged_producers_prepare, writing_get, writing_put,
@@ -121,36 +121,45 @@ async fn link(
     let links_lost = resolve_links(&transaction, call, head, &mut props).await?;
     let mut writing = writing_get(transaction.unchecked(), project, number).await?;
     writing.last_data_us = head.last_data_us;
-    let mut cursor = cursor(transaction.unchecked(), call, id, head, cut).await?;
-    if head.given_up {
-        let own = cursor_get(transaction.unchecked(), project, id).await?;
-        let known = cursor.or(own).unwrap_or_default();
-        cursor = Some(Cursor { is_given_up: true, ..known });
+    let own = cursor_get(transaction.unchecked(), project, id).await?;
+    let archived = archived_cursor(transaction.unchecked(), head, cut).await?;
+    let cursor = next_cursor(own, archived, head.given_up);
+    if let Some(pb::Quarantine { reason, since_us }) = head.quarantine.clone() {
+        check_limit("head.quarantine.reason", reason.len(), limits::CHUNK_BYTES)?;
+        let cursors = (cursor.or(own).unwrap_or_default(), archived);
+        quarantine_restore(&mut transaction, project, id, number, (reason, since_us), cursors).await?;
+    } else if let Some(cursor) = cursor {
+        cursor_put(transaction.batch(), project, id, cursor);
     }
     staged_link(&mut transaction, project, id, &open.staged, (props, params.clone())).await?;
     let batch = transaction.batch();
     writing_put(batch, project, number, &writing);
     change_put(batch, project, number, (deps.clock)(), &call.caller);
-    if let Some(cursor) = cursor {
-        cursor_put(batch, project, id, cursor);
-    }
     Ok((transaction, LinkOutcome::Done { links_lost }))
 }
 
-/// The cursor for the run's next records: never earlier than the existing one.
-async fn cursor(
+/// The cursor of the archive in this store, if its positions mean something here.
+async fn archived_cursor(
     snapshot: &dyn Snapshot,
-    call: &Call,
-    id: &RunId,
     head: &pb::RunHead,
     cut: Option<&pb::Cut>,
 ) -> Result<Option<Cursor>> {
     let (Some(stored), Some(cut)) = (&head.cursor, cut) else { return Ok(None) };
     let Some(numbers) = log_positions::numbers(snapshot, cut).await? else { return Ok(None) };
-    let Some(cursor) = log_positions::cursor(stored, cut, numbers) else { return Ok(None) };
-    let order = |cursor: &Cursor| (cursor.position.log, cursor.position.offset, cursor.item);
-    let own = cursor_get(snapshot, call.project, id).await?;
-    Ok(own.is_none_or(|own| order(&own) < order(&cursor)).then_some(cursor))
+    Ok(log_positions::cursor(stored, cut, numbers))
+}
+
+/// The cursor for the run's next records: never earlier than the existing one. `None` if that is kept.
+fn next_cursor(own: Option<Cursor>, archived: Option<Cursor>, is_given_up: bool) -> Option<Cursor> {
+    let later = archived.filter(|archived| own.is_none_or(|own| own.is_before(archived)));
+    let own = own.unwrap_or_default();
+    let Cursor { is_quarantined, is_replaying, .. } = own;
+    // The id may be in quarantine although there was no run.
+    let later = later.map(|later| Cursor { is_quarantined, is_replaying, ..later });
+    match is_given_up {
+        true => Some(Cursor { is_given_up, ..later.unwrap_or(own) }),
+        false => later,
+    }
 }
 
 /// Links experiment, tags and parent by their ids in this store; returns the number that do not

@@ -12,7 +12,6 @@ use matyan_model::{
     logs::{LogScan, log_records_list, terminal_lines_list},
     metric::metric_series_list,
     object::{BlobRef, ObjectHeader, ObjectValue, object_series_list, objects_between, objects_list},
-    parked::parked_record_first,
     position::cursor_get,
     producer::{dictionary_get, marks_list},
     run::{Props, head_live, params_get_bytes, run_id_get, writing_get},
@@ -21,7 +20,7 @@ use matyan_model::{
 use matyan_proto::backup::v1::{self as pb, lost_blob::What, piece::Content};
 use matyan_store::{Scan, Snapshot};
 
-use super::{blobs, convert, log_positions};
+use super::{blobs, convert, log_positions, parked::OpenParked};
 use crate::{
     Deps,
     call::Call,
@@ -48,6 +47,7 @@ pub(super) struct OpenRun {
     objects: Vec<(SeriesNumber, ObjectHeader)>,
     last_line: Option<i64>,
     log_records: u64,
+    parked: OpenParked,
 }
 
 pub(super) async fn open(deps: &Deps, call: &Call, run_id: &str) -> Result<OpenRun> {
@@ -59,16 +59,9 @@ pub(super) async fn open(deps: &Deps, call: &Call, run_id: &str) -> Result<OpenR
     head.params = params_get_bytes(snapshot, project, number, &document).await?;
     head.last_data_us = writing.last_data_us;
     let cursor = cursor_get(snapshot, project, &id).await?;
-    // Its cursor is past them, so a restore would lose them.
-    if cursor.is_some_and(|cursor| cursor.is_quarantined)
-        && parked_record_first(snapshot, project, &id).await?.is_some()
-    {
-        return Err(Error::InvalidRequest(format!(
-            "run `{run_id}` is in quarantine, and an archive cannot contain its parked records: `matyan runs resume {run_id}`, or \
-             delete it, and repeat the backup"
-        )));
-    }
-    head.cursor = cursor.map(log_positions::cursor_view);
+    let parked = OpenParked::open(snapshot, project, &id, cursor).await?;
+    head.quarantine = parked.quarantine_view();
+    head.cursor = parked.next_cursor().map(log_positions::cursor_view);
     let (series, headers): (Vec<_>, Vec<_>) =
         metric_series_list(snapshot, project, number).await?.into_iter().unzip();
     let scans = RunSeries::open(snapshot, place).await?.scans(snapshot, &series).await?;
@@ -86,6 +79,7 @@ pub(super) async fn open(deps: &Deps, call: &Call, run_id: &str) -> Result<OpenR
         objects: object_series_list(snapshot, project, number).await?,
         last_line: last.last().map(|line| line.number),
         log_records: writing.next_log_record,
+        parked,
     })
 }
 
@@ -137,7 +131,8 @@ impl OpenRun {
         deps: &Deps,
         sender: &Sender<pb::ReadRunResponse>,
     ) -> Result<(), StreamEnd> {
-        let Self { place, project, id, head, pieces, metrics, objects, last_line, log_records } = self;
+        let Self { place, project, id, head, pieces, metrics, objects, last_line, log_records, parked } =
+            self;
         sender.send(pb::ReadRunResponse { head: Some(head), ..Default::default() }).await?;
         let mut unlisted = blobs::UnlistedBlobs::new(&project.name, &id, &pieces)?;
         let mut buffer = MessageBuffer {
@@ -160,6 +155,7 @@ impl OpenRun {
         }
         buffer.lines(last_line).await?;
         buffer.log_records(log_records).await?;
+        buffer.parked(parked, &id).await?;
         buffer.flush().await?;
         let mut from = None;
         loop {
@@ -295,6 +291,24 @@ impl MessageBuffer<'_> {
             next = records.last().map(|(sequence, _)| sequence + 1);
             for (_, record) in records {
                 self.push(Some(convert::log_record_view(record))).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn parked(&mut self, parked: OpenParked, id: &RunId) -> Result<(), StreamEnd> {
+        let (project, mut number) = (self.place.project, 0);
+        for range in OpenParked::ranges(project, id) {
+            let mut rest = Some(range);
+            while let Some(range) = rest {
+                let snapshot = self.deps.store.snapshot().await?;
+                let (page, next) = parked.page(snapshot.as_ref(), project, id, &range).await?;
+                drop(snapshot);
+                for item in page {
+                    self.push(Some(Content::Parked(pb::ParkedItem { number, ..item }))).await?;
+                    number += 1;
+                }
+                rest = next;
             }
         }
         Ok(())

@@ -60,13 +60,13 @@ async fn receive(requests: &mut Streaming<pb::WriteRunRequest>) -> Result<Option
     requests.message().await.map_err(disconnected)
 }
 
-/// A single object, line or record may be large; all other messages are limited to a reasonable
+/// A single object, line, record, or parked item may be large; all other messages are limited to a reasonable
 /// transaction size.
 fn check_size(request: &pb::WriteRunRequest) -> Result<()> {
     check_limit("pieces", request.pieces.len(), MAX_PIECES)?;
     let is_one = match request.pieces.as_slice() {
         [piece] => match piece.content {
-            Some(Content::Object(_) | Content::Line(_) | Content::Record(_)) => true,
+            Some(Content::Object(_) | Content::Line(_) | Content::Record(_) | Content::Parked(_)) => true,
             Some(
                 Content::Points(_) | Content::Artifact(_) | Content::Producer(_) | Content::Dictionary(_),
             )

@@ -14,6 +14,7 @@ use matyan_model::{
         BlobRef, INLINE_BYTES, Object, ObjectHeader, ObjectValue, object_get, object_header_put, object_put,
         object_series_create, object_series_find, singular_dtype,
     },
+    parked::{parked_content, parked_put, restored_position},
     run::{WritingState, staged_definitions_put, staged_mark_put, writing_get, writing_put},
     series::{MetricHeader, WrittenPoints},
 };
@@ -25,7 +26,7 @@ use matyan_store::{Batch, Snapshot};
 use matyan_value::Context;
 
 use super::{
-    convert,
+    convert, parked,
     stage::{self, OpenRestore},
 };
 use crate::{
@@ -171,7 +172,25 @@ impl<'c> RunWriter<'c> {
                 staged_definitions_put(&mut message.batch, project, number, (producer, first), &definitions);
                 Ok(())
             }
+            (Content::Parked(item), _) => self.parked(message, item).await,
         }
+    }
+
+    async fn parked(&self, message: &mut MessageBatch, item: pb::ParkedItem) -> Result<()> {
+        let at = restored_position(self.number(), item.number, item.record.is_some());
+        let parked = parked::parked_item(self.open.id.clone(), at, item)?;
+        for mut content in parked_content(self.call.project, &parked) {
+            match parked.item.len() <= limits::CHUNK_BYTES {
+                true => message.batch.mutations.append(&mut content.mutations),
+                // Without its row, it has no effect.
+                false => {
+                    self.open.staged.expect(&mut content, self.call.project, &self.open.id);
+                    stage::commit(self.deps, content).await?;
+                }
+            }
+        }
+        parked_put(&mut message.batch, self.call.project, &parked);
+        Ok(())
     }
 
     async fn points(&mut self, message: &mut MessageBatch, points: pb::Points) -> Result<()> {

@@ -3,6 +3,7 @@
 
 mod concurrent_creation;
 mod lost_tail;
+mod parked;
 
 use std::collections::BTreeMap;
 

@@ -7,7 +7,6 @@ use matyan_model::{
 };
 use matyan_proto::{
     admin::v1::{admin_service_client::AdminServiceClient, *},
-    backup::v1::{ReadRunRequest, backup_service_client::BackupServiceClient},
     project::v1::{ParamsRequest, project_service_client::ProjectServiceClient},
     runs::v1::{run_service_client::RunServiceClient, *},
     search::v1::{Query, RunsRequest, search_service_client::SearchServiceClient},
@@ -148,31 +147,5 @@ async fn rule_40_a_damaged_run_can_be_deleted() {
     assert!(admin.list_parked_items(request).await.unwrap().into_inner().items.is_empty());
     not_found(admin.resume_run(ResumeRunRequest { run_id: "r".into() }).await, "quarantine of run", "r");
     runs.delete(delete).await.unwrap();
-    harness.end().await;
-}
-
-/// The cursor of the run is past its parked records, so they would be lost.
-#[tokio::test]
-async fn rule_36_a_backup_without_parked_records_is_refused() {
-    let harness = Harness::new().await;
-    let mut admin = AdminServiceClient::new(harness.routes());
-    harness.log("r", [create(), line(0, "a")]).await;
-    harness.applied().await;
-    let read = async || {
-        let request = ReadRunRequest { run_id: "r".into() };
-        let mut backup = BackupServiceClient::new(harness.routes());
-        let mut messages = backup.read_run(request).await?.into_inner();
-        while messages.message().await?.is_some() {}
-        Ok::<_, tonic::Status>(())
-    };
-    admin.park_run(ParkRunRequest { run_id: "r".into(), reason: String::new() }).await.unwrap();
-    read().await.unwrap();
-    harness.log("r", [line(1, "parked")]).await;
-    harness.applied().await;
-    let refused = read().await.unwrap_err();
-    assert!(refused.message().contains("`matyan runs resume r`"), "{refused}");
-    admin.resume_run(ResumeRunRequest { run_id: "r".into() }).await.unwrap();
-    harness.applied().await;
-    read().await.unwrap();
     harness.end().await;
 }
