@@ -21,7 +21,7 @@ use matyan_proto::{
 use matyan_store::{Batch, Store, Transaction};
 use tonic::{Code, Request, service::Routes};
 
-use crate::harness::{Harness, all, create, experiment, tag, wrong_field};
+use crate::harness::{Harness, all, create, experiment, tag, undecodable, wrong_field};
 
 type Client = AdminServiceClient<Routes>;
 
@@ -206,9 +206,8 @@ async fn rule_03_a_partition_that_lost_records_continues_when_an_operator_skips_
 async fn parked_items_are_listed_and_deleted() {
     let harness = Harness::new().await;
     let mut client = Client::new(harness.routes());
-    let bad = || Kind::LogParams(pb::LogParams { value: bytes::Bytes::from_static(b"\xff") });
     for run in ["a", "b", "a"] {
-        harness.log(run, [create(), bad()]).await;
+        harness.log(run, [create(), undecodable()]).await;
         harness.applied().await;
     }
     let list = async |run: &str, size, token: &str| {

@@ -20,7 +20,9 @@ use matyan_proto::{
 };
 use tonic::{Code, service::Routes};
 
-use crate::harness::{Harness, all, create, experiment, failure, finish, line, not_found, params, tag};
+use crate::harness::{
+    Harness, all, create, experiment, failure, finish, line, not_found, params, tag, undecodable,
+};
 
 type Client = BackupServiceClient<Routes>;
 

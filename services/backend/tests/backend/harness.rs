@@ -412,6 +412,11 @@ pub(crate) fn params(json: &str) -> Kind {
     Kind::LogParams(pb::LogParams { value: value.into() })
 }
 
+/// Params that workers cannot decode, and park.
+pub(crate) fn undecodable() -> Kind {
+    Kind::LogParams(pb::LogParams { value: bytes::Bytes::from_static(b"\xff") })
+}
+
 /// All messages of a stream that ends without an error.
 pub(crate) async fn all<T>(stream: Response<Streaming<T>>) -> Vec<T> {
     let mut stream = stream.into_inner();

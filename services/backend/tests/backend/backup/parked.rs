@@ -42,7 +42,7 @@ async fn parked_total(harness: &Harness) -> u64 {
 
 /// A run in quarantine with an item that could not be applied and two parked records.
 async fn fill_parked(harness: &Harness) {
-    harness.log("r", [create(), line(0, "applied"), params("{")]).await;
+    harness.log("r", [create(), line(0, "applied"), undecodable()]).await;
     harness.applied().await;
     park(harness).await;
     harness.log("r", [line(1, "parked")]).await;
