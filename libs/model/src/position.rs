@@ -65,7 +65,7 @@ impl Cursor {
         Self { position: LogPosition { offset: position.offset + 1, ..position }, item: 0, ..self }
     }
 
-    /// Whether this cursor stands before another of the same run.
+    /// Whether this cursor comes before another of the same run.
     pub fn is_before(&self, other: &Self) -> bool {
         let order = |cursor: &Self| (cursor.position.log, cursor.position.offset, cursor.item);
         order(self) < order(other)

@@ -20,7 +20,7 @@ use crate::{
 /// Parked items that are read together; a page also ends after a number of bytes.
 const PAGE_ITEMS: usize = 256;
 
-/// What a run has parked, as of one snapshot.
+/// The parked items of a run, as of one snapshot.
 pub(super) struct OpenParked {
     quarantine: Option<Quarantine>,
     cursor: Option<Cursor>,

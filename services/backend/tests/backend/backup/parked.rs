@@ -121,7 +121,7 @@ async fn rule_36_parked_records_are_applied_once_after_a_restore_and_a_replay() 
     }
 }
 
-/// What an interrupted restore has parked disappears with it.
+/// Parked items of an interrupted restore disappear with it.
 #[tokio::test]
 async fn an_abandoned_restore_leaves_no_parked_items() {
     let (harness, other) = (Harness::new().await, Harness::new().await);
