@@ -1,0 +1,159 @@
+/**
+ * Prints what large runs cost in Chromium: 50 runs of 1,000 series, one of 10,000, and one series of ten million points.
+ * One of these points is a spike, which every zoom must show.
+ */
+import type { CDPSession, Page } from 'playwright-core';
+import { expect, test } from 'vitest';
+
+import { launch, Server, usage, Visit } from '../tests/harness.ts';
+import { runId, Writer } from './generate.ts';
+import { table, type Row } from './report.ts';
+
+const RUNS = 50;
+const SERIES = 1_000;
+const STEPS = 40;
+const WIDE_SERIES = 10_000;
+const POINTS = Number(process.env.MATYAN_POINTS ?? 10_000_000);
+const SPIKE = Math.floor(POINTS * 0.54321);
+const SPIKE_VALUE = 100;
+/** As many as one batch may have for one series. */
+const BATCH = 100_000;
+const [WIDE, LONG] = [RUNS, RUNS + 1];
+/** In view at once, as on a very tall screen. */
+const CHARTS = 50;
+
+function nameOf(number: number): string {
+  return `layer${Math.floor(number / 10)}/weight${number % 10}`;
+}
+
+async function writeWide(writer: Writer, run: number, count: number): Promise<void> {
+  const series = Array.from({ length: count }, (_, number) => ({ name: nameOf(number) }));
+  const numbers = series.map((_, number) => number);
+  const points = Array.from({ length: STEPS }, (_, step) => ({
+    series: numbers,
+    values: numbers.map(number => Math.exp(-step / 20) + number / count + run / 100),
+    steps: numbers.map(() => BigInt(step)),
+  }));
+  await writer.publish(run, { series, points });
+}
+
+async function writeLong(writer: Writer): Promise<void> {
+  for (let first = 0; first < POINTS; first += BATCH) {
+    const length = Math.min(BATCH, POINTS - first);
+    const steps = Array.from({ length }, (_, at) => first + at);
+    await writer.publish(LONG, {
+      series: [{ name: 'signal' }],
+      points: [
+        {
+          series: steps.map(() => 0),
+          values: steps.map(step => (step === SPIKE ? SPIKE_VALUE : Math.sin(step / 9_000))),
+          steps: steps.map(BigInt),
+        },
+      ],
+    });
+  }
+}
+
+/** Resolves when as many charts are drawn, all with their series. */
+async function drawn(page: Page, count = 1): Promise<void> {
+  await page.waitForFunction(count => {
+    const charts = [...document.querySelectorAll<HTMLCanvasElement>('canvas.base')];
+    return (
+      charts.length >= count && charts.every(({ dataset }) => dataset.draws && Number(dataset.series) > 0)
+    );
+  }, count);
+}
+
+/** Whether something is drawn in the upper fifth of the first chart, where only the spike is. */
+function isSpikeShown(page: Page): Promise<boolean> {
+  return page
+    .locator('canvas.base')
+    .first()
+    .evaluate(element => {
+      const { width, height } = element as HTMLCanvasElement;
+      const context = (element as HTMLCanvasElement).getContext('2d')!;
+      const { data } = context.getImageData(0, 0, width, Math.round(height * 0.2));
+      return data.some((blue, at) => at % 4 === 2 && blue > 180 && (data[at - 2] ?? 0) < 60);
+    });
+}
+
+/** Opens a page as a browser that has nothing in its cache; returns milliseconds and kilobytes until it is shown. */
+async function opened(
+  session: CDPSession,
+  name: string,
+  page: Page,
+  url: string,
+  ready: () => Promise<void>,
+): Promise<Row> {
+  let bytes = 0;
+  const count = ({ encodedDataLength }: { encodedDataLength: number }): void =>
+    void (bytes += encodedDataLength);
+  await session.send('Network.clearBrowserCache');
+  session.on('Network.loadingFinished', count);
+  const start = performance.now();
+  await page.goto(url);
+  await ready();
+  const ms = performance.now() - start;
+  await page.waitForTimeout(300);
+  session.off('Network.loadingFinished', count);
+  return [name, ms, bytes / 1_000, (await usage(session)).JSHeapUsedSize / 1e6];
+}
+
+test('large runs', async () => {
+  const [server, browser] = await Promise.all([Server.start(), launch()]);
+  try {
+    const writer = new Writer(server);
+    await writer.runs(RUNS + 2);
+    for (let run = 0; run < RUNS; run++) await writeWide(writer, run, SERIES);
+    await writeWide(writer, WIDE, WIDE_SERIES);
+    const start = performance.now();
+    await writeLong(writer);
+    console.info(`${POINTS} points are written after ${Math.round(performance.now() - start)} ms`);
+    const visit = await Visit.open(browser, server, '/tags', { height: 1_000 });
+    const { page, base } = visit;
+    const session = await page.context().newCDPSession(page);
+    await session.send('Network.enable');
+    await session.send('Performance.enable');
+    const long = `${base}/runs/${runId(LONG)}?m=signal`;
+    await page.goto(long);
+    await page.waitForFunction(
+      last => document.querySelector('.legend b')?.getAttribute('title') === last,
+      String(Math.sin((POINTS - 1) / 9_000)),
+    );
+    const spikes: Row[] = [];
+    for (let width = POINTS; width >= 10; width /= 8) {
+      const [from, to] = [Math.max(0, SPIKE - 0.4 * width), Math.min(POINTS - 1, SPIKE + 0.6 * width)];
+      const began = performance.now();
+      await page.goto(`${long}&from=${Math.floor(from)}&to=${Math.ceil(to)}`);
+      await drawn(page);
+      spikes.push([`${Math.ceil(to) - Math.floor(from)} steps`, performance.now() - began]);
+      expect(await isSpikeShown(page), `the spike in ${width} steps`).toBe(true);
+      if (spikes.length === 4) await visit.shot('scale-spike');
+    }
+    const rows: Row[] = [];
+    const open = async (name: string, path: string, ready: () => Promise<void>): Promise<void> =>
+      void rows.push(await opened(session, name, page, base + path, ready));
+    const filled = async (): Promise<void> =>
+      void (await page.waitForFunction(() => document.querySelectorAll('.table .window .row a').length > 9));
+    await open('table of runs', '/runs', filled);
+    await open('a run of 10,000 series', `/runs/${runId(WIDE)}`, () => drawn(page));
+    await visit.shot('scale-wide');
+    await open('50 runs of 1,000 series', '/metrics?q=run.name != "run 51"', () => drawn(page));
+    await visit.shot('scale-runs');
+    await page.setViewportSize({ width: 1_400, height: 5_400 });
+    await open(`${CHARTS} charts of a run`, `/runs/${runId(0)}?m=layer`, () => drawn(page, CHARTS - 4));
+    await open(`${CHARTS} charts of ${RUNS} runs`, '/metrics?m=layer', () => drawn(page, CHARTS - 4));
+    await visit.close();
+    console.info(
+      [
+        `\nOne spike in ${POINTS} points, milliseconds until its chart is drawn:`,
+        table(['', 'time'], spikes),
+        '\nUntil a page is shown, with an empty cache:',
+        table(['', 'ms', 'kB', 'heap MB'], rows),
+      ].join('\n'),
+    );
+  } finally {
+    await browser.close();
+    await server.remove();
+  }
+});
