@@ -76,7 +76,7 @@ async fn check_answers(server: &Server, fixture: &Path) {
     }
 }
 
-/// Makes a backup. What is parked is applied first, as an archive cannot contain it.
+/// Makes a backup of what is applied.
 async fn backup(server: &Server, into: &Path) -> PathBuf {
     command(&server.query, &["runs", "resume", "parked"]).await;
     eventually("the parked records are applied", async || {

@@ -102,6 +102,29 @@ async fn a_run_is_folded_by_its_writer_or_by_any_worker_once_silent() {
     assert_eq!(read.metrics[0].1.steps, (0..20).collect::<Vec<_>>());
 }
 
+#[tokio::test]
+async fn a_run_that_was_folded_a_moment_ago_collects_more_blocks() {
+    let env = TestEnv::new().await;
+    let (mut worker, mut writer) = (Worker::new(&env), env.writer("r"));
+    let many = |offset: u64| {
+        let steps = (0..20_000).map(|at| offset as i64 * 20_000 + at);
+        let points: Vec<_> = steps.map(|step| (Some(step), (step as f64).sqrt())).collect();
+        record(offset).define(0, &["loss"]).points(0, &points)
+    };
+    worker.apply(&env, &mut writer, many(0)).await;
+    assert_eq!(blocks(&env, "r").await, 0);
+    worker.apply(&env, &mut writer, many(1)).await;
+    let waiting = blocks(&env, "r").await;
+    assert!(waiting > 0);
+    worker.apply(&env, &mut writer, many(2)).await;
+    assert!(blocks(&env, "r").await > waiting);
+    env.now_us.fetch_add(BUSY_US as i64, Ordering::Relaxed);
+    worker.apply(&env, &mut writer, many(3)).await;
+    assert_eq!(blocks(&env, "r").await, 0);
+    let read = env.read_run("r").await.unwrap();
+    assert_eq!(read.metrics[0].1.steps, (0..80_000).collect::<Vec<_>>());
+}
+
 /// Both workers find the run at the same time, and folding it takes more than one transaction.
 #[tokio::test]
 async fn rule_17_two_processes_may_fold_the_same_silent_run() {
