@@ -1,5 +1,5 @@
 //! Parked items in a backup: items that could not be applied, and the records of a run in quarantine. All
-//! of them are before the run's cursor in the archive, so no record of the log is missing between the two.
+//! of them come before the run's cursor in the archive, so no record of the log is lost between the two.
 
 use matyan_model::{
     ids::{ProducerId, Project, RunId},
