@@ -15,6 +15,8 @@ mod broker;
 mod broker_access;
 #[path = "kafka_system/control.rs"]
 mod control;
+#[path = "kafka_system/elections.rs"]
+mod elections;
 #[path = "kafka_system/formats.rs"]
 mod formats;
 #[path = "kafka_system/processes.rs"]
@@ -73,7 +75,8 @@ scenes! {
         processes::a_worker_killed_under_load_loses_and_duplicates_nothing,
         processes::a_frontier_killed_with_frames_in_flight,
         processes::rule_43_a_store_moves_to_a_topic_with_more_partitions_under_load,
-        processes::a_frame_is_traced_across_processes;
+        processes::a_frame_is_traced_across_processes,
+        elections::rule_43_a_partition_stops_where_an_unclean_election_cut_it;
     WithFoundationDb: separate_services::foundationdb_workers_are_killed_and_suspended_under_load,
         separate_services::foundationdb_either_of_two_control_workers_may_be_down;
     Exclusive: broker::a_broker_killed_and_restarted_under_load,

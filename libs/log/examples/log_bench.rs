@@ -120,7 +120,7 @@ async fn read_and_trim(log: Arc<EmbeddedLog>) -> matyan_log::Result<()> {
     let mut bytes = 0;
     loop {
         match subscription.next().await? {
-            Delivery::Assigned { partition } => subscription.start(partition, 0).await?,
+            Delivery::Assigned { partition } => subscription.start(partition, 0.into()).await?,
             Delivery::Revoked { .. } => {}
             Delivery::Records { partition, records } => {
                 bytes += records.iter().map(|record| record.value.len()).sum::<usize>();
@@ -156,7 +156,7 @@ async fn backlog(parent: &Path, out: &mut impl Write) -> Result<(), Box<dyn std:
     let mut read = 0;
     while read < BACKLOG_RECORDS {
         match subscription.next().await? {
-            Delivery::Assigned { partition } => subscription.start(partition, 0).await?,
+            Delivery::Assigned { partition } => subscription.start(partition, 0.into()).await?,
             Delivery::Revoked { .. } => {}
             Delivery::Records { records, .. } => read += records.len() as u64,
         }

@@ -20,6 +20,7 @@ mod broker_tracker;
 mod config;
 mod error;
 mod initial_connect;
+mod leader_epoch;
 mod log_throttle;
 mod membership;
 mod metadata_client;
@@ -47,7 +48,8 @@ use rdkafka::{
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::{
-    Append, Error, LogReader, LogWriter, NewRecord, PartitionInfo, Result, Subscription, Topic, TopicInfo,
+    Append, Error, LogReader, LogWriter, NewRecord, PartitionInfo, Result, StartPoint, Subscription, Topic,
+    TopicInfo,
 };
 use log_throttle::ThrottledContext;
 use membership::MembershipThread;
@@ -141,6 +143,11 @@ impl LogWriter for KafkaLog {
     async fn describe(&self, topic: Topic) -> Result<TopicInfo> {
         let shared = self.shared.clone();
         blocking(move || shared.info(topic)).await?
+    }
+
+    async fn lost_tail(&self, topic: Topic, partition: u32, point: StartPoint) -> Result<Option<u64>> {
+        let shared = self.shared.clone();
+        blocking(move || shared.lost_tail(topic, partition, point)).await?
     }
 }
 

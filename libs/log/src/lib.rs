@@ -19,7 +19,7 @@
 //!
 //! let mut subscription = log.subscribe(Topic::Ingestion).await?;
 //! let Delivery::Assigned { partition } = subscription.next().await? else { unreachable!() };
-//! subscription.start(partition, 0).await?;
+//! subscription.start(partition, 0.into()).await?;
 //! let Delivery::Records { records, .. } = subscription.next().await? else { unreachable!() };
 //! assert_eq!(records[0].value, "loss = 0.5");
 //! # drop(subscription);
@@ -104,6 +104,24 @@ pub struct Record {
     pub headers: Vec<(String, Bytes)>,
     /// Microseconds since the Unix epoch, by the clock of the accepting process.
     pub appended_us: i64,
+    /// The number of the leader that wrote it, in a log whose leaders change. Each leader has a higher
+    /// number than the one before.
+    pub leader_epoch: Option<i32>,
+}
+
+/// A point between two records of a partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StartPoint {
+    pub offset: u64,
+    /// The leader epoch of the record before, if it is known. If the log has a record of a later leader
+    /// there, it has lost its tail since.
+    pub epoch_before: Option<i32>,
+}
+
+impl From<u64> for StartPoint {
+    fn from(offset: u64) -> Self {
+        Self { offset, epoch_before: None }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -169,6 +187,13 @@ pub trait LogWriter: Send + Sync + 'static {
     /// The current first and end offset of every partition. `end` covers every append that
     /// completed before the call.
     async fn describe(&self, topic: Topic) -> Result<TopicInfo>;
+
+    /// The offset of the first record that a later leader has written in place of one before `point`;
+    /// `None` if the log still contains what was read up to there, as far as its leader epoch shows. A log
+    /// whose leaders never change loses nothing in this way.
+    async fn lost_tail(&self, _topic: Topic, _partition: u32, _point: StartPoint) -> Result<Option<u64>> {
+        Ok(None)
+    }
 }
 
 /// Reads and trims the log.
@@ -202,6 +227,6 @@ pub trait Subscription: Send + Sync {
     /// delivers nothing until it is started again.
     async fn next(&mut self) -> Result<Delivery>;
 
-    /// Starts reading an assigned partition at `offset`.
-    async fn start(&mut self, partition: u32, offset: u64) -> Result<()>;
+    /// Starts reading an assigned partition.
+    async fn start(&mut self, partition: u32, point: StartPoint) -> Result<()>;
 }

@@ -186,8 +186,8 @@ pub struct AppliedPosition {
     /// The log that `log` is the number of. `None` in older stores, and until a partition is read.
     #[cbor(n(3), default, with = "minicbor::bytes")]
     pub identity: Option<[u8; 16]>,
-    /// The log ends here, before `next`, because it has lost its tail. The partition is not read until
-    /// an operator decides to continue.
+    /// The log has lost what it contained from here on. What precedes is still read; then the partition
+    /// is not read until an operator decides to continue.
     #[cbor(n(4), default)]
     pub shortened_to: Option<u64>,
     /// The log was read from its middle: this is when the first record there was appended.
@@ -208,6 +208,9 @@ pub struct LastRecord {
     /// Number 1 was a digest of the record in older stores.
     #[n(2)]
     pub appended_us: i64,
+    /// The number of the leader that wrote it, in a log whose leaders change.
+    #[cbor(n(3), default)]
+    pub leader_epoch: Option<i32>,
 }
 
 impl AppliedPosition {
@@ -220,8 +223,13 @@ impl AppliedPosition {
         }
     }
 
+    /// The number of the leader that wrote the last applied record.
+    pub fn last_epoch(&self) -> Option<i32> {
+        self.last?.leader_epoch
+    }
+
     pub fn covers(&self, position: LogPosition) -> bool {
-        let next = self.shortened_to.unwrap_or(self.next);
+        let next = self.shortened_to.unwrap_or(u64::MAX).min(self.next);
         self.log > position.log || (self.log == position.log && next > position.offset)
     }
 }

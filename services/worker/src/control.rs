@@ -187,7 +187,7 @@ impl ControlWorker {
 
     async fn begin(&mut self, partition: u32) -> Result<(), Error> {
         let start = begin(&self.deps, partition).await?;
-        Ok(self.subscription.start(partition, start).await?)
+        Ok(self.subscription.start(partition, start.into()).await?)
     }
 
     async fn handle_and_count(&self, event: &ControlNotice) -> Result<(), Error> {
@@ -307,7 +307,8 @@ async fn begin(deps: &Deps, partition: u32) -> Result<u64, Error> {
 }
 
 async fn position_commit(deps: &Deps, partition: u32, record: &Record) -> Result<(), Error> {
-    let last = LastRecord { offset: record.offset, appended_us: record.appended_us };
+    let Record { offset, appended_us, leader_epoch, .. } = *record;
+    let last = LastRecord { offset, appended_us, leader_epoch };
     let applied = AppliedPosition { next: record.offset + 1, last: Some(last), ..AppliedPosition::default() };
     transact(&*deps.store, async |mut transaction: Transaction| {
         transaction.get(&keys::applied(LogTopic::Control, partition)).await?;

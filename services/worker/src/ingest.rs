@@ -47,10 +47,12 @@ use crate::{
 use active_runs::Admission;
 use assigned_partitions::AssignedPartitions;
 use ending_quarantines::EndingQuarantine;
+use log_identity::PartitionStart;
 pub use log_identity::log_number;
 use pace::Pace;
 use progress::Progress;
 use project_cache::ProjectCache;
+use read_point::ReadPoint;
 use unapplied_age::UnappliedAge;
 use writer_pool::{AppliedTurn, WriterPool};
 
@@ -199,8 +201,8 @@ impl IngestionWorker {
     /// Reads partitions from other offsets, if there is more to take. One of which that fails is not
     /// read until it succeeds, because its records would be out of order; the others continue.
     async fn seek(&mut self, stop: &CancellationToken) -> Result<(), Error> {
-        while let Some((partition, offset)) = self.partitions.seek(self.writers.runs()) {
-            let started = self.subscription.start(partition, offset).await;
+        while let Some((partition, point)) = self.partitions.seek(self.writers.runs()) {
+            let started = self.subscription.start(partition, point.start()).await;
             self.heartbeat.beat();
             let is_started = match started {
                 Err(error) if error.is_temporary() => {
@@ -232,14 +234,14 @@ impl IngestionWorker {
         for partition in others.into_iter().flatten() {
             tracing::warn!(partition, "log was recreated; restarting partition");
             self.partitions.drop_unreadable(partition);
-            self.assign(partition, stop).await?;
+            self.assign(partition, None, stop).await?;
         }
         Ok(())
     }
 
     /// Handles an error of the log. On temporary errors, it waits. A partition overtaken by
-    /// retention raises an alarm, and the others continue; one whose log was recreated
-    /// restarts. Records already taken are still applied, because they were acknowledged.
+    /// retention raises an alarm, and the others continue; one whose log was recreated or has lost
+    /// its tail restarts. Records already taken are still applied, because they were acknowledged.
     async fn handle_read_error(
         &mut self,
         error: matyan_log::Error,
@@ -248,10 +250,10 @@ impl IngestionWorker {
         self.age.set_waiting();
         match error {
             matyan_log::Error::Trimmed { partition, .. } => self.drop_lost_partition(partition, &error),
-            matyan_log::Error::Replaced { partition, .. } => {
+            matyan_log::Error::Replaced { partition, end, .. } => {
                 tracing::warn!(partition, %error, "log was replaced; restarting partition");
                 self.partitions.drop_unreadable(partition);
-                return self.assign(partition, stop).await;
+                return self.assign(partition, Some(end), stop).await;
             }
             error if error.is_temporary() => tracing::warn!(%error, "failed to read the log; will retry"),
             error => return Err(error.into()),
@@ -269,7 +271,7 @@ impl IngestionWorker {
 
     async fn handle_delivery(&mut self, delivery: Delivery, stop: &CancellationToken) -> Result<(), Error> {
         match delivery {
-            Delivery::Assigned { partition } => self.assign(partition, stop).await,
+            Delivery::Assigned { partition } => self.assign(partition, None, stop).await,
             Delivery::Revoked { partition } => {
                 self.revoke(partition);
                 Ok(())
@@ -280,19 +282,26 @@ impl IngestionWorker {
 
     /// Finds the start of a partition, waiting while the log or the store is unavailable. A
     /// partition that has lost unapplied records raises an alarm and is skipped, and the
-    /// others continue.
-    async fn assign(&mut self, number: u32, stop: &CancellationToken) -> Result<(), Error> {
+    /// others continue. So does one that has lost its tail, which began at `lost_tail` if that was
+    /// noticed while reading.
+    async fn assign(
+        &mut self,
+        number: u32,
+        lost_tail: Option<u64>,
+        stop: &CancellationToken,
+    ) -> Result<(), Error> {
         self.age.set_waiting();
         let mut trimmed_at = None;
         loop {
             self.heartbeat.beat();
-            let start = log_identity::begin(&self.deps, number).await;
+            let start = log_identity::begin(&self.deps, number, lost_tail).await;
             let offset = start.as_ref().ok().map(|start| start.offset);
             let started = match start {
-                Ok(start) => match self.subscription.start(number, start.offset).await {
-                    Ok(()) => Ok(start),
-                    Err(error) => Err(error.into()),
-                },
+                Ok(start) => {
+                    let PartitionStart { offset, before, .. } = start;
+                    let point = ReadPoint { offset, before }.start();
+                    self.subscription.start(number, point).await.map(|()| start).map_err(Error::from)
+                }
                 Err(error) => Err(error),
             };
             match started {
@@ -303,6 +312,14 @@ impl IngestionWorker {
                         offset = start.offset,
                         "started reading partition"
                     );
+                    if let Some(end) = start.end {
+                        tracing::error!(
+                            partition = number,
+                            end,
+                            "the log has lost its tail; reading partition only up to there"
+                        );
+                        self.metrics.partitions_lost.inc();
+                    }
                     self.partitions.begin(number, start);
                     self.writers.runs().restart(number);
                     return Ok(());
@@ -357,6 +374,9 @@ impl IngestionWorker {
         let mut touched = Vec::new();
         for record in records {
             let Some(partition) = self.partitions.get_mut(number) else { break };
+            if !partition.contains(&record) {
+                break;
+            }
             let read = partition.read(&record);
             if read.is_new {
                 // Until something else holds the position before it.

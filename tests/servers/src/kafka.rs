@@ -1,6 +1,7 @@
 //! An Apache Kafka broker run from its Maven jars, in KRaft mode. `MATYAN_KAFKA_JARS` is the
 //! directory of the jars; `make kafka` downloads them.
 
+mod pair;
 mod security;
 
 use std::{
@@ -18,6 +19,7 @@ use crate::{
     process::Process,
     requirements::{self, installed_path},
 };
+pub use pair::BrokerPair;
 pub use security::BrokerAccess;
 
 const CLUSTER: &str = "4L6g3nShT-eMCtK--X86sw";
@@ -187,16 +189,20 @@ impl Ports {
     }
 
     fn free() -> Self {
-        let ports = ports();
-        let mut listeners =
-            std::iter::repeat_with(|| TcpListener::bind(("127.0.0.1", rand::random_range(ports.clone()))));
-        let mut next = || listeners.find_map(Result::ok).expect("a port is free");
-        // Bound together, so that they differ.
-        let listeners = [next(), next(), next(), next()];
-        let [plain, login, certified, controller] =
-            listeners.map(|listener| listener.local_addr().expect("the listener is bound").port());
+        let [plain, login, certified, controller] = free_ports();
         Self { plain, login, certified, controller }
     }
+}
+
+/// Ports that are free and differ.
+fn free_ports<const COUNT: usize>() -> [u16; COUNT] {
+    let ports = ports();
+    let mut listeners =
+        std::iter::repeat_with(|| TcpListener::bind(("127.0.0.1", rand::random_range(ports.clone()))));
+    // Bound together, so that they differ.
+    let listeners: [TcpListener; COUNT] =
+        std::array::from_fn(|_| listeners.find_map(Result::ok).expect("a port is free"));
+    listeners.map(|listener| listener.local_addr().expect("the listener is bound").port())
 }
 
 fn properties(directory: &Path, Ports { plain, login, certified, controller }: Ports) -> String {

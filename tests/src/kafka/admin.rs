@@ -73,6 +73,15 @@ impl Admin {
             .sum()
     }
 
+    /// The leader of the only partition of a topic, and the replicas that have all of its records.
+    pub fn replicas(&self, topic: &str) -> Result<(i32, Vec<i32>), String> {
+        let metadata = self.client.inner().fetch_metadata(Some(topic), WAIT);
+        let metadata = metadata.map_err(|failure| failure.to_string())?;
+        let partition = metadata.topics().first().and_then(|topic| topic.partitions().first());
+        let partition = partition.ok_or("the topic has no partition")?;
+        Ok((partition.leader(), partition.isr().to_vec()))
+    }
+
     /// Changes a setting of a topic, and waits until the broker reports the new value.
     pub async fn set(&self, topic: &str, key: &str, value: &str) {
         let change = AlterConfig::new(ResourceSpecifier::Topic(topic)).set(key, value);

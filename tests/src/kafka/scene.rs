@@ -10,7 +10,7 @@ use std::{
 
 use matyan_servers::{
     foundationdb::Cluster,
-    kafka::{Broker, BrokerAccess},
+    kafka::{Broker, BrokerAccess, BrokerPair},
 };
 use serde_json::json;
 use tempfile::TempDir;
@@ -34,6 +34,7 @@ pub struct Scene {
     pub up: Service,
     access: BrokerAccess,
     partitions: u32,
+    replicas: u32,
     format: &'static str,
     http: reqwest::Client,
     folder: TempDir,
@@ -67,20 +68,32 @@ impl Scene {
 
     /// Creates the topics of a scene, without starting services.
     pub fn prepare(broker: &Broker, name: &str, partitions: u32, format: &'static str) -> Self {
-        Self::new(broker, broker.plain_access(), name, partitions, format)
+        Self::new(&broker.address(), broker.plain_access(), name, (partitions, 1), format)
     }
 
     /// Like `set`, but all processes use this access to the broker.
     pub fn with_access(broker: &Broker, access: BrokerAccess, name: &str) -> Self {
-        Self::new(broker, access, name, 1, "protobuf")
+        Self::new(&broker.address(), access, name, (1, 1), "protobuf")
     }
 
-    fn new(broker: &Broker, access: BrokerAccess, name: &str, partitions: u32, format: &'static str) -> Self {
+    /// A scene whose topics have one partition, with a replica on each broker.
+    pub fn replicated(brokers: &BrokerPair, name: &str) -> Self {
+        let access = brokers.access();
+        Self::new(&access.address.clone(), access, name, (1, 2), "protobuf")
+    }
+
+    fn new(
+        servers: &str,
+        access: BrokerAccess,
+        name: &str,
+        (partitions, replicas): (u32, u32),
+        format: &'static str,
+    ) -> Self {
         let folder = TempDir::new().expect("a directory is created");
         let [ingestion, control, dead_letters] =
             ["ingestion", "control", "dead-letters"].map(|kind| format!("{name}-{kind}"));
         let mut scene = Self {
-            admin: Admin::new(&broker.address()),
+            admin: Admin::new(servers),
             group: name.to_owned(),
             frontier: Service::new("frontier", folder.path()),
             up: Service::new("up", folder.path()),
@@ -89,6 +102,7 @@ impl Scene {
             dead_letters,
             access,
             partitions,
+            replicas,
             format,
             http: reqwest::Client::new(),
             folder,
@@ -148,7 +162,7 @@ impl Scene {
     pub fn create_topics_with(&self, access: &BrokerAccess) -> Output {
         Command::new(binary())
             .args(["topics", "create", "--log", &format!("kafka://{}", access.address)])
-            .args(["--partitions", &self.partitions.to_string()])
+            .args(["--partitions", &self.partitions.to_string(), "--replication", &self.replicas.to_string()])
             .envs(self.topics())
             .envs(access.variables.iter().map(|(name, value)| (name, value)))
             .output()
@@ -215,6 +229,17 @@ impl Scene {
             if is_drained { Ok(()) } else { Err(listed) }
         })
         .await;
+    }
+
+    /// Runs `partitions skip`, and returns what it prints.
+    pub fn skip_partition(&self, partition: u32) -> String {
+        let skipped = Command::new(binary())
+            .args(["partitions", "skip", &partition.to_string()])
+            .env("MATYAN_BACKEND_URL", self.up.address("query"))
+            .output()
+            .expect("the binary starts");
+        assert!(skipped.status.success(), "{}", String::from_utf8_lossy(&skipped.stderr));
+        String::from_utf8_lossy(&skipped.stdout).into_owned()
     }
 
     /// Creates a topic for data, and lets both processes, which must have ended, use it.

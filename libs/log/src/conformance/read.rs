@@ -56,7 +56,7 @@ pub(super) async fn complete_when_next_is_dropped(fixture: Arc<dyn Fixture>) {
         };
         match delivery.expect("the delivery succeeds") {
             Delivery::Assigned { partition } => {
-                subscription.start(partition, got.len() as u64).await.expect("the partition starts");
+                subscription.start(partition, (got.len() as u64).into()).await.expect("the partition starts");
             }
             Delivery::Revoked { .. } => {}
             Delivery::Records { records, .. } => got.extend(records.into_iter().map(|record| record.offset)),
@@ -127,7 +127,7 @@ pub(super) async fn any_position_again(fixture: Arc<dyn Fixture>) {
         panic!("expected an assignment first")
     };
     for (from, count) in [(0, 50), (7, 1), (30, 20), (2, 48), (49, 1)] {
-        while let Err(error) = subscription.start(partition, from).await {
+        while let Err(error) = subscription.start(partition, from.into()).await {
             assert!(error.is_temporary(), "{error}");
         }
         let mut offsets = Vec::new();
@@ -151,9 +151,9 @@ pub(super) async fn any_position_beyond_the_end_is_refused(fixture: Arc<dyn Fixt
     let Ok(Delivery::Assigned { partition }) = subscription.next().await else {
         panic!("expected an assignment first")
     };
-    let error = subscription.start(partition, 4).await.expect_err("the log ends at 3");
+    let error = subscription.start(partition, 4.into()).await.expect_err("the log ends at 3");
     assert!(matches!(error, Error::Replaced { requested: 4, end: 3, .. }), "{error}");
-    subscription.start(partition, 3).await.expect("the end offset is a valid start");
+    subscription.start(partition, 3.into()).await.expect("the end offset is a valid start");
 }
 
 pub(super) async fn nothing_before_start(fixture: Arc<dyn Fixture>) {
@@ -167,7 +167,7 @@ pub(super) async fn nothing_before_start(fixture: Arc<dyn Fixture>) {
         assert!(subscription.next().now_or_never().is_none(), "a delivery before the start");
         append(&*log, numbered("run", [3])).await;
     }
-    subscription.start(partition, 0).await.expect("the partition starts");
+    subscription.start(partition, 0.into()).await.expect("the partition starts");
     let Ok(Delivery::Records { records, .. }) = subscription.next().await else {
         panic!("expected records after the start")
     };

@@ -89,7 +89,7 @@ async fn start_too_early(log: &dyn Instance, model: &Model) {
         panic!("expected an assignment first")
     };
     for requested in model.first.saturating_sub(1)..model.first {
-        let error = subscription.start(partition, requested).await.expect_err("the offset is trimmed");
+        let error = subscription.start(partition, requested.into()).await.expect_err("the offset is trimmed");
         assert!(matches!(error, Error::Trimmed { .. }), "{error}");
     }
 }

@@ -94,7 +94,7 @@ impl TestReader {
                     Some(last) => last.offset + 1,
                     None => *self.starts.get(&partition).unwrap_or(&self.first_offsets[partition as usize]),
                 };
-                while let Err(error) = self.subscription.start(partition, start).await {
+                while let Err(error) = self.subscription.start(partition, start.into()).await {
                     assert!(error.is_temporary(), "{error}");
                 }
             }

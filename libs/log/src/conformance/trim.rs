@@ -23,13 +23,14 @@ pub(super) async fn trim_refuses_an_earlier_start(fixture: Arc<dyn Fixture>) {
             panic!("expected an assignment first")
         };
         for requested in 0..first {
-            let error = subscription.start(partition, requested).await.expect_err("the offset is trimmed");
+            let error =
+                subscription.start(partition, requested.into()).await.expect_err("the offset is trimmed");
             assert!(
                 matches!(error, Error::Trimmed { requested: a, first: f, .. } if a == requested && f == first),
                 "{error}"
             );
         }
-        subscription.start(partition, first).await.expect("the first offset can be read");
+        subscription.start(partition, first.into()).await.expect("the first offset can be read");
         drop(subscription);
         log.reopen().await;
     }

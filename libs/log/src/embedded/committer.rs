@@ -97,7 +97,7 @@ impl Committer {
         for PendingAppend { records: appended, reply, .. } in group {
             let from = offset;
             for NewRecord { key, value, headers } in appended {
-                records.push(Record { offset, key, value, headers, appended_us });
+                records.push(Record { offset, key, value, headers, appended_us, leader_epoch: None });
                 offset += 1;
             }
             replies.push((reply, from..offset));

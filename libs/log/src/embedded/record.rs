@@ -159,7 +159,7 @@ pub(super) fn decode_body(offset: u64, appended_us: i64, mut body: Bytes) -> Opt
         let name = std::str::from_utf8(&take(&mut body)?).ok()?.to_owned();
         headers.push((name, take(&mut body)?));
     }
-    Some(Record { offset, key, value: body, headers, appended_us })
+    Some(Record { offset, key, value: body, headers, appended_us, leader_epoch: None })
 }
 
 fn put(out: &mut Vec<u8>, field: &[u8]) {
@@ -207,7 +207,7 @@ mod tests {
             prop_assert!(header.matches(&body));
             prop_assert_eq!(header.synced, start);
             let NewRecord { key, value, headers } = record;
-            let expected = Record { offset: 7, key, value, headers, appended_us: -5 };
+            let expected = Record { offset: 7, key, value, headers, appended_us: -5, leader_epoch: None };
             prop_assert_eq!(decode_body(header.offset, header.appended_us, body).unwrap(), expected);
             prop_assert!(Header::decode(head, seed, start.wrapping_add(8)).is_none());
             prop_assert!(Header::decode(head, Seed::new(&identity, 4), start).is_none());

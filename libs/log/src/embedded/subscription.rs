@@ -10,7 +10,7 @@ use super::{
     partition::{Lookup, PAGE_BYTES, PARTITION},
     topic::{TopicLog, check_partition},
 };
-use crate::{Delivery, Error, Record, Result, Subscription};
+use crate::{Delivery, Error, Record, Result, StartPoint, Subscription};
 
 pub(super) struct EmbeddedSubscription {
     log: Arc<TopicLog>,
@@ -98,7 +98,7 @@ impl Subscription for EmbeddedSubscription {
         }
     }
 
-    async fn start(&mut self, partition: u32, offset: u64) -> Result<()> {
+    async fn start(&mut self, partition: u32, StartPoint { offset, .. }: StartPoint) -> Result<()> {
         check_partition(self.log.topic, partition)?;
         if matches!(self.read_state, ReadState::Unassigned) {
             return Err(Error::Topic {

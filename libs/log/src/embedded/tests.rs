@@ -26,7 +26,7 @@ async fn open(directory: &TempDir) -> EmbeddedLog {
 async fn subscribe(log: &EmbeddedLog, offset: u64) -> Box<dyn Subscription> {
     let mut subscription = log.subscribe(Topic::Ingestion).await.unwrap();
     assert!(matches!(subscription.next().await.unwrap(), Delivery::Assigned { partition: 0 }));
-    subscription.start(0, offset).await.unwrap();
+    subscription.start(0, offset.into()).await.unwrap();
     subscription
 }
 
@@ -199,7 +199,7 @@ async fn a_reader_at_a_trimmed_offset_gets_an_error() {
     log.trim(Topic::Ingestion, 0, 3).await.unwrap();
     let error = subscription.next().await.unwrap_err();
     assert!(matches!(error, Error::Trimmed { requested: 0, first: 3, .. }), "{error}");
-    subscription.start(0, 3).await.unwrap();
+    subscription.start(0, 3.into()).await.unwrap();
     assert_eq!(values(&read(&mut *subscription, 2).await), [3, 4]);
 }
 

@@ -148,6 +148,17 @@ impl Settings {
         config
     }
 
+    /// A consumer of single records. It is short-lived, so nothing reads its statistics.
+    pub(super) fn record_reader(&self, topic: Topic) -> ClientConfig {
+        let mut config = self.consumer(topic);
+        config
+            .set("statistics.interval.ms", "0")
+            .set("queued.min.messages", "1")
+            // Brokers return at least one batch, however large it is.
+            .set("fetch.message.max.bytes", "1024");
+        config
+    }
+
     fn consumer(&self, topic: Topic) -> ClientConfig {
         let mut config = self.client();
         config

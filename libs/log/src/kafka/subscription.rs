@@ -12,7 +12,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::FutureExt;
 use rdkafka::{
-    Message, Offset, TopicPartitionList,
+    Message, TopicPartitionList,
     consumer::{Consumer, StreamConsumer},
     error::KafkaError,
     message::{BorrowedMessage, Headers},
@@ -26,10 +26,12 @@ use tokio::{
 use super::{
     Shared, blocking,
     broker_tracker::{self, BrokerTracker},
-    error, log_throttle,
+    error,
+    leader_epoch::{leader_epoch, list_from},
+    log_throttle,
     membership::{Membership, MembershipEvent},
 };
-use crate::{Delivery, Error, PartitionInfo, Record, Result, Subscription, Topic};
+use crate::{Delivery, Error, PartitionInfo, Record, Result, StartPoint, Subscription, Topic};
 
 /// Size of one delivery; the same as the embedded log's.
 const PAGE_BYTES: usize = 1 << 20;
@@ -39,8 +41,8 @@ pub(super) struct KafkaSubscription {
     topic: Topic,
     membership: Membership,
     fetcher: StreamConsumer<BrokerTracker>,
-    /// The assigned partitions and the next offset of each; None until started.
-    positions: BTreeMap<u32, Option<u64>>,
+    /// The assigned partitions and the next point of each; None until started.
+    positions: BTreeMap<u32, Option<StartPoint>>,
     /// The first and the next offset that were found to exist in each started partition.
     known_offsets: BTreeMap<u32, RangeInclusive<u64>>,
     /// The partitions being fetched.
@@ -52,8 +54,8 @@ pub(super) struct KafkaSubscription {
 }
 
 enum Interruption {
-    /// A requested offset no longer exists. A background task finds out which one, and is
-    /// unaffected if the future of `next` is dropped.
+    /// A requested offset no longer exists, or the log has lost its tail. A background task finds out
+    /// which one, and is unaffected if the future of `next` is dropped.
     Overtaken(JoinHandle<Result<()>>),
     Failed(Error),
 }
@@ -103,9 +105,9 @@ impl KafkaSubscription {
     /// Starts fetching a partition. Partitions are assigned one at a time, because
     /// librdkafka aborts the process if a complete assignment replaces another that is
     /// still in progress.
-    fn fetch(&mut self, partition: u32, offset: u64) -> Result<()> {
+    fn fetch(&mut self, partition: u32, point: StartPoint) -> Result<()> {
         self.stop_fetching(partition)?;
-        let list = self.list(partition, Offset::Offset(offset as i64))?;
+        let list = list_from(self.name(), partition, point)?;
         self.fetcher.incremental_assign(&list).map_err(error::request)?;
         self.fetched_partitions.insert(partition);
         Ok(())
@@ -117,7 +119,8 @@ impl KafkaSubscription {
         if !self.fetched_partitions.remove(&partition) {
             return Ok(());
         }
-        let list = self.list(partition, Offset::Invalid)?;
+        let mut list = TopicPartitionList::new();
+        list.add_partition(self.name(), partition as i32);
         self.fetcher.incremental_unassign(&list).map_err(error::request)
     }
 
@@ -128,14 +131,11 @@ impl KafkaSubscription {
         started
             .collect::<Vec<_>>()
             .into_iter()
-            .try_for_each(|(partition, offset)| self.fetch(partition, offset))
+            .try_for_each(|(partition, point)| self.fetch(partition, point))
     }
 
-    fn list(&self, partition: u32, offset: Offset) -> Result<TopicPartitionList> {
-        let name = self.shared.settings.topics.name(self.topic);
-        let mut list = TopicPartitionList::new();
-        list.add_partition_offset(name, partition as i32, offset).map_err(error::client)?;
-        Ok(list)
+    fn name(&self) -> &str {
+        self.shared.settings.topics.name(self.topic)
     }
 
     /// Replaces a fetcher that has lost all brokers.
@@ -150,7 +150,7 @@ impl KafkaSubscription {
     /// arrived.
     fn page(&mut self, partition: u32, first: Record) -> Delivery {
         let mut bytes = first.value.len();
-        let mut end = first.offset + 1;
+        let mut end = point_after(&first);
         let mut records = vec![first];
         while bytes < PAGE_BYTES
             && let Some(received) = self.fetcher.recv().now_or_never()
@@ -159,9 +159,9 @@ impl KafkaSubscription {
             match self.accept(received) {
                 Ok(Some((of, next))) if of == partition => {
                     // `accept` only compares with the position before this page.
-                    if next.offset >= end {
+                    if next.offset >= end.offset {
                         bytes += next.value.len();
-                        end = next.offset + 1;
+                        end = point_after(&next);
                         records.push(next);
                     }
                 }
@@ -174,7 +174,7 @@ impl KafkaSubscription {
         }
         self.positions.insert(partition, Some(end));
         if let Some(known) = self.known_offsets.get_mut(&partition) {
-            *known = *known.start()..=end.max(*known.end());
+            *known = *known.start()..=end.offset.max(*known.end());
         }
         Delivery::Records { partition, records }
     }
@@ -187,7 +187,7 @@ impl KafkaSubscription {
         match received {
             Ok((partition, record)) => {
                 let position = self.positions.get(&partition).copied().flatten();
-                Ok(position.filter(|position| record.offset >= *position).map(|_| (partition, record)))
+                Ok(position.filter(|point| record.offset >= point.offset).map(|_| (partition, record)))
             }
             Err(source) if source.rdkafka_error_code() == Some(RDKafkaErrorCode::AutoOffsetReset) => {
                 Err(self.start_check())
@@ -246,7 +246,7 @@ impl KafkaSubscription {
     /// moved since the check.
     fn stop_partition(&mut self, partition: u32, requested: u64) -> bool {
         match self.positions.get_mut(&partition) {
-            Some(position) if *position == Some(requested) => {
+            Some(position) if position.is_some_and(|point| point.offset == requested) => {
                 *position = None;
                 self.known_offsets.remove(&partition);
                 true
@@ -261,10 +261,13 @@ fn fetcher(shared: &Shared, topic: Topic) -> Result<StreamConsumer<BrokerTracker
 }
 
 /// Finds a partition whose offset does not exist, because retention deleted it or the topic was
-/// recreated. Kafka does not report which one it is, so all are checked. Blocks.
-fn check_all(shared: &Shared, topic: Topic, positions: &BTreeMap<u32, Option<u64>>) -> Result<()> {
+/// recreated, or that has lost its tail. Kafka does not report which one it is, so all are checked. Blocks.
+fn check_all(shared: &Shared, topic: Topic, positions: &BTreeMap<u32, Option<StartPoint>>) -> Result<()> {
     let mut started = positions.iter().filter_map(|(partition, position)| Some((*partition, (*position)?)));
-    started.try_for_each(|(partition, offset)| check(shared, topic, partition, offset))
+    started.try_for_each(|(partition, point)| match shared.lost_tail(topic, partition, point)? {
+        Some(end) => Err(Error::Replaced { partition, requested: point.offset, end }),
+        None => check(shared, topic, partition, point.offset),
+    })
 }
 
 /// Fails if the partition cannot be read from this offset. Blocks.
@@ -290,8 +293,13 @@ fn record(message: &BorrowedMessage<'_>) -> (u32, Record) {
         value: copy(message.payload()),
         headers,
         appended_us: message.timestamp().to_millis().unwrap_or_default() * 1000,
+        leader_epoch: leader_epoch(message),
     };
     (message.partition() as u32, record)
+}
+
+fn point_after(record: &Record) -> StartPoint {
+    StartPoint { offset: record.offset + 1, epoch_before: record.leader_epoch }
 }
 
 #[async_trait]
@@ -321,7 +329,7 @@ impl Subscription for KafkaSubscription {
         }
     }
 
-    async fn start(&mut self, partition: u32, offset: u64) -> Result<()> {
+    async fn start(&mut self, partition: u32, point: StartPoint) -> Result<()> {
         if !self.positions.contains_key(&partition) {
             return Err(Error::Topic {
                 reason: format!("partition {partition} is not assigned to this subscription"),
@@ -329,12 +337,13 @@ impl Subscription for KafkaSubscription {
         }
         // If the offset existed before, brokers are not asked, which may take long: should retention have
         // deleted it since, fetching reports that.
+        let StartPoint { offset, .. } = point;
         if !self.known_offsets.get(&partition).is_some_and(|known| known.contains(&offset)) {
             let (shared, topic) = (self.shared.clone(), self.topic);
             blocking(move || check(&shared, topic, partition, offset)).await??;
             self.known_offsets.insert(partition, offset..=offset);
         }
-        self.positions.insert(partition, Some(offset));
-        self.fetch(partition, offset)
+        self.positions.insert(partition, Some(point));
+        self.fetch(partition, point)
     }
 }

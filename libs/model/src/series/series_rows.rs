@@ -55,6 +55,12 @@ impl RunRef {
         }
     }
 
+    /// Whether the run has blocks that are not folded.
+    pub async fn has_blocks(&self, snapshot: &dyn Snapshot) -> Result<bool> {
+        let first = self.fold_row(snapshot).await?.first_block();
+        Ok(!self.blocks(snapshot, first..u64::MAX, 1).await?.is_empty())
+    }
+
     /// The chunk lists of all series, read in one pass.
     pub(crate) async fn chunk_lists(
         &self,

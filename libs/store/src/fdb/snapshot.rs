@@ -1,6 +1,6 @@
 //! Reads at one version: a transaction without writes, whose reads cause no conflicts.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -18,8 +18,8 @@ use crate::{Error, Key, Limits, Page, Range, Result, Scan, Snapshot, Value, Vers
 pub(super) const CONCURRENT_READS: usize = 64;
 /// Number of keys from which it is worth trying whether they are next to each other.
 const SCANNED_FROM: usize = 64;
-/// Rows that are read for each wanted one before the others are read one by one.
-const ROWS_A_KEY: usize = 4;
+/// Bytes that a scan may read for each wanted key. Beyond that, single reads cost less.
+const SCANNED_BYTES_A_KEY: usize = 4 << 10;
 /// Size of the first scan over wanted keys, most of which is wasted if they are far apart.
 const FIRST_SCAN_BYTES: usize = 64 << 10;
 /// Number of bytes requested per read; the server may return fewer.
@@ -113,7 +113,7 @@ impl Snapshot for FdbSnapshot {
     }
 }
 
-/// The rows of the first part of a range.
+/// The wanted rows of the first part of a range.
 #[derive(Default)]
 struct Scanned {
     rows: HashMap<Key, Value>,
@@ -129,8 +129,8 @@ impl Scanned {
 }
 
 impl FdbSnapshot {
-    /// Reads the range over these keys, as long as a good part of its rows are wanted. So the rows of
-    /// a run with a hundred thousand series take some pages and not as many reads.
+    /// Reads the range over these keys, as long as it contains little else. So the rows of a run with a
+    /// hundred thousand series take some pages and not as many reads.
     async fn scanned(&self, keys: &[Key]) -> Result<Scanned> {
         let mut scanned = Scanned::default();
         let mut wanted: Vec<&Key> = keys.iter().collect();
@@ -141,10 +141,11 @@ impl FdbSnapshot {
             let range = Range::new((*first).clone(), [&last[..], &[0]].concat());
             let page = self.scan(&range, scan).await?;
             let read_to = page.rows.last().filter(|_| page.more).map_or(*last, |(key, _)| key).clone();
-            let found = wanted.partition_point(|key| **key <= read_to);
-            wanted.drain(..found);
-            let is_dense = page.rows.len() <= found * ROWS_A_KEY;
-            scanned.rows.extend(page.rows);
+            let bytes: usize = page.rows.iter().map(|(key, value)| key.len() + value.len()).sum();
+            let passed = wanted.partition_point(|key| **key <= read_to);
+            let is_dense = bytes <= passed * SCANNED_BYTES_A_KEY;
+            let passed: HashSet<&Key> = wanted.drain(..passed).collect();
+            scanned.rows.extend(page.rows.into_iter().filter(|(key, _)| passed.contains(key)));
             scanned.last = Some(read_to);
             if !is_dense {
                 break;

@@ -2,7 +2,7 @@
 //! has lost records: its first ones before they were applied, or its last ones after that. No worker
 //! continues automatically, so that a loss does not go unnoticed.
 
-use matyan_log::{PartitionInfo, Topic, TopicInfo};
+use matyan_log::{PartitionInfo, StartPoint, Topic, TopicInfo};
 use matyan_maintenance::{PartitionProgress, partition_progress};
 use matyan_model::{
     keys::{self, LogTopic},
@@ -74,7 +74,19 @@ pub(super) async fn skip_lost(deps: &Deps, partition: u32) -> Result<u64> {
         let Some(applied) = applied.filter(|own| own.log == log) else {
             return Ok::<_, Error>((transaction, 0));
         };
-        if let (Some(end), Some(known)) = (shortened_to(&applied, *bounds), known) {
+        let lost_tail = match applied.shortened_to {
+            None => {
+                let point = StartPoint { offset: applied.next, epoch_before: applied.last_epoch() };
+                deps.log.lost_tail(Topic::Ingestion, partition, point).await?
+            }
+            noticed => noticed,
+        };
+        if let (Some(end), Some(known)) = (lost_tail.or(shortened_to(&applied, *bounds)), known) {
+            if applied.next < end {
+                return Err(Error::NotYetApplied(format!(
+                    "partition {partition} is still being applied up to offset {end}, where the log has lost its tail"
+                )));
+            }
             let state = known.renumbered(random_id(deps));
             continue_at(&mut transaction, partition, (known, state), end, &info).await?;
             return Ok((transaction, applied.next - end));

@@ -57,7 +57,7 @@ fn applied_view(partition: u32, applied: AppliedPosition) -> pb::Applied {
 }
 
 fn parse_applied(applied: &pb::Applied, identity: [u8; 16]) -> AppliedPosition {
-    let last_record = |offset| LastRecord { offset, appended_us: applied.appended_us };
+    let last_record = |offset| LastRecord { offset, appended_us: applied.appended_us, leader_epoch: None };
     let last = applied.last_offset.map(last_record);
     let (log, next, begins, identity) = (applied.log, applied.next, applied.begins, Some(identity));
     AppliedPosition { log, next, last, identity, begins, ..AppliedPosition::default() }

@@ -162,7 +162,7 @@ impl TestEnv {
         let mut found = Vec::new();
         while found.len() < count {
             match subscription.next().await.unwrap() {
-                Delivery::Assigned { partition } => subscription.start(partition, 0).await.unwrap(),
+                Delivery::Assigned { partition } => subscription.start(partition, 0.into()).await.unwrap(),
                 Delivery::Records { records, .. } => found.extend(records),
                 Delivery::Revoked { .. } => {}
             }

@@ -70,6 +70,7 @@ fn lag(partition: &Partition) -> u64 {
 fn row(partition: &Partition) -> [String; 6] {
     let Partition { partition: id, log, first, applied, end, .. } = *partition;
     let state = match (lost(partition), partition.shortened_to, lag(partition)) {
+        (0, Some(to), _) if applied < to => format!("{} to apply; the log lost what followed", to - applied),
         (0, Some(to), _) => format!("stopped: the log lost records {to} to {}", applied.saturating_sub(1)),
         (0, None, 0) => "all applied".to_owned(),
         (0, None, lag) => format!("{lag} to apply"),

@@ -165,8 +165,14 @@ mod tests {
         let entry =
             LogEntry { run_id: "r".into(), batch: batch.encode_to_vec().into(), ..Default::default() };
         let value: Bytes = [vec![1], entry.encode_to_vec()].concat().into();
-        let record =
-            matyan_log::Record { offset, key: Bytes::new(), value, headers: Vec::new(), appended_us: 0 };
+        let record = matyan_log::Record {
+            offset,
+            key: Bytes::new(),
+            value,
+            headers: Vec::new(),
+            appended_us: 0,
+            leader_epoch: None,
+        };
         Entry::read(0, 0, record)
     }
 

@@ -22,7 +22,7 @@ use matyan_proto::{
     ingest::v1::{self as pb, edit_series::Edit, event::Kind},
     limits,
 };
-use matyan_store::{Batch, Commit, Scan, Snapshot};
+use matyan_store::{Batch, Commit, Snapshot};
 use matyan_value::Context;
 
 use super::{
@@ -110,14 +110,13 @@ impl SeriesEdit {
                 // Expected, so that a fold that began before does not write what is removed here.
                 let fold_row = keys::fold(run.project, run.number);
                 batch.expect(fold_row.clone(), snapshot.get(&fold_row).await?);
-                if has_blocks(snapshot, run).await? {
+                if run.has_blocks(snapshot).await? {
                     return Err(ApplyFailure::Conflict);
                 }
                 match self.remove(snapshot, batch, run, (series, *steps), transaction.now_us()).await? {
                     // Another attempt prepares the rest.
                     Removal::InProgress => return Err(ApplyFailure::Conflict),
                     Removal::Done => EditEffect::Changed,
-                    // The points that it shares with an ancestor remain.
                     // The steps that it shares with an ancestor remain.
                     Removal::Emptied
                         if *steps != StepRange::ALL
@@ -244,11 +243,6 @@ async fn remove_ahead(
         Commit::Done { .. } => Ok(true),
         Commit::Conflict => Err(ApplyFailure::Conflict),
     }
-}
-
-async fn has_blocks(snapshot: &dyn Snapshot, run: RunRef) -> Result<bool, ApplyFailure> {
-    let blocks = keys::blocks(run.project, run.number);
-    Ok(!snapshot.scan(&blocks, Scan { rows: 1, ..Scan::default() }).await?.rows.is_empty())
 }
 
 fn series_name(kind: SeriesKind, key: Option<&common::SeriesKey>) -> Result<SeriesName, String> {

@@ -26,6 +26,9 @@ const RUN_SHARE: usize = 4;
 /// Part of the window that a run may have used when the worker returns to its records, so that it takes
 /// many at once. While less than three quarters of the window are used, every run has that much.
 const RETURN_SHARE: usize = 8;
+/// Most runs that are applied at once: each takes memory for its documents and its transaction, however
+/// small its records are.
+const CONCURRENT_RUNS: usize = 2_048;
 /// Part of the free window that one run may use. So however many runs are stuck, some is left for the
 /// others, and any number of busy ones share nearly all of it.
 const FREE_SHARE: usize = 2;
@@ -124,6 +127,9 @@ impl ActiveRuns {
             Some(deferral) if offset < deferral.from.offset => return Admission::Repeated,
             Some(Deferral { is_passed: true, .. }) => return Admission::Deferred,
             _ => {}
+        }
+        if run.window == 0 {
+            entry.bytes += self.max_window / CONCURRENT_RUNS;
         }
         let total = self.window + entry.bytes;
         let fits = match run.window {

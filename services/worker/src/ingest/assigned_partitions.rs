@@ -8,6 +8,7 @@ use tokio::{sync::watch, time::Instant};
 
 use super::{
     active_runs::ActiveRuns, log_identity::PartitionStart, partition::Partition, progress::ProgressHandle,
+    read_point::ReadPoint,
 };
 
 pub(super) struct AssignedPartitions {
@@ -24,8 +25,8 @@ impl AssignedPartitions {
         self.partitions.get_mut(&number)
     }
 
-    /// The next partition that has to be read from another offset, and that offset.
-    pub(super) fn seek(&mut self, runs: &mut ActiveRuns) -> Option<(u32, u64)> {
+    /// The next partition that has to be read from another point, and that point.
+    pub(super) fn seek(&mut self, runs: &mut ActiveRuns) -> Option<(u32, ReadPoint)> {
         let mut partitions = self.partitions.iter_mut();
         partitions.find_map(|(number, partition)| Some((*number, partition.seek(*number, runs)?)))
     }
@@ -72,13 +73,23 @@ impl AssignedPartitions {
         }
     }
 
-    /// Reports the positions that have moved.
+    /// Reports the positions that have moved. A partition that has lost its tail ends where the tail began.
     pub(super) fn report(&mut self, runs: &ActiveRuns) {
         for (number, partition) in &mut self.partitions {
             if let Some(applied) = partition.applied(runs.first_left(*number)) {
                 self.progress.report(*number, applied);
             }
         }
+        self.partitions.retain(|number, partition| {
+            let has_ended = partition.has_ended();
+            if has_ended {
+                tracing::info!(
+                    partition = number,
+                    "applied all records before the lost tail; stopped partition"
+                );
+            }
+            !has_ended
+        });
     }
 
     /// Append time of the oldest record that was taken but not yet applied.

@@ -1,17 +1,17 @@
 //! Identifies the log. Offsets are meaningless in a recreated log, so every log has a number, and a
 //! partition is read only after its number is known.
 //!
-//! A log is the same if its identity is. If it then ends before the position that was applied, it has
-//! lost its tail: offsets would be used twice, so the partition is not read until an operator decides
-//! to continue.
+//! A log is the same if its identity is. If it then ends before the position that was applied, or has a
+//! record of a later leader there, it has lost its tail: offsets are used twice, so the partition is read
+//! up to where the tail began, and not further until an operator decides to continue.
 
 use std::collections::BTreeMap;
 
-use matyan_log::{LogWriter, PartitionInfo, Topic, TopicInfo};
+use matyan_log::{LogWriter, PartitionInfo, StartPoint, Topic, TopicInfo};
 use matyan_model::{
     keys::{self, LogTopic},
     position::{
-        AppliedPosition, LogState, applied_all, applied_put, log_get, log_is_replaced, log_put,
+        AppliedPosition, LastRecord, LogState, applied_all, applied_put, log_get, log_is_replaced, log_put,
         log_put_replaced, partition_log,
     },
 };
@@ -20,12 +20,16 @@ use matyan_store::{Store, Transaction, transact};
 use crate::{deps::Deps, error::Error};
 
 /// Starting point of a partition.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct PartitionStart {
     /// Number of the log.
     pub(super) log: u32,
     pub(super) identity: [u8; 16],
     pub(super) offset: u64,
+    /// The record before it, if it was applied.
+    pub(super) before: Option<LastRecord>,
+    /// Where the lost tail of the log began: nothing is read from there on.
+    pub(super) end: Option<u64>,
     /// Nothing of the log was applied, and its first records are gone.
     pub(super) is_middle: bool,
     /// The log was read from its middle: this is when the first record there was appended.
@@ -47,18 +51,23 @@ pub async fn log_number(store: &dyn Store, log: &dyn LogWriter) -> Result<u32, E
     let partitions = log.describe(Topic::Ingestion).await?.partitions.len() as u32;
     let mut number = 0;
     for partition in 0..partitions {
-        number = number.max(decide_and_store(store, log, partition).await?.start.log);
+        number = number.max(decide_and_store(store, log, partition, None).await?.start.log);
     }
     Ok(number)
 }
 
-/// Decides where a partition begins.
-pub(super) async fn begin(deps: &Deps, partition: u32) -> Result<PartitionStart, Error> {
-    let PartitionDecision { applied, start, .. } =
-        decide_and_store(&*deps.store, &*deps.log_writer, partition).await?;
-    match applied.and_then(|applied| Some((applied.next, applied.shortened_to?))) {
-        Some((applied, end)) => Err(Error::Shortened { partition, applied, end }),
-        None => Ok(start),
+/// Decides where a partition begins. `lost_tail` is the offset at which the log has lost its tail, if a
+/// reader noticed that.
+pub(super) async fn begin(
+    deps: &Deps,
+    partition: u32,
+    lost_tail: Option<u64>,
+) -> Result<PartitionStart, Error> {
+    let PartitionDecision { start, .. } =
+        decide_and_store(&*deps.store, &*deps.log_writer, partition, lost_tail).await?;
+    match start.end {
+        Some(end) if end <= start.offset => Err(Error::Shortened { partition, applied: start.offset, end }),
+        _ => Ok(start),
     }
 }
 
@@ -67,6 +76,7 @@ async fn decide_and_store(
     store: &dyn Store,
     log: &dyn LogWriter,
     partition: u32,
+    lost_tail: Option<u64>,
 ) -> Result<PartitionDecision, Error> {
     let (decision, _) = transact(store, async |mut transaction: Transaction| {
         // Described after the snapshot: the previous owner may still apply records, and
@@ -84,7 +94,14 @@ async fn decide_and_store(
             }
             log_put_replaced(transaction.batch(), LogTopic::Ingestion, &replaced, number);
         }
-        let decision = decide(known, own, partition, &info)?;
+        let lost_tail = match own.filter(|own| own.shortened_to.is_none()) {
+            Some(own) if lost_tail.is_none() && own.identity == Some(info.identity) => {
+                let point = StartPoint { offset: own.next, epoch_before: own.last_epoch() };
+                log.lost_tail(Topic::Ingestion, partition, point).await?
+            }
+            _ => lost_tail,
+        };
+        let decision = decide(known, own, (partition, lost_tail), &info)?;
         if known != Some(decision.state) {
             // A checked read, so that two workers that find the same new log assign
             // the same number.
@@ -122,7 +139,7 @@ async fn identify_positions(
 fn decide(
     known: Option<LogState>,
     applied: Option<AppliedPosition>,
-    partition: u32,
+    (partition, lost_tail): (u32, Option<u64>),
     info: &TopicInfo,
 ) -> Result<PartitionDecision, Error> {
     let (identity, partitions) = (info.identity, info.partitions.len() as u32);
@@ -142,16 +159,26 @@ fn decide(
     let is_own = |applied: &AppliedPosition| {
         known.is_some() && applied.log == log && applied.identity.is_none_or(|own| own == identity)
     };
-    let applied = applied.filter(is_own).map(|applied| AppliedPosition {
+    let is_known = known.is_some_and(|known| known.identity == Some(identity));
+    // Records of a lost tail may be about to be applied, although none was yet.
+    let unapplied = AppliedPosition { log, next: first, ..AppliedPosition::default() };
+    let applied = applied.filter(is_own).or((lost_tail.is_some() && is_known).then_some(unapplied));
+    let applied = applied.map(|applied| AppliedPosition {
         identity: Some(identity),
         // The lowest end that was seen: what was appended since was never applied.
-        shortened_to: applied.shortened_to.or((applied.next > end).then_some(end)).map(|to| to.min(end)),
+        shortened_to: [applied.shortened_to, lost_tail, (applied.next > end).then_some(end)]
+            .into_iter()
+            .flatten()
+            .min()
+            .map(|to| to.min(end)),
         ..applied
     });
     let start = PartitionStart {
         log,
         identity,
         offset: applied.map_or(first, |applied| applied.next),
+        before: applied.and_then(|applied| applied.last),
+        end: applied.and_then(|applied| applied.shortened_to),
         is_middle: applied.is_none() && first > 0,
         middle_us: applied.and_then(|applied| applied.middle_us),
     };

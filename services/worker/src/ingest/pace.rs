@@ -53,7 +53,7 @@ fn is_large(delivery: &Delivery) -> bool {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
-    use matyan_log::Record;
+    use matyan_log::{Record, StartPoint};
     use tokio::sync::mpsc;
 
     use super::*;
@@ -70,14 +70,21 @@ mod tests {
             }
         }
 
-        async fn start(&mut self, _: u32, _: u64) -> Result<()> {
+        async fn start(&mut self, _: u32, _: StartPoint) -> Result<()> {
             Ok(())
         }
     }
 
     fn delivery(bytes: usize) -> Delivery {
         let value = Bytes::from(vec![0; bytes]);
-        let record = Record { offset: 0, key: Bytes::new(), value, headers: Vec::new(), appended_us: 0 };
+        let record = Record {
+            offset: 0,
+            key: Bytes::new(),
+            value,
+            headers: Vec::new(),
+            appended_us: 0,
+            leader_epoch: None,
+        };
         Delivery::Records { partition: 0, records: vec![record] }
     }
 

@@ -62,7 +62,7 @@ const SEEK_RETRY: Duration = Duration::from_millis(500);
 
 impl Partition {
     pub(super) fn new(start: PartitionStart) -> Self {
-        let point = ReadPoint { offset: start.offset, before: None };
+        let point = ReadPoint { offset: start.offset, before: start.before };
         let turn = ReadTurn { started: Instant::now(), bytes: 0, latency: Duration::ZERO };
         let unapplied = BTreeMap::new();
         Self { start, unapplied, next: point, read_to: point, reported: start.offset, turn, retry_at: None }
@@ -85,10 +85,10 @@ impl Partition {
         self.turn.bytes += records.iter().map(|record| record.value.len()).sum::<usize>();
     }
 
-    /// The offset from which to read next, if that is not the current one.
-    pub(super) fn seek(&mut self, number: u32, runs: &mut ActiveRuns) -> Option<u64> {
+    /// The point from which to read next, if that is not the current one.
+    pub(super) fn seek(&mut self, number: u32, runs: &mut ActiveRuns) -> Option<ReadPoint> {
         if let Some(retry_at) = self.retry_at {
-            return (Instant::now() >= retry_at).then_some(self.read_to.offset);
+            return (Instant::now() >= retry_at).then_some(self.read_to);
         }
         let is_over = self.turn.bytes >= PART_BYTES;
         if self.read_to.offset < self.next.offset {
@@ -106,10 +106,10 @@ impl Partition {
         })
     }
 
-    fn turn_to(&mut self, point: ReadPoint) -> u64 {
+    fn turn_to(&mut self, point: ReadPoint) -> ReadPoint {
         self.read_to = point;
         self.turn = ReadTurn { started: Instant::now(), bytes: 0, latency: Duration::ZERO };
-        point.offset
+        point
     }
 
     /// Notes whether the last seek has succeeded. Until it does, records that arrive are out of order.
@@ -135,6 +135,16 @@ impl Partition {
         started + if bytes > 0 { time } else { NEW_RECORDS_WAIT }
     }
 
+    /// Whether a record belongs to what is read.
+    pub(super) fn contains(&self, record: &Record) -> bool {
+        self.start.end.is_none_or(|end| record.offset < end)
+    }
+
+    /// Whether everything that is read of a log that has lost its tail was applied.
+    pub(super) fn has_ended(&self) -> bool {
+        self.start.end.is_some_and(|end| self.reported >= end)
+    }
+
     /// Whether the records before a record, of the pipeline of its producer, may be missing because the
     /// log is read from its middle.
     pub(super) fn is_after_middle(&self, record: &Record) -> bool {
@@ -146,7 +156,8 @@ impl Partition {
         if self.start.is_middle {
             self.start.middle_us.get_or_insert(record.appended_us);
         }
-        let last = LastRecord { offset: record.offset, appended_us: record.appended_us };
+        let Record { offset, appended_us, leader_epoch, .. } = *record;
+        let last = LastRecord { offset, appended_us, leader_epoch };
         let end = ReadPoint { offset: record.offset + 1, before: Some(last) };
         let at = ReadPoint { offset: record.offset, before: self.read_to.before };
         let is_new = record.offset >= self.next.offset;

@@ -203,13 +203,11 @@ async fn position_put(deps: &Deps, partition: u32, applied: &AppliedPosition) ->
         transaction.set_buffered();
         transaction.get(&keys::applied(LogTopic::Ingestion, partition)).await?;
         let stored = applied_get(transaction.unchecked(), LogTopic::Ingestion, partition).await?;
-        // A partition that has lost its tail waits for an operator.
-        let is_stopped =
-            stored.is_some_and(|stored| stored.log == applied.log && stored.shortened_to.is_some());
         let moves = stored.is_none_or(|stored| (stored.log, stored.next) < (applied.log, applied.next));
-        if moves && !is_stopped {
-            let begins = stored.filter(|stored| stored.log == applied.log).and_then(|stored| stored.begins);
-            let applied = AppliedPosition { begins, ..*applied };
+        if moves {
+            let same = stored.filter(|stored| stored.log == applied.log).unwrap_or_default();
+            let AppliedPosition { begins, shortened_to, .. } = same;
+            let applied = AppliedPosition { begins, shortened_to, ..*applied };
             applied_put(transaction.batch(), LogTopic::Ingestion, partition, &applied);
         }
         Ok::<_, Error>((transaction, ()))

@@ -1,5 +1,6 @@
 //! Positions in a partition that is being read.
 
+use matyan_log::StartPoint;
 use matyan_model::position::LastRecord;
 
 /// A position between two records of a partition.
@@ -8,6 +9,14 @@ pub(super) struct ReadPoint {
     pub(super) offset: u64,
     /// The record before it, if that is known.
     pub(super) before: Option<LastRecord>,
+}
+
+impl ReadPoint {
+    /// The point for the log.
+    pub(super) fn start(&self) -> StartPoint {
+        let epoch_before = self.before.and_then(|before| before.leader_epoch);
+        StartPoint { offset: self.offset, epoch_before }
+    }
 }
 
 /// A record that was read.

@@ -20,6 +20,7 @@ fn record(value: impl Into<Bytes>, headers: &[(&str, &str)]) -> Record {
         value: value.into(),
         headers: headers.collect(),
         appended_us: 99,
+        leader_epoch: None,
     }
 }
 

@@ -19,7 +19,7 @@ use matyan_blob::{
     BlobKey,
     layers::{BlobCall, BlobFault, FaultBlobs},
 };
-use matyan_log::{Delivery, LogReader, LogWriter, NewRecord, Subscription, Topic};
+use matyan_log::{Delivery, LogReader, LogWriter, NewRecord, StartPoint, Subscription, Topic};
 use matyan_model::{
     entity::{
         Experiment, Note, NoteOwner, Tag, entity_create, entity_delete, entity_find, notes_count, runs_counts,
@@ -229,8 +229,8 @@ impl Subscription for ReplacedLogSubscription {
         }
     }
 
-    async fn start(&mut self, partition: u32, offset: u64) -> matyan_log::Result<()> {
-        self.inner.start(partition, offset).await
+    async fn start(&mut self, partition: u32, point: StartPoint) -> matyan_log::Result<()> {
+        self.inner.start(partition, point).await
     }
 }
 

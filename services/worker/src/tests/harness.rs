@@ -272,8 +272,14 @@ impl TestRecord {
 
     pub(crate) fn entry(&self) -> Entry {
         let key = Bytes::from(self.entry.run_id.clone());
-        let record =
-            Record { offset: self.offset, key, value: self.value(), headers: Vec::new(), appended_us: 0 };
+        let record = Record {
+            offset: self.offset,
+            key,
+            value: self.value(),
+            headers: Vec::new(),
+            appended_us: 0,
+            leader_epoch: None,
+        };
         Entry::read(self.log, 0, record)
     }
 

@@ -10,7 +10,7 @@ use std::{
 
 use matyan_blob::{BlobKey, BlobMeta, Blobs, Content, Listing, PresignedUpload};
 use matyan_log::{
-    Append, LogReader, LogWriter, NewRecord, Subscription, Topic, TopicInfo,
+    Append, LogReader, LogWriter, NewRecord, StartPoint, Subscription, Topic, TopicInfo,
     layers::{Faults as LogFaults, FaultyReader, Rates},
 };
 use matyan_model::{
@@ -352,6 +352,47 @@ async fn rule_43_a_log_that_lost_its_tail_waits_for_a_decision() {
     let snapshot = env.store().snapshot().await.unwrap();
     let stopped = applied_get(&*snapshot, LogTopic::Ingestion, 0).await.unwrap().unwrap();
     assert_eq!((stopped.log, stopped.next, stopped.shortened_to), (0, 3, Some(1)));
+}
+
+/// A log in which a later leader has replaced the records from offset 3 on.
+struct CutLog(Arc<dyn LogWriter>);
+
+#[async_trait::async_trait]
+impl LogWriter for CutLog {
+    fn append(&self, topic: Topic, records: Vec<NewRecord>) -> Append {
+        self.0.append(topic, records)
+    }
+
+    async fn describe(&self, topic: Topic) -> matyan_log::Result<TopicInfo> {
+        self.0.describe(topic).await
+    }
+
+    async fn lost_tail(&self, _: Topic, _: u32, _: StartPoint) -> matyan_log::Result<Option<u64>> {
+        Ok(Some(3))
+    }
+}
+
+#[tokio::test]
+async fn rule_43_records_before_a_lost_tail_are_applied() {
+    let mut env = TestEnv::new().await;
+    let automatic = || record(0).define(0, &["loss"]).points(0, &[(None, 1.0)]);
+    let worker = env.work().await;
+    env.append([automatic()]).await;
+    env.applied(0, 0).await;
+    worker.stop().await.unwrap();
+
+    env.deps.log_writer = Arc::new(CutLog(env.log.clone()));
+    env.append([automatic(), automatic(), automatic(), automatic()]).await;
+    for _ in 0..2 {
+        let worker = env.work().await;
+        super::eventually("an alarm", || async { worker.metrics.ingestion.partitions_lost.get() == 1 }).await;
+        env.applied(0, 2).await;
+        worker.stop().await.unwrap();
+        assert_eq!(env.points("loss").await.len(), 3);
+        let snapshot = env.store().snapshot().await.unwrap();
+        let stopped = applied_get(&*snapshot, LogTopic::Ingestion, 0).await.unwrap().unwrap();
+        assert_eq!((stopped.log, stopped.next, stopped.shortened_to), (0, 3, Some(3)));
+    }
 }
 
 /// The records before the first one of a producer are gone, and it had sent more before they were

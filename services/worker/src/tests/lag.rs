@@ -10,7 +10,9 @@ use std::{
 };
 
 use async_trait::async_trait;
-use matyan_log::{Append, Delivery, LogReader, LogWriter, NewRecord, Subscription, Topic, TopicInfo};
+use matyan_log::{
+    Append, Delivery, LogReader, LogWriter, NewRecord, StartPoint, Subscription, Topic, TopicInfo,
+};
 use prometheus::core::Collector;
 use tokio::sync::Notify;
 
@@ -53,8 +55,8 @@ impl Subscription for RevokedLogSubscription {
         }
     }
 
-    async fn start(&mut self, partition: u32, offset: u64) -> matyan_log::Result<()> {
-        self.inner.start(partition, offset).await
+    async fn start(&mut self, partition: u32, point: StartPoint) -> matyan_log::Result<()> {
+        self.inner.start(partition, point).await
     }
 }
 

@@ -89,7 +89,14 @@ fn entry(run: &str, message: &Map, time: usize, offset: u64) -> Entry {
     Entry::read(
         0,
         0,
-        Record { offset, key: Bytes::new(), value: value.into(), headers: Vec::new(), appended_us: 0 },
+        Record {
+            offset,
+            key: Bytes::new(),
+            value: value.into(),
+            headers: Vec::new(),
+            appended_us: 0,
+            leader_epoch: None,
+        },
     )
 }
 

@@ -11,7 +11,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use matyan_log::{Delivery, LogReader, Result, Subscription, Topic};
+use matyan_log::{Delivery, LogReader, Result, StartPoint, Subscription, Topic};
 use tokio::sync::watch;
 
 pub(crate) struct Zombie {
@@ -87,8 +87,8 @@ impl Subscription for SleepingSubscription {
         }
     }
 
-    async fn start(&mut self, partition: u32, offset: u64) -> Result<()> {
-        match self.inner.start(partition, offset).await {
+    async fn start(&mut self, partition: u32, point: StartPoint) -> Result<()> {
+        match self.inner.start(partition, point).await {
             // It lost the partition while it slept, but has not processed the
             // revocation yet.
             Err(matyan_log::Error::Topic { .. }) => Ok(()),

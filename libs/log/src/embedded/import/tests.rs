@@ -21,6 +21,7 @@ fn record(offset: u64) -> Record {
         value,
         headers,
         appended_us: 1_000 + offset as i64 / 4,
+        leader_epoch: None,
     }
 }
 
@@ -74,7 +75,7 @@ async fn check(directory: &TempDir) {
     for from in [3, 6, 7] {
         let mut subscription = log.subscribe(Topic::Ingestion).await.unwrap();
         let Delivery::Assigned { partition } = subscription.next().await.unwrap() else { panic!() };
-        subscription.start(partition, from).await.unwrap();
+        subscription.start(partition, from.into()).await.unwrap();
         let mut records = Vec::new();
         while records.last().is_none_or(|last: &Record| last.offset < 9) {
             let Delivery::Records { records: more, .. } = subscription.next().await.unwrap() else {
@@ -138,7 +139,7 @@ async fn rule_44_a_gap_between_two_segments_is_imported() {
     for from in [0, 1, 2, 3] {
         let mut subscription = log.subscribe(Topic::Ingestion).await.unwrap();
         let Delivery::Assigned { partition } = subscription.next().await.unwrap() else { panic!() };
-        subscription.start(partition, from).await.unwrap();
+        subscription.start(partition, from.into()).await.unwrap();
         let mut offsets = Vec::new();
         while offsets.last() != Some(&3) {
             let Delivery::Records { records, .. } = subscription.next().await.unwrap() else { panic!() };

@@ -10,7 +10,7 @@ use std::{
 use async_trait::async_trait;
 
 use super::{DeliveryFault, Faults, injected_error};
-use crate::{Delivery, LogReader, Result, Subscription, Topic};
+use crate::{Delivery, LogReader, Result, StartPoint, Subscription, Topic};
 
 pub struct FaultyReader {
     inner: Arc<dyn LogReader>,
@@ -107,9 +107,9 @@ impl Subscription for FaultySubscription {
     }
 
     /// Starts a partition, and drops deliveries planned for it before.
-    async fn start(&mut self, partition: u32, offset: u64) -> Result<()> {
+    async fn start(&mut self, partition: u32, point: StartPoint) -> Result<()> {
         self.faults.until_resumed().await;
-        self.inner.start(partition, offset).await?;
+        self.inner.start(partition, point).await?;
         self.waiting.remove(&partition);
         let is_of = |planned: &PlannedEvent| matches!(planned, PlannedEvent::Delivery(Delivery::Records { partition: of, .. }) if *of == partition);
         self.planned.retain(|planned| !is_of(planned));

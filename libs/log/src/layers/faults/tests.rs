@@ -39,7 +39,7 @@ impl FaultyLog {
     async fn subscribe(&self) -> Box<dyn Subscription> {
         let mut subscription = self.reader.subscribe(Topic::Ingestion).await.unwrap();
         assert_eq!(next(&mut *subscription).await, "assigned");
-        subscription.start(0, 0).await.unwrap();
+        subscription.start(0, 0.into()).await.unwrap();
         subscription
     }
 
@@ -114,7 +114,7 @@ async fn deliveries_fail_repeat_and_move() {
     }
     log.append("e").await.unwrap();
     assert!(subscription.next().now_or_never().is_none(), "a reassigned partition must be started again");
-    subscription.start(0, 1).await.unwrap();
+    subscription.start(0, 1.into()).await.unwrap();
     assert_eq!(next(&mut *subscription).await, "bcde");
 }
 

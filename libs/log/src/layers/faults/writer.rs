@@ -6,7 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use super::{AppendFault, Faults, injected_error};
-use crate::{Append, LogWriter, NewRecord, Result, Topic, TopicInfo};
+use crate::{Append, LogWriter, NewRecord, Result, StartPoint, Topic, TopicInfo};
 
 pub struct FaultyWriter {
     inner: Arc<dyn LogWriter>,
@@ -46,6 +46,11 @@ impl LogWriter for FaultyWriter {
     async fn describe(&self, topic: Topic) -> Result<TopicInfo> {
         self.faults.until_resumed().await;
         self.inner.describe(topic).await
+    }
+
+    async fn lost_tail(&self, topic: Topic, partition: u32, point: StartPoint) -> Result<Option<u64>> {
+        self.faults.until_resumed().await;
+        self.inner.lost_tail(topic, partition, point).await
     }
 }
 

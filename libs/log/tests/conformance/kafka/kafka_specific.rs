@@ -171,7 +171,7 @@ async fn another_partition_count() {
     let Ok(Delivery::Assigned { partition: 0 }) = subscription.next().await else {
         panic!("expected its only partition")
     };
-    subscription.start(0, 63).await.expect("the partition starts");
+    subscription.start(0, 63.into()).await.expect("the partition starts");
     let Ok(Delivery::Records { partition: 0, .. }) = subscription.next().await else {
         panic!("expected a record")
     };
@@ -207,7 +207,7 @@ async fn overtaken() {
     let Ok(Delivery::Assigned { partition }) = subscription.next().await else {
         panic!("expected an assignment first")
     };
-    subscription.start(partition, 0).await.expect("the partition starts");
+    subscription.start(partition, 0.into()).await.expect("the partition starts");
     let Ok(Delivery::Records { .. }) = subscription.next().await else { panic!("expected records") };
     log.trim(Topic::Ingestion, partition, 63).await.expect("trimming succeeds");
     let error = loop {
@@ -220,7 +220,7 @@ async fn overtaken() {
         }
     };
     assert!(matches!(error, Error::Trimmed { first: 63, requested, .. } if requested < 63), "{error}");
-    subscription.start(partition, 63).await.expect("the first remaining offset is a valid start");
+    subscription.start(partition, 63.into()).await.expect("the first remaining offset is a valid start");
     let Ok(Delivery::Records { records, .. }) = subscription.next().await else { panic!("expected records") };
     assert_eq!(records[0].offset, 63);
 }
@@ -250,7 +250,7 @@ async fn all_overtaken() {
         let Ok(Delivery::Assigned { partition }) = subscription.next().await else {
             panic!("expected the assignments first")
         };
-        subscription.start(partition, 0).await.expect("the partition starts");
+        subscription.start(partition, 0.into()).await.expect("the partition starts");
     }
     let Ok(Delivery::Records { .. }) = subscription.next().await else { panic!("expected records") };
     let info = log.describe(Topic::Ingestion).await.expect("describing succeeds");

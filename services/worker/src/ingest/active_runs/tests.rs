@@ -21,8 +21,7 @@ fn key(run: &str) -> RunKey {
 
 impl Runs {
     async fn new(window: usize) -> Self {
-        let start =
-            PartitionStart { log: 0, identity: [1; 16], offset: 0, is_middle: false, middle_us: None };
+        let start = PartitionStart { identity: [1; 16], ..PartitionStart::default() };
         let (runs, partition) = (ActiveRuns::new(window, 1 << 20), Partition::new(start));
         Self { env: TestEnv::new().await, runs, partition, offset: 0 }
     }
@@ -41,7 +40,14 @@ impl Runs {
         }
         let (key_of_record, value) = (run.to_owned().into(), bytes::Bytes::new());
         let headers = Vec::new();
-        let stored = matyan_log::Record { offset, key: key_of_record, value, headers, appended_us: 0 };
+        let stored = matyan_log::Record {
+            offset,
+            key: key_of_record,
+            value,
+            headers,
+            appended_us: 0,
+            leader_epoch: None,
+        };
         let read = self.partition.read(&stored);
         let entry = crate::record::Entry { bytes, ..record(offset).run(run).entry() };
         self.runs.offer(&key, entry, &read)

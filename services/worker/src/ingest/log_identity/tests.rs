@@ -24,13 +24,13 @@ fn check(
     info: TopicInfo,
     (number, log, offset, shortened_to): (u32, u32, u64, Option<u64>),
 ) {
-    let decision = decide(known, applied, 1, &info).unwrap();
+    let decision = decide(known, applied, (1, None), &info).unwrap();
     let found = (decision.state.number, decision.start.log, decision.start.offset);
     assert_eq!(found, (number, log, offset), "{known:?} {applied:?}");
     assert_eq!(decision.applied.and_then(|applied| applied.shortened_to), shortened_to);
     assert_eq!((decision.state.identity, decision.start.identity), (Some(info.identity), info.identity));
     // The stored decision gives the same result.
-    let again = decide(Some(decision.state), decision.applied.or(applied), 1, &info).unwrap();
+    let again = decide(Some(decision.state), decision.applied.or(applied), (1, None), &info).unwrap();
     assert_eq!(again, decision);
 }
 
@@ -59,6 +59,24 @@ fn rule_43_a_log_that_lost_its_tail_is_not_read() {
     check(state(4, Some(ID)), shortened, info(OTHER, (0, 2)), (5, 5, 0, None));
 }
 
+/// Its tail was replaced by records of a later leader.
+#[test]
+fn rule_43_a_log_is_read_up_to_its_lost_tail() {
+    let found = |applied, identity, lost_tail| {
+        let decision = decide(state(4, Some(ID)), applied, (1, lost_tail), &info(identity, (3, 9))).unwrap();
+        (decision.start.offset, decision.start.end)
+    };
+    let own = applied(4, 7, Some(ID));
+    assert_eq!(found(own, ID, None), (7, None));
+    assert_eq!(found(own, ID, Some(5)), (7, Some(5)));
+    // What precedes the tail is not applied yet.
+    assert_eq!(found(own, ID, Some(8)), (7, Some(8)));
+    assert_eq!(found(None, ID, Some(8)), (3, Some(8)));
+    // A recreated log is another one.
+    assert_eq!(found(own, OTHER, Some(8)), (3, None));
+    assert_eq!(found(None, OTHER, Some(8)), (3, None));
+}
+
 /// Positions of a store from before Kafka's topics were known by their ids are neither lost nor
 /// applied again.
 #[test]
@@ -77,9 +95,9 @@ fn rule_44_a_store_without_identities_adopts_the_one_of_its_log() {
 fn rule_02_a_changed_partition_count_is_refused() {
     let grown = TopicInfo { identity: ID, partitions: vec![PartitionInfo { first: 0, end: 9 }; 3] };
     for identity in [None, Some(ID)] {
-        let refused = decide(state(0, identity), None, 0, &grown).unwrap_err();
+        let refused = decide(state(0, identity), None, (0, None), &grown).unwrap_err();
         assert!(matches!(refused, Error::Partitions { known: 2, found: 3 }));
     }
     // A new log may have any number of partitions.
-    assert!(decide(state(0, Some(OTHER)), None, 0, &grown).is_ok());
+    assert!(decide(state(0, Some(OTHER)), None, (0, None), &grown).is_ok());
 }

@@ -348,7 +348,11 @@ async fn rule_08_a_dead_letter_topic_that_never_answers_blocks_nothing() {
 /// A record that cannot be decoded.
 fn garbage(offset: u64, key: &'static str, size: usize) -> Entry {
     let value = vec![9; size].into();
-    Entry::read(0, 0, Record { offset, key: key.into(), value, headers: Vec::new(), appended_us: 0 })
+    Entry::read(
+        0,
+        0,
+        Record { offset, key: key.into(), value, headers: Vec::new(), appended_us: 0, leader_epoch: None },
+    )
 }
 
 /// Items of any size are kept in the store.
