@@ -391,7 +391,7 @@ mod tests {
         old.push(0x18);
         old.push(99);
         let read: AppliedPosition = rows::decode(&key, &old).unwrap();
-        let last = Some(LastRecord { offset: 6, appended_us: 99 });
+        let last = Some(LastRecord { offset: 6, appended_us: 99, leader_epoch: None });
         let expected = AppliedPosition { log: 4, next: 7, last, ..AppliedPosition::default() };
         assert_eq!(read, expected);
         assert_eq!(rows::decode::<AppliedPosition>(&key, &rows::encode(&expected)).unwrap(), expected);

@@ -1,6 +1,10 @@
 //! Runs of 200 params each: how fast they are created, and what one takes in the store.
 
-use std::{path::Path, sync::Arc, time::Instant};
+use std::{
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use matyan_model::{ids::Project, keys};
 use matyan_proto::{
@@ -101,6 +105,9 @@ async fn connect(base: &str) -> Channel {
     endpoint.connect().await.expect("the server listens")
 }
 
+/// Pause between counts of runs.
+const COUNT_PAUSE: Duration = Duration::from_millis(100);
+
 /// Waits until a search finds all runs.
 pub(crate) async fn until_found(server: &Server, runs: u64) {
     let mut client = SearchServiceClient::new(connect(&server.query).await);
@@ -114,11 +121,16 @@ pub(crate) async fn until_found(server: &Server, runs: u64) {
         }
         Ok::<_, String>(count.unwrap_or_default())
     };
-    eventually("every run is found", async || match count(&mut client).await {
-        Ok(found) if found == runs => Ok(()),
-        other => Err(format!("{other:?} of {runs}")),
-    })
-    .await;
+    let mut found = 0;
+    while found < runs {
+        found = eventually("more runs are found", async || match count(&mut client).await {
+            Ok(more) if more > found => Ok(more),
+            other => Err(format!("{other:?} of {runs}")),
+        })
+        .await;
+        // Counting follows the changes, so it would take time from what is measured.
+        tokio::time::sleep(COUNT_PAUSE).await;
+    }
 }
 
 /// Bytes of all rows of the project, of its documents, and of its indexes.

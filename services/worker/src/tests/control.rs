@@ -26,8 +26,9 @@ use matyan_model::{
     },
     events::events_list,
     ids::{Project, RunId},
-    keys::{self, Counter, EntityKind},
+    keys::{self, Counter, EntityKind, LogTopic},
     lock::{Job, lock_holder, lock_take},
+    position::log_get,
     project::project_count,
     run::{ClearOutcome, Head, tombstone_clear},
 };
@@ -133,6 +134,11 @@ async fn a_control_worker_hangs_only_when_its_work_hangs() {
     let heartbeats = control.heartbeats();
     let task = tokio::spawn(control.run(stop.clone()));
     let hangs = || heartbeats.iter().filter_map(Heartbeat::problem).collect::<Vec<_>>();
+    // The threads of the store do not follow the clock of the test.
+    eventually("the topic is read", || async {
+        log_get(&*env.store().snapshot().await.unwrap(), LogTopic::Control).await.unwrap().is_some()
+    })
+    .await;
     tokio::time::pause();
     tokio::time::sleep(LONG).await;
     assert!(hangs().is_empty(), "{:?}", hangs());
@@ -164,7 +170,7 @@ async fn rule_15_a_late_event_does_not_touch_a_recreated_run() {
     env.apply(vec![record(2).create()]).await;
     env.put_blob("r/new").await;
     let mut batch = matyan_store::Batch::default();
-    batch.clear(keys::applied(keys::LogTopic::Control, 0)).clear(keys::log(keys::LogTopic::Control));
+    batch.clear(keys::applied(LogTopic::Control, 0)).clear(keys::log(LogTopic::Control));
     env.store().commit(batch).await.unwrap();
     env.publish_run_deleted("r").await;
     let control = env.control().await;
