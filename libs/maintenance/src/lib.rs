@@ -29,7 +29,7 @@ pub use dead_runs::sweep_dead_runs;
 pub use deleted_projects::sweep_deleted_projects;
 pub use expired_rows::{clear_garbage, drop_abandoned_restores, sweep_producers, trim_changes};
 pub use lock::JobLock;
-pub use log_progress::{PartitionProgress, oldest_unapplied_us, partition_progress};
+pub use log_progress::{PartitionProgress, lost_tail, oldest_unapplied_us, partition_progress};
 pub use orphaned_blobs::OrphanedBlobs;
 pub use pending_payloads::{PendingUploads, pending_payload_bytes};
 pub use run_blobs::{BlobPage, DeletedRunBlobs, LeftoverBlobs, deleted_run_number};

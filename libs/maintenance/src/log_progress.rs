@@ -1,10 +1,10 @@
 //! The partitions of the ingestion log: their bounds, the generation of the log, and how far
 //! each is applied.
 
-use matyan_log::{LogWriter, PartitionInfo, Topic};
+use matyan_log::{LogWriter, PartitionInfo, StartPoint, Topic};
 use matyan_model::{
     keys::LogTopic,
-    position::{AppliedPosition, applied_all, log_get, partition_log},
+    position::{AppliedPosition, applied_all, applied_get, log_get, partition_log},
 };
 use matyan_store::Store;
 
@@ -36,6 +36,20 @@ pub async fn partition_progress(
         PartitionProgress { bounds, log, applied: applied.filter(|applied| applied.log == log) }
     });
     Ok(found.collect())
+}
+
+/// Where the log has lost its tail, as its leader epochs show, if no worker has noticed that yet. Not for
+/// use in a transaction: it may have to read many records.
+pub async fn lost_tail(store: &dyn Store, log: &dyn LogWriter, partition: u32) -> Result<Option<u64>, Error> {
+    let snapshot = store.snapshot().await?;
+    let applied = applied_get(&*snapshot, LogTopic::Ingestion, partition).await?;
+    drop(snapshot);
+    let Some(applied) = applied.filter(|applied| applied.shortened_to.is_none()) else { return Ok(None) };
+    if applied.identity != Some(log.describe(Topic::Ingestion).await?.identity) {
+        return Ok(None);
+    }
+    let point = StartPoint { offset: applied.next, epoch_before: applied.last_epoch() };
+    Ok(log.lost_tail(Topic::Ingestion, partition, point).await?)
 }
 
 /// Returns a time before which everything in the log has been applied. Records after the last

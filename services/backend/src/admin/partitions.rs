@@ -2,8 +2,8 @@
 //! has lost records: its first ones before they were applied, or its last ones after that. No worker
 //! continues automatically, so that a loss does not go unnoticed.
 
-use matyan_log::{PartitionInfo, StartPoint, Topic, TopicInfo};
-use matyan_maintenance::{PartitionProgress, partition_progress};
+use matyan_log::{PartitionInfo, Topic, TopicInfo};
+use matyan_maintenance::{PartitionProgress, lost_tail, partition_progress};
 use matyan_model::{
     keys::{self, LogTopic},
     position::{
@@ -64,6 +64,7 @@ pub(super) async fn skip_lost(deps: &Deps, partition: u32) -> Result<u64> {
     let bounds = bounds.ok_or_else(|| {
         Error::field("partition", format!("is out of range: the log has {count}, numbered from 0"))
     })?;
+    let lost_tail = lost_tail(deps.store.as_ref(), deps.log.as_ref(), partition).await?;
     let (lost, _) = transact(deps.store.as_ref(), async |mut transaction: Transaction| {
         // A checked read: a worker may be applying records concurrently.
         transaction.get(&keys::applied(TOPIC, partition)).await?;
@@ -74,14 +75,8 @@ pub(super) async fn skip_lost(deps: &Deps, partition: u32) -> Result<u64> {
         let Some(applied) = applied.filter(|own| own.log == log) else {
             return Ok::<_, Error>((transaction, 0));
         };
-        let lost_tail = match applied.shortened_to {
-            None => {
-                let point = StartPoint { offset: applied.next, epoch_before: applied.last_epoch() };
-                deps.log.lost_tail(Topic::Ingestion, partition, point).await?
-            }
-            noticed => noticed,
-        };
-        if let (Some(end), Some(known)) = (lost_tail.or(shortened_to(&applied, *bounds)), known) {
+        let lost_tail = applied.shortened_to.or(lost_tail).or(shortened_to(&applied, *bounds));
+        if let (Some(end), Some(known)) = (lost_tail, known) {
             if applied.next < end {
                 return Err(Error::NotYetApplied(format!(
                     "partition {partition} is still being applied up to offset {end}, where the log has lost its tail"

@@ -7,7 +7,8 @@
 
 use std::collections::BTreeMap;
 
-use matyan_log::{LogWriter, PartitionInfo, StartPoint, Topic, TopicInfo};
+use matyan_log::{LogWriter, PartitionInfo, Topic, TopicInfo};
+use matyan_maintenance::lost_tail;
 use matyan_model::{
     keys::{self, LogTopic},
     position::{
@@ -56,13 +57,17 @@ pub async fn log_number(store: &dyn Store, log: &dyn LogWriter) -> Result<u32, E
     Ok(number)
 }
 
-/// Decides where a partition begins. `lost_tail` is the offset at which the log has lost its tail, if a
+/// Decides where a partition begins. `noticed` is the offset at which the log has lost its tail, if a
 /// reader noticed that.
 pub(super) async fn begin(
     deps: &Deps,
     partition: u32,
-    lost_tail: Option<u64>,
+    noticed: Option<u64>,
 ) -> Result<PartitionStart, Error> {
+    let lost_tail = match noticed {
+        None => lost_tail(&*deps.store, &*deps.log_writer, partition).await?,
+        noticed => noticed,
+    };
     let PartitionDecision { start, .. } =
         decide_and_store(&*deps.store, &*deps.log_writer, partition, lost_tail).await?;
     match start.end {
@@ -94,13 +99,6 @@ async fn decide_and_store(
             }
             log_put_replaced(transaction.batch(), LogTopic::Ingestion, &replaced, number);
         }
-        let lost_tail = match own.filter(|own| own.shortened_to.is_none()) {
-            Some(own) if lost_tail.is_none() && own.identity == Some(info.identity) => {
-                let point = StartPoint { offset: own.next, epoch_before: own.last_epoch() };
-                log.lost_tail(Topic::Ingestion, partition, point).await?
-            }
-            _ => lost_tail,
-        };
         let decision = decide(known, own, (partition, lost_tail), &info)?;
         if known != Some(decision.state) {
             // A checked read, so that two workers that find the same new log assign
