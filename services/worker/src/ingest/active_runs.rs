@@ -26,9 +26,9 @@ const RUN_SHARE: usize = 4;
 /// Part of the window that a run may have used when the worker returns to its records, so that it takes
 /// many at once. While less than three quarters of the window are used, every run has that much.
 const RETURN_SHARE: usize = 8;
-/// Most runs that are applied at once: each takes memory for its documents and its transaction, however
-/// small its records are.
-const CONCURRENT_RUNS: usize = 2_048;
+/// Number of runs with records to apply from which no more are read: each takes memory for its documents and
+/// its transaction, however small its records are.
+const BUSY_RUNS: usize = 2_048;
 /// Part of the free window that one run may use. So however many runs are stuck, some is left for the
 /// others, and any number of busy ones share nearly all of it.
 const FREE_SHARE: usize = 2;
@@ -40,6 +40,8 @@ pub(super) struct ActiveRuns {
     /// Bytes of entries that are taken and not yet applied.
     window: usize,
     max_window: usize,
+    /// Number of runs with such entries.
+    busy: usize,
     /// Memory of the runs that are currently not being written.
     idle_bytes: usize,
     max_idle_bytes: usize,
@@ -80,6 +82,12 @@ impl ActiveRun {
         Self { queue, writer: Some(writer), window: 0, bytes: 0, used: 0, is_woken, blocks }
     }
 
+    /// Subtracts entries that are applied or dropped. Returns 1 if the run has none left, and 0 otherwise.
+    fn release(&mut self, bytes: usize) -> usize {
+        self.window -= bytes;
+        usize::from(bytes > 0 && self.window == 0)
+    }
+
     fn is_idle(&self) -> bool {
         self.queue.is_empty() && !self.is_woken && self.writer.is_some()
     }
@@ -96,7 +104,7 @@ pub(super) struct Turn {
 impl ActiveRuns {
     pub(super) fn new(max_window: usize, max_idle_bytes: usize) -> Self {
         let (runs, deferred) = Default::default();
-        Self { runs, deferred, window: 0, max_window, idle_bytes: 0, max_idle_bytes, uses: 0 }
+        Self { runs, deferred, window: 0, max_window, busy: 0, idle_bytes: 0, max_idle_bytes, uses: 0 }
     }
 
     /// Bytes of entries that are taken and not yet applied.
@@ -106,7 +114,7 @@ impl ActiveRuns {
 
     /// Whether any more records may be read. Runs without records may exceed the window a little.
     pub(super) fn has_room(&self) -> bool {
-        self.window < 2 * self.max_window
+        self.window < 2 * self.max_window && self.busy < BUSY_RUNS
     }
 
     pub(super) fn has(&self, key: &RunKey) -> bool {
@@ -128,9 +136,6 @@ impl ActiveRuns {
             Some(Deferral { is_passed: true, .. }) => return Admission::Deferred,
             _ => {}
         }
-        if run.window == 0 {
-            entry.bytes += self.max_window / CONCURRENT_RUNS;
-        }
         let total = self.window + entry.bytes;
         let fits = match run.window {
             // One record of each run has a second window, so that busy runs cannot exclude it.
@@ -147,6 +152,7 @@ impl ActiveRuns {
         }
         self.uses += 1;
         run.used = self.uses;
+        self.busy += usize::from(run.window == 0);
         run.window += entry.bytes;
         self.window += entry.bytes;
         if let Some(deferral) = deferral {
@@ -249,7 +255,7 @@ impl ActiveRuns {
         self.window -= applied;
         if let Some(run) = self.runs.get_mut(key) {
             left.into_iter().rev().for_each(|entry| run.queue.push_front(entry));
-            run.window -= applied;
+            self.busy -= run.release(applied);
             let (taken, max) = (run.window, self.max_window);
             self.deferred.set_readiness(key, |deferral| readiness(taken, max, deferral));
             run.bytes = writer.bytes();
@@ -267,7 +273,7 @@ impl ActiveRuns {
                 dropped += if is_kept { 0 } else { entry.bytes };
                 is_kept
             });
-            run.window -= dropped;
+            self.busy -= run.release(dropped);
             self.window -= dropped;
             if dropped > 0 {
                 let (taken, max) = (run.window, self.max_window);

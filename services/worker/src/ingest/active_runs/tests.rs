@@ -80,8 +80,20 @@ async fn rule_40_stuck_runs_leave_room_for_many_records_of_others() {
     // A run alone may still use its share.
     let mut alone = Runs::new(1 << 20).await;
     let queued = (0..2_000).filter(|_| alone.is_queued("alone", 1_000)).count();
-    // Without what each run counts for in addition.
-    assert_eq!(queued, ((1 << 18) - (1 << 20) / CONCURRENT_RUNS) / 1_000);
+    assert_eq!(queued, (1 << 18) / 1_000);
+}
+
+/// However small their records are.
+#[tokio::test]
+async fn no_more_is_read_while_many_runs_are_applied() {
+    let mut runs = Runs::new(1 << 30).await;
+    for run in 0..BUSY_RUNS {
+        assert!(runs.runs.has_room(), "with {run} runs");
+        assert!(runs.is_queued(&format!("run-{run}"), 100) && runs.is_queued(&format!("run-{run}"), 100));
+    }
+    assert!(!runs.runs.has_room());
+    runs.apply("run-7");
+    assert!(runs.runs.has_room());
 }
 
 #[tokio::test]
