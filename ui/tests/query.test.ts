@@ -340,3 +340,24 @@ test('a query with a name that no run has says so, also when it was typed', asyn
     await site.visit(`/${path}?q=${encodeURIComponent(text)}`, ({ page }) => page.waitForSelector(warned));
   }
 });
+
+test('the cost of a query that is typed is next to it, with the plan', async () => {
+  await site.visit('/runs', async visit => {
+    const { page } = visit;
+    await page.waitForSelector('[role=row] a');
+    const cost = page.locator('.query small');
+    expect(await cost.count()).toBe(0);
+    await page.fill(FIELD, 'run.experiment == "baseline"');
+    await page.keyboard.press('Enter');
+    await eventually('an index finds them', async () =>
+      /^checks \d+ runs$/.test((await cost.textContent()) ?? ''),
+    );
+    expect((await cost.getAttribute('title'))?.trim()).not.toBe('');
+    await visit.shot('query-cost');
+    expect(await findings(page)).toEqual([]);
+    await page.fill(FIELD, '"sweep" in run.name');
+    await eventually('no index helps', async () => (await cost.textContent()) === 'checks every run');
+    await page.fill(FIELD, '"sweep" in');
+    await eventually('an error has no cost', async () => (await cost.count()) === 0);
+  });
+});
