@@ -6,7 +6,7 @@ import { isAscending } from '../plot/lines.ts';
 import type { XAxis } from '../state/routes.ts';
 
 export const KINDS: Record<XAxis, AxisKind> = {
-  step: 'number',
+  step: 'step',
   relative: 'duration',
   time: 'time',
   epoch: 'number',

@@ -4,8 +4,8 @@ import { scaleLinear, scaleLog } from 'd3-scale';
 import { tickLabels } from '../format/number.ts';
 import { DAY, duration, HOUR, MINUTE, SECOND } from '../format/time.ts';
 
-/** Meaning of the values of an axis: a plain number, milliseconds of a duration, or milliseconds since 1970. */
-export type AxisKind = 'number' | 'duration' | 'time';
+/** Meaning of the values: a number, a whole number, milliseconds of a duration, or milliseconds since 1970. */
+export type AxisKind = 'number' | 'step' | 'duration' | 'time';
 
 export interface Extent {
   low: number;
@@ -47,7 +47,8 @@ export class Axis {
   ticks(count: number): Tick[] {
     const { low, high } = this.extent;
     if (this.kind === 'time') return timeTicks(low, high, count);
-    const values = this.isLog ? logTicks(low, high, count) : linearTicks(low, high, count, this.kind);
+    const all = this.isLog ? logTicks(low, high, count) : linearTicks(low, high, count, this.kind);
+    const values = this.kind === 'step' ? all.filter(Number.isInteger) : all;
     const labels = this.kind === 'duration' ? values.map(durationLabel) : tickLabels(values);
     return values.map((value, at) => ({ value, label: labels[at] as string }));
   }
@@ -63,7 +64,7 @@ function durationLabel(ms: number): string {
 }
 
 function linearTicks(low: number, high: number, count: number, kind: AxisKind): number[] {
-  if (kind === 'number') return scaleLinear([low, high], [0, 1]).ticks(count);
+  if (kind !== 'duration') return scaleLinear([low, high], [0, 1]).ticks(count);
   // Durations are counted in units of 60 and 24.
   const unit = [DAY, HOUR, MINUTE, SECOND].find(unit => high - low >= 2 * unit) ?? 1;
   return scaleLinear([low / unit, high / unit], [0, 1])

@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest';
 
 import { EMPTY_SERIES, type SeriesData } from '../api/series_data.ts';
-import { Axis, padded } from './axis.ts';
+import { Axis, padded, type AxisKind } from './axis.ts';
 import { layoutChart, nearPoints, type ChartModel } from './chart.ts';
 import { chartSvg } from './export.ts';
 import { smoothed, tracePoints, xExtent, yExtent, type ChartSeries } from './lines.ts';
@@ -44,16 +44,16 @@ test('axes map both ways', () => {
 });
 
 test('ticks are round', () => {
-  const labels = (
-    low: number,
-    high: number,
-    isLog = false,
-    kind: 'number' | 'duration' = 'number',
-  ): string[] => new Axis({ low, high }, 0, 100, isLog, kind).ticks(5).map(({ label }) => label);
+  const labels = (low: number, high: number, isLog = false, kind: AxisKind = 'number'): string[] =>
+    new Axis({ low, high }, 0, 100, isLog, kind).ticks(5).map(({ label }) => label);
   expect(labels(0, 1)).toEqual(['0', '0.2', '0.4', '0.6', '0.8', '1']);
   expect(labels(1e-6, 1, true)).toEqual(['1e−6', '0.0001', '0.01', '1']);
   expect(labels(2, 60, true)).toEqual(['2', '5', '10', '20', '50']);
   expect(labels(0, 7_200_000, false, 'duration')).toContain('1 h');
+  expect(labels(0, 2)).toEqual(['0', '0.5', '1', '1.5', '2']);
+  expect(labels(0, 2, false, 'step')).toEqual(['0', '1', '2']);
+  expect(labels(0.4, 2.4, true, 'step')).toEqual(['1', '2']);
+  expect(labels(0, 1e6, false, 'step').at(-1)).toBe('1\u202f000\u202f000');
 });
 
 test('ticks of times are round in the zone of the reader', () => {
