@@ -1,3 +1,7 @@
+import { fromBinary } from '@bufbuild/protobuf';
+import { BinaryReader, WireType } from '@bufbuild/protobuf/wire';
+import { EmptySchema } from '@bufbuild/protobuf/wkt';
+
 /** The pieces of a streamed value as one. */
 export function joined(pieces: readonly Uint8Array[]): Uint8Array<ArrayBuffer> {
   const all = new Uint8Array(pieces.reduce((sum, piece) => sum + piece.length, 0));
@@ -7,4 +11,12 @@ export function joined(pieces: readonly Uint8Array[]): Uint8Array<ArrayBuffer> {
     at += piece.length;
   }
   return all;
+}
+
+/** Texts, bytes and messages of an encoded message, with the numbers of their fields. */
+export function fieldsOf(message: Uint8Array): [field: number, bytes: Uint8Array][] {
+  // To an empty message all fields are unknown.
+  const all = fromBinary(EmptySchema, message).$unknown ?? [];
+  const delimited = all.filter(({ wireType }) => wireType === WireType.LengthDelimited);
+  return delimited.map(({ no, data }) => [no, new BinaryReader(data).bytes()]);
 }

@@ -138,25 +138,11 @@ function scratchFor(length: number): Float64Array {
   return scratch;
 }
 
-function readUints(bytes: Uint8Array): Uint32Array {
-  const found = scratchFor(bytes.length);
-  let count = 0;
-  for (let at = 0; at < bytes.length; count++) {
-    let byte = bytes[at++] as number;
-    let value = byte & 0x7f;
-    for (let shift = 7; byte >= 0x80; shift += 7) {
-      byte = bytes[at++] as number;
-      value |= (byte & 0x7f) << shift;
-    }
-    found[count] = value >>> 0;
-  }
-  const values = newUints(count);
-  values.set(found.subarray(0, count));
-  return values;
-}
-
-/** Zigzag varints. Those of up to four bytes are integers; of longer ones, 53 bits are exact. */
-function readSints(bytes: Uint8Array): Float64Array {
+/**
+ * Reads varints into the room above; returns their number. Those of up to four bytes are integers of the machine; of longer
+ * ones, 53 bits are exact.
+ */
+function readVarints(bytes: Uint8Array, isZigzag: boolean): number {
   const found = scratchFor(bytes.length);
   let count = 0;
   for (let at = 0; at < bytes.length; count++) {
@@ -166,15 +152,28 @@ function readSints(bytes: Uint8Array): Float64Array {
       byte = bytes[at++] as number;
       low |= (byte & 0x7f) << shift;
     }
-    // The lowest bit is the sign, and 27 others are there.
+    // The lowest bit is the sign of zigzag, and 27 others are there.
     let value = low >>> 1;
     for (let scale = 2 ** 27; byte >= 0x80; scale *= 128) {
       byte = bytes[at++] as number;
       value += (byte & 0x7f) * scale;
     }
-    found[count] = low & 1 ? -value - 1 : value;
+    const bit = low & 1;
+    found[count] = isZigzag ? (bit ? -value - 1 : value) : 2 * value + bit;
   }
+  return count;
+}
+
+function readUints(bytes: Uint8Array): Uint32Array {
+  const count = readVarints(bytes, false);
+  const values = newUints(count);
+  values.set(scratch.subarray(0, count));
+  return values;
+}
+
+function readSints(bytes: Uint8Array): Float64Array {
+  const count = readVarints(bytes, true);
   const values = newDoubles(count);
-  values.set(found.subarray(0, count));
+  values.set(scratch.subarray(0, count));
   return values;
 }

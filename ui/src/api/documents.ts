@@ -3,7 +3,7 @@ import { AppService } from '../gen/matyan/apps/v1/apps_pb.ts';
 import { DashboardService } from '../gen/matyan/dashboards/v1/dashboards_pb.ts';
 import { ReportService } from '../gen/matyan/reports/v1/reports_pb.ts';
 import { decodeMap, type CborValue } from './cbor.ts';
-import { encodeCbor } from './cbor_writer.ts';
+import { encodeCbor, type CborState } from './cbor_writer.ts';
 import { unary } from './transport.ts';
 
 export type DocumentKind = 'dashboards' | 'reports';
@@ -30,12 +30,9 @@ export async function readDocument(
     const { report } = await unary(reports.get, { id }, signal);
     return { ...none, name: report?.name ?? '', code: report?.code ?? '' };
   }
-  const {
-    name = '',
-    appId = '',
-    appType = '',
-  } = (await unary(dashboards.get, { id }, signal)).dashboard ?? {};
-  if (appType !== TYPE) return { ...none, name };
+  const { dashboard } = await unary(dashboards.get, { id }, signal);
+  const { name = '', appId = '' } = dashboard ?? {};
+  if (dashboard?.appType !== TYPE) return { ...none, name };
   const { app } = await unary(apps.get, { id: appId }, signal);
   return { ...none, name, appId, state: app && decodeMap(app.state) };
 }
@@ -60,6 +57,6 @@ export async function deleteDocument(kind: DocumentKind, id: string): Promise<vo
   await (kind === 'reports' ? unary(reports.delete, { id }) : unary(dashboards.delete, { id }));
 }
 
-export function savePanels(appId: string, panels: CborValue[]): Promise<unknown> {
+export function savePanels(appId: string, panels: CborState[]): Promise<unknown> {
   return unary(apps.update, { id: appId, state: encodeCbor({ panels }) });
 }

@@ -2,8 +2,9 @@
  * The one form of error in the UI. Every failure of a call says what happened, where, and whether repeating it may
  * help. The server sends `google.rpc.ErrorInfo`, whose reason is the name of a `Code` of the API.
  */
-import { BinaryReader, WireType } from '@bufbuild/protobuf/wire';
 import { Code, ConnectError } from '@connectrpc/connect';
+
+import { fieldsOf } from './bytes.ts';
 
 /** Position of an error in a query, from 1. */
 export interface QueryPosition {
@@ -104,25 +105,12 @@ function errorInfo(error: ConnectError): ErrorInfo {
 /** Reads `google.rpc.ErrorInfo`: reason (1), domain (2), and metadata (3), a map of texts. */
 function readErrorInfo(bytes: Uint8Array): ErrorInfo {
   const info: ErrorInfo = { reason: '', metadata: {} };
-  readFields(new BinaryReader(bytes), (field, reader) => {
-    if (field === 1) info.reason = reader.string();
-    else if (field === 3) {
-      const entry: string[] = ['', ''];
-      readFields(new BinaryReader(reader.bytes()), (part, of) => void (entry[part - 1] = of.string()));
-      info.metadata[entry[0] ?? ''] = entry[1] ?? '';
-    } else return false;
-    return true;
-  });
-  return info;
-}
-
-/** Calls `read` for each length-delimited field; skips those for which it returns false, and all others. */
-function readFields(
-  reader: BinaryReader,
-  read: (field: number, reader: BinaryReader) => boolean | void,
-): void {
-  while (reader.pos < reader.len) {
-    const [field, wireType] = reader.tag();
-    if (wireType !== WireType.LengthDelimited || read(field, reader) === false) reader.skip(wireType, field);
+  const text = new TextDecoder();
+  for (const [field, value] of fieldsOf(bytes)) {
+    if (field === 1) info.reason = text.decode(value);
+    if (field !== 3) continue;
+    const entry = new Map(fieldsOf(value).map(([part, of]) => [part, text.decode(of)]));
+    info.metadata[entry.get(1) ?? ''] = entry.get(2) ?? '';
   }
+  return info;
 }

@@ -4,10 +4,15 @@ import type { MessageInitShape } from '@bufbuild/protobuf';
 import { SeriesType } from '../gen/matyan/common/v1/common_pb.ts';
 import type { Run, RunPartsSchema, SeriesInfo } from '../gen/matyan/runs/v1/run_pb.ts';
 import { RunService } from '../gen/matyan/runs/v1/runs_pb.ts';
-import { SearchService, type SearchKind, type Warning } from '../gen/matyan/search/v1/search_pb.ts';
-import type { CompleteRequestSchema, CompleteResponse } from '../gen/matyan/search/v1/search_pb.ts';
-import type { ExplainResponse, GroupsRequestSchema } from '../gen/matyan/search/v1/search_pb.ts';
-import type { Query, RunsRequestSchema } from '../gen/matyan/search/v1/search_pb.ts';
+import {
+  SearchService,
+  type ExplainResponse,
+  type GroupsRequestSchema,
+  type Query,
+  type RunsRequestSchema,
+  type SearchKind,
+  type Warning,
+} from '../gen/matyan/search/v1/search_pb.ts';
 import { SeriesService } from '../gen/matyan/series/v1/series_pb.ts';
 import { Urgency } from './read_queue.ts';
 import { client, gathered, limited, queued, unary } from './transport.ts';
@@ -88,9 +93,9 @@ export async function readRun(runId: string, parts: RunParts, signal?: AbortSign
   return run;
 }
 
-export function readMetrics(runId: string, urgency: Urgency, signal?: AbortSignal): Promise<SeriesInfo[]> {
+export function readMetrics(runId: string, signal?: AbortSignal): Promise<SeriesInfo[]> {
   const request = { runId, types: [SeriesType.METRIC] };
-  return queued('SeriesService.List', urgency, signal, () =>
+  return queued('SeriesService.List', Urgency.Visible, signal, () =>
     gathered(client(SeriesService).list(request, limited(signal)), ({ series }) => series),
   );
 }
@@ -99,10 +104,9 @@ export function explainQuery(kind: SearchKind, text: string, signal?: AbortSigna
   return unary(SearchService.method.explain, { kind, query: queryOf(text) }, signal);
 }
 
-type CompleteRequest = MessageInitShape<typeof CompleteRequestSchema>;
-
-export function completeQuery(request: CompleteRequest, signal?: AbortSignal): Promise<CompleteResponse> {
-  return unary(SearchService.method.complete, request, signal);
+/** Proposes what may come after so many characters of a query. */
+export function completeQuery(kind: SearchKind, text: string, cursor: number, signal?: AbortSignal) {
+  return unary(SearchService.method.complete, { kind, text, cursor }, signal);
 }
 
 const MAX_BY_NAME = 12;

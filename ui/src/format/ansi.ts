@@ -80,15 +80,11 @@ function withCode(style: Style, code: number): Style {
   const off = OFF[code];
   if (off)
     return Object.fromEntries(Object.entries(style).filter(([name]) => !off.includes(name as keyof Style)));
+  const first = [30, 40, 90, 100].find(first => code >= first && code < first + 8);
+  if (first === undefined) return style;
   // The bright half of the palette has codes of its own.
-  for (const [first, offset] of [
-    [30, 0],
-    [90, 8],
-  ] as const) {
-    if (code >= first && code < first + 8) return { ...style, color: code - first + offset };
-    if (code >= first + 10 && code < first + 18) return { ...style, background: code - first - 10 + offset };
-  }
-  return style;
+  const color = code - first + (first >= 90 ? 8 : 0);
+  return { ...style, [first % 60 === 30 ? 'color' : 'background']: color };
 }
 
 /** `5;N` from the palette of 256, `2;R;G;B`; also returns the number of codes that it took. */

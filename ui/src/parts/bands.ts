@@ -50,8 +50,9 @@ export function band(members: readonly Member[], center: Center, kind: BandKind)
     const { mean, spread } = moments(values, kind);
     result.counts[at] = values.length;
     result.center[at] = center === 'median' ? median(values) : mean;
-    result.low[at] = kind === 'extremes' ? least(lows) : mean - spread;
-    result.high[at] = kind === 'extremes' ? -least(highs.map(high => -high)) : mean + spread;
+    const isExtremes = kind === 'extremes' && values.length > 0;
+    result.low[at] = isExtremes ? Math.min(...lows) : mean - spread;
+    result.high[at] = isExtremes ? Math.max(...highs) : mean + spread;
   }
   return result;
 }
@@ -148,10 +149,6 @@ function median(values: readonly number[]): number {
   const middle = order.length >> 1;
   const upper = order[middle] ?? NaN;
   return order.length % 2 === 1 ? upper : ((order[middle - 1] ?? NaN) + upper) / 2;
-}
-
-function least(values: readonly number[]): number {
-  return values.reduce((a, b) => Math.min(a, b), values.length === 0 ? NaN : Infinity);
 }
 
 /** Student's t for 95 %, by degrees of freedom from 1; further ones are interpolated. */

@@ -45,11 +45,8 @@ export function parseMarkdown(text: string): Block[] {
       blocks.push({ kind: 'code', language: fence[1] ?? '', text: code.join('\n') });
     } else if (heading) {
       at += 1;
-      blocks.push({
-        kind: 'heading',
-        level: heading[1]?.length ?? 1,
-        inlines: parseInlines(heading[2] ?? ''),
-      });
+      const [, signs = '', title = ''] = heading;
+      blocks.push({ kind: 'heading', level: signs.length, inlines: parseInlines(title) });
     } else if (/^\s*([-*_])(\s*\1){2,}\s*$/.test(line)) {
       at += 1;
       blocks.push({ kind: 'rule' });

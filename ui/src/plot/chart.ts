@@ -4,12 +4,7 @@ import { Axis, padded, type AxisKind, type Extent, type Tick } from './axis.ts';
 import { drawBand, drawMarks, drawSeries, HIGHLIGHT_PX, isAscending, lineWidth } from './lines.ts';
 import { xExtent, yExtent, type ChartSeries } from './lines.ts';
 import { HAIRLINE, type Surface } from './surface.ts';
-
-export interface ChartTheme {
-  text: string;
-  grid: string;
-  frame: string;
-}
+import type { ChartTheme } from './theme.ts';
 
 export interface ChartModel {
   series: readonly ChartSeries[];
@@ -51,7 +46,7 @@ const Y_TICK_PX = 36;
 export function layoutChart(model: ChartModel, width: number, height: number): Layout {
   const bottom = Math.max(height - BOTTOM, TOP + 1);
   const xAll = model.zoom ?? widened(xExtent(model.series), model.isLogX);
-  const inView = axis(xAll, 0, 1, model.isLogX);
+  const inView = new Axis(xAll, 0, 1, model.isLogX);
   const yAll = padded(yExtent(model.series, inView, model.isLogY, model.withoutOutliers), model.isLogY);
   const y = new Axis(chosen(yAll, model), bottom, TOP, model.isLogY);
   const yTicks = y.ticks(Math.max(2, Math.floor((bottom - TOP) / Y_TICK_PX)));
@@ -62,13 +57,9 @@ export function layoutChart(model: ChartModel, width: number, height: number): L
     right: width - RIGHT,
     bottom,
   };
-  const x = axis(xAll, frame.left, frame.right, model.isLogX, model.xKind);
+  const x = new Axis(xAll, frame.left, frame.right, model.isLogX, model.xKind);
   const xTicks = x.ticks(Math.max(2, Math.floor((frame.right - frame.left) / X_TICK_PX)));
   return { frame, x, y, xTicks, yTicks };
-}
-
-function axis(extent: Extent, from: number, to: number, isLog: boolean, kind: AxisKind = 'number'): Axis {
-  return new Axis(extent, from, to, isLog, kind);
 }
 
 /** With the ends that the reader chose, unless no axis has them. */

@@ -6,17 +6,13 @@ export interface HoverPlace {
   source: symbol;
 }
 
-let place = $state.raw<HoverPlace | undefined>();
+class Hover {
+  place = $state.raw<HoverPlace>();
 
-export const hover = {
-  get place(): HoverPlace | undefined {
-    return place;
-  },
-  set(next: HoverPlace): void {
-    place = next;
-  },
   /** Ends the hover of one chart; another may have begun in the meantime. */
   leave(source: symbol): void {
-    if (place?.source === source) place = undefined;
-  },
-};
+    if (this.place?.source === source) this.place = undefined;
+  }
+}
+
+export const hover = new Hover();

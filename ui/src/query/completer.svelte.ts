@@ -93,7 +93,7 @@ async function completions(
   signal: AbortSignal,
 ): Promise<Option[]> {
   const cursor = [...text.slice(0, caret)].length;
-  const { start, end, completions } = await completeQuery({ kind, text, cursor }, signal);
+  const { start, end, completions } = await completeQuery(kind, text, cursor, signal);
   const [from = 0, to = 0] = [start, end].map(count => [...text].slice(0, count).join('').length);
   return completions.map(({ text, detail, isOpen }) => ({ text, detail, from, to, isOpen }));
 }

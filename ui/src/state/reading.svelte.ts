@@ -4,6 +4,13 @@ import { isAbort } from '../api/errors.ts';
 /** Whatever takes long to read is read again more rarely. */
 const PAUSE_FACTOR = 10;
 
+interface ReadingOptions {
+  /** Least time between the end of a read and a refresh. */
+  pauseMs?: number;
+  /** A change of what it returns is a refresh. */
+  version?: () => unknown;
+}
+
 /**
  * Reads once, and again when state changes that `read` uses before it waits. The old value stays until the new one is
  * there. Create it while a component is set up; it ends with the component.
@@ -17,13 +24,11 @@ export class Reading<T> {
   #nextAt = 0;
   #timer: ReturnType<typeof setTimeout> | undefined;
 
-  /** A change of `version` is a refresh. */
   constructor(
     read: (signal: AbortSignal) => Promise<T>,
-    readonly pauseMs = 0,
-    version: () => unknown = () => undefined,
+    readonly options: ReadingOptions = {},
   ) {
-    let known = version();
+    let known = options.version?.();
     $effect(() => {
       void this.#attempt;
       const control = new AbortController();
@@ -35,7 +40,7 @@ export class Reading<T> {
       };
     });
     $effect(() => {
-      const next = version();
+      const next = options.version?.();
       if (next !== known) this.refresh();
       known = next;
     });
@@ -61,7 +66,7 @@ export class Reading<T> {
       if (!isAbort(error)) this.failure = error;
     }
     this.#isReading = false;
-    this.#nextAt = Date.now() + Math.max(this.pauseMs, PAUSE_FACTOR * (Date.now() - start));
+    this.#nextAt = Date.now() + Math.max(this.options.pauseMs ?? 0, PAUSE_FACTOR * (Date.now() - start));
     this.#schedule();
   }
 

@@ -34,10 +34,7 @@ export function paramAxis(column: DataColumn, rows: readonly RunRow[]): ParamAxi
     return Number.isFinite(number) ? number : NaN;
   });
   const known = values.filter(value => !Number.isNaN(value));
-  const extent = {
-    low: known.reduce((a, b) => Math.min(a, b), Infinity),
-    high: known.reduce((a, b) => Math.max(a, b), -Infinity),
-  };
+  const extent = { low: Math.min(...known), high: Math.max(...known) };
   const isLog = isNumeric && extent.low > 0 && extent.high / extent.low > LOG_FACTOR;
   const shown = isNumeric ? padded(extent, isLog) : { low: -0.5, high: Math.max(categories.length, 1) - 0.5 };
   const axis = new Axis(shown, 0, 1, isLog);

@@ -63,27 +63,14 @@ export function indentedJson(text: string): string {
 
 /** Rows of a file with separated values; quotes protect separators, quotes and line breaks. */
 export function tableRows(text: string, separator: string): string[][] {
-  const rows: string[][] = [];
-  let row: string[] = [];
-  let cell = '';
-  let isQuoted = false;
-  const endRow = (): void => {
-    rows.push([...row, cell]);
-    [row, cell] = [[], ''];
-  };
-  for (let at = 0; at < text.length; at++) {
-    const letter = text[at] as string;
-    if (isQuoted) {
-      if (letter !== '"') cell += letter;
-      else if (text[at + 1] === '"') cell += text[++at];
-      else isQuoted = false;
-    } else if (letter === '"' && cell === '') isQuoted = true;
-    else if (letter === separator) {
-      row.push(cell);
-      cell = '';
-    } else if (letter === '\n') endRow();
-    else if (letter !== '\r') cell += letter;
+  const cells = new RegExp(`("(?:[^"]|"")*"?)?([^${separator}\\n]*)(${separator}|\\n|$)`, 'g');
+  const rows: string[][] = [[]];
+  for (const [, quoted = '', plain = '', end] of text.replaceAll('\r', '').matchAll(cells)) {
+    const inner = quoted.replace(/^"|"$/g, '').replaceAll('""', '"');
+    rows.at(-1)?.push(inner + plain);
+    if (end === '\n') rows.push([]);
+    else if (end === '') break;
   }
-  if (cell || row.length > 0) endRow();
-  return rows;
+  // Nothing follows the last line break.
+  return rows.at(-1)?.join(separator) === '' ? rows.slice(0, -1) : rows;
 }
