@@ -5,8 +5,8 @@ import { ListWindow, MAX_HEIGHT_PX } from './list_window.ts';
 test('a short list has the height of its rows', () => {
   const list = new ListWindow(100, 30, 300);
   expect([list.scrollHeight, list.isScaled]).toEqual([3_000, false]);
-  expect(list.rowsAt(0)).toEqual({ first: 0, end: 18, shift: 0 });
-  expect(list.rowsAt(1_515)).toEqual({ first: 42, end: 69, shift: -255 });
+  expect(list.rowsAt(0)).toEqual({ first: 0, end: 20, shift: 0 });
+  expect(list.rowsAt(1_515)).toEqual({ first: 41, end: 70, shift: -285 });
   expect(list.rowsAt(2_700).end).toBe(100);
 });
 
@@ -30,8 +30,8 @@ test('some rows are taller than others', () => {
   const tops = Array.from({ length: 41 }, (_, row) => 30 * row + 20 * Math.ceil(row / 10));
   const list = new ListWindow(40, 30, 100, tops);
   expect(list.fullHeight).toBe(40 * 30 + 4 * 20);
-  expect(list.rowsAt(0)).toEqual({ first: 0, end: 11, shift: 0 });
-  expect(list.rowsAt(700)).toEqual({ first: 13, end: 33, shift: 430 - 700 });
+  expect(list.rowsAt(0)).toEqual({ first: 0, end: 12, shift: 0 });
+  expect(list.rowsAt(700)).toEqual({ first: 12, end: 34, shift: 400 - 700 });
   expect([list.revealing(10, 0), list.revealing(39, 0), list.revealing(0, 700)]).toEqual([270, 1_180, 0]);
 });
 

@@ -7,15 +7,15 @@
 /** Well below the limits of all browsers, of which the lowest is about 17 million. */
 export const MAX_HEIGHT_PX = 10_000_000;
 
-/** Rows above and below the view, so that scrolling by some rows shows no gap. */
-const MARGIN_ROWS = 8;
+/** Room above and below the view that has rows too, so that scrolling by some rows shows no gap. */
+const MARGIN_PX = 280;
 
 export class ListWindow {
   constructor(
     readonly count: number,
     readonly rowHeight: number,
     readonly viewHeight: number,
-    /** The top of each row and the bottom of the last one, if heights differ. */
+    /** The top of each row and the bottom of the last one, if heights differ; none is lower than `rowHeight`. */
     readonly tops?: readonly number[],
   ) {}
 
@@ -33,7 +33,7 @@ export class ListWindow {
 
   /** More than the page ever has rows. */
   get slots(): number {
-    return Math.ceil(this.viewHeight / this.rowHeight) + 2 * MARGIN_ROWS + 2;
+    return Math.ceil((this.viewHeight + 2 * MARGIN_PX) / this.rowHeight) + 2;
   }
 
   /** Distance from the top of all rows, for a position of the scroll bar. */
@@ -51,8 +51,8 @@ export class ListWindow {
 
   /** The rows to have in the page, and their place relative to the top of the view. */
   rowsAt(offset: number): { first: number; end: number; shift: number } {
-    const first = Math.max(0, this.#rowAt(offset) - MARGIN_ROWS);
-    const end = Math.min(this.count, this.#rowAt(offset + this.viewHeight - 1) + 1 + MARGIN_ROWS);
+    const first = Math.max(0, this.#rowAt(offset - MARGIN_PX));
+    const end = Math.min(this.count, this.#rowAt(offset + this.viewHeight + MARGIN_PX - 1) + 1);
     return { first, end, shift: this.#top(first) - offset };
   }
 
