@@ -91,6 +91,55 @@ test('columns are moved, pinned, resized and hidden, and the URL has it', async 
   });
 });
 
+test.each(['light', 'dark'] as const)('a column of curves is read for the rows in view, %s', async theme => {
+  await site.visit(
+    `/runs?q=${SWEEP}`,
+    async visit => {
+      const { page } = visit;
+      await page.waitForSelector('.window .name a');
+      await page.evaluate(countReads);
+      await page.focus('button[aria-label="Column loss val"]');
+      await page.keyboard.press('Enter');
+      await page.click('[role=menuitem]:text-is("Show the curve"):visible');
+      await page.waitForURL(/columns=.*curve%3Aloss/);
+      const curves = page.locator('.window canvas');
+      const points = (): Promise<number[]> =>
+        curves.evaluateAll(all => all.map(one => Number((one as HTMLElement).dataset.points)));
+      await eventually('all are drawn', async () => {
+        const all = await points();
+        return all.length > 10 && all.every(count => count > 40);
+      });
+      const most = await page.evaluate(() => (globalThis as unknown as { most: number }).most);
+      expect(most).toBeGreaterThan(0);
+      expect(most).toBeLessThanOrEqual(3);
+      const rows = await page.locator('.window [role=row]').count();
+      expect(visit.calls.filter(call => call === 'SeriesService/Buckets').length).toBeLessThanOrEqual(rows);
+      expect((await page.locator('.window [role=row]').first().boundingBox())!.height).toBe(34);
+      const isBlank = await curves.first().evaluate(one => {
+        const canvas = one as HTMLCanvasElement;
+        const { data } = canvas.getContext('2d')!.getImageData(0, 0, canvas.width, canvas.height);
+        return data.every(value => value === 0);
+      });
+      expect(isBlank).toBe(false);
+      await visit.shot(`runs-curves-${theme}`);
+      expect(await findings(page)).toEqual([]);
+    },
+    { theme },
+  );
+});
+
+test('the curve of a run that is active grows', async () => {
+  const q = encodeURIComponent('run.name == "live run"');
+  const column = encodeURIComponent('curve:loss {"subset":"train"}');
+  await site.visit(`/runs?q=${q}&columns=${column}`, async ({ page }) => {
+    const curve = page.locator('.window canvas');
+    const points = async (): Promise<number> => Number(await curve.getAttribute('data-points'));
+    const before = await eventually('it is drawn', points);
+    await site.project.track(0.5);
+    await eventually('it has the new point', async () => (await points()) === before + 1);
+  });
+});
+
 test('columns with equal values are hidden', async () => {
   await site.visit(`/runs?q=${encodeURIComponent('run.experiment == "baseline"')}`, async ({ page }) => {
     await page.waitForSelector('.window .name a');
@@ -257,6 +306,20 @@ test.each([1400, 900, 390])(
     );
   },
 );
+
+/** Counts how many reads of series run at the same time, until the last byte of each has arrived. */
+function countReads(): void {
+  const [counts, original] = [globalThis as unknown as { most: number }, fetch];
+  counts.most = 0;
+  let running = 0;
+  globalThis.fetch = async (input, init) => {
+    if (!String(input).endsWith('/Buckets')) return original(input, init);
+    counts.most = Math.max(counts.most, (running += 1));
+    const response = await original(input, init);
+    const end = new TransformStream<Uint8Array, Uint8Array>({ flush: () => void (running -= 1) });
+    return new Response(response.body?.pipeThrough(end), response);
+  };
+}
 
 /** Lists the moves of the table and its rows; whatever is in a cell is of another run after a search. */
 function observeMoves(): void {

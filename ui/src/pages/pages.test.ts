@@ -8,18 +8,15 @@ import { chartSections, filterGroups, projectCharts, runCharts } from '../parts/
 import { DASHES } from '../plot/palette.ts';
 import { compareRows } from './compare/rows.ts';
 import {
-  aggregated,
   columnText,
   columnTitle,
   defaultColumns,
-  groupsFor,
-  nextSort,
   parseColumn,
   placeColumns,
-  sortFor,
   withWidth,
   type DataColumn,
 } from './runs/columns.ts';
+import { aggregated, groupsFor, nextSort, sortFor } from './runs/requests.ts';
 
 function info(name: string, context = ''): SeriesInfo {
   return create(SeriesInfoSchema, { name, context });
@@ -34,6 +31,7 @@ test('columns survive their text', () => {
   check({ kind: 'param', segments: ['a.b', 'c\\d', 'e'] }, 'e');
   check({ kind: 'metric', name: 'loss', context: '' }, 'loss');
   check({ kind: 'metric', name: 'loss', context: '{"subset":"val"}', value: 'min' }, 'loss val min');
+  check({ kind: 'metric', name: 'loss', context: '', value: 'curve' }, 'loss curve');
   check({ kind: 'metric', name: 'a {odd} name', context: '{"subset":"val"}' }, 'a {odd} name val');
   check({ kind: 'metric', name: 'loss', context: '{"fold":1,"subset":"val"}' }, 'loss fold=1 subset=val');
   expect(parseColumn('other')).toBeUndefined();
@@ -48,6 +46,9 @@ test('orders', () => {
     { by: { case: 'field', value: SortField.NAME }, descending: false },
     { by: loss, metricValue: MetricValue.LAST, descending: true },
     { by: loss, metricValue: MetricValue.MIN, descending: false },
+  ]);
+  expect(sortFor(['curve:loss {"a":1}'])).toEqual([
+    { by: loss, metricValue: MetricValue.LAST, descending: false },
   ]);
   expect(sortFor(['nothing'])).toEqual([]);
   const clicks = (from: string[], ...texts: [text: string, isAdded: boolean][]): string[] =>

@@ -1,14 +1,12 @@
 /** Columns of the runs table: properties, params, and values of metrics. Their text form is in the URL. */
 import { decodeMap, isMap, type CborValue } from '../../api/cbor.ts';
-import type { GroupsRequest, RunParts, RunsRequest } from '../../api/runs.ts';
-import { OutcomeKind, SeriesType } from '../../gen/matyan/common/v1/common_pb.ts';
+import { OutcomeKind } from '../../gen/matyan/common/v1/common_pb.ts';
 import { csvNumber, csvText } from '../../format/csv.ts';
 import { metricTitle, plainContext, SYSTEM_PREFIX } from '../../format/context.ts';
-import { importance, isLowerBetter } from '../../format/importance.ts';
+import { importance } from '../../format/importance.ts';
 import { milliseconds } from '../../format/time.ts';
 import { comparable, plainText } from '../../format/value.ts';
 import type { Run, SeriesInfo } from '../../gen/matyan/runs/v1/run_pb.ts';
-import { GroupOrder, MetricValue, SortField } from '../../gen/matyan/search/v1/search_pb.ts';
 
 /** Properties of a run, with the width of their columns. */
 const PROPS = {
@@ -29,8 +27,14 @@ export type DataColumn =
   | { kind: 'param'; segments: string[] }
   | { kind: 'metric'; name: string; context: string; value?: MetricPart };
 
-/** What texts of metric columns begin with, and the value that they show. */
-export const METRIC_PARTS = { metric: 'last', min: 'lowest', max: 'highest', first: 'first' } as const;
+/** What texts of metric columns begin with, and what they show. A curve is sorted and exported by its last value. */
+export const METRIC_PARTS = {
+  metric: 'last value',
+  min: 'lowest value',
+  max: 'highest value',
+  first: 'first value',
+  curve: 'curve',
+} as const;
 type MetricPart = Exclude<keyof typeof METRIC_PARTS, 'metric'>;
 
 export const PROP_COLUMNS: readonly DataColumn[] = Object.keys(PROPS).map(name => ({
@@ -90,18 +94,6 @@ export function withWidth(widths: readonly string[], column: string, width: numb
   return [...others, `${column}=${Math.max(MIN_PX, width)}`];
 }
 
-export function isSortable(column: DataColumn): boolean {
-  return column.kind !== 'prop' || column.name in FIXED_SORTS;
-}
-
-const FIXED_SORTS: Record<string, SortField> = {
-  created: SortField.CREATED,
-  duration: SortField.DURATION,
-  status: SortField.OUTCOME,
-  name: SortField.NAME,
-  experiment: SortField.EXPERIMENT,
-};
-
 /**
  * `param:hparams.lr`, `metric:loss {"subset":"val"}`, or `min:loss`; backslashes protect what would end a segment or a
  * name.
@@ -122,7 +114,7 @@ export function parseColumn(text: string): DataColumn | undefined {
     return { kind: 'param', segments: segments.map(plain) };
   }
   if (text in PROPS) return { kind: 'prop', name: text as PropName };
-  const metric = /^(metric|min|max|first):((?:\\.|[^{\\])*?)(?: (\{.*))?$/s.exec(text);
+  const metric = /^(metric|min|max|first|curve):((?:\\.|[^{\\])*?)(?: (\{.*))?$/s.exec(text);
   if (!metric) return undefined;
   const [, value, name = '', context = ''] = metric;
   const own = { kind: 'metric' as const, name: plain(name), context };
@@ -134,49 +126,6 @@ export function columnTitle(column: DataColumn): string {
   if (column.kind === 'prop') return PROPS[column.name][0];
   if (column.kind === 'param') return column.segments.at(-1) ?? '';
   return [metricTitle(column.name, column.context), column.value ?? ''].join(' ').trimEnd();
-}
-
-/** The parts of a run that some columns need. */
-export function partsFor(columns: readonly DataColumn[]): RunParts {
-  const seriesKeys = columns.filter(column => column.kind === 'metric');
-  return {
-    props: true,
-    paramPaths: columns.filter(column => column.kind === 'param'),
-    ...(seriesKeys.length > 0 && { seriesTypes: [SeriesType.METRIC], seriesKeys }),
-  };
-}
-
-/** The values of a column for the server; undefined if it has none to sort, group or aggregate by. */
-function serverValue(text: string) {
-  const field = FIXED_SORTS[text];
-  if (field !== undefined) return { by: { case: 'field' as const, value: field } };
-  const column = parseColumn(text);
-  if (column?.kind === 'param')
-    return { by: { case: 'param' as const, value: { segments: column.segments } } };
-  if (column?.kind !== 'metric') return undefined;
-  const { name, context, value } = column;
-  const metricValue = value ? MetricValue[value.toUpperCase() as 'MIN' | 'MAX' | 'FIRST'] : MetricValue.LAST;
-  return { by: { case: 'metric' as const, value: { name, context } }, metricValue };
-}
-
-/** The order of texts such as `-created` or `metric:loss`, the most significant one first. */
-export function sortFor(texts: readonly string[]): NonNullable<RunsRequest['sort']> {
-  return texts.flatMap(text => {
-    const value = serverValue(text.replace(/^-/, ''));
-    return value ? [{ ...value, descending: text.startsWith('-') }] : [];
-  });
-}
-
-/** Names begin with the first, losses with the lowest, and other numbers with the highest. An added key is removed by the third click. */
-export function nextSort(sort: readonly string[], text: string, isAdded: boolean): string[] {
-  const column = parseColumn(text);
-  const isRising =
-    column?.kind === 'metric' ? isLowerBetter(column.name) : ['name', 'experiment', 'status'].includes(text);
-  const [first, second] = isRising ? [text, `-${text}`] : [`-${text}`, text];
-  // The usual order has no ties to resolve.
-  if (!isAdded || sort.join() === '-created') return [sort.join() === first ? second : first];
-  if (sort.includes(first)) return sort.map(one => (one === first ? second : one));
-  return sort.includes(second) ? sort.filter(one => one !== second) : [...sort, first];
 }
 
 /** Texts of columns that runs can be grouped by. */
@@ -197,41 +146,14 @@ export function groupings(params: readonly { segments: string[] }[] = []): [text
   ];
 }
 
-/** At most; the server has these limits. */
-export const MAX_GROUPINGS = 3;
-const MAX_AGGREGATES = 16;
-
-/** The metric columns to aggregate over groups; first the one that the table is sorted by. */
-export function aggregated(columns: readonly DataColumn[], sort: string): string[] {
-  const texts = columns.filter(({ kind }) => kind === 'metric').map(columnText);
-  const first = texts.filter(text => text === sort.replace(/^-/, ''));
-  return [...new Set([...first, ...texts])].slice(0, MAX_AGGREGATES);
-}
-
-/** Groups by some columns, in the order of a column, which can be the first aggregate or the first of `by`. */
-export function groupsFor(by: readonly string[], aggregates: readonly string[], sort: string): GroupsRequest {
-  const text = sort.replace(/^-/, '');
-  const isByMetric = aggregates[0] === text;
-  return {
-    by: by.flatMap(one => serverValue(one) ?? []),
-    aggregates: aggregates.flatMap(one => {
-      const { by: of, metricValue } = serverValue(one) ?? {};
-      return of ? [{ of, metricValue: metricValue ?? MetricValue.LAST }] : [];
-    }),
-    order: isByMetric ? GroupOrder.MEAN : GroupOrder.VALUES,
-    descending: sort.startsWith('-') && (isByMetric || text === by[0]),
-  };
-}
-
 export function valueIn(
   { run, params }: { run: Run; params: CborValue },
   column: DataColumn,
 ): CborValue | undefined {
   if (column.kind === 'param') return paramAt(params, column.segments);
   if (column.kind === 'metric') {
-    const isOwn = ({ name, context }: SeriesInfo): boolean =>
-      name === column.name && plainContext(context) === column.context;
-    return run.series.find(isOwn)?.[column.value ?? 'last'];
+    const { value = 'last' } = column;
+    return seriesIn(run, column)?.[value === 'curve' ? 'last' : value];
   }
   const { props } = run;
   if (!props) return undefined;
@@ -247,6 +169,13 @@ export function valueIn(
     case 'tags':
       return props.tags.map(({ name }) => name).join(' ');
   }
+}
+
+export function seriesIn(run: Run, column: DataColumn): SeriesInfo | undefined {
+  return run.series.find(
+    ({ name, context }) =>
+      column.kind === 'metric' && name === column.name && plainContext(context) === column.context,
+  );
 }
 
 /** The value of a run in a column as the title of a group; empty if it has none. */

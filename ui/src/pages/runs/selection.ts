@@ -3,7 +3,7 @@
  * runs are read a page at a time, when something is done with them.
  */
 import { findRuns } from '../../api/runs.ts';
-import { sortFor } from './columns.ts';
+import { sortFor } from './requests.ts';
 
 /** A search at the time of its first page: runs that are created later are no part of it. */
 interface FoundIds {

@@ -10,8 +10,8 @@ import type { GroupsResponse, Warning } from '../../gen/matyan/search/v1/search_
 import { PAGE_ROWS } from '../../parts/row_pages.svelte.ts';
 import { toaster } from '../../state/toasts.svelte.ts';
 import { comparable } from '../../format/value.ts';
-import { aggregated, columnText, defaultColumns, groupsFor, partsFor, PROP_COLUMNS } from './columns.ts';
-import { sortFor, valueIn, type DataColumn } from './columns.ts';
+import { columnText, defaultColumns, PROP_COLUMNS, valueIn, type DataColumn } from './columns.ts';
+import { aggregated, groupsFor, partsFor, sortFor } from './requests.ts';
 import { Section, TableRows } from './sections.svelte.ts';
 import { Selection } from './selection.ts';
 
@@ -66,8 +66,7 @@ export class RunsTable {
       const columns = wanted.columns.length > 0 ? wanted.columns : await this.#chooseColumns(wanted, signal);
       // The rows of the same list stay until newer ones arrive.
       const known = listKey(wanted) === listKey(this.#wanted) ? this.sections : [];
-      const find = wanted.by.length > 0 ? this.#searchGroups : this.#searchRuns;
-      const found = await find.call(this, wanted, columns, known, signal);
+      const found = await this.#find(wanted, columns, known, signal);
       for (const section of this.sections) if (!found.includes(section)) section.pages.clear();
       [this.#wanted, this.#signal, this.sections, this.failure] = [wanted, signal, found, undefined];
     } catch (error) {
@@ -77,12 +76,19 @@ export class RunsTable {
     this.isSearching = false;
   }
 
-  async #searchRuns(
+  async #find(
     wanted: TableSearch,
     columns: readonly DataColumn[],
     known: readonly Section[],
     signal: AbortSignal,
   ): Promise<Section[]> {
+    if (wanted.by.length > 0) {
+      const { sections, nextCursor, warnings } = await this.#readGroups(wanted, columns, known, signal);
+      this.#begin(columns, warnings);
+      for (const { pages } of sections) pages.expire();
+      this.#nextGroups = nextCursor;
+      return sections;
+    }
     const request = { sort: sortFor(wanted.sort), limit: PAGE_ROWS, count: true, parts: partsFor(columns) };
     const { runs, count, warnings } = await findRuns(wanted.query, request, signal);
     this.#begin(columns, warnings);
@@ -91,19 +97,6 @@ export class RunsTable {
     section.pages.begin(rows, count);
     [section.count, this.count, this.#nextGroups] = [count, count, ''];
     return [section];
-  }
-
-  async #searchGroups(
-    wanted: TableSearch,
-    columns: readonly DataColumn[],
-    known: readonly Section[],
-    signal: AbortSignal,
-  ): Promise<Section[]> {
-    const { sections, nextCursor, warnings } = await this.#readGroups(wanted, columns, known, signal);
-    this.#begin(columns, warnings);
-    for (const { pages } of sections) pages.expire();
-    this.#nextGroups = nextCursor;
-    return sections;
   }
 
   #begin(columns: readonly DataColumn[], warnings: readonly Warning[]): void {
@@ -133,11 +126,7 @@ export class RunsTable {
   }
 
   #newSection(wanted: TableSearch): Section {
-    return new Section(
-      wanted,
-      (section, first, end, signal) => this.#readPage(section, first, end, signal),
-      toaster.error,
-    );
+    return new Section(wanted, (...page) => this.#readPage(...page), toaster.error);
   }
 
   async #readPage(section: Section, first: number, end: number, signal: AbortSignal): Promise<RunRow[]> {
