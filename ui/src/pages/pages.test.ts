@@ -13,6 +13,7 @@ import {
   defaultColumns,
   parseColumn,
   placeColumns,
+  usualColumns,
   withWidth,
   type DataColumn,
 } from './runs/columns.ts';
@@ -93,6 +94,10 @@ test('default columns are those that most runs have', () => {
   const texts = defaultColumns([wide, usual, usual]).map(columnText);
   expect(texts.slice(0, 2)).toEqual(['metric:loss {"subset":"val"}', 'metric:weight0']);
   expect(texts.slice(-2)).toEqual(['param:hparams.lr', 'param:seed']);
+  expect(usualColumns([usual]).map(columnText)).toEqual([
+    ...['status', 'experiment', 'created', 'metric:loss {"subset":"val"}', 'duration', 'tags'],
+    ...['param:hparams.lr', 'param:seed'],
+  ]);
 });
 
 test('metrics are grouped by name, results first, in natural order, the machine last', () => {

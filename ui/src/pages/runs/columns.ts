@@ -17,6 +17,8 @@ const PROPS = {
   tags: ['Tags', 130],
 } as const;
 type PropName = keyof typeof PROPS;
+/** Those that come after the results. */
+const LATE: readonly PropName[] = ['duration', 'tags'];
 const DATA_PX = 108;
 /** Next to the values. */
 const DIFFERENCE_PX = 56;
@@ -238,6 +240,16 @@ export function defaultColumns(
   const first = (kind: string, count: number): DataColumn[] =>
     chosen.flatMap(({ column }) => (column.kind === kind ? [column] : [])).slice(0, count);
   return [...first('metric', MAX_METRICS), ...first('param', MAX_PARAMS)];
+}
+
+/** All properties and some data: results come right after what says which run it is. */
+export function usualColumns(runs: Parameters<typeof defaultColumns>[0]): DataColumn[] {
+  const data = defaultColumns(runs);
+  const isResult = ({ kind }: DataColumn): boolean => kind === 'metric';
+  const isLate = (column: DataColumn): boolean => column.kind === 'prop' && LATE.includes(column.name);
+  const [results, params] = [data.filter(isResult), data.filter(column => !isResult(column))];
+  const early = PROP_COLUMNS.filter(column => !isLate(column));
+  return [...early, ...results, ...PROP_COLUMNS.filter(isLate), ...params];
 }
 
 /** Whether a param differs, so that it may explain anything; of a single run all do. */

@@ -10,7 +10,7 @@ import type { GroupsResponse, Warning } from '../../gen/matyan/search/v1/search_
 import { PAGE_ROWS } from '../../parts/row_pages.svelte.ts';
 import { toaster } from '../../state/toasts.svelte.ts';
 import { comparable } from '../../format/value.ts';
-import { columnText, defaultColumns, PROP_COLUMNS, valueIn, type DataColumn } from './columns.ts';
+import { columnText, usualColumns, valueIn, type DataColumn } from './columns.ts';
 import { aggregated, groupsFor, partsFor, sortFor } from './requests.ts';
 import { Section, TableRows } from './sections.svelte.ts';
 import { Selection } from './selection.ts';
@@ -274,8 +274,7 @@ export class RunsTable {
     if (this.columns.length > 0) return [...this.columns];
     const parts = { props: true, params: true, seriesTypes: [SeriesType.METRIC] };
     const { runs } = await findRuns(query, { sort: sortFor(sort), limit: SAMPLE_RUNS, parts }, signal);
-    const sample = runs.map(({ params, series }) => ({ params: decodeMap(params), series }));
-    return [...PROP_COLUMNS, ...defaultColumns(sample)];
+    return usualColumns(runs.map(({ params, series }) => ({ params: decodeMap(params), series })));
   }
 }
 
