@@ -123,6 +123,25 @@ test('a phone shows lists, their page, and the size of the project', async () =>
   );
 });
 
+test('the head of a comparison is whole on a phone', async () => {
+  await visit(
+    '/compare',
+    async visit => {
+      const { page } = visit;
+      await page.waitForSelector('[role=rowheader]');
+      for (const name of ['h1', '.head-of-tabs [role=status]', '.query', 'label:has-text("Show equal")']) {
+        const box = (await page.locator(name).first().boundingBox())!;
+        expect(box.x + box.width).toBeLessThanOrEqual(390);
+        expect(box.height).toBeLessThan(34);
+      }
+      expect((await page.locator('.query').boundingBox())!.width).toBeGreaterThan(200);
+      await visit.shot('compare-phone');
+      expect(await findings(page)).toEqual([]);
+    },
+    { width: 390, height: 844 },
+  );
+});
+
 test('a phone shows titles of media as a whole, and two images next to each other', async () => {
   await visit(
     `/runs/${runs.studio}?tab=media`,

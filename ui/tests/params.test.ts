@@ -133,3 +133,24 @@ test('titles of axes do not overlap on a phone', async () => {
     { width: 390, height: 844 },
   );
 });
+
+test('the legend of a scatter plot is whole on a phone', async () => {
+  await site.visit(
+    '/params?view=scatter',
+    async visit => {
+      const { page } = visit;
+      await page.waitForSelector('circle.dot');
+      const parts = page.locator('.scatter [role=status] span');
+      const plot = (await page.locator('.scatter .plot').boundingBox())!;
+      for (const part of await parts.all()) {
+        const box = (await part.boundingBox())!;
+        expect(box.x + box.width).toBeLessThanOrEqual(390);
+        expect(box.height).toBeLessThan(24);
+        expect(box.y + box.height).toBeLessThanOrEqual(plot.y + 1);
+      }
+      await visit.shot('params-scatter-phone');
+      expect(await findings(page)).toEqual([]);
+    },
+    { width: 390, height: 844 },
+  );
+});
