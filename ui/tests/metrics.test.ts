@@ -221,3 +221,23 @@ test('a run that starts later is added to the charts and to a comparison, and an
   expect([metrics, compare, run].flatMap(({ errors }) => errors)).toEqual([]);
   await context.close();
 });
+
+test('more than the newest fifty runs are shown on request', async () => {
+  await site.visit('/metrics?m=/^lr$/', async visit => {
+    const { page } = visit;
+    const status = page.locator('.page-head > [role=status]');
+    await eventually('fifty runs are shown', async () =>
+      /^the newest 50 of \d+ runs$/.test((await status.textContent())?.trim() ?? ''),
+    );
+    const before = await drawn(page, 'lr');
+    await page.getByRole('combobox', { name: 'Show' }).selectOption('200');
+    await page.waitForURL(/limit=200/);
+    await eventually('all runs are', async () =>
+      /^\d+ runs$/.test((await status.textContent())?.trim() ?? ''),
+    );
+    await eventually('their lines are drawn', async () => (await drawn(page, 'lr')) > before);
+    await page.goBack();
+    await eventually('fifty again', async () => (await status.textContent())?.includes('the newest 50 of'));
+  });
+});
+

@@ -18,6 +18,8 @@ export const RUN_TABS = [
   'overview',
   'changes',
 ] as const;
+/** Numbers of runs whose charts are shown. */
+export const RUN_LIMITS = ['50', '200', '1000'] as const;
 /** The lowest level of log records to show. */
 export const LOG_LEVELS = ['all', 'info', 'warning', 'error'] as const;
 
@@ -98,7 +100,12 @@ export const schemas = {
     ...charts,
     ...media,
   },
-  metrics: { q: query, ...charts },
+  metrics: {
+    q: query,
+    /** Number of the newest runs that are shown. */
+    limit: field(choice(...RUN_LIMITS), '50'),
+    ...charts,
+  },
   media: { q: query, ...media },
   params: {
     q: query,
