@@ -104,7 +104,15 @@ function matyan(count: number, points: number): BenchChart {
     hover(step) {
       const near = nearPoints(model, layout, step, 200);
       overlay?.clear();
-      if (overlay) drawHover(overlay, model, layout, step, near, near[0]?.series);
+      if (overlay)
+        drawHover(
+          overlay,
+          model,
+          layout,
+          step,
+          near,
+          near.slice(0, 1).map(({ series }) => series),
+        );
     },
     remove: () => stage.replaceChildren(),
   };

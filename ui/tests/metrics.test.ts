@@ -222,6 +222,48 @@ test('a run that starts later is added to the charts and to a comparison, and an
   await context.close();
 });
 
+/** Number of lines that the chart of a metric highlights. */
+async function highlighted(page: Page, name: string): Promise<number> {
+  const overlay = page.locator(`section[aria-label="${name}"] .pointer canvas`);
+  return Number(await overlay.getAttribute('data-highlighted'));
+}
+
+test.each(['light', 'dark'] as const)(
+  'charts and the list of runs highlight the same run, %s',
+  async theme => {
+    await site.visit(
+      '/metrics?m=/^(loss|accuracy|lr)$/&q=run.hparams.batch_size%20and%20not%20run.active',
+      async visit => {
+        const { page } = visit;
+        for (const name of ['loss', 'accuracy', 'lr']) await drawn(page, name);
+        const list = page.getByRole('table', { name: 'Runs of the charts' });
+        const chosen = list.locator('.chosen a');
+        expect(await chosen.count()).toBe(0);
+        // Each run has two contexts of the loss, and one of the rate.
+        await list.locator('[role=row]').nth(2).hover();
+        await eventually('its lines are', async () => (await highlighted(page, 'loss')) === 2);
+        await eventually('in all charts', async () => (await highlighted(page, 'lr')) === 1);
+        const own = await chosen.textContent();
+        expect(own).toBe(await list.locator('[role=rowheader] a').nth(2).textContent());
+        await visit.shot(`metrics-list-${theme}`);
+        expect(await findings(page)).toEqual([]);
+        await page.getByRole('heading', { name: 'Metrics' }).hover();
+        await eventually('no line is', async () => (await highlighted(page, 'loss')) === 0);
+        await page.locator('section[aria-label=loss] [role=application]').hover();
+        const name = await eventually('its row is', () => chosen.textContent());
+        expect(await page.locator('.tooltip .first .label').textContent()).toContain(name);
+        await eventually('its lines are', async () => (await highlighted(page, 'accuracy')) === 2);
+        await list.locator('a').first().focus();
+        const first = await list.locator('a').first().textContent();
+        await eventually('the row with the focus is', async () => (await chosen.textContent()) === first);
+        await page.getByRole('checkbox', { name: 'List' }).click();
+        await list.waitFor({ state: 'detached' });
+      },
+      { theme },
+    );
+  },
+);
+
 test('more than the newest fifty runs are shown on request', async () => {
   await site.visit('/metrics?m=/^lr$/', async visit => {
     const { page } = visit;

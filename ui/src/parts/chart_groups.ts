@@ -8,6 +8,8 @@ import { DASHES, indexColor, PALETTE, runColor, type PaletteColor } from '../plo
 
 export interface ChartLine {
   runId: string;
+  /** The run, if the charts have those of several. */
+  owner?: string;
   info: SeriesInfo;
   label: string;
   color: PaletteColor;
@@ -118,6 +120,7 @@ export function projectCharts(
       charts.set(name, own);
       own.push({
         runId,
+        owner: runId,
         info,
         label: `${props?.name || runId} ${contextTitle(info.context)}`.trimEnd(),
         color: group === undefined ? runColor(runId) : indexColor(groups.indexOf(group)),

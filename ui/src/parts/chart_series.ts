@@ -29,6 +29,7 @@ export function chartSeries(
     const x = positions(settings.x, series, startMs, axis.get(id));
     return {
       id,
+      owner: line.owner,
       label: titleOf(line.label, line.group, line.stroke),
       color: isDark ? color.dark : color.light,
       dash,

@@ -167,17 +167,19 @@ export function drawHover(
   surface: Surface,
   model: ChartModel,
   { frame, x, y }: Layout,
-  value: number,
+  value: number | undefined,
   points: readonly NearPoint[],
-  highlighted: ChartSeries | undefined,
+  highlighted: readonly ChartSeries[],
 ): void {
-  const at = x.toPixel(value);
-  if (at < frame.left || at > frame.right) return;
-  surface.segment(at, frame.top, at, frame.bottom, { color: model.theme.frame, width: HAIRLINE });
+  const at = value === undefined ? NaN : x.toPixel(value);
+  const isInside = at >= frame.left && at <= frame.right;
+  if (isInside)
+    surface.segment(at, frame.top, at, frame.bottom, { color: model.theme.frame, width: HAIRLINE });
   surface.clipped(frame.left, frame.top, frame.right - frame.left, frame.bottom - frame.top, () => {
-    if (highlighted && model.series.length > 1) drawSeries(surface, highlighted, x, y, HIGHLIGHT_PX);
+    for (const series of model.series.length > 1 ? highlighted : [])
+      drawSeries(surface, { ...series, isMember: false }, x, y, HIGHLIGHT_PX);
     // More dots than that are a cloud.
-    for (const point of points.slice(0, 20)) {
+    for (const point of isInside ? points.slice(0, 20) : []) {
       if (Number.isFinite(point.y)) surface.mark('dot', point.x, point.y, 3, point.series.color);
     }
   });

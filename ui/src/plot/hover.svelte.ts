@@ -1,4 +1,4 @@
-/** The pointer over any chart, so that all charts on a page show the same place. */
+/** What the pointer is over: the place in any chart, which all charts on a page show, and the owner of a line. */
 export interface HoverPlace {
   value: number;
   /** Charts with another x axis do not follow. */
@@ -8,10 +8,12 @@ export interface HoverPlace {
 
 class Hover {
   place = $state.raw<HoverPlace>();
+  /** Lines of this owner are highlighted in all charts, and so is its row in a list. */
+  owner = $state<string>();
 
   /** Ends the hover of one chart; another may have begun in the meantime. */
   leave(source: symbol): void {
-    if (this.place?.source === source) this.place = undefined;
+    if (this.place?.source === source) this.place = this.owner = undefined;
   }
 }
 

@@ -104,6 +104,7 @@ export const schemas = {
     q: query,
     /** Number of the newest runs that are shown. */
     limit: field(choice(...RUN_LIMITS), '50'),
+    list: field(flag, true),
     ...charts,
   },
   media: { q: query, ...media },
