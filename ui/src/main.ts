@@ -1,8 +1,9 @@
 import { mount } from 'svelte';
 
 import App from './App.svelte';
+import { restore } from './state/location.svelte.ts';
 import { applyTheme } from './state/prefs.svelte.ts';
 import './styles.css';
 
 applyTheme();
-mount(App, { target: document.getElementById('app') as HTMLElement });
+void restore().then(() => mount(App, { target: document.getElementById('app') as HTMLElement }));

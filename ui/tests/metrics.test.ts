@@ -283,3 +283,40 @@ test('more than the newest fifty runs are shown on request', async () => {
   });
 });
 
+test('a long view has a short address, which opens it elsewhere', async () => {
+  const path = '/metrics';
+  const text = `/^(loss|${Array.from({ length: 500 }, (_, at) => `weight${at}`).join('|')})$/`;
+  const address = await site.visit(path, async ({ page }) => {
+    await drawn(page, 'grad_norm');
+    await page.getByRole('searchbox').first().fill(text);
+    await page.waitForURL(/\?saved=[\w-]+$/);
+    await eventually('its chart is left', async () => (await page.locator('section h2').count()) === 1);
+    await page.reload();
+    await drawn(page, 'loss');
+    expect(await page.getByRole('searchbox').first().inputValue()).toBe(text);
+    // Another change has the whole state, and going back leads to the short address again.
+    await page.keyboard.press('Escape');
+    await page.getByRole('checkbox', { name: 'Log y' }).click();
+    await eventually('it is saved, too', () => /\?saved=/.test(page.url()));
+    const other = page.url();
+    await page.goBack();
+    await eventually(
+      'it is undone',
+      async () => !(await page.getByRole('checkbox', { name: 'Log y' }).isChecked()),
+    );
+    expect(page.url()).not.toBe(other);
+    expect(await page.getByRole('searchbox').first().inputValue()).toBe(text);
+    return new URL(page.url()).pathname + new URL(page.url()).search;
+  });
+  expect(address.length).toBeLessThan(80);
+  await site.visit(address, async ({ page }) => {
+    await drawn(page, 'loss');
+    expect(await page.getByRole('searchbox').first().inputValue()).toBe(text);
+    expect(await page.locator('section h2').allTextContents()).toEqual(['loss']);
+  });
+  await site.visit(`${path}?saved=none`, async ({ page }) => {
+    // It may have been deleted: the page opens, and says so.
+    await drawn(page, 'grad_norm');
+    await page.locator('.toast.error').waitFor();
+  });
+});

@@ -1,8 +1,8 @@
 /** The list under a query field: completions at the cursor, or saved and recent queries while the field is empty. */
 import { completeQuery } from '../api/runs.ts';
+import { readTexts, removeText, saveText, type SavedText } from '../api/texts.ts';
 import type { SearchKind } from '../gen/matyan/search/v1/search_pb.ts';
 import { recent } from './recent.svelte.ts';
-import { readSaved, removeSaved, saveQuery, type SavedQuery } from './saved.ts';
 
 export interface Option {
   text: string;
@@ -20,7 +20,7 @@ export class Completer {
   options = $state.raw<Option[]>([]);
   /** Index of the option that Enter takes; −1: none. */
   active = $state(-1);
-  saved = $state.raw<readonly SavedQuery[]>([]);
+  saved = $state.raw<readonly SavedText[]>([]);
   /** The list that is being read; there is one at a time. */
   #reading = new AbortController();
   #hasSaved = false;
@@ -58,14 +58,14 @@ export class Completer {
     await this.readSaved();
     const known = this.saved.find(query => query.text === text);
     if (known) {
-      await removeSaved(known.id);
+      await removeText(known.id);
       this.saved = this.saved.filter(query => query !== known);
-    } else this.saved = [await saveQuery(text), ...this.saved];
+    } else this.saved = [await saveText('query', text), ...this.saved];
   }
 
   async readSaved(): Promise<void> {
     if (this.#hasSaved) return;
-    this.saved = await readSaved();
+    this.saved = await readTexts('query');
     this.#hasSaved = true;
   }
 

@@ -1,5 +1,10 @@
-/** The page that is open, from the URL and into it. A change of state is an entry of the history: back undoes it. */
+/**
+ * The page that is open, from the URL and into it. A change of state is an entry of the history: back undoes it. A state that
+ * is too long for an address is kept by the server, and its URL has only the id; the entry of the history has the state.
+ */
+import { readText, saveText } from '../api/texts.ts';
 import { rootPath } from '../api/transport.ts';
+import { toaster } from './toasts.svelte.ts';
 import { MOVED, routes, schemas, type Route } from './routes.ts';
 import { decode, encode, fillPath, matchPath, type Schema, type State } from './url.ts';
 
@@ -10,18 +15,22 @@ export interface OpenPage {
 }
 
 const HOME = '/home';
+/** Field of a URL with the id of a saved state. */
+const SAVED = 'saved';
+/** Proxies and chats break much longer addresses. */
+const LONGEST_QUERY = 4_000;
+/** Pause after which a long state is saved, so that not every key that is typed makes one. */
+const SETTLE_MS = 1_000;
 
-let open = $state.raw<OpenPage | undefined>(globalThis.location && read());
-
-export const page = {
+class Page {
   /** Undefined if no page has this path. */
-  get open(): OpenPage | undefined {
-    return open;
-  },
-};
+  open = $state.raw<OpenPage | undefined>(globalThis.location && read());
+}
+
+export const page = new Page();
 
 export function pageState<S extends Schema>(schema: S): State<S> {
-  return decode(schema, open?.query ?? '');
+  return decode(schema, page.open?.query ?? '');
 }
 
 /**
@@ -52,16 +61,49 @@ export function href<S extends Schema>(
 }
 
 export function navigate(url: string, { replace } = { replace: false }): void {
-  if (url === location.pathname + location.search) return;
+  if (url === location.pathname + (page.open?.query ?? location.search)) return;
   if (replace) history.replaceState(null, '', url);
   else history.pushState(null, '', url);
-  open = read();
+  if (isShortened()) void restore();
+  else page.open = read();
+  clearTimeout(shortening);
+  shortening = setTimeout(() => void shorten(), SETTLE_MS);
+}
+
+let shortening: ReturnType<typeof setTimeout> | undefined;
+
+async function shorten(): Promise<void> {
+  const { pathname, search } = location;
+  if (search.length <= LONGEST_QUERY) return;
+  try {
+    const { id } = await saveText('view', search);
+    const isSame = pathname === location.pathname && search === location.search;
+    if (isSame) history.replaceState({ query: search }, '', `${pathname}?${SAVED}=${id}`);
+  } catch {
+    // The long address works too, and the next change tries again.
+  }
+}
+
+function isShortened(): boolean {
+  return new URLSearchParams(location.search).has(SAVED) && !history.state?.query;
+}
+
+/** Reads the state of a URL that has only its id. Called once before the first page, too. */
+export async function restore(): Promise<void> {
+  if (!isShortened()) return;
+  try {
+    const query = await readText(new URLSearchParams(location.search).get(SAVED) ?? '');
+    history.replaceState({ query }, '', location.href);
+  } catch (error) {
+    toaster.error(error, () => void restore());
+  }
+  page.open = read();
 }
 
 /** Opens links of this page without loading it again. Returns a function that ends it. */
 export function followLinks(): () => void {
   const ended = new AbortController();
-  addEventListener('popstate', () => (open = read()), { signal: ended.signal });
+  addEventListener('popstate', () => (page.open = read()), { signal: ended.signal });
   addEventListener(
     'click',
     event => {
@@ -90,7 +132,7 @@ function read(): OpenPage | undefined {
   }
   for (const route of routes) {
     const params = matchPath(route.path, path === '/' ? HOME : path);
-    if (params) return { route, params, query: location.search };
+    if (params) return { route, params, query: history.state?.query ?? location.search };
   }
   return undefined;
 }
