@@ -1,8 +1,16 @@
 /** A chart as a function of its data: layout, axes and lines, on any surface. Nothing here knows about the page. */
 import { lowerBound } from '../api/series_data.ts';
 import { Axis, padded, type AxisKind, type Extent, type Tick } from './axis.ts';
-import { drawBand, drawMarks, drawSeries, HIGHLIGHT_PX, isAscending, lineWidth } from './lines.ts';
-import { xExtent, yExtent, type ChartSeries } from './lines.ts';
+import { xExtent, yExtent } from './extents.ts';
+import {
+  drawBand,
+  drawMarks,
+  drawSeries,
+  HIGHLIGHT_PX,
+  isAscending,
+  lineWidth,
+  type ChartSeries,
+} from './lines.ts';
 import { HAIRLINE, type Surface } from './surface.ts';
 import type { ChartTheme } from './theme.ts';
 

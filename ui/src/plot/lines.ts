@@ -3,7 +3,7 @@
  * points in it, so no setting can hide a spike: smoothing is drawn on top of the raw line, never instead of it.
  */
 import { lowerBound, type SeriesData } from '../api/series_data.ts';
-import type { Axis, Extent } from './axis.ts';
+import type { Axis } from './axis.ts';
 import { HAIRLINE, type Surface } from './surface.ts';
 
 export interface ChartSeries {
@@ -64,7 +64,7 @@ export function isAscending(x: Float64Array): boolean {
 }
 
 /** The buckets in view, and one more on each side, so that the line reaches the frame. */
-function visible({ x }: ChartSeries, axis: Axis): [first: number, end: number] {
+export function visible({ x }: ChartSeries, axis: Axis): [first: number, end: number] {
   if (!isAscending(x)) return [0, x.length];
   const first = Math.max(0, lowerBound(x, axis.extent.low) - 1);
   return [first, Math.min(x.length, lowerBound(x, axis.extent.high) + 2)];
@@ -178,67 +178,6 @@ export function drawMarks(surface: Surface, series: ChartSeries, x: Axis, y: Axi
     if (positiveInfinity[index]) surface.mark('up', px, y.to + gap, MARK_PX, series.color);
     if (negativeInfinity[index]) surface.mark('down', px, y.from - gap, MARK_PX, series.color);
   }
-}
-
-/** Extent of x over all series; empty if they have no points. */
-export function xExtent(all: readonly ChartSeries[]): Extent {
-  const extent = { low: Infinity, high: -Infinity };
-  for (const { x } of all) {
-    if (x.length === 0) continue;
-    const ends = isAscending(x) ? [x[0] as number, x.at(-1) as number] : x;
-    for (const end of ends) {
-      if (Number.isNaN(end)) continue;
-      extent.low = Math.min(extent.low, end);
-      extent.high = Math.max(extent.high, end);
-    }
-  }
-  return extent;
-}
-
-/**
- * Extent of the finite values in view. A logarithmic axis has no place for values of zero and less. Without outliers,
- * it ends where values are further from the middle nine tenths of all values than these are wide.
- */
-export function yExtent(
-  all: readonly ChartSeries[],
-  x: Axis,
-  isLog: boolean,
-  withoutOutliers = false,
-): Extent {
-  const extent = { low: Infinity, high: -Infinity };
-  const values: number[] = [];
-  for (const series of all) {
-    const { x: places, data, area, isMember } = series;
-    const [from, to] = visible(series, x);
-    for (let index = from; index < to; index++) {
-      const at = places[index] as number;
-      if (!(at >= x.extent.low && at <= x.extent.high)) continue;
-      const isWide = area && !Number.isNaN(area.low[index]);
-      const [low, high] = isWide
-        ? [area.low[index] as number, area.high[index] as number]
-        : [data.min[index] as number, data.max[index] as number];
-      if (withoutOutliers && !isMember && Number.isFinite(low)) values.push(low, high);
-      if (high > extent.high && (!isLog || high > 0)) extent.high = high;
-      if (low < extent.low && (!isLog || low > 0)) extent.low = low;
-      else if (isLog && low <= 0 && high > 0 && high < extent.low) extent.low = high;
-    }
-  }
-  return values.length > 0 ? withoutTails(extent, values, isLog) : extent;
-}
-
-const TAIL = 0.05;
-
-function withoutTails(extent: Extent, values: readonly number[], isLog: boolean): Extent {
-  const order = Float64Array.from(values, value => (isLog ? Math.log(value) : value))
-    .filter(Number.isFinite)
-    .sort();
-  const [low, high] = [TAIL, 1 - TAIL].map(share => order[Math.floor(share * (order.length - 1))] ?? NaN);
-  if (low === undefined || high === undefined || !(low < high)) return extent;
-  const back = (value: number): number => (isLog ? Math.exp(value) : value);
-  return {
-    low: Math.max(extent.low, back(low - (high - low))),
-    high: Math.min(extent.high, back(high + (high - low))),
-  };
 }
 
 /** Exponential moving average with the bias of its start removed; `weight` is that of the past, 0 to 1. */

@@ -4,7 +4,8 @@ import { EMPTY_SERIES, type SeriesData } from '../api/series_data.ts';
 import { Axis, padded, type AxisKind } from './axis.ts';
 import { layoutChart, nearPoints, type ChartModel } from './chart.ts';
 import { chartSvg } from './export.ts';
-import { smoothed, tracePoints, xExtent, yExtent, type ChartSeries } from './lines.ts';
+import { xExtent, yExtent } from './extents.ts';
+import { smoothed, tracePoints, type ChartSeries } from './lines.ts';
 import { hash, PALETTE, runColor } from './palette.ts';
 
 function line(values: number[], more: Partial<SeriesData> = {}): ChartSeries {

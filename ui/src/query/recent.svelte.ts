@@ -4,24 +4,23 @@ import { projectName } from '../api/transport.ts';
 const KEY = `matyan-queries ${projectName}`.trimEnd();
 const MAX_RECENT = 12;
 
-let queries = $state.raw<readonly string[]>(read());
+class Recent {
+  queries = $state.raw<readonly string[]>(read());
 
-export const recent = {
-  get queries(): readonly string[] {
-    return queries;
-  },
   add(text: string): void {
     const query = text.trim();
-    if (query === '' || query === queries[0]) return;
+    if (query === '' || query === this.queries[0]) return;
     // Another tab may have added some.
-    queries = [query, ...read().filter(other => other !== query)].slice(0, MAX_RECENT);
+    this.queries = [query, ...read().filter(other => other !== query)].slice(0, MAX_RECENT);
     try {
-      localStorage.setItem(KEY, JSON.stringify(queries));
+      localStorage.setItem(KEY, JSON.stringify(this.queries));
     } catch {
       // A full or forbidden storage must not break the page; the list lasts until it is left.
     }
-  },
-};
+  }
+}
+
+export const recent = new Recent();
 
 function read(): string[] {
   try {

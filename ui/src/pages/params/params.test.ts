@@ -1,7 +1,8 @@
 import { expect, test } from 'vitest';
 
 import type { RunRow } from '../runs/table.svelte.ts';
-import { brushText, dependences, insideOf, paramAxis, parseBrush, rampColor } from './axes.ts';
+import { dependences, paramAxis, rampColor } from './axes.ts';
+import { brushText, insideOf, parseBrush } from './brushes.ts';
 import { dots, trend } from './scatter.ts';
 import { rankCorrelation, ranks } from './statistics.ts';
 
