@@ -4,13 +4,20 @@
 //! was logged to the branch.
 //!
 //! A run that is a branch has one row, which contains all its ancestors, so that readers need no rows of
-//! runs in between. Nothing else refers to them: without its ancestors a branch has its own points.
+//! runs in between. Without its ancestors a branch has its own points. Another row under each ancestor
+//! leads to the branch, for those who have to read it again when points of the ancestor change.
+//!
+//! A deleted run takes its points along at once, although its rows are cleared later. Points of older
+//! ancestors that it had replaced stay hidden from its branches: rows that outlive it say from which step on.
 
-use matyan_store::{Batch, Result, Snapshot};
+use std::collections::HashMap;
+
+use matyan_store::{Batch, Error, Range, Result, Scan, Snapshot, Value};
 use minicbor::{Decode, Encode};
 
 use crate::{
     ids::{Project, RunNumber, SeriesNumber},
+    index::index_runs_page,
     keys, rows,
 };
 
@@ -52,6 +59,11 @@ impl Ancestor {
     pub fn shares(&self, series: SeriesNumber) -> bool {
         series.0 < self.series
     }
+
+    /// The series that may be shared have lower numbers.
+    pub(crate) fn series_end(&self) -> u32 {
+        self.series
+    }
 }
 
 impl Branch {
@@ -85,6 +97,110 @@ pub async fn branch_get(snapshot: &dyn Snapshot, project: Project, number: RunNu
 
 pub fn branch_put(batch: &mut Batch, project: Project, number: RunNumber, branch: &Branch) {
     batch.set(keys::branch(project, number), rows::encode(branch));
+    sharers_put(batch, project, number, branch);
+}
+
+/// Writes the rows that lead from the ancestors to a branch.
+pub(crate) fn sharers_put(batch: &mut Batch, project: Project, number: RunNumber, branch: &Branch) {
+    for ancestor in &branch.ancestors {
+        batch.set(keys::sharer(project, ancestor.number(), ancestor.last_step, number), Vec::new());
+    }
+}
+
+/// Clears what is stored about a run that is gone, as a branch and as an ancestor.
+pub(crate) async fn branch_clear(
+    snapshot: &dyn Snapshot,
+    batch: &mut Batch,
+    project: Project,
+    number: RunNumber,
+) -> Result<()> {
+    let branch = match branch_get(snapshot, project, number).await {
+        // The rows that lead to it are ignored, as the run does not exist.
+        Err(Error::Corrupt { .. }) => Branch::default(),
+        branch => branch?,
+    };
+    for ancestor in &branch.ancestors {
+        batch.clear(keys::sharer(project, ancestor.number(), ancestor.last_step, number));
+        let sharers = keys::sharers(project, ancestor.number());
+        let page = snapshot.scan(&sharers, Scan { rows: 2, ..Scan::default() }).await?;
+        if page.rows.len() == 1 {
+            batch.clear_range(keys::hiding(project, ancestor.number()));
+        }
+    }
+    batch.clear(keys::branch(project, number));
+    Ok(())
+}
+
+/// Whether other runs share points of this one.
+pub(crate) async fn has_sharers(
+    snapshot: &dyn Snapshot,
+    project: Project,
+    number: RunNumber,
+) -> Result<bool> {
+    let sharers = keys::sharers(project, number);
+    Ok(!snapshot.scan(&sharers, Scan { rows: 1, ..Scan::default() }).await?.rows.is_empty())
+}
+
+/// The steps from which on series of a deleted run hide points of its ancestors.
+pub(crate) type HidingSeries = HashMap<SeriesNumber, i64>;
+
+#[derive(Encode, Decode)]
+#[cbor(array)]
+struct HidingPage {
+    /// Number of pages, in the first one.
+    #[n(0)]
+    pages: u32,
+    #[n(1)]
+    series: Vec<(u32, i64)>,
+}
+
+/// Series in one page.
+const HIDING_SERIES: usize = 2_000;
+
+pub(crate) fn hiding_put(
+    batch: &mut Batch,
+    project: Project,
+    number: RunNumber,
+    series: &[(SeriesNumber, i64)],
+) {
+    let pages = series.len().div_ceil(HIDING_SERIES) as u32;
+    for (page, series) in (0..).zip(series.chunks(HIDING_SERIES)) {
+        let series = series.iter().map(|(series, first)| (series.0, *first)).collect();
+        batch.set(keys::hiding_page(project, number, page), rows::encode(&HidingPage { pages, series }));
+    }
+}
+
+/// Reads the other pages of a run whose first one has this value.
+pub(crate) async fn hiding_get(
+    snapshot: &dyn Snapshot,
+    project: Project,
+    number: RunNumber,
+    first: &Value,
+) -> Result<HidingSeries> {
+    let key = keys::hiding_page(project, number, 0);
+    let HidingPage { pages, mut series } = rows::decode(&key, first)?;
+    let keys: Vec<_> = (1..pages).map(|page| keys::hiding_page(project, number, page)).collect();
+    for (key, value) in keys.iter().zip(snapshot.get_many(&keys).await?) {
+        let page: Option<HidingPage> = value.map(|value| rows::decode(key, &value)).transpose()?;
+        series.extend(page.into_iter().flat_map(|page| page.series));
+    }
+    Ok(series.into_iter().map(|(series, first)| (SeriesNumber(series), first)).collect())
+}
+
+/// Whether a project has branches.
+pub async fn has_branches(snapshot: &dyn Snapshot, project: Project) -> Result<bool> {
+    let page = snapshot.scan(&keys::sharers_all(project), Scan { rows: 1, ..Scan::default() }).await?;
+    Ok(!page.rows.is_empty())
+}
+
+/// One page of the branches in a range of `keys::sharers_from`, and the range of the rest. Some may not
+/// exist any more.
+pub async fn sharers_page(
+    snapshot: &dyn Snapshot,
+    range: &Range,
+    rows: usize,
+) -> Result<(Vec<RunNumber>, Option<Range>)> {
+    index_runs_page(snapshot, range, rows).await
 }
 
 #[cfg(test)]

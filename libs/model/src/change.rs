@@ -20,6 +20,18 @@ pub struct Change {
     pub time_us: i64,
     /// The caller who made the change; empty until access control exists.
     pub caller: String,
+    /// The lowest step of the points of metrics that were added, changed or removed; the largest number
+    /// if there are none. Branches share points up to a step.
+    pub first_step: i64,
+}
+
+/// The points that a change is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChangedPoints {
+    None,
+    /// Those from a step on.
+    From(i64),
+    Any,
 }
 
 #[derive(Encode, Decode)]
@@ -29,11 +41,31 @@ struct ChangeRow {
     time_us: i64,
     #[n(1)]
     caller: String,
+    /// Absent in rows of earlier versions.
+    #[n(2)]
+    first_step: Option<i64>,
 }
 
-/// Records that this batch touches a run. Must be called at most once per run and batch.
+/// Records that this batch touches a run, but no points of metrics. A batch may record one change of a
+/// run.
 pub fn change_put(batch: &mut Batch, project: Project, number: RunNumber, time_us: i64, caller: &str) {
-    let row = ChangeRow { time_us, caller: caller.to_owned() };
+    points_change_put(batch, project, number, (time_us, caller), ChangedPoints::None);
+}
+
+/// Records that this batch touches a run and some of its points.
+pub fn points_change_put(
+    batch: &mut Batch,
+    project: Project,
+    number: RunNumber,
+    (time_us, caller): (i64, &str),
+    points: ChangedPoints,
+) {
+    let first_step = match points {
+        ChangedPoints::None => i64::MAX,
+        ChangedPoints::From(step) => step,
+        ChangedPoints::Any => i64::MIN,
+    };
+    let row = ChangeRow { time_us, caller: caller.to_owned(), first_step: Some(first_step) };
     batch.set_stamped(keys::change_prefix(project), keys::change_suffix(number), rows::encode(&row));
     // Watches wait for this counter, because a store can only wait for a single key to
     // change.
@@ -57,8 +89,9 @@ pub async fn changes_list(
     let mut changes = Vec::with_capacity(page.rows.len());
     for (key, value) in &page.rows {
         let (stamp, number) = keys::decode_change(project, key)?;
-        let ChangeRow { time_us, caller } = rows::decode(key, value)?;
-        changes.push(Change { stamp, number, time_us, caller });
+        let ChangeRow { time_us, caller, first_step } = rows::decode(key, value)?;
+        let first_step = first_step.unwrap_or(i64::MIN);
+        changes.push(Change { stamp, number, time_us, caller, first_step });
     }
     // The last commit may continue on the next page, so all of it is left to that page.
     if page.more

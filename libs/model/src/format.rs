@@ -1,4 +1,4 @@
-//! The format of the whole store, and the migration from the previous one.
+//! The format of the whole store, and the migration from earlier ones.
 //!
 //! A store is raised to this program's format when it is opened, so that older programs refuse it from
 //! then on. Its rows follow in pages, while the server runs; until then, readers accept both forms. The
@@ -8,11 +8,13 @@
 //! |---|---|
 //! | 2 | the oldest format that can be opened |
 //! | 3 | params in pieces and events of the outbox begin with a format byte |
+//! | 4 | rows that lead from a run to its branches |
 
 use matyan_store::{Error, Range, Result, Scan, Snapshot, Store, Transaction, transact};
 use minicbor::{Decode, Encode};
 
 use crate::{
+    branch::{branch_get, sharers_put},
     ids::{Project, RunId, RunNumber},
     keys,
     params::is_params_of_format_2,
@@ -22,11 +24,11 @@ use crate::{
 };
 
 /// The store format of this program.
-pub const FORMAT: u32 = 3;
+pub const FORMAT: u32 = 4;
 /// The oldest format that can be opened.
 const OLDEST: u32 = 2;
 
-/// Progress of the migration from format 2.
+/// Progress of a migration.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
 #[cbor(array)]
 struct Migration {
@@ -56,7 +58,7 @@ pub enum MigrationState {
     },
 }
 
-/// Writes the format to an empty store, begins the migration of one of the previous format, or
+/// Writes the format to an empty store, begins the migration of one of an earlier format, or
 /// refuses a store of any other without changing it.
 pub async fn format_open(store: &dyn Store) -> Result<()> {
     let found = transact(store, async |mut transaction: Transaction| -> Result<_> {
@@ -66,17 +68,18 @@ pub async fn format_open(store: &dyn Store) -> Result<()> {
             None => None,
         };
         let batch = transaction.batch();
-        if matches!(found, None | Some(OLDEST)) {
+        if matches!(found, None | Some(OLDEST..FORMAT)) {
             batch.set(key, rows::encode(&FORMAT));
         }
-        if found == Some(OLDEST) {
+        if let Some(OLDEST..FORMAT) = found {
+            // From the beginning, even if one to the format before is not done: a step migrates from all.
             batch.set(keys::migration(), rows::encode(&Migration::default()));
         }
         Ok((transaction, found.unwrap_or(FORMAT)))
     });
     match found.await?.0 {
-        OLDEST | FORMAT => Ok(()),
-        newer @ FORMAT.. => Err(Error::corrupt(format!(
+        OLDEST..=FORMAT => Ok(()),
+        newer if newer > FORMAT => Err(Error::corrupt(format!(
             "the store has format {newer}, but this program reads formats {OLDEST} to {FORMAT}: use the version that wrote it, \
              or a newer one; there is no way back, except a backup from before the upgrade"
         ))),
@@ -92,10 +95,20 @@ pub async fn format_is_migrating(snapshot: &dyn Snapshot) -> Result<bool> {
     Ok(snapshot.get(&keys::migration()).await?.is_some())
 }
 
+/// Whether the index by parent has every branch. It lacks those that a migration has yet to reach.
+pub async fn format_has_parents(snapshot: &dyn Snapshot) -> Result<bool> {
+    let key = keys::migration();
+    let row = snapshot.get(&key).await?;
+    // Damaged runs match no query.
+    row.map_or(Ok(true), |value| Ok(rows::decode::<Migration>(&key, &value)?.is_waiting))
+}
+
 /// Documents read in one step of a migration.
 const STEP_DOCUMENTS: usize = 500;
 /// Rows rewritten in one step, each of up to 64 KiB: well within the limit of a transaction.
 const STEP_REWRITTEN: usize = 16;
+/// Branches that get their rows in one step.
+const STEP_BRANCHES: usize = 100;
 
 /// Damaged runs that a migration names in the log.
 const NAMED_RUNS: u64 = 20;
@@ -156,7 +169,7 @@ async fn report_damaged(
     Ok(())
 }
 
-/// Migrates the params of some runs of a project, from `first` on, and counts those that are damaged.
+/// Migrates some runs of a project, from `first` on, and counts those that are damaged.
 /// Returns the number at which to continue; `None` after the last run.
 async fn migrate_documents(
     transaction: &mut Transaction,
@@ -168,16 +181,15 @@ async fn migrate_documents(
     let range = Range::new(keys::document(project, first), all.end.clone());
     let scan = Scan { rows: STEP_DOCUMENTS, ..Scan::default() };
     let page = transaction.unchecked().scan(&range, scan).await?;
-    let mut rewritten = 0;
+    let (mut rewritten, mut branches) = (0, 0);
     for (key, value) in &page.rows {
         let (number,) = keys::tail(&all.start, key)?;
         let number = RunNumber(number);
-        if rewritten == STEP_REWRITTEN {
+        if rewritten == STEP_REWRITTEN || branches == STEP_BRANCHES {
             return Ok(Some(number));
         }
-        match Document::decode(key, value) {
-            Ok(Document { params: Params::Pieces, .. }) => {}
-            Ok(_) => continue,
+        let document = match Document::decode(key, value) {
+            Ok(document) => document,
             // The migration of the other runs continues. This one is put in quarantine when a worker
             // applies its next record.
             Err(error) => {
@@ -187,6 +199,15 @@ async fn migrate_documents(
                 }
                 continue;
             }
+        };
+        if document.props.parent.is_some() {
+            branches += 1;
+            // So that the rows are not written for a run that is deleted now.
+            transaction.batch().expect(key.clone(), Some(value.clone()));
+            migrate_branch(transaction, project, number, &document).await?;
+        }
+        if document.params != Params::Pieces {
+            continue;
         }
         let key = keys::params_piece(project, number, 0);
         // Checked, because a worker may replace the params now.
@@ -199,6 +220,24 @@ async fn migrate_documents(
     let Some((last, _)) = page.rows.last().filter(|_| page.more) else { return Ok(None) };
     let (number,): (u64,) = keys::tail(&all.start, last)?;
     Ok(number.checked_add(1).map(RunNumber))
+}
+
+/// Writes the rows that lead to a branch.
+async fn migrate_branch(
+    transaction: &mut Transaction,
+    project: Project,
+    number: RunNumber,
+    document: &Document,
+) -> Result<()> {
+    let parent = document.props.parent.filter(|_| !document.props.pending_delete);
+    if let Some(parent) = parent
+        && let Some(id) = run_id_get(transaction.unchecked(), project, RunNumber(parent.number)).await?
+    {
+        transaction.batch().set(keys::index_parent(project, id.as_str(), number), Vec::new());
+    }
+    let branch = branch_get(transaction.unchecked(), project, number).await?;
+    sharers_put(transaction.batch(), project, number, &branch);
+    Ok(())
 }
 
 #[cfg(test)]

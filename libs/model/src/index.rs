@@ -15,11 +15,11 @@ use matyan_proto::limits;
 use matyan_store::{Batch, Key, Page, Range, Result, Scan, Snapshot, Value as Bytes};
 
 use crate::{
-    ids::{Project, RunNumber},
+    ids::{Project, RunId, RunNumber},
     keys, params,
     run::Props,
 };
-use matyan_value::{Map, Value};
+use matyan_value::{MAX_DEPTH, Map, Value};
 
 /// Maximum number of indexed scalars per run. Runs with more are listed as not fully indexed.
 pub const MAX_PARAMS: usize = limits::INDEXED_PARAMS;
@@ -82,6 +82,11 @@ impl<'a> Scalar<'a> {
 /// indexed runs.
 pub(crate) type IndexRows = BTreeMap<Key, &'static [u8]>;
 
+/// Whether params at this path have index rows. A longer or deeper path may not fit in a key.
+pub fn is_indexed_path<K: AsRef<str>>(path: &[K]) -> bool {
+    path.len() <= MAX_DEPTH && path.iter().map(|key| key.as_ref().len()).sum::<usize>() <= MAX_PATH_BYTES
+}
+
 /// The keys of the lowest and the highest number, for ranges with an open end.
 pub fn number_bounds() -> (Vec<u8>, Vec<u8>) {
     (Scalar::Number(f64::NEG_INFINITY).key(), Scalar::Number(f64::INFINITY).key())
@@ -94,7 +99,13 @@ pub fn text_bounds() -> (Vec<u8>, Vec<u8>) {
 
 /// Index rows of everything but the params. A run that is pending deletion has none, so that
 /// counting index rows counts visible runs only.
-pub(crate) fn props_rows(project: Project, number: RunNumber, props: &Props) -> IndexRows {
+/// `parent` is the id of the parent.
+pub(crate) fn props_rows(
+    project: Project,
+    number: RunNumber,
+    props: &Props,
+    parent: Option<&RunId>,
+) -> IndexRows {
     if props.pending_delete {
         return IndexRows::new();
     }
@@ -108,6 +119,8 @@ pub(crate) fn props_rows(project: Project, number: RunNumber, props: &Props) -> 
     rows.extend(ended_us.map(|ended_us| keys::index_ended(project, ended_us, number)));
     rows.extend(props.experiment.iter().map(|id| keys::index_experiment(project, id, number)));
     rows.extend(props.tags.iter().map(|id| keys::index_tag(project, id, number)));
+    let parent = parent.filter(|_| props.parent.is_some());
+    rows.extend(parent.map(|id| keys::index_parent(project, id.as_str(), number)));
     rows.into_iter().map(|key| (key, EMPTY)).collect()
 }
 
@@ -124,8 +137,7 @@ pub(crate) fn params_rows(project: Project, number: RunNumber, tree: &Map) -> In
     let (mut bytes, mut rows_missing, mut values_missing) = (0, false, false);
     params::scalars(tree, &mut |path, value| {
         let Some(scalar) = Scalar::from_value(value) else { return };
-        let path_bytes: usize = path.iter().map(|key| key.len()).sum();
-        if rows.len() >= MAX_PARAMS || bytes >= MAX_ROWS_BYTES || path_bytes > MAX_PATH_BYTES {
+        if rows.len() >= MAX_PARAMS || bytes >= MAX_ROWS_BYTES || !is_indexed_path(path) {
             rows_missing = true;
             return;
         }

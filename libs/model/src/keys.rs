@@ -59,6 +59,9 @@
 //! | (p, 22, blob reference) | payload that waits for the blob store: its run, size, and hash |
 //! | (p, 23, blob reference, piece) | content of such a payload |
 //! | (p, 24, run id) | quarantine of a run: its reason, and whether it is ending |
+//! | (p, 25, run number) | ancestors of a branch |
+//! | (p, 26, run number, step, run number of a branch) | branches that share the points of a run up to a step |
+//! | (p, 27, run number, page) | series of a deleted branch that hide points of its ancestors from its own branches |
 //!
 //! The rows of a run id (space 1) outlive its deletion. All others contain the run number,
 //! which is never reused, so rows under a dead number are ignored and can be cleared later, in
@@ -153,6 +156,8 @@ enum Space {
     PendingPayloadPiece = 23,
     Quarantine = 24,
     Branch = 25,
+    Sharer = 26,
+    Hiding = 27,
 }
 
 /// Kinds of rows of a run id, after the id.
@@ -423,6 +428,35 @@ pub fn branch(project: Project, number: RunNumber) -> Key {
 /// The tail is (number: u64).
 pub fn branches(project: Project) -> Range {
     subtree(self::project(project, Space::Branch, ()))
+}
+
+pub fn sharer(project: Project, ancestor: RunNumber, last_step: i64, branch: RunNumber) -> Key {
+    self::project(project, Space::Sharer, (ancestor.0, last_step, branch.0))
+}
+
+/// The branches that share points of a run at this step or a later one.
+pub fn sharers_from(project: Project, ancestor: RunNumber, step: i64) -> Range {
+    let start = self::project(project, Space::Sharer, (ancestor.0, step));
+    Range::new(start, sharers(project, ancestor).end)
+}
+
+/// The tail is (last shared step: i64, number of a branch: u64).
+pub fn sharers(project: Project, ancestor: RunNumber) -> Range {
+    subtree(self::project(project, Space::Sharer, (ancestor.0,)))
+}
+
+/// The branches of all runs.
+pub fn sharers_all(project: Project) -> Range {
+    subtree(self::project(project, Space::Sharer, ()))
+}
+
+pub fn hiding_page(project: Project, number: RunNumber, page: u32) -> Key {
+    self::project(project, Space::Hiding, (number.0, page))
+}
+
+/// The tail is (page: u32).
+pub fn hiding(project: Project, number: RunNumber) -> Range {
+    subtree(self::project(project, Space::Hiding, (number.0,)))
 }
 
 pub fn quarantine(project: Project, id: &RunId) -> Key {

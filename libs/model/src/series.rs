@@ -40,6 +40,7 @@ pub use header::MetricHeader;
 pub use packed::ABSENT;
 pub use points::{Point, Points, StepRange};
 pub use pyramid::exponent_for;
+pub(crate) use read::hiding_series;
 pub use read::{PointScan, RunBlocks, RunSeries, Sampling, SeriesView, evenly_spaced, folded_summaries};
 pub use series_rows::RunRef;
 pub use summary::Summary;

@@ -5,8 +5,10 @@ use matyan_value::{Map, Value};
 
 use super::*;
 use crate::{
+    branch::{Ancestor, Branch, sharers_page},
+    index::index_runs_page,
     project::{ProjectInfo, project_create},
-    run::{Props, RunEdit, params_get, run_id_get},
+    run::{Parent, Props, RunEdit, params_get, run_id_get},
     testing::TestStore,
 };
 
@@ -32,7 +34,7 @@ async fn rule_44_a_store_of_an_unknown_format_is_refused_and_not_changed() {
         let before = rows_of(&store).await;
         let error = format_open(&*store).await.unwrap_err().to_string();
         assert!(
-            error.contains(&format!("format {format}, but this program reads formats 2 to 3")),
+            error.contains(&format!("format {format}, but this program reads formats 2 to 4")),
             "{error}"
         );
         assert!(error.contains(advice), "{error}");
@@ -179,6 +181,41 @@ async fn rule_44_a_damaged_run_does_not_stop_the_migration() {
     }
     check_params(&store, RUNS).await;
     assert!(!format_is_migrating(&*store.snapshot().await.unwrap()).await.unwrap());
+}
+
+/// A store of format 3 has branches, but no rows that lead to them.
+#[tokio::test]
+async fn rule_44_branches_of_a_store_of_format_3_are_found() {
+    const BRANCHES: u64 = 250;
+    let store = TestStore::open().await;
+    let (project, parent) = (Project(0), RunNumber(1));
+    let mut batch = Batch::default();
+    batch.set(keys::number(project, parent), rows::encode(&"p"));
+    let props = Props { parent: Some(Parent { number: parent.0, step: Some(5) }), ..Props::default() };
+    let branch = Branch::of(Ancestor::new(parent, 5, 9), &Branch::default()).unwrap();
+    for number in (2..2 + BRANCHES).map(RunNumber) {
+        RunEdit::create(project, number, props.clone()).write(&mut batch);
+        batch.set(keys::branch(project, number), rows::encode(&branch));
+    }
+    store.commit(batch).await.unwrap();
+    set_format(&store, 3).await;
+    format_open(&*store).await.unwrap();
+    let found = async || {
+        let snapshot = store.snapshot().await.unwrap();
+        let by_parent = keys::index_parent_all(project, "p");
+        let (by_parent, _) = index_runs_page(&*snapshot, &by_parent, 1_000).await.unwrap();
+        let sharers = keys::sharers_from(project, parent, 5);
+        let (sharers, _) = sharers_page(&*snapshot, &sharers, 1_000).await.unwrap();
+        assert_eq!(by_parent, sharers);
+        (by_parent.len() as u64, format_has_parents(&*snapshot).await.unwrap())
+    };
+    assert_eq!(found().await, (0, false));
+    let mut steps = 0;
+    while migrate(&store).await == MigrationState::Running {
+        steps += 1;
+        assert_eq!(found().await, (steps * STEP_BRANCHES as u64, false));
+    }
+    assert_eq!((steps, found().await), (2, (BRANCHES, true)));
 }
 
 #[tokio::test]

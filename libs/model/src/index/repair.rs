@@ -56,7 +56,7 @@ async fn document_rows(
     transaction.scan(&keys::params(project, number), Scan { rows: 1, ..Scan::default() }).await?;
     let tree = edit.params(transaction.unchecked()).await?;
     let mut rows = params_rows(project, number, tree);
-    rows.extend(props_rows(project, number, &edit.props));
+    rows.extend(props_rows(project, number, &edit.props, edit.parent_id()));
     Ok(Some(rows))
 }
 

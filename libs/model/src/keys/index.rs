@@ -23,6 +23,7 @@ enum Index {
     Created = 7,
     Name = 8,
     Ended = 9,
+    Parent = 10,
 }
 
 fn index<T: TuplePack>(project: Project, index: Index, rest: T) -> Key {
@@ -164,6 +165,26 @@ pub fn index_tag(project: Project, tag: &str, number: RunNumber) -> Key {
 
 pub fn index_tag_all(project: Project, tag: &str) -> Range {
     subtree(index(project, Index::Tag, (tag,)))
+}
+
+pub fn index_parent(project: Project, parent: &str, number: RunNumber) -> Key {
+    index(project, Index::Parent, (parent, number.0))
+}
+
+/// The branches of a run id.
+pub fn index_parent_all(project: Project, parent: &str) -> Range {
+    subtree(index(project, Index::Parent, (parent,)))
+}
+
+/// The runs of all tags; the tail is (tag id: String, number: u64).
+pub fn index_tags(project: Project) -> Range {
+    subtree(index(project, Index::Tag, ()))
+}
+
+/// The run of a key in `index_tags`, and the id of its tag.
+pub fn decode_index_tag(project: Project, key: &Key) -> Result<(RunNumber, String)> {
+    let (tag, number): (String, u64) = super::tail(&index(project, Index::Tag, ()), key)?;
+    Ok((RunNumber(number), tag))
 }
 
 pub fn index_archived(project: Project, archived: bool, number: RunNumber) -> Key {

@@ -6,9 +6,9 @@ use bytes::Bytes;
 use matyan_proto::limits;
 use matyan_store::{Batch, Result, Snapshot, Transaction};
 
-use super::{Document, Params, Props, read};
+use super::{Document, Params, Parent, Props, read};
 use crate::{
-    ids::{Project, RunNumber},
+    ids::{Project, RunId, RunNumber},
     index,
     keys::{self, Counter, EntityKind},
     params, rows,
@@ -26,6 +26,8 @@ pub struct RunEdit {
     number: RunNumber,
     before: Option<Document>,
     pub props: Props,
+    /// The id of the parent, which never changes.
+    parent_id: Option<RunId>,
     /// The params before and after the change; read when they are first needed.
     params: Option<(Map, Map)>,
     /// Upper bound of the encoded size of the params after the messages applied so far;
@@ -36,7 +38,7 @@ pub struct RunEdit {
 impl RunEdit {
     /// An edit of a document that does not exist yet.
     pub(crate) fn create(project: Project, number: RunNumber, props: Props) -> Self {
-        Self { project, number, before: None, props, params: None, params_bytes: None }
+        Self { project, number, before: None, props, parent_id: None, params: None, params_bytes: None }
     }
 
     /// The document of a live run number. The transaction fails if the document changes in
@@ -50,11 +52,27 @@ impl RunEdit {
         let Some(value) = transaction.get(&key).await? else { return Ok(None) };
         let before = Document::decode(&key, &value)?;
         let props = before.props.clone();
-        Ok(Some(Self { project, number, before: Some(before), props, params: None, params_bytes: None }))
+        let parent_id = match props.parent {
+            Some(parent) => {
+                read::run_id_get(transaction.unchecked(), project, RunNumber(parent.number)).await?
+            }
+            None => None,
+        };
+        let (before, params) = (Some(before), None);
+        Ok(Some(Self { project, number, before, props, parent_id, params, params_bytes: None }))
     }
 
     pub fn number(&self) -> RunNumber {
         self.number
+    }
+
+    /// Makes the run a branch. It must not have a parent yet.
+    pub fn set_parent(&mut self, parent: Parent, id: RunId) {
+        (self.props.parent, self.parent_id) = (Some(parent), Some(id));
+    }
+
+    pub(crate) fn parent_id(&self) -> Option<&RunId> {
+        self.parent_id.as_ref()
     }
 
     /// Sets the time of the last change. It is later than that of the change before, even if clocks
@@ -121,7 +139,7 @@ impl RunEdit {
 
     /// Writes the difference. Writes nothing if nothing has changed.
     pub fn write(self, batch: &mut Batch) {
-        let Self { project, number, before, props, params, .. } = self;
+        let Self { project, number, before, props, parent_id, params, .. } = self;
         let kept = before.as_ref().map_or_else(Params::none, |document| document.params.clone());
         let params = match params {
             Some((old, new)) if old != new => {
@@ -137,8 +155,7 @@ impl RunEdit {
         }
         write_links(
             batch,
-            project,
-            number,
+            (project, number, parent_id.as_ref()),
             before.as_ref().map(|document| &document.props),
             Some(&document.props),
         );
@@ -152,7 +169,7 @@ impl RunEdit {
         let rows = index::params_rows(self.project, self.number, &tree);
         index::write_difference(batch, &rows, &index::IndexRows::new());
         let before = self.before.as_ref().map(|document| &document.props);
-        write_links(batch, self.project, self.number, before, None);
+        write_links(batch, (self.project, self.number, self.parent_id.as_ref()), before, None);
         batch.clear(keys::document(self.project, self.number));
         Ok(())
     }
@@ -180,13 +197,12 @@ fn write_params(
 /// Writes the index rows of the props, and the counts of runs per tag and experiment.
 fn write_links(
     batch: &mut Batch,
-    project: Project,
-    number: RunNumber,
+    (project, number, parent): (Project, RunNumber, Option<&RunId>),
     before: Option<&Props>,
     after: Option<&Props>,
 ) {
     let rows = |props: Option<&Props>| match props {
-        Some(props) => index::props_rows(project, number, props),
+        Some(props) => index::props_rows(project, number, props, parent),
         None => index::IndexRows::new(),
     };
     index::write_difference(batch, &rows(before), &rows(after));

@@ -9,7 +9,8 @@ use matyan_store::{Batch, Commit, Error, Range, Result, Scan, Snapshot, Store, T
 use super::head::{Head, Tombstone, head_checked, head_get};
 use super::{Props, RunEdit, WritingState, document_get, run_id_get};
 use crate::{
-    change,
+    branch::{branch_clear, has_sharers, hiding_put},
+    change::{self, ChangedPoints},
     entity::{NoteOwner, notes_clear},
     events,
     ids::{Project, RunId, RunNumber},
@@ -17,6 +18,7 @@ use crate::{
     parked::restored_items_clear,
     position::LogPosition,
     rows,
+    series::{RunRef, hiding_series},
 };
 
 /// Creates a run. The caller must have found the head of the id absent and check that in the
@@ -180,7 +182,8 @@ fn unlink(
     if let Some(number) = number {
         batch.set(keys::dead_run(project, number), Vec::new());
         batch.add(keys::project_counter(project, Counter::Runs), -1);
-        change::change_put(batch, project, number, deletion.time_us, deletion.caller);
+        let by = (deletion.time_us, deletion.caller);
+        change::points_change_put(batch, project, number, by, ChangedPoints::Any);
     }
     let event = RunDeleted {
         run_id: id.as_str().to_owned(),
@@ -332,6 +335,16 @@ async fn sweep_batch(
             batch.add(keys::project_counter(project, counter), -count);
         }
         batch.clear(writing);
+        let hiding = match has_sharers(transaction.unchecked(), project, number).await? {
+            true => hiding_series(transaction.unchecked(), RunRef { project, number }).await,
+            false => Ok(Vec::new()),
+        };
+        match hiding {
+            Ok(hiding) => hiding_put(transaction.batch(), project, number, &hiding),
+            // Its rows are cleared all the same.
+            Err(Error::Corrupt { .. }) => {}
+            Err(error) => return Err(error),
+        }
         return Ok((transaction.into_batch(), false));
     }
     let scan = Scan { rows: SWEEP_ROWS, ..Scan::default() };
@@ -369,8 +382,11 @@ async fn sweep_batch(
             return Ok((transaction.into_batch(), false));
         }
     }
+    let mut cleared = Batch::default();
+    branch_clear(transaction.unchecked(), &mut cleared, project, number).await?;
     let batch = transaction.batch();
-    for key in [keys::dead_run, keys::unfolded, keys::branch] {
+    batch.mutations.append(&mut cleared.mutations);
+    for key in [keys::dead_run, keys::unfolded] {
         batch.clear(key(project, number));
     }
     Ok((transaction.into_batch(), true))

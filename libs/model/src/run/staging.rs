@@ -6,7 +6,7 @@
 use matyan_store::{Batch, Result, Snapshot, Store, Transaction, transact};
 use minicbor::{Decode, Encode, bytes::ByteArray};
 
-use super::{Head, Props, RunEdit, lifecycle};
+use super::{Head, Props, RunEdit, lifecycle, run_id_get};
 use crate::{
     ids::{Project, RunId, RunNumber},
     keys::{self, Counter},
@@ -140,7 +140,14 @@ pub async fn staged_link(
     staged: &StagedRun,
     (props, params): (Props, Map),
 ) -> Result<()> {
+    let parent = props.parent;
     let mut edit = RunEdit::create(project, staged.number, props);
+    if let Some(parent) = parent
+        && let Some(parent_id) =
+            run_id_get(transaction.unchecked(), project, RunNumber(parent.number)).await?
+    {
+        edit.set_parent(parent, parent_id);
+    }
     *edit.params(transaction.unchecked()).await? = params;
     let batch = transaction.batch();
     staged.expect(batch, project, id);

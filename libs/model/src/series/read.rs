@@ -27,8 +27,9 @@ pub use self::view::SeriesView;
 use super::header::FoldedSummary;
 use super::series_rows::RunRef;
 use super::summary::Summary;
-use crate::branch::{Ancestor, branch_get};
+use crate::branch::{Ancestor, HidingSeries, branch_get, hiding_get};
 use crate::ids::{Project, RunNumber, SeriesNumber};
+use crate::keys;
 
 /// Summaries of series of runs that have no blocks and are not branches, in the given order; `None` for a series without
 /// points.
@@ -49,17 +50,60 @@ pub async fn folded_summaries(
 pub struct RunSeries {
     own: RunBlocks,
     /// The parent first.
-    ancestors: Vec<(Ancestor, RunBlocks)>,
+    ancestors: Vec<(Ancestor, AncestorPoints)>,
 }
+
+/// The points that a branch shares with an ancestor.
+enum AncestorPoints {
+    Shared(RunBlocks),
+    /// Of a deleted run: they are not shared, but hide those of older ancestors.
+    Deleted(RunBlocks),
+    /// Of a deleted run whose points were cleared.
+    Swept(HidingSeries),
+}
+
+/// The series of a branch that hide shared points, and their first steps.
+pub(crate) async fn hiding_series(
+    snapshot: &dyn Snapshot,
+    run_ref: RunRef,
+) -> Result<Vec<(SeriesNumber, i64)>> {
+    let branch = branch_get(snapshot, run_ref.project, run_ref.number).await?;
+    let end = branch.ancestors().iter().map(Ancestor::series_end).max().unwrap_or(0);
+    let own = RunBlocks::open(snapshot, run_ref).await?;
+    let numbers: Vec<SeriesNumber> = (0..end).map(SeriesNumber).collect();
+    let mut hiding = Vec::new();
+    for numbers in numbers.chunks(HIDING_READ) {
+        let spans = own.series(snapshot, numbers).await?.into_iter().map(|series| series.span());
+        let firsts = numbers.iter().zip(spans).filter_map(|(number, span)| Some((*number, span?.first)));
+        hiding.extend(firsts.filter(|(number, first)| branch.last_shared_step(*number) >= Some(*first)));
+    }
+    Ok(hiding)
+}
+
+/// Series looked up at a time.
+const HIDING_READ: usize = 1_000;
 
 impl RunSeries {
     pub async fn open(snapshot: &dyn Snapshot, run_ref: RunRef) -> Result<Self> {
         let branch = branch_get(snapshot, run_ref.project, run_ref.number);
         let (own, branch) = futures::future::try_join(RunBlocks::open(snapshot, run_ref), branch).await?;
+        let RunRef { project, .. } = run_ref;
         let mut ancestors = Vec::with_capacity(branch.ancestors().len());
-        for ancestor in branch.ancestors() {
+        let mut deleted = Vec::with_capacity(branch.ancestors().len() * 2);
+        for number in branch.ancestors().iter().map(Ancestor::number) {
+            deleted.extend([keys::dead_run(project, number), keys::hiding_page(project, number, 0)]);
+        }
+        let deleted = if deleted.is_empty() { Vec::new() } else { snapshot.get_many(&deleted).await? };
+        for (ancestor, deleted) in branch.ancestors().iter().zip(deleted.chunks_exact(2)) {
             let ancestor_ref = RunRef { number: ancestor.number(), ..run_ref };
-            ancestors.push((*ancestor, RunBlocks::open(snapshot, ancestor_ref).await?));
+            let points = match deleted {
+                [_, Some(page)] => {
+                    AncestorPoints::Swept(hiding_get(snapshot, project, ancestor.number(), page).await?)
+                }
+                [Some(_), _] => AncestorPoints::Deleted(RunBlocks::open(snapshot, ancestor_ref).await?),
+                _ => AncestorPoints::Shared(RunBlocks::open(snapshot, ancestor_ref).await?),
+            };
+            ancestors.push((*ancestor, points));
         }
         Ok(Self { own, ancestors })
     }
@@ -68,11 +112,25 @@ impl RunSeries {
     pub async fn views(&self, snapshot: &dyn Snapshot, series: &[SeriesNumber]) -> Result<Vec<SeriesView>> {
         let own = self.own.series(snapshot, series).await?;
         let mut views: Vec<SeriesView> = own.into_iter().map(SeriesView::new).collect();
-        for (ancestor, blocks) in &self.ancestors {
+        for (ancestor, points) in &self.ancestors {
             let shared: Vec<usize> = (0..series.len()).filter(|at| ancestor.shares(series[*at])).collect();
             let numbers: Vec<SeriesNumber> = shared.iter().map(|at| series[*at]).collect();
+            let blocks = match points {
+                AncestorPoints::Shared(blocks) | AncestorPoints::Deleted(blocks) => blocks,
+                AncestorPoints::Swept(hiding) => {
+                    for (at, number) in shared.into_iter().zip(&numbers) {
+                        let first = hiding.get(number);
+                        first.into_iter().for_each(|first| views[at].hide(*first, ancestor.last_step));
+                    }
+                    continue;
+                }
+            };
+            let is_deleted = matches!(points, AncestorPoints::Deleted(_));
             for (at, part) in shared.into_iter().zip(blocks.series(snapshot, &numbers).await?) {
-                views[at].precede(part, ancestor.last_step);
+                match part.span() {
+                    Some(span) if is_deleted => views[at].hide(span.first, ancestor.last_step),
+                    _ => views[at].precede(part, ancestor.last_step),
+                }
             }
         }
         Ok(views)

@@ -16,6 +16,8 @@ pub struct SeriesView {
     /// In the order of steps, which do not overlap. The last one is the run's own, and the only one
     /// unless the run is a branch.
     parts: Vec<SeriesPart>,
+    /// The step from which on further ancestors are hidden by a run that was deleted.
+    hidden_from: Option<i64>,
 }
 
 #[derive(Clone, Debug)]
@@ -50,21 +52,30 @@ impl SeriesPart {
 
 impl SeriesView {
     pub(super) fn new(own: OwnSeries) -> Self {
-        Self { parts: vec![SeriesPart { series: own, last_step: i64::MAX }] }
+        Self { parts: vec![SeriesPart { series: own, last_step: i64::MAX }], hidden_from: None }
     }
 
     /// Puts the points of an ancestor before the others, up to the step of the branch, and to the first
     /// point that comes after it.
     pub(super) fn precede(&mut self, series: OwnSeries, last_step: i64) {
-        let first = self.span().map(|span| span.first.checked_sub(1));
-        let part = match first {
-            None => SeriesPart { series, last_step },
-            Some(Some(before)) => SeriesPart { series, last_step: last_step.min(before) },
-            Some(None) => return,
-        };
+        let Some(last_step) = self.last_preceding(last_step) else { return };
+        let part = SeriesPart { series, last_step };
         if part.span().is_some() {
             self.parts.insert(0, part);
         }
+    }
+
+    /// Hides the points of further ancestors from the first step of a deleted one on, if that shared it.
+    pub(super) fn hide(&mut self, first_step: i64, last_step: i64) {
+        if self.last_preceding(last_step).is_some_and(|last_step| first_step <= last_step) {
+            self.hidden_from = Some(first_step);
+        }
+    }
+
+    /// The last step, up to this one, that an ancestor can share; `None` if there is none.
+    fn last_preceding(&self, last_step: i64) -> Option<i64> {
+        let first = self.span().map(|span| span.first).into_iter().chain(self.hidden_from).min();
+        first.map_or(Some(last_step), |first| Some(last_step.min(first.checked_sub(1)?)))
     }
 
     /// The range from the lowest to the highest step; `None` for a series without points. The range of a
