@@ -90,6 +90,9 @@ impl EventWriter<'_, '_> {
         }
         let edit = self.edit().await?;
         edit.touch(received_us);
+        if let Some(parent) = parent {
+            edit.set_parent(parent, RunId::new(create.parent_run_id.as_str()));
+        }
         let props = &mut edit.props;
         props.set_created(create.created_us.map_or(received_us, |created_us| created_us.min(received_us)));
         (props.active, props.is_given_up) = (true, false);
@@ -98,7 +101,6 @@ impl EventWriter<'_, '_> {
         props.outcome = None;
         props.first_start_us = props.first_start_us.or(client_time_us);
         props.client_start_us = client_time_us.or(props.client_start_us);
-        props.parent = props.parent.or(parent);
         Ok(shared)
     }
 
@@ -274,6 +276,7 @@ impl EventWriter<'_, '_> {
             self.run.forget_series();
             let live = self.run.live(self.transaction, self.entry.received_us).await?;
             live.writing.series_edits += 1;
+            live.edits_series = true;
             live.writing.deleted_series += u32::from(effect == EditEffect::Dropped);
         }
         Ok(Ok(()))

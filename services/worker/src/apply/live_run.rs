@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 use matyan_model::{
-    change::change_put,
+    change::{ChangedPoints, points_change_put},
     ids::RunNumber,
     keys,
     run::{RunEdit, WritingState, writing_put},
@@ -28,6 +28,8 @@ pub(super) struct LiveRun {
     pub(super) objects: ObjectSeries,
     pub(super) log_records: LogRecords,
     pub(super) recent_lines: RecentLines,
+    /// Whether the current transaction edits series.
+    pub(super) edits_series: bool,
 }
 
 /// Activity of a run in a transaction.
@@ -62,7 +64,8 @@ impl LiveRun {
 
     fn new(number: RunNumber, writing: WritingState, document: RunDocument) -> Self {
         let (series, objects, log_records, recent_lines) = Default::default();
-        Self { number, writing, stored: writing, document, series, objects, log_records, recent_lines }
+        let (stored, edits_series) = (writing, false);
+        Self { number, writing, stored, document, series, objects, log_records, recent_lines, edits_series }
     }
 
     /// Drops what is known about series. Nothing may have been collected.
@@ -77,6 +80,11 @@ impl LiveRun {
         activity: &Activity,
     ) -> Option<WrittenBlocks> {
         let (project, number) = (transaction.project(), self.number);
+        let points = match self.series.first_step() {
+            _ if std::mem::take(&mut self.edits_series) => ChangedPoints::Any,
+            Some(step) => ChangedPoints::From(step),
+            None => ChangedPoints::None,
+        };
         let blocks = self.series.write(transaction, number, &mut self.writing);
         self.objects.write_headers(transaction, number);
         self.log_records.clear();
@@ -86,7 +94,8 @@ impl LiveRun {
         if has_items {
             self.writing.last_data_us = self.writing.last_data_us.max(activity.received_us);
             writing_put(batch, project, number, &self.writing);
-            change_put(batch, project, number, activity.received_us, &activity.caller);
+            let by = (activity.received_us, activity.caller.as_str());
+            points_change_put(batch, project, number, by, points);
         }
         let counters = self.stored.project_counters().into_iter().zip(self.writing.project_counters());
         for ((counter, before), (_, after)) in counters {

@@ -282,6 +282,11 @@ impl MetricSeries {
         added
     }
 
+    /// The lowest step of the points taken in this transaction.
+    pub(super) fn first_step(&self) -> Option<i64> {
+        self.written.points.steps.iter().min().copied()
+    }
+
     /// Writes the headers and blocks of this transaction, and returns the blocks.
     pub(super) fn write(
         &mut self,

@@ -1,6 +1,13 @@
 //! Branches: runs that share points with their parent.
 
-use matyan_model::{keys::Counter, project::project_count, run::sweep_step, series_edit::SeriesEditOutcome};
+use matyan_model::{
+    branch::{branch_get, sharers_page},
+    change::changes_list,
+    keys::{self, Counter},
+    project::project_count,
+    run::sweep_step,
+    series_edit::SeriesEditOutcome,
+};
 use matyan_proto::ingest::v1::{self as pb, event::Kind};
 
 use super::harness::{P, TestEnv, TestRecord, record};
@@ -88,6 +95,96 @@ async fn a_branch_shares_everything_without_a_step_and_nothing_after_points_of_i
     assert!(env.read().await.unwrap().props.parent.is_some(), "the parent is shown nevertheless");
 }
 
+/// After a crash, the record that created a branch comes again, and the client may send it again.
+#[tokio::test]
+async fn a_branch_is_created_once() {
+    let env = TestEnv::with_parent().await;
+    let create = record(1).sent(1, 1, 0).branch("p", Some(35));
+    env.apply(vec![create.clone()]).await;
+    let branch = async || {
+        let number = env.read().await.unwrap().number;
+        branch_get(&*env.store().snapshot().await.unwrap(), P, number).await.unwrap()
+    };
+    let before = branch().await;
+    let late = record(2).run("p").define(0, &["late"]).points(0, &at(&[0, 60], 4.0));
+    env.apply_with(&mut env.writer("p"), vec![late]).await;
+    // Another worker reads the same record, the producer sends it again, and another one does.
+    let again = record(5).sent(1, 1, 0).branch("p", Some(90));
+    let other = record(6).sent(2, 1, 0).branch("p", Some(90));
+    for records in [vec![create.clone()], vec![create, again], vec![other]] {
+        env.apply_with(&mut env.writer("r"), records).await;
+        assert_eq!(branch().await, before);
+        assert_eq!(env.points("a").await.len(), 4);
+        assert!(env.points("late").await.is_empty());
+    }
+    assert!(env.parked().await.is_empty());
+    let snapshot = env.store().snapshot().await.unwrap();
+    assert_eq!(project_count(&*snapshot, P, Counter::Series).await.unwrap(), 3 + 2);
+    assert_eq!(project_count(&*snapshot, P, Counter::Runs).await.unwrap(), 2);
+}
+
+#[tokio::test]
+async fn a_run_leads_to_the_branches_that_share_a_step() {
+    let env = TestEnv::with_parent().await;
+    let branch = |id: &'static str, parent, step| record(1).run(id).branch(parent, Some(step));
+    for (id, parent, step) in [("r", "p", 35), ("s", "p", 50), ("t", "s", 20)] {
+        env.apply_with(&mut env.writer(id), vec![branch(id, parent, step)]).await;
+    }
+    let number = async |id: &str| env.read_run(id).await.unwrap().number;
+    let (p, r, s, t) = (number("p").await, number("r").await, number("s").await, number("t").await);
+    let sharers = async |of, step| {
+        let range = keys::sharers_from(P, of, step);
+        let (mut found, rest) =
+            sharers_page(&*env.store().snapshot().await.unwrap(), &range, 100).await.unwrap();
+        assert!(rest.is_none());
+        found.sort_unstable();
+        found
+    };
+    assert_eq!(sharers(p, i64::MIN).await, [r, s, t]);
+    assert_eq!(sharers(p, 35).await, [r, s]);
+    assert_eq!(sharers(p, 51).await, []);
+    assert_eq!(sharers(s, 20).await, [t]);
+    // A deleted run leaves nothing behind.
+    for (id, number) in [("s", s), ("r", r)] {
+        env.apply_with(&mut env.writer(id), vec![record(9).run(id).delete()]).await;
+        while !sweep_step(env.store(), P, number).await.unwrap() {}
+    }
+    assert_eq!(sharers(p, i64::MIN).await, [t]);
+    // What a deleted run leaves is cleared with the last of its branches.
+    assert_eq!(sharers(s, i64::MIN).await, [t]);
+    env.apply_with(&mut env.writer("t"), vec![record(9).run("t").delete()]).await;
+    while !sweep_step(env.store(), P, t).await.unwrap() {}
+    assert_eq!((sharers(p, i64::MIN).await, sharers(s, i64::MIN).await), (vec![], vec![]));
+    let hiding = env.store().snapshot().await.unwrap().get(&keys::hiding_page(P, s, 0)).await.unwrap();
+    assert_eq!(hiding, None);
+}
+
+#[tokio::test]
+async fn changes_say_from_which_step_on_points_have_changed() {
+    let env = TestEnv::with_parent().await;
+    let records = [
+        (
+            record(1)
+                .run("p")
+                .define(0, &["a", "b"])
+                .points(0, &at(&[95, 70], 1.0))
+                .points(1, &at(&[80], 1.0)),
+            70,
+        ),
+        (record(2).run("p").tag("best"), i64::MAX),
+        (record(3).run("p").delete_steps(1, "a", Some(95), None), i64::MIN),
+        (record(4).run("p").tag("worst"), i64::MAX),
+        (record(5).run("p").delete(), i64::MIN),
+    ];
+    let mut writer = env.writer("p");
+    for (record, first_step) in records {
+        env.apply_with(&mut writer, vec![record]).await;
+        let snapshot = env.store().snapshot().await.unwrap();
+        let (changes, _) = changes_list(&*snapshot, P, None, 100).await.unwrap();
+        assert_eq!(changes.last().unwrap().first_step, first_step, "{changes:?}");
+    }
+}
+
 #[tokio::test]
 async fn a_branch_that_cannot_share_is_created_without_shared_points() {
     let env = TestEnv::with_parent().await;
@@ -139,8 +236,33 @@ async fn a_branch_of_a_branch_keeps_what_is_left_of_its_ancestors() {
     assert_eq!(steps().await, [0, 10, 20, 30, 40, 50, 60, 70]);
     let number = env.read_run("m").await.unwrap().number;
     env.apply_with(&mut env.writer("m"), vec![record(3).run("m").delete()]).await;
-    while !sweep_step(env.store(), P, number).await.unwrap() {}
     assert_eq!(steps().await, [0, 10, 20, 30, 40, 50], "a deleted run takes its points along");
+    while !sweep_step(env.store(), P, number).await.unwrap() {}
+    assert_eq!(steps().await, [0, 10, 20, 30, 40, 50]);
+}
+
+#[tokio::test]
+async fn points_that_a_deleted_branch_had_replaced_stay_hidden() {
+    let env = TestEnv::with_parent().await;
+    let middle = record(1).run("m").branch("p", Some(50)).define(0, &["a"]);
+    let middle = middle.points(0, &at(&[30, 45, 60, 70, 80], 3.0));
+    env.apply_with(&mut env.writer("m"), vec![middle]).await;
+    env.apply(vec![record(2).branch("m", Some(70))]).await;
+    let steps = async || env.points("a").await.iter().map(|(step, _)| *step).collect::<Vec<_>>();
+    assert_eq!(steps().await, [0, 10, 20, 30, 45, 60, 70]);
+    let number = env.read_run("m").await.unwrap().number;
+    env.apply_with(&mut env.writer("m"), vec![record(3).run("m").delete()]).await;
+    for is_swept in [false, true] {
+        while is_swept && !sweep_step(env.store(), P, number).await.unwrap() {
+            assert_eq!(steps().await, [0, 10, 20]);
+        }
+        assert_eq!(steps().await, [0, 10, 20], "{is_swept}");
+        let shared: Vec<i64> = env.points("b").await.iter().map(|(step, _)| *step).collect();
+        assert_eq!(shared, [0, 10, 20, 30, 40, 50], "the other series had replaced none");
+    }
+    assert_eq!(env.read_run("p").await.unwrap().metrics[0].1.len(), 10, "the first run has all its points");
+    env.apply(vec![record(4).define(0, &["a"]).points(0, &at(&[15, 80], 4.0))]).await;
+    assert_eq!(steps().await, [0, 10, 15, 80]);
 }
 
 #[tokio::test]
