@@ -51,6 +51,7 @@ pub(super) async fn groups(
         by: by.clone(),
         summaries,
         order,
+        order_summary: request.order_aggregate as usize,
         descending: request.descending,
         prefix: request.prefix.clone(),
         limit: if request.limit == 0 { DEFAULT_LIMIT } else { request.limit } as usize,
@@ -129,8 +130,12 @@ fn group_order(request: &GroupsRequest, summaries: usize) -> Result<Option<Group
         Ok(GroupOrder::Min) => GroupNumber::Min,
         Ok(GroupOrder::Max) => GroupNumber::Max,
     };
-    match summaries {
-        0 => Err(Error::field("order", "needs an aggregate: add one to `aggregates`")),
+    match request.order_aggregate as usize {
+        _ if summaries == 0 => Err(Error::field("order", "needs an aggregate: add one to `aggregates`")),
+        index if index >= summaries => Err(Error::field(
+            "order_aggregate",
+            "is not the index of one of `aggregates`, which count from 0",
+        )),
         _ => Ok(Some(order)),
     }
 }

@@ -3,12 +3,17 @@
 //! later, as the position of a column is before all of its snapshots; so every page has a snapshot of
 //! its own.
 
-use std::{borrow::Cow, collections::HashSet};
+use std::{
+    borrow::Cow,
+    collections::{HashMap, HashSet},
+};
 
 use matyan_model::{
-    entity::{Experiment, entity_get, entity_list},
+    entity::{Experiment, Tag, entity_get, entity_list},
     ids::{Project, RunNumber},
-    index::{IndexedValue, MAX_TEXT_BYTES, ParamColumn, index_rowless_page, index_runs_page},
+    index::{
+        IndexedValue, MAX_TEXT_BYTES, ParamColumn, index_rowless_page, index_runs_page, is_indexed_path,
+    },
     keys::{self, EntityKind, SeriesKind},
     metric::{metric_series_find, metric_series_find_in},
     run::{Document, documents_get, params_get_bytes, runs_list},
@@ -39,6 +44,9 @@ const SERIES: usize = 256;
 
 /// Documents per page of a scan.
 const SCANNED: Scan = Scan { rows: 256, bytes: 1 << 20, reverse: false };
+
+/// Memory of a tag of a run while tags are read.
+const LINK_BYTES: usize = size_of::<(RunNumber, u32)>();
 
 /// Memory of a value besides its text.
 const VALUE_BYTES: usize = size_of::<(RunNumber, Term)>();
@@ -107,7 +115,7 @@ impl ColumnReader<'_> {
             ColumnKey::Experiment { .. } => {
                 let snapshot = self.deps.store.snapshot().await?;
                 let experiments = entity_list::<Experiment>(snapshot.as_ref(), project).await?;
-                let names: std::collections::HashMap<_, _> =
+                let names: HashMap<_, _> =
                     experiments.into_iter().map(|(id, experiment)| (id, experiment.name)).collect();
                 self.index(keys::index_experiments(project), |key| {
                     let (number, id) = keys::decode_index_experiment(project, key)?;
@@ -115,6 +123,7 @@ impl ColumnReader<'_> {
                 })
                 .await
             }
+            ColumnKey::Tags { .. } => self.tags().await,
             ColumnKey::Description | ColumnKey::Outcome => self.documents().await,
             ColumnKey::Param(path) => self.param(path).await,
             ColumnKey::Metric(metric) => self.metric(metric).await,
@@ -172,7 +181,22 @@ impl ColumnReader<'_> {
 
     async fn param(&mut self, path: &[String]) -> Result<()> {
         let path: Vec<Cow<'_, str>> = path.iter().map(|key| Cow::Borrowed(key.as_str())).collect();
-        let all = keys::index_param_path(self.project, &path);
+        if is_indexed_path(&path) {
+            self.param_index(keys::index_param_path(self.project, &path)).await?;
+        }
+        // Runs with too many params to index. A text that is too long has a row without a value.
+        let mut rest = Some(keys::index_partial_all(self.project));
+        while let Some(range) = rest {
+            let snapshot = self.deps.store.snapshot().await?;
+            let (numbers, next) = index_rowless_page(snapshot.as_ref(), &range, roster::PAGE.rows).await?;
+            self.begin_page(numbers.len(), 0).await?;
+            self.unknown.extend(numbers);
+            rest = next;
+        }
+        self.read_unknown().await
+    }
+
+    async fn param_index(&mut self, all: Range) -> Result<()> {
         let mut rest = Some(all.clone());
         while let Some(range) = rest {
             let (page, next) = self.page(&range).await?;
@@ -193,16 +217,41 @@ impl ColumnReader<'_> {
             self.end_page();
             rest = next;
         }
-        // Runs with too many params to index. A text that is too long has a row without a value.
-        let mut rest = Some(keys::index_partial_all(self.project));
+        Ok(())
+    }
+
+    /// Reads the tags of every run from their index, which lists the runs of one tag after another.
+    async fn tags(&mut self) -> Result<()> {
+        let snapshot = self.deps.store.snapshot().await?;
+        let mut tags = entity_list::<Tag>(snapshot.as_ref(), self.project).await?;
+        drop(snapshot);
+        tags.sort_by(|(_, one), (_, other)| one.name.cmp(&other.name));
+        let places: HashMap<&str, u32> =
+            (0..).zip(&tags).map(|(place, (id, _))| (id.as_str(), place)).collect();
+        let mut links: Vec<(RunNumber, u32)> = Vec::new();
+        let mut rest = Some(keys::index_tags(self.project));
         while let Some(range) = rest {
-            let snapshot = self.deps.store.snapshot().await?;
-            let (numbers, next) = index_rowless_page(snapshot.as_ref(), &range, roster::PAGE.rows).await?;
-            self.begin_page(numbers.len(), 0).await?;
-            self.unknown.extend(numbers);
+            let (page, next) = self.page(&range).await?;
+            self.room.reserve((links.len() + page.rows.len()) * 2 * LINK_BYTES).await?;
+            for (key, _) in &page.rows {
+                let (number, id) = keys::decode_index_tag(self.project, key)?;
+                // A tag that was deleted is not shown.
+                links.extend(places.get(id.as_str()).map(|place| (number, *place)));
+            }
             rest = next;
         }
-        self.read_unknown().await
+        links.sort_unstable();
+        let links_bytes = links.capacity() * LINK_BYTES;
+        let of_runs: Vec<_> = links.chunk_by(|one, other| one.0 == other.0).collect();
+        for page in of_runs.chunks(roster::PAGE.rows) {
+            self.begin_page(page.len(), 2 * links_bytes + page.len() * Term::MAX_HEAP_BYTES).await?;
+            for links in page {
+                let names = links.iter().map(|(_, place)| tags[*place as usize].1.name.as_str());
+                self.add(links[0].0, tags_term(names));
+            }
+            self.end_page();
+        }
+        Ok(())
     }
 
     /// Reads the value of every run from its document.
@@ -343,6 +392,14 @@ pub(super) async fn run_term(
             let found = entity_get::<Experiment>(snapshot, project, id).await?;
             Term::text(&found.map(|experiment| experiment.name).unwrap_or_default())
         }
+        ColumnKey::Tags { .. } => {
+            let mut names = Vec::with_capacity(props.tags.len());
+            for id in &props.tags {
+                names.extend(entity_get::<Tag>(snapshot, project, id).await?.map(|tag| tag.name));
+            }
+            names.sort_unstable();
+            tags_term(names.iter().map(String::as_str))
+        }
         ColumnKey::Param(path) => match param(snapshot, project, number, document, path).await {
             // The run is left out when it is read to be sent.
             Err(Error::Damaged(_)) => Term::Absent,
@@ -353,6 +410,14 @@ pub(super) async fn run_term(
             value => value?,
         },
     })
+}
+
+/// The names of tags, which are in order.
+fn tags_term<'n>(names: impl Iterator<Item = &'n str>) -> Term {
+    match names.collect::<Vec<_>>().join(", ").as_str() {
+        "" => Term::Absent,
+        names => Term::text(names),
+    }
 }
 
 async fn param(

@@ -9,7 +9,7 @@ use super::{
     match_set::TableQuery,
     memory::{grow, vec_growth},
     order::{OrderKey, SortRuns},
-    page::{RunFilter, SelectRuns, experiment_names, needed_columns},
+    page::{RunFilter, SelectRuns, entity_names, needed_columns},
     roster::Slot,
     run_value::{RunValue, TableValue},
     sliced_sort::SlicedSort,
@@ -26,6 +26,8 @@ pub(crate) struct GroupQuery {
     pub(crate) summaries: Vec<RunValue>,
     /// `None`: by the values of the groups.
     pub(crate) order: Option<GroupNumber>,
+    /// The summary that has this number.
+    pub(crate) order_summary: usize,
     pub(crate) descending: bool,
     /// The beginning of the first value; empty: any value.
     pub(crate) prefix: String,
@@ -38,7 +40,7 @@ pub(crate) struct GroupQuery {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum GroupNumber {
     Count,
-    /// The mean of the first summary.
+    /// The mean of a summary.
     Mean,
     Min,
     Max,
@@ -93,8 +95,8 @@ impl NumberSummary {
 }
 
 /// The number that a group is sorted by.
-fn order_number(of: GroupNumber, runs: u64, first: Option<&NumberSummary>) -> Term {
-    let summary = first.filter(|summary| summary.count > 0);
+fn order_number(of: GroupNumber, runs: u64, summary: Option<&NumberSummary>) -> Term {
+    let summary = summary.filter(|summary| summary.count > 0);
     let float = |value: Option<f64>| value.map_or(Term::Absent, Term::Float);
     match of {
         GroupNumber::Count => Term::Integer(i64::try_from(runs).unwrap_or(i64::MAX)),
@@ -109,6 +111,7 @@ struct ResolvedGroups {
     by: OrderKey,
     summaries: Vec<TableValue>,
     order: Option<GroupNumber>,
+    order_summary: usize,
     descending: bool,
     prefix: String,
     limit: usize,
@@ -142,11 +145,12 @@ impl RunTables {
     pub(crate) async fn groups(
         &self,
         deps: &Arc<Deps>,
-        query: GroupQuery,
+        request: GroupQuery,
         start: Option<GroupStart>,
     ) -> Result<GroupPage> {
-        let GroupQuery { project, query, by, summaries, order, descending, prefix, limit, now_us } = query;
-        let names = experiment_names(deps, project, by.iter()).await?;
+        let GroupQuery { project, query, by, summaries, order, order_summary, .. } = request;
+        let GroupQuery { descending, prefix, limit, now_us, .. } = request;
+        let names = entity_names(deps, project, by.iter()).await?;
         let value = |value: &RunValue| TableValue::new(value, now_us, names);
         let by: OrderKey = by.iter().map(|by| (value(by), false)).collect();
         let summaries: Vec<TableValue> = summaries.iter().map(value).collect();
@@ -158,7 +162,9 @@ impl RunTables {
         let (open, _) = in_slices(self, evaluation, project, &needed, open, work).await?;
         let work = SelectRuns::new(RunFilter::new(query.as_ref()));
         let (open, runs) = in_slices(self, evaluation, project, &needed, open, work).await?;
-        let resolved = ResolvedGroups { by: by.clone(), summaries, order, descending, prefix, limit };
+        let by_values = by.clone();
+        let resolved =
+            ResolvedGroups { by: by_values, summaries, order, order_summary, descending, prefix, limit };
         let work = GroupRuns::new(resolved, runs);
         let (open, groups) = in_slices(self, evaluation, project, &needed, open, work).await?;
         let page = move || match open.as_ref() {
@@ -214,7 +220,8 @@ impl GroupRuns {
         let Self { query, groups, summaries, .. } = self;
         if let Some(of) = query.order {
             for (index, group) in groups.iter_mut().enumerate() {
-                group.number = order_number(of, group.runs, summaries.get(index * query.summaries.len()));
+                let summary = summaries.get(index * query.summaries.len() + query.order_summary);
+                group.number = order_number(of, group.runs, summary);
             }
         }
         let all: Vec<Slot> = (0..).take(groups.len()).collect();

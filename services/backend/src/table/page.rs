@@ -210,7 +210,7 @@ impl Selection {
     async fn resolve(&self, deps: &Deps) -> Result<ResolvedSelection> {
         let grouped = self.group.iter().flat_map(|(values, _)| values);
         let values = self.sort.iter().map(|key| &key.value).chain(grouped);
-        let names = experiment_names(deps, self.project, values).await?;
+        let names = entity_names(deps, self.project, values).await?;
         let value = |value: &RunValue| TableValue::new(value, self.now_us, names);
         let group = self.group.as_ref().map(|(values, terms)| {
             (values.iter().map(|grouped| (value(grouped), false)).collect::<OrderKey>(), terms.clone())
@@ -231,16 +231,21 @@ impl ResolvedSelection {
     }
 }
 
-/// The digest of the names of experiments, if a value depends on them.
-pub(super) async fn experiment_names(
+/// The digest of the names of experiments and tags, if a value depends on them.
+pub(super) async fn entity_names(
     deps: &Deps,
     project: Project,
-    mut values: impl Iterator<Item = &RunValue>,
+    values: impl Iterator<Item = &RunValue>,
 ) -> Result<u64> {
-    if values.any(|value| *value == RunValue::Experiment) {
-        return names_digest(deps, project, false).await;
+    let (mut experiment, mut tags) = (false, false);
+    for value in values {
+        experiment |= *value == RunValue::Experiment;
+        tags |= *value == RunValue::Tags;
     }
-    Ok(0)
+    match experiment || tags {
+        true => names_digest(deps, project, tags).await,
+        false => Ok(0),
+    }
 }
 
 pub(super) fn needed_columns<'v>(values: impl Iterator<Item = &'v TableValue>) -> Vec<ColumnKey> {

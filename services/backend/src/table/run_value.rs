@@ -20,6 +20,7 @@ pub(crate) enum RunValue {
     Name,
     RunId,
     Experiment,
+    Tags,
     Description,
     Ended,
     Outcome,
@@ -65,6 +66,7 @@ impl RunValue {
                 Ok(SortField::Description) => Ok(Self::Description),
                 Ok(SortField::Ended) => Ok(Self::Ended),
                 Ok(SortField::Outcome) => Ok(Self::Outcome),
+                Ok(SortField::Tags) => Ok(Self::Tags),
                 Ok(SortField::Unspecified) | Err(_) => Err(Error::field(field, "contains an unknown field")),
             },
             Some(ValueSource::Param(path)) if path.segments.is_empty() => {
@@ -101,6 +103,10 @@ pub(super) enum ColumnKey {
     Experiment {
         names: u64,
     },
+    /// The names of the tags, like that of the experiment.
+    Tags {
+        names: u64,
+    },
     Param(Vec<String>),
     Metric(MetricColumn),
 }
@@ -118,7 +124,7 @@ pub(super) enum TableValue {
 }
 
 impl TableValue {
-    /// `names` is the digest of the names of experiments.
+    /// `names` is the digest of the names of experiments, and of tags if a value depends on them.
     pub(super) fn new(value: &RunValue, now_us: i64, names: u64) -> Self {
         Self::Column(match value {
             RunValue::RunId => return Self::RunId,
@@ -130,6 +136,7 @@ impl TableValue {
             RunValue::Ended => ColumnKey::Ended,
             RunValue::Outcome => ColumnKey::Outcome,
             RunValue::Experiment => ColumnKey::Experiment { names },
+            RunValue::Tags => ColumnKey::Tags { names },
             RunValue::Param(path) => ColumnKey::Param(path.clone()),
             RunValue::Metric(metric) => ColumnKey::Metric(metric.clone()),
         })

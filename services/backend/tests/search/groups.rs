@@ -7,8 +7,8 @@ use matyan_proto::{
     common::v1::SeriesKey,
     runs::v1::ParamPath,
     search::v1::{
-        Aggregate, Group, GroupBy, GroupOrder, GroupsRequest, GroupsResponse, MetricValue, RunsRequest, Sort,
-        SortField, aggregate::Of, group_by::By, group_value::Value, sort,
+        Aggregate, AggregateValue, Group, GroupBy, GroupOrder, GroupsRequest, GroupsResponse, MetricValue,
+        RunsRequest, Sort, SortField, aggregate::Of, group_by::By, group_value::Value, sort,
     },
 };
 use tonic::{Code, Status};
@@ -182,8 +182,9 @@ async fn groups_come_in_pages_in_every_order() {
         ]
     };
     for order in [GroupOrder::Values, GroupOrder::Count, GroupOrder::Mean, GroupOrder::Min, GroupOrder::Max] {
-        for descending in [false, true] {
+        for (descending, order_aggregate) in [(false, 0), (true, 0), (false, 1), (true, 1)] {
             let list = GroupsRequest {
+                order_aggregate,
                 aggregates: vec![aggregate(Of::Metric(loss())), aggregate(Of::Param(path("lr")))],
                 order: order.into(),
                 descending,
@@ -208,6 +209,18 @@ async fn groups_come_in_pages_in_every_order() {
                 }
             }
             assert_eq!(paged, whole.groups, "{order:?} {descending}");
+            let number = |group: &Group| match group.aggregates[order_aggregate as usize] {
+                AggregateValue { mean, .. } if order == GroupOrder::Mean => mean,
+                AggregateValue { min, .. } if order == GroupOrder::Min => min,
+                AggregateValue { max, .. } if order == GroupOrder::Max => max,
+                _ => None,
+            };
+            let numbers: Vec<f64> = paged.iter().map_while(number).collect();
+            assert!(
+                paged[numbers.len()..].iter().all(|group| number(group).is_none()),
+                "absent ones are last"
+            );
+            assert!(if descending { numbers.is_sorted_by(|a, b| a >= b) } else { numbers.is_sorted() });
             if order == GroupOrder::Count {
                 let counts: Vec<u64> = paged.iter().map(|group| group.run_count).collect();
                 assert!(if descending { counts.is_sorted_by(|a, b| a >= b) } else { counts.is_sorted() });
@@ -320,6 +333,16 @@ async fn invalid_groups_are_refused() {
             "aggregates",
         ),
         (GroupsRequest { order: GroupOrder::Mean.into(), ..valid() }, Code::InvalidArgument, "order"),
+        (
+            GroupsRequest {
+                aggregates: vec![aggregate(Of::Param(path("lr")))],
+                order: GroupOrder::Max.into(),
+                order_aggregate: 1,
+                ..valid()
+            },
+            Code::InvalidArgument,
+            "order_aggregate",
+        ),
         (GroupsRequest { order: 99, ..valid() }, Code::InvalidArgument, "order"),
         (GroupsRequest { limit: 1_001, ..valid() }, Code::ResourceExhausted, "limit"),
         (GroupsRequest { cursor: "x".into(), ..valid() }, Code::InvalidArgument, "cursor"),

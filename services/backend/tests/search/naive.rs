@@ -173,6 +173,12 @@ fn term(run: &RunSpec, sort: &Sort) -> (u8, f64, String) {
             SortField::Ended => run.finalized_us.filter(|_| !run.active).map(|end| number(end as f64)),
             SortField::Outcome if run.active => Some(text("active")),
             SortField::Outcome => View(run).outcome().map(text),
+            SortField::Tags => {
+                let mut tags = run.tags.clone();
+                tags.sort();
+                tags.dedup();
+                (!tags.is_empty()).then(|| text(&tags.join(", ")))
+            }
             SortField::Unspecified => panic!("not used by the test"),
         },
         By::Param(path) => {

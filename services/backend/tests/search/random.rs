@@ -243,6 +243,7 @@ async fn runs_are_sorted_by_their_keys() {
         field(SortField::Description),
         field(SortField::Ended),
         field(SortField::Outcome),
+        field(SortField::Tags),
         param(&["hparams", "lr"]),
         param(&["hparams", "seed"]),
         param(&["top"]),

@@ -226,6 +226,7 @@ fn keys_of_lists() -> Vec<Sort> {
         field(SortField::Description),
         field(SortField::Ended),
         field(SortField::Outcome),
+        field(SortField::Tags),
         param(&["hparams", "lr"]),
         param(&["hparams", "seed"]),
         param(&["top"]),

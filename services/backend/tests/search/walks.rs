@@ -135,6 +135,7 @@ fn orders() -> Vec<Vec<Sort>> {
         field(SortField::Description),
         field(SortField::Ended),
         field(SortField::Outcome),
+        field(SortField::Tags),
         param(&["a", "b"]),
         loss.clone(),
     ] {
