@@ -51,6 +51,8 @@ pub enum Probe {
     /// Runs of the experiment with that name; `None`: runs without an experiment.
     Experiment(Option<Box<str>>),
     Tag(Box<str>),
+    /// Branches of the run with this hash.
+    Parent(Box<str>),
     /// In Unix seconds.
     CreatedAt(Interval<f64>),
     /// In Unix seconds; only runs that have ended.
@@ -162,6 +164,7 @@ impl fmt::Display for Probe {
             Probe::Experiment(Some(name)) => write!(f, "experiment = {name:?}"),
             Probe::Experiment(None) => f.write_str("no experiment"),
             Probe::Tag(name) => write!(f, "tag {name:?}"),
+            Probe::Parent(hash) => write!(f, "parent = {hash:?}"),
             Probe::CreatedAt(times) => times.describe(f, "created_at"),
             Probe::EndTime(times) => times.describe(f, "end_time"),
             Probe::Param { path, keys: ParamKeys::Numbers(numbers) } => {

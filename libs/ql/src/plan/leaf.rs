@@ -120,6 +120,7 @@ fn compare_constant(subject: &Node, operator: Comparison, constant: &Constant) -
         (Comparison::Is, Node::Param(_)) => inexact(subject, constant),
         (_, Node::Property(property)) => compare_property(*property, operator, constant),
         (_, Node::Param(lookup)) => compare_param(lookup, operator, constant),
+        (Comparison::Eq, Node::ParamOr(lookup, Property::Parent)) => compare_parent(lookup, constant),
         (_, Node::SequenceField(crate::names::SequenceField::Name)) => match constant {
             Constant::Text(text) => {
                 let names = Interval::texts(operator, text);
@@ -201,6 +202,14 @@ fn compare_param(lookup: &Lookup, operator: Comparison, constant: &Constant) -> 
         },
     };
     true_only(when_true, raises)
+}
+
+/// Derives equality with a constant of the parent, which a param of that name hides.
+fn compare_parent(lookup: &Lookup, constant: &Constant) -> TruthSets {
+    let Constant::Text(hash) = constant else { return TruthSets::nothing() };
+    let param = compare_param(lookup, Comparison::Eq, constant);
+    let parent = RunSet::superset(Proposal::Probe(Probe::Parent(hash.clone())));
+    true_only(union(param.when_true, parent), param.raises)
 }
 
 /// Whether a step is `.real` or a similar attribute: on a number it yields a number that no

@@ -33,6 +33,7 @@ pub(crate) fn proposed_by_probe(probe: &Probe, run: &Run) -> bool {
         Probe::Active(active) => *active == run.active,
         Probe::Experiment(name) => name.as_deref() == run.experiment.as_deref(),
         Probe::Tag(name) => run.tags.iter().any(|tag| **tag == **name),
+        Probe::Parent(hash) => run.parent.as_deref() == Some(&**hash),
         Probe::CreatedAt(times) => times.contains(&run.created_at),
         Probe::EndTime(times) => run.end_time.is_some_and(|end| times.contains(&end)),
         Probe::Sequence(names) => run.sequences.iter().any(|s| names.contains(&s.name.as_str().into())),

@@ -9,7 +9,7 @@ use std::{borrow::Cow, cell::Cell, sync::Arc};
 
 use matyan_model::{
     ids::{Project, RunNumber},
-    index::{IndexedValue, ParamColumn, index_rows_runs},
+    index::{IndexedValue, ParamColumn, index_rows_runs, is_indexed_path},
     keys,
 };
 use matyan_ql::{Datum, Endpoint, KeyPath, NeedSet, Outcome, Query, QueryLimits, RunView, SequenceView};
@@ -45,7 +45,8 @@ pub(super) fn paths(query: &Query) -> Option<Vec<KeyPath>> {
     let NeedSet::Only(paths) = &needs.params else { return None };
     let is_of_params = query.options().endpoint == Endpoint::Run
         && needs.sequences.is_empty()
-        && (1..=MAX_PATHS).contains(&paths.len());
+        && (1..=MAX_PATHS).contains(&paths.len())
+        && paths.iter().all(|path| is_indexed_path(path.keys()));
     is_of_params.then(|| paths.iter().cloned().collect())
 }
 

@@ -6,8 +6,12 @@ use std::{borrow::Cow, collections::VecDeque, ops::Bound};
 
 use matyan_model::{
     entity::entity_find,
+    format::format_has_parents,
     ids::{Project, RunId, RunNumber},
-    index::{MAX_TEXT_BYTES, Scalar, index_page_count, index_runs_page, number_bounds, text_bounds},
+    index::{
+        MAX_TEXT_BYTES, Scalar, index_page_count, index_runs_page, is_indexed_path, number_bounds,
+        text_bounds,
+    },
     keys::{self, Counter, EntityKind, SeriesKind},
     project::project_count,
     run::head_live,
@@ -27,7 +31,7 @@ const SCAN_FROM: u64 = 6;
 /// Rows read at a time.
 const PAGE: usize = 10_000;
 /// Maximum length of a key, close to the limit of the store.
-pub(super) const MAX_KEY_BYTES: usize = 4_096;
+const MAX_KEY_BYTES: usize = 4_096;
 
 /// The rows that satisfy a probe.
 enum ProbeRows {
@@ -179,6 +183,11 @@ async fn rows_of(snapshot: &dyn Snapshot, project: Project, probe: &Probe) -> Re
             let (first, end) = microseconds(times);
             ranges(vec![keys::index_ended_between(project, first, end)])
         }
+        Probe::Parent(hash) if hash.len() > matyan_proto::limits::RUN_ID_BYTES => nothing(),
+        Probe::Parent(hash) if format_has_parents(snapshot).await? => {
+            ranges(vec![keys::index_parent_all(project, hash)])
+        }
+        Probe::Parent(_) => None,
         // No index lists the runs without an experiment.
         Probe::Experiment(None) => None,
     })
@@ -208,7 +217,7 @@ fn text_bytes(texts: &Interval<Box<str>>) -> usize {
 /// The index range of a param probe; `None` if its keys would be longer than those of any row.
 /// Runs with such values are in the index of partially indexed runs.
 fn param(project: Project, path: &KeyPath, keys: &ParamKeys) -> Option<Range> {
-    if path.keys().iter().map(|key| key.len()).sum::<usize>() > MAX_KEY_BYTES {
+    if !is_indexed_path(path.keys()) {
         return None;
     }
     let path: Vec<Cow<'_, str>> = path.keys().iter().map(|key| Cow::Borrowed(&**key)).collect();

@@ -4,7 +4,7 @@ use std::{borrow::Cow, ops::Bound, time::Duration};
 
 use matyan_model::{
     ids::Project,
-    index::index_page_count,
+    index::{index_page_count, is_indexed_path},
     keys::{self, Counter},
     project::project_count,
 };
@@ -82,7 +82,7 @@ async fn missing_names(snapshot: &dyn Snapshot, project: Project, query: &Query)
 
 /// Whether a run has a scalar at this path. Maps and lists are in no index.
 async fn has_param(snapshot: &dyn Snapshot, project: Project, path: &KeyPath) -> Result<bool> {
-    if path.keys().iter().map(|key| key.len()).sum::<usize>() > index::MAX_KEY_BYTES {
+    if !is_indexed_path(path.keys()) {
         return Ok(false);
     }
     let path: Vec<Cow<'_, str>> = path.keys().iter().map(|key| Cow::Borrowed(&**key)).collect();

@@ -74,6 +74,13 @@ async fn queries_are_completed_with_what_the_project_has() {
         }
         assert_eq!(proposed, expected, "{query}");
     }
+    // A path that no index can have.
+    let long = "k".repeat(20_000);
+    let deep = "a.".repeat(4_000);
+    for text in [format!("run.{long} == |"), format!("run.{long}.b > |"), format!("run.{deep}b == |")] {
+        let found = client.complete(at(SearchKind::Runs, &text)).await.unwrap().into_inner();
+        assert_eq!(found.completions, []);
+    }
     let found = client.complete(at(SearchKind::Images, "|")).await.unwrap().into_inner();
     assert_eq!(found.completions[1].text, "images");
     let found = client.complete(at(SearchKind::Runs, "run.h|")).await.unwrap().into_inner();
