@@ -17,6 +17,7 @@ use matyan_proto::{
     limits,
     log::v1::LogEntry,
     runs::v1::{self as runs, run_service_client::RunServiceClient},
+    search::v1 as search,
 };
 use tonic::{Code, service::Routes};
 
@@ -314,6 +315,41 @@ async fn a_parent_that_is_not_live_is_counted_as_lost() {
     assert_eq!(read(&harness, "early").await.head.parent, None);
     let parent = pb::Parent { run_id: "p".into(), step: Some(7) };
     assert_eq!(read(&harness, "late").await.head.parent, Some(parent));
+    harness.end().await;
+}
+
+/// A restored branch has its points of its own, and is found by its parent.
+#[tokio::test]
+async fn a_parent_and_its_branch_are_restored() {
+    let harness = Harness::new().await;
+    track(&harness, "p", &[1.0, 2.0, 3.0, 4.0]).await;
+    harness.applied().await;
+    let parent_run_id = "p".to_owned();
+    let branch = ingest::CreateRun { parent_run_id, parent_step: Some(1), ..Default::default() };
+    harness.log("b", [Kind::CreateRun(branch)]).await;
+    track(&harness, "b", &[9.0]).await;
+    harness.applied().await;
+    let before = [read(&harness, "p").await, read(&harness, "b").await];
+    assert_eq!(before[1].head.parent, Some(pb::Parent { run_id: "p".into(), step: Some(1) }));
+    let other = Harness::new().await;
+    for run in &before {
+        put(&other, run, None).await;
+    }
+    for run in &before {
+        let after = read(&other, &run.head.run_id).await;
+        assert!(bits(&after) == bits(run) && after.head.parent == run.head.parent, "{after:?}");
+    }
+    let query = Some(search::Query { text: "run.parent == 'p'".into(), ..Default::default() });
+    let request = search::RunsRequest { query, ids_only: true, ..Default::default() };
+    let mut client = search::search_service_client::SearchServiceClient::new(other.routes());
+    let found = all(client.runs(request).await.unwrap()).await;
+    assert_eq!(found.into_iter().flat_map(|message| message.run_ids).collect::<Vec<_>>(), ["b"]);
+    // Without its parent it is as before, because a backup of a branch contains all its points.
+    let request = runs::DeleteRequest { run_id: "p".into(), ..Default::default() };
+    RunServiceClient::new(other.routes()).delete(request).await.unwrap();
+    other.applied().await;
+    assert!(bits(&read(&other, "b").await) == bits(&before[1]));
+    other.end().await;
     harness.end().await;
 }
 

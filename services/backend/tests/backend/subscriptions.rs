@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use matyan_proto::{
-    common::v1::SeriesKey,
+    common::v1::{SeriesKey, StepRange},
     live::v1::{
         SubscribeRequest, SubscribeResponse, Subscription, live_service_client::LiveServiceClient,
         subscribe_response::Response, subscription::Request as Wanted,
@@ -93,6 +93,57 @@ async fn one_stream_follows_runs_points_and_logs() {
     let before = received.0[&(3, "watch")];
     received.until(&mut stream, &[(3, "watch", before + 1)]).await;
     assert!(!received.0.keys().any(|(_, kind)| *kind == "failure"), "{received:?}");
+    drop(stream);
+    harness.end().await;
+}
+
+/// Changes made while a client is away arrive when it subscribes again from where it was.
+#[tokio::test]
+async fn a_subscription_continues_after_a_disconnect() {
+    let harness = Harness::new().await;
+    harness.create(&["a", "b"]).await;
+    harness.log("a", [line(0, "first")]).await;
+    harness.applied().await;
+    let from = |resume: &bytes::Bytes, first_line: i64| {
+        let snapshot = resume.is_empty();
+        let watch =
+            WatchRequest { resume: resume.clone(), snapshot, settle_ms: Some(0), ..WatchRequest::default() };
+        let steps = Some(StepRange { start: Some(first_line), stop: None });
+        let lines = LinesRequest { run_id: "a".into(), follow: true, steps, ..LinesRequest::default() };
+        request([Wanted::Watch(watch), Wanted::Lines(lines)])
+    };
+    let mut client = LiveServiceClient::new(harness.routes());
+    let mut stream = client.subscribe(from(&bytes::Bytes::new(), 0)).await.unwrap().into_inner();
+    let (mut resume, mut next_line, mut done) = (bytes::Bytes::new(), 0, false);
+    until(&mut stream, |message| {
+        match message.response.unwrap() {
+            Response::Watch(watch) => {
+                done |= watch.snapshot_done;
+                resume = watch.resume;
+            }
+            Response::Lines(lines) => next_line += lines.lines.len() as i64,
+            other => panic!("{other:?}"),
+        }
+        done && next_line == 1
+    })
+    .await;
+    drop(stream);
+    harness.log("a", [line(1, "second"), line(2, "third")]).await;
+    harness.log("new", [line(0, "x")]).await;
+    harness.applied().await;
+    let mut stream = client.subscribe(from(&resume, next_line)).await.unwrap().into_inner();
+    let (mut changed, mut lines) = (std::collections::BTreeSet::new(), Vec::new());
+    until(&mut stream, |message| {
+        match message.response.unwrap() {
+            Response::Watch(watch) => changed.extend(watch.changes.into_iter().map(|change| change.run_id)),
+            Response::Lines(found) => lines.extend(found.lines.into_iter().map(|line| line.text)),
+            other => panic!("{other:?}"),
+        }
+        changed.len() >= 2 && lines.len() >= 2
+    })
+    .await;
+    assert_eq!(changed.into_iter().collect::<Vec<_>>(), ["a", "new"], "`b` has not changed");
+    assert_eq!(lines, ["second", "third"]);
     drop(stream);
     harness.end().await;
 }
