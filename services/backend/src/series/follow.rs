@@ -9,6 +9,7 @@ use std::{
 };
 
 use matyan_model::{
+    branch::{Branch, branch_get},
     change::Change,
     ids::RunNumber,
     run::{run_id_get, writing_get},
@@ -46,6 +47,8 @@ pub(crate) struct Follow {
     runs: Vec<FollowedRun>,
     /// Runs whose ids are known, with their indexes in `runs`; none for runs that are not followed.
     known: HashMap<RunNumber, Vec<usize>>,
+    /// Runs that followed branches share points with: the branches, and the last steps that they share.
+    shared: HashMap<RunNumber, HashMap<RunNumber, i64>>,
     events: LiveEvents,
 }
 
@@ -79,6 +82,7 @@ pub(crate) async fn begin(backend: &Backend, call: Call, request: FollowRequest)
         density: request.density,
         runs: request.runs.into_iter().map(run).collect(),
         known: HashMap::new(),
+        shared: HashMap::new(),
         events,
     })
 }
@@ -128,17 +132,36 @@ impl Follow {
             if self.known.get(&number).is_some_and(|indexes| !indexes.is_empty()) {
                 self.events.add(&change);
             }
+            let sharing = self.shared.get(&number).into_iter().flatten();
+            for (branch, _) in sharing.filter(|(_, last_step)| change.first_step <= **last_step) {
+                self.events.add(&Change { number: *branch, ..change.clone() });
+            }
         }
         Ok(())
     }
 
+    /// Notes the runs that a branch shares points with.
+    fn share(&mut self, number: RunNumber, run_id: &str, branch: &Branch) {
+        if branch.ancestors().is_empty() {
+            return;
+        }
+        for ancestor in branch.ancestors() {
+            self.shared.entry(ancestor.number()).or_default().insert(number, ancestor.last_step);
+        }
+        let runs = (0..).zip(&self.runs).filter(|(_, run)| run.selection.run_id == run_id);
+        self.known.insert(number, runs.map(|(index, _)| index).collect());
+    }
+
     /// Sends what is new in a run.
     async fn send_news(&mut self, index: usize, sender: &Sender<FollowResponse>) -> Result<(), StreamEnd> {
-        let run = &mut self.runs[index];
         let place = u32::try_from(index).unwrap_or(u32::MAX);
-        let Some(found) = self.deps.try_find_run(&self.call, &run.selection.run_id).await? else {
+        let run_id = self.runs[index].selection.run_id.clone();
+        let Some(found) = self.deps.try_find_run(&self.call, &run_id).await? else {
             return Ok(());
         };
+        let branch = branch_get(found.snapshot.as_ref(), self.call.project, found.number).await?;
+        self.share(found.number, &run_id, &branch);
+        let run = &mut self.runs[index];
         let writing = writing_get(found.snapshot.as_ref(), self.call.project, found.number).await?;
         let read = Some((found.number, writing.series_edits));
         let is_other = run.read.is_some() && run.read != read;
@@ -223,7 +246,11 @@ async fn changed(
         let position = series.position as usize;
         let (before, whole) = (sent[position], view.summary(snapshot).await?);
         parts.push((position, whole));
-        let Some(whole) = whole else { continue };
+        let Some(whole) = whole else {
+            // A branch has lost all points that it shared.
+            news.stale.extend(before.map(|_| series.position));
+            continue;
+        };
         let unsent = match before {
             Some(Summary { last: Point { step: i64::MAX, .. }, .. }) => StepRange::NONE,
             Some(before) => StepRange::new(before.last.step + 1, whole.last.step),

@@ -96,6 +96,11 @@ impl TableQuery {
     pub(super) fn key(&self) -> &QueryKey {
         &self.key
     }
+
+    /// Whether it depends on points of metrics.
+    pub(super) fn reads_points(&self) -> bool {
+        self.compiled.query.needs().summaries
+    }
 }
 
 /// Finds all matches, as of `position` or later: from indexes if they know them, otherwise as a search does.

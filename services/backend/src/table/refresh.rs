@@ -1,12 +1,14 @@
 //! Brings the parts of a table up to date with the change feed of the store: commit by commit, so that
 //! the work of a request that is given up is kept for the next one. The lock of the table is released
-//! in between.
+//! in between. If points of a run have changed, the branches that share them have changed, too.
 
 use std::{collections::HashMap, ops::Range, sync::Arc};
 
 use matyan_model::{
-    change::{changes_list, changes_trimmed},
+    branch::{has_branches, sharers_page},
+    change::{Change, changes_list, changes_trimmed},
     ids::{Project, RunNumber},
+    keys,
     run::{Document, documents_get},
 };
 use matyan_proto::limits;
@@ -16,6 +18,7 @@ use super::{
     NeededParts, OpenTable, RunTable, RunTables, SharedTable,
     column_reader::run_term,
     eviction,
+    match_set::TableQuery,
     roster::{Slot, end_position},
     run_value::ColumnKey,
 };
@@ -57,7 +60,7 @@ pub(super) async fn refreshed(
         let Some(table) = open.as_mut() else { return Ok(None) };
         let mut from = table.first_position(needed);
         drop(open);
-        let changed = changed_runs(deps, project, from..until, MAX_CHANGES).await?;
+        let changed = changed_runs(deps, project, needed, from..until, MAX_CHANGES).await?;
         let Some(changed) = changed.filter(|changed| changed.len() <= MAX_CHANGED_RUNS) else {
             let mut open = shared.open().await;
             // The roster may be more recent than parts that were not needed for a long time.
@@ -101,7 +104,8 @@ pub(super) async fn refresh_now(
     needed: &NeededParts<'_>,
 ) -> Result<bool> {
     let (from, until) = (table.first_position(needed), end_position(deps.store.as_ref()).await?);
-    let Some(changed) = changed_runs(deps, project, from..until, MAX_CHANGES_NOW).await? else {
+    let changed = changed_runs(deps, project, needed, from..until, MAX_CHANGES_NOW).await?;
+    let Some(changed) = changed else {
         return Ok(false);
     };
     let mut rest = &changed[..];
@@ -244,11 +248,26 @@ struct ChangedRun {
     document: Option<Document>,
 }
 
+/// The last change of a run, and the lowest step of the points that all of its changes are about.
+struct RunChanges {
+    stamp: Stamp,
+    first_step: i64,
+}
+
+impl NeededParts<'_> {
+    /// Whether a change of points changes one of them.
+    fn reads_points(&self) -> bool {
+        let of_query = self.query.is_some_and(TableQuery::reads_points);
+        of_query || self.columns.iter().any(|key| matches!(key, ColumnKey::Metric(_)))
+    }
+}
+
 /// The runs changed after the first position and up to the second; `None` if there are more than about
 /// `most` changes, or some are gone.
 async fn changed_runs(
     deps: &Deps,
     project: Project,
+    needed: &NeededParts<'_>,
     positions: Range<Stamp>,
     most: usize,
 ) -> Result<Option<ChangedRuns>> {
@@ -266,12 +285,54 @@ async fn changed_runs(
         let rows = CHANGES.min(most + 1);
         let (changes, more) = changes_list(snapshot.as_ref(), project, Some(from), rows).await?;
         read += changes.len();
-        runs.extend(
-            changes.iter().filter(|change| change.stamp <= until).map(|change| (change.number, change.stamp)),
-        );
+        for Change { number, stamp, first_step, .. } in changes.iter().filter(|change| change.stamp <= until)
+        {
+            let new = RunChanges { stamp: *stamp, first_step: *first_step };
+            let known = runs.entry(*number).or_insert(new);
+            known.stamp = *stamp;
+            known.first_step = known.first_step.min(*first_step);
+        }
         from = changes.last().filter(|_| more).map_or(until, |last| last.stamp);
     }
-    let mut runs: Vec<_> = runs.into_iter().map(|(number, stamp)| (stamp, number)).collect();
-    runs.sort_unstable();
-    Ok(Some(runs))
+    let mut changed: HashMap<_, _> = runs.iter().map(|(number, changes)| (*number, changes.stamp)).collect();
+    if needed.reads_points() && !add_branches(deps, project, &runs, &mut changed, most).await? {
+        return Ok(None);
+    }
+    let mut changed: Vec<_> = changed.into_iter().map(|(number, stamp)| (stamp, number)).collect();
+    changed.sort_unstable();
+    Ok(Some(changed))
+}
+
+/// Adds the branches that share points which have changed. Returns false if there are more than about
+/// `most`.
+async fn add_branches(
+    deps: &Deps,
+    project: Project,
+    runs: &HashMap<RunNumber, RunChanges>,
+    changed: &mut HashMap<RunNumber, Stamp>,
+    most: usize,
+) -> Result<bool> {
+    if !has_branches(deps.store.snapshot().await?.as_ref(), project).await? {
+        return Ok(true);
+    }
+    let mut found = 0;
+    for (number, changes) in runs.iter().filter(|(_, changes)| changes.first_step < i64::MAX) {
+        let mut rest = Some(keys::sharers_from(project, *number, changes.first_step));
+        while let Some(range) = rest {
+            if found > most {
+                return Ok(false);
+            }
+            // Of a later state than the change: it may name more branches, and none that it misses shared
+            // points before.
+            let snapshot = deps.store.snapshot().await?;
+            let (branches, next) = sharers_page(snapshot.as_ref(), &range, CHANGES.min(most + 1)).await?;
+            found += branches.len();
+            for branch in branches {
+                let stamp = changed.entry(branch).or_insert(changes.stamp);
+                *stamp = changes.stamp.max(*stamp);
+            }
+            rest = next;
+        }
+    }
+    Ok(true)
 }
