@@ -36,6 +36,11 @@ pub(crate) enum Error {
          operator to lower `min_free_bytes`"
     )]
     DiskFull { free: u64, wanted: u64 },
+    #[error(
+        "the project has {used} bytes of uploads, and {limit} are the limit: delete runs or artifacts, or ask the \
+         operator to raise `max_project_upload_bytes`"
+    )]
+    ProjectFull { used: u64, limit: u64 },
     #[error("this server accepts no uploads for its blob store: PUT to the URL that `Presign` returned")]
     NoUploads,
     #[error("the upload does not exist any more: begin a new one")]
@@ -64,9 +69,10 @@ impl Error {
     pub(crate) fn code(&self) -> Code {
         match self {
             Self::InvalidField { .. } => Code::InvalidField,
-            Self::TooLarge { .. } | Self::TooLargeAsJson { .. } | Self::UploadTooLarge { .. } => {
-                Code::TooLarge
-            }
+            Self::TooLarge { .. }
+            | Self::TooLargeAsJson { .. }
+            | Self::UploadTooLarge { .. }
+            | Self::ProjectFull { .. } => Code::TooLarge,
             Self::OutOfSequence(_) => Code::OutOfSequence,
             Self::PermissionDenied(_) => Code::PermissionDenied,
             Self::UploadIncomplete(_) => Code::UploadIncomplete,
@@ -94,7 +100,9 @@ impl Error {
             Self::NoProject(name) => {
                 HashMap::from([("resource".into(), "project".into()), ("id".into(), name.clone())])
             }
-            Self::UploadTooLarge { limit } => HashMap::from([("limit".into(), limit.to_string())]),
+            Self::UploadTooLarge { limit } | Self::ProjectFull { limit, .. } => {
+                HashMap::from([("limit".into(), limit.to_string())])
+            }
             _ => HashMap::new(),
         }
     }

@@ -27,6 +27,7 @@ mod stream;
 
 mod multipart;
 mod presign;
+mod project_quota;
 mod upload;
 
 mod calls;
@@ -52,6 +53,7 @@ use matyan_proto::{
 use calls::Calls;
 use ingestion::Ingestion;
 use project_names::KnownProjects;
+use project_quota::ProjectQuota;
 pub use upload::LocalUploads;
 use upload::Uploads;
 
@@ -97,9 +99,12 @@ pub fn batch_check(run_id: &str, batch: bytes::Bytes) -> Option<bytes::Bytes> {
 impl Frontier {
     pub fn new(deps: Deps, settings: Settings) -> Self {
         let Deps { log, projects, blobs, multipart, local_uploads: local, clock, new_id, metrics } = deps;
-        let Settings { max_upload_bytes: max_bytes, min_free_bytes, .. } = settings;
+        let Settings { max_upload_bytes: max_bytes, min_free_bytes, max_project_upload_bytes, .. } = settings;
         let free_space = Arc::new(upload::FreeSpace::new(min_free_bytes));
-        let uploads = Uploads { blobs, multipart, local, max_bytes, free_space, metrics: metrics.uploads };
+        let quota = ProjectQuota::new(blobs.clone(), max_project_upload_bytes);
+        let metrics_of_uploads = metrics.uploads;
+        let uploads =
+            Uploads { blobs, multipart, local, max_bytes, free_space, quota, metrics: metrics_of_uploads };
         let ingestion = Ingestion::new(log, clock, new_id, settings, metrics.batches);
         Self {
             ingestion: Arc::new(ingestion),

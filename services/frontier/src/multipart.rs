@@ -23,6 +23,7 @@ pub(crate) async fn begin(
     size: u64,
 ) -> Result<pb::BeginUploadResponse> {
     check_size(uploads, size)?;
+    uploads.quota.reserve(target.key.project(), size).await?;
     let upload_id = uploads.multipart.begin(&target.key, &target.content_type, size).await?;
     Ok(pb::BeginUploadResponse {
         upload_id,
@@ -61,7 +62,10 @@ pub(crate) async fn complete(
     if etags.len() != count {
         return Err(Error::field("etags", format!("has {} entries for {count} parts", etags.len())));
     }
+    // The parts are stored already; only what completes them is counted.
+    let room = uploads.quota.reserve(upload.key.project(), upload.size).await?;
     uploads.multipart.complete(&upload, &etags).await?;
+    room.keep(upload.size);
     if uploads.local.is_some() {
         uploads.metrics.uploads.inc();
     }

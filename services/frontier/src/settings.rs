@@ -27,6 +27,8 @@ pub struct Settings {
     pub max_upload_bytes: u64,
     /// Space that uploads through this server leave free on the disk, but at most a tenth of it.
     pub min_free_bytes: u64,
+    /// Maximum bytes of the uploads of a project; 0: no limit.
+    pub max_project_upload_bytes: u64,
     /// Maximum rate of a run; acknowledgements are delayed above it.
     pub run_bytes_per_second: u64,
 }
@@ -42,6 +44,7 @@ impl Default for Settings {
             total_bytes: 128 << 20,
             max_upload_bytes: 100 << 30,
             min_free_bytes: 5 << 30,
+            max_project_upload_bytes: 0,
             run_bytes_per_second: 256 << 20,
         }
     }

@@ -19,6 +19,7 @@ use crate::{
     error::{Error, Result},
     metrics::UploadMetrics,
     project_names::KnownProjects,
+    project_quota::{ProjectQuota, UploadRoom},
 };
 
 /// Uploads through this server.
@@ -48,6 +49,7 @@ pub(crate) struct Uploads {
     pub(crate) local: Option<LocalUploads>,
     pub(crate) max_bytes: u64,
     pub(crate) free_space: Arc<FreeSpace>,
+    pub(crate) quota: ProjectQuota,
     pub(crate) metrics: UploadMetrics,
 }
 
@@ -72,8 +74,19 @@ pub(crate) async fn upload(
     let disk = Disk { blobs: local.parts.clone(), free_space: uploads.free_space.clone(), unchecked: 0 };
     disk.check(open.content_length.unwrap_or_default()).await?;
 
+    // A part belongs to an upload that was checked as a whole.
+    let room = match &grant {
+        UploadGrant::Blob => {
+            let bytes = open.content_length.unwrap_or_default();
+            Some(uploads.quota.reserve(key.project(), bytes).await?)
+        }
+        UploadGrant::Part { .. } => None,
+    };
+    let room = Arc::new(Mutex::new(room));
+
     let failure = Arc::new(OnceLock::new());
-    let chunks = Chunks { requests, needs_done: open.content_length.is_none(), left: limit, limit, disk };
+    let needs_done = open.content_length.is_none();
+    let chunks = Chunks { requests, needs_done, left: limit, limit, disk, room: room.clone() };
     let content = content(chunks, failure.clone());
     // The client's mistake is a better explanation than the resulting error of the blob
     // store.
@@ -82,7 +95,11 @@ pub(crate) async fn upload(
         UploadGrant::Blob => {
             let put = uploads.blobs.put(&key, &open.content_type, open.content_length, content).await;
             uploads.metrics.uploads.inc_by(u64::from(put.is_ok()));
-            pb::UploadResponse { size: put.map_err(explain)?, etag: String::new() }
+            let size = put.map_err(explain)?;
+            if let Some(room) = room.lock().unwrap_or_else(PoisonError::into_inner).take() {
+                room.keep(size);
+            }
+            pb::UploadResponse { size, etag: String::new() }
         }
         UploadGrant::Part { upload, offset, length } => {
             let put = local.parts.put_part(&key, &upload, offset, length, content).await;
@@ -108,6 +125,7 @@ struct Chunks<R> {
     left: u64,
     limit: u64,
     disk: Disk,
+    room: Arc<Mutex<Option<UploadRoom>>>,
 }
 
 /// The space that uploads leave free on the disk, which the log and the store may share, and whether
@@ -217,6 +235,9 @@ impl<R: Stream<Item = Result<pb::UploadRequest, Status>> + Unpin> Chunks<R> {
         let size = chunk.as_ref().map_or(0, |chunk| chunk.len() as u64);
         self.left = self.left.checked_sub(size).ok_or(Error::UploadTooLarge { limit: self.limit })?;
         self.disk.count(size).await?;
+        if let Some(room) = self.room.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
+            room.grow_to(self.limit - self.left)?;
+        }
         Ok(chunk)
     }
 }

@@ -177,6 +177,7 @@ impl Settings {
                 format: storage.message_format,
                 max_upload_bytes: reader.read(&table::MAX_UPLOAD_BYTES),
                 min_free_bytes: reader.read(&table::MIN_FREE_BYTES),
+                max_project_upload_bytes: reader.read(&table::MAX_PROJECT_UPLOAD_BYTES),
                 ..Default::default()
             },
             backend: BackendSettings {

@@ -109,6 +109,10 @@ impl TestEnv {
 
     /// Creates another frontier with this blob store.
     pub(super) fn with_blobs(&self, blobs: Arc<dyn Blobs>) -> Frontier {
+        self.with_blobs_and(blobs, Settings::default())
+    }
+
+    pub(super) fn with_blobs_and(&self, blobs: Arc<dyn Blobs>, settings: Settings) -> Frontier {
         let deps = Deps {
             log: self.log.clone(),
             projects: None,
@@ -119,7 +123,7 @@ impl TestEnv {
             new_id: Arc::new(|| [0; 16]),
             metrics: Metrics::new(&Registry::new()).unwrap(),
         };
-        Frontier::new(deps, Settings::default())
+        Frontier::new(deps, settings)
     }
 
     pub(super) fn client(&self) -> Client {

@@ -73,6 +73,56 @@ async fn uploads_leave_space_on_the_disk() {
 }
 
 #[tokio::test]
+async fn uploads_of_a_project_are_limited() {
+    let env = TestEnv::with(Settings { max_project_upload_bytes: 10, ..Settings::default() }).await;
+    let refused = |answer: Result<u64, Status>| {
+        let status = answer.unwrap_err();
+        assert_eq!((status.code(), reason(&status).as_str()), (Code::ResourceExhausted, "TOO_LARGE"));
+        assert!(status.message().contains("`max_project_upload_bytes`"), "{status:?}");
+    };
+    let known = async |path: &str, text: &str| {
+        let open = pb::UploadOpen { content_length: Some(text.len() as u64), ..open(&env, path).await };
+        upload(&env, vec![Message::Open(open), chunk(text)]).await
+    };
+    assert_eq!(known("a", "123456").await.unwrap(), 6);
+    refused(known("b", "12345").await);
+    assert_eq!(content(&env, "run/b").await, None);
+    // Without a length, it is refused when it arrives, and leaves nothing.
+    let unknown = open(&env, "b").await;
+    refused(upload(&env, vec![Message::Open(unknown), chunk("1234"), chunk("5"), Message::Done(true)]).await);
+    assert_eq!(content(&env, "run/b").await, None);
+    let begin = pb::BeginUploadRequest {
+        run_id: "run".into(),
+        artifact_path: "c".into(),
+        size: 5,
+        ..pb::BeginUploadRequest::default()
+    };
+    let status = env.client().begin_upload(begin).await.unwrap_err();
+    assert!(status.message().contains("the project has 6 bytes"), "{status:?}");
+    assert_eq!(known("b", "1234").await.unwrap(), 4);
+    // A full project gets no more URLs; another one does.
+    let request = |path: &str| pb::PresignRequest {
+        run_id: "run".into(),
+        artifact_path: path.into(),
+        content_type: "text/plain".into(),
+    };
+    let status = env.client().presign(request("d")).await.unwrap_err();
+    assert!(status.message().contains("`max_project_upload_bytes`"), "{status:?}");
+    let mut other = tonic::Request::new(request("d"));
+    other.metadata_mut().insert("matyan-project", "team".parse().unwrap());
+    env.client().presign(other).await.unwrap();
+    // Another process knows what is stored.
+    let settings = Settings { max_project_upload_bytes: 10, ..Settings::default() };
+    let frontier = env.with_blobs_and(env.blobs.clone(), settings);
+    let status =
+        matyan_proto::ingest::v1::ingest_service_client::IngestServiceClient::new(frontier.ingest_server())
+            .presign(request("d"))
+            .await
+            .unwrap_err();
+    assert!(status.message().contains("the project has 10 bytes"), "{status:?}");
+}
+
+#[tokio::test]
 async fn a_url_is_for_one_artifact_of_the_run() {
     let env = TestEnv::new().await;
     let answer = presign(&env, "a/b c.txt").await;

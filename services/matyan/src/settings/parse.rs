@@ -151,6 +151,12 @@ pub(super) fn upload_bytes(text: &str) -> Result<u64, String> {
     }
 }
 
+/// Parses a number of bytes, or 0 for no limit.
+pub(super) fn quota_bytes(text: &str) -> Result<u64, String> {
+    let wrong = "is not a size; use a number of bytes, such as 107374182400 for 100 GiB, or 0 for no limit";
+    text.parse().map_err(|_: std::num::ParseIntError| wrong.to_owned())
+}
+
 pub(super) fn seconds(text: &str) -> Result<Duration, String> {
     let seconds = text.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
     seconds.ok_or_else(|| "is not a duration; use a number of seconds, such as 5 or 0.5".into())

@@ -141,6 +141,9 @@ settings! {
     /// of it
     MIN_FREE_BYTES: u64 = Setting::new("min_free_bytes", &["MATYAN_MIN_FREE_BYTES"], parse::upload_bytes)
         .default("5368709120");
+    /// Maximum bytes of the uploads of a project; further ones are refused; 0: no limit
+    MAX_PROJECT_UPLOAD_BYTES: u64 = Setting::new("max_project_upload_bytes", &["MATYAN_MAX_PROJECT_UPLOAD_BYTES"], parse::quota_bytes)
+        .default("0");
     /// Host names under which browsers and clients reach this server: `matyan.example`,
     /// `*.example`, or `*` for any; separated by commas. IP addresses and `localhost` always work;
     /// if other machines can connect, so do this machine's name, names without a dot, and those
