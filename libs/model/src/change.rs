@@ -29,7 +29,7 @@ pub struct Change {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ChangedPoints {
     None,
-    /// Those from a step on.
+    /// Points from a step on.
     From(i64),
     Any,
 }

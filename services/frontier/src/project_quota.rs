@@ -45,7 +45,7 @@ struct Counted {
     measured: Option<(Instant, Duration)>,
     /// As of the listing, and what was uploaded since.
     stored: u64,
-    /// Of uploads in progress.
+    /// Bytes of uploads in progress.
     reserved: u64,
 }
 

@@ -56,9 +56,9 @@ pub struct RunSeries {
 /// The points that a branch shares with an ancestor.
 enum AncestorPoints {
     Shared(RunBlocks),
-    /// Of a deleted run: they are not shared, but hide those of older ancestors.
+    /// Points of a deleted run: they are not shared, but hide those of older ancestors.
     Deleted(RunBlocks),
-    /// Of a deleted run whose points were cleared.
+    /// Steps of a deleted run whose points were cleared.
     Swept(HidingSeries),
 }
 

@@ -269,7 +269,7 @@ async fn branches_are_found_by_an_index() {
     // A param hides the property.
     harness.log("named", [params(r#"{"parent": "trunk"}"#)]).await;
     harness.log("hidden", branch(None)).await;
-    harness.log("hidden", [params(r#"{"parent": "nobody"}"#)]).await;
+    harness.log("hidden", [params(r#"{"parent": "someone"}"#)]).await;
     harness.applied().await;
     let text = "run.parent == 'trunk'";
     let explained = explain(&harness, text).await;

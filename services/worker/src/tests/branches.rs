@@ -144,7 +144,7 @@ async fn a_run_leads_to_the_branches_that_share_a_step() {
     assert_eq!(sharers(p, 35).await, [r, s]);
     assert_eq!(sharers(p, 51).await, []);
     assert_eq!(sharers(s, 20).await, [t]);
-    // A deleted run leaves nothing behind.
+    // A deleted run leaves nothing.
     for (id, number) in [("s", s), ("r", r)] {
         env.apply_with(&mut env.writer(id), vec![record(9).run(id).delete()]).await;
         while !sweep_step(env.store(), P, number).await.unwrap() {}
