@@ -3,11 +3,12 @@
 use matyan_servers::kafka::{Broker, BrokerPair};
 use matyan_tests::{
     eventually,
-    json::{Ack, JsonWriter, create_run},
+    json::{Ack, JsonWriter, create_run, metric},
     kafka::scene::Scene,
 };
+use serde_json::json;
 
-use crate::topics::{check, wait_for_count, write};
+use crate::topics::{check, wait_for_count};
 
 /// Points that both brokers have, those that only the lost one has, and those that the other one then
 /// gets: more, so that offsets that were applied are used again.
@@ -58,8 +59,14 @@ pub(crate) async fn rule_43_a_partition_stops_where_an_unclean_election_cut_it(_
     scene.stop().await;
 }
 
+/// Writes points with automatic steps and ascending values, one per frame. A frontier refuses connections
+/// for a moment after it has lost a broker.
 async fn write_more(scene: &Scene, written: &mut i64, count: i64) {
-    write(scene, "run", *written..*written + count).await;
+    let connect = async || JsonWriter::connect(scene.ingest(), "run").await;
+    let mut writer = eventually("the frontier accepts connections", connect).await;
+    for value in *written..*written + count {
+        assert_eq!(writer.send(&json!([metric("loss", value as f64, None)])).await, Ok(Ack::Ok));
+    }
     *written += count;
 }
 
