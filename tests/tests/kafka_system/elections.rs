@@ -3,7 +3,7 @@
 use matyan_servers::kafka::{Broker, BrokerPair};
 use matyan_tests::{
     eventually,
-    json::{Ack, JsonWriter, create_run, metric},
+    json::{Ack, JsonWriter, metric},
     kafka::scene::Scene,
 };
 use serde_json::json;
@@ -22,15 +22,18 @@ pub(crate) async fn rule_43_a_partition_stops_where_an_unclean_election_cut_it(_
     let mut scene = Scene::replicated(&brokers, "cut");
     scene.up.start().await;
     scene.frontier.start().await;
+    // One connection for everything: a frontier that has lost a broker may accept no new ones for a while.
+    let connect = async || JsonWriter::connect(scene.ingest(), "run").await;
+    let mut writer = eventually("the frontier accepts a connection", connect).await;
     let mut written = 0;
     for is_running in [true, false] {
         let leader = settled_leader(&scene, &brokers).await;
         let follower = 1 - leader;
-        write_more(&scene, &mut written, BOTH).await;
+        write_more(&mut writer, &mut written, BOTH).await;
         check(&scene, "run", 0..written).await;
         brokers.kill(follower);
         wait_for_replicas(&scene, brokers.id(leader), 1).await;
-        write_more(&scene, &mut written, LOST).await;
+        write_more(&mut writer, &mut written, LOST).await;
         check(&scene, "run", 0..written).await;
         if !is_running {
             assert!(scene.up.terminate().await.success(), "{}", scene.up.log());
@@ -40,8 +43,7 @@ pub(crate) async fn rule_43_a_partition_stops_where_an_unclean_election_cut_it(_
         brokers.kill(leader);
         tokio::task::block_in_place(|| brokers.restart(follower));
         wait_for_replicas(&scene, brokers.id(follower), 1).await;
-        wait_for_frontier(&scene).await;
-        write_more(&scene, &mut written, LATER).await;
+        write_more(&mut writer, &mut written, LATER).await;
         if !is_running {
             scene.up.start().await;
         }
@@ -59,11 +61,8 @@ pub(crate) async fn rule_43_a_partition_stops_where_an_unclean_election_cut_it(_
     scene.stop().await;
 }
 
-/// Writes points with automatic steps and ascending values, one per frame. A frontier refuses connections
-/// for a moment after it has lost a broker.
-async fn write_more(scene: &Scene, written: &mut i64, count: i64) {
-    let connect = async || JsonWriter::connect(scene.ingest(), "run").await;
-    let mut writer = eventually("the frontier accepts connections", connect).await;
+/// Writes points with automatic steps and ascending values, one per frame.
+async fn write_more(writer: &mut JsonWriter, written: &mut i64, count: i64) {
     for value in *written..*written + count {
         assert_eq!(writer.send(&json!([metric("loss", value as f64, None)])).await, Ok(Ack::Ok));
     }
@@ -86,22 +85,6 @@ async fn wait_for_replicas(scene: &Scene, leader: i32, count: usize) {
     eventually(&format!("broker {leader} leads"), async || match scene.admin.replicas(&scene.ingestion)? {
         (found, replicas) if found == leader && replicas.len() == count => Ok(()),
         found => Err(format!("{found:?}")),
-    })
-    .await;
-}
-
-/// Waits until what a frontier writes is acknowledged again. Each attempt is a run of its own, as its
-/// outcome is unknown if it fails.
-async fn wait_for_frontier(scene: &Scene) {
-    let mut attempt = 0;
-    eventually("the frontier writes to the new leader", async || {
-        attempt += 1;
-        let run = format!("attempt-{attempt}");
-        let writer = JsonWriter::connect(scene.ingest(), &run).await;
-        match writer.map_err(|error| error.to_string())?.send(&create_run()).await {
-            Ok(Ack::Ok) => Ok(()),
-            other => Err(format!("{other:?}")),
-        }
     })
     .await;
 }
