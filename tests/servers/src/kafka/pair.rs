@@ -28,8 +28,8 @@ impl BrokerPair {
             brokers: [Process::new(), Process::new()],
             ports,
         };
-        for broker in 0..2 {
-            let listener = format!("PLAINTEXT://127.0.0.1:{}", ports[broker]);
+        for (broker, port) in ports.into_iter().enumerate() {
+            let listener = format!("PLAINTEXT://127.0.0.1:{port}");
             let own = format!(
                 "process.roles=broker\n\
                  node.id={}\n\
