@@ -345,7 +345,7 @@ async fn a_parent_and_its_branch_are_restored() {
     let found = all(client.runs(request).await.unwrap()).await;
     assert_eq!(found.into_iter().flat_map(|message| message.run_ids).collect::<Vec<_>>(), ["b"]);
     // Without its parent it is as before, because a backup of a branch contains all its points.
-    let request = runs::DeleteRequest { run_id: "p".into(), ..Default::default() };
+    let request = runs::DeleteRequest { run_id: "p".into() };
     RunServiceClient::new(other.routes()).delete(request).await.unwrap();
     other.applied().await;
     assert!(bits(&read(&other, "b").await) == bits(&before[1]));

@@ -190,7 +190,7 @@ async fn tables_know_what_a_branch_shares_when_its_parent_changes() {
     assert_eq!(sorted(&harness, high).await, ["own"]);
     assert_eq!(mean(&harness).await, Some(59));
     // A deleted run takes its points along at once.
-    let request = DeleteRequest { run_id: "trunk".to_owned(), ..DeleteRequest::default() };
+    let request = DeleteRequest { run_id: "trunk".to_owned() };
     RunServiceClient::new(harness.routes()).delete(request).await.unwrap();
     harness.applied().await;
     assert_eq!(sorted(&harness, "run.metrics['loss'].last < 100").await, [""; 0]);
@@ -241,7 +241,7 @@ async fn a_followed_branch_is_stale_when_its_parent_is_deleted() {
         FollowRequest { runs: vec![selection("same")], settle_ms: Some(0), ..FollowRequest::default() };
     let mut stream = SeriesServiceClient::new(harness.routes()).follow(request).await.unwrap().into_inner();
     until(&mut stream, |message| message.caught_up).await;
-    let request = DeleteRequest { run_id: "trunk".to_owned(), ..DeleteRequest::default() };
+    let request = DeleteRequest { run_id: "trunk".to_owned() };
     RunServiceClient::new(harness.routes()).delete(request).await.unwrap();
     until(&mut stream, |message| !message.stale.is_empty()).await;
     harness.end().await;
@@ -278,7 +278,7 @@ async fn branches_are_found_by_an_index() {
     assert_eq!(found(&harness, "run.parent in ['trunk', 'x'] and not run.archived").await.len(), 3);
     // A parent is known by its id even if it was deleted, and deleted branches are not found.
     for run_id in ["trunk", "own"] {
-        let request = DeleteRequest { run_id: run_id.to_owned(), ..DeleteRequest::default() };
+        let request = DeleteRequest { run_id: run_id.to_owned() };
         RunServiceClient::new(harness.routes()).delete(request).await.unwrap();
     }
     assert_eq!(explain(&harness, text).await.candidates, 3);
