@@ -282,8 +282,8 @@ impl IngestionWorker {
 
     /// Finds the start of a partition, waiting while the log or the store is unavailable. A
     /// partition that has lost unapplied records raises an alarm and is skipped, and the
-    /// others continue. So does one that has lost its tail, which began at `lost_tail` if that was
-    /// noticed while reading.
+    /// others continue. One that has lost its tail raises an alarm, too, and is read only up to there.
+    /// `lost_tail` is the offset at which the tail began, if that was noticed while reading.
     async fn assign(
         &mut self,
         number: u32,
@@ -331,6 +331,8 @@ impl IngestionWorker {
                 Err(error @ Error::Shortened { .. }) => {
                     tracing::error!(partition = number, %error, "the log has lost its tail; stopped partition");
                     self.metrics.partitions_lost.inc();
+                    // The log must not be trimmed up to a position that it has lost.
+                    self.partitions.forget(number);
                     return Ok(());
                 }
                 Err(Error::Log(error @ matyan_log::Error::Trimmed { .. })) => {
@@ -354,7 +356,7 @@ impl IngestionWorker {
     /// Drops a partition that was reassigned to another worker. Entries that writers are
     /// still applying are harmless: they conflict.
     fn revoke(&mut self, number: u32) {
-        self.partitions.revoke(number);
+        self.partitions.forget(number);
         self.writers.runs().drop_partition(number);
     }
 

@@ -58,8 +58,8 @@ impl AssignedPartitions {
         self.partitions.remove(&number).is_some()
     }
 
-    /// Drops a partition that was reassigned to another worker.
-    pub(super) fn revoke(&mut self, number: u32) {
+    /// Drops a partition that this worker does not read, and what was reported for it.
+    pub(super) fn forget(&mut self, number: u32) {
         self.partitions.remove(&number);
         self.progress.forget(number);
     }
