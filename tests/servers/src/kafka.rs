@@ -64,10 +64,7 @@ impl Broker {
         security::make_certificates(directory);
         let settings = directory.join(SETTINGS);
         fs::write(&settings, properties(directory, ports)).expect("the settings are written");
-        let mut format = java("256m");
-        format.args(["kafka.tools.StorageTool", "format", "-t", CLUSTER, "-c"]).arg(&settings);
-        let formatted = format.args(security::users()).output().expect("java starts");
-        assert!(formatted.status.success(), "{}", String::from_utf8_lossy(&formatted.stderr));
+        format_disk(&settings, &security::users());
         let mut broker = Self { process, ports };
         broker.restart();
         broker
@@ -76,10 +73,7 @@ impl Broker {
     /// Restarts the killed broker, with the data that it had on disk. Blocks until it
     /// responds.
     pub fn restart(&mut self) {
-        // The default level only logs errors.
-        let mut command = java("512m");
-        command.args(["-XX:+UseSerialGC", "-Dlog4j2.level=INFO", "kafka.Kafka"]);
-        command.arg(self.process.directory().join(SETTINGS));
+        let command = server(&self.process);
         for _ in 0..STARTS {
             self.process.start(&command);
             if self.process.await_answer(|| self.probe()) {
@@ -232,6 +226,23 @@ fn properties(directory: &Path, Ports { plain, login, certified, controller }: P
          initial.broker.registration.timeout.ms={registration}\n\
          {security}"
     )
+}
+
+/// Prepares the directory that the settings name.
+fn format_disk(settings: &Path, arguments: &[String]) {
+    let mut format = java("256m");
+    format.args(["kafka.tools.StorageTool", "format", "-t", CLUSTER, "-c"]).arg(settings);
+    let formatted = format.args(arguments).output().expect("java starts");
+    assert!(formatted.status.success(), "{}", String::from_utf8_lossy(&formatted.stderr));
+}
+
+/// The command of a server with the settings in the directory of its process.
+fn server(process: &Process) -> Command {
+    let mut command = java("512m");
+    // The default level only logs errors.
+    command.args(["-XX:+UseSerialGC", "-Dlog4j2.level=INFO", "kafka.Kafka"]);
+    command.arg(process.directory().join(SETTINGS));
+    command
 }
 
 fn java(memory: &str) -> Command {

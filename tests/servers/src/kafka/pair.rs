@@ -1,11 +1,11 @@
 //! Two brokers, and a controller in a process of its own: each broker may be killed. A topic with two
 //! replicas is then continued by the other one, even if that lacks its last records.
 
-use std::{fs, process::Command};
+use std::fs;
 
 use rdkafka::{ClientConfig, consumer::BaseConsumer, consumer::Consumer};
 
-use super::{BrokerAccess, CLUSTER, REGISTRATION, REQUEST_TIMEOUT, SETTINGS, free_ports, java};
+use super::{BrokerAccess, REGISTRATION, REQUEST_TIMEOUT, SETTINGS, format_disk, free_ports, server};
 use crate::process::Process;
 
 /// Session timeout of a broker: after that, the controller elects another leader.
@@ -44,7 +44,7 @@ impl BrokerPair {
                 pair.id(broker),
                 REGISTRATION.as_millis()
             );
-            format_disk(&pair.brokers[broker], controller, &own);
+            prepare(&pair.brokers[broker], controller, &own);
         }
         pair.restart(0);
         pair.restart(1);
@@ -85,7 +85,7 @@ impl BrokerPair {
 
 fn started_controller(port: u16) -> Process {
     let mut controller = Process::new();
-    format_disk(
+    prepare(
         &controller,
         port,
         &format!("process.roles=controller\nnode.id=1\nlisteners=CONTROLLER://127.0.0.1:{port}\n"),
@@ -95,7 +95,7 @@ fn started_controller(port: u16) -> Process {
 }
 
 /// Writes the settings of a process, and prepares its directory.
-fn format_disk(process: &Process, controller: u16, own: &str) {
+fn prepare(process: &Process, controller: u16, own: &str) {
     let directory = process.directory();
     let settings = directory.join(SETTINGS);
     let content = format!(
@@ -109,15 +109,5 @@ fn format_disk(process: &Process, controller: u16, own: &str) {
         directory.display()
     );
     fs::write(&settings, content).expect("the settings are written");
-    let mut format = java("256m");
-    format.args(["kafka.tools.StorageTool", "format", "-t", CLUSTER, "-c"]).arg(&settings);
-    let formatted = format.output().expect("java starts");
-    assert!(formatted.status.success(), "{}", String::from_utf8_lossy(&formatted.stderr));
-}
-
-fn server(process: &Process) -> Command {
-    let mut command = java("384m");
-    command.args(["-XX:+UseSerialGC", "-Dlog4j2.level=INFO", "kafka.Kafka"]);
-    command.arg(process.directory().join(SETTINGS));
-    command
+    format_disk(&settings, &[]);
 }
