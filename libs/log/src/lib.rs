@@ -188,9 +188,8 @@ pub trait LogWriter: Send + Sync + 'static {
     /// completed before the call.
     async fn describe(&self, topic: Topic) -> Result<TopicInfo>;
 
-    /// The offset of the first record that a later leader has written in place of one before `point`;
-    /// `None` if the log still contains what was read up to there, as far as its leader epoch shows. A log
-    /// whose leaders never change loses nothing in this way.
+    /// The offset of the first record that a later leader has written in place of one before `point`.
+    /// `None` if the leader epoch shows no such record, as in every log whose leaders never change.
     async fn lost_tail(&self, _topic: Topic, _partition: u32, _point: StartPoint) -> Result<Option<u64>> {
         Ok(None)
     }

@@ -186,7 +186,7 @@ pub struct AppliedPosition {
     /// The log that `log` is the number of. `None` in older stores, and until a partition is read.
     #[cbor(n(3), default, with = "minicbor::bytes")]
     pub identity: Option<[u8; 16]>,
-    /// The log has lost what it contained from here on. What precedes is still read; then the partition
+    /// The log has lost its records from this offset on. Those before it are still read; then the partition
     /// is not read until an operator decides to continue.
     #[cbor(n(4), default)]
     pub shortened_to: Option<u64>,

@@ -37,7 +37,7 @@ pub(crate) enum Error {
     )]
     DiskFull { free: u64, wanted: u64 },
     #[error(
-        "the project has {used} bytes of uploads, and {limit} are the limit: delete runs or artifacts, or ask the \
+        "the project has {used} bytes of uploads, and the limit is {limit}: delete runs or artifacts, or ask the \
          operator to raise `max_project_upload_bytes`"
     )]
     ProjectFull { used: u64, limit: u64 },

@@ -102,9 +102,9 @@ impl Frontier {
         let Settings { max_upload_bytes: max_bytes, min_free_bytes, max_project_upload_bytes, .. } = settings;
         let free_space = Arc::new(upload::FreeSpace::new(min_free_bytes));
         let quota = ProjectQuota::new(blobs.clone(), max_project_upload_bytes);
-        let metrics_of_uploads = metrics.uploads;
+        let upload_metrics = metrics.uploads;
         let uploads =
-            Uploads { blobs, multipart, local, max_bytes, free_space, quota, metrics: metrics_of_uploads };
+            Uploads { blobs, multipart, local, max_bytes, free_space, quota, metrics: upload_metrics };
         let ingestion = Ingestion::new(log, clock, new_id, settings, metrics.batches);
         Self {
             ingestion: Arc::new(ingestion),

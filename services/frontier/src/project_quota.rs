@@ -95,7 +95,7 @@ impl ProjectQuota {
         let before = counted.get().stored;
         let listed = self.listed(project).await?;
         counted.change(|counted| {
-            // What was uploaded meanwhile may be listed or not.
+            // Uploads that ended during the listing may be in it or not, so they are counted in any case.
             counted.stored = listed + (counted.stored - before);
             counted.measured = Some((Instant::now(), begun.elapsed()));
         });

@@ -55,7 +55,7 @@ impl Shared {
     pub(super) fn lost_tail(&self, topic: Topic, partition: u32, point: StartPoint) -> Result<Option<u64>> {
         let Some(epoch) = point.epoch_before else { return Ok(None) };
         let PartitionInfo { first, end } = self.watermarks(topic, partition)?;
-        // What retention has deleted cannot be compared.
+        // If retention has deleted the record before the point, there is nothing to compare.
         if point.offset <= first {
             return Ok(None);
         }

@@ -322,8 +322,8 @@ async fn add_branches(
             if found > most {
                 return Ok(false);
             }
-            // Of a later state than the change: it may name more branches, and none that it misses shared
-            // points before.
+            // The snapshot is later than the change, so it may show more branches. One that is already
+            // gone needs no refresh.
             let snapshot = deps.store.snapshot().await?;
             let (branches, next) = sharers_page(snapshot.as_ref(), &range, CHANGES.min(most + 1)).await?;
             found += branches.len();

@@ -150,7 +150,7 @@ async fn a_run_leads_to_the_branches_that_share_a_step() {
         while !sweep_step(env.store(), P, number).await.unwrap() {}
     }
     assert_eq!(sharers(p, i64::MIN).await, [t]);
-    // What a deleted run leaves is cleared with the last of its branches.
+    // The last rows of a deleted run are cleared with the last of its branches.
     assert_eq!(sharers(s, i64::MIN).await, [t]);
     env.apply_with(&mut env.writer("t"), vec![record(9).run("t").delete()]).await;
     while !sweep_step(env.store(), P, t).await.unwrap() {}

@@ -69,7 +69,7 @@ fn rule_43_a_log_is_read_up_to_its_lost_tail() {
     let own = applied(4, 7, Some(ID));
     assert_eq!(found(own, ID, None), (7, None));
     assert_eq!(found(own, ID, Some(5)), (7, Some(5)));
-    // What precedes the tail is not applied yet.
+    // Some records before the tail are not applied yet.
     assert_eq!(found(own, ID, Some(8)), (7, Some(8)));
     assert_eq!(found(None, ID, Some(8)), (3, Some(8)));
     // A recreated log is another one.
