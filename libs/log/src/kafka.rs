@@ -48,8 +48,8 @@ use rdkafka::{
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::{
-    Append, Error, LogReader, LogWriter, NewRecord, PartitionInfo, Result, StartPoint, Subscription, Topic,
-    TopicInfo,
+    Append, Error, LogReader, LogWriter, NewRecord, PartitionDescription, PartitionInfo, Result, StartPoint,
+    Subscription, Topic, TopicInfo,
 };
 use log_throttle::ThrottledContext;
 use membership::MembershipThread;
@@ -145,6 +145,11 @@ impl LogWriter for KafkaLog {
         blocking(move || shared.info(topic)).await?
     }
 
+    async fn describe_partition(&self, topic: Topic, partition: u32) -> Result<PartitionDescription> {
+        let shared = self.shared.clone();
+        blocking(move || shared.partition_info(topic, partition)).await?
+    }
+
     async fn lost_tail(&self, topic: Topic, partition: u32, point: StartPoint) -> Result<Option<u64>> {
         let shared = self.shared.clone();
         blocking(move || shared.lost_tail(topic, partition, point)).await?
@@ -180,14 +185,30 @@ impl LogReader for KafkaLog {
 }
 
 impl Shared {
-    /// Describes a topic: its bounds, between two readings of its id, are those of this id. Blocks.
+    /// Describes a topic. Blocks.
     fn info(&self, topic: Topic) -> Result<TopicInfo> {
+        let (identity, partitions) = self.identified(topic, || self.bounds(topic))?;
+        Ok(TopicInfo { identity, partitions })
+    }
+
+    /// Describes one partition of a topic. Blocks.
+    fn partition_info(&self, topic: Topic, partition: u32) -> Result<PartitionDescription> {
+        let partitions = self.partitions.count(topic);
+        let (identity, bounds) = self.identified(topic, || match partition < partitions {
+            true => self.watermarks(topic, partition).map(Some),
+            false => Ok(None),
+        })?;
+        Ok(PartitionDescription { identity, partitions, bounds })
+    }
+
+    /// The id of a topic, and what is read of it between two readings of the id: it is of this id. Blocks.
+    fn identified<T>(&self, topic: Topic, read: impl FnOnce() -> Result<T>) -> Result<([u8; 16], T)> {
         let identity = self.topic_id(topic)?;
-        let partitions = self.bounds(topic)?;
+        let found = read()?;
         if self.topic_id(topic)? != identity {
             return Err(Error::unavailable("the topic was created again while it was described"));
         }
-        Ok(TopicInfo { identity, partitions })
+        Ok((identity, found))
     }
 
     fn topic_id(&self, topic: Topic) -> Result<[u8; 16]> {
@@ -213,7 +234,9 @@ impl Shared {
         for partition in 0..count {
             queries.add_partition_offset(name, partition as i32, at).map_err(error::client)?;
         }
-        let found = self.metadata.request(|client| client.offsets_for_times(queries, REQUEST_TIMEOUT))?;
+        let found = self
+            .metadata
+            .request_to_leaders(name, |client| client.offsets_for_times(queries, REQUEST_TIMEOUT))?;
         let offset = |element: TopicPartitionListElem<'_>| {
             element.error().map_err(error::request)?;
             match element.offset() {
@@ -230,7 +253,7 @@ impl Shared {
         let bounds = |client: &BaseConsumer<ThrottledContext>| {
             client.fetch_watermarks(name, partition as i32, REQUEST_TIMEOUT)
         };
-        let (first, end) = self.metadata.request(bounds)?;
+        let (first, end) = self.metadata.request_to_leaders(name, bounds)?;
         Ok(PartitionInfo { first: first as u64, end: end as u64 })
     }
 

@@ -146,6 +146,17 @@ pub struct PartitionInfo {
     pub end: u64,
 }
 
+/// A topic as the reader of one partition sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PartitionDescription {
+    /// As in `TopicInfo`.
+    pub identity: [u8; 16],
+    /// Number of partitions of the topic.
+    pub partitions: u32,
+    /// `None` if the topic does not have this partition.
+    pub bounds: Option<PartitionInfo>,
+}
+
 /// An event delivered to a subscriber, in order.
 #[derive(Debug)]
 pub enum Delivery {
@@ -187,6 +198,13 @@ pub trait LogWriter: Send + Sync + 'static {
     /// The current first and end offset of every partition. `end` covers every append that
     /// completed before the call.
     async fn describe(&self, topic: Topic) -> Result<TopicInfo>;
+
+    /// Describes one partition. Others may have no leader at the moment.
+    async fn describe_partition(&self, topic: Topic, partition: u32) -> Result<PartitionDescription> {
+        let TopicInfo { identity, partitions } = self.describe(topic).await?;
+        let bounds = partitions.get(partition as usize).copied();
+        Ok(PartitionDescription { identity, partitions: partitions.len() as u32, bounds })
+    }
 
     /// The offset of the first record that a later leader has written in place of one before `point`.
     /// `None` if the leader epoch shows no such record, as in every log whose leaders never change.

@@ -22,18 +22,15 @@ pub(crate) async fn rule_43_a_partition_stops_where_an_unclean_election_cut_it(_
     let mut scene = Scene::replicated(&brokers, "cut");
     scene.up.start().await;
     scene.frontier.start().await;
-    // One connection for everything: a frontier that has lost a broker may accept no new ones for a while.
-    let connect = async || JsonWriter::connect(scene.ingest(), "run").await;
-    let mut writer = eventually("the frontier accepts a connection", connect).await;
     let mut written = 0;
     for is_running in [true, false] {
         let leader = settled_leader(&scene, &brokers).await;
         let follower = 1 - leader;
-        write_more(&mut writer, &mut written, BOTH).await;
+        write_more(&scene, &mut written, BOTH).await;
         check(&scene, "run", 0..written).await;
         brokers.kill(follower);
         wait_for_replicas(&scene, brokers.id(leader), 1).await;
-        write_more(&mut writer, &mut written, LOST).await;
+        write_more(&scene, &mut written, LOST).await;
         check(&scene, "run", 0..written).await;
         if !is_running {
             assert!(scene.up.terminate().await.success(), "{}", scene.up.log());
@@ -43,7 +40,7 @@ pub(crate) async fn rule_43_a_partition_stops_where_an_unclean_election_cut_it(_
         brokers.kill(leader);
         tokio::task::block_in_place(|| brokers.restart(follower));
         wait_for_replicas(&scene, brokers.id(follower), 1).await;
-        write_more(&mut writer, &mut written, LATER).await;
+        write_more(&scene, &mut written, LATER).await;
         if !is_running {
             scene.up.start().await;
         }
@@ -61,8 +58,10 @@ pub(crate) async fn rule_43_a_partition_stops_where_an_unclean_election_cut_it(_
     scene.stop().await;
 }
 
-/// Writes points with automatic steps and ascending values, one per frame.
-async fn write_more(writer: &mut JsonWriter, written: &mut i64, count: i64) {
+/// Writes points with automatic steps and ascending values, one per frame, over a new connection.
+async fn write_more(scene: &Scene, written: &mut i64, count: i64) {
+    let connect = async || JsonWriter::connect(scene.ingest(), "run").await;
+    let mut writer = eventually("the frontier accepts a connection", connect).await;
     for value in *written..*written + count {
         assert_eq!(writer.send(&json!([metric("loss", value as f64, None)])).await, Ok(Ack::Ok));
     }

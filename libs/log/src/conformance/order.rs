@@ -9,7 +9,7 @@ use super::{
     Fixture, Shape,
     support::{TestReader, append, describe, number, numbered, numbers, read_all, record},
 };
-use crate::{Position, Topic, murmur2};
+use crate::{PartitionDescription, Position, Topic, murmur2};
 
 const PARTITIONS: u32 = 5;
 
@@ -100,8 +100,17 @@ pub(super) async fn ordered_over_thousands_of_keys(fixture: Arc<dyn Fixture>) {
     let mut reader = TestReader::new(&*log).await;
     reader.read_count((KEYS * EACH) as usize).await;
     assert_eq!(check_keys(&reader), KEYS as usize);
-    let partitions = describe(&*log).await.partitions.len();
-    assert_eq!(reader.received.len(), partitions, "every partition is used");
+    let info = describe(&*log).await;
+    assert_eq!(reader.received.len(), info.partitions.len(), "every partition is used");
+    for partition in 0..=info.partitions.len() {
+        let one = writer.describe_partition(Topic::Ingestion, partition as u32).await;
+        let expected = PartitionDescription {
+            identity: info.identity,
+            partitions: info.partitions.len() as u32,
+            bounds: info.partitions.get(partition).copied(),
+        };
+        assert_eq!(one.expect("describing succeeds"), expected);
+    }
 }
 
 /// Checks that every key is in one partition, with its numbers in order and without duplicates.

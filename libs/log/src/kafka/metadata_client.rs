@@ -7,9 +7,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rdkafka::{ClientConfig, consumer::BaseConsumer, error::KafkaError};
+use rdkafka::{
+    ClientConfig,
+    consumer::{BaseConsumer, Consumer},
+    error::KafkaError,
+};
 
-use super::{error, log_throttle::ThrottledContext};
+use super::{REQUEST_TIMEOUT, error, log_throttle::ThrottledContext};
 use crate::Result;
 
 /// Time without a response after which the client is replaced.
@@ -33,6 +37,19 @@ impl MetadataClient {
     pub(super) fn new(config: ClientConfig, client: BaseConsumer<ThrottledContext>) -> Self {
         let current = CurrentClient { client: Arc::new(client), silent_since: None };
         Self { config, silent_wait: SILENT_WAIT, current: Mutex::new(current) }
+    }
+
+    /// Sends a request to the leaders of a topic. They are looked up first, because this client would send
+    /// it to a broker that was lost, or wait for it, until its list of leaders is minutes old. Blocks.
+    pub(super) fn request_to_leaders<T>(
+        &self,
+        topic: &str,
+        send: impl FnOnce(&BaseConsumer<ThrottledContext>) -> Result<T, KafkaError>,
+    ) -> Result<T> {
+        self.request(|client| {
+            client.fetch_metadata(Some(topic), REQUEST_TIMEOUT)?;
+            send(client)
+        })
     }
 
     /// Sends a request. Blocks.

@@ -19,6 +19,9 @@ use crate::{Error, Result};
 pub(super) fn topic_id(client: &Client<impl ClientContext>, topic: &str, wait: Duration) -> Result<[u8; 16]> {
     let name = CString::new(topic)
         .map_err(|_| Error::Topic { reason: format!("topic name `{topic}` contains a zero byte") })?;
+    // Any broker answers this, and names the one that the description is requested from. Without it, that
+    // may be a broker that was lost minutes ago.
+    client.fetch_metadata(Some(topic), wait).map_err(error::request)?;
     let id = describe(client, &name, wait).map_err(error::request)?;
     if id == [0; 16] {
         return Err(Error::Topic {

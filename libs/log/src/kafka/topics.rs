@@ -16,14 +16,18 @@ use rdkafka::{
 use tokio::time::{Instant, sleep};
 
 use super::{
-    CreateTopics, REQUEST_TIMEOUT, Settings, blocking, config::MAX_BATCH_BYTES, error, initial_connect,
-    log_throttle::ThrottledContext,
+    CreateTopics, PAUSE, REQUEST_TIMEOUT, Settings, blocking, config::MAX_BATCH_BYTES, error,
+    initial_connect, log_throttle::ThrottledContext,
 };
 use crate::{Error, Result, Topic};
 
 /// Pause between checks of a new topic: initially, doubling up to the maximum.
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
 const LAST_PAUSE: Duration = Duration::from_millis(500);
+
+/// How long a topic may be unknown to a broker that others already know: right after the creation of the
+/// topic, or after the start of the broker.
+const PROPAGATION_WAIT: Duration = Duration::from_secs(3);
 
 /// The setting of a topic that limits the size of batches.
 const SIZE_LIMIT: &str = "max.message.bytes";
@@ -138,7 +142,7 @@ pub(super) async fn open(admin: &Admin, settings: &Settings) -> Result<Partition
 /// because runs would be spread over two partitions.
 async fn check(admin: &Admin, settings: &Settings, topic: Topic, used: Option<u32>) -> Result<u32> {
     let name = settings.topics.name(topic);
-    let count = partitions(admin, name).await?.ok_or_else(|| missing_topic_error(name))?;
+    let count = existing_partitions(admin, name).await?;
     if let Some(used) = used.filter(|used| *used > count) {
         return Err(partition_count_error(name, used, count));
     }
@@ -157,6 +161,19 @@ fn partition_count_error(name: &str, expected: u32, count: u32) -> Error {
 
 fn missing_topic_error(name: &str) -> Error {
     Error::Topic { reason: format!("topic `{name}` is missing: create it with `matyan topics create`") }
+}
+
+/// Returns the number of partitions of a topic that must exist. Any broker may answer, so one that does
+/// not know the topic is no proof that it is missing.
+async fn existing_partitions(admin: &Admin, name: &str) -> Result<u32> {
+    let deadline = Instant::now() + PROPAGATION_WAIT;
+    loop {
+        match partitions(admin, name).await? {
+            Some(count) => return Ok(count),
+            None if Instant::now() >= deadline => return Err(missing_topic_error(name)),
+            None => sleep(PAUSE).await,
+        }
+    }
 }
 
 /// Returns the number of partitions of a topic, or None if it does not exist.
@@ -237,7 +254,7 @@ pub async fn set_open(settings: &Settings, is_open: bool) -> Result<()> {
     connect(settings).await?;
     let admin = admin(settings)?;
     let name = settings.topics.name(Topic::Ingestion);
-    partitions(&admin, name).await?.ok_or_else(|| missing_topic_error(name))?;
+    existing_partitions(&admin, name).await?;
     let failed = |code| Error::Topic {
         reason: format!(
             "failed to change topic `{name}`: {code}; this user needs the right to alter its configuration"
