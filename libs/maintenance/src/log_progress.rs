@@ -1,4 +1,4 @@
-//! The partitions of the ingestion log: their bounds, the generation of the log, and how far
+//! The partitions of the ingestion log: their bounds, the number of the log, and how far
 //! each is applied.
 
 use matyan_log::{LogWriter, PartitionInfo, StartPoint, Topic};
@@ -45,10 +45,11 @@ pub async fn lost_tail(store: &dyn Store, log: &dyn LogWriter, partition: u32) -
     let applied = applied_get(&*snapshot, LogTopic::Ingestion, partition).await?;
     drop(snapshot);
     let Some(applied) = applied.filter(|applied| applied.shortened_to.is_none()) else { return Ok(None) };
-    if applied.identity != Some(log.describe(Topic::Ingestion).await?.identity) {
+    if applied.identity != Some(log.describe_partition(Topic::Ingestion, partition).await?.identity) {
         return Ok(None);
     }
-    let point = StartPoint { offset: applied.next, epoch_before: applied.last_epoch() };
+    let epoch_before = applied.last_read().and_then(|last| last.leader_epoch);
+    let point = StartPoint { offset: applied.read_to(), epoch_before };
     Ok(log.lost_tail(Topic::Ingestion, partition, point).await?)
 }
 

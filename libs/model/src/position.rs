@@ -197,6 +197,10 @@ pub struct AppliedPosition {
     /// Everything before it was applied.
     #[cbor(n(6), default)]
     pub begins: Option<u64>,
+    /// The last record that was read, if it is after `last`: a run that waits holds the position back, and
+    /// those of others have been applied since.
+    #[cbor(n(7), default)]
+    pub read: Option<LastRecord>,
 }
 
 /// The last record before `AppliedPosition::next`.
@@ -223,9 +227,14 @@ impl AppliedPosition {
         }
     }
 
-    /// The number of the leader that wrote the last applied record.
-    pub fn last_epoch(&self) -> Option<i32> {
-        self.last?.leader_epoch
+    /// The last record that was read, and may have been applied.
+    pub fn last_read(&self) -> Option<LastRecord> {
+        self.read.or(self.last)
+    }
+
+    /// The offset after everything that was read, and may have been applied.
+    pub fn read_to(&self) -> u64 {
+        self.read.map_or(self.next, |read| self.next.max(read.offset + 1))
     }
 
     pub fn covers(&self, position: LogPosition) -> bool {

@@ -3,9 +3,10 @@
 //!
 //! Runs of a partition are applied concurrently, in a window bounded in bytes, of which each has a
 //! share. Records that queue up for a run while its writer is busy are applied together in the
-//! next turn; those that exceed its share are read again later. The lowest unapplied offset is written to the store (`progress`), and once that is durable, the
-//! log is trimmed up to it. Positions need no further handling: every transaction carries the
-//! cursor of its run, so redelivered records have no effect.
+//! next turn; those that exceed its share are read again later. The lowest unapplied offset is
+//! written to the store (`progress`), and once that is durable, the log is trimmed up to it.
+//! Positions need no further handling: every transaction carries the cursor of its run, so
+//! redelivered records have no effect.
 //!
 //! Shutdown: stop taking records, let writers finish their transaction, write and sync the
 //! progress.
@@ -15,6 +16,7 @@ mod pace;
 
 mod assigned_partitions;
 mod partition;
+mod partition_starts;
 mod progress;
 mod unapplied_age;
 
@@ -47,9 +49,9 @@ use crate::{
 use active_runs::Admission;
 use assigned_partitions::AssignedPartitions;
 use ending_quarantines::EndingQuarantine;
-use log_identity::PartitionStart;
 pub use log_identity::log_number;
 use pace::Pace;
+use partition_starts::{FoundStart, PartitionStarts, StartAttempt};
 use progress::Progress;
 use project_cache::ProjectCache;
 use read_point::ReadPoint;
@@ -97,6 +99,7 @@ pub struct IngestionWorker {
     deps: Deps,
     subscription: Box<dyn Subscription>,
     pace: Pace,
+    starts: PartitionStarts,
     partitions: AssignedPartitions,
     projects: ProjectCache,
     writers: WriterPool,
@@ -119,6 +122,7 @@ impl IngestionWorker {
         Ok(Self {
             subscription,
             pace: Pace::new(),
+            starts: PartitionStarts::new(deps.clone()),
             partitions: AssignedPartitions::new(progress),
             projects: ProjectCache::new(),
             writers: WriterPool::new(deps.clone(), folds, &settings, &metrics),
@@ -176,13 +180,17 @@ impl IngestionWorker {
                 () = stop.cancelled() => return Ok(()),
                 _ = beats.tick() => {
                     self.heartbeat.beat();
-                    self.age.set(self.partitions.oldest_unapplied_us());
+                    match self.starts.is_empty() {
+                        true => self.age.set(self.partitions.oldest_unapplied_us()),
+                        false => self.age.set_waiting(),
+                    }
                 }
                 Some(turn) = self.writers.next_turn() => self.count_turn(&turn?),
                 Ok(()) = identity.changed() => {
                     let current = *identity.borrow_and_update();
-                    self.restart_partitions_of_other_logs(current, stop).await?;
+                    self.restart_partitions_of_other_logs(current);
                 }
+                Some(found) = self.starts.next() => self.start(found).await?,
                 delivery = self.pace.next(&mut *self.subscription), if has_room => match delivery {
                     Ok(delivery) => self.handle_delivery(delivery, stop).await?,
                     Err(error) => self.handle_read_error(error, stop).await?,
@@ -225,18 +233,13 @@ impl IngestionWorker {
 
     /// Restarts what is read from a log that was recreated. Kafka's client goes over to a recreated topic
     /// by itself, and continues at the old offset there if it exists.
-    async fn restart_partitions_of_other_logs(
-        &mut self,
-        identity: Option<[u8; 16]>,
-        stop: &CancellationToken,
-    ) -> Result<(), Error> {
+    fn restart_partitions_of_other_logs(&mut self, identity: Option<[u8; 16]>) {
         let others = identity.map(|identity| self.partitions.of_other_logs(identity));
         for partition in others.into_iter().flatten() {
             tracing::warn!(partition, "log was recreated; restarting partition");
             self.partitions.drop_unreadable(partition);
-            self.assign(partition, None, stop).await?;
+            self.starts.begin(partition, StartAttempt::default());
         }
-        Ok(())
     }
 
     /// Handles an error of the log. On temporary errors, it waits. A partition overtaken by
@@ -253,7 +256,8 @@ impl IngestionWorker {
             matyan_log::Error::Replaced { partition, end, .. } => {
                 tracing::warn!(partition, %error, "log was replaced; restarting partition");
                 self.partitions.drop_unreadable(partition);
-                return self.assign(partition, Some(end), stop).await;
+                self.starts.begin(partition, StartAttempt { lost_tail: Some(end), ..Default::default() });
+                return Ok(());
             }
             error if error.is_temporary() => tracing::warn!(%error, "failed to read the log; will retry"),
             error => return Err(error.into()),
@@ -271,7 +275,10 @@ impl IngestionWorker {
 
     async fn handle_delivery(&mut self, delivery: Delivery, stop: &CancellationToken) -> Result<(), Error> {
         match delivery {
-            Delivery::Assigned { partition } => self.assign(partition, None, stop).await,
+            Delivery::Assigned { partition } => {
+                self.starts.begin(partition, StartAttempt::default());
+                Ok(())
+            }
             Delivery::Revoked { partition } => {
                 self.revoke(partition);
                 Ok(())
@@ -280,82 +287,67 @@ impl IngestionWorker {
         }
     }
 
-    /// Finds the start of a partition, waiting while the log or the store is unavailable. A
-    /// partition that has lost unapplied records raises an alarm and is skipped, and the
-    /// others continue. One that has lost its tail raises an alarm, too, and is read only up to there.
-    /// `lost_tail` is the offset at which the tail began, if that was noticed while reading.
-    async fn assign(
-        &mut self,
-        number: u32,
-        lost_tail: Option<u64>,
-        stop: &CancellationToken,
-    ) -> Result<(), Error> {
-        self.age.set_waiting();
-        let mut trimmed_at = None;
-        loop {
-            self.heartbeat.beat();
-            let start = log_identity::begin(&self.deps, number, lost_tail).await;
-            let offset = start.as_ref().ok().map(|start| start.offset);
-            let started = match start {
-                Ok(start) => {
-                    let PartitionStart { offset, before, .. } = start;
-                    let point = ReadPoint { offset, before }.start();
-                    self.subscription.start(number, point).await.map(|()| start).map_err(Error::from)
-                }
-                Err(error) => Err(error),
-            };
-            match started {
-                Ok(start) => {
-                    tracing::info!(
-                        partition = number,
-                        log = start.log,
-                        offset = start.offset,
-                        "started reading partition"
-                    );
-                    if let Some(end) = start.end {
-                        tracing::error!(
-                            partition = number,
-                            end,
-                            "the log has lost its tail; reading partition only up to there"
-                        );
-                        self.metrics.partitions_lost.inc();
-                    }
-                    self.partitions.begin(number, start);
-                    self.writers.runs().restart(number);
-                    return Ok(());
-                }
-                // The previous owner may have applied them since, and trimmed the log.
-                Err(Error::Log(matyan_log::Error::Trimmed { .. })) if trimmed_at != offset => {
-                    trimmed_at = offset;
-                }
-                Err(error @ Error::Shortened { .. }) => {
-                    tracing::error!(partition = number, %error, "the log has lost its tail; stopped partition");
-                    self.metrics.partitions_lost.inc();
-                    // The log must not be trimmed up to a position that it has lost.
-                    self.partitions.forget(number);
-                    return Ok(());
-                }
-                Err(Error::Log(error @ matyan_log::Error::Trimmed { .. })) => {
-                    tracing::error!(partition = number, %error, "records were deleted before they were applied; dropping partition");
-                    self.metrics.partitions_lost.inc();
-                    return Ok(());
-                }
-                // The log may be recreated between describing it and starting to
-                // read it.
-                Err(error) if error.is_temporary() || error.is_replaced() => {
-                    tracing::warn!(partition = number, %error, "failed to start partition; will retry");
-                    if stop.run_until_cancelled(tokio::time::sleep(WAIT)).await.is_none() {
-                        return Ok(());
-                    }
-                }
-                Err(error) => return Err(error),
+    /// Starts reading a partition, unless that must be tried again. One that has lost unapplied records
+    /// raises an alarm and is skipped, and the others continue. One that has lost its tail raises an
+    /// alarm, too, and is read only up to there.
+    async fn start(&mut self, found: FoundStart) -> Result<(), Error> {
+        let FoundStart { partition: number, attempt, start } = found;
+        let offset = start.as_ref().ok().map(|start| start.offset);
+        let started = match start {
+            Ok(start) => {
+                let point = ReadPoint { offset: start.offset, before: start.before }.start();
+                self.subscription.start(number, point).await.map(|()| start).map_err(Error::from)
             }
+            Err(error) => Err(error),
+        };
+        self.heartbeat.beat();
+        match started {
+            Ok(start) => {
+                tracing::info!(
+                    partition = number,
+                    log = start.log,
+                    offset = start.offset,
+                    "started reading partition"
+                );
+                if let Some(end) = start.end {
+                    tracing::error!(
+                        partition = number,
+                        end,
+                        "the log has lost its tail; reading partition only up to there"
+                    );
+                    self.metrics.partitions_lost.inc();
+                }
+                self.partitions.begin(number, start);
+                self.writers.runs().restart(number);
+            }
+            // The previous owner may have applied them since, and trimmed the log.
+            Err(Error::Log(matyan_log::Error::Trimmed { .. })) if attempt.trimmed_at != offset => {
+                self.starts.begin(number, StartAttempt { trimmed_at: offset, ..attempt });
+            }
+            Err(error @ Error::Shortened { .. }) => {
+                tracing::error!(partition = number, %error, "the log has lost its tail; stopped partition");
+                self.metrics.partitions_lost.inc();
+                // The log must not be trimmed up to a position that it has lost.
+                self.partitions.forget(number);
+            }
+            Err(Error::Log(error @ matyan_log::Error::Trimmed { .. })) => {
+                tracing::error!(partition = number, %error, "records were deleted before they were applied; dropping partition");
+                self.metrics.partitions_lost.inc();
+            }
+            // The log may be recreated between describing it and starting to read it.
+            Err(error) if error.is_temporary() || error.is_replaced() => {
+                tracing::warn!(partition = number, %error, "failed to start partition; will retry");
+                self.starts.retry(number, attempt);
+            }
+            Err(error) => return Err(error),
         }
+        Ok(())
     }
 
     /// Drops a partition that was reassigned to another worker. Entries that writers are
     /// still applying are harmless: they conflict.
     fn revoke(&mut self, number: u32) {
+        self.starts.forget(number);
         self.partitions.forget(number);
         self.writers.runs().drop_partition(number);
     }

@@ -53,7 +53,7 @@ fn view(partition: u32, PartitionProgress { bounds, log, applied: own }: Partiti
 
 /// The end of a log that has lost its tail, also before a worker has seen it.
 fn shortened_to(applied: &AppliedPosition, bounds: PartitionInfo) -> Option<u64> {
-    applied.shortened_to.or((applied.next > bounds.end).then_some(bounds.end))
+    applied.shortened_to.or((applied.read_to() > bounds.end).then_some(bounds.end))
 }
 
 /// Returns the number of records skipped, or lost from the end of the log.
@@ -84,7 +84,7 @@ pub(super) async fn skip_lost(deps: &Deps, partition: u32) -> Result<u64> {
             }
             let state = known.renumbered(random_id(deps));
             continue_at(&mut transaction, partition, (known, state), end, &info).await?;
-            return Ok((transaction, applied.next - end));
+            return Ok((transaction, applied.read_to() - end));
         }
         if applied.next >= bounds.first {
             return Ok((transaction, 0));

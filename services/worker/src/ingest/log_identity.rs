@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use matyan_log::{LogWriter, PartitionInfo, Topic, TopicInfo};
+use matyan_log::{LogWriter, PartitionDescription, PartitionInfo, Topic};
 use matyan_maintenance::lost_tail;
 use matyan_model::{
     keys::{self, LogTopic},
@@ -86,7 +86,7 @@ async fn decide_and_store(
     let (decision, _) = transact(store, async |mut transaction: Transaction| {
         // Described after the snapshot: the previous owner may still apply records, and
         // none that the snapshot shows may be past the end.
-        let info = log.describe(Topic::Ingestion).await?;
+        let info = log.describe_partition(Topic::Ingestion, partition).await?;
         let snapshot = transaction.unchecked();
         let known = log_get(snapshot, LogTopic::Ingestion).await?;
         let applied = applied_all(snapshot, LogTopic::Ingestion).await?;
@@ -99,7 +99,7 @@ async fn decide_and_store(
             }
             log_put_replaced(transaction.batch(), LogTopic::Ingestion, &replaced, number);
         }
-        let decision = decide(known, own, (partition, lost_tail), &info)?;
+        let decision = decide(known, own, (partition, lost_tail), info)?;
         if known != Some(decision.state) {
             // A checked read, so that two workers that find the same new log assign
             // the same number.
@@ -138,10 +138,10 @@ fn decide(
     known: Option<LogState>,
     applied: Option<AppliedPosition>,
     (partition, lost_tail): (u32, Option<u64>),
-    info: &TopicInfo,
+    info: PartitionDescription,
 ) -> Result<PartitionDecision, Error> {
-    let (identity, partitions) = (info.identity, info.partitions.len() as u32);
-    let Some(PartitionInfo { first, end }) = info.partitions.get(partition as usize).copied() else {
+    let PartitionDescription { identity, partitions, bounds } = info;
+    let Some(PartitionInfo { first, end }) = bounds else {
         return Err(Error::Partitions { known: partition + 1, found: partitions });
     };
     let log = partition_log(known, applied, identity);
@@ -164,7 +164,7 @@ fn decide(
     let applied = applied.map(|applied| AppliedPosition {
         identity: Some(identity),
         // The lowest end that was seen: what was appended since was never applied.
-        shortened_to: [applied.shortened_to, lost_tail, (applied.next > end).then_some(end)]
+        shortened_to: [applied.shortened_to, lost_tail, (applied.read_to() > end).then_some(end)]
             .into_iter()
             .flatten()
             .min()

@@ -27,6 +27,8 @@ pub(super) struct Partition {
     read_to: ReadPoint,
     /// Offset of the last position that was reported.
     reported: u64,
+    /// Offset after the last record that was read when it was reported.
+    reported_read: u64,
     turn: ReadTurn,
     /// Time of the next attempt to read from `read_to`, if the last one has failed.
     retry_at: Option<Instant>,
@@ -65,7 +67,16 @@ impl Partition {
         let point = ReadPoint { offset: start.offset, before: start.before };
         let turn = ReadTurn { started: Instant::now(), bytes: 0, latency: Duration::ZERO };
         let unapplied = BTreeMap::new();
-        Self { start, unapplied, next: point, read_to: point, reported: start.offset, turn, retry_at: None }
+        Self {
+            start,
+            unapplied,
+            next: point,
+            read_to: point,
+            reported: start.offset,
+            reported_read: start.offset,
+            turn,
+            retry_at: None,
+        }
     }
 
     pub(super) fn log(&self) -> u32 {
@@ -186,31 +197,24 @@ impl Partition {
         }
     }
 
-    /// The position up to which everything is applied, if it has moved. `deferred` is the first record
-    /// that was left in the log.
+    /// The position up to which everything is applied, if it has moved or more was read. `deferred` is the first
+    /// record that was left in the log.
     pub(super) fn applied(&mut self, deferred: Option<ReadPoint>) -> Option<AppliedPosition> {
         let unapplied = self
             .unapplied
             .first_key_value()
             .map(|(offset, record)| ReadPoint { offset: *offset, before: record.before });
         let points = [Some(self.next), unapplied, deferred];
-        let end = points.into_iter().flatten().min_by_key(|point| point.offset)?;
-        let last = end.before?;
-        let next = last.offset + 1;
-        if next <= self.reported {
+        let last = points.into_iter().flatten().min_by_key(|point| point.offset)?.before;
+        let next = last.map_or(self.start.offset, |last| last.offset + 1);
+        if next <= self.reported && self.next.offset <= self.reported_read {
             return None;
         }
-        self.reported = next;
+        (self.reported, self.reported_read) = (next, self.next.offset);
         let PartitionStart { log, identity, middle_us, .. } = self.start;
+        let read = self.next.before.filter(|read| read.offset >= next);
         let identity = Some(identity);
-        Some(AppliedPosition {
-            log,
-            next,
-            last: Some(last),
-            identity,
-            middle_us,
-            ..AppliedPosition::default()
-        })
+        Some(AppliedPosition { log, next, last, identity, middle_us, read, ..AppliedPosition::default() })
     }
 }
 

@@ -196,18 +196,23 @@ async fn sender_dropped(mut reported: watch::Receiver<Positions>) {
     while reported.changed().await.is_ok() {}
 }
 
-/// Writes a position, but never moves it back: a worker that has lost the partition may be
-/// late.
+/// Writes a position, but moves neither it nor the last record that was read back: a worker that has lost the
+/// partition may be late.
 async fn position_put(deps: &Deps, partition: u32, applied: &AppliedPosition) -> Result<(), Error> {
     transact(&*deps.store, async |mut transaction: Transaction| {
         transaction.set_buffered();
         transaction.get(&keys::applied(LogTopic::Ingestion, partition)).await?;
         let stored = applied_get(transaction.unchecked(), LogTopic::Ingestion, partition).await?;
-        let moves = stored.is_none_or(|stored| (stored.log, stored.next) < (applied.log, applied.next));
-        if moves {
+        let is_later = |stored: AppliedPosition| {
+            (stored.log, stored.next, stored.read_to()) < (applied.log, applied.next, applied.read_to())
+        };
+        if stored.is_none_or(is_later) {
             let same = stored.filter(|stored| stored.log == applied.log).unwrap_or_default();
             let AppliedPosition { begins, shortened_to, .. } = same;
-            let applied = AppliedPosition { begins, shortened_to, ..*applied };
+            // After a restart, less was read again than before it.
+            let read = [applied.read, same.read].into_iter().flatten().max_by_key(|read| read.offset);
+            let read = read.filter(|read| read.offset >= applied.next);
+            let applied = AppliedPosition { begins, shortened_to, read, ..*applied };
             applied_put(transaction.batch(), LogTopic::Ingestion, partition, &applied);
         }
         Ok::<_, Error>((transaction, ()))

@@ -3,14 +3,14 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
 
 use matyan_blob::{BlobKey, BlobMeta, Blobs, Content, Listing, PresignedUpload};
 use matyan_log::{
-    Append, LogReader, LogWriter, NewRecord, StartPoint, Subscription, Topic, TopicInfo,
+    Append, Delivery, LogReader, LogWriter, NewRecord, StartPoint, Subscription, Topic, TopicInfo,
     layers::{Faults as LogFaults, FaultyReader, Rates},
 };
 use matyan_model::{
@@ -21,7 +21,7 @@ use matyan_model::{
 use matyan_proto::ingest::v1::event::Kind;
 use matyan_store::layers::{Fault, Faults};
 use prometheus::Registry;
-use tokio::task::JoinHandle;
+use tokio::{sync::Notify, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 use super::harness::{P, TestEnv, TestRecord, record};
@@ -393,6 +393,75 @@ async fn rule_43_records_before_a_lost_tail_are_applied() {
         let stopped = applied_get(&*snapshot, LogTopic::Ingestion, 0).await.unwrap().unwrap();
         assert_eq!((stopped.log, stopped.next, stopped.shortened_to), (0, 3, Some(3)));
     }
+}
+
+/// A log that reports, once it is cut, that its partition has lost all records from the second on. Counts
+/// how often the log is trimmed after that.
+struct CutReader {
+    log: Arc<dyn LogReader>,
+    cut: Arc<Notify>,
+    is_cut: AtomicBool,
+    trims: AtomicU64,
+}
+
+struct CutSubscription {
+    log: Box<dyn Subscription>,
+    cut: Arc<Notify>,
+}
+
+#[async_trait::async_trait]
+impl LogReader for CutReader {
+    async fn subscribe(&self, topic: Topic) -> matyan_log::Result<Box<dyn Subscription>> {
+        let log = self.log.subscribe(topic).await?;
+        Ok(Box::new(CutSubscription { log, cut: self.cut.clone() }))
+    }
+
+    async fn trim(&self, _: Topic, _: u32, _: u64) -> matyan_log::Result<()> {
+        if self.is_cut.load(Ordering::Relaxed) {
+            self.trims.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+}
+
+#[async_trait::async_trait]
+impl Subscription for CutSubscription {
+    async fn next(&mut self) -> matyan_log::Result<Delivery> {
+        tokio::select! {
+            delivery = self.log.next() => delivery,
+            () = self.cut.notified() => {
+                Err(matyan_log::Error::Replaced { partition: 0, requested: 3, end: 1 })
+            }
+        }
+    }
+
+    async fn start(&mut self, partition: u32, point: StartPoint) -> matyan_log::Result<()> {
+        self.log.start(partition, point).await
+    }
+}
+
+/// What a later leader has written at the lost offsets must not be deleted.
+#[tokio::test]
+async fn rule_43_a_lost_tail_is_not_trimmed() {
+    let mut env = TestEnv::new().await;
+    let reader = Arc::new(CutReader {
+        log: env.log.clone(),
+        cut: Arc::default(),
+        is_cut: AtomicBool::new(false),
+        trims: AtomicU64::new(0),
+    });
+    env.deps.log_reader = reader.clone();
+    let automatic = || record(0).define(0, &["loss"]).points(0, &[(None, 1.0)]);
+    // Trims only at the start and at the end.
+    let settings = IngestSettings { trim_every: Duration::from_hours(1), ..IngestSettings::default() };
+    let worker = env.work_with(settings).await;
+    env.append([automatic(), automatic(), automatic()]).await;
+    env.applied(0, 2).await;
+    reader.is_cut.store(true, Ordering::Relaxed);
+    reader.cut.notify_one();
+    super::eventually("an alarm", || async { worker.metrics.ingestion.partitions_lost.get() == 1 }).await;
+    worker.stop().await.unwrap();
+    assert_eq!(reader.trims.load(Ordering::Relaxed), 0);
 }
 
 /// The records before the first one of a producer are gone, and it had sent more before they were

@@ -13,24 +13,24 @@ fn applied(log: u32, next: u64, identity: Option<[u8; 16]>) -> Option<AppliedPos
     Some(AppliedPosition { log, next, identity, ..AppliedPosition::default() })
 }
 
-fn info(identity: [u8; 16], (first, end): (u64, u64)) -> TopicInfo {
-    TopicInfo { identity, partitions: vec![PartitionInfo { first, end }; 2] }
+fn info(identity: [u8; 16], (first, end): (u64, u64)) -> PartitionDescription {
+    PartitionDescription { identity, partitions: 2, bounds: Some(PartitionInfo { first, end }) }
 }
 
 #[track_caller]
 fn check(
     known: Option<LogState>,
     applied: Option<AppliedPosition>,
-    info: TopicInfo,
+    info: PartitionDescription,
     (number, log, offset, shortened_to): (u32, u32, u64, Option<u64>),
 ) {
-    let decision = decide(known, applied, (1, None), &info).unwrap();
+    let decision = decide(known, applied, (1, None), info).unwrap();
     let found = (decision.state.number, decision.start.log, decision.start.offset);
     assert_eq!(found, (number, log, offset), "{known:?} {applied:?}");
     assert_eq!(decision.applied.and_then(|applied| applied.shortened_to), shortened_to);
     assert_eq!((decision.state.identity, decision.start.identity), (Some(info.identity), info.identity));
     // The stored decision gives the same result.
-    let again = decide(Some(decision.state), decision.applied.or(applied), (1, None), &info).unwrap();
+    let again = decide(Some(decision.state), decision.applied.or(applied), (1, None), info).unwrap();
     assert_eq!(again, decision);
 }
 
@@ -55,6 +55,11 @@ fn rule_43_a_log_that_lost_its_tail_is_not_read() {
     let shortened = applied(4, 7, Some(ID)).map(|own| AppliedPosition { shortened_to: Some(5), ..own });
     check(state(4, Some(ID)), shortened, info(ID, (3, 20)), (4, 4, 7, Some(5)));
     check(state(4, Some(ID)), shortened, info(ID, (3, 4)), (4, 4, 7, Some(4)));
+    // A run that waits holds the position back, and records of others after it were applied.
+    let read = Some(LastRecord { offset: 11, appended_us: 0, leader_epoch: None });
+    let held = applied(4, 7, Some(ID)).map(|own| AppliedPosition { read, ..own });
+    check(state(4, Some(ID)), held, info(ID, (3, 9)), (4, 4, 7, Some(9)));
+    check(state(4, Some(ID)), held, info(ID, (3, 12)), (4, 4, 7, None));
     // A recreated log is another one.
     check(state(4, Some(ID)), shortened, info(OTHER, (0, 2)), (5, 5, 0, None));
 }
@@ -63,7 +68,7 @@ fn rule_43_a_log_that_lost_its_tail_is_not_read() {
 #[test]
 fn rule_43_a_log_is_read_up_to_its_lost_tail() {
     let found = |applied, identity, lost_tail| {
-        let decision = decide(state(4, Some(ID)), applied, (1, lost_tail), &info(identity, (3, 9))).unwrap();
+        let decision = decide(state(4, Some(ID)), applied, (1, lost_tail), info(identity, (3, 9))).unwrap();
         (decision.start.offset, decision.start.end)
     };
     let own = applied(4, 7, Some(ID));
@@ -93,11 +98,11 @@ fn rule_44_a_store_without_identities_adopts_the_one_of_its_log() {
 
 #[test]
 fn rule_02_a_changed_partition_count_is_refused() {
-    let grown = TopicInfo { identity: ID, partitions: vec![PartitionInfo { first: 0, end: 9 }; 3] };
+    let grown = PartitionDescription { partitions: 3, ..info(ID, (0, 9)) };
     for identity in [None, Some(ID)] {
-        let refused = decide(state(0, identity), None, (0, None), &grown).unwrap_err();
+        let refused = decide(state(0, identity), None, (0, None), grown).unwrap_err();
         assert!(matches!(refused, Error::Partitions { known: 2, found: 3 }));
     }
     // A new log may have any number of partitions.
-    assert!(decide(state(0, Some(OTHER)), None, (0, None), &grown).is_ok());
+    assert!(decide(state(0, Some(OTHER)), None, (0, None), grown).is_ok());
 }

@@ -37,8 +37,10 @@ fn take(partition: &mut Partition, offset: u64) -> bool {
 }
 
 fn complete(partition: &mut Partition, position: LogPosition) -> Option<(u32, u64)> {
+    let before = partition.reported;
     partition.complete(position);
-    partition.applied(None).map(|applied| (applied.log, applied.next))
+    let applied = partition.applied(None)?;
+    (applied.next > before).then_some((applied.log, applied.next))
 }
 
 #[test]
@@ -47,7 +49,9 @@ fn rule_10_the_lowest_unapplied_offset_is_reported() {
     assert!([4, 5, 9].map(|offset| take(&mut partition, offset)).iter().all(|is_new| *is_new));
     assert!(!take(&mut partition, 5), "it is a redelivery");
     let other_log = LogPosition { log: 2, ..at(4) };
-    assert_eq!(partition.applied(None), None);
+    let waiting = partition.applied(None).unwrap();
+    assert_eq!((waiting.next, waiting.last, waiting.read_to()), (0, None, 10));
+    assert_eq!(partition.applied(None), None, "it was reported");
     assert_eq!(complete(&mut partition, at(9)), None);
     assert_eq!(complete(&mut partition, other_log), None);
     assert_eq!(complete(&mut partition, at(4)), Some((3, 5)));
@@ -56,7 +60,7 @@ fn rule_10_the_lowest_unapplied_offset_is_reported() {
         partition.complete(at(5));
         partition.applied(None).unwrap()
     };
-    assert_eq!((applied.next, applied.last.map(|last| last.offset)), (10, Some(9)));
+    assert_eq!((applied.next, applied.last.map(|last| last.offset), applied.read), (10, Some(9), None));
 }
 
 #[test]

@@ -1,0 +1,84 @@
+//! Partitions whose start is being found, each in a task of its own: that of a partition whose leader is
+//! lost may take long, and neither others nor the records of started partitions wait for it.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use tokio_util::task::JoinMap;
+
+use super::log_identity::{self, PartitionStart};
+use crate::{deps::Deps, error::Error};
+
+pub(super) struct PartitionStarts {
+    deps: Deps,
+    attempts: BTreeMap<u32, StartAttempt>,
+    tasks: JoinMap<u32, Result<PartitionStart, Error>>,
+}
+
+/// What is known about a partition when it is started.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct StartAttempt {
+    /// Offset at which the log has lost its tail, if that was noticed while reading.
+    pub(super) lost_tail: Option<u64>,
+    /// Offset at which the last attempt has failed because its record was deleted.
+    pub(super) trimmed_at: Option<u64>,
+}
+
+/// A partition of which the start was found, or not.
+pub(super) struct FoundStart {
+    pub(super) partition: u32,
+    pub(super) attempt: StartAttempt,
+    pub(super) start: Result<PartitionStart, Error>,
+}
+
+/// Wait before another attempt.
+const WAIT: Duration = Duration::from_millis(500);
+
+impl PartitionStarts {
+    pub(super) fn new(deps: Deps) -> Self {
+        Self { deps, attempts: BTreeMap::new(), tasks: JoinMap::new() }
+    }
+
+    pub(super) fn begin(&mut self, partition: u32, attempt: StartAttempt) {
+        self.begin_after(Duration::ZERO, partition, attempt);
+    }
+
+    /// Begins again, after a wait.
+    pub(super) fn retry(&mut self, partition: u32, attempt: StartAttempt) {
+        self.begin_after(WAIT, partition, attempt);
+    }
+
+    fn begin_after(&mut self, wait: Duration, partition: u32, attempt: StartAttempt) {
+        let deps = self.deps.clone();
+        self.attempts.insert(partition, attempt);
+        self.tasks.spawn(partition, async move {
+            tokio::time::sleep(wait).await;
+            log_identity::begin(&deps, partition, attempt.lost_tail).await
+        });
+    }
+
+    /// Drops a partition that was reassigned to another worker.
+    pub(super) fn forget(&mut self, partition: u32) {
+        self.attempts.remove(&partition);
+        self.tasks.abort(&partition);
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.attempts.is_empty()
+    }
+
+    /// Waits for the next partition. `None` if there is none. Cancel-safe.
+    pub(super) async fn next(&mut self) -> Option<FoundStart> {
+        loop {
+            let (partition, found) = self.tasks.join_next().await?;
+            let start = match found {
+                Ok(start) => start,
+                Err(failure) if failure.is_cancelled() => continue,
+                Err(failure) => std::panic::resume_unwind(failure.into_panic()),
+            };
+            // A task that was aborted may have been done already.
+            if let Some(attempt) = self.attempts.remove(&partition) {
+                return Some(FoundStart { partition, attempt, start });
+            }
+        }
+    }
+}
