@@ -17,8 +17,13 @@ use super::{Column, Growth};
 const CHART: (u32, u32) = (330, 300);
 
 /// Colors that color-blind people can tell apart.
-const COLORS: [RGBColor; 4] =
-    [RGBColor(0, 114, 178), RGBColor(213, 94, 0), RGBColor(0, 158, 115), RGBColor(204, 121, 167)];
+const COLORS: [RGBColor; 5] = [
+    RGBColor(0, 114, 178),
+    RGBColor(213, 94, 0),
+    RGBColor(0, 158, 115),
+    RGBColor(204, 121, 167),
+    RGBColor(86, 180, 233),
+];
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, plotters::coord::Shift>;
 
@@ -58,14 +63,15 @@ fn draw(area: &Area<'_>, growth: &Growth, unit: &str) {
     let figures = columns.iter().flat_map(|(at, _)| growth.rows.iter().map(move |(_, row)| row[*at]));
     let (least, most) = bounds(figures);
     let (first, last) = bounds(growth.rows.iter().map(|(size, _)| *size as f64));
+    // Room for the names above the lines.
+    let top = most * 3.0 * 4.0_f64.powi(columns.len() as i32);
     let mut chart = ChartBuilder::on(area)
         .caption(unit, ("sans-serif", 16))
         .margin(8)
         .margin_right(20)
         .x_label_area_size(34)
         .y_label_area_size(58)
-        // Room for the names above the lines.
-        .build_cartesian_2d((first..last).log_scale(), (least / 1.5..most * 8.0).log_scale())
+        .build_cartesian_2d((first..last).log_scale(), (least / 1.5..top).log_scale())
         .expect("a chart fits");
     chart
         .configure_mesh()
