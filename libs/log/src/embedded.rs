@@ -26,6 +26,7 @@ mod queue;
 mod record;
 mod segment;
 mod segments;
+mod shares;
 mod state;
 mod subscription;
 mod topic;
@@ -60,8 +61,8 @@ pub type Clock = Arc<dyn Fn() -> i64 + Send + Sync>;
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
-    /// Bound on the untrimmed bytes of a topic, beyond which appends wait. Dead letters are
-    /// not counted.
+    /// Bound on the untrimmed bytes of a topic, beyond which appends wait: those of a key that has more than
+    /// is free, or all. Dead letters are not counted.
     pub max_unread_bytes: u64,
     /// Size limit of the dead letters, beyond which the oldest are deleted.
     pub dead_letter_bytes: u64,

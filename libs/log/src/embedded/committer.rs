@@ -15,6 +15,7 @@ use super::{
     appender::{AppendError, Appender},
     partition::PARTITION,
     queue::{Group, PendingAppend, Work},
+    shares::KeyShares,
     topic::TopicLog,
     unavailable,
 };
@@ -30,6 +31,8 @@ const IDLE_AFTER: Duration = Duration::from_secs(1);
 pub(super) struct Committer {
     log: Arc<TopicLog>,
     appender: Appender,
+    /// `None` if there is always room: old dead letters are deleted.
+    shares: Option<KeyShares>,
 }
 
 /// The thread must end: the log was closed, or can no longer be trusted.
@@ -37,7 +40,11 @@ struct CommitterEnd;
 
 impl Committer {
     pub(super) fn new(log: Arc<TopicLog>, appender: Appender) -> Self {
-        Self { log, appender }
+        let shares = match log.topic {
+            Topic::DeadLetters => None,
+            Topic::Ingestion | Topic::Control => Some(KeyShares::new(log.settings.max_unread_bytes)),
+        };
+        Self { log, appender, shares }
     }
 
     /// Runs until the queue is closed and everything that fits is written.
@@ -45,7 +52,7 @@ impl Committer {
         let log = self.log.clone();
         let _closing = CloseGuard(&log);
         loop {
-            let worked = match log.queue.take(IDLE_AFTER, || log.has_room()) {
+            let worked = match log.queue.take(IDLE_AFTER, |append| self.accepts(append)) {
                 Work::Write(group) => self.write_until_done(group),
                 Work::Idle => self.settle(),
                 Work::Closed => break,
@@ -60,12 +67,28 @@ impl Committer {
         }
     }
 
+    /// Whether there is room for an append, which is then taken.
+    fn accepts(&mut self, append: &PendingAppend) -> bool {
+        let extent = self.log.partition.lock().extent();
+        self.shares.as_mut().is_none_or(|shares| {
+            shares.trimmed(extent.first);
+            shares.accept(append, extent.bytes())
+        })
+    }
+
+    fn count_written(&mut self) {
+        if let Some(shares) = &mut self.shares {
+            shares.written(self.appender.end());
+        }
+    }
+
     /// Writes a group, retrying as long as necessary.
     fn write_until_done(&mut self, mut group: Group) -> Result<(), CommitterEnd> {
         let mut wait = RETRY_AFTER;
         loop {
             group.retain(|append| !append.is_abandoned());
             if group.is_empty() {
+                self.count_written();
                 return Ok(());
             }
             let appended_us = (self.log.clock)();
@@ -90,7 +113,8 @@ impl Committer {
     }
 
     /// Makes a group readable, and completes its appends.
-    fn publish(&self, group: Group, first: u64, appended_us: i64) {
+    fn publish(&mut self, group: Group, first: u64, appended_us: i64) {
+        self.count_written();
         let mut offset = first;
         let mut replies = Vec::with_capacity(group.len());
         let mut records = Vec::with_capacity(group.len());

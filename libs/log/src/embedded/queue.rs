@@ -4,14 +4,17 @@
 //! not yet fit in the log until their callers give up.
 
 use std::{
-    collections::VecDeque,
+    collections::{HashSet, VecDeque},
     sync::{Condvar, Mutex, MutexGuard},
     time::Duration,
 };
 
 use tokio::sync::oneshot;
 
-use super::record;
+use super::{
+    record,
+    shares::{KeyHash, KeyHasher},
+};
 use crate::{Error, NewRecord, Position, Result};
 
 /// Maximum size of a group, which shares one sync: large enough to keep the disk busy, small
@@ -26,6 +29,8 @@ const QUEUE_APPENDS: usize = 1 << 16;
 
 pub(super) struct PendingAppend {
     pub(super) records: Vec<NewRecord>,
+    /// Size of the records of each key.
+    pub(super) bytes_by_key: Vec<(KeyHash, u64)>,
     bytes: usize,
     pub(super) reply: oneshot::Sender<Result<Vec<Position>>>,
 }
@@ -45,6 +50,7 @@ pub(super) enum Work {
 pub(super) struct Queue {
     line: Mutex<Line>,
     changed: Condvar,
+    hasher: KeyHasher,
 }
 
 #[derive(Default)]
@@ -59,9 +65,21 @@ struct Line {
 }
 
 impl PendingAppend {
-    pub(super) fn new(records: Vec<NewRecord>, reply: oneshot::Sender<Result<Vec<Position>>>) -> Self {
-        let bytes = records.iter().map(record::size).sum();
-        Self { records, bytes, reply }
+    fn new(
+        records: Vec<NewRecord>,
+        reply: oneshot::Sender<Result<Vec<Position>>>,
+        hasher: &KeyHasher,
+    ) -> Self {
+        let mut bytes_by_key: Vec<(KeyHash, u64)> = Vec::with_capacity(1);
+        for record in &records {
+            let (key, bytes) = (hasher.hash(&record.key), record::size(record) as u64);
+            match bytes_by_key.last_mut() {
+                Some((last, sum)) if *last == key => *sum += bytes,
+                _ => bytes_by_key.push((key, bytes)),
+            }
+        }
+        let bytes = bytes_by_key.iter().map(|(_, bytes)| *bytes as usize).sum();
+        Self { records, bytes_by_key, bytes, reply }
     }
 
     /// True if the caller no longer waits for the result.
@@ -71,7 +89,12 @@ impl PendingAppend {
 }
 
 impl Queue {
-    pub(super) fn append(&self, append: PendingAppend) -> Result<()> {
+    pub(super) fn append(
+        &self,
+        records: Vec<NewRecord>,
+        reply: oneshot::Sender<Result<Vec<Position>>>,
+    ) -> Result<()> {
+        let append = PendingAppend::new(records, reply, &self.hasher);
         if append.bytes > QUEUE_BYTES {
             return Err(Error::TooLarge { size: append.bytes, max: QUEUE_BYTES });
         }
@@ -99,12 +122,13 @@ impl Queue {
         self.changed.notify_one();
     }
 
-    /// Waits for work. `has_room` says whether the topic accepts more records.
-    pub(super) fn take(&self, idle_after: Duration, has_room: impl Fn() -> bool) -> Work {
+    /// Waits for work. `accepts` says whether there is room for an append.
+    pub(super) fn take(&self, idle_after: Duration, mut accepts: impl FnMut(&PendingAppend) -> bool) -> Work {
         let mut line = self.lock();
         loop {
-            if !line.appends.is_empty() && has_room() {
-                return Work::Write(line.take_group());
+            let group = line.take_group(&mut accepts);
+            if !group.is_empty() {
+                return Work::Write(group);
             }
             if line.is_closing {
                 return Work::Closed;
@@ -162,15 +186,23 @@ pub(super) fn closed() -> Error {
 }
 
 impl Line {
-    fn take_group(&mut self) -> Group {
+    /// Takes appends for which there is room. After one that must wait, all others of its keys wait, too.
+    fn take_group(&mut self, mut accepts: impl FnMut(&PendingAppend) -> bool) -> Group {
         let mut group = Group::new();
-        let mut bytes = 0;
+        let mut waiting = HashSet::new();
+        let (mut at, mut bytes) = (0, 0);
         while group.len() < GROUP_APPENDS
-            && let Some(next) = self.appends.front()
+            && let Some(next) = self.appends.get(at)
             && (bytes + next.bytes <= GROUP_BYTES || group.is_empty())
         {
+            let mut keys = next.bytes_by_key.iter().map(|(key, _)| *key);
+            if keys.any(|key| waiting.contains(&key)) || !accepts(next) {
+                waiting.extend(next.bytes_by_key.iter().map(|(key, _)| *key));
+                at += 1;
+                continue;
+            }
             bytes += next.bytes;
-            group.extend(self.pop());
+            group.extend(self.remove(at));
         }
         group
     }
@@ -179,12 +211,12 @@ impl Line {
     /// arrived.
     fn forget_abandoned(&mut self) {
         while self.appends.front().is_some_and(PendingAppend::is_abandoned) {
-            self.pop();
+            self.remove(0);
         }
     }
 
-    fn pop(&mut self) -> Option<PendingAppend> {
-        let append = self.appends.pop_front()?;
+    fn remove(&mut self, at: usize) -> Option<PendingAppend> {
+        let append = self.appends.remove(at)?;
         self.bytes -= append.bytes;
         Some(append)
     }

@@ -6,6 +6,7 @@ mod damage;
 mod power_failure;
 
 use bytes::Bytes;
+use futures::{FutureExt as _, StreamExt as _, stream::FuturesUnordered};
 use tempfile::TempDir;
 
 use super::*;
@@ -138,6 +139,31 @@ async fn dead_letters_make_room_for_themselves() {
     assert!((90..100).contains(&info.first), "{info:?}");
 }
 
+#[tokio::test]
+async fn rule_39_a_key_that_fills_its_share_of_the_log_delays_no_others() {
+    let directory = TempDir::new().unwrap();
+    let settings = Settings { max_unread_bytes: 100_000, ..Settings::default() };
+    let log = EmbeddedLog::open(directory.path(), settings).await.unwrap();
+    let append = |key: &'static str| log.append(Topic::Ingestion, vec![record(key, vec![7; 1_000])]);
+    let mut flood: FuturesUnordered<_> = (0..200).map(|_| append("flood")).collect();
+    let mut taken = Vec::new();
+    // Each is written at once, however many others wait.
+    for _ in 0..20 {
+        append("other").await.unwrap();
+    }
+    while let Some(Some(written)) = flood.next().now_or_never() {
+        taken.push(written.unwrap()[0].offset);
+    }
+    assert!((40..52).contains(&taken.len()), "{} records were taken", taken.len());
+    // Those that waited are written in order.
+    while !flood.is_empty() {
+        let end = log.describe(Topic::Ingestion).await.unwrap().partitions[0].end;
+        log.trim(Topic::Ingestion, 0, end).await.unwrap();
+        taken.push(flood.next().await.unwrap().unwrap()[0].offset);
+    }
+    assert!(taken.is_sorted());
+}
+
 /// Unread bytes exceed the bound by one record at most: appends wait, then fail, and succeed
 /// again after a trim.
 #[tokio::test]
@@ -146,10 +172,11 @@ async fn rule_31_a_full_log_waits_then_fails_and_accepts_more_after_a_trim() {
     let append_wait = std::time::Duration::from_millis(50);
     let settings = Settings { max_unread_bytes: 5_000, append_wait, ..Settings::default() };
     let log = EmbeddedLog::open(directory.path(), settings).await.unwrap();
-    let append = async || log.append(Topic::Ingestion, vec![record("run", vec![7; 1_000])]).await;
+    let append =
+        async |run: usize| log.append(Topic::Ingestion, vec![record(&run.to_string(), vec![7; 1_000])]).await;
     let mut taken = 0;
     let refused = loop {
-        match append().await {
+        match append(taken).await {
             Ok(_) => taken += 1,
             Err(error) => break error,
         }
@@ -158,7 +185,7 @@ async fn rule_31_a_full_log_waits_then_fails_and_accepts_more_after_a_trim() {
     assert!(refused.is_temporary() && refused.to_string().contains("not written within"), "{refused}");
     assert!((4..=5).contains(&taken), "{taken} records of a kilobyte");
     log.trim(Topic::Ingestion, 0, 3).await.unwrap();
-    append().await.unwrap();
+    append(0).await.unwrap();
 }
 
 #[tokio::test]

@@ -14,7 +14,7 @@ use super::{
     Clock, Deps, Settings, TOPICS,
     appender::Appender,
     partition::{Extent, PARTITION, Partition},
-    queue::{PendingAppend, Queue},
+    queue::Queue,
     segments::Segments,
     state::StateFile,
 };
@@ -84,7 +84,7 @@ impl TopicLog {
     ) -> Result<oneshot::Receiver<Result<Vec<Position>>>> {
         records.iter().try_for_each(NewRecord::validate)?;
         let (reply, answer) = oneshot::channel();
-        self.queue.append(PendingAppend::new(records, reply))?;
+        self.queue.append(records, reply)?;
         Ok(answer)
     }
 
@@ -107,13 +107,6 @@ impl TopicLog {
     /// Declares that records can be written. Returns true if they could not be before.
     pub(super) fn clear_obstruction(&self) -> bool {
         self.obstruction().take().is_some()
-    }
-
-    /// True if the topic accepts more records. Dead letters always do, because old ones are
-    /// deleted.
-    pub(super) fn has_room(&self) -> bool {
-        self.topic == Topic::DeadLetters
-            || self.partition.lock().extent().bytes() < self.settings.max_unread_bytes
     }
 
     /// Trims the topic, and deletes segments. Blocks. Works while nothing can be written.
