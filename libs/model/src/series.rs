@@ -33,7 +33,8 @@ mod wire;
 
 pub use block::{BLOCK_BYTES, Block, WrittenPoints};
 pub use fold::{
-    Fold, FoldStatus, LiveRow, Removal, StepRemoval, UnfoldedBlocks, fold_run, remove_folded_steps,
+    Fold, FoldStatus, LiveRow, Removal, StepRemoval, StoredBlocks, UnfoldedBlocks, fold_run,
+    remove_folded_steps,
 };
 pub use garbage::garbage_clear;
 pub use header::MetricHeader;
@@ -41,7 +42,7 @@ pub use packed::ABSENT;
 pub use points::{Point, Points, StepRange};
 pub use pyramid::exponent_for;
 pub(crate) use read::hiding_series;
-pub use read::{PointScan, RunBlocks, RunSeries, Sampling, SeriesView, evenly_spaced, folded_summaries};
+pub use read::{PointScan, RunSeries, Sampling, SeriesView, evenly_spaced, folded_summaries};
 pub use series_rows::RunRef;
 pub use summary::Summary;
 pub use wire::FormatError;

@@ -4,9 +4,12 @@
 //! Writers send the blocks that they have written. A run is folded when it has enough of them,
 //! has ended, or has been silent for a while. The writer of a run waits before it writes more than
 //! its share, so that blocks never pile up faster than they are folded; a run that writes little
-//! never waits for others. The notices are only hints: the list
-//! of runs with blocks is in the store, and is read at the start, after a failure, and every
-//! few minutes, to find what another process has left.
+//! never waits for others. The notices are only hints: the list of runs with blocks is in the
+//! store, and is read at the start, after a failure, and every few minutes, to find what another
+//! process has left. Such a search is done in small steps between notices, because writers wait
+//! for these.
+//!
+//! A run whose rows are damaged is put in quarantine: its blocks would pile up without end.
 //!
 //! A run is folded by the process that writes it. Other processes get no notices of it, so the
 //! lack of notices does not mean that it is silent: a run is silent only if the number of its
@@ -26,13 +29,13 @@ use std::{
 
 use bytes::Bytes;
 use matyan_model::{
-    ids::{NamedProject, Project, RunId, RunNumber},
+    ids::{Project, RunId, RunNumber},
     keys,
     project::projects_list,
     run::{Head, document_get, run_id_get, writing_get},
-    series::{Fold, FoldStatus, LiveRow, RunBlocks, RunRef, UnfoldedBlocks},
+    series::{Fold, FoldStatus, LiveRow, RunRef, StoredBlocks, UnfoldedBlocks},
 };
-use matyan_store::{Commit, Scan, Transaction};
+use matyan_store::{Commit, Range, Scan, Transaction};
 use tokio::{
     sync::{Notify, mpsc, watch},
     time::MissedTickBehavior,
@@ -40,17 +43,19 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    apply::{RunKey, WrittenBlocks},
+    apply::{RunKey, WrittenBlocks, begin_quarantine},
     deps::Deps,
     error::Error,
     heartbeat::{BEAT_INTERVAL, Heartbeat},
-    metrics::{FoldMetrics, Metrics},
+    metrics::Metrics,
 };
 
 /// Maximum bytes of a run's blocks, and of all blocks, that the fold thread has yet to look at.
 /// Blocks of a run without others are always accepted.
 const RUN_BYTES: usize = 8 << 20;
 const ALL_BYTES: usize = 32 << 20;
+/// Size of a run's blocks up to which it never waits for others.
+const LIGHT_RUN_BYTES: usize = 64 << 10;
 /// Least size that a notice counts as, so that the channel holds all of them.
 const MIN_NOTICE_BYTES: usize = 4 << 10;
 /// Capacity for notices. If it does not suffice, the list in the store is read.
@@ -58,7 +63,9 @@ const NOTICES: usize = 2 * ALL_BYTES / MIN_NOTICE_BYTES;
 /// Time after a fold in which a run is busy.
 const BUSY_US: u64 = 1_000_000;
 /// Interval between searches for silent runs.
-const SCAN_INTERVAL: Duration = Duration::from_secs(30);
+const SEARCH_INTERVAL: Duration = Duration::from_secs(30);
+/// Runs that a search reads in one step.
+const LIST_ROWS: usize = 16;
 /// Time without a write after which a run is folded as if it had ended.
 const SILENT_US: i64 = 300_000_000;
 /// Interval between reads of the list of runs with blocks.
@@ -113,7 +120,8 @@ impl FoldNotices {
             // Registers before looking, so that no notification is missed.
             handled.as_mut().enable();
             let own = run.0.load(Ordering::Relaxed);
-            if own == 0 || (own < RUN_BYTES && self.unhandled.0.load(Ordering::Relaxed) < ALL_BYTES) {
+            let is_shared_free = self.unhandled.0.load(Ordering::Relaxed) < ALL_BYTES;
+            if own < LIGHT_RUN_BYTES || (own < RUN_BYTES && is_shared_free) {
                 return;
             }
             // Without a fold thread, nothing is handled any more.
@@ -156,7 +164,7 @@ impl FoldThread {
         stop: CancellationToken,
     ) -> std::io::Result<(FoldNotices, Self)> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
-        let (notices, task) = FoldTask::new(deps, metrics.folds);
+        let (notices, task) = FoldTask::new(deps, metrics);
         let heartbeat = task.heartbeat.clone();
         let thread = std::thread::Builder::new().name("fold".to_owned());
         let (held, running) = watch::channel(());
@@ -189,15 +197,29 @@ impl FoldThread {
 
 struct FoldTask {
     deps: Deps,
-    metrics: FoldMetrics,
+    metrics: Metrics,
     heartbeat: Heartbeat,
     notices: mpsc::Receiver<FoldNotice>,
     missed: Arc<AtomicBool>,
     /// Time at which the list was last read.
     listed_us: i64,
-    pending: HashMap<(Project, RunNumber), PendingRun>,
+    pending: HashMap<FoldKey, PendingRun>,
     /// Runs that were folded lately, and when.
-    folded: HashMap<(Project, RunNumber), i64>,
+    folded: HashMap<FoldKey, i64>,
+    search: Option<FoldSearch>,
+}
+
+type FoldKey = (Project, RunNumber);
+
+/// A search for runs to fold, of which no notice came.
+struct FoldSearch {
+    /// Parts of the list in the store that are yet to be read.
+    unread: Vec<(Project, Range)>,
+    /// Whether the blocks of each run are counted, because a notice was missed. Otherwise new runs are
+    /// only watched for silence.
+    counts_blocks: bool,
+    /// Runs that are yet to be looked at, once the list was read.
+    unseen: Option<Vec<FoldKey>>,
 }
 
 /// A run with blocks.
@@ -212,7 +234,7 @@ struct PendingRun {
 }
 
 impl FoldTask {
-    fn new(deps: Deps, metrics: FoldMetrics) -> (FoldNotices, Self) {
+    fn new(deps: Deps, metrics: Metrics) -> (FoldNotices, Self) {
         let (sender, notices) = mpsc::channel(NOTICES);
         let missed = Arc::new(AtomicBool::new(true));
         let heartbeat = Heartbeat::for_long_rounds("folding");
@@ -226,24 +248,28 @@ impl FoldTask {
             listed_us: i64::MIN,
             pending,
             folded,
+            search: None,
         };
         (FoldNotices::new(sender, missed), task)
     }
 
     async fn run(mut self, stop: CancellationToken) {
-        let mut scans = tokio::time::interval(SCAN_INTERVAL);
-        scans.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut searches = tokio::time::interval(SEARCH_INTERVAL);
+        searches.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut beats = tokio::time::interval(BEAT_INTERVAL);
         beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
+            let is_searching = self.search.is_some();
             tokio::select! {
                 // Stopping and heartbeats take precedence.
                 biased;
                 () = stop.cancelled() => return,
                 _ = beats.tick() => self.heartbeat.beat(),
-                _ = scans.tick() => self.fold_due_runs(&stop).await,
+                _ = searches.tick(), if !is_searching => self.begin_search().await,
                 Some(notice) = self.notices.recv() => self.handle(notice, &stop).await,
+                () = std::future::ready(()), if is_searching => {}
             }
+            self.search_on(&stop).await;
         }
     }
 
@@ -255,7 +281,7 @@ impl FoldTask {
         }
     }
 
-    fn count_blocks(&mut self, run: &RunKey, blocks: WrittenBlocks) -> (Project, RunNumber) {
+    fn count_blocks(&mut self, run: &RunKey, blocks: WrittenBlocks) -> FoldKey {
         let key = (run.project, blocks.number);
         let touched_us = self.deps.now_us();
         let pending = self.pending.entry(key).or_insert_with(|| PendingRun {
@@ -275,102 +301,109 @@ impl FoldTask {
         key
     }
 
-    /// Reads the list in the store if a notice was missed or the interval has passed, and
-    /// folds runs that are due or silent. A run that cannot be folded does not stop the
-    /// others.
-    async fn fold_due_runs(&mut self, stop: &CancellationToken) {
-        let is_missed = self.missed.swap(false, Ordering::Relaxed);
+    /// Begins a search: reads the list in the store if a notice was missed or the interval has passed.
+    async fn begin_search(&mut self) {
+        let counts_blocks = self.missed.swap(false, Ordering::Relaxed);
         let now_us = self.deps.now_us();
-        if is_missed || now_us.abs_diff(self.listed_us) >= LIST_INTERVAL_US {
-            match self.read_unfolded_list(is_missed).await {
-                Ok(()) => self.listed_us = now_us,
-                Err(error) => {
-                    tracing::warn!(%error, "failed to list runs to fold; will retry");
-                    self.missed.fetch_or(is_missed, Ordering::Relaxed);
-                }
-            }
-        }
-        if let Err(error) = self.end_silent().await {
-            tracing::warn!(%error, "failed to search for silent runs; will retry");
-        }
         self.folded.retain(|_, folded_us| now_us.abs_diff(*folded_us) < BUSY_US);
-        let keys: Vec<_> = self.pending.keys().copied().collect();
-        for key in keys {
-            self.fold_if_due(key, stop).await;
-        }
-    }
-
-    /// Marks silent runs as ended, and drops those that another process is writing.
-    async fn end_silent(&mut self) -> Result<(), Error> {
-        let silent_before = self.deps.now_us().saturating_sub(SILENT_US);
-        let is_silent = |pending: &PendingRun| !pending.is_ended && pending.touched_us < silent_before;
-        let silent: Vec<_> =
-            self.pending.iter().filter(|(_, pending)| is_silent(pending)).map(|(key, _)| *key).collect();
-        for key in silent {
-            self.heartbeat.beat();
-            let writing = match writing_get(&*self.deps.store.snapshot().await?, key.0, key.1).await {
-                Err(error) if !error.is_temporary() => {
-                    tracing::error!(number = key.1.0, %error, "failed to fold run; skipping it");
-                    self.pending.remove(&key);
-                    continue;
-                }
-                writing => writing?,
-            };
-            match self.pending.get_mut(&key) {
-                Some(pending) if pending.next_block == writing.next_block => pending.is_ended = true,
-                _ => {
-                    self.pending.remove(&key);
-                }
+        let mut search = FoldSearch { unread: Vec::new(), counts_blocks, unseen: None };
+        if counts_blocks || now_us.abs_diff(self.listed_us) >= LIST_INTERVAL_US {
+            match self.list_parts().await {
+                Ok(parts) => (search.unread, self.listed_us) = (parts, now_us),
+                Err(error) => self.fail_to_list(counts_blocks, &error),
             }
         }
-        Ok(())
+        self.search = Some(search);
     }
 
-    /// Adds the runs in the list. After a missed notice the blocks of each run are counted;
-    /// otherwise new runs are only watched for silence.
-    async fn read_unfolded_list(&mut self, is_missed: bool) -> Result<(), Error> {
+    fn fail_to_list(&mut self, counts_blocks: bool, error: &Error) {
+        tracing::warn!(%error, "failed to list runs to fold; will retry");
+        self.missed.fetch_or(counts_blocks, Ordering::Relaxed);
+        self.listed_us = i64::MIN;
+    }
+
+    async fn list_parts(&self) -> Result<Vec<(Project, Range)>, Error> {
         let projects = projects_list(&*self.deps.store.snapshot().await?).await?;
-        for NamedProject { number: project, .. } in projects {
-            let mut range = keys::unfolded_all(project);
-            let prefix = range.start.clone();
-            loop {
-                let snapshot = self.deps.store.snapshot().await?;
-                let page = snapshot.scan(&range, Scan { rows: 1_000, ..Scan::default() }).await?;
-                for (key, _) in &page.rows {
-                    self.heartbeat.beat();
-                    let (number,): (u64,) = keys::tail(&prefix, key)?;
-                    match self.read_run((project, RunNumber(number)), is_missed).await {
-                        Err(error) if !error.is_temporary() => {
-                            tracing::error!(number, %error, "failed to fold run; skipping it");
-                        }
-                        read => read?,
-                    }
-                }
-                match page.rows.last() {
-                    Some((last, _)) if page.more => range = range.after(last),
-                    _ => break,
+        Ok(projects.iter().map(|project| (project.number, keys::unfolded_all(project.number))).collect())
+    }
+
+    /// Does a step of the search: reads some of the list, or looks at one run. A run that cannot be folded
+    /// does not stop the others.
+    async fn search_on(&mut self, stop: &CancellationToken) {
+        let Some(mut search) = self.search.take() else { return };
+        self.heartbeat.beat();
+        if let Some((project, range)) = search.unread.pop() {
+            match self.read_list(project, &range, search.counts_blocks).await {
+                Ok(rest) => search.unread.extend(rest.map(|rest| (project, rest))),
+                Err(error) => {
+                    self.fail_to_list(search.counts_blocks, &error);
+                    search.unread.clear();
                 }
             }
+            self.search = Some(search);
+            return;
+        }
+        let unseen = search.unseen.get_or_insert_with(|| self.pending.keys().copied().collect());
+        let Some(key) = unseen.pop() else { return };
+        self.search = Some(search);
+        match self.end_if_silent(key).await {
+            Ok(()) => self.fold_if_due(key, stop).await,
+            Err(error) => self.fail(key, error).await,
+        }
+    }
+
+    /// Marks a silent run as ended, or drops it if another process is writing it.
+    async fn end_if_silent(&mut self, key: FoldKey) -> Result<(), Error> {
+        let silent_before = self.deps.now_us().saturating_sub(SILENT_US);
+        let Some(pending) = self.pending.get_mut(&key) else { return Ok(()) };
+        if pending.is_ended || pending.touched_us >= silent_before {
+            return Ok(());
+        }
+        let writing = writing_get(&*self.deps.store.snapshot().await?, key.0, key.1).await?;
+        pending.is_ended = pending.next_block == writing.next_block;
+        if !pending.is_ended {
+            self.pending.remove(&key);
         }
         Ok(())
     }
 
-    async fn read_run(&mut self, key: (Project, RunNumber), is_missed: bool) -> Result<(), Error> {
+    /// Adds some runs of the list. Returns the rest of it.
+    async fn read_list(
+        &mut self,
+        project: Project,
+        range: &Range,
+        counts_blocks: bool,
+    ) -> Result<Option<Range>, Error> {
+        let prefix = keys::unfolded_all(project).start;
+        let snapshot = self.deps.store.snapshot().await?;
+        let page = snapshot.scan(range, Scan { rows: LIST_ROWS, ..Scan::default() }).await?;
+        for (key, _) in &page.rows {
+            let (number,): (u64,) = keys::tail(&prefix, key)?;
+            let key = (project, RunNumber(number));
+            match self.read_run(key, counts_blocks).await {
+                Err(error) if !error.is_temporary() => self.fail(key, error).await,
+                read => read?,
+            }
+        }
+        Ok(page.rows.last().filter(|_| page.more).map(|(last, _)| range.after(last)))
+    }
+
+    async fn read_run(&mut self, key: FoldKey, counts_blocks: bool) -> Result<(), Error> {
         // A known run keeps its time, so that reading the list does not delay the moment
         // when it counts as silent.
         let known = self.pending.get(&key).map(|pending| (pending.next_block, pending.touched_us));
-        if known.is_some() && !is_missed {
+        if known.is_some() && !counts_blocks {
             return Ok(());
         }
         let (project, number) = key;
         let snapshot = self.deps.store.snapshot().await?;
         let Some(id) = run_id_get(&*snapshot, project, number).await? else { return Ok(()) };
         let (mut unfolded, mut is_ended) = (UnfoldedBlocks::default(), false);
-        if is_missed {
+        if counts_blocks {
             let document = document_get(&*snapshot, project, number).await?;
-            let series = RunBlocks::open(&*snapshot, RunRef { project, number }).await?;
-            is_ended = series.is_folding() || document.is_some_and(|document| !document.props.active);
-            unfolded = series.unfolded()?;
+            let stored = StoredBlocks::count(&*snapshot, RunRef { project, number }).await?;
+            is_ended = stored.is_folding || document.is_some_and(|document| !document.props.active);
+            unfolded = stored.unfolded;
         }
         let (next_block, touched_us) = match known {
             Some(known) => known,
@@ -380,19 +413,48 @@ impl FoldTask {
         Ok(())
     }
 
-    async fn fold_if_due(&mut self, key: (Project, RunNumber), stop: &CancellationToken) {
+    async fn fold_if_due(&mut self, key: FoldKey, stop: &CancellationToken) {
         if let Err(error) = self.fold_while_due(key, stop).await {
-            // The counts are kept, so that the next search retries.
-            let id = self.pending.get(&key).map(|pending| pending.id.as_str());
-            tracing::warn!(run = id, %error, "failed to fold run; will retry");
+            self.fail(key, error).await;
         }
     }
 
-    async fn fold_while_due(
-        &mut self,
-        key: (Project, RunNumber),
-        stop: &CancellationToken,
-    ) -> Result<(), Error> {
+    /// Keeps the counts of a run after a temporary error, so that the next search tries again. Otherwise
+    /// the run is damaged: its writer would go on, and each notice would try again in vain.
+    async fn fail(&mut self, (project, number): FoldKey, error: Error) {
+        let id = self.pending.get(&(project, number)).map(|pending| pending.id.clone());
+        let run = id.as_ref().map(RunId::as_str);
+        if error.is_temporary() {
+            return tracing::warn!(run, number = number.0, %error, "failed to fold run; will retry");
+        }
+        tracing::error!(run, number = number.0, %error, "failed to fold run");
+        self.pending.remove(&(project, number));
+        let Error::Store(matyan_store::Error::Corrupt { reason, .. }) = error else { return };
+        let begun = self.quarantine((project, number), id, &reason).await;
+        if let Err(error) = begun {
+            tracing::warn!(number = number.0, %error, "failed to put run in quarantine; will retry");
+        }
+    }
+
+    async fn quarantine(
+        &self,
+        (project, number): FoldKey,
+        id: Option<RunId>,
+        reason: &str,
+    ) -> Result<(), matyan_store::Error> {
+        let id = match id {
+            None => run_id_get(&*self.deps.store.snapshot().await?, project, number).await?,
+            id => id,
+        };
+        match id {
+            Some(id) => {
+                begin_quarantine(&self.deps, &self.metrics.transactions, (project, &id), reason).await
+            }
+            None => Ok(()),
+        }
+    }
+
+    async fn fold_while_due(&mut self, key: FoldKey, stop: &CancellationToken) -> Result<(), Error> {
         while let Some(pending) = self.pending.get(&key)
             && (pending.is_ended || pending.unfolded.is_due(self.is_busy(key)))
             && !stop.is_cancelled()
@@ -405,8 +467,8 @@ impl FoldTask {
                     self.pending.remove(&key);
                 }
                 FoldStatus::Done | FoldStatus::Superseded => {
-                    self.metrics.runs.inc();
-                    self.metrics.seconds.observe(started.elapsed().as_secs_f64());
+                    self.metrics.folds.runs.inc();
+                    self.metrics.folds.seconds.observe(started.elapsed().as_secs_f64());
                     if !is_ended {
                         self.folded.insert(key, self.deps.now_us());
                     }
@@ -418,14 +480,14 @@ impl FoldTask {
     }
 
     /// Whether a run was folded so lately that the next fold can wait for more points.
-    fn is_busy(&self, key: (Project, RunNumber)) -> bool {
+    fn is_busy(&self, key: FoldKey) -> bool {
         let now_us = self.deps.now_us();
         self.folded.get(&key).is_some_and(|folded_us| now_us.abs_diff(*folded_us) < BUSY_US)
     }
 
     async fn fold(
         &self,
-        (project, number): (Project, RunNumber),
+        (project, number): FoldKey,
         id: &RunId,
         is_ended: bool,
         stop: &CancellationToken,
@@ -449,27 +511,26 @@ impl FoldTask {
 
     /// Cleans up after a fold: removes the run from the list if it has no blocks left;
     /// otherwise recounts them.
-    async fn finish_fold(&mut self, key: (Project, RunNumber)) -> Result<(), Error> {
+    async fn finish_fold(&mut self, key: FoldKey) -> Result<(), Error> {
         let (project, number) = key;
         let run = RunRef { project, number };
         let mut transaction = Transaction::new(self.deps.store.snapshot().await?);
         transaction.set_buffered();
-        let mut series = RunBlocks::open(transaction.unchecked(), run).await?;
-        if series.is_empty() {
+        let mut stored = StoredBlocks::count(transaction.unchecked(), run).await?;
+        if stored.is_empty {
             // Checked by the commit: a writer may add a block in the meantime.
-            let later = keys::blocks_between(project, number, series.next_block(), u64::MAX);
+            let later = keys::blocks_between(project, number, stored.next_block, u64::MAX);
             transaction.scan(&later, Scan { rows: 1, ..Scan::default() }).await?;
             transaction.batch().clear(keys::unfolded(project, number));
             if let Commit::Done { .. } = self.deps.store.commit(transaction.into_batch()).await? {
                 self.pending.remove(&key);
                 return Ok(());
             }
-            series = RunBlocks::open(&*self.deps.store.snapshot().await?, run).await?;
+            stored = StoredBlocks::count(&*self.deps.store.snapshot().await?, run).await?;
         }
-        let (unfolded, is_folding) = (series.unfolded()?, series.is_folding());
         if let Some(pending) = self.pending.get_mut(&key) {
-            pending.unfolded = unfolded;
-            pending.is_ended = is_folding;
+            pending.unfolded = stored.unfolded;
+            pending.is_ended = stored.is_folding;
         }
         Ok(())
     }

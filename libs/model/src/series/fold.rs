@@ -27,7 +27,7 @@ use futures::future::try_join_all;
 use matyan_store::{Batch, Error, Key, Result, Snapshot, Store, Transaction, Value, transact};
 
 use self::fold_part::{FoldPart, GROUP_SERIES, PendingSeries};
-pub use self::policy::UnfoldedBlocks;
+pub use self::policy::{StoredBlocks, UnfoldedBlocks};
 #[cfg(test)]
 pub(crate) use self::removal::remove_slice;
 pub use self::removal::{Removal, StepRemoval, remove_folded_steps};

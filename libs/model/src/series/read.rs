@@ -19,7 +19,7 @@ mod view;
 
 use matyan_store::{Result, Snapshot};
 
-pub use self::blocks::RunBlocks;
+use self::blocks::RunBlocks;
 use self::own::OwnSeries;
 pub use self::sample::{Sampling, evenly_spaced};
 pub use self::scan::PointScan;

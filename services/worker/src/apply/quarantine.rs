@@ -3,6 +3,7 @@
 //! follow. A delete is applied at once, whatever the state of the run's rows is.
 
 use matyan_model::{
+    ids::{Project, RunId},
     keys::{self, RowOwner, row_owner},
     parked::{ParkedItem, WHOLE_RECORD, parked_content, parked_put, parked_records_clear},
     quarantine::{Quarantine, quarantine_begin, quarantine_end, quarantine_get, quarantine_put},
@@ -19,7 +20,7 @@ use super::{
     run_state::RunState,
     transaction::TRANSACTION_BYTES,
 };
-use crate::record::Entry;
+use crate::{deps::Deps, metrics::TransactionMetrics, record::Entry};
 
 /// Bytes that a parked record counts in addition to its own: its rows and their keys.
 const RECORD_EXTRA_BYTES: u64 = 256;
@@ -32,6 +33,28 @@ struct StoredQuarantine {
     /// `None` if the row is damaged.
     quarantine: Option<Quarantine>,
     reason: String,
+}
+
+/// Puts a damaged run in quarantine.
+pub(crate) async fn begin_quarantine(
+    deps: &Deps,
+    metrics: &TransactionMetrics,
+    (project, id): (Project, &RunId),
+    reason: &str,
+) -> Result<(), Error> {
+    transact(&*deps.store, async |mut transaction: Transaction| {
+        transaction.set_buffered();
+        quarantine_begin(&mut transaction, project, id, reason, deps.now_us()).await?;
+        Ok::<_, Error>((transaction, ()))
+    })
+    .await?;
+    metrics.quarantined();
+    tracing::error!(
+        run = id.as_str(),
+        reason,
+        "run is damaged; parking its records until `matyan runs resume`"
+    );
+    Ok(())
 }
 
 impl RunWriter {
@@ -60,24 +83,11 @@ impl RunWriter {
     /// something tries again.
     pub(super) async fn quarantine(&mut self, reason: &str) -> bool {
         self.state = None;
-        let begun = transact(&*self.deps.store, async |mut transaction: Transaction| {
-            transaction.set_buffered();
-            let (run, now_us) = (&self.run, self.deps.now_us());
-            quarantine_begin(&mut transaction, run.project, &run.id, reason, now_us).await?;
-            Ok::<_, Error>((transaction, ()))
-        });
-        let run = self.run.id.as_str();
-        let begun = begun.await;
-        match &begun {
-            Ok(_) => {
-                self.metrics.quarantined();
-                tracing::error!(
-                    run,
-                    reason,
-                    "run is damaged; parking its records until `matyan runs resume`"
-                );
-            }
-            Err(error) => tracing::warn!(run, %error, "failed to put run in quarantine; will retry"),
+        let run = (self.run.project, &self.run.id);
+        let begun = begin_quarantine(&self.deps, &self.metrics, run, reason).await;
+        if let Err(error) = &begun {
+            let run = self.run.id.as_str();
+            tracing::warn!(run, %error, "failed to put run in quarantine; will retry");
         }
         begun.is_ok()
     }

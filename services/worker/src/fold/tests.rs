@@ -1,6 +1,8 @@
 //! Tests of folding with several workers, and while the store is unavailable.
 
+use futures::FutureExt as _;
 use matyan_model::run::run_find;
+use matyan_store::Batch;
 
 use super::*;
 use crate::{
@@ -9,7 +11,7 @@ use crate::{
 };
 
 fn fold_task(env: &TestEnv) -> (FoldNotices, FoldTask) {
-    FoldTask::new(env.deps.clone(), Metrics::new(&prometheus::Registry::new()).unwrap().folds)
+    FoldTask::new(env.deps.clone(), Metrics::new(&prometheus::Registry::new()).unwrap())
 }
 
 /// Whether the heartbeat of the task eventually reports a problem.
@@ -54,8 +56,11 @@ impl Worker {
     }
 
     async fn fold_due_runs(&mut self) -> u64 {
-        self.task.fold_due_runs(&self.stop).await;
-        self.task.metrics.runs.get()
+        self.task.begin_search().await;
+        while self.task.search.is_some() {
+            self.task.search_on(&self.stop).await;
+        }
+        self.task.metrics.folds.runs.get()
     }
 }
 
@@ -137,7 +142,10 @@ async fn rule_17_two_processes_may_fold_the_same_silent_run() {
     env.apply(vec![wide]).await;
     let mut workers = [Worker::new(&env), Worker::new(&env)];
     for worker in &mut workers {
-        worker.task.read_unfolded_list(false).await.unwrap();
+        let parts = worker.task.list_parts().await.unwrap();
+        for (project, range) in parts {
+            assert_eq!(worker.task.read_list(project, &range, false).await.unwrap(), None);
+        }
     }
     env.now_us.fetch_add(SILENT_US + 1, Ordering::Relaxed);
     let [one, other] = &mut workers;
@@ -150,4 +158,55 @@ async fn rule_17_two_processes_may_fold_the_same_silent_run() {
     let expected: Vec<_> = (0..1_000).collect();
     let complete = read.metrics.iter().filter(|(_, points)| points.steps == expected);
     assert_eq!(complete.count(), SERIES as usize);
+}
+
+/// Blocks would pile up, and each of them would be read at every attempt.
+#[tokio::test]
+async fn rule_40_a_run_that_cannot_be_folded_is_put_in_quarantine() {
+    let env = TestEnv::new().await;
+    let mut worker = Worker::new(&env);
+    let (mut damaged, mut sound) = (env.writer("damaged"), env.writer("sound"));
+    worker.apply(&env, &mut damaged, point(0, "damaged")).await;
+    worker.apply(&env, &mut sound, point(0, "sound")).await;
+    let snapshot = env.store().snapshot().await.unwrap();
+    let (number, _) = run_find(&*snapshot, P, &RunId::new("damaged")).await.unwrap().unwrap();
+    let mut batch = Batch::default();
+    batch.set(keys::block(P, number, 0), vec![0xff, 7]);
+    env.store().commit(batch).await.unwrap();
+    env.now_us.fetch_add(SILENT_US + 1, Ordering::Relaxed);
+    assert_eq!(worker.fold_due_runs().await, 1);
+    assert!(worker.task.pending.is_empty());
+    assert_eq!(blocks(&env, "sound").await, 0);
+    // Its writer has it in memory.
+    let applied = env.apply_with(&mut damaged, vec![point(1, "damaged")]).await;
+    assert_eq!((applied.parked, applied.items), (1, 0));
+    assert!(applied.blocks.is_empty());
+    assert!(env.parked().await[0].reason.contains("`matyan runs resume damaged`"));
+}
+
+#[tokio::test]
+async fn rule_39_a_run_that_writes_little_does_not_wait_for_the_folds_of_others() {
+    let (sender, mut received) = mpsc::channel(NOTICES);
+    let notices = FoldNotices::new(sender, Arc::default());
+    let key = RunKey { project: P, project_name: "".into(), id: RunId::new("r") };
+    let send = |run: &UnhandledBlocks, bytes: usize| {
+        let blocks = vec![Bytes::from(vec![0; bytes])];
+        let written = WrittenBlocks { number: RunNumber(1), next_block: 1, is_ended: false, blocks };
+        notices.send(&key, vec![written], run);
+    };
+    let heavy: Vec<_> = (0..ALL_BYTES / RUN_BYTES).map(|_| UnhandledBlocks::default()).collect();
+    heavy.iter().for_each(|run| send(run, RUN_BYTES - 1));
+    let light = UnhandledBlocks::default();
+    send(&light, 1);
+    send(&light, 1);
+    let has_room = async |run| notices.wait_for_room(run).now_or_never().is_some();
+    assert!(has_room(&light).await);
+    // These are not over their own bound.
+    assert!(!has_room(&heavy[0]).await);
+    for _ in 0..LIGHT_RUN_BYTES / MIN_NOTICE_BYTES {
+        send(&light, 1);
+    }
+    assert!(!has_room(&light).await);
+    drop(received.recv().await);
+    assert!(has_room(&heavy[1]).await && has_room(&light).await);
 }

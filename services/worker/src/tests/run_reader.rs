@@ -67,7 +67,7 @@ impl TestEnv {
         })
     }
 
-    pub(super) async fn parked(&self) -> Vec<ParkedItem> {
+    pub(crate) async fn parked(&self) -> Vec<ParkedItem> {
         let snapshot = self.store().snapshot().await.unwrap();
         let (mut parked, mut rest) = (Vec::new(), Some(keys::parked(P)));
         while let Some(range) = rest {

@@ -1,7 +1,10 @@
 //! Policy for when to fold a run: folding early, with few points per series, costs more than it
 //! saves; folding late slows readers down.
 
+use matyan_store::{Result, Snapshot};
+
 use super::super::block::Block;
+use super::super::series_rows::RunRef;
 use super::super::wire::FormatError;
 use crate::ids::SeriesNumber;
 
@@ -20,8 +23,48 @@ const BYTES: u64 = 16 << 20;
 /// Maximum number of blocks that a reader has to open.
 const BLOCKS: u64 = 512;
 
+/// Size of the blocks that are in memory while they are counted.
+const PAGE_BYTES: usize = 1 << 20;
 /// Far above what a run may have; limits the memory that counting touched series takes.
 const MAX_SERIES: u32 = 1 << 20;
+
+/// The blocks of a run in the store, as input for the policy.
+pub struct StoredBlocks {
+    pub unfolded: UnfoldedBlocks,
+    /// Whether there are no blocks, not even such that a fold has started on.
+    pub is_empty: bool,
+    /// Whether a fold has been started and not finished.
+    pub is_folding: bool,
+    /// A sequence number higher than that of any past or present block.
+    pub next_block: u64,
+}
+
+impl StoredBlocks {
+    /// Counts the blocks, reading a few at a time.
+    pub async fn count(snapshot: &dyn Snapshot, run: RunRef) -> Result<Self> {
+        let fold = run.fold_row(snapshot).await?;
+        let begun = if fold.position.is_some() { fold.end } else { 0 };
+        let mut counted = Self {
+            unfolded: UnfoldedBlocks::default(),
+            is_empty: true,
+            is_folding: fold.position.is_some(),
+            next_block: fold.end,
+        };
+        let mut first = fold.first_block();
+        loop {
+            let page = run.blocks(snapshot, first..u64::MAX, PAGE_BYTES).await?;
+            for (_, bytes) in page.iter().filter(|(sequence, _)| *sequence >= begun) {
+                counted.unfolded.add(bytes)?;
+            }
+            let Some((last, _)) = page.last() else { return Ok(counted) };
+            first = last + 1;
+            (counted.is_empty, counted.next_block) = (false, counted.next_block.max(first));
+            if page.iter().map(|(_, bytes)| bytes.len()).sum::<usize>() < PAGE_BYTES {
+                return Ok(counted);
+            }
+        }
+    }
+}
 
 /// The content of the blocks of a run that no fold has started on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

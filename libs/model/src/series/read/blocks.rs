@@ -9,7 +9,6 @@ use super::own::OwnSeries;
 use crate::ids::SeriesNumber;
 use crate::series::block::Block;
 use crate::series::chunk::ChunkEntry;
-use crate::series::fold::UnfoldedBlocks;
 use crate::series::fold_row::FoldRow;
 use crate::series::header::FoldedSummary;
 use crate::series::points::Points;
@@ -17,14 +16,14 @@ use crate::series::series_rows::RunRef;
 use crate::series::wire::FormatError;
 
 /// The unfolded points that were logged to one run, still encoded as blocks, as of one snapshot.
-pub struct RunBlocks {
+pub(super) struct RunBlocks {
     run_ref: RunRef,
     fold: FoldRow,
     blocks: Vec<(u64, Bytes)>,
 }
 
 impl RunBlocks {
-    pub async fn open(snapshot: &dyn Snapshot, run_ref: RunRef) -> Result<Self> {
+    pub(super) async fn open(snapshot: &dyn Snapshot, run_ref: RunRef) -> Result<Self> {
         let fold = run_ref.fold_row(snapshot).await?;
         let blocks = run_ref.blocks(snapshot, fold.first_block()..u64::MAX, usize::MAX).await?;
         Ok(Self { run_ref, fold, blocks })
@@ -52,30 +51,6 @@ impl RunBlocks {
         snapshot: &dyn Snapshot,
     ) -> Result<HashMap<SeriesNumber, Vec<ChunkEntry>>> {
         self.run_ref.chunk_lists(snapshot).await
-    }
-
-    /// The blocks that no fold has started on, as input for the fold policy.
-    pub fn unfolded(&self) -> Result<UnfoldedBlocks> {
-        let mut unfolded = UnfoldedBlocks::default();
-        let begun = |sequence: u64| self.fold.position.is_some() && sequence < self.fold.end;
-        for (_, bytes) in self.blocks.iter().filter(|(sequence, _)| !begun(*sequence)) {
-            unfolded.add(bytes)?;
-        }
-        Ok(unfolded)
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.blocks.is_empty()
-    }
-
-    /// Whether a fold has been started and not finished.
-    pub fn is_folding(&self) -> bool {
-        self.fold.position.is_some()
-    }
-
-    /// A sequence number higher than that of any past or present block.
-    pub fn next_block(&self) -> u64 {
-        self.blocks.last().map_or(0, |(sequence, _)| sequence + 1).max(self.fold.end)
     }
 
     /// The points of each series in the blocks, in the order of steps.

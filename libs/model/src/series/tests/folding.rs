@@ -13,7 +13,7 @@ use crate::ids::SeriesNumber;
 use crate::keys;
 use crate::series::chunk::{self, CHUNK_POINTS};
 use crate::series::{
-    ABSENT, Fold, FoldStatus, Point, RunBlocks, RunSeries, StepRange, WrittenPoints, garbage_clear,
+    ABSENT, Fold, FoldStatus, Point, RunSeries, StepRange, StoredBlocks, WrittenPoints, garbage_clear,
 };
 use crate::testing::TestStore;
 
@@ -58,8 +58,8 @@ async fn rule_17_a_fold_stopped_between_any_two_transactions_can_be_resumed() {
     for steps in 0..8 {
         harness.fold_step(false).await;
         harness.fold = None;
-        let run = RunBlocks::open(harness.snapshot().await.as_ref(), harness.run_ref).await.unwrap();
-        stopped += usize::from(run.is_folding());
+        let run = StoredBlocks::count(harness.snapshot().await.as_ref(), harness.run_ref).await.unwrap();
+        stopped += usize::from(run.is_folding);
         // Points of series that are folded, half folded, and not folded yet, including
         // late points.
         for number in [0, 17, 99] {
@@ -139,8 +139,8 @@ async fn rule_41_a_fold_takes_fewer_series_where_snapshots_end_before_a_slice() 
         while fold.step(&slow, &harness.live, CLOCK_US).await.unwrap() == FoldStatus::InProgress {}
         harness.verify(&[(StepRange::ALL, 9)]).await;
     }
-    let run = RunBlocks::open(&*harness.snapshot().await, harness.run_ref).await.unwrap();
-    assert!(!run.is_folding());
+    let run = StoredBlocks::count(&*harness.snapshot().await, harness.run_ref).await.unwrap();
+    assert!(!run.is_folding);
 }
 
 #[tokio::test]
@@ -398,8 +398,8 @@ async fn a_long_backlog_takes_several_folds() {
         harness.write(&bulky(0, part * 40_000..(part + 1) * 40_000)).await;
     }
     let unfolded = async |harness: &Harness<'_>| {
-        let run = RunBlocks::open(harness.snapshot().await.as_ref(), harness.run_ref).await.unwrap();
-        (run.unfolded().unwrap().bytes, run.is_folding(), run.next_block())
+        let run = StoredBlocks::count(harness.snapshot().await.as_ref(), harness.run_ref).await.unwrap();
+        (run.unfolded.bytes, run.is_folding, run.next_block)
     };
     let (bytes, _, next_block) = unfolded(&harness).await;
     assert!(bytes > 17 << 20, "only {bytes} bytes of blocks");

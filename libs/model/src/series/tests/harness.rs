@@ -11,8 +11,8 @@ use crate::ids::{Project, RunNumber, SeriesNumber};
 use crate::keys;
 use crate::series::chunk::{CHUNK_BYTES, CHUNK_POINTS, ChunkEntry};
 use crate::series::{
-    Fold, FoldStatus, LiveRow, Point, Points, Removal, RunBlocks, RunRef, RunSeries, Sampling, SeriesView,
-    StepRange, StepRemoval, Summary, WrittenPoints, fold::remove_slice,
+    Fold, FoldStatus, LiveRow, Point, Points, Removal, RunRef, RunSeries, Sampling, SeriesView, StepRange,
+    StepRemoval, StoredBlocks, Summary, WrittenPoints, fold::remove_slice,
 };
 use crate::testing::TestStore;
 
@@ -138,8 +138,8 @@ impl<'a> Harness<'a> {
     }
 
     pub(super) async fn views(&self, snapshot: &dyn Snapshot, numbers: &[SeriesNumber]) -> Vec<SeriesView> {
-        let blocks = RunBlocks::open(snapshot, self.run_ref).await.unwrap();
-        assert!(blocks.next_block() >= self.next_block || self.next_block == 0);
+        let blocks = StoredBlocks::count(snapshot, self.run_ref).await.unwrap();
+        assert!(blocks.next_block >= self.next_block || self.next_block == 0);
         let run = RunSeries::open(snapshot, self.run_ref).await.unwrap();
         run.views(snapshot, numbers).await.unwrap()
     }

@@ -8,7 +8,9 @@ use matyan_store::{Key, Page, Range, Result, Scan, Snapshot, Value, Version};
 use super::harness::{Harness, series};
 use crate::ids::SeriesNumber;
 use crate::series::chunk::CHUNK_POINTS;
-use crate::series::{ABSENT, Point, RunBlocks, RunSeries, Sampling, StepRange, WrittenPoints, exponent_for};
+use crate::series::{
+    ABSENT, Point, RunSeries, Sampling, StepRange, StoredBlocks, WrittenPoints, exponent_for,
+};
 use crate::testing::TestStore;
 
 /// Counts the rows and bytes that are read.
@@ -171,8 +173,8 @@ async fn rule_17_readers_skip_points_that_are_already_folded() {
         harness.write(&curve(number, 0..4000)).await;
     }
     harness.fold_step(false).await;
-    let run = RunBlocks::open(harness.snapshot().await.as_ref(), harness.run_ref).await.unwrap();
-    assert!(run.is_folding());
+    let run = StoredBlocks::count(harness.snapshot().await.as_ref(), harness.run_ref).await.unwrap();
+    assert!(run.is_folding);
     // Folded points are not merged into their chunk again, so the chunk is not read.
     assert_eq!(summary_rows(&harness, 0).await, 0);
 
