@@ -14,13 +14,14 @@ use matyan_model::{
 use matyan_store::{Commit, Range, Scan, Transaction, transact};
 use tokio_util::sync::CancellationToken;
 
-use crate::{Deps, Error};
+use crate::{Deps, Error, SweepOutcome};
 
 /// Number of runs looked up per query.
 const PAGE: usize = 500;
 
 /// Removes the remains of deleted tags and experiments.
 pub async fn sweep_dead_entities(deps: Deps<'_>, stop: &CancellationToken) -> Result<(), Error> {
+    let mut outcome = SweepOutcome::default();
     for NamedProject { number: project, .. } in deps.projects().await? {
         for kind in [EntityKind::Tag, EntityKind::Experiment] {
             let range = keys::dead_entities(project, kind);
@@ -28,11 +29,12 @@ pub async fn sweep_dead_entities(deps: Deps<'_>, stop: &CancellationToken) -> Re
                 deps.store.snapshot().await?.scan(&range, Scan { rows: PAGE, ..Scan::default() }).await?;
             for (key, _) in &page.rows {
                 let (id,): (String,) = keys::tail(&range.start, key)?;
-                unlink_all(deps, project, kind, &id, stop).await?;
+                let unlinked = unlink_all(deps, project, kind, &id, stop).await;
+                outcome.without_damage(unlinked)?;
             }
         }
     }
-    Ok(())
+    outcome.finish()
 }
 
 fn links(project: Project, kind: EntityKind, id: &str) -> Range {

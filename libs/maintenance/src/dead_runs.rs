@@ -1,21 +1,32 @@
 //! Removal of the rows of dead runs: deleted ones, and those of abandoned restores.
 
 use matyan_model::{
-    ids::NamedProject,
+    ids::{NamedProject, Project, RunNumber},
     run::{dead_runs_list, sweep_step},
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{Deps, Error};
+use crate::{Deps, Error, SweepOutcome};
 
 /// Clears the rows of dead runs, a bounded number per transaction.
 pub async fn sweep_dead_runs(deps: Deps<'_>, stop: &CancellationToken) -> Result<(), Error> {
+    let mut outcome = SweepOutcome::default();
     for NamedProject { number: project, .. } in deps.projects().await? {
         for number in dead_runs_list(&*deps.store.snapshot().await?, project).await? {
-            while !stop.is_cancelled() && !sweep_step(deps.store, project, number).await? {
-                tokio::task::yield_now().await;
-            }
+            let swept = sweep_dead_run(deps, (project, number), stop).await;
+            outcome.without_damage(swept)?;
         }
+    }
+    outcome.finish()
+}
+
+async fn sweep_dead_run(
+    deps: Deps<'_>,
+    (project, number): (Project, RunNumber),
+    stop: &CancellationToken,
+) -> Result<(), Error> {
+    while !stop.is_cancelled() && !sweep_step(deps.store, project, number).await? {
+        tokio::task::yield_now().await;
     }
     Ok(())
 }

@@ -37,7 +37,7 @@ pub async fn sweep_deleted_projects(
         match sweep(deps, &listed, stop, observe).await {
             Ok(()) => {}
             // Without the store, none of them can be swept.
-            Err(error @ Error::Store(_)) => return Err(error),
+            Err(Error::Store(error)) if error.is_temporary() => return Err(error.into()),
             Err(error) => {
                 let project = listed.project.name.as_str();
                 tracing::warn!(project, %error, "failed to delete a project; will retry");

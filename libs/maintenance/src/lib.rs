@@ -89,6 +89,30 @@ pub enum BlobEvent<'e> {
 /// Receives the events of a job.
 pub type BlobObserver<'o> = dyn FnMut(BlobEvent<'_>) + Send + 'o;
 
+/// Outcome of a sweep that goes on when a row of one run, tag or experiment is damaged. The first damage is
+/// the error of the sweep.
+#[derive(Default)]
+struct SweepOutcome {
+    damage: Option<Error>,
+}
+
+impl SweepOutcome {
+    /// Returns what was done for one of them, if it is not damaged.
+    fn without_damage<T>(&mut self, done: Result<T, Error>) -> Result<Option<T>, Error> {
+        match done {
+            Err(error @ Error::Store(matyan_store::Error::Corrupt { .. })) => {
+                self.damage.get_or_insert(error);
+                Ok(None)
+            }
+            done => done.map(Some),
+        }
+    }
+
+    fn finish(self) -> Result<(), Error> {
+        self.damage.map_or(Ok(()), Err)
+    }
+}
+
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error(transparent)]

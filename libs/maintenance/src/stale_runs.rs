@@ -69,8 +69,12 @@ impl<'d> StaleRuns<'d> {
         let Some(page) = self.next_candidates().await? else { return Ok(None) };
         let (checked, mut run_ids) = (page.len() as u64, Vec::new());
         for (number, document) in page {
-            if self.finish_run(lock, number, caller).await? {
-                run_ids.push(document.props.run_id);
+            let run_id = document.props.run_id;
+            match self.finish_run(lock, number, caller).await {
+                Err(Error::Store(error @ matyan_store::Error::Corrupt { .. })) => {
+                    tracing::error!(run = run_id, %error, "failed to finish a damaged run; skipping it");
+                }
+                finished => run_ids.extend(finished?.then_some(run_id)),
             }
         }
         Ok(Some(StaleRunsPage { checked, run_ids }))

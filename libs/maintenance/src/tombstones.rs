@@ -68,8 +68,8 @@ impl<'d> TombstoneSweep<'d> {
                 Ok(true) => page.run_ids.push(id),
                 Ok(false) => {}
                 // A failure for one run does not stop the cleanup of the others.
-                Err(Error::Blobs(error)) => {
-                    tracing::warn!(run = id.as_str(), %error, "failed to delete blobs of a deleted run; keeping its tombstone");
+                Err(error @ (Error::Blobs(_) | Error::Store(matyan_store::Error::Corrupt { .. }))) => {
+                    tracing::warn!(run = id.as_str(), %error, "failed to clean up after a deleted run; keeping its tombstone");
                     observe(BlobEvent::RunFailed);
                 }
                 Err(error) => return Err(error),

@@ -6,7 +6,7 @@
 //! in transactions of its own; without the row it has no effect.
 
 use bytes::Bytes;
-use matyan_store::{Batch, Error, Range, Result, Scan, Snapshot, Transaction};
+use matyan_store::{Batch, Range, Result, Scan, Snapshot, Transaction};
 use minicbor::{Decode, Encode};
 
 use crate::{
@@ -102,8 +102,11 @@ pub async fn pending_list(
     count: usize,
 ) -> Result<(Vec<PendingPayload>, Option<Range>)> {
     let page = snapshot.scan(range, Scan { rows: count, ..Scan::default() }).await?;
-    let payloads = page.rows.iter().map(|(key, value)| Ok(rows::decode::<PendingRow>(key, value)?.into()));
-    let payloads = payloads.collect::<Result<_, Error>>()?;
+    let mut payloads = Vec::with_capacity(page.rows.len());
+    for (key, value) in &page.rows {
+        let row = rows::readable(rows::decode::<PendingRow>(key, value))?;
+        payloads.extend(row.map(PendingPayload::from));
+    }
     Ok((payloads, page.rows.last().filter(|_| page.more).map(|(last, _)| range.after(last))))
 }
 

@@ -273,7 +273,8 @@ pub async fn producers_sweep(transaction: &mut Transaction, now_us: i64) -> Resu
         let scan = Scan { rows: SWEEP_PRODUCERS, ..Scan::default() };
         for (key, _) in transaction.unchecked().scan(&range, scan).await?.rows {
             let (_, project, id, producer) = keys::decode_idle_producer(&range, &key)?;
-            sweep_one(transaction, stage, kept_us, now_us, (project, &id, producer)).await?;
+            // A damaged mark is not swept. If the producer sends more, its run is put in quarantine.
+            rows::readable(sweep_one(transaction, stage, kept_us, now_us, (project, &id, producer)).await)?;
             transaction.batch().clear(key);
             found = true;
         }

@@ -146,13 +146,14 @@ pub async fn projects_list(snapshot: &dyn Snapshot) -> Result<Vec<NamedProject>>
     Ok(all.into_iter().filter(ListedProject::is_active).map(|listed| listed.project).collect())
 }
 
-/// All projects that ever existed, the default one first, then by name.
+/// All projects that ever existed, the default one first, then by name. Damaged ones are left out.
 pub async fn projects_list_all(snapshot: &dyn Snapshot) -> Result<Vec<ListedProject>> {
     let mut projects = vec![ListedProject::default_project()];
     let range = keys::projects();
     for (key, value) in rows::scan_all(snapshot, &range).await? {
         let (name,) = keys::tail(&range.start, &key)?;
-        projects.push(ListedProject::new(name, &rows::decode(&key, &value)?));
+        let row = rows::readable(rows::decode(&key, &value))?;
+        projects.extend(row.map(|row| ListedProject::new(name, &row)));
     }
     Ok(projects)
 }

@@ -2,6 +2,11 @@
 //! end and must be optional. A value that does not fit a row is split into pieces, whose keys
 //! end with the number of the piece; the first piece has the format byte.
 
+use std::{
+    collections::BTreeSet,
+    sync::{Mutex, PoisonError},
+};
+
 use bytes::Bytes;
 use matyan_store::{Batch, Error, Key, Range, Result, Scan, Snapshot, Value};
 use minicbor::{Decode, Encode};
@@ -45,6 +50,34 @@ pub(crate) fn unknown_format(format: u8) -> String {
 
 pub(crate) fn corrupt(key: &Key, reason: &dyn std::fmt::Display) -> Error {
     Error::corrupt_row(key, format!("the row at {} is corrupt: {reason}", key.escape_ascii()))
+}
+
+/// Returns what was decoded from a row that belongs to one of many; `None` if the row is damaged, which
+/// must not stop the others.
+pub(crate) fn readable<T>(decoded: Result<T>) -> Result<Option<T>> {
+    match decoded {
+        Err(error @ Error::Corrupt { .. }) => {
+            report_left_out(&error);
+            Ok(None)
+        }
+        decoded => decoded.map(Some),
+    }
+}
+
+/// Number of damaged rows from which further ones are reported again each time they are read.
+const MAX_REPORTED: usize = 1_000;
+
+/// Reports a damaged row that a list or a sweep has left out, once in the life of the process.
+fn report_left_out(error: &Error) {
+    static REPORTED: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+    let mut reported = REPORTED.lock().unwrap_or_else(PoisonError::into_inner);
+    let text = error.to_string();
+    if !reported.contains(&text) {
+        tracing::error!(%error, "left out a damaged row");
+        if reported.len() < MAX_REPORTED {
+            reported.insert(text);
+        }
+    }
 }
 
 /// Reads and decodes a row.

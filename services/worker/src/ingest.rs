@@ -406,7 +406,7 @@ impl IngestionWorker {
         Ok(())
     }
 
-    /// Looks up the project of an entry. The entry of an unknown project becomes
+    /// Looks up the project of an entry. The entry of a project that is unknown or damaged becomes
     /// unreadable, so that it is parked. `None` if the worker was stopped in the meantime.
     async fn project(
         &mut self,
@@ -419,21 +419,24 @@ impl IngestionWorker {
         self.age.set_waiting();
         let (deps, name) = (&self.deps, &entry.project);
         let found = retry_until_done(stop, &self.heartbeat, "look up a project", || async {
-            Ok(project_get(&*deps.store.snapshot().await?, name).await?)
+            match project_get(&*deps.store.snapshot().await?, name).await {
+                Err(matyan_store::Error::Corrupt { reason, .. }) => Ok(Err(reason)),
+                found => Ok(Ok(found?)),
+            }
         });
-        Ok(found.await?.map(|found| match found {
-            Some(listed) if listed.is_active() => {
+        let Some(found) = found.await? else { return Ok(None) };
+        let reason = match found {
+            Ok(Some(listed)) if listed.is_active() => {
                 let (project, name) = self.projects.insert(&entry.project, listed.project.number);
-                EntryProject::Active(project, name)
+                return Ok(Some(EntryProject::Active(project, name)));
             }
-            Some(_) => EntryProject::Deleted,
-            None => {
-                let reason = format!("project `{}` does not exist", entry.project);
-                let (value, content_type) = (entry.raw(), entry.content_type());
-                entry.content = Content::Unreadable { reason, value, content_type };
-                EntryProject::Active(Project::UNKNOWN, "".into())
-            }
-        }))
+            Ok(Some(_)) => return Ok(Some(EntryProject::Deleted)),
+            Ok(None) => format!("project `{}` does not exist", entry.project),
+            Err(damage) => format!("project `{}` is damaged: {damage}", entry.project),
+        };
+        let (value, content_type) = (entry.raw(), entry.content_type());
+        entry.content = Content::Unreadable { reason, value, content_type };
+        Ok(Some(EntryProject::Active(Project::UNKNOWN, "".into())))
     }
 
     /// Counts a finished turn, and reports its progress if it was not cut short.

@@ -107,6 +107,7 @@ impl JobScheduler {
         // A store that does not answer must not keep the process from ending.
         let Some(mut last_us) = stop.run_until_cancelled(self.last_success(name)).await else { return };
         let (mut recorded_us, mut failures) = (last_us, 0);
+        let mut reported = String::new();
         // A job that has never succeeded counts as overdue from now on.
         self.metrics.jobs.set_last_success(name, last_us.unwrap_or_else(|| self.deps.now_us()));
         loop {
@@ -123,6 +124,7 @@ impl JobScheduler {
                     let now_us = self.deps.now_us();
                     self.metrics.jobs.succeeded(name, now_us);
                     (last_us, failures) = (Some(now_us), 0);
+                    reported.clear();
                     if recorded_us
                         .is_none_or(|recorded_us| now_us.saturating_sub(recorded_us) >= RECORD_INTERVAL_US)
                     {
@@ -134,7 +136,12 @@ impl JobScheduler {
                     }
                 }
                 Some(Err(error)) => {
-                    tracing::warn!(job = name, %error, "job failed; will retry in the next round");
+                    // A job may fail each second for the same reason.
+                    let error = error.to_string();
+                    if error != reported {
+                        tracing::warn!(job = name, error, "job failed; will retry in the next round");
+                        reported = error;
+                    }
                     failures = MAX_DOUBLINGS.min(failures + 1);
                 }
             }

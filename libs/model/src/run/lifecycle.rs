@@ -288,7 +288,8 @@ pub async fn tombstones_list(
     for (key, _) in &page.rows {
         let (id,): (String,) = keys::tail(&prefix, key)?;
         let id = RunId::new(id);
-        if let Some(Head::Tombstone(tombstone)) = head_get(snapshot, project, &id).await? {
+        let head = rows::readable(head_get(snapshot, project, &id).await)?;
+        if let Some(Some(Head::Tombstone(tombstone))) = head {
             found.push((id, tombstone));
         }
     }

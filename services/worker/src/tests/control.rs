@@ -376,6 +376,28 @@ async fn rule_13_a_tombstone_is_kept_until_nothing_can_bring_the_run_back() {
 }
 
 #[tokio::test]
+async fn rule_40_a_damaged_tombstone_does_not_keep_others() {
+    let env = TestEnv::new().await;
+    let metrics = Metrics::new(&Registry::new()).unwrap();
+    let of = |run: &str| [record(0).run(run).create(), record(0).run(run).delete()];
+    env.append([of("damaged"), of("sound")].concat()).await;
+    let worker = env.work().await;
+    env.applied(0, 3).await;
+    worker.stop().await.unwrap();
+    let head = |run: &str| keys::head(P, &RunId::new(run));
+    let mut batch = matyan_store::Batch::default();
+    batch.set(head("damaged"), vec![0xff, 7]);
+    env.store().commit(batch).await.unwrap();
+    for days in [40, 80] {
+        env.now_us.store(days * 24 * 3_600_000_000, Ordering::Relaxed);
+        job_scheduler::sweep_tombstones(&env.deps, &metrics.blobs).await.unwrap();
+    }
+    let snapshot = env.store().snapshot().await.unwrap();
+    let kept = snapshot.get_many(&[head("damaged"), head("sound")]).await.unwrap();
+    assert!(kept[0].is_some() && kept[1].is_none());
+}
+
+#[tokio::test]
 async fn rule_13_a_tombstone_is_kept_while_the_log_holds_the_delete() {
     let env = TestEnv::new().await;
     let metrics = Metrics::new(&Registry::new()).unwrap();

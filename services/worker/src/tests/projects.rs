@@ -15,7 +15,7 @@ use matyan_model::{
     run::run_find,
 };
 use matyan_proto::ingest::v1::{self as pb, event::Kind};
-use matyan_store::{Scan, Transaction, transact};
+use matyan_store::{Batch, Scan, Transaction, transact};
 use prometheus::Registry;
 use tokio_util::sync::CancellationToken;
 
@@ -99,6 +99,28 @@ async fn rule_37_projects_are_separate_and_records_of_unknown_projects_are_parke
     assert_eq!(found.unwrap().1.props.run_id, "r");
     assert_eq!(env.rows(P).await, 0, "nothing is written to the default project");
     assert_eq!(env.parked_of_unknown_projects().await, ["project `missing` does not exist"]);
+    worker.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn rule_40_a_damaged_project_stops_no_others() {
+    let env = TestEnv::new().await;
+    env.create_project("damaged").await;
+    let other = env.create_project("other").await;
+    let mut batch = Batch::default();
+    batch.set(keys::project_by_name("damaged"), vec![0xff, 7]);
+    env.store().commit(batch).await.unwrap();
+    let worker = env.work().await;
+    env.append([of("damaged", artifact(0)), of("other", artifact(1))]).await;
+    env.applied(0, 1).await;
+    let snapshot = env.store().snapshot().await.unwrap();
+    assert!(run_find(&*snapshot, other, &RunId::new("r")).await.unwrap().is_some());
+    let parked = env.parked_of_unknown_projects().await;
+    assert!(parked.len() == 1 && parked[0].starts_with("project `damaged` is damaged: "), "{parked:?}");
+    env.delete_project("other").await;
+    env.now_us.fetch_add(DAY_US, Ordering::Relaxed);
+    env.sweep_deleted_projects().await.unwrap();
+    assert_eq!(env.project_state("other").await, ProjectState::Deleted);
     worker.stop().await.unwrap();
 }
 
