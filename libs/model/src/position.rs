@@ -303,6 +303,26 @@ pub async fn applied_wait(store: &dyn Store, topic: LogTopic, position: LogPosit
     }
 }
 
+/// Waits until the record of a run at `position` has been applied, or parked with the run. The caller
+/// limits the wait by dropping the future.
+pub async fn cursor_wait(
+    store: &dyn Store,
+    project: Project,
+    id: &RunId,
+    position: LogPosition,
+) -> Result<()> {
+    let key = keys::cursor(project, id);
+    loop {
+        let seen = store.snapshot().await?.get(&key).await?;
+        if let Some(value) = &seen
+            && Cursor::decode(&key, value)?.next_item(position).is_none()
+        {
+            return Ok(());
+        }
+        store.changed(&key, seen.as_ref()).await?;
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

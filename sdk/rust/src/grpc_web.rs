@@ -35,13 +35,37 @@ const OK: i32 = 0;
 const NOT_FOUND: i32 = 5;
 const UNIMPLEMENTED: i32 = 12;
 
+/// A position in the log that an answer has to include.
+#[derive(Clone, Debug)]
+pub struct RequiredPosition {
+    pub position: LogPosition,
+    /// The run whose records have to be included; without it, those of all runs up to the position.
+    pub run_id: Option<String>,
+}
+
+impl RequiredPosition {
+    pub fn of_run(run_id: &str, position: LogPosition) -> Self {
+        Self { position, run_id: Some(run_id.to_owned()) }
+    }
+
+    /// Value of the metadata. Older servers ignore the run.
+    fn header(&self) -> HeaderValue {
+        let LogPosition { log, partition, offset } = self.position;
+        let position = format!("{log}/{partition}/{offset}");
+        let of_run = self.run_id.as_ref().and_then(|run| format!("{position}/{run}").try_into().ok());
+        of_run.unwrap_or_else(|| {
+            HeaderValue::from_str(&position).expect("decimal numbers and slashes are valid in headers")
+        })
+    }
+}
+
 /// Calls a unary method, such as `/matyan.runs.v1.RunService/Get`. The answer includes everything
 /// up to the positions of `after`.
 pub async fn unary<A: Message + Default>(
     client: &HttpClient,
     method: &str,
     request: &impl Message,
-    after: &[LogPosition],
+    after: &[RequiredPosition],
 ) -> Result<A, HttpError> {
     let limit = client.timeouts().request;
     let call = async {
@@ -61,12 +85,11 @@ pub async fn server_stream<A: Message + Default>(
     client: &HttpClient,
     method: &str,
     request: &impl Message,
-    after: &[LogPosition],
+    after: &[RequiredPosition],
 ) -> Result<MessageStream<A>, HttpError> {
     let mut call = RestRequest::new(Method::POST, method).body(WEB, framed(request));
-    for LogPosition { log, partition, offset } in after {
-        let position = HeaderValue::from_str(&format!("{log}/{partition}/{offset}"));
-        call = call.header(AFTER, position.expect("decimal numbers and slashes are valid in headers"));
+    for required in after {
+        call = call.header(AFTER, required.header());
     }
     let body = client.stream(&call).await.map_err(|error| without_grpc(method, error))?;
     let content_type = body.headers().get(CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();

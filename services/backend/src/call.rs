@@ -2,7 +2,7 @@
 //! it returns.
 
 use matyan_model::{
-    ids::{NamedProject, Project},
+    ids::{NamedProject, Project, RunId},
     position::LogPosition,
     project::project_find,
 };
@@ -32,8 +32,8 @@ impl Call {
         let project_name = metadata_text(metadata, PROJECT)?.unwrap_or_default().to_owned();
         let project = project(deps, &project_name).await?;
         let caller = metadata_text(metadata, CALLER)?.unwrap_or_default().to_owned();
-        for position in required_positions(metadata)? {
-            deps.wait_applied(position).await?;
+        for RequiredPosition { position, run } in required_positions(metadata)? {
+            deps.wait_applied(position, run.as_ref().map(|id| (project, id))).await?;
         }
         Ok(Self { project, project_name, caller, log_end: OnceCell::new() })
     }
@@ -70,21 +70,30 @@ async fn project(deps: &Deps, name: &str) -> Result<Project> {
     project_find(snapshot.as_ref(), name).await?.ok_or_else(|| Error::not_found("project", name))
 }
 
-fn required_positions(metadata: &MetadataMap) -> Result<Vec<LogPosition>> {
+/// A position that must be applied before a call begins.
+struct RequiredPosition {
+    position: LogPosition,
+    /// The only run whose records must be applied.
+    run: Option<RunId>,
+}
+
+fn required_positions(metadata: &MetadataMap) -> Result<Vec<RequiredPosition>> {
     let wrong = || {
-        let wanted = "the metadata `matyan-after` must be `log/partition/offset`, three decimal numbers";
+        let wanted = "the metadata `matyan-after` must be `log/partition/offset`, three decimal numbers, \
+                      or `log/partition/offset/run`";
         Error::InvalidRequest(wanted.into())
     };
     let parse = |value: &tonic::metadata::AsciiMetadataValue| {
         let text = value.to_str().map_err(|_| wrong())?;
-        let mut parts = text.split('/');
+        let mut parts = text.splitn(4, '/');
         let mut next = || parts.next().ok_or_else(wrong);
         let (log, partition, offset) = (next()?, next()?, next()?);
-        Ok(LogPosition {
+        let position = LogPosition {
             log: log.parse().map_err(|_| wrong())?,
             partition: partition.parse().map_err(|_| wrong())?,
             offset: offset.parse().map_err(|_| wrong())?,
-        })
+        };
+        Ok(RequiredPosition { position, run: parts.next().map(RunId::new) })
     };
     metadata.get_all(AFTER).iter().map(parse).collect()
 }

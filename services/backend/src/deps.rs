@@ -9,7 +9,7 @@ use matyan_maintenance::{PartitionProgress, partition_progress};
 use matyan_model::{
     ids::{Project, RunId},
     keys::{self, LogTopic},
-    position::{LogPosition, applied_get, applied_wait, log_get, partition_log},
+    position::{LogPosition, applied_get, applied_wait, cursor_wait, log_get, partition_log},
 };
 use matyan_proto::common::v1 as common;
 use matyan_record::ingestion::RecordFormat;
@@ -52,11 +52,27 @@ pub(crate) struct LogEnd {
 const APPLY_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl Deps {
-    /// Waits until the record at `position` is applied.
-    pub(crate) async fn wait_applied(&self, position: LogPosition) -> Result<()> {
+    /// Waits until everything up to `position` is applied, or everything of one run: others of the
+    /// partition may be late.
+    pub(crate) async fn wait_applied(
+        &self,
+        position: LogPosition,
+        run: Option<(Project, &RunId)>,
+    ) -> Result<()> {
         let waited = async {
             let position = self.resolve_log(position).await?;
-            Ok(applied_wait(self.store.as_ref(), LogTopic::Ingestion, position).await?)
+            let store = self.store.as_ref();
+            let run_applied = async {
+                match run {
+                    Some((project, id)) => cursor_wait(store, project, id, position).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                applied = applied_wait(store, LogTopic::Ingestion, position) => applied?,
+                applied = run_applied => applied?,
+            }
+            Ok(())
         };
         let waited = tokio::time::timeout(APPLY_TIMEOUT, waited).await;
         let late = || {
@@ -76,7 +92,7 @@ impl Deps {
             return Ok(position);
         }
         let snapshot = self.store.snapshot().await?;
-        let info = self.log.describe(Topic::Ingestion).await?;
+        let info = self.log.describe_partition(Topic::Ingestion, position.partition).await?;
         let known = log_get(snapshot.as_ref(), LogTopic::Ingestion).await?;
         let applied = applied_get(snapshot.as_ref(), LogTopic::Ingestion, position.partition).await?;
         Ok(LogPosition { log: partition_log(known, applied, info.identity), ..position })

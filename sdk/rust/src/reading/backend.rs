@@ -17,7 +17,7 @@ use tokio::runtime::Handle;
 
 use super::wait::{self, BlockingBody, BlockingStream, InterruptCheck, StreamSink};
 use crate::{
-    grpc_web,
+    grpc_web::{self, RequiredPosition},
     http::{HttpClient, HttpError, JsonText, RestRequest, Timeouts, clean_url},
     locks::lock,
     per_process::PerProcess,
@@ -60,9 +60,12 @@ pub struct BackendClient {
     unapplied: PerProcess<Mutex<Unapplied>>,
 }
 
-/// The highest acknowledged offset of each partition that no answer is known to include, with a run
-/// that was written there.
-type Unapplied = BTreeMap<(u32, u32), (u64, String)>;
+/// The highest acknowledged offset in each partition, for each run, that no answer is known to include.
+type Unapplied = BTreeMap<(u32, u32, String), u64>;
+
+/// Number of runs from which an answer has to include all others of their partitions, too: the
+/// positions are sent as headers.
+const MAX_REQUIRED_RUNS: usize = 50;
 
 impl BackendClient {
     /// A client of the backend at this URL. Nothing is opened before the first request.
@@ -81,10 +84,8 @@ impl BackendClient {
     pub fn include(&self, run_id: &str, position: LogPosition) {
         let LogPosition { log, partition, offset } = position;
         let mut unapplied = lock(self.unapplied.get_or_make(|_| true, Mutex::default));
-        let known = unapplied.entry((log, partition)).or_insert_with(|| (offset, run_id.to_owned()));
-        if known.0 < offset {
-            *known = (offset, run_id.to_owned());
-        }
+        let known = unapplied.entry((log, partition, run_id.to_owned())).or_default();
+        *known = offset.max(*known);
     }
 
     /// Sends any REST request and returns its JSON answer; empty text if there is none.
@@ -145,22 +146,34 @@ impl BackendClient {
     fn wait_for_own_writes(&self) -> Result<(), HttpError> {
         let Some(unapplied) = self.unapplied.get() else { return Ok(()) };
         let waiting = lock(unapplied).clone();
-        let Some((_, run_id)) = waiting.values().next().cloned() else { return Ok(()) };
-        let positions = waiting.iter().map(|((log, partition), (offset, _))| LogPosition {
-            log: *log,
-            partition: *partition,
-            offset: *offset,
-        });
-        let positions: Vec<_> = positions.collect();
+        let Some((_, _, run_id)) = waiting.keys().next().cloned() else { return Ok(()) };
+        let positions = required_positions(&waiting);
         let client = self.http()?;
         self.run(async move { applied(&client, run_id, &positions).await })?;
-        let is_newer = |place: &(u32, u32), offset: &u64| waiting.get(place).is_none_or(|it| it.0 < *offset);
-        lock(unapplied).retain(|place, (offset, _)| is_newer(place, offset));
+        lock(unapplied).retain(|run, offset| waiting.get(run).is_none_or(|waited| waited < offset));
         Ok(())
     }
 }
 
-async fn applied(client: &HttpClient, run_id: String, positions: &[LogPosition]) -> Result<(), HttpError> {
+fn required_positions(unapplied: &Unapplied) -> Vec<RequiredPosition> {
+    let mut positions: BTreeMap<(u32, u32, Option<&String>), u64> = BTreeMap::new();
+    for ((log, partition, run), offset) in unapplied {
+        let run = Some(run).filter(|_| unapplied.len() <= MAX_REQUIRED_RUNS);
+        let required = positions.entry((*log, *partition, run)).or_default();
+        *required = (*offset).max(*required);
+    }
+    let required = |((log, partition, run), offset): (_, _)| RequiredPosition {
+        position: LogPosition { log, partition, offset },
+        run_id: Option::<&String>::cloned(run),
+    };
+    positions.into_iter().map(required).collect()
+}
+
+async fn applied(
+    client: &HttpClient,
+    run_id: String,
+    positions: &[RequiredPosition],
+) -> Result<(), HttpError> {
     let request = GetRequest { run_id, parts: None };
     let started = Instant::now();
     loop {

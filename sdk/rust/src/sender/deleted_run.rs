@@ -9,7 +9,8 @@ use matyan_proto::{
 use tokio::time;
 
 use crate::{
-    clock, grpc_web,
+    clock,
+    grpc_web::{self, RequiredPosition},
     http::{HttpClient, HttpError, Timeouts},
     notice::NoticeLevel,
     progress::Delivery,
@@ -65,8 +66,8 @@ async fn check(spool: &Spool) {
     let question = async {
         let client = HttpClient::new(url, Timeouts::default())?;
         let request = GetRequest { run_id: run_id.clone(), parts: None };
-        let position = LogPosition { log, partition, offset };
-        grpc_web::unary::<GetResponse>(&client, METHOD, &request, &[position]).await
+        let stored = RequiredPosition::of_run(run_id, LogPosition { log, partition, offset });
+        grpc_web::unary::<GetResponse>(&client, METHOD, &request, &[stored]).await
     };
     if let Ok(Err(HttpError::NotFound { .. })) = time::timeout(PATIENCE, question).await {
         let message = format!(

@@ -14,7 +14,7 @@ use matyan_proto::{
 use tokio::time;
 
 use crate::{
-    grpc_web,
+    grpc_web::{self, RequiredPosition},
     http::{HttpClient, HttpError, Timeouts},
     locks::lock,
     notice::NoticeLevel,
@@ -84,8 +84,9 @@ async fn first_free(spool: &Spool) -> i64 {
 async fn ask(owner: &Owner) -> Result<i64, HttpError> {
     let client = HttpClient::new(&owner.backend_url, Timeouts::default())?;
     let request = LinesRequest { run_id: owner.run_id.clone(), tail: 1, ..LinesRequest::default() };
+    let stored = STORED.get().and_then(|stored| lock(stored).get(&key(owner)).cloned());
     let after: Vec<_> =
-        STORED.get().and_then(|stored| lock(stored).get(&key(owner)).cloned()).into_iter().collect();
+        stored.into_iter().map(|position| RequiredPosition::of_run(&owner.run_id, position)).collect();
     let mut lines = grpc_web::server_stream::<LinesResponse>(&client, METHOD, &request, &after).await?;
     let mut first_line = 0;
     while let Some(answer) = lines.message().await? {

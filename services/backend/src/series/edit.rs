@@ -3,6 +3,7 @@
 
 use matyan_log::Topic;
 use matyan_model::{
+    ids::RunId,
     keys,
     series::RunRef,
     series_edit::{SeriesEditOutcome, series_edit_outcome},
@@ -94,10 +95,11 @@ async fn append_and_wait(
         partition: position.partition,
         offset: position.offset,
     };
-    // Other runs of the partition may be late, so the outcome itself is awaited, too.
+    let id_of_run = RunId::new(run_id);
+    // A damaged run may be parked, and has no outcome then.
     let applied = tokio::select! {
         outcome = wait_for_outcome(deps, run, id) => return outcome,
-        applied = deps.wait_applied(position) => applied,
+        applied = deps.wait_applied(position, Some((run.project, &id_of_run))) => applied,
     };
     let snapshot = deps.store.snapshot().await?;
     match (series_edit_outcome(snapshot.as_ref(), run, id).await?, applied) {

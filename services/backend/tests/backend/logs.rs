@@ -2,13 +2,18 @@
 
 use std::collections::BTreeMap;
 
+use matyan_model::{
+    ids::{Project, RunId},
+    position::{Cursor, LogPosition, cursor_put},
+};
 use matyan_proto::{
     common::v1::StepRange,
     ingest::v1 as pb,
     ingest::v1::event::Kind,
     logs::v1::{log_service_client::LogServiceClient, *},
 };
-use tonic::{Code, Streaming, service::Routes};
+use matyan_store::{Batch, Store as _};
+use tonic::{Code, Request, Streaming, service::Routes};
 
 use crate::harness::{Harness, all, create, finish, line, until};
 
@@ -143,5 +148,28 @@ async fn a_closing_server_disconnects_followers() {
     stream.message().await.unwrap();
     harness.backend.close();
     assert_eq!(stream.message().await.unwrap_err().code(), Code::Unavailable);
+    harness.end().await;
+}
+
+/// The partition is held back by a record of another run.
+#[tokio::test]
+async fn rule_24_a_call_waits_for_the_records_of_one_run_only() {
+    let harness = Harness::with_idle_workers().await;
+    let mut batch = Batch::default();
+    let applied = LogPosition { log: 0, partition: 0, offset: 5 };
+    cursor_put(&mut batch, Project::default(), &RunId::new("r"), Cursor::after(applied));
+    harness.store.commit(batch).await.unwrap();
+    let call = async |after: &str| {
+        let mut request = Request::new(LinesRequest { run_id: "r".to_owned(), ..Default::default() });
+        request.metadata_mut().insert("matyan-after", after.parse().unwrap());
+        Client::new(harness.routes()).lines(request).await.map(drop).map_err(|status| status.code())
+    };
+    // The call itself has begun, and finds no run.
+    assert_eq!(call("0/0/5/r").await, Err(Code::NotFound));
+    let late = futures::future::join_all(["0/0/5", "0/0/6/r", "0/0/5/other"].map(&call));
+    assert_eq!(late.await, [Err(Code::Unavailable); 3]);
+    for wrong in ["0/0", "0/x/5/r", ""] {
+        assert_eq!(call(wrong).await, Err(Code::InvalidArgument), "{wrong}");
+    }
     harness.end().await;
 }
