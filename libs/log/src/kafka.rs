@@ -145,6 +145,11 @@ impl LogWriter for KafkaLog {
         blocking(move || shared.info(topic)).await?
     }
 
+    async fn probe(&self, topic: Topic) -> Result<()> {
+        let shared = self.shared.clone();
+        blocking(move || shared.topic_id(topic)).await?.map(drop)
+    }
+
     async fn describe_partition(&self, topic: Topic, partition: u32) -> Result<PartitionDescription> {
         let shared = self.shared.clone();
         blocking(move || shared.partition_info(topic, partition)).await?

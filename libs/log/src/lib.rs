@@ -199,6 +199,11 @@ pub trait LogWriter: Send + Sync + 'static {
     /// completed before the call.
     async fn describe(&self, topic: Topic) -> Result<TopicInfo>;
 
+    /// Fails if the log does not answer. Some of its partitions may have no leader at the moment.
+    async fn probe(&self, topic: Topic) -> Result<()> {
+        self.describe(topic).await.map(drop)
+    }
+
     /// Describes one partition. Others may have no leader at the moment.
     async fn describe_partition(&self, topic: Topic, partition: u32) -> Result<PartitionDescription> {
         let TopicInfo { identity, partitions } = self.describe(topic).await?;

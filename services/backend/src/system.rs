@@ -45,8 +45,8 @@ impl SystemService for Backend {
         // Checked concurrently, because the caller waits for all of them.
         let (store, log, control_log, blobs) = tokio::join!(
             problem(store),
-            problem(deps.log.describe(Topic::Ingestion)),
-            problem(deps.log.describe(Topic::Control)),
+            problem(deps.log.probe(Topic::Ingestion)),
+            problem(deps.log.probe(Topic::Control)),
             blobs_problem(deps, self.upload_problem.as_ref()),
         );
         let checks = vec![

@@ -56,7 +56,7 @@ async fn log_check(ingestion: &Ingestion, calls: &Calls) -> pb::Check {
     } else if ingestion.log_health.is_failing(Instant::now()) {
         Some("the last append failed".to_owned())
     } else {
-        match timeout(LOG_TIMEOUT, ingestion.log.describe(Topic::Ingestion)).await {
+        match timeout(LOG_TIMEOUT, ingestion.log.probe(Topic::Ingestion)).await {
             Ok(answer) => answer.err().map(|error| error.to_string()),
             Err(_) => Some(format!("no response within {} s", LOG_TIMEOUT.as_secs())),
         }

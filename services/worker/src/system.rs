@@ -63,8 +63,8 @@ impl System {
         let store = async { deps.store.snapshot().await?.get(&keys::format()).await };
         let (store, log, control_log, blobs) = tokio::join!(
             problem(store),
-            problem(deps.log_writer.describe(Topic::Ingestion)),
-            problem(deps.log_writer.describe(Topic::Control)),
+            problem(deps.log_writer.probe(Topic::Ingestion)),
+            problem(deps.log_writer.probe(Topic::Control)),
             problem(matyan_blob::probe(&*deps.blobs)),
         );
         [

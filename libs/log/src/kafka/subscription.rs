@@ -19,7 +19,7 @@ use rdkafka::{
     types::RDKafkaErrorCode,
 };
 use tokio::{
-    task::{JoinHandle, spawn_blocking},
+    task::{JoinError, JoinHandle, spawn_blocking},
     time::sleep,
 };
 
@@ -49,14 +49,17 @@ pub(super) struct KafkaSubscription {
     fetched_partitions: BTreeSet<u32>,
     /// The first record of the next page.
     next_record: Option<(u32, Record)>,
-    /// A problem reported by the fetcher since the last page.
-    interruption: Option<Interruption>,
+    /// Finds out which partition librdkafka has stopped fetching. The others are read meanwhile. It is
+    /// unaffected if the future of `next` is dropped.
+    check: Option<JoinHandle<Result<()>>>,
+    /// An error reported by the fetcher since the last page.
+    failure: Option<Error>,
 }
 
+/// A problem reported by the fetcher.
 enum Interruption {
-    /// A requested offset no longer exists, or the log has lost its tail. A background task finds out
-    /// which one, and is unaffected if the future of `next` is dropped.
-    Overtaken(JoinHandle<Result<()>>),
+    /// A requested offset no longer exists, or the log has lost its tail.
+    Overtaken,
     Failed(Error),
 }
 
@@ -79,7 +82,8 @@ impl KafkaSubscription {
             known_offsets: BTreeMap::new(),
             fetched_partitions: BTreeSet::new(),
             next_record: None,
-            interruption: None,
+            check: None,
+            failure: None,
         })
     }
 
@@ -166,9 +170,12 @@ impl KafkaSubscription {
                     }
                 }
                 Ok(other) => self.next_record = other,
-                Err(interruption) => self.interruption = Some(interruption),
+                Err(interruption) => {
+                    self.interrupt(interruption);
+                    break;
+                }
             }
-            if self.next_record.is_some() || self.interruption.is_some() {
+            if self.next_record.is_some() {
                 break;
             }
         }
@@ -190,7 +197,7 @@ impl KafkaSubscription {
                 Ok(position.filter(|point| record.offset >= point.offset).map(|_| (partition, record)))
             }
             Err(source) if source.rdkafka_error_code() == Some(RDKafkaErrorCode::AutoOffsetReset) => {
-                Err(self.start_check())
+                Err(Interruption::Overtaken)
             }
             Err(source) if error::is_missing(&source) => {
                 log_throttle::warn("brokers do not know the topic", &source);
@@ -208,28 +215,22 @@ impl KafkaSubscription {
         }
     }
 
-    /// Starts a check of which partition was overtaken.
-    fn start_check(&self) -> Interruption {
-        let (shared, topic, positions) = (self.shared.clone(), self.topic, self.positions.clone());
-        Interruption::Overtaken(spawn_blocking(move || check_all(&shared, topic, &positions)))
+    fn interrupt(&mut self, interruption: Interruption) {
+        match interruption {
+            Interruption::Failed(error) => self.failure = Some(error),
+            // A running check is followed by another one if this partition is fetched in vain again.
+            Interruption::Overtaken => {
+                self.check.get_or_insert_with(|| start_check(&self.shared, self.topic, &self.positions));
+            }
+        }
     }
 
-    /// Reports an interruption of the fetcher. The check is repeated while some partition
-    /// may be overtaken. Once none is, all partitions are fetched again, because librdkafka
-    /// has stopped fetching one of them.
-    async fn resolve_interruption(&mut self) -> Result<()> {
-        let found = match &mut self.interruption {
-            None => return Ok(()),
-            Some(Interruption::Failed(error)) => {
-                let error = error.clone();
-                self.interruption = None;
-                return Err(error);
-            }
-            Some(Interruption::Overtaken(check)) => check.await,
-        };
+    /// Reports what a check has found. It is repeated while some partition may be overtaken. Once none
+    /// is, all partitions are fetched again, because librdkafka has stopped fetching one of them.
+    fn resolve_check(&mut self, found: Result<Result<()>, JoinError>) -> Result<()> {
         let interrupted = |failure| Error::unavailable(format!("the request was interrupted: {failure}"));
         let Err(error) = found.map_err(interrupted).flatten() else {
-            self.interruption = None;
+            self.check = None;
             return self.fetch_all_started();
         };
         let is_current = match error {
@@ -238,7 +239,7 @@ impl KafkaSubscription {
             }
             _ => true,
         };
-        self.interruption = Some(self.start_check());
+        self.check = Some(start_check(&self.shared, self.topic, &self.positions));
         if is_current { Err(error) } else { Ok(()) }
     }
 
@@ -260,14 +261,33 @@ fn fetcher(shared: &Shared, topic: Topic) -> Result<StreamConsumer<BrokerTracker
     shared.settings.fetcher(topic).create_with_context(BrokerTracker::default()).map_err(error::client)
 }
 
+fn start_check(
+    shared: &Arc<Shared>,
+    topic: Topic,
+    positions: &BTreeMap<u32, Option<StartPoint>>,
+) -> JoinHandle<Result<()>> {
+    let (shared, positions) = (shared.clone(), positions.clone());
+    spawn_blocking(move || check_all(&shared, topic, &positions))
+}
+
 /// Finds a partition whose offset does not exist, because retention deleted it or the topic was
-/// recreated, or that has lost its tail. Kafka does not report which one it is, so all are checked. Blocks.
+/// recreated, or that has lost its tail. Kafka does not report which one it is, so all are checked. One
+/// that cannot be checked at the moment does not hide another. Blocks.
 fn check_all(shared: &Shared, topic: Topic, positions: &BTreeMap<u32, Option<StartPoint>>) -> Result<()> {
-    let mut started = positions.iter().filter_map(|(partition, position)| Some((*partition, (*position)?)));
-    started.try_for_each(|(partition, point)| match shared.lost_tail(topic, partition, point)? {
-        Some(end) => Err(Error::Replaced { partition, requested: point.offset, end }),
-        None => check(shared, topic, partition, point.offset),
-    })
+    let started = positions.iter().filter_map(|(partition, position)| Some((*partition, (*position)?)));
+    let mut unchecked = None;
+    for (partition, point) in started {
+        let checked = match shared.lost_tail(topic, partition, point) {
+            Ok(Some(end)) => Err(Error::Replaced { partition, requested: point.offset, end }),
+            Ok(None) => check(shared, topic, partition, point.offset),
+            Err(error) => Err(error),
+        };
+        match checked {
+            Err(error) if error.is_temporary() => unchecked = Some(error),
+            checked => checked?,
+        }
+    }
+    unchecked.map_or(Ok(()), Err)
 }
 
 /// Fails if the partition cannot be read from this offset. Blocks.
@@ -302,6 +322,14 @@ fn point_after(record: &Record) -> StartPoint {
     StartPoint { offset: record.offset + 1, epoch_before: record.leader_epoch }
 }
 
+/// Waits for the end of a check. Never returns without one. Cancel-safe.
+async fn ended(check: &mut Option<JoinHandle<Result<()>>>) -> Result<Result<()>, JoinError> {
+    match check {
+        Some(check) => check.await,
+        None => std::future::pending().await,
+    }
+}
+
 #[async_trait]
 impl Subscription for KafkaSubscription {
     async fn next(&mut self) -> Result<Delivery> {
@@ -312,19 +340,25 @@ impl Subscription for KafkaSubscription {
             if self.fetcher.context().are_lost() {
                 self.replace_fetcher()?;
             }
-            self.resolve_interruption().await?;
+            if let Some(error) = self.failure.take() {
+                return Err(error);
+            }
             if let Some((partition, first)) = self.next_record.take() {
                 return Ok(self.page(partition, first));
             }
             let received = tokio::select! {
                 events = self.membership.events.recv() => return self.handle_event(events),
+                found = ended(&mut self.check) => {
+                    self.resolve_check(found)?;
+                    continue;
+                }
                 received = self.fetcher.recv() => received.map(|message| record(&message)),
                 // Wakes up to check whether the fetcher still knows any broker.
                 () = sleep(broker_tracker::STATISTICS_INTERVAL) => continue,
             };
             match self.accept(received) {
                 Ok(next) => self.next_record = next,
-                Err(interruption) => self.interruption = Some(interruption),
+                Err(interruption) => self.interrupt(interruption),
             }
         }
     }
