@@ -27,8 +27,10 @@ use tokio::{
 const RUNS: usize = 8;
 /// Size of the objects that two other runs record.
 const OBJECT_BYTES: usize = 200_000;
-/// Interval between the objects of a run.
+/// Shortest interval between the objects of a run.
 const OBJECT_INTERVAL: Duration = Duration::from_millis(20);
+/// Size of the objects of a phase, all of which the store keeps while the blob store takes none.
+const PHASE_BYTES: u32 = 200 << 20;
 /// Interval between the points of a run.
 const POINT_INTERVAL: Duration = Duration::from_millis(40);
 /// Allowance for other programs on the machine. Before runs were isolated, waits took minutes.
@@ -38,6 +40,10 @@ fn phase() -> Duration {
     #[expect(clippy::disallowed_methods, reason = "the length of the test is its only setting")]
     let seconds = std::env::var("MATYAN_ISOLATION_SECONDS");
     Duration::from_secs(seconds.map_or(3, |seconds| seconds.parse().expect("a number of seconds")))
+}
+
+fn object_interval() -> Duration {
+    OBJECT_INTERVAL.max(phase() * (2 * OBJECT_BYTES as u32) / PHASE_BYTES)
 }
 
 /// Behaviors of the blob store.
@@ -144,7 +150,7 @@ async fn record_objects(ingest: String, run: String, stop: Arc<AtomicBool>) -> u
         send(&mut writer, &object).await;
         send(&mut writer, &metric("counted", 1.0, None)).await;
         count += 1;
-        tokio::time::sleep(OBJECT_INTERVAL).await;
+        tokio::time::sleep(object_interval()).await;
     }
     count
 }
