@@ -119,14 +119,22 @@ async fn rule_44_an_older_store_and_log_open_here() {
 }
 
 #[tokio::test]
-async fn rule_44_everything_in_an_older_store_is_read_and_migrated() {
+async fn rule_44_everything_in_a_store_of_format_2_is_read_and_migrated() {
+    check_migration(&fixture("everything-of-format-2")).await;
+}
+
+#[tokio::test]
+async fn rule_44_everything_in_a_store_of_format_3_is_read_and_migrated() {
+    check_migration(&fixture("everything-of-format-3")).await;
+}
+
+async fn check_migration(fixture: &Path) {
     let directory = tempfile::tempdir().expect("the temporary directory is writable");
-    let fixture = fixture("everything-of-format-2");
     for file in ["data.tar.gz", "archive.tar.gz"] {
         unpack(&fixture.join(file), directory.path());
     }
     let mut server = Server::up_on(&directory.path().join("data")).await;
-    check_answers(&server, &fixture).await;
+    check_answers(&server, fixture).await;
     eventually("the store is migrated", async || {
         let log = server.log();
         log.contains("migrated the store").then_some(()).ok_or(log)
@@ -134,7 +142,7 @@ async fn rule_44_everything_in_an_older_store_is_read_and_migrated() {
     .await;
     server.kill();
     server.start().await;
-    check_answers(&server, &fixture).await;
+    check_answers(&server, fixture).await;
     let (old, new) = (directory.path().join("archive"), backup(&server, directory.path()).await);
     let (old, new) = (contents(&old), contents(&new));
     assert_eq!(old.keys().collect::<Vec<_>>(), new.keys().collect::<Vec<_>>());

@@ -81,6 +81,16 @@ async fn log_series(server: &Server) {
     log(&server.ingest, "series", &[json!({"type": "add_tag", "tag_name": "best"}), finish_run()]).await;
 }
 
+/// A run that continues another from a step on.
+async fn log_branch(server: &Server) {
+    let mut create = create_run();
+    create["parent_run_id"] = json!("series");
+    create["parent_step"] = json!(POINTS / 2);
+    let later: Vec<Value> =
+        (POINTS / 2 + 1..POINTS).map(|step| metric("loss", (step as f64).cos(), Some(step))).collect();
+    log(&server.ingest, "branch", &[create, json!(later), finish_run()]).await;
+}
+
 /// A run with objects inside and outside of the store, artifacts, lines and log records.
 async fn log_objects(server: &Server) {
     let bins = json!({"type": "distribution", "bin_count": 3, "range": [0.0, 1.0], "data": [1, 2, 3]});
@@ -131,7 +141,7 @@ async fn make_entities(server: &Server) {
 fn requests() -> Vec<Value> {
     let get = |path: String| json!({"method": "GET", "path": path});
     let mut all = Vec::new();
-    for run in ["series", "objects", "parked", "burst", "deleted"] {
+    for run in ["series", "branch", "objects", "parked", "burst", "deleted"] {
         all.extend(["info", "logs", "log-records", "note"].map(|part| get(format!("/runs/{run}/{part}/"))));
         let series = json!([
             {"name": "loss", "context": {}}, {"name": "accuracy", "context": {"subset": "train"}},
@@ -159,9 +169,13 @@ fn requests() -> Vec<Value> {
     for path in ["model/weights.bin", "readme.txt"] {
         all.push(get(format!("/runs/objects/artifacts/download/?path={path}")));
     }
-    for query in
-        ["run.hparams.lr%20%3C%200.06", "run.name%20%3D%3D%20%22long%22", "%22best%22%20in%20run.tags"]
-    {
+    let queries = [
+        "run.hparams.lr%20%3C%200.06",
+        "run.name%20%3D%3D%20%22long%22",
+        "%22best%22%20in%20run.tags",
+        "run.parent%20%3D%3D%20%22series%22",
+    ];
+    for query in queries {
         all.push(get(format!("/runs/search/run/?q={query}&report_progress=false")));
     }
     all.push(get(
@@ -185,13 +199,15 @@ fn pack(directory: &Path, name: &str, into: &Path) {
 async fn generator() {
     let directory = tempfile::tempdir().expect("the temporary directory is writable");
     let data = directory.path().join("data");
-    let into = fixture("everything-of-format-2");
+    let into = fixture("everything-of-format-3");
     let mut server = Server::up_on(&data).await;
     log_series(&server).await;
     log_objects(&server).await;
     log(&server.ingest, "parked", &[create_run(), metric("loss", 1.0, Some(0)), finish_run()]).await;
     log(&server.ingest, "deleted", &[create_run(), finish_run()]).await;
-    for run in ["series", "objects", "parked", "deleted"] {
+    until_finished(&server, "series").await;
+    log_branch(&server).await;
+    for run in ["branch", "objects", "parked", "deleted"] {
         until_finished(&server, run).await;
     }
     make_entities(&server).await;
