@@ -89,7 +89,7 @@ pub enum BlobEvent<'e> {
 /// Receives the events of a job.
 pub type BlobObserver<'o> = dyn FnMut(BlobEvent<'_>) + Send + 'o;
 
-/// Outcome of a sweep that goes on when a row of one run, tag or experiment is damaged. The first damage is
+/// Outcome of a sweep that continues when a row of one run, tag or experiment is damaged. The first damage is
 /// the error of the sweep.
 #[derive(Default)]
 struct SweepOutcome {

@@ -19,7 +19,7 @@ use crate::{Deps, Error};
 
 /// Payloads listed at once.
 const PAGE: usize = 64;
-/// Bytes of payloads in memory. A larger one is alone.
+/// Bytes of payloads in memory, unless a single one is larger.
 const MEMORY_BYTES: u64 = 16 << 20;
 /// Concurrent uploads: enough to hide the latency of a remote blob store.
 const UPLOADS: usize = 8;

@@ -420,7 +420,7 @@ impl FoldTask {
     }
 
     /// Keeps the counts of a run after a temporary error, so that the next search tries again. Otherwise
-    /// the run is damaged: its writer would go on, and each notice would try again in vain.
+    /// the run is damaged: its writer would continue, and each notice would try again in vain.
     async fn fail(&mut self, (project, number): FoldKey, error: Error) {
         let id = self.pending.get(&(project, number)).map(|pending| pending.id.clone());
         let run = id.as_ref().map(RunId::as_str);

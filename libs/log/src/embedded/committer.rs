@@ -72,7 +72,7 @@ impl Committer {
         let extent = self.log.partition.lock().extent();
         self.shares.as_mut().is_none_or(|shares| {
             shares.trimmed(extent.first);
-            shares.accept(append, extent.bytes())
+            shares.accept(&append.bytes_by_key, extent.bytes())
         })
     }
 

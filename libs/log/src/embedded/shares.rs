@@ -1,4 +1,4 @@
-//! How much of a topic's untrimmed records each key has, so that one that writes more than is read does
+//! The share of each key in a topic's untrimmed records, so that one that writes more than is read does
 //! not use up the room of all others.
 //!
 //! A key may have as much as is free. So one alone has at most half of the room, however many share nearly
@@ -10,8 +10,6 @@ use std::{
 };
 
 use bytes::Bytes;
-
-use super::queue::PendingAppend;
 
 /// Number of parts into which the room is divided. The records of a part are released together.
 const PARTS: u64 = 64;
@@ -51,12 +49,12 @@ impl KeyShares {
         Self { max_bytes, held: HashMap::new(), parts: VecDeque::new(), unwritten: 0 }
     }
 
-    /// Accepts an append into the next group if it fits in the share of each of its keys. `written` are
-    /// the bytes of all records in the log.
-    pub(super) fn accept(&mut self, append: &PendingAppend, written: u64) -> bool {
+    /// Accepts an append of this size for each key into the next group if it fits in their shares.
+    /// `written` are the bytes of all records in the log.
+    pub(super) fn accept(&mut self, bytes_by_key: &[(KeyHash, u64)], written: u64) -> bool {
         let free = self.max_bytes.saturating_sub(written + self.unwritten);
         let held = |(key, _): &(KeyHash, u64)| self.held.get(key).copied().unwrap_or_default();
-        if free == 0 || append.bytes_by_key.iter().any(|share| held(share) > free) {
+        if free == 0 || bytes_by_key.iter().any(|share| held(share) > free) {
             return false;
         }
         if self.parts.back().is_none_or(|part| part.bytes >= self.max_bytes / PARTS) {
@@ -64,7 +62,7 @@ impl KeyShares {
         }
         let part = self.parts.back_mut().expect("a part was added");
         part.end = None;
-        for (key, bytes) in &append.bytes_by_key {
+        for (key, bytes) in bytes_by_key {
             *self.held.entry(*key).or_default() += bytes;
             *part.held.entry(*key).or_default() += bytes;
             part.bytes += bytes;

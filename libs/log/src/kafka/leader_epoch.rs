@@ -91,7 +91,7 @@ impl Shared {
         loop {
             match consumer.poll(POLL) {
                 Some(Ok(message)) => return Ok(leader_epoch(&message)),
-                Some(Err(source)) if !may_pass(&source) => return Err(error::request(source)),
+                Some(Err(source)) if !is_retried(&source) => return Err(error::request(source)),
                 _ if Instant::now() >= deadline => {
                     return Err(Error::unavailable("timed out reading the leader epoch of a record"));
                 }
@@ -102,7 +102,7 @@ impl Shared {
 }
 
 /// Whether the client repeats what failed. An offset that does not exist is described again by the caller.
-fn may_pass(failure: &KafkaError) -> bool {
+fn is_retried(failure: &KafkaError) -> bool {
     failure.rdkafka_error_code() != Some(RDKafkaErrorCode::AutoOffsetReset)
         && error::request(failure.clone()).is_temporary()
 }

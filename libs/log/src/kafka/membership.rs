@@ -289,15 +289,15 @@ impl MemberContext {
         }
     }
 
-    /// Sends news to the reader, waiting for room. Drops them if the subscription has
+    /// Sends an event to the reader, waiting for room. Drops it if the subscription has
     /// ended.
-    fn send(&self, mut events: MembershipEvent) {
+    fn send(&self, mut event: MembershipEvent) {
         while !self.has_ended() {
-            match self.events.try_send(events) {
+            match self.events.try_send(event) {
                 Ok(()) => return,
                 Err(TrySendError::Closed(_)) => return self.flags.has_ended.store(true, Ordering::Relaxed),
                 Err(TrySendError::Full(back)) => {
-                    events = back;
+                    event = back;
                     std::thread::park_timeout(POLL);
                 }
             }

@@ -87,8 +87,8 @@ impl KafkaSubscription {
         })
     }
 
-    fn handle_event(&mut self, events: Option<MembershipEvent>) -> Result<Delivery> {
-        match events {
+    fn handle_event(&mut self, event: Option<MembershipEvent>) -> Result<Delivery> {
+        match event {
             Some(MembershipEvent::Assigned(partition)) => {
                 self.shared.partitions.check(self.topic, partition)?;
                 self.positions.insert(partition, None);
@@ -334,8 +334,8 @@ async fn ended(check: &mut Option<JoinHandle<Result<()>>>) -> Result<Result<()>,
 impl Subscription for KafkaSubscription {
     async fn next(&mut self) -> Result<Delivery> {
         loop {
-            if let Ok(events) = self.membership.events.try_recv() {
-                return self.handle_event(Some(events));
+            if let Ok(event) = self.membership.events.try_recv() {
+                return self.handle_event(Some(event));
             }
             if self.fetcher.context().are_lost() {
                 self.replace_fetcher()?;
@@ -347,7 +347,7 @@ impl Subscription for KafkaSubscription {
                 return Ok(self.page(partition, first));
             }
             let received = tokio::select! {
-                events = self.membership.events.recv() => return self.handle_event(events),
+                event = self.membership.events.recv() => return self.handle_event(event),
                 found = ended(&mut self.check) => {
                     self.resolve_check(found)?;
                     continue;

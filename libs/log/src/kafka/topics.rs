@@ -25,8 +25,8 @@ use crate::{Error, Result, Topic};
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
 const LAST_PAUSE: Duration = Duration::from_millis(500);
 
-/// How long a topic may be unknown to a broker that others already know: right after the creation of the
-/// topic, or after the start of the broker.
+/// Time for which a topic may be unknown to a broker although others know it: right after the creation of
+/// the topic, or after the start of the broker.
 const PROPAGATION_WAIT: Duration = Duration::from_secs(3);
 
 /// The setting of a topic that limits the size of batches.

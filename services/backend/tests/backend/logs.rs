@@ -11,6 +11,7 @@ use matyan_proto::{
     ingest::v1 as pb,
     ingest::v1::event::Kind,
     logs::v1::{log_service_client::LogServiceClient, *},
+    runs::v1::{GetRequest, run_service_client::RunServiceClient},
 };
 use matyan_store::{Batch, Store as _};
 use tonic::{Code, Request, Streaming, service::Routes};
@@ -160,9 +161,9 @@ async fn rule_24_a_call_waits_for_the_records_of_one_run_only() {
     cursor_put(&mut batch, Project::default(), &RunId::new("r"), Cursor::after(applied));
     harness.store.commit(batch).await.unwrap();
     let call = async |after: &str| {
-        let mut request = Request::new(LinesRequest { run_id: "r".to_owned(), ..Default::default() });
+        let mut request = Request::new(GetRequest { run_id: "r".to_owned(), parts: None });
         request.metadata_mut().insert("matyan-after", after.parse().unwrap());
-        Client::new(harness.routes()).lines(request).await.map(drop).map_err(|status| status.code())
+        RunServiceClient::new(harness.routes()).get(request).await.map(drop).map_err(|status| status.code())
     };
     // The call itself has begun, and finds no run.
     assert_eq!(call("0/0/5/r").await, Err(Code::NotFound));

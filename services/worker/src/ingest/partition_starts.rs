@@ -14,7 +14,7 @@ pub(super) struct PartitionStarts {
     tasks: JoinMap<u32, Result<PartitionStart, Error>>,
 }
 
-/// What is known about a partition when it is started.
+/// Facts about a partition that is started.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct StartAttempt {
     /// Offset at which the log has lost its tail, if that was noticed while reading.

@@ -440,7 +440,7 @@ impl Subscription for CutSubscription {
     }
 }
 
-/// What a later leader has written at the lost offsets must not be deleted.
+/// Records that a later leader has written at the lost offsets must not be deleted.
 #[tokio::test]
 async fn rule_43_a_lost_tail_is_not_trimmed() {
     let mut env = TestEnv::new().await;
