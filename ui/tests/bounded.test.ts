@@ -2,7 +2,7 @@
 import type { Browser } from 'playwright-core';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 
-import { eventually, go, launch, Project, Server, usage, Visit, type ProjectRuns } from './harness.ts';
+import { go, launch, Project, Server, usage, Visit, type ProjectRuns } from './harness.ts';
 
 let browser: Browser;
 let server: Server;
@@ -25,10 +25,6 @@ test('eighty page changes and fifty live points leave the page as it was', async
   const { page } = visit;
   const session = await page.context().newCDPSession(page);
   await session.send('Performance.enable');
-  let open = 0;
-  page.on('request', () => (open += 1));
-  for (const event of ['requestfinished', 'requestfailed'] as const)
-    page.on(event as 'requestfinished', () => (open -= 1));
   const tour = async (rounds: number): Promise<void> => {
     for (let round = 0; round < rounds; round++) {
       await go(page, '/runs', '[role=row] a');
@@ -45,7 +41,7 @@ test('eighty page changes and fifty live points leave the page as it was', async
   for (let point = 0; point < 50; point++) await project.track(point);
   await page.locator('.legend b:text-is("49")').first().waitFor();
   await go(page, '/tags', '[role=cell]');
-  await eventually('all calls have ended', () => open <= 0);
+  await visit.quiet();
   const after = await usage(session);
   console.info(
     JSON.stringify({ before, after: { ...after } }, [

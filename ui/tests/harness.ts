@@ -10,12 +10,18 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { setTimeout as sleep } from 'node:timers/promises';
 
+import { fromBinary, type DescMessage, type DescMethod, type MessageShape } from '@bufbuild/protobuf';
 import axe from 'axe-core';
-import { chromium, type Browser, type CDPSession, type Page } from 'playwright-core';
+import { chromium, type Browser, type CDPSession, type Page, type Request } from 'playwright-core';
 
 import { CHROMIUM } from './chromium.ts';
 
 const ROOT = join(import.meta.dirname, '..');
+
+/** Streams that have no end. */
+const ENDLESS = /\.RunService\/Watch$/;
+/** A flag and the length of the message, before each message of gRPC-web. */
+const FRAME_HEAD_BYTES = 5;
 
 /** Keeps a broken server or page from hanging; no passing test waits for it. */
 const GUARD_MS = 60_000;
@@ -201,6 +207,8 @@ export class Visit {
   readonly errors: string[] = [];
   /** Calls of the API, by the name of the method. */
   readonly calls: string[] = [];
+  readonly #requests: Request[] = [];
+  readonly #running = new Set<Request>();
 
   private constructor(
     readonly page: Page,
@@ -210,8 +218,13 @@ export class Visit {
     page.on('pageerror', error => this.errors.push(`exception: ${error.message}`));
     page.on('request', request => {
       const method = /\/matyan\.\w+\.v1\.(\w+\/\w+)$/.exec(request.url())?.[1];
-      if (method) this.calls.push(method);
+      if (!method) return;
+      this.calls.push(method);
+      this.#requests.push(request);
+      if (!ENDLESS.test(request.url())) this.#running.add(request);
     });
+    for (const event of ['requestfinished', 'requestfailed'] as const)
+      page.on(event as 'requestfinished', request => this.#running.delete(request));
     page.on('requestfailed', request => {
       // A page aborts the reads of what has left the screen.
       const reason = request.failure()?.errorText;
@@ -257,6 +270,25 @@ export class Visit {
     return this;
   }
 
+  /** What was sent to a method. Other calls may come and go, so tests count those that they are about. */
+  requests<I extends DescMessage>({ parent, name, input }: DescMethod & { input: I }): MessageShape<I>[] {
+    return this.#requests
+      .filter(request => request.url().endsWith(`/${parent.typeName}/${name}`))
+      .map(request => fromBinary(input, request.postDataBuffer()!.subarray(FRAME_HEAD_BYTES)));
+  }
+
+  /** Waits until all calls have ended, and the page has shown their results without starting others. */
+  async quiet(): Promise<void> {
+    await eventually('the page is quiet', async () => {
+      const before = this.calls.length;
+      if (this.#running.size > 0) return false;
+      await this.page.evaluate(
+        () => new Promise(done => requestAnimationFrame(() => requestIdleCallback(done))),
+      );
+      return this.#running.size === 0 && this.calls.length === before;
+    });
+  }
+
   async shot(name: string): Promise<void> {
     const folder = process.env.MATYAN_SCREENSHOTS ?? join(ROOT, 'screenshots');
     await mkdir(folder, { recursive: true });
@@ -295,6 +327,21 @@ export async function go(page: Page, path: string, ready: string): Promise<void>
   }, path);
   // A handle of an element, as other functions return it, would keep its page in memory.
   await page.locator(ready).first().waitFor();
+}
+
+/** Keeps the answers of a method back until the returned function is called. */
+export async function held(page: Page, method: string): Promise<() => Promise<void>> {
+  let release = (): void => {};
+  const released = new Promise<void>(resolve => (release = resolve));
+  const address = `**/*/${method}`;
+  await page.route(address, async route => {
+    await released;
+    await route.continue();
+  });
+  return async () => {
+    release();
+    await page.unroute(address);
+  };
 }
 
 /** What axe finds on the page. */

@@ -1,8 +1,8 @@
 /** The query field as a person uses it: completion, recent and saved queries. */
-import type { Page } from 'playwright-core';
+import type { Page, Request } from 'playwright-core';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 
-import { eventually, findings, Site } from './harness.ts';
+import { eventually, findings, held, Site } from './harness.ts';
 
 let site: Site;
 
@@ -18,19 +18,9 @@ async function holds(page: Page, text: string): Promise<void> {
   await eventually(`the field holds ${text}`, async () => (await page.inputValue(FIELD)) === text);
 }
 
-/** Keeps the answers of a method back until the returned function is called. */
-async function held(page: Page, method: string): Promise<() => Promise<void>> {
-  let release = (): void => {};
-  const released = new Promise<void>(resolve => (release = resolve));
-  const address = `**/*/${method}`;
-  await page.route(address, async route => {
-    await released;
-    await route.continue();
-  });
-  return async () => {
-    release();
-    await page.unroute(address);
-  };
+/** The next list of proposals that is no longer wanted. */
+function aborted(page: Page): Promise<Request> {
+  return page.waitForEvent('requestfailed', request => request.url().endsWith('/Complete'));
 }
 
 test('keys wait for the list that is being read, and so does what is typed after them', async () => {
@@ -73,7 +63,7 @@ test('one list is read at a time, and the one in view stays until the next', asy
     await page.keyboard.type('i');
     await first;
     const second = page.waitForRequest(/Complete$/);
-    const failed = page.waitForEvent('requestfailed');
+    const failed = aborted(page);
     await page.keyboard.type('m');
     expect(await failed).toBe(await first);
     await second;
@@ -271,7 +261,7 @@ test('a list that is read while Escape is pressed stays closed', async () => {
     const asked = page.waitForRequest(/Complete$/);
     await page.keyboard.press('/');
     await asked;
-    const failed = page.waitForEvent('requestfailed');
+    const failed = aborted(page);
     await page.keyboard.press('Escape');
     await failed;
     await complete();
