@@ -1,8 +1,7 @@
 /** Maps values to pixels, linear or logarithmic, and chooses ticks. */
-import { scaleLinear, scaleLog } from 'd3-scale';
-
 import { tickLabels } from '../format/number.ts';
 import { DAY, duration, HOUR, MINUTE, SECOND } from '../format/time.ts';
+import { linearTicks, logTicks } from './ticks.ts';
 
 /** Meaning of the values: a number, a whole number, milliseconds of a duration, or milliseconds since 1970. */
 export type AxisKind = 'number' | 'step' | 'duration' | 'time';
@@ -47,7 +46,8 @@ export class Axis {
   ticks(count: number): Tick[] {
     const { low, high } = this.extent;
     if (this.kind === 'time') return timeTicks(low, high, count);
-    const all = this.isLog ? logTicks(low, high, count) : linearTicks(low, high, count, this.kind);
+    const chosen = this.isLog ? logTicks : this.kind === 'duration' ? durationTicks : linearTicks;
+    const all = chosen(low, high, count);
     const values = this.kind === 'step' ? all.filter(Number.isInteger) : all;
     const labels = this.kind === 'duration' ? values.map(durationLabel) : tickLabels(values);
     return values.map((value, at) => ({ value, label: labels[at] as string }));
@@ -63,27 +63,13 @@ function durationLabel(ms: number): string {
   return ms === 0 ? '0' : duration(ms).replace(/ 00? (s|min|h)$/, '');
 }
 
-function linearTicks(low: number, high: number, count: number, kind: AxisKind): number[] {
-  if (kind !== 'duration') return scaleLinear([low, high], [0, 1]).ticks(count);
-  // Durations are counted in units of 60 and 24.
+/** Durations are counted in units of 60 and 24. */
+function durationTicks(low: number, high: number, count: number): number[] {
   const unit = [DAY, HOUR, MINUTE, SECOND].find(unit => high - low >= 2 * unit) ?? 1;
-  return scaleLinear([low / unit, high / unit], [0, 1])
-    .ticks(count)
-    .map(tick => tick * unit);
+  return linearTicks(low / unit, high / unit, count).map(tick => tick * unit);
 }
 
-/** Powers of ten; also their multiples if there is room, and linear ticks if there is no power of ten in view. */
-function logTicks(low: number, high: number, count: number): number[] {
-  const decades = Math.log10(high / low);
-  if (decades < 1) return linearTicks(low, high, count, 'number');
-  const ticks = scaleLog([low, high], [0, 1]).ticks();
-  const powers = ticks.filter(tick => Math.abs(Math.log10(tick) - Math.round(Math.log10(tick))) < 1e-9);
-  if (decades <= 2) return ticks.filter(tick => /^[125]/.test(tick.toExponential()));
-  const step = Math.ceil(powers.length / Math.max(count, 1));
-  return powers.filter((_, at) => at % step === 0);
-}
-
-/** Distances between ticks of times. d3-scale has them too, but its format of dates is a fifth of the code of a chart. */
+/** Distances between ticks of times. */
 const TIME_GAPS = [
   ...[1, 10, 100, 500],
   ...[1, 2, 5, 15, 30].map(count => count * SECOND),
