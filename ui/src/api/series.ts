@@ -4,15 +4,15 @@
  */
 import { create, type MessageInitShape } from '@bufbuild/protobuf';
 
+import type { StepRangeSchema } from '../gen/matyan/common/v1/common_pb.ts';
 import { BucketColumn, BucketsRequestSchema, SeriesService } from '../gen/matyan/series/v1/series_pb.ts';
 import type { BucketsRequest } from '../gen/matyan/series/v1/series_pb.ts';
 import { groupBy } from '../collections.ts';
-import { readSeriesBuckets, type BucketColumns } from './columns.ts';
+import { readSeriesBuckets } from './columns.ts';
 import { rawMessages } from './raw_stream.ts';
 import { type Urgency } from './read_queue.ts';
-import { commonTailStart, SeriesCache } from './series_cache.ts';
-import type { CacheEntry, SeriesRef, StepView } from './series_cache.ts';
-import { seriesData, type SeriesData } from './series_data.ts';
+import { SeriesCache, type CacheEntry, type SeriesRef, type StepView } from './series_cache.ts';
+import { seriesData, tailStart, type SeriesData } from './series_data.ts';
 import { limited, queued } from './transport.ts';
 
 const COLUMNS = [
@@ -25,12 +25,6 @@ const COLUMNS = [
 
 export const seriesCache = new SeriesCache();
 
-async function* readBuckets(request: BucketsRequest, signal?: AbortSignal): AsyncGenerator<BucketColumns> {
-  for await (const bytes of rawMessages(SeriesService.method.buckets, request, limited(signal))) {
-    yield readSeriesBuckets(bytes);
-  }
-}
-
 interface SeriesLoad {
   refs: SeriesRef[];
   urgency: Urgency;
@@ -39,56 +33,36 @@ interface SeriesLoad {
   show: (index: number, data: SeriesData) => void;
 }
 
+/** Steps of a series to read: those of the view, or the tail of an entry that is stale. */
+interface Part extends Pick<StepView, 'from' | 'to'> {
+  entry?: CacheEntry;
+}
+
 /** Shows what is in the cache, maybe in less detail, then what arrives. Resolves when everything is up to date. */
 export async function loadSeries(load: SeriesLoad, view: StepView): Promise<void> {
-  const { refs, show } = load;
-  const missing: number[] = [];
-  const stale: [index: number, entry: CacheEntry][] = [];
-  refs.forEach((ref, index) => {
+  const { refs, urgency, signal, show } = load;
+  const parts = new Map<number, Part>();
+  for (const [index, ref] of refs.entries()) {
     const hit = seriesCache.lookup(ref, view);
     if (hit) show(index, hit.entry.data);
-    if (!hit?.isFineEnough) missing.push(index);
-    else if (hit.isStale) stale.push([index, hit.entry]);
-  });
-  // Empty series have no tail: they are read as if they were missing.
-  const start = commonTailStart(stale.map(([, entry]) => entry));
-  if (start === undefined) missing.push(...stale.splice(0).map(([index]) => index));
-  await Promise.all([
-    readEach(load, missing, view, (ref, index, data, changes) =>
-      show(index, seriesCache.store(ref, view, data, changes).data),
-    ),
-    start === undefined ? undefined : readTails(load, stale, start),
-  ]);
-}
-
-async function readTails(load: SeriesLoad, stale: [number, CacheEntry][], start: number): Promise<void> {
-  const entries = new Map(stale);
-  const pixels = Math.max(...stale.map(([, entry]) => entry.view.pixels));
-  const to = Math.max(...stale.map(([, entry]) => entry.view.to ?? Infinity));
-  const hasTimes = stale.some(([, entry]) => entry.view.hasTimes);
-  const view = { from: start, to: Number.isFinite(to) ? to : undefined, pixels, hasTimes };
-  await readEach(load, [...entries.keys()], view, (ref, index, tail, changes) => {
-    const entry = entries.get(index) as CacheEntry;
-    seriesCache.extend(ref, entry, start, tail, changes);
-    load.show(index, entry.data);
-  });
-}
-
-async function readEach(
-  { refs, urgency, signal }: SeriesLoad,
-  indexes: number[],
-  view: StepView,
-  use: (ref: SeriesRef, index: number, data: SeriesData, changes: number) => void,
-): Promise<void> {
-  if (indexes.length === 0) return;
+    if (hit?.isFineEnough && !hit.isStale) continue;
+    // An empty series has no tail: it is read as if it were missing.
+    const from = hit?.isFineEnough ? tailStart(hit.entry.data) : undefined;
+    parts.set(index, hit && from !== undefined ? { from, to: hit.entry.view.to, entry: hit.entry } : view);
+  }
+  if (parts.size === 0) return;
   await queued('SeriesService.Buckets', urgency, signal, async () => {
-    const { request, places } = bucketsRequest(refs, indexes, view);
+    const { request, places } = bucketsRequest(refs, parts, view);
     // A change that arrives during the read makes the result stale.
     const changes = new Map(refs.map(({ runId }) => [runId, seriesCache.changesOf(runId)]));
-    for await (const columns of readBuckets(request, signal)) {
-      const index = places[columns.run]?.[columns.series];
-      const ref = refs[index ?? NaN];
-      if (ref) use(ref, index as number, seriesData(columns), changes.get(ref.runId) ?? 0);
+    for await (const bytes of rawMessages(SeriesService.method.buckets, request, limited(signal))) {
+      const columns = readSeriesBuckets(bytes);
+      const index = places[columns.run]?.[columns.series] ?? NaN;
+      const [ref, part] = [refs[index], parts.get(index)];
+      if (!ref || !part) continue;
+      const [data, known] = [seriesData(columns), changes.get(ref.runId) ?? 0];
+      if (part.entry) seriesCache.extend(ref, part.entry, part.from ?? 0, data, known);
+      show(index, (part.entry ?? seriesCache.store(ref, view, data, known)).data);
     }
   });
 }
@@ -106,18 +80,22 @@ export function byRun(
 
 function bucketsRequest(
   refs: SeriesRef[],
-  indexes: number[],
-  { from, to, pixels, hasTimes }: StepView,
+  parts: ReadonlyMap<number, Part>,
+  view: StepView,
 ): { request: BucketsRequest; places: number[][] } {
-  const { runs, places } = byRun(refs, indexes);
-  const steps: MessageInitShape<typeof BucketsRequestSchema>['steps'] = {};
-  if (from !== undefined) steps.start = BigInt(Math.floor(from));
-  if (to !== undefined) steps.stop = BigInt(Math.floor(to)) + 1n;
+  const { runs, places } = byRun(refs, [...parts.keys()]);
+  const range = (index: number): MessageInitShape<typeof StepRangeSchema> => {
+    const { from, to } = parts.get(index) ?? view;
+    return {
+      ...(from !== undefined && { start: BigInt(Math.floor(from)) }),
+      ...(to !== undefined && { stop: BigInt(Math.floor(to)) + 1n }),
+    };
+  };
+  const views = [view, ...[...parts.values()].flatMap(({ entry }) => entry?.view ?? [])];
   const request = create(BucketsRequestSchema, {
-    runs,
-    steps,
-    pixels: Math.max(1, Math.round(pixels)),
-    columns: hasTimes ? [...COLUMNS, BucketColumn.LAST_TIME] : COLUMNS,
+    runs: runs.map((run, at) => ({ ...run, steps: places[at]?.map(range) ?? [] })),
+    pixels: Math.max(1, ...views.map(({ pixels }) => Math.round(pixels))),
+    columns: views.some(({ hasTimes }) => hasTimes) ? [...COLUMNS, BucketColumn.LAST_TIME] : COLUMNS,
   });
   return { request, places };
 }

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 
-import { commonTailStart, SeriesCache } from './series_cache.ts';
+import { SeriesCache } from './series_cache.ts';
 import { byteSize, coarsen, EMPTY_SERIES, extend, tailStart, type SeriesData } from './series_data.ts';
 
 const REF = { runId: 'run', number: 1 };
@@ -99,7 +99,7 @@ test('a changed run makes its entries stale until they are extended', () => {
   const entry = cache.store(REF, { pixels: 100 }, series(0, 99, 1), cache.changesOf('run'));
   cache.markChanged('run');
   expect(cache.lookup(REF, { pixels: 100 })?.isStale).toBe(true);
-  const start = commonTailStart([entry]) as number;
+  const start = tailStart(entry.data) as number;
   expect(start).toBe(99);
   cache.extend(REF, entry, start, series(99, 120, 1), cache.changesOf('run'));
   expect(cache.lookup(REF, { pixels: 100 })).toMatchObject({
@@ -112,26 +112,12 @@ test('a series that grows for long is merged, and its bytes are counted', () => 
   const cache = new SeriesCache();
   const entry = cache.store(REF, { pixels: 64 }, series(0, 63, 1), 0);
   for (let last = 64; last < 5_000; last += 7) {
-    cache.extend(
-      REF,
-      entry,
-      commonTailStart([entry]) as number,
-      series(tailStart(entry.data) as number, last, 1),
-      0,
-    );
+    const start = tailStart(entry.data) as number;
+    cache.extend(REF, entry, start, series(start, last, 1), 0);
     expect(entry.data.steps.length).toBeLessThanOrEqual(128);
     expect(cache.bytes).toBe(byteSize(entry.data));
   }
   expect(entry.data.last.at(-1)).toBe(entry.data.steps.at(-1));
-});
-
-test('the tails of several series start where all of them can be cut', () => {
-  const cache = new SeriesCache();
-  const entries = [series(0, 100, 1), series(0, 90, 8), EMPTY_SERIES].map(data =>
-    cache.store(REF, { pixels: 9 }, data, 0),
-  );
-  expect(commonTailStart(entries.slice(0, 2))).toBe(88);
-  expect(commonTailStart(entries)).toBeUndefined();
 });
 
 test('the series that was used longest ago leaves first', () => {

@@ -2,7 +2,7 @@
  * Buckets that were read, by series and by level of detail. An entry covers a range of steps at one resolution. When
  * a run changes its entries become stale: they are still drawn, and extended from their last bucket on.
  */
-import { byteSize, coarsen, extend, tailStart, type SeriesData } from './series_data.ts';
+import { byteSize, coarsen, extend, type SeriesData } from './series_data.ts';
 
 export interface SeriesRef {
   runId: string;
@@ -116,17 +116,6 @@ export class SeriesCache {
       this.#entries.delete(key);
     }
   }
-}
-
-/** First step to read again for all of `entries`, so that each can be cut there: a multiple of all widths. */
-export function commonTailStart(entries: CacheEntry[]): number | undefined {
-  let start = Infinity;
-  let width = 1;
-  for (const { data } of entries) {
-    start = Math.min(start, tailStart(data) ?? -Infinity);
-    width = Math.max(width, data.width);
-  }
-  return Number.isFinite(start) ? Math.floor(start / width) * width : undefined;
 }
 
 function keyOf({ runId, number }: SeriesRef): string {
