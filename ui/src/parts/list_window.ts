@@ -11,13 +11,19 @@ export const MAX_HEIGHT_PX = 10_000_000;
 const MARGIN_PX = 280;
 
 export class ListWindow {
+  /** The top of each row and the bottom of the last one, if heights differ. */
+  readonly #tops: number[] | undefined;
+
   constructor(
     readonly count: number,
     readonly rowHeight: number,
     readonly viewHeight: number,
-    /** The top of each row and the bottom of the last one, if heights differ; none is lower than `rowHeight`. */
-    readonly tops?: readonly number[],
-  ) {}
+    /** Those of the rows, if they differ; none is lower than `rowHeight`. */
+    heights?: readonly number[],
+  ) {
+    let top = 0;
+    this.#tops = heights && [0, ...heights.map(height => (top += height))];
+  }
 
   get fullHeight(): number {
     return this.#top(this.count);
@@ -62,11 +68,11 @@ export class ListWindow {
   }
 
   #top(row: number): number {
-    return this.tops?.[row] ?? row * this.rowHeight;
+    return this.#tops?.[row] ?? row * this.rowHeight;
   }
 
   #rowAt(offset: number): number {
-    return this.tops?.findLastIndex(top => top <= offset) ?? Math.floor(offset / this.rowHeight);
+    return this.#tops?.findLastIndex(top => top <= offset) ?? Math.floor(offset / this.rowHeight);
   }
 
   get #scale(): number {
