@@ -1,7 +1,11 @@
 /** The metrics explorer: groups with bands, x axes, outliers, and the tooltip that stays. */
+import { createClient } from '@connectrpc/connect';
+import { createGrpcWebTransport } from '@connectrpc/connect-web';
 import type { Page } from 'playwright-core';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 
+import { encodeCbor } from '../src/api/cbor_writer.ts';
+import { AppService } from '../src/gen/matyan/apps/v1/apps_pb.ts';
 import { eventually, findings, Site, Visit } from './harness.ts';
 
 let site: Site;
@@ -313,6 +317,22 @@ test('a long view has a short address, which opens it elsewhere', async () => {
     await drawn(page, 'loss');
     expect(await page.getByRole('searchbox').first().inputValue()).toBe(text);
     expect(await page.locator('section h2').allTextContents()).toEqual(['loss']);
+  });
+  // Another one takes the place of the oldest of 200.
+  const apps = createClient(AppService, createGrpcWebTransport({ baseUrl: site.server.addresses.query }));
+  const views = async (): Promise<string[]> => {
+    const found = [];
+    for await (const { apps: page } of apps.list({}))
+      found.push(...page.filter(({ type }) => type === 'view'));
+    return found.map(({ id }) => id);
+  };
+  while ((await views()).length < 200) await apps.create({ type: 'view', state: encodeCbor({ text: '?' }) });
+  const before = await views();
+  await site.visit(`${path}?m=${encodeURIComponent(text)}&calm=1`, async ({ page }) => {
+    await page.keyboard.press('l');
+    await page.waitForURL(/\?saved=[\w-]+$/);
+    await eventually('the oldest is removed', async () => (await views()).length === 200);
+    expect((await views()).slice(0, -1)).toEqual(before.slice(1));
   });
   await site.visit(`${path}?saved=none`, async ({ page }) => {
     // It may have been deleted: the page opens, and says so.

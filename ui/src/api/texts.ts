@@ -36,6 +36,17 @@ export async function saveText(type: TextType, text: string): Promise<SavedText>
   return { id: app?.id ?? '', text };
 }
 
+/** The state of a page, which is removed when so many newer ones are saved: nobody cleans them up by hand. */
+const KEPT_VIEWS = 200;
+
+export async function saveView(text: string): Promise<string> {
+  const { id } = await saveText('view', text);
+  const old = (await readTexts('view')).slice(KEPT_VIEWS);
+  // Another tab may have removed one already; what remains is removed with the next view.
+  await Promise.allSettled(old.map(({ id }) => removeText(id)));
+  return id;
+}
+
 export async function removeText(id: string): Promise<void> {
   await unary(AppService.method.delete, { id });
 }

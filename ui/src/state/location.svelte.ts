@@ -2,7 +2,7 @@
  * The page that is open, from the URL and into it. A change of state is an entry of the history: back undoes it. A state that
  * is too long for an address is kept by the server, and its URL has only the id; the entry of the history has the state.
  */
-import { readText, saveText } from '../api/texts.ts';
+import { readText, saveView } from '../api/texts.ts';
 import { rootPath } from '../api/transport.ts';
 import { toaster } from './toasts.svelte.ts';
 import { MOVED, routes, schemas, type Route } from './routes.ts';
@@ -76,7 +76,7 @@ async function shorten(): Promise<void> {
   const { pathname, search } = location;
   if (search.length <= LONGEST_QUERY) return;
   try {
-    const { id } = await saveText('view', search);
+    const id = await saveView(search);
     const isSame = pathname === location.pathname && search === location.search;
     if (isSame) history.replaceState({ query: search }, '', `${pathname}?${SAVED}=${id}`);
   } catch {
