@@ -33,6 +33,15 @@ test.each(['light', 'dark'] as const)('runs of a group are one line with a band,
         await page.getByRole('combobox', { name: 'Band' }).selectOption({ label: name });
         await eventually(name, async () => (await drawn(page, 'loss')) >= 6);
       }
+      // A run in the list highlights its groups, one for each context; a group highlights its runs in the list.
+      const list = page.getByRole('table', { name: 'Runs of the charts' });
+      await list.locator('[role=row]').nth(2).hover();
+      await eventually('its groups are highlighted', async () => (await highlighted(page, 'loss')) === 2);
+      await page.locator('section[aria-label=loss] [role=application]').hover();
+      await eventually('both contexts of the group are', async () => (await highlighted(page, 'loss')) === 2);
+      await eventually('so are its runs', async () => (await list.locator('.chosen').count()) > 1);
+      const optimizers = await list.locator('.chosen [role=cell]').allTextContents();
+      expect(new Set(optimizers).size).toBe(1);
       await visit.shot(`metrics-bands-${theme}`);
       expect(await findings(page)).toEqual([]);
     },

@@ -136,6 +136,11 @@ export function projectCharts(
   return inOrder([...charts].map(([name, lines]) => ({ name, lines })));
 }
 
+/** Owner of the lines of a group. */
+export function groupOwner(group: string | undefined, stroke: string | undefined): string {
+  return `group ${group} ${stroke}`;
+}
+
 export function titleOf(...parts: (string | undefined)[]): string {
   return parts.filter(Boolean).join(' · ');
 }

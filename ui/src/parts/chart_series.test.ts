@@ -6,7 +6,7 @@ import { RunSchema, type SeriesInfo } from '../gen/matyan/runs/v1/run_pb.ts';
 import { PALETTE } from '../plot/palette.ts';
 import { schemas, type ChartsState } from '../state/routes.ts';
 import { decode } from '../state/url.ts';
-import { forksOf, type ChartLine } from './chart_groups.ts';
+import { forksOf, groupOwner, type ChartLine } from './chart_groups.ts';
 import { chartSeries, lineId } from './chart_series.ts';
 
 function line(runId: string, group?: string, context = '{}'): ChartLine {
@@ -28,6 +28,11 @@ test('runs of a group are one line with a band; its runs are drawn where the ban
   const all = new Map(lines.map((one, at) => [lineId(one), data([at, 10 * at])]));
   const found = chartSeries(lines, all, new Map(), settings(''), false);
   expect(found.map(({ label }) => label)).toEqual(['adam (2)', 'none (1)', 'adam val (1)']);
+  // Both contexts are highlighted together, and with each of their runs.
+  expect(found.map(({ owner }) => owner)).toEqual(
+    ['adam', '', 'adam'].map(group => groupOwner(group, undefined)),
+  );
+  expect(found.map(({ members }) => [...(members ?? [])])).toEqual([['a', 'b'], ['c'], ['d']]);
   expect([...(found[0]?.data.last ?? [])]).toEqual([0.5, 5]);
   expect([...(found[0]?.area?.high ?? [])]).toEqual([1, 10]);
   const deviation = chartSeries(lines, all, new Map(), settings('?band=deviation'), false);

@@ -7,7 +7,7 @@ import { smoothed, type ChartSeries } from '../plot/lines.ts';
 import type { ChartsState } from '../state/routes.ts';
 import { band, bandData } from './bands.ts';
 import { positions } from './chart_axis.ts';
-import { titleOf, type ChartLine } from './chart_groups.ts';
+import { groupOwner, titleOf, type ChartLine } from './chart_groups.ts';
 
 export type SeriesById<T> = ReadonlyMap<string, T>;
 
@@ -64,10 +64,12 @@ function grouped(
     const members = places.map(at => own[at] as ChartSeries).filter(({ x }) => x.length > 0);
     const center = settings.center === 'median' ? 'median' : 'mean';
     const found = band(members, center, settings.band === 'none' ? 'extremes' : settings.band);
-    const runs = new Set(places.map(at => lines[at]?.runId)).size;
+    const runs = new Set(places.map(at => lines[at]?.runId));
     return {
       id,
-      label: `${titleOf(`${group || 'none'} ${contextTitle(info.context)}`.trimEnd(), stroke)} (${runs})`,
+      owner: groupOwner(group, stroke),
+      members: runs,
+      label: `${titleOf(`${group || 'none'} ${contextTitle(info.context)}`.trimEnd(), stroke)} (${runs.size})`,
       color: (own[first] as ChartSeries).color,
       dash,
       data: bandData(found),

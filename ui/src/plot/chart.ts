@@ -184,8 +184,10 @@ export function drawHover(
   if (isInside)
     surface.segment(at, frame.top, at, frame.bottom, { color: model.theme.frame, width: HAIRLINE });
   surface.clipped(frame.left, frame.top, frame.right - frame.left, frame.bottom - frame.top, () => {
-    for (const series of model.series.length > 1 ? highlighted : [])
+    for (const series of model.series.length > 1 ? highlighted : []) {
+      if (series.area) drawBand(surface, series, x, y);
       drawSeries(surface, { ...series, isMember: false }, x, y, HIGHLIGHT_PX);
+    }
     // More dots than that are a cloud.
     for (const point of isInside ? points.slice(0, 20) : []) {
       if (Number.isFinite(point.y)) surface.mark('dot', point.x, point.y, 3, point.series.color);

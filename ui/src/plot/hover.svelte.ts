@@ -8,7 +8,7 @@ export interface HoverPlace {
 
 class Hover {
   place = $state.raw<HoverPlace>();
-  /** Lines of this owner are highlighted in all charts, and so is its row in a list. */
+  /** Lines of this run or group are highlighted in all charts, and so are its rows in a list. */
   owner = $state<string>();
 
   /** Ends the hover of one chart; another may have begun in the meantime. */

@@ -15,8 +15,10 @@ export interface ChartSeries {
   x: Float64Array;
   smooth?: Float64Array;
   area?: { low: Float64Array; high: Float64Array };
-  /** Lines in other charts may have the same one, such as a run. */
+  /** Lines in other charts may have the same one: a run or a group. */
   owner?: string | undefined;
+  /** Owners of the lines of a group. */
+  members?: ReadonlySet<string | undefined>;
   /** A line of a band: drawn thin below everything else, and not part of the tooltip. */
   isMember?: boolean;
   /** Places on the x axis where a branch leaves its parent. */
