@@ -10,10 +10,15 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { setTimeout as sleep } from 'node:timers/promises';
 
-import { fromBinary, type DescMessage, type DescMethod, type MessageShape } from '@bufbuild/protobuf';
+import { create, fromBinary, toBinary, type MessageInitShape } from '@bufbuild/protobuf';
+import type { DescMessage, DescMethod, MessageShape } from '@bufbuild/protobuf';
+import { createClient } from '@connectrpc/connect';
+import { createGrpcWebTransport } from '@connectrpc/connect-web';
 import axe from 'axe-core';
 import { chromium, type Browser, type CDPSession, type Page, type Request } from 'playwright-core';
 
+import { IngestionBatchSchema, type EventSchema } from '../src/gen/matyan/ingest/v1/batch_pb.ts';
+import { IngestService } from '../src/gen/matyan/ingest/v1/ingest_pb.ts';
 import { CHROMIUM } from './chromium.ts';
 
 const ROOT = join(import.meta.dirname, '..');
@@ -118,6 +123,18 @@ function track(child: ChildProcessWithoutNullStreams): { exited: () => boolean; 
   const exited = (): boolean => child.exitCode !== null || child.signalCode !== null;
   const ended = new Promise<void>(resolve => (exited() ? resolve() : child.once('exit', () => resolve())));
   return { exited, ended };
+}
+
+/** Logs events of a run through the API. */
+export async function publish(
+  { addresses }: Server,
+  runId: string,
+  events: MessageInitShape<typeof EventSchema>[],
+): Promise<void> {
+  const client = createClient(IngestService, createGrpcWebTransport({ baseUrl: addresses.ingest }));
+  const batch = toBinary(IngestionBatchSchema, create(IngestionBatchSchema, { events }));
+  const { rejectedItems } = await client.publish({ runId, batch });
+  if (rejectedItems > 0) throw new Error('the server rejected events');
 }
 
 /** The runs of `project.py`. */

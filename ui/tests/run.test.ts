@@ -4,7 +4,7 @@ import { readFile } from 'node:fs/promises';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 
 import { readable } from '../src/format/number.ts';
-import { eventually, findings, Site } from './harness.ts';
+import { eventually, findings, held, publish, Site } from './harness.ts';
 
 let site: Site;
 beforeAll(async () => void (site = await Site.open()));
@@ -55,6 +55,41 @@ test('the terminal has every line, finds text, and reads only what is in view', 
     expect(await page.textContent('[role=toolbar] [role=status]')).toContain('1 of 1');
     expect(await page.isChecked('[role=toolbar] [type=checkbox]')).toBe(false);
     expect(await page.locator('.printed b, .printed i').count()).toBe(0);
+  });
+});
+
+test('all lines of a long terminal are searched on request, and the search can be stopped', async () => {
+  const [id, count] = ['feed'.repeat(6), 65_000];
+  const line = (step: number): string => (step === 5 ? 'the needle' : `line ${step} of hay`);
+  for (let first = 0; first < count; first += 5_000) {
+    const lines = Array.from({ length: 5_000 }, (_, at) => first + at).map(step => {
+      return { kind: { case: 'logTerminalLine' as const, value: { line: line(step), step: BigInt(step) } } };
+    });
+    await publish(site.server, id, [{ kind: { case: 'createRun', value: {} } }, ...lines]);
+  }
+  await site.visit(`/runs/${id}?tab=terminal`, async visit => {
+    const { page } = visit;
+    await page.getByText('65 000 lines').waitFor();
+    const status = page.locator('[role=toolbar] [role=status]');
+    const says = (text: string): Promise<boolean> =>
+      eventually(text, async () => (await status.textContent())?.trim().replace(/\s+/g, ' ') === text);
+    const search = page.getByRole('button', { name: 'Search all lines' });
+    await page.fill('input[aria-label="Search lines"]', 'NEEDLE');
+    await says('No match in the newest 20 000 lines');
+    await visit.shot('terminal-search');
+    expect(await findings(page)).toEqual([]);
+    const lines = await held(page, 'LogService/Lines');
+    await search.click();
+    await page.getByRole('button', { name: 'Stop' }).click();
+    await lines();
+    await says('No match in the newest 40 000 lines');
+    await search.click();
+    await says('1 of 1');
+    await page.waitForSelector('.current:has-text("the needle")');
+    // It ends with more matches than anybody looks at.
+    await page.fill('input[aria-label="Search lines"]', 'hay');
+    await says('1 of 20 000 in the newest 20 000 lines');
+    expect(await search.count()).toBe(0);
   });
 });
 

@@ -1,14 +1,9 @@
 /** Long tables, orders of several columns, groups, and rows on top, in Chromium against the real server. */
-import { create, toBinary, type MessageInitShape } from '@bufbuild/protobuf';
-import { createClient } from '@connectrpc/connect';
-import { createGrpcWebTransport } from '@connectrpc/connect-web';
 import type { Page } from 'playwright-core';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 
-import { IngestionBatchSchema, type EventSchema } from '../src/gen/matyan/ingest/v1/batch_pb.ts';
-import { IngestService } from '../src/gen/matyan/ingest/v1/ingest_pb.ts';
 import { SearchService } from '../src/gen/matyan/search/v1/search_pb.ts';
-import { eventually, findings, held, Site, type Visit } from './harness.ts';
+import { eventually, findings, held, publish, Site, type Visit } from './harness.ts';
 
 let site: Site;
 beforeAll(async () => void (site = await Site.open()));
@@ -39,22 +34,14 @@ async function choose(page: Page, column: string, title: string): Promise<void> 
 
 /** Creates runs called `many 0000`, `many 0001` and so on. */
 async function createRuns(): Promise<void> {
-  const transport = createGrpcWebTransport({ baseUrl: site.server.addresses.ingest });
-  const client = createClient(IngestService, transport);
-  const publish = async (number: number): Promise<void> => {
-    const name = `many ${String(number).padStart(4, '0')}`;
-    const events: MessageInitShape<typeof EventSchema>[] = [
+  const write = (number: number): Promise<void> =>
+    publish(site.server, `many${String(number).padStart(20, '0')}`, [
       { kind: { case: 'createRun', value: {} } },
-      { kind: { case: 'setRunProperty', value: { name } } },
+      { kind: { case: 'setRunProperty', value: { name: `many ${String(number).padStart(4, '0')}` } } },
       { kind: { case: 'finishRun', value: {} } },
-    ];
-    const batch = toBinary(IngestionBatchSchema, create(IngestionBatchSchema, { events }));
-    const runId = `many${String(number).padStart(20, '0')}`;
-    const { rejectedItems } = await client.publish({ runId, batch });
-    if (rejectedItems > 0) throw new Error('the server rejected a run');
-  };
+    ]);
   for (let first = 0; first < MANY_RUNS; first += AT_A_TIME)
-    await Promise.all(Array.from({ length: AT_A_TIME }, (_, at) => publish(first + at)));
+    await Promise.all(Array.from({ length: AT_A_TIME }, (_, at) => write(first + at)));
 }
 
 test('a long table loads what is seen, with at most three reads at a time', async () => {
@@ -76,7 +63,8 @@ test('a long table loads what is seen, with at most three reads at a time', asyn
       const reads = { running: 0, most: 0, aborted: 0 };
       const read = globalThis.fetch;
       globalThis.fetch = async (input, init) => {
-        if (!String(input).endsWith('SearchService/Runs')) return read(input, init);
+        // The stream of changes is no read.
+        if (String(input).endsWith('/Watch')) return read(input, init);
         let isRunning = true;
         const end = (): void => {
           if (isRunning) reads.running -= 1;
@@ -106,7 +94,8 @@ test('a long table loads what is seen, with at most three reads at a time', asyn
     const { most, aborted } = await page.evaluate(
       () => (globalThis as unknown as { reads: { most: number; aborted: number } }).reads,
     );
-    expect(most).toBe(3);
+    expect(most).toBeGreaterThan(1);
+    expect(most).toBeLessThanOrEqual(3);
     expect(aborted).toBeGreaterThan(0);
     expect(searches(visit) - before).toBeLessThan(60);
     console.info(`${most} reads at a time, ${aborted} aborted`);

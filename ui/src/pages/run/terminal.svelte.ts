@@ -1,23 +1,30 @@
-/** The terminal of a run: lines around the view by random access, newer ones as they come, and a bounded search. */
-import { readLines } from '../../api/logs.ts';
+/** The terminal of a run: lines around the view by random access, newer ones as they come, and a search in pieces. */
+import { readLines, type LogRange } from '../../api/logs.ts';
 import { Urgency } from '../../api/read_queue.ts';
+import type { Line } from '../../gen/matyan/logs/v1/logs_pb.ts';
 import { ansiSpans, ansiText, type AnsiSpan } from '../../format/ansi.ts';
 import { RowPages } from '../../parts/row_pages.svelte.ts';
 import { toaster } from '../../state/toasts.svelte.ts';
 
-/** Lines are searched in the browser, so only the newest ones are read for it. */
-export const SEARCHED_LINES = 20_000;
+/** Lines are searched in the browser, so many at a time; those of the newest piece are kept for it. */
+const PIECE_LINES = 20_000;
 /** After a longer pause it is cheaper to read what is in view again. */
 const MAX_TAIL = 2_000;
 /** A longer line is cut: it would block the page while it is drawn. */
 const MAX_LINE_CHARS = 5_000;
 
+interface FoundLines {
+  /** First line that was searched. */
+  first: number;
+  steps: number[];
+}
+
 export class TerminalLog {
   /** Number of lines; their steps are their numbers. Undefined before the first answer. */
   count = $state<number>();
   readonly pages: RowPages<AnsiSpan[]>;
-  /** Text of the searched lines, in lower case, by step. */
-  #searched: Map<number, string> | undefined;
+  /** Text of the newest lines, in lower case, by step. */
+  #newest: Map<number, string> | undefined;
 
   constructor(readonly runId: string) {
     this.pages = new RowPages((first, end, signal) => this.#read(first, end, signal), toaster.error);
@@ -30,23 +37,31 @@ export class TerminalLog {
     const { lines, lastStep } = await readLines(this.runId, range, Urgency.Refresh, signal);
     if (known > 0 && lastStep + 1 > known + MAX_TAIL - 1) this.pages.clear();
     else for (const { step, text } of lines) this.pages.set(Number(step), spans(text));
-    if (this.#searched) for (const { step, text } of lines) this.#addSearched(Number(step), text);
+    for (const line of lines) this.#newest?.set(...searchable(line));
+    for (const step of this.#newest?.keys() ?? []) {
+      if ((this.#newest?.size ?? 0) <= 2 * PIECE_LINES) break;
+      this.#newest?.delete(step);
+    }
     this.count = Math.max(known, lastStep + 1);
   }
 
   /** Finds steps of lines that contain a text, whatever its case, among the newest lines. */
-  async search(text: string, signal: AbortSignal): Promise<number[]> {
-    if (!this.#searched) {
-      const { lines } = await readLines(this.runId, { tail: SEARCHED_LINES }, Urgency.Visible, signal);
-      this.#searched = new Map();
-      for (const { step, text } of lines) this.#addSearched(Number(step), text);
-    }
-    const wanted = text.toLowerCase();
-    return [...this.#searched].filter(([, line]) => line.includes(wanted)).map(([step]) => step);
+  async search(text: string, signal: AbortSignal): Promise<FoundLines> {
+    this.#newest ??= await this.#readTexts({ tail: PIECE_LINES }, signal);
+    const [first = 0] = this.#newest.keys();
+    return { first, steps: matching(this.#newest, text) };
   }
 
-  #addSearched(step: number, text: string): void {
-    this.#searched?.set(step, ansiText(text).toLowerCase());
+  /** The same in the piece before a step. */
+  async searchBefore(stop: number, text: string, signal: AbortSignal): Promise<FoundLines> {
+    const first = Math.max(0, stop - PIECE_LINES);
+    return { first, steps: matching(await this.#readTexts({ start: first, stop }, signal), text) };
+  }
+
+  async #readTexts(range: LogRange, signal: AbortSignal): Promise<Map<number, string>> {
+    const { lines } = await readLines(this.runId, range, Urgency.Visible, signal);
+    signal.throwIfAborted();
+    return new Map(lines.map(searchable));
   }
 
   async #read(first: number, end: number, signal: AbortSignal): Promise<AnsiSpan[][]> {
@@ -56,6 +71,15 @@ export class TerminalLog {
     // A line that was never logged is an empty one.
     return Array.from({ length: end - first }, (_, at) => rows[at] ?? []);
   }
+}
+
+function searchable({ step, text }: Line): [step: number, text: string] {
+  return [Number(step), ansiText(text).toLowerCase()];
+}
+
+function matching(lines: ReadonlyMap<number, string>, text: string): number[] {
+  const wanted = text.toLowerCase();
+  return [...lines].filter(([, line]) => line.includes(wanted)).map(([step]) => step);
 }
 
 function spans(text: string): AnsiSpan[] {
