@@ -91,6 +91,10 @@ describe('every page', () => {
         expect(await visit.page.evaluate(() => document.documentElement.scrollWidth)).toBeLessThanOrEqual(
           390,
         );
+        const tabs = await visit.page
+          .getByRole('tab')
+          .evaluateAll(all => all.map(one => [one.clientWidth, one.scrollWidth]));
+        for (const [room, wanted] of tabs) expect(room).toBe(wanted);
         expect(await findings(visit.page)).toEqual([]);
       },
       { width: 390, height: 844 },
