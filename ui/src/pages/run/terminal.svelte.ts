@@ -23,7 +23,7 @@ export class TerminalLog {
   /** Number of lines; their steps are their numbers. Undefined before the first answer. */
   count = $state<number>();
   readonly pages: RowPages<AnsiSpan[]>;
-  /** Text of the newest lines, in lower case, by step. */
+  /** Text of the newest lines, in lower case, by step. Undefined: they are read for the next search. */
   #newest: Map<number, string> | undefined;
 
   constructor(readonly runId: string) {
@@ -38,10 +38,7 @@ export class TerminalLog {
     if (known > 0 && lastStep + 1 > known + MAX_TAIL - 1) this.pages.clear();
     else for (const { step, text } of lines) this.pages.set(Number(step), spans(text));
     for (const line of lines) this.#newest?.set(...searchable(line));
-    for (const step of this.#newest?.keys() ?? []) {
-      if ((this.#newest?.size ?? 0) <= 2 * PIECE_LINES) break;
-      this.#newest?.delete(step);
-    }
+    if ((this.#newest?.size ?? 0) > 2 * PIECE_LINES) this.#newest = undefined;
     this.count = Math.max(known, lastStep + 1);
   }
 
