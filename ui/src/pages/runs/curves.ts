@@ -27,9 +27,7 @@ export function loadCurve(ref: SeriesRef, signal: AbortSignal, show: (data: Seri
 
 function readCurves(all: readonly WantedCurve[]): void {
   const control = new AbortController();
-  const end = (): void => {
-    if (all.every(({ signal }) => signal.aborted)) control.abort();
-  };
+  const end = (): void => void (all.every(({ signal }) => signal.aborted) && control.abort());
   for (const { signal } of all) signal.addEventListener('abort', end, { once: true });
   const show = (at: number, data: SeriesData): void => {
     if (!all[at]?.signal.aborted) all[at]?.show(data);
