@@ -19,6 +19,7 @@ use crate::{
     ids::{Project, RunNumber, SeriesNumber},
     index::index_runs_page,
     keys, rows,
+    run::WritingState,
 };
 
 /// Maximum number of ancestors of a branch. Each costs a few reads whenever the branch is read.
@@ -185,6 +186,29 @@ pub(crate) async fn hiding_get(
         series.extend(page.into_iter().flat_map(|page| page.series));
     }
     Ok(series.into_iter().map(|(series, first)| (SeriesNumber(series), first)).collect())
+}
+
+/// Counts the edits of the series that a branch shares. A deleted ancestor counts more than any edits
+/// that it had, so the number changes when it is deleted.
+pub async fn shared_edits(snapshot: &dyn Snapshot, project: Project, number: RunNumber) -> Result<u64> {
+    const DELETED: u64 = 1 << 40;
+    let branch = branch_get(snapshot, project, number).await?;
+    let ancestors = branch.ancestors.iter().map(Ancestor::number);
+    let keys: Vec<_> = ancestors
+        .flat_map(|number| [keys::dead_run(project, number), keys::writing(project, number)])
+        .collect();
+    if keys.is_empty() {
+        return Ok(0);
+    }
+    let mut edits = 0;
+    for (keys, rows) in keys.chunks_exact(2).zip(snapshot.get_many(&keys).await?.chunks_exact(2)) {
+        edits += match rows {
+            [None, Some(writing)] => rows::decode::<WritingState>(&keys[1], writing)?.series_edits,
+            // The rows of a deleted run are cleared later.
+            _ => DELETED,
+        };
+    }
+    Ok(edits)
 }
 
 /// Whether a project has branches.

@@ -8,13 +8,13 @@ mod sent_runs;
 
 use std::time::Duration;
 
-use matyan_model::{change::Change, ids::RunNumber};
 use matyan_proto::limits;
 use matyan_store::Stamp;
 use tokio::time::{Instant, sleep_until};
 
 pub(crate) use {
-    change_feed::{ChangeFeeds, end_position},
+    change_feed::{ChangeFeeds, ChangedRun, end_position},
+    pending_runs::DueRun,
     run_changes::RunChanges,
 };
 
@@ -36,7 +36,7 @@ const MAX_PENDING: usize = limits::RUNS_PER_CALL;
 
 /// The next step of the stream of a watcher.
 pub(crate) enum LiveEvent {
-    Changes(Vec<Change>),
+    Changes(Vec<ChangedRun>),
     RunsDue,
     KeepAliveDue,
 }
@@ -90,12 +90,12 @@ impl LiveEvents {
     }
 
     /// Collects a change of a run that the stream shows.
-    pub(crate) fn add(&mut self, change: &Change) {
-        self.pending.add(change.number, change.stamp, Instant::now() + self.settle);
+    pub(crate) fn add(&mut self, changed: ChangedRun) {
+        self.pending.add(changed, Instant::now() + self.settle);
     }
 
     /// Takes up to `count` runs that are due at `now`.
-    pub(crate) fn take_due(&mut self, now: Instant, count: usize) -> Vec<RunNumber> {
+    pub(crate) fn take_due(&mut self, now: Instant, count: usize) -> Vec<DueRun> {
         self.pending.take(now, count)
     }
 

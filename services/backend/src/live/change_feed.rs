@@ -1,18 +1,20 @@
 //! The changes of a project, read once for all of its watchers. One task tails them in the
 //! store and broadcasts them; a watcher that joins or lags reads from the store directly until
-//! it has caught up.
+//! it has caught up. A change of points is also one of the branches that share them.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, hash_map::Entry},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use matyan_model::{
+    branch::{has_branches, sharers_page},
     change::{Change, changes_list, changes_trimmed, changes_wait},
-    ids::Project,
+    ids::{Project, RunNumber},
+    keys,
 };
-use matyan_store::{Stamp, Store};
+use matyan_store::{Snapshot, Stamp, Store};
 use tokio::sync::broadcast::{self, error::RecvError};
 use tokio_util::sync::CancellationToken;
 
@@ -21,7 +23,7 @@ use crate::{
     stream::Streams,
 };
 
-/// Pages that a watcher may lag before it reads from the store: about 10 MB at worst, usually
+/// Pages that a watcher may lag before it reads from the store: about 6 MB of 1,000 changes each, usually
 /// 100 kB.
 const PAGES: usize = 256;
 
@@ -34,7 +36,16 @@ const IDLE_CHECK_INTERVAL: Duration = Duration::from_secs(30);
 /// Delay before reading again after an error of the store.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
 
-type Page = Arc<[Change]>;
+/// A run that has changed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ChangedRun {
+    pub(crate) stamp: Stamp,
+    pub(crate) number: RunNumber,
+    /// Points that it shares as a branch have changed, and not the run itself.
+    pub(crate) is_shared: bool,
+}
+
+type Page = Arc<[ChangedRun]>;
 type Senders = HashMap<Project, broadcast::Sender<Page>>;
 
 /// The tails of all watched projects.
@@ -123,12 +134,71 @@ impl ChangeTail {
         let after = self.position;
         changes_wait(self.store.as_ref(), self.project, after).await?;
         let snapshot = self.store.snapshot().await?;
-        let (changes, _) = changes_list(snapshot.as_ref(), self.project, Some(after), ROWS).await?;
+        let (changes, _) = page(snapshot.as_ref(), self.project, after).await?;
         if let Some(last) = changes.last() {
             self.position = last.stamp;
         }
         Ok(changes.into())
     }
+}
+
+/// A page of changes after a position, and whether more follow.
+async fn page(
+    snapshot: &dyn Snapshot,
+    project: Project,
+    after: Stamp,
+) -> matyan_store::Result<(Vec<ChangedRun>, bool)> {
+    let (changes, more) = changes_list(snapshot, project, Some(after), ROWS).await?;
+    let own = |change: &Change| ChangedRun { stamp: change.stamp, number: change.number, is_shared: false };
+    let mut runs: Vec<ChangedRun> = changes.iter().map(own).collect();
+    let has_points = changes.iter().any(|change| change.first_step < i64::MAX);
+    if has_points && has_branches(snapshot, project).await? {
+        add_branches(snapshot, project, &changes, &mut runs).await?;
+    }
+    Ok((runs, more))
+}
+
+/// The changes of the points of a run in one page.
+struct ChangedPoints {
+    first: Stamp,
+    last: Stamp,
+    first_step: i64,
+}
+
+/// Adds the branches that share points which have changed, with the first and the last of these changes,
+/// so that a page has each branch at most twice for each ancestor.
+async fn add_branches(
+    snapshot: &dyn Snapshot,
+    project: Project,
+    changes: &[Change],
+    runs: &mut Vec<ChangedRun>,
+) -> matyan_store::Result<()> {
+    let mut changed: HashMap<RunNumber, ChangedPoints> = HashMap::new();
+    for Change { stamp, number, first_step, .. } in changes.iter().filter(|it| it.first_step < i64::MAX) {
+        match changed.entry(*number) {
+            Entry::Vacant(new) => {
+                new.insert(ChangedPoints { first: *stamp, last: *stamp, first_step: *first_step });
+            }
+            Entry::Occupied(mut known) => {
+                let points = known.get_mut();
+                (points.last, points.first_step) = (*stamp, points.first_step.min(*first_step));
+            }
+        }
+    }
+    for (ancestor, ChangedPoints { first, last, first_step }) in changed {
+        let mut rest = Some(keys::sharers_from(project, ancestor, first_step));
+        while let Some(range) = rest {
+            let (branches, next) = sharers_page(snapshot, &range, ROWS).await?;
+            for number in branches {
+                let shared = |stamp| ChangedRun { stamp, number, is_shared: true };
+                runs.push(shared(first));
+                runs.extend((first < last).then(|| shared(last)));
+            }
+            rest = next;
+        }
+    }
+    runs.sort_by_key(|run| run.stamp);
+    Ok(())
 }
 
 /// The position after everything committed.
@@ -154,7 +224,7 @@ impl ChangeFeed {
     }
 
     /// The next changes, waiting until there are some. Cancel-safe.
-    pub(crate) async fn next(&mut self) -> Result<Vec<Change>> {
+    pub(crate) async fn next(&mut self) -> Result<Vec<ChangedRun>> {
         loop {
             let changes = if self.is_lagging { self.read().await? } else { self.receive().await };
             if let Some(last) = changes.last() {
@@ -164,23 +234,22 @@ impl ChangeFeed {
         }
     }
 
-    async fn read(&mut self) -> Result<Vec<Change>> {
+    async fn read(&mut self) -> Result<Vec<ChangedRun>> {
         let snapshot = self.store.snapshot().await?;
         let trimmed = changes_trimmed(snapshot.as_ref(), self.project).await?;
         if trimmed.is_some_and(|trimmed| trimmed > self.position) {
             return Err(Error::PositionExpired);
         }
-        let (changes, more) =
-            changes_list(snapshot.as_ref(), self.project, Some(self.position), ROWS).await?;
+        let (changes, more) = page(snapshot.as_ref(), self.project, self.position).await?;
         // Changes committed after this snapshot arrive as pages, to which this feed has
         // already subscribed.
         self.is_lagging = more;
         Ok(changes)
     }
 
-    async fn receive(&mut self) -> Vec<Change> {
+    async fn receive(&mut self) -> Vec<ChangedRun> {
         match self.pages.recv().await {
-            Ok(page) => page.iter().filter(|change| change.stamp > self.position).cloned().collect(),
+            Ok(page) => page.iter().filter(|change| change.stamp > self.position).copied().collect(),
             Err(RecvError::Lagged(_)) => {
                 self.is_lagging = true;
                 Vec::new()

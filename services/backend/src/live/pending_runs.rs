@@ -1,10 +1,20 @@
 //! Runs that have changed and have not been sent yet, in the order of their first change.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque, hash_map::Entry};
 
 use matyan_model::ids::RunNumber;
 use matyan_store::Stamp;
 use tokio::time::Instant;
+
+use super::change_feed::ChangedRun;
+
+/// A run to be sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct DueRun {
+    pub(crate) number: RunNumber,
+    /// Points that it shares as a branch have changed.
+    pub(crate) shared_points: bool,
+}
 
 struct PendingRun {
     number: RunNumber,
@@ -15,7 +25,8 @@ struct PendingRun {
 #[derive(Default)]
 pub(crate) struct PendingRuns {
     order: VecDeque<PendingRun>,
-    numbers: HashSet<RunNumber>,
+    /// Whether points have changed that the run shares.
+    numbers: HashMap<RunNumber, bool>,
 }
 
 impl PendingRuns {
@@ -24,9 +35,14 @@ impl PendingRuns {
     }
 
     /// Adds a run. A run that is already waiting keeps the due time of its first change.
-    pub(crate) fn add(&mut self, number: RunNumber, first: Stamp, due: Instant) {
-        if self.numbers.insert(number) {
-            self.order.push_back(PendingRun { number, first, due });
+    pub(crate) fn add(&mut self, changed: ChangedRun, due: Instant) {
+        let ChangedRun { number, stamp, is_shared } = changed;
+        match self.numbers.entry(number) {
+            Entry::Occupied(mut waiting) => *waiting.get_mut() |= is_shared,
+            Entry::Vacant(new) => {
+                new.insert(is_shared);
+                self.order.push_back(PendingRun { number, first: stamp, due });
+            }
         }
     }
 
@@ -35,13 +51,13 @@ impl PendingRuns {
     }
 
     /// Takes up to `count` runs that are due.
-    pub(crate) fn take(&mut self, now: Instant, count: usize) -> Vec<RunNumber> {
+    pub(crate) fn take(&mut self, now: Instant, count: usize) -> Vec<DueRun> {
         let mut taken = Vec::new();
         while taken.len() < count
             && let Some(entry) = self.order.pop_front_if(|entry| entry.due <= now)
         {
-            self.numbers.remove(&entry.number);
-            taken.push(entry.number);
+            let shared_points = self.numbers.remove(&entry.number).unwrap_or_default();
+            taken.push(DueRun { number: entry.number, shared_points });
         }
         taken
     }
@@ -73,21 +89,35 @@ mod tests {
         Stamp([0, 0, 0, 0, 0, 0, 0, 1, 0, last])
     }
 
+    fn changed(number: u64, at: u8, is_shared: bool) -> ChangedRun {
+        ChangedRun { stamp: stamp(at), number: RunNumber(number), is_shared }
+    }
+
+    fn due(number: u64, shared_points: bool) -> DueRun {
+        DueRun { number: RunNumber(number), shared_points }
+    }
+
     #[test]
     fn runs_are_taken_in_the_order_of_their_first_changes() {
         let mut pending = PendingRuns::default();
         let now = Instant::now();
         let later = now + Duration::from_secs(1);
-        for (number, at, due) in [(1, 1, now), (2, 2, now), (1, 3, later), (3, 4, later)] {
-            pending.add(RunNumber(number), stamp(at), due);
+        for (run, due) in [
+            (changed(1, 1, false), now),
+            (changed(2, 2, true), now),
+            (changed(1, 3, true), later),
+            (changed(2, 3, false), later),
+            (changed(3, 4, false), later),
+        ] {
+            pending.add(run, due);
         }
         assert_eq!((pending.len(), pending.position_before_first()), (3, Some(stamp(0))));
-        assert_eq!(pending.take(now, 1), [RunNumber(1)]);
+        assert_eq!(pending.take(now, 1), [due(1, true)]);
         assert_eq!(pending.position_before_first(), Some(stamp(1)));
-        assert_eq!(pending.take(now, 9), [RunNumber(2)]);
+        assert_eq!(pending.take(now, 9), [due(2, true)]);
         assert_eq!(pending.due(), Some(later));
-        pending.add(RunNumber(1), stamp(5), later);
-        assert_eq!(pending.take(later, 9), [RunNumber(3), RunNumber(1)]);
+        pending.add(changed(1, 5, false), later);
+        assert_eq!(pending.take(later, 9), [due(3, false), due(1, false)]);
         assert_eq!(pending.position_before_first(), None);
     }
 

@@ -3,13 +3,17 @@
 use std::sync::Arc;
 
 use matyan_model::{
+    branch::shared_edits,
     ids::RunNumber,
     run::{document_get, writing_get},
     series::RunRef,
 };
 use matyan_proto::runs::v1::{RunChange, RunParts, run_change};
 
-use super::sent_runs::SentRuns;
+use super::{
+    DueRun,
+    sent_runs::{RunState, SentRuns},
+};
 use crate::{
     Deps,
     call::Call,
@@ -33,11 +37,8 @@ impl RunChanges {
 
     /// The run with the requested parts, and what has changed since it was last read here; `None` if
     /// it no longer exists.
-    pub(crate) async fn read(
-        &mut self,
-        names: &mut EntityNames,
-        number: RunNumber,
-    ) -> Result<Option<RunChange>> {
+    pub(crate) async fn read(&mut self, names: &mut EntityNames, due: DueRun) -> Result<Option<RunChange>> {
+        let DueRun { number, shared_points } = due;
         let snapshot = self.deps.store.snapshot().await?;
         let document = document_get(snapshot.as_ref(), self.call.project, number).await?;
         let Some(document) = document.filter(|document| !document.props.pending_delete) else {
@@ -46,11 +47,14 @@ impl RunChanges {
         let writing = writing_get(snapshot.as_ref(), self.call.project, number).await?;
         let run = run_parts(&self.deps, names, snapshot.as_ref(), number, &document, &self.parts).await?;
         let run = first_piece(run);
+        let shared_edits = match document.props.parent {
+            Some(_) => shared_edits(snapshot.as_ref(), self.call.project, number).await?,
+            None => 0,
+        };
         let run_ref = RunRef { project: self.call.project, number };
-        let described = self
-            .last_sent
-            .describe(snapshot.as_ref(), run_ref, &document, writing, self.with_progress)
-            .await?;
+        let state = RunState { document: &document, writing, shared_edits, shared_points };
+        let described =
+            self.last_sent.describe(snapshot.as_ref(), run_ref, state, self.with_progress).await?;
         let run_id = run.run_id.clone();
         Ok(Some(RunChange { run_id, change: Some(run_change::Change::Run(run)), ..described }))
     }

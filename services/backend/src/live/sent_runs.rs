@@ -25,6 +25,16 @@ struct SentRun {
     writing: WritingState,
 }
 
+/// The state of a run that is sent.
+pub(super) struct RunState<'s> {
+    pub(super) document: &'s Document,
+    pub(super) writing: WritingState,
+    /// Number of edits of the series that the run shares as a branch.
+    pub(super) shared_edits: u64,
+    /// Whether points that it shares have changed.
+    pub(super) shared_points: bool,
+}
+
 #[derive(Default)]
 pub(super) struct SentRuns(HashMap<RunNumber, SentRun>);
 
@@ -38,24 +48,27 @@ impl SentRuns {
         &mut self,
         snapshot: &dyn Snapshot,
         run: RunRef,
-        document: &Document,
-        writing: WritingState,
+        state: RunState<'_>,
         with_progress: bool,
     ) -> Result<RunChange> {
+        let RunState { document, writing, shared_edits, shared_points } = state;
         if self.0.len() >= REMEMBERED {
             self.0.clear();
         }
         let sent = SentRun { properties: properties(document), params: params(document), writing };
-        let series_edits = writing.series_edits;
+        let series_edits = writing.series_edits + shared_edits;
         let Some(before) = self.0.insert(run.number, sent) else {
-            let data = writing.bytes > 0 || writing.points > 0 || series_edits > 0;
+            let data = writing.bytes > 0 || writing.points > 0 || series_edits > 0 || shared_points;
             return Ok(RunChange { data, series_edits, ..RunChange::default() });
         };
         let earlier = before.writing;
         let changed = [
             (RunPart::Properties, before.properties != properties(document)),
             (RunPart::Params, before.params != params(document)),
-            (RunPart::Metrics, (earlier.points, earlier.series) != (writing.points, writing.series)),
+            (
+                RunPart::Metrics,
+                shared_points || (earlier.points, earlier.series) != (writing.points, writing.series),
+            ),
             (
                 RunPart::Objects,
                 (earlier.objects, earlier.object_series) != (writing.objects, writing.object_series),
@@ -66,8 +79,9 @@ impl SentRuns {
         let parts: Vec<RunPart> =
             changed.into_iter().filter_map(|(part, is_changed)| is_changed.then_some(part)).collect();
         let is_data = |part: &RunPart| !matches!(part, RunPart::Properties | RunPart::Params);
-        let data = earlier.series_edits != series_edits || parts.iter().any(is_data);
-        let progress = match with_progress {
+        let data = earlier.series_edits != writing.series_edits || parts.iter().any(is_data);
+        // Which shared points have changed is not in the blocks of the run.
+        let progress = match with_progress && !shared_points {
             true => progress(snapshot, run, &earlier, &writing).await?,
             false => None,
         };

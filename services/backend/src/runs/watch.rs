@@ -15,7 +15,6 @@ use std::{
 };
 
 use matyan_model::{
-    change::Change,
     ids::{RunId, RunNumber},
     keys,
     run::{documents_get, head_live, run_id_get, runs_list},
@@ -33,7 +32,7 @@ use crate::{
     call::Call,
     convert,
     error::{Error, Result},
-    live::{LiveEvent, LiveEvents, RunChanges, end_position},
+    live::{ChangedRun, DueRun, LiveEvent, LiveEvents, RunChanges, end_position},
     stream::{MESSAGE_BYTES, Sender, StreamEnd},
     view::EntityNames,
 };
@@ -110,13 +109,13 @@ impl Watch {
     }
 
     /// Records which runs have changed.
-    async fn collect(&mut self, changes: Vec<Change>) -> Result<()> {
+    async fn collect(&mut self, changes: Vec<ChangedRun>) -> Result<()> {
         for change in changes {
             let sent_version = self.sent.get(&change.number);
             if sent_version.is_none_or(|version| change.stamp.version() > *version)
                 && self.filter.may_want(&self.deps, &self.call, change.number).await?
             {
-                self.events.add(&change);
+                self.events.add(change);
             }
         }
         let position = self.events.read_position().version();
@@ -130,11 +129,11 @@ impl Watch {
         let now = Instant::now();
         loop {
             let before = resume::encode(self.events.sent_position());
-            let numbers = self.events.take_due(now, RUNS);
-            if numbers.is_empty() {
+            let due = self.events.take_due(now, RUNS);
+            if due.is_empty() {
                 return Ok(());
             }
-            let mut left = &numbers[..];
+            let mut left = &due[..];
             while !left.is_empty() {
                 let (changes, processed) = self.changes(left).await?;
                 left = &left[processed..];
@@ -154,11 +153,12 @@ impl Watch {
 
     /// Changes of the first runs, as many as fit in a message, with the number of runs
     /// processed. A change committed after the snapshot is sent again later.
-    async fn changes(&mut self, numbers: &[RunNumber]) -> Result<(Vec<RunChange>, usize)> {
+    async fn changes(&mut self, due: &[DueRun]) -> Result<(Vec<RunChange>, usize)> {
         let snapshot = self.deps.store.snapshot().await?;
         let version = snapshot.version();
-        let documents = documents_get(snapshot.as_ref(), self.call.project, numbers).await?;
-        let found = numbers.iter().copied().zip(documents);
+        let numbers: Vec<RunNumber> = due.iter().map(|run| run.number).collect();
+        let documents = documents_get(snapshot.as_ref(), self.call.project, &numbers).await?;
+        let found = numbers.into_iter().zip(documents);
         let visible = found.filter_map(|(number, document)| {
             document.filter(|document| !document.props.pending_delete).map(|document| (number, document))
         });
@@ -169,19 +169,20 @@ impl Watch {
         drop(snapshot);
         let mut names = EntityNames::new(&self.call);
         let (mut changes, mut bytes, mut processed) = (Vec::new(), 0, 0);
-        for number in numbers {
+        for run in due {
+            let number = run.number;
             processed += 1;
-            self.sent.insert(*number, version);
-            let change = match wanted.contains(number) {
-                true => self.runs.read(&mut names, *number).await?,
+            self.sent.insert(number, version);
+            let change = match wanted.contains(&number) {
+                true => self.runs.read(&mut names, *run).await?,
                 false => None,
             };
             let change = match change {
                 Some(change) => {
-                    self.shown.add(*number);
+                    self.shown.add(number);
                     Some(change)
                 }
-                None => self.departure(*number).await?,
+                None => self.departure(number).await?,
             };
             bytes += change.as_ref().map_or(0, Message::encoded_len);
             changes.extend(change);
@@ -211,7 +212,9 @@ impl Watch {
     async fn send_snapshot(&mut self, sender: &Sender<WatchResponse>) -> Result<(), StreamEnd> {
         let mut source = Source::new(&self.call, &self.filter);
         while let Some(numbers) = source.next(&self.deps, &self.call).await? {
-            let mut left = &numbers[..];
+            let due = numbers.into_iter().map(|number| DueRun { number, shared_points: false });
+            let due: Vec<DueRun> = due.collect();
+            let mut left = &due[..];
             while !left.is_empty() {
                 let (mut changes, processed) = self.changes(left).await?;
                 left = &left[processed..];

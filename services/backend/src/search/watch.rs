@@ -1,7 +1,7 @@
 //! Watching the first runs of a search. Which they are is read from the table of the project after
 //! every change.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use matyan_model::ids::RunNumber;
 use matyan_proto::{
@@ -17,7 +17,7 @@ use crate::{
     call::Call,
     convert,
     error::{Error, Result},
-    live::{LiveEvent, LiveEvents, RunChanges},
+    live::{DueRun, LiveEvent, LiveEvents, RunChanges},
     stream::{MESSAGE_BYTES, Sender, StreamEnd},
     table::PageStart,
     view::EntityNames,
@@ -56,13 +56,14 @@ pub(crate) async fn begin(backend: &Backend, call: Call, request: WatchRunsReque
 
 impl RunsWatch {
     pub(crate) async fn run(mut self, sender: &Sender<WatchRunsResponse>) -> Result<(), StreamEnd> {
-        self.send_changes(&HashSet::new(), true, sender).await?;
+        self.send_changes(&HashMap::new(), true, sender).await?;
         loop {
             match self.events.next(sender).await? {
                 // Any run may become one of the first.
-                LiveEvent::Changes(changes) => changes.iter().for_each(|change| self.events.add(change)),
+                LiveEvent::Changes(changes) => changes.into_iter().for_each(|it| self.events.add(it)),
                 LiveEvent::RunsDue => {
-                    let changed = self.events.take_due(Instant::now(), usize::MAX).into_iter().collect();
+                    let due = self.events.take_due(Instant::now(), usize::MAX);
+                    let changed = due.into_iter().map(|run| (run.number, run)).collect();
                     self.send_changes(&changed, false, sender).await?;
                 }
                 LiveEvent::KeepAliveDue => {
@@ -77,7 +78,7 @@ impl RunsWatch {
     /// Sends what has changed. The first message is sent even if no run matches.
     async fn send_changes(
         &mut self,
-        changed: &HashSet<RunNumber>,
+        changed: &HashMap<RunNumber, DueRun>,
         is_first: bool,
         sender: &Sender<WatchRunsResponse>,
     ) -> Result<(), StreamEnd> {
@@ -91,11 +92,13 @@ impl RunsWatch {
         let mut names = EntityNames::new(&self.call);
         let mut bytes = 0;
         for (number, _) in &self.shown {
-            if were_shown.contains(number) && !changed.contains(number) {
-                continue;
-            }
+            let due = match changed.get(number) {
+                Some(due) => *due,
+                None if were_shown.contains(number) => continue,
+                None => DueRun { number: *number, shared_points: false },
+            };
             // A run that was deleted meanwhile leaves with its next change.
-            let Some(change) = self.runs.read(&mut names, *number).await? else { continue };
+            let Some(change) = self.runs.read(&mut names, due).await? else { continue };
             bytes += change.encoded_len();
             changes.push(change);
             if bytes >= MESSAGE_BYTES {

@@ -9,8 +9,6 @@ use std::{
 };
 
 use matyan_model::{
-    branch::{Branch, branch_get},
-    change::Change,
     ids::RunNumber,
     run::{run_id_get, writing_get},
     series::{Point, StepRange, Summary},
@@ -32,7 +30,7 @@ use crate::{
     call::Call,
     convert,
     error::{Error, Result},
-    live::{LiveEvent, LiveEvents},
+    live::{ChangedRun, LiveEvent, LiveEvents},
     stream::{MESSAGE_BYTES, Sender, StreamEnd},
 };
 
@@ -47,8 +45,6 @@ pub(crate) struct Follow {
     runs: Vec<FollowedRun>,
     /// Runs whose ids are known, with their indexes in `runs`; none for runs that are not followed.
     known: HashMap<RunNumber, Vec<usize>>,
-    /// Runs that followed branches share points with: the branches, and the last steps that they share.
-    shared: HashMap<RunNumber, HashMap<RunNumber, i64>>,
     events: LiveEvents,
 }
 
@@ -82,7 +78,6 @@ pub(crate) async fn begin(backend: &Backend, call: Call, request: FollowRequest)
         density: request.density,
         runs: request.runs.into_iter().map(run).collect(),
         known: HashMap::new(),
-        shared: HashMap::new(),
         events,
     })
 }
@@ -99,7 +94,7 @@ impl Follow {
                 LiveEvent::RunsDue => {
                     let due = self.events.take_due(Instant::now(), usize::MAX);
                     let indexes: HashSet<usize> =
-                        due.iter().filter_map(|number| self.known.get(number)).flatten().copied().collect();
+                        due.iter().filter_map(|run| self.known.get(&run.number)).flatten().copied().collect();
                     for index in indexes {
                         self.send_news(index, sender).await?;
                     }
@@ -114,7 +109,7 @@ impl Follow {
     }
 
     /// Records which of the followed runs have changed.
-    async fn collect(&mut self, changes: Vec<Change>) -> Result<()> {
+    async fn collect(&mut self, changes: Vec<ChangedRun>) -> Result<()> {
         for change in changes {
             let number = change.number;
             if !self.known.contains_key(&number) {
@@ -130,38 +125,19 @@ impl Follow {
                 self.known.insert(number, indexes);
             }
             if self.known.get(&number).is_some_and(|indexes| !indexes.is_empty()) {
-                self.events.add(&change);
-            }
-            let sharing = self.shared.get(&number).into_iter().flatten();
-            for (branch, _) in sharing.filter(|(_, last_step)| change.first_step <= **last_step) {
-                self.events.add(&Change { number: *branch, ..change.clone() });
+                self.events.add(change);
             }
         }
         Ok(())
     }
 
-    /// Notes the runs that a branch shares points with.
-    fn share(&mut self, number: RunNumber, run_id: &str, branch: &Branch) {
-        if branch.ancestors().is_empty() {
-            return;
-        }
-        for ancestor in branch.ancestors() {
-            self.shared.entry(ancestor.number()).or_default().insert(number, ancestor.last_step);
-        }
-        let runs = (0..).zip(&self.runs).filter(|(_, run)| run.selection.run_id == run_id);
-        self.known.insert(number, runs.map(|(index, _)| index).collect());
-    }
-
     /// Sends what is new in a run.
     async fn send_news(&mut self, index: usize, sender: &Sender<FollowResponse>) -> Result<(), StreamEnd> {
         let place = u32::try_from(index).unwrap_or(u32::MAX);
-        let run_id = self.runs[index].selection.run_id.clone();
-        let Some(found) = self.deps.try_find_run(&self.call, &run_id).await? else {
+        let run = &mut self.runs[index];
+        let Some(found) = self.deps.try_find_run(&self.call, &run.selection.run_id).await? else {
             return Ok(());
         };
-        let branch = branch_get(found.snapshot.as_ref(), self.call.project, found.number).await?;
-        self.share(found.number, &run_id, &branch);
-        let run = &mut self.runs[index];
         let writing = writing_get(found.snapshot.as_ref(), self.call.project, found.number).await?;
         let read = Some((found.number, writing.series_edits));
         let is_other = run.read.is_some() && run.read != read;

@@ -6,14 +6,18 @@ use matyan_proto::{
     export::v1::{self as export, Format, export_service_client::ExportServiceClient},
     ingest::v1::{CreateRun, IngestionBatch, Points, SeriesDef, event::Kind},
     log::v1::LogEntry,
-    runs::v1::{DeleteRequest, run_service_client::RunServiceClient},
+    runs::v1::{
+        DeleteRequest, RunChange, RunPart, WatchRequest, WatchResponse, run_change,
+        run_service_client::RunServiceClient,
+    },
     search::v1::{
         Aggregate, ExplainRequest, ExplainResponse, GroupBy, GroupsRequest, MetricValue, Query, RunsRequest,
-        SearchKind, Sort, SortField, aggregate::Of, group_by, search_service_client::SearchServiceClient,
-        sort::By,
+        SearchKind, Sort, SortField, WatchRunsRequest, WatchRunsResponse, aggregate::Of, group_by,
+        search_service_client::SearchServiceClient, sort::By,
     },
     series::v1::{series_service_client::SeriesServiceClient, *},
 };
+use tonic::Streaming;
 
 use crate::harness::{Harness, all, params, until, wrong_field};
 
@@ -244,6 +248,110 @@ async fn a_followed_branch_is_stale_when_its_parent_is_deleted() {
     let request = DeleteRequest { run_id: "trunk".to_owned() };
     RunServiceClient::new(harness.routes()).delete(request).await.unwrap();
     until(&mut stream, |message| !message.stale.is_empty()).await;
+    harness.end().await;
+}
+
+/// The next change of a run.
+async fn change_of(changes: &mut Streaming<WatchResponse>, run: &str) -> RunChange {
+    let mut found = None;
+    until(changes, |message| {
+        found = message.changes.into_iter().find(|change| change.run_id == run);
+        found.is_some()
+    })
+    .await;
+    found.unwrap()
+}
+
+#[tokio::test]
+async fn watchers_of_a_branch_learn_when_what_it_shares_changes() {
+    let harness = forest().await;
+    let mut runs = RunServiceClient::new(harness.routes());
+    let request = WatchRequest {
+        run_ids: vec!["same".to_owned()],
+        query: "run.metrics['loss'].first < 50".to_owned(),
+        snapshot: true,
+        progress: true,
+        settle_ms: Some(0),
+        ..WatchRequest::default()
+    };
+    let mut changes = runs.watch(request.clone()).await.unwrap().into_inner();
+    let before = change_of(&mut changes, "same").await.series_edits;
+    // A later step of the parent is not shared, so the first change is that of the step before.
+    log_loss(&harness, "trunk", &[(100, 1.0)]).await;
+    harness.applied().await;
+    log_loss(&harness, "trunk", &[(40, -7.0), (120, 1.0)]).await;
+    let change = change_of(&mut changes, "same").await;
+    assert_eq!(change.parts().collect::<Vec<_>>(), [RunPart::Metrics]);
+    assert!(change.data && change.series_edits == before, "{change:?}");
+    assert_eq!(change.progress, None, "which metrics have changed is not known");
+    // What it logs itself is described as before.
+    log_loss(&harness, "same", &[(80, 3.0)]).await;
+    let change = change_of(&mut changes, "same").await;
+    let progress = change.progress.unwrap();
+    assert_eq!((progress.numbers, progress.last_steps), (vec![0], vec![80]));
+
+    let delete = DeleteStepsRequest {
+        run_id: "trunk".into(),
+        r#type: METRIC,
+        key: loss(),
+        steps: Some(StepRange { start: Some(0), stop: Some(10) }),
+        ..Default::default()
+    };
+    SeriesServiceClient::new(harness.routes()).delete_steps(delete).await.unwrap();
+    let edited = change_of(&mut changes, "same").await;
+    assert!(edited.data && edited.series_edits > before, "{edited:?}");
+    drop(changes);
+    // A watcher that resumes gets what has changed meanwhile, and a query sees the shared points.
+    let mut changes =
+        runs.watch(WatchRequest { snapshot: true, ..request.clone() }).await.unwrap().into_inner();
+    let mut resume = bytes::Bytes::new();
+    until(&mut changes, |message| {
+        resume = message.resume;
+        message.snapshot_done
+    })
+    .await;
+    drop(changes);
+    log_loss(&harness, "trunk", &[(0, 60.0)]).await;
+    harness.applied().await;
+    let resumed = WatchRequest { snapshot: false, resume, ..request };
+    let mut changes = runs.watch(resumed).await.unwrap().into_inner();
+    let left = change_of(&mut changes, "same").await;
+    assert!(matches!(left.change, Some(run_change::Change::Left(_))), "{left:?}");
+    harness.end().await;
+}
+
+#[tokio::test]
+async fn watchers_of_a_branch_learn_when_its_parent_is_deleted() {
+    let harness = forest().await;
+    let mut runs = RunServiceClient::new(harness.routes());
+    let request = WatchRequest { snapshot: true, settle_ms: Some(0), ..WatchRequest::default() };
+    let mut changes = runs.watch(request).await.unwrap().into_inner();
+    let first = change_of(&mut changes, "same").await;
+    runs.delete(DeleteRequest { run_id: "trunk".to_owned() }).await.unwrap();
+    let change = change_of(&mut changes, "same").await;
+    assert!(change.data && change.series_edits != first.series_edits, "{change:?}");
+    harness.end().await;
+}
+
+/// A table that a browser shows is sorted again, and the branch is described.
+#[tokio::test]
+async fn watched_searches_show_what_branches_share() {
+    let harness = forest().await;
+    let by = Some(By::Metric(loss().unwrap()));
+    let sort = vec![Sort { by, metric_value: MetricValue::Last.into(), ..Sort::default() }];
+    let request = WatchRunsRequest { sort, limit: 10, settle_ms: Some(0), ..WatchRunsRequest::default() };
+    let mut client = SearchServiceClient::new(harness.routes());
+    let mut stream = client.watch_runs(request).await.unwrap().into_inner();
+    let order = |message: WatchRunsResponse| message.order.map(|order| order.run_ids).unwrap_or_default();
+    until(&mut stream, |message| order(message) == ["same", "trunk", "own"]).await;
+    log_loss(&harness, "trunk", &[(79, 500.0)]).await;
+    let mut changed = Vec::new();
+    until(&mut stream, |message| {
+        changed.extend(message.changes.iter().map(|change| (change.run_id.clone(), change.data)));
+        order(message) == ["trunk", "own", "same"]
+    })
+    .await;
+    assert!(changed.contains(&("same".to_owned(), true)), "{changed:?}");
     harness.end().await;
 }
 
