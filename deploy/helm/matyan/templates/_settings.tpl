@@ -105,7 +105,8 @@ would format large ones as 1e+06, so they are converted to integers. */}}
   valueFrom: {secretKeyRef: {name: {{ $values.blobUri.existingSecret }}, key: {{ $values.blobUri.secretKey }}}}
 {{- end }}
 {{- if and (has .role (list "frontier" "backend")) (or $values.allowedHosts $values.ingress.enabled) }}
-- {name: MATYAN_ALLOWED_HOSTS, value: {{ concat $values.allowedHosts (ternary (list $values.ingress.host) (list) $values.ingress.enabled) | uniq | join "," | quote }}}
+{{- $hosts := compact (list $values.ingress.host $values.ingress.ingestion.host $values.ingress.grpc.host) }}
+- {name: MATYAN_ALLOWED_HOSTS, value: {{ concat $values.allowedHosts (ternary $hosts (list) $values.ingress.enabled) | uniq | join "," | quote }}}
 {{- end }}
 {{- if and (has .role (list "frontier" "backend")) $values.corsOrigins }}
 - {name: CORS_ORIGINS, value: {{ $values.corsOrigins | toJson | squote }}}
