@@ -1,6 +1,8 @@
 //! Apps: saved states of explorers. A state is stored such that every null and number type
 //! survives a round trip.
 
+use std::collections::HashSet;
+
 use bytes::Bytes;
 use matyan_model::entity::App;
 use matyan_proto::{
@@ -19,11 +21,22 @@ use crate::{
     stream::ResponseStream,
 };
 
-struct Apps;
+/// Most types in a request.
+const MAX_TYPES: usize = 100;
+
+#[derive(Default)]
+struct Apps {
+    /// Only these are listed; empty: all.
+    types: HashSet<String>,
+}
 
 impl EntityApi for Apps {
     type Entity = App;
     type View = pb::App;
+
+    fn is_listed(&self, app: &App) -> bool {
+        self.contains(app) && (self.types.is_empty() || self.types.contains(&app.app_type))
+    }
 
     async fn view(&mut self, _: &Deps, _: &Call, id: String, app: App) -> Result<pb::App> {
         Ok(pb::App {
@@ -49,13 +62,15 @@ impl AppService for Backend {
     type ListStream = ResponseStream<pb::ListResponse>;
 
     async fn list(&self, request: Request<pb::ListRequest>) -> RpcResult<Self::ListStream> {
-        let (call, _) = self.begin(request).await?;
-        Ok(Response::new(self.list_entities(call, Apps, |apps| pb::ListResponse { apps })))
+        let (call, request) = self.begin(request).await?;
+        check_limit("types", request.types.len(), MAX_TYPES)?;
+        let apps = Apps { types: request.types.into_iter().collect() };
+        Ok(Response::new(self.list_entities(call, apps, |apps| pb::ListResponse { apps })))
     }
 
     async fn get(&self, request: Request<pb::GetRequest>) -> RpcResult<pb::GetResponse> {
         let (call, request) = self.begin(request).await?;
-        let app = Some(self.get_entity(&call, Apps, request.id).await?);
+        let app = Some(self.get_entity(&call, Apps::default(), request.id).await?);
         Ok(Response::new(pb::GetResponse { app }))
     }
 
@@ -70,7 +85,7 @@ impl AppService for Backend {
             dashboard_id: None,
         };
         let once = CreateOnce::new(&request.request_id, &request);
-        let app = Some(self.create_entity_once(&call, Apps, once, new).await?);
+        let app = Some(self.create_entity_once(&call, Apps::default(), once, new).await?);
         Ok(Response::new(pb::CreateResponse { app }))
     }
 
@@ -85,13 +100,15 @@ impl AppService for Backend {
             }
             set_text(&mut app.app_type, "type", request.r#type.as_deref(), limits::NAME_BYTES)
         };
-        let app = Some(self.update_entity(&call, Apps, request.id, request.if_updated_us, change).await?);
+        let app = Some(
+            self.update_entity(&call, Apps::default(), request.id, request.if_updated_us, change).await?,
+        );
         Ok(Response::new(pb::UpdateResponse { app }))
     }
 
     async fn delete(&self, request: Request<pb::DeleteRequest>) -> RpcResult<pb::DeleteResponse> {
         let (call, request) = self.begin(request).await?;
-        self.delete_entity(&call, Apps, &request.id).await?;
+        self.delete_entity(&call, Apps::default(), &request.id).await?;
         Ok(Response::new(pb::DeleteResponse {}))
     }
 }

@@ -208,7 +208,7 @@ async fn a_repeated_create_creates_once() {
     let apps =
         |text: &str| apps::CreateRequest { r#type: text.into(), state: state.clone(), ..Default::default() };
     let mut client = made!(harness, AppServiceClient, app, apps("a"), apps("b"));
-    let listed = all(client.list(apps::ListRequest {}).await.unwrap()).await;
+    let listed = all(client.list(apps::ListRequest::default()).await.unwrap()).await;
     assert_eq!(listed.iter().map(|message| message.apps.len()).sum::<usize>(), 5);
 
     let owner = Some(notes::Owner { kind: Some(notes::owner::Kind::RunId("r".into())) });

@@ -62,7 +62,7 @@ async fn apps_keep_their_state() {
     assert_eq!(client.update(update(large.clone())).await.unwrap().into_inner().app.unwrap().state, large);
     client.delete(apps::DeleteRequest { id: app.id.clone() }).await.unwrap();
     not_found(client.delete(apps::DeleteRequest { id: app.id.clone() }).await, "app", &app.id);
-    let listed = all(client.list(apps::ListRequest {}).await.unwrap()).await;
+    let listed = all(client.list(apps::ListRequest::default()).await.unwrap()).await;
     assert!(listed.iter().all(|message| message.apps.is_empty()));
     harness.end().await;
 }
@@ -80,10 +80,16 @@ async fn a_long_list_is_sent_completely() {
         made.push(client.create(request).await.unwrap().into_inner().app.unwrap());
     }
     let mut client = client.max_decoding_message_size(4 << 20);
-    let listed = all(client.list(apps::ListRequest {}).await.unwrap()).await;
+    let listed = all(client.list(apps::ListRequest::default()).await.unwrap()).await;
     assert!(listed.len() > 5, "{} messages", listed.len());
     let listed: Vec<_> = listed.into_iter().flat_map(|message| message.apps).collect();
     assert!(listed == made, "apps are listed oldest first and unchanged");
+    let types = vec!["2".to_owned(), "0".to_owned(), "none".to_owned()];
+    let found = all(client.list(apps::ListRequest { types }).await.unwrap()).await;
+    let types: Vec<_> = found.into_iter().flat_map(|message| message.apps).map(|app| app.r#type).collect();
+    assert_eq!(types, ["0", "2"]);
+    let many = apps::ListRequest { types: vec![String::new(); 101] };
+    wrong_field(client.list(many).await, "types");
     harness.end().await;
 }
 
