@@ -137,23 +137,19 @@ pub struct JobState {
     pub last_success_us: Option<i64>,
 }
 
-/// Every job that is running or has ever succeeded in a project, by name.
-pub async fn jobs_list(snapshot: &dyn Snapshot, project: Project) -> Result<BTreeMap<String, JobState>> {
-    let mut jobs: BTreeMap<String, JobState> = BTreeMap::new();
+/// Every job that is running or has ever succeeded, by project and name.
+pub async fn jobs_list(snapshot: &dyn Snapshot) -> Result<BTreeMap<(Project, String), JobState>> {
+    let mut jobs: BTreeMap<(Project, String), JobState> = BTreeMap::new();
     let locks = keys::locks();
     for (key, value) in rows::scan_all(snapshot, &locks).await? {
-        let (name, of_project) = keys::decode_job(&locks, &key)?;
-        if of_project == project {
-            let LockRow { owner, taken_us } = rows::decode(&key, &value)?;
-            jobs.entry(name).or_default().holder = Some(LockHolder { owner, taken_us });
-        }
+        let (name, project) = keys::decode_job(&locks, &key)?;
+        let LockRow { owner, taken_us } = rows::decode(&key, &value)?;
+        jobs.entry((project, name)).or_default().holder = Some(LockHolder { owner, taken_us });
     }
     let done = keys::jobs();
     for (key, value) in rows::scan_all(snapshot, &done).await? {
-        let (name, of_project) = keys::decode_job(&done, &key)?;
-        if of_project == project {
-            jobs.entry(name).or_default().last_success_us = Some(rows::decode(&key, &value)?);
-        }
+        let (name, project) = keys::decode_job(&done, &key)?;
+        jobs.entry((project, name)).or_default().last_success_us = Some(rows::decode(&key, &value)?);
     }
     Ok(jobs)
 }

@@ -13,11 +13,10 @@ mod usage;
 
 pub(crate) use reindex::JOB as REINDEX;
 
-use matyan_model::lock::jobs_list;
 use matyan_proto::admin::v1::{self as pb, admin_service_server::AdminService};
 use tonic::{Request, Response};
 
-use crate::{Backend, RpcResult, error::Error, stream::ResponseStream};
+use crate::{Backend, RpcResult, stream::ResponseStream};
 
 #[tonic::async_trait]
 impl AdminService for Backend {
@@ -118,16 +117,9 @@ impl AdminService for Backend {
     }
 
     async fn list_jobs(&self, request: Request<pb::ListJobsRequest>) -> RpcResult<pb::ListJobsResponse> {
-        let (call, _) = self.begin(request).await?;
-        let snapshot = self.deps.store.snapshot().await.map_err(Error::from)?;
-        let jobs = jobs_list(snapshot.as_ref(), call.project).await.map_err(Error::from)?;
-        let jobs = jobs.into_iter().map(|(name, job)| pb::Job {
-            name,
-            holder: job.holder.map(|held| hex::encode(held.owner)).unwrap_or_default(),
-            started_us: job.holder.map(|held| held.taken_us),
-            last_success_us: job.last_success_us,
-        });
-        Ok(Response::new(pb::ListJobsResponse { jobs: jobs.collect() }))
+        let (call, request) = self.begin(request).await?;
+        let jobs = job::list(&self.deps, &call, &request).await?;
+        Ok(Response::new(pb::ListJobsResponse { jobs }))
     }
 
     async fn usage(&self, request: Request<pb::UsageRequest>) -> RpcResult<pb::UsageResponse> {

@@ -1,9 +1,34 @@
-//! Jobs started by operators, under the same lock as those of workers.
+//! Jobs started by operators, under the same lock as those of workers, and the list of both.
+
+use std::collections::HashMap;
 
 use matyan_maintenance::JobLock;
-use matyan_model::ids::Project;
+use matyan_model::{ids::Project, lock::jobs_list, project::projects_list_all};
+use matyan_proto::admin::v1::{Job, ListJobsRequest};
 
-use crate::{Deps, error::Result};
+use crate::{Deps, call::Call, error::Result};
+
+/// The jobs of one project or of all, by project and name.
+pub(super) async fn list(deps: &Deps, call: &Call, request: &ListJobsRequest) -> Result<Vec<Job>> {
+    let snapshot = deps.store.snapshot().await?;
+    let listed = match request.all_projects {
+        true => projects_list_all(snapshot.as_ref()).await?.into_iter().map(|it| it.project).collect(),
+        false => vec![call.named_project()],
+    };
+    let names: HashMap<Project, String> = listed.into_iter().map(|it| (it.number, it.name)).collect();
+    let mut jobs = Vec::new();
+    for ((project, name), job) in jobs_list(snapshot.as_ref()).await? {
+        let Some(project) = names.get(&project) else { continue };
+        jobs.push(Job {
+            name,
+            holder: job.holder.map(|held| hex::encode(held.owner)).unwrap_or_default(),
+            started_us: job.holder.map(|held| held.taken_us),
+            last_success_us: job.last_success_us,
+            project: project.clone(),
+        });
+    }
+    Ok(jobs)
+}
 
 /// Takes the lock of the job in a project, or fails with its current holder.
 pub(super) async fn lock<'d>(deps: &'d Deps, name: &'static str, project: Project) -> Result<JobLock<'d>> {

@@ -37,7 +37,7 @@ async fn stale_runs_are_finished() {
         responses.into_iter().flat_map(|it| it.run_ids).collect::<Vec<_>>()
     };
     assert_eq!(ids(all(client.finish_stale(request(true)).await.unwrap()).await), ["old"]);
-    let jobs = client.list_jobs(ListJobsRequest {}).await.unwrap().into_inner().jobs;
+    let jobs = client.list_jobs(ListJobsRequest::default()).await.unwrap().into_inner().jobs;
     assert!(jobs.iter().all(|job| job.last_success_us.is_none()), "a dry run is not a success");
     assert_eq!(ids(all(client.finish_stale(request(false)).await.unwrap()).await), ["old"]);
     assert!(ids(all(client.finish_stale(request(false)).await.unwrap()).await).is_empty());
@@ -50,7 +50,7 @@ async fn stale_runs_are_finished() {
         "the run ended when it last sent data"
     );
     wrong_field(client.finish_stale(FinishStaleRequest::default()).await, "idle_s");
-    let jobs = client.list_jobs(ListJobsRequest {}).await.unwrap().into_inner().jobs;
+    let jobs = client.list_jobs(ListJobsRequest::default()).await.unwrap().into_inner().jobs;
     let job = jobs.iter().find(|job| job.name == "finish-stale").unwrap();
     assert!(job.holder.is_empty() && job.last_success_us.is_some());
     harness.end().await;
@@ -76,8 +76,26 @@ async fn a_job_that_is_already_running_is_busy() {
         matyan_proto::project::v1::project_service_client::ProjectServiceClient::new(harness.routes());
     let status = project.status(matyan_proto::project::v1::StatusRequest {}).await.unwrap().into_inner();
     assert!(!status.up_to_date, "indexes are being rebuilt");
-    let jobs = client.list_jobs(ListJobsRequest {}).await.unwrap().into_inner().jobs;
+    let jobs = client.list_jobs(ListJobsRequest::default()).await.unwrap().into_inner().jobs;
     assert_eq!(jobs[0].holder, "09".repeat(16));
+    // Other projects have jobs of their own.
+    harness.create_project("other").await;
+    let dry = ReindexRequest { dry_run: false };
+    all(client.reindex(crate::projects::of("other", dry)).await.unwrap()).await;
+    let jobs = async |request: Request<ListJobsRequest>| {
+        Client::new(harness.routes()).list_jobs(request).await.unwrap().into_inner().jobs
+    };
+    let named = |jobs: Vec<_>| {
+        let named = |job: matyan_proto::admin::v1::Job| (job.project, job.name, job.holder.is_empty());
+        jobs.into_iter().map(named).collect::<Vec<_>>()
+    };
+    let own = (String::new(), "reindex".to_owned(), false);
+    let others = ("other".to_owned(), "reindex".to_owned(), true);
+    assert_eq!(named(jobs(Request::new(ListJobsRequest::default())).await), [own.clone()]);
+    let of_other = crate::projects::of("other", ListJobsRequest::default());
+    assert_eq!(named(jobs(of_other).await), [others.clone()]);
+    let every = ListJobsRequest { all_projects: true };
+    assert_eq!(named(jobs(Request::new(every)).await), [own, others]);
     harness.advance_clock(3_600);
     all(client.reindex(ReindexRequest { dry_run: true }).await.unwrap()).await;
     harness.end().await;

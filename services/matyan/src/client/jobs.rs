@@ -18,6 +18,7 @@ use super::{
     flags::ClientFlags,
     output::{Output, moment},
     progress::Progress,
+    projects::shown_name,
 };
 
 /// A progress message of a job. The last message of a stream carries the result.
@@ -86,7 +87,11 @@ pub(crate) struct JobsFlags {
 #[derive(Debug, Subcommand)]
 pub(crate) enum JobsCommand {
     /// List jobs, who runs each, and when it last succeeded
-    Ls,
+    Ls {
+        /// Those of every project
+        #[arg(long)]
+        all_projects: bool,
+    },
     /// Repair the indexes in place, and recount experiments and tags
     Reindex {
         /// Only count what would be repaired
@@ -134,9 +139,9 @@ pub(super) async fn run(flags: JobsFlags) -> Result<(), Error> {
     let out = &mut Output::new(flags.client.connection.json);
     let mut admin = client!(AdminServiceClient, flags.client.connect().await?);
     match flags.command {
-        JobsCommand::Ls => {
-            let listed = admin.list_jobs(ListJobsRequest {}).await?.into_inner();
-            Ok(list(&listed.jobs, out)?)
+        JobsCommand::Ls { all_projects } => {
+            let listed = admin.list_jobs(ListJobsRequest { all_projects }).await?.into_inner();
+            Ok(list(&listed.jobs, all_projects, out)?)
         }
         JobsCommand::Reindex { dry_run } => {
             let reports = admin.reindex(ReindexRequest { dry_run }).await;
@@ -234,20 +239,31 @@ fn print_summary<T: JobReport>(
     out.line(if is_dry { text + "; dry run, nothing was changed" } else { text })
 }
 
-fn list(jobs: &[Job], out: &mut Output) -> io::Result<()> {
+fn list(jobs: &[Job], all_projects: bool, out: &mut Output) -> io::Result<()> {
     if out.json {
         return jobs.iter().try_for_each(|job| out.object(&object(job)));
     }
-    let rows: Vec<_> = jobs.iter().map(row).collect();
-    out.table(["JOB", "LAST SUCCESS", "RUNS SINCE", "HOLDER"], &rows)
+    let rows = jobs.iter().map(row);
+    if all_projects {
+        let rows: Vec<_> = jobs.iter().zip(rows).map(with_project).collect();
+        return out.table(["PROJECT", "JOB", "LAST SUCCESS", "RUNS SINCE", "HOLDER"], &rows);
+    }
+    out.table(["JOB", "LAST SUCCESS", "RUNS SINCE", "HOLDER"], &rows.collect::<Vec<_>>())
 }
 
-fn row(Job { name, holder, started_us, last_success_us }: &Job) -> [String; 4] {
+fn with_project((job, [name, success, since, holder]): (&Job, [String; 4])) -> [String; 5] {
+    [shown_name(&job.project), name, success, since, holder]
+}
+
+fn row(Job { name, holder, started_us, last_success_us, .. }: &Job) -> [String; 4] {
     let at = |time: &Option<i64>| time.map_or_else(|| "-".to_owned(), moment);
     let holder = if holder.is_empty() { "-".to_owned() } else { super::output::cell(holder) };
     [name.clone(), at(last_success_us), at(started_us), holder]
 }
 
-fn object(Job { name, holder, started_us, last_success_us }: &Job) -> Value {
-    json!({ "job": name, "holder": holder, "started_us": started_us, "last_success_us": last_success_us })
+fn object(Job { name, holder, started_us, last_success_us, project }: &Job) -> Value {
+    json!({
+        "job": name, "holder": holder, "started_us": started_us, "last_success_us": last_success_us,
+        "project": project,
+    })
 }

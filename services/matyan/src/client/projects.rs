@@ -131,7 +131,7 @@ pub(super) async fn run(flags: ProjectsFlags) -> Result<(), Error> {
 }
 
 /// A name for the default project, which has none.
-fn shown_name(name: &str) -> String {
+pub(super) fn shown_name(name: &str) -> String {
     if name.is_empty() { "(default)".to_owned() } else { cell(name) }
 }
 

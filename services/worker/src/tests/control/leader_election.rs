@@ -53,8 +53,8 @@ async fn the_time_of_a_jobs_last_success_outlives_its_process() {
     env.store().commit(batch).await.unwrap();
     let control = env.control().await;
     let last_success = async || {
-        let jobs = jobs_list(&*env.store().snapshot().await.unwrap(), Project::default()).await.unwrap();
-        jobs.get("dead-runs").and_then(|job| job.last_success_us)
+        let jobs = jobs_list(&*env.store().snapshot().await.unwrap()).await.unwrap();
+        jobs.get(&(Project::default(), "dead-runs".to_owned())).and_then(|job| job.last_success_us)
     };
     eventually("a recorded success", async || last_success().await == Some(1_000_000_000)).await;
     assert_eq!(control.last_success("orphaned-blobs"), 5.0, "the time in the store");

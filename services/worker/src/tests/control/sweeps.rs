@@ -254,8 +254,8 @@ async fn rule_14_a_sweep_renews_its_lock() {
     };
     let (swept, ()) = tokio::join!(job_scheduler::sweep_tombstones(&env.deps, &metrics.blobs), besides);
     swept.unwrap();
-    let jobs = matyan_model::lock::jobs_list(&*env.store().snapshot().await.unwrap(), P).await.unwrap();
-    let job = jobs["cleanup-tombstones"];
+    let jobs = matyan_model::lock::jobs_list(&*env.store().snapshot().await.unwrap()).await.unwrap();
+    let job = jobs[&(P, "cleanup-tombstones".to_owned())];
     assert!(job.holder.is_none() && job.last_success_us.is_some());
 }
 
