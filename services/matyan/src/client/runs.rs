@@ -89,6 +89,7 @@ fn sort(flags: &SearchFlags) -> Sort {
         SortKey::Outcome => SortField::Outcome,
         SortKey::Name => SortField::Name,
         SortKey::Experiment => SortField::Experiment,
+        SortKey::Tags => SortField::Tags,
         SortKey::Id => SortField::RunId,
     };
     Sort { by: Some(By::Field(field.into())), descending: !flags.ascending, ..Sort::default() }

@@ -167,5 +167,6 @@ pub(crate) enum SortKey {
     Outcome,
     Name,
     Experiment,
+    Tags,
     Id,
 }
