@@ -13,6 +13,8 @@ use super::packed::{Floats, Integers, OptionalIntegers, put_floats, put_integers
 use super::points::{Point, Points, StepRange};
 use super::wire::{FormatError, Input};
 
+const FORMAT: u8 = 1;
+
 /// Summary of one or more points.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Summary {
@@ -119,6 +121,23 @@ impl Summary {
     /// Merges `next` into `total`.
     pub fn add(total: &mut Option<Self>, next: &Self) {
         *total = Some(total.map_or(*next, |total| total.merged(next)));
+    }
+}
+
+impl Summary {
+    /// The byte 1, then the summary.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(128);
+        out.push(FORMAT);
+        put_summary(&mut out, self);
+        out
+    }
+
+    pub fn decode(bytes: &[u8]) -> Result<Self, FormatError> {
+        let mut input = Input::with_format(bytes, FORMAT)?;
+        let summary = summary(&mut input)?;
+        input.end()?;
+        Ok(summary)
     }
 }
 

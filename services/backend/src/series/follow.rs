@@ -1,7 +1,9 @@
 //! Following series: sends points as they are applied. A change says only which run it touched, so
 //! what is new is found by step: the points after the last one that was sent. The series is stale if
 //! its summary is not that of the points sent before and the new ones: then earlier points have
-//! changed.
+//! changed. A follower keeps that summary for each series, and continues from it after a lost connection.
+
+mod position;
 
 use std::{
     collections::{HashMap, HashSet},
@@ -14,7 +16,7 @@ use matyan_model::{
     series::{Point, StepRange, Summary},
 };
 use matyan_proto::series::v1::{
-    FollowRequest, FollowResponse, Place, PointColumns, RunSelection, SeriesPoints,
+    FollowRequest, FollowResponse, Place, PointColumns, RunSelection, SeriesPoints, SeriesPosition,
 };
 use prost::Message;
 use tokio::time::Instant;
@@ -33,6 +35,7 @@ use crate::{
     live::{ChangedRun, LiveEvent, LiveEvents},
     stream::{MESSAGE_BYTES, Sender, StreamEnd},
 };
+use position::{ReadRun, SentSeries};
 
 /// Maximum number of other runs remembered; forgetting them costs a lookup of each.
 const REMEMBERED: usize = 100_000;
@@ -51,10 +54,8 @@ pub(crate) struct Follow {
 struct FollowedRun {
     selection: RunSelection,
     steps: StepRange,
-    /// The run that had this id when it was last read, and the number of edits of its series.
-    read: Option<(RunNumber, u64)>,
-    /// The whole of each requested series when it was sent, by position.
-    series: Vec<Option<Summary>>,
+    /// What was sent of each requested series, by position.
+    series: Vec<Option<SentSeries>>,
 }
 
 pub(crate) async fn begin(backend: &Backend, call: Call, request: FollowRequest) -> Result<Follow> {
@@ -69,14 +70,23 @@ pub(crate) async fn begin(backend: &Backend, call: Call, request: FollowRequest)
     let steps = convert::step_range(request.steps.as_ref());
     let run = |selection: RunSelection| {
         let series = vec![None; select::series_count(&selection)];
-        FollowedRun { selection, steps, read: None, series }
+        FollowedRun { selection, steps, series }
     };
+    let mut runs: Vec<FollowedRun> = request.runs.into_iter().map(run).collect();
+    for SeriesPosition { place, position } in request.resume {
+        let Place { run, series } = place.unwrap_or_default();
+        let followed = runs.get_mut(run as usize).and_then(|run| run.series.get_mut(series as usize));
+        let Some(sent) = followed else {
+            return Err(Error::field("resume", "has a place that `runs` does not have"));
+        };
+        *sent = (!position.is_empty()).then(|| SentSeries::decode(&position)).transpose()?;
+    }
     Ok(Follow {
         deps,
         call,
         columns: request.columns.unwrap_or(DEFAULT_COLUMNS),
         density: request.density,
-        runs: request.runs.into_iter().map(run).collect(),
+        runs,
         known: HashMap::new(),
         events,
     })
@@ -139,39 +149,43 @@ impl Follow {
             return Ok(());
         };
         let writing = writing_get(found.snapshot.as_ref(), self.call.project, found.number).await?;
-        let read = Some((found.number, writing.series_edits));
-        let is_other = run.read.is_some() && run.read != read;
-        run.read = read;
+        let read = ReadRun { number: found.number, edits: writing.series_edits };
         let mut reader = RunReader::new(&self.deps, &self.call, found);
         let selected = select::series(&mut reader, &run.selection, run.steps).await?;
         let mut news = News::default();
-        if is_other {
-            news.add_vanished(&mut run.series, &selected);
-        }
+        news.add_vanished(&mut run.series, &selected);
         for selected in selected.chunks(batch_size(1)) {
-            let (changed, parts) = loop {
-                match changed(&mut reader, &run.series, selected, is_other).await {
+            let changed = loop {
+                match changed(&mut reader, &run.series, selected, read).await {
                     Ok(changed) => break changed,
                     Err(error) => reader.renew(error)?,
                 }
             };
-            for (position, part) in parts {
-                run.series[position] = part;
+            for (position, sent) in changed.whole {
+                run.series[position] = sent;
             }
             news.stale.extend(changed.stale);
             news.unsent.extend(changed.unsent);
         }
-        let stale = news.stale.into_iter().map(|series| Place { run: place, series }).collect();
-        let mut message = FollowResponse { stale, ..FollowResponse::default() };
+        let mut message = FollowResponse::default();
+        for series in news.stale {
+            let stale = Place { run: place, series };
+            message.stale.push(stale);
+            message.positions.push(position(stale, run.series[series as usize]));
+        }
         for series in news.unsent {
-            let position = series.position;
+            let at = Place { run: place, series: series.position };
             let OpenedSeries { info, mut pieces, .. } =
                 open_series(&mut reader, &(series, None), self.density).await?;
             let mut info = Some(info);
             while let Some((points, more)) = reader.next(&mut pieces).await? {
-                let place = Some(Place { run: place, series: position });
+                let mut sent = run.series[at.series as usize];
+                if let (Some(sent), Some(last), true) = (&mut sent, points.last(), more) {
+                    sent.last_step = last.step;
+                }
                 let columns = full_columns(&points, self.columns);
-                message.series.push(SeriesPoints { place, info: info.take(), more, ..columns });
+                message.series.push(SeriesPoints { place: Some(at), info: info.take(), more, ..columns });
+                message.positions.push(position(at, sent));
                 if message.encoded_len() >= MESSAGE_BYTES {
                     reader.send(sender, std::mem::take(&mut message)).await?;
                 }
@@ -185,6 +199,11 @@ impl Follow {
     }
 }
 
+fn position(place: Place, sent: Option<SentSeries>) -> SeriesPosition {
+    let position = sent.map(|sent| sent.encode()).unwrap_or_default();
+    SeriesPosition { place: Some(place), position }
+}
+
 /// Series of a run that have changed.
 #[derive(Default)]
 struct News {
@@ -192,11 +211,13 @@ struct News {
     stale: Vec<u32>,
     /// Series with new points, restricted to those.
     unsent: Vec<SelectedSeries>,
+    /// What a follower has after the news, by position.
+    whole: Vec<(usize, Option<SentSeries>)>,
 }
 
 impl News {
     /// Adds the series that were sent and do not exist any more.
-    fn add_vanished(&mut self, sent: &mut [Option<Summary>], selected: &[SelectedSeries]) {
+    fn add_vanished(&mut self, sent: &mut [Option<SentSeries>], selected: &[SelectedSeries]) {
         let found: HashSet<u32> = selected.iter().map(|series| series.position).collect();
         for (position, part) in (0..).zip(sent) {
             if part.is_some() && !found.contains(&position) {
@@ -207,38 +228,38 @@ impl News {
     }
 }
 
-/// The series that have changed since they were sent, and the new state of all. After an edit, every
-/// series that was sent is stale.
+/// The series that have changed since they were sent. After an edit of the run's series, every one that was
+/// sent is stale.
 async fn changed(
     reader: &mut RunReader<'_>,
-    sent: &[Option<Summary>],
+    sent: &[Option<SentSeries>],
     selected: &[SelectedSeries],
-    is_edited: bool,
-) -> Result<(News, Vec<(usize, Option<Summary>)>)> {
+    run: ReadRun,
+) -> Result<News> {
     let (snapshot, opened) = reader.run().await?;
     let numbers: Vec<_> = selected.iter().map(|series| series.number).collect();
-    let (mut news, mut parts) = (News::default(), Vec::new());
+    let mut news = News::default();
     for (series, view) in selected.iter().zip(opened.views(snapshot, &numbers).await?) {
         let position = series.position as usize;
         let (before, whole) = (sent[position], view.summary(snapshot).await?);
-        parts.push((position, whole));
+        news.whole.push((position, whole.map(|whole| SentSeries::whole(run, whole))));
         let Some(whole) = whole else {
             // A branch has lost all points that it shared.
             news.stale.extend(before.map(|_| series.position));
             continue;
         };
         let unsent = match before {
-            Some(Summary { last: Point { step: i64::MAX, .. }, .. }) => StepRange::NONE,
-            Some(before) => StepRange::new(before.last.step + 1, whole.last.step),
+            Some(before) => before.unsent(whole.last.step),
             None => whole.steps(),
         };
-        if before.is_some() {
-            let mut explained = before;
-            let mut added = view.scan(snapshot, unsent).await?;
+        if let Some(before) = before {
+            let mut explained = Some(before.whole);
+            let mut added = view.scan(snapshot, before.added(whole.last.step)).await?;
             while let Some(points) = added.next(snapshot).await? {
                 let added = Summary::from_points(&points, 0..points.len());
                 added.iter().for_each(|added| Summary::add(&mut explained, added));
             }
+            let is_edited = before.run != run;
             if is_edited || !explained.is_some_and(|explained| is_same(&explained, &whole)) {
                 news.stale.push(series.position);
                 continue;
@@ -249,7 +270,7 @@ async fn changed(
             news.unsent.push(SelectedSeries { steps, ..series.clone() });
         }
     }
-    Ok((news, parts))
+    Ok(news)
 }
 
 /// Whether two summaries are of the same points, as far as summaries can show.

@@ -60,12 +60,17 @@ struct Followed {
     steps: BTreeMap<(u32, u32), Vec<i64>>,
     stale: Vec<(u32, u32)>,
     is_caught_up: bool,
+    positions: BTreeMap<(u32, u32), SeriesPosition>,
 }
 
 impl Followed {
     fn take(&mut self, message: FollowResponse) {
         self.is_caught_up |= message.caught_up;
         self.stale.extend(message.stale.iter().map(|place| (place.run, place.series)));
+        for position in message.positions {
+            let place = position.place.unwrap();
+            self.positions.insert((place.run, place.series), position);
+        }
         for points in message.series {
             let place = points.place.unwrap();
             assert!(points.steps.iter().zip(&points.values).all(|(step, value)| *step as f64 == *value));
@@ -210,5 +215,63 @@ async fn other_projects_are_not_followed_and_updates_are_thinned() {
     let mut followed = Followed::default();
     followed.until(&mut here, |followed| !followed.steps(0, 0).is_empty()).await;
     assert_eq!(followed.steps(0, 0), [7]);
+    harness.end().await;
+}
+
+/// A client that connects again after any message has each point once.
+#[tokio::test]
+async fn a_follower_that_was_disconnected_continues_where_it_was() {
+    let harness = Harness::new().await;
+    log_at(&harness, "", "r", "a", 0..300_000).await;
+    log_at(&harness, "", "r", "b", 0..10).await;
+    harness.applied().await;
+    let request = follow("r", &["a", "b", "later"]);
+    let mut followed = Followed::default();
+    let reopen = async |followed: &Followed| {
+        let resume = followed.positions.values().cloned().collect();
+        open(&harness, FollowRequest { resume, ..request.clone() }).await
+    };
+    // The first points come in several messages, and each time only one is received.
+    let mut connections = 0;
+    while !followed.is_caught_up {
+        let message = reopen(&followed).await.message().await.unwrap().unwrap();
+        followed.take(message);
+        connections += 1;
+    }
+    assert!(connections > 3, "{connections}");
+    let caught_up = |followed: &Followed| followed.is_caught_up;
+    for part in 0..5 {
+        log_at(&harness, "", "r", "a", 300_000 + part * 10..310_000 + part * 10).await;
+        log_at(&harness, "", "r", "later", part..part + 1).await;
+        harness.applied().await;
+        followed.is_caught_up = false;
+        followed.until(&mut reopen(&followed).await, caught_up).await;
+    }
+    assert_eq!(followed.steps(0, 0), (0..310_040).collect::<Vec<_>>());
+    assert_eq!((followed.steps(0, 1), followed.steps(0, 2).len()), (&(0..10).collect::<Vec<_>>()[..], 5));
+    assert_eq!(followed.stale, [], "points that are logged again with the same values have not changed");
+
+    // Earlier points change while nobody is connected, which is reported once.
+    log_values(&harness, "", "r", "a", [(5, 9.0)]).await;
+    let r#type = SeriesType::Metric.into();
+    let key = Some(key("later"));
+    let delete = DeleteRequest { run_id: "r".into(), r#type, key, ..Default::default() };
+    Client::new(harness.routes()).delete(delete).await.unwrap();
+    for _ in 0..2 {
+        followed.is_caught_up = false;
+        followed.until(&mut reopen(&followed).await, caught_up).await;
+    }
+    // An edit makes every series of its run stale.
+    followed.stale.sort_unstable();
+    assert_eq!(followed.stale, [(0, 0), (0, 1), (0, 2)]);
+    log_at(&harness, "", "r", "b", [10]).await;
+    followed.until(&mut reopen(&followed).await, |followed| followed.steps(0, 1).len() == 11).await;
+
+    for (run, series, position) in [(1, 0, &b""[..]), (0, 3, b""), (0, 0, b"forged")] {
+        let place = Some(Place { run, series });
+        let position = bytes::Bytes::copy_from_slice(position);
+        let refused = FollowRequest { resume: vec![SeriesPosition { place, position }], ..request.clone() };
+        wrong_field(Client::new(harness.routes()).follow(refused).await, "resume");
+    }
     harness.end().await;
 }
