@@ -12,6 +12,7 @@
 mod column;
 mod column_reader;
 mod cursor;
+mod equal_runs;
 mod eviction;
 mod group;
 mod match_set;

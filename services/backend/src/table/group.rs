@@ -6,14 +6,14 @@ use matyan_model::ids::Project;
 
 use super::{
     NeededParts, RunTable, RunTables,
+    equal_runs::GroupEqualRuns,
     match_set::TableQuery,
-    memory::{grow, vec_growth},
     order::{OrderKey, SortRuns},
-    page::{RunFilter, SelectRuns, entity_names, needed_columns},
+    page::{RunFilter, SELECTED, SelectRuns, entity_names, needed_columns},
     roster::Slot,
     run_value::{RunValue, TableValue},
     sliced_sort::SlicedSort,
-    table_work::{SLICE, TableWork, in_slices, missing_column},
+    table_work::{TableWork, in_slices, missing_column},
     term::{Term, compare},
 };
 use crate::{Deps, error::Result};
@@ -130,13 +130,14 @@ struct TableGroup {
 struct GroupRuns {
     query: ResolvedGroups,
     runs: SelectRuns,
-    /// Number of runs done, in the order of their values.
-    done: usize,
+    /// The first runs that are done, in the order of slots.
+    done: Slot,
+    /// All groups of the table, in rising order.
     groups: Vec<TableGroup>,
     /// The summaries of all groups, one after another.
     summaries: Vec<NumberSummary>,
     sort: Option<SlicedSort<Slot>>,
-    /// Indexes of groups in the order of the request.
+    /// Indexes of groups with runs, in the order of the request.
     order: Vec<Slot>,
 }
 
@@ -160,6 +161,8 @@ impl RunTables {
         let open = self.open(deps, project, &needed).await?;
         let work = SortRuns::new(by.clone());
         let (open, _) = in_slices(self, evaluation, project, &needed, open, work).await?;
+        let work = GroupEqualRuns::new(by.clone());
+        let (open, _) = in_slices(self, evaluation, project, &needed, open, work).await?;
         let work = SelectRuns::new(RunFilter::new(query.as_ref()));
         let (open, runs) = in_slices(self, evaluation, project, &needed, open, work).await?;
         let by_values = by.clone();
@@ -181,32 +184,31 @@ impl GroupRuns {
         Self { query, runs, done: 0, groups, summaries, sort: None, order }
     }
 
+    /// The groups of the table, without runs.
+    fn begin_groups(&mut self, table: &RunTable) -> Option<()> {
+        let group = |slot: &Slot| TableGroup { slot: *slot, runs: 0, number: Term::Absent };
+        self.groups = table.equal_runs(&self.query.by)?.examples().iter().map(group).collect();
+        self.summaries = vec![NumberSummary::EMPTY; self.groups.len() * self.query.summaries.len()];
+        Some(())
+    }
+
     /// Adds some runs to their groups.
     fn collect(&mut self, table: &RunTable) -> Option<()> {
         let Self { query, runs, done, groups, summaries, .. } = self;
-        let comparison = table.comparison(&query.by)?;
+        let equal = table.equal_runs(&query.by)?;
         let values = query.summaries.iter().map(|value| table.values(value));
         let values: Vec<_> = values.collect::<Option<_>>()?;
-        let first = table.values(&query.by.first()?.0)?;
-        let slice = table.sorted(&query.by).iter().copied().skip(*done).take(SLICE);
-        for slot in slice {
-            *done += 1;
-            let has_prefix = query.prefix.is_empty() || first.get(slot).starts_with(&query.prefix);
-            if !runs.selected[slot as usize] || !has_prefix {
-                continue;
+        let slots = (*done..).take(SELECTED.min(runs.selected.len() - *done as usize));
+        for slot in slots {
+            *done = slot + 1;
+            let Some(index) = equal.group(slot).filter(|_| runs.selected[slot as usize]) else { continue };
+            let group = &mut groups[index];
+            if group.runs == 0 {
+                group.slot = slot;
             }
-            let is_first =
-                groups.last().is_none_or(|group| comparison.compare_values(group.slot, slot).is_ne());
-            if is_first {
-                grow(groups, 1);
-                groups.push(TableGroup { slot, runs: 0, number: Term::Absent });
-                grow(summaries, values.len());
-                summaries.resize(summaries.len() + values.len(), NumberSummary::EMPTY);
-            }
-            let Some(group) = groups.last_mut() else { continue };
             group.runs += 1;
-            let begin = summaries.len() - values.len();
-            for (summary, values) in summaries[begin..].iter_mut().zip(&values) {
+            let summaries = &mut summaries[index * values.len()..];
+            for (summary, values) in summaries.iter_mut().zip(&values) {
                 if let Some(value) = values.get(slot).number() {
                     summary.add(value);
                 }
@@ -215,8 +217,8 @@ impl GroupRuns {
         Some(())
     }
 
-    /// Notes the numbers that groups are sorted by, and begins to sort the groups.
-    fn begin_sort(&mut self) -> SlicedSort<Slot> {
+    /// Notes the numbers that groups are sorted by, and begins to sort the groups that have runs.
+    fn begin_sort(&mut self, table: &RunTable) -> Option<SlicedSort<Slot>> {
         let Self { query, groups, summaries, .. } = self;
         if let Some(of) = query.order {
             for (index, group) in groups.iter_mut().enumerate() {
@@ -224,12 +226,16 @@ impl GroupRuns {
                 group.number = order_number(of, group.runs, summary);
             }
         }
-        let all: Vec<Slot> = (0..).take(groups.len()).collect();
-        // They were collected in rising order.
-        match query.order.is_some() || query.descending {
+        let first = table.values(&query.by.first()?.0)?;
+        let is_shown = |group: &TableGroup| {
+            group.runs > 0 && (query.prefix.is_empty() || first.get(group.slot).starts_with(&query.prefix))
+        };
+        let all = (0..).zip(&*groups).filter(|(_, group)| is_shown(group)).map(|(index, _)| index).collect();
+        // They are in rising order.
+        Some(match query.order.is_some() || query.descending {
             true => SlicedSort::new(Vec::new(), all),
             false => SlicedSort::new(all, Vec::new()),
-        }
+        })
     }
 
     /// The order of the values of groups.
@@ -256,8 +262,8 @@ impl GroupRuns {
             GroupRow { terms: comparison.terms(*slot), runs: *runs, summaries, number: number.clone() }
         };
         Some(GroupPage {
-            group_count: groups.len() as u64,
-            run_count: groups.iter().map(|group| group.runs).sum(),
+            group_count: order.len() as u64,
+            run_count: order.iter().map(|index| groups[*index as usize].runs).sum(),
             more: order.len() - from > query.limit,
             always_raised: self.runs.filter.always_raised(table),
             groups: order[from..].iter().take(query.limit).map(row).collect(),
@@ -266,25 +272,25 @@ impl GroupRuns {
 }
 
 impl TableWork for GroupRuns {
-    fn bytes(&self, _: &RunTable) -> usize {
-        let more = SLICE * self.query.summaries.len();
+    fn bytes(&self, table: &RunTable) -> usize {
+        let groups = table.equal_runs(&self.query.by).map_or(0, |equal| equal.examples().len());
+        let summaries = self.query.summaries.len() * size_of::<NumberSummary>();
         self.runs.selected.capacity()
-            + self.groups.capacity() * size_of::<TableGroup>()
-            + vec_growth(&self.groups, SLICE)
-            + self.summaries.capacity() * size_of::<NumberSummary>()
-            + vec_growth(&self.summaries, more)
-            + SlicedSort::<Slot>::bytes(self.groups.len() + SLICE)
-            + (self.groups.len() + SLICE) * size_of::<Slot>()
+            + groups * (size_of::<TableGroup>() + summaries + size_of::<Slot>())
+            + SlicedSort::<Slot>::bytes(groups)
     }
 
     fn step(&mut self, table: &mut RunTable) -> Option<bool> {
-        if self.done < table.sorted(&self.query.by).len() {
+        if self.done == 0 {
+            self.begin_groups(table)?;
+        }
+        if (self.done as usize) < self.runs.selected.len() {
             self.collect(table)?;
             return Some(false);
         }
         let mut sort = match self.sort.take() {
             Some(sort) => sort,
-            None => self.begin_sort(),
+            None => self.begin_sort(table)?,
         };
         let comparison = table.comparison(&self.values_order())?;
         let compare_groups = |a: &Slot, b: &Slot| {

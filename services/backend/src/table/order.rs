@@ -7,6 +7,7 @@ use tokio::time::Instant;
 use super::{
     RunTable,
     column::Column,
+    equal_runs::EqualRuns,
     memory::{grow, vec_growth},
     roster::{Roster, RunState, Slot},
     run_value::{ColumnKey, TableValue},
@@ -26,6 +27,8 @@ pub(super) struct Order {
     /// Every run but deleted ones, and the changed ones at their old places.
     sorted: Vec<Slot>,
     changed: Vec<Slot>,
+    /// The groups of runs with equal values, once a request has needed them. The next order has its own.
+    equal: Option<EqualRuns>,
     /// When a request last needed the order.
     pub(super) used: Instant,
 }
@@ -48,7 +51,8 @@ impl Order {
     }
 
     pub(super) fn bytes(&self) -> usize {
-        (self.sorted.capacity() + self.changed.capacity()) * size_of::<Slot>()
+        let equal = self.equal.as_ref().map_or(0, EqualRuns::bytes);
+        (self.sorted.capacity() + self.changed.capacity()) * size_of::<Slot>() + equal
     }
 
     /// Upper bound of the memory that this number of changed runs takes.
@@ -182,6 +186,17 @@ impl RunTable {
     pub(super) fn sorted(&self, key: &OrderKey) -> &[Slot] {
         self.orders.get(key).map_or(&[], |order| &order.sorted)
     }
+
+    /// The groups of the runs in an order that was just brought up to date; `None` if they are not known.
+    pub(super) fn equal_runs(&self, key: &OrderKey) -> Option<&EqualRuns> {
+        self.orders.get(key)?.equal.as_ref()
+    }
+
+    pub(super) fn set_equal_runs(&mut self, key: &OrderKey, equal: EqualRuns) {
+        if let Some(order) = self.orders.get_mut(key) {
+            order.equal = Some(equal);
+        }
+    }
 }
 
 /// Brings an order up to date. Until then, the table keeps the previous one, so nothing is lost if the
@@ -215,7 +230,8 @@ impl TableWork for SortRuns {
         let comparison = table.comparison(&self.key)?;
         let Some(mut sorted) = sort.step(|a, b| comparison.compare(*a, *b)) else { return Some(false) };
         sorted.shrink_to_fit();
-        let order = Order { key: self.key.clone(), sorted, changed: Vec::new(), used: Instant::now() };
+        let order =
+            Order { key: self.key.clone(), sorted, changed: Vec::new(), equal: None, used: Instant::now() };
         table.orders.insert(self.key.clone(), order);
         Some(true)
     }

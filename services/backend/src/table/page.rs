@@ -117,7 +117,7 @@ impl RunFilter {
 }
 
 /// Runs of a slice. Looking at one takes some nanoseconds.
-const SELECTED: usize = 20 * SLICE;
+pub(super) const SELECTED: usize = 20 * SLICE;
 
 /// Finds the runs of a table that a list has.
 pub(super) struct SelectRuns {
