@@ -5,9 +5,11 @@
 
 use std::{
     borrow::Cow,
-    collections::{HashMap, HashSet},
+    collections::{HashMap, HashSet, VecDeque},
+    sync::Arc,
 };
 
+use futures::{TryStreamExt as _, stream::FuturesOrdered};
 use matyan_model::{
     entity::{Experiment, Tag, entity_get, entity_list},
     ids::{Project, RunNumber},
@@ -20,7 +22,7 @@ use matyan_model::{
     series::{RunRef, RunSeries, Summary, folded_summaries},
 };
 use matyan_proto::search::v1::MetricValue;
-use matyan_store::{Error as StoreError, Key, Page, Range, Scan, Snapshot, Stamp};
+use matyan_store::{Error as StoreError, Key, Page, Range, Scan, Snapshot, Stamp, Store};
 use matyan_value::cbor;
 
 use super::{
@@ -41,6 +43,9 @@ const DOCUMENTS: usize = 64;
 
 /// Series looked up in one snapshot.
 const SERIES: usize = 256;
+
+/// Such pages that are read at the same time, each on a thread of the store.
+const SERIES_PAGES: usize = 4;
 
 /// Documents per page of a scan.
 const SCANNED: Scan = Scan { rows: 256, bytes: 1 << 20, reverse: false };
@@ -311,38 +316,34 @@ impl ColumnReader<'_> {
         // Their values are not only in the summaries of what was folded.
         let mut unread = self.runs_in(keys::unfolded_all(self.project)).await?;
         unread.extend(self.runs_in(keys::branches(self.project)).await?);
+        let (unread, metric) = (Arc::new(unread), Arc::new(metric.clone()));
         let mut rest = Some(keys::index_series_name_all(self.project, SeriesKind::Metric, &metric.name));
-        while let Some(range) = rest {
-            let snapshot = self.deps.store.snapshot().await?;
-            let (numbers, next) = index_runs_page(snapshot.as_ref(), &range, SERIES).await?;
-            let found = metric_series_find_in(
-                snapshot.as_ref(),
-                self.project,
-                &numbers,
-                &metric.name,
-                &metric.digest,
-            )
-            .await?;
-            let found = numbers.into_iter().zip(found);
-            let found: Vec<_> = found.filter_map(|(number, series)| Some((number, series?))).collect();
-            let (open, folded): (Vec<_>, Vec<_>) =
-                found.into_iter().partition(|(number, _)| unread.contains(number));
-            self.begin_page(open.len() + folded.len(), 0).await?;
-            self.unknown.extend(open.into_iter().map(|(number, _)| number));
-            match folded_summaries(snapshot.as_ref(), self.project, &folded).await {
-                Ok(summaries) => {
-                    for ((number, _), summary) in folded.into_iter().zip(summaries) {
-                        self.add(number, summary_term(summary.as_ref(), metric.value));
-                    }
-                }
-                // One of them is damaged; the others are read one by one.
-                Err(StoreError::Corrupt { .. }) => {
-                    self.unknown.extend(folded.into_iter().map(|(number, _)| number));
-                }
-                Err(error) => return Err(error.into()),
+        let (mut waiting, mut reading) = (VecDeque::new(), FuturesOrdered::new());
+        loop {
+            if waiting.is_empty()
+                && let Some(range) = rest.take()
+            {
+                let snapshot = self.deps.store.snapshot().await?;
+                let (numbers, next) = index_runs_page(snapshot.as_ref(), &range, roster::PAGE.rows).await?;
+                waiting.extend(numbers.chunks(SERIES).map(<[RunNumber]>::to_vec));
+                rest = next;
             }
-            self.end_page();
-            rest = next;
+            while reading.len() < SERIES_PAGES
+                && let Some(numbers) = waiting.pop_front()
+            {
+                let store = self.deps.store.clone();
+                reading.push_back(metric_page(store, self.project, metric.clone(), unread.clone(), numbers));
+            }
+            self.begin_page(SERIES * SERIES_PAGES, 0).await?;
+            match reading.try_next().await? {
+                Some((values, unknown)) => {
+                    self.page.extend(values);
+                    self.unknown.extend(unknown);
+                    self.end_page();
+                }
+                None if rest.is_none() => break,
+                None => {}
+            }
         }
         self.read_unknown().await
     }
@@ -361,6 +362,37 @@ impl ColumnReader<'_> {
         }
         Ok(runs)
     }
+}
+
+/// The values of a metric in some runs, and the runs whose value is not only in what was folded.
+async fn metric_page(
+    store: Arc<dyn Store>,
+    project: Project,
+    metric: Arc<MetricColumn>,
+    unread: Arc<HashSet<RunNumber>>,
+    numbers: Vec<RunNumber>,
+) -> Result<(ReadValues, Vec<RunNumber>)> {
+    let (mut unknown, folded): (Vec<_>, Vec<_>) =
+        numbers.into_iter().partition(|number| unread.contains(number));
+    let snapshot = store.snapshot().await?;
+    let found =
+        metric_series_find_in(snapshot.as_ref(), project, &folded, &metric.name, &metric.digest).await?;
+    let found = folded.into_iter().zip(found);
+    let found: Vec<_> = found.filter_map(|(number, series)| Some((number, series?))).collect();
+    let numbers = found.iter().map(|(number, _)| *number);
+    let values = match folded_summaries(snapshot.as_ref(), project, &found).await {
+        Ok(summaries) => {
+            let terms = summaries.iter().map(|summary| summary_term(summary.as_ref(), metric.value));
+            numbers.zip(terms).collect()
+        }
+        // One of them is damaged; the others are read one by one.
+        Err(StoreError::Corrupt { .. }) => {
+            unknown.extend(numbers);
+            Vec::new()
+        }
+        Err(error) => return Err(error.into()),
+    };
+    Ok((values, unknown))
 }
 
 /// The value of one run.
