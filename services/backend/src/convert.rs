@@ -57,6 +57,9 @@ pub(crate) fn parts(parts: Option<RunParts>) -> Result<RunParts> {
         let reason = "is empty, so `series_names` and `series_keys` select nothing: add SERIES_TYPE_METRIC";
         return Err(Error::field("series_types", reason));
     }
+    if parts.series_offset > 0 && parts.series_limit == 0 {
+        return Err(Error::field("series_offset", "needs a `series_limit`, the number of series to return"));
+    }
     for key in &mut parts.series_keys {
         key.context = context(key)?.canonical().to_owned();
     }

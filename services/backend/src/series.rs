@@ -73,7 +73,9 @@ impl SeriesService for Backend {
         let requested: Vec<SeriesType> = request.types().collect();
         let types = if requested.is_empty() { ALL_TYPES.to_vec() } else { requested };
         let wanted = view::WantedSeries { names: &request.names, keys: &[] };
-        let mut listed = view::series_view(found.snapshot.as_ref(), run_ref, &types, wanted).await?;
+        let page = view::SeriesPage::ALL;
+        let (mut listed, _) =
+            view::series_view(found.snapshot.as_ref(), run_ref, &types, wanted, page).await?;
         if request.typed_values {
             listed = listed.into_iter().map(add_context_values).collect();
         }

@@ -124,7 +124,10 @@ pub(crate) async fn run_parts(
     }
     let run_ref = RunRef { project: names.project, number };
     let wanted = WantedSeries { names: &parts.series_names, keys: &parts.series_keys };
-    run.series = series_view(snapshot, run_ref, &parts.series_types().collect::<Vec<_>>(), wanted).await?;
+    let (types, page) = (parts.series_types().collect::<Vec<_>>(), SeriesPage::of(parts));
+    let (series, count) = series_view(snapshot, run_ref, &types, wanted, page).await?;
+    run.series = series;
+    run.series_count = if parts.series_limit > 0 { u32::try_from(count).unwrap_or(u32::MAX) } else { 0 };
     if parts.typed_values {
         run.series = run.series.into_iter().map(add_context_values).collect();
     }
@@ -286,17 +289,37 @@ impl WantedSeries<'_> {
     }
 }
 
-/// The requested series of a run, in the order of the API.
+/// A range of the requested series of a run.
+#[derive(Clone, Copy)]
+pub(crate) struct SeriesPage {
+    offset: usize,
+    limit: usize,
+}
+
+impl SeriesPage {
+    pub(crate) const ALL: Self = Self { offset: 0, limit: usize::MAX };
+
+    fn of(parts: &RunParts) -> Self {
+        match parts.series_limit as usize {
+            0 => Self::ALL,
+            limit => Self { offset: parts.series_offset as usize, limit },
+        }
+    }
+}
+
+/// A page of the requested series of a run, in the order of the API, and the number of all. Summaries are
+/// read for the page only.
 pub(crate) async fn series_view(
     snapshot: &dyn Snapshot,
     run_ref: RunRef,
     types: &[SeriesType],
     wanted: WantedSeries<'_>,
-) -> Result<Vec<SeriesInfo>> {
+    page: SeriesPage,
+) -> Result<(Vec<SeriesInfo>, usize)> {
     let mut series = Vec::new();
     if types.contains(&SeriesType::Metric) {
         let headers = wanted.metrics(snapshot, run_ref).await?;
-        series.extend(metrics_view(snapshot, run_ref, headers).await?);
+        series.extend(headers.into_iter().map(|(number, header)| metric_info(number, header, None)));
     }
     if types.iter().any(|of| *of != SeriesType::Metric) {
         let headers = object_series_list(snapshot, run_ref.project, run_ref.number).await?;
@@ -305,22 +328,46 @@ pub(crate) async fn series_view(
         series.extend(shown.filter(|info| types.contains(&info.r#type())));
     }
     sort_series(&mut series);
-    Ok(series)
+    let count = series.len();
+    series.truncate(page.offset.saturating_add(page.limit));
+    series.drain(..page.offset.min(series.len()));
+    add_summaries(snapshot, run_ref, &mut series).await?;
+    Ok((series, count))
+}
+
+/// Adds the summaries of the metrics.
+async fn add_summaries(snapshot: &dyn Snapshot, run_ref: RunRef, series: &mut [SeriesInfo]) -> Result<()> {
+    let mut metrics: Vec<_> = series.iter_mut().filter(|info| info.r#type() == SeriesType::Metric).collect();
+    if metrics.is_empty() {
+        return Ok(());
+    }
+    // In the order of their rows.
+    metrics.sort_unstable_by_key(|info| info.number);
+    let run = RunSeries::open(snapshot, run_ref).await?;
+    let numbers: Vec<SeriesNumber> = metrics.iter().map(|info| SeriesNumber(info.number)).collect();
+    for (info, view) in metrics.into_iter().zip(run.views(snapshot, &numbers).await?) {
+        add_summary(info, view.summary(snapshot).await?.as_ref());
+    }
+    Ok(())
 }
 
 /// Sorts by type, then stored context id (signed), then name bytes.
-fn sort_series(series: &mut [SeriesInfo]) {
+fn sort_series(series: &mut Vec<SeriesInfo>) {
     let mut ids: HashMap<String, i64> = HashMap::new();
-    for info in series.iter() {
-        if !ids.contains_key(&info.context) {
-            let id = Context::from_canonical(info.context.clone()).id();
-            ids.insert(info.context.clone(), i64::from(id));
-        }
+    let mut keyed = Vec::with_capacity(series.len());
+    for info in series.drain(..) {
+        let id = match ids.get(&info.context) {
+            Some(id) => *id,
+            None => {
+                let id = i64::from(Context::from_canonical(info.context.clone()).id());
+                ids.insert(info.context.clone(), id);
+                id
+            }
+        };
+        keyed.push(((info.r#type, id), info));
     }
-    series.sort_by(|left, right| {
-        let key = |info: &SeriesInfo| (info.r#type, ids.get(&info.context).copied());
-        key(left).cmp(&key(right)).then_with(|| left.name.as_bytes().cmp(right.name.as_bytes()))
-    });
+    keyed.sort_by(|(left, one), (right, other)| left.cmp(right).then_with(|| one.name.cmp(&other.name)));
+    series.extend(keyed.into_iter().map(|(_, info)| info));
 }
 
 pub(crate) fn object_info((number, header): (SeriesNumber, ObjectHeader)) -> Option<SeriesInfo> {
@@ -338,45 +385,31 @@ pub(crate) fn object_info((number, header): (SeriesNumber, ObjectHeader)) -> Opt
     })
 }
 
-pub(crate) async fn metrics_view(
-    snapshot: &dyn Snapshot,
-    run_ref: RunRef,
-    headers: Vec<(SeriesNumber, MetricHeader)>,
-) -> Result<Vec<SeriesInfo>> {
-    if headers.is_empty() {
-        return Ok(Vec::new());
-    }
-    let run = RunSeries::open(snapshot, run_ref).await?;
-    let numbers: Vec<SeriesNumber> = headers.iter().map(|(number, _)| *number).collect();
-    let views = run.views(snapshot, &numbers).await?;
-    let mut series = Vec::with_capacity(headers.len());
-    for ((number, header), view) in headers.into_iter().zip(views) {
-        series.push(metric_info(number, header, view.summary(snapshot).await?.as_ref()));
-    }
-    Ok(series)
-}
-
 pub(crate) fn metric_info(
     number: SeriesNumber,
     header: MetricHeader,
     summary: Option<&Summary>,
 ) -> SeriesInfo {
-    // A series without finite values has no minimum or maximum.
-    let finite = summary.filter(|summary| summary.finite() > 0);
-    SeriesInfo {
+    let mut info = SeriesInfo {
         number: number.0,
         name: header.name,
         context: header.context,
         r#type: SeriesType::Metric.into(),
         dtype: header.dtype,
-        count: summary.map_or(0, |summary| summary.count),
-        first_step: summary.map_or(0, |summary| summary.first.step),
-        last_step: summary.map_or(0, |summary| summary.last.step),
-        last: summary.map(|summary| summary.last.value),
-        first: summary.map(|summary| summary.first.value),
-        min: finite.map(|summary| summary.min),
-        max: finite.map(|summary| summary.max),
-        context_values: Vec::new(),
+        ..SeriesInfo::default()
+    };
+    add_summary(&mut info, summary);
+    info
+}
+
+fn add_summary(info: &mut SeriesInfo, summary: Option<&Summary>) {
+    let Some(summary) = summary else { return };
+    info.count = summary.count;
+    (info.first_step, info.last_step) = (summary.first.step, summary.last.step);
+    (info.first, info.last) = (Some(summary.first.value), Some(summary.last.value));
+    // A series without finite values has no minimum or maximum.
+    if summary.finite() > 0 {
+        (info.min, info.max) = (Some(summary.min), Some(summary.max));
     }
 }
 

@@ -376,3 +376,34 @@ async fn a_branch_is_found_by_its_parent() {
     }
     harness.end().await;
 }
+
+#[tokio::test]
+async fn the_series_of_a_run_are_read_in_pages() {
+    let harness = Harness::new().await;
+    harness.create(&["r"]).await;
+    let (train, val) = (r#"{"subset":"train"}"#, r#"{"subset":"val"}"#);
+    for (name, context) in [("loss", train), ("acc", val), ("loss", ""), ("acc", train), ("lr", "")] {
+        harness.log_points("r", &[(name, context, &[1.0, 2.0, 0.5])]).await;
+    }
+    harness.applied().await;
+    let mut client = Client::new(harness.routes());
+    let mut read = async |series_offset: u32, series_limit: u32| {
+        let series_types = vec![SeriesType::Metric.into()];
+        let parts = RunParts { series_types, series_limit, series_offset, ..RunParts::default() };
+        let request = GetRequest { run_id: "r".into(), parts: Some(parts) };
+        client.get(request).await.map(|found| found.into_inner().run.unwrap())
+    };
+    let all = read(0, 0).await.unwrap();
+    assert_eq!((all.series.len(), all.series_count), (5, 0));
+    let mut paged = Vec::new();
+    for offset in [0, 2, 4, 6] {
+        let page = read(offset, 2).await.unwrap();
+        assert_eq!(page.series_count, 5);
+        paged.extend(page.series);
+    }
+    assert_eq!(paged, all.series);
+    assert!(paged.iter().all(|info| (info.count, info.last, info.max) == (3, Some(0.5), Some(2.0))));
+    assert_eq!(read(5, u32::MAX).await.unwrap().series, []);
+    wrong_field(read(1, 0).await, "series_offset");
+    harness.end().await;
+}
