@@ -75,6 +75,25 @@ impl RunRef {
         Ok(lists)
     }
 
+    /// The summary rows of the series with numbers from `first` to `last`.
+    pub(crate) fn summaries_between(&self, first: SeriesNumber, last: SeriesNumber) -> Range {
+        let key = |series| keys::series_summary(self.project, self.number, series);
+        // The end of a range is excluded, so a zero byte is appended to include the last key.
+        let mut end = key(last).to_vec();
+        end.push(0);
+        Range::new(key(first), end)
+    }
+
+    pub(crate) async fn summary_rows(
+        &self,
+        snapshot: &dyn Snapshot,
+        range: &Range,
+    ) -> Result<Vec<(SeriesNumber, Bytes)>> {
+        let all = keys::series_summaries(self.project, self.number);
+        let number = |key: &Key| keys::tail(&all.start, key).map(|(number,): (u32,)| SeriesNumber(number));
+        scan_all(snapshot, range).await?.into_iter().map(|(key, row)| Ok((number(&key)?, row))).collect()
+    }
+
     pub(crate) fn series(&self, series: SeriesNumber) -> SeriesRef {
         SeriesRef { run: *self, series }
     }
