@@ -1,5 +1,7 @@
 //! Run search and the list of active runs: one tree per run, in search order.
 
+use std::collections::HashMap;
+
 use http::StatusCode;
 use matyan_proto::common::v1::SeriesType;
 use matyan_proto::runs::v1::{Run, RunParts, SeriesInfo};
@@ -234,13 +236,14 @@ impl EntryWriter for RunSearchWriter {
 /// Writes trees of runs. A run with very many series arrives in several messages.
 struct RunTreeWriter {
     values: OverviewFields,
+    contexts: Contexts,
     /// The unfinished run, and the number of its series written so far.
     open: Option<(Run, i64)>,
 }
 
 impl RunTreeWriter {
     fn new(values: OverviewFields) -> Self {
-        RunTreeWriter { values, open: None }
+        RunTreeWriter { values, contexts: Contexts::default(), open: None }
     }
 
     fn is_open(&self) -> bool {
@@ -262,7 +265,7 @@ impl RunTreeWriter {
         });
         encoder.member(&run.run_id, |it| {
             it.member("traces", |it| {
-                it.member("metric", |it| write_series(written, &series, it, self.values));
+                it.member("metric", |it| write_series(written, &series, it, self.values, &mut self.contexts));
             });
             if is_last {
                 write_props(&run, it);
@@ -304,12 +307,41 @@ enum OverviewFields {
     Last,
 }
 
+/// Contexts as CBOR, by their texts: the runs of an answer have few different ones, and tens of thousands of
+/// series.
+#[derive(Default)]
+struct Contexts(HashMap<String, Vec<u8>>);
+
+impl Contexts {
+    /// Number of contexts kept.
+    const KEPT: usize = 1_000;
+
+    fn write(&mut self, context: &str, encoder: &mut Encoder) {
+        if let Some(cbor) = self.0.get(context) {
+            values::stream(cbor, encoder).expect("it was written by the converter");
+            return;
+        }
+        write_context(context, encoder);
+        if self.0.len() < Self::KEPT
+            && let Ok(cbor) = values::context_cbor(context)
+        {
+            self.0.insert(context.to_owned(), cbor);
+        }
+    }
+}
+
 /// Writes elements of a list, starting with index `from`.
-fn write_series(from: i64, series: &[SeriesInfo], encoder: &mut Encoder, values: OverviewFields) {
+fn write_series(
+    from: i64,
+    series: &[SeriesInfo],
+    encoder: &mut Encoder,
+    values: OverviewFields,
+    contexts: &mut Contexts,
+) {
     for (index, info) in (from..).zip(series) {
         encoder.element(index, |it| {
-            it.member("name", |it| it.text(&info.name));
-            it.member("context", |it| write_context(&info.context, it));
+            it.text_member(b"name", info.name.as_bytes());
+            it.member("context", |it| contexts.write(&info.context, it));
             it.member("values", |it| write_overview(info, it, values));
         });
     }
@@ -317,13 +349,13 @@ fn write_series(from: i64, series: &[SeriesInfo], encoder: &mut Encoder, values:
 
 fn write_overview(info: &SeriesInfo, encoder: &mut Encoder, values: OverviewFields) {
     let last = info.last.unwrap_or(0.0);
-    encoder.member("last", |it| it.float(last));
-    encoder.member("last_step", |it| it.int(info.last_step));
+    encoder.float_member(b"last", last);
+    encoder.int_member(b"last_step", info.last_step);
     if values == OverviewFields::All {
-        encoder.member("first", |it| it.float(info.first.unwrap_or(last)));
+        encoder.float_member(b"first", info.first.unwrap_or(last));
         // Without any finite value, the series has no minimum or maximum.
-        encoder.member("min", |it| it.float(info.min.unwrap_or(f64::NAN)));
-        encoder.member("max", |it| it.float(info.max.unwrap_or(f64::NAN)));
+        encoder.float_member(b"min", info.min.unwrap_or(f64::NAN));
+        encoder.float_member(b"max", info.max.unwrap_or(f64::NAN));
     }
 }
 

@@ -59,8 +59,12 @@ pub(crate) fn stream(cbor: &[u8], encoder: &mut Encoder) -> Result<(), StoredVal
 
 /// Writes a context as entries.
 pub(crate) fn stream_context(context: &str, encoder: &mut Encoder) -> Result<(), StoredValueError> {
-    let cbor = if context.is_empty() { Vec::new() } else { json::to_cbor(context)? };
-    stream(&cbor, encoder)
+    stream(&context_cbor(context)?, encoder)
+}
+
+/// Returns a context as CBOR, for `stream`.
+pub(crate) fn context_cbor(context: &str) -> Result<Vec<u8>, StoredValueError> {
+    Ok(if context.is_empty() { Vec::new() } else { json::to_cbor(context)? })
 }
 
 fn write_entries(reader: &mut CborReader<'_>, encoder: &mut Encoder) -> Result<(), CborError> {
