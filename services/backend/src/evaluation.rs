@@ -105,12 +105,11 @@ mod tests {
 
     #[tokio::test]
     async fn work_of_a_caller_that_left_is_skipped() {
-        let evaluation = Arc::new(Evaluation::start(1).unwrap());
+        let evaluation = Evaluation::start(1).unwrap();
         let (unblock, blocked) = blocking::channel::<()>();
-        let busy = {
-            let evaluation = evaluation.clone();
-            tokio::spawn(async move { evaluation.run(move || blocked.recv()).await })
-        };
+        let mut busy = Box::pin(evaluation.run(move || blocked.recv()));
+        // Queued first, so the next one waits.
+        assert!(futures::poll!(&mut busy).is_pending());
         let (done, ran) = blocking::channel();
         let mut left = Box::pin(evaluation.run({
             let done = done.clone();
@@ -120,7 +119,7 @@ mod tests {
         assert!(futures::poll!(&mut left).is_pending());
         drop(left);
         unblock.send(()).unwrap();
-        busy.await.unwrap().unwrap().unwrap();
+        busy.await.unwrap().unwrap();
         evaluation.run(move || done.send("stayed").unwrap()).await.unwrap();
         assert_eq!(ran.iter().collect::<Vec<_>>(), ["stayed"]);
     }

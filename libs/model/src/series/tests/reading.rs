@@ -67,6 +67,32 @@ fn curve(number: u32, steps: std::ops::Range<i64>) -> WrittenPoints {
     written
 }
 
+/// Summaries of many series are read by a scan, and those of few or scattered ones each by its key.
+#[tokio::test]
+async fn series_are_the_same_however_many_are_read_together() {
+    let store = TestStore::open().await;
+    let mut harness = Harness::new(&store).await;
+    // Every seventh series does not exist.
+    for number in (0..60).filter(|number| number % 7 != 3) {
+        harness.write(&curve(number, 0..i64::from(number) + 1)).await;
+    }
+    harness.fold_all(true).await;
+    let snapshot = harness.snapshot().await;
+    let close: Vec<SeriesNumber> = (5..58).rev().map(series).collect();
+    let scattered: Vec<SeriesNumber> = (0..9).map(|at| series(at * 6)).chain([series(900)]).collect();
+    for numbers in [&close, &scattered] {
+        for (number, view) in numbers.iter().zip(harness.views(&*snapshot, numbers).await) {
+            let alone = harness.views(&*snapshot, &[*number]).await.swap_remove(0);
+            let (together, alone) =
+                (view.summary(&*snapshot).await.unwrap(), alone.summary(&*snapshot).await.unwrap());
+            assert_eq!(together, alone, "{number:?}");
+            let count = together.map_or(0, |summary| summary.count);
+            let expected = if number.0 < 60 && number.0 % 7 != 3 { u64::from(number.0) + 1 } else { 0 };
+            assert_eq!(count, expected, "{number:?}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_chart_of_a_long_series_reads_as_much_as_of_a_short_one() {
     let store = TestStore::open().await;
