@@ -203,7 +203,8 @@ pub async fn shared_edits(snapshot: &dyn Snapshot, project: Project, number: Run
     let mut edits = 0;
     for (keys, rows) in keys.chunks_exact(2).zip(snapshot.get_many(&keys).await?.chunks_exact(2)) {
         edits += match rows {
-            [None, Some(writing)] => rows::decode::<WritingState>(&keys[1], writing)?.series_edits,
+            [None, Some(writing)] => rows::readable(rows::decode::<WritingState>(&keys[1], writing))?
+                .map_or(DELETED, |writing| writing.series_edits),
             // The rows of a deleted run are cleared later.
             _ => DELETED,
         };

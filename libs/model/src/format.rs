@@ -18,7 +18,7 @@ use crate::{
     ids::{Project, RunId, RunNumber},
     keys,
     params::is_params_of_format_2,
-    project::projects_list,
+    project::projects_readable,
     rows,
     run::{Document, Params, run_id_get},
 };
@@ -128,9 +128,15 @@ pub async fn format_migrate(transaction: &mut Transaction) -> Result<MigrationSt
     let next = match next {
         Some(number) => Some((at.project, number.0)),
         None => {
-            let projects = projects_list(transaction.unchecked()).await?;
-            let later = projects.iter().map(|project| project.number.0).filter(|number| *number > at.project);
-            later.min().map(|project| (project, 0))
+            let (projects, unreadable) = projects_readable(transaction.unchecked()).await?;
+            let active = projects.iter().filter(|listed| listed.is_active());
+            let numbers = active.map(|listed| listed.project.number.0);
+            let later = numbers.filter(|number| *number > at.project).min();
+            if later.is_none() {
+                // A damaged project counts like a damaged run: the migration is not done.
+                damaged += unreadable;
+            }
+            later.map(|project| (project, 0))
         }
     };
     let row = match next {

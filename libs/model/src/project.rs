@@ -148,14 +148,21 @@ pub async fn projects_list(snapshot: &dyn Snapshot) -> Result<Vec<NamedProject>>
 
 /// All projects that ever existed, the default one first, then by name. Damaged ones are left out.
 pub async fn projects_list_all(snapshot: &dyn Snapshot) -> Result<Vec<ListedProject>> {
-    let mut projects = vec![ListedProject::default_project()];
+    Ok(projects_readable(snapshot).await?.0)
+}
+
+/// All projects that ever existed, and the number of damaged ones, which are left out.
+pub(crate) async fn projects_readable(snapshot: &dyn Snapshot) -> Result<(Vec<ListedProject>, u64)> {
+    let (mut projects, mut damaged) = (vec![ListedProject::default_project()], 0);
     let range = keys::projects();
     for (key, value) in rows::scan_all(snapshot, &range).await? {
         let (name,) = keys::tail(&range.start, &key)?;
-        let row = rows::readable(rows::decode(&key, &value))?;
-        projects.extend(row.map(|row| ListedProject::new(name, &row)));
+        match rows::readable(rows::decode(&key, &value))? {
+            Some(row) => projects.push(ListedProject::new(name, &row)),
+            None => damaged += 1,
+        }
     }
-    Ok(projects)
+    Ok((projects, damaged))
 }
 
 /// Outcome of `project_create`.

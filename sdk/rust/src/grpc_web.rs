@@ -52,7 +52,9 @@ impl RequiredPosition {
     fn header(&self) -> HeaderValue {
         let LogPosition { log, partition, offset } = self.position;
         let position = format!("{log}/{partition}/{offset}");
-        let of_run = self.run_id.as_ref().and_then(|run| format!("{position}/{run}").try_into().ok());
+        // Metadata is ASCII, and ids of runs need not be.
+        let run = self.run_id.as_ref().filter(|run| run.is_ascii());
+        let of_run = run.and_then(|run| format!("{position}/{run}").try_into().ok());
         of_run.unwrap_or_else(|| {
             HeaderValue::from_str(&position).expect("decimal numbers and slashes are valid in headers")
         })
@@ -261,6 +263,18 @@ mod tests {
     use base64::{Engine as _, prelude::BASE64_STANDARD_NO_PAD};
 
     use super::*;
+
+    #[test]
+    fn a_position_names_the_run_if_metadata_can() {
+        let header = |run: &str| {
+            let required = RequiredPosition::of_run(run, LogPosition { log: 1, partition: 2, offset: 3 });
+            required.header().to_str().map(str::to_owned).ok()
+        };
+        assert_eq!(header("run/1").as_deref(), Some("1/2/3/run/1"));
+        for run in ["\u{e9}", "line\nbreak"] {
+            assert_eq!(header(run).as_deref(), Some("1/2/3"));
+        }
+    }
 
     #[test]
     fn trailers_become_errors_with_the_status_of_their_code() {

@@ -15,6 +15,7 @@ mod cursor;
 mod equal_runs;
 mod eviction;
 mod group;
+mod group_equal_runs;
 mod match_set;
 mod memory;
 mod order;

@@ -55,7 +55,7 @@ pub(crate) use dead_letters::{DeadLetterQueue, DeadLetterTask};
 pub(crate) use live_run::WrittenBlocks;
 pub(crate) use outcome::ApplyOutcome;
 pub(crate) use payload_uploads::PayloadUploads;
-pub(crate) use quarantine::begin_quarantine;
+pub(crate) use quarantine::quarantine_damaged;
 pub(crate) use writer::RunWriter;
 
 use std::sync::Arc;

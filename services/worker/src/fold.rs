@@ -43,29 +43,29 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    apply::{RunKey, WrittenBlocks, begin_quarantine},
+    apply::{RunKey, WrittenBlocks, quarantine_damaged},
     deps::Deps,
     error::Error,
     heartbeat::{BEAT_INTERVAL, Heartbeat},
     metrics::Metrics,
 };
 
-/// Maximum bytes of a run's blocks, and of all blocks, that the fold thread has yet to look at.
-/// Blocks of a run without others are always accepted.
+/// Bytes of a run's blocks, and of all blocks, that the fold thread has yet to look at and from which a
+/// writer waits. Blocks of a run without others are always accepted.
 const RUN_BYTES: usize = 8 << 20;
 const ALL_BYTES: usize = 32 << 20;
-/// Size of a run's blocks up to which it never waits for others.
+/// Size of a run's blocks up to which it does not wait for runs that write much: there is as much room
+/// again for such runs.
 const LIGHT_RUN_BYTES: usize = 64 << 10;
+const ALL_BYTES_OF_LIGHT_RUNS: usize = 2 * ALL_BYTES;
 /// Least size that a notice counts as, so that the channel holds all of them.
 const MIN_NOTICE_BYTES: usize = 4 << 10;
 /// Capacity for notices. If it does not suffice, the list in the store is read.
-const NOTICES: usize = 2 * ALL_BYTES / MIN_NOTICE_BYTES;
+const NOTICES: usize = ALL_BYTES_OF_LIGHT_RUNS / MIN_NOTICE_BYTES;
 /// Time after a fold in which a run is busy.
 const BUSY_US: u64 = 1_000_000;
 /// Interval between searches for silent runs.
 const SEARCH_INTERVAL: Duration = Duration::from_secs(30);
-/// Runs that a search reads in one step.
-const LIST_ROWS: usize = 16;
 /// Time without a write after which a run is folded as if it had ended.
 const SILENT_US: i64 = 300_000_000;
 /// Interval between reads of the list of runs with blocks.
@@ -120,8 +120,8 @@ impl FoldNotices {
             // Registers before looking, so that no notification is missed.
             handled.as_mut().enable();
             let own = run.0.load(Ordering::Relaxed);
-            let is_shared_free = self.unhandled.0.load(Ordering::Relaxed) < ALL_BYTES;
-            if own < LIGHT_RUN_BYTES || (own < RUN_BYTES && is_shared_free) {
+            let all = if own < LIGHT_RUN_BYTES { ALL_BYTES_OF_LIGHT_RUNS } else { ALL_BYTES };
+            if own == 0 || (own < RUN_BYTES && self.unhandled.0.load(Ordering::Relaxed) < all) {
                 return;
             }
             // Without a fold thread, nothing is handled any more.
@@ -367,7 +367,7 @@ impl FoldTask {
         Ok(())
     }
 
-    /// Adds some runs of the list. Returns the rest of it.
+    /// Adds the first run of the list. Returns the rest of it.
     async fn read_list(
         &mut self,
         project: Project,
@@ -376,7 +376,7 @@ impl FoldTask {
     ) -> Result<Option<Range>, Error> {
         let prefix = keys::unfolded_all(project).start;
         let snapshot = self.deps.store.snapshot().await?;
-        let page = snapshot.scan(range, Scan { rows: LIST_ROWS, ..Scan::default() }).await?;
+        let page = snapshot.scan(range, Scan { rows: 1, ..Scan::default() }).await?;
         for (key, _) in &page.rows {
             let (number,): (u64,) = keys::tail(&prefix, key)?;
             let key = (project, RunNumber(number));
@@ -448,7 +448,8 @@ impl FoldTask {
         };
         match id {
             Some(id) => {
-                begin_quarantine(&self.deps, &self.metrics.transactions, (project, &id), reason).await
+                let run = (project, number, &id);
+                quarantine_damaged(&self.deps, &self.metrics.transactions, run, reason).await
             }
             None => Ok(()),
         }

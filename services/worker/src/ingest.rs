@@ -190,7 +190,10 @@ impl IngestionWorker {
                     let current = *identity.borrow_and_update();
                     self.restart_partitions_of_other_logs(current);
                 }
-                Some(found) = self.starts.next() => self.start(found).await?,
+                Some(found) = self.starts.next() => {
+                    let current = *identity.borrow();
+                    self.start(found, current).await?;
+                }
                 delivery = self.pace.next(&mut *self.subscription), if has_room => match delivery {
                     Ok(delivery) => self.handle_delivery(delivery, stop).await?,
                     Err(error) => self.handle_read_error(error, stop).await?,
@@ -290,7 +293,7 @@ impl IngestionWorker {
     /// Starts reading a partition, unless that must be tried again. One that has lost unapplied records
     /// raises an alarm and is skipped, and the others continue. One that has lost its tail raises an
     /// alarm, too, and is read only up to there.
-    async fn start(&mut self, found: FoundStart) -> Result<(), Error> {
+    async fn start(&mut self, found: FoundStart, identity: Option<[u8; 16]>) -> Result<(), Error> {
         let FoundStart { partition: number, attempt, start } = found;
         let offset = start.as_ref().ok().map(|start| start.offset);
         let started = match start {
@@ -302,6 +305,10 @@ impl IngestionWorker {
         };
         self.heartbeat.beat();
         match started {
+            // The log was recreated since its start was found.
+            Ok(start) if identity.is_some_and(|identity| identity != start.identity) => {
+                self.starts.retry(number, StartAttempt::default());
+            }
             Ok(start) => {
                 tracing::info!(
                     partition = number,

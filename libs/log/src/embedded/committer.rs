@@ -15,7 +15,7 @@ use super::{
     appender::{AppendError, Appender},
     partition::PARTITION,
     queue::{Group, PendingAppend, Work},
-    shares::KeyShares,
+    shares::{KeyShares, Room},
     topic::TopicLog,
     unavailable,
 };
@@ -52,7 +52,7 @@ impl Committer {
         let log = self.log.clone();
         let _closing = CloseGuard(&log);
         loop {
-            let worked = match log.queue.take(IDLE_AFTER, |append| self.accepts(append)) {
+            let worked = match log.queue.take(IDLE_AFTER, |append| self.accept(append)) {
                 Work::Write(group) => self.write_until_done(group),
                 Work::Idle => self.settle(),
                 Work::Closed => break,
@@ -68,12 +68,11 @@ impl Committer {
     }
 
     /// Whether there is room for an append, which is then taken.
-    fn accepts(&mut self, append: &PendingAppend) -> bool {
+    fn accept(&mut self, append: &PendingAppend) -> Room {
+        let Some(shares) = &mut self.shares else { return Room::Accepted };
         let extent = self.log.partition.lock().extent();
-        self.shares.as_mut().is_none_or(|shares| {
-            shares.trimmed(extent.first);
-            shares.accept(&append.bytes_by_key, extent.bytes())
-        })
+        shares.trimmed(extent.first);
+        shares.accept(&append.bytes_by_key, extent.bytes())
     }
 
     fn count_written(&mut self) {

@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 
 use super::{
     record,
-    shares::{KeyHash, KeyHasher},
+    shares::{KeyHash, KeyHasher, Room},
 };
 use crate::{Error, NewRecord, Position, Result};
 
@@ -122,11 +122,11 @@ impl Queue {
         self.changed.notify_one();
     }
 
-    /// Waits for work. `accepts` says whether there is room for an append.
-    pub(super) fn take(&self, idle_after: Duration, mut accepts: impl FnMut(&PendingAppend) -> bool) -> Work {
+    /// Waits for work. `accept` says whether there is room for an append, which is then taken.
+    pub(super) fn take(&self, idle_after: Duration, mut accept: impl FnMut(&PendingAppend) -> Room) -> Work {
         let mut line = self.lock();
         loop {
-            let group = line.take_group(&mut accepts);
+            let group = line.take_group(&mut accept);
             if !group.is_empty() {
                 return Work::Write(group);
             }
@@ -187,7 +187,7 @@ pub(super) fn closed() -> Error {
 
 impl Line {
     /// Takes appends for which there is room. After one that must wait, all others of its keys wait, too.
-    fn take_group(&mut self, mut accepts: impl FnMut(&PendingAppend) -> bool) -> Group {
+    fn take_group(&mut self, mut accept: impl FnMut(&PendingAppend) -> Room) -> Group {
         let mut group = Group::new();
         let mut waiting = HashSet::new();
         let (mut at, mut bytes) = (0, 0);
@@ -196,13 +196,21 @@ impl Line {
             && (bytes + next.bytes <= GROUP_BYTES || group.is_empty())
         {
             let mut keys = next.bytes_by_key.iter().map(|(key, _)| *key);
-            if keys.any(|key| waiting.contains(&key)) || !accepts(next) {
-                waiting.extend(next.bytes_by_key.iter().map(|(key, _)| *key));
-                at += 1;
-                continue;
+            let room = match keys.any(|key| waiting.contains(&key)) {
+                true => Room::ForOthers,
+                false => accept(next),
+            };
+            match room {
+                Room::Accepted => {
+                    bytes += next.bytes;
+                    group.extend(self.remove(at));
+                }
+                Room::ForOthers => {
+                    waiting.extend(next.bytes_by_key.iter().map(|(key, _)| *key));
+                    at += 1;
+                }
+                Room::None => break,
             }
-            bytes += next.bytes;
-            group.extend(self.remove(at));
         }
         group
     }

@@ -34,6 +34,16 @@ struct Part {
     end: Option<u64>,
 }
 
+/// Answer to an append.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Room {
+    /// It is a part of the next group.
+    Accepted,
+    /// A key of it has its whole share.
+    ForOthers,
+    None,
+}
+
 /// Hashes the keys of one topic.
 #[derive(Default)]
 pub(super) struct KeyHasher(RandomState);
@@ -51,11 +61,14 @@ impl KeyShares {
 
     /// Accepts an append of this size for each key into the next group if it fits in their shares.
     /// `written` are the bytes of all records in the log.
-    pub(super) fn accept(&mut self, bytes_by_key: &[(KeyHash, u64)], written: u64) -> bool {
+    pub(super) fn accept(&mut self, bytes_by_key: &[(KeyHash, u64)], written: u64) -> Room {
         let free = self.max_bytes.saturating_sub(written + self.unwritten);
         let held = |(key, _): &(KeyHash, u64)| self.held.get(key).copied().unwrap_or_default();
-        if free == 0 || bytes_by_key.iter().any(|share| held(share) > free) {
-            return false;
+        if free == 0 {
+            return Room::None;
+        }
+        if bytes_by_key.iter().any(|share| held(share) > free) {
+            return Room::ForOthers;
         }
         if self.parts.back().is_none_or(|part| part.bytes >= self.max_bytes / PARTS) {
             self.parts.push_back(Part::default());
@@ -68,7 +81,7 @@ impl KeyShares {
             part.bytes += bytes;
             self.unwritten += bytes;
         }
-        true
+        Room::Accepted
     }
 
     /// Records that everything accepted was written, before the offset `end`.

@@ -343,6 +343,11 @@ impl Subscription for KafkaSubscription {
             if let Some(error) = self.failure.take() {
                 return Err(error);
             }
+            // Before the records that have arrived, of which there may always be more.
+            if self.check.as_ref().is_some_and(JoinHandle::is_finished) {
+                let found = ended(&mut self.check).await;
+                self.resolve_check(found)?;
+            }
             if let Some((partition, first)) = self.next_record.take() {
                 return Ok(self.page(partition, first));
             }

@@ -60,12 +60,47 @@ pub struct BackendClient {
     unapplied: PerProcess<Mutex<Unapplied>>,
 }
 
-/// The highest acknowledged offset in each partition, for each run, that no answer is known to include.
-type Unapplied = BTreeMap<(u32, u32, String), u64>;
+/// Acknowledged positions that no answer is known to include.
+type Unapplied = BTreeMap<(u32, u32), UnappliedOffsets>;
 
-/// Number of runs from which an answer has to include all others of their partitions, too: the
-/// positions are sent as headers.
-const MAX_REQUIRED_RUNS: usize = 50;
+/// The positions of a partition.
+#[derive(Clone, Debug, Default)]
+struct UnappliedOffsets {
+    /// The highest offset of each run.
+    runs: BTreeMap<String, u64>,
+    /// The highest offset of further runs, with its run.
+    others: Option<(u64, String)>,
+}
+
+/// Number of runs, of all partitions, whose positions are known one by one: they are sent as headers.
+const MAX_RUNS: usize = 50;
+
+impl UnappliedOffsets {
+    fn include(&mut self, run_id: &str, offset: u64, is_full: bool) {
+        match self.runs.get_mut(run_id) {
+            Some(known) => *known = offset.max(*known),
+            None if is_full => self.others = self.others.take().max(Some((offset, run_id.to_owned()))),
+            None => {
+                self.runs.insert(run_id.to_owned(), offset);
+            }
+        }
+    }
+
+    /// Forgets what was waited for.
+    fn exclude(&mut self, waited: &Self) {
+        self.runs.retain(|run, offset| waited.runs.get(run).is_none_or(|waited| waited < offset));
+        self.others.take_if(|others| waited.others.as_ref().is_some_and(|waited| *waited >= *others));
+    }
+
+    /// A run that was written.
+    fn any_run(&self) -> Option<&String> {
+        self.runs.keys().next().or(self.others.as_ref().map(|(_, run)| run))
+    }
+
+    fn is_empty(&self) -> bool {
+        self.runs.is_empty() && self.others.is_none()
+    }
+}
 
 impl BackendClient {
     /// A client of the backend at this URL. Nothing is opened before the first request.
@@ -84,8 +119,8 @@ impl BackendClient {
     pub fn include(&self, run_id: &str, position: LogPosition) {
         let LogPosition { log, partition, offset } = position;
         let mut unapplied = lock(self.unapplied.get_or_make(|_| true, Mutex::default));
-        let known = unapplied.entry((log, partition, run_id.to_owned())).or_default();
-        *known = offset.max(*known);
+        let is_full = unapplied.values().map(|offsets| offsets.runs.len()).sum::<usize>() >= MAX_RUNS;
+        unapplied.entry((log, partition)).or_default().include(run_id, offset, is_full);
     }
 
     /// Sends any REST request and returns its JSON answer; empty text if there is none.
@@ -146,27 +181,33 @@ impl BackendClient {
     fn wait_for_own_writes(&self) -> Result<(), HttpError> {
         let Some(unapplied) = self.unapplied.get() else { return Ok(()) };
         let waiting = lock(unapplied).clone();
-        let Some((_, _, run_id)) = waiting.keys().next().cloned() else { return Ok(()) };
+        let Some(run_id) = waiting.values().find_map(UnappliedOffsets::any_run).cloned() else {
+            return Ok(());
+        };
         let positions = required_positions(&waiting);
         let client = self.http()?;
         self.run(async move { applied(&client, run_id, &positions).await })?;
-        lock(unapplied).retain(|run, offset| waiting.get(run).is_none_or(|waited| waited < offset));
+        let mut unapplied = lock(unapplied);
+        for (place, waited) in &waiting {
+            if let Some(offsets) = unapplied.get_mut(place) {
+                offsets.exclude(waited);
+            }
+        }
+        unapplied.retain(|_, offsets| !offsets.is_empty());
         Ok(())
     }
 }
 
 fn required_positions(unapplied: &Unapplied) -> Vec<RequiredPosition> {
-    let mut positions: BTreeMap<(u32, u32, Option<&String>), u64> = BTreeMap::new();
-    for ((log, partition, run), offset) in unapplied {
-        let run = Some(run).filter(|_| unapplied.len() <= MAX_REQUIRED_RUNS);
-        let required = positions.entry((*log, *partition, run)).or_default();
-        *required = (*offset).max(*required);
+    let mut positions = Vec::new();
+    for ((log, partition), offsets) in unapplied {
+        let at = |offset: u64| LogPosition { log: *log, partition: *partition, offset };
+        let runs = offsets.runs.iter().map(|(run, offset)| RequiredPosition::of_run(run, at(*offset)));
+        positions.extend(runs);
+        let others = offsets.others.as_ref().map(|(offset, _)| at(*offset));
+        positions.extend(others.map(|position| RequiredPosition { position, run_id: None }));
     }
-    let required = |((log, partition, run), offset): (_, _)| RequiredPosition {
-        position: LogPosition { log, partition, offset },
-        run_id: Option::<&String>::cloned(run),
-    };
-    positions.into_iter().map(required).collect()
+    positions
 }
 
 async fn applied(
@@ -212,4 +253,37 @@ pub(super) fn text_members(members: &[(&str, Option<&str>)]) -> Bytes {
         .iter()
         .filter_map(|(key, value)| Some(((*key).to_owned(), Value::Text((*value)?.to_owned()))));
     map_text(&members.collect::<Map>(), JsonStyle::STRICT).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn required(unapplied: &Unapplied) -> Vec<(u64, Option<String>)> {
+        let positions = required_positions(unapplied).into_iter();
+        positions.map(|required| (required.position.offset, required.run_id)).collect()
+    }
+
+    #[test]
+    fn many_runs_are_waited_for_together() {
+        let mut unapplied = Unapplied::new();
+        let offsets = unapplied.entry((0, 0)).or_default();
+        offsets.include("a", 3, false);
+        offsets.include("a", 2, false);
+        offsets.include("b", 5, false);
+        let waited = offsets.clone();
+        for (run, offset) in [("c", 9), ("d", 7), ("b", 6)] {
+            offsets.include(run, offset, true);
+        }
+        let a_run = |run: &str| Some(run.to_owned());
+        assert_eq!(required(&unapplied), [(3, a_run("a")), (6, a_run("b")), (9, None)]);
+        let offsets = unapplied.entry((0, 0)).or_default();
+        offsets.exclude(&waited);
+        assert_eq!(offsets.any_run(), Some(&"b".to_owned()));
+        assert_eq!(required(&unapplied), [(6, a_run("b")), (9, None)]);
+        let offsets = unapplied.entry((0, 0)).or_default();
+        let waited = offsets.clone();
+        offsets.exclude(&waited);
+        assert!(offsets.is_empty());
+    }
 }

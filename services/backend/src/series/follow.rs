@@ -54,7 +54,7 @@ pub(crate) struct Follow {
 struct FollowedRun {
     selection: RunSelection,
     steps: StepRange,
-    /// What was sent of each requested series, by position.
+    /// The state of each requested series as it was sent, by position.
     series: Vec<Option<SentSeries>>,
 }
 
@@ -211,7 +211,7 @@ struct News {
     stale: Vec<u32>,
     /// Series with new points, restricted to those.
     unsent: Vec<SelectedSeries>,
-    /// What a follower has after the news, by position.
+    /// The state of each series that a follower has after this, by position.
     whole: Vec<(usize, Option<SentSeries>)>,
 }
 

@@ -6,7 +6,7 @@ use matyan_model::ids::Project;
 
 use super::{
     NeededParts, RunTable, RunTables,
-    equal_runs::GroupEqualRuns,
+    group_equal_runs::GroupEqualRuns,
     match_set::TableQuery,
     order::{OrderKey, SortRuns},
     page::{RunFilter, SELECTED, SelectRuns, entity_names, needed_columns},

@@ -251,7 +251,7 @@ async fn a_follower_that_was_disconnected_continues_where_it_was() {
     assert_eq!((followed.steps(0, 1), followed.steps(0, 2).len()), (&(0..10).collect::<Vec<_>>()[..], 5));
     assert_eq!(followed.stale, [], "points that are logged again with the same values have not changed");
 
-    // Earlier points change while nobody is connected, which is reported once.
+    // Earlier points change while no follower is connected, which is reported once.
     log_values(&harness, "", "r", "a", [(5, 9.0)]).await;
     let r#type = SeriesType::Metric.into();
     let key = Some(key("later"));

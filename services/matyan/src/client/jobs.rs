@@ -88,7 +88,7 @@ pub(crate) struct JobsFlags {
 pub(crate) enum JobsCommand {
     /// List jobs, who runs each, and when it last succeeded
     Ls {
-        /// Those of every project
+        /// List the jobs of every project
         #[arg(long)]
         all_projects: bool,
     },

@@ -3,7 +3,7 @@
 //! follow. A delete is applied at once, whatever the state of the run's rows is.
 
 use matyan_model::{
-    ids::{Project, RunId},
+    ids::{Project, RunId, RunNumber},
     keys::{self, RowOwner, row_owner},
     parked::{ParkedItem, WHOLE_RECORD, parked_content, parked_put, parked_records_clear},
     quarantine::{Quarantine, quarantine_begin, quarantine_end, quarantine_get, quarantine_put},
@@ -35,26 +35,39 @@ struct StoredQuarantine {
     reason: String,
 }
 
-/// Puts a damaged run in quarantine.
-pub(crate) async fn begin_quarantine(
+/// Puts a run in quarantine of which the rows under this number are damaged, unless it is there or has
+/// another number by now.
+pub(crate) async fn quarantine_damaged(
     deps: &Deps,
     metrics: &TransactionMetrics,
-    (project, id): (Project, &RunId),
+    run: (Project, RunNumber, &RunId),
     reason: &str,
 ) -> Result<(), Error> {
-    transact(&*deps.store, async |mut transaction: Transaction| {
-        transaction.set_buffered();
-        quarantine_begin(&mut transaction, project, id, reason, deps.now_us()).await?;
-        Ok::<_, Error>((transaction, ()))
-    })
-    .await?;
-    metrics.quarantined();
-    tracing::error!(
-        run = id.as_str(),
-        reason,
-        "run is damaged; parking its records until `matyan runs resume`"
-    );
+    let (project, number, id) = run;
+    let step = async |mut transaction: Transaction| {
+        let key = keys::head(project, id);
+        let head = transaction.get(&key).await?.map(|row| Head::decode(&key, &row)).transpose()?;
+        let is_quarantined = match quarantine_get(transaction.unchecked(), project, id).await {
+            Err(Error::Corrupt { .. }) => true,
+            found => found?.is_some_and(|quarantine| !quarantine.is_ending),
+        };
+        let is_needed = head == Some(Head::Live(number)) && !is_quarantined;
+        if is_needed {
+            transaction.set_buffered();
+            quarantine_begin(&mut transaction, project, id, reason, deps.now_us()).await?;
+        }
+        Ok::<_, Error>((transaction, is_needed))
+    };
+    if transact(&*deps.store, step).await?.0 {
+        report_quarantine(metrics, id, reason);
+    }
     Ok(())
+}
+
+fn report_quarantine(metrics: &TransactionMetrics, id: &RunId, reason: &str) {
+    metrics.quarantined();
+    let run = id.as_str();
+    tracing::error!(run, reason, "run is damaged; parking its records until `matyan runs resume`");
 }
 
 impl RunWriter {
@@ -83,11 +96,19 @@ impl RunWriter {
     /// something tries again.
     pub(super) async fn quarantine(&mut self, reason: &str) -> bool {
         self.state = None;
-        let run = (self.run.project, &self.run.id);
-        let begun = begin_quarantine(&self.deps, &self.metrics, run, reason).await;
-        if let Err(error) = &begun {
-            let run = self.run.id.as_str();
-            tracing::warn!(run, %error, "failed to put run in quarantine; will retry");
+        let begun = transact(&*self.deps.store, async |mut transaction: Transaction| {
+            transaction.set_buffered();
+            let (run, now_us) = (&self.run, self.deps.now_us());
+            quarantine_begin(&mut transaction, run.project, &run.id, reason, now_us).await?;
+            Ok::<_, Error>((transaction, ()))
+        });
+        let begun = begun.await;
+        match &begun {
+            Ok(_) => report_quarantine(&self.metrics, &self.run.id, reason),
+            Err(error) => {
+                let run = self.run.id.as_str();
+                tracing::warn!(run, %error, "failed to put run in quarantine; will retry");
+            }
         }
         begun.is_ok()
     }

@@ -1,7 +1,7 @@
 //! Tests of folding with several workers, and while the store is unavailable.
 
 use futures::FutureExt as _;
-use matyan_model::run::run_find;
+use matyan_model::{quarantine::quarantine_get, run::run_find};
 use matyan_store::Batch;
 
 use super::*;
@@ -144,7 +144,10 @@ async fn rule_17_two_processes_may_fold_the_same_silent_run() {
     for worker in &mut workers {
         let parts = worker.task.list_parts().await.unwrap();
         for (project, range) in parts {
-            assert_eq!(worker.task.read_list(project, &range, false).await.unwrap(), None);
+            let mut rest = Some(range);
+            while let Some(range) = rest {
+                rest = worker.task.read_list(project, &range, false).await.unwrap();
+            }
         }
     }
     env.now_us.fetch_add(SILENT_US + 1, Ordering::Relaxed);
@@ -174,9 +177,21 @@ async fn rule_40_a_run_that_cannot_be_folded_is_put_in_quarantine() {
     batch.set(keys::block(P, number, 0), vec![0xff, 7]);
     env.store().commit(batch).await.unwrap();
     env.now_us.fetch_add(SILENT_US + 1, Ordering::Relaxed);
+    let quarantine = async || {
+        let snapshot = env.store().snapshot().await.unwrap();
+        quarantine_get(&*snapshot, P, &RunId::new("damaged")).await.unwrap()
+    };
     assert_eq!(worker.fold_due_runs().await, 1);
     assert!(worker.task.pending.is_empty());
     assert_eq!(blocks(&env, "sound").await, 0);
+    let begun = quarantine().await;
+    assert!(begun.is_some());
+    // It is found in the list again, which changes nothing.
+    for _ in 0..3 {
+        env.now_us.fetch_add(SILENT_US + 1, Ordering::Relaxed);
+        worker.fold_due_runs().await;
+    }
+    assert_eq!(quarantine().await, begun);
     // Its writer has it in memory.
     let applied = env.apply_with(&mut damaged, vec![point(1, "damaged")]).await;
     assert_eq!((applied.parked, applied.items), (1, 0));

@@ -1,4 +1,4 @@
-//! How far a series was sent, for a follower that connects again.
+//! The position up to which a series was sent, for a follower that connects again.
 //!
 //! Format: the byte 1; the number of the run, the number of edits of its series, and the last step that was
 //! sent, each with eight bytes, big-endian; the summary of the series when it was read.
@@ -20,7 +20,7 @@ pub(super) struct ReadRun {
     pub(super) edits: u64,
 }
 
-/// What a follower has of a series.
+/// The part of a series that a follower has.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct SentSeries {
     pub(super) run: ReadRun,
