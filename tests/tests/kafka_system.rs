@@ -68,7 +68,6 @@ scenes! {
         control::rule_15_deletes_survive_a_killed_control_worker,
         broker_access::every_login_works_and_a_wrong_one_is_reported,
         broker_access::the_whole_system_over_tls,
-        formats::protobuf_is_refused_while_old_workers_are_running,
         formats::json_and_protobuf_result_in_the_same_state,
         formats::recorded_envelopes_result_in_the_same_state_as_recorded_frames,
         formats::large_frames_and_traces_in_both_formats,
@@ -79,7 +78,8 @@ scenes! {
         elections::rule_43_a_partition_stops_where_an_unclean_election_cut_it;
     WithFoundationDb: separate_services::foundationdb_workers_are_killed_and_suspended_under_load,
         separate_services::foundationdb_either_of_two_control_workers_may_be_down;
-    Exclusive: broker::a_broker_killed_and_restarted_under_load,
+    Exclusive: formats::protobuf_is_refused_while_old_workers_are_running,
+        broker::a_broker_killed_and_restarted_under_load,
         broker::a_broker_suspended_under_load,
         broker::a_frontier_stops_while_the_broker_is_unavailable;
 }

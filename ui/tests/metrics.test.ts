@@ -338,6 +338,7 @@ test('a long view has a short address, which opens it elsewhere', async () => {
   while ((await views()).length < 200) await apps.create({ type: 'view', state: encodeCbor({ text: '?' }) });
   const before = await views();
   await site.visit(`${path}?m=${encodeURIComponent(text)}&calm=1`, async ({ page }) => {
+    await drawn(page, 'loss');
     await page.keyboard.press('l');
     await page.waitForURL(/\?saved=[\w-]+$/);
     await eventually('the oldest is removed', async () => (await views()).length === 200);

@@ -23,7 +23,8 @@ use crate::control::delete;
 
 const PARTITIONS: u32 = 2;
 
-pub(crate) async fn protobuf_is_refused_while_old_workers_are_running(broker: &Broker) {
+/// No other scene can use Protobuf meanwhile: the group of old workers has one name on a broker.
+pub(crate) async fn protobuf_is_refused_while_old_workers_are_running(broker: &mut Broker) {
     let mut scene = Scene::prepare(broker, "old-workers", PARTITIONS, "protobuf");
     let old =
         tokio::task::block_in_place(|| scene.admin.reader_of_group("ingestion-workers", &scene.ingestion));
