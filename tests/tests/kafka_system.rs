@@ -75,6 +75,7 @@ scenes! {
         processes::a_frontier_killed_with_frames_in_flight,
         processes::rule_43_a_store_moves_to_a_topic_with_more_partitions_under_load,
         processes::a_frame_is_traced_across_processes,
+        elections::rule_40_a_partition_without_a_leader_delays_no_other,
         elections::rule_43_a_partition_stops_where_an_unclean_election_cut_it;
     WithFoundationDb: separate_services::foundationdb_workers_are_killed_and_suspended_under_load,
         separate_services::foundationdb_either_of_two_control_workers_may_be_down;

@@ -82,6 +82,15 @@ impl Admin {
         Ok((partition.leader(), partition.isr().to_vec()))
     }
 
+    /// The leader of each partition of a topic.
+    pub fn leaders(&self, topic: &str) -> Vec<i32> {
+        let metadata = self.client.inner().fetch_metadata(Some(topic), WAIT).expect("the broker answers");
+        let mut leaders: Vec<_> =
+            metadata.topics()[0].partitions().iter().map(|found| (found.id(), found.leader())).collect();
+        leaders.sort_unstable();
+        leaders.into_iter().map(|(_, leader)| leader).collect()
+    }
+
     /// Changes a setting of a topic, and waits until the broker reports the new value.
     pub async fn set(&self, topic: &str, key: &str, value: &str) {
         let change = AlterConfig::new(ResourceSpecifier::Topic(topic)).set(key, value);

@@ -82,6 +82,12 @@ impl Scene {
         Self::new(&access.address.clone(), access, name, (1, 2), "protobuf")
     }
 
+    /// A scene whose topics are on one broker for each partition.
+    pub fn spread(brokers: &BrokerPair, name: &str, partitions: u32) -> Self {
+        let access = brokers.access();
+        Self::new(&access.address.clone(), access, name, (partitions, 1), "protobuf")
+    }
+
     fn new(
         servers: &str,
         access: BrokerAccess,

@@ -11,7 +11,8 @@ use crate::Error;
 pub(super) fn request(source: KafkaError) -> Error {
     use RDKafkaErrorCode as Code;
     let set_up = match source.rdkafka_error_code() {
-        Some(Code::UnknownTopic | Code::UnknownTopicOrPartition | Code::UnknownPartition) => {
+        // `UnknownPartition` also means that a partition has no leader at the moment.
+        Some(Code::UnknownTopic | Code::UnknownTopicOrPartition) => {
             "a topic or partition is missing: create it, or configure another"
         }
         Some(
@@ -60,7 +61,13 @@ mod tests {
     #[test]
     fn only_setup_errors_are_permanent() {
         use RDKafkaErrorCode as Code;
-        for code in [Code::MessageTimedOut, Code::AllBrokersDown, Code::NotEnoughReplicas, Code::QueueFull] {
+        for code in [
+            Code::MessageTimedOut,
+            Code::AllBrokersDown,
+            Code::NotEnoughReplicas,
+            Code::QueueFull,
+            Code::UnknownPartition,
+        ] {
             check(code, true);
         }
         for code in [Code::UnknownTopicOrPartition, Code::TopicAuthorizationFailed, Code::MessageSizeTooLarge]
