@@ -62,7 +62,7 @@ pub type Clock = Arc<dyn Fn() -> i64 + Send + Sync>;
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
     /// Bound on the untrimmed bytes of a topic, beyond which appends wait: those of a key that has more than
-    /// is free, or all. Control events have no key, so half of it is for them. Dead letters are not
+    /// is free, or all. Control events have no key, so they take at most half of it. Dead letters are not
     /// counted.
     pub max_unread_bytes: u64,
     /// Size limit of the dead letters, beyond which the oldest are deleted.

@@ -198,7 +198,7 @@ pub struct AppliedPosition {
     #[cbor(n(6), default)]
     pub begins: Option<u64>,
     /// The last record that was read, if it is after `last`: a run that waits holds the position back, and
-    /// those of others have been applied since.
+    /// records of other runs have been applied since.
     #[cbor(n(7), default)]
     pub read: Option<LastRecord>,
 }

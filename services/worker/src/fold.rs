@@ -54,8 +54,8 @@ use crate::{
 /// writer waits. Blocks of a run without others are always accepted.
 const RUN_BYTES: usize = 8 << 20;
 const ALL_BYTES: usize = 32 << 20;
-/// Size of a run's blocks up to which it does not wait for runs that write much: there is as much room
-/// again for such runs.
+/// Size of a run's blocks up to which a higher limit of all blocks applies to it. Runs that write much
+/// do not use the room between the two limits.
 const LIGHT_RUN_BYTES: usize = 64 << 10;
 const ALL_BYTES_OF_LIGHT_RUNS: usize = 2 * ALL_BYTES;
 /// Least size that a notice counts as, so that the channel holds all of them.

@@ -147,7 +147,7 @@ async fn rule_39_a_key_that_fills_its_share_of_the_log_delays_no_others() {
     let append = |key: &'static str| log.append(Topic::Ingestion, vec![record(key, vec![7; 1_000])]);
     let mut flood: FuturesUnordered<_> = (0..200).map(|_| append("flood")).collect();
     let mut taken = Vec::new();
-    // Each is written at once, however many others wait.
+    // Each of these is written at once, however many appends of the other key wait.
     for _ in 0..20 {
         append("other").await.unwrap();
     }
@@ -155,7 +155,7 @@ async fn rule_39_a_key_that_fills_its_share_of_the_log_delays_no_others() {
         taken.push(written.unwrap()[0].offset);
     }
     assert!((40..52).contains(&taken.len()), "{} records were taken", taken.len());
-    // Those that waited are written in order.
+    // The appends that waited are written in order.
     while !flood.is_empty() {
         let end = log.describe(Topic::Ingestion).await.unwrap().partitions[0].end;
         log.trim(Topic::Ingestion, 0, end).await.unwrap();

@@ -284,7 +284,7 @@ async fn watchers_of_a_branch_learn_when_what_it_shares_changes() {
     assert_eq!(change.parts().collect::<Vec<_>>(), [RunPart::Metrics]);
     assert!(change.data && change.series_edits == before, "{change:?}");
     assert_eq!(change.progress, None, "which metrics have changed is not known");
-    // What it logs itself is described as before.
+    // Points that the branch logs itself are described as before.
     log_loss(&harness, "same", &[(80, 3.0)]).await;
     let change = change_of(&mut changes, "same").await;
     let progress = change.progress.unwrap();
