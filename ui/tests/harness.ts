@@ -226,6 +226,7 @@ export class Visit {
   readonly calls: string[] = [];
   readonly #requests: Request[] = [];
   readonly #running = new Set<Request>();
+  #started = 0;
 
   private constructor(
     readonly page: Page,
@@ -234,11 +235,12 @@ export class Visit {
     page.on('console', message => message.type() === 'error' && this.errors.push(message.text()));
     page.on('pageerror', error => this.errors.push(`exception: ${error.message}`));
     page.on('request', request => {
+      this.#started += 1;
+      if (!ENDLESS.test(request.url())) this.#running.add(request);
       const method = /\/matyan\.\w+\.v1\.(\w+\/\w+)$/.exec(request.url())?.[1];
       if (!method) return;
       this.calls.push(method);
       this.#requests.push(request);
-      if (!ENDLESS.test(request.url())) this.#running.add(request);
     });
     for (const event of ['requestfinished', 'requestfailed'] as const)
       page.on(event as 'requestfinished', request => this.#running.delete(request));
@@ -284,6 +286,7 @@ export class Visit {
 
   async #open(path: string): Promise<this> {
     await this.page.goto(this.base + path);
+    await this.quiet();
     return this;
   }
 
@@ -294,15 +297,15 @@ export class Visit {
       .map(request => fromBinary(input, request.postDataBuffer()!.subarray(FRAME_HEAD_BYTES)));
   }
 
-  /** Waits until all calls have ended, and the page has shown their results without starting others. */
+  /** Waits until all requests have ended, and the page has shown their results without starting others. */
   async quiet(): Promise<void> {
     await eventually('the page is quiet', async () => {
-      const before = this.calls.length;
+      const before = this.#started;
       if (this.#running.size > 0) return false;
       await this.page.evaluate(
         () => new Promise(done => requestAnimationFrame(() => requestIdleCallback(done))),
       );
-      return this.#running.size === 0 && this.calls.length === before;
+      return this.#running.size === 0 && this.#started === before;
     });
   }
 
