@@ -6,12 +6,14 @@
 
 mod chart;
 mod charts;
+mod deleted;
 mod disk;
 mod ingest;
 mod kafka;
 mod latency;
 mod load;
 mod machine;
+mod neighbor;
 mod process;
 mod project;
 mod runs;
@@ -79,9 +81,11 @@ async fn main() {
     ingest::rows(&mut table, scale).await;
     latency::rows(&mut table, &machine, scale).await;
     wide::rows(&mut table, scale).await;
+    neighbor::rows(&mut table, scale).await;
     runs::rows(&mut table, scale as u64).await;
     storage::rows(&mut table, scale).await;
     disk::rows(&mut table, scale).await;
+    deleted::rows(&mut table, scale as u64).await;
     chart::rows(&mut table, scale).await;
     charts::rows(&mut table).await;
     search::rows(&mut table, scale as u64).await;

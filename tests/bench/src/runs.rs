@@ -1,6 +1,7 @@
 //! Runs of 200 params each: how fast they are created, and what one takes in the store.
 
 use std::{
+    ops::Range,
     path::Path,
     sync::Arc,
     time::{Duration, Instant},
@@ -66,17 +67,17 @@ fn request(content: Content, index: u64) -> PublishRequest {
     }
 }
 
-/// Creates runs. Returns their number per second, and the bytes of each: all of them, those of
-/// its document, and those of its index rows.
-async fn create(runs: u64) -> [f64; 4] {
-    let content = Content::of_runs(runs);
-    let mut server = Server::up().await;
-    let requests: Arc<Vec<_>> = Arc::new((0..runs).map(|index| request(content, index)).collect());
+/// Requests that create the runs of a project in a range.
+pub(crate) fn requests(content: Content, range: Range<u64>) -> Arc<Vec<PublishRequest>> {
+    Arc::new(range.map(|index| request(content, index)).collect())
+}
+
+/// Sends requests over several connections, each with several calls outstanding.
+pub(crate) async fn publish(server: &Server, requests: Arc<Vec<PublishRequest>>) {
     let mut channels = Vec::new();
     for _ in 0..CONNECTIONS {
         channels.push(connect(&server.ingest).await);
     }
-    let start = Instant::now();
     let tasks: Vec<_> = (0..CONNECTIONS as usize * OUTSTANDING)
         .map(|task| {
             let (channel, requests) = (channels[task / OUTSTANDING].clone(), requests.clone());
@@ -92,6 +93,16 @@ async fn create(runs: u64) -> [f64; 4] {
     for task in tasks {
         task.await.expect("a writer does not panic");
     }
+}
+
+/// Creates runs. Returns their number per second, and the bytes of each: all of them, those of
+/// its document, and those of its index rows.
+async fn create(runs: u64) -> [f64; 4] {
+    let content = Content::of_runs(runs);
+    let mut server = Server::up().await;
+    let requests = requests(content, 0..runs);
+    let start = Instant::now();
+    publish(&server, requests).await;
     until_found(&server, runs).await;
     let rate = runs as f64 / start.elapsed().as_secs_f64();
     let directory = server.data_dir();
@@ -100,7 +111,7 @@ async fn create(runs: u64) -> [f64; 4] {
     [rate, all, documents, indexes]
 }
 
-async fn connect(base: &str) -> Channel {
+pub(crate) async fn connect(base: &str) -> Channel {
     let endpoint = Channel::from_shared(base.to_owned()).expect("the base is a URL");
     endpoint.connect().await.expect("the server listens")
 }

@@ -17,6 +17,7 @@ use serde_json::{Value as Json, json};
 use tonic::{Streaming, transport::Channel};
 
 use crate::{
+    deleted,
     ingest::{run_id, send_batches},
     process::idle_memory,
     project::{self, Content},
@@ -31,26 +32,37 @@ const PROJECTS: [&str; 3] = ["100,000 runs", "a million texts", "100,000 artifac
 pub(crate) async fn rows(table: &mut Table, scale: u64) {
     for project in PROJECTS {
         let rows = JOBS.map(|job| (job, format!("memory of a sweep of {project}: {job}")));
-        if !rows.iter().any(|(_, row)| table.wants(row)) {
+        let deletion = format!("memory of the deletion of {project}");
+        if !rows.iter().map(|(_, row)| row).chain([&deletion]).any(|row| table.wants(row)) {
             continue;
         }
-        let server = match project {
-            "100,000 runs" => Server::up_on(&project::cached(Content::of_runs(100_000 / scale)).await).await,
-            "a million texts" => with_texts(1_000_000 / scale).await,
-            _ => with_artifacts(100_000 / scale).await,
+        let (server, ids) = match project {
+            "100,000 runs" => {
+                let content = Content::of_runs(100_000 / scale);
+                let server = Server::up_on(&project::cached(content).await).await;
+                (server, (0..content.runs).map(project::run_id).collect())
+            }
+            "a million texts" => (with_texts(1_000_000 / scale).await, vec![run_id(0)]),
+            _ => (with_artifacts(100_000 / scale).await, vec![run_id(0)]),
         };
         for (job, row) in rows {
-            table.row(&row, BUDGET, Unit::Megabytes, async || memory_of(&server, job).await).await;
+            table
+                .row(&row, BUDGET, Unit::Megabytes, async || memory_of(&server, run(&server, job)).await)
+                .await;
+        }
+        if table.wants(&deletion) {
+            let figure = memory_of(&server, deleted::delete_for_good(&server, &ids)).await;
+            table.print(&deletion, BUDGET, Unit::Megabytes, vec![figure]);
         }
     }
 }
 
-/// Peak megabytes while a job runs, above those before it.
-async fn memory_of(server: &Server, job: &str) -> f64 {
+/// Peak megabytes while work is done, above those before it.
+async fn memory_of(server: &Server, work: impl Future<Output = ()>) -> f64 {
     let idle = idle_memory(server).await;
     // Resets the peak to the current size.
     std::fs::write(format!("/proc/{}/clear_refs", server.pid()), "5").expect("the process is our own");
-    run(server, job).await;
+    work.await;
     (server.memory("VmHWM") as f64 / 1e6 - idle).max(0.0)
 }
 
@@ -71,7 +83,7 @@ async fn run(server: &Server, job: &str) {
     }
 }
 
-async fn admin(server: &Server) -> AdminServiceClient<Channel> {
+pub(crate) async fn admin(server: &Server) -> AdminServiceClient<Channel> {
     let endpoint = Channel::from_shared(server.query.clone()).expect("the base is a URL");
     AdminServiceClient::new(endpoint.connect().await.expect("the server listens"))
 }
@@ -144,6 +156,11 @@ async fn write(server: &Server, batches: Vec<IngestionBatch>) {
     let mut writer = BinaryWriter::new(&run_id(0));
     writer.connect(&server.ingest).await.expect("the server listens");
     send_batches(writer, Arc::new(batches)).await;
+    until_applied(server).await;
+}
+
+/// Waits until the log has been applied to its end.
+pub(crate) async fn until_applied(server: &Server) {
     let mut admin = admin(server).await;
     eventually("everything is applied", async || {
         let partitions = admin.list_partitions(ListPartitionsRequest::default()).await;
