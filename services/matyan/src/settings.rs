@@ -189,6 +189,7 @@ impl Settings {
             ingestion: IngestSettings {
                 max_pending_bytes: reader.read(&table::MAX_PENDING_PAYLOAD_BYTES),
                 max_quarantine_bytes: reader.read(&table::MAX_QUARANTINE_BYTES),
+                writer_cache_bytes: reader.read(&table::WRITER_CACHE_BYTES),
                 ..IngestSettings::default()
             },
             ready_file: reader.optional(&table::READY_FILE),

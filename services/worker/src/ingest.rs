@@ -64,7 +64,7 @@ pub struct IngestSettings {
     /// Maximum bytes of records taken from the log and not yet applied.
     pub window_bytes: usize,
     /// Maximum memory kept for runs that are currently not being written.
-    pub idle_bytes: usize,
+    pub writer_cache_bytes: usize,
     /// Interval at which the store is synced and the log is trimmed.
     pub trim_every: Duration,
     /// Maximum bytes of a project's payloads that wait in the store for the blob store.
@@ -77,7 +77,7 @@ impl Default for IngestSettings {
     fn default() -> Self {
         Self {
             window_bytes: 32 << 20,
-            idle_bytes: 16 << 20,
+            writer_cache_bytes: 16 << 20,
             trim_every: Duration::from_secs(5),
             max_pending_bytes: 1 << 30,
             max_quarantine_bytes: 256 << 20,

@@ -151,6 +151,11 @@ pub(super) fn upload_bytes(text: &str) -> Result<u64, String> {
     }
 }
 
+/// Parses the size of a cache, which may be empty.
+pub(super) fn cache_bytes(text: &str) -> Result<usize, String> {
+    text.parse().map_err(|_| "is not a size; use a number of bytes, such as 16777216 for 16 MiB".into())
+}
+
 /// Parses a number of bytes, or 0 for no limit.
 pub(super) fn quota_bytes(text: &str) -> Result<u64, String> {
     let wrong = "is not a size; use a number of bytes, such as 107374182400 for 100 GiB, or 0 for no limit";

@@ -176,6 +176,10 @@ settings! {
     /// the log
     MAX_QUARANTINE_BYTES: u64 = Setting::new("max_quarantine_bytes", &["MATYAN_MAX_QUARANTINE_BYTES"], parse::upload_bytes)
         .default("268435456");
+    /// Maximum memory in bytes that a worker keeps for runs between their records; what it drops is read
+    /// from the store when a run continues
+    WRITER_CACHE_BYTES: usize = Setting::new("writer_cache_bytes", &["MATYAN_WRITER_CACHE_BYTES"], parse::cache_bytes)
+        .default("16777216");
     /// Key that encrypts blob tokens and signs upload URLs, the same for every backend and
     /// frontier
     BLOB_URI_SECRET: Secret = Setting::new("blob_uri_secret", &["BLOB_URI_SECRET"], parse::secret)

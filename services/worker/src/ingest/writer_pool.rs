@@ -59,7 +59,7 @@ impl WriterPool {
         let dropped = metrics.ingestion.dead_letters_dropped.clone();
         let (dead_letters, dead_letter_task) = DeadLetterQueue::start(deps.log_writer.clone(), dropped);
         Self {
-            runs: ActiveRuns::new(settings.window_bytes, settings.idle_bytes),
+            runs: ActiveRuns::new(settings.window_bytes, settings.writer_cache_bytes),
             turns: JoinSet::new(),
             deps,
             folds,

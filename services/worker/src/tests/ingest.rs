@@ -108,7 +108,8 @@ async fn a_worker_applies_reports_and_continues_after_a_restart() {
 #[tokio::test]
 async fn many_runs_are_applied_concurrently_in_a_small_window() {
     let env = TestEnv::new().await;
-    let settings = IngestSettings { window_bytes: 2_000, idle_bytes: 10_000, ..IngestSettings::default() };
+    let settings =
+        IngestSettings { window_bytes: 2_000, writer_cache_bytes: 10_000, ..IngestSettings::default() };
     let worker = env.work_with(settings).await;
     let runs: Vec<String> = (0..40).map(|number| format!("run-{number}")).collect();
     for round in 0..5 {
