@@ -15,7 +15,7 @@ use super::{
     appender::{AppendError, Appender},
     partition::PARTITION,
     queue::{Group, PendingAppend, Work},
-    shares::{KeyShares, Room},
+    shares::UntrimmedShares,
     topic::TopicLog,
     unavailable,
 };
@@ -31,8 +31,7 @@ const IDLE_AFTER: Duration = Duration::from_secs(1);
 pub(super) struct Committer {
     log: Arc<TopicLog>,
     appender: Appender,
-    /// `None` if there is always room: old dead letters are deleted.
-    shares: Option<KeyShares>,
+    shares: UntrimmedShares,
 }
 
 /// The thread must end: the log was closed, or can no longer be trusted.
@@ -40,11 +39,12 @@ struct CommitterEnd;
 
 impl Committer {
     pub(super) fn new(log: Arc<TopicLog>, appender: Appender) -> Self {
-        let shares = match log.topic {
-            Topic::DeadLetters => None,
-            Topic::Ingestion | Topic::Control => Some(KeyShares::new(log.settings.max_unread_bytes)),
+        let max_bytes = match log.topic {
+            // There is always room: the oldest are deleted.
+            Topic::DeadLetters => u64::MAX,
+            Topic::Ingestion | Topic::Control => log.settings.max_unread_bytes,
         };
-        Self { log, appender, shares }
+        Self { log, appender, shares: UntrimmedShares::new(max_bytes) }
     }
 
     /// Runs until the queue is closed and everything that fits is written.
@@ -52,7 +52,8 @@ impl Committer {
         let log = self.log.clone();
         let _closing = CloseGuard(&log);
         loop {
-            let worked = match log.queue.take(IDLE_AFTER, |append| self.accept(append)) {
+            let written = || log.partition.lock().extent();
+            let worked = match log.queue.take(IDLE_AFTER, &mut self.shares, written) {
                 Work::Write(group) => self.write_until_done(group),
                 Work::Idle => self.settle(),
                 Work::Closed => break,
@@ -67,27 +68,12 @@ impl Committer {
         }
     }
 
-    /// Whether there is room for an append, which is then taken.
-    fn accept(&mut self, append: &PendingAppend) -> Room {
-        let Some(shares) = &mut self.shares else { return Room::Accepted };
-        let extent = self.log.partition.lock().extent();
-        shares.trimmed(extent.first);
-        shares.accept(&append.bytes_by_key, extent.bytes())
-    }
-
-    fn count_written(&mut self) {
-        if let Some(shares) = &mut self.shares {
-            shares.written(self.appender.end());
-        }
-    }
-
     /// Writes a group, retrying as long as necessary.
     fn write_until_done(&mut self, mut group: Group) -> Result<(), CommitterEnd> {
         let mut wait = RETRY_AFTER;
         loop {
             group.retain(|append| !append.is_abandoned());
             if group.is_empty() {
-                self.count_written();
                 return Ok(());
             }
             let appended_us = (self.log.clock)();
@@ -113,7 +99,6 @@ impl Committer {
 
     /// Makes a group readable, and completes its appends.
     fn publish(&mut self, group: Group, first: u64, appended_us: i64) {
-        self.count_written();
         let mut offset = first;
         let mut replies = Vec::with_capacity(group.len());
         let mut records = Vec::with_capacity(group.len());

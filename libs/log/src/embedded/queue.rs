@@ -12,8 +12,9 @@ use std::{
 use tokio::sync::oneshot;
 
 use super::{
+    partition::Extent,
     record,
-    shares::{KeyHash, KeyHasher, Room},
+    shares::{KeyHash, KeyHasher, KeyShares, Room, UntrimmedShares},
 };
 use crate::{Error, NewRecord, Position, Result};
 
@@ -22,15 +23,17 @@ use crate::{Error, NewRecord, Position, Result};
 const GROUP_APPENDS: usize = 512;
 const GROUP_BYTES: usize = 4 << 20;
 
-/// Limits above which an append is refused immediately: 16 records of maximum size, or one
-/// small append from each of 64k connections.
-const QUEUE_BYTES: usize = 272 << 20;
-const QUEUE_APPENDS: usize = 1 << 16;
+/// Room for the appends that wait, beyond which others are refused immediately: 16 records of maximum
+/// size, or one small append from each of 64k connections.
+const QUEUE_BYTES: u64 = 272 << 20;
+
+/// Bytes that each key of an append counts in addition, which bounds the number of appends.
+const APPEND_BYTES: u64 = 4 << 10;
 
 pub(super) struct PendingAppend {
     pub(super) records: Vec<NewRecord>,
     /// Size of the records of each key.
-    pub(super) bytes_by_key: Vec<(KeyHash, u64)>,
+    bytes_by_key: Vec<(KeyHash, u64)>,
     bytes: usize,
     pub(super) reply: oneshot::Sender<Result<Vec<Position>>>,
 }
@@ -56,7 +59,9 @@ pub(super) struct Queue {
 #[derive(Default)]
 struct Line {
     appends: VecDeque<PendingAppend>,
-    bytes: usize,
+    shares: KeyShares,
+    /// Room that the appends use.
+    used: u64,
     is_closing: bool,
     /// True if idleness was reported, and nothing has happened since.
     is_idle: bool,
@@ -82,6 +87,19 @@ impl PendingAppend {
         Self { records, bytes_by_key, bytes, reply }
     }
 
+    fn keys(&self) -> impl Iterator<Item = KeyHash> {
+        self.bytes_by_key.iter().map(|(key, _)| *key)
+    }
+
+    /// Room in the queue that each key of it uses.
+    fn room_by_key(&self) -> impl Iterator<Item = (KeyHash, u64)> {
+        self.bytes_by_key.iter().map(|(key, bytes)| (*key, bytes + APPEND_BYTES))
+    }
+
+    fn room(&self) -> u64 {
+        self.room_by_key().map(|(_, bytes)| bytes).sum()
+    }
+
     /// True if the caller no longer waits for the result.
     pub(super) fn is_abandoned(&self) -> bool {
         self.reply.is_closed()
@@ -95,19 +113,15 @@ impl Queue {
         reply: oneshot::Sender<Result<Vec<Position>>>,
     ) -> Result<()> {
         let append = PendingAppend::new(records, reply, &self.hasher);
-        if append.bytes > QUEUE_BYTES {
-            return Err(Error::TooLarge { size: append.bytes, max: QUEUE_BYTES });
+        if append.room() > QUEUE_BYTES {
+            return Err(Error::TooLarge { size: append.bytes, max: QUEUE_BYTES as usize });
         }
         let mut line = self.lock();
         line.forget_abandoned();
         if line.is_closing {
             return Err(closed());
         }
-        if line.bytes + append.bytes > QUEUE_BYTES || line.appends.len() >= QUEUE_APPENDS {
-            return Err(Error::unavailable("too many records are waiting to be written: try again later"));
-        }
-        line.bytes += append.bytes;
-        line.appends.push_back(append);
+        line.push(append)?;
         line.is_idle = false;
         drop(line);
         self.changed.notify_one();
@@ -122,11 +136,17 @@ impl Queue {
         self.changed.notify_one();
     }
 
-    /// Waits for work. `accept` says whether there is room for an append, which is then taken.
-    pub(super) fn take(&self, idle_after: Duration, mut accept: impl FnMut(&PendingAppend) -> Room) -> Work {
+    /// Waits for work. A group contains only what the shares of its keys have room for.
+    pub(super) fn take(
+        &self,
+        idle_after: Duration,
+        shares: &mut UntrimmedShares,
+        written: impl Fn() -> Extent,
+    ) -> Work {
         let mut line = self.lock();
         loop {
-            let group = line.take_group(&mut accept);
+            shares.begin_group(written());
+            let group = line.take_group(shares);
             if !group.is_empty() {
                 return Work::Write(group);
             }
@@ -172,7 +192,8 @@ impl Queue {
 
     /// Drops all waiting appends after closing, which fails their callers.
     pub(super) fn refuse_rest(&self) {
-        self.lock().appends.clear();
+        let mut line = self.lock();
+        while line.remove(0).is_some() {}
     }
 
     fn lock(&self) -> MutexGuard<'_, Line> {
@@ -186,8 +207,29 @@ pub(super) fn closed() -> Error {
 }
 
 impl Line {
+    /// Adds an append, unless its keys have their share of the queue.
+    fn push(&mut self, append: PendingAppend) -> Result<()> {
+        let free = QUEUE_BYTES - self.used;
+        let room = if append.room() > free { Room::None } else { self.shares.room_for(append.keys(), free) };
+        let reason = match room {
+            Room::Free => {
+                for (key, bytes) in append.room_by_key() {
+                    self.shares.add(key, bytes);
+                    self.used += bytes;
+                }
+                self.appends.push_back(append);
+                return Ok(());
+            }
+            Room::ForOthers => {
+                "too many records with the same key are waiting to be written: try again later"
+            }
+            Room::None => "too many records are waiting to be written: try again later",
+        };
+        Err(Error::unavailable(reason))
+    }
+
     /// Takes appends for which there is room. After one that must wait, all others of its keys wait, too.
-    fn take_group(&mut self, mut accept: impl FnMut(&PendingAppend) -> Room) -> Group {
+    fn take_group(&mut self, shares: &mut UntrimmedShares) -> Group {
         let mut group = Group::new();
         let mut waiting = HashSet::new();
         let (mut at, mut bytes) = (0, 0);
@@ -195,18 +237,18 @@ impl Line {
             && let Some(next) = self.appends.get(at)
             && (bytes + next.bytes <= GROUP_BYTES || group.is_empty())
         {
-            let mut keys = next.bytes_by_key.iter().map(|(key, _)| *key);
-            let room = match keys.any(|key| waiting.contains(&key)) {
+            let room = match next.keys().any(|key| waiting.contains(&key)) {
                 true => Room::ForOthers,
-                false => accept(next),
+                false => shares.room_for(next.keys()),
             };
             match room {
-                Room::Accepted => {
+                Room::Free => {
+                    shares.add(&next.bytes_by_key);
                     bytes += next.bytes;
                     group.extend(self.remove(at));
                 }
                 Room::ForOthers => {
-                    waiting.extend(next.bytes_by_key.iter().map(|(key, _)| *key));
+                    waiting.extend(next.keys());
                     at += 1;
                 }
                 Room::None => break,
@@ -225,7 +267,10 @@ impl Line {
 
     fn remove(&mut self, at: usize) -> Option<PendingAppend> {
         let append = self.appends.remove(at)?;
-        self.bytes -= append.bytes;
+        for (key, bytes) in append.room_by_key() {
+            self.shares.release(key, bytes);
+            self.used -= bytes;
+        }
         Some(append)
     }
 }

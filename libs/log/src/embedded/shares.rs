@@ -1,44 +1,33 @@
-//! The share of each key in a topic's untrimmed records, so that one that writes more than is read does
-//! not use up the room of all others.
+//! The share that each key has of a bounded room, so that one that writes more than is read does not use up
+//! the room of all others: memory for the appends that wait, and disk for the records that are not trimmed.
 //!
 //! A key may have as much as is free. So one alone has at most half of the room, however many share nearly
 //! all of it, and a key that has nothing is accepted until there is no room at all.
 
 use std::{
     collections::{HashMap, VecDeque},
-    hash::{BuildHasher, RandomState},
+    hash::{BuildHasher, BuildHasherDefault, Hasher, RandomState},
 };
 
 use bytes::Bytes;
 
-/// Number of parts into which the room is divided. The records of a part are released together.
+use super::partition::Extent;
+
+/// Number of parts into which the room in a topic is divided. The records of a part are released together.
 const PARTS: u64 = 64;
+
+/// Maximum size of a part, unless a single append is larger.
+const PART_BYTES: u64 = 16 << 20;
 
 /// A key as its hash. Two that share one also share the room.
 pub(super) type KeyHash = u64;
 
-pub(super) struct KeyShares {
-    max_bytes: u64,
-    held: HashMap<KeyHash, u64>,
-    /// The records since the opening of the log, oldest first.
-    parts: VecDeque<Part>,
-    /// Bytes that were accepted since the last group was written.
-    unwritten: u64,
-}
+type BytesByKey = HashMap<KeyHash, u64, BuildHasherDefault<Unchanged>>;
 
-#[derive(Default)]
-struct Part {
-    bytes: u64,
-    held: HashMap<KeyHash, u64>,
-    /// Offset after its last record. `None` while some are not written.
-    end: Option<u64>,
-}
-
-/// Answer to an append.
+/// Answer to an append that asks for room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Room {
-    /// It is a part of the next group.
-    Accepted,
+    Free,
     /// A key of it has its whole share.
     ForOthers,
     None,
@@ -54,54 +43,106 @@ impl KeyHasher {
     }
 }
 
+/// Bytes that each key has of a room.
+#[derive(Default)]
+pub(super) struct KeyShares(BytesByKey);
+
 impl KeyShares {
-    pub(super) fn new(max_bytes: u64) -> Self {
-        Self { max_bytes, held: HashMap::new(), parts: VecDeque::new(), unwritten: 0 }
+    /// Whether these keys may have more while this much of the room is free.
+    pub(super) fn room_for(&self, mut keys: impl Iterator<Item = KeyHash>, free: u64) -> Room {
+        if free == 0 {
+            Room::None
+        } else if keys.any(|key| self.0.get(&key).is_some_and(|held| *held > free)) {
+            Room::ForOthers
+        } else {
+            Room::Free
+        }
     }
 
-    /// Accepts an append of this size for each key into the next group if it fits in their shares.
-    /// `written` are the bytes of all records in the log.
-    pub(super) fn accept(&mut self, bytes_by_key: &[(KeyHash, u64)], written: u64) -> Room {
-        let free = self.max_bytes.saturating_sub(written + self.unwritten);
-        let held = |(key, _): &(KeyHash, u64)| self.held.get(key).copied().unwrap_or_default();
-        if free == 0 {
-            return Room::None;
+    pub(super) fn add(&mut self, key: KeyHash, bytes: u64) {
+        *self.0.entry(key).or_default() += bytes;
+    }
+
+    pub(super) fn release(&mut self, key: KeyHash, bytes: u64) {
+        let held = self.0.get_mut(&key).expect("only what was added is released");
+        *held -= bytes;
+        if *held == 0 {
+            self.0.remove(&key);
         }
-        if bytes_by_key.iter().any(|share| held(share) > free) {
-            return Room::ForOthers;
+    }
+}
+
+/// Shares in the untrimmed records of a topic, as far as they were appended since it was opened.
+pub(super) struct UntrimmedShares {
+    max_bytes: u64,
+    /// Bytes that the next group may still have.
+    free: u64,
+    shares: KeyShares,
+    /// Oldest first.
+    parts: VecDeque<Part>,
+}
+
+#[derive(Default)]
+struct Part {
+    bytes: u64,
+    held: BytesByKey,
+    /// Offset after its last record. `None` while some are not written.
+    end: Option<u64>,
+}
+
+impl UntrimmedShares {
+    pub(super) fn new(max_bytes: u64) -> Self {
+        Self { max_bytes, free: 0, shares: KeyShares::default(), parts: VecDeque::new() }
+    }
+
+    /// Begins a group, after the previous one was written. Releases what was trimmed.
+    pub(super) fn begin_group(&mut self, written: Extent) {
+        self.free = self.max_bytes.saturating_sub(written.bytes());
+        for part in self.parts.iter_mut().rev().take_while(|part| part.end.is_none()) {
+            part.end = Some(written.end);
         }
-        if self.parts.back().is_none_or(|part| part.bytes >= self.max_bytes / PARTS) {
+        while let Some(part) =
+            self.parts.pop_front_if(|part| part.end.is_some_and(|end| end <= written.first))
+        {
+            part.held.into_iter().for_each(|(key, bytes)| self.shares.release(key, bytes));
+        }
+    }
+
+    pub(super) fn room_for(&self, keys: impl Iterator<Item = KeyHash>) -> Room {
+        self.shares.room_for(keys, self.free)
+    }
+
+    /// Adds an append to the group.
+    pub(super) fn add(&mut self, bytes_by_key: &[(KeyHash, u64)]) {
+        let part_bytes = (self.max_bytes / PARTS).min(PART_BYTES);
+        if self.parts.back().is_none_or(|part| part.bytes >= part_bytes) {
             self.parts.push_back(Part::default());
         }
         let part = self.parts.back_mut().expect("a part was added");
         part.end = None;
         for (key, bytes) in bytes_by_key {
-            *self.held.entry(*key).or_default() += bytes;
+            self.shares.add(*key, *bytes);
             *part.held.entry(*key).or_default() += bytes;
             part.bytes += bytes;
-            self.unwritten += bytes;
-        }
-        Room::Accepted
-    }
-
-    /// Records that everything accepted was written, before the offset `end`.
-    pub(super) fn written(&mut self, end: u64) {
-        self.unwritten = 0;
-        for part in self.parts.iter_mut().rev().take_while(|part| part.end.is_none()) {
-            part.end = Some(end);
+            self.free = self.free.saturating_sub(*bytes);
         }
     }
+}
 
-    /// Releases what is before the offset `first`.
-    pub(super) fn trimmed(&mut self, first: u64) {
-        while let Some(part) = self.parts.pop_front_if(|part| part.end.is_some_and(|end| end <= first)) {
-            for (key, bytes) in part.held {
-                let held = self.held.get_mut(&key).expect("the key of a part is counted");
-                *held -= bytes;
-                if *held == 0 {
-                    self.held.remove(&key);
-                }
-            }
-        }
+/// Uses a number that is already a hash as its own hash.
+#[derive(Default)]
+struct Unchanged(u64);
+
+impl Hasher for Unchanged {
+    fn write(&mut self, bytes: &[u8]) {
+        unreachable!("hashed {bytes:?}, which is not a number");
+    }
+
+    fn write_u64(&mut self, hash: KeyHash) {
+        self.0 = hash;
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
     }
 }

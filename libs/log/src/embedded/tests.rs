@@ -164,6 +164,31 @@ async fn rule_39_a_key_that_fills_its_share_of_the_log_delays_no_others() {
     assert!(taken.is_sorted());
 }
 
+#[tokio::test]
+async fn rule_39_a_key_that_fills_its_share_of_the_queue_refuses_no_others() {
+    // More appends than may wait, and more bytes.
+    for (appends, bytes) in [(70_000, 100), (300, 1 << 20)] {
+        let directory = TempDir::new().unwrap();
+        let settings = Settings { max_unread_bytes: 10 * bytes as u64, ..Settings::default() };
+        let log = EmbeddedLog::open(directory.path(), settings).await.unwrap();
+        let value = Bytes::from(vec![7; bytes]);
+        let append = |key| log.append(Topic::Ingestion, vec![record(key, value.clone())]);
+        let mut flood: Vec<_> = (0..appends).map(|_| append("flood")).collect();
+        append("other").await.unwrap();
+        let answers = flood.iter_mut().filter_map(|append| append.now_or_never());
+        let refused: Vec<_> = answers.filter_map(Result::err).collect();
+        assert!(refused.len() > appends / 3, "{} of {appends} appends were refused", refused.len());
+        for error in refused {
+            assert!(error.is_temporary() && error.to_string().contains("with the same key"), "{error}");
+        }
+        // Appends that are given up leave their room.
+        drop(flood);
+        let end = log.describe(Topic::Ingestion).await.unwrap().partitions[0].end;
+        log.trim(Topic::Ingestion, 0, end).await.unwrap();
+        append("flood").await.unwrap();
+    }
+}
+
 /// Unread bytes exceed the bound by one record at most: appends wait, then fail, and succeed
 /// again after a trim.
 #[tokio::test]
