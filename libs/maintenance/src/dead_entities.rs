@@ -30,7 +30,7 @@ pub async fn sweep_dead_entities(deps: Deps<'_>, stop: &CancellationToken) -> Re
             for (key, _) in &page.rows {
                 let (id,): (String,) = keys::tail(&range.start, key)?;
                 let unlinked = unlink_all(deps, project, kind, &id, stop).await;
-                outcome.without_damage(unlinked)?;
+                outcome.keep_damage(unlinked)?;
             }
         }
     }

@@ -14,7 +14,7 @@ pub async fn sweep_dead_runs(deps: Deps<'_>, stop: &CancellationToken) -> Result
     for NamedProject { number: project, .. } in deps.projects().await? {
         for number in dead_runs_list(&*deps.store.snapshot().await?, project).await? {
             let swept = sweep_dead_run(deps, (project, number), stop).await;
-            outcome.without_damage(swept)?;
+            outcome.keep_damage(swept)?;
         }
     }
     outcome.finish()

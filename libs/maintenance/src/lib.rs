@@ -97,14 +97,14 @@ struct SweepOutcome {
 }
 
 impl SweepOutcome {
-    /// Returns what was done for one of them, if it is not damaged.
-    fn without_damage<T>(&mut self, done: Result<T, Error>) -> Result<Option<T>, Error> {
-        match done {
+    /// Keeps the error of one of them if it is damage. Any other error ends the sweep.
+    fn keep_damage(&mut self, swept: Result<(), Error>) -> Result<(), Error> {
+        match swept {
             Err(error @ Error::Store(matyan_store::Error::Corrupt { .. })) => {
                 self.damage.get_or_insert(error);
-                Ok(None)
+                Ok(())
             }
-            done => done.map(Some),
+            swept => swept,
         }
     }
 
