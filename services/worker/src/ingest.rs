@@ -49,6 +49,7 @@ use crate::{
 use active_runs::Admission;
 use assigned_partitions::AssignedPartitions;
 use ending_quarantines::EndingQuarantine;
+use log_identity::PartitionStart;
 pub use log_identity::log_number;
 use pace::Pace;
 use partition_starts::{FoundStart, PartitionStarts, StartAttempt};
@@ -169,10 +170,12 @@ impl IngestionWorker {
         loop {
             self.seek(stop).await?;
             self.partitions.report(self.writers.runs());
+            self.stop_ended_partitions();
             let runs = self.writers.runs();
             let has_room = runs.has_room();
             let seek_at = self.partitions.next_seek(runs);
             self.metrics.unapplied_bytes.set(runs.window() as f64);
+            self.metrics.partitions_stopped.set(self.starts.stopped() as f64);
             tokio::select! {
                 // Stopping and heartbeats come first; finished turns make room
                 // before more is read.
@@ -180,9 +183,9 @@ impl IngestionWorker {
                 () = stop.cancelled() => return Ok(()),
                 _ = beats.tick() => {
                     self.heartbeat.beat();
-                    match self.starts.is_empty() {
-                        true => self.age.set(self.partitions.oldest_unapplied_us()),
-                        false => self.age.set_waiting(),
+                    match self.starts.is_finding() {
+                        true => self.age.set_waiting(),
+                        false => self.age.set(self.partitions.oldest_unapplied_us()),
                     }
                 }
                 Some(turn) = self.writers.next_turn() => self.count_turn(&turn?),
@@ -271,8 +274,18 @@ impl IngestionWorker {
 
     fn drop_lost_partition(&mut self, partition: u32, error: &matyan_log::Error) {
         tracing::error!(partition, %error, "records were deleted before they were applied; dropping partition");
-        if self.partitions.drop_unreadable(partition) {
+        if let Some(stopped_at) = self.partitions.drop_unreadable(partition) {
             self.metrics.partitions_lost.inc();
+            self.starts.begin_when_continued(stopped_at);
+        }
+    }
+
+    /// Stops the partitions that have lost their tails where the tails began.
+    fn stop_ended_partitions(&mut self) {
+        for ended in self.partitions.take_ended() {
+            let partition = ended.partition;
+            tracing::info!(partition, "applied all records before the lost tail; stopped partition");
+            self.starts.begin_when_continued(ended);
         }
     }
 
@@ -290,13 +303,16 @@ impl IngestionWorker {
         }
     }
 
-    /// Starts reading a partition, unless that must be tried again. One that has lost unapplied records
-    /// raises an alarm and is skipped, and the others continue. One that has lost its tail raises an
-    /// alarm, too, and is read only up to there.
+    /// Starts reading a partition, unless that must be tried again. One that has lost records raises an alarm:
+    /// it is read only up to a lost tail, or waits for an operator. The others continue.
     async fn start(&mut self, found: FoundStart, identity: Option<[u8; 16]>) -> Result<(), Error> {
         let FoundStart { partition: number, attempt, start } = found;
-        let offset = start.as_ref().ok().map(|start| start.offset);
+        let position = start.as_ref().ok().map(|start| start.position(number));
+        let offset = position.map(|position| position.offset);
         let started = match start {
+            Ok(PartitionStart { offset, end: Some(end), .. }) if end <= offset => {
+                Err(Error::Shortened { partition: number, applied: offset, end })
+            }
             Ok(start) => {
                 let point = ReadPoint { offset: start.offset, before: start.before }.start();
                 self.subscription.start(number, point).await.map(|()| start).map_err(Error::from)
@@ -336,10 +352,16 @@ impl IngestionWorker {
                 self.metrics.partitions_lost.inc();
                 // The log must not be trimmed up to a position that it has lost.
                 self.partitions.forget(number);
+                if let Some(position) = position {
+                    self.starts.begin_when_continued(position);
+                }
             }
             Err(Error::Log(error @ matyan_log::Error::Trimmed { .. })) => {
                 tracing::error!(partition = number, %error, "records were deleted before they were applied; dropping partition");
                 self.metrics.partitions_lost.inc();
+                if let Some(position) = position {
+                    self.starts.begin_when_continued(position);
+                }
             }
             // The log may be recreated between describing it and starting to read it.
             Err(error) if error.is_temporary() || error.is_replaced() => {

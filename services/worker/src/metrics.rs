@@ -33,6 +33,7 @@ pub(crate) struct IngestionMetrics {
     pub(crate) parked: IntCounter,
     pub(crate) dead_letters_dropped: IntCounter,
     pub(crate) partitions_lost: IntCounter,
+    pub(crate) partitions_stopped: Gauge,
 }
 
 /// Metrics that the writers of runs update while they work.
@@ -149,6 +150,10 @@ impl IngestionMetrics {
             partitions_lost: new.counter(
                 "matyan_ingestion_partitions_lost_total",
                 "Partitions that stopped because they lost records",
+            )?,
+            partitions_stopped: new.gauge(
+                "matyan_ingestion_partitions_stopped",
+                "Partitions that have lost records and wait for `matyan partitions skip`",
             )?,
         })
     }

@@ -9,6 +9,7 @@ mod control;
 mod ingest;
 mod isolation;
 mod lag;
+mod lost_records;
 mod pipeline;
 mod projects;
 mod quarantine;

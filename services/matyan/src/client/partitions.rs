@@ -100,8 +100,6 @@ fn print_skipped(partition: u32, records: u64, out: &mut Output) -> std::io::Res
     }
     match records {
         0 => out.line(format!("partition {partition} has lost no records, so there is nothing to skip")),
-        _ => out.line(format!(
-            "partition {partition} continues after {records} lost records: restart the ingestion workers to resume it"
-        )),
+        _ => out.line(format!("partition {partition} continues after {records} lost records")),
     }
 }

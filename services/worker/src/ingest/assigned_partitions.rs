@@ -52,10 +52,17 @@ impl AssignedPartitions {
         others.map(|(number, _)| *number).collect()
     }
 
-    /// Drops a partition that is no longer readable from its position, and returns whether it
-    /// was being read. What was reported for it remains reported.
-    pub(super) fn drop_unreadable(&mut self, number: u32) -> bool {
-        self.partitions.remove(&number).is_some()
+    /// Drops a partition that is no longer readable from its position, and returns what was reported for
+    /// it, which remains reported. `None` if it was not being read.
+    pub(super) fn drop_unreadable(&mut self, number: u32) -> Option<LogPosition> {
+        Some(self.partitions.remove(&number)?.reported(number))
+    }
+
+    /// Drops the partitions that have lost their tails and are applied up to there, and returns where they
+    /// end.
+    pub(super) fn take_ended(&mut self) -> Vec<LogPosition> {
+        let ended = self.partitions.extract_if(.., |_, partition| partition.has_ended());
+        ended.map(|(number, partition)| partition.reported(number)).collect()
     }
 
     /// Drops a partition that this worker does not read, and what was reported for it.
@@ -73,23 +80,13 @@ impl AssignedPartitions {
         }
     }
 
-    /// Reports the positions that have moved. A partition that has lost its tail ends where the tail began.
+    /// Reports the positions that have moved.
     pub(super) fn report(&mut self, runs: &ActiveRuns) {
         for (number, partition) in &mut self.partitions {
             if let Some(applied) = partition.applied(runs.first_left(*number)) {
                 self.progress.report(*number, applied);
             }
         }
-        self.partitions.retain(|number, partition| {
-            let has_ended = partition.has_ended();
-            if has_ended {
-                tracing::info!(
-                    partition = number,
-                    "applied all records before the lost tail; stopped partition"
-                );
-            }
-            !has_ended
-        });
     }
 
     /// Append time of the oldest record that was taken but not yet applied.

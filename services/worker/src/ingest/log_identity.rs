@@ -12,8 +12,8 @@ use matyan_maintenance::lost_tail;
 use matyan_model::{
     keys::{self, LogTopic},
     position::{
-        AppliedPosition, LastRecord, LogState, applied_all, applied_put, log_get, log_is_replaced, log_put,
-        log_put_replaced, partition_log,
+        AppliedPosition, LastRecord, LogPosition, LogState, applied_all, applied_put, log_get,
+        log_is_replaced, log_put, log_put_replaced, partition_log,
     },
 };
 use matyan_store::{Store, Transaction, transact};
@@ -35,6 +35,13 @@ pub(super) struct PartitionStart {
     pub(super) is_middle: bool,
     /// The log was read from its middle: this is when the first record there was appended.
     pub(super) middle_us: Option<i64>,
+}
+
+impl PartitionStart {
+    /// The position from which it is read.
+    pub(super) fn position(&self, partition: u32) -> LogPosition {
+        LogPosition { log: self.log, partition, offset: self.offset }
+    }
 }
 
 /// Rows and start of a partition, by what is stored and the log of today.
@@ -68,12 +75,7 @@ pub(super) async fn begin(
         None => lost_tail(&*deps.store, &*deps.log_writer, partition).await?,
         noticed => noticed,
     };
-    let PartitionDecision { start, .. } =
-        decide_and_store(&*deps.store, &*deps.log_writer, partition, lost_tail).await?;
-    match start.end {
-        Some(end) if end <= start.offset => Err(Error::Shortened { partition, applied: start.offset, end }),
-        _ => Ok(start),
-    }
+    Ok(decide_and_store(&*deps.store, &*deps.log_writer, partition, lost_tail).await?.start)
 }
 
 /// Repeating it gives the same result, because the decision is stored.

@@ -151,6 +151,11 @@ impl Partition {
         self.start.end.is_none_or(|end| record.offset < end)
     }
 
+    /// The position up to which everything is applied, as last reported.
+    pub(super) fn reported(&self, partition: u32) -> LogPosition {
+        LogPosition { log: self.start.log, partition, offset: self.reported }
+    }
+
     /// Whether everything that is read of a log that has lost its tail was applied.
     pub(super) fn has_ended(&self) -> bool {
         self.start.end.is_some_and(|end| self.reported >= end)

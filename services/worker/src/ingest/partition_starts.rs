@@ -3,6 +3,10 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use matyan_model::{
+    keys::LogTopic,
+    position::{LogPosition, applied_wait},
+};
 use tokio_util::task::JoinMap;
 
 use super::log_identity::{self, PartitionStart};
@@ -21,6 +25,9 @@ pub(super) struct StartAttempt {
     pub(super) lost_tail: Option<u64>,
     /// Offset at which the last attempt has failed because its record was deleted.
     pub(super) trimmed_at: Option<u64>,
+    /// Where the partition stopped because it has lost records. It starts once an operator has moved its
+    /// position.
+    pub(super) stopped_at: Option<LogPosition>,
 }
 
 /// A partition of which the start was found, or not.
@@ -47,11 +54,20 @@ impl PartitionStarts {
         self.begin_after(WAIT, partition, attempt);
     }
 
+    /// Begins once an operator has continued a partition that has lost records and stopped here.
+    pub(super) fn begin_when_continued(&mut self, stopped_at: LogPosition) {
+        let attempt = StartAttempt { stopped_at: Some(stopped_at), ..StartAttempt::default() };
+        self.begin(stopped_at.partition, attempt);
+    }
+
     fn begin_after(&mut self, wait: Duration, partition: u32, attempt: StartAttempt) {
         let deps = self.deps.clone();
         self.attempts.insert(partition, attempt);
         self.tasks.spawn(partition, async move {
             tokio::time::sleep(wait).await;
+            if let Some(stopped_at) = attempt.stopped_at {
+                applied_wait(&*deps.store, LogTopic::Ingestion, stopped_at).await?;
+            }
             log_identity::begin(&deps, partition, attempt.lost_tail).await
         });
     }
@@ -62,8 +78,14 @@ impl PartitionStarts {
         self.tasks.abort(&partition);
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.attempts.is_empty()
+    /// Number of partitions that wait for an operator.
+    pub(super) fn stopped(&self) -> usize {
+        self.attempts.values().filter(|attempt| attempt.stopped_at.is_some()).count()
+    }
+
+    /// Whether any start is being found. Partitions that wait for an operator do not count.
+    pub(super) fn is_finding(&self) -> bool {
+        self.attempts.len() > self.stopped()
     }
 
     /// Waits for the next partition. `None` if there is none. Cancel-safe.

@@ -1,0 +1,153 @@
+//! Partitions that have lost records continue when an operator says so, without a restart.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+use matyan_log::{Append, LogReader, LogWriter, NewRecord, StartPoint, Topic, TopicInfo};
+use matyan_model::{
+    keys::LogTopic,
+    position::{AppliedPosition, applied_get, applied_put, log_get, log_put},
+};
+use matyan_store::Batch;
+
+use super::harness::{TestEnv, TestRecord, record};
+
+/// A point whose step the worker chooses, so that a repeated one is counted.
+fn point() -> TestRecord {
+    record(0).define(0, &["loss"]).points(0, &[(None, 1.0)])
+}
+
+impl TestEnv {
+    /// The rows that `matyan partitions skip` writes for records that were deleted before this offset.
+    async fn skip_to(&self, first: u64) {
+        let applied = applied_get(&*self.store().snapshot().await.unwrap(), LogTopic::Ingestion, 0).await;
+        let mut batch = Batch::default();
+        let skipped = AppliedPosition { next: first, ..applied.unwrap().unwrap() };
+        applied_put(&mut batch, LogTopic::Ingestion, 0, &skipped);
+        self.store().commit(batch).await.unwrap();
+    }
+
+    /// The rows that it writes for a tail that was lost from this offset on.
+    async fn skip_lost_tail(&self, end: u64) {
+        let known = log_get(&*self.store().snapshot().await.unwrap(), LogTopic::Ingestion).await;
+        let state = known.unwrap().unwrap().renumbered([7; 16]);
+        let mut batch = Batch::default();
+        log_put(&mut batch, LogTopic::Ingestion, &state);
+        let (log, identity) = (state.number, state.identity);
+        let continued =
+            AppliedPosition { log, next: end, identity, begins: Some(end), ..AppliedPosition::default() };
+        applied_put(&mut batch, LogTopic::Ingestion, 0, &continued);
+        self.store().commit(batch).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn rule_03_a_partition_overtaken_by_retention_continues_without_a_restart() {
+    let env = TestEnv::new().await;
+    let worker = env.work().await;
+    env.append([point()]).await;
+    env.applied(0, 0).await;
+    worker.stop().await.unwrap();
+    env.append([point(), point(), point(), point()]).await;
+    LogReader::trim(&*env.log, Topic::Ingestion, 0, 3).await.unwrap();
+
+    let worker = env.work().await;
+    let (lost, stopped) = (
+        worker.metrics.ingestion.partitions_lost.clone(),
+        worker.metrics.ingestion.partitions_stopped.clone(),
+    );
+    super::eventually("an alarm", || async { lost.get() == 1 && stopped.get() == 1.0 }).await;
+    assert_eq!(env.points("loss").await.len(), 1, "nothing is applied until an operator decides");
+    env.skip_to(3).await;
+    env.applied(0, 4).await;
+    assert_eq!((env.points("loss").await.len(), lost.get()), (3, 1));
+    super::eventually("the alarm ends", || async { stopped.get() == 0.0 }).await;
+    worker.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn rule_43_a_partition_that_has_lost_its_tail_continues_without_a_restart() {
+    let mut env = TestEnv::new().await;
+    let worker = env.work().await;
+    env.append([point(), point(), point()]).await;
+    env.applied(0, 2).await;
+    worker.stop().await.unwrap();
+
+    env.empty_log().await;
+    env.append([point()]).await;
+    let worker = env.work().await;
+    let lost = worker.metrics.ingestion.partitions_lost.clone();
+    super::eventually("an alarm", || async { lost.get() == 1 }).await;
+    env.append([point(), point()]).await;
+    env.skip_lost_tail(1).await;
+    env.applied(1, 2).await;
+    assert_eq!((env.points("loss").await.len(), lost.get()), (5, 1));
+    worker.stop().await.unwrap();
+}
+
+/// A log in which, while it is cut, a later leader has replaced the records from offset 3 on.
+struct CutLog {
+    log: Arc<dyn LogWriter>,
+    is_cut: AtomicBool,
+}
+
+#[async_trait::async_trait]
+impl LogWriter for CutLog {
+    fn append(&self, topic: Topic, records: Vec<NewRecord>) -> Append {
+        self.log.append(topic, records)
+    }
+
+    async fn describe(&self, topic: Topic) -> matyan_log::Result<TopicInfo> {
+        self.log.describe(topic).await
+    }
+
+    async fn lost_tail(&self, _: Topic, _: u32, _: StartPoint) -> matyan_log::Result<Option<u64>> {
+        Ok(self.is_cut.load(Ordering::Relaxed).then_some(3))
+    }
+}
+
+#[tokio::test]
+async fn rule_43_a_partition_read_up_to_its_lost_tail_continues_without_a_restart() {
+    let mut env = TestEnv::new().await;
+    let worker = env.work().await;
+    env.append([point()]).await;
+    env.applied(0, 0).await;
+    worker.stop().await.unwrap();
+
+    let log = Arc::new(CutLog { log: env.log.clone(), is_cut: AtomicBool::new(true) });
+    env.deps.log_writer = log.clone();
+    env.append([point(), point(), point(), point()]).await;
+    let worker = env.work().await;
+    env.applied(0, 2).await;
+    assert_eq!(worker.metrics.ingestion.partitions_lost.get(), 1);
+    log.is_cut.store(false, Ordering::Relaxed);
+    env.skip_lost_tail(3).await;
+    env.applied(1, 4).await;
+    assert_eq!(env.points("loss").await.len(), 5);
+    worker.stop().await.unwrap();
+}
+
+/// The dictionary of the producer is neither in the log nor in the store.
+#[tokio::test]
+async fn rule_43_points_without_definitions_are_parked_until_their_producer_repeats_them() {
+    let env = TestEnv::new().await;
+    let sent = |sequence| record(0).sent(1, sequence, 0);
+    let at = |step: i64| [(Some(step), step as f64)];
+    env.append([sent(1).create().define(0, &["loss"]).points(0, &at(1)), sent(2).points(0, &at(2))]).await;
+    LogReader::trim(&*env.log, Topic::Ingestion, 0, 2).await.unwrap();
+    // The numbers of later series are counted from the missing ones.
+    env.append([sent(3).points(0, &at(3)), sent(4).define(1, &["accuracy"]).points(1, &at(4))]).await;
+    // A stream that is opened again repeats all definitions.
+    let repeated = sent(5).define(0, &["loss", "accuracy"]).points(1, &at(5));
+    env.append([repeated, sent(6).points(0, &at(6))]).await;
+    let worker = env.work().await;
+    env.applied(0, 5).await;
+    assert_eq!(env.points("loss").await, [(6, 6.0)]);
+    assert_eq!(env.points("accuracy").await, [(5, 5.0)]);
+    let reasons: Vec<_> = env.parked().await.into_iter().map(|item| item.reason).collect();
+    let missing = |series| format!("series {series} is not in the producer's dictionary");
+    assert_eq!(reasons, [missing(0), missing(1)]);
+    worker.stop().await.unwrap();
+}
