@@ -27,9 +27,9 @@ impl BlobPage {
     }
 }
 
-/// Deletes the blob folder of one deleted run, page by page. Before each page it checks that
+/// Deletes the blob folder of one deleted run, page by page. After listing each page it checks that
 /// the run id still carries the tombstone of that same delete, because the id may have been
-/// reused.
+/// reused. What was listed was written before that, and cannot belong to a later run.
 pub struct DeletedRunBlobs<'d> {
     deps: Deps<'d>,
     project: Project,
@@ -57,11 +57,14 @@ impl<'d> DeletedRunBlobs<'d> {
     /// Deletes the next page. Returns `None` after the last page, and if the run is live
     /// again or has been deleted a second time.
     pub async fn next_page(&mut self) -> Result<Option<BlobPage>, Error> {
-        let deleted = deleted_run_number(self.deps.store, self.project, &self.id).await?;
-        if self.is_finished || deleted != Some(self.number) {
+        if self.is_finished {
             return Ok(None);
         }
         let listing = self.deps.blobs.list(self.folder.prefix(), self.next.as_ref()).await?;
+        let deleted = deleted_run_number(self.deps.store, self.project, &self.id).await?;
+        if deleted != Some(self.number) {
+            return Ok(None);
+        }
         self.next = listing.next;
         self.is_finished = self.next.is_none();
         let keys: Vec<_> = listing.blobs.iter().map(|(key, _)| key.clone()).collect();

@@ -20,17 +20,18 @@ use matyan_blob::{
     layers::{BlobCall, BlobFault, FaultBlobs},
 };
 use matyan_log::{Delivery, LogReader, LogWriter, NewRecord, StartPoint, Subscription, Topic};
+use matyan_maintenance::{DeletedRunBlobs, deleted_run_number};
 use matyan_model::{
     entity::{
         Experiment, Note, NoteOwner, Tag, entity_create, entity_delete, entity_find, notes_count, runs_counts,
     },
     events::events_list,
-    ids::{Project, RunId},
+    ids::{NamedProject, Project, RunId},
     keys::{self, Counter, EntityKind, LogTopic},
     lock::{Job, lock_holder, lock_take},
     position::log_get,
     project::project_count,
-    run::{ClearOutcome, Head, tombstone_clear},
+    run::{ClearOutcome, Head, blobs_deleted_put, tombstone_clear},
 };
 use matyan_proto::ingest::v1::{self as pb, event::Kind};
 use matyan_store::{Transaction, transact};
@@ -177,6 +178,36 @@ async fn rule_15_a_late_event_does_not_touch_a_recreated_run() {
     let consumed = control.metrics.events.consumed.clone();
     eventually("the late event", || async { consumed.get() > 0 }).await;
     control.stop().await;
+    assert!(env.has_blob("r/new").await);
+}
+
+/// The run is created again, and uploads a file, between the check of its tombstone and the listing.
+#[tokio::test]
+async fn rule_15_files_of_a_run_that_is_created_during_a_deletion_are_kept() {
+    let mut env = TestEnv::new().await;
+    env.apply(vec![record(0).create(), record(1).delete()]).await;
+    let id = RunId::new("r");
+    let number = deleted_run_number(env.store(), P, &id).await.unwrap().unwrap();
+    transact(env.store(), async |mut transaction: Transaction| {
+        let is_marked = blobs_deleted_put(&mut transaction, P, &id, number).await?;
+        Ok::<_, Error>((transaction, is_marked))
+    })
+    .await
+    .unwrap();
+    let gate = GatedBlobs::closed(env.deps.blobs.clone());
+    env.deps.blobs = gate.clone();
+    let project = NamedProject { number: P, name: String::new() };
+    let mut blobs = DeletedRunBlobs::new(env.deps.maintenance(), &project, &id, number).unwrap();
+    let create = async {
+        eventually("the listing", || async { gate.is_reached.load(Ordering::Relaxed) }).await;
+        assert_eq!(env.clear().await, ClearOutcome::Free);
+        env.apply(vec![record(2).create()]).await;
+        let content = futures::future::ready(Ok(Bytes::from_static(b"new"))).into_stream().boxed();
+        gate.inner.put(&BlobKey::new("r/new").unwrap(), "", None, content).await.unwrap();
+        gate.opened.add_permits(1_000);
+    };
+    let (page, ()) = tokio::join!(blobs.next_page(), create);
+    assert!(page.unwrap().is_none());
     assert!(env.has_blob("r/new").await);
 }
 

@@ -5,12 +5,14 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
-use matyan_log::{Append, LogReader, LogWriter, NewRecord, StartPoint, Topic, TopicInfo};
+use matyan_log::{
+    Append, Delivery, LogReader, LogWriter, NewRecord, StartPoint, Subscription, Topic, TopicInfo,
+};
 use matyan_model::{
     keys::LogTopic,
     position::{AppliedPosition, applied_get, applied_put, log_get, log_put},
 };
-use matyan_store::Batch;
+use matyan_store::{Batch, Store};
 
 use super::harness::{TestEnv, TestRecord, record};
 
@@ -19,14 +21,17 @@ fn point() -> TestRecord {
     record(0).define(0, &["loss"]).points(0, &[(None, 1.0)])
 }
 
+async fn move_position(store: &dyn Store, next: u64) {
+    let applied = applied_get(&*store.snapshot().await.unwrap(), LogTopic::Ingestion, 0).await;
+    let mut batch = Batch::default();
+    applied_put(&mut batch, LogTopic::Ingestion, 0, &AppliedPosition { next, ..applied.unwrap().unwrap() });
+    store.commit(batch).await.unwrap();
+}
+
 impl TestEnv {
     /// The rows that `matyan partitions skip` writes for records that were deleted before this offset.
     async fn skip_to(&self, first: u64) {
-        let applied = applied_get(&*self.store().snapshot().await.unwrap(), LogTopic::Ingestion, 0).await;
-        let mut batch = Batch::default();
-        let skipped = AppliedPosition { next: first, ..applied.unwrap().unwrap() };
-        applied_put(&mut batch, LogTopic::Ingestion, 0, &skipped);
-        self.store().commit(batch).await.unwrap();
+        move_position(self.store(), first).await;
     }
 
     /// The rows that it writes for a tail that was lost from this offset on.
@@ -64,6 +69,64 @@ async fn rule_03_a_partition_overtaken_by_retention_continues_without_a_restart(
     env.applied(0, 4).await;
     assert_eq!((env.points("loss").await.len(), lost.get()), (3, 1));
     super::eventually("the alarm ends", || async { stopped.get() == 0.0 }).await;
+    worker.stop().await.unwrap();
+}
+
+/// A log whose partition has another owner: right before it is started, that one applies the records before
+/// an offset, and trims them.
+struct OwnedLog {
+    log: Arc<dyn LogReader>,
+    store: Arc<dyn Store>,
+    offset: u64,
+}
+
+struct OwnedSubscription {
+    log: Box<dyn Subscription>,
+    owner: Option<OwnedLog>,
+}
+
+#[async_trait::async_trait]
+impl LogReader for OwnedLog {
+    async fn subscribe(&self, topic: Topic) -> matyan_log::Result<Box<dyn Subscription>> {
+        let Self { log, store, offset } = self;
+        let owner = OwnedLog { log: log.clone(), store: store.clone(), offset: *offset };
+        Ok(Box::new(OwnedSubscription { log: log.subscribe(topic).await?, owner: Some(owner) }))
+    }
+
+    async fn trim(&self, topic: Topic, partition: u32, offset: u64) -> matyan_log::Result<()> {
+        self.log.trim(topic, partition, offset).await
+    }
+}
+
+#[async_trait::async_trait]
+impl Subscription for OwnedSubscription {
+    async fn next(&mut self) -> matyan_log::Result<Delivery> {
+        self.log.next().await
+    }
+
+    async fn start(&mut self, partition: u32, point: StartPoint) -> matyan_log::Result<()> {
+        if let Some(OwnedLog { log, store, offset }) = self.owner.take() {
+            move_position(&*store, offset).await;
+            log.trim(Topic::Ingestion, partition, offset).await?;
+        }
+        self.log.start(partition, point).await
+    }
+}
+
+#[tokio::test]
+async fn rule_03_records_that_the_last_owner_applied_and_trimmed_are_not_lost() {
+    let mut env = TestEnv::new().await;
+    let worker = env.work().await;
+    env.append([point()]).await;
+    env.applied(0, 0).await;
+    worker.stop().await.unwrap();
+    env.append([point(), point(), point(), point()]).await;
+    env.deps.log_reader =
+        Arc::new(OwnedLog { log: env.log.clone(), store: env.deps.store.clone(), offset: 3 });
+    let worker = env.work().await;
+    env.applied(0, 4).await;
+    assert_eq!(worker.metrics.ingestion.partitions_lost.get(), 0);
+    assert_eq!(env.points("loss").await.len(), 3);
     worker.stop().await.unwrap();
 }
 
