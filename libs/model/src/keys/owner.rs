@@ -39,7 +39,7 @@ pub fn row_owner(key: &Key) -> RowOwner {
 mod tests {
     use super::*;
     use crate::{
-        ids::{ProducerId, Project},
+        ids::{ProducerId, Project, SeriesNumber},
         keys::{self, Counter, EntityKind},
     };
 
@@ -60,6 +60,9 @@ mod tests {
             keys::number(project, number),
             keys::branch(project, number),
             keys::params_piece(project, number, 2),
+            keys::block(project, number, 2),
+            keys::chunk(project, number, SeriesNumber(2), 3),
+            keys::series_summary(project, number, SeriesNumber(2)),
         ] {
             assert_eq!(row_owner(&key), RowOwner::Number(number));
         }

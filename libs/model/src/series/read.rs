@@ -17,7 +17,7 @@ mod sample;
 mod scan;
 mod view;
 
-use matyan_store::{Result, Snapshot};
+use matyan_store::{Key, Result, Snapshot, Value};
 
 use self::blocks::RunBlocks;
 use self::own::OwnSeries;
@@ -43,7 +43,11 @@ pub async fn folded_summaries(
     };
     let keys: Vec<_> = series.iter().map(key).collect();
     let rows = snapshot.get_many(&keys).await?;
-    rows.into_iter().map(|row| row.map(|row| Ok(FoldedSummary::decode(&row)?.total)).transpose()).collect()
+    let total = |(key, row): (&Key, Option<Value>)| {
+        let folded = row.map(|row| FoldedSummary::decode(&row)).transpose();
+        folded.map(|folded| folded.map(|folded| folded.total)).map_err(|malformed| malformed.at(key))
+    };
+    keys.iter().zip(rows).map(total).collect()
 }
 
 /// The series of a run, with the points that a branch shares with its ancestors, as of one snapshot.

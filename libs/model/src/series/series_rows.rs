@@ -14,7 +14,7 @@ use super::pyramid::{decode_page, page_number};
 use super::summary::Summary;
 use crate::ids::{Project, RunNumber, SeriesNumber};
 use crate::keys;
-use crate::rows::scan_all;
+use crate::rows::{self, scan_all};
 
 /// Identifies the run whose series are accessed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -25,8 +25,8 @@ pub struct RunRef {
 
 impl RunRef {
     pub(crate) async fn fold_row(&self, snapshot: &dyn Snapshot) -> Result<FoldRow> {
-        let value = snapshot.get(&keys::fold(self.project, self.number)).await?;
-        Ok(FoldRow::decode(value.as_ref())?)
+        let key = keys::fold(self.project, self.number);
+        FoldRow::decode(snapshot.get(&key).await?.as_ref()).map_err(|malformed| malformed.at(&key))
     }
 
     /// Blocks with these sequence numbers, in order. Stops after the page that brings their size to
@@ -38,8 +38,7 @@ impl RunRef {
         mut room: usize,
     ) -> Result<Vec<(u64, Bytes)>> {
         let all = keys::blocks(self.project, self.number);
-        let key = |sequence| keys::block(self.project, self.number, sequence);
-        let mut range = Range::new(key(wanted.start), key(wanted.end));
+        let mut range = Range::new(self.block_key(wanted.start), self.block_key(wanted.end));
         let mut blocks = Vec::new();
         loop {
             let page = snapshot.scan(&range, Scan::default()).await?;
@@ -53,6 +52,10 @@ impl RunRef {
                 return Ok(blocks);
             }
         }
+    }
+
+    pub(crate) fn block_key(&self, sequence: u64) -> Key {
+        keys::block(self.project, self.number, sequence)
     }
 
     /// Whether the run has blocks that are not folded.
@@ -70,7 +73,8 @@ impl RunRef {
         let mut lists: HashMap<SeriesNumber, Vec<ChunkEntry>> = HashMap::new();
         for (key, value) in scan_all(snapshot, &range).await? {
             let (series, _first_step): (u32, i64) = keys::tail(&range.start, &key)?;
-            lists.entry(SeriesNumber(series)).or_default().push(ChunkEntry::decode(&value)?);
+            let entry = ChunkEntry::decode(&value).map_err(|malformed| malformed.at(&key))?;
+            lists.entry(SeriesNumber(series)).or_default().push(entry);
         }
         Ok(lists)
     }
@@ -140,7 +144,11 @@ impl SeriesRef {
     }
 
     pub(crate) async fn folded(&self, snapshot: &dyn Snapshot) -> Result<Option<FoldedSummary>> {
-        snapshot.get(&self.summary_key()).await?.map(|value| Ok(FoldedSummary::decode(&value)?)).transpose()
+        snapshot.get(&self.summary_key()).await?.map(|row| self.decode_summary(&row)).transpose()
+    }
+
+    pub(crate) fn decode_summary(&self, row: &Bytes) -> Result<FoldedSummary> {
+        FoldedSummary::decode(row).map_err(|malformed| malformed.at(&self.summary_key()))
     }
 
     /// The chunks that may contain steps in `steps`: those that begin in the range, and the
@@ -155,18 +163,23 @@ impl SeriesRef {
         end.push(0);
         let rows = scan_all(snapshot, &Range::new(from, end)).await?;
         let values = previous.rows.into_iter().take(1).chain(rows);
-        values.map(|(_, value)| Ok(ChunkEntry::decode(&value)?)).collect()
+        let decode =
+            |(key, value): (Key, Bytes)| ChunkEntry::decode(&value).map_err(|malformed| malformed.at(&key));
+        values.map(decode).collect()
     }
 
     pub(crate) async fn chunk(&self, snapshot: &dyn Snapshot, entry: &ChunkEntry) -> Result<Option<Points>> {
-        let value = snapshot.get(&self.chunk_key(entry.id)).await?;
-        value.map(|bytes| decode_chunk(&bytes, entry)).transpose()
+        let key = self.chunk_key(entry.id);
+        snapshot.get(&key).await?.map(|bytes| decode_chunk(&key, &bytes, entry)).transpose()
     }
 
     /// A chunk that is listed in the same snapshot.
     pub(crate) async fn listed_chunk(&self, snapshot: &dyn Snapshot, entry: &ChunkEntry) -> Result<Points> {
-        let missing = || Error::corrupt(format!("chunk {} is listed but missing", entry.id));
-        self.chunk(snapshot, entry).await?.ok_or_else(missing)
+        self.chunk(snapshot, entry).await?.ok_or_else(|| self.missing_chunk(entry))
+    }
+
+    pub(crate) fn missing_chunk(&self, entry: &ChunkEntry) -> Error {
+        rows::corrupt(&self.chunk_key(entry.id), &"it is listed, but missing")
     }
 
     /// The buckets of one level from bucket `first` to bucket `last`, and all others in the
@@ -187,18 +200,18 @@ impl SeriesRef {
             scan_all(snapshot, &Range::new(self.page_key(level, page_number(first)), end)).await?
         {
             let (page,): (i64,) = keys::tail(&all.start, &key)?;
-            buckets.extend(decode_page(page, &value)?);
+            buckets.extend(decode_page(page, &value).map_err(|malformed| malformed.at(&key))?);
         }
         Ok(buckets)
     }
 }
 
-fn decode_chunk(bytes: &[u8], entry: &ChunkEntry) -> Result<Points> {
-    let points = chunk::decode(bytes)?;
+fn decode_chunk(key: &Key, bytes: &[u8], entry: &ChunkEntry) -> Result<Points> {
+    let points = chunk::decode(bytes).map_err(|malformed| malformed.at(key))?;
     let steps = points.first().zip(points.last()).map(|(first, last)| StepRange::new(first.step, last.step));
     if points.len() == entry.count() && steps == Some(entry.steps()) {
         Ok(points)
     } else {
-        Err(Error::corrupt(format!("chunk {} does not match its list entry", entry.id)))
+        Err(rows::corrupt(key, &"it does not match its list entry"))
     }
 }

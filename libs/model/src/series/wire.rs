@@ -1,12 +1,21 @@
 //! Reading and writing the primitives of stored values: bytes, varints, strings. Reading never
 //! panics: bytes that this code did not write yield `FormatError`.
 
-use matyan_store::Error;
+use matyan_store::{Error, Key};
+
+use crate::rows;
 
 /// A stored value is corrupt. Retrying does not help; an operator must intervene.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("malformed series data: {0}")]
 pub struct FormatError(pub &'static str);
+
+impl FormatError {
+    /// The error of the row that cannot be decoded. Its key says whose row it is.
+    pub(crate) fn at(self, key: &Key) -> Error {
+        rows::corrupt(key, &self)
+    }
+}
 
 impl From<FormatError> for Error {
     fn from(malformed: FormatError) -> Self {

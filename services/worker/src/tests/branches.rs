@@ -3,12 +3,15 @@
 use matyan_model::{
     branch::{branch_get, sharers_page},
     change::changes_list,
+    ids::RunId,
     keys::{self, Counter},
+    position::cursor_get,
     project::project_count,
     run::sweep_step,
     series_edit::SeriesEditOutcome,
 };
 use matyan_proto::ingest::v1::{self as pb, event::Kind};
+use matyan_store::Batch;
 
 use super::harness::{P, TestEnv, TestRecord, record};
 
@@ -74,6 +77,31 @@ async fn a_branch_continues_the_series_of_its_parent() {
     assert!(env.points("d").await.is_empty());
     let snapshot = env.store().snapshot().await.unwrap();
     assert_eq!(project_count(&*snapshot, P, Counter::Series).await.unwrap(), 3 + 3);
+}
+
+#[tokio::test]
+async fn rule_40_a_branch_of_a_damaged_run_parks_only_what_needs_it() {
+    let env = TestEnv::with_parent().await;
+    env.apply(vec![record(1).branch("p", Some(35))]).await;
+    let block = keys::block(P, env.read_run("p").await.unwrap().number, 0);
+    let sound = env.store().snapshot().await.unwrap().get(&block).await.unwrap().unwrap();
+    let put = async |value: Vec<u8>| {
+        let mut batch = Batch::default();
+        batch.set(block.clone(), value);
+        env.store().commit(batch).await.unwrap();
+    };
+    put(vec![0xff; 9]).await;
+    // The next steps of `a` follow those of the parent; `c` is a series of the branch alone.
+    let points = record(2).define(0, &["a", "c"]).points(0, &[(None, 5.0)]).points(1, &[(None, 6.0)]);
+    env.apply(vec![points]).await;
+    let parked = env.parked().await;
+    assert!(parked.len() == 1 && parked[0].reason.contains("is corrupt"), "{parked:?}");
+    let snapshot = env.store().snapshot().await.unwrap();
+    let cursor = cursor_get(&*snapshot, P, &RunId::new("r")).await.unwrap().unwrap();
+    assert!(!cursor.is_quarantined);
+    put(sound.to_vec()).await;
+    assert_eq!(env.points("a").await.len(), 4);
+    assert_eq!(env.points("c").await, [(0, 6.0)]);
 }
 
 #[tokio::test]

@@ -10,7 +10,6 @@ use crate::ids::SeriesNumber;
 use crate::series::block::Block;
 use crate::series::chunk::ChunkEntry;
 use crate::series::fold_row::FoldRow;
-use crate::series::header::FoldedSummary;
 use crate::series::points::Points;
 use crate::series::series_rows::RunRef;
 use crate::series::wire::FormatError;
@@ -41,11 +40,15 @@ impl RunBlocks {
         snapshot: &dyn Snapshot,
         series: &[SeriesNumber],
     ) -> Result<Vec<OwnSeries>> {
+        if series.is_empty() {
+            return Ok(Vec::new());
+        }
         let rows = self.summary_rows(snapshot, series).await?;
         let unfolded = self.unfolded_points(series)?;
         let own = |((series, row), unfolded): ((&SeriesNumber, Option<Bytes>), Points)| {
-            let folded = row.map(|row| FoldedSummary::decode(&row)).transpose()?;
-            Ok(OwnSeries { series_ref: self.run_ref.series(*series), folded, unfolded })
+            let series_ref = self.run_ref.series(*series);
+            let folded = row.map(|row| series_ref.decode_summary(&row)).transpose()?;
+            Ok(OwnSeries { series_ref, folded, unfolded })
         };
         series.iter().zip(rows).zip(unfolded).map(own).collect()
     }
@@ -81,31 +84,44 @@ impl RunBlocks {
     }
 
     /// The points of each series in the blocks, in the order of steps.
-    fn unfolded_points(&self, series: &[SeriesNumber]) -> Result<Vec<Points>, FormatError> {
+    fn unfolded_points(&self, series: &[SeriesNumber]) -> Result<Vec<Points>> {
         let mut unfolded = vec![Points::default(); series.len()];
         let mut wanted: Vec<(SeriesNumber, usize)> =
             series.iter().enumerate().map(|(position, series)| (*series, position)).collect();
         wanted.sort_unstable();
         for (sequence, bytes) in &self.blocks {
-            let block = Block::open(bytes)?;
-            // For few series, searching for each is faster than walking through all series of the
-            // block.
-            let few = wanted.len() < block.series_count() / 8;
-            let mut index = 0;
-            for (series, position) in &wanted {
-                if few {
-                    index = block.lower_bound(*series);
-                }
-                while index < block.series_count() && block.series(index) < *series {
-                    index += 1;
-                }
-                if index < block.series_count() && block.series(index) == *series {
-                    self.read(&block, *sequence, index, &mut unfolded[*position])?;
-                }
-            }
+            self.read_block((*sequence, bytes), &wanted, &mut unfolded)
+                .map_err(|malformed| malformed.at(&self.run_ref.block_key(*sequence)))?;
         }
         unfolded.iter_mut().for_each(Points::sort_and_merge);
         Ok(unfolded)
+    }
+
+    /// Appends the unfolded points of several series, in ascending order, in one block. Those of each are
+    /// appended at its position.
+    fn read_block(
+        &self,
+        (sequence, bytes): (u64, &Bytes),
+        wanted: &[(SeriesNumber, usize)],
+        unfolded: &mut [Points],
+    ) -> Result<(), FormatError> {
+        let block = Block::open(bytes)?;
+        // For few series, searching for each is faster than walking through all series of the
+        // block.
+        let few = wanted.len() < block.series_count() / 8;
+        let mut index = 0;
+        for (series, position) in wanted {
+            if few {
+                index = block.lower_bound(*series);
+            }
+            while index < block.series_count() && block.series(index) < *series {
+                index += 1;
+            }
+            if index < block.series_count() && block.series(index) == *series {
+                self.read(&block, sequence, index, &mut unfolded[*position])?;
+            }
+        }
+        Ok(())
     }
 
     /// Appends the unfolded points of a series in one block.

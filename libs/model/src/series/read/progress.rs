@@ -7,6 +7,7 @@ use matyan_store::{Result, Snapshot};
 use crate::ids::SeriesNumber;
 use crate::series::block::Block;
 use crate::series::series_rows::RunRef;
+use crate::series::wire::FormatError;
 
 /// Maximum size of the blocks read.
 const MAX_BYTES: usize = 1 << 20;
@@ -27,14 +28,19 @@ impl RunRef {
         if read.iter().map(|(_, bytes)| bytes.len()).sum::<usize>() >= MAX_BYTES {
             return Ok(None);
         }
-        for (_, bytes) in &read {
-            let block = Block::open(bytes)?;
-            for index in 0..block.series_count() {
-                let highest = block.highest_step(index)?;
-                let step = steps.entry(block.series(index)).or_insert(highest);
-                *step = highest.max(*step);
-            }
+        for (sequence, bytes) in &read {
+            add_progress(bytes, &mut steps).map_err(|malformed| malformed.at(&self.block_key(*sequence)))?;
         }
         Ok(Some(steps))
     }
+}
+
+fn add_progress(bytes: &[u8], steps: &mut BTreeMap<SeriesNumber, i64>) -> Result<(), FormatError> {
+    let block = Block::open(bytes)?;
+    for index in 0..block.series_count() {
+        let highest = block.highest_step(index)?;
+        let step = steps.entry(block.series(index)).or_insert(highest);
+        *step = highest.max(*step);
+    }
+    Ok(())
 }

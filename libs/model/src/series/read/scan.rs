@@ -45,9 +45,7 @@ impl PointScan {
                     Some(chunk) => part.chunk.over(chunk),
                     // The chunk was cleared after the scan was opened.
                     None if snapshot.version() > self.opened => return Err(Error::SnapshotTooOld),
-                    None => {
-                        return Err(Error::corrupt(format!("chunk {} is listed but missing", entry.id)));
-                    }
+                    None => return Err(part.series_ref.missing_chunk(entry)),
                 },
             };
             let wanted = points.positions(&part.steps);
