@@ -243,7 +243,7 @@ impl IngestionWorker {
         let others = identity.map(|identity| self.partitions.of_other_logs(identity));
         for partition in others.into_iter().flatten() {
             tracing::warn!(partition, "log was recreated; restarting partition");
-            self.partitions.drop_unreadable(partition);
+            self.partitions.forget(partition);
             self.starts.begin(partition, StartAttempt::default());
         }
     }
@@ -261,7 +261,8 @@ impl IngestionWorker {
             matyan_log::Error::Trimmed { partition, .. } => self.drop_lost_partition(partition, &error),
             matyan_log::Error::Replaced { partition, end, .. } => {
                 tracing::warn!(partition, %error, "log was replaced; restarting partition");
-                self.partitions.drop_unreadable(partition);
+                // What it contains now must not be trimmed up to the old position.
+                self.partitions.forget(partition);
                 self.starts.begin(partition, StartAttempt { lost_tail: Some(end), ..Default::default() });
                 return Ok(());
             }

@@ -1,13 +1,13 @@
 //! Writes to the store how far each partition is applied, and trims the log up to there. It is
 //! a separate task, so that dispatching continues in the meantime: progress made while a row is
-//! being written is combined into the next write.
+//! being written, or soon after that, is combined into the next write.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     time::Duration,
 };
 
-use matyan_log::Topic;
+use matyan_log::{Topic, TopicInfo};
 use matyan_model::{
     keys::{self, LogTopic},
     position::{AppliedPosition, applied_get, applied_put},
@@ -54,6 +54,8 @@ pub(super) struct ProgressHandle {
 
 /// Wait before a retry while the store is unavailable.
 const WAIT: Duration = Duration::from_millis(500);
+/// Wait after a write. Each write wakes all who wait for a position.
+const PAUSE: Duration = Duration::from_millis(10);
 
 impl ProgressHandle {
     /// The identity of the log, whenever it has changed.
@@ -105,20 +107,24 @@ impl Progress {
             let is_open = tokio::select! {
                 changed = self.reported.changed() => changed.is_ok(),
                 _ = trims.tick() => {
-                    self.trim().await;
-                    self.report_lag().await;
+                    let log = self.describe().await;
+                    self.trim(log.as_ref()).await;
+                    self.report_lag(log);
                     continue;
                 }
             };
             // Retry while the store is unavailable, but do not delay a shutdown: the
             // log would redeliver everything.
             while !self.write().await && self.reported.has_changed().is_ok() {
-                self.report_lag().await;
+                let log = self.describe().await;
+                self.report_lag(log);
                 tokio::time::sleep(WAIT).await;
             }
             if !is_open {
-                return self.trim().await;
+                let log = self.describe().await;
+                return self.trim(log.as_ref()).await;
             }
+            tokio::time::sleep(PAUSE).await;
         }
     }
 
@@ -139,26 +145,26 @@ impl Progress {
         true
     }
 
+    /// Describes the log; `None` if that fails. A shutdown does not wait for the log.
+    async fn describe(&self) -> Option<TopicInfo> {
+        let described = tokio::select! {
+            biased;
+            described = self.deps.log_writer.describe(Topic::Ingestion) => described,
+            () = sender_dropped(self.reported.clone()) => return None,
+        };
+        described.inspect_err(|error| tracing::debug!(%error, "failed to describe the log")).ok()
+    }
+
     /// Reports the lag of each assigned partition in records. Removes it for partitions
     /// that are no longer assigned, and for all while the log does not respond, because an
-    /// outdated lag would hide that. A shutdown does not wait for the log.
-    async fn report_lag(&mut self) {
+    /// outdated lag would hide that.
+    fn report_lag(&mut self, log: Option<TopicInfo>) {
         let reported = self.reported.borrow().clone();
-        let described = tokio::select! {
-            described = self.deps.log_writer.describe(Topic::Ingestion) => described,
-            () = sender_dropped(self.reported.clone()) => return,
-        };
-        let known = match described {
-            Ok(info) => {
-                let identity = Some(info.identity);
-                self.identity.send_if_modified(|last| std::mem::replace(last, identity) != identity);
-                info.partitions
-            }
-            Err(error) => {
-                tracing::debug!(%error, "failed to determine the lag");
-                Vec::new()
-            }
-        };
+        let known = log.map_or_else(Vec::new, |log| {
+            let identity = Some(log.identity);
+            self.identity.send_if_modified(|last| std::mem::replace(last, identity) != identity);
+            log.partitions
+        });
         let before = std::mem::take(&mut self.lagging);
         for (partition, position) in &reported {
             let Some(bounds) = known.get(*partition as usize) else { continue };
@@ -172,22 +178,31 @@ impl Progress {
         }
     }
 
-    /// Syncs what is applied, then trims the log up to there.
-    async fn trim(&mut self) {
-        if self.written == self.trimmed {
-            return;
-        }
+    /// Syncs what is applied, then trims the log up to there. A position in a log that was recreated since
+    /// says nothing about this one, nor does that of a partition which was dropped or started again.
+    async fn trim(&mut self, log: Option<&TopicInfo>) {
+        let Some(log) = log.filter(|_| self.written != self.trimmed) else { return };
         if let Err(error) = self.deps.store.sync().await {
             return tracing::warn!(%error, "failed to sync the store; not trimming the log");
         }
         for (partition, position) in &self.written {
-            let Some(applied) = &position.applied else { continue };
+            let is_of_log = |applied: &AppliedPosition| applied.identity == Some(log.identity);
+            let applied = position.applied.filter(is_of_log);
+            let Some(applied) = applied.filter(|applied| self.is_current(*partition, applied)) else {
+                continue;
+            };
             let trimmed = self.deps.log_reader.trim(Topic::Ingestion, *partition, applied.next).await;
             if let Err(error) = trimmed {
                 return tracing::warn!(partition, %error, "failed to trim log; will retry");
             }
         }
         self.trimmed = self.written.clone();
+    }
+
+    /// Whether what is reported now is no less than this.
+    fn is_current(&self, partition: u32, applied: &AppliedPosition) -> bool {
+        let reported = self.reported.borrow().get(&partition).and_then(|position| position.applied);
+        reported.is_some_and(|now| now.log == applied.log && now.next >= applied.next)
     }
 }
 
@@ -220,3 +235,6 @@ async fn position_put(deps: &Deps, partition: u32, applied: &AppliedPosition) ->
     .await?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;
