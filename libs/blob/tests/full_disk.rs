@@ -1,38 +1,17 @@
 //! Behavior on a full disk: a small tmpfs, which takes root to mount. Without root the case is
-//! ignored, with the reason.
+//! ignored, with the reason, unless `REQUIRE=mount` is set.
 #![expect(clippy::unwrap_used, reason = "a test")]
 
-use std::{path::Path, process::Command, sync::Arc, time::Duration};
+use std::{path::Path, process::ExitCode, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures::{StreamExt, stream};
 use libtest_mimic::{Arguments, Trial};
 use matyan_blob::{BlobKey, Blobs, Clock, Error, UrlSigner, fs::FsBlobs};
+use matyan_servers::mount::SmallDisk;
 
-const DISK: &str = "size=1m";
+const DISK_BYTES: u64 = 1 << 20;
 const PIECE: usize = 200_000;
-
-struct SmallDisk(tempfile::TempDir);
-
-impl SmallDisk {
-    fn mount() -> Result<Self, String> {
-        let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
-        let mounted =
-            Command::new("mount").args(["-t", "tmpfs", "-o", DISK, "tmpfs"]).arg(folder.path()).output();
-        match mounted {
-            Ok(output) if output.status.success() => Ok(Self(folder)),
-            Ok(output) => Err(String::from_utf8_lossy(&output.stderr).trim().to_owned()),
-            Err(error) => Err(error.to_string()),
-        }
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let unmounted = Command::new("umount").arg(self.0.path()).status();
-        assert!(unmounted.is_ok_and(|status| status.success()), "the small disk stays mounted");
-    }
-}
 
 fn key(number: usize) -> BlobKey {
     BlobKey::new(format!("run/{number}")).unwrap()
@@ -64,16 +43,16 @@ async fn fills_refuses_and_recovers(disk: &Path) {
     put(&blobs, written).await.unwrap();
 }
 
-fn main() {
-    let disk = SmallDisk::mount();
-    let name = match &disk {
-        Ok(_) => "full_disk".to_owned(),
-        Err(reason) => format!("full_disk (needs to mount a tmpfs: {reason})"),
-    };
-    let ignored = disk.is_err();
-    let trial = Trial::test(name, move || {
-        fills_refuses_and_recovers(disk.expect("ignored without").0.path());
+fn main() -> ExitCode {
+    let disk = SmallDisk::mount(DISK_BYTES);
+    let unavailable = disk.as_ref().err().cloned();
+    let trial = Trial::test("fills_refuses_and_recovers", move || {
+        fills_refuses_and_recovers(disk.expect("it is ignored without a disk").path());
         Ok(())
     });
-    libtest_mimic::run(&Arguments::from_args(), vec![trial.with_ignored_flag(ignored)]).exit();
+    let trial = match unavailable {
+        Some(reason) => trial.with_kind(reason).with_ignored_flag(true),
+        None => trial,
+    };
+    libtest_mimic::run(&Arguments::from_args(), vec![trial]).exit_code()
 }

@@ -1,4 +1,4 @@
-//! Real servers for tests: each is a process on loopback and on free ports, and ends with the
+//! Real servers and small disks for tests. Each server is a process on loopback and on free ports, and ends with the
 //! test program no matter how that ends. This crate depends on no Matyan crate, so that any of
 //! them may use it in tests.
 //!
@@ -8,6 +8,7 @@
 
 pub mod foundationdb;
 pub mod kafka;
+pub mod mount;
 pub mod objects;
 mod process;
 mod requirements;

@@ -1,11 +1,11 @@
-//! Which servers are installed, and which are required.
+//! Requirements of tests: those that are available, and those that must be.
 
 use std::path::PathBuf;
 
-/// The reason the named server cannot be started, if any. Panics if the server is required.
+/// The reason the named server or other thing is not available, if any. Panics if it is required.
 pub fn unavailable_reason<T>(name: &str, installed: Result<T, String>) -> Option<String> {
     let reason = installed.err()?;
-    assert!(!is_required(name), "REQUIRE={name}, but the server is not available: {reason}");
+    assert!(!is_required(name), "REQUIRE={name}, but it is not available: {reason}");
     Some(reason)
 }
 
