@@ -20,6 +20,9 @@ use matyan_value::{Map, cbor};
 const INLINE_PARAMS_BYTES: usize = 16 * 1024;
 /// Bytes by which the header of an encoded map can grow when entries are added.
 const MAP_HEAD_BYTES: usize = 8;
+/// Size of params from which on they may not fit in a transaction together with all their index rows, old
+/// and new.
+const ROWS_AHEAD_BYTES: usize = 4 << 20;
 
 pub struct RunEdit {
     project: Project,
@@ -33,12 +36,15 @@ pub struct RunEdit {
     /// Upper bound of the encoded size of the params after the messages applied so far;
     /// `None` before the first one.
     params_bytes: Option<usize>,
+    /// Index rows that were committed before the document.
+    rows_ahead: index::IndexRows,
 }
 
 impl RunEdit {
     /// An edit of a document that does not exist yet.
     pub(crate) fn create(project: Project, number: RunNumber, props: Props) -> Self {
-        Self { project, number, before: None, props, parent_id: None, params: None, params_bytes: None }
+        let (parent_id, params, params_bytes, rows_ahead) = Default::default();
+        Self { project, number, before: None, props, parent_id, params, params_bytes, rows_ahead }
     }
 
     /// The document of a live run number. The transaction fails if the document changes in
@@ -58,8 +64,9 @@ impl RunEdit {
             }
             None => None,
         };
-        let (before, params) = (Some(before), None);
-        Ok(Some(Self { project, number, before, props, parent_id, params, params_bytes: None }))
+        let (params, params_bytes, rows_ahead) = Default::default();
+        let before = Some(before);
+        Ok(Some(Self { project, number, before, props, parent_id, params, params_bytes, rows_ahead }))
     }
 
     pub fn number(&self) -> RunNumber {
@@ -127,6 +134,25 @@ impl RunEdit {
         Ok(Ok(()))
     }
 
+    /// New index rows of large params, which the caller commits before the document, so that each fits in a
+    /// transaction. An index only proposes, so they may be early.
+    pub fn take_rows_ahead(&mut self) -> Option<Batch> {
+        let (old, new) = self.params.as_ref()?;
+        if self.params_bytes? < ROWS_AHEAD_BYTES {
+            return None;
+        }
+        let mut known = index::params_rows(self.project, self.number, old);
+        known.extend(self.rows_ahead.clone());
+        let mut rows = index::params_rows(self.project, self.number, new);
+        rows.retain(|key, value| known.get(key) != Some(&*value));
+        let mut batch = Batch::buffered();
+        for (key, value) in &rows {
+            batch.set(key.clone(), *value);
+        }
+        self.rows_ahead.extend(rows);
+        (!batch.mutations.is_empty()).then_some(batch)
+    }
+
     pub fn tag_add(&mut self, tag: &str) {
         if let Err(position) = self.props.tags.binary_search_by(|known| known.as_str().cmp(tag)) {
             self.props.tags.insert(position, tag.to_owned());
@@ -139,12 +165,14 @@ impl RunEdit {
 
     /// Writes the difference. Writes nothing if nothing has changed.
     pub fn write(self, batch: &mut Batch) {
-        let Self { project, number, before, props, parent_id, params, .. } = self;
+        let Self { project, number, before, props, parent_id, params, rows_ahead, .. } = self;
         let kept = before.as_ref().map_or_else(Params::none, |document| document.params.clone());
         let params = match params {
-            Some((old, new)) if old != new => {
+            Some((old, new)) if old != new || !rows_ahead.is_empty() => {
                 let rows = |tree| index::params_rows(project, number, tree);
-                index::write_difference(batch, &rows(&old), &rows(&new));
+                let mut known = rows(&old);
+                known.extend(rows_ahead);
+                index::write_difference(batch, &known, &rows(&new));
                 write_params(batch, project, number, &kept, cbor::encode_map(&new).into())
             }
             _ => kept,

@@ -58,6 +58,9 @@ impl RunDocument {
         let merged = edit.params_merge(transaction.snapshot(), message).await?;
         if merged.is_ok() && !is_empty {
             edit.touch(updated_us);
+            if let Some(rows) = edit.take_rows_ahead() {
+                transaction.commit_ahead(rows).await?;
+            }
         }
         Ok(merged)
     }

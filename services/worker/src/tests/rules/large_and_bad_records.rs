@@ -1,6 +1,8 @@
 //! Tests of rules 7 and 8: records that do not fit in a transaction, and items that cannot be
 //! applied.
 
+use matyan_model::index::{DocumentRows, index_repair, stale_rows_find};
+
 use super::*;
 use crate::tests::ends;
 
@@ -122,6 +124,30 @@ async fn rule_07_four_mib_of_params_are_stored_and_read_back() {
     let left = snapshot.scan(&keys::params(P, run.number), Default::default()).await.unwrap();
     assert!(left.rows.is_empty());
     assert!(snapshot.get(&keys::index_partial(P, run.number)).await.unwrap().is_none());
+}
+
+/// The old and the new rows of the index do not fit in a transaction together with the params.
+#[tokio::test]
+async fn rule_07_large_params_of_which_all_indexed_values_change_are_stored() {
+    let env = TestEnv::new().await;
+    let indexed = |value: &str| {
+        let entries: Vec<_> = (0..2_000).map(|at| format!(r#""{at:0200}":"{value}""#)).collect();
+        format!(r#"{{"indexed":{{{}}}}}"#, entries.join(","))
+    };
+    let text = |key: &str| format!(r#"{{"{key}":"{}"}}"#, "x".repeat(2_900_000));
+    let messages = [indexed("old"), text("x"), text("y"), indexed("new")];
+    for (params, offset) in messages.iter().zip(0..) {
+        env.apply(vec![record(offset).params(params)]).await;
+    }
+    assert!(env.parked().await.is_empty());
+    let run = env.read().await.unwrap();
+    let values = run.params["indexed"].as_map().unwrap().values();
+    assert_eq!(values.filter(|value| **value == matyan_value::Value::Text("new".into())).count(), 2_000);
+    let mut transaction = Transaction::new(env.store().snapshot().await.unwrap());
+    assert_eq!(index_repair(&mut transaction, P, run.number).await.unwrap(), 0, "no row is missing");
+    let (documents, range) = (&mut DocumentRows::default(), keys::indexes(P));
+    let (stale, _) = stale_rows_find(&transaction, documents, P, &range, usize::MAX).await.unwrap();
+    assert_eq!(stale.len(), 0, "the old rows are gone");
 }
 
 /// Each message is within the limit of a message, but together they exceed that of a run.
