@@ -18,10 +18,9 @@ use super::{
 };
 use crate::{Error, NewRecord, Position, Result};
 
-/// Maximum size of a group, which shares one sync: large enough to keep the disk busy, small
-/// enough for low latency.
-const GROUP_APPENDS: usize = 512;
-const GROUP_BYTES: usize = 4 << 20;
+/// Room for the appends of a group, which share one sync, unless it has only one: large enough to keep the
+/// disk busy, small enough for low latency.
+const GROUP_BYTES: u64 = 4 << 20;
 
 /// Room for the appends that wait, beyond which others are refused immediately: 16 records of maximum
 /// size, or one small append from each of 64k connections.
@@ -206,6 +205,31 @@ pub(super) fn closed() -> Error {
     Error::unavailable("the log is closed")
 }
 
+/// A group that is being taken.
+struct NextGroup {
+    appends: Group,
+    /// Room that is left.
+    free: u64,
+    /// Shares of the keys, while none may take what it does not leave to the others.
+    shares: Option<KeyShares>,
+}
+
+impl NextGroup {
+    fn has_room_for(&self, append: &PendingAppend) -> bool {
+        let is_in_share =
+            self.shares.as_ref().is_none_or(|shares| shares.room_for(append.keys(), self.free) == Room::Free);
+        is_in_share && (append.room() <= self.free || self.appends.is_empty())
+    }
+
+    fn add(&mut self, append: PendingAppend) {
+        if let Some(shares) = &mut self.shares {
+            append.room_by_key().for_each(|(key, bytes)| shares.add(key, bytes));
+        }
+        self.free = self.free.saturating_sub(append.room());
+        self.appends.push(append);
+    }
+}
+
 impl Line {
     /// Adds an append, unless its keys have their share of the queue.
     fn push(&mut self, append: PendingAppend) -> Result<()> {
@@ -228,33 +252,40 @@ impl Line {
         Err(Error::unavailable(reason))
     }
 
-    /// Takes appends for which there is room. After one that must wait, all others of its keys wait, too.
-    fn take_group(&mut self, shares: &mut UntrimmedShares) -> Group {
-        let mut group = Group::new();
-        let mut waiting = HashSet::new();
-        let (mut at, mut bytes) = (0, 0);
-        while group.len() < GROUP_APPENDS
+    /// Takes appends for which there is room. If there are more than fit in a group, their keys first share
+    /// it, so that none waits for all that others have queued before.
+    fn take_group(&mut self, untrimmed: &mut UntrimmedShares) -> Group {
+        let mut group = NextGroup { appends: Group::new(), free: GROUP_BYTES, shares: None };
+        if self.used > GROUP_BYTES {
+            group.shares = Some(KeyShares::default());
+            self.fill(&mut group, untrimmed);
+        }
+        group.shares = None;
+        self.fill(&mut group, untrimmed);
+        group.appends
+    }
+
+    /// Moves appends to a group in their order. After one that must wait, all others of its keys wait, too.
+    fn fill(&mut self, group: &mut NextGroup, untrimmed: &mut UntrimmedShares) {
+        let (mut waiting, mut at) = (HashSet::new(), 0);
+        while group.free >= APPEND_BYTES
             && let Some(next) = self.appends.get(at)
-            && (bytes + next.bytes <= GROUP_BYTES || group.is_empty())
         {
-            let room = match next.keys().any(|key| waiting.contains(&key)) {
-                true => Room::ForOthers,
-                false => shares.room_for(next.keys()),
-            };
+            let must_wait = !group.has_room_for(next) || next.keys().any(|key| waiting.contains(&key));
+            let room = if must_wait { Room::ForOthers } else { untrimmed.room_for(next.keys()) };
             match room {
                 Room::Free => {
-                    shares.add(&next.bytes_by_key);
-                    bytes += next.bytes;
-                    group.extend(self.remove(at));
+                    untrimmed.add(&next.bytes_by_key);
+                    let append = self.remove(at).expect("it was found there");
+                    group.add(append);
                 }
                 Room::ForOthers => {
                     waiting.extend(next.keys());
                     at += 1;
                 }
-                Room::None => break,
+                Room::None => return,
             }
         }
-        group
     }
 
     /// Drops abandoned appends from the front. Appends time out in the order in which they

@@ -8,8 +8,14 @@ mod power_failure;
 use bytes::Bytes;
 use futures::{FutureExt as _, StreamExt as _, stream::FuturesUnordered};
 use tempfile::TempDir;
+use tokio::sync::oneshot;
 
-use super::*;
+use super::{
+    partition::Extent,
+    queue::{Queue, Work},
+    shares::UntrimmedShares,
+    *,
+};
 use crate::{Delivery, PartitionInfo, Position, Record};
 
 fn record(key: &str, value: impl Into<Bytes>) -> NewRecord {
@@ -186,6 +192,36 @@ async fn rule_39_a_key_that_fills_its_share_of_the_queue_refuses_no_others() {
         let end = log.describe(Topic::Ingestion).await.unwrap().partitions[0].end;
         log.trim(Topic::Ingestion, 0, end).await.unwrap();
         append("flood").await.unwrap();
+    }
+}
+
+#[test]
+fn rule_39_a_group_has_room_for_keys_behind_those_that_queue_more() {
+    // Many appends, and large ones.
+    for (appends, bytes) in [(20_000, 100), (100, 1 << 20)] {
+        let queue = Queue::default();
+        let append = |key: &str, number: u64| {
+            let (reply, answer) = oneshot::channel();
+            let value = [&number.to_be_bytes()[..], &vec![0; bytes]].concat();
+            queue.append(vec![record(key, value)], reply).unwrap();
+            answer
+        };
+        let mut answers: Vec<_> = (0..appends).map(|number| append("flood", number)).collect();
+        answers.push(append("other", 0));
+        let mut shares = UntrimmedShares::new(u64::MAX);
+        let mut taken = Vec::new();
+        while (taken.len() as u64) < appends {
+            let Work::Write(group) = queue.take(Duration::ZERO, &mut shares, Extent::default) else {
+                panic!("nothing is taken")
+            };
+            let records = group.into_iter().flat_map(|append| append.records);
+            let (others, flood): (Vec<_>, Vec<_>) = records.partition(|record| record.key == "other");
+            assert_eq!(others.len(), usize::from(taken.is_empty()), "it is in the first group");
+            let number = |record: NewRecord| u64::from_be_bytes(record.value[..8].try_into().unwrap());
+            assert!(!flood.is_empty(), "the rest of a group is filled");
+            taken.extend(flood.into_iter().map(number));
+        }
+        assert_eq!(taken, (0..appends).collect::<Vec<_>>());
     }
 }
 
