@@ -2,7 +2,7 @@ import { create } from '@bufbuild/protobuf';
 import { expect, test } from 'vitest';
 
 import { ArtifactSchema } from '../../gen/matyan/artifacts/v1/artifact_pb.ts';
-import { indentedJson, previewKind, tableRows, treeRows } from './artifact_tree.ts';
+import { indentedJson, previewKind, tableRows, totalSize, treeRows } from './artifact_tree.ts';
 
 const artifacts = ['b.txt', 'a/2.txt', 'a/10.txt', 'a/c/x', 'a.txt'].map(path =>
   create(ArtifactSchema, { path, size: 5n }),
@@ -20,6 +20,21 @@ test('paths become a tree', () => {
     ['b.txt', 0, 5],
   ]);
   expect(treeRows(artifacts, new Set(['a/'])).map(({ path }) => path)).toEqual(['a/', 'a.txt', 'b.txt']);
+});
+
+test('a size is unknown if that of one file is', () => {
+  const unknown = create(ArtifactSchema, { path: 'a/c/y' });
+  expect(treeRows([...artifacts, unknown], new Set()).map(({ path, size }) => [path, size])).toEqual([
+    ['a/', undefined],
+    ['a/c/', undefined],
+    ['a/c/x', 5],
+    ['a/c/y', undefined],
+    ['a/2.txt', 5],
+    ['a/10.txt', 5],
+    ['a.txt', 5],
+    ['b.txt', 5],
+  ]);
+  expect([totalSize(artifacts), totalSize([...artifacts, unknown]), totalSize([])]).toEqual([25, undefined, 0]);
 });
 
 test('files are shown by name and content', () => {

@@ -6,7 +6,13 @@ export interface TreeRow {
   name: string;
   depth: number;
   artifact?: Artifact;
-  size: number;
+  size: number | undefined;
+}
+
+/** Bytes of all files together; undefined if that of one is unknown. */
+export function totalSize(all: readonly Artifact[]): number | undefined {
+  if (all.some(({ size }) => size === undefined)) return undefined;
+  return all.reduce((sum, { size }) => sum + Number(size), 0);
 }
 
 /** Folders first, then files, both by name; the content of closed folders is left out. */
@@ -17,8 +23,8 @@ export function treeRows(all: readonly Artifact[], closed: ReadonlySet<string>, 
   for (const artifact of all) {
     const rest = artifact.path.slice(prefix.length);
     const [name = '', ...inner] = rest.split('/');
-    const size = Number(artifact.size ?? 0n);
-    if (inner.length === 0) files.push({ path: artifact.path, name, depth, artifact, size });
+    if (inner.length === 0)
+      files.push({ path: artifact.path, name, depth, artifact, size: totalSize([artifact]) });
     else folders.set(name, [...(folders.get(name) ?? []), artifact]);
   }
   const order = new Intl.Collator('en', { numeric: true });
@@ -26,8 +32,7 @@ export function treeRows(all: readonly Artifact[], closed: ReadonlySet<string>, 
     .sort(([a], [b]) => order.compare(a, b))
     .flatMap(([name, inside]) => {
       const path = `${prefix}${name}/`;
-      const size = inside.reduce((sum, artifact) => sum + Number(artifact.size ?? 0n), 0);
-      const own = { path, name, depth, size };
+      const own = { path, name, depth, size: totalSize(inside) };
       return closed.has(path) ? [own] : [own, ...treeRows(inside, closed, path)];
     });
   return [...rows, ...files.sort((a, b) => order.compare(a.name, b.name))];
