@@ -169,7 +169,7 @@ test('log records are filtered by level, and the filter is in the URL', async ()
 test('an artifact is downloaded as it was logged', async () => {
   await site.visit(studio('artifacts&file=outputs%2Ffinal%2Fweights.bin'), async ({ page }) => {
     const waiting = page.waitForEvent('download');
-    await page.click('section button:has-text("Download")');
+    await page.click('section a:has-text("Download")');
     const download = await waiting;
     expect(download.suggestedFilename()).toBe('weights.bin');
     const content = await readFile(await download.path());

@@ -3,7 +3,7 @@ import type { Artifact } from '../gen/matyan/artifacts/v1/artifact_pb.ts';
 import { ArtifactService } from '../gen/matyan/artifacts/v1/artifacts_pb.ts';
 import { joined } from './bytes.ts';
 import { Urgency } from './read_queue.ts';
-import { client, gathered, limited, queued } from './transport.ts';
+import { client, gathered, limited, queued, rootPath } from './transport.ts';
 
 export function readArtifacts(runId: string, signal?: AbortSignal): Promise<Artifact[]> {
   return queued('ArtifactService.List', Urgency.Visible, signal, () =>
@@ -11,24 +11,21 @@ export function readArtifacts(runId: string, signal?: AbortSignal): Promise<Arti
   );
 }
 
-/** Reads a file, or its first bytes. Without a deadline: large files take as long as they take. */
+/** Reads the first bytes of a file. */
 export function readArtifact(
   runId: string,
   path: string,
-  length?: number,
+  length: number,
   signal?: AbortSignal,
 ): Promise<Uint8Array<ArrayBuffer>> {
-  const range = length === undefined ? {} : { length: BigInt(length) };
   return queued('ArtifactService.Get', Urgency.Visible, signal, async () => {
-    const pieces = client(ArtifactService).get({ runId, path, ...range }, { signal });
+    const pieces = client(ArtifactService).get({ runId, path, length: BigInt(length) }, limited(signal));
     return joined(await gathered(pieces, ({ message }) => (message.case === 'chunk' ? [message.value] : [])));
   });
 }
 
-export function readZip(runId: string, signal?: AbortSignal): Promise<Blob> {
-  return queued('ArtifactService.Zip', Urgency.Visible, signal, async () => {
-    const pieces = client(ArtifactService).zip({ runId }, { signal });
-    const all = await gathered(pieces, ({ chunk }) => [new Uint8Array(chunk)]);
-    return new Blob(all, { type: 'application/zip' });
-  });
+/** Where the browser reads a file to save it, or all files as a ZIP archive: however large, they do not fit in a page. */
+export function downloadUrl(runId: string, path?: string): string {
+  const url = `${rootPath}api/v1/rest/runs/${encodeURIComponent(runId)}/artifacts/download`;
+  return path === undefined ? `${url}-all` : `${url}?path=${encodeURIComponent(path)}`;
 }
