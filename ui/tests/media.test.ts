@@ -10,7 +10,7 @@ afterAll(() => site?.close());
 
 const KINDS: [kind: string, ready: string][] = [
   ['images', 'canvas[data-drawn]'],
-  ['audio', 'button[aria-label^=Play]:enabled'],
+  ['audio', 'audio[controls]'],
   ['texts', 'pre:has-text("<b>quick</b>")'],
   ['distributions', 'figure path'],
 ];
@@ -43,6 +43,28 @@ async function colors(page: Page): Promise<number[]> {
     }),
   );
 }
+
+test('audio is read when it is played, and sought', async () => {
+  await site.visit('/media?kind=audio', async ({ page }) => {
+    const audio = page.locator('audio').first();
+    await audio.waitFor();
+    const state = (): Promise<number> => audio.evaluate(one => (one as HTMLAudioElement).readyState);
+    expect(await state()).toBe(0);
+    await audio.evaluate(one => {
+      (one as HTMLAudioElement).preload = 'auto';
+      (one as HTMLAudioElement).load();
+    });
+    await eventually('all of it can be played', async () => (await state()) === 4);
+    const sought = await audio.evaluate(async one => {
+      const player = one as HTMLAudioElement;
+      const ended = new Promise(resolve => player.addEventListener('seeked', resolve, { once: true }));
+      player.currentTime = player.duration / 2;
+      await ended;
+      return player.currentTime / player.duration;
+    });
+    expect(sought).toBeCloseTo(0.5, 1);
+  });
+});
 
 test('one slider moves all images, and one each moves its own', async () => {
   await site.visit(`/runs/${site.runs.studio}?tab=media`, async visit => {

@@ -77,13 +77,17 @@ async function get(path: string, signal: AbortSignal, allowed: number[]): Promis
   throw new ConnectError(message || `the server answered ${status}`, CODES[status] ?? Code.Unknown);
 }
 
+export function payloadUrl(uri: string): string {
+  return `${rootPath}api/v1/rest/payloads/${encodeURIComponent(uri)}`;
+}
+
 /** The payload of an object, or its image in at most `pixels`, from the browser's cache if it is there. */
 export function readPayload(
   uri: string,
   pixels: number | undefined,
   signal: AbortSignal,
 ): Promise<Uint8Array<ArrayBuffer>> {
-  const path = `${rootPath}api/v1/rest/payloads/${encodeURIComponent(uri)}`;
+  const path = payloadUrl(uri);
   return queued('The payload', Urgency.Visible, signal, async () => {
     const small = `${path}/thumbnail?size=${pixels}`;
     const reduced = pixels ? await get(small, signal, IRREDUCIBLE) : undefined;

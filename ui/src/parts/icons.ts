@@ -34,8 +34,6 @@ export const ICONS = {
   pin: 'M6 2h4l-.5 4.5L12 9H4l2.5-2.5zM8 9v5',
   plus: 'M8 3v10M3 8h10',
   edit: 'M3 13l.7-3L10.5 3.2l2.3 2.3L6 12.3zM9 4.7l2.3 2.3',
-  play: 'M5 3l8 5-8 5z',
-  stop: 'M4 4h8v8H4z',
   archive: 'M2 3h12v3H2zM3 6v7h10V6M6.5 9h3',
   delete: 'M2.5 4h11M6 4V2.5h4V4M4 4l.6 9.5h6.8L12 4M6.7 7v4M9.3 7v4',
   star: 'M8 1.8l1.9 4 4.3.6-3.1 3 .7 4.3L8 11.6l-3.8 2.1.7-4.3-3.1-3 4.3-.6z',
