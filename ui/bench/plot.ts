@@ -45,6 +45,7 @@ function lines(count: number, points: number): ChartSeries[] {
       min: own,
       max: own,
       last: own,
+      count: zeros,
       nan: zeros,
       positiveInfinity: zeros,
       negativeInfinity: zeros,

@@ -129,7 +129,7 @@ export const liveRuns = new LiveRuns(() => ({
   elect: lead => elect(NAME, lead),
   watch: (resume, signal, onOpen) =>
     client(RunService).watch(
-      { parts: { props: true }, resume, settleMs: SETTLE_MS },
+      { parts: { props: true }, progress: true, resume, settleMs: SETTLE_MS },
       { signal, onHeader: onOpen },
     ),
   wait,

@@ -1,7 +1,15 @@
 import { expect, test } from 'vitest';
 
-import { SeriesCache } from './series_cache.ts';
-import { byteSize, coarsen, EMPTY_SERIES, extend, tailStart, type SeriesData } from './series_data.ts';
+import { SeriesCache, type ReadSeries } from './series_cache.ts';
+import {
+  byteSize,
+  coarsen,
+  EMPTY_SERIES,
+  extend,
+  pointCount,
+  tailStart,
+  type SeriesData,
+} from './series_data.ts';
 
 const REF = { runId: 'run', number: 1 };
 
@@ -22,10 +30,16 @@ function series(from: number, to: number, width: number, value = (step: number):
     min: column(values => Math.min(...values)),
     max: column(values => Math.max(...values)),
     last: column(values => values.at(-1) as number),
+    count: Uint32Array.from(inside, steps => steps.length),
     nan: new Uint32Array(firsts.length),
     positiveInfinity: new Uint32Array(firsts.length),
     negativeInfinity: new Uint32Array(firsts.length),
   };
+}
+
+/** A series as it was read after so many changes; without a total it is all that there is. */
+function read(data: SeriesData, changes = 0, total = pointCount(data)): ReadSeries {
+  return { data, total, changes };
 }
 
 test('a tail replaces the last bucket', () => {
@@ -75,11 +89,11 @@ test('merging ignores NaN and adds up counts', () => {
 
 test('an entry serves views that it covers in enough detail', () => {
   const cache = new SeriesCache();
-  cache.store(REF, { pixels: 1000 }, series(0, 9_999, 16), 0);
+  cache.store(REF, { pixels: 1000 }, read(series(0, 9_999, 16)));
   expect(cache.lookup(REF, { pixels: 1000 })?.isFineEnough).toBe(true);
   expect(cache.lookup(REF, { from: 10, to: 200, pixels: 1000 })?.isFineEnough).toBe(false);
   expect(cache.lookup({ runId: 'run', number: 2 }, { pixels: 1000 })).toBeUndefined();
-  cache.store(REF, { from: 0, to: 500, pixels: 1000 }, series(0, 500, 1), 0);
+  cache.store(REF, { from: 0, to: 500, pixels: 1000 }, read(series(0, 500, 1)));
   const zoomed = cache.lookup(REF, { from: 10, to: 200, pixels: 1000 });
   expect([zoomed?.isFineEnough, zoomed?.entry.data.width]).toEqual([true, 1]);
   // The whole range is still served by the coarse entry.
@@ -88,32 +102,72 @@ test('an entry serves views that it covers in enough detail', () => {
 
 test('an entry without times does not serve an axis of times', () => {
   const cache = new SeriesCache();
-  cache.store(REF, { pixels: 100 }, series(0, 99, 1), 0);
+  cache.store(REF, { pixels: 100 }, read(series(0, 99, 1)));
   expect(cache.lookup(REF, { pixels: 100, hasTimes: true })).toBeUndefined();
-  cache.store(REF, { pixels: 100, hasTimes: true }, series(0, 99, 1), 0);
+  cache.store(REF, { pixels: 100, hasTimes: true }, read(series(0, 99, 1)));
   expect(cache.lookup(REF, { pixels: 100, hasTimes: true })?.entry.view.hasTimes).toBe(true);
 });
 
 test('a changed run makes its entries stale until they are extended', () => {
   const cache = new SeriesCache();
-  const entry = cache.store(REF, { pixels: 100 }, series(0, 99, 1), cache.changesOf('run'));
+  const entry = cache.store(REF, { pixels: 100 }, read(series(0, 99, 1), cache.changes));
   cache.markChanged('run');
   expect(cache.lookup(REF, { pixels: 100 })?.isStale).toBe(true);
   const start = tailStart(entry.data) as number;
   expect(start).toBe(99);
-  cache.extend(REF, entry, start, series(99, 120, 1), cache.changesOf('run'));
+  expect(cache.extend(REF, entry, start, read(series(99, 120, 1), cache.changes, 121))).toBe(true);
   expect(cache.lookup(REF, { pixels: 100 })).toMatchObject({
     isStale: false,
     entry: { data: series(0, 120, 1) },
   });
 });
 
+test('only the series with new points are stale, if they are known', () => {
+  const cache = new SeriesCache();
+  const view = { pixels: 100 };
+  const refs = [1, 2].map(number => ({ runId: 'run', number }));
+  const stale = (): unknown => refs.map(ref => cache.lookup(ref, view)?.isStale);
+  for (const ref of refs) cache.store(ref, view, read(series(0, 99, 1), cache.changes));
+  cache.markChanged('run', 0n, []);
+  cache.markChanged('another', 0n, [1]);
+  expect(stale()).toEqual([false, false]);
+  cache.markChanged('run', 0n, [2]);
+  expect(stale()).toEqual([false, true]);
+  cache.store(refs[1]!, view, read(series(0, 99, 1), cache.changes));
+  expect(stale()).toEqual([false, false]);
+  cache.markChanged('run');
+  expect(stale()).toEqual([true, true]);
+});
+
+test('a series with new points before its tail is read again as a whole', () => {
+  const cache = new SeriesCache();
+  const whole = cache.store(REF, { pixels: 100 }, read(series(0, 99, 2)));
+  cache.store(REF, { from: 0, to: 9, pixels: 100 }, read(series(0, 9, 1), 0, 100));
+  const tail = series(98, 109, 1);
+  expect(cache.extend(REF, whole, 98, read(tail, 1, 110))).toBe(true);
+  // Two of ten new points are before step 108.
+  expect(cache.extend(REF, whole, 108, read(series(108, 117, 1), 2, 120))).toBe(false);
+  expect([cache.lookup(REF, { from: 0, to: 9, pixels: 100 }), cache.bytes]).toEqual([undefined, 0]);
+});
+
+test('nothing is true that was read before changes were missed', () => {
+  const cache = new SeriesCache();
+  const before = cache.changes;
+  cache.store(REF, { pixels: 100 }, read(series(0, 99, 1), before));
+  cache.reset();
+  expect(cache.lookup(REF, { pixels: 100 })).toBeUndefined();
+  cache.store(REF, { pixels: 100 }, read(series(0, 99, 1), before));
+  expect(cache.lookup(REF, { pixels: 100 })).toBeUndefined();
+  cache.store(REF, { pixels: 100 }, read(series(0, 99, 1), cache.changes));
+  expect(cache.lookup(REF, { pixels: 100 })?.isStale).toBe(false);
+});
+
 test('a series that grows for long is merged, and its bytes are counted', () => {
   const cache = new SeriesCache();
-  const entry = cache.store(REF, { pixels: 64 }, series(0, 63, 1), 0);
+  const entry = cache.store(REF, { pixels: 64 }, read(series(0, 63, 1)));
   for (let last = 64; last < 5_000; last += 7) {
     const start = tailStart(entry.data) as number;
-    cache.extend(REF, entry, start, series(start, last, 1), 0);
+    expect(cache.extend(REF, entry, start, read(series(start, last, 1), 0, last + 1))).toBe(true);
     expect(entry.data.steps.length).toBeLessThanOrEqual(128);
     expect(cache.bytes).toBe(byteSize(entry.data));
   }
@@ -124,9 +178,9 @@ test('the series that was used longest ago leaves first', () => {
   const size = byteSize(series(0, 99, 1));
   const cache = new SeriesCache(2.5 * size);
   const ref = (number: number): typeof REF => ({ runId: 'run', number });
-  for (const number of [1, 2]) cache.store(ref(number), { pixels: 100 }, series(0, 99, 1), 0);
+  for (const number of [1, 2]) cache.store(ref(number), { pixels: 100 }, read(series(0, 99, 1)));
   cache.lookup(ref(1), { pixels: 100 });
-  cache.store(ref(3), { pixels: 100 }, series(0, 99, 1), 0);
+  cache.store(ref(3), { pixels: 100 }, read(series(0, 99, 1)));
   expect([1, 2, 3].map(number => cache.lookup(ref(number), { pixels: 100 }) !== undefined)).toEqual([
     true,
     false,
@@ -138,8 +192,8 @@ test('the series that was used longest ago leaves first', () => {
 test('a series keeps its last views only', () => {
   const cache = new SeriesCache();
   for (let from = 0; from < 20; from++)
-    cache.store(REF, { from, to: from + 9, pixels: 100 }, series(from, from + 9, 1), 0);
-  cache.store(REF, { from: 19, to: 28, pixels: 100 }, series(19, 28, 1), 1);
+    cache.store(REF, { from, to: from + 9, pixels: 100 }, read(series(from, from + 9, 1)));
+  cache.store(REF, { from: 19, to: 28, pixels: 100 }, read(series(19, 28, 1), 1));
   expect(cache.bytes).toBe(8 * byteSize(series(0, 9, 1)));
   expect(cache.lookup(REF, { from: 5, to: 9, pixels: 100 })).toBeUndefined();
   expect(cache.lookup(REF, { from: 19, to: 28, pixels: 100 })?.entry.changes).toBe(1);
@@ -148,14 +202,14 @@ test('a series keeps its last views only', () => {
 test('what was read before an edit of the series is read again from the start', () => {
   const cache = new SeriesCache();
   const view = { pixels: 500 };
-  cache.store(REF, view, series(0, 99, 1), cache.changesOf('run'));
+  cache.store(REF, view, read(series(0, 99, 1), cache.changes));
   cache.markChanged('run');
   expect(cache.lookup(REF, view)?.isStale).toBe(true);
   cache.markChanged('run', 1n);
   // A read that began before the edit is no better.
-  cache.store(REF, view, series(0, 99, 1), cache.changesOf('run') - 1);
+  cache.store(REF, view, read(series(0, 99, 1), cache.changes - 1));
   expect(cache.lookup(REF, view)).toBeUndefined();
-  cache.store(REF, view, series(0, 49, 1), cache.changesOf('run'));
+  cache.store(REF, view, read(series(0, 49, 1), cache.changes));
   cache.markChanged('run', 1n);
   expect(cache.lookup(REF, view)?.isStale).toBe(true);
 });

@@ -1,8 +1,9 @@
 /**
  * Buckets that were read, by series and by level of detail. An entry covers a range of steps at one resolution. When
- * a run changes its entries become stale: they are still drawn, and extended from their last bucket on.
+ * a series changes its entries become stale: they are still drawn, and extended from their last bucket on. Points that
+ * are logged before it are noticed by their number.
  */
-import { byteSize, coarsen, extend, type SeriesData } from './series_data.ts';
+import { byteSize, coarsen, extend, pointCount, type SeriesData } from './series_data.ts';
 
 export interface SeriesRef {
   runId: string;
@@ -22,9 +23,21 @@ export interface StepView {
 export interface CacheEntry {
   readonly view: StepView;
   data: SeriesData;
-  /** Number of changes of the run when the data was read. */
+  /** Number of points of the series that are not in the data. */
+  others: number;
+  /** Number of changes of all runs when the data was read. */
   changes: number;
 }
+
+/** The data of a series from a step on, or all of it, as it was read. */
+export interface ReadSeries {
+  data: SeriesData;
+  /** Number of points of the whole series. */
+  total: number;
+  /** `SeriesCache.changes` from before the read began. */
+  changes: number;
+}
+
 
 export interface CacheHit {
   entry: CacheEntry;
@@ -42,9 +55,12 @@ const MAX_LEVELS = 8;
 export class SeriesCache {
   /** In order of last use. */
   #entries = new Map<string, CacheEntry[]>();
-  #changes = new Map<string, number>();
-  /** Edits of the series of a run, and the number of its changes then: what was read before is no longer true. */
+  #changes = 0;
+  /** The last change of a series, and the last one of a run that may concern any of its series. */
+  #changedAt = new Map<string, number>();
+  /** Edits of the series of a run, and the change that was the last one: what was read before is no longer true. */
   #edits = new Map<string, [edits: bigint, changes: number]>();
+  #resetAt = 0;
   #bytes = 0;
 
   constructor(readonly maxBytes = DEFAULT_BYTES) {}
@@ -53,17 +69,26 @@ export class SeriesCache {
     return this.#bytes;
   }
 
-  /** `edits` is the number of edits of its series so far. Returns whether there are new ones. */
-  markChanged(runId: string, edits = 0n): boolean {
-    const changes = this.changesOf(runId) + 1;
-    this.#changes.set(runId, changes);
+  get changes(): number {
+    return this.#changes;
+  }
+
+  /**
+   * Some series of a run have new points, or any may. `edits` is the number of edits of its series so far. Returns whether
+   * there are new ones.
+   */
+  markChanged(runId: string, edits = 0n, numbers?: readonly number[]): boolean {
+    const now = (this.#changes += 1);
+    const keys = numbers?.map(number => keyOf({ runId, number })) ?? [runId];
+    for (const key of keys) this.#changedAt.set(key, now);
     const isEdited = edits !== (this.#edits.get(runId)?.[0] ?? 0n);
-    if (isEdited) this.#edits.set(runId, [edits, changes]);
+    if (isEdited) this.#edits.set(runId, [edits, now]);
     return isEdited;
   }
 
-  changesOf(runId: string): number {
-    return this.#changes.get(runId) ?? 0;
+  /** Changes were missed: what was read before may no longer be true. */
+  reset(): void {
+    this.#resetAt = this.#changes += 1;
   }
 
   /** Finds the entry that suits `view` best: of those that cover it the coarsest that is fine enough. */
@@ -74,23 +99,24 @@ export class SeriesCache {
     this.#entries.delete(key);
     this.#entries.set(key, entries);
     let best: CacheHit | undefined;
-    const [, firstTrue] = this.#edits.get(ref.runId) ?? [0n, 0];
+    const firstTrue = Math.max(this.#resetAt, this.#edits.get(ref.runId)?.[1] ?? 0);
+    const changedAt = Math.max(...[key, ref.runId].map(of => this.#changedAt.get(of) ?? 0));
     for (const entry of entries.filter(one => one.changes >= firstTrue && covers(one.view, view))) {
       const isFineEnough = entry.data.width <= neededWidth(entry.data, view);
       const isBetter = !best || (isFineEnough === best.isFineEnough ? isCloser(entry, best) : isFineEnough);
-      if (isBetter) best = { entry, isFineEnough, isStale: entry.changes < this.changesOf(ref.runId) };
+      if (isBetter) best = { entry, isFineEnough, isStale: entry.changes < changedAt };
     }
     return best;
   }
 
-  /** Stores what was read for `view`; `changes` is `changesOf` from before the read began. */
-  store(ref: SeriesRef, view: StepView, data: SeriesData, changes: number): CacheEntry {
+  /** Stores what was read for `view`. */
+  store(ref: SeriesRef, view: StepView, { data, total, changes }: ReadSeries): CacheEntry {
     const key = keyOf(ref);
     const known = this.#entries.get(key) ?? [];
     const others = known.filter(one => !isSameView(one.view, view));
     const kept = others.slice(-MAX_LEVELS + 1);
     for (const one of known) if (!kept.includes(one)) this.#bytes -= byteSize(one.data);
-    const entry: CacheEntry = { view, data, changes };
+    const entry: CacheEntry = { view, data, others: total - pointCount(data), changes };
     this.#entries.delete(key);
     this.#entries.set(key, [...kept, entry]);
     this.#bytes += byteSize(data);
@@ -98,22 +124,35 @@ export class SeriesCache {
     return entry;
   }
 
-  /** Appends what was read from step `start` on, and merges buckets if there are too many for the view. */
-  extend(ref: SeriesRef, entry: CacheEntry, start: number, tail: SeriesData, changes: number): void {
+  /**
+   * Appends what was read from step `start` on, and merges buckets if there are too many for the view. Returns whether
+   * the rest of the entry is still true; otherwise the series is no longer in the cache.
+   */
+  extend(ref: SeriesRef, entry: CacheEntry, start: number, { data: tail, total, changes }: ReadSeries): boolean {
+    const data = extend(entry.data, start, tail);
+    // Of a part of a series, it is unknown where its other points are.
+    if (entry.view.to === undefined && total - pointCount(data) !== entry.others) {
+      this.#remove(keyOf(ref));
+      return false;
+    }
     this.#bytes -= byteSize(entry.data);
-    entry.data = extend(entry.data, start, tail);
+    entry.data = data;
     if (entry.data.steps.length > 2 * entry.view.pixels) entry.data = coarsen(entry.data, entry.view.pixels);
     entry.changes = changes;
     this.#bytes += byteSize(entry.data);
     this.#evict(keyOf(ref));
+    return true;
+  }
+
+  #remove(key: string): void {
+    for (const { data } of this.#entries.get(key) ?? []) this.#bytes -= byteSize(data);
+    this.#entries.delete(key);
   }
 
   #evict(keep: string): void {
-    for (const [key, entries] of this.#entries) {
+    for (const key of this.#entries.keys()) {
       if (this.#bytes <= this.maxBytes) return;
-      if (key === keep) continue;
-      for (const { data } of entries) this.#bytes -= byteSize(data);
-      this.#entries.delete(key);
+      if (key !== keep) this.#remove(key);
     }
   }
 }

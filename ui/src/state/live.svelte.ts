@@ -4,6 +4,7 @@
  */
 import { liveRuns, type LiveMessage, type LiveState } from '../api/live.ts';
 import { seriesCache } from '../api/series.ts';
+import type { Run, SeriesInfo } from '../gen/matyan/runs/v1/run_pb.ts';
 import { RunPart, type RunChange } from '../gen/matyan/runs/v1/runs_pb.ts';
 import type { Reading } from './reading.svelte.ts';
 
@@ -43,36 +44,61 @@ export function concerns({ parts }: RunChange, ...wanted: (RunPart | undefined)[
   return parts.length === 0 || parts.some(part => wanted.includes(part));
 }
 
+/** Whether a run may have other metrics than `known`, instead of more points of those. */
+export function hasOthers({ progress }: RunChange, known: readonly SeriesInfo[]): boolean {
+  if (!progress) return true;
+  const numbers = new Set(known.map(({ number }) => number));
+  return progress.numbers.some(number => !numbers.has(number));
+}
+
 /** What queries for runs depend on. */
 export const QUERIED = [RunPart.PROPERTIES, RunPart.PARAMS, RunPart.METRICS];
 
 /**
  * Reads what a query finds again when a run changes: another one may match from now on, or one of `shown` no longer.
- * Returns how often those got more points. Call it while a component is set up.
+ * Where values of metrics decide neither about that nor about what is shown, as `ofValues` says, more points are no
+ * reason. Returns how often runs that are shown got more points. Call it while a component is set up.
  */
-export function follow(reading: Reading<unknown>, shown: () => readonly { runId: string }[]): () => number {
+export function follow(
+  reading: Reading<unknown>,
+  shown: () => readonly Run[],
+  ofValues: () => boolean = () => true,
+): () => number {
   let dataVersion = $state(0);
   const onchanges = (all: readonly RunChange[]): void => {
+    const runs = new Map(shown().map(run => [run.runId, run]));
     const changes = all.filter(change => concerns(change, ...QUERIED));
-    const known = new Set(shown().map(({ runId }) => runId));
-    if (changes.some(({ runId, data }) => data && known.has(runId))) dataVersion += 1;
-    if (changes.some(({ runId, change }) => change.case === 'run' || known.has(runId))) reading.refresh();
+    if (changes.some(({ runId, data }) => data && runs.has(runId))) dataVersion += 1;
+    const isOther = (change: RunChange): boolean => {
+      const run = runs.get(change.runId);
+      if (ofValues() || concerns(change, RunPart.PROPERTIES, RunPart.PARAMS))
+        return change.change.case === 'run' || run !== undefined;
+      return run !== undefined && hasOthers(change, run.series);
+    };
+    if (changes.some(isOther)) reading.refresh();
   };
-  $effect(() => live.listen({ onchanges, onreset: reading.retry }));
+  const onreset = (): void => {
+    dataVersion += 1;
+    reading.retry();
+  };
+  $effect(() => live.listen({ onchanges, onreset }));
   return () => dataVersion;
 }
 
 function receive(message: LiveMessage): void {
   if (message.kind === 'state') state = message.state;
-  else if (message.kind === 'reset') for (const { onreset } of listeners) onreset();
-  else if (message.kind === 'changes') {
+  else if (message.kind === 'reset') {
+    seriesCache.reset();
+    for (const { onreset } of listeners) onreset();
+  } else if (message.kind === 'changes') {
     for (const change of message.changes) {
-      const { runId, seriesEdits } = change;
-      const isEdited = change.data && seriesCache.markChanged(runId, seriesEdits);
+      const { runId, seriesEdits, progress } = change;
+      const isEdited = change.data && seriesCache.markChanged(runId, seriesEdits, progress?.numbers);
       const before = pending.get(runId);
-      const isUnknown = isEdited || change.parts.length === 0 || before?.parts.length === 0;
-      const parts = isUnknown ? [] : [...change.parts, ...(before?.parts ?? [])];
-      pending.set(runId, { ...change, data: change.data || before?.data === true, parts });
+      // What several changes concern, or an edit, is not known.
+      const isUnknown = isEdited || before !== undefined;
+      const data = change.data || before?.data === true;
+      pending.set(runId, { ...change, data, ...(isUnknown && { parts: [], progress: undefined }) });
     }
     deliver();
   }
