@@ -32,6 +32,14 @@ export function newUints(length: number): Uint32Array {
   return new Uint32Array(buffer, offset, length);
 }
 
+let scratch = new Float64Array(4096);
+
+/** Room for numbers until the next call, for those whose count is known at their end only. It is not zeroed. */
+export function scratchFor(length: number): Float64Array {
+  if (scratch.length < length) scratch = new Float64Array(2 * length);
+  return scratch;
+}
+
 let zeros = new Uint32Array(1024);
 
 /** Zeros that many series share; never written to. */

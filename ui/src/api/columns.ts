@@ -5,7 +5,7 @@
  */
 import { BinaryReader, WireType } from '@bufbuild/protobuf/wire';
 
-import { newDoubles, newUints } from './column_memory.ts';
+import { newDoubles, newUints, scratchFor } from './column_memory.ts';
 
 interface SeriesColumns {
   run: number;
@@ -119,11 +119,11 @@ function readPlace(reader: BinaryReader, into: SeriesColumns): void {
   }
 }
 
-/** Reads the number of points (7) of a `SeriesInfo`. */
+/** Reads the number of points (6) of a `SeriesInfo`. */
 function readTotal(reader: BinaryReader): number {
   while (reader.pos < reader.len) {
     const [field, wireType] = reader.tag();
-    if (field === 7) return Number(reader.uint64());
+    if (field === 6) return Number(reader.uint64());
     reader.skip(wireType, field);
   }
   return 0;
@@ -145,19 +145,11 @@ function readDoubles(bytes: Uint8Array): Float64Array {
   return values;
 }
 
-/** Room for the values of a column whose number is known at its end only. */
-let scratch = new Float64Array(4096);
-
-function scratchFor(length: number): Float64Array {
-  if (scratch.length < length) scratch = new Float64Array(2 * length);
-  return scratch;
-}
-
 /**
- * Reads varints into the room above; returns their number. Those of up to four bytes are integers of the machine; of longer
- * ones, 53 bits are exact.
+ * Reads varints, which last until the next call. Those of up to four bytes are integers of the machine; of longer ones, 53
+ * bits are exact.
  */
-function readVarints(bytes: Uint8Array, isZigzag: boolean): number {
+function readVarints(bytes: Uint8Array, isZigzag: boolean): Float64Array {
   const found = scratchFor(bytes.length);
   let count = 0;
   for (let at = 0; at < bytes.length; count++) {
@@ -176,19 +168,19 @@ function readVarints(bytes: Uint8Array, isZigzag: boolean): number {
     const bit = low & 1;
     found[count] = isZigzag ? (bit ? -value - 1 : value) : 2 * value + bit;
   }
-  return count;
+  return found.subarray(0, count);
 }
 
 function readUints(bytes: Uint8Array): Uint32Array {
-  const count = readVarints(bytes, false);
-  const values = newUints(count);
-  values.set(scratch.subarray(0, count));
+  const found = readVarints(bytes, false);
+  const values = newUints(found.length);
+  values.set(found);
   return values;
 }
 
 function readSints(bytes: Uint8Array): Float64Array {
-  const count = readVarints(bytes, true);
-  const values = newDoubles(count);
-  values.set(scratch.subarray(0, count));
+  const found = readVarints(bytes, true);
+  const values = newDoubles(found.length);
+  values.set(found);
   return values;
 }

@@ -28,7 +28,6 @@ test('an error says what, where and what to do', () => {
     where: 'RunService.Get',
     canRetry: false,
     reason: 'NOT_FOUND',
-    metadata: { resource: 'run', id: 'x' },
   });
 });
 

@@ -23,7 +23,6 @@ export class ApiError extends Error {
     readonly canRetry: boolean,
     /** Name of the API's code, such as `NOT_FOUND`; empty if the server sent none. */
     readonly reason: string,
-    readonly metadata: Readonly<Record<string, string>>,
     readonly position?: QueryPosition,
     override readonly cause?: unknown,
   ) {
@@ -63,7 +62,7 @@ export function apiError(error: unknown, where = 'This page'): ApiError {
   const isUnreachable = reason === '' && (failure.code === Code.Unavailable || isNetworkFailure(failure));
   const [hint, canRetry] = known ?? [isUnreachable ? UNREACHABLE : 'Try again.', true];
   const message = isUnreachable ? 'The server cannot be reached.' : sentence(failure.rawMessage);
-  return new ApiError(message, where, hint, canRetry, reason, metadata, position(metadata), error);
+  return new ApiError(message, where, hint, canRetry, reason, position(metadata), error);
 }
 
 /** Returns whether a call ended because its result is no longer wanted, which is no error for the reader. */

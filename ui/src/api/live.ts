@@ -42,10 +42,6 @@ export class LiveRuns {
 
   constructor(readonly deps: () => LiveDeps) {}
 
-  get state(): LiveState {
-    return this.#state;
-  }
-
   subscribe(listener: (message: LiveMessage) => void): () => void {
     this.#listeners.add(listener);
     if (!this.#started) this.#start();

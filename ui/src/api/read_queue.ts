@@ -22,10 +22,6 @@ export class ReadQueue {
 
   constructor(readonly limit = 3) {}
 
-  get running(): number {
-    return this.#running;
-  }
-
   /**
    * Runs `read` when its turn comes. An abort before that removes it from the queue; an abort during the read is up
    * to `read`, which gets the same signal.

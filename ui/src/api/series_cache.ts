@@ -38,7 +38,6 @@ export interface ReadSeries {
   changes: number;
 }
 
-
 export interface CacheHit {
   entry: CacheEntry;
   /** It has the resolution that the view needs. */
@@ -53,9 +52,10 @@ const DEFAULT_BYTES = 128 * 1024 * 1024;
 const MAX_LEVELS = 8;
 
 export class SeriesCache {
+  /** Number of changes of all runs so far. */
+  changes = 0;
   /** In order of last use. */
   #entries = new Map<string, CacheEntry[]>();
-  #changes = 0;
   /** The last change of a series, and the last one of a run that may concern any of its series. */
   #changedAt = new Map<string, number>();
   /** Edits of the series of a run, and the change that was the last one: what was read before is no longer true. */
@@ -69,16 +69,12 @@ export class SeriesCache {
     return this.#bytes;
   }
 
-  get changes(): number {
-    return this.#changes;
-  }
-
   /**
    * Some series of a run have new points, or any may. `edits` is the number of edits of its series so far. Returns whether
    * there are new ones.
    */
   markChanged(runId: string, edits = 0n, numbers?: readonly number[]): boolean {
-    const now = (this.#changes += 1);
+    const now = (this.changes += 1);
     const keys = numbers?.map(number => keyOf({ runId, number })) ?? [runId];
     for (const key of keys) this.#changedAt.set(key, now);
     const isEdited = edits !== (this.#edits.get(runId)?.[0] ?? 0n);
@@ -88,7 +84,7 @@ export class SeriesCache {
 
   /** Changes were missed: what was read before may no longer be true. */
   reset(): void {
-    this.#resetAt = this.#changes += 1;
+    this.#resetAt = this.changes += 1;
   }
 
   /** Finds the entry that suits `view` best: of those that cover it the coarsest that is fine enough. */
@@ -128,17 +124,17 @@ export class SeriesCache {
    * Appends what was read from step `start` on, and merges buckets if there are too many for the view. Returns whether
    * the rest of the entry is still true; otherwise the series is no longer in the cache.
    */
-  extend(ref: SeriesRef, entry: CacheEntry, start: number, { data: tail, total, changes }: ReadSeries): boolean {
-    const data = extend(entry.data, start, tail);
+  extend(ref: SeriesRef, entry: CacheEntry, start: number, read: ReadSeries): boolean {
+    const data = extend(entry.data, start, read.data);
     // Of a part of a series, it is unknown where its other points are.
-    if (entry.view.to === undefined && total - pointCount(data) !== entry.others) {
+    if (entry.view.to === undefined && read.total - pointCount(data) !== entry.others) {
       this.#remove(keyOf(ref));
       return false;
     }
     this.#bytes -= byteSize(entry.data);
     entry.data = data;
     if (entry.data.steps.length > 2 * entry.view.pixels) entry.data = coarsen(entry.data, entry.view.pixels);
-    entry.changes = changes;
+    entry.changes = read.changes;
     this.#bytes += byteSize(entry.data);
     this.#evict(keyOf(ref));
     return true;

@@ -43,21 +43,13 @@ export function limited(signal?: AbortSignal): CallOptions {
   return { signal, timeoutMs: DEADLINE_MS };
 }
 
-export async function call<T>(where: string, run: () => Promise<T>): Promise<T> {
-  try {
-    return await run();
-  } catch (error) {
-    throw apiError(error, where);
-  }
-}
-
 export function queued<T>(
   where: string,
   urgency: Urgency,
   signal: AbortSignal | undefined,
   run: () => Promise<T>,
 ): Promise<T> {
-  return reads.run(urgency, signal, () => call(where, run));
+  return reads.run(urgency, signal, () => run().catch(error => Promise.reject(apiError(error, where))));
 }
 
 /** Calls a method that has one response. */

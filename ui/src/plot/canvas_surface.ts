@@ -1,5 +1,5 @@
 /** Draws on a canvas, in device pixels: a transformed context would leave the fast path for lines of one pixel. */
-import { FONT_FAMILY, FONT_PX, HAIRLINE, MARK_SHAPES } from './surface.ts';
+import { ARROW, FONT_FAMILY, FONT_PX, HAIRLINE } from './surface.ts';
 import type { Mark, Stroke, Surface, TextStyle } from './surface.ts';
 
 type Context = CanvasRenderingContext2D | OffscreenCanvasRenderingContext2D;
@@ -78,7 +78,7 @@ export class CanvasSurface implements Surface {
       return this.#stroke({ color, width: 1.5 });
     }
     if (kind === 'dot') context.arc(cx, cy, r, 0, 2 * Math.PI);
-    else for (const [dx, dy] of MARK_SHAPES[kind]) context.lineTo(cx + dx * r, cy + dy * r);
+    else for (const [dx, dy] of ARROW) context.lineTo(cx + dx * r, kind === 'up' ? cy + dy * r : cy - dy * r);
     this.#fill(color, 1);
   }
 

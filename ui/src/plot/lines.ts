@@ -2,6 +2,7 @@
  * Lines from buckets. At most two points are drawn per column of device pixels, the minimum and the maximum of all
  * points in it, so no setting can hide a spike: smoothing is drawn on top of the raw line, never instead of it.
  */
+import { scratchFor } from '../api/column_memory.ts';
 import { lowerBound, type SeriesData } from '../api/series_data.ts';
 import type { Axis } from './axis.ts';
 import { HAIRLINE, type Surface } from './surface.ts';
@@ -45,14 +46,6 @@ export function lineWidth(seriesCount: number): number {
   return seriesCount <= MAX_WIDE ? WIDE_PX : HAIRLINE;
 }
 
-/** Points of the lines that are drawn; grows with the longest one. */
-let scratch = new Float64Array(4096);
-
-function scratchFor(points: number): Float64Array {
-  if (scratch.length < 2 * points) scratch = new Float64Array(4 * points);
-  return scratch;
-}
-
 const ascending = new WeakMap<Float64Array, boolean>();
 
 /** Steps ascend. Times need not: two processes with different clocks may log to the same series. */
@@ -75,7 +68,7 @@ export function visible({ x }: ChartSeries, axis: Axis): [first: number, end: nu
 /** Writes the line of minimum and maximum per column of device pixels; returns the number of points. */
 export function tracePoints(series: ChartSeries, x: Axis, y: Axis, ratio: number): [Float64Array, number] {
   const [first, end] = visible(series, x);
-  const points = scratchFor(2 * (end - first) + 2);
+  const points = scratchFor(4 * (end - first) + 4);
   const { min, max } = series.data;
   let count = 0;
   let column = NaN;
@@ -117,7 +110,7 @@ export function tracePoints(series: ChartSeries, x: Axis, y: Axis, ratio: number
 
 function smoothPoints(series: ChartSeries, smooth: Float64Array, x: Axis, y: Axis): [Float64Array, number] {
   const [first, end] = visible(series, x);
-  const points = scratchFor(end - first);
+  const points = scratchFor(2 * (end - first));
   for (let index = first; index < end; index++) {
     points[2 * (index - first)] = x.toPixel(series.x[index] as number);
     points[2 * (index - first) + 1] = y.toPixel(smooth[index] as number);
@@ -156,7 +149,7 @@ export function drawBand(surface: Surface, series: ChartSeries, x: Axis, y: Axis
   const [first, end] = visible(series, x);
   const { low, high } = series.area ?? { low: series.data.min, high: series.data.max };
   if ((series.data.width === 1 && !series.area) || end - first < 2 || series.isMember) return;
-  const points = scratchFor(2 * (end - first));
+  const points = scratchFor(4 * (end - first));
   let count = 0;
   const side = (values: Float64Array, index: number): void => {
     const [px, py] = [x.toPixel(series.x[index] as number), y.toPixel(values[index] as number)];

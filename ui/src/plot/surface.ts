@@ -38,16 +38,9 @@ export interface Surface {
 export const FONT_PX = 11;
 export const FONT_FAMILY = 'system-ui, sans-serif';
 
-/** Corners of a mark around its center, as multiples of its size. */
-export const MARK_SHAPES: Record<Exclude<Mark, 'dot' | 'cross'>, readonly [number, number][]> = {
-  up: [
-    [0, -1],
-    [1, 0.8],
-    [-1, 0.8],
-  ],
-  down: [
-    [0, 1],
-    [1, -0.8],
-    [-1, -0.8],
-  ],
-};
+/** Corners of a mark that points up, around its center, as multiples of its size. */
+export const ARROW: readonly [x: number, y: number][] = [
+  [0, -1],
+  [1, 0.8],
+  [-1, 0.8],
+];

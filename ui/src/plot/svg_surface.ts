@@ -1,5 +1,5 @@
 /** Writes the same drawing calls as SVG, for papers and slides. */
-import { FONT_FAMILY, FONT_PX, HAIRLINE, MARK_SHAPES } from './surface.ts';
+import { ARROW, FONT_FAMILY, FONT_PX, HAIRLINE } from './surface.ts';
 import type { Mark, Stroke, Surface, TextStyle } from './surface.ts';
 
 export class SvgSurface implements Surface {
@@ -49,7 +49,8 @@ export class SvgSurface implements Surface {
       this.segment(x - size, y - size, x + size, y + size, { color, width: 1.5 });
       this.segment(x - size, y + size, x + size, y - size, { color, width: 1.5 });
     } else {
-      const corners = MARK_SHAPES[kind].map(([dx, dy]) => pair(x + dx * size, y + dy * size));
+      const height = kind === 'up' ? size : -size;
+      const corners = ARROW.map(([dx, dy]) => pair(x + dx * size, y + dy * height));
       this.#body.push(`<polygon points="${corners.join(' ')}"${fill(color, 1)}/>`);
     }
   }

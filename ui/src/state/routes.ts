@@ -131,14 +131,12 @@ export const schemas = {
   },
   list: { q: query },
   document: { edit: field(flag, false) },
-  home: {},
 } satisfies Record<string, Schema>;
 
 export interface Route {
   name: string;
   title: string;
   path: string;
-  schema: Schema;
   load: () => Promise<{ default: Component }>;
   /** Key that opens the page after `g`; empty: none. */
   key: string;
@@ -148,16 +146,8 @@ type Load = Route['load'];
 
 const entities: Load = () => import('../pages/Entities.svelte');
 
-function route(name: keyof typeof schemas, title: string, key: string, load: Load): Route {
-  return { name, title, path: `/${name}`, schema: schemas[name], load, key };
-}
-
-function listRoute(name: string, title: string, key: string): Route {
-  return { ...route('list', title, key, entities), name, path: `/${name}` };
-}
-
-function documentRoute(name: string, title: string, load: Load): Route {
-  return { ...route('document', title, '', load), name, path: `/${name}s/:document` };
+function route(name: string, title: string, key: string, load: Load, path = `/${name}`): Route {
+  return { name, title, path, load, key };
 }
 
 /** In the order of the navigation; pages without a key are not part of it. */
@@ -168,18 +158,14 @@ export const routes: readonly Route[] = [
   route('params', 'Params', 'p', () => import('../pages/ParamsExplorer.svelte')),
   route('media', 'Media', 'i', () => import('../pages/Media.svelte')),
   route('compare', 'Compare', 'c', () => import('../pages/Compare.svelte')),
-  listRoute('experiments', 'Experiments', 'e'),
-  listRoute('tags', 'Tags', 't'),
-  listRoute('dashboards', 'Dashboards', 'd'),
-  listRoute('reports', 'Reports', 'o'),
-  documentRoute('dashboard', 'Dashboard', () => import('../pages/Dashboard.svelte')),
-  documentRoute('report', 'Report', () => import('../pages/Report.svelte')),
-  {
-    ...route('home', 'Project', '', () => import('../pages/Project.svelte')),
-    name: 'project',
-    path: '/project',
-  },
-  { ...route('run', 'Run', '', () => import('../pages/Run.svelte')), path: '/runs/:run' },
+  route('experiments', 'Experiments', 'e', entities),
+  route('tags', 'Tags', 't', entities),
+  route('dashboards', 'Dashboards', 'd', entities),
+  route('reports', 'Reports', 'o', entities),
+  route('dashboard', 'Dashboard', '', () => import('../pages/Dashboard.svelte'), '/dashboards/:document'),
+  route('report', 'Report', '', () => import('../pages/Report.svelte'), '/reports/:document'),
+  route('project', 'Project', '', () => import('../pages/Project.svelte')),
+  route('run', 'Run', '', () => import('../pages/Run.svelte'), '/runs/:run'),
 ];
 
 /** Pages of Aim, which users have bookmarked, and the kind of media that shows the same. */

@@ -1,9 +1,10 @@
 /** The rows of a comparison: params and last values of metrics, side by side for some runs. */
-import { decodeMap, isMap, type CborValue } from '../../api/cbor.ts';
+import { decodeMap, type CborValue } from '../../api/cbor.ts';
 import { metricTitle, SYSTEM_PREFIX } from '../../format/context.ts';
 import { importance, isLowerBetter } from '../../format/importance.ts';
 import { comparable } from '../../format/value.ts';
 import type { Run } from '../../gen/matyan/runs/v1/run_pb.ts';
+import { paramRows } from '../run/param_rows.ts';
 
 /** Runs of a query that are compared; ids in the URL may be more. */
 export const MAX_FOUND = 50;
@@ -19,7 +20,10 @@ export interface CompareRow {
 
 /** Results, params, and then the load of the machine. */
 export function compareRows(runs: readonly Run[]): CompareRow[] {
-  const params = table(runs, run => leaves(decodeMap(run.params))).map(row => compared(...row));
+  const leaves = (run: Run) => paramRows(decodeMap(run.params)).filter(({ isGroup }) => !isGroup);
+  const params = table(runs, run => leaves(run).map(({ path, value }) => [path, value])).map(row =>
+    compared(...row),
+  );
   const names = new Map<string, string>();
   const metrics = table(runs, ({ series }) =>
     series.map(({ name, context, last }): [string, CborValue | undefined] => {
@@ -61,13 +65,4 @@ function table(
     }
   }
   return [...rows];
-}
-
-/** Everything that is not a map, with its path; an empty map is a value too. */
-function leaves(value: { [key: string]: CborValue }, prefix = ''): [string, CborValue][] {
-  return Object.entries(value).flatMap(([key, inner]) =>
-    isMap(inner) && Object.keys(inner).length > 0
-      ? leaves(inner, `${prefix}${key}.`)
-      : [[`${prefix}${key}`, inner] satisfies [string, CborValue]],
-  );
 }

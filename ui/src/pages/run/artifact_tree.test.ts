@@ -34,7 +34,11 @@ test('a size is unknown if that of one file is', () => {
     ['a.txt', 5],
     ['b.txt', 5],
   ]);
-  expect([totalSize(artifacts), totalSize([...artifacts, unknown]), totalSize([])]).toEqual([25, undefined, 0]);
+  expect([totalSize(artifacts), totalSize([...artifacts, unknown]), totalSize([])]).toEqual([
+    25,
+    undefined,
+    0,
+  ]);
 });
 
 test('files are shown by name and content', () => {
