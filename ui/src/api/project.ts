@@ -43,13 +43,22 @@ const LISTS: Record<EntityKind, (options: CallOptions) => Promise<Entity[]>> = {
   reports: options => gathered(client(ReportService).list({}, options), page => page.reports),
 };
 
-/** Name of the service of a kind of entity, such as `TagService`. */
-export function serviceOf(kind: EntityKind): string {
-  return `${kind.charAt(0).toUpperCase()}${kind.slice(1, -1)}Service`;
+export function readEntities(kind: EntityKind, signal?: AbortSignal): Promise<Entity[]> {
+  return queued(`The list of ${kind}`, Urgency.Visible, signal, () => LISTS[kind](limited(signal)));
 }
 
-export function readEntities(kind: EntityKind, signal?: AbortSignal): Promise<Entity[]> {
-  return queued(`${serviceOf(kind)}.List`, Urgency.Visible, signal, () => LISTS[kind](limited(signal)));
+/** Changes an experiment or a tag, unless somebody else has changed it since it was read. */
+export async function updateEntity(kind: EntityKind, entity: Entity): Promise<void> {
+  const { id, name, description, color, archived, updatedUs } = entity;
+  const change = { id, name, description, archived, ifUpdatedUs: updatedUs };
+  if (kind === 'tags') await unary(TagService.method.update, { ...change, color });
+  else await unary(ExperimentService.method.update, change);
+}
+
+/** Deletes an experiment or a tag; its runs stay. */
+export async function deleteEntity(kind: EntityKind, { id }: Entity): Promise<void> {
+  if (kind === 'tags') await unary(TagService.method.delete, { id });
+  else await unary(ExperimentService.method.delete, { id });
 }
 
 export interface ProjectActivity {
