@@ -67,6 +67,19 @@ export function findRuns(
   });
 }
 
+const SAMPLE_RUNS = 12;
+/** Of runs with more metrics, a few are enough. */
+const MANY_METRICS = 1_000;
+const FEW_RUNS = 2;
+
+/** The newest runs with their params and metrics, to choose columns from. */
+export async function sampleRuns(text: string, signal: AbortSignal): Promise<Run[]> {
+  const parts = { params: true, seriesTypes: [SeriesType.METRIC], seriesLimit: MANY_METRICS };
+  const { runs } = await findRuns(text, { limit: SAMPLE_RUNS, parts }, signal);
+  if (runs.every(({ seriesCount }) => seriesCount <= MANY_METRICS)) return runs;
+  return (await findRuns(text, { limit: FEW_RUNS, parts: { ...parts, seriesLimit: 0 } }, signal)).runs;
+}
+
 export function findGroups(text: string, request: GroupsRequest, signal?: AbortSignal) {
   return unary(SearchService.method.groups, { ...request, query: queryOf(text) }, signal);
 }

@@ -1,16 +1,14 @@
 /** The runs of a query with what their axes show. Columns that the reader did not choose come from the newest runs. */
 import { decodeMap } from '../../api/cbor.ts';
-import { findRuns, type RunParts } from '../../api/runs.ts';
+import { findRuns, sampleRuns, type RunParts } from '../../api/runs.ts';
 import { SeriesType } from '../../gen/matyan/common/v1/common_pb.ts';
 import { columnText, defaultColumns, metricColumns, parseColumn } from '../runs/columns.ts';
 
 export const MAX_RUNS = 1_000;
-const SAMPLE_RUNS = 12;
-const SAMPLE_PARTS = { params: true, seriesTypes: [SeriesType.METRIC] };
 
 /** `metrics` are those that can be chosen; values of metrics called `names` are read too. */
 export async function readProject(query: string, wanted: string, names: string[], signal: AbortSignal) {
-  const sample = (await findRuns(query, { parts: SAMPLE_PARTS, limit: SAMPLE_RUNS }, signal)).runs;
+  const sample = await sampleRuns(query, signal);
   const usual = defaultColumns(sample.map(run => ({ ...run, params: decodeMap(run.params) })));
   const metric = parseColumn(wanted) ?? usual.find(({ kind }) => kind === 'metric');
   const params = usual.filter(({ kind }) => kind === 'param');

@@ -2,8 +2,7 @@
 import { decodeMap, type CborValue } from '../../api/cbor.ts';
 import { isAbort } from '../../api/errors.ts';
 import { Urgency } from '../../api/read_queue.ts';
-import { findGroups, findRuns, readRuns } from '../../api/runs.ts';
-import { SeriesType } from '../../gen/matyan/common/v1/common_pb.ts';
+import { findGroups, findRuns, readRuns, sampleRuns } from '../../api/runs.ts';
 import type { Run } from '../../gen/matyan/runs/v1/run_pb.ts';
 import type { RunChange } from '../../gen/matyan/runs/v1/runs_pb.ts';
 import type { GroupsResponse, Warning } from '../../gen/matyan/search/v1/search_pb.ts';
@@ -29,7 +28,6 @@ export interface TableSearch {
   by: string[];
 }
 
-const SAMPLE_RUNS = 12;
 /** As many as the server sends. */
 const GROUPS_AT_A_TIME = 1_000;
 /** Values of active runs are read again at most this often. */
@@ -270,10 +268,9 @@ export class RunsTable {
     return row;
   }
 
-  async #chooseColumns({ query, sort }: TableSearch, signal: AbortSignal): Promise<DataColumn[]> {
+  async #chooseColumns({ query }: TableSearch, signal: AbortSignal): Promise<DataColumn[]> {
     if (this.columns.length > 0) return [...this.columns];
-    const parts = { props: true, params: true, seriesTypes: [SeriesType.METRIC] };
-    const { runs } = await findRuns(query, { sort: sortFor(sort), limit: SAMPLE_RUNS, parts }, signal);
+    const runs = await sampleRuns(query, signal);
     return usualColumns(runs.map(({ params, series }) => ({ params: decodeMap(params), series })));
   }
 }
