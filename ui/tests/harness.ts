@@ -125,14 +125,15 @@ function track(child: ChildProcessWithoutNullStreams): { exited: () => boolean; 
   return { exited, ended };
 }
 
-/** Logs events of a run through the API. */
+/** Logs events of a run, and points of the `series` of the call, through the API. */
 export async function publish(
   { addresses }: Server,
   runId: string,
   events: MessageInitShape<typeof EventSchema>[],
+  metrics: Pick<MessageInitShape<typeof IngestionBatchSchema>, 'series' | 'points'> = {},
 ): Promise<void> {
   const client = createClient(IngestService, createGrpcWebTransport({ baseUrl: addresses.ingest }));
-  const batch = toBinary(IngestionBatchSchema, create(IngestionBatchSchema, { events }));
+  const batch = toBinary(IngestionBatchSchema, create(IngestionBatchSchema, { events, ...metrics }));
   const { rejectedItems } = await client.publish({ runId, batch });
   if (rejectedItems > 0) throw new Error('the server rejected events');
 }

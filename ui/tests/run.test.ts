@@ -133,6 +133,46 @@ test('series that are renamed, cut and deleted are so on open pages', async () =
   });
 });
 
+test('only what has changed is read again, and points that are logged before others are shown', async () => {
+  const id = 'cafe'.repeat(6);
+  const log = (series: number, steps: number[], value: number): Promise<void> =>
+    publish(site.server, id, [], {
+      series: [{ name: 'first' }, { name: 'second' }],
+      points: [{ series: steps.map(() => series), steps: steps.map(BigInt), values: steps.map(() => value) }],
+    });
+  await publish(site.server, id, [{ kind: { case: 'createRun', value: {} } }]);
+  for (const series of [0, 1]) await log(series, [...Array(100).keys()], 0);
+  await site.visit(`/runs/${id}`, async ({ page, calls }) => {
+    const shows = (value: string): Promise<unknown> =>
+      page.waitForSelector(`section[aria-label=first] .legend b:text-is("${value}")`);
+    const counts = (): number[] =>
+      ['List', 'Buckets'].map(name => calls.filter(call => call === `SeriesService/${name}`).length);
+    /** Whether the line reaches the top of the chart in its middle. */
+    const isHigh = (): Promise<boolean> =>
+      page.locator('section[aria-label=first] canvas.base').evaluate(canvas => {
+        const { width, height } = canvas as HTMLCanvasElement;
+        const part = [width / 3, 0, width / 3, height / 5] as const;
+        const { data } = (canvas as HTMLCanvasElement).getContext('2d')!.getImageData(...part);
+        return data.some((blue, at) => at % 4 === 2 && Math.abs(blue - (data[at - 2] ?? 0)) > 60);
+      });
+    await shows('0');
+    await page.waitForSelector('.stream:has-text("Live")');
+    // What the first change of a run concerns is not known.
+    await log(0, [100], 0.25);
+    await shows('0.25');
+    await eventually('the list was read again', () => (counts()[0] ?? 0) > 1);
+    await page.waitForTimeout(1_500);
+    const [lists = 0, buckets = 0] = counts();
+    await log(0, [101], 0.5);
+    await shows('0.5');
+    await page.waitForTimeout(1_500);
+    expect(counts()).toEqual([lists, buckets + 1]);
+    expect(await isHigh()).toBe(false);
+    await log(0, [50], 7);
+    await eventually('the point is shown', isHigh);
+  });
+});
+
 test('a failure moves nothing on the page of a run', async () => {
   await site.visit(`/runs/${site.runs.live}`, async ({ page, errors }) => {
     await page.waitForSelector('canvas.base');
@@ -216,6 +256,37 @@ test('name, description, tags, experiment and archive are changed in place', asy
     await page.reload();
     await page.waitForSelector('h1:has-text("renamed <b>run</b>")');
     await page.waitForSelector('article strong:text-is("second")');
+  });
+});
+
+test.each(['tag', 'experiment'])('a %s is changed and deleted in its list', async kind => {
+  await site.visit(`/${kind}s`, async visit => {
+    const { page, base } = visit;
+    const created = await page.request.post(`${base}/api/v1/rest/${kind}s`, {
+      data: { name: `old ${kind}` },
+    });
+    expect(created.ok()).toBe(true);
+    await page.reload();
+    await page.click(`button[aria-label="Edit old ${kind}"]`);
+    const dialog = page.locator('dialog[open]');
+    await dialog.getByLabel('Name').fill(`new ${kind}`);
+    await dialog.getByLabel('Description').fill('of a test');
+    if (kind === 'tag') await dialog.getByLabel('Color').fill('#123456');
+    expect(await findings(page)).toEqual([]);
+    await visit.shot(`${kind}-edit`);
+    await dialog.getByRole('button', { name: 'Save' }).click();
+    const row = page.locator(`[role=row]:has-text("new ${kind}"):has-text("of a test")`);
+    await row.waitFor();
+    const dots = row.locator('.dot');
+    const colors = await dots.evaluateAll(all => all.map(dot => getComputedStyle(dot).backgroundColor));
+    expect(colors).toEqual(kind === 'tag' ? ['rgb(18, 52, 86)'] : []);
+    await page.click(`button[aria-label="Edit new ${kind}"]`);
+    await dialog.getByRole('button', { name: 'Delete…' }).click();
+    await dialog.getByRole('button', { name: /runs stay/ }).click();
+    await row.waitFor({ state: 'detached' });
+    await page.reload();
+    await page.waitForSelector('[role=row]');
+    expect(await row.count()).toBe(0);
   });
 });
 

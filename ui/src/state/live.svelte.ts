@@ -71,9 +71,8 @@ export function follow(
     if (changes.some(({ runId, data }) => data && runs.has(runId))) dataVersion += 1;
     const isOther = (change: RunChange): boolean => {
       const run = runs.get(change.runId);
-      if (ofValues() || concerns(change, RunPart.PROPERTIES, RunPart.PARAMS))
-        return change.change.case === 'run' || run !== undefined;
-      return run !== undefined && hasOthers(change, run.series);
+      const isPoints = !ofValues() && !concerns(change, RunPart.PROPERTIES, RunPart.PARAMS);
+      return run ? !isPoints || hasOthers(change, run.series) : !isPoints && change.change.case === 'run';
     };
     if (changes.some(isOther)) reading.refresh();
   };
