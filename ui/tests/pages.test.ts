@@ -106,7 +106,7 @@ test('a phone shows lists, their page, and the size of the project', async () =>
   await visit(
     '/experiments',
     async ({ page }) => {
-      await page.getByRole('cell', { name: 'baseline' }).waitFor();
+      await page.getByRole('cell', { name: 'baseline', exact: true }).waitFor();
       const inView = (selector: string): Promise<boolean> =>
         page.locator(selector).evaluate(one => {
           const { left, right } = one.getBoundingClientRect();
