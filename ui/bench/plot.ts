@@ -45,7 +45,6 @@ function lines(count: number, points: number): ChartSeries[] {
       min: own,
       max: own,
       last: own,
-      count: zeros,
       nan: zeros,
       positiveInfinity: zeros,
       negativeInfinity: zeros,

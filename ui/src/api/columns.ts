@@ -16,9 +16,6 @@ interface SeriesColumns {
 export interface BucketColumns extends SeriesColumns {
   /** Steps per bucket. */
   width: number;
-  /** Number of points of the whole series. */
-  total: number;
-  count: Uint32Array;
   min: Float64Array;
   max: Float64Array;
   last: Float64Array;
@@ -43,7 +40,6 @@ type Numbers = Uint32Array | Float64Array;
 type Column = [name: string, read: (bytes: Uint8Array) => Numbers];
 
 const BUCKET_COLUMNS: Record<number, Column> = {
-  6: ['count', readUints],
   7: ['min', readDoubles],
   8: ['max', readDoubles],
   10: ['last', readDoubles],
@@ -64,7 +60,7 @@ const POINT_COLUMNS: Record<number, Column> = {
 const UINTS = new Uint32Array(0);
 const DOUBLES = new Float64Array(0);
 const NO_SERIES: SeriesColumns = { run: 0, series: 0 };
-const NO_BUCKETS = { ...NO_SERIES, width: 0, total: 0, ...emptyColumns(BUCKET_COLUMNS) } as BucketColumns;
+const NO_BUCKETS = { ...NO_SERIES, width: 0, ...emptyColumns(BUCKET_COLUMNS) } as BucketColumns;
 const NO_POINTS = { ...NO_SERIES, ...emptyColumns(POINT_COLUMNS) } as PointColumns;
 
 function emptyColumns(table: Record<number, Column>): object {
@@ -75,9 +71,8 @@ function emptyColumns(table: Record<number, Column>): object {
 export function readSeriesBuckets(bytes: Uint8Array): BucketColumns {
   const columns: BucketColumns = { ...NO_BUCKETS };
   readColumns(bytes, columns, BUCKET_COLUMNS, (field, reader) => {
-    if (field === 2) columns.total = readTotal(new BinaryReader(reader.bytes()));
-    else if (field === 3) columns.width = Number(reader.uint64());
-    return field === 2 || field === 3;
+    if (field === 3) columns.width = Number(reader.uint64());
+    return field === 3;
   });
   return columns;
 }
@@ -117,16 +112,6 @@ function readPlace(reader: BinaryReader, into: SeriesColumns): void {
     else if (field === 2) into.series = reader.uint32();
     else reader.skip(wireType, field);
   }
-}
-
-/** Reads the number of points (6) of a `SeriesInfo`. */
-function readTotal(reader: BinaryReader): number {
-  while (reader.pos < reader.len) {
-    const [field, wireType] = reader.tag();
-    if (field === 6) return Number(reader.uint64());
-    reader.skip(wireType, field);
-  }
-  return 0;
 }
 
 function joined(a: Numbers, b: Numbers): Numbers {

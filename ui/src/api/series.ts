@@ -16,7 +16,6 @@ import { seriesData, tailStart, type SeriesData } from './series_data.ts';
 import { limited, queued } from './transport.ts';
 
 const COLUMNS = [
-  BucketColumn.COUNT,
   BucketColumn.MIN,
   BucketColumn.MAX,
   BucketColumn.LAST,
@@ -52,8 +51,6 @@ export async function loadSeries(load: SeriesLoad, view: StepView): Promise<void
     parts.set(index, hit && from !== undefined ? { from, to: hit.entry.view.to, entry: hit.entry } : view);
   }
   if (parts.size === 0) return;
-  /** Series with other points before the tail that was read. */
-  const again: number[] = [];
   await queued('SeriesService.Buckets', urgency, signal, async () => {
     const { request, places } = bucketsRequest(refs, parts, view);
     // A change that arrives during the read makes the result stale.
@@ -63,15 +60,11 @@ export async function loadSeries(load: SeriesLoad, view: StepView): Promise<void
       const index = places[columns.run]?.[columns.series] ?? NaN;
       const [ref, part] = [refs[index], parts.get(index)];
       if (!ref || !part) continue;
-      const read = { data: seriesData(columns), total: columns.total, changes };
-      if (!part.entry) show(index, seriesCache.store(ref, view, read).data);
-      else if (seriesCache.extend(ref, part.entry, part.from ?? 0, read)) show(index, part.entry.data);
-      else again.push(index);
+      const data = seriesData(columns);
+      if (part.entry) seriesCache.extend(ref, part.entry, part.from ?? 0, data, changes);
+      show(index, (part.entry ?? seriesCache.store(ref, view, data, changes)).data);
     }
   });
-  if (again.length === 0) return;
-  const rest = again.map(index => refs[index] as SeriesRef);
-  await loadSeries({ ...load, refs: rest, show: (at, data) => show(again[at] as number, data) }, view);
 }
 
 /** Some series grouped by run, as the API wants them, with the indexes of those of each run. */

@@ -1,15 +1,7 @@
 import { expect, test } from 'vitest';
 
-import { SeriesCache, type ReadSeries } from './series_cache.ts';
-import {
-  byteSize,
-  coarsen,
-  EMPTY_SERIES,
-  extend,
-  pointCount,
-  tailStart,
-  type SeriesData,
-} from './series_data.ts';
+import { SeriesCache } from './series_cache.ts';
+import { byteSize, coarsen, EMPTY_SERIES, extend, tailStart, type SeriesData } from './series_data.ts';
 
 const REF = { runId: 'run', number: 1 };
 
@@ -30,16 +22,16 @@ function series(from: number, to: number, width: number, value = (step: number):
     min: column(values => Math.min(...values)),
     max: column(values => Math.max(...values)),
     last: column(values => values.at(-1) as number),
-    count: Uint32Array.from(inside, steps => steps.length),
     nan: new Uint32Array(firsts.length),
     positiveInfinity: new Uint32Array(firsts.length),
     negativeInfinity: new Uint32Array(firsts.length),
   };
 }
 
-/** A series as it was read after so many changes; without a total it is all that there is. */
-function read(data: SeriesData, changes = 0, total = pointCount(data)): ReadSeries {
-  return { data, total, changes };
+/** Progress of series beyond what was read of them. */
+function progress(...numbers: number[]): { numbers: number[]; firstSteps: bigint[]; lastSteps: bigint[] } {
+  const steps = numbers.map(() => 1_000n);
+  return { numbers, firstSteps: steps, lastSteps: steps };
 }
 
 test('a tail replaces the last bucket', () => {
@@ -89,11 +81,11 @@ test('merging ignores NaN and adds up counts', () => {
 
 test('an entry serves views that it covers in enough detail', () => {
   const cache = new SeriesCache();
-  cache.store(REF, { pixels: 1000 }, read(series(0, 9_999, 16)));
+  cache.store(REF, { pixels: 1000 }, series(0, 9_999, 16), 0);
   expect(cache.lookup(REF, { pixels: 1000 })?.isFineEnough).toBe(true);
   expect(cache.lookup(REF, { from: 10, to: 200, pixels: 1000 })?.isFineEnough).toBe(false);
   expect(cache.lookup({ runId: 'run', number: 2 }, { pixels: 1000 })).toBeUndefined();
-  cache.store(REF, { from: 0, to: 500, pixels: 1000 }, read(series(0, 500, 1)));
+  cache.store(REF, { from: 0, to: 500, pixels: 1000 }, series(0, 500, 1), 0);
   const zoomed = cache.lookup(REF, { from: 10, to: 200, pixels: 1000 });
   expect([zoomed?.isFineEnough, zoomed?.entry.data.width]).toEqual([true, 1]);
   // The whole range is still served by the coarse entry.
@@ -102,20 +94,20 @@ test('an entry serves views that it covers in enough detail', () => {
 
 test('an entry without times does not serve an axis of times', () => {
   const cache = new SeriesCache();
-  cache.store(REF, { pixels: 100 }, read(series(0, 99, 1)));
+  cache.store(REF, { pixels: 100 }, series(0, 99, 1), 0);
   expect(cache.lookup(REF, { pixels: 100, hasTimes: true })).toBeUndefined();
-  cache.store(REF, { pixels: 100, hasTimes: true }, read(series(0, 99, 1)));
+  cache.store(REF, { pixels: 100, hasTimes: true }, series(0, 99, 1), 0);
   expect(cache.lookup(REF, { pixels: 100, hasTimes: true })?.entry.view.hasTimes).toBe(true);
 });
 
 test('a changed run makes its entries stale until they are extended', () => {
   const cache = new SeriesCache();
-  const entry = cache.store(REF, { pixels: 100 }, read(series(0, 99, 1), cache.changes));
+  const entry = cache.store(REF, { pixels: 100 }, series(0, 99, 1), cache.changes);
   cache.markChanged('run');
   expect(cache.lookup(REF, { pixels: 100 })?.isStale).toBe(true);
   const start = tailStart(entry.data) as number;
   expect(start).toBe(99);
-  expect(cache.extend(REF, entry, start, read(series(99, 120, 1), cache.changes, 121))).toBe(true);
+  cache.extend(REF, entry, start, series(99, 120, 1), cache.changes);
   expect(cache.lookup(REF, { pixels: 100 })).toMatchObject({
     isStale: false,
     entry: { data: series(0, 120, 1) },
@@ -127,47 +119,53 @@ test('only the series with new points are stale, if they are known', () => {
   const view = { pixels: 100 };
   const refs = [1, 2].map(number => ({ runId: 'run', number }));
   const stale = (): unknown => refs.map(ref => cache.lookup(ref, view)?.isStale);
-  for (const ref of refs) cache.store(ref, view, read(series(0, 99, 1), cache.changes));
-  cache.markChanged('run', 0n, []);
-  cache.markChanged('another', 0n, [1]);
+  for (const ref of refs) cache.store(ref, view, series(0, 99, 1), cache.changes);
+  cache.markChanged('run', 0n, progress());
+  cache.markChanged('another', 0n, progress(1));
   expect(stale()).toEqual([false, false]);
-  cache.markChanged('run', 0n, [2]);
+  cache.markChanged('run', 0n, progress(2));
   expect(stale()).toEqual([false, true]);
-  cache.store(refs[1]!, view, read(series(0, 99, 1), cache.changes));
+  cache.store(refs[1]!, view, series(0, 99, 1), cache.changes);
   expect(stale()).toEqual([false, false]);
   cache.markChanged('run');
   expect(stale()).toEqual([true, true]);
 });
 
-test('a series with new points before its tail is read again as a whole', () => {
+test('a series with replaced points is read again as a whole', () => {
   const cache = new SeriesCache();
-  const whole = cache.store(REF, { pixels: 100 }, read(series(0, 99, 2)));
-  cache.store(REF, { from: 0, to: 9, pixels: 100 }, read(series(0, 9, 1), 0, 100));
-  const tail = series(98, 109, 1);
-  expect(cache.extend(REF, whole, 98, read(tail, 1, 110))).toBe(true);
-  // Two of ten new points are before step 108.
-  expect(cache.extend(REF, whole, 108, read(series(108, 117, 1), 2, 120))).toBe(false);
-  expect([cache.lookup(REF, { from: 0, to: 9, pixels: 100 }), cache.bytes]).toEqual([undefined, 0]);
+  const view = { pixels: 100 };
+  const entry = cache.store(REF, view, series(0, 99, 1), cache.changes);
+  const changes = cache.changes;
+  // The last bucket is read again anyway.
+  cache.markChanged('run', 0n, { numbers: [REF.number], firstSteps: [99n], lastSteps: [120n] });
+  expect(cache.lookup(REF, view)?.isStale).toBe(true);
+  cache.markChanged('run', 0n, { numbers: [REF.number], firstSteps: [50n], lastSteps: [150n] });
+  expect(cache.lookup(REF, view)).toBeUndefined();
+  // A read that began before has the old points, too.
+  cache.extend(REF, entry, 99, series(99, 120, 1), changes);
+  expect(cache.lookup(REF, view)).toBeUndefined();
+  cache.store(REF, view, series(0, 150, 1), cache.changes);
+  expect(cache.lookup(REF, view)?.isStale).toBe(false);
 });
 
 test('nothing is true that was read before changes were missed', () => {
   const cache = new SeriesCache();
   const before = cache.changes;
-  cache.store(REF, { pixels: 100 }, read(series(0, 99, 1), before));
+  cache.store(REF, { pixels: 100 }, series(0, 99, 1), before);
   cache.reset();
   expect(cache.lookup(REF, { pixels: 100 })).toBeUndefined();
-  cache.store(REF, { pixels: 100 }, read(series(0, 99, 1), before));
+  cache.store(REF, { pixels: 100 }, series(0, 99, 1), before);
   expect(cache.lookup(REF, { pixels: 100 })).toBeUndefined();
-  cache.store(REF, { pixels: 100 }, read(series(0, 99, 1), cache.changes));
+  cache.store(REF, { pixels: 100 }, series(0, 99, 1), cache.changes);
   expect(cache.lookup(REF, { pixels: 100 })?.isStale).toBe(false);
 });
 
 test('a series that grows for long is merged, and its bytes are counted', () => {
   const cache = new SeriesCache();
-  const entry = cache.store(REF, { pixels: 64 }, read(series(0, 63, 1)));
+  const entry = cache.store(REF, { pixels: 64 }, series(0, 63, 1), 0);
   for (let last = 64; last < 5_000; last += 7) {
     const start = tailStart(entry.data) as number;
-    expect(cache.extend(REF, entry, start, read(series(start, last, 1), 0, last + 1))).toBe(true);
+    cache.extend(REF, entry, start, series(start, last, 1), 0);
     expect(entry.data.steps.length).toBeLessThanOrEqual(128);
     expect(cache.bytes).toBe(byteSize(entry.data));
   }
@@ -178,9 +176,9 @@ test('the series that was used longest ago leaves first', () => {
   const size = byteSize(series(0, 99, 1));
   const cache = new SeriesCache(2.5 * size);
   const ref = (number: number): typeof REF => ({ runId: 'run', number });
-  for (const number of [1, 2]) cache.store(ref(number), { pixels: 100 }, read(series(0, 99, 1)));
+  for (const number of [1, 2]) cache.store(ref(number), { pixels: 100 }, series(0, 99, 1), 0);
   cache.lookup(ref(1), { pixels: 100 });
-  cache.store(ref(3), { pixels: 100 }, read(series(0, 99, 1)));
+  cache.store(ref(3), { pixels: 100 }, series(0, 99, 1), 0);
   expect([1, 2, 3].map(number => cache.lookup(ref(number), { pixels: 100 }) !== undefined)).toEqual([
     true,
     false,
@@ -192,8 +190,8 @@ test('the series that was used longest ago leaves first', () => {
 test('a series keeps its last views only', () => {
   const cache = new SeriesCache();
   for (let from = 0; from < 20; from++)
-    cache.store(REF, { from, to: from + 9, pixels: 100 }, read(series(from, from + 9, 1)));
-  cache.store(REF, { from: 19, to: 28, pixels: 100 }, read(series(19, 28, 1), 1));
+    cache.store(REF, { from, to: from + 9, pixels: 100 }, series(from, from + 9, 1), 0);
+  cache.store(REF, { from: 19, to: 28, pixels: 100 }, series(19, 28, 1), 1);
   expect(cache.bytes).toBe(8 * byteSize(series(0, 9, 1)));
   expect(cache.lookup(REF, { from: 5, to: 9, pixels: 100 })).toBeUndefined();
   expect(cache.lookup(REF, { from: 19, to: 28, pixels: 100 })?.entry.changes).toBe(1);
@@ -202,14 +200,14 @@ test('a series keeps its last views only', () => {
 test('what was read before an edit of the series is read again from the start', () => {
   const cache = new SeriesCache();
   const view = { pixels: 500 };
-  cache.store(REF, view, read(series(0, 99, 1), cache.changes));
+  cache.store(REF, view, series(0, 99, 1), cache.changes);
   cache.markChanged('run');
   expect(cache.lookup(REF, view)?.isStale).toBe(true);
   cache.markChanged('run', 1n);
   // A read that began before the edit is no better.
-  cache.store(REF, view, read(series(0, 99, 1), cache.changes - 1));
+  cache.store(REF, view, series(0, 99, 1), cache.changes - 1);
   expect(cache.lookup(REF, view)).toBeUndefined();
-  cache.store(REF, view, read(series(0, 49, 1), cache.changes));
+  cache.store(REF, view, series(0, 49, 1), cache.changes);
   cache.markChanged('run', 1n);
   expect(cache.lookup(REF, view)?.isStale).toBe(true);
 });

@@ -1,9 +1,12 @@
 /**
  * Buckets that were read, by series and by level of detail. An entry covers a range of steps at one resolution. When
- * a series changes its entries become stale: they are still drawn, and extended from their last bucket on. Points that
- * are logged before it are noticed by their number.
+ * a series changes its entries become stale: they are still drawn, and extended from their last bucket on. If points
+ * are logged before it, they are read again as a whole.
  */
-import { byteSize, coarsen, extend, pointCount, type SeriesData } from './series_data.ts';
+import type { Message } from '@bufbuild/protobuf';
+
+import type { MetricProgress } from '../gen/matyan/runs/v1/runs_pb.ts';
+import { byteSize, coarsen, extend, tailStart, type SeriesData } from './series_data.ts';
 
 export interface SeriesRef {
   runId: string;
@@ -23,18 +26,7 @@ export interface StepView {
 export interface CacheEntry {
   readonly view: StepView;
   data: SeriesData;
-  /** Number of points of the series that are not in the data. */
-  others: number;
   /** Number of changes of all runs when the data was read. */
-  changes: number;
-}
-
-/** The data of a series from a step on, or all of it, as it was read. */
-export interface ReadSeries {
-  data: SeriesData;
-  /** Number of points of the whole series. */
-  total: number;
-  /** `SeriesCache.changes` from before the read began. */
   changes: number;
 }
 
@@ -58,6 +50,8 @@ export class SeriesCache {
   #entries = new Map<string, CacheEntry[]>();
   /** The last change of a series, and the last one of a run that may concern any of its series. */
   #changedAt = new Map<string, number>();
+  /** The last change of points that may have been read before. */
+  #replacedAt = new Map<string, number>();
   /** Edits of the series of a run, and the change that was the last one: what was read before is no longer true. */
   #edits = new Map<string, [edits: bigint, changes: number]>();
   #resetAt = 0;
@@ -73,10 +67,16 @@ export class SeriesCache {
    * Some series of a run have new points, or any may. `edits` is the number of edits of its series so far. Returns whether
    * there are new ones.
    */
-  markChanged(runId: string, edits = 0n, numbers?: readonly number[]): boolean {
+  markChanged(runId: string, edits = 0n, progress?: Omit<MetricProgress, keyof Message>): boolean {
     const now = (this.changes += 1);
-    const keys = numbers?.map(number => keyOf({ runId, number })) ?? [runId];
-    for (const key of keys) this.#changedAt.set(key, now);
+    if (!progress) this.#changedAt.set(runId, now);
+    progress?.numbers.forEach((number, at) => {
+      const key = keyOf({ runId, number });
+      this.#changedAt.set(key, now);
+      const first = Number(progress.firstSteps[at]);
+      const isReplaced = this.#entries.get(key)?.some(({ data }) => first < (tailStart(data) ?? first));
+      if (isReplaced) this.#replacedAt.set(key, now);
+    });
     const isEdited = edits !== (this.#edits.get(runId)?.[0] ?? 0n);
     if (isEdited) this.#edits.set(runId, [edits, now]);
     return isEdited;
@@ -95,7 +95,8 @@ export class SeriesCache {
     this.#entries.delete(key);
     this.#entries.set(key, entries);
     let best: CacheHit | undefined;
-    const firstTrue = Math.max(this.#resetAt, this.#edits.get(ref.runId)?.[1] ?? 0);
+    const editedAt = this.#edits.get(ref.runId)?.[1] ?? 0;
+    const firstTrue = Math.max(this.#resetAt, editedAt, this.#replacedAt.get(key) ?? 0);
     const changedAt = Math.max(...[key, ref.runId].map(of => this.#changedAt.get(of) ?? 0));
     for (const entry of entries.filter(one => one.changes >= firstTrue && covers(one.view, view))) {
       const isFineEnough = entry.data.width <= neededWidth(entry.data, view);
@@ -105,14 +106,14 @@ export class SeriesCache {
     return best;
   }
 
-  /** Stores what was read for `view`. */
-  store(ref: SeriesRef, view: StepView, { data, total, changes }: ReadSeries): CacheEntry {
+  /** Stores what was read for `view`; `changes` is from before the read began. */
+  store(ref: SeriesRef, view: StepView, data: SeriesData, changes: number): CacheEntry {
     const key = keyOf(ref);
     const known = this.#entries.get(key) ?? [];
     const others = known.filter(one => !isSameView(one.view, view));
     const kept = others.slice(-MAX_LEVELS + 1);
     for (const one of known) if (!kept.includes(one)) this.#bytes -= byteSize(one.data);
-    const entry: CacheEntry = { view, data, others: total - pointCount(data), changes };
+    const entry: CacheEntry = { view, data, changes };
     this.#entries.delete(key);
     this.#entries.set(key, [...kept, entry]);
     this.#bytes += byteSize(data);
@@ -120,35 +121,22 @@ export class SeriesCache {
     return entry;
   }
 
-  /**
-   * Appends what was read from step `start` on, and merges buckets if there are too many for the view. Returns whether
-   * the rest of the entry is still true; otherwise the series is no longer in the cache.
-   */
-  extend(ref: SeriesRef, entry: CacheEntry, start: number, read: ReadSeries): boolean {
-    const data = extend(entry.data, start, read.data);
-    // Of a part of a series, it is unknown where its other points are.
-    if (entry.view.to === undefined && read.total - pointCount(data) !== entry.others) {
-      this.#remove(keyOf(ref));
-      return false;
-    }
+  /** Appends what was read from step `start` on, and merges buckets if there are too many for the view. */
+  extend(ref: SeriesRef, entry: CacheEntry, start: number, tail: SeriesData, changes: number): void {
     this.#bytes -= byteSize(entry.data);
-    entry.data = data;
+    entry.data = extend(entry.data, start, tail);
     if (entry.data.steps.length > 2 * entry.view.pixels) entry.data = coarsen(entry.data, entry.view.pixels);
-    entry.changes = read.changes;
+    entry.changes = changes;
     this.#bytes += byteSize(entry.data);
     this.#evict(keyOf(ref));
-    return true;
-  }
-
-  #remove(key: string): void {
-    for (const { data } of this.#entries.get(key) ?? []) this.#bytes -= byteSize(data);
-    this.#entries.delete(key);
   }
 
   #evict(keep: string): void {
-    for (const key of this.#entries.keys()) {
+    for (const [key, entries] of this.#entries) {
       if (this.#bytes <= this.maxBytes) return;
-      if (key !== keep) this.#remove(key);
+      if (key === keep) continue;
+      for (const { data } of entries) this.#bytes -= byteSize(data);
+      this.#entries.delete(key);
     }
   }
 }

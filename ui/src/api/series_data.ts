@@ -16,14 +16,13 @@ export interface SeriesData {
   min: Float64Array;
   max: Float64Array;
   last: Float64Array;
-  /** Number of points, and of those that are not finite. */
-  count: Uint32Array;
+  /** Numbers of non-finite points. */
   nan: Uint32Array;
   positiveInfinity: Uint32Array;
   negativeInfinity: Uint32Array;
 }
 
-const COUNT_NAMES = ['count', 'nan', 'positiveInfinity', 'negativeInfinity'] as const;
+const COUNT_NAMES = ['nan', 'positiveInfinity', 'negativeInfinity'] as const;
 const COLUMN_NAMES = ['steps', 'times', 'min', 'max', 'last', ...COUNT_NAMES] as const;
 
 export const EMPTY_SERIES: SeriesData = allocate(0, 1);
@@ -37,7 +36,6 @@ export function seriesData(columns: BucketColumns): SeriesData {
     min: columns.min,
     max: columns.max,
     last: columns.last,
-    count: columns.count,
     nan: filled(columns.nan, length),
     positiveInfinity: filled(columns.positiveInfinity, length),
     negativeInfinity: filled(columns.negativeInfinity, length),
@@ -50,17 +48,13 @@ function filled(counts: Uint32Array, length: number): Uint32Array {
 }
 
 export function byteSize(data: SeriesData): number {
-  return data.steps.length * (5 * 8 + 4 * 4);
+  return data.steps.length * (5 * 8 + 3 * 4);
 }
 
 const NO_TIMES = new Float64Array(0);
 
 function hasTimes({ steps, times }: SeriesData): boolean {
   return times.length === steps.length;
-}
-
-export function pointCount({ count }: SeriesData): number {
-  return count.reduce((sum, own) => sum + own, 0);
 }
 
 /** Index of the first bucket whose last step is at least `step`. */

@@ -10,7 +10,7 @@ function member(x: number[], values: number[], more: Partial<SeriesData> = {}): 
   const data = { width: 1, steps, times: steps, min: last, max: last, last };
   return {
     x: steps,
-    data: { ...data, count: none, nan: none, positiveInfinity: none, negativeInfinity: none, ...more },
+    data: { ...data, nan: none, positiveInfinity: none, negativeInfinity: none, ...more },
   };
 }
 

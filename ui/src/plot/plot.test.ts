@@ -20,7 +20,6 @@ function line(values: number[], more: Partial<SeriesData> = {}): ChartSeries {
     min: finite,
     max: finite,
     last,
-    count: zeros,
     nan: zeros,
     positiveInfinity: zeros,
     negativeInfinity: zeros,

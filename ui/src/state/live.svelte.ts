@@ -92,7 +92,7 @@ function receive(message: LiveMessage): void {
   } else if (message.kind === 'changes') {
     for (const change of message.changes) {
       const { runId, seriesEdits, progress } = change;
-      const isEdited = change.data && seriesCache.markChanged(runId, seriesEdits, progress?.numbers);
+      const isEdited = change.data && seriesCache.markChanged(runId, seriesEdits, progress);
       const before = pending.get(runId);
       // What several changes concern, or an edit, is not known.
       const isUnknown = isEdited || before !== undefined;

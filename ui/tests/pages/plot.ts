@@ -14,10 +14,7 @@ function thinned(points: number, buckets: number, value: (step: number) => numbe
   for (let step = 0; step < points; step++) [steps[step], values[step]] = [step, value(step)];
   const zeros = new Uint32Array(points);
   const data = { width: 1, steps, times: steps, min: values, max: values, last: values };
-  return coarsen(
-    { ...data, count: zeros, nan: zeros, positiveInfinity: zeros, negativeInfinity: zeros },
-    buckets,
-  );
+  return coarsen({ ...data, nan: zeros, positiveInfinity: zeros, negativeInfinity: zeros }, buckets);
 }
 
 function line(data: SeriesData, color: string, smoothing = 0): ChartSeries {

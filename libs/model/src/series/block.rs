@@ -16,7 +16,7 @@
 //! share a row of step, epoch, and time. If r is 0, no rows are shared: steps, epochs, and
 //! times have n values, and the row numbers are omitted.
 
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 
 use super::packed::{Floats, Integers, OptionalIntegers, put_floats, put_integers, put_optionals};
 use super::points::{Point, Points};
@@ -273,14 +273,15 @@ impl<'a> Block<'a> {
         Ok(())
     }
 
-    /// The highest step of the series at `index`.
-    pub fn highest_step(&self, index: usize) -> Result<i64, FormatError> {
-        let mut highest = i64::MIN;
+    /// The lowest and the highest step of the series at `index`.
+    pub fn steps(&self, index: usize) -> Result<RangeInclusive<i64>, FormatError> {
+        let (mut lowest, mut highest) = (i64::MAX, i64::MIN);
         for position in self.range(index)? {
             let row = self.rows.as_ref().map_or(Ok(position), |rows| self.row(rows, position))?;
-            highest = highest.max(self.steps.get(row));
+            let step = self.steps.get(row);
+            (lowest, highest) = (lowest.min(step), highest.max(step));
         }
-        Ok(highest)
+        Ok(lowest..=highest)
     }
 
     /// The number of points of the series at `index`.

@@ -99,8 +99,13 @@ async fn progress(
     let Some(steps) = run.progress(snapshot, earlier.next_block..writing.next_block).await? else {
         return Ok(None);
     };
-    let (numbers, last_steps) = steps.into_iter().map(|(number, step)| (number.0, step)).unzip();
-    Ok(Some(MetricProgress { numbers, last_steps }))
+    let mut progress = MetricProgress::default();
+    for (number, steps) in steps {
+        progress.numbers.push(number.0);
+        progress.last_steps.push(*steps.end());
+        progress.first_steps.push(*steps.start());
+    }
+    Ok(Some(progress))
 }
 
 fn digest(value: &impl Hash) -> u64 {

@@ -288,7 +288,7 @@ async fn watchers_of_a_branch_learn_when_what_it_shares_changes() {
     log_loss(&harness, "same", &[(80, 3.0)]).await;
     let change = change_of(&mut changes, "same").await;
     let progress = change.progress.unwrap();
-    assert_eq!((progress.numbers, progress.last_steps), (vec![0], vec![80]));
+    assert_eq!((progress.numbers, progress.last_steps, progress.first_steps), (vec![0], vec![80], vec![80]));
 
     let delete = DeleteStepsRequest {
         run_id: "trunk".into(),

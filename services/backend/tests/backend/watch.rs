@@ -286,8 +286,8 @@ async fn changes_name_the_parts_and_metrics_that_changed() {
     let change = next_change(&mut stream).await;
     assert!(change.parts().any(|part| part == RunPart::Metrics), "{change:?}");
     assert!(change.data);
-    let progress = change.progress.unwrap();
-    assert_eq!((progress.numbers, progress.last_steps), (vec![0, 1], vec![1, 2]));
+    let steps = |numbers, last_steps, first_steps| Some(MetricProgress { numbers, last_steps, first_steps });
+    assert_eq!(change.progress, steps(vec![0, 1], vec![1, 2], vec![0, 0]));
     harness.end().await;
 }
 

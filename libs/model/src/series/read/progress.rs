@@ -1,6 +1,9 @@
 //! Progress of series between two reads of a run, from the blocks written in between.
 
-use std::{collections::BTreeMap, ops::Range};
+use std::{
+    collections::BTreeMap,
+    ops::{Range, RangeInclusive},
+};
 
 use matyan_store::{Result, Snapshot};
 
@@ -13,13 +16,13 @@ use crate::series::wire::FormatError;
 const MAX_BYTES: usize = 1 << 20;
 
 impl RunRef {
-    /// The series with points in these blocks, each with the highest step that it has there. `None` if
-    /// that is unknown, because some of the blocks have been folded, or because they are too many.
+    /// The series with points in these blocks, each with the lowest and the highest step that it has there.
+    /// `None` if that is unknown, because some of the blocks have been folded, or because they are too many.
     pub async fn progress(
         &self,
         snapshot: &dyn Snapshot,
         blocks: Range<u64>,
-    ) -> Result<Option<BTreeMap<SeriesNumber, i64>>> {
+    ) -> Result<Option<BTreeMap<SeriesNumber, RangeInclusive<i64>>>> {
         if blocks.start < self.fold_row(snapshot).await?.end {
             return Ok(None);
         }
@@ -35,12 +38,15 @@ impl RunRef {
     }
 }
 
-fn add_progress(bytes: &[u8], steps: &mut BTreeMap<SeriesNumber, i64>) -> Result<(), FormatError> {
+fn add_progress(
+    bytes: &[u8],
+    steps: &mut BTreeMap<SeriesNumber, RangeInclusive<i64>>,
+) -> Result<(), FormatError> {
     let block = Block::open(bytes)?;
     for index in 0..block.series_count() {
-        let highest = block.highest_step(index)?;
-        let step = steps.entry(block.series(index)).or_insert(highest);
-        *step = highest.max(*step);
+        let more = block.steps(index)?;
+        let steps = steps.entry(block.series(index)).or_insert_with(|| more.clone());
+        *steps = *more.start().min(steps.start())..=*more.end().max(steps.end());
     }
     Ok(())
 }
