@@ -88,7 +88,7 @@ test('what failed is named, and what does not exist leads to the others', async 
       await page.route(`**/*${service}/List`, route => route.abort());
       await page.getByRole('link', { name: `Go to the ${kind}s` }).click();
       const alert = page.getByRole('alert');
-      await alert.getByText(`${service}.List`).waitFor();
+      await alert.getByText(`The list of ${kind}s`).waitFor();
       await page.unroute(`**/*${service}/List`);
       await alert.getByRole('button', { name: 'Retry' }).click();
       await page.getByRole('heading', { name: `No ${kind}s yet` }).waitFor();

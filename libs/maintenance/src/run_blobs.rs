@@ -29,7 +29,7 @@ impl BlobPage {
 
 /// Deletes the blob folder of one deleted run, page by page. After listing each page it checks that
 /// the run id still carries the tombstone of that same delete, because the id may have been
-/// reused. What was listed was written before that, and cannot belong to a later run.
+/// reused. What was listed was written before that, unless a later run replaces it in between.
 pub struct DeletedRunBlobs<'d> {
     deps: Deps<'d>,
     project: Project,

@@ -240,8 +240,9 @@ impl IngestionWorker {
     /// Restarts what is read from a log that was recreated. Kafka's client goes over to a recreated topic
     /// by itself, and continues at the old offset there if it exists.
     fn restart_partitions_of_other_logs(&mut self, identity: Option<[u8; 16]>) {
-        let others = identity.map(|identity| self.partitions.of_other_logs(identity));
-        for partition in others.into_iter().flatten() {
+        let Some(identity) = identity else { return };
+        self.starts.begin_those_of_other_logs(identity);
+        for partition in self.partitions.of_other_logs(identity) {
             tracing::warn!(partition, "log was recreated; restarting partition");
             self.partitions.forget(partition);
             self.starts.begin(partition, StartAttempt::default());
@@ -284,7 +285,7 @@ impl IngestionWorker {
     /// Stops the partitions that have lost their tails where the tails began.
     fn stop_ended_partitions(&mut self) {
         for ended in self.partitions.take_ended() {
-            let partition = ended.partition;
+            let partition = ended.position.partition;
             tracing::info!(partition, "applied all records before the lost tail; stopped partition");
             self.starts.begin_when_continued(ended);
         }
@@ -308,8 +309,8 @@ impl IngestionWorker {
     /// it is read only up to a lost tail, or waits for an operator. The others continue.
     async fn start(&mut self, found: FoundStart, identity: Option<[u8; 16]>) -> Result<(), Error> {
         let FoundStart { partition: number, attempt, start } = found;
-        let position = start.as_ref().ok().map(|start| start.position(number));
-        let offset = position.map(|position| position.offset);
+        let offset = start.as_ref().ok().map(|start| start.offset);
+        let stop = start.as_ref().ok().map(|start| start.stop_at(number, start.offset));
         let started = match start {
             Ok(PartitionStart { offset, end: Some(end), .. }) if end <= offset => {
                 Err(Error::Shortened { partition: number, applied: offset, end })
@@ -353,15 +354,15 @@ impl IngestionWorker {
                 self.metrics.partitions_lost.inc();
                 // The log must not be trimmed up to a position that it has lost.
                 self.partitions.forget(number);
-                if let Some(position) = position {
-                    self.starts.begin_when_continued(position);
+                if let Some(stop) = stop {
+                    self.starts.begin_when_continued(stop);
                 }
             }
             Err(Error::Log(error @ matyan_log::Error::Trimmed { .. })) => {
                 tracing::error!(partition = number, %error, "records were deleted before they were applied; dropping partition");
                 self.metrics.partitions_lost.inc();
-                if let Some(position) = position {
-                    self.starts.begin_when_continued(position);
+                if let Some(stop) = stop {
+                    self.starts.begin_when_continued(stop);
                 }
             }
             // The log may be recreated between describing it and starting to read it.

@@ -51,6 +51,15 @@ pub(crate) async fn rows(table: &mut Table, scale: u64) {
                 .await;
         }
         if table.wants(&deletion) {
+            // Not in the project that other rows and later runs read.
+            let copy = tempfile::tempdir().expect("the temporary directory is writable");
+            let server = match project {
+                "100,000 runs" => {
+                    project::generate(Content::of_runs(100_000 / scale), copy.path()).await;
+                    Server::up_on(copy.path()).await
+                }
+                _ => server,
+            };
             let figure = memory_of(&server, deleted::delete_for_good(&server, &ids)).await;
             table.print(&deletion, BUDGET, Unit::Megabytes, vec![figure]);
         }

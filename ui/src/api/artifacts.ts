@@ -24,7 +24,7 @@ export function readArtifact(
   });
 }
 
-/** Where the browser reads a file to save it, or all files as a ZIP archive: however large, they do not fit in a page. */
+/** URL of a file for the browser to save, or of all files as a ZIP archive, which may be larger than the memory of a page. */
 export function downloadUrl(runId: string, path?: string): string {
   const url = `${rootPath}api/v1/rest/runs/${encodeURIComponent(runId)}/artifacts/download`;
   return path === undefined ? `${url}-all` : `${url}?path=${encodeURIComponent(path)}`;

@@ -68,7 +68,7 @@ export function findRuns(
 }
 
 const SAMPLE_RUNS = 12;
-/** Of runs with more metrics, a few are enough. */
+/** A few runs are enough if they have more metrics. */
 const MANY_METRICS = 1_000;
 const FEW_RUNS = 2;
 

@@ -45,7 +45,7 @@ export async function loadSeries(load: SeriesLoad, view: StepView): Promise<void
   for (const [index, ref] of refs.entries()) {
     const hit = seriesCache.lookup(ref, view);
     if (hit) show(index, hit.entry.data);
-    if (hit?.isFineEnough && !hit.isStale) continue;
+    if (hit?.isFineEnough && !hit.entry.isStale) continue;
     // An empty series has no tail: it is read as if it were missing.
     const from = hit?.isFineEnough ? tailStart(hit.entry.data) : undefined;
     parts.set(index, hit && from !== undefined ? { from, to: hit.entry.view.to, entry: hit.entry } : view);
@@ -61,7 +61,7 @@ export async function loadSeries(load: SeriesLoad, view: StepView): Promise<void
       const [ref, part] = [refs[index], parts.get(index)];
       if (!ref || !part) continue;
       const data = seriesData(columns);
-      if (part.entry) seriesCache.extend(ref, part.entry, part.from ?? 0, data, changes);
+      if (part.entry) seriesCache.extend(part.entry, part.from ?? 0, data, changes);
       show(index, (part.entry ?? seriesCache.store(ref, view, data, changes)).data);
     }
   });

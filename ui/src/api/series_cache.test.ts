@@ -104,13 +104,13 @@ test('a changed run makes its entries stale until they are extended', () => {
   const cache = new SeriesCache();
   const entry = cache.store(REF, { pixels: 100 }, series(0, 99, 1), cache.changes);
   cache.markChanged('run');
-  expect(cache.lookup(REF, { pixels: 100 })?.isStale).toBe(true);
+  expect(cache.lookup(REF, { pixels: 100 })?.entry.isStale).toBe(true);
   const start = tailStart(entry.data) as number;
   expect(start).toBe(99);
-  cache.extend(REF, entry, start, series(99, 120, 1), cache.changes);
-  expect(cache.lookup(REF, { pixels: 100 })).toMatchObject({
+  cache.extend(entry, start, series(99, 120, 1), cache.changes);
+  expect(cache.lookup(REF, { pixels: 100 })?.entry).toMatchObject({
     isStale: false,
-    entry: { data: series(0, 120, 1) },
+    data: series(0, 120, 1),
   });
 });
 
@@ -118,7 +118,7 @@ test('only the series with new points are stale, if they are known', () => {
   const cache = new SeriesCache();
   const view = { pixels: 100 };
   const refs = [1, 2].map(number => ({ runId: 'run', number }));
-  const stale = (): unknown => refs.map(ref => cache.lookup(ref, view)?.isStale);
+  const stale = (): unknown => refs.map(ref => cache.lookup(ref, view)?.entry.isStale);
   for (const ref of refs) cache.store(ref, view, series(0, 99, 1), cache.changes);
   cache.markChanged('run', 0n, progress());
   cache.markChanged('another', 0n, progress(1));
@@ -138,14 +138,16 @@ test('a series with replaced points is read again as a whole', () => {
   const changes = cache.changes;
   // The last bucket is read again anyway.
   cache.markChanged('run', 0n, { numbers: [REF.number], firstSteps: [99n], lastSteps: [120n] });
-  expect(cache.lookup(REF, view)?.isStale).toBe(true);
+  expect(cache.lookup(REF, view)?.entry.isStale).toBe(true);
   cache.markChanged('run', 0n, { numbers: [REF.number], firstSteps: [50n], lastSteps: [150n] });
   expect(cache.lookup(REF, view)).toBeUndefined();
   // A read that began before has the old points, too.
-  cache.extend(REF, entry, 99, series(99, 120, 1), changes);
+  cache.extend(entry, 99, series(99, 120, 1), changes);
   expect(cache.lookup(REF, view)).toBeUndefined();
+  cache.store(REF, view, series(0, 120, 1), changes);
+  expect([cache.lookup(REF, view), cache.bytes]).toEqual([undefined, 0]);
   cache.store(REF, view, series(0, 150, 1), cache.changes);
-  expect(cache.lookup(REF, view)?.isStale).toBe(false);
+  expect(cache.lookup(REF, view)?.entry.isStale).toBe(false);
 });
 
 test('nothing is true that was read before changes were missed', () => {
@@ -157,7 +159,7 @@ test('nothing is true that was read before changes were missed', () => {
   cache.store(REF, { pixels: 100 }, series(0, 99, 1), before);
   expect(cache.lookup(REF, { pixels: 100 })).toBeUndefined();
   cache.store(REF, { pixels: 100 }, series(0, 99, 1), cache.changes);
-  expect(cache.lookup(REF, { pixels: 100 })?.isStale).toBe(false);
+  expect(cache.lookup(REF, { pixels: 100 })?.entry.isStale).toBe(false);
 });
 
 test('a series that grows for long is merged, and its bytes are counted', () => {
@@ -165,7 +167,7 @@ test('a series that grows for long is merged, and its bytes are counted', () => 
   const entry = cache.store(REF, { pixels: 64 }, series(0, 63, 1), 0);
   for (let last = 64; last < 5_000; last += 7) {
     const start = tailStart(entry.data) as number;
-    cache.extend(REF, entry, start, series(start, last, 1), 0);
+    cache.extend(entry, start, series(start, last, 1), 0);
     expect(entry.data.steps.length).toBeLessThanOrEqual(128);
     expect(cache.bytes).toBe(byteSize(entry.data));
   }
@@ -191,10 +193,10 @@ test('a series keeps its last views only', () => {
   const cache = new SeriesCache();
   for (let from = 0; from < 20; from++)
     cache.store(REF, { from, to: from + 9, pixels: 100 }, series(from, from + 9, 1), 0);
-  cache.store(REF, { from: 19, to: 28, pixels: 100 }, series(19, 28, 1), 1);
+  const last = cache.store(REF, { from: 19, to: 28, pixels: 100 }, series(19, 28, 1), 0);
   expect(cache.bytes).toBe(8 * byteSize(series(0, 9, 1)));
   expect(cache.lookup(REF, { from: 5, to: 9, pixels: 100 })).toBeUndefined();
-  expect(cache.lookup(REF, { from: 19, to: 28, pixels: 100 })?.entry.changes).toBe(1);
+  expect(cache.lookup(REF, { from: 19, to: 28, pixels: 100 })?.entry).toBe(last);
 });
 
 test('what was read before an edit of the series is read again from the start', () => {
@@ -202,12 +204,12 @@ test('what was read before an edit of the series is read again from the start', 
   const view = { pixels: 500 };
   cache.store(REF, view, series(0, 99, 1), cache.changes);
   cache.markChanged('run');
-  expect(cache.lookup(REF, view)?.isStale).toBe(true);
+  expect(cache.lookup(REF, view)?.entry.isStale).toBe(true);
   cache.markChanged('run', 1n);
   // A read that began before the edit is no better.
   cache.store(REF, view, series(0, 99, 1), cache.changes - 1);
   expect(cache.lookup(REF, view)).toBeUndefined();
   cache.store(REF, view, series(0, 49, 1), cache.changes);
   cache.markChanged('run', 1n);
-  expect(cache.lookup(REF, view)?.isStale).toBe(true);
+  expect(cache.lookup(REF, view)?.entry.isStale).toBe(true);
 });

@@ -24,17 +24,26 @@ export interface StepView {
 }
 
 export interface CacheEntry {
+  readonly ref: SeriesRef;
   readonly view: StepView;
   data: SeriesData;
-  /** Number of changes of all runs when the data was read. */
-  changes: number;
+  /** The series has points that are not in the data, none of them before the last bucket. */
+  isStale: boolean;
+}
+
+/** A change of a run, or of all. */
+interface Change {
+  /** Number of the change. */
+  at: number;
+  runId?: string;
+  /** First step of a series that has changed; undefined if none has. */
+  firstOf: (number: number) => number | undefined;
 }
 
 export interface CacheHit {
   entry: CacheEntry;
   /** It has the resolution that the view needs. */
   isFineEnough: boolean;
-  isStale: boolean;
 }
 
 /** Charts of about 5,000 series of 500 buckets. */
@@ -43,18 +52,18 @@ const DEFAULT_BYTES = 128 * 1024 * 1024;
 /** Views of one series, such as parts that were zoomed to. */
 const MAX_LEVELS = 8;
 
+/** Changes that a read may miss while it runs. */
+const MAX_RECENT = 1_000;
+
 export class SeriesCache {
   /** Number of changes of all runs so far. */
   changes = 0;
   /** In order of last use. */
   #entries = new Map<string, CacheEntry[]>();
-  /** The last change of a series, and the last one of a run that may concern any of its series. */
-  #changedAt = new Map<string, number>();
-  /** The last change of points that may have been read before. */
-  #replacedAt = new Map<string, number>();
-  /** Edits of the series of a run, and the change that was the last one: what was read before is no longer true. */
-  #edits = new Map<string, [edits: bigint, changes: number]>();
-  #resetAt = 0;
+  /** Number of edits of the series of a run. */
+  #edits = new Map<string, bigint>();
+  /** The last changes. */
+  #recent: Change[] = [];
   #bytes = 0;
 
   constructor(readonly maxBytes = DEFAULT_BYTES) {}
@@ -68,23 +77,22 @@ export class SeriesCache {
    * there are new ones.
    */
   markChanged(runId: string, edits = 0n, progress?: Omit<MetricProgress, keyof Message>): boolean {
-    const now = (this.changes += 1);
-    if (!progress) this.#changedAt.set(runId, now);
-    progress?.numbers.forEach((number, at) => {
-      const key = keyOf({ runId, number });
-      this.#changedAt.set(key, now);
-      const first = Number(progress.firstSteps[at]);
-      const isReplaced = this.#entries.get(key)?.some(({ data }) => first < (tailStart(data) ?? first));
-      if (isReplaced) this.#replacedAt.set(key, now);
-    });
-    const isEdited = edits !== (this.#edits.get(runId)?.[0] ?? 0n);
-    if (isEdited) this.#edits.set(runId, [edits, now]);
+    const isEdited = edits !== (this.#edits.get(runId) ?? 0n);
+    if (isEdited) this.#edits.set(runId, edits);
+    const firsts =
+      progress && new Map(progress.numbers.map((number, at) => [number, progress.firstSteps[at]]));
+    // Where points are new is unknown if there are too many: those of a run usually follow the others.
+    const firstOf = (number: number): number | undefined => {
+      if (isEdited || !firsts) return isEdited ? -Infinity : Infinity;
+      return firsts.has(number) ? Number(firsts.get(number)) : undefined;
+    };
+    this.#add({ at: this.changes + 1, runId, firstOf });
     return isEdited;
   }
 
   /** Changes were missed: what was read before may no longer be true. */
   reset(): void {
-    this.#resetAt = this.changes += 1;
+    this.#add({ at: this.changes + 1, firstOf: () => -Infinity });
   }
 
   /** Finds the entry that suits `view` best: of those that cover it the coarsest that is fine enough. */
@@ -95,13 +103,10 @@ export class SeriesCache {
     this.#entries.delete(key);
     this.#entries.set(key, entries);
     let best: CacheHit | undefined;
-    const editedAt = this.#edits.get(ref.runId)?.[1] ?? 0;
-    const firstTrue = Math.max(this.#resetAt, editedAt, this.#replacedAt.get(key) ?? 0);
-    const changedAt = Math.max(...[key, ref.runId].map(of => this.#changedAt.get(of) ?? 0));
-    for (const entry of entries.filter(one => one.changes >= firstTrue && covers(one.view, view))) {
+    for (const entry of entries.filter(one => covers(one.view, view))) {
       const isFineEnough = entry.data.width <= neededWidth(entry.data, view);
       const isBetter = !best || (isFineEnough === best.isFineEnough ? isCloser(entry, best) : isFineEnough);
-      if (isBetter) best = { entry, isFineEnough, isStale: entry.changes < changedAt };
+      if (isBetter) best = { entry, isFineEnough };
     }
     return best;
   }
@@ -113,22 +118,55 @@ export class SeriesCache {
     const others = known.filter(one => !isSameView(one.view, view));
     const kept = others.slice(-MAX_LEVELS + 1);
     for (const one of known) if (!kept.includes(one)) this.#bytes -= byteSize(one.data);
-    const entry: CacheEntry = { view, data, changes };
+    const entry: CacheEntry = { ref, view, data, isStale: false };
     this.#entries.delete(key);
     this.#entries.set(key, [...kept, entry]);
     this.#bytes += byteSize(data);
+    this.#catchUp(entry, changes);
     this.#evict(key);
     return entry;
   }
 
   /** Appends what was read from step `start` on, and merges buckets if there are too many for the view. */
-  extend(ref: SeriesRef, entry: CacheEntry, start: number, tail: SeriesData, changes: number): void {
-    this.#bytes -= byteSize(entry.data);
+  extend(entry: CacheEntry, start: number, tail: SeriesData, changes: number): void {
+    const key = keyOf(entry.ref);
+    const before = byteSize(entry.data);
     entry.data = extend(entry.data, start, tail);
     if (entry.data.steps.length > 2 * entry.view.pixels) entry.data = coarsen(entry.data, entry.view.pixels);
-    entry.changes = changes;
-    this.#bytes += byteSize(entry.data);
-    this.#evict(keyOf(ref));
+    // Meanwhile it may have left.
+    if (!this.#entries.get(key)?.includes(entry)) return;
+    this.#bytes += byteSize(entry.data) - before;
+    entry.isStale = false;
+    this.#catchUp(entry, changes);
+    this.#evict(key);
+  }
+
+  #add(change: Change): void {
+    this.changes = change.at;
+    this.#recent.push(change);
+    if (this.#recent.length > MAX_RECENT) this.#recent.shift();
+    for (const entries of this.#entries.values())
+      for (const entry of [...entries]) this.#apply(change, entry);
+  }
+
+  /** Applies the changes since a read began. */
+  #catchUp(entry: CacheEntry, changes: number): void {
+    const isMissed = changes + 1 < (this.#recent[0]?.at ?? 0);
+    if (isMissed) this.#apply({ at: changes, firstOf: () => -Infinity }, entry);
+    for (const change of this.#recent) if (change.at > changes) this.#apply(change, entry);
+  }
+
+  /** An entry with replaced points leaves. Others are extended. */
+  #apply({ runId = '', firstOf }: Change, entry: CacheEntry): void {
+    const { ref, data } = entry;
+    const first = runId && runId !== ref.runId ? undefined : firstOf(ref.number);
+    if (first === undefined) return;
+    entry.isStale = true;
+    if (first >= (tailStart(data) ?? -Infinity)) return;
+    const entries = this.#entries.get(keyOf(ref));
+    if (!entries?.includes(entry)) return;
+    this.#bytes -= byteSize(data);
+    entries.splice(entries.indexOf(entry), 1);
   }
 
   #evict(keep: string): void {

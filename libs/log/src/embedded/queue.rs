@@ -26,14 +26,13 @@ const GROUP_BYTES: u64 = 4 << 20;
 /// size, or one small append from each of 64k connections.
 const QUEUE_BYTES: u64 = 272 << 20;
 
-/// Bytes that each key of an append counts in addition, which bounds the number of appends.
+/// Bytes that the records of each key in a row count in addition, which bounds the number of appends.
 const APPEND_BYTES: u64 = 4 << 10;
 
 pub(super) struct PendingAppend {
     pub(super) records: Vec<NewRecord>,
     /// Size of the records of each key.
     bytes_by_key: Vec<(KeyHash, u64)>,
-    bytes: usize,
     pub(super) reply: oneshot::Sender<Result<Vec<Position>>>,
 }
 
@@ -82,8 +81,7 @@ impl PendingAppend {
                 _ => bytes_by_key.push((key, bytes)),
             }
         }
-        let bytes = bytes_by_key.iter().map(|(_, bytes)| *bytes as usize).sum();
-        Self { records, bytes_by_key, bytes, reply }
+        Self { records, bytes_by_key, reply }
     }
 
     fn keys(&self) -> impl Iterator<Item = KeyHash> {
@@ -113,7 +111,7 @@ impl Queue {
     ) -> Result<()> {
         let append = PendingAppend::new(records, reply, &self.hasher);
         if append.room() > QUEUE_BYTES {
-            return Err(Error::TooLarge { size: append.bytes, max: QUEUE_BYTES as usize });
+            return Err(Error::TooLarge { size: append.room() as usize, max: QUEUE_BYTES as usize });
         }
         let mut line = self.lock();
         line.forget_abandoned();
@@ -225,7 +223,8 @@ impl NextGroup {
         if let Some(shares) = &mut self.shares {
             append.room_by_key().for_each(|(key, bytes)| shares.add(key, bytes));
         }
-        self.free = self.free.saturating_sub(append.room());
+        // One that is larger than a group leaves room for those of others.
+        self.free = self.free.saturating_sub(append.room().min(GROUP_BYTES / 2));
         self.appends.push(append);
     }
 }

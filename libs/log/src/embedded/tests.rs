@@ -197,8 +197,8 @@ async fn rule_39_a_key_that_fills_its_share_of_the_queue_refuses_no_others() {
 
 #[test]
 fn rule_39_a_group_has_room_for_keys_behind_those_that_queue_more() {
-    // Many appends, and large ones.
-    for (appends, bytes) in [(20_000, 100), (100, 1 << 20)] {
+    // Many appends, large ones, and some that are larger than a group.
+    for (appends, bytes) in [(20_000, 100), (100, 1 << 20), (12, 5 << 20)] {
         let queue = Queue::default();
         let append = |key: &str, number: u64| {
             let (reply, answer) = oneshot::channel();

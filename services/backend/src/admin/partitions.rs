@@ -76,6 +76,12 @@ pub(super) async fn skip_lost(deps: &Deps, partition: u32) -> Result<u64> {
             return Ok::<_, Error>((transaction, 0));
         };
         let lost_tail = applied.shortened_to.or(lost_tail).or(shortened_to(&applied, *bounds));
+        let first = lost_tail.map_or(bounds.first, |end| end.min(bounds.first));
+        if applied.next < first {
+            let skipped = AppliedPosition { next: first, ..applied };
+            applied_put(transaction.batch(), TOPIC, partition, &skipped);
+            return Ok((transaction, first - applied.next));
+        }
         if let (Some(end), Some(known)) = (lost_tail, known) {
             if applied.next < end {
                 return Err(Error::NotYetApplied(format!(
@@ -86,12 +92,7 @@ pub(super) async fn skip_lost(deps: &Deps, partition: u32) -> Result<u64> {
             continue_at(&mut transaction, partition, (known, state), end, &info).await?;
             return Ok((transaction, applied.read_to() - end));
         }
-        if applied.next >= bounds.first {
-            return Ok((transaction, 0));
-        }
-        let skipped = AppliedPosition { next: bounds.first, ..applied };
-        applied_put(transaction.batch(), TOPIC, partition, &skipped);
-        Ok((transaction, bounds.first - applied.next))
+        Ok((transaction, 0))
     })
     .await?;
     if lost > 0 {

@@ -193,6 +193,30 @@ async fn rule_43_a_partition_that_lost_its_tail_continues_when_an_operator_decid
     harness.end().await;
 }
 
+/// Retention has deleted records before the lost tail that were not applied.
+#[tokio::test]
+async fn rule_43_a_partition_that_lost_both_ends_is_skipped_in_two_steps() {
+    let mut harness = overtaken().await;
+    let info = harness.log.describe(Topic::Ingestion).await.unwrap();
+    let lost = (0..).zip(&info.partitions).find(|(_, bounds)| bounds.first > 0);
+    let (partition, bounds) = lost.expect("a partition with the records of the run");
+    let identity = Some(info.identity);
+    let shortened_to = Some(bounds.end);
+    let applied = AppliedPosition { next: 0, identity, shortened_to, ..AppliedPosition::default() };
+    let mut batch = Batch::default();
+    applied_put(&mut batch, LogTopic::Ingestion, partition, &applied);
+    harness.store.commit(batch).await.unwrap();
+    let mut client = Client::new(harness.routes());
+    let skipped = client.skip_lost_records(SkipLostRecordsRequest { partition }).await;
+    assert_eq!(skipped.unwrap().into_inner().records, bounds.first);
+    client.skip_lost_records(SkipLostRecordsRequest { partition }).await.unwrap();
+    let listed = client.list_partitions(ListPartitionsRequest {}).await.unwrap().into_inner().partitions;
+    let own = &listed[partition as usize];
+    assert_eq!((own.log, own.applied, own.shortened_to), (1, bounds.end, None));
+    harness.start_workers().await;
+    harness.end().await;
+}
+
 #[tokio::test]
 async fn rule_03_a_partition_that_lost_records_continues_when_an_operator_skips_them() {
     let mut harness = overtaken().await;

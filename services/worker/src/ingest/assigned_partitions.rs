@@ -7,7 +7,10 @@ use matyan_model::position::LogPosition;
 use tokio::{sync::watch, time::Instant};
 
 use super::{
-    active_runs::ActiveRuns, log_identity::PartitionStart, partition::Partition, progress::ProgressHandle,
+    active_runs::ActiveRuns,
+    log_identity::{PartitionStart, StopPoint},
+    partition::Partition,
+    progress::ProgressHandle,
     read_point::ReadPoint,
 };
 
@@ -52,17 +55,17 @@ impl AssignedPartitions {
         others.map(|(number, _)| *number).collect()
     }
 
-    /// Drops a partition that is no longer readable from its position, and returns what was reported for
-    /// it, which remains reported. `None` if it was not being read.
-    pub(super) fn drop_unreadable(&mut self, number: u32) -> Option<LogPosition> {
-        Some(self.partitions.remove(&number)?.reported(number))
+    /// Drops a partition that is no longer readable from its position, and returns where it stopped. What
+    /// was reported for it remains reported. `None` if it was not being read.
+    pub(super) fn drop_unreadable(&mut self, number: u32) -> Option<StopPoint> {
+        Some(self.partitions.remove(&number)?.stop(number))
     }
 
     /// Drops the partitions that have lost their tails and are applied up to there, and returns where they
     /// end.
-    pub(super) fn take_ended(&mut self) -> Vec<LogPosition> {
+    pub(super) fn take_ended(&mut self) -> Vec<StopPoint> {
         let ended = self.partitions.extract_if(.., |_, partition| partition.has_ended());
-        ended.map(|(number, partition)| partition.reported(number)).collect()
+        ended.map(|(number, partition)| partition.stop(number)).collect()
     }
 
     /// Drops a partition that this worker does not read, and what was reported for it.

@@ -37,10 +37,18 @@ pub(super) struct PartitionStart {
     pub(super) middle_us: Option<i64>,
 }
 
+/// Where a partition stopped because it has lost records.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct StopPoint {
+    pub(super) position: LogPosition,
+    /// Id of the log.
+    pub(super) identity: [u8; 16],
+}
+
 impl PartitionStart {
-    /// The position from which it is read.
-    pub(super) fn position(&self, partition: u32) -> LogPosition {
-        LogPosition { log: self.log, partition, offset: self.offset }
+    /// Where the partition stops if it is applied up to an offset.
+    pub(super) fn stop_at(&self, partition: u32, offset: u64) -> StopPoint {
+        StopPoint { position: LogPosition { log: self.log, partition, offset }, identity: self.identity }
     }
 }
 

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::{
     active_runs::ActiveRuns,
-    log_identity::PartitionStart,
+    log_identity::{PartitionStart, StopPoint},
     read_point::{ReadPoint, ReadRecord},
 };
 
@@ -151,9 +151,9 @@ impl Partition {
         self.start.end.is_none_or(|end| record.offset < end)
     }
 
-    /// The position up to which everything is applied, as last reported.
-    pub(super) fn reported(&self, partition: u32) -> LogPosition {
-        LogPosition { log: self.start.log, partition, offset: self.reported }
+    /// Where it stops, applied as far as was last reported.
+    pub(super) fn stop(&self, partition: u32) -> StopPoint {
+        self.start.stop_at(partition, self.reported)
     }
 
     /// Whether everything that is read of a log that has lost its tail was applied.

@@ -3,13 +3,10 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use matyan_model::{
-    keys::LogTopic,
-    position::{LogPosition, applied_wait},
-};
+use matyan_model::{keys::LogTopic, position::applied_wait};
 use tokio_util::task::JoinMap;
 
-use super::log_identity::{self, PartitionStart};
+use super::log_identity::{self, PartitionStart, StopPoint};
 use crate::{deps::Deps, error::Error};
 
 pub(super) struct PartitionStarts {
@@ -27,7 +24,7 @@ pub(super) struct StartAttempt {
     pub(super) trimmed_at: Option<u64>,
     /// Where the partition stopped because it has lost records. It starts once an operator has moved its
     /// position.
-    pub(super) stopped_at: Option<LogPosition>,
+    pub(super) stopped_at: Option<StopPoint>,
 }
 
 /// A partition of which the start was found, or not.
@@ -55,9 +52,20 @@ impl PartitionStarts {
     }
 
     /// Begins once an operator has continued a partition that has lost records and stopped here.
-    pub(super) fn begin_when_continued(&mut self, stopped_at: LogPosition) {
+    pub(super) fn begin_when_continued(&mut self, stopped_at: StopPoint) {
         let attempt = StartAttempt { stopped_at: Some(stopped_at), ..StartAttempt::default() };
-        self.begin(stopped_at.partition, attempt);
+        self.begin(stopped_at.position.partition, attempt);
+    }
+
+    /// Begins those again that have stopped in another log: nobody has to continue them in this one.
+    pub(super) fn begin_those_of_other_logs(&mut self, identity: [u8; 16]) {
+        let is_of_other =
+            |attempt: &StartAttempt| attempt.stopped_at.is_some_and(|at| at.identity != identity);
+        let others = self.attempts.iter().filter(|(_, attempt)| is_of_other(attempt));
+        for partition in others.map(|(partition, _)| *partition).collect::<Vec<_>>() {
+            tracing::warn!(partition, "log was recreated; starting the stopped partition");
+            self.begin(partition, StartAttempt::default());
+        }
     }
 
     fn begin_after(&mut self, wait: Duration, partition: u32, attempt: StartAttempt) {
@@ -66,7 +74,7 @@ impl PartitionStarts {
         self.tasks.spawn(partition, async move {
             tokio::time::sleep(wait).await;
             if let Some(stopped_at) = attempt.stopped_at {
-                applied_wait(&*deps.store, LogTopic::Ingestion, stopped_at).await?;
+                applied_wait(&*deps.store, LogTopic::Ingestion, stopped_at.position).await?;
             }
             log_identity::begin(&deps, partition, attempt.lost_tail).await
         });

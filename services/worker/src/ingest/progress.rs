@@ -181,10 +181,14 @@ impl Progress {
     /// Syncs what is applied, then trims the log up to there. A position in a log that was recreated since
     /// says nothing about this one, nor does that of a partition which was dropped or started again.
     async fn trim(&mut self, log: Option<&TopicInfo>) {
-        let Some(log) = log.filter(|_| self.written != self.trimmed) else { return };
+        if self.written == self.trimmed {
+            return;
+        }
         if let Err(error) = self.deps.store.sync().await {
             return tracing::warn!(%error, "failed to sync the store; not trimming the log");
         }
+        // If it does not respond, it is trimmed next time, maybe after a restart.
+        let Some(log) = log else { return };
         for (partition, position) in &self.written {
             let is_of_log = |applied: &AppliedPosition| applied.identity == Some(log.identity);
             let applied = position.applied.filter(is_of_log);

@@ -255,9 +255,9 @@ async fn rule_42_a_recreated_log_longer_than_the_old_one_is_read_from_its_beginn
 }
 
 /// A log whose identity changes while it is read, as when a topic is recreated.
-struct RecreatedLog {
-    log: Arc<dyn LogWriter>,
-    is_recreated: AtomicBool,
+pub(super) struct RecreatedLog {
+    pub(super) log: Arc<dyn LogWriter>,
+    pub(super) is_recreated: AtomicBool,
 }
 
 #[async_trait::async_trait]

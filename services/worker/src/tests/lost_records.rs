@@ -1,8 +1,11 @@
 //! Partitions that have lost records continue when an operator says so, without a restart.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
 };
 
 use matyan_log::{
@@ -14,7 +17,11 @@ use matyan_model::{
 };
 use matyan_store::{Batch, Store};
 
-use super::harness::{TestEnv, TestRecord, record};
+use super::{
+    harness::{TestEnv, TestRecord, record},
+    ingest::RecreatedLog,
+};
+use crate::IngestSettings;
 
 /// A point whose step the worker chooses, so that a repeated one is counted.
 fn point() -> TestRecord {
@@ -69,6 +76,29 @@ async fn rule_03_a_partition_overtaken_by_retention_continues_without_a_restart(
     env.applied(0, 4).await;
     assert_eq!((env.points("loss").await.len(), lost.get()), (3, 1));
     super::eventually("the alarm ends", || async { stopped.get() == 0.0 }).await;
+    worker.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn rule_42_a_stopped_partition_is_read_after_its_log_was_recreated() {
+    let mut env = TestEnv::new().await;
+    let worker = env.work().await;
+    env.append([point()]).await;
+    env.applied(0, 0).await;
+    worker.stop().await.unwrap();
+    env.append([point(), point(), point(), point()]).await;
+    LogReader::trim(&*env.log, Topic::Ingestion, 0, 3).await.unwrap();
+    let log = Arc::new(RecreatedLog { log: env.log.clone(), is_recreated: AtomicBool::new(false) });
+    env.deps.log_writer = log.clone();
+
+    let settings = IngestSettings { trim_every: Duration::from_millis(10), ..IngestSettings::default() };
+    let worker = env.work_with(settings).await;
+    let stopped = worker.metrics.ingestion.partitions_stopped.clone();
+    super::eventually("an alarm", || async { stopped.get() == 1.0 }).await;
+    log.is_recreated.store(true, Ordering::Relaxed);
+    env.applied(1, 4).await;
+    super::eventually("the alarm ends", || async { stopped.get() == 0.0 }).await;
+    assert_eq!(env.points("loss").await.len(), 3);
     worker.stop().await.unwrap();
 }
 
