@@ -57,7 +57,7 @@ impl PartitionStarts {
         self.begin(stopped_at.position.partition, attempt);
     }
 
-    /// Begins those again that have stopped in another log: nobody has to continue them in this one.
+    /// Begins those again that have stopped in another log: this one has not lost anything.
     pub(super) fn begin_those_of_other_logs(&mut self, identity: [u8; 16]) {
         let is_of_other =
             |attempt: &StartAttempt| attempt.stopped_at.is_some_and(|at| at.identity != identity);
