@@ -200,14 +200,14 @@ fn rule_39_a_group_has_room_for_keys_behind_those_that_queue_more() {
     // Many appends, large ones, and some that are larger than a group.
     for (appends, bytes) in [(20_000, 100), (100, 1 << 20), (12, 5 << 20)] {
         let queue = Queue::default();
-        let append = |key: &str, number: u64| {
+        let append = |key: &str, number: u64, bytes: usize| {
             let (reply, answer) = oneshot::channel();
             let value = [&number.to_be_bytes()[..], &vec![0; bytes]].concat();
             queue.append(vec![record(key, value)], reply).unwrap();
             answer
         };
-        let mut answers: Vec<_> = (0..appends).map(|number| append("flood", number)).collect();
-        answers.push(append("other", 0));
+        let mut answers: Vec<_> = (0..appends).map(|number| append("flood", number, bytes)).collect();
+        answers.push(append("other", 0, 100));
         let mut shares = UntrimmedShares::new(u64::MAX);
         let mut taken = Vec::new();
         while (taken.len() as u64) < appends {
