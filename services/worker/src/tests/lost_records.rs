@@ -36,6 +36,15 @@ async fn move_position(store: &dyn Store, next: u64) {
 }
 
 impl TestEnv {
+    /// One record is applied, and four more are in the log while no worker runs.
+    async fn fall_behind(&self) {
+        let worker = self.work().await;
+        self.append([point()]).await;
+        self.applied(0, 0).await;
+        worker.stop().await.unwrap();
+        self.append([point(), point(), point(), point()]).await;
+    }
+
     /// The rows that `matyan partitions skip` writes for records that were deleted before this offset.
     async fn skip_to(&self, first: u64) {
         move_position(self.store(), first).await;
@@ -58,11 +67,7 @@ impl TestEnv {
 #[tokio::test]
 async fn rule_03_a_partition_overtaken_by_retention_continues_without_a_restart() {
     let env = TestEnv::new().await;
-    let worker = env.work().await;
-    env.append([point()]).await;
-    env.applied(0, 0).await;
-    worker.stop().await.unwrap();
-    env.append([point(), point(), point(), point()]).await;
+    env.fall_behind().await;
     LogReader::trim(&*env.log, Topic::Ingestion, 0, 3).await.unwrap();
 
     let worker = env.work().await;
@@ -82,11 +87,7 @@ async fn rule_03_a_partition_overtaken_by_retention_continues_without_a_restart(
 #[tokio::test]
 async fn rule_42_a_stopped_partition_is_read_after_its_log_was_recreated() {
     let mut env = TestEnv::new().await;
-    let worker = env.work().await;
-    env.append([point()]).await;
-    env.applied(0, 0).await;
-    worker.stop().await.unwrap();
-    env.append([point(), point(), point(), point()]).await;
+    env.fall_behind().await;
     LogReader::trim(&*env.log, Topic::Ingestion, 0, 3).await.unwrap();
     let log = Arc::new(RecreatedLog { log: env.log.clone(), is_recreated: AtomicBool::new(false) });
     env.deps.log_writer = log.clone();
@@ -146,11 +147,7 @@ impl Subscription for OwnedSubscription {
 #[tokio::test]
 async fn rule_03_records_that_the_last_owner_applied_and_trimmed_are_not_lost() {
     let mut env = TestEnv::new().await;
-    let worker = env.work().await;
-    env.append([point()]).await;
-    env.applied(0, 0).await;
-    worker.stop().await.unwrap();
-    env.append([point(), point(), point(), point()]).await;
+    env.fall_behind().await;
     env.deps.log_reader =
         Arc::new(OwnedLog { log: env.log.clone(), store: env.deps.store.clone(), offset: 3 });
     let worker = env.work().await;
