@@ -493,7 +493,7 @@ soak-fuzz:
 		echo "{}: $$(grep -E "DONE|^Done|stat::peak" $(FUZZ_DIR)/{}.log | tr "\n" " ")"'
 
 # Growth of a project up to a billion points, and of another one up to a million runs, as tables and a
-# plot; takes 20 minutes and 10 GB.
+# plot; takes half an hour and 10 GB.
 SCALE_PLOT ?= $(CACHE)/scaling.svg
 
 soak-scale:
