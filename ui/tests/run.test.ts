@@ -159,7 +159,7 @@ test('only what has changed is read again, and points that are logged before oth
       });
     await shows('0');
     await page.waitForSelector('.stream:has-text("Live")');
-    // What the first change of a run concerns is not known.
+    // The first change of a run does not say which series it concerns.
     await log(0, [100], 0.25);
     await shows('0.25');
     await eventually('the list was read again', () => lists() > 1);

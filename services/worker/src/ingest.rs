@@ -262,7 +262,7 @@ impl IngestionWorker {
             matyan_log::Error::Trimmed { partition, .. } => self.drop_lost_partition(partition, &error),
             matyan_log::Error::Replaced { partition, end, .. } => {
                 tracing::warn!(partition, %error, "log was replaced; restarting partition");
-                // What it contains now must not be trimmed up to the old position.
+                // The new records must not be trimmed up to the old position.
                 self.partitions.forget(partition);
                 self.starts.begin(partition, StartAttempt { lost_tail: Some(end), ..Default::default() });
                 return Ok(());

@@ -81,7 +81,7 @@ export class SeriesCache {
     if (isEdited) this.#edits.set(runId, edits);
     const firsts =
       progress && new Map(progress.numbers.map((number, at) => [number, progress.firstSteps[at]]));
-    // Where points are new is unknown if there are too many: those of a run usually follow the others.
+    // Without `progress`, new points are assumed to follow those that were read.
     const firstOf = (number: number): number | undefined => {
       if (isEdited || !firsts) return isEdited ? -Infinity : Infinity;
       return firsts.has(number) ? Number(firsts.get(number)) : undefined;

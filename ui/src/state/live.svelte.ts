@@ -94,7 +94,7 @@ function receive(message: LiveMessage): void {
       const { runId, seriesEdits, progress } = change;
       const isEdited = change.data && seriesCache.markChanged(runId, seriesEdits, progress);
       const before = pending.get(runId);
-      // What several changes concern, or an edit, is not known.
+      // An edit, or several changes together, may concern any part and any series.
       const isUnknown = isEdited || before !== undefined;
       const data = change.data || before?.data === true;
       pending.set(runId, { ...change, data, ...(isUnknown && { parts: [], progress: undefined }) });

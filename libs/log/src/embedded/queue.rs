@@ -223,7 +223,7 @@ impl NextGroup {
         if let Some(shares) = &mut self.shares {
             append.room_by_key().for_each(|(key, bytes)| shares.add(key, bytes));
         }
-        // One that is larger than a group leaves room for those of others.
+        // A large append leaves half of the group to other keys.
         self.free = self.free.saturating_sub(append.room().min(GROUP_BYTES / 2));
         self.appends.push(append);
     }
