@@ -56,6 +56,7 @@ pub(crate) use live_run::WrittenBlocks;
 pub(crate) use outcome::ApplyOutcome;
 pub(crate) use payload_uploads::PayloadUploads;
 pub(crate) use quarantine::quarantine_damaged;
+pub(crate) use transaction::TransactionSlots;
 pub(crate) use writer::RunWriter;
 
 use std::sync::Arc;

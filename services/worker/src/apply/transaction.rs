@@ -2,12 +2,32 @@
 
 use matyan_model::{ids::Project, keys};
 use matyan_store::{Batch, Commit, Mutation, Snapshot, Transaction, Value};
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::{ApplyFailure, RunKey};
 use crate::deps::Deps;
 
 /// Target size of a transaction, as FoundationDB recommends.
 pub(super) const TRANSACTION_BYTES: usize = 1 << 20;
+
+/// Number of transactions that the writers of a process build and commit at once.
+const SLOTS: usize = 64;
+
+/// Bounds the memory of all transactions of a process. One can take a thousand times as much as the records
+/// that cause it: a deletion reads the run's document, and deletes a row for each of its params.
+pub(crate) struct TransactionSlots(Semaphore);
+
+impl TransactionSlots {
+    pub(super) async fn take(&self) -> SemaphorePermit<'_> {
+        self.0.acquire().await.expect("it is never closed")
+    }
+}
+
+impl Default for TransactionSlots {
+    fn default() -> Self {
+        Self(Semaphore::new(SLOTS))
+    }
+}
 
 /// A growing transaction of one run.
 pub(super) struct RunTransaction<'a> {

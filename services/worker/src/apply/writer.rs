@@ -21,6 +21,7 @@ use super::{
     payloads::payloads_move,
     run_state::RunState,
     series_edit,
+    transaction::TransactionSlots,
 };
 use crate::{
     deps::Deps,
@@ -35,6 +36,7 @@ pub(crate) struct RunWriter {
     pub(super) run: RunKey,
     dead_letters: DeadLetterQueue,
     uploads: Arc<PayloadUploads>,
+    slots: Arc<TransactionSlots>,
     pub(super) metrics: TransactionMetrics,
     pub(super) state: Option<RunState>,
     /// Maximum size of the run's parked records while it is in quarantine.
@@ -56,6 +58,7 @@ impl RunWriter {
         run: RunKey,
         dead_letters: DeadLetterQueue,
         uploads: Arc<PayloadUploads>,
+        slots: Arc<TransactionSlots>,
         max_parked: u64,
         metrics: TransactionMetrics,
     ) -> Self {
@@ -65,6 +68,7 @@ impl RunWriter {
             run,
             dead_letters,
             uploads,
+            slots,
             metrics,
             state,
             max_parked,
@@ -229,6 +233,8 @@ impl RunWriter {
         mode: &AttemptMode,
         applied: &mut ApplyOutcome,
     ) -> Result<usize, ApplyFailure> {
+        let slots = self.slots.clone();
+        let _slot = slots.take().await;
         let mut state = self.state.take().expect("`prepare` has loaded the state");
         // Boxed, as its state would make every future around it large.
         let built = Box::pin(self.build(&mut state, records, mode.clone()));

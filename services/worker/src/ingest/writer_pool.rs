@@ -14,7 +14,9 @@ use super::{
     read_point::ReadRecord,
 };
 use crate::{
-    apply::{ApplyOutcome, DeadLetterQueue, DeadLetterTask, PayloadUploads, RunKey, RunWriter},
+    apply::{
+        ApplyOutcome, DeadLetterQueue, DeadLetterTask, PayloadUploads, RunKey, RunWriter, TransactionSlots,
+    },
     deps::Deps,
     error::Error,
     fold::FoldNotices,
@@ -30,6 +32,7 @@ pub(super) struct WriterPool {
     dead_letters: DeadLetterQueue,
     dead_letter_task: DeadLetterTask,
     uploads: Arc<PayloadUploads>,
+    slots: Arc<TransactionSlots>,
     max_parked: u64,
     stop: CancellationToken,
     transaction_metrics: TransactionMetrics,
@@ -66,6 +69,7 @@ impl WriterPool {
             dead_letters,
             dead_letter_task,
             uploads: Arc::new(PayloadUploads::new(settings.max_pending_bytes)),
+            slots: Arc::default(),
             max_parked: settings.max_quarantine_bytes,
             stop: CancellationToken::new(),
             transaction_metrics: metrics.transactions.clone(),
@@ -90,9 +94,15 @@ impl WriterPool {
     }
 
     fn writer(&self, key: &RunKey) -> RunWriter {
-        let (dead_letters, uploads) = (self.dead_letters.clone(), self.uploads.clone());
-        let metrics = self.transaction_metrics.clone();
-        RunWriter::new(self.deps.clone(), key.clone(), dead_letters, uploads, self.max_parked, metrics)
+        RunWriter::new(
+            self.deps.clone(),
+            key.clone(),
+            self.dead_letters.clone(),
+            self.uploads.clone(),
+            self.slots.clone(),
+            self.max_parked,
+            self.transaction_metrics.clone(),
+        )
     }
 
     /// Applies the parked records of a run whose quarantine is ending.

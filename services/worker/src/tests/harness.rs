@@ -126,7 +126,8 @@ impl TestEnv {
     pub(crate) fn writer(&self, run: &str) -> RunWriter {
         let run = RunKey { project: P, project_name: "".into(), id: RunId::new(run) };
         let (dead_letters, metrics) = (self.dead_letters.clone(), self.metrics.transactions.clone());
-        RunWriter::new(self.deps.clone(), run, dead_letters, self.uploads.clone(), self.max_parked, metrics)
+        let (uploads, slots) = (self.uploads.clone(), Arc::default());
+        RunWriter::new(self.deps.clone(), run, dead_letters, uploads, slots, self.max_parked, metrics)
     }
 
     /// Applies records to run `r` with a new writer.
