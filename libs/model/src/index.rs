@@ -7,7 +7,7 @@ mod column;
 mod repair;
 
 pub use column::{IndexedValue, ParamColumn};
-pub use repair::{DocumentRows, index_repair, run_count_repair, stale_rows_clear, stale_rows_find};
+pub use repair::{DocumentRows, IndexSums, RepairedRun, run_count_repair, stale_rows_clear};
 
 use std::collections::BTreeMap;
 

@@ -1,13 +1,14 @@
 //! Repair of indexes. Index rows follow from the documents, so they can be rebuilt at any time.
 
 use std::{
-    collections::{BTreeMap, HashMap},
-    hash::{DefaultHasher, Hash as _, Hasher as _},
+    collections::{BTreeMap, BTreeSet, HashMap, hash_map::RandomState},
+    hash::{BuildHasher as _, DefaultHasher, Hash as _, Hasher as _},
+    ops::RangeInclusive,
 };
 
 use matyan_store::{Key, Range, Result, Scan, Snapshot, Transaction};
 
-use super::{EMPTY, IndexRows, params_rows, props_rows};
+use super::{EMPTY, IndexRows, index_page, params_rows, props_rows};
 use crate::{
     entity,
     ids::{Project, RunNumber},
@@ -16,13 +17,142 @@ use crate::{
     run::{RunEdit, run_id_get, staged_get},
 };
 
-/// Adds the index rows of a run that are missing or wrong, and returns how many were written.
-pub async fn index_repair(
-    transaction: &mut Transaction,
+/// Compares the index rows of many runs with those that their documents call for, in one scan of the
+/// index: sums up the hashes of both for each run. Wherever the sums differ, so do the rows.
+pub struct IndexSums {
+    /// The runs that are compared. Runs outside of it are ignored.
+    runs: RangeInclusive<RunNumber>,
+    hasher: RandomState,
+    /// Sorted by run: the sum of the rows that it should have, minus that of the rows it has.
+    sums: Vec<(RunNumber, u64)>,
+    /// Runs whose documents cannot be read.
+    damaged: BTreeSet<RunNumber>,
+}
+
+/// Number of runs that are compared at once: their sums take 16 MB.
+const COMPARED: usize = 1 << 20;
+
+impl IndexSums {
+    /// Begins a comparison of the runs from this number on.
+    pub fn new(first: RunNumber) -> Self {
+        let (sums, damaged) = Default::default();
+        Self { runs: first..=RunNumber(u64::MAX), hasher: RandomState::new(), sums, damaged }
+    }
+
+    /// Whether the runs so far are to be compared before others are added.
+    pub fn is_full(&self) -> bool {
+        self.sums.len() >= COMPARED
+    }
+
+    /// Ends the comparison with the last run that was added. Returns the number from which the next one
+    /// begins.
+    pub fn end(&mut self) -> RunNumber {
+        let last = self.sums.last().map_or(*self.runs.end(), |(last, _)| *last);
+        self.runs = *self.runs.start()..=last;
+        RunNumber(last.0.saturating_add(1))
+    }
+
+    /// Leaves out a run whose document is damaged.
+    pub fn skip(&mut self, number: RunNumber) {
+        self.damaged.insert(number);
+    }
+
+    /// Adds the rows that the document of a run calls for. Runs are added in ascending order. Returns `false`
+    /// if the run is damaged.
+    pub async fn expect(
+        &mut self,
+        transaction: &Transaction,
+        project: Project,
+        number: RunNumber,
+    ) -> Result<bool> {
+        let Some(expected) = rows::readable(expected_rows(transaction, project, number).await)? else {
+            self.skip(number);
+            return Ok(false);
+        };
+        if let Some(expected) = expected {
+            let sum =
+                expected.iter().fold(0_u64, |sum, (key, value)| sum.wrapping_add(self.hash(key, value)));
+            self.sums.push((number, sum));
+        }
+        Ok(true)
+    }
+
+    /// Subtracts one page of index rows. Returns those of missing runs, and the range of the rest.
+    pub async fn subtract(
+        &mut self,
+        snapshot: &dyn Snapshot,
+        range: &Range,
+        count: usize,
+    ) -> Result<(Vec<Key>, Option<Range>)> {
+        let (rows, rest) = index_page(snapshot, range, count).await?;
+        let mut unwanted = Vec::new();
+        for (key, value) in rows {
+            let number = keys::index_run(&key)?;
+            if let Ok(at) = self.sums.binary_search_by_key(&number, |(number, _)| *number) {
+                let hash = self.hash(&key, &value);
+                let (_, sum) = &mut self.sums[at];
+                *sum = sum.wrapping_sub(hash);
+            } else if self.runs.contains(&number) && !self.damaged.contains(&number) {
+                unwanted.push(key);
+            }
+        }
+        Ok((unwanted, rest))
+    }
+
+    /// The runs that have other rows than they should have.
+    pub fn differing(&self) -> Vec<RunNumber> {
+        self.sums.iter().filter(|(_, sum)| *sum != 0).map(|(number, _)| *number).collect()
+    }
+
+    /// Adds the rows of a run that are missing or wrong.
+    pub async fn repair(
+        &self,
+        transaction: &mut Transaction,
+        project: Project,
+        number: RunNumber,
+    ) -> Result<RepairedRun> {
+        let at = self.sums.binary_search_by_key(&number, |(number, _)| *number);
+        let mut rest = at.map_or(0, |at| self.sums[at].1);
+        let Some(expected) = expected_rows(transaction, project, number).await? else {
+            return Ok(RepairedRun { rows: 0, has_others: rest != 0 });
+        };
+        let (keys, values): (Vec<Key>, Vec<&[u8]>) = expected.into_iter().unzip();
+        let found = transaction.unchecked().get_many(&keys).await?;
+        let mut rows = 0;
+        for ((key, value), found) in keys.into_iter().zip(values).zip(found) {
+            if found.as_deref() == Some(value) {
+                continue;
+            }
+            let replaced = found.map_or(0, |found| self.hash(&key, &found));
+            rest = rest.wrapping_sub(self.hash(&key, value)).wrapping_add(replaced);
+            transaction.batch().set(key, value);
+            rows += 1;
+        }
+        Ok(RepairedRun { rows, has_others: rest != 0 })
+    }
+
+    fn hash(&self, key: &Key, value: &[u8]) -> u64 {
+        self.hasher.hash_one((key, value))
+    }
+}
+
+/// Result of adding the missing rows of a run.
+pub struct RepairedRun {
+    /// Number of rows that were written.
+    pub rows: usize,
+    /// Whether it may have other rows, which its document does not call for.
+    pub has_others: bool,
+}
+
+const SERIES: [SeriesKind; 2] = [SeriesKind::Metric, SeriesKind::Object];
+
+/// All index rows that a run should have, if it exists.
+async fn expected_rows(
+    transaction: &Transaction,
     project: Project,
     number: RunNumber,
-) -> Result<usize> {
-    let Some(mut expected) = document_rows(transaction, project, number).await? else { return Ok(0) };
+) -> Result<Option<IndexRows>> {
+    let Some(mut expected) = document_rows(transaction, project, number).await? else { return Ok(None) };
     for kind in SERIES {
         let range = keys::series_names(project, number, kind);
         for (key, _) in rows::scan_all(transaction.unchecked(), &range).await? {
@@ -30,19 +160,8 @@ pub async fn index_repair(
             expected.insert(keys::index_series_name(project, kind, &name, number), EMPTY);
         }
     }
-    let (keys, values): (Vec<Key>, Vec<&[u8]>) = expected.into_iter().unzip();
-    let found = transaction.unchecked().get_many(&keys).await?;
-    let mut repaired = 0;
-    for ((key, value), found) in keys.into_iter().zip(values).zip(found) {
-        if found.as_deref() != Some(value) {
-            transaction.batch().set(key, value);
-            repaired += 1;
-        }
-    }
-    Ok(repaired)
+    Ok(Some(expected))
 }
-
-const SERIES: [SeriesKind; 2] = [SeriesKind::Metric, SeriesKind::Object];
 
 /// The index rows that follow from the document and the params of a run, if it exists. The
 /// transaction fails if they change.
@@ -60,8 +179,7 @@ async fn document_rows(
     Ok(Some(rows))
 }
 
-/// Caches which index rows the documents call for, as hashes, because an index names the same
-/// runs many times.
+/// Hashes of the index rows that the documents of some runs call for.
 #[derive(Debug, Default)]
 pub struct DocumentRows {
     /// Sorted hashes of the rows of each run; `None` if the run does not exist.
@@ -69,31 +187,57 @@ pub struct DocumentRows {
     hashes: usize,
 }
 
-/// Maximum number of cached hashes: 32 MB.
-const REMEMBERED: usize = 4 << 20;
+/// Number of hashes that are kept at once: 8 MB.
+const MAX_HASHES: usize = 1 << 20;
 
 impl DocumentRows {
-    async fn contains(&mut self, transaction: &Transaction, project: Project, key: &Key) -> Result<bool> {
-        let number = keys::index_run(key)?;
-        if !self.runs.contains_key(&number) {
-            let hashes = match document_rows(transaction, project, number).await? {
-                Some(rows) => Some(hashes(&rows)),
-                // A run that is being restored has rows of its series, but no
-                // document yet.
-                None => is_staged(transaction.unchecked(), project, number).await?.then(Vec::new),
-            };
-            self.remember(number, hashes);
-        }
-        let Some(hashes) = &self.runs[&number] else { return Ok(false) };
-        Ok(is_of_series(project, key) || hashes.binary_search(&hash(key)).is_ok())
+    /// Whether no more runs should be added.
+    pub fn is_full(&self) -> bool {
+        self.hashes >= MAX_HASHES
     }
 
-    fn remember(&mut self, number: RunNumber, hashes: Option<Vec<u64>>) {
-        if self.hashes > REMEMBERED {
-            *self = Self::default();
-        }
+    /// Reads the document of a run.
+    pub async fn add(
+        &mut self,
+        transaction: &Transaction,
+        project: Project,
+        number: RunNumber,
+    ) -> Result<()> {
+        let hashes = match document_rows(transaction, project, number).await? {
+            Some(rows) => Some(hashes(&rows)),
+            // A run that is being restored has rows of its series, but no document yet.
+            None => is_staged(transaction.unchecked(), project, number).await?.then(Vec::new),
+        };
         self.hashes += hashes.as_ref().map_or(0, Vec::len);
         self.runs.insert(number, hashes);
+        Ok(())
+    }
+
+    /// Whether a row is one of a run that was added, and its document does not call for it.
+    fn rejects(&self, project: Project, key: &Key) -> Result<bool> {
+        let of_run = self.runs.get(&keys::index_run(key)?);
+        Ok(of_run.is_some_and(|hashes| match hashes {
+            Some(hashes) => !is_of_series(project, key) && hashes.binary_search(&hash(key)).is_err(),
+            None => true,
+        }))
+    }
+
+    /// The rows of one index page that the documents do not call for, and the range of the rest.
+    pub async fn find_stale(
+        &self,
+        snapshot: &dyn Snapshot,
+        project: Project,
+        range: &Range,
+        count: usize,
+    ) -> Result<(Vec<Key>, Option<Range>)> {
+        let (rows, rest) = index_page(snapshot, range, count).await?;
+        let mut stale = Vec::new();
+        for (key, _) in rows {
+            if self.rejects(project, &key)? {
+                stale.push(key);
+            }
+        }
+        Ok((stale, rest))
     }
 }
 
@@ -120,27 +264,7 @@ async fn is_staged(snapshot: &dyn Snapshot, project: Project, number: RunNumber)
     Ok(staged_get(snapshot, project, &id).await?.is_some_and(|staged| staged.number == number))
 }
 
-/// The rows of one index page that the documents do not call for, according to the cache, and
-/// the range of the rest.
-pub async fn stale_rows_find(
-    transaction: &Transaction,
-    documents: &mut DocumentRows,
-    project: Project,
-    range: &Range,
-    count: usize,
-) -> Result<(Vec<Key>, Option<Range>)> {
-    let page = transaction.unchecked().scan(range, Scan { rows: count, ..Scan::default() }).await?;
-    let mut stale = Vec::new();
-    for (key, _) in &page.rows {
-        if !documents.contains(transaction, project, key).await? {
-            stale.push(key.clone());
-        }
-    }
-    let rest = page.rows.last().filter(|_| page.more).map(|(key, _)| range.after(key));
-    Ok((stale, rest))
-}
-
-/// Clears the rows that the current documents do not call for: rows of missing runs, of
+/// Clears those of the rows that the current documents do not call for: rows of missing runs, of
 /// outdated values, and beyond the indexing limits. Returns how many were cleared of each run.
 pub async fn stale_rows_clear(
     transaction: &mut Transaction,
@@ -149,9 +273,13 @@ pub async fn stale_rows_clear(
 ) -> Result<BTreeMap<RunNumber, usize>> {
     let (mut documents, mut cleared) = (DocumentRows::default(), BTreeMap::new());
     for key in stale {
-        if !documents.contains(transaction, project, key).await? {
+        let number = keys::index_run(key)?;
+        if !documents.runs.contains_key(&number) {
+            documents.add(transaction, project, number).await?;
+        }
+        if documents.rejects(project, key)? {
             transaction.batch().clear(key.clone());
-            *cleared.entry(keys::index_run(key)?).or_default() += 1;
+            *cleared.entry(number).or_default() += 1;
         }
     }
     Ok(cleared)

@@ -1,18 +1,21 @@
 //! Repairs the indexes in place: adds missing rows, clears rows that no document accounts for,
 //! and recounts. Searches can run concurrently, because an index proposes and the document
 //! decides. Correct indexes cause no writes.
+//!
+//! Each document is read once, and the index is scanned once for a million of them. Only the runs that turn
+//! out to have wrong rows are looked at row by row.
 
 use matyan_maintenance::JobLock;
 use matyan_model::{
     change::change_put,
     entity::{Entity, Experiment, Tag, entity_list},
     ids::RunNumber,
-    index::{DocumentRows, index_repair, run_count_repair, stale_rows_clear, stale_rows_find},
+    index::{DocumentRows, IndexSums, run_count_repair, stale_rows_clear},
     keys,
     run::runs_list,
 };
 use matyan_proto::admin::v1::{JobProgress, ReindexRequest, ReindexResponse};
-use matyan_store::{Scan, Transaction};
+use matyan_store::{Key, Range, Scan, Transaction};
 
 use super::job;
 use crate::{
@@ -34,7 +37,7 @@ pub(super) async fn run(
     sender: &Sender<ReindexResponse>,
 ) -> Result<(), StreamEnd> {
     let mut lock = job::lock(deps, JOB, call.project).await?.dry(request.dry_run);
-    let mut reindex = Reindex { deps, call, dry_run: request.dry_run, done: 0, rows: 0 };
+    let mut reindex = Reindex { deps, call, dry_run: request.dry_run, done: 0, failed: 0, rows: 0 };
     let result = reindex.repair_all(&mut lock, sender).await;
     lock.release(result).await
 }
@@ -45,12 +48,15 @@ struct Reindex<'c> {
     dry_run: bool,
     /// Runs processed.
     done: u64,
+    /// Runs among them whose documents are damaged.
+    failed: u64,
     rows: u64,
 }
 
 impl Reindex<'_> {
-    fn response(&self, total: u64) -> ReindexResponse {
-        ReindexResponse { progress: Some(JobProgress { done: self.done, total, failed: 0 }), rows: self.rows }
+    async fn report(&self, total: u64, sender: &Sender<ReindexResponse>) -> Result<(), StreamEnd> {
+        let progress = JobProgress { done: self.done, total, failed: self.failed };
+        Ok(sender.send(ReindexResponse { progress: Some(progress), rows: self.rows }).await?)
     }
 
     async fn repair_all(
@@ -58,31 +64,146 @@ impl Reindex<'_> {
         lock: &mut JobLock<'_>,
         sender: &Sender<ReindexResponse>,
     ) -> Result<(), StreamEnd> {
-        let mut rest = Some(keys::documents(self.call.project));
-        while let Some(range) = rest {
-            let snapshot = self.deps.store.snapshot().await?;
-            let page = runs_list(snapshot.as_ref(), self.call.project, &range, PAGE).await?;
-            drop(snapshot);
-            rest = page.rest;
-            for (number, _) in page.runs {
-                let repair = async |mut transaction: Transaction| {
-                    let rows = index_repair(&mut transaction, self.call.project, number).await?;
-                    if rows > 0 {
-                        self.announce(&mut transaction, number);
-                    }
-                    Ok::<_, Error>((self.to_commit(transaction).await?, rows))
-                };
-                let rows = lock.write(repair).await?;
-                self.rows += rows as u64;
-                self.done += 1;
+        let (mut first, mut rest) = (RunNumber(0), Some(keys::documents(self.call.project)));
+        loop {
+            let mut sums = IndexSums::new(first);
+            rest = self.read_documents(&mut sums, rest, lock, sender).await?;
+            if rest.is_some() {
+                first = sums.end();
             }
-            sender.send(self.response(0)).await?;
+            self.scan_index(&mut sums, lock, sender).await?;
+            let with_others = self.add_missing(&sums, lock, sender).await?;
+            drop(sums);
+            self.clear_others(&with_others, lock, sender).await?;
+            if rest.is_none() {
+                break;
+            }
         }
-        self.clear_unwanted(lock, sender).await?;
         self.recount::<Experiment>(lock).await?;
         self.recount::<Tag>(lock).await?;
-        sender.send(self.response(self.done)).await?;
+        self.report(self.done, sender).await
+    }
+
+    /// Adds documents to a comparison until it is full. Returns the range of the rest.
+    async fn read_documents(
+        &mut self,
+        sums: &mut IndexSums,
+        mut rest: Option<Range>,
+        lock: &mut JobLock<'_>,
+        sender: &Sender<ReindexResponse>,
+    ) -> Result<Option<Range>, StreamEnd> {
+        let project = self.call.project;
+        while let Some(range) = rest.take_if(|_| !sums.is_full()) {
+            lock.renew().await?;
+            let snapshot = self.deps.store.snapshot().await?;
+            let page = runs_list(snapshot.as_ref(), project, &range, PAGE).await?;
+            drop(snapshot);
+            rest = page.rest;
+            self.done += page.damaged.len() as u64;
+            self.failed += page.damaged.len() as u64;
+            page.damaged.into_iter().for_each(|number| sums.skip(number));
+            for (number, _) in page.runs {
+                let transaction = Transaction::new(self.deps.store.snapshot().await?);
+                let is_readable = sums.expect(&transaction, project, number).await?;
+                self.failed += u64::from(!is_readable);
+                self.done += 1;
+            }
+            self.report(0, sender).await?;
+        }
+        Ok(rest)
+    }
+
+    /// Compares the index with the documents, and clears the rows of missing runs.
+    async fn scan_index(
+        &mut self,
+        sums: &mut IndexSums,
+        lock: &mut JobLock<'_>,
+        sender: &Sender<ReindexResponse>,
+    ) -> Result<(), StreamEnd> {
+        let mut rest = Some(keys::indexes(self.call.project));
+        while let Some(range) = rest {
+            let snapshot = self.deps.store.snapshot().await?;
+            let (unwanted, next) = sums.subtract(snapshot.as_ref(), &range, PAGE.rows).await?;
+            drop(snapshot);
+            rest = next;
+            self.clear(&unwanted, lock, sender).await?;
+        }
         Ok(())
+    }
+
+    /// Adds the missing rows of runs whose rows differ. Returns the runs that have others to be cleared.
+    async fn add_missing(
+        &mut self,
+        sums: &IndexSums,
+        lock: &mut JobLock<'_>,
+        sender: &Sender<ReindexResponse>,
+    ) -> Result<Vec<RunNumber>, StreamEnd> {
+        let mut with_others = Vec::new();
+        for number in sums.differing() {
+            let repair = async |mut transaction: Transaction| {
+                let repaired = sums.repair(&mut transaction, self.call.project, number).await?;
+                if repaired.rows > 0 {
+                    self.announce(&mut transaction, number);
+                }
+                Ok::<_, Error>((self.to_commit(transaction).await?, repaired))
+            };
+            let repaired = lock.write(repair).await?;
+            self.rows += repaired.rows as u64;
+            if repaired.has_others {
+                with_others.push(number);
+            }
+            self.report(0, sender).await?;
+        }
+        Ok(with_others)
+    }
+
+    /// Clears rows of these runs that their documents do not call for.
+    async fn clear_others(
+        &mut self,
+        runs: &[RunNumber],
+        lock: &mut JobLock<'_>,
+        sender: &Sender<ReindexResponse>,
+    ) -> Result<(), StreamEnd> {
+        let project = self.call.project;
+        let mut runs = runs.iter().peekable();
+        while runs.peek().is_some() {
+            let mut documents = DocumentRows::default();
+            while let Some(number) = runs.next_if(|_| !documents.is_full()) {
+                lock.renew().await?;
+                let transaction = Transaction::new(self.deps.store.snapshot().await?);
+                documents.add(&transaction, project, *number).await?;
+            }
+            let mut rest = Some(keys::indexes(project));
+            while let Some(range) = rest {
+                let snapshot = self.deps.store.snapshot().await?;
+                let (stale, next) =
+                    documents.find_stale(snapshot.as_ref(), project, &range, PAGE.rows).await?;
+                drop(snapshot);
+                rest = next;
+                self.clear(&stale, lock, sender).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Clears rows unless their documents call for them by now.
+    async fn clear(
+        &mut self,
+        doubted: &[Key],
+        lock: &mut JobLock<'_>,
+        sender: &Sender<ReindexResponse>,
+    ) -> Result<(), StreamEnd> {
+        lock.renew().await?;
+        if !doubted.is_empty() {
+            let clear = async |mut transaction: Transaction| {
+                let cleared = stale_rows_clear(&mut transaction, self.call.project, doubted).await?;
+                cleared.keys().for_each(|number| self.announce(&mut transaction, *number));
+                let rows: usize = cleared.values().sum();
+                Ok::<_, Error>((self.to_commit(transaction).await?, rows))
+            };
+            self.rows += lock.write(clear).await? as u64;
+        }
+        self.report(0, sender).await
     }
 
     /// Adds a run to the change feed. Its document is unchanged, but tables of runs that were read from
@@ -95,30 +216,6 @@ impl Reindex<'_> {
     /// The transaction to commit: an empty one in a dry run.
     async fn to_commit(&self, transaction: Transaction) -> Result<Transaction> {
         if self.dry_run { Ok(Transaction::new(self.deps.store.snapshot().await?)) } else { Ok(transaction) }
-    }
-
-    async fn clear_unwanted(
-        &mut self,
-        lock: &mut JobLock<'_>,
-        sender: &Sender<ReindexResponse>,
-    ) -> Result<(), StreamEnd> {
-        let project = self.call.project;
-        let (mut wanted, mut rest) = (DocumentRows::default(), Some(keys::indexes(project)));
-        while let Some(range) = rest {
-            let page = Transaction::new(self.deps.store.snapshot().await?);
-            let (doubted, next) = stale_rows_find(&page, &mut wanted, project, &range, PAGE.rows).await?;
-            drop(page);
-            rest = next;
-            let clear = async |mut transaction: Transaction| {
-                let cleared = stale_rows_clear(&mut transaction, project, &doubted).await?;
-                cleared.keys().for_each(|number| self.announce(&mut transaction, *number));
-                let rows: usize = cleared.values().sum();
-                Ok::<_, Error>((self.to_commit(transaction).await?, rows))
-            };
-            self.rows += lock.write(clear).await? as u64;
-            sender.send(self.response(0)).await?;
-        }
-        Ok(())
     }
 
     async fn recount<E: Entity>(&mut self, lock: &mut JobLock<'_>) -> Result<()> {

@@ -1,7 +1,7 @@
 //! Tests of rules 7 and 8: records that do not fit in a transaction, and items that cannot be
 //! applied.
 
-use matyan_model::index::{DocumentRows, index_repair, stale_rows_find};
+use matyan_model::index::IndexSums;
 
 use super::*;
 use crate::tests::ends;
@@ -144,10 +144,13 @@ async fn rule_07_large_params_of_which_all_indexed_values_change_are_stored() {
     let values = run.params["indexed"].as_map().unwrap().values();
     assert_eq!(values.filter(|value| **value == matyan_value::Value::Text("new".into())).count(), 2_000);
     let mut transaction = Transaction::new(env.store().snapshot().await.unwrap());
-    assert_eq!(index_repair(&mut transaction, P, run.number).await.unwrap(), 0, "no row is missing");
-    let (documents, range) = (&mut DocumentRows::default(), keys::indexes(P));
-    let (stale, _) = stale_rows_find(&transaction, documents, P, &range, usize::MAX).await.unwrap();
-    assert_eq!(stale.len(), 0, "the old rows are gone");
+    let mut sums = IndexSums::new(run.number);
+    assert!(sums.expect(&transaction, P, run.number).await.unwrap());
+    assert_eq!(sums.differing(), [run.number]);
+    let repaired = sums.repair(&mut transaction, P, run.number).await.unwrap();
+    assert_eq!(repaired.rows, 0, "no row is missing");
+    sums.subtract(transaction.unchecked(), &keys::indexes(P), usize::MAX).await.unwrap();
+    assert_eq!(sums.differing(), [], "the old rows are gone");
 }
 
 /// Each message is within the limit of a message, but together they exceed that of a run.
