@@ -44,8 +44,17 @@ impl EmbeddedSubscription {
         is_claimed
     }
 
-    /// The next records. None if all were delivered.
+    /// The next records. None if all were delivered. If records have been trimmed that were not delivered, no
+    /// more are until the partition is started again.
     async fn read(&mut self) -> Result<Option<Vec<Record>>> {
+        let read = self.try_read().await;
+        if matches!(read, Err(Error::Trimmed { .. } | Error::Replaced { .. })) {
+            self.read_state = ReadState::Assigned;
+        }
+        read
+    }
+
+    async fn try_read(&mut self) -> Result<Option<Vec<Record>>> {
         let ReadState::ReadingFrom(from) = self.read_state else { return Ok(None) };
         if self.disk_read.is_none() {
             let found = {

@@ -279,7 +279,7 @@ async fn closing_answers_pending_appends() {
 }
 
 #[tokio::test]
-async fn a_reader_at_a_trimmed_offset_gets_an_error() {
+async fn a_reader_at_a_trimmed_offset_gets_one_error() {
     let directory = TempDir::new().unwrap();
     let log = open(&directory).await;
     log.append(Topic::Ingestion, numbered(0..5)).await.unwrap();
@@ -287,6 +287,8 @@ async fn a_reader_at_a_trimmed_offset_gets_an_error() {
     log.trim(Topic::Ingestion, 0, 3).await.unwrap();
     let error = subscription.next().await.unwrap_err();
     assert!(matches!(error, Error::Trimmed { requested: 0, first: 3, .. }), "{error}");
+    let repeated = subscription.next().now_or_never();
+    assert!(repeated.is_none(), "{repeated:?}");
     subscription.start(0, 3.into()).await.unwrap();
     assert_eq!(values(&read(&mut *subscription, 2).await), [3, 4]);
 }
