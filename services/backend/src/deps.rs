@@ -4,7 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use matyan_blob::Blobs;
-use matyan_log::{LogWriter, Topic};
+use matyan_log::{LogWriter, NewRecord, Position, Topic};
 use matyan_maintenance::{PartitionProgress, partition_progress};
 use matyan_model::{
     ids::{Project, RunId},
@@ -52,6 +52,20 @@ pub(crate) struct LogEnd {
 const APPLY_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl Deps {
+    /// Appends records to the ingestion log, and returns the position of each.
+    pub(crate) async fn append(&self, records: Vec<NewRecord>) -> Result<Vec<LogPosition>> {
+        let count = records.len();
+        let positions = self.log.append(Topic::Ingestion, records).await?;
+        if positions.len() < count {
+            let source = matyan_store::Error::corrupt("the log accepted records but returned no positions");
+            return Err(Error::Internal(source));
+        }
+        // The log may have been recreated since a worker last checked it.
+        let log = common::LogPosition::UNKNOWN_LOG;
+        let position = |at: &Position| LogPosition { log, partition: at.partition, offset: at.offset };
+        Ok(positions.iter().map(position).collect())
+    }
+
     /// Waits until everything up to `position` is applied, or everything of one run: others of the
     /// partition may be late.
     pub(crate) async fn wait_applied(

@@ -6,9 +6,9 @@ import foundationdb
 import kafka
 import pytest
 from grpc_stubs import generated
-from server import Server, eventually, is_applied
+from server import Server, eventually
 
-__all__ = ["Server", "eventually", "is_applied"]
+__all__ = ["Server", "eventually"]
 
 # Tests of the published client run on all systems; the others do not depend on the system.
 SYSTEMS = {"embedded": None, "kafka": kafka, "foundationdb": foundationdb}

@@ -33,13 +33,6 @@ def free_port() -> int:
         return listener.getsockname()[1]
 
 
-def is_applied(url):
-    """Whether the server has applied everything that is in its log."""
-    listing = [os.environ["MATYAN_BIN"], "partitions", "ls", "--json", "--server", url]
-    listed = subprocess.run(listing, capture_output=True, text=True, check=True).stdout
-    return all(json.loads(line)["lag"] == 0 for line in listed.splitlines())
-
-
 class Server:
     """A process of the binary, `matyan up` or a single service, which a test may stop, kill and restart."""
 

@@ -1,5 +1,5 @@
-//! Records that control a run, appended after everything that was written to it: its deletion, and
-//! edits of its series. They have the same format as the records of frontiers, because the same workers
+//! Records that control a run, appended after everything that was written to it: its deletion,
+//! edits of its series, and marks of a place. They have the same format as the records of frontiers, because the same workers
 //! read them.
 
 use bytes::Bytes;
@@ -28,25 +28,37 @@ pub(crate) fn control_record(
     kind: Kind,
     now_us: i64,
 ) -> NewRecord {
-    let key = Bytes::copy_from_slice(run_id.as_bytes());
     let event = Event { client_time_us: None, kind: Some(kind) };
     match format {
-        RecordFormat::Protobuf => {
-            let batch = IngestionBatch { events: vec![event], ..IngestionBatch::default() };
-            let entry = LogEntry {
-                run_id: run_id.to_owned(),
-                project: call.project_name.clone(),
-                caller: call.caller.clone(),
-                received_us: now_us,
-                batch: batch.encode_to_vec().into(),
-                ..LogEntry::default()
-            };
-            NewRecord { key, value: ingestion::encode(&entry), headers: ingestion::headers(None) }
-        }
+        RecordFormat::Protobuf => protobuf_record(call, run_id, vec![event], now_us),
         RecordFormat::Json => {
             let mut headers = legacy_json::headers(None);
             push_author(&mut headers, &call.project_name, &call.caller);
-            NewRecord { key, value: EnvelopeWriter::new(run_id, now_us).event(&event), headers }
+            let value = EnvelopeWriter::new(run_id, now_us).event(&event);
+            NewRecord { key: key(run_id), value, headers }
         }
     }
+}
+
+/// A record without effect. Once it is applied, so is everything before it. Workers of Matyan 0.3 ignore
+/// it, as it is in our own format.
+pub(super) fn mark(call: &Call, run_id: &str, now_us: i64) -> NewRecord {
+    protobuf_record(call, run_id, Vec::new(), now_us)
+}
+
+fn protobuf_record(call: &Call, run_id: &str, events: Vec<Event>, now_us: i64) -> NewRecord {
+    let batch = IngestionBatch { events, ..IngestionBatch::default() };
+    let entry = LogEntry {
+        run_id: run_id.to_owned(),
+        project: call.project_name.clone(),
+        caller: call.caller.clone(),
+        received_us: now_us,
+        batch: batch.encode_to_vec().into(),
+        ..LogEntry::default()
+    };
+    NewRecord { key: key(run_id), value: ingestion::encode(&entry), headers: ingestion::headers(None) }
+}
+
+fn key(run_id: &str) -> Bytes {
+    Bytes::copy_from_slice(run_id.as_bytes())
 }

@@ -2,10 +2,10 @@
 //! flag that hides the run. In this order, a failure leaves either no trace, or a run that is
 //! deleted once the worker applies the record.
 
-use matyan_log::{Position, Topic};
 use matyan_model::{
     change::change_put,
     ids::{RunId, RunNumber},
+    position,
     quarantine::quarantine_delete,
     run::{ClearOutcome, Head, head_get, pending_delete_put, tombstone_clear},
 };
@@ -13,7 +13,7 @@ use matyan_proto::{common::v1::LogPosition, runs::v1::DeleteBatchResponse};
 use matyan_store::{Transaction, transact};
 use std::{collections::BTreeMap, time::Duration};
 
-use super::{change::PAGE_RUNS, control_record::deletion};
+use super::{change::PAGE_RUNS, control_record};
 use crate::{
     Deps,
     call::Call,
@@ -94,16 +94,12 @@ async fn is_known(deps: &Deps, call: &Call, id: &RunId) -> Result<bool> {
 
 async fn append(deps: &Deps, call: &Call, run_ids: &[&str]) -> Result<Vec<LogPosition>> {
     let now = (deps.clock)();
-    let records: Vec<_> = run_ids.iter().map(|run_id| deletion(deps.log_format, call, run_id, now)).collect();
-    let positions = deps.log.append(Topic::Ingestion, records).await?;
-    if positions.len() < run_ids.len() {
-        let source = matyan_store::Error::corrupt("the log accepted records but returned no positions");
-        return Err(Error::Internal(source));
-    }
-    // The log may have been recreated since a worker last checked it.
-    let log = LogPosition::UNKNOWN_LOG;
-    let position = |at: &Position| LogPosition { log, partition: at.partition, offset: at.offset };
-    Ok(positions.iter().map(position).collect())
+    let record = |run_id: &&str| control_record::deletion(deps.log_format, call, run_id, now);
+    let positions = deps.append(run_ids.iter().map(record).collect()).await?;
+    let positions = positions.into_iter();
+    Ok(positions
+        .map(|position::LogPosition { log, partition, offset }| LogPosition { log, partition, offset })
+        .collect())
 }
 
 /// Hides runs from all readers, unless the id has been given to another run since the delete
@@ -144,12 +140,13 @@ pub(crate) async fn delete_batch(
 }
 
 /// Makes a deleted run id available again; returns whether it had a tombstone. Waits until the
-/// deletion is applied and the blobs are deleted.
+/// deletion is applied, the blobs are deleted, and what was logged until now is dropped.
 pub(crate) async fn clear_tombstone(deps: &Deps, call: &Call, run_id: &str) -> Result<bool> {
     if !is_run_id(run_id) {
         return Ok(false);
     }
     let id = RunId::new(run_id);
+    drop_late_records(deps, call, &id).await?;
     let cleared = async {
         loop {
             let (clearing, stamp) = transact(deps.store.as_ref(), async |mut transaction: Transaction| {
@@ -166,4 +163,23 @@ pub(crate) async fn clear_tombstone(deps: &Deps, call: &Call, run_id: &str) -> R
     };
     let waited = tokio::time::timeout(CLEAR_TIMEOUT, cleared).await;
     waited.unwrap_or(Err(Error::Waiting("the deletion of the run is not complete yet")))
+}
+
+/// Waits until the records are applied that were logged to a deleted run so far, because they must not
+/// become part of the next run with its id.
+async fn drop_late_records(deps: &Deps, call: &Call, id: &RunId) -> Result<()> {
+    if !is_known(deps, call, id).await? {
+        return Ok(());
+    }
+    let mark = control_record::mark(call, id.as_str(), (deps.clock)());
+    for position in deps.append(vec![mark]).await? {
+        let applied = deps.wait_applied(position, Some((call.project, id))).await;
+        applied.map_err(|error| match error {
+            Error::NotYetApplied(_) => {
+                Error::Waiting("what was logged to the deleted run is not dropped yet")
+            }
+            error => error,
+        })?;
+    }
+    Ok(())
 }

@@ -1,7 +1,6 @@
 //! Edits of series: a record in the log of the run, and its outcome. The worker applies the edit in the
 //! order of the log, so it alone knows whether the series exists at that point.
 
-use matyan_log::Topic;
 use matyan_model::{
     ids::RunId,
     keys,
@@ -9,7 +8,7 @@ use matyan_model::{
     series_edit::{SeriesEditOutcome, series_edit_outcome},
 };
 use matyan_proto::{
-    common::v1::{LogPosition, SeriesKey, SeriesType},
+    common::v1::{SeriesKey, SeriesType},
     ingest::v1::{EditSeries, edit_series::Edit, event::Kind},
     limits,
 };
@@ -85,16 +84,7 @@ async fn append_and_wait(
     id: &[u8; 16],
 ) -> Result<SeriesEditOutcome> {
     let record = control_record(deps.log_format, call, run_id, Kind::EditSeries(edit), (deps.clock)());
-    let positions = deps.log.append(Topic::Ingestion, vec![record]).await?;
-    let Some(position) = positions.first() else {
-        let source = matyan_store::Error::corrupt("the log accepted a record but returned no position");
-        return Err(Error::Internal(source));
-    };
-    let position = matyan_model::position::LogPosition {
-        log: LogPosition::UNKNOWN_LOG,
-        partition: position.partition,
-        offset: position.offset,
-    };
+    let position = deps.append(vec![record]).await?[0];
     let id_of_run = RunId::new(run_id);
     // A damaged run may be parked, and has no outcome then.
     let applied = tokio::select! {

@@ -288,7 +288,12 @@ impl Harness {
     /// Shuts everything down; a task that does not end hangs here.
     pub(crate) async fn end(mut self) {
         self.backend.stop().await;
-        self.stop.cancel();
+        self.stop_workers().await;
+    }
+
+    /// Stops the workers until `start_workers`.
+    pub(crate) async fn stop_workers(&mut self) {
+        std::mem::take(&mut self.stop).cancel();
         while let Some(ended) = self.workers.join_next().await {
             ended.unwrap();
         }

@@ -407,3 +407,25 @@ async fn the_series_of_a_run_are_read_in_pages() {
     wrong_field(read(1, 0).await, "series_offset");
     harness.end().await;
 }
+
+#[tokio::test]
+async fn values_that_were_logged_to_a_deleted_run_do_not_begin_the_next_one() {
+    let mut harness = Harness::new().await;
+    let mut client = Client::new(harness.routes());
+    harness.create(&["r"]).await;
+    client.delete(DeleteRequest { run_id: "r".into() }).await.unwrap();
+    let request = ClearTombstoneRequest { run_id: "r".into() };
+    let cleared = client.clear_tombstone(request.clone()).await.unwrap().into_inner().cleared;
+    assert!(cleared);
+    harness.create(&["r"]).await;
+    client.delete(DeleteRequest { run_id: "r".into() }).await.unwrap();
+    harness.applied().await;
+    harness.stop_workers().await;
+    harness.log_points("r", &[("loss", "", &[1.0])]).await;
+    let clear = async { client.clear_tombstone(request).await.unwrap().into_inner().cleared };
+    let (cleared, ()) = tokio::join!(clear, harness.start_workers());
+    assert!(cleared);
+    harness.applied().await;
+    not_found(client.get(GetRequest { run_id: "r".into(), parts: None }).await, "run", "r");
+    harness.end().await;
+}
