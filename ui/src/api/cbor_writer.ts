@@ -1,7 +1,6 @@
 /** Writes CBOR (RFC 8949): what the states of pages have that the server keeps. `cbor.ts` reads all of CBOR. */
 import { joined } from './bytes.ts';
 
-/** Numbers are whole. */
 export type CborState = string | number | CborState[] | { [key: string]: CborState };
 
 export function encodeCbor(value: CborState): Uint8Array<ArrayBuffer> {
@@ -9,6 +8,8 @@ export function encodeCbor(value: CborState): Uint8Array<ArrayBuffer> {
 }
 
 function pieces(value: CborState): Uint8Array[] {
+  if (typeof value === 'number' && !Number.isSafeInteger(value))
+    return [Uint8Array.of(0xfb), new Uint8Array(Float64Array.of(value).buffer).reverse()];
   if (typeof value === 'number') return [head(value < 0 ? 1 : 0, value < 0 ? -1 - value : value)];
   if (typeof value === 'string') {
     const bytes = new TextEncoder().encode(value);
