@@ -4,8 +4,7 @@ import type { CallOptions } from '@connectrpc/connect';
 import { SeriesType } from '../gen/matyan/common/v1/common_pb.ts';
 import { DashboardService } from '../gen/matyan/dashboards/v1/dashboards_pb.ts';
 import { ExperimentService } from '../gen/matyan/experiments/v1/experiments_pb.ts';
-import { ProjectService } from '../gen/matyan/project/v1/project_pb.ts';
-import type { ActivityResponse } from '../gen/matyan/project/v1/project_pb.ts';
+import { ProjectService, type ActivityResponse } from '../gen/matyan/project/v1/project_pb.ts';
 import { ReportService } from '../gen/matyan/reports/v1/reports_pb.ts';
 import type { Run } from '../gen/matyan/runs/v1/run_pb.ts';
 import { RunService } from '../gen/matyan/runs/v1/runs_pb.ts';
@@ -13,6 +12,7 @@ import { TagService } from '../gen/matyan/tags/v1/tags_pb.ts';
 import { SYSTEM_PREFIX } from '../format/context.ts';
 import { importance } from '../format/importance.ts';
 import { Urgency } from './read_queue.ts';
+import { readRuns } from './runs.ts';
 import { client, gathered, limited, queued, unary } from './transport.ts';
 
 /** Maximum number of params, and of metrics, in a list to choose from. */
@@ -72,8 +72,8 @@ const MAX_ACTIVE = 20;
 const MAX_RECENT = 8;
 
 /** Counts, active runs and the newest ones, with the last values of the project's most important metrics. */
-export function readActivity(signal?: AbortSignal): Promise<ProjectActivity> {
-  return queued('ProjectService.Activity', Urgency.Visible, signal, async () => {
+export async function readActivity(signal?: AbortSignal): Promise<ProjectActivity> {
+  const activity = await queued('ProjectService.Activity', Urgency.Visible, signal, async () => {
     const options = limited(signal);
     const project = client(ProjectService);
     const counts = await project.activity({ timezoneOffsetMin: new Date().getTimezoneOffset() }, options);
@@ -84,6 +84,17 @@ export function readActivity(signal?: AbortSignal): Promise<ProjectActivity> {
       (await client(RunService).list({ ...filter, archived: false, parts, pageSize }, options)).runs;
     return { counts, active: await list({ active: true }, MAX_ACTIVE), recent: await list({}, MAX_RECENT) };
   });
+  // Runs without any of them have others.
+  const others = [...activity.active, ...activity.recent].filter(({ series }) => series.length === 0);
+  const parts = { seriesTypes: [SeriesType.METRIC], seriesLimit: MAX_COLUMNS };
+  const found = await readRuns(
+    [...new Set(others.map(({ runId }) => runId))],
+    parts,
+    Urgency.Visible,
+    signal,
+  );
+  for (const run of others) run.series = found.get(run.runId)?.series ?? [];
+  return activity;
 }
 
 /** They are read once: the names of a project may be many. */
