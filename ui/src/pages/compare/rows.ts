@@ -43,12 +43,8 @@ function compared(title: string, values: CompareRow['values'], isLower?: boolean
   const isEqual = others.every(other => other === first);
   const numbers = values.filter(value => typeof value === 'number' && !Number.isNaN(value)) as number[];
   const hasBest = !isEqual && isLower !== undefined && numbers.length > 1;
-  return {
-    title,
-    values,
-    isEqual,
-    ...(hasBest && { best: isLower ? Math.min(...numbers) : Math.max(...numbers) }),
-  };
+  const best = isLower ? Math.min(...numbers) : Math.max(...numbers);
+  return { title, values, isEqual, ...(hasBest && { best }) };
 }
 
 /** Values by title, in order of first appearance. */
