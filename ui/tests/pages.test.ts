@@ -6,6 +6,7 @@ import { SeriesService } from '../src/gen/matyan/series/v1/series_pb.ts';
 import {
   eventually,
   findings,
+  held,
   Site,
   Visit,
   type Project,
@@ -213,6 +214,10 @@ test('the home page has the weeks up to the edge of their card, and whole values
       .locator('.values .line')
       .evaluateAll(all => all.map(one => one.scrollWidth <= one.clientWidth));
     expect(values).not.toContain(false);
+    // It has none of the metrics that are the most important ones of the project.
+    await eventually('a run with other metrics has a value', async () =>
+      /signal\s*−?[\d.]/.test((await page.locator('.run', { hasText: 'one spike' }).textContent()) ?? ''),
+    );
   });
 });
 
@@ -266,6 +271,18 @@ test('columns are sorted by the server', async () => {
       expect(shown).toEqual([...shown].sort((a, b) => b - a));
     },
   );
+});
+
+test('the palette says that nothing has a name only when it knows', async () => {
+  await visit('/runs', async ({ page }) => {
+    const release = await held(page, 'ProjectService/FindColumns');
+    await page.keyboard.press('Control+k');
+    await page.getByRole('combobox').fill('no such name');
+    const status = page.locator('dialog[open] [role=status]');
+    await eventually('it searches', async () => (await status.textContent())?.trim() === 'Searching…');
+    await release();
+    await eventually('it knows', async () => (await status.textContent())?.includes('Nothing has this name'));
+  });
 });
 
 test('a palette that is opened while it closes is open', async () => {
@@ -554,6 +571,28 @@ test('the lines of many runs are in one chart, in the colors of the runs', async
     await page.mouse.move(box.x + box.width / 2, box.y + box.height / 2);
     await page.waitForSelector('.tooltip p:has-text("more")');
   });
+});
+
+test('all settings of charts are in two lines next to the list of runs, which a phone does not have', async () => {
+  const inView = (page: Page, name: string): Promise<boolean> =>
+    page.getByText(name, { exact: true }).isVisible();
+  await visit(
+    '/metrics',
+    async ({ page }) => {
+      await drawn(page);
+      expect((await page.locator('.toolbar').boundingBox())!.height).toBeLessThan(100);
+      expect([await inView(page, 'List'), await page.locator('.query kbd').isVisible()]).toEqual([
+        true,
+        true,
+      ]);
+      await page.setViewportSize({ width: 390, height: 844 });
+      expect([await inView(page, 'List'), await page.locator('.query kbd').isVisible()]).toEqual([
+        false,
+        false,
+      ]);
+    },
+    { width: 1280, height: 800 },
+  );
 });
 
 test('runs are selected by range, and compared', async () => {
