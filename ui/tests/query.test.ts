@@ -270,6 +270,25 @@ test('a list that is read while Escape is pressed stays closed', async () => {
   });
 });
 
+test('a filter is clicked together, and searched', async () => {
+  await site.visit('/metrics', async ({ page }) => {
+    const field = page.getByLabel('Filter runs by a query');
+    await field.click();
+    for (const word of ['run', 'hparams', 'optimizer', '==', '"adam"', 'and', 'run', 'active'])
+      await page
+        .locator('[role=option]', { has: page.locator(`span:text-is('${word}')`) })
+        .first()
+        .click();
+    const query = 'run.hparams.optimizer == "adam" and run.active';
+    expect(await field.inputValue()).toBe(query);
+    await page.waitForURL(url => url.searchParams.get('q') === query);
+    // Keys have a list only where something is missing, so Tab leaves the field.
+    await page.keyboard.press('Escape');
+    await page.keyboard.type(' ');
+    await eventually('nothing is offered', async () => (await page.locator('[role=option]').count()) === 0);
+  });
+});
+
 test('queries are saved for everybody, and recent ones are remembered', async () => {
   const query = 'run.hparams.lr < 0.01';
   await site.visit('/runs', async visit => {

@@ -85,13 +85,8 @@ export function findGroups(text: string, request: GroupsRequest, signal?: AbortS
 }
 
 /** Reads runs by id; those that were deleted are missing from the result. */
-export function readRuns(
-  runIds: string[],
-  parts: RunParts,
-  urgency: Urgency,
-  signal?: AbortSignal,
-): Promise<Map<string, Run>> {
-  if (runIds.length === 0) return Promise.resolve(new Map());
+export function readRuns(runIds: string[], parts: RunParts, urgency: Urgency, signal?: AbortSignal) {
+  if (runIds.length === 0) return Promise.resolve(new Map<string, Run>());
   return queued('RunService.BatchGet', urgency, signal, async () => {
     const found = new Map<string, Run>();
     for await (const { runs } of client(RunService).batchGet({ runIds, parts }, limited(signal)))

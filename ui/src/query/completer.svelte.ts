@@ -2,6 +2,7 @@
 import { completeQuery } from '../api/runs.ts';
 import { readTexts, removeText, saveText, type SavedText } from '../api/texts.ts';
 import type { SearchKind } from '../gen/matyan/search/v1/search_pb.ts';
+import { continuations } from './conditions.ts';
 import { recent } from './recent.svelte.ts';
 
 export interface Option {
@@ -21,6 +22,8 @@ export class Completer {
   /** Index of the option that Enter takes; −1: none. */
   active = $state(-1);
   saved = $state.raw<readonly SavedText[]>([]);
+  /** The last option was clicked: what can follow a whole query is offered too. */
+  isPicking = false;
   /** The list that is being read; there is one at a time. */
   #reading = new AbortController();
   #hasSaved = false;
@@ -36,7 +39,10 @@ export class Completer {
       await new Promise(resolve => setTimeout(resolve, TYPING_MS));
       signal.throwIfAborted();
       const found = await completions(text, caret, kind, signal);
-      const options = text.trim() === '' ? [...(await this.#queries(text)), ...found] : found;
+      const isWhole = found.length === 0 && caret === text.length;
+      const more = this.isPicking && isWhole ? continuations(text) : [];
+      const next = more.map(word => ({ ...whole(` ${word} `, 'continues', caret), from: caret }));
+      const options = text.trim() === '' ? [...(await this.#queries(text)), ...found] : [...found, ...next];
       if (!signal.aborted) [this.options, this.active] = [options, -1];
     } catch {
       // The query can still be written; the search reports what is wrong with the server.
@@ -86,12 +92,7 @@ function whole(text: string, detail: string, to: number): Option {
 }
 
 /** The server counts characters, and the browser units of UTF-16. */
-async function completions(
-  text: string,
-  caret: number,
-  kind: SearchKind,
-  signal: AbortSignal,
-): Promise<Option[]> {
+async function completions(text: string, caret: number, kind: SearchKind, signal: AbortSignal) {
   const cursor = [...text.slice(0, caret)].length;
   const { start, end, completions } = await completeQuery(kind, text, cursor, signal);
   const [from = 0, to = 0] = [start, end].map(count => [...text].slice(0, count).join('').length);

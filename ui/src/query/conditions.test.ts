@@ -1,7 +1,14 @@
 import { expect, test } from 'vitest';
 
 import { OutcomeKind } from '../gen/matyan/common/v1/common_pb.ts';
-import { conditionsOf, paramCondition, statusCondition, withCondition } from './conditions.ts';
+import { conditionsOf, continuations, paramCondition, statusCondition, withCondition } from './conditions.ts';
+
+test('a value is compared, and a condition is joined with another one', () => {
+  expect(continuations('run.a == 1 and run.hparams.lr')).toContain('<');
+  expect(continuations('run.hparams.lr')).toContain('and');
+  for (const whole of ['run.hparams.lr < 1', '"best" in run.tags', 'run.b and run.a == "x"'])
+    expect(continuations(whole)).toEqual(['and']);
+});
 
 test('a query is a list of conditions, if all of them have to hold', () => {
   expect(conditionsOf('')).toEqual([]);

@@ -27,6 +27,12 @@ export function joinConditions(conditions: readonly string[]): string {
   return conditions.map(one => (LOOSE.test(one) && !/^\(.*\)$/s.test(one) ? `(${one})` : one)).join(' and ');
 }
 
+/** What can follow a query that is whole: a value is compared, and a condition is joined with another one. */
+export function continuations(query: string): string[] {
+  const isCompared = /[=<>]|\bin\b/.test(conditionsOf(query).at(-1) ?? '');
+  return isCompared ? ['and'] : ['==', '!=', '<', '<=', '>', '>=', 'and'];
+}
+
 /** The query with another condition, which it may have already. */
 export function withCondition(query: string, condition: string): string {
   return joinConditions([...new Set([...conditionsOf(query), condition])]);
@@ -62,10 +68,7 @@ function literal(value: CborValue | undefined): string | undefined {
 }
 
 /** Finds runs with a param of this value; undefined if the query language cannot write it. */
-export function paramCondition(
-  segments: readonly string[],
-  value: CborValue | undefined,
-): string | undefined {
+export function paramCondition(segments: readonly string[], value: CborValue | undefined) {
   const written = literal(value);
   return written && `${paramText(segments)} == ${written}`;
 }

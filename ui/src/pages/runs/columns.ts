@@ -186,10 +186,7 @@ export function groupText(run: Run, column: DataColumn): string {
 }
 
 /** Runs as a table of separated values, exact to the bit. */
-export function runsCsv(
-  rows: readonly { run: Run; params: CborValue }[],
-  columns: readonly DataColumn[],
-): string {
+export function runsCsv(rows: readonly { run: Run; params: CborValue }[], columns: readonly DataColumn[]) {
   const line = (cells: string[]): string => `${cells.map(csvText).join(',')}\n`;
   const lines = rows.map(row =>
     line([
