@@ -2,11 +2,12 @@
  * Prints what large runs cost in Chromium: 50 runs of 1,000 series, one of 10,000, and one series of ten million points.
  * One of these points is a spike, which every zoom must show.
  */
-import type { CDPSession, Page } from 'playwright-core';
+import type { Page } from 'playwright-core';
 import { expect, test } from 'vitest';
 
-import { launch, Server, usage, Visit } from '../tests/harness.ts';
+import { launch, Server, Visit } from '../tests/harness.ts';
 import { runId, Writer } from './generate.ts';
+import { opened } from './opening.ts';
 import { table, type Row } from './report.ts';
 
 const RUNS = 50;
@@ -75,28 +76,6 @@ function isSpikeShown(page: Page): Promise<boolean> {
       const { data } = context.getImageData(0, 0, width, Math.round(height * 0.2));
       return data.some((blue, at) => at % 4 === 2 && blue > 180 && (data[at - 2] ?? 0) < 60);
     });
-}
-
-/** Opens a page as a browser that has nothing in its cache; returns milliseconds and kilobytes until it is shown. */
-async function opened(
-  session: CDPSession,
-  name: string,
-  page: Page,
-  url: string,
-  ready: () => Promise<void>,
-): Promise<Row> {
-  let bytes = 0;
-  const count = ({ encodedDataLength }: { encodedDataLength: number }): void =>
-    void (bytes += encodedDataLength);
-  await session.send('Network.clearBrowserCache');
-  session.on('Network.loadingFinished', count);
-  const start = performance.now();
-  await page.goto(url);
-  await ready();
-  const ms = performance.now() - start;
-  await page.waitForTimeout(300);
-  session.off('Network.loadingFinished', count);
-  return [name, ms, bytes / 1_000, (await usage(session)).JSHeapUsedSize / 1e6];
 }
 
 test('large runs', async () => {

@@ -61,6 +61,8 @@ interface Addresses {
 }
 
 export class Server {
+  /** The directory of the UI that the next start serves. */
+  ui = join(ROOT, 'dist');
   readonly #folder: string;
   #process: ChildProcessWithoutNullStreams | undefined;
   addresses: Addresses = { query: '', ingest: '' };
@@ -88,7 +90,7 @@ export class Server {
     const data = join(this.#folder, 'data');
     const args = ['up', '--port', port, '--frontier-port', ingestPort, '--data-dir', data];
     args.push('--ready-file', ready, '--log-level', 'warn');
-    if (!this.isEmbedded) args.push('--ui-dir', join(ROOT, 'dist'));
+    if (!this.isEmbedded) args.push('--ui-dir', this.ui);
     this.#process = spawn(binary, args, { stdio: 'pipe' });
     let output = '';
     for (const stream of [this.#process.stdout, this.#process.stderr])
