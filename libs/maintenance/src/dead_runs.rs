@@ -12,7 +12,9 @@ use crate::{Deps, Error, SweepOutcome};
 pub async fn sweep_dead_runs(deps: Deps<'_>, stop: &CancellationToken) -> Result<(), Error> {
     let mut outcome = SweepOutcome::default();
     for NamedProject { number: project, .. } in deps.projects().await? {
-        for number in dead_runs_list(&*deps.store.snapshot().await?, project).await? {
+        // The snapshot must not live as long as the loop: the store keeps all versions since.
+        let dead = dead_runs_list(&*deps.store.snapshot().await?, project).await?;
+        for number in dead {
             let swept = sweep_dead_run(deps, (project, number), stop).await;
             outcome.keep_damage(swept)?;
         }

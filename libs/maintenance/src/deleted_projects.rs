@@ -30,7 +30,8 @@ pub async fn sweep_deleted_projects(
 ) -> Result<(), Error> {
     let mut outcome = Ok(());
     let now_us = deps.now_us();
-    for listed in projects_list_all(&*deps.store.snapshot().await?).await? {
+    let projects = projects_list_all(&*deps.store.snapshot().await?).await?;
+    for listed in projects {
         if stop.is_cancelled() || !is_due(&listed, now_us) {
             continue;
         }

@@ -78,6 +78,22 @@ fn files_form_no_circles() {
     check(new.chain(broken).collect());
 }
 
+/// What the head of a loop borrows lives as long as the loop, and the store keeps all versions since the oldest
+/// snapshot.
+#[test]
+fn loops_hold_no_snapshot_of_their_heads() {
+    let mut held = Vec::new();
+    for file in Repository::own().product_files() {
+        for (at, line) in file.text.lines().enumerate() {
+            let is_head = line.trim_start().starts_with("for ") && line.contains(" in ");
+            if is_head && line.contains("snapshot()") {
+                held.push(format!("{}:{}: {}: read before the loop", file.path, at + 1, line.trim()));
+            }
+        }
+    }
+    check(held);
+}
+
 #[test]
 fn a_large_struct_and_a_stale_exception_are_reported() {
     let found = BTreeMap::from([(("a.rs".to_owned(), "Large".to_owned()), 13)]);
