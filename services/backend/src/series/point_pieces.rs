@@ -133,6 +133,7 @@ impl AxisReader {
     ) -> Result<(Vec<u32>, Vec<f64>)> {
         while let Some(step) = steps.get(self.at) {
             if self.points.last().is_none_or(|last| last.step < *step) {
+                self.scan.skip_before(*step);
                 match self.scan.next(snapshot).await? {
                     Some(points) => self.points = points,
                     None => break,

@@ -124,6 +124,11 @@ impl ChunkPart {
         }
     }
 
+    pub(super) fn last_step(&self) -> Option<i64> {
+        let in_chunk = self.entry.as_ref().map(|entry| entry.summary.last.step);
+        in_chunk.max(self.late.last().map(|last| last.step))
+    }
+
     pub(super) fn over(&self, chunk: Points) -> Points {
         if self.late.is_empty() { chunk } else { chunk.merged_with(&self.late) }
     }

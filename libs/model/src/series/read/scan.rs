@@ -33,6 +33,13 @@ impl PointScan {
         self.parts.extend(chunks.into_iter().map(|chunk| ScannedPart { series_ref, steps, chunk }));
     }
 
+    /// Leaves out the chunks that end before this step, without reading them.
+    pub fn skip_before(&mut self, step: i64) {
+        while self.parts.pop_front_if(|part| part.chunk.last_step().is_none_or(|last| last < step)).is_some()
+        {
+        }
+    }
+
     /// The next points in the order of steps, at least one; `None` at the end. Takes the
     /// snapshot that the scan was opened on, or any newer one. Fails with `SnapshotTooOld`
     /// if the run was deleted meanwhile or the scan took more than ten minutes; open a new

@@ -123,6 +123,29 @@ async fn a_zoomed_chart_reads_no_chunks_between_its_ends() {
     assert!(costs.iter().all(|(rows, bytes)| *rows <= 24 && *bytes <= 500_000), "{costs:?}");
 }
 
+/// An x axis is read at few of its steps.
+#[tokio::test]
+async fn a_scan_reads_only_the_chunks_of_the_steps_that_are_wanted() {
+    let store = TestStore::open().await;
+    let mut harness = Harness::new(&store).await;
+    harness.write(&curve(0, 0..1_000_000)).await;
+    harness.fold_all(true).await;
+    harness.write(&curve(0, 1_000_000..1_000_010)).await;
+    let counting = CountingSnapshot::new(harness.snapshot().await);
+    let run = RunSeries::open(&counting, harness.run_ref).await.unwrap();
+    let view = run.view(&counting, series(0)).await.unwrap();
+    let mut scan = view.scan(&counting, StepRange::ALL).await.unwrap();
+    let before = counting.rows.load(Ordering::Relaxed);
+    for wanted in [10, 500_000, 999_999, 1_000_005] {
+        scan.skip_before(wanted);
+        let points = scan.next(&counting).await.unwrap().unwrap();
+        let at = points.steps.binary_search(&wanted).expect("no wanted step is left out");
+        assert_eq!(points.get(at).time_us, wanted * 1000);
+    }
+    assert_eq!(counting.rows.load(Ordering::Relaxed) - before, 3, "the last ones are not in a chunk");
+    assert!(scan.next(&counting).await.unwrap().is_none());
+}
+
 /// Reads a chart, and returns the numbers of rows and bytes that this takes.
 async fn chart(harness: &Harness<'_>, steps: StepRange) -> (usize, usize) {
     let counting = CountingSnapshot::new(harness.snapshot().await);
