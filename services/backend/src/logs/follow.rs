@@ -26,6 +26,9 @@ use crate::{
 /// Interval of keep-alive messages to followers.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 
+/// Time in which changes of a run are collected.
+const SETTLE_TIME: Duration = Duration::from_millis(50);
+
 /// Maximum number of writes covered by one message.
 const WRITES: usize = 1_000;
 
@@ -176,6 +179,8 @@ impl RunState {
         match sender.wait(tokio::time::timeout(KEEP_ALIVE, changed)).await? {
             Ok(changed) => {
                 changed?;
+                // A run may change with each transaction, hundreds of times a second.
+                sender.wait(tokio::time::sleep(SETTLE_TIME)).await?;
                 Ok(true)
             }
             Err(_) => Ok(false),

@@ -23,7 +23,7 @@ use matyan_proto::{
     limits,
     runs::v1::{RunChange, WatchRequest, WatchResponse, run_change},
 };
-use matyan_store::{Scan, Version};
+use matyan_store::{Error as StoreError, Scan, Version};
 use prost::Message;
 use tokio::time::Instant;
 
@@ -154,19 +154,14 @@ impl Watch {
     /// Changes of the first runs, as many as fit in a message, with the number of runs
     /// processed. A change committed after the snapshot is sent again later.
     async fn changes(&mut self, due: &[DueRun]) -> Result<(Vec<RunChange>, usize)> {
-        let snapshot = self.deps.store.snapshot().await?;
-        let version = snapshot.version();
-        let numbers: Vec<RunNumber> = due.iter().map(|run| run.number).collect();
-        let documents = documents_get(snapshot.as_ref(), self.call.project, &numbers).await?;
-        let found = numbers.into_iter().zip(documents);
-        let visible = found.filter_map(|(number, document)| {
-            document.filter(|document| !document.props.pending_delete).map(|document| (number, document))
-        });
-        let wanted = self
-            .filter
-            .matching(&self.deps.evaluation, &self.call, snapshot.as_ref(), visible.collect())
-            .await?;
-        drop(snapshot);
+        let mut due = due;
+        let (wanted, version) = loop {
+            match self.wanted(due).await {
+                // Fewer take less time.
+                Err(Error::Store(StoreError::SnapshotTooOld)) if due.len() > 1 => due = &due[..due.len() / 2],
+                found => break found?,
+            }
+        };
         let mut names = EntityNames::new(&self.call);
         let (mut changes, mut bytes, mut processed) = (Vec::new(), 0, 0);
         for run in due {
@@ -193,8 +188,26 @@ impl Watch {
         Ok((changes, processed))
     }
 
+    /// The runs that exist and match, as of one version.
+    async fn wanted(&self, due: &[DueRun]) -> Result<(HashSet<RunNumber>, Version)> {
+        let snapshot = self.deps.store.snapshot().await?;
+        let numbers: Vec<RunNumber> = due.iter().map(|run| run.number).collect();
+        let documents = documents_get(snapshot.as_ref(), self.call.project, &numbers).await?;
+        let found = numbers.into_iter().zip(documents);
+        let visible = found.filter_map(|(number, document)| {
+            document.filter(|document| !document.props.pending_delete).map(|document| (number, document))
+        });
+        let evaluation = &self.deps.evaluation;
+        let wanted =
+            self.filter.matching(evaluation, &self.call, snapshot.as_ref(), visible.collect()).await?;
+        Ok((wanted, snapshot.version()))
+    }
+
     /// Reports once that a run no longer exists or no longer matches the watch.
     async fn departure(&mut self, number: RunNumber) -> Result<Option<RunChange>> {
+        if !self.shown.may_contain(number) {
+            return Ok(None);
+        }
         let snapshot = self.deps.store.snapshot().await?;
         let Some(id) = run_id_get(snapshot.as_ref(), self.call.project, number).await? else {
             return Ok(None);

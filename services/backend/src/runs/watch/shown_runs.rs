@@ -27,6 +27,14 @@ impl ShownRuns {
         }
     }
 
+    /// Whether to report that a run has left.
+    pub(super) fn may_contain(&self, number: RunNumber) -> bool {
+        match self {
+            Self::Known(shown) => shown.contains(&number),
+            Self::Unknown { departed } => !departed.contains(&number),
+        }
+    }
+
     /// Removes a run that has left; returns whether to report that.
     pub(super) fn remove(&mut self, number: RunNumber) -> bool {
         match self {
