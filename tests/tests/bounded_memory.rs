@@ -1,21 +1,25 @@
-//! Memory with a thousand idle connections, and fifty that send continuously without reading:
-//! the server does not read what it cannot process.
+//! Memory with a thousand idle connections, and fifty that send continuously without reading, or with
+//! thousands that never end what they have begun to send: the server does not read what it cannot
+//! process.
 
-use std::{process::Command, sync::Arc};
+use std::{process::Command, sync::Arc, time::Duration};
 
-use matyan_proto::ingest::v1::{
-    Event, IngestionBatch, LogRecord, Points, SeriesDef, StreamBatch, StreamOpen, event::Kind,
-    stream_request::Message,
+use matyan_proto::{
+    ingest::v1::{
+        Event, IngestionBatch, LogRecord, Points, SeriesDef, StreamBatch, StreamOpen, event, stream_request,
+    },
+    runs::v1::{WatchRequest, WatchResponse, run_service_client::RunServiceClient},
 };
 use matyan_tests::{
     Reader, Server, eventually,
-    json::{log_record, metric},
-    raw::RawSocket,
+    json::{create_run, log_record, metric},
+    raw::{self, Kind, RawSocket},
 };
 use prost::Message as _;
 use serde_json::Value;
-use tokio::{sync::Notify, task::JoinSet};
+use tokio::{io::AsyncWriteExt as _, net::TcpStream, sync::Notify, task::JoinSet};
 use tokio_tungstenite::tungstenite::Message as Frame;
+use tonic::{Streaming, transport::Channel};
 
 const IDLE: usize = 1_000;
 const FLOODING: usize = 50;
@@ -75,7 +79,7 @@ fn batch(sequence: u64) -> StreamBatch {
     let event = |at: u64| {
         let (message, timestamp) = ("x".repeat(RECORD_BYTES), (sequence * RECORDS as u64 + at) as f64);
         let record = LogRecord { message, level: 20, timestamp, ..LogRecord::default() };
-        Event { client_time_us: None, kind: Some(Kind::LogRecord(record)) }
+        Event { client_time_us: None, kind: Some(event::Kind::LogRecord(record)) }
     };
     let series = SeriesDef { name: "counted".into(), ..SeriesDef::default() };
     let batch = IngestionBatch {
@@ -100,9 +104,15 @@ async fn flood(ingest: String, run_id: String, frames: usize, is_json: bool) {
         return;
     }
     let mut socket = RawSocket::binary(&ingest, &run_id).await;
-    socket.request(Message::Open(StreamOpen::default())).await.expect("the connection stays open");
+    socket
+        .request(stream_request::Message::Open(StreamOpen::default()))
+        .await
+        .expect("the connection stays open");
     for sequence in 1..=frames as u64 {
-        socket.request(Message::Batch(batch(sequence))).await.expect("the connection stays open");
+        socket
+            .request(stream_request::Message::Batch(batch(sequence)))
+            .await
+            .expect("the connection stays open");
     }
     while socket.response().await.expect("the stream continues").sequence < frames as u64 {}
 }
@@ -171,4 +181,109 @@ async fn memory_is_bounded_with_many_idle_and_flooding_connections() {
     );
     assert!(with_idle.saturating_sub(fresh) <= IDLE_BOUND * IDLE as u64);
     assert!(largest <= BOUND, "{} exceeds {}", megabytes(largest), megabytes(BOUND));
+}
+
+/// Upper bound for the memory of a server to which clients send nothing complete.
+const UNFINISHED_BOUND: u64 = 512 << 20;
+
+const RUNS: usize = 1_000;
+const WATCHERS: usize = 100;
+
+/// Sizes of what clients begin to send.
+const BODY_BYTES: usize = 8 << 20;
+const FRAME_SIZE: usize = 1 << 20;
+/// The part of it that they send.
+const SENT_BYTES: usize = 600 << 10;
+
+/// Creates a run, and waits until that is in the log.
+async fn create(ingest: &str, run_id: &str) {
+    let mut socket = RawSocket::json(ingest, run_id).await;
+    socket.send(Frame::text(create_run().to_string())).await.expect("the connection is open");
+    assert_eq!(socket.next().await, Ok(Frame::text(r#"{"status":"ok","error":null}"#)));
+}
+
+/// Begins to watch all runs, and returns once each was sent.
+async fn watch(query: String) -> Streaming<WatchResponse> {
+    let endpoint = Channel::from_shared(query).expect("the address is a URL");
+    let mut client = RunServiceClient::new(endpoint.connect().await.expect("the server listens"));
+    let request = WatchRequest { snapshot: true, ..WatchRequest::default() };
+    let mut changes = client.watch(request).await.expect("the watch begins").into_inner();
+    let mut sent = 0;
+    loop {
+        let response = changes.message().await.expect("the watch continues").expect("it does not end");
+        sent += response.changes.len();
+        if response.snapshot_done {
+            assert_eq!(sent, RUNS);
+            return changes;
+        }
+    }
+}
+
+/// Sends as many of these bytes as the server takes.
+async fn send_part(socket: &mut TcpStream, bytes: &[u8]) {
+    // What it does not read stays in the buffers of the system, which are limited.
+    if let Ok(sent) = tokio::time::timeout(Duration::from_millis(100), socket.write_all(bytes)).await {
+        sent.expect("the connection is open");
+    }
+}
+
+async fn begin_frame(ingest: String, run_id: String) -> RawSocket {
+    let mut socket = RawSocket::json(&ingest, &run_id).await;
+    let frame = raw::frame(Kind::Text, &vec![b' '; FRAME_SIZE]);
+    send_part(socket.socket.get_mut(), &frame[..SENT_BYTES]).await;
+    socket
+}
+
+async fn begin_body(query: String) -> TcpStream {
+    let address = query.strip_prefix("http://").expect("the server listens without TLS");
+    let head = format!(
+        "POST /api/v1/rest/runs/search/metric/align/ HTTP/1.1\r\nhost: {address}\r\n\
+         content-type: application/json\r\ncontent-length: {BODY_BYTES}\r\n\r\n"
+    );
+    let mut socket = TcpStream::connect(address).await.expect("the server listens");
+    send_part(&mut socket, &[head.as_bytes(), &vec![b' '; SENT_BYTES]].concat()).await;
+    socket
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn memory_is_bounded_with_unfinished_bodies_and_frames_and_many_watchers() {
+    open_files_allow();
+    let server = Server::up().await;
+    for number in 0..RUNS {
+        create(&server.ingest, &format!("run-{number}")).await;
+    }
+    eventually("all runs are applied", async || {
+        for number in 0..RUNS {
+            server.get(&format!("/api/v1/rest/runs/run-{number}/info/")).await?;
+        }
+        Ok::<_, String>(())
+    })
+    .await;
+    let mut watches = Vec::new();
+    for _ in 0..WATCHERS {
+        watches.push(watch(server.query.clone()).await);
+    }
+    let with_watchers = server.memory("VmHWM");
+    let mut beginning = JoinSet::new();
+    for number in 0..IDLE {
+        beginning.spawn(begin_frame(server.ingest.clone(), format!("frame-{number}")));
+    }
+    let frames = beginning.join_all().await;
+    let with_frames = server.memory("VmHWM");
+    let mut beginning = JoinSet::new();
+    for _ in 0..IDLE {
+        beginning.spawn(begin_body(server.query.clone()));
+    }
+    let bodies = beginning.join_all().await;
+    let largest = server.memory("VmHWM");
+    println!(
+        "{WATCHERS} watchers of {RUNS} runs: peak {}; {IDLE} half frames: {}; {IDLE} slow bodies: {}",
+        megabytes(with_watchers),
+        megabytes(with_frames),
+        megabytes(largest),
+    );
+    assert!(largest <= UNFINISHED_BOUND, "{} exceeds {}", megabytes(largest), megabytes(UNFINISHED_BOUND));
+    // Others are still served.
+    create(&server.ingest, "last").await;
+    drop((watches, frames, bodies));
 }
