@@ -67,7 +67,7 @@ pub(crate) fn add_headers(allowed: &[String], origin: Option<&HeaderValue>, head
 /// than browsers send none of these headers.
 pub(crate) fn check_origin<B>(allowed: &[String], request: &Request<B>) -> Result<(), ApiError> {
     let Some(origin) = request.headers().get(header::ORIGIN) else {
-        return match is_of_another_site(request) && !is_navigation(request) {
+        return match is_of_another_site(request) && !is_navigation(allowed, request) {
             true => Err(refused_page("other sites")),
             false => Ok(()),
         };
@@ -94,11 +94,13 @@ fn is_of_another_site<B>(request: &Request<B>) -> bool {
     matches!(site, Some(b"cross-site" | b"same-site"))
 }
 
-/// Returns whether the user follows a link, whose target the linking page cannot read.
-fn is_navigation<B>(request: &Request<B>) -> bool {
+/// Returns whether the user follows a link, or the browser loads a frame, which the other page cannot read.
+/// Navigation of a frame has no `Origin`; which pages may frame this one is in its `frame-ancestors`.
+fn is_navigation<B>(allowed: &[String], request: &Request<B>) -> bool {
     let is = |name, value: &str| request.headers().get(name).is_some_and(|it| it == value);
     let is_reading = matches!(*request.method(), Method::GET | Method::HEAD);
-    is_reading && is("sec-fetch-mode", "navigate") && is("sec-fetch-dest", "document")
+    let is_frame = !allowed.is_empty() && is("sec-fetch-dest", "iframe");
+    is_reading && is("sec-fetch-mode", "navigate") && (is("sec-fetch-dest", "document") || is_frame)
 }
 
 /// Returns whether the page came from the host that the request names. The scheme is ignored,
@@ -145,19 +147,25 @@ mod tests {
     }
 
     #[test]
-    fn only_links_of_other_sites_are_followed() {
-        let check = |method: &str, headers: &[(&str, &str)], expected: bool| {
+    fn only_links_and_frames_of_other_sites_are_followed() {
+        let is_permitted = |allowed: &[String], method: &str, headers: &[(&str, &str)]| {
             let request = Request::builder().method(method).uri("/");
             let request = headers.iter().fold(request, |it, (name, value)| it.header(*name, *value));
-            let permitted = check_origin(&["http://ui.example".to_owned()], &request.body(()).unwrap());
-            assert_eq!(permitted.is_ok(), expected, "{method} {headers:?}");
+            check_origin(allowed, &request.body(()).unwrap()).is_ok()
+        };
+        let check = |method: &str, headers: &[(&str, &str)], expected: bool| {
+            let permitted = is_permitted(&["http://ui.example".to_owned()], method, headers);
+            assert_eq!(permitted, expected, "{method} {headers:?}");
         };
         let [mode, dest] = [("sec-fetch-mode", "navigate"), ("sec-fetch-dest", "document")];
         for site in ["cross-site", "same-site"].map(|it| ("sec-fetch-site", it)) {
             check("GET", &[site], false);
             check("GET", &[site, ("sec-fetch-mode", "no-cors"), ("sec-fetch-dest", "image")], false);
             check("GET", &[site, mode, dest], true);
-            check("GET", &[site, mode, ("sec-fetch-dest", "iframe")], false);
+            // Only if some origin may frame pages at all.
+            let frame = [site, mode, ("sec-fetch-dest", "iframe")];
+            check("GET", &frame, true);
+            assert!(!is_permitted(&[], "GET", &frame));
             check("POST", &[site, mode, dest], false);
             check("GET", &[site, ("origin", "http://ui.example")], true);
             check("GET", &[site, ("origin", "http://evil.example")], false);
