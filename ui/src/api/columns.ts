@@ -36,6 +36,9 @@ export interface PointColumns extends SeriesColumns {
   times: Float64Array;
 }
 
+/** Marks a point without an epoch. */
+export const NO_EPOCH = -(2 ** 63);
+
 type Numbers = Uint32Array | Float64Array;
 type Column = [name: string, read: (bytes: Uint8Array) => Numbers];
 

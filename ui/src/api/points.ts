@@ -5,14 +5,12 @@ import type { SeriesInfo } from '../gen/matyan/runs/v1/run_pb.ts';
 import { PointsRequestSchema, SeriesService } from '../gen/matyan/series/v1/series_pb.ts';
 import { csvNumber, csvText } from '../format/csv.ts';
 import { groupBy } from '../collections.ts';
-import { readSeriesPoints, type PointColumns } from './columns.ts';
+import { NO_EPOCH, readSeriesPoints, type PointColumns } from './columns.ts';
 import { rawMessages } from './raw_stream.ts';
 import { Urgency } from './read_queue.ts';
 import { queued } from './transport.ts';
 
 const HEADER = 'run,metric,context,step,epoch,time_us,value\n';
-/** Marks a point without an epoch. */
-const NO_EPOCH = -(2 ** 63);
 
 export interface RunSeries {
   runId: string;

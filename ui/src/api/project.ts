@@ -87,12 +87,8 @@ export async function readActivity(signal?: AbortSignal): Promise<ProjectActivit
   // Runs without any of them have others.
   const others = [...activity.active, ...activity.recent].filter(({ series }) => series.length === 0);
   const parts = { seriesTypes: [SeriesType.METRIC], seriesLimit: MAX_COLUMNS };
-  const found = await readRuns(
-    [...new Set(others.map(({ runId }) => runId))],
-    parts,
-    Urgency.Visible,
-    signal,
-  );
+  const ids = new Set(others.map(({ runId }) => runId));
+  const found = await readRuns([...ids], parts, Urgency.Visible, signal);
   for (const run of others) run.series = found.get(run.runId)?.series ?? [];
   return activity;
 }
