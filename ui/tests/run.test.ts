@@ -1,11 +1,16 @@
 /** The parts of a run beyond its charts, and what a reader changes about it, in Chromium against the real server. */
 import { readFile } from 'node:fs/promises';
 
+import { fromBinary } from '@bufbuild/protobuf';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 
 import { readable } from '../src/format/number.ts';
-import { SeriesService, type BucketsRequest } from '../src/gen/matyan/series/v1/series_pb.ts';
-import { eventually, findings, held, publish, Site } from './harness.ts';
+import {
+  BucketsRequestSchema,
+  SeriesService,
+  type BucketsRequest,
+} from '../src/gen/matyan/series/v1/series_pb.ts';
+import { eventually, findings, go, held, publish, Site } from './harness.ts';
 
 let site: Site;
 beforeAll(async () => void (site = await Site.open()));
@@ -174,6 +179,33 @@ test('only what has changed is read again, and points that are logged before oth
     expect(await isHigh()).toBe(false);
     await log(0, [50], 7);
     await eventually('the point is shown', isHigh);
+  });
+});
+
+test('charts that come into view are read by one call, and one that fails breaks no other', async () => {
+  const id = 'feed'.repeat(6);
+  const names = [...Array(8).keys()].map(number => `metric${number}`);
+  const points = names.map((_, at) => ({ series: [at, at], steps: [0n, 1n], values: [0, at] }));
+  const series = names.map(name => ({ name }));
+  await publish(site.server, id, [{ kind: { case: 'createRun', value: {} } }], { series, points });
+  await site.visit('/runs', async visit => {
+    const { page } = visit;
+    const drawn = page.locator('canvas.base[data-series="1"]');
+    const numbersOf = (body: Uint8Array): number[] =>
+      fromBinary(BucketsRequestSchema, body.subarray(5)).runs.flatMap(({ numbers }) => numbers);
+    await page.route('**/*.SeriesService/Buckets', async route => {
+      const isBad = numbersOf(route.request().postDataBuffer()!).includes(3);
+      await (isBad ? route.fulfill({ status: 503 }) : route.continue());
+    });
+    await go(page, `/runs/${id}`, 'canvas.base');
+    await eventually('all others are drawn', async () => (await drawn.count()) === names.length - 1);
+    await page.unroute('**/*.SeriesService/Buckets');
+    await page.locator('.toast button:has-text("Retry")').click();
+    await eventually('so is the one that failed', async () => (await drawn.count()) === names.length);
+    const read = visit.requests(SeriesService.method.buckets).map(one => one.runs[0]!.numbers.length);
+    // The first one joined all of them.
+    expect(read).toEqual([names.length, ...names.map(() => 1), 1]);
+    expect(visit.errors.splice(0).every(text => /503/.test(text))).toBe(true);
   });
 });
 

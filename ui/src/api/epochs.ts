@@ -1,9 +1,14 @@
 /** Epochs of series, thinned evenly over the steps. Buckets have none. */
-import { SeriesService } from '../gen/matyan/series/v1/series_pb.ts';
+import { create } from '@bufbuild/protobuf';
+
+import { SampleRequestSchema, SeriesService } from '../gen/matyan/series/v1/series_pb.ts';
+import { NO_EPOCH, readSeriesPoints } from './columns.ts';
+import { rawMessages } from './raw_stream.ts';
 import type { Urgency } from './read_queue.ts';
 import { byRun } from './series.ts';
 import type { SeriesRef } from './series_cache.ts';
-import { client, limited, queued } from './transport.ts';
+import { EMPTY_SERIES } from './series_data.ts';
+import { limited, queued } from './transport.ts';
 
 /** A value for some steps, both ascending by step. */
 export interface StepValues {
@@ -11,7 +16,6 @@ export interface StepValues {
   values: Float64Array;
 }
 
-const NO_EPOCH = -(2n ** 63n);
 /** Epochs change rarely; more points would only take longer. */
 const DENSITY = 500;
 
@@ -22,21 +26,15 @@ export function readEpochs(
   signal: AbortSignal,
 ): Promise<StepValues[]> {
   return queued('SeriesService.Sample', urgency, signal, async () => {
-    const { runs, places } = byRun(refs, [...refs.keys()]);
-    const all = refs.map((): [steps: number[], values: number[]] => [[], []]);
-    const request = { runs, density: DENSITY, columns: { epochs: true } };
-    for await (const { series } of client(SeriesService).sample(request, limited(signal)))
-      for (const { place, steps, epochs } of series) {
-        const own = all[places[place?.run ?? 0]?.[place?.series ?? 0] ?? -1];
-        epochs.forEach((epoch, at) => {
-          if (epoch === NO_EPOCH) return;
-          own?.[0].push(Number(steps[at]));
-          own?.[1].push(Number(epoch));
-        });
-      }
-    return all.map(([steps, values]) => ({
-      steps: Float64Array.from(steps),
-      values: Float64Array.from(values),
-    }));
+    const { runs, places } = byRun(refs);
+    const all: StepValues[] = refs.map(() => ({ steps: EMPTY_SERIES.steps, values: EMPTY_SERIES.last }));
+    const request = create(SampleRequestSchema, { runs, density: DENSITY, columns: { epochs: true } });
+    for await (const bytes of rawMessages(SeriesService.method.sample, request, limited(signal))) {
+      const { run, series, steps, epochs } = readSeriesPoints(bytes);
+      const isKnown = (_: number, at: number): boolean => (epochs[at] ?? NO_EPOCH) !== NO_EPOCH;
+      const at = places[run]?.[series];
+      if (at !== undefined) all[at] = { steps: steps.filter(isKnown), values: epochs.filter(isKnown) };
+    }
+    return all;
   });
 }

@@ -1,16 +1,15 @@
 /**
  * Reads series for charts: what the cache has is shown immediately, only what is missing is read. One call serves all
- * series of a chart, and each series is shown as it arrives.
+ * charts that come into view at the same moment, and each series is shown as it arrives.
  */
 import { create, type MessageInitShape } from '@bufbuild/protobuf';
 
 import type { StepRangeSchema } from '../gen/matyan/common/v1/common_pb.ts';
 import { BucketColumn, BucketsRequestSchema, SeriesService } from '../gen/matyan/series/v1/series_pb.ts';
-import type { BucketsRequest } from '../gen/matyan/series/v1/series_pb.ts';
 import { groupBy } from '../collections.ts';
 import { readSeriesBuckets } from './columns.ts';
 import { rawMessages } from './raw_stream.ts';
-import { type Urgency } from './read_queue.ts';
+import { Urgency } from './read_queue.ts';
 import { SeriesCache, type CacheEntry, type SeriesRef, type StepView } from './series_cache.ts';
 import { seriesData, tailStart, type SeriesData } from './series_data.ts';
 import { limited, queued } from './transport.ts';
@@ -26,7 +25,7 @@ const COLUMNS = [
 export const seriesCache = new SeriesCache();
 
 interface SeriesLoad {
-  refs: SeriesRef[];
+  refs: readonly SeriesRef[];
   urgency: Urgency;
   signal: AbortSignal;
   /** Called with the index of a series in `refs` whenever there is something to draw. */
@@ -38,9 +37,27 @@ interface Part extends Pick<StepView, 'from' | 'to'> {
   entry?: CacheEntry;
 }
 
+/** A load with the parts that the cache does not have, by the index of their series; they leave as they arrive. */
+interface Missing extends SeriesLoad {
+  view: StepView;
+  parts: Map<number, Part>;
+}
+
+/** Loads that one call reads. */
+interface JoinedRead {
+  all: Missing[];
+  end: Promise<void>;
+}
+
+/** One that has as many takes no more: those above in the page would wait for those below. */
+const MAX_JOINED_SERIES = 50;
+
+/** Those that have not begun, by what all of their loads have in common. */
+const open = new Map<string, JoinedRead>();
+
 /** Shows what is in the cache, maybe in less detail, then what arrives. Resolves when everything is up to date. */
 export async function loadSeries(load: SeriesLoad, view: StepView): Promise<void> {
-  const { refs, urgency, signal, show } = load;
+  const { refs, signal, show } = load;
   const parts = new Map<number, Part>();
   for (const [index, ref] of refs.entries()) {
     const hit = seriesCache.lookup(ref, view);
@@ -51,51 +68,87 @@ export async function loadSeries(load: SeriesLoad, view: StepView): Promise<void
     parts.set(index, hit && from !== undefined ? { from, to: hit.entry.view.to, entry: hit.entry } : view);
   }
   if (parts.size === 0) return;
-  await queued('SeriesService.Buckets', urgency, signal, async () => {
-    const { request, places } = bucketsRequest(refs, parts, view);
+  const missing = { ...load, view, parts };
+  const { all, end } = joined(missing);
+  try {
+    await end;
+  } catch (error) {
+    if (signal.aborted || all.length === 1) throw error;
+    // What the call failed for may concern the others only.
+    if (parts.size > 0) await read([missing]);
+  }
+}
+
+/** The read of all loads that begin at this moment and need the same detail, such as of charts that come into view. */
+function joined(missing: Missing): JoinedRead {
+  const { urgency, view } = missing;
+  const key = `${urgency} ${view.pixels} ${view.hasTimes}`;
+  const known = open.get(key);
+  if (known && known.all.reduce((sum, { parts }) => sum + parts.size, 0) < MAX_JOINED_SERIES) {
+    known.all.push(missing);
+    return known;
+  }
+  const all = [missing];
+  const end = new Promise<void>(resolve => setTimeout(resolve)).then(() => {
+    if (open.get(key)?.all === all) open.delete(key);
+    return read(all);
+  });
+  open.set(key, { all, end });
+  return { all, end };
+}
+
+/** Ends early once nobody wants it. */
+async function read(all: readonly Missing[]): Promise<void> {
+  const control = new AbortController();
+  const leave = (): void => void (all.every(({ signal }) => signal.aborted) && control.abort());
+  for (const { signal } of all) signal.addEventListener('abort', leave, { once: true });
+  leave();
+  const { urgency } = all[0] as Missing;
+  await queued('SeriesService.Buckets', urgency, control.signal, async () => {
+    const wanted = all.flatMap(one => [...one.parts].map(([index, part]) => ({ ...one, index, part })));
+    const refs = wanted.map(one => one.refs[one.index] as SeriesRef);
+    const { runs, places } = byRun(refs);
+    // Tails have the detail of what they are appended to.
+    const views = wanted.map(({ view, part }) => part.entry?.view ?? view);
+    const request = create(BucketsRequestSchema, {
+      runs: runs.map((run, at) => ({
+        ...run,
+        steps: places[at]?.map(place => stepRange(wanted[place]?.part)) ?? [],
+      })),
+      pixels: Math.max(1, ...views.map(({ pixels }) => Math.round(pixels))),
+      columns: views.some(({ hasTimes }) => hasTimes) ? [...COLUMNS, BucketColumn.LAST_TIME] : COLUMNS,
+    });
     // A change that arrives during the read makes the result stale.
     const { changes } = seriesCache;
-    for await (const bytes of rawMessages(SeriesService.method.buckets, request, limited(signal))) {
+    for await (const bytes of rawMessages(SeriesService.method.buckets, request, limited(control.signal))) {
       const columns = readSeriesBuckets(bytes);
-      const index = places[columns.run]?.[columns.series] ?? NaN;
-      const [ref, part] = [refs[index], parts.get(index)];
-      if (!ref || !part) continue;
+      const at = places[columns.run]?.[columns.series] ?? NaN;
+      const [ref, one] = [refs[at], wanted[at]];
+      if (!ref || !one) continue;
+      const { part, index, view } = one;
       const data = seriesData(columns);
       if (part.entry) seriesCache.extend(part.entry, part.from ?? 0, data, changes);
-      show(index, (part.entry ?? seriesCache.store(ref, view, data, changes)).data);
+      const entry = part.entry ?? seriesCache.store(ref, view, data, changes);
+      one.parts.delete(index);
+      if (!one.signal.aborted) one.show(index, entry.data);
     }
   });
 }
 
-/** Some series grouped by run, as the API wants them, with the indexes of those of each run. */
-export function byRun(
-  refs: readonly SeriesRef[],
-  indexes: readonly number[],
-): { runs: { runId: string; numbers: number[] }[]; places: number[][] } {
-  const groups = groupBy(indexes, at => (refs[at] as SeriesRef).runId);
-  const numbers = (own: number[]): number[] => own.map(at => (refs[at] as SeriesRef).number);
-  const runs = [...groups].map(([runId, own]) => ({ runId, numbers: numbers(own) }));
+/** Series grouped by run, as the API wants them, with the indexes of those of each run. */
+export function byRun(refs: readonly SeriesRef[]): {
+  runs: { runId: string; numbers: number[] }[];
+  places: number[][];
+} {
+  const groups = groupBy([...refs.keys()], at => (refs[at] as SeriesRef).runId);
+  const number = (at: number): number => (refs[at] as SeriesRef).number;
+  const runs = [...groups].map(([runId, own]) => ({ runId, numbers: own.map(number) }));
   return { runs, places: [...groups.values()] };
 }
 
-function bucketsRequest(
-  refs: SeriesRef[],
-  parts: ReadonlyMap<number, Part>,
-  view: StepView,
-): { request: BucketsRequest; places: number[][] } {
-  const { runs, places } = byRun(refs, [...parts.keys()]);
-  const range = (index: number): MessageInitShape<typeof StepRangeSchema> => {
-    const { from, to } = parts.get(index) ?? view;
-    return {
-      ...(from !== undefined && { start: BigInt(Math.floor(from)) }),
-      ...(to !== undefined && { stop: BigInt(Math.floor(to)) + 1n }),
-    };
+function stepRange({ from, to }: Part = {}): MessageInitShape<typeof StepRangeSchema> {
+  return {
+    ...(from !== undefined && { start: BigInt(Math.floor(from)) }),
+    ...(to !== undefined && { stop: BigInt(Math.floor(to)) + 1n }),
   };
-  const views = [view, ...[...parts.values()].flatMap(({ entry }) => entry?.view ?? [])];
-  const request = create(BucketsRequestSchema, {
-    runs: runs.map((run, at) => ({ ...run, steps: places[at]?.map(range) ?? [] })),
-    pixels: Math.max(1, ...views.map(({ pixels }) => Math.round(pixels))),
-    columns: views.some(({ hasTimes }) => hasTimes) ? [...COLUMNS, BucketColumn.LAST_TIME] : COLUMNS,
-  });
-  return { request, places };
 }

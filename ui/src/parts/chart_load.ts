@@ -2,7 +2,7 @@
 import type { StepValues } from '../api/epochs.ts';
 import type { Urgency } from '../api/read_queue.ts';
 import { loadSeries } from '../api/series.ts';
-import type { StepView } from '../api/series_cache.ts';
+import type { SeriesRef, StepView } from '../api/series_cache.ts';
 import type { SeriesData } from '../api/series_data.ts';
 import { groupBy } from '../collections.ts';
 import type { XAxis } from '../state/routes.ts';
@@ -26,12 +26,11 @@ export async function loadChart(load: ChartLoad, view: Omit<StepView, 'hasTimes'
   const show = (at: number, data: SeriesData): void => onSeries(lineId(lines[at] as ChartLine), data);
   await Promise.all([
     loadSeries({ refs, urgency, signal, show }, { ...view, hasTimes: isTimeAxis(axis) }),
-    axis === 'epoch' ? loadEpochs(load) : axis === 'metric' ? loadAxis(load, view) : undefined,
+    axis === 'epoch' ? loadEpochs(load, refs) : axis === 'metric' ? loadAxis(load, view) : undefined,
   ]);
 }
 
-async function loadEpochs({ lines, urgency, signal, onAxis }: ChartLoad): Promise<void> {
-  const refs = lines.map(({ runId, info }) => ({ runId, number: info.number }));
+async function loadEpochs({ lines, urgency, signal, onAxis }: ChartLoad, refs: SeriesRef[]): Promise<void> {
   const { readEpochs } = await import('../api/epochs.ts');
   const all = await readEpochs(refs, urgency, signal);
   all.forEach((values, at) => onAxis(lineId(lines[at] as ChartLine), values));
