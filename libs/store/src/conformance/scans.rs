@@ -1,7 +1,7 @@
 //! Scans: the pages of a range add up to the range, in both directions and for every limit.
 
 use super::{Instance, batch, must_commit};
-use crate::{Batch, Key, Page, Range, Scan, Snapshot, Store, Value};
+use crate::{Batch, Key, Page, Range, Scan, Store, Value};
 
 const ROWS: usize = 1_000;
 
@@ -20,12 +20,13 @@ async fn fill(store: &dyn Store) -> Vec<(Key, Value)> {
     rows
 }
 
-/// All pages of a range, read by continuing from the last key.
-async fn pages(snapshot: &dyn Snapshot, range: &Range, scan: Scan) -> Vec<Page> {
+/// All pages of a range, read by continuing from the last key. Each is read on a new snapshot, as
+/// hundreds of them together outlast one on a busy machine.
+async fn pages(store: &dyn Store, range: &Range, scan: Scan) -> Vec<Page> {
     let mut rest = range.clone();
     let mut pages = Vec::new();
     loop {
-        let page = snapshot.scan(&rest, scan).await.unwrap();
+        let page = store.snapshot().await.unwrap().scan(&rest, scan).await.unwrap();
         let Some((last, _)) = page.rows.last() else { break };
         rest = if scan.reverse { rest.before(last) } else { rest.after(last) };
         let more = page.more;
@@ -43,7 +44,6 @@ async fn check_pages(instance: &mut dyn Instance, reverse: bool) {
     if reverse {
         expected.reverse();
     }
-    let snapshot = store.snapshot().await.unwrap();
     for (rows, bytes) in
         [(usize::MAX, usize::MAX), (usize::MAX, 1 << 20), (7, 1 << 20), (64, 1 << 20), (999, 1 << 20)]
             .into_iter()
@@ -55,7 +55,7 @@ async fn check_pages(instance: &mut dyn Instance, reverse: bool) {
                 (3, 300),
             ])
     {
-        let pages = pages(snapshot.as_ref(), &Range::prefix("row/"), Scan { rows, bytes, reverse }).await;
+        let pages = pages(store.as_ref(), &Range::prefix("row/"), Scan { rows, bytes, reverse }).await;
         assert!(pages.iter().all(|page| page.rows.len() <= rows), "rows {rows}, bytes {bytes}");
         let without_last = |page: &Page| {
             let (_, kept) = page.rows.split_last().unwrap();
