@@ -177,7 +177,11 @@ pub(super) async fn retries_end(instance: &mut dyn Instance) {
         Ok::<_, Error>((transaction, ()))
     })
     .await;
-    assert!(matches!(lost, Err(Error::Contended { attempts: tried }) if tried == attempts.into_inner()));
+    let attempts = attempts.into_inner();
+    assert!(
+        matches!(lost, Err(Error::Contended { attempts: tried }) if tried == attempts),
+        "{attempts} attempts: {lost:?}"
+    );
 
     let failed = transact(store.as_ref(), async |mut transaction: Transaction| {
         transaction.batch().set("failed", "1");
