@@ -14,7 +14,7 @@ const BUNDLE = process.env.MATYAN_UI_BUNDLE ?? '';
 const RUNS = Number(process.env.MATYAN_RUNS ?? 100_000);
 const [CHARTS, STEPS] = [50, 500];
 const CHARTED = RUNS;
-const ROUNDS = 3;
+const ROUNDS = 5;
 const VIEW = { width: 1_400, height: 1_000 };
 /** So tall that all charts are in view: both UIs load no others. */
 const TALL = { ...VIEW, height: 14_000 };

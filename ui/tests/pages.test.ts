@@ -316,7 +316,7 @@ test('all of it works by keyboard', async () => {
     for (const key of ['j', 'j', 'Enter']) await page.keyboard.press(key);
     await page.waitForURL(/\/runs\/\w+/);
     await page.waitForSelector('[role=tablist]');
-    await page.keyboard.press('2');
+    await page.keyboard.press('3');
     await page.waitForURL(/tab=params/);
     await page.keyboard.press('u');
     await page.waitForURL(/\/runs$/);

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 
-import { bytes, exact, percentChange, readable, tickLabels } from './number.ts';
+import { aligned, bytes, exact, percentChange, readable, tickLabels } from './number.ts';
 import { duration, relativeTime } from './time.ts';
 import { exactValue } from './value.ts';
 
@@ -16,6 +16,19 @@ test('numbers are readable', () => {
   check(NaN, 'NaN');
   check(-Infinity, '−∞');
   check(2n ** 70n, '1\u202f180\u202f591\u202f620\u202f717\u202f411\u202f303\u202f424');
+});
+
+test('points of numbers in a column are below each other', () => {
+  expect([0.901, 0.84894, -0.5, 12.3, 3, 0, 1e-9, 123_456.78].map(aligned)).toEqual([
+    '0.90100',
+    '0.84894',
+    '−0.50000',
+    '12.300',
+    '3',
+    '0',
+    '1e−9',
+    '123\u202f460',
+  ]);
 });
 
 test('exact numbers read back as the same', () => {

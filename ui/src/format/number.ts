@@ -4,12 +4,20 @@ const SIGNIFICANT_DIGITS = 5;
 const SMALLEST_PLAIN = 1e-4;
 const LARGEST_PLAIN = 1e7;
 
-/** Five significant digits; very small and very large numbers with an exponent, and one digit less. */
-export function readable(value: number | bigint): string {
+/** So many significant digits; very small and very large numbers with an exponent, and one digit less. */
+export function readable(value: number | bigint, digits = SIGNIFICANT_DIGITS): string {
   if (typeof value === 'bigint') return grouped(value.toString());
   if (!Number.isFinite(value)) return exact(value);
   if (Number.isInteger(value) && isPlain(value)) return grouped(String(value));
-  return rounded(value, isPlain(value) ? SIGNIFICANT_DIGITS : SIGNIFICANT_DIGITS - 1);
+  return rounded(value, isPlain(value) ? digits : digits - 1);
+}
+
+/** The same in a column of numbers of about one size: zeros at the end stay, so that their points are below each other. */
+export function aligned(value: number | bigint): string {
+  const isFraction = typeof value === 'number' && isPlain(value) && !Number.isInteger(value);
+  return isFraction && Math.abs(value) < 1e4
+    ? grouped(value.toPrecision(SIGNIFICANT_DIGITS))
+    : readable(value);
 }
 
 /** Numbers of this size are written without an exponent. */

@@ -7,6 +7,7 @@ const X_AXES = ['step', 'relative', 'time', 'epoch', 'metric'] as const;
 export type XAxis = (typeof X_AXES)[number];
 
 export const RUN_TABS = [
+  'overview',
   'metrics',
   'params',
   'media',
@@ -15,7 +16,6 @@ export const RUN_TABS = [
   'artifacts',
   'system',
   'environment',
-  'overview',
   'changes',
 ] as const;
 /** Numbers of runs whose charts are shown. */
