@@ -24,7 +24,7 @@ const FIRST_BYTES: usize = 1 << 20;
 pub(crate) struct FirstByteTimeout<S> {
     stream: S,
     detection: Option<ProtocolDetection>,
-    /// What is left of the first bytes.
+    /// The rest of the first bytes.
     first: usize,
 }
 
