@@ -26,7 +26,7 @@ pub(crate) struct Content {
 
 /// Incremented with every change to the rows of a project: to what `runs` generates, or to the
 /// formats of the model.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 /// Marker files for a project that is being generated, and for a complete one.
 const MAKING: &str = "making";
 const MADE: &str = "made";

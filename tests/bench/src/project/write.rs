@@ -1,6 +1,5 @@
-//! Writes rows of runs as ingestion would leave them, many runs per transaction. Points are
-//! stored in blocks, like those of runs that have not been folded yet, except for long series,
-//! which are folded here as the server would.
+//! Writes rows of runs as the server leaves them after they have ended, many runs per transaction:
+//! their points are folded.
 
 use std::{
     io::{IsTerminal, Write},
@@ -33,8 +32,8 @@ const TAG: &str = "baseline";
 const AT_ONCE: u64 = 50;
 /// Transactions prepared while one is written.
 const AHEAD: usize = 3;
-/// Number of points of a series from which folding is worthwhile here.
-const FOLDED_FROM: u32 = 1_000;
+/// Number of points of a series from which a run has a transaction of its own.
+const LONG_FROM: u32 = 1_000;
 
 pub(super) async fn project(content: Content, directory: &Path) {
     let store = EmbeddedStore::open(directory, Settings::default()).await.expect("a new store opens");
@@ -101,16 +100,14 @@ async fn write_runs(store: Arc<EmbeddedStore>, content: Content, start: u64, end
     let mut sum = CounterIncrements::default();
     for index in start..end {
         numbers.push(run(&mut transaction, content, index, &mut sum).await);
-        if content.points >= FOLDED_FROM {
+        if content.points >= LONG_FROM {
             commit(&store, std::mem::replace(&mut transaction, begin(&store).await)).await;
         }
     }
     sum.add_to(transaction.batch());
     commit(&store, transaction).await;
-    if content.points >= FOLDED_FROM {
-        for number in numbers {
-            fold(&store, number).await;
-        }
+    for number in numbers {
+        fold(&store, number).await;
     }
     end
 }
