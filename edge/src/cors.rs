@@ -94,8 +94,9 @@ fn is_of_another_site<B>(request: &Request<B>) -> bool {
     matches!(site, Some(b"cross-site" | b"same-site"))
 }
 
-/// Returns whether the user follows a link, or the browser loads a frame, which the other page cannot read.
-/// Navigation of a frame has no `Origin`; which pages may frame this one is in its `frame-ancestors`.
+/// Returns whether the user follows a link or, if any other origin is permitted, the browser loads a frame.
+/// The other page can read neither. Requests for frames have no `Origin`: the browser decides by the
+/// `frame-ancestors` of the response.
 fn is_navigation<B>(allowed: &[String], request: &Request<B>) -> bool {
     let is = |name, value: &str| request.headers().get(name).is_some_and(|it| it == value);
     let is_reading = matches!(*request.method(), Method::GET | Method::HEAD);

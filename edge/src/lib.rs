@@ -8,12 +8,12 @@
 
 mod allowed_hosts;
 mod body_budget;
+mod client_stream;
 mod compression;
 mod cors;
 mod deadline;
 mod edge;
 mod error;
-mod first_byte_timeout;
 mod grpc;
 mod grpc_metrics;
 mod metrics;

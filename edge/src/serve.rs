@@ -22,9 +22,9 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::client_stream::ClientStream;
 use crate::compression::LocalConnection;
 use crate::edge::Edge;
-use crate::first_byte_timeout::FirstByteTimeout;
 use crate::tls::{SecureConnection, Tls};
 
 /// Time limit for each step of a client that starts a request: the TLS handshake, the first
@@ -143,7 +143,7 @@ where
         request.extensions_mut().extend(extensions.clone());
         async move { Ok::<_, Infallible>(edge.answer(request).await) }
     });
-    let stream = TokioIo::new(FirstByteTimeout::new(stream, REQUEST_START_TIMEOUT));
+    let stream = TokioIo::new(ClientStream::new(stream, REQUEST_START_TIMEOUT));
     let serving = builder.serve_connection_with_upgrades(stream, service).into_owned();
     if let Err(error) = watcher.watch(serving).await {
         tracing::debug!(error = &*error, "connection ended with an error");

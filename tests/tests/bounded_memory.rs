@@ -221,7 +221,7 @@ async fn watch(query: String) -> Streaming<WatchResponse> {
 
 /// Sends as many of these bytes as the server takes.
 async fn send_part(socket: &mut TcpStream, bytes: &[u8]) {
-    // What it does not read stays in the buffers of the system, which are limited.
+    // The rest stays in the buffers of the system, which are limited.
     if let Ok(sent) = tokio::time::timeout(Duration::from_millis(100), socket.write_all(bytes)).await {
         sent.expect("the connection is open");
     }

@@ -78,16 +78,19 @@ fn files_form_no_circles() {
     check(new.chain(broken).collect());
 }
 
-/// What the head of a loop borrows lives as long as the loop, and the store keeps all versions since the oldest
+/// A snapshot in the head of a loop lives as long as the loop, and the store keeps all versions since the oldest
 /// snapshot.
 #[test]
 fn loops_hold_no_snapshot_of_their_heads() {
     let mut held = Vec::new();
     for file in Repository::own().product_files() {
-        for (at, line) in file.text.lines().enumerate() {
-            let is_head = line.trim_start().starts_with("for ") && line.contains(" in ");
-            if is_head && line.contains("snapshot()") {
-                held.push(format!("{}:{}: {}: read before the loop", file.path, at + 1, line.trim()));
+        let lines: Vec<&str> = file.text.lines().map(str::trim).collect();
+        for (at, line) in lines.iter().enumerate().filter(|(_, line)| line.starts_with("for ")) {
+            // A long head has several lines.
+            let last = lines[at..].iter().position(|line| line.ends_with('{')).unwrap_or_default();
+            let head = &lines[at..=at + last];
+            if head.concat().contains("snapshot()") {
+                held.push(format!("{}:{}: {line}: read before the loop", file.path, at + 1));
             }
         }
     }

@@ -74,7 +74,7 @@ export async function loadSeries(load: SeriesLoad, view: StepView): Promise<void
     await end;
   } catch (error) {
     if (signal.aborted || all.length === 1) throw error;
-    // What the call failed for may concern the others only.
+    // The call may have failed because of the others.
     if (parts.size > 0) await read([missing]);
   }
 }

@@ -18,9 +18,9 @@ use crate::{
 };
 
 /// Compares the index rows of many runs with those that their documents call for, in one scan of the
-/// index: sums up the hashes of both for each run. Wherever the sums differ, so do the rows.
+/// index: adds up the hashes of both for each run. If the sums differ, so do the rows.
 pub struct IndexSums {
-    /// The runs that are compared. Runs outside of it are ignored.
+    /// The runs that are compared. Others are ignored.
     runs: RangeInclusive<RunNumber>,
     hasher: RandomState,
     /// Sorted by run: the sum of the rows that it should have, minus that of the rows it has.
@@ -44,10 +44,11 @@ impl IndexSums {
         self.sums.len() >= COMPARED
     }
 
-    /// Ends the comparison with the last run that was added. Returns the number from which the next one
-    /// begins.
+    /// Ends the comparison with the last run that was added or left out. Returns the number from which the
+    /// next one begins.
     pub fn end(&mut self) -> RunNumber {
-        let last = self.sums.last().map_or(*self.runs.end(), |(last, _)| *last);
+        let added = self.sums.last().map(|(last, _)| *last);
+        let last = added.max(self.damaged.last().copied()).unwrap_or(*self.runs.end());
         self.runs = *self.runs.start()..=last;
         RunNumber(last.0.saturating_add(1))
     }

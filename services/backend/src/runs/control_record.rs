@@ -1,5 +1,5 @@
 //! Records that control a run, appended after everything that was written to it: its deletion,
-//! edits of its series, and marks of a place. They have the same format as the records of frontiers, because the same workers
+//! edits of its series, and barriers. They have the same format as the records of frontiers, because the same workers
 //! read them.
 
 use bytes::Bytes;
@@ -40,9 +40,9 @@ pub(crate) fn control_record(
     }
 }
 
-/// A record without effect. Once it is applied, so is everything before it. Workers of Matyan 0.3 ignore
-/// it, as it is in our own format.
-pub(super) fn mark(call: &Call, run_id: &str, now_us: i64) -> NewRecord {
+/// A record without effect. Once it is applied, so are all records of the run before it. Workers of
+/// Matyan 0.3 ignore it, as it is in our own format.
+pub(super) fn barrier(call: &Call, run_id: &str, now_us: i64) -> NewRecord {
     protobuf_record(call, run_id, Vec::new(), now_us)
 }
 

@@ -171,15 +171,11 @@ async fn drop_late_records(deps: &Deps, call: &Call, id: &RunId) -> Result<()> {
     if !is_known(deps, call, id).await? {
         return Ok(());
     }
-    let mark = control_record::mark(call, id.as_str(), (deps.clock)());
-    for position in deps.append(vec![mark]).await? {
-        let applied = deps.wait_applied(position, Some((call.project, id))).await;
-        applied.map_err(|error| match error {
-            Error::NotYetApplied(_) => {
-                Error::Waiting("what was logged to the deleted run is not dropped yet")
-            }
-            error => error,
-        })?;
-    }
-    Ok(())
+    let barrier = control_record::barrier(call, id.as_str(), (deps.clock)());
+    let position = deps.append(vec![barrier]).await?[0];
+    let applied = deps.wait_applied(position, Some((call.project, id))).await;
+    applied.map_err(|error| match error {
+        Error::NotYetApplied(_) => Error::Waiting("the records of the deleted run are not dropped yet"),
+        error => error,
+    })
 }

@@ -153,8 +153,7 @@ impl Watch {
 
     /// Changes of the first runs, as many as fit in a message, with the number of runs
     /// processed. A change committed after the snapshot is sent again later.
-    async fn changes(&mut self, due: &[DueRun]) -> Result<(Vec<RunChange>, usize)> {
-        let mut due = due;
+    async fn changes(&mut self, mut due: &[DueRun]) -> Result<(Vec<RunChange>, usize)> {
         let (wanted, version) = loop {
             match self.wanted(due).await {
                 // Fewer take less time.

@@ -50,6 +50,10 @@ async fn rule_40_a_damaged_run_is_left_out_and_named() {
     all(of_project.params(ParamsRequest::default()).await.unwrap()).await;
     let refused = runs.get(GetRequest { run_id: "document".into(), parts }).await.unwrap_err();
     assert!(refused.message().contains("run `document` is damaged"), "{refused}");
+    let mut admin = AdminServiceClient::new(harness.routes());
+    let reindexed = all(admin.reindex(ReindexRequest::default()).await.unwrap()).await.pop().unwrap();
+    let progress = reindexed.progress.unwrap();
+    assert_eq!((progress.done, progress.failed, reindexed.rows), (4, 2, 0), "their rows are kept");
     harness.end().await;
 }
 

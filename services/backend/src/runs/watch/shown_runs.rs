@@ -27,7 +27,7 @@ impl ShownRuns {
         }
     }
 
-    /// Whether to report that a run has left.
+    /// Whether the watcher may know a run.
     pub(super) fn may_contain(&self, number: RunNumber) -> bool {
         match self {
             Self::Known(shown) => shown.contains(&number),

@@ -1,7 +1,7 @@
-//! A stream with a time limit for the client's first bytes, and small reads at first. hyper waits
-//! without limit for the bytes that distinguish HTTP/1 from HTTP/2; after those, each protocol has its
-//! own timeouts. And it enlarges its buffer as long as reads fill it, for each of a thousand bodies that
-//! wait for memory.
+//! A client's connection below hyper, with a time limit for the first bytes, and small reads at first.
+//! hyper waits without limit for the bytes that distinguish HTTP/1 from HTTP/2; after those, each
+//! protocol has its own timeouts. hyper also enlarges its buffer as long as reads fill it, which adds up
+//! if a thousand bodies wait for memory.
 
 use std::io;
 use std::pin::Pin;
@@ -17,15 +17,15 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// Maximum size of the first reads.
 const FIRST_READ_BYTES: usize = 16 << 10;
 
-/// Bytes of a connection that are read in such pieces. Larger ones take less CPU time for uploads.
+/// Number of bytes of a connection that are read in such pieces. Later, larger reads save CPU time of uploads.
 const FIRST_BYTES: usize = 1 << 20;
 
 /// A stream whose reads fail if the client does not reveal its protocol in time.
-pub(crate) struct FirstByteTimeout<S> {
+pub(crate) struct ClientStream<S> {
     stream: S,
     detection: Option<ProtocolDetection>,
-    /// The rest of the first bytes.
-    first: usize,
+    /// Number of bytes that are still read in small pieces.
+    first_bytes_left: usize,
 }
 
 struct ProtocolDetection {
@@ -34,12 +34,12 @@ struct ProtocolDetection {
     matched: usize,
 }
 
-impl<S> FirstByteTimeout<S> {
+impl<S> ClientStream<S> {
     pub(crate) fn new(stream: S, timeout: Duration) -> Self {
-        FirstByteTimeout {
+        ClientStream {
             stream,
             detection: Some(ProtocolDetection { deadline: Box::pin(sleep(timeout)), matched: 0 }),
-            first: FIRST_BYTES,
+            first_bytes_left: FIRST_BYTES,
         }
     }
 }
@@ -53,14 +53,14 @@ impl ProtocolDetection {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for FirstByteTimeout<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for ClientStream<S> {
     fn poll_read(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let (this, filled) = (self.get_mut(), buffer.filled().len());
-        if this.first == 0 {
+        if this.first_bytes_left == 0 {
             return Pin::new(&mut this.stream).poll_read(context, buffer);
         }
         let size = buffer.remaining().min(FIRST_READ_BYTES);
@@ -68,7 +68,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for FirstByteTimeout<S> {
         let read = Pin::new(&mut this.stream).poll_read(context, &mut part);
         let bytes = part.filled().len();
         buffer.advance(bytes);
-        this.first = this.first.saturating_sub(bytes);
+        this.first_bytes_left = this.first_bytes_left.saturating_sub(bytes);
         let Some(detection) = &mut this.detection else { return read };
         if read.is_pending() {
             // Polling the timer also registers the wake-up that ends the wait of an idle client.
@@ -82,7 +82,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for FirstByteTimeout<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for FirstByteTimeout<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for ClientStream<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -122,9 +122,9 @@ mod tests {
     const TIMEOUT: Duration = Duration::from_secs(30);
 
     /// A stream from which `bytes` have been read, and its client.
-    async fn started_stream(bytes: &[u8]) -> (FirstByteTimeout<DuplexStream>, DuplexStream) {
+    async fn started_stream(bytes: &[u8]) -> (ClientStream<DuplexStream>, DuplexStream) {
         let (mut client, stream) = duplex(64);
-        let mut stream = FirstByteTimeout::new(stream, TIMEOUT);
+        let mut stream = ClientStream::new(stream, TIMEOUT);
         for byte in bytes {
             client.write_u8(*byte).await.unwrap();
             assert_eq!(stream.read_u8().await.unwrap(), *byte);
