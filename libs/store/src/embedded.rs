@@ -14,6 +14,7 @@ mod evaluation;
 mod journal;
 mod page;
 mod recent_writes;
+mod reclaim;
 mod shared;
 mod snapshot;
 mod sweep;

@@ -23,6 +23,7 @@ use super::effects::Effects;
 use super::engine::Engine;
 use super::evaluation::{checks_hold, evaluate};
 use super::recent_writes::RecentWrites;
+use super::reclaim::{self, Reclaimer};
 use super::shared::{self, Shared};
 use super::{Clock, Settings};
 use crate::{Batch, Commit, Durability, Error, Result, Version};
@@ -58,6 +59,7 @@ pub(super) struct Committer {
     unsynced: UnsyncedCommits,
     /// True if the kernel may have discarded dirty pages of the journal.
     sync_failed: bool,
+    reclaimer: Reclaimer,
 }
 
 /// Notifies callers if the thread panics; every other exit has already notified them.
@@ -125,6 +127,7 @@ impl Committer {
             recent_writes: RecentWrites::new(version),
             unsynced: UnsyncedCommits::default(),
             sync_failed: false,
+            reclaimer: Reclaimer::default(),
         };
         Ok((committer, engine))
     }
@@ -151,10 +154,8 @@ impl Committer {
 
     /// Returns None once all senders are gone.
     fn next_requests(&self) -> Option<RequestGroup> {
-        if self.unsynced.is_empty() {
-            return self.requests.recv().ok().map(|first| self.gather(first));
-        }
-        match self.requests.recv_timeout(IDLE) {
+        let wait = if self.unsynced.is_empty() { reclaim::INTERVAL } else { IDLE };
+        match self.requests.recv_timeout(wait) {
             Ok(first) => Some(self.gather(first)),
             Err(RecvTimeoutError::Timeout) => Some(RequestGroup { is_idle: true, ..RequestGroup::default() }),
             Err(RecvTimeoutError::Disconnected) => None,
@@ -196,11 +197,13 @@ impl Committer {
             self.commit(engine, batch, answer, pending)?;
         }
         pending.syncs.append(&mut requests.syncs);
-        if pending.waits_for_sync() || requests.is_idle || self.unsynced.bytes() > UNSYNCED_BYTES {
+        let is_due = requests.is_idle && !self.unsynced.is_empty();
+        if pending.waits_for_sync() || is_due || self.unsynced.bytes() > UNSYNCED_BYTES {
             self.sync(engine)?;
         }
         pending.answer_visible();
         pending.answer_durable();
+        self.reclaimer.look(engine);
         Ok(())
     }
 
@@ -247,6 +250,7 @@ impl Committer {
         // Set before the write, because a failed write may still have reached the journal.
         self.version = version;
         self.recent_writes.record(version, (self.shared.clock)(), &effects);
+        self.reclaimer.note_written(effects.bytes());
         let effects = self.unsynced.push(version, effects);
         engine.write(effects, CommitMark { version, synced: self.synced })
     }
@@ -259,8 +263,9 @@ impl Committer {
         evaluate(batch, version.stamp(0), engine).map(Some)
     }
 
-    fn close(self, engine: Engine, close: Option<Reply<()>>) {
+    fn close(mut self, engine: Engine, close: Option<Reply<()>>) {
         self.shared.close_engine(shared::closed_error());
+        self.reclaimer.finish();
         let closed = engine.close(&self.directory);
         self.finish(closed, close);
     }

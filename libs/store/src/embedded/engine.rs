@@ -57,6 +57,14 @@ const ENTRY_BYTES: u64 = 100;
 const FIRST_LEVEL_TABLES: usize = 24;
 const STALL_PAUSE: Duration = Duration::from_millis(1);
 
+/// The content of tables.
+pub(super) struct EngineSize {
+    /// Rows, their older versions, and tombstones.
+    pub(super) entries: u64,
+    pub(super) tombstones: u64,
+    pub(super) bytes: u64,
+}
+
 #[derive(Clone)]
 pub(super) struct Engine {
     database: Database,
@@ -263,16 +271,44 @@ impl Engine {
         Ok(())
     }
 
+    /// Merges all tables, which drops deleted rows, next to other calls.
+    pub(super) fn merge_all(&self) -> Result<()> {
+        self.empty_memtables()?;
+        self.rows.major_compact().map_err(engine_error)
+    }
+
+    pub(super) fn size(&self) -> EngineSize {
+        let tree = &self.rows.tree;
+        EngineSize {
+            entries: tree.approximate_len() as u64,
+            tombstones: tree.tombstone_count(),
+            bytes: tree.disk_space(),
+        }
+    }
+
+    /// Free space of the disk; 0 if it is unknown.
+    pub(super) fn free_bytes(&self) -> u64 {
+        let status = rustix::fs::statvfs(self.rows.path());
+        status.map_or(0, |status| status.f_bavail.saturating_mul(status.f_frsize))
+    }
+
+    /// Moves all content to tables.
+    pub(super) fn empty_memtables(&self) -> Result<()> {
+        self.rows.rotate_memtable().map_err(engine_error)?;
+        while self.rows.sealed_memtable_count() > 0 {
+            // Fails if a worker has failed, in which case this would never end.
+            self.flush()?;
+            std::thread::park_timeout(STALL_PAUSE);
+        }
+        Ok(())
+    }
+
     /// Syncs, and leaves no work for the next opening, which would read the whole journal
     /// however little of it is needed: its content is moved to tables and the journal
     /// emptied. The caller must hold the only reference to the engine.
     pub(super) fn close(self, directory: &Path) -> Result<()> {
         self.sync()?;
-        self.rows.rotate_memtable().map_err(engine_error)?;
-        while self.rows.sealed_memtable_count() > 0 {
-            self.flush()?;
-            std::thread::park_timeout(STALL_PAUSE);
-        }
+        self.empty_memtables()?;
         let is_in_tables = self.rows.tree.get_highest_memtable_seqno().is_none();
         drop(self);
         if is_in_tables {

@@ -47,6 +47,7 @@ impl Committer {
         self.sync_failed |= !error.is_out_of_space();
         let mut reason = shared::recovering_error(error);
         self.shared.close_engine(reason.clone());
+        self.reclaimer.finish();
         drop(engine);
         let mut pause = Duration::ZERO;
         let mut is_resolved = false;

@@ -1,0 +1,94 @@
+//! Reclaims the space of deleted rows.
+//!
+//! The engine drops a deleted row only when a merge takes its tombstone to the last level, which may need far
+//! more writes than the deletion itself. So when the store is quiet and many of its rows are tombstones, all of it is
+//! merged once, on a separate thread, next to reads and commits.
+
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use super::engine::Engine;
+use super::shared;
+use crate::Result;
+
+/// Fewer tombstones are not worth a merge.
+const LEAST_TOMBSTONES: u64 = 20_000;
+/// Entries of tables for each tombstone.
+const ENTRIES_PER_TOMBSTONE: u64 = 10;
+/// Merging a larger store would take longer than closing it may wait.
+const MOST_BYTES: u64 = 1 << 30;
+/// Free space for each byte of the store. The merge writes all remaining rows before it deletes old files.
+const FREE_PER_BYTE: u64 = 2;
+
+/// Interval between looks at the store.
+pub(super) const INTERVAL: Duration = Duration::from_secs(10);
+/// Bytes written in an interval from which the store is not quiet.
+const BUSY_BYTES: usize = 1 << 20;
+
+pub(super) struct Reclaimer {
+    since: Instant,
+    /// Bytes written since then.
+    written: usize,
+    merge: Option<JoinHandle<Result<()>>>,
+    /// Tombstones that the last merge left, because a snapshot was open that needs them.
+    left: u64,
+}
+
+impl Default for Reclaimer {
+    fn default() -> Self {
+        Self { since: Instant::now(), written: 0, merge: None, left: 0 }
+    }
+}
+
+impl Reclaimer {
+    pub(super) fn note_written(&mut self, bytes: usize) {
+        self.written = self.written.saturating_add(bytes);
+    }
+
+    /// Starts a merge at the end of a quiet interval, if it would free much.
+    pub(super) fn look(&mut self, engine: &Engine) {
+        if self.since.elapsed() < INTERVAL {
+            return;
+        }
+        let is_quiet = std::mem::take(&mut self.written) < BUSY_BYTES;
+        self.since = Instant::now();
+        if self.merge.as_ref().is_some_and(JoinHandle::is_finished) {
+            self.finish();
+            self.left = engine.size().tombstones;
+        }
+        if is_quiet && self.merge.is_none() && self.is_worthwhile(engine) {
+            self.start(engine.clone());
+        }
+    }
+
+    fn is_worthwhile(&self, engine: &Engine) -> bool {
+        let size = engine.size();
+        size.tombstones >= self.left + LEAST_TOMBSTONES
+            && size.tombstones >= size.entries / ENTRIES_PER_TOMBSTONE
+            && size.bytes <= MOST_BYTES
+            && engine.free_bytes() / FREE_PER_BYTE >= size.bytes
+    }
+
+    fn start(&mut self, engine: Engine) {
+        let thread = std::thread::Builder::new().name("store-reclaim".to_owned());
+        match thread.spawn(move || engine.merge_all()) {
+            Ok(merge) => self.merge = Some(merge),
+            Err(error) => tracing::warn!(%error, "failed to start a thread to reclaim space; will retry"),
+        }
+    }
+
+    /// Waits for the merge, after which the engine can be closed.
+    pub(super) fn finish(&mut self) {
+        match self.merge.take().map(JoinHandle::join) {
+            None | Some(Ok(Ok(()))) => {}
+            Some(Ok(Err(error))) => {
+                let error = shared::error_chain(&error);
+                tracing::warn!(error, "failed to reclaim the space of deleted rows; will retry");
+            }
+            Some(Err(_)) => tracing::error!("the thread that reclaims space panicked; will retry"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
