@@ -157,8 +157,8 @@ impl<'d> LeftoverBlobs<'d> {
             && let Some(range) = self.rest.take()
         {
             let snapshot = self.deps.store.snapshot().await?;
-            let (listed, rest) = tombstones_list(&*snapshot, self.project.number, &range).await?;
-            (self.tombstones, self.rest) = (listed.into(), rest);
+            let page = tombstones_list(&*snapshot, self.project.number, &range).await?;
+            (self.tombstones, self.rest) = (page.tombstones.into(), page.rest);
         }
         Ok(self.tombstones.pop_front())
     }

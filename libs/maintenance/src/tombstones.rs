@@ -7,7 +7,7 @@ use matyan_model::{
     ids::{NamedProject, Project, RunId},
     keys,
     position::{Cursor, LogPosition},
-    run::{ClearOutcome, Tombstone, blobs_deleted_put, tombstone_clear, tombstones_list},
+    run::{ClearOutcome, Tombstone, TombstonesPage, blobs_deleted_put, tombstone_clear, tombstones_list},
 };
 use matyan_store::Transaction;
 
@@ -49,9 +49,9 @@ impl<'d> TombstoneSweep<'d> {
     /// Finds the tombstones of the next page that may be removed, without changing them;
     /// `None` after the last page.
     pub async fn find_page(&mut self) -> Result<Option<TombstonePage>, Error> {
-        let Some((_, tombstones)) = self.list_page().await? else { return Ok(None) };
-        let checked = tombstones.len() as u64;
-        let removable = tombstones.into_iter().filter(|(_, tombstone)| self.is_removable(tombstone));
+        let Some((_, page)) = self.list_page().await? else { return Ok(None) };
+        let checked = page.tombstones.len() as u64;
+        let removable = page.tombstones.into_iter().filter(|(_, tombstone)| self.is_removable(tombstone));
         Ok(Some(TombstonePage { checked, run_ids: removable.map(|(id, _)| id).collect() }))
     }
 
@@ -61,9 +61,17 @@ impl<'d> TombstoneSweep<'d> {
         lock: &mut JobLock<'_>,
         observe: &mut BlobObserver<'_>,
     ) -> Result<Option<TombstonePage>, Error> {
-        let Some((project, tombstones)) = self.list_page().await? else { return Ok(None) };
-        let mut page = TombstonePage { checked: tombstones.len() as u64, run_ids: Vec::new() };
-        for (id, tombstone) in tombstones {
+        let Some((project, listed)) = self.list_page().await? else { return Ok(None) };
+        let mut page = TombstonePage { checked: listed.tombstones.len() as u64, run_ids: Vec::new() };
+        for (id, _) in listed.freed.into_iter().filter(|(_, tombstone)| self.is_removable(tombstone)) {
+            match self.remove(lock, project.number, &id).await {
+                Err(Error::Store(error @ matyan_store::Error::Corrupt { .. })) => {
+                    tracing::warn!(run = id.as_str(), %error, "failed to clear what is left of a deleted run; keeping it");
+                }
+                removed => _ = removed?,
+            }
+        }
+        for (id, tombstone) in listed.tombstones {
             match self.sweep(lock, &project, &id, &tombstone, observe).await {
                 Ok(true) => page.run_ids.push(id),
                 Ok(false) => {}
@@ -78,12 +86,12 @@ impl<'d> TombstoneSweep<'d> {
         Ok(Some(page))
     }
 
-    async fn list_page(&mut self) -> Result<Option<(NamedProject, Vec<(RunId, Tombstone)>)>, Error> {
+    async fn list_page(&mut self) -> Result<Option<(NamedProject, TombstonesPage)>, Error> {
         let Some((project, range)) = self.pages.next() else { return Ok(None) };
         let snapshot = self.deps.store.snapshot().await?;
-        let (tombstones, rest) = tombstones_list(&*snapshot, project.number, &range).await?;
-        self.pages.give_back(&project, rest);
-        Ok(Some((project, tombstones)))
+        let mut page = tombstones_list(&*snapshot, project.number, &range).await?;
+        self.pages.give_back(&project, page.rest.take());
+        Ok(Some((project, page)))
     }
 
     /// Whether the tombstone may be removed once the run's folder is empty.
@@ -121,36 +129,39 @@ impl<'d> TombstoneSweep<'d> {
         if !is_empty {
             return Ok(false);
         }
+        if is_removable {
+            return self.remove(lock, project.number, id).await;
+        }
         lock.write(async |mut transaction: Transaction| {
-            let is_removed = match is_removable {
-                true => self.remove(&mut transaction, project.number, id).await?,
-                false => {
-                    blobs_deleted_put(&mut transaction, project.number, id, number).await?;
-                    false
-                }
-            };
-            Ok::<_, Error>((transaction, is_removed))
+            blobs_deleted_put(&mut transaction, project.number, id, number).await?;
+            Ok::<_, Error>((transaction, false))
         })
         .await
     }
 
-    /// Removes a tombstone with what else is left of the run id: its cursor, and the marks and dictionaries
-    /// of its producers. Returns false if a worker may still see a record that the cursor has passed.
-    async fn remove(
-        &self,
-        transaction: &mut Transaction,
-        project: Project,
-        id: &RunId,
-    ) -> Result<bool, Error> {
-        let key = keys::cursor(project, id);
-        let cursor = transaction.get(&key).await?.map(|row| Cursor::decode(&key, &row)).transpose()?;
-        if cursor.is_some_and(|cursor| !self.is_applied(&cursor))
-            || tombstone_clear(transaction, project, id).await? != ClearOutcome::Free
-        {
-            return Ok(false);
-        }
-        transaction.batch().clear_range(keys::run_id_rows(project, id));
-        Ok(true)
+    /// Removes a tombstone, if it is not cleared yet, with what else is left of the run id: its cursor, and the
+    /// marks and dictionaries of its producers. Returns false if the id is in use again, or if a worker may
+    /// still see a record that the cursor has passed.
+    async fn remove(&self, lock: &mut JobLock<'_>, project: Project, id: &RunId) -> Result<bool, Error> {
+        lock.write(async |mut transaction: Transaction| {
+            let key = keys::cursor(project, id);
+            let cursor = transaction.get(&key).await?.map(|row| Cursor::decode(&key, &row)).transpose()?;
+            if cursor.is_some_and(|cursor| !self.is_applied(&cursor)) {
+                return Ok((transaction, false));
+            }
+            let clearing = tombstone_clear(&mut transaction, project, id).await?;
+            let batch = transaction.batch();
+            match clearing {
+                ClearOutcome::Free => {
+                    batch.clear_range(keys::run_id_rows(project, id));
+                }
+                ClearOutcome::Live => {}
+                ClearOutcome::Waiting => return Ok((transaction, false)),
+            }
+            batch.clear(keys::tombstone(project, id));
+            Ok::<_, Error>((transaction, clearing == ClearOutcome::Free))
+        })
+        .await
     }
 
     /// Whether everything before a cursor is reported as applied, so that no worker reads it again.

@@ -17,8 +17,9 @@ mod writing;
 pub use edit::RunEdit;
 pub use head::{Head, Tombstone, head_get, head_live};
 pub use lifecycle::{
-    ClearOutcome, Deletion, blobs_deleted_put, damaged_run_delete, dead_runs_list, number_find,
-    pending_delete_put, run_create, run_delete, sweep_step, tombstone_clear, tombstone_put, tombstones_list,
+    ClearOutcome, Deletion, TombstonesPage, blobs_deleted_put, damaged_run_delete, dead_runs_list,
+    number_find, pending_delete_put, run_create, run_delete, sweep_step, tombstone_clear, tombstone_put,
+    tombstones_list,
 };
 pub use read::{
     RunIdPage, RunPage, document_get, documents_get, params_get, params_get_bytes, run_find, run_id_get,

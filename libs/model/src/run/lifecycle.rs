@@ -254,6 +254,8 @@ pub enum ClearOutcome {
     Waiting,
 }
 
+/// Frees the id of a deleted run. [`tombstones_list`] still finds it, as a freed one, so that a sweep can clear
+/// what else is left of the id.
 pub async fn tombstone_clear(
     transaction: &mut Transaction,
     project: Project,
@@ -267,34 +269,46 @@ pub async fn tombstone_clear(
             Ok(if is_pending { ClearOutcome::Waiting } else { ClearOutcome::Live })
         }
         Some(Head::Tombstone(tombstone)) if !tombstone.blobs_deleted => Ok(ClearOutcome::Waiting),
-        Some(Head::Tombstone(_)) => {
-            let batch = transaction.batch();
-            batch.clear(keys::head(project, id));
-            batch.clear(keys::tombstone(project, id));
+        Some(Head::Tombstone(tombstone)) => {
+            transaction.batch().clear(keys::head(project, id));
+            transaction.batch().set(keys::tombstone(project, id), rows::encode(&tombstone));
             Ok(ClearOutcome::Free)
         }
     }
 }
 
-/// One page of the tombstones of a project, and the range of the rest.
+/// A page of the tombstones of a project.
+#[derive(Default)]
+pub struct TombstonesPage {
+    pub tombstones: Vec<(RunId, Tombstone)>,
+    /// Ids that were freed and may have rows left, with their cleared tombstones.
+    pub freed: Vec<(RunId, Tombstone)>,
+    /// The range of the rest.
+    pub rest: Option<Range>,
+}
+
 pub async fn tombstones_list(
     snapshot: &dyn Snapshot,
     project: Project,
     range: &Range,
-) -> Result<(Vec<(RunId, Tombstone)>, Option<Range>)> {
+) -> Result<TombstonesPage> {
     let prefix = keys::tombstones(project).start;
-    let page = snapshot.scan(range, Scan { rows: 1_000, ..Scan::default() }).await?;
-    let mut found = Vec::with_capacity(page.rows.len());
-    for (key, _) in &page.rows {
+    let rows = snapshot.scan(range, Scan { rows: 1_000, ..Scan::default() }).await?;
+    let mut page = TombstonesPage::default();
+    for (key, value) in &rows.rows {
         let (id,): (String,) = keys::tail(&prefix, key)?;
         let id = RunId::new(id);
-        let head = rows::readable(head_get(snapshot, project, &id).await)?;
-        if let Some(Some(Head::Tombstone(tombstone))) = head {
-            found.push((id, tombstone));
+        match rows::readable(head_get(snapshot, project, &id).await)? {
+            Some(Some(Head::Tombstone(tombstone))) => page.tombstones.push((id, tombstone)),
+            Some(Some(Head::Live(_)) | None) => {
+                let cleared = rows::readable(rows::decode(key, value))?;
+                page.freed.extend(cleared.map(|tombstone| (id, tombstone)));
+            }
+            None => {}
         }
     }
-    let rest = page.rows.last().filter(|_| page.more).map(|(last, _)| range.after(last));
-    Ok((found, rest))
+    page.rest = rows.rows.last().filter(|_| rows.more).map(|(last, _)| range.after(last));
+    Ok(page)
 }
 
 /// Up to a page of dead run numbers whose rows have yet to be swept.

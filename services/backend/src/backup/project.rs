@@ -121,16 +121,16 @@ async fn tombstones(deps: &Deps, call: &Call, sender: &ProjectSender) -> Result<
     let mut rest = Some(keys::tombstones(call.project));
     while let Some(range) = rest {
         let snapshot = deps.store.snapshot().await?;
-        let (found, next) = tombstones_list(snapshot.as_ref(), call.project, &range).await?;
-        let mut views = Vec::with_capacity(found.len());
-        for (id, tombstone) in &found {
+        let page = tombstones_list(snapshot.as_ref(), call.project, &range).await?;
+        let mut views = Vec::with_capacity(page.tombstones.len());
+        for (id, tombstone) in &page.tombstones {
             views.push(view(snapshot.as_ref(), call, id, tombstone).await?);
         }
         drop(snapshot);
         for tombstone in views {
             send_content(sender, Content::Tombstone(tombstone)).await?;
         }
-        rest = next;
+        rest = page.rest;
     }
     Ok(())
 }

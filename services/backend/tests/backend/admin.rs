@@ -350,11 +350,10 @@ async fn rule_13_a_tombstone_is_kept_as_long_as_its_run_may_come_back() {
     let listed = async || matyan_blob::Blobs::list(&*harness.blobs, "s/", None).await.unwrap().blobs.len();
     let is_marked = async || {
         let snapshot = harness.store.snapshot().await.unwrap();
-        let (listed, _) =
-            matyan_model::run::tombstones_list(&*snapshot, Project(0), &keys::tombstones(Project(0)))
-                .await
-                .unwrap();
-        listed.iter().all(|(_, tombstone)| tombstone.blobs_deleted)
+        let page = matyan_model::run::tombstones_list(&*snapshot, Project(0), &keys::tombstones(Project(0)))
+            .await
+            .unwrap();
+        page.tombstones.iter().all(|(_, tombstone)| tombstone.blobs_deleted)
     };
     while !is_marked().await {
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;

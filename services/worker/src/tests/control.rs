@@ -407,6 +407,35 @@ async fn rule_13_a_tombstone_is_kept_until_nothing_can_bring_the_run_back() {
 }
 
 #[tokio::test]
+async fn rule_41_nothing_is_left_of_an_id_that_was_freed() {
+    let env = TestEnv::new().await;
+    let day = 24 * 3_600_000_000;
+    let metrics = Metrics::new(&Registry::new()).unwrap();
+    let sweep = async || job_scheduler::sweep_tombstones(&env.deps, &metrics.blobs).await.unwrap();
+    let left = async || {
+        let id = RunId::new("r");
+        let snapshot = env.store().snapshot().await.unwrap();
+        let rows = snapshot.scan(&keys::run_id_rows(P, &id), Default::default()).await.unwrap().rows;
+        rows.len() + usize::from(snapshot.get(&keys::tombstone(P, &id)).await.unwrap().is_some())
+    };
+    let of_producer = record(0).create().sent(1, 1, 0).define(0, &["loss"]).points(0, &[(None, 1.0)]);
+    env.append([of_producer, record(0).delete()]).await;
+    let worker = env.work().await;
+    env.applied(0, 1).await;
+    worker.stop().await.unwrap();
+    env.now_us.store(day, Ordering::Relaxed);
+    sweep().await;
+    assert_eq!(env.clear().await, ClearOutcome::Free);
+    assert_eq!(env.clear().await, ClearOutcome::Free, "the id is free already");
+    env.now_us.store(29 * day, Ordering::Relaxed);
+    sweep().await;
+    assert!(left().await > 2, "a client may still send again what it has kept");
+    env.now_us.store(31 * day, Ordering::Relaxed);
+    sweep().await;
+    assert_eq!(left().await, 0);
+}
+
+#[tokio::test]
 async fn rule_40_a_damaged_tombstone_does_not_keep_others() {
     let env = TestEnv::new().await;
     let metrics = Metrics::new(&Registry::new()).unwrap();
@@ -522,9 +551,8 @@ async fn rule_13_one_run_whose_blobs_remain_does_not_block_others() {
     let metrics = Metrics::new(&Registry::new()).unwrap();
     job_scheduler::sweep_tombstones(&env.deps, &metrics.blobs).await.unwrap();
     let snapshot = env.store().snapshot().await.unwrap();
-    let (tombstones, _) =
-        matyan_model::run::tombstones_list(&*snapshot, P, &keys::tombstones(P)).await.unwrap();
-    let gone: Vec<bool> = tombstones.iter().map(|(_, tombstone)| tombstone.blobs_deleted).collect();
+    let page = matyan_model::run::tombstones_list(&*snapshot, P, &keys::tombstones(P)).await.unwrap();
+    let gone: Vec<bool> = page.tombstones.iter().map(|(_, tombstone)| tombstone.blobs_deleted).collect();
     assert_eq!(gone, [false, true, true]);
 }
 
