@@ -16,16 +16,19 @@ use crate::testing::TestStore;
 /// Counts the rows and bytes that are read.
 struct CountingSnapshot {
     snapshot: Box<dyn Snapshot>,
+    calls: AtomicUsize,
     rows: AtomicUsize,
     bytes: AtomicUsize,
 }
 
 impl CountingSnapshot {
     fn new(snapshot: Box<dyn Snapshot>) -> Self {
-        Self { snapshot, rows: AtomicUsize::new(0), bytes: AtomicUsize::new(0) }
+        let (calls, rows, bytes) = Default::default();
+        Self { snapshot, calls, rows, bytes }
     }
 
     fn count<'a>(&self, values: impl Iterator<Item = &'a Value>) {
+        self.calls.fetch_add(1, Ordering::Relaxed);
         for value in values {
             self.rows.fetch_add(1, Ordering::Relaxed);
             self.bytes.fetch_add(value.len(), Ordering::Relaxed);
@@ -144,6 +147,28 @@ async fn a_scan_reads_only_the_chunks_of_the_steps_that_are_wanted() {
     }
     assert_eq!(counting.rows.load(Ordering::Relaxed) - before, 3, "the last ones are not in a chunk");
     assert!(scan.next(&counting).await.unwrap().is_none());
+}
+
+/// Each call is a round trip to FoundationDB.
+#[tokio::test]
+async fn rule_41_series_of_a_wide_run_are_read_in_few_calls() {
+    const WIDTH: u32 = 5_000;
+    let store = TestStore::open().await;
+    let mut harness = Harness::new(&store).await;
+    let mut written = WrittenPoints::default();
+    for number in 0..WIDTH {
+        let value = f64::from(number);
+        written.push(series(number), Point { step: 0, value, epoch: ABSENT, time_us: 0 });
+    }
+    harness.write(&written).await;
+    harness.fold_all(true).await;
+    let counting = CountingSnapshot::new(harness.snapshot().await);
+    let run = RunSeries::open(&counting, harness.run_ref).await.unwrap();
+    let numbers: Vec<SeriesNumber> = (0..WIDTH).map(series).collect();
+    let views = run.views(&counting, &numbers).await.unwrap();
+    assert!(views.iter().all(|view| view.span().is_some()));
+    let calls = counting.calls.load(Ordering::Relaxed);
+    assert!(calls <= 10, "{calls} calls for {WIDTH} series");
 }
 
 /// Reads a chart, and returns the numbers of rows and bytes that this takes.
