@@ -14,7 +14,7 @@ use matyan_model::{
 use matyan_store::{Commit, Range, Scan, Transaction, transact};
 use tokio_util::sync::CancellationToken;
 
-use crate::{Deps, Error, SweepOutcome};
+use crate::{Deps, Error, SweepOutcome, pace::Pace};
 
 /// Number of runs looked up per query.
 const PAGE: usize = 500;
@@ -54,7 +54,7 @@ async fn unlink_all(
     if kind == EntityKind::Experiment && !clear_notes(deps, project, id, stop).await? {
         return Ok(());
     }
-    let range = links(project, kind, id);
+    let (range, mut pace) = (links(project, kind, id), Pace::default());
     while !stop.is_cancelled() {
         let mut transaction = Transaction::new(deps.store.snapshot().await?);
         let (runs, _) = index_runs_page(transaction.unchecked(), &range, PAGE).await?;
@@ -86,6 +86,7 @@ async fn unlink_all(
                 Ok::<_, Error>((transaction, ()))
             })
             .await?;
+            pace.rest().await;
         }
     }
     Ok(())
@@ -98,7 +99,7 @@ async fn clear_notes(
     experiment: &str,
     stop: &CancellationToken,
 ) -> Result<bool, Error> {
-    let owner = NoteOwner::Experiment(experiment.to_owned());
+    let (owner, mut pace) = (NoteOwner::Experiment(experiment.to_owned()), Pace::default());
     while !stop.is_cancelled() {
         let (is_done, _) = transact(deps.store, async |mut transaction: Transaction| {
             let is_done = notes_clear(&mut transaction, project, &owner).await?;
@@ -108,6 +109,7 @@ async fn clear_notes(
         if is_done {
             return Ok(true);
         }
+        pace.rest().await;
     }
     Ok(false)
 }

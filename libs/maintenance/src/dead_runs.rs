@@ -6,16 +6,16 @@ use matyan_model::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{Deps, Error, SweepOutcome};
+use crate::{Deps, Error, SweepOutcome, pace::Pace};
 
 /// Clears the rows of dead runs, a bounded number per transaction.
 pub async fn sweep_dead_runs(deps: Deps<'_>, stop: &CancellationToken) -> Result<(), Error> {
-    let mut outcome = SweepOutcome::default();
+    let (mut outcome, mut pace) = (SweepOutcome::default(), Pace::default());
     for NamedProject { number: project, .. } in deps.projects().await? {
         // The snapshot must not live as long as the loop: the store keeps all versions since.
         let dead = dead_runs_list(&*deps.store.snapshot().await?, project).await?;
         for number in dead {
-            let swept = sweep_dead_run(deps, (project, number), stop).await;
+            let swept = sweep_dead_run(deps, (project, number), stop, &mut pace).await;
             outcome.keep_damage(swept)?;
         }
     }
@@ -26,9 +26,10 @@ async fn sweep_dead_run(
     deps: Deps<'_>,
     (project, number): (Project, RunNumber),
     stop: &CancellationToken,
+    pace: &mut Pace,
 ) -> Result<(), Error> {
     while !stop.is_cancelled() && !sweep_step(deps.store, project, number).await? {
-        tokio::task::yield_now().await;
+        pace.rest().await;
     }
     Ok(())
 }

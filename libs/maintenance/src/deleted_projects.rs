@@ -13,7 +13,7 @@ use matyan_model::{
 use matyan_store::{Transaction, transact};
 use tokio_util::sync::CancellationToken;
 
-use crate::{BlobEvent, BlobObserver, Deps, Error};
+use crate::{BlobEvent, BlobObserver, Deps, Error, pace::Pace};
 
 /// Time after which no process uses a deleted project: workers and frontiers look a project up
 /// every 30 s.
@@ -65,11 +65,12 @@ async fn sweep(
     observe: &mut BlobObserver<'_>,
 ) -> Result<(), Error> {
     let project = &listed.project;
+    let mut pace = Pace::default();
     while !project_clear(deps.store, project.number).await? {
         if stop.is_cancelled() {
             return Ok(());
         }
-        tokio::task::yield_now().await;
+        pace.rest().await;
     }
     // After the rows, so that no job stores another payload of the project.
     if !delete_blobs(deps.blobs, &project_folder(&project.name)?, stop, observe).await? {

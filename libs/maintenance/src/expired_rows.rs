@@ -9,12 +9,13 @@ use matyan_model::{
 };
 use matyan_store::{Batch, Transaction, transact};
 
-use crate::{Deps, Error, oldest_unapplied_us};
+use crate::{Deps, Error, oldest_unapplied_us, pace::Pace};
 
 /// Drops changes that are too old for any reader to resume from.
 pub async fn trim_changes(deps: Deps<'_>) -> Result<(), Error> {
     let now_us = deps.now_us();
     let kept = now_us.saturating_sub(RETENTION_US)..now_us.saturating_add(RETENTION_US);
+    let mut pace = Pace::default();
     for NamedProject { number: project, .. } in deps.projects().await? {
         loop {
             let mut batch = Batch::buffered();
@@ -22,6 +23,7 @@ pub async fn trim_changes(deps: Deps<'_>) -> Result<(), Error> {
                 break;
             }
             deps.store.commit(batch).await?;
+            pace.rest().await;
         }
     }
     Ok(())
@@ -41,8 +43,11 @@ pub async fn drop_abandoned_restores(deps: Deps<'_>) -> Result<(), Error> {
 
 /// Clears data that folds have replaced.
 pub async fn clear_garbage(deps: Deps<'_>) -> Result<(), Error> {
+    let mut pace = Pace::default();
     for NamedProject { number: project, .. } in deps.projects().await? {
-        while garbage_clear(deps.store, project, deps.now_us()).await? > 0 {}
+        while garbage_clear(deps.store, project, deps.now_us()).await? > 0 {
+            pace.rest().await;
+        }
     }
     Ok(())
 }
@@ -58,6 +63,9 @@ pub async fn sweep_producers(deps: Deps<'_>) -> Result<(), Error> {
         let more = producers_sweep(&mut transaction, log_time_us).await?;
         Ok::<_, Error>((transaction, more))
     };
-    while transact(deps.store, step).await?.0 {}
+    let mut pace = Pace::default();
+    while transact(deps.store, step).await?.0 {
+        pace.rest().await;
+    }
     Ok(())
 }

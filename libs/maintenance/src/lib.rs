@@ -31,6 +31,7 @@ pub use expired_rows::{clear_garbage, drop_abandoned_restores, sweep_producers, 
 pub use lock::JobLock;
 pub use log_progress::{PartitionProgress, lost_tail, oldest_unapplied_us, partition_progress};
 pub use orphaned_blobs::OrphanedBlobs;
+pub use pace::Pace;
 pub use pending_payloads::{PendingUploads, pending_payload_bytes};
 pub use run_blobs::{BlobPage, DeletedRunBlobs, LeftoverBlobs, deleted_run_number};
 pub use stale_runs::{StaleRuns, StaleRunsPage, finish_stale_runs};

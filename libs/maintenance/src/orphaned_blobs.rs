@@ -57,7 +57,7 @@ impl<'d> OrphanedBlobs<'d> {
             is_dry: false,
             max_failures: None,
             failures: 0,
-            pace: Pace::unlimited(),
+            pace: Pace::default(),
             is_resumable: false,
         })
     }
@@ -75,14 +75,13 @@ impl<'d> OrphanedBlobs<'d> {
         Self { max_failures: Some(runs), ..self }
     }
 
-    /// Lets the search run for weeks next to requests: it works half of the time, and continues where
-    /// an interrupted one has stopped.
-    pub async fn in_background(mut self) -> Result<Self, Error> {
+    /// Continues where an interrupted search has stopped.
+    pub async fn resume(mut self) -> Result<Self, Error> {
         let cursor = job_cursor_get(&*self.store.snapshot().await?, job()).await?;
         if let Some((project, number)) = cursor {
             self.pages.skip_to(project, &keys::document(project, number));
         }
-        Ok(Self { pace: Pace::limited(), is_resumable: true, ..self })
+        Ok(Self { is_resumable: true, ..self })
     }
 
     /// Deletes the orphaned blobs of the next page of runs, and returns the number of runs;

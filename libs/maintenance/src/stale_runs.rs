@@ -16,7 +16,7 @@ use matyan_model::{
 };
 use matyan_store::{Range, Store, Transaction};
 
-use crate::{Deps, Error, FINISH_STALE, JobLock, oldest_unapplied_us};
+use crate::{Deps, Error, FINISH_STALE, JobLock, oldest_unapplied_us, pace::Pace};
 
 /// Documents read in one page: about 100 kB.
 const PAGE: usize = 256;
@@ -153,11 +153,12 @@ async fn finish_in_project(
 ) -> Result<(), Error> {
     let mut lock = JobLock::acquire(deps.store, deps.clock, FINISH_STALE, project, owner).await?;
     let finished = async {
-        let mut stale_runs = StaleRuns::new(deps, project, idle).await?;
+        let (mut stale_runs, mut pace) = (StaleRuns::new(deps, project, idle).await?, Pace::default());
         while let Some(page) = stale_runs.finish_page(&mut lock, "").await? {
             for run in page.run_ids {
                 tracing::info!(run, "finished stale run");
             }
+            pace.rest().await;
         }
         Ok(())
     };

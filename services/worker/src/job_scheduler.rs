@@ -5,9 +5,10 @@
 use std::time::Duration;
 
 use matyan_maintenance::{
-    BlobEvent, CLEANUP_TOMBSTONES, FINISH_STALE, JobLock, LONGEST_SPOOL_US, OrphanedBlobs, PendingUploads,
-    StoreMigration, TombstoneSweep, clear_garbage, drop_abandoned_restores, pending_payload_bytes,
-    sweep_dead_entities, sweep_dead_runs, sweep_deleted_projects, sweep_producers, trim_changes,
+    BlobEvent, CLEANUP_TOMBSTONES, FINISH_STALE, JobLock, LONGEST_SPOOL_US, OrphanedBlobs, Pace,
+    PendingUploads, StoreMigration, TombstoneSweep, clear_garbage, drop_abandoned_restores,
+    pending_payload_bytes, sweep_dead_entities, sweep_dead_runs, sweep_deleted_projects, sweep_producers,
+    trim_changes,
 };
 use matyan_model::{
     ids::{NamedProject, Project},
@@ -215,7 +216,10 @@ async fn sweep_tombstones_in(deps: &Deps, metrics: &BlobMetrics, project: NamedP
     let result = async {
         let mut sweep = TombstoneSweep::new(deps.maintenance(), vec![project], LONGEST_SPOOL_US).await?;
         let mut observe = |event: BlobEvent<'_>| count_deletion(metrics, &event);
-        while sweep.sweep_page(&mut lock, &mut observe).await?.is_some() {}
+        let mut pace = Pace::default();
+        while sweep.sweep_page(&mut lock, &mut observe).await?.is_some() {
+            pace.rest().await;
+        }
         Ok(())
     };
     let result = result.await;
@@ -248,7 +252,7 @@ pub(crate) async fn delete_orphaned_blobs(
 ) -> Result<(), Error> {
     let deps = deps.maintenance();
     let orphaned_blobs = OrphanedBlobs::new(deps, deps.projects().await?).await?;
-    let mut orphaned_blobs = orphaned_blobs.max_failures(MAX_BUCKET_FAILURES).in_background().await?;
+    let mut orphaned_blobs = orphaned_blobs.max_failures(MAX_BUCKET_FAILURES).resume().await?;
     let mut observe = |event: BlobEvent<'_>| match event {
         BlobEvent::Deleted { key, .. } => {
             tracing::info!(%key, "deleted orphaned blob");

@@ -5,7 +5,7 @@
 //! Each document is read once, and the index is scanned once for a million of them. Only the runs that turn
 //! out to have wrong rows are looked at row by row.
 
-use matyan_maintenance::JobLock;
+use matyan_maintenance::{JobLock, Pace};
 use matyan_model::{
     change::change_put,
     entity::{Entity, Experiment, Tag, entity_list},
@@ -37,7 +37,8 @@ pub(super) async fn run(
     sender: &Sender<ReindexResponse>,
 ) -> Result<(), StreamEnd> {
     let mut lock = job::lock(deps, JOB, call.project).await?.dry(request.dry_run);
-    let mut reindex = Reindex { deps, call, dry_run: request.dry_run, done: 0, failed: 0, rows: 0 };
+    let (dry_run, pace) = (request.dry_run, Pace::default());
+    let mut reindex = Reindex { deps, call, dry_run, done: 0, failed: 0, rows: 0, pace };
     let result = reindex.repair_all(&mut lock, sender).await;
     lock.release(result).await
 }
@@ -51,12 +52,20 @@ struct Reindex<'c> {
     /// Runs among them whose documents are damaged.
     failed: u64,
     rows: u64,
+    pace: Pace,
 }
 
 impl Reindex<'_> {
     async fn report(&self, total: u64, sender: &Sender<ReindexResponse>) -> Result<(), StreamEnd> {
         let progress = JobProgress { done: self.done, total, failed: self.failed };
         Ok(sender.send(ReindexResponse { progress: Some(progress), rows: self.rows }).await?)
+    }
+
+    /// Ends a page: reports it, and rests.
+    async fn end_page(&mut self, sender: &Sender<ReindexResponse>) -> Result<(), StreamEnd> {
+        self.report(0, sender).await?;
+        self.pace.rest().await;
+        Ok(())
     }
 
     async fn repair_all(
@@ -108,7 +117,7 @@ impl Reindex<'_> {
                 self.failed += u64::from(!is_readable);
                 self.done += 1;
             }
-            self.report(0, sender).await?;
+            self.end_page(sender).await?;
         }
         Ok(rest)
     }
@@ -152,7 +161,7 @@ impl Reindex<'_> {
             if repaired.has_others {
                 with_others.push(number);
             }
-            self.report(0, sender).await?;
+            self.end_page(sender).await?;
         }
         Ok(with_others)
     }
@@ -203,7 +212,7 @@ impl Reindex<'_> {
             };
             self.rows += lock.write(clear).await? as u64;
         }
-        self.report(0, sender).await
+        self.end_page(sender).await
     }
 
     /// Adds a run to the change feed. Its document is unchanged, but tables of runs that were read from

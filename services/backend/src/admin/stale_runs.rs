@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use matyan_maintenance::{FINISH_STALE, JobLock, StaleRuns};
+use matyan_maintenance::{FINISH_STALE, JobLock, Pace, StaleRuns};
 use matyan_proto::admin::v1::{FinishStaleRequest, FinishStaleResponse, JobProgress};
 
 use super::job;
@@ -41,7 +41,7 @@ async fn finish(
 ) -> Result<(), StreamEnd> {
     let idle = Duration::from_secs(request.idle_s);
     let mut stale_runs = StaleRuns::new(job::maintenance_deps(deps), call.project, idle).await?;
-    let mut done = 0;
+    let (mut done, mut pace) = (0, Pace::default());
     while let Some(page) = match request.dry_run {
         true => stale_runs.find_page().await?,
         false => stale_runs.finish_page(lock, &call.caller).await?,
@@ -49,6 +49,7 @@ async fn finish(
         done += page.checked;
         let progress = Some(JobProgress { done, total: 0, failed: 0 });
         sender.send(FinishStaleResponse { progress, run_ids: page.run_ids }).await?;
+        pace.rest().await;
     }
     let progress = Some(JobProgress { done, total: done, failed: 0 });
     sender.send(FinishStaleResponse { progress, run_ids: Vec::new() }).await?;

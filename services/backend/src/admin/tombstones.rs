@@ -1,6 +1,6 @@
 //! Removes tombstones that are no longer needed, as a worker does every hour.
 
-use matyan_maintenance::{BlobEvent, CLEANUP_TOMBSTONES, JobLock, LONGEST_SPOOL_US, TombstoneSweep};
+use matyan_maintenance::{BlobEvent, CLEANUP_TOMBSTONES, JobLock, LONGEST_SPOOL_US, Pace, TombstoneSweep};
 use matyan_proto::admin::v1::{CleanupTombstonesRequest, CleanupTombstonesResponse, JobProgress};
 
 use super::job;
@@ -50,7 +50,7 @@ async fn sweep(
     let kept_us = i64::try_from(age_s.saturating_mul(1_000_000)).unwrap_or(i64::MAX);
     let mut sweep =
         TombstoneSweep::new(job::maintenance_deps(deps), vec![call.named_project()], kept_us).await?;
-    let (mut done, mut failed) = (0, 0);
+    let (mut done, mut failed, mut pace) = (0, 0, Pace::default());
     loop {
         let mut observe = |event: BlobEvent<'_>| {
             if let BlobEvent::BlobFailed | BlobEvent::RunFailed = event {
@@ -66,6 +66,7 @@ async fn sweep(
         let run_ids = page.run_ids.iter().map(|id| id.as_str().to_owned()).collect();
         let progress = Some(JobProgress { done, total: 0, failed });
         sender.send(CleanupTombstonesResponse { progress, run_ids }).await?;
+        pace.rest().await;
     }
     let progress = Some(JobProgress { done, total: done, failed });
     sender.send(CleanupTombstonesResponse { progress, run_ids: Vec::new() }).await?;
