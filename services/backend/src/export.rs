@@ -81,7 +81,7 @@ impl ExportService for Backend {
         let slot = self.exports.take()?;
         let format = table_format(request.format())?;
         let export = RunExport::new(self, &call, request).await?;
-        let search = export.search(call.again())?;
+        let search = export.search(call.again()).await?;
         let deps = self.deps.clone();
         let wrap = |piece| pb::RunsResponse { piece: Some(piece) };
         Ok(Response::new(self.respond(async move |sender| {

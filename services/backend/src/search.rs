@@ -64,7 +64,7 @@ impl SearchService for Backend {
 
     async fn runs(&self, request: Request<pb::RunsRequest>) -> RpcResult<Self::RunsStream> {
         let (call, request) = self.begin(request).await?;
-        let search = run_request::RunSearch::new(self, call, request)?;
+        let search = run_request::RunSearch::new(self, call, request).await?;
         Ok(Response::new(self.respond(async move |sender| search.send(&sender).await)))
     }
 
@@ -82,13 +82,13 @@ impl SearchService for Backend {
 
     async fn metrics(&self, request: Request<pb::MetricsRequest>) -> RpcResult<Self::MetricsStream> {
         let (call, request) = self.begin(request).await?;
-        let (search, metrics) = metrics::search(self, call, request)?;
+        let (search, metrics) = metrics::search(self, call, request).await?;
         Ok(Response::new(self.respond(async move |sender| search.send(metrics, &sender).await)))
     }
 
     async fn objects(&self, request: Request<pb::ObjectsRequest>) -> RpcResult<Self::ObjectsStream> {
         let (call, request) = self.begin(request).await?;
-        let (search, objects) = objects::search(self, call, request)?;
+        let (search, objects) = objects::search(self, call, request).await?;
         Ok(Response::new(self.respond(async move |sender| search.send(objects, &sender).await)))
     }
 

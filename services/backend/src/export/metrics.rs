@@ -46,7 +46,7 @@ pub(super) async fn search(
         steps: request.steps,
         ..search::MetricsRequest::default()
     };
-    let (search, sequences) = search_metrics(backend, call, request)?;
+    let (search, sequences) = search_metrics(backend, call, request).await?;
     Ok((search.within(scope), sequences.with_names(names)))
 }
 

@@ -43,7 +43,7 @@ pub(super) async fn search(
         parts: Some(RunParts { props: true, ..RunParts::default() }),
         ..search::ObjectsRequest::default()
     };
-    let (search, sequences) = search_objects(backend, call, request)?;
+    let (search, sequences) = search_objects(backend, call, request).await?;
     Ok((search.within(SearchScope { runs, newest: None }), sequences))
 }
 

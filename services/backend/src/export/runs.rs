@@ -73,13 +73,13 @@ impl RunExport {
     }
 
     /// A search for the rows.
-    pub(super) fn search(&self, call: Call) -> Result<SequenceSearch> {
+    pub(super) async fn search(&self, call: Call) -> Result<SequenceSearch> {
         let mut parts = RunParts { props: true, ..self.params() };
         if !self.metrics.is_empty() {
             parts.series_types = vec![SeriesType::Metric.into()];
             parts.series_keys.clone_from(&self.metrics);
         }
-        self.search_parts(call, parts)
+        self.search_parts(call, parts).await
     }
 
     /// The params to read.
@@ -89,9 +89,9 @@ impl RunExport {
         RunParts { params: all, param_paths: paths, ..RunParts::default() }
     }
 
-    fn search_parts(&self, call: Call, parts: RunParts) -> Result<SequenceSearch> {
+    async fn search_parts(&self, call: Call, parts: RunParts) -> Result<SequenceSearch> {
         let page = SequencePage::new(Endpoint::Run, self.query.as_ref(), 0, String::new());
-        let compiled = compile_query(&self.backend.deps, self.query.clone(), Endpoint::Run)?;
+        let compiled = compile_query(&self.backend.deps, self.query.clone(), Endpoint::Run).await?;
         let search = SequenceSearch::new(&self.backend, call, compiled, Some(parts), page)?;
         Ok(search.within(self.scope.clone()))
     }
@@ -101,7 +101,7 @@ impl RunExport {
         if self.param_paths.is_none() {
             return Ok(RunRows::new(Vec::new(), &self.metrics));
         }
-        let search = self.search_parts(call, self.params())?;
+        let search = self.search_parts(call, self.params()).await?;
         let (messages, mut found) = sender.inner();
         let searching = Box::pin(async move { search.send(WholeRuns, &messages).await });
         let reading = async {

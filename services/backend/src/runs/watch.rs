@@ -74,7 +74,7 @@ pub(crate) async fn begin(backend: &Backend, call: Call, request: WatchRequest) 
         },
     };
     Ok(Watch {
-        filter: WatchFilter::new(&deps, &request)?,
+        filter: WatchFilter::new(&deps, &request).await?,
         events: LiveEvents::after(backend, &call, position, settle).await?,
         runs: RunChanges::new(deps.clone(), call.again(), parts, request.progress),
         deps,

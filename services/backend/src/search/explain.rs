@@ -24,7 +24,7 @@ pub(super) async fn explain(deps: &Deps, call: &Call, request: ExplainRequest) -
         SearchKind::Audios => Endpoint::Audios,
         SearchKind::Figures => Endpoint::Figures,
     };
-    let compiled = match query_text::compile_query(deps, request.query, endpoint) {
+    let compiled = match query_text::compile_query(deps, request.query, endpoint).await {
         Ok(compiled) => compiled,
         Err(Error::InvalidQuery { error, position }) => {
             let TextPosition { line, column, end_column } = position;
@@ -34,7 +34,7 @@ pub(super) async fn explain(deps: &Deps, call: &Call, request: ExplainRequest) -
         }
         Err(error) => return Err(error),
     };
-    let plan = compiled.query.plan();
+    let plan = compiled.plan;
     let snapshot = deps.store.snapshot().await?;
     let counts = index::count_probes(snapshot.as_ref(), call.project, &plan).await?;
     drop(snapshot);

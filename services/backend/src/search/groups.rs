@@ -43,7 +43,9 @@ pub(super) async fn groups(
         text => Some(Cursor::decode(text, digest, values)?),
     };
     let now_us = cursor.as_ref().map_or_else(|| (deps.clock)(), |cursor| cursor.now_us);
-    let compiled = Arc::new(query_text::compile_query_at(now_us, request.query.clone(), Endpoint::Run)?);
+    let query = request.query.clone();
+    let compiled = query_text::compile_query_at(&deps.evaluation, now_us, query, Endpoint::Run).await?;
+    let compiled = Arc::new(compiled);
     let mut warnings = compiled.warnings.clone();
     let query = GroupQuery {
         project: call.project,

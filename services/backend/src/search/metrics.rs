@@ -78,7 +78,7 @@ pub(crate) enum Piece {
     Info(SeriesInfo),
 }
 
-pub(crate) fn search(
+pub(crate) async fn search(
     backend: &Backend,
     call: Call,
     request: MetricsRequest,
@@ -107,7 +107,7 @@ pub(crate) fn search(
         Some(Points::None(_)) | None => MetricOutput::Reduced(ReducedOutput::Info),
     };
     let page = SequencePage::new(Endpoint::Metric, request.query.as_ref(), request.limit, request.cursor);
-    let compiled = query_text::compile_query(&backend.deps, request.query, Endpoint::Metric)?;
+    let compiled = query_text::compile_query(&backend.deps, request.query, Endpoint::Metric).await?;
     let search = SequenceSearch::new(backend, call, compiled, request.parts, page)?;
     Ok((search, MetricSequences { steps, output, names: Vec::new() }))
 }

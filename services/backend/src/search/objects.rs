@@ -29,7 +29,7 @@ pub(crate) struct ObjectSequences {
     selection: Selection,
 }
 
-pub(crate) fn search(
+pub(crate) async fn search(
     backend: &Backend,
     call: Call,
     request: ObjectsRequest,
@@ -46,7 +46,7 @@ pub(crate) fn search(
         }
     };
     let page = SequencePage::new(endpoint, request.query.as_ref(), request.limit, request.cursor);
-    let compiled = query_text::compile_query(&backend.deps, request.query, endpoint)?;
+    let compiled = query_text::compile_query(&backend.deps, request.query, endpoint).await?;
     let search = SequenceSearch::new(backend, call, compiled, request.parts, page)?;
     Ok((search, ObjectSequences { series_type, selection: request.selection.unwrap_or_default() }))
 }

@@ -4,36 +4,47 @@
 use std::sync::Arc;
 
 use matyan_proto::search::v1::{self as pb};
-use matyan_ql::{Endpoint, Query, QueryError, QueryOptions, compile};
+use matyan_ql::{Endpoint, Plan, Query, QueryError, QueryOptions, compile};
 
 use super::text_position::TextPosition;
 use crate::{
-    Deps,
+    Deps, Evaluation,
     error::{Error, Result},
 };
 
 /// A compiled query.
 pub(crate) struct CompiledQuery {
     pub(crate) query: Arc<Query>,
+    pub(crate) plan: Plan,
     pub(crate) warnings: Vec<pb::Warning>,
     pub(crate) report_progress: bool,
 }
 
-pub(crate) fn compile_query(
+pub(crate) async fn compile_query(
     deps: &Deps,
     query: Option<pb::Query>,
     endpoint: Endpoint,
 ) -> Result<CompiledQuery> {
-    compile_query_at((deps.clock)(), query, endpoint)
+    compile_query_at(&deps.evaluation, (deps.clock)(), query, endpoint).await
 }
 
-/// Compiles a query for which `now_us` is the current time.
-pub(crate) fn compile_query_at(
+/// Compiles a query for which `now_us` is the current time. Without a text there is nothing to
+/// compute; all else is left to the threads of queries, as a text can take milliseconds.
+pub(crate) async fn compile_query_at(
+    evaluation: &Evaluation,
     now_us: i64,
     query: Option<pb::Query>,
     endpoint: Endpoint,
 ) -> Result<CompiledQuery> {
-    let pb::Query { text, timezone_offset_min, report_progress } = query.unwrap_or_default();
+    let query = query.unwrap_or_default();
+    match query.text.is_empty() {
+        true => compile_text(now_us, query, endpoint),
+        false => evaluation.run(move || compile_text(now_us, query, endpoint)).await?,
+    }
+}
+
+fn compile_text(now_us: i64, query: pb::Query, endpoint: Endpoint) -> Result<CompiledQuery> {
+    let pb::Query { text, timezone_offset_min, report_progress } = query;
     let now = now_us as f64 / 1e6;
     let options = QueryOptions { endpoint, offset_minutes: timezone_offset_min, now };
     let query = compile(&text, options).map_err(|error| invalid_query(&text, error))?;
@@ -46,9 +57,39 @@ pub(crate) fn compile_query_at(
             end_column: Some(end_column),
         }
     });
-    Ok(CompiledQuery { warnings: warnings.collect(), query: Arc::new(query), report_progress })
+    Ok(CompiledQuery {
+        plan: query.plan(),
+        warnings: warnings.collect(),
+        query: Arc::new(query),
+        report_progress,
+    })
 }
 
 fn invalid_query(text: &str, error: QueryError) -> Error {
     Error::InvalidQuery { position: TextPosition::locate(text, &error.typed), error: Box::new(error) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use futures::poll;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn only_threads_of_queries_compile_texts() {
+        let evaluation = Evaluation::start(1).unwrap();
+        let (unblock, blocked) = mpsc::channel::<()>();
+        let mut busy = Box::pin(evaluation.run(move || blocked.recv()));
+        assert!(poll!(&mut busy).is_pending());
+        let query = |text: &str| Some(pb::Query { text: text.to_owned(), ..pb::Query::default() });
+        let mut waiting = Box::pin(compile_query_at(&evaluation, 0, query("run.active"), Endpoint::Run));
+        assert!(poll!(&mut waiting).is_pending());
+        let all = compile_query_at(&evaluation, 0, query(""), Endpoint::Run).await.unwrap();
+        assert_eq!(all.plan.to_string(), "archived = false; exact");
+        unblock.send(()).unwrap();
+        busy.await.unwrap().unwrap();
+        assert_eq!(waiting.await.unwrap().query.statement(), "run.active");
+    }
 }

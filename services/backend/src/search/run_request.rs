@@ -60,7 +60,7 @@ pub(super) enum ListStart {
 }
 
 impl RunSearch {
-    pub(super) fn new(backend: &Backend, call: Call, request: RunsRequest) -> Result<Self> {
+    pub(super) async fn new(backend: &Backend, call: Call, request: RunsRequest) -> Result<Self> {
         let parts = convert::parts(request.parts.clone())?;
         let digest = list_digest(&request);
         let keys = sort::parse_keys(request.sort)?;
@@ -89,8 +89,10 @@ impl RunSearch {
                 Some((group_values("group", by)?, terms))
             }
         };
+        let evaluation = &backend.deps.evaluation;
+        let compiled = query_text::compile_query_at(evaluation, now_us, request.query, Endpoint::Run).await?;
         Ok(Self {
-            compiled: Arc::new(query_text::compile_query_at(now_us, request.query, Endpoint::Run)?),
+            compiled: Arc::new(compiled),
             keys,
             limit: (request.limit > 0).then_some(request.limit.into()),
             start,

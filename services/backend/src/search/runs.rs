@@ -391,7 +391,7 @@ impl RunSender<'_> {
     async fn end(mut self, search: &RunSearch, next_cursor: Option<String>) -> Result<(), StreamEnd> {
         let mut message = self.message();
         if self.counts.found == 0 && self.counts.is_counted {
-            let unknown = unknown_names(&search.backend, &search.call, &search.compiled.query);
+            let unknown = unknown_names(&search.backend, &search.call, &search.compiled);
             message.warnings.extend(self.keep_alive.during(unknown, || None).await??);
         }
         let always_raised = self.always_raised || self.scanner.always_raised();

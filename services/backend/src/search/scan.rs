@@ -10,7 +10,7 @@ use matyan_model::{
     run::{Document, documents_get, runs_list},
 };
 use matyan_proto::{common::v1::Progress, search::v1::Warning};
-use matyan_ql::{Endpoint, KeyPath, Plan};
+use matyan_ql::{Endpoint, KeyPath};
 use matyan_store::{Error as StoreError, Range, Scan, Snapshot};
 
 use super::{
@@ -82,9 +82,9 @@ enum RemainingRuns {
 impl RunScanner {
     /// Reads from the indexes which runs may match.
     pub(crate) async fn new(deps: Arc<Deps>, project: Project, compiled: &CompiledQuery) -> Result<Self> {
-        let plan: Plan = compiled.query.plan();
+        let plan = &compiled.plan;
         let snapshot = deps.store.snapshot().await?;
-        let counts = index::count_probes(snapshot.as_ref(), project, &plan).await?;
+        let counts = index::count_probes(snapshot.as_ref(), project, plan).await?;
         drop(snapshot);
         let choice = plan.choose(&counts);
         let (rest, total) = match index::propose_runs(&deps, project, &choice.access).await? {

@@ -250,7 +250,7 @@ impl<K: SequenceKind> SequenceSender<'_, K> {
         }
         if self.found == 0 && self.sent.is_first {
             let message = self.keep_alive_message();
-            let unknown = unknown_names(&self.backend, &self.call, &self.compiled.query);
+            let unknown = unknown_names(&self.backend, &self.call, &self.compiled);
             let warnings = self.keep_alive.during(unknown, message).await??;
             if !warnings.is_empty() {
                 let status = MessageStatus { warnings, ..MessageStatus::default() };

@@ -9,11 +9,11 @@ use matyan_model::{
     project::project_count,
 };
 use matyan_proto::search::v1::Warning;
-use matyan_ql::{Interval, KeyPath, Probe, Query, param_text, text_literal};
+use matyan_ql::{Interval, KeyPath, Probe, param_text, text_literal};
 use matyan_store::Snapshot;
 use tokio::time::timeout;
 
-use super::{complete, index};
+use super::{complete, index, query_text::CompiledQuery};
 use crate::{Backend, call::Call, error::Result, project::MergedParams, series::ALL_TYPES};
 
 /// Maximum number of warnings about one query.
@@ -36,9 +36,13 @@ enum MissingName {
 
 /// Warnings about names that no run has. Only if an index lacks a name, the params and series of all runs
 /// are read, to find similar names.
-pub(super) async fn unknown_names(backend: &Backend, call: &Call, query: &Query) -> Result<Vec<Warning>> {
+pub(super) async fn unknown_names(
+    backend: &Backend,
+    call: &Call,
+    compiled: &CompiledQuery,
+) -> Result<Vec<Warning>> {
     let snapshot = backend.deps.store.snapshot().await?;
-    let missing = missing_names(snapshot.as_ref(), call.project, query).await?;
+    let missing = missing_names(snapshot.as_ref(), call.project, compiled).await?;
     drop(snapshot);
     if missing.is_empty() {
         return Ok(Vec::new());
@@ -57,19 +61,23 @@ pub(super) async fn unknown_names(backend: &Backend, call: &Call, query: &Query)
 }
 
 /// The names in a query that no index has; none in a project without runs.
-async fn missing_names(snapshot: &dyn Snapshot, project: Project, query: &Query) -> Result<Vec<MissingName>> {
+async fn missing_names(
+    snapshot: &dyn Snapshot,
+    project: Project,
+    compiled: &CompiledQuery,
+) -> Result<Vec<MissingName>> {
     let mut missing = Vec::new();
     if project_count(snapshot, project, Counter::Runs).await? <= 0 {
         return Ok(missing);
     }
-    for path in query.named_params() {
+    for path in compiled.query.named_params() {
         // System params are not among the known ones.
         let is_hidden = path.keys().first().is_none_or(|key| key.starts_with("__"));
         if missing.len() < MAX_WARNINGS && !is_hidden && !has_param(snapshot, project, &path).await? {
             missing.push(MissingName::Param(path.keys().iter().map(ToString::to_string).collect()));
         }
     }
-    for probe in query.plan().probes() {
+    for probe in compiled.plan.probes() {
         if missing.len() < MAX_WARNINGS
             && let Some(name) = probed_name(probe)
             && !index::has_runs(snapshot, project, probe).await?

@@ -43,7 +43,7 @@ pub(crate) async fn begin(backend: &Backend, call: Call, request: WatchRunsReque
     let WatchRunsRequest { query, sort, limit, .. } = request;
     let list = RunsRequest { query, sort, limit, ids_only: true, ..RunsRequest::default() };
     // Checks the query and the order.
-    RunSearch::new(backend, call.again(), list.clone())?;
+    RunSearch::new(backend, call.again(), list.clone()).await?;
     Ok(RunsWatch {
         events: LiveEvents::from_now(backend, &call, settle).await?,
         runs: RunChanges::new(backend.deps.clone(), call.again(), parts, request.progress),
@@ -119,7 +119,7 @@ impl RunsWatch {
     /// The first runs now, with their ids.
     async fn first_runs(&self) -> Result<Vec<(RunNumber, String)>> {
         let Backend { deps, tables, .. } = &self.backend;
-        let search = RunSearch::new(&self.backend, self.call.again(), self.request.clone())?;
+        let search = RunSearch::new(&self.backend, self.call.again(), self.request.clone()).await?;
         let (selection, limit) = (search.selection().await?, self.request.limit as usize);
         Ok(tables.page(deps, &selection, PageStart::Position(0), limit).await?.runs)
     }

@@ -113,7 +113,7 @@ pub(super) async fn read(
 ) -> Result<ReadMatches> {
     const NUMBER: usize = size_of::<RunNumber>();
     let compiled = &query.compiled;
-    if let Some(known) = find_matches(deps, project, &compiled.query.plan()).await? {
+    if let Some(known) = find_matches(deps, project, &compiled.plan).await? {
         room.reserve((known.matches.len() + known.partial.len()) * 2 * NUMBER).await?;
         let mut numbers = known.matches;
         let partial: HashSet<RunNumber> = known.partial.into_iter().collect();

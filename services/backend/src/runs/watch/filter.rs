@@ -32,7 +32,7 @@ pub(super) struct WatchFilter {
 }
 
 impl WatchFilter {
-    pub(super) fn new(deps: &Deps, request: &WatchRequest) -> Result<Self> {
+    pub(super) async fn new(deps: &Deps, request: &WatchRequest) -> Result<Self> {
         let ids = request.run_ids.iter().filter(|id| is_run_id(id)).cloned().collect();
         let query = if request.query.trim().is_empty() {
             None
@@ -42,7 +42,7 @@ impl WatchFilter {
                 timezone_offset_min: request.timezone_offset_min,
                 ..QueryText::default()
             };
-            Some(compile_query(deps, Some(text), Endpoint::Run)?.query)
+            Some(compile_query(deps, Some(text), Endpoint::Run).await?.query)
         };
         Ok(Self { ids: (!request.run_ids.is_empty()).then_some(ids), query, known: HashMap::new() })
     }
