@@ -63,9 +63,12 @@ pub(crate) async fn begin(backend: &Backend, call: Call, request: WatchRequest) 
     convert::check_limit("run_ids", request.run_ids.len(), limits::RUNS_PER_CALL)?;
     let parts = convert::parts(request.parts.clone())?;
     let settle = convert::settle_time(request.settle_ms)?;
+    if request.snapshot && !request.resume.is_empty() {
+        return Err(Error::field("resume", "cannot be combined with `snapshot`: set one of them"));
+    }
     let now = end_position(deps.store.as_ref()).await?;
     let position = match &request.resume {
-        resume if resume.is_empty() || request.snapshot => now,
+        resume if resume.is_empty() => now,
         resume => match resume::parse(resume)? {
             // The position comes from another store, or this store was restored from
             // an older backup.

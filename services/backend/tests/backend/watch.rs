@@ -303,6 +303,8 @@ async fn invalid_requests_name_the_field() {
     let query = WatchRequest { query: "run.name ==".into(), ..request() };
     assert_eq!(failure(client.watch(query).await).1, "INVALID_QUERY");
     let future = [&[1][..], &[0xff; 10]].concat();
+    let both = WatchRequest { snapshot: true, ..resume(&future) };
+    wrong_field(client.watch(both).await, "resume");
     let (code, reason, _) = failure(client.watch(resume(&future)).await);
     assert_eq!((code, reason.as_str()), (Code::OutOfRange, "POSITION_EXPIRED"));
     harness.end().await;
