@@ -35,7 +35,7 @@ pub use staging::{
 pub use writing::{RunVersion, WritingState, run_change_wait, run_version, writing_get, writing_put};
 
 use bytes::Bytes;
-use matyan_proto::common::v1 as api;
+use matyan_proto::{common::v1 as api, limits};
 use matyan_store::{Key, Result, Value};
 use minicbor::{Decode, Encode};
 
@@ -176,6 +176,12 @@ impl Props {
         if std::mem::take(&mut self.is_implicit) {
             self.created_us = created_us;
         }
+    }
+
+    /// Whether another tag fits. With as many as possible, and a description and params as long as
+    /// possible, the document still fits in a row.
+    pub fn has_room_for_tags(&self) -> bool {
+        self.tags.len() < limits::TAGS_PER_RUN
     }
 
     /// Ends a silent run, as of its last activity.

@@ -25,6 +25,8 @@ pub(crate) enum Error {
     InvalidRequest(String),
     #[error("`{field}` has {size} bytes or entries, and the limit is {limit}: send less in one request")]
     TooLarge { field: &'static str, size: usize, limit: usize },
+    #[error("run `{run_id}` has {limit} tags, as many as it can have: remove one before you add `{field}`")]
+    TooManyTags { field: &'static str, run_id: String, limit: usize },
     #[error("there is no {resource} `{id}`")]
     NotFound { resource: &'static str, id: String },
     #[error("there is no {resource} `{id}`, as given in `{field}`: create it first, or correct the field")]
@@ -104,7 +106,7 @@ impl Error {
             Self::Partial { source, .. } => source.code(),
             Self::InvalidField { .. } => Code::InvalidField,
             Self::InvalidRequest(_) => Code::InvalidRequest,
-            Self::TooLarge { .. } => Code::TooLarge,
+            Self::TooLarge { .. } | Self::TooManyTags { .. } => Code::TooLarge,
             Self::NotFound { .. } | Self::NoSuchReference { .. } => Code::NotFound,
             Self::NotYetApplied(_) => Code::NotYetApplied,
             Self::Waiting(_) | Self::Store(_) | Self::Log(_) | Self::Blobs(_) | Self::Stopping => {
@@ -132,7 +134,9 @@ impl Error {
         };
         match self {
             Self::InvalidField { field, .. } => pairs(&[("field", field)]),
-            Self::TooLarge { field, limit, .. } => pairs(&[("field", field), ("limit", &limit.to_string())]),
+            Self::TooLarge { field, limit, .. } | Self::TooManyTags { field, limit, .. } => {
+                pairs(&[("field", field), ("limit", &limit.to_string())])
+            }
             Self::InvalidQuery { error, position } => {
                 let mut metadata: HashMap<String, String> = pairs(&[
                     ("statement", &error.statement),

@@ -153,10 +153,17 @@ impl RunEdit {
         (!batch.mutations.is_empty()).then_some(batch)
     }
 
-    pub fn tag_add(&mut self, tag: &str) {
-        if let Err(position) = self.props.tags.binary_search_by(|known| known.as_str().cmp(tag)) {
+    /// Adds a tag. Returns false, without a change, if the run has as many others as it can have.
+    #[must_use]
+    pub fn tag_add(&mut self, tag: &str) -> bool {
+        let Err(position) = self.props.tags.binary_search_by(|known| known.as_str().cmp(tag)) else {
+            return true;
+        };
+        let has_room = self.props.has_room_for_tags();
+        if has_room {
             self.props.tags.insert(position, tag.to_owned());
         }
+        has_room
     }
 
     pub fn tag_remove(&mut self, tag: &str) {

@@ -78,6 +78,30 @@ async fn edit(store: &TestStore, number: RunNumber, change: impl Fn(&mut Props),
         .unwrap();
 }
 
+#[tokio::test]
+async fn rule_38_a_document_with_all_texts_and_tags_at_their_limits_fits_in_a_row() {
+    let store = TestStore::new().await;
+    let number = create(&store, &"r".repeat(limits::RUN_ID_BYTES), 1_000).await;
+    let fill = |props: &mut Props| {
+        props.name = "n".repeat(limits::NAME_BYTES);
+        props.description = "d".repeat(limits::DESCRIPTION_BYTES);
+    };
+    edit(&store, number, fill, Some(&format!(r#"{{"text":"{}"}}"#, "p".repeat(16_000)))).await;
+    let add = async |transaction: &mut Transaction| -> Result<bool> {
+        let mut edit = RunEdit::load(transaction, P, number).await?.expect("the run lives");
+        let ids = (0..limits::TAGS_PER_RUN).map(|tag| format!("00000000-0000-0000-0000-{tag:012}"));
+        assert!(ids.collect::<Vec<_>>().iter().all(|id| edit.tag_add(id)));
+        let again = edit.tag_add("00000000-0000-0000-0000-000000000000");
+        let more = edit.tag_add("00000000-0000-0000-0001-000000000000");
+        edit.write(transaction.batch());
+        Ok(again && !more)
+    };
+    assert!(store.run(add).await.unwrap());
+    let document = document_get(&*store.snapshot().await.unwrap(), P, number).await.unwrap().unwrap();
+    assert_eq!(document.props.tags.len(), limits::TAGS_PER_RUN);
+    assert!(matches!(document.params, Params::Inline(_)));
+}
+
 async fn proposed(store: &TestStore, range: matyan_store::Range) -> Vec<RunNumber> {
     index_runs_page(&*store.snapshot().await.unwrap(), &range, 100).await.unwrap().0
 }

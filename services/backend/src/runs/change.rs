@@ -218,7 +218,10 @@ pub(crate) async fn tag_add(deps: &Deps, call: &Call, run_id: &str, name: &str) 
         let id = entity_find_or_create(&mut transaction, call.project, &entity, &new_id).await?;
         let mut edit = load(&transaction, call, number, run_id).await?;
         if !edit.props.tags.contains(&id) {
-            edit.tag_add(&id);
+            if !edit.tag_add(&id) {
+                let (run_id, limit) = (run_id.to_owned(), limits::TAGS_PER_RUN);
+                return Err(Error::TooManyTags { field: "name", run_id, limit });
+            }
             write(&mut transaction, call, edit, now);
         }
         Ok::<_, Error>((transaction, id))

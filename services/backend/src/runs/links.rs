@@ -4,7 +4,7 @@ use matyan_model::{
     entity::{Entity, EntityError, Experiment, Tag, entity_find, entity_find_or_create, entity_load},
     ids::Project,
     keys::EntityKind,
-    run::RunEdit,
+    run::{RunEdit, run_id_get},
 };
 use matyan_proto::{
     limits,
@@ -39,7 +39,8 @@ pub(super) trait Link: Sync {
         new_id: Option<&str>,
     ) -> impl Future<Output = Result<Option<String>>> + Send;
 
-    fn apply(&self, edit: &mut RunEdit, id: Option<&str>);
+    /// Changes a run. Returns the field of the request that the run has no room for, if there is one.
+    fn apply(&self, edit: &mut RunEdit, id: Option<&str>) -> Result<(), &'static str>;
 }
 
 /// Applies a change to many runs. An error says how many were done before.
@@ -80,7 +81,11 @@ async fn change_page<L: Link>(
             let edit = RunEdit::load(&transaction, call.project, *number).await?;
             let Some(mut edit) = edit.filter(|edit| !edit.props.pending_delete) else { continue };
             let before = edit.props.clone();
-            link.apply(&mut edit, id.as_deref());
+            if let Err(field) = link.apply(&mut edit, id.as_deref()) {
+                let run_id = run_id_get(transaction.unchecked(), call.project, *number).await?;
+                let run_id = run_id.map(|id| id.as_str().to_owned()).unwrap_or_default();
+                return Err(Error::TooManyTags { field, run_id, limit: limits::TAGS_PER_RUN });
+            }
             // Without a change there is nothing to report to watchers.
             if edit.props != before {
                 write(&mut transaction, call, edit, now);
@@ -188,11 +193,15 @@ impl Link for TagLink {
         })
     }
 
-    fn apply(&self, edit: &mut RunEdit, id: Option<&str>) {
-        let Some(id) = id else { return };
+    fn apply(&self, edit: &mut RunEdit, id: Option<&str>) -> Result<(), &'static str> {
+        let Some(id) = id else { return Ok(()) };
         match self.tag {
-            TagChoice::Add { .. } | TagChoice::AddByName(_) => edit.tag_add(id),
-            TagChoice::Remove { .. } | TagChoice::RemoveByName { .. } => edit.tag_remove(id),
+            TagChoice::Add { .. } => edit.tag_add(id).then_some(()).ok_or("tag_id"),
+            TagChoice::AddByName(_) => edit.tag_add(id).then_some(()).ok_or("tag_name"),
+            TagChoice::Remove { .. } | TagChoice::RemoveByName { .. } => {
+                edit.tag_remove(id);
+                Ok(())
+            }
         }
     }
 }
@@ -244,7 +253,8 @@ impl Link for ExperimentLink {
         })
     }
 
-    fn apply(&self, edit: &mut RunEdit, id: Option<&str>) {
+    fn apply(&self, edit: &mut RunEdit, id: Option<&str>) -> Result<(), &'static str> {
         edit.props.experiment = id.map(str::to_owned);
+        Ok(())
     }
 }

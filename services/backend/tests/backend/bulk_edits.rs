@@ -151,6 +151,38 @@ async fn what_a_batch_cannot_mean_is_refused() {
     harness.end().await;
 }
 
+#[tokio::test]
+async fn a_run_has_a_limited_number_of_tags() {
+    let harness = Harness::new().await;
+    let mut client = Client::new(harness.routes());
+    let names: Vec<String> = (0..limits::TAGS_PER_RUN).map(|number| format!("tag {number:03}")).collect();
+    harness.log("full", std::iter::once(create()).chain(names.iter().map(|name| tag(name)))).await;
+    harness.log("other", [create(), tag("more")]).await;
+    harness.applied().await;
+    let single = |name: &str| AddTagRequest { run_id: "full".into(), name: name.into() };
+    let refused = |(code, reason, metadata): (Code, String, Vec<(String, String)>), field: &str| {
+        assert_eq!((code, reason.as_str()), (Code::ResourceExhausted, "TOO_LARGE"));
+        let pair = |key: &str, value: &str| (key.to_owned(), value.to_owned());
+        assert_eq!(metadata, [pair("field", field), pair("limit", "256")]);
+    };
+    refused(failure(client.add_tag(single("new")).await), "name");
+    let both = &["other", "full"];
+    let status = client.add_tag_batch(add(both, Added::TagName("new".into()))).await.unwrap_err();
+    assert!(status.message().starts_with("run `full` has 256 tags"), "{status}");
+    refused(failure::<()>(Err(status)), "tag_name");
+    let more = props(&mut client, "other").await.tags[0].id.clone();
+    refused(failure(client.add_tag_batch(add(both, Added::TagId(more))).await), "tag_id");
+    assert_eq!(tag_names(&mut client, "other").await, ["more"]);
+    assert_eq!(listed_tags(&harness).await.len(), limits::TAGS_PER_RUN + 1);
+    // A tag that the run has is no change, and another one fits when one is gone.
+    client.add_tag(single(&names[0])).await.unwrap();
+    let first = Removed::TagName(names[0].clone());
+    client.remove_tag_batch(remove(&["full"], first)).await.unwrap();
+    client.add_tag_batch(add(both, Added::TagName("new".into()))).await.unwrap();
+    assert_eq!(tag_names(&mut client, "full").await.len(), limits::TAGS_PER_RUN);
+    harness.end().await;
+}
+
 /// Large selections in the UI would otherwise take a commit to disk for each run.
 #[tokio::test]
 async fn bulk_edits_take_one_transaction_per_page() {

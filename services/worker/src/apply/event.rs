@@ -164,8 +164,18 @@ impl EventWriter<'_, '_> {
         let received_us = self.entry.received_us;
         let (created_us, updated_us) = (received_us, received_us);
         let tag = Tag { name: name.to_owned(), created_us, updated_us, ..Tag::default() };
+        let full = || Ok(Err(format!("the run has reached the limit of {} tags", limits::TAGS_PER_RUN)));
+        let live = self.run.live(self.transaction, received_us).await?;
+        let has_room = live.document.edit(self.transaction, live.number).await?.props.has_room_for_tags();
+        // A tag that no run gets is not created.
+        if !has_room && live.document.find(self.transaction, Tag::KIND, name).await?.is_none() {
+            return full();
+        }
         let id = self.entity_id(&tag).await?;
         let edit = self.edit().await?;
+        if !edit.tag_add(&id) {
+            return full();
+        }
         edit.props.set_created(received_us);
         edit.tag_add(&id);
         edit.touch(received_us);

@@ -361,6 +361,30 @@ async fn a_step_after_the_last_possible_one_is_refused_and_not_wrapped() {
 async fn the_header_has_the_type_of_the_last_value() {
     let env = TestEnv::new().await;
     let with_type = |offset, dtype: &str| {
+/// With more, the document of the run would not fit in a row, and nothing could change it.
+#[tokio::test]
+async fn rule_38_the_number_of_tags_per_run_is_limited() {
+    let env = TestEnv::new().await;
+    let name = |number: usize| format!("tag {number}");
+    let full = (0..limits::TAGS_PER_RUN).fold(record(0).create(), |record, number| record.tag(&name(number)));
+    env.apply(vec![full]).await;
+    let beyond = name(limits::TAGS_PER_RUN);
+    let applied = env.apply(vec![record(1).tag(&beyond).tag(&name(0)).line(0, "x")]).await;
+    assert_eq!(applied.parked, 1);
+    assert_eq!(env.parked().await[0].reason, "the run has reached the limit of 256 tags");
+    let read = env.read().await.unwrap();
+    assert_eq!((read.props.tags.len(), read.lines.len()), (limits::TAGS_PER_RUN, 1));
+    let snapshot = env.store().snapshot().await.unwrap();
+    let created = matyan_model::entity::entity_find(&*snapshot, P, EntityKind::Tag, &beyond).await.unwrap();
+    assert_eq!(created, None);
+    // A tag that exists is refused alike, and fits again when another one is gone.
+    env.apply(vec![record(2).run("other").create().tag(&beyond)]).await;
+    assert_eq!(env.apply(vec![record(3).tag(&beyond)]).await.parked, 1);
+    let remove = Kind::RemoveTag(pb::RemoveTag { name: name(0) });
+    assert_eq!(env.apply(vec![record(4).event(remove).tag(&beyond)]).await.parked, 0);
+    assert_eq!(env.read().await.unwrap().props.tags.len(), limits::TAGS_PER_RUN);
+}
+
         let mut record = record(offset).define(0, &["a"]).points(0, &[(None, 1.0)]);
         record.batch.series[0].dtype = dtype.to_owned();
         record

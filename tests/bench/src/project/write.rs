@@ -150,7 +150,7 @@ async fn run(
     edit.props.finalized_us = Some(created_us + 60_000_000);
     edit.props.experiment = Some(experiment_id(index % EXPERIMENTS));
     if index.is_multiple_of(10) {
-        edit.tag_add(TAG);
+        assert!(edit.tag_add(TAG), "a new run has room for a tag");
     }
     let batch = transaction.batch();
     edit.write(batch);
