@@ -16,7 +16,7 @@ pub const RETENTION_US: i64 = 3_600_000_000;
 pub struct Change {
     pub stamp: Stamp,
     pub number: RunNumber,
-    /// Receive time of the record that was applied.
+    /// When it was written, by the clock of the writer: a record may have waited in the log.
     pub time_us: i64,
     /// The caller who made the change; empty until access control exists.
     pub caller: String,
@@ -141,8 +141,8 @@ pub async fn changes_trim(
     batch: &mut Batch,
 ) -> Result<bool> {
     let (changes, _) = changes_list(snapshot, project, None, 2_000).await?;
-    // Receive times of different runs are not strictly in commit order. Only a prefix of the
-    // feed is removed.
+    // Clocks of writers differ, so times are not strictly in commit order. Only a prefix of the feed
+    // is removed.
     let old = changes.iter().take_while(|change| !kept.contains(&change.time_us)).last();
     let Some(last) = old else { return Ok(false) };
     let start = keys::changes(project).start;

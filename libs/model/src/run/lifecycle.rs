@@ -85,6 +85,8 @@ async fn number_is_taken(snapshot: &dyn Snapshot, project: Project, number: u64)
 pub struct Deletion<'a> {
     pub at: LogPosition,
     pub time_us: i64,
+    /// When it is applied.
+    pub now_us: i64,
     pub caller: &'a str,
     /// Name of the project, for the control event.
     pub project_name: &'a str,
@@ -182,7 +184,7 @@ fn unlink(
     if let Some(number) = number {
         batch.set(keys::dead_run(project, number), Vec::new());
         batch.add(keys::project_counter(project, Counter::Runs), -1);
-        let by = (deletion.time_us, deletion.caller);
+        let by = (deletion.now_us, deletion.caller);
         change::points_change_put(batch, project, number, by, ChangedPoints::Any);
     }
     let event = RunDeleted {

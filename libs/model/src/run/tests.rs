@@ -1,7 +1,7 @@
 //! Tests of the lifecycle of runs on the embedded store: creating, changing (along with their
 //! indexes), hiding, deleting, and sweeping them.
 
-use matyan_store::Store;
+use matyan_store::{Store, Transaction};
 
 use super::*;
 use crate::{
@@ -80,7 +80,7 @@ async fn edit(store: &TestStore, number: RunNumber, change: impl Fn(&mut Props),
 
 #[tokio::test]
 async fn rule_38_a_document_with_all_texts_and_tags_at_their_limits_fits_in_a_row() {
-    let store = TestStore::new().await;
+    let store = TestStore::open().await;
     let number = create(&store, &"r".repeat(limits::RUN_ID_BYTES), 1_000).await;
     let fill = |props: &mut Props| {
         props.name = "n".repeat(limits::NAME_BYTES);
@@ -130,14 +130,15 @@ async fn rule_11_a_free_number_is_found_among_many_runs_of_one_moment() {
     for number in 0..100 {
         assert_eq!(create(&store, &format!("r{number}"), -7).await, RunNumber(number + 1), "0 means no run");
     }
-    let mut transaction = matyan_store::Transaction::new(store.snapshot().await.unwrap());
+    let mut transaction = Transaction::new(store.snapshot().await.unwrap());
     run_create(&mut transaction, P, &RunId::new("last"), -7).await.unwrap();
     assert_eq!(transaction.into_batch().checks.len(), 1, "only the chosen number must be checked");
 }
 
 async fn delete(store: &TestStore, id: &str) {
     let id = RunId::new(id);
-    let deletion = Deletion { at: LogPosition::default(), time_us: 5, caller: "", project_name: "" };
+    let deletion =
+        Deletion { at: LogPosition::default(), time_us: 5, now_us: 5, caller: "", project_name: "" };
     store
         .run(async |transaction| -> Result<Head> {
             let key = keys::head(P, &id);
@@ -202,7 +203,7 @@ async fn indexes_follow_the_document() {
 async fn an_edit_without_a_change_writes_nothing() {
     let store = TestStore::open().await;
     let number = create(&store, "r", 1_000).await;
-    let mut transaction = matyan_store::Transaction::new(store.snapshot().await.unwrap());
+    let mut transaction = Transaction::new(store.snapshot().await.unwrap());
     let mut same = RunEdit::load(&transaction, P, number).await.unwrap().unwrap();
     same.params(transaction.unchecked()).await.unwrap();
     same.write(transaction.batch());

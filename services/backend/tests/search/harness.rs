@@ -235,7 +235,8 @@ impl Harness {
 
     pub(crate) async fn delete(&self, id: &str) {
         let id = RunId::new(id);
-        let deletion = Deletion { at: LogPosition::default(), time_us: 5, caller: "", project_name: "" };
+        let deletion =
+            Deletion { at: LogPosition::default(), time_us: 5, now_us: 5, caller: "", project_name: "" };
         self.transact(async |transaction| {
             let key = keys::head(P, &id);
             let head = transaction.get(&key).await?.map(|value| Head::decode(&key, &value)).transpose()?;

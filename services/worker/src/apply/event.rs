@@ -177,7 +177,6 @@ impl EventWriter<'_, '_> {
             return full();
         }
         edit.props.set_created(received_us);
-        edit.tag_add(&id);
         edit.touch(received_us);
         Ok(Ok(()))
     }
@@ -296,6 +295,7 @@ impl EventWriter<'_, '_> {
         let deletion = Deletion {
             at: self.entry.position,
             time_us: self.entry.received_us,
+            now_us: self.transaction.now_us(),
             caller: &self.entry.caller,
             project_name: &self.transaction.run().project_name,
         };

@@ -89,12 +89,12 @@ impl LiveRun {
         self.objects.write_headers(transaction, number);
         self.log_records.clear();
         self.document.write(transaction);
-        let has_items = transaction.has_items();
+        let (has_items, now_us) = (transaction.has_items(), transaction.now_us());
         let batch = transaction.batch();
         if has_items {
             self.writing.last_data_us = self.writing.last_data_us.max(activity.received_us);
             writing_put(batch, project, number, &self.writing);
-            let by = (activity.received_us, activity.caller.as_str());
+            let by = (now_us, activity.caller.as_str());
             points_change_put(batch, project, number, by, points);
         }
         let counters = self.stored.project_counters().into_iter().zip(self.writing.project_counters());

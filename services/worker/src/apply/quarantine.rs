@@ -258,6 +258,7 @@ impl RunWriter {
             let deletion = Deletion {
                 at: entry.position,
                 time_us: entry.received_us,
+                now_us: self.deps.now_us(),
                 caller: &entry.caller,
                 project_name: &self.run.project_name,
             };

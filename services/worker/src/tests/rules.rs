@@ -253,11 +253,25 @@ async fn rule_25_every_transaction_that_touches_a_run_leaves_a_change() {
     env.apply(vec![auto(1, 1)]).await;
     env.apply(vec![record(2).delete()]).await;
     assert_eq!(changes(Some(first[0].stamp)).await.len(), 2, "a repeated record is no change");
+}
 
-    let deps = &env.deps;
-    env.now_us.store(2_000_000 + matyan_model::change::RETENTION_US, Ordering::Relaxed);
-    matyan_maintenance::trim_changes(deps.maintenance()).await.unwrap();
-    assert_eq!(changes(None).await.iter().map(|change| change.time_us).collect::<Vec<_>>(), [2_000_000]);
+/// Otherwise all watchers would start again after each backlog.
+#[tokio::test]
+async fn rule_25_changes_of_records_that_waited_for_long_are_kept() {
+    use matyan_model::change::RETENTION_US;
+    let env = TestEnv::new().await;
+    let kept = async |now_us| {
+        env.now_us.store(now_us, Ordering::Relaxed);
+        matyan_maintenance::trim_changes(env.deps.maintenance()).await.unwrap();
+        changes_list(&*env.store().snapshot().await.unwrap(), P, None, 100).await.unwrap().0.len()
+    };
+    env.now_us.store(9 * RETENTION_US, Ordering::Relaxed);
+    env.apply(vec![record(0).create(), auto(1, 1)]).await;
+    env.now_us.store(10 * RETENTION_US - 1, Ordering::Relaxed);
+    env.apply(vec![record(2).delete()]).await;
+    assert_eq!(kept(10 * RETENTION_US - 1).await, 2);
+    assert_eq!(kept(10 * RETENTION_US + 1).await, 1);
+    assert_eq!(kept(11 * RETENTION_US).await, 0);
 }
 
 #[tokio::test]
@@ -347,20 +361,6 @@ async fn rule_38_the_number_of_series_per_run_is_limited() {
     assert_eq!(env.points("a").await.len(), 2);
 }
 
-#[tokio::test]
-async fn a_step_after_the_last_possible_one_is_refused_and_not_wrapped() {
-    let env = TestEnv::new().await;
-    let records =
-        vec![record(0).define(0, &["a"]).points(0, &[(Some(i64::MAX), 1.0), (None, 2.0), (Some(3), 3.0)])];
-    env.apply(records).await;
-    assert_eq!(env.points("a").await, [(3, 3.0), (i64::MAX, 1.0)]);
-    assert_eq!(env.parked().await[0].reason, "no step is left after the last one");
-}
-
-#[tokio::test]
-async fn the_header_has_the_type_of_the_last_value() {
-    let env = TestEnv::new().await;
-    let with_type = |offset, dtype: &str| {
 /// With more, the document of the run would not fit in a row, and nothing could change it.
 #[tokio::test]
 async fn rule_38_the_number_of_tags_per_run_is_limited() {
@@ -385,6 +385,20 @@ async fn rule_38_the_number_of_tags_per_run_is_limited() {
     assert_eq!(env.read().await.unwrap().props.tags.len(), limits::TAGS_PER_RUN);
 }
 
+#[tokio::test]
+async fn a_step_after_the_last_possible_one_is_refused_and_not_wrapped() {
+    let env = TestEnv::new().await;
+    let records =
+        vec![record(0).define(0, &["a"]).points(0, &[(Some(i64::MAX), 1.0), (None, 2.0), (Some(3), 3.0)])];
+    env.apply(records).await;
+    assert_eq!(env.points("a").await, [(3, 3.0), (i64::MAX, 1.0)]);
+    assert_eq!(env.parked().await[0].reason, "no step is left after the last one");
+}
+
+#[tokio::test]
+async fn the_header_has_the_type_of_the_last_value() {
+    let env = TestEnv::new().await;
+    let with_type = |offset, dtype: &str| {
         let mut record = record(offset).define(0, &["a"]).points(0, &[(None, 1.0)]);
         record.batch.series[0].dtype = dtype.to_owned();
         record
