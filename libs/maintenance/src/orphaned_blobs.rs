@@ -28,7 +28,7 @@ use crate::{
 const KEPT_US: i64 = 7 * 24 * 3_600_000_000;
 
 /// Runs examined in one page.
-const PAGE: Scan = Scan { rows: 100, bytes: 1 << 20, reverse: false };
+const PAGE: Scan = Scan { rows: 100, bytes: 1 << 20, ..Scan::DEFAULT };
 
 /// A search for the orphaned blobs of several projects.
 pub struct OrphanedBlobs<'d> {

@@ -268,6 +268,21 @@ pub async fn objects_list(
     Ok((objects, rest))
 }
 
+/// Like `objects_list`, only the steps: values are not read, if the store can avoid it.
+pub async fn object_steps_list(
+    snapshot: &dyn Snapshot,
+    project: Project,
+    number: RunNumber,
+    series: SeriesNumber,
+    range: &Range,
+) -> Result<(Vec<i64>, Option<Range>)> {
+    let prefix = keys::objects(project, number, series).start;
+    let page = snapshot.scan(range, Scan { keys_only: true, ..Scan::DEFAULT }).await?;
+    let steps = page.rows.iter().map(|(key, _)| keys::tail(&prefix, key).map(|(step,)| step));
+    let rest = page.rows.last().filter(|_| page.more).map(|(last, _)| range.after(last));
+    Ok((steps.collect::<Result<_>>()?, rest))
+}
+
 /// The objects from step `first` to step `last`, both included.
 pub fn objects_between(
     project: Project,

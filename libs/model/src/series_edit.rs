@@ -44,7 +44,7 @@ pub struct SeriesName {
 }
 
 /// Objects removed in one transaction.
-const OBJECTS: Scan = Scan { rows: 5_000, bytes: 4 << 20, reverse: false };
+const OBJECTS: Scan = Scan { rows: 5_000, bytes: 4 << 20, ..Scan::DEFAULT };
 
 pub async fn series_edit_outcome(
     snapshot: &dyn Snapshot,

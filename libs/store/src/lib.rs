@@ -104,11 +104,18 @@ pub struct Scan {
     pub rows: usize,
     pub bytes: usize,
     pub reverse: bool,
+    /// Returns empty values. A store that keeps large values apart from keys does not read them; another
+    /// one counts their bytes all the same.
+    pub keys_only: bool,
+}
+
+impl Scan {
+    pub const DEFAULT: Self = Self { rows: usize::MAX, bytes: 1 << 20, reverse: false, keys_only: false };
 }
 
 impl Default for Scan {
     fn default() -> Self {
-        Self { rows: usize::MAX, bytes: 1 << 20, reverse: false }
+        Self::DEFAULT
     }
 }
 

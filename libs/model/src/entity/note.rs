@@ -6,7 +6,7 @@ use super::{Note, NoteOwner, entity_get, notes_range};
 use crate::{ids::Project, keys, rows};
 
 /// Notes are read in small pages, because each may be as large as a document.
-const PAGE: Scan = Scan { rows: 16, bytes: 1 << 20, reverse: false };
+const PAGE: Scan = Scan { rows: 16, bytes: 1 << 20, ..Scan::DEFAULT };
 
 /// One page of the notes of an owner by id, starting at `range` (`notes_range` for the first
 /// page), and the range of the rest.

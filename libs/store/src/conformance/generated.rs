@@ -141,6 +141,7 @@ impl Sequence {
             rows: *[1, 2, 5, usize::MAX].choose(&mut self.random).expect("not empty"),
             bytes: *[0, 30, 6_000, usize::MAX].choose(&mut self.random).expect("not empty"),
             reverse: self.random.random(),
+            ..Scan::DEFAULT
         }
     }
 

@@ -55,7 +55,9 @@ async fn check_pages(instance: &mut dyn Instance, reverse: bool) {
                 (3, 300),
             ])
     {
-        let pages = pages(store.as_ref(), &Range::prefix("row/"), Scan { rows, bytes, reverse }).await;
+        let pages =
+            pages(store.as_ref(), &Range::prefix("row/"), Scan { rows, bytes, reverse, ..Scan::DEFAULT })
+                .await;
         assert!(pages.iter().all(|page| page.rows.len() <= rows), "rows {rows}, bytes {bytes}");
         let without_last = |page: &Page| {
             let (_, kept) = page.rows.split_last().unwrap();
@@ -64,6 +66,12 @@ async fn check_pages(instance: &mut dyn Instance, reverse: bool) {
         assert!(pages.iter().all(|page| without_last(page) < bytes), "rows {rows}, bytes {bytes}");
         let all: Vec<(Key, Value)> = pages.into_iter().flat_map(|page| page.rows).collect();
         assert_eq!(all, expected, "rows {rows}, bytes {bytes}");
+        let keys_only = Scan { rows, bytes, reverse, keys_only: true };
+        let pages = self::pages(store.as_ref(), &Range::prefix("row/"), keys_only).await;
+        assert!(pages.iter().all(|page| page.rows.len() <= rows), "rows {rows}, bytes {bytes}");
+        let all: Vec<(Key, Value)> = pages.into_iter().flat_map(|page| page.rows).collect();
+        let keys = expected.iter().map(|(key, _)| (key.clone(), Value::new()));
+        assert_eq!(all, keys.collect::<Vec<_>>(), "rows {rows}, bytes {bytes}");
     }
 }
 
@@ -81,7 +89,7 @@ pub(super) async fn pages_hold_a_row(instance: &mut dyn Instance) {
     let snapshot = store.snapshot().await.unwrap();
     for (rows, bytes) in [(1, 0), (0, 0), (1, usize::MAX), (0, usize::MAX)] {
         let page =
-            snapshot.scan(&Range::prefix("row/09"), Scan { rows, bytes, reverse: false }).await.unwrap();
+            snapshot.scan(&Range::prefix("row/09"), Scan { rows, bytes, ..Scan::DEFAULT }).await.unwrap();
         assert_eq!((page.rows, page.more), (vec![expected[900].clone()], true));
     }
 }

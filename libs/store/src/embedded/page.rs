@@ -43,7 +43,10 @@ impl PageBuilder {
             }
             let next = if self.scan.reverse { rows.next_back() } else { rows.next() };
             let Some(row) = next else { return Ok(true) };
-            let (key, value) = row.into_inner()?;
+            let (key, value) = match self.scan.keys_only {
+                true => (row.key()?, fjall::Slice::default()),
+                false => row.into_inner()?,
+            };
             self.push(&key, value);
         }
         Ok(true)

@@ -176,7 +176,8 @@ impl PageBuilder {
 
     fn push(&mut self, key: &[u8], value: &[u8]) {
         self.bytes += key.len() + value.len();
-        self.rows.push((Key::copy_from_slice(key), Value::copy_from_slice(value)));
+        let value = if self.scan.keys_only { Value::new() } else { Value::copy_from_slice(value) };
+        self.rows.push((Key::copy_from_slice(key), value));
     }
 
     /// A page holds at least one row if the range has any, even with tiny limits.

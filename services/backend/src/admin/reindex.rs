@@ -28,7 +28,7 @@ use crate::{
 pub(crate) const JOB: &str = "reindex";
 
 /// Documents, or rows of an index, read in one step.
-const PAGE: Scan = Scan { rows: 256, bytes: 1 << 20, reverse: false };
+const PAGE: Scan = Scan { rows: 256, bytes: 1 << 20, ..Scan::DEFAULT };
 
 pub(super) async fn run(
     deps: &Deps,

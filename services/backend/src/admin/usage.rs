@@ -19,7 +19,7 @@ use crate::{
 const MAX_RUNS: u32 = 1_000;
 
 /// Documents read from one snapshot.
-const PAGE: Scan = Scan { rows: 256, bytes: 1 << 20, reverse: false };
+const PAGE: Scan = Scan { rows: 256, bytes: 1 << 20, ..Scan::DEFAULT };
 
 pub(super) async fn usage(deps: &Deps, call: &Call, largest: u32) -> Result<UsageResponse> {
     if largest > MAX_RUNS {

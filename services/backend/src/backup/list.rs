@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// Documents in a page.
-const PAGE: Scan = Scan { rows: 1_000, bytes: 4 << 20, reverse: false };
+const PAGE: Scan = Scan { rows: 1_000, bytes: 4 << 20, ..Scan::DEFAULT };
 
 pub(super) struct RunListing {
     named: Vec<String>,

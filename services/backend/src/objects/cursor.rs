@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 
 use matyan_model::{
     ids::{NamedProject, Project},
-    object::{Object, objects_between, objects_get, objects_list},
+    object::{Object, ObjectValue, object_steps_list, objects_between, objects_get, objects_list},
     series::Sampling,
 };
 use matyan_proto::{
@@ -28,9 +28,11 @@ use crate::{
 };
 
 /// Objects read at a time.
-const PAGE: Scan = Scan { rows: 1_000, bytes: 1 << 20, reverse: false };
+const PAGE: Scan = Scan { rows: 1_000, bytes: 1 << 20, ..Scan::DEFAULT };
 /// Objects fetched by step at a time: each is at most as large as a value of the store.
 const STEPS: usize = 16;
+/// Payloads read at a time, which may wait for a distant blob store, unless they are large.
+const PAYLOADS: usize = 4;
 /// A piece ends after the step that reaches this size.
 const PIECE_BYTES: usize = 1 << 20;
 /// Maximum size of a step: together with the earlier steps of its piece, it still fits in a
@@ -42,8 +44,10 @@ pub(crate) struct ObjectCursor {
     selected: SelectedSequence,
     selection: Selection,
     remaining: RemainingSteps,
-    /// Objects that have been read but not sent yet.
+    /// Objects that have been read, but not their payloads.
     objects: VecDeque<Object>,
+    /// Steps that have been read but not sent yet.
+    steps: VecDeque<Step>,
 }
 
 enum RemainingSteps {
@@ -83,6 +87,7 @@ impl ObjectCursor {
             selection: *selection,
             remaining,
             objects: VecDeque::new(),
+            steps: VecDeque::new(),
         })
     }
 
@@ -100,6 +105,7 @@ impl ObjectCursor {
             selection: *selection,
             remaining,
             objects: VecDeque::new(),
+            steps: VecDeque::new(),
         }
     }
 
@@ -107,7 +113,7 @@ impl ObjectCursor {
     pub(crate) async fn piece(&mut self, deps: &Deps, snapshot: &dyn Snapshot) -> Result<Sequence> {
         let (mut steps, mut bytes): (Vec<Step>, usize) = (Vec::new(), 0);
         while bytes < PIECE_BYTES {
-            if self.objects.is_empty() {
+            if self.steps.is_empty() && self.objects.is_empty() {
                 match self.read(snapshot).await {
                     // Reading payloads may have taken a long time. The
                     // caller passes a newer snapshot for the next piece.
@@ -115,13 +121,14 @@ impl ObjectCursor {
                     result => result?,
                 }
             }
-            let Some(object) = self.objects.front() else { break };
-            let step = self.step(deps, object).await?;
-            self.objects.pop_front();
+            if self.steps.is_empty() {
+                self.read_payloads(deps).await?;
+            }
+            let Some(step) = self.steps.pop_front() else { break };
             bytes += step.encoded_len();
             steps.push(step);
         }
-        let more = !self.objects.is_empty() || !self.is_exhausted();
+        let more = !self.steps.is_empty() || !self.objects.is_empty() || !self.is_exhausted();
         Ok(Sequence { more, ..sequence(&self.selected, steps) })
     }
 
@@ -155,6 +162,22 @@ impl ObjectCursor {
         Ok(())
     }
 
+    /// Turns the next objects into steps.
+    async fn read_payloads(&mut self, deps: &Deps) -> Result<()> {
+        let mut bytes = 0;
+        let are_small = |object: &&Object| {
+            bytes += payload_bytes(object);
+            bytes <= PIECE_BYTES as u64
+        };
+        // A large payload is read alone.
+        let count = self.objects.iter().take(PAYLOADS).take_while(are_small).count().max(1);
+        let steps = self.objects.iter().take(count).map(|object| self.step(deps, object));
+        let steps = futures::future::try_join_all(steps).await?;
+        self.objects.drain(..steps.len());
+        self.steps.extend(steps);
+        Ok(())
+    }
+
     async fn step(&self, deps: &Deps, object: &Object) -> Result<Step> {
         let items = item::items(deps, &self.project, self.selected.series_type, object).await?;
         let mut step = Step {
@@ -177,6 +200,13 @@ impl ObjectCursor {
     }
 }
 
+fn payload_bytes(object: &Object) -> u64 {
+    match &object.value {
+        ObjectValue::Inline(encoded) => encoded.len() as u64,
+        ObjectValue::Blob(blob) => blob.size,
+    }
+}
+
 async fn all_steps(
     deps: &Deps,
     project: Project,
@@ -187,8 +217,8 @@ async fn all_steps(
     while let Some(range) = rest {
         let snapshot = deps.store.snapshot().await?;
         let SelectedSequence { run, number, .. } = *selected;
-        let (page, next) = objects_list(snapshot.as_ref(), project, run, number, &range, PAGE).await?;
-        steps.extend(page.into_iter().map(|object| object.step));
+        let (page, next) = object_steps_list(snapshot.as_ref(), project, run, number, &range).await?;
+        steps.extend(page);
         rest = next;
     }
     Ok(steps)

@@ -10,7 +10,7 @@ use matyan_store::{Key, Range, Scan};
 use crate::{Deps, call::Call, error::Result, indexed_runs::ActivityHours};
 
 /// Index rows read from one snapshot: about 300 kB.
-const PAGE: Scan = Scan { rows: 10_000, bytes: 1 << 20, reverse: false };
+const PAGE: Scan = Scan { rows: 10_000, bytes: 1 << 20, ..Scan::DEFAULT };
 
 pub(super) async fn activity(deps: &Deps, call: &Call, offset_min: i32) -> Result<ActivityResponse> {
     let project = call.project;

@@ -32,7 +32,7 @@ use crate::{
 };
 
 /// Documents read from one snapshot.
-const PAGE: Scan = Scan { rows: 64, bytes: 1 << 20, reverse: false };
+const PAGE: Scan = Scan { rows: 64, bytes: 1 << 20, ..Scan::DEFAULT };
 
 /// Top-level keys left out of the merged params: system params have a separate reader, and
 /// blobs are not params.

@@ -43,7 +43,7 @@ use shown_runs::ShownRuns;
 const RUNS: usize = 100;
 
 /// Documents read from one snapshot.
-const PAGE: Scan = Scan { rows: RUNS, bytes: 1 << 20, reverse: true };
+const PAGE: Scan = Scan { rows: RUNS, bytes: 1 << 20, reverse: true, ..Scan::DEFAULT };
 
 pub(crate) struct Watch {
     deps: Arc<Deps>,

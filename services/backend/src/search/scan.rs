@@ -28,8 +28,10 @@ use crate::{
 
 /// Documents per page of a scan: few at first, to find something quickly, then enough that
 /// thread switches are negligible.
-const SCANNED: [Scan; 2] =
-    [Scan { rows: 256, bytes: 1 << 20, reverse: true }, Scan { rows: 1_024, bytes: 4 << 20, reverse: true }];
+const SCANNED: [Scan; 2] = [
+    Scan { rows: 256, bytes: 1 << 20, reverse: true, ..Scan::DEFAULT },
+    Scan { rows: 1_024, bytes: 4 << 20, reverse: true, ..Scan::DEFAULT },
+];
 /// Documents fetched by number per page: at first as many as the embedded store reads without
 /// switching threads, to find something quickly, then enough for two threads.
 const FETCHED: [usize; 2] = [64, 256];

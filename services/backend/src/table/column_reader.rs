@@ -48,7 +48,7 @@ const SERIES: usize = 256;
 const SERIES_PAGES: usize = 4;
 
 /// Documents per page of a scan.
-const SCANNED: Scan = Scan { rows: 256, bytes: 1 << 20, reverse: false };
+const SCANNED: Scan = Scan { rows: 256, bytes: 1 << 20, ..Scan::DEFAULT };
 
 /// Memory of a tag of a run while tags are read.
 const LINK_BYTES: usize = size_of::<(RunNumber, u32)>();

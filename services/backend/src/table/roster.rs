@@ -21,7 +21,7 @@ use crate::{Deps, error::Result};
 pub(super) type Slot = u32;
 
 /// Rows read from one snapshot: less than a millisecond of work.
-pub(super) const PAGE: Scan = Scan { rows: 4_000, bytes: 1 << 20, reverse: false };
+pub(super) const PAGE: Scan = Scan { rows: 4_000, bytes: 1 << 20, ..Scan::DEFAULT };
 
 /// Deleted runs that a roster may hold besides as many as there are others.
 const HIDDEN: usize = 10_000;

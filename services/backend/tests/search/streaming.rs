@@ -251,9 +251,12 @@ async fn objects_are_read_once() {
         Some(Selection { record_density, record_range, ..Selection::default() })
     };
     // The density is at least the number of objects, so all of them are read.
-    for (selection, steps, most) in
-        [(selection(500, None), 500, 12 << 20), (selection(0, Some(100)), 400, 10 << 20)]
-    {
+    // Of a few of them, the others are not.
+    for (selection, steps, most) in [
+        (selection(500, None), 500, 12 << 20),
+        (selection(0, Some(100)), 400, 10 << 20),
+        (selection(50, None), 50, 2 << 20),
+    ] {
         let before = counts.bytes.load(Ordering::Relaxed);
         let (query, of) = (harness::query(""), SeriesType::Texts.into());
         let request = ObjectsRequest { query, r#type: of, selection, ..ObjectsRequest::default() };
