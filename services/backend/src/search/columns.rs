@@ -27,7 +27,8 @@ const MAX_PATHS: usize = 4;
 const MAX_VALUES: usize = 500_000;
 /// Scanning documents is cheaper than fetching one in this many.
 const FETCH_FROM: usize = 8;
-/// Number of runs after which the share of remaining runs is checked.
+/// Number of runs that are evaluated first, to see how many of them remain. They are of all ages,
+/// because runs of a time often resemble each other.
 const TRIED: usize = 1_000;
 
 /// The result of evaluating a scan on columns.
@@ -37,6 +38,14 @@ pub(super) struct ColumnVerdicts {
     /// Verdicts on all other runs.
     pub(super) verdicts: VerdictCounts,
     pub(super) steps_left: u64,
+}
+
+impl ColumnVerdicts {
+    /// Whether so many of `evaluated` runs remain that scanning all documents costs less than fetching
+    /// theirs.
+    fn is_scan_cheaper(&self, evaluated: usize) -> bool {
+        self.remaining.len() > evaluated.max(TRIED) / FETCH_FROM
+    }
 }
 
 /// The params a query reads, if columns can evaluate it; `None` if it reads more than params.
@@ -95,11 +104,9 @@ async fn try_evaluate(
     all.extend(archived.into_iter().map(|number| (number, true)));
     all.sort_unstable();
     all.truncate(all.partition_point(|(number, _)| keys::document(project, *number) < end));
-    // Two threads evaluate one half each, with half of the budget.
-    let second = all.split_off(all.len() / 2);
-    let limits = QueryLimits { steps_in_total: limits.steps_in_total / 2, ..limits };
-    let half = async |runs: Vec<(RunNumber, bool)>| -> Result<Option<ColumnVerdicts>> {
+    let part = async |runs: Vec<(RunNumber, bool)>, steps: u64| -> Result<Option<ColumnVerdicts>> {
         let runs: Arc<[(RunNumber, bool)]> = runs.into();
+        let limits = QueryLimits { steps_in_total: steps, ..limits };
         let mut progress = columns.begin(limits, &runs);
         while progress.at < runs.len() {
             let (columns, query, runs) = (columns.clone(), query.clone(), runs.clone());
@@ -109,15 +116,37 @@ async fn try_evaluate(
                 None => return Ok(None),
             }
         }
-        Ok(progress.finish())
+        let ColumnProgress { remaining, verdicts, steps_left, .. } = progress;
+        Ok(Some(ColumnVerdicts { remaining, verdicts, steps_left }))
     };
-    let (first, second) = futures::future::try_join(half(all), half(second)).await?;
-    Ok(first.zip(second).map(|(mut first, second)| {
-        first.remaining.extend(second.remaining);
-        first.verdicts.add(second.verdicts);
-        first.steps_left += second.steps_left;
-        first
-    }))
+    let count = all.len();
+    let (tried, mut first) = split_sample(all);
+    let tried_count = tried.len();
+    let Some(mut found) = part(tried, limits.steps_in_total).await? else { return Ok(None) };
+    if found.is_scan_cheaper(tried_count) {
+        return Ok(None);
+    }
+    // Two threads evaluate one half each, with half of the budget.
+    let (second, steps) = (first.split_off(first.len() / 2), found.steps_left / 2);
+    let (first, second) = futures::future::try_join(part(first, steps), part(second, steps)).await?;
+    let (Some(first), Some(second)) = (first, second) else { return Ok(None) };
+    found.steps_left = 0;
+    for half in [first, second] {
+        found.remaining.extend(half.remaining);
+        found.verdicts.add(half.verdicts);
+        found.steps_left += half.steps_left;
+    }
+    found.remaining.sort_unstable();
+    Ok((!found.is_scan_cheaper(count)).then_some(found))
+}
+
+/// Evenly spaced runs, about `TRIED` of them, and the others.
+fn split_sample(all: Vec<(RunNumber, bool)>) -> (Vec<(RunNumber, bool)>, Vec<(RunNumber, bool)>) {
+    let distance = (all.len() / TRIED).max(1);
+    let (sample, others): (Vec<_>, Vec<_>) =
+        all.into_iter().enumerate().partition(|(index, _)| index.is_multiple_of(distance));
+    let runs = |runs: Vec<(usize, (RunNumber, bool))>| runs.into_iter().map(|(_, run)| run).collect();
+    (runs(sample), runs(others))
 }
 
 /// A param's values for all runs; `None` if more than `most` runs have it.
@@ -185,8 +214,7 @@ impl Columns {
         }
     }
 
-    /// Continues for a slice. Returns `None` if too many runs remain, or the query exceeds its
-    /// budget.
+    /// Continues for a slice. Returns `None` if the query exceeds its budget.
     fn evaluate(
         &self,
         query: &Query,
@@ -202,10 +230,6 @@ impl Columns {
             let steps = limits.steps_in_total - evaluator.steps_left();
             if steps > SLICE_STEPS || (progress.at - begun) as u64 > SLICE_VERDICTS {
                 break;
-            }
-            // Fetching this many documents would cost more than scanning them all.
-            if progress.at == TRIED && progress.remaining.len() > TRIED / FETCH_FROM {
-                return None;
             }
             let columns = self.columns.iter().zip(&mut progress.positions);
             for (value, (column, position)) in values.iter_mut().zip(columns) {
@@ -239,15 +263,6 @@ struct ColumnProgress {
     remaining: Vec<RunNumber>,
     verdicts: VerdictCounts,
     steps_left: u64,
-}
-
-impl ColumnProgress {
-    /// Returns `None` if too many runs remain.
-    fn finish(self) -> Option<ColumnVerdicts> {
-        let ColumnProgress { at, remaining, verdicts, steps_left, .. } = self;
-        let is_scan_cheaper = remaining.len() > (at / FETCH_FROM).max(TRIED / FETCH_FROM);
-        (!is_scan_cheaper).then_some(ColumnVerdicts { remaining, verdicts, steps_left })
-    }
 }
 
 /// A run as seen through the columns.

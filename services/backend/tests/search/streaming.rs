@@ -201,6 +201,24 @@ async fn a_page_by_date_reads_little() {
     assert!(read < 6 << 20, "{read} bytes of 20 MB");
 }
 
+/// The oldest runs, of which a tenth of the project consists, lack the param in the query.
+#[tokio::test(flavor = "multi_thread")]
+async fn old_runs_of_another_kind_do_not_cause_a_scan() {
+    let (harness, counts) = counting().await;
+    for at in 0..3_000 {
+        let mut run = heavy(&format!("r{at:04}"), at);
+        if at < 300 {
+            run.params = map("{}");
+        }
+        harness.create(&run).await;
+    }
+    let before = counts.bytes.load(Ordering::Relaxed);
+    let found = harness.runs(harness::runs_request("run.at % 1000 == 7")).await.unwrap();
+    assert_eq!(found.ids(), ["r2007", "r1007"]);
+    let read = counts.bytes.load(Ordering::Relaxed) - before;
+    assert!(read < 12 << 20, "{read} bytes of 32 MB");
+}
+
 /// A reader that takes every message as soon as possible causes no document to be read twice.
 /// On a busy machine the snapshot may be dropped once, so the test makes several attempts.
 #[tokio::test(flavor = "multi_thread")]
