@@ -43,6 +43,8 @@ enum ProbeRows {
 /// Row counts of the probes of a plan.
 pub(crate) struct ProbeCounts<'p> {
     runs: u64,
+    /// Ordered by the place of the probe in memory: a plan may have a thousand probes, and is asked
+    /// about each.
     counts: Vec<(&'p Probe, Option<u64>)>,
 }
 
@@ -52,7 +54,10 @@ impl Statistics for ProbeCounts<'_> {
     }
 
     fn count(&self, probe: &Probe) -> Option<u64> {
-        self.counts.iter().find(|(known, _)| *known == probe).and_then(|(_, count)| *count)
+        let found = self
+            .counts
+            .binary_search_by_key(&std::ptr::from_ref(probe), |(known, _)| std::ptr::from_ref(*known));
+        found.ok().and_then(|index| self.counts[index].1)
     }
 }
 
@@ -96,7 +101,9 @@ pub(super) async fn has_runs(snapshot: &dyn Snapshot, project: Project, probe: &
 }
 
 fn estimates<'p>(runs: u64, counters: &[ProbeCounter<'p>]) -> ProbeCounts<'p> {
-    ProbeCounts { runs, counts: counters.iter().map(|one| (one.probe, one.estimate(runs))).collect() }
+    let mut counts: Vec<_> = counters.iter().map(|one| (one.probe, one.estimate(runs))).collect();
+    counts.sort_unstable_by_key(|(probe, _)| std::ptr::from_ref(*probe));
+    ProbeCounts { runs, counts }
 }
 
 /// A probe whose rows are being counted.
@@ -448,6 +455,24 @@ mod tests {
             assert_eq!(intersection(&runs(a), &runs(b)), runs(both));
             assert_eq!(intersection(&runs(b), &runs(a)), runs(both));
             assert_eq!(union(runs(a), runs(b)), runs(either));
+        }
+    }
+
+    #[test]
+    fn counts_are_found_by_the_probes_of_a_plan() {
+        let options =
+            matyan_ql::QueryOptions { endpoint: matyan_ql::Endpoint::Run, offset_minutes: 0, now: 0.0 };
+        let text: Vec<String> =
+            (0..100).map(|tag| format!("'{tag}' in run.tags and run.x > {tag}")).collect();
+        let plan = matyan_ql::compile(&text.join(" or "), options).unwrap().plan();
+        let probes = plan.probes();
+        let counter = |(count, probe)| ProbeCounter { probe, count, rest: VecDeque::new() };
+        let counts = (0..).map(|count: u64| count.checked_sub(3));
+        let counters: Vec<_> = counts.clone().zip(probes.iter().copied()).map(counter).collect();
+        let estimates = estimates(7, &counters);
+        assert!(probes.len() > 200);
+        for (count, probe) in counts.zip(probes) {
+            assert_eq!(estimates.count(probe), count);
         }
     }
 
