@@ -209,7 +209,8 @@ impl RowWriter for ObjectRowWriter {
 
 impl ObjectRowWriter {
     /// `open` has the steps whose values are already written.
-    fn write_sequence(&self, sequence: Sequence, open: &mut Option<Vec<Step>>, encoder: &mut Encoder) {
+    fn write_sequence(&self, mut sequence: Sequence, open: &mut Option<Vec<Step>>, encoder: &mut Encoder) {
+        drop_lost(&mut sequence.steps, self.series_type);
         let mut steps = open.take().unwrap_or_else(|| {
             encoder.member("name", |it| it.text(&sequence.name));
             encoder.member("context", |it| write_context(&sequence.context, it));
@@ -268,11 +269,18 @@ fn write_list<T>(encoder: &mut Encoder, key: &str, items: &[T], write: impl Fn(&
     });
 }
 
+/// Drops the steps whose single object is lost or unreadable. The UI of Aim takes each value to be an
+/// object, and would show nothing of the series.
+fn drop_lost(steps: &mut Vec<Step>, series_type: SeriesType) {
+    if !is_list(series_type) {
+        steps.retain(|step| !step.objects.is_empty());
+    }
+}
+
 /// Writes the objects of one step: a list, or a single object.
 fn write_objects(step: &Step, series_type: SeriesType, encoder: &mut Encoder) {
     match step.objects.first() {
         Some(object) if !is_list(series_type) => write_object(object, encoder),
-        None if !is_list(series_type) => encoder.null(),
         _ => {
             encoder.array();
             for (index, object) in step.objects.iter().enumerate() {
@@ -355,7 +363,8 @@ impl EntryWriter for ObjectBatchWriter {
     type Message = BatchResponse;
 
     fn write(&mut self, message: BatchResponse, encoder: &mut Encoder) {
-        let sequence = message.sequence.unwrap_or_default();
+        let mut sequence = message.sequence.unwrap_or_default();
+        drop_lost(&mut sequence.steps, self.series_type);
         let (mut steps, longest) = self.open.take().unwrap_or_else(|| {
             encoder.member("name", |it| it.text(&sequence.name));
             encoder.member("context", |it| write_context(&sequence.context, it));

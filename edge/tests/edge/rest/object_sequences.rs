@@ -112,6 +112,55 @@ async fn in_two_messages(rest: &Rest, step: objects::v1::Step, plain: runs::v1::
     assert_eq!(pieces.len(), entries.len() + expected.len());
 }
 
+/// The UI of Aim reads the data of each figure or distribution without a check.
+#[tokio::test]
+async fn steps_of_lost_objects_are_left_out() {
+    let rest = Rest::new();
+    let distribution = |low| objects::v1::Distribution { weights: vec![1.0], low, high: 9.0 };
+    let kind = |low| Some(objects::v1::object::Kind::Distribution(distribution(low)));
+    let object = |low| objects::v1::Object { index: 0, kind: kind(low) };
+    let step = |step, objects| objects::v1::Step { step, objects, ..Default::default() };
+    let pieces = [
+        vec![step(0, vec![object(0.0)]), step(1, Vec::new())],
+        vec![step(2, Vec::new()), step(3, vec![object(3.0)]), step(4, Vec::new())],
+    ];
+    let sequence = |steps, more| objects::v1::Sequence {
+        name: "d".into(),
+        steps,
+        more,
+        record_range_total: range(0, 5),
+        ..Default::default()
+    };
+    let found = |steps, more| search::v1::ObjectsResponse {
+        runs: vec![search::v1::RunObjects {
+            run: Some(run()),
+            sequences: vec![sequence(steps, more)],
+            record_range_total: range(0, 5),
+            index_total: 0,
+            more,
+        }],
+        done: !more,
+        ..Default::default()
+    };
+    let is_no_value = |entry: &str| entry.contains("values/") && entry.ends_with("= null");
+    let [first, second] = pieces.clone();
+    rest.backend.answers("search.v1.SearchService/Objects", [found(first, true), found(second, false)]);
+    let answer = rest.get("/runs/search/distributions/?report_progress=0").await;
+    let batch = |steps, last| objects::v1::BatchResponse { sequence: Some(sequence(steps, false)), last };
+    let [first, second] = pieces;
+    rest.backend.answers("objects.v1.ObjectService/Batch", [batch(first, false), batch(second, true)]);
+    let body = json!([{"name": "d", "context": {}}]);
+    let of_run = rest.send("POST", "/runs/r/distributions/get-batch/", body).await;
+    for (entries, path) in [(answer.entries(), "r/traces/0/"), (of_run.entries(), "")] {
+        let written = |suffix: &str| entries.contains(&format!("{path}{suffix}"));
+        assert!(written("iters/0 = 0") && written("iters/1 = 3"), "{entries:?}");
+        assert!(written("values/1/range/0 = 3") || written("values/1/range/0 = 3.0"), "{entries:?}");
+        let more = format!("{path}values/2");
+        assert!(!entries.iter().any(|entry| entry.starts_with(&more) || is_no_value(entry)), "{entries:?}");
+        assert!(written("record_range_used/1 = 4") || path == "r/traces/0/", "{entries:?}");
+    }
+}
+
 #[tokio::test]
 async fn object_batches_may_be_split_over_messages() {
     let rest = Rest::new();
