@@ -5,6 +5,7 @@ use std::{
     fs::{File, OpenOptions},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
+    time::Duration,
 };
 
 use serde_json::Value;
@@ -117,6 +118,18 @@ impl Server {
         let line = status.lines().find(|line| line.starts_with(figure)).expect("the status has this value");
         let kibibytes = line.split_whitespace().nth(1).and_then(|size| size.parse::<u64>().ok());
         kibibytes.expect("a number") << 10
+    }
+
+    /// The time that processors have spent on the process, to ten milliseconds.
+    pub fn processor_time(&self) -> Duration {
+        /// Ticks per second in this file, on every architecture.
+        const TICKS: u64 = 100;
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).expect("the process runs");
+        // The second field is the name of the program, which may contain spaces.
+        let (_, fields) = stat.rsplit_once(") ").expect("the name is in parentheses");
+        let fields: Vec<&str> = fields.split(' ').collect();
+        let ticks = |field: usize| fields[field].parse::<u64>().expect("a number of ticks");
+        Duration::from_millis((ticks(11) + ticks(12)) * 1_000 / TICKS)
     }
 
     fn log_file(&self) -> File {

@@ -45,8 +45,12 @@ async fn gather(tasks: Vec<tokio::task::JoinHandle<Vec<Duration>>>) -> f64 {
 }
 
 async fn light_load(frames: usize) -> f64 {
+    light_acks(&Server::up().await, frames).await
+}
+
+/// The 99th percentile of acknowledgements at 10,000 points per second, in milliseconds.
+pub(crate) async fn light_acks(server: &Server, frames: usize) -> f64 {
     const PER_FRAME: usize = 10;
-    let server = Server::up().await;
     let texts = Arc::new(load::json_frames(frames, PER_FRAME, 4));
     let pause = Duration::from_secs_f64((CONNECTIONS * PER_FRAME) as f64 / 10e3);
     let tasks = (0..CONNECTIONS).map(|connection| {

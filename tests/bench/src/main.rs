@@ -90,6 +90,7 @@ async fn main() {
     charts::rows(&mut table).await;
     search::rows(&mut table, scale as u64).await;
     search::loaded::rows(&mut table, scale as u64).await;
+    search::expensive::rows(&mut table, scale as u64).await;
     search::slow_reader(&mut table, scale as u64).await;
     process::rows(&mut table, scale).await;
     sweeps::rows(&mut table, scale as u64).await;

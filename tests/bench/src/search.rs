@@ -2,6 +2,7 @@
 //! last row, the same over REST, and the cost of a project's front page. Results are counted,
 //! as a search that finds too little would seem fast.
 
+pub(crate) mod expensive;
 pub(crate) mod loaded;
 
 use std::time::{Duration, Instant};
