@@ -16,6 +16,7 @@ mod edge;
 mod error;
 mod grpc;
 mod grpc_metrics;
+mod large_work;
 mod metrics;
 mod project;
 mod request_id;

@@ -23,6 +23,7 @@ use matyan_proto::system::v1::system_service_client::SystemServiceClient;
 use matyan_proto::tags::v1::tag_service_client::TagServiceClient;
 
 use crate::body_budget::BodyBudget;
+use crate::large_work::LargeWork;
 use crate::metrics::Metrics;
 use crate::project;
 use crate::settings::Settings;
@@ -42,6 +43,7 @@ pub(crate) struct Services {
     settings: Arc<Settings>,
     metrics: Metrics,
     bodies: BodyBudget,
+    large_bodies: LargeWork,
     system: SystemServiceClient<Transport>,
     frontier: Option<Frontier>,
     backend: Option<Backend>,
@@ -137,7 +139,8 @@ impl Services {
         let system = client!(SystemServiceClient<Transport>, own.clone());
         let bodies = BodyBudget::new(settings.body_bytes);
         let backend = backend.cloned().map(Backend);
-        Services { port_kind, settings, metrics, bodies, system, frontier, backend }
+        let large_bodies = LargeWork::new();
+        Services { port_kind, settings, metrics, bodies, large_bodies, system, frontier, backend }
     }
 
     pub(crate) fn port_kind(&self) -> PortKind {
@@ -155,6 +158,11 @@ impl Services {
     /// Memory of the request bodies of this port.
     pub(crate) fn bodies(&self) -> &BodyBudget {
         &self.bodies
+    }
+
+    /// Decodes large request bodies.
+    pub(crate) fn large_bodies(&self) -> &LargeWork {
+        &self.large_bodies
     }
 
     /// Client of the service that this port belongs to.

@@ -34,6 +34,7 @@ use tokio_util::task::TaskTracker;
 use tracing::Span;
 
 use crate::error::ApiError;
+use crate::large_work::LargeWork;
 use crate::metrics::Metrics;
 use crate::project;
 use crate::request_id;
@@ -51,10 +52,6 @@ pub const BINARY_PROTOCOL: &str = "matyan.v1.binary";
 /// reconnect at the same time cause one check.
 const READINESS_TTL: Duration = Duration::from_secs(1);
 
-/// Maximum number of large frames decoded at the same time, because the decoding threads also
-/// serve reads and uploads.
-const MAX_LARGE_DECODES: usize = 4;
-
 /// Accepts WebSockets and owns their tasks.
 pub(crate) struct Sockets {
     ingest: Transport,
@@ -62,7 +59,7 @@ pub(crate) struct Sockets {
     metrics: Metrics,
     settings: Arc<Settings>,
     permits: Arc<Semaphore>,
-    large_decodes: Arc<Semaphore>,
+    large_work: LargeWork,
     budget: MemoryBudget,
     readiness: Mutex<Option<(Instant, bool)>>,
     tasks: TaskTracker,
@@ -87,7 +84,7 @@ impl Sockets {
             system,
             metrics,
             permits: Arc::new(Semaphore::new(settings.max_connections)),
-            large_decodes: Arc::new(Semaphore::new(MAX_LARGE_DECODES)),
+            large_work: LargeWork::new(),
             budget: MemoryBudget::new(settings.total_bytes),
             settings,
             readiness: Mutex::new(None),
@@ -123,7 +120,7 @@ impl Sockets {
             ingest: client!(IngestServiceClient<Transport>, self.ingest.in_project(project::current())),
             metrics: self.metrics.clone(),
             budget: self.budget.clone(),
-            large_decodes: Arc::clone(&self.large_decodes),
+            large_work: self.large_work.clone(),
             hold: self.settings.hold,
             stop: self.stop.clone(),
         };

@@ -81,7 +81,7 @@ pub(crate) struct TimeZone {
 }
 
 /// The body that an operation takes: nothing, JSON, or a stream of bytes.
-pub(crate) trait RequestBody: Sized + 'static {
+pub(crate) trait RequestBody: Sized + Send + 'static {
     fn schema() -> BodySchema;
 
     /// Only one of the two is not empty: normalized JSON, or the stream.
@@ -91,7 +91,7 @@ pub(crate) trait RequestBody: Sized + 'static {
 #[derive(Debug)]
 pub(crate) enum BodySchema {
     None,
-    Json(InputSchema),
+    Json(Arc<InputSchema>),
     Stream,
 }
 
@@ -105,9 +105,9 @@ impl RequestBody for () {
     }
 }
 
-impl<T: DeserializeOwned + JsonSchema + 'static> RequestBody for Json<T> {
+impl<T: DeserializeOwned + JsonSchema + Send + 'static> RequestBody for Json<T> {
     fn schema() -> BodySchema {
-        BodySchema::Json(InputSchema::new::<T>())
+        BodySchema::Json(Arc::new(InputSchema::new::<T>()))
     }
 
     fn decode(json: &str, _: Body) -> serde_json::Result<Self> {
@@ -171,11 +171,9 @@ impl Inputs {
                     share.expect(bytes.try_into().unwrap_or(usize::MAX));
                 }
                 let bytes = read_body(body, &mut share).await?;
-                check_values(&bytes)?;
-                match valid_json(&bytes) {
-                    Some(received) => json = schema.normalize(received, "body", &mut problems),
-                    None => problems.push(Problem { field: "body".into(), message: INVALID_JSON.into() }),
-                }
+                let (schema, size) = (Arc::clone(schema), bytes.len());
+                let normalize = move || normalize_body(&schema, &bytes, problems);
+                (json, problems) = services.large_bodies().run(size, normalize).await?;
             }
         }
         if !problems.is_empty() {
@@ -212,16 +210,35 @@ impl Inputs {
 }
 
 impl ValidRequest {
-    pub(crate) fn decode<P: DeserializeOwned, B: RequestBody>(self) -> ApiResult<Call<P, B>> {
+    pub(crate) async fn decode<P: DeserializeOwned, B: RequestBody>(self) -> ApiResult<Call<P, B>> {
         // The schemas were derived from the same types, so this cannot fail.
         let invalid = |error: serde_json::Error| {
             ApiError::validation(&[Problem { field: "request".to_owned(), message: error.to_string() }])
         };
         let ValidRequest { services, dialect, head, parameters, json, stream } = self;
         let parameters = serde_json::from_str(&parameters).map_err(invalid)?;
-        let body = B::decode(&json, stream).map_err(invalid)?;
+        let bytes = json.len();
+        let decode = move || B::decode(&json, stream);
+        let body = services.large_bodies().run(bytes, decode).await.map_err(invalid)?;
         Ok(Call { services, dialect, head, parameters, body })
     }
+}
+
+/// The JSON of a body in the form that serde reads, and all problems with the request.
+fn normalize_body(
+    schema: &InputSchema,
+    bytes: &[u8],
+    mut problems: Vec<Problem>,
+) -> ApiResult<(String, Vec<Problem>)> {
+    check_values(bytes)?;
+    let json = match valid_json(bytes) {
+        Some(received) => schema.normalize(received, "body", &mut problems),
+        None => {
+            problems.push(Problem { field: "body".into(), message: INVALID_JSON.into() });
+            String::new()
+        }
+    };
+    Ok((json, problems))
 }
 
 /// The value of a header. Values of a header that is sent repeatedly are one list.

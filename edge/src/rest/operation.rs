@@ -36,8 +36,8 @@ pub(crate) trait Handler<P, B>: Send + Sync + 'static {
 
 impl<H, P, B, F, A> Handler<P, B> for H
 where
-    H: Fn(Call<P, B>) -> F + Send + Sync + 'static,
-    P: DeserializeOwned + JsonSchema,
+    H: Fn(Call<P, B>) -> F + Clone + Send + Sync + 'static,
+    P: DeserializeOwned + JsonSchema + Send + 'static,
     B: RequestBody,
     F: Future<Output = ApiResult<A>> + Send + 'static,
     A: Answer,
@@ -51,8 +51,8 @@ where
     }
 
     fn answer(&self, request: ValidRequest) -> ResponseFuture {
-        let answering = request.decode().map(self);
-        Box::pin(async { Ok(answering?.await?.into_response()) })
+        let handler = self.clone();
+        Box::pin(async move { Ok(handler(request.decode().await?).await?.into_response()) })
     }
 }
 

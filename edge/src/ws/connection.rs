@@ -31,9 +31,6 @@ use super::producer::Producer;
 use super::session::{MAX_WAITING_BYTES, MAX_WAITING_FRAMES};
 use super::socket::{self, IncomingFrame, Socket, SocketEnd};
 
-/// Larger frames are decoded off the async threads: 256 KiB take half a millisecond.
-const LARGE_FRAME_BYTES: usize = 256 << 10;
-
 /// Additional time after `hold` before an unresponsive frontier counts as failed. The frontier
 /// itself gives up after `hold`.
 const RESPONSE_GRACE: Duration = Duration::from_secs(2);
@@ -391,14 +388,15 @@ async fn encode_frame(
     mut dictionary: Dictionary,
 ) -> (Result<EncodedFrame, FrameError>, Dictionary) {
     let run_id = deps.run_id.clone();
-    run_compute(deps, text.len(), move || {
-        let encoded = json::decode_text(&text).map(|mut frame| EncodedFrame {
-            batches: batch::encode(&run_id, &mut frame, &mut dictionary),
-            rejections: frame.rejections,
-        });
-        (encoded, dictionary)
-    })
-    .await
+    deps.large_work
+        .run(text.len(), move || {
+            let encoded = json::decode_text(&text).map(|mut frame| EncodedFrame {
+                batches: batch::encode(&run_id, &mut frame, &mut dictionary),
+                rejections: frame.rejections,
+            });
+            (encoded, dictionary)
+        })
+        .await
 }
 
 /// Adds to the frame's rejections the items that the frontier rejected in one of its batches.
@@ -415,26 +413,9 @@ async fn add_rejections(
             let text = text.clone();
             let decode =
                 move || json::decode_text(&text).as_ref().map(ItemIndex::from_frame).unwrap_or_default();
-            run_compute(deps, frame.bytes(), decode).await
+            deps.large_work.run(frame.bytes(), decode).await
         }
     };
     item_index.add_rejections(batches, batch, answer, &mut frame.rejections);
     frame.item_index = Some(item_index);
-}
-
-/// Runs work over `bytes` bytes. Large work runs off the async threads, and on a limited number
-/// of frames at a time.
-async fn run_compute<T: Send + 'static>(
-    deps: &ConnectionDeps,
-    bytes: usize,
-    work: impl FnOnce() -> T + Send + 'static,
-) -> T {
-    if bytes <= LARGE_FRAME_BYTES {
-        return work();
-    }
-    let _permit = deps.large_decodes.acquire().await.expect("the semaphore is never closed");
-    match tokio::task::spawn_blocking(work).await {
-        Ok(done) => done,
-        Err(panic) => std::panic::resume_unwind(panic.into_panic()),
-    }
 }

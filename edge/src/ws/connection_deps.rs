@@ -1,13 +1,12 @@
 //! The dependencies of a WebSocket connection, in either protocol.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use super::budget::MemoryBudget;
 use super::session::IngestClient;
+use crate::large_work::LargeWork;
 use crate::metrics::Metrics;
 
 /// Dependencies of a connection.
@@ -16,8 +15,8 @@ pub(super) struct ConnectionDeps {
     pub(super) ingest: IngestClient,
     pub(super) metrics: Metrics,
     pub(super) budget: MemoryBudget,
-    /// Limits the number of large frames decoded at the same time, over all connections.
-    pub(super) large_decodes: Arc<Semaphore>,
+    /// Of all connections.
+    pub(super) large_work: LargeWork,
     pub(super) hold: Duration,
     pub(super) stop: CancellationToken,
 }

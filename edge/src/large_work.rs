@@ -1,0 +1,53 @@
+//! Work over large messages, off the async threads.
+
+use std::sync::Arc;
+
+use tokio::sync::Semaphore;
+
+/// Larger messages are decoded off the async threads: 256 KiB take half a millisecond.
+const LARGE_BYTES: usize = 256 << 10;
+
+/// Maximum number of large messages decoded at the same time, because the decoding threads also
+/// serve reads and uploads.
+const MAX_LARGE: usize = 4;
+
+/// Limits the number of large messages that are decoded. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct LargeWork(Arc<Semaphore>);
+
+impl LargeWork {
+    pub(crate) fn new() -> Self {
+        Self(Arc::new(Semaphore::new(MAX_LARGE)))
+    }
+
+    /// Runs work over `bytes` bytes.
+    pub(crate) async fn run<T: Send + 'static>(
+        &self,
+        bytes: usize,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> T {
+        if bytes <= LARGE_BYTES {
+            return work();
+        }
+        let _permit = self.0.acquire().await.expect("the semaphore is never closed");
+        match tokio::task::spawn_blocking(work).await {
+            Ok(done) => done,
+            Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn only_large_work_leaves_the_thread() {
+        let work = LargeWork::new();
+        let here = thread::current().id();
+        assert_eq!(work.run(LARGE_BYTES, || thread::current().id()).await, here);
+        assert_ne!(work.run(LARGE_BYTES + 1, || thread::current().id()).await, here);
+    }
+}
