@@ -55,6 +55,44 @@ test('axes are moved and removed by their menus', async () => {
   });
 });
 
+test('axes are moved by drags of their titles, and a click opens their menus', async () => {
+  await site.visit('/params', async visit => {
+    const { page } = visit;
+    await page.waitForSelector('.title');
+    const openers = page.locator('.title .opener');
+    const before = await openers.allTextContents();
+    const boxes = await Promise.all((await openers.all()).map(async one => (await one.boundingBox())!));
+    const middle = (at: number): number => boxes[at]!.x + boxes[at]!.width / 2;
+    const drag = async (to: number): Promise<void> => {
+      await page.mouse.move(middle(0), boxes[0]!.y + 10);
+      await page.mouse.down();
+      await page.mouse.move(to, boxes[0]!.y + 10, { steps: 8 });
+    };
+    await drag(middle(2) + 5);
+    const order = [before[1], before[2], before[0], ...before.slice(3)];
+    // The lines follow the pointer.
+    expect(
+      await page
+        .locator('.lines .handle[aria-label^=Lowest]')
+        .evaluateAll(all => all.map(one => one.ariaLabel)),
+    ).toEqual(order.map(title => `Lowest ${title?.trim()}`));
+    await visit.shot('params-axis-dragged');
+    await page.mouse.up();
+    await page.waitForURL(/axes=/);
+    expect(await openers.allTextContents()).toEqual(order);
+    expect(await page.getByRole('menu').count()).toBe(0);
+    await page.goBack();
+    await eventually('it is back', async () => (await openers.allTextContents()).join() === before.join());
+    // Back where it began, nothing has changed.
+    await drag(middle(2));
+    await page.mouse.move(middle(0), boxes[0]!.y + 10, { steps: 8 });
+    await page.mouse.up();
+    expect(page.url()).not.toContain('axes=');
+    await openers.first().click();
+    await page.getByRole('menuitem', { name: 'Move right' }).waitFor();
+  });
+});
+
 test('a correlation names its runs, and adds the axis of its param', async () => {
   await site.visit('/params?metric=metric%3Aloss+%7B%22subset%22%3A%22val%22%7D', async visit => {
     const { page } = visit;
