@@ -631,6 +631,41 @@ test('runs are selected by range, and compared', async () => {
   });
 });
 
+test('the best of many runs is brought into view by a click, and by keyboard', async () => {
+  await visit('/compare?q=', async visit => {
+    const { page } = visit;
+    await page.waitForSelector('[role=rowheader]');
+    const names = (): Promise<string[]> => page.locator('.head a').allTextContents();
+    const before = await names();
+    expect(before.length).toBe(50);
+    const title = page.getByRole('button', { name: 'loss val', exact: true });
+    const scroller = page.locator('.body .scroller');
+    await scroller.evaluate(element => element.scrollTo(3_000, 0));
+    const row = page.locator('.row', { has: title });
+    // The title stays in view.
+    await title.click();
+    await page.waitForURL(/sort=loss/);
+    expect(await scroller.evaluate(element => element.scrollLeft)).toBe(0);
+    const values = (await row.locator('[role=cell]').allTextContents()).map(text => Number.parseFloat(text));
+    const known = values.filter(value => !Number.isNaN(value));
+    expect(known.length).toBeGreaterThan(10);
+    expect(known).toEqual([...known].sort((a, b) => a - b));
+    expect(values.slice(0, known.length)).toEqual(known);
+    expect(await row.locator('[role=cell]').first().getAttribute('class')).toContain('best');
+    expect(await row.getByRole('rowheader').getAttribute('aria-sort')).toBe('ascending');
+    expect((await names()).toSorted()).toEqual(before.toSorted());
+    await visit.shot('compare-sorted-light');
+    expect(await findings(page)).toEqual([]);
+    await page.getByRole('button', { name: 'loss val' }).press('Enter');
+    await eventually(
+      'they are in the order of the query',
+      async () => (await names()).join() === before.join(),
+    );
+    await page.goBack();
+    await page.waitForURL(/sort=loss/);
+  });
+});
+
 test('a comparison reads the charts in view only, and none next to its values', async () => {
   await visit('/compare?q=', async visit => {
     const { page } = visit;

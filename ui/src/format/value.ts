@@ -3,7 +3,7 @@ import { isMap, type CborValue } from '../api/cbor.ts';
 import { exact } from './number.ts';
 
 export function exactValue(value: CborValue, indent = ''): string {
-  if (typeof value === 'number' || typeof value === 'bigint') return exact(value);
+  if (isNumber(value)) return exact(value);
   if (value instanceof Uint8Array) return `${value.length} bytes`;
   const inner = `${indent}  `;
   const block = (open: string, lines: string[], close: string): string =>
@@ -19,6 +19,10 @@ export function exactValue(value: CborValue, indent = ''): string {
     ([key, one]) => `${JSON.stringify(key)}: ${exactValue(one, inner)}`,
   );
   return block('{', lines, '}');
+}
+
+export function isNumber(value: CborValue | undefined): value is number | bigint {
+  return typeof value === 'number' || typeof value === 'bigint';
 }
 
 /** Texts as they are, nothing as nothing, and everything else exactly. */

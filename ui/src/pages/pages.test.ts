@@ -6,7 +6,7 @@ import { RunSchema, SeriesInfoSchema, type SeriesInfo } from '../gen/matyan/runs
 import { GroupOrder, MetricValue, SortField } from '../gen/matyan/search/v1/search_pb.ts';
 import { chartSections, filterGroups, projectCharts, runCharts } from '../parts/chart_groups.ts';
 import { DASHES } from '../plot/palette.ts';
-import { compareRows } from './compare/rows.ts';
+import { bestFirst, compareRows } from './compare/rows.ts';
 import {
   columnText,
   columnTitle,
@@ -181,6 +181,14 @@ test('the best of different values is known if the name of the metric says it', 
     ['lr', undefined],
     ['__system__loss', 1],
   ]);
+});
+
+test('a row of a comparison orders its runs: the best value first, and none last', () => {
+  const order = (values: (number | bigint | string | undefined)[], isLower?: boolean) =>
+    bestFirst({ title: '', values, isEqual: false, isLower }).map(at => values[at]);
+  expect(order([2, undefined, NaN, 1n, Infinity], true)).toEqual([1n, 2, Infinity, undefined, NaN]);
+  expect(order([2, undefined, 3, 1n])).toEqual([3, 2, 1n, undefined]);
+  expect(order(['sgd', 5, 'adam', undefined])).toEqual([5, 'adam', 'sgd', undefined]);
 });
 
 test('charts are in sections by the first part of their names', () => {

@@ -2,7 +2,7 @@
 import { decodeMap, type CborValue } from '../../api/cbor.ts';
 import { metricTitle, SYSTEM_PREFIX } from '../../format/context.ts';
 import { importance, isLowerBetter } from '../../format/importance.ts';
-import { comparable } from '../../format/value.ts';
+import { comparable, isNumber, plainText } from '../../format/value.ts';
 import type { Run } from '../../gen/matyan/runs/v1/run_pb.ts';
 import { paramRows } from '../run/param_rows.ts';
 
@@ -14,7 +14,9 @@ export interface CompareRow {
   /** One for each run; undefined: the run has none. */
   values: (CborValue | undefined)[];
   isEqual: boolean;
-  /** The best of different values; undefined if the name of the metric does not say which that is. */
+  /** Whether lower values are better; undefined if the name of the metric does not say. */
+  isLower?: boolean | undefined;
+  /** The best of different values, if it is known. */
   best?: CborValue | undefined;
 }
 
@@ -44,7 +46,23 @@ function compared(title: string, values: CompareRow['values'], isLower?: boolean
   const numbers = values.filter(value => typeof value === 'number' && !Number.isNaN(value)) as number[];
   const hasBest = !isEqual && isLower !== undefined && numbers.length > 1;
   const best = isLower ? Math.min(...numbers) : Math.max(...numbers);
-  return { title, values, isEqual, ...(hasBest && { best }) };
+  return { title, values, isEqual, isLower, ...(hasBest && { best }) };
+}
+
+/**
+ * Indexes of the runs in the order of a row: losses begin with the lowest, other numbers with the highest, and texts with
+ * the first. Runs without a value are last.
+ */
+export function bestFirst({ values, isLower }: CompareRow): number[] {
+  const kinds = values.map(value =>
+    value === undefined || Number.isNaN(value) ? 'none' : isNumber(value) ? 'a number' : 'a text',
+  );
+  const compare = (a: number, b: number): number => {
+    if (kinds[a] !== kinds[b]) return (kinds[a] as string) < (kinds[b] as string) ? -1 : 1;
+    if (kinds[a] === 'a text') return plainText(values[a]).localeCompare(plainText(values[b]));
+    return (Number(values[a]) - Number(values[b])) * (isLower ? 1 : -1);
+  };
+  return [...values.keys()].sort(compare);
 }
 
 /** Values by title, in order of first appearance. */

@@ -1,7 +1,6 @@
 /** Axes of params and metrics: the values of all runs in a column, as places between 0 and 1. */
-import type { CborValue } from '../../api/cbor.ts';
 import { readable } from '../../format/number.ts';
-import { plainText } from '../../format/value.ts';
+import { isNumber, plainText } from '../../format/value.ts';
 import { Axis, padded, type Tick } from '../../plot/axis.ts';
 import { columnText, columnTitle, valueIn, type DataColumn } from '../runs/columns.ts';
 import type { RunRow } from '../runs/table.svelte.ts';
@@ -39,10 +38,6 @@ export function paramAxis(column: DataColumn, rows: readonly RunRow[]): ParamAxi
   const shown = isNumeric ? padded(extent, isLog) : { low: -0.5, high: Math.max(categories.length, 1) - 0.5 };
   const axis = new Axis(shown, 0, 1, isLog);
   return { column, text: columnText(column), title: columnTitle(column), categories, values, axis };
-}
-
-function isNumber(value: CborValue): value is number | bigint {
-  return typeof value === 'number' || typeof value === 'bigint';
 }
 
 export function axisTicks({ axis, categories }: ParamAxis, count: number): Tick[] {
