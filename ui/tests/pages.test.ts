@@ -644,7 +644,7 @@ test('the best of many runs is brought into view by a click, and by keyboard', a
     const row = page.locator('.row', { has: title });
     // The title stays in view.
     await title.click();
-    await page.waitForURL(/sort=loss/);
+    await page.waitForURL(/sort=metric/);
     expect(await scroller.evaluate(element => element.scrollLeft)).toBe(0);
     const values = (await row.locator('[role=cell]').allTextContents()).map(text => Number.parseFloat(text));
     const known = values.filter(value => !Number.isNaN(value));
@@ -662,7 +662,7 @@ test('the best of many runs is brought into view by a click, and by keyboard', a
       async () => (await names()).join() === before.join(),
     );
     await page.goBack();
-    await page.waitForURL(/sort=loss/);
+    await page.waitForURL(/sort=metric/);
   });
 });
 

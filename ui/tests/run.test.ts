@@ -206,6 +206,13 @@ test('charts that come into view are read by one call, and one that fails breaks
     // The first one joined all of them.
     expect(read).toEqual([names.length, ...names.map(() => 1), 1]);
     expect(visit.errors.splice(0).every(text => /503/.test(text))).toBe(true);
+    // The epochs of all charts are one call too.
+    await page.goto(`${visit.base}/runs/${id}?x=epoch`);
+    const empty = page.getByText('No epochs were tracked');
+    await eventually('epochs are read', async () => (await empty.count()) === names.length);
+    await visit.quiet();
+    const sampled = visit.requests(SeriesService.method.sample);
+    expect(sampled.map(one => one.runs[0]!.numbers.length)).toEqual([names.length]);
   });
 });
 

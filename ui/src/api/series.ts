@@ -1,18 +1,16 @@
-/**
- * Reads series for charts: what the cache has is shown immediately, only what is missing is read. One call serves all
- * charts that come into view at the same moment, and each series is shown as it arrives.
- */
+/** Reads series for charts: what the cache has is shown immediately, what is missing as it arrives. */
 import { create, type MessageInitShape } from '@bufbuild/protobuf';
 
 import type { StepRangeSchema } from '../gen/matyan/common/v1/common_pb.ts';
 import { BucketColumn, BucketsRequestSchema, SeriesService } from '../gen/matyan/series/v1/series_pb.ts';
 import { groupBy } from '../collections.ts';
 import { readSeriesBuckets } from './columns.ts';
+import { JoinedReads } from './joined_reads.ts';
 import { rawMessages } from './raw_stream.ts';
-import { Urgency } from './read_queue.ts';
+import type { Urgency } from './read_queue.ts';
 import { SeriesCache, type CacheEntry, type SeriesRef, type StepView } from './series_cache.ts';
 import { seriesData, tailStart, type SeriesData } from './series_data.ts';
-import { limited, queued } from './transport.ts';
+import { limited } from './transport.ts';
 
 const COLUMNS = [
   BucketColumn.MIN,
@@ -37,102 +35,58 @@ interface Part extends Pick<StepView, 'from' | 'to'> {
   entry?: CacheEntry;
 }
 
-/** A load with the parts that the cache does not have, by the index of their series; they leave as they arrive. */
-interface Missing extends SeriesLoad {
+/** A load with the parts that the cache does not have. */
+interface PartialLoad extends SeriesLoad {
   view: StepView;
-  parts: Map<number, Part>;
+  missing: Map<number, Part>;
 }
 
-/** Loads that one call reads. */
-interface JoinedRead {
-  all: Missing[];
-  end: Promise<void>;
-}
-
-/** One that has as many takes no more: those above in the page would wait for those below. */
-const MAX_JOINED_SERIES = 50;
-
-/** Those that have not begun, by what all of their loads have in common. */
-const open = new Map<string, JoinedRead>();
+const bucketReads = new JoinedReads<PartialLoad>('SeriesService.Buckets', readBuckets);
 
 /** Shows what is in the cache, maybe in less detail, then what arrives. Resolves when everything is up to date. */
 export async function loadSeries(load: SeriesLoad, view: StepView): Promise<void> {
   const { refs, signal, show } = load;
-  const parts = new Map<number, Part>();
+  const missing = new Map<number, Part>();
   for (const [index, ref] of refs.entries()) {
     const hit = seriesCache.lookup(ref, view);
     if (hit) show(index, hit.entry.data);
     if (hit?.isFineEnough && !hit.entry.isStale) continue;
     // An empty series has no tail: it is read as if it were missing.
     const from = hit?.isFineEnough ? tailStart(hit.entry.data) : undefined;
-    parts.set(index, hit && from !== undefined ? { from, to: hit.entry.view.to, entry: hit.entry } : view);
+    missing.set(index, hit && from !== undefined ? { from, to: hit.entry.view.to, entry: hit.entry } : view);
   }
-  if (parts.size === 0) return;
-  const missing = { ...load, view, parts };
-  const { all, end } = joined(missing);
-  try {
-    await end;
-  } catch (error) {
-    if (signal.aborted || all.length === 1) throw error;
-    // The call may have failed because of the others.
-    if (parts.size > 0) await read([missing]);
-  }
+  if (missing.size === 0) return;
+  await bucketReads.read({ ...load, view, missing }, `${view.pixels} ${view.hasTimes}`);
 }
 
-/** The read of all loads that begin at this moment and need the same detail, such as of charts that come into view. */
-function joined(missing: Missing): JoinedRead {
-  const { urgency, view } = missing;
-  const key = `${urgency} ${view.pixels} ${view.hasTimes}`;
-  const known = open.get(key);
-  if (known && known.all.reduce((sum, { parts }) => sum + parts.size, 0) < MAX_JOINED_SERIES) {
-    known.all.push(missing);
-    return known;
+async function readBuckets(all: readonly PartialLoad[], signal: AbortSignal): Promise<void> {
+  const wanted = all.flatMap(one => [...one.missing].map(([index, part]) => ({ ...one, index, part })));
+  const refs = wanted.map(one => one.refs[one.index] as SeriesRef);
+  const { runs, places } = byRun(refs);
+  // Tails have the detail of what they are appended to.
+  const views = wanted.map(({ view, part }) => part.entry?.view ?? view);
+  const request = create(BucketsRequestSchema, {
+    runs: runs.map((run, at) => ({
+      ...run,
+      steps: places[at]?.map(place => stepRange(wanted[place]?.part)) ?? [],
+    })),
+    pixels: Math.max(1, ...views.map(({ pixels }) => Math.round(pixels))),
+    columns: views.some(({ hasTimes }) => hasTimes) ? [...COLUMNS, BucketColumn.LAST_TIME] : COLUMNS,
+  });
+  // A change that arrives during the read makes the result stale.
+  const { changes } = seriesCache;
+  for await (const bytes of rawMessages(SeriesService.method.buckets, request, limited(signal))) {
+    const columns = readSeriesBuckets(bytes);
+    const at = places[columns.run]?.[columns.series] ?? NaN;
+    const [ref, one] = [refs[at], wanted[at]];
+    if (!ref || !one) continue;
+    const { part, index, view } = one;
+    const data = seriesData(columns);
+    if (part.entry) seriesCache.extend(part.entry, part.from ?? 0, data, changes);
+    const entry = part.entry ?? seriesCache.store(ref, view, data, changes);
+    one.missing.delete(index);
+    if (!one.signal.aborted) one.show(index, entry.data);
   }
-  const all = [missing];
-  const end = new Promise<void>(resolve => setTimeout(resolve)).then(() => {
-    if (open.get(key)?.all === all) open.delete(key);
-    return read(all);
-  });
-  open.set(key, { all, end });
-  return { all, end };
-}
-
-/** Ends early once nobody wants it. */
-async function read(all: readonly Missing[]): Promise<void> {
-  const control = new AbortController();
-  const leave = (): void => void (all.every(({ signal }) => signal.aborted) && control.abort());
-  for (const { signal } of all) signal.addEventListener('abort', leave, { once: true });
-  leave();
-  const { urgency } = all[0] as Missing;
-  await queued('SeriesService.Buckets', urgency, control.signal, async () => {
-    const wanted = all.flatMap(one => [...one.parts].map(([index, part]) => ({ ...one, index, part })));
-    const refs = wanted.map(one => one.refs[one.index] as SeriesRef);
-    const { runs, places } = byRun(refs);
-    // Tails have the detail of what they are appended to.
-    const views = wanted.map(({ view, part }) => part.entry?.view ?? view);
-    const request = create(BucketsRequestSchema, {
-      runs: runs.map((run, at) => ({
-        ...run,
-        steps: places[at]?.map(place => stepRange(wanted[place]?.part)) ?? [],
-      })),
-      pixels: Math.max(1, ...views.map(({ pixels }) => Math.round(pixels))),
-      columns: views.some(({ hasTimes }) => hasTimes) ? [...COLUMNS, BucketColumn.LAST_TIME] : COLUMNS,
-    });
-    // A change that arrives during the read makes the result stale.
-    const { changes } = seriesCache;
-    for await (const bytes of rawMessages(SeriesService.method.buckets, request, limited(control.signal))) {
-      const columns = readSeriesBuckets(bytes);
-      const at = places[columns.run]?.[columns.series] ?? NaN;
-      const [ref, one] = [refs[at], wanted[at]];
-      if (!ref || !one) continue;
-      const { part, index, view } = one;
-      const data = seriesData(columns);
-      if (part.entry) seriesCache.extend(part.entry, part.from ?? 0, data, changes);
-      const entry = part.entry ?? seriesCache.store(ref, view, data, changes);
-      one.parts.delete(index);
-      if (!one.signal.aborted) one.show(index, entry.data);
-    }
-  });
 }
 
 /** Series grouped by run, as the API wants them, with the indexes of those of each run. */

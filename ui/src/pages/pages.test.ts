@@ -185,7 +185,7 @@ test('the best of different values is known if the name of the metric says it', 
 
 test('a row of a comparison orders its runs: the best value first, and none last', () => {
   const order = (values: (number | bigint | string | undefined)[], isLower?: boolean) =>
-    bestFirst({ title: '', values, isEqual: false, isLower }).map(at => values[at]);
+    bestFirst({ id: '', title: '', values, isEqual: false, isLower }).map(at => values[at]);
   expect(order([2, undefined, NaN, 1n, Infinity], true)).toEqual([1n, 2, Infinity, undefined, NaN]);
   expect(order([2, undefined, 3, 1n])).toEqual([3, 2, 1n, undefined]);
   expect(order(['sgd', 5, 'adam', undefined])).toEqual([5, 'adam', 'sgd', undefined]);

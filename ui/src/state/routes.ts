@@ -127,7 +127,7 @@ export const schemas = {
     runs: field(list(text), [] as string[]),
     q: query,
     all: field(flag, false),
-    /** Title of the row whose best value comes first; empty: runs have the order in which they were chosen or found. */
+    /** Id of the row whose best value comes first; empty: runs have the order in which they were chosen or found. */
     sort: field(text, ''),
     ...charts,
   },

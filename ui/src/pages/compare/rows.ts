@@ -10,6 +10,8 @@ import { paramRows } from '../run/param_rows.ts';
 export const MAX_FOUND = 50;
 
 export interface CompareRow {
+  /** What distinguishes a metric from a param with the same title. */
+  id: string;
   title: string;
   /** One for each run; undefined: the run has none. */
   values: (CborValue | undefined)[];
@@ -24,7 +26,7 @@ export interface CompareRow {
 export function compareRows(runs: readonly Run[]): CompareRow[] {
   const leaves = (run: Run) => paramRows(decodeMap(run.params)).filter(({ isGroup }) => !isGroup);
   const params = table(runs, run => leaves(run).map(({ path, value }) => [path, value])).map(row =>
-    compared(...row),
+    compared('param', ...row),
   );
   const names = new Map<string, string>();
   const metrics = table(runs, ({ series }) =>
@@ -33,20 +35,20 @@ export function compareRows(runs: readonly Run[]): CompareRow[] {
       names.set(title, name);
       return [title, last];
     }),
-  ).map(([title, values]) => compared(title, values, isLowerBetter(names.get(title) ?? '')));
+  ).map(([title, values]) => compared('metric', title, values, isLowerBetter(names.get(title) ?? '')));
   const rank = ({ title }: CompareRow): number => importance(names.get(title) ?? '', title);
   metrics.sort((a, b) => rank(b) - rank(a));
   const isOwn = ({ title }: CompareRow): boolean => !names.get(title)?.startsWith(SYSTEM_PREFIX);
   return [...metrics.filter(isOwn), ...params, ...metrics.filter(row => !isOwn(row))];
 }
 
-function compared(title: string, values: CompareRow['values'], isLower?: boolean): CompareRow {
+function compared(kind: string, title: string, values: CompareRow['values'], isLower?: boolean): CompareRow {
   const [first, ...others] = values.map(comparable);
   const isEqual = others.every(other => other === first);
   const numbers = values.filter(value => typeof value === 'number' && !Number.isNaN(value)) as number[];
   const hasBest = !isEqual && isLower !== undefined && numbers.length > 1;
   const best = isLower ? Math.min(...numbers) : Math.max(...numbers);
-  return { title, values, isEqual, isLower, ...(hasBest && { best }) };
+  return { id: `${kind}:${title}`, title, values, isEqual, isLower, ...(hasBest && { best }) };
 }
 
 /**

@@ -1,0 +1,66 @@
+/** One call for all charts that come into view at the same moment. */
+import type { Urgency } from './read_queue.ts';
+import { queued } from './transport.ts';
+
+export interface JoinedLoad {
+  urgency: Urgency;
+  signal: AbortSignal;
+  /** The series that have not arrived, by their places in the chart. */
+  missing: ReadonlyMap<number, unknown>;
+}
+
+interface JoinedRead<Load> {
+  all: Load[];
+  end: Promise<void>;
+}
+
+/** One that has as many takes no more: those above in the page would wait for those below. */
+const MAX_JOINED_SERIES = 50;
+
+export class JoinedReads<Load extends JoinedLoad> {
+  /** Those that have not begun, by what all of their loads have in common. */
+  readonly #open = new Map<string, JoinedRead<Load>>();
+
+  /** `call` reads what is missing of all, and removes from it what has arrived. */
+  constructor(
+    readonly where: string,
+    readonly call: (all: readonly Load[], signal: AbortSignal) => Promise<void>,
+  ) {}
+
+  /** Only loads of one `kind` have a call in common. */
+  async read(load: Load, kind = ''): Promise<void> {
+    const { all, end } = this.#joined(load, `${load.urgency} ${kind}`);
+    try {
+      await end;
+    } catch (error) {
+      if (load.signal.aborted || all.length === 1) throw error;
+      // The call may have failed because of the others.
+      if (load.missing.size > 0) await this.#begin([load]);
+    }
+  }
+
+  #joined(load: Load, key: string): JoinedRead<Load> {
+    const known = this.#open.get(key);
+    if (known && known.all.reduce((sum, { missing }) => sum + missing.size, 0) < MAX_JOINED_SERIES) {
+      known.all.push(load);
+      return known;
+    }
+    const all = [load];
+    const end = new Promise<void>(resolve => setTimeout(resolve)).then(() => {
+      if (this.#open.get(key)?.all === all) this.#open.delete(key);
+      return this.#begin(all);
+    });
+    this.#open.set(key, { all, end });
+    return { all, end };
+  }
+
+  /** Ends early once nobody wants it. */
+  async #begin(all: readonly Load[]): Promise<void> {
+    const control = new AbortController();
+    const leave = (): void => void (all.every(({ signal }) => signal.aborted) && control.abort());
+    for (const { signal } of all) signal.addEventListener('abort', leave, { once: true });
+    leave();
+    const { urgency } = all[0] as Load;
+    await queued(this.where, urgency, control.signal, () => this.call(all, control.signal));
+  }
+}
