@@ -4,7 +4,7 @@ import { isNumber, plainText } from '../../format/value.ts';
 import { Axis, padded, type Tick } from '../../plot/axis.ts';
 import { columnText, columnTitle, valueIn, type DataColumn } from '../runs/columns.ts';
 import type { RunRow } from '../runs/table.svelte.ts';
-import { rankCorrelation, type Correlation } from './statistics.ts';
+import { groupCorrelation, rankCorrelation, type Correlation } from './statistics.ts';
 
 export interface ParamAxis {
   column: DataColumn;
@@ -51,14 +51,16 @@ export function valueText({ categories }: ParamAxis, value: number): string {
   return categories.length > 0 ? (categories[Math.round(value)] ?? '') : readable(value);
 }
 
-/** Columns by how much a metric depends on them. Texts with more than two values have no order, and are left out. */
+/** Columns by how much a metric depends on them. Texts with more than two values have no order, so they are groups. */
 export function dependences(
   metric: ParamAxis,
   columns: readonly ParamAxis[],
 ): (Correlation & { axis: ParamAxis })[] {
   return columns
-    .filter(({ categories }) => categories.length <= 2)
-    .map(axis => ({ axis, ...rankCorrelation(axis.values, metric.values) }))
+    .map(axis => {
+      const correlation = axis.categories.length > 2 ? groupCorrelation : rankCorrelation;
+      return { axis, ...correlation(axis.values, metric.values) };
+    })
     .filter(({ rho }) => !Number.isNaN(rho))
     .sort((a, b) => Math.abs(b.rho) - Math.abs(a.rho));
 }

@@ -4,7 +4,7 @@ import type { RunRow } from '../runs/table.svelte.ts';
 import { dependences, paramAxis, rampColor } from './axes.ts';
 import { brushText, insideOf, parseBrush } from './brushes.ts';
 import { dots, trend } from './scatter.ts';
-import { rankCorrelation, ranks } from './statistics.ts';
+import { groupCorrelation, rankCorrelation, ranks } from './statistics.ts';
 
 const rows = (values: readonly object[]): RunRow[] =>
   values.map(params => ({ run: { series: [] }, params }) as unknown as RunRow);
@@ -22,6 +22,19 @@ test('rank correlation is that of scipy', () => {
   expect(rankCorrelation(Float64Array.of(1, 1), Float64Array.of(1, 2)).rho).toBeNaN();
 });
 
+test('the correlation of groups is the effect size of the test of Kruskal and Wallis', () => {
+  const groups = Float64Array.of(0, 0, 0, 1, 1, 1, 2, 2, 2, NaN);
+  const values = Float64Array.of(1, 2, 2, 4, 5, 6, 7, 3, 9, 8);
+  // The statistic of [1, 2, 2], [4, 5, 6] and [7, 3, 9], corrected for ties.
+  const h = 5.647058823529413;
+  const found = groupCorrelation(groups, values);
+  expect(found.rho).toBeCloseTo(Math.sqrt((h - 2) / 6), 12);
+  expect(found.runs).toBe(9);
+  // A group for each run explains everything, and says nothing.
+  expect(groupCorrelation(Float64Array.of(0, 1, 2), Float64Array.of(1, 2, 3)).rho).toBeNaN();
+  expect(groupCorrelation(Float64Array.of(0, 1, 0, 1), Float64Array.of(1, 1, 2, 2)).rho).toBe(0);
+});
+
 test('axes hold numbers, large integers, texts and what is missing', () => {
   const lr = paramAxis(param('lr'), rows([{ lr: 0.1 }, { lr: 0.0001 }, {}, { lr: NaN }, { lr: 10n }]));
   expect([...lr.values]).toEqual([0.1, 0.0001, NaN, NaN, 10]);
@@ -32,7 +45,7 @@ test('axes hold numbers, large integers, texts and what is missing', () => {
   expect(name.axis.toPixel(0)).toBeCloseTo(0.25);
 });
 
-test('dependences are sorted by size, and leave out texts without an order', () => {
+test('dependences are sorted by size, and leave out a text for each run', () => {
   const all = rows(
     [0, 1, 2, 3].map(n => ({ y: n, up: [1, 3, 2, 4][n], down: -n, same: 7, text: `${n}`, flag: n > 1 })),
   );

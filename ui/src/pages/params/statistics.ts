@@ -1,4 +1,5 @@
 /** How much one column of numbers depends on another. NaN stands for a run without a value. */
+import { groupBy } from '../../collections.ts';
 
 /** Ranks from 0; equal values share the mean of theirs, and what is no number has none. */
 export function ranks(values: Float64Array): Float64Array {
@@ -18,10 +19,13 @@ export interface Correlation {
   runs: number;
 }
 
+function hasBoth(a: Float64Array, b: Float64Array): (_: number, at: number) => boolean {
+  return (_, at) => Number.isFinite(a[at]) && Number.isFinite(b[at]);
+}
+
 /** Spearman's rank correlation: 1 if one grows whenever the other does, whatever the shape. */
 export function rankCorrelation(a: Float64Array, b: Float64Array): Correlation {
-  const hasBoth = (_: number, at: number): boolean => Number.isFinite(a[at]) && Number.isFinite(b[at]);
-  const [left, right] = [ranks(a.filter(hasBoth)), ranks(b.filter(hasBoth))];
+  const [left, right] = [a, b].map(one => ranks(one.filter(hasBoth(a, b)))) as [Float64Array, Float64Array];
   const mean = (left.length - 1) / 2;
   let [xx, yy, xy] = [0, 0, 0];
   for (let at = 0; at < left.length; at++) {
@@ -29,4 +33,26 @@ export function rankCorrelation(a: Float64Array, b: Float64Array): Correlation {
     [xx, yy, xy] = [xx + x * x, yy + y * y, xy + x * y];
   }
   return { rho: xy / Math.sqrt(xx * yy), runs: left.length };
+}
+
+/**
+ * The correlation ratio of ranks, from 0 to 1: how much the values of a group differ from those of other groups, as by
+ * the test of Kruskal and Wallis, without what chance alone would give to so many groups.
+ */
+export function groupCorrelation(groups: Float64Array, values: Float64Array): Correlation {
+  const places = ranks(values.filter(hasBoth(groups, values)));
+  const runs = places.length;
+  const members = groupBy([...groups.filter(hasBoth(groups, values)).entries()], ([, group]) => group);
+  const sumOf = (all: readonly number[]): number => all.reduce((sum, one) => sum + one, 0);
+  const offsets = places.map(place => place - (runs - 1) / 2);
+  const total = sumOf([...offsets.map(offset => offset * offset)]);
+  const between = sumOf(
+    [...members.values()].map(own => sumOf(own.map(([at]) => offsets[at] as number)) ** 2 / own.length),
+  );
+  const h = ((runs - 1) * between) / total;
+  const isKnown = members.size > 1 && members.size < runs && total > 0;
+  return {
+    rho: isKnown ? Math.sqrt(Math.max(0, (h - members.size + 1) / (runs - members.size))) : NaN,
+    runs,
+  };
 }
