@@ -172,6 +172,26 @@ test.each(['light', 'dark'] as const)(
           (await dialog.locator('.over').getAttribute('style'))?.includes('50.5%'),
         );
         await visit.shot(`media-slider-${theme}`);
+        // Two fingers.
+        await dialog.getByRole('application').first().press('0');
+        const box = (await dialog.getByRole('application').first().boundingBox())!;
+        const [x, y] = [box.x + box.width / 2, box.y + box.height / 2];
+        const session = await page.context().newCDPSession(page);
+        const touch = (
+          type: 'touchStart' | 'touchMove' | 'touchEnd',
+          ...places: number[]
+        ): Promise<unknown> =>
+          session.send('Input.dispatchTouchEvent', {
+            type,
+            touchPoints: places.map(by => ({ x: x + by, y })),
+          });
+        await touch('touchStart', -40, 40);
+        await touch('touchMove', -80, 80);
+        await touch('touchMove', -120, 120);
+        await touch('touchEnd');
+        const [left, right] = await transforms();
+        expect(left).toBe(right);
+        expect(Number(/scale\((.*)\)/.exec(left ?? '')?.[1])).toBeCloseTo(3, 1);
         expect(await findings(page)).toEqual([]);
         await page.keyboard.press('Escape');
         await eventually('it is closed', () => !new URL(page.url()).searchParams.has('img'));
