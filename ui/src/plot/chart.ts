@@ -76,11 +76,13 @@ function chosen(all: Extent, { yEnds, isLogY }: ChartModel): Extent {
   return low < high && !(isLogY && low <= 0) ? { low, high } : all;
 }
 
-/** Lines reach the sides of the frame; only an empty or single value gets air. */
+/** Lines reach the sides of the frame; only an empty or single value gets air, but not before step 0. */
 function widened({ low, high }: Extent, isLog: boolean): Extent {
   // Step 0 has no place on a logarithmic axis, so it begins at the next one.
   if (isLog && low <= 0 && high > 0) return { low: Math.min(1, high / 10), high };
-  return low < high ? { low, high } : padded({ low, high }, isLog);
+  if (low < high) return { low, high };
+  const wide = padded({ low, high }, isLog);
+  return low >= 0 ? { low: Math.max(wide.low, 0), high: wide.high } : wide;
 }
 
 export function drawChart(surface: Surface, model: ChartModel, layout: Layout): void {

@@ -56,15 +56,14 @@ function compared(kind: string, title: string, values: CompareRow['values'], isL
  * the first. Runs without a value are last.
  */
 export function bestFirst({ values, isLower }: CompareRow): number[] {
-  const kinds = values.map(value =>
-    value === undefined || Number.isNaN(value) ? 'none' : isNumber(value) ? 'a number' : 'a text',
-  );
-  const compare = (a: number, b: number): number => {
-    if (kinds[a] !== kinds[b]) return (kinds[a] as string) < (kinds[b] as string) ? -1 : 1;
-    if (kinds[a] === 'a text') return plainText(values[a]).localeCompare(plainText(values[b]));
-    return (Number(values[a]) - Number(values[b])) * (isLower ? 1 : -1);
-  };
-  return [...values.keys()].sort(compare);
+  const kind = (value: CborValue | undefined): number =>
+    value === undefined || Number.isNaN(value) ? 2 : isNumber(value) ? 0 : 1;
+  return [...values.keys()].sort((left, right) => {
+    const [a, b] = [values[left], values[right]];
+    if (kind(a) !== kind(b)) return kind(a) - kind(b);
+    if (!isNumber(a) || !isNumber(b)) return plainText(a).localeCompare(plainText(b));
+    return (Number(a) - Number(b)) * (isLower ? 1 : -1);
+  });
 }
 
 /** Values by title, in order of first appearance. */

@@ -40,19 +40,14 @@ export function rankCorrelation(a: Float64Array, b: Float64Array): Correlation {
  * the test of Kruskal and Wallis, without what chance alone would give to so many groups.
  */
 export function groupCorrelation(groups: Float64Array, values: Float64Array): Correlation {
-  const places = ranks(values.filter(hasBoth(groups, values)));
-  const runs = places.length;
-  const members = groupBy([...groups.filter(hasBoth(groups, values)).entries()], ([, group]) => group);
-  const sumOf = (all: readonly number[]): number => all.reduce((sum, one) => sum + one, 0);
-  const offsets = places.map(place => place - (runs - 1) / 2);
-  const total = sumOf([...offsets.map(offset => offset * offset)]);
-  const between = sumOf(
-    [...members.values()].map(own => sumOf(own.map(([at]) => offsets[at] as number)) ** 2 / own.length),
-  );
-  const h = ((runs - 1) * between) / total;
-  const isKnown = members.size > 1 && members.size < runs && total > 0;
-  return {
-    rho: isKnown ? Math.sqrt(Math.max(0, (h - members.size + 1) / (runs - members.size))) : NaN,
-    runs,
-  };
+  const own = groups.filter(hasBoth(groups, values));
+  const offsets = ranks(values.filter(hasBoth(groups, values))).map(rank => rank - (own.length - 1) / 2);
+  const members = [...groupBy([...own.keys()], at => own[at]).values()];
+  const sum = (all: readonly number[]): number => all.reduce((total, one) => total + one, 0);
+  const total = sum([...offsets].map(offset => offset ** 2));
+  const between = sum(members.map(all => sum(all.map(at => offsets[at] as number)) ** 2 / all.length));
+  const share = ((own.length - 1) * between) / total - members.length + 1;
+  const isKnown = members.length > 1 && members.length < own.length;
+  const rho = isKnown ? Math.sqrt(Math.max(0, share / (own.length - members.length))) : NaN;
+  return { rho, runs: own.length };
 }
