@@ -42,6 +42,9 @@ export const NO_EPOCH = -(2 ** 63);
 type Numbers = Uint32Array | Float64Array;
 type Column = [name: string, read: (bytes: Uint8Array) => Numbers];
 
+/** Field of the width of buckets; points have a column there. */
+const BUCKET_WIDTH = 3;
+
 const BUCKET_COLUMNS: Record<number, Column> = {
   7: ['min', readDoubles],
   8: ['max', readDoubles],
@@ -73,25 +76,17 @@ function emptyColumns(table: Record<number, Column>): object {
 
 export function readSeriesBuckets(bytes: Uint8Array): BucketColumns {
   const columns: BucketColumns = { ...NO_BUCKETS };
-  readColumns(bytes, columns, BUCKET_COLUMNS, (field, reader) => {
-    if (field === 3) columns.width = Number(reader.uint64());
-    return field === 3;
-  });
+  readColumns(bytes, columns, BUCKET_COLUMNS);
   return columns;
 }
 
 export function readSeriesPoints(bytes: Uint8Array): PointColumns {
   const columns: PointColumns = { ...NO_POINTS };
-  readColumns(bytes, columns, POINT_COLUMNS, () => false);
+  readColumns(bytes, columns, POINT_COLUMNS);
   return columns;
 }
 
-function readColumns(
-  bytes: Uint8Array,
-  into: SeriesColumns,
-  table: Record<number, Column>,
-  readOther: (field: number, reader: BinaryReader) => boolean,
-): void {
+function readColumns(bytes: Uint8Array, into: SeriesColumns, table: Record<number, Column>): void {
   const columns = into as unknown as Record<string, Numbers>;
   const reader = new BinaryReader(bytes);
   while (reader.pos < reader.len) {
@@ -103,7 +98,8 @@ function readColumns(
       const packed = wireType === WireType.LengthDelimited ? reader.bytes() : reader.skip(wireType, field);
       columns[name] = joined(columns[name] as Numbers, read(packed));
     } else if (field === 1) readPlace(new BinaryReader(reader.bytes()), into);
-    else if (!readOther(field, reader)) reader.skip(wireType, field);
+    else if (field === BUCKET_WIDTH) (into as BucketColumns).width = Number(reader.uint64());
+    else reader.skip(wireType, field);
   }
 }
 

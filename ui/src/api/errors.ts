@@ -59,7 +59,9 @@ export function apiError(error: unknown, where = 'This page'): ApiError {
   const failure = ConnectError.from(error);
   const { reason, metadata } = errorInfo(failure);
   const known = HINTS[reason] ?? HINTS_BY_STATUS[failure.code];
-  const isUnreachable = reason === '' && (failure.code === Code.Unavailable || isNetworkFailure(failure));
+  // Browsers report every failure of the network as a `TypeError`.
+  const isNetwork = failure.code === Code.Unknown && failure.cause instanceof TypeError;
+  const isUnreachable = reason === '' && (failure.code === Code.Unavailable || isNetwork);
   const [hint, canRetry] = known ?? [isUnreachable ? UNREACHABLE : 'Try again.', true];
   const message = isUnreachable ? 'The server cannot be reached.' : sentence(failure.rawMessage);
   return new ApiError(message, where, hint, canRetry, reason, position(metadata), error);
@@ -70,11 +72,6 @@ export function isAbort(error: unknown): boolean {
   if (error instanceof ApiError) return isAbort(error.cause);
   if (error instanceof ConnectError && error.code === Code.Canceled) return true;
   return error instanceof Error && error.name === 'AbortError';
-}
-
-/** Browsers report every failure of the network as a `TypeError`. */
-function isNetworkFailure(error: ConnectError): boolean {
-  return error.code === Code.Unknown && error.cause instanceof TypeError;
 }
 
 function sentence(text: string): string {

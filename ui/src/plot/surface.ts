@@ -29,7 +29,6 @@ export interface Surface {
   polyline(points: Float64Array, count: number, stroke: Stroke): void;
   area(points: Float64Array, count: number, color: string, alpha: number): void;
   segment(x1: number, y1: number, x2: number, y2: number, stroke: Stroke): void;
-  rect(x: number, y: number, width: number, height: number, color: string, alpha: number): void;
   mark(kind: Mark, x: number, y: number, size: number, color: string): void;
   text(x: number, y: number, text: string, style: TextStyle): void;
   clipped(x: number, y: number, width: number, height: number, draw: () => void): void;

@@ -37,11 +37,6 @@ export class SvgSurface implements Surface {
     this.#path(`M${short(x1)} ${short(y1)}L${short(x2)} ${short(y2)}`, stroke);
   }
 
-  rect(x: number, y: number, width: number, height: number, color: string, alpha: number): void {
-    const box = `x="${short(x)}" y="${short(y)}" width="${short(width)}" height="${short(height)}"`;
-    this.#body.push(`<rect ${box}${fill(color, alpha)}/>`);
-  }
-
   mark(kind: Mark, x: number, y: number, size: number, color: string): void {
     if (kind === 'dot') {
       this.#body.push(`<circle cx="${short(x)}" cy="${short(y)}" r="${short(size)}"${fill(color, 1)}/>`);

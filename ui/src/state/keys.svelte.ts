@@ -45,9 +45,12 @@ export function handleKey(event: KeyboardEvent, now = Date.now()): void {
   if (event.defaultPrevented || event.isComposing || ['Shift', 'Control', 'Meta', 'Alt'].includes(event.key))
     return;
   const pressed = nameOf(event);
-  if (/^(Enter| )$/.test(pressed) && isControl(event.target)) return;
+  const isWithin = (names: string): boolean => Boolean((event.target as Element | null)?.closest?.(names));
+  // Both act on the button or link that has the focus.
+  if (/^(Enter| )$/.test(pressed) && isWithin('a, button, summary')) return;
   const pair = first && now - firstAt < PAIR_MS ? `${first} ${pressed}` : '';
-  const isEditing = isEditable(event.target) || isInDialog(event.target);
+  // Keys of the page must not act while a dialog covers it.
+  const isEditing = isWithin('input, textarea, select, dialog');
   const fits = (keys: string): Command | undefined =>
     commands.findLast(
       command => command.keys === keys && !command.isLocal && (command.whileEditing || !isEditing),
@@ -65,21 +68,6 @@ export function handleKey(event: KeyboardEvent, now = Date.now()): void {
 export function nameOf(event: Pick<KeyboardEvent, 'key' | 'ctrlKey' | 'metaKey' | 'altKey'>): string {
   const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
   return `${event.ctrlKey || event.metaKey ? 'mod+' : ''}${event.altKey ? 'alt+' : ''}${key}`;
-}
-
-function isEditable(target: EventTarget | null): boolean {
-  const element = target as HTMLElement | null;
-  return Boolean(element?.isContentEditable || /^(INPUT|TEXTAREA|SELECT)$/.test(element?.tagName ?? ''));
-}
-
-/** Enter and space act on the button or link that has the focus. */
-function isControl(target: EventTarget | null): boolean {
-  return Boolean((target as Element | null)?.closest?.('a, button, summary'));
-}
-
-/** Keys of the page must not act while a dialog covers it. */
-function isInDialog(target: EventTarget | null): boolean {
-  return Boolean((target as Element | null)?.closest?.('dialog'));
 }
 
 export function keyCaps(keys: string): string[] {
