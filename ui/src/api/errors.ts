@@ -86,27 +86,18 @@ function position(metadata: Record<string, string>): QueryPosition | undefined {
   return line && column ? { line, column, endColumn: endColumn || column + 1 } : undefined;
 }
 
-interface ErrorInfo {
-  reason: string;
-  metadata: Record<string, string>;
-}
-
-function errorInfo(error: ConnectError): ErrorInfo {
-  for (const detail of error.details) {
-    if ('type' in detail && detail.type === 'google.rpc.ErrorInfo') return readErrorInfo(detail.value);
-  }
-  return { reason: '', metadata: {} };
-}
-
-/** Reads `google.rpc.ErrorInfo`: reason (1), domain (2), and metadata (3), a map of texts. */
-function readErrorInfo(bytes: Uint8Array): ErrorInfo {
-  const info: ErrorInfo = { reason: '', metadata: {} };
+/** Reads `google.rpc.ErrorInfo`, if there is one: reason (1), domain (2), and metadata (3), a map of texts. */
+function errorInfo({ details }: ConnectError): { reason: string; metadata: Record<string, string> } {
+  const info = { reason: '', metadata: {} as Record<string, string> };
   const text = new TextDecoder();
-  for (const [field, value] of fieldsOf(bytes)) {
-    if (field === 1) info.reason = text.decode(value);
-    if (field !== 3) continue;
-    const entry = new Map(fieldsOf(value).map(([part, of]) => [part, text.decode(of)]));
-    info.metadata[entry.get(1) ?? ''] = entry.get(2) ?? '';
+  for (const detail of details) {
+    if (!('type' in detail) || detail.type !== 'google.rpc.ErrorInfo') continue;
+    for (const [field, value] of fieldsOf(detail.value)) {
+      if (field === 1) info.reason = text.decode(value);
+      if (field !== 3) continue;
+      const entry = new Map(fieldsOf(value).map(([part, of]) => [part, text.decode(of)]));
+      info.metadata[entry.get(1) ?? ''] = entry.get(2) ?? '';
+    }
   }
   return info;
 }

@@ -29,7 +29,11 @@ export class JoinedReads<Load extends JoinedLoad> {
 
   /** Only loads of one `kind` have a call in common. */
   async read(load: Load, kind = ''): Promise<void> {
-    const { all, end } = this.#joined(load, `${load.urgency} ${kind}`);
+    const key = `${load.urgency} ${kind}`;
+    const known = this.#open.get(key);
+    const size = known?.all.reduce((sum, { missing }) => sum + missing.size, 0) ?? Infinity;
+    const { all, end } = known && size < MAX_JOINED_SERIES ? known : this.#start(key);
+    all.push(load);
     try {
       await end;
     } catch (error) {
@@ -39,13 +43,8 @@ export class JoinedReads<Load extends JoinedLoad> {
     }
   }
 
-  #joined(load: Load, key: string): JoinedRead<Load> {
-    const known = this.#open.get(key);
-    if (known && known.all.reduce((sum, { missing }) => sum + missing.size, 0) < MAX_JOINED_SERIES) {
-      known.all.push(load);
-      return known;
-    }
-    const all = [load];
+  #start(key: string): JoinedRead<Load> {
+    const all: Load[] = [];
     const end = new Promise<void>(resolve => setTimeout(resolve)).then(() => {
       if (this.#open.get(key)?.all === all) this.#open.delete(key);
       return this.#begin(all);

@@ -102,7 +102,7 @@ test('default columns are those that most runs have', () => {
 
 test('metrics are grouped by name, results first, in natural order, the machine last', () => {
   const all = ['__system__cpu', 'layer10', 'layer2', 'loss'].map(name => info(name));
-  const groups = runCharts('run', 0, [...all, info('loss', '{"a":1}')]);
+  const groups = runCharts(create(RunSchema, { series: [...all, info('loss', '{"a":1}')] }));
   expect(groups.map(({ name, lines }) => [name, lines.map(({ label }) => label)])).toEqual([
     ['loss', ['loss', '1']],
     ['layer2', ['layer2']],
@@ -193,11 +193,7 @@ test('a row of a comparison orders its runs: the best value first, and none last
 
 test('charts are in sections by the first part of their names', () => {
   const names = ['grad/layer0', 'loss', 'val/loss', 'grad/norm', '__system__cpu', 'lr'];
-  const groups = runCharts(
-    'run',
-    0,
-    names.map(name => info(name)),
-  );
+  const groups = runCharts(create(RunSchema, { series: names.map(name => info(name)) }));
   const sections = chartSections(groups).map(({ title, groups }) => [title, groups.map(({ name }) => name)]);
   expect(sections).toEqual([
     ['', ['loss', 'lr']],

@@ -27,29 +27,20 @@ export function positions(
   if (axis === 'step') return steps;
   if (isTimeAxis(axis)) return times.map(us => us / 1000 - (axis === 'relative' ? startMs : 0));
   if (!values || values.steps.length === 0) return new Float64Array(0);
-  return axis === 'epoch'
-    ? steps.map(step => epochAt(values, step))
-    : steps.map(step => valueAt(values, step));
+  if (axis !== 'epoch') return steps.map(step => valueAt(values, step));
+  const begins = (_: number, at: number): boolean => values.values[at] !== values.values[at - 1];
+  const epochs = { steps: values.steps.filter(begins), values: values.values.filter(begins) };
+  return steps.map(step => epochAt(epochs, step));
 }
 
-/** The epoch lasts until the next one begins; within it points are at their share of its steps. */
+/** An epoch lasts from its first step until the next one begins; points are at their share of its steps. */
 function epochAt({ steps, values }: StepValues, step: number): number {
   const at = Math.max(0, lowerBound(steps, step + 1) - 1);
-  const epoch = values[at] as number;
-  let [first, next] = [at, at + 1];
-  while (first > 0 && values[first - 1] === epoch) first -= 1;
-  while (next < steps.length && values[next] === epoch) next += 1;
-  const end = steps[next];
-  const start = steps[first] as number;
+  const [before = NaN, start = NaN, end] = [steps[at - 1], steps[at], steps[at + 1]];
   // The last epoch has no known end yet, so it gets the length of the one before it.
-  const length = end !== undefined ? end - start : lengthBefore({ steps, values }, first);
-  return length > 0 ? epoch + Math.min(Math.max((step - start) / length, 0), 1) : epoch;
-}
-
-function lengthBefore({ steps, values }: StepValues, first: number): number {
-  let before = first - 1;
-  while (before > 0 && values[before - 1] === values[first - 1]) before -= 1;
-  return before < 0 ? 0 : (steps[first] as number) - (steps[before] as number);
+  const length = end === undefined ? start - before : end - start;
+  const share = length > 0 ? Math.min(Math.max((step - start) / length, 0), 1) : 0;
+  return (values[at] as number) + share;
 }
 
 /** The value of another metric at a step, between its neighbors; NaN outside of it. */

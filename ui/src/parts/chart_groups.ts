@@ -1,7 +1,7 @@
 /** Metrics as charts: one for each name, with a line for each run and context. */
 import { contextTitle, plainContext, SYSTEM_PREFIX } from '../format/context.ts';
 import { importance } from '../format/importance.ts';
-import type { Props, Run, SeriesInfo } from '../gen/matyan/runs/v1/run_pb.ts';
+import type { Run, SeriesInfo } from '../gen/matyan/runs/v1/run_pb.ts';
 import { milliseconds } from '../format/time.ts';
 import { groupBy } from '../collections.ts';
 import { DASHES, indexColor, PALETTE, runColor, type PaletteColor } from '../plot/palette.ts';
@@ -9,7 +9,7 @@ import { DASHES, indexColor, PALETTE, runColor, type PaletteColor } from '../plo
 export interface ChartLine {
   runId: string;
   /** The run, if the charts have those of several. */
-  owner?: string;
+  owner?: string | undefined;
   info: SeriesInfo;
   label: string;
   color: PaletteColor;
@@ -31,7 +31,7 @@ export interface Fork {
 }
 
 /** Where a run leaves its parent, and where branches leave the run; `all` has the run and what it is related to. */
-export function forksOf(runId: string, all: readonly Run[]): Fork[] {
+function forksOf(runId: string, all: readonly Run[]): Fork[] {
   const nameOf = (id: string): string => all.find(one => one.runId === id)?.props?.name || id;
   return all.flatMap(one => {
     const parent = one.props?.parent;
@@ -58,40 +58,11 @@ export interface ChartGroup {
   lines: ChartLine[];
 }
 
-/** Start of a run by the clock that its points have; the server's clock may differ. */
-export function startMs({ clientStartedUs, createdUs }: Props): number {
-  return milliseconds(clientStartedUs ?? createdUs);
-}
-
 /** The series of a metric in the context of another one, or without a context. */
 function axisNumber(all: readonly SeriesInfo[], { context }: SeriesInfo, name: string | undefined) {
   const own = name ? all.filter(one => one.name === name) : [];
   return (own.find(one => one.context === context) ?? own.find(one => plainContext(one.context) === ''))
     ?.number;
-}
-
-/** The charts of one run. Each context has its own color. */
-export function runCharts(
-  runId: string,
-  start: number,
-  all: readonly SeriesInfo[],
-  axis?: string,
-  forks: readonly Fork[] = [],
-): ChartGroup[] {
-  const groups = [...groupBy(all, ({ name }) => name)].map(([name, series]) => ({
-    name,
-    lines: series.map((info, at) => ({
-      runId,
-      info,
-      label: contextTitle(info.context) || name,
-      color: indexColor(at),
-      dash: DASHES[Math.floor(at / PALETTE.length) % DASHES.length] ?? [],
-      startMs: start,
-      axis: axisNumber(all, info, axis),
-      forks,
-    })),
-  }));
-  return inOrder(groups);
 }
 
 /**
@@ -125,7 +96,8 @@ export function projectCharts(
         label: `${props?.name || runId} ${contextTitle(info.context)}`.trimEnd(),
         color: group === undefined ? runColor(runId) : indexColor(groups.indexOf(group)),
         dash: DASHES[number % DASHES.length] ?? [],
-        startMs: props ? startMs(props) : 0,
+        // By the clock that the points have; the server's may differ.
+        startMs: milliseconds(props?.clientStartedUs ?? props?.createdUs ?? 0n),
         axis: axisNumber(series, info, axis),
         group,
         stroke,
@@ -134,6 +106,22 @@ export function projectCharts(
     }
   }
   return inOrder([...charts].map(([name, lines]) => ({ name, lines })));
+}
+
+/** The charts of one run, which has a family of its parent and its branches. Each context has its own color. */
+export function runCharts(run: Run, family: readonly Run[] = [], axis = ''): ChartGroup[] {
+  const forks = forksOf(run.runId, [run, ...family]);
+  return projectCharts([run], { axis }).map(({ name, lines }) => ({
+    name,
+    lines: lines.map((line, at) => ({
+      ...line,
+      owner: undefined,
+      label: contextTitle(line.info.context) || name,
+      color: indexColor(at),
+      dash: DASHES[Math.floor(at / PALETTE.length) % DASHES.length] ?? [],
+      forks,
+    })),
+  }));
 }
 
 /** Owner of the lines of a group. */

@@ -100,27 +100,22 @@ export async function restore(): Promise<void> {
   page.open = read();
 }
 
-/** Opens links of this page without loading it again. Returns a function that ends it. */
-export function followLinks(): () => void {
-  const ended = new AbortController();
-  addEventListener('popstate', () => (page.open = read()), { signal: ended.signal });
-  addEventListener(
-    'click',
-    event => {
-      const link = (event.target as Element | null)?.closest?.('a');
-      const isPlain =
-        event.button === 0 && !(event.metaKey || event.ctrlKey || event.shiftKey || event.altKey);
-      if (!link || !isPlain || event.defaultPrevented || link.target || link.hasAttribute('download')) return;
-      const url = new URL(link.href);
-      const path = url.pathname.startsWith(rootPath) ? url.pathname.slice(rootPath.length) : undefined;
-      // Other projects are other documents.
-      if (url.origin !== location.origin || path === undefined || path.startsWith('p/')) return;
-      event.preventDefault();
-      navigate(url.pathname + url.search);
-    },
-    { signal: ended.signal },
-  );
-  return () => ended.abort();
+/** Shows the page of the address, which going back has changed. */
+export function reopen(): void {
+  page.open = read();
+}
+
+/** Opens a link of this page without loading it again. */
+export function followLink(event: MouseEvent): void {
+  const link = (event.target as Element | null)?.closest?.('a');
+  const isPlain = event.button === 0 && !(event.metaKey || event.ctrlKey || event.shiftKey || event.altKey);
+  if (!link || !isPlain || event.defaultPrevented || link.target || link.hasAttribute('download')) return;
+  const url = new URL(link.href);
+  const path = url.pathname.startsWith(rootPath) ? url.pathname.slice(rootPath.length) : undefined;
+  // Other projects are other documents.
+  if (url.origin !== location.origin || path === undefined || path.startsWith('p/')) return;
+  event.preventDefault();
+  navigate(url.pathname + url.search);
 }
 
 function read(): OpenPage | undefined {

@@ -49,7 +49,7 @@ const charts = {
   low: field(optionalNumber, undefined as number | undefined),
   high: field(optionalNumber, undefined as number | undefined),
   /** Titles of sections of charts that are closed. */
-  closed: field(list(text), [] as string[]),
+  closed: field(list, [] as string[]),
 } satisfies Schema;
 
 const GROUPINGS = ['run', 'step', 'index', 'context'] as const;
@@ -78,17 +78,17 @@ export const schemas = {
   runs: {
     q: query,
     /** Columns, with a minus for descending order; the most significant one first. */
-    sort: field(list(text), ['-created']),
+    sort: field(list, ['-created']),
     /** Columns by which runs are grouped, and the tokens of the groups that are open. */
-    group: field(list(text), [] as string[]),
-    open: field(list(text), [] as string[]),
+    group: field(list, [] as string[]),
+    open: field(list, [] as string[]),
     /** Columns after the name, such as `created`, `param:hparams.lr` and `metric:loss`; empty: chosen from the data. */
-    columns: field(list(text), [] as string[]),
-    left: field(list(text), [] as string[]),
+    columns: field(list, [] as string[]),
+    left: field(list, [] as string[]),
     /** Widths in pixels, such as `created=120`. */
-    widths: field(list(text), [] as string[]),
+    widths: field(list, [] as string[]),
     differ: field(flag, false),
-    pins: field(list(text), [] as string[]),
+    pins: field(list, [] as string[]),
     /** Id of the run that the others are compared with. */
     baseline: field(text, ''),
   },
@@ -113,9 +113,9 @@ export const schemas = {
     /** The metric that gives lines their color; empty: the first one. */
     metric: field(text, ''),
     /** Columns, as in the table of runs; empty: chosen from the data. */
-    axes: field(list(text), [] as string[]),
+    axes: field(list, [] as string[]),
     /** Ranges of axes, such as `param:lr=0.001..0.1`. */
-    brush: field(list(text), [] as string[]),
+    brush: field(list, [] as string[]),
     view: field(choice('parallel', 'scatter'), 'parallel'),
     /** Columns of the scatter plot; empty: what the metric depends on most, and the metric. */
     sx: field(text, ''),
@@ -124,7 +124,7 @@ export const schemas = {
   compare: {
     tab: field(choice('values', 'charts'), 'values'),
     /** Ids of runs; empty: the newest ones of the query. */
-    runs: field(list(text), [] as string[]),
+    runs: field(list, [] as string[]),
     q: query,
     all: field(flag, false),
     /** Id of the row whose best value comes first; empty: runs have the order in which they were chosen or found. */

@@ -19,7 +19,7 @@ const schema = {
   size: field(number, 10),
   isLog: field(flag, false),
   axis: field(choice('step', 'time'), 'step'),
-  columns: field(list(text), [] as string[]),
+  columns: field(list, [] as string[]),
   from: field(optionalNumber, undefined as number | undefined),
 };
 const defaults = { q: '', size: 10, isLog: false, axis: 'step', columns: [], from: undefined };

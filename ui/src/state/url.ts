@@ -46,20 +46,17 @@ export function choice<const T extends string>(...values: T[]): Codec<T> {
   return { read: text => values.find(value => value === text), write: value => value };
 }
 
-/** Values separated by commas; backslashes protect commas in values. A single empty value is none. */
-export function list<T>(codec: Codec<T>): Codec<T[]> {
-  return {
-    read: text => {
-      if (text === '') return [];
-      const parts = text.match(/(?:\\.|[^,\\])*(?:,|$)/g) ?? [];
-      // The last match is the empty text after the last value.
-      const values = parts.slice(0, text.endsWith(',') && !text.endsWith('\\,') ? undefined : -1);
-      const read = values.map(part => codec.read(part.replace(/,$/, '').replace(/\\(.)/g, '$1')));
-      return read.every(value => value !== undefined) ? (read as T[]) : undefined;
-    },
-    write: values => values.map(value => codec.write(value).replace(/[\\,]/g, '\\$&')).join(','),
-  };
-}
+/** Texts separated by commas; backslashes protect commas in them. A single empty text is none. */
+export const list: Codec<string[]> = {
+  read: text => {
+    if (text === '') return [];
+    const parts = text.match(/(?:\\.|[^,\\])*(?:,|$)/g) ?? [];
+    // The last match is the empty text after the last value.
+    const values = parts.slice(0, text.endsWith(',') && !text.endsWith('\\,') ? undefined : -1);
+    return values.map(part => part.replace(/,$/, '').replace(/\\(.)/g, '$1'));
+  },
+  write: values => values.map(value => value.replace(/[\\,]/g, '\\$&')).join(','),
+};
 
 export function decode<S extends Schema>(schema: S, query: string): State<S> {
   const params = new URLSearchParams(query);
