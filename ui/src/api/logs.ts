@@ -2,9 +2,9 @@
  * Terminal lines and log records, in pieces. Followed logs are read from the last step on when the stream of changes
  * says that there is more: a stream for each of them would use up the browser's connections.
  */
-import { LogService, type Line, type Record as LogRecord } from '../gen/matyan/logs/v1/logs_pb.ts';
-import { type Urgency } from './read_queue.ts';
-import { client, limited, queued } from './transport.ts';
+import { LogService } from '../gen/matyan/logs/v1/logs_pb.ts';
+import type { Urgency } from './read_queue.ts';
+import { client, gathered, limited, queued } from './transport.ts';
 
 export type LogRange = { start: number; stop?: number } | { tail: number };
 
@@ -17,23 +17,18 @@ function request(runId: string, range: LogRange): object {
 /** `lastStep` is the highest of the whole log; -1 if it is empty. */
 export function readLines(runId: string, range: LogRange, urgency: Urgency, signal?: AbortSignal) {
   return queued('LogService.Lines', urgency, signal, async () => {
-    const piece = { lines: [] as Line[], lastStep: -1 };
-    for await (const response of client(LogService).lines(request(runId, range), limited(signal))) {
-      piece.lines.push(...response.lines);
-      piece.lastStep = Math.max(piece.lastStep, Number(response.lastStep ?? -1n));
-    }
-    return piece;
+    const stream = client(LogService).lines(request(runId, range), limited(signal));
+    const pieces = await gathered(stream, one => [one]);
+    const lastStep = Math.max(-1, ...pieces.map(one => Number(one.lastStep ?? -1n)));
+    return { lines: pieces.flatMap(({ lines }) => lines), lastStep };
   });
 }
 
 /** `count` is the number of records in the whole log. */
 export function readRecords(runId: string, range: LogRange, urgency: Urgency, signal?: AbortSignal) {
   return queued('LogService.Records', urgency, signal, async () => {
-    const piece = { records: [] as LogRecord[], count: 0 };
-    for await (const response of client(LogService).records(request(runId, range), limited(signal))) {
-      piece.records.push(...response.records);
-      piece.count = Number(response.count);
-    }
-    return piece;
+    const stream = client(LogService).records(request(runId, range), limited(signal));
+    const pieces = await gathered(stream, one => [one]);
+    return { records: pieces.flatMap(({ records }) => records), count: Number(pieces.at(-1)?.count ?? 0) };
   });
 }

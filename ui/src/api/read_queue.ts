@@ -28,10 +28,10 @@ export class ReadQueue {
    */
   run<T>(urgency: Urgency, signal: AbortSignal | undefined, read: () => Promise<T>): Promise<T> {
     return new Promise<T>((resolve, reject) => {
-      if (signal?.aborted) return reject(abortError());
+      if (signal?.aborted) return reject(signal?.reason);
       const onAbort = (): void => {
         this.#waiting = this.#waiting.filter(other => other !== entry);
-        reject(abortError());
+        reject(signal?.reason);
       };
       const entry: WaitingRead = {
         urgency,
@@ -61,10 +61,6 @@ export class ReadQueue {
       first.start();
     }
   }
-}
-
-function abortError(): DOMException {
-  return new DOMException('The read is no longer needed.', 'AbortError');
 }
 
 export const reads = new ReadQueue();

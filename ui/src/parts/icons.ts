@@ -37,7 +37,6 @@ export const ICONS = {
   archive: 'M2 3h12v3H2zM3 6v7h10V6M6.5 9h3',
   delete: 'M2.5 4h11M6 4V2.5h4V4M4 4l.6 9.5h6.8L12 4M6.7 7v4M9.3 7v4',
   star: 'M8 1.8l1.9 4 4.3.6-3.1 3 .7 4.3L8 11.6l-3.8 2.1.7-4.3-3.1-3 4.3-.6z',
-  menu: 'M2 4h12M2 8h12M2 12h12',
 } as const;
 
 export type IconName = keyof typeof ICONS;

@@ -29,13 +29,9 @@ export const live = {
     return () => listeners.delete(listener);
   },
   /** Called once, when the page is loaded. */
-  start(): () => void {
-    const end = liveRuns.subscribe(receive);
+  start(): void {
+    liveRuns.subscribe(receive);
     document.addEventListener('visibilitychange', deliver);
-    return () => {
-      end();
-      document.removeEventListener('visibilitychange', deliver);
-    };
   },
 };
 

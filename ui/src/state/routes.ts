@@ -1,7 +1,7 @@
 /** All pages: their paths, the state in their URLs, and their code, which is loaded when a page is opened first. */
 import type { Component } from 'svelte';
 
-import { choice, field, flag, list, number, optionalNumber, text, type Schema, type State } from './url.ts';
+import { choice, field, flag, list, number, text, type Schema, type State } from './url.ts';
 
 const X_AXES = ['step', 'relative', 'time', 'epoch', 'metric'] as const;
 export type XAxis = (typeof X_AXES)[number];
@@ -43,11 +43,11 @@ const charts = {
   /** The runs of one color are one line with a band, or a line each. */
   center: field(choice('mean', 'median', 'each'), 'mean'),
   band: field(choice('extremes', 'deviation', 'confidence', 'none'), 'extremes'),
-  from: field(optionalNumber, undefined as number | undefined),
-  to: field(optionalNumber, undefined as number | undefined),
+  from: field<number | undefined>(number, undefined),
+  to: field<number | undefined>(number, undefined),
   /** Ends of the y axis; absent: those of the data. */
-  low: field(optionalNumber, undefined as number | undefined),
-  high: field(optionalNumber, undefined as number | undefined),
+  low: field<number | undefined>(number, undefined),
+  high: field<number | undefined>(number, undefined),
   /** Titles of sections of charts that are closed. */
   closed: field(list, [] as string[]),
 } satisfies Schema;
@@ -59,7 +59,7 @@ const media = {
   kind: field(choice('images', 'audio', 'texts', 'distributions', 'figures'), 'images'),
   group: field(choice(...GROUPINGS), 'run'),
   /** Step of the slider; absent: the last one. */
-  at: field(optionalNumber, undefined as number | undefined),
+  at: field<number | undefined>(number, undefined),
   each: field(flag, false),
   size: field(number, 160),
   /** How distributions are shown: one step, or all of them. */

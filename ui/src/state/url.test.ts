@@ -1,18 +1,6 @@
 import { expect, test } from 'vitest';
 
-import {
-  choice,
-  decode,
-  encode,
-  field,
-  fillPath,
-  flag,
-  list,
-  matchPath,
-  number,
-  optionalNumber,
-  text,
-} from './url.ts';
+import { choice, decode, encode, field, fillPath, flag, list, matchPath, number, text } from './url.ts';
 
 const schema = {
   q: field(text, ''),
@@ -20,7 +8,7 @@ const schema = {
   isLog: field(flag, false),
   axis: field(choice('step', 'time'), 'step'),
   columns: field(list, [] as string[]),
-  from: field(optionalNumber, undefined as number | undefined),
+  from: field<number | undefined>(number, undefined),
 };
 const defaults = { q: '', size: 10, isLog: false, axis: 'step', columns: [], from: undefined };
 

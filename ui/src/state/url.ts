@@ -30,12 +30,6 @@ export const number: Codec<number> = {
   write: String,
 };
 
-/** A number, or nothing. */
-export const optionalNumber: Codec<number | undefined> = {
-  read: number.read,
-  write: value => (value === undefined ? '' : String(value)),
-};
-
 export const flag: Codec<boolean> = {
   read: text => (text === '1' ? true : text === '0' ? false : undefined),
   write: value => (value ? '1' : '0'),

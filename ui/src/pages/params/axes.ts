@@ -18,6 +18,15 @@ export interface ParamAxis {
   axis: Axis;
 }
 
+/** What both plots of runs are given, with a value for each run. */
+export interface PlotProps {
+  colors: readonly string[];
+  inside: readonly boolean[];
+  hovered: number | undefined;
+  onhover: (run: number | undefined) => void;
+  onopen: () => void;
+}
+
 /** Values that spread over more than this factor get a logarithmic axis. */
 const LOG_FACTOR = 50;
 const MAX_TICKS = 24;

@@ -19,13 +19,15 @@ export interface Correlation {
   runs: number;
 }
 
-function hasBoth(a: Float64Array, b: Float64Array): (_: number, at: number) => boolean {
-  return (_, at) => Number.isFinite(a[at]) && Number.isFinite(b[at]);
+/** The values of both columns in the runs that have both. */
+function pairs(a: Float64Array, b: Float64Array): [Float64Array, Float64Array] {
+  const hasBoth = (_: number, at: number): boolean => Number.isFinite(a[at]) && Number.isFinite(b[at]);
+  return [a.filter(hasBoth), b.filter(hasBoth)];
 }
 
 /** Spearman's rank correlation: 1 if one grows whenever the other does, whatever the shape. */
 export function rankCorrelation(a: Float64Array, b: Float64Array): Correlation {
-  const [left, right] = [a, b].map(one => ranks(one.filter(hasBoth(a, b)))) as [Float64Array, Float64Array];
+  const [left, right] = pairs(a, b).map(ranks) as [Float64Array, Float64Array];
   const mean = (left.length - 1) / 2;
   let [xx, yy, xy] = [0, 0, 0];
   for (let at = 0; at < left.length; at++) {
@@ -40,8 +42,8 @@ export function rankCorrelation(a: Float64Array, b: Float64Array): Correlation {
  * the test of Kruskal and Wallis, without what chance alone would give to so many groups.
  */
 export function groupCorrelation(groups: Float64Array, values: Float64Array): Correlation {
-  const own = groups.filter(hasBoth(groups, values));
-  const offsets = ranks(values.filter(hasBoth(groups, values))).map(rank => rank - (own.length - 1) / 2);
+  const [own, known] = pairs(groups, values);
+  const offsets = ranks(known).map(rank => rank - (own.length - 1) / 2);
   const members = [...groupBy([...own.keys()], at => own[at]).values()];
   const sum = (all: readonly number[]): number => all.reduce((total, one) => total + one, 0);
   const total = sum([...offsets].map(offset => offset ** 2));
