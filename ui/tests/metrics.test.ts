@@ -264,7 +264,7 @@ test.each(['light', 'dark'] as const)(
         await eventually('no line is', async () => (await highlighted(page, 'loss')) === 0);
         await page.locator('section[aria-label=loss] [role=application]').hover();
         const name = await eventually('its row is', () => chosen.textContent());
-        expect(await page.locator('.tooltip .first .label').textContent()).toContain(name);
+        expect(await page.locator('.tooltip .ink .label').textContent()).toContain(name);
         await eventually('its lines are', async () => (await highlighted(page, 'accuracy')) === 2);
         await list.locator('a').first().focus();
         const first = await list.locator('a').first().textContent();

@@ -454,7 +454,7 @@ test('the hover is shown on all charts, without drawing them again', async () =>
     const before = await draws();
     const box = (await page.locator('.pointer').first().boundingBox())!;
     for (let at = 0; at < 20; at++) await page.mouse.move(box.x + 100 + at * 10, box.y + 80);
-    await page.waitForSelector('.tooltip tr.first');
+    await page.waitForSelector('.tooltip tr.ink');
     await visit.shot('hover');
     const marked = await page.locator('.pointer canvas').evaluateAll(all =>
       all.map(canvas => {
