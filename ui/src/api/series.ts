@@ -45,7 +45,7 @@ const bucketReads = new JoinedReads<PartialLoad>('SeriesService.Buckets', readBu
 
 /** Shows what is in the cache, maybe in less detail, then what arrives. Resolves when everything is up to date. */
 export async function loadSeries(load: SeriesLoad, view: StepView): Promise<void> {
-  const { refs, signal, show } = load;
+  const { refs, show } = load;
   const missing = new Map<number, Part>();
   for (const [index, ref] of refs.entries()) {
     const hit = seriesCache.lookup(ref, view);

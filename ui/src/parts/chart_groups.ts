@@ -31,7 +31,7 @@ export interface Fork {
 }
 
 /** Where a run leaves its parent, and where branches leave the run; `all` has the run and what it is related to. */
-function forksOf(runId: string, all: readonly Run[]): Fork[] {
+export function forksOf(runId: string, all: readonly Run[]): Fork[] {
   const nameOf = (id: string): string => all.find(one => one.runId === id)?.props?.name || id;
   return all.flatMap(one => {
     const parent = one.props?.parent;
