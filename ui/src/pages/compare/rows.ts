@@ -10,7 +10,7 @@ import { paramRows } from '../run/param_rows.ts';
 export const MAX_FOUND = 50;
 
 export interface CompareRow {
-  /** What distinguishes a metric from a param with the same title. */
+  /** Distinguishes a metric from a param with the same title. */
   id: string;
   title: string;
   /** One for each run; undefined: the run has none. */

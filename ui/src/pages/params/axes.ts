@@ -18,7 +18,7 @@ export interface ParamAxis {
   axis: Axis;
 }
 
-/** What both plots of runs are given, with a value for each run. */
+/** Props of both plots of runs, with a value for each run. */
 export interface PlotProps {
   colors: readonly string[];
   inside: readonly boolean[];
