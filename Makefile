@@ -13,9 +13,14 @@ VENV := $(CACHE)/venv
 # Hashes of tools and servers from package registries: a registry cannot change them. `make locks`
 # renews them.
 LOCKS := tests/locks
-PIP_INSTALL := install --quiet --disable-pip-version-check --require-hashes
+# A package that pip had to build would download its tools without hashes.
+PIP_INSTALL := install --quiet --disable-pip-version-check --require-hashes --only-binary :all:
 # $(call pip-lock,NAME,REQUIREMENT) is the list of hashes of a tool, if it is for that version.
 pip-lock = $(if $(shell grep -Fx -- '$(2) \' $(LOCKS)/$(1).txt),$(LOCKS)/$(1).txt,$(error $(LOCKS)/$(1).txt is not for $(2): run `make locks`))
+# $(call pip-list,NAME,FILE) is the list of hashes of a list of requirements, if it was made of it.
+pip-list = $(if $(shell grep -F '$(2) $(call sum,$(2))' $(LOCKS)/$(1).txt),$(LOCKS)/$(1).txt,$(error $(LOCKS)/$(1).txt is not for $(2): run `make locks`))
+# $(call sum,FILES) marks what was made of these files: when they change it is made again.
+sum = $(shell cat $(1) | cksum | cut -d' ' -f1)
 # $(call npm-install,NAME,VERSION) installs a package in its directory of the cache.
 npm-install = grep -qF '"$(2)"' $(LOCKS)/$(1)/package.json || { echo '$(LOCKS)/$(1) is not for $(2): run `make locks`' >&2; exit 1; } \
 	&& mkdir -p $(CACHE)/$(1)-$(2) && cp $(LOCKS)/$(1)/*.json $(CACHE)/$(1)-$(2) \
@@ -26,9 +31,8 @@ check-jars = cd $(2) && LC_ALL=C sh -c 'sha256sum *' | diff $(CURDIR)/$(LOCKS)/$
 BUF_VERSION := 1.75.0
 BUF := $(CACHE)/buf-$(BUF_VERSION)/node_modules/.bin/buf
 PEERS := tests/peers/python
-# Marks an installed environment by a checksum of its requirements: a changed list is installed
-# again.
-PEERS_STAMP := $(VENV)/installed-$(shell cksum < $(PEERS)/requirements.txt | cut -d' ' -f1)
+PEERS_LIST := $(PEERS)/requirements.txt
+PEERS_STAMP := $(VENV)/installed-$(call sum,$(PEERS_LIST) $(LOCKS)/peers.txt)
 
 # The browser UI of Aim, which the tests run in a browser.
 UI_VERSION := 3.29.1
@@ -51,7 +55,7 @@ CLOUDS := MATYAN_S3PROXY=$(S3PROXY) MATYAN_FAKE_GCS_SERVER=$(FAKE_GCS) MATYAN_AZ
 # dependencies has its own directory.
 KAFKA_VERSION := 4.1.0
 KAFKA := tests/peers/kafka/pom.xml
-KAFKA_JARS := $(CACHE)/kafka-$(KAFKA_VERSION)-$(shell cksum < $(KAFKA) | cut -d' ' -f1)
+KAFKA_JARS := $(CACHE)/kafka-$(KAFKA_VERSION)-$(call sum,$(KAFKA))
 export MATYAN_KAFKA_JARS := $(KAFKA_JARS)
 
 DATA_DIR ?= data
@@ -109,8 +113,8 @@ ui: $(UI_DIR) ## Download the UI of Aim for --ui-dir, and print its directory
 $(UI_DIR):
 	rm -rf $@.part
 	python3 -m pip $(PIP_INSTALL) --target $@.part/setuptools --requirement $(LOCKS)/setuptools.txt
-	PYTHONPATH=$@.part/setuptools python3 -m pip $(PIP_INSTALL) --no-build-isolation --no-deps --no-compile --target $@.part \
-		--requirement $(call pip-lock,aim-ui,aim-ui==$(UI_VERSION))
+	PYTHONPATH=$@.part/setuptools python3 -m pip $(PIP_INSTALL) --no-binary aim-ui --no-build-isolation --no-deps --no-compile \
+		--target $@.part --requirement $(call pip-lock,aim-ui,aim-ui==$(UI_VERSION))
 	mv $@.part/aim_ui/build $@
 	rm -rf $@.part
 
@@ -260,7 +264,8 @@ system: build kafka clouds $(PEERS_STAMP)
 # The Python package in an environment without the published client.
 SDK := sdk/python
 SDK_VENV := $(CACHE)/sdk-venv
-SDK_STAMP := $(SDK_VENV)/installed-$(shell cksum < $(SDK)/tests/requirements.txt | cut -d' ' -f1)
+SDK_LIST := $(SDK)/tests/requirements.txt
+SDK_STAMP := $(SDK_VENV)/installed-$(call sum,$(SDK_LIST) $(LOCKS)/sdk.txt)
 SDK_PACKAGES := $(CACHE)/sdk-packages
 SDK_PYTHON := PYTHONPATH=$(SDK_PACKAGES) $(SDK_VENV)/bin/python
 
@@ -285,21 +290,25 @@ sdk-installed: build $(MATURIN) $(SDK_STAMP) sdk-packages ## Install the wheel o
 
 # Trainings with the real frameworks, in environments of their own: several gigabytes, and not part
 # of `make test`. Without their packages for CUDA and plots, xgboost and catboost are much smaller,
-# and so is torch from its own index.
+# and so is torch from its own index, whose builds have other hashes than those of PyPI: only their
+# versions are pinned.
 ADAPTERS ?= boosting tensorflow torch
 ADAPTER_TESTS := tests/adapters tests/test_loaders.py tests/test_documents.py
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
-ADAPTER_REQUIREMENTS := $(SDK)/tests/adapters/requirements
-ADAPTER_ENV = $(CACHE)/adapters-$(1)-$(shell cksum < $(ADAPTER_REQUIREMENTS)/$(1).txt | cut -d' ' -f1)
+ADAPTER_LIST = $(SDK)/tests/adapters/requirements/$(1).txt
+ADAPTER_ENV = $(CACHE)/adapters-$(1)-$(call sum,$(ADAPTER_LIST) $(LOCKS)/adapters-$(1).txt)
+ADAPTER_EXCLUDES_boosting := graphviz nvidia-nccl-cu12 plotly
+ADAPTER_EXCLUDES_torch := torch torchvision
 
 adapters: $(addprefix adapters-,$(ADAPTERS)) ## Test the adapters with the real frameworks (ADAPTERS="boosting tensorflow torch")
 
 # The published client, to be used with the packages of an environment: its adapters are compared.
-PUBLISHED := $(CACHE)/$(shell sed -n 's/^matyan-client==/published-/p' $(PEERS)/requirements.txt)
+PUBLISHED_CLIENT := $(shell grep '^matyan-client==' $(PEERS_LIST))
+PUBLISHED := $(CACHE)/published-$(call sum,$(LOCKS)/published.txt)
 
 $(PUBLISHED):
 	rm -rf $@.part
-	python3 -m pip install --quiet --disable-pip-version-check --target $@.part $$(grep '^matyan-client==' $(PEERS)/requirements.txt)
+	python3 -m pip $(PIP_INSTALL) --no-deps --target $@.part --requirement $(call pip-lock,published,$(PUBLISHED_CLIENT))
 	mv $@.part $@
 
 adapters-%: build sdk-packages $(PUBLISHED)
@@ -309,15 +318,15 @@ adapters-%: build sdk-packages $(PUBLISHED)
 
 $(CACHE)/adapters-$(GROUP)-%:
 	rm -rf $@.part && python3 -m venv $@.part
-	$(if $(filter torch,$(GROUP)),$@.part/bin/python -m pip install --quiet --index-url $(TORCH_INDEX) $$(grep '^torch==' $(ADAPTER_REQUIREMENTS)/torch.txt))
-	$(if $(filter boosting,$(GROUP)),$@.part/bin/python -m pip install --quiet --no-deps $$(grep -E '^(xgboost|catboost)==' $(ADAPTER_REQUIREMENTS)/boosting.txt))
-	grep -vE '^(#|xgboost|catboost)' $(ADAPTER_REQUIREMENTS)/$(GROUP).txt | xargs $@.part/bin/python -m pip install --quiet
+	$@.part/bin/pip $(PIP_INSTALL) --no-deps --requirement $(call pip-list,adapters-$(GROUP),$(call ADAPTER_LIST,$(GROUP)))
+	$(if $(filter torch,$(GROUP)),$@.part/bin/pip install --quiet --index-url $(TORCH_INDEX) $$(grep -E '^(torch|torchvision)==' $(call ADAPTER_LIST,torch)))
 	mv $@.part $@
 
 # Files that the real packages write now, and scripts of W&B. Not a part of `make test`, which
-# imports committed files.
-IMPORTERS := $(SDK)/tests/importing/requirements.txt
-IMPORTERS_ENV := $(CACHE)/importers-$(shell cksum < $(IMPORTERS) | cut -d' ' -f1)
+# imports committed files. Aim needs its UI only to show it, and Python 3.12 or older.
+IMPORTERS_LIST := $(SDK)/tests/importing/requirements.txt
+IMPORTERS_ENV := $(CACHE)/importers-$(call sum,$(IMPORTERS_LIST) $(LOCKS)/importers.txt)
+IMPORTERS_EXCLUDES := aim-ui
 
 importers: build sdk-packages $(IMPORTERS_ENV) ## Compare imports, and scripts of W&B, with the packages themselves
 	cd $(SDK) && MATYAN_BIN=$(DEBUG_BIN) PYTHONPATH=$(SDK_PACKAGES) \
@@ -326,7 +335,7 @@ importers: build sdk-packages $(IMPORTERS_ENV) ## Compare imports, and scripts o
 
 $(IMPORTERS_ENV):
 	rm -rf $@.part && python3 -m venv $@.part
-	$@.part/bin/python -m pip install --quiet --disable-pip-version-check --requirement $(IMPORTERS)
+	$@.part/bin/pip $(PIP_INSTALL) --no-deps --requirement $(call pip-list,importers,$(IMPORTERS_LIST))
 	mv $@.part $@
 
 # The clients in other languages: the commands of docs/clients.md are executed, in a copy of the
@@ -341,7 +350,7 @@ examples: build $(BUF) $(PEERS_STAMP) ## Run the example clients of the language
 		$(VENV)/bin/python -m pytest -q -rs -p no:cacheprovider sdk/examples
 
 # The web UI of ui/, which builds of the program embed.
-UI_STAMP := ui/node_modules/installed-$(shell cksum < ui/package-lock.json | cut -d' ' -f1)
+UI_STAMP := ui/node_modules/installed-$(call sum,ui/package-lock.json)
 UI_NPM := cd ui && PATH=$(dir $(BUF)):$$PATH npm run --silent
 
 UI_BUILT := ui/dist/index.html
@@ -386,12 +395,15 @@ browser: build $(PEERS_STAMP) $(UI_DIR) $(PYODIDE)
 $(PYODIDE):
 	$(call npm-install,pyodide,$(PYODIDE_VERSION))
 
-# Python 3.11 is the oldest version that the lists are for. Run it after a change of a version or a
-# pom.xml, and commit the result.
+# Python 3.11 is the oldest version that the lists are for. Run it after a change of a version, a
+# requirements.txt or a pom.xml, and commit the result. Versions that a list has are kept.
 UV_VERSION := 0.13.8
 UV := $(CACHE)/uv-$(UV_VERSION)/bin/uv
 PIP_COMPILE := pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-header --no-annotate
 pip-relock = echo '$(2)' | $(UV) $(PIP_COMPILE) --output-file $(LOCKS)/$(1).txt -
+# $(call pip-relist,NAME,FILE,EXCLUDES) leaves the excluded packages out.
+pip-relist = printf '%s\n' $(3) | $(UV) $(PIP_COMPILE) --only-binary :all: --excludes /dev/stdin --output-file $(LOCKS)/$(1).txt $(2) \
+	&& sed -i '1i \# $(2) $(call sum,$(2))' $(LOCKS)/$(1).txt
 npm-relock = mkdir -p $(LOCKS)/$(1) && cd $(LOCKS)/$(1) && printf '{\n  "private": true,\n  "dependencies": {\n    "%s": "%s"\n  }\n}\n' $(2) $(3) > package.json \
 	&& npm install --package-lock-only --ignore-scripts --silent --no-fund --no-audit
 jars-relock = rm -rf $(CACHE)/relock && mvn -q -B -f $(2) dependency:copy-dependencies -DoutputDirectory=$(CACHE)/relock \
@@ -405,6 +417,18 @@ locks: $(UV) ## Renew the hashes of the packages that tests download
 	$(call pip-relock,kubernetes-validate,kubernetes-validate==$(KUBERNETES_VALIDATE_VERSION))
 	$(call pip-relock,uv,uv==$(UV_VERSION))
 	$(call pip-relock,setuptools,setuptools)
+	$(call pip-relock,numpy,numpy)
+	$(call pip-relock,published,$(PUBLISHED_CLIENT))
+	$(call pip-relist,peers,$(PEERS_LIST))
+	$(call pip-relist,sdk,$(SDK_LIST))
+	$(call pip-relist,sdk-bench,$(BENCH_LIST))
+	$(call pip-relist,importers,$(IMPORTERS_LIST),$(IMPORTERS_EXCLUDES))
+	$(call pip-relist,adapters-boosting,$(call ADAPTER_LIST,boosting),$(ADAPTER_EXCLUDES_boosting))
+	$(call pip-relist,adapters-tensorflow,$(call ADAPTER_LIST,tensorflow))
+	$(call pip-relist,adapters-torch,$(call ADAPTER_LIST,torch),$(ADAPTER_EXCLUDES_torch))
+	$(UV) $(PIP_COMPILE:3.11=3.10) --only-binary :all: --output-file sdk/examples/python/requirements.txt \
+		sdk/examples/python/requirements.in
+	sed -i '1i \# Made of requirements.in, with the hashes of all files: pip accepts no others.' sdk/examples/python/requirements.txt
 	echo 'aim-ui==$(UI_VERSION)' | $(UV) $(PIP_COMPILE) --no-deps --output-file $(LOCKS)/aim-ui.txt -
 	$(call npm-relock,buf,@bufbuild/buf,$(BUF_VERSION))
 	$(call npm-relock,pyodide,pyodide,$(PYODIDE_VERSION))
@@ -458,15 +482,16 @@ $(LIBCLANG):
 	python3 -m pip $(PIP_INSTALL) --target $@.part --requirement $(call pip-lock,libclang,libclang==$(LIBCLANG_VERSION))
 	mv $@.part $@
 
-$(SDK_STAMP): $(SDK)/tests/requirements.txt
+$(SDK_STAMP):
 	rm -rf $(SDK_VENV)
 	python3 -m venv $(SDK_VENV)
-	$(SDK_VENV)/bin/pip install --quiet --disable-pip-version-check --requirement $<
+	$(SDK_VENV)/bin/pip $(PIP_INSTALL) --requirement $(call pip-list,sdk,$(SDK_LIST))
 	touch $@
 
-$(PEERS_STAMP): $(PEERS)/requirements.txt
+$(PEERS_STAMP):
+	rm -rf $(VENV)
 	python3 -m venv $(VENV)
-	$(VENV)/bin/pip install --quiet --disable-pip-version-check --requirement $<
+	$(VENV)/bin/pip $(PIP_INSTALL) --requirement $(call pip-list,peers,$(PEERS_LIST))
 	touch $@
 
 bench: kafka ui-embedded ## Print the budget table with the figures of this machine (ARGS="--only text", ARGS=--quick)
@@ -480,19 +505,21 @@ bench-ui: build ui-build $(UI_DIR) ## Print what charts, 100,000 runs, an hour o
 
 # Our package as users install it, each tracker in an environment of its own.
 BENCH_VENV := $(CACHE)/sdk-bench-venv
-BENCH_STAMP := $(BENCH_VENV)/installed-$(shell cksum < $(SDK)/bench/requirements.txt | cut -d' ' -f1)
+BENCH_LIST := $(SDK)/bench/requirements.txt
+BENCH_STAMP := $(BENCH_VENV)/installed-$(call sum,$(BENCH_LIST) $(LOCKS)/sdk-bench.txt)
 
 bench-sdk: sdk-wheel $(BENCH_STAMP) $(PEERS_STAMP) ## Print what tracking costs, next to other trackers (ARGS=--quick)
 	cargo build --release --quiet -p matyan
 	rm -rf $(CACHE)/sdk-bench && python3 -m venv $(CACHE)/sdk-bench
-	$(CACHE)/sdk-bench/bin/pip install --quiet --disable-pip-version-check numpy $(SDK_WHEEL)
+	$(CACHE)/sdk-bench/bin/pip $(PIP_INSTALL) --requirement $(LOCKS)/numpy.txt
+	$(CACHE)/sdk-bench/bin/pip install --quiet --disable-pip-version-check --no-index $(SDK_WHEEL)
 	MATYAN_BIN=$(RELEASE_BIN) MATYAN_SDK_PYTHON=$(CACHE)/sdk-bench/bin/python MATYAN_PUBLISHED_PYTHON=$(VENV)/bin/python \
 		MATYAN_PEERS_PYTHON=$(BENCH_VENV)/bin/python python3 $(SDK)/bench/report.py --wheel $$(echo $(SDK_WHEEL)) $(ARGS)
 
-$(BENCH_STAMP): $(SDK)/bench/requirements.txt
+$(BENCH_STAMP):
 	rm -rf $(BENCH_VENV)
 	python3 -m venv $(BENCH_VENV)
-	$(BENCH_VENV)/bin/pip install --quiet --disable-pip-version-check --requirement $<
+	$(BENCH_VENV)/bin/pip $(PIP_INSTALL) --requirement $(call pip-list,sdk-bench,$(BENCH_LIST))
 	touch $@
 
 # Guided by coverage. The instrumentation is the compiler's own, so the stable toolchain is
