@@ -25,6 +25,9 @@ sum = $(shell cat $(1) | cksum | cut -d' ' -f1)
 npm-install = grep -qF '"$(2)"' $(LOCKS)/$(1)/package.json || { echo '$(LOCKS)/$(1) is not for $(2): run `make locks`' >&2; exit 1; } \
 	&& mkdir -p $(CACHE)/$(1)-$(2) && cp $(LOCKS)/$(1)/*.json $(CACHE)/$(1)-$(2) \
 	&& npm ci --silent --no-fund --no-audit --prefix $(CACHE)/$(1)-$(2)
+# $(call go-build,NAME,MODULE,VERSION,PROGRAM) builds a program of a module.
+go-build = grep -qF '$(2) v$(3) ' $(LOCKS)/$(1)/go.mod || { echo '$(LOCKS)/$(1) is not for $(3): run `make locks`' >&2; exit 1; } \
+	&& cd $(LOCKS)/$(1) && go build -mod=readonly -o $@ $(2)$(4)
 # $(call check-jars,NAME,FOLDER) compares all files of a folder.
 check-jars = cd $(2) && LC_ALL=C sh -c 'sha256sum *' | diff $(CURDIR)/$(LOCKS)/$(1).sha256 - >&2
 
@@ -208,10 +211,10 @@ $(DEPLOY_VENV):
 	mv $@.part $@
 
 $(HELM):
-	GOBIN=$(dir $@) go install helm.sh/helm/v3/cmd/helm@v$(HELM_VERSION)
+	$(call go-build,helm,helm.sh/helm/v3,$(HELM_VERSION),/cmd/helm)
 
 $(COMPOSE):
-	GOBIN=$(dir $@) go install github.com/compose-spec/compose-go/v2/cmd@v$(COMPOSE_VERSION)
+	$(call go-build,compose-go,github.com/compose-spec/compose-go/v2,$(COMPOSE_VERSION),/cmd)
 
 # The tests and the binary that they run, with one set of features. `cargo build` would resolve
 # another one, without those of the tests, and compile most crates a second time.
@@ -231,10 +234,10 @@ $(S3PROXY):
 	mv $@.part $@
 
 $(FAKE_GCS):
-	GOBIN=$(dir $@) go install github.com/fsouza/fake-gcs-server@v$(FAKE_GCS_VERSION)
+	$(call go-build,fake-gcs-server,github.com/fsouza/fake-gcs-server,$(FAKE_GCS_VERSION))
 
 $(AZURITE):
-	npm install --silent --no-fund --no-audit --prefix $(CACHE)/azurite-$(AZURITE_VERSION) azurite@$(AZURITE_VERSION)
+	$(call npm-install,azurite,$(AZURITE_VERSION))
 
 # Without a broker its tests are shown as ignored, with the reason; REQUIRE=kafka makes that a
 # failure.
@@ -406,6 +409,8 @@ pip-relist = printf '%s\n' $(3) | $(UV) $(PIP_COMPILE) --only-binary :all: --exc
 	&& sed -i '1i \# $(2) $(call sum,$(2))' $(LOCKS)/$(1).txt
 npm-relock = mkdir -p $(LOCKS)/$(1) && cd $(LOCKS)/$(1) && printf '{\n  "private": true,\n  "dependencies": {\n    "%s": "%s"\n  }\n}\n' $(2) $(3) > package.json \
 	&& npm install --package-lock-only --ignore-scripts --silent --no-fund --no-audit
+go-relock = mkdir -p $(LOCKS)/$(1) && cd $(LOCKS)/$(1) && rm -f go.mod go.sum && go mod init locks && go mod edit -go=1.24.0 \
+	&& go get -tool $(2)$(4)@v$(3)
 jars-relock = rm -rf $(CACHE)/relock && mvn -q -B -f $(2) dependency:copy-dependencies -DoutputDirectory=$(CACHE)/relock \
 	&& (cd $(CACHE)/relock && LC_ALL=C sh -c 'sha256sum *') > $(LOCKS)/$(1).sha256 && rm -rf $(CACHE)/relock
 
@@ -432,6 +437,10 @@ locks: $(UV) ## Renew the hashes of the packages that tests download
 	echo 'aim-ui==$(UI_VERSION)' | $(UV) $(PIP_COMPILE) --no-deps --output-file $(LOCKS)/aim-ui.txt -
 	$(call npm-relock,buf,@bufbuild/buf,$(BUF_VERSION))
 	$(call npm-relock,pyodide,pyodide,$(PYODIDE_VERSION))
+	$(call npm-relock,azurite,azurite,$(AZURITE_VERSION))
+	$(call go-relock,helm,helm.sh/helm/v3,$(HELM_VERSION),/cmd/helm)
+	$(call go-relock,compose-go,github.com/compose-spec/compose-go/v2,$(COMPOSE_VERSION),/cmd)
+	$(call go-relock,fake-gcs-server,github.com/fsouza/fake-gcs-server,$(FAKE_GCS_VERSION))
 	$(call jars-relock,kafka,$(KAFKA) -Dkafka.version=$(KAFKA_VERSION))
 	$(call jars-relock,s3proxy,libs/blob/tests/conformance/s3proxy.xml -Ds3proxy.version=$(S3PROXY_VERSION))
 
