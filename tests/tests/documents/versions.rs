@@ -36,11 +36,11 @@ fn files_agree_on_versions() {
         (chart, "\nappVersion: \""),
     ]);
     assert_same_version(&[("Cargo.toml", "\nrust-version = \""), (DOCKERFILE, "ARG RUST_VERSION=")]);
-    assert_same_version(&[("Makefile", "\nUI_VERSION := "), (DOCKERFILE, "ARG UI_VERSION=")]);
+    assert_same_version(&[("Makefile", "\nUI_VERSION := "), ("tests/locks/aim-ui.txt", "aim-ui==")]);
     assert_same_version(&[
         ("Makefile", "\nBUF_VERSION := "),
         ("docs/clients.md", "@bufbuild/buf@"),
-        (DOCKERFILE, "ARG BUF_VERSION="),
+        ("tests/locks/buf/package.json", "@bufbuild/buf\": \""),
     ]);
     assert_same_version(&[("Makefile", "\nKAFKA_VERSION := "), (COMPOSE, "KAFKA_VERSION:-")]);
     assert_same_version(&[(DOCKERFILE, "ARG FDB_VERSION="), (COMPOSE, "FDB_VERSION:-")]);
