@@ -12,9 +12,10 @@ use tracing_subscriber::{Layer, Registry, filter::Targets, fmt, prelude::*, regi
 
 use crate::settings::{LogFormat, TelemetrySettings};
 
-/// Libraries whose info messages are of interest only to their authors. A filter that names
-/// them overrides this.
-const NOISY_LIBRARIES: &str = "fjall=warn,lsm_tree=warn,h2=warn,hyper=warn";
+/// Libraries whose messages below a warning are of interest only to their authors, by the beginnings
+/// of their names. A filter that names them overrides this.
+const NOISY_LIBRARIES: &str = "aws_=warn,fjall=warn,h2=warn,hyper=warn,lsm_tree=warn,object_store=warn,\
+     reqwest=warn,rustls=warn,tonic=warn";
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
@@ -90,7 +91,10 @@ mod tests {
     fn libraries_are_quiet_unless_named_in_the_filter() {
         let is_enabled = |log_level, target| filter(log_level).would_enable(target, &Level::INFO);
         assert!(is_enabled("info", "matyan_worker"));
-        assert!(!is_enabled("info", "fjall") && !is_enabled("info", "h2"));
+        for library in ["fjall", "h2", "hyper_util", "aws_config", "object_store", "rustls", "tonic"] {
+            assert!(!is_enabled("info", library) && !is_enabled("debug", library), "{library}");
+        }
+        assert!(is_enabled("debug,aws_config=info", "aws_config::profile"));
         assert!(is_enabled("debug,fjall=trace", "fjall") && !is_enabled("debug,fjall=trace", "lsm_tree"));
     }
 }
