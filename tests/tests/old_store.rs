@@ -128,18 +128,32 @@ async fn rule_44_everything_in_a_store_of_format_3_is_read_and_migrated() {
     check_migration(&fixture("everything-of-format-3")).await;
 }
 
+/// What this version writes has to be readable for the next ones.
+#[tokio::test]
+async fn rule_44_everything_in_a_store_of_format_4_is_read() {
+    check_store(&fixture("everything-of-format-4"), async |_| {}).await;
+}
+
 async fn check_migration(fixture: &Path) {
+    let until_migrated = async |server: &Server| {
+        eventually("the store is migrated", async || {
+            let log = server.log();
+            log.contains("migrated the store").then_some(()).ok_or(log)
+        })
+        .await;
+    };
+    check_store(fixture, until_migrated).await;
+}
+
+/// Compares the answers and the backup of a store with what is recorded, also after a kill.
+async fn check_store(fixture: &Path, until_ready: impl AsyncFn(&Server)) {
     let directory = tempfile::tempdir().expect("the temporary directory is writable");
     for file in ["data.tar.gz", "archive.tar.gz"] {
         unpack(&fixture.join(file), directory.path());
     }
     let mut server = Server::up_on(&directory.path().join("data")).await;
     check_answers(&server, fixture).await;
-    eventually("the store is migrated", async || {
-        let log = server.log();
-        log.contains("migrated the store").then_some(()).ok_or(log)
-    })
-    .await;
+    until_ready(&server).await;
     server.kill();
     server.start().await;
     check_answers(&server, fixture).await;

@@ -199,7 +199,7 @@ fn pack(directory: &Path, name: &str, into: &Path) {
 async fn generator() {
     let directory = tempfile::tempdir().expect("the temporary directory is writable");
     let data = directory.path().join("data");
-    let into = fixture("everything-of-format-3");
+    let into = fixture("everything-of-format-4");
     let mut server = Server::up_on(&data).await;
     log_series(&server).await;
     log_objects(&server).await;
