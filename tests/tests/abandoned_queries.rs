@@ -22,7 +22,7 @@ const QUERY: &str = "any(run.x * i + k < 0 for i in range(1000) for k in range(9
 /// queries would take minutes.
 const BOUND: Duration = Duration::from_secs(2);
 
-/// What an idle server takes in the time between two looks at it.
+/// Processor time of an idle server between two looks at it.
 const IDLE: Duration = Duration::from_millis(10);
 
 fn request(text: &str) -> RunsRequest {

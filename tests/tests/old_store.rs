@@ -128,7 +128,7 @@ async fn rule_44_everything_in_a_store_of_format_3_is_read_and_migrated() {
     check_migration(&fixture("everything-of-format-3")).await;
 }
 
-/// What this version writes has to be readable for the next ones.
+/// The next versions have to read this one's stores.
 #[tokio::test]
 async fn rule_44_everything_in_a_store_of_format_4_is_read() {
     check_store(&fixture("everything-of-format-4"), async |_| {}).await;

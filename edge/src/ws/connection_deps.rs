@@ -15,7 +15,7 @@ pub(super) struct ConnectionDeps {
     pub(super) ingest: IngestClient,
     pub(super) metrics: Metrics,
     pub(super) budget: MemoryBudget,
-    /// Of all connections.
+    /// Shared by all connections.
     pub(super) large_work: LargeWork,
     pub(super) hold: Duration,
     pub(super) stop: CancellationToken,

@@ -41,8 +41,7 @@ pub(super) struct ColumnVerdicts {
 }
 
 impl ColumnVerdicts {
-    /// Whether so many of `evaluated` runs remain that scanning all documents costs less than fetching
-    /// theirs.
+    /// Whether scanning all documents costs less than fetching those of the runs that remain of `evaluated`.
     fn is_scan_cheaper(&self, evaluated: usize) -> bool {
         self.remaining.len() > evaluated.max(TRIED) / FETCH_FROM
     }
