@@ -121,6 +121,19 @@ pub enum OutcomeKind {
     Interrupted,
 }
 
+/// Longest message that is kept whole: the document of a run has to fit in a row.
+const MESSAGE_BYTES: usize = 4 << 10;
+
+/// The beginning and the end of a long message, as the end of a traceback names the error.
+fn shortened(message: &str) -> String {
+    if message.len() <= MESSAGE_BYTES {
+        return message.to_owned();
+    }
+    let beginning = &message[..message.floor_char_boundary(MESSAGE_BYTES / 4)];
+    let end = &message[message.ceil_char_boundary(message.len() - MESSAGE_BYTES / 2)..];
+    format!("{beginning}\n…\n{end}")
+}
+
 impl Outcome {
     /// Returns an outcome of the API as it is stored. None if its kind is unspecified or unknown.
     pub fn from_api(outcome: &api::Outcome) -> Option<Self> {
@@ -130,7 +143,7 @@ impl Outcome {
             api::OutcomeKind::Failed => OutcomeKind::Failed,
             api::OutcomeKind::Interrupted => OutcomeKind::Interrupted,
         };
-        Some(Self { kind, message: outcome.message.clone() })
+        Some(Self { kind, message: shortened(&outcome.message) })
     }
 
     pub fn to_api(&self) -> api::Outcome {

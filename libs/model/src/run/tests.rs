@@ -85,6 +85,9 @@ async fn rule_38_a_document_with_all_texts_and_tags_at_their_limits_fits_in_a_ro
     let fill = |props: &mut Props| {
         props.name = "n".repeat(limits::NAME_BYTES);
         props.description = "d".repeat(limits::DESCRIPTION_BYTES);
+        let message = format!("begins{}ends", "é".repeat(limits::DESCRIPTION_BYTES / 2 - 5));
+        let outcome = api::Outcome { kind: api::OutcomeKind::Failed.into(), message };
+        props.outcome = Outcome::from_api(&outcome);
     };
     edit(&store, number, fill, Some(&format!(r#"{{"text":"{}"}}"#, "p".repeat(16_000)))).await;
     let add = async |transaction: &mut Transaction| -> Result<bool> {
@@ -99,6 +102,8 @@ async fn rule_38_a_document_with_all_texts_and_tags_at_their_limits_fits_in_a_ro
     assert!(store.run(add).await.unwrap());
     let document = document_get(&*store.snapshot().await.unwrap(), P, number).await.unwrap().unwrap();
     assert_eq!(document.props.tags.len(), limits::TAGS_PER_RUN);
+    let message = document.props.outcome.unwrap().message;
+    assert!(message.starts_with("begins") && message.ends_with("ends") && message.len() <= MESSAGE_BYTES);
     assert!(matches!(document.params, Params::Inline(_)));
 }
 
