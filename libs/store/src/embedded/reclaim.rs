@@ -21,9 +21,9 @@ const MOST_BYTES: u64 = 1 << 30;
 const FREE_PER_BYTE: u64 = 2;
 
 /// Interval between looks at the store.
-pub(super) const INTERVAL: Duration = Duration::from_secs(10);
+pub(super) const INTERVAL: Duration = Duration::from_secs(3);
 /// Bytes written in an interval from which the store is not quiet.
-const BUSY_BYTES: usize = 1 << 20;
+const BUSY_BYTES: usize = 256 << 10;
 
 pub(super) struct Reclaimer {
     since: Instant,
