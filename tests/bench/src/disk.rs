@@ -79,7 +79,7 @@ pub(crate) async fn settled(directory: &Path) -> u64 {
 }
 
 /// Bytes that the files below a directory occupy. Files that vanish meanwhile do not count.
-fn size_of(directory: &Path) -> u64 {
+pub(crate) fn size_of(directory: &Path) -> u64 {
     let Ok(entries) = std::fs::read_dir(directory) else { return 0 };
     entries
         .flatten()
