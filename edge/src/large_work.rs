@@ -29,7 +29,12 @@ impl LargeWork {
         if bytes <= LARGE_BYTES {
             return work();
         }
-        let _permit = self.0.acquire().await.expect("the semaphore is never closed");
+        let permit = self.0.clone().acquire_owned().await.expect("the semaphore is never closed");
+        // The work continues if the caller leaves.
+        let work = move || {
+            let _permit = permit;
+            work()
+        };
         match tokio::task::spawn_blocking(work).await {
             Ok(done) => done,
             Err(panic) => std::panic::resume_unwind(panic.into_panic()),
