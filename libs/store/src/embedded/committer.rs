@@ -203,7 +203,11 @@ impl Committer {
         }
         pending.answer_visible();
         pending.answer_durable();
-        self.reclaimer.look(engine);
+        if self.reclaimer.look(engine)? {
+            // The published snapshot is older than the merge.
+            self.shared.publish(engine, self.visible);
+            engine.delete_merged(CommitMark { version: self.version, synced: self.synced })?;
+        }
         Ok(())
     }
 

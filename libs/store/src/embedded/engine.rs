@@ -57,11 +57,14 @@ const ENTRY_BYTES: u64 = 100;
 const FIRST_LEVEL_TABLES: usize = 24;
 const STALL_PAUSE: Duration = Duration::from_millis(1);
 
-/// The content of tables.
 pub(super) struct EngineSize {
     /// Rows, their older versions, and tombstones.
     pub(super) entries: u64,
+    /// Entries of the memtable.
+    pub(super) in_memory: u64,
+    /// Tombstones in tables.
     pub(super) tombstones: u64,
+    /// Size of the tables.
     pub(super) bytes: u64,
 }
 
@@ -271,16 +274,28 @@ impl Engine {
         Ok(())
     }
 
-    /// Merges all tables, which drops deleted rows, next to other calls.
+    /// Merges all tables, which drops deleted rows, next to other calls. The files are deleted by
+    /// `delete_merged`.
     pub(super) fn merge_all(&self) -> Result<()> {
         self.empty_memtables()?;
+        self.rows.major_compact().map_err(engine_error)?;
+        // Large values are in files of their own. Only another merge drops those in which the first one has
+        // left nothing.
         self.rows.major_compact().map_err(engine_error)
+    }
+
+    /// Deletes the files that a merge has replaced, unless an older snapshot needs them. The engine does so when
+    /// it seals a memtable, which must not be empty: the mark of the last commit is written again.
+    pub(super) fn delete_merged(&self, mark: CommitMark) -> Result<()> {
+        self.write(&Effects::default(), mark)?;
+        self.empty_memtables()
     }
 
     pub(super) fn size(&self) -> EngineSize {
         let tree = &self.rows.tree;
         EngineSize {
             entries: tree.approximate_len() as u64,
+            in_memory: tree.active_memtable().len() as u64,
             tombstones: tree.tombstone_count(),
             bytes: tree.disk_space(),
         }

@@ -7,7 +7,7 @@
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use super::engine::Engine;
+use super::engine::{Engine, EngineSize};
 use super::shared;
 use crate::Result;
 
@@ -15,8 +15,8 @@ use crate::Result;
 const LEAST_TOMBSTONES: u64 = 20_000;
 /// Entries of tables for each tombstone.
 const ENTRIES_PER_TOMBSTONE: u64 = 10;
-/// Merging a larger store would take longer than closing it may wait.
-const MOST_BYTES: u64 = 1 << 30;
+/// A burst of writes that begins during a merge waits for its end, so larger stores are not merged.
+const MOST_BYTES: u64 = 256 << 20;
 /// Free space for each byte of the store. The merge writes all remaining rows before it deletes old files.
 const FREE_PER_BYTE: u64 = 2;
 
@@ -30,7 +30,7 @@ pub(super) struct Reclaimer {
     /// Bytes written since then.
     written: usize,
     merge: Option<JoinHandle<Result<()>>>,
-    /// Tombstones that the last merge left, because a snapshot was open that needs them.
+    /// Tombstones that the last merge left, because a snapshot was open that needs them, or it failed.
     left: u64,
 }
 
@@ -45,24 +45,32 @@ impl Reclaimer {
         self.written = self.written.saturating_add(bytes);
     }
 
-    /// Starts a merge at the end of a quiet interval, if it would free much.
-    pub(super) fn look(&mut self, engine: &Engine) {
+    /// Starts a merge at the end of a quiet interval, if it would free much. Returns whether one has ended.
+    pub(super) fn look(&mut self, engine: &Engine) -> Result<bool> {
         if self.since.elapsed() < INTERVAL {
-            return;
+            return Ok(false);
         }
         let is_quiet = std::mem::take(&mut self.written) < BUSY_BYTES;
         self.since = Instant::now();
-        if self.merge.as_ref().is_some_and(JoinHandle::is_finished) {
+        let size = engine.size();
+        let has_ended = self.merge.as_ref().is_some_and(JoinHandle::is_finished);
+        if has_ended {
             self.finish();
-            self.left = engine.size().tombstones;
+            self.left = size.tombstones;
         }
-        if is_quiet && self.merge.is_none() && self.is_worthwhile(engine) {
-            self.start(engine.clone());
+        self.left = self.left.min(size.tombstones);
+        if is_quiet && self.merge.is_none() {
+            if size.in_memory >= LEAST_TOMBSTONES {
+                // They may be tombstones, which only tables count.
+                engine.empty_memtables()?;
+            } else if self.is_worthwhile(&size, engine) {
+                self.start(engine.clone());
+            }
         }
+        Ok(has_ended)
     }
 
-    fn is_worthwhile(&self, engine: &Engine) -> bool {
-        let size = engine.size();
+    fn is_worthwhile(&self, size: &EngineSize, engine: &Engine) -> bool {
         size.tombstones >= self.left + LEAST_TOMBSTONES
             && size.tombstones >= size.entries / ENTRIES_PER_TOMBSTONE
             && size.bytes <= MOST_BYTES
@@ -83,9 +91,12 @@ impl Reclaimer {
             None | Some(Ok(Ok(()))) => {}
             Some(Ok(Err(error))) => {
                 let error = shared::error_chain(&error);
-                tracing::warn!(error, "failed to reclaim the space of deleted rows; will retry");
+                tracing::warn!(
+                    error,
+                    "failed to reclaim the space of deleted rows; will retry after more deletions"
+                );
             }
-            Some(Err(_)) => tracing::error!("the thread that reclaims space panicked; will retry"),
+            Some(Err(_)) => tracing::error!("the thread that reclaims space panicked"),
         }
     }
 }

@@ -1,3 +1,5 @@
+use std::path::Path;
+
 use super::super::Settings;
 use super::super::commit_mark::CommitMark;
 use super::super::effects::Effects;
@@ -14,6 +16,22 @@ fn write(engine: &Engine, version: u64, rows: impl Iterator<Item = (u64, Option<
     engine.write(&effects, CommitMark { version: Version(version), synced: Version(0) }).unwrap();
 }
 
+/// Size of tables and of files with large values.
+fn size_of(store: &Path) -> u64 {
+    let mut folders = vec![store.join("engine").join("keyspaces")];
+    let mut size = 0;
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let entry = entry.unwrap();
+            match entry.metadata().unwrap() {
+                metadata if metadata.is_dir() => folders.push(entry.path()),
+                metadata => size += metadata.len(),
+            }
+        }
+    }
+    size
+}
+
 /// A reclaimer at the end of a quiet interval.
 fn due(left: u64) -> Reclaimer {
     Reclaimer { since: Instant::now() - INTERVAL, left, ..Reclaimer::default() }
@@ -28,27 +46,35 @@ fn space_of_deleted_rows_is_reclaimed_once_the_store_is_quiet() {
         let numbers = group * ROWS / 10..(group + 1) * ROWS / 10;
         write(&engine, 1 + group, numbers.map(|number| (number, Some(value(number)))));
     }
+    let large = (0..200).map(|number| (ROWS + number, Some(value(number).repeat(1_000).into())));
+    write(&engine, 11, large);
     engine.empty_memtables().unwrap();
-    let full = engine.size().bytes;
-    write(&engine, 11, (1..ROWS).map(|number| (number, None)));
+    let full = size_of(directory.path());
+    write(&engine, 12, (1..ROWS + 200).map(|number| (number, None)));
     engine.empty_memtables().unwrap();
-    assert!(engine.size().bytes >= full && engine.size().tombstones >= ROWS / 2);
+    assert!(size_of(directory.path()) >= full && engine.size().tombstones >= ROWS / 2);
 
     let mut reclaimer = due(0);
     reclaimer.note_written(BUSY_BYTES);
-    reclaimer.look(&engine);
+    reclaimer.look(&engine).unwrap();
     assert!(reclaimer.merge.is_none(), "the store is busy");
     let mut reclaimer = due(ROWS);
-    reclaimer.look(&engine);
+    reclaimer.look(&engine).unwrap();
     assert!(reclaimer.merge.is_none(), "the last merge left these tombstones");
     let mut reclaimer = due(0);
-    reclaimer.look(&engine);
+    reclaimer.look(&engine).unwrap();
     assert!(reclaimer.merge.is_some());
-    reclaimer.finish();
-    assert!(engine.size().bytes < full / 20, "{} of {full} bytes", engine.size().bytes);
+    while !reclaimer.merge.as_ref().is_some_and(JoinHandle::is_finished) {
+        std::thread::yield_now();
+    }
+    let mut reclaimer = Reclaimer { merge: reclaimer.merge.take(), ..due(0) };
+    assert!(reclaimer.look(&engine).unwrap(), "the merge has ended");
+    engine.delete_merged(CommitMark { version: Version(12), synced: Version(0) }).unwrap();
+    let left = size_of(directory.path());
+    assert!(left < full / 20, "{left} of {full} bytes");
     assert_eq!(engine.get_latest(b"row 000000").unwrap(), Some(value(0)));
     assert_eq!(engine.get_latest(b"row 000001").unwrap(), None);
     let mut reclaimer = due(0);
-    reclaimer.look(&engine);
+    reclaimer.look(&engine).unwrap();
     assert!(reclaimer.merge.is_none(), "nothing is left to reclaim");
 }
