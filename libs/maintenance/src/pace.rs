@@ -40,7 +40,8 @@ mod tests {
         let (mut pace, mut rested) = (Pace::default(), Duration::ZERO);
         let page = Duration::from_millis(4);
         for _ in 0..9 {
-            std::thread::sleep(page);
+            let begun = Instant::now();
+            while begun.elapsed() < page {}
             let done = Instant::now();
             pace.rest().await;
             rested += done.elapsed();

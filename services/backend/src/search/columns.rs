@@ -119,7 +119,7 @@ async fn try_evaluate(
         Ok(Some(ColumnVerdicts { remaining, verdicts, steps_left }))
     };
     let count = all.len();
-    let (tried, mut first) = split_sample(all);
+    let [tried, mut first] = split_sample(all);
     let tried_count = tried.len();
     let Some(mut found) = part(tried, limits.steps_in_total).await? else { return Ok(None) };
     if found.is_scan_cheaper(tried_count) {
@@ -140,12 +140,12 @@ async fn try_evaluate(
 }
 
 /// Evenly spaced runs, about `TRIED` of them, and the others.
-fn split_sample(all: Vec<(RunNumber, bool)>) -> (Vec<(RunNumber, bool)>, Vec<(RunNumber, bool)>) {
+fn split_sample(all: Vec<(RunNumber, bool)>) -> [Vec<(RunNumber, bool)>; 2] {
     let distance = (all.len() / TRIED).max(1);
     let (sample, others): (Vec<_>, Vec<_>) =
         all.into_iter().enumerate().partition(|(index, _)| index.is_multiple_of(distance));
     let runs = |runs: Vec<(usize, (RunNumber, bool))>| runs.into_iter().map(|(_, run)| run).collect();
-    (runs(sample), runs(others))
+    [runs(sample), runs(others)]
 }
 
 /// A param's values for all runs; `None` if more than `most` runs have it.

@@ -34,7 +34,7 @@ fn left_spool(root: &TempDir, events: usize) -> PathBuf {
 fn read(root: &TempDir, path: &Path) -> (u32, bool, usize) {
     // A process that another test is starting holds all locks until it executes its program.
     let claim = |_| {
-        std::thread::sleep(std::time::Duration::from_millis(1));
+        std::thread::park_timeout(std::time::Duration::from_millis(1));
         Spool::claim(path, &config(root), Notices::default()).unwrap()
     };
     let spool = Arc::new((0..1_000).find_map(claim).expect("the spool is free"));
