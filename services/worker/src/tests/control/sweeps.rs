@@ -523,12 +523,15 @@ async fn rule_41_a_search_continues_where_it_was_interrupted() {
     worker.stop().await.unwrap();
     let lists = counting(&mut env, BlobCall::List);
     let stop = CancellationToken::new();
-    let interrupted = async {
-        eventually("the first folder", async || lists.load(Ordering::Relaxed) > 0).await;
-        stop.cancel();
-    };
-    let sweep = job_scheduler::delete_orphaned_blobs(&env.deps, &metrics.blobs, &stop);
-    tokio::join!(sweep, interrupted).0.unwrap();
+    // The first folder interrupts the search, which ends its page.
+    let counted = env.deps.blobs.clone();
+    let first = stop.clone();
+    env.deps.blobs = Arc::new(FaultBlobs::new(counted.clone(), move |_| {
+        first.cancel();
+        BlobFault::None
+    }));
+    job_scheduler::delete_orphaned_blobs(&env.deps, &metrics.blobs, &stop).await.unwrap();
+    env.deps.blobs = counted;
     assert_eq!(lists.swap(0, Ordering::Relaxed), PAGE);
     for expected in [RUNS - PAGE, RUNS] {
         job_scheduler::delete_orphaned_blobs(&env.deps, &metrics.blobs, &CancellationToken::new())
