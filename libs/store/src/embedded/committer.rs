@@ -254,7 +254,6 @@ impl Committer {
         // Set before the write, because a failed write may still have reached the journal.
         self.version = version;
         self.recent_writes.record(version, (self.shared.clock)(), &effects);
-        self.reclaimer.note_written(effects.bytes());
         let effects = self.unsynced.push(version, effects);
         engine.write(effects, CommitMark { version, synced: self.synced })
     }

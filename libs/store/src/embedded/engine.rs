@@ -60,8 +60,8 @@ const STALL_PAUSE: Duration = Duration::from_millis(1);
 pub(super) struct EngineSize {
     /// Rows, their older versions, and tombstones.
     pub(super) entries: u64,
-    /// Entries of the memtable.
-    pub(super) in_memory: u64,
+    pub(super) memtable_entries: u64,
+    pub(super) memtable_bytes: u64,
     /// Tombstones in tables.
     pub(super) tombstones: u64,
     /// Size of the tables.
@@ -292,10 +292,11 @@ impl Engine {
     }
 
     pub(super) fn size(&self) -> EngineSize {
-        let tree = &self.rows.tree;
+        let (tree, memtable) = (&self.rows.tree, self.rows.tree.active_memtable());
         EngineSize {
             entries: tree.approximate_len() as u64,
-            in_memory: tree.active_memtable().len() as u64,
+            memtable_entries: memtable.len() as u64,
+            memtable_bytes: memtable.size(),
             tombstones: tree.tombstone_count(),
             bytes: tree.disk_space(),
         }

@@ -2,7 +2,7 @@
 //!
 //! The engine drops a deleted row only when a merge takes its tombstone to the last level, which may need far
 //! more writes than the deletion itself. So when the store is quiet and many of its rows are tombstones, all of it is
-//! merged once, on a separate thread, next to reads and commits.
+//! merged on a separate thread, next to reads and commits.
 
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -23,12 +23,12 @@ const FREE_PER_BYTE: u64 = 2;
 /// Interval between looks at the store.
 pub(super) const INTERVAL: Duration = Duration::from_secs(3);
 /// Bytes written in an interval from which the store is not quiet.
-const BUSY_BYTES: usize = 256 << 10;
+const BUSY_BYTES: u64 = 256 << 10;
 
 pub(super) struct Reclaimer {
     since: Instant,
-    /// Bytes written since then.
-    written: usize,
+    /// Size of the memtable at that time.
+    memtable_bytes: u64,
     merge: Option<JoinHandle<Result<()>>>,
     /// Tombstones that the last merge left, because a snapshot was open that needs them, or it failed.
     left: u64,
@@ -36,23 +36,21 @@ pub(super) struct Reclaimer {
 
 impl Default for Reclaimer {
     fn default() -> Self {
-        Self { since: Instant::now(), written: 0, merge: None, left: 0 }
+        Self { since: Instant::now(), memtable_bytes: 0, merge: None, left: 0 }
     }
 }
 
 impl Reclaimer {
-    pub(super) fn note_written(&mut self, bytes: usize) {
-        self.written = self.written.saturating_add(bytes);
-    }
-
     /// Starts a merge at the end of a quiet interval, if it would free much. Returns whether one has ended.
     pub(super) fn look(&mut self, engine: &Engine) -> Result<bool> {
         if self.since.elapsed() < INTERVAL {
             return Ok(false);
         }
-        let is_quiet = std::mem::take(&mut self.written) < BUSY_BYTES;
-        self.since = Instant::now();
         let size = engine.size();
+        // A smaller memtable is a new one: the last one has become full.
+        let written = size.memtable_bytes.checked_sub(self.memtable_bytes);
+        let is_quiet = written.is_some_and(|written| written < BUSY_BYTES);
+        (self.since, self.memtable_bytes) = (Instant::now(), size.memtable_bytes);
         let has_ended = self.merge.as_ref().is_some_and(JoinHandle::is_finished);
         if has_ended {
             self.finish();
@@ -60,7 +58,7 @@ impl Reclaimer {
         }
         self.left = self.left.min(size.tombstones);
         if is_quiet && self.merge.is_none() {
-            if size.in_memory >= LEAST_TOMBSTONES {
+            if size.memtable_entries >= LEAST_TOMBSTONES {
                 // They may be tombstones, which only tables count.
                 engine.empty_memtables()?;
             } else if self.is_worthwhile(&size, engine) {

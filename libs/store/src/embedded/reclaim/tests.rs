@@ -33,8 +33,9 @@ fn size_of(store: &Path) -> u64 {
 }
 
 /// A reclaimer at the end of a quiet interval.
-fn due(left: u64) -> Reclaimer {
-    Reclaimer { since: Instant::now() - INTERVAL, left, ..Reclaimer::default() }
+fn due(engine: &Engine, left: u64) -> Reclaimer {
+    let EngineSize { memtable_bytes, .. } = engine.size();
+    Reclaimer { since: Instant::now() - INTERVAL, memtable_bytes, left, ..Reclaimer::default() }
 }
 
 #[test]
@@ -54,27 +55,27 @@ fn space_of_deleted_rows_is_reclaimed_once_the_store_is_quiet() {
     engine.empty_memtables().unwrap();
     assert!(size_of(directory.path()) >= full && engine.size().tombstones >= ROWS / 2);
 
-    let mut reclaimer = due(0);
-    reclaimer.note_written(BUSY_BYTES);
+    let mut reclaimer = due(&engine, 0);
+    write(&engine, 13, [(2 * ROWS, Some(vec![0; BUSY_BYTES as usize].into()))].into_iter());
     reclaimer.look(&engine).unwrap();
     assert!(reclaimer.merge.is_none(), "the store is busy");
-    let mut reclaimer = due(ROWS);
+    let mut reclaimer = due(&engine, ROWS);
     reclaimer.look(&engine).unwrap();
     assert!(reclaimer.merge.is_none(), "the last merge left these tombstones");
-    let mut reclaimer = due(0);
+    let mut reclaimer = due(&engine, 0);
     reclaimer.look(&engine).unwrap();
     assert!(reclaimer.merge.is_some());
     while !reclaimer.merge.as_ref().is_some_and(JoinHandle::is_finished) {
         std::thread::yield_now();
     }
-    let mut reclaimer = Reclaimer { merge: reclaimer.merge.take(), ..due(0) };
+    let mut reclaimer = Reclaimer { merge: reclaimer.merge.take(), ..due(&engine, 0) };
     assert!(reclaimer.look(&engine).unwrap(), "the merge has ended");
-    engine.delete_merged(CommitMark { version: Version(12), synced: Version(0) }).unwrap();
+    engine.delete_merged(CommitMark { version: Version(13), synced: Version(0) }).unwrap();
     let left = size_of(directory.path());
     assert!(left < full / 20, "{left} of {full} bytes");
     assert_eq!(engine.get_latest(b"row 000000").unwrap(), Some(value(0)));
     assert_eq!(engine.get_latest(b"row 000001").unwrap(), None);
-    let mut reclaimer = due(0);
+    let mut reclaimer = due(&engine, 0);
     reclaimer.look(&engine).unwrap();
     assert!(reclaimer.merge.is_none(), "nothing is left to reclaim");
 }
