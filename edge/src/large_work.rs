@@ -7,8 +7,8 @@ use tokio::sync::Semaphore;
 /// Larger messages are decoded off the async threads: 256 KiB take half a millisecond.
 const LARGE_BYTES: usize = 256 << 10;
 
-/// Maximum number of large messages decoded at the same time, because the decoding threads also
-/// serve reads and uploads.
+/// Maximum number of large messages of a port that are decoded at the same time, because the decoding
+/// threads also serve reads and uploads.
 const MAX_LARGE: usize = 4;
 
 /// Limits the number of large messages that are decoded. Cheap to clone.

@@ -43,7 +43,7 @@ pub(crate) struct Services {
     settings: Arc<Settings>,
     metrics: Metrics,
     bodies: BodyBudget,
-    large_bodies: LargeWork,
+    large_work: LargeWork,
     system: SystemServiceClient<Transport>,
     frontier: Option<Frontier>,
     backend: Option<Backend>,
@@ -131,16 +131,17 @@ impl Services {
     ) -> Self {
         let settings = Arc::new(settings);
         metrics.open_to_network.set(settings.is_on_network.into());
+        let large_work = LargeWork::new();
         let frontier = frontier.map(|transport| {
             let system = client!(SystemServiceClient<Transport>, transport.clone());
-            let sockets = Sockets::new(transport.clone(), system, metrics.clone(), Arc::clone(&settings));
+            let (metrics, settings) = (metrics.clone(), Arc::clone(&settings));
+            let sockets = Sockets::new(transport.clone(), system, metrics, settings, large_work.clone());
             Frontier { transport: transport.clone(), sockets }
         });
         let system = client!(SystemServiceClient<Transport>, own.clone());
         let bodies = BodyBudget::new(settings.body_bytes);
         let backend = backend.cloned().map(Backend);
-        let large_bodies = LargeWork::new();
-        Services { port_kind, settings, metrics, bodies, large_bodies, system, frontier, backend }
+        Services { port_kind, settings, metrics, bodies, large_work, system, frontier, backend }
     }
 
     pub(crate) fn port_kind(&self) -> PortKind {
@@ -160,9 +161,9 @@ impl Services {
         &self.bodies
     }
 
-    /// Decodes large request bodies.
-    pub(crate) fn large_bodies(&self) -> &LargeWork {
-        &self.large_bodies
+    /// Runs work over large messages, a few at a time.
+    pub(crate) fn large_work(&self) -> &LargeWork {
+        &self.large_work
     }
 
     /// Client of the service that this port belongs to.

@@ -78,13 +78,14 @@ impl Sockets {
         system: SystemServiceClient<Transport>,
         metrics: Metrics,
         settings: Arc<Settings>,
+        large_work: LargeWork,
     ) -> Self {
         Sockets {
             ingest,
             system,
             metrics,
             permits: Arc::new(Semaphore::new(settings.max_connections)),
-            large_work: LargeWork::new(),
+            large_work,
             budget: MemoryBudget::new(settings.total_bytes),
             settings,
             readiness: Mutex::new(None),

@@ -173,7 +173,7 @@ impl Inputs {
                 let bytes = read_body(body, &mut share).await?;
                 let (schema, size) = (Arc::clone(schema), bytes.len());
                 let normalize = move || normalize_body(&schema, &bytes, problems);
-                (json, problems) = services.large_bodies().run(size, normalize).await?;
+                (json, problems) = services.large_work().run(size, normalize).await?;
             }
         }
         if !problems.is_empty() {
@@ -219,7 +219,7 @@ impl ValidRequest {
         let parameters = serde_json::from_str(&parameters).map_err(invalid)?;
         let bytes = json.len();
         let decode = move || B::decode(&json, stream);
-        let body = services.large_bodies().run(bytes, decode).await.map_err(invalid)?;
+        let body = services.large_work().run(bytes, decode).await.map_err(invalid)?;
         Ok(Call { services, dialect, head, parameters, body })
     }
 }
