@@ -48,6 +48,10 @@ pub(crate) struct LogEnd {
     deadline: Instant,
 }
 
+pub(crate) fn position_view(LogPosition { log, partition, offset }: LogPosition) -> common::LogPosition {
+    common::LogPosition { log, partition, offset }
+}
+
 /// The longest time a call waits for the worker to apply records.
 const APPLY_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -57,7 +61,8 @@ impl Deps {
         let count = records.len();
         let positions = self.log.append(Topic::Ingestion, records).await?;
         if positions.len() < count {
-            let source = matyan_store::Error::corrupt("the log accepted records but returned no positions");
+            let source =
+                matyan_store::Error::corrupt("the log returned fewer positions than it accepted records");
             return Err(Error::Internal(source));
         }
         // The log may have been recreated since a worker last checked it.

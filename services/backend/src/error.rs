@@ -25,7 +25,9 @@ pub(crate) enum Error {
     InvalidRequest(String),
     #[error("`{field}` has {size} bytes or entries, and the limit is {limit}: send less in one request")]
     TooLarge { field: &'static str, size: usize, limit: usize },
-    #[error("run `{run_id}` has {limit} tags, as many as it can have: remove one before you add `{field}`")]
+    #[error(
+        "run `{run_id}` has {limit} tags or more, which is the limit: remove some before you add another"
+    )]
     TooManyTags { field: &'static str, run_id: String, limit: usize },
     #[error("there is no {resource} `{id}`")]
     NotFound { resource: &'static str, id: String },

@@ -12,8 +12,8 @@ use tracing_subscriber::{Layer, Registry, filter::Targets, fmt, prelude::*, regi
 
 use crate::settings::{LogFormat, TelemetrySettings};
 
-/// Libraries whose messages below a warning are of interest only to their authors, by the beginnings
-/// of their names. A filter that names them overrides this.
+/// Prefixes of the names of libraries whose messages below a warning interest only their authors. A
+/// filter that names them overrides this.
 const NOISY_LIBRARIES: &str = "aws_=warn,fjall=warn,h2=warn,hyper=warn,lsm_tree=warn,object_store=warn,\
      reqwest=warn,rustls=warn,tonic=warn";
 

@@ -44,8 +44,8 @@ impl EmbeddedSubscription {
         is_claimed
     }
 
-    /// The next records. None if all were delivered. If records have been trimmed that were not delivered, no
-    /// more are until the partition is started again.
+    /// The next records; `None` if all were delivered. After an error about undelivered records that are
+    /// gone, delivers nothing until the partition is started again.
     async fn read(&mut self) -> Result<Option<Vec<Record>>> {
         let read = self.try_read().await;
         if matches!(read, Err(Error::Trimmed { .. } | Error::Replaced { .. })) {

@@ -35,11 +35,15 @@ const COMPARED: usize = 1 << 20;
 impl IndexSums {
     /// Begins a comparison of the runs from this number on.
     pub fn new(first: RunNumber) -> Self {
-        let (sums, damaged) = Default::default();
-        Self { runs: first..=RunNumber(u64::MAX), hasher: RandomState::new(), sums, damaged }
+        Self {
+            runs: first..=RunNumber(u64::MAX),
+            hasher: RandomState::new(),
+            sums: Vec::new(),
+            damaged: BTreeSet::new(),
+        }
     }
 
-    /// Whether the runs so far are to be compared before others are added.
+    /// Whether the runs so far must be compared before more are added.
     pub fn is_full(&self) -> bool {
         self.sums.len() >= COMPARED
     }
@@ -86,7 +90,7 @@ impl IndexSums {
         count: usize,
     ) -> Result<(Vec<Key>, Option<Range>)> {
         let (rows, rest) = index_page(snapshot, range, count).await?;
-        let mut unwanted = Vec::new();
+        let mut stale = Vec::new();
         for (key, value) in rows {
             let number = keys::index_run(&key)?;
             if let Ok(at) = self.sums.binary_search_by_key(&number, |(number, _)| *number) {
@@ -94,10 +98,10 @@ impl IndexSums {
                 let (_, sum) = &mut self.sums[at];
                 *sum = sum.wrapping_sub(hash);
             } else if self.runs.contains(&number) && !self.damaged.contains(&number) {
-                unwanted.push(key);
+                stale.push(key);
             }
         }
-        Ok((unwanted, rest))
+        Ok((stale, rest))
     }
 
     /// The runs that have other rows than they should have.
@@ -113,9 +117,9 @@ impl IndexSums {
         number: RunNumber,
     ) -> Result<RepairedRun> {
         let at = self.sums.binary_search_by_key(&number, |(number, _)| *number);
-        let mut rest = at.map_or(0, |at| self.sums[at].1);
+        let mut difference = at.map_or(0, |at| self.sums[at].1);
         let Some(expected) = expected_rows(transaction, project, number).await? else {
-            return Ok(RepairedRun { rows: 0, has_others: rest != 0 });
+            return Ok(RepairedRun { rows: 0, has_stale: difference != 0 });
         };
         let (keys, values): (Vec<Key>, Vec<&[u8]>) = expected.into_iter().unzip();
         let found = transaction.unchecked().get_many(&keys).await?;
@@ -125,11 +129,11 @@ impl IndexSums {
                 continue;
             }
             let replaced = found.map_or(0, |found| self.hash(&key, &found));
-            rest = rest.wrapping_sub(self.hash(&key, value)).wrapping_add(replaced);
+            difference = difference.wrapping_sub(self.hash(&key, value)).wrapping_add(replaced);
             transaction.batch().set(key, value);
             rows += 1;
         }
-        Ok(RepairedRun { rows, has_others: rest != 0 })
+        Ok(RepairedRun { rows, has_stale: difference != 0 })
     }
 
     fn hash(&self, key: &Key, value: &[u8]) -> u64 {
@@ -142,7 +146,7 @@ pub struct RepairedRun {
     /// Number of rows that were written.
     pub rows: usize,
     /// Whether it may have other rows, which its document does not call for.
-    pub has_others: bool,
+    pub has_stale: bool,
 }
 
 const SERIES: [SeriesKind; 2] = [SeriesKind::Metric, SeriesKind::Object];

@@ -81,9 +81,9 @@ impl Reindex<'_> {
                 first = sums.end();
             }
             self.scan_index(&mut sums, lock, sender).await?;
-            let with_others = self.add_missing(&sums, lock, sender).await?;
+            let with_stale = self.add_missing(&sums, lock, sender).await?;
             drop(sums);
-            self.clear_others(&with_others, lock, sender).await?;
+            self.clear_stale(&with_stale, lock, sender).await?;
             if rest.is_none() {
                 break;
             }
@@ -132,22 +132,22 @@ impl Reindex<'_> {
         let mut rest = Some(keys::indexes(self.call.project));
         while let Some(range) = rest {
             let snapshot = self.deps.store.snapshot().await?;
-            let (unwanted, next) = sums.subtract(snapshot.as_ref(), &range, PAGE.rows).await?;
+            let (stale, next) = sums.subtract(snapshot.as_ref(), &range, PAGE.rows).await?;
             drop(snapshot);
             rest = next;
-            self.clear(&unwanted, lock, sender).await?;
+            self.clear(&stale, lock, sender).await?;
         }
         Ok(())
     }
 
-    /// Adds the missing rows of runs whose rows differ. Returns the runs that have others to be cleared.
+    /// Adds the missing rows of runs whose rows differ. Returns the runs that have stale rows.
     async fn add_missing(
         &mut self,
         sums: &IndexSums,
         lock: &mut JobLock<'_>,
         sender: &Sender<ReindexResponse>,
     ) -> Result<Vec<RunNumber>, StreamEnd> {
-        let mut with_others = Vec::new();
+        let mut with_stale = Vec::new();
         for number in sums.differing() {
             let repair = async |mut transaction: Transaction| {
                 let repaired = sums.repair(&mut transaction, self.call.project, number).await?;
@@ -158,16 +158,16 @@ impl Reindex<'_> {
             };
             let repaired = lock.write(repair).await?;
             self.rows += repaired.rows as u64;
-            if repaired.has_others {
-                with_others.push(number);
+            if repaired.has_stale {
+                with_stale.push(number);
             }
             self.end_page(sender).await?;
         }
-        Ok(with_others)
+        Ok(with_stale)
     }
 
     /// Clears rows of these runs that their documents do not call for.
-    async fn clear_others(
+    async fn clear_stale(
         &mut self,
         runs: &[RunNumber],
         lock: &mut JobLock<'_>,
@@ -198,14 +198,14 @@ impl Reindex<'_> {
     /// Clears rows unless their documents call for them by now.
     async fn clear(
         &mut self,
-        doubted: &[Key],
+        stale: &[Key],
         lock: &mut JobLock<'_>,
         sender: &Sender<ReindexResponse>,
     ) -> Result<(), StreamEnd> {
         lock.renew().await?;
-        if !doubted.is_empty() {
+        if !stale.is_empty() {
             let clear = async |mut transaction: Transaction| {
-                let cleared = stale_rows_clear(&mut transaction, self.call.project, doubted).await?;
+                let cleared = stale_rows_clear(&mut transaction, self.call.project, stale).await?;
                 cleared.keys().for_each(|number| self.announce(&mut transaction, *number));
                 let rows: usize = cleared.values().sum();
                 Ok::<_, Error>((self.to_commit(transaction).await?, rows))

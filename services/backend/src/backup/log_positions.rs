@@ -19,6 +19,7 @@ use prost::Message;
 
 use crate::{
     Deps,
+    deps::position_view,
     error::{Error, Result},
 };
 
@@ -200,10 +201,6 @@ pub(super) fn cursor(cursor: &pb::Cursor, cut: &pb::Cut, numbers: NumbersThere) 
     };
     let position = LogPosition { log, partition: at.partition, offset };
     Some(Cursor { position, item, ..Cursor::default() })
-}
-
-pub(super) fn position_view(position: LogPosition) -> common::LogPosition {
-    common::LogPosition { log: position.log, partition: position.partition, offset: position.offset }
 }
 
 pub(super) fn cursor_view(cursor: Cursor) -> pb::Cursor {

@@ -17,6 +17,7 @@ use super::log_positions;
 use crate::{
     Deps,
     call::Call,
+    deps::position_view,
     error::Result,
     stream::{ClientDisconnect, Sender, StreamEnd},
 };
@@ -144,7 +145,7 @@ async fn view(
     let cursor = cursor_get(snapshot, call.project, id).await?;
     Ok(pb::Tombstone {
         run_id: id.as_str().to_owned(),
-        at: Some(log_positions::position_view(tombstone.at)),
+        at: Some(position_view(tombstone.at)),
         deleted_us: tombstone.deleted_us,
         cursor: cursor.map(log_positions::cursor_view),
     })

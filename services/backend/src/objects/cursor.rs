@@ -31,7 +31,8 @@ use crate::{
 const PAGE: Scan = Scan { rows: 1_000, bytes: 1 << 20, ..Scan::DEFAULT };
 /// Objects fetched by step at a time: each is at most as large as a value of the store.
 const STEPS: usize = 16;
-/// Payloads read at a time, which may wait for a distant blob store, unless they are large.
+/// Maximum number of payloads read at once, as each may wait for a distant blob store. A large one is
+/// read alone.
 const PAYLOADS: usize = 4;
 /// A piece ends after the step that reaches this size.
 const PIECE_BYTES: usize = 1 << 20;

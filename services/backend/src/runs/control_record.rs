@@ -1,6 +1,6 @@
 //! Records that control a run, appended after everything that was written to it: its deletion,
-//! edits of its series, and barriers. They have the same format as the records of frontiers, because the same workers
-//! read them.
+//! edits of its series, and barriers. They have the same format as the records of frontiers,
+//! because the same workers read them.
 
 use bytes::Bytes;
 use matyan_log::NewRecord;

@@ -5,7 +5,6 @@
 use matyan_model::{
     change::change_put,
     ids::{RunId, RunNumber},
-    position,
     quarantine::quarantine_delete,
     run::{ClearOutcome, Head, head_get, pending_delete_put, tombstone_clear},
 };
@@ -17,6 +16,7 @@ use super::{change::PAGE_RUNS, control_record};
 use crate::{
     Deps,
     call::Call,
+    deps::position_view,
     error::{Error, Result},
     run_lookup::is_run_id,
 };
@@ -96,10 +96,7 @@ async fn append(deps: &Deps, call: &Call, run_ids: &[&str]) -> Result<Vec<LogPos
     let now = (deps.clock)();
     let record = |run_id: &&str| control_record::deletion(deps.log_format, call, run_id, now);
     let positions = deps.append(run_ids.iter().map(record).collect()).await?;
-    let positions = positions.into_iter();
-    Ok(positions
-        .map(|position::LogPosition { log, partition, offset }| LogPosition { log, partition, offset })
-        .collect())
+    Ok(positions.into_iter().map(position_view).collect())
 }
 
 /// Hides runs from all readers, unless the id has been given to another run since the delete

@@ -159,7 +159,7 @@ impl Watch {
     async fn changes(&mut self, mut due: &[DueRun]) -> Result<(Vec<RunChange>, usize)> {
         let (wanted, version) = loop {
             match self.wanted(due).await {
-                // Fewer take less time.
+                // Fewer runs take less time.
                 Err(Error::Store(StoreError::SnapshotTooOld)) if due.len() > 1 => due = &due[..due.len() / 2],
                 found => break found?,
             }
@@ -207,7 +207,7 @@ impl Watch {
 
     /// Reports once that a run no longer exists or no longer matches the watch.
     async fn departure(&mut self, number: RunNumber) -> Result<Option<RunChange>> {
-        if !self.shown.may_contain(number) {
+        if !self.shown.remove(number) {
             return Ok(None);
         }
         let snapshot = self.deps.store.snapshot().await?;
@@ -216,8 +216,7 @@ impl Watch {
         };
         // If the id now belongs to another run, that run has its own change.
         let live = head_live(snapshot.as_ref(), self.call.project, &id).await?;
-        let is_replaced = live.is_some_and(|live| live != number);
-        if is_replaced || !self.shown.remove(number) {
+        if live.is_some_and(|live| live != number) {
             return Ok(None);
         }
         Ok(Some(self.runs.left(number, id.as_str().to_owned())))

@@ -28,7 +28,7 @@ const MAX_VALUES: usize = 500_000;
 /// Scanning documents is cheaper than fetching one in this many.
 const FETCH_FROM: usize = 8;
 /// Number of runs that are evaluated first, to see how many of them remain. They are of all ages,
-/// because runs of a time often resemble each other.
+/// because runs of the same period often resemble each other.
 const TRIED: usize = 1_000;
 
 /// The result of evaluating a scan on columns.
@@ -119,15 +119,15 @@ async fn try_evaluate(
         Ok(Some(ColumnVerdicts { remaining, verdicts, steps_left }))
     };
     let count = all.len();
-    let [tried, mut first] = split_sample(all);
+    let [tried, mut others] = split_sample(all);
     let tried_count = tried.len();
     let Some(mut found) = part(tried, limits.steps_in_total).await? else { return Ok(None) };
     if found.is_scan_cheaper(tried_count) {
         return Ok(None);
     }
     // Two threads evaluate one half each, with half of the budget.
-    let (second, steps) = (first.split_off(first.len() / 2), found.steps_left / 2);
-    let (first, second) = futures::future::try_join(part(first, steps), part(second, steps)).await?;
+    let (second, steps) = (others.split_off(others.len() / 2), found.steps_left / 2);
+    let (first, second) = futures::future::try_join(part(others, steps), part(second, steps)).await?;
     let (Some(first), Some(second)) = (first, second) else { return Ok(None) };
     found.steps_left = 0;
     for half in [first, second] {

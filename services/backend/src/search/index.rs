@@ -43,8 +43,8 @@ enum ProbeRows {
 /// Row counts of the probes of a plan.
 pub(crate) struct ProbeCounts<'p> {
     runs: u64,
-    /// Ordered by the place of the probe in memory: a plan may have a thousand probes, and is asked
-    /// about each.
+    /// Sorted by the address of the probe, for a binary search: a plan may have a thousand probes, and
+    /// the count of each is looked up.
     counts: Vec<(&'p Probe, Option<u64>)>,
 }
 

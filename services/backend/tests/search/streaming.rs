@@ -269,7 +269,7 @@ async fn objects_are_read_once() {
         Some(Selection { record_density, record_range, ..Selection::default() })
     };
     // The density is at least the number of objects, so all of them are read.
-    // Of a few of them, the others are not.
+    // A selection of them does not need the others.
     for (selection, steps, most) in [
         (selection(500, None), 500, 12 << 20),
         (selection(0, Some(100)), 400, 10 << 20),

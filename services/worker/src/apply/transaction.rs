@@ -19,7 +19,7 @@ pub(crate) struct TransactionSlots(Semaphore);
 
 impl TransactionSlots {
     pub(super) async fn take(&self) -> SemaphorePermit<'_> {
-        self.0.acquire().await.expect("it is never closed")
+        self.0.acquire().await.expect("the semaphore is never closed")
     }
 }
 

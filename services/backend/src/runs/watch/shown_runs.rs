@@ -27,14 +27,6 @@ impl ShownRuns {
         }
     }
 
-    /// Whether the watcher may know a run.
-    pub(super) fn may_contain(&self, number: RunNumber) -> bool {
-        match self {
-            Self::Known(shown) => shown.contains(&number),
-            Self::Unknown { departed } => !departed.contains(&number),
-        }
-    }
-
     /// Removes a run that has left; returns whether to report that.
     pub(super) fn remove(&mut self, number: RunNumber) -> bool {
         match self {
