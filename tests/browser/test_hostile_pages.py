@@ -289,7 +289,8 @@ def test_pages_of_other_origins_cannot_write(context, site, origins, attacker):
     frame = page.main_frame
     if attacker == "sandbox":
         # The origin of such a frame is `null`.
-        page.evaluate(FRAME, [renamed(origins[1]), "allow-scripts allow-forms"])
+        with page.expect_event("framenavigated", lambda frame: frame.url.startswith(renamed(origins[1]))):
+            page.evaluate(FRAME, [renamed(origins[1]), "allow-scripts allow-forms"])
         [frame] = frame.child_frames
         frame.wait_for_load_state()
     names = [f"{attacker} {way}" for way in ("query", "ingest", "form")]

@@ -278,7 +278,7 @@ async fn bad_metadata_is_refused() {
 
 /// Data of an unknown project would be acknowledged, and could then never be applied.
 #[tokio::test]
-async fn an_unknown_project_is_refused() {
+async fn rule_46_an_unknown_project_is_refused() {
     let env = TestEnv::new().await;
     let check = async |frontier: Frontier, project: &str, code: Code, reason_wanted: &str| {
         let mut client = IngestServiceClient::new(frontier.ingest_server());

@@ -83,6 +83,23 @@ impl TestEnv {
         matches!(self.head().await, Some(Head::Tombstone(tombstone)) if tombstone.blobs_deleted)
     }
 
+    /// Lets a worker create and delete a run with a producer.
+    async fn delete_run(&self) {
+        let of_producer = record(0).create().sent(1, 1, 0).define(0, &["loss"]).points(0, &[(None, 1.0)]);
+        self.append([of_producer, record(0).delete()]).await;
+        let worker = self.work().await;
+        self.applied(0, 1).await;
+        worker.stop().await.unwrap();
+    }
+
+    /// Number of rows of the run's id.
+    async fn rows_of_id(&self) -> usize {
+        let id = RunId::new("r");
+        let snapshot = self.store().snapshot().await.unwrap();
+        let rows = snapshot.scan(&keys::run_id_rows(P, &id), Default::default()).await.unwrap().rows;
+        rows.len() + usize::from(snapshot.get(&keys::tombstone(P, &id)).await.unwrap().is_some())
+    }
+
     async fn clear(&self) -> ClearOutcome {
         let id = RunId::new("r");
         let clear = async |mut transaction: Transaction| {
@@ -378,11 +395,7 @@ async fn rule_13_a_tombstone_is_kept_until_nothing_can_bring_the_run_back() {
     let day = 24 * 3_600_000_000;
     let metrics = Metrics::new(&Registry::new()).unwrap();
     let sweep = async || job_scheduler::sweep_tombstones(&env.deps, &metrics.blobs).await.unwrap();
-    let of_producer = record(0).create().sent(1, 1, 0).define(0, &["loss"]).points(0, &[(None, 1.0)]);
-    env.append([of_producer, record(0).delete()]).await;
-    let worker = env.work().await;
-    env.applied(0, 1).await;
-    worker.stop().await.unwrap();
+    env.delete_run().await;
     // Old enough, and the log is trimmed past it, but its blobs were never deleted. They are
     // deleted now, and the tombstone is kept.
     env.put_blob("r/a").await;
@@ -398,12 +411,7 @@ async fn rule_13_a_tombstone_is_kept_until_nothing_can_bring_the_run_back() {
     sweep().await;
     assert_eq!(env.head().await, None);
     assert!(!env.has_blob("r/late").await, "no later sweep would find it");
-    let rows = keys::run_id_rows(P, &RunId::new("r"));
-    let snapshot = env.store().snapshot().await.unwrap();
-    assert!(
-        snapshot.scan(&rows, Default::default()).await.unwrap().rows.is_empty(),
-        "nothing of the id is left"
-    );
+    assert_eq!(env.rows_of_id().await, 0, "nothing of the id is left");
 }
 
 #[tokio::test]
@@ -412,27 +420,17 @@ async fn rule_41_nothing_is_left_of_an_id_that_was_freed() {
     let day = 24 * 3_600_000_000;
     let metrics = Metrics::new(&Registry::new()).unwrap();
     let sweep = async || job_scheduler::sweep_tombstones(&env.deps, &metrics.blobs).await.unwrap();
-    let left = async || {
-        let id = RunId::new("r");
-        let snapshot = env.store().snapshot().await.unwrap();
-        let rows = snapshot.scan(&keys::run_id_rows(P, &id), Default::default()).await.unwrap().rows;
-        rows.len() + usize::from(snapshot.get(&keys::tombstone(P, &id)).await.unwrap().is_some())
-    };
-    let of_producer = record(0).create().sent(1, 1, 0).define(0, &["loss"]).points(0, &[(None, 1.0)]);
-    env.append([of_producer, record(0).delete()]).await;
-    let worker = env.work().await;
-    env.applied(0, 1).await;
-    worker.stop().await.unwrap();
+    env.delete_run().await;
     env.now_us.store(day, Ordering::Relaxed);
     sweep().await;
     assert_eq!(env.clear().await, ClearOutcome::Free);
     assert_eq!(env.clear().await, ClearOutcome::Free, "the id is free already");
     env.now_us.store(29 * day, Ordering::Relaxed);
     sweep().await;
-    assert!(left().await > 2, "a client may still send again what it has kept");
+    assert!(env.rows_of_id().await > 2, "a client may still send again what it has kept");
     env.now_us.store(31 * day, Ordering::Relaxed);
     sweep().await;
-    assert_eq!(left().await, 0);
+    assert_eq!(env.rows_of_id().await, 0);
 }
 
 #[tokio::test]

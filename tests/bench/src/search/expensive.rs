@@ -1,5 +1,5 @@
 //! Acknowledgement latency of writers on an otherwise idle server, and next to clients that repeat
-//! searches of the most computation that a query may take.
+//! searches that are as expensive as a query may be.
 
 use std::sync::{
     Arc,

@@ -37,7 +37,7 @@ fn read(root: &TempDir, path: &Path) -> (u32, bool, usize) {
         std::thread::park_timeout(std::time::Duration::from_millis(1));
         Spool::claim(path, &config(root), Notices::default()).unwrap()
     };
-    let spool = Arc::new((0..1_000).find_map(claim).expect("the spool is free"));
+    let spool = Arc::new(std::iter::repeat(()).find_map(claim).expect("it is tried without end"));
     let mut reader = SpoolReader::new(spool.clone(), Position { segment: 1, offset: 64 }).unwrap();
     let mut batch = BatchEncoder::default();
     reader.fill(&mut batch, BatchEnd::Bytes(usize::MAX), Some(0)).unwrap();
