@@ -13,6 +13,7 @@ import { table, type Row } from './report.ts';
 const BUNDLE = process.env.MATYAN_UI_BUNDLE ?? '';
 const RUNS = Number(process.env.MATYAN_RUNS ?? 100_000);
 const [CHARTS, STEPS] = [50, 500];
+/** The run after the last generated one. */
 const CHARTED = RUNS;
 const ROUNDS = 5;
 const VIEW = { width: 1_400, height: 1_000 };

@@ -56,8 +56,10 @@ test.each(['light', 'dark'] as const)('a dashboard is created, arranged and kept
         async () => (await panels(visit)).join() === 'Runs,loss,accuracy',
       );
       await page.locator('.panels .grip .opener').first().press('Enter');
+      await page.locator('[role=menu] :focus').waitFor();
       await page.getByRole('menuitem', { name: 'Wider' }).press('Enter');
       await page.locator('.panels .grip .opener').last().press('Enter');
+      await page.locator('[role=menu] :focus').waitFor();
       await page.getByRole('menuitem', { name: 'Move left' }).press('Enter');
       await eventually('it moved', async () => (await panels(visit)).join() === 'Runs,accuracy,loss');
       await visit.shot(`dashboard-${theme}`);

@@ -67,11 +67,13 @@ test.each(['light', 'dark'] as const)('runs differ by color, stroke and chart, %
         return shown.join() === names.join();
       });
       // Three optimizers, and three shares of dropout, as far as runs have them.
-      for (const name of names) expect(await drawn(page, name)).toBeGreaterThan(3);
+      for (const name of names)
+        await eventually(`${name} has its lines`, async () => (await drawn(page, name)) > 3);
       await page.getByRole('application', { name: names[0]! }).hover();
       await page.locator('.tooltip path[stroke-dasharray]').first().waitFor({ state: 'attached' });
       await visit.shot(`metrics-strokes-${theme}`);
       expect(await findings(page)).toEqual([]);
+      await visit.quiet();
       const before = await drawn(page, names[0]!);
       await page.getByRole('combobox', { name: 'Line' }).selectOption({ label: 'Each run' });
       await eventually('each run is a line', async () => (await drawn(page, names[0]!)) > before);

@@ -643,6 +643,7 @@ test('the best of many runs is brought into view by a click, and by keyboard', a
     await scroller.evaluate(element => element.scrollTo(3_000, 0));
     const row = page.locator('.row', { has: title });
     // The title stays in view.
+    expect((await title.boundingBox())!.x).toBeGreaterThan(0);
     await title.click();
     await page.waitForURL(/sort=metric/);
     expect(await scroller.evaluate(element => element.scrollLeft)).toBe(0);

@@ -44,10 +44,12 @@ test('axes are moved and removed by their menus', async () => {
     const titles = (): Promise<string[]> => page.locator('.title .opener').allTextContents();
     const before = await titles();
     await page.locator('.title .opener').first().press('Enter');
+    await page.locator('[role=menu] :focus').waitFor();
     await page.getByRole('menuitem', { name: 'Move right' }).press('Enter');
     await page.waitForURL(/axes=/);
     expect(await titles()).toEqual([before[1], before[0], ...before.slice(2)]);
     await page.locator('.title .opener').first().press('Enter');
+    await page.locator('[role=menu] :focus').waitFor();
     await page.getByRole('menuitem', { name: 'Remove' }).press('Enter');
     await eventually('an axis less', async () => (await titles()).length === before.length - 1);
     await page.goBack();
@@ -87,9 +89,9 @@ test('axes are moved by drags of their titles, and a click opens their menus', a
     await drag(middle(2));
     await page.mouse.move(middle(0), boxes[0]!.y + 10, { steps: 8 });
     await page.mouse.up();
-    expect(page.url()).not.toContain('axes=');
     await openers.first().click();
     await page.getByRole('menuitem', { name: 'Move right' }).waitFor();
+    expect(page.url()).not.toContain('axes=');
   });
 });
 

@@ -37,7 +37,8 @@ export class JoinedReads<Load extends JoinedLoad> {
     try {
       await end;
     } catch (error) {
-      if (load.signal.aborted || all.length === 1) throw error;
+      load.signal.throwIfAborted();
+      if (all.length === 1) throw error;
       // The call may have failed because of the others.
       if (load.missing.size > 0) await this.#begin([load]);
     }
@@ -60,6 +61,7 @@ export class JoinedReads<Load extends JoinedLoad> {
     for (const { signal } of all) signal.addEventListener('abort', leave, { once: true });
     leave();
     const { urgency } = all[0] as Load;
-    await queued(this.where, urgency, control.signal, () => this.call(all, control.signal));
+    const wanted = (): Load[] => all.filter(({ signal }) => !signal.aborted);
+    await queued(this.where, urgency, control.signal, () => this.call(wanted(), control.signal));
   }
 }

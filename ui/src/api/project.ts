@@ -84,7 +84,7 @@ export async function readActivity(signal?: AbortSignal): Promise<ProjectActivit
       (await client(RunService).list({ ...filter, archived: false, parts, pageSize }, options)).runs;
     return { counts, active: await list({ active: true }, MAX_ACTIVE), recent: await list({}, MAX_RECENT) };
   });
-  // Runs without any of them have others.
+  // Runs without these metrics show others.
   const others = [...activity.active, ...activity.recent].filter(({ series }) => series.length === 0);
   const parts = { seriesTypes: [SeriesType.METRIC], seriesLimit: MAX_COLUMNS };
   const ids = new Set(others.map(({ runId }) => runId));

@@ -4,7 +4,7 @@ const SIGNIFICANT_DIGITS = 5;
 const SMALLEST_PLAIN = 1e-4;
 const LARGEST_PLAIN = 1e7;
 
-/** So many significant digits; very small and very large numbers with an exponent, and one digit less. */
+/** Rounds to `digits` significant digits; very small and very large numbers with an exponent, and one digit less. */
 export function readable(value: number | bigint, digits = SIGNIFICANT_DIGITS): string {
   if (typeof value === 'bigint') return grouped(value.toString());
   if (!Number.isFinite(value)) return exact(value);
@@ -12,7 +12,7 @@ export function readable(value: number | bigint, digits = SIGNIFICANT_DIGITS): s
   return rounded(value, isPlain(value) ? digits : digits - 1);
 }
 
-/** The same in a column of numbers of about one size: zeros at the end stay, so that their points are below each other. */
+/** The same in a column of numbers of about one size: zeros at the end stay, so that decimal points line up. */
 export function aligned(value: number | bigint): string {
   const isFraction = typeof value === 'number' && isPlain(value) && !Number.isInteger(value);
   return isFraction && Math.abs(value) < 1e4

@@ -1,7 +1,7 @@
-/** A shorter way is a click. */
+/** A shorter move is a click. */
 const CLICK_PX = 4;
 
-/** Follows a pressed pointer until it is dropped, wherever it goes. `move` gets its way to the right in pixels. */
+/** Follows a pressed pointer until it is dropped, wherever it goes. `move` gets the distance to the right, in pixels. */
 export function followDrag(from: PointerEvent, move: (by: number) => void, drop?: () => void): void {
   const ended = new AbortController();
   let isDrag = false;
