@@ -57,11 +57,11 @@ export class JoinedReads<Load extends JoinedLoad> {
   /** Ends early once nobody wants it. */
   async #begin(all: readonly Load[]): Promise<void> {
     const control = new AbortController();
-    const leave = (): void => void (all.every(({ signal }) => signal.aborted) && control.abort());
+    const wanted = (): Load[] => all.filter(({ signal }) => !signal.aborted);
+    const leave = (): void => void (wanted().length > 0 || control.abort());
     for (const { signal } of all) signal.addEventListener('abort', leave, { once: true });
     leave();
     const { urgency } = all[0] as Load;
-    const wanted = (): Load[] => all.filter(({ signal }) => !signal.aborted);
     await queued(this.where, urgency, control.signal, () => this.call(wanted(), control.signal));
   }
 }
