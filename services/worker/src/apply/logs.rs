@@ -68,8 +68,8 @@ pub(super) fn parse_log_record(record: &pb::LogRecord) -> Result<LogRecord, Stri
 #[derive(Debug, Default)]
 pub(super) struct RecentLines(VecDeque<(i64, u64)>);
 
-/// Most lines in it, enough for the progress bars of several workers.
-const MOST_RECENT_LINES: usize = 32;
+/// Most lines in it, enough for the progress bars of many processes.
+const MOST_RECENT_LINES: usize = 256;
 
 impl RecentLines {
     pub(super) fn write(
