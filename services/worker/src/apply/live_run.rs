@@ -110,6 +110,6 @@ impl LiveRun {
 
     /// Approximate memory use between transactions.
     pub(super) fn bytes(&self) -> usize {
-        self.series.bytes() + self.objects.bytes()
+        self.series.bytes() + self.objects.bytes() + self.recent_lines.bytes()
     }
 }

@@ -88,6 +88,10 @@ impl RecentLines {
         writing.bytes += bytes as u64;
     }
 
+    pub(super) fn bytes(&self) -> usize {
+        self.0.capacity() * size_of::<(i64, u64)>()
+    }
+
     /// Notes a write, and returns the last one of the same line if it is known.
     fn replace(&mut self, line: i64, sequence: u64) -> Option<u64> {
         let place = self.0.iter().position(|(known, _)| *known == line);

@@ -140,8 +140,8 @@ impl RunState {
         blocks
     }
 
-    /// Approximate memory use.
-    pub(super) fn bytes(&self) -> usize {
-        size_of::<Self>() + self.live.as_ref().map_or(0, LiveRun::bytes) + self.producers.bytes()
+    /// Approximate memory use on the heap.
+    pub(super) fn heap_bytes(&self) -> usize {
+        self.live.as_ref().map_or(0, LiveRun::bytes) + self.producers.bytes()
     }
 }

@@ -79,7 +79,7 @@ impl RunWriter {
 
     /// Approximate memory kept for the next entries.
     pub(crate) fn bytes(&self) -> usize {
-        self.state.as_ref().map_or(0, RunState::bytes)
+        size_of::<Self>() + self.state.as_ref().map_or(0, RunState::heap_bytes)
     }
 
     /// Applies entries in order; without entries, it only looks whether a quarantine is ending. Returns

@@ -52,7 +52,7 @@ pub(super) struct ActiveRuns {
 struct ActiveRun {
     queue: VecDeque<Entry>,
     /// `None` while the writer is in use.
-    writer: Option<RunWriter>,
+    writer: Option<Box<RunWriter>>,
     /// Bytes of its entries that are taken and not yet applied.
     window: usize,
     /// Memory of its writer while it is idle.
@@ -79,7 +79,7 @@ pub(super) enum Admission {
 impl ActiveRun {
     fn new(writer: RunWriter) -> Self {
         let (queue, is_woken, blocks) = Default::default();
-        Self { queue, writer: Some(writer), window: 0, bytes: 0, used: 0, is_woken, blocks }
+        Self { queue, writer: Some(Box::new(writer)), window: 0, bytes: 0, used: 0, is_woken, blocks }
     }
 
     /// Subtracts entries that are applied or dropped. Returns 1 if the run has none left, and 0 otherwise.
@@ -95,7 +95,7 @@ impl ActiveRun {
 
 /// A writer and the entries that it applies next.
 pub(super) struct Turn {
-    pub(super) writer: RunWriter,
+    pub(super) writer: Box<RunWriter>,
     pub(super) entries: Vec<Entry>,
     pub(super) bytes: usize,
     pub(super) blocks: UnhandledBlocks,
@@ -239,6 +239,10 @@ impl ActiveRuns {
             bytes += entry.bytes;
             entries.extend(run.queue.pop_front());
         }
+        if run.queue.is_empty() {
+            // Thousands of idle runs would keep what their queues have allocated.
+            run.queue = VecDeque::new();
+        }
         self.idle_bytes -= std::mem::take(&mut run.bytes);
         Some(Turn { writer, entries, bytes, blocks: run.blocks.clone() })
     }
@@ -251,7 +255,13 @@ impl ActiveRuns {
     }
 
     /// Puts back the writer of a turn that has applied entries of this size, and those that it left.
-    pub(super) fn put_back(&mut self, key: &RunKey, writer: RunWriter, applied: usize, left: Vec<Entry>) {
+    pub(super) fn put_back(
+        &mut self,
+        key: &RunKey,
+        writer: Box<RunWriter>,
+        applied: usize,
+        left: Vec<Entry>,
+    ) {
         self.window -= applied;
         if let Some(run) = self.runs.get_mut(key) {
             left.into_iter().rev().for_each(|entry| run.queue.push_front(entry));

@@ -42,7 +42,7 @@ pub(super) struct WriterPool {
 /// Result of one turn of a writer.
 struct TurnResult {
     key: RunKey,
-    writer: RunWriter,
+    writer: Box<RunWriter>,
     /// Bytes of the entries that were applied.
     bytes: usize,
     /// Whether parked records of the run are left to be applied.
