@@ -42,8 +42,13 @@ const PACE: Duration = Duration::from_millis(100);
 const PAUSE: Duration = Duration::from_secs(60);
 
 pub(crate) async fn rows(table: &mut Table, scale: usize) {
-    let works = ["1 worker", "2 workers"].map(|workers| {
-        format!("Kafka, {CONNECTIONS} connections, {PER_FRAME} messages a frame, {workers}, until applied")
+    let loads = [
+        ("1 partition, 1 worker", 1, 1, Budget::None),
+        ("1 worker", PARTITIONS, 1, Budget::AtLeast(600e3)),
+        ("2 workers", PARTITIONS, 2, Budget::AtLeast(800e3)),
+    ];
+    let works = loads.each_ref().map(|(who, ..)| {
+        format!("Kafka, {CONNECTIONS} connections, {PER_FRAME} messages a frame, {who}, until applied")
     });
     let pause = PAUSE / scale as u32;
     let recovery = format!("Kafka, a worker pauses {} s under load, until it has caught up", pause.as_secs());
@@ -63,25 +68,25 @@ pub(crate) async fn rows(table: &mut Table, scale: usize) {
     }
     let broker = tokio::task::block_in_place(Broker::start);
     let mut scenes = 0..;
-    for (workers, (work, budget)) in (1..).zip(works.iter().zip([600e3, 800e3])) {
+    for (work, (_, partitions, workers, budget)) in works.iter().zip(loads) {
         table
-            .row(work, Budget::AtLeast(budget), Unit::PerSecond("points"), async || {
-                let scene = new_scene(&broker, &mut scenes);
+            .row(work, budget, Unit::PerSecond("points"), async || {
+                let scene = new_scene(&broker, &mut scenes, partitions);
                 end_to_end(scene, workers, 2_000 / scale).await
             })
             .await;
     }
     if table.wants(&recovery) {
-        let scene = new_scene(&broker, &mut scenes);
+        let scene = new_scene(&broker, &mut scenes, PARTITIONS);
         let (seconds, points) = caught_up(scene, pause).await;
         table.print(&recovery, Budget::None, Unit::Seconds, vec![seconds]);
         table.print(waited, Budget::None, Unit::PerSecond("points"), vec![points / seconds]);
     }
 }
 
-fn new_scene(broker: &Broker, numbers: &mut std::ops::RangeFrom<u32>) -> Scene {
+fn new_scene(broker: &Broker, numbers: &mut std::ops::RangeFrom<u32>, partitions: u32) -> Scene {
     let number = numbers.next().expect("the range is unbounded");
-    Scene::prepare(broker, &format!("bench-{number}"), PARTITIONS, "protobuf")
+    Scene::prepare(broker, &format!("bench-{number}"), partitions, "protobuf")
 }
 
 fn run_id(connection: usize) -> String {
