@@ -74,6 +74,7 @@ async fn unlink_all(
                     Some(mut edit) => {
                         edit.tag_remove(id);
                         edit.props.experiment = edit.props.experiment.take().filter(|own| own != id);
+                        edit.touch(deps.now_us());
                         edit.write(transaction.batch());
                         change_put(transaction.batch(), project, number, deps.now_us(), "");
                     }

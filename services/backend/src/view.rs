@@ -11,7 +11,7 @@ use matyan_model::{
     keys::{self, SeriesKind},
     metric::{metric_headers_get, metric_series_find_many, metric_series_list, series_named},
     object::{ObjectHeader, object_series_list},
-    run::{Document, Outcome, Props, params_get_bytes, run_id_get},
+    run::{Document, Outcome, Props, params_get_bytes, run_id_get, writing_get},
     series::{MetricHeader, RunRef, RunSeries, Summary},
 };
 use matyan_proto::{
@@ -97,6 +97,18 @@ pub(crate) async fn run_view(
     run_parts(deps, names, found.snapshot.as_ref(), found.number, &found.document, parts).await
 }
 
+/// A number that increases with every change of a run: its document has the time of the last change,
+/// at least one more than the time before, and writes of data are counted.
+async fn run_version(
+    snapshot: &dyn Snapshot,
+    project: Project,
+    number: RunNumber,
+    props: &Props,
+) -> Result<u64> {
+    let writing = writing_get(snapshot, project, number).await?;
+    Ok(props.updated_us.cast_unsigned().wrapping_add(writing.writes()))
+}
+
 /// The view of a run found in a snapshot along with others.
 pub(crate) async fn run_parts(
     deps: &Deps,
@@ -106,8 +118,10 @@ pub(crate) async fn run_parts(
     document: &Document,
     parts: &RunParts,
 ) -> Result<pb::Run> {
-    let (run_id, version) = (document.props.run_id.clone(), snapshot.version().0);
-    let mut run = pb::Run { run_id, version, ..pb::Run::default() };
+    let mut run = pb::Run { run_id: document.props.run_id.clone(), ..pb::Run::default() };
+    if parts.version {
+        run.version = run_version(snapshot, names.project, number, &document.props).await?;
+    }
     if parts.props {
         run.props = Some(props_view(snapshot, names, &document.props).await?);
     }

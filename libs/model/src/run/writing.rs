@@ -50,6 +50,21 @@ pub struct WritingState {
 }
 
 impl WritingState {
+    /// Increases with everything that is written to the run, except for its document.
+    pub fn writes(&self) -> u64 {
+        [
+            u64::from(self.series),
+            u64::from(self.object_series),
+            self.next_log_record,
+            self.points,
+            self.next_line,
+            self.series_edits,
+            self.objects,
+        ]
+        .into_iter()
+        .sum()
+    }
+
     /// The share of this run in the counters of its project.
     pub fn project_counters(&self) -> [(Counter, i64); 3] {
         let created = i64::from(self.series) + i64::from(self.object_series);

@@ -3,7 +3,7 @@
 use matyan_model::{change::changes_list, ids::Project};
 use matyan_proto::{
     common::v1::{PathValue, SeriesKey, SeriesType},
-    ingest::v1::{CreateRun, event::Kind},
+    ingest::v1::{self as pb, CreateRun, event::Kind},
     limits,
     runs::v1::{run_service_client::RunServiceClient, *},
     search::v1::{Query, RunsRequest, search_service_client::SearchServiceClient},
@@ -12,7 +12,9 @@ use matyan_proto::{
 use matyan_store::Store;
 use tonic::{Code, service::Routes};
 
-use crate::harness::{Harness, all, create, failure, finish, not_found, params, wrong_field};
+use crate::harness::{
+    Harness, all, create, experiment, failure, finish, line, not_found, params, tag, wrong_field,
+};
 
 type Client = RunServiceClient<Routes>;
 
@@ -137,7 +139,75 @@ async fn concurrent_changes_are_all_kept() {
     assert_eq!((props.name.as_str(), props.description.as_str()), ("n", "d"));
     assert!(props.archived && !props.active && props.ended_us.is_some());
     assert_eq!(props.experiment.unwrap().name, "e");
-    assert!(run.version > 0);
+    harness.end().await;
+}
+
+#[tokio::test]
+async fn the_version_of_a_run_changes_exactly_when_the_run_does() {
+    let harness = Harness::new().await;
+    let mut client = Client::new(harness.routes());
+    harness.create(&["r", "other"]).await;
+    let version = async |harness: &Harness| {
+        harness.applied().await;
+        let parts = Some(RunParts { version: true, ..RunParts::default() });
+        let request = GetRequest { run_id: "r".into(), parts };
+        Client::new(harness.routes()).get(request).await.unwrap().into_inner().run.unwrap().version
+    };
+    let mut last = version(&harness).await;
+    assert!(last > 0);
+    let object = || {
+        let (name, dtype) = ("o".to_owned(), "text".to_owned());
+        let value = matyan_value::cbor::encode(&matyan_value::json::parse(r#"{"data":"x"}"#).unwrap()).into();
+        Kind::LogObject(pb::LogObject { name, dtype, step: Some(0), value, ..Default::default() })
+    };
+    let artifact =
+        || Kind::BlobRef(pb::BlobRef { path: "a".into(), key: "k".into(), ..Default::default() });
+    let changes: [(&str, Vec<Kind>); 9] = [
+        ("params", vec![params(r#"{"a":1}"#)]),
+        ("tag", vec![tag("t")]),
+        ("experiment", vec![experiment("e")]),
+        ("object", vec![object()]),
+        ("the same object", vec![object()]),
+        ("line", vec![line(0, "x")]),
+        ("log record", vec![Kind::LogRecord(pb::LogRecord::default())]),
+        ("artifact", vec![artifact()]),
+        ("end", vec![finish()]),
+    ];
+    for (change, events) in changes {
+        harness.log("other", events.clone()).await;
+        assert_eq!(version(&harness).await, last, "{change} of another run");
+        harness.log("r", events).await;
+        let next = version(&harness).await;
+        assert!(next > last, "{change}");
+        last = next;
+    }
+    // The second time, the same points replace those of the first.
+    for _ in 0..2 {
+        harness.log_points("other", &[("m", "", &[1.0, 2.0])]).await;
+        assert_eq!(version(&harness).await, last);
+        harness.log_points("r", &[("m", "", &[1.0, 2.0])]).await;
+        let next = version(&harness).await;
+        assert!(next > last);
+        last = next;
+    }
+    let (run_id, name) = ("r".to_owned(), Some("n".to_owned()));
+    client.update(UpdateRequest { run_id: run_id.clone(), name, ..Default::default() }).await.unwrap();
+    let renamed = version(&harness).await;
+    let paths = vec![ParamPath { segments: vec!["a".into()] }];
+    client.delete_params(DeleteParamsRequest { run_id: run_id.clone(), paths }).await.unwrap();
+    let without_params = version(&harness).await;
+    let request = series::DeleteRequest {
+        run_id,
+        r#type: SeriesType::Metric.into(),
+        key: Some(SeriesKey { name: "m".into(), ..Default::default() }),
+        ..Default::default()
+    };
+    SeriesServiceClient::new(harness.routes()).delete(request).await.unwrap();
+    let without_series = version(&harness).await;
+    assert!(last < renamed && renamed < without_params && without_params < without_series);
+    // Reading the parts changes nothing.
+    client.get(GetRequest { run_id: "r".into(), parts: props() }).await.unwrap();
+    assert_eq!(version(&harness).await, without_series);
     harness.end().await;
 }
 
