@@ -1,11 +1,13 @@
 """Exports, read by pyarrow, polars and pandas, equal what was logged, bit by bit."""
 
+import datetime
 import itertools
 import json
 import math
 import os
 import struct
 import subprocess
+import time
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -19,7 +21,7 @@ import pyarrow.ipc
 import pyarrow.parquet
 import pytest
 
-from matyan_client import Run
+from matyan_client import Distribution, Run, Text
 
 ODD = [0.0, -0.0, math.nan, math.inf, -math.inf, 5e-324, 2.2250738585072014e-308 / 3]
 ODD += [1e308, -1.7976931348623157e308, 0.1 + 0.2, 1e-7, 2**63 - 1, -(2**63), 2**53 + 1, True]
@@ -32,7 +34,7 @@ def bits(value):
 
 
 def log(run):
-    """Logs values of all kinds, and returns the points by name and context."""
+    """Logs values of all kinds, and returns the points by name and context, without their times."""
     logged = {}
     for name, context in itertools.product(["loss", "größe, 損失", ' "quoted" '], CONTEXTS):
         points = {}
@@ -47,56 +49,86 @@ def log(run):
     return logged
 
 
-def points(rows):
-    """Groups rows of an export like the points that were logged."""
-    found, last = {}, {}
-    for name, context, step, epoch, value in rows:
-        key = (name, json.dumps(json.loads(context), sort_keys=True))
+EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.timezone.utc)
+
+
+def microseconds(moment):
+    """Returns a time as it was logged. Readers of CSV may leave it a text."""
+    if isinstance(moment, str):
+        moment = datetime.datetime.fromisoformat(moment.replace("Z", "+00:00"))
+    return (moment - EPOCH) // datetime.timedelta(microseconds=1)
+
+
+def canonical(context):
+    return json.dumps(json.loads(context), sort_keys=True)
+
+
+def points(rows, run):
+    """Groups rows of an export of one run like the points that were logged, and their times."""
+    found, times, last = {}, {}, {}
+    for run_hash, experiment, name, context, step, epoch, moment, value in rows:
+        assert (run_hash, experiment) == (run.hash, "exp, 1")
+        key = (name, canonical(context))
         assert last.get(key, -1) < step, "steps ascend"
         last[key] = step
         found.setdefault(key, {})[step] = (epoch, bits(value))
+        times[(*key, step)] = microseconds(moment)
+    return found, times
+
+
+def times_of(run, logged):
+    """Returns the times of all points as the client reads them, by series and step."""
+    found = {}
+    for name, context in logged:
+        columns = run.series(name, json.loads(context))
+        for step, moment in zip(columns.steps, columns.times_us, strict=True):
+            found[name, context, step] = moment
     return found
 
 
-COLUMNS = ["name", "context", "step", "epoch", "value"]
+COLUMNS = ["run", "experiment", "name", "context", "step", "epoch", "time"]
+POINT_COLUMNS = [*COLUMNS, "value"]
 
 
-def rows_of_arrow(table):
-    table = table.select(COLUMNS)
-    return zip(*(table[column].to_pylist() for column in COLUMNS), strict=True)
+def rows_of_arrow(table, columns):
+    return zip(*(table[column].to_pylist() for column in columns), strict=True)
 
 
-def rows_of_pandas(frame):
+def rows_of_pandas(frame, columns):
     epochs = [None if pandas.isna(epoch) else int(epoch) for epoch in frame["epoch"]]
-    columns = [frame["name"], frame["context"], frame["step"], epochs, frame["value"]]
-    return zip(*columns, strict=True)
+    return zip(*(epochs if one == "epoch" else frame[one] for one in columns), strict=True)
 
 
-def read_arrow(path):
+def read_arrow(path, columns):
     with pyarrow.ipc.open_stream(path) as reader:
         table = reader.read_all()
-    yield rows_of_arrow(table)
-    yield rows_of_pandas(table.to_pandas())
-    yield polars.read_ipc_stream(path).select(COLUMNS).iter_rows()
+    yield rows_of_arrow(table, columns)
+    yield rows_of_pandas(table.to_pandas(), columns)
+    yield polars.read_ipc_stream(path).select(columns).iter_rows()
 
 
-def read_parquet(path):
-    yield rows_of_arrow(pyarrow.parquet.read_table(path))
-    yield rows_of_pandas(pandas.read_parquet(path))
-    yield polars.read_parquet(path).select(COLUMNS).iter_rows()
+def read_parquet(path, columns):
+    yield rows_of_arrow(pyarrow.parquet.read_table(path), columns)
+    yield rows_of_pandas(pandas.read_parquet(path), columns)
+    yield polars.read_parquet(path).select(columns).iter_rows()
 
 
-def read_csv(path):
+def read_csv(path, columns):
     options = pyarrow.csv.ConvertOptions(
-        null_values=[""], column_types={"value": pyarrow.float64()}
+        null_values=[""], column_types=dict.fromkeys(["value", "low", "high"], pyarrow.float64())
     )
     parse = pyarrow.csv.ParseOptions(newlines_in_values=True)
-    yield rows_of_arrow(pyarrow.csv.read_csv(path, convert_options=options, parse_options=parse))
+    table = pyarrow.csv.read_csv(path, convert_options=options, parse_options=parse)
+    yield rows_of_arrow(table, columns)
     missing = {"epoch": [""], "value": ["NaN"]}
-    yield rows_of_pandas(
-        pandas.read_csv(path, dtype={"epoch": "Int64"}, keep_default_na=False, na_values=missing)
+    frame = pandas.read_csv(
+        path,
+        dtype={"epoch": "Int64"},
+        keep_default_na=False,
+        na_values=missing,
     )
-    yield polars.read_csv(path, infer_schema_length=None).select(COLUMNS).iter_rows()
+    yield rows_of_pandas(frame, columns)
+    yield polars.read_csv(path, infer_schema_length=None).select(columns).iter_rows()
 
 
 READERS = {"arrow": read_arrow, "parquet": read_parquet, "csv": read_csv}
@@ -121,12 +153,55 @@ def test_points_equal_what_was_logged(shared_server, tmp_path, file_format):
         logged = log(run)
     path = tmp_path / f"points.{file_format}"
     export(shared_server, "metrics", "--runs", run.hash, "--output", str(path))
-    for rows in READERS[file_format](path):
-        assert points(rows) == logged
+    times = times_of(run, logged)
+    assert len(times) == sum(map(len, logged.values()))
+    for rows in READERS[file_format](path, POINT_COLUMNS):
+        assert points(rows, run) == (logged, times)
     headers, content = get(shared_server, "metrics", format=file_format, run=run.hash)
     assert content == path.read_bytes()
     extension = "arrows" if file_format == "arrow" else file_format
     assert headers["Content-Disposition"] == f'attachment; filename="metrics.{extension}"'
+
+
+TEXTS = ["", " ", "größe, 損失", '"quoted", \n and \r\n', "x" * 100_000, "NaN", "1e3"]
+
+
+@pytest.mark.parametrize("file_format", READERS)
+def test_objects_equal_what_was_logged(shared_server, tmp_path, file_format):
+    begin = time.time_ns() // 1000
+    bounds = [(5e-324, 0.1 + 0.2), (-0.0, 1.7976931348623157e308), (-1e-7, 2.0**53)]
+    weights = [[0.1 + 0.2, 5e-324, 3], [2**53, 0.0], [1e308]]
+    with Run(repo=shared_server.url, experiment="exp, 1", capture_terminal_logs=False) as run:
+        for step, text in enumerate(TEXTS):
+            epoch = 7 if step % 2 else None
+            run.track(Text(text), name="größe, 損失", step=step, epoch=epoch, context=CONTEXTS[2])
+        for step, (bound, heights) in enumerate(zip(bounds, weights, strict=True)):
+            run.track(Distribution.from_histogram(heights, bound), name="d", step=step)
+    end = time.time_ns() // 1000
+    path = tmp_path / f"texts.{file_format}"
+    export(shared_server, "objects", "texts", "--runs", run.hash, "--output", str(path))
+    context = canonical(json.dumps(CONTEXTS[2]))
+    for rows in READERS[file_format](path, [*COLUMNS, "index", "text"]):
+        found = [(*row[:3], canonical(row[3]), *row[4:6], *row[7:]) for row in rows]
+        assert found == [
+            (run.hash, "exp, 1", "größe, 損失", context, step, 7 if step % 2 else None, 0, text)
+            for step, text in enumerate(TEXTS)
+        ]
+    times = [[microseconds(row[6]) for row in rows] for rows in READERS[file_format](path, COLUMNS)]
+    assert all(begin <= moment <= end for moment in times[0])
+    assert times.count(times[0]) == len(times), times
+
+    path = tmp_path / f"distributions.{file_format}"
+    export(shared_server, "objects", "distributions", "--runs", run.hash, "--output", str(path))
+    for rows in READERS[file_format](path, [*COLUMNS, "low", "high", "weights"]):
+        found = [
+            (row[4], bits(row[7]), bits(row[8]), [bits(one) for one in json.loads(row[9])])
+            for row in rows
+        ]
+        assert found == [
+            (step, bits(low), bits(high), [bits(one) for one in heights])
+            for step, ((low, high), heights) in enumerate(zip(bounds, weights, strict=True))
+        ]
 
 
 def test_runs_equal_what_was_logged(shared_server, tmp_path):
