@@ -29,13 +29,18 @@ fn path_values(tree: &Map, mut room: usize) -> Option<Vec<PathValue>> {
     Some(values)
 }
 
-/// Adds the context of a series as typed values, unless they are too large.
-pub(crate) fn add_context_values(mut info: SeriesInfo) -> SeriesInfo {
+/// The context of a series as typed values; none if they are too large.
+pub(crate) fn context_values(context: &str) -> Vec<PathValue> {
     // The text is a map, as it was checked when the series was created.
-    if let Ok(Value::Map(context)) = json::parse(&info.context) {
-        info.context_values = path_values(&context, MAX_CONTEXT_BYTES).unwrap_or_default();
+    match json::parse(context) {
+        Ok(Value::Map(context)) => path_values(&context, MAX_CONTEXT_BYTES).unwrap_or_default(),
+        _ => Vec::new(),
     }
-    info
+}
+
+/// Adds the context of a series as typed values.
+pub(crate) fn add_context_values(info: SeriesInfo) -> SeriesInfo {
+    SeriesInfo { context_values: context_values(&info.context), ..info }
 }
 
 /// Adds the values below a path. The depth of trees is limited.

@@ -12,7 +12,10 @@ use matyan_proto::{
 };
 use matyan_store::Snapshot;
 
-use crate::{Deps, call::Call, convert, error::Result, series::contexts_match, view::object_type};
+use crate::{
+    Deps, call::Call, convert, error::Result, series::contexts_match, typed_values::context_values,
+    view::object_type,
+};
 
 /// A sequence that was requested and exists.
 pub(crate) struct SelectedSequence {
@@ -86,6 +89,7 @@ pub(super) fn sequence(selected: &SelectedSequence, steps: Vec<Step>) -> Sequenc
     Sequence {
         name: header.name.clone(),
         context: header.context.clone(),
+        context_values: context_values(&header.context),
         record_range_total: Some(half_open(header.first_step, header.last_step)),
         record_range_used: used,
         index_total: if is_list(selected.series_type) { longest } else { 0 },

@@ -1,5 +1,5 @@
 //! Lists of objects at one step, read by index range and thinned out. No client logs such
-//! lists, but imported runs contain them.
+//! lists, but imported runs contain them. And the contexts of sequences.
 
 use matyan_model::{
     ids::{Project, RunId, SeriesNumber},
@@ -7,9 +7,10 @@ use matyan_model::{
     run::head_live,
 };
 use matyan_proto::{
-    common::v1::{IndexRange, SeriesKey, SeriesType, StepRange},
+    common::v1::{IndexRange, PathValue, SeriesKey, SeriesType, StepRange, path_value::Value as Typed},
     ingest::v1::{LogObject, event},
     objects::v1::{object::Kind, object_service_client::ObjectServiceClient, *},
+    search::v1::{ObjectsRequest, Query, search_service_client::SearchServiceClient},
 };
 use matyan_store::{Error, Transaction, transact};
 use matyan_value::{cbor, json};
@@ -131,5 +132,48 @@ async fn step_range_and_index_range_apply_independently() {
     assert_eq!(shown(&sequence.steps[0]), [(0, "a"), (1, "b")]);
     assert_eq!(sequence.index_total, 3);
     assert_eq!(sequence.record_range_total, Some(StepRange { start: Some(0), stop: Some(2) }));
+    harness.end().await;
+}
+
+/// In every message, as each may be read alone.
+#[tokio::test]
+async fn a_sequence_has_its_context_as_typed_values() {
+    let harness = Harness::new().await;
+    let context = r#"{"epoch":3,"of":{"subset":"val"},"rate":0.5,"shuffled":true}"#;
+    let object = LogObject {
+        name: "txt".into(),
+        context: context.into(),
+        dtype: "text".into(),
+        step: Some(0),
+        value: encoded(r#"{"data":"a"}"#).into(),
+        ..LogObject::default()
+    };
+    harness.log("r", [create(), event::Kind::LogObject(object)]).await;
+    harness.applied().await;
+    let (run_id, r#type) = ("r".to_owned(), SeriesType::Texts.into());
+    let sequences = vec![SeriesKey { name: "txt".into(), context: context.into() }];
+    let batch = BatchRequest { run_id: run_id.clone(), r#type, sequences: sequences.clone(), selection: None };
+    let mut client = ObjectServiceClient::new(harness.routes());
+    let batch = all(client.batch(batch).await.unwrap()).await.remove(0).sequence.unwrap();
+    let step = StepRequest { run_id, r#type, sequences, ..StepRequest::default() };
+    let step = all(client.step(step).await.unwrap()).await.remove(0).sequence.unwrap();
+    let query = Some(Query { text: "texts.name == 'txt'".into(), ..Query::default() });
+    let search = ObjectsRequest { query, r#type, ..ObjectsRequest::default() };
+    let found = SearchServiceClient::new(harness.routes()).objects(search).await.unwrap();
+    let mut runs = all(found).await.into_iter().flat_map(|message| message.runs);
+    let found = runs.next().unwrap().sequences.remove(0);
+    let value = |path: &[&str], value| PathValue {
+        path: path.iter().map(|key| (*key).to_owned()).collect(),
+        value: Some(value),
+    };
+    let expected = [
+        value(&["epoch"], Typed::Integer(3)),
+        value(&["of", "subset"], Typed::Text("val".into())),
+        value(&["rate"], Typed::Number(0.5)),
+        value(&["shuffled"], Typed::Flag(true)),
+    ];
+    for sequence in [batch, step, found] {
+        assert_eq!((sequence.context.as_str(), &sequence.context_values[..]), (context, &expected[..]));
+    }
     harness.end().await;
 }
