@@ -116,7 +116,7 @@ impl TryFrom<Vec<SeriesKey>> for PinnedSequences {
 }
 
 async fn project(call: Call) -> ApiResult<Json<Project>> {
-    let pb::GetResponse { name, description } =
+    let pb::GetResponse { name, description, .. } =
         call.services.backend().project().get(pb::GetRequest {}).await?.into_inner();
     Ok(Json(Project { name, description, ..Default::default() }))
 }
@@ -166,8 +166,8 @@ async fn pinned(call: Call) -> ApiResult<Json<PinnedSequences>> {
 
 async fn set_pinned(call: Call<NoParameters, Json<NewPinnedSequences>>) -> ApiResult<Json<PinnedSequences>> {
     let Json(NewPinnedSequences { sequences }) = call.body;
-    let request =
-        pb::SetPinnedSequencesRequest { sequences: sequences.into_iter().map(SeriesKey::from).collect() };
+    let sequences = sequences.into_iter().map(SeriesKey::from).collect();
+    let request = pb::SetPinnedSequencesRequest { sequences, if_updated_us: None };
     let answer = call.services.backend().project().set_pinned_sequences(request).await?.into_inner();
     Ok(Json(answer.sequences.try_into()?))
 }

@@ -98,7 +98,7 @@ async fn create(call: Call<NoParameters, Json<NewProject>>) -> ApiResult<Creatio
 
 async fn update(call: Call<NoParameters, Json<ProjectChanges>>) -> ApiResult<Json<ProjectTexts>> {
     let Json(ProjectChanges { display_name: name, description }) = call.body;
-    let request = pb::UpdateRequest { name, description };
+    let request = pb::UpdateRequest { name, description, if_updated_us: None };
     let answer = call.services.backend().project().update(request).await?.into_inner();
     Ok(Json(ProjectTexts { display_name: answer.name, description: answer.description }))
 }

@@ -12,7 +12,7 @@
 //! let store = EmbeddedStore::open(directory.path(), Settings::default()).await?;
 //! format_open(&store).await?;
 //!
-//! let info = ProjectInfo { name: "Vision".into(), description: String::new() };
+//! let info = ProjectInfo { name: "Vision".into(), ..ProjectInfo::default() };
 //! let mut batch = Batch::default();
 //! project::project_info_put(&mut batch, Project(0), &info);
 //! store.commit(batch).await?;

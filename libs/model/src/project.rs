@@ -21,11 +21,20 @@ pub struct ProjectInfo {
     pub name: String,
     #[n(1)]
     pub description: String,
+    /// When name or description were last changed; 0 if never.
+    #[n(2)]
+    #[cbor(default)]
+    pub updated_us: i64,
+    /// When the pinned sequences were last replaced; 0 if never.
+    #[n(3)]
+    #[cbor(default)]
+    pub pinned_updated_us: i64,
 }
 
 impl Default for ProjectInfo {
     fn default() -> Self {
-        Self { name: "My project".to_owned(), description: String::new() }
+        let (description, updated_us, pinned_updated_us) = Default::default();
+        Self { name: "My project".to_owned(), description, updated_us, pinned_updated_us }
     }
 }
 

@@ -17,17 +17,22 @@ use matyan_proto::{
     limits,
     project::v1::{self as pb, project_service_server::ProjectService},
 };
-use matyan_store::{Batch, Transaction, transact};
+use matyan_store::{Transaction, transact};
 use prost::Message;
 use tonic::{Request, Response};
 
 use crate::{
     Backend, RpcResult,
     admin::REINDEX,
+    call::Call,
     convert::{self, set_text},
+    entities::check_unchanged,
     error::{Error, Result},
     stream::ResponseStream,
 };
+
+/// The name of the pinned sequences in errors.
+const PINNED: &str = "list of pinned sequences of project";
 
 /// The stored form of a pinned sequence: its message, with the context in canonical form.
 fn encode_pinned(key: &SeriesKey) -> Result<Vec<u8>> {
@@ -40,6 +45,18 @@ fn decode_pinned(stored: &[Vec<u8>]) -> Result<Vec<SeriesKey>> {
     let corrupt =
         |error| Error::Internal(matyan_store::Error::corrupt(format!("invalid pinned sequence: {error}")));
     stored.iter().map(|one| SeriesKey::decode(one.as_slice()).map_err(corrupt)).collect()
+}
+
+/// The version of something of a project after a change, unless it has changed since the caller read it.
+fn new_version(
+    resource: &'static str,
+    call: &Call,
+    last_us: i64,
+    if_updated_us: Option<i64>,
+    now_us: i64,
+) -> Result<i64> {
+    check_unchanged(resource, &call.project_name, last_us, if_updated_us)?;
+    Ok(now_us.max(last_us.saturating_add(1)))
 }
 
 #[tonic::async_trait]
@@ -67,13 +84,17 @@ impl ProjectService for Backend {
         let (call, _) = self.begin(request).await?;
         let snapshot = self.deps.store.snapshot().await.map_err(Error::from)?;
         let info = project_info_get(snapshot.as_ref(), call.project).await.map_err(Error::from)?;
-        Ok(Response::new(pb::GetResponse { name: info.name, description: info.description }))
+        let ProjectInfo { name, description, updated_us, .. } = info;
+        Ok(Response::new(pb::GetResponse { name, description, updated_us }))
     }
 
     async fn update(&self, request: Request<pb::UpdateRequest>) -> RpcResult<pb::UpdateResponse> {
-        let (call, pb::UpdateRequest { name, description }) = self.begin(request).await?;
+        let (call, pb::UpdateRequest { name, description, if_updated_us }) = self.begin(request).await?;
+        let now = (self.deps.clock)();
         let (info, _) = transact(self.deps.store.as_ref(), async |mut transaction: Transaction| {
             let mut info: ProjectInfo = project_info_load(&transaction, call.project).await?;
+            let last = &mut info.updated_us;
+            *last = new_version("project", &call, *last, if_updated_us, now)?;
             set_text(&mut info.name, "name", name.as_deref(), limits::NAME_BYTES)?;
             set_text(
                 &mut info.description,
@@ -85,7 +106,8 @@ impl ProjectService for Backend {
             Ok::<_, Error>((transaction, info))
         })
         .await?;
-        Ok(Response::new(pb::UpdateResponse { name: info.name, description: info.description }))
+        let ProjectInfo { name, description, updated_us, .. } = info;
+        Ok(Response::new(pb::UpdateResponse { name, description, updated_us }))
     }
 
     async fn activity(&self, request: Request<pb::ActivityRequest>) -> RpcResult<pb::ActivityResponse> {
@@ -124,23 +146,31 @@ impl ProjectService for Backend {
         let (call, _) = self.begin(request).await?;
         let snapshot = self.deps.store.snapshot().await.map_err(Error::from)?;
         let pinned = pinned_get(snapshot.as_ref(), call.project).await.map_err(Error::from)?;
-        Ok(Response::new(pb::GetPinnedSequencesResponse { sequences: decode_pinned(&pinned)? }))
+        let info = project_info_get(snapshot.as_ref(), call.project).await.map_err(Error::from)?;
+        let (sequences, updated_us) = (decode_pinned(&pinned)?, info.pinned_updated_us);
+        Ok(Response::new(pb::GetPinnedSequencesResponse { sequences, updated_us }))
     }
 
     async fn set_pinned_sequences(
         &self,
         request: Request<pb::SetPinnedSequencesRequest>,
     ) -> RpcResult<pb::SetPinnedSequencesResponse> {
-        let (call, request) = self.begin(request).await?;
-        let sequences = request.sequences;
+        let (call, pb::SetPinnedSequencesRequest { sequences, if_updated_us }) = self.begin(request).await?;
         convert::check_limit("sequences", sequences.len(), limits::PINNED_SEQUENCES)?;
         let pinned = sequences.iter().map(encode_pinned).collect::<Result<Vec<_>>>()?;
-        // The whole list is replaced regardless of its previous value, so no check is
-        // needed.
-        let mut batch = Batch::default();
-        pinned_put(&mut batch, call.project, &pinned);
-        self.deps.store.commit(batch).await.map_err(Error::from)?;
-        Ok(Response::new(pb::SetPinnedSequencesResponse { sequences: decode_pinned(&pinned)? }))
+        let now = (self.deps.clock)();
+        let (updated_us, _) = transact(self.deps.store.as_ref(), async |mut transaction: Transaction| {
+            let mut info: ProjectInfo = project_info_load(&transaction, call.project).await?;
+            let updated_us =
+                new_version(PINNED, &call, info.pinned_updated_us, if_updated_us, now)?;
+            info.pinned_updated_us = updated_us;
+            project_info_put(transaction.batch(), call.project, &info);
+            pinned_put(transaction.batch(), call.project, &pinned);
+            Ok::<_, Error>((transaction, updated_us))
+        })
+        .await?;
+        let sequences = decode_pinned(&pinned)?;
+        Ok(Response::new(pb::SetPinnedSequencesResponse { sequences, updated_us }))
     }
 
     async fn status(&self, request: Request<pb::StatusRequest>) -> RpcResult<pb::StatusResponse> {

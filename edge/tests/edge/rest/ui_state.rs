@@ -139,7 +139,7 @@ async fn every_part_of_the_project_is_returned() {
     let backend = &rest.backend;
     backend.answers(
         "project.v1.ProjectService/Get",
-        [project::v1::GetResponse { name: "My project".into(), description: String::new() }],
+        [project::v1::GetResponse { name: "My project".into(), ..Default::default() }],
     );
     assert_eq!(
         rest.get("/projects/").await.text(),
@@ -195,11 +195,11 @@ async fn every_part_of_the_project_is_returned() {
     let sequences = vec![key];
     backend.answers(
         "project.v1.ProjectService/SetPinnedSequences",
-        [project::v1::SetPinnedSequencesResponse { sequences: sequences.clone() }],
+        [project::v1::SetPinnedSequencesResponse { sequences: sequences.clone(), updated_us: 1 }],
     );
     backend.answers(
         "project.v1.ProjectService/GetPinnedSequences",
-        [project::v1::GetPinnedSequencesResponse { sequences }],
+        [project::v1::GetPinnedSequencesResponse { sequences, updated_us: 1 }],
     );
     let pinned = json!({"sequences": [{"name": "a", "context": {"x": 1}}]});
     assert_eq!(rest.json("POST", "/projects/pinned-sequences/", pinned.clone()).await, pinned);

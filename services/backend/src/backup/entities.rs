@@ -195,7 +195,9 @@ async fn settings_restore(deps: &Deps, call: &Call, settings: &pb::Settings) -> 
         convert::series(&decoded.name, &decoded.context, "")?;
     }
     let name = bounded_text("settings.name", &settings.name, limits::NAME_BYTES)?;
-    let info = ProjectInfo { name, description: text("settings.description", settings.description.clone())? };
+    let description = text("settings.description", settings.description.clone())?;
+    let now = (deps.clock)();
+    let info = ProjectInfo { name, description, updated_us: now, pinned_updated_us: now };
     let pinned: Vec<Vec<u8>> = settings.pinned.iter().map(|one| one.to_vec()).collect();
     let (set, _) = transact(deps.store.as_ref(), async |mut transaction: Transaction| {
         let is_new = project_info_load(&transaction, call.project).await? == ProjectInfo::default()

@@ -45,14 +45,16 @@ fn view(listed: ListedProject, info: ProjectInfo) -> pb::Project {
 pub(super) async fn create(deps: &Deps, request: pb::CreateRequest) -> Result<pb::Project> {
     let pb::CreateRequest { name, display_name, description } = request;
     check_name(&name)?;
+    let now_us = (deps.clock)();
     let mut info = ProjectInfo {
         name: convert::bounded_text("display_name", &display_name, limits::NAME_BYTES)?,
         description: convert::bounded_text("description", &description, limits::DESCRIPTION_BYTES)?,
+        updated_us: now_us,
+        ..ProjectInfo::default()
     };
     if info.name.is_empty() {
         info.name.clone_from(&name);
     }
-    let now_us = (deps.clock)();
     let (created, _) = transact(deps.store.as_ref(), async |mut transaction: Transaction| {
         let created = project_create(&mut transaction, &name, &info, now_us, limits::PROJECTS).await?;
         Ok::<_, Error>((transaction, created))

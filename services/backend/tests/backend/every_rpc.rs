@@ -310,7 +310,8 @@ async fn fill(harness: &Harness, project: &'static str) -> Side {
     harness.log_in(project, "bad", [create(), Kind::AddTag(pb::AddTag { name: canary.repeat(1_000) })]).await;
     harness.applied().await;
 
-    let info = project::UpdateRequest { name: Some(canary.clone()), description: Some(canary.clone()) };
+    let (name, description) = (Some(canary.clone()), Some(canary.clone()));
+    let info = project::UpdateRequest { name, description, if_updated_us: None };
     ProjectServiceClient::new(harness.routes()).update(of(project, info)).await.unwrap();
     let mut ids = HashMap::new();
     let listed = all(TagServiceClient::new(harness.routes())

@@ -42,19 +42,19 @@ async fn a_project_has_a_name_and_pinned_sequences() {
     let mut client = Client::new(harness.routes());
     let info = client.get(GetRequest {}).await.unwrap().into_inner();
     assert_eq!((info.name.as_str(), info.description.as_str()), ("My project", ""));
-    let update = UpdateRequest { name: Some("ours".into()), description: None };
+    let update = UpdateRequest { name: Some("ours".into()), ..Default::default() };
     client.update(update).await.unwrap();
-    let update = UpdateRequest { name: None, description: Some("what".into()) };
+    let update = UpdateRequest { description: Some("what".into()), ..Default::default() };
     let info = client.update(update).await.unwrap().into_inner();
     assert_eq!((info.name.as_str(), info.description.as_str()), ("ours", "what"));
     let key = |name: &str, context: &str| SeriesKey { name: name.into(), context: context.into() };
     let sequences = vec![key("loss", r#"{"b": 1, "a": null}"#), key("acc", "")];
     let stored = vec![key("loss", r#"{"a":null,"b":1}"#), key("acc", "{}")];
-    let set = SetPinnedSequencesRequest { sequences };
+    let set = SetPinnedSequencesRequest { sequences, if_updated_us: None };
     assert_eq!(client.set_pinned_sequences(set).await.unwrap().into_inner().sequences, stored);
     let get = GetPinnedSequencesRequest {};
     assert_eq!(client.get_pinned_sequences(get).await.unwrap().into_inner().sequences, stored);
-    let set = |sequences| SetPinnedSequencesRequest { sequences };
+    let set = |sequences| SetPinnedSequencesRequest { sequences, if_updated_us: None };
     wrong_field(client.set_pinned_sequences(set(vec![key("x", "[1")])).await, "context");
     wrong_field(
         client.set_pinned_sequences(set(vec![key("x", ""); limits::PINNED_SEQUENCES + 1])).await,

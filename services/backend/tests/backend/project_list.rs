@@ -32,7 +32,7 @@ async fn projects_are_created_renamed_and_listed() {
     let request =
         CreateRequest { name: "audio.v2".into(), display_name: "Audio".into(), description: "d".into() };
     let audio = client.create(request).await.unwrap().into_inner().project.unwrap();
-    let update = UpdateRequest { name: Some("Speech models".into()), description: None };
+    let update = UpdateRequest { name: Some("Speech models".into()), ..Default::default() };
     client.update(of("speech", update)).await.unwrap();
     let listed = list(&mut client).await;
     assert_eq!(listed[1], audio);

@@ -1,17 +1,22 @@
 //! Changes that must not overwrite others, and creates that are repeated.
 
 use matyan_proto::{
+    common::v1::SeriesKey,
     apps::v1::{self as apps, app_service_client::AppServiceClient},
     dashboards::v1::{self as dashboards, dashboard_service_client::DashboardServiceClient},
     experiments::v1::{self as experiments, experiment_service_client::ExperimentServiceClient},
     notes::v1::{self as notes, note_service_client::NoteServiceClient},
+    project::v1::{self as project, project_service_client::ProjectServiceClient},
     reports::v1::{self as reports, report_service_client::ReportServiceClient},
     runs::v1::{self as runs, run_service_client::RunServiceClient},
     tags::v1::{self as tags, tag_service_client::TagServiceClient},
 };
 use tonic::{Code, Response, Status};
 
-use crate::harness::{Harness, all, failure, wrong_field};
+use crate::{
+    harness::{Harness, all, failure, wrong_field},
+    projects::of,
+};
 
 const REQUEST_ID: &str = "0b9c3f5e-6a0f-4a52-8f6b-9d1a";
 
@@ -220,5 +225,47 @@ async fn a_repeated_create_creates_once() {
     let mut client = made!(harness, NoteServiceClient, note, notes("a"), notes("b"));
     let listed = all(client.list(notes::ListRequest { owner: owner.clone() }).await.unwrap()).await;
     assert_eq!(listed.iter().map(|message| message.notes.len()).sum::<usize>(), 5);
+    harness.end().await;
+}
+
+#[tokio::test]
+async fn two_tabs_do_not_overwrite_the_project_or_its_pinned_sequences() {
+    let harness = Harness::new().await;
+    harness.create_project("other").await;
+    for project in ["", "other"] {
+        let mut client = ProjectServiceClient::new(harness.routes());
+        let update = |name: &str, if_updated_us| {
+            of(project, project::UpdateRequest { name: Some(name.into()), description: None, if_updated_us })
+        };
+        let read = client.get(of(project, project::GetRequest {})).await.unwrap().into_inner().updated_us;
+        harness.advance_clock(-60);
+        let first = client.update(update("first", Some(read))).await.unwrap().into_inner().updated_us;
+        assert!(first > read);
+        changed(client.update(update("second", Some(read))).await, "project", project, first);
+        let shown = client.get(of(project, project::GetRequest {})).await.unwrap().into_inner();
+        assert_eq!((shown.name.as_str(), shown.updated_us), ("first", first));
+
+        let pin = |name: &str, if_updated_us| {
+            let sequences = vec![SeriesKey { name: name.into(), ..SeriesKey::default() }];
+            of(project, project::SetPinnedSequencesRequest { sequences, if_updated_us })
+        };
+        let pinned = async || {
+            let request = of(project, project::GetPinnedSequencesRequest {});
+            let found = ProjectServiceClient::new(harness.routes()).get_pinned_sequences(request).await;
+            let found = found.unwrap().into_inner();
+            (found.sequences.into_iter().map(|key| key.name).collect::<Vec<_>>(), found.updated_us)
+        };
+        assert_eq!(pinned().await, (Vec::new(), 0));
+        let first = client.set_pinned_sequences(pin("first", Some(0))).await.unwrap().into_inner().updated_us;
+        let resource = "list of pinned sequences of project";
+        changed(client.set_pinned_sequences(pin("second", Some(0))).await, resource, project, first);
+        assert_eq!(pinned().await, (vec!["first".to_owned()], first));
+        client.set_pinned_sequences(pin("second", Some(first))).await.unwrap();
+        client.set_pinned_sequences(pin("without a condition", None)).await.unwrap();
+        // Each of the two has its own version.
+        let kept = update("second", Some(shown.updated_us));
+        client.update(kept).await.unwrap();
+        assert_eq!(pinned().await.0, ["without a condition"]);
+    }
     harness.end().await;
 }

@@ -101,7 +101,7 @@ pub(super) async fn run(flags: ProjectsFlags) -> Result<(), Error> {
         }
         ProjectsCommand::Rename { name, display_name } => {
             let mut project = client!(ProjectServiceClient, flags.client.connect_to(&name).await?);
-            let request = UpdateRequest { name: Some(display_name), description: None };
+            let request = UpdateRequest { name: Some(display_name), ..UpdateRequest::default() };
             let renamed = project.update(request).await?.into_inner();
             match out.json {
                 true => Ok(out.object(&json!({"name": name, "display_name": renamed.name}))?),
